@@ -1,0 +1,69 @@
+"""Every error that a user of zdd can meet.
+
+    ZddError                 anything that we explain to a person
+     ├─ PlanError            the plan file is wrong: file, line, key, nearest spelling
+     ├─ BackendError         a system that we talk to is away, refuses us or is not what we need
+     │   ├─ DatabaseError
+     │   ├─ ClusterError
+     │   └─ FlagStoreError
+     ├─ StaleEpoch           an agent that lost its lease tried to write
+     ├─ Refused              a command that the rules do not allow now
+     └─ StepFailed           a step could not do its work; the release waits for retry or rollback
+"""
+
+
+class ZddError(Exception):
+    """An error with a place and a mend.
+
+    Args:
+        title: what is wrong and where, in one line; no secret may stand in it.
+        mend: what the reader can do about it, in one line; empty when there is nothing.
+    """
+
+    exit_code = 2
+
+    def __init__(self, title: str, mend: str = "") -> None:
+        super().__init__(title)
+        self.title = title
+        self.mend = mend
+
+    def __str__(self) -> str:
+        return f"{self.title}\n  mend: {self.mend}" if self.mend else self.title
+
+
+class PlanError(ZddError):
+    """The plan file cannot be used as it is."""
+
+
+class BackendError(ZddError):
+    """A system that we talk to is away, refuses us, or is not what we need."""
+
+
+class DatabaseError(BackendError):
+    """PostgreSQL."""
+
+
+class ClusterError(BackendError):
+    """Kubernetes."""
+
+
+class FlagStoreError(BackendError):
+    """Redis."""
+
+
+class StaleEpoch(ZddError):
+    """A write carried the epoch of a lease that another agent has taken over since."""
+
+    exit_code = 3
+
+
+class Refused(ZddError):
+    """A command that the rules do not allow in the release's present state."""
+
+    exit_code = 1
+
+
+class StepFailed(ZddError):
+    """A step could not do its work. The release stays where it is: retry or roll back."""
+
+    exit_code = 1

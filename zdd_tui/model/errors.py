@@ -1,14 +1,14 @@
 """Every error that a user of zdd can meet.
 
-    ZddError                 anything that we explain to a person
-     ├─ PlanError            the plan file is wrong: file, line, key, nearest spelling
-     ├─ BackendError         a system that we talk to is away, refuses us or is not what we need
-     │   ├─ DatabaseError
-     │   ├─ ClusterError
-     │   └─ FlagStoreError
-     ├─ StaleEpoch           an agent that lost its lease tried to write
-     ├─ Refused              a command that the rules do not allow now
-     └─ StepFailed           a step could not do its work; the release waits for retry or rollback
+ZddError                 anything that we explain to a person
+ ├─ PlanError            the plan file is wrong: file, line, key, nearest spelling
+ ├─ BackendError         a system that we talk to is away, refuses us or is not what we need
+ │   ├─ DatabaseError
+ │   ├─ ClusterError
+ │   └─ FlagStoreError
+ ├─ StaleEpoch           an agent that lost its lease tried to write
+ ├─ Refused              a command that the rules do not allow now
+ └─ StepFailed           a step could not do its work; the release waits for retry or rollback
 """
 
 

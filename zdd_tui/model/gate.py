@@ -1,0 +1,43 @@
+"""Gates: a verdict with a reason and an age. Only pass opens a gate."""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """What a gate says."""
+
+    PASS = "pass"  # noqa: S105
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class GateReading:
+    """What a gate said, and when.
+
+    Attributes:
+        observed_at: seconds since the epoch, by the database's clock.
+        max_age: seconds after which the reading counts as unknown.
+    """
+
+    name: str
+    verdict: Verdict
+    reason: str
+    observed_at: float
+    max_age: float = 10.0
+
+    def age(self, now: float) -> float:
+        return max(0.0, now - self.observed_at)
+
+    def at(self, now: float) -> "GateReading":
+        """The reading as it counts now: a stale one is unknown, whatever it said."""
+        if self.age(now) <= self.max_age:
+            return self
+        return replace(self, verdict=Verdict.UNKNOWN, reason=f"STALE {self.age(now):.0f}s: {self.reason}")
+
+
+def unread(name: str, now: float) -> GateReading:
+    """A gate that nobody has looked at yet."""
+    return GateReading(name, Verdict.UNKNOWN, "not judged yet", now)

@@ -1,0 +1,209 @@
+"""The plan: what a release is to do, as an operator writes it in YAML.
+
+Reading a file into a plan, and the errors that name file, line and key, are in :mod:`zdd_tui.model.plan_file`.
+"""
+
+import re
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from zdd_tui.model.duration import Duration
+
+FlagKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
+ReleaseName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
+"""At most 40 characters, so that names derived from it stay under PostgreSQL's 63 bytes."""
+
+_TABLE = re.compile(r'^(?:(?P<schema>"(?:[^"]|"")+"|[^\s."]+)\.)?(?P<name>"(?:[^"]|"")+"|[^\s."]+)$')
+
+
+class DualWrite(StrEnum):
+    """Who writes the old and the new side while both exist."""
+
+    APPLICATION = "application"
+    TRIGGER = "trigger"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TableName(Section):
+    """A table, split and unquoted."""
+
+    schema_: str = "public"
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.schema_}.{self.name}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads ``users``, ``public.users`` or ``"Odd Schema"."users"``; no schema means ``public``.
+
+        Raises:
+            ValueError: not a table name.
+        """
+        match = _TABLE.match(text.strip())
+        if match is None:
+            raise ValueError(f"expected a table such as users or public.users, got {text!r}")
+        return cls(schema_=_unquote(match["schema"] or "public"), name=_unquote(match["name"]))
+
+
+def _unquote(part: str) -> str:
+    # PostgreSQL folds what is not quoted to lower case.
+    return part[1:-1].replace('""', '"') if part.startswith('"') else part.lower()
+
+
+class Database(Section):
+    """The PostgreSQL database that the release changes; the `zdd` schema lives in it too."""
+
+    dsn: SecretStr = Field(description="postgresql:// address; take it from the environment: ${DATABASE_URL}")
+    lock_timeout: Duration = Field(0.2, description="first rung of the lock_timeout ladder for DDL")
+    lock_timeout_max: Duration = Field(2.0, description="last rung of the ladder")
+    lock_tries: int = Field(40, ge=1, le=1000, description="how often DDL asks for its lock before the step fails")
+    connect_timeout: Duration = Field(5.0, description="how long a connection may take")
+
+
+class Images(Section):
+    """The images of the two new versions; the one that runs at the start is V1."""
+
+    v2: str = Field(min_length=1, description="writes both sides behind the write flag, reads by the read flag")
+    v3: str = Field(min_length=1, description="knows only the new side")
+
+    @model_validator(mode="after")
+    def _differ(self) -> Self:
+        if self.v2 == self.v3:
+            raise ValueError("v2 and v3 are the same image: a rollout could not be told from its end")
+        return self
+
+
+class Kubernetes(Section):
+    """The Deployment that serves the application."""
+
+    kubeconfig: str | None = Field(None, description="path; default: KUBECONFIG, ~/.kube/config or in-cluster")
+    context: str | None = Field(None, description="context of the kubeconfig; default: the current one")
+    namespace: str = Field("default", min_length=1)
+    deployment: str = Field(min_length=1)
+    container: str = Field("app", min_length=1, description="the container whose image changes")
+    service: str | None = Field(
+        None, description="Service whose EndpointSlices tell what serves; default: the deployment"
+    )
+    images: Images
+    rollout_timeout: Duration = Field(600.0, description="how long one rollout may take before its step fails")
+
+
+class Flags(Section):
+    """The feature flags in Redis, `ff:<key>` each."""
+
+    url: SecretStr = Field(description="redis:// address; take it from the environment: ${REDIS_URL}")
+    write: FlagKey = Field(description="V2 writes the new side too while this is on")
+    read: FlagKey = Field(description="V2 reads the new side while this is on")
+    max_staleness: Duration = Field(1.0, description="how long a pod may act on a value that was changed")
+
+    @model_validator(mode="after")
+    def _differ(self) -> Self:
+        if self.write == self.read:
+            raise ValueError("write and read must be two flags: reads may only switch after the backfill")
+        return self
+
+
+class Change(Section):
+    """What becomes of the schema: columns beside the old ones, or a table beside the old one (`into`)."""
+
+    table: TableName = Field(description="the table that is changed")
+    into: TableName | None = Field(None, description="the new table, when the old one is to be replaced by it")
+    key: tuple[str, ...] = Field(
+        (), description="columns of the key, the same in both tables; default: the primary key"
+    )
+    expand: str = Field(min_length=1, description="additive DDL, one or more statements; indexes belong to `indexes`")
+    indexes: tuple[str, ...] = Field((), description="CREATE INDEX CONCURRENTLY statements, one each")
+    up: dict[str, str] = Field(min_length=1, description="new column: SQL expression over the old columns")
+    down: dict[str, str] = Field(min_length=1, description="old column: SQL expression over the new columns")
+    dual_write: DualWrite = Field(DualWrite.APPLICATION, description="who keeps both sides in step until cutover")
+
+    @field_validator("table", "into", mode="before")
+    @classmethod
+    def _parse_table(cls, value: object) -> object:
+        return TableName.parse(value) if isinstance(value, str) else value
+
+    @field_validator("key", "indexes", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.into is not None and str(self.into) == str(self.table):
+            raise ValueError("into names the same table as table: leave it out to add columns to that table")
+        if self.into is None and (both := sorted(set(self.up) & set(self.down))):
+            raise ValueError(f"{both[0]} is in up and in down: a column is either new or old")
+        return self
+
+    @property
+    def target(self) -> TableName:
+        """The table that holds the new columns."""
+        return self.into or self.table
+
+    @property
+    def kind(self) -> Literal["column", "table"]:
+        return "table" if self.into else "column"
+
+
+class Backfill(Section):
+    """How fast old rows are moved; every limit here can be changed while it runs."""
+
+    batch_rows: int = Field(1000, ge=1, le=100_000, description="rows in the first batch")
+    batch_rows_max: int = Field(5000, ge=1, le=100_000, description="a batch never grows beyond this")
+    batch_budget: Duration = Field(0.15, description="a batch that takes longer is followed by a smaller one")
+    max_rows_per_second: int | None = Field(None, ge=1, description="a ceiling; default: none")
+    max_replica_lag: Duration = Field(5.0, description="wait while a standby replays later than this")
+    max_failed_rows: int = Field(0, ge=0, description="rows in the ledger of failures that the gate forgives")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.batch_rows > self.batch_rows_max:
+            raise ValueError("batch_rows is larger than batch_rows_max")
+        return self
+
+
+class Gates(Section):
+    """How gates judge."""
+
+    max_age: Duration = Field(10.0, description="a reading older than this is unknown, and unknown opens nothing")
+    sample_rows: int = Field(500, ge=1, le=100_000, description="recent rows that are compared after dual-write began")
+    min_recent_rows: int = Field(1, ge=0, description="fewer recent rows than this are inconclusive")
+    soak: Duration = Field(30.0, description="how long reads stay on the new side before V3 is rolled out")
+
+
+class Plan(Section):
+    """A release, as an operator describes it."""
+
+    name: ReleaseName = Field(description="also what the operator types to confirm the last steps")
+    strategy: Literal["expand/contract"] = "expand/contract"
+    environment: str = Field("production", min_length=1, max_length=40, description="shown on every screen")
+    database: Database
+    kubernetes: Kubernetes
+    flags: Flags
+    change: Change
+    backfill: Backfill = Backfill()
+    gates: Gates = Gates()
+
+    @property
+    def service(self) -> str:
+        return self.kubernetes.service or self.kubernetes.deployment
+
+    def version_of(self, image: str) -> str:
+        """Which version a container image is: ``v2``, ``v3``, or ``v1`` for whatever ran before."""
+        if image == self.kubernetes.images.v3:
+            return "v3"
+        return "v2" if image == self.kubernetes.images.v2 else "v1"

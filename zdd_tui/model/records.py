@@ -1,0 +1,142 @@
+"""What is stored about a release besides its state: audit, commands, lease, steps, backfill."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from zdd_tui.model.gate import GateReading
+from zdd_tui.model.release import CommandKind, Release, StepStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts, and from where."""
+
+    name: str
+    host: str
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.host}"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the append-only audit.
+
+    Attributes:
+        at: seconds since the epoch, by the database's clock.
+        kind: `command`, `refused`, `step`, `phase`, `gate`, `backfill`, `lease`, `error`.
+        what: what happened, in words.
+        why: the reason that was given, or empty.
+    """
+
+    id: int
+    at: float
+    actor: Actor
+    kind: str
+    what: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCommand:
+    """A command in the queue, or what became of it.
+
+    Attributes:
+        status: `queued`, `done` or `refused`.
+        outcome: for a refused one the reason, else what it did.
+    """
+
+    id: int
+    kind: CommandKind
+    args: dict[str, Any]
+    reason: str
+    actor: Actor
+    created_at: float
+    status: str = "queued"
+    outcome: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who may write for a release.
+
+    Attributes:
+        epoch: grows with every holder, never shrinks; unique in the database, not only for this release.
+        age: seconds since the holder renewed it, by the database's clock.
+    """
+
+    epoch: int
+    holder: str
+    host: str
+    pid: int
+    age: float
+    ttl: float
+
+    @property
+    def live(self) -> bool:
+        return bool(self.holder) and self.age <= self.ttl
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """A step as stored.
+
+    Attributes:
+        detail: what the step's undo needs to know, such as the image that ran before.
+        note: what it is doing now, for the screen, such as the PIDs that block a lock.
+    """
+
+    name: str
+    status: StepStatus
+    detail: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+    error: str = ""
+    began_at: float | None = None
+    ended_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillRecord:
+    """The backfill as stored.
+
+    Attributes:
+        status: `prepared`, `running`, `paused`, `done`, `cancelled`.
+        rows_total: estimate from the statistics until ``done``.
+        seconds: time spent working, pauses left out.
+        rate: rows a second over the last seconds.
+        throttle: name of the signal in force, or empty.
+        mismatches: of the last verification; None before it.
+    """
+
+    status: str
+    rows_total: int
+    rows_done: int = 0
+    batches: int = 0
+    batch_rows: int = 0
+    seconds: float = 0.0
+    rate: float = 0.0
+    throttle: str = ""
+    failed_rows: int = 0
+    verified_rows: int = 0
+    mismatches: int | None = None
+    verified: bool = False
+    updated_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRecord:
+    """Everything the store knows of a release, read in one snapshot."""
+
+    id: int
+    release: Release
+    environment: str
+    plan_text: str
+    created_at: float
+    finished_at: float | None
+    now: float
+    steps: tuple[StepRecord, ...]
+    gates: dict[str, GateReading]
+    events: tuple[Event, ...]
+    commands: tuple[StoredCommand, ...]
+    lease: Lease | None
+    backfill: BackfillRecord | None

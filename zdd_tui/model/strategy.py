@@ -1,0 +1,165 @@
+"""A strategy is data: phases in order, each with its steps and the gates to leave it.
+
+The engine looks a step's or gate's work up by name; nothing here knows how it is done.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from zdd_tui.model.plan import DualWrite, Plan
+
+
+class Phase(StrEnum):
+    """The six phases of expand/contract."""
+
+    EXPAND = "expand"
+    DUAL_WRITE = "dual-write"
+    BACKFILL = "backfill"
+    CUTOVER = "cutover"
+    CONTRACT = "contract"
+    CLEANUP = "cleanup"
+
+
+@dataclass(frozen=True, slots=True)
+class StepSpec:
+    """One idempotent effect.
+
+    Attributes:
+        name: unique in the strategy; the engine's registry is keyed by it.
+        label: what an operator reads.
+        irreversible: once begun there is no way back.
+    """
+
+    name: str
+    label: str
+    irreversible: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GateSpec:
+    """A condition that must hold before the phase may be left."""
+
+    name: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseSpec:
+    """Steps, then gates.
+
+    Attributes:
+        typed_confirm: to leave this phase the operator types the release's name.
+    """
+
+    name: str
+    steps: tuple[StepSpec, ...]
+    gates: tuple[GateSpec, ...]
+    typed_confirm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """A sequence of phases."""
+
+    name: str
+    phases: tuple[PhaseSpec, ...]
+
+    @property
+    def steps(self) -> tuple[StepSpec, ...]:
+        return tuple(step for phase in self.phases for step in phase.steps)
+
+    def phase_of(self, step_name: str) -> int:
+        """Index of the phase that a step belongs to."""
+        for index, phase in enumerate(self.phases):
+            if any(step.name == step_name for step in phase.steps):
+                return index
+        raise KeyError(step_name)
+
+
+def strategy_for(plan: Plan) -> Strategy:
+    """The phases of a plan."""
+    return expand_contract(
+        sync_by_trigger=plan.change.dual_write is DualWrite.TRIGGER, indexes=bool(plan.change.indexes)
+    )
+
+
+def expand_contract(*, sync_by_trigger: bool = False, indexes: bool = True) -> Strategy:
+    """The six phases of design section 5.
+
+    The contract phase moves the old side out of the way by renaming it (instant, and back again as fast);
+    only the last step of cleanup drops it, so the way back stays open until then.
+    """
+    expand = [
+        StepSpec("lint-ddl", "lint the DDL: additive only"),
+        StepSpec("expand-schema", "add the new schema"),
+    ]
+    if indexes:
+        expand.append(StepSpec("create-indexes", "build indexes concurrently"))
+    if sync_by_trigger:
+        expand.append(StepSpec("sync-forward", "trigger: changes of the old side reach the new side"))
+    return Strategy(
+        "expand/contract",
+        (
+            PhaseSpec(
+                Phase.EXPAND,
+                tuple(expand),
+                (
+                    GateSpec("schema-valid", "new objects exist and are valid"),
+                    GateSpec("no-waiters", "no session waits behind us"),
+                ),
+            ),
+            PhaseSpec(
+                Phase.DUAL_WRITE,
+                (StepSpec("rollout-v2", "roll out V2"), StepSpec("write-flag-on", "turn the write flag on")),
+                (
+                    GateSpec("serving-v2", "every serving pod is V2"),
+                    GateSpec("recent-rows-agree", "recent rows agree on both sides"),
+                ),
+            ),
+            PhaseSpec(
+                Phase.BACKFILL,
+                (
+                    StepSpec("prepare-backfill", "ANALYZE, fix the upper bound, check the batch's plan"),
+                    StepSpec("backfill-rows", "move old rows in batches"),
+                    StepSpec("verify-rows", "compare every row on both sides"),
+                ),
+                (
+                    GateSpec("backfill-complete", "all ranges done"),
+                    GateSpec("no-mismatch", "zero mismatches"),
+                ),
+            ),
+            PhaseSpec(
+                Phase.CUTOVER,
+                (
+                    StepSpec("sync-reverse", "trigger: changes of the new side reach the old side"),
+                    StepSpec("read-flag-on", "turn the read flag on"),
+                    StepSpec("soak", "soak"),
+                    StepSpec("rollout-v3", "roll out V3"),
+                ),
+                (
+                    GateSpec("soak-passed", "soak passed"),
+                    GateSpec("serving-v3", "every pod is V3"),
+                    GateSpec("no-older-pod", "no older pod is left, terminating ones included"),
+                ),
+            ),
+            PhaseSpec(
+                Phase.CONTRACT,
+                (StepSpec("set-aside", "take the old schema away, keeping its data aside"),),
+                (
+                    GateSpec("no-old-snapshot", "no transaction is older than the cutover"),
+                    GateSpec("no-older-pod", "no older pod is left"),
+                ),
+                typed_confirm=True,
+            ),
+            PhaseSpec(
+                Phase.CLEANUP,
+                (
+                    StepSpec("delete-flags", "delete the flags"),
+                    StepSpec("drop-aside", "drop triggers and the data kept aside", irreversible=True),
+                    StepSpec("analyze", "ANALYZE"),
+                    StepSpec("clear-marks", "remove our marks from the Deployment"),
+                ),
+                (GateSpec("nothing-left", "nothing of the release is left behind"),),
+            ),
+        ),
+    )

@@ -1,0 +1,80 @@
+"""Real servers for every test that asks for one: started once a session, a fresh database for each test.
+
+The fixtures are synchronous, so that the scope of a test's event loop does not matter to them.
+"""
+
+import asyncio
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+import redis
+
+from zdd_tui.demo.servers import PgServer, RedisServer
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="zdd-test-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def pg(server_folder: Path) -> Iterator[PgServer]:
+    """The session's PostgreSQL. A test that kills its server starts one of its own (``postgres_server``)."""
+    server = PgServer(server_folder / "postgres")
+    asyncio.run(server.start())
+    try:
+        asyncio.run(_admin(server, "CREATE DATABASE zdd_template", "ALTER DATABASE zdd_template IS_TEMPLATE true"))
+        yield server
+    finally:
+        asyncio.run(server.stop())
+
+
+@pytest.fixture(scope="session")
+def redis_instance(server_folder: Path) -> Iterator[RedisServer]:
+    server = RedisServer(server_folder / "redis")
+    asyncio.run(server.start())
+    try:
+        yield server
+    finally:
+        asyncio.run(server.stop())
+
+
+@pytest.fixture
+def pg_dsn(pg: PgServer) -> Iterator[str]:
+    """The DSN (superuser, with password) of an empty database that is dropped after the test."""
+    name = f"test_{secrets.token_hex(4)}"
+    asyncio.run(_admin(pg, f"CREATE DATABASE {name} TEMPLATE zdd_template"))
+    yield pg.dsn_of(name)
+    asyncio.run(_admin(pg, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+async def db(pg_dsn: str):  # type: ignore[no-untyped-def]
+    """A connection to the test's database."""
+    connection = await asyncpg.connect(pg_dsn)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def redis_url(redis_instance: RedisServer) -> str:
+    """The URL (with password) of an empty Redis."""
+    with redis.Redis.from_url(redis_instance.url) as client:
+        client.flushall()
+    return redis_instance.url
+
+
+async def _admin(server: PgServer, *statements: str) -> None:
+    connection = await asyncpg.connect(server.dsn)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()

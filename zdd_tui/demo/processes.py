@@ -1,0 +1,96 @@
+"""Child processes that cannot outlive us."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO
+
+LOOPBACK = "127.0.0.1"
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def spawn(
+    argv: list[str],
+    *,
+    log: IO[bytes] | int,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    user: int | None = None,
+    death_signal: signal.Signals = signal.SIGKILL,
+) -> subprocess.Popen[bytes]:
+    """Start a process that the kernel ends when we end, even when we are killed (prctl(2), PR_SET_PDEATHSIG).
+
+    The signal is bound to the calling *thread*: call this from the thread that runs the event loop, never
+    from a pool worker. The child gets its own session, so that a ctrl+c in the terminal is ours to handle.
+
+    Args:
+        log: where standard output and standard error go.
+        stdin: bytes for its standard input, at most a pipe's buffer (64 KiB); empty input when None.
+        user: numeric user and group to run as; needs root.
+        death_signal: what the kernel sends to the child when we end.
+    """
+    parent = os.getpid()
+
+    def die_with_parent() -> None:
+        # Runs after the change of user, which would clear the setting.
+        if _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0) != 0 or os.getppid() != parent:
+            os._exit(127)
+
+    child = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env=None if env is None else dict(env),
+        cwd=cwd,
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
+        start_new_session=True,
+        preexec_fn=die_with_parent,  # noqa: PLW1509  only prctl and getppid run in it, and no lock is taken
+    )
+    if child.stdin is not None:
+        with child.stdin as pipe:
+            pipe.write(stdin or b"")
+    return child
+
+
+async def wait_for_exit(child: subprocess.Popen[bytes], seconds: float) -> int | None:
+    """The exit code, or None when the child still runs after ``seconds``."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while (code := child.poll()) is None and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    return code
+
+
+async def stop(child: subprocess.Popen[bytes], polite: signal.Signals, grace: float) -> int:
+    """Ask politely, wait ``grace`` seconds, then kill. Returns the exit code."""
+    if child.poll() is None:
+        child.send_signal(polite)
+        if await wait_for_exit(child, grace) is None:
+            child.kill()
+    return child.wait()
+
+
+async def wait_until(child: subprocess.Popen[bytes], ready: Callable[[], bool], seconds: float) -> bool:
+    """True once ``ready()`` holds; False when the child ended or the time is over."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < deadline and child.poll() is None:
+        if ready():
+            return True
+        await asyncio.sleep(0.01)
+    return False
+
+
+def free_port() -> int:
+    """A loopback TCP port that nobody listens on now; the caller retries if somebody takes it in between."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])

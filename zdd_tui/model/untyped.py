@@ -1,0 +1,63 @@
+"""Reading JSON that somebody else wrote: every accessor tolerates what is missing or of another type.
+
+The Kubernetes API is an outside party. An object that lacks a field, or holds a string where a number belongs,
+must not end the dashboard in the middle of an incident.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+Json = Mapping[str, Any]
+EMPTY: Json = {}
+
+
+def obj(value: Any, *path: str) -> Json:
+    """The object at `path` below `value`; empty when any part of the way is missing."""
+    for key in path:
+        if not isinstance(value, Mapping):
+            return EMPTY
+        value = value.get(key)
+    return value if isinstance(value, Mapping) else EMPTY
+
+
+def objects(value: Any, *path: str) -> list[Json]:
+    """The objects of the list at `path`; whatever is no object is left out."""
+    if path:
+        value = obj(value, *path[:-1]).get(path[-1])
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def text(value: Any, *path: str) -> str:
+    """The string at `path`, or the empty string."""
+    if path:
+        value = obj(value, *path[:-1]).get(path[-1])
+    return value if isinstance(value, str) else ""
+
+
+def number(value: Any, *path: str, default: int = 0) -> int:
+    """The whole number at `path`, or `default`."""
+    if path:
+        value = obj(value, *path[:-1]).get(path[-1])
+    if isinstance(value, bool) or not isinstance(value, int):
+        return default
+    return value
+
+
+def flag(value: Any, *path: str) -> bool | None:
+    """The boolean at `path`, or None when it is not there."""
+    if path:
+        value = obj(value, *path[:-1]).get(path[-1])
+    return value if isinstance(value, bool) else None
+
+
+def moment(value: Any, *path: str) -> float | None:
+    """The RFC 3339 time at `path` in seconds since 1970, or None."""
+    stamp = text(value, *path)
+    if not stamp:
+        return None
+    try:
+        parsed = datetime.fromisoformat(stamp)
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,214 @@
+"""Feature flags in Redis.
+
+Each flag of a release has two keys: ``ff:<key>`` holds its value, which applications read, and ``zdd:epoch:<key>``
+the epoch of the agent that wrote it last. A write carries its epoch and is refused, in the same atomic script, where
+a newer one has been there (design, invariant 2).
+"""
+
+import os
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self, cast
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    ConnectionError,
+    NoPermissionError,
+    ReadOnlyError,
+    RedisError,
+    TimeoutError,
+)
+
+from zdd_tui.model.errors import FlagStoreError, StaleEpoch
+from zdd_tui.model.flag import FlagValue, flag_key, parse_flag
+
+# KEYS: value, fence. ARGV: epoch, then the value (absent: delete). Answers the newer epoch, or -1 when written.
+_FENCED_WRITE = """
+local fence = tonumber(redis.call('GET', KEYS[2]) or '-1')
+if fence > tonumber(ARGV[1]) then return fence end
+redis.call('SET', KEYS[2], ARGV[1])
+if ARGV[2] then redis.call('SET', KEYS[1], ARGV[2]) else redis.call('DEL', KEYS[1]) end
+return -1
+"""
+
+
+def fence_key(key: str) -> str:
+    """Where the epoch of a flag's last writer stands."""
+    return f"zdd:epoch:{key}"
+
+
+def describe(url: str) -> str:
+    """``host:port/db`` (or the socket's path) without user and password, safe for screens."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme == "unix":
+            return parts.path or "?"
+        return f"{parts.hostname or 'localhost'}:{parts.port or 6379}/{parts.path.strip('/') or '0'}"
+    except ValueError:
+        return "an address that cannot be read"
+
+
+class FlagStore:
+    """The flags of a Redis. Make one with :meth:`connect`; it reconnects by itself when a call finds it broken.
+
+    Every method raises FlagStoreError when Redis is away or refuses, naming host and port and never a password.
+    """
+
+    def __init__(self, client: Redis, place: str) -> None:
+        self._client = client
+        self.place = place
+
+    @classmethod
+    async def connect(cls, url: str, *, timeout: float = 5.0) -> Self:
+        """Connects, and asks for a sign of life.
+
+        Args:
+            url: ``redis://``, ``rediss://`` or ``unix://``.
+            timeout: seconds for connecting and for each answer.
+
+        Raises:
+            FlagStoreError: the address cannot be used, or nobody there lets us in.
+        """
+        place = describe(url)
+        try:
+            client: Redis = Redis.from_url(
+                url,
+                socket_timeout=timeout,
+                socket_connect_timeout=timeout,
+                decode_responses=True,
+                encoding_errors="replace",
+                retry=Retry(ExponentialBackoff(cap=0.2, base=0.05), 2),
+            )
+        except ValueError:
+            # Not chained: the URL with its password may stand in that error.
+            raise FlagStoreError(
+                "the plan's flags.url is no Redis address",
+                "write it as redis://[user:password@]host:6379/0, rediss:// for TLS, unix:// for a socket",
+            ) from None
+        store = cls(client, place)
+        try:
+            with store._errors():
+                await client.ping()
+        except BaseException:
+            await client.aclose()
+            raise
+        return store
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def read_raw(self, keys: Sequence[str]) -> dict[str, str | None]:
+        """The values as they are stored; None for a flag that does not exist."""
+        if not keys:
+            return {}
+        with self._errors():
+            # The client's types do not know that decode_responses makes every answer a str.
+            values = cast("list[str | None]", await self._client.mget([flag_key(key) for key in keys]))
+        return dict(zip(keys, values, strict=True))
+
+    async def read(self, keys: Sequence[str]) -> dict[str, FlagValue | None]:
+        """The values; None for a flag that does not exist.
+
+        Raises:
+            FlagStoreError: also when a value is none that a flag can have.
+        """
+        found: dict[str, FlagValue | None] = {}
+        for key, raw in (await self.read_raw(keys)).items():
+            try:
+                found[key] = None if raw is None else parse_flag(raw)
+            except ValueError as error:
+                raise FlagStoreError(
+                    f"flag {flag_key(key)} in Redis {self.place}: {error}", "set it to true, false or a percentage"
+                ) from None
+        return found
+
+    async def set(self, key: str, value: FlagValue, *, epoch: int) -> None:
+        """Writes a flag.
+
+        Raises:
+            StaleEpoch: an agent with a newer epoch has written it.
+        """
+        await self._write(key, epoch, value.stored)
+
+    async def delete(self, key: str, *, epoch: int) -> None:
+        """Deletes a flag; one that does not exist is no error. The fence stays until :meth:`forget`.
+
+        Raises:
+            StaleEpoch: an agent with a newer epoch has written it.
+        """
+        await self._write(key, epoch)
+
+    async def forget(self, keys: Iterable[str]) -> None:
+        """Removes the fences of flags, at the release's very end."""
+        fences = [fence_key(key) for key in keys]
+        if fences:
+            with self._errors():
+                await self._client.delete(*fences)
+
+    async def _write(self, key: str, epoch: int, *value: str) -> None:
+        with self._errors():
+            newer = await self._client.eval(_FENCED_WRITE, 2, flag_key(key), fence_key(key), str(epoch), *value)
+        if int(newer) >= 0:
+            raise StaleEpoch(
+                f"flag {flag_key(key)} was written by an agent with epoch {newer}, ours is {epoch}",
+                "this agent has been replaced and stops",
+            )
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except RedisError as error:
+            raise _explained(error, self.place) from None
+        except OSError as error:
+            raise FlagStoreError(f"Redis {self.place} cannot be reached: {_reason(error)}", _AWAY) from None
+
+
+_AWAY = "check that it runs and that flags.url names the right host and port"
+
+
+def _explained(error: RedisError, place: str) -> FlagStoreError:
+    match error:
+        case NoPermissionError():
+            return FlagStoreError(
+                f"Redis {place} forbids a command: {error}",
+                "the user needs GET, MGET, SET, DEL, EVAL and PING on ff:* and zdd:epoch:*",
+            )
+        case AuthenticationError() | AuthorizationError():
+            return FlagStoreError(f"Redis {place} refuses the login", "check user and password in flags.url")
+        case TimeoutError():
+            return FlagStoreError(f"Redis {place} does not answer in time", _AWAY)
+        case ReadOnlyError():
+            return FlagStoreError(f"Redis {place} is a read-only replica", "point flags.url at the primary")
+        case ConnectionError():
+            return FlagStoreError(f"Redis {place} cannot be reached: {_reason(error)}", _AWAY)
+        case _ if "NOAUTH" in str(error) or "Authentication required" in str(error):
+            return FlagStoreError(f"Redis {place} asks for a password", "put it into flags.url")
+        case _:
+            return FlagStoreError(f"Redis {place} refuses: {error}")
+
+
+def _reason(error: BaseException) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, socket.gaierror):
+            return cause.strerror or "unknown host"
+        if isinstance(cause, OSError) and cause.errno:
+            return os.strerror(cause.errno)  # asyncio's own text repeats the address
+        cause = cause.__cause__ or cause.__context__
+    return "no connection"

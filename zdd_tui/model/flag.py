@@ -1,0 +1,82 @@
+"""Feature flags: the value of ``ff:<key>`` in Redis is ``true``, ``false``, or a percentage such as ``25`` or ``25%``.
+
+:mod:`zdd_tui.service.flags` holds its own copy of the bucket, because an application imports that room alone;
+a test compares the two.
+"""
+
+import re
+import zlib
+from dataclasses import dataclass
+
+PREFIX = "ff:"
+_PERCENT = re.compile(r"(\d{1,3})\s*%?")
+
+
+@dataclass(frozen=True, slots=True)
+class FlagValue:
+    """How many of a hundred units a flag is on for.
+
+    Attributes:
+        percent: 0 (``false``) to 100 (``true``).
+    """
+
+    percent: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.percent <= 100:
+            raise ValueError(f"a flag's percentage is 0 to 100, got {self.percent}")
+
+    @property
+    def on(self) -> bool:
+        """On for everybody."""
+        return self.percent == 100
+
+    @property
+    def off(self) -> bool:
+        """On for nobody."""
+        return self.percent == 0
+
+    @property
+    def stored(self) -> str:
+        """As Redis holds it."""
+        if self.on:
+            return "true"
+        return "false" if self.off else str(self.percent)
+
+    def __str__(self) -> str:
+        if self.on:
+            return "on"
+        return "off" if self.off else f"{self.percent}%"
+
+    def decides(self, key: str, unit: str) -> bool:
+        """Whether the flag is on for one unit, such as a user's id."""
+        return bucket(key, unit) < self.percent
+
+
+ON = FlagValue(100)
+OFF = FlagValue(0)
+
+
+def parse_flag(text: str) -> FlagValue:
+    """Reads a stored value.
+
+    Raises:
+        ValueError: neither ``true``, ``false`` nor a percentage from 0 to 100.
+    """
+    word = text.strip().lower()
+    if word in ("true", "false"):
+        return ON if word == "true" else OFF
+    match = _PERCENT.fullmatch(word)
+    if match is None or int(match[1]) > 100:
+        raise ValueError(f"expected true, false or a percentage from 0 to 100, got {text[:40]!r}")
+    return FlagValue(int(match[1]))
+
+
+def bucket(key: str, unit: str) -> int:
+    """0 to 99, always the same for a key and a unit, spread evenly over units."""
+    return zlib.crc32(f"{key}:{unit}".encode()) % 100
+
+
+def flag_key(key: str) -> str:
+    """The name in Redis."""
+    return PREFIX + key

@@ -39,7 +39,7 @@ def refusal(status: int, answer: Any, method: str, path: str, access: "Access") 
     namespace, resource, name = target(path)
     if method == "GET" and not name:
         verb = "list"
-    what = f"{resource} {name!r}" if name else resource
+    what = f"{resource.removesuffix('s')} {name!r}" if name else resource
     where = f" in namespace {namespace!r}" if namespace else ""
     flag = f" -n {namespace}" if namespace else ""
     if status == 401:

@@ -145,6 +145,16 @@ def new_replica_set(view: DeploymentView, replica_sets: Iterable[ReplicaSetView]
     )
 
 
+def own_pods(view: DeploymentView, replica_sets: Iterable[ReplicaSetView], pods: Iterable[PodFacts]) -> list[PodFacts]:
+    """The pods among `pods` that came from the Deployment's templates.
+
+    A pod whose ReplicaSet is deleted already still counts: it may still run. Bare pods that merely carry the labels,
+    and pods of another Deployment's ReplicaSets, do not.
+    """
+    foreign = {found.uid for found in replica_sets if found.owner_uid != view.uid}
+    return [pod for pod in pods if pod.template_hash and pod.owner_uid not in foreign]
+
+
 def rollout_status(
     view: DeploymentView, replica_sets: Iterable[ReplicaSetView], pods: Iterable[Pod | PodFacts]
 ) -> RolloutStatus:

@@ -1,0 +1,89 @@
+"""The Deployment and the Service of the sample application, as Kubernetes takes them (apps/v1, v1)."""
+
+import sys
+from typing import Any, Literal
+
+NAME = "users-api"
+CONTAINER = "app"
+PORT = 8080
+LABELS = {"app": NAME}
+
+
+def image(version: int) -> str:
+    return f"shop/users-api:{version}"
+
+
+def deployment(
+    *,
+    dsn: str,
+    redis_url: str,
+    kind: Literal["column", "table"] = "column",
+    dual_write: Literal["application", "trigger"] = "application",
+    version: int = 1,
+    replicas: int = 4,
+    namespace: str = "default",
+    write_flag: str = "users_full_name_write",
+    read_flag: str = "users_full_name_read",
+) -> dict[str, Any]:
+    """
+    Args:
+        dsn, redis_url: with their passwords, in plain env: this is the demo. In production, secretKeyRef.
+    """
+    env = {
+        "DATABASE_URL": dsn,
+        "REDIS_URL": redis_url,
+        "PORT": str(PORT),
+        "CHANGE_KIND": kind,
+        "DUAL_WRITE": dual_write,
+        "ZDD_FLAG_WRITE": write_flag,
+        "ZDD_FLAG_READ": read_flag,
+        # preStop has already waited for the routers; together they stay well inside the grace period.
+        "DRAIN_SECONDS": "2",
+    }
+    container = {
+        "name": CONTAINER,
+        "image": image(version),
+        "command": [sys.executable, "-m", "zdd_tui.demo.sample"],
+        "env": [{"name": name, "value": value} for name, value in env.items()],
+        "ports": [{"name": "http", "containerPort": PORT}],
+        "startupProbe": _probe("/ready", failureThreshold=60),
+        "readinessProbe": _probe("/ready", failureThreshold=2),
+        "livenessProbe": _probe("/health", periodSeconds=5, failureThreshold=6),
+        "lifecycle": {"preStop": {"sleep": {"seconds": 2}}},
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": NAME, "namespace": namespace, "labels": LABELS},
+        "spec": {
+            "replicas": replicas,
+            "minReadySeconds": 1,
+            "progressDeadlineSeconds": 120,
+            "revisionHistoryLimit": 10,
+            "selector": {"matchLabels": LABELS},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": {
+                "metadata": {"labels": LABELS},
+                "spec": {"terminationGracePeriodSeconds": 15, "containers": [container]},
+            },
+        },
+    }
+
+
+def service(*, namespace: str = "default") -> dict[str, Any]:
+    """Port 80 to the pods' 8080."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": NAME, "namespace": namespace, "labels": LABELS},
+        "spec": {"selector": LABELS, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]},
+    }
+
+
+def _probe(path: str, *, periodSeconds: int = 1, failureThreshold: int) -> dict[str, Any]:
+    return {
+        "httpGet": {"path": path, "port": "http"},
+        "periodSeconds": periodSeconds,
+        "timeoutSeconds": 3,
+        "failureThreshold": failureThreshold,
+    }

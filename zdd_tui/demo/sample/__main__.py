@@ -1,0 +1,24 @@
+"""``python -m zdd_tui.demo.sample``: one pod's process."""
+
+import asyncio
+import logging
+import os
+import sys
+
+from zdd_tui.demo.sample.app import run
+from zdd_tui.demo.sample.settings import Settings
+from zdd_tui.model.errors import ZddError
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        settings = Settings.from_env(os.environ)
+    except ZddError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0 if asyncio.run(run(settings)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

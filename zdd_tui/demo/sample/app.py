@@ -1,0 +1,158 @@
+"""The wiring: environment, storage of this version, routes, lifecycle."""
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+from aiohttp import web
+
+from zdd_tui.demo.sample.database import Database
+from zdd_tui.demo.sample.settings import Settings
+from zdd_tui.demo.sample.users import User, UserStore, is_name
+from zdd_tui.demo.sample.version1 import OldUsers
+from zdd_tui.demo.sample.version3 import NewColumnUsers, NewTableUsers
+from zdd_tui.service.http import attach, serve
+from zdd_tui.service.lifecycle import Check, Lifecycle
+
+if TYPE_CHECKING:
+    from zdd_tui.service.flags import FlagClient
+
+MAX_ID = 2**63 - 1
+_log = logging.getLogger(__name__)
+
+
+async def run(settings: Settings) -> bool:
+    """Serve until drained. Returns whether every request had ended by then."""
+    database = Database(settings.database_url, settings.pod)
+    await database.open()
+    # Any pod can lose its way to the database; when all lose it, leaving rotation together helps nobody.
+    checks = [Check("postgresql", database.check, timeout=2, tolerance=10)]
+    flags = None
+    store: UserStore
+    if settings.version == 2:
+        flags, store = _by_flags(settings)
+        flags.start()
+        # Needed once: a pod that has never seen the flags would write by defaults. After that it does without
+        # Redis for as long as it must (flags fail static), so a dead Redis takes no pod out of rotation.
+        checks.append(Check("flags", flags.wait_loaded, timeout=0.5, tolerance=math.inf))
+    elif settings.version == 1:
+        store = OldUsers()
+    else:
+        store = NewTableUsers() if settings.kind == "table" else NewColumnUsers()
+    lifecycle = Lifecycle(checks, drain_seconds=settings.drain_seconds)
+    app = build(settings, database, store, flags)
+    attach(app, lifecycle)
+    try:
+        return await serve(app, lifecycle, settings.host, settings.port)
+    finally:
+        if flags is not None:
+            await flags.stop()
+        await database.close()
+
+
+def _by_flags(settings: Settings) -> "tuple[FlagClient, UserStore]":
+    # Here and not above: versions 1 and 3 start a tenth of a second sooner without the Redis client.
+    from zdd_tui.demo.sample.version2 import ColumnDualUsers, TableDualUsers, TriggerUsers  # noqa: PLC0415
+    from zdd_tui.service.dual_write import DualWrite  # noqa: PLC0415
+    from zdd_tui.service.flags import FlagClient  # noqa: PLC0415
+
+    flags = FlagClient(settings.redis_url, [settings.write_flag, settings.read_flag])
+    if settings.dual_write == "trigger":
+        dual = DualWrite(flags, write_key=None, read_key=settings.read_flag)
+        return flags, TriggerUsers(dual, NewTableUsers() if settings.kind == "table" else NewColumnUsers())
+    dual = DualWrite(flags, write_key=settings.write_flag, read_key=settings.read_flag)
+    return flags, TableDualUsers(dual) if settings.kind == "table" else ColumnDualUsers(dual)
+
+
+def build(settings: Settings, database: Database, store: UserStore, flags: "FlagClient | None") -> web.Application:
+    """The routes."""
+
+    async def create(request: web.Request) -> web.Response:
+        name, email = await _body(request, name_needed=True)
+        assert name is not None
+        user = await database.write(lambda connection: store.create(connection, name, email))
+        return web.json_response(user.as_json(), status=201)
+
+    async def read(request: web.Request) -> web.Response:
+        user_id = _user_id(request)
+        return _found(await database.read(lambda connection: store.get(connection, user_id)))
+
+    async def update(request: web.Request) -> web.Response:
+        user_id = _user_id(request)
+        name, email = await _body(request, name_needed=False)
+        return _found(await database.write(lambda connection: store.update(connection, user_id, name, email)))
+
+    async def delete(request: web.Request) -> web.Response:
+        user_id = _user_id(request)
+        if not await database.write(lambda connection: store.delete(connection, user_id)):
+            return _refusal(404, "no such user")
+        return web.Response(status=204)
+
+    async def version(_: web.Request) -> web.Response:
+        return web.json_response({"version": settings.version, "image": settings.image, "pod": settings.pod})
+
+    async def show_flags(_: web.Request) -> web.Response:
+        """The flags that this version looks at: none in versions 1 and 3."""
+        if flags is None:
+            return web.json_response({"flags": {}, "age": None})
+        now = flags.snapshot()
+        shown = {key: {"percent": flag.percent, "problem": flag.problem} for key, flag in now.flags.items()}
+        return web.json_response({"flags": shown, "age": now.age})
+
+    app = web.Application(middlewares=[_explain])
+    app.router.add_post("/users", create)
+    app.router.add_get("/users/{id}", read)
+    app.router.add_put("/users/{id}", update)
+    app.router.add_delete("/users/{id}", delete)
+    app.router.add_get("/version", version)
+    app.router.add_get("/flags", show_flags)
+    return app
+
+
+@web.middleware
+async def _explain(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """A failure becomes one JSON line; its text stays in the log, because it can hold data."""
+    try:
+        return await handler(request)
+    except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        _log.warning("%s %s: database: %r", request.method, request.path, error)
+        return _refusal(503, f"database: {type(error).__name__}")
+    except asyncpg.PostgresError as error:
+        _log.error("%s %s: %r", request.method, request.path, error)
+        return _refusal(500, f"database: {type(error).__name__}")
+
+
+def _refusal(status: int, error: str) -> web.Response:
+    return web.json_response({"error": error}, status=status)
+
+
+def _found(user: User | None) -> web.Response:
+    return _refusal(404, "no such user") if user is None else web.json_response(user.as_json())
+
+
+def _user_id(request: web.Request) -> int:
+    text = request.match_info["id"]
+    if not (text.isascii() and text.isdigit()) or int(text) > MAX_ID:
+        raise web.HTTPNotFound(text='{"error": "no such user"}', content_type="application/json")
+    return int(text)
+
+
+async def _body(request: web.Request, *, name_needed: bool) -> tuple[str | None, str | None]:
+    """Name and e-mail of the request. A missing one or null is None: leave it as it is."""
+    try:
+        body: Any = await request.json()
+    except ValueError:
+        body = None
+    if isinstance(body, dict):
+        name, email = body.get("name"), body.get("email")
+        name_ok = is_name(name) or (name is None and not name_needed)
+        if name_ok and (email is None or (isinstance(email, str) and "\0" not in email)):
+            return name, email
+    raise web.HTTPBadRequest(
+        text='{"error": "expected {\\"name\\": words with single spaces, \\"email\\": text}"}',
+        content_type="application/json",
+    )

@@ -1,0 +1,69 @@
+"""What the environment of a pod says."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+from zdd_tui.model.errors import ZddError
+
+Kind = Literal["column", "table"]
+Mode = Literal["application", "trigger"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The names of the variables are in :meth:`from_env`.
+
+    Attributes:
+        version: 1, 2 or 3: the tag of the image.
+        drain_seconds: how long requests are still served after SIGTERM.
+    """
+
+    version: int
+    kind: Kind
+    dual_write: Mode
+    database_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
+    write_flag: str
+    read_flag: str
+    host: str
+    port: int
+    pod: str
+    image: str
+    drain_seconds: float
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> "Settings":
+        """
+        Raises:
+            ZddError: a variable is missing or has a value that we do not know.
+        """
+        image = _need(env, "IMAGE")
+        return cls(
+            version=int(_one_of("the tag of IMAGE", image.rpartition(":")[2], "1", "2", "3")),
+            kind=cast(Kind, _one_of("CHANGE_KIND", env.get("CHANGE_KIND", "column"), "column", "table")),
+            dual_write=cast(
+                Mode, _one_of("DUAL_WRITE", env.get("DUAL_WRITE", "application"), "application", "trigger")
+            ),
+            database_url=_need(env, "DATABASE_URL"),
+            redis_url=_need(env, "REDIS_URL"),
+            write_flag=env.get("ZDD_FLAG_WRITE", "users_full_name_write"),
+            read_flag=env.get("ZDD_FLAG_READ", "users_full_name_read"),
+            host=env.get("POD_IP", "127.0.0.1"),
+            port=int(env.get("PORT", "8080")),
+            pod=env.get("POD_NAME", "users-api"),
+            image=image,
+            drain_seconds=float(env.get("DRAIN_SECONDS", "2")),
+        )
+
+
+def _need(env: Mapping[str, str], name: str) -> str:
+    if not env.get(name):
+        raise ZddError(f"the sample application needs the environment variable {name}", "set it in the pod's env")
+    return env[name]
+
+
+def _one_of(what: str, value: str, *known: str) -> str:
+    if value not in known:
+        raise ZddError(f"{what} is {value!r}", f"use one of {', '.join(known)}")
+    return value

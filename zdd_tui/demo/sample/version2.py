@@ -1,0 +1,136 @@
+"""Version 2: both sides, by flags. One class for each way to keep the new side in step.
+
+Where the read flag is on, the new side is the truth, because pods of version 3 may already write it alone.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from zdd_tui.demo.sample.users import Connection, User, split_name
+from zdd_tui.demo.sample.version1 import OldUsers, old_user
+from zdd_tui.demo.sample.version3 import NewColumnUsers, NewTableUsers, new_user
+from zdd_tui.service.dual_write import DualWrite
+
+NEXT_ID = "SELECT nextval(pg_get_serial_sequence('public.users', 'id'))"
+"""The flags decide by id, so a new user needs one before the first write."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnDualUsers:
+    """The application writes ``full_name`` beside the old columns, in the same statement.
+
+    A change of the e-mail address alone touches no name, on neither side.
+    """
+
+    INSERT = """
+    INSERT INTO public.users (id, first_name, last_name, full_name, email) VALUES ($1, $2, $3, $4, $5)
+    RETURNING id, first_name, last_name, full_name, email"""
+    INSERT_OLD = """
+    INSERT INTO public.users (id, first_name, last_name, email) VALUES ($1, $2, $3, $4)
+    RETURNING id, first_name, last_name, email"""
+    UPDATE = """
+    UPDATE public.users SET first_name = coalesce($2, first_name), last_name = coalesce($3, last_name),
+      full_name = coalesce($4, full_name), email = coalesce($5, email), updated_at = now()
+    WHERE id = $1
+    RETURNING id, first_name, last_name, full_name, email"""
+
+    dual: DualWrite
+    old: ClassVar = OldUsers()
+    new: ClassVar = NewColumnUsers()
+
+    async def create(self, connection: Connection, name: str, email: str | None) -> User:
+        user_id = await connection.fetchval(NEXT_ID)
+        sides = self.dual.choose(user_id)
+        first, last = split_name(name)
+        if sides.write_new:
+            row = await connection.fetchrow(self.INSERT, user_id, first, last, name, email)
+        else:
+            row = await connection.fetchrow(self.INSERT_OLD, user_id, first, last, email)
+        user = new_user(row) if sides.read_new else old_user(row)
+        assert user is not None
+        return user
+
+    async def get(self, connection: Connection, user_id: int) -> User | None:
+        side = self.new if self.dual.choose(user_id).read_new else self.old
+        return await side.get(connection, user_id)
+
+    async def update(self, connection: Connection, user_id: int, name: str | None, email: str | None) -> User | None:
+        sides = self.dual.choose(user_id)
+        if not sides.write_new:
+            return await self.old.update(connection, user_id, name, email)
+        first, last = (None, None) if name is None else split_name(name)
+        row = await connection.fetchrow(self.UPDATE, user_id, first, last, name, email)
+        return new_user(row) if sides.read_new else old_user(row)
+
+    async def delete(self, connection: Connection, user_id: int) -> bool:
+        return await self.old.delete(connection, user_id)
+
+
+@dataclass(frozen=True, slots=True)
+class TableDualUsers:
+    """The application writes ``people`` beside ``users``, in the same transaction."""
+
+    dual: DualWrite
+    old: ClassVar = OldUsers()
+    new: ClassVar = NewTableUsers()
+
+    async def create(self, connection: Connection, name: str, email: str | None) -> User:
+        user = User(await connection.fetchval(NEXT_ID), name, email)
+        await self.old.store(connection, user)
+        if self.dual.choose(user.id).write_new:
+            await self.new.store(connection, user)
+        return user
+
+    async def get(self, connection: Connection, user_id: int) -> User | None:
+        side = self.new if self.dual.choose(user_id).read_new else self.old
+        return await side.get(connection, user_id)
+
+    async def update(self, connection: Connection, user_id: int, name: str | None, email: str | None) -> User | None:
+        async def write(side: OldUsers | NewTableUsers, source: User | None) -> User | None:
+            if source is None:
+                return await side.update(connection, user_id, name, email)
+            await side.store(connection, source)
+            return source
+
+        return await self.dual.choose(user_id).write(
+            old=lambda source: write(self.old, source), new=lambda source: write(self.new, source)
+        )
+
+    async def delete(self, connection: Connection, user_id: int) -> bool:
+        sides = self.dual.choose(user_id)
+        found = await self.old.delete(connection, user_id)
+        if not sides.write_new:
+            return found
+        found_new = await self.new.delete(connection, user_id)
+        return found_new if sides.read_new else found
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerUsers:
+    """A trigger of the database carries every write of the old side to the new one; we write old alone."""
+
+    dual: DualWrite
+    new: NewColumnUsers
+    old: ClassVar = OldUsers()
+
+    async def create(self, connection: Connection, name: str, email: str | None) -> User:
+        user = await self.old.create(connection, name, email)
+        written = await self._as_read(connection, user)
+        assert written is not None, "the trigger has not carried an insert to the new side"
+        return written
+
+    async def get(self, connection: Connection, user_id: int) -> User | None:
+        side = self.new if self.dual.choose(user_id).read_new else self.old
+        return await side.get(connection, user_id)
+
+    async def update(self, connection: Connection, user_id: int, name: str | None, email: str | None) -> User | None:
+        user = await self.old.update(connection, user_id, name, email)
+        return None if user is None else await self._as_read(connection, user)
+
+    async def delete(self, connection: Connection, user_id: int) -> bool:
+        return await self.old.delete(connection, user_id)
+
+    async def _as_read(self, connection: Connection, user: User) -> User | None:
+        if not self.dual.choose(user.id).read_new:
+            return user
+        return await self.new.get(connection, user.id)

@@ -1,0 +1,234 @@
+"""Feature flags as an application sees them: local, fresh within a second, and never lost.
+
+**Values.** ``ff:<key>`` in Redis holds ``true``, ``false``, or a percentage ``0``..``100`` (also ``25%``).
+A percentage is decided per unit (a user's id, say) by a stable hash, so that a unit that is on at 10 % is on
+at 20 % too, and every pod decides alike.
+
+**Freshness.** A decision reads memory only. The memory is kept fresh by polling, which bounds the age of
+a value to ``max_staleness`` seconds while Redis answers, and by Redis's client-side tracking, which
+usually brings a change within milliseconds. Whoever changes a flag may rely on it after
+``max_staleness`` plus the time of the longest request.
+
+**Fail static.** When Redis is lost, every pod keeps the value that it knows, for ever: half of the pods falling
+back to a default in the middle of a release would part the data, and a wrong guess is worse than an old
+truth. For the same reason a flag that *disappears* (a Redis that restarted empty) or turns into something
+unreadable keeps its last value and is reported. To switch a flag off, set it to ``false``; deleting is no order.
+A process that has never seen a flag uses the default: gate readiness on :attr:`FlagClient.loaded`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import re
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+PREFIX = "ff:"
+MAX_BACKOFF = 2.0
+"""Seconds between attempts to reach a lost Redis, at most."""
+
+_PERCENT = re.compile(r"([0-9]{1,3})\s*%?")
+_log = logging.getLogger(__name__)
+
+
+def bucket(key: str, unit: str) -> int:
+    """0 to 99, always the same for a key and a unit, spread evenly over units."""
+    return zlib.crc32(f"{key}:{unit}".encode()) % 100
+
+
+def parse_percent(text: str) -> int | None:
+    """The percentage that a stored value stands for; None when it is not a flag's value."""
+    word = text.strip().lower()
+    if word in ("true", "false"):
+        return 100 if word == "true" else 0
+    match = _PERCENT.fullmatch(word)
+    return int(match[1]) if match is not None and int(match[1]) <= 100 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag as this process uses it now.
+
+    Attributes:
+        percent: 0 (off) to 100 (on).
+        problem: why Redis's present content is not used; empty when all is well.
+    """
+
+    percent: int
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """All flags at one moment.
+
+    Attributes:
+        age: seconds since Redis was asked last and answered; None when it never did.
+    """
+
+    flags: Mapping[str, Flag]
+    age: float | None
+
+
+class FlagClient:
+    """Keeps a fixed set of flags in memory. An async context manager, or ``start`` and ``stop``.
+
+    Args:
+        url: Redis, with password.
+        keys: the flags, without ``ff:``.
+        max_staleness: seconds that a value may be old while Redis answers.
+        defaults: percentages for flags that this process has never seen; 0 when not named.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        keys: Sequence[str],
+        *,
+        max_staleness: float = 1.0,
+        defaults: Mapping[str, int] | None = None,
+    ) -> None:
+        if not keys or max_staleness <= 0:
+            raise ValueError("a FlagClient needs at least one key, and a max_staleness above 0")
+        self.keys = tuple(keys)
+        # A poll that starts half a bound after the last one, and takes at most the other half, keeps the bound.
+        self._period = max_staleness / 2
+        self._url = url
+        self._flags = {key: Flag((defaults or {}).get(key, 0), "not read yet") for key in self.keys}
+        self._read_at: float | None = None
+        self._loaded = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def start(self) -> None:
+        """Begin to read, in the background, for ever; it does not wait for Redis."""
+        self._tasks = [asyncio.create_task(self._poll()), asyncio.create_task(self._track())]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    def is_on(self, key: str, unit: str | int) -> bool:
+        """Whether the flag is on for this unit. Reads memory only; never fails for a declared key.
+
+        Two calls without an ``await`` between them see the same moment.
+
+        Raises:
+            KeyError: the key was not declared in the constructor.
+        """
+        return bucket(key, str(unit)) < self._flags[key].percent
+
+    def snapshot(self) -> Flags:
+        return Flags(dict(self._flags), self.age)
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the last answer of Redis was asked for; None before the first."""
+        return None if self._read_at is None else time.monotonic() - self._read_at
+
+    @property
+    def loaded(self) -> bool:
+        """Redis has answered at least once, so that no flag is a mere default by ignorance."""
+        return self._loaded.is_set()
+
+    async def wait_loaded(self) -> None:
+        await self._loaded.wait()
+
+    async def _poll(self) -> None:
+        failures = 0
+        client = Redis.from_url(
+            self._url,
+            socket_timeout=self._period,
+            socket_connect_timeout=self._period,
+            retry=Retry(NoBackoff(), 0),  # the loop retries, with jitter, and knows the time
+        )
+        try:
+            while True:
+                self._wake.clear()
+                asked_at = time.monotonic()
+                try:
+                    async with asyncio.timeout(self._period):
+                        values = await client.mget([PREFIX + key for key in self.keys])
+                except (RedisError, OSError, TimeoutError) as error:
+                    failures += 1
+                    if failures == 1:
+                        _log.warning("flags: Redis is lost (%s); keeping what is known", type(error).__name__)
+                    await asyncio.sleep(_backoff(self._period, failures))
+                    continue
+                if failures:
+                    _log.warning("flags: Redis is back after %d failed attempts", failures)
+                failures = 0
+                self._take(values, asked_at)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.0, asked_at + self._period - time.monotonic())):
+                        await self._wake.wait()
+        finally:
+            await client.aclose()
+
+    def _take(self, values: Sequence[bytes | str | None], asked_at: float) -> None:
+        flags = {}
+        for key, value in zip(self.keys, values, strict=True):
+            known = self._flags[key]
+            if value is None:
+                flags[key] = Flag(known.percent, "missing")
+            else:
+                text = value.decode(errors="replace") if isinstance(value, bytes) else value
+                percent = parse_percent(text)
+                flags[key] = (
+                    Flag(known.percent, f"not a flag's value: {text[:40]!r}") if percent is None else Flag(percent)
+                )
+            if flags[key] != known:
+                _log.warning("flags: %s is %d%% %s", key, flags[key].percent, flags[key].problem)
+        self._flags = flags
+        self._read_at = asked_at
+        self._loaded.set()
+
+    async def _track(self) -> None:
+        """Wakes the poll when any flag changes (client-side caching in broadcast mode, Redis 6 and later)."""
+        pool = ConnectionPool.from_url(self._url, protocol=3, socket_timeout=None)
+        failures = 0
+        while True:
+            connection: Any = pool.connection_class(**pool.connection_kwargs)
+            try:
+                await connection.connect()
+                await connection.send_command("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", PREFIX)
+                await connection.read_response()
+                failures = 0
+                self._wake.set()  # for what changed before we listened
+                while True:
+                    await connection.read_response(push_request=True)
+                    self._wake.set()
+            except ResponseError as error:
+                _log.warning("flags: no tracking on this Redis (%s); polling alone", error)
+                return
+            except (RedisError, OSError):
+                failures += 1
+            finally:
+                await connection.disconnect(nowait=True)
+            await asyncio.sleep(_backoff(self._period, failures))
+
+
+def _backoff(first: float, failures: int) -> float:
+    """Doubling, capped, with jitter, so that pods do not come back all at once."""
+    return float(min(first * 2 ** min(failures - 1, 10), MAX_BACKOFF) * random.uniform(0.5, 1.0))  # noqa: S311

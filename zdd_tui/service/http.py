@@ -1,0 +1,80 @@
+"""The aiohttp adapter: /health, /ready, /metrics, counting, ``Connection: close`` while draining, SIGTERM."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from zdd_tui.service.lifecycle import Lifecycle
+from zdd_tui.service.metrics import CONTENT_TYPE, RequestMetrics
+
+PROBES = frozenset({"/health", "/ready", "/metrics"})
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def attach(app: web.Application, lifecycle: Lifecycle) -> None:
+    """Adds the probes and the middleware to an application. Probes are neither counted nor waited for."""
+    metrics = RequestMetrics()
+
+    @web.middleware
+    async def count(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        if request.path in PROBES:
+            return _close_if_draining(await handler(request))
+        began = time.perf_counter()
+        code = 500
+        with lifecycle.request():
+            try:
+                response = await handler(request)
+                code = response.status
+            except web.HTTPException as answer:
+                code = answer.status
+                _close_if_draining(answer)
+                raise
+            finally:
+                metrics.observe(request.method, code, time.perf_counter() - began)
+            return _close_if_draining(response)
+
+    def _close_if_draining(response: web.StreamResponse) -> web.StreamResponse:
+        if lifecycle.draining:
+            response.force_close()
+        return response
+
+    async def health(_: web.Request) -> web.Response:
+        return web.json_response({"ok": True, "stage": lifecycle.stage})
+
+    async def ready(_: web.Request) -> web.Response:
+        state = await lifecycle.readiness()
+        checks = {
+            check.name: "ok" if check.ok else f"{check.error}{' (tolerated)' if check.tolerated else ''}"
+            for check in state.checks
+        }
+        body = {"ready": state.ready, "stage": state.stage, "checks": checks}
+        return web.json_response(body, status=200 if state.ready else 503)
+
+    async def show_metrics(_: web.Request) -> web.Response:
+        return web.Response(body=metrics.render(lifecycle.in_flight).encode(), headers={"Content-Type": CONTENT_TYPE})
+
+    app.middlewares.append(count)
+    app.router.add_get("/health", health)
+    app.router.add_get("/ready", ready)
+    app.router.add_get("/metrics", show_metrics)
+
+
+async def serve(app: web.Application, lifecycle: Lifecycle, host: str, port: int) -> bool:
+    """Serve until SIGTERM or SIGINT has come and the drain is over. Returns whether the drain was clean."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lifecycle.start_draining)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+    try:
+        await runner.setup()
+        await web.TCPSite(runner, host, port, backlog=512).start()
+        lifecycle.started()
+        return await lifecycle.serve_until_drained()
+    finally:
+        await runner.cleanup()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

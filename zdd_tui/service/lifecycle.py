@@ -1,0 +1,153 @@
+"""Health, readiness and drain of a service process, for any HTTP framework.
+
+**Health** (liveness) says that this process answers. It looks at no dependency: restarting every pod because the
+database is away cures nothing and loses the connections that would come back.
+
+**Readiness** says that this pod should receive requests. While starting, every check must pass once. Later a
+check may fail for its ``tolerance`` before the pod leaves rotation: all pods share their dependencies, and if each
+of them left at the first hiccup there would be no endpoint at all.
+
+**Drain**, on SIGTERM: not ready at once; requests go on being served for ``drain_seconds``, because routers learn of
+our leaving a little later than we do; every answer says ``Connection: close``, so that pooled connections go
+elsewhere; then the process ends as soon as no request is in flight, or when ``grace_seconds`` are over.
+"""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    STARTING = "starting"
+    RUNNING = "running"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A dependency that readiness looks at.
+
+    Attributes:
+        name: as /ready shows it.
+        probe: returns when the dependency is fine, raises when it is not. Its error's *type* is shown, never
+            its text, which could hold a secret.
+        timeout: seconds that the probe may take.
+        tolerance: seconds that a check which has passed once may fail before the pod is not ready;
+            ``math.inf`` for what the service can do without once it has started.
+    """
+
+    name: str
+    probe: Callable[[], Awaitable[object]]
+    timeout: float = 1.0
+    tolerance: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    name: str
+    ok: bool
+    error: str = ""
+    tolerated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    ready: bool
+    stage: Stage
+    checks: tuple[CheckResult, ...] = ()
+
+
+class Lifecycle:
+    """The state of one service process; a framework's adapter calls it.
+
+    Args:
+        checks: what readiness depends on.
+        drain_seconds: how long requests are served after :meth:`start_draining`.
+        grace_seconds: how long, after that, requests in flight may take to end.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        checks: Sequence[Check] = (),
+        *,
+        drain_seconds: float = 5.0,
+        grace_seconds: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.checks = tuple(checks)
+        self.drain_seconds = drain_seconds
+        self.grace_seconds = grace_seconds
+        self.stage = Stage.STARTING
+        self.in_flight = 0
+        self._clock = clock
+        self._passed_at: dict[str, float] = {}
+        self._drain_asked = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def draining(self) -> bool:
+        return self.stage in (Stage.DRAINING, Stage.STOPPED)
+
+    def started(self) -> None:
+        """The application has built what it needs; from now on the checks decide."""
+        if self.stage is Stage.STARTING:
+            self.stage = Stage.RUNNING
+
+    def start_draining(self) -> None:
+        """What SIGTERM calls. Safe to call again."""
+        if not self.draining:
+            self.stage = Stage.DRAINING
+        self._drain_asked.set()
+
+    async def readiness(self) -> Readiness:
+        """Runs the checks side by side, each within its timeout."""
+        if self.stage is not Stage.RUNNING:
+            return Readiness(False, self.stage)
+        results = tuple(await asyncio.gather(*map(self._run, self.checks)))
+        # SIGTERM may have come while the checks ran.
+        ready = self.stage is Stage.RUNNING and all(result.ok or result.tolerated for result in results)
+        return Readiness(ready, self.stage, results)
+
+    @contextlib.contextmanager
+    def request(self) -> Iterator[None]:
+        """Around every request, so that the drain knows when the last one has ended."""
+        self.in_flight += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+            if self.in_flight == 0:
+                self._idle.set()
+
+    async def serve_until_drained(self) -> bool:
+        """Returns when the process may end: True when nothing was in flight, False when the grace was over."""
+        await self._drain_asked.wait()
+        await asyncio.sleep(self.drain_seconds)
+        clean = True
+        try:
+            async with asyncio.timeout(self.grace_seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            clean = False
+        self.stage = Stage.STOPPED
+        return clean
+
+    async def _run(self, check: Check) -> CheckResult:
+        try:
+            async with asyncio.timeout(check.timeout):
+                await check.probe()
+        except Exception as error:
+            last = self._passed_at.get(check.name, -math.inf)
+            # "<" and not "<=": a tolerance of 0 tolerates nothing, and inf - -inf is not a number we compare.
+            tolerated = check.name in self._passed_at and self._clock() - last < check.tolerance
+            return CheckResult(check.name, False, type(error).__name__, tolerated)
+        self._passed_at[check.name] = self._clock()
+        return CheckResult(check.name, True)

@@ -1,0 +1,44 @@
+"""Request metrics in Prometheus' text format (version 0.0.4): one counter, one histogram, one gauge.
+
+The official client would cost every pod a tenth of its start-up time for three series.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Upper bounds in seconds, inclusive; +Inf follows."""
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class RequestMetrics:
+    """Counts requests by method and status code, and their durations."""
+
+    def __init__(self) -> None:
+        self._requests: Counter[tuple[str, int]] = Counter()
+        self._buckets = [0] * (len(BUCKETS) + 1)
+        self._seconds = 0.0
+
+    def observe(self, method: str, code: int, seconds: float) -> None:
+        self._requests[method, code] += 1
+        self._buckets[bisect_left(BUCKETS, seconds)] += 1
+        self._seconds += seconds
+
+    def render(self, in_flight: int) -> str:
+        lines = ["# HELP http_requests_total Requests by method and status code."]
+        lines.append("# TYPE http_requests_total counter")
+        for (method, code), count in sorted(self._requests.items()):
+            lines.append(f'http_requests_total{{method="{method}",code="{code}"}} {count}')
+        lines.append("# HELP http_request_duration_seconds Time from the request's head to the response's.")
+        lines.append("# TYPE http_request_duration_seconds histogram")
+        total = 0
+        for bound, count in zip((*map(str, BUCKETS), "+Inf"), self._buckets, strict=True):
+            total += count
+            lines.append(f'http_request_duration_seconds_bucket{{le="{bound}"}} {total}')
+        lines.append(f"http_request_duration_seconds_sum {self._seconds}")
+        lines.append(f"http_request_duration_seconds_count {total}")
+        lines.append("# HELP http_requests_in_flight Requests that are being served now.")
+        lines.append("# TYPE http_requests_in_flight gauge")
+        lines.append(f"http_requests_in_flight {in_flight}")
+        return "\n".join(lines) + "\n"

@@ -16,8 +16,6 @@ from zdd_tui.backends.kube_access import Access
 from zdd_tui.backends.kube_errors import Unreachable, refusal
 from zdd_tui.model.errors import ClusterError
 
-MERGE_PATCH = "application/merge-patch+json"
-STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 REQUEST_TIMEOUT = 10.0
 Params = Mapping[str, str | int]
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SERVICE_LABEL = "kubernetes.io/service-name"
+MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 _CONFLICT = 409
 _PATCH_ATTEMPTS = 10

@@ -1,0 +1,103 @@
+"""Tells the API server how a pod is. Only the newest status counts; what could not be sent is sent again."""
+
+import asyncio
+import logging
+from typing import Any
+
+from zdd_tui.backends.kube_errors import KubeApiError
+from zdd_tui.backends.kube_http import KubeHttp
+from zdd_tui.backends.kube_watch import backoff
+from zdd_tui.backends.kubernetes import MERGE_PATCH
+from zdd_tui.demo.kubelet.status import PodRecord
+from zdd_tui.model.errors import ClusterError
+from zdd_tui.model.untyped import Json, text
+
+log = logging.getLogger(__name__)
+_LOST = frozenset({404, 409})
+"""Answers that mean that the pod is gone, or that another one has its name (the uid is a precondition)."""
+
+
+class Reporter:
+    """Sends one pod's status, and its final deletion."""
+
+    def __init__(self, http: KubeHttp, pod: Json, record: PodRecord) -> None:
+        self._http = http
+        self._record = record
+        self._dirty = asyncio.Event()
+        self._dirty.set()
+        self._lock = asyncio.Lock()
+        self._stopped = False
+        self._last: dict[str, Any] | None = None
+        self.pod = pod
+
+    def changed(self) -> None:
+        """There is something new to tell."""
+        self._dirty.set()
+
+    def stop(self) -> None:
+        """Nobody is there to be told."""
+        self._stopped = True
+
+    async def run(self) -> None:
+        """Send after each change, for ever."""
+        while True:
+            await self._dirty.wait()
+            await self._send()
+
+    async def _send(self) -> None:
+        # PATCH of a whole status: a list in a merge patch replaces, so no condition of ours lingers.
+        async with self._lock:
+            attempt = 0
+            while not self._stopped:
+                self._dirty.clear()
+                status = self._record.render(self.pod)
+                if status == self._last:
+                    return
+                body = {"metadata": {"uid": text(self.pod, "metadata", "uid")}, "status": _with_nulls(status)}
+                try:
+                    await self._http.json("PATCH", self._path + "/status", body=body, content_type=MERGE_PATCH)
+                except KubeApiError as error:
+                    if error.status in _LOST:
+                        return
+                    log.warning("status of %s: %s", self._path, error.title)
+                except ClusterError as error:
+                    log.info("status of %s: %s", self._path, error.title)
+                else:
+                    self._last = status
+                    return
+                attempt += 1
+                await asyncio.sleep(backoff(attempt))
+
+    async def delete(self) -> None:
+        """Send the last status, then remove the object: the pod has ended."""
+        await self._send()
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "gracePeriodSeconds": 0,
+            "preconditions": {"uid": text(self.pod, "metadata", "uid")},
+        }
+        attempt = 0
+        while not self._stopped:
+            try:
+                await self._http.json("DELETE", self._path, body=body)
+            except KubeApiError as error:
+                if error.status in _LOST:
+                    return
+                log.warning("deletion of %s: %s", self._path, error.title)
+            except ClusterError as error:
+                log.info("deletion of %s: %s", self._path, error.title)
+            else:
+                return
+            attempt += 1
+            await asyncio.sleep(backoff(attempt))
+
+    @property
+    def _path(self) -> str:
+        namespace, name = text(self.pod, "metadata", "namespace"), text(self.pod, "metadata", "name")
+        return f"/api/v1/namespaces/{namespace}/pods/{name}"
+
+
+def _with_nulls(status: dict[str, Any]) -> dict[str, Any]:
+    """Fields that a status before may have had and this one has not: null takes them away in a merge patch."""
+    return {"reason": None, "message": None, **status}

@@ -1,0 +1,43 @@
+"""Names of everything that we make in somebody's database."""
+
+from typing import Literal
+
+from zdd_tui.model.plan import Plan
+from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES, ident
+
+SCHEMA = "zdd"
+ASIDE_SCHEMA = "zdd_aside"
+SYNCING = "zdd.sync_from"
+"""Setting of a transaction: which side the sync trigger that is at work copies from, so that the other one rests."""
+
+Direction = Literal["forward", "reverse"]
+
+
+def sync_name(plan: Plan, direction: Direction) -> str:
+    """Name of the trigger and of its function."""
+    return f"zdd_{plan.name}_{'fwd' if direction == 'forward' else 'rev'}"
+
+
+def order_name(plan: Plan) -> str:
+    """Name of the trigger that keeps writers of both tables in one order, and of its function."""
+    return f"zdd_{plan.name}_ord"
+
+
+def aside_name(plan: Plan, column: str) -> str:
+    """What an old column is called while it is set aside."""
+    number = list(plan.change.down).index(column) + 1
+    name = f"zdd_aside_{number}_{column}"
+    return name.encode()[:MAX_IDENTIFIER_BYTES].decode(errors="ignore")
+
+
+def old_side_name(plan: Plan, column: str, aside: bool) -> str:
+    """What a column of the old table is called now."""
+    if aside and plan.change.kind == "column" and column in plan.change.down:
+        return aside_name(plan, column)
+    return column
+
+
+def search_path(plan: Plan) -> str:
+    """The schemas in which names of the plan are looked up, whoever runs it: the tables' own, then public."""
+    schemas = dict.fromkeys([plan.change.target.schema_, plan.change.table.schema_, "public"])
+    return ", ".join(ident(schema) for schema in schemas) + ", pg_temp"

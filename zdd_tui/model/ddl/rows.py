@@ -1,0 +1,193 @@
+"""Statements over rows: a page of keys, a batch, a comparison, a sample.
+
+Keys travel as text, one parameter a column, and are cast to the column's type on the server. Parameters of a page:
+the lower bound (exclusive; left out for the first page), then the upper bound (inclusive; left out for the last).
+"""
+
+# ruff: noqa: S608  names are quoted by ident(), expressions have passed the lint, values are parameters
+
+from zdd_tui.model.ddl.facts import Catalog, Column, Table
+from zdd_tui.model.ddl.sync import computed, distinct, overriding, upsert_tail
+from zdd_tui.model.plan import Plan
+from zdd_tui.model.sql import ident, literal
+
+
+def key_texts(catalog: Catalog, alias: str) -> str:
+    """The key's columns as text, ``k1`` and so on."""
+    return ", ".join(f"{alias}.{ident(c.name)}::text AS k{n}" for n, c in enumerate(catalog.key, 1))
+
+
+def last_key_statement(catalog: Catalog) -> str:
+    """The greatest key; no row when the table is empty. No parameters."""
+    order = ", ".join(f"{_key(catalog, column)} DESC" for column in catalog.key)
+    return f"SELECT {key_texts(catalog, ident(catalog.old.name))} FROM {catalog.old.sql} ORDER BY {order} LIMIT 1"
+
+
+def page_statement(catalog: Catalog, *, first: bool, last: bool = False) -> str:
+    """How many keys the next page has (``rows``) and its last one. Parameters: bounds, then the page's size."""
+    size = 1 + len(catalog.key) * ((not first) + (not last))
+    order = ", ".join(_key(catalog, column) for column in catalog.key)
+    return (
+        f"SELECT page.rows, {key_texts(catalog, 'page')} FROM (\n"
+        f"  SELECT {order}, row_number() OVER (ORDER BY {order}) AS rows FROM {catalog.old.sql}\n"
+        f"  WHERE {_bounds(catalog, catalog.old, first=first, last=last)} ORDER BY {order} LIMIT ${size}::bigint\n"
+        f") AS page ORDER BY page.rows DESC LIMIT 1"
+    )
+
+
+def batch_statement(plan: Plan, catalog: Catalog, *, first: bool = False) -> str:
+    """Brings the rows of a page up to date; rows that agree are left alone. Parameters: both bounds."""
+    page = _bounds(catalog, catalog.old, first=first)
+    columns = new_columns(plan, catalog)
+    names = ", ".join(ident(column.name) for column in columns)
+    up = plan.change.up
+    if plan.change.kind == "column":
+        table = ident(catalog.old.name)
+        differs = " OR ".join(distinct(c, f"{table}.{ident(c.name)}", computed(c, up[c.name])) for c in columns)
+        values = ", ".join(f"({up[column.name]})" for column in columns)
+        return f"UPDATE {catalog.old.sql} SET ({names}) = ROW({values})\nWHERE {page}\n  AND ({differs})"
+    keys = ", ".join(ident(name) for name in catalog.key_names)
+    reads = ", ".join(ident(name) for name in _reads(plan, catalog))
+    values = ", ".join([ident(name) for name in catalog.key_names] + [f"({up[c.name]})" for c in columns])
+    clause = overriding(catalog.target, catalog.key_names)
+    return (
+        f"INSERT INTO {catalog.target.sql} AS zdd_new ({keys}, {names}){clause}\n"
+        f"SELECT {values} FROM (\n"
+        # Without the lock a row that is changed or deleted meanwhile would come back as it was.
+        f"  SELECT {reads} FROM {catalog.old.sql} WHERE {page} ORDER BY {keys} FOR SHARE\n"
+        f") AS {ident(plan.change.table.name)}\n"
+        f"{upsert_tail(catalog.key_names, list(columns), 'zdd_new')}"
+    )
+
+
+def verify_statement(plan: Plan, catalog: Catalog, *, first: bool, last: bool, ledger: bool = False) -> str:
+    """The rows of a page whose sides differ. Parameters: bounds, then, with ``ledger``, the release's id.
+
+    Columns of the answer: ``key`` (JSON array of texts), ``old`` and ``new`` (whether the row is there), ``differs``
+    (names of the new columns that hold something else). Rows in the ledger of failures are left out.
+    """
+    release = 1 + len(catalog.key) * ((not first) + (not last))
+    return _disagreements(
+        plan,
+        catalog,
+        [_bounds(catalog, table, first=first, last=last) for table in _tables(plan, catalog)],
+        release if ledger else 0,
+    )
+
+
+def verify_keys_statement(plan: Plan, catalog: Catalog, *, ledger: bool = False) -> str:
+    """As :func:`verify_statement`, for given keys. Parameters: one ``text[]`` a key column, then the release's id."""
+    arrays = ", ".join(f"${n}::text[]" for n in range(1, len(catalog.key) + 1))
+    names = [f"k{n}" for n in range(1, len(catalog.key) + 1)]
+    wanted = ", ".join(f"{name}::{column.type}" for name, column in zip(names, catalog.key, strict=True))
+    conditions = [
+        f"({', '.join(_key(catalog, column, table) for column in catalog.key)}) IN "
+        f"(SELECT {wanted} FROM unnest({arrays}) AS wanted ({', '.join(names)}))"
+        for table in _tables(plan, catalog)
+    ]
+    return _disagreements(plan, catalog, conditions, len(catalog.key) + 1 if ledger else 0)
+
+
+def recent_statement(catalog: Catalog, table: Table, *, tail: bool) -> str:
+    """Keys of rows that were written since a transaction began.
+
+    Parameters: that transaction's age (int), how many rows, then the first block (``tail``) or the percentage of
+    blocks to look at.
+    """
+    name = ident(table.name)
+    if tail:
+        source, where = f"{table.sql}", f"{name}.ctid >= ('(' || $3::bigint || ',0)')::tid AND "
+    else:
+        source, where = f"{table.sql} TABLESAMPLE SYSTEM ($3::real)", ""
+    return f"SELECT {key_texts(catalog, name)} FROM {source} WHERE {where}age({name}.xmin) <= $1::int LIMIT $2::bigint"
+
+
+def new_columns(plan: Plan, catalog: Catalog) -> tuple[Column, ...]:
+    """The columns that ``up`` fills, in the plan's order."""
+    return tuple(column for name in plan.change.up if (column := catalog.target.column(name)) is not None)
+
+
+def _tables(plan: Plan, catalog: Catalog) -> list[Table]:
+    return [catalog.old] if plan.change.kind == "column" else [catalog.old, catalog.target]
+
+
+def _reads(plan: Plan, catalog: Catalog) -> list[str]:
+    return list(dict.fromkeys([*catalog.key_names, *catalog.up_reads]))
+
+
+def _key(catalog: Catalog, column: Column, table: Table | None = None) -> str:
+    return f"{ident((table or catalog.old).name)}.{ident(column.name)}"
+
+
+def _bounds(catalog: Catalog, table: Table, *, first: bool = False, last: bool = False) -> str:
+    key = ", ".join(_key(catalog, column, table) for column in catalog.key)
+    conditions, number = [], 1
+    for operator, wanted in ((">", not first), ("<=", not last)):
+        if wanted:
+            values = ", ".join(f"${number + n}::text::{column.type}" for n, column in enumerate(catalog.key))
+            conditions.append(f"({key}) {operator} ({values})")
+            number += len(catalog.key)
+    return " AND ".join(conditions) or "true"
+
+
+def _disagreements(plan: Plan, catalog: Catalog, conditions: list[str], release: int) -> str:
+    columns = new_columns(plan, catalog)
+    if plan.change.kind == "column":
+        return _column_disagreements(plan, catalog, columns, conditions[0], release)
+    keys = [ident(name) for name in catalog.key_names]
+    old = (
+        f"SELECT {', '.join(keys)}, "
+        + ", ".join(f"{computed(c, plan.change.up[c.name])} AS zdd_{n}" for n, c in enumerate(columns))
+        + f" FROM {_fenced(catalog, catalog.old, _reads(plan, catalog), conditions[0], release)}"
+        f" AS {ident(plan.change.table.name)}"
+    )
+    new = (
+        f"SELECT {', '.join(keys)}, "
+        + ", ".join(f"{ident(c.name)} AS zdd_{n}" for n, c in enumerate(columns))
+        + f" FROM {_fenced(catalog, catalog.target, [*catalog.key_names, *plan.change.up], conditions[1], release)}"
+        " AS kept"
+    )
+    differs = _differs({c: (f"o.zdd_{n}", f"n.zdd_{n}") for n, c in enumerate(columns)})
+    joined = " AND ".join(f"o.{key} = n.{key}" for key in keys)
+    key = ", ".join(f"coalesce(o.{key}, n.{key})::text" for key in keys)
+    return (
+        f"SELECT jsonb_build_array({key}) AS key, o.{keys[0]} IS NOT NULL AS old, n.{keys[0]} IS NOT NULL AS new,\n"
+        f"  {differs} AS differs\nFROM ({old}) AS o\nFULL JOIN ({new}) AS n ON {joined}\n"
+        f"WHERE o.{keys[0]} IS NULL OR n.{keys[0]} IS NULL OR cardinality({differs}) > 0"
+    )
+
+
+def _column_disagreements(
+    plan: Plan, catalog: Catalog, columns: tuple[Column, ...], condition: str, release: int
+) -> str:
+    table = ident(catalog.old.name)
+    names = dict.fromkeys([*_reads(plan, catalog), *plan.change.up])
+    differs = _differs({c: (computed(c, plan.change.up[c.name]), f"{table}.{ident(c.name)}") for c in columns})
+    key = ", ".join(f"{table}.{ident(name)}::text" for name in catalog.key_names)
+    return (
+        f"SELECT found.key, true AS old, true AS new, found.differs FROM (\n"
+        f"  SELECT jsonb_build_array({key}) AS key, {differs} AS differs\n"
+        f"  FROM {_fenced(catalog, catalog.old, list(names), condition, release)} AS {table}\n"
+        f") AS found WHERE cardinality(found.differs) > 0"
+    )
+
+
+def _fenced(catalog: Catalog, table: Table, names: list[str], condition: str, release: int) -> str:
+    """The rows of a page. OFFSET 0 keeps the planner from computing anything for rows that are left out."""
+    key = ", ".join(f"{_key(catalog, column, table)}::text" for column in catalog.key)
+    failed = (
+        f" AND jsonb_build_array({key}) NOT IN (SELECT f.key FROM zdd.failed_row AS f"
+        f" WHERE f.release_id = ${release}::bigint)"
+        if release
+        else ""
+    )
+    listed = ", ".join(ident(name) for name in dict.fromkeys(names))
+    return f"(SELECT {listed} FROM {table.sql} WHERE {condition}{failed} OFFSET 0)"
+
+
+def _differs(pairs: dict[Column, tuple[str, str]]) -> str:
+    cases = ", ".join(
+        f"CASE WHEN {distinct(column, left, right)} THEN {literal(column.name)} END"
+        for column, (left, right) in pairs.items()
+    )
+    return f"array_remove(ARRAY[{cases}], NULL)"

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zdd_tui.model.gate import GateReading
-from zdd_tui.model.release import CommandKind, Release, StepStatus
+from zdd_tui.model.release import Command, CommandKind, Expected, Release, State, StepStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,36 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class NewEvent:
+    """A line for the audit that is yet to be written.
+
+    Attributes:
+        actor: None for the agent itself.
+    """
+
+    kind: str
+    what: str
+    why: str = ""
+    actor: Actor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepChange:
+    """What changes of a step besides its status; None leaves the stored value as it is."""
+
+    name: str
+    detail: dict[str, Any] | None = None
+    note: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StoredCommand:
     """A command in the queue, or what became of it.
 
     Attributes:
+        args: `expected` (plan_hash, state, phase), `typed`, `targets` (the frozen list of what is to run),
+            each left out where it was not given.
         status: `queued`, `done` or `refused`.
         outcome: for a refused one the reason, else what it did.
     """
@@ -54,6 +80,13 @@ class StoredCommand:
     created_at: float
     status: str = "queued"
     outcome: str = ""
+
+    @property
+    def asked(self) -> Command:
+        """The command as the rules see it."""
+        seen = self.args.get("expected")
+        expected = Expected(seen["plan_hash"], State(seen["state"]), seen["phase"]) if seen else None
+        return Command(self.kind, expected, self.args.get("typed"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +154,20 @@ class BackfillRecord:
     mismatches: int | None = None
     verified: bool = False
     updated_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRow:
+    """A row that the backfill could not move.
+
+    Attributes:
+        key: the values of the key's columns, as text.
+        at: seconds since the epoch, by the database's clock.
+    """
+
+    key: list[str]
+    reason: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)

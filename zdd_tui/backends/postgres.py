@@ -1,0 +1,283 @@
+"""Connections to PostgreSQL, and every way in which they fail, explained without secrets.
+
+A place is written as :func:`describe` writes it, ``user@host:port/db``; a password stands in no message.
+"""
+
+import getpass
+import os
+import re
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from socket import gaierror
+from typing import Any, Final, TypeAlias
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import asyncpg
+
+from zdd_tui.model.errors import DatabaseError
+from zdd_tui.model.sql import ident
+
+Failure: TypeAlias = asyncpg.PostgresError | asyncpg.InterfaceError | OSError | ValueError
+FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+"""What asyncpg raises for a server that is away or refuses; TimeoutError is an OSError."""
+
+UNREADABLE = "the configured dsn"
+_HOST = re.compile(r"^(\[[0-9A-Fa-f:.%]+\]|[\w.-]*)(:\d+)?$")
+
+LOST: Final = (
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.PostgresConnectionError,
+    ConnectionError,
+    TimeoutError,
+)
+"""The session is gone, whatever it was doing. InterfaceError says so only in words: see :func:`is_lost`."""
+
+
+def describe(dsn: str) -> str:
+    """``user@host:port/db``, safe for screens; a DSN that could be read in two ways is not quoted at all."""
+    try:
+        parts = urlsplit(dsn)
+    except ValueError:
+        return UNREADABLE
+    # A password with an unescaped / ? or # ends the address early, and its rest would pass for a database.
+    if parts.scheme not in ("postgresql", "postgres") or parts.fragment or "@" in parts.path + parts.query:
+        return UNREADABLE
+    login, _, hosts = parts.netloc.rpartition("@")
+    query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+    hosts = unquote(hosts) or query.get("host") or os.environ.get("PGHOST") or "localhost"
+    if not hosts.startswith("/"):
+        if not all(_HOST.match(host) for host in hosts.split(",")):
+            return UNREADABLE
+        port = query.get("port") or os.environ.get("PGPORT") or "5432"
+        hosts = ",".join(host if re.search(r":\d+$", host) else f"{host}:{port}" for host in hosts.split(","))
+    user = unquote(login.partition(":")[0]) or query.get("user") or os.environ.get("PGUSER") or getpass.getuser()
+    database = unquote(parts.path.lstrip("/")) or query.get("dbname") or query.get("database")
+    return f"{user}@{hosts}/{database or os.environ.get('PGDATABASE') or user}"
+
+
+async def connect(
+    dsn: str, *, application_name: str, timeout: float = 5.0, **settings: str
+) -> "asyncpg.Connection[asyncpg.Record]":
+    """A connection; ``settings`` are server settings such as ``lock_timeout="200ms"``.
+
+    Args:
+        timeout: seconds, for the whole attempt.
+
+    Raises:
+        DatabaseError: unreachable, wrong password, unknown database, too many connections, TLS, timeout, bad DSN.
+    """
+    return await _attempt(
+        dsn,
+        timeout,
+        lambda: asyncpg.connect(
+            dsn, timeout=timeout, server_settings={"application_name": application_name, **settings}
+        ),
+    )
+
+
+async def create_pool(
+    dsn: str,
+    application_name: str,
+    max_size: int = 4,
+    idle_in_transaction_ms: int | None = None,
+    *,
+    timeout: float = 5.0,
+    command_timeout: float | None = None,
+    init: Callable[..., Awaitable[None]] | None = None,
+    keep_session: bool = False,
+    **settings: str,
+) -> "asyncpg.Pool[asyncpg.Record]":
+    """A pool whose every session carries ``application_name`` and ``settings``.
+
+    Args:
+        idle_in_transaction_ms: the server ends a session that idles in a transaction for longer.
+        timeout: seconds to connect.
+        command_timeout: seconds for one statement, for those whose statements are always short.
+        init: called with each new connection; what it raises, the taker of that connection meets.
+        keep_session: leave out the reset between two users of a connection (one round trip);
+            only where nobody changes session state.
+
+    Raises:
+        DatabaseError: as for :func:`connect`.
+    """
+    if idle_in_transaction_ms is not None:
+        settings["idle_in_transaction_session_timeout"] = str(idle_in_transaction_ms)
+    server_settings = {"application_name": application_name, **settings}
+    return await _attempt(
+        dsn,
+        timeout,
+        lambda: asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=max_size,
+            timeout=timeout,
+            command_timeout=command_timeout,
+            init=init,
+            reset=_no_reset if keep_session else None,
+            server_settings=server_settings,
+        ),
+    )
+
+
+async def _no_reset(_connection: object) -> None:
+    """Nothing was changed, so nothing has to be reset."""
+
+
+async def _attempt(dsn: str, timeout: float, start: Callable[[], Awaitable[Any]]) -> Any:
+    try:
+        return await start()
+    except (*FAILURES, ValueError) as error:
+        failure = translate(error, dsn, timeout=timeout)
+    # Raised out here, so that the original, which may quote the DSN, does not even stay as its context.
+    raise failure
+
+
+@contextmanager
+def explained(dsn: str) -> Iterator[None]:
+    """Turns whatever asyncpg raises inside into a DatabaseError that names the place."""
+    try:
+        yield
+    except FAILURES as error:
+        raise translate(error, dsn) from None
+
+
+def is_lost(error: BaseException) -> bool:
+    """The session has ended: by the server, by the network, or because we closed it."""
+    if isinstance(error, asyncpg.InterfaceError):
+        return not isinstance(error, asyncpg.ClientConfigurationError) and "clos" in str(error)
+    return isinstance(error, LOST)
+
+
+# --- one sentence and one mend for each failure ----------------------------------------------------------------
+
+POOLER = (
+    "is reached through a pooler in transaction mode, which loses LISTEN, leases and session settings",
+    "point dsn at the server itself or at a session-mode pool",
+)
+
+_EXPLAINED: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
+    ((ssl.SSLError,), "does not agree on TLS: {error}", "check sslmode and sslrootcert in the dsn"),
+    ((TimeoutError,), "does not answer within {timeout:g} s", "check host, port and firewall"),
+    ((gaierror,), "has a host name that does not resolve", "check the host in the dsn"),
+    ((ConnectionRefusedError,), "refuses connections", "check host and port, and that the server runs"),
+    (
+        (asyncpg.InvalidPasswordError,),
+        "does not accept the password of role {user}",
+        "check the secret that fills the dsn",
+    ),
+    ((asyncpg.InvalidAuthorizationSpecificationError,), "does not let us in: {error}", "check role and pg_hba.conf"),
+    ((asyncpg.InvalidCatalogNameError,), "is a database that does not exist", "check the database name in the dsn"),
+    (
+        (asyncpg.TooManyConnectionsError,),
+        "has no connection left for us",
+        "close sessions, or raise max_connections or the role's CONNECTION LIMIT",
+    ),
+    ((asyncpg.CannotConnectNowError,), "is starting or stopping: {error}", "try again in a moment"),
+    (
+        (asyncpg.ReadOnlySQLTransactionError,),
+        "takes no writes: it is a standby or read-only",
+        "point dsn at the primary",
+    ),
+    (
+        (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.UndefinedFunctionError),
+        "has no complete zdd schema: {error}",
+        "start the release with `zdd open PLAN` or `zdd agent PLAN`, which creates it",
+    ),
+    (
+        (asyncpg.InsufficientPrivilegeError,),
+        "does not allow it to role {user}: {error}",
+        "use the role that owns the zdd schema, or grant this one its rights",
+    ),
+    ((asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError), *POOLER),
+    (
+        (asyncpg.IdleInTransactionSessionTimeoutError,),
+        "ended our session because it idled inside a transaction",
+        "the agent stood still; it goes on by itself if it still holds the lease",
+    ),
+    (
+        (asyncpg.AdminShutdownError, asyncpg.CrashShutdownError),
+        "ended our session: {error}",
+        "another agent has taken over, or the server restarts; try again",
+    ),
+)
+
+
+def translate(error: BaseException, dsn: str, *, timeout: float = 10.0) -> DatabaseError:
+    """The DatabaseError for what asyncpg or the operating system raised."""
+    place = describe(dsn)
+    if isinstance(error, asyncpg.ClientConfigurationError | ValueError):
+        # Its own text may quote pieces of the DSN.
+        return DatabaseError(
+            f"{place} is not a usable dsn", "write postgresql://user:password@host:port/database, escaped as a URL"
+        )
+    text = _without_secrets(str(error).splitlines()[0] if str(error) else type(error).__name__, dsn)
+    if "unsupported startup parameter" in text or "statement pooling mode" in text:
+        return pooler_found(dsn)
+    if "SSL upgrade" in text:
+        return DatabaseError(f"{place} does not offer TLS", "set sslmode=prefer, or enable ssl on the server")
+    user = ident(place.rpartition("@")[0] or "?")
+    for kinds, sentence, mend in _EXPLAINED:
+        if isinstance(error, kinds):
+            return DatabaseError(f"{place} {sentence.format(error=text, user=user, timeout=timeout)}", mend)
+    if is_lost(error):
+        return DatabaseError(f"{place}: the connection is lost ({text})", "it is tried again; check the network")
+    if isinstance(error, OSError):
+        return DatabaseError(f"{place} cannot be reached: {text}", "check host, port and network")
+    return DatabaseError(f"{place}: {text}")
+
+
+def pooler_found(dsn: str) -> DatabaseError:
+    return DatabaseError(f"{describe(dsn)} {POOLER[0]}", POOLER[1])
+
+
+def _without_secrets(text: str, dsn: str) -> str:
+    try:
+        parts = urlsplit(dsn)
+        raw = parts.netloc.rpartition("@")[0].partition(":")[2]
+        given = parse_qs(parts.query).get("password", [""])[-1]
+    except ValueError:
+        return "details withheld: the dsn cannot be read"
+    for secret in sorted({raw, unquote(raw), given, os.environ.get("PGPASSWORD", "")}, key=len, reverse=True):
+        if secret:
+            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
+    return text
+
+
+# --- poolers ---------------------------------------------------------------------------------------------------
+
+_WHO = "SELECT pid || ' ' || backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+
+
+async def refuse_pooler(
+    connection: "asyncpg.Connection[asyncpg.Record]", dsn: str, *, timeout: float = 5.0, rounds: int = 3
+) -> None:
+    """Proves that this session owns its backend.
+
+    A second session competes for it: it opens transactions while the first asks who serves it. A session of our
+    own has one backend for life, and nobody else has that one. A transaction-mode pooler breaks one of the two
+    in the first round when it is idle (it hands out the backend used last), or soon when it is busy.
+
+    Raises:
+        DatabaseError: the connection goes through a transaction-mode (or statement-mode) pooler.
+    """
+    rival = await connect(dsn, application_name="zdd probe", timeout=timeout)
+    try:
+        with explained(dsn):
+            ours, theirs = {await _who(connection, timeout)}, set[str]()
+            for _ in range(rounds):
+                async with rival.transaction():
+                    theirs.add(await _who(rival, timeout))
+                    # Asked in this order a pool of one backend is found out before we would wait for it.
+                    if not ours & theirs:
+                        ours.add(await _who(connection, timeout))
+                if len(ours) > 1 or len(theirs) > 1 or ours & theirs:
+                    raise pooler_found(dsn)
+    finally:
+        rival.terminate()
+
+
+async def _who(connection: "asyncpg.Connection[asyncpg.Record]", timeout: float) -> str:
+    return str(await connection.fetchval(_WHO, timeout=timeout))

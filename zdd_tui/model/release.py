@@ -45,7 +45,10 @@ class State(StrEnum):
 
 
 class StepStatus(StrEnum):
-    """Where a step stands. ``intent`` and ``undoing`` are written before the effect, so they may or may not have had it."""
+    """Where a step stands.
+
+    ``intent`` and ``undoing`` are written before the effect, so the effect may or may not have been had.
+    """
 
     PENDING = "pending"
     INTENT = "intent"
@@ -161,7 +164,7 @@ def command(release: Release, asked: Command, gates: Mapping[str, GateReading], 
         Refused: the rules do not allow it; the message says why and what would help.
     """
     if asked.expected is not None:
-        _recheck(release, asked.expected)
+        _recheck(release, asked.kind, asked.expected)
     match asked.kind:
         case CommandKind.ADVANCE:
             return _advance(release, asked, gates, now)
@@ -173,13 +176,14 @@ def command(release: Release, asked: Command, gates: Mapping[str, GateReading], 
             return _resume(release)
 
 
-def _recheck(release: Release, expected: Expected) -> None:
+def _recheck(release: Release, kind: CommandKind, expected: Expected) -> None:
     if expected.plan_hash != release.plan_hash:
         raise Refused("the plan is not the one that was confirmed", "look at the plan again, then repeat the command")
-    if (expected.state, expected.phase) != (release.state, release.phase):
-        was, now = (
-            _place(release.strategy, *at) for at in ((expected.state, expected.phase), (release.state, release.phase))
-        )
+    # A rollback undoes whatever was done, and the hour of a rollback is not the hour to be told that a step
+    # has ended while the dialog was open.
+    if kind is not CommandKind.ROLLBACK and (expected.state, expected.phase) != (release.state, release.phase):
+        was = _place(release.strategy, expected.state, expected.phase)
+        now = _place(release.strategy, release.state, release.phase)
         raise Refused(
             f"the release has moved since it was confirmed: it was {was}, it is {now}",
             "look again, then repeat the command",
@@ -228,7 +232,8 @@ def _rollback(release: Release) -> Release:
             "the old data is dropped: there is no way back any more",
             "go forward; write a new plan to change the schema again",
         )
-    return replace(release, state=State.ROLLING_BACK, paused=False, error="")
+    # Settled at once: a release of which nothing was done yet has nothing to undo.
+    return settle(replace(release, state=State.ROLLING_BACK, paused=False, error=""))
 
 
 def no_way_back(release: Release) -> bool:

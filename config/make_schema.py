@@ -1,0 +1,8 @@
+"""Writes the plan's JSON Schema beside itself: `make schema`."""
+
+import json
+from pathlib import Path
+
+from zdd_tui.model.plan import Plan
+
+Path(__file__).with_name("plan.schema.json").write_text(json.dumps(Plan.model_json_schema(), indent=2) + "\n")

@@ -1,0 +1,296 @@
+"""The rules of the release: by example, and by every sequence that hypothesis can think of."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from zdd_tui.model.errors import Refused
+from zdd_tui.model.gate import GateReading, Verdict
+from zdd_tui.model.release import (
+    Command,
+    CommandKind,
+    Expected,
+    Release,
+    State,
+    StepStatus,
+    closed_gates,
+    command,
+    finish,
+    next_work,
+    no_way_back,
+    settle,
+    step_begins,
+    step_ends,
+    step_fails,
+)
+from zdd_tui.model.strategy import Strategy, expand_contract
+
+NOW = 1_000_000.0
+ADVANCE = Command(CommandKind.ADVANCE)
+ROLLBACK = Command(CommandKind.ROLLBACK)
+PAUSE = Command(CommandKind.PAUSE)
+RESUME = Command(CommandKind.RESUME)
+
+
+def fresh(**flags: bool) -> Release:
+    return Release("users-full-name", "hash", expand_contract(**flags))
+
+
+def passing(release: Release, at: float = NOW) -> dict[str, GateReading]:
+    return {
+        gate.name: GateReading(gate.name, Verdict.PASS, "ok", at)
+        for phase in release.strategy.phases
+        for gate in phase.gates
+    }
+
+
+def run_phase(release: Release) -> Release:
+    while (work := next_work(release)) is not None:
+        release = step_ends(step_begins(release, work), work)
+    return release
+
+
+def to_waiting(phase: str) -> Release:
+    release = fresh()
+    while True:
+        release = run_phase(command(release, replace(ADVANCE, typed=release.name), passing(release), NOW))
+        assert release.current is not None
+        if release.current.name == phase:
+            return release
+
+
+PHASES = [phase.name for phase in expand_contract().phases]
+
+
+def test_a_release_walks_its_six_phases_and_ends() -> None:
+    release = to_waiting("cleanup")
+    assert release.state is State.WAITING
+    assert finish(release, passing(release), NOW).state is State.DONE
+    assert set(release.statuses) == {StepStatus.DONE}
+
+
+@pytest.mark.parametrize("phase", PHASES[:-1])
+def test_rollback_undoes_every_touched_step_in_reverse(phase: str) -> None:
+    release = command(to_waiting(phase), ROLLBACK, {}, NOW)
+    undone = []
+    while (work := next_work(release)) is not None:
+        assert work.direction == "undo"
+        undone.append(work.step.name)
+        release = step_ends(step_begins(release, work), work)
+    done = [step.name for spec in release.strategy.phases[: PHASES.index(phase) + 1] for step in spec.steps]
+    assert undone == done[::-1]
+    assert release.state is State.ROLLED_BACK
+
+
+def test_there_is_no_way_back_once_the_old_data_is_being_dropped() -> None:
+    release = command(to_waiting("contract"), replace(ADVANCE, typed="users-full-name"), passing(fresh()), NOW)
+    while (work := next_work(release)) is not None:
+        began = step_begins(release, work)
+        if work.step.irreversible:
+            with pytest.raises(Refused, match="no way back"):
+                command(began, ROLLBACK, {}, NOW)
+            return
+        assert command(began, ROLLBACK, {}, NOW).state is State.ROLLING_BACK
+        release = step_ends(began, work)
+    pytest.fail("the strategy has no irreversible step")
+
+
+@pytest.mark.parametrize("verdict", [v for v in Verdict if v is not Verdict.PASS])
+def test_only_pass_opens_a_gate(verdict: Verdict) -> None:
+    release = to_waiting("expand")
+    gates = passing(release) | {"no-waiters": GateReading("no-waiters", verdict, "pid 42 waits", NOW)}
+    with pytest.raises(Refused, match="pid 42 waits"):
+        command(release, ADVANCE, gates, NOW)
+
+
+def test_a_stale_reading_is_unknown_and_opens_nothing() -> None:
+    release = to_waiting("expand")
+    with pytest.raises(Refused, match="STALE 11s"):
+        command(release, ADVANCE, passing(release, at=NOW - 11), NOW)
+
+
+def test_a_gate_that_nobody_judged_is_closed() -> None:
+    release = to_waiting("expand")
+    assert {reading.verdict for reading in closed_gates(release, {}, NOW)} == {Verdict.UNKNOWN}
+
+
+def test_leaving_contract_asks_for_the_name() -> None:
+    release = to_waiting("contract")
+    for typed in (None, "", "users", "USERS-FULL-NAME"):
+        with pytest.raises(Refused, match="typing users-full-name"):
+            command(release, replace(ADVANCE, typed=typed), passing(release), NOW)
+    assert command(release, replace(ADVANCE, typed=release.name), passing(release), NOW).state is State.RUNNING
+
+
+def test_what_was_confirmed_is_rechecked() -> None:
+    release = to_waiting("expand")
+    moved = replace(ADVANCE, expected=Expected("hash", State.PLANNED, -1))
+    with pytest.raises(Refused, match="it was planned, it is waiting in expand"):
+        command(release, moved, passing(release), NOW)
+    other_plan = replace(ADVANCE, expected=Expected("other", State.WAITING, 0))
+    with pytest.raises(Refused, match="plan is not the one"):
+        command(release, other_plan, passing(release), NOW)
+    with pytest.raises(Refused, match="plan is not the one"):
+        command(release, replace(other_plan, kind=CommandKind.ROLLBACK), {}, NOW)
+
+
+def test_a_rollback_is_not_refused_because_a_step_ended_meanwhile() -> None:
+    release = to_waiting("expand")
+    confirmed_while_running = replace(ROLLBACK, expected=Expected("hash", State.RUNNING, 0))
+    assert command(release, confirmed_while_running, {}, NOW).state is State.ROLLING_BACK
+
+
+def test_a_failed_step_is_run_again_by_advance() -> None:
+    release = command(fresh(), ADVANCE, {}, NOW)
+    work = next_work(release)
+    assert work is not None
+    failed = step_fails(step_begins(release, work), work, "lock not had")
+    assert (failed.state, failed.error, next_work(failed)) == (State.FAILED, "lock not had", None)
+    assert next_work(command(failed, ADVANCE, {}, NOW)) == work
+
+
+def test_a_failed_undo_is_tried_again_by_rollback() -> None:
+    release = command(to_waiting("expand"), ROLLBACK, {}, NOW)
+    work = next_work(release)
+    assert work is not None
+    failed = step_fails(step_begins(release, work), work, "cluster away")
+    assert (failed.state, next_work(failed)) == (State.ROLLBACK_FAILED, None)
+    with pytest.raises(Refused, match="rolled back"):
+        command(failed, ADVANCE, {}, NOW)
+    assert next_work(command(failed, ROLLBACK, {}, NOW)) == work
+
+
+def test_pause_holds_back_further_steps_but_never_a_rollback() -> None:
+    release = command(command(fresh(), ADVANCE, {}, NOW), PAUSE, {}, NOW)
+    assert next_work(release) is None
+    with pytest.raises(Refused, match="paused already"):
+        command(release, PAUSE, {}, NOW)
+    with pytest.raises(Refused, match="resume it first"):
+        command(release, ADVANCE, {}, NOW)
+    assert next_work(command(release, RESUME, {}, NOW)) is not None
+    assert command(release, ROLLBACK, {}, NOW).paused is False
+
+
+class AnySequence(RuleBasedStateMachine):
+    """Commands, crashes, failures and readings in any order: the promises of the design must hold throughout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.release = fresh(sync_by_trigger=True)
+        self.gates: dict[str, GateReading] = {}
+        self.now = NOW
+
+    @property
+    def strategy(self) -> Strategy:
+        return self.release.strategy
+
+    @rule(seconds=st.sampled_from([0.0, 1.0, 9.0, 11.0, 3600.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(verdicts=st.lists(st.sampled_from(list(Verdict)), min_size=3, max_size=3), all_pass=st.booleans())
+    def gates_are_judged(self, verdicts: list[Verdict], all_pass: bool) -> None:
+        for phase in self.strategy.phases:
+            for gate, verdict in zip(phase.gates, verdicts, strict=False):
+                chosen = Verdict.PASS if all_pass else verdict
+                self.gates[gate.name] = GateReading(gate.name, chosen, "", self.now)
+
+    @rule(kind=st.sampled_from(list(CommandKind)), typed=st.sampled_from([None, "users-full-name", "nonsense"]))
+    def operator_commands(self, kind: CommandKind, typed: str | None) -> None:
+        before = self.release
+        try:
+            after = command(before, Command(kind, typed=typed), self.gates, self.now)
+        except Refused:
+            return
+        if after.phase != before.phase:
+            assert after.phase == before.phase + 1, "a phase was skipped"
+            if before.current is not None:
+                for gate in before.current.gates:
+                    reading = self.gates[gate.name]
+                    assert reading.verdict is Verdict.PASS, "a phase was left through a closed gate"
+                    assert self.now - reading.observed_at <= reading.max_age, "a phase was left on stale data"
+                assert not before.current.typed_confirm or typed == before.name
+        self.release = after
+
+    @precondition(lambda self: next_work(self.release) is not None)
+    @rule(outcome=st.sampled_from(["done", "done", "done", "fails", "crash after intent", "crash before intent"]))
+    def agent_works(self, outcome: str) -> None:
+        work = next_work(self.release)
+        assert work is not None
+        if outcome == "crash before intent":
+            return
+        began = step_begins(self.release, work)
+        if outcome == "crash after intent":
+            assert next_work(began) == work, "the next agent would not do the cut-off step again"
+            self.release = began
+        elif outcome == "fails":
+            self.release = step_fails(began, work, "because")
+        else:
+            self.release = step_ends(began, work)
+
+    @rule()
+    def agent_restarts(self) -> None:
+        assert settle(self.release) == self.release, "a stored state is one that needs no settling"
+
+    @rule()
+    def last_gate(self) -> None:
+        after = finish(self.release, self.gates, self.now)
+        if after.state is State.DONE and self.release.state is not State.DONE:
+            assert self.release.next is None
+            assert not closed_gates(self.release, self.gates, self.now)
+        self.release = after
+
+    @invariant()
+    def steps_run_in_order(self) -> None:
+        if self.release.state.backwards:
+            return
+        statuses = list(self.release.statuses)
+        first_open = next((i for i, s in enumerate(statuses) if s is not StepStatus.DONE), len(statuses))
+        assert all(s is StepStatus.PENDING for s in statuses[first_open + 1 :])
+        for spec, status in zip(self.strategy.steps, statuses, strict=True):
+            if status.touched:
+                assert self.strategy.phase_of(spec.name) <= self.release.phase
+
+    @invariant()
+    def the_way_back_is_there_until_the_drop(self) -> None:
+        if self.release.state.ended:
+            return
+        if no_way_back(self.release):
+            with pytest.raises(Refused):
+                command(self.release, ROLLBACK, {}, self.now)
+        else:
+            back = command(self.release, ROLLBACK, {}, self.now)
+            assert back.state is (State.ROLLING_BACK if next_work(back) else State.ROLLED_BACK)
+
+    @invariant()
+    def rolled_back_means_nothing_is_touched(self) -> None:
+        if self.release.state is State.ROLLED_BACK:
+            assert not any(status.touched for status in self.release.statuses)
+
+    @invariant()
+    def done_means_everything_was_done(self) -> None:
+        if self.release.state is State.DONE:
+            assert set(self.release.statuses) == {StepStatus.DONE}
+
+
+TestAnySequence = AnySequence.TestCase
+TestAnySequence.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
+
+
+@given(st.sampled_from(PHASES[:-1]), st.lists(st.booleans(), max_size=60))
+@settings(deadline=None, max_examples=50)
+def test_rollback_always_comes_to_an_end(phase: str, failures: list[bool]) -> None:
+    """With undos that fail now and then, repeating the command gets home."""
+    release = command(to_waiting(phase), ROLLBACK, {}, NOW)
+    trouble = iter(failures)
+    while release.state is not State.ROLLED_BACK:
+        work = next_work(release)
+        if work is None:
+            release = command(release, ROLLBACK, {}, NOW)
+            continue
+        began = step_begins(release, work)
+        release = step_fails(began, work, "x") if next(trouble, False) else step_ends(began, work)
+    assert not any(status.touched for status in release.statuses)

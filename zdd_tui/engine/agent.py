@@ -1,0 +1,65 @@
+"""The agent: waits for the lease, carries the release out while it holds it, and hands over when it loses it.
+
+All state is in PostgreSQL. Whatever ends this process, the next agent reads it there and goes on.
+"""
+
+import asyncio
+import random
+
+from zdd_tui.backends.agent_store import take_lease
+from zdd_tui.engine.runner import LOST, Boundary
+from zdd_tui.engine.tenure import Say, Tenure
+from zdd_tui.model.errors import DatabaseError, StaleEpoch
+from zdd_tui.model.plan import Plan
+from zdd_tui.model.records import Actor
+from zdd_tui.model.release import Release
+
+LEASE_TTL = 3.0
+"""Seconds after its last renewal that a lease is free: with the retry below, a dead agent is replaced within 5 s."""
+RETRY = 0.5
+"""Seconds between two tries for the lease."""
+
+
+class Agent:
+    """Carries one release out.
+
+    Args:
+        boundary: called at step boundaries; the kill tests end the process there.
+        say: takes one line of progress, for the log.
+    """
+
+    def __init__(
+        self, plan: Plan, release_id: int, actor: Actor, *, boundary: Boundary | None = None, say: Say = print
+    ) -> None:
+        self._plan = plan
+        self._release_id = release_id
+        self._actor = actor
+        self._boundary = boundary
+        self._say = say
+
+    async def run(self) -> Release:
+        """Waits for the lease, carries the release out, and returns when it has ended.
+
+        A lost database or a lost lease is no end: the agent waits for the lease again, for ever.
+        """
+        while True:
+            try:
+                ended = await self._hold_lease()
+                if ended is not None:
+                    return ended
+            except StaleEpoch as error:
+                self._say(f"standing by: {error.title}")
+            except (DatabaseError, OSError, *LOST) as error:
+                self._say(f"trying again: {error}")
+            await asyncio.sleep(RETRY * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
+
+    async def _hold_lease(self) -> Release | None:
+        dsn = self._plan.database.dsn.get_secret_value()
+        store = await take_lease(dsn, self._release_id, self._actor, ttl=LEASE_TTL)
+        if store is None:
+            return None
+        self._say(f"holding the lease, epoch {store.epoch}")
+        try:
+            return await Tenure(self._plan, store, self._boundary, self._say).serve()
+        finally:
+            await store.release_lease()

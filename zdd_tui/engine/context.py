@@ -1,0 +1,93 @@
+"""What a step or a gate has to work with."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+
+from zdd_tui.backends.agent_store import AgentStore
+from zdd_tui.backends.catalog import Catalog, read_catalog
+from zdd_tui.backends.flags import FlagStore
+from zdd_tui.backends.kubernetes import Cluster
+from zdd_tui.model.plan import Plan
+from zdd_tui.model.records import StepRecord
+
+
+@dataclass(slots=True)
+class Context:
+    """The backends of one release, as the agent that holds the lease sees them.
+
+    Attributes:
+        paused: tells whether the operator has paused the release.
+        wait_unpaused: returns when it is not paused.
+    """
+
+    plan: Plan
+    store: AgentStore
+    flags: FlagStore
+    cluster: Cluster
+    paused: Callable[[], bool]
+    wait_unpaused: Callable[[], Awaitable[None]]
+    _catalog: Catalog | None = field(default=None, init=False)
+
+    @property
+    def epoch(self) -> int:
+        return self.store.epoch
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection for looking, outside of any fence."""
+        async with self.store.pool.acquire() as conn:
+            yield conn
+
+    async def catalog(self, *, fresh: bool = False) -> Catalog:
+        """The facts about the tables; read anew after every change of the schema."""
+        if self._catalog is None or fresh:
+            async with self.reading() as conn:
+                self._catalog = await read_catalog(conn, self.plan)
+        return self._catalog
+
+    async def prove_lease(self) -> None:
+        """Raises StaleEpoch unless the lease is still ours. Called right before an effect that PostgreSQL
+        cannot put into the same transaction as its fence."""
+        async with self.store.fenced():
+            pass
+
+
+class StepHandle:
+    """One running step: its stored detail, its progress note, and its record.
+
+    ``record`` may be called inside the transaction that has the step's effect; then both commit together.
+    """
+
+    def __init__(
+        self,
+        stored: StepRecord,
+        *,
+        note: Callable[[str], Awaitable[None]],
+        save_detail: Callable[[dict[str, Any]], Awaitable[None]],
+        record: Callable[[asyncpg.Connection], Awaitable[None]],
+    ) -> None:
+        self.name = stored.name
+        self.detail: dict[str, Any] = dict(stored.detail)
+        self._last_note = stored.note
+        self._note = note
+        self._save_detail = save_detail
+        self._record = record
+
+    async def note(self, text: str) -> None:
+        """What the step is doing now, for the screens; written only when it changes."""
+        if text != self._last_note:
+            self._last_note = text
+            await self._note(text)
+
+    async def remember(self, **facts: Any) -> None:
+        """Keeps what the undo will need. Called before the effect, so that a crash in between loses nothing."""
+        self.detail |= facts
+        await self._save_detail(self.detail)
+
+    async def record(self, conn: asyncpg.Connection) -> None:
+        """Writes the step's end inside the transaction of its effect."""
+        await self._record(conn)

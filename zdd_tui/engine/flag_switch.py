@@ -1,0 +1,38 @@
+"""Switches a flag and waits until every pod must have seen it."""
+
+import asyncio
+
+from zdd_tui.engine.context import Context, StepHandle
+from zdd_tui.engine.patience import effect
+from zdd_tui.model.flag import FlagValue, parse_flag
+
+
+async def remember_flag(ctx: Context, step: StepHandle, *keys: str) -> None:
+    """Keeps the values that stand now, once; None for a flag that does not exist."""
+    if "flags_before" not in step.detail:
+        await step.remember(flags_before=dict(await effect(ctx, step, lambda: ctx.flags.read_raw(keys))))
+
+
+async def switch(ctx: Context, step: StepHandle, key: str, value: FlagValue) -> None:
+    """Writes the value and waits twice ``flags.max_staleness``: once because a pod may act on its copy that long,
+    once for the requests that began under it."""
+    await effect(ctx, step, lambda: ctx.flags.set(key, value, epoch=ctx.epoch))
+    await _settle(ctx, step, f"flag {key} is {value}")
+
+
+async def restore(ctx: Context, step: StepHandle) -> None:
+    """Puts back what :func:`remember_flag` kept; nothing where the step never came that far."""
+    before: dict[str, str | None] = step.detail.get("flags_before", {})
+    for key, raw in before.items():
+        if raw is None:
+            await effect(ctx, step, lambda key=key: ctx.flags.delete(key, epoch=ctx.epoch))  # type: ignore[misc]
+        else:
+            value = parse_flag(raw)
+            await effect(ctx, step, lambda key=key, value=value: ctx.flags.set(key, value, epoch=ctx.epoch))  # type: ignore[misc]
+    if before:
+        await _settle(ctx, step, f"{', '.join(before)} as before")
+
+
+async def _settle(ctx: Context, step: StepHandle, what: str) -> None:
+    await step.note(f"{what}; waiting {2 * ctx.plan.flags.max_staleness:.1f} s until every pod has seen it")
+    await asyncio.sleep(2 * ctx.plan.flags.max_staleness)

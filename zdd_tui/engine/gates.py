@@ -1,0 +1,193 @@
+"""Judges the gates of the current phase. What cannot be looked at is unknown, with the reason why."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+import asyncpg
+
+from zdd_tui.backends.catalog import broken_objects, leftovers
+from zdd_tui.backends.evidence import oldest_snapshot_since, sample_recent, waiters_behind
+from zdd_tui.engine.context import Context
+from zdd_tui.engine.rollout import look
+from zdd_tui.model.errors import BackendError
+from zdd_tui.model.gate import GateReading, Verdict
+from zdd_tui.model.records import ReleaseRecord, StepRecord
+from zdd_tui.model.release import StepStatus
+
+Finding = tuple[Verdict, str]
+Judge = Callable[[Context, ReleaseRecord], Awaitable[Finding]]
+
+LOOK_TIMEOUT = 5.0
+"""Seconds that one gate may look; after that it is unknown, so that it cannot hold up the others."""
+
+
+async def judge(ctx: Context, record: ReleaseRecord) -> list[GateReading]:
+    """Every gate of the current phase, judged now; none before the first phase."""
+    current = record.release.current
+    if current is None:
+        return []
+    found = await asyncio.gather(*(_judge_one(ctx, record, spec.name) for spec in current.gates))
+    return list(found)
+
+
+async def _judge_one(ctx: Context, record: ReleaseRecord, name: str) -> GateReading:
+    try:
+        async with asyncio.timeout(LOOK_TIMEOUT):
+            verdict, reason = await GATES[name](ctx, record)
+    except TimeoutError:
+        verdict, reason = Verdict.UNKNOWN, f"no answer within {LOOK_TIMEOUT:.0f} s"
+    except BackendError as error:
+        verdict, reason = Verdict.UNKNOWN, error.title
+    except asyncpg.PostgresConnectionError:
+        raise
+    except asyncpg.PostgresError as error:
+        verdict, reason = Verdict.UNKNOWN, f"database: {error}"
+    return GateReading(name, verdict, reason, record.now, ctx.plan.gates.max_age)
+
+
+def _passes(ok: bool, reason: str) -> Finding:
+    return (Verdict.PASS if ok else Verdict.FAIL), reason
+
+
+def _step(record: ReleaseRecord, name: str) -> StepRecord | None:
+    return next((step for step in record.steps if step.name == name), None)
+
+
+# --- expand -------------------------------------------------------------------------------------------------
+
+
+async def _schema_valid(ctx: Context, _record: ReleaseRecord) -> Finding:
+    async with ctx.reading() as conn:
+        broken = await broken_objects(conn, ctx.plan)
+    return _passes(not broken, "; ".join(broken) or "columns, indexes and triggers are there and valid")
+
+
+async def _no_waiters(ctx: Context, _record: ReleaseRecord) -> Finding:
+    async with ctx.reading() as conn:
+        waiters = await waiters_behind(conn, ctx.plan)
+    return _passes(not waiters, "; ".join(waiters) or "no session waits for a lock of ours")
+
+
+# --- dual-write ---------------------------------------------------------------------------------------------
+
+
+async def _serving(ctx: Context, version: str) -> Finding:
+    view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
+    pods = {
+        pod.name: pod for pod in await ctx.cluster.list_pods(view.selector, container=ctx.plan.kubernetes.container)
+    }
+    endpoints = await ctx.cluster.list_endpoint_slices(ctx.plan.service)
+    serving = [pods[endpoint.pod_name] for endpoint in endpoints if endpoint.ready and endpoint.pod_name in pods]
+    other = sorted(pod.name for pod in serving if ctx.plan.version_of(pod.image) != version)
+    if not serving:
+        return Verdict.FAIL, "no pod is serving"
+    if other:
+        return (
+            Verdict.FAIL,
+            f"{len(other)} of {len(serving)} serving pods are not {version.upper()}: {', '.join(other[:3])}",
+        )
+    return _passes(len(serving) >= view.desired, f"{len(serving)} of {view.desired} pods serve {version.upper()}")
+
+
+async def _serving_v2(ctx: Context, _record: ReleaseRecord) -> Finding:
+    return await _serving(ctx, "v2")
+
+
+async def _recent_rows_agree(ctx: Context, record: ReleaseRecord) -> Finding:
+    step = _step(record, "write-flag-on")
+    since = step.detail.get("since") if step else None
+    if not since:
+        return Verdict.INCONCLUSIVE, "the write flag is not on yet"
+    async with ctx.reading() as conn:
+        sample = await sample_recent(conn, ctx.plan, await ctx.catalog(), since)
+    if sample.disagree:
+        return (
+            Verdict.FAIL,
+            f"{sample.disagree} of {sample.rows} recent rows disagree, such as key {sample.example_key}",
+        )
+    if sample.rows < ctx.plan.gates.min_recent_rows:
+        wanted = ctx.plan.gates.min_recent_rows
+        return Verdict.INCONCLUSIVE, f"{sample.rows} rows written since the flag is on; at least {wanted} are wanted"
+    return Verdict.PASS, f"{sample.rows} recent rows agree"
+
+
+# --- backfill -----------------------------------------------------------------------------------------------
+
+
+async def _backfill_complete(ctx: Context, record: ReleaseRecord) -> Finding:
+    state = record.backfill
+    if state is None:
+        return Verdict.FAIL, "not begun"
+    if state.status != "done":
+        return Verdict.FAIL, f"{state.rows_done:,} of about {state.rows_total:,} rows"
+    if state.failed_rows > ctx.plan.backfill.max_failed_rows:
+        return Verdict.FAIL, f"{state.failed_rows} rows could not be moved; see zdd.failed_row"
+    return Verdict.PASS, f"all ranges done, {state.rows_done:,} rows"
+
+
+async def _no_mismatch(_ctx: Context, record: ReleaseRecord) -> Finding:
+    state = record.backfill
+    if state is None or not state.verified or state.mismatches is None:
+        done = f", {state.verified_rows:,} rows compared so far" if state and state.verified_rows else ""
+        return Verdict.INCONCLUSIVE, f"not verified yet{done}"
+    return _passes(state.mismatches == 0, f"{state.mismatches} mismatches in {state.verified_rows:,} rows")
+
+
+# --- cutover, contract ----------------------------------------------------------------------------------------
+
+
+async def _soak_passed(_ctx: Context, record: ReleaseRecord) -> Finding:
+    step = _step(record, "soak")
+    if step is None or step.status is not StepStatus.DONE:
+        return Verdict.FAIL, step.note if step and step.note else "soak is not over"
+    return Verdict.PASS, "soak is over"
+
+
+async def _serving_v3(ctx: Context, _record: ReleaseRecord) -> Finding:
+    return await _serving(ctx, "v3")
+
+
+async def _no_older_pod(ctx: Context, _record: ReleaseRecord) -> Finding:
+    status = await look(ctx)
+    if status.old_pods:
+        return Verdict.FAIL, f"{len(status.old_pods)} older pods exist: {', '.join(status.old_pods[:3])}"
+    return _passes(status.done, status.message)
+
+
+async def _no_old_snapshot(ctx: Context, record: ReleaseRecord) -> Finding:
+    step = _step(record, "rollout-v3")
+    since = step.detail.get("since") if step else None
+    if not since:
+        return Verdict.UNKNOWN, "the cutover's transaction is not on record"
+    async with ctx.reading() as conn:
+        older = await oldest_snapshot_since(conn, since)
+    return _passes(not older, "; ".join(older[:3]) or "no transaction is older than the cutover")
+
+
+# --- cleanup --------------------------------------------------------------------------------------------------
+
+
+async def _nothing_left(ctx: Context, _record: ReleaseRecord) -> Finding:
+    async with ctx.reading() as conn:
+        left = await leftovers(conn, ctx.plan, await ctx.catalog())
+    flags = await ctx.flags.read_raw([ctx.plan.flags.write, ctx.plan.flags.read])
+    left += [f"flag {key}" for key, value in flags.items() if value is not None]
+    view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
+    if view.epoch:
+        left.append(f"annotation on Deployment {view.name}")
+    return _passes(not left, f"still there: {', '.join(left)}" if left else "nothing is left behind")
+
+
+GATES: Mapping[str, Judge] = {
+    "schema-valid": _schema_valid,
+    "no-waiters": _no_waiters,
+    "serving-v2": _serving_v2,
+    "recent-rows-agree": _recent_rows_agree,
+    "backfill-complete": _backfill_complete,
+    "no-mismatch": _no_mismatch,
+    "soak-passed": _soak_passed,
+    "serving-v3": _serving_v3,
+    "no-older-pod": _no_older_pod,
+    "no-old-snapshot": _no_old_snapshot,
+    "nothing-left": _nothing_left,
+}

@@ -1,0 +1,68 @@
+"""Cutover: reads move to the new side at once, soak there, then V3 forgets the old side."""
+
+import asyncio
+
+from zdd_tui.backends.catalog import mark
+from zdd_tui.engine.context import Context, StepHandle
+from zdd_tui.engine.flag_switch import remember_flag, restore, switch
+from zdd_tui.engine.phases.schema import install_sync, remove_sync
+from zdd_tui.engine.rollout import remember_image, roll_out
+from zdd_tui.model.duration import human_duration
+from zdd_tui.model.flag import ON
+
+
+class SyncReverse:
+    """Before anybody writes the new side alone, a trigger keeps the old side in step: the way back stays open."""
+
+    async def run(self, ctx: Context, step: StepHandle) -> None:
+        await install_sync(ctx, step, "reverse")
+
+    async def undo(self, ctx: Context, step: StepHandle) -> None:
+        await remove_sync(ctx, step, "reverse")
+
+
+class ReadFlagOn:
+    """One atomic switch: every pod reads the new side."""
+
+    async def run(self, ctx: Context, step: StepHandle) -> None:
+        await remember_flag(ctx, step, ctx.plan.flags.read)
+        await switch(ctx, step, ctx.plan.flags.read, ON)
+
+    async def undo(self, ctx: Context, step: StepHandle) -> None:
+        await restore(ctx, step)
+        await ctx.flags.forget([ctx.plan.flags.read])
+
+
+class Soak:
+    """Reads stay on the new side for a while; a restart of the agent does not begin the soak anew."""
+
+    async def run(self, ctx: Context, step: StepHandle) -> None:
+        if not step.detail.get("until"):
+            # The agent that ends the soak may run on another machine: the database's clock is the one they share.
+            await step.remember(until=await _database_time(ctx) + ctx.plan.gates.soak)
+        while (left := step.detail["until"] - await _database_time(ctx)) > 0:
+            await step.note(f"soaking: {human_duration(left)} left")
+            await asyncio.sleep(min(1.0, left))
+
+    async def undo(self, ctx: Context, step: StepHandle) -> None:
+        await step.remember(until=None)
+
+
+class RolloutV3:
+    """The Deployment runs V3, which knows only the new side."""
+
+    async def run(self, ctx: Context, step: StepHandle) -> None:
+        await remember_image(ctx, step)
+        await roll_out(ctx, step, ctx.plan.kubernetes.images.v3, f"zdd {ctx.plan.name}: V3 knows only the new side")
+        if "since" not in step.detail:
+            async with ctx.reading() as conn:
+                await step.remember(since=await mark(conn))
+
+    async def undo(self, ctx: Context, step: StepHandle) -> None:
+        if before := step.detail.get("image_before"):
+            await roll_out(ctx, step, before, f"zdd {ctx.plan.name}: rolled back to V2")
+
+
+async def _database_time(ctx: Context) -> float:
+    async with ctx.reading() as conn:
+        return float(await conn.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8"))

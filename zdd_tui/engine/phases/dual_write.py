@@ -1,0 +1,40 @@
+"""Dual-write: V2 is rolled out, then writes both sides behind the write flag."""
+
+from zdd_tui.backends.catalog import mark
+from zdd_tui.engine.context import Context, StepHandle
+from zdd_tui.engine.flag_switch import remember_flag, restore, switch
+from zdd_tui.engine.rollout import remember_image, roll_out
+from zdd_tui.model.flag import ON
+
+
+class RolloutV2:
+    """The Deployment runs V2; the undo brings back the image that ran before and takes our marks away."""
+
+    async def run(self, ctx: Context, step: StepHandle) -> None:
+        await remember_image(ctx, step)
+        await roll_out(ctx, step, ctx.plan.kubernetes.images.v2, f"zdd {ctx.plan.name}: V2 writes both sides")
+
+    async def undo(self, ctx: Context, step: StepHandle) -> None:
+        before = step.detail.get("image_before")
+        if before is None:
+            return
+        await roll_out(ctx, step, before, f"zdd {ctx.plan.name}: rolled back")
+        await ctx.prove_lease()
+        await ctx.cluster.clear_marks(
+            ctx.plan.kubernetes.deployment, epoch=ctx.epoch, change_cause=step.detail.get("change_cause_before")
+        )
+
+
+class WriteFlagOn:
+    """The write flag is on for everybody; remembers from which transaction on rows must agree."""
+
+    async def run(self, ctx: Context, step: StepHandle) -> None:
+        await remember_flag(ctx, step, ctx.plan.flags.write)
+        await switch(ctx, step, ctx.plan.flags.write, ON)
+        if "since" not in step.detail:
+            async with ctx.reading() as conn:
+                await step.remember(since=await mark(conn))
+
+    async def undo(self, ctx: Context, step: StepHandle) -> None:
+        await restore(ctx, step)
+        await ctx.flags.forget([ctx.plan.flags.write])

@@ -1,0 +1,37 @@
+"""The registry of steps: name in the strategy → what it does and how it is undone."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from zdd_tui.engine.context import Context, StepHandle
+from zdd_tui.engine.phases import backfill, cleanup, contract, cutover, dual_write, expand
+
+
+class Step(Protocol):
+    """One idempotent effect with its undo. Both may be cut off anywhere and are then called again."""
+
+    async def run(self, ctx: Context, step: StepHandle) -> None: ...
+
+    async def undo(self, ctx: Context, step: StepHandle) -> None: ...
+
+
+STEPS: Mapping[str, Step] = {
+    "lint-ddl": expand.LintDdl(),
+    "expand-schema": expand.ExpandSchema(),
+    "create-indexes": expand.CreateIndexes(),
+    "sync-forward": expand.SyncForward(),
+    "rollout-v2": dual_write.RolloutV2(),
+    "write-flag-on": dual_write.WriteFlagOn(),
+    "prepare-backfill": backfill.Prepare(),
+    "backfill-rows": backfill.MoveRows(),
+    "verify-rows": backfill.VerifyRows(),
+    "sync-reverse": cutover.SyncReverse(),
+    "read-flag-on": cutover.ReadFlagOn(),
+    "soak": cutover.Soak(),
+    "rollout-v3": cutover.RolloutV3(),
+    "set-aside": contract.SetAside(),
+    "delete-flags": cleanup.DeleteFlags(),
+    "drop-aside": cleanup.DropAside(),
+    "analyze": cleanup.Analyze(),
+    "clear-marks": cleanup.ClearMarks(),
+}

@@ -1,0 +1,213 @@
+"""One tenure of the lease: from taking it to losing it or to the end of the release.
+
+Four loops run side by side: the lease is renewed, commands are taken one at a time, steps are run one at a time, and
+gates are judged. The first that ends, ends the tenure.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
+
+from zdd_tui.backends.agent_store import AgentStore
+from zdd_tui.backends.flags import FlagStore
+from zdd_tui.backends.kubernetes import Cluster
+from zdd_tui.backends.store import Store
+from zdd_tui.engine.context import Context
+from zdd_tui.engine.gates import judge
+from zdd_tui.engine.runner import Boundary, Holding, Runner
+from zdd_tui.model.errors import BackendError, Refused
+from zdd_tui.model.plan import Plan
+from zdd_tui.model.records import NewEvent, StoredCommand
+from zdd_tui.model.release import Command, CommandKind, Release, State, command, finish, next_work
+
+RENEW_EVERY = 1.0
+GATES_EVERY = 1.0
+CONNECT_AGAIN = 1.0
+
+Say = Callable[[str], None]
+T = TypeVar("T")
+
+
+class Tenure:
+    """What the agent does while it holds the lease."""
+
+    def __init__(self, plan: Plan, store: AgentStore, boundary: Boundary | None, say: Say) -> None:
+        self._plan = plan
+        self._store = store
+        self._boundary = boundary
+        self._say = say
+        self._moved = asyncio.Event()
+        self._unpaused = asyncio.Event()
+        self._steering = asyncio.Lock()  # held while the next step is chosen, and while a command changes course
+        self._step: asyncio.Task[None] | None = None
+        self._holding: Holding
+        self._ctx: Context
+        self._runner: Runner
+
+    async def serve(self) -> Release:
+        """Works until the release has ended; whatever ends the tenure before that is raised."""
+        self._holding = Holding((await self._store.read()).release)
+        # Renewed from the first moment on: connecting to the other systems may take longer than the lease lasts.
+        await _until_first(self._renew(), self._work())
+        return self._release
+
+    @property
+    def _release(self) -> Release:
+        return self._holding.release
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_EVERY)
+            await self._store.renew()
+
+    async def _work(self) -> None:
+        async with AsyncExitStack() as stack:
+            await self._connect(stack)
+            self._announce()
+            await _until_first(self._take_commands(), self._run_steps(), self._judge_gates())
+
+    async def _connect(self, stack: AsyncExitStack) -> None:
+        flags = await self._patiently("Redis", lambda: FlagStore.connect(self._plan.flags.url.get_secret_value()))
+        stack.push_async_callback(flags.close)
+        names = self._plan.kubernetes
+        cluster = await self._patiently(
+            "Kubernetes",
+            lambda: stack.enter_async_context(Cluster.connect(names.kubeconfig, names.context, names.namespace)),
+        )
+        self._ctx = Context(
+            plan=self._plan,
+            store=self._store,
+            flags=flags,
+            cluster=cluster,
+            paused=lambda: self._release.paused,
+            wait_unpaused=self._unpaused.wait,
+        )
+        self._runner = Runner(self._ctx, self._holding, self._boundary)
+
+    async def _patiently(self, what: str, connect: Callable[[], Awaitable[T]]) -> T:
+        """Connects, for ever; the reason why it cannot is said once, where operators look."""
+        said = ""
+        while True:
+            try:
+                return await connect()
+            except BackendError as error:
+                if error.title != said:
+                    said = error.title
+                    self._say(f"waiting for {what}: {error}")
+                    await self._store.save(
+                        self._release, events=[NewEvent("error", f"agent waits for {what}: {error}")]
+                    )
+            await asyncio.sleep(CONNECT_AGAIN)
+
+    def _announce(self) -> None:
+        """The state has changed: whoever waits for that looks again."""
+        self._moved.set()
+        if self._release.paused:
+            self._unpaused.clear()
+        else:
+            self._unpaused.set()
+
+    # --- steps ----------------------------------------------------------------------------------------------
+
+    async def _run_steps(self) -> None:
+        try:
+            while not self._release.state.ended:
+                async with self._steering:
+                    self._moved.clear()
+                    work = next_work(self._release)
+                    if work is not None:
+                        self._step = asyncio.create_task(self._runner.perform(work))
+                if self._step is None:
+                    await self._moved.wait()
+                    continue
+                await asyncio.wait([self._step])
+                finished, self._step = self._step, None
+                if not finished.cancelled():
+                    finished.result()
+            await self._store.end(self._release)
+            self._say(f"release {self._release.name} is {self._release.state}")
+        finally:
+            await self._cut_off()
+
+    async def _cut_off(self) -> None:
+        """Ends the running step wherever it is. Steps bear that: they are run again or undone."""
+        step = self._step
+        if step is not None and not step.done():
+            step.cancel()
+            await asyncio.wait([step])
+
+    # --- commands -------------------------------------------------------------------------------------------
+
+    async def _take_commands(self) -> None:
+        dsn = self._plan.database.dsn.get_secret_value()
+        async with await Store.open(dsn, application_name="zdd agent listen") as store:
+            async for _ in store.changes(self._store.release_id):
+                while (stored := await self._store.next_command()) is not None:
+                    await self._obey(stored)
+
+    async def _obey(self, stored: StoredCommand) -> None:
+        asked = Command(stored.kind, stored.expected, stored.args.get("typed"))
+        if asked.kind is CommandKind.ADVANCE:
+            await self._look_at_gates()  # an operator must not be refused for a reading that is only old
+        async with self._steering:
+            try:
+                if asked.kind is CommandKind.ROLLBACK:
+                    await self._stop_for_rollback(asked)
+                await self._apply(stored, asked)
+            except Refused as refusal:
+                await self._store.answer(stored.id, refused=True, outcome=str(refusal), release=None)
+                self._say(f"refused {stored.kind} by {stored.actor}: {refusal.title}")
+        self._announce()
+
+    async def _stop_for_rollback(self, asked: Command) -> None:
+        record = await self._store.read()
+        command(self._release, asked, record.gates, record.now)  # a refused rollback must not cut a step off
+        await self._cut_off()
+        # The step may have committed its end before it noticed that it was cut off.
+        self._holding.release = (await self._store.read()).release
+
+    async def _apply(self, stored: StoredCommand, asked: Command) -> None:
+        async with self._holding.lock:
+            record = await self._store.read()
+            before = self._holding.release
+            after = command(before, asked, record.gates, record.now)
+            events = []
+            if after.phase != before.phase and after.current is not None:
+                events.append(NewEvent("phase", f"{after.current.name} begins"))
+            outcome = f"{after.current.name if after.current else after.name}: {after.state}"
+            await self._store.answer(stored.id, refused=False, outcome=outcome, release=after, events=events)
+            self._holding.release = after
+            self._say(f"{stored.kind} by {stored.actor}: {outcome}")
+
+    # --- gates ----------------------------------------------------------------------------------------------
+
+    async def _judge_gates(self) -> None:
+        while True:
+            if self._release.state in (State.RUNNING, State.WAITING, State.FAILED):
+                await self._look_at_gates()
+            await asyncio.sleep(GATES_EVERY)
+
+    async def _look_at_gates(self) -> None:
+        record = await self._store.read()
+        await self._store.save_gates(await judge(self._ctx, record))
+        async with self._holding.lock:
+            record = await self._store.read()
+            after = finish(self._release, record.gates, record.now)
+            if after is not self._release:
+                await self._store.save(after, events=[NewEvent("phase", f"release {after.name}: {after.state}")])
+                self._holding.release = after
+        self._announce()
+
+
+async def _until_first(*loops: Coroutine[Any, Any, None]) -> None:
+    """Runs loops side by side until one ends or fails; the others are ended with it, and its failure is raised."""
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()

@@ -1,0 +1,209 @@
+"""From the text of a plan file to a plan, with errors that name file, line, key and the nearest valid spelling.
+
+Reading the file and the environment is the caller's; this room does no I/O.
+"""
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from zdd_tui.model.errors import PlanError
+from zdd_tui.model.plan import Plan
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_STRAY = re.compile(r"\$\{(?![A-Za-z_][A-Za-z0-9_]*\})")
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPlan:
+    """A plan and what it was made from.
+
+    Attributes:
+        text: the file as written, secrets still as ``${NAME}``.
+        document: the same, parsed; this is what is stored and hashed.
+        hash: SHA-256 over the document in canonical JSON, so that comments and order do not count.
+    """
+
+    plan: Plan
+    source: str
+    text: str
+    document: dict[str, Any]
+    hash: str
+
+
+def load_plan(text: str, *, source: str, environ: Mapping[str, str]) -> LoadedPlan:
+    """Parses and checks a plan.
+
+    Args:
+        source: the file's name, for messages.
+        environ: where ``${NAME}`` is looked up.
+
+    Raises:
+        PlanError: names every place that is wrong.
+    """
+    node = _compose(text, source)
+    lines = _Lines(source)
+    document = _construct(node, (), lines)
+    if not isinstance(document, dict):
+        raise PlanError(f"{source}: a plan is a mapping of keys to values", "see config/plan.example.yaml")
+    filled = _fill(document, (), lines, environ)
+    try:
+        plan = Plan.model_validate(filled)
+    except ValidationError as error:
+        raise PlanError("\n".join(_explain(detail, lines) for detail in error.errors())) from None
+    return LoadedPlan(plan, source, text, document, plan_hash(document))
+
+
+def plan_hash(document: Mapping[str, Any]) -> str:
+    """Stable over comments, order of keys and white space."""
+    canonical = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def placeholders(value: object) -> set[str]:
+    """Names of the environment variables that a document asks for."""
+    if isinstance(value, str):
+        return set(_VARIABLE.findall(value))
+    children = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return {name for child in children for name in placeholders(child)}
+
+
+class _Lines:
+    """Where each key stands in the file."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self._lines: dict[Path, int] = {}
+
+    def note(self, path: Path, node: yaml.Node) -> None:
+        self._lines[path] = node.start_mark.line + 1
+
+    def place(self, path: Path) -> str:
+        """``plan.yaml:12: change.up``; the nearest known parent's line where the key itself is absent."""
+        known = path
+        while known and known not in self._lines:
+            known = known[:-1]
+        return f"{self.source}:{self._lines.get(known, 1)}: {dotted(path)}"
+
+
+def dotted(path: Path) -> str:
+    """``change.indexes[2]``"""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "(top)"
+
+
+def _compose(text: str, source: str) -> yaml.Node:
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise PlanError(f"{source}:{line}: not valid YAML: {error.problem}", "check indentation and quotes") from None
+    except yaml.YAMLError as error:
+        raise PlanError(f"{source}: not valid YAML: {error}", "save it as UTF-8 text") from None
+    if node is None:
+        raise PlanError(f"{source}: the file is empty", "see config/plan.example.yaml")
+    return node
+
+
+def _construct(node: yaml.Node, path: Path, lines: _Lines) -> Any:
+    if path not in lines._lines:
+        lines.note(path, node)
+    if isinstance(node, yaml.MappingNode):
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else str(key_node.value)
+            here = (*path, key)
+            if key in result:
+                line = key_node.start_mark.line + 1
+                raise PlanError(f"{lines.source}:{line}: {dotted(here)} is there twice", "keep one of them")
+            lines.note(here, key_node)
+            result[key] = _construct(value_node, here, lines)
+        return result
+    if isinstance(node, yaml.SequenceNode):
+        return [_construct(child, (*path, index), lines) for index, child in enumerate(node.value)]
+    return yaml.SafeLoader("").construct_object(node)
+
+
+def _fill(value: Any, path: Path, lines: _Lines, environ: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _fill(child, (*path, key), lines, environ) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_fill(child, (*path, index), lines, environ) for index, child in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    if _STRAY.search(value):
+        raise PlanError(f"{lines.place(path)}: '${{' without a variable's name", "write ${NAME}")
+
+    def look_up(match: re.Match[str]) -> str:
+        name = match[1]
+        found = environ.get(name)
+        if not found:
+            near = difflib.get_close_matches(name, environ, n=1, cutoff=0.8)
+            hint = f" (there is {near[0]})" if near else ""
+            raise PlanError(
+                f"{lines.place(path)}: the environment variable {name} is not set{hint}", f"export {name}=..."
+            )
+        return found
+
+    return _VARIABLE.sub(look_up, value)
+
+
+def _explain(detail: ErrorDetails, lines: _Lines) -> str:
+    path = tuple(part for part in detail["loc"] if not _is_union_branch(part))
+    place = lines.place(path)
+    if detail["type"] == "extra_forbidden":
+        known = _fields_at(path[:-1])
+        near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
+        mend = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        return f"{place}: unknown key\n  mend: {mend}"
+    if detail["type"] == "missing":
+        return f"{place}: missing\n  mend: add it; {_describe(path)}"
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "literal_error" or detail["type"] == "enum":
+        given = str(detail["input"])
+        allowed = re.findall(r"'([^']+)'", message)
+        near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.4)
+        return f"{place}: {message}, got {given!r}" + (f"\n  mend: did you mean {near[0]}?" if near else "")
+    if detail["type"] == "string_pattern_mismatch":
+        return f"{place}: {detail['input']!r} does not match {detail.get('ctx', {}).get('pattern')}"
+    return f"{place}: {message}"
+
+
+def _is_union_branch(part: str | int) -> bool:
+    # pydantic puts the branch of a union into the location; the file does not have it.
+    return isinstance(part, str) and ("function-" in part or part.startswith("constrained-"))
+
+
+def _model_at(path: Path) -> type[BaseModel] | None:
+    model: Any = Plan
+    for part in path:
+        field = model.model_fields.get(part) if isinstance(part, str) else None
+        annotation = field.annotation if field else None
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+        if model is None:
+            return None
+    return model  # type: ignore[no-any-return]
+
+
+def _fields_at(path: Path) -> list[str]:
+    model = _model_at(path)
+    return [field.alias or name for name, field in model.model_fields.items()] if model else []
+
+
+def _describe(path: Path) -> str:
+    model = _model_at(path[:-1])
+    field = model.model_fields.get(str(path[-1])) if model and path else None
+    return (field.description if field and field.description else "see config/plan.example.yaml") or ""

@@ -96,8 +96,8 @@ class EndpointFacts:
 class Pod:
     """A pod as screens, gates and reports see it.
 
-    `seconds_left` counts down to the deletion deadline and is None while nobody deletes the pod; it is negative
-    once the deadline has passed. `prestop_estimated` says that its preStop hook should be running still: the API
+    `seconds_left` counts down to the deletion deadline and is None while nobody deletes the pod and once it is Gone;
+    it is negative once the deadline has passed. `prestop_estimated` says that its preStop hook should be running still: the API
     does not show the hook, so this is a guess. `reason` names what is wrong, such as CrashLoopBackOff, and is empty
     when nothing is.
     """
@@ -147,7 +147,7 @@ def classify(
         deleted: the DELETED event was seen.
     """
     cluster_now = now + clock_skew
-    left = None if pod.deadline is None else pod.deadline - cluster_now
+    left = None if pod.deadline is None or deleted else pod.deadline - cluster_now
     state = PodState.GONE if deleted else _state(pod, endpoint, cluster_now, min_ready_seconds, has_service)
     return Pod(
         name=pod.name,

@@ -1,0 +1,318 @@
+"""Pod states by evidence (design, section Kubernetes), and projections of what an API server may send."""
+
+import copy
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zdd_tui.model.pod import (
+    OVERDUE_AFTER,
+    EndpointFacts,
+    PodFacts,
+    PodState,
+    classify,
+    image_version,
+    project_endpoints,
+    project_pod,
+)
+
+NOW = 1_800_000_000.0
+STAMP = "2027-01-15T08:00:00Z"  # NOW in the API's words
+
+RUNNING: dict[str, Any] = {
+    "metadata": {
+        "name": "users-api-7d9-x7k",
+        "uid": "u1",
+        "namespace": "shop",
+        "labels": {"pod-template-hash": "7d9"},
+        "creationTimestamp": STAMP,
+        "ownerReferences": [{"kind": "ReplicaSet", "uid": "rs1", "controller": True}],
+    },
+    "spec": {"nodeName": "n1", "containers": [{"name": "app", "image": "shop/users-api:2"}]},
+    "status": {
+        "phase": "Running",
+        "podIP": "127.0.0.9",
+        "conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": STAMP},
+            {"type": "ContainersReady", "status": "True"},
+            {"type": "PodScheduled", "status": "True"},
+        ],
+        "containerStatuses": [{"name": "app", "ready": True, "restartCount": 0, "state": {"running": {}}}],
+    },
+}
+SERVING = EndpointFacts("users-api-7d9-x7k", "u1", "127.0.0.9", 8080, ready=True, serving=True, terminating=False)
+LEAVING = replace(SERVING, ready=False, terminating=True)
+OUT = replace(LEAVING, serving=False)
+
+
+def facts(**changes: Any) -> PodFacts:
+    return replace(project_pod(RUNNING), **changes)
+
+
+def raw(path: str, value: Any) -> dict[str, Any]:
+    """RUNNING with one value at a dotted path replaced."""
+    changed = copy.deepcopy(RUNNING)
+    at = changed
+    *way, last = path.split(".")
+    for key in way:
+        at = at.setdefault(key, {})
+    at[last] = value
+    return changed
+
+
+def state(pod: PodFacts, endpoint: EndpointFacts | None, **more: Any) -> PodState:
+    return classify(pod, endpoint, now=NOW + 100, **more).state
+
+
+def test_the_stamp_of_these_tests_is_right() -> None:
+    assert project_pod(RUNNING).created_at == NOW
+
+
+def test_not_ready_is_starting() -> None:
+    assert state(facts(ready=False, containers_ready=False), None) is PodState.STARTING
+
+
+def test_ready_but_younger_than_min_ready_seconds_is_warming() -> None:
+    assert state(facts(), SERVING, min_ready_seconds=101) is PodState.WARMING
+    assert state(facts(), SERVING, min_ready_seconds=100) is PodState.SERVING
+
+
+def test_ready_without_a_transition_time_is_not_proven() -> None:
+    assert state(facts(ready_since=None), SERVING, min_ready_seconds=1) is PodState.WARMING
+
+
+def test_a_readiness_gate_that_is_closed_is_warming() -> None:
+    gated = raw("spec.readinessGates", [{"conditionType": "lb/attached"}])
+    gated["status"]["conditions"][0] = {"type": "Ready", "status": "False"}
+    assert state(project_pod(gated), None) is PodState.WARMING
+
+
+def test_ready_but_not_in_rotation_yet_is_warming() -> None:
+    assert state(facts(), None) is PodState.WARMING
+    assert state(facts(), replace(SERVING, ready=False, serving=False)) is PodState.WARMING
+
+
+def test_endpoint_ready_is_serving() -> None:
+    assert state(facts(), SERVING) is PodState.SERVING
+
+
+def test_without_a_service_readiness_stands_in() -> None:
+    assert state(facts(), None, has_service=False) is PodState.SERVING
+    assert state(facts(deadline=NOW + 200), None, has_service=False) is PodState.DRAINING
+    assert state(facts(deadline=NOW + 200, ready=False), None, has_service=False) is PodState.STOPPING
+
+
+def test_deleted_while_the_endpoint_serves_is_draining() -> None:
+    pod = classify(facts(deadline=NOW + 118, grace=30.0), LEAVING, now=NOW + 100)
+    assert pod.state is PodState.DRAINING
+    assert pod.seconds_left == 18
+
+
+def test_draining_holds_while_the_slice_lags_behind_the_deletion() -> None:
+    assert state(facts(deadline=NOW + 118), SERVING) is PodState.DRAINING
+
+
+@pytest.mark.parametrize("endpoint", [OUT, None])
+def test_deleted_and_out_of_rotation_is_stopping(endpoint: EndpointFacts | None) -> None:
+    assert state(facts(deadline=NOW + 118), endpoint) is PodState.STOPPING
+
+
+def test_main_containers_ended_is_stopping_whatever_the_slice_says() -> None:
+    ended = raw("status.containerStatuses", [{"name": "app", "state": {"terminated": {"reason": "Completed"}}}])
+    ended["metadata"]["deletionTimestamp"] = "2027-01-15T08:02:00Z"
+    assert state(project_pod(ended), LEAVING) is PodState.STOPPING
+
+
+def test_overdue_begins_two_seconds_after_the_deadline() -> None:
+    deadline = NOW + 100 - OVERDUE_AFTER
+    assert state(facts(deadline=deadline), LEAVING) is PodState.DRAINING
+    assert state(facts(deadline=deadline - 0.1), LEAVING) is PodState.OVERDUE
+    assert state(facts(deadline=deadline - 0.1), None) is PodState.OVERDUE
+
+
+def test_the_deadline_is_the_clusters_clock() -> None:
+    """A bastion whose clock is a minute slow must not show a pod as leaving in time when it is overdue."""
+    pod = facts(deadline=NOW + 110)
+    assert classify(pod, LEAVING, now=NOW + 100).seconds_left == 10
+    late = classify(pod, LEAVING, now=NOW + 100, clock_skew=60)
+    assert late.seconds_left == -50
+    assert late.state is PodState.OVERDUE
+
+
+def test_deleted_seen_is_gone() -> None:
+    gone = classify(facts(deadline=NOW), LEAVING, now=NOW + 500, deleted=True)
+    assert gone.state is PodState.GONE
+    assert gone.seconds_left is None
+
+
+HOOKS = [
+    ({"sleep": {"seconds": 5}}, 5.0),
+    ({"exec": {"command": ["sleep", "5"]}}, 5.0),
+    ({"exec": {"command": ["/bin/sh", "-c", "sleep 5"]}}, 5.0),
+    ({"exec": {"command": ["/drain"]}}, None),
+    ({"exec": {"command": ["sh", "-c", "curl localhost/drain && sleep 5"]}}, None),
+    ({"httpGet": {"path": "/drain", "port": 80}}, None),
+]
+
+
+@pytest.mark.parametrize(("hook", "seconds"), HOOKS)
+def test_prestop_is_estimated(hook: dict[str, Any], seconds: float | None) -> None:
+    containers = [{"name": "app", "image": "x:1", "lifecycle": {"preStop": hook}}]
+    pod = project_pod(raw("spec.containers", containers))
+    assert pod.prestop_seconds == seconds
+    leaving = replace(pod, deadline=NOW + 30, grace=30.0)  # deleted at NOW
+    assert not classify(pod, SERVING, now=NOW).prestop_estimated
+    assert classify(leaving, LEAVING, now=NOW + 4).prestop_estimated
+    assert classify(leaving, LEAVING, now=NOW + 6).prestop_estimated is (seconds is None)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ({"state": {"waiting": {"reason": "CrashLoopBackOff"}}}, "CrashLoopBackOff"),
+        ({"state": {"waiting": {"reason": "ImagePullBackOff"}}}, "ImagePullBackOff"),
+        ({"state": {"waiting": {"reason": "ContainerCreating"}}}, ""),
+        (
+            {
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                "lastState": {"terminated": {"reason": "OOMKilled"}},
+            },
+            "CrashLoopBackOff, OOMKilled",
+        ),
+        (
+            {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"reason": "Error"}}},
+            "CrashLoopBackOff",
+        ),
+        ({"ready": True, "state": {"running": {}}, "lastState": {"terminated": {"reason": "OOMKilled"}}}, ""),
+        ({"ready": False, "state": {"running": {}}, "lastState": {"terminated": {"reason": "OOMKilled"}}}, "OOMKilled"),
+    ],
+)
+def test_reason(status: dict[str, Any], reason: str) -> None:
+    pod = project_pod(raw("status.containerStatuses", [{"name": "app", **status}]))
+    assert classify(pod, SERVING, now=NOW).reason == reason
+
+
+def test_reason_of_a_pod_that_no_node_takes() -> None:
+    pending = raw("status", {"phase": "Pending"})
+    assert classify(project_pod(pending), None, now=NOW).reason == ""
+    pending["status"]["conditions"] = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]
+    assert classify(project_pod(pending), None, now=NOW).reason == "Unschedulable"
+
+
+def test_an_evicted_pod_is_not_starting() -> None:
+    pod = classify(project_pod(raw("status", {"phase": "Failed", "reason": "Evicted"})), None, now=NOW)
+    assert (pod.state, pod.reason) == (PodState.STOPPING, "Evicted")
+
+
+def test_restarts_add_up_over_containers() -> None:
+    statuses = [{"name": "a", "restartCount": 2}, {"name": "b", "restartCount": 3}]
+    assert classify(project_pod(raw("status.containerStatuses", statuses)), None, now=NOW).restarts == 5
+
+
+def test_the_named_container_gives_the_version() -> None:
+    pod = raw("spec.containers", [{"name": "proxy", "image": "envoy:1.30"}, {"name": "app", "image": "users:3"}])
+    assert project_pod(pod, "app").image == "users:3"
+    assert project_pod(pod, "gone").image == "envoy:1.30"
+
+
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [
+        ("shop/users-api:2", "2"),
+        ("users-api", "latest"),
+        ("registry:5000/users-api", "latest"),
+        ("registry:5000/users-api:v3", "v3"),
+        ("users-api@sha256:0123456789abcdef", "0123456789ab"),
+        ("users-api:2@sha256:0123456789abcdef", "2"),
+        ("", "latest"),
+    ],
+)
+def test_image_version(image: str, version: str) -> None:
+    assert image_version(image) == version
+
+
+def test_endpoint_conditions_have_the_apis_defaults() -> None:
+    told = project_endpoints(
+        {
+            "ports": [{"port": 8080}],
+            "endpoints": [
+                {"addresses": ["10.0.0.1"], "targetRef": {"kind": "Pod", "name": "a", "uid": "1"}},
+                {"addresses": ["10.0.0.2"], "conditions": {"ready": False}},
+                {"addresses": ["10.0.0.3"], "conditions": {"ready": False, "serving": True, "terminating": True}},
+            ],
+        }
+    )
+    assert [(e.ready, e.serving, e.terminating) for e in told] == [
+        (True, True, False),
+        (False, False, False),
+        (False, True, True),
+    ]
+    assert (told[0].pod_uid, told[0].address, told[0].port) == ("1", "10.0.0.1", 8080)
+
+
+# What an outside party may send
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+PATHS = [
+    "metadata", "metadata.name", "metadata.labels", "metadata.ownerReferences", "metadata.deletionTimestamp",
+    "metadata.deletionGracePeriodSeconds", "metadata.creationTimestamp", "spec", "spec.containers",
+    "spec.readinessGates", "status", "status.conditions", "status.containerStatuses", "status.phase",
+]  # fmt: skip
+
+
+@given(st.sampled_from(PATHS), JSON)
+def test_any_value_anywhere_is_tolerated(path: str, value: Any) -> None:
+    pod = classify(project_pod(raw(path, value)), None, now=NOW)
+    assert pod.state in PodState
+    assert pod.restarts >= 0
+
+
+@given(JSON)
+def test_any_object_is_tolerated(value: Any) -> None:
+    classify(project_pod(value), None, now=NOW)
+    project_endpoints(value)
+    project_endpoints({"endpoints": value, "ports": value})
+    project_endpoints({"endpoints": [{"addresses": value, "conditions": value, "targetRef": value}]})
+
+
+TIMES = st.floats(min_value=-1e4, max_value=1e4).map(lambda offset: NOW + offset)
+
+
+@given(
+    now=TIMES,
+    deadline=TIMES | st.none(),
+    skew=st.floats(-3600, 3600),
+    ready=st.booleans(),
+    endpoint=st.sampled_from([None, SERVING, LEAVING, OUT]),
+    min_ready=st.floats(0, 100),
+    has_service=st.booleans(),
+)
+def test_only_a_deleted_pod_leaves_and_skew_is_only_a_shift(
+    now: float,
+    deadline: float | None,
+    skew: float,
+    ready: bool,
+    endpoint: EndpointFacts | None,
+    min_ready: float,
+    has_service: bool,
+) -> None:
+    pod = facts(deadline=deadline, ready=ready, grace=30.0)
+    circumstances = {"min_ready_seconds": min_ready, "has_service": has_service}
+    judged = classify(pod, endpoint, now=now, clock_skew=skew, **circumstances)
+    assert judged.state.leaving == (deadline is not None)
+    assert (judged.seconds_left is None) == (deadline is None)
+    shifted = classify(pod, endpoint, now=now + skew, **circumstances)
+    assert judged.state is shifted.state
+    if judged.seconds_left is not None and shifted.seconds_left is not None:
+        assert math.isclose(judged.seconds_left, shifted.seconds_left, abs_tol=1e-3)
+    if judged.state is PodState.SERVING:
+        assert ready
+        assert not has_service or (endpoint is not None and endpoint.ready)

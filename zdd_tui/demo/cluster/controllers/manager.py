@@ -1,0 +1,109 @@
+"""Runs the controllers: changes of objects become keys in a queue, and one task works the queue off."""
+
+import asyncio
+import logging
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+from zdd_tui.demo.cluster.api import Api
+from zdd_tui.demo.cluster.controllers.base import Controller, Key
+from zdd_tui.demo.cluster.controllers.deployments import DeploymentController
+from zdd_tui.demo.cluster.controllers.endpoints import EndpointSliceController
+from zdd_tui.demo.cluster.controllers.events import Recorder
+from zdd_tui.demo.cluster.controllers.garbage import GarbageCollector
+from zdd_tui.demo.cluster.controllers.namespaces import NamespaceController
+from zdd_tui.demo.cluster.controllers.replicasets import ReplicaSetController
+from zdd_tui.demo.cluster.controllers.scheduler import Scheduler
+from zdd_tui.demo.cluster.errors import ApiError
+from zdd_tui.demo.cluster.store import Change
+
+log = logging.getLogger(__name__)
+
+RETRY = 1.0  # seconds after a failed sync
+# Keys worked off before other tasks of the loop get a turn.
+SLICE = 20
+
+
+class Manager:
+    """All controllers of a cluster; an async context manager."""
+
+    def __init__(self, api: Api) -> None:
+        recorder = Recorder(api)
+        self._controllers: tuple[Controller, ...] = (
+            DeploymentController(api, recorder, self.after),
+            ReplicaSetController(api, recorder, self.after),
+            Scheduler(api, recorder, self.after),
+            EndpointSliceController(api, recorder, self.after),
+            GarbageCollector(api, recorder, self.after),
+            NamespaceController(api, recorder, self.after),
+        )
+        self._queue: deque[tuple[Controller, Key]] = deque()
+        self._queued: set[tuple[Controller, Key]] = set()
+        self._timers: dict[tuple[Controller, Key], asyncio.TimerHandle] = {}
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        api.store.listen(self._changed)
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name="cluster-controllers")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _changed(self, change: Change) -> None:
+        for controller in self._controllers:
+            if change.kind in controller.kinds:
+                for key in controller.keys_for(change):
+                    self._enqueue(controller, key)
+
+    def _enqueue(self, controller: Controller, key: Key) -> None:
+        item = (controller, key)
+        if item not in self._queued:
+            self._queued.add(item)
+            self._queue.append(item)
+            self._wake.set()
+
+    def after(self, controller: Controller, key: Key, seconds: float) -> None:
+        """Look at a key again later; an earlier appointment stays."""
+        loop = asyncio.get_running_loop()
+        item = (controller, key)
+        due = loop.time() + seconds
+        pending = self._timers.get(item)
+        if pending is not None:
+            if pending.when() <= due:
+                return
+            pending.cancel()
+        self._timers[item] = loop.call_at(due, self._due, item)
+
+    def _due(self, item: tuple[Controller, Key]) -> None:
+        self._timers.pop(item, None)
+        self._enqueue(*item)
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            for _ in range(min(SLICE, len(self._queue))):
+                self._work(*self._queue.popleft())
+            if not self._queue:
+                self._wake.clear()
+            await asyncio.sleep(0)
+
+    def _work(self, controller: Controller, key: Key) -> None:
+        self._queued.discard((controller, key))
+        try:
+            controller.sync(*key)
+        except ApiError as error:
+            log.info("%s %s: %s", type(controller).__name__, "/".join(key), error)
+            self.after(controller, key, RETRY)
+        except Exception:
+            # A defect in one object's sync must not end the cluster: the others go on, this one is tried again.
+            log.exception("%s could not sync %s", type(controller).__name__, "/".join(key))
+            self.after(controller, key, RETRY)

@@ -1,0 +1,82 @@
+"""The kinds that the embedded API server serves, with what differs between them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One resource type. `generation` names the fields whose change bumps metadata.generation."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    short: tuple[str, ...] = ()
+    namespaced: bool = True
+    has_status: bool = False
+    has_scale: bool = False
+    in_all: bool = False
+    generation: tuple[str, ...] = ()
+    # Deleting answers with the object instead of a Status.
+    returns_deleted: bool = False
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def resource(self) -> str:
+        """plural, with the group unless it is the core one: `deployments.apps`."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def singular(self) -> str:
+        return self.kind.lower()
+
+
+DEPLOYMENT = Kind(
+    "apps", "v1", "Deployment", "deployments", ("deploy",),
+    has_status=True, has_scale=True, in_all=True, generation=("spec", "annotations"),
+)  # fmt: skip
+REPLICA_SET = Kind(
+    "apps", "v1", "ReplicaSet", "replicasets", ("rs",),
+    has_status=True, has_scale=True, in_all=True, generation=("spec",),
+)  # fmt: skip
+POD = Kind(
+    "", "v1", "Pod", "pods", ("po",),
+    has_status=True, in_all=True, generation=("spec",), returns_deleted=True,
+)  # fmt: skip
+SERVICE = Kind("", "v1", "Service", "services", ("svc",), has_status=True, in_all=True, returns_deleted=True)
+EVENT = Kind("", "v1", "Event", "events", ("ev",))
+NODE = Kind("", "v1", "Node", "nodes", ("no",), namespaced=False, has_status=True)
+NAMESPACE = Kind("", "v1", "Namespace", "namespaces", ("ns",), namespaced=False, has_status=True)
+CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps", ("cm",))
+SECRET = Kind("", "v1", "Secret", "secrets")
+SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts", ("sa",), returns_deleted=True)
+ENDPOINT_SLICE = Kind(
+    "discovery.k8s.io", "v1", "EndpointSlice", "endpointslices",
+    generation=("endpoints", "ports", "labels"),
+)  # fmt: skip
+LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
+
+KINDS = (
+    CONFIG_MAP, EVENT, NAMESPACE, NODE, POD, SECRET, SERVICE_ACCOUNT, SERVICE,
+    DEPLOYMENT, REPLICA_SET, ENDPOINT_SLICE, LEASE,
+)  # fmt: skip
+
+_BY_PATH = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}
+_BY_KIND = {(kind.api_version, kind.kind): kind for kind in KINDS}
+
+
+def by_path(group: str, version: str, plural: str) -> Kind | None:
+    return _BY_PATH.get((group, version, plural))
+
+
+def by_kind(api_version: str, kind: str) -> Kind | None:
+    return _BY_KIND.get((api_version, kind))
+
+
+def groups() -> dict[str, tuple[Kind, ...]]:
+    """Kinds by group, the core group under the empty name."""
+    names = sorted({kind.group for kind in KINDS})
+    return {name: tuple(kind for kind in KINDS if kind.group == name) for name in names}

@@ -60,6 +60,7 @@ ACTIONS: tuple[Action, ...] = (
         True,
         True,
     ),
+    Action("details", "e", "details", "Show errors, refused commands, gates, sources and events in full."),
     Action("help", "question_mark", "help", "Show every key and what it does."),
     Action("quit", "q", "quit", "Leave the dashboard. The agent and the release go on."),
 )

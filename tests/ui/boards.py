@@ -1,0 +1,395 @@
+"""Fixed boards and a fixed clock: what the screens are tested with."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from zdd_tui.board import Board, FlagView, PlanView, Sourced
+from zdd_tui.model.flag import OFF, ON, FlagValue
+from zdd_tui.model.gate import GateReading, Verdict
+from zdd_tui.model.pod import Pod, PodState
+from zdd_tui.model.records import Actor, BackfillRecord, Event, Lease, ReleaseRecord, StepRecord, StoredCommand
+from zdd_tui.model.release import CommandKind, Expected, Release, State, StepStatus
+from zdd_tui.model.rollout import DeploymentView, RolloutStatus, WorkloadSnapshot
+from zdd_tui.model.strategy import Phase, expand_contract
+
+EPOCH = datetime(2026, 11, 24, 3, 12, 0, tzinfo=UTC).timestamp()
+"""The database's clock of every record here."""
+
+MONO = 1000.0
+"""Monotonic seconds at which everything was read."""
+
+ANA = Actor("ana", "bastion")
+AGENT = Actor("agent", "bastion")
+STRATEGY = expand_contract(sync_by_trigger=True)
+PHASES = [phase.name for phase in STRATEGY.phases]
+
+PLAN = PlanView(
+    name="users-full-name",
+    strategy="expand/contract",
+    environment="production",
+    target="users-api@shop",
+    database="zdd@db.shop:5432/shop",
+    cluster="eu-1, deployment shop/users-api",
+    flags="cache.shop:6379/0",
+)
+
+
+@dataclass
+class FixedClock:
+    """A clock that stands still until a test moves it."""
+
+    seconds: float = MONO + 1
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def wall(self) -> float:
+        return EPOCH + self.seconds - MONO
+
+    def time_of_day(self, at: float) -> str:
+        return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")
+
+
+@dataclass
+class FixedSource:
+    """A BoardSource whose boards a test sets and whose commands a test answers."""
+
+    current: Board
+    sent: list[tuple[CommandKind, Expected | None, str | None]] = field(default_factory=list)
+    futures: list[Future[StoredCommand]] = field(default_factory=list)
+    callbacks: list[Callable[[], None]] = field(default_factory=list)
+
+    def board(self) -> Board:
+        return self.current
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        self.callbacks.append(callback)
+
+    def put(self, board: Board) -> None:
+        self.current = board
+        for callback in self.callbacks:
+            callback()
+
+    def send(
+        self, kind: CommandKind, *, expected: Expected | None = None, typed: str | None = None, reason: str = ""
+    ) -> Future[StoredCommand]:
+        future: Future[StoredCommand] = Future()
+        self.sent.append((kind, expected, typed))
+        self.futures.append(future)
+        return future
+
+    def answer(self, status: str, outcome: str) -> None:
+        kind = self.sent[-1][0]
+        self.futures[-1].set_result(StoredCommand(7, kind, {}, "", ANA, EPOCH, status, outcome))
+
+
+def release(
+    state: State,
+    phase: str | None = None,
+    *,
+    done: int | None = None,
+    current: StepStatus | None = None,
+    paused: bool = False,
+    error: str = "",
+) -> Release:
+    """A release in a phase: the first `done` steps of the whole strategy are done, the next one has `current`.
+
+    Without `done`: every step up to the end of the phase.
+    """
+    index = -1 if phase is None else PHASES.index(phase)
+    steps = len(STRATEGY.steps)
+    upto = sum(len(each.steps) for each in STRATEGY.phases[: index + 1]) if done is None else done
+    statuses = [StepStatus.DONE] * upto + [StepStatus.PENDING] * (steps - upto)
+    if current is not None:
+        statuses[upto] = current
+    return Release("users-full-name", "hash-1", STRATEGY, state, index, tuple(statuses), paused, error)
+
+
+def record(rel: Release, *, note: str = "", began: float = 41.0, **changes: Any) -> ReleaseRecord:
+    """A stored release; the step under way has been running for `began` seconds and has `note`."""
+    steps = tuple(
+        StepRecord(
+            spec.name,
+            status,
+            note=note if status in (StepStatus.INTENT, StepStatus.UNDOING) else "",
+            error=rel.error if status in (StepStatus.FAILED, StepStatus.UNDO_FAILED) else "",
+            began_at=EPOCH - began if status is not StepStatus.PENDING else None,
+        )
+        for spec, status in zip(STRATEGY.steps, rel.statuses, strict=True)
+    )
+    made = ReleaseRecord(
+        id=1,
+        release=rel,
+        environment="production",
+        plan_text="",
+        created_at=EPOCH - 754,
+        finished_at=EPOCH if rel.state.ended else None,
+        now=EPOCH,
+        steps=steps,
+        gates={},
+        events=events(("lease", "agent took the lease (epoch 4)", ""), ("phase", "expand begins", "")),
+        commands=(),
+        lease=Lease(4, "agent", "bastion", 4211, 0.3, 3.0),
+        backfill=None,
+    )
+    return replace(made, **changes)
+
+
+def events(*told: tuple[str, str, str]) -> tuple[Event, ...]:
+    return tuple(
+        Event(number, EPOCH - 60 + number, ANA if kind in ("command", "refused") else AGENT, kind, what, why)
+        for number, (kind, what, why) in enumerate(told, start=1)
+    )
+
+
+def gate(name: str, verdict: Verdict, reason: str, age: float = 1.0) -> tuple[str, GateReading]:
+    return name, GateReading(name, verdict, reason, EPOCH - age)
+
+
+def pod(name: str, version: str, state: PodState, **changes: Any) -> Pod:
+    made = Pod(
+        name=f"users-api-{name}",
+        uid=name,
+        namespace="shop",
+        image=f"shop/users-api:{version}",
+        version=version,
+        template_hash=name.split("-")[0],
+        state=state,
+        seconds_left=None,
+        prestop_estimated=False,
+        restarts=0,
+        node="node-1",
+        created_at=EPOCH - 754,
+        reason="",
+    )
+    return replace(made, **changes)
+
+
+def workload(pods: Sequence[Pod], message: str = "", *, gone: Sequence[Pod] = (), ready: int = 4) -> WorkloadSnapshot:
+    view = DeploymentView(
+        name="users-api",
+        uid="d",
+        namespace="shop",
+        resource_version="1",
+        generation=2,
+        observed_generation=2,
+        images={"app": "shop/users-api:2"},
+        selector="app=users-api",
+        desired=4,
+        replicas=4,
+        updated=4,
+        ready=ready,
+        available=ready,
+        paused=False,
+        min_ready_seconds=0,
+        conditions=(),
+        revision="2",
+        epoch=4,
+        change_cause=None,
+    )
+    rollout = RolloutStatus(not message, False, message or "rolled out")
+    return WorkloadSnapshot(tuple(pods), tuple(gone), view, rollout, (), 0.0, MONO, None)
+
+
+SERVING = [pod(f"6d4f9c7b5d-{tail}", "2", PodState.SERVING) for tail in ("x7k2p", "q2pzz", "m4t8c", "b9h3w")]
+
+
+def flags(write: FlagValue | None = None, read: FlagValue | None = None) -> tuple[FlagView, ...]:
+    return (FlagView("users_full_name_write", "write", write), FlagView("users_full_name_read", "read", read))
+
+
+def board(rec: ReleaseRecord | None, **changes: Any) -> Board:
+    made = Board(
+        PLAN,
+        Sourced(rec, MONO) if rec else Sourced(),
+        Sourced(workload(SERVING), MONO),
+        Sourced(flags(), MONO),
+        {
+            CommandKind.ADVANCE: (
+                "sql         ALTER TABLE public.users ADD COLUMN full_name text",
+                "kubernetes  set image shop/users-api app=shop/users-api:2",
+                "flag        ff:users_full_name_write = true",
+            )
+        },
+    )
+    return replace(made, **changes)
+
+
+def backfill(**changes: Any) -> BackfillRecord:
+    made = BackfillRecord("running", 1_200_000, 756_000, 378, 2000, 18.0, 41_000.0)
+    return replace(made, **changes)
+
+
+BACKFILL_STEP = 7
+"""Steps done when `backfill-rows` runs: four of expand, two of dual-write, prepare-backfill."""
+
+
+def situations() -> dict[str, Board]:
+    """Every look of the dashboard that has a snapshot."""
+    made: dict[str, Board] = {
+        "connecting": Board(PLAN),
+        "planned": board(record(release(State.PLANNED), events=events())),
+        "lock": board(
+            record(
+                release(State.RUNNING, Phase.EXPAND, done=1, current=StepStatus.INTENT),
+                note="waiting for a lock on public.users held by pid 4123 (idle in transaction for 4m, app “report”); try 7 of 40",
+            )
+        ),
+        "backfill": _backfilling(),
+        "paused": _backfilling(paused=True),
+        "gates": _gates(),
+        "open": _open(),
+        "failed": _failed(),
+        "rolling-back": _rolling_back(),
+        "rolled-back": _rolled_back(),
+        "done": board(
+            record(
+                release(State.DONE, Phase.CLEANUP),
+                backfill=backfill(
+                    status="done",
+                    rows_done=1_200_000,
+                    verified=True,
+                    verified_rows=1_200_000,
+                    mismatches=0,
+                    seconds=34.0,
+                ),
+            )
+        ),
+        "contract": board(
+            record(
+                release(State.WAITING, Phase.CONTRACT),
+                gates=dict(
+                    [
+                        gate("no-old-snapshot", Verdict.PASS, "oldest began after cutover"),
+                        gate("no-older-pod", Verdict.PASS, "none"),
+                    ]
+                ),
+            )
+        ),
+        "no-agent": board(
+            record(
+                release(State.RUNNING, Phase.DUAL_WRITE, done=4, current=StepStatus.INTENT),
+                note="2 of 4 new replicas available",
+                lease=Lease(4, "agent", "bastion", 4211, 12.0, 3.0),
+            )
+        ),
+    }
+    made["stale"] = _stale(made["backfill"])
+    return made
+
+
+def _backfilling(*, paused: bool = False) -> Board:
+    rel = release(State.RUNNING, Phase.BACKFILL, done=BACKFILL_STEP, current=StepStatus.INTENT, paused=paused)
+    rec = record(
+        rel,
+        began=18.0,
+        backfill=backfill(status="paused" if paused else "running", throttle="" if paused else "replica lag 6.1s"),
+        gates=dict(
+            [
+                gate("backfill-complete", Verdict.FAIL, "756k of 1.2M"),
+                gate("no-mismatch", Verdict.UNKNOWN, "not verified yet"),
+            ]
+        ),
+        events=events(
+            ("phase", "backfill begins", ""),
+            ("command", "resume", "lag recovered"),
+            ("refused", "advance: backfill is still running", ""),
+            ("backfill", "throttled by replica lag", ""),
+        ),
+    )
+    return board(rec, flags=Sourced(flags(ON, OFF), MONO))
+
+
+def _gates() -> Board:
+    rec = record(
+        release(State.WAITING, Phase.CUTOVER),
+        gates=dict(
+            [
+                gate("soak-passed", Verdict.PASS, "30s without an error"),
+                gate(
+                    "serving-v3",
+                    Verdict.FAIL,
+                    "2 of 4 pods are v2: users-api-6d4f9c7b5d-x7k2p, users-api-6d4f9c7b5d-q2pzz",
+                ),
+                gate("no-older-pod", Verdict.FAIL, "2 older pods", age=31.0),
+            ]
+        ),
+    )
+    pods = [
+        pod("6d4f9c7b5d-x7k2p", "2", PodState.DRAINING, seconds_left=18.0, prestop_estimated=True),
+        pod("6d4f9c7b5d-q2pzz", "2", PodState.OVERDUE, seconds_left=-7.0),
+        pod("7f8c6d9b4f-aaaaa", "3", PodState.SERVING, created_at=EPOCH - 30),
+        pod("7f8c6d9b4f-bbbbb", "3", PodState.WARMING, created_at=EPOCH - 4),
+        pod("7f8c6d9b4f-ccccc", "3", PodState.STARTING, created_at=EPOCH - 60, restarts=5, reason="CrashLoopBackOff"),
+        pod("6d4f9c7b5d-m4t8c", "2", PodState.STOPPING, seconds_left=3.0),
+    ]
+    gone = [pod("6d4f9c7b5d-b9h3w", "2", PodState.GONE)]
+    return board(
+        rec,
+        pods=Sourced(workload(pods, "2 older pods still there: users-api-6d4f9c7b5d-x7k2p", gone=gone, ready=2), MONO),
+        flags=Sourced(flags(ON, ON), MONO),
+    )
+
+
+def _open() -> Board:
+    return board(
+        record(
+            release(State.WAITING, Phase.EXPAND),
+            gates=dict(
+                [
+                    gate("schema-valid", Verdict.PASS, "users.full_name text"),
+                    gate("no-waiters", Verdict.PASS, "no session waits"),
+                ]
+            ),
+        )
+    )
+
+
+LOCK_ERROR = (
+    "lock on public.users was not had in 40 tries over 2m10s; held by pid 4123 (app “report”, user “bi”, idle in "
+    "transaction for 14m): SELECT * FROM users u JOIN orders o ON o.user_id = u.id WHERE o.created_at > now() - "
+    "interval '90 days' ORDER BY o.created_at. End that session with SELECT pg_terminate_backend(4123), or wait "
+    "until it is over, then try again"
+)
+
+
+def _failed() -> Board:
+    rel = release(State.FAILED, Phase.EXPAND, done=1, current=StepStatus.FAILED, error=LOCK_ERROR)
+    return board(record(rel, events=events(("step", "add the new schema began", ""), ("error", LOCK_ERROR, ""))))
+
+
+def _rolling_back() -> Board:
+    statuses = [StepStatus.DONE] * 4 + [StepStatus.UNDOING, StepStatus.UNDONE] + [StepStatus.UNDONE] * 2
+    rel = release(State.ROLLING_BACK, Phase.BACKFILL)
+    rel = replace(rel, statuses=(*statuses, *[StepStatus.PENDING] * (len(STRATEGY.steps) - len(statuses))))
+    pods = [
+        pod("6d4f9c7b5d-x7k2p", "2", PodState.DRAINING, seconds_left=18.0),
+        *[pod(f"5c9b8d7f6c-{tail}", "1", PodState.SERVING) for tail in ("aaaaa", "bbbbb", "ccccc")],
+    ]
+    return board(
+        record(rel, note="3 of 4 new replicas available", began=12, backfill=backfill(status="cancelled")),
+        pods=Sourced(workload(pods, "3 of 4 new replicas available", ready=3), MONO),
+        flags=Sourced(flags(OFF, None), MONO),
+    )
+
+
+def _rolled_back() -> Board:
+    rel = release(State.ROLLED_BACK, Phase.BACKFILL)
+    return board(
+        record(replace(rel, statuses=(StepStatus.UNDONE,) * 9 + (StepStatus.PENDING,) * (len(STRATEGY.steps) - 9)))
+    )
+
+
+def _stale(fresh: Board) -> Board:
+    late = MONO - 41
+    return replace(
+        fresh,
+        release=Sourced(
+            fresh.release.value, late, "PostgreSQL zdd@db.shop:5432/shop: connection refused", "check that it runs"
+        ),
+        pods=Sourced(fresh.pods.value, late, "the API server does not answer", "check the VPN"),
+        flags=Sourced(fresh.flags.value, late, "Redis cache.shop:6379/0 does not answer in time", "check that it runs"),
+    )

@@ -1,0 +1,139 @@
+"""The terminal application: wires a source of boards to the screens, and does nothing else."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.screen import Screen
+
+from zdd_tui.board import Board, BoardSource, Clock, Moment
+from zdd_tui.screens.release import QuitAsked, ReleaseScreen
+from zdd_tui.terminal import TerminalGuard
+
+PAINT_EVERY = 0.1
+"""Seconds between two paints: more often than an eye follows is only traffic on the line."""
+
+TICK = 1.0
+"""Seconds after which ages are drawn again although nothing changed."""
+
+
+class SystemClock:
+    """The clocks of this machine."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def wall(self) -> float:
+        return time.time()
+
+    def time_of_day(self, at: float) -> str:
+        return time.strftime("%H:%M:%S", time.localtime(at))
+
+
+@dataclass(frozen=True, slots=True)
+class ExitInfo:
+    """How the dashboard ended.
+
+    Attributes:
+        code: for the shell: 0 after `q`, 128 and the signal's number after a signal, 1 after a defect.
+        reason: in words.
+    """
+
+    code: int
+    reason: str
+
+
+class BoardChanged(Message):
+    """The source has a new board. Many of these are one."""
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, BoardChanged)
+
+
+class ZddApp(App[ExitInfo]):
+    """The dashboard of one release.
+
+    Args:
+        source: where boards come from and commands go; see :class:`zdd_tui.feeds.Feeds`.
+        clock: for ages on screen.
+        read_only: mutating keys do not exist.
+    """
+
+    TITLE = "zdd"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+c,ctrl+q", "leave", "Leave", show=False, priority=True, id="app.leave"),
+        Binding("ctrl+z", "suspend_process", "Suspend", show=False, id="app.suspend"),
+    ]
+
+    def __init__(self, source: BoardSource, *, clock: Clock | None = None, read_only: bool = False) -> None:
+        super().__init__()
+        self._source = source
+        self._zdd_clock = clock or SystemClock()
+        self._read_only = read_only
+        self._painted_at = float("-inf")
+        self._paint_planned = False
+        self._loop_of_screens: asyncio.AbstractEventLoop | None = None
+        self.theme = "ansi-dark"
+
+    def get_default_screen(self) -> Screen[Any]:
+        return ReleaseScreen(self._source, self.moment, read_only=self._read_only)
+
+    def moment(self) -> Moment:
+        return Moment.of(self._zdd_clock)
+
+    def on_mount(self) -> None:
+        self.set_interval(TICK, self._paint)
+        self._loop_of_screens = asyncio.get_running_loop()
+        self._source.subscribe(self._board_changed)
+
+    def _board_changed(self) -> None:
+        """Called from the source's thread."""
+        self.post_message(BoardChanged())
+
+    def on_board_changed(self, message: BoardChanged) -> None:
+        """Paints now, or with what else comes before the next paint is due."""
+        if self._paint_planned:
+            return
+        wait = self._painted_at + PAINT_EVERY - time.monotonic()
+        if wait <= 0:
+            self._paint()
+        else:
+            self._paint_planned = True
+            self.set_timer(wait, self._paint)
+
+    def _paint(self) -> None:
+        self._paint_planned = False
+        self._painted_at = time.monotonic()
+        board, moment = self._source.board(), self.moment()
+        for screen in self.screen_stack:
+            show_on(screen, board, moment)
+
+    def on_quit_asked(self, message: QuitAsked) -> None:
+        self.action_leave()
+
+    def action_leave(self) -> None:
+        self.exit(ExitInfo(0, "left by the operator"))
+
+    def run(self, **options: Any) -> ExitInfo:
+        """Runs until the operator leaves, the terminal goes away or a signal ends it."""
+        with TerminalGuard(self._end_by_signal) as guard:
+            left = super().run(**options)
+        if guard.signal:
+            return ExitInfo(128 + guard.signal, f"ended by signal {guard.signal}")
+        return left or ExitInfo(self.return_code or 0, "ended")
+
+    def _end_by_signal(self, number: int) -> None:
+        if self._loop_of_screens is not None:
+            self._loop_of_screens.call_soon_threadsafe(self.exit)
+
+
+def show_on(screen: Screen[Any], board: Board, moment: Moment) -> None:
+    """Hands a board to a screen that follows it."""
+    show = getattr(screen, "show", None)
+    if callable(show):
+        show(board, moment)

@@ -1,0 +1,160 @@
+"""The board: one immutable snapshot of everything that the screens show, with the age of every source.
+
+Feeds assemble it (:mod:`zdd_tui.feeds`); screens only read it. Times called ``now`` are monotonic seconds of this
+machine unless they say otherwise.
+"""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from zdd_tui.model.flag import FlagValue
+from zdd_tui.model.records import ReleaseRecord, StoredCommand
+from zdd_tui.model.release import CommandKind, Expected
+from zdd_tui.model.rollout import WorkloadSnapshot
+
+T_co = TypeVar("T_co", covariant=True)
+
+RELEASE_STALE = 5.0
+"""Seconds; the store is read once a second at least, and several times while things move."""
+
+FLAGS_STALE = 5.0
+"""Seconds; flags are read once a second."""
+
+PODS_STALE = 15.0
+"""Seconds without a sign of life from the cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sourced(Generic[T_co]):
+    """A value with the age of its source.
+
+    Attributes:
+        value: the last known one; None before the first.
+        observed_at: monotonic seconds at which the source last confirmed it.
+        error: why it cannot be had newer, in one line; empty while all is well.
+        mend: what to do about the error.
+    """
+
+    value: T_co | None = None
+    observed_at: float | None = None
+    error: str = ""
+    mend: str = ""
+
+    def age(self, now: float) -> float | None:
+        return None if self.observed_at is None else max(0.0, now - self.observed_at)
+
+    def stale(self, now: float, limit: float) -> bool:
+        age = self.age(now)
+        return age is None or age > limit
+
+
+@dataclass(frozen=True, slots=True)
+class PlanView:
+    """What screens show of a plan; nothing secret.
+
+    Attributes:
+        target: deployment and where it runs, such as ``users-api@shop``.
+        database: where the `zdd` schema lives, as ``user@host:port/db``.
+    """
+
+    name: str
+    strategy: str
+    environment: str
+    target: str
+    database: str = ""
+    cluster: str = ""
+    flags: str = ""
+
+    @property
+    def production(self) -> bool:
+        return self.environment.lower().startswith("prod")
+
+
+@dataclass(frozen=True, slots=True)
+class FlagView:
+    """One flag of the release.
+
+    Attributes:
+        role: ``write`` or ``read``.
+        value: None where the flag does not exist or cannot be understood.
+        problem: what is wrong with the stored value, else empty.
+    """
+
+    key: str
+    role: str
+    value: FlagValue | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """One snapshot.
+
+    Attributes:
+        previews: what each command would run now, line by line.
+    """
+
+    plan: PlanView
+    release: Sourced[ReleaseRecord] = Sourced()
+    pods: Sourced[WorkloadSnapshot] = Sourced()
+    flags: Sourced[tuple[FlagView, ...]] = Sourced()
+    previews: Mapping[CommandKind, tuple[str, ...]] = field(default_factory=dict)
+
+    def server_now(self, now: float) -> float | None:
+        """The database's clock, carried on from the last reading; None before the first."""
+        record, age = self.release.value, self.release.age(now)
+        return None if record is None or age is None else record.now + age
+
+    def expected(self) -> Expected | None:
+        """What an operator who looks at this board would confirm."""
+        if self.release.value is None:
+            return None
+        release = self.release.value.release
+        return Expected(release.plan_hash, release.state, release.phase)
+
+
+class BoardSource(Protocol):
+    """Where the application gets its boards, and where its commands go."""
+
+    def board(self) -> Board:
+        """The newest board; cheap, from any thread."""
+        ...
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Calls back, from another thread, whenever :meth:`board` has something new."""
+        ...
+
+    def send(
+        self, kind: CommandKind, *, expected: Expected | None = None, typed: str | None = None, reason: str = ""
+    ) -> "Future[StoredCommand]":
+        """Queues a command; the future ends when the agent has answered it, or with a ZddError."""
+        ...
+
+
+class Clock(Protocol):
+    """Time, so that tests can hold it still."""
+
+    def monotonic(self) -> float: ...
+
+    def wall(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    def time_of_day(self, at: float) -> str:
+        """``14:02:11`` in the operator's time zone, for seconds since the epoch."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a board is looked at."""
+
+    now: float
+    wall: float
+    clock: Clock
+
+    @classmethod
+    def of(cls, clock: Clock) -> "Moment":
+        return cls(clock.monotonic(), clock.wall(), clock)

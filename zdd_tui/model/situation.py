@@ -1,0 +1,216 @@
+"""What an operator has to know at once: what the release does now, what it waits for, and what to press."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from zdd_tui.model.duration import human_duration
+from zdd_tui.model.errors import Refused
+from zdd_tui.model.gate import GateReading
+from zdd_tui.model.records import Lease, ReleaseRecord, StepRecord
+from zdd_tui.model.release import Command, CommandKind, Release, State, StepStatus, closed_gates, command
+from zdd_tui.model.release import readings as gate_readings
+
+
+class Mood(StrEnum):
+    """How a situation looks; always told by glyph and word as well."""
+
+    IDLE = "idle"
+    WORKING = "working"
+    WAITING = "waiting"
+    PAUSED = "paused"
+    BACKWARDS = "backwards"
+    BAD = "bad"
+    GOOD = "good"
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """A release in three answers.
+
+    Attributes:
+        glyph: one cell that no other kind of situation shares.
+        word: the state, in capitals.
+        text: what it does now.
+        notes: what it waits for, or why it failed; each may be long.
+        press: what the operator can do next; empty when there is nothing to do.
+    """
+
+    mood: Mood
+    glyph: str
+    word: str
+    text: str
+    notes: tuple[str, ...] = ()
+    press: str = ""
+
+
+def situation(record: ReleaseRecord, now: float) -> Situation:
+    """Judges a release.
+
+    Args:
+        now: seconds since the epoch, by the database's clock.
+    """
+    release = record.release
+    match release.state:
+        case State.PLANNED:
+            first = release.next
+            text = "nothing has run yet"
+            return Situation(Mood.IDLE, "○", "PLANNED", text, (), f"a starts {first.name}" if first else "")
+        case State.RUNNING:
+            return _running(record, now)
+        case State.WAITING:
+            return _waiting(record, now)
+        case State.FAILED:
+            return _failed(record)
+        case State.ROLLING_BACK:
+            return _rolling_back(record, now)
+        case State.ROLLBACK_FAILED:
+            step = _step(record, StepStatus.UNDO_FAILED)
+            text = f"undoing “{_label(release, step)}” failed"
+            return Situation(Mood.BAD, "✗", "ROLLBACK FAILED", text, _errors(release, step), "R tries the undo again")
+        case State.ROLLED_BACK:
+            text = f"every step is undone, as before the release{_after(record)}"
+            return Situation(Mood.GOOD, "◀", "ROLLED BACK", text, (), "q leaves")
+        case State.DONE:
+            text = f"all {len(release.strategy.phases)} phases are complete{_after(record)}"
+            return Situation(Mood.GOOD, "✔", "DONE", text, (), "q leaves")
+
+
+def _running(record: ReleaseRecord, now: float) -> Situation:
+    release = record.release
+    phase = release.current
+    assert phase is not None
+    done = sum(release.status(step.name) is StepStatus.DONE for step in phase.steps)
+    at = min(done, len(phase.steps) - 1)
+    step = _record(record, phase.steps[at].name)
+    place = f"{phase.name}, step {at + 1} of {len(phase.steps)}: {phase.steps[at].label}"
+    notes = (step.note,) if step and step.note else ()
+    if release.paused:
+        return Situation(Mood.PAUSED, "‖", "PAUSED", place, notes, "p resumes, R rolls back")
+    begun = step is not None and step.status is StepStatus.INTENT
+    return Situation(
+        Mood.WORKING,
+        "▶",
+        "RUNNING",
+        f"{place}{_for(step, now)}" if begun else place,
+        notes,
+        "p pauses, R rolls back",
+    )
+
+
+def _waiting(record: ReleaseRecord, now: float) -> Situation:
+    release = record.release
+    phase, following = release.current, release.next
+    assert phase is not None
+    shut = closed_gates(release, record.gates, now)
+    total = len(phase.gates)
+    if release.paused:
+        return Situation(Mood.PAUSED, "‖", "PAUSED", f"{phase.name} has run", (), "p resumes, R rolls back")
+    if shut:
+        names = ", ".join(gate.name for gate in shut)
+        text = f"{phase.name} has run; {len(shut)} of {total} gates not open: {names}"
+        press = f"wait: {'the release is done' if following is None else f'a opens {following.name}'} once all pass"
+        return Situation(Mood.WAITING, "◆", "WAITING FOR GATES", text, (), press)
+    if following is None:
+        return Situation(Mood.WAITING, "◆", "WAITING", "the last gates pass; the agent ends the release")
+    return Situation(
+        Mood.WAITING,
+        "◆",
+        "WAITING FOR YOU",
+        f"{phase.name} has run, all {total} gates pass" if total > 1 else f"{phase.name} has run, its gate passes",
+        (),
+        f"a runs {following.name}{' (asks for the release’s name)' if phase.typed_confirm else ''}, R rolls back",
+    )
+
+
+def _failed(record: ReleaseRecord) -> Situation:
+    release = record.release
+    step = _step(record, StepStatus.FAILED)
+    phase = release.current.name if release.current else "?"
+    press = "p resumes, then a tries again" if release.paused else "a tries the step again"
+    return Situation(
+        Mood.BAD,
+        "✗",
+        "FAILED",
+        f"in {phase} at “{_label(release, step)}”",
+        _errors(release, step),
+        f"{press}, R rolls back, e shows all",
+    )
+
+
+def _rolling_back(record: ReleaseRecord, now: float) -> Situation:
+    release = record.release
+    left = sum(status.touched for status in release.statuses)
+    undone = sum(status is StepStatus.UNDONE for status in release.statuses)
+    step = _step(record, StepStatus.UNDOING)
+    doing = f"undoing “{_label(release, step)}”{_for(step, now)}, " if step else ""
+    notes = (step.note,) if step and step.note else ()
+    return Situation(
+        Mood.BACKWARDS,
+        "◀",
+        "ROLLING BACK",
+        f"{doing}{undone} of {undone + left} steps undone",
+        notes,
+        "nothing: it goes on by itself",
+    )
+
+
+def no_agent(lease: Lease | None) -> bool:
+    """Nobody carries the release out: what is asked for waits."""
+    return lease is None or not lease.live
+
+
+def refusal(
+    release: Release, kind: CommandKind, gates: Mapping[str, GateReading], now: float, *, typed: bool = True
+) -> str:
+    """Why the rules would refuse a command now, with the mend; empty when they would take it.
+
+    Args:
+        typed: take the release's name as typed, because it is asked for later.
+    """
+    try:
+        command(release, Command(kind, typed=release.name if typed else None), gates, now)
+    except Refused as error:
+        return f"{error.title} ({error.mend})" if error.mend else error.title
+    return ""
+
+
+def current_gates(record: ReleaseRecord, now: float) -> tuple[tuple[str, GateReading], ...]:
+    """Label and reading of each gate of the current phase; empty before the first."""
+    phase = record.release.current
+    if phase is None:
+        return ()
+    labels = {gate.name: gate.label for gate in phase.gates}
+    return tuple((labels[reading.name], reading) for reading in gate_readings(record.release, record.gates, now))
+
+
+def _record(record: ReleaseRecord, name: str) -> StepRecord | None:
+    return next((step for step in record.steps if step.name == name), None)
+
+
+def _step(record: ReleaseRecord, status: StepStatus) -> StepRecord | None:
+    return next((step for step in record.steps if step.status is status), None)
+
+
+def _label(release: Release, step: StepRecord | None) -> str:
+    if step is None:
+        return "?"
+    return next((spec.label for spec in release.strategy.steps if spec.name == step.name), step.name)
+
+
+def _errors(release: Release, step: StepRecord | None) -> tuple[str, ...]:
+    found = [release.error, step.error if step else ""]
+    return tuple(dict.fromkeys(text for text in found if text))
+
+
+def _for(step: StepRecord | None, now: float) -> str:
+    if step is None or step.began_at is None:
+        return ""
+    seconds = max(0.0, now - step.began_at)
+    return f" ({int(seconds)}s)" if seconds < 60 else f" ({human_duration(seconds)})"
+
+
+def _after(record: ReleaseRecord) -> str:
+    if record.finished_at is None:
+        return ""
+    return f", {human_duration(max(0.0, record.finished_at - record.created_at))} after it was planned"

@@ -1,0 +1,127 @@
+"""Everything in full: errors, refused commands, gates, sources and events, none of it cut."""
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+
+from zdd_tui.board import FLAGS_STALE, PODS_STALE, RELEASE_STALE, Board, Moment, Sourced
+from zdd_tui.model.records import ReleaseRecord, StepRecord
+from zdd_tui.model.situation import current_gates, situation
+from zdd_tui.screens.dialog import DIALOG_CSS, HasPage, Keys, Page
+from zdd_tui.widgets.events import event_line
+from zdd_tui.widgets.gate_line import GLYPHS
+from zdd_tui.widgets.line import Line, Tone, human_age, wrap
+from zdd_tui.widgets.message import Course, course_lines
+
+
+class DetailsScreen(ModalScreen[None], HasPage):
+    """A page to read; it follows the board."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,e,q,enter", "dismiss", "Close", show=False, id="details.close"),
+    ]
+
+    CSS = DIALOG_CSS.format(name="DetailsScreen")
+
+    def __init__(self, board: Board, moment: Moment, course: Course | None = None) -> None:
+        super().__init__()
+        self._first = (board, moment)
+        self._course = course
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="dialog"):
+            yield Page()
+            yield Keys()
+
+    def on_mount(self) -> None:
+        self.query_one(Page).focus()
+        self.show(*self._first)
+
+    def show(self, board: Board, moment: Moment) -> None:
+        self.query_one(Page).show(board, moment)
+        self.query_one(Keys).show(board, moment)
+
+    def page(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+        return details_lines(board, moment, cells, self._course)
+
+    def keys(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+        return [(("↑ ↓ PgUp PgDn", Tone.KEY), (" scroll   ", Tone.NORMAL), ("Esc", Tone.KEY), (" close", Tone.NORMAL))]
+
+
+def details_lines(board: Board, moment: Moment, cells: int, course: Course | None = None) -> list[Line]:
+    lines: list[Line] = []
+    record, now = board.release.value, board.server_now(moment.now)
+    if course is not None:
+        lines += [*course_lines(course, board, moment, cells), ()]
+    if record is not None and now is not None:
+        told = situation(record, now)
+        lines += wrap(f"{told.glyph} {told.word}  {told.text}", cells, Tone.STRONG)
+        lines += [line for note in told.notes for line in wrap(note, cells, indent="  ")]
+        lines += [(), *_gates(record, now, cells), *_steps(record, cells), *_refused(record, moment, cells)]
+    lines += _sources(board, moment, cells)
+    if record is not None:
+        lines += [(), (("events", Tone.DIM),)]
+        for event in sorted(record.events, key=lambda each: each.id, reverse=True):
+            text = "".join(part for part, _ in event_line(event, moment.clock))
+            lines += wrap(text, cells, Tone.BAD if event.kind in ("refused", "error") else Tone.NORMAL)
+    return lines
+
+
+def _gates(record: ReleaseRecord, now: float, cells: int) -> list[Line]:
+    lines: list[Line] = []
+    for label, reading in current_gates(record, now):
+        glyph, tone = GLYPHS[reading.verdict]
+        lines.append(
+            (
+                (f"{glyph} {reading.verdict}  ", tone),
+                (label, Tone.STRONG),
+                (f"  {human_age(reading.age(now))} old", Tone.DIM),
+            )
+        )
+        lines += wrap(f"{reading.name}: {reading.reason}", cells, indent="    ")
+    return [(("gates", Tone.DIM),), *lines, ()] if lines else []
+
+
+def _steps(record: ReleaseRecord, cells: int) -> list[Line]:
+    labels = {spec.name: spec.label for spec in record.release.strategy.steps}
+    lines = [line for step in record.steps for line in _step(step, labels.get(step.name, step.name), cells)]
+    return [(("steps", Tone.DIM),), *lines, ()] if lines else []
+
+
+def _step(step: StepRecord, label: str, cells: int) -> list[Line]:
+    lines: list[Line] = [((f"{step.status:<12} ", Tone.NORMAL), (label, Tone.NORMAL))]
+    lines += wrap(step.note, cells, Tone.DIM, indent="    ") if step.note else []
+    lines += wrap(f"✗ {step.error}", cells, Tone.BAD, indent="    ") if step.error else []
+    return lines
+
+
+def _refused(record: ReleaseRecord, moment: Moment, cells: int) -> list[Line]:
+    lines: list[Line] = []
+    for asked in record.commands:
+        if asked.status == "refused":
+            when = moment.clock.time_of_day(asked.created_at)
+            lines += wrap(f"✗ {when} {asked.kind} by {asked.actor}: {asked.outcome}", cells, Tone.BAD)
+    return [(("refused commands", Tone.DIM),), *lines, ()] if lines else []
+
+
+def _sources(board: Board, moment: Moment, cells: int) -> list[Line]:
+    plan = board.plan
+    lines: list[Line] = [(("sources", Tone.DIM),)]
+    named: tuple[tuple[str, str, Sourced[object], float], ...] = (
+        ("database", plan.database, board.release, RELEASE_STALE),
+        ("cluster", plan.cluster, board.pods, PODS_STALE),
+        ("flags", plan.flags, board.flags, FLAGS_STALE),
+    )
+    for name, place, source, limit in named:
+        age = source.age(moment.now)
+        stale = source.stale(moment.now, limit)
+        told = "never read" if age is None else f"{'STALE ' if stale else ''}{human_age(age)} old"
+        lines += wrap(
+            f"{'✗' if stale else '✔'} {name:<9} {told:<14} {place}", cells, Tone.WARN if stale else Tone.NORMAL
+        )
+        lines += wrap(source.error, cells, Tone.BAD, indent="    ") if source.error else []
+        lines += wrap(f"→ {source.mend}", cells, Tone.STRONG, indent="    ") if source.mend else []
+    return lines

@@ -1,0 +1,62 @@
+"""What confirm, details and help share: a framed page of lines over the main screen."""
+
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
+from zdd_tui.board import Board, Moment
+from zdd_tui.widgets.line import Line
+from zdd_tui.widgets.line_view import LineView
+
+
+class Page(LineView, can_focus=True):
+    """Lines of a dialog; arrows and pages scroll it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "scroll_up", "Scroll up", show=False, id="page.up"),
+        Binding("down", "scroll_down", "Scroll down", show=False, id="page.down"),
+        Binding("pageup", "page_up", "Page up", show=False, id="page.page-up"),
+        Binding("pagedown,space", "page_down", "Page down", show=False, id="page.page-down"),
+        Binding("home", "scroll_home", "Top", show=False, id="page.top"),
+        Binding("end", "scroll_end", "End", show=False, id="page.end"),
+    ]
+
+    DEFAULT_CSS = """
+    Page { height: 1fr; scrollbar-size: 0 1; }
+    """
+
+    def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+        screen = self.screen
+        assert isinstance(screen, HasPage)
+        return screen.page(board, moment, cells)
+
+
+class Keys(LineView):
+    """The dialog's own footer."""
+
+    auto_height = 3
+
+    def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+        screen = self.screen
+        assert isinstance(screen, HasPage)
+        return screen.keys(board, moment, cells)
+
+
+class HasPage:
+    """A dialog that makes the lines of its page and of its keys."""
+
+    def page(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+        raise NotImplementedError
+
+    def keys(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+        raise NotImplementedError
+
+
+DIALOG_CSS = """
+{name} {{
+    align: center middle;
+    background: $background;
+    #dialog {{ width: 100%; max-width: 110; height: 100%; max-height: 40; border: heavy $secondary; padding: 0 1; }}
+    Input {{ height: 1; border: none; padding: 0; margin: 0 0; }}
+}}
+"""

@@ -1,0 +1,86 @@
+"""Ends the dashboard when its terminal goes away, or when it is told to, whatever state the terminal is in.
+
+Textual handles neither SIGHUP nor a closed stdin (its input thread would spin), and where the terminal no longer
+takes output its event loop may be blocked. So the end has a deadline: after it the process goes without asking.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import termios
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+GRACE = 2.0
+"""Seconds that an orderly end may take."""
+
+_SIGNALS = (signal.SIGHUP, signal.SIGTERM)
+_POLL_MS = 250
+
+
+class TerminalGuard:
+    """Watches signals and stdin while the dashboard runs.
+
+    Args:
+        leave: asks the program to end; called from the main thread or another one, at most once.
+    """
+
+    def __init__(self, leave: Callable[[int], None]) -> None:
+        self._leave = leave
+        self._over = threading.Event()
+        self._asked = False
+        self._before: dict[int, Any] = {}
+        self._attributes: list[Any] | None = None
+        self.signal = 0
+        """The signal that ended the program, SIGHUP for a closed terminal; 0 while none did."""
+
+    def __enter__(self) -> Self:
+        with contextlib.suppress(termios.error, OSError, ValueError):
+            self._attributes = termios.tcgetattr(sys.stdin.fileno())
+        for number in _SIGNALS:
+            self._before[number] = signal.signal(number, self._on_signal)
+        threading.Thread(target=self._watch_stdin, name="zdd-terminal", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._end(number)
+
+    def _watch_stdin(self) -> None:
+        try:
+            poll = select.poll()
+            poll.register(sys.stdin.fileno(), 0)  # a hang-up is reported without asking for it
+        except (OSError, ValueError):
+            self._end(signal.SIGHUP)
+            return
+        while not self._over.is_set():
+            if poll.poll(_POLL_MS):
+                self._end(signal.SIGHUP)
+                return
+
+    def _end(self, number: int) -> None:
+        if self._asked or self._over.is_set():
+            return
+        self._asked = True
+        self.signal = number
+        threading.Thread(target=self._deadline, name="zdd-deadline", daemon=True).start()
+        self._leave(number)
+
+    def _deadline(self) -> None:
+        if self._over.wait(GRACE):
+            return
+        # The event loop is blocked by a terminal that takes no output. Nothing of the release is in this process.
+        with contextlib.suppress(termios.error, OSError, ValueError):
+            if self._attributes is not None:
+                termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, self._attributes)
+        os._exit(128 + self.signal)

@@ -1,0 +1,40 @@
+"""The release's two flags."""
+
+from zdd_tui.board import FLAGS_STALE, Board, FlagView, Moment, Sourced
+from zdd_tui.widgets.line import Line, Tone, cut, cut_start, fit
+from zdd_tui.widgets.pane import Pane
+
+
+class FlagPane(Pane):
+    """Role, value and name of each flag."""
+
+    limit = FLAGS_STALE
+
+    def source(self, board: Board) -> Sourced[object]:
+        return board.flags
+
+    def heading(self, board: Board, moment: Moment) -> str:
+        return "flags"
+
+    def body(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+        return [line for flag in board.flags.value or () for line in flag_lines(flag, cells)]
+
+
+def flag_lines(flag: FlagView, cells: int) -> list[Line]:
+    """``write ● on   users_full_name_write``; a second line where the value cannot be understood."""
+    if flag.problem:
+        glyph, word, tone = "✗", "bad", Tone.BAD
+    elif flag.value is None:
+        glyph, word, tone = "·", "unset", Tone.DIM
+    elif flag.value.off:
+        glyph, word, tone = "○", "off", Tone.NORMAL
+    else:
+        glyph, word, tone = ("●" if flag.value.on else "◐"), str(flag.value), Tone.GOOD
+    head = f"{flag.role:<5} "
+    state = f"{glyph} {fit(word, 5)} "
+    lines: list[Line] = [
+        ((head, Tone.NORMAL), (state, tone), (cut_start(flag.key, cells - len(head) - len(state)), Tone.DIM))
+    ]
+    if flag.problem:
+        lines.append(((cut(f"  {flag.problem}", cells), Tone.BAD),))
+    return lines

@@ -1,0 +1,60 @@
+"""The gates of the current phase: one line while it runs, one line each while the release waits for them."""
+
+from zdd_tui.board import Board, Moment
+from zdd_tui.model.gate import GateReading, Verdict
+from zdd_tui.model.release import State
+from zdd_tui.model.situation import current_gates
+from zdd_tui.widgets.line import Line, Tone, clip, cut, human_age, join
+from zdd_tui.widgets.line_view import LineView
+
+GLYPHS = {
+    Verdict.PASS: ("✔", Tone.GOOD),
+    Verdict.FAIL: ("✗", Tone.BAD),
+    Verdict.INCONCLUSIVE: ("~", Tone.WARN),
+    Verdict.UNKNOWN: ("?", Tone.WARN),
+}
+
+
+class GateLine(LineView):
+    """Verdict by glyph and word, reason and age."""
+
+    auto_height = 4
+
+    def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+        return gate_lines(board, moment, cells)
+
+
+def gate_lines(board: Board, moment: Moment, cells: int) -> list[Line]:
+    record, now = board.release.value, board.server_now(moment.now)
+    if record is None or now is None:
+        return []
+    gates = current_gates(record, now)
+    release = record.release
+    if not gates or release.state.ended or release.state.backwards:
+        return []
+    following = f"{release.next.name} waits for" if release.next else "the end waits for"
+    if release.state is State.WAITING:
+        # The first column is as wide as the longest verdict.
+        return [_gate_line(label, reading, now, cells) for label, reading in gates]
+    short = join([_short(reading) for _, reading in gates], ("  ", Tone.NORMAL))
+    return [clip(((f"{following}: ", Tone.DIM), *short), cells)]
+
+
+def _gate_line(label: str, reading: GateReading, now: float, cells: int) -> Line:
+    glyph, tone = GLYPHS[reading.verdict]
+    age = f" {human_age(reading.age(now))}"
+    reason = f": {reading.reason}" if reading.reason else ""
+    head = f"{glyph} {reading.verdict:<12} "
+    room = cells - len(head) - len(age)
+    label = cut(label, room)
+    return (
+        (head, tone),
+        (label, Tone.NORMAL if reading.verdict is Verdict.PASS else Tone.STRONG),
+        (cut(reason, max(0, room - len(label))), Tone.NORMAL),
+        (age, Tone.DIM),
+    )
+
+
+def _short(reading: GateReading) -> Line:
+    glyph, tone = GLYPHS[reading.verdict]
+    return ((f"{glyph} ", tone), (reading.name, Tone.NORMAL))

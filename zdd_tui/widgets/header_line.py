@@ -1,0 +1,53 @@
+"""The first line: which release, where, and whether an agent carries it out."""
+
+from zdd_tui.board import RELEASE_STALE, Board, Moment
+from zdd_tui.model.situation import no_agent
+from zdd_tui.widgets.line import Line, Tone, human_age, join, spread, width
+from zdd_tui.widgets.line_view import LineView
+
+_GAP = ("  ", Tone.NORMAL)
+
+
+class HeaderLine(LineView):
+    """Name, strategy, environment and target, agent, read-only."""
+
+    read_only = False
+
+    def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+        return [header(board, moment, cells, read_only=self.read_only)]
+
+
+def header(board: Board, moment: Moment, cells: int, *, read_only: bool = False) -> Line:
+    """What is left out first on a narrow terminal: the strategy, then the target."""
+    plan = board.plan
+    name: Line = (("zdd ", Tone.DIM), (plan.name, Tone.STRONG))
+    strategy: Line = ((plan.strategy, Tone.DIM),)
+    word = f"■ {plan.environment.upper()}"
+    environment: Line = ((f" {word} " if plan.production else word, Tone.ALARM if plan.production else Tone.STRONG),)
+    target: Line = ((plan.target, Tone.NORMAL),)
+    right = agent_state(board, moment)
+    if read_only:
+        right = (("READ-ONLY", Tone.WARN), _GAP, *right)
+    for parts in ((name, strategy, environment, target), (name, environment, target), (name, environment)):
+        left = join(parts, _GAP)
+        if width(left) + width(right) < cells:
+            break
+    return spread(left, right, cells)
+
+
+def agent_state(board: Board, moment: Moment) -> Line:
+    """Alive with the age of its last sign, or an alarm."""
+    record = board.release.value
+    age = board.release.age(moment.now)
+    if record is None or age is None:
+        return (("agent ?", Tone.DIM),)
+    if board.release.stale(moment.now, RELEASE_STALE):
+        return ((f"agent ? DATABASE STALE {human_age(age)}", Tone.WARN),)
+    lease = record.lease
+    if record.release.state.ended and no_agent(lease):
+        return (("agent not needed", Tone.DIM),)
+    if lease is None or not lease.holder:
+        return ((" ✗ NO AGENT ", Tone.ALARM),)
+    if no_agent(lease):
+        return ((f" ✗ NO AGENT {human_age(lease.age + age)} ", Tone.ALARM),)
+    return ((f"agent {human_age(lease.age + age)}", Tone.GOOD),)

@@ -1,0 +1,127 @@
+"""Lines of toned text: what every widget draws with.
+
+Nothing here is ever parsed as markup, and no control character from outside gets through :func:`outside`.
+"""
+
+import textwrap
+import unicodedata
+from collections.abc import Iterable
+from enum import StrEnum
+
+from rich.cells import cell_len, set_cell_size
+
+
+class Tone(StrEnum):
+    """How a piece of text looks. A tone only ever repeats what glyph and word already say."""
+
+    NORMAL = "normal"
+    STRONG = "strong"
+    DIM = "dim"
+    GOOD = "good"
+    BAD = "bad"
+    WARN = "warn"
+    BUSY = "busy"
+    ALARM = "alarm"
+    KEY = "key"
+
+
+Span = tuple[str, Tone]
+Line = tuple[Span, ...]
+
+_DROPPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+
+
+def outside(text: str) -> str:
+    """Text from outside, made safe to draw: white space becomes blanks, control and format characters vanish."""
+    if text.isprintable():
+        return text
+    return "".join(
+        " " if char.isspace() else char for char in text if char.isspace() or unicodedata.category(char) not in _DROPPED
+    )
+
+
+def width(line: Line) -> int:
+    """Cells that a line takes."""
+    return sum(cell_len(text) for text, _ in line)
+
+
+def cut(text: str, cells: int) -> str:
+    """At most so many cells; what was cut off the end is told by an ellipsis."""
+    text = outside(text)
+    if cell_len(text) <= cells:
+        return text
+    return set_cell_size(text, cells - 1).rstrip() + "…" if cells > 0 else ""
+
+
+def cut_start(text: str, cells: int) -> str:
+    """Like :func:`cut`, but keeps the end: what tells one pod from another is there."""
+    text = outside(text)
+    if cell_len(text) <= cells:
+        return text
+    while text and cell_len(text) > cells - 1:
+        text = text[1:]
+    return "…" + text if cells > 0 else ""
+
+
+def fit(text: str, cells: int, *, right: bool = False) -> str:
+    """Exactly so many cells."""
+    text = cut(text, cells)
+    blank = " " * (cells - cell_len(text))
+    return blank + text if right else text + blank
+
+
+def wrap(text: str, cells: int, tone: Tone = Tone.NORMAL, *, indent: str = "") -> list[Line]:
+    """Text over as many lines as it needs. Line breaks in the text are kept."""
+    lines: list[Line] = []
+    for part in text.splitlines() or [""]:
+        pieces = textwrap.wrap(outside(part), max(8, cells - len(indent)), break_long_words=True) or [""]
+        lines.extend(((indent + piece, tone),) for piece in pieces)
+    return lines
+
+
+def clip(line: Line, cells: int) -> Line:
+    """A line that fits, cut at its end if it must be."""
+    if width(line) <= cells:
+        return line
+    kept: list[Span] = []
+    for text, tone in line:
+        room = cells - sum(cell_len(piece) for piece, _ in kept)
+        if cell_len(text) > room - 1:
+            kept.append((cut(text, room) if cell_len(text) > room else cut(text + "…", room), tone))
+            break
+        kept.append((text, tone))
+    return tuple(kept)
+
+
+def spread(left: Line, right: Line, cells: int) -> Line:
+    """Two lines in one, the second at the right edge; the first gives way."""
+    room = cells - width(right)
+    left = clip(left, max(0, room - 1))
+    return (*left, (" " * max(0, room - width(left)), Tone.NORMAL), *right)
+
+
+def join(lines: Iterable[Line], between: Span) -> Line:
+    """Lines one behind the other."""
+    joined: list[Span] = []
+    for line in lines:
+        if joined:
+            joined.append(between)
+        joined.extend(line)
+    return tuple(joined)
+
+
+def human_count(number: float) -> str:
+    """``756``, ``41k``, ``1.2M``: three telling digits at most."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= limit * 0.9995:
+            scaled = number / limit
+            return f"{scaled:.1f}{unit}".replace(".0", "") if scaled < 9.95 else f"{scaled:.0f}{unit}"
+    return f"{number:.0f}"
+
+
+def human_age(seconds: float) -> str:
+    """Whole units, one at a time: ``0s``, ``42s``, ``12m``, ``5h``, ``3d``. It changes no more often than it must."""
+    for limit, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= limit:
+            return f"{int(seconds // limit)}{unit}"
+    return f"{int(max(0.0, seconds))}s"

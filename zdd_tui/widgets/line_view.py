@@ -1,0 +1,87 @@
+"""The one widget that draws: lines of toned text, scrolled, repainting only lines that changed."""
+
+from typing import ClassVar
+
+from rich.segment import Segment
+from textual.binding import BindingType
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from zdd_tui.board import Board, Moment
+from zdd_tui.widgets.line import Line, Tone, clip, outside
+
+
+class LineView(ScrollView, can_focus=False):
+    """Shows lines. Subclasses make them in :meth:`lines`; whoever owns the board calls :meth:`show`.
+
+    A DataTable costs 18 KB of terminal output for one changed cell; this costs that line.
+    """
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"tone--{tone}" for tone in Tone}
+    BINDINGS: ClassVar[list[BindingType]] = []
+
+    DEFAULT_CSS = """
+    LineView {
+        height: 1;
+        scrollbar-size: 0 0;
+        overflow: hidden auto;
+        & > .tone--strong { text-style: bold; }
+        & > .tone--dim { color: $foreground; text-style: dim; }
+        & > .tone--good { color: $success; }
+        & > .tone--bad { color: $error; text-style: bold; }
+        & > .tone--warn { color: $warning; }
+        & > .tone--busy { color: $secondary; }
+        & > .tone--alarm { color: $error; text-style: bold reverse; }
+        & > .tone--key { color: $secondary; text-style: bold; }
+    }
+    """
+
+    auto_height: ClassVar[int] = 0
+    """Where above 0, the widget is as high as its lines, up to this many."""
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._lines: list[Line] = []
+        self._shown: tuple[Board, Moment] | None = None
+
+    def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+        """What to show in a width of so many cells."""
+        raise NotImplementedError
+
+    def show(self, board: Board, moment: Moment) -> None:
+        """Draws what has changed since the last call."""
+        self._shown = (board, moment)
+        if self.is_attached and self.content_size.width:
+            self.set_lines(self.lines(board, moment, self.content_size.width))
+
+    def on_resize(self) -> None:
+        if self._shown is not None:
+            self.show(*self._shown)
+
+    def set_lines(self, lines: list[Line]) -> None:
+        """Replaces the lines; what looks the same is not painted again."""
+        old, self._lines = self._lines, lines
+        if len(old) != len(lines):
+            self.virtual_size = Size(self.content_size.width, len(lines))
+            if self.auto_height:
+                self.styles.height = max(1, min(len(lines), self.auto_height))
+                self.styles.display = "block" if lines else "none"
+            self.refresh()
+            return
+        for y, (before, after) in enumerate(zip(old, lines, strict=True)):
+            if before != after:
+                self.refresh_line(y)
+
+    def plain(self) -> str:
+        """The text on show, for tests and for copying."""
+        return "\n".join("".join(text for text, _ in line).rstrip() for line in self._lines)
+
+    def render_line(self, y: int) -> Strip:
+        cells = self.content_size.width
+        at = y + self.scroll_offset.y
+        line = clip(self._lines[at], cells) if at < len(self._lines) else ()
+        segments = [
+            Segment(outside(text), self.get_component_rich_style(f"tone--{tone}", partial=True)) for text, tone in line
+        ]
+        return Strip(segments).adjust_cell_length(cells).apply_style(self.rich_style)

@@ -1,0 +1,74 @@
+"""What the release does now, what it waits for, and what to press: the lines to read first at three in the morning."""
+
+from zdd_tui.board import RELEASE_STALE, Board, Moment
+from zdd_tui.model.records import ReleaseRecord
+from zdd_tui.model.situation import Mood, no_agent, situation
+from zdd_tui.widgets.line import Line, Tone, human_age, width, wrap
+from zdd_tui.widgets.line_view import LineView
+
+TONES = {
+    Mood.IDLE: Tone.STRONG,
+    Mood.WORKING: Tone.BUSY,
+    Mood.WAITING: Tone.WARN,
+    Mood.PAUSED: Tone.WARN,
+    Mood.BACKWARDS: Tone.WARN,
+    Mood.BAD: Tone.ALARM,
+    Mood.GOOD: Tone.GOOD,
+}
+
+
+class NowLines(LineView):
+    """Grows with what there is to say, up to eight lines; the rest is in the details."""
+
+    auto_height = 8
+
+    def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+        return now_lines(board, moment, cells)
+
+
+def now_lines(board: Board, moment: Moment, cells: int, limit: int = 8) -> list[Line]:
+    record, now = board.release.value, board.server_now(moment.now)
+    if record is None or now is None:
+        return _no_record(board, cells)
+    lines: list[Line] = []
+    if board.release.stale(moment.now, RELEASE_STALE):
+        age = human_age(board.release.age(moment.now) or 0)
+        trouble = board.release.error or "no answer"
+        lines += wrap(
+            f"✗ STALE: no news from the database for {age} ({trouble}); this is the last known state", cells, Tone.BAD
+        )
+    lines += _state(record, now, cells)
+    told = situation(record, now)
+    tail: list[Line] = []
+    queued = [asked for asked in record.commands if asked.status == "queued"]
+    if no_agent(record.lease) and not record.release.state.ended and not board.release.stale(moment.now, RELEASE_STALE):
+        waiting = f"; {len(queued)} command{'s wait' if len(queued) > 1 else ' waits'}" if queued else ""
+        tail += wrap(f"✗ nobody carries this release out{waiting}. Start an agent: zdd agent PLAN", cells, Tone.BAD)
+    elif told.press:
+        tail += [(("→ ", Tone.KEY), *line) for line in wrap(told.press, cells - 2, Tone.STRONG)]
+    notes = [line for note in told.notes for line in wrap(note, cells, _note_tone(told.mood), indent="  ")]
+    room = max(1, limit - len(lines) - len(tail))
+    if len(notes) > room:
+        notes = [*notes[: room - 1], (("  … ", Tone.DIM), ("e", Tone.KEY), (" shows all of it", Tone.DIM))]
+    return [*lines, *notes, *tail]
+
+
+def _state(record: ReleaseRecord, now: float, cells: int) -> list[Line]:
+    told = situation(record, now)
+    badge: Line = ((f"{told.glyph} {told.word}", TONES[told.mood]), ("  ", Tone.NORMAL))
+    if told.mood is Mood.BAD:
+        badge = ((f" {told.glyph} {told.word} ", Tone.ALARM), (" ", Tone.NORMAL))
+    first = wrap(told.text, cells - width(badge), Tone.STRONG)
+    return [(*badge, *first[0]), *(((" " * width(badge), Tone.NORMAL), *line) for line in first[1:])]
+
+
+def _note_tone(mood: Mood) -> Tone:
+    return Tone.BAD if mood is Mood.BAD else Tone.WARN
+
+
+def _no_record(board: Board, cells: int) -> list[Line]:
+    source = board.release
+    if not source.error:
+        return wrap(f"… connecting to PostgreSQL {board.plan.database}", cells, Tone.DIM)
+    lines = wrap(f"✗ {source.error}", cells, Tone.BAD)
+    return lines + (wrap(f"→ {source.mend}", cells, Tone.STRONG) if source.mend else [])

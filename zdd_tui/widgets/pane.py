@@ -1,0 +1,86 @@
+"""A framed view of one source: its title tells the source's age, and STALE when it is old."""
+
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.content import Content
+
+from zdd_tui.board import Board, Moment, Sourced
+from zdd_tui.widgets.line import Line, Tone, cut, human_age, outside, wrap
+from zdd_tui.widgets.line_view import LineView
+
+
+class Pane(LineView, can_focus=True):
+    """A frame with a title. Tab reaches it, arrows and pages scroll it when there is more than fits."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "scroll_up", "Scroll up", show=False, id="pane.up"),
+        Binding("down", "scroll_down", "Scroll down", show=False, id="pane.down"),
+        Binding("pageup", "page_up", "Page up", show=False, id="pane.page-up"),
+        Binding("pagedown", "page_down", "Page down", show=False, id="pane.page-down"),
+        Binding("home", "scroll_home", "Top", show=False, id="pane.top"),
+        Binding("end", "scroll_end", "End", show=False, id="pane.end"),
+    ]
+
+    DEFAULT_CSS = """
+    Pane {
+        height: 1fr;
+        border: round $foreground 60%;
+        border-title-color: $foreground;
+        border-subtitle-color: $foreground;
+        padding: 0 1;
+        &:focus { border: heavy $secondary; }
+        &.-stale { border: dashed $warning; }
+    }
+    """
+
+    limit: ClassVar[float] = 5.0
+    """Seconds after which the source counts as stale."""
+
+    def source(self, board: Board) -> Sourced[object]:
+        """The source whose age the title tells."""
+        raise NotImplementedError
+
+    def heading(self, board: Board, moment: Moment) -> str:
+        """The title without the age."""
+        raise NotImplementedError
+
+    def body(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+        """Lines, called only when there is a value."""
+        raise NotImplementedError
+
+    def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+        source = self.source(board)
+        troubled = wrap(f"✗ {source.error}", cells, Tone.BAD) if source.error else []
+        if source.value is None:
+            return troubled or [(("… connecting", Tone.DIM),)]
+        body = self.body(board, moment, cells)
+        if source.stale(moment.now, self.limit):
+            body = [tuple((text, Tone.DIM) for text, _ in line) for line in body]
+        # One line of the error is enough here, so that the last known values stay in sight; `e` shows all of it.
+        return [*((((cut(f"✗ {source.error}", cells), Tone.BAD),),) if troubled else ()), *body]
+
+    def show(self, board: Board, moment: Moment) -> None:
+        super().show(board, moment)
+        source = self.source(board)
+        age = source.age(moment.now)
+        stale = source.value is not None and source.stale(moment.now, self.limit)
+        self.set_class(stale, "-stale")
+        told = "" if age is None else f" · STALE {human_age(age)}" if stale else f" · {human_age(age)}"
+        self._set_titles(f"{self.heading(board, moment)}{told}")
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        self._set_more()
+
+    def _set_titles(self, title: str) -> None:
+        wanted = Content(outside(title))
+        if self.border_title != wanted.markup:
+            self.border_title = wanted  # a str would be parsed as markup
+        self._set_more()
+
+    def _set_more(self) -> None:
+        rows, total, first = self.content_size.height, len(self._lines), int(self.scroll_offset.y)
+        text = f"{first + 1}-{min(total, first + rows)} of {total} ↕" if rows and total > rows else ""
+        if (self.border_subtitle or "") != text:
+            self.border_subtitle = Content(text) if text else None

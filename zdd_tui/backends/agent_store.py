@@ -15,7 +15,16 @@ from typing import Any, Self, TypeAlias
 import asyncpg
 
 from zdd_tui.backends import records, writes
-from zdd_tui.backends.postgres import connect, create_pool, describe, explained, is_lost, refuse_pooler, translate
+from zdd_tui.backends.postgres import (
+    FAILURES,
+    connect,
+    create_pool,
+    describe,
+    explained,
+    is_lost,
+    refuse_pooler,
+    translate,
+)
 from zdd_tui.model.errors import DatabaseError, StaleEpoch
 from zdd_tui.model.gate import GateReading
 from zdd_tui.model.records import Actor, NewEvent, ReleaseRecord, StepChange, StoredCommand
@@ -192,7 +201,7 @@ class AgentStore:
                 self.epoch,
                 timeout=self.ttl,
             )
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except FAILURES as error:
             if self._heartbeat is not None:
                 self._heartbeat.terminate()
                 self._heartbeat = None
@@ -229,19 +238,24 @@ class AgentStore:
         """A transaction that commits only while the lease is ours: its first statement is ``zdd.fence``.
 
         Errors of the caller's own statements, such as LockNotAvailableError, come through as asyncpg raised them.
+        Await nothing but the database inside: the server ends a session that idles in it for longer than `ttl`.
 
         Raises:
             StaleEpoch: another has taken over.
             DatabaseError: the session was ended, by the server or by whoever took over, or the server is away.
         """
+        with explained(self._dsn):
+            connection = await self.pool.acquire()
         try:
-            async with self.pool.acquire() as connection, connection.transaction():
+            async with connection.transaction():
                 await self._fence(connection)
                 yield connection
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            if is_lost(error):
+        except FAILURES as error:
+            if is_lost(error) or connection.is_closed():
                 raise translate(error, self._dsn) from None
             raise
+        finally:
+            await self.pool.release(connection, timeout=self._timeout)
 
     async def _fence(self, connection: Connection) -> None:
         try:
@@ -338,7 +352,7 @@ class AgentStore:
                 command_id,
                 self.release_id,
                 "refused" if refused else "done",
-                outcome,
+                records.storable(outcome),
             )
             if row is None:
                 raise DatabaseError(f"command {command_id} of release {self.release_id} is answered already")

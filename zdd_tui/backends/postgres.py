@@ -10,15 +10,13 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from socket import gaierror
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 
 from zdd_tui.model.errors import DatabaseError
-from zdd_tui.model.sql import ident
 
-Failure: TypeAlias = asyncpg.PostgresError | asyncpg.InterfaceError | OSError | ValueError
 FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 """What asyncpg raises for a server that is away or refuses; TimeoutError is an OSError."""
 
@@ -31,7 +29,6 @@ LOST: Final = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.PostgresConnectionError,
     ConnectionError,
-    TimeoutError,
 )
 """The session is gone, whatever it was doing. InterfaceError says so only in words: see :func:`is_lost`."""
 
@@ -129,7 +126,7 @@ async def _no_reset(_connection: object) -> None:
 async def _attempt(dsn: str, timeout: float, start: Callable[[], Awaitable[Any]]) -> Any:
     try:
         return await start()
-    except (*FAILURES, ValueError) as error:
+    except (*FAILURES, ValueError, OverflowError) as error:  # OverflowError: a port beyond 65535
         failure = translate(error, dsn, timeout=timeout)
     # Raised out here, so that the original, which may quote the DSN, does not even stay as its context.
     raise failure
@@ -208,7 +205,12 @@ _EXPLAINED: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
 def translate(error: BaseException, dsn: str, *, timeout: float = 10.0) -> DatabaseError:
     """The DatabaseError for what asyncpg or the operating system raised."""
     place = describe(dsn)
-    if isinstance(error, asyncpg.ClientConfigurationError | ValueError):
+    if isinstance(error, ValueError) and "certificate" in str(error):
+        return DatabaseError(
+            f"{place}: its TLS settings name a certificate or key that cannot be used",
+            "check sslmode, sslrootcert, sslcert and sslkey in the dsn",
+        )
+    if isinstance(error, ValueError | OverflowError):
         # Its own text may quote pieces of the DSN.
         return DatabaseError(
             f"{place} is not a usable dsn", "write postgresql://user:password@host:port/database, escaped as a URL"
@@ -218,7 +220,7 @@ def translate(error: BaseException, dsn: str, *, timeout: float = 10.0) -> Datab
         return pooler_found(dsn)
     if "SSL upgrade" in text:
         return DatabaseError(f"{place} does not offer TLS", "set sslmode=prefer, or enable ssl on the server")
-    user = ident(place.rpartition("@")[0] or "?")
+    user = place.rpartition("@")[0] or "?"
     for kinds, sentence, mend in _EXPLAINED:
         if isinstance(error, kinds):
             return DatabaseError(f"{place} {sentence.format(error=text, user=user, timeout=timeout)}", mend)

@@ -164,3 +164,8 @@ def masked(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [masked(item) for item in value]
     return value
+
+
+def storable(text: str) -> str:
+    """Text as it may be stored: passwords in URLs masked, NULs and lone surrogates, which no server takes, replaced."""
+    return str(masked(text)).replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()

@@ -14,7 +14,7 @@ from typing import Any, Self
 import asyncpg
 
 from zdd_tui.backends import migrations, records
-from zdd_tui.backends.postgres import connect, create_pool, describe, explained, refuse_pooler
+from zdd_tui.backends.postgres import FAILURES, connect, create_pool, describe, explained, refuse_pooler
 from zdd_tui.model.errors import DatabaseError, Refused
 from zdd_tui.model.plan import Plan
 from zdd_tui.model.records import Actor, FailedRow, Lease, ReleaseRecord, StoredCommand
@@ -231,7 +231,7 @@ class Store:
                     release_id,
                     str(kind),
                     json.dumps(args),
-                    reason,
+                    records.storable(reason),
                     actor.name,
                     actor.host,
                 )
@@ -293,23 +293,32 @@ class Store:
         pause = RECONNECT_SECONDS[0]
         while True:
             try:
-                connection = await connect(self._dsn, application_name=f"{self._name} listen", timeout=self._timeout)
+                listener = await self._listen(release_id)
             except DatabaseError as error:
                 told(False, error.title)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
-                pause = min(pause * 2, RECONNECT_SECONDS[1])
-                continue
-            listener = _Listener(connection, release_id)
-            try:
-                await listener.start()
+            else:
                 pause = RECONNECT_SECONDS[0]
                 told(True, "")
-                yield
-                while await listener.heard(quiet):
+                try:
                     yield
-            finally:
-                connection.terminate()
-            told(False, f"{self.place}: the connection is lost")
+                    while await listener.heard(quiet):
+                        yield
+                finally:
+                    listener.close()
+                told(False, f"{self.place}: the connection is lost")
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            pause = min(pause * 2, RECONNECT_SECONDS[1])
+
+    async def _listen(self, release_id: int) -> "_Listener":
+        connection = await connect(self._dsn, application_name=f"{self._name} listen", timeout=self._timeout)
+        listener = _Listener(connection, release_id)
+        try:
+            with explained(self._dsn):
+                await listener.start()
+        except BaseException:
+            listener.close()
+            raise
+        return listener
 
     def _no_release(self, release_id: int) -> DatabaseError:
         return DatabaseError(
@@ -328,6 +337,9 @@ class _Listener:
     async def start(self) -> None:
         self._connection.add_termination_listener(lambda *_: self._news.set())
         await self._connection.add_listener("zdd", self._notified)
+
+    def close(self) -> None:
+        self._connection.terminate()
 
     def _notified(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         if payload == self._payload:
@@ -355,7 +367,7 @@ class _Listener:
     async def _alive(self) -> bool:
         try:
             await self._connection.execute("SELECT 1", timeout=PING_SECONDS)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        except FAILURES:
             return False
         return True
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from zdd_tui.backends.records import storable
 from zdd_tui.model.gate import GateReading
 from zdd_tui.model.records import Actor, NewEvent, StepChange
 from zdd_tui.model.release import Release, StepStatus
@@ -43,7 +44,7 @@ async def release(connection: Any, release_id: int, state: Release) -> None:
         str(state.state),
         state.phase,
         state.paused,
-        state.error,
+        storable(state.error),
         state.state.ended,
     )
     await connection.execute(
@@ -64,8 +65,8 @@ async def step(connection: Any, release_id: int, change: StepChange) -> None:
         release_id,
         change.name,
         None if change.detail is None else json.dumps(change.detail),
-        change.note,
-        change.error,
+        None if change.note is None else storable(change.note),
+        None if change.error is None else storable(change.error),
     )
 
 
@@ -77,7 +78,7 @@ async def gates(connection: Any, release_id: int, readings: Sequence[GateReading
         release_id,
         [reading.name for reading in newest],
         [str(reading.verdict) for reading in newest],
-        [reading.reason for reading in newest],
+        [storable(reading.reason) for reading in newest],
         [reading.max_age for reading in newest],
     )
     return [
@@ -101,6 +102,6 @@ async def events(connection: Any, release_id: int, own: Actor, lines: Sequence[N
         [actor.name for actor in actors],
         [actor.host for actor in actors],
         [line.kind for line in lines],
-        [line.what for line in lines],
-        [line.why for line in lines],
+        [storable(line.what) for line in lines],
+        [storable(line.why) for line in lines],
     )

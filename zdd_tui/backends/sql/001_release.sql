@@ -133,8 +133,8 @@ BEGIN
     FOR session IN
         SELECT a.pid FROM pg_stat_activity a
         WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
-          AND a.application_name ~ ('^zdd agent ' || of_release || ' [0-9]+$')
-          AND split_part(a.application_name, ' ', 4)::bigint <= up_to_epoch
+          AND substring(a.application_name FROM '^zdd agent ' || of_release || ' ([0-9]{1,18})$')::bigint
+              <= up_to_epoch
     LOOP
         BEGIN
             evicted := evicted + pg_terminate_backend(session)::integer;

@@ -5,6 +5,7 @@ All state is in PostgreSQL. Whatever ends this process, the next agent reads it 
 
 import asyncio
 import random
+from contextlib import suppress
 
 from zdd_tui.backends.agent_store import take_lease
 from zdd_tui.engine.runner import LOST, Boundary
@@ -62,4 +63,6 @@ class Agent:
         try:
             return await Tenure(self._plan, store, self._boundary, self._say).serve()
         finally:
-            await store.release_lease()
+            with suppress(DatabaseError, OSError):  # a lease that cannot be given back runs out by itself
+                await store.release_lease()
+            await store.close()

@@ -52,8 +52,7 @@ class Context:
     async def prove_lease(self) -> None:
         """Raises StaleEpoch unless the lease is still ours. Called right before an effect that PostgreSQL
         cannot put into the same transaction as its fence."""
-        async with self.store.fenced():
-            pass
+        await self.store.check()
 
 
 class StepHandle:

@@ -147,7 +147,7 @@ class Tenure:
                     await self._obey(stored)
 
     async def _obey(self, stored: StoredCommand) -> None:
-        asked = Command(stored.kind, stored.expected, stored.args.get("typed"))
+        asked = stored.asked
         if asked.kind is CommandKind.ADVANCE:
             await self._look_at_gates()  # an operator must not be refused for a reading that is only old
         async with self._steering:

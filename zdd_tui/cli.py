@@ -1,0 +1,224 @@
+"""`zdd`: one command per verb, on the same core as the screens.
+
+Exit codes:
+    0  done as asked
+    1  refused by the rules, or the release failed or was rolled back while we waited for something else
+    2  bad input, or a system that cannot be used; nothing was changed
+    4  `--wait` ran into its `--timeout`
+    130  interrupted
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from zdd_tui import __version__
+from zdd_tui.model.action import ACTIONS, Danger
+from zdd_tui.model.errors import PlanError, ZddError
+from zdd_tui.model.plan_file import LoadedPlan, load_plan
+
+Verb = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb and returns its exit code; every expected error is one message on stderr."""
+    arguments = _parser().parse_args(argv)
+    verb: Verb = arguments.verb
+    try:
+        return verb(arguments)
+    except ZddError as error:
+        print(f"zdd: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # `zdd status | head`: nobody reads any more. Python would complain once again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def read_plan(file: str) -> LoadedPlan:
+    """Reads a plan file and fills in the environment.
+
+    Raises:
+        PlanError: it cannot be read, or it is wrong.
+    """
+    path = Path(file)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise PlanError(f"there is no plan at {file}", "see config/plan.example.yaml for one to start from") from None
+    except IsADirectoryError:
+        raise PlanError(f"{file} is a directory", "name the plan file in it") from None
+    except OSError as error:
+        raise PlanError(f"{file} cannot be read: {error.strerror}", "check its permissions") from None
+    except UnicodeDecodeError as error:
+        raise PlanError(f"{file} is not UTF-8 text (byte {error.start})", "save it as UTF-8") from None
+    return load_plan(text, source=file, environ=os.environ)
+
+
+# --- verbs --------------------------------------------------------------------------------------------------
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from zdd_tui.engine.check import check_plan
+
+    loaded = read_plan(arguments.plan)
+    for line in asyncio.run(check_plan(loaded.plan, offline=arguments.offline)):
+        print(f"✔ {line}")
+    print(f"{arguments.plan}: {loaded.plan.name} is a good plan")
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from zdd_tui.engine.status import status
+
+    loaded = read_plan(arguments.plan)
+    return asyncio.run(
+        status(loaded, as_json=arguments.json, wait=arguments.wait, timeout=arguments.timeout, out=sys.stdout)
+    )
+
+
+def _command(arguments: argparse.Namespace) -> int:
+    from zdd_tui.engine.operate import operate
+
+    loaded = read_plan(arguments.plan)
+    return asyncio.run(
+        operate(
+            loaded,
+            arguments.command,
+            reason=arguments.reason,
+            typed=getattr(arguments, "confirm", None),
+            yes=getattr(arguments, "yes", True),
+            timeout=arguments.timeout,
+        )
+    )
+
+
+def _agent(arguments: argparse.Namespace) -> int:
+    from zdd_tui.engine.serve import serve
+
+    return asyncio.run(serve(read_plan(arguments.plan)))
+
+
+def _open(arguments: argparse.Namespace) -> int:
+    from zdd_tui.engine.detach import start_agent
+    from zdd_tui.engine.operate import this_actor
+
+    loaded = read_plan(arguments.plan)
+    if not sys.stdout.isatty() or not sys.stdin.isatty():
+        raise ZddError("the dashboard needs a terminal", f"use `zdd status {arguments.plan}` in scripts")
+    start = None if arguments.no_agent else (lambda: start_agent(Path(arguments.plan), loaded.plan.name))
+    return _dashboard(loaded, this_actor(), start, read_only=arguments.read_only)
+
+
+def _dashboard(loaded: LoadedPlan, actor: object, start: object, *, read_only: bool) -> int:
+    raise NotImplementedError
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    try:
+        from zdd_tui.demo.run import run_demo
+    except ModuleNotFoundError as error:
+        raise ZddError(
+            f"the demo needs a package that is not installed: {error.name}", "pip install 'zdd-tui[demo]'"
+        ) from None
+    return run_demo(arguments)
+
+
+# --- parser -------------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="zdd",
+        description="Drives zero-downtime releases.",
+        epilog=(__doc__ or "").split("\n\n", 1)[1],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"zdd {__version__}")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    _add_reading_verbs(verbs)
+    _add_commands(verbs)
+    _add_demo(verbs)
+    return parser
+
+
+def _add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, verb: Verb, text: str):  # type: ignore[no-untyped-def]
+    added = verbs.add_parser(name, help=text, description=text)
+    added.set_defaults(verb=verb)
+    return added
+
+
+def _add_reading_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    opened = _add(verbs, "open", _open, "Open the dashboard; start an agent on this machine if none is at work.")
+    opened.add_argument("plan", metavar="PLAN")
+    opened.add_argument("--no-agent", action="store_true", help="only look: never start an agent")
+    opened.add_argument("--read-only", action="store_true", help="hide every key that changes something")
+
+    check = _add(
+        verbs, "check", _check, "Check a plan, and that database, cluster and Redis can carry it. Changes nothing."
+    )
+    check.add_argument("plan", metavar="PLAN")
+    check.add_argument("--offline", action="store_true", help="only the file: ask no system")
+
+    status = _add(verbs, "status", _status, "Show where the release stands.")
+    status.add_argument("plan", metavar="PLAN")
+    status.add_argument("--json", action="store_true", help="one JSON document, for scripts")
+    status.add_argument("--wait", metavar="PHASE", help="until PHASE may be left (or: done, rolled-back)")
+    _timeout(status, 600)
+
+    agent = _add(verbs, "agent", _agent, "Carry the release out: wait for the lease, obey commands, until it ends.")
+    agent.add_argument("plan", metavar="PLAN")
+
+
+def _add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    for action in ACTIONS:
+        if not action.verb:
+            continue
+        added = _add(verbs, action.id, _command, action.help)
+        added.set_defaults(command=action.id)
+        added.add_argument("plan", metavar="PLAN")
+        added.add_argument("--reason", default="", help="why; goes into the audit")
+        _timeout(added, 30, "for the agent's answer")
+        if action.danger is not Danger.PLAIN:
+            added.add_argument("--yes", "-y", action="store_true", help="do not ask; needed where there is no terminal")
+            added.add_argument("--confirm", metavar="NAME", help="the release's name, where the step cannot be undone")
+
+
+def _add_demo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    demo = _add(
+        verbs, "demo", _demo, "A living release on embedded PostgreSQL, Redis and Kubernetes. Needs nothing else."
+    )
+    demo.add_argument("--headless", action="store_true", help="walk the release by itself and print a report")
+    demo.add_argument("--json", action="store_true", help="with --headless: the report as JSON on stdout")
+    demo.add_argument("--rows", type=_positive, default=200_000, help="rows in the table (default: %(default)s)")
+    demo.add_argument(
+        "--rate", type=_positive, default=120, help="requests a second of the load (default: %(default)s)"
+    )
+    demo.add_argument("--kind", choices=("column", "table"), default="column", help="what is beside the old schema")
+    demo.add_argument("--dual-write", choices=("application", "trigger"), default="application")
+    demo.add_argument("--keep", action="store_true", help="keep the temporary folder, for its logs")
+
+
+def _timeout(parser: argparse.ArgumentParser, default: float, what: str = "for --wait") -> None:
+    from zdd_tui.model.duration import parse_duration
+
+    def duration(text: str) -> float:
+        try:
+            return parse_duration(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    parser.add_argument(
+        "--timeout", type=duration, default=default, metavar="TIME", help=f"{what} (default: {default:.0f}s)"
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    return int(text)

@@ -1,0 +1,106 @@
+"""An operator's command from the shell: show what will run, ask, send, and say what came of it."""
+
+import getpass
+import os
+import socket
+import sys
+
+from zdd_tui.backends.store import Store
+from zdd_tui.model.action import Danger, action
+from zdd_tui.model.errors import Refused, ZddError
+from zdd_tui.model.plan_file import LoadedPlan
+from zdd_tui.model.preview import preview
+from zdd_tui.model.records import Actor, ReleaseRecord
+from zdd_tui.model.release import CommandKind, Expected
+
+EXIT_TIMEOUT = 4
+
+
+def this_actor() -> Actor:
+    """The person at this terminal, also behind sudo."""
+    name = os.environ.get("SUDO_USER") or _login()
+    return Actor(name, socket.gethostname())
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without an entry, as in many containers
+        return f"uid{os.getuid()}"
+
+
+async def find_release(store: Store, loaded: LoadedPlan) -> int:
+    """The newest release of the plan's name.
+
+    Raises:
+        ZddError: there is none yet.
+    """
+    found = await store.find(loaded.plan.name) if await store.schema_version() else None
+    if found is None:
+        raise ZddError(
+            f"{store.place} has no release {loaded.plan.name}",
+            f"start it with `zdd open {loaded.source}` or `zdd agent {loaded.source}`",
+        )
+    return found
+
+
+def expected_of(record: ReleaseRecord) -> Expected:
+    """What the operator sees now, to be rechecked when the agent takes the command."""
+    return Expected(record.release.plan_hash, record.release.state, record.release.phase)
+
+
+async def operate(loaded: LoadedPlan, verb: str, *, reason: str, typed: str | None, yes: bool, timeout: float) -> int:
+    """Sends one command and waits for the agent's answer.
+
+    Returns:
+        0 done, 1 refused, 4 no answer within ``timeout`` seconds.
+    """
+    kind = CommandKind(verb)
+    async with await Store.open(loaded.plan.database.dsn.get_secret_value()) as store:
+        release_id = await find_release(store, loaded)
+        record = await store.read(release_id)
+        if record.release.plan_hash != loaded.hash:
+            raise Refused(
+                f"{loaded.source} is not the plan that release {record.release.name} runs",
+                "use the file it was started with, or roll back and start the new one",
+            )
+        lines = preview(loaded.plan, record.release, kind)
+        if action(verb).danger is not Danger.PLAIN and not yes:
+            _confirm(lines)
+        command_id = await store.send(
+            release_id,
+            kind,
+            actor=this_actor(),
+            reason=reason,
+            expected=expected_of(record),
+            typed=typed,
+            targets={"preview": list(lines)},
+        )
+        try:
+            answer = await store.wait_command(command_id, timeout)
+        except TimeoutError:
+            print(
+                f"zdd: no answer within {timeout:.0f} s; {_agent_state(record)}; the command stays queued",
+                file=sys.stderr,
+            )
+            return EXIT_TIMEOUT
+    if answer.status == "refused":
+        print(f"zdd: refused: {answer.outcome}", file=sys.stderr)  # noqa: T201
+        return 1
+    print(f"{verb}: {answer.outcome}")  # noqa: T201
+    return 0
+
+
+def _agent_state(record: ReleaseRecord) -> str:
+    lease = record.lease
+    if lease is None or not lease.live:
+        return "no agent holds the lease"
+    return f"agent {lease.holder}@{lease.host} (pid {lease.pid}) holds the lease"
+
+
+def _confirm(lines: tuple[str, ...]) -> None:
+    print("This will run:\n" + "\n".join(f"  {line}" for line in lines))  # noqa: T201
+    if not sys.stdin.isatty():
+        raise ZddError("nobody is there to confirm it", "add --yes")
+    if input("Go on? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise Refused("not confirmed; nothing was done")

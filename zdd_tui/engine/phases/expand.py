@@ -1,0 +1,62 @@
+"""Expand: the new schema is added beside the old one, and nothing that works is touched."""
+
+from zdd_tui.backends.catalog import check_change
+from zdd_tui.backends.ddl import create_index, drop_index
+from zdd_tui.backends.squawk import squawk
+from zdd_tui.engine.context import Context, StepHandle
+from zdd_tui.engine.phases.schema import install_sync, remove_sync, run_statements
+from zdd_tui.model.ddl import Created, expand_statements, index_statements, undo_expand_statements
+from zdd_tui.model.errors import StepFailed
+from zdd_tui.model.lint import created_by, lint_plan_sql
+
+
+class LintDdl:
+    """The DDL is additive, and the server can carry the whole change. Reads only."""
+
+    async def run(self, ctx: Context, step: StepHandle) -> None:
+        lint_plan_sql(ctx.plan)
+        findings = await squawk((*expand_statements(ctx.plan), *index_statements(ctx.plan)))
+        if severe := [finding for finding in findings if finding.severe]:
+            raise StepFailed("; ".join(str(finding) for finding in severe), "change the DDL in change.expand")
+        async with ctx.reading() as conn:
+            await check_change(conn, ctx.plan)
+
+    async def undo(self, ctx: Context, step: StepHandle) -> None:
+        """Nothing was done."""
+
+
+class ExpandSchema:
+    """The new columns, or the new table. Remembers what it makes, and its undo drops that and nothing else."""
+
+    async def run(self, ctx: Context, step: StepHandle) -> None:
+        # lint-ddl has proved right before that none of it exists yet, so whatever exists after this step is its own.
+        await step.remember(created=created_by(ctx.plan).to_json())
+        await run_statements(ctx, step, expand_statements(ctx.plan))
+
+    async def undo(self, ctx: Context, step: StepHandle) -> None:
+        created = Created.from_json(step.detail.get("created", {}))
+        await run_statements(ctx, step, undo_expand_statements(ctx.plan, created))
+
+
+class CreateIndexes:
+    """Indexes, built concurrently, outside of any transaction."""
+
+    async def run(self, ctx: Context, step: StepHandle) -> None:
+        for statement in index_statements(ctx.plan):
+            await ctx.prove_lease()
+            await create_index(ctx.reading, statement, on_wait=step.note)
+
+    async def undo(self, ctx: Context, step: StepHandle) -> None:
+        for statement in reversed(index_statements(ctx.plan)):
+            await ctx.prove_lease()
+            await drop_index(ctx.reading, statement, on_wait=step.note)
+
+
+class SyncForward:
+    """The trigger by which changes of the old side reach the new side."""
+
+    async def run(self, ctx: Context, step: StepHandle) -> None:
+        await install_sync(ctx, step, "forward")
+
+    async def undo(self, ctx: Context, step: StepHandle) -> None:
+        await remove_sync(ctx, step, "forward")

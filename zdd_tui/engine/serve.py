@@ -1,0 +1,60 @@
+"""`zdd agent`: the process around the agent."""
+
+import asyncio
+import signal
+import sys
+from datetime import UTC, datetime
+
+from zdd_tui.backends.store import Store
+from zdd_tui.engine.agent import Agent
+from zdd_tui.engine.operate import this_actor
+from zdd_tui.engine.runner import Boundary
+from zdd_tui.model.plan_file import LoadedPlan
+from zdd_tui.model.records import Actor
+from zdd_tui.model.release import State
+
+
+async def serve(loaded: LoadedPlan, *, boundary: Boundary | None = None) -> int:
+    """Registers the release, unless it is under way, and carries it out until it ends.
+
+    SIGTERM and SIGINT end the agent cleanly: the lease is given back, and the next agent goes on at once.
+
+    Returns:
+        0 when the release is done or rolled back, or when the agent was told to stop.
+
+    Raises:
+        DatabaseError: the database cannot be used for a release; nothing was changed.
+    """
+    actor = this_actor()
+    release_id = await register(loaded, actor)
+    agent = Agent(loaded.plan, release_id, Actor("agent", actor.host), boundary=boundary, say=log)
+    carrying = asyncio.create_task(agent.run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, carrying.cancel)
+    try:
+        ended = await carrying
+    except asyncio.CancelledError:
+        log("told to stop; the lease is given back")
+        return 0
+    return 0 if ended.state in (State.DONE, State.ROLLED_BACK) else 1
+
+
+async def register(loaded: LoadedPlan, actor: Actor) -> int:
+    """Brings the `zdd` schema up to date and returns the release's id.
+
+    Raises:
+        DatabaseError: away, no rights, a pooler in between.
+        Refused: a release of that name runs with another plan.
+    """
+    async with await Store.open(loaded.plan.database.dsn.get_secret_value()) as store:
+        await store.migrate()
+        return await store.register(
+            loaded.plan, text=loaded.text, document=loaded.document, plan_hash=loaded.hash, actor=actor
+        )
+
+
+def log(line: str) -> None:
+    """One line on stderr, with the time in UTC."""
+    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
+    print(f"{stamp}Z {line}", file=sys.stderr, flush=True)  # noqa: T201

@@ -8,7 +8,7 @@ from zdd_tui.model.duration import human_duration
 from zdd_tui.model.errors import Refused
 from zdd_tui.model.gate import GateReading
 from zdd_tui.model.records import Lease, ReleaseRecord, StepRecord
-from zdd_tui.model.release import Command, CommandKind, Release, State, StepStatus, closed_gates, command
+from zdd_tui.model.release import Command, CommandKind, Release, State, StepStatus, closed_gates, command, no_way_back
 from zdd_tui.model.release import readings as gate_readings
 
 
@@ -69,7 +69,7 @@ def situation(record: ReleaseRecord, now: float) -> Situation:
             text = f"undoing “{_label(release, step)}” failed"
             return Situation(Mood.BAD, "✗", "ROLLBACK FAILED", text, _errors(release, step), "R tries the undo again")
         case State.ROLLED_BACK:
-            text = f"every step is undone, as before the release{_after(record)}"
+            text = f"every step is undone{_after(record)}"
             return Situation(Mood.GOOD, "◀", "ROLLED BACK", text, (), "q leaves")
         case State.DONE:
             text = f"all {len(release.strategy.phases)} phases are complete{_after(record)}"
@@ -86,7 +86,7 @@ def _running(record: ReleaseRecord, now: float) -> Situation:
     place = f"{phase.name}, step {at + 1} of {len(phase.steps)}: {phase.steps[at].label}"
     notes = (step.note,) if step and step.note else ()
     if release.paused:
-        return Situation(Mood.PAUSED, "‖", "PAUSED", place, notes, "p resumes, R rolls back")
+        return Situation(Mood.PAUSED, "‖", "PAUSED", place, notes, f"p resumes{_or_back(release)}")
     begun = step is not None and step.status is StepStatus.INTENT
     return Situation(
         Mood.WORKING,
@@ -94,7 +94,7 @@ def _running(record: ReleaseRecord, now: float) -> Situation:
         "RUNNING",
         f"{place}{_for(step, now)}" if begun else place,
         notes,
-        "p pauses, R rolls back",
+        f"p pauses{_or_back(release)}",
     )
 
 
@@ -105,10 +105,9 @@ def _waiting(record: ReleaseRecord, now: float) -> Situation:
     shut = closed_gates(release, record.gates, now)
     total = len(phase.gates)
     if release.paused:
-        return Situation(Mood.PAUSED, "‖", "PAUSED", f"{phase.name} has run", (), "p resumes, R rolls back")
+        return Situation(Mood.PAUSED, "‖", "PAUSED", f"{phase.name} has run", (), f"p resumes{_or_back(release)}")
     if shut:
-        names = ", ".join(gate.name for gate in shut)
-        text = f"{phase.name} has run; {len(shut)} of {total} gates not open: {names}"
+        text = f"{phase.name} has run; {len(shut)} of {total} gates are not open"
         press = f"wait: {'the release is done' if following is None else f'a opens {following.name}'} once all pass"
         return Situation(Mood.WAITING, "◆", "WAITING FOR GATES", text, (), press)
     if following is None:
@@ -119,7 +118,7 @@ def _waiting(record: ReleaseRecord, now: float) -> Situation:
         "WAITING FOR YOU",
         f"{phase.name} has run, all {total} gates pass" if total > 1 else f"{phase.name} has run, its gate passes",
         (),
-        f"a runs {following.name}{' (asks for the release’s name)' if phase.typed_confirm else ''}, R rolls back",
+        f"a runs {following.name}{' (asks for the release’s name)' if phase.typed_confirm else ''}{_or_back(release)}",
     )
 
 
@@ -134,7 +133,7 @@ def _failed(record: ReleaseRecord) -> Situation:
         "FAILED",
         f"in {phase} at “{_label(release, step)}”",
         _errors(release, step),
-        f"{press}, R rolls back, e shows all",
+        f"{press}{_or_back(release)}, e shows all",
     )
 
 
@@ -210,7 +209,11 @@ def _for(step: StepRecord | None, now: float) -> str:
     return f" ({int(seconds)}s)" if seconds < 60 else f" ({human_duration(seconds)})"
 
 
+def _or_back(release: Release) -> str:
+    return "" if no_way_back(release) else ", R rolls back"
+
+
 def _after(record: ReleaseRecord) -> str:
     if record.finished_at is None:
         return ""
-    return f", {human_duration(max(0.0, record.finished_at - record.created_at))} after it was planned"
+    return f", after {human_duration(max(0.0, record.finished_at - record.created_at))}"

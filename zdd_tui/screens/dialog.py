@@ -5,7 +5,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from zdd_tui.board import Board, Moment
-from zdd_tui.widgets.line import Line
+from zdd_tui.widgets.line import Line, Tone, spread
 from zdd_tui.widgets.line_view import LineView
 
 
@@ -22,8 +22,22 @@ class Page(LineView, can_focus=True):
     ]
 
     DEFAULT_CSS = """
-    Page { height: 1fr; scrollbar-size: 0 1; }
+    Page { height: 1fr; }
     """
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        self._tell_keys()
+
+    def set_lines(self, lines: list[Line]) -> None:
+        super().set_lines(lines)
+        self._tell_keys()
+
+    def _tell_keys(self) -> None:
+        rows, total, first = self.content_size.height, len(self._lines), int(self.scroll_offset.y)
+        keys = self.screen.query_one(Keys)
+        keys.more = f"{first + 1}-{min(total, first + rows)} of {total} ↕" if total > rows else ""
+        keys.on_resize()
 
     def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
         screen = self.screen
@@ -36,10 +50,14 @@ class Keys(LineView):
 
     auto_height = 3
 
+    more = ""
+    """Which lines of the page are in sight, where not all are."""
+
     def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
         screen = self.screen
         assert isinstance(screen, HasPage)
-        return screen.keys(board, moment, cells)
+        *above, last = screen.keys(board, moment, cells)
+        return [*above, spread(last, ((self.more, Tone.DIM),), cells)]
 
 
 class HasPage:
@@ -57,6 +75,6 @@ DIALOG_CSS = """
     align: center middle;
     background: $background;
     #dialog {{ width: 100%; max-width: 110; height: 100%; max-height: 40; border: heavy $secondary; padding: 0 1; }}
-    Input {{ height: 1; border: none; padding: 0; margin: 0 0; }}
+    Input {{ height: 3; border: round $warning; padding: 0 1; }}
 }}
 """

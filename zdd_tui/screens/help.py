@@ -14,9 +14,10 @@ from zdd_tui.widgets.footer import KEY_NAMES
 from zdd_tui.widgets.line import Line, Tone, wrap
 
 _SIGNS = (
-    ("✔ pass, done", "✗ fail, failed, overdue", "? unknown: no data, or too old", "~ inconclusive; estimated"),
-    ("▶ running", "◆ waiting", "‖ paused", "◀ rolling back, rolled back", "○ not begun"),
-    ("● Serving", "◐ Warming", "○ Starting", "▽ Draining", "▼ Stopping", "✗ Overdue", "· Gone"),
+    ("✔ pass, done", "✗ fail, failed, overdue", "~ inconclusive, estimated"),
+    ("? unknown: no data, or older than its limit",),
+    ("▶ running", "◆ waiting", "‖ paused", "◀ rolling back", "◁ undone", "○ not begun"),
+    ("● Serving", "◐ Warming", "○ Starting", "▽ Draining", "▼ Stopping", "· Gone"),
 )
 
 

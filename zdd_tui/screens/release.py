@@ -41,16 +41,17 @@ def _bindings() -> list[BindingType]:
 class ReleaseScreen(Screen[None]):
     """Header, stepper, gates, what happens now, panes, the course of commands, keys."""
 
+    AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = _bindings()
 
-    CSS = """
+    DEFAULT_CSS = """
     ReleaseScreen {
-        #body { height: 1fr; min-height: 3; }
+        #body { height: 2fr; min-height: 3; }
         #right { width: 2fr; }
         PodPane { width: 3fr; }
         BackfillPane { height: 1fr; min-height: 3; max-height: 7; }
         FlagPane { height: auto; min-height: 4; max-height: 6; }
-        EventPane { height: 5; }
+        EventPane { height: 1fr; min-height: 5; max-height: 14; }
         GateLine, NowLines, MessageLine, HeaderLine, Stepper, Footer { padding: 0 1; }
     }
     """

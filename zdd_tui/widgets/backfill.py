@@ -1,9 +1,11 @@
 """The backfill: how far, how fast, what holds it back, and what the verification found."""
 
+import math
+
 from zdd_tui.board import RELEASE_STALE, Board, Moment, Sourced
 from zdd_tui.model.duration import human_duration
 from zdd_tui.model.records import BackfillRecord
-from zdd_tui.widgets.line import Line, Tone, cut, human_count
+from zdd_tui.widgets.line import Line, Tone, human_count
 from zdd_tui.widgets.pane import Pane
 
 _STATES = {
@@ -18,13 +20,11 @@ _STATES = {
 class BackfillPane(Pane):
     """Progress in four lines."""
 
+    name_of_pane = "backfill"
     limit = RELEASE_STALE
 
     def source(self, board: Board) -> Sourced[object]:
         return board.release
-
-    def heading(self, board: Board, moment: Moment) -> str:
-        return "backfill"
 
     def body(self, board: Board, moment: Moment, cells: int) -> list[Line]:
         record = board.release.value
@@ -52,19 +52,14 @@ def backfill_lines(backfill: BackfillRecord | None, cells: int) -> list[Line]:
     lines: list[Line] = [
         (("█" * full, tone), ("░" * (room - full), Tone.DIM), (f"{percent:>4}%", Tone.STRONG)),
         (
-            (f"{glyph} {backfill.status}", tone),
-            (f"  {human_count(backfill.rows_done)} / {_total(backfill)}", Tone.NORMAL),
-            (f"  {human_count(backfill.rate)}/s" if backfill.status == "running" else "", Tone.NORMAL),
-            (_eta(backfill), Tone.STRONG),
+            (f"{glyph} {backfill.status} ", tone),
+            (f" {human_count(backfill.rows_done)} / {_total(backfill)}", Tone.NORMAL),
         ),
-        (
-            (f"batch {backfill.batch_rows}", Tone.NORMAL),
-            ("  throttle ", Tone.NORMAL),
-            (backfill.throttle or "-", Tone.WARN if backfill.throttle else Tone.NORMAL),
-        ),
-        _failed(backfill),
-        _verified(backfill),
     ]
+    if backfill.failed_rows:
+        lines.append(((f"✗ {backfill.failed_rows} rows failed (ledger)", Tone.BAD),))
+    throttle = (backfill.throttle, Tone.WARN) if backfill.throttle else ("-", Tone.NORMAL)
+    lines += [_pace(backfill), (("throttle: ", Tone.NORMAL), throttle), _verified(backfill)]
     return lines
 
 
@@ -72,27 +67,26 @@ def _total(backfill: BackfillRecord) -> str:
     return ("" if backfill.status == "done" else "~") + human_count(max(backfill.rows_total, backfill.rows_done))
 
 
-def _eta(backfill: BackfillRecord) -> str:
+def _pace(backfill: BackfillRecord) -> Line:
+    """Rate, time left, size of the next batch."""
+    batch = (f"batch {backfill.batch_rows}", Tone.NORMAL)
     if backfill.status == "done":
-        return f"  in {human_duration(backfill.seconds)}"
+        return ((f"in {human_duration(backfill.seconds)} ", Tone.NORMAL), (f"{backfill.batches} batches", Tone.NORMAL))
+    if backfill.status != "running":
+        return (batch,)
+    rate = (f"{human_count(backfill.rate)}/s ", Tone.NORMAL)
     left = backfill.rows_total - backfill.rows_done
-    if backfill.status != "running" or backfill.rate <= 0 or left <= 0:
-        return ""
-    seconds = left / backfill.rate
-    return f"  ETA {int(seconds) if seconds < 60 else human_duration(seconds)}{'s' if seconds < 60 else ''}"
-
-
-def _failed(backfill: BackfillRecord) -> Line:
-    if backfill.failed_rows:
-        return ((f"✗ {backfill.failed_rows} rows failed (in the ledger)", Tone.BAD),)
-    return (("0 rows failed", Tone.NORMAL),)
+    if backfill.rate <= 0 or left <= 0:
+        return (rate, batch)
+    seconds = math.ceil(left / backfill.rate)
+    eta = f"{seconds}s" if seconds < 60 else human_duration(seconds)
+    return (rate, (f"ETA {eta} ", Tone.STRONG), batch)
 
 
 def _verified(backfill: BackfillRecord) -> Line:
     if backfill.mismatches:
-        return ((cut(f"✗ {backfill.mismatches} mismatches", 60), Tone.BAD),)
+        return ((f"✗ {backfill.mismatches} mismatches", Tone.BAD),)
+    rows = human_count(backfill.verified_rows)
     if backfill.verified:
-        return ((f"✔ verified {human_count(backfill.verified_rows)} rows, 0 mismatches", Tone.GOOD),)
-    if backfill.verified_rows:
-        return ((f"▶ verifying: {human_count(backfill.verified_rows)} rows, 0 mismatches", Tone.BUSY),)
-    return (("○ not verified yet", Tone.DIM),)
+        return ((f"✔ verified {rows}, 0 wrong", Tone.GOOD),)
+    return ((f"▶ verifying {rows}", Tone.BUSY),) if backfill.verified_rows else (("○ not verified yet", Tone.DIM),)

@@ -11,13 +11,11 @@ _MARKS = {"refused": ("✗ refused ", Tone.BAD), "error": ("✗ ", Tone.BAD), "c
 class EventPane(Pane):
     """One line an event."""
 
+    name_of_pane = "events"
     limit = RELEASE_STALE
 
     def source(self, board: Board) -> Sourced[object]:
         return board.release
-
-    def heading(self, board: Board, moment: Moment) -> str:
-        return "events"
 
     def body(self, board: Board, moment: Moment, cells: int) -> list[Line]:
         record = board.release.value

@@ -8,13 +8,11 @@ from zdd_tui.widgets.pane import Pane
 class FlagPane(Pane):
     """Role, value and name of each flag."""
 
+    name_of_pane = "flags"
     limit = FLAGS_STALE
 
     def source(self, board: Board) -> Sourced[object]:
         return board.flags
-
-    def heading(self, board: Board, moment: Moment) -> str:
-        return "flags"
 
     def body(self, board: Board, moment: Moment, cells: int) -> list[Line]:
         return [line for flag in board.flags.value or () for line in flag_lines(flag, cells)]

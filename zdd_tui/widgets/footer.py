@@ -2,7 +2,7 @@
 
 from zdd_tui.board import Board, Moment
 from zdd_tui.model.action import ACTIONS, Action
-from zdd_tui.model.release import CommandKind
+from zdd_tui.model.release import CommandKind, State
 from zdd_tui.model.situation import refusal
 from zdd_tui.widgets.line import Line, Tone, clip, join
 from zdd_tui.widgets.line_view import LineView
@@ -38,4 +38,6 @@ def why_not(board: Board, moment: Moment, kind: CommandKind) -> str:
     record, now = board.release.value, board.server_now(moment.now)
     if record is None or now is None:
         return board.release.error or "the release has not been read yet"
+    if kind is CommandKind.ROLLBACK and record.release.state is State.ROLLING_BACK:
+        return "the release is being rolled back already"  # the rules take it, but it would change nothing
     return refusal(record.release, kind, record.gates, now)

@@ -34,17 +34,18 @@ def gate_lines(board: Board, moment: Moment, cells: int) -> list[Line]:
         return []
     following = f"{release.next.name} waits for" if release.next else "the end waits for"
     if release.state is State.WAITING:
-        # The first column is as wide as the longest verdict.
-        return [_gate_line(label, reading, now, cells) for label, reading in gates]
+        column = max(len(reading.verdict) for _, reading in gates)
+        return [_gate_line(label, reading, now, cells, column) for label, reading in gates]
     short = join([_short(reading) for _, reading in gates], ("  ", Tone.NORMAL))
     return [clip(((f"{following}: ", Tone.DIM), *short), cells)]
 
 
-def _gate_line(label: str, reading: GateReading, now: float, cells: int) -> Line:
+def _gate_line(label: str, reading: GateReading, now: float, cells: int, column: int) -> Line:
     glyph, tone = GLYPHS[reading.verdict]
-    age = f" {human_age(reading.age(now))}"
+    # A stale reading tells its age in its reason.
+    age = "" if reading.age(now) > reading.max_age else f" {human_age(reading.age(now))}"
     reason = f": {reading.reason}" if reading.reason else ""
-    head = f"{glyph} {reading.verdict:<12} "
+    head = f"{glyph} {reading.verdict:<{column}} "
     room = cells - len(head) - len(age)
     label = cut(label, room)
     return (

@@ -23,6 +23,8 @@ class Tone(StrEnum):
     BUSY = "busy"
     ALARM = "alarm"
     KEY = "key"
+    DONE = "done"
+    UNDONE = "undone"
 
 
 Span = tuple[str, Tone]

@@ -33,6 +33,8 @@ class LineView(ScrollView, can_focus=False):
         & > .tone--warn { color: $warning; }
         & > .tone--busy { color: $secondary; }
         & > .tone--alarm { color: $error; text-style: bold reverse; }
+        & > .tone--done { color: $success; text-style: bold reverse; }
+        & > .tone--undone { color: $warning; text-style: bold reverse; }
         & > .tone--key { color: $secondary; text-style: bold; }
     }
     """
@@ -43,6 +45,7 @@ class LineView(ScrollView, can_focus=False):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._lines: list[Line] = []
+        self._drawn = False
         self._shown: tuple[Board, Moment] | None = None
 
     def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
@@ -62,7 +65,8 @@ class LineView(ScrollView, can_focus=False):
     def set_lines(self, lines: list[Line]) -> None:
         """Replaces the lines; what looks the same is not painted again."""
         old, self._lines = self._lines, lines
-        if len(old) != len(lines):
+        if len(old) != len(lines) or not self._drawn:
+            self._drawn = True
             self.virtual_size = Size(self.content_size.width, len(lines))
             if self.auto_height:
                 self.styles.height = max(1, min(len(lines), self.auto_height))

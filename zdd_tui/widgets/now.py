@@ -2,6 +2,7 @@
 
 from zdd_tui.board import RELEASE_STALE, Board, Moment
 from zdd_tui.model.records import ReleaseRecord
+from zdd_tui.model.release import State
 from zdd_tui.model.situation import Mood, no_agent, situation
 from zdd_tui.widgets.line import Line, Tone, human_age, width, wrap
 from zdd_tui.widgets.line_view import LineView
@@ -15,6 +16,9 @@ TONES = {
     Mood.BAD: Tone.ALARM,
     Mood.GOOD: Tone.GOOD,
 }
+
+_PLATES = {Mood.BAD: Tone.ALARM, Mood.GOOD: Tone.DONE, "rolled back": Tone.UNDONE}
+"""Ends and failures stand on a coloured plate, so that none is taken for another or for work under way."""
 
 
 class NowLines(LineView):
@@ -31,7 +35,8 @@ def now_lines(board: Board, moment: Moment, cells: int, limit: int = 8) -> list[
     if record is None or now is None:
         return _no_record(board, cells)
     lines: list[Line] = []
-    if board.release.stale(moment.now, RELEASE_STALE):
+    stale = board.release.stale(moment.now, RELEASE_STALE)
+    if stale:
         age = human_age(board.release.age(moment.now) or 0)
         trouble = board.release.error or "no answer"
         lines += wrap(
@@ -41,9 +46,12 @@ def now_lines(board: Board, moment: Moment, cells: int, limit: int = 8) -> list[
     told = situation(record, now)
     tail: list[Line] = []
     queued = [asked for asked in record.commands if asked.status == "queued"]
-    if no_agent(record.lease) and not record.release.state.ended and not board.release.stale(moment.now, RELEASE_STALE):
+    if no_agent(record.lease) and not record.release.state.ended and not stale:
         waiting = f"; {len(queued)} command{'s wait' if len(queued) > 1 else ' waits'}" if queued else ""
         tail += wrap(f"✗ nobody carries this release out{waiting}. Start an agent: zdd agent PLAN", cells, Tone.BAD)
+    elif stale:
+        mend = f"{board.release.mend}; " if board.release.mend else ""
+        tail += wrap(f"→ {mend}this screen reconnects by itself, the agent does not need it", cells, Tone.STRONG)
     elif told.press:
         tail += [(("→ ", Tone.KEY), *line) for line in wrap(told.press, cells - 2, Tone.STRONG)]
     notes = [line for note in told.notes for line in wrap(note, cells, _note_tone(told.mood), indent="  ")]
@@ -56,8 +64,9 @@ def now_lines(board: Board, moment: Moment, cells: int, limit: int = 8) -> list[
 def _state(record: ReleaseRecord, now: float, cells: int) -> list[Line]:
     told = situation(record, now)
     badge: Line = ((f"{told.glyph} {told.word}", TONES[told.mood]), ("  ", Tone.NORMAL))
-    if told.mood is Mood.BAD:
-        badge = ((f" {told.glyph} {told.word} ", Tone.ALARM), (" ", Tone.NORMAL))
+    plate = _PLATES.get("rolled back" if record.release.state is State.ROLLED_BACK else told.mood)
+    if plate:
+        badge = ((f" {told.glyph} {told.word} ", plate), (" ", Tone.NORMAL))
     first = wrap(told.text, cells - width(badge), Tone.STRONG)
     return [(*badge, *first[0]), *(((" " * width(badge), Tone.NORMAL), *line) for line in first[1:])]
 

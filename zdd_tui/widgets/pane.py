@@ -34,6 +34,8 @@ class Pane(LineView, can_focus=True):
     }
     """
 
+    name_of_pane: ClassVar[str] = ""
+
     limit: ClassVar[float] = 5.0
     """Seconds after which the source counts as stale."""
 
@@ -42,8 +44,8 @@ class Pane(LineView, can_focus=True):
         raise NotImplementedError
 
     def heading(self, board: Board, moment: Moment) -> str:
-        """The title without the age."""
-        raise NotImplementedError
+        """What the title says behind name and age; it is what a narrow pane cuts off."""
+        return ""
 
     def body(self, board: Board, moment: Moment, cells: int) -> list[Line]:
         """Lines, called only when there is a value."""
@@ -66,8 +68,9 @@ class Pane(LineView, can_focus=True):
         age = source.age(moment.now)
         stale = source.value is not None and source.stale(moment.now, self.limit)
         self.set_class(stale, "-stale")
-        told = "" if age is None else f" · STALE {human_age(age)}" if stale else f" · {human_age(age)}"
-        self._set_titles(f"{self.heading(board, moment)}{told}")
+        told = "" if age is None else f" STALE {human_age(age)}" if stale else f" {human_age(age)}"
+        heading = self.heading(board, moment)
+        self._set_titles(f"{self.name_of_pane}{told}{f' · {heading}' if heading else ''}")
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)

@@ -26,15 +26,14 @@ _FIXED = 3 + 10 + 5 + 2 + 4 + 5
 class PodPane(Pane):
     """One line a pod, and what the rollout waits for above them."""
 
+    name_of_pane = "pods"
     limit = PODS_STALE
 
     def source(self, board: Board) -> Sourced[object]:
         return board.pods
 
     def heading(self, board: Board, moment: Moment) -> str:
-        if board.pods.value is None:
-            return "pods"
-        return pod_heading(board.pods.value)
+        return pod_heading(board.pods.value) if board.pods.value else ""
 
     def body(self, board: Board, moment: Moment, cells: int) -> list[Line]:
         snapshot = board.pods.value
@@ -42,17 +41,17 @@ class PodPane(Pane):
 
 
 def pod_heading(snapshot: WorkloadSnapshot) -> str:
-    """``pods users-api 4/4 ready, 1 draining``."""
+    """``users-api 4/4 ready, 1 draining``."""
     view = snapshot.deployment
     if view is None:
-        return "pods: no such Deployment"
+        return "no such Deployment"
     counts = Counter(pod.state for pod in snapshot.pods)
     told = [
         f"{counts[state]} {state.lower()}"
         for state in _ORDER
         if counts[state] and state not in (PodState.SERVING, PodState.GONE)
     ]
-    return ", ".join([f"pods {view.name} {view.ready}/{view.desired} ready", *told])
+    return ", ".join([f"{view.name} {view.ready}/{view.desired} ready", *told])
 
 
 def pod_lines(snapshot: WorkloadSnapshot, cluster_now: float, cells: int) -> list[Line]:
@@ -62,29 +61,30 @@ def pod_lines(snapshot: WorkloadSnapshot, cluster_now: float, cells: int) -> lis
     if rollout is not None and not rollout.done:
         glyph, tone = ("✗", Tone.BAD) if rollout.failed else ("▶", Tone.BUSY)
         lines.append(((cut(f"{glyph} rollout: {rollout.message}", cells), tone),))
-    room = max(6, cells - _FIXED)
-    lines.append(((f"{'POD':<{room}} VER STATE      {'LEFT':>5} {'RS':>2} {'AGE':>4}", Tone.DIM),))
     pods = sorted((*snapshot.pods, *snapshot.gone), key=lambda pod: (_ORDER[pod.state], pod.name))
-    lines.extend(pod_line(pod, cluster_now, room) for pod in pods)
+    longest = max((len(pod.name) for pod in pods), default=0)
+    room = max(6, min(cells - _FIXED, longest))
+    lines.append(((f"{'POD':<{room}} VER STATE      {'LEFT':>5} {'RS':>2} {'AGE':>4}", Tone.DIM),))
+    lines.extend(pod_line(pod, cluster_now, room, cells - room) for pod in pods)
     if not pods:
         lines.append((("no pods", Tone.WARN),))
     return lines
 
 
-def pod_line(pod: Pod, cluster_now: float, room: int) -> Line:
-    """One pod; what is wrong with it takes the place of the last columns."""
+def pod_line(pod: Pod, cluster_now: float, room: int, rest: int) -> Line:
+    """One pod, with its name in `room` cells and all else in `rest`. What is wrong takes the place of the state."""
     glyph, tone = MARKS[pod.state]
     head: Line = (
         (f"{fit(cut_start(pod.name, room), room)} ", Tone.DIM if pod.state is PodState.GONE else Tone.NORMAL),
         (f"{fit(pod.version, 3)} ", Tone.NORMAL),
-        (f"{glyph} {fit(pod.state.value, 8)} ", tone),
     )
-    if pod.reason:
-        restarts = f" {pod.restarts}×" if pod.restarts else ""
-        return (*head, (cut(pod.reason, 14 - len(restarts)) + restarts, Tone.BAD))
     age = "" if pod.created_at is None else human_age(cluster_now - pod.created_at)
+    if pod.reason:
+        wrong = f"{glyph} {pod.reason}{f' {pod.restarts}×' if pod.restarts else ''}"
+        return (*head, (f"{fit(wrong, max(8, rest - 10))} ", Tone.BAD), (f"{age:>4}", Tone.DIM))
     return (
         *head,
+        (f"{glyph} {fit(pod.state.value, 8)} ", tone),
         (f"{_left(pod):>5} ", tone),
         (f"{pod.restarts:>2} ", Tone.WARN if pod.restarts else Tone.NORMAL),
         (f"{age:>4}", Tone.DIM),

@@ -37,7 +37,7 @@ def _mark(release: Release, index: int) -> tuple[str, Tone]:
     if release.state is State.DONE:
         return "✔", Tone.GOOD
     if release.state is State.ROLLED_BACK:
-        return "◁", Tone.DIM
+        return ("◁" if index <= release.phase else "○"), Tone.DIM
     if release.state.backwards:
         steps = release.strategy.phases[index].steps
         touched = [release.status(step.name).touched for step in steps]

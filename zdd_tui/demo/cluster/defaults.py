@@ -93,6 +93,9 @@ def _pod(pod: Json) -> None:
     _default(spec, "enableServiceLinks", True)
     for condition in (pod.get("status") or {}).get("conditions") or ():
         condition.setdefault("lastProbeTime", None)  # written even when it is unset
+    for container in (pod.get("status") or {}).get("containerStatuses") or ():
+        container.setdefault("lastState", {})
+        container.setdefault("state", {})
 
 
 def admit_pod(pod: Json) -> None:

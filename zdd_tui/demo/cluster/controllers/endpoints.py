@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from zdd_tui.demo.cluster import kinds, selectors
 from zdd_tui.demo.cluster.controllers.base import Controller, Key
-from zdd_tui.demo.cluster.controllers.pods import is_ready
+from zdd_tui.demo.cluster.controllers.pods import is_ready, turned_at
 from zdd_tui.demo.cluster.kinds import Kind
 from zdd_tui.demo.cluster.meta import (
     Json,
@@ -16,7 +16,7 @@ from zdd_tui.demo.cluster.meta import (
     labels_of,
     name_of,
     namespace_of,
-    now,
+    timestamp,
     uid_of,
 )
 from zdd_tui.demo.cluster.store import Change
@@ -102,6 +102,22 @@ def distribute(wanted: list[Json], slices: list[list[Json]]) -> list[list[Json]]
 class EndpointSliceController(Controller):
     kinds: ClassVar[frozenset[Kind]] = frozenset({kinds.SERVICE, kinds.POD, kinds.ENDPOINT_SLICE})
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        # By service: when its pods last turned ready or unready, as of the sync before (by uid; RFC 3339).
+        self._turned: dict[Key, dict[str, str]] = {}
+
+    def _trigger(self, service: Json, pods: list[Json]) -> str | None:
+        """The time of the earliest change that this sync is about; None where no pod's readiness changed."""
+        key = (namespace_of(service), name_of(service))
+        known = self._turned.get(key)
+        turned = {uid_of(pod): timestamp(at) for pod in pods if (at := turned_at(pod)) is not None}
+        self._turned[key] = turned
+        news = [at for uid, at in turned.items() if known is None or known.get(uid) != at]
+        if known is None:
+            news.append(service["metadata"]["creationTimestamp"])
+        return min(news, default=None)
+
     def keys_for(self, change: Change) -> Iterable[Key]:
         obj = change.current
         if change.kind is kinds.SERVICE:
@@ -119,13 +135,16 @@ class EndpointSliceController(Controller):
 
     def sync(self, namespace: str, name: str) -> None:
         service = self.store.get(kinds.SERVICE, namespace, name)
-        if service is None or not service["spec"].get("selector") or service["spec"]["type"] == "ExternalName":
+        if service is None:
+            self._turned.pop((namespace, name), None)
+            return
+        if not service["spec"].get("selector") or service["spec"]["type"] == "ExternalName":
             return  # the slices of a Service that is gone go with it, as its dependents
         matches = selectors.from_map(service["spec"]["selector"])
         groups: dict[str, tuple[list[Json], list[Json]]] = {}
-        for pod in self.store.items(kinds.POD, namespace):
-            if not matches(labels_of(pod)) or not _belongs(pod):
-                continue
+        pods = [pod for pod in self.store.items(kinds.POD, namespace) if matches(labels_of(pod))]
+        trigger = self._trigger(service, pods)
+        for pod in filter(_belongs, pods):
             resolved = ports(service, pod)
             groups.setdefault(repr(resolved), (resolved, []))[1].append(endpoint(service, pod))
         present = [
@@ -138,11 +157,13 @@ class EndpointSliceController(Controller):
         for resolved, members in groups.values():
             same = [item for item in present if (item.get("ports") or []) == resolved] if members else present[:1]
             present = [item for item in present if item not in same]
-            self._reconcile(service, same, resolved, members)
+            self._reconcile(service, same, resolved, members, trigger)
         for item in present:
             self.api.delete(kinds.ENDPOINT_SLICE, namespace, name_of(item))
 
-    def _reconcile(self, service: Json, present: list[Json], resolved: list[Json], wanted: list[Json]) -> None:
+    def _reconcile(
+        self, service: Json, present: list[Json], resolved: list[Json], wanted: list[Json], trigger: str | None
+    ) -> None:
         namespace = namespace_of(service)
         spread = distribute(wanted, [item.get("endpoints") or [] for item in present])
         if not spread:
@@ -155,29 +176,33 @@ class EndpointSliceController(Controller):
                     self.api.delete(kinds.ENDPOINT_SLICE, namespace, name_of(old))
                 continue
             kept = True
-            self._write(service, old, resolved, members)
+            self._write(service, old, {"endpoints": members, "ports": resolved}, trigger)
 
-    def _write(self, service: Json, old: Json | None, resolved: list[Json], members: list[Json]) -> None:
+    def _write(self, service: Json, old: Json | None, content: dict[str, Any], trigger: str | None) -> None:
         namespace = namespace_of(service)
         labels = {**labels_of(service), MANAGED_BY: MANAGER, SERVICE_NAME: name_of(service)}
         if service["spec"].get("clusterIP") == "None":
             labels[HEADLESS] = ""
-        content: dict[str, Any] = {"endpoints": members, "ports": resolved}
+        notes = {TRIGGER_TIME: trigger} if trigger else {}
         if old is None:
             metadata = {
                 "generateName": name_of(service) + "-",
                 "labels": labels,
-                "annotations": {TRIGGER_TIME: now()},
+                **({"annotations": notes} if notes else {}),
                 "ownerReferences": [controller_reference(service)],
             }
-            self.api.create(kinds.ENDPOINT_SLICE, namespace, {"metadata": metadata, "addressType": "IPv4", **content})
+            body = {"metadata": metadata, "addressType": "IPv4", **content}
+            self.api.create(kinds.ENDPOINT_SLICE, namespace, body)
             return
         before = {"endpoints": old.get("endpoints"), "ports": old.get("ports")}
         if before == content and labels_of(old) == labels:
             return
         new = {**clone(old), **content}
         new["metadata"]["labels"] = labels
-        new["metadata"]["annotations"] = {**annotations_of(old), TRIGGER_TIME: now()}
+        notes = {k: v for k, v in annotations_of(old).items() if k != TRIGGER_TIME} | notes
+        new["metadata"].pop("annotations", None)
+        if notes:
+            new["metadata"]["annotations"] = notes
         self.api.update(kinds.ENDPOINT_SLICE, namespace, name_of(old), new)
 
 

@@ -26,12 +26,15 @@ def is_ready(pod: Json) -> bool:
     return condition_true(pod, "Ready")
 
 
-def ready_since(pod: Json) -> datetime | None:
+def turned_at(pod: Json) -> datetime | None:
+    """When the pod last turned ready, or unready."""
     found = find_condition(pod["status"].get("conditions"), "Ready")
-    if found is None or found.get("status") != "True":
-        return None
-    text = found.get("lastTransitionTime")
+    text = found.get("lastTransitionTime") if found else None
     return parse_time(text) if text else None
+
+
+def ready_since(pod: Json) -> datetime | None:
+    return turned_at(pod) if is_ready(pod) else None
 
 
 def available_at(pod: Json, min_ready_seconds: int) -> datetime | None:

@@ -93,6 +93,12 @@ def check_index(plan: Plan, place: str, statement: str) -> tuple[str, str]:
     return table.schema_, folded(index.this)
 
 
+def index_name(statement: str) -> str:
+    """The name in a CREATE INDEX statement that has passed :func:`check_index`."""
+    tree = parse("change.indexes", statement, "write CREATE INDEX CONCURRENTLY name ON table (column)")[0]
+    return folded(tree.this.this)
+
+
 def _table(plan: Plan, table: Any) -> TableName:
     """What a table's name means under the search path that the statements run with."""
     schema = folded(table.args["db"]) if table.args.get("db") else ""

@@ -16,7 +16,7 @@ def set_aside_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
 
     The sync triggers that exist go on working, under the names that the old columns have then.
     """
-    if catalog.aside:
+    if catalog.aside or catalog.gone:
         return ()
     if plan.change.kind == "column":
         moves: tuple[str, ...] = tuple(
@@ -64,7 +64,8 @@ def drop_aside_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
     handed_over = tuple(
         statement for sequence in catalog.sequences if sequence.shared for statement in _hand_over(catalog, sequence)
     )
-    return (*drops, *handed_over, f"DROP TABLE {qualified(ASIDE_SCHEMA, plan.change.table.name)}")
+    last = () if catalog.aside_shared else (f"DROP SCHEMA {ident(ASIDE_SCHEMA)}",)
+    return (*drops, *handed_over, f"DROP TABLE {qualified(ASIDE_SCHEMA, plan.change.table.name)}", *last)
 
 
 def _resync(plan: Plan, catalog: Catalog, aside: bool) -> tuple[str, ...]:

@@ -80,6 +80,8 @@ class Catalog:
         new: the table with the new columns; the same as ``old`` in the column kind, None before it is made.
         key: in the order of the unique index that carries it.
         aside: the old side is set aside.
+        gone: the old side was dropped.
+        aside_shared: somebody else's data is aside in the same schema.
         up_reads: columns of the old table that ``up`` reads.
         down_reads: columns of the new table that ``down`` reads.
         triggers: our triggers that exist, by name.
@@ -90,11 +92,13 @@ class Catalog:
     new: Table | None
     key: tuple[Column, ...]
     aside: bool = False
+    gone: bool = False
     up_reads: tuple[str, ...] = ()
     down_reads: tuple[str, ...] = ()
     triggers: frozenset[str] = frozenset()
     foreign_before: tuple[str, ...] = ()
     sequences: tuple[Sequence, ...] = ()
+    aside_shared: bool = False
 
     @property
     def key_names(self) -> tuple[str, ...]:

@@ -1,0 +1,219 @@
+"""What gates look at in PostgreSQL: marks in time, recent rows, old snapshots, sessions that wait, leftovers."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from zdd_tui.backends.catalog import Connection, our_triggers, read_catalog
+from zdd_tui.model.ddl.facts import Catalog, Table
+from zdd_tui.model.ddl.names import ASIDE_SCHEMA, SCHEMA, aside_name, search_path
+from zdd_tui.model.ddl.rows import recent_statement, verify_keys_statement
+from zdd_tui.model.lint import created_objects
+from zdd_tui.model.plan import Plan
+from zdd_tui.model.sql import qualified
+
+TAIL_BLOCKS = 256
+"""2 MiB at the end of a table, where most new rows are."""
+SCATTERED_BLOCKS = 1000
+"""Blocks read all over the table, for rows that were updated where they are."""
+_MAX_AGE = 2**31 - 1
+"""Transaction ids are compared over half their circle only."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecentSample:
+    """Rows written since a mark.
+
+    Attributes:
+        rows: how many were compared.
+        disagree: how many of them hold something else on the new side than ``up`` makes of the old.
+        example_key: of one that disagrees, readable.
+    """
+
+    rows: int
+    disagree: int
+    example_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """A session or prepared transaction that stands in the way.
+
+    Attributes:
+        pid: 0 for a prepared transaction.
+        age: seconds since its transaction began.
+    """
+
+    pid: int
+    app: str
+    state: str
+    age: float
+
+    def __str__(self) -> str:
+        who = f"pid {self.pid}" if self.pid else "prepared transaction"
+        return f"{who} ({self.app or 'no name'}, {self.state}, {self.age:.0f}s)"
+
+
+async def mark(conn: Connection) -> str:
+    """This moment, to be compared with later: an id of a transaction, and the server's clock. Opaque."""
+    row = await conn.fetchrow(
+        "SELECT pg_current_xact_id()::text AS xid, extract(epoch FROM clock_timestamp())::float8 AS at"
+    )
+    return f"{row['xid']}@{row['at']:.6f}"
+
+
+async def mark_age(conn: Connection, since: str) -> int:
+    """Transactions begun since a mark, at most half the circle of ids. Tables are frozen long before that."""
+    age = await conn.fetchval(
+        "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric - $1::text::numeric", since.partition("@")[0]
+    )
+    return int(min(max(age, 0), _MAX_AGE))
+
+
+async def sample_recent(conn: Connection, plan: Plan, catalog: Catalog, since: str) -> RecentSample:
+    """Compares up to ``plan.gates.sample_rows`` rows that were written since a mark: the end of each table, and blocks
+    here and there. A row that disagrees is looked at twice, because it may be in the middle of being written."""
+    tables = [catalog.old] if plan.change.kind == "column" else [catalog.old, catalog.target]
+    keys: dict[tuple[str, ...], None] = {}
+    for table in tables:
+        keys |= dict.fromkeys(await _recent_keys(conn, catalog, table, since, plan.gates.sample_rows))
+    chosen = list(keys)[: plan.gates.sample_rows]
+    wrong = await disagreeing(conn, plan, catalog, chosen)
+    if wrong:
+        wrong = await disagreeing(conn, plan, catalog, wrong)
+    return RecentSample(len(chosen), len(wrong), ", ".join(wrong[0]) if wrong else None)
+
+
+async def disagreeing(
+    conn: Connection, plan: Plan, catalog: Catalog, keys: Sequence[tuple[str, ...]]
+) -> list[tuple[str, ...]]:
+    """Those of the keys whose two sides differ, or for which ``up`` cannot be computed."""
+    if not keys:
+        return []
+    statement = verify_keys_statement(plan, catalog)
+    try:
+        async with conn.transaction():
+            await conn.execute(f"SET LOCAL search_path = {search_path(plan)}")
+            await conn.execute("SET LOCAL enable_seqscan = off")
+            rows = await conn.fetch(statement, *(list(column) for column in zip(*keys, strict=True)))
+            return [tuple(json.loads(row["key"])) for row in rows]
+    except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.RaiseError):
+        if len(keys) == 1:
+            return list(keys)
+        middle = len(keys) // 2
+        return [
+            *await disagreeing(conn, plan, catalog, keys[:middle]),
+            *await disagreeing(conn, plan, catalog, keys[middle:]),
+        ]
+
+
+async def _recent_keys(
+    conn: Connection, catalog: Catalog, table: Table, since: str, limit: int
+) -> list[tuple[str, ...]]:
+    age = await mark_age(conn, since)
+    blocks = await conn.fetchval(
+        "SELECT pg_relation_size(to_regclass($1)) / current_setting('block_size')::bigint", table.sql
+    )
+    first = max(0, blocks - TAIL_BLOCKS)
+    rows = await conn.fetch(recent_statement(catalog, table, tail=True), age, limit, first)
+    if first and len(rows) < limit:
+        share = min(100.0, 100.0 * SCATTERED_BLOCKS / blocks)
+        rows += await conn.fetch(recent_statement(catalog, table, tail=False), age, limit, share)
+    return [tuple(row) for row in rows]
+
+
+async def oldest_snapshot_since(conn: Connection, since: str) -> list[Blocker]:
+    """Transactions of this database, prepared ones included, that are older than a mark: longest first.
+
+    Left out: ourselves, other agents, autovacuum and whatever cannot see rows.
+    """
+    age = await mark_age(conn, since)
+    began = float(since.partition("@")[2] or 0)
+    rows = await conn.fetch(
+        "SELECT pid, coalesce(application_name, '') AS app, coalesce(state, backend_type) AS state,"
+        " coalesce(extract(epoch FROM clock_timestamp() - xact_start)::float8, 0) AS age"
+        " FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND backend_type IN ('client backend', 'walsender') AND application_name NOT LIKE 'zdd agent %'"
+        " AND (greatest(age(backend_xmin), age(backend_xid)) > $1::int"
+        "      OR extract(epoch FROM xact_start) < $2::float8)"
+        " UNION ALL"
+        " SELECT 0, gid, 'prepared', extract(epoch FROM clock_timestamp() - prepared)::float8 FROM pg_prepared_xacts"
+        " WHERE database = current_database()"
+        " AND (age(transaction) > $1::int OR extract(epoch FROM prepared) < $2::float8)"
+        " ORDER BY age DESC",
+        age,
+        began,
+    )
+    return [Blocker(*row) for row in rows]
+
+
+async def waiters_behind(conn: Connection, plan: Plan) -> list[Blocker]:
+    """Sessions that wait for a lock that an agent holds on the plan's tables, longest first."""
+    tables = [qualified(table.schema_, table.name) for table in (plan.change.table, plan.change.target)]
+    rows = await conn.fetch(
+        "SELECT DISTINCT a.pid, coalesce(a.application_name, '') AS app, coalesce(a.state, '') AS state,"
+        " coalesce(extract(epoch FROM clock_timestamp() - a.query_start)::float8, 0) AS age"
+        " FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid"
+        " WHERE NOT l.granted AND a.datname = current_database() AND a.application_name NOT LIKE 'zdd agent %'"
+        " AND EXISTS (SELECT FROM unnest(pg_blocking_pids(l.pid)) AS b (pid)"
+        "             JOIN pg_stat_activity g ON g.pid = b.pid AND g.application_name LIKE 'zdd agent %'"
+        "             JOIN pg_locks h ON h.pid = b.pid AND h.relation = ANY ($1::text[]::regclass[]::oid[]))"
+        " ORDER BY age DESC",
+        [table for table in tables if await conn.fetchval("SELECT to_regclass($1) IS NOT NULL", table)],
+    )
+    return [Blocker(*row) for row in rows]
+
+
+async def leftovers(conn: Connection, plan: Plan, catalog: Catalog | None = None) -> list[str]:
+    """What is left of the release in the database, in words; empty after cleanup. ``catalog`` may be old."""
+    names = list(our_triggers(plan))
+    found = [
+        f"trigger {row['tgname']} on {row['table']}"
+        for row in await conn.fetch(
+            "SELECT tgname, tgrelid::regclass::text AS table FROM pg_trigger WHERE tgname = ANY ($1::text[])", names
+        )
+    ]
+    found += [
+        f"function {SCHEMA}.{row['proname']}"
+        for row in await conn.fetch(
+            "SELECT proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+            " WHERE n.nspname = $1 AND proname = ANY ($2::text[])",
+            SCHEMA,
+            names,
+        )
+    ]
+    if plan.change.into is not None:
+        aside = qualified(ASIDE_SCHEMA, plan.change.table.name)
+        if await conn.fetchval("SELECT to_regclass($1) IS NOT NULL", aside):
+            found.append(f"table {ASIDE_SCHEMA}.{plan.change.table.name}")
+        return found
+    columns = [aside_name(plan, column) for column in plan.change.down]
+    rows = await conn.fetch(
+        "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = ANY ($2::text[])"
+        " AND NOT attisdropped",
+        qualified(plan.change.table.schema_, plan.change.table.name),
+        columns,
+    )
+    return found + [f"column {row['attname']} of {plan.change.table}" for row in rows]
+
+
+async def objects_valid(conn: Connection, plan: Plan) -> list[str]:
+    """What of the expanded schema is missing or invalid, in words; empty when all is there (the expand gate)."""
+    catalog = await read_catalog(conn, plan)
+    if catalog.new is None:
+        return [f"table {plan.change.target} is missing"]
+    wrong = [f"column {name} of {plan.change.target} is missing" for name in plan.change.up if not _has(catalog, name)]
+    for schema, name in created_objects(plan).indexes:
+        valid = await conn.fetchval(
+            "SELECT indisvalid AND indisready FROM pg_index WHERE indexrelid = to_regclass($1)", qualified(schema, name)
+        )
+        if not valid:
+            wrong.append(f"index {name} is {'missing' if valid is None else 'invalid'}")
+    return wrong
+
+
+def _has(catalog: Catalog, name: str) -> bool:
+    return catalog.new is not None and catalog.new.column(name) is not None

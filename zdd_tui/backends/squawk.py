@@ -1,0 +1,99 @@
+"""squawk, a linter for PostgreSQL migrations: a program in a wheel, fed on standard input."""
+
+import asyncio
+import json
+import shutil
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from zdd_tui.model.errors import ZddError
+
+ANSWERED = (
+    # The ladder sets both timeouts; the record of the step makes statements run once; the rest is taste.
+    "require-lock-timeout",
+    "require-statement-timeout",
+    "require-timeout-settings",
+    "prefer-robust-stmts",
+    "prefer-bigint-over-int",
+    "prefer-bigint-over-smallint",
+    "prefer-identity",
+    "prefer-text-field",
+    "prefer-timestamp-tz",
+)
+TIMEOUT = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What squawk says about a statement.
+
+    Attributes:
+        statement: counted from 1.
+        level: `Warning` or `Error` (it cannot be parsed).
+    """
+
+    statement: int
+    rule: str
+    level: str
+    message: str
+    mend: str = ""
+
+
+async def squawk(statements: Iterable[str]) -> list[Finding]:
+    """Findings about the statements, which are taken to run in one transaction.
+
+    Rules whose concern the engine answers by itself are left out.
+
+    Raises:
+        ZddError: the program is missing or does not work.
+    """
+    lines: list[int] = []  # the statement that each line belongs to
+    text = ""
+    for number, statement in enumerate(statements, 1):
+        piece = f"{statement.strip().rstrip(';')};\n"
+        lines += [number] * piece.count("\n")
+        text += piece
+    output = await _run(text)
+    try:
+        raw = json.loads(output or "[]")
+        return [
+            Finding(
+                statement=lines[min(item["line"], len(lines) - 1)],
+                rule=item["rule_name"],
+                level=item["level"],
+                message=item["message"],
+                mend=item["help"] or "",
+            )
+            for item in raw
+        ]
+    except (ValueError, KeyError, TypeError, IndexError):
+        raise ZddError("squawk answered something else than JSON", "reinstall squawk-cli") from None
+
+
+async def _run(text: str) -> str:
+    program = Path(sys.executable).with_name("squawk")
+    found = str(program) if program.exists() else shutil.which("squawk")
+    if found is None:
+        raise ZddError("the program squawk is not installed", "pip install squawk-cli")
+    process = await asyncio.create_subprocess_exec(
+        *(found, "--reporter", "json", "--assume-in-transaction", "--no-error-on-unmatched-pattern"),
+        f"--exclude={','.join(ANSWERED)}",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            output, complaint = await process.communicate(text.encode())
+    except TimeoutError:
+        raise ZddError(f"squawk did not answer within {TIMEOUT:.0f} s", "try again") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode not in (0, 1):
+        reason = complaint.decode(errors="replace").strip().splitlines()
+        raise ZddError(f"squawk failed: {reason[-1] if reason else process.returncode}", "reinstall squawk-cli")
+    return output.decode()

@@ -56,7 +56,7 @@ def describe(dsn: str) -> str:
 
 
 async def connect(
-    dsn: str, *, application_name: str, timeout: float = 5.0, **settings: str
+    dsn: str, *, application_name: str, timeout: float = 5.0, statement_cache_size: int = 100, **settings: str
 ) -> "asyncpg.Connection[asyncpg.Record]":
     """A connection; ``settings`` are server settings such as ``lock_timeout="200ms"``.
 
@@ -70,7 +70,10 @@ async def connect(
         dsn,
         timeout,
         lambda: asyncpg.connect(
-            dsn, timeout=timeout, server_settings={"application_name": application_name, **settings}
+            dsn,
+            timeout=timeout,
+            statement_cache_size=statement_cache_size,
+            server_settings={"application_name": application_name, **settings},
         ),
     )
 
@@ -265,7 +268,7 @@ async def refuse_pooler(
     Raises:
         DatabaseError: the connection goes through a transaction-mode (or statement-mode) pooler.
     """
-    rival = await connect(dsn, application_name="zdd probe", timeout=timeout)
+    rival = await connect(dsn, application_name="zdd probe", timeout=timeout, statement_cache_size=0)
     try:
         with explained(dsn):
             ours, theirs = {await _who(connection, timeout)}, set[str]()

@@ -127,9 +127,19 @@ class BoardSource(Protocol):
         ...
 
     def send(
-        self, kind: CommandKind, *, expected: Expected | None = None, typed: str | None = None, reason: str = ""
+        self,
+        kind: CommandKind,
+        *,
+        expected: Expected | None = None,
+        typed: str | None = None,
+        reason: str = "",
+        shown: tuple[str, ...] = (),
     ) -> "Future[StoredCommand]":
-        """Queues a command; the future ends when the agent has answered it, or with a ZddError."""
+        """Queues a command; the future ends when the agent has answered it, or with a ZddError.
+
+        Args:
+            shown: what the operator was told would run.
+        """
         ...
 
 

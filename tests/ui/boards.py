@@ -74,7 +74,13 @@ class FixedSource:
             callback()
 
     def send(
-        self, kind: CommandKind, *, expected: Expected | None = None, typed: str | None = None, reason: str = ""
+        self,
+        kind: CommandKind,
+        *,
+        expected: Expected | None = None,
+        typed: str | None = None,
+        reason: str = "",
+        shown: tuple[str, ...] = (),
     ) -> Future[StoredCommand]:
         future: Future[StoredCommand] = Future()
         self.sent.append((kind, expected, typed))
@@ -156,7 +162,7 @@ def pod(name: str, version: str, state: PodState, **changes: Any) -> Pod:
         namespace="shop",
         image=f"shop/users-api:{version}",
         version=version,
-        template_hash=name.split("-")[0],
+        template_hash=name.split("-", maxsplit=1)[0],
         state=state,
         seconds_left=None,
         prestop_estimated=False,
@@ -209,9 +215,10 @@ def board(rec: ReleaseRecord | None, **changes: Any) -> Board:
         Sourced(flags(), MONO),
         {
             CommandKind.ADVANCE: (
-                "sql         ALTER TABLE public.users ADD COLUMN full_name text",
-                "kubernetes  set image shop/users-api app=shop/users-api:2",
-                "flag        ff:users_full_name_write = true",
+                "rollout-v2: roll out V2",
+                "  kubectl -n shop set image deployment/users-api app=shop/users-api:2",
+                "write-flag-on: turn the write flag on",
+                "  SET ff:users_full_name_write true",
             )
         },
     )

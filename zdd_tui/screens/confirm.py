@@ -136,17 +136,23 @@ def confirm_lines(board: Board, kind: CommandKind, cells: int) -> list[Line]:
             "✗ this phase ends with a step that cannot be undone: afterwards there is no way back", cells, Tone.BAD
         )
     lines.append(())
-    for label, irreversible in _steps(release, kind):
-        lines += wrap(
-            f"{'✗' if irreversible else '·'} {label}{' (cannot be undone)' if irreversible else ''}",
-            cells,
-            Tone.BAD if irreversible else Tone.NORMAL,
-        )
     preview = board.previews.get(kind, ())
     if preview:
-        lines += [(), (("what will run:", Tone.DIM),)]
-        lines += [line for text in preview for line in wrap(text, cells, indent="  ")]
+        return lines + [line for text in preview for line in _preview_line(text, cells)]
+    for label, irreversible in _steps(release, kind):
+        tone = Tone.BAD if irreversible else Tone.NORMAL
+        lines += wrap(
+            f"{'✗' if irreversible else '·'} {label}{' (cannot be undone)' if irreversible else ''}", cells, tone
+        )
     return lines
+
+
+def _preview_line(text: str, cells: int) -> list[Line]:
+    """A step at the margin, what it runs set in; a step without a way back stands out."""
+    if "CANNOT BE UNDONE" in text:
+        return wrap(text, cells, Tone.BAD)
+    bare = text.lstrip(" ")
+    return wrap(bare, cells, Tone.NORMAL if bare != text else Tone.STRONG, indent=" " * (len(text) - len(bare)))
 
 
 def _title(release: Release, kind: CommandKind) -> str:

@@ -124,20 +124,26 @@ class ReleaseScreen(Screen[None]):
             self._tell(Course(kind, moment.now, f"refused: {reason}", bad=True))
             return
         if kind in (CommandKind.PAUSE, CommandKind.RESUME):
-            self._send(kind, None, None)
+            self._send(kind)
             return
         expected = board.expected()
 
         def decided(answer: Answer | None) -> None:
             if answer is not None and answer.yes:
-                self._send(kind, expected, answer.typed)
+                self._send(kind, expected, answer.typed, board.previews.get(kind, ()))
 
         self.app.push_screen(ConfirmScreen(board, moment, action(kind.value)), decided)
 
-    def _send(self, kind: CommandKind, expected: Expected | None, typed: str | None) -> None:
+    def _send(
+        self,
+        kind: CommandKind,
+        expected: Expected | None = None,
+        typed: str | None = None,
+        shown: tuple[str, ...] = (),
+    ) -> None:
         course = Course(kind, self._moment().now)
         self._tell(course)
-        future = self._source.send(kind, expected=expected, typed=typed)
+        future = self._source.send(kind, expected=expected, typed=typed, shown=shown)
         future.add_done_callback(lambda done: self.post_message(self.Settled(course, done)))
 
     def on_release_screen_settled(self, message: Settled) -> None:

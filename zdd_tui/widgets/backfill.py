@@ -21,6 +21,7 @@ class BackfillPane(Pane):
     """Progress in four lines."""
 
     name_of_pane = "backfill"
+    tells_error = False
     limit = RELEASE_STALE
 
     def source(self, board: Board) -> Sourced[object]:

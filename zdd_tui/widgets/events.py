@@ -12,6 +12,7 @@ class EventPane(Pane):
     """One line an event."""
 
     name_of_pane = "events"
+    tells_error = False
     limit = RELEASE_STALE
 
     def source(self, board: Board) -> Sourced[object]:

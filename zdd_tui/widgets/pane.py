@@ -34,6 +34,9 @@ class Pane(LineView, can_focus=True):
     }
     """
 
+    tells_error: ClassVar[bool] = True
+    """An error is shown above the last known values; False where the lines above the panes tell it."""
+
     name_of_pane: ClassVar[str] = ""
 
     limit: ClassVar[float] = 5.0
@@ -60,6 +63,8 @@ class Pane(LineView, can_focus=True):
         if source.stale(moment.now, self.limit):
             body = [tuple((text, Tone.DIM) for text, _ in line) for line in body]
         # One line of the error is enough here, so that the last known values stay in sight; `e` shows all of it.
+        if not self.tells_error:
+            return body
         return [*((((cut(f"✗ {source.error}", cells), Tone.BAD),),) if troubled else ()), *body]
 
     def show(self, board: Board, moment: Moment) -> None:

@@ -1,0 +1,345 @@
+"""The sources of the board: one thread with its own event loop reads store, cluster and flags, each on its own.
+
+A source that is lost keeps its last value, with its age and its error, and is tried again for ever with jitter. What
+is heavy to import (asyncpg, redis, the cluster's client) is imported in this thread, after the first paint.
+"""
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import aclosing, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from zdd_tui.board import Board, FlagView, PlanView, Sourced
+from zdd_tui.model.errors import DatabaseError, ZddError
+from zdd_tui.model.flag import parse_flag
+from zdd_tui.model.plan import Plan
+from zdd_tui.model.records import Actor, ReleaseRecord, StoredCommand
+from zdd_tui.model.release import CommandKind, Expected, Release
+from zdd_tui.model.rollout import WorkloadSnapshot
+
+if TYPE_CHECKING:
+    from zdd_tui.backends.store import Store
+    from zdd_tui.model.ddl import Catalog
+
+READ_EVERY = 0.25
+"""Seconds between two readings of the store, however much it changes."""
+
+HEARTBEAT = 1.0
+"""Seconds after which the store is read although it told of no change: the agent's age is in it. Flags likewise."""
+
+COALESCE = 0.03
+"""Seconds that a change waits for others before the screens hear of it."""
+
+PAUSES = (0.2, 5.0)
+"""First and longest pause before a lost source is tried again; each is drawn from half of it to all of it."""
+
+ANSWER_SECONDS = 60.0
+
+
+class Feeds:
+    """A :class:`zdd_tui.board.BoardSource` over the real systems.
+
+    Args:
+        plan: whose release is shown: the newest one of its name.
+        actor: in whose name commands are sent.
+    """
+
+    def __init__(self, plan: Plan, *, actor: Actor) -> None:
+        self._plan = plan
+        self._actor = actor
+        self._board = Board(plan_view(plan))
+        self._callbacks: list[Callable[[], None]] = []
+        self._watched = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._planned = False
+        self._store: Store | None = None
+        self._release_id: int | None = None
+        self._catalog: Catalog | None = None
+        self._catalog_of: tuple[object, ...] = ()
+        self._side_tasks: set[asyncio.Task[None]] = set()
+
+    # --- for the screens, from any thread ------------------------------------------------------------------------
+
+    def start(self, *, wait_for_screen: float = 1.0) -> None:
+        """Begins to read.
+
+        Args:
+            wait_for_screen: seconds at most to leave the processor to the first paint; it ends when a screen
+                subscribes.
+        """
+        self._thread = threading.Thread(target=self._run, args=(wait_for_screen,), name="zdd-feeds", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout: float = 2.0) -> bool:
+        """Ends every feed; True when the thread has ended within the time."""
+        self._stopping.set()
+        self._watched.set()
+        loop, main = self._loop, self._main
+        if loop is not None and main is not None:
+            with suppress(RuntimeError):  # the loop may have ended by itself
+                loop.call_soon_threadsafe(main.cancel)
+        if self._thread is not None:
+            self._thread.join(timeout)
+            return not self._thread.is_alive()
+        return True
+
+    def board(self) -> Board:
+        return self._board
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        self._callbacks.append(callback)
+        self._watched.set()
+
+    def send(
+        self,
+        kind: CommandKind,
+        *,
+        expected: Expected | None = None,
+        typed: str | None = None,
+        reason: str = "",
+        shown: tuple[str, ...] = (),
+    ) -> "Future[StoredCommand]":
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            failed: Future[StoredCommand] = Future()
+            failed.set_exception(DatabaseError("the database is not connected yet", "wait a moment, then repeat it"))
+            return failed
+        return asyncio.run_coroutine_threadsafe(self._send(kind, expected, typed, reason, shown), loop)
+
+    # --- the thread ----------------------------------------------------------------------------------------------
+
+    def _run(self, wait_for_screen: float) -> None:
+        self._watched.wait(wait_for_screen)
+        with suppress(asyncio.CancelledError):
+            asyncio.run(self._all())
+
+    async def _all(self) -> None:
+        self._main = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
+        if self._stopping.is_set():
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep("release", self._store_feed))
+            group.create_task(self._keep("pods", self._pod_feed))
+            group.create_task(self._keep("flags", self._flag_feed))
+
+    async def _keep(self, slot: str, feed: Callable[[], Awaitable[None]]) -> None:
+        """Runs a feed for ever; whatever ends it is told on the board."""
+        pause = PAUSES[0]
+        while True:
+            began = time.monotonic()
+            try:
+                await feed()
+            except Exception as error:
+                # Also a defect of ours: in an incident a screen with one dead pane is worth more than none.
+                self._fail(slot, *explained(slot, error))
+            if time.monotonic() - began > 2 * PAUSES[1]:
+                pause = PAUSES[0]
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            pause = min(2 * pause, PAUSES[1])
+
+    # --- slots ---------------------------------------------------------------------------------------------------
+
+    def _publish(self, **changes: object) -> None:
+        """Replaces parts of the board, and tells the screens where more than an age is new. Only the thread calls it."""
+        before = self._board
+        self._board = replace(before, **changes)  # type: ignore[arg-type]
+        if any(_content(getattr(before, name)) != _content(value) for name, value in changes.items()):
+            self._tell()
+
+    def _fail(self, slot: str, title: str, mend: str = "") -> None:
+        """Keeps the last known value and its age, and tells why there is none newer."""
+        self._publish(**{slot: replace(getattr(self._board, slot), error=title, mend=mend)})
+
+    def _tell(self) -> None:
+        if not self._planned and self._loop is not None:
+            self._planned = True
+            self._loop.call_later(COALESCE, self._call_back)
+
+    def _call_back(self) -> None:
+        self._planned = False
+        for callback in self._callbacks:
+            callback()
+
+    # --- store ---------------------------------------------------------------------------------------------------
+
+    async def _store_feed(self) -> None:
+        from zdd_tui.backends.postgres import describe  # noqa: PLC0415  # heavy: after the first paint
+        from zdd_tui.backends.store import Store  # noqa: PLC0415
+
+        dsn = self._plan.database.dsn.get_secret_value()
+        self._publish(plan=replace(self._board.plan, database=describe(dsn)))
+        timeout = self._plan.database.connect_timeout
+        async with await Store.open(dsn, application_name="zdd dashboard", timeout=timeout) as store:
+            try:
+                self._store = store
+                while (found := await store.find(self._plan.name)) is None:
+                    self._fail(
+                        "release",
+                        f"{store.place} has no release {self._plan.name}",
+                        "start it with zdd open PLAN or zdd agent PLAN",
+                    )
+                    await asyncio.sleep(HEARTBEAT)
+                self._release_id = found
+                await self._follow(store, found)
+            finally:
+                self._store = None
+
+    async def _follow(self, store: "Store", release_id: int) -> None:
+        async with aclosing(store.changes(release_id, quiet=HEARTBEAT, on_state=self._store_state)) as changes:
+            async for _ in changes:
+                asked_at = time.monotonic()
+                try:
+                    record = await store.read(release_id)
+                except DatabaseError as error:
+                    self._fail("release", error.title, error.mend)
+                else:
+                    self._publish(release=Sourced(record, asked_at), **self._previews(record.release))
+                    self._renew_catalog(record)
+                await asyncio.sleep(READ_EVERY)
+
+    def _store_state(self, connected: bool, error: str) -> None:
+        if not connected:
+            self._fail("release", error, "check that PostgreSQL runs and that this machine reaches it")
+
+    def _previews(self, release: Release) -> dict[str, object]:
+        """What each command would run; made anew only when the release has moved."""
+        from zdd_tui.model.preview import preview  # noqa: PLC0415  # it brings an SQL parser
+
+        known = self._board.release.value
+        if known is not None and known.release == release and self._board.previews:
+            return {}
+        return {"previews": {kind: preview(self._plan, release, kind, self._catalog) for kind in CommandKind}}
+
+    def _renew_catalog(self, record: ReleaseRecord) -> None:
+        """The tables look different after each phase; what reads them must not hold up the feed."""
+        moved = (record.release.state, record.release.phase)
+        if moved != self._catalog_of:
+            self._catalog_of = moved
+            task = asyncio.get_running_loop().create_task(self._read_catalog(record.release))
+            self._side_tasks.add(task)
+            task.add_done_callback(self._side_tasks.discard)
+
+    async def _read_catalog(self, release: Release) -> None:
+        from zdd_tui.backends.catalog import read_catalog  # noqa: PLC0415  # heavy: after the first paint
+        from zdd_tui.backends.postgres import FAILURES, connect  # noqa: PLC0415
+        from zdd_tui.model.preview import preview  # noqa: PLC0415
+
+        try:
+            connection = await connect(
+                self._plan.database.dsn.get_secret_value(), application_name="zdd dashboard", timeout=5.0
+            )
+            try:
+                self._catalog = await read_catalog(connection, self._plan)
+            finally:
+                connection.terminate()
+        except (ZddError, *FAILURES):
+            self._catalog = None  # the preview describes what it cannot show
+        previews = {kind: preview(self._plan, release, kind, self._catalog) for kind in CommandKind}
+        current = self._board.release.value
+        if current is not None and current.release == release:
+            self._publish(previews=previews)
+
+    async def _send(
+        self, kind: CommandKind, expected: Expected | None, typed: str | None, reason: str, shown: tuple[str, ...]
+    ) -> StoredCommand:
+        store, release_id = self._store, self._release_id
+        if store is None or release_id is None:
+            error = self._board.release.error
+            raise DatabaseError(error or "the database is not connected yet", self._board.release.mend)
+        targets = {"preview": list(shown)} if shown else None
+        command_id = await store.send(
+            release_id, kind, actor=self._actor, reason=reason, expected=expected, typed=typed, targets=targets
+        )
+        while True:
+            try:
+                stored = await store.wait_command(command_id, ANSWER_SECONDS)
+            except DatabaseError:
+                # It is sent; only its outcome cannot be read now.
+                await asyncio.sleep(HEARTBEAT)
+                continue
+            if stored.status != "queued":
+                return stored
+
+    # --- cluster -------------------------------------------------------------------------------------------------
+
+    async def _pod_feed(self) -> None:
+        from zdd_tui.backends.kube_workload import DeploymentWatch  # noqa: PLC0415  # heavy: after the first paint
+        from zdd_tui.backends.kubernetes import Cluster  # noqa: PLC0415
+
+        names = self._plan.kubernetes
+        async with Cluster.connect(names.kubeconfig, names.context, names.namespace, check=False) as cluster:
+            watch = DeploymentWatch(cluster, names.deployment, service=self._plan.service, container=names.container)
+            await watch.run(self._pods_changed)
+
+    def _pods_changed(self, snapshot: WorkloadSnapshot) -> None:
+        if snapshot.error and snapshot.deployment is None:
+            # Nothing was ever read, or the Deployment is gone: there is nothing to show but why.
+            self._publish(pods=Sourced(None, None, snapshot.error, _CLUSTER_MEND))
+            return
+        mend = _CLUSTER_MEND if snapshot.error else ""
+        self._publish(pods=Sourced(snapshot, snapshot.observed_at, snapshot.error or "", mend))
+
+    # --- flags ---------------------------------------------------------------------------------------------------
+
+    async def _flag_feed(self) -> None:
+        from zdd_tui.backends.flags import FlagStore, describe  # noqa: PLC0415  # heavy: after the first paint
+
+        flags = self._plan.flags
+        url = flags.url.get_secret_value()
+        self._publish(plan=replace(self._board.plan, flags=describe(url)))
+        roles = {flags.write: "write", flags.read: "read"}
+        async with await FlagStore.connect(url) as store:
+            while True:
+                asked_at = time.monotonic()
+                raw = await store.read_raw(tuple(roles))
+                views = tuple(flag_view(key, role, raw[key]) for key, role in roles.items())
+                self._publish(flags=Sourced(views, asked_at))
+                await asyncio.sleep(HEARTBEAT)
+
+
+_CLUSTER_MEND = "check kubeconfig, context, namespace and deployment, and that this machine reaches the API server"
+
+
+def _content(value: object) -> object:
+    """What of a part of the board can be seen to change; an age alone is drawn by the screens' own clock."""
+    return (value.value, value.error) if isinstance(value, Sourced) else value
+
+
+def plan_view(plan: Plan) -> PlanView:
+    """What screens show of a plan. The places of database and flags follow when their drivers are loaded."""
+    names = plan.kubernetes
+    context = f", context {names.context}" if names.context else ""
+    return PlanView(
+        name=plan.name,
+        strategy=plan.strategy,
+        environment=plan.environment,
+        target=f"{names.deployment}@{names.context or names.namespace}",
+        cluster=f"deployment {names.namespace}/{names.deployment}{context}",
+    )
+
+
+def flag_view(key: str, role: str, raw: str | None) -> FlagView:
+    if raw is None:
+        return FlagView(key, role, None)
+    try:
+        return FlagView(key, role, parse_flag(raw))
+    except ValueError as error:
+        return FlagView(key, role, None, str(error))
+
+
+def explained(slot: str, error: BaseException) -> tuple[str, str]:
+    """Title and mend of what ended a feed. A defect is named by its type only: its text may hold anything."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, ZddError):
+        return error.title, error.mend
+    return f"defect in reading {slot}: {type(error).__name__}", "it is tried again; please report it"

@@ -101,22 +101,19 @@ def _command(arguments: argparse.Namespace) -> int:
 def _agent(arguments: argparse.Namespace) -> int:
     from zdd_tui.engine.serve import serve
 
-    return asyncio.run(serve(read_plan(arguments.plan)))
+    return asyncio.run(serve(read_plan(arguments.plan), if_needed=arguments.if_needed))
 
 
 def _open(arguments: argparse.Namespace) -> int:
-    from zdd_tui.engine.detach import start_agent
-    from zdd_tui.engine.operate import this_actor
-
-    loaded = read_plan(arguments.plan)
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         raise ZddError("the dashboard needs a terminal", f"use `zdd status {arguments.plan}` in scripts")
-    start = None if arguments.no_agent else (lambda: start_agent(Path(arguments.plan), loaded.plan.name))
-    return _dashboard(loaded, this_actor(), start, read_only=arguments.read_only)
+    loaded = read_plan(arguments.plan)
 
+    from zdd_tui.dashboard import run_dashboard
+    from zdd_tui.engine.operate import this_actor
 
-def _dashboard(loaded: LoadedPlan, actor: object, start: object, *, read_only: bool) -> int:
-    raise NotImplementedError
+    watch_only = arguments.no_agent or arguments.read_only
+    return run_dashboard(loaded, this_actor(), start_agent=not watch_only, read_only=arguments.read_only)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -173,6 +170,7 @@ def _add_reading_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParse
 
     agent = _add(verbs, "agent", _agent, "Carry the release out: wait for the lease, obey commands, until it ends.")
     agent.add_argument("plan", metavar="PLAN")
+    agent.add_argument("--if-needed", action="store_true", help="go away where another agent holds the lease")
 
 
 def _add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -201,6 +199,9 @@ def _add_demo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     )
     demo.add_argument("--kind", choices=("column", "table"), default="column", help="what is beside the old schema")
     demo.add_argument("--dual-write", choices=("application", "trigger"), default="application")
+    demo.add_argument(
+        "--env", action="store_true", help="print the exports of the demo that runs, for kubectl and psql"
+    )
     demo.add_argument("--keep", action="store_true", help="keep the temporary folder, for its logs")
 
 

@@ -30,7 +30,7 @@ class Agent:
     """
 
     def __init__(
-        self, plan: Plan, release_id: int, actor: Actor, *, boundary: Boundary | None = None, say: Say = print
+        self, plan: Plan, release_id: int, actor: Actor, *, boundary: Boundary | None = None, say: Say
     ) -> None:
         self._plan = plan
         self._release_id = release_id

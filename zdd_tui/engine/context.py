@@ -29,7 +29,7 @@ class Context:
     flags: FlagStore
     cluster: Cluster
     paused: Callable[[], bool]
-    wait_unpaused: Callable[[], Awaitable[None]]
+    wait_unpaused: Callable[[], Awaitable[object]]
     _catalog: Catalog | None = field(default=None, init=False)
 
     @property
@@ -67,7 +67,7 @@ class StepHandle:
         *,
         note: Callable[[str], Awaitable[None]],
         save_detail: Callable[[dict[str, Any]], Awaitable[None]],
-        record: Callable[[asyncpg.Connection], Awaitable[None]],
+        record: Callable[[asyncpg.Connection, dict[str, Any]], Awaitable[None]],
     ) -> None:
         self.name = stored.name
         self.detail: dict[str, Any] = dict(stored.detail)
@@ -87,6 +87,7 @@ class StepHandle:
         self.detail |= facts
         await self._save_detail(self.detail)
 
-    async def record(self, conn: asyncpg.Connection) -> None:
-        """Writes the step's end inside the transaction of its effect."""
-        await self._record(conn)
+    async def record(self, conn: asyncpg.Connection, **facts: Any) -> None:
+        """Writes the step's end, and facts for its undo, inside the transaction of its effect."""
+        self.detail |= facts
+        await self._record(conn, self.detail)

@@ -31,7 +31,7 @@ def start_agent(plan_file: Path, release: str, *, environ: Mapping[str, str] = o
         log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with log.open("ab") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "zdd_tui", "agent", str(plan_file.resolve())],
+                [sys.executable, "-m", "zdd_tui", "agent", "--if-needed", str(plan_file.resolve())],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

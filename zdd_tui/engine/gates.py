@@ -1,12 +1,11 @@
 """Judges the gates of the current phase. What cannot be looked at is unknown, with the reason why."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import asyncpg
 
-from zdd_tui.backends.catalog import broken_objects, leftovers
-from zdd_tui.backends.evidence import oldest_snapshot_since, sample_recent, waiters_behind
+from zdd_tui.backends.observe import leftovers, objects_valid, oldest_snapshot_since, sample_recent, waiters_behind
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.rollout import look
 from zdd_tui.model.errors import BackendError
@@ -49,6 +48,11 @@ def _passes(ok: bool, reason: str) -> Finding:
     return (Verdict.PASS if ok else Verdict.FAIL), reason
 
 
+def _listed(blockers: Sequence[object]) -> str:
+    shown = "; ".join(str(blocker) for blocker in blockers[:3])
+    return shown + (f"; and {len(blockers) - 3} more" if len(blockers) > 3 else "")
+
+
 def _step(record: ReleaseRecord, name: str) -> StepRecord | None:
     return next((step for step in record.steps if step.name == name), None)
 
@@ -58,14 +62,14 @@ def _step(record: ReleaseRecord, name: str) -> StepRecord | None:
 
 async def _schema_valid(ctx: Context, _record: ReleaseRecord) -> Finding:
     async with ctx.reading() as conn:
-        broken = await broken_objects(conn, ctx.plan)
+        broken = await objects_valid(conn, ctx.plan)
     return _passes(not broken, "; ".join(broken) or "columns, indexes and triggers are there and valid")
 
 
 async def _no_waiters(ctx: Context, _record: ReleaseRecord) -> Finding:
     async with ctx.reading() as conn:
         waiters = await waiters_behind(conn, ctx.plan)
-    return _passes(not waiters, "; ".join(waiters) or "no session waits for a lock of ours")
+    return _passes(not waiters, _listed(waiters) or "no session waits for a lock of ours")
 
 
 # --- dual-write ---------------------------------------------------------------------------------------------
@@ -161,7 +165,7 @@ async def _no_old_snapshot(ctx: Context, record: ReleaseRecord) -> Finding:
         return Verdict.UNKNOWN, "the cutover's transaction is not on record"
     async with ctx.reading() as conn:
         older = await oldest_snapshot_since(conn, since)
-    return _passes(not older, "; ".join(older[:3]) or "no transaction is older than the cutover")
+    return _passes(not older, _listed(older) or "no transaction is older than the cutover")
 
 
 # --- cleanup --------------------------------------------------------------------------------------------------

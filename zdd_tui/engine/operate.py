@@ -79,15 +79,13 @@ async def operate(loaded: LoadedPlan, verb: str, *, reason: str, typed: str | No
         try:
             answer = await store.wait_command(command_id, timeout)
         except TimeoutError:
-            print(
-                f"zdd: no answer within {timeout:.0f} s; {_agent_state(record)}; the command stays queued",
-                file=sys.stderr,
-            )
+            told = f"no answer within {timeout:.0f} s; {_agent_state(record)}; the command stays queued"
+            sys.stderr.write(f"zdd: {told}\n")
             return EXIT_TIMEOUT
     if answer.status == "refused":
-        print(f"zdd: refused: {answer.outcome}", file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"zdd: refused: {answer.outcome}\n")
         return 1
-    print(f"{verb}: {answer.outcome}")  # noqa: T201
+    sys.stdout.write(f"{verb}: {answer.outcome}\n")
     return 0
 
 
@@ -99,7 +97,7 @@ def _agent_state(record: ReleaseRecord) -> str:
 
 
 def _confirm(lines: tuple[str, ...]) -> None:
-    print("This will run:\n" + "\n".join(f"  {line}" for line in lines))  # noqa: T201
+    sys.stdout.write("This will run:\n" + "".join(f"  {line}\n" for line in lines))
     if not sys.stdin.isatty():
         raise ZddError("nobody is there to confirm it", "add --yes")
     if input("Go on? [y/N] ").strip().lower() not in ("y", "yes"):

@@ -5,6 +5,7 @@ import asyncio
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.patience import effect
 from zdd_tui.model.errors import ClusterError, StepFailed
+from zdd_tui.model.plan import Plan
 from zdd_tui.model.rollout import DeploymentView, RolloutStatus, rollout_status
 
 POLL = 0.5
@@ -15,16 +16,16 @@ async def remember_image(ctx: Context, step: StepHandle) -> None:
     """Keeps the image that runs now, once, so that the undo knows where to go back to."""
     if "image_before" not in step.detail:
         view = await effect(ctx, step, lambda: ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment))
-        await step.remember(image_before=current_image(ctx, view), change_cause_before=view.change_cause)
+        await step.remember(image_before=container_image(ctx.plan, view), change_cause_before=view.change_cause)
 
 
-def current_image(ctx: Context, view: DeploymentView) -> str:
+def container_image(plan: Plan, view: DeploymentView) -> str:
     """The image of the plan's container.
 
     Raises:
         ClusterError: the Deployment has no container of that name.
     """
-    container = ctx.plan.kubernetes.container
+    container = plan.kubernetes.container
     try:
         return view.images[container]
     except KeyError:

@@ -115,7 +115,7 @@ class _Record:
     def written(self) -> bool:
         return self._after is not None
 
-    async def write(self, conn: asyncpg.Connection | None = None) -> None:
+    async def write(self, conn: asyncpg.Connection | None = None, detail: dict[str, Any] | None = None) -> None:
         if not self._locked:
             await self._holding.lock.acquire()
             self._locked = True
@@ -125,7 +125,8 @@ class _Record:
         if after.state is not before.state:
             place = after.current.name if after.current else after.name
             events.append(NewEvent("phase", f"{place}: {after.state}"))
-        await self._ctx.store.save(after, conn=conn, events=events, step=StepChange(self._work.step.name, note=""))
+        change = StepChange(self._work.step.name, note="", detail=detail)
+        await self._ctx.store.save(after, conn=conn, events=events, step=change)
         self._after = after
 
     def keep(self) -> None:

@@ -14,10 +14,13 @@ from zdd_tui.model.records import Actor
 from zdd_tui.model.release import State
 
 
-async def serve(loaded: LoadedPlan, *, boundary: Boundary | None = None) -> int:
+async def serve(loaded: LoadedPlan, *, boundary: Boundary | None = None, if_needed: bool = False) -> int:
     """Registers the release, unless it is under way, and carries it out until it ends.
 
     SIGTERM and SIGINT end the agent cleanly: the lease is given back, and the next agent goes on at once.
+
+    Args:
+        if_needed: return at once where another agent holds the lease.
 
     Returns:
         0 when the release is done or rolled back, or when the agent was told to stop.
@@ -27,6 +30,9 @@ async def serve(loaded: LoadedPlan, *, boundary: Boundary | None = None) -> int:
     """
     actor = this_actor()
     release_id = await register(loaded, actor)
+    if if_needed and await _held(loaded, release_id):
+        log("another agent holds the lease; nothing to do")
+        return 0
     agent = Agent(loaded.plan, release_id, Actor("agent", actor.host), boundary=boundary, say=log)
     carrying = asyncio.create_task(agent.run())
     loop = asyncio.get_running_loop()
@@ -54,7 +60,14 @@ async def register(loaded: LoadedPlan, actor: Actor) -> int:
         )
 
 
+async def _held(loaded: LoadedPlan, release_id: int) -> bool:
+    async with await Store.open(loaded.plan.database.dsn.get_secret_value()) as store:
+        lease = await store.lease(release_id)
+        return lease is not None and lease.live
+
+
 def log(line: str) -> None:
     """One line on stderr, with the time in UTC."""
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
-    print(f"{stamp}Z {line}", file=sys.stderr, flush=True)  # noqa: T201
+    sys.stderr.write(f"{stamp}Z {line}\n")
+    sys.stderr.flush()

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from zdd_tui.backends.catalog import mark
+from zdd_tui.backends.observe import mark
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.flag_switch import remember_flag, restore, switch
 from zdd_tui.engine.phases.schema import install_sync, remove_sync

@@ -1,6 +1,6 @@
 """Dual-write: V2 is rolled out, then writes both sides behind the write flag."""
 
-from zdd_tui.backends.catalog import mark
+from zdd_tui.backends.observe import mark
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.flag_switch import remember_flag, restore, switch
 from zdd_tui.engine.rollout import remember_image, roll_out

@@ -1,25 +1,24 @@
 """Expand: the new schema is added beside the old one, and nothing that works is touched."""
 
-from zdd_tui.backends.catalog import check_change
+from zdd_tui.backends.change_check import check_change
 from zdd_tui.backends.ddl import create_index, drop_index
-from zdd_tui.backends.squawk import squawk
+from zdd_tui.backends.squawk import Finding, squawk
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.phases.schema import install_sync, remove_sync, run_statements
 from zdd_tui.model.ddl import Created, expand_statements, index_statements, undo_expand_statements
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.lint import created_by, lint_plan_sql
+from zdd_tui.model.lint import created_objects
 
 
 class LintDdl:
     """The DDL is additive, and the server can carry the whole change. Reads only."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        lint_plan_sql(ctx.plan)
-        findings = await squawk((*expand_statements(ctx.plan), *index_statements(ctx.plan)))
-        if severe := [finding for finding in findings if finding.severe]:
-            raise StepFailed("; ".join(str(finding) for finding in severe), "change the DDL in change.expand")
         async with ctx.reading() as conn:
             await check_change(conn, ctx.plan)
+        findings = await squawk((*expand_statements(ctx.plan), *index_statements(ctx.plan)))
+        if findings:
+            raise StepFailed("; ".join(describe(finding) for finding in findings), findings[0].mend)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """Nothing was done."""
@@ -29,9 +28,10 @@ class ExpandSchema:
     """The new columns, or the new table. Remembers what it makes, and its undo drops that and nothing else."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        # lint-ddl has proved right before that none of it exists yet, so whatever exists after this step is its own.
-        await step.remember(created=created_by(ctx.plan).to_json())
-        await run_statements(ctx, step, expand_statements(ctx.plan))
+        # Remembered in the transaction that makes it: had it failed because somebody else made such a column
+        # meanwhile, the undo must not drop theirs.
+        created = created_objects(ctx.plan).to_json()
+        await run_statements(ctx, step, expand_statements(ctx.plan), created=created)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         created = Created.from_json(step.detail.get("created", {}))
@@ -44,12 +44,12 @@ class CreateIndexes:
     async def run(self, ctx: Context, step: StepHandle) -> None:
         for statement in index_statements(ctx.plan):
             await ctx.prove_lease()
-            await create_index(ctx.reading, statement, on_wait=step.note)
+            await create_index(ctx.reading, statement, on_wait=step.note, schema=ctx.plan.change.table.schema_)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        for statement in reversed(index_statements(ctx.plan)):
+        for schema, name in reversed(created_objects(ctx.plan).indexes):
             await ctx.prove_lease()
-            await drop_index(ctx.reading, statement, on_wait=step.note)
+            await drop_index(ctx.reading, schema, name, on_wait=step.note)
 
 
 class SyncForward:
@@ -60,3 +60,8 @@ class SyncForward:
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         await remove_sync(ctx, step, "forward")
+
+
+def describe(finding: Finding) -> str:
+    """One finding in words."""
+    return f"statement {finding.statement}: {finding.message} ({finding.rule})"

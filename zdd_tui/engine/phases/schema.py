@@ -1,6 +1,7 @@
 """Schema changes as the steps use them: under the lock ladder, committed together with their record."""
 
 from collections.abc import Callable
+from typing import Any
 
 from zdd_tui.backends.ddl import LadderSettings, run_ddl
 from zdd_tui.engine.context import Context, StepHandle
@@ -9,22 +10,22 @@ from zdd_tui.model.ddl import Catalog, Direction, drop_sync_statements, sync_sta
 Build = Callable[[Catalog], tuple[str, ...]]
 
 
-def ladder(ctx: Context) -> LadderSettings:
-    """The plan's lock_timeout ladder."""
-    database = ctx.plan.database
-    return LadderSettings(first=database.lock_timeout, last=database.lock_timeout_max, tries=database.lock_tries)
-
-
 async def change_schema(ctx: Context, step: StepHandle, build: Build) -> None:
     """Runs what ``build`` makes of the present catalog; DDL and the step's record commit together."""
     statements = build(await ctx.catalog(fresh=True))
     await run_statements(ctx, step, statements)
 
 
-async def run_statements(ctx: Context, step: StepHandle, statements: tuple[str, ...]) -> None:
-    """Runs statements under the ladder; nothing but the record where there are none."""
-    await run_ddl(ctx.reading, ctx.store.fenced, statements, ladder=ladder(ctx), on_wait=step.note, record=step.record)
-    await ctx.catalog(fresh=True)
+async def run_statements(ctx: Context, step: StepHandle, statements: tuple[str, ...], **facts: Any) -> None:
+    """Runs statements under the ladder; nothing but the record, with its facts, where there are none."""
+    await run_ddl(
+        ctx.reading,
+        ctx.store.fenced,
+        statements,
+        ladder=LadderSettings.of(ctx.plan.database),
+        on_wait=step.note,
+        record=lambda conn: step.record(conn, **facts),
+    )
 
 
 async def install_sync(ctx: Context, step: StepHandle, direction: Direction) -> None:

@@ -1,0 +1,33 @@
+"""`zdd open`: the dashboard on a plan, and an agent where none is at work."""
+
+import asyncio
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from zdd_tui.app import ZddApp
+from zdd_tui.engine.ensure import ensure_agent
+from zdd_tui.feeds import Feeds
+from zdd_tui.model.plan_file import LoadedPlan
+from zdd_tui.model.records import Actor
+
+
+def run_dashboard(loaded: LoadedPlan, actor: Actor, *, start_agent: bool, read_only: bool) -> int:
+    """Shows the dashboard until the operator leaves; returns the exit code.
+
+    Nothing here waits for a backend: the first paint comes before the first connection.
+    """
+    feeds = Feeds(loaded.plan, actor=actor)
+    feeds.start()
+    if start_agent:
+        # A thread of its own: it may have to wait for the database as long as that is away.
+        threading.Thread(target=_ensure, args=(loaded,), name="zdd-ensure-agent", daemon=True).start()
+    try:
+        return ZddApp(feeds, read_only=read_only).run().code
+    finally:
+        feeds.stop()
+
+
+def _ensure(loaded: LoadedPlan) -> None:
+    with suppress(asyncio.CancelledError):
+        asyncio.run(ensure_agent(loaded, Path(loaded.source)))

@@ -1,0 +1,177 @@
+"""`zdd demo --headless`: the whole release by itself, with trouble on the way, and a report.
+
+First a rehearsal: the release walks to the end of cutover, where V3 writes only the new side, and is rolled back from
+there. Then the release itself: all six phases, a pause and resume in the backfill, and an agent that is killed in it.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from zdd_tui.backends.store import Store
+from zdd_tui.demo.environment import Environment, Options, environment
+from zdd_tui.demo.likeness import differences, take
+from zdd_tui.demo.walk import Walker
+from zdd_tui.model.records import ReleaseRecord
+
+PHASES = ("expand", "dual-write", "backfill", "cutover", "contract", "cleanup")
+REHEARSED = PHASES[:4]
+
+
+async def headless(folder: Path, options: Options) -> dict[str, Any]:
+    """Walks it and returns the report; progress goes to stderr."""
+    ticker = Ticker()
+    async with environment(folder, options, ticker.say) as env:
+        # The `zdd` schema goes with the first release's agent, not with a rollback; it must be there to compare.
+        async with await Store.open(env.postgres.dsn, application_name="zdd demo") as store:
+            await store.migrate()
+            before = await take(env)
+            rehearsal = await _rehearse(env, store, ticker)
+            rehearsal["differences"] = differences(before, await take(env))
+            ticker.say(f"rolled back in {rehearsal['rollback_seconds']} s, {len(rehearsal['differences'])} differences")
+            release = await _release(env, store, ticker)
+        rows = await _rows(env)
+        await env.end("load")
+        return _report(env, rehearsal, release, rows)
+
+
+async def _rehearse(env: Environment, store: Store, ticker: "Ticker") -> dict[str, Any]:
+    ticker.say("rehearsal: to the end of cutover, then back")
+    walker = Walker(env, store, ticker.show)
+    await walker.begin()
+    for phase in REHEARSED:
+        await walker.advance(phase)
+    seconds = await walker.rollback()
+    await env.end("agent")
+    return {"from": REHEARSED[-1], "rollback_seconds": round(seconds, 2), "phases": walker.phases}
+
+
+async def _release(env: Environment, store: Store, ticker: "Ticker") -> dict[str, Any]:
+    ticker.say("release: all six phases, with a pause and a kill of the agent in the backfill")
+    walker = Walker(env, store, ticker.show)
+    await walker.begin()
+    await walker.advance("expand")
+    await walker.advance("dual-write")
+    began = time.monotonic()
+    await walker.enter("backfill")
+    await walker.rows_moved(0.15)
+    pause = await walker.pause_and_resume()
+    await walker.rows_moved(0.45)
+    kill = await walker.kill_agent()
+    await walker.settle("backfill")
+    walker.phases["backfill"] = round(time.monotonic() - began, 2)
+    backfill = (await walker.record()).backfill
+    assert backfill is not None
+    for phase in PHASES[3:]:
+        await walker.advance(phase)
+    return {
+        "phases": walker.phases,
+        "pause": pause,
+        "agent_killed": kill,
+        "backfill": {
+            "rows": backfill.rows_done,
+            "rows_per_second": round(backfill.rows_done / backfill.seconds, 1) if backfill.seconds else None,
+            "batches": backfill.batches,
+            "failed_rows": backfill.failed_rows,
+        },
+        "verified_rows": backfill.verified_rows,
+        "mismatches": backfill.mismatches,
+    }
+
+
+async def _rows(env: Environment) -> int:
+    connection = await asyncpg.connect(env.postgres.dsn)
+    try:
+        table = "public.people" if env.options.kind == "table" else "public.users"
+        return int(await connection.fetchval(f"SELECT count(*) FROM {table}"))  # noqa: S608  one of our two names
+    finally:
+        await connection.close()
+
+
+def _report(env: Environment, rehearsal: dict[str, Any], release: dict[str, Any], rows: int) -> dict[str, Any]:
+    load = env.load()
+    good = (
+        load["failures"] == load["wrong"] == 0
+        and release["mismatches"] == 0
+        and not rehearsal["differences"]
+        and release["pause"]["rows_moved_while_paused"] == 0
+    )
+    return {
+        "ok": good,
+        "kind": env.options.kind,
+        "dual_write": env.options.mode,
+        "rows": rows,
+        "requests": load["requests"],
+        "failures": load["failures"],
+        "failure_samples": load["failure_samples"][:5],
+        "wrong_answers": load["wrong"],
+        "wrong_samples": load["wrong_samples"][:5],
+        "p50_ms": load["total"]["p50_ms"],
+        "p99_ms": load["total"]["p99_ms"],
+        "load_seconds": load["seconds"],
+        "rows_per_second": release["backfill"]["rows_per_second"],
+        "verified_rows": release["verified_rows"],
+        "mismatches": release["mismatches"],
+        "release": release,
+        "rollback_rehearsal": rehearsal,
+    }
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """The report for people."""
+    rehearsal, release = report["rollback_rehearsal"], report["release"]
+    lines = [
+        "",
+        f"{'✔' if report['ok'] else '✗'} release of {report['rows']:,} rows, {report['kind']} kind,"
+        f" dual writing by {report['dual_write']}",
+        f"  requests       {report['requests']:,}",
+        f"  failures       {report['failures']}",
+        f"  wrong answers  {report['wrong_answers']}",
+        f"  p50 / p99      {report['p50_ms']} / {report['p99_ms']} ms",
+        f"  backfill       {report['rows_per_second']:,} rows/s",
+        f"  verified       {report['verified_rows']:,} rows, {report['mismatches']} mismatches",
+        f"  paused         {release['pause']['rows_moved_while_paused']} rows moved while paused",
+        f"  agent killed   replaced after {release['agent_killed']['takeover_seconds']} s",
+        f"  rollback       from {rehearsal['from']} in {rehearsal['rollback_seconds']} s,"
+        f" {len(rehearsal['differences'])} differences",
+        "  phases         " + ", ".join(f"{name} {seconds} s" for name, seconds in release["phases"].items()),
+    ]
+    lines += [f"  ✗ {line}" for line in rehearsal["differences"]]
+    lines += [f"  ✗ failed: {sample}" for sample in report["failure_samples"]]
+    lines += [f"  ✗ wrong: {sample}" for sample in report["wrong_samples"]]
+    return "\n".join(lines) + "\n"
+
+
+class Ticker:
+    """Progress on stderr: a line whenever something that a person would notice has changed."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._last = ""
+
+    def say(self, text: str) -> None:
+        sys.stderr.write(f"{time.monotonic() - self._began:6.1f}s  {text}\n")
+        sys.stderr.flush()
+
+    def show(self, record: ReleaseRecord) -> None:
+        release = record.release
+        place = release.current.name if release.current else "before the first phase"
+        text = f"{place}: {release.state}"
+        if (backfill := record.backfill) is not None and place == "backfill" and backfill.rows_total:
+            tenth = 10 * min(backfill.rows_done, backfill.rows_total) // backfill.rows_total
+            text += f" {10 * tenth}%" + (", paused" if release.paused else "")
+        if text != self._last:
+            self._last = text
+            self.say(text)
+
+
+def run_headless(folder: Path, options: Options, *, as_json: bool) -> int:
+    """Runs it and prints the report; 0 only when nothing failed, nothing was wrong and nothing differs."""
+    report = asyncio.run(headless(folder, options))
+    sys.stdout.write(json.dumps(report, indent=2) + "\n" if as_json else as_text(report))
+    return 0 if report["ok"] else 1

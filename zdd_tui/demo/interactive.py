@@ -1,0 +1,71 @@
+"""`zdd demo`: the environment, an agent, and `zdd open` in this terminal."""
+
+import asyncio
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from zdd_tui.demo.environment import Environment, Options, environment
+
+ENV_FILE = "env"
+
+
+def run_interactive(folder: Path, options: Options) -> int:
+    """Runs until the operator leaves the dashboard, or the terminal goes away; returns the dashboard's exit code."""
+    return asyncio.run(_interactive(folder, options))
+
+
+async def _interactive(folder: Path, options: Options) -> int:
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, ending.set)
+    async with environment(folder, options, _say) as env:
+        env.start_agent()
+        _tell(env)
+        return await _dashboard(env, ending)
+
+
+async def _dashboard(env: Environment, ending: asyncio.Event) -> int:
+    # ctrl-c reaches the whole foreground group; what it means, the dashboard decides.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    dashboard = subprocess.Popen(  # noqa: ASYNC220 - a start, not a wait
+        [sys.executable, "-m", "zdd_tui", "open", "--no-agent", str(env.plan_file)],
+        env=env.environ,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no lock is taken in it
+    )
+    waiting = asyncio.create_task(asyncio.to_thread(dashboard.wait))
+    stopped = asyncio.create_task(ending.wait())
+    try:
+        await asyncio.wait({waiting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            dashboard.terminate()
+        return await waiting
+    finally:
+        stopped.cancel()
+        signal.signal(signal.SIGINT, before)
+        _say("ending the demo")
+
+
+def _tell(env: Environment) -> None:
+    """How others can look on; also in a file, since the dashboard is about to cover this."""
+    names = ("KUBECONFIG", "DATABASE_URL", "REDIS_URL")
+    lines = [f"export {name}={shlex.quote(env.environ[name])}" for name in names]
+    file = env.folder / ENV_FILE
+    file.touch(mode=0o600)
+    file.write_text("\n".join(lines) + "\n")
+    sys.stderr.write("\n".join(["", *lines, "", 'in another terminal: eval "$(zdd demo --env)"', ""]))
+    sys.stderr.flush()
+
+
+def running_env(temporary: Path) -> str:
+    """The exports of the newest demo that runs on this machine; empty where none runs."""
+    files = sorted(temporary.glob(f"zdd-demo-*/{ENV_FILE}"), key=lambda file: file.stat().st_mtime)
+    return files[-1].read_text() if files else ""
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"zdd demo: {text}\n")
+    sys.stderr.flush()

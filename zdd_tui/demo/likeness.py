@@ -1,0 +1,72 @@
+"""Is everything as it was? What a rollback must restore, read from the systems themselves."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from zdd_tui.backends.flags import FlagStore
+from zdd_tui.backends.kubernetes import Cluster
+from zdd_tui.demo import manifests
+from zdd_tui.demo.environment import Environment
+
+_SCHEMA = """
+SELECT 'column' AS kind, format('%s.%s %s %s %s', c.table_schema, c.table_name, c.column_name, c.data_type,
+                                c.is_nullable) AS what
+FROM information_schema.columns c WHERE c.table_schema NOT IN ('pg_catalog', 'information_schema', 'zdd')
+UNION ALL
+SELECT 'index', indexdef FROM pg_indexes WHERE schemaname NOT IN ('pg_catalog', 'information_schema', 'zdd')
+UNION ALL
+SELECT 'trigger', pg_get_triggerdef(t.oid) FROM pg_trigger t JOIN pg_class r ON r.oid = t.tgrelid
+WHERE NOT t.tgisinternal AND r.relnamespace <> 'zdd'::regnamespace
+UNION ALL
+SELECT 'function', p.oid::regprocedure::text FROM pg_proc p
+WHERE p.pronamespace IN ('public'::regnamespace, 'zdd'::regnamespace) AND p.proname LIKE 'zdd\\_%'
+UNION ALL
+SELECT 'sequence', format('%s.%s', schemaname, sequencename) FROM pg_sequences WHERE schemaname <> 'zdd'
+ORDER BY 1, 2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """What a release may have touched."""
+
+    schema: tuple[str, ...]
+    flags: dict[str, str | None]
+    image: str
+    annotations: dict[str, Any]
+    pods: tuple[str, ...]
+
+
+async def take(env: Environment) -> Likeness:
+    """Reads it all. Rows are judged by the load, which knows what every row must hold."""
+    connection = await asyncpg.connect(env.postgres.dsn)
+    try:
+        await connection.execute("CREATE SCHEMA IF NOT EXISTS zdd")
+        schema = tuple(f"{row['kind']} {row['what']}" for row in await connection.fetch(_SCHEMA))
+    finally:
+        await connection.close()
+    async with await FlagStore.connect(env.redis.url) as store:
+        flags = await store.read_raw(["users_full_name_write", "users_full_name_read"])
+    async with Cluster.connect(str(env.kubeconfig), None, "default") as cluster:
+        view = await cluster.get_deployment(manifests.NAME)
+        raw = await cluster.http.json("GET", cluster.path("apis/apps/v1", "deployments", manifests.NAME))
+        pods = await cluster.list_pods(view.selector)
+    notes = {
+        key: value
+        for key, value in raw["metadata"].get("annotations", {}).items()
+        if key != "deployment.kubernetes.io/revision"  # counts every rollout, the ones back too
+    }
+    return Likeness(schema, dict(flags), view.images[manifests.CONTAINER], notes, tuple(sorted(p.image for p in pods)))
+
+
+def differences(before: Likeness, after: Likeness) -> list[str]:
+    """What is not as it was, in words."""
+    found = [f"gone: {line}" for line in before.schema if line not in after.schema]
+    found += [f"left behind: {line}" for line in after.schema if line not in before.schema]
+    for name in ("flags", "image", "annotations", "pods"):
+        was, now = getattr(before, name), getattr(after, name)
+        if was != now:
+            found.append(f"{name}: {was} became {now}")
+    return found

@@ -1,0 +1,88 @@
+"""The demo's plan: the same file that an operator would write."""
+
+from typing import Literal
+
+Kind = Literal["column", "table"]
+Mode = Literal["application", "trigger"]
+
+_HEAD = """\
+# The demo's release; config/plan.example.yaml explains every key.
+name: {name}
+strategy: expand/contract
+environment: demo
+
+database:
+  dsn: ${{DATABASE_URL}}
+
+kubernetes:
+  kubeconfig: ${{KUBECONFIG}}
+  namespace: default
+  deployment: users-api
+  container: app
+  images:
+    v2: shop/users-api:2
+    v3: shop/users-api:3
+  rollout_timeout: 3m
+
+flags:
+  url: ${{REDIS_URL}}
+  write: users_full_name_write
+  read: users_full_name_read
+
+change:
+  table: public.users
+  dual_write: {mode}
+"""
+
+_COLUMN = """\
+  expand: |
+    ALTER TABLE users ADD COLUMN full_name text
+  indexes:
+    - CREATE INDEX CONCURRENTLY users_full_name_idx ON users (full_name)
+  up:
+    full_name: first_name || CASE WHEN last_name = '' THEN '' ELSE ' ' || last_name END
+  down:
+    first_name: split_part(full_name, ' ', 1)
+    last_name: substr(full_name, length(split_part(full_name, ' ', 1)) + 2)
+"""
+
+_TABLE = """\
+  into: public.people
+  expand: |
+    CREATE TABLE people (
+      id bigint PRIMARY KEY DEFAULT nextval('users_id_seq'),
+      full_name text,
+      email text
+    )
+  indexes:
+    - CREATE INDEX CONCURRENTLY people_full_name_idx ON people (full_name)
+  up:
+    full_name: first_name || CASE WHEN last_name = '' THEN '' ELSE ' ' || last_name END
+    email: email
+  down:
+    first_name: split_part(full_name, ' ', 1)
+    last_name: substr(full_name, length(split_part(full_name, ' ', 1)) + 2)
+    email: email
+"""
+
+_TAIL = """\
+
+backfill:
+  batch_rows: 1000
+{ceiling}
+gates:
+  soak: {soak}
+"""
+
+
+def plan_text(
+    kind: Kind, mode: Mode, *, name: str = "users-full-name", soak: str = "5s", ceiling: int | None = None
+) -> str:
+    """The plan as YAML; secrets stay in the environment.
+
+    Args:
+        ceiling: rows a second that the backfill may move; None for as fast as it can.
+    """
+    limit = f"  max_rows_per_second: {ceiling}\n" if ceiling else ""
+    head = _HEAD.format(name=name, mode=mode)
+    return head + (_COLUMN if kind == "column" else _TABLE) + _TAIL.format(soak=soak, ceiling=limit)

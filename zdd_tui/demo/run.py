@@ -1,0 +1,51 @@
+"""`zdd demo`: a living release to play with, or one that walks by itself."""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from zdd_tui.demo.environment import Options
+from zdd_tui.demo.headless import run_headless
+from zdd_tui.model.errors import ZddError
+
+HEADLESS_SECONDS_OF_BACKFILL = 8
+"""At least so long does the headless backfill take, so that there is time to pause it and to kill its agent."""
+
+
+def run_demo(arguments: argparse.Namespace) -> int:
+    """Runs the demo in a temporary folder that goes when it ends.
+
+    Raises:
+        ZddError: there is no terminal to show a dashboard on, or something did not come up.
+    """
+    if arguments.env:
+        return _print_env()
+    options = Options(rows=arguments.rows, rate=arguments.rate, kind=arguments.kind, mode=arguments.dual_write)
+    interactive = not arguments.headless
+    if interactive and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise ZddError("the dashboard needs a terminal", "use `zdd demo --headless`")
+    folder = Path(tempfile.mkdtemp(prefix="zdd-demo-"))
+    try:
+        if interactive:
+            from zdd_tui.demo.interactive import run_interactive  # noqa: PLC0415 - Textual only where it is shown
+
+            return run_interactive(folder, options)
+        options.ceiling = max(1000, options.rows // HEADLESS_SECONDS_OF_BACKFILL)
+        return run_headless(folder, options, as_json=arguments.json)
+    finally:
+        if arguments.keep:
+            sys.stderr.write(f"kept: {folder}\n")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _print_env() -> int:
+    from zdd_tui.demo.interactive import running_env  # noqa: PLC0415
+
+    found = running_env(Path(tempfile.gettempdir()))
+    if not found:
+        raise ZddError("no demo runs on this machine", "start one with `zdd demo`")
+    sys.stdout.write(found)
+    return 0

@@ -1,0 +1,155 @@
+"""Walks a release as an operator would, by commands through the store, and measures on the way."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from zdd_tui.backends.store import Store
+from zdd_tui.demo.environment import Environment
+from zdd_tui.engine.operate import expected_of, this_actor
+from zdd_tui.engine.status import arrived
+from zdd_tui.model.errors import StepFailed, ZddError
+from zdd_tui.model.records import ReleaseRecord
+from zdd_tui.model.release import CommandKind, State
+
+Progress = Callable[[ReleaseRecord], None]
+
+ANSWER_WITHIN = 30.0
+PHASE_WITHIN = 300.0
+
+
+class Walker:
+    """One release of the environment's plan, from planned to its end.
+
+    Args:
+        progress: called with every state that is seen.
+    """
+
+    def __init__(self, env: Environment, store: Store, progress: Progress) -> None:
+        self._env = env
+        self._store = store
+        self._progress = progress
+        self.release_id = 0
+        self.phases: dict[str, float] = {}
+
+    async def begin(self) -> None:
+        """Starts an agent and waits until it has registered a release that has not begun."""
+        self._env.start_agent()
+        record = await self._until(lambda record: record.release.state is State.PLANNED and _live(record))
+        self.release_id = record.id
+
+    async def advance(self, phase: str) -> None:
+        """Runs the next phase until its gates are open; its duration in seconds goes to ``phases``."""
+        began = time.monotonic()
+        await self.enter(phase)
+        await self.settle(phase)
+        self.phases[phase] = round(time.monotonic() - began, 2)
+
+    async def enter(self, phase: str) -> None:
+        """Sends the advance into a phase and returns when the agent has taken it."""
+        record = await self.record()
+        assert record.release.next is not None
+        assert record.release.next.name == phase, f"{phase} is not next"
+        await self.command(CommandKind.ADVANCE, typed=record.release.name)
+
+    async def settle(self, phase: str) -> None:
+        """Waits until a phase may be left; the last one until the release is done."""
+        last = phase == "cleanup"
+        await self._until(lambda record: arrived(record, State.DONE.value if last else phase) == 0)
+
+    async def command(self, kind: CommandKind, *, typed: str | None = None) -> None:
+        """Sends one command.
+
+        Raises:
+            ZddError: it was refused, or nobody answered.
+        """
+        record = await self.record()
+        sent = await self._store.send(
+            self.release_id, kind, actor=this_actor(), reason="demo", expected=expected_of(record), typed=typed
+        )
+        answer = await self._store.wait_command(sent, ANSWER_WITHIN)
+        if answer.status != "done":
+            raise ZddError(f"{kind} was refused: {answer.outcome}")
+
+    async def rollback(self) -> float:
+        """Rolls back and waits for the end of it; returns seconds."""
+        began = time.monotonic()
+        await self.command(CommandKind.ROLLBACK)
+        await self._until(lambda record: record.release.state is State.ROLLED_BACK)
+        return time.monotonic() - began
+
+    async def rows_moved(self, at_least: float) -> ReleaseRecord:
+        """Waits until a share of the backfill is done."""
+        return await self._until(
+            lambda record: (
+                record.backfill is not None
+                and record.backfill.rows_done >= at_least * max(1, record.backfill.rows_total)
+            )
+        )
+
+    async def pause_and_resume(self) -> dict[str, Any]:
+        """Pauses the backfill in the middle: nothing may move until it is resumed."""
+        began = time.monotonic()
+        await self.command(CommandKind.PAUSE)
+        answered = time.monotonic() - began
+        await asyncio.sleep(0.5)  # the batch that was under way may end
+        still = await self.record()
+        await asyncio.sleep(1.0)
+        later = await self.record()
+        await self.command(CommandKind.RESUME)
+        return {
+            "answered_seconds": round(answered, 3),
+            "rows_when_paused": _rows(still),
+            "rows_moved_while_paused": _rows(later) - _rows(still),
+        }
+
+    async def kill_agent(self) -> dict[str, Any]:
+        """SIGKILL to the agent; another is started, and goes on with the batch after the last checkpoint."""
+        before = await self.record()
+        assert before.lease is not None
+        await self._env.end("agent", signal.SIGKILL)
+        killed = time.monotonic()
+        at_kill = _rows(await self.record())
+        self._env.start_agent()
+        epoch = before.lease.epoch
+        await self._until(lambda record: record.lease is not None and record.lease.epoch > epoch and _live(record))
+        taken = time.monotonic() - killed
+        await self._until(lambda record: _rows(record) > at_kill or record.release.state is State.WAITING)
+        return {
+            "rows_at_kill": at_kill,
+            "takeover_seconds": round(taken, 2),
+            "going_on_seconds": round(time.monotonic() - killed, 2),
+        }
+
+    async def record(self) -> ReleaseRecord:
+        return await self._store.read(self.release_id)
+
+    async def _until(self, there: Callable[[ReleaseRecord], bool]) -> ReleaseRecord:
+        async with asyncio.timeout(PHASE_WITHIN):
+            while True:
+                release_id = self.release_id or await self._found()
+                if release_id:
+                    record = await self._store.read(release_id)
+                    self._progress(record)
+                    if there(record):
+                        return record
+                    if record.release.state in (State.FAILED, State.ROLLBACK_FAILED):
+                        raise StepFailed(record.release.error)
+                await asyncio.sleep(0.1)
+
+    async def _found(self) -> int:
+        """The release that the new agent has registered; an older one of the name has ended."""
+        if not await self._store.schema_version():
+            return 0
+        found = await self._store.find(self._env.options.name)
+        return found if found and not (await self._store.read(found)).release.state.ended else 0
+
+
+def _live(record: ReleaseRecord) -> bool:
+    return record.lease is not None and record.lease.live
+
+
+def _rows(record: ReleaseRecord) -> int:
+    return record.backfill.rows_done if record.backfill else 0

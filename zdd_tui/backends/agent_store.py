@@ -252,6 +252,7 @@ class AgentStore:
                 yield connection
         except FAILURES as error:
             if is_lost(error) or connection.is_closed():
+                connection.terminate()
                 raise translate(error, self._dsn) from None
             raise
         finally:

@@ -17,7 +17,7 @@ import asyncpg
 
 from zdd_tui.model.errors import DatabaseError
 
-FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """What asyncpg raises for a server that is away or refuses; TimeoutError is an OSError."""
 
 UNREADABLE = "the configured dsn"
@@ -28,6 +28,7 @@ LOST: Final = (
     asyncpg.CrashShutdownError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.PostgresConnectionError,
+    asyncpg.InternalClientError,  # the server's last words came before its hang-up: asyncpg expected neither
     ConnectionError,
 )
 """The session is gone, whatever it was doing. InterfaceError says so only in words: see :func:`is_lost`."""

@@ -1,0 +1,241 @@
+"""A frozen agent loses its lease within 5 s, and when it wakes nothing that it does reaches the database."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.integration.store_helpers import OTHER, opened
+from zdd_tui.backends.agent_store import AgentStore, take_lease
+
+pytestmark = pytest.mark.chaos
+
+TAKEOVER_SECONDS = 5.0
+"""The budget of design section 10."""
+
+AGENT = """
+import asyncio, json, os, sys
+from dataclasses import replace
+from zdd_tui.backends.agent_store import take_lease
+from zdd_tui.model.errors import ZddError
+from zdd_tui.model.gate import GateReading, Verdict
+from zdd_tui.model.records import Actor, NewEvent
+from zdd_tui.model.release import State
+
+def say(**what):
+    print(json.dumps(what), flush=True)
+
+async def tried(name, attempt):
+    try:
+        await attempt
+    except ZddError as error:
+        say(tried=name, raised=type(error).__name__, title=error.title)
+    else:
+        say(tried=name, raised=None)
+
+async def in_transaction(agent, woken):
+    async with agent.fenced() as connection:
+        await connection.execute("UPDATE users SET name = 'from the frozen one' WHERE id = 1")
+        await connection.execute("ALTER TABLE users ADD frozen text")
+        say(holds="locks")
+        await woken()
+        await connection.execute("UPDATE users SET name = 'from the woken one' WHERE id = 2")
+
+async def writes(agent, record):
+    running = replace(record.release, state=State.FAILED, error="from the woken one")
+    zombie = GateReading("zombie", Verdict.PASS, "from the woken one", 0)
+    line = NewEvent("error", "from the woken one")
+    await tried("save", agent.save(running, events=[line]))
+    await tried("note", agent.note("lint-ddl", "from the woken one"))
+    await tried("gates", agent.save_gates([zombie]))
+    await tried("answer", agent.answer(1, refused=False, outcome="from the woken one", release=running))
+    await tried("record", agent.record([line]))
+    await tried("check", agent.check())
+    await tried("renew", agent.renew())
+    await tried("unfenced", plain(agent))
+    await tried("release", agent.release_lease())
+
+async def plain(agent):
+    async with agent.pool.acquire() as connection:
+        await connection.execute("UPDATE users SET name = 'from the woken one' WHERE id = 3")
+
+async def main():
+    async def woken():
+        await asyncio.to_thread(sys.stdin.readline)
+        say(remaining=agent.remaining)
+
+    agent = await take_lease(os.environ["DSN"], int(sys.argv[1]), Actor("frozen", "pod-1"))
+    async with agent:
+        await agent.renew()
+        record = await agent.read()
+        say(epoch=agent.epoch)
+        if sys.argv[2] == "idle":
+            await woken()
+        else:
+            await tried("transaction", in_transaction(agent, woken))
+        await writes(agent, record)
+    say(end=True)
+
+asyncio.run(main())
+"""
+
+
+class Frozen:
+    """The agent in a process of its own; it speaks JSON lines and goes on when it is spoken to."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def hear(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        assert line, "the agent ended too early"
+        heard: dict[str, Any] = json.loads(line)
+        return heard
+
+    def freeze(self) -> None:
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    async def wake(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
+        await self._process.stdin.drain()
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    async def end(self) -> dict[str, str]:
+        """What each attempt raised, until the end."""
+        raised = {}
+        while "end" not in (heard := await self.hear()):
+            if "tried" in heard:
+                raised[heard["tried"]] = heard["raised"]
+            else:
+                assert heard["remaining"] < 0, "the woken agent must know without asking that its lease may be over"
+        assert await self._process.wait() == 0
+        return raised
+
+
+@contextlib.asynccontextmanager
+async def frozen_agent(dsn: str, release: int, moment: str) -> AsyncIterator[Frozen]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        AGENT,
+        str(release),
+        moment,
+        env={**os.environ, "DSN": dsn},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield Frozen(process)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def take_over(dsn: str, release: int) -> AgentStore:
+    """As an agent that stands by does it: again and again."""
+    began = time.monotonic()
+    while True:
+        agent = await take_lease(dsn, release, OTHER)
+        if agent is not None:
+            assert time.monotonic() - began < TAKEOVER_SECONDS
+            return agent
+        assert time.monotonic() - began < TAKEOVER_SECONDS, "nobody could take over in time"
+        await asyncio.sleep(0.2)  # the lease runs out by the server's clock: there is no event to wait for
+
+
+async def state_of(db: asyncpg.Connection) -> dict[str, Any]:
+    tables = ("zdd.release", "zdd.step", "zdd.command", "zdd.gate", "zdd.event", "users")
+    state: dict[str, Any] = {table: await db.fetch(f"SELECT t::text FROM {table} t ORDER BY 1") for table in tables}
+    state["columns"] = await db.fetch(
+        "SELECT column_name FROM information_schema.columns WHERE table_name = 'users' ORDER BY 1"
+    )
+    return state
+
+
+async def users(db: asyncpg.Connection) -> None:
+    await db.execute("CREATE TABLE users AS SELECT id, 'as it was' AS name FROM generate_series(1, 3) id")
+
+
+async def queue_command(db: asyncpg.Connection, release: int) -> None:
+    await db.execute(
+        "INSERT INTO zdd.command (release_id, kind, actor, host) VALUES ($1, 'advance', 'ana', 'here')", release
+    )
+
+
+async def _refused_from_the_grave(
+    pg_dsn: str, db: asyncpg.Connection, moment: str
+) -> tuple[dict[str, str], list[asyncpg.Record]]:
+    await users(db)
+    async with opened(pg_dsn) as (store, release), frozen_agent(pg_dsn, release, moment) as frozen:
+        await queue_command(db, release)
+        epoch = (await frozen.hear())["epoch"]
+        if moment == "transaction":
+            assert await frozen.hear() == {"holds": "locks"}
+        frozen.freeze()
+        async with await take_over(pg_dsn, release) as agent:
+            assert agent.epoch > epoch
+            # Its locks are gone with it: this needs the one that the frozen transaction held.
+            async with agent.fenced() as connection:
+                await connection.execute("SET LOCAL lock_timeout = '2s'")
+                await connection.execute("ALTER TABLE users ADD taken_over text")
+            before = await state_of(db)
+            await frozen.wake()
+            raised = await frozen.end()
+            assert await state_of(db) == before
+            await agent.renew()
+            lease = await store.lease(release)
+            assert lease is not None
+            assert (lease.epoch, lease.holder, lease.live) == (agent.epoch, "agent", True)
+        return raised, await db.fetch("SELECT DISTINCT name FROM users")
+
+
+ATTEMPTS = {"save", "note", "gates", "answer", "record", "check", "renew", "unfenced"}
+
+
+def _all_refused(raised: dict[str, str]) -> None:
+    assert set(raised) >= ATTEMPTS
+    wrong = {name: kind for name, kind in raised.items() if kind not in ("StaleEpoch", "DatabaseError")}
+    assert not wrong
+    # After the first contact it is not only told that a session broke, but why.
+    assert {raised[name] for name in ATTEMPTS - {"save", "note"}} == {"StaleEpoch"}
+
+
+async def test_frozen_while_idle(pg_dsn: str, db: asyncpg.Connection) -> None:
+    raised, names = await _refused_from_the_grave(pg_dsn, db, "idle")
+    _all_refused(raised)
+    assert [row["name"] for row in names] == ["as it was"]
+
+
+async def test_frozen_in_the_middle_of_a_fenced_transaction(pg_dsn: str, db: asyncpg.Connection) -> None:
+    raised, names = await _refused_from_the_grave(pg_dsn, db, "transaction")
+    assert raised.pop("transaction") == "DatabaseError"
+    _all_refused(raised)
+    assert [row["name"] for row in names] == ["as it was"]
+
+
+async def test_the_server_alone_ends_a_frozen_transaction(pg_dsn: str, db: asyncpg.Connection) -> None:
+    """Whoever takes over may lack the right to end its sessions: idle_in_transaction_session_timeout does it then."""
+    await users(db)
+    async with opened(pg_dsn) as (_store, release), frozen_agent(pg_dsn, release, "transaction") as frozen:
+        epoch = (await frozen.hear())["epoch"]
+        await frozen.hear()
+        frozen.freeze()
+        name = f"zdd agent {release} {epoch}"
+        async with asyncio.timeout(TAKEOVER_SECONDS):
+            while await db.fetchval(  # noqa: ASYNC110  what the server does by itself sends no event
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND xact_start IS NOT NULL", name
+            ):
+                await asyncio.sleep(0.05)
+        await db.execute("SET lock_timeout = '1s'")
+        assert await db.fetchval("SELECT count(*) FROM users WHERE name <> 'as it was'") == 0

@@ -149,7 +149,7 @@ class Feeds:
     # --- slots ---------------------------------------------------------------------------------------------------
 
     def _publish(self, **changes: object) -> None:
-        """Replaces parts of the board, and tells the screens where more than an age is new. Only the thread calls it."""
+        """Replaces parts of the board, telling the screens where more than an age is new. For the thread only."""
         before = self._board
         self._board = replace(before, **changes)  # type: ignore[arg-type]
         if any(_content(getattr(before, name)) != _content(value) for name, value in changes.items()):

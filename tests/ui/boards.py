@@ -242,7 +242,8 @@ def situations() -> dict[str, Board]:
         "lock": board(
             record(
                 release(State.RUNNING, Phase.EXPAND, done=1, current=StepStatus.INTENT),
-                note="waiting for a lock on public.users held by pid 4123 (idle in transaction for 4m, app “report”); try 7 of 40",
+                note="waiting for a lock on public.users held by pid 4123 "
+                "(idle in transaction for 4m, app “report”); try 7 of 40",
             )
         ),
         "backfill": _backfilling(),

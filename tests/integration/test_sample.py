@@ -84,7 +84,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def until_age(pod: Pod, condition: Callable[[float], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition((await pod.call("GET", "/flags"))[1]["age"]):
+        while not condition((await pod.call("GET", "/flags"))[1]["age"]):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 

@@ -31,13 +31,13 @@ from typing import Any, Self
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 PREFIX = "ff:"
 MAX_BACKOFF = 2.0
 """Seconds between attempts to reach a lost Redis, at most."""
 
-_PERCENT = re.compile(r"([0-9]{1,3})\s*%?")
+_PERCENT = re.compile(r"(\d{1,3})\s*%?")
 _log = logging.getLogger(__name__)
 
 
@@ -120,13 +120,27 @@ class FlagClient:
         await self.stop()
 
     def start(self) -> None:
-        """Begin to read, in the background, for ever; it does not wait for Redis."""
-        self._tasks = [asyncio.create_task(self._poll()), asyncio.create_task(self._track())]
+        """Begin to read, in the background, for ever; it does not wait for Redis.
+
+        Raises:
+            ValueError: the URL is none.
+        """
+        client = Redis.from_url(
+            self._url,
+            socket_timeout=self._period,
+            socket_connect_timeout=self._period,
+            retry=Retry(NoBackoff(), 0),  # the loop retries, with jitter, and knows the time
+        )
+        pool = ConnectionPool.from_url(self._url, protocol=3, socket_timeout=None)
+        self._tasks = [asyncio.create_task(self._poll(client)), asyncio.create_task(self._track(pool))]
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        pending = set(self._tasks)
+        while pending:
+            # Again and again: Python 3.11's wait_for, which the Redis client uses, can swallow a cancellation.
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=0.05)
         self._tasks = []
 
     def is_on(self, key: str, unit: str | int) -> bool:
@@ -155,14 +169,8 @@ class FlagClient:
     async def wait_loaded(self) -> None:
         await self._loaded.wait()
 
-    async def _poll(self) -> None:
+    async def _poll(self, client: Redis) -> None:
         failures = 0
-        client = Redis.from_url(
-            self._url,
-            socket_timeout=self._period,
-            socket_connect_timeout=self._period,
-            retry=Retry(NoBackoff(), 0),  # the loop retries, with jitter, and knows the time
-        )
         try:
             while True:
                 self._wake.clear()
@@ -170,7 +178,9 @@ class FlagClient:
                 try:
                     async with asyncio.timeout(self._period):
                         values = await client.mget([PREFIX + key for key in self.keys])
-                except (RedisError, OSError, TimeoutError) as error:
+                except Exception as error:
+                    # Whatever a client throws while a connection dies: a loop that ends here would freeze the flags
+                    # without a word, and age tells the rest.
                     failures += 1
                     if failures == 1:
                         _log.warning("flags: Redis is lost (%s); keeping what is known", type(error).__name__)
@@ -204,9 +214,8 @@ class FlagClient:
         self._read_at = asked_at
         self._loaded.set()
 
-    async def _track(self) -> None:
+    async def _track(self, pool: ConnectionPool) -> None:
         """Wakes the poll when any flag changes (client-side caching in broadcast mode, Redis 6 and later)."""
-        pool = ConnectionPool.from_url(self._url, protocol=3, socket_timeout=None)
         failures = 0
         while True:
             connection: Any = pool.connection_class(**pool.connection_kwargs)
@@ -222,8 +231,8 @@ class FlagClient:
             except ResponseError as error:
                 _log.warning("flags: no tracking on this Redis (%s); polling alone", error)
                 return
-            except (RedisError, OSError):
-                failures += 1
+            except Exception:
+                failures += 1  # the poll reports a lost Redis; this is only its shortcut
             finally:
                 await connection.disconnect(nowait=True)
             await asyncio.sleep(_backoff(self._period, failures))

@@ -1,4 +1,5 @@
 """What gates look at in PostgreSQL: marks in time, recent rows, old snapshots, sessions that wait, leftovers."""
+# ruff: noqa: S608  the only text put in is the constant MARK_AGE
 
 import json
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ import asyncpg
 from zdd_tui.backends.catalog import Connection, our_triggers, read_catalog
 from zdd_tui.model.ddl.facts import Catalog, Table
 from zdd_tui.model.ddl.names import ASIDE_SCHEMA, SCHEMA, aside_name, search_path
-from zdd_tui.model.ddl.rows import recent_statement, verify_keys_statement
+from zdd_tui.model.ddl.rows import MARK_AGE, recent_statement, verify_keys_statement
 from zdd_tui.model.lint import created_objects
 from zdd_tui.model.plan import Plan
 from zdd_tui.model.sql import qualified
@@ -18,8 +19,6 @@ TAIL_BLOCKS = 256
 """2 MiB at the end of a table, where most new rows are."""
 SCATTERED_BLOCKS = 1000
 """Blocks read all over the table, for rows that were updated where they are."""
-_MAX_AGE = 2**31 - 1
-"""Transaction ids are compared over half their circle only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +63,6 @@ async def mark(conn: Connection) -> str:
     return f"{row['xid']}@{row['at']:.6f}"
 
 
-async def mark_age(conn: Connection, since: str) -> int:
-    """Transactions begun since a mark, at most half the circle of ids. Tables are frozen long before that."""
-    age = await conn.fetchval(
-        "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric - $1::text::numeric", since.partition("@")[0]
-    )
-    return int(min(max(age, 0), _MAX_AGE))
-
-
 async def sample_recent(conn: Connection, plan: Plan, catalog: Catalog, since: str) -> RecentSample:
     """Compares up to ``plan.gates.sample_rows`` rows that were written since a mark: the end of each table, and blocks
     here and there. A row that disagrees is looked at twice, because it may be in the middle of being written."""
@@ -112,15 +103,15 @@ async def disagreeing(
 async def _recent_keys(
     conn: Connection, catalog: Catalog, table: Table, since: str, limit: int
 ) -> list[tuple[str, ...]]:
-    age = await mark_age(conn, since)
+    xid = since.partition("@")[0]
     blocks = await conn.fetchval(
         "SELECT pg_relation_size(to_regclass($1)) / current_setting('block_size')::bigint", table.sql
     )
     first = max(0, blocks - TAIL_BLOCKS)
-    rows = await conn.fetch(recent_statement(catalog, table, tail=True), age, limit, first)
+    rows = await conn.fetch(recent_statement(catalog, table, tail=True), xid, limit, first)
     if first and len(rows) < limit:
         share = min(100.0, 100.0 * SCATTERED_BLOCKS / blocks)
-        rows += await conn.fetch(recent_statement(catalog, table, tail=False), age, limit, share)
+        rows += await conn.fetch(recent_statement(catalog, table, tail=False), xid, limit, share)
     return [tuple(row) for row in rows]
 
 
@@ -129,23 +120,22 @@ async def oldest_snapshot_since(conn: Connection, since: str) -> list[Blocker]:
 
     Left out: ourselves, other agents, autovacuum and whatever cannot see rows.
     """
-    age = await mark_age(conn, since)
-    began = float(since.partition("@")[2] or 0)
+    xid, _, began = since.partition("@")
     rows = await conn.fetch(
         "SELECT pid, coalesce(application_name, '') AS app, coalesce(state, backend_type) AS state,"
         " coalesce(extract(epoch FROM clock_timestamp() - xact_start)::float8, 0) AS age"
         " FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         " AND backend_type IN ('client backend', 'walsender') AND application_name NOT LIKE 'zdd agent %'"
-        " AND (greatest(age(backend_xmin), age(backend_xid)) > $1::int"
+        f" AND (greatest(age(backend_xmin), age(backend_xid)) > ({MARK_AGE})"
         "      OR extract(epoch FROM xact_start) < $2::float8)"
         " UNION ALL"
         " SELECT 0, gid, 'prepared', extract(epoch FROM clock_timestamp() - prepared)::float8 FROM pg_prepared_xacts"
         " WHERE database = current_database()"
-        " AND (age(transaction) > $1::int OR extract(epoch FROM prepared) < $2::float8)"
+        f" AND (age(transaction) > ({MARK_AGE}) OR extract(epoch FROM prepared) < $2::float8)"
         " ORDER BY age DESC",
-        age,
-        began,
+        xid,
+        float(began or 0),
     )
     return [Blocker(*row) for row in rows]
 

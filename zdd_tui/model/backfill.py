@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Self, overload
 
 from zdd_tui.model.plan import Backfill
 from zdd_tui.model.records import BackfillRecord
@@ -36,24 +36,31 @@ class Limits:
 
     def changed(self, stored: Mapping[str, Any]) -> Self:
         """With what an operator has changed; what is not understood is left as it is."""
-        rows, ceiling = stored.get("batch_rows_max"), stored.get("max_rows_per_second", self.max_rows_per_second)
-        lag, budget = stored.get("max_replica_lag"), stored.get("batch_budget")
+        ceiling: float | None = None
+        if stored.get("max_rows_per_second", 0) is not None:  # null lifts the ceiling, no key leaves it
+            ceiling = _number(stored.get("max_rows_per_second"), self.max_rows_per_second)
         return replace(
             self,
-            max_rows_per_second=ceiling if ceiling is None or _positive(ceiling) else self.max_rows_per_second,
-            batch_rows_max=int(rows) if _positive(rows) and rows >= 1 else self.batch_rows_max,
-            max_replica_lag=float(lag) if _positive(lag) else self.max_replica_lag,
-            batch_budget=float(budget) if _positive(budget) else self.batch_budget,
+            max_rows_per_second=None if ceiling is None else max(1, int(ceiling)),
+            batch_rows_max=max(1, int(_number(stored.get("batch_rows_max"), self.batch_rows_max))),
+            max_replica_lag=_number(stored.get("max_replica_lag"), self.max_replica_lag),
+            batch_budget=_number(stored.get("batch_budget"), self.batch_budget),
         )
 
 
-def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+@overload
+def _number(value: Any, otherwise: float) -> float: ...
+@overload
+def _number(value: Any, otherwise: float | None) -> float | None: ...
+def _number(value: Any, otherwise: float | None) -> float | None:
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
+        return value
+    return otherwise
 
 
 @dataclass(frozen=True, slots=True)
 class Sizer:
-    """How many rows the next batch takes: grows slowly, halves when a batch is late or fails, never leaves its bounds."""
+    """How many rows the next batch takes: it grows slowly, and halves when a batch is late or fails."""
 
     rows: int
 

@@ -11,6 +11,10 @@ from zdd_tui.model.ddl.sync import computed, distinct, overriding, upsert_tail
 from zdd_tui.model.plan import Plan
 from zdd_tui.model.sql import ident, literal
 
+MARK_AGE = "CASE WHEN age($1::text::xid8::xid) >= 0 THEN age($1::text::xid8::xid) ELSE 2147483647 END"
+"""Age of the transaction whose id is $1. Ages are compared over half the circle of ids: an older one is as old as can
+be, and tables are frozen long before that."""
+
 
 def key_texts(catalog: Catalog, alias: str) -> str:
     """The key's columns as text, ``k1`` and so on."""
@@ -91,7 +95,7 @@ def verify_keys_statement(plan: Plan, catalog: Catalog, *, ledger: bool = False)
 def recent_statement(catalog: Catalog, table: Table, *, tail: bool) -> str:
     """Keys of rows that were written since a transaction began.
 
-    Parameters: that transaction's age (int), how many rows, then the first block (``tail``) or the percentage of
+    Parameters: that transaction's id (text), how many rows, then the first block (``tail``) or the percentage of
     blocks to look at.
     """
     name = ident(table.name)
@@ -99,7 +103,10 @@ def recent_statement(catalog: Catalog, table: Table, *, tail: bool) -> str:
         source, where = f"{table.sql}", f"{name}.ctid >= ('(' || $3::bigint || ',0)')::tid AND "
     else:
         source, where = f"{table.sql} TABLESAMPLE SYSTEM ($3::real)", ""
-    return f"SELECT {key_texts(catalog, name)} FROM {source} WHERE {where}age({name}.xmin) <= $1::int LIMIT $2::bigint"
+    return (
+        f"SELECT {key_texts(catalog, name)} FROM {source}\n"
+        f"WHERE {where}age({name}.xmin) <= (SELECT {MARK_AGE}) LIMIT $2::bigint"
+    )
 
 
 def new_columns(plan: Plan, catalog: Catalog) -> tuple[Column, ...]:

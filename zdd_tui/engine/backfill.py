@@ -1,0 +1,308 @@
+"""Moves old rows to the new side: pages in key order, each one transaction with its checkpoint.
+
+Kill it anywhere: what is committed is checkpointed, and the next run goes on behind it.
+"""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from typing import Any, Protocol
+
+import asyncpg
+
+from zdd_tui.backends import backfill_store as rows
+from zdd_tui.backends.backfill_store import Key, Progress, Range
+from zdd_tui.backends.catalog import Connection
+from zdd_tui.engine.throttle import READ_EVERY, ReplicaLag, Signal, Throttle
+from zdd_tui.model.backfill import Limits, Rate, Sizer
+from zdd_tui.model.ddl.facts import Catalog
+from zdd_tui.model.ddl.names import search_path
+from zdd_tui.model.ddl.rows import batch_statement, last_key_statement, page_statement
+from zdd_tui.model.errors import StepFailed
+from zdd_tui.model.plan import Plan
+from zdd_tui.model.sql import literal
+
+LOCK_TIMEOUT = 0.2
+"""Seconds that a batch waits for a row. Well below PostgreSQL's deadlock_timeout (1 s), so that in a deadlock with
+the application it is always we who give way, and never a request that fails."""
+
+SMALL_TABLE = 10_000
+"""Rows below which a sequential scan a batch does no harm."""
+
+BUSY = (
+    asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.QueryCanceledError,
+)
+"""Another try, with fewer rows, may go well."""
+
+BAD_ROW = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.CardinalityViolationError,
+    asyncpg.PLPGSQLError,
+)
+"""A row that will fail again."""
+
+
+class FencedStore(Protocol):
+    """What we need of :class:`zdd_tui.backends.agent_store.AgentStore`."""
+
+    release_id: int
+
+    def fenced(self) -> AbstractAsyncContextManager[Connection]: ...
+
+
+def settings(plan: Plan, budget: float) -> str:
+    """What holds in each transaction of a backfill or verification."""
+    timeout = max(1.0, 8 * budget)
+    return (
+        # Safe: a batch that a crash of the server loses takes its checkpoint with it.
+        "SET LOCAL synchronous_commit = off;"
+        # Only a page is read; without statistics the planner would sometimes rather read the table.
+        "SET LOCAL enable_seqscan = off;"
+        f"SET LOCAL search_path = {search_path(plan)};"
+        f"SET LOCAL lock_timeout = {literal(f'{LOCK_TIMEOUT * 1000:.0f}ms')};"
+        f"SET LOCAL statement_timeout = {literal(f'{timeout * 1000:.0f}ms')}"
+    )
+
+
+def reason_of(error: asyncpg.PostgresError) -> str:
+    """Why a row failed, without any of its values: the condition's name, its code, and what it is about."""
+    words = "".join(f" {c.lower()}" if c.isupper() else c for c in type(error).__name__.removesuffix("Error")).strip()
+    about = getattr(error, "constraint_name", None) or getattr(error, "column_name", None)
+    return f"{words} ({error.sqlstate}{f', {about}' if about else ''})"
+
+
+class BackfillRunner:
+    """The backfill of one release.
+
+    Args:
+        store: the lease's store; every write goes through its fence.
+        clock: seconds, monotonic.
+        signals: reasons to wait, asked in order.
+    """
+
+    def __init__(
+        self,
+        store: FencedStore,
+        plan: Plan,
+        catalog: Catalog,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+        signals: Sequence[Signal] | None = None,
+    ) -> None:
+        self._store = store
+        self._plan = plan
+        self._catalog = catalog
+        self._clock = clock
+        self._sleep = sleep
+        self._throttle = Throttle(clock, [ReplicaLag()] if signals is None else signals)
+        self._limits = Limits.of(plan.backfill)
+        self._stored: dict[str, Any] = {}
+        self._sizer = Sizer(plan.backfill.batch_rows)
+        self._hunt: int | None = None  # rows of a batch while we close in on a row that fails
+        self._rate = Rate()
+        self._busy = ""  # the lock wait that the last try met
+        self._tries = 0
+
+    async def prepare(self) -> None:
+        """ANALYZE, the fixed upper bound, and a look at how a batch would run. Run again, it keeps the bound.
+
+        Raises:
+            StepFailed: every batch would read the whole table.
+        """
+        budget = self._limits.batch_budget
+        async with self._store.fenced() as conn:
+            await conn.execute(f"ANALYZE (SKIP_LOCKED) {self._catalog.old.sql}")
+        async with self._store.fenced() as conn:
+            await conn.execute(settings(self._plan, budget))
+            estimate = await conn.fetchval(
+                "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass($1)", self._catalog.old.sql
+            )
+            last = await conn.fetchrow(last_key_statement(self._catalog))
+            hi = tuple(last) if last else None
+            if hi is not None and estimate >= SMALL_TABLE:
+                await self._explain(conn, hi)
+            await rows.prepare(
+                conn, self._store.release_id, rows_total=estimate, batch_rows=self._sizer.bounded(self._limits)
+            )
+            await rows.add_range(conn, self._store.release_id, "backfill", hi, done=hi is None)
+
+    async def run(
+        self, should_pause: Callable[[], bool] = lambda: False, limits: Callable[[], Limits] | None = None
+    ) -> None:
+        """Moves everything up to the bound. Returns when all is done; cancel the task to stop it.
+
+        Args:
+            should_pause: asked before every batch; while it says yes, nothing is written and no lock is held.
+            limits: what the plan allows; by default its own limits. What is stored in zdd.backfill.limits counts
+                more, and is read again with every batch.
+
+        Raises:
+            StepFailed: it was not prepared, or a statement is refused for a reason that no smaller batch mends.
+            StaleEpoch, DatabaseError: of the store; run again to go on.
+        """
+        base = limits or (lambda: Limits.of(self._plan.backfill))
+        release_id = self._store.release_id
+        async with self._store.fenced() as conn:
+            stored = await rows.stored(conn, release_id)
+            todo = await rows.ranges(conn, release_id, "backfill")
+        if stored is None or not todo:
+            raise StepFailed("the backfill was not prepared", "roll back, or run prepare-backfill first")
+        self._stored = stored["limits"]
+        self._sizer = Sizer(max(1, stored["batch_rows"]))
+        for piece in todo:
+            position = piece
+            while not position.done:
+                self._limits = base().changed(self._stored)
+                if await self._must_wait(should_pause):
+                    continue
+                position = await self._step(position)
+        async with self._store.fenced() as conn:
+            await rows.set_status(conn, release_id, "done")
+
+    async def cancel(self) -> None:
+        """Notes that the backfill will not go on, as when the release is rolled back."""
+        async with self._store.fenced() as conn:
+            await rows.set_status(conn, self._store.release_id, "cancelled")
+
+    async def _must_wait(self, should_pause: Callable[[], bool]) -> bool:
+        """Waits a moment when paused or throttled, and tells so."""
+        paused = should_pause()
+        if not paused and not self._throttle.due():
+            return False
+        async with self._store.fenced() as conn:
+            stored = await rows.stored(conn, self._store.release_id)
+            self._stored = stored["limits"] if stored else {}
+            reason = "" if paused else await self._throttle.ask(conn, self._limits)
+            if paused or reason:
+                await rows.set_status(conn, self._store.release_id, "paused" if paused else "running", reason)
+        if paused or reason:
+            await self._sleep(READ_EVERY / 2)
+            return True
+        return False
+
+    async def _step(self, position: Range) -> Range:
+        """One try of one batch, and the pause that a ceiling asks for after it."""
+        size = self._sizer.bounded(self._limits)
+        if self._hunt is not None:
+            size = min(size, self._hunt)
+        began = self._clock()
+        try:
+            after, moved = await self._batch(position, size, began)
+        except BUSY as error:
+            await self._give_way(position, size, error)
+            return position
+        except BAD_ROW as error:
+            if size == 1:
+                return await self._ledger(position, error)
+            self._hunt = size // 2
+            return position
+        except asyncpg.PostgresError as error:
+            if isinstance(error, asyncpg.PostgresConnectionError):
+                raise
+            raise StepFailed(
+                f"a batch of the backfill is refused: {str(error).splitlines()[0]}", "mend the cause, then retry"
+            ) from None
+        seconds = self._clock() - began
+        self._busy, self._tries = "", 0
+        if self._hunt is not None:
+            self._hunt = self._hunt * 2 if self._hunt * 2 < self._sizer.rows else None
+        elif moved == size or seconds > self._limits.batch_budget:
+            self._sizer = self._sizer.after(moved, seconds, self._limits)
+        if self._limits.max_rows_per_second is not None and not after.done:
+            await self._sleep(max(0.0, moved / self._limits.max_rows_per_second - seconds))
+        self._rate = self._rate.after(moved, self._clock() - began)
+        return after
+
+    async def _batch(self, position: Range, size: int, began: float) -> tuple[Range, int]:
+        """Page, work and checkpoint in one transaction."""
+        async with self._store.fenced() as conn:
+            await conn.execute(settings(self._plan, self._limits.batch_budget))
+            page = await self._page(conn, position, size)
+            moved = page["rows"] if page else 0
+            end: Key | None = tuple(page.values())[1:] if page else None
+            if end is not None:
+                statement = batch_statement(self._plan, self._catalog, first=position.after is None)
+                await conn.execute(statement, *(position.after or ()), *end)
+            done = moved < size
+            seconds = self._clock() - began
+            rate = self._rate.after(moved, seconds).value if self._rate.value == 0 else self._rate.value
+            await self._checkpoint(conn, position, end, done, Progress(moved, seconds, size, rate, self._busy))
+        return replace(position, cursor=end or position.cursor, rows=position.rows + moved, done=done), moved
+
+    async def _page(self, conn: Connection, position: Range, size: int) -> Any:
+        statement = page_statement(self._catalog, first=position.after is None, last=position.hi is None)
+        return await conn.fetchrow(statement, *(position.after or ()), *(position.hi or ()), size)
+
+    async def _checkpoint(
+        self, conn: Connection, position: Range, end: Key | None, done: bool, progress: Progress
+    ) -> None:
+        self._stored = await rows.checkpoint(
+            conn, self._store.release_id, position.id, cursor=end, done=done, progress=progress
+        )
+
+    async def _ledger(self, position: Range, error: asyncpg.PostgresError) -> Range:
+        """The one row of this page cannot be moved: note it, and go on behind it."""
+        async with self._store.fenced() as conn:
+            await conn.execute(settings(self._plan, self._limits.batch_budget))
+            page = await self._page(conn, position, 1)
+            if page is None:  # it was deleted meanwhile
+                return position
+            key: Key = tuple(page.values())[1:]
+            await rows.add_failed(conn, self._store.release_id, key, reason_of(error))
+            await self._checkpoint(conn, position, key, False, Progress(1, 0.0, 1, self._rate.value, self._busy))
+        return replace(position, cursor=key, rows=position.rows + 1)
+
+    async def _give_way(self, position: Range, size: int, error: asyncpg.PostgresError) -> None:
+        """Somebody holds a lock, or the batch was late: fewer rows, a pause, another try; for ever, but visibly."""
+        self._sizer = self._sizer.halved(size)
+        self._tries += 1
+        self._busy = "lock waits" if not isinstance(error, asyncpg.QueryCanceledError) else "late batches"
+        if self._tries % 5 == 0:
+            async with self._store.fenced() as conn:
+                who = await _holders(conn, self._catalog.old.sql)
+                self._busy = f"{self._busy}: {who}" if who else self._busy
+                await rows.set_status(conn, self._store.release_id, "running", self._busy)
+        await self._sleep(random.uniform(0.02, min(1.0, 0.05 * 2 ** min(self._tries, 6))))  # noqa: S311  jitter
+
+    async def _explain(self, conn: Connection, hi: Key) -> None:
+        """A page in the middle of nowhere must be found by an index."""
+        size = self._plan.backfill.batch_rows_max
+        page = await conn.fetchrow(page_statement(self._catalog, first=True), *hi, size)
+        end = tuple(page.values())[1:]
+        texts = (
+            (page_statement(self._catalog, first=False), (*end, *hi, size)),
+            (batch_statement(self._plan, self._catalog), (*end, *hi)),
+        )
+        for statement, parameters in texts:
+            tree = json.loads(await conn.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *parameters))
+            if _reads_whole(tree[0]["Plan"], self._catalog.old.name):
+                raise StepFailed(
+                    f"every batch would read all of {self._plan.change.table}: no index serves the key's order",
+                    "ANALYZE the table; make sure that the key's unique index is an ordinary, ascending btree",
+                )
+
+
+def _reads_whole(node: dict[str, Any], table: str) -> bool:
+    if node["Node Type"] == "Seq Scan" and node.get("Relation Name") == table:
+        return True
+    return any(_reads_whole(child, table) for child in node.get("Plans", ()))
+
+
+async def _holders(conn: Connection, table: str) -> str:
+    """The longest transaction that has written to the table and is still open."""
+    row = await conn.fetchrow(
+        "SELECT a.pid, coalesce(a.application_name, '') AS app FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid"
+        " WHERE l.relation = to_regclass($1)::oid AND l.granted AND a.pid <> pg_backend_pid()"
+        " AND l.mode NOT IN ('AccessShareLock') ORDER BY a.xact_start LIMIT 1",
+        table,
+    )
+    return f"pid {row['pid']} ({row['app'] or 'no name'})" if row else ""

@@ -5,17 +5,18 @@ another first octet (10.x.y.z for 127.x.y.z), while the process listens on loopb
 """
 
 import errno
-import os
+import secrets
 import socket
 
 FIRST, LAST = 1, 254
 
 
 class Addresses:
-    """Hands out 127.R.x.y, each once before any comes again. R differs between kubelets of one machine."""
+    """Hands out 127.R.x.y, each once before any comes again. R is random, so that two kubelets of one
+    machine rarely meet; where they do, the port is found taken."""
 
     def __init__(self, advertise: int = 127) -> None:
-        self._second = 16 + os.getpid() % 224
+        self._second = 16 + secrets.randbelow(224)
         self._next = 0
         self._used: set[str] = set()
         self._advertise = advertise

@@ -17,10 +17,13 @@ _LOST = frozenset({404, 409})
 """Answers that mean that the pod is gone, or that another one has its name (the uid is a precondition)."""
 
 
+LOG_ANNOTATION = "zdd.local/log-file"
+
+
 class Reporter:
     """Sends one pod's status, and its final deletion."""
 
-    def __init__(self, http: KubeHttp, pod: Json, record: PodRecord) -> None:
+    def __init__(self, http: KubeHttp, pod: Json, record: PodRecord, log_file: str) -> None:
         self._http = http
         self._record = record
         self._dirty = asyncio.Event()
@@ -29,6 +32,7 @@ class Reporter:
         self._stopped = False
         self._last: dict[str, Any] | None = None
         self.pod = pod
+        self.log_file = log_file
 
     def changed(self) -> None:
         """There is something new to tell."""
@@ -40,9 +44,18 @@ class Reporter:
 
     async def run(self) -> None:
         """Send after each change, for ever."""
+        await self._tell_log_file()
         while True:
             await self._dirty.wait()
             await self._send()
+
+    async def _tell_log_file(self) -> None:
+        # The embedded API server reads the file itself for `kubectl logs`: a process needs no log proxy.
+        body = {"metadata": {"annotations": {LOG_ANNOTATION: self.log_file}}}
+        try:
+            await self._http.json("PATCH", self._path, body=body, content_type=MERGE_PATCH)
+        except ClusterError as error:
+            log.info("log file of %s: %s", self._path, error.title)
 
     async def _send(self) -> None:
         # PATCH of a whole status: a list in a merge patch replaces, so no condition of ours lingers.

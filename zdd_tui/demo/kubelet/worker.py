@@ -48,7 +48,8 @@ class PodWorker:
         self._node = node
         self._pod = pod
         self._record = PodRecord(host=node.host)
-        self._reporter = Reporter(node.http, pod, self._record)
+        self._log = node.folder / "logs" / f"{text(pod, 'metadata', 'name')}.log"
+        self._reporter = Reporter(node.http, pod, self._record, str(self._log.absolute()))
         self._deleting = asyncio.Event()
         self._changed = asyncio.Event()
         self._vanished = False
@@ -156,9 +157,8 @@ class PodWorker:
             image = text(container, "image")
             self._event("Pulled", f'Container image "{image}" already present on machine')
             self._event("Created", f"Created container: {name}")
-            pod_name = text(self._pod, "metadata", "name")
-            folder, output = self._node.folder / "pods" / pod_name, self._node.folder / "logs" / f"{pod_name}.log"
-            self._process = process = Process.start(argv, env, folder, output)
+            folder = self._node.folder / "pods" / text(self._pod, "metadata", "name")
+            self._process = process = Process.start(argv, env, folder, self._log)
         except (ConfigError, OSError) as error:
             reason = "CreateContainerConfigError" if isinstance(error, ConfigError) else "RunContainerError"
             self._record.state = waiting(reason, str(error))

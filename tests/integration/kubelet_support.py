@@ -1,0 +1,204 @@
+"""A cluster with a kubelet for one test, each test in its own namespace.
+
+The cluster is the embedded one; ZDD_TEST_KUBECONFIG names another (a real control plane without a scheduler and
+without nodes), which shows that the two agree.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiohttp
+
+from zdd_tui.backends.kubernetes import Cluster
+from zdd_tui.demo.cluster.cluster import local_cluster
+from zdd_tui.demo.kubelet.node import Kubelet
+from zdd_tui.model.untyped import objects, text
+
+T = TypeVar("T")
+APP = Path(__file__).with_name("kubelet_app.py")
+REAL = os.environ.get("ZDD_TEST_KUBECONFIG")
+NAME = "users"
+
+
+@dataclass
+class World:
+    """What a test works with. `node` names the kubelet's node, `folder` holds its logs and working directories."""
+
+    cluster: Cluster
+    kubeconfig: str
+    folder: Path
+    node: str
+
+    async def create(self, resource: str, body: dict[str, Any]) -> Any:
+        api = "apis/apps/v1" if resource == "deployments" else "api/v1"
+        return await self.cluster.http.json("POST", self.cluster.path(api, resource), body=body)
+
+    async def pod(self, name: str = "one") -> Any:
+        return await self.cluster.http.json("GET", self.cluster.path("api/v1", "pods", name))
+
+    async def delete_pod(self, name: str = "one", grace: int | None = None) -> None:
+        body = {"apiVersion": "v1", "kind": "DeleteOptions"} | ({} if grace is None else {"gracePeriodSeconds": grace})
+        await self.cluster.http.json("DELETE", self.cluster.path("api/v1", "pods", name), body=body)
+
+    async def pod_names(self) -> list[str]:
+        found = await self.cluster.http.json("GET", self.cluster.path("api/v1", "pods"))
+        return [text(item, "metadata", "name") for item in objects(found, "items")]
+
+    async def reasons(self) -> dict[str, str]:
+        """Reason to messages, one a line, of all Events in the namespace."""
+        found = await self.cluster.http.json("GET", self.cluster.path("api/v1", "events"))
+        told: dict[str, list[str]] = {}
+        for item in objects(found, "items"):
+            told.setdefault(text(item, "reason"), []).append(text(item, "message"))
+        return {reason: "\n".join(messages) for reason, messages in told.items()}
+
+    def work(self, name: str = "one") -> Path:
+        """The working directory of a pod's process."""
+        return self.folder / "pods" / name
+
+    def log(self, name: str = "one") -> list[str]:
+        """The lines that a pod's process has written."""
+        return (self.folder / "logs" / f"{name}.log").read_text().splitlines()
+
+    async def ask(self, address: str, path: str = "/") -> str:
+        """What the pod at an address answers; its process listens on loopback whatever the API shows."""
+        local = "127." + address.split(".", 1)[1]
+        async with aiohttp.ClientSession() as session, session.get(f"http://{local}:8080{path}") as answer:
+            return await answer.text()
+
+
+async def until(ask: Callable[[], Awaitable[T]], good: Callable[[T], Any], *, seconds: float = 20.0) -> T:
+    """Ask the API until the answer is good. For outside state that no event announces to the test."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = await ask()
+        if good(answer):
+            return answer
+        assert time.monotonic() < deadline, f"not within {seconds} s; the last answer was {answer}"
+        await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def api_server(folder: Path) -> AsyncIterator[str]:
+    """The path of a kubeconfig."""
+    if REAL:
+        yield REAL
+        return
+    async with local_cluster(folder / "cluster") as cluster:
+        yield str(cluster.kubeconfig)
+
+
+@asynccontextmanager
+async def world(folder: Path, *, kubelet: bool = True) -> AsyncIterator[World]:
+    """A namespace of its own and, unless told otherwise, a kubelet."""
+    namespace, node = f"test-{secrets.token_hex(4)}", f"node-{secrets.token_hex(4)}"
+    async with api_server(folder) as kubeconfig, Cluster.connect(kubeconfig, None, namespace) as cluster:
+        await cluster.http.json("POST", "/api/v1/namespaces", body={"metadata": {"name": namespace}})
+        if REAL:  # pods are refused until the namespace's ServiceAccount is there
+            account = cluster.path("api/v1", "serviceaccounts", "default")
+            await until(lambda: _exists(cluster, account), bool)
+        here = World(cluster, kubeconfig, folder / "node", node)
+        running = asyncio.create_task(make_kubelet(here).run()) if kubelet else None
+        try:
+            yield here
+        finally:
+            with contextlib.suppress(Exception):
+                await _clear(cluster)
+            if running is not None:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+
+
+def make_kubelet(here: World) -> Kubelet:
+    return Kubelet(
+        here.cluster.http,
+        here.folder,
+        name=here.node,
+        bind=bool(REAL),
+        advertise=10 if REAL else 127,
+        backoff=0.2,
+    )
+
+
+async def _exists(cluster: Cluster, path: str) -> bool:
+    with contextlib.suppress(Exception):
+        await cluster.http.json("GET", path)
+        return True
+    return False
+
+
+async def _clear(cluster: Cluster) -> None:
+    http = cluster.http
+    await http.json("DELETE", cluster.path("apis/apps/v1", "deployments"))
+    await http.json("DELETE", cluster.path("apis/apps/v1", "replicasets"))
+    await http.json("DELETE", cluster.path("api/v1", "pods"), params={"gracePeriodSeconds": 0})
+    await http.json("DELETE", f"/api/v1/namespaces/{cluster.namespace}")
+    await http.json("DELETE", "/api/v1/nodes")
+
+
+def container(**changes: Any) -> dict[str, Any]:
+    """A container that serves."""
+    return {
+        "name": "app",
+        "image": "shop/users:1",
+        "command": ["python", str(APP)],
+        "ports": [{"name": "http", "containerPort": 8080}],
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 1, "failureThreshold": 1},
+        "env": [{"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+        **changes,
+    }
+
+
+def pod(name: str = "one", *, grace: int = 10, policy: str = "Always", **changes: Any) -> dict[str, Any]:
+    """A bare pod of one container."""
+    return {
+        "metadata": {"name": name, "labels": {"app": NAME}},
+        "spec": {
+            "terminationGracePeriodSeconds": grace,
+            "restartPolicy": policy,
+            "automountServiceAccountToken": False,
+            "containers": [container(**changes)],
+        },
+    }
+
+
+def deployment(replicas: int = 3, **changes: Any) -> dict[str, Any]:
+    """A Deployment that never has fewer than `replicas` available."""
+    template = pod(**changes)
+    return {
+        "metadata": {"name": NAME},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": NAME}},
+            "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": {"metadata": {"labels": {"app": NAME}}, "spec": template["spec"]},
+        },
+    }
+
+
+def service() -> dict[str, Any]:
+    return {
+        "metadata": {"name": NAME},
+        "spec": {"selector": {"app": NAME}, "ports": [{"port": 80, "targetPort": "http"}]},
+    }
+
+
+def is_ready(raw: Any) -> bool:
+    return any(text(c, "type") == "Ready" and text(c, "status") == "True" for c in objects(raw, "status", "conditions"))
+
+
+def main_status(raw: Any) -> Any:
+    """The status of the pod's one container, or an empty object."""
+    return (objects(raw, "status", "containerStatuses") or [{}])[0]
+
+
+PYTHON = sys.executable

@@ -102,24 +102,19 @@ class Kubelet:
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def _beat(self, host: str) -> None:
-        status = self._node_status(host)
         try:
-            await self._http.json(
-                "PATCH", f"/api/v1/nodes/{self._name}/status", body={"status": status}, content_type=MERGE_PATCH
-            )
+            await self._report(host)
         except KubeApiError as error:
             if error.status != 404:
                 raise
-        else:
-            return
-        labels = {"kubernetes.io/hostname": self._name, "kubernetes.io/os": "linux"}
-        body = {
-            "apiVersion": "v1",
-            "kind": "Node",
-            "metadata": {"name": self._name, "labels": labels},
-            "status": status,
-        }
-        await self._http.json("POST", "/api/v1/nodes", body=body)
+            labels = {"kubernetes.io/hostname": self._name, "kubernetes.io/os": "linux"}
+            body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self._name, "labels": labels}}
+            await self._http.json("POST", "/api/v1/nodes", body=body)
+            await self._report(host)
+
+    async def _report(self, host: str) -> None:
+        body = {"status": self._node_status(host)}
+        await self._http.json("PATCH", f"/api/v1/nodes/{self._name}/status", body=body, content_type=MERGE_PATCH)
 
     def _node_status(self, host: str) -> dict[str, Any]:
         now = stamp()

@@ -36,14 +36,17 @@ class NewColumnUsers:
 
 
 class NewTableUsers(NewColumnUsers):
-    """``people``."""
+    """``people``. Every change is an upsert (see UPDATE)."""
 
     INSERT = "INSERT INTO public.people (full_name, email) VALUES ($1, $2) RETURNING id, full_name, email"
     SELECT = "SELECT id, full_name, email FROM public.people WHERE id = $1"
+    # An upsert although the row is there: a release's triggers lock the old row before an INSERT's new one, in
+    # the order in which version 2 locks them. The SELECT only says whether the row exists.
     UPDATE = """
-    UPDATE public.people SET full_name = coalesce($2, full_name), email = coalesce($3, email)
-    WHERE id = $1
-    RETURNING id, full_name, email"""
+    INSERT INTO public.people AS p (id, full_name, email)
+      SELECT id, coalesce($2, full_name), coalesce($3, email) FROM public.people WHERE id = $1
+    ON CONFLICT (id) DO UPDATE SET full_name = coalesce($2, p.full_name), email = coalesce($3, p.email)
+    RETURNING p.id, p.full_name, p.email"""
     DELETE = "DELETE FROM public.people WHERE id = $1 RETURNING id"
     STORE = """
     INSERT INTO public.people (id, full_name, email) VALUES ($1, $2, $3)

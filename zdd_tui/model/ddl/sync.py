@@ -191,8 +191,8 @@ def _column_reverse(plan: Plan, catalog: Catalog, aside: bool) -> str:
     new = _columns(catalog.target, plan.change.up)
     kept = _columns(catalog.old, plan.change.down)
     # A NULL that the table does not accept tells that the writer does not know the old columns.
-    signs = [f"NEW.{ident(column.name)} IS NOT NULL" for column in new]
-    signs += [f"NEW.{ident(old[column.name])} IS NULL" for column in kept if column.required]
+    unknown = " OR ".join(f"NEW.{ident(old[column.name])} IS NULL" for column in kept if column.required) or "false"
+    written = " OR ".join(f"NEW.{ident(column.name)} IS NOT NULL" for column in new)
     differs = " OR ".join(
         distinct(column, computed(column, plan.change.up[column.name]), f"NEW.{ident(column.name)}") for column in new
     )
@@ -200,13 +200,14 @@ def _column_reverse(plan: Plan, catalog: Catalog, aside: bool) -> str:
 #variable_conflict use_column
 BEGIN
   IF TG_OP = 'INSERT' THEN
-    IF NOT ({" OR ".join(signs)}) THEN RETURN NEW; END IF;
+    IF NOT ({written} OR {unknown}) THEN RETURN NEW; END IF;
   ELSIF NOT ({_changed(new, {column.name: column.name for column in new})})
      OR {_changed(kept, old)} THEN
     RETURN NEW;
   END IF;
-  IF EXISTS (SELECT FROM {row_source("NEW", old, plan.change.table.name)}
-             WHERE {differs}) THEN
+  IF (TG_OP = 'INSERT' AND ({unknown}))
+     OR EXISTS (SELECT FROM {row_source("NEW", old, plan.change.table.name)}
+                WHERE {differs}) THEN
     SELECT {", ".join(f"({plan.change.down[column.name]})" for column in kept)}
       INTO {", ".join(f"NEW.{ident(old[column.name])}" for column in kept)}
       FROM {row_source("NEW", new_fields(plan, catalog), plan.change.table.name)};

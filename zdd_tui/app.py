@@ -78,7 +78,8 @@ class ZddApp(App[ExitInfo]):
         self._painted_at = float("-inf")
         self._paint_planned = False
         self._loop_of_screens: asyncio.AbstractEventLoop | None = None
-        self.theme = "ansi-dark"
+        self.theme = "ansi-dark"  # half the bytes, and the colours that the operator has chosen
+        self.animation_level = "none"
 
     def get_default_screen(self) -> Screen[Any]:
         return ReleaseScreen(self._source, self.moment, read_only=self._read_only)
@@ -87,7 +88,7 @@ class ZddApp(App[ExitInfo]):
         return Moment.of(self._zdd_clock)
 
     def on_mount(self) -> None:
-        self.set_interval(TICK, self._paint)
+        self.set_interval(TICK, self.repaint)
         self._loop_of_screens = asyncio.get_running_loop()
         self._source.subscribe(self._board_changed)
 
@@ -101,12 +102,13 @@ class ZddApp(App[ExitInfo]):
             return
         wait = self._painted_at + PAINT_EVERY - time.monotonic()
         if wait <= 0:
-            self._paint()
+            self.repaint()
         else:
             self._paint_planned = True
-            self.set_timer(wait, self._paint)
+            self.set_timer(wait, self.repaint)
 
-    def _paint(self) -> None:
+    def repaint(self) -> None:
+        """Shows the newest board on every screen that follows it."""
         self._paint_planned = False
         self._painted_at = time.monotonic()
         board, moment = self._source.board(), self.moment()

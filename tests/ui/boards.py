@@ -59,6 +59,7 @@ class FixedSource:
 
     current: Board
     sent: list[tuple[CommandKind, Expected | None, str | None]] = field(default_factory=list)
+    shown: list[tuple[str, ...]] = field(default_factory=list)
     futures: list[Future[StoredCommand]] = field(default_factory=list)
     callbacks: list[Callable[[], None]] = field(default_factory=list)
 
@@ -84,6 +85,7 @@ class FixedSource:
     ) -> Future[StoredCommand]:
         future: Future[StoredCommand] = Future()
         self.sent.append((kind, expected, typed))
+        self.shown.append(shown)
         self.futures.append(future)
         return future
 

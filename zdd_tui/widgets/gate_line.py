@@ -4,7 +4,7 @@ from zdd_tui.board import Board, Moment
 from zdd_tui.model.gate import GateReading, Verdict
 from zdd_tui.model.release import State
 from zdd_tui.model.situation import current_gates
-from zdd_tui.widgets.line import Line, Tone, clip, cut, human_age, join
+from zdd_tui.widgets.line import Line, Tone, clip, cut, human_age, join, outside, width
 from zdd_tui.widgets.line_view import LineView
 
 GLYPHS = {
@@ -36,8 +36,13 @@ def gate_lines(board: Board, moment: Moment, cells: int) -> list[Line]:
     if release.state is State.WAITING:
         column = max(len(reading.verdict) for _, reading in gates)
         return [_gate_line(label, reading, now, cells, column) for label, reading in gates]
-    short = join([_short(reading) for _, reading in gates], ("  ", Tone.NORMAL))
-    return [clip(((f"{following}: ", Tone.DIM), *short), cells)]
+    for reasons in (True, False):
+        # Reasons where they fit; the names alone must do where they do not.
+        short = join([_short(reading, reasons) for _, reading in gates], ("  ", Tone.NORMAL))
+        line = ((f"{following}: ", Tone.DIM), *short)
+        if width(line) <= cells:
+            break
+    return [clip(line, cells)]
 
 
 def _gate_line(label: str, reading: GateReading, now: float, cells: int, column: int) -> Line:
@@ -56,6 +61,7 @@ def _gate_line(label: str, reading: GateReading, now: float, cells: int, column:
     )
 
 
-def _short(reading: GateReading) -> Line:
+def _short(reading: GateReading, reasons: bool) -> Line:
     glyph, tone = GLYPHS[reading.verdict]
-    return ((f"{glyph} ", tone), (reading.name, Tone.NORMAL))
+    reason = f": {outside(reading.reason)}" if reasons and reading.reason else ""
+    return ((f"{glyph} ", tone), (reading.name, Tone.NORMAL), (reason, Tone.DIM))

@@ -55,8 +55,12 @@ class LineView(ScrollView, can_focus=False):
     def show(self, board: Board, moment: Moment) -> None:
         """Draws what has changed since the last call."""
         self._shown = (board, moment)
-        if self.is_attached and self.content_size.width:
-            self.set_lines(self.lines(board, moment, self.content_size.width))
+        cells = self.content_size.width
+        if not cells and self.auto_height and self.is_attached:
+            # Hidden while it had nothing to say: it will be as wide as the screen.
+            cells = self.app.size.width - self.styles.gutter.width
+        if self.is_attached and cells > 0:
+            self.set_lines(self.lines(board, moment, cells))
 
     def on_resize(self) -> None:
         if self._shown is not None:

@@ -1,5 +1,7 @@
 """What the release does now, what it waits for, and what to press: the lines to read first at three in the morning."""
 
+from dataclasses import replace
+
 from zdd_tui.board import RELEASE_STALE, Board, Moment
 from zdd_tui.model.records import ReleaseRecord
 from zdd_tui.model.release import State
@@ -42,7 +44,7 @@ def now_lines(board: Board, moment: Moment, cells: int, limit: int = 8) -> list[
         lines += wrap(
             f"✗ STALE: no news from the database for {age} ({trouble}); this is the last known state", cells, Tone.BAD
         )
-    lines += _state(record, now, cells)
+    lines += _state(record, now, cells, stale=stale)
     told = situation(record, now)
     tail: list[Line] = []
     queued = [asked for asked in record.commands if asked.status == "queued"]
@@ -61,8 +63,10 @@ def now_lines(board: Board, moment: Moment, cells: int, limit: int = 8) -> list[
     return [*lines, *notes, *tail]
 
 
-def _state(record: ReleaseRecord, now: float, cells: int) -> list[Line]:
+def _state(record: ReleaseRecord, now: float, cells: int, *, stale: bool) -> list[Line]:
     told = situation(record, now)
+    if told.mood in (Mood.WORKING, Mood.BACKWARDS) and no_agent(record.lease) and not stale:
+        told = replace(told, mood=Mood.BAD, glyph="✗", word="STANDS STILL")
     badge: Line = ((f"{told.glyph} {told.word}", TONES[told.mood]), ("  ", Tone.NORMAL))
     plate = _PLATES.get("rolled back" if record.release.state is State.ROLLED_BACK else told.mood)
     if plate:

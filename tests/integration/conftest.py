@@ -12,9 +12,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+import redis.asyncio
 
 from zdd_tui.demo.data import create_schema
 from zdd_tui.demo.processes import free_port, spawn, stop
+from zdd_tui.service.flags import parse_percent
 
 
 @dataclass
@@ -47,6 +49,7 @@ class Pod:
 
 
 StartPod = Callable[..., Coroutine[Any, Any, Pod]]
+SetFlags = Callable[..., Coroutine[Any, Any, None]]
 
 
 @pytest.fixture
@@ -82,3 +85,23 @@ async def start_pod(pg_dsn: str, redis_url: str, tmp_path: Path) -> AsyncIterato
         finally:
             for pod in pods:
                 await stop(pod.process, signal.SIGKILL, 5)
+
+
+@pytest.fixture
+async def set_flags(redis_url: str) -> Any:
+    """Sets flags and returns when every given pod has seen them."""
+    client = redis.asyncio.Redis.from_url(redis_url)
+
+    async def set_them(*pods: Pod, **values: str) -> None:
+        await client.mset({f"ff:{key}": value for key, value in values.items()})
+        wanted = {key: parse_percent(value) for key, value in values.items()}
+        async with asyncio.timeout(5):
+            for pod in pods:
+                while True:
+                    seen = (await pod.call("GET", "/flags"))[1]["flags"]
+                    if all(seen[key]["percent"] == percent for key, percent in wanted.items()):
+                        break
+                    await asyncio.sleep(0.01)
+
+    yield set_them
+    await client.aclose()

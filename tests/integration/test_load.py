@@ -13,7 +13,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.integration.conftest import StartPod
+from tests.integration.conftest import SetFlags, StartPod
+from tests.integration.test_sample import BACKFILL, EXPAND, READ, UP, WRITE
 from zdd_tui.demo.data import seed, seed_name
 from zdd_tui.demo.load.client import Client, RequestFailed
 from zdd_tui.demo.load.endpoints import Endpoints, routable
@@ -82,6 +83,40 @@ async def test_a_healthy_service_gets_no_failure_and_no_wrong_answer(
     assert await db.fetchval("SELECT count(*) FROM users WHERE id > $1", ROWS) > 20
     changed = await db.fetch("SELECT id, first_name, last_name FROM users WHERE id <= $1", ROWS)
     assert any(f"{row['first_name']} {row['last_name']}".strip() != seed_name(row["id"]) for row in changed)
+
+
+@pytest.mark.parametrize("kind", ["column", "table"])
+async def test_flags_that_flip_under_load_leave_both_sides_equal(
+    start_pod: StartPod, start_load: StartLoad, set_flags: SetFlags, pg_dsn: str, db: asyncpg.Connection, kind: str
+) -> None:
+    await start_pod(1)
+    await db.execute(EXPAND[kind])
+    await seed(pg_dsn, ROWS)
+    pods = [await start_pod(2, kind), await start_pod(2, kind)]
+    load = await start_load(*(pod.endpoint for pod in pods))
+
+    async def more(requests: int = 200) -> None:
+        target = (await load.until(lambda report: True))["requests"] + requests
+        await load.until(lambda report: report["requests"] >= target)
+
+    for percent in ("25", "50%", "true"):
+        await set_flags(*pods, **{WRITE: percent, READ: "false"})
+        await more()
+    async with db.transaction():
+        await db.execute("LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE")
+        await db.execute(BACKFILL[kind])
+    for percent in ("30", "true", "10%", "false", "true"):
+        await set_flags(*pods, **{WRITE: "true", READ: percent})
+        await more()
+    report = await load.finish()
+    assert (report["failures"], report["wrong"]) == (0, 0), report
+    new = "users" if kind == "column" else "people"
+    names = await db.fetch(
+        f"SELECT id, {UP} AS old, n.full_name AS new FROM users"
+        f" FULL JOIN (SELECT id, full_name FROM {new}) n USING (id)"
+    )
+    assert len(names) > ROWS / 2
+    assert [tuple(row) for row in names if row["old"] != row["new"] or row["old"] is None] == []
 
 
 async def test_a_row_that_changes_behind_its_back_is_a_wrong_answer(

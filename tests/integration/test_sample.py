@@ -2,17 +2,16 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
 import asyncpg
 import pytest
-import redis.asyncio
 
-from tests.integration.conftest import Pod, StartPod
+from tests.integration.conftest import Pod, SetFlags, StartPod
 from zdd_tui.demo.data import FIRST_NAMES, LAST_NAMES, seed, seed_email, seed_name
-from zdd_tui.service.flags import bucket, parse_percent
+from zdd_tui.service.flags import bucket
 
 WRITE, READ = "users_full_name_write", "users_full_name_read"
 
@@ -52,28 +51,6 @@ NEW_NAME = {
     "table": "SELECT full_name FROM people WHERE id = $1",
 }
 NAMES = ["Ana", "Ana García Márquez", 'O\'Shea "Max" de la Cruz', "李 山田", "'; DROP TABLE users; --"]
-
-SetFlags = Callable[..., Awaitable[None]]
-
-
-@pytest.fixture
-async def set_flags(redis_url: str) -> Any:
-    """Sets flags and returns when every given pod has seen them."""
-    client = redis.asyncio.Redis.from_url(redis_url)
-
-    async def set_them(*pods: Pod, **values: str) -> None:
-        await client.mset({f"ff:{key}": value for key, value in values.items()})
-        wanted = {key: parse_percent(value) for key, value in values.items()}
-        async with asyncio.timeout(5):
-            for pod in pods:
-                while True:
-                    seen = (await pod.call("GET", "/flags"))[1]["flags"]
-                    if all(seen[key]["percent"] == percent for key, percent in wanted.items()):
-                        break
-                    await asyncio.sleep(0.01)
-
-    yield set_them
-    await client.aclose()
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -110,9 +110,9 @@ class Frozen:
         await self._process.stdin.drain()
         os.kill(self._process.pid, signal.SIGCONT)
 
-    async def end(self) -> dict[str, str]:
+    async def end(self) -> dict[str, str | None]:
         """What each attempt raised, until the end."""
-        raised = {}
+        raised: dict[str, str | None] = {}
         while "end" not in (heard := await self.hear()):
             if "tried" in heard:
                 raised[heard["tried"]] = heard["raised"]
@@ -175,7 +175,7 @@ async def queue_command(db: asyncpg.Connection, release: int) -> None:
 
 async def _refused_from_the_grave(
     pg_dsn: str, db: asyncpg.Connection, moment: str
-) -> tuple[dict[str, str], list[asyncpg.Record]]:
+) -> tuple[dict[str, str | None], list[asyncpg.Record]]:
     await users(db)
     async with opened(pg_dsn) as (store, release), frozen_agent(pg_dsn, release, moment) as frozen:
         await queue_command(db, release)
@@ -203,8 +203,9 @@ async def _refused_from_the_grave(
 ATTEMPTS = {"save", "note", "gates", "answer", "record", "check", "renew", "unfenced"}
 
 
-def _all_refused(raised: dict[str, str]) -> None:
-    assert set(raised) >= ATTEMPTS
+def _all_refused(raised: dict[str, str | None]) -> None:
+    assert raised.pop("release") is None, "what is lost already need not be given back"
+    assert set(raised) == ATTEMPTS
     wrong = {name: kind for name, kind in raised.items() if kind not in ("StaleEpoch", "DatabaseError")}
     assert not wrong
     # After the first contact it is not only told that a session broke, but why.

@@ -8,7 +8,7 @@ in a transaction for longer than the lease lives); and a new session of an old e
 import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -75,7 +75,12 @@ async def _held(connection: Connection, release_id: int) -> bool:
 
 async def _take(connection: Connection, dsn: str, release_id: int, actor: Actor, ttl: float) -> int | None:
     """The new epoch; None when another was faster, or the old holder's last transaction does not end."""
-    await connection.execute("SELECT zdd.evict(release_id, epoch) FROM zdd.lease WHERE release_id = $1", release_id)
+    # Judged and named in one statement: the sessions of one who was faster than we are not meant.
+    await connection.execute(
+        f"SELECT zdd.evict(release_id, epoch) FROM (SELECT release_id, epoch, {_LIVE} FROM zdd.lease) l"  # noqa: S608
+        " WHERE release_id = $1 AND NOT live",
+        release_id,
+    )
     try:
         async with connection.transaction():
             await connection.execute(f"SET LOCAL lock_timeout = {literal(f'{TAKE_LOCK_SECONDS * 1000:.0f}ms')}")
@@ -212,7 +217,7 @@ class AgentStore:
 
     async def release_lease(self) -> None:
         """Gives the lease back, so that another may take it at once. Nothing when it is lost already."""
-        with explained(self._dsn):
+        with explained(self._dsn), suppress(StaleEpoch):
             async with self.pool.acquire() as connection, connection.transaction():
                 given = await connection.fetchval(
                     "UPDATE zdd.lease SET holder = '' WHERE release_id = $1 AND epoch = $2 AND holder <> ''"
@@ -251,8 +256,9 @@ class AgentStore:
                 await self._fence(connection)
                 yield connection
         except FAILURES as error:
-            if is_lost(error) or connection.is_closed():
-                connection.terminate()
+            if is_lost(error) or _closed(connection):
+                with suppress(asyncpg.InterfaceError):  # the pool has taken it back already
+                    connection.terminate()
                 raise translate(error, self._dsn) from None
             raise
         finally:
@@ -381,3 +387,10 @@ class AgentStore:
                 yield connection
         except asyncpg.PostgresError as error:
             raise translate(error, self._dsn) from None
+
+
+def _closed(connection: Connection) -> bool:
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:  # the pool takes a broken connection away from whoever holds it
+        return True

@@ -28,6 +28,10 @@ CREATE TABLE zdd.migration (
     applied_by text NOT NULL DEFAULT session_user
 );
 COMMENT ON TABLE zdd.migration IS 'versions of this schema';
+"""
+
+_SCHEMA = """
+CREATE SCHEMA zdd;
 COMMENT ON SCHEMA zdd IS 'zero-downtime releases: state, commands, audit (zdd-tui)';
 """
 
@@ -76,20 +80,31 @@ async def migrate(
     wanted = load(folder)
     if not _missing(wanted, await _applied(connection), dsn):
         return ()
-    async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-        applied = await _applied(connection)  # another may have been faster
-        missing = _missing(wanted, applied, dsn)
-        if not applied:
-            await _create_schema(connection, dsn)
-        for migration in missing:
-            await connection.execute(migration.sql)
-            await connection.execute(
-                "INSERT INTO zdd.migration (version, name, checksum) VALUES ($1, $2, $3)",
-                migration.version,
-                migration.name,
-                migration.checksum,
-            )
+    # Before the transaction: one that waited for its turn must begin with a fresh view of the catalog.
+    await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+    try:
+        async with connection.transaction():
+            return await _apply(connection, dsn, wanted)
+    finally:
+        if not connection.is_closed():
+            await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+
+
+async def _apply(
+    connection: "asyncpg.Connection[asyncpg.Record]", dsn: str, wanted: tuple[Migration, ...]
+) -> tuple[int, ...]:
+    applied = await _applied(connection)  # another may have been faster
+    missing = _missing(wanted, applied, dsn)
+    if not applied:
+        await _create_schema(connection, dsn)
+    for migration in missing:
+        await connection.execute(migration.sql)
+        await connection.execute(
+            "INSERT INTO zdd.migration (version, name, checksum) VALUES ($1, $2, $3)",
+            migration.version,
+            migration.name,
+            migration.checksum,
+        )
     return tuple(migration.version for migration in missing)
 
 
@@ -111,18 +126,22 @@ def _missing(wanted: tuple[Migration, ...], applied: dict[int, str], dsn: str) -
 
 
 async def _applied(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[int, str]:
-    if await connection.fetchval("SELECT to_regclass('zdd.migration')") is None:
+    # Not to_regclass(): it asks for USAGE of the schema, and whether we have that is for later to explain.
+    if not await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'migration'"
+        " AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'zdd'))"
+    ):
         return {}
     return {row["version"]: row["checksum"] for row in await connection.fetch("SELECT * FROM zdd.migration")}
 
 
 _RIGHTS = """
-SELECT current_database() AS database, current_user AS role,
-       EXISTS (SELECT FROM pg_namespace WHERE nspname = 'zdd') AS there,
+SELECT current_database() AS database, current_user AS role, n.oid IS NOT NULL AS there,
        has_database_privilege(current_database(), 'CREATE') AS may_create,
-       coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = 'zdd'), false) AS may_use,
-       EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace('zdd')) AS filled,
+       coalesce(has_schema_privilege(n.oid, 'CREATE') AND has_schema_privilege(n.oid, 'USAGE'), false) AS may_use,
+       EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid) AS filled,
        pg_is_in_recovery() AS standby
+FROM (SELECT) AS one LEFT JOIN pg_namespace n ON n.nspname = 'zdd'
 """
 
 
@@ -149,5 +168,5 @@ async def _create_schema(connection: "asyncpg.Connection[asyncpg.Record]", dsn: 
             f"as its owner run: GRANT CREATE, USAGE ON SCHEMA zdd TO {role};",
         )
     if not found["there"]:
-        await connection.execute("CREATE SCHEMA zdd")
+        await connection.execute(_SCHEMA)
     await connection.execute(_LEDGER)

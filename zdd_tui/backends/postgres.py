@@ -106,21 +106,27 @@ async def create_pool(
     """
     if idle_in_transaction_ms is not None:
         settings["idle_in_transaction_session_timeout"] = str(idle_in_transaction_ms)
-    server_settings = {"application_name": application_name, **settings}
-    return await _attempt(
-        dsn,
-        timeout,
-        lambda: asyncpg.create_pool(
+
+    async def start() -> "asyncpg.Pool[asyncpg.Record]":
+        pool = await asyncpg.create_pool(
             dsn,
-            min_size=1,
+            # Not more: asyncpg keeps a minimum up in the background, and logs to the terminal when it cannot.
+            min_size=0,
             max_size=max_size,
             timeout=timeout,
             command_timeout=command_timeout,
             init=init,
             reset=_no_reset if keep_session else None,
-            server_settings=server_settings,
-        ),
-    )
+            server_settings={"application_name": application_name, **settings},
+        )
+        try:
+            async with pool.acquire():
+                return pool
+        except BaseException:
+            pool.terminate()
+            raise
+
+    return await _attempt(dsn, timeout, start)
 
 
 async def _no_reset(_connection: object) -> None:

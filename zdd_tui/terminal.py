@@ -34,6 +34,7 @@ class TerminalGuard:
         self._over = threading.Event()
         self._asked = False
         self._before: dict[int, Any] = {}
+        self._terminals = [number for number in (0, 1, 2) if os.isatty(number)]
         self._attributes: list[Any] | None = None
         self.signal = 0
         """The signal that ended the program, SIGHUP for a closed terminal; 0 while none did."""
@@ -52,6 +53,16 @@ class TerminalGuard:
         self._over.set()
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Where the terminal is gone, output goes nowhere: the caller's last words must not fail."""
+        for descriptor in self._terminals:
+            try:
+                termios.tcgetattr(descriptor)
+            except termios.error:
+                with open(os.devnull, "r+b") as nowhere:
+                    os.dup2(nowhere.fileno(), descriptor)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._end(number)

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -10,7 +11,8 @@ import asyncpg
 import pytest
 
 from tests.integration.conftest import Pod, SetFlags, StartPod
-from zdd_tui.demo.data import FIRST_NAMES, LAST_NAMES, seed, seed_email, seed_name
+from zdd_tui.demo.data import FIRST_NAMES, LAST_NAMES, create_schema, seed, seed_email, seed_name
+from zdd_tui.demo.servers import postgres_server
 from zdd_tui.service.flags import bucket
 
 WRITE, READ = "users_full_name_write", "users_full_name_read"
@@ -298,6 +300,22 @@ async def test_a_pod_without_a_database_is_alive_and_not_ready(start_pod: StartP
     status, body = await pod.call("GET", "/users/1")
     assert status == 503
     assert "s3cret" not in str(body) + pod.log.read_text()
+
+
+async def test_a_database_that_is_killed_and_comes_back_is_used_again(start_pod: StartPod, server_folder: Path) -> None:
+    async with postgres_server(server_folder / "sample") as server:
+        await create_schema(server.dsn)
+        pod = await start_pod(1, DATABASE_URL=server.dsn)
+        _, user = await pod.call("POST", "/users", {"name": "Ana Lee", "email": "a@x"})
+        path = f"/users/{user['id']}"
+        await server.kill()
+        assert (await pod.call("GET", path))[0] == 503
+        # Within the tolerance: all pods share the database, and none of them would do better out of rotation.
+        status, state = await pod.call("GET", "/ready")
+        assert (status, "tolerated" in state["checks"]["postgresql"]) == (200, True)
+        await server.start()
+        assert await pod.call("GET", path) == (200, user)
+        assert await pod.call("PUT", path, {"name": "Ana Lee"}) == (200, user)
 
 
 async def test_metrics_can_be_scraped(start_pod: StartPod) -> None:

@@ -20,6 +20,7 @@ from zdd_tui.widgets.header_line import header
 from zdd_tui.widgets.line import (
     Line,
     Tone,
+    changed_cells,
     clip,
     cut,
     cut_start,
@@ -78,6 +79,21 @@ def test_lines_keep_to_their_cells(left: list[str], right: list[str], cells: int
     other: Line = tuple((cut(part, 10), Tone.NORMAL) for part in right)
     assert width(clip(one, cells)) <= cells
     assert width(spread(one, other, cells)) <= max(cells, width(other))
+
+
+@given(st.lists(st.text("ab漢 ", max_size=3), max_size=5), st.lists(st.text("ab漢 ", max_size=3), max_size=5))
+def test_cells_outside_of_what_changed_are_the_same(left: list[str], right: list[str]) -> None:
+    one, other = (tuple((part, Tone.NORMAL) for part in parts) for parts in (left, right))
+    start, stop = changed_cells(one, other)
+    full = max(width(one), width(other))
+    assert 0 <= start <= stop <= full
+    cells = [
+        [char for part in parts for c in part for char in ([c] if cell_len(c) == 1 else [c, ""])]
+        for parts in (left, right)
+    ]
+    padded = [row + [" "] * (full - len(row)) for row in cells]
+    assert padded[0][:start] == padded[1][:start]
+    assert padded[0][stop:] == padded[1][stop:]
 
 
 @given(HOSTILE, st.integers(8, 60))

@@ -95,6 +95,22 @@ def clip(line: Line, cells: int) -> Line:
     return tuple(kept)
 
 
+def changed_cells(before: Line, after: Line) -> tuple[int, int]:
+    """From which cell to before which cell two lines of text differ; only there a terminal must be painted again."""
+    start = 0
+    for old, new in zip(before, after, strict=False):
+        if old != new:
+            break
+        start += cell_len(old[0])
+    stop = max(width(before), width(after))
+    if width(before) == width(after):
+        for old, new in zip(reversed(before), reversed(after), strict=False):
+            if old != new:
+                break
+            stop -= cell_len(old[0])
+    return start, max(start, stop)
+
+
 def spread(left: Line, right: Line, cells: int) -> Line:
     """Two lines in one, the second at the right edge; the first gives way."""
     room = cells - width(right)

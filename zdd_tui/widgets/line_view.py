@@ -4,12 +4,12 @@ from typing import ClassVar
 
 from rich.segment import Segment
 from textual.binding import BindingType
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from zdd_tui.board import Board, Moment
-from zdd_tui.widgets.line import Line, Tone, clip, outside
+from zdd_tui.widgets.line import Line, Tone, changed_cells, clip, outside
 
 
 class LineView(ScrollView, can_focus=False):
@@ -79,7 +79,8 @@ class LineView(ScrollView, can_focus=False):
             return
         for y, (before, after) in enumerate(zip(old, lines, strict=True)):
             if before != after:
-                self.refresh_line(y)
+                start, stop = changed_cells(before, after)
+                self.refresh(Region(start, y - int(self.scroll_offset.y), stop - start, 1))
 
     def plain(self) -> str:
         """The text on show, for tests and for copying."""
@@ -92,4 +93,4 @@ class LineView(ScrollView, can_focus=False):
         segments = [
             Segment(outside(text), self.get_component_rich_style(f"tone--{tone}", partial=True)) for text, tone in line
         ]
-        return Strip(segments).adjust_cell_length(cells).apply_style(self.rich_style)
+        return Strip(segments).simplify().adjust_cell_length(cells).apply_style(self.rich_style)

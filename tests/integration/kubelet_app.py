@@ -15,12 +15,12 @@ from pathlib import Path
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         bad = (self.path == "/ready" and Path("unready").exists()) or (self.path == "/health" and Path("sick").exists())
+        if self.path == "/drain":
+            say("preStop")
         told = " ".join(os.environ.get(name, "-") for name in ("IMAGE", "POD_NAME", "NODE", "GREETING"))
         self.send_response(503 if bad else 200)
         self.end_headers()
         self.wfile.write(told.encode())
-        if self.path == "/drain":
-            say("preStop")
 
     def log_message(self, *_: object) -> None:
         pass

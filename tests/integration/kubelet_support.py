@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
+import yaml
+from aiohttp import web
 
 from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.demo.cluster.cluster import local_cluster
@@ -199,6 +201,38 @@ def is_ready(raw: Any) -> bool:
 def main_status(raw: Any) -> Any:
     """The status of the pod's one container, or an empty object."""
     return (objects(raw, "status", "containerStatuses") or [{}])[0]
+
+
+def read(kubeconfig: str) -> Any:
+    """The content of a kubeconfig."""
+    return yaml.safe_load(Path(kubeconfig).read_text())
+
+
+def write_config(folder: Path, server: str | dict[str, Any], **user: Any) -> str:
+    """A kubeconfig for a server, given by its address or by the whole cluster entry."""
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": server} if isinstance(server, str) else server}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    path = folder / "config"
+    path.write_text(yaml.safe_dump(config))
+    return str(path)
+
+
+@asynccontextmanager
+async def serving(application: web.Application) -> AsyncIterator[str]:
+    """The address of a web application on an ephemeral port of loopback."""
+    runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 PYTHON = sys.executable

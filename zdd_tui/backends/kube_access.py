@@ -5,6 +5,7 @@ and 60 MB, so it happens here, on the first connection, in a thread.
 """
 
 import asyncio
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,6 +72,10 @@ class Access:
 def _import_library() -> tuple[Any, Any]:
     from kubernetes_asyncio import client, config  # noqa: PLC0415 - too slow for the first paint
 
+    # It logs what credential plugins print, and response bodies: neither may reach a log of ours.
+    library = logging.getLogger("kubernetes_asyncio")
+    library.addHandler(logging.NullHandler())
+    library.propagate = False
     return client, config
 
 
@@ -129,10 +134,13 @@ async def _load(
             raise ClusterError(title, "list them with: kubectl config get-contexts") from error
         if "current-context" in str(error):
             raise ClusterError(f"{source} has no current context", "name one with --context") from error
+        if "exec:" in str(error):  # the library quotes what the plugin printed, which may be a token
+            title = f"the credential plugin named in {source} failed"
+            raise ClusterError(title, "see why with: kubectl version") from None
         raise ClusterError(f"cannot use {source}: {error}", "check it with: kubectl config view") from error
     except Exception as error:  # what a plugin, YAML or base64 raises is as many as there are kubeconfigs
         # The text of such an error may quote the credentials that it choked on: show only its kind.
         raise ClusterError(
             f"cannot use {source}: {type(error).__name__} while reading the credentials",
             "check it with: kubectl version",
-        ) from error
+        ) from None

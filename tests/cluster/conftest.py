@@ -106,7 +106,13 @@ class Kubectl:
     def run(self, *arguments: str, code: int = 0, text: str | None = None) -> str:
         """Run to the end; the output, with errors appended. Fails on another exit code than `code`."""
         done = subprocess.run(
-            self.command(*arguments), input=text, capture_output=True, text=True, env=self.environment, timeout=60
+            self.command(*arguments),
+            check=False,
+            input=text,
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            timeout=60,
         )
         output = done.stdout + done.stderr
         assert done.returncode == code, f"kubectl {' '.join(arguments)}: exit {done.returncode}\n{output}"

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlencode, urlsplit
 
 from tests.cluster.planes import Plane
@@ -32,7 +32,7 @@ class Refused(Exception):
 class Client:
     """Requests to one plane. Paths: `deployments/web` and the like are in the case's namespace."""
 
-    GROUPS = {
+    GROUPS: ClassVar = {
         "deployments": "apis/apps/v1",
         "replicasets": "apis/apps/v1",
         "endpointslices": "apis/discovery.k8s.io/v1",

@@ -74,7 +74,7 @@ def stage(client: Client) -> dict[str, dict[str, Any]]:
     client.patch("deployments/web", {"spec": {"minReadySeconds": 1}})
     change = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "shop/web:2"}]
     client.patch("deployments/web", change, "application/json-patch+json")
-    deployment = client.until("deployments", lambda items: is_complete(items[0]))[0]
+    client.until("deployments", lambda items: is_complete(items[0]))
     sets = client.until(
         "replicasets", lambda items: sum(i.get("status", {}).get("readyReplicas", 0) for i in items) == 1
     )

@@ -120,7 +120,6 @@ class Api:
         self, kind: Kind, namespace: str, name: str, body: Json, *, status: bool = False, dry_run: bool = False
     ) -> Json:
         """Replace an object, or its status. Raises ApiError 400, 404, 409 (stale), 422 (immutable or invalid)."""
-        old = self.get(kind, namespace, name)
         obj = without_nulls(body)
         check_type(kind, obj)
         metadata = obj.setdefault("metadata", {})
@@ -128,6 +127,7 @@ class Api:
             raise bad_request(
                 f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
             )
+        old = self.get(kind, namespace, name)
         version, uid = metadata.get("resourceVersion"), metadata.get("uid")
         if uid and uid != uid_of(old):
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {uid_of(old)}"
@@ -281,9 +281,11 @@ def check_type(kind: Kind, obj: Json) -> None:
     """A body may leave out apiVersion and kind, but not contradict the URL. Raises ApiError 400."""
     given = (obj.setdefault("apiVersion", kind.api_version), obj.setdefault("kind", kind.kind))
     if given != (kind.api_version, kind.kind):
+        version = given[0].rpartition("/")[2]
+        internal = kind.group.partition(".")[0] or "core"
         raise bad_request(
-            f"{given[1]} in version {given[0]!r} cannot be handled as a {kind.kind}: "
-            f"expected {kind.kind} in version {kind.api_version!r}"
+            f'{given[1]} in version "{version}" cannot be handled as a {kind.kind}: '
+            f"converting ({version}.{given[1]}) to ({internal}.{kind.kind}): unknown conversion"
         )
 
 

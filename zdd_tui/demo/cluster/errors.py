@@ -31,7 +31,7 @@ class ApiError(Exception):
             "message": self.message,
             "reason": self.reason,
         }
-        if self.details:
+        if self.details is not None:
             body["details"] = self.details
         return {**body, "code": self.code}
 
@@ -56,7 +56,7 @@ def invalid(field: str, value: Any, detail: str) -> Cause:
     return Cause("FieldValueInvalid", field, f"Invalid value: {_go(value)}: {detail}")
 
 
-def unsupported(field: str, value: str, *allowed: str) -> Cause:
+def unsupported(field: str, value: Any, *allowed: str) -> Cause:
     choices = ", ".join(f'"{item}"' for item in allowed)
     return Cause("FieldValueNotSupported", field, f"Unsupported value: {_go(value)}: supported values: {choices}")
 

@@ -101,9 +101,6 @@ def _pod_spec(spec: Json, path: str) -> Iterator[Cause]:
     yield from _containers(spec, path)
     if spec.get("restartPolicy") not in ("Always", "OnFailure", "Never"):
         yield unsupported(f"{path}.restartPolicy", spec.get("restartPolicy", ""), "Always", "OnFailure", "Never")
-    grace = spec.get("terminationGracePeriodSeconds")
-    if isinstance(grace, int) and grace < 0:
-        yield invalid(f"{path}.terminationGracePeriodSeconds", grace, "must be greater than or equal to 0")
 
 
 def _pod(obj: Json) -> Iterator[Cause]:
@@ -121,12 +118,12 @@ def _workload(obj: Json) -> Iterator[Cause]:
         yield required("spec.selector")
     elif not selector.get("matchLabels") and not selector.get("matchExpressions"):
         yield invalid("spec.selector", selector, "empty selector is invalid for deployment")
-    if selector is not None and not selectors.from_spec(selector)(labels):
+    if not selectors.from_spec(selector)(labels):
         yield invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
     yield from _labels(labels, "spec.template.labels")
     template = spec["template"]["spec"]
     yield from _pod_spec(template, "spec.template.spec")
-    if template.get("restartPolicy") in ("OnFailure", "Never"):
+    if template.get("restartPolicy") != "Always":
         yield unsupported("spec.template.spec.restartPolicy", template["restartPolicy"], "Always")
 
 
@@ -158,7 +155,8 @@ def _deployment(obj: Json) -> Iterator[Cause]:
         if rolling["maxUnavailable"] in (0, "0%") and rolling["maxSurge"] in (0, "0%"):
             yield invalid(f"{path}.maxUnavailable", rolling["maxUnavailable"], "may not be 0 when `maxSurge` is 0")
     elif kind != "Recreate":
-        yield unsupported("spec.strategy.type", kind, "Recreate", "RollingUpdate")
+        whole = {"Type": kind, "RollingUpdate": rolling}
+        yield unsupported("spec.strategy", whole, "Recreate", "RollingUpdate")
     deadline = spec.get("progressDeadlineSeconds")
     if isinstance(deadline, int):
         if deadline < 0:

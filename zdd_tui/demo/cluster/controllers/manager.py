@@ -30,15 +30,17 @@ class Manager:
 
     def __init__(self, api: Api) -> None:
         recorder = Recorder(api)
+        # In the order of their turn. Deployments come last: a rollout takes its next step only when the ReplicaSets
+        # have done the one before, so that pods, not just intentions, stay within maxSurge and maxUnavailable.
         self._controllers: tuple[Controller, ...] = (
-            DeploymentController(api, recorder, self.after),
             ReplicaSetController(api, recorder, self.after),
-            Scheduler(api, recorder, self.after),
             EndpointSliceController(api, recorder, self.after),
+            Scheduler(api, recorder, self.after),
             GarbageCollector(api, recorder, self.after),
             NamespaceController(api, recorder, self.after),
+            DeploymentController(api, recorder, self.after),
         )
-        self._queue: deque[tuple[Controller, Key]] = deque()
+        self._queues: dict[Controller, deque[Key]] = {controller: deque() for controller in self._controllers}
         self._queued: set[tuple[Controller, Key]] = set()
         self._timers: dict[tuple[Controller, Key], asyncio.TimerHandle] = {}
         self._wake = asyncio.Event()
@@ -68,7 +70,7 @@ class Manager:
         item = (controller, key)
         if item not in self._queued:
             self._queued.add(item)
-            self._queue.append(item)
+            self._queues[controller].append(key)
             self._wake.set()
 
     def after(self, controller: Controller, key: Key, seconds: float) -> None:
@@ -90,11 +92,19 @@ class Manager:
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
-            for _ in range(min(SLICE, len(self._queue))):
-                self._work(*self._queue.popleft())
-            if not self._queue:
-                self._wake.clear()
+            for _ in range(SLICE):
+                item = self._next()
+                if item is None:
+                    self._wake.clear()
+                    break
+                self._work(*item)
             await asyncio.sleep(0)
+
+    def _next(self) -> tuple[Controller, Key] | None:
+        for controller, keys in self._queues.items():
+            if keys:
+                return controller, keys.popleft()
+        return None
 
     def _work(self, controller: Controller, key: Key) -> None:
         self._queued.discard((controller, key))

@@ -15,17 +15,17 @@ EMPTY: Json = {}
 def obj(value: Any, *path: str) -> Json:
     """The object at `path` below `value`; empty when any part of the way is missing."""
     for key in path:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             return EMPTY
         value = value.get(key)
-    return value if isinstance(value, Mapping) else EMPTY
+    return value if isinstance(value, dict) else EMPTY
 
 
 def objects(value: Any, *path: str) -> list[Json]:
     """The objects of the list at `path`; whatever is no object is left out."""
     if path:
         value = obj(value, *path[:-1]).get(path[-1])
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def text(value: Any, *path: str) -> str:

@@ -65,6 +65,8 @@ async def take_lease(
         if epoch is None:
             return None
         return await AgentStore.start(dsn, release_id, epoch, actor, ttl=ttl, timeout=timeout)
+    except StaleEpoch:  # we were so slow that yet another has taken over
+        return None
     finally:
         connection.terminate()
 
@@ -262,7 +264,8 @@ class AgentStore:
                 raise translate(error, self._dsn) from None
             raise
         finally:
-            await self.pool.release(connection, timeout=self._timeout)
+            with suppress(*FAILURES):  # its reset fails on a session that has ended; the pool drops it by itself
+                await self.pool.release(connection, timeout=self._timeout)
 
     async def _fence(self, connection: Connection) -> None:
         try:

@@ -199,7 +199,9 @@ def workload(pods: Sequence[Pod], message: str = "", *, gone: Sequence[Pod] = ()
         change_cause=None,
     )
     rollout = RolloutStatus(not message, False, message or "rolled out")
-    return WorkloadSnapshot(tuple(pods), tuple(gone), view, rollout, (), 0.0, MONO, None)
+    return WorkloadSnapshot(
+        tuple(sorted(pods, key=lambda each: each.name)), tuple(gone), view, rollout, (), 0.0, MONO, None
+    )
 
 
 SERVING = [pod(f"6d4f9c7b5d-{tail}", "2", PodState.SERVING) for tail in ("x7k2p", "q2pzz", "m4t8c", "b9h3w")]

@@ -1,5 +1,6 @@
 """What confirm, details and help share: a framed page of lines over the main screen."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -29,7 +30,7 @@ class Page(LineView, can_focus=True):
         super().watch_scroll_y(old_value, new_value)
         self._tell_keys()
 
-    def set_lines(self, lines: list[Line]) -> None:
+    def set_lines(self, lines: Sequence[Line]) -> None:
         super().set_lines(lines)
         self._tell_keys()
 

@@ -5,8 +5,9 @@ Nothing here is ever parsed as markup, and no control character from outside get
 
 import textwrap
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
+from typing import overload
 
 from rich.cells import cell_len, set_cell_size
 
@@ -29,6 +30,41 @@ class Tone(StrEnum):
 
 Span = tuple[str, Tone]
 Line = tuple[Span, ...]
+
+
+class Rows(Sequence[Line]):
+    """Lines that are made when they are looked at: of thousands of pods only some dozens are in sight.
+
+    Args:
+        head: the first lines.
+        count: how many follow.
+        make: makes the one at an index, counted behind the head.
+    """
+
+    def __init__(self, head: Sequence[Line], count: int, make: Callable[[int], Line]) -> None:
+        self._head = head
+        self._count = count
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._head) + self._count
+
+    @overload
+    def __getitem__(self, at: int) -> Line: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Line]: ...
+    def __getitem__(self, at: int | slice) -> Line | list[Line]:
+        if isinstance(at, slice):
+            return [self[index] for index in range(*at.indices(len(self)))]
+        if not 0 <= at < len(self):
+            raise IndexError(at)
+        return self._head[at] if at < len(self._head) else self._make(at - len(self._head))
+
+
+def dimmed(line: Line) -> Line:
+    """What is known no longer for sure."""
+    return tuple((text, Tone.DIM) for text, _ in line)
+
 
 _DROPPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 

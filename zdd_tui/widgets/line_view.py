@@ -1,5 +1,6 @@
 """The one widget that draws: lines of toned text, scrolled, repainting only lines that changed."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -44,11 +45,12 @@ class LineView(ScrollView, can_focus=False):
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self._lines: list[Line] = []
+        self._lines: Sequence[Line] = ()
+        self._painted: dict[int, Line] = {}
         self._drawn = False
         self._shown: tuple[Board, Moment] | None = None
 
-    def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+    def lines(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
         """What to show in a width of so many cells."""
         raise NotImplementedError
 
@@ -66,21 +68,24 @@ class LineView(ScrollView, can_focus=False):
         if self._shown is not None:
             self.show(*self._shown)
 
-    def set_lines(self, lines: list[Line]) -> None:
-        """Replaces the lines; what looks the same is not painted again."""
-        old, self._lines = self._lines, lines
-        if len(old) != len(lines) or not self._drawn:
+    def set_lines(self, lines: Sequence[Line]) -> None:
+        """Replaces the lines; what looks the same is not painted again, and what is out of sight is not made."""
+        if len(self._lines) != len(lines) or not self._drawn:
             self._drawn = True
+            self._lines = lines
             self.virtual_size = Size(self.content_size.width, len(lines))
             if self.auto_height:
                 self.styles.height = max(1, min(len(lines), self.auto_height))
                 self.styles.display = "block" if lines else "none"
             self.refresh()
             return
-        for y, (before, after) in enumerate(zip(old, lines, strict=True)):
+        self._lines = lines
+        first = int(self.scroll_offset.y)
+        for at in range(first, min(len(lines), first + self.content_size.height)):
+            before, after = self._painted.get(at), lines[at]
             if before != after:
-                start, stop = changed_cells(before, after)
-                self.refresh(Region(start, y - int(self.scroll_offset.y), stop - start, 1))
+                start, stop = changed_cells(before, after) if before is not None else (0, self.content_size.width)
+                self.refresh(Region(start, at - first, stop - start, 1))
 
     def plain(self) -> str:
         """The text on show, for tests and for copying."""
@@ -89,7 +94,9 @@ class LineView(ScrollView, can_focus=False):
     def render_line(self, y: int) -> Strip:
         cells = self.content_size.width
         at = y + self.scroll_offset.y
-        line = clip(self._lines[at], cells) if at < len(self._lines) else ()
+        line = self._lines[at] if at < len(self._lines) else ()
+        self._painted[at] = line
+        line = clip(line, cells)
         segments = [
             Segment(outside(text), self.get_component_rich_style(f"tone--{tone}", partial=True)) for text, tone in line
         ]

@@ -1,12 +1,13 @@
 """A framed view of one source: its title tells the source's age, and STALE when it is old."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.content import Content
 
 from zdd_tui.board import Board, Moment, Sourced
-from zdd_tui.widgets.line import Line, Tone, cut, human_age, outside, wrap
+from zdd_tui.widgets.line import Line, Rows, Tone, cut, dimmed, human_age, outside, wrap
 from zdd_tui.widgets.line_view import LineView
 
 
@@ -50,22 +51,23 @@ class Pane(LineView, can_focus=True):
         """What the title says behind name and age; it is what a narrow pane cuts off."""
         return ""
 
-    def body(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+    def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
         """Lines, called only when there is a value."""
         raise NotImplementedError
 
-    def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+    def lines(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
         source = self.source(board)
         troubled = wrap(f"✗ {source.error}", cells, Tone.BAD) if source.error else []
         if source.value is None:
             return troubled or [(("… connecting", Tone.DIM),)]
         body = self.body(board, moment, cells)
         if source.stale(moment.now, self.limit):
-            body = [tuple((text, Tone.DIM) for text, _ in line) for line in body]
+            body = _dimmed(body)
         # One line of the error is enough here, so that the last known values stay in sight; `e` shows all of it.
         if not self.tells_error:
             return body
-        return [*((((cut(f"✗ {source.error}", cells), Tone.BAD),),) if troubled else ()), *body]
+        head: list[Line] = [((cut(f"✗ {source.error}", cells), Tone.BAD),)] if troubled else []
+        return Rows(head, len(body), body.__getitem__)
 
     def show(self, board: Board, moment: Moment) -> None:
         super().show(board, moment)
@@ -92,3 +94,7 @@ class Pane(LineView, can_focus=True):
         text = f"{first + 1}-{min(total, first + rows)} of {total} ↕" if rows and total > rows else ""
         if (self.border_subtitle or "") != text:
             self.border_subtitle = Content(text) if text else None
+
+
+def _dimmed(lines: Sequence[Line]) -> Rows:
+    return Rows((), len(lines), lambda at: dimmed(lines[at]))

@@ -1,11 +1,12 @@
 """The pods of the Deployment, those that need eyes first."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from zdd_tui.board import PODS_STALE, Board, Moment, Sourced
 from zdd_tui.model.pod import Pod, PodState
 from zdd_tui.model.rollout import WorkloadSnapshot
-from zdd_tui.widgets.line import Line, Tone, cut, cut_start, fit, human_age
+from zdd_tui.widgets.line import Line, Rows, Tone, cut, cut_start, fit, human_age
 from zdd_tui.widgets.pane import Pane
 
 MARKS = {
@@ -35,7 +36,7 @@ class PodPane(Pane):
     def heading(self, board: Board, moment: Moment) -> str:
         return pod_heading(board.pods.value) if board.pods.value else ""
 
-    def body(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+    def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
         snapshot = board.pods.value
         return pod_lines(snapshot, moment.wall + snapshot.clock_skew, cells) if snapshot else []
 
@@ -54,21 +55,21 @@ def pod_heading(snapshot: WorkloadSnapshot) -> str:
     return ", ".join([f"{view.name} {view.ready}/{view.desired} ready", *told])
 
 
-def pod_lines(snapshot: WorkloadSnapshot, cluster_now: float, cells: int) -> list[Line]:
+def pod_lines(snapshot: WorkloadSnapshot, cluster_now: float, cells: int) -> Sequence[Line]:
     """A rollout line where one is under way, a heading, and the pods in order of urgency, then name."""
     lines: list[Line] = []
     rollout = snapshot.rollout
     if rollout is not None and not rollout.done:
         glyph, tone = ("✗", Tone.BAD) if rollout.failed else ("▶", Tone.BUSY)
         lines.append(((cut(f"{glyph} rollout: {rollout.message}", cells), tone),))
-    pods = sorted((*snapshot.pods, *snapshot.gone), key=lambda pod: (_ORDER[pod.state], pod.name))
+    # Both come in the order of their names, and sorting is stable.
+    pods = sorted((*snapshot.pods, *snapshot.gone), key=lambda pod: _ORDER[pod.state])
     longest = max((len(pod.name) for pod in pods), default=0)
     room = max(6, min(cells - _FIXED, longest))
     lines.append(((f"{'POD':<{room}} VER STATE      {'LEFT':>5} {'RS':>2} {'AGE':>4}", Tone.DIM),))
-    lines.extend(pod_line(pod, cluster_now, room, cells - room) for pod in pods)
     if not pods:
         lines.append((("no pods", Tone.WARN),))
-    return lines
+    return Rows(lines, len(pods), lambda at: pod_line(pods[at], cluster_now, room, cells - room))
 
 
 def pod_line(pod: Pod, cluster_now: float, room: int, rest: int) -> Line:

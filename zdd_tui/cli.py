@@ -101,7 +101,7 @@ def _command(arguments: argparse.Namespace) -> int:
 def _agent(arguments: argparse.Namespace) -> int:
     from zdd_tui.engine.serve import serve
 
-    return asyncio.run(serve(read_plan(arguments.plan), if_needed=arguments.if_needed))
+    return asyncio.run(serve(read_plan(arguments.plan), if_needed=arguments.if_needed, anew=arguments.anew))
 
 
 def _open(arguments: argparse.Namespace) -> int:
@@ -170,6 +170,7 @@ def _add_reading_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParse
 
     agent = _add(verbs, "agent", _agent, "Carry the release out: wait for the lease, obey commands, until it ends.")
     agent.add_argument("plan", metavar="PLAN")
+    agent.add_argument("--anew", action="store_true", help="begin another release of a plan whose last one has ended")
     agent.add_argument("--if-needed", action="store_true", help="go away where another agent holds the lease")
 
 

@@ -10,7 +10,13 @@ import asyncpg
 from zdd_tui.backends.catalog import Connection, our_triggers, read_catalog
 from zdd_tui.model.ddl.facts import Catalog, Table
 from zdd_tui.model.ddl.names import ASIDE_SCHEMA, SCHEMA, aside_name, search_path
-from zdd_tui.model.ddl.rows import MARK_AGE, recent_statement, verify_keys_statement
+from zdd_tui.model.ddl.rows import (
+    MARK_AGE,
+    last_key_statement,
+    recent_statement,
+    unmoved_statement,
+    verify_keys_statement,
+)
 from zdd_tui.model.lint import created_objects
 from zdd_tui.model.plan import Plan
 from zdd_tui.model.sql import qualified
@@ -28,12 +34,19 @@ class RecentSample:
     Attributes:
         rows: how many were compared.
         disagree: how many of them hold something else on the new side than ``up`` makes of the old.
+        unmoved: how many have nothing on the new side yet. Before the backfill that is no fault of a row that is
+            older than the mark: a writer that changes another column of it need not touch the new side.
         example_key: of one that disagrees, readable.
     """
 
     rows: int
     disagree: int
+    unmoved: int = 0
     example_key: str | None = None
+
+    @property
+    def agree(self) -> int:
+        return self.rows - self.disagree - self.unmoved
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +76,23 @@ async def mark(conn: Connection) -> str:
     return f"{row['xid']}@{row['at']:.6f}"
 
 
-async def sample_recent(conn: Connection, plan: Plan, catalog: Catalog, since: str) -> RecentSample:
+async def newest_key(conn: Connection, catalog: Catalog) -> int | None:
+    """The highest key, where keys are numbers that grow: what lies above it later was inserted later."""
+    if len(catalog.key) != 1 or catalog.key[0].type not in ("smallint", "integer", "bigint"):
+        return None
+    row = await conn.fetchrow(last_key_statement(catalog))
+    return int(row[0]) if row else 0
+
+
+async def sample_recent(
+    conn: Connection, plan: Plan, catalog: Catalog, since: str, *, born_after: int | None = None
+) -> RecentSample:
     """Compares up to ``plan.gates.sample_rows`` rows that were written since a mark: the end of each table, and blocks
-    here and there. A row that disagrees is looked at twice, because it may be in the middle of being written."""
+    here and there. A row that disagrees is looked at twice, because it may be in the middle of being written.
+
+    Args:
+        born_after: of :func:`newest_key` at the mark; a row above it has no excuse for an empty new side.
+    """
     tables = [catalog.old] if plan.change.kind == "column" else [catalog.old, catalog.target]
     keys: dict[tuple[str, ...], None] = {}
     for table in tables:
@@ -74,7 +101,19 @@ async def sample_recent(conn: Connection, plan: Plan, catalog: Catalog, since: s
     wrong = await disagreeing(conn, plan, catalog, chosen)
     if wrong:
         wrong = await disagreeing(conn, plan, catalog, wrong)
-    return RecentSample(len(chosen), len(wrong), ", ".join(wrong[0]) if wrong else None)
+    excused = set(await _unmoved(conn, plan, catalog, wrong, born_after))
+    wrong = [key for key in wrong if key not in excused]
+    return RecentSample(len(chosen), len(wrong), len(excused), ", ".join(wrong[0]) if wrong else None)
+
+
+async def _unmoved(
+    conn: Connection, plan: Plan, catalog: Catalog, keys: Sequence[tuple[str, ...]], born_after: int | None
+) -> list[tuple[str, ...]]:
+    older = [key for key in keys if born_after is None or int(key[0]) <= born_after]
+    if not older:
+        return []
+    rows = await conn.fetch(unmoved_statement(plan, catalog), *(list(column) for column in zip(*older, strict=True)))
+    return [tuple(json.loads(row["key"])) for row in rows]
 
 
 async def disagreeing(

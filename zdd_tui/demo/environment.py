@@ -91,9 +91,9 @@ class Environment:
         self.processes[name] = process
         return process
 
-    def start_agent(self) -> subprocess.Popen[bytes]:
+    def start_agent(self, *options: str) -> subprocess.Popen[bytes]:
         """Starts an agent for the plan."""
-        return self.start("agent", "zdd_tui", "agent", str(self.plan_file))
+        return self.start("agent", "zdd_tui", "agent", *options, str(self.plan_file))
 
     async def end(self, name: str, how: signal.Signals = signal.SIGTERM, grace: float = 20.0) -> int:
         """Ends one of our programs and returns its exit code."""

@@ -9,7 +9,7 @@ from typing import Any
 from zdd_tui.backends.store import Store
 from zdd_tui.demo.environment import Environment
 from zdd_tui.engine.operate import expected_of, this_actor
-from zdd_tui.engine.status import arrived
+from zdd_tui.engine.status import arrived, as_text
 from zdd_tui.model.errors import StepFailed, ZddError
 from zdd_tui.model.records import ReleaseRecord
 from zdd_tui.model.release import CommandKind, State
@@ -17,7 +17,7 @@ from zdd_tui.model.release import CommandKind, State
 Progress = Callable[[ReleaseRecord], None]
 
 ANSWER_WITHIN = 30.0
-PHASE_WITHIN = 300.0
+PHASE_WITHIN = 120.0
 
 
 class Walker:
@@ -36,7 +36,7 @@ class Walker:
 
     async def begin(self) -> None:
         """Starts an agent and waits until it has registered a release that has not begun."""
-        self._env.start_agent()
+        self._env.start_agent("--anew")
         record = await self._until(lambda record: record.release.state is State.PLANNED and _live(record))
         self.release_id = record.id
 
@@ -127,17 +127,26 @@ class Walker:
         return await self._store.read(self.release_id)
 
     async def _until(self, there: Callable[[ReleaseRecord], bool]) -> ReleaseRecord:
-        async with asyncio.timeout(PHASE_WITHIN):
-            while True:
-                release_id = self.release_id or await self._found()
-                if release_id:
-                    record = await self._store.read(release_id)
-                    self._progress(record)
-                    if there(record):
-                        return record
-                    if record.release.state in (State.FAILED, State.ROLLBACK_FAILED):
-                        raise StepFailed(record.release.error)
-                await asyncio.sleep(0.1)
+        """Looks until it is so.
+
+        Raises:
+            StepFailed: a step failed.
+            ZddError: it took too long; names the gates that are closed.
+        """
+        deadline = time.monotonic() + PHASE_WITHIN
+        seen: ReleaseRecord | None = None
+        while time.monotonic() < deadline:
+            release_id = self.release_id or await self._found()
+            if release_id:
+                seen = await self._store.read(release_id)
+                self._progress(seen)
+                if there(seen):
+                    return seen
+                if seen.release.state in (State.FAILED, State.ROLLBACK_FAILED):
+                    raise StepFailed(seen.release.error)
+            await asyncio.sleep(0.1)
+        status = as_text(seen) if seen else "no release was registered"
+        raise ZddError(f"nothing moved for {PHASE_WITHIN:.0f} s:\n{status}", "see the agent's log; --keep keeps it")
 
     async def _found(self) -> int:
         """The release that the new agent has registered; an older one of the name has ended."""

@@ -6,11 +6,9 @@ from zdd_tui.backends.change_check import check_change
 from zdd_tui.backends.flags import FlagStore
 from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.backends.postgres import connect, describe, explained, refuse_pooler
-from zdd_tui.backends.squawk import squawk
-from zdd_tui.engine.phases.expand import describe as describe_finding
+from zdd_tui.engine.phases.expand import refuse_findings
 from zdd_tui.engine.rollout import container_image
-from zdd_tui.model.ddl import expand_statements, index_statements
-from zdd_tui.model.errors import ClusterError, DatabaseError, PlanError, ZddError
+from zdd_tui.model.errors import ClusterError, DatabaseError, ZddError
 from zdd_tui.model.lint import lint_plan_sql
 from zdd_tui.model.plan import Plan
 
@@ -40,9 +38,7 @@ async def check_plan(plan: Plan, *, offline: bool) -> list[str]:
 
 async def _lint(plan: Plan) -> list[str]:
     lint_plan_sql(plan)
-    findings = await squawk((*expand_statements(plan), *index_statements(plan)))
-    if findings:
-        raise PlanError("change.expand: " + "; ".join(map(describe_finding, findings)), findings[0].mend)
+    await refuse_findings(plan)
     return ["the DDL is additive"]
 
 

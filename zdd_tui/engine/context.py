@@ -21,7 +21,6 @@ class Context:
 
     Attributes:
         paused: tells whether the operator has paused the release.
-        wait_unpaused: returns when it is not paused.
     """
 
     plan: Plan
@@ -29,7 +28,6 @@ class Context:
     flags: FlagStore
     cluster: Cluster
     paused: Callable[[], bool]
-    wait_unpaused: Callable[[], Awaitable[object]]
     _catalog: Catalog | None = field(default=None, init=False)
 
     @property

@@ -4,7 +4,7 @@ import asyncio
 
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.patience import effect
-from zdd_tui.model.flag import FlagValue, parse_flag
+from zdd_tui.model.flag import OFF, FlagValue, parse_flag
 
 
 async def remember_flag(ctx: Context, step: StepHandle, *keys: str) -> None:
@@ -21,16 +21,20 @@ async def switch(ctx: Context, step: StepHandle, key: str, value: FlagValue) -> 
 
 
 async def restore(ctx: Context, step: StepHandle) -> None:
-    """Puts back what :func:`remember_flag` kept; nothing where the step never came that far."""
+    """Puts back what :func:`remember_flag` kept; nothing where the step never came that far.
+
+    A flag that did not exist is switched off before it is deleted: applications keep the last value of a flag that
+    disappears, so that a Redis which lost its data does not part them in the middle of a release.
+    """
     before: dict[str, str | None] = step.detail.get("flags_before", {})
+    for key, raw in before.items():
+        value = OFF if raw is None else parse_flag(raw)
+        await effect(ctx, step, lambda key=key, value=value: ctx.flags.set(key, value, epoch=ctx.epoch))  # type: ignore[misc]
+    if before:
+        await _settle(ctx, step, f"{', '.join(before)} as before")
     for key, raw in before.items():
         if raw is None:
             await effect(ctx, step, lambda key=key: ctx.flags.delete(key, epoch=ctx.epoch))  # type: ignore[misc]
-        else:
-            value = parse_flag(raw)
-            await effect(ctx, step, lambda key=key, value=value: ctx.flags.set(key, value, epoch=ctx.epoch))  # type: ignore[misc]
-    if before:
-        await _settle(ctx, step, f"{', '.join(before)} as before")
 
 
 async def _settle(ctx: Context, step: StepHandle, what: str) -> None:

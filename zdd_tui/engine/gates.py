@@ -102,17 +102,21 @@ async def _recent_rows_agree(ctx: Context, record: ReleaseRecord) -> Finding:
     since = step.detail.get("since") if step else None
     if not since:
         return Verdict.INCONCLUSIVE, "the write flag is not on yet"
+    assert step is not None
     async with ctx.reading() as conn:
-        sample = await sample_recent(conn, ctx.plan, await ctx.catalog(), since)
+        sample = await sample_recent(
+            conn, ctx.plan, await ctx.catalog(), since, born_after=step.detail.get("newest_key")
+        )
     if sample.disagree:
         return (
             Verdict.FAIL,
             f"{sample.disagree} of {sample.rows} recent rows disagree, such as key {sample.example_key}",
         )
-    if sample.rows < ctx.plan.gates.min_recent_rows:
-        wanted = ctx.plan.gates.min_recent_rows
-        return Verdict.INCONCLUSIVE, f"{sample.rows} rows written since the flag is on; at least {wanted} are wanted"
-    return Verdict.PASS, f"{sample.rows} recent rows agree"
+    wanted = ctx.plan.gates.min_recent_rows
+    if sample.agree < wanted:
+        return Verdict.INCONCLUSIVE, f"{sample.agree} rows written on both sides since the flag is on; wanted: {wanted}"
+    unmoved = f", {sample.unmoved} older ones wait for the backfill" if sample.unmoved else ""
+    return Verdict.PASS, f"{sample.agree} recent rows agree{unmoved}"
 
 
 # --- backfill -----------------------------------------------------------------------------------------------

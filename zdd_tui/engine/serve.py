@@ -14,13 +14,16 @@ from zdd_tui.model.records import Actor
 from zdd_tui.model.release import State
 
 
-async def serve(loaded: LoadedPlan, *, boundary: Boundary | None = None, if_needed: bool = False) -> int:
+async def serve(
+    loaded: LoadedPlan, *, boundary: Boundary | None = None, if_needed: bool = False, anew: bool = False
+) -> int:
     """Registers the release, unless it is under way, and carries it out until it ends.
 
     SIGTERM and SIGINT end the agent cleanly: the lease is given back, and the next agent goes on at once.
 
     Args:
         if_needed: return at once where another agent holds the lease.
+        anew: begin another release where the last one of this very plan has ended.
 
     Returns:
         0 when the release is done or rolled back, or when the agent was told to stop.
@@ -29,7 +32,10 @@ async def serve(loaded: LoadedPlan, *, boundary: Boundary | None = None, if_need
         DatabaseError: the database cannot be used for a release; nothing was changed.
     """
     actor = this_actor()
-    release_id = await register(loaded, actor)
+    release_id = await register(loaded, actor, anew=anew)
+    if release_id is None:
+        log(f"the last release of {loaded.source} has ended; begin another with --anew")
+        return 0
     if if_needed and await _held(loaded, release_id):
         log("another agent holds the lease; nothing to do")
         return 0
@@ -46,8 +52,12 @@ async def serve(loaded: LoadedPlan, *, boundary: Boundary | None = None, if_need
     return 0 if ended.state in (State.DONE, State.ROLLED_BACK) else 1
 
 
-async def register(loaded: LoadedPlan, actor: Actor) -> int:
-    """Brings the `zdd` schema up to date and returns the release's id.
+async def register(loaded: LoadedPlan, actor: Actor, *, anew: bool = False) -> int | None:
+    """Brings the `zdd` schema up to date and registers the release, unless it is under way.
+
+    Returns:
+        the release's id; None where the last one of this very plan has ended and another is not asked for, so that
+        an agent which is restarted for ever does not begin it again.
 
     Raises:
         DatabaseError: away, no rights, a pooler in between.
@@ -55,6 +65,11 @@ async def register(loaded: LoadedPlan, actor: Actor) -> int:
     """
     async with await Store.open(loaded.plan.database.dsn.get_secret_value()) as store:
         await store.migrate()
+        last = await store.find(loaded.plan.name)
+        if last is not None and not anew:
+            release = (await store.read(last)).release
+            if release.state.ended and release.plan_hash == loaded.hash:
+                return None
         return await store.register(
             loaded.plan, text=loaded.text, document=loaded.document, plan_hash=loaded.hash, actor=actor
         )

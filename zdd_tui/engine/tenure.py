@@ -38,7 +38,6 @@ class Tenure:
         self._boundary = boundary
         self._say = say
         self._moved = asyncio.Event()
-        self._unpaused = asyncio.Event()
         self._steering = asyncio.Lock()  # held while the next step is chosen, and while a command changes course
         self._step: asyncio.Task[None] | None = None
         self._holding: Holding
@@ -81,7 +80,6 @@ class Tenure:
             flags=flags,
             cluster=cluster,
             paused=lambda: self._release.paused,
-            wait_unpaused=self._unpaused.wait,
         )
         self._runner = Runner(self._ctx, self._holding, self._boundary)
 
@@ -103,10 +101,6 @@ class Tenure:
     def _announce(self) -> None:
         """The state has changed: whoever waits for that looks again."""
         self._moved.set()
-        if self._release.paused:
-            self._unpaused.clear()
-        else:
-            self._unpaused.set()
 
     # --- steps ----------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ class MoveRows:
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         runner = BackfillRunner(ctx.store, ctx.plan, await ctx.catalog(fresh=True))
-        await runner.run(paused=ctx.paused, wait_unpaused=ctx.wait_unpaused)
+        await runner.run(ctx.paused)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """What was moved goes with the new schema."""
@@ -32,7 +32,7 @@ class VerifyRows:
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         verifier = Verifier(ctx.store, ctx.plan, await ctx.catalog(fresh=True))
-        report = await verifier.run(paused=ctx.paused, wait_unpaused=ctx.wait_unpaused)
+        report = await verifier.run(ctx.paused)
         if report.mismatches:
             raise StepFailed(
                 f"{report.mismatches} of {report.rows} rows differ, such as key {report.samples[0]}",

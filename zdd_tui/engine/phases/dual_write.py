@@ -1,6 +1,6 @@
 """Dual-write: V2 is rolled out, then writes both sides behind the write flag."""
 
-from zdd_tui.backends.observe import mark
+from zdd_tui.backends.observe import mark, newest_key
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.flag_switch import remember_flag, restore, switch
 from zdd_tui.engine.rollout import remember_image, roll_out
@@ -33,7 +33,8 @@ class WriteFlagOn:
         await switch(ctx, step, ctx.plan.flags.write, ON)
         if "since" not in step.detail:
             async with ctx.reading() as conn:
-                await step.remember(since=await mark(conn))
+                newest = await newest_key(conn, await ctx.catalog())
+                await step.remember(since=await mark(conn), newest_key=newest)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         await restore(ctx, step)

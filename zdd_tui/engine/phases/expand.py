@@ -2,12 +2,13 @@
 
 from zdd_tui.backends.change_check import check_change
 from zdd_tui.backends.ddl import create_index, drop_index
-from zdd_tui.backends.squawk import Finding, squawk
+from zdd_tui.backends.squawk import squawk
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.phases.schema import install_sync, remove_sync, run_statements
 from zdd_tui.model.ddl import Created, expand_statements, index_statements, undo_expand_statements
-from zdd_tui.model.errors import StepFailed
+from zdd_tui.model.errors import PlanError
 from zdd_tui.model.lint import created_objects
+from zdd_tui.model.plan import Plan
 
 
 class LintDdl:
@@ -16,9 +17,7 @@ class LintDdl:
     async def run(self, ctx: Context, step: StepHandle) -> None:
         async with ctx.reading() as conn:
             await check_change(conn, ctx.plan)
-        findings = await squawk((*expand_statements(ctx.plan), *index_statements(ctx.plan)))
-        if findings:
-            raise StepFailed("; ".join(describe(finding) for finding in findings), findings[0].mend)
+        await refuse_findings(ctx.plan)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """Nothing was done."""
@@ -62,6 +61,12 @@ class SyncForward:
         await remove_sync(ctx, step, "forward")
 
 
-def describe(finding: Finding) -> str:
-    """One finding in words."""
-    return f"statement {finding.statement}: {finding.message} ({finding.rule})"
+async def refuse_findings(plan: Plan) -> None:
+    """Asks squawk about the DDL that runs in a transaction; indexes run outside and are judged by the lint alone.
+
+    Raises:
+        PlanError: what it found.
+    """
+    if findings := await squawk(expand_statements(plan)):
+        listed = "; ".join(f"{finding.message} ({finding.rule})" for finding in findings)
+        raise PlanError(f"change.expand: {listed}", findings[0].mend)

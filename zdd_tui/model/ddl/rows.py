@@ -92,6 +92,25 @@ def verify_keys_statement(plan: Plan, catalog: Catalog, *, ledger: bool = False)
     return _disagreements(plan, catalog, conditions, len(catalog.key) + 1 if ledger else 0)
 
 
+def unmoved_statement(plan: Plan, catalog: Catalog) -> str:
+    """Which of given keys have nothing on the new side: every new column NULL, or no row in the new table.
+
+    Parameters: one ``text[]`` a key column.
+    """
+    arrays = ", ".join(f"${n}::text[]" for n in range(1, len(catalog.key) + 1))
+    names = [f"k{n}" for n in range(1, len(catalog.key) + 1)]
+    matches = " AND ".join(
+        f"new_side.{ident(column.name)} = wanted.{name}::{column.type}"
+        for name, column in zip(names, catalog.key, strict=True)
+    )
+    written = " OR ".join(f"new_side.{ident(column)} IS NOT NULL" for column in plan.change.up)
+    there = f"{matches} AND ({written})" if plan.change.kind == "column" else matches
+    return (
+        f"SELECT jsonb_build_array({', '.join(names)}) AS key FROM unnest({arrays}) AS wanted ({', '.join(names)})\n"
+        f"WHERE NOT EXISTS (SELECT FROM {catalog.target.sql} AS new_side WHERE {there})"
+    )
+
+
 def recent_statement(catalog: Catalog, table: Table, *, tail: bool) -> str:
     """Keys of rows that were written since a transaction began.
 

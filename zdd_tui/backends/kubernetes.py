@@ -50,11 +50,15 @@ NEEDED = (
 
 
 class Cluster:
-    """A connection to one namespace. Make it with ``async with Cluster.connect(...)``."""
+    """A connection to one namespace. Make it with ``async with Cluster.connect(...)``.
 
-    def __init__(self, http: "KubeHttp", namespace: str) -> None:
+    `context` is the name of the kubeconfig's context in force, ``in-cluster`` where a service account is used.
+    """
+
+    def __init__(self, http: "KubeHttp", namespace: str, context: str = "") -> None:
         self.http = http
         self.namespace = namespace
+        self.context = context
 
     @classmethod
     @asynccontextmanager
@@ -75,7 +79,7 @@ class Cluster:
         try:
             # aiohttp costs a quarter of a second to import: not before the first paint either.
             module = await asyncio.to_thread(importlib.import_module, "zdd_tui.backends.kube_http")
-            cluster = cls(module.KubeHttp(access), namespace)
+            cluster = cls(module.KubeHttp(access), namespace, access.context)
             if check:
                 await cluster._greet()
             yield cluster

@@ -13,9 +13,6 @@ from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.untyped import Json, text
 
 log = logging.getLogger(__name__)
-_LOST = frozenset({404, 409})
-"""Answers that mean that the pod is gone, or that another one has its name (the uid is a precondition)."""
-
 
 LOG_ANNOTATION = "zdd.local/log-file"
 
@@ -70,7 +67,7 @@ class Reporter:
                 try:
                     await self._http.json("PATCH", self._path + "/status", body=body, content_type=MERGE_PATCH)
                 except KubeApiError as error:
-                    if error.status in _LOST:
+                    if await self._is_lost(error):
                         return
                     log.warning("status of %s: %s", self._path, error.title)
                 except ClusterError as error:
@@ -95,7 +92,7 @@ class Reporter:
             try:
                 await self._http.json("DELETE", self._path, body=body)
             except KubeApiError as error:
-                if error.status in _LOST:
+                if await self._is_lost(error):
                     return
                 log.warning("deletion of %s: %s", self._path, error.title)
             except ClusterError as error:
@@ -104,6 +101,18 @@ class Reporter:
                 return
             attempt += 1
             await asyncio.sleep(backoff(attempt))
+
+    async def _is_lost(self, error: KubeApiError) -> bool:
+        """The pod is gone, or another one has its name (our uid is a precondition of every write)."""
+        if error.status != 409:  # 409 may also be a mere race with another writer
+            return error.status == 404
+        try:
+            found = await self._http.json("GET", self._path)
+        except KubeApiError as missing:
+            return missing.status == 404
+        except ClusterError:
+            return False
+        return text(found, "metadata", "uid") != text(self.pod, "metadata", "uid")
 
     @property
     def _path(self) -> str:

@@ -50,6 +50,11 @@ DEPLOYMENTS = {
     "recreate with bounds": _set("spec.strategy", {"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}),
     "deadline below readiness": lambda b: b["spec"].update(progressDeadlineSeconds=5, minReadySeconds=6),
     "port out of range": _set(f"{POD}.containers.0.ports.0.containerPort", 70000),
+    "text for a number": _set("spec.replicas", "three"),
+    "number for text": _set(f"{POD}.containers.0.image", 7),
+    "list for an object": _set("spec.selector", []),
+    "object for a list": _set(f"{POD}.containers", {"name": "web"}),
+    "text for an object": _set("spec.template", "web"),
     "wrong kind": _set("kind", "ReplicaSet"),
     "wrong namespace": _set("metadata.namespace", "elsewhere"),
 }
@@ -86,6 +91,24 @@ def test_services(both: tuple[Client, Client], case: str) -> None:
     body = copy.deepcopy(service())
     SERVICES[case](body)
     compare(both, lambda client: client.create("services", body))
+
+
+UNKNOWN = {
+    "one field": _set("spec.replica", 2),
+    "deep": _set(f"{POD}.containers.0.imagePolicy", "Always"),
+    "several": lambda b: (b.update(specs={}), b["metadata"].update(label={})),
+}
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_unknown_fields_are_refused_where_that_is_asked_for(both: tuple[Client, Client], case: str) -> None:
+    body = copy.deepcopy(manifest(paused=True))
+    UNKNOWN[case](body)
+    compare(both, lambda client: client.create("deployments?fieldValidation=Strict", body))
+    for client in both:
+        made = client.create("deployments?fieldValidation=Ignore", body)
+        assert made.keys() == {"apiVersion", "kind", "metadata", "spec", "status"}
+        assert "replica" not in made["spec"]
 
 
 def _create_twice(client: Client) -> None:

@@ -5,9 +5,7 @@ Controllers call it directly; the HTTP server calls it for everyone else.
 """
 
 import uuid
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 from zdd_tui.demo.cluster import defaults, kinds, validation
 from zdd_tui.demo.cluster.addresses import Addresses
@@ -123,7 +121,9 @@ class Api:
         obj = without_nulls(body)
         check_type(kind, obj)
         metadata = obj.setdefault("metadata", {})
-        if metadata.setdefault("name", name) != name:
+        if not metadata.get("name"):
+            raise bad_request("the name of the object (based on URL) was undeterminable: name must be provided")
+        if metadata["name"] != name:
             raise bad_request(
                 f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
             )
@@ -191,21 +191,6 @@ class Api:
         if obj["metadata"].get("finalizers") or kind is kinds.NAMESPACE:
             return True
         return kind is kinds.POD and obj["metadata"].get("deletionGracePeriodSeconds", 0) > 0
-
-    def patch(
-        self,
-        kind: Kind,
-        namespace: str,
-        name: str,
-        apply: Callable[[Json], Any],
-        *,
-        status: bool = False,
-        dry_run: bool = False,
-    ) -> Json:
-        """Replace an object with what `apply` makes of it; a resourceVersion in the patch must be current."""
-        return self.update(
-            kind, namespace, name, apply(self.get(kind, namespace, name)), status=status, dry_run=dry_run
-        )
 
     def modify(self, kind: Kind, obj: Json, spec: Json, annotations: dict[str, str] | None = None) -> Json:
         """A controller's write of the spec, and of the annotations where given."""

@@ -7,10 +7,10 @@ from typing import Any
 import yaml
 from aiohttp import web
 
-from zdd_tui.demo.cluster import kinds
+from zdd_tui.demo.cluster import kinds, schema
 from zdd_tui.demo.cluster.errors import ApiError, bad_request, no_such_path, unsupported_media_type
 from zdd_tui.demo.cluster.kinds import Kind
-from zdd_tui.demo.cluster.meta import Json
+from zdd_tui.demo.cluster.meta import Json, without_nulls
 
 MAX_BODY = 3 * 1024 * 1024  # bytes; what the real server takes
 
@@ -51,8 +51,8 @@ async def read_body(request: web.Request, types: tuple[str, ...]) -> Any:
     content_type = request.content_type if "Content-Type" in request.headers else types[0]
     if content_type not in types:
         raise unsupported_media_type(", ".join(types))
-    text = await request.text()
     try:
+        text = await request.text()
         return yaml.safe_load(text) if content_type.endswith("yaml") else json.loads(text)
     except (ValueError, yaml.YAMLError) as error:
         raise bad_request(f"the object provided is unrecognized: {error}") from error
@@ -66,6 +66,14 @@ async def read_object(request: web.Request) -> Json:
     if not isinstance(body, dict):
         raise bad_request("the body of the request is not an object")
     return body
+
+
+def decode(request: web.Request, kind: Kind, body: Any) -> Json:
+    """The body as the kind's type, by the request's fieldValidation. Raises ApiError 400.
+
+    Unknown fields that are only to be warned of are dropped without the warning.
+    """
+    return schema.decode(kind, without_nulls(body), request.query.get("fieldValidation", "Warn"))[0]
 
 
 async def read_delete_options(request: web.Request) -> Json:

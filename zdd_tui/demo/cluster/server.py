@@ -141,14 +141,14 @@ class Server:
         return json_response({**head, "metadata": {"resourceVersion": version}, "items": bare})
 
     async def _create(self, request: web.Request, target: Target) -> web.Response:
-        body = await requests.read_object(request)
+        body = requests.decode(request, target.kind, await requests.read_object(request))
         if target.kind.namespaced and target.namespace is None:
             raise method_not_allowed()
         obj = self.api.create(target.kind, target.namespace or "", body, dry_run="dryRun" in request.query)
         return self._answer(request, target, obj, 201)
 
     async def _update(self, request: web.Request, target: Target, *, status: bool) -> web.Response:
-        body = await requests.read_object(request)
+        body = requests.decode(request, target.kind, await requests.read_object(request))
         dry_run = "dryRun" in request.query
         namespace, name = target.namespace or "", target.name or ""
         obj = self.api.update(target.kind, namespace, name, body, status=status, dry_run=dry_run)
@@ -158,7 +158,8 @@ class Server:
         apply = await read_patch(request, target.kind.kind)
         dry_run = "dryRun" in request.query
         namespace, name = target.namespace or "", target.name or ""
-        obj = self.api.patch(target.kind, namespace, name, apply, status=status, dry_run=dry_run)
+        new = requests.decode(request, target.kind, apply(self.api.get(target.kind, namespace, name)))
+        obj = self.api.update(target.kind, namespace, name, new, status=status, dry_run=dry_run)
         return self._answer(request, target, obj)
 
     async def _delete(self, request: web.Request, target: Target) -> web.Response:
@@ -226,8 +227,13 @@ async def read_patch(request: web.Request, kind: str) -> Callable[[Json], Any]:
     """The body of a PATCH as a function from the old object to the new. Raises ApiError 400, 415, 422."""
     body = await requests.read_body(request, PATCH_TYPES)
     content_type = request.content_type if "Content-Type" in request.headers else PATCH_TYPES[0]
-    if content_type == PATCH_TYPES[0]:
-        return lambda obj: json_patch(obj, body)
-    if content_type == PATCH_TYPES[1]:
-        return lambda obj: merge_patch(obj, body)
-    return lambda obj: strategic_merge(obj, body, kind)
+
+    def apply(obj: Json) -> Any:
+        if content_type == PATCH_TYPES[0]:
+            return json_patch(obj, body)
+        try:
+            return merge_patch(obj, body) if content_type == PATCH_TYPES[1] else strategic_merge(obj, body, kind)
+        except (AttributeError, KeyError, TypeError) as error:  # a shape that the object does not have
+            raise bad_request(f"the patch does not fit the object: {error}") from error
+
+    return apply

@@ -183,5 +183,10 @@ class Store:
             watcher.pending.extend(reversed(behind))
         self._watchers[watcher.kind].add(watcher)
 
+    @property
+    def watching(self) -> int:
+        """How many watches are open."""
+        return sum(map(len, self._watchers.values()))
+
     def unwatch(self, watcher: Watcher) -> None:
         self._watchers[watcher.kind].discard(watcher)

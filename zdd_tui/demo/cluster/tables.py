@@ -34,7 +34,7 @@ def _columns(text: str, wide: str = "", integer: frozenset[str] = frozenset()) -
     return (*plain, *(Column(name, wide=True) for name in wide.split("|") if name))
 
 
-def _plural_units(seconds: int) -> str:
+def human_duration(seconds: int) -> str:
     """An age as kubectl shows it (duration.HumanDuration): 45s, 3m20s, 5h2m, 3d4h, 2y30d."""
     if seconds < 60 * 2:
         return f"{max(seconds, 0)}s"
@@ -62,7 +62,7 @@ def _plural_units(seconds: int) -> str:
 def age(text: str | None) -> str:
     if not text:
         return "<unknown>"
-    return _plural_units(int((datetime.now(UTC) - parse_time(text)).total_seconds()))
+    return human_duration(int((datetime.now(UTC) - parse_time(text)).total_seconds()))
 
 
 def _age(obj: Json) -> str:

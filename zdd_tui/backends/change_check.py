@@ -34,10 +34,12 @@ async def check_change(conn: Connection, plan: Plan, *, begun: bool = False) -> 
     """
     lint_plan_sql(plan)
     await _server(conn)
+    table = await find_table(conn, plan.change.table.schema_, plan.change.table.name)
+    if table is not None:
+        _ordinary(plan, table)
     catalog = await read_catalog(conn, plan)
-    table = await find_table(conn, catalog.old.schema, catalog.old.name)
-    assert table is not None, "read_catalog has found it"
-    _ordinary(plan, table)
+    if table is None:  # the old side is aside, or gone: there is nothing left to judge
+        return []
     await _rights(conn, plan, table)
     _columns(plan, catalog)
     if not begun and (there := await existing_objects(conn, plan)):

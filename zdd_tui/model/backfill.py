@@ -76,9 +76,11 @@ class Sizer:
         """After a batch of ``rows`` that took ``seconds``."""
         if seconds > limits.batch_budget:
             return self.halved(rows)
-        if seconds * GROWTH > limits.batch_budget or rows < self.rows:
-            return self  # within the budget, but the next rung would not be; or the batch says nothing of a full one
-        return Sizer(min(max(self.rows + 1, int(self.rows * GROWTH)), limits.batch_rows_max))
+        if rows < self.rows:
+            return self  # it says nothing of a full one
+        larger = min(max(self.rows + 1, int(self.rows * GROWTH)), max(self.rows, limits.batch_rows_max))
+        # A larger one is tried only where it would have stayed within the budget at the same cost for each row.
+        return Sizer(larger) if seconds * larger <= limits.batch_budget * rows else self
 
     def halved(self, rows: int | None = None) -> "Sizer":
         """After a batch that was late, failed, or stood in somebody's way."""
@@ -101,7 +103,7 @@ class Rate:
 
     def after(self, rows: int, seconds: float) -> "Rate":
         """With ``rows`` done in ``seconds``, pauses for the sake of a limit included."""
-        if seconds <= 0:
+        if seconds < 1e-6:  # below what a clock can tell
             return self
         seen = rows / seconds
         if self.value == 0:

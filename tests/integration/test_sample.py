@@ -118,6 +118,10 @@ async def test_version_2_obeys_the_flags(
     # A row that the backfill has not reached: a change writes it whole on the new side.
     assert (await pod.call("PUT", "/users/2", {"name": "Touched By Hand"}))[0] == 200
     assert await db.fetchval(NEW_NAME[kind], 2) == "Touched By Hand"
+    # A row that a pod without the flag wrote last: any change brings the sides together again.
+    await db.execute("UPDATE users SET last_name = 'Out Of Step' WHERE id = 2")
+    assert (await pod.call("PUT", "/users/2", {"email": "z@x"}))[1]["name"] == "Touched Out Of Step"
+    assert await db.fetchval(NEW_NAME[kind], 2) == "Touched Out Of Step"
 
     await db.execute(BACKFILL[kind])
     await set_flags(pod, **{WRITE: "true", READ: "100%"})
@@ -128,11 +132,12 @@ async def test_version_2_obeys_the_flags(
         await db.execute(f"UPDATE {table} SET full_name = 'Seen By V3' WHERE id = $1", user_id)
         assert (await pod.call("GET", f"/users/{user_id}"))[1]["name"] == "Seen By V3"
         assert (await pod.call("PUT", f"/users/{user_id}", {"email": "c@x"}))[1]["name"] == "Seen By V3"
+        assert await db.fetchval(f"SELECT {UP} FROM users WHERE id = $1", user_id) == "Seen By V3"
         assert (await pod.call("DELETE", f"/users/{user_id}"))[0] == 204
         assert (await pod.call("GET", f"/users/{user_id}"))[0] == 404
         assert await db.fetchval("SELECT count(*) FROM users WHERE id = $1", user_id) == 0
     await set_flags(pod, **{WRITE: "true", READ: "false"})
-    assert (await pod.call("GET", "/users/2"))[1]["name"] == "Touched By Hand"
+    assert (await pod.call("GET", "/users/2"))[1]["name"] == "Touched Out Of Step"
 
 
 @pytest.mark.parametrize("kind", ["column", "table"])

@@ -19,7 +19,8 @@ NEXT_ID = "SELECT nextval(pg_get_serial_sequence('public.users', 'id'))"
 class ColumnDualUsers:
     """The application writes ``full_name`` beside the old columns, in the same statement.
 
-    A change of the e-mail address alone touches no name, on neither side.
+    Every change makes the whole row agree, also a change of the e-mail address alone: a row can be out of step
+    because a pod that had not seen the write flag yet wrote it last, and no backfill looks at it before the gate does.
     """
 
     INSERT = """
@@ -28,11 +29,20 @@ class ColumnDualUsers:
     INSERT_OLD = """
     INSERT INTO public.users (id, first_name, last_name, email) VALUES ($1, $2, $3, $4)
     RETURNING id, first_name, last_name, email"""
-    UPDATE = """
+    UPDATE_BY_OLD = """
     UPDATE public.users SET first_name = coalesce($2, first_name), last_name = coalesce($3, last_name),
-      full_name = coalesce($4, full_name), email = coalesce($5, email), updated_at = now()
+      full_name = coalesce($2, first_name)
+        || CASE WHEN coalesce($3, last_name) = '' THEN '' ELSE ' ' || coalesce($3, last_name) END,
+      email = coalesce($4, email), updated_at = now()
     WHERE id = $1
-    RETURNING id, first_name, last_name, full_name, email"""
+    RETURNING id, first_name, last_name, email"""
+    UPDATE_BY_NEW = """
+    UPDATE public.users SET full_name = coalesce($2, full_name),
+      first_name = split_part(coalesce($2, full_name), ' ', 1),
+      last_name = substr(coalesce($2, full_name), length(split_part(coalesce($2, full_name), ' ', 1)) + 2),
+      email = coalesce($3, email), updated_at = now()
+    WHERE id = $1
+    RETURNING id, full_name, email"""
 
     dual: DualWrite
     old: ClassVar = OldUsers()
@@ -58,9 +68,10 @@ class ColumnDualUsers:
         sides = self.dual.choose(user_id)
         if not sides.write_new:
             return await self.old.update(connection, user_id, name, email)
+        if sides.read_new:
+            return new_user(await connection.fetchrow(self.UPDATE_BY_NEW, user_id, name, email))
         first, last = (None, None) if name is None else split_name(name)
-        row = await connection.fetchrow(self.UPDATE, user_id, first, last, name, email)
-        return new_user(row) if sides.read_new else old_user(row)
+        return old_user(await connection.fetchrow(self.UPDATE_BY_OLD, user_id, first, last, email))
 
     async def delete(self, connection: Connection, user_id: int) -> bool:
         return await self.old.delete(connection, user_id)

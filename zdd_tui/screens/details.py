@@ -65,7 +65,7 @@ def details_lines(board: Board, moment: Moment, cells: int, course: Course | Non
     if record is not None:
         lines += [(), (("events", Tone.DIM),)]
         for event in sorted(record.events, key=lambda each: each.id, reverse=True):
-            text = "".join(part for part, _ in event_line(event, moment.clock))
+            text = "".join(part for part, _ in event_line(event, moment.clock, full=True))
             lines += wrap(text, cells, Tone.BAD if event.kind in ("refused", "error") else Tone.NORMAL)
     return lines
 

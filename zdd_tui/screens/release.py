@@ -152,7 +152,7 @@ class ReleaseScreen(Screen[None]):
             return
         error = message.future.exception()
         course = message.course
-        self._tell(course.failed(error) if error else course.answered(message.future.result()))
+        self._tell(course.failed(error) if error else course.answered(message.future.result(), self._moment().now))
 
     def _tell(self, course: Course) -> None:
         line = self.query_one(MessageLine)

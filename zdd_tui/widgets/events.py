@@ -26,13 +26,14 @@ class EventPane(Pane):
         return [clip(event_line(event, moment.clock), cells) for event in ordered]
 
 
-def event_line(event: Event, clock: Clock) -> Line:
-    """``14:02:11 ana@bastion resumed backfill: "lag recovered"``."""
+def event_line(event: Event, clock: Clock, *, full: bool = False) -> Line:
+    """``14:02:11 ana@bastion resumed backfill: "lag recovered"``; the agent's host only where there is room."""
+    who = str(event.actor) if full or event.actor.name != "agent" else event.actor.name
     mark, tone = _MARKS.get(event.kind, ("", Tone.NORMAL))
     why = f": “{outside(event.why)}”" if event.why else ""
     return (
         (f"{clock.time_of_day(event.at)} ", Tone.DIM),
-        (f"{outside(str(event.actor))} ", Tone.DIM),
+        (f"{outside(who)} ", Tone.DIM),
         (mark, tone),
         (outside(event.what), Tone.BAD if tone is Tone.BAD else Tone.NORMAL),
         (why, Tone.DIM),

@@ -1,5 +1,7 @@
 """The gates of the current phase: one line while it runs, one line each while the release waits for them."""
 
+from rich.cells import cell_len
+
 from zdd_tui.board import Board, Moment
 from zdd_tui.model.gate import GateReading, Verdict
 from zdd_tui.model.release import State
@@ -49,14 +51,16 @@ def _gate_line(label: str, reading: GateReading, now: float, cells: int, column:
     glyph, tone = GLYPHS[reading.verdict]
     # A stale reading tells its age in its reason.
     age = "" if reading.age(now) > reading.max_age else f" {human_age(reading.age(now))}"
-    reason = f": {reading.reason}" if reading.reason else ""
+    reason = f": {outside(reading.reason)}" if reading.reason else ""
     head = f"{glyph} {reading.verdict:<{column}} "
     room = cells - len(head) - len(age)
+    if reason and cell_len(label + reason) > room:
+        label = reading.name  # the reason matters more than the long label
     label = cut(label, room)
     return (
         (head, tone),
         (label, Tone.NORMAL if reading.verdict is Verdict.PASS else Tone.STRONG),
-        (cut(reason, max(0, room - len(label))), Tone.NORMAL),
+        (cut(reason, max(0, room - cell_len(label))), Tone.NORMAL),
         (age, Tone.DIM),
     )
 

@@ -9,6 +9,9 @@ from zdd_tui.model.situation import no_agent
 from zdd_tui.widgets.line import Line, Tone, human_age, wrap
 from zdd_tui.widgets.line_view import LineView
 
+GOOD_NEWS_SECONDS = 10.0
+"""How long a success stays; it would soon contradict the state above it. A refusal stays until the next command."""
+
 
 @dataclass(frozen=True, slots=True)
 class Course:
@@ -17,6 +20,7 @@ class Course:
     Attributes:
         sent_at: monotonic seconds.
         outcome: empty while nobody has answered.
+        settled_at: monotonic seconds of the answer.
         bad: it was refused, or could not be sent.
     """
 
@@ -24,15 +28,16 @@ class Course:
     sent_at: float
     outcome: str = ""
     bad: bool = False
+    settled_at: float = 0.0
 
     @property
     def open(self) -> bool:
         return not self.outcome
 
-    def answered(self, command: StoredCommand) -> "Course":
+    def answered(self, command: StoredCommand, now: float) -> "Course":
         if command.status == "refused":
-            return replace(self, outcome=f"refused: {command.outcome}", bad=True)
-        return replace(self, outcome=command.outcome or "done")
+            return replace(self, outcome=f"refused: {command.outcome}", bad=True, settled_at=now)
+        return replace(self, outcome=command.outcome or "done", settled_at=now)
 
     def failed(self, error: BaseException) -> "Course":
         title = getattr(error, "title", "") or str(error) or type(error).__name__
@@ -55,6 +60,8 @@ def course_lines(course: Course, board: Board, moment: Moment, cells: int) -> li
     if course.bad:
         return wrap(f"✗ {course.kind} {course.outcome}", cells, Tone.BAD)
     if not course.open:
+        if moment.now - course.settled_at > GOOD_NEWS_SECONDS:
+            return []
         return wrap(f"✔ {course.kind} done: {course.outcome}", cells, Tone.GOOD)
     record = board.release.value
     ago = human_age(moment.now - course.sent_at)

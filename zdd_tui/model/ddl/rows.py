@@ -28,14 +28,21 @@ def last_key_statement(catalog: Catalog) -> str:
 
 
 def page_statement(catalog: Catalog, *, first: bool, last: bool = False) -> str:
-    """How many keys the next page has (``rows``) and its last one. Parameters: bounds, then the page's size."""
-    size = 1 + len(catalog.key) * ((not first) + (not last))
+    """How many keys the next page has (``rows``) and its last one. Parameters: bounds, then the page's size.
+
+    A full page is one hop along the index; only where there is none, the rest is counted.
+    """
+    size = f"${1 + len(catalog.key) * ((not first) + (not last))}::bigint"
     order = ", ".join(_key(catalog, column) for column in catalog.key)
+    source = f"FROM {catalog.old.sql} WHERE {_bounds(catalog, catalog.old, first=first, last=last)}"
     return (
-        f"SELECT page.rows, {key_texts(catalog, 'page')} FROM (\n"
-        f"  SELECT {order}, row_number() OVER (ORDER BY {order}) AS rows FROM {catalog.old.sql}\n"
-        f"  WHERE {_bounds(catalog, catalog.old, first=first, last=last)} ORDER BY {order} LIMIT ${size}::bigint\n"
-        f") AS page ORDER BY page.rows DESC LIMIT 1"
+        f"WITH full_page AS (SELECT {order} {source} ORDER BY {order} OFFSET {size} - 1 LIMIT 1)\n"
+        f"SELECT {size} AS rows, {key_texts(catalog, 'full_page')} FROM full_page\n"
+        f"UNION ALL (\n"
+        f"  SELECT rest.rows, {key_texts(catalog, 'rest')} FROM (\n"
+        f"    SELECT {order}, row_number() OVER (ORDER BY {order}) AS rows {source}\n"
+        f"    AND NOT EXISTS (SELECT FROM full_page)\n"
+        f"  ) AS rest ORDER BY rest.rows DESC LIMIT 1)"
     )
 
 

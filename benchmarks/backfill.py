@@ -1,0 +1,103 @@
+"""Rows a second of the backfill, against one UPDATE (or INSERT … SELECT) of the same rows in the same run.
+
+    python -m benchmarks.backfill [--rows 200000] [--rounds 3] [--kind column] [--wide]
+
+It starts a PostgreSQL of its own. Each round fills two fresh tables, moves one by a single statement and the other
+by the BackfillRunner with the plan's defaults, then verifies it. Printed: the median of the rounds and the ratio.
+"""
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from tests.integration.change_support import PEOPLE, UP, USERS, expanded, leased, make_plan
+from zdd_tui.backends.catalog import read_catalog
+from zdd_tui.demo.servers import postgres_server
+from zdd_tui.engine.backfill import BackfillRunner
+from zdd_tui.engine.verify import Verifier
+from zdd_tui.model.plan import Plan
+
+
+async def fill(conn: asyncpg.Connection, rows: int, wide: bool) -> None:
+    await conn.execute("DROP TABLE IF EXISTS users, people CASCADE")
+    await conn.execute(USERS.replace("email text", "email text, bio text" if wide else "email text"))
+    await conn.execute(
+        "INSERT INTO users (first_name, last_name, email" + (", bio" if wide else "") + ")"
+        " SELECT 'First' || n, CASE WHEN n % 3 = 0 THEN '' ELSE 'Last ' || n END, n || '@example.org'"
+        + (", repeat('x', 400)" if wide else "")
+        + " FROM generate_series(1, $1) n",
+        rows,
+    )
+    await conn.execute("VACUUM ANALYZE users")
+    await conn.execute("CHECKPOINT")
+
+
+async def single(conn: asyncpg.Connection, kind: str) -> float:
+    if kind == "table":
+        await conn.execute(PEOPLE)
+        statement = f"INSERT INTO people SELECT id, {UP}, email FROM users"
+    else:
+        await conn.execute("ALTER TABLE users ADD COLUMN full_name text")
+        statement = f"UPDATE users SET full_name = {UP}"
+    began = time.perf_counter()
+    await conn.execute(statement)
+    return time.perf_counter() - began
+
+
+async def batches(dsn: str, conn: asyncpg.Connection, plan: Plan) -> tuple[float, float, Any]:
+    await conn.execute("DROP SCHEMA IF EXISTS zdd CASCADE")
+    async with leased(dsn, plan) as store:
+        await expanded(store, plan)
+        catalog = await read_catalog(conn, plan)
+        runner = BackfillRunner(store, plan, catalog)
+        await runner.prepare()
+        began = time.perf_counter()
+        await runner.run()
+        moved = time.perf_counter() - began
+        began = time.perf_counter()
+        report = await Verifier(store, plan, catalog).run()
+        assert report.mismatches == 0, report
+        return moved, time.perf_counter() - began, (await store.read()).backfill
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--kind", choices=["column", "table"], default="column")
+    parser.add_argument("--wide", action="store_true", help="rows of some 500 bytes instead of 70")
+    options = parser.parse_args()
+    rows = options.rows
+    with tempfile.TemporaryDirectory(prefix="zdd-bench-") as folder:
+        async with postgres_server(Path(folder) / "pg") as server:
+            conn = await asyncpg.connect(server.dsn)
+            plan = make_plan(options.kind, dsn=server.dsn)
+            one, many, verified = [], [], []
+            for number in range(options.rounds):
+                await fill(conn, rows, options.wide)
+                one.append(rows / await single(conn, options.kind))
+                await fill(conn, rows, options.wide)
+                moved, checked, record = await batches(server.dsn, conn, plan)
+                many.append(rows / moved)
+                verified.append(rows / checked)
+                print(
+                    f"round {number + 1}: one statement {one[-1]:,.0f} rows/s, backfill {many[-1]:,.0f} rows/s"
+                    f" ({record.batches} batches, the last of {record.batch_rows}), verification {verified[-1]:,.0f}"
+                )
+            await conn.close()
+    medians = [statistics.median(values) for values in (one, many, verified)]
+    print(
+        f"{options.kind} kind, {rows:,} rows, median of {options.rounds}: one statement {medians[0]:,.0f} rows/s,"
+        f" backfill {medians[1]:,.0f} rows/s, ratio {medians[1] / medians[0]:.2f};"
+        f" verification {medians[2]:,.0f} rows/s"
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -97,9 +97,9 @@ class Pod:
     """A pod as screens, gates and reports see it.
 
     `seconds_left` counts down to the deletion deadline and is None while nobody deletes the pod and once it is Gone;
-    it is negative once the deadline has passed. `prestop_estimated` says that its preStop hook should be running still: the API
-    does not show the hook, so this is a guess. `reason` names what is wrong, such as CrashLoopBackOff, and is empty
-    when nothing is.
+    it is negative once the deadline has passed. `prestop_estimated` says that its preStop hook should be running
+    still: the API does not show the hook, so this is a guess. `reason` names what is wrong, such as
+    CrashLoopBackOff, and is empty when nothing is.
     """
 
     name: str

@@ -8,6 +8,7 @@ import pytest
 from tests.integration.change_support import PEOPLE, USERS, expanded, fill, leased, make_plan
 from zdd_tui.backends.catalog import read_catalog
 from zdd_tui.backends.change_check import check_change, existing_objects
+from zdd_tui.backends.observe import objects_valid
 from zdd_tui.backends.squawk import squawk
 from zdd_tui.model.ddl import expand_statements, sync_name
 from zdd_tui.model.errors import DatabaseError, PlanError, ZddError
@@ -53,6 +54,9 @@ async def test_facts_before_and_after_expand(db: asyncpg.Connection, pg_dsn: str
         assert catalog.target.column("full_name") is not None
         assert catalog.triggers == {sync_name(plan, "forward")}
         assert catalog.foreign_before == ()
+        assert await objects_valid(db, plan) == []
+        await db.execute(f'ALTER TABLE users DISABLE TRIGGER "{sync_name(plan, "forward")}"')
+        assert await objects_valid(db, plan) == [f"trigger {sync_name(plan, 'forward')} is missing or disabled"]
         if kind == "table":
             (sequence,) = catalog.sequences
             assert (sequence.name, sequence.identity, sequence.shared) == ("users_id_seq", True, True)

@@ -68,6 +68,9 @@ class Mismatch:
     old: bool = True
     new: bool = True
 
+    def __str__(self) -> str:
+        return f"{', '.join(self.key)} ({self.what})"
+
 
 def _key(raw: str | None) -> Key | None:
     return None if raw is None else tuple(json.loads(raw))

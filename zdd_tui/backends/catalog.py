@@ -121,7 +121,7 @@ async def read_catalog(conn: Connection, plan: Plan) -> Catalog:
         gone=gone,
         up_reads=_existing(old, up_reads(plan)),
         down_reads=_existing(new, down_reads(plan)),
-        triggers=frozenset(trigger["name"] for trigger in triggers if trigger["name"] in ours),
+        triggers=frozenset(t["name"] for t in triggers if t["name"] in ours and t["on"]),
         foreign_before=tuple(
             trigger["name"]
             for trigger in (found or {}).get("triggers") or []

@@ -9,7 +9,7 @@ import asyncpg
 
 from zdd_tui.backends.catalog import Connection, our_triggers, read_catalog
 from zdd_tui.model.ddl.facts import Catalog, Table
-from zdd_tui.model.ddl.names import ASIDE_SCHEMA, SCHEMA, aside_name, search_path
+from zdd_tui.model.ddl.names import ASIDE_SCHEMA, SCHEMA, aside_name, search_path, sync_name
 from zdd_tui.model.ddl.rows import (
     MARK_AGE,
     last_key_statement,
@@ -18,7 +18,7 @@ from zdd_tui.model.ddl.rows import (
     verify_keys_statement,
 )
 from zdd_tui.model.lint import created_objects
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.plan import DualWrite, Plan
 from zdd_tui.model.sql import qualified
 
 TAIL_BLOCKS = 256
@@ -241,6 +241,8 @@ async def objects_valid(conn: Connection, plan: Plan) -> list[str]:
         )
         if not valid:
             wrong.append(f"index {name} is {'missing' if valid is None else 'invalid'}")
+    if plan.change.dual_write is DualWrite.TRIGGER and sync_name(plan, "forward") not in catalog.triggers:
+        wrong.append(f"trigger {sync_name(plan, 'forward')} is missing or disabled")
     return wrong
 
 

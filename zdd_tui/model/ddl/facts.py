@@ -84,7 +84,7 @@ class Catalog:
         aside_shared: somebody else's data is aside in the same schema.
         up_reads: columns of the old table that ``up`` reads.
         down_reads: columns of the new table that ``down`` reads.
-        triggers: our triggers that exist, by name.
+        triggers: our triggers that exist and are enabled, by name.
         foreign_before: enabled BEFORE ROW triggers of others on INSERT or UPDATE of the old table.
     """
 

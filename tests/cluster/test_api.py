@@ -206,3 +206,29 @@ def test_a_namespace_takes_its_contents_along(api: Client) -> None:
     api.until("namespaces", lambda items: not items, fieldSelector=f"metadata.name={other.namespace}")
     assert other.items("services") == []
     assert refused(other.create, "services", service()).code == 404
+
+
+def test_events_are_the_same_in_both_groups(api: Client) -> None:
+    regarding = {"kind": "Service", "apiVersion": "v1", "namespace": api.namespace, "name": "web"}
+    old = {
+        "apiVersion": "v1", "kind": "Event", "metadata": {"name": "old"}, "involvedObject": regarding,
+        "reason": "Seen", "message": "by core", "type": "Normal", "source": {"component": "test"}, "count": 2,
+        "firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "2026-01-01T00:00:01Z",
+    }  # fmt: skip
+    new = {
+        "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "new"}, "regarding": regarding,
+        "reason": "Seen", "note": "by events", "type": "Warning", "action": "Look",
+        "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "test/seer", "reportingInstance": "one",
+    }  # fmt: skip
+    path = f"/apis/events.k8s.io/v1/namespaces/{api.namespace}/events"
+    api.create("events", old)
+    api.create(path, new)
+    shown = {item["metadata"]["name"]: item for item in api.items(path)}
+    assert (shown["old"]["note"], shown["old"]["regarding"]["name"]) == ("by core", "web")
+    assert (shown["old"]["deprecatedCount"], shown["old"]["deprecatedSource"]) == (2, {"component": "test"})
+    core = api.get("events/new")
+    assert (core["message"], core["reportingComponent"], core["action"]) == ("by events", "test/seer", "Look")
+    assert core["apiVersion"] == "v1"
+    with api.watch(path, fieldSelector="metadata.name=old") as events:
+        event = next(events)["object"]
+    assert (event["apiVersion"], event["note"]) == ("events.k8s.io/v1", "by core")

@@ -37,7 +37,8 @@ def without_account(pod: Json) -> Json:
     """The real plane mounts an account's token. The embedded one issues none, so it mounts none."""
     pod = json.loads(json.dumps(pod))
     spec = pod["spec"]
-    for holder, field in ((spec, "volumes"), *((container, "volumeMounts") for container in spec["containers"])):
+    containers = [*spec["containers"], *spec.get("initContainers", ())]
+    for holder, field in ((spec, "volumes"), *((container, "volumeMounts") for container in containers)):
         holder[field] = [item for item in holder.get(field, ()) if not item["name"].startswith("kube-api-access-")]
         if not holder[field]:
             del holder[field]

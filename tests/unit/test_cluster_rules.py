@@ -198,7 +198,7 @@ def test_json_patch(operation: Json, expected: Json) -> None:
 @pytest.mark.parametrize(
     ("patch", "expected"),
     [
-        ([{"name": "b", "image": "2"}], [{"name": "a", "image": "1"}, {"name": "b", "image": "2"}]),
+        ([{"name": "b", "image": "2"}], [{"name": "b", "image": "2"}, {"name": "a", "image": "1"}]),
         ([{"name": "a", "$patch": "delete"}], []),
         ([{"$patch": "replace"}, {"name": "c"}], [{"name": "c"}]),
         ([{"name": "a", "image": None}], [{"name": "a"}]),
@@ -210,11 +210,11 @@ def test_strategic_merge_of_containers(patch: list[Json], expected: list[Json]) 
     assert target == {"spec": {"containers": [{"name": "a", "image": "1"}]}}
 
 
-def test_strategic_merge_keeps_unnamed_items_beside_their_neighbour() -> None:
+def test_strategic_merge_keeps_unnamed_items_where_they_came_before() -> None:
     target = {"spec": {"containers": [{"name": name} for name in ("a", "x", "b")]}}
     order = [{"name": "b"}, {"name": "a"}]
     merged = strategic_merge(target, {"spec": {"$setElementOrder/containers": order}}, "Pod")
-    assert [item["name"] for item in merged["spec"]["containers"]] == ["b", "a", "x"]
+    assert [item["name"] for item in merged["spec"]["containers"]] == ["x", "b", "a"]
 
 
 def test_ports_merge_by_the_key_of_their_kind() -> None:

@@ -45,12 +45,11 @@ def _container(container: Json) -> None:
     _default(container, "terminationMessagePath", "/dev/termination-log")
     _default(container, "terminationMessagePolicy", "File")
     _default(container, "resources", {})
-    resources = container["resources"]
-    for name, amount in (resources.get("limits") or {}).items():
-        resources.setdefault("requests", {}).setdefault(name, amount)
     for port in container.get("ports") or ():
         _default(port, "protocol", "TCP")
     for variable in container.get("env") or ():
+        if variable.get("value") == "":
+            del variable["value"]  # Go's omitempty: an empty value and none are the same
         reference = (variable.get("valueFrom") or {}).get("fieldRef")
         if reference is not None:
             _default(reference, "apiVersion", "v1")
@@ -66,6 +65,9 @@ def _volume(volume: Json) -> None:
     for source in ("configMap", "secret", "projected", "downwardAPI"):
         if volume.get(source) is not None:
             _default(volume[source], "defaultMode", 420)
+    for item in (volume.get("downwardAPI") or {}).get("items") or ():
+        if item.get("fieldRef") is not None:
+            _default(item["fieldRef"], "apiVersion", "v1")
     if volume.get("hostPath") is not None:
         _default(volume["hostPath"], "type", "")
     if set(volume) == {"name"}:
@@ -91,6 +93,10 @@ def _pod(pod: Json) -> None:
     spec = pod.setdefault("spec", {})
     pod_spec(spec)
     _default(spec, "enableServiceLinks", True)
+    for container in [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]:
+        resources = container["resources"]
+        for name, amount in (resources.get("limits") or {}).items():
+            resources.setdefault("requests", {}).setdefault(name, amount)
     for condition in (pod.get("status") or {}).get("conditions") or ():
         condition.setdefault("lastProbeTime", None)  # written even when it is unset
     for container in (pod.get("status") or {}).get("containerStatuses") or ():
@@ -156,6 +162,8 @@ def _service(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
     _default(spec, "type", "ClusterIP")
     _default(spec, "sessionAffinity", "None")
+    if spec["sessionAffinity"] == "ClientIP":
+        spec.setdefault("sessionAffinityConfig", {}).setdefault("clientIP", {}).setdefault("timeoutSeconds", 10800)
     for port in spec.get("ports") or ():
         _default(port, "protocol", "TCP")
         if port.get("targetPort") in (None, "", 0):

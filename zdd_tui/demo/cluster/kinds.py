@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # one object per kind: compared and hashed by identity
 class Kind:
     """One resource type. `generation` names the fields whose change bumps metadata.generation."""
 
@@ -48,6 +48,8 @@ POD = Kind(
 )  # fmt: skip
 SERVICE = Kind("", "v1", "Service", "services", ("svc",), has_status=True, in_all=True, returns_deleted=True)
 EVENT = Kind("", "v1", "Event", "events", ("ev",))
+# The same events in another dress: stored as EVENT, converted on the way in and out.
+EVENT_V1 = Kind("events.k8s.io", "v1", "Event", "events", ("ev",))
 NODE = Kind("", "v1", "Node", "nodes", ("no",), namespaced=False, has_status=True)
 NAMESPACE = Kind("", "v1", "Namespace", "namespaces", ("ns",), namespaced=False, has_status=True)
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps", ("cm",))
@@ -61,7 +63,7 @@ LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 
 KINDS = (
     CONFIG_MAP, EVENT, NAMESPACE, NODE, POD, SECRET, SERVICE_ACCOUNT, SERVICE,
-    DEPLOYMENT, REPLICA_SET, ENDPOINT_SLICE, LEASE,
+    DEPLOYMENT, REPLICA_SET, ENDPOINT_SLICE, LEASE, EVENT_V1,
 )  # fmt: skip
 
 _BY_PATH = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from aiohttp import web
 
-from zdd_tui.demo.cluster import kinds, schema
+from zdd_tui.demo.cluster import events_v1, kinds, schema
 from zdd_tui.demo.cluster.errors import ApiError, bad_request, no_such_path, unsupported_media_type
 from zdd_tui.demo.cluster.kinds import Kind
 from zdd_tui.demo.cluster.meta import Json, without_nulls
@@ -23,6 +23,11 @@ class Target:
     namespace: str | None
     name: str | None
     subresource: str | None
+
+    @property
+    def stored(self) -> Kind:
+        """The kind under which its objects are kept."""
+        return events_v1.stored_kind(self.kind)
 
 
 def parse_path(path: str) -> Target:

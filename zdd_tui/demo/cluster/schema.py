@@ -19,6 +19,7 @@ FILE = Path(__file__).with_name("schema.json")
 
 _LIST = re.compile(r"list\[(.+)\]")
 _MAP = re.compile(r"dict\(str, (.+)\)")
+_COLLECTION = re.compile(r"list|dict")
 _SCALARS: dict[str, tuple[type, str]] = {
     "str": (str, "string"),
     "datetime": (str, "Time"),
@@ -31,7 +32,9 @@ _QUANTITIES = frozenset({"limits", "requests", "capacity", "allocatable", "overh
 
 
 def model_name(kind: Kind) -> str:
-    return "CoreV1Event" if kind.kind == "Event" else f"V1{kind.kind}"
+    if kind.kind == "Event":
+        return "EventsV1Event" if kind.group else "CoreV1Event"
+    return f"V1{kind.kind}"
 
 
 @cache
@@ -76,6 +79,8 @@ class _Decoder:
             at = f"{path}.{key}" if path else key
             if key not in fields:
                 self.unknown.append(at)
+            elif item in ([], {}) and _COLLECTION.match(fields[key]):
+                continue  # Go's omitempty: an empty collection and none are the same
             else:
                 inner = f"{field}.{key}" if field else key
                 result[key] = self.value(item, fields[key], _bare(type_), at, inner)
@@ -90,7 +95,7 @@ class _Decoder:
 
 
 def _bare(type_: str) -> str:
-    return re.sub(r"^(CoreV1|V1)", "", type_)
+    return re.sub(r"^(CoreV1|EventsV1|V1)", "", type_)
 
 
 def _go_name(type_: str) -> str:

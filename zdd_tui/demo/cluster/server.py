@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from zdd_tui.demo.cluster import discovery, kinds, scale, selectors, tables
+from zdd_tui.demo.cluster import discovery, events_v1, kinds, scale, selectors, tables
 from zdd_tui.demo.cluster import request as requests
 from zdd_tui.demo.cluster.api import Api
 from zdd_tui.demo.cluster.errors import ApiError, bad_request, method_not_allowed, no_such_path, unauthorized
@@ -121,22 +121,24 @@ class Server:
 
     def _answer(self, request: web.Request, target: Target, obj: Json, status: int = 200) -> web.Response:
         if requests.wants_table(request):
-            return json_response(tables.table(target.kind, [obj], request.query.get("includeObject")), status)
-        return json_response(obj, status)
+            return json_response(tables.table(target.stored, [obj], request.query.get("includeObject")), status)
+        return json_response(events_v1.shown(target.kind, obj), status)
 
     def _get(self, request: web.Request, target: Target) -> web.Response:
-        obj = self.api.get(target.kind, target.namespace or "", target.name or "")
+        obj = self.api.get(target.stored, target.namespace or "", target.name or "")
         return self._answer(request, target, obj)
 
     def _list(self, request: web.Request, target: Target) -> web.Response:
         match = selectors.combine(request.query.get("labelSelector"), request.query.get("fieldSelector"))
-        items = self.api.list(target.kind, target.namespace, match)
+        items = self.api.list(target.stored, target.namespace, match)
         version = str(self.api.store.version)
         kind = target.kind
         if requests.wants_table(request):
             include = request.query.get("includeObject")
-            return json_response(tables.table(kind, items, include, version=version))
-        bare = [{k: v for k, v in item.items() if k not in ("kind", "apiVersion")} for item in items]
+            return json_response(tables.table(target.stored, items, include, version=version))
+        bare = [
+            {k: v for k, v in events_v1.shown(kind, item).items() if k not in ("kind", "apiVersion")} for item in items
+        ]
         head = {"kind": f"{kind.kind}List", "apiVersion": kind.api_version}
         return json_response({**head, "metadata": {"resourceVersion": version}, "items": bare})
 
@@ -144,28 +146,30 @@ class Server:
         body = requests.decode(request, target.kind, await requests.read_object(request))
         if target.kind.namespaced and target.namespace is None:
             raise method_not_allowed()
-        obj = self.api.create(target.kind, target.namespace or "", body, dry_run="dryRun" in request.query)
+        body = events_v1.taken(target.kind, body)
+        obj = self.api.create(target.stored, target.namespace or "", body, dry_run="dryRun" in request.query)
         return self._answer(request, target, obj, 201)
 
     async def _update(self, request: web.Request, target: Target, *, status: bool) -> web.Response:
         body = requests.decode(request, target.kind, await requests.read_object(request))
-        dry_run = "dryRun" in request.query
-        namespace, name = target.namespace or "", target.name or ""
-        obj = self.api.update(target.kind, namespace, name, body, status=status, dry_run=dry_run)
-        return self._answer(request, target, obj)
+        return self._replace(request, target, body, status=status)
 
     async def _patch(self, request: web.Request, target: Target, *, status: bool) -> web.Response:
         apply = await read_patch(request, target.kind.kind)
-        dry_run = "dryRun" in request.query
-        namespace, name = target.namespace or "", target.name or ""
-        new = requests.decode(request, target.kind, apply(self.api.get(target.kind, namespace, name)))
-        obj = self.api.update(target.kind, namespace, name, new, status=status, dry_run=dry_run)
+        old = self.api.get(target.stored, target.namespace or "", target.name or "")
+        body = requests.decode(request, target.kind, apply(events_v1.shown(target.kind, old)))
+        return self._replace(request, target, body, status=status)
+
+    def _replace(self, request: web.Request, target: Target, body: Json, *, status: bool) -> web.Response:
+        body = events_v1.taken(target.kind, body)
+        namespace, name, dry_run = target.namespace or "", target.name or "", "dryRun" in request.query
+        obj = self.api.update(target.stored, namespace, name, body, status=status, dry_run=dry_run)
         return self._answer(request, target, obj)
 
     async def _delete(self, request: web.Request, target: Target) -> web.Response:
         options = await requests.read_delete_options(request)
         kind = target.kind
-        obj, gone = self.api.delete(kind, target.namespace or "", target.name or "", options)
+        obj, gone = self.api.delete(target.stored, target.namespace or "", target.name or "", options)
         if kind.returns_deleted or not gone:
             return json_response(obj)
         details = {"name": target.name, **({"group": kind.group} if kind.group else {}), "kind": kind.plural}
@@ -178,9 +182,9 @@ class Server:
         if target.kind.namespaced and target.namespace is None:
             raise method_not_allowed()
         match = selectors.combine(request.query.get("labelSelector"), request.query.get("fieldSelector"))
-        items = self.api.list(target.kind, target.namespace, match)
+        items = self.api.list(target.stored, target.namespace, match)
         for item in items:
-            self.api.delete(target.kind, target.namespace or "", item["metadata"]["name"], options)
+            self.api.delete(target.stored, target.namespace or "", item["metadata"]["name"], options)
         head = {"kind": f"{target.kind.kind}List", "apiVersion": target.kind.api_version}
         return json_response({**head, "metadata": {"resourceVersion": str(self.api.store.version)}, "items": items})
 

@@ -76,7 +76,7 @@ def _merge_map(target: Json, patch: Json, path: tuple[str, ...]) -> Json:
             result.pop(key, None)
         else:
             result[key] = _merge_value(result.get(key), value, (*path, key))
-    _order_lists(result, patch, path)
+    _order_lists(result, patch, target, path)
     return result
 
 
@@ -86,7 +86,8 @@ def _merge_value(current: Any, value: Any, path: tuple[str, ...]) -> Any:
     if isinstance(value, list):
         existing = current if isinstance(current, list) else []
         if path[-1] in PRIMITIVE_MERGE:
-            return existing + [item for item in value if item not in existing]
+            merged = existing + [item for item in value if item not in existing]
+            return _in_order(merged, value, existing, None)
         key = _merge_key(path)
         if key is not None:
             return _merge_list(existing, value, key, path)
@@ -116,27 +117,36 @@ def _merge_list(current: list[Any], patch: list[Any], key: str, path: tuple[str,
             result.append(_merge_map({}, item, path))
         else:
             result[index] = _merge_map(result[index], item, path)
-    return result
+    return _in_order(result, [item for item in patch if item.get("$patch") != "delete"], current, key)
 
 
-def _order_lists(result: Json, patch: Json, path: tuple[str, ...]) -> None:
-    """Follow $setElementOrder; what it does not name keeps its place after its old neighbour."""
+def _order_lists(result: Json, patch: Json, original: Json, path: tuple[str, ...]) -> None:
+    """Follow $setElementOrder."""
     for directive, order in patch.items():
-        if not directive.startswith(_ORDER):
-            continue
-        name = directive.removeprefix(_ORDER)
-        items = result.get(name)
-        if not isinstance(items, list):
-            continue
-        key = _merge_key((*path, name))
-        wanted = [entry.get(key) if key and isinstance(entry, dict) else entry for entry in order]
-        ranks: list[tuple[float, int]] = []
-        last = -0.5
-        for position, item in enumerate(items):
-            identity = item.get(key) if key and isinstance(item, dict) else item
-            if identity in wanted:
-                last = float(wanted.index(identity))
-                ranks.append((last, position))
-            else:
-                ranks.append((last + 0.5, position))
-        result[name] = [items[position] for _, position in sorted(ranks)]
+        if directive.startswith(_ORDER):
+            name = directive.removeprefix(_ORDER)
+            if isinstance(result.get(name), list):
+                key = None if name in PRIMITIVE_MERGE else _merge_key((*path, name))
+                result[name] = _in_order(result[name], order, original.get(name) or [], key)
+
+
+def _in_order(merged: list[Any], wanted: list[Any], before: list[Any], key: str | None) -> list[Any]:
+    """Items in the order of `wanted`; the others keep theirs, each after the wanted ones that it came after.
+
+    This is normalizeElementOrder of apimachinery: a wanted item that was not there before goes as far to the front as
+    it can.
+    """
+
+    def identity(item: Any) -> Any:
+        return item.get(key) if key and isinstance(item, dict) else item
+
+    rank = {identity(item): index for index, item in enumerate(wanted)}
+    place = {identity(item): index for index, item in enumerate(before)}
+    named = sorted((item for item in merged if identity(item) in rank), key=lambda item: rank[identity(item)])
+    others = [item for item in merged if identity(item) not in rank]
+    result = []
+    while named and others:
+        other, next_named = place.get(identity(others[0])), place.get(identity(named[0]))
+        first = other is not None and next_named is not None and other < next_named
+        result.append(others.pop(0) if first else named.pop(0))
+    return [*result, *named, *others]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from zdd_tui.demo.cluster import events_v1, selectors, tables
 from zdd_tui.demo.cluster import request as requests
-from zdd_tui.demo.cluster import selectors, tables
 from zdd_tui.demo.cluster.errors import ApiError
 from zdd_tui.demo.cluster.meta import Json
 from zdd_tui.demo.cluster.request import Target
@@ -30,8 +30,8 @@ class WatchStream:
         self._kind = target.kind
         self._match = self._selector(target)
         self._wake = asyncio.Event()
-        self._watcher = Watcher(target.kind, target.namespace, self._wake.set)
-        self._encode = self._table_line if requests.wants_table(request) else _plain_line
+        self._watcher = Watcher(target.stored, target.namespace, self._wake.set)
+        self._encode = self._table_line if requests.wants_table(request) else self._plain_line
         self._headed = False
 
     def _selector(self, target: Target) -> selectors.ObjectMatch | None:
@@ -66,7 +66,7 @@ class WatchStream:
             self._store.watch(self._watcher, None)
             lines = [
                 self._encode("ADDED", obj, None)
-                for obj in self._store.items(self._kind, self._watcher.namespace)
+                for obj in self._store.items(self._watcher.kind, self._watcher.namespace)
                 if self._match is None or self._match(obj)
             ]
             if requests.is_true(self._request, "sendInitialEvents"):
@@ -117,8 +117,15 @@ class WatchStream:
                 lines.append(self._encode(type_, change.current, change))
         return lines
 
+    def _plain_line(self, type_: str, obj: Json, change: Change | None) -> bytes:
+        if change is None or self._kind is not self._watcher.kind:
+            return _line(type_, events_v1.shown(self._kind, obj))
+        return change.line(type_)
+
     def _table_line(self, type_: str, obj: Json, change: Change | None) -> bytes:
-        table = tables.table(self._kind, [obj], self._request.query.get("includeObject"), headers=not self._headed)
+        table = tables.table(
+            self._watcher.kind, [obj], self._request.query.get("includeObject"), headers=not self._headed
+        )
         self._headed = True
         return _line(type_, table)
 
@@ -132,10 +139,6 @@ class WatchStream:
 def _next_bookmark(now: float, end: float) -> float:
     regular, last = now + BOOKMARK_EVERY, end - BOOKMARK_BEFORE_END
     return last if now < last < regular else regular
-
-
-def _plain_line(type_: str, obj: Json, change: Change | None) -> bytes:
-    return _line(type_, obj) if change is None else change.line(type_)
 
 
 def _line(type_: str, obj: Json) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections import deque
 from types import TracebackType
 from typing import Self
@@ -23,6 +24,11 @@ log = logging.getLogger(__name__)
 RETRY = 1.0  # seconds after a failed sync
 # Keys worked off before other tasks of the loop get a turn.
 SLICE = 20
+# A sync that took this many seconds is held back for PACE times as long: with thousands of pods, hundreds of changes
+# become one look, and a key takes a sixth of a core at most. A small cluster never gets there; in a large one, as in a
+# real one, new pods may be there a moment before the old ones that make room for them are told to go.
+COSTLY = 0.002
+PACE = 5.0
 
 
 class Manager:
@@ -42,6 +48,7 @@ class Manager:
         )
         self._queues: dict[Controller, deque[Key]] = {controller: deque() for controller in self._controllers}
         self._queued: set[tuple[Controller, Key]] = set()
+        self._not_before: dict[tuple[Controller, Key], float] = {}
         self._timers: dict[tuple[Controller, Key], asyncio.TimerHandle] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -68,7 +75,12 @@ class Manager:
 
     def _enqueue(self, controller: Controller, key: Key) -> None:
         item = (controller, key)
-        if item not in self._queued:
+        if item in self._queued:
+            return
+        wait = self._not_before.get(item, 0.0) - time.monotonic()
+        if wait > 0:
+            self.after(controller, key, wait)
+        else:
             self._queued.add(item)
             self._queues[controller].append(key)
             self._wake.set()
@@ -108,6 +120,7 @@ class Manager:
 
     def _work(self, controller: Controller, key: Key) -> None:
         self._queued.discard((controller, key))
+        start = time.monotonic()
         try:
             controller.sync(*key)
         except ApiError as error:
@@ -117,3 +130,8 @@ class Manager:
             # A defect in one object's sync must not end the cluster: the others go on, this one is tried again.
             log.exception("%s could not sync %s", type(controller).__name__, "/".join(key))
             self.after(controller, key, RETRY)
+        took = time.monotonic() - start
+        if took > COSTLY:
+            self._not_before[controller, key] = start + took * (1 + PACE)
+        else:
+            self._not_before.pop((controller, key), None)

@@ -21,12 +21,14 @@ def deployment(
     dual_write: Literal["application", "trigger"] = "application",
     version: int = 1,
     replicas: int = 4,
+    drain: int = 2,
     namespace: str = "default",
     write_flag: str = "users_full_name_write",
     read_flag: str = "users_full_name_read",
 ) -> dict[str, Any]:
     """
     Args:
+        drain: seconds of preStop, and again of serving what comes late.
         dsn, redis_url: with their passwords, in plain env: this is the demo. In production, secretKeyRef.
     """
     env = {
@@ -38,7 +40,7 @@ def deployment(
         "ZDD_FLAG_WRITE": write_flag,
         "ZDD_FLAG_READ": read_flag,
         # preStop has already waited for the routers; together they stay well inside the grace period.
-        "DRAIN_SECONDS": "2",
+        "DRAIN_SECONDS": str(drain),
     }
     container = {
         "name": CONTAINER,
@@ -49,7 +51,7 @@ def deployment(
         "startupProbe": _probe("/ready", failureThreshold=60),
         "readinessProbe": _probe("/ready", failureThreshold=2),
         "livenessProbe": _probe("/health", periodSeconds=5, failureThreshold=6),
-        "lifecycle": {"preStop": {"sleep": {"seconds": 2}}},
+        "lifecycle": {"preStop": {"sleep": {"seconds": drain}}},
     }
     return {
         "apiVersion": "apps/v1",

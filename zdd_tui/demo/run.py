@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -27,6 +28,9 @@ def run_demo(arguments: argparse.Namespace) -> int:
     if interactive and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ZddError("the dashboard needs a terminal", "use `zdd demo --headless`")
     folder = Path(tempfile.mkdtemp(prefix="zdd-demo-"))
+    # Raised wherever we are, so that the servers are ended and the folder goes.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         if interactive:
             from zdd_tui.demo.interactive import run_interactive  # noqa: PLC0415 - Textual only where it is shown
@@ -39,6 +43,10 @@ def run_demo(arguments: argparse.Namespace) -> int:
             sys.stderr.write(f"kept: {folder}\n")
         else:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(f"signal {number}")
 
 
 def _print_env() -> int:

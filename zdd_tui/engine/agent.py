@@ -25,17 +25,26 @@ class Agent:
     """Carries one release out.
 
     Args:
+        ttl: seconds after its last renewal that the lease is free for another.
         boundary: called at step boundaries; the kill tests end the process there.
         say: takes one line of progress, for the log.
     """
 
     def __init__(
-        self, plan: Plan, release_id: int, actor: Actor, *, boundary: Boundary | None = None, say: Say
+        self,
+        plan: Plan,
+        release_id: int,
+        actor: Actor,
+        *,
+        say: Say,
+        ttl: float = LEASE_TTL,
+        boundary: Boundary | None = None,
     ) -> None:
         self._plan = plan
         self._release_id = release_id
         self._actor = actor
         self._boundary = boundary
+        self._ttl = ttl
         self._say = say
 
     async def run(self) -> Release:
@@ -56,7 +65,7 @@ class Agent:
 
     async def _hold_lease(self) -> Release | None:
         dsn = self._plan.database.dsn.get_secret_value()
-        store = await take_lease(dsn, self._release_id, self._actor, ttl=LEASE_TTL)
+        store = await take_lease(dsn, self._release_id, self._actor, ttl=self._ttl)
         if store is None:
             return None
         self._say(f"holding the lease, epoch {store.epoch}")

@@ -76,12 +76,11 @@ async def operate(loaded: LoadedPlan, verb: str, *, reason: str, typed: str | No
             typed=typed,
             targets={"preview": list(lines)},
         )
-        try:
-            answer = await store.wait_command(command_id, timeout)
-        except TimeoutError:
-            told = f"no answer within {timeout:.0f} s; {_agent_state(record)}; the command stays queued"
-            sys.stderr.write(f"zdd: {told}\n")
-            return EXIT_TIMEOUT
+        answer = await store.wait_command(command_id, timeout)
+    if answer.status == "queued":
+        told = f"no answer within {timeout:.0f} s; {_agent_state(record)}; the command stays queued"
+        sys.stderr.write(f"zdd: {told}\n")
+        return EXIT_TIMEOUT
     if answer.status == "refused":
         sys.stderr.write(f"zdd: refused: {answer.outcome}\n")
         return 1

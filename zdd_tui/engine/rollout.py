@@ -6,7 +6,7 @@ from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.patience import effect
 from zdd_tui.model.errors import ClusterError, StepFailed
 from zdd_tui.model.plan import Plan
-from zdd_tui.model.rollout import DeploymentView, RolloutStatus, rollout_status
+from zdd_tui.model.rollout import DeploymentView, RolloutStatus, own_pods, rollout_status
 
 POLL = 0.5
 """Seconds between looks at a rollout: a tenth of the shortest one we have seen."""
@@ -71,6 +71,4 @@ async def look(ctx: Context) -> RolloutStatus:
     view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
     replica_sets = await ctx.cluster.list_replica_sets(view.selector)
     pods = await ctx.cluster.list_pods(view.selector)
-    owned = [replica_set for replica_set in replica_sets if replica_set.owner_uid == view.uid]
-    uids = {replica_set.uid for replica_set in owned}
-    return rollout_status(view, owned, [pod for pod in pods if pod.owner_uid in uids])
+    return rollout_status(view, replica_sets, own_pods(view, replica_sets, pods))

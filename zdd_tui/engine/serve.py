@@ -6,7 +6,7 @@ import sys
 from datetime import UTC, datetime
 
 from zdd_tui.backends.store import Store
-from zdd_tui.engine.agent import Agent
+from zdd_tui.engine.agent import LEASE_TTL, Agent
 from zdd_tui.engine.operate import this_actor
 from zdd_tui.engine.runner import Boundary
 from zdd_tui.model.plan_file import LoadedPlan
@@ -15,7 +15,12 @@ from zdd_tui.model.release import State
 
 
 async def serve(
-    loaded: LoadedPlan, *, boundary: Boundary | None = None, if_needed: bool = False, anew: bool = False
+    loaded: LoadedPlan,
+    *,
+    if_needed: bool = False,
+    anew: bool = False,
+    ttl: float = LEASE_TTL,
+    boundary: Boundary | None = None,
 ) -> int:
     """Registers the release, unless it is under way, and carries it out until it ends.
 
@@ -39,7 +44,7 @@ async def serve(
     if if_needed and await _held(loaded, release_id):
         log("another agent holds the lease; nothing to do")
         return 0
-    agent = Agent(loaded.plan, release_id, Actor("agent", actor.host), boundary=boundary, say=log)
+    agent = Agent(loaded.plan, release_id, Actor("agent", actor.host), say=log, ttl=ttl, boundary=boundary)
     carrying = asyncio.create_task(agent.run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -21,7 +21,8 @@ from zdd_tui.model.plan import Plan
 from zdd_tui.model.records import NewEvent, StoredCommand
 from zdd_tui.model.release import Command, CommandKind, Release, State, command, finish, next_work
 
-RENEW_EVERY = 1.0
+RENEWALS = 3
+"""Renewals in the life of a lease: two may fail."""
 GATES_EVERY = 1.0
 CONNECT_AGAIN = 1.0
 
@@ -57,7 +58,7 @@ class Tenure:
 
     async def _renew(self) -> None:
         while True:
-            await asyncio.sleep(RENEW_EVERY)
+            await asyncio.sleep(self._store.ttl / RENEWALS)
             await self._store.renew()
 
     async def _work(self) -> None:

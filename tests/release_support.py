@@ -1,0 +1,58 @@
+"""A whole small production for tests of releases, and what must hold after every one of them."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+
+from zdd_tui.backends.store import Store
+from zdd_tui.demo.environment import Environment, Options, environment
+from zdd_tui.model.records import ReleaseRecord
+
+
+@asynccontextmanager
+async def production(folder: Path, **options: object) -> AsyncIterator[tuple[Environment, Store]]:
+    """PostgreSQL, Redis, a cluster with two pods, a load, and a store with the zdd schema in it."""
+    said: list[str] = []
+    chosen = Options(**({"rows": 3000, "rate": 60, "soak": "500ms", "quick": True} | options))  # type: ignore[arg-type]
+    async with (
+        environment(folder, chosen, said.append) as env,
+        await Store.open(env.postgres.dsn, application_name="zdd test") as store,
+    ):
+        await store.migrate()
+        yield env, store
+
+
+def no_progress(_record: ReleaseRecord) -> None:
+    """For walkers whose progress nobody watches."""
+
+
+async def assert_nobody_was_hurt(env: Environment) -> None:
+    """The load saw no failure and no wrong answer, and it did see traffic."""
+    before = env.load()["requests"]
+    async with asyncio.timeout(10):
+        while env.load()["requests"] <= before + 20:  # noqa: ASYNC110 - another process writes it
+            await asyncio.sleep(0.1)
+    report = env.load()
+    assert report["failures"] == 0, json.dumps(report["failure_samples"], indent=1)
+    assert report["wrong"] == 0, json.dumps(report["wrong_samples"], indent=1)
+
+
+async def assert_both_sides_agree(env: Environment) -> int:
+    """Every row holds the same on both sides, judged by SQL of our own; returns the number of rows."""
+    up = "u.first_name || CASE WHEN u.last_name = '' THEN '' ELSE ' ' || u.last_name END"
+    table = env.options.kind == "table"
+    source = "public.users u FULL JOIN public.people n USING (id)" if table else "public.users u"
+    new = "n.full_name" if table else "u.full_name"
+    connection = await asyncpg.connect(env.postgres.dsn)
+    try:
+        row = await connection.fetchrow(
+            f"SELECT count(*) AS all, count(*) FILTER (WHERE {new} IS DISTINCT FROM {up}) AS wrong FROM {source}"
+        )
+    finally:
+        await connection.close()
+    assert row["wrong"] == 0
+    return int(row["all"])

@@ -144,7 +144,9 @@ async def test_rows_that_fail_go_to_the_ledger_and_the_rest_goes_on(
         catalog = await expanded(store, plan)
         backfill = await runner(store, plan)
         await backfill.prepare()
-        await backfill.run()
+        with pytest.raises(StepFailed, match="4 rows could not be moved") as caught:
+            await backfill.run()
+        assert "zdd.failed_row" in caught.value.mend
         failed = await db.fetch("SELECT key, reason FROM zdd.failed_row ORDER BY (key->>0)::int")
         assert [row["key"] for row in failed] == ['["1"]', '["77"]', '["78"]', '["200"]']
         assert {row["reason"] for row in failed} == {"division by zero (22012)"}
@@ -158,6 +160,20 @@ async def test_rows_that_fail_go_to_the_ledger_and_the_rest_goes_on(
         assert (report.rows, report.mismatches) == (200, 1)
         assert report.samples[0].key == ("100",)
         assert "division by zero" in report.samples[0].what
+        # Rows that were mended leave the ledger when the step is tried again.
+        await db.execute("UPDATE t SET parts = 5 WHERE id IN (1, 77, 100); DELETE FROM t WHERE id = 78")
+        if kind == "table":
+            await db.execute("INSERT INTO t2 VALUES (100, 20) ON CONFLICT (id) DO UPDATE SET share = 20")
+        else:
+            await db.execute("UPDATE t SET share = 20 WHERE id = 100")
+        with pytest.raises(StepFailed, match="1 rows could not be moved"):
+            await backfill.run()
+        await db.execute("UPDATE t SET parts = 1 WHERE id = 200")
+        await backfill.run()
+        assert (await record(store)).failed_rows == 0
+        assert await db.fetch("SELECT FROM zdd.failed_row") == []
+        report = await Verifier(store, plan, catalog, page_rows=41).run()
+        assert (report.rows, report.mismatches) == (199, 0)
 
 
 @KINDS

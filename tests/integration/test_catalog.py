@@ -208,6 +208,16 @@ async def test_odd_names_and_schemas(db: asyncpg.Connection, pg_dsn: str) -> Non
         assert tuple(await db.fetchrow('SELECT * FROM "Odd ""Schema"."Us ers"')) == (1, "Bob", "Bob!")
 
 
+async def test_types_of_other_schemas_are_told_with_them(db: asyncpg.Connection) -> None:
+    await db.execute("CREATE SCHEMA app; CREATE TYPE app.mood AS ENUM ('a'); SET search_path = app, public")
+    await db.execute(USERS.replace("email text", "email app.mood").replace("TABLE users", "TABLE public.users"))
+    async with db.transaction():
+        column = (await read_catalog(db, make_plan())).old.column("email")
+        assert column is not None
+        assert column.type == "app.mood"
+        assert await db.fetchval("SELECT current_setting('search_path')") == "app, public", "as it was"
+
+
 async def test_a_table_without_rows_or_statistics(db: asyncpg.Connection) -> None:
     await db.execute(USERS)
     assert (await read_catalog(db, make_plan())).old.rows == -1

@@ -198,6 +198,22 @@ async def add_failed(conn: Connection, release_id: int, key: Key, reason: str) -
     )
 
 
+async def failed_keys(conn: Connection, release_id: int) -> list[Key]:
+    """The ledger, in no order."""
+    found = await conn.fetch("SELECT key FROM zdd.failed_row WHERE release_id = $1", release_id)
+    return [tuple(json.loads(row["key"])) for row in found]
+
+
+async def drop_failed(conn: Connection, release_id: int, key: Key) -> None:
+    """A row that was moved after all, or deleted, leaves the ledger."""
+    await conn.execute(
+        "WITH gone AS (DELETE FROM zdd.failed_row WHERE release_id = $1 AND key = $2::jsonb RETURNING 1)"
+        " UPDATE zdd.backfill SET failed_rows = failed_rows - 1 FROM gone WHERE release_id = $1",
+        release_id,
+        _json(key),
+    )
+
+
 async def forget_verification(conn: Connection, release_id: int) -> None:
     """Begins a verification anew."""
     await drop_ranges(conn, release_id, "verify")

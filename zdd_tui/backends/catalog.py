@@ -92,6 +92,16 @@ async def read_catalog(conn: Connection, plan: Plan) -> Catalog:
     Raises:
         PlanError: table or column does not exist, there is no usable key, or its type has no order.
     """
+    async with conn.transaction():
+        # Types are told with their schemas then, whatever the search path is that the texts are run with.
+        before = await conn.fetchval("SELECT current_setting('search_path')")
+        await conn.execute("SET LOCAL search_path = pg_catalog")
+        catalog = await _read(conn, plan)
+        await conn.execute("SELECT set_config('search_path', $1, true)", before)
+        return catalog
+
+
+async def _read(conn: Connection, plan: Plan) -> Catalog:
     change = plan.change
     found = await find_table(conn, change.table.schema_, change.table.name)
     where, aside, gone = change.table.schema_, False, False

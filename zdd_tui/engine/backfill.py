@@ -21,7 +21,7 @@ from zdd_tui.engine.throttle import READ_EVERY, ReplicaLag, Signal, Throttle
 from zdd_tui.model.backfill import Limits, Rate, Sizer
 from zdd_tui.model.ddl.facts import Catalog
 from zdd_tui.model.ddl.names import search_path
-from zdd_tui.model.ddl.rows import batch_statement, last_key_statement, page_statement
+from zdd_tui.model.ddl.rows import batch_row_statement, batch_statement, last_key_statement, page_statement
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan import Plan
 from zdd_tui.model.sql import literal
@@ -109,6 +109,7 @@ class BackfillRunner:
         self._sizer = Sizer(plan.backfill.batch_rows)
         self._hunt: int | None = None  # rows of a batch while we close in on a row that fails
         self._rate = Rate()
+        self._since: float | None = None  # when the rate was last told
         self._busy = ""  # the lock wait that the last try met
         self._tries = 0
 
@@ -146,7 +147,8 @@ class BackfillRunner:
                 more, and is read again with every batch.
 
         Raises:
-            StepFailed: it was not prepared, or a statement is refused for a reason that no smaller batch mends.
+            StepFailed: it was not prepared; a statement is refused for a reason that no smaller batch mends; or more
+                rows than the plan forgives cannot be moved (run again, it tries those first).
             StaleEpoch, DatabaseError: of the store; run again to go on.
         """
         base = limits or (lambda: Limits.of(self._plan.backfill))
@@ -165,8 +167,14 @@ class BackfillRunner:
                 if await self._must_wait(should_pause):
                     continue
                 position = await self._step(position)
+        left, forgiven = await self._retry_failed(), self._plan.backfill.max_failed_rows
         async with self._store.fenced() as conn:
             await rows.set_status(conn, release_id, "done")
+        if left > forgiven:
+            raise StepFailed(
+                f"{left} rows could not be moved; backfill.max_failed_rows forgives {forgiven}",
+                "see zdd.failed_row for keys and reasons; mend those rows, then advance again",
+            )
 
     async def cancel(self) -> None:
         """Notes that the backfill will not go on, as when the release is rolled back."""
@@ -184,6 +192,8 @@ class BackfillRunner:
             reason = "" if paused else await self._throttle.ask(conn, self._limits)
             if paused or reason:
                 await rows.set_status(conn, self._store.release_id, "paused" if paused else "running", reason)
+        if paused:
+            self._since = None
         if paused or reason:
             await self._sleep(READ_EVERY / 2)
             return True
@@ -200,14 +210,11 @@ class BackfillRunner:
         except BUSY as error:
             await self._give_way(position, size, error)
             return position
-        except BAD_ROW as error:
-            if size == 1:
-                return await self._ledger(position, error)
-            self._hunt = size // 2
-            return position
         except asyncpg.PostgresError as error:
-            if isinstance(error, asyncpg.PostgresConnectionError):
-                raise
+            if isinstance(error, BAD_ROW) and size > 1:
+                self._hunt = size // 2
+                return position
+            # A single row fails here only at COMMIT, by a deferred constraint: its key cannot be told.
             raise StepFailed(
                 f"a batch of the backfill is refused: {str(error).splitlines()[0]}", "mend the cause, then retry"
             ) from None
@@ -219,7 +226,10 @@ class BackfillRunner:
             self._sizer = self._sizer.after(moved, seconds, self._limits)
         if self._limits.max_rows_per_second is not None and not after.done:
             await self._sleep(max(0.0, moved / self._limits.max_rows_per_second - seconds))
-        self._rate = self._rate.after(moved, self._clock() - began)
+        # Tries that failed and waits for a throttle belong to the rate; pauses do not.
+        now = self._clock()
+        self._rate = self._rate.after(moved, now - (began if self._since is None else self._since))
+        self._since = now
         return after
 
     async def _batch(self, position: Range, size: int, began: float) -> tuple[Range, int]:
@@ -231,7 +241,7 @@ class BackfillRunner:
             end: Key | None = tuple(page.values())[1:] if page else None
             if end is not None:
                 statement = batch_statement(self._plan, self._catalog, first=position.after is None)
-                await conn.execute(statement, *(position.after or ()), *end)
+                await self._work(conn, statement, (*(position.after or ()), *end), alone=end if size == 1 else None)
             done = moved < size
             seconds = self._clock() - began
             rate = self._rate.after(moved, seconds).value if self._rate.value == 0 else self._rate.value
@@ -249,17 +259,37 @@ class BackfillRunner:
             conn, self._store.release_id, position.id, cursor=end, done=done, progress=progress
         )
 
-    async def _ledger(self, position: Range, error: asyncpg.PostgresError) -> Range:
-        """The one row of this page cannot be moved: note it, and go on behind it."""
+    async def _work(self, conn: Connection, statement: str, parameters: Key, *, alone: Key | None) -> bool:
+        """Runs a batch. Of a row that stands ``alone`` a failure is noted in the same transaction, so that it is this
+        row, as it is now, that is in the ledger. False when it failed."""
+        if alone is None:
+            await conn.execute(statement, *parameters)
+            return True
+        try:
+            async with conn.transaction():
+                await conn.execute(statement, *parameters)
+        except BAD_ROW as error:
+            await rows.add_failed(conn, self._store.release_id, alone, reason_of(error))
+            return False
+        return True
+
+    async def _retry_failed(self) -> int:
+        """Tries the rows of the ledger once more; somebody may have mended them. Returns how many are left."""
+        release_id, left = self._store.release_id, 0
         async with self._store.fenced() as conn:
-            await conn.execute(settings(self._plan, self._limits.batch_budget))
-            page = await self._page(conn, position, 1)
-            if page is None:  # it was deleted meanwhile
-                return position
-            key: Key = tuple(page.values())[1:]
-            await rows.add_failed(conn, self._store.release_id, key, reason_of(error))
-            await self._checkpoint(conn, position, key, False, Progress(1, 0.0, 1, self._rate.value, self._busy))
-        return replace(position, cursor=key, rows=position.rows + 1)
+            keys = await rows.failed_keys(conn, release_id)
+        for key in keys:
+            try:
+                async with self._store.fenced() as conn:
+                    await conn.execute(settings(self._plan, self._limits.batch_budget))
+                    statement = batch_row_statement(self._plan, self._catalog)
+                    if await self._work(conn, statement, key, alone=key):
+                        await rows.drop_failed(conn, release_id, key)
+                    else:
+                        left += 1
+            except BUSY:
+                left += 1
+        return left
 
     async def _give_way(self, position: Range, size: int, error: asyncpg.PostgresError) -> None:
         """Somebody holds a lock, or the batch was late: fewer rows, a pause, another try; for ever, but visibly."""

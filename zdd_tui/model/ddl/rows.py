@@ -48,7 +48,17 @@ def page_statement(catalog: Catalog, *, first: bool, last: bool = False) -> str:
 
 def batch_statement(plan: Plan, catalog: Catalog, *, first: bool = False) -> str:
     """Brings the rows of a page up to date; rows that agree are left alone. Parameters: both bounds."""
-    page = _bounds(catalog, catalog.old, first=first)
+    return _batch(plan, catalog, _bounds(catalog, catalog.old, first=first))
+
+
+def batch_row_statement(plan: Plan, catalog: Catalog) -> str:
+    """As :func:`batch_statement`, for one row. Parameters: its key."""
+    key = ", ".join(_key(catalog, column) for column in catalog.key)
+    values = ", ".join(f"${number}::text::{column.type}" for number, column in enumerate(catalog.key, 1))
+    return _batch(plan, catalog, f"({key}) = ({values})")
+
+
+def _batch(plan: Plan, catalog: Catalog, page: str) -> str:
     columns = new_columns(plan, catalog)
     names = ", ".join(ident(column.name) for column in columns)
     up = plan.change.up

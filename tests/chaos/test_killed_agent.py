@@ -14,6 +14,14 @@ from zdd_tui.model.release import State, StepStatus
 
 PHASES = ("expand", "dual-write", "backfill", "cutover", "contract", "cleanup")
 BOUNDARIES = ("intent", "effect", "record")
+ONE_COMMIT = {"expand-schema", "sync-forward", "sync-reverse", "set-aside", "drop-aside"}
+"""Steps whose effect and record commit together: who dies after the effect has recorded it already."""
+
+
+def deaths(verb: str, steps: list[str]) -> list[str]:
+    """Every boundary that an agent can die at, in order."""
+    return [f"{verb} {step} {at}" for step in steps for at in BOUNDARIES if not (at == "record" and step in ONE_COMMIT)]
+
 
 pytestmark = pytest.mark.chaos
 
@@ -66,7 +74,7 @@ async def test_a_release_survives_a_kill_at_every_boundary(tmp_path: Path) -> No
         record = await walker.record()
         steps = [step.name for step in record.release.strategy.steps]
         assert record.release.state is State.DONE
-        assert walker.died_at() == [f"run {step} {at}" for step in steps for at in BOUNDARIES]
+        assert walker.died_at() == deaths("run", steps)
         assert await _step_ends(env, "run") == dict.fromkeys(steps, 1), "a step was lost, or done twice"
         await assert_nobody_was_hurt(env)
 
@@ -91,7 +99,7 @@ async def test_a_rollback_survives_a_kill_at_every_boundary(tmp_path: Path) -> N
         assert record.release.state is State.ROLLED_BACK
         assert {step.status for step in record.steps} <= {StepStatus.UNDONE, StepStatus.PENDING}
         undone = [step.name for step in reversed(there)]
-        assert walker.died_at()[forward:] == [f"undo {step} {at}" for step in undone for at in BOUNDARIES]
+        assert walker.died_at()[forward:] == deaths("undo", undone)
         assert await _step_ends(env, "undo") == dict.fromkeys(undone, 1), "an undo was lost, or done twice"
         assert differences(before, await take(env)) == []
         await assert_nobody_was_hurt(env)

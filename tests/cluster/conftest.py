@@ -1,7 +1,8 @@
 """Every case here runs twice: on the embedded cluster, and on a real control plane where one is given.
 
 KUBEBUILDER_ASSETS names a folder with etcd, kube-apiserver and kube-controller-manager, which are started for the
-session; or ZDD_TEST_CONTEXT names a context (with a token) of the present kubeconfig.
+session; or ZDD_TEST_CONTEXT names a context (with a token) of the present kubeconfig. That cluster must have neither
+scheduler nor nodes (envtest, say): the cases bring a node of their own, which they take away again.
 """
 
 import os

@@ -66,6 +66,7 @@ class FakeNode:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._send("DELETE", f"/api/v1/nodes/{NODE}", {})
         # aiohttp closes TLS transports after the session says that it is closed, and offers nothing to await.
         await asyncio.sleep(0.1)
 

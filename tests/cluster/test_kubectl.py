@@ -4,6 +4,7 @@ import json
 import subprocess
 
 import pytest
+import yaml
 
 from tests.cluster.conftest import Kubectl, manifest, service
 from tests.cluster.rest import Client, condition
@@ -13,7 +14,7 @@ from tests.cluster.test_rollout import by_revision, complete
 @pytest.fixture
 def web(api: Client, kubectl: Kubectl) -> Kubectl:
     """kubectl, in a namespace where Deployment and Service `web` were applied and are up."""
-    text = json.dumps(manifest(replicas=2)) + "\n---\n" + json.dumps(service())
+    text = yaml.safe_dump_all([manifest(replicas=2), service()])
     output = kubectl.run("apply", "-f", "-", text=text)
     assert output.splitlines() == ["deployment.apps/web created", "service/web created"]
     api.until("deployments", complete)

@@ -106,6 +106,10 @@ async def test_facts_before_and_after_expand(db: asyncpg.Connection, pg_dsn: str
             "column first_name of public.users is NOT NULL without a default",
         ),
         (changed("column", "trigger", table="guarded", expand=ADD.format("guarded")), "BEFORE trigger stamp"),
+        (
+            changed(table="derived", expand=ADD.format("derived"), up={"full_name": "initial"}),
+            "column initial of public.derived is generated",
+        ),
         (changed(table="parted", expand=ADD.format("parted")), "public.parted is a partitioned table"),
         (changed(table="seen", expand=ADD.format("seen")), "public.seen is a view"),
     ],
@@ -114,6 +118,8 @@ async def test_bad_changes_are_refused_with_place_and_mend(db: asyncpg.Connectio
     plain = USERS.replace("TABLE users", "TABLE {}")
     await db.execute(USERS)
     await db.execute(plain.format("guarded"))
+    await db.execute(plain.format("derived"))
+    await db.execute("ALTER TABLE derived ADD initial text GENERATED ALWAYS AS (left(first_name, 1)) STORED")
     await db.execute("CREATE FUNCTION shaky(text) RETURNS text LANGUAGE sql VOLATILE AS 'SELECT $1'")
     await db.execute("CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'")
     await db.execute("CREATE TRIGGER stamp BEFORE UPDATE ON guarded FOR EACH ROW EXECUTE FUNCTION stamp()")
@@ -242,7 +248,8 @@ async def test_squawk_speaks_about_the_right_statement() -> None:
     assert not [finding for finding in findings if finding.statement == 1]
     (error,) = await squawk(["ALTER TABLE"])
     assert (error.level, error.rule) == ("Error", "syntax-error")
-    assert await squawk(expand_statements(make_plan())) == []
+    for kind in ("column", "table"):
+        assert await squawk(expand_statements(make_plan(kind))) == []
     assert await squawk([]) == []
 
 

@@ -13,10 +13,13 @@ from zdd_tui.backends.observe import leftovers
 from zdd_tui.model.ddl import (
     Catalog,
     drop_aside_statements,
+    drop_sync_statements,
     set_aside_statements,
     undo_aside_statements,
+    undo_expand_statements,
 )
 from zdd_tui.model.errors import StepFailed
+from zdd_tui.model.lint import created_objects
 from zdd_tui.model.plan import Plan
 
 KINDS = pytest.mark.parametrize("kind", ["column", "table"])
@@ -199,6 +202,40 @@ async def test_set_aside_undo_and_drop_under_v3(
             assert await db.fetchval("SELECT to_regnamespace('zdd_aside')") is None
             highest = await db.fetchval("SELECT max(id) FROM people")
             assert await db.fetchval("INSERT INTO people (full_name) VALUES ('x') RETURNING id") > highest
+
+
+async def shape(db: asyncpg.Connection) -> list[Any]:
+    """Tables, columns, triggers and functions outside of zdd's own tables."""
+    return [
+        tuple(row)
+        for query in (
+            "SELECT relname::text, relkind::text FROM pg_class WHERE relnamespace = 'public'::regnamespace",
+            "SELECT attrelid::regclass::text, attname::text FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid"
+            " WHERE relnamespace = 'public'::regnamespace AND attnum > 0 AND NOT attisdropped",
+            "SELECT tgrelid::regclass::text, tgname::text FROM pg_trigger WHERE tgname LIKE 'zdd_users%'",
+            "SELECT proname::text FROM pg_proc WHERE proname LIKE 'zdd_users%'",
+        )
+        for row in sorted(await db.fetch(query))
+    ]
+
+
+@KINDS
+async def test_undo_of_expand_leaves_the_schema_as_it_was_under_v1(
+    db: asyncpg.Connection, pg_dsn: str, kind: str
+) -> None:
+    plan = make_plan(kind, "trigger", pg_dsn)
+    await table_with_rows(db)
+    before = await shape(db)
+    async with leased(pg_dsn, plan) as store:
+        catalog = await expanded(store, plan, forward=True, reverse=True)
+        assert await shape(db) != before
+        writers = asyncio.create_task(crowd(pg_dsn, plan, (1, 1), seed=6, times=60))
+        for direction in ("reverse", "forward"):
+            await ddl(store, drop_sync_statements(plan, catalog, direction))  # type: ignore[arg-type]
+        await ddl(store, undo_expand_statements(plan, created_objects(plan)))
+        await ddl(store, undo_expand_statements(plan, created_objects(plan)))
+        await writers
+        assert await shape(db) == before
 
 
 async def test_an_old_serial_sequence_is_handed_over(db: asyncpg.Connection, pg_dsn: str) -> None:

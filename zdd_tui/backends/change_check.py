@@ -156,6 +156,13 @@ def _columns(plan: Plan, catalog: Catalog) -> None:
                 f"change: {name} is a column of the key",
                 "the key is the same on both sides: leave it out of up and down",
             )
+    for name in dict.fromkeys([*change.down, *catalog.up_reads]):
+        column = catalog.old.column(name)
+        if column is not None and column.generated:
+            raise PlanError(
+                f"change: column {name} of {change.table} is generated: nobody can write it, and triggers see it empty",
+                "use the columns that it is generated from",
+            )
     if change.into is not None:
         for column in catalog.old.columns:
             if column.required and column.name not in change.down and column.name not in catalog.key_names:

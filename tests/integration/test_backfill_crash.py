@@ -1,0 +1,52 @@
+"""The server is killed in the middle: commits that were not yet on disk go with their checkpoints."""
+
+import asyncio
+import random
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.integration.change_support import USERS, disagreements, expanded, fill, leased, make_plan
+from zdd_tui.backends.catalog import read_catalog
+from zdd_tui.demo.servers import postgres_server
+from zdd_tui.engine.backfill import BackfillRunner
+from zdd_tui.engine.verify import Verifier
+from zdd_tui.model.errors import DatabaseError
+
+
+@pytest.mark.parametrize("kind", ["column", "table"])
+async def test_a_killed_server_loses_no_row(server_folder: Path, kind: str) -> None:
+    dice = random.Random(7)
+    async with postgres_server(server_folder / f"crash-{kind}") as server:
+        plan = make_plan(kind, dsn=server.dsn, backfill={"batch_rows": 20, "batch_rows_max": 20})
+        db = await asyncpg.connect(server.dsn)
+        await db.execute(USERS)
+        await fill(db, 5000)
+        async with leased(server.dsn, plan) as store:
+            await expanded(store, plan)
+            await BackfillRunner(store, plan, await read_catalog(db, plan)).prepare()
+            await db.close()
+            crashes = 0
+            while True:
+                async with store.pool.acquire() as conn:
+                    catalog = await read_catalog(conn, plan)
+                run = asyncio.create_task(BackfillRunner(store, plan, catalog).run())
+                await asyncio.wait({run}, timeout=dice.uniform(0.1, 0.4) if crashes < 3 else None)
+                if run.done():
+                    break
+                crashes += 1
+                await server.kill()
+                with pytest.raises(DatabaseError):
+                    await run
+                await server.start()
+            run.result()
+            assert crashes > 0
+            report = await Verifier(store, plan, catalog).run()
+            assert (report.rows, report.mismatches) == (5000, 0)
+            record = (await store.read()).backfill
+            assert record is not None
+            assert record.rows_done == 5000
+            db = await asyncpg.connect(server.dsn)
+            assert await disagreements(db, kind) == []
+            await db.close()

@@ -59,11 +59,11 @@ $(BIN)/pip:
 	  { rm -rf $(VENV); echo "Python's venv module is missing: install it (Debian: apt install python3-venv)" >&2; exit 2; }
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/pip
-	@echo "setting up .venv (once)"
+	@echo "setting up .venv (once)" >&2
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/pip
-	@echo "setting up .venv for development (once)"
+	@echo "setting up .venv for development (once)" >&2
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@ $(VENV)/.demo

@@ -1,0 +1,20 @@
+"""`make bench`: every benchmark of this folder, one after the other."""
+
+import importlib
+import pkgutil
+import sys
+
+import benchmarks
+
+
+def main() -> int:
+    """Runs those that are named on the command line, or all."""
+    found = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name != "__main__")
+    for name in sys.argv[1:] or found:
+        print(f"== {name}", flush=True)
+        importlib.import_module(f"benchmarks.{name}").main()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

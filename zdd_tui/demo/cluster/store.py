@@ -14,8 +14,8 @@ from zdd_tui.demo.cluster.kinds import Kind
 from zdd_tui.demo.cluster.meta import Json, name_of, namespace_of, owner_references, uid_of
 from zdd_tui.demo.cluster.selectors import ObjectMatch
 
-# Writes kept for watches that resume. Some minutes of a demo's busiest rollout; older ones answer 410.
-HISTORY = 20_000
+# Writes kept for watches that resume, some 10 KB each: minutes of a demo's busiest rollout. Older ones answer 410.
+HISTORY = 5_000
 # Numbering does not begin at 1, so that a version from another cluster's life is told apart from ours.
 FIRST_VERSION = 100
 # A watcher that lags by this many events is closed: it resumes or relists, and memory stays bounded.
@@ -46,14 +46,15 @@ class Change:
     def line(self, type_: str) -> bytes:
         """The event as a line of a watch stream; encoded once for all watchers."""
         if type_ not in self._lines:
-            obj = self.current
-            if not self.deleted and type_ == "DELETED" and self.previous is not None:
-                # Left the selection: the last state that matched, with the version of the change.
-                metadata = {**self.previous["metadata"], "resourceVersion": str(self.version)}
-                obj = {**self.previous, "metadata": metadata}
-            text = json.dumps({"type": type_, "object": obj}, separators=(",", ":"))
+            text = json.dumps({"type": type_, "object": self.seen_as(type_)}, separators=(",", ":"))
             self._lines[type_] = text.encode() + b"\n"
         return self._lines[type_]
+
+    def seen_as(self, type_: str) -> Json:
+        """The object of the event. One that left the selection: its last state in it, with the change's version."""
+        if self.deleted or type_ != "DELETED" or self.previous is None:
+            return self.current
+        return {**self.previous, "metadata": {**self.previous["metadata"], "resourceVersion": str(self.version)}}
 
 
 @dataclass(slots=True, eq=False)

@@ -114,7 +114,7 @@ class WatchStream:
             change = pending.popleft()
             type_ = change.type_for(self._match)
             if type_ is not None:
-                lines.append(self._encode(type_, change.current, change))
+                lines.append(self._encode(type_, change.seen_as(type_), change))
         return lines
 
     def _plain_line(self, type_: str, obj: Json, change: Change | None) -> bytes:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 
-from zdd_tui.model.errors import DatabaseError
+from zdd_tui.model.errors import DatabaseAway, DatabaseError
 
 FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """What asyncpg raises for a server that is away or refuses; TimeoutError is an OSError."""
@@ -231,14 +231,18 @@ def translate(error: BaseException, dsn: str, *, timeout: float = 10.0) -> Datab
     if "SSL upgrade" in text:
         return DatabaseError(f"{place} does not offer TLS", "set sslmode=prefer, or enable ssl on the server")
     user = place.rpartition("@")[0] or "?"
+    away = is_lost(error) or isinstance(
+        error, (OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)
+    )
+    kind = DatabaseAway if away and not isinstance(error, (ssl.SSLError, gaierror)) else DatabaseError
     for kinds, sentence, mend in _EXPLAINED:
         if isinstance(error, kinds):
-            return DatabaseError(f"{place} {sentence.format(error=text, user=user, timeout=timeout)}", mend)
+            return kind(f"{place} {sentence.format(error=text, user=user, timeout=timeout)}", mend)
     if is_lost(error):
-        return DatabaseError(f"{place}: the connection is lost ({text})", "it is tried again; check the network")
+        return kind(f"{place}: the connection is lost ({text})", "it is tried again; check the network")
     if isinstance(error, OSError):
-        return DatabaseError(f"{place} cannot be reached: {text}", "check host, port and network")
-    return DatabaseError(f"{place}: {text}")
+        return kind(f"{place} cannot be reached: {text}", "check host, port and network")
+    return kind(f"{place}: {text}")
 
 
 def pooler_found(dsn: str) -> DatabaseError:

@@ -8,7 +8,8 @@ import random
 from contextlib import suppress
 
 from zdd_tui.backends.agent_store import take_lease
-from zdd_tui.engine.runner import LOST, Boundary
+from zdd_tui.backends.postgres import FAILURES
+from zdd_tui.engine.runner import Boundary
 from zdd_tui.engine.tenure import Say, Tenure
 from zdd_tui.model.errors import DatabaseError, StaleEpoch
 from zdd_tui.model.plan import Plan
@@ -59,7 +60,7 @@ class Agent:
                     return ended
             except StaleEpoch as error:
                 self._say(f"standing by: {error.title}")
-            except (DatabaseError, OSError, *LOST) as error:
+            except (DatabaseError, *FAILURES) as error:
                 self._say(f"trying again: {error}")
             await asyncio.sleep(RETRY * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
 
@@ -72,6 +73,6 @@ class Agent:
         try:
             return await Tenure(self._plan, store, self._boundary, self._say).serve()
         finally:
-            with suppress(DatabaseError, OSError):  # a lease that cannot be given back runs out by itself
+            with suppress(DatabaseError, *FAILURES):  # a lease that cannot be given back runs out by itself
                 await store.release_lease()
             await store.close()

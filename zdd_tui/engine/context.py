@@ -21,6 +21,7 @@ class Context:
 
     Attributes:
         paused: tells whether the operator has paused the release.
+        say: takes a line for the agent's log.
     """
 
     plan: Plan
@@ -28,6 +29,7 @@ class Context:
     flags: FlagStore
     cluster: Cluster
     paused: Callable[[], bool]
+    say: Callable[[str], None]
     _catalog: Catalog | None = field(default=None, init=False)
 
     @property

@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import asyncpg
 
 from zdd_tui.backends.observe import leftovers, objects_valid, oldest_snapshot_since, sample_recent, waiters_behind
+from zdd_tui.backends.postgres import is_lost
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.rollout import look
-from zdd_tui.model.errors import BackendError
+from zdd_tui.model.errors import BackendError, DatabaseAway
 from zdd_tui.model.gate import GateReading, Verdict
 from zdd_tui.model.records import ReleaseRecord, StepRecord
 from zdd_tui.model.release import StepStatus
@@ -35,11 +36,13 @@ async def _judge_one(ctx: Context, record: ReleaseRecord, name: str) -> GateRead
             verdict, reason = await GATES[name](ctx, record)
     except TimeoutError:
         verdict, reason = Verdict.UNKNOWN, f"no answer within {LOOK_TIMEOUT:.0f} s"
+    except DatabaseAway:
+        raise
     except BackendError as error:
         verdict, reason = Verdict.UNKNOWN, error.title
-    except asyncpg.PostgresConnectionError:
-        raise
     except asyncpg.PostgresError as error:
+        if is_lost(error):
+            raise
         verdict, reason = Verdict.UNKNOWN, f"database: {error}"
     return GateReading(name, verdict, reason, record.now, ctx.plan.gates.max_age)
 

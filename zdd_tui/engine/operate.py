@@ -1,32 +1,17 @@
 """An operator's command from the shell: show what will run, ask, send, and say what came of it."""
 
-import getpass
-import os
-import socket
 import sys
 
 from zdd_tui.backends.store import Store
+from zdd_tui.engine.actor import this_actor
 from zdd_tui.model.action import Danger, action
 from zdd_tui.model.errors import Refused, ZddError
 from zdd_tui.model.plan_file import LoadedPlan
 from zdd_tui.model.preview import preview
-from zdd_tui.model.records import Actor, ReleaseRecord
+from zdd_tui.model.records import ReleaseRecord
 from zdd_tui.model.release import CommandKind, Expected
 
 EXIT_TIMEOUT = 4
-
-
-def this_actor() -> Actor:
-    """The person at this terminal, also behind sudo."""
-    name = os.environ.get("SUDO_USER") or _login()
-    return Actor(name, socket.gethostname())
-
-
-def _login() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without an entry, as in many containers
-        return f"uid{os.getuid()}"
 
 
 async def find_release(store: Store, loaded: LoadedPlan) -> int:

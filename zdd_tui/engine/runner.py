@@ -1,22 +1,21 @@
 """Carries out one piece of work: intent, effect, record. Cut off anywhere, it is simply done again."""
 
 import asyncio
+import traceback
 from collections.abc import Callable
 from typing import Any, Literal
 
 import asyncpg
 
+from zdd_tui.backends.postgres import is_lost
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.steps import STEPS
-from zdd_tui.model.errors import StaleEpoch, StepFailed, ZddError
+from zdd_tui.model.errors import DatabaseAway, StaleEpoch, ZddError
 from zdd_tui.model.records import NewEvent, StepChange, StepRecord
 from zdd_tui.model.release import Release, Work, step_begins, step_ends, step_fails
 
 Boundary = Callable[[Literal["intent", "effect", "record"], Work], None]
 """Called after each of the three; the kill tests end the process here."""
-
-LOST = (StaleEpoch, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError)
-"""Without the lease or the database nothing can be recorded: the agent starts anew instead of failing the step."""
 
 
 class Holding:
@@ -38,17 +37,22 @@ class Runner:
     async def perform(self, work: Work) -> None:
         """Does one piece of work.
 
-        A failure of the step itself is recorded and returns; what is in ``LOST`` is raised.
+        A failure of the step itself is recorded and returns. Without the lease or the database nothing can be
+        recorded: that is raised, and the next tenure does the work again.
         """
         await self._begin(work)
         self._boundary("intent", work)
         record = _Record(self._ctx, self._holding, work)
         try:
             await self._effect(work, record)
-        except LOST:
+        except (StaleEpoch, DatabaseAway):
             raise
-        except (ZddError, asyncpg.PostgresError, OSError, TimeoutError) as error:
+        except Exception as error:
+            if is_lost(error):
+                raise
             await self._ctx.prove_lease()  # a step that was cut off because the lease went away has not failed
+            if not isinstance(error, ZddError | asyncpg.PostgresError | OSError):
+                self._ctx.say("".join(traceback.format_exception(error)))
             await self._fail(work, _explain(error))
             return
         finally:
@@ -144,9 +148,12 @@ def _verb(work: Work) -> str:
     return "run" if work.direction == "run" else "undo"
 
 
-def _explain(error: BaseException) -> str:
-    if isinstance(error, StepFailed | ZddError):
+def _explain(error: Exception) -> str:
+    if isinstance(error, ZddError):
         return str(error)
     if isinstance(error, TimeoutError):
         return f"timed out{f': {error}' if str(error) else ''}"
-    return f"{type(error).__name__}: {error}"
+    if isinstance(error, asyncpg.PostgresError | OSError):
+        return f"{type(error).__name__}: {error}"
+    # The text of a defect may hold anything, also a secret.
+    return f"defect in zdd: {type(error).__name__}\n  mend: see the agent's log, please report it; then advance again"

@@ -81,6 +81,7 @@ class Tenure:
             flags=flags,
             cluster=cluster,
             paused=lambda: self._release.paused,
+            say=self._say,
         )
         self._runner = Runner(self._ctx, self._holding, self._boundary)
 

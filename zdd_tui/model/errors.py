@@ -43,6 +43,10 @@ class DatabaseError(BackendError):
     """PostgreSQL."""
 
 
+class DatabaseAway(DatabaseError):
+    """PostgreSQL cannot be reached, or has ended our session. Trying again is right."""
+
+
 class ClusterError(BackendError):
     """Kubernetes."""
 

@@ -251,6 +251,19 @@ async def test_an_old_serial_sequence_is_handed_over(db: asyncpg.Connection, pg_
         assert await db.fetchval("SELECT pg_get_serial_sequence('people', 'id')") == "public.users_id_seq"
 
 
+async def test_the_aside_schema_stays_while_others_use_it(db: asyncpg.Connection, pg_dsn: str) -> None:
+    plan = make_plan("table", "trigger", pg_dsn)
+    await table_with_rows(db)
+    await db.execute("CREATE SCHEMA zdd_aside; CREATE TABLE zdd_aside.other ()")
+    async with leased(pg_dsn, plan) as store:
+        await expanded(store, plan, forward=True, reverse=True)
+        await backfilled(db, plan)
+        for build in (set_aside_statements, drop_aside_statements):
+            await ddl(store, build(plan, await read_catalog(db, plan)))
+        assert await db.fetchval("SELECT to_regclass('zdd_aside.other') IS NOT NULL")
+        assert await db.fetchval("SELECT to_regclass('zdd_aside.users') IS NULL")
+
+
 async def test_drop_names_what_depends_on_the_old_side(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan("column", "application", pg_dsn)
     await table_with_rows(db)

@@ -65,8 +65,12 @@ WHERE t.oid = ANY ($1::bigint[]::oid[]) AND (
 """
 
 _ASIDE_OTHERS = """
-SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relname <> $2
+SELECT NOT pg_has_role(n.nspowner, 'USAGE')
+    OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+               AND c.relname <> $2)
+    OR EXISTS (SELECT FROM pg_proc p WHERE p.pronamespace = n.oid)
+    OR EXISTS (SELECT FROM pg_type t WHERE t.typnamespace = n.oid AND t.typrelid = 0 AND t.typelem = 0)
+FROM pg_namespace n WHERE n.nspname = $1
 """
 
 

@@ -81,7 +81,7 @@ class Catalog:
         key: in the order of the unique index that carries it.
         aside: the old side is set aside.
         gone: the old side was dropped.
-        aside_shared: somebody else's data is aside in the same schema.
+        aside_shared: the schema of the aside data holds something else too, or is not ours: it stays.
         up_reads: columns of the old table that ``up`` reads.
         down_reads: columns of the new table that ``down`` reads.
         triggers: our triggers that exist and are enabled, by name.

@@ -10,7 +10,7 @@
                                                     ▼   │
                                                 rollback-failed
 
-The way back is lost only when an irreversible step has begun.
+The way back is lost only when an irreversible step is done.
 """
 
 from collections.abc import Mapping
@@ -237,9 +237,9 @@ def _rollback(release: Release) -> Release:
 
 
 def no_way_back(release: Release) -> bool:
-    """An irreversible step has begun."""
+    """An irreversible step is done. One that has begun or failed had no effect: see StepSpec."""
     return any(
-        spec.irreversible and status.touched
+        spec.irreversible and status is StepStatus.DONE
         for spec, status in zip(release.strategy.steps, release.statuses, strict=True)
     )
 

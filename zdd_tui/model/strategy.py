@@ -27,7 +27,8 @@ class StepSpec:
     Attributes:
         name: unique in the strategy; the engine's registry is keyed by it.
         label: what an operator reads.
-        irreversible: once begun there is no way back.
+        irreversible: once done there is no way back. Its effect and its record must commit together, so that one
+            that has begun or failed is known to have had no effect.
     """
 
     name: str

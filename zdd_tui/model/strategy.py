@@ -3,7 +3,7 @@
 The engine looks a step's or gate's work up by name; nothing here knows how it is done.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from zdd_tui.model.plan import DualWrite, Plan
@@ -88,79 +88,88 @@ def expand_contract(*, sync_by_trigger: bool = False, indexes: bool = True) -> S
     """The six phases of design section 5.
 
     The contract phase moves the old side out of the way by renaming it (instant, and back again as fast);
-    only the last step of cleanup drops it, so the way back stays open until then.
+    only cleanup drops it, so the way back stays open until then.
+
+    Args:
+        sync_by_trigger: a trigger, not the application, keeps both sides in step.
+        indexes: the plan builds some.
     """
-    expand = [
+    optional = {"create-indexes": indexes, "sync-forward": sync_by_trigger}
+    steps = tuple(step for step in _EXPAND.steps if optional.get(step.name, True))
+    return Strategy("expand/contract", (replace(_EXPAND, steps=steps), *_AFTER_EXPAND))
+
+
+_NO_OLDER_POD = GateSpec("no-older-pod", "no older pod is left, terminating ones included")
+
+_EXPAND = PhaseSpec(
+    Phase.EXPAND,
+    (
         StepSpec("lint-ddl", "lint the DDL: additive only"),
         StepSpec("expand-schema", "add the new schema"),
-    ]
-    if indexes:
-        expand.append(StepSpec("create-indexes", "build indexes concurrently"))
-    if sync_by_trigger:
-        expand.append(StepSpec("sync-forward", "trigger: changes of the old side reach the new side"))
-    return Strategy(
-        "expand/contract",
+        StepSpec("create-indexes", "build indexes concurrently"),
+        StepSpec("sync-forward", "trigger: changes of the old side reach the new side"),
+    ),
+    (
+        GateSpec("schema-valid", "new objects exist and are valid"),
+        GateSpec("no-waiters", "no session waits behind us"),
+    ),
+)
+
+_AFTER_EXPAND = (
+    PhaseSpec(
+        Phase.DUAL_WRITE,
         (
-            PhaseSpec(
-                Phase.EXPAND,
-                tuple(expand),
-                (
-                    GateSpec("schema-valid", "new objects exist and are valid"),
-                    GateSpec("no-waiters", "no session waits behind us"),
-                ),
-            ),
-            PhaseSpec(
-                Phase.DUAL_WRITE,
-                (StepSpec("rollout-v2", "roll out V2"), StepSpec("write-flag-on", "turn the write flag on")),
-                (
-                    GateSpec("serving-v2", "every serving pod is V2"),
-                    GateSpec("recent-rows-agree", "recent rows agree on both sides"),
-                ),
-            ),
-            PhaseSpec(
-                Phase.BACKFILL,
-                (
-                    StepSpec("prepare-backfill", "ANALYZE, fix the upper bound, check the batch's plan"),
-                    StepSpec("backfill-rows", "move old rows in batches"),
-                    StepSpec("verify-rows", "compare every row on both sides"),
-                ),
-                (
-                    GateSpec("backfill-complete", "all ranges done"),
-                    GateSpec("no-mismatch", "zero mismatches"),
-                ),
-            ),
-            PhaseSpec(
-                Phase.CUTOVER,
-                (
-                    StepSpec("sync-reverse", "trigger: changes of the new side reach the old side"),
-                    StepSpec("read-flag-on", "turn the read flag on"),
-                    StepSpec("soak", "soak"),
-                    StepSpec("rollout-v3", "roll out V3"),
-                ),
-                (
-                    GateSpec("soak-passed", "soak passed"),
-                    GateSpec("serving-v3", "every pod is V3"),
-                    GateSpec("no-older-pod", "no older pod is left, terminating ones included"),
-                ),
-            ),
-            PhaseSpec(
-                Phase.CONTRACT,
-                (StepSpec("set-aside", "take the old schema away, keeping its data aside"),),
-                (
-                    GateSpec("no-old-snapshot", "no transaction is older than the cutover"),
-                    GateSpec("no-older-pod", "no older pod is left"),
-                ),
-                typed_confirm=True,
-            ),
-            PhaseSpec(
-                Phase.CLEANUP,
-                (
-                    StepSpec("delete-flags", "delete the flags"),
-                    StepSpec("drop-aside", "drop triggers and the data kept aside", irreversible=True),
-                    StepSpec("analyze", "ANALYZE"),
-                    StepSpec("clear-marks", "remove our marks from the Deployment"),
-                ),
-                (GateSpec("nothing-left", "nothing of the release is left behind"),),
-            ),
+            StepSpec("rollout-v2", "roll out V2"),
+            StepSpec("write-flag-on", "turn the write flag on"),
         ),
-    )
+        (
+            GateSpec("serving-v2", "every serving pod is V2"),
+            GateSpec("recent-rows-agree", "recent rows agree on both sides"),
+        ),
+    ),
+    PhaseSpec(
+        Phase.BACKFILL,
+        (
+            StepSpec("prepare-backfill", "ANALYZE, fix the upper bound, check the batch's plan"),
+            StepSpec("backfill-rows", "move old rows in batches"),
+            StepSpec("verify-rows", "compare every row on both sides"),
+        ),
+        (
+            GateSpec("backfill-complete", "all ranges done"),
+            GateSpec("no-mismatch", "zero mismatches"),
+        ),
+    ),
+    PhaseSpec(
+        Phase.CUTOVER,
+        (
+            StepSpec("sync-reverse", "trigger: changes of the new side reach the old side"),
+            StepSpec("read-flag-on", "turn the read flag on"),
+            StepSpec("soak", "soak"),
+            StepSpec("rollout-v3", "roll out V3"),
+        ),
+        (
+            GateSpec("soak-passed", "soak passed"),
+            GateSpec("serving-v3", "every pod is V3"),
+            _NO_OLDER_POD,
+        ),
+    ),
+    PhaseSpec(
+        Phase.CONTRACT,
+        (StepSpec("set-aside", "take the old schema away, keeping its data aside"),),
+        (
+            GateSpec("no-old-snapshot", "no transaction is older than the cutover"),
+            _NO_OLDER_POD,
+        ),
+        typed_confirm=True,
+    ),
+    PhaseSpec(
+        Phase.CLEANUP,
+        (
+            StepSpec("delete-flags", "delete the flags"),
+            StepSpec("drop-aside", "drop triggers and the data kept aside", irreversible=True),
+            StepSpec("analyze", "ANALYZE"),
+            StepSpec("clear-marks", "remove our marks from the Deployment"),
+        ),
+        (GateSpec("nothing-left", "nothing of the release is left behind"),),
+    ),
+)

@@ -24,7 +24,8 @@ class MoveRows:
         await runner.run(ctx.paused)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        """What was moved goes with the new schema."""
+        """What was moved goes with the new schema; only the backfill's own record says that it was stopped."""
+        await BackfillRunner(ctx.store, ctx.plan, await ctx.catalog(fresh=True)).cancel()
 
 
 class VerifyRows:

@@ -41,9 +41,10 @@ class CreateIndexes:
     """Indexes, built concurrently, outside of any transaction."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        for statement in index_statements(ctx.plan):
+        indexes = created_objects(ctx.plan).indexes
+        for statement, (schema, name) in zip(index_statements(ctx.plan), indexes, strict=True):
             await ctx.prove_lease()
-            await create_index(ctx.reading, statement, on_wait=step.note, schema=ctx.plan.change.table.schema_)
+            await create_index(ctx.reading, statement, on_wait=step.note, schema=schema, name=name)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         for schema, name in reversed(created_objects(ctx.plan).indexes):

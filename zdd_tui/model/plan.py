@@ -87,7 +87,7 @@ class Images(Section):
         return self
 
 
-class Kubernetes(Section):
+class Workload(Section):
     """The Deployment that serves the application."""
 
     kubeconfig: str | None = Field(None, description="path; default: KUBECONFIG, ~/.kube/config or in-cluster")
@@ -98,8 +98,19 @@ class Kubernetes(Section):
     service: str | None = Field(
         None, description="Service whose EndpointSlices tell what serves; default: the deployment"
     )
-    images: Images
     rollout_timeout: Duration = Field(600.0, description="how long one rollout may take before its step fails")
+
+
+class Kubernetes(Workload):
+    """The Deployment, and the two images that expand/contract rolls out."""
+
+    images: Images
+
+
+class OneImage(Workload):
+    """The Deployment, and the one image that the release brings."""
+
+    image: str = Field(min_length=1, description="the new image; what runs at the start is the old one")
 
 
 class Flags(Section):
@@ -185,25 +196,54 @@ class Gates(Section):
     soak: Duration = Field(30.0, description="how long reads stay on the new side before V3 is rolled out")
 
 
-class Plan(Section):
-    """A release, as an operator describes it."""
+class BasePlan(Section):
+    """What every release has, whatever its strategy."""
 
     name: ReleaseName = Field(description="also what the operator types to confirm the last steps")
-    strategy: Literal["expand/contract"] = "expand/contract"
+    strategy: str
     environment: str = Field("production", min_length=1, max_length=40, description="shown on every screen")
     database: Database
-    kubernetes: Kubernetes
-    flags: Flags
-    change: Change
-    backfill: Backfill = Backfill()
+    kubernetes: Workload
     gates: Gates = Gates()
 
     @property
     def service(self) -> str:
         return self.kubernetes.service or self.kubernetes.deployment
 
+    @property
+    def redis_url(self) -> SecretStr | None:
+        """Where the release's flags are; None when it has none."""
+        return None
+
+    @property
+    def flag_roles(self) -> dict[str, str]:
+        """Keys of the release's flags, with what each decides."""
+        return {}
+
     def version_of(self, image: str) -> str:
-        """Which version a container image is: ``v2``, ``v3``, or ``v1`` for whatever ran before."""
+        """Which version a container image is, in one short word."""
+        raise NotImplementedError
+
+
+class Plan(BasePlan):
+    """Expand/contract: the schema changes under the running application."""
+
+    strategy: Literal["expand/contract"] = "expand/contract"
+    kubernetes: Kubernetes
+    flags: Flags
+    change: Change
+    backfill: Backfill = Backfill()
+
+    @property
+    def redis_url(self) -> SecretStr | None:
+        return self.flags.url
+
+    @property
+    def flag_roles(self) -> dict[str, str]:
+        return {self.flags.write: "write", self.flags.read: "read"}
+
+    def version_of(self, image: str) -> str:
+        """``v2``, ``v3``, or ``v1`` for whatever ran before."""
         if image == self.kubernetes.images.v3:
             return "v3"
         return "v2" if image == self.kubernetes.images.v2 else "v1"

@@ -90,7 +90,8 @@ class ZddApp(App[ExitInfo]):
     def on_mount(self) -> None:
         self.set_interval(TICK, self.repaint)
         self._loop_of_screens = asyncio.get_running_loop()
-        self._source.subscribe(self._board_changed)
+        # The source leaves the processor to us until then.
+        self.screen.call_after_refresh(self._source.subscribe, self._board_changed)
 
     def _board_changed(self) -> None:
         """Called from the source's thread."""

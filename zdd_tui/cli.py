@@ -110,7 +110,7 @@ def _open(arguments: argparse.Namespace) -> int:
     loaded = read_plan(arguments.plan)
 
     from zdd_tui.dashboard import run_dashboard
-    from zdd_tui.engine.operate import this_actor
+    from zdd_tui.engine.actor import this_actor
 
     watch_only = arguments.no_agent or arguments.read_only
     return run_dashboard(loaded, this_actor(), start_agent=not watch_only, read_only=arguments.read_only)

@@ -6,7 +6,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from zdd_tui.app import ZddApp
-from zdd_tui.engine.ensure import ensure_agent
 from zdd_tui.feeds import Feeds
 from zdd_tui.model.plan_file import LoadedPlan
 from zdd_tui.model.records import Actor
@@ -21,13 +20,16 @@ def run_dashboard(loaded: LoadedPlan, actor: Actor, *, start_agent: bool, read_o
     feeds.start()
     if start_agent:
         # A thread of its own: it may have to wait for the database as long as that is away.
-        threading.Thread(target=_ensure, args=(loaded,), name="zdd-ensure-agent", daemon=True).start()
+        threading.Thread(target=_ensure, args=(loaded, feeds), name="zdd-ensure-agent", daemon=True).start()
     try:
         return ZddApp(feeds, read_only=read_only).run().code
     finally:
         feeds.stop()
 
 
-def _ensure(loaded: LoadedPlan) -> None:
+def _ensure(loaded: LoadedPlan, feeds: Feeds) -> None:
+    feeds.wait_for_screen()
+    from zdd_tui.engine.ensure import ensure_agent  # noqa: PLC0415  # it brings the drivers
+
     with suppress(asyncio.CancelledError):
         asyncio.run(ensure_agent(loaded, Path(loaded.source)))

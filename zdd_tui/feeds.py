@@ -40,6 +40,12 @@ PAUSES = (0.2, 5.0)
 
 ANSWER_SECONDS = 60.0
 
+SCREEN_SECONDS = 1.0
+"""At most so long is the processor left to the first paint."""
+
+NEWER_EVERY = 2.0
+"""Seconds between two looks for a newer release of the plan's name."""
+
 
 class Feeds:
     """A :class:`zdd_tui.board.BoardSource` over the real systems.
@@ -68,13 +74,8 @@ class Feeds:
 
     # --- for the screens, from any thread ------------------------------------------------------------------------
 
-    def start(self, *, wait_for_screen: float = 1.0) -> None:
-        """Begins to read.
-
-        Args:
-            wait_for_screen: seconds at most to leave the processor to the first paint; it ends when a screen
-                subscribes.
-        """
+    def start(self, *, wait_for_screen: float = SCREEN_SECONDS) -> None:
+        """Begins to read, after the first paint or so many seconds."""
         self._thread = threading.Thread(target=self._run, args=(wait_for_screen,), name="zdd-feeds", daemon=True)
         self._thread.start()
 
@@ -90,6 +91,10 @@ class Feeds:
             self._thread.join(timeout)
             return not self._thread.is_alive()
         return True
+
+    def wait_for_screen(self, seconds: float = SCREEN_SECONDS) -> None:
+        """Leaves the processor to the first paint: returns when a screen subscribes, or after so many seconds."""
+        self._watched.wait(seconds)
 
     def board(self) -> Board:
         return self._board
@@ -117,7 +122,7 @@ class Feeds:
     # --- the thread ----------------------------------------------------------------------------------------------
 
     def _run(self, wait_for_screen: float) -> None:
-        self._watched.wait(wait_for_screen)
+        self.wait_for_screen(wait_for_screen)
         with suppress(asyncio.CancelledError):
             asyncio.run(self._all())
 
@@ -188,16 +193,24 @@ class Feeds:
                         "start it with zdd open PLAN or zdd agent PLAN",
                     )
                     await asyncio.sleep(HEARTBEAT)
-                self._release_id = found
-                await self._follow(store, found)
+                while True:
+                    self._release_id = found
+                    found = await self._follow(store, found)
             finally:
                 self._store = None
 
-    async def _follow(self, store: "Store", release_id: int) -> None:
+    async def _follow(self, store: "Store", release_id: int) -> int:
+        """Reads a release until a newer one of its name is registered; returns that one."""
+        looked_at = time.monotonic()
         async with aclosing(store.changes(release_id, quiet=HEARTBEAT, on_state=self._store_state)) as changes:
             async for _ in changes:
                 asked_at = time.monotonic()
                 try:
+                    if self._may_be_followed() and asked_at - looked_at >= NEWER_EVERY:
+                        looked_at = asked_at
+                        newest = await store.find(self._plan.name)
+                        if newest is not None and newest != release_id:
+                            return newest
                     record = await store.read(release_id)
                 except DatabaseError as error:
                     self._fail("release", error.title, error.mend)
@@ -205,6 +218,12 @@ class Feeds:
                     self._publish(release=Sourced(record, asked_at), **self._previews(record.release))
                     self._renew_catalog(record)
                 await asyncio.sleep(READ_EVERY)
+        return release_id  # not reached: changes has no end
+
+    def _may_be_followed(self) -> bool:
+        """A name has one active release at most: another can only be there after this one's end, or its loss."""
+        known = self._board.release
+        return bool(known.error) or (known.value is not None and known.value.release.state.ended)
 
     def _store_state(self, connected: bool, error: str) -> None:
         if not connected:

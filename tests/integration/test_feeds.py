@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 import redis
 
-from tests.integration.store_helpers import AGENT, ANA, opened, password_of, plan_for
+from tests.integration.store_helpers import AGENT, ANA, opened, password_of, plan_for, register
 from zdd_tui.backends.agent_store import AgentStore, take_lease
 from zdd_tui.board import Board
 from zdd_tui.demo.cluster import kinds
@@ -205,6 +205,26 @@ async def test_a_lost_database_keeps_its_last_value_and_comes_back(pg_dsn: str) 
         await wire.mend()
         back = await until(feeds, lambda b: not b.release.error)
         assert (back.release.observed_at or 0) > (lost.release.observed_at or 0)
+
+
+async def test_a_newer_release_of_the_name_takes_the_place_of_one_that_has_ended(pg_dsn: str) -> None:
+    async with opened(pg_dsn) as (store, first), running(plan(pg_dsn)) as feeds:
+        await until(feeds, lambda b: b.release.value is not None and b.release.value.id == first)
+        async with await agent_for(pg_dsn, first) as agent:
+            await agent.save(replace((await agent.read()).release, state=State.ROLLED_BACK))
+        await until(feeds, lambda b: b.release.value is not None and b.release.value.release.state.ended)
+        second = await register(store, pg_dsn)
+        assert second != first
+        board = await until(feeds, lambda b: b.release.value is not None and b.release.value.id == second)
+        assert board.release.value is not None
+        assert board.release.value.release.state is State.PLANNED
+        assert not board.release.error
+        await until(feeds, lambda b: any("ADD full_name" in line for line in b.previews[CommandKind.ADVANCE]))
+        feeds.send(CommandKind.PAUSE)
+        async with asyncio.timeout(10):
+            async for _ in store.changes(second):
+                if (await store.read(second)).commands:
+                    break
 
 
 async def test_a_release_that_is_not_there_yet_is_waited_for(pg_dsn: str) -> None:

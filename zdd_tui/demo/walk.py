@@ -8,7 +8,8 @@ from typing import Any
 
 from zdd_tui.backends.store import Store
 from zdd_tui.demo.environment import Environment
-from zdd_tui.engine.operate import expected_of, this_actor
+from zdd_tui.engine.actor import this_actor
+from zdd_tui.engine.operate import expected_of
 from zdd_tui.engine.status import arrived, as_text
 from zdd_tui.model.errors import StepFailed, ZddError
 from zdd_tui.model.records import ReleaseRecord

@@ -6,8 +6,8 @@ import sys
 from datetime import UTC, datetime
 
 from zdd_tui.backends.store import Store
+from zdd_tui.engine.actor import this_actor
 from zdd_tui.engine.agent import LEASE_TTL, Agent
-from zdd_tui.engine.operate import this_actor
 from zdd_tui.engine.runner import Boundary
 from zdd_tui.model.plan_file import LoadedPlan
 from zdd_tui.model.records import Actor

@@ -72,7 +72,7 @@ class ConfirmScreen(ModalScreen[Answer], HasPage):
         self.query_one(Keys).show(self._board, self._moment)
 
     def page(self, board: Board, moment: Moment, cells: int) -> list[Line]:
-        return confirm_lines(board, self._kind, cells)
+        return confirm_lines(board, self._kind, cells, self.query_one(Page).content_size.height)
 
     def keys(self, board: Board, moment: Moment, cells: int) -> list[Line]:
         if self._moved:
@@ -116,8 +116,8 @@ def asks_for_name(release: Release, kind: CommandKind) -> bool:
     )
 
 
-def confirm_lines(board: Board, kind: CommandKind, cells: int) -> list[Line]:
-    """Title, target, steps in order, and what they run."""
+def confirm_lines(board: Board, kind: CommandKind, cells: int, rows: int = 0) -> list[Line]:
+    """Title, target, steps in order, and what they run. Where that is more than `rows`, the steps alone come first."""
     plan, record = board.plan, board.release.value
     lines: list[Line] = []
     if record is None:
@@ -138,7 +138,8 @@ def confirm_lines(board: Board, kind: CommandKind, cells: int) -> list[Line]:
     lines.append(())
     preview = board.previews.get(kind, ())
     if preview:
-        return lines + [line for text in preview for line in _preview_line(text, cells)]
+        shown = [line for text in preview for line in _preview_line(text, cells)]
+        return lines + (shown if len(lines) + len(shown) <= rows else [*_overview(preview, cells), *shown])
     for label, irreversible in _steps(release, kind):
         tone = Tone.BAD if irreversible else Tone.NORMAL
         lines += wrap(
@@ -147,12 +148,25 @@ def confirm_lines(board: Board, kind: CommandKind, cells: int) -> list[Line]:
     return lines
 
 
+def _overview(preview: tuple[str, ...], cells: int) -> list[Line]:
+    """The steps alone: a long function body must not push the one that matters out of sight."""
+    steps = [text for text in preview if text == text.lstrip(" ")]
+    if len(steps) < 2 or len(steps) == len(preview):
+        return []
+    lines = [line for text in steps for line in wrap(text, cells, _step_tone(text))]
+    return [((f"{len(steps)} steps, in this order:", Tone.DIM),), *lines, (), (("what they run:", Tone.DIM),)]
+
+
 def _preview_line(text: str, cells: int) -> list[Line]:
     """A step at the margin, what it runs set in; a step without a way back stands out."""
-    if "CANNOT BE UNDONE" in text:
-        return wrap(text, cells, Tone.BAD)
     bare = text.lstrip(" ")
-    return wrap(bare, cells, Tone.NORMAL if bare != text else Tone.STRONG, indent=" " * (len(text) - len(bare)))
+    if bare == text:
+        return wrap(text, cells, _step_tone(text))
+    return wrap(bare, cells, Tone.NORMAL, indent=" " * (len(text) - len(bare)))
+
+
+def _step_tone(text: str) -> Tone:
+    return Tone.BAD if "CANNOT BE UNDONE" in text else Tone.STRONG
 
 
 def _title(release: Release, kind: CommandKind) -> str:

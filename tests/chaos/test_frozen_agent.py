@@ -206,7 +206,7 @@ ATTEMPTS = {"save", "note", "gates", "answer", "record", "check", "renew", "unfe
 def _all_refused(raised: dict[str, str | None]) -> None:
     assert raised.pop("release") is None, "what is lost already need not be given back"
     assert set(raised) == ATTEMPTS
-    wrong = {name: kind for name, kind in raised.items() if kind not in ("StaleEpoch", "DatabaseError")}
+    wrong = {name: kind for name, kind in raised.items() if kind not in ("StaleEpoch", "DatabaseAway")}
     assert not wrong
     # After the first contact it is not only told that a session broke, but why.
     assert {raised[name] for name in ATTEMPTS - {"save", "note"}} == {"StaleEpoch"}
@@ -220,7 +220,7 @@ async def test_frozen_while_idle(pg_dsn: str, db: asyncpg.Connection) -> None:
 
 async def test_frozen_in_the_middle_of_a_fenced_transaction(pg_dsn: str, db: asyncpg.Connection) -> None:
     raised, names = await _refused_from_the_grave(pg_dsn, db, "transaction")
-    assert raised.pop("transaction") == "DatabaseError"
+    assert raised.pop("transaction") == "DatabaseAway"
     _all_refused(raised)
     assert [row["name"] for row in names] == ["as it was"]
 

@@ -136,7 +136,7 @@ def test_a_failed_undo_tells_its_error_and_the_key() -> None:
 
 def test_where_there_is_no_way_back_nobody_is_told_to_roll_back() -> None:
     steps = sum(len(phase.steps) for phase in release(State.PLANNED).strategy.phases[:5])
-    rel = release(State.FAILED, Phase.CLEANUP, done=steps + 1, current=StepStatus.FAILED, error="x")
+    rel = release(State.FAILED, Phase.CLEANUP, done=steps + 2, current=StepStatus.FAILED, error="x")
     assert "R" not in situation(record(rel), EPOCH).press.split()
     assert "no way back" in why_not(board(record(rel)), MOMENT, CommandKind.ROLLBACK)
 

@@ -1,15 +1,20 @@
 """`zdd`: one command per verb, on the same core as the screens.
 
 Exit codes:
-    0  done as asked
-    1  refused by the rules, or the release failed or was rolled back while we waited for something else
-    2  bad input, or a system that cannot be used; nothing was changed
-    4  `--wait` ran into its `--timeout`
+    0    done as asked
+    1    refused by the rules or by you; or, with --wait, the release failed or
+         came to another end
+    2    bad input, or a system that cannot be used; nothing was changed
+    4    nothing came within --timeout: the phase with --wait, else the agent's
+         answer (the command stays queued)
     130  interrupted
+
+PLAN is the release's YAML file; ${NAME} in it is filled from the environment.
 """
 
 import argparse
 import asyncio
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -25,10 +30,15 @@ Verb = Callable[[argparse.Namespace], int]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb and returns its exit code; every expected error is one message on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no ✔ must not cost the answer
     arguments = _parser().parse_args(argv)
     verb: Verb = arguments.verb
     try:
-        return verb(arguments)
+        code = verb(arguments)
+        sys.stdout.flush()  # here, where a reader that has gone is no error
+        return code
     except ZddError as error:
         print(f"zdd: {error}", file=sys.stderr)
         return error.exit_code
@@ -67,9 +77,10 @@ def _check(arguments: argparse.Namespace) -> int:
     from zdd_tui.engine.check import check_plan
 
     loaded = read_plan(arguments.plan)
-    for line in asyncio.run(check_plan(loaded.plan, offline=arguments.offline)):
+    for line in asyncio.run(check_plan(loaded, offline=arguments.offline)):
         print(f"✔ {line}")
-    print(f"{arguments.plan}: {loaded.plan.name} is a good plan")
+    where = "its SQL and its keys are right" if arguments.offline else "it can be carried out here"
+    print(f"{loaded.plan.name}: {where}")
     return 0
 
 
@@ -86,15 +97,13 @@ def _command(arguments: argparse.Namespace) -> int:
     from zdd_tui.engine.operate import operate
 
     loaded = read_plan(arguments.plan)
-    return asyncio.run(
-        operate(
-            loaded,
-            arguments.command,
-            reason=arguments.reason,
-            typed=getattr(arguments, "confirm", None),
-            yes=getattr(arguments, "yes", True),
-            timeout=arguments.timeout,
-        )
+    return operate(
+        loaded,
+        arguments.command,
+        reason=arguments.reason,
+        typed=getattr(arguments, "confirm", None),
+        yes=getattr(arguments, "yes", True),
+        timeout=arguments.timeout,
     )
 
 
@@ -132,7 +141,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="zdd",
-        description="Drives zero-downtime releases.",
+        description="Drives zero-downtime releases from a terminal.",
         epilog=(__doc__ or "").split("\n\n", 1)[1],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -152,24 +161,24 @@ def _add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str
 
 def _add_reading_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     opened = _add(verbs, "open", _open, "Open the dashboard; start an agent on this machine if none is at work.")
-    opened.add_argument("plan", metavar="PLAN")
+    _plan(opened)
     opened.add_argument("--no-agent", action="store_true", help="only look: never start an agent")
     opened.add_argument("--read-only", action="store_true", help="hide every key that changes something")
 
     check = _add(
         verbs, "check", _check, "Check a plan, and that database, cluster and Redis can carry it. Changes nothing."
     )
-    check.add_argument("plan", metavar="PLAN")
+    _plan(check)
     check.add_argument("--offline", action="store_true", help="only the file: ask no system")
 
     status = _add(verbs, "status", _status, "Show where the release stands.")
-    status.add_argument("plan", metavar="PLAN")
+    _plan(status)
     status.add_argument("--json", action="store_true", help="one JSON document, for scripts")
     status.add_argument("--wait", metavar="PHASE", help="until PHASE may be left (or: done, rolled-back)")
     _timeout(status, 600)
 
     agent = _add(verbs, "agent", _agent, "Carry the release out: wait for the lease, obey commands, until it ends.")
-    agent.add_argument("plan", metavar="PLAN")
+    _plan(agent)
     agent.add_argument("--anew", action="store_true", help="begin another release of a plan whose last one has ended")
     agent.add_argument("--if-needed", action="store_true", help="go away where another agent holds the lease")
 
@@ -180,12 +189,17 @@ def _add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
             continue
         added = _add(verbs, action.id, _command, action.help)
         added.set_defaults(command=action.id)
-        added.add_argument("plan", metavar="PLAN")
-        added.add_argument("--reason", default="", help="why; goes into the audit")
-        _timeout(added, 30, "for the agent's answer")
+        _plan(added)
+        added.add_argument("--reason", default="", metavar="WHY", help="goes into the audit")
+        _timeout(added, 30, "how long to wait for the agent's answer")
         if action.danger is not Danger.PLAIN:
             added.add_argument("--yes", "-y", action="store_true", help="do not ask; needed where there is no terminal")
-            added.add_argument("--confirm", metavar="NAME", help="the release's name, where the step cannot be undone")
+        if action.id == "advance":
+            added.add_argument(
+                "--confirm",
+                metavar="NAME",
+                help="the release's name: needed where a step cannot be undone; as good as --yes",
+            )
 
 
 def _add_demo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -206,7 +220,11 @@ def _add_demo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     demo.add_argument("--keep", action="store_true", help="keep the temporary folder, for its logs")
 
 
-def _timeout(parser: argparse.ArgumentParser, default: float, what: str = "for --wait") -> None:
+def _plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("plan", metavar="PLAN", help="the release's YAML file")
+
+
+def _timeout(parser: argparse.ArgumentParser, default: float, what: str = "how long to --wait") -> None:
     from zdd_tui.model.duration import parse_duration
 
     def duration(text: str) -> float:

@@ -90,6 +90,18 @@ async def migrate(
             await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
 
 
+async def check(connection: "asyncpg.Connection[asyncpg.Record]", dsn: str, folder: Traversable = FOLDER) -> None:
+    """Whether :func:`migrate` could do its work. Changes nothing.
+
+    Raises:
+        DatabaseError: as :func:`migrate`.
+    """
+    applied = await _applied(connection)
+    _missing(load(folder), applied, dsn)
+    if not applied:
+        await _may_create(connection, dsn)
+
+
 async def _apply(
     connection: "asyncpg.Connection[asyncpg.Record]", dsn: str, wanted: tuple[Migration, ...]
 ) -> tuple[int, ...]:
@@ -146,6 +158,13 @@ FROM (SELECT) AS one LEFT JOIN pg_namespace n ON n.nspname = 'zdd'
 
 
 async def _create_schema(connection: "asyncpg.Connection[asyncpg.Record]", dsn: str) -> None:
+    if not await _may_create(connection, dsn):
+        await connection.execute(_SCHEMA)
+    await connection.execute(_LEDGER)
+
+
+async def _may_create(connection: "asyncpg.Connection[asyncpg.Record]", dsn: str) -> bool:
+    """Whether an empty schema is there already; raises where we could not fill it."""
     found = await connection.fetchrow(_RIGHTS)
     assert found is not None
     database, role = ident(found["database"]), ident(found["role"])
@@ -167,6 +186,4 @@ async def _create_schema(connection: "asyncpg.Connection[asyncpg.Record]", dsn: 
             f"{describe(dsn)}: role {role} may not create tables in the schema zdd",
             f"as its owner run: GRANT CREATE, USAGE ON SCHEMA zdd TO {role};",
         )
-    if not found["there"]:
-        await connection.execute(_SCHEMA)
-    await connection.execute(_LEDGER)
+    return bool(found["there"])

@@ -47,6 +47,7 @@ class Agent:
         self._boundary = boundary
         self._ttl = ttl
         self._say = say
+        self._said = ""
 
     async def run(self) -> Release:
         """Waits for the lease, carries the release out, and returns when it has ended.
@@ -61,14 +62,22 @@ class Agent:
             except StaleEpoch as error:
                 self._say(f"standing by: {error.title}")
             except (DatabaseError, *FAILURES) as error:
-                self._say(f"trying again: {error}")
+                self._say_once(f"trying again until it works: {error}")
             await asyncio.sleep(RETRY * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
+
+    def _say_once(self, line: str) -> None:
+        """What stays as it is for hours must not fill the log."""
+        if line != self._said:
+            self._said = line
+            self._say(line)
 
     async def _hold_lease(self) -> Release | None:
         dsn = self._plan.database.dsn.get_secret_value()
         store = await take_lease(dsn, self._release_id, self._actor, ttl=self._ttl)
         if store is None:
+            self._say_once("standing by: another agent holds the lease")
             return None
+        self._said = ""
         self._say(f"holding the lease, epoch {store.epoch}")
         try:
             return await Tenure(self._plan, store, self._boundary, self._say).serve()

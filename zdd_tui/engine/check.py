@@ -1,38 +1,48 @@
 """`zdd check`: can this plan run here? Looks at everything, changes nothing."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
 
+from zdd_tui.backends import migrations
 from zdd_tui.backends.change_check import check_change
 from zdd_tui.backends.flags import FlagStore
 from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.backends.postgres import connect, describe, explained, refuse_pooler
 from zdd_tui.engine.phases.expand import refuse_findings
 from zdd_tui.engine.rollout import container_image
-from zdd_tui.model.errors import ClusterError, DatabaseError, ZddError
+from zdd_tui.model.errors import ClusterError, PlanError, ZddError
 from zdd_tui.model.lint import lint_plan_sql
 from zdd_tui.model.plan import Plan
+from zdd_tui.model.plan_file import LoadedPlan
 
 
-async def check_plan(plan: Plan, *, offline: bool) -> list[str]:
-    """What was found good, a line each.
+async def check_plan(loaded: LoadedPlan, *, offline: bool) -> list[str]:
+    """What was found good, a line each. The systems are asked side by side.
 
     Raises:
-        ZddError: everything that is wrong, one message for each system.
+        ZddError: everything that is wrong, at most one message for each system.
     """
-    found = await _lint(plan)
+    plan = loaded.plan
+    try:
+        found = await _lint(plan)
+    except PlanError as error:
+        raise loaded.located(error) from None
     if offline:
         return found
+    looks = await asyncio.gather(_database(plan), _cluster(plan), _redis(plan), return_exceptions=True)
     wrong: list[ZddError] = []
-    looks: tuple[Callable[[Plan], Awaitable[list[str]]], ...] = (_database, _cluster, _redis)
     for look in looks:
-        try:
-            found += await look(plan)
-        except ZddError as error:
-            wrong.append(error)
+        if isinstance(look, PlanError):
+            wrong.append(loaded.located(look))
+        elif isinstance(look, ZddError):
+            wrong.append(look)
+        elif isinstance(look, BaseException):
+            raise look
+        else:
+            found += look
     if len(wrong) == 1:
         raise wrong[0]
     if wrong:
-        raise ZddError("\n".join(str(error) for error in wrong))
+        raise ZddError("\n".join([f"{len(wrong)} systems cannot carry it", *(str(error) for error in wrong)]))
     return found
 
 
@@ -48,14 +58,7 @@ async def _database(plan: Plan) -> list[str]:
     try:
         with explained(dsn):
             await refuse_pooler(conn, dsn)
-            if not await conn.fetchval(
-                "SELECT has_database_privilege(current_database(), 'CREATE') OR to_regnamespace('zdd') IS NOT NULL"
-            ):
-                role = await conn.fetchval("SELECT current_user::text")
-                raise DatabaseError(
-                    f"{describe(dsn)}: role {role} may not create the schema zdd",
-                    f"GRANT CREATE ON DATABASE ... TO {role}",
-                )
+            await migrations.check(conn, dsn)
             notes = await check_change(conn, plan, begun=await _under_way(conn, plan))
     finally:
         await conn.close()
@@ -63,13 +66,14 @@ async def _database(plan: Plan) -> list[str]:
 
 
 async def _under_way(conn: object, plan: Plan) -> bool:
-    """The release of this plan has begun: then what it makes may exist."""
+    """A release of this plan has begun and not ended: then what it makes may exist."""
     fetchval = conn.fetchval  # type: ignore[attr-defined]
     if not await fetchval("SELECT to_regclass('zdd.release') IS NOT NULL"):
         return False
     return bool(
         await fetchval(
-            "SELECT EXISTS (SELECT FROM zdd.release WHERE name = $1 AND state NOT IN ('rolled-back', 'planned'))",
+            "SELECT EXISTS (SELECT FROM zdd.release"
+            " WHERE name = $1 AND state NOT IN ('planned', 'rolled-back', 'done'))",
             plan.name,
         )
     )
@@ -82,7 +86,7 @@ async def _cluster(plan: Plan) -> list[str]:
         image = container_image(plan, view)
         if missing := await cluster.missing_permissions():
             raise ClusterError(
-                f"the cluster lets us not {', '.join(missing)}",
+                f"Kubernetes {names.namespace}: we are not allowed to {', '.join(missing)}",
                 "see config/kubernetes/ for the role that a release needs",
             )
     running = f"{view.ready} of {view.desired} pods ready, {image}"

@@ -1,17 +1,38 @@
 """An operator's command from the shell: show what will run, ask, send, and say what came of it."""
 
+import asyncio
 import sys
+from dataclasses import dataclass
 
+from zdd_tui.backends.catalog import read_catalog
+from zdd_tui.backends.postgres import FAILURES, connect
 from zdd_tui.backends.store import Store
 from zdd_tui.engine.actor import this_actor
 from zdd_tui.model.action import Danger, action
+from zdd_tui.model.ddl import Catalog
 from zdd_tui.model.errors import Refused, ZddError
 from zdd_tui.model.plan_file import LoadedPlan
-from zdd_tui.model.preview import preview
-from zdd_tui.model.records import ReleaseRecord
-from zdd_tui.model.release import CommandKind, Expected
+from zdd_tui.model.preview import preview, target
+from zdd_tui.model.records import ReleaseRecord, StoredCommand
+from zdd_tui.model.release import CommandKind, Expected, State
 
 EXIT_TIMEOUT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A command as the operator sees it before it is sent."""
+
+    kind: CommandKind
+    record: ReleaseRecord
+    lines: tuple[str, ...]
+
+    @property
+    def asks_for_name(self) -> bool:
+        """The rules want the release's name typed."""
+        release = self.record.release
+        leaving = self.kind is CommandKind.ADVANCE and release.state is State.WAITING
+        return leaving and release.current is not None and release.current.typed_confirm
 
 
 async def find_release(store: Store, loaded: LoadedPlan) -> int:
@@ -34,55 +55,143 @@ def expected_of(record: ReleaseRecord) -> Expected:
     return Expected(record.release.plan_hash, record.release.state, record.release.phase)
 
 
-async def operate(loaded: LoadedPlan, verb: str, *, reason: str, typed: str | None, yes: bool, timeout: float) -> int:
+def operate(loaded: LoadedPlan, verb: str, *, reason: str, typed: str | None, yes: bool, timeout: float) -> int:
     """Sends one command and waits for the agent's answer.
+
+    What was asked for on the terminal goes to stderr; stdout carries the answer alone. The question is put between
+    two event loops: inside of one, ctrl-c would not end it.
+
+    Args:
+        typed: the release's name, where the command cannot be undone; asked for on a terminal.
+        yes: do not ask.
+        timeout: seconds to wait for the answer.
 
     Returns:
         0 done, 1 refused, 4 no answer within ``timeout`` seconds.
+
+    Raises:
+        ZddError: there is no release, or nobody to confirm; nothing was sent.
+        Refused: the release runs another plan, has ended, or the operator said no; nothing was sent.
     """
-    kind = CommandKind(verb)
-    async with await Store.open(loaded.plan.database.dsn.get_secret_value()) as store:
-        release_id = await find_release(store, loaded)
-        record = await store.read(release_id)
-        if record.release.plan_hash != loaded.hash:
-            raise Refused(
-                f"{loaded.source} is not the plan that release {record.release.name} runs",
-                "use the file it was started with, or roll back and start the new one",
-            )
-        lines = preview(loaded.plan, record.release, kind)
-        if action(verb).danger is not Danger.PLAIN and not yes:
-            _confirm(lines)
+    order = asyncio.run(_prepare(loaded, CommandKind(verb)))
+    name = order.record.release.name
+    if typed is not None and typed != name:
+        raise Refused(f"{typed!r} is not the release's name; nothing was sent", f"--confirm {name}")
+    if action(verb).danger is not Danger.PLAIN and not yes and typed is None:
+        typed = _confirm(loaded, order)
+    return asyncio.run(_send(loaded, order, reason, typed, timeout))
+
+
+async def _prepare(loaded: LoadedPlan, kind: CommandKind) -> Order:
+    async with await _open(loaded) as store:
+        record = await store.read(await find_release(store, loaded))
+    release = record.release
+    if release.plan_hash != loaded.hash:
+        raise Refused(
+            f"{loaded.source} is not the plan that release {release.name} runs",
+            "use the file it was started with, or roll back and start the new one",
+        )
+    if release.state.ended:  # no agent is there to refuse it
+        raise Refused(
+            f"release {release.name} has ended: it is {release.state}",
+            f"begin another with `zdd agent --anew {loaded.source}`",
+        )
+    catalog = await _catalog(loaded) if action(kind).danger is not Danger.PLAIN else None
+    return Order(kind, record, preview(loaded.plan, release, kind, catalog))
+
+
+async def _open(loaded: LoadedPlan) -> Store:
+    database = loaded.plan.database
+    return await Store.open(database.dsn.get_secret_value(), timeout=database.connect_timeout)
+
+
+async def _catalog(loaded: LoadedPlan) -> Catalog | None:
+    """Facts for the preview; None where they cannot be had, and the preview describes what it cannot show."""
+    database = loaded.plan.database
+    try:
+        conn = await connect(database.dsn.get_secret_value(), application_name="zdd", timeout=database.connect_timeout)
+        try:
+            return await read_catalog(conn, loaded.plan)
+        finally:
+            conn.terminate()
+    except (ZddError, *FAILURES):
+        return None
+
+
+async def _send(loaded: LoadedPlan, order: Order, reason: str, typed: str | None, timeout: float) -> int:
+    verb, record = order.kind, order.record
+    async with await _open(loaded) as store:
         command_id = await store.send(
-            release_id,
-            kind,
+            record.id,
+            verb,
             actor=this_actor(),
             reason=reason,
             expected=expected_of(record),
             typed=typed,
-            targets={"preview": list(lines)},
+            targets={"preview": list(order.lines)},
         )
-        answer = await store.wait_command(command_id, timeout)
-    if answer.status == "queued":
-        told = f"no answer within {timeout:.0f} s; {_agent_state(record)}; the command stays queued"
-        sys.stderr.write(f"zdd: {told}\n")
-        return EXIT_TIMEOUT
+        lease = await store.lease(record.id)
+        if lease is None or not lease.live:
+            _tell(f"no agent holds the lease; waiting {timeout:.0f} s for one to take the command")
+        try:
+            answer = await store.wait_command(command_id, timeout)
+        except asyncio.CancelledError:
+            _tell(f"interrupted: the {verb} stays queued, and the agent will take it")
+            raise
+        if answer.status == "queued":
+            _tell(_unanswered(loaded, verb, await store.read(record.id), timeout))
+            return EXIT_TIMEOUT
+    return _outcome(verb, answer)
+
+
+def _outcome(verb: str, answer: StoredCommand) -> int:
     if answer.status == "refused":
-        sys.stderr.write(f"zdd: refused: {answer.outcome}\n")
+        _tell(f"{verb} refused: {answer.outcome}")
         return 1
-    sys.stdout.write(f"{verb}: {answer.outcome}\n")
+    sys.stdout.write(f"{verb} done: {answer.outcome}\n")
     return 0
 
 
-def _agent_state(record: ReleaseRecord) -> str:
+def _unanswered(loaded: LoadedPlan, verb: str, record: ReleaseRecord, timeout: float) -> str:
+    """Why nobody answers, as far as it can be known, and what to do."""
     lease = record.lease
+    told = f"no answer within {timeout:g} s; the {verb} stays queued"
     if lease is None or not lease.live:
-        return "no agent holds the lease"
-    return f"agent {lease.holder}@{lease.host} (pid {lease.pid}) holds the lease"
+        return f"{told}, and no agent is there to take it\n  mend: start one with `zdd agent {loaded.source}`"
+    holder = f"agent {lease.holder}@{lease.host}, pid {lease.pid}"
+    word = next((event.what for event in reversed(record.events) if event.kind == "error"), "")
+    if word:
+        return f"{told}\n  {holder}, said last: {word}"
+    return f"{told}\n  mend: see the log of {holder}: it holds the lease and does not answer"
 
 
-def _confirm(lines: tuple[str, ...]) -> None:
-    sys.stdout.write("This will run:\n" + "".join(f"  {line}\n" for line in lines))
+def _tell(text: str) -> None:
+    sys.stderr.write(f"zdd: {text}\n")
+    sys.stderr.flush()
+
+
+def _confirm(loaded: LoadedPlan, order: Order) -> str | None:
+    """Shows what will run and asks; what was typed where the release's name is asked for.
+
+    Raises:
+        ZddError: nobody is there to ask.
+        Refused: the operator said no.
+    """
+    name = order.record.release.name
     if not sys.stdin.isatty():
-        raise ZddError("nobody is there to confirm it", "add --yes")
-    if input("Go on? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise Refused("not confirmed; nothing was done")
+        mend = f"look at it with `zdd status {loaded.source}`, then add --confirm {name}"
+        raise ZddError(
+            f"{order.kind} asks for a confirmation, and there is no terminal to give it; nothing was sent",
+            mend if order.asks_for_name else "add --yes",
+        )
+    sys.stderr.write(f"{order.kind} of {name} on {target(loaded.plan)} will run:\n")
+    sys.stderr.write("".join(f"  {line}\n" for line in order.lines))
+    wanted = f"Type the release's name to go on ({name}): " if order.asks_for_name else "Go on? [y/N] "
+    sys.stderr.write(wanted)
+    sys.stderr.flush()
+    typed = sys.stdin.readline().strip()
+    if order.asks_for_name and typed == name:
+        return typed
+    if order.asks_for_name or typed.lower() not in ("y", "yes"):
+        raise Refused("not confirmed; nothing was sent")
+    return None

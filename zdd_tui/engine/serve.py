@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from zdd_tui.backends.store import Store
 from zdd_tui.engine.actor import this_actor
 from zdd_tui.engine.agent import LEASE_TTL, Agent
+from zdd_tui.engine.check import check_plan
 from zdd_tui.engine.runner import Boundary
 from zdd_tui.model.plan_file import LoadedPlan
 from zdd_tui.model.records import Actor
@@ -34,12 +35,12 @@ async def serve(
         0 when the release is done or rolled back, or when the agent was told to stop.
 
     Raises:
-        DatabaseError: the database cannot be used for a release; nothing was changed.
+        ZddError: the release cannot be carried out here; nothing was changed.
     """
     actor = this_actor()
     release_id = await register(loaded, actor, anew=anew)
     if release_id is None:
-        log(f"the last release of {loaded.source} has ended; begin another with --anew")
+        log(f"the release of {loaded.source} has ended; to begin another: zdd agent --anew {loaded.source}")
         return 0
     if if_needed and await _held(loaded, release_id):
         log("another agent holds the lease; nothing to do")
@@ -52,7 +53,7 @@ async def serve(
     try:
         ended = await carrying
     except asyncio.CancelledError:
-        log("told to stop; the lease is given back")
+        log("told to stop; another agent can go on at once")
         return 0
     return 0 if ended.state in (State.DONE, State.ROLLED_BACK) else 1
 
@@ -60,21 +61,29 @@ async def serve(
 async def register(loaded: LoadedPlan, actor: Actor, *, anew: bool = False) -> int | None:
     """Brings the `zdd` schema up to date and registers the release, unless it is under way.
 
+    A new release is begun only where the whole check of the plan passes; one that is under way is taken over although,
+    say, Redis is away for the moment.
+
     Returns:
         the release's id; None where the last one of this very plan has ended and another is not asked for, so that
         an agent which is restarted for ever does not begin it again.
 
     Raises:
-        DatabaseError: away, no rights, a pooler in between.
+        ZddError: the plan cannot be carried out here; nothing was changed.
         Refused: a release of that name runs with another plan.
     """
-    async with await Store.open(loaded.plan.database.dsn.get_secret_value()) as store:
-        await store.migrate()
-        last = await store.find(loaded.plan.name)
-        if last is not None and not anew:
-            release = (await store.read(last)).release
-            if release.state.ended and release.plan_hash == loaded.hash:
-                return None
+    database = loaded.plan.database
+    async with await Store.open(database.dsn.get_secret_value(), timeout=database.connect_timeout) as store:
+        if await store.schema_version():
+            await store.migrate()  # what is there already must be up to date to be read
+        found = await store.find(loaded.plan.name)
+        release = None if found is None else (await store.read(found)).release
+        if release is not None and release.state.ended and release.plan_hash == loaded.hash and not anew:
+            return None
+        if release is None or release.state.ended:
+            for line in await check_plan(loaded, offline=False):
+                log(line)
+            await store.migrate()
         return await store.register(
             loaded.plan, text=loaded.text, document=loaded.document, plan_hash=loaded.hash, actor=actor
         )

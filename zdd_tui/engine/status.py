@@ -2,18 +2,24 @@
 
 import asyncio
 import json
+import sys
+import textwrap
+from contextlib import aclosing
 from typing import Any, TextIO
 
 from zdd_tui.backends.store import Store
 from zdd_tui.engine.operate import EXIT_TIMEOUT, find_release
 from zdd_tui.model.duration import human_duration
-from zdd_tui.model.errors import PlanError
+from zdd_tui.model.errors import DatabaseError, PlanError
 from zdd_tui.model.gate import Verdict
 from zdd_tui.model.plan_file import LoadedPlan
-from zdd_tui.model.records import ReleaseRecord
-from zdd_tui.model.release import State, closed_gates, readings
+from zdd_tui.model.records import BackfillRecord, ReleaseRecord
+from zdd_tui.model.release import Release, State, StepStatus, closed_gates, no_way_back, readings
 
 GLYPH = {Verdict.PASS: "✔", Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "~", Verdict.UNKNOWN: "?"}
+WIDTH = 80
+LOOK_AGAIN = 1.0
+"""Seconds after which a wait looks although it heard of no change: gates grow stale without a word."""
 
 
 async def status(loaded: LoadedPlan, *, as_json: bool, wait: str | None, timeout: float, out: TextIO) -> int:
@@ -25,15 +31,20 @@ async def status(loaded: LoadedPlan, *, as_json: bool, wait: str | None, timeout
 
     Returns:
         0; 1 when the release failed or ended elsewhere while we waited; 4 when the wait ran out.
+
+    Raises:
+        ZddError: the database cannot be used, there is no release, or no such phase.
     """
     code = 0
-    async with await Store.open(loaded.plan.database.dsn.get_secret_value()) as store:
-        release_id = await find_release(store, loaded)
-        record = await store.read(release_id)
+    database = loaded.plan.database
+    async with await Store.open(database.dsn.get_secret_value(), timeout=database.connect_timeout) as store:
+        record = await store.read(await find_release(store, loaded))
+        if record.release.plan_hash != loaded.hash:
+            sys.stderr.write(f"zdd: {loaded.source} is not the plan that this release runs; it was changed since\n")
         if wait is not None:
             _known(record, wait)
-            record, code = await _wait(store, release_id, wait, timeout)
-    out.write(json.dumps(as_document(record), indent=2) + "\n" if as_json else as_text(record))
+            record, code = await _wait(store, record, wait, timeout)
+    out.write(json.dumps(as_document(record), indent=2) + "\n" if as_json else as_text(record, loaded.source))
     return code
 
 
@@ -43,17 +54,24 @@ def _known(record: ReleaseRecord, wait: str) -> None:
         raise PlanError(f"--wait {wait}: there is no such phase or end", f"one of: {', '.join(places)}")
 
 
-async def _wait(store: Store, release_id: int, wait: str, timeout: float) -> tuple[ReleaseRecord, int]:
+async def _wait(store: Store, record: ReleaseRecord, wait: str, timeout: float) -> tuple[ReleaseRecord, int]:
+    """The record when the wait is over; a server that goes away meanwhile is waited for."""
     try:
-        async with asyncio.timeout(timeout):
-            async for _ in store.changes(release_id):
-                record = await store.read(release_id)
+        async with (
+            asyncio.timeout(timeout),
+            aclosing(store.changes(record.id, quiet=LOOK_AGAIN)) as changes,
+        ):
+            async for _ in changes:
+                try:
+                    record = await store.read(record.id)
+                except DatabaseError:
+                    continue
                 code = arrived(record, wait)
                 if code is not None:
                     return record, code
     except TimeoutError:
         pass
-    return await store.read(release_id), EXIT_TIMEOUT
+    return record, EXIT_TIMEOUT
 
 
 def arrived(record: ReleaseRecord, wait: str) -> int | None:
@@ -74,7 +92,23 @@ def arrived(record: ReleaseRecord, wait: str) -> int | None:
 
 
 def as_document(record: ReleaseRecord) -> dict[str, Any]:
-    """The status for scripts; keys are only ever added."""
+    """The status for scripts. Keys are only ever added, and what a key means does not change.
+
+    ============  =============================================================================================
+    name          of the release; ``environment`` and ``strategy`` as in the plan; ``plan_hash`` of its content
+    state         planned, running, waiting, failed, rolling-back, rollback-failed, rolled-back or done
+    phase         the current one, null before the first; ``next_phase`` null after the last
+    paused        true or false; ``error`` why it is failed, else null
+    agent         who holds the lease: holder, host, pid, epoch, age (seconds); null when nobody does
+    gates         of the current phase: name, verdict (pass, fail, inconclusive, unknown), reason, age (seconds)
+    steps         all, in order: name, status (pending, intent, done, failed, undoing, undo-failed, undone),
+                  note (what it does now) and error, or null
+    backfill      null before it; status, rows_done, rows_total (an estimate until done), rows_per_second,
+                  throttle (the signal in force, or null), failed_rows, verified_rows, mismatches (null before
+                  the first verification)
+    created_at    seconds since the epoch by the database's clock, like ``now``; ``finished_at`` null until it ends
+    ============  =============================================================================================
+    """
     release, lease, backfill = record.release, record.lease, record.backfill
     return {
         "name": release.name,
@@ -102,40 +136,119 @@ def as_document(record: ReleaseRecord) -> dict[str, Any]:
             {"name": step.name, "status": str(step.status), "note": step.note or None, "error": step.error or None}
             for step in record.steps
         ],
-        "backfill": None
-        if backfill is None
-        else {
-            "status": backfill.status,
-            "rows_done": backfill.rows_done,
-            "rows_total": backfill.rows_total,
-            "rows_per_second": round(backfill.rate, 1),
-            "throttle": backfill.throttle or None,
-            "failed_rows": backfill.failed_rows,
-            "verified_rows": backfill.verified_rows,
-            "mismatches": backfill.mismatches,
-        },
+        "backfill": None if backfill is None else _backfill_document(backfill),
         "created_at": record.created_at,
         "finished_at": record.finished_at,
         "now": record.now,
     }
 
 
-def as_text(record: ReleaseRecord) -> str:
-    """The status for people: the first line says what matters most."""
+def _backfill_document(backfill: BackfillRecord) -> dict[str, Any]:
+    return {
+        "status": backfill.status,
+        "rows_done": backfill.rows_done,
+        "rows_total": backfill.rows_total,
+        "rows_per_second": round(backfill.rate, 1),
+        "throttle": backfill.throttle or None,
+        "failed_rows": backfill.failed_rows,
+        "verified_rows": backfill.verified_rows,
+        "mismatches": backfill.mismatches,
+    }
+
+
+def as_text(record: ReleaseRecord, plan_file: str = "PLAN", width: int = WIDTH) -> str:
+    """The status for people: the first line says what matters most, the last what to do next.
+
+    Args:
+        plan_file: as the commands that are proposed name it.
+        width: cells; longer lines are broken between words.
+    """
     release = record.release
     place = f" in {release.current.name}" if release.current and not release.state.ended else ""
-    lines = [f"{release.name}: {release.state}{place}{' (paused)' if release.paused else ''}   [{record.environment}]"]
-    if release.error:
-        lines.append(f"  ✗ {release.error}")
-    for gate in readings(release, record.gates, record.now):
-        age = human_duration(gate.age(record.now))
-        lines.append(f"  {GLYPH[gate.verdict]} {gate.name}: {gate.verdict}, {gate.reason} ({age} ago)")
-    lines += [f"  … {step.name}: {step.note}" for step in record.steps if step.note]
-    if (backfill := record.backfill) is not None:
-        lines.append(f"  backfill {backfill.status}: {backfill.rows_done:,} of {backfill.rows_total:,} rows")
+    lines = [f"{release.name}: {release.state}{place}{', PAUSED' if release.paused else ''} ({record.environment})"]
+    lines += [f"  ✗ {part}" if number == 0 else f"    {part.strip()}" for number, part in enumerate(_parts(release))]
+    lines.append("  " + "  ".join(_stepper(release)))
+    if not release.state.ended and not release.state.backwards:
+        for gate in readings(release, record.gates, record.now):
+            age = human_duration(gate.age(record.now))
+            lines.append(f"  {GLYPH[gate.verdict]} gate {gate.name}: {gate.verdict}, {gate.reason} ({age} ago)")
+    working = (StepStatus.INTENT, StepStatus.UNDOING)
+    for step in record.steps:
+        if step.status in working:
+            verb = "undoing" if step.status is StepStatus.UNDOING else "running"
+            lines.append(f"  … {verb} {step.name}" + (f": {step.note}" if step.note else ""))
+    if record.backfill is not None:
+        lines.append(f"  {_backfill_line(record.backfill)}")
+    lines += _agent_lines(record, plan_file)
+    if proposal := _proposal(record, plan_file):
+        lines.append(f"  next: {proposal}")
+    return "\n".join(piece for line in lines for piece in _wrapped(line, width)) + "\n"
+
+
+def _parts(release: Release) -> list[str]:
+    return release.error.splitlines()
+
+
+def _stepper(release: Release) -> list[str]:
+    def glyph(index: int) -> str:
+        if release.state is State.DONE or index < release.phase:
+            return "✔"
+        if index > release.phase or release.state is State.ROLLED_BACK:
+            return "○"
+        return {State.FAILED: "✗", State.ROLLBACK_FAILED: "✗", State.ROLLING_BACK: "◀", State.WAITING: "✔"}.get(
+            release.state, "▶"
+        )
+
+    if release.state is State.ROLLED_BACK:
+        return [f"○ {phase.name}" for phase in release.strategy.phases]
+    return [f"{glyph(index)} {phase.name}" for index, phase in enumerate(release.strategy.phases)]
+
+
+def _backfill_line(backfill: BackfillRecord) -> str:
+    told = f"backfill {backfill.status}: {backfill.rows_done:,} of {backfill.rows_total:,} rows"
+    if backfill.status == "running":
+        told += f", {backfill.rate:,.0f} a second"
+    if backfill.throttle:
+        told += f", slowed by {backfill.throttle}"
+    if backfill.failed_rows:
+        told += f", {backfill.failed_rows:,} failed"
+    return told if backfill.mismatches is None else f"{told}, {backfill.mismatches:,} mismatches"
+
+
+def _agent_lines(record: ReleaseRecord, plan_file: str) -> list[str]:
     lease = record.lease
+    if record.release.state.ended:
+        return []
     if lease is not None and lease.live:
-        lines.append(f"  agent {lease.holder}@{lease.host}, epoch {lease.epoch}, {human_duration(lease.age)} ago")
-    elif not release.state.ended:
-        lines.append("  ✗ NO AGENT holds the lease: nothing will happen; start one with `zdd agent PLAN`")
-    return "\n".join(lines) + "\n"
+        return [f"  agent {lease.holder}@{lease.host}, pid {lease.pid}, seen {human_duration(lease.age)} ago"]
+    last = f"; the last was {lease.holder}@{lease.host}, pid {lease.pid}" if lease and lease.holder else ""
+    return [f"  ✗ NO AGENT: nothing will happen until one runs{last}"]
+
+
+def _proposal(record: ReleaseRecord, plan_file: str) -> str:
+    """What an operator can do now, as a command to copy; empty when there is nothing to do but wait."""
+    release = record.release
+    if release.state.ended:
+        return ""
+    if record.lease is None or not record.lease.live:
+        return f"zdd agent {plan_file}"
+    if release.state is State.ROLLBACK_FAILED:
+        return f"mend the cause, then: zdd rollback {plan_file}"
+    if release.paused:
+        return f"zdd resume {plan_file}"
+    if release.state is State.FAILED:
+        back = "" if no_way_back(release) else f", or: zdd rollback {plan_file}"
+        return f"mend the cause, then: zdd advance {plan_file}{back}"
+    if release.state is State.PLANNED or (release.state is State.WAITING and release.next is not None):
+        if closed_gates(release, record.gates, record.now):
+            return f"{release.next.name if release.next else 'the end'} waits until every gate says pass"
+        typed = f" --confirm {release.name}" if release.current and release.current.typed_confirm else ""
+        return f"zdd advance{typed} {plan_file}   (runs {release.next.name if release.next else '?'})"
+    return ""
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    indent = " " * (len(line) - len(line.lstrip(" ")) + 2)
+    return textwrap.wrap(
+        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+    ) or [line]

@@ -19,7 +19,10 @@ from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan import Plan
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_KEY = re.compile(r"[a-z_]+(\.\w+)*")
 _STRAY = re.compile(r"\$\{(?![A-Za-z_][A-Za-z0-9_]*\})")
+
+EXAMPLE = "config/plan.example.yaml"
 
 Path = tuple[str | int, ...]
 
@@ -32,6 +35,7 @@ class LoadedPlan:
         text: the file as written, secrets still as ``${NAME}``.
         document: the same, parsed; this is what is stored and hashed.
         hash: SHA-256 over the document in canonical JSON, so that comments and order do not count.
+        lines: where each key stands, such as ``change.up`` to 12.
     """
 
     plan: Plan
@@ -39,6 +43,15 @@ class LoadedPlan:
     text: str
     document: dict[str, Any]
     hash: str
+    lines: Mapping[str, int]
+
+    def located(self, error: PlanError) -> PlanError:
+        """An error that begins with a key of the plan, with file and line before it; any other as it is."""
+        found = _KEY.match(error.title)
+        key = found[0] if found else ""
+        while key and key not in self.lines:
+            key = key.rpartition(".")[0]
+        return PlanError(f"{self.source}:{self.lines[key]}: {error.title}", error.mend) if key else error
 
 
 def load_plan(text: str, *, source: str, environ: Mapping[str, str]) -> LoadedPlan:
@@ -51,17 +64,19 @@ def load_plan(text: str, *, source: str, environ: Mapping[str, str]) -> LoadedPl
     Raises:
         PlanError: names every place that is wrong.
     """
-    node = _compose(text, source)
     lines = _Lines(source)
-    document = _construct(node, (), lines)
+    try:
+        document = _construct(_compose(text, source), (), lines)
+    except RecursionError:
+        raise PlanError(f"{source}: it is nested too deep, or refers to itself", f"see {EXAMPLE}") from None
     if not isinstance(document, dict):
-        raise PlanError(f"{source}: a plan is a mapping of keys to values", "see config/plan.example.yaml")
+        raise PlanError(f"{source}: a plan is a mapping of keys to values", f"see {EXAMPLE}")
     filled = _fill(document, (), lines, environ)
     try:
         plan = Plan.model_validate(filled)
     except ValidationError as error:
-        raise PlanError("\n".join(_explain(detail, lines) for detail in error.errors())) from None
-    return LoadedPlan(plan, source, text, document, plan_hash(document))
+        raise PlanError("\n".join(_explain(detail, lines, document, environ) for detail in error.errors())) from None
+    return LoadedPlan(plan, source, text, document, plan_hash(document), lines.by_key())
 
 
 def plan_hash(document: Mapping[str, Any]) -> str:
@@ -88,6 +103,9 @@ class _Lines:
     def note(self, path: Path, node: yaml.Node) -> None:
         self._lines[path] = node.start_mark.line + 1
 
+    def by_key(self) -> dict[str, int]:
+        return {dotted(path): line for path, line in self._lines.items() if path}
+
     def place(self, path: Path) -> str:
         """``plan.yaml:12: change.up``; the nearest known parent's line where the key itself is absent."""
         known = path
@@ -111,9 +129,10 @@ def _compose(text: str, source: str) -> yaml.Node:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise PlanError(f"{source}:{line}: not valid YAML: {error.problem}", "check indentation and quotes") from None
     except yaml.YAMLError as error:
-        raise PlanError(f"{source}: not valid YAML: {error}", "save it as UTF-8 text") from None
+        what = str(error).splitlines()[0]
+        raise PlanError(f"{source}: not valid YAML: {what}", "save it as UTF-8 text") from None
     if node is None:
-        raise PlanError(f"{source}: the file is empty", "see config/plan.example.yaml")
+        raise PlanError(f"{source}: the file is empty", f"see {EXAMPLE}")
     return node
 
 
@@ -123,7 +142,10 @@ def _construct(node: yaml.Node, path: Path, lines: _Lines) -> Any:
     if isinstance(node, yaml.MappingNode):
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else str(key_node.value)
+            if not isinstance(key_node, yaml.ScalarNode):
+                line = key_node.start_mark.line + 1
+                raise PlanError(f"{lines.source}:{line}: a key must be a word", "quote it if it has special characters")
+            key = key_node.value
             here = (*path, key)
             if key in result:
                 line = key_node.start_mark.line + 1
@@ -133,7 +155,11 @@ def _construct(node: yaml.Node, path: Path, lines: _Lines) -> Any:
         return result
     if isinstance(node, yaml.SequenceNode):
         return [_construct(child, (*path, index), lines) for index, child in enumerate(node.value)]
-    return yaml.SafeLoader("").construct_object(node)
+    try:
+        return yaml.SafeLoader("").construct_object(node)
+    except (ValueError, yaml.YAMLError):  # a date in the 13th month, a tag that we do not know
+        mend = "write it in quotes, without a tag"
+        raise PlanError(f"{lines.place(path)}: {node.value!r} is not of its type {node.tag!r}", mend) from None
 
 
 def _fill(value: Any, path: Path, lines: _Lines, environ: Mapping[str, str]) -> Any:
@@ -160,7 +186,7 @@ def _fill(value: Any, path: Path, lines: _Lines, environ: Mapping[str, str]) -> 
     return _VARIABLE.sub(look_up, value)
 
 
-def _explain(detail: ErrorDetails, lines: _Lines) -> str:
+def _explain(detail: ErrorDetails, lines: _Lines, document: Any, environ: Mapping[str, str]) -> str:
     path = tuple(part for part in detail["loc"] if not _is_union_branch(part))
     place = lines.place(path)
     if detail["type"] == "extra_forbidden":
@@ -170,15 +196,35 @@ def _explain(detail: ErrorDetails, lines: _Lines) -> str:
         return f"{place}: unknown key\n  mend: {mend}"
     if detail["type"] == "missing":
         return f"{place}: missing\n  mend: add it; {_describe(path)}"
-    message = detail["msg"].removeprefix("Value error, ")
+    told = _what_is_wrong(detail, path)
+    # A value from the environment may be a secret that stands in the wrong place.
+    for name in sorted(placeholders(_at(document, path)), key=lambda name: -len(environ.get(name, ""))):
+        for value in (environ.get(name, ""), repr(environ.get(name, ""))[1:-1]):
+            told = told.replace(value, f"${{{name}}}") if value else told
+    return f"{place}: {told}"
+
+
+def _what_is_wrong(detail: ErrorDetails, path: Path) -> str:
+    message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     if detail["type"] == "literal_error" or detail["type"] == "enum":
         given = str(detail["input"])
         allowed = re.findall(r"'([^']+)'", message)
         near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.4)
-        return f"{place}: {message}, got {given!r}" + (f"\n  mend: did you mean {near[0]}?" if near else "")
+        return f"{message}, got {given!r}" + (f"\n  mend: did you mean {near[0]}?" if near else "")
     if detail["type"] == "string_pattern_mismatch":
-        return f"{place}: {detail['input']!r} does not match {detail.get('ctx', {}).get('pattern')}"
-    return f"{place}: {message}"
+        return f"{detail['input']!r} does not match {detail.get('ctx', {}).get('pattern')}"
+    if detail["type"].endswith(("_type", "_parsing")):
+        return f"{message}: {_describe(path)}\n  mend: see {EXAMPLE}"
+    return message
+
+
+def _at(document: Any, path: Path) -> Any:
+    for part in path:
+        try:
+            document = document[part]
+        except (KeyError, IndexError, TypeError):
+            break
+    return document
 
 
 def _is_union_branch(part: str | int) -> bool:
@@ -206,4 +252,4 @@ def _fields_at(path: Path) -> list[str]:
 def _describe(path: Path) -> str:
     model = _model_at(path[:-1])
     field = model.model_fields.get(str(path[-1])) if model and path else None
-    return (field.description if field and field.description else "see config/plan.example.yaml") or ""
+    return (field.description if field and field.description else f"see {EXAMPLE}") or ""

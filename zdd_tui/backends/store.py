@@ -131,7 +131,7 @@ class Store:
                     plan.name,
                     plan.environment,
                     records.masked(text),
-                    json.dumps(records.masked(document)),
+                    json.dumps(records.masked(document), default=str),  # YAML makes dates of dates
                     plan_hash,
                     records.strategy_json(strategy),
                 )

@@ -4,6 +4,7 @@ Reading a file into a plan, and the errors that name file, line and key, are in 
 """
 
 import re
+from datetime import date
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
@@ -99,6 +100,9 @@ class Workload(Section):
         None, description="Service whose EndpointSlices tell what serves; default: the deployment"
     )
     rollout_timeout: Duration = Field(600.0, description="how long one rollout may take before its step fails")
+    drain: Duration | None = Field(
+        None, description="how long the application serves on after SIGTERM; default: its DRAIN_SECONDS, if it has one"
+    )
 
 
 class Kubernetes(Workload):
@@ -120,6 +124,8 @@ class Flags(Section):
     write: FlagKey = Field(description="V2 writes the new side too while this is on")
     read: FlagKey = Field(description="V2 reads the new side while this is on")
     max_staleness: Duration = Field(1.0, description="how long a pod may act on a value that was changed")
+    owner: str | None = Field(None, min_length=1, description="who answers for the flags: a person or a team")
+    expires: date | None = Field(None, description="the day on which they should be gone, such as 2027-01-31")
 
     @model_validator(mode="after")
     def _differ(self) -> Self:
@@ -193,7 +199,9 @@ class Gates(Section):
     max_age: Duration = Field(10.0, description="a reading older than this is unknown, and unknown opens nothing")
     sample_rows: int = Field(500, ge=1, le=100_000, description="recent rows that are compared after dual-write began")
     min_recent_rows: int = Field(1, ge=0, description="fewer recent rows than this are inconclusive")
-    soak: Duration = Field(30.0, description="how long reads stay on the new side before V3 is rolled out")
+    soak: Duration = Field(30.0, description="how long a soak lasts: before V3 is rolled out, or at each weight")
+    owner: str | None = Field(None, min_length=1, description="who advances the release: a person or a team")
+    wait_limit: Duration | None = Field(None, description="how long a release may wait for its owner; `zdd doctor` tells")
 
 
 class BasePlan(Section):
@@ -205,6 +213,7 @@ class BasePlan(Section):
     database: Database
     kubernetes: Workload
     gates: Gates = Gates()
+    dns: tuple[str, ...] = Field((), description="public names that are switched by DNS; none: traffic is not")
 
     @property
     def service(self) -> str:
@@ -219,6 +228,11 @@ class BasePlan(Section):
     def flag_roles(self) -> dict[str, str]:
         """Keys of the release's flags, with what each decides."""
         return {}
+
+    @property
+    def flag_staleness(self) -> float:
+        """Seconds that a pod may act on a flag's value that was changed."""
+        return 0.0
 
     def version_of(self, image: str) -> str:
         """Which version a container image is, in one short word."""
@@ -241,6 +255,10 @@ class Plan(BasePlan):
     @property
     def flag_roles(self) -> dict[str, str]:
         return {self.flags.write: "write", self.flags.read: "read"}
+
+    @property
+    def flag_staleness(self) -> float:
+        return self.flags.max_staleness
 
     def version_of(self, image: str) -> str:
         """``v2``, ``v3``, or ``v1`` for whatever ran before."""

@@ -9,6 +9,7 @@ import asyncpg
 from pydantic import TypeAdapter
 
 from zdd_tui.model.gate import GateReading, Verdict
+from zdd_tui.model.guard import GuardAction, GuardReading, Unit
 from zdd_tui.model.records import (
     Actor,
     BackfillRecord,
@@ -36,7 +37,7 @@ _READ = f"""
 SELECT json_build_object(
     'now', extract(epoch FROM clock_timestamp())::float8,
     'release', (SELECT row_to_json(r) FROM (
-        SELECT id, name, environment, plan_text, plan_hash, strategy, state, phase, paused, error,
+        SELECT id, name, environment, plan_text, plan_hash, strategy, state, phase, paused, error, cause,
                extract(epoch FROM created_at)::float8 AS created_at,
                extract(epoch FROM finished_at)::float8 AS finished_at
         FROM zdd.release WHERE id = $1) r),
@@ -47,6 +48,10 @@ SELECT json_build_object(
     'gates', (SELECT coalesce(json_agg(g), '[]') FROM (
         SELECT name, verdict, reason, extract(epoch FROM observed_at)::float8 AS observed_at, max_age
         FROM zdd.gate WHERE release_id = $1) g),
+    'guard', (SELECT coalesce(json_agg(g ORDER BY rule), '[]') FROM (
+        SELECT rule, verdict, reason, unit, value, baseline, "limit", samples, series, action, acting, applies, acted,
+               extract(epoch FROM observed_at)::float8 AS observed_at, max_age
+        FROM zdd.guard WHERE release_id = $1) g),
     'events', (SELECT coalesce(json_agg(e ORDER BY id), '[]') FROM (
         SELECT {EVENT} FROM zdd.event WHERE release_id = $1 ORDER BY zdd.event.id DESC LIMIT $2) e),
     'commands', (SELECT coalesce(json_agg(c ORDER BY id), '[]') FROM (
@@ -95,6 +100,8 @@ def release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
         commands=tuple(command(row) for row in raw["commands"]),
         lease=lease(raw["lease"]) if raw["lease"] else None,
         backfill=BackfillRecord(**raw["backfill"]) if raw["backfill"] else None,
+        guard=tuple(_guard(reading) for reading in raw["guard"]),
+        cause=row["cause"],
     )
 
 
@@ -142,6 +149,18 @@ def _step(row: Mapping[str, Any]) -> StepRecord:
 
 def _gate(row: Mapping[str, Any]) -> GateReading:
     return GateReading(row["name"], Verdict(row["verdict"]), row["reason"], row["observed_at"], row["max_age"])
+
+
+def _guard(row: Mapping[str, Any]) -> GuardReading:
+    return GuardReading(
+        **dict(row)
+        | {
+            "verdict": Verdict(row["verdict"]),
+            "unit": Unit(row["unit"]),
+            "action": GuardAction(row["action"]),
+            "series": tuple(row["series"]),
+        }
+    )
 
 
 def _json(value: Any) -> Any:

@@ -38,7 +38,9 @@ SELECT fresh.*, coalesce(before.verdict, 'unknown') AS before FROM fresh LEFT JO
 async def release(connection: Any, release_id: int, state: Release) -> None:
     """Where the release stands, and its steps' statuses with their stamps."""
     await connection.execute(
+        # A guard's pause is history once somebody has resumed; the reason of a rollback stays for good.
         "UPDATE zdd.release SET state = $2, phase = $3, paused = $4, error = $5,"
+        " cause = CASE WHEN paused AND NOT $4 AND NOT $7 THEN '' ELSE cause END,"
         " finished_at = CASE WHEN $6 THEN coalesce(finished_at, clock_timestamp()) END WHERE id = $1",
         release_id,
         str(state.state),
@@ -46,6 +48,7 @@ async def release(connection: Any, release_id: int, state: Release) -> None:
         state.paused,
         storable(state.error),
         state.state.ended,
+        state.state.backwards,
     )
     await connection.execute(
         _STEPS,

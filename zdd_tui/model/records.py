@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zdd_tui.model.gate import GateReading
+from zdd_tui.model.guard import GuardReading
 from zdd_tui.model.release import Command, CommandKind, Expected, Release, State, StepStatus
 
 
@@ -172,7 +173,12 @@ class FailedRow:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRecord:
-    """Everything the store knows of a release, read in one snapshot."""
+    """Everything the store knows of a release, read in one snapshot.
+
+    Attributes:
+        guard: the newest reading of each rule of the guard, by name.
+        cause: why the guard rolled the release back or paused it, with the numbers it saw; else empty.
+    """
 
     id: int
     release: Release
@@ -187,3 +193,5 @@ class ReleaseRecord:
     commands: tuple[StoredCommand, ...]
     lease: Lease | None
     backfill: BackfillRecord | None
+    guard: tuple[GuardReading, ...] = ()
+    cause: str = ""

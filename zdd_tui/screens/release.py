@@ -28,6 +28,7 @@ from zdd_tui.widgets.message import Course, MessageLine
 from zdd_tui.widgets.now import NowLines
 from zdd_tui.widgets.pods import PodPane
 from zdd_tui.widgets.stepper import Stepper
+from zdd_tui.widgets.thin import ThinCompositor
 
 
 def _bindings() -> list[BindingType]:
@@ -66,6 +67,7 @@ class ReleaseScreen(Screen[None]):
 
     def __init__(self, source: BoardSource, moment: Callable[[], Moment], *, read_only: bool = False) -> None:
         super().__init__()
+        self._compositor = ThinCompositor()
         self._source = source
         self._moment = moment
         self._read_only = read_only

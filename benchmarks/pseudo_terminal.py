@@ -1,0 +1,76 @@
+"""A program in a pseudo-terminal that only counts: when bytes come, and how many."""
+
+import contextlib
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+
+class PseudoTerminal:
+    """Runs a program in a terminal that answers no query, which is what a slow line looks like at first."""
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str], *, columns: int, rows: int) -> None:
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.began = time.perf_counter()
+        self.process = subprocess.Popen(
+            argv,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env={name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
+            | {"TERM": "xterm-256color"},
+            start_new_session=True,
+        )
+        os.close(slave)
+        self.seen = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+
+    def until(self, wanted: bytes, seconds: float = 60.0) -> float:
+        """Seconds from the start to the moment at which all of a text has come.
+
+        Raises:
+            TimeoutError: it has not; with the last that came.
+        """
+        deadline = time.perf_counter() + seconds
+        while wanted not in self.seen:
+            if time.perf_counter() > deadline or self.process.poll() is not None:
+                raise TimeoutError(f"{wanted!r} did not come: {self.seen[-1000:]!r}")
+            self.seen += self._read(0.5)
+        return time.perf_counter() - self.began
+
+    def count_for(self, seconds: float) -> int:
+        """The number of bytes that come in a time."""
+        count, deadline = 0, time.perf_counter() + seconds
+        while (left := deadline - time.perf_counter()) > 0:
+            count += len(self._read(left))
+        return count
+
+    def cpu(self) -> float:
+        """Seconds of processor time that the program has used."""
+        with open(f"/proc/{self.process.pid}/stat") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _read(self, seconds: float) -> bytes:
+        if select.select([self.master], [], [], seconds)[0]:
+            with contextlib.suppress(OSError):  # the program has closed it
+                return os.read(self.master, 65536)
+        return b""

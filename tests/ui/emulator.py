@@ -1,0 +1,102 @@
+"""A program in a real pseudo-terminal, and what an operator would see of it."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import termios
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+import pyte
+
+PATIENCE = 45.0
+"""Seconds that anything may take on a machine that does much else."""
+
+
+class Emulator:
+    """A terminal of so many columns and rows, with a program in it; see :func:`emulated`."""
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str], columns: int, rows: int) -> None:
+        self._screen = pyte.Screen(columns, rows)
+        self._stream = pyte.ByteStream(self._screen)
+        self._news = asyncio.Event()
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        unsized = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
+        self.process = subprocess.Popen(
+            argv,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=unsized | {"TERM": "xterm-256color"},
+            start_new_session=True,
+        )
+        os.close(slave)
+        os.set_blocking(self.master, False)
+
+    @property
+    def text(self) -> str:
+        """The screen as lines of text."""
+        return "\n".join(line.rstrip() for line in self._screen.display)
+
+    def take(self) -> None:
+        """Draws what the program has written."""
+        try:
+            data = os.read(self.master, 65536)
+        except BlockingIOError:
+            return
+        except OSError:  # the program has closed the terminal
+            data = b""
+        if data:
+            self._stream.feed(data)
+        else:
+            asyncio.get_running_loop().remove_reader(self.master)
+        self._news.set()
+
+    def press(self, keys: str) -> None:
+        """Types; what a key sends stands in the text, such as a carriage return for Enter."""
+        os.write(self.master, keys.encode())
+
+    async def until(self, *wanted: str, without: str = "", seconds: float = PATIENCE) -> str:
+        """The screen on which all of that stands at once, and `without` does not."""
+        return await self.until_so(
+            lambda text: all(each in text for each in wanted) and not (without and without in text),
+            f"{' and '.join(wanted)}{f' without {without}' if without else ''}",
+            seconds,
+        )
+
+    async def until_so(self, there: Callable[[str], bool], told: str, seconds: float = PATIENCE) -> str:
+        """The first screen of which something holds."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not there(text := self.text):
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise AssertionError(f"not on the screen within {seconds:.0f} s: {told}\n{self.text}") from None
+        return text
+
+    async def ends(self, seconds: float = PATIENCE) -> int:
+        """The exit code; what the program still writes is taken from it meanwhile."""
+        return await asyncio.wait_for(asyncio.to_thread(self.process.wait), seconds)
+
+
+@contextlib.asynccontextmanager
+async def emulated(
+    argv: Sequence[str], env: Mapping[str, str], *, columns: int = 80, rows: int = 24
+) -> AsyncIterator[Emulator]:
+    """Runs a program in a terminal; it is killed at the end where it has not ended by itself."""
+    terminal = Emulator(argv, env, columns, rows)
+    loop = asyncio.get_running_loop()
+    loop.add_reader(terminal.master, terminal.take)
+    try:
+        yield terminal
+    finally:
+        if terminal.process.poll() is None:
+            terminal.process.kill()
+        terminal.process.wait()
+        loop.remove_reader(terminal.master)
+        os.close(terminal.master)

@@ -1,0 +1,209 @@
+"""What the doctor collects before it judges. Times are seconds since the epoch unless they say otherwise."""
+
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from zdd_tui.model.doctor.finding import Observation, unknown
+from zdd_tui.model.plan import BasePlan
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Look(Generic[T_co]):
+    """A look at something.
+
+    Attributes:
+        value: what was seen; None where it could not be looked at.
+        why_not: then the reason.
+    """
+
+    value: T_co | None = None
+    why_not: str = ""
+    mend: str = ""
+
+    @property
+    def failure(self) -> Observation:
+        """The observation that nothing could be observed."""
+        return unknown(self.why_not or "it was not looked at", self.mend)
+
+
+@dataclass(frozen=True, slots=True)
+class PreStop:
+    """A container's preStop hook; `seconds` is None where only running it would tell."""
+
+    what: str
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadFacts:
+    """The container that serves, as its Deployment describes it.
+
+    Attributes:
+        startup, readiness, liveness: what each probe asks, such as ``GET http/ready``; empty where there is none.
+        drain: seconds that the application goes on serving after SIGTERM; None where nothing tells.
+        session_hints: what looks as if sessions were kept in the process.
+    """
+
+    image: str
+    startup: str
+    readiness: str
+    liveness: str
+    pre_stop: PreStop | None
+    grace: float
+    drain: float | None
+    session_hints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficFacts:
+    """How requests reach the pods.
+
+    Attributes:
+        affinity: the Service's sessionAffinity.
+        sticky: annotations and fields that bind a client to a pod, as ``ingress/shop: key=value``.
+        routes: how many ingresses and HTTPRoutes lead to the Service.
+        not_looked: what could not be looked at, with the reason.
+    """
+
+    service: str
+    affinity: str
+    sticky: tuple[str, ...]
+    routes: int
+    not_looked: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OldQuery:
+    """A query that names the old side.
+
+    Attributes:
+        proof: why it must be called live, such as ``called 3 times while we looked``; empty where it may be history.
+    """
+
+    text: str
+    proof: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueryFacts:
+    """Who still asks for the old side.
+
+    Attributes:
+        not_looked: what could not be looked at, with the reason.
+    """
+
+    queries: tuple[OldQuery, ...]
+    not_looked: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What `zdd rehearse` has stored, or a release that was rolled back for good.
+
+    Attributes:
+        verdict: as stored; ``pass`` is the good one.
+        rows: how many it moved; None where it does not tell.
+        scale: part of production's volume, 1.0 for all of it; None where it does not tell.
+    """
+
+    plan_hash: str
+    at: float
+    verdict: str
+    rows: int | None = None
+    scale: float | None = None
+    where: str = "an embedded server"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a person answered, or what was tried.
+
+    Attributes:
+        source: ``person`` or ``trial``.
+        point: of the checklist.
+        subject: of a trial, the image that was tried.
+        who: ``name@host``.
+    """
+
+    point: str
+    source: str
+    verdict: str
+    text: str
+    who: str
+    at: float
+    plan_hash: str = ""
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What the `zdd` schema knows.
+
+    Attributes:
+        cut_over_at: when the newest release of the plan had rolled out the version that knows only the new side.
+        contracted: the old side is set aside.
+        waiting_since: since when it has been waiting for a person.
+        flag_set_at: since when a flag has had the value that the release gave it, by its steps.
+        ended_flags: flags of releases that have ended, with the release's name.
+        other_versions: hashes that releases of the plan's name had.
+    """
+
+    cut_over_at: float | None = None
+    contracted: bool = False
+    waiting_since: float | None = None
+    rehearsals: tuple[Rehearsal, ...] = ()
+    flag_set_at: dict[str, float] = field(default_factory=dict)
+    ended_flags: dict[str, str] = field(default_factory=dict)
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NameFacts:
+    """A public name.
+
+    Attributes:
+        ttl: seconds; the longest on the way from the name to its addresses; None where it was not answered.
+        authoritative: it comes from a server of the zone, not from a cache where it has been running down.
+        problem: why there is no answer.
+    """
+
+    name: str
+    ttl: int | None
+    authoritative: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """The plan file in version control.
+
+    Attributes:
+        state: ``committed``, ``changed``, ``untracked`` or ``outside`` (in no repository).
+        revision: the last commit of the file, short; empty where there is none.
+    """
+
+    state: str
+    revision: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that the rules look at.
+
+    Attributes:
+        now: of this machine.
+        flags: the stored values in Redis by key; None for one that does not exist.
+    """
+
+    plan: BasePlan
+    plan_hash: str
+    now: float
+    workload: Look[WorkloadFacts] = Look()
+    traffic: Look[TrafficFacts] = Look()
+    queries: Look[QueryFacts] = Look()
+    history: Look[History] = Look()
+    flags: Look[dict[str, str | None]] = Look()
+    names: Look[tuple[NameFacts, ...]] = Look()
+    file: Look[FileFacts] = Look()

@@ -6,30 +6,15 @@ act: once for each breach, and a rollback once for a whole release.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from zdd_tui.model.gate import Verdict
+from zdd_tui.model.plan_guard_sources import GuardAction, Unit
 from zdd_tui.model.release import CommandKind, Release, State, no_way_back
+
+__all__ = ["SERIES_POINTS", "Act", "GuardAction", "GuardReading", "Unit", "decide", "gate_verdict"]
 
 SERIES_POINTS = 60
 """How many of its last values a reading carries, for a strip on the screen."""
-
-
-class GuardAction(StrEnum):
-    """What a rule asks for when it fails."""
-
-    ROLLBACK = "rollback"
-    PAUSE = "pause"
-    ALERT = "alert"
-
-
-class Unit(StrEnum):
-    """What a rule's value counts: a share of 1, seconds, pieces, or whatever a query gives."""
-
-    RATIO = "ratio"
-    SECONDS = "seconds"
-    COUNT = "count"
-    NUMBER = "number"
 
 
 @dataclass(frozen=True, slots=True)

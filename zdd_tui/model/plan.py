@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from zdd_tui.model.duration import Duration
+from zdd_tui.model.plan_guard import Guard
 
 FlagKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 ReleaseName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
@@ -201,7 +202,9 @@ class Gates(Section):
     min_recent_rows: int = Field(1, ge=0, description="fewer recent rows than this are inconclusive")
     soak: Duration = Field(30.0, description="how long a soak lasts: before V3 is rolled out, or at each weight")
     owner: str | None = Field(None, min_length=1, description="who advances the release: a person or a team")
-    wait_limit: Duration | None = Field(None, description="how long a release may wait for its owner; `zdd doctor` tells")
+    wait_limit: Duration | None = Field(
+        None, description="how long a release may wait for its owner; `zdd doctor` tells"
+    )
 
 
 class BasePlan(Section):
@@ -213,6 +216,7 @@ class BasePlan(Section):
     database: Database
     kubernetes: Workload
     gates: Gates = Gates()
+    guard: Guard | None = Field(None, description="rules that judge in every phase, and roll back by themselves")
     dns: tuple[str, ...] = Field((), description="public names that are switched by DNS; none: traffic is not")
 
     @property
@@ -233,6 +237,11 @@ class BasePlan(Section):
     def flag_staleness(self) -> float:
         """Seconds that a pod may act on a flag's value that was changed."""
         return 0.0
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """What :meth:`version_of` can say, the oldest first."""
+        return ("old", "new")
 
     def version_of(self, image: str) -> str:
         """Which version a container image is, in one short word."""
@@ -259,6 +268,10 @@ class Plan(BasePlan):
     @property
     def flag_staleness(self) -> float:
         return self.flags.max_staleness
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        return ("v1", "v2", "v3")
 
     def version_of(self, image: str) -> str:
         """``v2``, ``v3``, or ``v1`` for whatever ran before."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from zdd_tui.board import Board, FlagView, PlanView, Sourced
 from zdd_tui.model.errors import DatabaseError, ZddError
 from zdd_tui.model.flag import parse_flag
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.plan import BasePlan, Plan
 from zdd_tui.model.records import Actor, ReleaseRecord, StoredCommand
 from zdd_tui.model.release import CommandKind, Expected, Release
 from zdd_tui.model.rollout import WorkloadSnapshot
@@ -55,7 +55,7 @@ class Feeds:
         actor: in whose name commands are sent.
     """
 
-    def __init__(self, plan: Plan, *, actor: Actor) -> None:
+    def __init__(self, plan: BasePlan, *, actor: Actor) -> None:
         self._plan = plan
         self._actor = actor
         self._board = Board(plan_view(plan))
@@ -134,7 +134,8 @@ class Feeds:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep("release", self._store_feed))
             group.create_task(self._keep("pods", self._pod_feed))
-            group.create_task(self._keep("flags", self._flag_feed))
+            if self._plan.redis_url is not None:
+                group.create_task(self._keep("flags", self._flag_feed))
 
     async def _keep(self, slot: str, feed: Callable[[], Awaitable[None]]) -> None:
         """Runs a feed for ever; whatever ends it is told on the board."""
@@ -241,28 +242,28 @@ class Feeds:
     def _renew_catalog(self, record: ReleaseRecord) -> None:
         """The tables look different after each phase; what reads them must not hold up the feed."""
         moved = (record.release.state, record.release.phase)
-        if moved != self._catalog_of:
+        if isinstance(self._plan, Plan) and moved != self._catalog_of:
             self._catalog_of = moved
-            task = asyncio.get_running_loop().create_task(self._read_catalog(record.release))
+            task = asyncio.get_running_loop().create_task(self._read_catalog(self._plan, record.release))
             self._side_tasks.add(task)
             task.add_done_callback(self._side_tasks.discard)
 
-    async def _read_catalog(self, release: Release) -> None:
+    async def _read_catalog(self, plan: Plan, release: Release) -> None:
         from zdd_tui.backends.catalog import read_catalog  # noqa: PLC0415  # heavy: after the first paint
         from zdd_tui.backends.postgres import FAILURES, connect  # noqa: PLC0415
         from zdd_tui.model.preview import preview  # noqa: PLC0415
 
         try:
             connection = await connect(
-                self._plan.database.dsn.get_secret_value(), application_name="zdd dashboard", timeout=5.0
+                plan.database.dsn.get_secret_value(), application_name="zdd dashboard", timeout=5.0
             )
             try:
-                self._catalog = await read_catalog(connection, self._plan)
+                self._catalog = await read_catalog(connection, plan)
             finally:
                 connection.terminate()
         except (ZddError, *FAILURES):
             self._catalog = None  # the preview describes what it cannot show
-        previews = {kind: preview(self._plan, release, kind, self._catalog) for kind in CommandKind}
+        previews = {kind: preview(plan, release, kind, self._catalog) for kind in CommandKind}
         current = self._board.release.value
         if current is not None and current.release == release:
             self._publish(previews=previews)
@@ -312,10 +313,10 @@ class Feeds:
     async def _flag_feed(self) -> None:
         from zdd_tui.backends.flags import FlagStore, describe  # noqa: PLC0415  # heavy: after the first paint
 
-        flags = self._plan.flags
-        url = flags.url.get_secret_value()
+        assert self._plan.redis_url is not None
+        url = self._plan.redis_url.get_secret_value()
         self._publish(plan=replace(self._board.plan, flags=describe(url)))
-        roles = {flags.write: "write", flags.read: "read"}
+        roles = self._plan.flag_roles
         async with await FlagStore.connect(url) as store:
             while True:
                 asked_at = time.monotonic()
@@ -333,7 +334,7 @@ def _content(value: object) -> object:
     return (value.value, value.error) if isinstance(value, Sourced) else value
 
 
-def plan_view(plan: Plan) -> PlanView:
+def plan_view(plan: BasePlan) -> PlanView:
     """What screens show of a plan. The places of database and flags follow when their drivers are loaded."""
     names = plan.kubernetes
     context = f", context {names.context}" if names.context else ""

@@ -25,7 +25,7 @@ from zdd_tui.model.release import (
     step_ends,
     step_fails,
 )
-from zdd_tui.model.strategy import strategy_for
+from zdd_tui.model.strategies import strategy_for
 
 # --- releases --------------------------------------------------------------------------------------------------
 

@@ -16,10 +16,10 @@ import asyncpg
 from zdd_tui.backends import migrations, records
 from zdd_tui.backends.postgres import FAILURES, connect, create_pool, describe, explained, refuse_pooler
 from zdd_tui.model.errors import DatabaseError, Refused
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.plan import BasePlan
 from zdd_tui.model.records import Actor, FailedRow, Lease, ReleaseRecord, StoredCommand
 from zdd_tui.model.release import CommandKind, Expected
-from zdd_tui.model.strategy import strategy_for
+from zdd_tui.model.strategies import strategy_for
 
 COMMAND_SECONDS = 10.0
 """Every statement here is short; one that takes longer has lost its server."""
@@ -110,7 +110,7 @@ class Store:
     # --- releases ----------------------------------------------------------------------------------------------
 
     async def register(
-        self, plan: Plan, *, text: str, document: Mapping[str, Any], plan_hash: str, actor: Actor
+        self, plan: BasePlan, *, text: str, document: Mapping[str, Any], plan_hash: str, actor: Actor
     ) -> int:
         """The id of the active release of the plan's name; one is created where there is none.
 

@@ -12,7 +12,7 @@ from zdd_tui.backends.postgres import FAILURES
 from zdd_tui.engine.runner import Boundary
 from zdd_tui.engine.tenure import Say, Tenure
 from zdd_tui.model.errors import DatabaseError, StaleEpoch
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.plan import BasePlan
 from zdd_tui.model.records import Actor
 from zdd_tui.model.release import Release
 
@@ -33,7 +33,7 @@ class Agent:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: BasePlan,
         release_id: int,
         actor: Actor,
         *,

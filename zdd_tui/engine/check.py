@@ -11,7 +11,7 @@ from zdd_tui.engine.phases.expand import refuse_findings
 from zdd_tui.engine.rollout import container_image
 from zdd_tui.model.errors import ClusterError, PlanError, ZddError
 from zdd_tui.model.lint import lint_plan_sql
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.plan import BasePlan, Plan
 from zdd_tui.model.plan_file import LoadedPlan
 
 
@@ -28,7 +28,10 @@ async def check_plan(loaded: LoadedPlan, *, offline: bool) -> list[str]:
         raise loaded.located(error) from None
     if offline:
         return found
-    looks = await asyncio.gather(_database(plan), _cluster(plan), _redis(plan), return_exceptions=True)
+    asked = [_database(plan), _cluster(plan)]
+    if plan.redis_url is not None:
+        asked.append(_redis(plan, plan.redis_url.get_secret_value()))
+    looks = await asyncio.gather(*asked, return_exceptions=True)
     wrong: list[ZddError] = []
     for look in looks:
         if isinstance(look, PlanError):
@@ -46,19 +49,23 @@ async def check_plan(loaded: LoadedPlan, *, offline: bool) -> list[str]:
     return found
 
 
-async def _lint(plan: Plan) -> list[str]:
+async def _lint(plan: BasePlan) -> list[str]:
+    if not isinstance(plan, Plan):
+        return []
     lint_plan_sql(plan)
     await refuse_findings(plan)
     return ["the DDL is additive"]
 
 
-async def _database(plan: Plan) -> list[str]:
+async def _database(plan: BasePlan) -> list[str]:
     dsn = plan.database.dsn.get_secret_value()
     conn = await connect(dsn, application_name="zdd check", timeout=plan.database.connect_timeout)
     try:
         with explained(dsn):
             await refuse_pooler(conn, dsn)
             await migrations.check(conn, dsn)
+            if not isinstance(plan, Plan):
+                return [f"PostgreSQL {describe(dsn)}: keeps the release's record, nothing else"]
             notes = await check_change(conn, plan, begun=await _under_way(conn, plan))
     finally:
         await conn.close()
@@ -79,7 +86,7 @@ async def _under_way(conn: object, plan: Plan) -> bool:
     )
 
 
-async def _cluster(plan: Plan) -> list[str]:
+async def _cluster(plan: BasePlan) -> list[str]:
     names = plan.kubernetes
     async with Cluster.connect(names.kubeconfig, names.context, names.namespace) as cluster:
         view = await cluster.get_deployment(names.deployment)
@@ -93,8 +100,8 @@ async def _cluster(plan: Plan) -> list[str]:
     return [f"Kubernetes {names.namespace}/{names.deployment}: {running} ({plan.version_of(image).upper()})"]
 
 
-async def _redis(plan: Plan) -> list[str]:
-    async with await FlagStore.connect(plan.flags.url.get_secret_value()) as store:
-        values = await store.read([plan.flags.write, plan.flags.read])
+async def _redis(plan: BasePlan, url: str) -> list[str]:
+    async with await FlagStore.connect(url) as store:
+        values = await store.read(list(plan.flag_roles))
         shown = ", ".join(f"{key} {value if value is not None else 'not set'}" for key, value in values.items())
         return [f"Redis {store.place}: {shown}"]

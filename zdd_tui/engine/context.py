@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 
@@ -11,8 +11,10 @@ from zdd_tui.backends.agent_store import AgentStore
 from zdd_tui.backends.catalog import Catalog, read_catalog
 from zdd_tui.backends.flags import FlagStore
 from zdd_tui.backends.kubernetes import Cluster
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.plan import BasePlan, Plan
 from zdd_tui.model.records import StepRecord
+
+PlanT = TypeVar("PlanT", bound=BasePlan)
 
 
 @dataclass(slots=True)
@@ -20,13 +22,14 @@ class Context:
     """The backends of one release, as the agent that holds the lease sees them.
 
     Attributes:
+        flag_store: None where the plan has no flags.
         paused: tells whether the operator has paused the release.
         say: takes a line for the agent's log.
     """
 
-    plan: Plan
+    plan: BasePlan
     store: AgentStore
-    flags: FlagStore
+    flag_store: FlagStore | None
     cluster: Cluster
     paused: Callable[[], bool]
     say: Callable[[str], None]
@@ -35,6 +38,22 @@ class Context:
     @property
     def epoch(self) -> int:
         return self.store.epoch
+
+    @property
+    def flags(self) -> FlagStore:
+        """For steps and gates of strategies that have flags."""
+        assert self.flag_store is not None, f"{self.plan.strategy} plan without flags"
+        return self.flag_store
+
+    @property
+    def change_plan(self) -> Plan:
+        """For the steps and gates of expand/contract."""
+        return self.plan_as(Plan)
+
+    def plan_as(self, kind: type[PlanT]) -> PlanT:
+        """The plan as its strategy's steps and gates know it; a step of another strategy is a defect of ours."""
+        assert isinstance(self.plan, kind), f"{type(self.plan).__name__} is no {kind.__name__}"
+        return self.plan
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[asyncpg.Connection]:
@@ -46,7 +65,7 @@ class Context:
         """The facts about the tables; read anew after every change of the schema."""
         if self._catalog is None or fresh:
             async with self.reading() as conn:
-                self._catalog = await read_catalog(conn, self.plan)
+                self._catalog = await read_catalog(conn, self.change_plan)
         return self._catalog
 
     async def prove_lease(self) -> None:
@@ -58,18 +77,21 @@ class Context:
 class StepHandle:
     """One running step: its stored detail, its progress note, and its record.
 
-    ``record`` may be called inside the transaction that has the step's effect; then both commit together.
+    ``value`` is the strategy's, such as a weight in percent. ``record`` may be called inside the transaction that has
+    the step's effect; then both commit together.
     """
 
     def __init__(
         self,
         stored: StepRecord,
         *,
+        value: int | None = None,
         note: Callable[[str], Awaitable[None]],
         save_detail: Callable[[dict[str, Any]], Awaitable[None]],
         record: Callable[[asyncpg.Connection, dict[str, Any]], Awaitable[None]],
     ) -> None:
         self.name = stored.name
+        self.value = value
         self.detail: dict[str, Any] = dict(stored.detail)
         self._last_note = stored.note
         self._note = note

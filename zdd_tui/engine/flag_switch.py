@@ -38,5 +38,5 @@ async def restore(ctx: Context, step: StepHandle) -> None:
 
 
 async def _settle(ctx: Context, step: StepHandle, what: str) -> None:
-    await step.note(f"{what}; waiting {2 * ctx.plan.flags.max_staleness:.1f} s until every pod has seen it")
-    await asyncio.sleep(2 * ctx.plan.flags.max_staleness)
+    await step.note(f"{what}; waiting {2 * ctx.plan.flag_staleness:.1f} s until every pod has seen it")
+    await asyncio.sleep(2 * ctx.plan.flag_staleness)

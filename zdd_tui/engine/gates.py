@@ -65,13 +65,13 @@ def _step(record: ReleaseRecord, name: str) -> StepRecord | None:
 
 async def _schema_valid(ctx: Context, _record: ReleaseRecord) -> Finding:
     async with ctx.reading() as conn:
-        broken = await objects_valid(conn, ctx.plan)
+        broken = await objects_valid(conn, ctx.change_plan)
     return _passes(not broken, "; ".join(broken) or "columns, indexes and triggers are there and valid")
 
 
 async def _no_waiters(ctx: Context, _record: ReleaseRecord) -> Finding:
     async with ctx.reading() as conn:
-        waiters = await waiters_behind(conn, ctx.plan)
+        waiters = await waiters_behind(conn, ctx.change_plan)
     return _passes(not waiters, _listed(waiters) or "no session waits for a lock of ours")
 
 
@@ -108,7 +108,7 @@ async def _recent_rows_agree(ctx: Context, record: ReleaseRecord) -> Finding:
     assert step is not None
     async with ctx.reading() as conn:
         sample = await sample_recent(
-            conn, ctx.plan, await ctx.catalog(), since, born_after=step.detail.get("newest_key")
+            conn, ctx.change_plan, await ctx.catalog(), since, born_after=step.detail.get("newest_key")
         )
     if sample.disagree:
         return (
@@ -131,7 +131,7 @@ async def _backfill_complete(ctx: Context, record: ReleaseRecord) -> Finding:
         return Verdict.FAIL, "not begun"
     if state.status != "done":
         return Verdict.FAIL, f"{state.rows_done:,} of about {state.rows_total:,} rows"
-    if state.failed_rows > ctx.plan.backfill.max_failed_rows:
+    if state.failed_rows > ctx.change_plan.backfill.max_failed_rows:
         return Verdict.FAIL, f"{state.failed_rows} rows could not be moved; see zdd.failed_row"
     return Verdict.PASS, f"all ranges done, {state.rows_done:,} rows"
 
@@ -180,8 +180,8 @@ async def _no_old_snapshot(ctx: Context, record: ReleaseRecord) -> Finding:
 
 async def _nothing_left(ctx: Context, _record: ReleaseRecord) -> Finding:
     async with ctx.reading() as conn:
-        left = await leftovers(conn, ctx.plan, await ctx.catalog())
-    flags = await ctx.flags.read_raw([ctx.plan.flags.write, ctx.plan.flags.read])
+        left = await leftovers(conn, ctx.change_plan, await ctx.catalog())
+    flags = await ctx.flags.read_raw([ctx.change_plan.flags.write, ctx.change_plan.flags.read])
     left += [f"flag {key}" for key, value in flags.items() if value is not None]
     view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
     if view.epoch:

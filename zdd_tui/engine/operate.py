@@ -11,6 +11,7 @@ from zdd_tui.engine.actor import this_actor
 from zdd_tui.model.action import Danger, action
 from zdd_tui.model.ddl import Catalog
 from zdd_tui.model.errors import Refused, ZddError
+from zdd_tui.model.plan import BasePlan, Plan
 from zdd_tui.model.plan_file import LoadedPlan
 from zdd_tui.model.preview import preview, target
 from zdd_tui.model.records import ReleaseRecord, StoredCommand
@@ -96,7 +97,7 @@ async def _prepare(loaded: LoadedPlan, kind: CommandKind) -> Order:
             f"release {release.name} has ended: it is {release.state}",
             f"begin another with `zdd agent --anew {loaded.source}`",
         )
-    catalog = await _catalog(loaded) if action(kind).danger is not Danger.PLAIN else None
+    catalog = await _catalog(loaded.plan) if action(kind).danger is not Danger.PLAIN else None
     return Order(kind, record, preview(loaded.plan, release, kind, catalog))
 
 
@@ -105,13 +106,15 @@ async def _open(loaded: LoadedPlan) -> Store:
     return await Store.open(database.dsn.get_secret_value(), timeout=database.connect_timeout)
 
 
-async def _catalog(loaded: LoadedPlan) -> Catalog | None:
+async def _catalog(plan: BasePlan) -> Catalog | None:
     """Facts for the preview; None where they cannot be had, and the preview describes what it cannot show."""
-    database = loaded.plan.database
+    if not isinstance(plan, Plan):
+        return None
+    database = plan.database
     try:
         conn = await connect(database.dsn.get_secret_value(), application_name="zdd", timeout=database.connect_timeout)
         try:
-            return await read_catalog(conn, loaded.plan)
+            return await read_catalog(conn, plan)
         finally:
             conn.terminate()
     except (ZddError, *FAILURES):

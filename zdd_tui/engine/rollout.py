@@ -5,7 +5,7 @@ import asyncio
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.patience import effect
 from zdd_tui.model.errors import ClusterError, StepFailed
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.plan import BasePlan
 from zdd_tui.model.rollout import DeploymentView, RolloutStatus, own_pods, rollout_status
 
 POLL = 0.5
@@ -19,7 +19,7 @@ async def remember_image(ctx: Context, step: StepHandle) -> None:
         await step.remember(image_before=container_image(ctx.plan, view), change_cause_before=view.change_cause)
 
 
-def container_image(plan: Plan, view: DeploymentView) -> str:
+def container_image(plan: BasePlan, view: DeploymentView) -> str:
     """The image of the plan's container.
 
     Raises:

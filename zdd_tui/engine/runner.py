@@ -61,7 +61,7 @@ class Runner:
 
     async def _effect(self, work: Work, record: "_Record") -> None:
         handle = await self._handle(work, record)
-        step = STEPS[work.step.name]
+        step = STEPS[work.step.key]
         await (step.run if work.direction == "run" else step.undo)(self._ctx, handle)
         self._boundary("effect", work)
         if not record.written:
@@ -95,6 +95,7 @@ class Runner:
 
         return StepHandle(
             stored,
+            value=work.step.value,
             note=lambda text: store.note(name, text),
             save_detail=save_detail,
             record=record.write,

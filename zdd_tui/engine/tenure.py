@@ -17,7 +17,7 @@ from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates import judge
 from zdd_tui.engine.runner import Boundary, Holding, Runner
 from zdd_tui.model.errors import BackendError, Refused
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.plan import BasePlan
 from zdd_tui.model.records import NewEvent, StoredCommand
 from zdd_tui.model.release import Command, CommandKind, Release, State, command, finish, next_work
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 class Tenure:
     """What the agent does while it holds the lease."""
 
-    def __init__(self, plan: Plan, store: AgentStore, boundary: Boundary | None, say: Say) -> None:
+    def __init__(self, plan: BasePlan, store: AgentStore, boundary: Boundary | None, say: Say) -> None:
         self._plan = plan
         self._store = store
         self._boundary = boundary
@@ -68,8 +68,10 @@ class Tenure:
             await _until_first(self._take_commands(), self._run_steps(), self._judge_gates())
 
     async def _connect(self, stack: AsyncExitStack) -> None:
-        flags = await self._patiently("Redis", lambda: FlagStore.connect(self._plan.flags.url.get_secret_value()))
-        stack.push_async_callback(flags.close)
+        flags: FlagStore | None = None
+        if (url := self._plan.redis_url) is not None:
+            flags = await self._patiently("Redis", lambda: FlagStore.connect(url.get_secret_value()))
+            stack.push_async_callback(flags.close)
         names = self._plan.kubernetes
         cluster = await self._patiently(
             "Kubernetes",
@@ -78,7 +80,7 @@ class Tenure:
         self._ctx = Context(
             plan=self._plan,
             store=self._store,
-            flags=flags,
+            flag_store=flags,
             cluster=cluster,
             paused=lambda: self._release.paused,
             say=self._say,

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.plan import BasePlan
+from zdd_tui.model.plans import PLANS
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _KEY = re.compile(r"[a-z_]+(\.\w+)*")
@@ -38,7 +39,7 @@ class LoadedPlan:
         lines: where each key stands, such as ``change.up`` to 12.
     """
 
-    plan: Plan
+    plan: BasePlan
     source: str
     text: str
     document: dict[str, Any]
@@ -71,12 +72,28 @@ def load_plan(text: str, *, source: str, environ: Mapping[str, str]) -> LoadedPl
         raise PlanError(f"{source}: it is nested too deep, or refers to itself", f"see {EXAMPLE}") from None
     if not isinstance(document, dict):
         raise PlanError(f"{source}: a plan is a mapping of keys to values", f"see {EXAMPLE}")
+    kind = _class_of(document, lines)
     filled = _fill(document, (), lines, environ)
     try:
-        plan = Plan.model_validate(filled)
+        plan = kind.model_validate(filled)
     except ValidationError as error:
-        raise PlanError("\n".join(_explain(detail, lines, document, environ) for detail in error.errors())) from None
+        told = [_explain(kind, detail, lines, document, environ) for detail in error.errors()]
+        raise PlanError("\n".join(told)) from None
     return LoadedPlan(plan, source, text, document, plan_hash(document), lines.by_key())
+
+
+def _class_of(document: Mapping[str, Any], lines: "_Lines") -> type[BasePlan]:
+    """The class that reads a plan of this strategy.
+
+    Raises:
+        PlanError: there is no such strategy; names the nearest.
+    """
+    given = document.get("strategy", "expand/contract")
+    if found := PLANS.get(given) if isinstance(given, str) else None:
+        return found
+    near = difflib.get_close_matches(str(given), PLANS, n=1, cutoff=0.4)
+    mend = f"did you mean {near[0]}?" if near else f"known: {', '.join(PLANS)}"
+    raise PlanError(f"{lines.place(('strategy',))}: there is no strategy {given!r}", mend)
 
 
 def plan_hash(document: Mapping[str, Any]) -> str:
@@ -186,17 +203,19 @@ def _fill(value: Any, path: Path, lines: _Lines, environ: Mapping[str, str]) -> 
     return _VARIABLE.sub(look_up, value)
 
 
-def _explain(detail: ErrorDetails, lines: _Lines, document: Any, environ: Mapping[str, str]) -> str:
+def _explain(
+    kind: type[BasePlan], detail: ErrorDetails, lines: _Lines, document: Any, environ: Mapping[str, str]
+) -> str:
     path = tuple(part for part in detail["loc"] if not _is_union_branch(part))
     place = lines.place(path)
     if detail["type"] == "extra_forbidden":
-        known = _fields_at(path[:-1])
+        known = _fields_at(kind, path[:-1])
         near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
         mend = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
         return f"{place}: unknown key\n  mend: {mend}"
     if detail["type"] == "missing":
-        return f"{place}: missing\n  mend: add it; {_describe(path)}"
-    told = _what_is_wrong(detail, path)
+        return f"{place}: missing\n  mend: add it; {_describe(kind, path)}"
+    told = _what_is_wrong(kind, detail, path)
     # A value from the environment may be a secret that stands in the wrong place.
     for name in sorted(placeholders(_at(document, path)), key=lambda name: -len(environ.get(name, ""))):
         for value in (environ.get(name, ""), repr(environ.get(name, ""))[1:-1]):
@@ -204,7 +223,7 @@ def _explain(detail: ErrorDetails, lines: _Lines, document: Any, environ: Mappin
     return f"{place}: {told}"
 
 
-def _what_is_wrong(detail: ErrorDetails, path: Path) -> str:
+def _what_is_wrong(kind: type[BasePlan], detail: ErrorDetails, path: Path) -> str:
     message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     if detail["type"] == "literal_error" or detail["type"] == "enum":
         given = str(detail["input"])
@@ -214,7 +233,7 @@ def _what_is_wrong(detail: ErrorDetails, path: Path) -> str:
     if detail["type"] == "string_pattern_mismatch":
         return f"{detail['input']!r} does not match {detail.get('ctx', {}).get('pattern')}"
     if detail["type"].endswith(("_type", "_parsing")):
-        return f"{message}: {_describe(path)}\n  mend: see {EXAMPLE}"
+        return f"{message}: {_describe(kind, path)}\n  mend: see {EXAMPLE}"
     return message
 
 
@@ -232,8 +251,8 @@ def _is_union_branch(part: str | int) -> bool:
     return isinstance(part, str) and ("function-" in part or part.startswith("constrained-"))
 
 
-def _model_at(path: Path) -> type[BaseModel] | None:
-    model: Any = Plan
+def _model_at(kind: type[BasePlan], path: Path) -> type[BaseModel] | None:
+    model: Any = kind
     for part in path:
         field = model.model_fields.get(part) if isinstance(part, str) else None
         annotation = field.annotation if field else None
@@ -244,12 +263,12 @@ def _model_at(path: Path) -> type[BaseModel] | None:
     return model  # type: ignore[no-any-return]
 
 
-def _fields_at(path: Path) -> list[str]:
-    model = _model_at(path)
+def _fields_at(kind: type[BasePlan], path: Path) -> list[str]:
+    model = _model_at(kind, path)
     return [field.alias or name for name, field in model.model_fields.items()] if model else []
 
 
-def _describe(path: Path) -> str:
-    model = _model_at(path[:-1])
+def _describe(kind: type[BasePlan], path: Path) -> str:
+    model = _model_at(kind, path[:-1])
     field = model.model_fields.get(str(path[-1])) if model and path else None
     return (field.description if field and field.description else f"see {EXAMPLE}") or ""

@@ -3,27 +3,15 @@
 The lines are made by the same builders that the engine runs; what is shown is what runs.
 """
 
-from collections.abc import Callable, Mapping
-
-from zdd_tui.model.ddl import (
-    Catalog,
-    aside_name,
-    batch_statement,
-    drop_aside_statements,
-    expand_statements,
-    index_statements,
-    set_aside_statements,
-    sync_name,
-    sync_statements,
-)
-from zdd_tui.model.duration import human_duration
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.ddl import Catalog
+from zdd_tui.model.plan import BasePlan, Plan
+from zdd_tui.model.preview_change import CHANGE_LINES, CHANGE_UNDO, Lines
+from zdd_tui.model.preview_workload import WORKLOAD_LINES, WORKLOAD_UNDO
 from zdd_tui.model.release import CommandKind, Release, State, StepStatus
+from zdd_tui.model.strategy import StepSpec
 
-Lines = tuple[str, ...]
 
-
-def preview(plan: Plan, release: Release, kind: CommandKind, catalog: Catalog | None = None) -> Lines:
+def preview(plan: BasePlan, release: Release, kind: CommandKind, catalog: Catalog | None = None) -> Lines:
     """What would happen, in order.
 
     Args:
@@ -40,13 +28,14 @@ def preview(plan: Plan, release: Release, kind: CommandKind, catalog: Catalog | 
             return ("what was paused goes on",)
 
 
-def target(plan: Plan) -> str:
+def target(plan: BasePlan) -> str:
     """What a release touches, in one line without secrets."""
     names = plan.kubernetes
-    return f"{plan.change.table} · {names.namespace}/{names.deployment} · {plan.environment}"
+    table = f"{plan.change.table} · " if isinstance(plan, Plan) else ""
+    return f"{table}{names.namespace}/{names.deployment} · {plan.environment}"
 
 
-def _advance(plan: Plan, release: Release, catalog: Catalog | None) -> Lines:
+def _advance(plan: BasePlan, release: Release, catalog: Catalog | None) -> Lines:
     if release.state is State.FAILED and release.current is not None:
         steps = [spec for spec in release.current.steps if release.status(spec.name) is not StepStatus.DONE]
     elif release.next is not None:
@@ -56,11 +45,11 @@ def _advance(plan: Plan, release: Release, catalog: Catalog | None) -> Lines:
     lines: list[str] = []
     for spec in steps:
         lines.append(f"{spec.name}: {spec.label}" + ("   ✗ CANNOT BE UNDONE" if spec.irreversible else ""))
-        lines += [f"  {line}" for line in STEP_LINES[spec.name](plan, catalog)]
+        lines += [f"  {line}" for line in step_lines(plan, spec, catalog)]
     return tuple(lines)
 
 
-def _rollback(plan: Plan, release: Release) -> Lines:
+def _rollback(plan: BasePlan, release: Release) -> Lines:
     touched = [
         spec
         for spec, status in zip(reversed(release.strategy.steps), reversed(release.statuses), strict=True)
@@ -68,139 +57,19 @@ def _rollback(plan: Plan, release: Release) -> Lines:
     ]
     if not touched:
         return ("nothing was done yet: the release ends",)
-    return tuple(f"undo {spec.name}: {UNDO_LINES.get(spec.name, _nothing)(plan)}" for spec in touched)
+    return tuple(f"undo {spec.name}: {undo_line(plan, spec)}" for spec in touched)
 
 
-def _sql(statements: Lines) -> Lines:
-    return tuple(line for statement in statements for line in statement.strip().splitlines())
+def step_lines(plan: BasePlan, spec: StepSpec, catalog: Catalog | None = None) -> Lines:
+    """What one step runs."""
+    if isinstance(plan, Plan) and spec.key in CHANGE_LINES:
+        return CHANGE_LINES[spec.key](plan, catalog)
+    return WORKLOAD_LINES[spec.key](plan, spec)
 
 
-def _lint(_plan: Plan, _catalog: Catalog | None) -> Lines:
-    return ()
-
-
-def _expand(plan: Plan, _catalog: Catalog | None) -> Lines:
-    return _sql(expand_statements(plan))
-
-
-def _indexes(plan: Plan, _catalog: Catalog | None) -> Lines:
-    return _sql(index_statements(plan))
-
-
-def _forward(plan: Plan, catalog: Catalog | None) -> Lines:
-    if catalog is None or catalog.new is None:
-        return (f"trigger {sync_name(plan, 'forward')} on {plan.change.table}",)
-    return _sql(sync_statements(plan, catalog, "forward"))
-
-
-def _reverse(plan: Plan, catalog: Catalog | None) -> Lines:
-    if catalog is None or catalog.new is None:
-        return (f"trigger {sync_name(plan, 'reverse')} on {plan.change.target}",)
-    return _sql(sync_statements(plan, catalog, "reverse"))
-
-
-def _image(plan: Plan, image: str) -> Lines:
-    names = plan.kubernetes
-    return (f"kubectl -n {names.namespace} set image deployment/{names.deployment} {names.container}={image}",)
-
-
-def _v2(plan: Plan, _catalog: Catalog | None) -> Lines:
-    return _image(plan, plan.kubernetes.images.v2)
-
-
-def _v3(plan: Plan, _catalog: Catalog | None) -> Lines:
-    return _image(plan, plan.kubernetes.images.v3)
-
-
-def _write_on(plan: Plan, _catalog: Catalog | None) -> Lines:
-    return (f"SET ff:{plan.flags.write} true",)
-
-
-def _read_on(plan: Plan, _catalog: Catalog | None) -> Lines:
-    return (f"SET ff:{plan.flags.read} true",)
-
-
-def _prepare(plan: Plan, _catalog: Catalog | None) -> Lines:
-    return (f"ANALYZE {plan.change.table}",)
-
-
-def _move(plan: Plan, catalog: Catalog | None) -> Lines:
-    size = f"{plan.backfill.batch_rows} to {plan.backfill.batch_rows_max} rows a batch"
-    if catalog is None or catalog.new is None:
-        return (size,)
-    return (size, *_sql((batch_statement(plan, catalog),)))
-
-
-def _verify(plan: Plan, _catalog: Catalog | None) -> Lines:
-    return (f"reads every row of {plan.change.table}" + (f" and {plan.change.into}" if plan.change.into else ""),)
-
-
-def _soak(plan: Plan, _catalog: Catalog | None) -> Lines:
-    return (f"waits {human_duration(plan.gates.soak)}",)
-
-
-def _aside(plan: Plan, catalog: Catalog | None) -> Lines:
-    if catalog is not None and catalog.new is not None:
-        return _sql(set_aside_statements(plan, catalog))
-    if plan.change.kind == "table":
-        return (f"table {plan.change.table} moves to the schema zdd_aside",)
-    return tuple(f"column {old} is renamed {aside_name(plan, old)}" for old in plan.change.down)
-
-
-def _drop(plan: Plan, catalog: Catalog | None) -> Lines:
-    if catalog is not None and catalog.new is not None:
-        return _sql(drop_aside_statements(plan, catalog))
-    return ("triggers, their functions, and the old data",)
-
-
-def _flags(plan: Plan, _catalog: Catalog | None) -> Lines:
-    return (f"DEL ff:{plan.flags.write} ff:{plan.flags.read}",)
-
-
-def _analyze(plan: Plan, _catalog: Catalog | None) -> Lines:
-    return (f"ANALYZE {plan.change.target}",)
-
-
-def _marks(plan: Plan, _catalog: Catalog | None) -> Lines:
-    return (f"annotations of deployment/{plan.kubernetes.deployment}",)
-
-
-STEP_LINES: Mapping[str, Callable[[Plan, Catalog | None], Lines]] = {
-    "lint-ddl": _lint,
-    "expand-schema": _expand,
-    "create-indexes": _indexes,
-    "sync-forward": _forward,
-    "rollout-v2": _v2,
-    "write-flag-on": _write_on,
-    "prepare-backfill": _prepare,
-    "backfill-rows": _move,
-    "verify-rows": _verify,
-    "sync-reverse": _reverse,
-    "read-flag-on": _read_on,
-    "soak": _soak,
-    "rollout-v3": _v3,
-    "set-aside": _aside,
-    "delete-flags": _flags,
-    "drop-aside": _drop,
-    "analyze": _analyze,
-    "clear-marks": _marks,
-}
-
-
-def _nothing(_plan: Plan) -> str:
-    return "nothing to undo"
-
-
-UNDO_LINES: Mapping[str, Callable[[Plan], str]] = {
-    "expand-schema": lambda plan: f"drop {', '.join(plan.change.up) if plan.change.into is None else plan.change.into}",
-    "create-indexes": lambda plan: f"drop {len(plan.change.indexes)} index(es)",
-    "sync-forward": lambda plan: f"drop trigger {sync_name(plan, 'forward')}",
-    "rollout-v2": lambda plan: f"roll deployment/{plan.kubernetes.deployment} back to the image before the release",
-    "write-flag-on": lambda plan: f"ff:{plan.flags.write} as before",
-    "backfill-rows": lambda _plan: "stop; the moved rows go with the new schema",
-    "sync-reverse": lambda plan: f"drop trigger {sync_name(plan, 'reverse')}",
-    "read-flag-on": lambda plan: f"ff:{plan.flags.read} as before",
-    "rollout-v3": lambda plan: f"roll deployment/{plan.kubernetes.deployment} back to {plan.kubernetes.images.v2}",
-    "set-aside": lambda plan: f"bring back the old side of {plan.change.table}",
-    "delete-flags": lambda plan: f"ff:{plan.flags.write} and ff:{plan.flags.read} as before",
-}
+def undo_line(plan: BasePlan, spec: StepSpec) -> str:
+    """What its undo does."""
+    if isinstance(plan, Plan) and spec.key in CHANGE_UNDO:
+        return CHANGE_UNDO[spec.key](plan)
+    undo = WORKLOAD_UNDO.get(spec.key)
+    return undo(plan, spec) if undo else "nothing to undo"

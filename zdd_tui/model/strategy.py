@@ -1,12 +1,11 @@
 """A strategy is data: phases in order, each with its steps and the gates to leave it.
 
-The engine looks a step's or gate's work up by name; nothing here knows how it is done.
+The engine looks a step's or gate's work up by name; nothing here knows how it is done. The phases of expand/contract
+are below; those of the others, and which plan has which, are in :mod:`zdd_tui.model.strategies`.
 """
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-
-from zdd_tui.model.plan import DualWrite, Plan
 
 
 class Phase(StrEnum):
@@ -25,15 +24,24 @@ class StepSpec:
     """One idempotent effect.
 
     Attributes:
-        name: unique in the strategy; the engine's registry is keyed by it.
+        name: unique in the strategy.
         label: what an operator reads.
         irreversible: once done there is no way back. Its effect and its record must commit together, so that one
             that has begun or failed is known to have had no effect.
+        work: key in the engine's registry of steps, where several steps of a strategy do the same work; else empty.
+        value: what that work is done with, such as a weight in percent.
     """
 
     name: str
     label: str
     irreversible: bool = False
+    work: str = ""
+    value: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Under which the engine and the preview know the step."""
+        return self.work or self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +83,6 @@ class Strategy:
             if any(step.name == step_name for step in phase.steps):
                 return index
         raise KeyError(step_name)
-
-
-def strategy_for(plan: Plan) -> Strategy:
-    """The phases of a plan."""
-    return expand_contract(
-        sync_by_trigger=plan.change.dual_write is DualWrite.TRIGGER, indexes=bool(plan.change.indexes)
-    )
 
 
 def expand_contract(*, sync_by_trigger: bool = False, indexes: bool = True) -> Strategy:

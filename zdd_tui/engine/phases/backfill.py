@@ -10,7 +10,7 @@ class Prepare:
     """Statistics, the fixed upper bound, and a look at the batch's plan."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        await BackfillRunner(ctx.store, ctx.plan, await ctx.catalog(fresh=True)).prepare()
+        await BackfillRunner(ctx.store, ctx.change_plan, await ctx.catalog(fresh=True)).prepare()
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """The ranges stay as a record; they belong to this release alone."""
@@ -20,19 +20,19 @@ class MoveRows:
     """The batches. Cut off anywhere, the next agent goes on at the last checkpoint."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        runner = BackfillRunner(ctx.store, ctx.plan, await ctx.catalog(fresh=True))
+        runner = BackfillRunner(ctx.store, ctx.change_plan, await ctx.catalog(fresh=True))
         await runner.run(ctx.paused)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """What was moved goes with the new schema; only the backfill's own record says that it was stopped."""
-        await BackfillRunner(ctx.store, ctx.plan, await ctx.catalog(fresh=True)).cancel()
+        await BackfillRunner(ctx.store, ctx.change_plan, await ctx.catalog(fresh=True)).cancel()
 
 
 class VerifyRows:
     """Compares both sides of every row."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        verifier = Verifier(ctx.store, ctx.plan, await ctx.catalog(fresh=True))
+        verifier = Verifier(ctx.store, ctx.change_plan, await ctx.catalog(fresh=True))
         report = await verifier.run(ctx.paused)
         if report.mismatches:
             raise StepFailed(

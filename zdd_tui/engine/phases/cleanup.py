@@ -12,7 +12,7 @@ class DeleteFlags:
     """V3 asks for no flag any more. They come back with the values that they had."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        keys = (ctx.plan.flags.write, ctx.plan.flags.read)
+        keys = (ctx.change_plan.flags.write, ctx.change_plan.flags.read)
         await remember_flag(ctx, step, *keys)
         for key in keys:
             await effect(ctx, step, lambda key=key: ctx.flags.delete(key, epoch=ctx.epoch))  # type: ignore[misc]
@@ -25,7 +25,7 @@ class DropAside:
     """The old data goes for good: the one step without a way back."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        await change_schema(ctx, step, lambda catalog: drop_aside_statements(ctx.plan, catalog))
+        await change_schema(ctx, step, lambda catalog: drop_aside_statements(ctx.change_plan, catalog))
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """It had no effect, else the rules would not have let anybody come here: drop and record commit together."""
@@ -35,7 +35,7 @@ class Analyze:
     """Statistics of the table as it is now."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        target = ctx.plan.change.target
+        target = ctx.change_plan.change.target
         async with ctx.store.fenced() as conn:
             await conn.execute(f"ANALYZE {qualified(target.schema_, target.name)}")
 
@@ -52,7 +52,7 @@ class ClearMarks:
             step,
             lambda: ctx.cluster.clear_marks(ctx.plan.kubernetes.deployment, epoch=ctx.epoch, change_cause=None),
         )
-        await effect(ctx, step, lambda: ctx.flags.forget([ctx.plan.flags.write, ctx.plan.flags.read]))
+        await effect(ctx, step, lambda: ctx.flags.forget([ctx.change_plan.flags.write, ctx.change_plan.flags.read]))
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """Marks are set anew by the next write."""

@@ -17,7 +17,7 @@ class SetAside:
             raise StepFailed(
                 f"a pod of an older version may exist: {status.message}", "wait until it is gone, then advance again"
             )
-        await change_schema(ctx, step, lambda catalog: set_aside_statements(ctx.plan, catalog))
+        await change_schema(ctx, step, lambda catalog: set_aside_statements(ctx.change_plan, catalog))
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        await change_schema(ctx, step, lambda catalog: undo_aside_statements(ctx.plan, catalog))
+        await change_schema(ctx, step, lambda catalog: undo_aside_statements(ctx.change_plan, catalog))

@@ -25,12 +25,12 @@ class ReadFlagOn:
     """One atomic switch: every pod reads the new side."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        await remember_flag(ctx, step, ctx.plan.flags.read)
-        await switch(ctx, step, ctx.plan.flags.read, ON)
+        await remember_flag(ctx, step, ctx.change_plan.flags.read)
+        await switch(ctx, step, ctx.change_plan.flags.read, ON)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         await restore(ctx, step)
-        await ctx.flags.forget([ctx.plan.flags.read])
+        await ctx.flags.forget([ctx.change_plan.flags.read])
 
 
 class Soak:
@@ -53,7 +53,9 @@ class RolloutV3:
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         await remember_image(ctx, step)
-        await roll_out(ctx, step, ctx.plan.kubernetes.images.v3, f"zdd {ctx.plan.name}: V3 knows only the new side")
+        await roll_out(
+            ctx, step, ctx.change_plan.kubernetes.images.v3, f"zdd {ctx.plan.name}: V3 knows only the new side"
+        )
         if "since" not in step.detail:
             async with ctx.reading() as conn:
                 await step.remember(since=await mark(conn))

@@ -12,7 +12,7 @@ class RolloutV2:
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         await remember_image(ctx, step)
-        await roll_out(ctx, step, ctx.plan.kubernetes.images.v2, f"zdd {ctx.plan.name}: V2 writes both sides")
+        await roll_out(ctx, step, ctx.change_plan.kubernetes.images.v2, f"zdd {ctx.plan.name}: V2 writes both sides")
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         before = step.detail.get("image_before")
@@ -29,8 +29,8 @@ class WriteFlagOn:
     """The write flag is on for everybody; remembers from which transaction on rows must agree."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        await remember_flag(ctx, step, ctx.plan.flags.write)
-        await switch(ctx, step, ctx.plan.flags.write, ON)
+        await remember_flag(ctx, step, ctx.change_plan.flags.write)
+        await switch(ctx, step, ctx.change_plan.flags.write, ON)
         if "since" not in step.detail:
             async with ctx.reading() as conn:
                 newest = await newest_key(conn, await ctx.catalog())
@@ -38,4 +38,4 @@ class WriteFlagOn:
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         await restore(ctx, step)
-        await ctx.flags.forget([ctx.plan.flags.write])
+        await ctx.flags.forget([ctx.change_plan.flags.write])

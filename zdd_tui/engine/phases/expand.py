@@ -16,8 +16,8 @@ class LintDdl:
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         async with ctx.reading() as conn:
-            await check_change(conn, ctx.plan)
-        await refuse_findings(ctx.plan)
+            await check_change(conn, ctx.change_plan)
+        await refuse_findings(ctx.change_plan)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """Nothing was done."""
@@ -29,25 +29,25 @@ class ExpandSchema:
     async def run(self, ctx: Context, step: StepHandle) -> None:
         # Remembered in the transaction that makes it: had it failed because somebody else made such a column
         # meanwhile, the undo must not drop theirs.
-        created = created_objects(ctx.plan).to_json()
-        await run_statements(ctx, step, expand_statements(ctx.plan), created=created)
+        created = created_objects(ctx.change_plan).to_json()
+        await run_statements(ctx, step, expand_statements(ctx.change_plan), created=created)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         created = Created.from_json(step.detail.get("created", {}))
-        await run_statements(ctx, step, undo_expand_statements(ctx.plan, created))
+        await run_statements(ctx, step, undo_expand_statements(ctx.change_plan, created))
 
 
 class CreateIndexes:
     """Indexes, built concurrently, outside of any transaction."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        indexes = created_objects(ctx.plan).indexes
-        for statement, (schema, name) in zip(index_statements(ctx.plan), indexes, strict=True):
+        indexes = created_objects(ctx.change_plan).indexes
+        for statement, (schema, name) in zip(index_statements(ctx.change_plan), indexes, strict=True):
             await ctx.prove_lease()
             await create_index(ctx.reading, statement, on_wait=step.note, schema=schema, name=name)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        for schema, name in reversed(created_objects(ctx.plan).indexes):
+        for schema, name in reversed(created_objects(ctx.change_plan).indexes):
             await ctx.prove_lease()
             await drop_index(ctx.reading, schema, name, on_wait=step.note)
 

@@ -30,9 +30,9 @@ async def run_statements(ctx: Context, step: StepHandle, statements: tuple[str, 
 
 async def install_sync(ctx: Context, step: StepHandle, direction: Direction) -> None:
     """Creates, or replaces, the trigger of one direction."""
-    await change_schema(ctx, step, lambda catalog: sync_statements(ctx.plan, catalog, direction))
+    await change_schema(ctx, step, lambda catalog: sync_statements(ctx.change_plan, catalog, direction))
 
 
 async def remove_sync(ctx: Context, step: StepHandle, direction: Direction) -> None:
     """Drops the trigger of one direction; one that is not there is no error."""
-    await change_schema(ctx, step, lambda catalog: drop_sync_statements(ctx.plan, catalog, direction))
+    await change_schema(ctx, step, lambda catalog: drop_sync_statements(ctx.change_plan, catalog, direction))

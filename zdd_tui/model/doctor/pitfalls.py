@@ -137,6 +137,8 @@ def _flag_ages(facts: Facts) -> Iterator[Observation]:
         value, since = stored.get(key), history.flag_set_at.get(key)
         if value is None:
             yield passed(f"{key}: not set in Redis")
+        elif key in history.ended_flags:
+            continue  # told below
         elif since is None:
             yield unknown(
                 f"{key}: {value!r} in Redis, and no step of a release has set it: its age cannot be proven",

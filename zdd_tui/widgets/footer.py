@@ -38,6 +38,8 @@ def why_not(board: Board, moment: Moment, kind: CommandKind) -> str:
     record, now = board.release.value, board.server_now(moment.now)
     if record is None or now is None:
         return board.release.error or "the release has not been read yet"
+    if board.release.error and kind is not CommandKind.ROLLBACK:  # the way back is offered from anywhere, always
+        return f"{board.release.error}; nothing can be sent until it is back"
     if kind is CommandKind.ROLLBACK and record.release.state is State.ROLLING_BACK:
         return "the release is being rolled back already"  # the rules take it, but it would change nothing
     return refusal(record.release, kind, record.gates, now)

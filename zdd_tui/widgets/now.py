@@ -23,6 +23,10 @@ _PLATES = {Mood.BAD: Tone.ALARM, Mood.GOOD: Tone.DONE, "rolled back": Tone.UNDON
 """Ends and failures stand on a coloured plate, so that none is taken for another or for work under way."""
 
 
+BLINK = 1.5
+"""Seconds of silence that are not worth a word: a connection that was cut is mostly back within that."""
+
+
 class NowLines(LineView):
     """Grows with what there is to say, up to eight lines; the rest is in the details."""
 
@@ -37,13 +41,12 @@ def now_lines(board: Board, moment: Moment, cells: int, limit: int = 8) -> list[
     if record is None or now is None:
         return _no_record(board, cells)
     lines: list[Line] = []
-    stale = board.release.stale(moment.now, RELEASE_STALE)
+    age = board.release.age(moment.now) or 0.0
+    stale = lost(board, moment)
     if stale:
-        age = human_age(board.release.age(moment.now) or 0)
-        trouble = board.release.error or "no answer"
-        lines += wrap(
-            f"✗ STALE: no news from the database for {age} ({trouble}); this is the last known state", cells, Tone.BAD
-        )
+        word = "STALE" if age > RELEASE_STALE else "LOST"
+        told = f"no news from the database for {human_age(age)} ({board.release.error or 'no answer'})"
+        lines += wrap(f"✗ {word}: {told}; this is the last known state", cells, Tone.BAD)
     lines += _state(record, now, cells, stale=stale)
     told = situation(record, now)
     tail: list[Line] = []
@@ -61,6 +64,13 @@ def now_lines(board: Board, moment: Moment, cells: int, limit: int = 8) -> list[
     if len(notes) > room:
         notes = [*notes[: room - 1], (("  … ", Tone.DIM), ("e", Tone.KEY), (" shows all of it", Tone.DIM))]
     return [*lines, *notes, *tail]
+
+
+def lost(board: Board, moment: Moment) -> bool:
+    """The release is not being read: it is old, or it is known why it will be."""
+    age = board.release.age(moment.now)
+    troubled = bool(board.release.error) and age is not None and age > BLINK
+    return troubled or board.release.stale(moment.now, RELEASE_STALE)
 
 
 def _state(record: ReleaseRecord, now: float, cells: int, *, stale: bool) -> list[Line]:

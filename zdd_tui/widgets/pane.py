@@ -61,12 +61,12 @@ class Pane(LineView, can_focus=True):
         if source.value is None:
             return troubled or [(("… connecting", Tone.DIM),)]
         body = self.body(board, moment, cells)
-        if source.stale(moment.now, self.limit):
+        if source.error or source.stale(moment.now, self.limit):
             body = _dimmed(body)
-        # One line of the error is enough here, so that the last known values stay in sight; `e` shows all of it.
         if not self.tells_error:
             return body
-        head: list[Line] = [((cut(f"✗ {source.error}", cells), Tone.BAD),)] if troubled else []
+        # A line or two of the error are enough here: the last known values stay in sight, and `e` shows all of it.
+        head = troubled[:2] if len(body) <= 3 else [((cut(f"✗ {source.error}", cells), Tone.BAD),)] if troubled else []
         return Rows(head, len(body), body.__getitem__)
 
     def show(self, board: Board, moment: Moment) -> None:

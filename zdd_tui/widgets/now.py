@@ -45,8 +45,8 @@ def now_lines(board: Board, moment: Moment, cells: int, limit: int = 8) -> list[
     stale = lost(board, moment)
     if stale:
         word = "STALE" if age > RELEASE_STALE else "LOST"
-        told = f"no news from the database for {human_age(age)} ({board.release.error or 'no answer'})"
-        lines += wrap(f"✗ {word}: {told}; this is the last known state", cells, Tone.BAD)
+        silence = f"no news from the database for {human_age(age)} ({board.release.error or 'no answer'})"
+        lines += wrap(f"✗ {word}: {silence}; this is the last known state", cells, Tone.BAD)
     lines += _state(record, now, cells, stale=stale)
     told = situation(record, now)
     tail: list[Line] = []

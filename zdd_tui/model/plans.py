@@ -102,15 +102,122 @@ class CanaryPlan(OneImagePlan):
         return self.canary.flag.max_staleness if self.canary.flag else 0.0
 
 
+class SmokeCheck(Section):
+    """One GET request that the new pods must answer as told before they get traffic."""
+
+    path: str = Field(pattern=r"^/[^\s#]*$", description="such as /version; with a query where it needs one")
+    status: int = Field(200, ge=100, le=599, description="the expected status; redirects are not followed")
+    contains: str | None = Field(None, min_length=1, description="text that must stand in the body")
+
+    def __str__(self) -> str:
+        text = f", {self.contains!r} in the body" if self.contains else ""
+        return f"GET {self.path}: {self.status}{text}"
+
+
+class BlueGreen(Section):
+    """How the new pods are tried before the switch."""
+
+    smoke: tuple[SmokeCheck, ...] = Field(
+        min_length=1, description="requests that every new pod must answer before the Service is switched"
+    )
+    smoke_timeout: Duration = Field(5.0, description="how long one answer may take")
+
+
+class BlueGreenPlan(OneImagePlan):
+    """Blue/green: a second Deployment is tried beside the first, then takes all traffic in one patch."""
+
+    strategy: Literal["blue/green"]
+    blue_green: BlueGreen
+
+    @property
+    def green_deployment(self) -> str:
+        """The second Deployment."""
+        return f"{self.kubernetes.deployment}-green"
+
+    @property
+    def preview_service(self) -> str:
+        """The Service by which the new pods are found before they get traffic."""
+        return f"{self.service}-preview"
+
+
+class DarkFlags(Section):
+    """The two flags of a dark launch in Redis, `ff:<key>` each."""
+
+    url: SecretStr = Field(description="redis:// address; take it from the environment: ${REDIS_URL}")
+    shadow: FlagKey = Field(description="for this share of requests the new path runs too, and nobody sees it")
+    read: FlagKey = Field(description="this share of users is answered by the new path")
+    max_staleness: Duration = Field(1.0, description="how long a pod may act on a value that was changed")
+
+    @model_validator(mode="after")
+    def _differ(self) -> Self:
+        if self.shadow == self.read:
+            raise ValueError("shadow and read must be two flags: the new path is compared before it answers")
+        return self
+
+
+class Dark(Section):
+    """How far the new path goes unseen and then seen, and what it may do wrong on the way."""
+
+    path: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="name of the path, as the application's metrics say")
+    shadow: tuple[int, ...] = Field((1, 25, 100), min_length=1, description="percent of requests, growing")
+    ramp: tuple[int, ...] = Field((10, 50, 100), min_length=1, description="percent of users, growing up to 100")
+    max_mismatch: float = Field(
+        0.1, ge=0, le=100, description="percent of comparisons that may differ, fail or time out"
+    )
+    min_sample: int = Field(200, ge=1, description="fewer comparisons than this in a phase are inconclusive")
+    max_latency_ratio: float = Field(2.0, gt=0, description="the new path's latency may be so many times the old's")
+    latency_quantile: float = Field(0.95, gt=0, lt=1, description="which latency is compared")
+
+    @field_validator("shadow", "ramp")
+    @classmethod
+    def _growing(cls, weights: tuple[int, ...]) -> tuple[int, ...]:
+        for weight in weights:
+            if not 0 < weight <= 100:
+                raise ValueError(f"a share lies between 1 and 100 percent, and {weight} does not")
+        for lower, higher in pairwise(weights):
+            if higher <= lower:
+                raise ValueError(f"shares must grow, and {higher} follows {lower}")
+        return weights
+
+    @field_validator("ramp")
+    @classmethod
+    def _ends_at_all(cls, weights: tuple[int, ...]) -> tuple[int, ...]:
+        if weights[-1] != 100:
+            raise ValueError("the ramp ends at 100: until then not everybody has the new path")
+        return weights
+
+
+class DarkLaunchPlan(OneImagePlan):
+    """Dark launch: the new path runs unseen beside the old one and is compared, then answers more and more users."""
+
+    strategy: Literal["dark-launch"]
+    flags: DarkFlags
+    dark: Dark
+
+    @property
+    def redis_url(self) -> SecretStr | None:
+        return self.flags.url
+
+    @property
+    def flag_roles(self) -> dict[str, str]:
+        return {self.flags.shadow: "shadow", self.flags.read: "read"}
+
+    @property
+    def flag_staleness(self) -> float:
+        return self.flags.max_staleness
+
+
 PLANS: Mapping[str, type[BasePlan]] = {
     "expand/contract": Plan,
     "rolling": RollingPlan,
     "canary": CanaryPlan,
+    "blue/green": BlueGreenPlan,
+    "dark-launch": DarkLaunchPlan,
 }
 """What `strategy` may say; a plan that does not say it is an expand/contract plan."""
 
 ANY_PLAN: TypeAdapter[BasePlan] = TypeAdapter(
-    Annotated[Plan | RollingPlan | CanaryPlan, Field(discriminator="strategy")]
+    Annotated[Plan | RollingPlan | CanaryPlan | BlueGreenPlan | DarkLaunchPlan, Field(discriminator="strategy")]
 )
 """For the JSON Schema alone: plan files are read by class, so that an error names the class's own keys."""
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from zdd_tui.model.plan import BasePlan, DualWrite, Plan
-from zdd_tui.model.plans import CanaryPlan, RollingPlan
+from zdd_tui.model.plans import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, RollingPlan
 from zdd_tui.model.strategy import GateSpec, PhaseSpec, StepSpec, Strategy, expand_contract
 
 _REMEMBER = StepSpec("remember-workload", "keep image and replicas of now for the way back")
@@ -34,6 +34,10 @@ def strategy_for(plan: BasePlan) -> Strategy:
             return rolling()
         case CanaryPlan():
             return canary(plan)
+        case BlueGreenPlan():
+            return blue_green()
+        case DarkLaunchPlan():
+            return dark_launch(plan)
     raise TypeError(type(plan).__name__)
 
 
@@ -98,3 +102,82 @@ def _weight(plan: CanaryPlan, weight: int) -> PhaseSpec:
         ),
         (_WEIGHT_HELD, _HEALTHY, _SOAK_PASSED),
     )
+
+
+def blue_green() -> Strategy:
+    """A second Deployment, green, is tried on a preview Service; then the Service is switched to it in one patch.
+
+    Green is no permanent colour: at the end the first Deployment gets the new image while green serves, the Service is
+    switched back, and green goes. So names never change: autoscalers, budgets, charts and the next release find what
+    they know. Flagger does it so for plain Deployments; Argo Rollouts can keep two ReplicaSets under one name only
+    because it replaces the Deployment by a resource of its own.
+    """
+    warm = GateSpec("first-warm", "the first Deployment stands ready with the old image")
+    healthy = GateSpec("green-healthy", "green pods are ready and have not restarted")
+    try_out = (
+        _REMEMBER,
+        StepSpec("claim-service", "take the Service for this release"),
+        StepSpec("create-green", "a second Deployment with the new image, all replicas, without traffic"),
+        StepSpec("create-preview", "a preview Service that finds its pods"),
+        StepSpec("smoke-checks", "smoke checks on every pod of the preview Service"),
+    )
+    promote = (
+        StepSpec("rollout-new", "roll out the new image on the first Deployment, which has no traffic"),
+        StepSpec("switch-to-first", "switch the Service's selector back to it, one patch"),
+    )
+    cleanup = (
+        StepSpec("remove-green", "remove the second Deployment, once its pods have drained"),
+        StepSpec("remove-preview", "remove the preview Service"),
+        StepSpec("free-service", "remove our marks from the Service"),
+        *_CLEANUP.steps,
+    )
+    return Strategy(
+        "blue/green",
+        (
+            PhaseSpec("preview", try_out, (GateSpec("smoke-passed", "smoke checks passed"), healthy, warm)),
+            PhaseSpec(
+                "switch",
+                (StepSpec("switch-to-green", "switch the Service's selector to green, one patch"),),
+                (GateSpec("serving-green", "the Service finds green pods alone, and all of them"), healthy, warm),
+            ),
+            PhaseSpec("soak", (_SOAK,), (_SOAK_PASSED, healthy, warm)),
+            PhaseSpec("promote", promote, (_SERVING_NEW, _NO_OLDER_POD, _HEALTHY)),
+            PhaseSpec("cleanup", cleanup, (GateSpec("green-gone", "nothing of the release is left behind"),)),
+        ),
+    )
+
+
+def dark_launch(plan: DarkLaunchPlan) -> Strategy:
+    """The new path runs unseen for a growing share of requests, then answers a growing share of users."""
+    agrees = GateSpec("shadow-agrees", "the new path answers as the old one does")
+    fast = GateSpec("shadow-fast", "the new path is not too slow")
+    shadows = [
+        PhaseSpec(
+            f"shadow-{share}",
+            (
+                StepSpec(
+                    f"shadow-{share}", f"{share}% of requests run the new path too", work="set-shadow", value=share
+                ),
+                StepSpec(f"soak-shadow-{share}", f"compare at {share}%", work="soak"),
+            ),
+            (agrees, fast, _HEALTHY),
+        )
+        for share in plan.dark.shadow
+    ]
+    ramps = [
+        PhaseSpec(
+            f"ramp-{share}",
+            (
+                StepSpec(f"ramp-{share}", f"{share}% of users get the new path", work="set-read", value=share),
+                StepSpec(f"soak-ramp-{share}", f"soak at {share}%", work="soak"),
+            ),
+            (GateSpec("read-held", "the read flag has its share"), agrees, _HEALTHY),
+        )
+        for share in plan.dark.ramp
+    ]
+    cleanup = PhaseSpec(
+        "cleanup",
+        (StepSpec("shadow-off", "switch the shadow flag off and delete it"), *_CLEANUP.steps),
+        (GateSpec("dark-gone", "the new path alone is left"),),
+    )
+    return Strategy("dark-launch", (rolling().phases[0], *shadows, *ramps, cleanup))

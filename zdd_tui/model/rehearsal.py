@@ -1,0 +1,80 @@
+"""When a plan counts as rehearsed. Pure: time comes in as an argument."""
+
+from dataclasses import dataclass
+
+from zdd_tui.model.duration import human_duration
+from zdd_tui.model.errors import Refused
+
+FRESH = 30 * 24 * 3600.0
+"""Seconds that a rehearsal counts: in a month tables grow, versions change, and people forget."""
+
+GUARDED = "production"
+"""The environment whose plans need one."""
+
+REHEARSED_STRATEGIES = frozenset({"expand/contract"})
+"""Strategies that change a database, which is what a rehearsal is of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """A rehearsal as it is kept.
+
+    Attributes:
+        at: seconds since the epoch, by the database's clock.
+        scale: share of production's rows that it ran with.
+    """
+
+    plan_hash: str
+    at: float
+    passed: bool
+    scale: float
+    actor: str
+    host: str
+
+
+def lack(plan_hash: str, newest: Rehearsal | None, now: float) -> str:
+    """What is missing from the rehearsal of a plan, in words; empty where nothing is.
+
+    Args:
+        newest: the last rehearsal of that plan.
+    """
+    if newest is None or newest.plan_hash != plan_hash:
+        return "it was never rehearsed as it is now"
+    if not newest.passed:
+        return f"its last rehearsal, by {newest.actor}@{newest.host}, failed"
+    if (age := now - newest.at) > FRESH:
+        return f"its last rehearsal is {human_duration(age)} old; after {human_duration(FRESH)} it counts no more"
+    return ""
+
+
+def require(
+    *,
+    strategy: str,
+    environment: str,
+    plan_hash: str,
+    newest: Rehearsal | None,
+    now: float,
+    unrehearsed: bool,
+    reason: str,
+) -> str:
+    """The rule for the first advance of a release.
+
+    Returns:
+        what the audit must say, empty where there is nothing to say.
+
+    Raises:
+        Refused: it must be rehearsed first, or the waiver gives no reason.
+    """
+    if environment != GUARDED or strategy not in REHEARSED_STRATEGIES:
+        return ""
+    missing = lack(plan_hash, newest, now)
+    if not missing:
+        return ""
+    if not unrehearsed:
+        raise Refused(
+            f"environment {GUARDED}: this plan does not start: {missing}",
+            "run `zdd rehearse PLAN` first, or `zdd advance PLAN --unrehearsed --reason TEXT` in the shell",
+        )
+    if not reason.strip():
+        raise Refused("--unrehearsed needs a reason", "say why with --reason TEXT; it goes into the audit")
+    return f"begun without a rehearsal: {missing}"

@@ -1,0 +1,105 @@
+"""A rule over time: `for`, `no_data`, and the strip of its last values. One finding after the other goes in, and a
+reading comes out.
+
+Time in which nobody looked proves nothing: it counts neither towards `for` nor towards `no_data`.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from zdd_tui.model.duration import human_duration
+from zdd_tui.model.gate import Verdict
+from zdd_tui.model.guard import SERIES_POINTS, GuardReading
+from zdd_tui.model.guard_rules import Finding, Look
+from zdd_tui.model.plan_guard import Rule
+
+LOOKS_MISSED = 3
+"""Between two looks at most this many intervals count; the rest of a longer gap was slept away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a rule remembers from look to look.
+
+    Attributes:
+        broken: seconds for which the limit has been broken.
+        dark: seconds for which there have been no data.
+        last: what the last look found.
+        at: when, by a clock that never jumps; None before the first.
+        series: the last values.
+        acted: what the guard has done about the present breach, or empty.
+    """
+
+    broken: float = 0.0
+    dark: float = 0.0
+    last: Look = Look.IDLE
+    at: float | None = None
+    series: tuple[float | None, ...] = ()
+    acted: str = ""
+
+
+def resumed(stored: GuardReading | None) -> Course:
+    """Where a new agent begins: what was done is known, what was counted is not."""
+    return Course(series=stored.series, acted=stored.acted) if stored else Course()
+
+
+def step(rule: Rule, course: Course, found: Finding, now: float, interval: float) -> tuple[Course, GuardReading]:
+    """The course after one more look, and the reading that is stored and shown.
+
+    Args:
+        interval: seconds between two looks, as planned.
+    """
+    gone = 0.0 if course.at is None else min(max(0.0, now - course.at), LOOKS_MISSED * interval)
+    # Thin and dark looks neither prove a breach nor end it; only a value that is fine ends it.
+    broken = course.broken + (gone if course.last is Look.OVER else 0.0) if found.look is Look.OVER else course.broken
+    dark = course.dark + (gone if course.last is Look.DARK else 0.0) if found.look is Look.DARK else 0.0
+    fine = found.look is Look.FINE
+    after = Course(
+        broken=0.0 if fine else broken,
+        dark=dark,
+        last=found.look,
+        at=now,
+        series=(*course.series, _finite(found.value))[-SERIES_POINTS:],
+        acted="" if fine else course.acted,
+    )
+    return after, _reading(rule, after, found)
+
+
+def _reading(rule: Rule, course: Course, found: Finding) -> GuardReading:
+    reading = GuardReading(
+        rule=rule.name,
+        verdict=_VERDICTS[found.look],
+        reason=found.reason,
+        unit=rule.unit,
+        value=_finite(found.value),
+        baseline=_finite(found.baseline),
+        limit=_finite(found.limit),
+        samples=found.samples,
+        series=course.series,
+        action=rule.action,
+        applies=found.look is not Look.IDLE,
+        acted=course.acted,
+    )
+    if found.look is Look.OVER:
+        if course.broken < rule.for_:
+            waited = f"for {human_duration(course.broken)} of {human_duration(rule.for_)}"
+            return replace(reading, verdict=Verdict.INCONCLUSIVE, reason=f"{found.reason}, {waited}")
+        lasting = f", for {human_duration(course.broken)}" if rule.for_ else ""
+        return replace(reading, acting=True, reason=found.reason + lasting)
+    if found.look is Look.DARK and rule.no_data is not None and course.dark >= rule.no_data.after:
+        told = f"no data for {human_duration(course.dark)}: {found.reason}"
+        return replace(reading, acting=True, action=rule.no_data.action, reason=told)
+    return reading
+
+
+_VERDICTS = {
+    Look.IDLE: Verdict.INCONCLUSIVE,
+    Look.FINE: Verdict.PASS,
+    Look.THIN: Verdict.INCONCLUSIVE,
+    Look.DARK: Verdict.UNKNOWN,
+    Look.OVER: Verdict.FAIL,
+}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

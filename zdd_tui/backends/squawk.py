@@ -41,8 +41,11 @@ class Finding:
     mend: str = ""
 
 
-async def squawk(statements: Iterable[str]) -> list[Finding]:
-    """Findings about the statements, which are taken to run in one transaction.
+async def squawk(statements: Iterable[str], *, in_transaction: bool = True) -> list[Finding]:
+    """Findings about the statements.
+
+    Args:
+        in_transaction: they are to run in one transaction.
 
     Rules whose concern the engine answers by itself are left out.
 
@@ -55,7 +58,7 @@ async def squawk(statements: Iterable[str]) -> list[Finding]:
         piece = f"{statement.strip().rstrip(';')};\n"
         lines += [number] * piece.count("\n")
         text += piece
-    output = await _run(text)
+    output = await _run(text, in_transaction)
     try:
         raw = json.loads(output or "[]")
         return [
@@ -72,13 +75,14 @@ async def squawk(statements: Iterable[str]) -> list[Finding]:
         raise ZddError("squawk answered something else than JSON", "reinstall squawk-cli") from None
 
 
-async def _run(text: str) -> str:
+async def _run(text: str, in_transaction: bool) -> str:
     program = Path(sys.executable).with_name("squawk")
     found = str(program) if program.exists() else shutil.which("squawk")
     if found is None:
         raise ZddError("the program squawk is not installed", "pip install squawk-cli")
     process = await asyncio.create_subprocess_exec(
-        *(found, "--reporter", "json", "--assume-in-transaction", "--no-error-on-unmatched-pattern"),
+        *(found, "--reporter", "json", "--no-error-on-unmatched-pattern"),
+        *(("--assume-in-transaction",) if in_transaction else ()),
         f"--exclude={','.join(ANSWERED)}",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

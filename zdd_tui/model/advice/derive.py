@@ -33,6 +33,25 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """Something that only a person knows.
+
+    Attributes:
+        option: what answers it, ``--up``; empty where no answer makes it a plan.
+        name: the column that the option is for.
+    """
+
+    text: str
+    option: str = ""
+    name: str = ""
+
+    def __str__(self) -> str:
+        if not self.option:
+            return self.text
+        return f'{self.text}: {self.option} "{self.name}=…"' if self.name else f"{self.text}: {self.option}"
+
+
+@dataclass(frozen=True, slots=True)
 class Derived:
     """
     Attributes:
@@ -42,13 +61,13 @@ class Derived:
     """
 
     change: dict[str, Any] | None
-    asks: tuple[str, ...] = ()
+    asks: tuple[Ask, ...] = ()
     notes: tuple[str, ...] = ()
 
     def as_mend(self) -> str:
         """For an error: the section, or what is asked."""
         if self.change is None:
-            return "\n".join(f"  - {ask}" for ask in self.asks)
+            return "\n".join([f"  - {ask}" for ask in self.asks] + [f"  {note}" for note in self.notes])
         text = yaml.safe_dump({"change": self.change}, sort_keys=False, width=1000, allow_unicode=True)
         return "\n".join(f"    {line}" for line in text.splitlines())
 
@@ -59,17 +78,17 @@ def derive(rulings: Iterable[Ruling], live: Live | None = None, answers: Answers
     tables = dict.fromkeys(str(ruling.action.table) for ruling in breaking(rulings))
     if "None" in tables:
         place = next(r.statement.place for r in breaking(rulings) if r.action.table is None)
-        return Derived(None, (f"{place} changes no table: who still uses it, only you know",))
+        return Derived(None, (Ask(f"{place} changes no table: who still uses it, only you know"),))
     if len(tables) > 1:
         listed = ", ".join(tables)
-        return Derived(None, (f"it breaks {len(tables)} tables ({listed}): give each a migration and a release",))
+        return Derived(None, (Ask(f"it breaks {len(tables)} tables ({listed}): give each a migration and a release"),))
     if not tables:
-        return Derived(None, ("it breaks nothing: no expand/contract plan is needed",))
+        return Derived(None, (Ask("it breaks nothing: no expand/contract plan is needed"),))
     first = next(breaking(rulings)).action
     assert first.table is not None
     draft = _Draft(first.table, live.of(first.table) if live else None, answers or Answers())
     if live is not None and first.table in live.missing:
-        return Derived(None, (f"{first.table} is not in {live.place}: check the DSN and the table's schema",))
+        return Derived(None, (Ask(f"{first.table} is not in {live.place}: check the DSN and the table's schema"),))
     if first.kind in (Kind.RENAME_TABLE, Kind.SET_SCHEMA):
         from zdd_tui.model.advice.derive_table import derive_table  # noqa: PLC0415  it imports this page
 
@@ -81,7 +100,7 @@ def column_sql(name: str) -> str:
     """A column in an expression, quoted where PostgreSQL needs it."""
     tree = postgast.parse("SELECT a")
     tree.stmts[0].stmt.select_stmt.target_list[0].res_target.val.column_ref.fields[0].string.sval = name
-    return postgast.deparse(tree).removeprefix("SELECT ")
+    return str(postgast.deparse(tree)).removeprefix("SELECT ")
 
 
 def table_sql(table: TableName) -> str:
@@ -89,7 +108,15 @@ def table_sql(table: TableName) -> str:
     tree = postgast.parse("SELECT a.b")
     fields = tree.stmts[0].stmt.select_stmt.target_list[0].res_target.val.column_ref.fields
     fields[0].string.sval, fields[1].string.sval = table.schema_, table.name
-    return postgast.deparse(tree).removeprefix("SELECT ")
+    return str(postgast.deparse(tree)).removeprefix("SELECT ")
+
+
+def renamed_sql(expression: str, renamed: Mapping[str, str]) -> str:
+    """An expression with its columns renamed."""
+    tree = postgast.parse(f"SELECT {expression}")
+    for old, new in renamed.items():
+        _rename_in(tree.stmts[0].stmt.select_stmt, old, new)
+    return str(postgast.deparse(tree)).removeprefix("SELECT ")
 
 
 def cast(expression: str, type_: str) -> str:
@@ -106,7 +133,7 @@ class _Draft:
         self.down: dict[str, str] = {}
         self.came_from: dict[str, str] = {}  # new column: the old one that it replaces
         self.extra: list[str] = []
-        self.asks: list[str] = []
+        self.asks: list[Ask] = []
         self.notes: list[str] = []
         self.indexes: list[str] = []
         self.dropped: list[str] = []
@@ -121,19 +148,21 @@ class _Draft:
                 self.up[column] = expression
             else:
                 known = ", ".join(self.new) or "none"
-                self.asks.append(f"--up names {column}, and the migration makes no such column (it makes: {known})")
+                self.asks.append(
+                    Ask(f"--up names {column}, and the migration makes no such column (it makes: {known})")
+                )
         self.down |= self.answers.down
+        for old in self.dropped:
+            text = f"which expression over new columns keeps {self.table}.{old} for the way back"
+            self.asks.append(Ask(text, "--down", old))
         if self.dropped:
-            downs = " ".join(f'--down "{old}=…"' for old in self.dropped)
-            self.asks.append(
-                f"where {', '.join(self.dropped)} of {self.table} goes. Into new columns (ADD COLUMN in the migration):"
-                f' --up "NEW=…" {downs}. Nowhere: {_AFTERWARDS}'
-            )
+            self.notes.append(f"where its data is needed nowhere, no plan is needed either: {_AFTERWARDS}")
         for column in self.new:
             if column not in self.up:
                 self._ask_up(column)
         if not self.down and not self.asks:
-            self.asks.append("no old column is replaced: give the new one a constant DEFAULT, and it breaks nothing")
+            text = "no old column is replaced: give the new one a constant DEFAULT, and it breaks nothing"
+            self.asks.append(Ask(text))
         if self.asks:
             return Derived(None, tuple(dict.fromkeys(self.asks)), tuple(self.notes))
         self._carry_indexes()
@@ -147,14 +176,12 @@ class _Draft:
             return
         if action.kind in _TAKERS and (ruling.rule.breaks or action.kind is Kind.ADD_COLUMN):
             if self.live and action.column in self.live.key and action.kind is not Kind.ADD_COLUMN:
-                self.asks.append(
-                    f"{self.table}.{action.column} is the key, by which zdd finds rows: it needs a new table,"
-                    " whose columns only you know"
-                )
+                key = f"{self.table}.{action.column} is the key, by which zdd finds rows"
+                self.asks.append(Ask(f"{key}: it needs a new table, and a plan by hand (change.into)"))
                 return
             _TAKERS[action.kind](self, ruling)
         elif ruling.rule.breaks:
-            self.asks.append(f"{place}: {_AFTERWARDS}")
+            self.asks.append(Ask(f"{place}: {_AFTERWARDS}"))
         elif action.kind in (Kind.CREATE_INDEX, Kind.CREATE_INDEX_CONCURRENTLY):
             self.indexes.append(concurrently(ruling.statement.text))
         elif action.kind is not Kind.HARMLESS:
@@ -164,9 +191,9 @@ class _Draft:
         known = self.answers.types.get(column) or (self.live.columns.get(column, "") if self.live else "")
         if not known:
             if self.live is not None:
-                self.asks.append(f"{self.table} has no column {column}: name one of {', '.join(self.live.columns)}")
+                self.asks.append(Ask(f"{self.table} has no column {column}; it has {', '.join(self.live.columns)}"))
             else:
-                self.asks.append(f"the type of {self.table}.{column}: give --dsn, or --type {column}=TYPE")
+                self.asks.append(Ask(f"the type of {self.table}.{column} (--dsn looks it up)", "--type", column))
         return known
 
     def _fresh_name(self, column: str) -> str:
@@ -190,7 +217,8 @@ class _Draft:
             self.notes.append(f"the new column is called {new}: two columns cannot share the name {old}")
         before = self._type(old)
         self.new[new] = action.type
-        self.up[new] = cast(action.using or column_sql(old), action.type)
+        before_rename = renamed_sql(action.using or column_sql(action.column), {action.column: old})
+        self.up[new] = cast(before_rename, action.type)
         self.down[old] = cast(column_sql(new), before)
         self.notes.append(
             f"rows of {old} that do not cast to {action.type} stop the backfill's gate; the way back needs"
@@ -204,9 +232,9 @@ class _Draft:
             return
         new = self._fresh_name(old)
         if new not in self.answers.up:
-            self.asks.append(
-                f'what stands in {self.table}.{old} in place of NULL: --up "{new}=coalesce({old}, …)".'
-                f" Where no row and no code has NULL there any more, you need no expand/contract: {ruling.rule.mend}"
+            self.asks.append(Ask(f"what stands in {self.table}.{old} in place of NULL", "--up", new))
+            self.notes.append(
+                f"where no row and no code has NULL in {old} any more, no plan is needed: {ruling.rule.mend}"
             )
             return
         self.new[new], self.down[old], self.came_from[new] = self._type(old), column_sql(new), old
@@ -226,7 +254,7 @@ class _Draft:
             self.new[action.column] = action.type
 
     def _ask_up(self, column: str) -> None:
-        self.asks.append(f'what {self.table}.{column} holds for rows that exist: --up "{column}=…"')
+        self.asks.append(Ask(f"what {self.table}.{column} holds for rows that exist", "--up", column))
 
     def _carry_indexes(self) -> None:
         if self.live is None:
@@ -268,7 +296,7 @@ def concurrently(statement: str) -> str:
     tree = postgast.parse(statement)
     index = tree.stmts[0].stmt.index_stmt
     index.concurrent, index.if_not_exists = True, False
-    return postgast.deparse(tree)
+    return str(postgast.deparse(tree))
 
 
 def carry_index(definition: str, renamed: Mapping[str, str]) -> str:
@@ -280,7 +308,7 @@ def carry_index(definition: str, renamed: Mapping[str, str]) -> str:
         return ""
     index.concurrent = True
     index.idxname = cut(index.idxname, "_" + touched[0])
-    return postgast.deparse(tree)
+    return str(postgast.deparse(tree))
 
 
 def _rename_in(node: Any, old: str, new: str) -> bool:

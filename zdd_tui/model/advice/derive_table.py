@@ -4,7 +4,7 @@ from typing import Any
 
 import postgast
 
-from zdd_tui.model.advice.derive import Derived, column_sql, cut, table_sql
+from zdd_tui.model.advice.derive import Ask, Derived, column_sql, cut, table_sql
 from zdd_tui.model.advice.live import LiveTable
 from zdd_tui.model.advice.locks import Ruling, breaking
 from zdd_tui.model.advice.migration import Action, Kind
@@ -16,20 +16,21 @@ def derive_table(rulings: tuple[Ruling, ...], rename: Action, live: LiveTable | 
     old = rename.table
     assert old is not None
     if live is None:
-        return Derived(None, (f"the columns of {old}: give --dsn",))
+        return Derived(None, (Ask(f"the columns of {old}", "--dsn"),))
     if others := [ruling for ruling in breaking(rulings) if ruling.action is not rename]:
         return Derived(
-            None, (f"{others[0].statement.place} breaks {old} in another way too: give each a migration and a release",)
+            None,
+            (Ask(f"{others[0].statement.place} breaks {old} in another way too: give each a migration and a release"),),
         )
     if not live.key:
-        return Derived(None, (f"{old} has no primary key, by which rows could be found: add one first",))
+        return Derived(None, (Ask(f"{old} has no primary key, by which rows could be found: add one first"),))
     if live.generated:
-        return Derived(None, (f"{old} has the generated column {min(live.generated)}: write the plan by hand",))
+        return Derived(None, (Ask(f"{old} has the generated column {min(live.generated)}: write the plan by hand"),))
     moved = rename.kind is Kind.SET_SCHEMA
     new = TableName(schema_=rename.name if moved else old.schema_, name=old.name if moved else rename.name)
     same = {name: column_sql(name) for name in live.columns if name not in live.key}
     if not same:
-        return Derived(None, (f"{old} has no column beside its key: write the plan by hand",))
+        return Derived(None, (Ask(f"{old} has no column beside its key: write the plan by hand"),))
     indexes = [carried for definition in live.indexes if (carried := _onto(definition, new))]
     section: dict[str, Any] = {"table": table_sql(old), "into": table_sql(new), "expand": _create(new, live)}
     if indexes:
@@ -59,4 +60,4 @@ def _onto(definition: str, table: TableName) -> str:
     index.concurrent = True
     index.relation.schemaname, index.relation.relname = table.schema_, table.name
     index.idxname = cut(index.idxname, "_" + table.name)
-    return postgast.deparse(tree)
+    return str(postgast.deparse(tree))

@@ -53,14 +53,14 @@ def type_sql(type_name: Any) -> str:
     """A type as SQL."""
     tree = postgast.parse("SELECT NULL::int")
     _value(tree).type_cast.type_name.CopyFrom(type_name)
-    return postgast.deparse(tree).removeprefix("SELECT NULL::")
+    return str(postgast.deparse(tree)).removeprefix("SELECT NULL::")
 
 
 def expression_sql(node: Any) -> str:
     """An expression as SQL."""
     tree = postgast.parse("SELECT 1")
     _value(tree).CopyFrom(node)
-    return postgast.deparse(tree).removeprefix("SELECT ")
+    return str(postgast.deparse(tree)).removeprefix("SELECT ")
 
 
 def _value(tree: Any) -> Any:

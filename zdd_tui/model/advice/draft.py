@@ -1,0 +1,118 @@
+"""A plan file, written for a person who will read and keep it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from zdd_tui.model.advice.derive import Ask
+from zdd_tui.model.adviser import CANARY, EXPAND_CONTRACT
+from zdd_tui.model.plans import PLANS
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a plan has to know beside the change. Empty: not told.
+
+    Attributes:
+        image: of the strategies that bring one image; the last version of expand/contract where `v3` is not told.
+        flag: of a canary by flag.
+    """
+
+    name: str = ""
+    environment: str = "production"
+    namespace: str = ""
+    deployment: str = ""
+    container: str = ""
+    service: str = ""
+    image: str = ""
+    v2: str = ""
+    v3: str = ""
+    flag: str = ""
+
+
+def can_carry_out(strategy: str) -> bool:
+    """Whether this zdd has plans of that strategy."""
+    return strategy in PLANS
+
+
+def missing(strategy: str, target: Target) -> tuple[Ask, ...]:
+    """What the plan needs and nobody has told."""
+    asks = []
+    if not target.deployment:
+        asks.append(Ask("the Deployment that serves", "--deployment NAME or --manifest FILE"))
+    if strategy == EXPAND_CONTRACT:
+        if not target.v2:
+            asks.append(Ask("the image that writes both sides behind a flag (V2)", "--v2 IMAGE"))
+        if not target.v3 and not target.image:
+            asks.append(Ask("the image that knows only the new side (V3)", "--v3 IMAGE"))
+    elif not target.image:
+        asks.append(Ask("the new image", "--image OLD NEW"))
+    return tuple(asks)
+
+
+def document(strategy: str, target: Target, change: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The plan as a document; nothing may be :func:`missing`."""
+    name = target.name or _release_name(strategy, target, change)
+    workload: dict[str, Any] = {
+        "namespace": target.namespace or "default",
+        "deployment": target.deployment,
+        "container": target.container or "app",
+    }
+    if target.service and target.service != target.deployment:
+        workload["service"] = target.service
+    plan: dict[str, Any] = {
+        "name": name,
+        "strategy": strategy,
+        "environment": target.environment,
+        "database": {"dsn": "${DATABASE_URL}"},
+    }
+    if strategy == EXPAND_CONTRACT:
+        assert change is not None
+        key = name.replace("-", "_")
+        workload["images"] = {"v2": target.v2, "v3": target.v3 or target.image}
+        flags = {"url": "${REDIS_URL}", "write": f"{key}_write", "read": f"{key}_read"}
+        return plan | {"kubernetes": workload, "flags": flags, "change": dict(change)}
+    plan["kubernetes"] = workload | {"image": target.image}
+    if strategy == CANARY and target.flag:
+        plan["canary"] = {"by": "flag", "flag": {"url": "${REDIS_URL}", "key": target.flag}}
+    return plan
+
+
+def as_yaml(plan: Mapping[str, Any], reasons: str) -> str:
+    """The file's text: a line of reasons, then the sections with a blank line between them."""
+    sections = [yaml.dump({key: value}, Dumper=_Dumper, **_STYLE) for key, value in plan.items()]
+    head = "".join(s for s in sections if not s.rstrip("\n").count("\n"))
+    rest = [s for s in sections if s.rstrip("\n").count("\n")]
+    return (
+        f"# {reasons}\n# config/plan.schema.json describes every key; secrets stay in the environment.\n"
+        + "\n".join([head, *rest])
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Texts of several lines as blocks; lists under their key."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+
+_Dumper.add_representer(str, _text)
+_STYLE: dict[str, Any] = {"sort_keys": False, "width": 100, "allow_unicode": True}
+
+
+def _release_name(strategy: str, target: Target, change: Mapping[str, Any] | None) -> str:
+    """From what changes: ``users-full-name``, ``users-api-2-1``."""
+    if change is not None:
+        table = str(change.get("into") or change["table"]).rpartition(".")[2]
+        words = [table, *([] if "into" in change else list(change["up"])[:1])]
+    else:
+        words = [target.deployment, target.image.rpartition("/")[2].partition(":")[2] or strategy]
+    plain = re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")
+    return plain[:40].strip("-") or "release"

@@ -1,0 +1,177 @@
+"""A Kubernetes manifest: the Deployment that a release changes, and what in it makes a release harder."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from zdd_tui.model.doctor.facts import WorkloadFacts
+from zdd_tui.model.doctor.workload import traffic_facts, workload_facts
+from zdd_tui.model.errors import PlanError
+from zdd_tui.model.untyped import obj, objects, text
+
+_MEND = "name a file with a Deployment (apps/v1), such as `kubectl get deployment NAME -o yaml` prints"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A Deployment, with the Service that is in the same files.
+
+    Attributes:
+        place: file and line.
+        raw: the object itself.
+        service: name of the Service that selects its pods; empty where none is there.
+        sticky: what binds a client to one pod.
+    """
+
+    place: str
+    raw: Mapping[str, Any]
+    container: str
+    facts: WorkloadFacts
+    service: str = ""
+    sticky: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return text(self.raw, "metadata", "name")
+
+    @property
+    def namespace(self) -> str:
+        return text(self.raw, "metadata", "namespace") or "default"
+
+
+def read_objects(source_text: str, source: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """The objects of a manifest, each with its place.
+
+    Raises:
+        PlanError: not YAML, or not Kubernetes objects; names file and line.
+    """
+    loader = yaml.SafeLoader(source_text)
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    try:
+        while loader.check_node():
+            if (node := loader.get_node()) is None:
+                break
+            place = f"{source}:{node.start_mark.line + 1}"
+            document = loader.construct_document(node)
+            if document is None:
+                continue
+            for each in objects(document, "items") if text(document, "kind") == "List" else [document]:
+                if not text(each, "kind") or not text(each, "apiVersion"):
+                    raise PlanError(f"{place}: no Kubernetes manifest: apiVersion and kind are missing", _MEND)
+                found.append((place, each))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise PlanError(f"{source}:{line}: not valid YAML: {error.problem}", "check indentation and quotes") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise PlanError(f"{source}: not valid YAML: {what}", "save it as UTF-8 text") from None
+    finally:
+        loader.dispose()
+    if not found:
+        raise PlanError(f"{source}: there is no Kubernetes manifest in it", _MEND)
+    return found
+
+
+def read_manifests(files: Iterable[tuple[str, str]], *, container: str = "") -> tuple[Manifest, ...]:
+    """The Deployments in files (name and text each), in order.
+
+    Args:
+        container: the one whose image changes; may be left out where a pod has one.
+
+    Raises:
+        PlanError: not a manifest, no Deployment in it, or several containers to choose from.
+    """
+    found = [(place, each) for source, content in files for place, each in read_objects(content, source)]
+    if not found:
+        return ()
+    services = [each for _, each in found if text(each, "kind") == "Service"]
+    ingresses = [each for _, each in found if text(each, "kind") == "Ingress"]
+    routes = [each for _, each in found if text(each, "kind") == "HTTPRoute"]
+    deployments = [(place, each) for place, each in found if text(each, "kind") == "Deployment"]
+    if not deployments:
+        kinds = ", ".join(dict.fromkeys(text(each, "kind") for _, each in found))
+        raise PlanError(f"{found[0][0]}: there is no Deployment in it, only {kinds}", _MEND)
+    return tuple(_manifest(place, raw, container, services, ingresses, routes) for place, raw in deployments)
+
+
+def _manifest(
+    place: str, raw: Any, container: str, services: list[Any], ingresses: list[Any], routes: list[Any]
+) -> Manifest:
+    name = text(raw, "metadata", "name")
+    if not name:
+        raise PlanError(f"{place}: the Deployment has no metadata.name", "give it one")
+    names = [text(each, "name") for each in objects(raw, "spec", "template", "spec", "containers")]
+    if not names:
+        raise PlanError(f"{place}: Deployment {name} has no containers", "spec.template.spec.containers is missing")
+    if not container and len(names) > 1:
+        raise PlanError(
+            f"{place}: Deployment {name} has {len(names)} containers: {', '.join(names)}",
+            f"say whose image changes: --container {names[0]}",
+        )
+    facts = workload_facts(raw, container or names[0], drain=None)
+    if facts is None:
+        raise PlanError(f"{place}: Deployment {name} has no container {container}", f"it has {', '.join(names)}")
+    labels = obj(raw, "spec", "template", "metadata", "labels")
+    service = next((each for each in services if _selects(obj(each, "spec", "selector"), labels)), None)
+    if service is None:
+        return Manifest(place, raw, container or names[0], facts)
+    traffic = traffic_facts(service, ingresses, routes)
+    sticky = list(traffic.sticky)
+    if traffic.affinity != "None":
+        sticky.append(f"service/{traffic.service}: sessionAffinity {traffic.affinity}")
+    return Manifest(place, raw, container or names[0], facts, traffic.service, tuple(sticky))
+
+
+def _selects(selector: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:
+    return bool(selector) and all(labels.get(key) == value for key, value in selector.items())
+
+
+# --- what makes a release harder ------------------------------------------------------------------------------
+
+
+def cautions(manifest: Manifest) -> Iterator[str]:
+    """What in a Deployment costs requests during any rollout, each with its mend."""
+    spec, facts, name = obj(manifest.raw, "spec"), manifest.facts, manifest.name
+    strategy, rolling = text(spec, "strategy", "type"), obj(spec, "strategy", "rollingUpdate")
+    if strategy == "Recreate":
+        yield f"{name}: strategy Recreate stops every pod first: RollingUpdate, maxUnavailable 0"
+    elif rolling.get("maxUnavailable", "25%") not in (0, "0", "0%"):
+        given = rolling.get("maxUnavailable", "25% (the default)")
+        yield f"{name}: maxUnavailable {given} takes pods away before their heirs are ready: 0"
+    if spec.get("replicas", 1) in (0, 1):
+        yield f"{name}: {spec.get('replicas', 1)} replica: the loss of one pod is an outage; 2 or more"
+    if not facts.readiness:
+        yield f"{name}: no readinessProbe: traffic comes before the pod can answer"
+    elif facts.readiness == facts.liveness:
+        yield f"{name}: readiness and liveness ask the same: a slow dependency gets every pod restarted"
+    if facts.pre_stop is None:
+        yield f"{name}: no preStop: routers still send requests to a pod that has stopped; sleep some seconds"
+    elif facts.pre_stop.seconds is not None and facts.grace <= facts.pre_stop.seconds + (facts.drain or 0):
+        yield f"{name}: {facts.grace:g} s of grace are not longer than preStop and drain"
+    if ":" not in facts.image.rpartition("/")[2] or facts.image.endswith(":latest"):
+        yield f"{name}: image {facts.image or '(none)'} has no fixed tag: a way back to it cannot be named"
+    yield from (f"sessions stick to one pod: {what}" for what in manifest.sticky)
+
+
+def changes(old: Manifest, new: Manifest) -> Iterator[str]:
+    """What differs between two versions of one Deployment, in words."""
+    before, after = obj(old.raw, "spec"), obj(new.raw, "spec")
+    if old.facts.image != new.facts.image:
+        yield f"image {old.facts.image} → {new.facts.image}"
+    if before.get("selector") != after.get("selector"):
+        yield "selector: Kubernetes never changes one; the Deployment must be a new one beside the old"
+    if before.get("replicas", 1) != after.get("replicas", 1):
+        yield f"replicas {before.get('replicas', 1)} → {after.get('replicas', 1)}"
+    if _without_image(old) != _without_image(new):
+        yield "the pod's configuration"
+
+
+def _without_image(manifest: Manifest) -> Any:
+    pod = obj(manifest.raw, "spec", "template", "spec")
+    containers = [
+        {key: value for key, value in each.items() if not (key == "image" and text(each, "name") == manifest.container)}
+        for each in objects(pod, "containers")
+    ]
+    return {**pod, "containers": containers}

@@ -180,6 +180,21 @@ class Cluster:
 
         return await self._fenced_patch(deployment, epoch, build)
 
+    async def scale(self, deployment: str, replicas: int, *, epoch: int) -> DeploymentView:
+        """Set the number of pods; only fences when it is that already.
+
+        Raises:
+            StaleEpoch: a later epoch has written.
+            ClusterError: no such Deployment, or the API refuses.
+        """
+
+        def build(view: DeploymentView) -> dict[str, Any] | None:
+            if view.desired == replicas:
+                return self._fencing(view, epoch)
+            return {**_annotate({EPOCH_ANNOTATION: str(epoch)}), "spec": {"replicas": replicas}}
+
+        return await self._fenced_patch(deployment, epoch, build)
+
     async def fence(self, deployment: str, epoch: int) -> DeploymentView:
         """Refuse from now on every write of an epoch lower than this one.
 

@@ -1,21 +1,18 @@
 """Judges the gates of the current phase. What cannot be looked at is unknown, with the reason why."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import asyncpg
 
 from zdd_tui.backends.observe import leftovers, objects_valid, oldest_snapshot_since, sample_recent, waiters_behind
 from zdd_tui.backends.postgres import is_lost
 from zdd_tui.engine.context import Context
-from zdd_tui.engine.rollout import look
+from zdd_tui.engine.judging import Finding, Judge, listed, passes, step_record
+from zdd_tui.engine.workload_gates import WORKLOAD_GATES, serving_version
 from zdd_tui.model.errors import BackendError, DatabaseAway
 from zdd_tui.model.gate import GateReading, Verdict
-from zdd_tui.model.records import ReleaseRecord, StepRecord
-from zdd_tui.model.release import StepStatus
-
-Finding = tuple[Verdict, str]
-Judge = Callable[[Context, ReleaseRecord], Awaitable[Finding]]
+from zdd_tui.model.records import ReleaseRecord
 
 LOOK_TIMEOUT = 5.0
 """Seconds that one gate may look; after that it is unknown, so that it cannot hold up the others."""
@@ -47,61 +44,30 @@ async def _judge_one(ctx: Context, record: ReleaseRecord, name: str) -> GateRead
     return GateReading(name, verdict, reason, record.now, ctx.plan.gates.max_age)
 
 
-def _passes(ok: bool, reason: str) -> Finding:
-    return (Verdict.PASS if ok else Verdict.FAIL), reason
-
-
-def _listed(blockers: Sequence[object]) -> str:
-    shown = "; ".join(str(blocker) for blocker in blockers[:3])
-    return shown + (f"; and {len(blockers) - 3} more" if len(blockers) > 3 else "")
-
-
-def _step(record: ReleaseRecord, name: str) -> StepRecord | None:
-    return next((step for step in record.steps if step.name == name), None)
-
-
 # --- expand -------------------------------------------------------------------------------------------------
 
 
 async def _schema_valid(ctx: Context, _record: ReleaseRecord) -> Finding:
     async with ctx.reading() as conn:
         broken = await objects_valid(conn, ctx.change_plan)
-    return _passes(not broken, "; ".join(broken) or "columns, indexes and triggers are there and valid")
+    return passes(not broken, "; ".join(broken) or "columns, indexes and triggers are there and valid")
 
 
 async def _no_waiters(ctx: Context, _record: ReleaseRecord) -> Finding:
     async with ctx.reading() as conn:
         waiters = await waiters_behind(conn, ctx.change_plan)
-    return _passes(not waiters, _listed(waiters) or "no session waits for a lock of ours")
+    return passes(not waiters, listed(waiters) or "no session waits for a lock of ours")
 
 
 # --- dual-write ---------------------------------------------------------------------------------------------
 
 
-async def _serving(ctx: Context, version: str) -> Finding:
-    view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
-    pods = {
-        pod.name: pod for pod in await ctx.cluster.list_pods(view.selector, container=ctx.plan.kubernetes.container)
-    }
-    endpoints = await ctx.cluster.list_endpoint_slices(ctx.plan.service)
-    serving = [pods[endpoint.pod_name] for endpoint in endpoints if endpoint.ready and endpoint.pod_name in pods]
-    other = sorted(pod.name for pod in serving if ctx.plan.version_of(pod.image) != version)
-    if not serving:
-        return Verdict.FAIL, "no pod is serving"
-    if other:
-        return (
-            Verdict.FAIL,
-            f"{len(other)} of {len(serving)} serving pods are not {version.upper()}: {', '.join(other[:3])}",
-        )
-    return _passes(len(serving) >= view.desired, f"{len(serving)} of {view.desired} pods serve {version.upper()}")
-
-
 async def _serving_v2(ctx: Context, _record: ReleaseRecord) -> Finding:
-    return await _serving(ctx, "v2")
+    return await serving_version(ctx, "v2")
 
 
 async def _recent_rows_agree(ctx: Context, record: ReleaseRecord) -> Finding:
-    step = _step(record, "write-flag-on")
+    step = step_record(record, "write-flag-on")
     since = step.detail.get("since") if step else None
     if not since:
         return Verdict.INCONCLUSIVE, "the write flag is not on yet"
@@ -141,38 +107,24 @@ async def _no_mismatch(_ctx: Context, record: ReleaseRecord) -> Finding:
     if state is None or not state.verified or state.mismatches is None:
         done = f", {state.verified_rows:,} rows compared so far" if state and state.verified_rows else ""
         return Verdict.INCONCLUSIVE, f"not verified yet{done}"
-    return _passes(state.mismatches == 0, f"{state.mismatches} mismatches in {state.verified_rows:,} rows")
+    return passes(state.mismatches == 0, f"{state.mismatches} mismatches in {state.verified_rows:,} rows")
 
 
 # --- cutover, contract ----------------------------------------------------------------------------------------
 
 
-async def _soak_passed(_ctx: Context, record: ReleaseRecord) -> Finding:
-    step = _step(record, "soak")
-    if step is None or step.status is not StepStatus.DONE:
-        return Verdict.FAIL, step.note if step and step.note else "soak is not over"
-    return Verdict.PASS, "soak is over"
-
-
 async def _serving_v3(ctx: Context, _record: ReleaseRecord) -> Finding:
-    return await _serving(ctx, "v3")
-
-
-async def _no_older_pod(ctx: Context, _record: ReleaseRecord) -> Finding:
-    status = await look(ctx)
-    if status.old_pods:
-        return Verdict.FAIL, f"{len(status.old_pods)} older pods exist: {', '.join(status.old_pods[:3])}"
-    return _passes(status.done, status.message)
+    return await serving_version(ctx, "v3")
 
 
 async def _no_old_snapshot(ctx: Context, record: ReleaseRecord) -> Finding:
-    step = _step(record, "rollout-v3")
+    step = step_record(record, "rollout-v3")
     since = step.detail.get("since") if step else None
     if not since:
         return Verdict.UNKNOWN, "the cutover's transaction is not on record"
     async with ctx.reading() as conn:
         older = await oldest_snapshot_since(conn, since)
-    return _passes(not older, _listed(older) or "no transaction is older than the cutover")
+    return passes(not older, listed(older) or "no transaction is older than the cutover")
 
 
 # --- cleanup --------------------------------------------------------------------------------------------------
@@ -186,19 +138,18 @@ async def _nothing_left(ctx: Context, _record: ReleaseRecord) -> Finding:
     view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
     if view.epoch:
         left.append(f"annotation on Deployment {view.name}")
-    return _passes(not left, f"still there: {', '.join(left)}" if left else "nothing is left behind")
+    return passes(not left, f"still there: {', '.join(left)}" if left else "nothing is left behind")
 
 
 GATES: Mapping[str, Judge] = {
+    **WORKLOAD_GATES,
     "schema-valid": _schema_valid,
     "no-waiters": _no_waiters,
     "serving-v2": _serving_v2,
     "recent-rows-agree": _recent_rows_agree,
     "backfill-complete": _backfill_complete,
     "no-mismatch": _no_mismatch,
-    "soak-passed": _soak_passed,
     "serving-v3": _serving_v3,
-    "no-older-pod": _no_older_pod,
     "no-old-snapshot": _no_old_snapshot,
     "nothing-left": _nothing_left,
 }

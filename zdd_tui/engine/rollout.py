@@ -66,9 +66,9 @@ async def roll_out(ctx: Context, step: StepHandle, image: str, reason: str) -> N
         await asyncio.sleep(POLL)
 
 
-async def look(ctx: Context) -> RolloutStatus:
-    """Judges the rollout as it stands."""
-    view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
+async def look(ctx: Context, deployment: str = "") -> RolloutStatus:
+    """Judges the rollout of a Deployment, the plan's where none is named, as it stands."""
+    view = await ctx.cluster.get_deployment(deployment or ctx.plan.kubernetes.deployment)
     replica_sets = await ctx.cluster.list_replica_sets(view.selector)
     pods = await ctx.cluster.list_pods(view.selector)
     return rollout_status(view, replica_sets, own_pods(view, replica_sets, pods))

@@ -1,10 +1,10 @@
-"""The registry of steps: name in the strategy → what it does and how it is undone."""
+"""The registry of steps: key in the strategy → what it does and how it is undone."""
 
 from collections.abc import Mapping
 from typing import Protocol
 
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.phases import backfill, cleanup, contract, cutover, dual_write, expand
+from zdd_tui.engine.phases import backfill, canary, cleanup, contract, cutover, dual_write, expand, workload
 
 
 class Step(Protocol):
@@ -34,4 +34,9 @@ STEPS: Mapping[str, Step] = {
     "drop-aside": cleanup.DropAside(),
     "analyze": cleanup.Analyze(),
     "clear-marks": cleanup.ClearMarks(),
+    "remember-workload": workload.RememberWorkload(),
+    "rollout-new": workload.RolloutNew(),
+    "create-canary": canary.CreateCanary(),
+    "set-weight": canary.SetWeight(),
+    "remove-canary": canary.RemoveCanary(),
 }

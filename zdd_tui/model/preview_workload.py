@@ -44,12 +44,7 @@ def _weight(plan: CanaryPlan, spec: StepSpec) -> Lines:
         return (f"SET ff:{plan.canary.flag.key} {'true' if spec.value == 100 else spec.value}",)
     if plan.canary.by == "gateway":
         return (f"httproute/{plan.canary.route}: {spec.value}% to service/{plan.canary_service}",)
-    names = f"deployment/{plan.canary_deployment} and deployment/{plan.kubernetes.deployment}"
-    return (f"scales {names}: {spec.value}% of the pods are new, and as many as before in all",)
-
-
-def _restore(plan: CanaryPlan, _spec: StepSpec) -> Lines:
-    return (f"scales deployment/{plan.kubernetes.deployment} to its replicas before the release",)
+    return (f"scales deployment/{plan.canary_deployment} until {spec.value}% of all pods are new",)
 
 
 def _remove(plan: CanaryPlan, _spec: StepSpec) -> Lines:
@@ -120,7 +115,6 @@ WORKLOAD_LINES: Mapping[str, Callable[[Any, StepSpec], Lines]] = {
     "clear-marks": _marks,
     "create-canary": _create,
     "set-weight": _weight,
-    "restore-replicas": _restore,
     "remove-canary": _remove,
     "claim-service": _claim,
     "create-green": _create_green,

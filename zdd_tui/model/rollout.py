@@ -50,6 +50,9 @@ class DeploymentView:
     revision: str
     epoch: int
     change_cause: str | None
+    strategy: str = "RollingUpdate"
+    max_unavailable: str = "25%"
+    max_surge: str = "25%"
 
     @property
     def observed(self) -> bool:
@@ -226,6 +229,9 @@ def project_deployment(raw: Any) -> DeploymentView:
         revision=text(notes, REVISION_ANNOTATION),
         epoch=_epoch(text(notes, EPOCH_ANNOTATION)),
         change_cause=text(notes, CHANGE_CAUSE_ANNOTATION) or None,
+        strategy=text(spec, "strategy", "type") or "RollingUpdate",
+        max_unavailable=_share(spec, "maxUnavailable"),
+        max_surge=_share(spec, "maxSurge"),
     )
 
 
@@ -288,6 +294,35 @@ def selector_text(selector: Any) -> str:
             case "DoesNotExist":
                 parts.append(f"!{key}")
     return ",".join(parts)
+
+
+def shrinks(view: DeploymentView) -> str:
+    """Why a rollout of this Deployment would take capacity away, in words; empty when it would not.
+
+    Percentages count as the controller counts them: maxUnavailable rounded down, maxSurge up; both zero becomes one
+    pod unavailable. Rules: Kubernetes documentation, "Deployments" (strategy).
+    """
+    if view.strategy != "RollingUpdate":
+        return f"strategy {view.strategy} ends every old pod before the first new one begins"
+    unavailable = _count(view.max_unavailable, view.desired, up=False)
+    if unavailable:
+        return f"maxUnavailable {view.max_unavailable} lets {unavailable} of {view.desired} pods go before their heirs"
+    if not _count(view.max_surge, view.desired, up=True):
+        return f"maxSurge {view.max_surge} leaves no room for a new pod beside the old ones"
+    return ""
+
+
+def _count(share: str, desired: int, *, up: bool) -> int:
+    if not share.endswith("%"):
+        return int(share) if share.isdigit() else 0
+    hundredths = int(share[:-1] or 0) * desired
+    return -(-hundredths // 100) if up else hundredths // 100
+
+
+def _share(spec: Any, name: str) -> str:
+    # An int-or-string: 0, "0", "25%". The API server fills in 25% where nothing is said.
+    value = obj(spec, "strategy", "rollingUpdate").get(name)
+    return str(value) if isinstance(value, int | str) and value != "" else "25%"
 
 
 def _images(spec: Any) -> dict[str, str]:

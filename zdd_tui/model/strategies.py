@@ -79,10 +79,7 @@ def canary(plan: CanaryPlan) -> Strategy:
     else:
         first = (_REMEMBER, StepSpec("create-canary", "a second Deployment with the new image, without a pod yet"))
         phases[0] = replace(phases[0], steps=(*first, *phases[0].steps))
-        promote = (
-            StepSpec("rollout-new", "roll out the new image on the first Deployment"),
-            StepSpec("restore-replicas", "the first Deployment gets all its replicas again"),
-        )
+        promote = (StepSpec("rollout-new", "roll out the new image on the first Deployment"),)
         gates = (_SERVING_NEW, _NO_OLDER_POD, _HEALTHY)
         removal = StepSpec("remove-canary", "remove the second Deployment")
         cleanup = replace(_CLEANUP, steps=(removal, *_CLEANUP.steps))

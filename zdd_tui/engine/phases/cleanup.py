@@ -52,7 +52,8 @@ class ClearMarks:
             step,
             lambda: ctx.cluster.clear_marks(ctx.plan.kubernetes.deployment, epoch=ctx.epoch, change_cause=None),
         )
-        await effect(ctx, step, lambda: ctx.flags.forget([ctx.change_plan.flags.write, ctx.change_plan.flags.read]))
+        if keys := list(ctx.plan.flag_roles):
+            await effect(ctx, step, lambda: ctx.flags.forget(keys))
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """Marks are set anew by the next write."""

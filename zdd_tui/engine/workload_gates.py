@@ -1,0 +1,118 @@
+"""Gates of the strategies that leave the schema alone: what serves, how well it does, what is left behind."""
+
+from collections.abc import Mapping
+
+from zdd_tui.backends.kube_switch import DEPLOYMENTS, read_raw
+from zdd_tui.engine.context import Context
+from zdd_tui.engine.judging import Finding, Judge, listed, own_step, passes, step_record
+from zdd_tui.engine.rollout import look
+from zdd_tui.model.gate import Verdict
+from zdd_tui.model.plans import CanaryPlan
+from zdd_tui.model.pod import PodFacts
+from zdd_tui.model.records import ReleaseRecord
+from zdd_tui.model.release import StepStatus
+from zdd_tui.model.rollout import shrinks
+
+
+async def serving_pods(ctx: Context) -> list[PodFacts]:
+    """The pods that the Service sends requests to."""
+    names = ctx.plan.kubernetes
+    view = await ctx.cluster.get_deployment(names.deployment)
+    pods = {pod.name: pod for pod in await ctx.cluster.list_pods(view.selector, container=names.container)}
+    endpoints = await ctx.cluster.list_endpoint_slices(ctx.plan.service)
+    return [pods[endpoint.pod_name] for endpoint in endpoints if endpoint.ready and endpoint.pod_name in pods]
+
+
+async def serving_version(ctx: Context, version: str) -> Finding:
+    """Passes when every pod that serves is of a version, and there are as many as the Deployment wants."""
+    view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
+    serving = await serving_pods(ctx)
+    other = sorted(pod.name for pod in serving if ctx.plan.version_of(pod.image) != version)
+    if not serving:
+        return Verdict.FAIL, "no pod is serving"
+    if other:
+        return (
+            Verdict.FAIL,
+            f"{len(other)} of {len(serving)} serving pods are not {version.upper()}: {', '.join(other[:3])}",
+        )
+    return passes(len(serving) >= view.desired, f"{len(serving)} of {view.desired} pods serve {version.upper()}")
+
+
+async def _serving_new(ctx: Context, _record: ReleaseRecord) -> Finding:
+    return await serving_version(ctx, "new")
+
+
+async def no_older_pod(ctx: Context, _record: ReleaseRecord) -> Finding:
+    """Terminating ones count."""
+    status = await look(ctx)
+    if status.old_pods:
+        return Verdict.FAIL, f"{len(status.old_pods)} older pods exist: {', '.join(status.old_pods[:3])}"
+    return passes(status.done, status.message)
+
+
+async def _never_short(ctx: Context, _record: ReleaseRecord) -> Finding:
+    view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
+    why = shrinks(view)
+    return passes(not why, why or f"maxUnavailable {view.max_unavailable}, maxSurge {view.max_surge}")
+
+
+async def _pods_healthy(ctx: Context, _record: ReleaseRecord) -> Finding:
+    names = ctx.plan.kubernetes
+    view = await ctx.cluster.get_deployment(names.deployment)
+    pods = await ctx.cluster.list_pods(view.selector, container=names.container)
+    new = [pod for pod in pods if ctx.plan.version_of(pod.image) == "new" and pod.deadline is None]
+    if not new:
+        return Verdict.FAIL, "no pod has the new image"
+    ill = [f"{pod.name} {trouble}" for pod in new if (trouble := _trouble(pod))]
+    return passes(not ill, listed(ill) or f"{len(new)} new pods are ready, none has restarted")
+
+
+def _trouble(pod: PodFacts) -> str:
+    restarts = sum(container.restarts for container in pod.containers)
+    if restarts:
+        return f"restarted {restarts} times"
+    return "" if pod.ready else "is not ready"
+
+
+async def soak_passed(_ctx: Context, record: ReleaseRecord) -> Finding:
+    """Of the present phase."""
+    spec = own_step(record, "soak")
+    step = step_record(record, spec.name) if spec else None
+    if step is None or step.status is not StepStatus.DONE:
+        return Verdict.FAIL, step.note if step and step.note else "soak is not over"
+    return Verdict.PASS, "soak is over"
+
+
+async def _weight_held(ctx: Context, record: ReleaseRecord) -> Finding:
+    """The share that the new image really has, as far as it can be seen from here."""
+    plan = ctx.plan_as(CanaryPlan)
+    spec = own_step(record, "set-weight")
+    weight = spec.value if spec and spec.value is not None else 0
+    if plan.canary.flag is not None:
+        key = plan.canary.flag.key
+        value = (await ctx.flags.read([key]))[key]
+        return passes(value is not None and value.percent == weight, f"flag {key} is {value}, wanted: {weight}%")
+    serving = await serving_pods(ctx)
+    new = sum(ctx.plan.version_of(pod.image) == "new" for pod in serving)
+    real = 100 * new / len(serving) if serving else 0.0
+    told = f"{new} of {len(serving)} serving pods are new: {real:.0f}%, wanted: {weight}%"
+    return passes(bool(serving) and abs(real - weight) <= plan.canary.tolerance, told)
+
+
+async def _marks_gone(ctx: Context, _record: ReleaseRecord) -> Finding:
+    view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
+    left = [f"annotation on Deployment {view.name}"] if view.epoch else []
+    if isinstance(ctx.plan, CanaryPlan) and await read_raw(ctx.cluster, DEPLOYMENTS, ctx.plan.canary_deployment):
+        left.append(f"Deployment {ctx.plan.canary_deployment}")
+    return passes(not left, f"still there: {', '.join(left)}" if left else "nothing is left behind")
+
+
+WORKLOAD_GATES: Mapping[str, Judge] = {
+    "serving-new": _serving_new,
+    "no-older-pod": no_older_pod,
+    "never-short": _never_short,
+    "pods-healthy": _pods_healthy,
+    "soak-passed": soak_passed,
+    "weight-held": _weight_held,
+    "marks-gone": _marks_gone,
+}

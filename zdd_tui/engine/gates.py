@@ -8,6 +8,7 @@ import asyncpg
 from zdd_tui.backends.observe import leftovers, objects_valid, oldest_snapshot_since, sample_recent, waiters_behind
 from zdd_tui.backends.postgres import is_lost
 from zdd_tui.engine.context import Context
+from zdd_tui.engine.gates_blue_green import BLUE_GREEN_GATES
 from zdd_tui.engine.judging import Finding, Judge, listed, passes, step_record
 from zdd_tui.engine.workload_gates import WORKLOAD_GATES, serving_version
 from zdd_tui.model.errors import BackendError, DatabaseAway
@@ -143,6 +144,7 @@ async def _nothing_left(ctx: Context, _record: ReleaseRecord) -> Finding:
 
 GATES: Mapping[str, Judge] = {
     **WORKLOAD_GATES,
+    **BLUE_GREEN_GATES,
     "schema-valid": _schema_valid,
     "no-waiters": _no_waiters,
     "serving-v2": _serving_v2,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.phases import backfill, canary, cleanup, contract, cutover, dual_write, expand, workload
+from zdd_tui.engine.phases import backfill, blue_green, canary, cleanup, contract, cutover, dual_write, expand, workload
 
 
 class Step(Protocol):
@@ -39,4 +39,13 @@ STEPS: Mapping[str, Step] = {
     "create-canary": canary.CreateCanary(),
     "set-weight": canary.SetWeight(),
     "remove-canary": canary.RemoveCanary(),
+    "claim-service": blue_green.ClaimService(),
+    "create-green": blue_green.CreateGreen(),
+    "create-preview": blue_green.CreatePreview(),
+    "smoke-checks": blue_green.SmokeChecks(),
+    "switch-to-green": blue_green.SwitchToGreen(),
+    "switch-to-first": blue_green.SwitchToFirst(),
+    "remove-green": blue_green.RemoveGreen(),
+    "remove-preview": blue_green.RemovePreview(),
+    "free-service": blue_green.FreeService(),
 }

@@ -1,0 +1,245 @@
+"""Dark launch: a new path runs beside the old one without being seen, is compared, and then answers more and more.
+
+How to use it, for a read that is safe to repeat::
+
+    shadow = Shadow("users_name", flags, shadow_key="users_sql_name_shadow", read_key="users_sql_name_read")
+    attach(app, lifecycle, shadow.render)          # its counters stand on /metrics
+
+    async def read(user_id):
+        return await shadow.run(user_id, old=lambda: read_old(user_id), new=lambda: read_new(user_id))
+
+**Shares.** The shadow flag's percentage is a share of *requests*, drawn anew for each; the read flag's is a share of
+*units* (users), who keep their answer while it grows.
+
+**The answered request is never hurt.** The comparison begins after the answer, in the background, with a time limit
+of its own, and only so many run at once; what is over that is skipped and counted. Where the new path answers and
+fails or is late, the old one answers instead, and that counts as an error of the new path.
+
+**Rows move.** Between two reads somebody may write. What differs is therefore read again by the first path: only
+a new answer that agrees with neither is a mismatch; the other is counted as moved.
+
+**No data leaves.** Metrics and samples name fields that differ, never values; samples hold the unit.
+"""
+
+import asyncio
+import dataclasses
+import logging
+import random
+import time
+from bisect import bisect_left
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Generic, TypeVar
+
+from zdd_tui.service.flags import FlagClient
+from zdd_tui.service.metrics import BUCKETS
+
+T = TypeVar("T")
+
+SAMPLES = 20
+MAX_FIELDS = 50
+"""Names of fields that become series on /metrics; others are counted as ``other``."""
+RESULTS = ("match", "mismatch", "error", "timeout", "moved", "skipped")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mismatch:
+    """One comparison that failed. `fields` names what differs, `unit` whose request it was; there are no values."""
+
+    unit: str
+    fields: tuple[str, ...]
+
+
+def differing(old: object, new: object) -> tuple[str, ...]:
+    """Names of what differs between two answers; empty when they are equal."""
+    if old == new:
+        return ()
+    if old is None or new is None:
+        return ("presence",)
+    one, other = _fields(old), _fields(new)
+    found = sorted({key for key in one.keys() | other.keys() if one.get(key) != other.get(key)})
+    return tuple(found) or ("value",)
+
+
+def _fields(value: object) -> Mapping[str, object]:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return {str(key): each for key, each in value.items()} if isinstance(value, Mapping) else {}
+
+
+class Shadow(Generic[T]):
+    """One path of the application in two versions.
+
+    Args:
+        path: its name on /metrics.
+        flags: a running client that declares both keys.
+        shadow_key: for this share of requests both versions run.
+        read_key: this share of units is answered by the new one.
+        timeout: seconds that the new version may take.
+        at_once: comparisons that may run at the same time; leave enough database connections for the rest.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        flags: FlagClient,
+        *,
+        shadow_key: str,
+        read_key: str,
+        timeout: float = 0.5,
+        at_once: int = 4,
+    ) -> None:
+        unknown = {shadow_key, read_key} - set(flags.keys)
+        if unknown:
+            raise ValueError(f"the flag client does not know {', '.join(sorted(unknown))}; declare it there")
+        self.path = path
+        self._flags = flags
+        self._shadow_key = shadow_key
+        self._read_key = read_key
+        self._timeout = timeout
+        self._at_once = at_once
+        self._running: set[asyncio.Task[None]] = set()
+        self._results = Counter(dict.fromkeys(RESULTS, 0))
+        self._fields: Counter[str] = Counter()
+        self._durations = {"old": _Durations(), "new": _Durations()}
+        self._fallbacks = 0
+        self.samples: deque[Mismatch] = deque(maxlen=SAMPLES)
+
+    async def run(self, unit: str | int, *, old: Callable[[], Awaitable[T]], new: Callable[[], Awaitable[T]]) -> T:
+        """The answer: the old version's, or the new one's for units that the read flag is on for.
+
+        Both callables must be safe to run more than once and have no effect.
+        """
+        compared = self._flags.is_on(self._shadow_key, random.getrandbits(32))
+        if not self._flags.is_on(self._read_key, unit):
+            began = time.perf_counter()
+            answer = await old()
+            if compared:
+                self._compare(str(unit), "old", answer, time.perf_counter() - began, old, new)
+            return answer
+        began = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._timeout):
+                answer = await new()
+        except Exception as error:
+            self._failed(error)
+            self._fallbacks += 1
+            return await old()
+        if compared:
+            self._compare(str(unit), "new", answer, time.perf_counter() - began, new, old)
+        return answer
+
+    async def stop(self) -> None:
+        """Ends the comparisons that are under way."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _compare(
+        self,
+        unit: str,
+        side: str,
+        answer: T,
+        seconds: float,
+        first: Callable[[], Awaitable[T]],
+        second: Callable[[], Awaitable[T]],
+    ) -> None:
+        """In the background: runs the other version, and the first one again where they differ."""
+        if len(self._running) >= self._at_once:
+            self._results["skipped"] += 1
+            return
+        task = asyncio.create_task(self._run_other(unit, side, answer, seconds, first, second))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _run_other(
+        self,
+        unit: str,
+        side: str,
+        answer: T,
+        seconds: float,
+        first: Callable[[], Awaitable[T]],
+        second: Callable[[], Awaitable[T]],
+    ) -> None:
+        try:
+            began = time.perf_counter()
+            async with asyncio.timeout(self._timeout):
+                other = await second()
+            taken = time.perf_counter() - began
+            fields = differing(answer, other)
+            if fields:
+                async with asyncio.timeout(self._timeout):
+                    again = await first()
+                if not differing(again, other):
+                    self._results["moved"] += 1
+                    return
+        except Exception as error:
+            # Whatever it raises: nobody waits for this task, and the request has its answer.
+            self._failed(error)
+            return
+        self._durations[side].observe(seconds)
+        self._durations["old" if side == "new" else "new"].observe(taken)
+        if fields:
+            self._differs(unit, fields)
+        else:
+            self._results["match"] += 1
+
+    def _failed(self, error: Exception) -> None:
+        late = isinstance(error, TimeoutError)
+        self._results["timeout" if late else "error"] += 1
+        if self._results["timeout"] + self._results["error"] <= SAMPLES:
+            _log.warning("shadow %s: %s", self.path, "too late" if late else type(error).__name__)
+
+    def _differs(self, unit: str, fields: tuple[str, ...]) -> None:
+        self._results["mismatch"] += 1
+        for field in fields:
+            known = field in self._fields or len(self._fields) < MAX_FIELDS
+            self._fields[field if known else "other"] += 1
+        self.samples.append(Mismatch(unit, fields))
+        if self._results["mismatch"] <= SAMPLES:
+            _log.warning("shadow %s: %s differs for unit %s", self.path, ", ".join(fields), unit)
+
+    def render(self) -> str:
+        """Prometheus' text format: comparisons by result, fields that differ, durations of both versions."""
+        path = _escaped(self.path)
+        lines = ["# HELP shadow_comparisons_total Runs of the new version beside the old one, by result."]
+        lines.append("# TYPE shadow_comparisons_total counter")
+        for result, count in self._results.items():
+            lines.append(f'shadow_comparisons_total{{path="{path}",result="{result}"}} {count}')
+        lines.append("# HELP shadow_mismatched_fields_total Mismatches by the field that differs.")
+        lines.append("# TYPE shadow_mismatched_fields_total counter")
+        for field, count in sorted(self._fields.items()):
+            lines.append(f'shadow_mismatched_fields_total{{path="{path}",field="{_escaped(field)}"}} {count}')
+        lines.append("# HELP shadow_fallbacks_total Requests that the old version answered for the new one.")
+        lines.append("# TYPE shadow_fallbacks_total counter")
+        lines.append(f'shadow_fallbacks_total{{path="{path}"}} {self._fallbacks}')
+        lines.append("# HELP shadow_duration_seconds Time of each version, for the comparisons that ended.")
+        lines.append("# TYPE shadow_duration_seconds histogram")
+        for side, durations in self._durations.items():
+            lines += durations.lines("shadow_duration_seconds", f'path="{path}",side="{side}"')
+        return "\n".join(lines) + "\n"
+
+
+class _Durations:
+    """A histogram with the bounds of the requests'."""
+
+    def __init__(self) -> None:
+        self._buckets = [0] * (len(BUCKETS) + 1)
+        self._seconds = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self._buckets[bisect_left(BUCKETS, seconds)] += 1
+        self._seconds += seconds
+
+    def lines(self, name: str, labels: str) -> list[str]:
+        found, total = [], 0
+        for bound, count in zip((*map(str, BUCKETS), "+Inf"), self._buckets, strict=True):
+            total += count
+            found.append(f'{name}_bucket{{{labels},le="{bound}"}} {total}')
+        return [*found, f"{name}_sum{{{labels}}} {self._seconds}", f"{name}_count{{{labels}}} {total}"]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

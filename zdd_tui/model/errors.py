@@ -5,7 +5,8 @@ ZddError                 anything that we explain to a person
  ├─ BackendError         a system that we talk to is away, refuses us or is not what we need
  │   ├─ DatabaseError
  │   ├─ ClusterError
- │   └─ FlagStoreError
+ │   ├─ FlagStoreError
+ │   └─ MetricsError     a source of the guard's numbers
  ├─ StaleEpoch           an agent that lost its lease tried to write
  ├─ Refused              a command that the rules do not allow now
  └─ StepFailed           a step could not do its work; the release waits for retry or rollback
@@ -53,6 +54,10 @@ class ClusterError(BackendError):
 
 class FlagStoreError(BackendError):
     """Redis."""
+
+
+class MetricsError(BackendError):
+    """A source of the guard's numbers: a pod's metrics, a Prometheus server, a probe."""
 
 
 class StaleEpoch(ZddError):

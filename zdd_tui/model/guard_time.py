@@ -53,6 +53,8 @@ def step(rule: Rule, course: Course, found: Finding, now: float, interval: float
     # Thin and dark looks neither prove a breach nor end it; only a value that is fine ends it.
     broken = course.broken + (gone if course.last is Look.OVER else 0.0) if found.look is Look.OVER else course.broken
     dark = course.dark + (gone if course.last is Look.DARK else 0.0) if found.look is Look.DARK else 0.0
+    if dark > max(rule.windows):
+        broken = 0.0  # what was seen before is outside of every window by now
     fine = found.look is Look.FINE
     after = Course(
         broken=0.0 if fine else broken,

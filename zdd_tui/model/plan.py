@@ -239,6 +239,16 @@ class BasePlan(Section):
         return 0.0
 
     @property
+    def workloads(self) -> tuple[str, ...]:
+        """The Deployments whose pods serve the application at some time of the release; the first is always there."""
+        return (self.kubernetes.deployment,)
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The Services by which requests reach them; the first is always there."""
+        return (self.service,)
+
+    @property
     def versions(self) -> tuple[str, ...]:
         """What :meth:`version_of` can say, the oldest first."""
         return ("old", "new")

@@ -276,7 +276,7 @@ def _probe_blind(guard: Guard, rule: Rule) -> str:
         )
     if probe.url is None:
         return ""
-    if rule.compare is not None:
+    if rule.compare is not None or rule.version == "new":
         return "one address does not tell new from old\n  mend: guard.sources.probe with a path instead of a url"
     most = int(min(rule.windows) / guard.interval)
     if rule.needed > most:

@@ -119,6 +119,7 @@ class PrometheusServer(Section):
     url: SecretStr = Field(description="http(s):// address; take one with a password from the environment")
     token: SecretStr | None = Field(None, description="bearer token; take it from the environment")
     timeout: Duration = Field(5.0, gt=0, description="how long an answer may take; then the rule is unknown")
+    max_skew: Duration = Field(30.0, description="an answer for a moment further from now than this counts as none")
 
     @field_validator("url")
     @classmethod

@@ -90,6 +90,15 @@ class CanaryPlan(OneImagePlan):
         return f"{self.service}-canary"
 
     @property
+    def workloads(self) -> tuple[str, ...]:
+        first = self.kubernetes.deployment
+        return (first,) if self.canary.by == "flag" else (first, self.canary_deployment)
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        return (self.service, self.canary_service) if self.canary.by == "gateway" else (self.service,)
+
+    @property
     def redis_url(self) -> SecretStr | None:
         return self.canary.flag.url if self.canary.flag else None
 
@@ -128,6 +137,10 @@ class BlueGreenPlan(OneImagePlan):
 
     strategy: Literal["blue/green"]
     blue_green: BlueGreen
+
+    @property
+    def workloads(self) -> tuple[str, ...]:
+        return (self.kubernetes.deployment, self.green_deployment)
 
     @property
     def green_deployment(self) -> str:

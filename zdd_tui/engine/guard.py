@@ -1,0 +1,241 @@
+"""The guard at work: it looks, judges, writes down what it saw, and acts, for as long as the agent holds the lease.
+
+It is a loop of its own, beside the steps and the gates: it judges while a rollout runs, while a gate waits for a person
+and while the release is paused.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import aiohttp
+
+from zdd_tui.backends import guard_store, prometheus
+from zdd_tui.backends.probe import Prober
+from zdd_tui.backends.scrape import scrape_all
+from zdd_tui.engine.context import Context
+from zdd_tui.engine.guard_targets import Pods, url_target
+from zdd_tui.model.errors import BackendError, MetricsError
+from zdd_tui.model.guard import GuardReading, decide
+from zdd_tui.model.guard_rank import chance, require_scipy
+from zdd_tui.model.guard_rules import Answer, Finding, Look, judge, judge_query, sides, value_of
+from zdd_tui.model.guard_series import Counts, Series, Tally, Target
+from zdd_tui.model.guard_time import LOOKS_MISSED, Course, resumed, step
+from zdd_tui.model.plan_guard import Guard, Metric, Rule, Source
+from zdd_tui.model.release import Release
+
+LEAST_PATIENCE = 3.0
+"""Seconds without an answer that are no silence yet, however often the guard looks."""
+
+SHORTEST_PAUSE = 0.05
+
+
+@dataclass(slots=True)
+class _Sight:
+    """One source of counters: what it showed, and why it showed nothing last time."""
+
+    series: Series
+    error: str = ""
+    targets: Sequence[Target] = ()
+    tallied: dict[float, dict[str, Tally]] = field(default_factory=dict)
+
+    def look(self, now: float, targets: Sequence[Target], found: Mapping[str, Counts | str]) -> None:
+        self.error, self.targets = "", targets
+        self.series.look(now, targets, found)
+        self.tallied.clear()
+
+    def missed(self, now: float, error: str) -> None:
+        """Nobody could look: the targets stay what they were, and grow silent."""
+        self.error = error
+        self.series.look(now, self.targets, {target.key: error for target in self.targets})
+        self.tallied.clear()
+
+    def tallies(self, now: float, window: float) -> dict[str, Tally]:
+        if window not in self.tallied:
+            self.tallied[window] = self.series.tallies(now, window)
+        return self.tallied[window]
+
+
+class GuardLoop:
+    """Judges one release.
+
+    Args:
+        release: where the release stands now.
+    """
+
+    def __init__(self, ctx: Context, guard: Guard, release: Callable[[], Release]) -> None:
+        self._ctx = ctx
+        self._guard = guard
+        self._release = release
+        self._versions = ctx.plan.versions
+        longest = max(max(rule.windows) for rule in guard.rules)
+        patience = max(LOOKS_MISSED * guard.interval + guard.sources.scrape.timeout, LEAST_PATIENCE)
+        wanted = {rule.taken_from for rule in guard.rules} - {Source.PROMETHEUS}
+        self._sights = {source: _Sight(Series(longest + guard.interval, patience)) for source in wanted}
+        self._pods = Pods(ctx)
+        self._courses: dict[str, Course] = {}
+        self._pairs: dict[str, deque[tuple[float, float, float]]] = {}
+        self._looked: float | None = None
+        self._rolled_back = False
+        self._probed = Probed(guard)
+
+    async def run(self) -> None:
+        """For ever. What a source cannot tell becomes a verdict; only a lost database or lease ends it."""
+        stored = {reading.rule: reading for reading in (await self._ctx.store.read()).guard}
+        self._courses = {rule.name: resumed(stored.get(rule.name)) for rule in self._guard.rules}
+        self._rolled_back = await guard_store.asked_for_rollback(self._ctx.store)
+        if any(rule.compare and rule.compare.rank_test for rule in self._guard.rules):
+            await asyncio.to_thread(_warm_up)
+        loop = asyncio.get_running_loop()
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+            while True:
+                began = loop.time()
+                await self.look(session)
+                await asyncio.sleep(max(SHORTEST_PAUSE, self._guard.interval - (loop.time() - began)))
+
+    async def look(self, session: aiohttp.ClientSession) -> tuple[GuardReading, ...]:
+        """One round."""
+        asked = asyncio.gather(*(self._ask(session, rule) for rule in self._guard.rules))
+        _, answers = await asyncio.gather(self._see(session), asked)
+        now = asyncio.get_running_loop().time()
+        findings = [self._judge(rule, now, answer) for rule, answer in zip(self._guard.rules, answers, strict=True)]
+        self._looked = now
+        readings = tuple(self._step(rule, found, now) for rule, found in zip(self._guard.rules, findings, strict=True))
+        await guard_store.save(self._ctx.store, readings)
+        await self._act(readings)
+        return readings
+
+    def _step(self, rule: Rule, found: Finding, now: float) -> GuardReading:
+        course, reading = step(rule, self._courses[rule.name], found, now, self._guard.interval)
+        self._courses[rule.name] = course
+        # A look may take as long as its slowest source; a reading is stale when the next ones are overdue.
+        slowest = self._guard.sources.prometheus.timeout if self._guard.sources.prometheus else 0.0
+        age = max(self._ctx.plan.gates.max_age, LOOKS_MISSED * self._guard.interval + slowest)
+        return replace(reading, max_age=age)
+
+    async def _act(self, readings: Sequence[GuardReading]) -> None:
+        for what in decide(self._release(), readings, rolled_back=self._rolled_back):
+            if not await guard_store.act(self._ctx.store, what):
+                continue
+            self._rolled_back |= what.command == "rollback"
+            self._courses[what.rule] = replace(self._courses[what.rule], acted=str(what.action))
+            self._ctx.say(f"guard: {what.command or 'alert'}: {what.reason}")
+
+    # --- looking ------------------------------------------------------------------------------------------------
+
+    async def _see(self, session: aiohttp.ClientSession) -> None:
+        """Every source of counters, once."""
+        error = ""
+        if self._sights and (set(self._sights) != {Source.PROBE} or self._probed.by_path):
+            try:
+                async with asyncio.timeout(max(self._guard.interval, LEAST_PATIENCE)):
+                    await self._pods.refresh()
+            except BackendError as failure:
+                error = failure.title
+            except TimeoutError:
+                error = "Kubernetes gives no answer"
+        await asyncio.gather(*(self._see_one(session, source, sight, error) for source, sight in self._sights.items()))
+
+    async def _see_one(self, session: aiohttp.ClientSession, source: Source, sight: _Sight, error: str) -> None:
+        clock = asyncio.get_running_loop().time
+        if source is Source.KUBERNETES:
+            if error:
+                sight.missed(clock(), error)
+            else:
+                sight.look(clock(), *self._pods.restarts())
+            return
+        # Pods that are known still can be asked while Kubernetes cannot.
+        if source is Source.SCRAPE:
+            targets, addresses = self._pods.to_scrape(self._guard.sources.scrape.port)
+            found = await scrape_all(session, addresses, self._guard.sources.scrape)
+        else:
+            targets, found = await self._probed.round(session, self._pods)
+        sight.look(clock(), targets, found)
+        sight.error = error
+
+    async def _ask(self, session: aiohttp.ClientSession, rule: Rule) -> tuple[Answer | None, ...]:
+        """The numbers of a query rule: value, baseline, samples."""
+        server = self._guard.sources.prometheus
+        if rule.metric is not Metric.QUERY or server is None:
+            return ()
+
+        async def one(query: str | None) -> Answer | None:
+            if query is None:
+                return None
+            try:
+                return await prometheus.ask(session, server, query, now=time.time())
+            except MetricsError as error:
+                return error.title
+
+        return tuple(await asyncio.gather(one(rule.query), one(rule.baseline), one(rule.samples)))
+
+    # --- judging ------------------------------------------------------------------------------------------------
+
+    def _judge(self, rule: Rule, now: float, answers: tuple[Answer | None, ...]) -> Finding:
+        if rule.metric is Metric.QUERY:
+            value, baseline, samples = answers
+            assert value is not None
+            return judge_query(rule, value, baseline, samples)
+        sight = self._sights[rule.taken_from]
+        found = judge(
+            rule, [sight.tallies(now, window) for window in rule.windows], self._versions, self._paired(rule, now)
+        )
+        if found.look is Look.DARK and sight.error and not sight.targets:
+            return replace(found, reason=sight.error)
+        return found
+
+    def _paired(self, rule: Rule, now: float) -> list[tuple[float, float]]:
+        """New and old in the moments of the window in which both had a value."""
+        if rule.compare is None or rule.compare.rank_test is None:
+            return []
+        pairs = self._pairs.setdefault(rule.name, deque())
+        if self._looked is not None:
+            latest = self._sights[rule.taken_from].series.tallies(now, now - self._looked)
+            if (both := sides(self._versions, latest)) is not None:
+                new, old = (value_of(rule, side) for side in both)
+                if new is not None and old is not None:
+                    pairs.append((now, new, old))
+        while pairs and pairs[0][0] < now - rule.window:
+            pairs.popleft()
+        return [(new, old) for _, new, old in pairs]
+
+
+class Probed:
+    """The targets of the built-in prober."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._spec = guard.sources.probe
+        self._prober: Prober | None = None
+
+    @property
+    def by_path(self) -> bool:
+        return self._spec is not None and self._spec.path is not None
+
+    async def round(self, session: aiohttp.ClientSession, pods: Pods) -> tuple[list[Target], dict[str, Counts | str]]:
+        """Probes every target once."""
+        assert self._spec is not None
+        if self._prober is None:
+            self._prober = Prober(session, self._spec)
+        if self._spec.url is not None:
+            targets, addresses = url_target(self._spec.url.get_secret_value())
+        else:
+            targets, addresses = pods.to_probe(self._spec.path or "/")
+        return targets, await self._prober.round(addresses)
+
+
+def check_guard(guard: Guard | None) -> None:
+    """
+    Raises:
+        PlanError: a rule needs what is not installed here.
+    """
+    for rule in guard.rules if guard else ():
+        if rule.compare is not None and rule.compare.rank_test is not None:
+            require_scipy(rule.name)
+
+
+def _warm_up() -> None:
+    # Importing scipy takes a second, in which the agent must not stand still.
+    chance([1.0, 2.0], [0.0, 1.0])

@@ -53,7 +53,7 @@ class Ground:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What may stand in no output."""
-        urls = (self.environ["DATABASE_URL"], self.environ["REDIS_URL"])
+        urls = (self.environ["DATABASE_URL"], self.environ.get("REDIS_URL", ""))
         return tuple(url.rpartition("@")[0].rpartition(":")[2] for url in urls if "@" in url)
 
     def with_env(self, **changes: str) -> "Ground":
@@ -64,6 +64,13 @@ class Ground:
         text = self.plan.read_text()
         assert old in text
         self.plan.write_text(text.replace(old, new))
+
+    def line_of(self, key: str) -> str:
+        """How an error names a key such as ``change.up``: with the file and the line where it stands."""
+        lines = self.plan.read_text().splitlines()
+        last = f"{key.rpartition('.')[2]}:"
+        number = next(number for number, line in enumerate(lines, 1) if line.strip().startswith(last))
+        return f"{self.plan}:{number}: {key}"
 
     async def zdd(self, verb: str, *options: str, stdin: str | None = None) -> Ended:
         """Runs one command on the plan to its end."""
@@ -112,18 +119,22 @@ class Agent:
         self.process = process
         self.log = ""
         self._news = asyncio.Event()
+        self._ended = False
 
     async def read(self) -> None:
         assert self.process.stderr is not None
         while line := await self.process.stderr.readline():
             self.log += line.decode()
             self._news.set()
+        self._ended = True
+        self._news.set()
 
     async def says(self, text: str, seconds: float = PATIENCE) -> None:
         """Waits until that stands in the log."""
         try:
             async with asyncio.timeout(seconds):
                 while text not in self.log:
+                    assert not self._ended, f"the agent has ended without it: {text}\n{self.log}"
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:

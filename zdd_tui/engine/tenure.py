@@ -173,7 +173,8 @@ class Tenure:
             events = []
             if after.phase != before.phase and after.current is not None:
                 events.append(NewEvent("phase", f"{after.current.name} begins"))
-            outcome = f"{after.current.name if after.current else after.name}: {after.state}"
+            place = after.current.name if after.current else after.name
+            outcome = f"{place} is {after.state}{', paused' if after.paused else ''}"
             await self._store.answer(stored.id, refused=False, outcome=outcome, release=after, events=events)
             self._holding.release = after
             self._say(f"{stored.kind} by {stored.actor}: {outcome}")

@@ -229,12 +229,12 @@ def _what_is_wrong(kind: type[BasePlan], detail: ErrorDetails, path: Path) -> st
         given = str(detail["input"])
         allowed = re.findall(r"'([^']+)'", message)
         near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.4)
-        return f"{message}, got {given!r}" + (f"\n  mend: did you mean {near[0]}?" if near else "")
+        return f"{message}, got {given!r}\n  mend: " + (f"did you mean {near[0]}?" if near else "write one of them")
     if detail["type"] == "string_pattern_mismatch":
-        return f"{detail['input']!r} does not match {detail.get('ctx', {}).get('pattern')}"
+        message = f"{detail['input']!r} does not match {detail.get('ctx', {}).get('pattern')}"
     if detail["type"].endswith(("_type", "_parsing")):
         return f"{message}: {_describe(kind, path)}\n  mend: see {EXAMPLE}"
-    return message
+    return f"{message}\n  mend: see {EXAMPLE}"
 
 
 def _at(document: Any, path: Path) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import pyte
 
-PATIENCE = 45.0
+PATIENCE = 90.0
 """Seconds that anything may take on a machine that does much else."""
 
 

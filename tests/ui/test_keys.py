@@ -70,7 +70,7 @@ async def test_advance_shows_what_will_run_and_sends_what_was_seen() -> None:
         assert desk.source.sent == [(CommandKind.ADVANCE, Expected("hash-1", State.WAITING, 0), None)]
         assert desk.source.shown[-1][0] == "rollout-v2: roll out V2"
         assert "… advance sent 0s ago, the agent has not answered yet" in after
-        assert "✔ advance done: dual-write begins" in await desk.settle("done", "dual-write begins")
+        assert "✔ advance taken: dual-write begins" in await desk.settle("done", "dual-write begins")
         desk.clock.seconds += 11
         await desk.put(desk.source.current)
         assert "advance done" not in desk.screen

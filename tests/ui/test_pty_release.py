@@ -59,10 +59,10 @@ async def advance(terminal: Emulator, phase: str, *shows: str) -> None:
     terminal.press("a")
     await terminal.until(f"run {phase}", *shows, "Enter yes, do it")
     terminal.press(ENTER)
-    await terminal.until("advance done", without="yes, do it")
+    await terminal.until("advance taken", without="yes, do it")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_a_whole_release_by_keys(tmp_path: Path) -> None:
     async with small_production(tmp_path, rows=4000, ceiling=500) as (env, store):
         async with dashboard(env) as terminal:
@@ -74,10 +74,10 @@ async def test_a_whole_release_by_keys(tmp_path: Path) -> None:
 
             await terminal.until("RUNNING", "move old rows", "p pause")
             terminal.press("p")
-            paused = await terminal.until("‖ PAUSED", "pause done", "p resume", without="p pauses")
+            paused = await terminal.until("‖ PAUSED", "pause taken", "p resume", without="p pauses")
             assert "✔ expand ─ ✔ dual-write ─ ‖ backfill" in paused
             terminal.press("p")
-            await terminal.until("▶ RUNNING", "resume done")
+            await terminal.until("▶ RUNNING", "resume taken")
             terminal.press("q")
             assert await terminal.ends() == 0
 
@@ -105,10 +105,10 @@ async def leave_contract(terminal: Emulator) -> None:
     terminal.press(f"users-full{ENTER}")
     await terminal.until("“users-full” is not the release’s name")
     terminal.press(f"-name{ENTER}")
-    await terminal.until("advance done", without="yes, do it")
+    await terminal.until("advance taken", without="yes, do it")
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 async def test_a_rollback_by_keys(tmp_path: Path) -> None:
     async with small_production(tmp_path, rows=1000) as (env, store), dashboard(env) as terminal:
         await advance(terminal, "expand", "ADD COLUMN full_name text")
@@ -117,7 +117,7 @@ async def test_a_rollback_by_keys(tmp_path: Path) -> None:
         terminal.press("R")
         await terminal.until("roll back", "undo", "Enter yes, do it")
         terminal.press(ENTER)
-        await terminal.until("rollback done", without="yes, do it")
+        await terminal.until("rollback taken", without="yes, do it")
         done = await terminal.until("◀ ROLLED BACK", "every step is undone", "agent not needed", without="STALE")
         assert "R rollback" not in done
         terminal.press("q")

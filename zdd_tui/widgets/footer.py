@@ -15,6 +15,9 @@ class Footer(LineView):
 
     read_only = False
 
+    def watched(self, board: Board) -> tuple[object, ...]:
+        return board.plan, board.release
+
     def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
         offered = available(board, moment, read_only=self.read_only)
         return [clip(join([_hint(action) for action in offered], ("  ", Tone.NORMAL)), cells)]

@@ -22,6 +22,9 @@ class GateLine(LineView):
 
     auto_height = 4
 
+    def watched(self, board: Board) -> tuple[object, ...]:
+        return board.plan, board.release
+
     def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
         return gate_lines(board, moment, cells)
 

@@ -13,6 +13,9 @@ class HeaderLine(LineView):
 
     read_only = False
 
+    def watched(self, board: Board) -> tuple[object, ...]:
+        return board.plan, board.release
+
     def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
         return [header(board, moment, cells, read_only=self.read_only)]
 

@@ -49,6 +49,14 @@ class LineView(ScrollView, can_focus=False):
         self._painted: dict[int, Line] = {}
         self._drawn = False
         self._shown: tuple[Board, Moment] | None = None
+        self._seen: tuple[tuple[object, ...], int, int] | None = None
+
+    def watched(self, board: Board) -> tuple[object, ...]:
+        """The parts of a board that the lines are made of; empty where they depend on more than that.
+
+        While all of them are the very same objects, the lines are made anew twice a second only, for the ages in them.
+        """
+        return ()
 
     def lines(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
         """What to show in a width of so many cells."""
@@ -61,8 +69,18 @@ class LineView(ScrollView, can_focus=False):
         if not cells and self.auto_height and self.is_attached:
             # Hidden while it had nothing to say: it will be as wide as the screen.
             cells = self.app.size.width - self.styles.gutter.width
-        if self.is_attached and cells > 0:
+        if self.is_attached and cells > 0 and not self._nothing_new(board, moment, cells):
             self.set_lines(self.lines(board, moment, cells))
+
+    def _nothing_new(self, board: Board, moment: Moment, cells: int) -> bool:
+        parts, half_second = self.watched(board), int(2 * moment.now)
+        before, self._seen = self._seen, (parts, half_second, cells)
+        return (
+            bool(parts)
+            and before is not None
+            and before[1:] == (half_second, cells)
+            and all(new is old for new, old in zip(parts, before[0], strict=True))
+        )
 
     def on_resize(self) -> None:
         if self._shown is not None:

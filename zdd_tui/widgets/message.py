@@ -62,7 +62,7 @@ def course_lines(course: Course, board: Board, moment: Moment, cells: int) -> li
     if not course.open:
         if moment.now - course.settled_at > GOOD_NEWS_SECONDS:
             return []
-        return wrap(f"✔ {course.kind} done: {course.outcome}", cells, Tone.GOOD)
+        return wrap(f"✔ {course.kind} taken: {course.outcome}", cells, Tone.GOOD)
     record = board.release.value
     ago = human_age(moment.now - course.sent_at)
     if record is not None and no_agent(record.lease):

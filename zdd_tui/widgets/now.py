@@ -32,6 +32,9 @@ class NowLines(LineView):
 
     auto_height = 8
 
+    def watched(self, board: Board) -> tuple[object, ...]:
+        return board.plan, board.release
+
     def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
         return now_lines(board, moment, cells)
 

@@ -47,6 +47,9 @@ class Pane(LineView, can_focus=True):
         """The source whose age the title tells."""
         raise NotImplementedError
 
+    def watched(self, board: Board) -> tuple[object, ...]:
+        return (self.source(board),)
+
     def heading(self, board: Board, moment: Moment) -> str:
         """What the title says behind name and age; it is what a narrow pane cuts off."""
         return ""

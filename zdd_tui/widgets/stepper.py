@@ -11,6 +11,9 @@ from zdd_tui.widgets.line_view import LineView
 class Stepper(LineView):
     """One line: ``✔ expand ─ ▶ dual-write ─ ○ backfill``."""
 
+    def watched(self, board: Board) -> tuple[object, ...]:
+        return board.plan, board.release
+
     def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
         return [stepper(board, cells)]
 

@@ -34,7 +34,7 @@ async def ask(session: aiohttp.ClientSession, server: PrometheusServer, query: s
         where = "in the past" if skew > 0 else "in the future"
         raise MetricsError(f"Prometheus answers for a moment {human_duration(abs(skew))} {where}: compare the clocks")
     if not math.isfinite(value):
-        raise MetricsError(f"the query gives {value}: is it a division by zero, without traffic?")
+        raise MetricsError(f"the query gives {value}", "where it divides by zero without traffic: add `or vector(0)`")
     return value
 
 
@@ -65,7 +65,9 @@ async def _answer(session: aiohttp.ClientSession, server: PrometheusServer, quer
         raise MetricsError(f"{place(server)} is no Prometheus: status {status}, and no answer of its API") from None
     if answer["status"] != "success":
         told = " ".join(str(answer.get("error", "")).split())[:200]
-        raise MetricsError(f"Prometheus refuses the query: {answer.get('errorType', '')}: {told}")
+        raise MetricsError(
+            f"Prometheus refuses the query: {answer.get('errorType', '')}: {told}", "try it in its own page"
+        )
     return answer.get("data")
 
 
@@ -77,11 +79,13 @@ def _one(data: Any, query: str) -> tuple[float, float]:
         if kind == "scalar":
             return float(result[0]), float(result[1])
         if kind != "vector":
-            raise MetricsError(f"the query gives a {kind}, and a rule needs one number: {shown}")
+            raise MetricsError(f"the query gives a {kind}, not one number: {shown}", "put rate() or sum() around it")
         if not result:
-            raise MetricsError(f"the query finds nothing: {shown}")
+            raise MetricsError(f"the query finds nothing: {shown}", "compare its names and labels with the server's")
         if len(result) > 1:
-            raise MetricsError(f"the query gives {len(result)} series, and a rule needs one: put sum() around {shown}")
+            raise MetricsError(
+                f"the query gives {len(result)} series, not one: {shown}", "put sum() or max() around it"
+            )
         at, value = result[0]["value"]
         return float(at), float(value)
     except (KeyError, TypeError, ValueError, IndexError):

@@ -1,12 +1,15 @@
 """`zdd check`: can this plan run here? Looks at everything, changes nothing."""
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from zdd_tui.backends import migrations
 from zdd_tui.backends.change_check import check_change
 from zdd_tui.backends.flags import FlagStore
 from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.backends.postgres import connect, describe, explained, refuse_pooler
+from zdd_tui.engine.guard_check import check_guard, check_queries
 from zdd_tui.engine.phases.expand import refuse_findings
 from zdd_tui.engine.rollout import container_image
 from zdd_tui.model.errors import ClusterError, PlanError, ZddError
@@ -28,10 +31,7 @@ async def check_plan(loaded: LoadedPlan, *, offline: bool) -> list[str]:
         raise loaded.located(error) from None
     if offline:
         return found
-    asked = [_database(plan), _cluster(plan)]
-    if plan.redis_url is not None:
-        asked.append(_redis(plan, plan.redis_url.get_secret_value()))
-    looks = await asyncio.gather(*asked, return_exceptions=True)
+    looks = await asyncio.gather(*_looks(plan), return_exceptions=True)
     wrong: list[ZddError] = []
     for look in looks:
         if isinstance(look, PlanError):
@@ -49,7 +49,17 @@ async def check_plan(loaded: LoadedPlan, *, offline: bool) -> list[str]:
     return found
 
 
+def _looks(plan: BasePlan) -> list[Coroutine[Any, Any, list[str]]]:
+    asked = [_database(plan), _cluster(plan)]
+    if plan.redis_url is not None:
+        asked.append(_redis(plan, plan.redis_url.get_secret_value()))
+    if plan.guard is not None:
+        asked.append(check_queries(plan.guard))
+    return asked
+
+
 async def _lint(plan: BasePlan) -> list[str]:
+    check_guard(plan.guard)
     if not isinstance(plan, Plan):
         return []
     lint_plan_sql(plan)

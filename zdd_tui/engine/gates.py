@@ -13,6 +13,7 @@ from zdd_tui.engine.judging import Finding, Judge, listed, passes, step_record
 from zdd_tui.engine.workload_gates import WORKLOAD_GATES, serving_version
 from zdd_tui.model.errors import BackendError, DatabaseAway
 from zdd_tui.model.gate import GateReading, Verdict
+from zdd_tui.model.guard import gate_verdict
 from zdd_tui.model.records import ReleaseRecord
 
 LOOK_TIMEOUT = 5.0
@@ -142,7 +143,17 @@ async def _nothing_left(ctx: Context, _record: ReleaseRecord) -> Finding:
     return passes(not left, f"still there: {', '.join(left)}" if left else "nothing is left behind")
 
 
+# --- every phase ------------------------------------------------------------------------------------------------
+
+
+async def _guard(ctx: Context, record: ReleaseRecord) -> Finding:
+    """The guard looks by itself; the gate tells what it said last, and how old that is."""
+    demanded = ctx.plan.guard.demanded if ctx.plan.guard else {}
+    return gate_verdict(demanded, {reading.rule: reading for reading in record.guard}, record.now)
+
+
 GATES: Mapping[str, Judge] = {
+    "guard": _guard,
     **WORKLOAD_GATES,
     **BLUE_GREEN_GATES,
     "schema-valid": _schema_valid,

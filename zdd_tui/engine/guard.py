@@ -19,7 +19,7 @@ from zdd_tui.engine.context import Context
 from zdd_tui.engine.guard_targets import Pods, url_target
 from zdd_tui.model.errors import BackendError, MetricsError
 from zdd_tui.model.guard import GuardReading, decide
-from zdd_tui.model.guard_rank import chance, require_scipy
+from zdd_tui.model.guard_rank import chance
 from zdd_tui.model.guard_rules import Answer, Finding, Look, judge, judge_query, sides, value_of
 from zdd_tui.model.guard_series import Counts, Series, Tally, Target
 from zdd_tui.model.guard_time import LOOKS_MISSED, Course, resumed, step
@@ -224,16 +224,6 @@ class Probed:
         else:
             targets, addresses = pods.to_probe(self._spec.path or "/")
         return targets, await self._prober.round(addresses)
-
-
-def check_guard(guard: Guard | None) -> None:
-    """
-    Raises:
-        PlanError: a rule needs what is not installed here.
-    """
-    for rule in guard.rules if guard else ():
-        if rule.compare is not None and rule.compare.rank_test is not None:
-            require_scipy(rule.name)
 
 
 def _warm_up() -> None:

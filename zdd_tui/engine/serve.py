@@ -9,6 +9,7 @@ from zdd_tui.backends.store import Store
 from zdd_tui.engine.actor import this_actor
 from zdd_tui.engine.agent import LEASE_TTL, Agent
 from zdd_tui.engine.check import check_plan
+from zdd_tui.engine.guard_check import check_guard
 from zdd_tui.engine.runner import Boundary
 from zdd_tui.model.plan_file import LoadedPlan
 from zdd_tui.model.records import Actor
@@ -38,6 +39,7 @@ async def serve(
         ZddError: the release cannot be carried out here; nothing was changed.
     """
     actor = this_actor()
+    check_guard(loaded.plan.guard)
     release_id = await register(loaded, actor, anew=anew)
     if release_id is None:
         log(f"the release of {loaded.source} has ended; to begin another: zdd agent --anew {loaded.source}")

@@ -12,6 +12,7 @@ from zdd_tui.engine.operate import EXIT_TIMEOUT, find_release
 from zdd_tui.model.duration import human_duration
 from zdd_tui.model.errors import DatabaseError, PlanError
 from zdd_tui.model.gate import Verdict
+from zdd_tui.model.guard import GuardReading
 from zdd_tui.model.plan_file import LoadedPlan
 from zdd_tui.model.records import BackfillRecord, ReleaseRecord
 from zdd_tui.model.release import Release, State, StepStatus, closed_gates, no_way_back, readings
@@ -101,6 +102,9 @@ def as_document(record: ReleaseRecord) -> dict[str, Any]:
     paused        true or false; ``error`` why it is failed, else null
     agent         who holds the lease: holder, host, pid, epoch, age (seconds); null when nobody does
     gates         of the current phase: name, verdict (pass, fail, inconclusive, unknown), reason, age (seconds)
+    cause         why the guard rolled the release back or paused it, with the numbers it saw, or null
+    guard         of every rule: rule, verdict, reason, unit (ratio, seconds, count, number), value, baseline and
+                  limit (or null), samples, action, acted (rollback, pause, alert or null), age (seconds)
     steps         all, in order: name, status (pending, intent, done, failed, undoing, undo-failed, undone),
                   note (what it does now) and error, or null
     backfill      null before it; status, rows_done, rows_total (an estimate until done), rows_per_second,
@@ -119,6 +123,7 @@ def as_document(record: ReleaseRecord) -> dict[str, Any]:
         "next_phase": release.next.name if release.next else None,
         "paused": release.paused,
         "error": release.error or None,
+        "cause": record.cause or None,
         "plan_hash": release.plan_hash,
         "agent": None
         if lease is None or not lease.live
@@ -132,6 +137,7 @@ def as_document(record: ReleaseRecord) -> dict[str, Any]:
             }
             for gate in readings(release, record.gates, record.now)
         ],
+        "guard": [_guard_document(reading.at(record.now), record.now) for reading in record.guard],
         "steps": [
             {"name": step.name, "status": str(step.status), "note": step.note or None, "error": step.error or None}
             for step in record.steps
@@ -140,6 +146,22 @@ def as_document(record: ReleaseRecord) -> dict[str, Any]:
         "created_at": record.created_at,
         "finished_at": record.finished_at,
         "now": record.now,
+    }
+
+
+def _guard_document(reading: GuardReading, now: float) -> dict[str, Any]:
+    return {
+        "rule": reading.rule,
+        "verdict": str(reading.verdict),
+        "reason": reading.reason,
+        "unit": str(reading.unit),
+        "value": reading.value,
+        "baseline": reading.baseline,
+        "limit": reading.limit,
+        "samples": reading.samples,
+        "action": str(reading.action),
+        "acted": reading.acted or None,
+        "age": round(reading.age(now), 1),
     }
 
 
@@ -166,6 +188,8 @@ def as_text(record: ReleaseRecord, plan_file: str = "PLAN", width: int = WIDTH) 
     release = record.release
     place = f" in {release.current.name}" if release.current and not release.state.ended else ""
     lines = [f"{release.name}: {release.state}{place}{', PAUSED' if release.paused else ''} ({record.environment})"]
+    if record.cause:
+        lines.insert(0, f"✗ GUARD: {record.cause}")
     lines += [f"  ✗ {part}" if number == 0 else f"    {part.strip()}" for number, part in enumerate(_parts(release))]
     lines.append("  " + "  ".join(_stepper(release)))
     if not release.state.ended and not release.state.backwards:

@@ -1,7 +1,7 @@
 """One tenure of the lease: from taking it to losing it or to the end of the release.
 
-Four loops run side by side: the lease is renewed, commands are taken one at a time, steps are run one at a time, and
-gates are judged. The first that ends, ends the tenure.
+Five loops run side by side: the lease is renewed, commands are taken one at a time, steps are run one at a time, gates
+are judged, and so are the rules of the guard. The first that ends, ends the tenure.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.backends.store import Store
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates import judge
+from zdd_tui.engine.guard import GuardLoop
 from zdd_tui.engine.runner import Boundary, Holding, Runner
 from zdd_tui.model.errors import BackendError, Refused
 from zdd_tui.model.plan import BasePlan
@@ -65,7 +66,10 @@ class Tenure:
         async with AsyncExitStack() as stack:
             await self._connect(stack)
             self._announce()
-            await _until_first(self._take_commands(), self._run_steps(), self._judge_gates())
+            loops = [self._take_commands(), self._run_steps(), self._judge_gates()]
+            if self._plan.guard is not None:
+                loops.append(GuardLoop(self._ctx, self._plan.guard, lambda: self._release).run())
+            await _until_first(*loops)
 
     async def _connect(self, stack: AsyncExitStack) -> None:
         flags: FlagStore | None = None

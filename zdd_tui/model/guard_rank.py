@@ -19,7 +19,7 @@ def require_scipy(rule: str) -> None:
     """
     if importlib.util.find_spec("scipy") is None:
         raise PlanError(
-            f"guard: rule {rule}: rank_test needs scipy, and it is not installed",
+            f"guard.rules: rule {rule}: rank_test needs scipy, and it is not installed",
             "pip install 'zdd-tui[analysis]', or compare by ratio or difference",
         )
 

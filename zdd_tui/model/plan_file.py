@@ -254,6 +254,8 @@ def _is_union_branch(part: str | int) -> bool:
 def _model_at(kind: type[BasePlan], path: Path) -> type[BaseModel] | None:
     model: Any = kind
     for part in path:
+        if isinstance(part, int):
+            continue  # an element of the list whose model we have already
         field = model.model_fields.get(part) if isinstance(part, str) else None
         annotation = field.annotation if field else None
         candidates = [annotation, *getattr(annotation, "__args__", ())]

@@ -218,6 +218,11 @@ class Guard(Section):
         """Names of the rules, with what each asks for."""
         return {rule.name: rule.action for rule in self.rules}
 
+    @property
+    def closes_gates(self) -> bool:
+        """Some rule asks for more than an alert."""
+        return any(rule.action is not GuardAction.ALERT for rule in self.rules)
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         names = [rule.name for rule in self.rules]

@@ -6,6 +6,7 @@ from zdd_tui.model.plan import BasePlan, DualWrite, Plan
 from zdd_tui.model.plans import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, RollingPlan
 from zdd_tui.model.strategy import GateSpec, PhaseSpec, StepSpec, Strategy, expand_contract
 
+_GUARD = GateSpec("guard", "every rule of the guard passes")
 _REMEMBER = StepSpec("remember-workload", "keep image and replicas of now for the way back")
 _SOAK = StepSpec("soak", "soak")
 _NO_OLDER_POD = GateSpec("no-older-pod", "no older pod is left, terminating ones included")
@@ -25,6 +26,17 @@ def strategy_for(plan: BasePlan) -> Strategy:
     Raises:
         TypeError: a class of plan that nobody gave phases to.
     """
+    strategy = _phases(plan)
+    return with_guard(strategy) if plan.guard is not None and plan.guard.closes_gates else strategy
+
+
+def with_guard(strategy: Strategy) -> Strategy:
+    """No phase is left unless the guard's rules pass."""
+    phases = (replace(phase, gates=(*phase.gates, _GUARD)) for phase in strategy.phases)
+    return replace(strategy, phases=tuple(phases))
+
+
+def _phases(plan: BasePlan) -> Strategy:
     match plan:
         case Plan():
             return expand_contract(

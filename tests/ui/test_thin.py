@@ -1,0 +1,33 @@
+"""What goes over the line for one changed cell."""
+
+from dataclasses import replace
+
+from tests.ui.boards import FixedClock, FixedSource, pod, situations, workload
+from zdd_tui.app import ZddApp
+from zdd_tui.board import Sourced
+from zdd_tui.model.pod import PodState
+from zdd_tui.screens.release import ReleaseScreen
+from zdd_tui.widgets.thin import ThinCompositor, ThinUpdate
+
+
+async def test_one_changed_cell_sends_that_cell_only() -> None:
+    pods = [pod(f"abc-{number}", "2", PodState.SERVING) for number in range(5)]
+    start = replace(situations()["backfill"], pods=Sourced(workload(pods), 1000.0))
+    app = ZddApp(FixedSource(start), clock=FixedClock())
+    async with app.run_test(size=(120, 36), notifications=True) as pilot:
+        await pilot.pause()
+        screen = app.screen
+        assert isinstance(screen, ReleaseScreen)
+        compositor = screen._compositor
+        assert isinstance(compositor, ThinCompositor)
+        pods[2] = replace(pods[2], restarts=7)
+        with app.batch_update():  # so that the update is ours to look at
+            screen.show(replace(start, pods=Sourced(workload(pods), 1000.0)), app.moment())
+            widgets = set(screen.query("PodPane"))
+            compositor.update_widgets(widgets)
+            update = compositor.render_partial_update()
+        assert isinstance(update, ThinUpdate)
+        sent = update.render_segments(app.console)
+        assert " 7 " in sent
+        assert "users-api" not in sent
+        assert len(sent) < 60

@@ -24,6 +24,7 @@ from zdd_tui import __version__
 from zdd_tui.model.action import ACTIONS, Danger
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.plan_file import LoadedPlan, load_plan
+from zdd_tui.model.plans import PLANS
 
 Verb = Callable[[argparse.Namespace], int]
 
@@ -206,6 +207,7 @@ def _add_demo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     demo = _add(
         verbs, "demo", _demo, "A living release on embedded PostgreSQL, Redis and Kubernetes. Needs nothing else."
     )
+    demo.add_argument("--strategy", choices=tuple(PLANS), default="expand/contract", help="of the release")
     demo.add_argument("--headless", action="store_true", help="walk the release by itself and print a report")
     demo.add_argument("--json", action="store_true", help="with --headless: the report as JSON on stdout")
     demo.add_argument("--rows", type=_positive, default=200_000, help="rows in the table (default: %(default)s)")

@@ -21,8 +21,10 @@ from zdd_tui.demo.data import create_schema, seed
 from zdd_tui.demo.plan import Kind, Mode, plan_text
 from zdd_tui.demo.processes import spawn, stop, wait_until
 from zdd_tui.demo.servers import PgServer, RedisServer, postgres_server, redis_server
+from zdd_tui.demo.strategy_plans import strategy_plan_text
 from zdd_tui.model.errors import ZddError
 
+EXPAND_CONTRACT = "expand/contract"
 PODS_READY_WITHIN = 60.0
 START_WITHIN = 30.0
 
@@ -34,6 +36,7 @@ class Options:
     """What kind of production is wanted.
 
     Attributes:
+        strategy: of the release; `kind`, `mode` and `ceiling` are of expand/contract alone.
         ceiling: rows a second that the backfill may move; None for no ceiling.
         quick: two pods that drain in a second instead of four that take their time; for tests.
     """
@@ -46,6 +49,13 @@ class Options:
     soak: str = "5s"
     ceiling: int | None = None
     quick: bool = False
+    strategy: str = EXPAND_CONTRACT
+
+    def plan_text(self) -> str:
+        """The release's plan as YAML."""
+        if self.strategy != EXPAND_CONTRACT:
+            return strategy_plan_text(self.strategy, name=self.name, soak=self.soak, quick=self.quick)
+        return plan_text(self.kind, self.mode, name=self.name, soak=self.soak, ceiling=self.ceiling)
 
 
 @dataclass(slots=True)
@@ -118,9 +128,7 @@ async def environment(folder: Path, options: Options, say: Say) -> AsyncIterator
         )
         made = Environment(folder, options, postgres, redis, kubeconfig)
         stack.push_async_callback(_end_all, made)
-        made.plan_file.write_text(
-            plan_text(options.kind, options.mode, name=options.name, soak=options.soak, ceiling=options.ceiling)
-        )
+        made.plan_file.write_text(options.plan_text())
         await _start_cluster(made)
         say(f"filling the table with {options.rows:,} rows, rolling out pods of V1")
         await create_schema(postgres.dsn, options.kind)

@@ -14,10 +14,12 @@ from typing import Any
 import asyncpg
 
 from zdd_tui.backends.store import Store
-from zdd_tui.demo.environment import Environment, Options, environment
+from zdd_tui.demo.environment import EXPAND_CONTRACT, Environment, Options, environment
+from zdd_tui.demo.headless_strategy import as_text as strategy_text
+from zdd_tui.demo.headless_strategy import headless_strategy
 from zdd_tui.demo.likeness import differences, take
+from zdd_tui.demo.ticker import Ticker
 from zdd_tui.demo.walk import Walker
-from zdd_tui.model.records import ReleaseRecord
 
 PHASES = ("expand", "dual-write", "backfill", "cutover", "contract", "cleanup")
 REHEARSED = PHASES[:4]
@@ -40,7 +42,7 @@ async def headless(folder: Path, options: Options) -> dict[str, Any]:
         return _report(env, rehearsal, release, rows)
 
 
-async def _rehearse(env: Environment, store: Store, ticker: "Ticker") -> dict[str, Any]:
+async def _rehearse(env: Environment, store: Store, ticker: Ticker) -> dict[str, Any]:
     ticker.say("rehearsal: to the end of cutover, then back")
     walker = Walker(env, store, ticker.show)
     await walker.begin()
@@ -51,7 +53,7 @@ async def _rehearse(env: Environment, store: Store, ticker: "Ticker") -> dict[st
     return {"from": REHEARSED[-1], "rollback_seconds": round(seconds, 2), "phases": walker.phases}
 
 
-async def _release(env: Environment, store: Store, ticker: "Ticker") -> dict[str, Any]:
+async def _release(env: Environment, store: Store, ticker: Ticker) -> dict[str, Any]:
     ticker.say("release: all six phases, with a pause and a kill of the agent in the backfill")
     walker = Walker(env, store, ticker.show)
     await walker.begin()
@@ -147,31 +149,13 @@ def as_text(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-class Ticker:
-    """Progress on stderr: a line whenever something that a person would notice has changed."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-        self._last = ""
-
-    def say(self, text: str) -> None:
-        sys.stderr.write(f"{time.monotonic() - self._began:6.1f}s  {text}\n")
-        sys.stderr.flush()
-
-    def show(self, record: ReleaseRecord) -> None:
-        release = record.release
-        place = release.current.name if release.current else "before the first phase"
-        text = f"{place}: {release.state}"
-        if (backfill := record.backfill) is not None and place == "backfill" and backfill.rows_total:
-            tenth = 10 * min(backfill.rows_done, backfill.rows_total) // backfill.rows_total
-            text += f" {10 * tenth}%" + (", paused" if release.paused else "")
-        if text != self._last:
-            self._last = text
-            self.say(text)
-
-
 def run_headless(folder: Path, options: Options, *, as_json: bool) -> int:
     """Runs it and prints the report; 0 only when nothing failed, nothing was wrong and nothing differs."""
-    report = asyncio.run(headless(folder, options))
-    sys.stdout.write(json.dumps(report, indent=2) + "\n" if as_json else as_text(report))
+    if options.strategy == EXPAND_CONTRACT:
+        report = asyncio.run(headless(folder, options))
+        text = as_text(report)
+    else:
+        report = asyncio.run(headless_strategy(folder, options))
+        text = strategy_text(report)
+    sys.stdout.write(json.dumps(report, indent=2) + "\n" if as_json else text)
     return 0 if report["ok"] else 1

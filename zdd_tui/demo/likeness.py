@@ -37,6 +37,12 @@ class Likeness:
     image: str
     annotations: dict[str, Any]
     pods: tuple[str, ...]
+    objects: tuple[str, ...] = ()
+
+
+async def schema_lines(connection: "asyncpg.Connection[asyncpg.Record]") -> list[str]:
+    """Columns, indexes, triggers, our functions and sequences of a database that has a `zdd` schema, in words."""
+    return [f"{row['kind']} {row['what']}" for row in await connection.fetch(_SCHEMA)]
 
 
 async def take(env: Environment) -> Likeness:
@@ -44,7 +50,7 @@ async def take(env: Environment) -> Likeness:
     connection = await asyncpg.connect(env.postgres.dsn)
     try:
         await connection.execute("CREATE SCHEMA IF NOT EXISTS zdd")
-        schema = tuple(f"{row['kind']} {row['what']}" for row in await connection.fetch(_SCHEMA))
+        schema = tuple(await schema_lines(connection))
     finally:
         await connection.close()
     async with await FlagStore.connect(env.redis.url) as store:
@@ -53,19 +59,35 @@ async def take(env: Environment) -> Likeness:
         view = await cluster.get_deployment(manifests.NAME)
         raw = await cluster.http.json("GET", cluster.path("apis/apps/v1", "deployments", manifests.NAME))
         pods = await cluster.list_pods(view.selector)
+        objects = await _objects(cluster)
     notes = {
         key: value
         for key, value in raw["metadata"].get("annotations", {}).items()
         if key != "deployment.kubernetes.io/revision"  # counts every rollout, the ones back too
     }
-    return Likeness(schema, dict(flags), view.images[manifests.CONTAINER], notes, tuple(sorted(p.image for p in pods)))
+    return Likeness(
+        schema, dict(flags), view.images[manifests.CONTAINER], notes, tuple(sorted(p.image for p in pods)), objects
+    )
+
+
+async def _objects(cluster: Cluster) -> tuple[str, ...]:
+    """Deployments with their sizes, Services with what they select and what of ours is noted on them."""
+    deployments = await cluster.http.json("GET", cluster.path("apis/apps/v1", "deployments"))
+    services = await cluster.http.json("GET", cluster.path("api/v1", "services"))
+    found = [
+        f"deployment {raw['metadata']['name']}, {raw['spec']['replicas']} replicas" for raw in deployments["items"]
+    ]
+    for raw in services["items"]:
+        notes = raw["metadata"].get("annotations", {})
+        found.append(f"service {raw['metadata']['name']} selects {raw['spec'].get('selector')}, {notes}")
+    return tuple(sorted(found))
 
 
 def differences(before: Likeness, after: Likeness) -> list[str]:
     """What is not as it was, in words."""
     found = [f"gone: {line}" for line in before.schema if line not in after.schema]
     found += [f"left behind: {line}" for line in after.schema if line not in before.schema]
-    for name in ("flags", "image", "annotations", "pods"):
+    for name in ("flags", "image", "annotations", "pods", "objects"):
         was, now = getattr(before, name), getattr(after, name)
         if was != now:
             found.append(f"{name}: {was} became {now}")

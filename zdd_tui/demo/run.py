@@ -1,6 +1,7 @@
 """`zdd demo`: a living release to play with, or one that walks by itself."""
 
 import argparse
+import re
 import shutil
 import signal
 import sys
@@ -24,6 +25,8 @@ def run_demo(arguments: argparse.Namespace) -> int:
     if arguments.env:
         return _print_env()
     options = Options(rows=arguments.rows, rate=arguments.rate, kind=arguments.kind, mode=arguments.dual_write)
+    if arguments.strategy != options.strategy:
+        options.strategy, options.name = arguments.strategy, f"users-api-{re.sub('[^a-z]', '-', arguments.strategy)}"
     interactive = not arguments.headless
     if interactive and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ZddError("the dashboard needs a terminal", "use `zdd demo --headless`")

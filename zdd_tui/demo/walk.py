@@ -57,8 +57,9 @@ class Walker:
 
     async def settle(self, phase: str) -> None:
         """Waits until a phase may be left; the last one until the release is done."""
-        last = phase == "cleanup"
-        await self._until(lambda record: arrived(record, State.DONE.value if last else phase) == 0)
+        await self._until(
+            lambda record: arrived(record, State.DONE.value if record.release.next is None else phase) == 0
+        )
 
     async def command(self, kind: CommandKind, *, typed: str | None = None) -> None:
         """Sends one command.
@@ -108,6 +109,21 @@ class Walker:
 
     async def kill_agent(self) -> dict[str, Any]:
         """SIGKILL to the agent; another is started, and goes on with the batch after the last checkpoint."""
+        killed, at_kill, taken = await self.replace_agent()
+        await self._until(lambda record: _rows(record) > at_kill or record.release.state is State.WAITING)
+        return {
+            "rows_at_kill": at_kill,
+            "takeover_seconds": taken,
+            "going_on_seconds": round(time.monotonic() - killed, 2),
+        }
+
+    async def replace_agent(self) -> tuple[float, int, float]:
+        """Kills the agent wherever it is and starts another.
+
+        Returns:
+            when it was killed (monotonic), rows that were moved by then, and after how many seconds the other held
+            the lease.
+        """
         before = await self.record()
         assert before.lease is not None
         await self._env.end("agent", signal.SIGKILL)
@@ -116,13 +132,11 @@ class Walker:
         self._env.start_agent()
         epoch = before.lease.epoch
         await self._until(lambda record: record.lease is not None and record.lease.epoch > epoch and _live(record))
-        taken = time.monotonic() - killed
-        await self._until(lambda record: _rows(record) > at_kill or record.release.state is State.WAITING)
-        return {
-            "rows_at_kill": at_kill,
-            "takeover_seconds": round(taken, 2),
-            "going_on_seconds": round(time.monotonic() - killed, 2),
-        }
+        return killed, at_kill, round(time.monotonic() - killed, 2)
+
+    async def phase_names(self) -> tuple[str, ...]:
+        """The phases of the release, in order."""
+        return tuple(phase.name for phase in (await self.record()).release.strategy.phases)
 
     async def record(self) -> ReleaseRecord:
         return await self._store.read(self.release_id)

@@ -1,0 +1,101 @@
+"""`zdd demo --strategy NAME --headless` for the strategies that leave the schema alone.
+
+First a rehearsal: every phase but the last, then back. Then the release itself, whose agent is killed in its second
+phase. The load never stops.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from zdd_tui.backends.store import Store
+from zdd_tui.demo.environment import Environment, Options, environment
+from zdd_tui.demo.likeness import Likeness, differences, take
+from zdd_tui.demo.ticker import Ticker
+from zdd_tui.demo.walk import Walker
+
+
+async def headless_strategy(folder: Path, options: Options) -> dict[str, Any]:
+    """Walks it and returns the report; progress goes to stderr."""
+    ticker = Ticker()
+    async with environment(folder, options, ticker.say) as env:
+        async with await Store.open(env.postgres.dsn, application_name="zdd demo") as store:
+            await store.migrate()
+            before = await take(env)
+            rehearsal = await _rehearse(env, store, ticker, before)
+            release = await _release(env, store, ticker)
+            after = await take(env)
+        await env.end("load")
+        return _report(env, rehearsal, release, after)
+
+
+async def _rehearse(env: Environment, store: Store, ticker: Ticker, before: Likeness) -> dict[str, Any]:
+    walker = Walker(env, store, ticker.show)
+    await walker.begin()
+    phases = (await walker.phase_names())[:-1]
+    ticker.say(f"rehearsal: to the end of {phases[-1]}, then back")
+    for phase in phases:
+        await walker.advance(phase)
+    seconds = round(await walker.rollback(), 2)
+    await env.end("agent")
+    found = differences(before, await take(env))
+    ticker.say(f"rolled back in {seconds} s, {len(found)} differences")
+    return {"from": phases[-1], "rollback_seconds": seconds, "phases": walker.phases, "differences": found}
+
+
+async def _release(env: Environment, store: Store, ticker: Ticker) -> dict[str, Any]:
+    walker = Walker(env, store, ticker.show)
+    await walker.begin()
+    first, second, *others = await walker.phase_names()
+    ticker.say(f"release: every phase, the agent is killed in {second}")
+    await walker.advance(first)
+    began = time.monotonic()
+    await walker.enter(second)
+    _, _, takeover = await walker.replace_agent()
+    await walker.settle(second)
+    walker.phases[second] = round(time.monotonic() - began, 2)
+    for phase in others:
+        await walker.advance(phase)
+    return {"phases": walker.phases, "agent_killed": {"in": second, "takeover_seconds": takeover}}
+
+
+def _report(env: Environment, rehearsal: dict[str, Any], release: dict[str, Any], after: Likeness) -> dict[str, Any]:
+    load = env.load()
+    return {
+        "ok": load["failures"] == load["wrong"] == 0 and not rehearsal["differences"],
+        "strategy": env.options.strategy,
+        "requests": load["requests"],
+        "failures": load["failures"],
+        "failure_samples": load["failure_samples"][:5],
+        "wrong_answers": load["wrong"],
+        "wrong_samples": load["wrong_samples"][:5],
+        "p50_ms": load["total"]["p50_ms"],
+        "p99_ms": load["total"]["p99_ms"],
+        "load_seconds": load["seconds"],
+        "image": after.image,
+        "pods": list(after.pods),
+        "release": release,
+        "rollback_rehearsal": rehearsal,
+    }
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """The report for people."""
+    rehearsal, release = report["rollback_rehearsal"], report["release"]
+    killed = release["agent_killed"]
+    lines = [
+        "",
+        f"{'✔' if report['ok'] else '✗'} {report['strategy']} release: {len(report['pods'])} pods of {report['image']}",
+        f"  requests       {report['requests']:,}",
+        f"  failures       {report['failures']}",
+        f"  wrong answers  {report['wrong_answers']}",
+        f"  p50 / p99      {report['p50_ms']} / {report['p99_ms']} ms",
+        f"  agent killed   in {killed['in']}, replaced after {killed['takeover_seconds']} s",
+        f"  rollback       from {rehearsal['from']} in {rehearsal['rollback_seconds']} s,"
+        f" {len(rehearsal['differences'])} differences",
+        "  phases         " + ", ".join(f"{name} {seconds} s" for name, seconds in release["phases"].items()),
+    ]
+    lines += [f"  ✗ {line}" for line in rehearsal["differences"]]
+    lines += [f"  ✗ failed: {sample}" for sample in report["failure_samples"]]
+    lines += [f"  ✗ wrong: {sample}" for sample in report["wrong_samples"]]
+    return "\n".join(lines) + "\n"

@@ -85,6 +85,17 @@ def _check(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _doctor(arguments: argparse.Namespace) -> int:
+    from zdd_tui.engine.actor import this_actor
+    from zdd_tui.engine.doctor import answer
+    from zdd_tui.engine.doctor_report import doctor
+
+    loaded = read_plan(arguments.plan)
+    if arguments.answer is not None:
+        asyncio.run(answer(loaded, arguments.answer, arguments.reason, this_actor()))
+    return asyncio.run(doctor(loaded, as_json=arguments.json, out=sys.stdout))
+
+
 def _status(arguments: argparse.Namespace) -> int:
     from zdd_tui.engine.status import status
 
@@ -126,6 +137,18 @@ def _open(arguments: argparse.Namespace) -> int:
     return run_dashboard(loaded, this_actor(), start_agent=not watch_only, read_only=arguments.read_only)
 
 
+def _advise(arguments: argparse.Namespace) -> int:
+    from zdd_tui.engine.advise_verb import run_advise
+
+    return run_advise(arguments)
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from zdd_tui.engine.init import run_init
+
+    return run_init(arguments)
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     try:
         from zdd_tui.demo.run import run_demo
@@ -150,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     _add_reading_verbs(verbs)
     _add_commands(verbs)
+    _add_advisers(verbs)
     _add_demo(verbs)
     return parser
 
@@ -171,6 +195,17 @@ def _add_reading_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParse
     )
     _plan(check)
     check.add_argument("--offline", action="store_true", help="only the file: ask no system")
+
+    doctor = _add(
+        verbs,
+        "doctor",
+        _doctor,
+        "Look for the seven pitfalls and prove the release checklist. Exit code 1 where something fails.",
+    )
+    _plan(doctor)
+    doctor.add_argument("--json", action="store_true", help="one JSON document, for scripts")
+    doctor.add_argument("--answer", metavar="POINT", help="first record what only you know about it, with --reason")
+    doctor.add_argument("--reason", default="", help="what you know, and from where; kept with your name and the date")
 
     status = _add(verbs, "status", _status, "Show where the release stands.")
     _plan(status)
@@ -201,6 +236,13 @@ def _add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
                 metavar="NAME",
                 help="the release's name: needed where a step cannot be undone; as good as --yes",
             )
+
+
+def _add_advisers(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from zdd_tui.engine.advise_options import add_advise, add_init
+
+    add_advise(_add(verbs, "advise", _advise, "Look at a change and say which strategy it asks for, why, and how."))
+    add_init(_add(verbs, "init", _init, "Ask a few questions and write the first plan. Overwrites nothing."))
 
 
 def _add_demo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

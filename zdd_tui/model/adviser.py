@@ -32,7 +32,7 @@ class Schema(StrEnum):
 
 
 ROLLING, BLUE_GREEN, CANARY = "rolling", "blue/green", "canary"
-DARK_LAUNCH, EXPAND_CONTRACT = "dark launch", "expand/contract"
+DARK_LAUNCH, EXPAND_CONTRACT = "dark-launch", "expand/contract"
 STRATEGIES = (ROLLING, BLUE_GREEN, CANARY, DARK_LAUNCH, EXPAND_CONTRACT)
 
 
@@ -202,7 +202,7 @@ def refuse_destructive(statements: Iterable[Statement], strategy: str, live: Liv
     first = found[0]
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     title = (
-        f"{first.statement.place}: {first.statement.text[:60]}{more}\n"
+        f"{first.statement.place}: {first.statement.line[:60]}{more}\n"
         f"  a {strategy} release does not survive it: {first.rule.breaks}"
     )
     raise PlanError(title, f"make it an expand/contract release:\n{derived.as_mend()}")

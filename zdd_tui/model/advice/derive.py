@@ -249,7 +249,7 @@ class _Draft:
         action = ruling.action
         alone = len(ruling.statement.actions) == 1 and action.kind is Kind.ADD_COLUMN
         if alone and not self.replacing and action.column not in self.answers.up:
-            self.extra.append(ruling.statement.text)
+            self.extra.append(str(postgast.deparse(postgast.parse(ruling.statement.text))))
         else:
             self.new[action.column] = action.type
 

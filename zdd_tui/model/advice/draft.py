@@ -8,8 +8,7 @@ from typing import Any
 import yaml
 
 from zdd_tui.model.advice.derive import Ask
-from zdd_tui.model.adviser import CANARY, EXPAND_CONTRACT
-from zdd_tui.model.plans import PLANS
+from zdd_tui.model.adviser import BLUE_GREEN, CANARY, DARK_LAUNCH, EXPAND_CONTRACT
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +16,11 @@ class Target:
     """What a plan has to know beside the change. Empty: not told.
 
     Attributes:
-        image: of the strategies that bring one image; the last version of expand/contract where `v3` is not told.
+        image: of the strategies that bring one image.
+        v2, v3: of expand/contract: writes both sides behind a flag; knows only the new side.
         flag: of a canary by flag.
+        smoke: of blue/green: the path that new pods are asked for before the switch.
+        path: of a dark launch: the new path's name in the application's metrics.
     """
 
     name: str = ""
@@ -31,11 +33,8 @@ class Target:
     v2: str = ""
     v3: str = ""
     flag: str = ""
-
-
-def can_carry_out(strategy: str) -> bool:
-    """Whether this zdd has plans of that strategy."""
-    return strategy in PLANS
+    smoke: str = ""
+    path: str = ""
 
 
 def missing(strategy: str, target: Target) -> tuple[Ask, ...]:
@@ -46,10 +45,14 @@ def missing(strategy: str, target: Target) -> tuple[Ask, ...]:
     if strategy == EXPAND_CONTRACT:
         if not target.v2:
             asks.append(Ask("the image that writes both sides behind a flag (V2)", "--v2 IMAGE"))
-        if not target.v3 and not target.image:
+        if not target.v3:
             asks.append(Ask("the image that knows only the new side (V3)", "--v3 IMAGE"))
     elif not target.image:
         asks.append(Ask("the new image", "--image OLD NEW"))
+    if strategy == BLUE_GREEN and not target.smoke:
+        asks.append(Ask("the path that shows that a new pod works", "--smoke /PATH"))
+    if strategy == DARK_LAUNCH and not target.path:
+        asks.append(Ask("the new path's name in the application's metrics", "--dark-path NAME"))
     return tuple(asks)
 
 
@@ -72,12 +75,18 @@ def document(strategy: str, target: Target, change: Mapping[str, Any] | None) ->
     if strategy == EXPAND_CONTRACT:
         assert change is not None
         key = name.replace("-", "_")
-        workload["images"] = {"v2": target.v2, "v3": target.v3 or target.image}
+        workload["images"] = {"v2": target.v2, "v3": target.v3}
         flags = {"url": "${REDIS_URL}", "write": f"{key}_write", "read": f"{key}_read"}
         return plan | {"kubernetes": workload, "flags": flags, "change": dict(change)}
     plan["kubernetes"] = workload | {"image": target.image}
     if strategy == CANARY and target.flag:
         plan["canary"] = {"by": "flag", "flag": {"url": "${REDIS_URL}", "key": target.flag}}
+    if strategy == BLUE_GREEN:
+        plan["blue_green"] = {"smoke": [{"path": target.smoke}]}
+    if strategy == DARK_LAUNCH:
+        key = re.sub(r"[^A-Za-z0-9_.-]", "_", target.path).lstrip("_.-")
+        plan["flags"] = {"url": "${REDIS_URL}", "shadow": f"{key}_shadow", "read": f"{key}_read"}
+        plan["dark"] = {"path": target.path}
     return plan
 
 

@@ -86,6 +86,11 @@ class Statement:
     text: str
     actions: tuple[Action, ...]
 
+    @property
+    def line(self) -> str:
+        """The statement in one line, for screens."""
+        return " ".join(self.text.split())
+
 
 def read_migration(text: str, source: str) -> tuple[Statement, ...]:
     """The statements of a migration.
@@ -115,7 +120,7 @@ def read_migration(text: str, source: str) -> tuple[Statement, ...]:
         end = found.stmt_location + found.stmt_len if found.stmt_len else len(raw)
         lead, body = _without_lead(raw[found.stmt_location : end].decode(errors="replace"))
         line = raw.count(b"\n", 0, found.stmt_location) + lead + 1
-        statements.append(Statement(f"{source}:{line}", " ".join(body.split()), tuple(actions_of(found.stmt))))
+        statements.append(Statement(f"{source}:{line}", body, tuple(actions_of(found.stmt))))
     if not statements:
         raise PlanError(f"{source}: there is no SQL statement in it", "name the migration's file")
     return tuple(statements)

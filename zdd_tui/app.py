@@ -136,7 +136,7 @@ class ZddApp(App[ExitInfo]):
 
 
 def show_on(screen: Screen[Any], board: Board, moment: Moment) -> None:
-    """Hands a board to a screen that follows it."""
+    """Hands a board to a screen that follows it; one that is still being made begins with the board it was given."""
     show = getattr(screen, "show", None)
-    if callable(show):
+    if callable(show) and screen.is_mounted:
         show(board, moment)

@@ -7,12 +7,15 @@ machine unless they say otherwise.
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.records import ReleaseRecord, StoredCommand
 from zdd_tui.model.release import CommandKind, Expected
 from zdd_tui.model.rollout import WorkloadSnapshot
+
+if TYPE_CHECKING:
+    from zdd_tui.model.doctor import Report  # its rules are for later than the first paint
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -94,6 +97,8 @@ class Board:
 
     Attributes:
         previews: what each command would run now, line by line.
+        doctor: the last examination, if one was asked for.
+        examining: one is under way.
     """
 
     plan: PlanView
@@ -101,6 +106,8 @@ class Board:
     pods: Sourced[WorkloadSnapshot] = Sourced()
     flags: Sourced[tuple[FlagView, ...]] = Sourced()
     previews: Mapping[CommandKind, tuple[str, ...]] = field(default_factory=dict)
+    doctor: "Sourced[Report]" = Sourced()
+    examining: bool = False
 
     def server_now(self, now: float) -> float | None:
         """The database's clock, carried on from the last reading; None before the first."""
@@ -140,6 +147,10 @@ class BoardSource(Protocol):
         Args:
             shown: what the operator was told would run.
         """
+        ...
+
+    def examine(self) -> None:
+        """Asks the doctor to look; a later board has what it found. Cheap, from any thread."""
         ...
 
 

@@ -3,12 +3,17 @@
 import asyncio
 import threading
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zdd_tui.app import ZddApp
 from zdd_tui.feeds import Feeds
 from zdd_tui.model.plan_file import LoadedPlan
 from zdd_tui.model.records import Actor
+
+if TYPE_CHECKING:
+    from zdd_tui.model.doctor import Report
 
 
 def run_dashboard(loaded: LoadedPlan, actor: Actor, *, start_agent: bool, read_only: bool) -> int:
@@ -16,7 +21,7 @@ def run_dashboard(loaded: LoadedPlan, actor: Actor, *, start_agent: bool, read_o
 
     Nothing here waits for a backend: the first paint comes before the first connection.
     """
-    feeds = Feeds(loaded.plan, actor=actor)
+    feeds = Feeds(loaded.plan, actor=actor, examine=partial(_examine, loaded))
     feeds.start()
     if start_agent:
         # A thread of its own: it may have to wait for the database as long as that is away.
@@ -25,6 +30,12 @@ def run_dashboard(loaded: LoadedPlan, actor: Actor, *, start_agent: bool, read_o
         return ZddApp(feeds, read_only=read_only).run().code
     finally:
         feeds.stop()
+
+
+async def _examine(loaded: LoadedPlan) -> "Report":
+    from zdd_tui.engine.doctor import examine  # noqa: PLC0415  # it brings the drivers
+
+    return await examine(loaded)
 
 
 def _ensure(loaded: LoadedPlan, feeds: Feeds) -> None:

@@ -25,6 +25,9 @@ from zdd_tui.model.rollout import WorkloadSnapshot
 if TYPE_CHECKING:
     from zdd_tui.backends.store import Store
     from zdd_tui.model.ddl import Catalog
+    from zdd_tui.model.doctor import Report
+
+    Examine = Callable[[], Awaitable[Report]]
 
 READ_EVERY = 0.25
 """Seconds between two readings of the store, however much it changes."""
@@ -53,11 +56,13 @@ class Feeds:
     Args:
         plan: whose release is shown: the newest one of its name.
         actor: in whose name commands are sent.
+        examine: examines the release; awaited in this thread's loop. None where nobody can.
     """
 
-    def __init__(self, plan: BasePlan, *, actor: Actor) -> None:
+    def __init__(self, plan: BasePlan, *, actor: Actor, examine: "Examine | None" = None) -> None:
         self._plan = plan
         self._actor = actor
+        self._examiner = examine
         self._board = Board(plan_view(plan))
         self._callbacks: list[Callable[[], None]] = []
         self._watched = threading.Event()
@@ -118,6 +123,11 @@ class Feeds:
             failed.set_exception(DatabaseError("the database is not connected yet", "wait a moment, then repeat it"))
             return failed
         return asyncio.run_coroutine_threadsafe(self._send(kind, expected, typed, reason, shown), loop)
+
+    def examine(self) -> None:
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._begin_examination)
 
     # --- the thread ----------------------------------------------------------------------------------------------
 
@@ -288,6 +298,28 @@ class Feeds:
                 continue
             if stored.status != "queued":
                 return stored
+
+    # --- doctor --------------------------------------------------------------------------------------------------
+
+    def _begin_examination(self) -> None:
+        """One at a time: whoever asks meanwhile gets the result of the one that is under way."""
+        if self._examiner is None:
+            self._fail("doctor", "this dashboard has no doctor", "run `zdd doctor PLAN`")
+        elif not self._board.examining:
+            self._publish(examining=True)
+            task = asyncio.get_running_loop().create_task(self._examine(self._examiner))
+            self._side_tasks.add(task)
+            task.add_done_callback(self._side_tasks.discard)
+
+    async def _examine(self, examiner: "Examine") -> None:
+        try:
+            report = await examiner()
+        except Exception as error:
+            self._fail("doctor", *explained("doctor", error))
+        else:
+            self._publish(doctor=Sourced(report, time.monotonic()))
+        finally:
+            self._publish(examining=False)
 
     # --- cluster -------------------------------------------------------------------------------------------------
 

@@ -62,6 +62,7 @@ class FixedSource:
     shown: list[tuple[str, ...]] = field(default_factory=list)
     futures: list[Future[StoredCommand]] = field(default_factory=list)
     callbacks: list[Callable[[], None]] = field(default_factory=list)
+    examinations: int = 0
 
     def board(self) -> Board:
         return self.current
@@ -88,6 +89,9 @@ class FixedSource:
         self.shown.append(shown)
         self.futures.append(future)
         return future
+
+    def examine(self) -> None:
+        self.examinations += 1
 
     def answer(self, status: str, outcome: str) -> None:
         kind = self.sent[-1][0]

@@ -61,6 +61,7 @@ ACTIONS: tuple[Action, ...] = (
         True,
     ),
     Action("details", "e", "details", "Show errors, refused commands, gates, sources and events in full."),
+    Action("doctor", "d", "doctor", "Look for the seven pitfalls, and prove the release checklist."),
     Action("help", "question_mark", "help", "Show every key and what it does."),
     Action("quit", "q", "quit", "Leave the dashboard. The agent and the release go on."),
 )

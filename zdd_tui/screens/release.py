@@ -16,6 +16,7 @@ from zdd_tui.model.records import StoredCommand
 from zdd_tui.model.release import CommandKind, Expected
 from zdd_tui.screens.confirm import Answer, ConfirmScreen
 from zdd_tui.screens.details import DetailsScreen
+from zdd_tui.screens.doctor import DoctorScreen
 from zdd_tui.screens.help import HelpScreen
 from zdd_tui.widgets.backfill import BackfillPane
 from zdd_tui.widgets.events import EventPane
@@ -109,6 +110,8 @@ class ReleaseScreen(Screen[None]):
                 self.app.push_screen(HelpScreen(board, self._moment(), read_only=self._read_only))
             case "details":
                 self.app.push_screen(DetailsScreen(board, self._moment(), self.query_one(MessageLine).course))
+            case "doctor":
+                self.app.push_screen(DoctorScreen(board, self._moment(), self._source.examine))
             case "quit":
                 self.post_message(QuitAsked())
             case "pause":

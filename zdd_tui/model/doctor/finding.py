@@ -47,9 +47,11 @@ class Finding:
 
     @property
     def telling(self) -> Observation:
-        """The observation that made the verdict."""
-        none = Observation(Verdict.UNKNOWN, "nobody has looked")
-        return next((each for each in self.observations if each.verdict is self.verdict), none)
+        """The observation that made the verdict; where all is well, the last one, since proof follows declaration."""
+        deciding = [each for each in self.observations if each.verdict is self.verdict]
+        if not deciding:
+            return Observation(Verdict.UNKNOWN, "nobody has looked")
+        return deciding[-1 if self.verdict is Verdict.PASS else 0]
 
 
 @dataclass(frozen=True, slots=True)

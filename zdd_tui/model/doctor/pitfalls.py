@@ -41,7 +41,7 @@ def breaking_migration(facts: Facts) -> Iterator[Observation]:
     old = ", ".join(sorted(plan.change.down)) if plan.change.into is None else str(plan.change.table)
     proven = [query for query in queries.queries if query.proof]
     if history.cut_over_at is None:
-        yield passed(f"before the cutover: {_count(queries.queries, 'query names', 'queries name')} {old}, as they may")
+        yield passed(f"before the cutover {old} may be asked for: {_seen(len(queries.queries))}")
         return
     for query in proven[:_SHOWN]:
         yield failed(
@@ -62,8 +62,8 @@ def breaking_migration(facts: Facts) -> Iterator[Observation]:
         yield passed(f"after the cutover: no query names {old}")
 
 
-def _count(items: tuple[object, ...], one: str, many: str) -> str:
-    return f"1 {one}" if len(items) == 1 else f"{len(items) or 'no'} {many if items else one}"
+def _seen(count: int) -> str:
+    return f"{count} quer{'y does' if count == 1 else 'ies do'}" if count else "no query was seen that does"
 
 
 # --- 2 ------------------------------------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def sticky_sessions(facts: Facts) -> Iterator[Observation]:
             many = f"{traffic.routes} route{'' if traffic.routes == 1 else 's'} from outside"
             yield passed(f"no affinity annotation on the Service and {many}")
         for reason in traffic.not_looked:
-            yield unknown(reason, "grant get and list of it, or look yourself")
+            yield unknown(reason, "grant list on it, or look yourself")
     if workload is None:
         yield facts.workload.failure
     elif workload.session_hints:

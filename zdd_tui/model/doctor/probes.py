@@ -97,6 +97,4 @@ def tried(facts: Facts, point: str, what: str) -> Iterator[Observation]:
         else:
             yield failed(told, "mend the application; zdd_tui.service does this part")
     if untried:
-        yield unsure(
-            f"{what} was not tried with {', '.join(untried)}", "the demo tries it; so can a rehearsal of yours"
-        )
+        yield unsure(f"{what} was not tried with {', '.join(untried)}", "try it where it hurts nobody")

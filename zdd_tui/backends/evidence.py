@@ -7,7 +7,7 @@ import asyncpg
 
 from zdd_tui.backends.catalog import Connection
 from zdd_tui.backends.records import storable
-from zdd_tui.model.doctor.facts import Evidence, History, Rehearsal
+from zdd_tui.model.doctor.facts import Evidence, History, WayBack
 from zdd_tui.model.plan import BasePlan
 from zdd_tui.model.records import Actor
 
@@ -28,6 +28,12 @@ _ROLLED_BACK = """
 SELECT r.plan_hash, extract(epoch FROM r.finished_at)::float8 AS at, b.rows_done, b.rows_total, b.status
 FROM zdd.release r LEFT JOIN zdd.backfill b ON b.release_id = r.id
 WHERE r.name = $1 AND r.state = 'rolled-back' AND r.phase >= 0
+"""
+
+_REHEARSED = """
+SELECT plan_hash, extract(epoch FROM at)::float8 AS at, verdict, scale, (report ->> 'rows')::bigint AS rows
+FROM zdd.rehearsal
+WHERE name = $1 ORDER BY id DESC LIMIT 500
 """
 
 _FLAG_STEPS: Final = {"write-flag-on": "write", "read-flag-on": "read"}
@@ -104,11 +110,21 @@ async def add_evidence(
     )  # fmt: skip
 
 
-async def _rehearsals(conn: Connection, plan: BasePlan) -> list[Rehearsal]:
+async def _rehearsals(conn: Connection, plan: BasePlan) -> list[WayBack]:
     """What `zdd rehearse` has kept."""
     if not await _exists(conn, "rehearsal"):
         return []
-    return []
+    return [
+        WayBack(
+            plan_hash=row["plan_hash"],
+            at=row["at"],
+            verdict="pass" if row["verdict"] == "passed" else "fail",
+            rows=row["rows"],
+            scale=row["scale"],
+            where="a copy",
+        )
+        for row in await conn.fetch(_REHEARSED, plan.name)
+    ]
 
 
 async def _exists(conn: Connection, table: str) -> bool:
@@ -122,10 +138,10 @@ async def _exists(conn: Connection, table: str) -> bool:
     )
 
 
-def _rolled_back(row: Mapping[str, Any]) -> Rehearsal:
+def _rolled_back(row: Mapping[str, Any]) -> WayBack:
     whole = row["status"] is not None and row["rows_total"] and row["rows_done"] >= row["rows_total"]
     scale = 1.0 if whole else (row["rows_done"] / row["rows_total"]) if row["rows_total"] else 0.0
-    return Rehearsal(row["plan_hash"], row["at"], "pass", row["rows_done"] or 0, scale, "this very database")
+    return WayBack(row["plan_hash"], row["at"], "pass", row["rows_done"] or 0, scale, "this very database")
 
 
 def _evidence(row: Mapping[str, Any]) -> Evidence:

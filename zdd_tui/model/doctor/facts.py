@@ -99,7 +99,7 @@ class QueryFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsal:
+class WayBack:
     """What `zdd rehearse` has stored, or a release that was rolled back for good.
 
     Attributes:
@@ -153,7 +153,7 @@ class History:
     cut_over_at: float | None = None
     contracted: bool = False
     waiting_since: float | None = None
-    rehearsals: tuple[Rehearsal, ...] = ()
+    rehearsals: tuple[WayBack, ...] = ()
     flag_set_at: dict[str, float] = field(default_factory=dict)
     ended_flags: dict[str, str] = field(default_factory=dict)
     evidence: tuple[Evidence, ...] = ()

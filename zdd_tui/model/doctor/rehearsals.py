@@ -1,6 +1,6 @@
 """Was the way back walked, and how much did it carry?"""
 
-from zdd_tui.model.doctor.facts import Facts, Rehearsal
+from zdd_tui.model.doctor.facts import Facts, WayBack
 from zdd_tui.model.doctor.finding import Observation, failed, passed, unsure
 from zdd_tui.model.duration import human_duration
 from zdd_tui.model.gate import Verdict
@@ -36,16 +36,14 @@ def at_production_volume(facts: Facts) -> Observation:
     if not good:
         return unsure("no rehearsal of this version of the plan", f"{_MEND}, at full volume")
     best = max(good, key=lambda each: each.scale or 0.0)
-    rows = f"{best.rows:,} rows" if best.rows is not None else "an unknown number of rows"
+    told = f"rehearsed on {best.where}" + (f" with {best.rows:,} rows" if best.rows is not None else "")
     if best.scale is None:
-        return unsure(f"rehearsed on {best.where} with {rows}; production's volume was not compared", _MEND)
+        return unsure(f"{told}; production's volume was not compared", _MEND)
     if best.scale >= 1.0:
-        return passed(f"rehearsed on {best.where} with {rows}, all of production's volume")
-    return unsure(
-        f"rehearsed on {best.where} with {rows}, {best.scale:.0%} of production's volume", f"{_MEND} --scale 1"
-    )
+        return passed(f"{told}, all of production's volume")
+    return unsure(f"{told}, {best.scale:.0%} of production's volume", f"{_MEND} --scale 1")
 
 
-def newest_of(rehearsals: tuple[Rehearsal, ...], plan_hash: str) -> Rehearsal | None:
+def newest_of(rehearsals: tuple[WayBack, ...], plan_hash: str) -> WayBack | None:
     """The newest one of a version of the plan."""
     return max((each for each in rehearsals if each.plan_hash == plan_hash), key=lambda each: each.at, default=None)

@@ -120,3 +120,24 @@ def _samples(lines: str) -> Iterable[tuple[str, Mapping[str, str], float]]:
     for family in text_string_to_metric_families(lines + "\n"):
         for sample in family.samples:
             yield sample.name, sample.labels, float(sample.value)
+
+
+async def scrape_samples(
+    session: aiohttp.ClientSession, url: str, families: Iterable[str], timeout: float
+) -> list[tuple[str, Mapping[str, str], float]]:
+    """Name, labels and value of every line that begins with one of these names.
+
+    Args:
+        families: such as ``shadow_duration_seconds``; buckets, sum and count come with it.
+        timeout: seconds for the whole page.
+
+    Raises:
+        MetricsError: the page cannot be had, or holds no metrics.
+    """
+    page = await _fetch(session, url, timeout)
+    wanted = tuple(families)
+    lines = "\n".join(line for line in page.splitlines() if line.startswith(wanted))
+    try:
+        return list(_samples(lines))
+    except (ValueError, KeyError, IndexError) as error:
+        raise MetricsError(f"not a page of metrics: {error}"[:120]) from None

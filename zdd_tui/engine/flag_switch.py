@@ -37,6 +37,23 @@ async def restore(ctx: Context, step: StepHandle) -> None:
             await effect(ctx, step, lambda key=key: ctx.flags.delete(key, epoch=ctx.epoch))  # type: ignore[misc]
 
 
+async def flag_back(ctx: Context, step: StepHandle, key: str, *, first: bool) -> None:
+    """The undo of one of several steps that each gave a flag a larger share: off at once, whichever is undone first.
+
+    Args:
+        first: this step gave the first share; it knows what stood before the release, and puts that back.
+    """
+    if "flags_before" not in step.detail:
+        return
+    if first:
+        await restore(ctx, step)
+        await ctx.flags.forget([key])
+        return
+    raw = (await effect(ctx, step, lambda: ctx.flags.read_raw([key])))[key]
+    if raw is not None and not parse_flag(raw).off:
+        await switch(ctx, step, key, OFF)
+
+
 async def _settle(ctx: Context, step: StepHandle, what: str) -> None:
     await step.note(f"{what}; waiting {2 * ctx.plan.flag_staleness:.1f} s until every pod has seen it")
     await asyncio.sleep(2 * ctx.plan.flag_staleness)

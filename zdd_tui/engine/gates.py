@@ -9,6 +9,7 @@ from zdd_tui.backends.observe import leftovers, objects_valid, oldest_snapshot_s
 from zdd_tui.backends.postgres import is_lost
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates_blue_green import BLUE_GREEN_GATES
+from zdd_tui.engine.gates_dark_launch import DARK_LAUNCH_GATES
 from zdd_tui.engine.judging import Finding, Judge, listed, passes, step_record
 from zdd_tui.engine.workload_gates import WORKLOAD_GATES, serving_version
 from zdd_tui.model.errors import BackendError, DatabaseAway
@@ -156,6 +157,7 @@ GATES: Mapping[str, Judge] = {
     "guard": _guard,
     **WORKLOAD_GATES,
     **BLUE_GREEN_GATES,
+    **DARK_LAUNCH_GATES,
     "schema-valid": _schema_valid,
     "no-waiters": _no_waiters,
     "serving-v2": _serving_v2,

@@ -4,7 +4,18 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.phases import backfill, blue_green, canary, cleanup, contract, cutover, dual_write, expand, workload
+from zdd_tui.engine.phases import (
+    backfill,
+    blue_green,
+    canary,
+    cleanup,
+    contract,
+    cutover,
+    dark_launch,
+    dual_write,
+    expand,
+    workload,
+)
 
 
 class Step(Protocol):
@@ -48,4 +59,7 @@ STEPS: Mapping[str, Step] = {
     "remove-green": blue_green.RemoveGreen(),
     "remove-preview": blue_green.RemovePreview(),
     "free-service": blue_green.FreeService(),
+    "set-shadow": dark_launch.SetShadow(),
+    "set-read": dark_launch.SetRead(),
+    "shadow-off": dark_launch.ShadowOff(),
 }

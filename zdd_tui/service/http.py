@@ -15,8 +15,12 @@ PROBES = frozenset({"/health", "/ready", "/metrics"})
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def attach(app: web.Application, lifecycle: Lifecycle) -> None:
-    """Adds the probes and the middleware to an application. Probes are neither counted nor waited for."""
+def attach(app: web.Application, lifecycle: Lifecycle, *more: Callable[[], str]) -> None:
+    """Adds the probes and the middleware to an application. Probes are neither counted nor waited for.
+
+    Args:
+        more: what else stands on /metrics, each in Prometheus' text format, such as ``Shadow.render``.
+    """
     metrics = RequestMetrics()
 
     @web.middleware
@@ -55,7 +59,8 @@ def attach(app: web.Application, lifecycle: Lifecycle) -> None:
         return web.json_response(body, status=200 if state.ready else 503)
 
     async def show_metrics(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.render(lifecycle.in_flight).encode(), headers={"Content-Type": CONTENT_TYPE})
+        text = metrics.render(lifecycle.in_flight) + "".join(render() for render in more)
+        return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
     app.middlewares.append(count)
     app.router.add_get("/health", health)

@@ -17,6 +17,7 @@ from zdd_tui.service.http import attach, serve
 from zdd_tui.service.lifecycle import Check, Lifecycle
 
 if TYPE_CHECKING:
+    from zdd_tui.demo.sample.version4 import ShadowedReads
     from zdd_tui.service.flags import FlagClient
 
 MAX_ID = 2**63 - 1
@@ -30,23 +31,29 @@ async def run(settings: Settings) -> bool:
     # Any pod can lose its way to the database; when all lose it, leaving rotation together helps nobody.
     checks = [Check("postgresql", database.check, timeout=2, tolerance=10)]
     flags = None
+    dark = None
     store: UserStore
     if settings.version == 2:
         flags, store = _by_flags(settings)
+    elif settings.version in (1, 4, 5):
+        store = OldUsers()
+        if settings.version > 1:
+            flags, dark = _dark(settings, database)
+    else:
+        store = NewTableUsers() if settings.kind == "table" else NewColumnUsers()
+    if flags is not None:
         flags.start()
         # Needed once: a pod that has never seen the flags would write by defaults. After that it does without
         # Redis for as long as it must (flags fail static), so a dead Redis takes no pod out of rotation.
         checks.append(Check("flags", flags.wait_loaded, timeout=0.5, tolerance=math.inf))
-    elif settings.version == 1:
-        store = OldUsers()
-    else:
-        store = NewTableUsers() if settings.kind == "table" else NewColumnUsers()
     lifecycle = Lifecycle(checks, drain_seconds=settings.drain_seconds)
-    app = build(settings, database, store, flags)
-    attach(app, lifecycle)
+    app = build(settings, database, store, flags, dark.get if dark else None)
+    attach(app, lifecycle, *((dark.shadow.render,) if dark else ()))
     try:
         return await serve(app, lifecycle, settings.host, settings.port)
     finally:
+        if dark is not None:
+            await dark.shadow.stop()
         if flags is not None:
             await flags.stop()
         await database.close()
@@ -66,8 +73,33 @@ def _by_flags(settings: Settings) -> "tuple[FlagClient, UserStore]":
     return flags, TableDualUsers(dual) if settings.kind == "table" else ColumnDualUsers(dual)
 
 
-def build(settings: Settings, database: Database, store: UserStore, flags: "FlagClient | None") -> web.Application:
-    """The routes."""
+def _dark(settings: Settings, database: Database) -> "tuple[FlagClient, ShadowedReads]":
+    from zdd_tui.demo.sample.version4 import ShadowedReads  # noqa: PLC0415  # with it comes the Redis client
+    from zdd_tui.service.flags import FlagClient  # noqa: PLC0415
+
+    flags = FlagClient(settings.redis_url, [settings.shadow_flag, settings.dark_flag])
+    dark = ShadowedReads(
+        flags,
+        database,
+        shadow_flag=settings.shadow_flag,
+        dark_flag=settings.dark_flag,
+        mistaken=settings.version == 5,
+    )
+    return flags, dark
+
+
+def build(
+    settings: Settings,
+    database: Database,
+    store: UserStore,
+    flags: "FlagClient | None",
+    get: Callable[[int], Awaitable[User | None]] | None = None,
+) -> web.Application:
+    """The routes.
+
+    Args:
+        get: reads a user where the store alone does not.
+    """
 
     async def create(request: web.Request) -> web.Response:
         name, email = await _body(request, name_needed=True)
@@ -77,6 +109,8 @@ def build(settings: Settings, database: Database, store: UserStore, flags: "Flag
 
     async def read(request: web.Request) -> web.Response:
         user_id = _user_id(request)
+        if get is not None:
+            return _found(await get(user_id))
         return _found(await database.read(lambda connection: store.get(connection, user_id)))
 
     async def update(request: web.Request) -> web.Response:

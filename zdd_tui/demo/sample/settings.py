@@ -15,7 +15,8 @@ class Settings:
     """The names of the variables are in :meth:`from_env`.
 
     Attributes:
-        version: 1, 2 or 3: the tag of the image.
+        version: 1 to 5: the tag of the image.
+        shadow_flag, dark_flag: of versions 4 and 5: share of requests compared, share of users answered anew.
         drain_seconds: how long requests are still served after SIGTERM.
     """
 
@@ -26,6 +27,8 @@ class Settings:
     redis_url: str = field(repr=False)
     write_flag: str
     read_flag: str
+    shadow_flag: str
+    dark_flag: str
     host: str
     port: int
     pod: str
@@ -40,7 +43,7 @@ class Settings:
         """
         image = _need(env, "IMAGE")
         return cls(
-            version=int(_one_of("the tag of IMAGE", image.rpartition(":")[2], "1", "2", "3")),
+            version=int(_one_of("the tag of IMAGE", image.rpartition(":")[2], *"12345")),
             kind=cast(Kind, _one_of("CHANGE_KIND", env.get("CHANGE_KIND", "column"), "column", "table")),
             dual_write=cast(
                 Mode, _one_of("DUAL_WRITE", env.get("DUAL_WRITE", "application"), "application", "trigger")
@@ -49,6 +52,8 @@ class Settings:
             redis_url=_need(env, "REDIS_URL"),
             write_flag=env.get("ZDD_FLAG_WRITE", "users_full_name_write"),
             read_flag=env.get("ZDD_FLAG_READ", "users_full_name_read"),
+            shadow_flag=env.get("ZDD_FLAG_SHADOW", "users_sql_name_shadow"),
+            dark_flag=env.get("ZDD_FLAG_DARK", "users_sql_name_read"),
             host=env.get("POD_IP", "127.0.0.1"),
             port=int(env.get("PORT", "8080")),
             pod=env.get("POD_NAME", "users-api"),

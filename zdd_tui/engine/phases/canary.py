@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 from zdd_tui.backends.kube_errors import KubeApiError
 from zdd_tui.backends.kube_switch import DEPLOYMENTS, create_owned, read_raw, remove_owned
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.flag_switch import remember_flag, restore, switch
+from zdd_tui.engine.flag_switch import flag_back, remember_flag, switch
 from zdd_tui.engine.patience import effect
 from zdd_tui.engine.rollout import POLL, look
 from zdd_tui.model.errors import ClusterError, StepFailed
-from zdd_tui.model.flag import OFF, FlagValue, parse_flag
-from zdd_tui.model.plans import CanaryFlag, CanaryPlan
+from zdd_tui.model.flag import FlagValue
+from zdd_tui.model.plans import CanaryPlan
 from zdd_tui.model.rollout import RolloutStatus
 from zdd_tui.model.twin import Switch, twin_deployment
 from zdd_tui.model.weights import canary_replicas
@@ -64,7 +64,7 @@ class SetWeight:
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         plan = ctx.plan_as(CanaryPlan)
         if plan.canary.flag is not None:
-            await _flag_back(ctx, step, plan.canary.flag, first=step.value == plan.canary.weights[0])
+            await flag_back(ctx, step, plan.canary.flag.key, first=step.value == plan.canary.weights[0])
         elif await effect(ctx, step, lambda: read_raw(ctx.cluster, DEPLOYMENTS, plan.canary_deployment)) is not None:
             await _scale(ctx, step, 0)
 
@@ -82,19 +82,6 @@ class RemoveCanary:
 def _weight_of(step: StepHandle) -> int:
     assert step.value is not None, f"{step.name} has no weight"
     return step.value
-
-
-async def _flag_back(ctx: Context, step: StepHandle, flag: CanaryFlag, *, first: bool) -> None:
-    """Off at once; the first weight's step knows what stood before the release, and puts that back."""
-    if "flags_before" not in step.detail:
-        return
-    if first:
-        await restore(ctx, step)
-        await ctx.flags.forget([flag.key])
-        return
-    raw = (await effect(ctx, step, lambda: ctx.flags.read_raw([flag.key])))[flag.key]
-    if raw is not None and not parse_flag(raw).off:
-        await switch(ctx, step, flag.key, OFF)
 
 
 async def _scale(ctx: Context, step: StepHandle, replicas: int) -> None:

@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -43,13 +43,14 @@ PG_SETTINGS = {
 class PgServer:
     """A PostgreSQL server with its data in ``folder``, which must be empty or missing at first.
 
-    It keeps its port, its password and its committed data over restarts and kills.
+    It keeps its port, its password and its committed data over restarts and kills. ``settings`` go over ours.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.port = 0
         self.log = folder / "postgres.log"
+        self._settings = dict(settings or {})
         self._data = folder / "data"
         self._password = secrets.token_urlsafe(18)
         self._user = _unprivileged_user() if os.geteuid() == 0 else None
@@ -65,6 +66,12 @@ class PgServer:
     def pid(self) -> int | None:
         """The postmaster's process id, None when it does not run."""
         return self._child.pid if self._child is not None and self._child.poll() is None else None
+
+    @property
+    def programs(self) -> Path:
+        """The folder of psql, pg_dump and the others; known once it was started."""
+        assert self._bin is not None, "not started yet"
+        return self._bin
 
     def dsn_of(self, database: str) -> str:
         return f"postgresql://postgres:{self._password}@{LOOPBACK}:{self.port}/{database}"
@@ -107,7 +114,7 @@ class PgServer:
         await self.start()
 
     def _spawn(self, programs: Path, port: int) -> subprocess.Popen[bytes]:
-        settings = PG_SETTINGS | {"port": str(port)}
+        settings = PG_SETTINGS | self._settings | {"port": str(port)}
         if (programs.parent / "lib" / "pg_stat_statements.so").exists():
             settings["shared_preload_libraries"] = "pg_stat_statements"
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
@@ -219,9 +226,9 @@ class RedisServer:
 
 
 @contextlib.asynccontextmanager
-async def postgres_server(folder: Path) -> AsyncIterator[PgServer]:
+async def postgres_server(folder: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[PgServer]:
     """A running PostgreSQL whose data is in ``folder`` (created when missing); stopped on the way out."""
-    server = PgServer(folder)
+    server = PgServer(folder, settings)
     try:
         await server.start()
         yield server

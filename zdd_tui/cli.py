@@ -116,7 +116,20 @@ def _command(arguments: argparse.Namespace) -> int:
         typed=getattr(arguments, "confirm", None),
         yes=getattr(arguments, "yes", True),
         timeout=arguments.timeout,
+        unrehearsed=getattr(arguments, "unrehearsed", False),
     )
+
+
+def _rehearse(arguments: argparse.Namespace) -> int:
+    try:
+        from zdd_tui.rehearsal.copy import Wish
+        from zdd_tui.rehearsal.run import run_rehearsal
+    except ModuleNotFoundError as error:
+        raise ZddError(
+            f"a rehearsal needs a package that is not installed: {error.name}", "pip install 'zdd-tui[demo]'"
+        ) from None
+    wish = Wish(arguments.scale, arguments.rows, arguments.with_data)
+    return run_rehearsal(read_plan(arguments.plan), wish, as_json=arguments.json)
 
 
 def _agent(arguments: argparse.Namespace) -> int:
@@ -207,6 +220,23 @@ def _add_reading_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParse
     doctor.add_argument("--answer", metavar="POINT", help="first record what only you know about it, with --reason")
     doctor.add_argument("--reason", default="", help="what you know, and from where; kept with your name and the date")
 
+    rehearse = _add(
+        verbs,
+        "rehearse",
+        _rehearse,
+        "Walk the plan forward, and back from every phase, on an embedded PostgreSQL with production's schema, made-up"
+        " rows and writers. A production plan does not start without one that passed.",
+    )
+    _plan(rehearse)
+    rehearse.add_argument(
+        "--scale", type=_share, default=0.1, metavar="SHARE", help="of production's rows (default: %(default)s)"
+    )
+    rehearse.add_argument("--rows", type=_positive, help="rows of the plan's table, instead of --scale")
+    rehearse.add_argument(
+        "--with-data", action="store_true", help="with production's own rows; without it no value is read"
+    )
+    rehearse.add_argument("--json", action="store_true", help="the report as JSON on stdout")
+
     status = _add(verbs, "status", _status, "Show where the release stands.")
     _plan(status)
     status.add_argument("--json", action="store_true", help="one JSON document, for scripts")
@@ -236,6 +266,11 @@ def _add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
                 metavar="NAME",
                 help="the release's name: needed where a step cannot be undone; as good as --yes",
             )
+            added.add_argument(
+                "--unrehearsed",
+                action="store_true",
+                help="begin a production plan without a fresh rehearsal; needs --reason, and is audited",
+            )
 
 
 def _add_advisers(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -249,7 +284,13 @@ def _add_demo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     demo = _add(
         verbs, "demo", _demo, "A living release on embedded PostgreSQL, Redis and Kubernetes. Needs nothing else."
     )
-    demo.add_argument("--strategy", choices=tuple(PLANS), default="expand/contract", help="of the release")
+    demo.add_argument(
+        "--strategy",
+        choices=tuple(PLANS),
+        default="expand/contract",
+        metavar="NAME",
+        help=f"of the release: {', '.join(PLANS)} (default: %(default)s)",
+    )
     demo.add_argument("--headless", action="store_true", help="walk the release by itself and print a report")
     demo.add_argument("--json", action="store_true", help="with --headless: the report as JSON on stdout")
     demo.add_argument("--rows", type=_positive, default=200_000, help="rows in the table (default: %(default)s)")
@@ -258,6 +299,11 @@ def _add_demo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     )
     demo.add_argument("--kind", choices=("column", "table"), default="column", help="what is beside the old schema")
     demo.add_argument("--dual-write", choices=("application", "trigger"), default="application")
+    demo.add_argument(
+        "--inject",
+        choices=("errors", "latency", "crash-loop", "redis-down", "db-slow", "metrics-gone"),
+        help="break the new version in this way; the guard rolls back by itself",
+    )
     demo.add_argument(
         "--env", action="store_true", help="print the exports of the demo that runs, for kubectl and psql"
     )
@@ -280,6 +326,16 @@ def _timeout(parser: argparse.ArgumentParser, default: float, what: str = "how l
     parser.add_argument(
         "--timeout", type=duration, default=default, metavar="TIME", help=f"{what} (default: {default:.0f}s)"
     )
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share over 0 and up to 1, such as 0.1, got {text!r}")
+    return share
 
 
 def _positive(text: str) -> int:

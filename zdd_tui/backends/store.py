@@ -204,6 +204,7 @@ class Store:
         expected: Expected | None = None,
         typed: str | None = None,
         targets: Mapping[str, Any] | None = None,
+        unrehearsed: bool = False,
     ) -> int:
         """Queues a command for the agent and returns its id.
 
@@ -211,6 +212,7 @@ class Store:
             expected: what the operator saw when confirming.
             typed: what the operator typed where the release's name was asked for.
             targets: what the operator was shown as the list of what is to run.
+            unrehearsed: the first advance may go without a rehearsal; `reason` says why.
         """
         args: dict[str, Any] = {}
         if expected is not None:
@@ -223,6 +225,8 @@ class Store:
             args["typed"] = typed
         if targets is not None:
             args["targets"] = dict(targets)
+        if unrehearsed:
+            args["unrehearsed"] = True
         with explained(self._dsn):
             try:
                 sent = await self._pool.fetchval(

@@ -10,7 +10,7 @@ from zdd_tui.backends.store import Store
 from zdd_tui.engine.actor import this_actor
 from zdd_tui.model.action import Danger, action
 from zdd_tui.model.ddl import Catalog
-from zdd_tui.model.errors import Refused, ZddError
+from zdd_tui.model.errors import PlanError, Refused, ZddError
 from zdd_tui.model.plan import BasePlan, Plan
 from zdd_tui.model.plan_file import LoadedPlan
 from zdd_tui.model.preview import preview, target
@@ -56,7 +56,16 @@ def expected_of(record: ReleaseRecord) -> Expected:
     return Expected(record.release.plan_hash, record.release.state, record.release.phase)
 
 
-def operate(loaded: LoadedPlan, verb: str, *, reason: str, typed: str | None, yes: bool, timeout: float) -> int:
+def operate(
+    loaded: LoadedPlan,
+    verb: str,
+    *,
+    reason: str,
+    typed: str | None,
+    yes: bool,
+    timeout: float,
+    unrehearsed: bool = False,
+) -> int:
     """Sends one command and waits for the agent's answer.
 
     What was asked for on the terminal goes to stderr; stdout carries the answer alone. The question is put between
@@ -66,6 +75,7 @@ def operate(loaded: LoadedPlan, verb: str, *, reason: str, typed: str | None, ye
         typed: the release's name, where the command cannot be undone; asked for on a terminal.
         yes: do not ask.
         timeout: seconds to wait for the answer.
+        unrehearsed: go without a rehearsal of the plan; needs a reason.
 
     Returns:
         0 done, 1 refused, 4 no answer within ``timeout`` seconds.
@@ -74,13 +84,15 @@ def operate(loaded: LoadedPlan, verb: str, *, reason: str, typed: str | None, ye
         ZddError: there is no release, or nobody to confirm; nothing was sent.
         Refused: the release runs another plan, has ended, or the operator said no; nothing was sent.
     """
+    if unrehearsed and not reason.strip():
+        raise PlanError("--unrehearsed needs a reason", "say why with --reason TEXT; it goes into the audit")
     order = asyncio.run(_prepare(loaded, CommandKind(verb)))
     name = order.record.release.name
     if typed is not None and typed != name:
         raise Refused(f"{typed!r} is not the release's name; nothing was sent", f"--confirm {name}")
     if action(verb).danger is not Danger.PLAIN and not yes and typed is None:
         typed = _confirm(loaded, order)
-    return asyncio.run(_send(loaded, order, reason, typed, timeout))
+    return asyncio.run(_send(loaded, order, reason, typed, timeout, unrehearsed))
 
 
 async def _prepare(loaded: LoadedPlan, kind: CommandKind) -> Order:
@@ -121,7 +133,9 @@ async def _catalog(plan: BasePlan) -> Catalog | None:
         return None
 
 
-async def _send(loaded: LoadedPlan, order: Order, reason: str, typed: str | None, timeout: float) -> int:
+async def _send(
+    loaded: LoadedPlan, order: Order, reason: str, typed: str | None, timeout: float, unrehearsed: bool
+) -> int:
     verb, record = order.kind, order.record
     async with await _open(loaded) as store:
         command_id = await store.send(
@@ -132,6 +146,7 @@ async def _send(loaded: LoadedPlan, order: Order, reason: str, typed: str | None
             expected=expected_of(record),
             typed=typed,
             targets={"preview": list(order.lines)},
+            unrehearsed=unrehearsed,
         )
         lease = await store.lease(record.id)
         if lease is None or not lease.live:

@@ -16,6 +16,7 @@ from zdd_tui.backends.store import Store
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates import judge
 from zdd_tui.engine.guard import GuardLoop
+from zdd_tui.engine.rehearsed import require_rehearsal
 from zdd_tui.engine.runner import Boundary, Holding, Runner
 from zdd_tui.model.errors import BackendError, Refused
 from zdd_tui.model.plan import BasePlan
@@ -174,7 +175,7 @@ class Tenure:
             record = await self._store.read()
             before = self._holding.release
             after = command(before, asked, record.gates, record.now)
-            events = []
+            events = await require_rehearsal(self._ctx, before, stored, record.now)
             if after.phase != before.phase and after.current is not None:
                 events.append(NewEvent("phase", f"{after.current.name} begins"))
             place = after.current.name if after.current else after.name

@@ -68,7 +68,7 @@ class StoredCommand:
 
     Attributes:
         args: `expected` (plan_hash, state, phase), `typed`, `targets` (the frozen list of what is to run),
-            each left out where it was not given.
+            `unrehearsed` (the first advance may go without a rehearsal), each left out where it was not given.
         status: `queued`, `done` or `refused`.
         outcome: for a refused one the reason, else what it did.
     """

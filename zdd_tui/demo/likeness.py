@@ -10,6 +10,7 @@ from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.demo import manifests
 from zdd_tui.demo.environment import Environment
 
+FLAGS = ("users_full_name_write", "users_full_name_read", "users_sql_name_shadow", "users_sql_name_read")
 _SCHEMA = """
 SELECT 'column' AS kind, format('%s.%s %s %s %s', c.table_schema, c.table_name, c.column_name, c.data_type,
                                 c.is_nullable) AS what
@@ -54,7 +55,7 @@ async def take(env: Environment) -> Likeness:
     finally:
         await connection.close()
     async with await FlagStore.connect(env.redis.url) as store:
-        flags = await store.read_raw(["users_full_name_write", "users_full_name_read"])
+        flags = await store.read_raw(FLAGS)
     async with Cluster.connect(str(env.kubeconfig), None, "default") as cluster:
         view = await cluster.get_deployment(manifests.NAME)
         raw = await cluster.http.json("GET", cluster.path("apis/apps/v1", "deployments", manifests.NAME))

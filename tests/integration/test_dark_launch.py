@@ -1,0 +1,63 @@
+"""Dark launch under load: back from every phase, the whole way, and a new path that is wrong gets no further."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.release_support import assert_nobody_was_hurt, no_progress, production
+from zdd_tui.demo.likeness import differences, take
+from zdd_tui.demo.walk import Walker
+from zdd_tui.model.errors import ZddError
+from zdd_tui.model.gate import Verdict
+from zdd_tui.model.release import CommandKind, State
+
+PHASES = ("rollout", "shadow-20", "shadow-100", "ramp-50", "ramp-100", "cleanup")
+
+
+@pytest.mark.timeout(400)
+async def test_rollback_from_every_phase_then_the_release(tmp_path: Path) -> None:
+    async with production(tmp_path, strategy="dark-launch", rate=100) as (env, store):
+        before = await take(env)
+        for last in PHASES[:-1]:
+            walker = Walker(env, store, no_progress)
+            await walker.begin()
+            for phase in PHASES[: PHASES.index(last) + 1]:
+                await walker.advance(phase)
+            await walker.rollback()
+            await env.end("agent")
+            assert differences(before, await take(env)) == [], f"after a rollback from {last}"
+            await assert_nobody_was_hurt(env)
+        walker = Walker(env, store, no_progress)
+        await walker.begin()
+        for phase in PHASES:
+            await walker.advance(phase)
+        assert (await walker.record()).release.state is State.DONE
+        after = await take(env)
+        assert after.flags == before.flags | {"users_sql_name_read": "true"}
+        assert after.pods == ("shop/users-api:4",) * 2
+        await assert_nobody_was_hurt(env)
+
+
+@pytest.mark.timeout(200)
+async def test_a_new_path_that_is_wrong_is_seen_by_the_gate_and_by_nobody_else(tmp_path: Path) -> None:
+    async with production(tmp_path, strategy="dark-launch", rate=100) as (env, store):
+        env.plan_file.write_text(env.plan_file.read_text().replace("users-api:4", "users-api:5"))
+        before = await take(env)
+        walker = Walker(env, store, no_progress)
+        await walker.begin()
+        await walker.advance("rollout")
+        await walker.enter("shadow-20")
+        record = await walker.until(
+            lambda record: (
+                record.release.state is State.WAITING
+                and (gate := record.gates.get("shadow-agrees")) is not None
+                and gate.verdict is Verdict.FAIL
+            )
+        )
+        assert "mismatch; differs: name" in record.gates["shadow-agrees"].reason
+        with pytest.raises(ZddError, match="shadow-agrees"):
+            await walker.command(CommandKind.ADVANCE)
+        await walker.rollback()
+        await env.end("agent")
+        assert differences(before, await take(env)) == []
+        await assert_nobody_was_hurt(env)

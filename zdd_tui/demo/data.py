@@ -61,6 +61,15 @@ async def create_schema(dsn: str, kind: Literal["column", "table"] = "column") -
         await connection.close()
 
 
+async def watch_statements(dsn: str) -> None:
+    """pg_stat_statements, as every production has it; out of the way of the schema that is released."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute("CREATE SCHEMA monitoring; CREATE EXTENSION pg_stat_statements WITH SCHEMA monitoring")
+    finally:
+        await connection.close()
+
+
 async def seed(dsn: str, rows: int) -> None:
     """Fill the table with rows 1 to ``rows``, some 200,000 a second, and tell the planner about them."""
     connection = await asyncpg.connect(dsn)

@@ -17,8 +17,8 @@ from typing import Any
 
 from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.demo import manifests
-from zdd_tui.demo.data import create_schema, seed
-from zdd_tui.demo.plan import Kind, Mode, plan_text
+from zdd_tui.demo.data import create_schema, seed, watch_statements
+from zdd_tui.demo.plan import GUARD, Kind, Mode, plan_text
 from zdd_tui.demo.processes import spawn, stop, wait_until
 from zdd_tui.demo.servers import PgServer, RedisServer, postgres_server, redis_server
 from zdd_tui.demo.strategy_plans import strategy_plan_text
@@ -39,6 +39,7 @@ class Options:
         strategy: of the release; `kind`, `mode` and `ceiling` are of expand/contract alone.
         ceiling: rows a second that the backfill may move; None for no ceiling.
         quick: two pods that drain in a second instead of four that take their time; for tests.
+        guard: the plan has a guard, and versions above 1 can be broken: see :attr:`Environment.inject_file`.
     """
 
     rows: int = 200_000
@@ -50,12 +51,14 @@ class Options:
     ceiling: int | None = None
     quick: bool = False
     strategy: str = EXPAND_CONTRACT
+    guard: bool = False
 
     def plan_text(self) -> str:
         """The release's plan as YAML."""
+        guard = GUARD if self.guard else ""
         if self.strategy != EXPAND_CONTRACT:
-            return strategy_plan_text(self.strategy, name=self.name, soak=self.soak, quick=self.quick)
-        return plan_text(self.kind, self.mode, name=self.name, soak=self.soak, ceiling=self.ceiling)
+            return strategy_plan_text(self.strategy, name=self.name, soak=self.soak, quick=self.quick) + guard
+        return plan_text(self.kind, self.mode, name=self.name, soak=self.soak, ceiling=self.ceiling) + guard
 
 
 @dataclass(slots=True)
@@ -76,6 +79,11 @@ class Environment:
     @property
     def plan_file(self) -> Path:
         return self.folder / "plan.yaml"
+
+    @property
+    def inject_file(self) -> Path:
+        """Holds the name of the fault that versions above 1 have; see :mod:`zdd_tui.demo.sample.faults`."""
+        return self.folder / "inject"
 
     @property
     def load_report(self) -> Path:
@@ -132,6 +140,7 @@ async def environment(folder: Path, options: Options, say: Say) -> AsyncIterator
         await _start_cluster(made)
         say(f"filling the table with {options.rows:,} rows, rolling out pods of V1")
         await create_schema(postgres.dsn, options.kind)
+        await watch_statements(postgres.dsn)
         await asyncio.gather(seed(postgres.dsn, options.rows), _deploy(made))
         made.start(
             "load", "zdd_tui.demo.load", "--kubeconfig", str(kubeconfig), "--out", str(made.load_report),
@@ -161,6 +170,7 @@ async def _deploy(made: Environment) -> None:
         dual_write=options.mode,
         replicas=2 if options.quick else 4,
         drain=1 if options.quick else 2,
+        inject_file=str(made.inject_file) if options.guard else "",
     )
     async with Cluster.connect(str(made.kubeconfig), None, "default") as cluster:
         await cluster.http.json("POST", cluster.path("apis/apps/v1", "deployments"), body=deployment)

@@ -5,27 +5,48 @@ import shlex
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from zdd_tui.demo.environment import Environment, Options, environment
+from zdd_tui.model.errors import ZddError
 
 ENV_FILE = "env"
 
 
-def run_interactive(folder: Path, options: Options) -> int:
-    """Runs until the operator leaves the dashboard, or the terminal goes away; returns the dashboard's exit code."""
-    return asyncio.run(_interactive(folder, options))
+def run_interactive(folder: Path, options: Options, fault: str | None = None) -> int:
+    """Runs until the operator leaves the dashboard, or the terminal goes away; returns the dashboard's exit code.
+
+    Args:
+        fault: what is wrong with the new version from its first request on.
+    """
+    return asyncio.run(_interactive(folder, options, fault))
 
 
-async def _interactive(folder: Path, options: Options) -> int:
+async def _interactive(folder: Path, options: Options, fault: str | None) -> int:
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, ending.set)
     async with environment(folder, options, _say) as env:
+        if fault is not None:
+            env.inject_file.write_text(fault)
         env.start_agent()
         _tell(env)
-        return await _dashboard(env, ending)
+        trials = asyncio.create_task(_try_images(env))
+        try:
+            return await _dashboard(env, ending)
+        finally:
+            trials.cancel()
+            await asyncio.wait({trials})
+
+
+async def _try_images(env: Environment) -> None:
+    """For the doctor; while the operator looks around."""
+    from zdd_tui.demo.trials import try_images  # noqa: PLC0415  # it brings the engine
+
+    with suppress(ZddError):  # then the doctor says that nothing was tried
+        await try_images(env)
 
 
 async def _dashboard(env: Environment, ending: asyncio.Event) -> int:

@@ -1,5 +1,6 @@
 """The demo's plan: the same file that an operator would write."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 Kind = Literal["column", "table"]
@@ -28,6 +29,8 @@ flags:
   url: ${{REDIS_URL}}
   write: users_full_name_write
   read: users_full_name_read
+  owner: you
+  expires: {expires}
 
 change:
   table: public.users
@@ -72,7 +75,42 @@ backfill:
 {ceiling}
 gates:
   soak: {soak}
+  owner: you
+  wait_limit: 1d
 """
+
+
+def flags_expire() -> str:
+    """A day well after the demo, as any plan would name one."""
+    return f"{datetime.now(UTC) + timedelta(days=30):%Y-%m-%d}"
+
+
+GUARD = """
+guard:
+  interval: 1s
+  rules:
+    - name: errors
+      metric: error-rate
+      limit: 2%
+      window: 6s
+      for: 2s
+      version: new
+      min_samples: 20
+      no_data: {after: 8s, action: rollback}
+    - name: p95
+      metric: latency
+      quantile: p95
+      limit: 250ms
+      window: 6s
+      for: 3s
+      version: new
+      min_samples: 20
+    - name: restarts
+      metric: restarts
+      limit: 1
+      window: 30s
+"""
+"""Short windows, so that a demo does not take minutes; in production they are longer: see config/plan.example.yaml."""
 
 
 def plan_text(
@@ -84,5 +122,5 @@ def plan_text(
         ceiling: rows a second that the backfill may move; None for as fast as it can.
     """
     limit = f"  max_rows_per_second: {ceiling}\n" if ceiling else ""
-    head = _HEAD.format(name=name, mode=mode)
+    head = _HEAD.format(name=name, mode=mode, expires=flags_expire())
     return head + (_COLUMN if kind == "column" else _TABLE) + _TAIL.format(soak=soak, ceiling=limit)

@@ -7,6 +7,11 @@ from zdd_tui.model.ddl.text import lexemes
 from zdd_tui.model.plan import BasePlan, Plan
 
 _LEADING_COMMENT = re.compile(r"\s*(?:--[^\n]*\n|/\*.*?\*/)", re.DOTALL)
+_VALUE = re.compile(
+    r"""(?:\b[eE]|\b[uU]&|\b[bBxX])?'(?:[^'\\]|''|\\.)*(?:'|$) | (\$\w*\$).*?(?:\1|$)
+      | (?P<number>(?<![\w$"])\d+(?:\.\d+)?\b)""",
+    re.VERBOSE | re.DOTALL,
+)
 _READS_OR_WRITES = frozenset({"select", "insert", "update", "delete", "merge", "with", "table", "copy"})
 
 
@@ -31,8 +36,8 @@ def names_old_side(plan: BasePlan, query: str) -> bool:
 
 
 def one_line(query: str, length: int = 100) -> str:
-    """A query for a line of evidence."""
-    text = " ".join(query.split())
+    """A query for a line of evidence, without its strings and numbers: they are somebody's data."""
+    text = " ".join(_VALUE.sub(lambda found: "…" if found["number"] else "'…'", query).split())
     return text if len(text) <= length else text[: length - 1] + "…"
 
 

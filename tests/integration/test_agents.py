@@ -14,6 +14,8 @@ from tests.integration.kubelet_support import read, write_config
 from tests.integration.relay import Relay
 from zdd_tui.demo.processes import free_port
 
+pytestmark = pytest.mark.timeout(300)  # a dozen processes each, on a machine that may do much else
+
 TAKEOVER_SECONDS = 5.0
 """The budget of design section 10."""
 
@@ -126,8 +128,8 @@ async def test_a_release_under_way_is_taken_over_although_a_system_is_away(here:
     async with relay, away.agent() as agent:
         await agent.says(f"waiting for {system}")
         assert agent.process.returncode is None
-        (said,) = await events(here, "error")
-        assert said.startswith(f"agent waits for {system}")
+        said: list[str] = await until(lambda: events(here, "error"))  # the log is written first
+        assert said[0].startswith(f"agent waits for {system}")
 
         # It holds the lease all the while: nobody else works, and its silence is explained.
         held = await here.zdd("agent", "--if-needed")

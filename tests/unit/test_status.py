@@ -1,0 +1,172 @@
+"""`zdd status` for people: what stands in it at each place of a release, within 80 columns."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from zdd_tui.engine.status import WIDTH, arrived, as_document, as_text
+from zdd_tui.model.gate import GateReading, Verdict
+from zdd_tui.model.records import BackfillRecord, Lease, ReleaseRecord, StepRecord
+from zdd_tui.model.release import Release, State, StepStatus
+from zdd_tui.model.strategy import expand_contract
+
+NOW = 1_700_000_000.0
+STRATEGY = expand_contract()
+LIVE = Lease(7, "agent", "node-3", 4711, 0.4, 3.0)
+DEAD = replace(LIVE, age=90.0)
+ERROR = (
+    "ALTER TABLE users got no lock in 40 tries: blocked by pid 812 (psql, idle in transaction for 12m)\n  mend: end it"
+)
+
+
+def record(release: Release, **changes: object) -> ReleaseRecord:
+    steps = tuple(StepRecord(step.name, status) for step, status in zip(STRATEGY.steps, release.statuses, strict=True))
+    made = ReleaseRecord(1, release, "production", "", NOW - 60, None, NOW, steps, {}, (), (), LIVE, None)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def at(phase: str, state: State, **changes: object) -> Release:
+    """A release in a phase; everything before it is done."""
+    index = [spec.name for spec in STRATEGY.phases].index(phase)
+    done = {step.name for spec in STRATEGY.phases[:index] for step in spec.steps}
+    if state is State.WAITING:
+        done |= {step.name for step in STRATEGY.phases[index].steps}
+    statuses = tuple(StepStatus.DONE if step.name in done else StepStatus.PENDING for step in STRATEGY.steps)
+    return replace(Release("users", "hash", STRATEGY, state, index, statuses), **changes)  # type: ignore[arg-type]
+
+
+def gates(phase: str, verdict: Verdict = Verdict.PASS, reason: str = "all is well") -> dict[str, GateReading]:
+    spec = next(spec for spec in STRATEGY.phases if spec.name == phase)
+    return {gate.name: GateReading(gate.name, verdict, reason, NOW - 0.5) for gate in spec.gates}
+
+
+PLANNED = record(Release("users", "hash", STRATEGY))
+RUNNING = record(
+    at("backfill", State.RUNNING).with_status("backfill-rows", StepStatus.INTENT),
+    backfill=BackfillRecord("running", 1_200_000, 756_000, rate=41_234.0, throttle="replica lag 6.1 s", failed_rows=2),
+)
+WAITING = record(at("expand", State.WAITING), gates=gates("expand"))
+SHUT = record(at("dual-write", State.WAITING), gates=gates("dual-write", Verdict.FAIL, "users-api-x7k runs V1"))
+CONTRACT = record(at("contract", State.WAITING), gates=gates("contract"))
+FAILED = record(at("expand", State.FAILED, error=ERROR))
+PAUSED = record(at("backfill", State.RUNNING, paused=True))
+BACK = record(at("dual-write", State.ROLLING_BACK).with_status("expand-schema", StepStatus.UNDOING))
+BACK_FAILED = record(at("dual-write", State.ROLLBACK_FAILED, error="no"))
+ROLLED_BACK = record(at("dual-write", State.ROLLED_BACK), lease=None)
+DONE = record(at("cleanup", State.DONE), lease=None)
+ALONE = record(at("expand", State.WAITING), gates=gates("expand"), lease=DEAD)
+
+CASES: dict[str, tuple[ReleaseRecord, tuple[str, ...]]] = {
+    "planned": (PLANNED, ("users: planned (production)", "○ expand", "next: zdd advance p.yaml   (runs expand)")),
+    "running": (
+        RUNNING,
+        (
+            "users: running in backfill",
+            "✔ expand  ✔ dual-write  ▶ backfill  ○ cutover",
+            "… running backfill-rows",
+            "756,000 of 1,200,000 rows, 41,234 a second",
+            "replica lag",
+            "2 failed",
+            "agent agent@node-3, pid 4711, seen 0.4s ago",
+        ),
+    ),
+    "waiting": (
+        WAITING,
+        ("users: waiting in expand", "✔ gate schema-valid: pass, all is well (0.5s ago)", "(runs dual-write)"),
+    ),
+    "shut": (
+        SHUT,
+        ("✗ gate serving-v2: fail, users-api-x7k runs V1", "next: backfill waits until every gate says pass"),
+    ),
+    "contract": (CONTRACT, ("next: zdd advance --confirm users p.yaml   (runs cleanup)",)),
+    "failed": (
+        FAILED,
+        (
+            "users: failed in expand",
+            "✗ ALTER TABLE users got no lock",
+            "mend: end it",
+            "✗ expand",
+            "zdd rollback p.yaml",
+        ),
+    ),
+    "paused": (PAUSED, ("users: running in backfill, PAUSED", "next: zdd resume p.yaml")),
+    "rolling back": (BACK, ("users: rolling-back in dual-write", "◀ dual-write", "… undoing expand-schema")),
+    "rollback failed": (BACK_FAILED, ("users: rollback-failed", "then: zdd rollback p.yaml")),
+    "rolled back": (ROLLED_BACK, ("users: rolled-back (production)", "○ expand")),
+    "done": (DONE, ("users: done (production)", "✔ cleanup")),
+    "no agent": (
+        ALONE,
+        (
+            "✗ NO AGENT: nothing will happen until one runs",
+            "the last was agent@node-3, pid 4711",
+            "next: zdd agent p.yaml",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_status_tells(case: str) -> None:
+    seen, told = CASES[case]
+    text = as_text(seen, "p.yaml")
+    flat = " ".join(text.split())
+    for wanted in told:
+        assert " ".join(wanted.split()) in flat, text
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert text.endswith("\n")
+
+
+@pytest.mark.parametrize("seen", [DONE, ROLLED_BACK])
+def test_an_end_needs_no_agent_and_proposes_nothing(seen: ReleaseRecord) -> None:
+    text = as_text(seen)
+    assert "AGENT" not in text
+    assert "next:" not in text
+    assert "gate" not in text
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_document_is_json_with_the_same_keys_everywhere(case: str) -> None:
+    document = json.loads(json.dumps(as_document(CASES[case][0])))
+    assert document.keys() == as_document(PLANNED).keys()
+
+
+def test_a_lease_that_has_run_out_is_no_agent() -> None:
+    assert as_document(ALONE)["agent"] is None
+    assert as_document(WAITING)["agent"]["pid"] == 4711
+
+
+def test_stale_gates_count_as_unknown() -> None:
+    stale = replace(WAITING, now=NOW + 60)
+    assert [gate["verdict"] for gate in as_document(stale)["gates"]] == ["unknown", "unknown"]
+    assert arrived(stale, "expand") is None
+    assert "waits until every gate says pass" in " ".join(as_text(stale).split())
+
+
+ARRIVALS: list[tuple[ReleaseRecord, str, int | None]] = [
+    (PLANNED, "expand", None),
+    (WAITING, "expand", 0),
+    (SHUT, "expand", 0),
+    (SHUT, "dual-write", None),
+    (RUNNING, "dual-write", 0),
+    (FAILED, "expand", 1),
+    (DONE, "cutover", 0),
+    (DONE, "done", 0),
+    (DONE, "rolled-back", 1),
+    (BACK, "expand", 1),
+    (BACK, "rolled-back", None),
+    (BACK_FAILED, "rolled-back", 1),
+    (ROLLED_BACK, "rolled-back", 0),
+    (ROLLED_BACK, "done", 1),
+]
+
+
+@pytest.mark.parametrize(("seen", "wait", "code"), ARRIVALS)
+def test_when_a_wait_is_over(seen: ReleaseRecord, wait: str, code: int | None) -> None:
+    assert arrived(seen, wait) == code
+
+
+def test_a_way_back_that_is_lost_is_not_proposed() -> None:
+    release = at("cleanup", State.FAILED, error="analyze failed").with_status("drop-aside", StepStatus.DONE)
+    failed = record(release)
+    assert "rollback" not in as_text(failed)

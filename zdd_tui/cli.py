@@ -153,13 +153,13 @@ def _open(arguments: argparse.Namespace) -> int:
 def _advise(arguments: argparse.Namespace) -> int:
     from zdd_tui.engine.advise_verb import run_advise
 
-    return run_advise(arguments)
+    return run_advise(arguments, sys.stdout)
 
 
 def _init(arguments: argparse.Namespace) -> int:
     from zdd_tui.engine.init import run_init
 
-    return run_init(arguments)
+    return run_init(arguments, sys.stdout)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import sys
 from typing import TextIO
 
 from zdd_tui.engine.advice_report import write_report
@@ -50,7 +49,7 @@ def request_of(arguments: argparse.Namespace) -> Request:
     )
 
 
-def run_advise(arguments: argparse.Namespace, out: TextIO = sys.stdout) -> int:
+def run_advise(arguments: argparse.Namespace, out: TextIO) -> int:
     """The verb. 0: answered (and written, with --plan); 1: no plan to write; 2, by exception: bad input."""
     request = request_of(arguments)
     told = (request.sql, request.manifests, request.target.image, request.target.deployment)

@@ -37,7 +37,7 @@ ROUNDS = 12
 """Rounds of questions before it gives up; each answers all that was asked in the round before."""
 
 
-def run_init(arguments: argparse.Namespace, out: TextIO = sys.stdout, prompt: Prompt | None = None) -> int:
+def run_init(arguments: argparse.Namespace, out: TextIO, prompt: Prompt | None = None) -> int:
     """The verb.
 
     Args:
@@ -100,17 +100,19 @@ class _Questions:
     def until_known(self, request: Request) -> Answer:
         """Asks for whatever the plan lacks, until it can be written or an answer does not help."""
         found = asyncio.run(answer(request))
+        asks = list(found.asks)
         for _ in range(ROUNDS):
-            asks = [ask for ask in found.asks if ask.option]
-            if found.plan is not None or len(asks) < len(found.asks):
+            if found.plan is not None or not asks or not all(ask.option for ask in asks):
                 return found
-            told = request
             for ask in asks:
-                told = _answered(told, ask, self._ask(f"{ask.text}: "))
+                request = _answered(request, ask, self._ask(f"{ask.text}: "))
             try:
-                found, request = asyncio.run(answer(told)), told
+                found = asyncio.run(answer(request))
+                asks = list(found.asks)
             except ZddError as error:
                 self.out.write(f"{error}\n")
+                # Only what the error names is asked again; where it names nothing, all of it.
+                asks = [ask for ask in asks if ask.name and f".{ask.name}" in error.title] or asks
         return found
 
     def _ask(self, question: str) -> str:

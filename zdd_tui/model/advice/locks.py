@@ -211,8 +211,8 @@ def widens(old: str, new: str) -> bool:
 _MB = 1024 * 1024
 _RATES = {Work.SCAN: (150 * _MB, 3000 * _MB), Work.REWRITE: (15 * _MB, 400 * _MB), Work.INDEX: (10 * _MB, 300 * _MB)}
 """Bytes a second: cold on a slow disk and busy, to cached and idle. Wide on purpose."""
-_ROW_RATES = (5_000, 300_000)
-"""Rows a second: many indexes, to narrow rows and few indexes."""
+_ROWS_A_SECOND = 5_000
+"""The slow end, with many indexes; the fast end is a statement that touches few rows."""
 INSTANT = (0.001, 0.1)
 
 
@@ -225,7 +225,7 @@ def estimate(work: Work, table: LiveTable | None) -> tuple[float, float] | None:
     if table is None or work is Work.UNKNOWN:
         return None
     if work is Work.ROWS:
-        return (INSTANT[0], max(table.rows, 1) / _ROW_RATES[0])
+        return (INSTANT[0], max(table.rows / _ROWS_A_SECOND, INSTANT[1]))
     size = table.heap_bytes + (table.index_bytes if work is Work.REWRITE else 0)
     slow, fast = _RATES[work]
     return (max(size / fast, INSTANT[0]), max(size / slow, INSTANT[1]))

@@ -1,0 +1,191 @@
+"""Plans that are derived pass the plan's own lint; what cannot be derived is asked for."""
+
+from typing import Any
+
+import pytest
+
+from zdd_tui.model.advice.derive import Answers, Derived, carry_index, derive
+from zdd_tui.model.advice.draft import Target, as_yaml, document, missing
+from zdd_tui.model.advice.live import Live, LiveTable
+from zdd_tui.model.advice.locks import judge
+from zdd_tui.model.advice.migration import freshened, read_migration
+from zdd_tui.model.lint import lint_plan_sql
+from zdd_tui.model.plan import Plan, TableName
+from zdd_tui.model.plan_file import load_plan
+
+LIVE = Live(
+    "here",
+    {
+        "public.users": LiveTable(
+            TableName(name="users"),
+            *(1000, 2**20, 2**20),
+            columns={"id": "bigint", "mail": "text", "amount": "integer", "Odd One": "text"},
+            key=("id",),
+            defaults={"id": "nextval('users_id_seq'::regclass)", "amount": "0"},
+            not_null=frozenset({"id", "amount"}),
+            indexes=(
+                "CREATE INDEX users_mail ON public.users USING btree (lower(mail)) WHERE (mail <> ''::text)",
+                "CREATE UNIQUE INDEX users_amount ON public.users USING btree (amount)",
+            ),
+            triggers=("audit",),
+        )
+    },
+)
+IMAGES = Target(deployment="api", v2="a:2", v3="a:3")
+
+
+def derived(sql: str, live: Live | None = LIVE, **answers: dict[str, str]) -> Derived:
+    statements = freshened(read_migration(sql, "m.sql"))
+    return derive(judge(statements, live), live, Answers(**answers))
+
+
+def accepted(found: Derived) -> dict[str, Any]:
+    """The change section, after the whole way through a file and the plan's checks."""
+    assert found.change is not None, found.asks
+    text = as_yaml(document("expand/contract", IMAGES, found.change), "because")
+    loaded = load_plan(text, source="p", environ={"DATABASE_URL": "postgresql://x@y/z", "REDIS_URL": "redis://x"})
+    assert isinstance(loaded.plan, Plan)
+    lint_plan_sql(loaded.plan)
+    return found.change
+
+
+def test_a_rename_is_a_new_column_with_the_old_ones_indexes() -> None:
+    change = accepted(derived("ALTER TABLE users RENAME COLUMN mail TO email"))
+    assert change == {
+        "table": "public.users",
+        "expand": "ALTER TABLE public.users ADD COLUMN email text",
+        "indexes": [
+            "CREATE INDEX CONCURRENTLY users_mail_email ON public.users USING btree (lower(email))"
+            " WHERE email <> ''::text"
+        ],
+        "up": {"email": "mail"},
+        "down": {"mail": "email"},
+        "dual_write": "application",
+    }
+
+
+def test_names_that_need_quotes_get_them() -> None:
+    change = accepted(derived('ALTER TABLE users RENAME COLUMN "Odd One" TO "user"'))
+    assert change["up"] == {"user": '"Odd One"'}
+    assert change["down"] == {"Odd One": '"user"'}
+
+
+def test_a_type_change_casts_both_ways() -> None:
+    change = accepted(derived("ALTER TABLE users ALTER amount TYPE numeric(12,2) USING amount / 100.0"))
+    assert change["expand"] == "ALTER TABLE public.users ADD COLUMN amount_v2 numeric(12, 2)"
+    assert change["up"] == {"amount_v2": "CAST(amount / 100.0 AS numeric(12, 2))"}
+    assert change["down"] == {"amount": "CAST(amount_v2 AS integer)"}
+    assert any("users_amount_amount_v2" in index and "UNIQUE" in index for index in change["indexes"])
+
+
+def test_a_rename_and_a_type_change_of_one_column() -> None:
+    sql = "ALTER TABLE users RENAME COLUMN amount TO cents; ALTER TABLE users ALTER cents TYPE bigint USING cents * 100"
+    change = accepted(derived(sql))
+    assert change["up"] == {"cents": "CAST(amount * 100 AS bigint)"}
+    assert change["down"] == {"amount": "CAST(cents AS integer)"}
+
+
+def test_a_merge_is_asked_for_and_answered() -> None:
+    sql = "ALTER TABLE users ADD COLUMN label text; ALTER TABLE users DROP COLUMN mail"
+    asked = derived(sql)
+    assert asked.change is None
+    assert {(ask.option, ask.name) for ask in asked.asks} == {("--up", "label"), ("--down", "mail")}
+    change = accepted(derived(sql, up={"label": "lower(mail)"}, down={"mail": "label"}))
+    assert change["up"] == {"label": "lower(mail)"}
+
+
+def test_additive_columns_come_along_and_the_rest_is_named() -> None:
+    sql = (
+        "ALTER TABLE users RENAME COLUMN mail TO email;\nALTER TABLE users ADD age int DEFAULT 0 -- years\n;\n"
+        "CREATE INDEX i ON users (email);\nUPDATE users SET amount = 1;\nALTER TABLE other ADD x int"
+    )
+    found = derived(sql)
+    change = accepted(found)
+    assert change["expand"].endswith("ADD COLUMN age int DEFAULT 0")
+    assert change["indexes"][0] == "CREATE INDEX CONCURRENTLY i ON users USING btree (email)"
+    assert any(note.startswith("m.sql:5 is not in the plan") for note in found.notes)
+    assert any(note.startswith("m.sql:6 is not in the plan") for note in found.notes)
+    assert any("audit" in note for note in found.notes)
+
+
+def test_not_null_asks_what_stands_in_place_of_null() -> None:
+    asked = derived("ALTER TABLE users ALTER mail SET NOT NULL")
+    assert [(ask.option, ask.name) for ask in asked.asks] == [("--up", "mail_v2")]
+    assert any("VALIDATE CONSTRAINT" in note for note in asked.notes)
+    change = accepted(derived("ALTER TABLE users ALTER mail SET NOT NULL", up={"mail_v2": "coalesce(mail, '')"}))
+    assert change["down"] == {"mail": "mail_v2"}
+
+
+def test_a_renamed_table_is_a_new_table() -> None:
+    found = derived("ALTER TABLE users RENAME TO people")
+    change = accepted(found)
+    assert change["into"] == "public.people"
+    assert "id bigint DEFAULT nextval('users_id_seq'::regclass)" in change["expand"]
+    assert "PRIMARY KEY (id)" in change["expand"]
+    assert change["up"] == {"mail": "mail", "amount": "amount", "Odd One": '"Odd One"'} == change["down"]
+    assert len(change["indexes"]) == 2
+    assert any("audit" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("sql", "live", "said"),
+    [
+        ("ALTER TABLE users RENAME COLUMN mail TO email", None, '--type "mail=…"'),
+        ("ALTER TABLE users RENAME TO people", None, "--dsn"),
+        ("ALTER TABLE users RENAME COLUMN maill TO email", LIVE, "has no column maill"),
+        ("ALTER TABLE users ALTER id TYPE numeric", LIVE, "is the key"),
+        ("DROP TABLE users", LIVE, "no older pod is left"),
+        ("DROP TYPE mood", LIVE, "changes no table"),
+        ("DROP TABLE users, others", LIVE, "breaks 2 tables"),
+        ("ALTER TABLE users ADD a int NOT NULL", LIVE, '--up "a=…"'),
+    ],
+)
+def test_what_only_a_person_knows_is_said(sql: str, live: Live | None, said: str) -> None:
+    found = derived(sql, live)
+    assert found.change is None
+    assert any(said in str(ask) for ask in found.asks), found.asks
+
+
+def test_a_table_that_the_database_does_not_have() -> None:
+    live = Live("ana@db:5432/shop", missing=(TableName(name="users"),))
+    found = derived("ALTER TABLE users RENAME COLUMN a TO b", live)
+    assert "public.users is not in ana@db:5432/shop" in str(found.asks[0])
+
+
+def test_an_answer_that_fits_nothing_is_told() -> None:
+    found = derived("ALTER TABLE users RENAME COLUMN mail TO email", up={"emial": "mail"})
+    assert "--up names emial" in str(found.asks[0])
+
+
+def test_indexes_on_other_columns_stay_where_they_are() -> None:
+    assert carry_index("CREATE INDEX i ON public.users USING gin (tags)", {"mail": "email"}) == ""
+
+
+def test_long_names_are_cut_as_postgresql_would() -> None:
+    carried = carry_index(f"CREATE INDEX {'x' * 63} ON public.users USING btree (mail)", {"mail": "email"})
+    assert "x" * 57 + "_email ON" in carried
+
+
+@pytest.mark.parametrize(
+    ("strategy", "target", "options"),
+    [
+        ("rolling", Target(), ["--deployment", "--image"]),
+        ("expand/contract", Target(deployment="a"), ["--v2", "--v3"]),
+        ("blue/green", Target(deployment="a", image="a:2"), ["--smoke"]),
+        ("dark-launch", Target(deployment="a", image="a:2"), ["--dark-path"]),
+        ("canary", Target(deployment="a", image="a:2"), []),
+    ],
+)
+def test_what_a_plan_lacks(strategy: str, target: Target, options: list[str]) -> None:
+    assert [ask.option.split()[0] for ask in missing(strategy, target)] == options
+
+
+@pytest.mark.parametrize("strategy", ["rolling", "canary", "blue/green", "dark-launch"])
+@pytest.mark.parametrize("flag", ["", "new_cart"])
+def test_the_other_strategies_plans_are_plans(strategy: str, flag: str) -> None:
+    target = Target(deployment="api", image="shop/api:2.1", smoke="/ready", path="cart", flag=flag)
+    text = as_yaml(document(strategy, target, None), "because")
+    loaded = load_plan(text, source="p", environ={"DATABASE_URL": "postgresql://x@y/z", "REDIS_URL": "redis://x"})
+    assert loaded.plan.strategy == strategy
+    assert loaded.plan.name == "api-2-1"
+    assert "postgresql://" not in text

@@ -1,0 +1,161 @@
+"""Reading migrations: every kind of statement, places, and text that is no SQL."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zdd_tui.model.advice.live import Live, LiveTable
+from zdd_tui.model.advice.locks import Work, estimate, judge, widens
+from zdd_tui.model.advice.migration import Kind, freshened, read_migration
+from zdd_tui.model.errors import PlanError
+from zdd_tui.model.plan import TableName
+
+USERS = TableName(name="users")
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind"),
+    [
+        ("ALTER TABLE users RENAME COLUMN a TO b", Kind.RENAME_COLUMN),
+        ("ALTER TABLE users RENAME TO people", Kind.RENAME_TABLE),
+        ("ALTER TABLE users SET SCHEMA app", Kind.SET_SCHEMA),
+        ("ALTER TABLE users RENAME CONSTRAINT a TO b", Kind.HARMLESS),
+        ("ALTER INDEX a RENAME TO b", Kind.HARMLESS),
+        ("ALTER VIEW v RENAME TO w", Kind.RENAME_OTHER),
+        ("ALTER TYPE mood RENAME VALUE 'a' TO 'b'", Kind.RENAME_OTHER),
+        ("ALTER TYPE mood ADD VALUE 'x'", Kind.HARMLESS),
+        ("ALTER TABLE users ALTER a TYPE bigint", Kind.CHANGE_TYPE),
+        ("ALTER TABLE users ALTER a SET NOT NULL", Kind.SET_NOT_NULL),
+        ("ALTER TABLE users ALTER a DROP NOT NULL", Kind.DROP_NOT_NULL),
+        ("ALTER TABLE users ALTER a SET DEFAULT 1", Kind.SET_DEFAULT),
+        ("ALTER TABLE users DROP a", Kind.DROP_COLUMN),
+        ("ALTER TABLE users ADD a int", Kind.ADD_COLUMN),
+        ("ALTER TABLE users ADD a int DEFAULT 1 NOT NULL", Kind.ADD_COLUMN),
+        ("ALTER TABLE users ADD a timestamptz DEFAULT now()", Kind.ADD_COLUMN),
+        ("ALTER TABLE users ADD a int GENERATED ALWAYS AS (b) VIRTUAL", Kind.ADD_COLUMN),
+        ("ALTER TABLE users ADD a int NOT NULL", Kind.ADD_REQUIRED_COLUMN),
+        ("ALTER TABLE users ADD a uuid DEFAULT gen_random_uuid()", Kind.ADD_COLUMN_REWRITE),
+        ("ALTER TABLE users ADD a bigserial", Kind.ADD_COLUMN_REWRITE),
+        ("ALTER TABLE users ADD a int GENERATED ALWAYS AS (b) STORED", Kind.ADD_COLUMN_REWRITE),
+        ("ALTER TABLE users ADD a int UNIQUE", Kind.ADD_UNIQUE),
+        ("ALTER TABLE users ADD CHECK (a > 0)", Kind.ADD_CHECK),
+        ("ALTER TABLE users ADD CONSTRAINT c CHECK (a > 0) NOT VALID", Kind.ADD_NOT_VALID),
+        ("ALTER TABLE users ADD CONSTRAINT c NOT NULL a NOT VALID", Kind.ADD_NOT_VALID),
+        ("ALTER TABLE users ADD FOREIGN KEY (a) REFERENCES b", Kind.ADD_FOREIGN_KEY),
+        ("ALTER TABLE users ADD FOREIGN KEY (a) REFERENCES b NOT VALID", Kind.ADD_FOREIGN_KEY_NOT_VALID),
+        ("ALTER TABLE users ADD UNIQUE (a)", Kind.ADD_UNIQUE),
+        ("ALTER TABLE users ADD CONSTRAINT u UNIQUE USING INDEX i", Kind.ADD_UNIQUE_USING_INDEX),
+        ("ALTER TABLE users VALIDATE CONSTRAINT c", Kind.VALIDATE),
+        ("ALTER TABLE users SET TABLESPACE fast", Kind.REWRITE_OTHER),
+        ("CREATE INDEX ON users (a)", Kind.CREATE_INDEX),
+        ("CREATE INDEX CONCURRENTLY i ON users (a)", Kind.CREATE_INDEX_CONCURRENTLY),
+        ("DROP INDEX i", Kind.DROP_INDEX),
+        ("DROP INDEX CONCURRENTLY i", Kind.DROP_INDEX_CONCURRENTLY),
+        ("DROP VIEW v", Kind.DROP_OTHER),
+        ("DROP TABLE IF EXISTS app.users CASCADE", Kind.DROP_TABLE),
+        ("DROP TRIGGER t ON users", Kind.DROP_TRIGGER),
+        ("TRUNCATE users", Kind.TRUNCATE),
+        ("VACUUM FULL users", Kind.VACUUM_FULL),
+        ("VACUUM users", Kind.HARMLESS),
+        ("REINDEX TABLE CONCURRENTLY users", Kind.REINDEX_CONCURRENTLY),
+        ("UPDATE users SET a = 1", Kind.WRITE_ROWS),
+        ("LOCK TABLE users", Kind.LOCK),
+        ("COMMENT ON TABLE users IS 'x'", Kind.HARMLESS),
+        ("DO $$ BEGIN DROP TABLE users; END $$", Kind.UNKNOWN),
+        ("SELECT migrate_everything()", Kind.UNKNOWN),
+    ],
+)
+def test_every_kind(sql: str, kind: Kind) -> None:
+    [statement] = read_migration(sql, "m.sql")
+    assert [action.kind for action in statement.actions] == [kind]
+
+
+def test_several_actions_and_their_places() -> None:
+    text = (
+        '-- größer\n\n/* zwei\n Zeilen */ ALTER TABLE "Odd".users\n'
+        "  DROP a, ADD b numeric(10,2); -- ;\n\nDROP TABLE x, y;\n"
+    )
+    first, second = read_migration(text, "dir/m.sql")
+    assert (first.place, second.place) == ("dir/m.sql:4", "dir/m.sql:7")
+    assert [(a.kind, str(a.table), a.column, a.type) for a in first.actions] == [
+        (Kind.DROP_COLUMN, "Odd.users", "a", ""),
+        (Kind.ADD_COLUMN, "Odd.users", "b", "numeric(10, 2)"),
+    ]
+    assert [str(action.table) for action in second.actions] == ["public.x", "public.y"]
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("SELEC 1", "m.sql:1"),
+        ("SELECT 'ä';\n\nALTER TABEL x", "m.sql:3"),
+        ("SELECT 1;\n\\copy x from y", "m.sql:2"),
+        ("ALTER TABLE x", "m.sql:1"),
+        ("SELECT 'never closed", "m.sql:1"),
+        ("\0", "m.sql"),
+        ("-- nothing\n", "m.sql"),
+        ("", "m.sql"),
+    ],
+)
+def test_what_does_not_parse_names_its_line(text: str, place: str) -> None:
+    with pytest.raises(PlanError) as error:
+        read_migration(text, "m.sql")
+    assert error.value.title.startswith(place + ": ")
+    assert error.value.mend
+
+
+@given(st.text())
+def test_no_text_ends_in_a_traceback(text: str) -> None:
+    try:
+        statements = judge(freshened(read_migration(text, "m.sql")))
+    except PlanError:
+        return
+    assert statements
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("character varying(20)", "varchar(40)", True),
+        ("character varying(20)", "text", True),
+        ("character varying", "varchar(40)", False),
+        ("character varying(40)", "varchar(20)", False),
+        ("numeric(10,2)", "numeric(12, 2)", True),
+        ("numeric(10,2)", "numeric(12, 3)", False),
+        ("numeric(10,2)", "numeric", True),
+        ("integer", "bigint", False),
+        ("text", "varchar(10)", False),
+        ("", "text", False),
+    ],
+)
+def test_types_that_only_widen(old: str, new: str, expected: bool) -> None:
+    assert widens(old, new) is expected
+
+
+def live(**columns: str) -> Live:
+    table = LiveTable(USERS, rows=1_000_000, heap_bytes=2**30, index_bytes=2**28, columns=columns)
+    return Live("here", {"public.users": table})
+
+
+def test_the_database_tells_that_a_type_only_widens() -> None:
+    [statement] = read_migration("ALTER TABLE users ALTER a TYPE text", "m.sql")
+    [blind], [seeing] = judge([statement]), judge([statement], live(a="character varying(9)"))
+    assert blind.rule.breaks
+    assert blind.seconds is None
+    assert not seeing.rule.breaks
+    assert seeing.rule.work is Work.INSTANT
+
+
+@given(st.integers(0, 2**50), st.integers(0, 2**50), st.integers(-1, 10**12))
+def test_estimates_are_ranges_that_grow_with_the_table(heap: int, index: int, rows: int) -> None:
+    small = LiveTable(USERS, rows=rows, heap_bytes=heap, index_bytes=index, columns={})
+    large = LiveTable(USERS, rows=rows + 1000, heap_bytes=heap * 2, index_bytes=index * 2, columns={})
+    for work in Work:
+        low = estimate(work, small)
+        high = estimate(work, large)
+        if low is None or high is None:
+            assert low is high is None
+            continue
+        assert 0 <= low[0] <= low[1]
+        assert low[0] <= high[0]
+        assert low[1] <= high[1]

@@ -4,6 +4,7 @@ Expand/contract has its own page, :mod:`zdd_tui.model.plan`.
 """
 
 from collections.abc import Mapping
+from datetime import date
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
@@ -160,6 +161,8 @@ class DarkFlags(Section):
     shadow: FlagKey = Field(description="for this share of requests the new path runs too, and nobody sees it")
     read: FlagKey = Field(description="this share of users is answered by the new path")
     max_staleness: Duration = Field(1.0, description="how long a pod may act on a value that was changed")
+    owner: str | None = Field(None, min_length=1, description="who answers for the flags: a person or a team")
+    expires: date | None = Field(None, description="the day on which they should be gone, such as 2027-01-31")
 
     @model_validator(mode="after")
     def _differ(self) -> Self:

@@ -15,6 +15,8 @@ import asyncpg
 
 from zdd_tui.backends.store import Store
 from zdd_tui.demo.environment import EXPAND_CONTRACT, Environment, Options, environment
+from zdd_tui.demo.headless_inject import as_text as inject_text
+from zdd_tui.demo.headless_inject import headless_inject
 from zdd_tui.demo.headless_strategy import as_text as strategy_text
 from zdd_tui.demo.headless_strategy import headless_strategy
 from zdd_tui.demo.likeness import differences, take
@@ -149,9 +151,16 @@ def as_text(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def run_headless(folder: Path, options: Options, *, as_json: bool) -> int:
-    """Runs it and prints the report; 0 only when nothing failed, nothing was wrong and nothing differs."""
-    if options.strategy == EXPAND_CONTRACT:
+def run_headless(folder: Path, options: Options, *, as_json: bool, fault: str | None = None) -> int:
+    """Runs it and prints the report; 0 only when nothing failed, nothing was wrong and nothing differs.
+
+    Args:
+        fault: what breaks in the new version; then 0 only when the guard has brought the old behaviour back.
+    """
+    if fault is not None:
+        report = asyncio.run(headless_inject(folder, options, fault))
+        text = inject_text(report)
+    elif options.strategy == EXPAND_CONTRACT:
         report = asyncio.run(headless(folder, options))
         text = as_text(report)
     else:

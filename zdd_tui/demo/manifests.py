@@ -25,10 +25,12 @@ def deployment(
     namespace: str = "default",
     write_flag: str = "users_full_name_write",
     read_flag: str = "users_full_name_read",
+    inject_file: str = "",
 ) -> dict[str, Any]:
     """
     Args:
         drain: seconds of preStop, and again of serving what comes late.
+        inject_file: where versions above 1 look for the name of a fault; empty for none.
         dsn, redis_url: with their passwords, in plain env: this is the demo. In production, secretKeyRef.
     """
     env = {
@@ -41,6 +43,7 @@ def deployment(
         "ZDD_FLAG_READ": read_flag,
         # preStop has already waited for the routers; together they stay well inside the grace period.
         "DRAIN_SECONDS": str(drain),
+        "INJECT_FILE": inject_file,
     }
     container = {
         "name": CONTAINER,

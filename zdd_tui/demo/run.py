@@ -27,6 +27,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
     options = Options(rows=arguments.rows, rate=arguments.rate, kind=arguments.kind, mode=arguments.dual_write)
     if arguments.strategy != options.strategy:
         options.strategy, options.name = arguments.strategy, f"users-api-{re.sub('[^a-z]', '-', arguments.strategy)}"
+    options.guard = arguments.inject is not None
     interactive = not arguments.headless
     if interactive and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ZddError("the dashboard needs a terminal", "use `zdd demo --headless`")
@@ -38,9 +39,9 @@ def run_demo(arguments: argparse.Namespace) -> int:
         if interactive:
             from zdd_tui.demo.interactive import run_interactive  # noqa: PLC0415 - Textual only where it is shown
 
-            return run_interactive(folder, options)
+            return run_interactive(folder, options, arguments.inject)
         options.ceiling = max(1000, options.rows // HEADLESS_SECONDS_OF_BACKFILL)
-        return run_headless(folder, options, as_json=arguments.json)
+        return run_headless(folder, options, as_json=arguments.json, fault=arguments.inject)
     finally:
         if arguments.keep:
             sys.stderr.write(f"kept: {folder}\n")

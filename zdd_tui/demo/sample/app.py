@@ -9,6 +9,7 @@ import asyncpg
 from aiohttp import web
 
 from zdd_tui.demo.sample.database import Database
+from zdd_tui.demo.sample.faults import install
 from zdd_tui.demo.sample.settings import Settings
 from zdd_tui.demo.sample.users import User, UserStore, is_name
 from zdd_tui.demo.sample.version1 import OldUsers
@@ -49,6 +50,7 @@ async def run(settings: Settings) -> bool:
     lifecycle = Lifecycle(checks, drain_seconds=settings.drain_seconds)
     app = build(settings, database, store, flags, dark.get if dark else None)
     attach(app, lifecycle, *((dark.shadow.render,) if dark else ()))
+    install(app, settings, database)
     try:
         return await serve(app, lifecycle, settings.host, settings.port)
     finally:

@@ -38,7 +38,7 @@ class Walker:
     async def begin(self) -> None:
         """Starts an agent and waits until it has registered a release that has not begun."""
         self._env.start_agent("--anew")
-        record = await self._until(lambda record: record.release.state is State.PLANNED and _live(record))
+        record = await self.until(lambda record: record.release.state is State.PLANNED and _live(record))
         self.release_id = record.id
 
     async def advance(self, phase: str) -> None:
@@ -57,7 +57,7 @@ class Walker:
 
     async def settle(self, phase: str) -> None:
         """Waits until a phase may be left; the last one until the release is done."""
-        await self._until(
+        await self.until(
             lambda record: arrived(record, State.DONE.value if record.release.next is None else phase) == 0
         )
 
@@ -79,12 +79,12 @@ class Walker:
         """Rolls back and waits for the end of it; returns seconds."""
         began = time.monotonic()
         await self.command(CommandKind.ROLLBACK)
-        await self._until(lambda record: record.release.state is State.ROLLED_BACK)
+        await self.until(lambda record: record.release.state is State.ROLLED_BACK)
         return time.monotonic() - began
 
     async def rows_moved(self, at_least: float) -> ReleaseRecord:
         """Waits until a share of the backfill is done."""
-        return await self._until(
+        return await self.until(
             lambda record: (
                 record.backfill is not None
                 and record.backfill.rows_done >= at_least * max(1, record.backfill.rows_total)
@@ -110,7 +110,7 @@ class Walker:
     async def kill_agent(self) -> dict[str, Any]:
         """SIGKILL to the agent; another is started, and goes on with the batch after the last checkpoint."""
         killed, at_kill, taken = await self.replace_agent()
-        await self._until(lambda record: _rows(record) > at_kill or record.release.state is State.WAITING)
+        await self.until(lambda record: _rows(record) > at_kill or record.release.state is State.WAITING)
         return {
             "rows_at_kill": at_kill,
             "takeover_seconds": taken,
@@ -131,7 +131,7 @@ class Walker:
         at_kill = _rows(await self.record())
         self._env.start_agent()
         epoch = before.lease.epoch
-        await self._until(lambda record: record.lease is not None and record.lease.epoch > epoch and _live(record))
+        await self.until(lambda record: record.lease is not None and record.lease.epoch > epoch and _live(record))
         return killed, at_kill, round(time.monotonic() - killed, 2)
 
     async def phase_names(self) -> tuple[str, ...]:
@@ -141,7 +141,7 @@ class Walker:
     async def record(self) -> ReleaseRecord:
         return await self._store.read(self.release_id)
 
-    async def _until(self, there: Callable[[ReleaseRecord], bool]) -> ReleaseRecord:
+    async def until(self, there: Callable[[ReleaseRecord], bool]) -> ReleaseRecord:
         """Looks until it is so.
 
         Raises:

@@ -1,0 +1,74 @@
+"""Each strategy, rolled back from each of its phases under load: afterwards all is as before, and nobody was hurt."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.release_support import assert_nobody_was_hurt, no_progress, production
+from zdd_tui.demo.environment import Environment
+from zdd_tui.demo.likeness import Likeness, differences, take
+from zdd_tui.demo.strategy_plans import IMAGE
+from zdd_tui.demo.walk import Walker
+from zdd_tui.model.records import ReleaseRecord
+from zdd_tui.model.release import State
+
+BROKEN = "shop/users-api:9"
+"""There is no such version: its pods end with an error as soon as they start."""
+
+
+async def assert_as_before(env: Environment, before: Likeness, where: str) -> None:
+    assert differences(before, await take(env)) == [], f"after a rollback from {where}"
+    await assert_nobody_was_hurt(env)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    ("strategy", "phases", "begun"),
+    [
+        ("rolling", ("rollout", "soak"), "rollout-new"),
+        ("canary", ("canary-33", "canary-50", "promote"), "weight-33"),
+    ],
+)
+async def test_rollback_from_every_phase(strategy: str, phases: tuple[str, ...], begun: str, tmp_path: Path) -> None:
+    async with production(tmp_path, strategy=strategy, name=f"users-{strategy}") as (env, store):
+        before = await take(env)
+        for last in phases:
+            walker = Walker(env, store, no_progress)
+            await walker.begin()
+            for phase in phases[: phases.index(last) + 1]:
+                await walker.advance(phase)
+            await walker.rollback()
+            await env.end("agent")
+            assert (await walker.record()).release.state is State.ROLLED_BACK
+            await assert_as_before(env, before, last)
+
+        # An image whose pods never become ready: the step waits, nothing old goes, and the way back is open.
+        env.plan_file.write_text(env.plan_file.read_text().replace(IMAGE, BROKEN))
+        walker = Walker(env, store, no_progress)
+        await walker.begin()
+        await walker.enter(phases[0])
+        await walker.until(lambda record: _note(record, begun) != "")
+        await walker.rollback()
+        await env.end("agent")
+        await assert_as_before(env, before, f"the middle of {begun}")
+
+
+def _note(record: ReleaseRecord, name: str) -> str:
+    return next(step.note for step in record.steps if step.name == name)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("strategy", ["rolling", "canary"])
+async def test_a_whole_release_leaves_the_new_image_and_nothing_else(strategy: str, tmp_path: Path) -> None:
+    async with production(tmp_path, strategy=strategy, name=f"users-{strategy}") as (env, store):
+        before = await take(env)
+        walker = Walker(env, store, no_progress)
+        await walker.begin()
+        for phase in await walker.phase_names():
+            await walker.advance(phase)
+        assert (await walker.record()).release.state is State.DONE
+        after = await take(env)
+        assert (after.image, set(after.pods)) == (IMAGE, {IMAGE})
+        assert after.objects == before.objects
+        assert after.annotations == before.annotations
+        await assert_nobody_was_hurt(env)

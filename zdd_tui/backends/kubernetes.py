@@ -217,10 +217,15 @@ class Cluster:
 
         return await self._fenced_patch(deployment, epoch, build)
 
-    async def missing_permissions(self) -> list[str]:
-        """What we may not do here, as ``verb resource``; empty when nothing is missing or the server cannot tell."""
-        answers = await asyncio.gather(*(self._may(*need) for need in NEEDED))
-        return [f"{verb} {resource}" for (verb, _, resource), may in zip(NEEDED, answers, strict=True) if not may]
+    async def missing_permissions(self, *more: tuple[str, str, str]) -> list[str]:
+        """What we may not do here, as ``verb resource``; empty when nothing is missing or the server cannot tell.
+
+        Args:
+            more: what a strategy needs beyond what every release does.
+        """
+        needed = (*NEEDED, *more)
+        answers = await asyncio.gather(*(self._may(*need) for need in needed))
+        return [f"{verb} {resource}" for (verb, _, resource), may in zip(needed, answers, strict=True) if not may]
 
     # Plumbing
 

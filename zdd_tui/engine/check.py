@@ -9,6 +9,7 @@ from zdd_tui.backends.change_check import check_change
 from zdd_tui.backends.flags import FlagStore
 from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.backends.postgres import connect, describe, explained, refuse_pooler
+from zdd_tui.engine.check_second import check_switch, permissions
 from zdd_tui.engine.guard_check import check_guard, check_queries
 from zdd_tui.engine.phases.expand import refuse_findings
 from zdd_tui.engine.rollout import container_image
@@ -16,6 +17,7 @@ from zdd_tui.model.errors import ClusterError, PlanError, ZddError
 from zdd_tui.model.lint import lint_plan_sql
 from zdd_tui.model.plan import BasePlan, Plan
 from zdd_tui.model.plan_file import LoadedPlan
+from zdd_tui.model.plans import BlueGreenPlan
 
 
 async def check_plan(loaded: LoadedPlan, *, offline: bool) -> list[str]:
@@ -101,13 +103,14 @@ async def _cluster(plan: BasePlan) -> list[str]:
     async with Cluster.connect(names.kubeconfig, names.context, names.namespace) as cluster:
         view = await cluster.get_deployment(names.deployment)
         image = container_image(plan, view)
-        if missing := await cluster.missing_permissions():
+        if missing := await cluster.missing_permissions(*permissions(plan)):
             raise ClusterError(
                 f"Kubernetes {names.namespace}: we are not allowed to {', '.join(missing)}",
                 "see config/kubernetes/ for the role that a release needs",
             )
+        more = await check_switch(cluster, plan) if isinstance(plan, BlueGreenPlan) else []
     running = f"{view.ready} of {view.desired} pods ready, {image}"
-    return [f"Kubernetes {names.namespace}/{names.deployment}: {running} ({plan.version_of(image).upper()})"]
+    return [f"Kubernetes {names.namespace}/{names.deployment}: {running} ({plan.version_of(image).upper()})", *more]
 
 
 async def _redis(plan: BasePlan, url: str) -> list[str]:

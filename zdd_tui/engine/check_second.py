@@ -1,0 +1,50 @@
+"""Can the second Deployment of a plan be made, and its Service be switched? Looks, changes nothing."""
+
+from zdd_tui.backends.kube_switch import DEPLOYMENTS, SERVICES, get_service, read_raw, refuse_foreign
+from zdd_tui.backends.kubernetes import Cluster
+from zdd_tui.model.errors import Refused
+from zdd_tui.model.plan import BasePlan
+from zdd_tui.model.plans import BlueGreenPlan, CanaryPlan
+from zdd_tui.model.twin import OWNER_ANNOTATION, switch_for
+from zdd_tui.model.untyped import text
+
+Permission = tuple[str, str, str]
+
+_SECOND: tuple[Permission, ...] = (("create", "apps", "deployments"), ("delete", "apps", "deployments"))
+_SERVICES: tuple[Permission, ...] = tuple((verb, "", "services") for verb in ("get", "create", "patch", "delete"))
+
+
+def permissions(plan: BasePlan) -> tuple[Permission, ...]:
+    """(verb, group, resource) that this plan's strategy needs beyond what every release does."""
+    match plan:
+        case BlueGreenPlan():
+            return (*_SECOND, *_SERVICES)
+        case CanaryPlan() if plan.canary.by != "flag":
+            return _SECOND
+    return ()
+
+
+async def check_switch(cluster: Cluster, plan: BlueGreenPlan) -> list[str]:
+    """What was found good.
+
+    Raises:
+        Refused: another release holds the Service, or a name that we need is taken.
+        ClusterError: there is no such Service, or it selects by no label of the Deployment's.
+    """
+    raw = await read_raw(cluster, SERVICES, plan.service)
+    service = await get_service(cluster, plan.service)
+    refuse_foreign(SERVICES, plan.service, raw, plan.name)
+    if service.owner == plan.name:
+        return [f"Kubernetes {cluster.namespace}/{plan.service}: the Service is in the hands of this release"]
+    deployment = await read_raw(cluster, DEPLOYMENTS, plan.kubernetes.deployment)
+    switch = switch_for(deployment, service, "green")
+    for kind, name in ((DEPLOYMENTS, plan.green_deployment), (SERVICES, plan.preview_service)):
+        taken = await read_raw(cluster, kind, name)
+        if taken is not None and text(taken, "metadata", "annotations", OWNER_ANNOTATION) != plan.name:
+            what = kind[1].removesuffix("s")
+            raise Refused(
+                f"{what} {name!r} is there already, and this release needs its name",
+                f"kubectl -n {cluster.namespace} delete {what}/{name}, if nobody needs it",
+            )
+    told = f"{switch.label}={switch.first}, to be switched to {switch.label}={switch.twin}"
+    return [f"Kubernetes {cluster.namespace}/{plan.service}: the Service selects {told}"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from zdd_tui.app import ZddApp
 from zdd_tui.feeds import Feeds
+from zdd_tui.model.errors import ZddError
 from zdd_tui.model.plan_file import LoadedPlan
 from zdd_tui.model.records import Actor
 
@@ -43,4 +44,7 @@ def _ensure(loaded: LoadedPlan, feeds: Feeds) -> None:
     from zdd_tui.engine.ensure import ensure_agent  # noqa: PLC0415  # it brings the drivers
 
     with suppress(asyncio.CancelledError):
-        asyncio.run(ensure_agent(loaded, Path(loaded.source)))
+        try:
+            asyncio.run(ensure_agent(loaded, Path(loaded.source)))
+        except ZddError as error:
+            feeds.no_agent = error

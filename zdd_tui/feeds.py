@@ -57,6 +57,8 @@ class Feeds:
         plan: whose release is shown: the newest one of its name.
         actor: in whose name commands are sent.
         examine: examines the release; awaited in this thread's loop. None where nobody can.
+
+    `no_agent` tells why the agent that was started has ended; it is shown where there is no release.
     """
 
     def __init__(self, plan: BasePlan, *, actor: Actor, examine: "Examine | None" = None) -> None:
@@ -71,6 +73,7 @@ class Feeds:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
         self._planned = False
+        self.no_agent: ZddError | None = None
         self._store: Store | None = None
         self._release_id: int | None = None
         self._catalog: Catalog | None = None
@@ -198,11 +201,11 @@ class Feeds:
             try:
                 self._store = store
                 while (found := await store.find(self._plan.name)) is None:
-                    self._fail(
-                        "release",
+                    why = self.no_agent or ZddError(
                         f"{store.place} has no release {self._plan.name}",
                         "start it with zdd open PLAN or zdd agent PLAN",
                     )
+                    self._fail("release", why.title, why.mend)
                     await asyncio.sleep(HEARTBEAT)
                 while True:
                     self._release_id = found

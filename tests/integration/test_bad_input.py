@@ -290,6 +290,21 @@ async def test_a_cluster_that_refuses_us(here: Ground, case: str) -> None:
     await assert_refused_by_all(make(here), here, *told)
 
 
+async def test_open_shows_why_the_release_does_not_begin(here: Ground) -> None:
+    """The agent that it starts refuses the plan; the dashboard tells, instead of waiting for a release for ever."""
+    from tests.ui.emulator import emulated
+
+    bad = _no_deployment(here).with_env(XDG_STATE_HOME=str(here.folder / "state"))
+    async with emulated([sys.executable, "-m", "zdd_tui", "open", str(bad.plan)], bad.environ) as terminal:
+        text = await terminal.until("no deployment 'user-api' in namespace 'default'", "kubectl get deployments")
+        terminal.press("q")
+        assert await terminal.ends() == 0
+    log = (here.folder / "state" / "zdd" / "agent-users-full-name.log").read_text()
+    for secret in bad.secrets:
+        assert secret not in text + log
+    assert await here.fetchval("SELECT to_regnamespace('zdd')") is None
+
+
 # --- Redis ------------------------------------------------------------------------------------------------------
 
 

@@ -14,20 +14,25 @@ AGAIN = 2.0
 async def ensure_agent(loaded: LoadedPlan, plan_file: Path) -> bool:
     """Starts a detached agent unless one holds the lease, or the release has ended.
 
-    Waits for the database as long as it is away. Two that do this at once do no harm: the agent that finds the lease
-    held goes away by itself.
+    Waits for the database as long as it is away, and for the end of the agent that it started. Two that do this at
+    once do no harm: the agent that finds the lease held goes away by itself.
 
     Returns:
         whether one was started.
+
+    Raises:
+        ZddError: no agent could be started, or it refused the plan, or it ended in an error.
     """
     while True:
         try:
-            if await _needed(loaded):
-                start_agent(plan_file, loaded.plan.name)
-                return True
-            return False
+            if not await _needed(loaded):
+                return False
+            break
         except BackendError:
             await asyncio.sleep(AGAIN)  # the dashboard says why; we only wait
+    if (error := await start_agent(plan_file, loaded.plan.name).outcome()) is not None:
+        raise error
+    return True
 
 
 async def _needed(loaded: LoadedPlan) -> bool:

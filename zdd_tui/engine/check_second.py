@@ -2,7 +2,7 @@
 
 from zdd_tui.backends.kube_switch import DEPLOYMENTS, SERVICES, get_service, read_raw, refuse_foreign
 from zdd_tui.backends.kubernetes import Cluster
-from zdd_tui.model.errors import Refused
+from zdd_tui.model.errors import ClusterError, Refused
 from zdd_tui.model.plan import BasePlan
 from zdd_tui.model.plans import BlueGreenPlan, CanaryPlan
 from zdd_tui.model.twin import OWNER_ANNOTATION, switch_for
@@ -28,12 +28,15 @@ async def check_switch(cluster: Cluster, plan: BlueGreenPlan) -> list[str]:
     """What was found good.
 
     Raises:
-        Refused: another release holds the Service, or a name that we need is taken.
-        ClusterError: there is no such Service, or it selects by no label of the Deployment's.
+        ClusterError: another release holds the Service, a name that we need is taken, there is no such Service, or
+            it selects by no label of the Deployment's.
     """
     raw = await read_raw(cluster, SERVICES, plan.service)
     service = await get_service(cluster, plan.service)
-    refuse_foreign(SERVICES, plan.service, raw, plan.name)
+    try:
+        refuse_foreign(SERVICES, plan.service, raw, plan.name)
+    except Refused as refusal:
+        raise ClusterError(refusal.title, refusal.mend) from None
     if service.owner == plan.name:
         return [f"Kubernetes {cluster.namespace}/{plan.service}: the Service is in the hands of this release"]
     deployment = await read_raw(cluster, DEPLOYMENTS, plan.kubernetes.deployment)
@@ -42,7 +45,7 @@ async def check_switch(cluster: Cluster, plan: BlueGreenPlan) -> list[str]:
         taken = await read_raw(cluster, kind, name)
         if taken is not None and text(taken, "metadata", "annotations", OWNER_ANNOTATION) != plan.name:
             what = kind[1].removesuffix("s")
-            raise Refused(
+            raise ClusterError(
                 f"{what} {name!r} is there already, and this release needs its name",
                 f"kubectl -n {cluster.namespace} delete {what}/{name}, if nobody needs it",
             )

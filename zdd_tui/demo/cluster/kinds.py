@@ -59,11 +59,13 @@ ENDPOINT_SLICE = Kind(
     "discovery.k8s.io", "v1", "EndpointSlice", "endpointslices",
     generation=("endpoints", "ports", "labels"),
 )  # fmt: skip
+# Nobody routes here: it is what is looked at that counts.
+INGRESS = Kind("networking.k8s.io", "v1", "Ingress", "ingresses", ("ing",), has_status=True, generation=("spec",))
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 
 KINDS = (
     CONFIG_MAP, EVENT, NAMESPACE, NODE, POD, SECRET, SERVICE_ACCOUNT, SERVICE,
-    DEPLOYMENT, REPLICA_SET, ENDPOINT_SLICE, LEASE, EVENT_V1,
+    DEPLOYMENT, REPLICA_SET, ENDPOINT_SLICE, INGRESS, LEASE, EVENT_V1,
 )  # fmt: skip
 
 _BY_PATH = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}

@@ -5,6 +5,7 @@ from datetime import date
 from typing import Any
 
 from zdd_tui.model.doctor.facts import WorkloadFacts
+from zdd_tui.model.guard import GuardAction
 from zdd_tui.model.plan import BasePlan
 from zdd_tui.model.strategies import strategy_for
 
@@ -46,17 +47,12 @@ def steps_that_watch(plan: BasePlan) -> tuple[str, ...]:
     return tuple(step.label for step in steps if step.name == "soak" or getattr(step, "work", "") == "soak")
 
 
-def guard_rules(plan: BasePlan) -> tuple[Any, ...]:
-    """The guard's rules; empty where the plan has none."""
-    guard: Any = getattr(plan, "guard", None)
-    return tuple(getattr(guard, "rules", None) or ())
-
-
 def watches(plan: BasePlan) -> bool:
-    return bool(guard_rules(plan))
+    """Some rule of a guard does more than to say so."""
+    return plan.guard is not None and plan.guard.closes_gates
 
 
 def rollback_rules(plan: BasePlan) -> tuple[str, ...]:
     """Names of the guard's rules that roll back."""
-    rules = guard_rules(plan)
-    return tuple(str(getattr(rule, "name", rule)) for rule in rules if str(getattr(rule, "action", "")) == "rollback")
+    demanded = plan.guard.demanded if plan.guard else {}
+    return tuple(name for name, action in demanded.items() if action is GuardAction.ROLLBACK)

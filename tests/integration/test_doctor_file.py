@@ -1,0 +1,43 @@
+"""Is the plan in version control? Asked of the real git."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from zdd_tui.backends.version_control import read_file_state
+from zdd_tui.model.doctor.facts import FileFacts
+
+pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+
+
+def git(folder: Path, *arguments: str) -> str:
+    who = ["-c", "user.name=ana", "-c", "user.email=ana@shop.example", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+async def test_a_file_on_its_way_into_version_control(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("name: x\n")
+    assert (await read_file_state(plan)).value == FileFacts("outside")
+    git(tmp_path, "init", "-q")
+    assert (await read_file_state(plan)).value == FileFacts("untracked")
+    git(tmp_path, "add", "plan.yaml")
+    assert (await read_file_state(plan)).value == FileFacts("untracked"), "staged is not committed"
+    git(tmp_path, "commit", "-qm", "plan")
+    revision = git(tmp_path, "log", "-1", "--format=%h")
+    assert (await read_file_state(plan)).value == FileFacts("committed", revision)
+    plan.write_text("name: y\n")
+    assert (await read_file_state(plan)).value == FileFacts("changed", revision)
+    git(tmp_path, "add", "plan.yaml")
+    assert (await read_file_state(plan)).value == FileFacts("changed", revision)
+
+
+async def test_a_machine_without_git_does_not_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environ, "PATH", str(tmp_path))
+    look = await read_file_state(tmp_path / "plan.yaml")
+    assert look.value is None
+    assert "git is not installed" in look.why_not

@@ -1,0 +1,122 @@
+"""TTLs, from a DNS server of our own on loopback that is a resolver and the zone's server at once."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import dns.asyncresolver
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdataclass
+import dns.rdatatype
+import dns.rrset
+import pytest
+
+from zdd_tui.backends.names import read_names
+from zdd_tui.model.doctor.facts import NameFacts
+
+LOOPBACK = "127.0.0.1"
+ZONE = {
+    ("shop.example.", "SOA"): ("shop.example.", 3600, "ns.shop.example. root.shop.example. 1 2 3 4 5"),
+    ("shop.example.", "NS"): ("shop.example.", 3600, "ns.shop.example."),
+    ("ns.shop.example.", "A"): ("ns.shop.example.", 3600, LOOPBACK),
+    ("quick.shop.example.", "A"): ("quick.shop.example.", 30, "192.0.2.1"),
+    ("slow.shop.example.", "A"): ("slow.shop.example.", 300, "192.0.2.1"),
+}
+
+
+class Server(asyncio.DatagramProtocol):
+    """Answers questions of its zone.
+
+    Args:
+        authoritative: it is the zone's own server; else a cache in which TTLs run down.
+        left: seconds that a cache has left of any TTL.
+    """
+
+    def __init__(self, *, authoritative: bool, left: int | None = None) -> None:
+        self._authoritative = authoritative
+        self._left = left
+        self._transport: asyncio.DatagramTransport
+        self.asked: list[str] = []
+
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        question = dns.message.from_wire(data)
+        [asked] = question.question
+        self.asked.append(asked.name.to_text())
+        answer = dns.message.make_response(question)
+        if self._authoritative:
+            answer.flags |= dns.flags.AA
+        answer.flags |= dns.flags.RA
+        name = asked.name.to_text()
+        if name == "alias.shop.example.":
+            self._add(answer, name, 600, "CNAME", "quick.shop.example.")
+            name = "quick.shop.example."
+        found = ZONE.get((name, dns.rdatatype.to_text(asked.rdtype)))
+        if found is not None:
+            self._add(answer, found[0], found[1], dns.rdatatype.to_text(asked.rdtype), found[2])
+        elif not any(known == name for known, _ in ZONE):
+            answer.set_rcode(dns.rcode.NXDOMAIN)
+        self._transport.sendto(answer.to_wire(), addr)
+
+    def _add(self, answer: dns.message.Message, name: str, ttl: int, kind: str, value: str) -> None:
+        seconds = ttl if self._left is None else min(self._left, ttl)
+        answer.answer.append(dns.rrset.from_text(name, seconds, "IN", kind, value))
+
+
+@asynccontextmanager
+async def serving(server: Server) -> AsyncIterator[int]:
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: server, local_addr=(LOOPBACK, 0))
+    try:
+        yield transport.get_extra_info("sockname")[1]
+    finally:
+        transport.close()
+
+
+def resolver(port: int) -> dns.asyncresolver.Resolver:
+    made = dns.asyncresolver.Resolver(configure=False)
+    made.nameservers, made.port = [LOOPBACK], port
+    return made
+
+
+@contextmanager
+def nobody() -> Iterator[int]:
+    """A port that takes questions and never answers."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:
+        mute.bind((LOOPBACK, 0))
+        yield mute.getsockname()[1]
+
+
+@pytest.mark.parametrize(("name", "ttl"), [("quick", 30), ("slow", 300), ("alias", 600)])
+async def test_the_zones_server_tells_the_longest_ttl_on_the_way(name: str, ttl: int) -> None:
+    # The cache would have told 5 seconds.
+    cache, zone = Server(authoritative=False, left=5), Server(authoritative=True)
+    async with serving(cache) as cached, serving(zone) as own:
+        look = await read_names([f"{name}.shop.example"], resolver=resolver(cached), port=own)
+    assert look.value == (NameFacts(f"{name}.shop.example", ttl, authoritative=True),)
+    assert zone.asked
+
+
+async def test_what_only_a_cache_tells_is_no_proof() -> None:
+    with nobody() as mute:
+        async with serving(Server(authoritative=False, left=5)) as cached:
+            look = await read_names(["slow.shop.example"], resolver=resolver(cached), port=mute)
+    assert look.value == (NameFacts("slow.shop.example", 5, authoritative=False),)
+
+
+async def test_a_name_that_is_not_there() -> None:
+    async with serving(Server(authoritative=True)) as port:
+        look = await read_names(["nobody.shop.example"], resolver=resolver(port), port=port)
+    assert look.value is not None
+    [seen] = look.value
+    assert seen.ttl is None
+    assert "nobody.shop.example" in seen.problem
+
+
+async def test_no_names_ask_nobody() -> None:
+    assert (await read_names([])).value == ()

@@ -20,7 +20,7 @@ from zdd_tui.demo.data import create_schema, seed
 from zdd_tui.demo.plan import plan_text
 from zdd_tui.model.records import ReleaseRecord
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds that anything may take on a machine that does much else."""
 
 NAME = "users-full-name"

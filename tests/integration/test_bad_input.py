@@ -21,6 +21,8 @@ from tests.integration.pooling_proxy import pooling_proxy
 from zdd_tui.demo.plan import plan_text
 from zdd_tui.demo.processes import free_port
 
+pytestmark = pytest.mark.timeout(300)  # several processes each, on a machine that may do much else
+
 PASSWORD = "wr0ng-Secret"
 
 
@@ -357,3 +359,7 @@ async def test_another_plan_of_the_same_name_is_refused_and_said_why(here: Groun
         ended = await here.zdd("status")
         assert ended.code == 0
         assert "is not the plan that this release runs" in ended.err
+        # Whoever edits the file in the middle of an incident must still be able to stop and to go back.
+        ended = await here.zdd("rollback", "--yes", "--timeout", "300ms")
+        assert ended.code == 4, ended.said
+        assert "the rollback goes by the plan that it runs" in ended.err

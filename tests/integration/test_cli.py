@@ -31,6 +31,8 @@ from zdd_tui.model.plan_file import load_plan
 from zdd_tui.model.records import Actor, ReleaseRecord
 from zdd_tui.model.release import Release, State, StepStatus, command
 
+pytestmark = pytest.mark.timeout(300)  # several processes each, on a machine that may do much else
+
 AGENT = Actor("agent", "pod-1")
 
 

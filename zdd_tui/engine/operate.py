@@ -100,10 +100,10 @@ async def _prepare(loaded: LoadedPlan, kind: CommandKind) -> Order:
         record = await store.read(await find_release(store, loaded))
     release = record.release
     if release.plan_hash != loaded.hash:
-        raise Refused(
-            f"{loaded.source} is not the plan that release {release.name} runs",
-            "use the file it was started with, or roll back and start the new one",
-        )
+        other = f"{loaded.source} is not the plan that release {release.name} runs"
+        if kind in (CommandKind.ADVANCE, CommandKind.RESUME):
+            raise Refused(other, "use the file it was started with, or roll back and start the new one")
+        _tell(f"{other}; the {kind} goes by the plan that it runs")  # in an incident the way back is open, whatever
     if release.state.ended:  # no agent is there to refuse it
         raise Refused(
             f"release {release.name} has ended: it is {release.state}",

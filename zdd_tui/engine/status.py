@@ -194,8 +194,8 @@ def as_text(record: ReleaseRecord, plan_file: str = "PLAN", width: int = WIDTH) 
     lines.append("  " + "  ".join(_stepper(release)))
     if not release.state.ended and not release.state.backwards:
         for gate in readings(release, record.gates, record.now):
-            age = human_duration(gate.age(record.now))
-            lines.append(f"  {GLYPH[gate.verdict]} gate {gate.name}: {gate.verdict}, {gate.reason} ({age} ago)")
+            age = f" ({human_duration(gate.age(record.now))} ago)" if gate.name in record.gates else ""
+            lines.append(f"  {GLYPH[gate.verdict]} gate {gate.name}: {gate.verdict}, {gate.reason}{age}")
     working = (StepStatus.INTENT, StepStatus.UNDOING)
     for step in record.steps:
         if step.status in working:

@@ -16,16 +16,19 @@ PHASES = ("expand", "dual-write", "backfill", "cutover", "contract")
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
-    ("kind", "mode", "phases"),
+    ("kind", "mode", "phases", "more"),
     [
-        ("column", "application", PHASES),
-        ("table", "trigger", PHASES),
-        ("column", "trigger", PHASES[-2:]),
-        ("table", "application", PHASES[-2:]),
+        ("column", "application", PHASES, ""),
+        ("table", "trigger", PHASES, ""),
+        ("column", "trigger", PHASES[-2:-1], "cutover: {ramp: [30, 70], hold: 500ms}"),
+        ("table", "application", PHASES[-1:], ""),
     ],
 )
-async def test_rollback_from_every_phase(kind: str, mode: str, phases: tuple[str, ...], tmp_path: Path) -> None:
+async def test_rollback_from_every_phase(
+    kind: str, mode: str, phases: tuple[str, ...], more: str, tmp_path: Path
+) -> None:
     async with production(tmp_path, kind=kind, mode=mode) as (env, store):
+        env.plan_file.write_text(f"{env.plan_file.read_text()}\n{more}\n")
         before = await take(env)
         for last in phases:
             walker = Walker(env, store, no_progress)

@@ -72,6 +72,13 @@ def test_a_release_walks_its_six_phases_and_ends() -> None:
     assert set(release.statuses) == {StepStatus.DONE}
 
 
+def test_reads_may_move_by_a_ramp() -> None:
+    cutover = expand_contract(ramp=(10, 50)).phases[3]
+    assert [step.name for step in cutover.steps] == [
+        "sync-reverse", "read-10", "read-50", "read-flag-on", "soak", "rollout-v3",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("phase", PHASES[:-1])
 def test_rollback_undoes_every_touched_step_in_reverse(phase: str) -> None:
     release = command(to_waiting(phase), ROLLBACK, {}, NOW)

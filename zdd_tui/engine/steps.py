@@ -37,6 +37,7 @@ STEPS: Mapping[str, Step] = {
     "backfill-rows": backfill.MoveRows(),
     "verify-rows": backfill.VerifyRows(),
     "sync-reverse": cutover.SyncReverse(),
+    "read-ramp": cutover.ReadRamp(),
     "read-flag-on": cutover.ReadFlagOn(),
     "soak": cutover.Soak(),
     "rollout-v3": cutover.RolloutV3(),

@@ -6,6 +6,7 @@ Reading a file into a plan, and the errors that name file, line and key, are in 
 import re
 from datetime import date
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -194,6 +195,22 @@ class Backfill(Section):
         return self
 
 
+class Cutover(Section):
+    """How reads move to the new side: at once, or by a ramp like a canary."""
+
+    ramp: tuple[int, ...] = Field((), description="percent of reads before all of them, growing, such as [10, 50]")
+    hold: Duration = Field(30.0, description="how long each share of the ramp is kept before the next")
+
+    @field_validator("ramp")
+    @classmethod
+    def _growing(cls, ramp: tuple[int, ...]) -> tuple[int, ...]:
+        if any(not 0 < share < 100 for share in ramp):
+            raise ValueError("a share of the ramp lies between 1 and 99 percent; all reads follow by themselves")
+        if any(higher <= lower for lower, higher in pairwise(ramp)):
+            raise ValueError("the shares of the ramp must grow")
+        return ramp
+
+
 class Gates(Section):
     """How gates judge."""
 
@@ -266,6 +283,7 @@ class Plan(BasePlan):
     flags: Flags
     change: Change
     backfill: Backfill = Backfill()
+    cutover: Cutover = Cutover()
 
     @property
     def redis_url(self) -> SecretStr | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from zdd_tui.model.duration import human_duration
 from zdd_tui.model.flag import FlagValue
-from zdd_tui.model.plan import BasePlan
+from zdd_tui.model.plan import BasePlan, Plan
 from zdd_tui.model.plans import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, OneImagePlan
 from zdd_tui.model.strategy import StepSpec
 from zdd_tui.model.twin import OWNER_ANNOTATION
@@ -108,6 +108,10 @@ def _stored(spec: StepSpec) -> str:
     return FlagValue(spec.value or 0).stored
 
 
+def _ramp(plan: Plan, spec: StepSpec) -> Lines:
+    return (f"SET ff:{plan.flags.read} {spec.value}", f"waits {human_duration(plan.cutover.hold)}")
+
+
 WORKLOAD_LINES: Mapping[str, Callable[[Any, StepSpec], Lines]] = {
     "remember-workload": _remember,
     "rollout-new": _rollout,
@@ -125,6 +129,7 @@ WORKLOAD_LINES: Mapping[str, Callable[[Any, StepSpec], Lines]] = {
     "remove-green": _remove_green,
     "remove-preview": _remove_preview,
     "free-service": _free,
+    "read-ramp": _ramp,
     "set-shadow": _shadow,
     "set-read": _read,
     "shadow-off": _shadow_off,
@@ -147,6 +152,7 @@ WORKLOAD_UNDO: Mapping[str, Callable[[Any, StepSpec], str]] = {
     "switch-to-first": lambda plan, _spec: (
         f"service/{plan.service}: selector to deployment/{plan.green_deployment} while the first one goes back"
     ),
+    "read-ramp": lambda plan, _spec: f"ff:{plan.flags.read} as before",
     "set-shadow": lambda plan, _spec: f"ff:{plan.flags.shadow} as before",
     "set-read": lambda plan, _spec: f"ff:{plan.flags.read} as before",
     "shadow-off": lambda plan, _spec: f"ff:{plan.flags.shadow} as before",

@@ -40,7 +40,9 @@ def _phases(plan: BasePlan) -> Strategy:
     match plan:
         case Plan():
             return expand_contract(
-                sync_by_trigger=plan.change.dual_write is DualWrite.TRIGGER, indexes=bool(plan.change.indexes)
+                sync_by_trigger=plan.change.dual_write is DualWrite.TRIGGER,
+                indexes=bool(plan.change.indexes),
+                ramp=plan.cutover.ramp,
             )
         case RollingPlan():
             return rolling()

@@ -85,7 +85,7 @@ class Strategy:
         raise KeyError(step_name)
 
 
-def expand_contract(*, sync_by_trigger: bool = False, indexes: bool = True) -> Strategy:
+def expand_contract(*, sync_by_trigger: bool = False, indexes: bool = True, ramp: tuple[int, ...] = ()) -> Strategy:
     """The six phases of design section 5.
 
     The contract phase moves the old side out of the way by renaming it (instant, and back again as fast);
@@ -94,10 +94,20 @@ def expand_contract(*, sync_by_trigger: bool = False, indexes: bool = True) -> S
     Args:
         sync_by_trigger: a trigger, not the application, keeps both sides in step.
         indexes: the plan builds some.
+        ramp: percent of reads that use the new side before all of them do.
     """
     optional = {"create-indexes": indexes, "sync-forward": sync_by_trigger}
     steps = tuple(step for step in _EXPAND.steps if optional.get(step.name, True))
-    return Strategy("expand/contract", (replace(_EXPAND, steps=steps), *_AFTER_EXPAND))
+    phases = (replace(_EXPAND, steps=steps), *_AFTER_EXPAND)
+    return Strategy("expand/contract", tuple(_ramped(phase, ramp) for phase in phases))
+
+
+def _ramped(phase: PhaseSpec, ramp: tuple[int, ...]) -> PhaseSpec:
+    if phase.name != Phase.CUTOVER:
+        return phase
+    before, *after = phase.steps
+    shares = (StepSpec(f"read-{n}", f"{n}% of reads use the new side", work="read-ramp", value=n) for n in ramp)
+    return replace(phase, steps=(before, *shares, *after))
 
 
 _NO_OLDER_POD = GateSpec("no-older-pod", "no older pod is left, terminating ones included")

@@ -1,0 +1,18 @@
+"""The new version breaks under load; nobody touches a key; the old behaviour comes back."""
+
+from pathlib import Path
+
+import pytest
+
+from zdd_tui.demo import headless_inject as inject
+from zdd_tui.demo.environment import Options
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("fault", "rule"), [("errors", "errors"), ("metrics-gone", "no data")])
+async def test_the_guard_rolls_back_by_itself(fault: str, rule: str, tmp_path: Path) -> None:
+    options = Options(rows=2000, rate=60, soak="500ms", quick=True, guard=True)
+    report = await inject.headless_inject(tmp_path, options, fault)
+    assert report["ok"], report
+    assert rule in report["cause"]
+    assert report["wrong_answers"] == 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 
@@ -59,11 +60,11 @@ async def _fetch(session: aiohttp.ClientSession, url: str, timeout: float) -> st
 def why_unreachable(error: BaseException) -> str:
     """In a few words, without the address, which may hold a password."""
     if isinstance(error, aiohttp.ClientConnectorError):
-        return error.os_error.strerror or type(error.os_error).__name__
+        error = error.os_error
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "hung up"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)  # asyncio's own text repeats the address
     return type(error).__name__
 
 

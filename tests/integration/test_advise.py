@@ -97,6 +97,7 @@ async def test_what_a_database_tells(shop: str, db: asyncpg.Connection) -> None:
     assert table.indexes == ("CREATE UNIQUE INDEX users_mail ON public.users USING btree (lower((mail)::text))",)
     assert table.triggers == ("audit",)
     assert table.referenced_by == ("public.orders",)
+    assert table.ordinary
     assert table.writes is not None
     assert table.writes >= 0
 

@@ -1,5 +1,6 @@
 """Plans that are derived pass the plan's own lint; what cannot be derived is asked for."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -106,6 +107,20 @@ def test_additive_columns_come_along_and_the_rest_is_named() -> None:
     assert any(note.startswith("m.sql:5 is not in the plan") for note in found.notes)
     assert any(note.startswith("m.sql:6 is not in the plan") for note in found.notes)
     assert any("audit" in note for note in found.notes)
+
+
+def test_columns_of_the_same_statement_come_along_whole() -> None:
+    sql = "ALTER TABLE users ALTER amount TYPE bigint, ADD COLUMN kind text NOT NULL DEFAULT 'a  b'"
+    found = derived(sql)
+    assert accepted(found)["expand"].endswith(";\nALTER TABLE users ADD COLUMN kind text NOT NULL DEFAULT 'a  b'")
+    assert "amount is NOT NULL and DEFAULT: give amount_v2 the same after the release" in found.notes
+
+
+@pytest.mark.parametrize(("changed", "said"), [({"key": ()}, "no primary key"), ({"ordinary": False}, "partitioned")])
+def test_tables_that_zdd_cannot_change(changed: dict[str, Any], said: str) -> None:
+    live = Live("here", {"public.users": replace(LIVE.tables["public.users"], **changed)})
+    for sql in ("ALTER TABLE users RENAME COLUMN mail TO email", "ALTER TABLE users RENAME TO people"):
+        assert said in str(derived(sql, live).asks[0])
 
 
 def test_not_null_asks_what_stands_in_place_of_null() -> None:

@@ -39,6 +39,7 @@ facts = st.builds(
     [
         (Facts(), "rolling", Cost.LOW),
         (Facts(schema=Schema.ADDITIVE), "rolling", Cost.LOW),
+        (Facts(schema=Schema.ADDITIVE, risk="high"), "canary", Cost.HIGH),
         (Facts(schema=Schema.BREAKING), "expand/contract", Cost.MEDIUM),
         (Facts(risk="high"), "canary", Cost.HIGH),
         (Facts(regions=3), "blue/green", Cost.HIGH),

@@ -9,6 +9,8 @@ from zdd_tui.model.plan import TableName
 
 _TABLE = """
 SELECT c.oid::bigint AS oid, c.reltuples::bigint AS rows,
+  c.relkind = 'r' AND NOT c.relispartition
+    AND NOT EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhparent, i.inhrelid)) AS ordinary,
   pg_table_size(c.oid) AS heap, pg_indexes_size(c.oid) AS indexes,
   ARRAY(SELECT pg_get_indexdef(i.indexrelid) FROM pg_index i
         WHERE i.indrelid = c.oid AND NOT i.indisprimary AND i.indisvalid ORDER BY i.indexrelid) AS index_defs,
@@ -103,6 +105,7 @@ async def _table(conn: Any, table: TableName) -> LiveTable | None:
         indexes=tuple(row["index_defs"]),
         triggers=tuple(row["triggers"]),
         referenced_by=tuple(row["referenced_by"]),
+        ordinary=row["ordinary"],
         reads=traffic["reads"] / seconds if seconds else None,
         writes=traffic["writes"] / seconds if seconds else None,
     )

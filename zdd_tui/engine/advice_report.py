@@ -4,15 +4,16 @@ import json
 import shutil
 import textwrap
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any, TextIO
 
 from zdd_tui.engine.advise import Answer
 from zdd_tui.model.advice.live import LiveTable
 from zdd_tui.model.advice.locks import Lock, Ruling, Work, breaking, long_locks
-from zdd_tui.model.adviser import EXPAND_CONTRACT
 from zdd_tui.model.duration import human_duration
 
 WIDTH = 80
+_COMPUTED = 6
 
 
 def write_report(found: Answer, out: TextIO, *, plan_file: str = "", as_json: bool = False) -> None:
@@ -68,24 +69,20 @@ def _plan(found: Answer, plan_file: str, width: int) -> Iterator[str]:
         yield f"  next: zdd check {plan_file}"
     else:
         yield from _heading("a plan can be written: --plan FILE")
-        if found.advice.strategy == EXPAND_CONTRACT:
-            keep = found.plan[found.plan.index("change:") :].splitlines()
-            yield from (f"  {line}" for line in keep)
+        for line in found.computed[:_COMPUTED]:
+            yield from _wrapped(line, width, "  ")
+        if more := len(found.computed) - _COMPUTED:
+            yield from (f"  and {more} more",) if more > 0 else ()
 
 
 def _statements(found: Answer, width: int) -> Iterator[str]:
-    shown = ""
-    for ruling in found.rulings:
-        place = ruling.statement.place
-        if place != shown:
-            text = ruling.statement.line
-            yield from _wrapped(f"{place}  {text if len(text) <= 200 else text[:199] + '…'}", width, "  ", "    ")
-            shown = place
-        yield from _ruling(ruling, width, several=len(ruling.statement.actions) > 1)
-        if ruling.action is ruling.statement.actions[-1]:
-            rules = ", ".join(dict.fromkeys(each.rule for each in found.findings.get(place, ())))
-            if rules:
-                yield from _wrapped(f"squawk: {rules}", width, "    ", "      ")
+    for statement, rulings in groupby(found.rulings, key=lambda ruling: ruling.statement):
+        text = statement.line
+        yield from _wrapped(f"{statement.place}  {text if len(text) <= 200 else text[:199] + '…'}", width, "  ", "    ")
+        for ruling in rulings:
+            yield from _ruling(ruling, width, several=len(statement.actions) > 1)
+        if rules := ", ".join(dict.fromkeys(each.rule for each in found.findings.get(statement, ()))):
+            yield from _wrapped(f"squawk: {rules}", width, "    ", "      ")
 
 
 def _ruling(ruling: Ruling, width: int, *, several: bool) -> Iterator[str]:
@@ -121,7 +118,9 @@ def _table(table: LiveTable) -> str:
     if table.referenced_by:
         parts.append(f"referred to by {', '.join(table.referenced_by)}")
     if table.reads is not None and table.writes is not None:
-        parts.append(f"{table.reads:.3g} scans/s and {table.writes:.3g} rows written/s since the statistics began")
+        parts.append(
+            f"{_count(table.reads)} scans/s and {_count(table.writes)} rows written/s since its statistics began"
+        )
     return f"{table.table}  {'; '.join(parts)}"
 
 
@@ -129,7 +128,7 @@ def _count(number: float) -> str:
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:
             return f"{number / size:.3g}{unit}"
-    return f"{number:.0f}"
+    return f"{number:.2g}" if number < 10 else f"{number:.0f}"
 
 
 def _bytes(number: float) -> str:
@@ -186,7 +185,7 @@ def as_document(found: Answer, plan_file: str = "") -> dict[str, Any]:
 
 def _statement(ruling: Ruling, found: Answer) -> dict[str, Any]:
     rule, action = ruling.rule, ruling.action
-    squawked = found.findings.get(ruling.statement.place, ())
+    squawked = found.findings.get(ruling.statement, ())
     return {
         "place": ruling.statement.place,
         "sql": ruling.statement.line,

@@ -49,21 +49,23 @@ class Answer:
     """Everything that `zdd advise` found out.
 
     Attributes:
-        findings: squawk's, by the statement's place.
+        findings: squawk's, by statement.
         asks: what only a person knows; while there are any, there is no plan.
         plan: the plan's text; None where there is none.
+        computed: how each side is computed from the other, a line each.
     """
 
     advice: Advice
     facts: Facts
     rulings: tuple[Ruling, ...] = ()
     live: Live | None = None
-    findings: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
+    findings: Mapping[Statement, tuple[Finding, ...]] = field(default_factory=dict)
     cautions: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
     asks: tuple[Ask, ...] = ()
     notes: tuple[str, ...] = ()
     plan: str | None = None
+    computed: tuple[str, ...] = ()
 
 
 async def answer(request: Request) -> Answer:
@@ -98,6 +100,7 @@ async def answer(request: Request) -> Answer:
         changes=told,
         asks=(*derived.asks, *missing(advice.strategy, target)),
         notes=derived.notes,
+        computed=_computed(derived.change or {}),
     )
     if found.asks:
         return found
@@ -229,6 +232,11 @@ def _derive(advice: Advice, rulings: tuple[Ruling, ...], live: Live | None, answ
     return derive(rulings, live, answers)
 
 
+def _computed(change: Mapping[str, Any]) -> tuple[str, ...]:
+    sides = (("new", change.get("up", {})), ("old, for the way back", change.get("down", {})))
+    return tuple(f"{name} = {how}  ({side})" for side, given in sides for name, how in given.items())
+
+
 def _schema_cautions(rulings: tuple[Ruling, ...], live: Live | None) -> list[str]:
     found: list[str] = []
     if live is not None:
@@ -245,11 +253,11 @@ def _expected(table: Any, rulings: tuple[Ruling, ...]) -> bool:
     return any(r.action.table == table and not r.action.fresh and not r.action.columns for r in rulings)
 
 
-async def _squawk(statements: tuple[Statement, ...]) -> dict[str, tuple[Finding, ...]]:
+async def _squawk(statements: tuple[Statement, ...]) -> dict[Statement, tuple[Finding, ...]]:
     if not statements:
         return {}
     found = await squawk([one.text for one in statements], in_transaction=False)
     return {
-        one.place: tuple(each for each in found if each.statement == number and each.rule != "syntax-error")
+        one: tuple(each for each in found if each.statement == number and each.rule != "syntax-error")
         for number, one in enumerate(statements, 1)
     }

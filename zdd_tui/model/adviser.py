@@ -109,6 +109,10 @@ TABLE = (
         *("sessions in memory", BLUE_GREEN, "one switch: no session is lost more than once"),
         *(Cost.MEDIUM, _forgetful),
     ),
+    Row(
+        *("database schema, additive", ROLLING, "code that runs now survives it: run the migration first, by itself"),
+        *(Cost.LOW, lambda facts: facts.schema is Schema.ADDITIVE),
+    ),
     Row("stateless service, configuration", ROLLING, "simple, safe without state", Cost.LOW, _always),
 )
 

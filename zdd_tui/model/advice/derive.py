@@ -89,11 +89,20 @@ def derive(rulings: Iterable[Ruling], live: Live | None = None, answers: Answers
     draft = _Draft(first.table, live.of(first.table) if live else None, answers or Answers())
     if live is not None and first.table in live.missing:
         return Derived(None, (Ask(f"{first.table} is not in {live.place}: check the DSN and the table's schema"),))
+    if draft.live is not None and (why := unfit(draft.live)):
+        return Derived(None, (Ask(why),))
     if first.kind in (Kind.RENAME_TABLE, Kind.SET_SCHEMA):
         from zdd_tui.model.advice.derive_table import derive_table  # noqa: PLC0415  it imports this page
 
         return derive_table(rulings, first, draft.live)
     return draft.take_all(rulings)
+
+
+def unfit(table: LiveTable) -> str:
+    """Why zdd cannot change a table; empty where it can."""
+    if not table.ordinary:
+        return f"{table.table} is partitioned or inherits: zdd changes ordinary tables only, so far"
+    return "" if table.key else f"{table.table} has no primary key, by which zdd finds rows: add one first"
 
 
 def column_sql(name: str) -> str:
@@ -247,9 +256,9 @@ class _Draft:
 
     def _add(self, ruling: Ruling) -> None:
         action = ruling.action
-        alone = len(ruling.statement.actions) == 1 and action.kind is Kind.ADD_COLUMN
-        if alone and not self.replacing and action.column not in self.answers.up:
-            self.extra.append(str(postgast.deparse(postgast.parse(ruling.statement.text))))
+        plain = action.kind is Kind.ADD_COLUMN and not self.replacing
+        if plain and action.column not in self.answers.up:
+            self.extra.append(action.definition)
         else:
             self.new[action.column] = action.type
 
@@ -264,6 +273,14 @@ class _Draft:
         for definition in self.live.indexes:
             if carried := carry_index(definition, renamed):
                 self.indexes.append(carried)
+        for new, old in self.came_from.items():
+            lost = [
+                word
+                for word, there in (("NOT NULL", self.live.not_null), ("DEFAULT", self.live.defaults))
+                if old in there
+            ]
+            if lost:
+                self.notes.append(f"{old} is {' and '.join(lost)}: give {new} the same after the release")
         if self.live.triggers:
             self.notes.append(f"triggers of {self.table} ({', '.join(self.live.triggers)}) fire for the backfill too")
 

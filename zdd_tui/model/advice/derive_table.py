@@ -22,8 +22,6 @@ def derive_table(rulings: tuple[Ruling, ...], rename: Action, live: LiveTable | 
             None,
             (Ask(f"{others[0].statement.place} breaks {old} in another way too: give each a migration and a release"),),
         )
-    if not live.key:
-        return Derived(None, (Ask(f"{old} has no primary key, by which rows could be found: add one first"),))
     if live.generated:
         return Derived(None, (Ask(f"{old} has the generated column {min(live.generated)}: write the plan by hand"),))
     moved = rename.kind is Kind.SET_SCHEMA

@@ -22,6 +22,7 @@ class LiveTable:
         indexes: definition of each index that is no constraint's primary key.
         triggers: names of the triggers that are no constraint's.
         referenced_by: tables whose foreign keys point here.
+        ordinary: neither partitioned nor part of an inheritance tree; zdd changes ordinary tables only.
         reads, writes: scans and changed rows a second, since the statistics began; None where nothing is counted.
     """
 
@@ -37,6 +38,7 @@ class LiveTable:
     indexes: tuple[str, ...] = ()
     triggers: tuple[str, ...] = ()
     referenced_by: tuple[str, ...] = ()
+    ordinary: bool = True
     reads: float | None = None
     writes: float | None = None
 

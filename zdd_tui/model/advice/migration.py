@@ -65,6 +65,7 @@ class Action:
         type: the new type, as SQL.
         using: the expression that fills the new type, as SQL.
         columns: of a new table, name and type.
+        definition: of a new column, the ALTER TABLE that adds it alone.
         fresh: the table was made by the same migration, so nobody uses it yet.
     """
 
@@ -75,6 +76,7 @@ class Action:
     type: str = ""
     using: str = ""
     columns: tuple[tuple[str, str], ...] = ()
+    definition: str = ""
     fresh: bool = False
 
 

@@ -1,6 +1,7 @@
 """From libpg_query's parse tree to actions. Node names are those of PostgreSQL's parsenodes.h."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import postgast
@@ -79,7 +80,7 @@ def _alter_table(node: Any) -> Iterator[Action]:
         cmd = each.alter_table_cmd
         definition = getattr(cmd, "def")
         if cmd.subtype == pb.AT_AddColumn:
-            yield _add_column(table, definition.column_def)
+            yield replace(_add_column(table, definition.column_def), definition=_alone(node, each))
         elif cmd.subtype == pb.AT_AlterColumnType:
             column = definition.column_def
             using = expression_sql(column.raw_default) if column.HasField("raw_default") else ""
@@ -90,6 +91,18 @@ def _alter_table(node: Any) -> Iterator[Action]:
             yield Action(_ALTERS[cmd.subtype], table, cmd.name)
         else:
             yield Action(_ALTERS.get(cmd.subtype, Kind.ALTER_OTHER), table, name=cmd.name)
+
+
+def _alone(node: Any, command: Any) -> str:
+    """An ALTER TABLE with one of its commands only."""
+    tree = postgast.parse("ALTER TABLE a ADD b int")
+    alter = tree.stmts[0].stmt.alter_table_stmt
+    alter.CopyFrom(node)
+    kept = type(command)()
+    kept.CopyFrom(command)
+    del alter.cmds[:]
+    alter.cmds.append(kept)
+    return str(postgast.deparse(tree))
 
 
 def _add_column(table: TableName, column: Any) -> Action:

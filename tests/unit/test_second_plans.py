@@ -1,0 +1,91 @@
+"""What a plan of blue/green or dark launch may not say, and the twin that is made of a Deployment."""
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from zdd_tui.demo import manifests
+from zdd_tui.demo.strategy_plans import strategy_plan_text
+from zdd_tui.model.errors import ClusterError, PlanError
+from zdd_tui.model.plan_file import load_plan
+from zdd_tui.model.twin import Switch, project_service, switch_for, twin_deployment
+
+ENVIRON = {"DATABASE_URL": "postgresql://a@b/c", "REDIS_URL": "redis://d/0", "KUBECONFIG": "/none"}
+
+
+def refused(strategy: str, old: str, new: str) -> str:
+    text = strategy_plan_text(strategy, name="x", soak="1s")
+    assert old in text
+    with pytest.raises(PlanError) as error:
+        load_plan(text.replace(old, new), source="plan.yaml", environ=ENVIRON)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "old", "new", "told"),
+    [
+        ("blue/green", "path: /ready", "path: ready", "blue_green.smoke[0].path"),
+        ("blue/green", "path: /ready", "url: /ready", "blue_green.smoke[0].url: unknown key"),
+        ("blue/green", "path: /ready", "path: /ready\n      status: 700", "blue_green.smoke[0].status"),
+        ("dark-launch", "ramp: [10, 50, 100]", "ramp: [10, 50]", "the ramp ends at 100"),
+        ("dark-launch", "ramp: [10, 50, 100]", "ramp: [10, 101]", "101 does not"),
+        ("dark-launch", "shadow: [1, 25, 100]", "shadow: [25, 1]", "1 follows 25"),
+        ("dark-launch", "shadow: [1, 25, 100]", "shadow: []", "dark.shadow"),
+        ("dark-launch", "read: users_sql_name_read", "read: users_sql_name_shadow", "must be two flags"),
+        ("dark-launch", "min_sample: 5", "min_sample: 0", "dark.min_sample"),
+        ("dark-launch", "latency_quantile: 0.5", "latency_quantile: 99", "dark.latency_quantile"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_its_place(strategy: str, old: str, new: str, told: str) -> None:
+    assert told in refused(strategy, old, new)
+
+
+def test_blue_green_without_smoke_checks_is_refused() -> None:
+    text = strategy_plan_text("blue/green", name="x", soak="1s")
+    start = text.index("blue_green:")
+    bare = text[:start] + "blue_green: {smoke: []}\n" + text[text.index("gates:") :]
+    with pytest.raises(PlanError, match=r"blue_green\.smoke"):
+        load_plan(bare, source="plan.yaml", environ=ENVIRON)
+
+
+# --- the twin --------------------------------------------------------------------------------------------------
+
+
+def first(**selector: Any) -> dict[str, Any]:
+    made = manifests.deployment(dsn="d", redis_url="r")
+    # Not changed in place: it is one dict in three places.
+    made["spec"]["template"]["metadata"]["labels"] = {"app": "users-api", "tier": "web", "team": "users"}
+    made["spec"]["selector"] |= selector
+    return made
+
+
+def service(**selector: str) -> Any:
+    return project_service({"metadata": {"name": "users-api"}, "spec": {"selector": selector}})
+
+
+def test_only_the_label_that_is_switched_differs() -> None:
+    deployment = first(matchExpressions=[{"key": "app", "operator": "Exists"}, {"key": "tier", "operator": "Exists"}])
+    switch = switch_for(deployment, service(app="users-api", tier="web"), "green")
+    assert switch == Switch("app", "users-api", "users-api-green")
+    untouched = deepcopy(deployment)
+    twin = twin_deployment(deployment, switch, name="g", container="app", image="new", owner="one", epoch=3)
+    assert deployment == untouched
+    assert twin["spec"]["template"]["metadata"]["labels"] == {"app": "users-api-green", "tier": "web", "team": "users"}
+    assert twin["spec"]["selector"]["matchLabels"] == {"app": "users-api-green"}
+    # A rule about the switched label might exclude the twin's own pods.
+    assert twin["spec"]["selector"]["matchExpressions"] == [{"key": "tier", "operator": "Exists"}]
+
+
+def test_a_long_label_stays_a_label_and_stays_different() -> None:
+    deployment, long = first(), "a" * 63
+    deployment["spec"]["selector"]["matchLabels"]["app"] = long
+    switch = switch_for(deployment, service(app=long), "green")
+    assert len(switch.twin) == 63
+    assert switch.twin != long
+
+
+@pytest.mark.parametrize("selector", [{}, {"app": "another"}, {"tier": "web"}])
+def test_a_service_that_shares_no_label_cannot_be_switched(selector: dict[str, str]) -> None:
+    with pytest.raises(ClusterError, match="no label in common"):
+        switch_for(first(), service(**selector), "green")

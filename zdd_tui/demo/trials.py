@@ -31,7 +31,7 @@ async def try_images(env: Environment) -> list[Evidence]:
     text = await asyncio.to_thread(env.plan_file.read_text)
     loaded = load_plan(text, source=str(env.plan_file), environ=env.environ)
     names = [image for _, image in images(loaded.plan, None)] + [manifests.image(1)]
-    found = [each for image in names for each in await _try(env, image)]
+    found = [each for image in names for each in await try_image(env, image)]
     await _store(loaded, found)
     return found
 
@@ -40,7 +40,8 @@ async def _store(loaded: LoadedPlan, found: Iterable[Evidence]) -> None:
     await record(loaded, this_actor(), list(found))
 
 
-async def _try(env: Environment, image: str) -> list[Evidence]:
+async def try_image(env: Environment, image: str) -> list[Evidence]:
+    """Tries one image: a verdict on its readiness, and one on its end."""
     port = free_port()
     pod = manifests.deployment(
         # Nobody listens on port 1.

@@ -11,7 +11,6 @@ import asyncpg
 
 from zdd_tui.backends.catalog import read_catalog
 from zdd_tui.backends.postgres import connect, explained, refuse_pooler
-from zdd_tui.demo.servers import PgServer
 from zdd_tui.model.ddl import expand_statements, search_path
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.plan import Plan
@@ -93,23 +92,28 @@ async def _production(plan: Plan) -> AsyncIterator[Connection]:
         conn.terminate()
 
 
-async def make_copy(conn: Connection, plan: Plan, wish: Wish, postgres: PgServer, folder: Path, say: Say) -> Copy:
+async def make_copy(
+    conn: Connection, plan: Plan, wish: Wish, target: str, programs: Path, folder: Path, say: Say
+) -> Copy:
     """Brings everything over and fills it.
 
     Args:
         conn: of :func:`copy_session`.
+        target: address of the empty database that becomes the copy.
+        programs: the folder of pg_dump and pg_restore.
+        folder: for files on the way; they hold rows only with ``with_data``, and go at once.
 
     Raises:
         ZddError: production cannot be read, is newer than we are, or has what the embedded server has not.
     """
     source = plan.database.dsn.get_secret_value()
     async with _production(plan) as production:
-        versions = await refuse_newer(production, source, postgres.programs)
+        versions = await refuse_newer(production, source, programs)
         closure = await read_closure(production, plan)
         if not any(str(relation) == str(plan.change.table) for relation in closure.tables):
             await read_catalog(production, plan)  # says what is wrong, with the nearest name
         say(f"bringing the schema of {len(closure.tables)} tables over")
-        await bring_schema(source, postgres.dsn, closure, postgres.programs, folder)
+        await bring_schema(source, target, closure, programs, folder)
         shapes = await _shapes(conn, production, closure)
     name = (plan.change.table.schema_, plan.change.table.name)
     rows = wanted_rows(shapes, name, wish)

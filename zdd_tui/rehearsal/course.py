@@ -27,10 +27,13 @@ from zdd_tui.rehearsal.ledger import Ledger, Losses
 from zdd_tui.rehearsal.meter import Measure, Meter, MeteredStore
 from zdd_tui.rehearsal.writers import Stance, Writers
 
-GATES_WITHIN = 20.0
+GATES_WITHIN = 60.0
 """Seconds that gates may take to open once the steps before them are done."""
 
 LOOK_AGAIN = 0.1
+DRAINS = frozenset({"rollout-v2", "rollout-v3", "write-flag-on", "read-flag-on"})
+"""Steps that end when no request is under way any more that began before: pods drain, flags are waited for."""
+
 TTL = 60.0
 """Seconds of the lease: nobody else wants it."""
 
@@ -187,6 +190,8 @@ class _Walker:
             ) as measure:
                 self._stage.measures.append(measure)
                 await self._runner.perform(work)
+                if work.step.name in DRAINS:
+                    await self._stage.writers.drain()
             release = self._holding.release
             if release.state in (State.FAILED, State.ROLLBACK_FAILED):
                 verb = "the undo of " if work.direction == "undo" else ""

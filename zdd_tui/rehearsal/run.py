@@ -76,7 +76,7 @@ async def _on_copy(
     loaded: LoadedPlan, plan: Plan, wish: Wish, postgres: PgServer, redis: RedisServer, folder: Path, say: Say
 ) -> Outcome:
     async with copy_session(postgres.dsn, plan) as conn:
-        copy = await make_copy(conn, plan, wish, postgres, folder, say)
+        copy = await make_copy(conn, plan, wish, postgres.dsn, postgres.programs, folder, say)
         outcome = Outcome(
             name=plan.name,
             plan_hash=loaded.hash,

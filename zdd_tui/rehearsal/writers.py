@@ -22,7 +22,7 @@ PAUSE = 0.04
 """Seconds between two writes of a session, on average: some sixty writes a second in all, a modest load."""
 
 KNOWN_KEYS = 500
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds that a write may take before it counts as failed."""
 
 
@@ -106,6 +106,11 @@ class Writers:
         async with self._idle:
             await self._idle.wait_for(lambda: self._busy == 0)
 
+    async def drain(self) -> None:
+        """Returns when every write that was under way has ended."""
+        await self.rest()
+        self.go_on()
+
     def go_on(self) -> None:
         self._running.set()
 
@@ -115,7 +120,8 @@ class Writers:
         try:
             while True:
                 await asyncio.sleep(PAUSE * SESSIONS * 0.5 * chance.uniform(0.5, 1.5))
-                await self._running.wait()
+                while not self._running.is_set():  # woken, and told to rest again before it was our turn
+                    await self._running.wait()
                 self._busy += 1
                 try:
                     await self._one(conn, chance)

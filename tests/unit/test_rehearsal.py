@@ -1,0 +1,145 @@
+"""The rules around a rehearsal: when it counts, what CHECKs tell, what figures mean for the full size."""
+
+from dataclasses import replace
+
+import pytest
+
+from zdd_tui.model.errors import Refused
+from zdd_tui.model.rehearsal import FRESH, Rehearsal, lack, require
+from zdd_tui.model.strategy import expand_contract
+from zdd_tui.rehearsal.checks import learned
+from zdd_tui.rehearsal.course import Walk
+from zdd_tui.rehearsal.generator import Choice
+from zdd_tui.rehearsal.ledger import Losses
+from zdd_tui.rehearsal.meter import Measure
+from zdd_tui.rehearsal.report import Outcome, as_text
+from zdd_tui.rehearsal.shape import ColumnShape, TableShape
+from zdd_tui.rehearsal.transfer import split_password
+
+GOOD = Rehearsal("h", at=1000.0, passed=True, scale=0.1, actor="ana", host="bastion")
+
+
+def test_a_fresh_rehearsal_of_the_very_plan_that_passed_is_enough() -> None:
+    assert lack("h", GOOD, 1000.0 + FRESH - 1) == ""
+
+
+@pytest.mark.parametrize(
+    ("newest", "now", "words"),
+    [
+        (None, 1000.0, "never rehearsed"),
+        (replace(GOOD, plan_hash="other"), 1000.0, "never rehearsed"),
+        (replace(GOOD, passed=False), 1000.0, "ana@bastion, failed"),
+        (GOOD, 1000.0 + FRESH + 86400, "31d00h old"),
+    ],
+)
+def test_what_is_missing_is_told(newest: Rehearsal | None, now: float, words: str) -> None:
+    assert words in lack("h", newest, now)
+
+
+def asked(**changes: object) -> str:
+    usual = {
+        "strategy": "expand/contract",
+        "environment": "production",
+        "plan_hash": "h",
+        "newest": None,
+        "now": 0.0,
+        "unrehearsed": False,
+        "reason": "",
+    }
+    return require(**(usual | changes))  # type: ignore[arg-type]
+
+
+def test_production_does_not_begin_unrehearsed_and_the_mend_names_both_ways() -> None:
+    with pytest.raises(Refused) as refused:
+        asked()
+    assert "zdd rehearse" in refused.value.mend
+    assert "--unrehearsed --reason" in refused.value.mend
+
+
+def test_a_waiver_needs_a_reason_and_leaves_a_trace() -> None:
+    with pytest.raises(Refused, match="needs a reason"):
+        asked(unrehearsed=True, reason="  ")
+    assert "without a rehearsal" in asked(unrehearsed=True, reason="the fire of tonight")
+
+
+@pytest.mark.parametrize("other", [{"environment": "staging"}, {"strategy": "canary"}, {"newest": GOOD}])
+def test_everybody_else_begins_without_a_word(other: dict[str, object]) -> None:
+    assert asked(**other) == ""
+
+
+def test_checks_tell_lists_bounds_and_pairs() -> None:
+    names = ("age", "plan", "born", "died", "score")
+    shape = TableShape(
+        "s",
+        "t",
+        tuple(ColumnShape(name, "int", "int4") for name in names),
+        checks=(
+            ("a", "((age >= 18) AND (age <= 99))"),
+            ("b", "(plan = ANY (ARRAY['monthly'::text, 'yearly'::text]))"),
+            ("c", "(died >= born)"),
+            ("d", "(score > (0)::numeric)"),
+            ("e", "(length(plan) < 9)"),
+            ("f", "(elsewhere > 3)"),
+        ),
+    )
+    assert learned(shape) == {
+        "age": Choice(low=18, high=99),
+        "plan": Choice(values=("monthly", "yearly")),
+        "died": Choice(same_as="born"),
+        "score": Choice(low=1),
+    }
+
+
+def test_passwords_never_stand_on_a_command_line() -> None:
+    plain, secret = split_password("postgresql://ana:p%40ss@db:5432/shop?sslmode=require")
+    assert (plain, secret) == ("postgresql://ana@db:5432/shop?sslmode=require", {"PGPASSWORD": "p@ss"})
+    plain, secret = split_password("postgresql://db/shop?user=ana&password=p%40ss")
+    assert (plain, secret) == ("postgresql://db/shop?user=ana", {"PGPASSWORD": "p@ss"})
+
+
+def outcome(**changes: object) -> Outcome:
+    made = Outcome("p", "h", expand_contract(), 1000, 100_000, False, (15, 18), 3.0, None)
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made
+
+
+def full(made: Outcome, step: str) -> list[float]:
+    return next(entry["full_seconds"] for entry in made.to_json()["steps"] if entry["step"] == step)
+
+
+def test_only_what_grows_with_the_table_is_stretched_and_the_range_is_wider_where_little_is_known() -> None:
+    runs = [
+        Measure("backfill-rows", "run", 2.0),
+        Measure("backfill-rows", "run", 3.0),
+        Measure("set-aside", "run", 0.2),
+    ]
+    made = outcome(measures=runs)
+    assert full(made, "backfill-rows") == [pytest.approx(2.0 * 100 / 1.5, abs=0.01), 900.0]
+    assert full(made, "set-aside") == [0.2, 0.4]
+    short = outcome(measures=[Measure("backfill-rows", "run", 0.2)])
+    assert full(short, "backfill-rows") == [4.0, 60.0]
+
+
+def test_the_plans_own_ceiling_bounds_the_backfill_from_below() -> None:
+    made = outcome(measures=[Measure("backfill-rows", "run", 2.0)], ceiling=100)
+    assert full(made, "backfill-rows") == [1000.0, 1000.0]
+
+
+def test_lost_rows_failed_writes_and_long_waits_fail_it_each_with_its_place() -> None:
+    made = outcome(
+        walks=[Walk("cutover", Losses(10, missing=1, strange=0, changed=2, sample='["7"]'), 0.5, ("gone: x",))],
+        measures=[Measure("set-aside", "run", 9.0, blocked=5.0)],
+    )
+    made.tally.failures["null value"] = 3
+    made.judge()
+    text = as_text(made.to_json())
+    assert not made.passed
+    for words in (
+        '1 rows are missing and 2 rows hold something else than was written, such as key ["7"]',
+        "after the way back from cutover it is not as it was: gone: x",
+        "3 writes of the application failed: null value",
+        "set-aside kept a write waiting for 5.0s; allowed is 3.0s",
+        "no pods were rolled out",
+    ):
+        assert words in text

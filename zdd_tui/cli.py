@@ -291,6 +291,7 @@ def _add_demo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         metavar="NAME",
         help=f"of the release: {', '.join(PLANS)} (default: %(default)s)",
     )
+    demo.add_argument("--by", choices=("replicas", "flag"), default="replicas", help="what makes a canary's weight")
     demo.add_argument("--headless", action="store_true", help="walk the release by itself and print a report")
     demo.add_argument("--json", action="store_true", help="with --headless: the report as JSON on stdout")
     demo.add_argument("--rows", type=_positive, default=200_000, help="rows in the table (default: %(default)s)")

@@ -7,7 +7,7 @@ import pytest
 from tests.release_support import assert_nobody_was_hurt, no_progress, production
 from zdd_tui.demo.environment import Environment
 from zdd_tui.demo.likeness import Likeness, differences, take
-from zdd_tui.demo.strategy_plans import IMAGE
+from zdd_tui.demo.strategy_plans import DARK_IMAGE, IMAGE
 from zdd_tui.demo.walk import Walker
 from zdd_tui.model.records import ReleaseRecord
 from zdd_tui.model.release import State
@@ -23,14 +23,17 @@ async def assert_as_before(env: Environment, before: Likeness, where: str) -> No
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
-    ("strategy", "phases", "begun"),
+    ("strategy", "by", "phases", "begun"),
     [
-        ("rolling", ("rollout", "soak"), "rollout-new"),
-        ("canary", ("canary-33", "canary-50", "promote"), "weight-33"),
+        ("rolling", "", ("rollout", "soak"), "rollout-new"),
+        ("canary", "replicas", ("canary-33", "canary-50", "promote"), "weight-33"),
+        ("canary", "flag", ("rollout", "canary-50", "promote"), "rollout-new"),
     ],
 )
-async def test_rollback_from_every_phase(strategy: str, phases: tuple[str, ...], begun: str, tmp_path: Path) -> None:
-    async with production(tmp_path, strategy=strategy, name=f"users-{strategy}") as (env, store):
+async def test_rollback_from_every_phase(
+    strategy: str, by: str, phases: tuple[str, ...], begun: str, tmp_path: Path
+) -> None:
+    async with production(tmp_path, strategy=strategy, by=by, name=f"users-{strategy}") as (env, store):
         before = await take(env)
         for last in phases:
             walker = Walker(env, store, no_progress)
@@ -43,7 +46,7 @@ async def test_rollback_from_every_phase(strategy: str, phases: tuple[str, ...],
             await assert_as_before(env, before, last)
 
         # An image whose pods never become ready: the step waits, nothing old goes, and the way back is open.
-        env.plan_file.write_text(env.plan_file.read_text().replace(IMAGE, BROKEN))
+        env.plan_file.write_text(env.plan_file.read_text().replace(f"image: {_image(by)}", f"image: {BROKEN}"))
         walker = Walker(env, store, no_progress)
         await walker.begin()
         await walker.enter(phases[0])
@@ -53,14 +56,18 @@ async def test_rollback_from_every_phase(strategy: str, phases: tuple[str, ...],
         await assert_as_before(env, before, f"the middle of {begun}")
 
 
+def _image(by: str) -> str:
+    return DARK_IMAGE if by == "flag" else IMAGE
+
+
 def _note(record: ReleaseRecord, name: str) -> str:
     return next(step.note for step in record.steps if step.name == name)
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("strategy", ["rolling", "canary"])
-async def test_a_whole_release_leaves_the_new_image_and_nothing_else(strategy: str, tmp_path: Path) -> None:
-    async with production(tmp_path, strategy=strategy, name=f"users-{strategy}") as (env, store):
+@pytest.mark.parametrize(("strategy", "by"), [("rolling", ""), ("canary", "replicas"), ("canary", "flag")])
+async def test_a_whole_release_leaves_the_new_image_and_nothing_else(strategy: str, by: str, tmp_path: Path) -> None:
+    async with production(tmp_path, strategy=strategy, by=by, name=f"users-{strategy}") as (env, store):
         before = await take(env)
         walker = Walker(env, store, no_progress)
         await walker.begin()
@@ -68,7 +75,10 @@ async def test_a_whole_release_leaves_the_new_image_and_nothing_else(strategy: s
             await walker.advance(phase)
         assert (await walker.record()).release.state is State.DONE
         after = await take(env)
-        assert (after.image, set(after.pods)) == (IMAGE, {IMAGE})
+        assert (after.image, set(after.pods)) == (_image(by), {_image(by)})
+        # By flag the new path lies behind the flag until the next release: the flag has to stay on.
+        left = {key: value for key, value in after.flags.items() if value is not None}
+        assert left == ({"users_sql_name_read": "true"} if by == "flag" else {})
         assert after.objects == before.objects
         assert after.annotations == before.annotations
         await assert_nobody_was_hurt(env)

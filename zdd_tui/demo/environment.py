@@ -36,6 +36,7 @@ class Options:
     """What kind of production is wanted.
 
     Attributes:
+        by: what makes a canary's weight, ``replicas`` or ``flag``.
         strategy: of the release; `kind`, `mode` and `ceiling` are of expand/contract alone.
         ceiling: rows a second that the backfill may move; None for no ceiling.
         quick: two pods that drain in a second instead of four that take their time; for tests.
@@ -51,13 +52,15 @@ class Options:
     ceiling: int | None = None
     quick: bool = False
     strategy: str = EXPAND_CONTRACT
+    by: str = "replicas"
     guard: bool = False
 
     def plan_text(self) -> str:
         """The release's plan as YAML."""
         guard = GUARD if self.guard else ""
         if self.strategy != EXPAND_CONTRACT:
-            return strategy_plan_text(self.strategy, name=self.name, soak=self.soak, quick=self.quick) + guard
+            text = strategy_plan_text(self.strategy, name=self.name, soak=self.soak, quick=self.quick, by=self.by)
+            return text + guard
         return plan_text(self.kind, self.mode, name=self.name, soak=self.soak, ceiling=self.ceiling) + guard
 
 

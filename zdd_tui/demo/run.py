@@ -27,6 +27,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
     options = Options(rows=arguments.rows, rate=arguments.rate, kind=arguments.kind, mode=arguments.dual_write)
     if arguments.strategy != options.strategy:
         options.strategy, options.name = arguments.strategy, f"users-api-{re.sub('[^a-z]', '-', arguments.strategy)}"
+    options.by = arguments.by
     options.guard = arguments.inject is not None
     interactive = not arguments.headless
     if interactive and not (sys.stdin.isatty() and sys.stdout.isatty()):

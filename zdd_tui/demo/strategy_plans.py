@@ -33,6 +33,15 @@ canary:
   weights: [{weights}]
 """
 
+_CANARY_BY_FLAG = """
+canary:
+  by: flag
+  weights: [{shares}]
+  flag:
+    url: ${{REDIS_URL}}
+    key: users_sql_name_read
+"""
+
 _BLUE_GREEN = """
 blue_green:
   smoke:
@@ -67,13 +76,17 @@ MORE = {
 }
 """By strategy: what its plan has beside the common part."""
 
+_FULL = {"weights": "20, 50", "shares": "10, 50", "shadow": "1, 25, 100", "ramp": "10, 50, 100"}
+_QUICK = {"weights": "33, 50", "shares": "50", "shadow": "20, 100", "ramp": "50, 100"}
 
-def strategy_plan_text(strategy: str, *, name: str, soak: str, quick: bool = False) -> str:
-    """The plan as YAML; secrets stay in the environment."""
-    more = MORE[strategy].format(
-        weights="33, 50" if quick else "20, 50",
-        shadow="20, 100" if quick else "1, 25, 100",
-        ramp="50, 100" if quick else "10, 50, 100",
-    )
-    image = DARK_IMAGE if strategy == "dark-launch" else IMAGE
+
+def strategy_plan_text(strategy: str, *, name: str, soak: str, quick: bool = False, by: str = "replicas") -> str:
+    """The plan as YAML; secrets stay in the environment.
+
+    Args:
+        by: what makes a canary's weight, ``replicas`` or ``flag``.
+    """
+    by_flag = strategy == "canary" and by == "flag"
+    more = (_CANARY_BY_FLAG if by_flag else MORE[strategy]).format(**(_QUICK if quick else _FULL))
+    image = DARK_IMAGE if strategy == "dark-launch" or by_flag else IMAGE
     return _PLAN.format(name=name, strategy=strategy, image=image, soak=soak, more=more)

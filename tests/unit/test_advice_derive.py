@@ -4,6 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from zdd_tui.model.advice.derive import Answers, Derived, carry_index, derive
 from zdd_tui.model.advice.draft import Target, as_yaml, document, missing
@@ -13,6 +15,7 @@ from zdd_tui.model.advice.migration import freshened, read_migration
 from zdd_tui.model.lint import lint_plan_sql
 from zdd_tui.model.plan import Plan, TableName
 from zdd_tui.model.plan_file import load_plan
+from zdd_tui.model.sql import ident
 
 LIVE = Live(
     "here",
@@ -50,6 +53,12 @@ def accepted(found: Derived) -> dict[str, Any]:
     return found.change
 
 
+def plan_of(change: dict[str, Any]) -> dict[str, Any]:
+    secrets = {"database": {"dsn": "postgresql://x@y/z"}}
+    plan = document("expand/contract", IMAGES, change) | secrets
+    return plan | {"flags": plan["flags"] | {"url": "redis://x"}}
+
+
 def test_a_rename_is_a_new_column_with_the_old_ones_indexes() -> None:
     change = accepted(derived("ALTER TABLE users RENAME COLUMN mail TO email"))
     assert change == {
@@ -69,6 +78,34 @@ def test_names_that_need_quotes_get_them() -> None:
     change = accepted(derived('ALTER TABLE users RENAME COLUMN "Odd One" TO "user"'))
     assert change["up"] == {"user": '"Odd One"'}
     assert change["down"] == {"Odd One": '"user"'}
+
+
+names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=15).filter(
+    lambda name: len(name.encode()) <= 60
+)
+types = st.sampled_from(["text", "bigint", "numeric(10,2)", "timestamptz", "double precision", "uuid", "int[]"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(names, names, names, types)
+def test_any_name_survives_the_way_into_the_plan(table: str, old: str, new: str, kind: str) -> None:
+    assume(old != new)
+    sql = f"ALTER TABLE {ident(table)} RENAME COLUMN {ident(old)} TO {ident(new)}"
+    change = accepted(derived(sql, None, types={old: kind}))
+    loaded = Plan.model_validate(plan_of(change)).change
+    assert loaded.table.name == table
+    assert set(loaded.up) == {new}
+    assert set(loaded.down) == {old}
+
+
+@settings(max_examples=40, deadline=None)
+@given(names, types, types)
+def test_any_type_change_casts_both_ways(old: str, before: str, after: str) -> None:
+    change = accepted(derived(f"ALTER TABLE users ALTER {ident(old)} TYPE {after}", None, types={old: before}))
+    [(new, up)] = change["up"].items()
+    assert new != old
+    assert up.startswith("CAST(")
+    assert change["down"][old].endswith(f"AS {before})")
 
 
 def test_a_type_change_casts_both_ways() -> None:

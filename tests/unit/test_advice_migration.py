@@ -1,7 +1,7 @@
 """Reading migrations: every kind of statement, places, and text that is no SQL."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zdd_tui.model.advice.live import Live, LiveTable
@@ -104,6 +104,7 @@ def test_what_does_not_parse_names_its_line(text: str, place: str) -> None:
     assert error.value.mend
 
 
+@settings(max_examples=100, deadline=None)
 @given(st.text())
 def test_no_text_ends_in_a_traceback(text: str) -> None:
     try:
@@ -146,6 +147,7 @@ def test_the_database_tells_that_a_type_only_widens() -> None:
     assert seeing.rule.work is Work.INSTANT
 
 
+@settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2**50), st.integers(0, 2**50), st.integers(-1, 10**12))
 def test_estimates_are_ranges_that_grow_with_the_table(heap: int, index: int, rows: int) -> None:
     small = LiveTable(USERS, rows=rows, heap_bytes=heap, index_bytes=index, columns={})

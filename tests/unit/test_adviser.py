@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zdd_tui.model.advice.locks import RULES, judge
@@ -55,6 +55,7 @@ def test_each_row_of_the_table(seen: Facts, strategy: str, cost: Cost) -> None:
     assert (found.strategy, found.cost) == (strategy, cost)
 
 
+@settings(max_examples=100, deadline=None)
 @given(facts)
 def test_a_breaking_schema_never_yields_anything_but_expand_contract(seen: Facts) -> None:
     assert advise(replace(seen, schema=Schema.BREAKING)).strategy == EXPAND_CONTRACT
@@ -62,6 +63,7 @@ def test_a_breaking_schema_never_yields_anything_but_expand_contract(seen: Facts
         assert advise(seen).strategy != EXPAND_CONTRACT
 
 
+@settings(max_examples=100, deadline=None)
 @given(facts, facts)
 def test_a_further_difficulty_never_makes_it_cheaper(one: Facts, other: Facts) -> None:
     order = list(Schema)
@@ -76,6 +78,7 @@ def test_a_further_difficulty_never_makes_it_cheaper(one: Facts, other: Facts) -
     assert advise(worse).cost >= max(advise(one).cost, advise(other).cost)
 
 
+@settings(max_examples=100, deadline=None)
 @given(facts)
 def test_every_other_strategy_is_rejected_with_a_reason(seen: Facts) -> None:
     found = advise(seen)

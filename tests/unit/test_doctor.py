@@ -23,6 +23,7 @@ from zdd_tui.model.doctor.facts import (
 from zdd_tui.model.doctor.queries import names_old_side, one_line
 from zdd_tui.model.doctor.workload import STICKY_ANNOTATIONS, traffic_facts, workload_facts
 from zdd_tui.model.gate import Verdict
+from zdd_tui.model.plans import PLANS
 
 NOW = 1_800_000_000.0
 DAY = 86400.0
@@ -385,6 +386,40 @@ def test_no_answer_stands_against_evidence() -> None:
     assert not any("ana@bastion" in each.text for each in finding.observations)
     blind = replace(good(), traffic=Look(None, "not allowed"))
     assert found(blind, "sessions").verdict is Verdict.UNKNOWN
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "rolling": {},
+    "blue/green": {"blue_green": {"smoke": [{"path": "/ready"}]}},
+    "canary": {"canary": {"by": "flag", "flag": {"url": "redis://x", "key": "w", "owner": "ana"}}},
+    "dark-launch": {
+        "flags": {"url": "redis://x", "shadow": "s", "read": "w", "owner": "ana"},
+        "dark": {"path": "names"},
+    },
+}
+
+
+@pytest.mark.parametrize("strategy", OTHERS)
+def test_every_strategy_is_examined(strategy: str) -> None:
+    document = {
+        "name": "users",
+        "strategy": strategy,
+        "database": {"dsn": "postgresql://x@y/z"},
+        "kubernetes": {"deployment": "users-api", "image": "shop/users-api:2"},
+    }
+    plan = PLANS[strategy].model_validate(document | OTHERS[strategy])
+    facts = replace(good(), plan=plan)
+    assert found(facts, "breaking-migration").verdict is Verdict.PASS
+    assert found(facts, "probes").verdict is Verdict.PASS, "the new image was tried, and V3 is none of it"
+    flags = found(facts, "leaking-flags")
+    if plan.flag_roles:
+        assert any(each.text.endswith("owner ana") for each in flags.observations)
+        assert any(each.text.endswith("no expiry") for each in flags.observations)
+    else:
+        assert flags.verdict is Verdict.PASS
+    fragile = [each.text for each in found(facts, "fragile-steps").observations]
+    assert "image new: shop/users-api:2" in fragile
+    assert any("no guard rule" in text for text in fragile), "every strategy has its soak"
 
 
 def test_ids_are_unique() -> None:

@@ -1,5 +1,6 @@
 """What the `zdd` schema knows that the doctor asks for: history of the plan's releases, rehearsals, answers, trials."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -36,18 +37,24 @@ FROM zdd.rehearsal
 WHERE name = $1 ORDER BY id DESC LIMIT 500
 """
 
-_FLAG_STEPS: Final = {"write-flag-on": "write", "read-flag-on": "read"}
+_FLAG_STEPS: Final = (
+    # (steps that set a flag, the flag's role): see zdd_tui.model.strategies
+    (re.compile(r"write-flag-on"), "write"),
+    (re.compile(r"read-flag-on|read-\d+|ramp-\d+"), "read"),
+    (re.compile(r"shadow-\d+"), "shadow"),
+    (re.compile(r"weight-\d+"), "weight"),
+)
 _FLAG_SET = """
 SELECT s.name, extract(epoch FROM s.ended_at)::float8 AS at FROM zdd.step s
-WHERE s.release_id = $1 AND s.name = ANY ($2::text[]) AND s.status = 'done'
+WHERE s.release_id = $1 AND s.status = 'done' AND s.ended_at IS NOT NULL
 """
 
 _ENDED_FLAGS = """
 WITH flag AS (
     SELECT r.name, r.state, f.key, r.state IN ('rolled-back', 'done') AS ended
     FROM zdd.release r CROSS JOIN LATERAL (VALUES
-        (r.document #>> '{flags,write}'), (r.document #>> '{flags,read}'),
-        (r.document #>> '{canary,flag,key}'), (r.document #>> '{dark_launch,flag,key}')) f (key)
+        (r.document #>> '{flags,write}'), (r.document #>> '{flags,read}'), (r.document #>> '{flags,shadow}'),
+        (r.document #>> '{canary,flag,key}')) f (key)
     WHERE f.key IS NOT NULL)
 SELECT key, max('release ' || name || ' (' || state || ')') AS release FROM flag
 GROUP BY key HAVING bool_and(ended)
@@ -68,12 +75,7 @@ async def read_history(conn: Connection, plan: BasePlan) -> History:
         release = await conn.fetchrow(_RELEASE, plan.name)
         rehearsals = [_rolled_back(row) for row in await conn.fetch(_ROLLED_BACK, plan.name)]
         rehearsals += await _rehearsals(conn, plan)
-        known: dict[str, float] = {}
-        if release is not None:
-            keys = {role: key for key, role in plan.flag_roles.items()}
-            for row in await conn.fetch(_FLAG_SET, release["id"], list(_FLAG_STEPS)):
-                if key := keys.get(_FLAG_STEPS[row["name"]]):
-                    known[key] = row["at"]
+        known = _set_at(plan, await conn.fetch(_FLAG_SET, release["id"])) if release is not None else {}
         ended = {row["key"]: row["release"] for row in await conn.fetch(_ENDED_FLAGS)}
         evidence: Iterable[asyncpg.Record] = ()
         if await _exists(conn, "evidence"):
@@ -136,6 +138,17 @@ async def _exists(conn: Connection, table: str) -> bool:
             table,
         )
     )
+
+
+def _set_at(plan: BasePlan, steps: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """When each flag was set last, by the steps that are done."""
+    keys = {role: key for key, role in plan.flag_roles.items()}
+    known: dict[str, float] = {}
+    for step in steps:
+        for pattern, role in _FLAG_STEPS:
+            if role in keys and pattern.fullmatch(step["name"]):
+                known[keys[role]] = max(step["at"], known.get(keys[role], 0.0))
+    return known
 
 
 def _rolled_back(row: Mapping[str, Any]) -> WayBack:

@@ -36,6 +36,8 @@ class CanaryFlag(Section):
     url: SecretStr = Field(description="redis:// address; take it from the environment: ${REDIS_URL}")
     key: FlagKey = Field(description="the new image takes its new path for this share of the users")
     max_staleness: Duration = Field(1.0, description="how long a pod may act on a value that was changed")
+    owner: str | None = Field(None, min_length=1, description="who answers for the flag: a person or a team")
+    expires: date | None = Field(None, description="the day on which it should be gone, such as 2027-01-31")
 
 
 class Canary(Section):

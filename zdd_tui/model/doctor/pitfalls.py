@@ -28,7 +28,7 @@ def breaking_migration(facts: Facts) -> Iterator[Observation]:
     """Only expand/contract carries a breaking change of the schema, and only once nobody asks for the old side."""
     plan = facts.plan
     if not isinstance(plan, Plan):
-        yield passed(f"{plan.strategy}: the plan changes no schema")
+        yield passed(f"{plan.strategy}: the plan changes no schema; `zdd advise` judges what migrates beside it")
         return
     yield passed(f"{plan.strategy}: the schema changes beside the old one, `zdd check` holds the DDL to that")
     history, queries = facts.history.value, facts.queries.value

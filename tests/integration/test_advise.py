@@ -201,6 +201,18 @@ def test_every_strategy_comes_with_a_plan_that_check_accepts(
     assert main(["check", "--offline", "plan.yaml"]) == 0
 
 
+def test_the_plan_keeps_the_name_of_the_secret(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DATABASE_URL", "SHOP_DSN"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["init", "--non-interactive", "--manifest", "deploy.yaml", "--dsn", "$SHOP_DSN", "--regions", "2"]) == 0
+    assert "dsn: ${SHOP_DSN}" in Path("plan.yaml").read_text()
+    said = capsys.readouterr().out
+    assert "next: export SHOP_DSN=…; zdd check plan.yaml" in said
+    assert "one of the 2 regions" in said
+
+
 def test_two_versions_of_a_manifest_are_compared(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("new.yaml").write_text(DEPLOYMENT.replace("shop/api:1", "shop/api:2").replace("replicas: 3", "replicas: 4"))
     assert advise("--manifest", "deploy.yaml", "new.yaml", "--json") == 0

@@ -37,8 +37,6 @@ def _lines(found: Answer, plan_file: str, width: int) -> Iterator[str]:
         beside = "" if decides or row.strategy == advice.strategy else f" (alone it would be {row.strategy})"
         if decides or row is not advice.reasons[-1]:  # the last row holds always
             yield from _wrapped(f"{row.change}: {row.why}; {row.cost.name.lower()}{beside}", width, "  ")
-    if found.facts.regions > 1:
-        yield from _wrapped(f"{found.facts.regions} regions: one after the other, with a soak between", width, "  ")
     for change in found.changes:
         yield from _wrapped(f"changes: {change}", width, "  ")
     if found.rulings:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from zdd_tui.backends.live_tables import look_at
 from zdd_tui.backends.squawk import Finding, squawk
 from zdd_tui.engine.check import check_plan
@@ -18,11 +20,10 @@ from zdd_tui.model.advice.manifest import Manifest, cautions, changes, read_mani
 from zdd_tui.model.advice.migration import Statement, all_actions, freshened, read_migration
 from zdd_tui.model.adviser import EXPAND_CONTRACT, Advice, Facts, advise, refuse_destructive, schema_of
 from zdd_tui.model.errors import PlanError, Refused, ZddError
-from zdd_tui.model.plan_file import load_plan
+from zdd_tui.model.plan_file import load_plan, placeholders
 
 _VARIABLE = re.compile(r"^\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?$")
 _SOURCE = "the plan that would be written"
-_STAND_INS = {"DATABASE_URL": "postgresql://zdd@localhost/check", "REDIS_URL": "redis://localhost"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,8 @@ async def answer(request: Request) -> Answer:
     target, told, chosen = _completed(request.target, manifests)
     if request.old_image and request.old_image == request.target.image:
         raise ZddError(f"the old and the new image are both {request.old_image}", "--image OLD NEW")
+    if (variable := _VARIABLE.match(request.dsn)) is not None:
+        target = replace(target, dsn=f"${{{variable[1]}}}")
     live = await _live(request.dsn, statements)
     if request.intended:
         refuse_destructive(statements, request.intended, live)
@@ -99,14 +102,16 @@ async def answer(request: Request) -> Answer:
         cautions=(*_schema_cautions(rulings, live), *(cautions(chosen) if chosen else ())),
         changes=told,
         asks=(*derived.asks, *missing(advice.strategy, target)),
-        notes=derived.notes,
+        notes=(*derived.notes, *_region_notes(facts)),
         computed=_computed(derived.change or {}),
     )
     if found.asks:
         return found
     reasons = f"{advice.strategy}: {advice.reasons[0].why} ({advice.reasons[0].change})"
     text = as_yaml(document(advice.strategy, target, derived.change), reasons)
-    loaded = load_plan(text, source=_SOURCE, environ=_STAND_INS | dict(os.environ))
+    loaded = load_plan(
+        text, source=_SOURCE, environ=_stand_ins(text) | {name: value for name, value in os.environ.items() if value}
+    )
     try:
         await check_plan(loaded, offline=True)
     except PlanError as error:
@@ -115,6 +120,11 @@ async def answer(request: Request) -> Answer:
         # It read the migration well enough to advise, and what it made of it does not pass: say so, write nothing.
         return replace(found, asks=(Ask(f"the plan has to be written by hand: {error.title}"),))
     return replace(found, plan=text)
+
+
+def _stand_ins(text: str) -> dict[str, str]:
+    """For secrets that are not set here: whether the plan is right does not depend on them."""
+    return dict.fromkeys(placeholders(yaml.safe_load(text)), "stand-in://localhost")
 
 
 def read_text(file: str) -> str:
@@ -213,7 +223,7 @@ def _completed(target: Target, manifests: Sequence[Manifest]) -> tuple[Target, t
 
 
 async def _live(dsn: str, statements: tuple[Statement, ...]) -> Live | None:
-    if not dsn:
+    if not dsn or not statements:
         return None
     if (match := _VARIABLE.match(dsn)) is not None:
         value = os.environ.get(match[1])
@@ -230,6 +240,12 @@ def _derive(advice: Advice, rulings: tuple[Ruling, ...], live: Live | None, answ
         asks = tuple(Ask(f"{each}: the migration breaks nothing, so there is nothing to compute") for each in given)
         return Derived(None, asks)
     return derive(rulings, live, answers)
+
+
+def _region_notes(facts: Facts) -> tuple[str, ...]:
+    if facts.regions == 1:
+        return ()
+    return (f"the plan is for one of the {facts.regions} regions: carry it out in each, one after the other",)
 
 
 def _computed(change: Mapping[str, Any]) -> tuple[str, ...]:

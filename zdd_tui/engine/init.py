@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TextIO
 
+import yaml
+
 from zdd_tui.engine.advise import (
     Answer,
     Request,
@@ -21,6 +23,7 @@ from zdd_tui.model.advice.derive import Ask
 from zdd_tui.model.advice.manifest import read_manifests
 from zdd_tui.model.advice.migration import read_migration
 from zdd_tui.model.errors import ZddError
+from zdd_tui.model.plan_file import placeholders
 
 Prompt = Callable[[str], str]
 
@@ -62,7 +65,7 @@ def run_init(arguments: argparse.Namespace, out: TextIO, prompt: Prompt | None =
     out.write(f"{arguments.plan}: {advice.strategy}, cost {advice.cost.name.lower()}: {advice.reasons[0].why}\n")
     for note in found.notes:
         out.write(f"  note: {note}\n")
-    variables = [name for name in ("DATABASE_URL", "REDIS_URL") if f"${{{name}}}" in found.plan]
+    variables = sorted(placeholders(yaml.safe_load(found.plan)))
     out.write(f"next: export {' '.join(f'{name}=…' for name in variables)}; zdd check {arguments.plan}\n")
     return 0
 

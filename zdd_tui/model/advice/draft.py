@@ -20,6 +20,7 @@ class Target:
         v2, v3: of expand/contract: writes both sides behind a flag; knows only the new side.
         flag: of a canary by flag.
         smoke: of blue/green: the path that new pods are asked for before the switch.
+        dsn: the database's address, as a variable: no secret is ever written.
         path: of a dark launch: the new path's name in the application's metrics.
     """
 
@@ -35,6 +36,7 @@ class Target:
     flag: str = ""
     smoke: str = ""
     path: str = ""
+    dsn: str = "${DATABASE_URL}"
 
 
 def missing(strategy: str, target: Target) -> tuple[Ask, ...]:
@@ -70,7 +72,7 @@ def document(strategy: str, target: Target, change: Mapping[str, Any] | None) ->
         "name": name,
         "strategy": strategy,
         "environment": target.environment,
-        "database": {"dsn": "${DATABASE_URL}"},
+        "database": {"dsn": target.dsn},
     }
     if strategy == EXPAND_CONTRACT:
         assert change is not None

@@ -303,7 +303,9 @@ def _add_demo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     demo.add_argument(
         "--inject",
         choices=("errors", "latency", "crash-loop", "redis-down", "db-slow", "metrics-gone"),
-        help="break the new version in this way; the guard rolls back by itself",
+        metavar="FAULT",
+        help="break the new version, and the guard rolls back by itself: errors, latency, crash-loop, redis-down,"
+        " db-slow or metrics-gone",
     )
     demo.add_argument(
         "--env", action="store_true", help="print the exports of the demo that runs, for kubectl and psql"

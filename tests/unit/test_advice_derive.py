@@ -130,6 +130,9 @@ def test_a_merge_is_asked_for_and_answered() -> None:
     assert {(ask.option, ask.name) for ask in asked.asks} == {("--up", "label"), ("--down", "mail")}
     change = accepted(derived(sql, up={"label": "lower(mail)"}, down={"mail": "label"}))
     assert change["up"] == {"label": "lower(mail)"}
+    assert "indexes" not in change
+    told = derived(sql, up={"label": "lower(mail)"}, down={"mail": "label"}).notes
+    assert any("no heir" in note and "users_mail" in note for note in told)
 
 
 def test_additive_columns_come_along_and_the_rest_is_named() -> None:

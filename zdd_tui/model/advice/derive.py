@@ -270,8 +270,11 @@ class _Draft:
             self.notes.append("without --dsn: indexes on the old columns are not known; the new ones may need some")
             return
         renamed = {old: new for new, old in self.came_from.items()}
+        merged = {old: old for old in self.down if old not in renamed}
         for definition in self.live.indexes:
-            if carried := carry_index(definition, renamed):
+            if carry_index(definition, merged):
+                self.notes.append(f"no heir on the new columns (CREATE INDEX in the migration makes one): {definition}")
+            elif carried := carry_index(definition, renamed):
                 self.indexes.append(carried)
         for new, old in self.came_from.items():
             lost = [

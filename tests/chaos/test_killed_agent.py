@@ -35,7 +35,7 @@ class MortalWalker(Walker):
 
     async def begin(self) -> None:
         self._env.start("agent", "tests.chaos.mortal_agent", str(self._env.plan_file), str(self.deaths))
-        record = await self._until(lambda record: record.release.state is State.PLANNED)
+        record = await self.until(lambda record: record.release.state is State.PLANNED)
         self.release_id = record.id
 
     def died_at(self) -> list[str]:
@@ -100,6 +100,27 @@ async def test_a_rollback_survives_a_kill_at_every_boundary(tmp_path: Path) -> N
         assert {step.status for step in record.steps} <= {StepStatus.UNDONE, StepStatus.PENDING}
         undone = [step.name for step in reversed(there)]
         assert walker.died_at()[forward:] == deaths("undo", undone)
+        assert await _step_ends(env, "undo") == dict.fromkeys(undone, 1), "an undo was lost, or done twice"
+        assert differences(before, await take(env)) == []
+        await assert_nobody_was_hurt(env)
+
+
+@pytest.mark.timeout(600)
+async def test_a_canary_survives_a_kill_at_every_boundary_there_and_back(tmp_path: Path) -> None:
+    async with production(tmp_path, strategy="canary", name="users-canary") as (env, store):
+        before = await take(env)
+        walker = MortalWalker(env, store)
+        await walker.begin()
+        phases = (await walker.record()).release.strategy.phases[:-1]
+        for phase in phases:
+            await walker.advance(phase.name)
+        await walker.rollback()
+        await env.end("agent")
+
+        steps = [step.name for phase in phases for step in phase.steps]
+        undone = list(reversed(steps))
+        assert (await walker.record()).release.state is State.ROLLED_BACK
+        assert walker.died_at() == deaths("run", steps) + deaths("undo", undone)
         assert await _step_ends(env, "undo") == dict.fromkeys(undone, 1), "an undo was lost, or done twice"
         assert differences(before, await take(env)) == []
         await assert_nobody_was_hurt(env)

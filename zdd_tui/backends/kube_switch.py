@@ -140,7 +140,7 @@ async def remove_owned(cluster: Cluster, kind: Kind, name: str, *, owner: str, e
     raw = await read_raw(cluster, kind, name)
     if raw is None or text(raw, "metadata", "annotations", OWNER_ANNOTATION) != owner:
         return True
-    _refuse_stale(kind, name, text(raw, "metadata", "annotations", EPOCH_ANNOTATION), epoch)
+    refuse_stale(kind, name, text(raw, "metadata", "annotations", EPOCH_ANNOTATION), epoch)
     if not text(raw, "metadata", "deletionTimestamp"):
         options = {
             "kind": "DeleteOptions",
@@ -156,7 +156,8 @@ async def remove_owned(cluster: Cluster, kind: Kind, name: str, *, owner: str, e
     return await read_raw(cluster, kind, name) is None
 
 
-def _refuse_stale(kind: Kind, name: str, written: str, epoch: int) -> None:
+def refuse_stale(kind: Kind, name: str, written: str, epoch: int) -> None:
+    """Raises StaleEpoch where a later epoch has written."""
     if written.isdigit() and int(written) > epoch:
         raise StaleEpoch(
             f"{kind[1].removesuffix('s')} {name!r} was written by epoch {written}; this agent holds epoch {epoch}",
@@ -172,7 +173,7 @@ async def _fenced_patch(
         raw = await cluster.http.json("GET", path)
         refuse_foreign(SERVICES, name, raw, owner)
         view = project_service(raw)
-        _refuse_stale(SERVICES, name, str(view.epoch), epoch)
+        refuse_stale(SERVICES, name, str(view.epoch), epoch)
         patch = build(view)
         if patch is None:
             return view

@@ -9,6 +9,7 @@ from zdd_tui.backends.change_check import check_change
 from zdd_tui.backends.flags import FlagStore
 from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.backends.postgres import connect, describe, explained, refuse_pooler
+from zdd_tui.engine.check_image import check_image
 from zdd_tui.engine.check_second import check_switch, permissions
 from zdd_tui.engine.guard_check import check_guard, check_queries
 from zdd_tui.engine.phases.expand import refuse_findings
@@ -17,7 +18,7 @@ from zdd_tui.model.errors import ClusterError, PlanError, ZddError
 from zdd_tui.model.lint import lint_plan_sql
 from zdd_tui.model.plan import BasePlan, Plan
 from zdd_tui.model.plan_file import LoadedPlan
-from zdd_tui.model.plans import BlueGreenPlan
+from zdd_tui.model.plans import BlueGreenPlan, OneImagePlan
 
 
 async def check_plan(loaded: LoadedPlan, *, offline: bool) -> list[str]:
@@ -109,6 +110,7 @@ async def _cluster(plan: BasePlan) -> list[str]:
                 "see config/kubernetes/ for the role that a release needs",
             )
         more = await check_switch(cluster, plan) if isinstance(plan, BlueGreenPlan) else []
+        more += await check_image(cluster, plan, view) if isinstance(plan, OneImagePlan) else []
     running = f"{view.ready} of {view.desired} pods ready, {image}"
     return [f"Kubernetes {names.namespace}/{names.deployment}: {running} ({plan.version_of(image).upper()})", *more]
 

@@ -13,13 +13,17 @@ Permission = tuple[str, str, str]
 _SECOND: tuple[Permission, ...] = (("create", "apps", "deployments"), ("delete", "apps", "deployments"))
 _SERVICES: tuple[Permission, ...] = tuple((verb, "", "services") for verb in ("get", "create", "patch", "delete"))
 
+_ROUTES: tuple[Permission, ...] = tuple((verb, "gateway.networking.k8s.io", "httproutes") for verb in ("get", "patch"))
+
 
 def permissions(plan: BasePlan) -> tuple[Permission, ...]:
     """(verb, group, resource) that this plan's strategy needs beyond what every release does."""
     match plan:
         case BlueGreenPlan():
             return (*_SECOND, *_SERVICES)
-        case CanaryPlan() if plan.canary.by != "flag":
+        case CanaryPlan() if plan.canary.by == "gateway":
+            return (*_SECOND, *_SERVICES, *_ROUTES)
+        case CanaryPlan() if plan.canary.by == "replicas":
             return _SECOND
     return ()
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from zdd_tui.backends.kube_switch import DEPLOYMENTS, read_raw
+from zdd_tui.backends.kube_route import get_route
+from zdd_tui.backends.kube_switch import DEPLOYMENTS, SERVICES, read_raw
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.judging import Finding, Judge, listed, own_step, passes, step_record
 from zdd_tui.engine.rollout import look
@@ -12,6 +13,7 @@ from zdd_tui.model.pod import PodFacts
 from zdd_tui.model.records import ReleaseRecord
 from zdd_tui.model.release import StepStatus
 from zdd_tui.model.rollout import shrinks
+from zdd_tui.model.route import canary_share
 
 
 async def serving_pods(ctx: Context) -> list[PodFacts]:
@@ -60,11 +62,21 @@ async def _pods_healthy(ctx: Context, _record: ReleaseRecord) -> Finding:
     names = ctx.plan.kubernetes
     view = await ctx.cluster.get_deployment(names.deployment)
     pods = await ctx.cluster.list_pods(view.selector, container=names.container)
+    if isinstance(ctx.plan, CanaryPlan) and ctx.plan.canary.route is not None:
+        pods += await _pods_beside(ctx, ctx.plan)
     new = [pod for pod in pods if ctx.plan.version_of(pod.image) == "new" and pod.deadline is None]
     if not new:
         return Verdict.FAIL, "no pod has the new image"
     ill = [f"{pod.name} {trouble}" for pod in new if (trouble := _trouble(pod))]
     return passes(not ill, listed(ill) or f"{len(new)} new pods are ready, none has restarted")
+
+
+async def _pods_beside(ctx: Context, plan: CanaryPlan) -> list[PodFacts]:
+    """By gateway the canary's pods carry another label than the first Deployment's; it may be gone already."""
+    if await read_raw(ctx.cluster, DEPLOYMENTS, plan.canary_deployment) is None:
+        return []
+    view = await ctx.cluster.get_deployment(plan.canary_deployment)
+    return await ctx.cluster.list_pods(view.selector, container=plan.kubernetes.container)
 
 
 def _trouble(pod: PodFacts) -> str:
@@ -92,6 +104,8 @@ async def _weight_held(ctx: Context, record: ReleaseRecord) -> Finding:
         key = plan.canary.flag.key
         value = (await ctx.flags.read([key]))[key]
         return passes(value is not None and value.percent == weight, f"flag {key} is {value}, wanted: {weight}%")
+    if plan.canary.route is not None:
+        return await _route_held(ctx, plan, plan.canary.route, weight)
     serving = await serving_pods(ctx)
     new = sum(ctx.plan.version_of(pod.image) == "new" for pod in serving)
     real = 100 * new / len(serving) if serving else 0.0
@@ -99,12 +113,33 @@ async def _weight_held(ctx: Context, record: ReleaseRecord) -> Finding:
     return passes(bool(serving) and abs(real - weight) <= plan.canary.tolerance, told)
 
 
+async def _route_held(ctx: Context, plan: CanaryPlan, name: str, weight: int) -> Finding:
+    view = await get_route(ctx.cluster, name)
+    shares = canary_share(view, plan.service, plan.canary_service)
+    off = [f"{share:.0f}%" for share in shares if abs(share - weight) > 1]
+    if off or not shares:
+        return Verdict.FAIL, f"httproute {name} gives the canary {', '.join(off) or 'nothing'}, wanted: {weight}%"
+    return passes(not view.waits, view.waits or f"every Gateway of httproute {name} gives the canary {weight}%")
+
+
 async def _marks_gone(ctx: Context, _record: ReleaseRecord) -> Finding:
     view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
     left = [f"annotation on Deployment {view.name}"] if view.epoch else []
-    if isinstance(ctx.plan, CanaryPlan) and await read_raw(ctx.cluster, DEPLOYMENTS, ctx.plan.canary_deployment):
-        left.append(f"Deployment {ctx.plan.canary_deployment}")
+    if isinstance(ctx.plan, CanaryPlan):
+        left += await _left_of_canary(ctx, ctx.plan)
     return passes(not left, f"still there: {', '.join(left)}" if left else "nothing is left behind")
+
+
+async def _left_of_canary(ctx: Context, plan: CanaryPlan) -> list[str]:
+    left = []
+    if await read_raw(ctx.cluster, DEPLOYMENTS, plan.canary_deployment):
+        left.append(f"Deployment {plan.canary_deployment}")
+    if plan.canary.route is not None:
+        if await read_raw(ctx.cluster, SERVICES, plan.canary_service):
+            left.append(f"Service {plan.canary_service}")
+        if (await get_route(ctx.cluster, plan.canary.route)).owner:
+            left.append(f"annotations on HTTPRoute {plan.canary.route}")
+    return left
 
 
 WORKLOAD_GATES: Mapping[str, Judge] = {

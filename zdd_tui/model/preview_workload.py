@@ -36,6 +36,11 @@ def _marks(plan: BasePlan, _spec: StepSpec) -> Lines:
 
 def _create(plan: CanaryPlan, _spec: StepSpec) -> Lines:
     names = plan.kubernetes
+    if plan.canary.by == "gateway":
+        return (
+            f"deployment/{plan.canary_deployment} like deployment/{names.deployment}, with {names.image}, 0 replicas",
+            f"service/{plan.canary_service} like service/{plan.service}, for its pods alone",
+        )
     return (f"deployment/{plan.canary_deployment} like deployment/{names.deployment}, with {names.image}, 0 replicas",)
 
 

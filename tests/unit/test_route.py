@@ -1,0 +1,60 @@
+"""Shares of an HTTPRoute."""
+
+from typing import Any
+
+import pytest
+
+from zdd_tui.model.errors import ClusterError
+from zdd_tui.model.route import RouteView, canary_share, project_route, weighted
+
+
+def ref(name: str, weight: int | None = None, **more: Any) -> dict[str, Any]:
+    return {"name": name, "port": 80, **({} if weight is None else {"weight": weight}), **more}
+
+
+def route(*rules: list[dict[str, Any]], generation: int = 1, seen: int = 1, accepted: str = "True") -> RouteView:
+    condition = {"type": "Accepted", "status": accepted, "observedGeneration": seen, "message": "no such listener"}
+    return project_route(
+        {
+            "metadata": {"name": "r", "generation": generation},
+            "spec": {"rules": [{"backendRefs": refs} for refs in rules]},
+            "status": {"parents": [{"parentRef": {"name": "public"}, "conditions": [condition]}]},
+        }
+    )
+
+
+def test_a_share_and_its_way_back() -> None:
+    other = [ref("docs")]
+    view = route([ref("users", kind="Service")], other)
+    rules = weighted(view, "users", "users-canary", 10)
+    assert rules[0]["backendRefs"] == [
+        ref("users", 90, kind="Service"),
+        ref("users-canary", 10, kind="Service"),
+    ]
+    assert rules[1]["backendRefs"] == other
+    assert view.rules[0]["backendRefs"] == [ref("users", kind="Service")], "what was read is not changed"
+    shared = route(rules[0]["backendRefs"], other)
+    assert canary_share(shared, "users", "users-canary") == [10.0]
+    assert weighted(shared, "users", "users-canary", 10) == rules, "once more is the same"
+    back = weighted(shared, "users", "users-canary", 0)
+    assert back[0]["backendRefs"] == [ref("users", 1, kind="Service")]
+
+
+def test_a_route_that_cannot_be_shared_out_is_refused() -> None:
+    with pytest.raises(ClusterError, match="no rule of httproute 'r' leads to service 'users'"):
+        weighted(route([ref("docs")], [ref("users", kind="Bucket")]), "users", "users-canary", 10)
+    with pytest.raises(ClusterError, match="splits the requests of service 'users' already, with legacy"):
+        weighted(route([ref("users", 90), ref("legacy", 10)]), "users", "users-canary", 10)
+
+
+@pytest.mark.parametrize(
+    ("view", "why"),
+    [
+        (route([ref("users")]), ""),
+        (route([ref("users")], generation=2), "Gateway public has not seen the newest weights"),
+        (route([ref("users")], accepted="False"), "does not accept the route: no such listener"),
+        (project_route({"metadata": {"name": "r"}}), "no Gateway has taken the route"),
+    ],
+)
+def test_it_is_known_whether_every_gateway_follows(view: RouteView, why: str) -> None:
+    assert (why in view.waits) if why else view.waits == ""

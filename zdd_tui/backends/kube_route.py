@@ -1,0 +1,118 @@
+"""The HTTPRoute of a canary by gateway: read, weighted, let go. Fenced as in :mod:`zdd_tui.backends.kubernetes`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from zdd_tui.backends.kube_errors import KubeApiError
+from zdd_tui.backends.kube_switch import refuse_foreign, refuse_stale
+from zdd_tui.backends.kubernetes import MERGE_PATCH, Cluster
+from zdd_tui.model.errors import ClusterError
+from zdd_tui.model.rollout import EPOCH_ANNOTATION
+from zdd_tui.model.route import RouteView, project_route, weighted
+from zdd_tui.model.twin import OWNER_ANNOTATION, marks
+
+HTTP_ROUTES = "apis/gateway.networking.k8s.io/v1", "httproutes"
+_CONFLICT, _NOT_FOUND = 409, 404
+_ATTEMPTS = 10
+
+Rules = Sequence[dict[str, Any]]
+Build = Callable[[RouteView], dict[str, Any] | None]
+
+
+async def get_route(cluster: Cluster, name: str) -> RouteView:
+    """An HTTPRoute as of now.
+
+    Raises:
+        ClusterError: there is none, or the cluster has no Gateway API.
+    """
+    return project_route(await _read(cluster, name))
+
+
+async def set_weight(
+    cluster: Cluster,
+    name: str,
+    *,
+    service: str,
+    canary: str,
+    weight: int,
+    owner: str,
+    epoch: int,
+    before: Rules | None = None,
+) -> RouteView:
+    """Give the canary so many percent of the Service's requests; 0 takes it out.
+
+    Args:
+        before: the rules before the release; put back to the letter where they are the same but for the weights.
+
+    Raises:
+        Refused: another release holds the route.
+        StaleEpoch: a later epoch has written.
+        ClusterError: no rule leads to the Service alone.
+    """
+
+    def build(view: RouteView) -> dict[str, Any] | None:
+        rules = weighted(view, service, canary, weight)
+        if before is not None and weighted(replace(view, rules=tuple(before)), service, canary, weight) == rules:
+            rules = list(before)
+        if rules == list(view.rules) and (view.owner, view.epoch) == (owner, epoch):
+            return None
+        return {"metadata": {"annotations": marks(owner, epoch)}, "spec": {"rules": rules}}
+
+    return await _fenced_patch(cluster, name, owner, epoch, build)
+
+
+async def free_route(cluster: Cluster, name: str, *, owner: str, epoch: int) -> RouteView:
+    """Take our marks off.
+
+    Raises:
+        StaleEpoch: a later epoch has written.
+    """
+
+    def build(view: RouteView) -> dict[str, Any] | None:
+        if not view.owner and not view.epoch:
+            return None
+        return {"metadata": {"annotations": {OWNER_ANNOTATION: None, EPOCH_ANNOTATION: None}}}
+
+    return await _fenced_patch(cluster, name, owner, epoch, build)
+
+
+async def _read(cluster: Cluster, name: str) -> Any:
+    try:
+        return await cluster.http.json("GET", cluster.path(*HTTP_ROUTES, name))
+    except KubeApiError as error:
+        if error.status != _NOT_FOUND or await _has_api(cluster):
+            raise
+    raise ClusterError(
+        "the cluster has no Gateway API (gateway.networking.k8s.io/v1): nothing can split requests by weight",
+        "use `by: replicas` or `by: flag`, or install a Gateway controller",
+    )
+
+
+async def _has_api(cluster: Cluster) -> bool:
+    try:
+        await cluster.http.json("GET", f"/{HTTP_ROUTES[0]}")
+    except KubeApiError as error:
+        if error.status == _NOT_FOUND:
+            return False
+        raise
+    return True
+
+
+async def _fenced_patch(cluster: Cluster, name: str, owner: str, epoch: int, build: Build) -> RouteView:
+    for _ in range(_ATTEMPTS):
+        raw = await _read(cluster, name)
+        refuse_foreign(HTTP_ROUTES, name, raw, owner)
+        view = project_route(raw)
+        refuse_stale(HTTP_ROUTES, name, str(view.epoch), epoch)
+        patch = build(view)
+        if patch is None:
+            return view
+        patch["metadata"]["resourceVersion"] = view.resource_version
+        try:
+            path = cluster.path(*HTTP_ROUTES, name)
+            return project_route(await cluster.http.json("PATCH", path, body=patch, content_type=MERGE_PATCH))
+        except KubeApiError as error:
+            if error.status != _CONFLICT:
+                raise
+    raise ClusterError(f"httproute {name!r} changes faster than it can be patched", "see who else writes to it")

@@ -60,6 +60,12 @@ class PlanView:
     Attributes:
         target: deployment and where it runs, such as ``users-api@shop``.
         database: where the `zdd` schema lives, as ``user@host:port/db``.
+        backfills: the strategy moves old rows.
+        flagged: the release has flags.
+        rules: names of the guard's rules; empty without a guard.
+        new_image: of a strategy that brings one image: that one; every other is old.
+        sides: where pods of two Deployments serve: the word for each, and its name; the first is always there.
+        switched: one of the two has all the traffic, the other stands warm.
     """
 
     name: str
@@ -69,6 +75,12 @@ class PlanView:
     database: str = ""
     cluster: str = ""
     flags: str = ""
+    backfills: bool = True
+    flagged: bool = True
+    rules: tuple[str, ...] = ()
+    new_image: str = ""
+    sides: tuple[tuple[str, str], ...] = ()
+    switched: bool = False
 
     @property
     def production(self) -> bool:
@@ -99,6 +111,7 @@ class Board:
         previews: what each command would run now, line by line.
         doctor: the last examination, if one was asked for.
         examining: one is under way.
+        twin: the second Deployment of a canary or of blue/green; no value while it does not exist.
     """
 
     plan: PlanView
@@ -108,6 +121,7 @@ class Board:
     previews: Mapping[CommandKind, tuple[str, ...]] = field(default_factory=dict)
     doctor: "Sourced[Report]" = Sourced()
     examining: bool = False
+    twin: Sourced[WorkloadSnapshot] = Sourced()
 
     def server_now(self, now: float) -> float | None:
         """The database's clock, carried on from the last reading; None before the first."""

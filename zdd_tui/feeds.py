@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import aclosing, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from zdd_tui.board import Board, FlagView, PlanView, Sourced
+from zdd_tui.board import Board, Sourced
+from zdd_tui.feed_views import content, explained, flag_view, plan_view, pods_source
 from zdd_tui.model.errors import DatabaseError, ZddError
-from zdd_tui.model.flag import parse_flag
 from zdd_tui.model.plan import BasePlan, Plan
 from zdd_tui.model.records import Actor, ReleaseRecord, StoredCommand
 from zdd_tui.model.release import CommandKind, Expected, Release
@@ -146,7 +147,8 @@ class Feeds:
             return
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep("release", self._store_feed))
-            group.create_task(self._keep("pods", self._pod_feed))
+            for slot, deployment in zip(("pods", "twin"), self._plan.workloads, strict=False):
+                group.create_task(self._keep(slot, partial(self._pod_feed, slot, deployment)))
             if self._plan.redis_url is not None:
                 group.create_task(self._keep("flags", self._flag_feed))
 
@@ -171,7 +173,7 @@ class Feeds:
         """Replaces parts of the board, telling the screens where more than an age is new. For the thread only."""
         before = self._board
         self._board = replace(before, **changes)  # type: ignore[arg-type]
-        if any(_content(getattr(before, name)) != _content(value) for name, value in changes.items()):
+        if any(content(getattr(before, name)) != content(value) for name, value in changes.items()):
             self._tell()
 
     def _fail(self, slot: str, title: str, mend: str = "") -> None:
@@ -326,22 +328,20 @@ class Feeds:
 
     # --- cluster -------------------------------------------------------------------------------------------------
 
-    async def _pod_feed(self) -> None:
+    async def _pod_feed(self, slot: str, deployment: str) -> None:
         from zdd_tui.backends.kube_workload import DeploymentWatch  # noqa: PLC0415  # heavy: after the first paint
         from zdd_tui.backends.kubernetes import Cluster  # noqa: PLC0415
 
         names = self._plan.kubernetes
         async with Cluster.connect(names.kubeconfig, names.context, names.namespace, check=False) as cluster:
-            watch = DeploymentWatch(cluster, names.deployment, service=self._plan.service, container=names.container)
-            await watch.run(self._pods_changed)
+            watch = DeploymentWatch(cluster, deployment, service=self._plan.service, container=names.container)
 
-    def _pods_changed(self, snapshot: WorkloadSnapshot) -> None:
-        if snapshot.error and snapshot.deployment is None:
-            # Nothing was ever read, or the Deployment is gone: there is nothing to show but why.
-            self._publish(pods=Sourced(None, None, snapshot.error, _CLUSTER_MEND))
-            return
-        mend = _CLUSTER_MEND if snapshot.error else ""
-        self._publish(pods=Sourced(snapshot, snapshot.observed_at, snapshot.error or "", mend))
+            def changed(snapshot: WorkloadSnapshot) -> None:
+                # The second Deployment comes and goes with the release: without it all is well.
+                away = slot == "twin" and watch.absent
+                self._publish(**{slot: Sourced(None, snapshot.observed_at) if away else pods_source(snapshot)})
+
+            await watch.run(changed)
 
     # --- flags ---------------------------------------------------------------------------------------------------
 
@@ -359,42 +359,3 @@ class Feeds:
                 views = tuple(flag_view(key, role, raw[key]) for key, role in roles.items())
                 self._publish(flags=Sourced(views, asked_at))
                 await asyncio.sleep(HEARTBEAT)
-
-
-_CLUSTER_MEND = "check kubeconfig, context, namespace and deployment, and that this machine reaches the API server"
-
-
-def _content(value: object) -> object:
-    """What of a part of the board can be seen to change; an age alone is drawn by the screens' own clock."""
-    return (value.value, value.error) if isinstance(value, Sourced) else value
-
-
-def plan_view(plan: BasePlan) -> PlanView:
-    """What screens show of a plan. The places of database and flags follow when their drivers are loaded."""
-    names = plan.kubernetes
-    context = f", context {names.context}" if names.context else ""
-    return PlanView(
-        name=plan.name,
-        strategy=plan.strategy,
-        environment=plan.environment,
-        target=f"{names.deployment}@{names.context or names.namespace}",
-        cluster=f"deployment {names.namespace}/{names.deployment}{context}",
-    )
-
-
-def flag_view(key: str, role: str, raw: str | None) -> FlagView:
-    if raw is None:
-        return FlagView(key, role, None)
-    try:
-        return FlagView(key, role, parse_flag(raw))
-    except ValueError as error:
-        return FlagView(key, role, None, str(error))
-
-
-def explained(slot: str, error: BaseException) -> tuple[str, str]:
-    """Title and mend of what ended a feed. A defect is named by its type only: its text may hold anything."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, ZddError):
-        return error.title, error.mend
-    return f"defect in reading {slot}: {type(error).__name__}", "it is tried again; please report it"

@@ -130,7 +130,7 @@ def record(rel: Release, *, note: str = "", began: float = 41.0, **changes: Any)
             error=rel.error if status in (StepStatus.FAILED, StepStatus.UNDO_FAILED) else "",
             began_at=EPOCH - began if status is not StepStatus.PENDING else None,
         )
-        for spec, status in zip(STRATEGY.steps, rel.statuses, strict=True)
+        for spec, status in zip(rel.strategy.steps, rel.statuses, strict=True)
     )
     made = ReleaseRecord(
         id=1,

@@ -6,8 +6,10 @@ import pytest
 
 from tests.ui.boards import FixedClock, FixedSource, situations
 from tests.ui.screen_text import screen_text
+from tests.ui.strategy_boards import guard_situations
 from zdd_tui.app import ZddApp
 
+SITUATIONS = situations() | guard_situations()
 SIZES = {"80x24": (80, 24), "120x36": (120, 36)}
 DIALOGS = {
     "confirm-advance": ("open", "a"),
@@ -16,15 +18,16 @@ DIALOGS = {
     "help": ("open", "question_mark"),
     "details": ("failed", "e"),
     "details-stale": ("stale", "e"),
+    "details-guard": ("guard-backwards", "e"),
 }
-PICTURES = {name: (name, "") for name in situations()} | DIALOGS
+PICTURES = {name: (name, "") for name in SITUATIONS} | DIALOGS
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("picture", PICTURES)
 async def test_picture(picture: str, size: str, same_as_before: Callable[[str, str], None]) -> None:
     situation, key = PICTURES[picture]
-    app = ZddApp(FixedSource(situations()[situation]), clock=FixedClock())
+    app = ZddApp(FixedSource(SITUATIONS[situation]), clock=FixedClock())
     async with app.run_test(size=SIZES[size], notifications=True, tooltips=True) as pilot:
         await pilot.pause()
         if key:
@@ -33,10 +36,10 @@ async def test_picture(picture: str, size: str, same_as_before: Callable[[str, s
         same_as_before(f"{picture}-{size}", screen_text(app))
 
 
-@pytest.mark.parametrize("situation", situations())
+@pytest.mark.parametrize("situation", SITUATIONS)
 async def test_nothing_is_wider_than_the_screen(situation: str) -> None:
     """Also where the terminal is narrower than we are made for."""
-    app = ZddApp(FixedSource(situations()[situation]), clock=FixedClock())
+    app = ZddApp(FixedSource(SITUATIONS[situation]), clock=FixedClock())
     async with app.run_test(size=(60, 18), notifications=True, tooltips=True) as pilot:
         await pilot.pause()
         assert max(len(line) for line in screen_text(app).splitlines()) <= 60

@@ -248,6 +248,11 @@ class DeploymentWatch:
         return all(source.listed for source in self._sources)
 
     @property
+    def absent(self) -> bool:
+        """The server says that there is no such Deployment."""
+        return self._deployments.listed and not self._deployments.error and self._name not in self._deployments.items
+
+    @property
     def error(self) -> str | None:
         """Why the newest data cannot be had; None while every source is well."""
         if self._deployments.listed and self._name not in self._deployments.items:

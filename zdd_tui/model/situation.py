@@ -1,7 +1,7 @@
 """What an operator has to know at once: what the release does now, what it waits for, and what to press."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from zdd_tui.model.duration import human_duration
@@ -34,6 +34,7 @@ class Situation:
         text: what it does now.
         notes: what it waits for, or why it failed; each may be long.
         press: what the operator can do next; empty when there is nothing to do.
+        cause: why the guard stopped the release, with the numbers it saw; to be read before all else.
     """
 
     mood: Mood
@@ -42,6 +43,7 @@ class Situation:
     text: str
     notes: tuple[str, ...] = ()
     press: str = ""
+    cause: str = ""
 
 
 def situation(record: ReleaseRecord, now: float) -> Situation:
@@ -50,6 +52,14 @@ def situation(record: ReleaseRecord, now: float) -> Situation:
     Args:
         now: seconds since the epoch, by the database's clock.
     """
+    told = _situation(record, now)
+    release = record.release
+    if record.cause and (release.state.backwards or release.state is State.ROLLED_BACK or release.paused):
+        return replace(told, cause=f"guard: {record.cause}")
+    return told
+
+
+def _situation(record: ReleaseRecord, now: float) -> Situation:
     release = record.release
     match release.state:
         case State.PLANNED:

@@ -13,7 +13,8 @@ from zdd_tui.model.situation import current_gates, situation
 from zdd_tui.screens.dialog import DIALOG_CSS, HasPage, Keys, Page
 from zdd_tui.widgets.events import event_line
 from zdd_tui.widgets.gate_line import GLYPHS
-from zdd_tui.widgets.line import Line, Tone, human_age, wrap
+from zdd_tui.widgets.guard import guard_readings
+from zdd_tui.widgets.line import Line, Tone, human_age, outside, wrap
 from zdd_tui.widgets.message import Course, course_lines
 
 
@@ -58,9 +59,11 @@ def details_lines(board: Board, moment: Moment, cells: int, course: Course | Non
         lines += [*course_lines(course, board, moment, cells), ()]
     if record is not None and now is not None:
         told = situation(record, now)
+        lines += wrap(f"✗ {told.cause}", cells, Tone.BAD) if told.cause else []
         lines += wrap(f"{told.glyph} {told.word}  {told.text}", cells, Tone.STRONG)
         lines += [line for note in told.notes for line in wrap(note, cells, indent="  ")]
-        lines += [(), *_gates(record, now, cells), *_steps(record, cells), *_refused(record, moment, cells)]
+        lines += [(), *_gates(record, now, cells), *_guard(board, now, cells)]
+        lines += [*_steps(record, cells), *_refused(record, moment, cells)]
     lines += _sources(board, moment, cells)
     if record is not None:
         lines += [(), (("events", Tone.DIM),)]
@@ -83,6 +86,17 @@ def _gates(record: ReleaseRecord, now: float, cells: int) -> list[Line]:
         )
         lines += wrap(f"{reading.name}: {reading.reason}", cells, indent="    ")
     return [(("gates", Tone.DIM),), *lines, ()] if lines else []
+
+
+def _guard(board: Board, now: float, cells: int) -> list[Line]:
+    """What each rule said, in its own words."""
+    lines: list[Line] = []
+    for reading in guard_readings(board, now):
+        glyph, tone = GLYPHS[reading.verdict]
+        acted = f", the guard has asked for: {reading.acted}" if reading.acted else ""
+        lines += [((f"{glyph} {reading.verdict}  ", tone), (outside(reading.rule), Tone.STRONG), (acted, Tone.WARN))]
+        lines += wrap(reading.reason, cells, indent="    ")
+    return [(("guard", Tone.DIM),), *lines, ()] if lines else []
 
 
 def _steps(record: ReleaseRecord, cells: int) -> list[Line]:
@@ -113,7 +127,8 @@ def _sources(board: Board, moment: Moment, cells: int) -> list[Line]:
     named: tuple[tuple[str, str, Sourced[object], float], ...] = (
         ("database", plan.database, board.release, RELEASE_STALE),
         ("cluster", plan.cluster, board.pods, PODS_STALE),
-        ("flags", plan.flags, board.flags, FLAGS_STALE),
+        *((("flags", plan.flags, board.flags, FLAGS_STALE),) if plan.flagged else ()),
+        *(((f"{side}", f"deployment {name}", board.twin, PODS_STALE) for side, name in plan.sides[1:])),
     )
     for name, place, source, limit in named:
         age = source.age(moment.now)

@@ -36,9 +36,9 @@ class Page(LineView, can_focus=True):
 
     def _tell_keys(self) -> None:
         rows, total, first = self.content_size.height, len(self._lines), int(self.scroll_offset.y)
-        keys = self.screen.query_one(Keys)
-        keys.more = f"{first + 1}-{min(total, first + rows)} of {total} ↕" if total > rows else ""
-        keys.on_resize()
+        for keys in self.screen.query(Keys):  # none while the dialog is still being made
+            keys.more = f"{first + 1}-{min(total, first + rows)} of {total} ↕" if total > rows else ""
+            keys.on_resize()
 
     def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
         screen = self.screen

@@ -23,7 +23,9 @@ from zdd_tui.widgets.events import EventPane
 from zdd_tui.widgets.flags import FlagPane
 from zdd_tui.widgets.footer import Footer, why_not
 from zdd_tui.widgets.gate_line import GateLine
+from zdd_tui.widgets.guard import GuardPane
 from zdd_tui.widgets.header_line import HeaderLine
+from zdd_tui.widgets.layout import Layout, layout
 from zdd_tui.widgets.line_view import LineView
 from zdd_tui.widgets.message import Course, MessageLine
 from zdd_tui.widgets.now import NowLines
@@ -53,6 +55,7 @@ class ReleaseScreen(Screen[None]):
         PodPane { width: 3fr; }
         BackfillPane { height: 1fr; min-height: 3; max-height: 7; }
         FlagPane { height: auto; min-height: 4; max-height: 6; }
+        GuardPane { height: 1fr; min-height: 3; }
         EventPane { height: 1fr; min-height: 5; max-height: 14; }
         GateLine, NowLines, MessageLine, HeaderLine, Stepper, Footer { padding: 0 1; }
     }
@@ -73,6 +76,7 @@ class ReleaseScreen(Screen[None]):
         self._moment = moment
         self._read_only = read_only
         self._last: tuple[Board, Moment] = (source.board(), moment())
+        self._places: Layout | None = None
 
     def compose(self) -> ComposeResult:
         header, footer = HeaderLine(), Footer()
@@ -86,6 +90,7 @@ class ReleaseScreen(Screen[None]):
             with Vertical(id="right"):
                 yield BackfillPane()
                 yield FlagPane()
+                yield GuardPane()
         yield EventPane()
         yield MessageLine()
         yield footer
@@ -96,8 +101,26 @@ class ReleaseScreen(Screen[None]):
     def show(self, board: Board, moment: Moment) -> None:
         """Hands the board to every widget; each repaints only what changed."""
         self._last = (board, moment)
+        self._arrange(board)
         for widget in self.query(LineView):
             widget.show(board, moment)
+
+    def on_resize(self) -> None:
+        self._arrange(self._last[0])
+
+    def _arrange(self, board: Board) -> None:
+        """Gives the panes that there are their place."""
+        wanted = layout(board, self.size.height)
+        if wanted == self._places:
+            return
+        self._places = wanted
+        guard = self.query_one(GuardPane)
+        guard.compact = wanted.compact
+        guard.styles.max_height = wanted.guard_rows + 2
+        self.query_one(BackfillPane).display = wanted.backfill
+        self.query_one(FlagPane).display = wanted.flags
+        guard.display = wanted.guard
+        self.query_one("#right").display = wanted.right
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """In read-only the mutating keys do not exist."""

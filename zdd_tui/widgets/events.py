@@ -8,6 +8,10 @@ from zdd_tui.widgets.pane import Pane
 _MARKS = {"refused": ("✗ refused ", Tone.BAD), "error": ("✗ ", Tone.BAD), "command": ("» ", Tone.KEY)}
 
 
+_OURS = ("agent", "guard")
+"""Actors whose host matters only where there is room."""
+
+
 class EventPane(Pane):
     """One line an event."""
 
@@ -27,8 +31,8 @@ class EventPane(Pane):
 
 
 def event_line(event: Event, clock: Clock, *, full: bool = False) -> Line:
-    """``14:02:11 ana@bastion resumed backfill: "lag recovered"``; the agent's host only where there is room."""
-    who = str(event.actor) if full or event.actor.name != "agent" else event.actor.name
+    """``14:02:11 ana@bastion resumed backfill: "lag recovered"``; our own hosts only where there is room."""
+    who = str(event.actor) if full or event.actor.name not in _OURS else event.actor.name
     mark, tone = _MARKS.get(event.kind, ("", Tone.NORMAL))
     why = f": “{outside(event.why)}”" if event.why else ""
     return (

@@ -1,4 +1,4 @@
-"""The release's two flags."""
+"""The release's flags."""
 
 from zdd_tui.board import FLAGS_STALE, Board, FlagView, Moment, Sourced
 from zdd_tui.widgets.line import Line, Tone, cut, cut_start, fit
@@ -15,10 +15,12 @@ class FlagPane(Pane):
         return board.flags
 
     def body(self, board: Board, moment: Moment, cells: int) -> list[Line]:
-        return [line for flag in board.flags.value or () for line in flag_lines(flag, cells)]
+        flags = board.flags.value or ()
+        room = max((len(flag.role) for flag in flags), default=0)
+        return [line for flag in flags for line in flag_lines(flag, cells, room)]
 
 
-def flag_lines(flag: FlagView, cells: int) -> list[Line]:
+def flag_lines(flag: FlagView, cells: int, room: int = 5) -> list[Line]:
     """``write ● on   users_full_name_write``; a second line where the value cannot be understood."""
     if flag.problem:
         glyph, word, tone = "✗", "bad", Tone.BAD
@@ -28,7 +30,7 @@ def flag_lines(flag: FlagView, cells: int) -> list[Line]:
         glyph, word, tone = "○", "off", Tone.NORMAL
     else:
         glyph, word, tone = ("●" if flag.value.on else "◐"), str(flag.value), Tone.GOOD
-    head = f"{flag.role:<5} "
+    head = f"{flag.role:<{room}} "
     state = f"{glyph} {fit(word, 5)} "
     lines: list[Line] = [
         ((head, Tone.NORMAL), (state, tone), (cut_start(flag.key, cells - len(head) - len(state)), Tone.DIM))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from zdd_tui.board import RELEASE_STALE, Board, Moment
 from zdd_tui.model.records import ReleaseRecord
 from zdd_tui.model.release import State
-from zdd_tui.model.situation import Mood, no_agent, situation
+from zdd_tui.model.situation import Mood, Situation, no_agent, situation
 from zdd_tui.widgets.line import Line, Tone, human_age, width, wrap
 from zdd_tui.widgets.line_view import LineView
 
@@ -50,8 +50,8 @@ def now_lines(board: Board, moment: Moment, cells: int, limit: int = 8) -> list[
         word = "STALE" if age > RELEASE_STALE else "LOST"
         silence = f"no news from the database for {human_age(age)} ({board.release.error or 'no answer'})"
         lines += wrap(f"✗ {word}: {silence}; this is the last known state", cells, Tone.BAD)
-    lines += _state(record, now, cells, stale=stale)
     told = situation(record, now)
+    lines += _state(record, told, cells, stale=stale)
     tail: list[Line] = []
     queued = [asked for asked in record.commands if asked.status == "queued"]
     if no_agent(record.lease) and not record.release.state.ended and not stale:
@@ -76,15 +76,17 @@ def lost(board: Board, moment: Moment) -> bool:
     return troubled or board.release.stale(moment.now, RELEASE_STALE)
 
 
-def _state(record: ReleaseRecord, now: float, cells: int, *, stale: bool) -> list[Line]:
-    told = situation(record, now)
+def _state(record: ReleaseRecord, told: Situation, cells: int, *, stale: bool) -> list[Line]:
+    """The plate and what is done now; what the guard saw comes before that."""
     if told.mood in (Mood.WORKING, Mood.BACKWARDS) and no_agent(record.lease) and not stale:
         told = replace(told, mood=Mood.BAD, glyph="✗", word="STANDS STILL")
     badge: Line = ((f"{told.glyph} {told.word}", TONES[told.mood]), ("  ", Tone.NORMAL))
     plate = _PLATES.get("rolled back" if record.release.state is State.ROLLED_BACK else told.mood)
     if plate:
         badge = ((f" {told.glyph} {told.word} ", plate), (" ", Tone.NORMAL))
-    first = wrap(told.text, cells - width(badge), Tone.STRONG)
+    room = cells - width(badge)
+    first = wrap(told.cause, room, Tone.BAD) if told.cause else []
+    first += wrap(told.text, room, Tone.STRONG)
     return [(*badge, *first[0]), *(((" " * width(badge), Tone.NORMAL), *line) for line in first[1:])]
 
 

@@ -31,8 +31,46 @@ def stepper(board: Board, cells: int) -> Line:
             percent = done_percent(record.backfill)
             label += f" {percent}%" if percent is not None else ""
         items.append(((f"{glyph} {label}", tone),))
-    full = join(items, (" ─ ", Tone.DIM))
-    return full if width(full) <= cells else join(items, (" ", Tone.DIM))
+    return _fitted(items, [phase.name for phase in release.strategy.phases], release.phase, cells)
+
+
+def _fitted(items: list[Line], names: list[str], current: int, cells: int) -> Line:
+    """In full; else closer together; else `shadow-25 ○ 100` for `shadow-25 ○ shadow-100`; else what lies around the
+    current phase, with the number of those left out on either side."""
+    shorter = [
+        ((text.replace(name, name.rpartition("-")[2], 1), tone),)
+        if at and at != current and _family(name) and _family(name) == _family(names[at - 1])
+        else ((text, tone),)
+        for at, (((text, tone),), name) in enumerate(zip(items, names, strict=True))
+    ]
+    for parts, between in ((items, " ─ "), (items, " "), (shorter, " ")):
+        line = join(parts, (between, Tone.DIM))
+        if width(line) <= cells:
+            return line
+    first = last = max(0, current)
+    best = _window(items, first, last)
+    while True:
+        # The way ahead matters more than the way behind.
+        for start, stop in ((first, last + 1), (first - 1, last)):
+            if start >= 0 and stop < len(items) and width(_window(items, start, stop)) <= cells:
+                first, last, best = start, stop, _window(items, start, stop)
+                break
+        else:
+            return best
+
+
+def _window(items: list[Line], first: int, last: int) -> Line:
+    before, after = first, len(items) - 1 - last
+    parts: list[Line] = [((f"… {before} before", Tone.DIM),)] if before else []
+    parts += items[first : last + 1]
+    parts += [((f"{after} more …", Tone.DIM),)] if after else []
+    return join(parts, (" ─ ", Tone.DIM))
+
+
+def _family(name: str) -> str:
+    """``shadow`` of ``shadow-25``; empty for a phase that has no weight."""
+    head, _, tail = name.rpartition("-")
+    return head if tail.isdigit() else ""
 
 
 def _mark(release: Release, index: int) -> tuple[str, Tone]:

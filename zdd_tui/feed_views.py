@@ -1,0 +1,67 @@
+"""What the feeds make of what they read: views for the screens, and words for what went wrong."""
+
+from zdd_tui.board import FlagView, PlanView, Sourced
+from zdd_tui.model.errors import ZddError
+from zdd_tui.model.flag import parse_flag
+from zdd_tui.model.plan import BasePlan, Plan
+from zdd_tui.model.plans import BlueGreenPlan, CanaryPlan, OneImagePlan
+from zdd_tui.model.rollout import WorkloadSnapshot
+
+_CLUSTER_MEND = "check kubeconfig, context, namespace and deployment, and that this machine reaches the API server"
+
+
+def content(value: object) -> object:
+    """What of a part of the board can be seen to change; an age alone is drawn by the screens' own clock."""
+    return (value.value, value.error) if isinstance(value, Sourced) else value
+
+
+def plan_view(plan: BasePlan) -> PlanView:
+    """What screens show of a plan. The places of database and flags follow when their drivers are loaded."""
+    names = plan.kubernetes
+    context = f", context {names.context}" if names.context else ""
+    return PlanView(
+        name=plan.name,
+        strategy=plan.strategy,
+        environment=plan.environment,
+        target=f"{names.deployment}@{names.context or names.namespace}",
+        cluster=f"deployment {names.namespace}/{names.deployment}{context}",
+        backfills=isinstance(plan, Plan),
+        flagged=bool(plan.flag_roles),
+        rules=tuple(rule.name for rule in plan.guard.rules) if plan.guard else (),
+        new_image=plan.kubernetes.image if isinstance(plan, OneImagePlan) else "",
+        sides=_sides(plan),
+        switched=isinstance(plan, BlueGreenPlan),
+    )
+
+
+def _sides(plan: BasePlan) -> tuple[tuple[str, str], ...]:
+    words = ("blue", "green") if isinstance(plan, BlueGreenPlan) else ("stable", "canary")
+    several = isinstance(plan, BlueGreenPlan | CanaryPlan) and len(plan.workloads) > 1
+    return tuple(zip(words, plan.workloads, strict=True)) if several else ()
+
+
+def pods_source(snapshot: WorkloadSnapshot) -> Sourced[WorkloadSnapshot]:
+    """A reading of the cluster as a part of the board."""
+    if snapshot.error and snapshot.deployment is None:
+        # Nothing was ever read, or the Deployment is gone: there is nothing to show but why.
+        return Sourced(None, None, snapshot.error, _CLUSTER_MEND)
+    mend = _CLUSTER_MEND if snapshot.error else ""
+    return Sourced(snapshot, snapshot.observed_at, snapshot.error or "", mend)
+
+
+def flag_view(key: str, role: str, raw: str | None) -> FlagView:
+    if raw is None:
+        return FlagView(key, role, None)
+    try:
+        return FlagView(key, role, parse_flag(raw))
+    except ValueError as error:
+        return FlagView(key, role, None, str(error))
+
+
+def explained(slot: str, error: BaseException) -> tuple[str, str]:
+    """Title and mend of what ended a feed. A defect is named by its type only: its text may hold anything."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, ZddError):
+        return error.title, error.mend
+    return f"defect in reading {slot}: {type(error).__name__}", "it is tried again; please report it"

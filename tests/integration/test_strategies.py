@@ -5,10 +5,13 @@ from pathlib import Path
 import pytest
 
 from tests.release_support import assert_nobody_was_hurt, no_progress, production
+from zdd_tui.backends.kubernetes import Cluster
+from zdd_tui.demo import manifests
 from zdd_tui.demo.environment import Environment
 from zdd_tui.demo.likeness import Likeness, differences, take
 from zdd_tui.demo.strategy_plans import DARK_IMAGE, IMAGE
 from zdd_tui.demo.walk import Walker
+from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.records import ReleaseRecord
 from zdd_tui.model.release import State
 
@@ -82,3 +85,27 @@ async def test_a_whole_release_leaves_the_new_image_and_nothing_else(strategy: s
         assert after.objects == before.objects
         assert after.annotations == before.annotations
         await assert_nobody_was_hurt(env)
+
+
+@pytest.mark.timeout(240)
+async def test_a_foreign_deployment_of_the_canarys_name_is_left_alone(tmp_path: Path) -> None:
+    """It came after the plan was checked: the step refuses, and the way back does not touch it either."""
+    async with production(tmp_path, strategy="canary", name="users-canary") as (env, store):
+        walker = Walker(env, store, no_progress)
+        await walker.begin()
+        foreign = manifests.deployment(dsn="x", redis_url="y", replicas=3)
+        foreign["metadata"]["name"] = f"{manifests.NAME}-canary"
+        foreign["spec"]["selector"] = {"matchLabels": {"app": "foreign"}}
+        foreign["spec"]["template"]["metadata"]["labels"] = {"app": "foreign"}
+        foreign["spec"]["template"]["spec"]["nodeSelector"] = {"nowhere": "true"}
+        async with Cluster.connect(str(env.kubeconfig), None, "default") as cluster:
+            path = cluster.path("apis/apps/v1", "deployments")
+            await cluster.http.json("POST", path, body=foreign)
+            before = await take(env)
+            await walker.enter("canary-33")
+            with pytest.raises(StepFailed, match="belongs to no release"):
+                await walker.settle("canary-33")
+            await walker.rollback()
+            assert (await cluster.get_deployment(foreign["metadata"]["name"])).desired == 3
+        await env.end("agent")
+        await assert_as_before(env, before, "a refused creation")

@@ -132,8 +132,8 @@ def sparkline(series: Sequence[float | None], limit: float | None, cells: int) -
     for value in shown:
         bar, tone = "·", Tone.DIM
         if value is not None:
-            height = int(value / top * (len(_BARS) - 1) + 0.5) if top > 0 else 0
-            bar = _BARS[max(0, min(height, len(_BARS) - 1))]
+            share = min(max(value, 0.0), top) / top if top > 0 else 0.0
+            bar = _BARS[int(share * (len(_BARS) - 1) + 0.5)]
             tone = Tone.BAD if limit is not None and value > limit else Tone.NORMAL
         if spans and spans[-1][1] is tone:
             spans[-1] = (spans[-1][0] + bar, tone)

@@ -16,6 +16,7 @@ from zdd_tui.backends import rehearsals
 from zdd_tui.backends.agent_store import take_lease
 from zdd_tui.backends.catalog import read_catalog
 from zdd_tui.backends.store import Store
+from zdd_tui.cli import main
 from zdd_tui.demo.servers import PgServer
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.rehearsed import require_rehearsal
@@ -38,8 +39,8 @@ def quiet(_text: str) -> None:
 
 
 @pytest.fixture
-async def production(pg_dsn: str) -> str:
-    await run(pg_dsn, SCHEMA, ROWS)
+def production(pg_dsn: str) -> str:
+    asyncio.run(run(pg_dsn, SCHEMA, ROWS))
     return pg_dsn
 
 
@@ -136,12 +137,19 @@ async def test_a_good_plan_passes_forward_and_back_from_every_phase_and_the_verd
     assert (await fetch(production, "SELECT count(*) AS rows FROM crm.users"))[0]["rows"] == 4000
 
 
-async def test_a_wrong_way_back_fails_with_the_reason_and_that_is_kept_too(production: str, tmp_path: Path) -> None:
-    loaded = plan_of(production, last_name="\"''\"")
-    outcome = await rehearse(loaded, Wish(rows=1000), tmp_path, quiet)
-    assert not outcome.passed
-    assert "change.down loses what V3 writes" in outcome.reasons[0]
-    kept = await fetch(production, "SELECT verdict, report ->> 'reasons' AS reasons FROM zdd.rehearsal")
+def test_a_wrong_way_back_fails_on_the_command_line_with_the_reason_and_that_is_kept_too(
+    production: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", production)
+    file = tmp_path / "plan.yaml"
+    file.write_text(plan_of(production, last_name="\"''\"").text)
+    assert main(["rehearse", str(file), "--rows", "1000", "--json"]) == 1
+    told = capsys.readouterr()
+    report = json.loads(told.out)
+    assert "change.down loses what V3 writes" in report["reasons"][0]
+    assert "filling 1,000 rows" in told.err
+    query = "SELECT verdict, report ->> 'reasons' AS reasons FROM zdd.rehearsal"
+    kept = asyncio.run(fetch(production, query))
     assert kept[0]["verdict"] == "failed"
     assert "change.down loses what V3 writes" in kept[0]["reasons"]
 

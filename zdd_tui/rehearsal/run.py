@@ -101,6 +101,10 @@ async def _on_copy(
             await _try_round_trip(conn, here, ledger, outcome)
         if outcome.passed:  # what is known to lose rows need not be walked
             author = Author(here, catalog, copy.main, copy.new, ledger)
+            if author.old_side(dual=False).insert is None:
+                outcome.notes.append(
+                    f"the writers change rows of {plan.change.table} and make no new ones: no free key"
+                )
             await _walks(loaded, here, redis, author, ledger, outcome, say)
     outcome.judge()
     return outcome
@@ -202,12 +206,13 @@ def run_rehearsal(loaded: LoadedPlan, wish: Wish, *, as_json: bool) -> int:
         sys.stderr.flush()
 
     # Raised wherever we are, so that the servers are ended and the folder goes.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         report = asyncio.run(rehearse(loaded, wish, folder, say)).to_json()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     sys.stdout.write(json.dumps(report, indent=2) + "\n" if as_json else as_text(report))
     return 0 if report["passed"] else 1
 

@@ -114,14 +114,15 @@ class Author:
         )
 
     def _insert(self, table: TableShape, leave: set[str]) -> str | None:
-        unique = {name for columns in table.unique for name in columns}
+        foreign = {name for key in table.foreign for name in key.columns}
+        if any(foreign >= set(columns) for columns in table.unique):
+            return None  # one row for each of another table's: only that one's writer could make more
+        unique = {name for columns in table.unique for name in columns} - foreign
         names, values = [], []
         for column in table.insertable:
             if column.name in leave or (column.given and column.name in unique):
                 continue
             fresh = column.name in unique
-            if fresh and any(column.name in key.columns for key in table.foreign):
-                return None  # one row for each of another table's: only that one's writer could make more
             made = value(column, FRESH) if fresh else f"t.{ident(column.name)}"
             if made is None:
                 return None

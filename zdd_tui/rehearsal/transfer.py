@@ -157,6 +157,8 @@ def _explained(trouble: str, told: str, secret: Mapping[str, str]) -> ZddError:
     for value in secret.values():
         text = text.replace(value, "***")
     missing = re.search(r'extension "([^"]+)" is not available', text)
+    if "permission denied" in text:
+        return DatabaseError(f"{trouble}: {text}", "grant the role of database.dsn SELECT on it, then rehearse again")
     mend = (
         f"the embedded PostgreSQL has no extension {missing[1]}: rehearse on a copy of your own, or begin with"
         " --unrehearsed --reason"

@@ -30,6 +30,7 @@ LEAST_PATIENCE = 3.0
 """Seconds without an answer that are no silence yet, however often the guard looks."""
 
 SHORTEST_PAUSE = 0.05
+ROUNDING = 1e-6
 
 
 @dataclass(slots=True)
@@ -40,9 +41,12 @@ class _Sight:
     error: str = ""
     targets: Sequence[Target] = ()
     tallied: dict[float, dict[str, Tally]] = field(default_factory=dict)
+    before: float | None = None
+    last: float | None = None
 
     def look(self, now: float, targets: Sequence[Target], found: Mapping[str, Counts | str]) -> None:
         self.error, self.targets = "", targets
+        self.before, self.last = self.last, now
         self.series.look(now, targets, found)
         self.tallied.clear()
 
@@ -77,17 +81,12 @@ class GuardLoop:
         self._pods = Pods(ctx)
         self._courses: dict[str, Course] = {}
         self._pairs: dict[str, deque[tuple[float, float, float]]] = {}
-        self._looked: float | None = None
         self._rolled_back = False
         self._probed = Probed(guard)
 
     async def run(self) -> None:
         """For ever. What a source cannot tell becomes a verdict; only a lost database or lease ends it."""
-        stored = {reading.rule: reading for reading in (await self._ctx.store.read()).guard}
-        self._courses = {rule.name: resumed(stored.get(rule.name)) for rule in self._guard.rules}
-        self._rolled_back = await guard_store.asked_for_rollback(self._ctx.store)
-        if any(rule.compare and rule.compare.rank_test for rule in self._guard.rules):
-            await asyncio.to_thread(_warm_up)
+        await self.resume()
         loop = asyncio.get_running_loop()
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
@@ -96,13 +95,20 @@ class GuardLoop:
                 await self.look(session)
                 await asyncio.sleep(max(SHORTEST_PAUSE, self._guard.interval - (loop.time() - began)))
 
+    async def resume(self) -> None:
+        """Reads what a guard before this one has said and done."""
+        stored = {reading.rule: reading for reading in (await self._ctx.store.read()).guard}
+        self._courses = {rule.name: resumed(stored.get(rule.name)) for rule in self._guard.rules}
+        self._rolled_back = await guard_store.asked_for_rollback(self._ctx.store)
+        if any(rule.compare and rule.compare.rank_test for rule in self._guard.rules):
+            await asyncio.to_thread(_warm_up)
+
     async def look(self, session: aiohttp.ClientSession) -> tuple[GuardReading, ...]:
         """One round."""
         asked = asyncio.gather(*(self._ask(session, rule) for rule in self._guard.rules))
         _, answers = await asyncio.gather(self._see(session), asked)
         now = asyncio.get_running_loop().time()
         findings = [self._judge(rule, now, answer) for rule, answer in zip(self._guard.rules, answers, strict=True)]
-        self._looked = now
         readings = tuple(self._step(rule, found, now) for rule, found in zip(self._guard.rules, findings, strict=True))
         await guard_store.save(self._ctx.store, readings)
         await self._act(readings)
@@ -192,8 +198,9 @@ class GuardLoop:
         if rule.compare is None or rule.compare.rank_test is None:
             return []
         pairs = self._pairs.setdefault(rule.name, deque())
-        if self._looked is not None:
-            latest = self._sights[rule.taken_from].series.tallies(now, now - self._looked)
+        sight = self._sights[rule.taken_from]
+        if sight.before is not None:
+            latest = sight.series.tallies(now, now - sight.before + ROUNDING)
             if (both := sides(self._versions, latest)) is not None:
                 new, old = (value_of(rule, side) for side in both)
                 if new is not None and old is not None:

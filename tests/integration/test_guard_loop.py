@@ -1,0 +1,199 @@
+"""The guard's loop between a real API server, real pages of metrics and a real store.
+
+No kubelet: the pods are small servers on loopback addresses, and the API says that they run there.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from tests.integration.kubelet_support import NAME, World, deployment, world
+from tests.integration.metric_servers import serving
+from tests.integration.store_helpers import AGENT, ANA, plan_for
+from zdd_tui.backends.agent_store import AgentStore, take_lease
+from zdd_tui.backends.store import Store
+from zdd_tui.demo.processes import free_port
+from zdd_tui.engine.context import Context
+from zdd_tui.engine.guard import GuardLoop
+from zdd_tui.model.gate import Verdict
+from zdd_tui.model.guard import GuardReading, gate_verdict
+from zdd_tui.model.plan import Plan
+from zdd_tui.model.plan_guard import Guard
+from zdd_tui.model.records import ReleaseRecord
+from zdd_tui.model.release import State
+from zdd_tui.service.metrics import CONTENT_TYPE, RequestMetrics
+
+
+@dataclass
+class Pod:
+    """A server with metrics; `alive` False: it has none to show."""
+
+    name: str
+    version: int
+    address: str
+    metrics: RequestMetrics = field(default_factory=RequestMetrics)
+    failing: bool = False
+    alive: bool = True
+
+    async def answer(self, _request: web.Request) -> web.Response:
+        if not self.alive:
+            return web.Response(status=404)
+        return web.Response(body=self.metrics.render(0).encode(), headers={"Content-Type": CONTENT_TYPE})
+
+    def serve(self) -> None:
+        for number in range(20):
+            self.metrics.observe("GET", 500 if self.failing and number % 4 == 0 else 200, 0.004)
+
+
+@dataclass
+class Scene:
+    """A release that runs, two pods of V1 and one of V2, and what looks at them."""
+
+    api: World
+    store: Store
+    agent: AgentStore
+    plan: Plan
+    pods: list[Pod]
+    session: aiohttp.ClientSession
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def guard(self) -> Guard:
+        assert self.plan.guard is not None
+        return self.plan.guard
+
+    async def loop(self) -> GuardLoop:
+        """A guard as an agent begins it."""
+        record = await self.record()
+        ctx = Context(self.plan, self.agent, None, self.api.cluster, lambda: False, self.said.append)
+        made = GuardLoop(ctx, self.guard, lambda: record.release)
+        await made.resume()
+        return made
+
+    async def watch(self, loop: GuardLoop, there: Callable[[dict[str, GuardReading]], bool]) -> dict[str, GuardReading]:
+        """Traffic, and a look every interval, until it is so."""
+        deadline = asyncio.get_running_loop().time() + 30
+        while True:
+            for pod in self.pods:
+                pod.serve()
+            said = {reading.rule: reading for reading in await loop.look(self.session)}
+            if there(said):
+                return said
+            assert asyncio.get_running_loop().time() < deadline, said
+            await asyncio.sleep(self.guard.interval)
+
+    async def record(self) -> ReleaseRecord:
+        found = await self.store.find(self.plan.name)
+        assert found is not None
+        return await self.store.read(found)
+
+
+@asynccontextmanager
+async def scene(folder: Path, dsn: str, *rules: dict[str, Any]) -> AsyncIterator[Scene]:
+    port = free_port()
+    pods = [Pod("old-1", 1, "127.83.1.1"), Pod("old-2", 1, "127.83.1.2"), Pod("new-1", 2, "127.83.1.3")]
+    guard = {"interval": 0.2, "sources": {"scrape": {"port": port}}, "rules": rules}
+    raw = plan_for(dsn).model_copy(update={"guard": Guard.model_validate(guard)})
+    names = raw.kubernetes.model_copy(update={"deployment": NAME})
+    plan = raw.model_copy(update={"kubernetes": names})
+    async with AsyncExitStack() as stack:
+        for pod in pods:
+            await stack.enter_async_context(serving(pod.answer, pod.address, port))
+        api = await stack.enter_async_context(world(folder, kubelet=False))
+        await make_pods(api, pods, port)
+        store = await stack.enter_async_context(await Store.open(dsn))
+        await store.migrate()
+        found = await store.register(plan, text="", document={}, plan_hash="hash-1", actor=ANA)
+        agent = await take_lease(dsn, found, AGENT, ttl=30.0)
+        assert agent is not None
+        await stack.enter_async_context(agent)
+        await agent.save(replace((await store.read(found)).release, state=State.RUNNING, phase=0))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        yield Scene(api, store, agent, plan, pods, session)
+
+
+async def make_pods(api: World, pods: list[Pod], port: int) -> None:
+    """Pods that run, and take traffic, as far as the API knows."""
+    body = deployment(0)
+    await api.create("deployments", body)
+    labels = body["spec"]["selector"]["matchLabels"]
+    for pod in pods:
+        image = f"users:{pod.version}"
+        container = {"name": "app", "image": image}
+        meta = {"name": pod.name, "labels": labels}
+        await api.create(
+            "pods", {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"containers": [container]}}
+        )
+        state = {"name": "app", "image": image, "ready": True, "restartCount": 0, "state": {"running": {}}}
+        conditions = [{"type": kind, "status": "True"} for kind in ("Ready", "ContainersReady")]
+        status = {"phase": "Running", "podIP": pod.address, "conditions": conditions, "containerStatuses": [state]}
+        path = api.cluster.path("api/v1", "pods", pod.name, "status")
+        await api.cluster.http.json("PATCH", path, body={"status": status}, content_type="application/merge-patch+json")
+    endpoints = [
+        {
+            "addresses": [pod.address],
+            "conditions": {"ready": True},
+            "targetRef": {"kind": "Pod", "name": pod.name, "namespace": api.cluster.namespace},
+        }
+        for pod in pods
+    ]
+    slices = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "by-hand", "labels": {"kubernetes.io/service-name": NAME}},
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": port}],
+        "endpoints": endpoints,
+    }
+    await api.cluster.http.json("POST", api.cluster.path("apis/discovery.k8s.io/v1", "endpointslices"), body=slices)
+
+
+WORSE = {"name": "worse", "metric": "error-rate", "compare": {"ratio": 2}, "limit": "1%", "window": "3s"}
+RANKED = {"name": "slower", "metric": "error-rate", "compare": {"rank_test": 0.01}, "window": "3s", "action": "alert"}
+
+
+async def test_new_against_old_at_the_same_moment_and_only_once(tmp_path: Path, pg_dsn: str) -> None:
+    async with scene(tmp_path, pg_dsn, WORSE, RANKED) as here:
+        loop = await here.loop()
+        said = await here.watch(loop, lambda now: all(one.verdict is Verdict.PASS for one in now.values()))
+        assert said["worse"].baseline == 0
+        here.pods[2].failing = True
+        said = await here.watch(loop, lambda now: now["worse"].acting and now["slower"].acting)
+        assert said["worse"].reason.startswith("v2 errors ")
+        assert "old 0%" in said["worse"].reason
+        assert "chance" in said["slower"].reason
+        record = await here.record()
+        assert [(one.kind, one.actor.name) for one in record.commands] == [("rollback", "guard")]
+        assert record.cause.startswith("worse: v2 errors ")
+
+        another = await here.loop()  # the agent was killed; nobody has obeyed yet, and the breach goes on
+        await here.watch(another, lambda now: now["worse"].acting)
+        await here.watch(another, lambda now: now["worse"].acting)
+        assert len((await here.record()).commands) == 1
+
+
+async def test_metrics_that_go_away_are_unknown_close_the_gate_and_pause_after_their_time(
+    tmp_path: Path, pg_dsn: str
+) -> None:
+    errors = {"name": "errors", "metric": "error-rate", "limit": "5%", "window": "5s"}
+    async with scene(tmp_path, pg_dsn, errors | {"no_data": {"after": "400ms", "action": "pause"}}) as here:
+        loop = await here.loop()
+        await here.watch(loop, lambda now: now["errors"].verdict is Verdict.PASS)
+        here.pods[2].alive = False
+        said = await here.watch(loop, lambda now: now["errors"].acting)
+        assert said["errors"].verdict is Verdict.UNKNOWN
+        assert "1 of 1 v2 targets are silent (new-1: status 404)" in said["errors"].reason
+        record = await here.record()
+        assert [(one.kind, one.actor.name) for one in record.commands] == [("pause", "guard")]
+        verdict, why = gate_verdict(here.guard.demanded, {one.rule: one for one in record.guard}, record.now)
+        assert (verdict, why.startswith("errors: ")) == (Verdict.UNKNOWN, True)
+
+        here.pods[2].alive = True
+        said = await here.watch(loop, lambda now: now["errors"].verdict is Verdict.PASS)
+        assert said["errors"].acted == "", "a rule that passes may act again"

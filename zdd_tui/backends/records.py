@@ -171,18 +171,25 @@ def _json(value: Any) -> Any:
 # --- secrets ---------------------------------------------------------------------------------------------------
 
 _URL_PASSWORD = re.compile(r"""((?:postgres|postgresql|rediss?)://[^\s:/@"']*:)(?!\$\{)[^\s"']+@""")
+_HTTP_PASSWORD = re.compile(r"""(https?://[^\s:/@"']*:)(?!\$\{)[^\s"'/@]+@""")  # a host:port has a slash after it
+_TOKEN = re.compile(r"""(\btoken:\s*["']?)(?!\$\{)[^\s"',}]+""")
 _NAMED_PASSWORD = re.compile(r"""([?&]password=)(?!\$\{)[^&\s"']+""")
 
 
 def masked(value: Any) -> Any:
-    """A copy in which a password that stands in a URL, rather than in a ${PLACEHOLDER}, reads ``***``."""
+    """A copy in which a password in a URL, or a token, that is no ${PLACEHOLDER} reads ``***``."""
     if isinstance(value, str):
-        return _NAMED_PASSWORD.sub(r"\1***", _URL_PASSWORD.sub(r"\1***@", value))
+        value = _HTTP_PASSWORD.sub(r"\1***@", _URL_PASSWORD.sub(r"\1***@", value))
+        return _TOKEN.sub(r"\1***", _NAMED_PASSWORD.sub(r"\1***", value))
     if isinstance(value, Mapping):
-        return {key: masked(item) for key, item in value.items()}
+        return {key: _hidden(item) if key == "token" else masked(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [masked(item) for item in value]
     return value
+
+
+def _hidden(value: Any) -> Any:
+    return value if isinstance(value, str) and value.startswith("${") else "***"
 
 
 def storable(text: str) -> str:

@@ -45,7 +45,7 @@ async def _try_images(env: Environment) -> None:
     """For the doctor; while the operator looks around."""
     from zdd_tui.demo.trials import try_images  # noqa: PLC0415  # it brings the engine
 
-    with suppress(ZddError):  # then the doctor says that nothing was tried
+    with suppress(ZddError, OSError):  # then the doctor says that nothing was tried
         await try_images(env)
 
 

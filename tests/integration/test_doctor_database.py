@@ -10,6 +10,7 @@ import pytest
 from tests.integration.change_support import ACTOR, USERS, make_plan
 from zdd_tui.backends.evidence import add_evidence, read_history
 from zdd_tui.backends.live_queries import read_old_queries
+from zdd_tui.backends.rehearsals import keep
 from zdd_tui.backends.store import Store
 from zdd_tui.model.doctor.facts import Evidence, QueryFacts
 from zdd_tui.model.plan import Plan
@@ -155,11 +156,9 @@ async def test_the_history_of_a_release(db: asyncpg.Connection, pg_dsn: str) -> 
 
         await begun(store, plan, "two")
         assert (await read_history(db, plan)).ended_flags == {}, "a release that is under way has them"
-        await db.execute(
-            "INSERT INTO zdd.rehearsal (plan_hash, name, verdict, scale, report, actor, host)"
-            """ VALUES ('two', 'users-full-name', 'passed', 1, '{"rows": 100}', 'ana', 'here'),"""
-            """ ('three', 'another', 'failed', 0.1, '{"rows": 10}', 'ana', 'here')"""
-        )
+        for plan_hash, name, passed, scale in (("two", plan.name, True, 1.0), ("three", "another", False, 0.1)):
+            report = {"rows": round(100 * scale)}
+            await keep(db, plan_hash=plan_hash, name=name, passed=passed, scale=scale, report=report, actor=ACTOR)
         rehearsed = (await read_history(db, plan)).rehearsals
         assert [(way.plan_hash, way.verdict, way.rows, way.scale) for way in rehearsed] == [
             ("one", "pass", 25, 0.25),

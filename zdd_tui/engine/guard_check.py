@@ -42,8 +42,8 @@ async def check_queries(guard: Guard) -> list[str]:
                 try:
                     numbers.append(f"{key} {await prometheus.ask(session, server, query, now=time.time()):g}")
                 except MetricsError as error:
-                    if not error.mend:  # nothing that the plan could mend
-                        raise
+                    if not error.mend:  # the server, not the query
+                        raise MetricsError(error.title, "check guard.sources.prometheus, and the server") from None
                     raise PlanError(f"guard.rules: rule {rule.name}: {key}: {error.title}", error.mend) from None
             found.append(f"guard rule {rule.name}: {', '.join(numbers)}")
     return found

@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 from tests.ui.boards import FixedClock, FixedSource, pod, situations, workload
+from tests.ui.screen_text import screen_text
 from zdd_tui.app import ZddApp
 from zdd_tui.board import Sourced
 from zdd_tui.model.pod import PodState
 from zdd_tui.screens.release import ReleaseScreen
+from zdd_tui.widgets.pods import PodPane
 from zdd_tui.widgets.thin import ThinCompositor, ThinUpdate
 
 
@@ -31,3 +33,27 @@ async def test_one_changed_cell_sends_that_cell_only() -> None:
         assert " 7 " in sent
         assert "users-api" not in sent
         assert len(sent) < 60
+
+
+async def test_an_age_in_a_title_sends_that_title_only() -> None:
+    start = situations()["backfill"]
+    clock = FixedClock()
+    app = ZddApp(FixedSource(start), clock=clock)
+    async with app.run_test(size=(120, 36), notifications=True) as pilot:
+        await pilot.pause()
+        screen = app.screen
+        assert isinstance(screen, ReleaseScreen)
+        compositor = screen._compositor
+        pane = screen.query_one(PodPane)
+        clock.seconds += 3
+        with app.batch_update():
+            pane.show(start, app.moment())
+            compositor.update_widgets({pane})
+            update = compositor.render_partial_update()
+        assert isinstance(update, ThinUpdate)
+        sent = update.render_segments(app.console)
+        assert "pods 4s · users-api 4/4 ready" in sent
+        assert "Serving" not in sent
+        assert len(sent) < 200
+        await pilot.pause()
+        assert "pods 4s" in screen_text(app)

@@ -18,6 +18,7 @@ _SIGNS = (
     ("? unknown: no data, or older than its limit",),
     ("▶ running", "◆ waiting", "‖ paused", "◀ rolling back", "◁ undone", "○ not begun"),
     ("● Serving", "◐ Warming", "○ Starting", "▽ Draining", "▼ Stopping", "· Gone"),
+    ("◇ Warm: ready, without traffic", "▁▂▅█ guard: full is the limit, or above"),
 )
 
 

@@ -112,7 +112,9 @@ def wrap(text: str, cells: int, tone: Tone = Tone.NORMAL, *, indent: str = "") -
     """Text over as many lines as it needs. Line breaks in the text are kept."""
     lines: list[Line] = []
     for part in text.splitlines() or [""]:
-        pieces = textwrap.wrap(outside(part), max(8, cells - len(indent)), break_long_words=True) or [""]
+        # Names of pods and images stay whole where they can.
+        room = max(8, cells - len(indent))
+        pieces = textwrap.wrap(outside(part), room, break_long_words=True, break_on_hyphens=False) or [""]
         lines.extend(((indent + piece, tone),) for piece in pieces)
     return lines
 

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.geometry import Region
 
 from zdd_tui.board import Board, Moment, Sourced
 from zdd_tui.widgets.line import Line, Rows, Tone, cut, dimmed, human_age, outside, wrap
@@ -89,7 +90,10 @@ class Pane(LineView, can_focus=True):
     def _set_titles(self, title: str) -> None:
         wanted = Content(outside(title))
         if self.border_title != wanted.markup:
-            self.border_title = wanted  # a str would be parsed as markup
+            # Not by Textual's own property, which paints the whole pane again for every second that its source ages.
+            self._border_title = wanted
+            across, down = self.content_offset
+            self.refresh(Region(-across, -down, self.outer_size.width, 1))
         self._set_more()
 
     def _set_more(self) -> None:

@@ -12,6 +12,7 @@ from zdd_tui.engine.rollout import container_image, look
 from zdd_tui.model.errors import ClusterError, StepFailed
 from zdd_tui.model.plans import BlueGreenPlan
 from zdd_tui.model.records import ReleaseRecord
+from zdd_tui.model.rollout import DeploymentView
 from zdd_tui.model.twin import Switch, preview_service, switch_for, twin_deployment
 from zdd_tui.model.untyped import text
 
@@ -124,13 +125,16 @@ class SwitchToGreen:
     async def run(self, ctx: Context, step: StepHandle) -> None:
         plan, switch = _plan(ctx), await switch_of(ctx)
         # The gate said so, but a pod may have gone since: a switch to nothing would be an outage.
-        if missing := await not_serving(ctx, plan.preview_service, plan.green_deployment):
+        if missing := await effect(ctx, step, lambda: not_serving(ctx, plan.preview_service, plan.green_deployment)):
             raise StepFailed(f"green cannot take the traffic: {missing}", "wait until it is ready, then advance again")
         await _switch(ctx, step, {switch.label: switch.twin}, plan.green_deployment)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         plan, switch = _plan(ctx), await switch_of(ctx)
-        await _refuse_outage(ctx, plan.kubernetes.deployment)
+        service = await effect(ctx, step, lambda: switching.get_service(ctx.cluster, plan.service))
+        if service.selector.get(switch.label) != switch.first:
+            view = await effect(ctx, step, lambda: ctx.cluster.get_deployment(plan.kubernetes.deployment))
+            _refuse_outage(ctx, view)
         await _switch(ctx, step, {switch.label: switch.first}, plan.kubernetes.deployment)
 
 
@@ -140,8 +144,8 @@ class SwitchToFirst:
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         plan, switch = _plan(ctx), await switch_of(ctx)
-        green = await ctx.cluster.get_deployment(plan.green_deployment)
-        first = await ctx.cluster.get_deployment(plan.kubernetes.deployment)
+        green = await effect(ctx, step, lambda: ctx.cluster.get_deployment(plan.green_deployment))
+        first = await effect(ctx, step, lambda: ctx.cluster.get_deployment(plan.kubernetes.deployment))
         if first.available < green.desired:
             raise StepFailed(
                 f"deployment {first.name} has {first.available} pods where {green.desired} carry the traffic now",
@@ -151,11 +155,10 @@ class SwitchToFirst:
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         plan, switch = _plan(ctx), await switch_of(ctx)
-        raw = await effect(ctx, step, lambda: switching.read_raw(ctx.cluster, DEPLOYMENTS, plan.green_deployment))
-        if raw is None or text(raw, "metadata", "deletionTimestamp") or await _not_rolled_out(ctx):
+        if await _green_can_serve(ctx, step):
+            await _switch(ctx, step, {switch.label: switch.twin}, plan.green_deployment)
+        else:
             await _point(ctx, step, {switch.label: switch.first})
-            return
-        await _switch(ctx, step, {switch.label: switch.twin}, plan.green_deployment)
 
 
 class RemoveGreen:
@@ -254,6 +257,14 @@ async def _not_rolled_out(ctx: Context) -> str:
     return "" if status.done else status.message
 
 
+async def _green_can_serve(ctx: Context, step: StepHandle) -> bool:
+    name = _plan(ctx).green_deployment
+    raw = await effect(ctx, step, lambda: switching.read_raw(ctx.cluster, DEPLOYMENTS, name))
+    if raw is None or text(raw, "metadata", "deletionTimestamp"):
+        return False
+    return (await effect(ctx, step, lambda: look(ctx, name))).done
+
+
 async def _point(ctx: Context, step: StepHandle, selector: dict[str, str]) -> None:
     plan = _plan(ctx)
     await effect(
@@ -274,12 +285,11 @@ async def _switch(ctx: Context, step: StepHandle, selector: dict[str, str], depl
     await asyncio.sleep(SETTLE)
 
 
-async def _refuse_outage(ctx: Context, deployment: str) -> None:
-    view = await ctx.cluster.get_deployment(deployment)
-    if view.desired and not view.available:
+def _refuse_outage(ctx: Context, view: DeploymentView) -> None:
+    if not view.available:
         raise StepFailed(
-            f"deployment {deployment} has no ready pod: switching to it would be an outage",
-            f"kubectl -n {ctx.cluster.namespace} describe deployment {deployment}; then roll back again",
+            f"deployment {view.name} has no ready pod: switching to it would be an outage",
+            f"kubectl -n {ctx.cluster.namespace} describe deployment {view.name}; then roll back again",
         )
 
 

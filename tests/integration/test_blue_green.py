@@ -56,7 +56,7 @@ def _note(record: ReleaseRecord, name: str) -> str:
     return next(step.note for step in record.steps if step.name == name)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 async def test_back_by_one_patch_while_the_first_deployment_is_warm(tmp_path: Path) -> None:
     async with production(tmp_path, strategy="blue/green") as (env, store):
         before = await take(env)
@@ -76,7 +76,7 @@ async def test_back_by_one_patch_while_the_first_deployment_is_warm(tmp_path: Pa
             await assert_as_before(env, walker, before, last)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 async def test_back_after_the_promotion_then_the_whole_release(tmp_path: Path) -> None:
     async with production(tmp_path, strategy="blue/green") as (env, store):
         before = await take(env)

@@ -14,7 +14,7 @@ from zdd_tui.model.release import CommandKind, State
 PHASES = ("rollout", "shadow-20", "shadow-100", "ramp-50", "ramp-100", "cleanup")
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 async def test_rollback_from_every_phase_then_the_release(tmp_path: Path) -> None:
     async with production(tmp_path, strategy="dark-launch", rate=100) as (env, store):
         before = await take(env)
@@ -38,7 +38,7 @@ async def test_rollback_from_every_phase_then_the_release(tmp_path: Path) -> Non
         await assert_nobody_was_hurt(env)
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 async def test_a_new_path_that_is_wrong_is_seen_by_the_gate_and_by_nobody_else(tmp_path: Path) -> None:
     async with production(tmp_path, strategy="dark-launch", rate=100) as (env, store):
         env.plan_file.write_text(env.plan_file.read_text().replace("users-api:4", "users-api:5"))

@@ -80,7 +80,8 @@ def test_names_that_need_quotes_get_them() -> None:
     assert change["down"] == {"Odd One": '"user"'}
 
 
-names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=15).filter(
+# Without control characters: the lint reads some of them, such as U+0085, as white space, and refuses the plan.
+names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=15).filter(
     lambda name: len(name.encode()) <= 60
 )
 types = st.sampled_from(["text", "bigint", "numeric(10,2)", "timestamptz", "double precision", "uuid", "int[]"])

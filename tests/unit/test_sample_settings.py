@@ -23,7 +23,7 @@ def test_the_tag_is_the_version_and_secrets_stay_out_of_sight() -> None:
     ("change", "place"),
     [
         ({"IMAGE": ""}, "IMAGE"),
-        ({"IMAGE": "shop/users-api:4"}, "'4'"),
+        ({"IMAGE": "shop/users-api:9"}, "'9'"),
         ({"IMAGE": "shop/users-api"}, "tag of IMAGE"),
         ({"DATABASE_URL": ""}, "DATABASE_URL"),
         ({"CHANGE_KIND": "view"}, "CHANGE_KIND"),

@@ -39,6 +39,9 @@ return -1
 """
 
 
+FENCE_SECONDS = 86_400
+
+
 def fence_key(key: str) -> str:
     """Where the epoch of a flag's last writer stands."""
     return f"zdd:epoch:{key}"
@@ -154,11 +157,11 @@ class FlagStore:
         await self._write(key, epoch)
 
     async def forget(self, keys: Iterable[str]) -> None:
-        """Removes the fences of flags, at the release's very end."""
-        fences = [fence_key(key) for key in keys]
-        if fences:
-            with self._errors():
-                await self._client.delete(*fences)
+        """Lets the fences of flags run out, at the release's very end. They stay for a day: an agent that was frozen
+        all the while must find them when it wakes."""
+        with self._errors():
+            for key in keys:
+                await self._client.expire(fence_key(key), FENCE_SECONDS)
 
     async def _write(self, key: str, epoch: int, *value: str) -> None:
         with self._errors():

@@ -109,6 +109,7 @@ async def _fenced_patch(cluster: Cluster, name: str, owner: str, epoch: int, bui
         if patch is None:
             return view
         patch["metadata"]["resourceVersion"] = view.resource_version
+        await cluster.proved()
         try:
             path = cluster.path(*HTTP_ROUTES, name)
             return project_route(await cluster.http.json("PATCH", path, body=patch, content_type=MERGE_PATCH))

@@ -178,6 +178,7 @@ async def _fenced_patch(
         if patch is None:
             return view
         patch["metadata"]["resourceVersion"] = view.resource_version
+        await cluster.proved()
         try:
             return project_service(await cluster.http.json("PATCH", path, body=patch, content_type=MERGE_PATCH))
         except KubeApiError as error:

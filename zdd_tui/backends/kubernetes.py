@@ -7,7 +7,7 @@ the check and the write.
 
 import asyncio
 import importlib
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
@@ -59,6 +59,14 @@ class Cluster:
         self.http = http
         self.namespace = namespace
         self.context = context
+        self.prove: Callable[[], Awaitable[None]] | None = None
+        """Asked between reading an object and patching it: raises StaleEpoch where the lease is gone. An object whose
+        marks a later agent has cleared would not tell an agent that was frozen all the while."""
+
+    async def proved(self) -> None:
+        """The lease is still ours, where somebody can tell."""
+        if self.prove is not None:
+            await self.prove()
 
     @classmethod
     @asynccontextmanager
@@ -259,6 +267,7 @@ class Cluster:
             if patch is None:
                 return view
             patch["metadata"]["resourceVersion"] = view.resource_version
+            await self.proved()
             try:
                 answer = await self.http.json(
                     "PATCH", self._deployment(name), body=patch, content_type=STRATEGIC_MERGE_PATCH

@@ -179,6 +179,15 @@ async def oldest_snapshot_since(conn: Connection, since: str) -> list[Blocker]:
     return [Blocker(*row) for row in rows]
 
 
+async def hidden_sessions(conn: Connection) -> int:
+    """Sessions of this database whose state we may not see: without pg_read_all_stats, those of other roles."""
+    found = await conn.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usesysid IS NOT NULL"
+        " AND NOT pg_has_role(usesysid, 'USAGE') AND NOT pg_has_role('pg_read_all_stats', 'USAGE')"
+    )
+    return int(found)
+
+
 async def waiters_behind(conn: Connection, plan: Plan) -> list[Blocker]:
     """Sessions that wait for a lock that an agent holds on the plan's tables, longest first."""
     tables = [qualified(table.schema_, table.name) for table in (plan.change.table, plan.change.target)]

@@ -121,6 +121,7 @@ class BackfillRunner:
         """
         budget = self._limits.batch_budget
         async with self._store.fenced() as conn:
+            await conn.execute("SET LOCAL statement_timeout = 0")
             await conn.execute(f"ANALYZE (SKIP_LOCKED) {self._catalog.old.sql}")
         async with self._store.fenced() as conn:
             await conn.execute(settings(self._plan, budget))

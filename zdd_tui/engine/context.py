@@ -1,7 +1,7 @@
 """What a step or a gate has to work with."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -11,10 +11,14 @@ from zdd_tui.backends.agent_store import AgentStore
 from zdd_tui.backends.catalog import Catalog, read_catalog
 from zdd_tui.backends.flags import FlagStore
 from zdd_tui.backends.kubernetes import Cluster
+from zdd_tui.backends.postgres import FAILURES
 from zdd_tui.model.plan import BasePlan, Plan
 from zdd_tui.model.records import StepRecord
 
 PlanT = TypeVar("PlanT", bound=BasePlan)
+
+
+RELEASE_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -58,8 +62,13 @@ class Context:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[asyncpg.Connection]:
         """A connection for looking, outside of any fence."""
-        async with self.store.pool.acquire() as conn:
+        conn = await self.store.pool.acquire()
+        try:
             yield conn
+        finally:
+            # With a limit: after a failover the old server never answers the cancel of what was asked of it.
+            with suppress(*FAILURES):
+                await self.store.pool.release(conn, timeout=RELEASE_SECONDS)
 
     async def catalog(self, *, fresh: bool = False) -> Catalog:
         """The facts about the tables; read anew after every change of the schema."""

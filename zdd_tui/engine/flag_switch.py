@@ -10,7 +10,8 @@ from zdd_tui.model.flag import OFF, FlagValue, parse_flag
 async def remember_flag(ctx: Context, step: StepHandle, *keys: str) -> None:
     """Keeps the values that stand now, once; None for a flag that does not exist."""
     if "flags_before" not in step.detail:
-        await step.remember(flags_before=dict(await effect(ctx, step, lambda: ctx.flags.read_raw(keys))))
+        found = await effect(ctx, step, lambda: ctx.flags.read(keys))  # what cannot be read fails here, not in the undo
+        await step.remember(flags_before={key: value and value.stored for key, value in found.items()})
 
 
 async def switch(ctx: Context, step: StepHandle, key: str, value: FlagValue) -> None:
@@ -28,7 +29,7 @@ async def restore(ctx: Context, step: StepHandle) -> None:
     """
     before: dict[str, str | None] = step.detail.get("flags_before", {})
     for key, raw in before.items():
-        value = OFF if raw is None else parse_flag(raw)
+        value = OFF if raw is None else readable(raw)
         await effect(ctx, step, lambda key=key, value=value: ctx.flags.set(key, value, epoch=ctx.epoch))  # type: ignore[misc]
     if before:
         await _settle(ctx, step, f"{', '.join(before)} as before")
@@ -47,11 +48,20 @@ async def flag_back(ctx: Context, step: StepHandle, key: str, *, first: bool) ->
         return
     if first:
         await restore(ctx, step)
-        await ctx.flags.forget([key])
+        await effect(ctx, step, lambda: ctx.flags.forget([key]))
         return
     raw = (await effect(ctx, step, lambda: ctx.flags.read_raw([key])))[key]
-    if raw is not None and not parse_flag(raw).off:
+    # Whatever somebody typed into it in the meantime: a way back must not stick on a value that nobody can read.
+    if raw is not None and raw != OFF.stored:
         await switch(ctx, step, key, OFF)
+
+
+def readable(raw: str) -> FlagValue:
+    """A stored value; one that cannot be read counts as off, as it does for applications that never knew another."""
+    try:
+        return parse_flag(raw)
+    except ValueError:
+        return OFF
 
 
 async def _settle(ctx: Context, step: StepHandle, what: str) -> None:

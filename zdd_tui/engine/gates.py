@@ -5,14 +5,21 @@ from collections.abc import Mapping
 
 import asyncpg
 
-from zdd_tui.backends.observe import leftovers, objects_valid, oldest_snapshot_since, sample_recent, waiters_behind
+from zdd_tui.backends.observe import (
+    hidden_sessions,
+    leftovers,
+    objects_valid,
+    oldest_snapshot_since,
+    sample_recent,
+    waiters_behind,
+)
 from zdd_tui.backends.postgres import is_lost
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates_blue_green import BLUE_GREEN_GATES
 from zdd_tui.engine.gates_dark_launch import DARK_LAUNCH_GATES
 from zdd_tui.engine.judging import Finding, Judge, listed, passes, step_record
 from zdd_tui.engine.workload_gates import WORKLOAD_GATES, serving_version
-from zdd_tui.model.errors import BackendError, DatabaseAway
+from zdd_tui.model.errors import DatabaseAway, StaleEpoch, ZddError
 from zdd_tui.model.gate import GateReading, Verdict
 from zdd_tui.model.guard import gate_verdict
 from zdd_tui.model.records import ReleaseRecord
@@ -36,14 +43,19 @@ async def _judge_one(ctx: Context, record: ReleaseRecord, name: str) -> GateRead
             verdict, reason = await GATES[name](ctx, record)
     except TimeoutError:
         verdict, reason = Verdict.UNKNOWN, f"no answer within {LOOK_TIMEOUT:.0f} s"
-    except DatabaseAway:
+    except (DatabaseAway, StaleEpoch):
         raise
-    except BackendError as error:
+    except ZddError as error:
         verdict, reason = Verdict.UNKNOWN, error.title
     except asyncpg.PostgresError as error:
         if is_lost(error):
             raise
         verdict, reason = Verdict.UNKNOWN, f"database: {error}"
+    except Exception as error:
+        if is_lost(error):
+            raise
+        # One gate that cannot be judged must not take the agent with it, and with it a rollback.
+        verdict, reason = Verdict.UNKNOWN, f"defect in zdd: {type(error).__name__}; please report it"
     return GateReading(name, verdict, reason, record.now, ctx.plan.gates.max_age)
 
 
@@ -127,6 +139,10 @@ async def _no_old_snapshot(ctx: Context, record: ReleaseRecord) -> Finding:
         return Verdict.UNKNOWN, "the cutover's transaction is not on record"
     async with ctx.reading() as conn:
         older = await oldest_snapshot_since(conn, since)
+        hidden = 0 if older else await hidden_sessions(conn)
+        role = await conn.fetchval("SELECT current_user::text")
+    if hidden:
+        return Verdict.UNKNOWN, f"{hidden} sessions cannot be looked at: GRANT pg_read_all_stats TO {role}"
     return passes(not older, listed(older) or "no transaction is older than the cutover")
 
 

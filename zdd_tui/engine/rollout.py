@@ -55,6 +55,7 @@ async def roll_out(ctx: Context, step: StepHandle, image: str, reason: str) -> N
         except ClusterError as error:
             status = RolloutStatus(False, False, f"cluster: {error.title}")
         if status.done:
+            await _still_ours(ctx, image)
             return
         if status.failed or loop.time() > deadline:
             why = status.message if status.failed else f"not over after {names.rollout_timeout:.0f} s: {status.message}"
@@ -64,6 +65,15 @@ async def roll_out(ctx: Context, step: StepHandle, image: str, reason: str) -> N
             )
         await step.note(status.message)
         await asyncio.sleep(POLL)
+
+
+async def _still_ours(ctx: Context, image: str) -> None:
+    view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
+    if (found := container_image(ctx.plan, view)) != image:
+        raise StepFailed(
+            f"somebody else has set the image of Deployment {view.name} to {found} while {image} was rolled out",
+            "find out who; then advance again or roll back",
+        )
 
 
 async def look(ctx: Context, deployment: str = "") -> RolloutStatus:

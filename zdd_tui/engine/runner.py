@@ -48,6 +48,7 @@ class Runner:
         except (StaleEpoch, DatabaseAway):
             raise
         except Exception as error:
+            record.close()  # its lock is not reentrant, and the failure is recorded under it
             if is_lost(error):
                 raise
             await self._ctx.prove_lease()  # a step that was cut off because the lease went away has not failed

@@ -18,7 +18,7 @@ from zdd_tui.engine.gates import judge
 from zdd_tui.engine.guard import GuardLoop
 from zdd_tui.engine.rehearsed import require_rehearsal
 from zdd_tui.engine.runner import Boundary, Holding, Runner
-from zdd_tui.model.errors import BackendError, Refused
+from zdd_tui.model.errors import BackendError, DatabaseAway, Refused
 from zdd_tui.model.plan import BasePlan
 from zdd_tui.model.records import NewEvent, StoredCommand
 from zdd_tui.model.release import Command, CommandKind, Release, State, command, finish, next_work
@@ -41,6 +41,7 @@ class Tenure:
         self._boundary = boundary
         self._say = say
         self._moved = asyncio.Event()
+        self._looking = asyncio.Lock()
         self._steering = asyncio.Lock()  # held while the next step is chosen, and while a command changes course
         self._step: asyncio.Task[None] | None = None
         self._holding: Holding
@@ -59,9 +60,14 @@ class Tenure:
         return self._holding.release
 
     async def _renew(self) -> None:
+        """Two renewals may fail, say by a reset of the connection, before the tenure is given up."""
         while True:
             await asyncio.sleep(self._store.ttl / RENEWALS)
-            await self._store.renew()
+            try:
+                await self._store.renew()
+            except DatabaseAway:
+                if self._store.remaining < self._store.ttl / RENEWALS:
+                    raise
 
     async def _work(self) -> None:
         async with AsyncExitStack() as stack:
@@ -82,6 +88,7 @@ class Tenure:
             "Kubernetes",
             lambda: stack.enter_async_context(Cluster.connect(names.kubeconfig, names.context, names.namespace)),
         )
+        cluster.prove = self._store.check
         self._ctx = Context(
             plan=self._plan,
             store=self._store,
@@ -193,8 +200,8 @@ class Tenure:
             await asyncio.sleep(GATES_EVERY)
 
     async def _look_at_gates(self) -> None:
-        record = await self._store.read()
-        await self._store.save_gates(await judge(self._ctx, record))
+        async with self._looking:  # one look at a time: an older one must not be written over a newer one
+            await self._store.save_gates(await judge(self._ctx, await self._store.read()))
         async with self._holding.lock:
             record = await self._store.read()
             after = finish(self._release, record.gates, record.now)

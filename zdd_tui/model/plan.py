@@ -72,7 +72,9 @@ class Database(Section):
 
     dsn: SecretStr = Field(description="postgresql:// address; take it from the environment: ${DATABASE_URL}")
     lock_timeout: Duration = Field(0.2, description="first rung of the lock_timeout ladder for DDL")
-    lock_timeout_max: Duration = Field(2.0, description="last rung of the ladder")
+    lock_timeout_max: Duration = Field(
+        0.8, description="last rung of the ladder; below the server's deadlock_timeout, so that it is we who give way"
+    )
     lock_tries: int = Field(40, ge=1, le=1000, description="how often DDL asks for its lock before the step fails")
     connect_timeout: Duration = Field(5.0, description="how long a connection may take")
 

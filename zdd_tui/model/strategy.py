@@ -169,6 +169,7 @@ _AFTER_EXPAND = (
         (StepSpec("set-aside", "take the old schema away, keeping its data aside"),),
         (
             GateSpec("no-old-snapshot", "no transaction is older than the cutover"),
+            GateSpec("serving-v3", "every pod is V3"),
             _NO_OLDER_POD,
         ),
         typed_confirm=True,

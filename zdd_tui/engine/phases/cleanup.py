@@ -3,6 +3,7 @@
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.flag_switch import remember_flag, restore
 from zdd_tui.engine.patience import effect
+from zdd_tui.engine.phases.contract import require_v3_alone
 from zdd_tui.engine.phases.schema import change_schema
 from zdd_tui.model.ddl import drop_aside_statements
 from zdd_tui.model.sql import qualified
@@ -25,6 +26,7 @@ class DropAside:
     """The old data goes for good: the one step without a way back."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
+        await require_v3_alone(ctx)
         await change_schema(ctx, step, lambda catalog: drop_aside_statements(ctx.change_plan, catalog))
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
@@ -37,6 +39,8 @@ class Analyze:
     async def run(self, ctx: Context, step: StepHandle) -> None:
         target = ctx.change_plan.change.target
         async with ctx.store.fenced() as conn:
+            # A role's own timeouts must not keep a release from its end when the old data is gone already.
+            await conn.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
             await conn.execute(f"ANALYZE {qualified(target.schema_, target.name)}")
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:

@@ -3,6 +3,7 @@
 from zdd_tui.backends.observe import mark, newest_key
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.flag_switch import remember_flag, restore, switch
+from zdd_tui.engine.patience import effect
 from zdd_tui.engine.rollout import remember_image, roll_out
 from zdd_tui.model.flag import ON
 
@@ -19,9 +20,11 @@ class RolloutV2:
         if before is None:
             return
         await roll_out(ctx, step, before, f"zdd {ctx.plan.name}: rolled back")
-        await ctx.prove_lease()
-        await ctx.cluster.clear_marks(
-            ctx.plan.kubernetes.deployment, epoch=ctx.epoch, change_cause=step.detail.get("change_cause_before")
+        cause = step.detail.get("change_cause_before")
+        await effect(
+            ctx,
+            step,
+            lambda: ctx.cluster.clear_marks(ctx.plan.kubernetes.deployment, epoch=ctx.epoch, change_cause=cause),
         )
 
 
@@ -38,4 +41,4 @@ class WriteFlagOn:
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         await restore(ctx, step)
-        await ctx.flags.forget([ctx.change_plan.flags.write])
+        await effect(ctx, step, lambda: ctx.flags.forget([ctx.change_plan.flags.write]))

@@ -6,9 +6,10 @@ from zdd_tui.backends.squawk import squawk
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.phases.schema import install_sync, remove_sync, run_statements
 from zdd_tui.model.ddl import Created, expand_statements, index_statements, undo_expand_statements
-from zdd_tui.model.errors import PlanError
+from zdd_tui.model.errors import PlanError, StepFailed
 from zdd_tui.model.lint import created_objects
 from zdd_tui.model.plan import Plan
+from zdd_tui.model.sql import qualified
 
 
 class LintDdl:
@@ -43,13 +44,27 @@ class CreateIndexes:
     async def run(self, ctx: Context, step: StepHandle) -> None:
         indexes = created_objects(ctx.change_plan).indexes
         for statement, (schema, name) in zip(index_statements(ctx.change_plan), indexes, strict=True):
+            await self._claim(ctx, step, schema, name)
             await ctx.prove_lease()
             await create_index(ctx.reading, statement, on_wait=step.note, schema=schema, name=name)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        for schema, name in reversed(created_objects(ctx.change_plan).indexes):
+        for schema, name in reversed(step.detail.get("made", [])):
             await ctx.prove_lease()
             await drop_index(ctx.reading, schema, name, on_wait=step.note)
+
+    async def _claim(self, ctx: Context, step: StepHandle, schema: str, name: str) -> None:
+        """An index of that name which we have not begun is somebody else's: it is neither taken over nor dropped."""
+        made: list[list[str]] = step.detail.get("made", [])
+        if [schema, name] in made:
+            return
+        async with ctx.reading() as conn:
+            there = await conn.fetchval("SELECT to_regclass($1) IS NOT NULL", qualified(schema, name))
+        if there:
+            raise StepFailed(
+                f"somebody else has made an index {schema}.{name}", "drop it, or give the plan's index another name"
+            )
+        await step.remember(made=[*made, [schema, name]])
 
 
 class SyncForward:

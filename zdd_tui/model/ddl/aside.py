@@ -25,6 +25,7 @@ def set_aside_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
         )
     else:
         moves = (
+            *_new_side_first(catalog),
             f"CREATE SCHEMA IF NOT EXISTS {ident(ASIDE_SCHEMA)}",
             f"ALTER TABLE {catalog.old.sql} SET SCHEMA {ident(ASIDE_SCHEMA)}",
         )
@@ -42,7 +43,10 @@ def undo_aside_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
         )
     else:
         table = plan.change.table
-        moves = (f"ALTER TABLE {qualified(ASIDE_SCHEMA, table.name)} SET SCHEMA {ident(table.schema_)}",)
+        moves = (
+            *_new_side_first(catalog),
+            f"ALTER TABLE {qualified(ASIDE_SCHEMA, table.name)} SET SCHEMA {ident(table.schema_)}",
+        )
     return (*moves, *_resync(plan, catalog, aside=False))
 
 
@@ -65,7 +69,14 @@ def drop_aside_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
         statement for sequence in catalog.sequences if sequence.shared for statement in _hand_over(catalog, sequence)
     )
     last = () if catalog.aside_shared else (f"DROP SCHEMA {ident(ASIDE_SCHEMA)}",)
-    return (*drops, *handed_over, f"DROP TABLE {qualified(ASIDE_SCHEMA, plan.change.table.name)}", *last)
+    first = _new_side_first(catalog, "ACCESS EXCLUSIVE")
+    return (*first, *drops, *handed_over, f"DROP TABLE {qualified(ASIDE_SCHEMA, plan.change.table.name)}", *last)
+
+
+def _new_side_first(catalog: Catalog, mode: str = "SHARE ROW EXCLUSIVE") -> tuple[str, ...]:
+    """Table kind: writers lock the new table, then by the reverse trigger the old one. So must we: in the other order
+    they would wait for us and we for them, and PostgreSQL would end theirs, not ours."""
+    return (f"LOCK TABLE {catalog.target.sql} IN {mode} MODE",)
 
 
 def _resync(plan: Plan, catalog: Catalog, aside: bool) -> tuple[str, ...]:

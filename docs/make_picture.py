@@ -15,12 +15,12 @@ from zdd_tui.backends.store import Store
 from zdd_tui.board import Board
 from zdd_tui.demo.environment import Options, environment
 from zdd_tui.demo.walk import Walker
-from zdd_tui.engine.actor import this_actor
 from zdd_tui.feeds import Feeds
 from zdd_tui.model.plan_file import load_plan
 from zdd_tui.model.records import Actor
 from zdd_tui.model.release import CommandKind
 from zdd_tui.model.strategy import Phase
+from zdd_tui.verbs.actor import this_actor
 
 PICTURE = Path(__file__).with_name("dashboard.svg")
 OPERATOR = Actor("ana", "bastion")

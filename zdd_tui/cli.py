@@ -75,7 +75,7 @@ def read_plan(file: str) -> LoadedPlan:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from zdd_tui.engine.check import check_plan
+    from zdd_tui.verbs.check import check_plan
 
     loaded = read_plan(arguments.plan)
     for line in asyncio.run(check_plan(loaded, offline=arguments.offline)):
@@ -86,9 +86,9 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from zdd_tui.engine.actor import this_actor
-    from zdd_tui.engine.doctor import answer
-    from zdd_tui.engine.doctor_report import doctor
+    from zdd_tui.verbs.actor import this_actor
+    from zdd_tui.verbs.doctor import answer
+    from zdd_tui.verbs.doctor_report import doctor
 
     loaded = read_plan(arguments.plan)
     if arguments.answer is not None:
@@ -97,7 +97,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from zdd_tui.engine.status import status
+    from zdd_tui.verbs.status import status
 
     loaded = read_plan(arguments.plan)
     return asyncio.run(
@@ -106,7 +106,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _command(arguments: argparse.Namespace) -> int:
-    from zdd_tui.engine.operate import operate
+    from zdd_tui.verbs.operate import operate
 
     loaded = read_plan(arguments.plan)
     return operate(
@@ -133,7 +133,7 @@ def _rehearse(arguments: argparse.Namespace) -> int:
 
 
 def _agent(arguments: argparse.Namespace) -> int:
-    from zdd_tui.engine.serve import serve
+    from zdd_tui.verbs.serve import serve
 
     return asyncio.run(serve(read_plan(arguments.plan), if_needed=arguments.if_needed, anew=arguments.anew))
 
@@ -144,20 +144,20 @@ def _open(arguments: argparse.Namespace) -> int:
     loaded = read_plan(arguments.plan)
 
     from zdd_tui.dashboard import run_dashboard
-    from zdd_tui.engine.actor import this_actor
+    from zdd_tui.verbs.actor import this_actor
 
     watch_only = arguments.no_agent or arguments.read_only
     return run_dashboard(loaded, this_actor(), start_agent=not watch_only, read_only=arguments.read_only)
 
 
 def _advise(arguments: argparse.Namespace) -> int:
-    from zdd_tui.engine.advise_verb import run_advise
+    from zdd_tui.verbs.advise_verb import run_advise
 
     return run_advise(arguments, sys.stdout)
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    from zdd_tui.engine.init import run_init
+    from zdd_tui.verbs.init import run_init
 
     return run_init(arguments, sys.stdout)
 
@@ -274,7 +274,7 @@ def _add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _add_advisers(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from zdd_tui.engine.advise_options import add_advise, add_init
+    from zdd_tui.verbs.advise_options import add_advise, add_init
 
     add_advise(_add(verbs, "advise", _advise, "Look at a change and say which strategy it asks for, why, and how."))
     add_init(_add(verbs, "init", _init, "Ask a few questions and write the first plan. Overwrites nothing."))

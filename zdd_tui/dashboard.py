@@ -34,14 +34,14 @@ def run_dashboard(loaded: LoadedPlan, actor: Actor, *, start_agent: bool, read_o
 
 
 async def _examine(loaded: LoadedPlan) -> "Report":
-    from zdd_tui.engine.doctor import examine  # noqa: PLC0415  # it brings the drivers
+    from zdd_tui.verbs.doctor import examine  # noqa: PLC0415  # it brings the drivers
 
     return await examine(loaded)
 
 
 def _ensure(loaded: LoadedPlan, feeds: Feeds) -> None:
     feeds.wait_for_screen()
-    from zdd_tui.engine.ensure import ensure_agent  # noqa: PLC0415  # it brings the drivers
+    from zdd_tui.verbs.ensure import ensure_agent  # noqa: PLC0415  # it brings the drivers
 
     with suppress(asyncio.CancelledError):
         try:

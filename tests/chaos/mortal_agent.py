@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from zdd_tui.cli import read_plan
-from zdd_tui.engine.serve import serve
 from zdd_tui.model.release import Work
+from zdd_tui.verbs.serve import serve
 
 TTL = 0.6
 

@@ -23,13 +23,13 @@ from zdd_tui.backends.agent_store import AgentStore, take_lease
 from zdd_tui.backends.store import Store
 from zdd_tui.demo.data import create_schema, seed
 from zdd_tui.demo.plan import plan_text
-from zdd_tui.engine.serve import register
-from zdd_tui.engine.status import arrived
 from zdd_tui.model.errors import Refused
 from zdd_tui.model.gate import GateReading, Verdict
 from zdd_tui.model.plan_file import load_plan
 from zdd_tui.model.records import Actor, ReleaseRecord
 from zdd_tui.model.release import Release, State, StepStatus, command
+from zdd_tui.verbs.serve import register
+from zdd_tui.verbs.status import arrived
 
 pytestmark = pytest.mark.timeout(300)  # several processes each, on a machine that may do much else
 

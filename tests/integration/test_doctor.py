@@ -18,12 +18,12 @@ from zdd_tui.backends.kubernetes import STRATEGIC_MERGE_PATCH, Cluster
 from zdd_tui.demo import manifests, trials
 from zdd_tui.demo.environment import Environment, Options
 from zdd_tui.demo.servers import PgServer, RedisServer
-from zdd_tui.engine.doctor import examine
 from zdd_tui.feeds import Feeds
 from zdd_tui.model.doctor import Report, examine_facts
 from zdd_tui.model.doctor.facts import Facts
 from zdd_tui.model.gate import Verdict
 from zdd_tui.model.plan_file import load_plan
+from zdd_tui.verbs.doctor import examine
 
 
 @pytest.fixture

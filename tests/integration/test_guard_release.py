@@ -11,10 +11,10 @@ from tests.release_support import assert_nobody_was_hurt, no_progress, productio
 from zdd_tui.demo.environment import Environment
 from zdd_tui.demo.likeness import differences, take
 from zdd_tui.demo.walk import Walker
-from zdd_tui.engine.status import as_document, as_text
 from zdd_tui.model.gate import Verdict
 from zdd_tui.model.records import ReleaseRecord
 from zdd_tui.model.release import State
+from zdd_tui.verbs.status import as_document, as_text
 
 GUARD = """
 guard:

@@ -20,11 +20,11 @@ from zdd_tui.backends.kube_switch import (
     remove_owned,
 )
 from zdd_tui.backends.smoke import smoke
-from zdd_tui.engine.check_second import check_switch
 from zdd_tui.model.errors import ClusterError, Refused, StaleEpoch
 from zdd_tui.model.plan_file import load_plan
 from zdd_tui.model.plans import BlueGreenPlan, SmokeCheck
 from zdd_tui.model.twin import preview_service, switch_for, twin_deployment
+from zdd_tui.verbs.check_second import check_switch
 
 GREEN, PREVIEW = f"{NAME}-green", f"{NAME}-preview"
 

@@ -50,5 +50,5 @@ def test_every_pin_is_a_name_and_a_version() -> None:
 
 
 def test_reading_the_status_costs_no_textual() -> None:
-    code = "import sys, zdd_tui.cli, zdd_tui.engine.status; sys.exit('textual' in sys.modules)"
+    code = "import sys, zdd_tui.cli, zdd_tui.verbs.status; sys.exit('textual' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

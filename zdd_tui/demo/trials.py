@@ -15,12 +15,12 @@ import aiohttp
 from zdd_tui.demo import manifests
 from zdd_tui.demo.environment import Environment
 from zdd_tui.demo.processes import LOOPBACK, free_port, spawn, stop, wait_for_exit
-from zdd_tui.engine.actor import this_actor
-from zdd_tui.engine.doctor import record
 from zdd_tui.model.doctor.facts import Evidence
 from zdd_tui.model.doctor.plans import images
 from zdd_tui.model.doctor.probes import READINESS_TRIAL, SHUTDOWN_TRIAL
 from zdd_tui.model.plan_file import LoadedPlan, load_plan
+from zdd_tui.verbs.actor import this_actor
+from zdd_tui.verbs.doctor import record
 
 UP_WITHIN = 20.0
 ASKED_TIMES = 3

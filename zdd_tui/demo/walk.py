@@ -8,12 +8,12 @@ from typing import Any
 
 from zdd_tui.backends.store import Store
 from zdd_tui.demo.environment import Environment
-from zdd_tui.engine.actor import this_actor
-from zdd_tui.engine.operate import expected_of
-from zdd_tui.engine.status import arrived, as_text
 from zdd_tui.model.errors import StepFailed, ZddError
 from zdd_tui.model.records import ReleaseRecord
 from zdd_tui.model.release import CommandKind, State
+from zdd_tui.verbs.actor import this_actor
+from zdd_tui.verbs.operate import expected_of
+from zdd_tui.verbs.status import arrived, as_text
 
 Progress = Callable[[ReleaseRecord], None]
 

@@ -19,7 +19,6 @@ from zdd_tui.backends.flags import FlagStore
 from zdd_tui.backends.postgres import connect, explained
 from zdd_tui.backends.store import Store
 from zdd_tui.demo.servers import PgServer, RedisServer, postgres_server, redis_server
-from zdd_tui.engine.actor import this_actor
 from zdd_tui.engine.backfill import reason_of
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.plan import Plan
@@ -32,6 +31,7 @@ from zdd_tui.rehearsal.meter import Meter
 from zdd_tui.rehearsal.report import Outcome, as_text
 from zdd_tui.rehearsal.statements import Author
 from zdd_tui.rehearsal.writers import Writers
+from zdd_tui.verbs.actor import this_actor
 
 SERVER = {"fsync": "on", "full_page_writes": "on"}
 """Figures of a server that could lose its data would be too good."""

@@ -8,7 +8,6 @@ from contextlib import aclosing
 from typing import Any, TextIO
 
 from zdd_tui.backends.store import Store
-from zdd_tui.engine.operate import EXIT_TIMEOUT, find_release
 from zdd_tui.model.duration import human_duration
 from zdd_tui.model.errors import DatabaseError, PlanError
 from zdd_tui.model.gate import Verdict
@@ -16,6 +15,7 @@ from zdd_tui.model.guard import GuardReading
 from zdd_tui.model.plan_file import LoadedPlan
 from zdd_tui.model.records import BackfillRecord, ReleaseRecord
 from zdd_tui.model.release import Release, State, StepStatus, closed_gates, no_way_back, readings
+from zdd_tui.verbs.operate import EXIT_TIMEOUT, find_release
 
 GLYPH = {Verdict.PASS: "✔", Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "~", Verdict.UNKNOWN: "?"}
 WIDTH = 80

@@ -9,9 +9,6 @@ from zdd_tui.backends.change_check import check_change
 from zdd_tui.backends.flags import FlagStore
 from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.backends.postgres import connect, describe, explained, refuse_pooler
-from zdd_tui.engine.check_image import check_image
-from zdd_tui.engine.check_second import check_switch, permissions
-from zdd_tui.engine.guard_check import check_guard, check_queries
 from zdd_tui.engine.phases.expand import refuse_findings
 from zdd_tui.engine.rollout import container_image
 from zdd_tui.model.errors import ClusterError, PlanError, ZddError
@@ -19,6 +16,9 @@ from zdd_tui.model.lint import lint_plan_sql
 from zdd_tui.model.plan import BasePlan, Plan
 from zdd_tui.model.plan_file import LoadedPlan
 from zdd_tui.model.plans import BlueGreenPlan, OneImagePlan
+from zdd_tui.verbs.check_image import check_image
+from zdd_tui.verbs.check_second import check_switch, permissions
+from zdd_tui.verbs.guard_check import check_guard, check_queries
 
 
 async def check_plan(loaded: LoadedPlan, *, offline: bool) -> list[str]:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any, TextIO
 
-from zdd_tui.engine.advise import Answer
 from zdd_tui.model.advice.live import LiveTable
 from zdd_tui.model.advice.locks import Lock, Ruling, Work, breaking, long_locks
 from zdd_tui.model.duration import human_duration
+from zdd_tui.verbs.advise import Answer
 
 WIDTH = 80
 _COMPUTED = 6

@@ -4,9 +4,9 @@ import asyncio
 from pathlib import Path
 
 from zdd_tui.backends.store import Store
-from zdd_tui.engine.detach import start_agent
 from zdd_tui.model.errors import BackendError
 from zdd_tui.model.plan_file import LoadedPlan
+from zdd_tui.verbs.detach import start_agent
 
 AGAIN = 2.0
 

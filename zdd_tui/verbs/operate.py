@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from zdd_tui.backends.catalog import read_catalog
 from zdd_tui.backends.postgres import FAILURES, connect
 from zdd_tui.backends.store import Store
-from zdd_tui.engine.actor import this_actor
 from zdd_tui.model.action import Danger, action
 from zdd_tui.model.ddl import Catalog
 from zdd_tui.model.errors import PlanError, Refused, ZddError
@@ -16,6 +15,7 @@ from zdd_tui.model.plan_file import LoadedPlan
 from zdd_tui.model.preview import preview, target
 from zdd_tui.model.records import ReleaseRecord, StoredCommand
 from zdd_tui.model.release import CommandKind, Expected, State
+from zdd_tui.verbs.actor import this_actor
 
 EXIT_TIMEOUT = 4
 

@@ -4,12 +4,12 @@ import argparse
 import asyncio
 from typing import TextIO
 
-from zdd_tui.engine.advice_report import write_report
-from zdd_tui.engine.advise import Request, answer, refuse_existing, refuse_unanswered, write_plan
 from zdd_tui.model.advice.derive import Answers
 from zdd_tui.model.advice.draft import Target
 from zdd_tui.model.adviser import Facts
 from zdd_tui.model.errors import ZddError
+from zdd_tui.verbs.advise import Request, answer, refuse_existing, refuse_unanswered, write_plan
+from zdd_tui.verbs.advise_report import write_report
 
 
 def request_of(arguments: argparse.Namespace) -> Request:

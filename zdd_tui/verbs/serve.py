@@ -6,14 +6,14 @@ import sys
 from datetime import UTC, datetime
 
 from zdd_tui.backends.store import Store
-from zdd_tui.engine.actor import this_actor
 from zdd_tui.engine.agent import LEASE_TTL, Agent
-from zdd_tui.engine.check import check_plan
-from zdd_tui.engine.guard_check import check_guard
 from zdd_tui.engine.runner import Boundary
 from zdd_tui.model.plan_file import LoadedPlan
 from zdd_tui.model.records import Actor
 from zdd_tui.model.release import State
+from zdd_tui.verbs.actor import this_actor
+from zdd_tui.verbs.check import check_plan
+from zdd_tui.verbs.guard_check import check_guard
 
 
 async def serve(

@@ -9,7 +9,12 @@ from typing import TextIO
 
 import yaml
 
-from zdd_tui.engine.advise import (
+from zdd_tui.model.advice.derive import Ask
+from zdd_tui.model.advice.manifest import read_manifests
+from zdd_tui.model.advice.migration import read_migration
+from zdd_tui.model.errors import ZddError
+from zdd_tui.model.plan_file import placeholders
+from zdd_tui.verbs.advise import (
     Answer,
     Request,
     answer,
@@ -18,12 +23,7 @@ from zdd_tui.engine.advise import (
     refuse_unanswered,
     write_plan,
 )
-from zdd_tui.engine.advise_verb import request_of
-from zdd_tui.model.advice.derive import Ask
-from zdd_tui.model.advice.manifest import read_manifests
-from zdd_tui.model.advice.migration import read_migration
-from zdd_tui.model.errors import ZddError
-from zdd_tui.model.plan_file import placeholders
+from zdd_tui.verbs.advise_verb import request_of
 
 Prompt = Callable[[str], str]
 

@@ -3,11 +3,11 @@
 import json
 from typing import Any, TextIO
 
-from zdd_tui.engine.doctor import examine
-from zdd_tui.engine.status import GLYPH
 from zdd_tui.model.doctor import Finding, Report
 from zdd_tui.model.gate import Verdict
 from zdd_tui.model.plan_file import LoadedPlan
+from zdd_tui.verbs.doctor import examine
+from zdd_tui.verbs.status import GLYPH
 
 
 async def doctor(loaded: LoadedPlan, *, as_json: bool, out: TextIO) -> int:

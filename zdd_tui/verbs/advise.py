@@ -11,7 +11,6 @@ import yaml
 
 from zdd_tui.backends.live_tables import look_at
 from zdd_tui.backends.squawk import Finding, squawk
-from zdd_tui.engine.check import check_plan
 from zdd_tui.model.advice.derive import Answers, Ask, Derived, derive
 from zdd_tui.model.advice.draft import Target, as_yaml, document, missing
 from zdd_tui.model.advice.live import Live
@@ -21,6 +20,7 @@ from zdd_tui.model.advice.migration import Statement, all_actions, freshened, re
 from zdd_tui.model.adviser import EXPAND_CONTRACT, Advice, Facts, advise, refuse_destructive, schema_of
 from zdd_tui.model.errors import PlanError, Refused, ZddError
 from zdd_tui.model.plan_file import load_plan, placeholders
+from zdd_tui.verbs.check import check_plan
 
 _VARIABLE = re.compile(r"^\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?$")
 _SOURCE = "the plan that would be written"

@@ -4,14 +4,27 @@ import asyncio
 
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.patience import effect
-from zdd_tui.model.flag import OFF, FlagValue, parse_flag
+from zdd_tui.model.errors import StepFailed
+from zdd_tui.model.flag import OFF, FlagValue, flag_key, parse_flag
 
 
 async def remember_flag(ctx: Context, step: StepHandle, *keys: str) -> None:
-    """Keeps the values that stand now, once; None for a flag that does not exist."""
-    if "flags_before" not in step.detail:
-        found = await effect(ctx, step, lambda: ctx.flags.read(keys))  # what cannot be read fails here, not in the undo
-        await step.remember(flags_before={key: value and value.stored for key, value in found.items()})
+    """Keeps the values that stand now, once; None for a flag that does not exist.
+
+    Raises:
+        StepFailed: a value that nobody can read, and so could not be put back.
+    """
+    if "flags_before" in step.detail:
+        return
+    found = await effect(ctx, step, lambda: ctx.flags.read_raw(keys))
+    for key, raw in found.items():
+        try:
+            parse_flag(raw or "false")
+        except ValueError as error:
+            raise StepFailed(
+                f"{flag_key(key)} in Redis: {error}", "set it to true, false or a percentage, then advance again"
+            ) from None
+    await step.remember(flags_before=dict(found))
 
 
 async def switch(ctx: Context, step: StepHandle, key: str, value: FlagValue) -> None:

@@ -1,0 +1,77 @@
+"""Flags on the way back: whatever somebody typed into them, a rollback must not stick."""
+
+from typing import Any, cast
+
+import pytest
+import redis
+
+from zdd_tui.backends.flags import FlagStore
+from zdd_tui.engine import flag_switch
+from zdd_tui.engine.context import Context, StepHandle
+from zdd_tui.model.errors import StepFailed
+from zdd_tui.model.flag import FlagValue
+from zdd_tui.model.records import StepRecord
+from zdd_tui.model.release import StepStatus
+
+KEY = "new_read"
+
+
+class _Plan:
+    flag_staleness = 0.01
+
+
+class _Context:
+    """The part of a context that flags need; the lease is proved elsewhere."""
+
+    plan, epoch = _Plan(), 7
+
+    def __init__(self, flags: FlagStore) -> None:
+        self.flags = flags
+
+    async def prove_lease(self) -> None: ...
+
+
+def handle(**detail: Any) -> StepHandle:
+    async def nothing(*_: Any) -> None: ...
+
+    stored = StepRecord("read-50", StepStatus.INTENT, detail=detail)
+    return StepHandle(stored, note=nothing, save_detail=nothing, record=nothing)
+
+
+@pytest.mark.parametrize("junk", ["off", "", "1000", "ja"])
+async def test_an_unreadable_value_is_switched_off_on_the_way_back(redis_url: str, junk: str) -> None:
+    client = redis.Redis.from_url(redis_url, decode_responses=True)
+    async with await FlagStore.connect(redis_url) as flags:
+        ctx = cast(Context, _Context(flags))
+        client.set(f"ff:{KEY}", junk)
+        await flag_switch.flag_back(ctx, handle(flags_before={KEY: "25"}), KEY, first=False)
+        assert client.get(f"ff:{KEY}") == "false"
+        client.set(f"ff:{KEY}", junk)
+        await flag_switch.restore(ctx, handle(flags_before={KEY: "25"}))
+        assert client.get(f"ff:{KEY}") == "25"
+    client.close()
+
+
+async def test_an_unreadable_value_fails_the_way_there_before_anything_is_remembered(redis_url: str) -> None:
+    client = redis.Redis.from_url(redis_url)
+    client.set(f"ff:{KEY}", "ja")
+    async with await FlagStore.connect(redis_url) as flags:
+        step = handle()
+        with pytest.raises(StepFailed, match="ff:new_read"):
+            await flag_switch.remember_flag(cast(Context, _Context(flags)), step, KEY)
+        assert "flags_before" not in step.detail
+    client.close()
+
+
+async def test_the_fence_outlives_the_release(redis_url: str) -> None:
+    """An agent that was frozen since before the rollback ended must not find the door open when it wakes."""
+    client = redis.Redis.from_url(redis_url)
+    async with await FlagStore.connect(redis_url) as flags:
+        await flags.set(KEY, FlagValue(100), epoch=8)
+        await flags.delete(KEY, epoch=8)
+        await flags.forget([KEY])
+        with pytest.raises(Exception, match="epoch 8, ours is 7"):
+            await flags.set(KEY, FlagValue(100), epoch=7)
+        assert client.get(f"ff:{KEY}") is None
+        assert 0 < client.ttl(f"zdd:epoch:{KEY}") <= 86_400
+    client.close()

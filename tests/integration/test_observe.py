@@ -1,0 +1,37 @@
+"""What gates see of other sessions, and what they may not see."""
+
+import secrets
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from zdd_tui.backends.observe import hidden_sessions, mark, oldest_snapshot_since
+
+
+def as_role(dsn: str, role: str, password: str) -> str:
+    parts = urlsplit(dsn)
+    return urlunsplit(parts._replace(netloc=f"{role}:{password}@{parts.hostname}:{parts.port}"))
+
+
+async def test_sessions_that_may_not_be_looked_at_are_counted(pg_dsn: str, db: asyncpg.Connection) -> None:
+    """Without pg_read_all_stats PostgreSQL hides what other roles' sessions do: an old transaction looks like none."""
+    role, password = f"low_{secrets.token_hex(4)}", secrets.token_hex(8)
+    await db.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
+    low = await asyncpg.connect(as_role(pg_dsn, role, password))
+    other = await asyncpg.connect(pg_dsn)
+    try:
+        transaction = other.transaction(isolation="repeatable_read")
+        await transaction.start()
+        await other.fetchval("SELECT count(*) FROM pg_class")
+        since = await mark(db)
+        assert [found.pid for found in await oldest_snapshot_since(db, since)] == [other.get_server_pid()]
+        assert await oldest_snapshot_since(low, since) == []
+        assert await hidden_sessions(low) >= 1
+        await db.execute(f"GRANT pg_read_all_stats TO {role}")
+        assert await hidden_sessions(low) == 0
+        assert [found.pid for found in await oldest_snapshot_since(low, since)] == [other.get_server_pid()]
+        await transaction.rollback()
+    finally:
+        await other.close()
+        await low.close()
+        await db.execute(f"REVOKE pg_read_all_stats FROM {role}; DROP ROLE {role}")

@@ -280,6 +280,7 @@ def situations() -> dict[str, Board]:
                 gates=dict(
                     [
                         gate("no-old-snapshot", Verdict.PASS, "oldest began after cutover"),
+                        gate("serving-v3", Verdict.PASS, "4 of 4 pods serve V3"),
                         gate("no-older-pod", Verdict.PASS, "none"),
                     ]
                 ),

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.demo.environment import Environment, Options, environment
 from zdd_tui.demo.manifests import CONTAINER, NAME, image
@@ -19,6 +21,7 @@ async def report(made: Environment, condition: Callable[[dict[str, Any]], bool])
     return found
 
 
+@pytest.mark.timeout(300)
 async def test_a_rollout_fails_no_request(server_folder: Path) -> None:
     folder = server_folder / "rollout"
     folder.mkdir()
@@ -28,7 +31,7 @@ async def test_a_rollout_fails_no_request(server_folder: Path) -> None:
     ):
         before = set((await report(made, lambda found: len(found["endpoints"]) == 4))["endpoints"])
         view = await cluster.set_image(NAME, CONTAINER, image(2), epoch=1, reason="test")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):  # beside other tests, each pod may take ten times as long as alone
             while not _done(view, len(await cluster.list_pods(f"app={NAME}"))):
                 await asyncio.sleep(0.1)
                 view = await cluster.get_deployment(NAME)

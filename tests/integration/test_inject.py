@@ -9,7 +9,7 @@ from zdd_tui.demo.environment import Options
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("fault", "rule"), [("errors", "errors"), ("metrics-gone", "no data")])
+@pytest.mark.parametrize(("fault", "rule"), [("errors", "errors"), ("crash-loop", "restarts")])
 async def test_the_guard_rolls_back_by_itself(fault: str, rule: str, tmp_path: Path) -> None:
     options = Options(rows=2000, rate=60, soak="500ms", quick=True, guard=True)
     report = await inject.headless_inject(tmp_path, options, fault)

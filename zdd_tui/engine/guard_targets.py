@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from zdd_tui.backends.kube_errors import KubeApiError
@@ -60,7 +61,8 @@ class Pods:
             )
             for pod in self._pods.values()
         }
-        return [self._target(pod) for pod in self._pods.values()], found
+        # Kubernetes tells this of every pod, also of one that crashes and so could not answer for itself.
+        return [replace(self._target(pod), expected=True) for pod in self._pods.values()], found
 
     def to_scrape(self, port: int | None) -> tuple[list[Target], dict[str, str]]:
         """Every pod, and ``http://ip:port`` of those that may answer."""

@@ -97,7 +97,10 @@ def judge(rule: Rule, windows: Sequence[Mapping[str, Tally]], order: Sequence[st
         new = newest(order, tallies)
         if new is None:
             return Finding(Look.IDLE, "the new version does not run yet")
-        return _absolute(rule, [window[new] for window in windows])
+        of_new = _absolute(rule, [window[new] for window in windows])
+        if of_new.look is Look.IDLE and not any(tally.rotating for tally in tallies.values()):
+            return replace(of_new, look=Look.DARK, reason="no pod takes traffic")
+        return of_new
     found = [_absolute(rule, [window[version] for window in windows]) for version in sorted(tallies)]
     worst = max(found, key=lambda one: (one.look, one.value or 0.0))
     if worst.look is Look.IDLE:

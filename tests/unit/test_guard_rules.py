@@ -65,6 +65,13 @@ def test_a_version_that_takes_no_traffic_need_not_have_samples() -> None:
     assert (found.look, found.reason) == (Look.DARK, "no pod takes traffic")
 
 
+def test_a_new_version_that_serves_nothing_is_dark_only_when_nobody_else_serves() -> None:
+    gone = tally("v2", 0, live=True, rotating=False)
+    assert look(rule(limit="1%", version="new"), tally("v1"), gone).look is Look.IDLE
+    alone = look(rule(limit="1%", version="new"), tally("v1", 0, live=False, rotating=False), gone)
+    assert (alone.look, alone.reason) == (Look.DARK, "no pod takes traffic")
+
+
 def test_silence_is_no_health_and_a_breach_is_one_all_the_same() -> None:
     quiet = {"silent": 2, "why_silent": "pod-x: no answer"}
     found = look(rule(limit="1%"), tally("v1"), tally("v2", **quiet))

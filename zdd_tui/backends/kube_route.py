@@ -5,16 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 from zdd_tui.backends.kube_errors import KubeApiError
-from zdd_tui.backends.kube_switch import refuse_foreign, refuse_stale
-from zdd_tui.backends.kubernetes import MERGE_PATCH, Cluster
+from zdd_tui.backends.kube_switch import fenced_patch, unmarked
+from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.model.errors import ClusterError
-from zdd_tui.model.rollout import EPOCH_ANNOTATION
 from zdd_tui.model.route import RouteView, project_route, weighted
-from zdd_tui.model.twin import OWNER_ANNOTATION, marks
+from zdd_tui.model.twin import marks
 
 HTTP_ROUTES = "apis/gateway.networking.k8s.io/v1", "httproutes"
-_CONFLICT, _NOT_FOUND = 409, 404
-_ATTEMPTS = 10
+_NOT_FOUND = 404
 
 Rules = Sequence[dict[str, Any]]
 Build = Callable[[RouteView], dict[str, Any] | None]
@@ -59,7 +57,7 @@ async def set_weight(
             return None
         return {"metadata": {"annotations": marks(owner, epoch)}, "spec": {"rules": rules}}
 
-    return await _fenced_patch(cluster, name, owner, epoch, build)
+    return await _patch_route(cluster, name, owner, epoch, build)
 
 
 async def free_route(cluster: Cluster, name: str, *, owner: str, epoch: int) -> RouteView:
@@ -68,13 +66,7 @@ async def free_route(cluster: Cluster, name: str, *, owner: str, epoch: int) -> 
     Raises:
         StaleEpoch: a later epoch has written.
     """
-
-    def build(view: RouteView) -> dict[str, Any] | None:
-        if not view.owner and not view.epoch:
-            return None
-        return {"metadata": {"annotations": {OWNER_ANNOTATION: None, EPOCH_ANNOTATION: None}}}
-
-    return await _fenced_patch(cluster, name, owner, epoch, build)
+    return await _patch_route(cluster, name, owner, epoch, unmarked)
 
 
 async def _read(cluster: Cluster, name: str) -> Any:
@@ -99,21 +91,14 @@ async def _has_api(cluster: Cluster) -> bool:
     return True
 
 
-async def _fenced_patch(cluster: Cluster, name: str, owner: str, epoch: int, build: Build) -> RouteView:
-    for _ in range(_ATTEMPTS):
-        raw = await _read(cluster, name)
-        refuse_foreign(HTTP_ROUTES, name, raw, owner)
-        view = project_route(raw)
-        refuse_stale(HTTP_ROUTES, name, str(view.epoch), epoch)
-        patch = build(view)
-        if patch is None:
-            return view
-        patch["metadata"]["resourceVersion"] = view.resource_version
-        await cluster.proved()
-        try:
-            path = cluster.path(*HTTP_ROUTES, name)
-            return project_route(await cluster.http.json("PATCH", path, body=patch, content_type=MERGE_PATCH))
-        except KubeApiError as error:
-            if error.status != _CONFLICT:
-                raise
-    raise ClusterError(f"httproute {name!r} changes faster than it can be patched", "see who else writes to it")
+async def _patch_route(cluster: Cluster, name: str, owner: str, epoch: int, build: Build) -> RouteView:
+    return await fenced_patch(
+        cluster,
+        HTTP_ROUTES,
+        name,
+        build,
+        project=project_route,
+        owner=owner,
+        epoch=epoch,
+        read=lambda: _read(cluster, name),
+    )

@@ -4,8 +4,8 @@ Every patch is fenced as in :mod:`zdd_tui.backends.kubernetes`: a later epoch is
 carries the resourceVersion that was judged. What another release holds is refused by name.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeVar
 
 from zdd_tui.backends.kube_errors import KubeApiError
 from zdd_tui.backends.kubernetes import MERGE_PATCH, Cluster
@@ -20,6 +20,22 @@ _CONFLICT, _NOT_FOUND = 409, 404
 _ATTEMPTS = 10
 
 Kind = tuple[str, str]
+
+
+class Marked(Protocol):
+    """What fencing needs of an object's view."""
+
+    @property
+    def owner(self) -> str: ...
+
+    @property
+    def epoch(self) -> int: ...
+
+    @property
+    def resource_version(self) -> str: ...
+
+
+V = TypeVar("V", bound=Marked)
 
 
 async def read_raw(cluster: Cluster, kind: Kind, name: str) -> Any | None:
@@ -65,7 +81,7 @@ async def claim_service(cluster: Cluster, name: str, *, owner: str, epoch: int) 
             return None
         return {"metadata": {"annotations": marks(owner, epoch)}}
 
-    return await _fenced_patch(cluster, name, owner, epoch, build)
+    return await _patch_service(cluster, name, owner, epoch, build)
 
 
 async def point_service(
@@ -83,7 +99,7 @@ async def point_service(
             return None
         return {"metadata": {"annotations": marks(owner, epoch)}, "spec": {"selector": dict(selector)}}
 
-    return await _fenced_patch(cluster, name, owner, epoch, build)
+    return await _patch_service(cluster, name, owner, epoch, build)
 
 
 async def free_service(cluster: Cluster, name: str, *, owner: str, epoch: int) -> ServiceView:
@@ -92,13 +108,7 @@ async def free_service(cluster: Cluster, name: str, *, owner: str, epoch: int) -
     Raises:
         StaleEpoch: a later epoch has written.
     """
-
-    def build(view: ServiceView) -> dict[str, Any] | None:
-        if not view.owner and not view.epoch:
-            return None
-        return {"metadata": {"annotations": {OWNER_ANNOTATION: None, EPOCH_ANNOTATION: None}}}
-
-    return await _fenced_patch(cluster, name, owner, epoch, build)
+    return await _patch_service(cluster, name, owner, epoch, unmarked)
 
 
 async def create_owned(cluster: Cluster, kind: Kind, manifest: Mapping[str, Any], *, owner: str) -> None:
@@ -165,23 +175,54 @@ def refuse_stale(kind: Kind, name: str, written: str, epoch: int) -> None:
         )
 
 
-async def _fenced_patch(
-    cluster: Cluster, name: str, owner: str, epoch: int, build: Callable[[ServiceView], dict[str, Any] | None]
-) -> ServiceView:
-    path = cluster.path(*SERVICES, name)
+async def fenced_patch(
+    cluster: Cluster,
+    kind: Kind,
+    name: str,
+    build: Callable[[V], dict[str, Any] | None],
+    *,
+    project: Callable[[Any], V],
+    owner: str,
+    epoch: int,
+    read: Callable[[], Awaitable[Any]] | None = None,
+) -> V:
+    """Patch an object that a release may hold; the resourceVersion lets nothing come between check and write.
+
+    Args:
+        build: the patch for the object as it is; None when nothing has to change.
+        read: how the object is read, where a plain GET would not tell enough of what is missing.
+
+    Raises:
+        Refused: another release holds it.
+        StaleEpoch: a later epoch has written.
+    """
+    path, what = cluster.path(*kind, name), kind[1].removesuffix("s")
     for _ in range(_ATTEMPTS):
-        raw = await cluster.http.json("GET", path)
-        refuse_foreign(SERVICES, name, raw, owner)
-        view = project_service(raw)
-        refuse_stale(SERVICES, name, str(view.epoch), epoch)
+        raw = await (read() if read else cluster.http.json("GET", path))
+        refuse_foreign(kind, name, raw, owner)
+        view = project(raw)
+        refuse_stale(kind, name, str(view.epoch), epoch)
         patch = build(view)
         if patch is None:
             return view
         patch["metadata"]["resourceVersion"] = view.resource_version
         await cluster.proved()
         try:
-            return project_service(await cluster.http.json("PATCH", path, body=patch, content_type=MERGE_PATCH))
+            return project(await cluster.http.json("PATCH", path, body=patch, content_type=MERGE_PATCH))
         except KubeApiError as error:
             if error.status != _CONFLICT:
                 raise
-    raise ClusterError(f"service {name!r} changes faster than it can be patched", "see who else writes to it")
+    raise ClusterError(f"{what} {name!r} changes faster than it can be patched", "see who else writes to it")
+
+
+def unmarked(view: Marked) -> dict[str, Any] | None:
+    """The patch that takes our marks off."""
+    if not view.owner and not view.epoch:
+        return None
+    return {"metadata": {"annotations": {OWNER_ANNOTATION: None, EPOCH_ANNOTATION: None}}}
+
+
+async def _patch_service(
+    cluster: Cluster, name: str, owner: str, epoch: int, build: Callable[[ServiceView], dict[str, Any] | None]
+) -> ServiceView:
+    return await fenced_patch(cluster, SERVICES, name, build, project=project_service, owner=owner, epoch=epoch)

@@ -20,6 +20,7 @@ from zdd_tui.demo.headless_inject import headless_inject
 from zdd_tui.demo.headless_strategy import as_text as strategy_text
 from zdd_tui.demo.headless_strategy import headless_strategy
 from zdd_tui.demo.likeness import differences, take
+from zdd_tui.demo.report_lines import closing_lines, load_lines
 from zdd_tui.demo.ticker import Ticker
 from zdd_tui.demo.walk import Walker
 
@@ -128,26 +129,18 @@ def _report(env: Environment, rehearsal: dict[str, Any], release: dict[str, Any]
 
 def as_text(report: dict[str, Any]) -> str:
     """The report for people."""
-    rehearsal, release = report["rollback_rehearsal"], report["release"]
+    release = report["release"]
     lines = [
         "",
         f"{'✔' if report['ok'] else '✗'} release of {report['rows']:,} rows, {report['kind']} kind,"
         f" dual writing by {report['dual_write']}",
-        f"  requests       {report['requests']:,}",
-        f"  failures       {report['failures']}",
-        f"  wrong answers  {report['wrong_answers']}",
-        f"  p50 / p99      {report['p50_ms']} / {report['p99_ms']} ms",
+        *load_lines(report),
         f"  backfill       {report['rows_per_second']:,} rows/s",
         f"  verified       {report['verified_rows']:,} rows, {report['mismatches']} mismatches",
         f"  paused         {release['pause']['rows_moved_while_paused']} rows moved while paused",
         f"  agent killed   replaced after {release['agent_killed']['takeover_seconds']} s",
-        f"  rollback       from {rehearsal['from']} in {rehearsal['rollback_seconds']} s,"
-        f" {len(rehearsal['differences'])} differences",
-        "  phases         " + ", ".join(f"{name} {seconds} s" for name, seconds in release["phases"].items()),
+        *closing_lines(report),
     ]
-    lines += [f"  ✗ {line}" for line in rehearsal["differences"]]
-    lines += [f"  ✗ failed: {sample}" for sample in report["failure_samples"]]
-    lines += [f"  ✗ wrong: {sample}" for sample in report["wrong_samples"]]
     return "\n".join(lines) + "\n"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from zdd_tui.backends.store import Store
 from zdd_tui.demo.environment import Environment, Options, environment
 from zdd_tui.demo.likeness import Likeness, differences, take
+from zdd_tui.demo.report_lines import closing_lines, load_lines
 from zdd_tui.demo.ticker import Ticker
 from zdd_tui.demo.walk import Walker
 
@@ -81,21 +82,13 @@ def _report(env: Environment, rehearsal: dict[str, Any], release: dict[str, Any]
 
 def as_text(report: dict[str, Any]) -> str:
     """The report for people."""
-    rehearsal, release = report["rollback_rehearsal"], report["release"]
+    release = report["release"]
     killed = release["agent_killed"]
     lines = [
         "",
         f"{'✔' if report['ok'] else '✗'} {report['strategy']} release: {len(report['pods'])} pods of {report['image']}",
-        f"  requests       {report['requests']:,}",
-        f"  failures       {report['failures']}",
-        f"  wrong answers  {report['wrong_answers']}",
-        f"  p50 / p99      {report['p50_ms']} / {report['p99_ms']} ms",
+        *load_lines(report),
         f"  agent killed   in {killed['in']}, replaced after {killed['takeover_seconds']} s",
-        f"  rollback       from {rehearsal['from']} in {rehearsal['rollback_seconds']} s,"
-        f" {len(rehearsal['differences'])} differences",
-        "  phases         " + ", ".join(f"{name} {seconds} s" for name, seconds in release["phases"].items()),
+        *closing_lines(report),
     ]
-    lines += [f"  ✗ {line}" for line in rehearsal["differences"]]
-    lines += [f"  ✗ failed: {sample}" for sample in report["failure_samples"]]
-    lines += [f"  ✗ wrong: {sample}" for sample in report["wrong_samples"]]
     return "\n".join(lines) + "\n"

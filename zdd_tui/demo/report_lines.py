@@ -1,0 +1,26 @@
+"""The lines that every headless report of a release shares."""
+
+from typing import Any
+
+
+def load_lines(report: dict[str, Any]) -> list[str]:
+    """What the load saw."""
+    return [
+        f"  requests       {report['requests']:,}",
+        f"  failures       {report['failures']}",
+        f"  wrong answers  {report['wrong_answers']}",
+        f"  p50 / p99      {report['p50_ms']} / {report['p99_ms']} ms",
+    ]
+
+
+def closing_lines(report: dict[str, Any]) -> list[str]:
+    """The rehearsed rollback, the phases, and a line for everything that is not as it should be."""
+    rehearsal = report["rollback_rehearsal"]
+    return [
+        f"  rollback       from {rehearsal['from']} in {rehearsal['rollback_seconds']} s,"
+        f" {len(rehearsal['differences'])} differences",
+        "  phases         " + ", ".join(f"{name} {seconds} s" for name, seconds in report["release"]["phases"].items()),
+        *(f"  ✗ {line}" for line in rehearsal["differences"]),
+        *(f"  ✗ failed: {sample}" for sample in report["failure_samples"]),
+        *(f"  ✗ wrong: {sample}" for sample in report["wrong_samples"]),
+    ]

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self, cast
 from urllib.parse import urlsplit
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import (
@@ -40,6 +40,8 @@ return -1
 
 
 FENCE_SECONDS = 86_400
+# A burst of writes waits for one of these: a connection for each would be a storm on a server that may be in trouble.
+CONNECTIONS = 4
 
 
 def fence_key(key: str) -> str:
@@ -81,8 +83,10 @@ class FlagStore:
         """
         place = describe(url)
         try:
-            client: Redis = Redis.from_url(
+            pool = BlockingConnectionPool.from_url(
                 url,
+                max_connections=CONNECTIONS,
+                timeout=2 * timeout,
                 socket_timeout=timeout,
                 socket_connect_timeout=timeout,
                 decode_responses=True,
@@ -95,6 +99,7 @@ class FlagStore:
                 "the plan's flags.url is no Redis address",
                 "write it as redis://[user:password@]host:6379/0, rediss:// for TLS, unix:// for a socket",
             ) from None
+        client = Redis.from_pool(pool)
         store = cls(client, place)
         try:
             with store._errors():

@@ -31,16 +31,23 @@ async def test_a_rollout_fails_no_request(server_folder: Path) -> None:
     ):
         before = set((await report(made, lambda found: len(found["endpoints"]) == 4))["endpoints"])
         view = await cluster.set_image(NAME, CONTAINER, image(2), epoch=1, reason="test")
-        async with asyncio.timeout(180):  # beside other tests, each pod may take ten times as long as alone
-            while not _done(view, len(await cluster.list_pods(f"app={NAME}"))):
-                await asyncio.sleep(0.1)
-                view = await cluster.get_deployment(NAME)
+        deadline = time.monotonic() + 180  # beside other tests, each pod may take ten times as long as alone
+        while not _done(view, len(pods := await cluster.list_pods(f"app={NAME}"))):
+            assert time.monotonic() < deadline, _told(folder, view, *pods)
+            await asyncio.sleep(0.1)
+            view = await cluster.get_deployment(NAME)
         moved = time.time()
         after = await report(made, lambda found: found["updated_at"] > moved + 1)
         assert not before & set(after["endpoints"])
         assert len(after["endpoints"]) == 4
         assert (after["failures"], after["wrong"]) == (0, 0), after
         assert after["requests"] > 500
+
+
+def _told(folder: Path, *state: object) -> str:
+    """What a rollout that does not end can be understood by."""
+    logs = [f"{log.name}: ...{log.read_text()[-600:]}" for log in sorted(folder.rglob("*.log"))]
+    return "\n".join([*map(str, state), *logs])
 
 
 def _done(view: DeploymentView, pods: int) -> bool:

@@ -40,9 +40,9 @@ class Reporter:
         self._stopped = True
 
     async def run(self) -> None:
-        """Send after each change, for ever."""
+        """Send after each change, until there is nobody to be told."""
         await self._tell_log_file()
-        while True:
+        while not self._stopped:
             await self._dirty.wait()
             await self._send()
 

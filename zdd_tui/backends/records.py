@@ -37,7 +37,7 @@ _READ = f"""
 SELECT json_build_object(
     'now', extract(epoch FROM clock_timestamp())::float8,
     'release', (SELECT row_to_json(r) FROM (
-        SELECT id, name, environment, plan_text, plan_hash, strategy, state, phase, paused, error, cause,
+        SELECT id, name, environment, region, plan_text, plan_hash, strategy, state, phase, paused, error, cause,
                extract(epoch FROM created_at)::float8 AS created_at,
                extract(epoch FROM finished_at)::float8 AS finished_at
         FROM zdd.release WHERE id = $1) r),
@@ -102,6 +102,7 @@ def release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
         backfill=BackfillRecord(**raw["backfill"]) if raw["backfill"] else None,
         guard=tuple(_guard(reading) for reading in raw["guard"]),
         cause=row["cause"],
+        region=row["region"],
     )
 
 

@@ -178,6 +178,7 @@ class ReleaseRecord:
     Attributes:
         guard: the newest reading of each rule of the guard, by name.
         cause: why the guard rolled the release back or paused it, with the numbers it saw; else empty.
+        region: of a plan with several: the one that this release is for; else empty.
     """
 
     id: int
@@ -195,3 +196,4 @@ class ReleaseRecord:
     backfill: BackfillRecord | None
     guard: tuple[GuardReading, ...] = ()
     cause: str = ""
+    region: str = ""

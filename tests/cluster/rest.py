@@ -37,6 +37,7 @@ class Client:
         "replicasets": "apis/apps/v1",
         "endpointslices": "apis/discovery.k8s.io/v1",
         "leases": "apis/coordination.k8s.io/v1",
+        "httproutes": "apis/gateway.networking.k8s.io/v1",
     }
 
     def __init__(self, plane: Plane, namespace: str) -> None:

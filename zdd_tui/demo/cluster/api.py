@@ -75,7 +75,7 @@ class Api:
             obj["status"] = {"phase": "Active"}
         elif kind is kinds.SERVICE:
             obj["status"] = {"loadBalancer": {}}
-        elif kind.has_status:
+        elif kind.has_status and not kind.custom:
             obj["status"] = {"replicas": 0} if kind is kinds.REPLICA_SET else {}
         validation.check(kind, obj)
         if self.store.get(kind, namespace_of(obj), name_of(obj)) is not None:
@@ -167,8 +167,9 @@ class Api:
                     {k: metadata[k] for k in ("labels", "annotations", "finalizers") if k in metadata}
                 )
             obj["status"] = obj_status or {}
-        elif kind.has_status and "status" in old:
-            obj["status"] = old["status"]
+        elif kind.has_status:
+            obj.pop("status", None)
+            obj.update({key: value for key, value in old.items() if key == "status"})
         if kind is kinds.SERVICE and not obj["spec"].get("clusterIP"):
             for field in ("clusterIP", "clusterIPs"):
                 if field in old["spec"]:

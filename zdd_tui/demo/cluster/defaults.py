@@ -203,6 +203,29 @@ def _secret(obj: Json) -> None:
     _default(obj, "type", "Opaque")
 
 
+def _reference(obj: Json, group: str, kind: str) -> None:
+    _default(obj, "group", group)
+    _default(obj, "kind", kind)
+
+
+def _gateway(obj: Json) -> None:
+    for listener in obj.setdefault("spec", {}).get("listeners") or ():
+        _default(listener, "allowedRoutes", {"namespaces": {"from": "Same"}})
+
+
+def _http_route(obj: Json) -> None:
+    """Of the HTTPRoute's CustomResourceDefinition in Gateway API 1.x."""
+    spec = obj.setdefault("spec", {})
+    for parent in spec.get("parentRefs") or ():
+        _reference(parent, "gateway.networking.k8s.io", "Gateway")
+    _default(spec, "rules", [{}])
+    for rule in spec["rules"]:
+        _default(rule, "matches", [{"path": {"type": "PathPrefix", "value": "/"}}])
+        for backend in rule.get("backendRefs") or ():
+            _reference(backend, "", "Service")
+            _default(backend, "weight", 1)
+
+
 _FILL: dict[Kind, Callable[[Json], None]] = {
     kinds.POD: _pod,
     kinds.DEPLOYMENT: _deployment,
@@ -212,6 +235,8 @@ _FILL: dict[Kind, Callable[[Json], None]] = {
     kinds.ENDPOINT_SLICE: _endpoint_slice,
     kinds.EVENT: _event,
     kinds.SECRET: _secret,
+    kinds.GATEWAY: _gateway,
+    kinds.HTTP_ROUTE: _http_route,
 }
 
 

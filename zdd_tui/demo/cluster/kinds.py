@@ -19,6 +19,8 @@ class Kind:
     generation: tuple[str, ...] = ()
     # Deleting answers with the object instead of a Status.
     returns_deleted: bool = False
+    # Defined by a CustomResourceDefinition in a real cluster: it takes no strategic merge patch.
+    custom: bool = False
 
     @property
     def api_version(self) -> str:
@@ -61,11 +63,25 @@ ENDPOINT_SLICE = Kind(
 )  # fmt: skip
 # Nobody routes here: it is what is looked at that counts.
 INGRESS = Kind("networking.k8s.io", "v1", "Ingress", "ingresses", ("ing",), has_status=True, generation=("spec",))
+# Whoever routes by them writes their status; we only keep them.
+GATEWAY_CLASS = Kind(
+    "gateway.networking.k8s.io", "v1", "GatewayClass", "gatewayclasses", ("gc",),
+    namespaced=False, has_status=True, generation=("spec",), custom=True,
+)  # fmt: skip
+GATEWAY = Kind(
+    "gateway.networking.k8s.io", "v1", "Gateway", "gateways", ("gtw",),
+    has_status=True, generation=("spec",), custom=True,
+)  # fmt: skip
+HTTP_ROUTE = Kind(
+    "gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes",
+    has_status=True, generation=("spec",), custom=True,
+)  # fmt: skip
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 
 KINDS = (
     CONFIG_MAP, EVENT, NAMESPACE, NODE, POD, SECRET, SERVICE_ACCOUNT, SERVICE,
     DEPLOYMENT, REPLICA_SET, ENDPOINT_SLICE, INGRESS, LEASE, EVENT_V1,
+    GATEWAY_CLASS, GATEWAY, HTTP_ROUTE,
 )  # fmt: skip
 
 _BY_PATH = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}

@@ -133,12 +133,50 @@ def _refusal(kind: Kind, why: str) -> ApiError:
     return bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {why}')
 
 
+def _custom(spec: str) -> dict[str, str]:
+    return {"apiVersion": "str", "kind": "str", "metadata": "V1ObjectMeta", "spec": spec, "status": "object"}
+
+
+# The CustomResourceDefinitions of Gateway API 1.x, as deep as we read them.
+_GATEWAY_API = {
+    "V1GatewayClass": _custom("object"),
+    "V1Gateway": _custom("GatewaySpec"),
+    "GatewaySpec": {
+        "gatewayClassName": "str", "listeners": "list[GatewayListener]",
+        "addresses": "list[object]", "infrastructure": "object",
+    },
+    "GatewayListener": {
+        "name": "str", "hostname": "str", "port": "int", "protocol": "str",
+        "tls": "object", "allowedRoutes": "object",
+    },
+    "V1HTTPRoute": _custom("HTTPRouteSpec"),
+    "HTTPRouteSpec": {
+        "parentRefs": "list[ParentReference]", "hostnames": "list[str]", "rules": "list[HTTPRouteRule]",
+    },
+    "ParentReference": {
+        "group": "str", "kind": "str", "namespace": "str", "name": "str", "sectionName": "str", "port": "int",
+    },
+    "HTTPRouteRule": {
+        "name": "str", "matches": "list[HTTPRouteMatch]", "filters": "list[object]",
+        "backendRefs": "list[HTTPBackendRef]",
+        "timeouts": "object", "retry": "object", "sessionPersistence": "object",
+    },
+    "HTTPRouteMatch": {
+        "path": "object", "headers": "list[object]", "queryParams": "list[object]", "method": "str",
+    },
+    "HTTPBackendRef": {
+        "group": "str", "kind": "str", "namespace": "str", "name": "str", "port": "int", "weight": "int",
+        "filters": "list[object]",
+    },
+}  # fmt: skip
+
+
 def generate() -> dict[str, dict[str, str]]:
     """The types of all kinds and of everything inside them, from the installed models."""
     from kubernetes_asyncio.client import models  # noqa: PLC0415 - slow, and needed here only
 
-    found: dict[str, dict[str, str]] = {}
-    pending = [model_name(kind) for kind in KINDS]
+    found = dict(_GATEWAY_API)
+    pending = [model_name(kind) for kind in KINDS if not kind.custom]
     while pending:
         name = pending.pop()
         if name in found:

@@ -155,7 +155,7 @@ class Server:
         return self._replace(request, target, body, status=status)
 
     async def _patch(self, request: web.Request, target: Target, *, status: bool) -> web.Response:
-        apply = await read_patch(request, target.kind.kind)
+        apply = await read_patch(request, target.kind.kind, PATCH_TYPES[:2] if target.kind.custom else PATCH_TYPES)
         old = self.api.get(target.stored, target.namespace or "", target.name or "")
         body = requests.decode(request, target.kind, apply(events_v1.shown(target.kind, old)))
         return self._replace(request, target, body, status=status)
@@ -227,9 +227,9 @@ class Server:
         return json_response(scale.set_replicas(self.api, target.kind, namespace, name, wanted))
 
 
-async def read_patch(request: web.Request, kind: str) -> Callable[[Json], Any]:
+async def read_patch(request: web.Request, kind: str, types: tuple[str, ...] = PATCH_TYPES) -> Callable[[Json], Any]:
     """The body of a PATCH as a function from the old object to the new. Raises ApiError 400, 415, 422."""
-    body = await requests.read_body(request, PATCH_TYPES)
+    body = await requests.read_body(request, types)
     content_type = request.content_type if "Content-Type" in request.headers else PATCH_TYPES[0]
 
     def apply(obj: Json) -> Any:

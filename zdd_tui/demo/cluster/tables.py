@@ -1,5 +1,6 @@
 """Tables: what `kubectl get` prints. Columns and cells of pkg/printers/internalversion/printers.go 1.34."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -230,6 +231,30 @@ def _lease(obj: Json) -> list[Any]:
     return [name_of(obj), (obj.get("spec") or {}).get("holderIdentity") or "", _age(obj)]
 
 
+def _ingress(obj: Json) -> list[Any]:
+    spec = obj.get("spec") or {}
+    hosts = [rule["host"] for rule in spec.get("rules") or () if rule.get("host")]
+    ports = "80, 443" if spec.get("tls") else "80"
+    return [name_of(obj), spec.get("ingressClassName") or NONE, _some(hosts) if hosts else "*", "", ports, _age(obj)]
+
+
+def _gateway_class(obj: Json) -> list[Any]:
+    accepted = find_condition((obj.get("status") or {}).get("conditions"), "Accepted") or {}
+    return [name_of(obj), (obj.get("spec") or {}).get("controllerName"), accepted.get("status", ""), _age(obj)]
+
+
+def _gateway(obj: Json) -> list[Any]:
+    status = obj.get("status") or {}
+    programmed = find_condition(status.get("conditions"), "Programmed") or {}
+    address = next((item.get("value", "") for item in status.get("addresses") or ()), "")
+    return [name_of(obj), obj["spec"].get("gatewayClassName"), address, programmed.get("status", ""), _age(obj)]
+
+
+def _http_route(obj: Json) -> list[Any]:
+    hosts = obj["spec"].get("hostnames")
+    return [name_of(obj), json.dumps(hosts, separators=(",", ":")) if hosts else "", _age(obj)]
+
+
 _COUNTS = frozenset({"Desired", "Current", "Ready"})
 _LAYOUT: dict[Kind, tuple[tuple[Column, ...], Callable[[Json], list[Any]]]] = {
     kinds.POD: (
@@ -262,6 +287,10 @@ _LAYOUT: dict[Kind, tuple[tuple[Column, ...], Callable[[Json], list[Any]]]] = {
     kinds.SERVICE_ACCOUNT: (_columns("Name|Secrets|Age"), _service_account),
     kinds.ENDPOINT_SLICE: (_columns("Name|AddressType|Ports|Endpoints|Age"), _endpoint_slice),
     kinds.LEASE: (_columns("Name|Holder|Age"), _lease),
+    kinds.INGRESS: (_columns("Name|Class|Hosts|Address|Ports|Age"), _ingress),
+    kinds.GATEWAY_CLASS: (_columns("Name|Controller|Accepted|Age"), _gateway_class),
+    kinds.GATEWAY: (_columns("Name|Class|Address|Programmed|Age"), _gateway),
+    kinds.HTTP_ROUTE: (_columns("Name|Hostnames|Age"), _http_route),
 }  # fmt: skip
 
 

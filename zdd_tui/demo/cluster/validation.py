@@ -179,11 +179,30 @@ def _service(obj: Json) -> Iterator[Cause]:
             yield invalid(f"spec.ports[{index}].port", port.get("port", 0), "must be between 1 and 65535, inclusive")
 
 
+MAX_WEIGHT = 1_000_000
+
+
+def _http_route(obj: Json) -> Iterator[Cause]:
+    """What a release writes: the shares. The rest of the CustomResourceDefinition is not looked at."""
+    for at, rule in enumerate(obj["spec"]["rules"]):
+        for number, backend in enumerate(rule.get("backendRefs") or ()):
+            path = f"spec.rules[{at}].backendRefs[{number}]"
+            if not backend.get("name"):
+                yield required(f"{path}.name")
+            weight = backend["weight"]
+            if not isinstance(weight, int) or weight < 0:
+                yield invalid(f"{path}.weight", weight, f"{path}.weight in body should be greater than or equal to 0")
+            elif weight > MAX_WEIGHT:
+                detail = f"{path}.weight in body should be less than or equal to {MAX_WEIGHT}"
+                yield invalid(f"{path}.weight", weight, detail)
+
+
 _CHECKS: dict[Kind, Callable[[Json], Iterator[Cause]]] = {
     kinds.POD: _pod,
     kinds.DEPLOYMENT: _deployment,
     kinds.REPLICA_SET: _workload,
     kinds.SERVICE: _service,
+    kinds.HTTP_ROUTE: _http_route,
 }
 
 

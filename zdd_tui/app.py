@@ -2,20 +2,21 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.filter import LineFilter, NoColor
 from textual.message import Message
 from textual.screen import Screen
 
 from zdd_tui.board import Board, BoardSource, Clock, Moment
+from zdd_tui.driver import ZddDriver
+from zdd_tui.look import Look
 from zdd_tui.screens.release import QuitAsked, ReleaseScreen
 from zdd_tui.terminal import TerminalGuard
-
-PAINT_EVERY = 0.1
-"""Seconds between two paints: more often than an eye follows is only traffic on the line."""
 
 TICK = 1.0
 """Seconds after which ages are drawn again although nothing changed."""
@@ -61,6 +62,7 @@ class ZddApp(App[ExitInfo]):
         source: where boards come from and commands go; see :class:`zdd_tui.feeds.Feeds`.
         clock: for ages on screen.
         read_only: mutating keys do not exist.
+        look: what the terminal can show.
     """
 
     TITLE = "zdd"
@@ -70,8 +72,13 @@ class ZddApp(App[ExitInfo]):
         Binding("ctrl+z", "suspend_process", "Suspend", show=False, id="app.suspend"),
     ]
 
-    def __init__(self, source: BoardSource, *, clock: Clock | None = None, read_only: bool = False) -> None:
-        super().__init__()
+    def __init__(
+        self, source: BoardSource, *, clock: Clock | None = None, read_only: bool = False, look: Look | None = None
+    ) -> None:
+        self.look = look or Look()
+        self.terminal: ZddDriver | None = None
+        """The real terminal, which may be behind; None without one."""
+        super().__init__(driver_class=ZddDriver)
         self._source = source
         self._zdd_clock = clock or SystemClock()
         self._read_only = read_only
@@ -101,7 +108,7 @@ class ZddApp(App[ExitInfo]):
         """Paints now, or with what else comes before the next paint is due."""
         if self._paint_planned:
             return
-        wait = self._painted_at + PAINT_EVERY - time.monotonic()
+        wait = self._painted_at + self.look.paint_every - time.monotonic()
         if wait <= 0:
             self.repaint()
         else:
@@ -111,10 +118,18 @@ class ZddApp(App[ExitInfo]):
     def repaint(self) -> None:
         """Shows the newest board on every screen that follows it."""
         self._paint_planned = False
+        if self.terminal is not None and self.terminal.behind:
+            return  # what comes later holds this too; the next tick asks again
         self._painted_at = time.monotonic()
+        if self.terminal is not None and self.terminal.take_lost():
+            self.refresh()
         board, moment = self._source.board(), self.moment()
         for screen in self.screen_stack:
             show_on(screen, board, moment)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Where the environment says NO_COLOR, attributes tell what there is to tell; Textual would draw in greys."""
+        return [NoColor()] if self.no_color else super().get_line_filters()
 
     def on_quit_asked(self, message: QuitAsked) -> None:
         self.action_leave()

@@ -25,6 +25,7 @@ from zdd_tui.model.action import ACTIONS, Danger
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.plan_file import LoadedPlan, load_plan
 from zdd_tui.model.plans import PLANS
+from zdd_tui.verbs.look_options import add_look, look_of
 
 Verb = Callable[[argparse.Namespace], int]
 
@@ -141,13 +142,14 @@ def _agent(arguments: argparse.Namespace) -> int:
 def _open(arguments: argparse.Namespace) -> int:
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         raise ZddError("the dashboard needs a terminal", f"use `zdd status {arguments.plan}` in scripts")
+    look = look_of(arguments, os.environ)
     loaded = read_plan(arguments.plan)
 
     from zdd_tui.dashboard import run_dashboard
     from zdd_tui.verbs.actor import this_actor
 
     watch_only = arguments.no_agent or arguments.read_only
-    return run_dashboard(loaded, this_actor(), start_agent=not watch_only, read_only=arguments.read_only)
+    return run_dashboard(loaded, this_actor(), start_agent=not watch_only, read_only=arguments.read_only, look=look)
 
 
 def _advise(arguments: argparse.Namespace) -> int:
@@ -202,6 +204,7 @@ def _add_reading_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParse
     _plan(opened)
     opened.add_argument("--no-agent", action="store_true", help="only look: never start an agent")
     opened.add_argument("--read-only", action="store_true", help="hide every key that changes something")
+    add_look(opened)
 
     check = _add(
         verbs, "check", _check, "Check a plan, and that database, cluster and Redis can carry it. Changes nothing."
@@ -311,6 +314,7 @@ def _add_demo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "--env", action="store_true", help="print the exports of the demo that runs, for kubectl and psql"
     )
     demo.add_argument("--keep", action="store_true", help="keep the temporary folder, for its logs")
+    add_look(demo)
 
 
 def _plan(parser: argparse.ArgumentParser) -> None:

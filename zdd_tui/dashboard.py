@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from zdd_tui.app import ZddApp
 from zdd_tui.feeds import Feeds
+from zdd_tui.look import Look
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.plan_file import LoadedPlan
 from zdd_tui.model.records import Actor
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from zdd_tui.model.doctor import Report
 
 
-def run_dashboard(loaded: LoadedPlan, actor: Actor, *, start_agent: bool, read_only: bool) -> int:
+def run_dashboard(loaded: LoadedPlan, actor: Actor, *, start_agent: bool, read_only: bool, look: Look) -> int:
     """Shows the dashboard until the operator leaves; returns the exit code.
 
     Nothing here waits for a backend: the first paint comes before the first connection.
@@ -28,7 +29,7 @@ def run_dashboard(loaded: LoadedPlan, actor: Actor, *, start_agent: bool, read_o
         # A thread of its own: it may have to wait for the database as long as that is away.
         threading.Thread(target=_ensure, args=(loaded, feeds), name="zdd-ensure-agent", daemon=True).start()
     try:
-        return ZddApp(feeds, read_only=read_only).run().code
+        return ZddApp(feeds, read_only=read_only, look=look).run().code
     finally:
         feeds.stop()
 

@@ -5,6 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,16 +15,19 @@ from zdd_tui.model.errors import ZddError
 ENV_FILE = "env"
 
 
-def run_interactive(folder: Path, options: Options, fault: str | None = None) -> int:
+def run_interactive(
+    folder: Path, options: Options, fault: str | None = None, dashboard_options: Sequence[str] = ()
+) -> int:
     """Runs until the operator leaves the dashboard, or the terminal goes away; returns the dashboard's exit code.
 
     Args:
         fault: what is wrong with the new version from its first request on.
+        dashboard_options: for `zdd open`.
     """
-    return asyncio.run(_interactive(folder, options, fault))
+    return asyncio.run(_interactive(folder, options, fault, dashboard_options))
 
 
-async def _interactive(folder: Path, options: Options, fault: str | None) -> int:
+async def _interactive(folder: Path, options: Options, fault: str | None, dashboard_options: Sequence[str]) -> int:
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -35,7 +39,7 @@ async def _interactive(folder: Path, options: Options, fault: str | None) -> int
         _tell(env)
         trials = asyncio.create_task(_try_images(env))
         try:
-            return await _dashboard(env, ending)
+            return await _dashboard(env, ending, dashboard_options)
         finally:
             trials.cancel()
             await asyncio.wait({trials})
@@ -49,11 +53,11 @@ async def _try_images(env: Environment) -> None:
         await try_images(env)
 
 
-async def _dashboard(env: Environment, ending: asyncio.Event) -> int:
+async def _dashboard(env: Environment, ending: asyncio.Event, options: Sequence[str]) -> int:
     # ctrl-c reaches the whole foreground group; what it means, the dashboard decides.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     dashboard = subprocess.Popen(  # noqa: ASYNC220 - a start, not a wait
-        [sys.executable, "-m", "zdd_tui", "open", "--no-agent", str(env.plan_file)],
+        [sys.executable, "-m", "zdd_tui", "open", "--no-agent", *options, str(env.plan_file)],
         env=env.environ,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no lock is taken in it
     )

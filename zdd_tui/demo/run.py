@@ -1,6 +1,7 @@
 """`zdd demo`: a living release to play with, or one that walks by itself."""
 
 import argparse
+import os
 import re
 import shutil
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 from zdd_tui.demo.environment import Options
 from zdd_tui.demo.headless import run_headless
 from zdd_tui.model.errors import ZddError
+from zdd_tui.verbs.look_options import handed_on, look_of
 
 HEADLESS_SECONDS_OF_BACKFILL = 8
 """At least so long does the headless backfill take, so that there is time to pause it and to kill its agent."""
@@ -32,6 +34,8 @@ def run_demo(arguments: argparse.Namespace) -> int:
     interactive = not arguments.headless
     if interactive and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ZddError("the dashboard needs a terminal", "use `zdd demo --headless`")
+    if interactive:
+        look_of(arguments, os.environ)  # refuses a terminal before anything is started for it
     folder = Path(tempfile.mkdtemp(prefix="zdd-demo-"))
     # Raised wherever we are, so that the servers are ended and the folder goes.
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -40,7 +44,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
         if interactive:
             from zdd_tui.demo.interactive import run_interactive  # noqa: PLC0415 - Textual only where it is shown
 
-            return run_interactive(folder, options, arguments.inject)
+            return run_interactive(folder, options, arguments.inject, handed_on(arguments))
         options.ceiling = max(1000, options.rows // HEADLESS_SECONDS_OF_BACKFILL)
         return run_headless(folder, options, as_json=arguments.json, fault=arguments.inject)
     finally:

@@ -43,7 +43,7 @@ class GuardPane(Pane):
         now = board.server_now(moment.now)
         if now is None:
             return []
-        lines = guard_lines(guard_readings(board, now), cells, compact=self.compact)
+        lines = guard_lines(guard_readings(board, now), cells, compact=self.compact, strips=self.histories)
         record = board.release.value
         return [dimmed(line) for line in lines] if record is not None and record.release.state.ended else lines
 
@@ -73,18 +73,20 @@ def guard_heading(readings: Sequence[GuardReading]) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count and verdict is not Verdict.PASS)
 
 
-def guard_lines(readings: Sequence[GuardReading], cells: int, *, compact: bool = False) -> list[Line]:
-    """One or two lines a rule."""
+def guard_lines(
+    readings: Sequence[GuardReading], cells: int, *, compact: bool = False, strips: bool = True
+) -> list[Line]:
+    """One or two lines a rule, with or without strips of what each has read."""
     words = max((len(reading.verdict) for reading in readings), default=0) if cells >= _WIDE else 0
     lines: list[Line] = []
     for reading in readings:
-        lines.append(_first(reading, cells, words, compact=compact))
+        lines.append(_first(reading, cells, words, compact=compact, strips=strips))
         if not compact:
             lines.append(_second(reading, cells))
     return lines
 
 
-def _first(reading: GuardReading, cells: int, words: int, *, compact: bool) -> Line:
+def _first(reading: GuardReading, cells: int, words: int, *, compact: bool, strips: bool) -> Line:
     """``✔ pass  errors   0.02% ▁▁▂▁``; where it stands alone the limit is in it, and the word only says bad news."""
     glyph, tone = GLYPHS[reading.verdict]
     passes = reading.verdict is Verdict.PASS
@@ -92,7 +94,7 @@ def _first(reading: GuardReading, cells: int, words: int, *, compact: bool) -> L
     value = "-" if reading.value is None else show(reading.value, reading.unit)
     if compact and reading.limit is not None:
         value += f" of {show(reading.limit, reading.unit)}"
-    strip = sparkline(reading.series, reading.limit, min(len(reading.series), cells // 4))
+    strip = sparkline(reading.series, reading.limit, min(len(reading.series), cells // 4)) if strips else ()
     if compact and not passes:
         strip = ()  # the numbers matter more
     head = f"{glyph} {word}"

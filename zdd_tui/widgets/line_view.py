@@ -10,6 +10,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from zdd_tui.board import Board, Moment
+from zdd_tui.look import Look
 from zdd_tui.widgets.line import Line, Tone, changed_cells, clip, outside
 
 
@@ -104,6 +105,12 @@ class LineView(ScrollView, can_focus=False):
             if before != after:
                 start, stop = changed_cells(before, after) if before is not None else (0, self.content_size.width)
                 self.refresh(Region(start, at - first, stop - start, 1))
+
+    @property
+    def histories(self) -> bool:
+        """Strips of past values are drawn; not on a slow line, where each reading would paint them anew."""
+        look = getattr(self.app, "look", None)
+        return not (isinstance(look, Look) and look.low_bandwidth)
 
     def plain(self) -> str:
         """The text on show, for tests and for copying."""

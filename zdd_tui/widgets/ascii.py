@@ -1,0 +1,51 @@
+"""Everything that is drawn, in ASCII: one sign for one cell, so that no column moves.
+
+Signs of the same family stay different from each other: a state can be told by its sign alone, as it can in Unicode.
+"""
+
+import unicodedata
+from collections.abc import Mapping
+
+from rich.cells import cell_len
+
+SIGNS: Mapping[str, str] = {
+    # verdicts and states: + pass or done, x fail, > running, @ waiting, = paused, < rolling back, { undone, o not begun
+    **dict(zip("✔✗▶◆‖◀◁○", "+x>@=<{o", strict=True)),
+    # pods and sides: * serving, % warming, o starting, v draining, V stopping, & warm
+    **dict(zip("●◐▽▼◇■▲·", "*%vV&#^.", strict=True)),
+    # history and progress
+    **dict(zip("▁▂▃▄▅▆▇█░▒▓", "_.-:=+*#.:%", strict=True)),
+    # frames: plain, in focus, stale
+    **dict(zip("╭╮╰╯┌┐└┘─│├┤┬┴┼", "++++++++-|+++++", strict=True)),
+    **dict(zip("┏┓┗┛━┃╍╏", "++++=H~:", strict=True)),
+    # scroll bars and thin edges
+    **dict(zip("▔▕▏▎▍▌▋▊▉▐▀▖▗▘▝", "-||||######'....", strict=False)),
+    # text
+    **dict(zip("…’‘“”«»→←↑↓↕×µ–—•≤≥≈", "~''\"\"<>><^v|xu--*<>~", strict=True)),
+    "\u00a0": " ",
+}
+
+
+class _Table(dict[int, str]):
+    """A translation that finds out about a character when it first meets it."""
+
+    def __missing__(self, code: int) -> str:
+        found = self[code] = chr(code) if code < 128 else _plain(chr(code))
+        return found
+
+
+def _plain(char: str) -> str:
+    """As many cells as the character takes: its sign, its letter without accent, or question marks."""
+    cells = cell_len(char)
+    if char in SIGNS:
+        return SIGNS[char]
+    base = unicodedata.normalize("NFKD", char).encode("ascii", "ignore").decode()
+    return base if base.isprintable() and len(base) == cells else "?" * cells
+
+
+_TABLE = _Table()
+
+
+def to_ascii(text: str) -> str:
+    """The same text with the same width, in ASCII. What is ASCII already, escape sequences too, stays as it is."""
+    return text if text.isascii() else text.translate(_TABLE)

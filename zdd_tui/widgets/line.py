@@ -149,6 +149,30 @@ def changed_cells(before: Line, after: Line) -> tuple[int, int]:
     return start, max(start, stop)
 
 
+_JUMP = 8
+"""Cells: to move the cursor over fewer unchanged ones costs more bytes than to send them."""
+
+
+def changed_runs(before: Line, after: Line) -> list[tuple[int, int]]:
+    """Like :func:`changed_cells`, but in several pieces where columns far from each other have changed."""
+    if len(before) != len(after) or any(
+        cell_len(old[0]) != cell_len(new[0]) for old, new in zip(before, after, strict=True)
+    ):
+        start, stop = changed_cells(before, after)
+        return [(start, stop)] if start < stop else []
+    runs: list[tuple[int, int]] = []
+    at = 0
+    for old, new in zip(before, after, strict=True):
+        start, at = at, at + cell_len(new[0])
+        if old == new:
+            continue
+        if runs and start - runs[-1][1] < _JUMP:
+            runs[-1] = (runs[-1][0], at)
+        else:
+            runs.append((start, at))
+    return runs
+
+
 def spread(left: Line, right: Line, cells: int) -> Line:
     """Two lines in one, the second at the right edge; the first gives way."""
     room = cells - width(right)

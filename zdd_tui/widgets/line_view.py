@@ -11,7 +11,7 @@ from textual.strip import Strip
 
 from zdd_tui.board import Board, Moment
 from zdd_tui.look import Look
-from zdd_tui.widgets.line import Line, Tone, changed_cells, clip, outside
+from zdd_tui.widgets.line import Line, Tone, changed_runs, clip, outside
 
 
 class LineView(ScrollView, can_focus=False):
@@ -101,10 +101,15 @@ class LineView(ScrollView, can_focus=False):
         self._lines = lines
         first = int(self.scroll_offset.y)
         for at in range(first, min(len(lines), first + self.content_size.height)):
-            before, after = self._painted.get(at), lines[at]
-            if before != after:
-                start, stop = changed_cells(before, after) if before is not None else (0, self.content_size.width)
-                self.refresh(Region(start, at - first, stop - start, 1))
+            self.refresh_changed(self._painted.get(at), lines[at], at - first)
+
+    def refresh_changed(self, before: Line | None, after: Line, y: int) -> None:
+        """Paints what differs from what was painted there."""
+        if before is None:
+            self.refresh(Region(0, y, self.content_size.width, 1))
+        elif before != after:
+            for start, stop in changed_runs(before, after):
+                self.refresh(Region(start, y, stop - start, 1))
 
     @property
     def histories(self) -> bool:
@@ -121,8 +126,12 @@ class LineView(ScrollView, can_focus=False):
         at = y + self.scroll_offset.y
         line = self._lines[at] if at < len(self._lines) else ()
         self._painted[at] = line
-        line = clip(line, cells)
+        return self.strip_of(line, cells)
+
+    def strip_of(self, line: Line, cells: int) -> Strip:
+        """A line in colours, exactly so wide."""
         segments = [
-            Segment(outside(text), self.get_component_rich_style(f"tone--{tone}", partial=True)) for text, tone in line
+            Segment(outside(text), self.get_component_rich_style(f"tone--{tone}", partial=True))
+            for text, tone in clip(line, cells)
         ]
         return Strip(segments).simplify().adjust_cell_length(cells).apply_style(self.rich_style)

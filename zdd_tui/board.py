@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from zdd_tui.model.detail import LogQuery, LogTail, Query
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.records import ReleaseRecord, StoredCommand
 from zdd_tui.model.release import CommandKind, Expected
@@ -17,6 +18,7 @@ from zdd_tui.model.rollout import WorkloadSnapshot
 if TYPE_CHECKING:
     from zdd_tui.model.doctor import Report  # its rules are for later than the first paint
 
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 RELEASE_STALE = 5.0
@@ -165,6 +167,14 @@ class BoardSource(Protocol):
 
     def examine(self) -> None:
         """Asks the doctor to look; a later board has what it found. Cheap, from any thread."""
+        ...
+
+    def ask(self, query: "Query[T]") -> "Future[T]":
+        """Fetches what a detail screen shows; the future ends with it, or with a ZddError. Cheap, from any thread."""
+        ...
+
+    def follow(self, query: LogQuery) -> LogTail:
+        """Follows a log until the tail is closed; whoever opens one closes it. Cheap, from any thread."""
         ...
 
 

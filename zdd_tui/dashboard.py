@@ -23,7 +23,7 @@ def run_dashboard(loaded: LoadedPlan, actor: Actor, *, start_agent: bool, read_o
 
     Nothing here waits for a backend: the first paint comes before the first connection.
     """
-    feeds = Feeds(loaded.plan, actor=actor, examine=partial(_examine, loaded))
+    feeds = Feeds(loaded.plan, actor=actor, examine=partial(_examine, loaded), path=loaded.source)
     feeds.start()
     if start_agent:
         # A thread of its own: it may have to wait for the database as long as that is away.

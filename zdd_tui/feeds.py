@@ -13,10 +13,12 @@ from concurrent.futures import Future
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from zdd_tui.board import Board, Sourced
+from zdd_tui.feed_details import Details, NoTail, not_started
 from zdd_tui.feed_views import content, explained, flag_view, plan_view, pods_source
+from zdd_tui.model.detail import LogQuery, LogTail, Query
 from zdd_tui.model.errors import DatabaseError, ZddError
 from zdd_tui.model.plan import BasePlan, Plan
 from zdd_tui.model.records import Actor, ReleaseRecord, StoredCommand
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from zdd_tui.model.doctor import Report
 
     Examine = Callable[[], Awaitable[Report]]
+
+T = TypeVar("T")
 
 READ_EVERY = 0.25
 """Seconds between two readings of the store, however much it changes."""
@@ -58,11 +62,12 @@ class Feeds:
         plan: whose release is shown: the newest one of its name.
         actor: in whose name commands are sent.
         examine: examines the release; awaited in this thread's loop. None where nobody can.
+        path: of the plan's file, for its screen.
 
     `no_agent` tells why the agent that was started has ended; it is shown where there is no release.
     """
 
-    def __init__(self, plan: BasePlan, *, actor: Actor, examine: "Examine | None" = None) -> None:
+    def __init__(self, plan: BasePlan, *, actor: Actor, examine: "Examine | None" = None, path: str = "") -> None:
         self._plan = plan
         self._actor = actor
         self._examiner = examine
@@ -80,6 +85,7 @@ class Feeds:
         self._catalog: Catalog | None = None
         self._catalog_of: tuple[object, ...] = ()
         self._side_tasks: set[asyncio.Task[None]] = set()
+        self._details = Details(plan, path)
 
     # --- for the screens, from any thread ------------------------------------------------------------------------
 
@@ -133,6 +139,16 @@ class Feeds:
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._begin_examination)
 
+    def ask(self, query: "Query[T]") -> "Future[T]":
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return not_started()
+        return asyncio.run_coroutine_threadsafe(self._details.answer(query, self._store, self._release_id), loop)
+
+    def follow(self, query: LogQuery) -> LogTail:
+        loop = self._loop
+        return NoTail() if loop is None or loop.is_closed() else self._details.follow(query, loop)
+
     # --- the thread ----------------------------------------------------------------------------------------------
 
     def _run(self, wait_for_screen: float) -> None:
@@ -145,7 +161,7 @@ class Feeds:
         self._loop = asyncio.get_running_loop()
         if self._stopping.is_set():
             return
-        async with asyncio.TaskGroup() as group:
+        async with aclosing(self._details), asyncio.TaskGroup() as group:
             group.create_task(self._keep("release", self._store_feed))
             for slot, deployment in zip(("pods", "twin"), self._plan.workloads, strict=False):
                 group.create_task(self._keep(slot, partial(self._pod_feed, slot, deployment)))

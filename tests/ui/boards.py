@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from zdd_tui.board import Board, FlagView, PlanView, Sourced
+from zdd_tui.model.detail import LogQuery, LogView, Query
 from zdd_tui.model.flag import OFF, ON, FlagValue
 from zdd_tui.model.gate import GateReading, Verdict
 from zdd_tui.model.pod import Pod, PodState
@@ -14,6 +15,8 @@ from zdd_tui.model.records import Actor, BackfillRecord, Event, Lease, ReleaseRe
 from zdd_tui.model.release import CommandKind, Expected, Release, State, StepStatus
 from zdd_tui.model.rollout import DeploymentView, RolloutStatus, WorkloadSnapshot
 from zdd_tui.model.strategy import Phase, expand_contract
+
+T = TypeVar("T")
 
 EPOCH = datetime(2026, 11, 24, 3, 12, 0, tzinfo=UTC).timestamp()
 """The database's clock of every record here."""
@@ -54,6 +57,21 @@ class FixedClock:
 
 
 @dataclass
+class FixedTail:
+    """A log that a test writes."""
+
+    query: LogQuery
+    current: LogView
+    closed: bool = False
+
+    def view(self) -> LogView:
+        return self.current
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
 class FixedSource:
     """A BoardSource whose boards a test sets and whose commands a test answers."""
 
@@ -63,6 +81,10 @@ class FixedSource:
     futures: list[Future[StoredCommand]] = field(default_factory=list)
     callbacks: list[Callable[[], None]] = field(default_factory=list)
     examinations: int = 0
+    answers: dict[type, Any] = field(default_factory=dict)
+    asked: list[Query[Any]] = field(default_factory=list)
+    log: LogView = LogView()
+    tails: list["FixedTail"] = field(default_factory=list)
 
     def board(self) -> Board:
         return self.current
@@ -92,6 +114,21 @@ class FixedSource:
 
     def examine(self) -> None:
         self.examinations += 1
+
+    def ask(self, query: Query[T]) -> Future[T]:
+        """The answer that the test has put there for queries of its kind; one that never comes where there is none."""
+        self.asked.append(query)
+        future: Future[T] = Future()
+        found = self.answers.get(type(query))
+        if isinstance(found, Exception):
+            future.set_exception(found)
+        elif found is not None:
+            future.set_result(found)
+        return future
+
+    def follow(self, query: LogQuery) -> "FixedTail":
+        self.tails.append(FixedTail(query, self.log))
+        return self.tails[-1]
 
     def answer(self, status: str, outcome: str) -> None:
         kind = self.sent[-1][0]

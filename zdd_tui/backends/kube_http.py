@@ -7,6 +7,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -101,6 +102,21 @@ class KubeHttp:
         Raises:
             KubeApiError, Unreachable: as `json`.
         """
+        rest = b""
+        async with aclosing(self.chunks(path, params, silence=silence, connect=connect)) as chunks:
+            async for chunk in chunks:
+                if chunk is None:
+                    yield None
+                    continue
+                *whole, rest = (rest + chunk).split(b"\n")
+                for line in whole:
+                    if line:
+                        yield line
+
+    async def chunks(
+        self, path: str, params: Params, *, silence: float, connect: float = REQUEST_TIMEOUT, verb: str = "WATCH"
+    ) -> AsyncGenerator[bytes | None, None]:
+        """As `lines`, in the pieces in which it comes."""
         renewals = self._access.renewals
         try:
             async with asyncio.timeout(connect):
@@ -110,22 +126,18 @@ class KubeHttp:
                     if response.status == 401:
                         await self._access.renew(renewals)
                     answer = _decode(await response.read())
-                    raise refusal(response.status, answer, "WATCH", path, self._access)
+                    raise refusal(response.status, answer, verb, path, self._access)
                 yield None
-                rest = b""
-                chunks = response.content.iter_any()
+                pieces = response.content.iter_any()
                 while True:
                     try:
                         async with asyncio.timeout(silence):
-                            chunk = await anext(chunks, b"")
+                            piece = await anext(pieces, b"")
                     except TimeoutError:
                         return
-                    if not chunk:
+                    if not piece:
                         return
-                    *whole, rest = (rest + chunk).split(b"\n")
-                    for line in whole:
-                        if line:
-                            yield line
+                    yield piece
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             raise self._unreachable(error) from error
 

@@ -82,6 +82,11 @@ class Store:
         await self.close()
 
     @property
+    def pool(self) -> "asyncpg.Pool[asyncpg.Record]":
+        """Its sessions, for short readings; errors come as asyncpg raises them."""
+        return self._pool
+
+    @property
     def place(self) -> str:
         """``user@host:port/db``, for screens."""
         return describe(self._dsn)

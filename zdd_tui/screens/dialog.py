@@ -40,7 +40,7 @@ class Page(LineView, can_focus=True):
             keys.more = f"{first + 1}-{min(total, first + rows)} of {total} ↕" if total > rows else ""
             keys.on_resize()
 
-    def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+    def lines(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
         screen = self.screen
         assert isinstance(screen, HasPage)
         return screen.page(board, moment, cells)
@@ -64,7 +64,7 @@ class Keys(LineView):
 class HasPage:
     """A dialog that makes the lines of its page and of its keys."""
 
-    def page(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+    def page(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
         raise NotImplementedError
 
     def keys(self, board: Board, moment: Moment, cells: int) -> list[Line]:

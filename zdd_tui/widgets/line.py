@@ -3,6 +3,7 @@
 Nothing here is ever parsed as markup, and no control character from outside gets through :func:`outside`.
 """
 
+import re
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -26,6 +27,7 @@ class Tone(StrEnum):
     KEY = "key"
     DONE = "done"
     UNDONE = "undone"
+    FOUND = "found"
 
 
 Span = tuple[str, Tone]
@@ -131,6 +133,26 @@ def clip(line: Line, cells: int) -> Line:
             break
         kept.append((text, tone))
     return tuple(kept)
+
+
+def found_in(line: Line, needle: str) -> bool:
+    """Whether a line holds a text, in whatever case."""
+    return needle.casefold() in outside("".join(text for text, _ in line)).casefold()
+
+
+def marked(line: Line, needle: str) -> Line:
+    """The line with every piece that was searched for standing out. A piece that spans two tones is left as it is."""
+    if not needle or not found_in(line, needle):
+        return line
+    wanted = re.compile(re.escape(needle), re.IGNORECASE)
+    spans: list[Span] = []
+    for text, tone in line:
+        at = 0
+        for hit in wanted.finditer(text):
+            spans += [(text[at : hit.start()], tone), (hit[0], Tone.FOUND)]
+            at = hit.end()
+        spans.append((text[at:], tone))
+    return tuple(span for span in spans if span[0])
 
 
 def changed_cells(before: Line, after: Line) -> tuple[int, int]:

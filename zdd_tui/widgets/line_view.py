@@ -37,6 +37,7 @@ class LineView(ScrollView, can_focus=False):
         & > .tone--alarm { color: $error; text-style: bold reverse; }
         & > .tone--done { color: $success; text-style: bold reverse; }
         & > .tone--undone { color: $warning; text-style: bold reverse; }
+        & > .tone--found { text-style: bold reverse; }
         & > .tone--key { color: $secondary; text-style: bold; }
     }
     """
@@ -116,6 +117,10 @@ class LineView(ScrollView, can_focus=False):
         """Strips of past values are drawn; not on a slow line, where each reading would paint them anew."""
         look = getattr(self.app, "look", None)
         return not (isinstance(look, Look) and look.low_bandwidth)
+
+    def all_lines(self) -> Sequence[Line]:
+        """The lines, those out of sight too."""
+        return self._lines
 
     def plain(self) -> str:
         """The text on show, for tests and for copying."""

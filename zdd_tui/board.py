@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from zdd_tui.model.detail import LogQuery, LogTail, Query
+from zdd_tui.model.environment import is_production
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.records import ReleaseRecord, StoredCommand
 from zdd_tui.model.release import CommandKind, Expected
@@ -86,7 +87,7 @@ class PlanView:
 
     @property
     def production(self) -> bool:
-        return self.environment.lower().startswith("prod")
+        return is_production(self.environment)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,9 +49,10 @@ def asked(**changes: object) -> str:
     return require(**(usual | changes))  # type: ignore[arg-type]
 
 
-def test_production_does_not_begin_unrehearsed_and_the_mend_names_both_ways() -> None:
-    with pytest.raises(Refused) as refused:
-        asked()
+@pytest.mark.parametrize("environment", ["production", "prod-eu", "LIVE"])
+def test_production_does_not_begin_unrehearsed_and_the_mend_names_both_ways(environment: str) -> None:
+    with pytest.raises(Refused, match=f"^environment {environment}: ") as refused:
+        asked(environment=environment)
     assert "zdd rehearse" in refused.value.mend
     assert "--unrehearsed --reason" in refused.value.mend
 
@@ -62,7 +63,7 @@ def test_a_waiver_needs_a_reason_and_leaves_a_trace() -> None:
     assert "without a rehearsal" in asked(unrehearsed=True, reason="the fire of tonight")
 
 
-@pytest.mark.parametrize("other", [{"environment": "staging"}, {"strategy": "canary"}, {"newest": GOOD}])
+@pytest.mark.parametrize("other", [{"environment": "pre-production"}, {"strategy": "canary"}, {"newest": GOOD}])
 def test_everybody_else_begins_without_a_word(other: dict[str, object]) -> None:
     assert asked(**other) == ""
 

@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 
 from zdd_tui.model.duration import human_duration
+from zdd_tui.model.environment import is_production
 from zdd_tui.model.errors import Refused
 
 FRESH = 30 * 24 * 3600.0
 """Seconds that a rehearsal counts: in a month tables grow, versions change, and people forget."""
-
-GUARDED = "production"
-"""The environment whose plans need one."""
 
 REHEARSED_STRATEGIES = frozenset({"expand/contract"})
 """Strategies that change a database, which is what a rehearsal is of."""
@@ -65,14 +63,14 @@ def require(
     Raises:
         Refused: it must be rehearsed first, or the waiver gives no reason.
     """
-    if environment != GUARDED or strategy not in REHEARSED_STRATEGIES:
+    if not is_production(environment) or strategy not in REHEARSED_STRATEGIES:
         return ""
     missing = lack(plan_hash, newest, now)
     if not missing:
         return ""
     if not unrehearsed:
         raise Refused(
-            f"environment {GUARDED}: this plan does not start: {missing}",
+            f"environment {environment}: this plan does not start: {missing}",
             "run `zdd rehearse PLAN` first, or `zdd advance PLAN --unrehearsed --reason TEXT` in the shell",
         )
     if not reason.strip():

@@ -8,7 +8,7 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -126,13 +126,14 @@ class Feeds:
         typed: str | None = None,
         reason: str = "",
         shown: tuple[str, ...] = (),
+        tuning: Mapping[str, object] | None = None,
     ) -> "Future[StoredCommand]":
         loop = self._loop
         if loop is None or loop.is_closed():
             failed: Future[StoredCommand] = Future()
             failed.set_exception(DatabaseError("the database is not connected yet", "wait a moment, then repeat it"))
             return failed
-        return asyncio.run_coroutine_threadsafe(self._send(kind, expected, typed, reason, shown), loop)
+        return asyncio.run_coroutine_threadsafe(self._send(kind, expected, typed, reason, shown, tuning), loop)
 
     def examine(self) -> None:
         loop = self._loop
@@ -300,7 +301,13 @@ class Feeds:
             self._publish(previews=previews)
 
     async def _send(
-        self, kind: CommandKind, expected: Expected | None, typed: str | None, reason: str, shown: tuple[str, ...]
+        self,
+        kind: CommandKind,
+        expected: Expected | None,
+        typed: str | None,
+        reason: str,
+        shown: tuple[str, ...],
+        tuning: Mapping[str, object] | None,
     ) -> StoredCommand:
         store, release_id = self._store, self._release_id
         if store is None or release_id is None:
@@ -308,7 +315,14 @@ class Feeds:
             raise DatabaseError(error or "the database is not connected yet", self._board.release.mend)
         targets = {"preview": list(shown)} if shown else None
         command_id = await store.send(
-            release_id, kind, actor=self._actor, reason=reason, expected=expected, typed=typed, targets=targets
+            release_id,
+            kind,
+            actor=self._actor,
+            reason=reason,
+            expected=expected,
+            typed=typed,
+            targets=targets,
+            tuning=tuning,
         )
         while True:
             try:

@@ -10,14 +10,12 @@ import pytest
 
 from tests.integration.change_support import USERS, disagreements, expanded, fill, leased, make_plan
 from tests.integration.test_sync import crowd, table_with_rows
-from zdd_tui.backends import backfill_store
 from zdd_tui.backends.agent_store import AgentStore
 from zdd_tui.backends.catalog import Connection, read_catalog
 from zdd_tui.engine.backfill import BackfillRunner
 from zdd_tui.engine.verify import Verifier
-from zdd_tui.model.backfill import Limits
 from zdd_tui.model.errors import DatabaseError, PlanError, StaleEpoch, StepFailed
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.plan import Backfill, Plan
 
 KINDS = pytest.mark.parametrize("kind", ["column", "table"])
 SMALL = {"batch_rows": 7, "batch_rows_max": 50, "batch_budget": "5s"}
@@ -283,23 +281,51 @@ async def test_limits_are_obeyed_and_can_be_changed_while_it_runs(db: asyncpg.Co
     await db.execute(USERS)
     await fill(db, 200)
     slept: list[float] = []
+    limits = plan.backfill
 
     async with leased(pg_dsn, plan) as store:
 
         async def sleep(seconds: float) -> None:
+            nonlocal limits
             slept.append(seconds)
             if len(slept) == 5:
-                async with store.fenced() as conn:
-                    await backfill_store.change_limits(conn, store.release_id, {"max_rows_per_second": None})
+                limits = Backfill(batch_rows=10, batch_rows_max=10)
 
         await expanded(store, plan)
-        backfill = await runner(store, plan, sleep=sleep)
+        backfill = await runner(store, plan, sleep=sleep, signals=[])
         await backfill.prepare()
-        await backfill.run()
-        # The change counts from the batch after the next checkpoint.
-        assert 5 <= len(slept) <= 6
+        await backfill.run(limits=lambda: limits)
+        assert len(slept) == 5  # without a ceiling there is nothing to rest for
         assert all(0.1 < seconds <= 0.25 for seconds in slept)
-        assert (await record(store)).rows_done == 200
+        done = await record(store)
+        assert done.rows_done == 200
+        assert [batch.rows for batch in done.recent] == [10] * 20 + [0]
+        assert all(0 < batch.seconds < 60 for batch in done.recent)
+
+
+async def test_half_the_speed_rests_as_long_as_it_works(db: asyncpg.Connection, pg_dsn: str) -> None:
+    plan = make_plan(dsn=pg_dsn, backfill={"batch_rows": 10, "batch_rows_max": 10, "speed": 50})
+    await db.execute(USERS)
+    await fill(db, 100)
+    rested = 0.0
+    limits = plan.backfill
+
+    async with leased(pg_dsn, plan) as store:
+
+        async def sleep(seconds: float) -> None:
+            nonlocal rested, limits
+            rested += seconds
+            if (await record(store)).rows_done >= 50:
+                limits = Backfill(batch_rows=3, batch_rows_max=3)
+
+        await expanded(store, plan)
+        backfill = await runner(store, plan, sleep=sleep, signals=[])
+        await backfill.prepare()
+        await backfill.run(limits=lambda: limits)
+        batches = (await record(store)).recent
+        assert [batch.rows for batch in batches] == [10] * 5 + [3] * 16 + [2]
+        # Measured up to the checkpoint, so a little less than what was rested for.
+        assert rested >= 0.9 * sum(batch.seconds for batch in batches[:5])
 
 
 class Lagging:
@@ -308,7 +334,7 @@ class Lagging:
     def __init__(self) -> None:
         self.reads = 0
 
-    async def read(self, conn: Connection, limits: Limits, now: float) -> str:
+    async def read(self, conn: Connection, limits: Backfill, now: float) -> str:
         self.reads += 1
         return "replica lag 9.0s" if self.reads < 4 else ""
 

@@ -1,6 +1,6 @@
 """Fixed boards and a fixed clock: what the screens are tested with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -78,6 +78,7 @@ class FixedSource:
     current: Board
     sent: list[tuple[CommandKind, Expected | None, str | None]] = field(default_factory=list)
     shown: list[tuple[str, ...]] = field(default_factory=list)
+    tunings: list[Mapping[str, object] | None] = field(default_factory=list)
     futures: list[Future[StoredCommand]] = field(default_factory=list)
     callbacks: list[Callable[[], None]] = field(default_factory=list)
     examinations: int = 0
@@ -105,10 +106,12 @@ class FixedSource:
         typed: str | None = None,
         reason: str = "",
         shown: tuple[str, ...] = (),
+        tuning: Mapping[str, object] | None = None,
     ) -> Future[StoredCommand]:
         future: Future[StoredCommand] = Future()
         self.sent.append((kind, expected, typed))
         self.shown.append(shown)
+        self.tunings.append(tuning)
         self.futures.append(future)
         return future
 

@@ -6,23 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zdd_tui.model.backfill import Eta, Limits, Rate, Sizer, eta_seconds, share_done
+from zdd_tui.model.backfill import Eta, Rate, Sizer, eta_seconds, rest_seconds, share_done
 from zdd_tui.model.plan import Backfill
 from zdd_tui.model.records import BackfillRecord
 
 limits = st.builds(
-    Limits,
+    Backfill,
+    batch_rows=st.just(1),
     max_rows_per_second=st.none() | st.integers(1, 10**6),
     batch_rows_max=st.integers(1, 100_000),
-    max_replica_lag=st.floats(0.1, 100),
     batch_budget=st.floats(0.001, 10),
+    speed=st.integers(10, 100),
 )
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=3)
-KEYS = st.sampled_from(["max_rows_per_second", "batch_rows_max", "max_replica_lag", "batch_budget", "other"])
 
 
 @given(st.integers(1, 100_000), limits, st.lists(st.tuples(st.floats(0, 100), st.booleans())))
-def test_a_batch_never_leaves_its_bounds(start: int, limit: Limits, events: list[tuple[float, bool]]) -> None:
+def test_a_batch_never_leaves_its_bounds(start: int, limit: Backfill, events: list[tuple[float, bool]]) -> None:
     sizer = Sizer(start)
     for seconds, fails in events:
         rows = sizer.bounded(limit)
@@ -37,7 +36,7 @@ def test_a_batch_never_leaves_its_bounds(start: int, limit: Limits, events: list
 
 
 @given(limits, st.floats(1e-6, 0.1))
-def test_it_settles_within_the_budget_when_a_row_costs_the_same(limit: Limits, cost: float) -> None:
+def test_it_settles_within_the_budget_when_a_row_costs_the_same(limit: Backfill, cost: float) -> None:
     sizer, late = Sizer(1000), 0
     for number in range(200):
         rows = sizer.bounded(limit)
@@ -48,7 +47,7 @@ def test_it_settles_within_the_budget_when_a_row_costs_the_same(limit: Limits, c
 
 
 def test_a_fast_batch_grows_to_the_bound_and_no_further() -> None:
-    limit = Limits(None, 5000, 5.0, 0.15)
+    limit = Backfill()
     sizer = Sizer(1)
     for _ in range(100):
         sizer = sizer.after(sizer.bounded(limit), 0.001, limit)
@@ -57,26 +56,17 @@ def test_a_fast_batch_grows_to_the_bound_and_no_further() -> None:
 
 def test_a_ceiling_lowered_while_it_runs_counts_at_once() -> None:
     sizer = Sizer(5000)
-    assert sizer.bounded(Limits(100, 5000, 5.0, 0.15)) == 100
-    assert sizer.bounded(Limits(None, 20, 5.0, 0.15)) == 20
+    assert sizer.bounded(Backfill(max_rows_per_second=100)) == 100
+    assert sizer.bounded(Backfill(batch_rows=20, batch_rows_max=20)) == 20
 
 
-@given(limits, st.dictionaries(KEYS, JSON))
-def test_stored_limits_are_never_trusted(limit: Limits, stored: dict[str, object]) -> None:
-    changed = limit.changed(stored)
-    assert changed.batch_rows_max >= 1
-    assert changed.max_rows_per_second is None or changed.max_rows_per_second >= 1
-    assert math.isfinite(changed.batch_budget)
-    assert changed.batch_budget > 0
-    assert changed.max_replica_lag > 0
-
-
-def test_stored_limits_win_over_the_plan() -> None:
-    plan = Limits.of(Backfill(max_rows_per_second=500))
-    assert plan.changed({}) == plan
-    assert plan.changed({"max_rows_per_second": None}).max_rows_per_second is None
-    assert plan.changed({"max_rows_per_second": 7, "batch_rows_max": 9}) == Limits(7, 9, 5.0, 0.15)
-    assert plan.changed({"max_rows_per_second": -7, "batch_rows_max": "x"}) == plan
+@given(limits, st.integers(1, 10_000), st.floats(0.001, 100))
+def test_a_rest_keeps_ceiling_and_speed(limit: Backfill, rows: int, seconds: float) -> None:
+    whole = seconds + rest_seconds(rows, seconds, limit)
+    assert whole == pytest.approx(
+        max(seconds, rows / limit.max_rows_per_second if limit.max_rows_per_second else 0) / (limit.speed / 100)
+    )
+    assert rest_seconds(rows, seconds, Backfill()) == 0
 
 
 @given(st.floats(1, 1e6), st.lists(st.floats(0.01, 10), min_size=1))

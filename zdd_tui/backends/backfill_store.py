@@ -2,7 +2,7 @@
 that what it writes commits together with the batch that it speaks of."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -44,6 +44,7 @@ class Progress:
     Attributes:
         rows: looked at in this batch.
         seconds: that it took.
+        recent: the newest batches, this one included, as zdd.backfill.recent has them.
     """
 
     rows: int
@@ -51,6 +52,7 @@ class Progress:
     batch_rows: int
     rate: float
     throttle: str = ""
+    recent: Sequence[Sequence[float]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +138,16 @@ async def advance_range(
 
 async def checkpoint(
     conn: Connection, release_id: int, number: int, *, cursor: Key | None, done: bool, progress: Progress
-) -> dict[str, Any]:
-    """Cursor and counters of one batch. Returns the limits that hold for the next."""
-    limits = await conn.fetchval(
+) -> None:
+    """Cursor and counters of one batch."""
+    await conn.execute(
         "WITH moved AS ("
         "  UPDATE zdd.range SET cursor = coalesce($3::jsonb, cursor), rows = rows + $4, done = $5"
         "  WHERE release_id = $1 AND kind = 'backfill' AND id = $2 RETURNING 1)"
         " UPDATE zdd.backfill SET status = 'running', rows_done = rows_done + $4, batches = batches + least($4, 1),"
         "   rows_total = greatest(rows_total, rows_done + $4), seconds = seconds + $6, batch_rows = $7, rate = $8,"
-        "   throttle = $9, updated_at = clock_timestamp()"
-        " FROM moved WHERE release_id = $1 RETURNING limits",
+        "   throttle = $9, recent = $10, updated_at = clock_timestamp()"
+        " FROM moved WHERE release_id = $1",
         release_id,
         number,
         _json(cursor),
@@ -155,8 +157,8 @@ async def checkpoint(
         progress.batch_rows,
         progress.rate,
         progress.throttle,
+        json.dumps(list(progress.recent)),
     )
-    return dict(json.loads(limits))
 
 
 async def set_status(conn: Connection, release_id: int, status: str, throttle: str = "") -> None:
@@ -171,19 +173,10 @@ async def set_status(conn: Connection, release_id: int, status: str, throttle: s
     )
 
 
-async def stored(conn: Connection, release_id: int) -> dict[str, Any] | None:
-    """Status, size of the last batch, and limits."""
-    row = await conn.fetchrow("SELECT status, batch_rows, limits FROM zdd.backfill WHERE release_id = $1", release_id)
-    return None if row is None else {**row, "limits": json.loads(row["limits"])}
-
-
-async def change_limits(conn: Connection, release_id: int, changes: dict[str, Any]) -> None:
-    """Merges into the limits that hold from the next batch on; null lifts one, as for max_rows_per_second."""
-    await conn.execute(
-        "UPDATE zdd.backfill SET limits = limits || $2::jsonb, updated_at = clock_timestamp() WHERE release_id = $1",
-        release_id,
-        json.dumps(changes),
-    )
+async def last_batch(conn: Connection, release_id: int) -> tuple[int, list[list[float]]] | None:
+    """Size of the last batch, and the newest batches as zdd.backfill.recent has them; None before the preparation."""
+    row = await conn.fetchrow("SELECT batch_rows, recent FROM zdd.backfill WHERE release_id = $1", release_id)
+    return None if row is None else (row["batch_rows"], json.loads(row["recent"]))
 
 
 async def add_failed(conn: Connection, release_id: int, key: Key, reason: str) -> None:

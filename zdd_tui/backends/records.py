@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import asyncpg
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from zdd_tui.model.gate import GateReading, Verdict
 from zdd_tui.model.guard import GuardAction, GuardReading, Unit
+from zdd_tui.model.plan import Backfill
 from zdd_tui.model.records import (
     Actor,
     BackfillRecord,
+    BatchRecord,
     Event,
     FailedRow,
     Lease,
@@ -38,6 +40,7 @@ SELECT json_build_object(
     'now', extract(epoch FROM clock_timestamp())::float8,
     'release', (SELECT row_to_json(r) FROM (
         SELECT id, name, environment, region, plan_text, plan_hash, strategy, state, phase, paused, error, cause,
+               tuning, document->'backfill' AS backfill,
                extract(epoch FROM created_at)::float8 AS created_at,
                extract(epoch FROM finished_at)::float8 AS finished_at
         FROM zdd.release WHERE id = $1) r),
@@ -59,7 +62,7 @@ SELECT json_build_object(
     'lease', (SELECT row_to_json(l) FROM (SELECT {LEASE} FROM zdd.lease WHERE release_id = $1) l),
     'backfill', (SELECT row_to_json(b) FROM (
         SELECT status, rows_total, rows_done, batches, batch_rows, seconds, rate, throttle, failed_rows,
-               verified_rows, mismatches, verified, extract(epoch FROM updated_at)::float8 AS updated_at
+               verified_rows, mismatches, verified, recent, extract(epoch FROM updated_at)::float8 AS updated_at
         FROM zdd.backfill WHERE release_id = $1) b)
 )::text
 """  # noqa: S608  the pieces are the column lists above
@@ -85,6 +88,7 @@ def release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
         statuses=tuple(StepStatus(step["status"]) for step in raw["steps"]),
         paused=row["paused"],
         error=row["error"],
+        tuning=tuple(sorted(row["tuning"].items())),
     )
     return ReleaseRecord(
         id=row["id"],
@@ -99,11 +103,22 @@ def release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
         events=tuple(event(row) for row in raw["events"]),
         commands=tuple(command(row) for row in raw["commands"]),
         lease=lease(raw["lease"]) if raw["lease"] else None,
-        backfill=BackfillRecord(**raw["backfill"]) if raw["backfill"] else None,
+        backfill=_backfill(raw["backfill"]) if raw["backfill"] else None,
         guard=tuple(_guard(reading) for reading in raw["guard"]),
         cause=row["cause"],
         region=row["region"],
+        plan_limits=_plan_limits(release.strategy, row["backfill"]),
     )
+
+
+def _plan_limits(strategy: Strategy, section: Any) -> Backfill | None:
+    """The plan's own limits; a plan that leaves them out, or takes one from the environment, has the defaults."""
+    if all(phase.name != "backfill" for phase in strategy.phases):
+        return None
+    try:
+        return Backfill.model_validate(section or {})
+    except ValidationError:
+        return Backfill()
 
 
 def strategy_json(strategy: Strategy) -> str:
@@ -130,6 +145,10 @@ def command(row: Mapping[str, Any]) -> StoredCommand:
 
 def lease(row: Mapping[str, Any]) -> Lease:
     return Lease(row["epoch"], row["holder"], row["host"], row["pid"], row["age"], row["ttl"])
+
+
+def _backfill(row: Mapping[str, Any]) -> BackfillRecord:
+    return BackfillRecord(**dict(row) | {"recent": tuple(BatchRecord(*batch) for batch in row["recent"])})
 
 
 def failed_row(row: Mapping[str, Any]) -> FailedRow:

@@ -210,6 +210,7 @@ class Store:
         typed: str | None = None,
         targets: Mapping[str, Any] | None = None,
         unrehearsed: bool = False,
+        tuning: Mapping[str, object] | None = None,
     ) -> int:
         """Queues a command for the agent and returns its id.
 
@@ -218,6 +219,7 @@ class Store:
             typed: what the operator typed where the release's name was asked for.
             targets: what the operator was shown as the list of what is to run.
             unrehearsed: the first advance may go without a rehearsal; `reason` says why.
+            tuning: of ``tune``: limits of the backfill by name, see :mod:`zdd_tui.model.tuning`.
         """
         args: dict[str, Any] = {}
         if expected is not None:
@@ -232,6 +234,8 @@ class Store:
             args["targets"] = dict(targets)
         if unrehearsed:
             args["unrehearsed"] = True
+        if tuning is not None:
+            args["tuning"] = dict(tuning)
         with explained(self._dsn):
             try:
                 sent = await self._pool.fetchval(

@@ -41,7 +41,7 @@ async def release(connection: Any, release_id: int, state: Release) -> None:
         # A guard's pause is history once somebody has resumed; the reason of a rollback stays for good.
         "UPDATE zdd.release SET state = $2, phase = $3, paused = $4, error = $5,"
         " cause = CASE WHEN paused AND NOT $4 AND NOT $7 THEN '' ELSE cause END,"
-        " finished_at = CASE WHEN $6 THEN coalesce(finished_at, clock_timestamp()) END WHERE id = $1",
+        " finished_at = CASE WHEN $6 THEN coalesce(finished_at, clock_timestamp()) END, tuning = $8 WHERE id = $1",
         release_id,
         str(state.state),
         state.phase,
@@ -49,6 +49,7 @@ async def release(connection: Any, release_id: int, state: Release) -> None:
         storable(state.error),
         state.state.ended,
         state.state.backwards,
+        json.dumps(dict(state.tuning)),
     )
     await connection.execute(
         _STEPS,

@@ -7,6 +7,7 @@ import asyncio
 import json
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -17,18 +18,24 @@ import asyncpg
 from zdd_tui.backends import backfill_store as rows
 from zdd_tui.backends.backfill_store import Key, Progress, Range
 from zdd_tui.backends.catalog import Connection
-from zdd_tui.engine.throttle import READ_EVERY, ReplicaLag, Signal, Throttle
-from zdd_tui.model.backfill import Limits, Rate, Sizer
+from zdd_tui.engine.throttle import Signal, Throttle, signals_for
+from zdd_tui.model.backfill import Rate, Sizer, rest_seconds
 from zdd_tui.model.ddl.facts import Catalog
 from zdd_tui.model.ddl.names import search_path
 from zdd_tui.model.ddl.rows import batch_row_statement, batch_statement, last_key_statement, page_statement
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.plan import Backfill, Plan
 from zdd_tui.model.sql import literal
 
 LOCK_TIMEOUT = 0.2
 """Seconds that a batch waits for a row. Well below PostgreSQL's deadlock_timeout (1 s), so that in a deadlock with
 the application it is always we who give way, and never a request that fails."""
+
+LOOK_EVERY = 0.25
+"""Seconds between two looks at pause and limits while nothing is written."""
+
+RECENT = 40
+"""Batches whose times are kept for the screens."""
 
 SMALL_TABLE = 10_000
 """Rows below which a sequential scan a batch does no harm."""
@@ -85,7 +92,7 @@ class BackfillRunner:
     Args:
         store: the lease's store; every write goes through its fence.
         clock: seconds, monotonic.
-        signals: reasons to wait, asked in order.
+        signals: reasons to wait, asked in order; None: all that there are.
     """
 
     def __init__(
@@ -103,9 +110,11 @@ class BackfillRunner:
         self._catalog = catalog
         self._clock = clock
         self._sleep = sleep
-        self._throttle = Throttle(clock, [ReplicaLag()] if signals is None else signals)
-        self._limits = Limits.of(plan.backfill)
-        self._stored: dict[str, Any] = {}
+        self._throttle = Throttle(clock, signals_for(store.release_id, catalog) if signals is None else signals)
+        self._limits_now: Callable[[], Backfill] = lambda: plan.backfill
+        self._limits = plan.backfill
+        self._paused: Callable[[], bool] = lambda: False
+        self._recent: deque[tuple[float, int, float]] = deque(maxlen=RECENT)
         self._sizer = Sizer(plan.backfill.batch_rows)
         self._hunt: int | None = None  # rows of a batch while we close in on a row that fails
         self._rate = Rate()
@@ -138,34 +147,34 @@ class BackfillRunner:
             await rows.add_range(conn, self._store.release_id, "backfill", hi, done=hi is None)
 
     async def run(
-        self, should_pause: Callable[[], bool] = lambda: False, limits: Callable[[], Limits] | None = None
+        self, should_pause: Callable[[], bool] = lambda: False, limits: Callable[[], Backfill] | None = None
     ) -> None:
         """Moves everything up to the bound. Returns when all is done; cancel the task to stop it.
 
         Args:
             should_pause: asked before every batch; while it says yes, nothing is written and no lock is held.
-            limits: what the plan allows; by default its own limits. What is stored in zdd.backfill.limits counts
-                more, and is read again with every batch.
+            limits: what is allowed now, asked before every batch and while it rests; by default the plan's own.
 
         Raises:
             StepFailed: it was not prepared; a statement is refused for a reason that no smaller batch mends; or more
                 rows than the plan forgives cannot be moved (run again, it tries those first).
             StaleEpoch, DatabaseError: of the store; run again to go on.
         """
-        base = limits or (lambda: Limits.of(self._plan.backfill))
+        self._limits_now = limits or self._limits_now
+        self._paused = should_pause
         release_id = self._store.release_id
         async with self._store.fenced() as conn:
-            stored = await rows.stored(conn, release_id)
+            last = await rows.last_batch(conn, release_id)
             todo = await rows.ranges(conn, release_id, "backfill")
-        if stored is None or not todo:
+        if last is None or not todo:
             raise StepFailed("the backfill was not prepared", "roll back, or run prepare-backfill first")
-        self._stored = stored["limits"]
-        self._sizer = Sizer(max(1, stored["batch_rows"]))
+        self._sizer = Sizer(max(1, last[0]))
+        self._recent.extend((at, int(count), seconds) for at, count, seconds in last[1])
         for piece in todo:
             position = piece
             while not position.done:
-                self._limits = base().changed(self._stored)
-                if await self._must_wait(should_pause):
+                self._look_at_limits()
+                if await self._must_wait():
                     continue
                 position = await self._step(position)
         left, forgiven = await self._retry_failed(), self._plan.backfill.max_failed_rows
@@ -182,21 +191,25 @@ class BackfillRunner:
         async with self._store.fenced() as conn:
             await rows.set_status(conn, self._store.release_id, "cancelled")
 
-    async def _must_wait(self, should_pause: Callable[[], bool]) -> bool:
+    def _look_at_limits(self) -> None:
+        """Takes what an operator has changed; a new first size is begun with."""
+        before, self._limits = self._limits, self._limits_now()
+        if self._limits.batch_rows != before.batch_rows:
+            self._sizer = Sizer(self._limits.batch_rows)
+
+    async def _must_wait(self) -> bool:
         """Waits a moment when paused or throttled, and tells so."""
-        paused = should_pause()
-        if not paused and not self._throttle.due():
-            return False
-        async with self._store.fenced() as conn:
-            stored = await rows.stored(conn, self._store.release_id)
-            self._stored = stored["limits"] if stored else {}
-            reason = "" if paused else await self._throttle.ask(conn, self._limits)
-            if paused or reason:
-                await rows.set_status(conn, self._store.release_id, "paused" if paused else "running", reason)
+        paused = self._paused()
+        reason = "" if paused else self._throttle.reason
+        if paused or self._throttle.due():
+            async with self._store.fenced() as conn:
+                reason = "" if paused else await self._throttle.ask(conn, self._limits)
+                if paused or reason:
+                    await rows.set_status(conn, self._store.release_id, "paused" if paused else "running", reason)
         if paused:
             self._since = None
         if paused or reason:
-            await self._sleep(READ_EVERY / 2)
+            await self._sleep(LOOK_EVERY)
             return True
         return False
 
@@ -225,13 +238,20 @@ class BackfillRunner:
             self._hunt = self._hunt * 2 if self._hunt * 2 < self._sizer.rows else None
         elif moved == size or seconds > self._limits.batch_budget:
             self._sizer = self._sizer.after(moved, seconds, self._limits)
-        if self._limits.max_rows_per_second is not None and not after.done:
-            await self._sleep(max(0.0, moved / self._limits.max_rows_per_second - seconds))
+        if not after.done:
+            await self._rest(moved, seconds)
         # Tries that failed and waits for a throttle belong to the rate; pauses do not.
         now = self._clock()
         self._rate = self._rate.after(moved, now - (began if self._since is None else self._since))
         self._since = now
         return after
+
+    async def _rest(self, moved: int, seconds: float) -> None:
+        """The pause that a ceiling or a speed below 100 % asks for; a change of either counts at once."""
+        rested = 0.0
+        while (left := rest_seconds(moved, seconds, self._limits_now()) - rested) > 0 and not self._paused():
+            await self._sleep(min(left, LOOK_EVERY))
+            rested += min(left, LOOK_EVERY)
 
     async def _batch(self, position: Range, size: int, began: float) -> tuple[Range, int]:
         """Page, work and checkpoint in one transaction."""
@@ -246,19 +266,15 @@ class BackfillRunner:
             done = moved < size
             seconds = self._clock() - began
             rate = self._rate.after(moved, seconds).value if self._rate.value == 0 else self._rate.value
-            await self._checkpoint(conn, position, end, done, Progress(moved, seconds, size, rate, self._busy))
+            recent = (*self._recent, (round(time.time(), 3), moved, round(seconds, 4)))
+            progress = Progress(moved, seconds, size, rate, self._busy, recent[-RECENT:])
+            await rows.checkpoint(conn, self._store.release_id, position.id, cursor=end, done=done, progress=progress)
+        self._recent.append(recent[-1])
         return replace(position, cursor=end or position.cursor, rows=position.rows + moved, done=done), moved
 
     async def _page(self, conn: Connection, position: Range, size: int) -> Any:
         statement = page_statement(self._catalog, first=position.after is None, last=position.hi is None)
         return await conn.fetchrow(statement, *(position.after or ()), *(position.hi or ()), size)
-
-    async def _checkpoint(
-        self, conn: Connection, position: Range, end: Key | None, done: bool, progress: Progress
-    ) -> None:
-        self._stored = await rows.checkpoint(
-            conn, self._store.release_id, position.id, cursor=end, done=done, progress=progress
-        )
 
     async def _work(self, conn: Connection, statement: str, parameters: Key, *, alone: Key | None) -> bool:
         """Runs a batch. Of a row that stands ``alone`` a failure is noted in the same transaction, so that it is this

@@ -12,8 +12,9 @@ from zdd_tui.backends.catalog import Catalog, read_catalog
 from zdd_tui.backends.flags import FlagStore
 from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.backends.postgres import FAILURES
-from zdd_tui.model.plan import BasePlan, Plan
+from zdd_tui.model.plan import Backfill, BasePlan, Plan
 from zdd_tui.model.records import StepRecord
+from zdd_tui.model.tuning import Tuning, in_force
 
 PlanT = TypeVar("PlanT", bound=BasePlan)
 
@@ -29,6 +30,7 @@ class Context:
         flag_store: None where the plan has no flags.
         paused: tells whether the operator has paused the release.
         say: takes a line for the agent's log.
+        tuning: tells which limits of the backfill the operator has changed.
     """
 
     plan: BasePlan
@@ -37,6 +39,7 @@ class Context:
     cluster: Cluster
     paused: Callable[[], bool]
     say: Callable[[str], None]
+    tuning: Callable[[], Tuning] = tuple
     _catalog: Catalog | None = field(default=None, init=False)
 
     @property
@@ -53,6 +56,10 @@ class Context:
     def change_plan(self) -> Plan:
         """For the steps and gates of expand/contract."""
         return self.plan_as(Plan)
+
+    def limits(self) -> Backfill:
+        """The limits of the backfill that hold now: the plan's, as far as no operator has changed them."""
+        return in_force(self.change_plan.backfill, self.tuning())
 
     def plan_as(self, kind: type[PlanT]) -> PlanT:
         """The plan as its strategy's steps and gates know it; a step of another strategy is a defect of ours."""

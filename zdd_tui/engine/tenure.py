@@ -19,6 +19,7 @@ from zdd_tui.engine.guard import GuardLoop
 from zdd_tui.engine.rehearsed import require_rehearsal
 from zdd_tui.engine.runner import Boundary, Holding, Runner
 from zdd_tui.model.errors import BackendError, DatabaseAway, Refused
+from zdd_tui.engine.tuning import asked_of, tuned_text
 from zdd_tui.model.plan import BasePlan
 from zdd_tui.model.records import NewEvent, StoredCommand
 from zdd_tui.model.release import Command, CommandKind, Release, State, command, finish, next_work
@@ -117,6 +118,7 @@ class Tenure:
     def _announce(self) -> None:
         """The state has changed: whoever waits for that looks again."""
         self._moved.set()
+            tuning=lambda: self._release.tuning,
 
     # --- steps ----------------------------------------------------------------------------------------------
 
@@ -209,12 +211,16 @@ class Tenure:
                 await self._store.save(after, events=[NewEvent("phase", f"release {after.name}: {after.state}")])
                 self._holding.release = after
         self._announce()
+            if asked.kind is CommandKind.TUNE:
+                asked = asked_of(self._plan, before, stored)
 
 
 async def _until_first(*loops: Coroutine[Any, Any, None]) -> None:
     """Runs loops side by side until one ends or fails; the others are ended with it, and its failure is raised."""
     tasks = [asyncio.create_task(loop) for loop in loops]
     try:
+            if asked.kind is CommandKind.TUNE:
+                outcome = tuned_text(self._plan, before, after)
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in tasks:

@@ -12,9 +12,7 @@ import asyncpg
 from zdd_tui.backends import backfill_store as rows
 from zdd_tui.backends.backfill_store import Key, Mismatch, Range
 from zdd_tui.backends.catalog import Connection
-from zdd_tui.engine.backfill import BAD_ROW, BUSY, FencedStore, reason_of, settings
-from zdd_tui.engine.throttle import READ_EVERY
-from zdd_tui.model.backfill import Limits
+from zdd_tui.engine.backfill import BAD_ROW, BUSY, LOOK_EVERY, FencedStore, reason_of, settings
 from zdd_tui.model.ddl.facts import Catalog
 from zdd_tui.model.ddl.rows import page_statement, verify_keys_statement, verify_statement
 from zdd_tui.model.errors import StepFailed
@@ -62,7 +60,7 @@ class Verifier:
         self._sleep = sleep
         self._page_rows = page_rows
         self._size = page_rows
-        self._budget = Limits.of(plan.backfill).batch_budget
+        self._budget = plan.backfill.batch_budget
         self._ledger = False
 
     async def run(self, should_pause: Callable[[], bool] = lambda: False) -> VerifyReport:
@@ -76,7 +74,7 @@ class Verifier:
         position = await self._begin()
         while not position.done:
             if should_pause():
-                await self._sleep(READ_EVERY / 2)
+                await self._sleep(LOOK_EVERY)
                 continue
             try:
                 position = await self._step(position)
@@ -90,7 +88,7 @@ class Verifier:
     async def _begin(self) -> Range:
         release_id = self._store.release_id
         async with self._store.fenced() as conn:
-            if await rows.stored(conn, release_id) is None:
+            if await rows.last_batch(conn, release_id) is None:
                 raise StepFailed("there was no backfill that could be verified", "run the backfill first")
             self._ledger = bool(
                 await conn.fetchval("SELECT EXISTS (SELECT FROM zdd.failed_row WHERE release_id = $1)", release_id)

@@ -1,9 +1,7 @@
 """Backfill: how far it is, how fast, how long yet, and how large the next batch is. Pure; time comes in."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self, overload
 
 from zdd_tui.model.plan import Backfill
 from zdd_tui.model.records import BackfillRecord
@@ -13,58 +11,12 @@ GROWTH = 1.25
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What may be changed while the backfill runs.
-
-    Attributes:
-        max_rows_per_second: a ceiling, or None.
-        max_replica_lag: seconds.
-        batch_budget: seconds that a batch may take.
-    """
-
-    max_rows_per_second: int | None
-    batch_rows_max: int
-    max_replica_lag: float
-    batch_budget: float
-
-    @classmethod
-    def of(cls, backfill: Backfill) -> Self:
-        """As the plan has them."""
-        return cls(
-            backfill.max_rows_per_second, backfill.batch_rows_max, backfill.max_replica_lag, backfill.batch_budget
-        )
-
-    def changed(self, stored: Mapping[str, Any]) -> Self:
-        """With what an operator has changed; what is not understood is left as it is."""
-        ceiling: float | None = None
-        if stored.get("max_rows_per_second", 0) is not None:  # null lifts the ceiling, no key leaves it
-            ceiling = _number(stored.get("max_rows_per_second"), self.max_rows_per_second)
-        return replace(
-            self,
-            max_rows_per_second=None if ceiling is None else max(1, int(ceiling)),
-            batch_rows_max=max(1, int(_number(stored.get("batch_rows_max"), self.batch_rows_max))),
-            max_replica_lag=_number(stored.get("max_replica_lag"), self.max_replica_lag),
-            batch_budget=_number(stored.get("batch_budget"), self.batch_budget),
-        )
-
-
-@overload
-def _number(value: Any, otherwise: float) -> float: ...
-@overload
-def _number(value: Any, otherwise: float | None) -> float | None: ...
-def _number(value: Any, otherwise: float | None) -> float | None:
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
-        return value
-    return otherwise
-
-
-@dataclass(frozen=True, slots=True)
 class Sizer:
     """How many rows the next batch takes: it grows slowly, and halves when a batch is late or fails."""
 
     rows: int
 
-    def bounded(self, limits: Limits) -> int:
+    def bounded(self, limits: Backfill) -> int:
         """The next batch, within the limits that hold now. A ceiling on rows a second also bounds one batch to a
         second's worth, so that a change of limits, or a pause, never waits for longer."""
         most = limits.batch_rows_max
@@ -72,7 +24,7 @@ class Sizer:
             most = min(most, math.ceil(limits.max_rows_per_second))
         return max(1, min(self.rows, most))
 
-    def after(self, rows: int, seconds: float, limits: Limits) -> "Sizer":
+    def after(self, rows: int, seconds: float, limits: Backfill) -> "Sizer":
         """After a batch of ``rows`` that took ``seconds``."""
         if seconds > limits.batch_budget:
             return self.halved(rows)
@@ -85,6 +37,12 @@ class Sizer:
     def halved(self, rows: int | None = None) -> "Sizer":
         """After a batch that was late, failed, or stood in somebody's way."""
         return Sizer(max(1, min(self.rows, rows or self.rows) // 2))
+
+
+def rest_seconds(rows: int, seconds: float, limits: Backfill) -> float:
+    """The pause after a batch of ``rows`` that took ``seconds``: for the ceiling, and then for the speed."""
+    least = seconds if limits.max_rows_per_second is None else max(seconds, rows / limits.max_rows_per_second)
+    return least * (100 / limits.speed) - seconds
 
 
 @dataclass(frozen=True, slots=True)

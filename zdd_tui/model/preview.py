@@ -26,6 +26,8 @@ def preview(plan: BasePlan, release: Release, kind: CommandKind, catalog: Catalo
             return ("no further step begins; the backfill stops within one batch",)
         case CommandKind.RESUME:
             return ("what was paused goes on",)
+        case CommandKind.TUNE:
+            return ("the limits of the backfill change; in force within one batch",)
 
 
 def target(plan: BasePlan) -> str:

@@ -5,7 +5,9 @@ from typing import Any
 
 from zdd_tui.model.gate import GateReading
 from zdd_tui.model.guard import GuardReading
+from zdd_tui.model.plan import Backfill
 from zdd_tui.model.release import Command, CommandKind, Expected, Release, State, StepStatus
+from zdd_tui.model.tuning import Tuning, in_force
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ class StoredCommand:
 
     Attributes:
         args: `expected` (plan_hash, state, phase), `typed`, `targets` (the frozen list of what is to run),
-            `unrehearsed` (the first advance may go without a rehearsal), each left out where it was not given.
+            `unrehearsed` (the first advance may go without a rehearsal), `tuning` (of ``tune``: limits by name, see
+            :mod:`zdd_tui.model.tuning`), each left out where it was not given.
         status: `queued`, `done` or `refused`.
         outcome: for a refused one the reason, else what it did.
     """
@@ -130,6 +133,21 @@ class StepRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """One batch that was committed.
+
+    Attributes:
+        at: seconds since the epoch, by the agent's clock.
+        rows: keys that it looked at.
+        seconds: that it took, up to its checkpoint.
+    """
+
+    at: float
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class BackfillRecord:
     """The backfill as stored.
 
@@ -140,6 +158,7 @@ class BackfillRecord:
         rate: rows a second over the last seconds.
         throttle: name of the signal in force, or empty.
         mismatches: of the last verification; None before it.
+        recent: the last batches (at most 40), oldest first.
     """
 
     status: str
@@ -155,6 +174,7 @@ class BackfillRecord:
     mismatches: int | None = None
     verified: bool = False
     updated_at: float = 0.0
+    recent: tuple[BatchRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +198,7 @@ class ReleaseRecord:
     Attributes:
         guard: the newest reading of each rule of the guard, by name.
         cause: why the guard rolled the release back or paused it, with the numbers it saw; else empty.
+        plan_limits: the plan's own limits of the backfill; None where the strategy has none.
         region: of a plan with several: the one that this release is for; else empty.
     """
 
@@ -197,3 +218,14 @@ class ReleaseRecord:
     guard: tuple[GuardReading, ...] = ()
     cause: str = ""
     region: str = ""
+    plan_limits: Backfill | None = None
+
+    @property
+    def tuning(self) -> Tuning:
+        """Which limits an operator has changed."""
+        return self.release.tuning
+
+    @property
+    def limits(self) -> Backfill | None:
+        """The limits of the backfill that are in force; None where the strategy has no backfill."""
+        return None if self.plan_limits is None else in_force(self.plan_limits, self.release.tuning)

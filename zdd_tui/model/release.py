@@ -20,7 +20,8 @@ from typing import Literal
 
 from zdd_tui.model.errors import Refused
 from zdd_tui.model.gate import GateReading, Verdict, unread
-from zdd_tui.model.strategy import PhaseSpec, StepSpec, Strategy
+from zdd_tui.model.strategy import GateSpec, PhaseSpec, StepSpec, Strategy
+from zdd_tui.model.tuning import Tuning
 
 
 class State(StrEnum):
@@ -71,6 +72,7 @@ class CommandKind(StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     ROLLBACK = "rollback"
+    TUNE = "tune"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +91,13 @@ class Command:
     Attributes:
         expected: None only where nobody confirmed anything, as for ``pause``.
         typed: what the operator typed where the name of the release was asked for.
+        tuning: for ``tune``, what is to differ from the plan's limits from now on.
     """
 
     kind: CommandKind
     expected: Expected | None = None
     typed: str | None = None
+    tuning: Tuning = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,7 @@ class Release:
         phase: index into the strategy's phases; -1 before the first.
         statuses: one per step of the strategy, in order.
         error: why it is failed or rollback-failed, else empty.
+        tuning: which limits of the backfill an operator has changed; see :mod:`zdd_tui.model.tuning`.
     """
 
     name: str
@@ -114,6 +119,7 @@ class Release:
     statuses: tuple[StepStatus, ...] = ()
     paused: bool = False
     error: str = ""
+    tuning: Tuning = ()
 
     def __post_init__(self) -> None:
         if not self.statuses:
@@ -179,9 +185,12 @@ def command(release: Release, asked: Command, gates: Mapping[str, GateReading], 
 def _recheck(release: Release, kind: CommandKind, expected: Expected) -> None:
     if expected.plan_hash != release.plan_hash:
         raise Refused("the plan is not the one that was confirmed", "look at the plan again, then repeat the command")
+        case CommandKind.TUNE:
+            return _tune(release, asked.tuning)
     # A rollback undoes whatever was done, and the hour of a rollback is not the hour to be told that a step
-    # has ended while the dialog was open.
-    if kind is not CommandKind.ROLLBACK and (expected.state, expected.phase) != (release.state, release.phase):
+    # has ended while the dialog was open. Nor does a limit depend on which step runs.
+    at_any_time = kind in (CommandKind.ROLLBACK, CommandKind.TUNE)
+    if not at_any_time and (expected.state, expected.phase) != (release.state, release.phase):
         was = _place(release.strategy, expected.state, expected.phase)
         now = _place(release.strategy, release.state, release.phase)
         raise Refused(
@@ -263,6 +272,17 @@ def _resume(release: Release) -> Release:
 
 def readings(release: Release, gates: Mapping[str, GateReading], now: float) -> tuple[GateReading, ...]:
     """The gates of the current phase as they count now; empty before the first phase."""
+def _tune(release: Release, tuning: Tuning) -> Release:
+    phases = [phase.name for phase in release.strategy.phases]
+    if "backfill" not in phases:
+        raise Refused(f"a {release.strategy.name} release has no backfill: there are no limits to change")
+    if release.state.ended or release.state.backwards:
+        raise Refused(f"the release is {release.state}: its backfill will not run")
+    if release.phase > phases.index("backfill"):
+        raise Refused("the backfill is over: its limits hold for nothing any more")
+    return replace(release, tuning=tuning)
+
+
     if release.current is None:
         return ()
     return tuple(gates.get(spec.name, unread(spec.name, now)).at(now) for spec in release.current.gates)

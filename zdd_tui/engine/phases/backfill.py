@@ -21,7 +21,7 @@ class MoveRows:
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         runner = BackfillRunner(ctx.store, ctx.change_plan, await ctx.catalog(fresh=True))
-        await runner.run(ctx.paused)
+        await runner.run(ctx.paused, ctx.limits)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """What was moved goes with the new schema; only the backfill's own record says that it was stopped."""

@@ -158,11 +158,13 @@ class BoardSource(Protocol):
         typed: str | None = None,
         reason: str = "",
         shown: tuple[str, ...] = (),
+        tuning: Mapping[str, object] | None = None,
     ) -> "Future[StoredCommand]":
         """Queues a command; the future ends when the agent has answered it, or with a ZddError.
 
         Args:
             shown: what the operator was told would run.
+            tuning: of ``tune``: limits of the backfill by name, see :mod:`zdd_tui.model.tuning`.
         """
         ...
 
@@ -173,13 +175,11 @@ class BoardSource(Protocol):
     def ask(self, query: "Query[T]") -> "Future[T]":
         """Fetches what a detail screen shows; the future ends with it, or with a ZddError. Cheap, from any thread."""
         ...
-        tuning: Mapping[str, object] | None = None,
 
     def follow(self, query: LogQuery) -> LogTail:
         """Follows a log until the tail is closed; whoever opens one closes it. Cheap, from any thread."""
         ...
 
-            tuning: of ``tune``: limits of the backfill by name, see :mod:`zdd_tui.model.tuning`.
 
 class Clock(Protocol):
     """Time, so that tests can hold it still."""

@@ -18,8 +18,8 @@ from zdd_tui.engine.gates import judge
 from zdd_tui.engine.guard import GuardLoop
 from zdd_tui.engine.rehearsed import require_rehearsal
 from zdd_tui.engine.runner import Boundary, Holding, Runner
-from zdd_tui.model.errors import BackendError, DatabaseAway, Refused
 from zdd_tui.engine.tuning import asked_of, tuned_text
+from zdd_tui.model.errors import BackendError, DatabaseAway, Refused
 from zdd_tui.model.plan import BasePlan
 from zdd_tui.model.records import NewEvent, StoredCommand
 from zdd_tui.model.release import Command, CommandKind, Release, State, command, finish, next_work
@@ -97,6 +97,7 @@ class Tenure:
             cluster=cluster,
             paused=lambda: self._release.paused,
             say=self._say,
+            tuning=lambda: self._release.tuning,
         )
         self._runner = Runner(self._ctx, self._holding, self._boundary)
 
@@ -118,7 +119,6 @@ class Tenure:
     def _announce(self) -> None:
         """The state has changed: whoever waits for that looks again."""
         self._moved.set()
-            tuning=lambda: self._release.tuning,
 
     # --- steps ----------------------------------------------------------------------------------------------
 
@@ -183,12 +183,16 @@ class Tenure:
         async with self._holding.lock:
             record = await self._store.read()
             before = self._holding.release
+            if asked.kind is CommandKind.TUNE:
+                asked = asked_of(self._plan, before, stored)
             after = command(before, asked, record.gates, record.now)
             events = await require_rehearsal(self._ctx, before, stored, record.now)
             if after.phase != before.phase and after.current is not None:
                 events.append(NewEvent("phase", f"{after.current.name} begins"))
             place = after.current.name if after.current else after.name
             outcome = f"{place} is {after.state}{', paused' if after.paused else ''}"
+            if asked.kind is CommandKind.TUNE:
+                outcome = tuned_text(self._plan, before, after)
             await self._store.answer(stored.id, refused=False, outcome=outcome, release=after, events=events)
             self._holding.release = after
             self._say(f"{stored.kind} by {stored.actor}: {outcome}")
@@ -211,16 +215,12 @@ class Tenure:
                 await self._store.save(after, events=[NewEvent("phase", f"release {after.name}: {after.state}")])
                 self._holding.release = after
         self._announce()
-            if asked.kind is CommandKind.TUNE:
-                asked = asked_of(self._plan, before, stored)
 
 
 async def _until_first(*loops: Coroutine[Any, Any, None]) -> None:
     """Runs loops side by side until one ends or fails; the others are ended with it, and its failure is raised."""
     tasks = [asyncio.create_task(loop) for loop in loops]
     try:
-            if asked.kind is CommandKind.TUNE:
-                outcome = tuned_text(self._plan, before, after)
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in tasks:

@@ -183,19 +183,16 @@ class Change(Section):
 class Backfill(Section):
     """How fast old rows are moved; every limit here can be changed while it runs."""
 
+    speed: int = Field(
+        100, ge=10, le=100, description="percent of what the other limits allow; the rest of the time it rests"
+    )
     batch_rows: int = Field(1000, ge=1, le=100_000, description="rows in the first batch")
     batch_rows_max: int = Field(5000, ge=1, le=100_000, description="a batch never grows beyond this")
     batch_budget: Duration = Field(
         0.15, ge=0.001, le=10, description="a batch that takes longer is followed by a smaller one"
     )
-    speed: int = Field(
-        100, ge=10, le=100, description="percent of what the other limits allow; the rest of the time it rests"
-    )
     max_rows_per_second: int | None = Field(None, ge=1, description="a ceiling; default: none")
     max_replica_lag: Duration = Field(5.0, description="wait while a standby replays later than this")
-    max_failed_rows: int = Field(0, ge=0, description="rows in the ledger of failures that the gate forgives")
-
-    @model_validator(mode="after")
     max_lock_wait: Duration = Field(
         1.0, description="wait while somebody has waited longer than this for a lock on the table"
     )
@@ -211,6 +208,9 @@ class Backfill(Section):
     max_guard_latency: int = Field(
         90, ge=1, le=1000, description="wait while a latency rule of the guard is above this percent of its limit"
     )
+    max_failed_rows: int = Field(0, ge=0, description="rows in the ledger of failures that the gate forgives")
+
+    @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.batch_rows > self.batch_rows_max:
             raise ValueError("batch_rows is larger than batch_rows_max")

@@ -180,13 +180,13 @@ def command(release: Release, asked: Command, gates: Mapping[str, GateReading], 
             return _pause(release)
         case CommandKind.RESUME:
             return _resume(release)
+        case CommandKind.TUNE:
+            return _tune(release, asked.tuning)
 
 
 def _recheck(release: Release, kind: CommandKind, expected: Expected) -> None:
     if expected.plan_hash != release.plan_hash:
         raise Refused("the plan is not the one that was confirmed", "look at the plan again, then repeat the command")
-        case CommandKind.TUNE:
-            return _tune(release, asked.tuning)
     # A rollback undoes whatever was done, and the hour of a rollback is not the hour to be told that a step
     # has ended while the dialog was open. Nor does a limit depend on which step runs.
     at_any_time = kind in (CommandKind.ROLLBACK, CommandKind.TUNE)
@@ -267,11 +267,6 @@ def _resume(release: Release) -> Release:
     return replace(release, paused=False)
 
 
-# --- gates --------------------------------------------------------------------------------------------------
-
-
-def readings(release: Release, gates: Mapping[str, GateReading], now: float) -> tuple[GateReading, ...]:
-    """The gates of the current phase as they count now; empty before the first phase."""
 def _tune(release: Release, tuning: Tuning) -> Release:
     phases = [phase.name for phase in release.strategy.phases]
     if "backfill" not in phases:
@@ -283,6 +278,11 @@ def _tune(release: Release, tuning: Tuning) -> Release:
     return replace(release, tuning=tuning)
 
 
+# --- gates --------------------------------------------------------------------------------------------------
+
+
+def readings(release: Release, gates: Mapping[str, GateReading], now: float) -> tuple[GateReading, ...]:
+    """The gates of the current phase as they count now; empty before the first phase."""
     if release.current is None:
         return ()
     return tuple(gates.get(spec.name, unread(spec.name, now)).at(now) for spec in release.current.gates)

@@ -15,7 +15,11 @@ from textual.screen import Screen
 from zdd_tui.board import Board, BoardSource, Clock, Moment
 from zdd_tui.driver import ZddDriver
 from zdd_tui.look import Look
-from zdd_tui.screens.release import QuitAsked, ReleaseScreen
+from zdd_tui.model.access import Access
+from zdd_tui.model.keymap import KeyChoice
+from zdd_tui.screens.acting import ActAsked
+from zdd_tui.screens.operator import Operator, QuitAsked, Renewed, Settled
+from zdd_tui.screens.release import ReleaseScreen
 from zdd_tui.terminal import TerminalGuard
 
 TICK = 1.0
@@ -63,6 +67,8 @@ class ZddApp(App[ExitInfo]):
         clock: for ages on screen.
         read_only: mutating keys do not exist.
         look: what the terminal can show.
+        unlock_seconds: how long an unlock of production lasts; the plan's own where it is None.
+        keys: other keys than the registry's, and what is to be said about them.
     """
 
     TITLE = "zdd"
@@ -73,7 +79,14 @@ class ZddApp(App[ExitInfo]):
     ]
 
     def __init__(
-        self, source: BoardSource, *, clock: Clock | None = None, read_only: bool = False, look: Look | None = None
+        self,
+        source: BoardSource,
+        *,
+        clock: Clock | None = None,
+        read_only: bool = False,
+        look: Look | None = None,
+        unlock_seconds: float | None = None,
+        keys: KeyChoice | None = None,
     ) -> None:
         self.look = look or Look()
         self.terminal: ZddDriver | None = None
@@ -81,7 +94,11 @@ class ZddApp(App[ExitInfo]):
         super().__init__(driver_class=ZddDriver)
         self._source = source
         self._zdd_clock = clock or SystemClock()
-        self._read_only = read_only
+        plan = source.board().plan
+        access = Access(read_only, plan.production, unlock_seconds or plan.unlock_seconds)
+        self._keys = keys or KeyChoice()
+        self.operator = Operator(self, source, self._zdd_clock, access, self._keys.names)
+        """Carries out what the screens ask for."""
         self._painted_at = float("-inf")
         self._paint_planned = False
         self._loop_of_screens: asyncio.AbstractEventLoop | None = None
@@ -89,12 +106,14 @@ class ZddApp(App[ExitInfo]):
         self.animation_level = "none"
 
     def get_default_screen(self) -> Screen[Any]:
-        return ReleaseScreen(self._source, self.moment, read_only=self._read_only)
+        return ReleaseScreen(self._source.board(), self.moment(), self._keys.notice)
 
     def moment(self) -> Moment:
-        return Moment.of(self._zdd_clock)
+        return self.operator.moment()
 
     def on_mount(self) -> None:
+        if self._keys.keymap:
+            self.set_keymap(self._keys.keymap)
         self.set_interval(TICK, self.repaint)
         self._loop_of_screens = asyncio.get_running_loop()
         # The source leaves the processor to us until then.
@@ -124,12 +143,24 @@ class ZddApp(App[ExitInfo]):
         if self.terminal is not None and self.terminal.take_lost():
             self.refresh()
         board, moment = self._source.board(), self.moment()
+        self.operator.follow(board, moment)
         for screen in self.screen_stack:
             show_on(screen, board, moment)
+            if isinstance(screen, ReleaseScreen):
+                screen.tell(self.operator.course)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Where the environment says NO_COLOR, attributes tell what there is to tell; Textual would draw in greys."""
         return [NoColor()] if self.no_color else super().get_line_filters()
+
+    def on_act_asked(self, message: ActAsked) -> None:
+        self.operator.act(message.action_id)
+
+    def on_settled(self, message: Settled) -> None:
+        self.operator.settle(message)
+
+    def on_renewed(self, message: Renewed) -> None:
+        self.repaint()
 
     def on_quit_asked(self, message: QuitAsked) -> None:
         self.action_leave()

@@ -9,7 +9,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from zdd_tui.model.detail import LogQuery, LogTail, Query
+from zdd_tui.model.access import OPEN, UNLOCK_SECONDS, Access
+from zdd_tui.model.action import default_keys
+from zdd_tui.model.detail import ChangeView, LogQuery, LogTail, Query
 from zdd_tui.model.environment import is_production
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.records import ReleaseRecord, StoredCommand
@@ -69,6 +71,10 @@ class PlanView:
         new_image: of a strategy that brings one image: that one; every other is old.
         sides: where pods of two Deployments serve: the word for each, and its name; the first is always there.
         switched: one of the two has all the traffic, the other stands warm.
+        change: of a strategy that changes the schema: both sides.
+        region: of a plan with several regions, this one with its place in their order, such as ``eu-1 1/2``.
+        reasons: commands that the plan wants a reason for.
+        unlock_seconds: how long an unlock of production lasts.
     """
 
     name: str
@@ -84,6 +90,10 @@ class PlanView:
     new_image: str = ""
     sides: tuple[tuple[str, str], ...] = ()
     switched: bool = False
+    change: ChangeView | None = None
+    region: str = ""
+    reasons: tuple[str, ...] = ()
+    unlock_seconds: float = UNLOCK_SECONDS
 
     @property
     def production(self) -> bool:
@@ -197,12 +207,21 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When a board is looked at."""
+    """When and by whom a board is looked at.
+
+    Attributes:
+        now: monotonic seconds.
+        wall: seconds since the epoch.
+        access: what the operator may change.
+        keys: what each action's key is called, by the action's id.
+    """
 
     now: float
     wall: float
     clock: Clock
 
     @classmethod
-    def of(cls, clock: Clock) -> "Moment":
-        return cls(clock.monotonic(), clock.wall(), clock)
+    def of(cls, clock: Clock, access: Access = OPEN, keys: Mapping[str, str] | None = None) -> "Moment":
+        return cls(clock.monotonic(), clock.wall(), clock, access, keys or default_keys())
+    access: Access = OPEN
+    keys: Mapping[str, str] = field(default_factory=default_keys)

@@ -32,6 +32,26 @@ def plan_view(plan: BasePlan) -> PlanView:
         sides=_sides(plan),
         switched=isinstance(plan, BlueGreenPlan),
     )
+        change=_change(plan.change) if isinstance(plan, Plan) else None,
+        reasons=tuple(each.value for each in plan.confirm.reason),
+        unlock_seconds=plan.confirm.unlock,
+        region=_region(plan),
+    )
+
+
+def _region(plan: BasePlan) -> str:
+    if plan.regions is None or not plan.region:
+        return ""
+    return f"{plan.region} {len(plan.earlier_regions) + 1}/{len(plan.regions.order)}"
+
+
+def _change(change: Change) -> ChangeView:
+    return ChangeView(
+        str(change.table),
+        str(change.target),
+        tuple(change.down.items()),
+        tuple(change.up.items()),
+        change.dual_write is DualWrite.TRIGGER,
 
 
 def _sides(plan: BasePlan) -> tuple[tuple[str, str], ...]:

@@ -21,6 +21,7 @@ from pydantic import (
 
 from zdd_tui.model.duration import Duration
 from zdd_tui.model.plan_guard import Guard
+from zdd_tui.model.plan_confirm import Confirm
 
 FlagKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 ReleaseName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
@@ -258,6 +259,7 @@ class BasePlan(Section):
     guard: Guard | None = Field(None, description="rules that judge in every phase, and roll back by themselves")
     dns: tuple[str, ...] = Field((), description="public names that are switched by DNS; none: traffic is not")
 
+    confirm: Confirm = Field(Confirm(), description="how commands are confirmed")
     @property
     def service(self) -> str:
         return self.kubernetes.service or self.kubernetes.deployment

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from zdd_tui.model.action import default_keys
 from zdd_tui.model.duration import human_duration
 from zdd_tui.model.errors import Refused
 from zdd_tui.model.gate import GateReading
@@ -46,13 +47,15 @@ class Situation:
     cause: str = ""
 
 
-def situation(record: ReleaseRecord, now: float) -> Situation:
+def situation(record: ReleaseRecord, now: float, keys: Mapping[str, str] | None = None) -> Situation:
     """Judges a release.
 
     Args:
         now: seconds since the epoch, by the database's clock.
+        keys: what each action's key is called, by the action's id; the defaults where it is None.
     """
     told = _situation(record, now)
+    told = replace(told, press=told.press.format_map(keys or default_keys()))
     release = record.release
     if record.cause and (release.state.backwards or release.state is State.ROLLED_BACK or release.paused):
         return replace(told, cause=f"guard: {record.cause}")
@@ -77,13 +80,25 @@ def _situation(record: ReleaseRecord, now: float) -> Situation:
         case State.ROLLBACK_FAILED:
             step = _step(record, StepStatus.UNDO_FAILED)
             text = f"undoing “{_label(release, step)}” failed"
-            return Situation(Mood.BAD, "✗", "ROLLBACK FAILED", text, _errors(release, step), "R tries the undo again")
+            press = "{rollback} tries the undo again"
+            return Situation(Mood.BAD, "✗", "ROLLBACK FAILED", text, _errors(release, step), press)
         case State.ROLLED_BACK:
             text = f"every step is undone{_after(record)}"
-            return Situation(Mood.GOOD, "◀", "ROLLED BACK", text, (), "q leaves")
+            return Situation(Mood.GOOD, "◀", "ROLLED BACK", text, (), "{quit} leaves")
         case State.DONE:
             text = f"all {len(release.strategy.phases)} phases are complete{_after(record)}"
-            return Situation(Mood.GOOD, "✔", "DONE", text, (), "q leaves")
+            return Situation(Mood.GOOD, "✔", "DONE", text, (), "{quit} leaves")
+
+
+def _planned(record: ReleaseRecord, now: float) -> Situation:
+    release = record.release
+    first = release.next.name if release.next else "?"
+    text = "nothing has run yet"
+    if shut := closed_gates(release, record.gates, now):
+        notes = tuple(reading.reason for reading in shut)
+        press = f"wait: {{advance}} starts {first} once its gate passes"
+        return Situation(Mood.WAITING, "○", "PLANNED", text, notes, press)
+    return Situation(Mood.IDLE, "○", "PLANNED", text, (), f"{{advance}} starts {first}")
 
 
 def _running(record: ReleaseRecord, now: float) -> Situation:
@@ -96,7 +111,7 @@ def _running(record: ReleaseRecord, now: float) -> Situation:
     place = f"{phase.name}, step {at + 1} of {len(phase.steps)}: {phase.steps[at].label}"
     notes = (step.note,) if step and step.note else ()
     if release.paused:
-        return Situation(Mood.PAUSED, "‖", "PAUSED", place, notes, f"p resumes{_or_back(release)}")
+        return Situation(Mood.PAUSED, "‖", "PAUSED", place, notes, f"{{resume}} resumes{_or_back(release)}")
     begun = step is not None and step.status is StepStatus.INTENT
     return Situation(
         Mood.WORKING,
@@ -104,7 +119,7 @@ def _running(record: ReleaseRecord, now: float) -> Situation:
         "RUNNING",
         f"{place}{_for(step, now)}" if begun else place,
         notes,
-        f"p pauses{_or_back(release)}",
+        f"{{pause}} pauses{_or_back(release)}",
     )
 
 
@@ -115,11 +130,14 @@ def _waiting(record: ReleaseRecord, now: float) -> Situation:
     shut = closed_gates(release, record.gates, now)
     total = len(phase.gates)
     if release.paused:
-        return Situation(Mood.PAUSED, "‖", "PAUSED", f"{phase.name} has run", (), f"p resumes{_or_back(release)}")
+        press = f"{{resume}} resumes{_or_back(release)}"
+        return Situation(Mood.PAUSED, "‖", "PAUSED", f"{phase.name} has run", (), press)
     if shut:
         text = f"{phase.name} has run; {len(shut)} of {total} gates are not open"
-        press = f"wait: {'the release is done' if following is None else f'a opens {following.name}'} once all pass"
+        then = "the release is done" if following is None else f"{{advance}} opens {following.name}"
+        press = f"wait: {then} once all pass"
         return Situation(Mood.WAITING, "◆", "WAITING FOR GATES", text, (), press)
+    asks = " (asks for the release’s name)" if phase.typed_confirm else ""
     if following is None:
         return Situation(Mood.WAITING, "◆", "WAITING", "the last gates pass; the agent ends the release")
     return Situation(
@@ -128,7 +146,7 @@ def _waiting(record: ReleaseRecord, now: float) -> Situation:
         "WAITING FOR YOU",
         f"{phase.name} has run, all {total} gates pass" if total > 1 else f"{phase.name} has run, its gate passes",
         (),
-        f"a runs {following.name}{' (asks for the release’s name)' if phase.typed_confirm else ''}{_or_back(release)}",
+        f"{{advance}} runs {following.name}{asks}{_or_back(release)}",
     )
 
 
@@ -136,14 +154,14 @@ def _failed(record: ReleaseRecord) -> Situation:
     release = record.release
     step = _step(record, StepStatus.FAILED)
     phase = release.current.name if release.current else "?"
-    press = "p resumes, then a tries again" if release.paused else "a tries the step again"
+    press = "{resume} resumes, then {advance} tries again" if release.paused else "{advance} tries the step again"
     return Situation(
         Mood.BAD,
         "✗",
         "FAILED",
         f"in {phase} at “{_label(release, step)}”",
         _errors(release, step),
-        f"{press}{_or_back(release)}, e shows all",
+        f"{press}{_or_back(release)}, {{details}} shows all",
     )
 
 
@@ -220,7 +238,7 @@ def _for(step: StepRecord | None, now: float) -> str:
 
 
 def _or_back(release: Release) -> str:
-    return "" if no_way_back(release) else ", R rolls back"
+    return "" if no_way_back(release) else ", {rollback} rolls back"
 
 
 def _after(record: ReleaseRecord) -> str:

@@ -6,54 +6,89 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from zdd_tui.board import Board, Moment
-from zdd_tui.model.action import Action
+from zdd_tui.model.action import Action, action
 from zdd_tui.model.release import CommandKind, Release, State, StepStatus
+from zdd_tui.screens.acting import Acting
 from zdd_tui.screens.dialog import DIALOG_CSS, HasPage, Keys, Page
-from zdd_tui.widgets.line import Line, Tone, wrap
+from zdd_tui.widgets.line import Line, Tone, outside, wrap
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the operator decided; `typed` is the release's name where it was asked for."""
+    """What the operator decided.
+
+    Attributes:
+        typed: the release's name, where it was asked for.
+        reason: goes into the audit.
+    """
 
     yes: bool
     typed: str | None = None
+    reason: str = ""
 
 
-class ConfirmScreen(ModalScreen[Answer], HasPage):
-    """Enter says yes, Escape says no. Enter counts only once the dialog has been painted."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One line that the dialog asks for.
+
+    Attributes:
+        wanted: what has to be typed there; empty where any text will do.
+        missing: what is said when it is left empty; empty where it may be.
+    """
+
+    id: str
+    title: str
+    wanted: str = ""
+    missing: str = ""
+
+    def wrong(self, typed: str) -> str:
+        """Why what was typed will not do; empty when it does."""
+        if not typed:
+            return self.missing
+        right = not self.wanted or typed.casefold() == self.wanted.casefold()
+        return "" if right else f"“{typed}” is not {self.title.removeprefix('type ')}"
+
+
+class ConfirmScreen(Acting[Answer], ModalScreen[Answer], HasPage):
+    """Enter says yes, Escape says no. Enter counts only once the dialog has been painted.
+
+    Whatever has to be typed is asked for here, on the same screen: never in a second dialog.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "yes", "Yes", show=False, id="confirm.yes"),
-        Binding("escape", "no", "No", show=False, id="confirm.no"),
+        Binding("enter,y", "yes", "Yes, do it", show=False, id="confirm.yes"),
+        Binding("escape,n", "no", "No", show=False, id="confirm.no"),
     ]
 
     CSS = DIALOG_CSS.format(name="ConfirmScreen")
 
-    def __init__(self, board: Board, moment: Moment, asked: Action) -> None:
+    def __init__(self, board: Board, moment: Moment, asked: Action, *, shown: tuple[str, ...] | None = None) -> None:
         super().__init__()
         self._board, self._moment = board, moment
-        self._kind = CommandKind(asked.id)
+        self.kind = CommandKind(asked.id)
+        self._shown = board.previews.get(self.kind, ()) if shown is None else shown
         self._expected = board.expected()
-        record = board.release.value
-        self._typed = record is not None and asks_for_name(record.release, self._kind)
+        self._fields = fields(board, moment, self.kind)
         self._armed = False
         self._wrong = ""
-        self._moved = False
+        self._moved = ""
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
             yield Page()
-            if self._typed:
-                yield Input(placeholder=f"type {self._board.plan.name} and press Enter")
+            for each in self._fields:
+                line = Input(id=each.id)
+                line.border_title = Content(outside(each.title))
+                yield line
             yield Keys()
 
     def on_mount(self) -> None:
-        self.query_one(Input if self._typed else Page).focus()
+        self.query_one(f"#{self._fields[0].id}" if self._fields else Page).focus()
         self._draw()
         self.call_after_refresh(self._arm)
 
@@ -61,25 +96,45 @@ class ConfirmScreen(ModalScreen[Answer], HasPage):
         self._armed = True
 
     def show(self, board: Board, moment: Moment) -> None:
-        """The text stays as it was confirmed; only a release that moved meanwhile is told."""
-        moved = board.expected() != self._expected
+        """The text stays as it was confirmed; only what stands against it meanwhile is told."""
+        moved = self._against(board, moment)
         if moved != self._moved:
             self._moved = moved
             self._draw()
+
+    def _against(self, board: Board, moment: Moment) -> str:
+        if board.expected() != self._expected:
+            return "the release has moved since: press Esc and look again"
+        if not any(each.id == "environment" for each in self._fields):
+            shown = moment.access.shows(action(self.kind.value), moment.now)
+            if not shown or (moment.access.locked(moment.now) and not self._moment.access.locked(self._moment.now)):
+                return "the unlock has run out meanwhile: press Esc and begin again"
+        return ""
 
     def _draw(self) -> None:
         self.query_one(Page).show(self._board, self._moment)
         self.query_one(Keys).show(self._board, self._moment)
 
     def page(self, board: Board, moment: Moment, cells: int) -> list[Line]:
-        return confirm_lines(board, self._kind, cells, self.query_one(Page).content_size.height)
+        rows = self.query_one(Page).content_size.height
+        return confirm_lines(board, self.kind, cells, rows, preview=self._shown)
 
     def keys(self, board: Board, moment: Moment, cells: int) -> list[Line]:
         if self._moved:
-            return wrap("✗ the release has moved since: press Esc and look again", cells, Tone.BAD)
-        if self._typed:
-            told: Line = (("type ", Tone.NORMAL), (board.plan.name, Tone.STRONG), (" and ", Tone.NORMAL))
-            return [*wrap(self._wrong, cells, Tone.BAD), (*told, *_YES)] if self._wrong else [(*told, *_YES)]
+            return wrap(f"✗ {self._moved}", cells, Tone.BAD)
+        if self._fields:
+            typed: Line = (
+                ("Enter", Tone.KEY),
+                (" yes, do it   ", Tone.NORMAL),
+                ("Esc", Tone.KEY),
+                (" no", Tone.NORMAL),
+            )
+            wanted = [each for each in self._fields if each.wanted]
+            told: list[Line] = [
+                (("type ", Tone.NORMAL), (each.wanted, Tone.STRONG), (", ", Tone.NORMAL)) for each in wanted
+            ]
+            line: Line = (*(span for part in told for span in part), *typed)
+            return [*(wrap(f"✗ {self._wrong}", cells, Tone.BAD) if self._wrong else []), line]
         return [_YES]
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
@@ -89,21 +144,42 @@ class ConfirmScreen(ModalScreen[Answer], HasPage):
     def action_yes(self) -> None:
         if not self._armed or self._moved:
             return
-        if not self._typed:
-            self.dismiss(Answer(True))
-            return
-        typed = self.query_one(Input).value.strip()
-        if typed == self._board.plan.name:
-            self.dismiss(Answer(True, typed))
-            return
-        self._wrong = f"✗ “{typed}” is not the release’s name" if typed else "✗ the release’s name is missing"
-        self._draw()
+        typed = {each.id: self.query_one(f"#{each.id}", Input).value.strip() for each in self._fields}
+        for each in self._fields:
+            self._wrong = each.wrong(typed[each.id])
+            if self._wrong:
+                self.query_one(f"#{each.id}").focus()
+                self._draw()
+                return
+        self.dismiss(Answer(True, self._board.plan.name if "name" in typed else None, typed.get("reason", "")))
 
     def action_no(self) -> None:
         self.dismiss(Answer(False))
 
 
 _YES: Line = (("Enter", Tone.KEY), (" yes, do it   ", Tone.NORMAL), ("Esc", Tone.KEY), (" no", Tone.NORMAL))
+
+
+def fields(board: Board, moment: Moment, kind: CommandKind) -> tuple[Asked, ...]:
+    """What has to be typed before a command goes out.
+
+    Rollback is never held up for words: its reason may stay empty, whatever the plan says. Where production is locked
+    it asks for the environment's name, so that one key in the wrong window rolls nothing back.
+    """
+    plan, record = board.plan, board.release.value
+    asked: list[Asked] = []
+    if moment.access.locked(moment.now):
+        asked.append(
+            Asked("environment", "type the environment’s name", plan.environment, "the environment’s name is missing")
+        )
+    if record is not None and asks_for_name(record.release, kind):
+        asked.append(Asked("name", "type the release’s name", plan.name, "the release’s name is missing"))
+    if kind is CommandKind.ROLLBACK:
+        if plan.production or kind.value in plan.reasons:
+            asked.append(Asked("reason", "why, for the audit; may stay empty"))
+    elif kind.value in plan.reasons:
+        asked.append(Asked("reason", "why: the plan asks for a reason", missing="the plan asks for a reason"))
+    return tuple(asked)
 
 
 def asks_for_name(release: Release, kind: CommandKind) -> bool:
@@ -116,7 +192,9 @@ def asks_for_name(release: Release, kind: CommandKind) -> bool:
     )
 
 
-def confirm_lines(board: Board, kind: CommandKind, cells: int, rows: int = 0) -> list[Line]:
+def confirm_lines(
+    board: Board, kind: CommandKind, cells: int, rows: int = 0, *, preview: tuple[str, ...] | None = None
+) -> list[Line]:
     """Title, target, steps in order, and what they run. Where that is more than `rows`, the steps alone come first."""
     plan, record = board.plan, board.release.value
     lines: list[Line] = []
@@ -136,7 +214,7 @@ def confirm_lines(board: Board, kind: CommandKind, cells: int, rows: int = 0) ->
             "✗ this phase ends with a step that cannot be undone: afterwards there is no way back", cells, Tone.BAD
         )
     lines.append(())
-    preview = board.previews.get(kind, ())
+    preview = board.previews.get(kind, ()) if preview is None else preview
     if preview:
         shown = [line for text in preview for line in _preview_line(text, cells)]
         return lines + (shown if len(lines) + len(shown) <= rows else [*_overview(preview, cells), *shown])

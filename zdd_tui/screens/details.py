@@ -10,15 +10,16 @@ from textual.screen import ModalScreen
 from zdd_tui.board import FLAGS_STALE, PODS_STALE, RELEASE_STALE, Board, Moment, Sourced
 from zdd_tui.model.records import ReleaseRecord, StepRecord
 from zdd_tui.model.situation import current_gates, situation
+from zdd_tui.screens.acting import Acting
 from zdd_tui.screens.dialog import DIALOG_CSS, HasPage, Keys, Page
+from zdd_tui.widgets.course import Course, course_lines
 from zdd_tui.widgets.events import event_line
 from zdd_tui.widgets.gate_line import GLYPHS
 from zdd_tui.widgets.guard import guard_readings
 from zdd_tui.widgets.line import Line, Tone, human_age, outside, wrap
-from zdd_tui.widgets.message import Course, course_lines
 
 
-class DetailsScreen(ModalScreen[None], HasPage):
+class DetailsScreen(Acting[None], ModalScreen[None], HasPage):
     """A page to read; it follows the board."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -58,7 +59,7 @@ def details_lines(board: Board, moment: Moment, cells: int, course: Course | Non
     if course is not None:
         lines += [*course_lines(course, board, moment, cells), ()]
     if record is not None and now is not None:
-        told = situation(record, now)
+        told = situation(record, now, moment.keys)
         lines += wrap(f"✗ {told.cause}", cells, Tone.BAD) if told.cause else []
         lines += wrap(f"{told.glyph} {told.word}  {told.text}", cells, Tone.STRONG)
         lines += [line for note in told.notes for line in wrap(note, cells, indent="  ")]

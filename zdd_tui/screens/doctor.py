@@ -10,6 +10,7 @@ from textual.screen import ModalScreen
 
 from zdd_tui.board import Board, Moment
 from zdd_tui.model.gate import Verdict
+from zdd_tui.screens.acting import Acting
 from zdd_tui.screens.dialog import DIALOG_CSS, HasPage, Keys, Page
 from zdd_tui.widgets.gate_line import GLYPHS
 from zdd_tui.widgets.line import Line, Tone, cut, human_age, spread, wrap
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _WORD = max(len(verdict) for verdict in Verdict)
 
 
-class DoctorScreen(ModalScreen[None], HasPage):
+class DoctorScreen(Acting[None], ModalScreen[None], HasPage):
     """Two pages; it looks when it is opened and when it is asked to.
 
     Args:

@@ -1,17 +1,19 @@
-"""Help: every key from the one registry, and what the signs mean."""
+"""Help: the keys that work where the operator is, then every other key, and what the signs mean."""
 
-from typing import ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, Screen
 
 from zdd_tui.board import Board, Moment
-from zdd_tui.model.action import ACTIONS, Danger
+from zdd_tui.model.action import ACTIONS, Action, Danger, key_name
+from zdd_tui.screens.acting import Acting
 from zdd_tui.screens.dialog import DIALOG_CSS, HasPage, Keys, Page
-from zdd_tui.widgets.footer import KEY_NAMES
-from zdd_tui.widgets.line import Line, Tone, wrap
+from zdd_tui.widgets.line import Line, Tone, fit, wrap
 
 _SIGNS = (
     ("✔ pass, done", "✗ fail, failed, overdue", "~ inconclusive, estimated"),
@@ -22,8 +24,24 @@ _SIGNS = (
 )
 
 
-class HelpScreen(ModalScreen[None], HasPage):
-    """A page to read."""
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The keys of the focused pane, or of the screen.
+
+    Attributes:
+        hints: names of keys, and what they do.
+    """
+
+    title: str
+    hints: tuple[tuple[str, str], ...]
+
+
+class HelpScreen(Acting[None], ModalScreen[None], HasPage):
+    """A page to read.
+
+    Args:
+        here: the keys that work where the help was asked for.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,question_mark,q,enter", "dismiss", "Close", show=False, id="help.close"),
@@ -31,10 +49,10 @@ class HelpScreen(ModalScreen[None], HasPage):
 
     CSS = DIALOG_CSS.format(name="HelpScreen")
 
-    def __init__(self, board: Board, moment: Moment, *, read_only: bool = False) -> None:
+    def __init__(self, board: Board, moment: Moment, here: Sequence[Section] = ()) -> None:
         super().__init__()
         self._shown = (board, moment)
-        self._read_only = read_only
+        self._here = here
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
@@ -48,24 +66,76 @@ class HelpScreen(ModalScreen[None], HasPage):
         self.query_one(Keys).show(*self._shown)
 
     def page(self, board: Board, moment: Moment, cells: int) -> list[Line]:
-        return help_lines(cells, read_only=self._read_only)
+        return help_lines(moment, cells, self._here)
 
     def keys(self, board: Board, moment: Moment, cells: int) -> list[Line]:
         return [(("↑ ↓", Tone.KEY), (" scroll   ", Tone.NORMAL), ("Esc", Tone.KEY), (" close", Tone.NORMAL))]
 
 
-def help_lines(cells: int, *, read_only: bool = False) -> list[Line]:
-    lines: list[Line] = [(("keys", Tone.DIM),)]
-    for action in ACTIONS:
-        if action.mutating and read_only:
+def sections(screen: Screen[Any]) -> tuple[Section, ...]:
+    """The keys of the focused pane and of the screen, as they are now, remapped ones too.
+
+    Those of the registry are left out: they follow below with all that is to be said about them.
+    """
+    found: dict[str, dict[str, tuple[list[str], str]]] = {}
+    for key, active in screen.active_bindings.items():
+        binding = active.binding
+        if not binding.id or binding.id.startswith(("zdd.", "app.")):
             continue
-        asks = {Danger.PLAIN: "", Danger.CONFIRM: " Asks first.", Danger.TYPE_NAME: " Asks for the release’s name."}
-        key = KEY_NAMES.get(action.key, action.key)
-        text = wrap(f"{action.help}{asks[action.danger]}", cells - 14)
-        lines.append(((f"{key:>2} ", Tone.KEY), (f"{action.label:<10} ", Tone.STRONG), *text[0]))
-        lines += [((" " * 14, Tone.NORMAL), *rest) for rest in text[1:]]
-    lines.append((("Tab to reach a pane, arrows and pages to scroll it.", Tone.NORMAL),))
+        title = f"in {_name(active.node)}"
+        keys, _ = found.setdefault(title, {}).setdefault(binding.id, ([], binding.description))
+        keys.append(key_name(key))
+    return tuple(
+        Section(title, tuple((" ".join(keys), told) for keys, told in hints.values())) for title, hints in found.items()
+    )
+
+
+def _name(node: object) -> str:
+    """``pods`` of a pane, ``this screen`` of a screen."""
+    named = getattr(node, "name_of_pane", "")
+    return f"the pane {named}" if named else "this screen" if isinstance(node, Screen) else "this page"
+
+
+def help_lines(moment: Moment, cells: int, here: Sequence[Section] = ()) -> list[Line]:
+    lines: list[Line] = []
+    for section in here:
+        lines.append(((section.title, Tone.DIM),))
+        for key, told in section.hints:
+            lines += _hint(key, "", told, cells)
+        lines.append(())
+    lines.append((("everywhere", Tone.DIM),))
+    lines += _actions([each for each in ACTIONS if each.everywhere], moment, cells)
+    lines += [(), (("on the main screen", Tone.DIM),)]
+    lines += _actions([each for each in ACTIONS if not each.everywhere], moment, cells)
+    lines += wrap("Tab reaches a pane, arrows and pages scroll it; ? there tells its own keys.", cells)
+    if moment.access.guarded:
+        lines += [(), *wrap(_LOCK.format_map(moment.keys), cells)]
     lines += [(), (("signs", Tone.DIM),)]
     lines += [line for row in _SIGNS for line in wrap("   ".join(row), cells)]
     told = "The release is carried out by the agent: closing this screen, or losing it, stops nothing."
     return [*lines, (), *wrap(told, cells)]
+
+
+_LOCK = (
+    "Production opens locked: keys that change the release are there once {unlock} was answered with the"
+    " environment’s name, and the header counts down until they go again. {rollback} works while it is locked; its"
+    " dialog asks for the environment’s name then."
+)
+
+_ASKS = {Danger.PLAIN: "", Danger.CONFIRM: " Asks first.", Danger.TYPE_NAME: " Asks for the release’s name."}
+
+
+def _actions(among: Sequence[Action], moment: Moment, cells: int) -> list[Line]:
+    return [
+        line
+        for each in among
+        if moment.access.shows(each, moment.now)
+        for line in _hint(moment.keys[each.id], each.label, f"{each.help}{_ASKS[each.danger]}", cells)
+    ]
+
+
+def _hint(key: str, label: str, told: str, cells: int) -> list[Line]:
+    """Key, name, and what it does over as many lines as it needs."""
+    head: Line = ((fit(key, 8), Tone.KEY), (fit(label, 10), Tone.STRONG)) if label else ((fit(key, 18), Tone.KEY),)
+    first, *rest = wrap(told, cells - 18)
+    return [(*head, *first), *(((" " * 18, Tone.NORMAL), *line) for line in rest)]

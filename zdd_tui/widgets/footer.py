@@ -1,38 +1,60 @@
 """The last line: the keys that do something now. A key that would be refused is not offered."""
 
+from itertools import groupby
+
 from zdd_tui.board import Board, Moment
 from zdd_tui.model.action import ACTIONS, Action
 from zdd_tui.model.release import CommandKind, State
 from zdd_tui.model.situation import refusal
-from zdd_tui.widgets.line import Line, Tone, clip, join
+from zdd_tui.widgets.line import Line, Tone, width
 from zdd_tui.widgets.line_view import LineView
 
-KEY_NAMES = {"question_mark": "?"}
+_GAP = ("  ", Tone.NORMAL)
 
 
 class Footer(LineView):
     """``a advance  p pause  R rollback  ? help``."""
 
-    read_only = False
-
     def watched(self, board: Board) -> tuple[object, ...]:
         return board.plan, board.release
 
     def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
-        offered = available(board, moment, read_only=self.read_only)
-        return [clip(join([_hint(action) for action in offered], ("  ", Tone.NORMAL)), cells)]
+        return [footer(board, moment, cells)]
 
 
-def _hint(action: Action) -> Line:
-    return ((KEY_NAMES.get(action.key, action.key), Tone.KEY), (f" {action.label}", Tone.NORMAL))
+def footer(board: Board, moment: Moment, cells: int) -> Line:
+    """As many keys as there is room for, whole ones only; help and palette name the others."""
+    hints = [
+        _hint(tuple(together), moment)
+        for _, together in groupby(available(board, moment), key=lambda each: each.group or each.id)
+    ]
+    line: Line = ()
+    for hint in hints:
+        longer = (*line, _GAP, *hint) if line else hint
+        if width(longer) <= cells:
+            line = longer
+    return line
 
 
-def available(board: Board, moment: Moment, *, read_only: bool = False) -> tuple[Action, ...]:
+def _hint(actions: tuple[Action, ...], moment: Moment) -> Line:
+    keys = " ".join(moment.keys[each.id] for each in actions)
+    return ((keys, Tone.KEY), (f" {actions[0].group or actions[0].label}", Tone.NORMAL))
+
+
+def offered(board: Board, moment: Moment) -> tuple[Action, ...]:
+    """The actions that exist for the operator; some of them may be refused now. Those that share a key take turns."""
+    record = board.release.value
+    paused = record is not None and record.release.paused
+    hidden = "pause" if paused else "resume"
+    return tuple(each for each in ACTIONS if each.id != hidden and moment.access.shows(each, moment.now))
+
+
+def available(board: Board, moment: Moment) -> tuple[Action, ...]:
     """The actions that would have an effect now."""
     return tuple(
-        action
-        for action in ACTIONS
-        if not action.mutating or (not read_only and not why_not(board, moment, CommandKind(action.id)))
+        each
+        for each in offered(board, moment)
+        if not each.mutating or not why_not(board, moment, CommandKind(each.sends))
     )
 
 

@@ -9,18 +9,16 @@ _GAP = ("  ", Tone.NORMAL)
 
 
 class HeaderLine(LineView):
-    """Name, strategy, environment and target, agent, read-only."""
-
-    read_only = False
+    """Name, strategy, environment and target, lock, agent. In production it is the upper edge of a frame."""
 
     def watched(self, board: Board) -> tuple[object, ...]:
         return board.plan, board.release
 
     def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
-        return [header(board, moment, cells, read_only=self.read_only)]
+        return [header(board, moment, cells)]
 
 
-def header(board: Board, moment: Moment, cells: int, *, read_only: bool = False) -> Line:
+def header(board: Board, moment: Moment, cells: int) -> Line:
     """What is left out first on a narrow terminal: the strategy, then the target."""
     plan = board.plan
     name: Line = (("zdd ", Tone.DIM), (plan.name, Tone.STRONG))
@@ -28,9 +26,8 @@ def header(board: Board, moment: Moment, cells: int, *, read_only: bool = False)
     word = f"■ {plan.environment.upper()}"
     environment: Line = ((f" {word} " if plan.production else word, Tone.ALARM if plan.production else Tone.STRONG),)
     target: Line = ((plan.target, Tone.NORMAL),)
-    right = agent_state(board, moment)
-    if read_only:
-        right = (("READ-ONLY", Tone.WARN), _GAP, *right)
+    lock = lock_state(moment)
+    right = (*lock, _GAP, *agent_state(board, moment)) if lock else agent_state(board, moment)
     for parts in ((name, strategy, environment, target), (name, environment, target), (name, environment)):
         left = join(parts, _GAP)
         if width(left) + width(right) < cells:
@@ -40,6 +37,19 @@ def header(board: Board, moment: Moment, cells: int, *, read_only: bool = False)
 
 def agent_state(board: Board, moment: Moment) -> Line:
     """Alive with the age of its last sign, or an alarm."""
+def lock_state(moment: Moment) -> Line:
+    """What may be changed from here: nothing, nothing yet, or anything for so long; empty where there is no lock."""
+    access, now = moment.access, moment.now
+    if access.read_only:
+        return (("READ-ONLY", Tone.WARN),)
+    if access.locked(now):
+        return (("LOCKED", Tone.STRONG),)
+    if access.unlocked(now):
+        left = int(access.left(now) + 0.999)
+        return ((f" UNLOCKED {left // 60}:{left % 60:02} ", Tone.ALARM),)
+    return ()
+
+
     record = board.release.value
     age = board.release.age(moment.now)
     if record is None or age is None:

@@ -11,6 +11,7 @@ from textual.strip import Strip
 
 from zdd_tui.board import Board, Moment
 from zdd_tui.look import Look
+from zdd_tui.model.access import Access
 from zdd_tui.widgets.line import Line, Tone, changed_runs, clip, outside
 
 
@@ -51,7 +52,7 @@ class LineView(ScrollView, can_focus=False):
         self._painted: dict[int, Line] = {}
         self._drawn = False
         self._shown: tuple[Board, Moment] | None = None
-        self._seen: tuple[tuple[object, ...], int, int] | None = None
+        self._seen: tuple[tuple[object, ...], tuple[int, Access], int] | None = None
 
     def watched(self, board: Board) -> tuple[object, ...]:
         """The parts of a board that the lines are made of; empty where they depend on more than that.
@@ -75,12 +76,12 @@ class LineView(ScrollView, can_focus=False):
             self.set_lines(self.lines(board, moment, cells))
 
     def _nothing_new(self, board: Board, moment: Moment, cells: int) -> bool:
-        parts, half_second = self.watched(board), int(2 * moment.now)
-        before, self._seen = self._seen, (parts, half_second, cells)
+        parts, when = self.watched(board), (int(2 * moment.now), moment.access)
+        before, self._seen = self._seen, (parts, when, cells)
         return (
             bool(parts)
             and before is not None
-            and before[1:] == (half_second, cells)
+            and before[1:] == (when, cells)
             and all(new is old for new, old in zip(parts, before[0], strict=True))
         )
 

@@ -50,7 +50,7 @@ def now_lines(board: Board, moment: Moment, cells: int, limit: int = 8) -> list[
         word = "STALE" if age > RELEASE_STALE else "LOST"
         silence = f"no news from the database for {human_age(age)} ({board.release.error or 'no answer'})"
         lines += wrap(f"✗ {word}: {silence}; this is the last known state", cells, Tone.BAD)
-    told = situation(record, now)
+    told = situation(record, now, moment.keys)
     lines += _state(record, told, cells, stale=stale)
     tail: list[Line] = []
     queued = [asked for asked in record.commands if asked.status == "queued"]
@@ -61,12 +61,20 @@ def now_lines(board: Board, moment: Moment, cells: int, limit: int = 8) -> list[
         mend = f"{board.release.mend}; " if board.release.mend else ""
         tail += wrap(f"→ {mend}this screen reconnects by itself, the agent does not need it", cells, Tone.STRONG)
     elif told.press:
-        tail += [(("→ ", Tone.KEY), *line) for line in wrap(told.press, cells - 2, Tone.STRONG)]
+        tail += [(("→ ", Tone.KEY), *line) for line in wrap(_press(told, moment), cells - 2, Tone.STRONG)]
     notes = [line for note in told.notes for line in wrap(note, cells, _note_tone(told.mood), indent="  ")]
     room = max(1, limit - len(lines) - len(tail))
     if len(notes) > room:
-        notes = [*notes[: room - 1], (("  … ", Tone.DIM), ("e", Tone.KEY), (" shows all of it", Tone.DIM))]
+        key = (moment.keys["details"], Tone.KEY)
+        notes = [*notes[: room - 1], (("  … ", Tone.DIM), key, (" shows all of it", Tone.DIM))]
     return [*lines, *notes, *tail]
+
+
+def _press(told: Situation, moment: Moment) -> str:
+    """What to press, the key that unlocks first where production is locked."""
+    hidden = tuple(f"{moment.keys[each]} " for each in ("advance", "pause", "resume"))
+    locked = moment.access.locked(moment.now) and told.press.startswith(hidden)
+    return f"{moment.keys['unlock']} unlocks, then {told.press}" if locked else told.press
 
 
 def lost(board: Board, moment: Moment) -> bool:

@@ -1,0 +1,57 @@
+"""What every screen shares: the keys that work everywhere, and who carries actions out.
+
+A screen posts :class:`ActAsked`; the application hands it to its :class:`zdd_tui.screens.operator.Operator`. So the
+way back is two keys from any screen that stands on :class:`Acting`.
+"""
+
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
+
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.screen import Screen
+
+from zdd_tui.model.action import ACTIONS, Action
+
+ResultT = TypeVar("ResultT")
+
+
+class ActAsked(Message):
+    """The operator asks for an action of the registry."""
+
+    def __init__(self, action_id: str) -> None:
+        super().__init__()
+        self.action_id = action_id
+
+
+class Offers(Protocol):
+    """Whoever knows which actions there are for the operator now."""
+
+    def offers(self, action_id: str) -> bool: ...
+
+
+@runtime_checkable
+class HasOperator(Protocol):
+    """An application whose operator carries actions out."""
+
+    @property
+    def operator(self) -> Offers: ...
+
+
+def bindings_of(actions: tuple[Action, ...]) -> list[BindingType]:
+    """One binding an action; two that share a key take turns by :meth:`Acting.check_action`."""
+    return [Binding(each.key, f"act('{each.id}')", each.help, id=each.binding_id, show=False) for each in actions]
+
+
+class Acting(Screen[ResultT]):
+    """A screen with the keys that work everywhere: rollback, pause, unlock, palette, help."""
+
+    BINDINGS: ClassVar[list[BindingType]] = bindings_of(tuple(each for each in ACTIONS if each.everywhere))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What may not be had now does not exist."""
+        if action != "act" or not isinstance(self.app, HasOperator):
+            return True
+        return self.app.operator.offers(str(parameters[0]))
+
+    def action_act(self, action_id: str) -> None:
+        self.post_message(ActAsked(action_id))

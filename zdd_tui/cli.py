@@ -25,6 +25,8 @@ from zdd_tui.model.action import ACTIONS, Danger
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.plan_file import LoadedPlan, load_plan
 from zdd_tui.model.plans import PLANS
+from zdd_tui.model.regions import refuse_whole
+from zdd_tui.verbs.desk_options import add_desk, add_keys
 from zdd_tui.verbs.look_options import add_look, look_of
 
 Verb = Callable[[argparse.Namespace], int]
@@ -52,8 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def read_plan(file: str) -> LoadedPlan:
+def read_plan(file: str, region: str = "") -> LoadedPlan:
     """Reads a plan file and fills in the environment.
+
+    Args:
+        region: which one of the plan's is meant; empty for the whole plan.
 
     Raises:
         PlanError: it cannot be read, or it is wrong.
@@ -69,7 +74,17 @@ def read_plan(file: str) -> LoadedPlan:
         raise PlanError(f"{file} cannot be read: {error.strerror}", "check its permissions") from None
     except UnicodeDecodeError as error:
         raise PlanError(f"{file} is not UTF-8 text (byte {error.start})", "save it as UTF-8") from None
-    return load_plan(text, source=file, environ=os.environ)
+    return load_plan(text, source=file, environ=os.environ, region=region)
+
+
+def _current(arguments: argparse.Namespace) -> LoadedPlan:
+    """The plan in the region that is named, or else in its current one."""
+    loaded = read_plan(arguments.plan, arguments.region)
+    if loaded.plan.regions is None or loaded.plan.region:
+        return loaded
+    from zdd_tui.verbs.regions import in_current
+
+    return asyncio.run(in_current(loaded))
 
 
 # --- verbs --------------------------------------------------------------------------------------------------
@@ -78,8 +93,11 @@ def read_plan(file: str) -> LoadedPlan:
 def _check(arguments: argparse.Namespace) -> int:
     from zdd_tui.verbs.check import check_plan
 
-    loaded = read_plan(arguments.plan)
-    for line in asyncio.run(check_plan(loaded, offline=arguments.offline)):
+    loaded = read_plan(arguments.plan, arguments.region)
+    check = check_plan
+    if loaded.plan.regions is not None and not loaded.plan.region:
+        from zdd_tui.verbs.regions import check_regions as check
+    for line in asyncio.run(check(loaded, offline=arguments.offline)):
         print(f"✔ {line}")
     where = "its SQL and its keys are right" if arguments.offline else "it can be carried out here"
     print(f"{loaded.plan.name}: {where}")
@@ -91,7 +109,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from zdd_tui.verbs.doctor import answer
     from zdd_tui.verbs.doctor_report import doctor
 
-    loaded = read_plan(arguments.plan)
+    loaded = _current(arguments)
     if arguments.answer is not None:
         asyncio.run(answer(loaded, arguments.answer, arguments.reason, this_actor()))
     return asyncio.run(doctor(loaded, as_json=arguments.json, out=sys.stdout))
@@ -100,16 +118,19 @@ def _doctor(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     from zdd_tui.verbs.status import status
 
-    loaded = read_plan(arguments.plan)
-    return asyncio.run(
-        status(loaded, as_json=arguments.json, wait=arguments.wait, timeout=arguments.timeout, out=sys.stdout)
-    )
+    loaded = read_plan(arguments.plan, arguments.region)
+    asked = {"as_json": arguments.json, "wait": arguments.wait, "timeout": arguments.timeout, "out": sys.stdout}
+    if loaded.plan.regions is None or loaded.plan.region:
+        return asyncio.run(status(loaded, **asked))
+    from zdd_tui.verbs.regions import status_of_all
+
+    return asyncio.run(status_of_all(loaded, **asked))
 
 
 def _command(arguments: argparse.Namespace) -> int:
     from zdd_tui.verbs.operate import operate
 
-    loaded = read_plan(arguments.plan)
+    loaded = _current(arguments)
     return operate(
         loaded,
         arguments.command,
@@ -121,6 +142,13 @@ def _command(arguments: argparse.Namespace) -> int:
     )
 
 
+def _tune(arguments: argparse.Namespace) -> int:
+    from zdd_tui.verbs.tune import tune
+
+    wanted = {"reset": arguments.reset, "reason": arguments.reason, "timeout": arguments.timeout}
+    return tune(_current(arguments), arguments.changes, **wanted)
+
+
 def _rehearse(arguments: argparse.Namespace) -> int:
     try:
         from zdd_tui.rehearsal.copy import Wish
@@ -130,26 +158,34 @@ def _rehearse(arguments: argparse.Namespace) -> int:
             f"a rehearsal needs a package that is not installed: {error.name}", "pip install 'zdd-tui[demo]'"
         ) from None
     wish = Wish(arguments.scale, arguments.rows, arguments.with_data)
-    return run_rehearsal(read_plan(arguments.plan), wish, as_json=arguments.json)
+    return run_rehearsal(_current(arguments), wish, as_json=arguments.json)
 
 
 def _agent(arguments: argparse.Namespace) -> int:
     from zdd_tui.verbs.serve import serve
 
-    return asyncio.run(serve(read_plan(arguments.plan), if_needed=arguments.if_needed, anew=arguments.anew))
+    loaded = read_plan(arguments.plan, arguments.region)
+    refuse_whole(loaded.plan, loaded.source)
+    return asyncio.run(serve(loaded, if_needed=arguments.if_needed, anew=arguments.anew))
 
 
 def _open(arguments: argparse.Namespace) -> int:
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         raise ZddError("the dashboard needs a terminal", f"use `zdd status {arguments.plan}` in scripts")
     look = look_of(arguments, os.environ)
-    loaded = read_plan(arguments.plan)
+    loaded = _current(arguments)
 
     from zdd_tui.dashboard import run_dashboard
     from zdd_tui.verbs.actor import this_actor
 
     watch_only = arguments.no_agent or arguments.read_only
     return run_dashboard(loaded, this_actor(), start_agent=not watch_only, read_only=arguments.read_only, look=look)
+
+
+def _keys(arguments: argparse.Namespace) -> int:
+    from zdd_tui.keys import run_keys
+
+    return run_keys(arguments.check, arguments.keymap, os.environ, sys.stdout)
 
 
 def _advise(arguments: argparse.Namespace) -> int:
@@ -188,6 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     _add_reading_verbs(verbs)
     _add_commands(verbs)
+    _add_tune(verbs)
     _add_advisers(verbs)
     _add_demo(verbs)
     return parser
@@ -203,8 +240,10 @@ def _add_reading_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParse
     opened = _add(verbs, "open", _open, "Open the dashboard; start an agent on this machine if none is at work.")
     _plan(opened)
     opened.add_argument("--no-agent", action="store_true", help="only look: never start an agent")
-    opened.add_argument("--read-only", action="store_true", help="hide every key that changes something")
+    add_desk(opened)
     add_look(opened)
+
+    add_keys(_add(verbs, "keys", _keys, "List the dashboard's keys and where each comes from."))
 
     check = _add(
         verbs, "check", _check, "Check a plan, and that database, cluster and Redis can carry it. Changes nothing."
@@ -276,6 +315,15 @@ def _add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
             )
 
 
+def _add_tune(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from zdd_tui.verbs.tune_options import HELP, add_tune
+
+    added = _add(verbs, "tune", _tune, HELP)
+    _plan(added)
+    add_tune(added)
+    _timeout(added, 30, "how long to wait for the agent's answer")
+
+
 def _add_advisers(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     from zdd_tui.verbs.advise_options import add_advise, add_init
 
@@ -294,7 +342,17 @@ def _add_demo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         metavar="NAME",
         help=f"of the release: {', '.join(PLANS)} (default: %(default)s)",
     )
-    demo.add_argument("--by", choices=("replicas", "flag"), default="replicas", help="what makes a canary's weight")
+    demo.add_argument(
+        "--by", choices=("replicas", "flag", "gateway"), default="replicas", help="what makes a canary's weight"
+    )
+    demo.add_argument(
+        "--regions",
+        type=int,
+        choices=(1, 2, 3),
+        default=1,
+        metavar="N",
+        help="so many productions, and one release that goes through them one after the other: 1 to 3",
+    )
     demo.add_argument("--headless", action="store_true", help="walk the release by itself and print a report")
     demo.add_argument("--json", action="store_true", help="with --headless: the report as JSON on stdout")
     demo.add_argument("--rows", type=_positive, default=200_000, help="rows in the table (default: %(default)s)")
@@ -319,6 +377,9 @@ def _add_demo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 def _plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("plan", metavar="PLAN", help="the release's YAML file")
+    parser.add_argument(
+        "--region", default="", metavar="NAME", help="of a plan with regions: which one; default: the current one"
+    )
 
 
 def _timeout(parser: argparse.ArgumentParser, default: float, what: str = "how long to --wait") -> None:

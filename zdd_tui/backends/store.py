@@ -14,18 +14,17 @@ from typing import Any, Self
 import asyncpg
 
 from zdd_tui.backends import migrations, records
-from zdd_tui.backends.postgres import FAILURES, connect, create_pool, describe, explained, refuse_pooler
+from zdd_tui.backends.listener import Listener
+from zdd_tui.backends.postgres import connect, create_pool, describe, explained, refuse_pooler
 from zdd_tui.model.errors import DatabaseError, Refused
 from zdd_tui.model.plan import BasePlan
 from zdd_tui.model.records import Actor, FailedRow, Lease, ReleaseRecord, StoredCommand
+from zdd_tui.model.regions import refuse_foreign
 from zdd_tui.model.release import CommandKind, Expected
 from zdd_tui.model.strategies import strategy_for
 
 COMMAND_SECONDS = 10.0
 """Every statement here is short; one that takes longer has lost its server."""
-
-PING_SECONDS = 5.0
-"""A listener that heard nothing for this long asks whether the server is still there: TCP would not tell."""
 
 RECONNECT_SECONDS = (0.1, 5.0)
 """First and longest pause between two attempts to listen again; each is drawn from half of it to all of it."""
@@ -130,8 +129,8 @@ class Store:
         with explained(self._dsn):
             async with self._pool.acquire() as connection, connection.transaction():
                 created = await connection.fetchval(
-                    "INSERT INTO zdd.release (name, environment, plan_text, document, plan_hash, strategy)"
-                    " VALUES ($1, $2, $3, $4, $5, $6)"
+                    "INSERT INTO zdd.release (name, environment, plan_text, document, plan_hash, strategy, region)"
+                    " VALUES ($1, $2, $3, $4, $5, $6, $7)"
                     " ON CONFLICT (name) WHERE state NOT IN ('rolled-back', 'done') DO NOTHING RETURNING id",
                     plan.name,
                     plan.environment,
@@ -139,9 +138,10 @@ class Store:
                     json.dumps(records.masked(document), default=str),  # YAML makes dates of dates
                     plan_hash,
                     records.strategy_json(strategy),
+                    plan.region,
                 )
                 if created is None:
-                    return await _active(connection, plan.name, plan_hash)
+                    return await _active(connection, plan, plan_hash)
                 await connection.executemany(
                     "INSERT INTO zdd.step (release_id, position, name) VALUES ($1, $2, $3)",
                     [(created, position, step.name) for position, step in enumerate(strategy.steps)],
@@ -151,7 +151,7 @@ class Store:
                     created,
                     actor.name,
                     actor.host,
-                    f"registered {plan.name} for {plan.environment}",
+                    f"registered {plan.name} for {plan.environment}{f', region {plan.region}' * bool(plan.region)}",
                 )
                 return int(created)
 
@@ -322,9 +322,9 @@ class Store:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
             pause = min(pause * 2, RECONNECT_SECONDS[1])
 
-    async def _listen(self, release_id: int) -> "_Listener":
+    async def _listen(self, release_id: int) -> Listener:
         connection = await connect(self._dsn, application_name=f"{self._name} listen", timeout=self._timeout)
-        listener = _Listener(connection, release_id)
+        listener = Listener(connection, release_id)
         try:
             with explained(self._dsn):
                 await listener.start()
@@ -339,61 +339,17 @@ class Store:
         )
 
 
-class _Listener:
-    """LISTEN on one connection; notifications that pile up are one."""
-
-    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]", release_id: int) -> None:
-        self._connection = connection
-        self._payload = str(release_id)
-        self._news = asyncio.Event()
-
-    async def start(self) -> None:
-        self._connection.add_termination_listener(lambda *_: self._news.set())
-        await self._connection.add_listener("zdd", self._notified)
-
-    def close(self) -> None:
-        self._connection.terminate()
-
-    def _notified(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        if payload == self._payload:
-            self._news.set()
-
-    async def heard(self, quiet: float | None) -> bool:
-        """True after a change, or after `quiet` seconds without one; False when the connection is gone."""
-        loop = asyncio.get_running_loop()
-        until = None if quiet is None else loop.time() + quiet
-        while not self._connection.is_closed():
-            left = PING_SECONDS if until is None else min(PING_SECONDS, max(0.0, until - loop.time()))
-            try:
-                async with asyncio.timeout(left):
-                    await self._news.wait()
-            except TimeoutError:
-                if until is None or loop.time() < until:
-                    if not await self._alive():
-                        return False
-                    continue
-                return True
-            self._news.clear()
-            return not self._connection.is_closed()
-        return False
-
-    async def _alive(self) -> bool:
-        try:
-            await self._connection.execute("SELECT 1", timeout=PING_SECONDS)
-        except FAILURES:
-            return False
-        return True
-
-
-async def _active(connection: Any, name: str, plan_hash: str) -> int:
+async def _active(connection: Any, plan: BasePlan, plan_hash: str) -> int:
     row = await connection.fetchrow(
-        "SELECT id, plan_hash FROM zdd.release WHERE name = $1 AND state NOT IN ('rolled-back', 'done')", name
+        "SELECT id, plan_hash, region FROM zdd.release WHERE name = $1 AND state NOT IN ('rolled-back', 'done')",
+        plan.name,
     )
     if row is None:  # it ended between the two statements
-        raise Refused(f"the release {name} has just ended", "look at it, then start it again")
+        raise Refused(f"the release {plan.name} has just ended", "look at it, then start it again")
     if row["plan_hash"] != plan_hash:
         raise Refused(
-            f"a release {name} is under way with another plan",
+            f"a release {plan.name} is under way with another plan",
             "finish it or roll it back first, or take back the changes of the plan file",
         )
+    refuse_foreign(plan, row["region"])
     return int(row["id"])

@@ -18,7 +18,7 @@ from typing import Any
 from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.demo import manifests
 from zdd_tui.demo.data import create_schema, seed, watch_statements
-from zdd_tui.demo.plan import GUARD, Kind, Mode, plan_text
+from zdd_tui.demo.plan import GUARD, Kind, Mode, plan_text, regions_text
 from zdd_tui.demo.processes import spawn, stop, wait_until
 from zdd_tui.demo.servers import PgServer, RedisServer, postgres_server, redis_server
 from zdd_tui.demo.strategy_plans import strategy_plan_text
@@ -36,10 +36,12 @@ class Options:
     """What kind of production is wanted.
 
     Attributes:
-        by: what makes a canary's weight, ``replicas`` or ``flag``.
+        by: what makes a canary's weight, ``replicas``, ``flag`` or ``gateway``.
         strategy: of the release; `kind`, `mode` and `ceiling` are of expand/contract alone.
         ceiling: rows a second that the backfill may move; None for no ceiling.
         quick: two pods that drain in a second instead of four that take their time; for tests.
+        regions: names of the plan's regions, in order; none for a plan without. `region` is the one that this
+            production is.
         guard: the plan has a guard, and versions above 1 can be broken: see :attr:`Environment.inject_file`.
     """
 
@@ -54,14 +56,26 @@ class Options:
     strategy: str = EXPAND_CONTRACT
     by: str = "replicas"
     guard: bool = False
+    regions: tuple[str, ...] = ()
+    region: str = ""
+
+    @property
+    def flagged(self) -> bool:
+        """The release has flags."""
+        return self.strategy in (EXPAND_CONTRACT, "dark-launch") or (self.strategy == "canary" and self.by == "flag")
+
+    @property
+    def routed(self) -> bool:
+        """Requests come by an HTTPRoute; else the Service alone shares them out."""
+        return self.strategy == "canary" and self.by == "gateway"
 
     def plan_text(self) -> str:
         """The release's plan as YAML."""
-        guard = GUARD if self.guard else ""
+        more = (GUARD if self.guard else "") + regions_text(self.regions, flagged=self.flagged)
         if self.strategy != EXPAND_CONTRACT:
             text = strategy_plan_text(self.strategy, name=self.name, soak=self.soak, quick=self.quick, by=self.by)
-            return text + guard
-        return plan_text(self.kind, self.mode, name=self.name, soak=self.soak, ceiling=self.ceiling) + guard
+            return text + more
+        return plan_text(self.kind, self.mode, name=self.name, soak=self.soak, ceiling=self.ceiling) + more
 
 
 @dataclass(slots=True)
@@ -69,6 +83,7 @@ class Environment:
     """A running production.
 
     Attributes:
+        others: variables for the plan's other regions.
         environ: what a plan and the usual tools need: DATABASE_URL, REDIS_URL, KUBECONFIG.
     """
 
@@ -78,6 +93,7 @@ class Environment:
     redis: RedisServer
     kubeconfig: Path
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    others: dict[str, str] = field(default_factory=dict)
 
     @property
     def plan_file(self) -> Path:
@@ -94,7 +110,12 @@ class Environment:
 
     @property
     def environ(self) -> dict[str, str]:
-        return os.environ | {
+        return os.environ | self.others | self.addresses
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Of this production alone."""
+        return {
             "DATABASE_URL": self.postgres.dsn,
             "REDIS_URL": self.redis.url,
             "KUBECONFIG": str(self.kubeconfig),
@@ -116,7 +137,8 @@ class Environment:
 
     def start_agent(self, *options: str) -> subprocess.Popen[bytes]:
         """Starts an agent for the plan."""
-        return self.start("agent", "zdd_tui", "agent", *options, str(self.plan_file))
+        region = ("--region", self.options.region) if self.options.region else ()
+        return self.start("agent", "zdd_tui", "agent", *region, *options, str(self.plan_file))
 
     async def end(self, name: str, how: signal.Signals = signal.SIGTERM, grace: float = 20.0) -> int:
         """Ends one of our programs and returns its exit code."""
@@ -148,6 +170,7 @@ async def environment(folder: Path, options: Options, say: Say) -> AsyncIterator
         made.start(
             "load", "zdd_tui.demo.load", "--kubeconfig", str(kubeconfig), "--out", str(made.load_report),
             "--rate", str(options.rate), "--rows", str(options.rows),
+            *(("--route", manifests.ROUTE) if options.routed else ()),
         )  # fmt: skip
         await _until(made, "load", lambda: made.load_report.exists() and made.load()["requests"] > 0)
         yield made
@@ -178,6 +201,8 @@ async def _deploy(made: Environment) -> None:
     async with Cluster.connect(str(made.kubeconfig), None, "default") as cluster:
         await cluster.http.json("POST", cluster.path("apis/apps/v1", "deployments"), body=deployment)
         await cluster.http.json("POST", cluster.path("api/v1", "services"), body=manifests.service())
+        for path, body in manifests.gateway_objects().items() if options.routed else ():
+            await cluster.http.json("POST", path, body=body)
         try:
             async with asyncio.timeout(PODS_READY_WITHIN):
                 while (view := await cluster.get_deployment(manifests.NAME)).available < view.desired:  # noqa: ASYNC110 - another process changes it

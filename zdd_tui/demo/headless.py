@@ -17,6 +17,8 @@ from zdd_tui.backends.store import Store
 from zdd_tui.demo.environment import EXPAND_CONTRACT, Environment, Options, environment
 from zdd_tui.demo.headless_inject import as_text as inject_text
 from zdd_tui.demo.headless_inject import headless_inject
+from zdd_tui.demo.headless_regions import as_text as regions_text
+from zdd_tui.demo.headless_regions import headless_regions
 from zdd_tui.demo.headless_strategy import as_text as strategy_text
 from zdd_tui.demo.headless_strategy import headless_strategy
 from zdd_tui.demo.likeness import differences, take
@@ -153,6 +155,9 @@ def run_headless(folder: Path, options: Options, *, as_json: bool, fault: str | 
     if fault is not None:
         report = asyncio.run(headless_inject(folder, options, fault))
         text = inject_text(report)
+    elif options.regions:
+        report = asyncio.run(headless_regions(folder, options))
+        text = regions_text(report)
     elif options.strategy == EXPAND_CONTRACT:
         report = asyncio.run(headless(folder, options))
         text = as_text(report)

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from zdd_tui.demo.environment import Environment, Options, environment
+from zdd_tui.demo.environment import Environment, Options
+from zdd_tui.demo.regions import productions
 from zdd_tui.model.errors import ZddError
 
 ENV_FILE = "env"
@@ -32,11 +33,13 @@ async def _interactive(folder: Path, options: Options, fault: str | None, dashbo
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, ending.set)
-    async with environment(folder, options, _say) as env:
+    async with productions(folder, options, _say) as envs:
+        env = envs[0]
         if fault is not None:
             env.inject_file.write_text(fault)
-        env.start_agent()
-        _tell(env)
+        for each in envs:
+            each.start_agent()
+        _tell(folder, envs)
         trials = asyncio.create_task(_try_images(env))
         try:
             return await _dashboard(env, ending, dashboard_options)
@@ -74,14 +77,17 @@ async def _dashboard(env: Environment, ending: asyncio.Event, options: Sequence[
         _say("ending the demo")
 
 
-def _tell(env: Environment) -> None:
+def _tell(folder: Path, envs: tuple[Environment, ...]) -> None:
     """How others can look on; also in a file, since the dashboard is about to cover this."""
-    names = ("KUBECONFIG", "DATABASE_URL", "REDIS_URL")
-    lines = [f"export {name}={shlex.quote(env.environ[name])}" for name in names]
-    file = env.folder / ENV_FILE
+    told = envs[0].addresses | envs[0].others
+    lines = [f"export {name}={shlex.quote(told[name])}" for name in sorted(told)]
+    file = folder / ENV_FILE
     file.touch(mode=0o600)
     file.write_text("\n".join(lines) + "\n")
-    sys.stderr.write("\n".join(["", *lines, "", 'in another terminal: eval "$(zdd demo --env)"', ""]))
+    hints = ['in another terminal: eval "$(zdd demo --env)"']
+    for region, file in ((env.options.region, env.plan_file) for env in envs if env.options.region):
+        hints += [f"region {region}: zdd open --no-agent --region {region} {file}"]
+    sys.stderr.write("\n".join(["", *lines, "", *hints, ""]))
     sys.stderr.flush()
 
 

@@ -113,6 +113,29 @@ guard:
 """Short windows, so that a demo does not take minutes; in production they are longer: see config/plan.example.yaml."""
 
 
+REGION_SOAK = "10s"
+"""Between two regions: long enough to be refused in it."""
+
+_REGION = """\
+    - name: {name}
+      database: {{dsn: "${{{up}_DATABASE_URL}}"}}
+      kubernetes: {{kubeconfig: "${{{up}_KUBECONFIG}}"}}
+"""
+
+
+def regions_text(names: tuple[str, ...], *, flagged: bool) -> str:
+    """The regions of a plan, as its last section; each has all of its systems to itself. Empty without names.
+
+    Args:
+        flagged: the strategy has flags.
+    """
+    if not names:
+        return ""
+    flags = '      flags: {{url: "${{{up}_REDIS_URL}}"}}\n' if flagged else ""
+    each = "".join((_REGION + flags).format(name=name, up=name.upper()) for name in names)
+    return f"\nregions:\n  soak: {REGION_SOAK}\n  order:\n{each}"
+
+
 def plan_text(
     kind: Kind, mode: Mode, *, name: str = "users-full-name", soak: str = "5s", ceiling: int | None = None
 ) -> str:

@@ -11,11 +11,16 @@ from pathlib import Path
 
 from zdd_tui.demo.environment import Options
 from zdd_tui.demo.headless import run_headless
+from zdd_tui.demo.regions import NAMES
 from zdd_tui.model.errors import ZddError
 from zdd_tui.verbs.look_options import handed_on, look_of
 
 HEADLESS_SECONDS_OF_BACKFILL = 8
 """At least so long does the headless backfill take, so that there is time to pause it and to kill its agent."""
+
+
+ROWS, SMALL = 200_000, 20_000
+"""Rows of a production, and of each where there are several, if nothing else is asked for."""
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
@@ -26,11 +31,15 @@ def run_demo(arguments: argparse.Namespace) -> int:
     """
     if arguments.env:
         return _print_env()
-    options = Options(rows=arguments.rows, rate=arguments.rate, kind=arguments.kind, mode=arguments.dual_write)
+    options = Options(rows=_rows(arguments), rate=arguments.rate, kind=arguments.kind, mode=arguments.dual_write)
     if arguments.strategy != options.strategy:
         options.strategy, options.name = arguments.strategy, f"users-api-{re.sub('[^a-z]', '-', arguments.strategy)}"
     options.by = arguments.by
     options.guard = arguments.inject is not None
+    if arguments.regions > 1:
+        if arguments.inject is not None:
+            raise ZddError("--inject breaks one production, and --regions starts several", "leave one of them out")
+        options.regions, options.quick = NAMES[: arguments.regions], True
     interactive = not arguments.headless
     if interactive and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ZddError("the dashboard needs a terminal", "use `zdd demo --headless`")
@@ -52,6 +61,12 @@ def run_demo(arguments: argparse.Namespace) -> int:
             sys.stderr.write(f"kept: {folder}\n")
         else:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _rows(arguments: argparse.Namespace) -> int:
+    """Several productions on one machine are small ones, unless somebody asks for more."""
+    asked: int = arguments.rows
+    return SMALL if arguments.regions > 1 and asked == ROWS else asked
 
 
 def _interrupt(number: int, _frame: object) -> None:

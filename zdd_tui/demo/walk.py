@@ -9,7 +9,7 @@ from typing import Any
 from zdd_tui.backends.store import Store
 from zdd_tui.demo.environment import Environment
 from zdd_tui.model.errors import StepFailed, ZddError
-from zdd_tui.model.records import ReleaseRecord
+from zdd_tui.model.records import ReleaseRecord, StoredCommand
 from zdd_tui.model.release import CommandKind, State
 from zdd_tui.verbs.actor import this_actor
 from zdd_tui.verbs.operate import expected_of
@@ -67,13 +67,17 @@ class Walker:
         Raises:
             ZddError: it was refused, or nobody answered.
         """
+        answer = await self.ask(kind, typed=typed)
+        if answer.status != "done":
+            raise ZddError(f"{kind} was refused: {answer.outcome}")
+
+    async def ask(self, kind: CommandKind, *, typed: str | None = None) -> StoredCommand:
+        """Sends one command and returns what became of it, refused or not."""
         record = await self.record()
         sent = await self._store.send(
             self.release_id, kind, actor=this_actor(), reason="demo", expected=expected_of(record), typed=typed
         )
-        answer = await self._store.wait_command(sent, ANSWER_WITHIN)
-        if answer.status != "done":
-            raise ZddError(f"{kind} was refused: {answer.outcome}")
+        return await self._store.wait_command(sent, ANSWER_WITHIN)
 
     async def rollback(self) -> float:
         """Rolls back and waits for the end of it; returns seconds."""

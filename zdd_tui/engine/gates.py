@@ -18,22 +18,21 @@ from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates_blue_green import BLUE_GREEN_GATES
 from zdd_tui.engine.gates_dark_launch import DARK_LAUNCH_GATES
 from zdd_tui.engine.judging import Finding, Judge, listed, passes, step_record
+from zdd_tui.engine.regions import earlier_regions_done
 from zdd_tui.engine.workload_gates import WORKLOAD_GATES, serving_version
 from zdd_tui.model.errors import DatabaseAway, StaleEpoch, ZddError
 from zdd_tui.model.gate import GateReading, Verdict
 from zdd_tui.model.guard import gate_verdict
 from zdd_tui.model.records import ReleaseRecord
+from zdd_tui.model.regions import REGION_GATE
 
 LOOK_TIMEOUT = 5.0
 """Seconds that one gate may look; after that it is unknown, so that it cannot hold up the others."""
 
 
 async def judge(ctx: Context, record: ReleaseRecord) -> list[GateReading]:
-    """Every gate of the current phase, judged now; none before the first phase."""
-    current = record.release.current
-    if current is None:
-        return []
-    found = await asyncio.gather(*(_judge_one(ctx, record, spec.name) for spec in current.gates))
+    """Every gate of the current phase, or of those before the first, judged now."""
+    found = await asyncio.gather(*(_judge_one(ctx, record, spec.name) for spec in record.release.gates))
     return list(found)
 
 
@@ -171,6 +170,7 @@ async def _guard(ctx: Context, record: ReleaseRecord) -> Finding:
 
 GATES: Mapping[str, Judge] = {
     "guard": _guard,
+    REGION_GATE: earlier_regions_done,
     **WORKLOAD_GATES,
     **BLUE_GREEN_GATES,
     **DARK_LAUNCH_GATES,

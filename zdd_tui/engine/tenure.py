@@ -29,6 +29,8 @@ RENEWALS = 3
 GATES_EVERY = 1.0
 CONNECT_AGAIN = 1.0
 
+ENTRY_EVERY = 3.0
+"""Seconds between two looks before the first phase: each asks the databases of other regions."""
 Say = Callable[[str], None]
 T = TypeVar("T")
 
@@ -201,9 +203,10 @@ class Tenure:
 
     async def _judge_gates(self) -> None:
         while True:
-            if self._release.state in (State.RUNNING, State.WAITING, State.FAILED):
+            waiting = self._release.state is State.PLANNED
+            if self._release.state in (State.RUNNING, State.WAITING, State.FAILED) or (waiting and self._release.gates):
                 await self._look_at_gates()
-            await asyncio.sleep(GATES_EVERY)
+            await asyncio.sleep(ENTRY_EVERY if waiting and self._release.gates else GATES_EVERY)
 
     async def _look_at_gates(self) -> None:
         async with self._looking:  # one look at a time: an older one must not be written over a newer one

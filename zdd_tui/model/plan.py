@@ -13,6 +13,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     StringConstraints,
     field_validator,
@@ -21,6 +22,8 @@ from pydantic import (
 
 from zdd_tui.model.duration import Duration
 from zdd_tui.model.plan_guard import Guard
+from zdd_tui.model.plan_guard import Guard
+from zdd_tui.model.plan_regions import Regions
 from zdd_tui.model.plan_confirm import Confirm
 
 FlagKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
@@ -258,6 +261,49 @@ class BasePlan(Section):
     gates: Gates = Gates()
     guard: Guard | None = Field(None, description="rules that judge in every phase, and roll back by themselves")
     dns: tuple[str, ...] = Field((), description="public names that are switched by DNS; none: traffic is not")
+    regions: Regions | None = Field(None, description="several clusters and databases, one after the other")
+
+    _region: str = PrivateAttr("")
+    _whole: "BasePlan | None" = PrivateAttr(None)
+
+    @property
+    def region(self) -> str:
+        """Which region this plan is for; empty for the whole plan, and for one without regions."""
+        return self._region
+
+    @property
+    def earlier_regions(self) -> tuple[str, ...]:
+        """The regions that go before this one, in order."""
+        names = self.regions.names if self.regions else ()
+        return names[: names.index(self._region)] if self._region else ()
+
+    def in_region(self, name: str) -> Self:
+        """The plan of one region: what the region does not name is as in the whole plan.
+
+        Raises:
+            KeyError: there is no such region.
+        """
+        whole = self._whole or self
+        region = next((each for each in (whole.regions.order if whole.regions else ()) if each.name == name), None)
+        if region is None:
+            raise KeyError(name)
+        own = whole if region.flags is None else whole.with_redis(region.flags.url)
+        changes: dict[str, object] = {}
+        if region.database is not None:
+            changes["database"] = own.database.model_copy(update={"dsn": region.database.dsn})
+        if region.kubernetes is not None:
+            changes["kubernetes"] = own.kubernetes.model_copy(update=region.kubernetes.overrides)
+        own = own.model_copy(update=changes)
+        own._region, own._whole = name, whole
+        return own  # type: ignore[return-value]  # a copy of a plan has its class
+
+    def with_redis(self, url: SecretStr) -> Self:
+        """A copy whose flags are there.
+
+        Raises:
+            ValueError: the release has no flags.
+        """
+        raise ValueError(f"a {self.strategy} plan has no flags: nothing to override")
 
     confirm: Confirm = Field(Confirm(), description="how commands are confirmed")
     @property
@@ -312,6 +358,9 @@ class Plan(BasePlan):
     @property
     def redis_url(self) -> SecretStr | None:
         return self.flags.url
+    def with_redis(self, url: SecretStr) -> Self:
+        return self.model_copy(update={"flags": self.flags.model_copy(update={"url": url})})
+
 
     @property
     def flag_roles(self) -> dict[str, str]:

@@ -7,8 +7,8 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan import BasePlan
 from zdd_tui.model.plans import PLANS
+from zdd_tui.model.regions import names_in, not_needed, refuse_unknown, wrong_regions
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _KEY = re.compile(r"[a-z_]+(\.\w+)*")
@@ -46,6 +47,20 @@ class LoadedPlan:
     hash: str
     lines: Mapping[str, int]
 
+    @property
+    def named(self) -> str:
+        """As the command line names it: the file, and the region where one is meant."""
+        return f"{self.source} --region {self.plan.region}" if self.plan.region else self.source
+
+    def in_region(self, name: str) -> "LoadedPlan":
+        """The same for one region; text, document and hash stay those of the whole file.
+
+        Raises:
+            PlanError: the plan has no such region; names the nearest.
+        """
+        refuse_unknown(self.plan.regions.names if self.plan.regions else (), name, self.source)
+        return replace(self, plan=self.plan.in_region(name))
+
     def located(self, error: PlanError) -> PlanError:
         """An error that begins with a key of the plan, with file and line before it; any other as it is."""
         found = _KEY.match(error.title)
@@ -55,12 +70,13 @@ class LoadedPlan:
         return PlanError(f"{self.source}:{self.lines[key]}: {error.title}", error.mend) if key else error
 
 
-def load_plan(text: str, *, source: str, environ: Mapping[str, str]) -> LoadedPlan:
+def load_plan(text: str, *, source: str, environ: Mapping[str, str], region: str = "") -> LoadedPlan:
     """Parses and checks a plan.
 
     Args:
         source: the file's name, for messages.
         environ: where ``${NAME}`` is looked up.
+        region: which one of the plan's is meant; variables that it does not need may be unset.
 
     Raises:
         PlanError: names every place that is wrong.
@@ -73,13 +89,20 @@ def load_plan(text: str, *, source: str, environ: Mapping[str, str]) -> LoadedPl
     if not isinstance(document, dict):
         raise PlanError(f"{source}: a plan is a mapping of keys to values", f"see {EXAMPLE}")
     kind = _class_of(document, lines)
-    filled = _fill(document, (), lines, environ)
+    spared: Callable[[Path], bool] = lambda path: False  # noqa: E731
+    if region:
+        refuse_unknown(names_in(document), region, source)
+        spared = not_needed(document, region)
+    filled = _fill(document, (), lines, environ, spared)
     try:
         plan = kind.model_validate(filled)
     except ValidationError as error:
         told = [_explain(kind, detail, lines, document, environ) for detail in error.errors()]
         raise PlanError("\n".join(told)) from None
-    return LoadedPlan(plan, source, text, document, plan_hash(document), lines.by_key())
+    if wrong := [f"{lines.place(path)}: {what}\n  mend: {mend}" for path, what, mend in wrong_regions(plan)]:
+        raise PlanError("\n".join(wrong))
+    loaded = LoadedPlan(plan, source, text, document, plan_hash(document), lines.by_key())
+    return loaded.in_region(region) if region else loaded
 
 
 def _class_of(document: Mapping[str, Any], lines: "_Lines") -> type[BasePlan]:
@@ -179,11 +202,14 @@ def _construct(node: yaml.Node, path: Path, lines: _Lines) -> Any:
         raise PlanError(f"{lines.place(path)}: {node.value!r} is not of its type {node.tag!r}", mend) from None
 
 
-def _fill(value: Any, path: Path, lines: _Lines, environ: Mapping[str, str]) -> Any:
+def _fill(
+    value: Any, path: Path, lines: _Lines, environ: Mapping[str, str], spared: Callable[[Path], bool]
+) -> Any:
+    """Puts the environment's values in; what is spared keeps its placeholder where there is none."""
     if isinstance(value, dict):
-        return {key: _fill(child, (*path, key), lines, environ) for key, child in value.items()}
+        return {key: _fill(child, (*path, key), lines, environ, spared) for key, child in value.items()}
     if isinstance(value, list):
-        return [_fill(child, (*path, index), lines, environ) for index, child in enumerate(value)]
+        return [_fill(child, (*path, index), lines, environ, spared) for index, child in enumerate(value)]
     if not isinstance(value, str):
         return value
     if _STRAY.search(value):
@@ -192,6 +218,8 @@ def _fill(value: Any, path: Path, lines: _Lines, environ: Mapping[str, str]) -> 
     def look_up(match: re.Match[str]) -> str:
         name = match[1]
         found = environ.get(name)
+        if not found and spared(path):
+            return match[0]
         if not found:
             near = difflib.get_close_matches(name, environ, n=1, cutoff=0.8)
             hint = f" (there is {near[0]})" if near else ""

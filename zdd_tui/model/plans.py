@@ -105,6 +105,12 @@ class CanaryPlan(OneImagePlan):
     def redis_url(self) -> SecretStr | None:
         return self.canary.flag.url if self.canary.flag else None
 
+    def with_redis(self, url: SecretStr) -> Self:
+        if self.canary.flag is None:
+            return super().with_redis(url)
+        flag = self.canary.flag.model_copy(update={"url": url})
+        return self.model_copy(update={"canary": self.canary.model_copy(update={"flag": flag})})
+
     @property
     def flag_roles(self) -> dict[str, str]:
         return {self.canary.flag.key: "weight"} if self.canary.flag else {}
@@ -215,6 +221,9 @@ class DarkLaunchPlan(OneImagePlan):
     @property
     def redis_url(self) -> SecretStr | None:
         return self.flags.url
+
+    def with_redis(self, url: SecretStr) -> Self:
+        return self.model_copy(update={"flags": self.flags.model_copy(update={"url": url})})
 
     @property
     def flag_roles(self) -> dict[str, str]:

@@ -130,6 +130,11 @@ class Release:
         return self.strategy.phases[self.phase] if self.phase >= 0 else None
 
     @property
+    def gates(self) -> tuple[GateSpec, ...]:
+        """What must hold before it moves on: the current phase's, or those before the first."""
+        return self.current.gates if self.current else self.strategy.entry
+
+    @property
     def next(self) -> PhaseSpec | None:
         following = self.phase + 1
         return self.strategy.phases[following] if following < len(self.strategy.phases) else None
@@ -214,7 +219,7 @@ def _advance(release: Release, asked: Command, gates: Mapping[str, GateReading],
         raise Refused(f"{release.current.name if release.current else '?'} is still running", "wait for its steps")
     if release.state is State.FAILED:
         return replace(release, state=State.RUNNING, error="")
-    if release.state is State.WAITING:
+    if release.state in (State.PLANNED, State.WAITING):
         _check_gates(release, asked, gates, now)
     if release.next is None:
         return replace(release, state=State.DONE)
@@ -282,10 +287,8 @@ def _tune(release: Release, tuning: Tuning) -> Release:
 
 
 def readings(release: Release, gates: Mapping[str, GateReading], now: float) -> tuple[GateReading, ...]:
-    """The gates of the current phase as they count now; empty before the first phase."""
-    if release.current is None:
-        return ()
-    return tuple(gates.get(spec.name, unread(spec.name, now)).at(now) for spec in release.current.gates)
+    """The gates of the current phase, or those before the first, as they count now."""
+    return tuple(gates.get(spec.name, unread(spec.name, now)).at(now) for spec in release.gates)
 
 
 def closed_gates(release: Release, gates: Mapping[str, GateReading], now: float) -> tuple[GateReading, ...]:

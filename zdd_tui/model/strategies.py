@@ -4,8 +4,10 @@ from dataclasses import replace
 
 from zdd_tui.model.plan import BasePlan, DualWrite, Plan
 from zdd_tui.model.plans import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, RollingPlan
+from zdd_tui.model.regions import REGION_GATE
 from zdd_tui.model.strategy import GateSpec, PhaseSpec, StepSpec, Strategy, expand_contract
 
+_REGION = GateSpec(REGION_GATE, "the region before it is done and has soaked")
 _GUARD = GateSpec("guard", "every rule of the guard passes")
 _REMEMBER = StepSpec("remember-workload", "keep image and replicas of now for the way back")
 _SOAK = StepSpec("soak", "soak")
@@ -27,7 +29,9 @@ def strategy_for(plan: BasePlan) -> Strategy:
         TypeError: a class of plan that nobody gave phases to.
     """
     strategy = _phases(plan)
-    return with_guard(strategy) if plan.guard is not None and plan.guard.closes_gates else strategy
+    if plan.guard is not None and plan.guard.closes_gates:
+        strategy = with_guard(strategy)
+    return replace(strategy, entry=(_REGION,)) if plan.earlier_regions else strategy
 
 
 def with_guard(strategy: Strategy) -> Strategy:

@@ -68,10 +68,15 @@ class PhaseSpec:
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """A sequence of phases."""
+    """A sequence of phases.
+
+    Attributes:
+        entry: what must hold before the first phase.
+    """
 
     name: str
     phases: tuple[PhaseSpec, ...]
+    entry: tuple[GateSpec, ...] = ()
 
     @property
     def steps(self) -> tuple[StepSpec, ...]:

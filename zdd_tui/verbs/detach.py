@@ -50,7 +50,9 @@ def _last_error(said: str) -> ZddError | None:
     return ZddError("; ".join(titles), "; ".join(mends)) if mark and titles else None
 
 
-def start_agent(plan_file: Path, release: str, *, environ: Mapping[str, str] = os.environ) -> Detached:
+def start_agent(
+    plan_file: Path, release: str, region: str = "", *, environ: Mapping[str, str] = os.environ
+) -> Detached:
     """Starts `zdd agent` in a session of its own, so that neither a hang-up nor ctrl-c reaches it.
 
     Secrets go by the environment, never by the command line, where every user of the machine could read them.
@@ -58,13 +60,14 @@ def start_agent(plan_file: Path, release: str, *, environ: Mapping[str, str] = o
     Raises:
         ZddError: the log cannot be written.
     """
-    log = log_path(release, environ)
+    log = log_path(f"{release}-{region}" if region else release, environ)
+    there = ["--region", region] if region else []
     try:
         log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with log.open("ab") as out:
             offset = out.seek(0, os.SEEK_END)
             process = subprocess.Popen(
-                [sys.executable, "-m", "zdd_tui", "agent", "--if-needed", str(plan_file.resolve())],
+                [sys.executable, "-m", "zdd_tui", "agent", "--if-needed", *there, str(plan_file.resolve())],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -74,6 +77,6 @@ def start_agent(plan_file: Path, release: str, *, environ: Mapping[str, str] = o
     except OSError as error:
         raise ZddError(
             f"no agent could be started: {error}",
-            f"make {log.parent} writable, or run `zdd agent {plan_file}` yourself",
+            f"make {log.parent} writable, or run `zdd agent {' '.join([*there, str(plan_file)])}` yourself",
         ) from None
     return Detached(process, log, offset)

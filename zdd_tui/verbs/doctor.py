@@ -72,7 +72,7 @@ async def answer(loaded: LoadedPlan, point: str, reason: str, actor: Actor) -> N
     if not asked.asks:
         raise Refused(
             f"--answer {point}: {asked.title} is proven by evidence, and no word stands in for it",
-            f"run `zdd doctor {loaded.source}` and do what it says",
+            f"run `zdd doctor {loaded.named}` and do what it says",
         )
     if not reason.strip():
         raise Refused(f"--answer {point}: no reason was given", f"--reason TEXT answers: {asked.asks}")

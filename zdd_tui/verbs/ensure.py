@@ -30,7 +30,7 @@ async def ensure_agent(loaded: LoadedPlan, plan_file: Path) -> bool:
             break
         except BackendError:
             await asyncio.sleep(AGAIN)  # the dashboard says why; we only wait
-    if (error := await start_agent(plan_file, loaded.plan.name).outcome()) is not None:
+    if (error := await start_agent(plan_file, loaded.plan.name, loaded.plan.region).outcome()) is not None:
         raise error
     return True
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from zdd_tui.backends.catalog import read_catalog
@@ -14,6 +15,7 @@ from zdd_tui.model.plan import BasePlan, Plan
 from zdd_tui.model.plan_file import LoadedPlan
 from zdd_tui.model.preview import preview, target
 from zdd_tui.model.records import ReleaseRecord, StoredCommand
+from zdd_tui.model.regions import refuse_foreign
 from zdd_tui.model.release import CommandKind, Expected, State
 from zdd_tui.verbs.actor import this_actor
 
@@ -46,7 +48,7 @@ async def find_release(store: Store, loaded: LoadedPlan) -> int:
     if found is None:
         raise ZddError(
             f"{store.place} has no release {loaded.plan.name}",
-            f"start it with `zdd open {loaded.source}` or `zdd agent {loaded.source}`",
+            f"start it with `zdd open {loaded.named}` or `zdd agent {loaded.named}`",
         )
     return found
 
@@ -92,28 +94,32 @@ def operate(
         raise Refused(f"{typed!r} is not the release's name; nothing was sent", f"--confirm {name}")
     if action(verb).danger is not Danger.PLAIN and not yes and typed is None:
         typed = _confirm(loaded, order)
-    return asyncio.run(_send(loaded, order, reason, typed, timeout, unrehearsed))
+    return asyncio.run(send_order(loaded, order, reason=reason, typed=typed, timeout=timeout, unrehearsed=unrehearsed))
 
 
 async def _prepare(loaded: LoadedPlan, kind: CommandKind) -> Order:
-    async with await _open(loaded) as store:
+    async with await open_store(loaded) as store:
         record = await store.read(await find_release(store, loaded))
     release = record.release
-    if release.plan_hash != loaded.hash:
+    if release.plan_hash == loaded.hash:
+        refuse_foreign(loaded.plan, record.region)
+    else:
         other = f"{loaded.source} is not the plan that release {release.name} runs"
         if kind in (CommandKind.ADVANCE, CommandKind.RESUME):
             raise Refused(other, "use the file it was started with, or roll back and start the new one")
         _tell(f"{other}; the {kind} goes by the plan that it runs")  # in an incident the way back is open, whatever
     if release.state.ended:  # no agent is there to refuse it
+        region = f" in region {record.region}" if record.region else ""
         raise Refused(
-            f"release {release.name} has ended: it is {release.state}",
-            f"begin another with `zdd agent --anew {loaded.source}`",
+            f"release {release.name} has ended{region}: it is {release.state}",
+            f"begin another with `zdd agent --anew {loaded.named}`",
         )
     catalog = await _catalog(loaded.plan) if action(kind).danger is not Danger.PLAIN else None
     return Order(kind, record, preview(loaded.plan, release, kind, catalog))
 
 
-async def _open(loaded: LoadedPlan) -> Store:
+async def open_store(loaded: LoadedPlan) -> Store:
+    """Connects to the plan's database."""
     database = loaded.plan.database
     return await Store.open(database.dsn.get_secret_value(), timeout=database.connect_timeout)
 
@@ -133,11 +139,19 @@ async def _catalog(plan: BasePlan) -> Catalog | None:
         return None
 
 
-async def _send(
-    loaded: LoadedPlan, order: Order, reason: str, typed: str | None, timeout: float, unrehearsed: bool
+async def send_order(
+    loaded: LoadedPlan,
+    order: Order,
+    *,
+    reason: str,
+    timeout: float,
+    typed: str | None = None,
+    unrehearsed: bool = False,
+    tuning: Mapping[str, object] | None = None,
 ) -> int:
+    """Sends a command that was prepared and confirmed, and waits for the answer; see :func:`operate`."""
     verb, record = order.kind, order.record
-    async with await _open(loaded) as store:
+    async with await open_store(loaded) as store:
         command_id = await store.send(
             record.id,
             verb,
@@ -147,6 +161,7 @@ async def _send(
             typed=typed,
             targets={"preview": list(order.lines)},
             unrehearsed=unrehearsed,
+            tuning=tuning,
         )
         lease = await store.lease(record.id)
         if lease is None or not lease.live:
@@ -175,7 +190,7 @@ def _unanswered(loaded: LoadedPlan, verb: str, record: ReleaseRecord, timeout: f
     lease = record.lease
     told = f"no answer within {timeout:g} s; the {verb} stays queued"
     if lease is None or not lease.live:
-        return f"{told}, and no agent is there to take it\n  mend: start one with `zdd agent {loaded.source}`"
+        return f"{told}, and no agent is there to take it\n  mend: start one with `zdd agent {loaded.named}`"
     holder = f"agent {lease.holder}@{lease.host}, pid {lease.pid}"
     word = next((event.what for event in reversed(record.events) if event.kind == "error"), "")
     if word:
@@ -197,7 +212,7 @@ def _confirm(loaded: LoadedPlan, order: Order) -> str | None:
     """
     name = order.record.release.name
     if not sys.stdin.isatty():
-        mend = f"look at it with `zdd status {loaded.source}`, then add --confirm {name}"
+        mend = f"look at it with `zdd status {loaded.named}`, then add --confirm {name}"
         raise ZddError(
             f"{order.kind} asks for a confirmation, and there is no terminal to give it; nothing was sent",
             mend if order.asks_for_name else "add --yes",

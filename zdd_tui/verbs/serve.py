@@ -10,6 +10,7 @@ from zdd_tui.engine.agent import LEASE_TTL, Agent
 from zdd_tui.engine.runner import Boundary
 from zdd_tui.model.plan_file import LoadedPlan
 from zdd_tui.model.records import Actor
+from zdd_tui.model.regions import refuse_foreign
 from zdd_tui.model.release import State
 from zdd_tui.verbs.actor import this_actor
 from zdd_tui.verbs.check import check_plan
@@ -42,7 +43,7 @@ async def serve(
     check_guard(loaded.plan.guard)
     release_id = await register(loaded, actor, anew=anew)
     if release_id is None:
-        log(f"the release of {loaded.source} has ended; to begin another: zdd agent --anew {loaded.source}")
+        log(f"the release of {loaded.source} has ended; to begin another: zdd agent --anew {loaded.named}")
         return 0
     if if_needed and await _held(loaded, release_id):
         log("another agent holds the lease; nothing to do")
@@ -79,7 +80,12 @@ async def register(loaded: LoadedPlan, actor: Actor, *, anew: bool = False) -> i
         if await store.schema_version():
             await store.migrate()  # what is there already must be up to date to be read
         found = await store.find(loaded.plan.name)
-        release = None if found is None else (await store.read(found)).release
+        release = None
+        if found is not None:
+            record = await store.read(found)
+            release = record.release
+            if release.plan_hash == loaded.hash:
+                refuse_foreign(loaded.plan, record.region)
         if release is not None and release.state.ended and release.plan_hash == loaded.hash and not anew:
             return None
         if release is None or release.state.ended:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 import textwrap
+from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any, TextIO
 
@@ -14,6 +15,7 @@ from zdd_tui.model.gate import Verdict
 from zdd_tui.model.guard import GuardReading
 from zdd_tui.model.plan_file import LoadedPlan
 from zdd_tui.model.records import BackfillRecord, ReleaseRecord
+from zdd_tui.model.regions import refuse_foreign
 from zdd_tui.model.release import Release, State, StepStatus, closed_gates, no_way_back, readings
 from zdd_tui.verbs.operate import EXIT_TIMEOUT, find_release
 
@@ -23,12 +25,21 @@ LOOK_AGAIN = 1.0
 """Seconds after which a wait looks although it heard of no change: gates grow stale without a word."""
 
 
-async def status(loaded: LoadedPlan, *, as_json: bool, wait: str | None, timeout: float, out: TextIO) -> int:
+async def status(
+    loaded: LoadedPlan,
+    *,
+    as_json: bool,
+    wait: str | None,
+    timeout: float,
+    out: TextIO,
+    more: Mapping[str, Any] | None = None,
+) -> int:
     """Writes the status.
 
     Args:
         wait: a phase that is to be ready to be left, or a final state.
         timeout: seconds to wait.
+        more: what the JSON document says besides.
 
     Returns:
         0; 1 when the release failed or ended elsewhere while we waited; 4 when the wait ran out.
@@ -40,12 +51,15 @@ async def status(loaded: LoadedPlan, *, as_json: bool, wait: str | None, timeout
     database = loaded.plan.database
     async with await Store.open(database.dsn.get_secret_value(), timeout=database.connect_timeout) as store:
         record = await store.read(await find_release(store, loaded))
-        if record.release.plan_hash != loaded.hash:
+        if record.release.plan_hash == loaded.hash:
+            refuse_foreign(loaded.plan, record.region)
+        else:
             sys.stderr.write(f"zdd: {loaded.source} is not the plan that this release runs; it was changed since\n")
         if wait is not None:
             _known(record, wait)
             record, code = await _wait(store, record, wait, timeout)
-    out.write(json.dumps(as_document(record), indent=2) + "\n" if as_json else as_text(record, loaded.source))
+    document = as_document(record) | dict(more or {})
+    out.write(json.dumps(document, indent=2) + "\n" if as_json else as_text(record, loaded.named))
     return code
 
 
@@ -97,6 +111,7 @@ def as_document(record: ReleaseRecord) -> dict[str, Any]:
 
     ============  =============================================================================================
     name          of the release; ``environment`` and ``strategy`` as in the plan; ``plan_hash`` of its content
+    region        which one of the plan's this release is for, or null; without --region, ``regions`` has all of them
     state         planned, running, waiting, failed, rolling-back, rollback-failed, rolled-back or done
     phase         the current one, null before the first; ``next_phase`` null after the last
     paused        true or false; ``error`` why it is failed, else null
@@ -117,6 +132,7 @@ def as_document(record: ReleaseRecord) -> dict[str, Any]:
     return {
         "name": release.name,
         "environment": record.environment,
+        "region": record.region or None,
         "strategy": release.strategy.name,
         "state": str(release.state),
         "phase": release.current.name if release.current else None,
@@ -187,7 +203,7 @@ def as_text(record: ReleaseRecord, plan_file: str = "PLAN", width: int = WIDTH) 
     """
     release = record.release
     place = f" in {release.current.name}" if release.current and not release.state.ended else ""
-    lines = [f"{release.name}: {release.state}{place}{', PAUSED' if release.paused else ''} ({record.environment})"]
+    lines = [f"{release.name}: {release.state}{place}{', PAUSED' if release.paused else ''} ({_where(record)})"]
     if record.cause:
         lines.insert(0, f"✗ GUARD: {record.cause}")
     lines += [f"  ✗ {part}" if number == 0 else f"    {part.strip()}" for number, part in enumerate(_parts(release))]
@@ -207,6 +223,10 @@ def as_text(record: ReleaseRecord, plan_file: str = "PLAN", width: int = WIDTH) 
     if proposal := _proposal(record, plan_file):
         lines.append(f"  next: {proposal}")
     return "\n".join(piece for line in lines for piece in _wrapped(line, width)) + "\n"
+
+
+def _where(record: ReleaseRecord) -> str:
+    return f"{record.environment}, region {record.region}" if record.region else record.environment
 
 
 def _parts(release: Release) -> list[str]:

@@ -1,0 +1,128 @@
+"""`zdd demo --regions N --headless`: one release through several productions, one after the other.
+
+Every region has an agent from the beginning, and each later one is told to go too early: before the region before it
+has begun, and again while that one soaks. Both must be refused. No load ever stops.
+"""
+
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from zdd_tui.backends.store import Store
+from zdd_tui.demo.environment import Environment, Options
+from zdd_tui.demo.plan import REGION_SOAK
+from zdd_tui.demo.regions import productions
+from zdd_tui.demo.report_lines import load_lines
+from zdd_tui.demo.ticker import Ticker
+from zdd_tui.demo.walk import Walker
+from zdd_tui.model.duration import parse_duration
+from zdd_tui.model.errors import ZddError
+from zdd_tui.model.release import CommandKind, closed_gates
+
+
+async def headless_regions(folder: Path, options: Options) -> dict[str, Any]:
+    """Walks it and returns the report; progress goes to stderr."""
+    ticker = Ticker()
+    async with AsyncExitStack() as stack:
+        envs = await stack.enter_async_context(productions(folder, options, ticker.say))
+        walkers = []
+        for env in envs:
+            store = await stack.enter_async_context(await Store.open(env.postgres.dsn, application_name="zdd demo"))
+            await store.migrate()
+            walkers.append(Walker(env, store, ticker.show))
+            await walkers[-1].begin()
+        refused = [[] if number == 0 else [await _too_early(walker)] for number, walker in enumerate(walkers)]
+        walked: list[dict[str, Any]] = []
+        ended = 0.0
+        for number, (env, walker) in enumerate(zip(envs, walkers, strict=True)):
+            gap = 0.0
+            if number:
+                refused[number].append(await _too_early(walker))
+                ticker.say(f"region {env.options.region} waits: {refused[number][-1]}")
+                await walker.until(lambda record: not closed_gates(record.release, record.gates, record.now))
+                gap = time.time() - ended
+            ticker.say(f"region {env.options.region}: every phase")
+            walked.append(await _walk(walker) | {"refused": refused[number], "began_after": round(gap, 2)})
+            ended = (await walker.record()).finished_at or 0.0
+        for env in envs:
+            await env.end("load")
+        return _report(envs, walked)
+
+
+async def _too_early(walker: Walker) -> str:
+    """The reason why the region may not begin.
+
+    Raises:
+        ZddError: it began.
+    """
+    release = (await walker.record()).release
+    answer = await walker.ask(CommandKind.ADVANCE, typed=release.name)
+    if answer.status != "refused":
+        raise ZddError(f"a later region was not refused: {answer.status}, {answer.outcome}")
+    return answer.outcome.splitlines()[0]
+
+
+async def _walk(walker: Walker) -> dict[str, Any]:
+    began = time.monotonic()
+    for phase in await walker.phase_names():
+        await walker.advance(phase)
+    record = await walker.record()
+    return {
+        "region": record.region,
+        "state": str(record.release.state),
+        "seconds": round(time.monotonic() - began, 2),
+        "phases": walker.phases,
+        "verified_rows": record.backfill.verified_rows if record.backfill else None,
+        "mismatches": record.backfill.mismatches if record.backfill else None,
+    }
+
+
+def _report(envs: tuple[Environment, ...], walked: list[dict[str, Any]]) -> dict[str, Any]:
+    soak = parse_duration(REGION_SOAK)
+    regions = []
+    for env, found in zip(envs, walked, strict=True):
+        load = env.load()
+        regions.append(
+            found
+            | {
+                "requests": load["requests"],
+                "failures": load["failures"],
+                "failure_samples": load["failure_samples"][:5],
+                "wrong_answers": load["wrong"],
+                "wrong_samples": load["wrong_samples"][:5],
+                "p50_ms": load["total"]["p50_ms"],
+                "p99_ms": load["total"]["p99_ms"],
+                "load_seconds": load["seconds"],
+            }
+        )
+    good = all(
+        region["failures"] == region["wrong_answers"] == 0 and not region["mismatches"] and region["state"] == "done"
+        for region in regions
+    )
+    in_turn = all(len(region["refused"]) == 2 and region["began_after"] >= soak for region in regions[1:])
+    return {
+        "ok": good and in_turn,
+        "strategy": envs[0].options.strategy,
+        "region_soak_seconds": soak,
+        "regions": regions,
+    }
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """The report for people."""
+    names = ", then ".join(region["region"] for region in report["regions"])
+    lines = ["", f"{'✔' if report['ok'] else '✗'} {report['strategy']} release of {names}"]
+    for region in report["regions"]:
+        lines += [f"region {region['region']}: {region['state']} in {region['seconds']} s", *load_lines(region)]
+        if region["verified_rows"] is not None:
+            lines.append(f"  verified       {region['verified_rows']:,} rows, {region['mismatches']} mismatches")
+        lines += [f"  refused        {reason}" for reason in region["refused"]]
+        if region["refused"]:
+            lines.append(f"  began          {region['began_after']} s after the region before it was done")
+        lines.append(
+            "  phases         " + ", ".join(f"{name} {seconds} s" for name, seconds in region["phases"].items())
+        )
+        lines += [f"  ✗ failed: {sample}" for sample in region["failure_samples"]]
+        lines += [f"  ✗ wrong: {sample}" for sample in region["wrong_samples"]]
+    return "\n".join(lines) + "\n"

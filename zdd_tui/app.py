@@ -1,6 +1,7 @@
 """The terminal application: wires a source of boards to the screens, and does nothing else."""
 
 import asyncio
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from zdd_tui.screens.acting import ActAsked
 from zdd_tui.screens.operator import Operator, QuitAsked, Renewed, Settled
 from zdd_tui.screens.release import ReleaseScreen
 from zdd_tui.terminal import TerminalGuard
+from zdd_tui.widgets.attention import Attention, needs
+from zdd_tui.widgets.copying import copied
+from zdd_tui.widgets.escapes import clipboard, notification, within_limit
 
 TICK = 1.0
 """Seconds after which ages are drawn again although nothing changed."""
@@ -75,6 +79,7 @@ class ZddApp(App[ExitInfo]):
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c,ctrl+q", "leave", "Leave", show=False, priority=True, id="app.leave"),
+        Binding("y", "copy", "Copy", show=False, id="app.copy"),
         Binding("ctrl+z", "suspend_process", "Suspend", show=False, id="app.suspend"),
     ]
 
@@ -101,6 +106,7 @@ class ZddApp(App[ExitInfo]):
         """Carries out what the screens ask for."""
         self._painted_at = float("-inf")
         self._paint_planned = False
+        self._attention = Attention()
         self._loop_of_screens: asyncio.AbstractEventLoop | None = None
         self.theme = "ansi-dark"  # half the bytes, and the colours that the operator has chosen
         self.animation_level = "none"
@@ -137,12 +143,14 @@ class ZddApp(App[ExitInfo]):
     def repaint(self) -> None:
         """Shows the newest board on every screen that follows it."""
         self._paint_planned = False
+        board, moment = self._source.board(), self.moment()
+        if (news := self._attention.news(needs(board, moment))) and self.look.bell:
+            self._emit(notification(news, os.environ))
         if self.terminal is not None and self.terminal.behind:
             return  # what comes later holds this too; the next tick asks again
         self._painted_at = time.monotonic()
         if self.terminal is not None and self.terminal.take_lost():
             self.refresh()
-        board, moment = self._source.board(), self.moment()
         self.operator.follow(board, moment)
         for screen in self.screen_stack:
             show_on(screen, board, moment)
@@ -167,6 +175,18 @@ class ZddApp(App[ExitInfo]):
 
     def action_leave(self) -> None:
         self.exit(ExitInfo(0, "left by the operator"))
+
+    def action_copy(self) -> None:
+        """Puts what the operator looks at into the clipboard of the machine that the terminal runs on."""
+        found = copied(self.screen)
+        whole = within_limit(found.text) == found.text
+        self._emit(clipboard(found.text, os.environ))
+        told = f"copied {found.what}, {len(found.text.splitlines())} lines" + ("" if whole else ": only the beginning")
+        self.notify(told, markup=False, timeout=3)
+
+    def _emit(self, sequence: str) -> None:
+        if self.terminal is not None:
+            self.terminal.write(sequence)
 
     def run(self, **options: Any) -> ExitInfo:
         """Runs until the operator leaves, the terminal goes away or a signal ends it."""

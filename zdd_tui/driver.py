@@ -8,7 +8,7 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.geometry import Size
 
 from zdd_tui.look import Look
-from zdd_tui.outlet import Outlet
+from zdd_tui.outlet import Outlet, last_words
 from zdd_tui.widgets.ascii import to_ascii
 
 BEHIND_SECONDS = 0.3
@@ -104,7 +104,8 @@ class ZddDriver(LinuxDriver):
     def close(self) -> None:
         """Writes what gives the terminal back, whether it has read all before or not."""
         last, self._parting = "".join(self._parting), []
-        self._outlet.close(LAST_SECONDS, last.encode())
+        if not self._outlet.close(LAST_SECONDS, last.encode()):
+            last_words(self._outlet.descriptor, last)
         super().close()
 
     def _sigcont_application(self, *_: object) -> None:

@@ -1,9 +1,7 @@
 """Writes to a terminal that may stop reading, without ever making the caller wait."""
 
-import contextlib
 import os
-import select
-import termios
+import subprocess
 import threading
 import time
 from collections import deque
@@ -11,8 +9,17 @@ from collections import deque
 PIECE = 1024
 """Bytes written at once: what is under way cannot be taken back, and may block."""
 
-_CANCEL = b"\x18"
+_CANCEL = "\x18"
 """Ends an escape sequence that was cut in the middle."""
+
+
+def last_words(descriptor: int, text: str) -> subprocess.Popen[bytes]:
+    """Leaves a shell behind that writes to a stalled terminal when it reads again, and ends with it otherwise.
+
+    The kernel keeps some 20 KB that nobody has read, and lets nobody add to them.
+    """
+    words = ["/bin/sh", "-c", 'printf %s "$1"', "zdd-last-words", _CANCEL + text]
+    return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=descriptor, stderr=subprocess.DEVNULL)
 
 
 class Outlet:
@@ -23,7 +30,7 @@ class Outlet:
     """
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self._changed = threading.Condition()
         self._pieces: deque[tuple[float, bytes]] = deque()
         self._size = 0
@@ -40,7 +47,7 @@ class Outlet:
             self._pieces.extend((now, data[at : at + PIECE]) for at in range(0, len(data), PIECE))
             self._size += len(data)
             if self._thread is None:
-                self._closing = False
+                self._closing, self._busy_since = False, None
                 self._thread = threading.Thread(target=self._run, name="zdd-outlet", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
@@ -57,47 +64,30 @@ class Outlet:
         return 0.0 if since is None else time.monotonic() - since
 
     def close(self, seconds: float, last: bytes = b"") -> bool:
-        """Ends the thread once all is written, and `last` after it; may be used again afterwards.
-
-        What a terminal has not read in the time is thrown away, also out of its own buffer, so that there is room for
-        `last`: whoever reads again finds a terminal as it was before.
+        """Ends the thread once all is written, `last` after it; may be used again afterwards.
 
         Returns:
-            Whether everything was written.
+            Whether everything was written in the time. Where it was not, the rest is given up, `last` too; see
+            :func:`last_words`.
         """
+        self.write(last)
         with self._changed:
+            thread, self._thread = self._thread, None
             self._closing = True
-            thread = self._thread
             self._changed.notify_all()
-        if thread is not None:
-            thread.join(seconds)
-        done = thread is None or not thread.is_alive()
-        if not done:
-            last = _CANCEL + last
-            with self._changed:
-                self._pieces.clear()
-                self._size = 0
-            with contextlib.suppress(termios.error, OSError):
-                termios.tcflush(self._descriptor, termios.TCOFLUSH)
-            assert thread is not None
-            thread.join(0.2)  # its piece has room now
-        self._thread = None
-        self._put(last)
-        return done
-
-    def _put(self, data: bytes) -> None:
-        """Writes as long as there is room."""
-        with contextlib.suppress(OSError):
-            poll = select.poll()
-            poll.register(self._descriptor, select.POLLOUT)
-            while data and poll.poll(100):
-                data = data[os.write(self._descriptor, data[:PIECE]) :]
+        if thread is None:
+            return True
+        thread.join(seconds)
+        with self._changed:
+            self._pieces.clear()
+            self._size = 0
+        return not thread.is_alive()
 
     def _run(self) -> None:
         while (piece := self._next()) is not None:
             try:
                 while piece:
-                    piece = piece[os.write(self._descriptor, piece) :]
+                    piece = piece[os.write(self.descriptor, piece) :]
             except OSError:
                 return  # the terminal is gone; whoever watches it ends the program
 

@@ -119,6 +119,10 @@ class LineView(ScrollView, can_focus=False):
         look = getattr(self.app, "look", None)
         return not (isinstance(look, Look) and look.low_bandwidth)
 
+    def under_cursor(self) -> str:
+        """The text of the row that a cursor stands on; empty where there is no cursor."""
+        return ""
+
     def all_lines(self) -> Sequence[Line]:
         """The lines, those out of sight too."""
         return self._lines

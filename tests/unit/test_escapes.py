@@ -1,0 +1,52 @@
+"""Sequences that carry text to the terminal carry nothing else."""
+
+import base64
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zdd_tui.widgets.escapes import CLIPBOARD_LIMIT, clipboard, notification, within_limit
+
+ANYWHERE: tuple[dict[str, str], ...] = ({}, {"TMUX": "/tmp/tmux,1,0"}, {"STY": "1.pts"})
+
+
+def unwrapped(sequence: str) -> str:
+    """What the terminal outside gets."""
+    if sequence.startswith("\x1bPtmux;"):
+        return sequence.removeprefix("\x1bPtmux;").partition("\x1b\\")[0].replace("\x1b\x1b", "\x1b")
+    return "".join(re.findall(r"\x1bP(.*?)\x1b\\", sequence, re.DOTALL)) or sequence
+
+
+@pytest.mark.parametrize("environ", ANYWHERE)
+def test_the_clipboard_gets_the_text(environ: dict[str, str]) -> None:
+    text = "zoë\n" * 500
+    told = unwrapped(clipboard(text, environ))
+    assert told.startswith("\x1b]52;c;")
+    assert told.endswith("\x07")
+    assert base64.b64decode(told[7:-1]).decode() == text
+
+
+def test_tmux_gets_both_forms() -> None:
+    assert clipboard("x", {"TMUX": "1"}).endswith(clipboard("x", {}))
+
+
+@given(st.text(max_size=300))
+def test_no_text_breaks_out_of_a_notification(text: str) -> None:
+    told = notification(text + "\x1b]52;c;aGFjaw==\x07\x9c", {})
+    body = told.removeprefix("\x07\x1b]9;").removesuffix("\x07")
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f]", body)
+
+
+@pytest.mark.parametrize("environ", ANYWHERE)
+def test_a_notification_arrives_once_and_whole(environ: dict[str, str]) -> None:
+    assert unwrapped(notification("pod x is overdue", environ).removeprefix("\x07")) == "\x1b]9;pod x is overdue\x07"
+
+
+@given(st.text(alphabet="aë東", max_size=20))
+def test_what_is_too_long_is_cut_between_characters(unit: str) -> None:
+    text = (unit + "x") * CLIPBOARD_LIMIT
+    kept = within_limit(text)
+    assert text.startswith(kept)
+    assert CLIPBOARD_LIMIT - 4 < len(kept.encode()) <= CLIPBOARD_LIMIT

@@ -1,0 +1,48 @@
+"""What the terminal can show: decided from the environment alone."""
+
+import argparse
+
+import pytest
+
+from zdd_tui.look import Look, check_terminal, speaks_unicode
+from zdd_tui.model.errors import ZddError
+from zdd_tui.verbs.look_options import add_look, handed_on, look_of
+
+
+@pytest.mark.parametrize(
+    ("environ", "unicode"),
+    [
+        ({}, True),
+        ({"LANG": "C.UTF-8"}, True),
+        ({"LANG": "de_DE.utf8"}, True),
+        ({"LANG": "de_DE.UTF-8@euro"}, True),
+        ({"LANG": "de_DE.ISO-8859-1"}, False),
+        ({"LANG": "de_DE@euro"}, False),
+        ({"LANG": "C"}, False),
+        ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, False),  # Python's own doing
+        ({"LANG": "C", "LC_CTYPE": "en_US.UTF-8"}, True),
+        ({"LANG": "en_US.UTF-8", "LC_ALL": "POSIX"}, False),
+        ({"LANG": "en_US.UTF-8", "LC_ALL": ""}, True),
+    ],
+)
+def test_ascii_by_locale(environ: dict[str, str], unicode: bool) -> None:
+    assert speaks_unicode(environ) is unicode
+
+
+@pytest.mark.parametrize("term", ["", "dumb", "unknown"])
+def test_a_terminal_without_a_cursor_is_refused(term: str) -> None:
+    with pytest.raises(ZddError) as caught:
+        check_terminal({"TERM": term})
+    assert "TERM" in caught.value.title
+    assert "zdd status" in caught.value.mend
+
+
+def test_options_make_the_look_and_are_handed_on() -> None:
+    parser = argparse.ArgumentParser()
+    add_look(parser)
+    environ = {"TERM": "xterm", "LANG": "en_US.UTF-8"}
+    assert look_of(parser.parse_args([]), environ) == Look()
+    assert look_of(parser.parse_args([]), environ | {"LANG": "C"}) == Look(ascii=True)
+    given = ["--ascii", "--low-bandwidth", "--no-bell"]
+    assert look_of(parser.parse_args(given), environ) == Look(ascii=True, low_bandwidth=True, bell=False)
+    assert handed_on(parser.parse_args(given)) == given

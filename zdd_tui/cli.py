@@ -28,6 +28,7 @@ from zdd_tui.model.plans import PLANS
 from zdd_tui.model.regions import refuse_whole
 from zdd_tui.verbs.desk_options import add_desk, add_keys
 from zdd_tui.verbs.look_options import add_look, look_of
+from zdd_tui.verbs.tune_options import TUNE_HELP, add_tune
 
 Verb = Callable[[argparse.Namespace], int]
 
@@ -224,7 +225,6 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     _add_reading_verbs(verbs)
     _add_commands(verbs)
-    _add_tune(verbs)
     _add_advisers(verbs)
     _add_demo(verbs)
     return parser
@@ -313,15 +313,10 @@ def _add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
                 action="store_true",
                 help="begin a production plan without a fresh rehearsal; needs --reason, and is audited",
             )
-
-
-def _add_tune(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from zdd_tui.verbs.tune_options import HELP, add_tune
-
-    added = _add(verbs, "tune", _tune, HELP)
-    _plan(added)
-    add_tune(added)
-    _timeout(added, 30, "how long to wait for the agent's answer")
+    tuner = _add(verbs, "tune", _tune, TUNE_HELP)
+    _plan(tuner)
+    add_tune(tuner)
+    _timeout(tuner, 30, "how long to wait for the agent's answer")
 
 
 def _add_advisers(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

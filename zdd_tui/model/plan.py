@@ -21,10 +21,9 @@ from pydantic import (
 )
 
 from zdd_tui.model.duration import Duration
-from zdd_tui.model.plan_guard import Guard
+from zdd_tui.model.plan_confirm import Confirm
 from zdd_tui.model.plan_guard import Guard
 from zdd_tui.model.plan_regions import Regions
-from zdd_tui.model.plan_confirm import Confirm
 
 FlagKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 ReleaseName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
@@ -260,6 +259,7 @@ class BasePlan(Section):
     kubernetes: Workload
     gates: Gates = Gates()
     guard: Guard | None = Field(None, description="rules that judge in every phase, and roll back by themselves")
+    confirm: Confirm = Field(Confirm(), description="how commands are confirmed")
     dns: tuple[str, ...] = Field((), description="public names that are switched by DNS; none: traffic is not")
     regions: Regions | None = Field(None, description="several clusters and databases, one after the other")
 
@@ -305,7 +305,6 @@ class BasePlan(Section):
         """
         raise ValueError(f"a {self.strategy} plan has no flags: nothing to override")
 
-    confirm: Confirm = Field(Confirm(), description="how commands are confirmed")
     @property
     def service(self) -> str:
         return self.kubernetes.service or self.kubernetes.deployment
@@ -358,9 +357,9 @@ class Plan(BasePlan):
     @property
     def redis_url(self) -> SecretStr | None:
         return self.flags.url
+
     def with_redis(self, url: SecretStr) -> Self:
         return self.model_copy(update={"flags": self.flags.model_copy(update={"url": url})})
-
 
     @property
     def flag_roles(self) -> dict[str, str]:

@@ -19,7 +19,6 @@ from tests.integration.store_helpers import AGENT, ANA, plan_for
 from zdd_tui.backends.agent_store import AgentStore, take_lease
 from zdd_tui.backends.store import Store
 from zdd_tui.demo.processes import free_port
-from zdd_tui.engine.context import Context
 from zdd_tui.engine.guard import GuardLoop
 from zdd_tui.model.gate import Verdict
 from zdd_tui.model.guard import GuardReading, gate_verdict
@@ -62,6 +61,7 @@ class Scene:
     pods: list[Pod]
     session: aiohttp.ClientSession
     said: list[str] = field(default_factory=list)
+    connected: bool = True
 
     @property
     def guard(self) -> Guard:
@@ -71,8 +71,14 @@ class Scene:
     async def loop(self) -> GuardLoop:
         """A guard as an agent begins it."""
         record = await self.record()
-        ctx = Context(self.plan, self.agent, None, self.api.cluster, lambda: False, self.said.append)
-        made = GuardLoop(ctx, self.guard, lambda: record.release)
+        made = GuardLoop(
+            self.plan,
+            self.guard,
+            self.agent,
+            cluster=lambda: self.api.cluster if self.connected else None,
+            release=lambda: record.release,
+            say=self.said.append,
+        )
         await made.resume()
         return made
 
@@ -197,3 +203,36 @@ async def test_metrics_that_go_away_are_unknown_close_the_gate_and_pause_after_t
         here.pods[2].alive = True
         said = await here.watch(loop, lambda now: now["errors"].verdict is Verdict.PASS)
         assert said["errors"].acted == "", "a rule that passes may act again"
+
+
+async def test_the_next_agent_goes_on_where_the_one_before_it_was(tmp_path: Path, pg_dsn: str) -> None:
+    """Half of `for` was seen before the agent was killed: the next one needs the other half, and its first look is
+    worth as much as any."""
+    slow = {"name": "errors", "metric": "error-rate", "limit": "5%", "window": "20s", "min_samples": 60, "for": "3s"}
+    crashes = {"name": "crashes", "metric": "restarts", "limit": 2, "window": "20s", "action": "alert"}
+    async with scene(tmp_path, pg_dsn, slow, crashes) as here:
+        loop = await here.loop()
+        here.pods[2].failing = True
+        said = await here.watch(loop, lambda now: "for 1." in now["errors"].reason)
+        assert said["crashes"].verdict is Verdict.PASS
+        before = loop._courses["errors"].broken
+
+        another = await here.loop()
+        (errors, crashes_said) = await another.look(here.session)
+        assert another._courses["errors"].broken >= before
+        assert "of 3.0s" in errors.reason, "the window is as full as it was"
+        assert errors.samples >= 60
+        assert crashes_said.verdict is Verdict.PASS
+
+        # Kubernetes is away when the next one begins: what was counted stays, and grows old.
+        here.connected = False
+        third = await here.loop()
+        said = await here.watch(third, lambda now: now["errors"].verdict is Verdict.UNKNOWN)
+        assert "targets are silent" in said["errors"].reason
+        assert "there is no connection to Kubernetes yet" in said["errors"].reason
+        assert third._courses["errors"].broken >= before
+
+        here.connected = True
+        await here.watch(third, lambda now: now["errors"].acting)
+        await here.watch(third, lambda now: now["errors"].acting)
+        assert [(one.kind, one.actor.name) for one in (await here.record()).commands] == [("rollback", "guard")]

@@ -16,9 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from zdd_tui.model.errors import Refused
 from zdd_tui.model.gate import GateReading, Verdict
 from zdd_tui.model.guard import GuardAction, GuardReading, decide, gate_verdict
+from zdd_tui.model.guard_memory import keep_courses, keep_series, recall_courses, recall_series
 from zdd_tui.model.guard_rules import Look, judge
 from zdd_tui.model.guard_series import Counts, Series, Target
-from zdd_tui.model.guard_time import resumed, step
+from zdd_tui.model.guard_time import Course, resumed, step
 from zdd_tui.model.plan_guard import Guard
 from zdd_tui.model.release import (
     Command,
@@ -79,6 +80,7 @@ class GuardedRelease(RuleBasedStateMachine):
         self.asked: list[CommandKind] = []
         self.dark: set[str] = set()
         self.after_the_end = 0
+        self.kept: tuple[float, bytes, bytes] | None = None
         self.restart()
 
     @initialize()
@@ -89,9 +91,16 @@ class GuardedRelease(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        """The agent is killed: what was counted is gone, what was stored is not."""
+        """The agent is killed: the next one has what was kept at the last look, and its own clock."""
         self.series = Series(keep=6, patience=3)
-        self.courses = {one.name: resumed(self.stored.get(one.name)) for one in GUARD.rules}
+        courses: dict[str, Course] = {}
+        if self.kept:
+            at, said, counted = self.kept
+            courses, _ = recall_courses(said, self.now - at, self.now)
+            recall_series(counted, {"scrape": self.series}, self.now - at, self.now)
+        self.courses = {
+            one.name: resumed(self.stored.get(one.name), courses.get(one.name), self.now) for one in GUARD.rules
+        }
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 3.0, 8.0, 600.0]))
     def wait(self, seconds: float) -> None:
@@ -121,6 +130,8 @@ class GuardedRelease(RuleBasedStateMachine):
                 self.dark.add(one.name)
             self.courses[one.name], reading = step(one, self.courses[one.name], finding, self.now, GUARD.interval)
             self.stored[one.name] = replace(reading, observed_at=self.now, max_age=MAX_AGE)
+        counted = keep_series({"scrape": self.series}, [5.0], self.now)
+        self.kept = self.now, keep_courses(self.courses, {}, self.now), counted
         for act in decide(self.release, tuple(self.stored.values()), rolled_back=CommandKind.ROLLBACK in self.asked):
             self.courses[act.rule] = replace(self.courses[act.rule], acted=str(act.action))
             self.stored[act.rule] = replace(self.stored[act.rule], acted=str(act.action))

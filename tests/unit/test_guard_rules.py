@@ -1,6 +1,7 @@
 """What rules say: limits, comparisons, burn rates, queries; and what happens over time."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -100,8 +101,15 @@ def test_a_limit_above_the_largest_bucket_could_never_be_seen() -> None:
 
 def test_restarts_are_counted_also_of_pods_without_traffic() -> None:
     crashes = rule(metric="restarts", limit=2)
-    assert look(crashes, tally("v1"), tally("v2", restarts=3, rotating=False, targets=1)).look is Look.OVER
-    assert look(crashes, tally("v1"), tally("v2", restarts=2, rotating=False, targets=1)).look is Look.FINE
+    crashed = tally("v2", restarts=3, rotating=False, targets=1, watched=1)
+    assert look(crashes, tally("v1", watched=4), crashed).look is Look.OVER
+    assert look(crashes, tally("v1", watched=4), replace(crashed, restarts=2)).look is Look.FINE
+
+
+def test_one_look_at_restarts_proves_nothing() -> None:
+    """What was before it, nobody has seen: a gap must not count as healthy."""
+    found = look(rule(metric="restarts", limit=2), tally("v1"))
+    assert (found.look, found.reason) == (Look.THIN, "v1: 0 of 1 samples in 1m00s")
 
 
 def test_the_new_version_alone() -> None:

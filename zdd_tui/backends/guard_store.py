@@ -1,7 +1,7 @@
 """What the guard writes: its readings, and what it does about them. All of it carries the lease's epoch."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -39,9 +39,24 @@ FROM fresh LEFT JOIN before USING (rule) ORDER BY rule
 """
 
 
-async def save(store: AgentStore, readings: Sequence[GuardReading]) -> None:
+_KEEP = """
+INSERT INTO zdd.guard_memory (release_id, epoch, part, body) VALUES ($1, $2, $3, $4)
+ON CONFLICT (release_id, part) DO UPDATE SET
+    epoch = excluded.epoch, body = excluded.body, kept_at = clock_timestamp()
+"""
+
+_RECALL = """
+SELECT part, body, extract(epoch FROM clock_timestamp() - kept_at)::float8 AS since
+FROM zdd.guard_memory WHERE release_id = $1
+"""
+
+
+async def save(store: AgentStore, readings: Sequence[GuardReading], memory: Mapping[str, bytes] | None = None) -> None:
     """The newest readings, stamped by the server's clock; an audit line where a rule begins or ends to fail or to be
     without data.
+
+    Args:
+        memory: by part, what the next guard will need, as of now; a part that is missing stays as it was.
 
     Raises:
         StaleEpoch: another agent carries the release out.
@@ -52,6 +67,8 @@ async def save(store: AgentStore, readings: Sequence[GuardReading]) -> None:
     rows = [_row(reading) for reading in readings]
     async with store.fenced() as connection:
         changed = await connection.fetch(_SAVE, store.release_id, json.dumps(rows))
+        for part, body in (memory or {}).items():
+            await connection.execute(_KEEP, store.release_id, store.epoch, part, body)
         lines = [
             NewEvent(GUARD, f"{row['rule']}: {row['verdict']}", row["reason"], _actor(store))
             for row in changed
@@ -62,6 +79,13 @@ async def save(store: AgentStore, readings: Sequence[GuardReading]) -> None:
 
 def _row(reading: GuardReading) -> dict[str, Any]:
     return asdict(reading) | {"reason": storable(reading.reason)}
+
+
+async def recall(store: AgentStore) -> dict[str, tuple[bytes, float]]:
+    """By part, what a guard before this one has kept, and how many seconds ago."""
+    async with store.fenced() as connection:
+        rows = await connection.fetch(_RECALL, store.release_id)
+    return {row["part"]: (row["body"], max(0.0, row["since"])) for row in rows}
 
 
 async def asked_for_rollback(store: AgentStore) -> bool:

@@ -13,21 +13,27 @@ from dataclasses import dataclass, field, replace
 import aiohttp
 
 from zdd_tui.backends import guard_store, prometheus
+from zdd_tui.backends.agent_store import AgentStore
+from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.backends.probe import Prober
 from zdd_tui.backends.scrape import scrape_all
-from zdd_tui.engine.context import Context
 from zdd_tui.engine.guard_targets import Pods, url_target
 from zdd_tui.model.errors import BackendError, MetricsError
 from zdd_tui.model.guard import GuardReading, decide
+from zdd_tui.model.guard_memory import keep_courses, keep_series, recall_courses, recall_series
 from zdd_tui.model.guard_rank import chance
 from zdd_tui.model.guard_rules import Answer, Finding, Look, judge, judge_query, sides, value_of
 from zdd_tui.model.guard_series import Counts, Series, Tally, Target
 from zdd_tui.model.guard_time import LOOKS_MISSED, Course, resumed, step
+from zdd_tui.model.plan import BasePlan
 from zdd_tui.model.plan_guard import Guard, Metric, Rule, Source
 from zdd_tui.model.release import Release
 
 LEAST_PATIENCE = 3.0
 """Seconds without an answer that are no silence yet, however often the guard looks."""
+
+KEPT_A_SECOND = 20_000
+"""Bytes: the counters of many pods are kept more seldom than at every look, or they would fill the log."""
 
 SHORTEST_PAUSE = 0.05
 ROUNDING = 1e-6
@@ -56,6 +62,11 @@ class _Sight:
         self.series.look(now, self.targets, {target.key: error for target in self.targets})
         self.tallied.clear()
 
+    def recalled(self) -> None:
+        """The series goes on where that of another agent stopped, and so does this."""
+        self.targets = tuple(line.target for line in self.series.lines.values() if line.live)
+        self.last = self.series.looked
+
     def tallies(self, now: float, window: float) -> dict[str, Tally]:
         if window not in self.tallied:
             self.tallied[window] = self.series.tallies(now, window)
@@ -66,22 +77,35 @@ class GuardLoop:
     """Judges one release.
 
     Args:
+        cluster: None while there is no connection yet; the guard judges what it can without.
         release: where the release stands now.
+        say: takes a line for the agent's log.
     """
 
-    def __init__(self, ctx: Context, guard: Guard, release: Callable[[], Release]) -> None:
-        self._ctx = ctx
+    def __init__(
+        self,
+        plan: BasePlan,
+        guard: Guard,
+        store: AgentStore,
+        *,
+        cluster: Callable[[], Cluster | None],
+        release: Callable[[], Release],
+        say: Callable[[str], None],
+    ) -> None:
+        self._plan = plan
         self._guard = guard
+        self._store = store
         self._release = release
-        self._versions = ctx.plan.versions
+        self._say = say
         longest = max(max(rule.windows) for rule in guard.rules)
         patience = max(LOOKS_MISSED * guard.interval + guard.sources.scrape.timeout, LEAST_PATIENCE)
         wanted = {rule.taken_from for rule in guard.rules} - {Source.PROMETHEUS}
         self._sights = {source: _Sight(Series(longest + guard.interval, patience)) for source in wanted}
-        self._pods = Pods(ctx)
+        self._pods = Pods(plan, cluster)
         self._courses: dict[str, Course] = {}
         self._pairs: dict[str, deque[tuple[float, float, float]]] = {}
         self._rolled_back = False
+        self._keep_again = 0.0
         self._probed = Probed(guard)
 
     async def run(self) -> None:
@@ -96,10 +120,22 @@ class GuardLoop:
                 await asyncio.sleep(max(SHORTEST_PAUSE, self._guard.interval - (loop.time() - began)))
 
     async def resume(self) -> None:
-        """Reads what a guard before this one has said and done."""
-        stored = {reading.rule: reading for reading in (await self._ctx.store.read()).guard}
-        self._courses = {rule.name: resumed(stored.get(rule.name)) for rule in self._guard.rules}
-        self._rolled_back = await guard_store.asked_for_rollback(self._ctx.store)
+        """Reads what a guard before this one has seen, said and done."""
+        stored = {reading.rule: reading for reading in (await self._store.read()).guard}
+        kept = await guard_store.recall(self._store)
+        now = asyncio.get_running_loop().time()
+        courses: dict[str, Course] = {}
+        if "courses" in kept:
+            courses, pairs = recall_courses(*kept["courses"], now)
+            self._pairs = {name: deque(moments) for name, moments in pairs.items()}
+        if "counters" in kept:
+            recall_series(kept["counters"][0], self._series, kept["counters"][1], now)
+            for sight in self._sights.values():
+                sight.recalled()
+        self._courses = {
+            rule.name: resumed(stored.get(rule.name), courses.get(rule.name), now) for rule in self._guard.rules
+        }
+        self._rolled_back = await guard_store.asked_for_rollback(self._store)
         if any(rule.compare and rule.compare.rank_test for rule in self._guard.rules):
             await asyncio.to_thread(_warm_up)
 
@@ -110,25 +146,38 @@ class GuardLoop:
         now = asyncio.get_running_loop().time()
         findings = [self._judge(rule, now, answer) for rule, answer in zip(self._guard.rules, answers, strict=True)]
         readings = tuple(self._step(rule, found, now) for rule, found in zip(self._guard.rules, findings, strict=True))
-        await guard_store.save(self._ctx.store, readings)
+        await guard_store.save(self._store, readings, self._memory(asyncio.get_running_loop().time()))
         await self._act(readings)
         return readings
+
+    @property
+    def _series(self) -> dict[str, Series]:
+        return {str(source): sight.series for source, sight in self._sights.items()}
+
+    def _memory(self, now: float) -> dict[str, bytes]:
+        """What the next agent will need."""
+        parts = {"courses": keep_courses(self._courses, self._pairs, now)}
+        if self._sights and now >= self._keep_again:
+            windows = [window for rule in self._guard.rules for window in rule.windows]
+            parts["counters"] = keep_series(self._series, windows, now)
+            self._keep_again = now + len(parts["counters"]) / KEPT_A_SECOND
+        return parts
 
     def _step(self, rule: Rule, found: Finding, now: float) -> GuardReading:
         course, reading = step(rule, self._courses[rule.name], found, now, self._guard.interval)
         self._courses[rule.name] = course
         # A look may take as long as its slowest source; a reading is stale when the next ones are overdue.
         slowest = self._guard.sources.prometheus.timeout if self._guard.sources.prometheus else 0.0
-        age = max(self._ctx.plan.gates.max_age, LOOKS_MISSED * self._guard.interval + slowest)
+        age = max(self._plan.gates.max_age, LOOKS_MISSED * self._guard.interval + slowest)
         return replace(reading, max_age=age)
 
     async def _act(self, readings: Sequence[GuardReading]) -> None:
         for what in decide(self._release(), readings, rolled_back=self._rolled_back):
-            if not await guard_store.act(self._ctx.store, what):
+            if not await guard_store.act(self._store, what):
                 continue
             self._rolled_back |= what.command == "rollback"
             self._courses[what.rule] = replace(self._courses[what.rule], acted=str(what.action))
-            self._ctx.say(f"guard: {what.command or 'alert'}: {what.reason}")
+            self._say(f"guard: {what.command or 'alert'}: {what.reason}")
 
     # --- looking ------------------------------------------------------------------------------------------------
 
@@ -152,6 +201,9 @@ class GuardLoop:
                 sight.missed(clock(), error)
             else:
                 sight.look(clock(), *self._pods.restarts())
+            return
+        if error and not self._pods.known and not self._probed.by_url:
+            sight.missed(clock(), error)
             return
         # Pods that are known still can be asked while Kubernetes cannot.
         if source is Source.SCRAPE:
@@ -187,7 +239,7 @@ class GuardLoop:
             return judge_query(rule, value, baseline, samples)
         sight = self._sights[rule.taken_from]
         found = judge(
-            rule, [sight.tallies(now, window) for window in rule.windows], self._versions, self._paired(rule, now)
+            rule, [sight.tallies(now, window) for window in rule.windows], self._plan.versions, self._paired(rule, now)
         )
         if found.look is Look.DARK and sight.error and not sight.targets:
             return replace(found, reason=sight.error)
@@ -201,7 +253,7 @@ class GuardLoop:
         sight = self._sights[rule.taken_from]
         if sight.before is not None:
             latest = sight.series.tallies(now, now - sight.before + ROUNDING)
-            if (both := sides(self._versions, latest)) is not None:
+            if (both := sides(self._plan.versions, latest)) is not None:
                 new, old = (value_of(rule, side) for side in both)
                 if new is not None and old is not None:
                     pairs.append((now, new, old))
@@ -220,6 +272,11 @@ class Probed:
     @property
     def by_path(self) -> bool:
         return self._spec is not None and self._spec.path is not None
+
+    @property
+    def by_url(self) -> bool:
+        """One address from outside: nothing has to be asked of Kubernetes."""
+        return self._spec is not None and self._spec.url is not None
 
     async def round(self, session: aiohttp.ClientSession, pods: Pods) -> tuple[list[Target], dict[str, Counts | str]]:
         """Probes every target once."""

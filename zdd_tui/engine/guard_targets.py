@@ -1,21 +1,30 @@
 """What the guard looks at: the pods of every version, as Kubernetes shows them now."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
 from zdd_tui.backends.kube_errors import KubeApiError
-from zdd_tui.engine.context import Context
+from zdd_tui.backends.kubernetes import Cluster
+from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.guard_series import Counts, Target
+from zdd_tui.model.plan import BasePlan
 from zdd_tui.model.pod import EndpointFacts, PodFacts
 
 
 class Pods:
-    """The pods of the release's Deployments, terminating ones included, and which of them take traffic."""
+    """The pods of the release's Deployments, terminating ones included, and which of them take traffic.
 
-    def __init__(self, ctx: Context) -> None:
-        self._ctx = ctx
+    Args:
+        cluster: None while there is no connection yet.
+    """
+
+    def __init__(self, plan: BasePlan, cluster: Callable[[], Cluster | None]) -> None:
+        self._plan = plan
+        self._cluster = cluster
+        self.known = False
+        """They were listed at least once."""
         self._pods: dict[str, PodFacts] = {}
         self._rotating: set[str] = set()
         self._port = 0
@@ -25,17 +34,20 @@ class Pods:
         Raises:
             ClusterError: Kubernetes is away or refuses us; what was known stays.
         """
-        plan = self._ctx.plan
-        pods = asyncio.gather(*(self._list(name, index == 0) for index, name in enumerate(plan.workloads)))
-        endpoints = asyncio.gather(*(self._ctx.cluster.list_endpoint_slices(name) for name in plan.services))
+        plan, cluster = self._plan, self._cluster()
+        if cluster is None:
+            raise ClusterError("there is no connection to Kubernetes yet")
+        pods = asyncio.gather(*(self._list(cluster, name, index == 0) for index, name in enumerate(plan.workloads)))
+        endpoints = asyncio.gather(*(cluster.list_endpoint_slices(name) for name in plan.services))
         found, slices = await asyncio.gather(pods, endpoints)
         self._pods = {pod.name: pod for some in found for pod in some}
         known: Sequence[EndpointFacts] = [endpoint for some in slices for endpoint in some]
         self._rotating = {endpoint.pod_name for endpoint in known if endpoint.ready}
         self._port = next((endpoint.port for endpoint in known if endpoint.port), self._port)
+        self.known = True
 
-    async def _list(self, deployment: str, must_exist: bool) -> list[PodFacts]:
-        cluster, names = self._ctx.cluster, self._ctx.plan.kubernetes
+    async def _list(self, cluster: Cluster, deployment: str, must_exist: bool) -> list[PodFacts]:
+        names = self._plan.kubernetes
         try:
             view = await cluster.get_deployment(deployment)
         except KubeApiError as error:
@@ -47,7 +59,7 @@ class Pods:
     def _target(self, pod: PodFacts) -> Target:
         return Target(
             key=pod.name,
-            version=self._ctx.plan.version_of(pod.image),
+            version=self._plan.version_of(pod.image),
             rotating=pod.name in self._rotating,
             # One that starts, crashes or leaves need not answer.
             expected=pod.containers_ready and pod.deadline is None,

@@ -1,7 +1,8 @@
 """One tenure of the lease: from taking it to losing it or to the end of the release.
 
 Five loops run side by side: the lease is renewed, commands are taken one at a time, steps are run one at a time, gates
-are judged, and so are the rules of the guard. The first that ends, ends the tenure.
+are judged, and so are the rules of the guard, which waits for no other system to be there. The first that ends, ends
+the tenure.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from zdd_tui.engine.runner import Boundary, Holding, Runner
 from zdd_tui.engine.tuning import asked_of, tuned_text
 from zdd_tui.model.errors import BackendError, DatabaseAway, Refused
 from zdd_tui.model.plan import BasePlan
+from zdd_tui.model.plan_guard import Guard
 from zdd_tui.model.records import NewEvent, StoredCommand
 from zdd_tui.model.release import Command, CommandKind, Release, State, command, finish, next_work
 
@@ -49,6 +51,7 @@ class Tenure:
         self._step: asyncio.Task[None] | None = None
         self._holding: Holding
         self._ctx: Context
+        self._cluster: Cluster | None = None
         self._runner: Runner
 
     async def serve(self) -> Release:
@@ -74,24 +77,40 @@ class Tenure:
 
     async def _work(self) -> None:
         async with AsyncExitStack() as stack:
-            await self._connect(stack)
-            self._announce()
-            loops = [self._take_commands(), self._run_steps(), self._judge_gates()]
+            loops = [self._carry_out(stack)]
             if self._plan.guard is not None:
-                loops.append(GuardLoop(self._ctx, self._plan.guard, lambda: self._release).run())
+                loops.append(self._guard(self._plan.guard).run())
             await _until_first(*loops)
 
-    async def _connect(self, stack: AsyncExitStack) -> None:
-        flags: FlagStore | None = None
-        if (url := self._plan.redis_url) is not None:
-            flags = await self._patiently("Redis", lambda: FlagStore.connect(url.get_secret_value()))
-            stack.push_async_callback(flags.close)
-        names = self._plan.kubernetes
-        cluster = await self._patiently(
-            "Kubernetes",
-            lambda: stack.enter_async_context(Cluster.connect(names.kubeconfig, names.context, names.namespace)),
+    async def _carry_out(self, stack: AsyncExitStack) -> None:
+        await self._connect(stack)
+        self._announce()
+        await _until_first(self._take_commands(), self._run_steps(), self._judge_gates())
+
+    def _guard(self, guard: Guard) -> GuardLoop:
+        """It waits for no other system: it begins with what it can see, and the rest is unknown."""
+        return GuardLoop(
+            self._plan,
+            guard,
+            self._store,
+            cluster=lambda: self._cluster,
+            release=lambda: self._release,
+            say=self._say,
         )
-        cluster.prove = self._store.check
+
+    async def _connect(self, stack: AsyncExitStack) -> None:
+        redis = asyncio.create_task(self._connect_flags(stack))
+        try:
+            names = self._plan.kubernetes
+            self._cluster = cluster = await self._patiently(
+                "Kubernetes",
+                lambda: stack.enter_async_context(Cluster.connect(names.kubeconfig, names.context, names.namespace)),
+            )
+            cluster.prove = self._store.check
+            flags = await redis
+        finally:
+            redis.cancel()
+            await asyncio.gather(redis, return_exceptions=True)
         self._ctx = Context(
             plan=self._plan,
             store=self._store,
@@ -102,6 +121,13 @@ class Tenure:
             tuning=lambda: self._release.tuning,
         )
         self._runner = Runner(self._ctx, self._holding, self._boundary)
+
+    async def _connect_flags(self, stack: AsyncExitStack) -> FlagStore | None:
+        if (url := self._plan.redis_url) is None:
+            return None
+        flags = await self._patiently("Redis", lambda: FlagStore.connect(url.get_secret_value()))
+        stack.push_async_callback(flags.close)
+        return flags
 
     async def _patiently(self, what: str, connect: Callable[[], Awaitable[T]]) -> T:
         """Connects, for ever; the reason why it cannot is said once, where operators look."""

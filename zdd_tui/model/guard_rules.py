@@ -69,7 +69,7 @@ def value_of(rule: Rule, tally: Tally) -> float | None:
 def samples_of(rule: Rule, tally: Tally) -> int:
     """What is behind :func:`value_of`."""
     if rule.metric is Metric.RESTARTS:
-        return tally.targets
+        return tally.watched
     return int(tally.observations if rule.metric is Metric.LATENCY else tally.requests)
 
 

@@ -62,6 +62,7 @@ class Tally:
     Attributes:
         buckets: only bounds that all targets with observations share.
         targets: how many were looked at or should have been.
+        watched: how many were looked at twice, so that what came in between is known.
         silent: how many of those gave no answer for too long.
         rotating: some of them take traffic.
         live: some of them exist now.
@@ -75,6 +76,7 @@ class Tally:
     buckets: Buckets = field(default_factory=dict)
     restarts: float = 0.0
     targets: int = 0
+    watched: int = 0
     silent: int = 0
     rotating: bool = False
     live: bool = False
@@ -138,14 +140,16 @@ class Target:
     expected: bool = True
 
 
-_Point = tuple[float, Counts]
+Point = tuple[float, Counts]
 
 
 @dataclass(slots=True)
-class _Line:
+class Line:
     """One target's history: its counters with the resets taken out, so that a window is one subtraction.
 
     Attributes:
+        raw: the counters as they were last.
+        older: thinned points, before those of `points`.
         born: it began while we looked on, so that all it has ever counted came since.
     """
 
@@ -153,8 +157,8 @@ class _Line:
     first_seen: float
     born: bool
     raw: Counts | None = None
-    points: deque[_Point] = field(default_factory=deque)
-    older: deque[_Point] = field(default_factory=deque)
+    points: deque[Point] = field(default_factory=deque)
+    older: deque[Point] = field(default_factory=deque)
     live: bool = True
     error: str = ""
 
@@ -206,8 +210,22 @@ class Series:
     def __init__(self, keep: float, patience: float) -> None:
         self._keep = keep
         self._patience = patience
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, Line] = {}
         self._looked: float | None = None
+
+    @property
+    def looked(self) -> float | None:
+        """When it looked last; None before the first look."""
+        return self._looked
+
+    @property
+    def lines(self) -> Mapping[str, Line]:
+        """The history of each target by its key, for who keeps it."""
+        return self._lines
+
+    def recall(self, lines: Mapping[str, Line], looked: float | None) -> None:
+        """Goes on where another has stopped; the times are by the clock of the looks to come."""
+        self._lines, self._looked = dict(lines), looked
 
     def look(self, now: float, targets: Sequence[Target], found: Mapping[str, Counts | str]) -> None:
         """Takes one round in.
@@ -222,7 +240,7 @@ class Series:
         for key, line in self._lines.items():
             line.live = key in keys
         for target in targets:
-            line = self._lines.setdefault(target.key, _Line(target, now, looked_on))
+            line = self._lines.setdefault(target.key, Line(target, now, looked_on))
             line.target = target
             answer = found.get(target.key)
             if isinstance(answer, Counts):
@@ -232,7 +250,7 @@ class Series:
         self._forget(now)
 
     @staticmethod
-    def _add(line: _Line, now: float, counts: Counts) -> None:
+    def _add(line: Line, now: float, counts: Counts) -> None:
         if not line.points and line.born:
             nothing = dict.fromkeys(counts.buckets, 0.0)
             line.add(min(line.first_seen, now), Counts(buckets=nothing, known=counts.known))
@@ -246,12 +264,12 @@ class Series:
 
     def tallies(self, now: float, window: float) -> dict[str, Tally]:
         """By version, what was counted in the last `window` seconds."""
-        grouped: dict[str, list[_Line]] = {}
+        grouped: dict[str, list[Line]] = {}
         for line in self._lines.values():
             grouped.setdefault(line.target.version, []).append(line)
         return {version: self._tally(version, lines, now, now - window) for version, lines in grouped.items()}
 
-    def _tally(self, version: str, lines: Sequence[_Line], now: float, since: float) -> Tally:
+    def _tally(self, version: str, lines: Sequence[Line], now: float, since: float) -> Tally:
         gained: list[Counts] = []
         targets = silent = 0
         live = rotating = False
@@ -275,6 +293,7 @@ class Series:
             buckets=_merged([one.buckets for one in gained if _total(one.buckets) > 0]),
             restarts=sum(one.restarts for one in gained),
             targets=targets,
+            watched=len(gained),
             silent=silent,
             rotating=rotating,
             live=live,
@@ -300,6 +319,7 @@ def together(tallies: Iterable[Tally], version: str = "all") -> Tally:
         buckets=_merged([one.buckets for one in found if one.observations > 0]),
         restarts=sum(one.restarts for one in found),
         targets=sum(one.targets for one in found),
+        watched=sum(one.watched for one in found),
         silent=sum(one.silent for one in found),
         rotating=any(one.rotating for one in found),
         live=any(one.live for one in found),

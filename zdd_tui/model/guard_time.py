@@ -28,6 +28,8 @@ class Course:
         at: when, by a clock that never jumps; None before the first.
         series: the last values.
         acted: what the guard has done about the present breach, or empty.
+        anew: when this agent took over from one before it; None once it has seen a whole window by itself. Until then
+            it may be too early to say that a breach is over.
     """
 
     broken: float = 0.0
@@ -36,11 +38,18 @@ class Course:
     at: float | None = None
     series: tuple[float | None, ...] = ()
     acted: str = ""
+    anew: float | None = None
 
 
-def resumed(stored: GuardReading | None) -> Course:
-    """Where a new agent begins: what was done is known, what was counted is not."""
-    return Course(series=stored.series, acted=stored.acted) if stored else Course()
+def resumed(stored: GuardReading | None, kept: Course | None = None, now: float | None = None) -> Course:
+    """Where a new agent begins: where the one before it was.
+
+    Args:
+        stored: the last reading; what was done is written there together with the doing.
+        kept: the last course, its `at` by this process's clock.
+    """
+    course = replace(kept, anew=now) if kept else Course()
+    return replace(course, series=stored.series, acted=stored.acted) if stored else course
 
 
 def step(rule: Rule, course: Course, found: Finding, now: float, interval: float) -> tuple[Course, GuardReading]:
@@ -50,21 +59,33 @@ def step(rule: Rule, course: Course, found: Finding, now: float, interval: float
         interval: seconds between two looks, as planned.
     """
     gone = 0.0 if course.at is None else min(max(0.0, now - course.at), LOOKS_MISSED * interval)
+    # What a new agent has not seen for a whole window may be thin or fine because it is new, and ends nothing that
+    # the one before it saw.
+    trial = course.anew is not None and now - course.anew < max(rule.windows)
+    waits = trial and found.look in (Look.IDLE, Look.THIN)
+    unproven = trial and found.look is Look.FINE and (course.broken > 0 or course.acted != "")
     # Thin and dark looks neither prove a breach nor end it; only a value that is fine ends it.
     broken = course.broken + (gone if course.last is Look.OVER else 0.0) if found.look is Look.OVER else course.broken
     dark = course.dark + (gone if course.last is Look.DARK else 0.0) if found.look is Look.DARK else 0.0
+    if waits:
+        dark = course.dark
     if dark > max(rule.windows):
         broken = 0.0  # what was seen before is outside of every window by now
-    fine = found.look is Look.FINE
+    fine = found.look is Look.FINE and not unproven
     after = Course(
         broken=0.0 if fine else broken,
         dark=dark,
-        last=found.look,
-        at=now,
+        last=course.last if waits else found.look,
+        at=course.at if waits else now,
         series=(*course.series, _finite(found.value))[-SERIES_POINTS:],
         acted="" if fine else course.acted,
+        anew=course.anew if trial else None,
     )
-    return after, _reading(rule, after, found)
+    reading = _reading(rule, after, found)
+    if unproven:
+        told = f"{found.reason}; too early to call a breach over: the agent was away"
+        reading = replace(reading, verdict=Verdict.INCONCLUSIVE, reason=told)
+    return after, reading
 
 
 def _reading(rule: Rule, course: Course, found: Finding) -> GuardReading:

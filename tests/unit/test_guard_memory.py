@@ -1,0 +1,180 @@
+"""An agent that is killed anywhere: the next one goes on judging where it was, later by no more than the gap."""
+
+import math
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zdd_tui.model.guard import GuardReading
+from zdd_tui.model.guard_memory import FORMAT, keep_courses, keep_series, recall_courses, recall_series
+from zdd_tui.model.guard_rules import judge
+from zdd_tui.model.guard_series import Counts, Series, Target
+from zdd_tui.model.guard_time import Course, resumed, step
+from zdd_tui.model.plan_guard import Rule
+
+INTERVAL = 1.0
+WINDOW = 8.0
+PATIENCE = 3.0
+LAST = 90
+TARGETS = [Target("old-1", "v1"), Target("new-1", "v2"), Target("new-2", "v2")]
+
+
+def rule(**keys: object) -> Rule:
+    keys.setdefault("window", WINDOW)
+    return Rule.model_validate({"name": "rule"} | keys)
+
+
+@dataclass
+class World:
+    """Pods that count requests, and a fault that begins at a second and stays."""
+
+    fault: str
+    begins: int
+    a_second: int
+
+    def counts(self, target: Target, at: int) -> Counts | str:
+        broken = max(0, at - self.begins) if target.version == "v2" else 0
+        if self.fault == "silence" and broken:
+            return "status 404"
+        requests = float(at * self.a_second)
+        slow = float(broken * self.a_second) if self.fault == "slow" else 0.0
+        return Counts(
+            requests=requests,
+            errors=float(broken * self.a_second) if self.fault == "errors" else 0.0,
+            buckets={0.1: requests - slow, 1.0: requests, math.inf: requests},
+            restarts=float(broken // 2) if self.fault == "crashes" else 0.0,
+            known=frozenset({"requests", "duration", "restarts"}),
+        )
+
+
+@dataclass
+class Agent:
+    """The guard of one process, whose clock began at `zero`."""
+
+    rule: Rule
+    zero: float
+    series: Series = field(default_factory=lambda: Series(WINDOW + INTERVAL, PATIENCE))
+    course: Course = field(default_factory=Course)
+
+    def look(self, world: World, at: int) -> GuardReading:
+        now = at + self.zero
+        self.series.look(now, TARGETS, {target.key: world.counts(target, at) for target in TARGETS})
+        finding = judge(self.rule, [self.series.tallies(now, WINDOW)], ("v1", "v2"))
+        self.course, reading = step(self.rule, self.course, finding, now, INTERVAL)
+        return reading
+
+    def keep(self, at: int) -> tuple[int, bytes, bytes]:
+        now = at + self.zero
+        return at, keep_courses({"rule": self.course}, {}, now), keep_series({"s": self.series}, [WINDOW], now)
+
+    def recall(self, kept: tuple[int, bytes, bytes], at: int, stored: GuardReading) -> None:
+        then, courses, counters = kept
+        now = at + self.zero
+        recall_series(counters, {"s": self.series}, at - then, now)
+        self.course = resumed(stored, recall_courses(courses, at - then, now)[0]["rule"], now)
+
+
+def verdict_at(a_rule: Rule, world: World, *, killed: int | None = None, gap: int = 0) -> int | None:
+    """The second in which the guard acts; by the way it proves that it acts once."""
+    agent, acted, kept, stored = Agent(a_rule, zero=1000.0), None, None, None
+    for at in range(LAST):
+        if killed is not None and killed < at < killed + gap:
+            continue
+        if killed is not None and at == killed + gap and kept is not None and stored is not None:
+            agent = Agent(a_rule, zero=-5.0)
+            agent.recall(kept, at, stored)
+        stored = agent.look(world, at)
+        if stored.acting and not stored.acted:
+            assert acted is None, "it acts twice"
+            acted = at
+            # As the engine does it: what was done is stored with the doing.
+            agent.course = Course(**{name: getattr(agent.course, name) for name in Course.__slots__} | {"acted": "x"})
+            stored = GuardReading(stored.rule, stored.verdict, stored.reason, series=stored.series, acted="x")
+        kept = agent.keep(at)
+    return acted
+
+
+FAULTS = {
+    "errors": {"metric": "error-rate", "limit": "5%"},
+    "slow": {"metric": "latency", "limit": "200ms", "quantile": "p90"},
+    "crashes": {"metric": "restarts", "limit": 2},
+    "silence": {"metric": "error-rate", "limit": "5%"},
+}
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    fault=st.sampled_from(sorted(FAULTS)),
+    begins=st.integers(3, 20),
+    lasting=st.integers(0, 12),
+    killed=st.integers(1, 50),
+    gap=st.integers(1, 30),
+    a_second=st.sampled_from([20, 200]),
+)
+def test_no_restart_postpones_a_verdict_by_more_than_its_gap_and_a_look(
+    fault: str, begins: int, lasting: int, killed: int, gap: int, a_second: int
+) -> None:
+    keys = dict(FAULTS[fault])
+    if fault == "silence":
+        a_rule = rule(**keys, no_data={"after": lasting + 0.5, "action": "rollback"})
+    else:
+        a_rule = rule(**keys, **{"for": float(lasting)})
+    world = World(fault, begins, a_second)
+    undisturbed = verdict_at(a_rule, world)
+    assert undisturbed is not None
+    found = verdict_at(a_rule, world, killed=killed, gap=gap)
+    assert found is not None
+    # What fills a window anew after a gap that is longer than it: as many restarts as the limit wants.
+    refill = 6 if fault == "crashes" and gap >= WINDOW else 0
+    assert found <= undisturbed + gap + INTERVAL + refill
+
+
+@settings(max_examples=100, deadline=None)
+@given(killed=st.integers(30, 60), gap=st.integers(1, 7))
+def test_a_rule_that_takes_long_to_fill_its_window_goes_on_at_once(killed: int, gap: int) -> None:
+    """Few requests: an empty window would be thin for as long as it takes to fill."""
+    few = rule(metric="error-rate", limit="5%", min_samples=12)
+    agent, world = Agent(few, zero=1000.0), World("errors", 20, 2)
+    for at in range(killed + 1):
+        stored = agent.look(world, at)
+    kept = agent.keep(killed)
+    another = Agent(few, zero=7.0)
+    another.recall(kept, killed + gap, stored)
+    said = another.look(world, killed + gap)
+    assert said.acting
+    assert said.value == 1.0
+
+
+def test_a_gap_is_no_proof_of_health() -> None:
+    """Longer than the window: the first look of the next agent passes nothing, and ends no breach."""
+    for fault, keys in FAULTS.items():
+        a_rule = rule(**keys, **{"for": "20s"})
+        agent, world = Agent(a_rule, zero=0.0), World(fault, 5, 100)
+        for at in range(16):
+            stored = agent.look(world, at)
+        another = Agent(a_rule, zero=50.0)
+        another.recall(agent.keep(15), 45, stored)
+        said = another.look(world, 45)
+        assert said.verdict in ("inconclusive", "unknown"), (fault, said)
+        assert another.course.broken == agent.course.broken or fault == "silence"
+
+
+def test_all_that_was_counted_comes_back() -> None:
+    world = World("slow", 4, 100)
+    agent = Agent(rule(metric="latency", limit="200ms"), zero=0.0)
+    for at in range(12):
+        agent.look(world, at)
+    other = Series(WINDOW + INTERVAL, PATIENCE)
+    recall_series(keep_series({"s": agent.series}, [WINDOW], 11.0), {"s": other, "unknown": Series(1, 1)}, 0.0, 11.0)
+    assert other.tallies(11.0, WINDOW) == agent.series.tallies(11.0, WINDOW)
+    pairs = {"rule": [(10.0, 0.2, 0.1)]}
+    courses, back = recall_courses(keep_courses({"rule": agent.course}, pairs, 11.0), 3.0, 100.0)
+    assert back == {"rule": [(96.0, 0.2, 0.1)]}
+    assert courses["rule"].at == 97.0
+
+
+def test_what_another_version_kept_is_forgotten() -> None:
+    assert b'"format": %d' % FORMAT in keep_courses({}, {}, 0.0)
+    other = keep_courses({"rule": Course(broken=3.0)}, {}, 0.0).replace(b'"format": 1', b'"format": 0')
+    assert recall_courses(other, 0.0, 0.0) == ({}, {})

@@ -66,9 +66,7 @@ def _situation(record: ReleaseRecord, now: float) -> Situation:
     release = record.release
     match release.state:
         case State.PLANNED:
-            first = release.next
-            text = "nothing has run yet"
-            return Situation(Mood.IDLE, "○", "PLANNED", text, (), f"a starts {first.name}" if first else "")
+            return _planned(record, now)
         case State.RUNNING:
             return _running(record, now)
         case State.WAITING:
@@ -137,9 +135,9 @@ def _waiting(record: ReleaseRecord, now: float) -> Situation:
         then = "the release is done" if following is None else f"{{advance}} opens {following.name}"
         press = f"wait: {then} once all pass"
         return Situation(Mood.WAITING, "◆", "WAITING FOR GATES", text, (), press)
-    asks = " (asks for the release’s name)" if phase.typed_confirm else ""
     if following is None:
         return Situation(Mood.WAITING, "◆", "WAITING", "the last gates pass; the agent ends the release")
+    asks = " (asks for the release’s name)" if phase.typed_confirm else ""
     return Situation(
         Mood.WAITING,
         "◆",
@@ -203,11 +201,8 @@ def refusal(
 
 
 def current_gates(record: ReleaseRecord, now: float) -> tuple[tuple[str, GateReading], ...]:
-    """Label and reading of each gate of the current phase; empty before the first."""
-    phase = record.release.current
-    if phase is None:
-        return ()
-    labels = {gate.name: gate.label for gate in phase.gates}
+    """Label and reading of each gate of the current phase, or of those before the first."""
+    labels = {gate.name: gate.label for gate in record.release.gates}
     return tuple((labels[reading.name], reading) for reading in gate_readings(record.release, record.gates, now))
 
 

@@ -25,6 +25,8 @@ def header(board: Board, moment: Moment, cells: int) -> Line:
     strategy: Line = ((plan.strategy, Tone.DIM),)
     word = f"■ {plan.environment.upper()}"
     environment: Line = ((f" {word} " if plan.production else word, Tone.ALARM if plan.production else Tone.STRONG),)
+    if plan.region:
+        environment = (*environment, _GAP, (f"region {plan.region}", Tone.STRONG))
     target: Line = ((plan.target, Tone.NORMAL),)
     lock = lock_state(moment)
     right = (*lock, _GAP, *agent_state(board, moment)) if lock else agent_state(board, moment)
@@ -35,8 +37,6 @@ def header(board: Board, moment: Moment, cells: int) -> Line:
     return spread(left, right, cells)
 
 
-def agent_state(board: Board, moment: Moment) -> Line:
-    """Alive with the age of its last sign, or an alarm."""
 def lock_state(moment: Moment) -> Line:
     """What may be changed from here: nothing, nothing yet, or anything for so long; empty where there is no lock."""
     access, now = moment.access, moment.now
@@ -50,6 +50,8 @@ def lock_state(moment: Moment) -> Line:
     return ()
 
 
+def agent_state(board: Board, moment: Moment) -> Line:
+    """Alive with the age of its last sign, or an alarm."""
     record = board.release.value
     age = board.release.age(moment.now)
     if record is None or age is None:

@@ -1,69 +1,104 @@
-"""Canary by gateway, with an HTTPRoute whose API is ours: weights, the way back from each phase, nothing left."""
+"""Canary by gateway: an HTTPRoute shares the requests out; the way back from each phase, nothing left, nobody hurt."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import yaml
+from aiohttp import web
 
-from tests.integration.gateway_api import ROUTE, gateway_api
 from tests.release_support import assert_nobody_was_hurt, no_progress, production
 from zdd_tui.backends.kube_route import get_route
 from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.demo import manifests
 from zdd_tui.demo.cluster.cluster import local_cluster
+from zdd_tui.demo.environment import Environment
 from zdd_tui.demo.likeness import differences, take
 from zdd_tui.demo.strategy_plans import IMAGE
 from zdd_tui.demo.walk import Walker
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.release import State
+from zdd_tui.model.route import canary_share
 
 FIRST, CANARY = manifests.NAME, f"{manifests.NAME}-canary"
-BEFORE = {FIRST: 5}
 PHASES = ("canary-33", "canary-50", "promote")
 
 
+async def share(env: Environment) -> list[float]:
+    """Percent that the route gives the canary."""
+    async with Cluster.connect(str(env.kubeconfig), None, "default") as cluster:
+        return canary_share(await get_route(cluster, manifests.ROUTE), FIRST, CANARY)
+
+
 @pytest.mark.timeout(400)
-async def test_weights_go_up_by_phases_and_back_at_once(tmp_path: Path) -> None:
-    async with (
-        production(tmp_path, strategy="canary", name="users-canary") as (env, store),
-        gateway_api(env.kubeconfig, tmp_path, manifests.NAME) as (gateway, kubeconfig),
-    ):
-        text = env.plan_file.read_text().replace("by: replicas", f"by: gateway\n  route: {ROUTE}")
-        env.plan_file.write_text(text.replace("${KUBECONFIG}", str(kubeconfig)))
-        before, route_before = await take(env), gateway.comparable()
-        for last in PHASES[1:]:
+async def test_requests_are_shared_out_by_phases_and_back_at_once(tmp_path: Path) -> None:
+    async with production(tmp_path, strategy="canary", by="gateway", name="users-canary") as (env, store):
+        before = await take(env)
+        assert any(each.startswith("httproute") for each in before.objects)
+        for last in PHASES:
             walker = Walker(env, store, no_progress)
             await walker.begin()
             for phase in PHASES[: PHASES.index(last) + 1]:
                 await walker.advance(phase)
-            assert gateway.weights == {FIRST: 50, CANARY: 50}
+            assert await share(env) == [33 if last == "canary-33" else 50]
             await walker.rollback()
             await env.end("agent")
-            assert gateway.taken == [BEFORE, {FIRST: 67, CANARY: 33}, {FIRST: 50, CANARY: 50}, BEFORE]
-            assert gateway.comparable() == route_before
             assert differences(before, await take(env)) == [], f"after a rollback from {last}"
-            gateway.taken = [BEFORE]
 
         walker = Walker(env, store, no_progress)
         await walker.begin()
-        for phase in await walker.phase_names():
-            await walker.advance(phase)
+        await walker.advance("canary-33")
+        await walker.advance("canary-50")
+        await walker.enter("promote")
+        served = env.load()["services"]
+        await assert_nobody_was_hurt(env)
+        assert env.load()["services"][CANARY] > served[CANARY], "the canary answers while the first Deployment rolls"
+        await walker.settle("promote")
+        gate = (await walker.record()).gates["serving-new"]
+        assert gate.reason == "2 of 2 pods serve NEW"
+        await walker.advance("cleanup")
         assert (await walker.record()).release.state is State.DONE
         after = await take(env)
         assert (after.image, set(after.pods), after.objects) == (IMAGE, {IMAGE}, before.objects)
-        assert gateway.comparable() == route_before
         await assert_nobody_was_hurt(env)
 
 
+@asynccontextmanager
+async def bare_api(folder: Path) -> AsyncIterator[Cluster]:
+    """An API server that serves no group at all."""
+
+    async def nothing(_request: web.Request) -> web.Response:
+        return web.json_response({"reason": "NotFound", "message": "the server could not find it"}, status=404)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", nothing)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        file = folder / "bare"
+        server = {"server": f"http://127.0.0.1:{runner.addresses[0][1]}"}
+        named = {"clusters": [{"name": "b", "cluster": server}], "users": [{"name": "b", "user": {}}]}
+        context = {"name": "b", "context": {"cluster": "b", "user": "b"}}
+        file.write_text(yaml.safe_dump({**named, "contexts": [context], "current-context": "b"}))
+        async with Cluster.connect(str(file), None, "default", check=False) as cluster:
+            yield cluster
+    finally:
+        await runner.cleanup()
+
+
 async def test_a_cluster_without_the_api_and_a_route_that_is_not_there_are_told_apart(tmp_path: Path) -> None:
-    async with local_cluster(tmp_path) as local:
-        async with Cluster.connect(str(local.kubeconfig), None, "default") as cluster:
-            with pytest.raises(ClusterError, match="no Gateway API") as caught:
-                await get_route(cluster, ROUTE)
-            assert "by: replicas" in caught.value.mend
-        async with (
-            gateway_api(local.kubeconfig, tmp_path, manifests.NAME) as (_, kubeconfig),
-            Cluster.connect(str(kubeconfig), None, "default") as cluster,
-        ):
-            assert (await get_route(cluster, ROUTE)).waits == ""
-            with pytest.raises(ClusterError, match="no httproute 'elsewhere'"):
-                await get_route(cluster, "elsewhere")
+    async with bare_api(tmp_path) as cluster:
+        with pytest.raises(ClusterError, match="no Gateway API") as caught:
+            await get_route(cluster, manifests.ROUTE)
+        assert "by: replicas" in caught.value.mend
+    async with (
+        local_cluster(tmp_path / "cluster") as local,
+        Cluster.connect(str(local.kubeconfig), None, "default") as cluster,
+    ):
+        for path, body in manifests.gateway_objects().items():
+            await cluster.http.json("POST", path, body=body)
+        assert (await get_route(cluster, manifests.ROUTE)).waits == "no Gateway has taken the route"
+        with pytest.raises(ClusterError, match="no httproute 'elsewhere'"):
+            await get_route(cluster, "elsewhere")

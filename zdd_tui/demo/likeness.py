@@ -1,11 +1,13 @@
 """Is everything as it was? What a rollback must restore, read from the systems themselves."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 
 from zdd_tui.backends.flags import FlagStore
+from zdd_tui.backends.kube_route import HTTP_ROUTES
 from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.demo import manifests
 from zdd_tui.demo.environment import Environment
@@ -72,7 +74,7 @@ async def take(env: Environment) -> Likeness:
 
 
 async def _objects(cluster: Cluster) -> tuple[str, ...]:
-    """Deployments with their sizes, Services with what they select and what of ours is noted on them."""
+    """Deployments with their sizes, Services with what they select, HTTPRoutes with their rules, and our notes."""
     deployments = await cluster.http.json("GET", cluster.path("apis/apps/v1", "deployments"))
     services = await cluster.http.json("GET", cluster.path("api/v1", "services"))
     found = [
@@ -81,6 +83,11 @@ async def _objects(cluster: Cluster) -> tuple[str, ...]:
     for raw in services["items"]:
         notes = raw["metadata"].get("annotations", {})
         found.append(f"service {raw['metadata']['name']} selects {raw['spec'].get('selector')}, {notes}")
+    for raw in (await cluster.http.json("GET", cluster.path(*HTTP_ROUTES)))["items"]:
+        notes = raw["metadata"].get("annotations", {})
+        found.append(
+            f"httproute {raw['metadata']['name']} has {json.dumps(raw['spec']['rules'], sort_keys=True)}, {notes}"
+        )
     return tuple(sorted(found))
 
 

@@ -85,6 +85,30 @@ def service(*, namespace: str = "default") -> dict[str, Any]:
     }
 
 
+ROUTE = NAME
+_GATEWAY_API = "gateway.networking.k8s.io/v1"
+
+
+def gateway_objects(*, namespace: str = "default") -> dict[str, dict[str, Any]]:
+    """GatewayClass, Gateway and the HTTPRoute that gives the Service every request, by path of creation."""
+    base = f"/apis/{_GATEWAY_API}"
+    listener = {"name": "http", "port": 80, "protocol": "HTTP"}
+    rule = {"backendRefs": [{"name": NAME, "port": 80}]}
+
+    def made(kind: str, name: str, spec: dict[str, Any], **scope: str) -> dict[str, Any]:
+        return {"apiVersion": _GATEWAY_API, "kind": kind, "metadata": {"name": name, **scope}, "spec": spec}
+
+    return {
+        f"{base}/gatewayclasses": made("GatewayClass", "zdd-demo", {"controllerName": "zdd.dev/demo-load"}),
+        f"{base}/namespaces/{namespace}/gateways": made(
+            "Gateway", "public", {"gatewayClassName": "zdd-demo", "listeners": [listener]}, namespace=namespace
+        ),
+        f"{base}/namespaces/{namespace}/httproutes": made(
+            "HTTPRoute", ROUTE, {"parentRefs": [{"name": "public"}], "rules": [rule]}, namespace=namespace
+        ),
+    }
+
+
 def _probe(path: str, *, periodSeconds: int = 1, failureThreshold: int) -> dict[str, Any]:
     return {
         "httpGet": {"path": path, "port": "http"},

@@ -42,6 +42,13 @@ canary:
     key: users_sql_name_read
 """
 
+_CANARY_BY_GATEWAY = """
+canary:
+  by: gateway
+  route: users-api
+  weights: [{gateway}]
+"""
+
 _BLUE_GREEN = """
 blue_green:
   smoke:
@@ -76,17 +83,18 @@ MORE = {
 }
 """By strategy: what its plan has beside the common part."""
 
-_FULL = {"weights": "20, 50", "shares": "10, 50", "shadow": "1, 25, 100", "ramp": "10, 50, 100"}
-_QUICK = {"weights": "33, 50", "shares": "50", "shadow": "20, 100", "ramp": "50, 100"}
+_FULL = {"weights": "20, 50", "shares": "10, 50", "gateway": "10, 50", "shadow": "1, 25, 100", "ramp": "10, 50, 100"}
+_QUICK = {"weights": "33, 50", "shares": "50", "gateway": "33, 50", "shadow": "20, 100", "ramp": "50, 100"}
 
 
 def strategy_plan_text(strategy: str, *, name: str, soak: str, quick: bool = False, by: str = "replicas") -> str:
     """The plan as YAML; secrets stay in the environment.
 
     Args:
-        by: what makes a canary's weight, ``replicas`` or ``flag``.
+        by: what makes a canary's weight, ``replicas``, ``flag`` or ``gateway``.
     """
     by_flag = strategy == "canary" and by == "flag"
-    more = (_CANARY_BY_FLAG if by_flag else MORE[strategy]).format(**(_QUICK if quick else _FULL))
+    chosen = {"flag": _CANARY_BY_FLAG, "gateway": _CANARY_BY_GATEWAY}.get(by) if strategy == "canary" else None
+    more = (chosen or MORE[strategy]).format(**(_QUICK if quick else _FULL))
     image = DARK_IMAGE if strategy == "dark-launch" or by_flag else IMAGE
     return _PLAN.format(name=name, strategy=strategy, image=image, soak=soak, more=more)

@@ -12,7 +12,7 @@ from zdd_tui.model.plans import CanaryPlan
 from zdd_tui.model.pod import PodFacts
 from zdd_tui.model.records import ReleaseRecord
 from zdd_tui.model.release import StepStatus
-from zdd_tui.model.rollout import shrinks
+from zdd_tui.model.rollout import own_pods, shrinks
 from zdd_tui.model.route import canary_share
 
 
@@ -26,7 +26,10 @@ async def serving_pods(ctx: Context) -> list[PodFacts]:
 
 
 async def serving_version(ctx: Context, version: str) -> Finding:
-    """Passes when every pod that serves is of a version, and there are as many as the Deployment wants."""
+    """Passes when every pod that serves is of a version, and as many of the Deployment's own as it wants.
+
+    By replicas the Service finds the canary's pods too: they stand in for none of the first Deployment's.
+    """
     view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
     serving = await serving_pods(ctx)
     other = sorted(pod.name for pod in serving if ctx.plan.version_of(pod.image) != version)
@@ -37,7 +40,9 @@ async def serving_version(ctx: Context, version: str) -> Finding:
             Verdict.FAIL,
             f"{len(other)} of {len(serving)} serving pods are not {version.upper()}: {', '.join(other[:3])}",
         )
-    return passes(len(serving) >= view.desired, f"{len(serving)} of {view.desired} pods serve {version.upper()}")
+    own = own_pods(view, await ctx.cluster.list_replica_sets(view.selector), serving)
+    beside = f", {len(serving) - len(own)} of another Deployment beside them" if len(serving) > len(own) else ""
+    return passes(len(own) >= view.desired, f"{len(own)} of {view.desired} pods serve {version.upper()}{beside}")
 
 
 async def _serving_new(ctx: Context, _record: ReleaseRecord) -> Finding:

@@ -24,11 +24,13 @@ class Endpoints:
         self.addresses: tuple[Address, ...] = ()
         self._on_leave = on_leave
         self._any = asyncio.Event()
+        self._known = asyncio.Event()
 
     def set(self, addresses: Iterable[Address]) -> None:
         before, self.addresses = self.addresses, tuple(sorted(set(addresses)))
         for gone in set(before) - set(self.addresses):
             self._on_leave(gone)
+        self._known.set()
         if self.addresses:
             self._any.set()
 
@@ -39,6 +41,10 @@ class Endpoints:
     async def wait_first(self) -> None:
         """Until there has been an endpoint once."""
         await self._any.wait()
+
+    async def wait_known(self) -> None:
+        """Until it was told once which endpoints there are, be it none."""
+        await self._known.wait()
 
 
 def routable(endpoints: Iterable[EndpointFacts]) -> list[Address]:

@@ -7,6 +7,7 @@ The file (schema version 1):
   total, last_10s   requests, failures, per_second, p50_ms, p99_ms, max_ms
   per_second        the last 60 whole seconds: at (Unix time), requests, failures
   endpoints         host:port that receive requests now
+  services          requests by Service, where an HTTPRoute shares them out
 
 A latency runs from the moment when the request was *due*, so that a stall counts for every request it held up.
 """

@@ -7,6 +7,7 @@ from typing import Any
 
 from zdd_tui.demo.load.client import Answer, Client, RequestFailed
 from zdd_tui.demo.load.endpoints import Endpoints
+from zdd_tui.demo.load.gateway import Split
 from zdd_tui.demo.load.ledger import Expected, Ledger
 from zdd_tui.demo.load.stats import Stats
 
@@ -22,7 +23,13 @@ class Worker:
     """
 
     def __init__(
-        self, ledger: Ledger, dice: random.Random, client: Client, endpoints: Endpoints, stats: Stats, rate: float
+        self,
+        ledger: Ledger,
+        dice: random.Random,
+        client: Client,
+        endpoints: Endpoints | Split,
+        stats: Stats,
+        rate: float,
     ) -> None:
         self.ledger = ledger
         self._dice = dice

@@ -69,11 +69,6 @@ class Options:
         """Requests come by an HTTPRoute; else the Service alone shares them out."""
         return self.strategy == "canary" and self.by == "gateway"
 
-    @property
-    def routed(self) -> bool:
-        """Requests come by an HTTPRoute; else the Service alone shares them out."""
-        return self.strategy == "canary" and self.by == "gateway"
-
     def plan_text(self) -> str:
         """The release's plan as YAML."""
         more = (GUARD if self.guard else "") + regions_text(self.regions, flagged=self.flagged)

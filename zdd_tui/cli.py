@@ -24,7 +24,6 @@ from zdd_tui import __version__
 from zdd_tui.model.action import ACTIONS, Danger
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.plan_file import LoadedPlan, load_plan
-from zdd_tui.model.plans import PLANS
 from zdd_tui.model.regions import refuse_whole
 from zdd_tui.verbs.desk_options import add_desk, add_keys
 from zdd_tui.verbs.look_options import add_look, look_of
@@ -180,7 +179,15 @@ def _open(arguments: argparse.Namespace) -> int:
     from zdd_tui.verbs.actor import this_actor
 
     watch_only = arguments.no_agent or arguments.read_only
-    return run_dashboard(loaded, this_actor(), start_agent=not watch_only, read_only=arguments.read_only, look=look)
+    return run_dashboard(
+        loaded,
+        this_actor(),
+        start_agent=not watch_only,
+        read_only=arguments.read_only,
+        look=look,
+        keymap=arguments.keymap,
+        unlock_seconds=arguments.unlock_for,
+    )
 
 
 def _keys(arguments: argparse.Namespace) -> int:
@@ -237,6 +244,8 @@ def _add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str
 
 
 def _add_reading_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from zdd_tui.verbs.demo_options import positive
+
     opened = _add(verbs, "open", _open, "Open the dashboard; start an agent on this machine if none is at work.")
     _plan(opened)
     opened.add_argument("--no-agent", action="store_true", help="only look: never start an agent")
@@ -273,7 +282,7 @@ def _add_reading_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParse
     rehearse.add_argument(
         "--scale", type=_share, default=0.1, metavar="SHARE", help="of production's rows (default: %(default)s)"
     )
-    rehearse.add_argument("--rows", type=_positive, help="rows of the plan's table, instead of --scale")
+    rehearse.add_argument("--rows", type=positive, help="rows of the plan's table, instead of --scale")
     rehearse.add_argument(
         "--with-data", action="store_true", help="with production's own rows; without it no value is read"
     )
@@ -327,47 +336,11 @@ def _add_advisers(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _add_demo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    demo = _add(
-        verbs, "demo", _demo, "A living release on embedded PostgreSQL, Redis and Kubernetes. Needs nothing else."
+    from zdd_tui.verbs.demo_options import add_demo
+
+    add_demo(
+        _add(verbs, "demo", _demo, "A living release on embedded PostgreSQL, Redis and Kubernetes. Needs nothing else.")
     )
-    demo.add_argument(
-        "--strategy",
-        choices=tuple(PLANS),
-        default="expand/contract",
-        metavar="NAME",
-        help=f"of the release: {', '.join(PLANS)} (default: %(default)s)",
-    )
-    demo.add_argument(
-        "--by", choices=("replicas", "flag", "gateway"), default="replicas", help="what makes a canary's weight"
-    )
-    demo.add_argument(
-        "--regions",
-        type=int,
-        choices=(1, 2, 3),
-        default=1,
-        metavar="N",
-        help="so many productions, and one release that goes through them one after the other: 1 to 3",
-    )
-    demo.add_argument("--headless", action="store_true", help="walk the release by itself and print a report")
-    demo.add_argument("--json", action="store_true", help="with --headless: the report as JSON on stdout")
-    demo.add_argument("--rows", type=_positive, default=200_000, help="rows in the table (default: %(default)s)")
-    demo.add_argument(
-        "--rate", type=_positive, default=120, help="requests a second of the load (default: %(default)s)"
-    )
-    demo.add_argument("--kind", choices=("column", "table"), default="column", help="what is beside the old schema")
-    demo.add_argument("--dual-write", choices=("application", "trigger"), default="application")
-    demo.add_argument(
-        "--inject",
-        choices=("errors", "latency", "crash-loop", "redis-down", "db-slow", "metrics-gone"),
-        metavar="FAULT",
-        help="break the new version, and the guard rolls back by itself: errors, latency, crash-loop, redis-down,"
-        " db-slow or metrics-gone",
-    )
-    demo.add_argument(
-        "--env", action="store_true", help="print the exports of the demo that runs, for kubectl and psql"
-    )
-    demo.add_argument("--keep", action="store_true", help="keep the temporary folder, for its logs")
-    add_look(demo)
 
 
 def _plan(parser: argparse.ArgumentParser) -> None:
@@ -399,9 +372,3 @@ def _share(text: str) -> float:
     if not 0 < share <= 1:
         raise argparse.ArgumentTypeError(f"expected a share over 0 and up to 1, such as 0.1, got {text!r}")
     return share
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
-    return int(text)

@@ -18,7 +18,13 @@ from zdd_tui.model.rollout import project_deployment, shrinks
 from zdd_tui.model.strategies import strategy_for
 from zdd_tui.model.weights import canary_replicas, share
 
-ENVIRON = {"DATABASE_URL": "postgresql://a@b/c", "REDIS_URL": "redis://d/0", "KUBECONFIG": "/none"}
+ENVIRON = {
+    "DATABASE_URL": "postgresql://a@b/c",
+    "US_DATABASE_URL": "postgresql://a@us/c",
+    "AP_DATABASE_URL": "postgresql://a@ap/c",
+    "REDIS_URL": "redis://d/0",
+    "KUBECONFIG": "/none",
+}
 EXAMPLES = sorted((Path(__file__).parents[2] / "config" / "examples").glob("*.yaml"))
 
 
@@ -49,6 +55,9 @@ def test_every_step_and_gate_of_a_strategy_can_be_run_judged_and_shown(text: str
         assert step.key in STEPS
         assert isinstance(step_lines(plan, step), tuple)
         assert undo_line(plan, step)
+    later = plan.regions.names[1:] if plan.regions else ()
+    for name in later:
+        assert {gate.name for gate in strategy_for(plan.in_region(name)).entry} <= set(GATES)
     for phase in strategy.phases:
         assert phase.gates, f"{phase.name} can be left without a look"
         assert {gate.name for gate in phase.gates} <= set(GATES)

@@ -108,12 +108,18 @@ class FlagView:
         role: ``write`` or ``read``.
         value: None where the flag does not exist or cannot be understood.
         problem: what is wrong with the stored value, else empty.
+        owner: who answers for it, or empty.
+        expires: the day on which it should be gone, such as ``2027-01-31``, or empty.
+        changed_at: when this dashboard saw it change, in seconds since the epoch by this machine's clock.
     """
 
     key: str
     role: str
     value: FlagValue | None
     problem: str = ""
+    owner: str = ""
+    expires: str = ""
+    changed_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +225,9 @@ class Moment:
     now: float
     wall: float
     clock: Clock
+    access: Access = OPEN
+    keys: Mapping[str, str] = field(default_factory=default_keys)
 
     @classmethod
     def of(cls, clock: Clock, access: Access = OPEN, keys: Mapping[str, str] | None = None) -> "Moment":
         return cls(clock.monotonic(), clock.wall(), clock, access, keys or default_keys())
-    access: Access = OPEN
-    keys: Mapping[str, str] = field(default_factory=default_keys)

@@ -1,5 +1,6 @@
 """The lines of the guard's pane, of long steppers, and of pods that belong to two Deployments."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -28,12 +29,14 @@ from zdd_tui.model.release import State, StepStatus
 from zdd_tui.model.rollout import RolloutStatus
 from zdd_tui.model.situation import situation
 from zdd_tui.model.strategy import Phase
-from zdd_tui.widgets.guard import guard_heading, guard_lines, guard_readings, sparkline
+from zdd_tui.widgets.columns import fit_columns, row_line
+from zdd_tui.widgets.guard import guard_columns, guard_heading, guard_readings, under_line
 from zdd_tui.widgets.layout import layout
 from zdd_tui.widgets.line import Line, Tone, width
 from zdd_tui.widgets.now import now_lines
-from zdd_tui.widgets.pods import board_pods, pod_rows, sides_heading
+from zdd_tui.widgets.pods import board_rows, pod_columns, pod_notes, pod_rows, sides_heading
 from zdd_tui.widgets.stepper import stepper
+from zdd_tui.widgets.strip import sparkline
 
 MOMENT = Moment.of(FixedClock())
 BOARDS = guard_situations()
@@ -41,6 +44,25 @@ BOARDS = guard_situations()
 
 def text(*lines: Line) -> str:
     return "\n".join("".join(part for part, _ in line) for line in lines)
+
+
+def guard_lines(readings: Sequence[GuardReading], cells: int, *, compact: bool = False) -> list[Line]:
+    """The rows of the pane."""
+    fitted = fit_columns(guard_columns(readings, cells, titles=not compact), cells)
+    shown = {column.key for column, _ in fitted}
+    lines: list[Line] = []
+    for reading in readings:
+        lines.append(row_line(fitted, reading, not compact))
+        if not compact:
+            lines.append(under_line(reading, shown, cells))
+    return lines
+
+
+def board_pods(made: Board, now: float, cells: int) -> list[Line]:
+    """Notes and rows of the pane."""
+    rows = board_rows(made)
+    fitted = fit_columns(pod_columns(made.plan, rows), cells)
+    return [*pod_notes(made, cells), *[row_line(fitted, row, now) for row in rows]]
 
 
 def of_record(made: Board, **changes: object) -> Board:

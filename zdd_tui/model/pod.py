@@ -4,8 +4,10 @@ Rules: design "Kubernetes"; Kubernetes documentation, "Pod Lifecycle" (terminati
 "EndpointSlices" (conditions serving and terminating). Times are seconds since 1970 unless a name says otherwise.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from zdd_tui.model.untyped import Json, flag, moment, number, obj, objects, text
@@ -14,6 +16,7 @@ OVERDUE_AFTER = 2.0
 """Seconds past the deadline after which a pod is Overdue; the kubelet itself adds up to two to a late preStop."""
 
 TEMPLATE_HASH_LABEL = "pod-template-hash"
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
 _BENIGN_WAITING = frozenset({"", "ContainerCreating", "PodInitializing"})
 
 
@@ -77,6 +80,7 @@ class PodFacts:
     has_prestop: bool
     prestop_seconds: float | None
     resource_version: str = ""
+    labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,7 @@ class Pod:
     node: str
     created_at: float | None
     reason: str
+    labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS)
 
 
 def image_version(image: str) -> str:
@@ -163,6 +168,7 @@ def classify(
         node=pod.node,
         created_at=pod.created_at,
         reason=failure_reason(pod),
+        labels=pod.labels,
     )
 
 
@@ -262,6 +268,7 @@ def project_pod(raw: Any, container: str | None = None) -> PodFacts:
         has_prestop=has_prestop,
         prestop_seconds=prestop_seconds,
         resource_version=text(meta, "resourceVersion"),
+        labels={name: value for name, value in obj(meta, "labels").items() if isinstance(value, str)},
     )
 
 

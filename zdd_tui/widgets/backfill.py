@@ -1,12 +1,15 @@
 """The backfill: how far, how fast, what holds it back, and what the verification found."""
 
-import math
+from collections.abc import Sequence
 
 from zdd_tui.board import RELEASE_STALE, Board, Moment, Sourced
 from zdd_tui.model.duration import human_duration
 from zdd_tui.model.records import BackfillRecord
-from zdd_tui.widgets.line import Line, Tone, human_count
+from zdd_tui.model.tuning import told
+from zdd_tui.widgets.line import Line, Tone, cut, human_count, spread, width, wrap
+from zdd_tui.widgets.pace import Pace, eta_range, eta_text
 from zdd_tui.widgets.pane import Pane
+from zdd_tui.widgets.strip import sparkline
 
 _STATES = {
     "prepared": ("○", Tone.DIM),
@@ -16,20 +19,37 @@ _STATES = {
     "cancelled": ("✗", Tone.BAD),
 }
 
+_STRIP = 12
+"""Cells of the rate's history at most, beside the rate."""
+
 
 class BackfillPane(Pane):
-    """Progress in four lines."""
+    """Progress in five lines, and more where there is room."""
 
     name_of_pane = "backfill"
     tells_error = False
     limit = RELEASE_STALE
 
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._pace = Pace()
+
     def source(self, board: Board) -> Sourced[object]:
         return board.release
 
+    def watched(self, board: Board) -> tuple[object, ...]:
+        return (board.release, self.maximised)
+
     def body(self, board: Board, moment: Moment, cells: int) -> list[Line]:
         record = board.release.value
-        return backfill_lines(record.backfill if record else None, cells)
+        backfill = record.backfill if record else None
+        self._pace.see(backfill)
+        rates = self._pace.rates(backfill) if backfill else ()
+        lines = backfill_lines(backfill, cells, rates if self.histories else (), eta_from=rates)
+        if record is None or backfill is None:
+            return lines
+        tuned = told(record.plan_limits, record.tuning) if record.plan_limits else ()
+        return [*lines, *_further(backfill, tuned, rates if self.histories else (), cells)]
 
 
 def done_percent(backfill: BackfillRecord | None) -> int | None:
@@ -43,24 +63,49 @@ def done_percent(backfill: BackfillRecord | None) -> int | None:
     return min(99, int(100 * backfill.rows_done / backfill.rows_total))
 
 
-def backfill_lines(backfill: BackfillRecord | None, cells: int) -> list[Line]:
+def backfill_lines(
+    backfill: BackfillRecord | None, cells: int, rates: Sequence[float] = (), *, eta_from: Sequence[float] = ()
+) -> list[Line]:
+    """Bar, rows, pace, throttle, verification.
+
+    Args:
+        rates: rows a second over time, oldest first, for a strip; empty for none.
+        eta_from: the same, for the range of the time left.
+    """
     percent = done_percent(backfill)
     if backfill is None or percent is None:
         return [(("○ not begun", Tone.DIM),)]
     glyph, tone = _STATES.get(backfill.status, ("?", Tone.WARN))
     room = max(4, cells - 5)
     full = room * percent // 100
+    rows: Line = (
+        (f"{glyph} {backfill.status} ", tone),
+        (f" {human_count(backfill.rows_done)} / {_total(backfill)}", Tone.NORMAL),
+    )
     lines: list[Line] = [
         (("█" * full, tone), ("░" * (room - full), Tone.DIM), (f"{percent:>4}%", Tone.STRONG)),
-        (
-            (f"{glyph} {backfill.status} ", tone),
-            (f" {human_count(backfill.rows_done)} / {_total(backfill)}", Tone.NORMAL),
-        ),
     ]
-    if backfill.failed_rows:
-        lines.append(((f"✗ {backfill.failed_rows} rows failed (ledger)", Tone.BAD),))
-    throttle = (backfill.throttle, Tone.WARN) if backfill.throttle else ("-", Tone.NORMAL)
-    lines += [_pace(backfill), (("throttle: ", Tone.NORMAL), throttle), _verified(backfill)]
+    failed = (f"✗ {backfill.failed_rows} rows failed (ledger)", Tone.BAD)
+    if backfill.failed_rows and width((*rows, (" ", tone), failed)) <= cells:
+        lines.append(spread(rows, (failed,), cells))
+    else:
+        lines += [rows, (failed,)] if backfill.failed_rows else [rows]
+    throttle = (cut(backfill.throttle, cells - 10), Tone.WARN) if backfill.throttle else ("-", Tone.NORMAL)
+    lines += [_pace(backfill, cells, rates, eta_from), (("throttle: ", Tone.NORMAL), throttle), _verified(backfill)]
+    return lines
+
+
+def _further(backfill: BackfillRecord, tuned: Sequence[str], rates: Sequence[float], cells: int) -> list[Line]:
+    """What is in sight only where there is room: changed limits, batches, the rate over time."""
+    lines: list[Line] = [line for text in tuned for line in wrap(f"tuned: {text}", cells, Tone.WARN)]
+    last = f", the last {human_duration(backfill.recent[-1].seconds)}" if backfill.recent else ""
+    lines.append(
+        ((cut(f"{backfill.batches} batches in {human_duration(backfill.seconds)}{last}", cells), Tone.NORMAL),)
+    )
+    if rates:
+        strip = sparkline(rates, None, cells - 12)
+        lines.append((("rate ", Tone.DIM), *strip, (f" {human_count(max(rates))}/s", Tone.DIM)))
+    lines.append(((cut("Enter opens ranges, batch times, SQL and failed rows", cells), Tone.DIM),))
     return lines
 
 
@@ -68,8 +113,8 @@ def _total(backfill: BackfillRecord) -> str:
     return ("" if backfill.status == "done" else "~") + human_count(max(backfill.rows_total, backfill.rows_done))
 
 
-def _pace(backfill: BackfillRecord) -> Line:
-    """Rate, time left, size of the next batch."""
+def _pace(backfill: BackfillRecord, cells: int, rates: Sequence[float], eta_from: Sequence[float]) -> Line:
+    """Rate, where it has been, time left, size of the next batch."""
     batch = (f"batch {backfill.batch_rows}", Tone.NORMAL)
     if backfill.status == "done":
         return ((f"in {human_duration(backfill.seconds)} ", Tone.NORMAL), (f"{backfill.batches} batches", Tone.NORMAL))
@@ -77,11 +122,12 @@ def _pace(backfill: BackfillRecord) -> Line:
         return (batch,)
     rate = (f"{human_count(backfill.rate)}/s ", Tone.NORMAL)
     left = backfill.rows_total - backfill.rows_done
-    if backfill.rate <= 0 or left <= 0:
+    if left <= 0:
         return (rate, batch)
-    seconds = math.ceil(left / backfill.rate)
-    eta = f"{seconds}s" if seconds < 60 else human_duration(seconds)
-    return (rate, (f"ETA {eta} ", Tone.STRONG), batch)
+    eta = (f"ETA {eta_text(eta_range(left, backfill.rate, eta_from))} ", Tone.STRONG)
+    room = min(_STRIP, cells - width((rate, eta, batch)) - 1)
+    strip: Line = (*sparkline(rates, None, room), (" ", Tone.NORMAL)) if rates and room >= 4 else ()
+    return (rate, *strip, eta, batch)
 
 
 def _verified(backfill: BackfillRecord) -> Line:

@@ -1,6 +1,6 @@
 """The guard: each rule's value beside its limit, where it has been, and the verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from rich.cells import cell_len
 
@@ -8,17 +8,18 @@ from zdd_tui.board import RELEASE_STALE, Board, Moment, Sourced
 from zdd_tui.model.gate import Verdict
 from zdd_tui.model.guard import GuardReading
 from zdd_tui.model.guard_rules import show
+from zdd_tui.widgets.columns import Column
 from zdd_tui.widgets.gate_line import GLYPHS
-from zdd_tui.widgets.line import Line, Tone, cut, dimmed, fit, outside, width
-from zdd_tui.widgets.pane import Pane
+from zdd_tui.widgets.line import Line, Tone, cut, outside
+from zdd_tui.widgets.strip import sparkline
+from zdd_tui.widgets.table import TablePane
 
-_BARS = "▁▂▃▄▅▆▇█"
 _ORDER = (Verdict.FAIL, Verdict.UNKNOWN, Verdict.INCONCLUSIVE, Verdict.PASS)
 _WIDE = 40
-"""Cells from which on the columns of different rules stand under each other."""
+"""Cells from which on the word of the verdict stands beside good news too."""
 
 
-class GuardPane(Pane):
+class GuardPane(TablePane[GuardReading, bool]):
     """Two lines a rule, or one where rows are scarce; those that need eyes first."""
 
     name_of_pane = "guard"
@@ -30,7 +31,7 @@ class GuardPane(Pane):
         return board.release
 
     def watched(self, board: Board) -> tuple[object, ...]:
-        return board.plan, board.release, self.compact
+        return board.plan, board.release, self.lines_a_row
 
     def heading(self, board: Board, moment: Moment) -> str:
         record, now = board.release.value, board.server_now(moment.now)
@@ -39,13 +40,35 @@ class GuardPane(Pane):
         last = "at the end: " if record.release.state.ended else ""
         return last + guard_heading(guard_readings(board, now))
 
-    def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
+    def rows(self, board: Board, moment: Moment) -> Sequence[GuardReading]:
         now = board.server_now(moment.now)
-        if now is None:
-            return []
-        lines = guard_lines(guard_readings(board, now), cells, compact=self.compact, strips=self.histories)
+        return () if now is None else guard_readings(board, now)
+
+    def columns(self, board: Board, rows: Sequence[GuardReading], cells: int) -> Sequence[Column[GuardReading, bool]]:
+        return guard_columns(rows, cells, strips=self.histories, titles=self.lines_a_row > 1)
+
+    def context(self, board: Board, moment: Moment) -> bool:
+        return self.lines_a_row > 1
+
+    def identity(self, row: GuardReading) -> str:
+        return row.rule
+
+    def labels(self, row: GuardReading) -> Mapping[str, str]:
+        return {"action": str(row.action), "verdict": str(row.verdict)}
+
+    def doubtful(self, board: Board, moment: Moment) -> bool:
         record = board.release.value
-        return [dimmed(line) for line in lines] if record is not None and record.release.state.ended else lines
+        return super().doubtful(board, moment) or (record is not None and record.release.state.ended)
+
+    def nothing(self, board: Board) -> Line:
+        return (("the plan has no rules", Tone.DIM),)
+
+    def under(self, row: GuardReading, context: bool, cells: int) -> Line:
+        return under_line(row, {column.key for column, _ in self._fitted}, cells)
+
+    @property
+    def lines_a_row(self) -> int:
+        return 1 if self.compact and not self.maximised else 2
 
 
 def guard_readings(board: Board, now: float) -> tuple[GuardReading, ...]:
@@ -73,72 +96,116 @@ def guard_heading(readings: Sequence[GuardReading]) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count and verdict is not Verdict.PASS)
 
 
-def guard_lines(
-    readings: Sequence[GuardReading], cells: int, *, compact: bool = False, strips: bool = True
-) -> list[Line]:
-    """One or two lines a rule, with or without strips of what each has read."""
-    words = max((len(reading.verdict) for reading in readings), default=0) if cells >= _WIDE else 0
-    lines: list[Line] = []
-    for reading in readings:
-        lines.append(_first(reading, cells, words, compact=compact, strips=strips))
-        if not compact:
-            lines.append(_second(reading, cells))
-    return lines
+def guard_columns(
+    readings: Sequence[GuardReading], cells: int, *, strips: bool = True, titles: bool = True
+) -> list[Column[GuardReading, bool]]:
+    """The columns of these rules, for a width; with or without strips of what each has read.
+
+    Args:
+        titles: there are titles; without them only what can be understood alone is shown.
+    """
+    wide = cells >= _WIDE
+    words = max((cell_len(_verdict(reading, wide)) for reading in readings), default=1)
+    value = max((len(_value(reading)) for reading in readings), default=1)
+    limit = max((len(_limit(reading) if titles else _of(reading)) for reading in readings), default=1)
+    old = max((len(_old(reading)) for reading in readings), default=0)
+    name = max((cell_len(outside(reading.rule)) for reading in readings), default=4)
+    series = max((len(reading.series) for reading in readings), default=0)
+    columns: list[Column[GuardReading, bool]] = [
+        Column("verdict", "SAYS" if wide else "", lambda row, _: _verdict(row, wide), words,
+               tone=lambda row, _: GLYPHS[row.verdict][1], find=lambda row: str(row.verdict),
+               sort=lambda row: _ORDER.index(row.verdict)),
+        Column("rule", "RULE", lambda row, _: row.rule, min(6, name), min(name, 40), find=lambda row: row.rule,
+               tone=lambda _row, _: Tone.STRONG),
+        Column("value", "NOW", lambda row, _: _value(row), max(3, value), right=True, tone=_value_tone,
+               sort=lambda row: row.value),
+        Column("limit", "LIMIT", lambda row, _: _limit(row) if titles else _of(row), max(5, limit), right=titles,
+               gives_way=2, tone=lambda _row, _: Tone.DIM, sort=lambda row: row.limit),
+        Column("left", "LEFT", lambda row, _: _left(row), 4, right=True, gives_way=3, tone=_left_tone,
+               sort=budget_left),
+    ]  # fmt: skip
+    columns = columns if titles else columns[:-1]
+    if old and titles:
+        columns.append(
+            Column(
+                "old",
+                "OLD",
+                lambda row, _: _old(row),
+                max(3, old),
+                right=True,
+                gives_way=4,
+                tone=lambda _row, _: Tone.DIM,
+                sort=lambda row: row.baseline,
+            )
+        )
+    if strips and series:
+        columns.append(
+            Column(
+                "strip",
+                "LATELY",
+                lambda _row, _: "",
+                6,
+                min(series, 40),
+                gives_way=5,
+                draw=lambda row, _, cells: sparkline(row.series, row.limit, cells),
+            )
+        )
+    return columns
 
 
-def _first(reading: GuardReading, cells: int, words: int, *, compact: bool, strips: bool) -> Line:
-    """``✔ pass  errors   0.02% ▁▁▂▁``; where it stands alone the limit is in it, and the word only says bad news."""
-    glyph, tone = GLYPHS[reading.verdict]
-    passes = reading.verdict is Verdict.PASS
-    word = "" if compact and passes else f"{reading.verdict:<{words}} "
-    value = "-" if reading.value is None else show(reading.value, reading.unit)
-    if compact and reading.limit is not None:
-        value += f" of {show(reading.limit, reading.unit)}"
-    strip = sparkline(reading.series, reading.limit, min(len(reading.series), cells // 4)) if strips else ()
-    if compact and not passes:
-        strip = ()  # the numbers matter more
-    head = f"{glyph} {word}"
-    room = cells - len(head) - len(value) - 1
-    if room - width(strip) - 1 < cell_len(outside(reading.rule)):
-        strip = ()  # the name matters more
-    room -= width(strip) + 1 if strip else 0
-    told = {Verdict.FAIL: Tone.BAD, Verdict.UNKNOWN: Tone.DIM}.get(reading.verdict, Tone.STRONG)
-    blank: Line = ((" ", Tone.NORMAL),) if strip else ()
-    return ((head, tone), (fit(reading.rule, max(0, room)), Tone.STRONG), (f" {value}", told), *blank, *strip)
+def budget_left(reading: GuardReading) -> float | None:
+    """The share of the limit that is left, from 1 down to 0 at the limit and below it beyond; None without numbers."""
+    if reading.value is None or reading.limit is None or reading.limit <= 0:
+        return None
+    return 1 - reading.value / reading.limit
 
 
-def _second(reading: GuardReading, cells: int) -> Line:
-    """What the value is measured against; in its place why there is no verdict."""
+def _left(reading: GuardReading) -> str:
+    left = budget_left(reading)
+    return "" if left is None else f"{max(0, int(100 * left))}%"
+
+
+def _left_tone(reading: GuardReading, _two: bool) -> Tone:
+    left = budget_left(reading)
+    return Tone.BAD if left is not None and left < 0 else Tone.WARN if left is not None and left < 0.1 else Tone.NORMAL
+
+
+def _verdict(reading: GuardReading, wide: bool) -> str:
+    """Glyph and word; where it is narrow, the word only says bad news."""
+    glyph, _ = GLYPHS[reading.verdict]
+    return f"{glyph} {reading.verdict}" if wide or reading.verdict is not Verdict.PASS else glyph
+
+
+def _value(reading: GuardReading) -> str:
+    return "-" if reading.value is None else show(reading.value, reading.unit)
+
+
+def _value_tone(reading: GuardReading, _two: bool) -> Tone:
+    return {Verdict.FAIL: Tone.BAD, Verdict.UNKNOWN: Tone.DIM}.get(reading.verdict, Tone.STRONG)
+
+
+def _limit(reading: GuardReading) -> str:
+    return "" if reading.limit is None else show(reading.limit, reading.unit)
+
+
+def _of(reading: GuardReading) -> str:
+    return "" if reading.limit is None else f"of {_limit(reading)}"
+
+
+def _old(reading: GuardReading) -> str:
+    return "" if reading.baseline is None else show(reading.baseline, reading.unit)
+
+
+def under_line(reading: GuardReading, columns: Collection[str], cells: int) -> Line:
+    """What the columns in sight do not say of a rule; in its place why there is no verdict."""
     if reading.verdict in (Verdict.UNKNOWN, Verdict.INCONCLUSIVE) or not reading.applies:
         return ((cut(f"  {outside(reading.reason)}", cells), Tone.WARN if reading.applies else Tone.DIM),)
-    told = [f"limit {show(reading.limit, reading.unit)}"] if reading.limit is not None else []
-    if reading.baseline is not None:
-        told.append(f"old {show(reading.baseline, reading.unit)}")
+    told = [f"limit {_limit(reading)}"] if reading.limit is not None and "limit" not in columns else []
+    if reading.baseline is not None and "old" not in columns:
+        told.append(f"old {_old(reading)}")
     if reading.acted:
         told.append(f"asked: {reading.acted}")
     if reading.samples and len("  ".join([*told, many := f"{reading.samples:,} samples"])) + 2 <= cells:
         told.append(many)  # what does not fit is the least of it
     failing = reading.verdict is Verdict.FAIL
     return ((cut("  " + ("  ".join(told) or outside(reading.reason)), cells), Tone.WARN if failing else Tone.DIM),)
-
-
-def sparkline(series: Sequence[float | None], limit: float | None, cells: int) -> Line:
-    """The last values as bars from nothing to the limit, or to the highest where one is higher; a gap is a dot.
-
-    What is above the limit stands out also without colour: it alone makes the bars under the limit small.
-    """
-    shown = series[-cells:] if cells > 0 else ()
-    values = [value for value in shown if value is not None]
-    top = max([*values, limit or 0.0], default=0.0)
-    spans: list[tuple[str, Tone]] = []
-    for value in shown:
-        bar, tone = "·", Tone.DIM
-        if value is not None:
-            share = min(max(value, 0.0), top) / top if top > 0 else 0.0
-            bar = _BARS[int(share * (len(_BARS) - 1) + 0.5)]
-            tone = Tone.BAD if limit is not None and value > limit else Tone.NORMAL
-        if spans and spans[-1][1] is tone:
-            spans[-1] = (spans[-1][0] + bar, tone)
-        else:
-            spans.append((bar, tone))
-    return tuple(spans)

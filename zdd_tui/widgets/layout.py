@@ -19,6 +19,7 @@ class Layout:
     Attributes:
         compact: the guard has one line a rule.
         guard_rows: lines that the guard may take.
+        flag_rows: lines that the flags take.
     """
 
     backfill: bool
@@ -26,6 +27,7 @@ class Layout:
     guard: bool
     compact: bool
     guard_rows: int
+    flag_rows: int = 3
 
     @property
     def right(self) -> bool:
@@ -42,9 +44,18 @@ def layout(board: Board, rows: int) -> Layout:
     backfill = plan.backfills and (not low or not guard or _backfilling(board))
     crowded = low and guard and backfill
     rules = len(plan.rules)
-    guard_rows = min(rules, _CROWDED_RULES) if crowded else 2 * rules
+    guard_rows = min(rules, _CROWDED_RULES) if crowded else 2 * rules + 1
     flags = plan.flagged and (not crowded or bool(board.flags.error))
-    return Layout(backfill, flags, guard, crowded, guard_rows)
+    return Layout(backfill, flags, guard, crowded, guard_rows, _flag_rows(board, low))
+
+
+def _flag_rows(board: Board, low: bool) -> int:
+    """Titles, a line a flag, and what is wrong with them."""
+    flags = board.flags.value or ()
+    wrong = sum(bool(flag.problem) for flag in flags)
+    if not flags:
+        return 3 if board.flags.error else 2
+    return min(1 + len(flags) + wrong + bool(board.flags.error), 4 if low else 9)
 
 
 def _backfilling(board: Board) -> bool:

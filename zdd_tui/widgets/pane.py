@@ -6,8 +6,10 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.geometry import Region
+from textual.message import Message
 
 from zdd_tui.board import Board, Moment, Sourced
+from zdd_tui.widgets.chosen import RowChosen
 from zdd_tui.widgets.line import Line, Rows, Tone, cut, dimmed, human_age, outside, wrap
 from zdd_tui.widgets.line_view import LineView
 
@@ -16,12 +18,15 @@ class Pane(LineView, can_focus=True):
     """A frame with a title. Tab reaches it, arrows and pages scroll it when there is more than fits."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "scroll_up", "Scroll up", show=False, id="pane.up"),
-        Binding("down", "scroll_down", "Scroll down", show=False, id="pane.down"),
-        Binding("pageup", "page_up", "Page up", show=False, id="pane.page-up"),
-        Binding("pagedown", "page_down", "Page down", show=False, id="pane.page-down"),
-        Binding("home", "scroll_home", "Top", show=False, id="pane.top"),
-        Binding("end", "scroll_end", "End", show=False, id="pane.end"),
+        Binding("up,k", "line_up", "Up", show=False, id="pane.up"),
+        Binding("down,j", "line_down", "Down", show=False, id="pane.down"),
+        Binding("pageup", "pane_up", "Page up", show=False, id="pane.page-up"),
+        Binding("pagedown", "pane_down", "Page down", show=False, id="pane.page-down"),
+        Binding("home", "first_line", "Top", show=False, id="pane.top"),
+        Binding("end", "last_line", "End", show=False, id="pane.end"),
+        Binding("enter", "open", "Open", show=False, id="pane.open"),
+        Binding("z", "maximise", "This pane alone, and back", show=False, id="pane.maximise"),
+        Binding("escape", "back", "Back: the filter, the one pane, the focus", show=False, id="pane.back"),
     ]
 
     DEFAULT_CSS = """
@@ -35,6 +40,13 @@ class Pane(LineView, can_focus=True):
         &.-stale { border: dashed $warning; }
     }
     """
+
+    class Maximise(Message):
+        """This pane wants all the room, or has had enough of it."""
+
+        def __init__(self, pane: "Pane") -> None:
+            super().__init__()
+            self.pane = pane
 
     tells_error: ClassVar[bool] = True
     """An error is shown above the last known values; False where the lines above the panes tell it."""
@@ -83,6 +95,46 @@ class Pane(LineView, can_focus=True):
         heading = self.heading(board, moment)
         self._set_titles(f"{self.name_of_pane}{told}{f' · {heading}' if heading else ''}")
 
+    # --- keys ----------------------------------------------------------------------------------------------------
+
+    def action_line_up(self) -> None:
+        self.scroll_up()
+
+    def action_line_down(self) -> None:
+        self.scroll_down()
+
+    def action_pane_up(self) -> None:
+        self.scroll_page_up()
+
+    def action_pane_down(self) -> None:
+        self.scroll_page_down()
+
+    def action_first_line(self) -> None:
+        self.scroll_home()
+
+    def action_last_line(self) -> None:
+        self.scroll_end()
+
+    def action_open(self) -> None:
+        self.post_message(RowChosen(self.name_of_pane, ""))
+
+    def action_maximise(self) -> None:
+        self.post_message(self.Maximise(self))
+
+    @property
+    def maximised(self) -> bool:
+        """It has all the room; its screen sets the class."""
+        return self.has_class("-maximised")
+
+    def action_back(self) -> None:
+        """Out of what was entered last: all the room first, then the focus."""
+        if self.maximised:
+            self.action_maximise()
+        else:
+            self.screen.set_focus(None)
+
+    # --- frame ---------------------------------------------------------------------------------------------------
+
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
         self._set_more()
@@ -96,11 +148,18 @@ class Pane(LineView, can_focus=True):
             self.refresh(Region(-across, -down, self.outer_size.width, 1))
         self._set_more()
 
-    def _set_more(self) -> None:
+    def more(self) -> str:
+        """Which lines are in sight, where not all are."""
         rows, total, first = self.content_size.height, len(self._lines), int(self.scroll_offset.y)
-        text = f"{first + 1}-{min(total, first + rows)} of {total} ↕" if rows and total > rows else ""
-        if (self.border_subtitle or "") != text:
-            self.border_subtitle = Content(text) if text else None
+        return f"{first + 1}-{min(total, first + rows)} of {total} ↕" if rows and total > rows else ""
+
+    def _set_more(self) -> None:
+        text = Content(outside(self.more()))
+        wanted = text if text.plain else None
+        if (self.border_subtitle or "") != text.markup:
+            self._border_subtitle = wanted
+            across, down = self.content_offset
+            self.refresh(Region(-across, self.outer_size.height - down - 1, self.outer_size.width, 1))
 
 
 def _dimmed(lines: Sequence[Line]) -> Rows:

@@ -1,14 +1,16 @@
 """The pods of the Deployment, those that need eyes first."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from zdd_tui.board import PODS_STALE, Board, Moment, PlanView, Sourced
 from zdd_tui.model.pod import Pod, PodState
 from zdd_tui.model.rollout import WorkloadSnapshot
-from zdd_tui.widgets.line import Line, Rows, Tone, cut, cut_start, fit, human_age, width
-from zdd_tui.widgets.pane import Pane
+from zdd_tui.widgets.columns import Column
+from zdd_tui.widgets.line import Line, Span, Tone, cut, human_age
+from zdd_tui.widgets.table import TablePane
 
 MARKS = {
     PodState.OVERDUE: ("✗", Tone.BAD),
@@ -23,9 +25,6 @@ _ORDER = {state: place for place, state in enumerate(MARKS)}
 
 _WARM = ("◇", "Warm")
 """Ready, and without traffic because the Service has been switched away, or has not been switched here yet."""
-
-# Columns after the name: VER 3, STATE 10, LEFT 5, RS 2, AGE 4, with a blank before each.
-_FIXED = 3 + 10 + 5 + 2 + 4 + 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +43,15 @@ class Row:
     warm: bool = False
 
 
-class PodPane(Pane):
-    """One line a pod, and what the rollout waits for above them."""
+class PodPane(TablePane[Row, float]):
+    """A row a pod, those that need eyes first, and above them what a rollout waits for."""
 
     name_of_pane = "pods"
     limit = PODS_STALE
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._made: tuple[tuple[object, ...], list[Row]] = ((), [])
 
     def source(self, board: Board) -> Sourced[object]:
         return board.pods
@@ -62,9 +65,35 @@ class PodPane(Pane):
             return ""
         return sides_heading(board.plan, first, twin) if twin and board.plan.sides else pod_heading(first)
 
-    def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
-        snapshot = board.pods.value
-        return board_pods(board, moment.wall + snapshot.clock_skew, cells) if snapshot else []
+    def rows(self, board: Board, moment: Moment) -> Sequence[Row]:
+        made_of = (board.plan, board.pods.value, board.twin.value)
+        if len(self._made[0]) != len(made_of) or any(
+            new is not old for new, old in zip(made_of, self._made[0], strict=True)
+        ):
+            known = {row.pod.uid: row for row in self._made[1]}
+            self._made = (made_of, board_rows(board, known))
+        return self._made[1]
+
+    def columns(self, board: Board, rows: Sequence[Row], cells: int) -> Sequence[Column[Row, float]]:
+        return pod_columns(board.plan, rows)
+
+    def context(self, board: Board, moment: Moment) -> float:
+        return moment.wall + (board.pods.value.clock_skew if board.pods.value else 0.0)
+
+    def identity(self, row: Row) -> str:
+        return row.pod.uid
+
+    def labels(self, row: Row) -> Mapping[str, str]:
+        return row.pod.labels
+
+    def value(self, row: Row) -> object:
+        return row.pod
+
+    def notes(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+        return pod_notes(board, cells)
+
+    def nothing(self, board: Board) -> Line:
+        return (("no pods", Tone.WARN),)
 
 
 def pod_heading(snapshot: WorkloadSnapshot) -> str:
@@ -92,8 +121,8 @@ def sides_heading(plan: PlanView, first: WorkloadSnapshot, twin: WorkloadSnapsho
     return f"serving: {', '.join(told)}"
 
 
-def board_pods(board: Board, cluster_now: float, cells: int) -> Sequence[Line]:
-    """A line for each rollout that is under way, a heading, and the pods in order of urgency, then name."""
+def pod_notes(board: Board, cells: int) -> list[Line]:
+    """A line for the second Deployment's error, and one for each rollout that is under way."""
     plan, twin = board.plan, board.twin
     snapshots = [found for found in (board.pods.value, twin.value) if found is not None]
     sides = [side for side, _ in plan.sides] or [""]
@@ -106,26 +135,28 @@ def board_pods(board: Board, cluster_now: float, cells: int) -> Sequence[Line]:
             glyph, tone = ("✗", Tone.BAD) if rollout.failed else ("▶", Tone.BUSY)
             which = f" {side}" if len(snapshots) > 1 else ""
             lines.append(((cut(f"{glyph} rollout{which}: {rollout.message}", cells), tone),))
-    rows = pod_rows(plan, snapshots)
-    column = max(len(side) for side in sides) if len(rows) else 0
-    longest = max((len(pod.name) for pod, _ in rows), default=0)
-    room = max(6, min(cells - _FIXED - (column + 1 if column else 0), longest))
-    title = f"{'SIDE':<{column}} " if column else ""
-    lines.append(((f"{'POD':<{room}} {title}VER STATE      {'LEFT':>5} {'RS':>2} {'AGE':>4}", Tone.DIM),))
-    if not rows:
-        lines.append((("no pods", Tone.WARN),))
-    warm = [plan.switched and found.rollout is not None and found.rollout.done for found in snapshots]
+    return lines
 
-    def row(at: int) -> Line:
-        pod, number = rows[at]
+
+def board_rows(board: Board, known: Mapping[str, Row] = MappingProxyType({})) -> list[Row]:
+    """The pods in order of urgency, then name. A row in `known`, by uid, that would be made again is taken as it is."""
+    plan = board.plan
+    snapshots = [found for found in (board.pods.value, board.twin.value) if found is not None]
+    sides = [side for side, _ in plan.sides] or [""]
+    warm = [plan.switched and found.rollout is not None and found.rollout.done for found in snapshots]
+    made: list[Row] = []
+    for pod, number in pod_rows(plan, snapshots):
+        side = sides[number]
         version = pod.version
         if plan.new_image:
             version = "new" if pod.image == plan.new_image else "old"
         # A pod that is Ready but in no Service looks as if it were warming up; once all are available it is not.
-        stands = number < len(warm) and warm[number] and pod.state is PodState.WARMING
-        return pod_line(Row(pod, sides[number], version, stands), cluster_now, room, column, cells)
-
-    return Rows(lines, len(rows), row)
+        stands = pod.state is PodState.WARMING and number < len(warm) and warm[number]
+        row = known.get(pod.uid)
+        if row is None or row.pod is not pod or (row.side, row.version, row.warm) != (side, version, stands):
+            row = Row(pod, side, version, stands)
+        made.append(row)
+    return made
 
 
 def pod_rows(plan: PlanView, snapshots: Sequence[WorkloadSnapshot]) -> list[tuple[Pod, int]]:
@@ -145,30 +176,87 @@ def pod_rows(plan: PlanView, snapshots: Sequence[WorkloadSnapshot]) -> list[tupl
     return sorted(known.values(), key=lambda row: (_ORDER[row[0].state], row[1]))
 
 
-def pod_line(row: Row, cluster_now: float, room: int, column: int, cells: int) -> Line:
-    """One pod, with its name in `room` cells. What is wrong takes the place of the state."""
-    pod = row.pod
-    glyph, tone = MARKS[pod.state]
-    word = pod.state.value
+def pod_columns(plan: PlanView, rows: Sequence[Row]) -> list[Column[Row, float]]:
+    """The columns of these pods. Cells get the cluster's clock."""
+    longest = max((len(row.pod.name) for row in rows), default=0)
+    side = max((len(row.side) for row in rows), default=0)
+    node = max((len(row.pod.node) for row in rows), default=0)
+    reason = max((len(row.pod.reason) + 6 for row in rows if row.pod.reason), default=0)
+    columns: list[Column[Row, float]] = [
+        Column("pod", "POD", lambda row, _: row.pod.name, 12, longest, tail=True, tone=_name_tone, find=_name),
+    ]
+    if side:
+        columns.append(Column("side", "SIDE", lambda row, _: row.side, side, find=lambda row: row.side))
+    columns += [
+        Column("version", "VER", lambda row, _: row.version, 3, tone=_version_tone, find=lambda row: row.version),
+        # What is wrong takes the place of the state.
+        Column(
+            "state", "STATE", lambda row, _: " ".join(_state(row)[:2]), 10, max(10, min(40, reason) - 9),
+            tone=lambda row, _: _state(row)[2], find=lambda row: f"{_state(row)[1]} {row.pod.reason}".rstrip(),
+            sort=lambda row: _ORDER[row.pod.state], over=_wrong, covers=2,
+        ),
+        Column(
+            "left", "LEFT", lambda row, _: _left(row.pod), 5, right=True,
+            tone=lambda row, _: _state(row)[2], sort=lambda row: row.pod.seconds_left,
+        ),
+        Column(
+            "restarts", "RS", lambda row, _: str(row.pod.restarts), 2, right=True,
+            tone=lambda row, _: Tone.WARN if row.pod.restarts else Tone.NORMAL,
+            find=lambda row: str(row.pod.restarts), sort=lambda row: row.pod.restarts,
+        ),
+        Column("age", "AGE", _age, 4, right=True, tone=lambda _row, _: Tone.DIM, sort=_youth, gives_way=1),
+    ]  # fmt: skip
+    if node:
+        columns.append(
+            Column(
+                "node",
+                "NODE",
+                lambda row, _: row.pod.node,
+                min(6, node),
+                min(30, node),
+                gives_way=2,
+                tail=True,
+                tone=lambda _row, _: Tone.DIM,
+                find=lambda row: row.pod.node,
+            )
+        )
+    return columns
+
+
+def _name(row: Row) -> str:
+    return row.pod.name
+
+
+def _name_tone(row: Row, _now: float) -> Tone:
+    return Tone.DIM if row.pod.state is PodState.GONE else Tone.NORMAL
+
+
+def _version_tone(row: Row, _now: float) -> Tone:
+    return Tone.STRONG if row.version == "new" else Tone.NORMAL
+
+
+def _state(row: Row) -> tuple[str, str, Tone]:
+    """Glyph, word and tone."""
     if row.warm:
-        (glyph, word), tone = _WARM, Tone.NORMAL
-    head: Line = (
-        (f"{fit(cut_start(pod.name, room), room)} ", Tone.DIM if pod.state is PodState.GONE else Tone.NORMAL),
-        (f"{fit(row.side, column)} " if column else "", Tone.NORMAL),
-        (f"{fit(row.version, 3)} ", Tone.STRONG if row.version == "new" else Tone.NORMAL),
-    )
-    age = "" if pod.created_at is None else human_age(cluster_now - pod.created_at)
-    if pod.reason:
-        wrong = f"{glyph} {pod.reason}{f' {pod.restarts}×' if pod.restarts else ''}"
-        rest = cells - width(head) - 5
-        return (*head, (f"{fit(wrong, max(8, min(rest, 40)))} ", Tone.BAD), (f"{age:>4}", Tone.DIM))
-    return (
-        *head,
-        (f"{glyph} {fit(word, 8)} ", tone),
-        (f"{_left(pod):>5} ", tone),
-        (f"{pod.restarts:>2} ", Tone.WARN if pod.restarts else Tone.NORMAL),
-        (f"{age:>4}", Tone.DIM),
-    )
+        return (*_WARM, Tone.NORMAL)
+    glyph, tone = MARKS[row.pod.state]
+    return glyph, row.pod.state.value, tone
+
+
+def _wrong(row: Row, _now: float) -> Span | None:
+    pod = row.pod
+    if not pod.reason:
+        return None
+    return f"{_state(row)[0]} {pod.reason}{f' {pod.restarts}×' if pod.restarts else ''}", Tone.BAD
+
+
+def _youth(row: Row) -> float | None:
+    """Sorts the youngest first."""
+    return None if row.pod.created_at is None else -row.pod.created_at
+
+
+def _age(row: Row, now: float) -> str:
+    return "" if row.pod.created_at is None else human_age(now - row.pod.created_at)
 
 
 def _left(pod: Pod) -> str:

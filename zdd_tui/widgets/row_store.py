@@ -41,14 +41,12 @@ class RowStore(Generic[R]):
         keep: Callable[[R], bool] | None = None,
         key: Callable[[R], Any] | None = None,
         reverse: bool = False,
-        follow: bool = False,
     ) -> None:
         """Takes new rows in their own order.
 
         Args:
             keep: the filter.
             key: what to sort by, stably; None leaves the order. Rows whose key is None come last either way.
-            follow: the cursor's row stays in sight.
         """
         self.total = len(rows)
         found = rows if keep is None else [row for row in rows if keep(row)]
@@ -59,8 +57,6 @@ class RowStore(Generic[R]):
         if self.at >= 0 and was >= 0 and self.top > 0 and self.top <= was < self.top + self.room:
             self.top += self.at - was  # it stays where it is on the screen
         self._clamp()
-        if follow:
-            self._reveal()
 
     def resize(self, room: int) -> None:
         """As many rows are in sight as that."""

@@ -1,0 +1,387 @@
+"""A pane that shows a table: rows under titles, with a cursor, sorting and a filter."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Region
+from textual.strip import Strip
+
+from zdd_tui.board import Board, Moment
+from zdd_tui.widgets.chosen import RowChosen
+from zdd_tui.widgets.columns import Column, Fitted, cells_of, fit_columns, row_line, searchable, sortable, title_line
+from zdd_tui.widgets.filter import Filter, FilterError, parse_filter
+from zdd_tui.widgets.line import Line, Rows, Tone, cut, cut_start, dimmed, spread, wrap
+from zdd_tui.widgets.pane import Pane
+from zdd_tui.widgets.row_store import RowStore
+
+R = TypeVar("R")
+C = TypeVar("C")
+
+_CURSOR = Style(reverse=True)
+_MARGINS = 2
+"""Cells at the sides of a row: the left one holds the cursor's mark."""
+
+
+class TablePane(Pane, Generic[R, C]):
+    """A table of one source.
+
+    A subclass says what the rows are, in their own order, and what the columns are. Only rows in sight are made, and
+    of those only changed cells are painted. The cursor is there while the pane has the focus; see
+    :class:`zdd_tui.widgets.row_store.RowStore` for what it does when rows move.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "Filter: text, !text, column:pattern, label:k=v", show=False, id="table.filter"),
+        Binding("s", "sort", "Sort by the next column", show=False, id="table.sort"),
+        Binding("S", "reverse", "Reverse the order", show=False, id="table.reverse"),
+    ]
+
+    DEFAULT_CSS = """
+    TablePane { padding: 0; }
+    """
+
+    titles_from: ClassVar[int] = 4
+    """Rows from which on there is room for the titles."""
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._store: RowStore[R] = RowStore(self.identity)
+        self._heads: Sequence[Line] = ()
+        self._fitted: Fitted[R, C] = ()
+        self._columns: Sequence[Column[R, C]] = ()
+        self._sort, self._down = "", False
+        self._filter = Filter()
+        self._kept: dict[str, tuple[R, bool]] = {}
+        self._typing: str | None = None
+        self._problem = ""
+        self._titled = False
+        self._painted_rows: dict[int, tuple[Line, bool]] = {}
+
+    # --- what a subclass says ------------------------------------------------------------------------------------
+
+    def rows(self, board: Board, moment: Moment) -> Sequence[R]:
+        """All rows in their own order; called only when the source has a value.
+
+        A row that has not changed should be the very same object.
+        """
+        raise NotImplementedError
+
+    def columns(self, board: Board, rows: Sequence[R], cells: int) -> Sequence[Column[R, C]]:
+        raise NotImplementedError
+
+    def context(self, board: Board, moment: Moment) -> C:
+        """What cells need besides their row."""
+        raise NotImplementedError
+
+    def identity(self, row: R) -> str:
+        """What stays the same while the row changes."""
+        raise NotImplementedError
+
+    def labels(self, row: R) -> Mapping[str, str]:
+        """For filters."""
+        return {}
+
+    def value(self, row: R) -> object:
+        """The row for whoever opens it."""
+        return row
+
+    def notes(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+        """Lines above the titles."""
+        return []
+
+    def doubtful(self, board: Board, moment: Moment) -> bool:
+        """What is shown may be so no longer, and is greyed."""
+        source = self.source(board)
+        return bool(source.error) or source.stale(moment.now, self.limit)
+
+    def nothing(self, board: Board) -> Line:
+        """In place of rows, where there are none."""
+        return (("nothing", Tone.DIM),)
+
+    def under(self, row: R, context: C, cells: int) -> Line:
+        """The second line of a row, where rows have two."""
+        return ()
+
+    @property
+    def lines_a_row(self) -> int:
+        return 1
+
+    # --- drawing -------------------------------------------------------------------------------------------------
+
+    def lines(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
+        source, room = self.source(board), cells - _MARGINS
+        doubtful = self.doubtful(board, moment)
+        if source.value is None:
+            self._store.update(())
+            self._titled = False
+            self._heads = wrap(f"✗ {source.error}", room, Tone.BAD) if source.error else [(("… connecting", Tone.DIM),)]
+            return Rows(self._heads, 0, self._heads.__getitem__)
+        rows, context = self.rows(board, moment), self.context(board, moment)
+        self._columns = self.columns(board, rows, room)
+        self._fitted = fit_columns(self._columns, room)
+        notes = self.notes(board, moment, room)
+        notes = [dimmed(line) for line in notes] if doubtful else notes
+        self._take(rows)
+        heads = self._top_lines(source.error if self.tells_error else "", notes, len(rows), room)
+        if not self._store.shown:
+            heads.append((("no row matches", Tone.WARN),) if rows else self.nothing(board))
+        self._heads = heads
+        each = self.lines_a_row
+        self._store.resize((self.content_size.height - len(self._heads)) // each)
+        if self.has_focus:
+            self._store.point(self._store.at)  # in sight, and on the first row where it had none
+        shown, fitted = self._store.shown, self._fitted
+
+        def make(at: int) -> Line:
+            row = shown[at // each]
+            line = self.under(row, context, room) if at % each else row_line(fitted, row, context)
+            return dimmed(line) if doubtful else line
+
+        return Rows(self._heads, len(shown) * each, make)
+
+    def _take(self, rows: Sequence[R]) -> None:
+        """Hands the rows to the store, through the filter and in the order that are in force."""
+        column = next((one for one in self._columns if one.key == self._sort), None)
+        key = column.sort_by if column is not None else None
+        before, self._kept = self._kept, {}
+        keep = (lambda row: self._keeps(row, before)) if self._filter.terms else None
+        self._store.update(rows, keep=keep, key=key, reverse=self._down)
+
+    def _keeps(self, row: R, before: Mapping[str, tuple[R, bool]]) -> bool:
+        """What the filter says; of a row that is the same as before it says the same."""
+        name = self.identity(row)
+        known = before.get(name)
+        if known is None or known[0] is not row:
+            known = row, self._filter.keeps(cells_of(self._columns, row), self.labels(row))
+        self._kept[name] = known
+        return known[1]
+
+    def _top_lines(self, error: str, notes: list[Line], total: int, cells: int) -> list[Line]:
+        """Filter, error, notes, titles: what does not scroll. One row at least stays in sight below."""
+        heads: list[Line] = []
+        if self._typing is not None or self._filter.text:
+            heads.append(self._filter_line(cells))
+        # A line or two of an error are enough: the last known values stay in sight, and the details show all of it.
+        if error:
+            heads += wrap(f"✗ {error}", cells, Tone.BAD)[:2] if total <= 3 else [_one_line(error, cells)]
+        heads += notes
+        height = self.content_size.height
+        self._titled = height >= max(self.titles_from, len(heads) + 2)
+        if self._titled:
+            heads.append(title_line(self._fitted, self._sort, down=self._down))
+        return heads[: max(1, height - 1)]
+
+    def _filter_line(self, cells: int) -> Line:
+        count: Line = ((f"{len(self._store.shown)} of {self._store.total}", Tone.STRONG),)
+        if self._problem:
+            count = ((cut(f"✗ {self._problem}", max(8, cells - 12)), Tone.BAD), *((" ", Tone.NORMAL), *count))
+        text, caret = (self._filter.text, "") if self._typing is None else (self._typing, "▏")
+        room = max(4, cells - sum(len(part) for part, _ in count) - 3)
+        return spread((("/", Tone.KEY), (cut_start(text, room) + caret, Tone.STRONG)), count, cells)
+
+    def set_lines(self, lines: Sequence[Line]) -> None:
+        self._lines = lines
+        self._paint()
+
+    def _paint(self) -> None:
+        """Whatever differs from what is on the screen."""
+        for y in range(self.content_size.height):
+            line, cursor = self._line_at(y)
+            before = self._painted_rows.get(y)
+            if before is None or before[1] != cursor:
+                self.refresh(Region(0, y, self.content_size.width, 1))
+            else:
+                self.refresh_changed(before[0], line, y)
+        self._set_more()
+
+    def _line_at(self, y: int) -> tuple[Line, bool]:
+        """The line at a place on the screen, and whether the cursor is on it."""
+        heads, each = len(self._heads), self.lines_a_row
+        at = y if y < heads else y + self._store.top * each
+        line: Line = self._lines[at] if at < len(self._lines) else ()
+        cursor = y >= heads and self.has_focus and (at - heads) // each == self._store.at and bool(line)
+        marked = cursor and (at - heads) % each == 0
+        return (("▸", Tone.KEY) if marked else (" ", Tone.NORMAL), *line), cursor
+
+    def render_line(self, y: int) -> Strip:
+        line, cursor = self._line_at(y)
+        self._painted_rows[y] = line, cursor
+        strip = self.strip_of(line, self.content_size.width)
+        return strip.apply_style(_CURSOR) if cursor else strip
+
+    def more(self) -> str:
+        store = self._store
+        parts = []
+        if self._sort and not self._titled:
+            parts.append(f"{'▼' if self._down else '▲'}{self._sort}")
+        if len(store.shown) > store.room:
+            last = min(len(store.shown), store.top + store.room)
+            parts.append(f"{store.top + 1}-{last} of {len(store.shown)} ↕")
+        return " ".join(parts)
+
+    def redraw(self) -> None:
+        """Makes the lines anew, though the board is the same."""
+        self._seen = None
+        if self._shown is not None:
+            self.show(*self._shown)
+
+    def on_resize(self) -> None:
+        self._painted_rows.clear()
+        self.redraw()
+
+    # --- cursor --------------------------------------------------------------------------------------------------
+
+    @property
+    def chosen(self) -> R | None:
+        """The row that the cursor is on."""
+        return self._store.row
+
+    def on_focus(self) -> None:
+        self._store.enter()
+        self.redraw()
+
+    def on_blur(self) -> None:
+        self._typing, self._problem = None, ""
+        self.redraw()
+
+    def under_cursor(self) -> str:
+        line, _ = self._line_at(len(self._heads) + (self._store.at - self._store.top) * self.lines_a_row)
+        return "".join(text for text, _ in line[1:]).rstrip() if self.has_focus and self._store.at >= 0 else ""
+
+    def _move(self, rows: int) -> None:
+        self._store.point(self._store.at + rows)
+        self._paint()
+
+    def action_line_up(self) -> None:
+        self._move(-1)
+
+    def action_line_down(self) -> None:
+        self._move(1)
+
+    def action_pane_up(self) -> None:
+        self._move(-self._store.room)
+
+    def action_pane_down(self) -> None:
+        self._move(self._store.room)
+
+    def action_first_line(self) -> None:
+        self._move(-len(self._store.shown))
+
+    def action_last_line(self) -> None:
+        self._move(len(self._store.shown))
+
+    def action_open(self) -> None:
+        row = self._store.row
+        if row is not None:
+            self.post_message(RowChosen(self.name_of_pane, self.identity(row), self.value(row)))
+
+    def on_click(self, event: events.Click) -> None:
+        """Points at a row; once more opens it."""
+        place = event.get_content_offset(self)
+        if place is None or place.y < len(self._heads):
+            return
+        before = self._store.cursor
+        self._move(self._store.top + (place.y - len(self._heads)) // self.lines_a_row - self._store.at)
+        if event.chain > 1 and self._store.cursor == before:
+            self.action_open()
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        event.stop()
+        self._roll(3)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        event.stop()
+        self._roll(-3)
+
+    def _roll(self, rows: int) -> None:
+        """Moves what is in sight, and the cursor no further than it must."""
+        store = self._store
+        store.scroll(rows)
+        if self.has_focus:
+            store.point(min(max(store.at, store.top), store.top + store.room - 1))
+        self._paint()
+
+    # --- order and filter ----------------------------------------------------------------------------------------
+
+    def action_sort(self) -> None:
+        """The next column, and behind the last one the table's own order."""
+        keys = ["", *sortable(self._columns)]
+        place = keys.index(self._sort) if self._sort in keys else 0
+        self._sort, self._down = keys[(place + 1) % len(keys)], False
+        self.redraw()
+
+    def action_reverse(self) -> None:
+        self._down = not self._down
+        self.redraw()
+
+    def action_filter(self) -> None:
+        self._typing = self._filter.text
+        self.redraw()
+
+    def action_back(self) -> None:
+        if self._filter.text:
+            self._set_filter(Filter())
+        else:
+            super().action_back()
+
+    @property
+    def typing(self) -> bool:
+        """A filter is being typed: letters are text."""
+        return self._typing is not None
+
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        return self.typing and character is not None and character.isprintable()
+
+    def on_key(self, event: events.Key) -> None:
+        """While a filter is typed, the keys that edit it; any other does what it always does."""
+        if self._typing is None:
+            return
+        edit = _EDITS.get(event.key)
+        if event.key in ("enter", "escape"):
+            self._end_typing(keep=event.key == "enter")
+        elif edit is not None:
+            self._type(edit(self._typing))
+        elif event.is_printable and event.character:
+            self._type(self._typing + event.character)
+        else:
+            return
+        event.stop()
+        event.prevent_default()
+
+    def on_paste(self, event: events.Paste) -> None:
+        if self._typing is not None:
+            event.stop()
+            self._type(self._typing + " ".join(event.text.split()))
+
+    def _type(self, text: str) -> None:
+        """Filters by what stands there; while that cannot be used, the filter before it stays."""
+        self._typing = text
+        try:
+            self._set_filter(parse_filter(text, searchable(self._columns)))
+        except FilterError as error:
+            self._problem = str(error)
+            self.redraw()
+
+    def _end_typing(self, *, keep: bool) -> None:
+        """Enter keeps the filter that is in force, Escape takes it away."""
+        self._typing = None
+        self._set_filter(self._filter if keep else Filter())
+
+    def _set_filter(self, wanted: Filter) -> None:
+        self._filter, self._problem = wanted, ""
+        self._kept = {}
+        self.redraw()
+
+
+def _one_line(error: str, cells: int) -> Line:
+    return ((cut(f"✗ {error}", cells), Tone.BAD),)
+
+
+_EDITS: Mapping[str, Any] = {
+    "backspace": lambda text: text[:-1],
+    "ctrl+w": lambda text: " ".join(text.split()[:-1]),
+    "ctrl+u": lambda text: "",
+}

@@ -1,6 +1,7 @@
 """`zdd open`: the dashboard on a plan, and an agent where none is at work."""
 
 import asyncio
+import os
 import threading
 from contextlib import suppress
 from functools import partial
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from zdd_tui.app import ZddApp
 from zdd_tui.feeds import Feeds
+from zdd_tui.keys import key_choice_of
 from zdd_tui.look import Look
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.plan_file import LoadedPlan
@@ -18,18 +20,33 @@ if TYPE_CHECKING:
     from zdd_tui.model.doctor import Report
 
 
-def run_dashboard(loaded: LoadedPlan, actor: Actor, *, start_agent: bool, read_only: bool, look: Look) -> int:
+def run_dashboard(
+    loaded: LoadedPlan,
+    actor: Actor,
+    *,
+    start_agent: bool,
+    read_only: bool,
+    look: Look,
+    keymap: str | None = None,
+    unlock_seconds: float | None = None,
+) -> int:
     """Shows the dashboard until the operator leaves; returns the exit code.
 
     Nothing here waits for a backend: the first paint comes before the first connection.
+
+    Args:
+        keymap: a file with other keys; None for the default file, if it is there.
+        unlock_seconds: how long an unlock of production lasts; None for the plan's own.
     """
+    keys = key_choice_of(keymap, os.environ)
     feeds = Feeds(loaded.plan, actor=actor, examine=partial(_examine, loaded), path=loaded.source)
     feeds.start()
     if start_agent:
         # A thread of its own: it may have to wait for the database as long as that is away.
         threading.Thread(target=_ensure, args=(loaded, feeds), name="zdd-ensure-agent", daemon=True).start()
     try:
-        return ZddApp(feeds, read_only=read_only, look=look).run().code
+        app = ZddApp(feeds, read_only=read_only, look=look, unlock_seconds=unlock_seconds, keys=keys)
+        return app.run().code
     finally:
         feeds.stop()
 

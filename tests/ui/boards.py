@@ -10,6 +10,7 @@ from zdd_tui.board import Board, FlagView, PlanView, Sourced
 from zdd_tui.model.detail import LogQuery, LogView, Query
 from zdd_tui.model.flag import OFF, ON, FlagValue
 from zdd_tui.model.gate import GateReading, Verdict
+from zdd_tui.model.plan import Backfill
 from zdd_tui.model.pod import Pod, PodState
 from zdd_tui.model.records import Actor, BackfillRecord, Event, Lease, ReleaseRecord, StepRecord, StoredCommand
 from zdd_tui.model.release import CommandKind, Expected, Release, State, StepStatus
@@ -186,6 +187,7 @@ def record(rel: Release, *, note: str = "", began: float = 41.0, **changes: Any)
         commands=(),
         lease=Lease(4, "agent", "bastion", 4211, 0.3, 3.0),
         backfill=None,
+        plan_limits=Backfill() if rel.strategy.name == "expand/contract" else None,
     )
     return replace(made, **changes)
 

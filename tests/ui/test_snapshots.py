@@ -15,23 +15,36 @@ DIALOGS = {
     "confirm-advance": ("open", "a"),
     "confirm-typed": ("contract", "a"),
     "confirm-rollback": ("backfill", "R"),
+    "confirm-rollback-locked": ("backfill", "R"),
     "help": ("open", "question_mark"),
+    "help-pane": ("open", "tab question_mark"),
+    "help-locked": ("open", "question_mark"),
+    "palette": ("gates", "colon"),
+    "palette-found": ("gates", "colon d v a n"),
+    "palette-locked": ("gates", "colon"),
+    "unlock": ("open", "u"),
+    "unlocked": ("open", ""),
+    "tune": ("backfill", "t down 2 0 0 0 enter"),
     "details": ("failed", "e"),
     "details-stale": ("stale", "e"),
     "details-guard": ("guard-backwards", "e"),
 }
+UNLOCKED = frozenset(DIALOGS) - {"confirm-rollback-locked", "help-locked", "palette-locked", "unlock"}
 PICTURES = {name: (name, "") for name in SITUATIONS} | DIALOGS
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("picture", PICTURES)
 async def test_picture(picture: str, size: str, same_as_before: Callable[[str, str], None]) -> None:
-    situation, key = PICTURES[picture]
-    app = ZddApp(FixedSource(SITUATIONS[situation]), clock=FixedClock())
+    situation, keys = PICTURES[picture]
+    clock = FixedClock()
+    app = ZddApp(FixedSource(SITUATIONS[situation]), clock=clock)
+    if picture in UNLOCKED:
+        app.operator.access = app.operator.access.unlock(clock.seconds)
     async with app.run_test(size=SIZES[size], notifications=True, tooltips=True) as pilot:
         await pilot.pause()
-        if key:
-            await pilot.press(key)
+        if keys:
+            await pilot.press(*keys.split())
             await pilot.pause()
         same_as_before(f"{picture}-{size}", screen_text(app))
 

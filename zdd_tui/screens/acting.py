@@ -10,7 +10,8 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.screen import Screen
 
-from zdd_tui.model.action import ACTIONS, Action
+from zdd_tui.model.access import Access
+from zdd_tui.model.action import ACTIONS, Action, action, key_name
 
 ResultT = TypeVar("ResultT")
 
@@ -25,6 +26,8 @@ class ActAsked(Message):
 
 class Offers(Protocol):
     """Whoever knows which actions there are for the operator now."""
+
+    access: Access
 
     def offers(self, action_id: str) -> bool: ...
 
@@ -47,11 +50,24 @@ class Acting(Screen[ResultT]):
 
     BINDINGS: ClassVar[list[BindingType]] = bindings_of(tuple(each for each in ACTIONS if each.everywhere))
 
+    DEFAULT_CSS = """
+    Acting.-production #dialog { border: heavy $error; }
+    """
+
+    def on_mount(self) -> None:
+        """Production is told by word and by frame on every screen, a subclass's own mounting aside."""
+        self.set_class(isinstance(self.app, HasOperator) and self.app.operator.access.guarded, "-production")
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What may not be had now does not exist."""
         if action != "act" or not isinstance(self.app, HasOperator):
             return True
         return self.app.operator.offers(str(parameters[0]))
+
+    def key_here(self, action_id: str) -> str:
+        """What an action's key is called on this screen now; a text field takes single letters for itself."""
+        wanted = action(action_id).binding_id
+        return next((key_name(key) for key, each in self.active_bindings.items() if each.binding.id == wanted), "")
 
     def action_act(self, action_id: str) -> None:
         self.post_message(ActAsked(action_id))

@@ -49,7 +49,7 @@ class Page(LineView, can_focus=True):
 class Keys(LineView):
     """The dialog's own footer."""
 
-    auto_height = 3
+    auto_height = 4
 
     more = ""
     """Which lines of the page are in sight, where not all are."""

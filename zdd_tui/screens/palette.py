@@ -11,12 +11,12 @@ from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from zdd_tui.board import Board, Moment
-from zdd_tui.model.action import ACTIONS, Action
+from zdd_tui.model.action import Action
 from zdd_tui.model.release import CommandKind
 from zdd_tui.screens.acting import ActAsked, Acting
 from zdd_tui.screens.dialog import DIALOG_CSS, HasPage, Keys, Page
 from zdd_tui.widgets.footer import offered, why_not
-from zdd_tui.widgets.line import Line, Tone, clip, cut, fit, width
+from zdd_tui.widgets.line import Line, Tone, clip, cut, fit, width, wrap
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +101,15 @@ class PaletteScreen(Acting[None], ModalScreen[None], HasPage):
         return [_line(each, moment, cells, picked=at == self._at) for at, each in enumerate(self._found)]
 
     def keys(self, board: Board, moment: Moment, cells: int) -> list[Line]:
-        hints: tuple[tuple[str, str], ...]
-        hints = (("↑ ↓", "pick"), ("Enter", "run"), ("Esc", "close"), (moment.keys["rollback"], "rolls back at once"))
-        if not moment.access.shows(_ROLLBACK, moment.now):
-            hints = hints[:-1]
-        return [tuple(part for key, told in hints for part in ((key, Tone.KEY), (f" {told}   ", Tone.NORMAL)))]
+        hints = [("↑ ↓", "pick"), ("Enter", "run"), ("Esc", "close"), (self.key_here("rollback"), "rolls back at once")]
+        line = tuple(part for key, told in hints if key for part in ((key, Tone.KEY), (f" {told}   ", Tone.NORMAL)))
+        return [*(_in_full(self._found[self._at], cells) if self._found else []), line]
 
 
-_ROLLBACK = next(each for each in ACTIONS if each.id == "rollback")
+def _in_full(entry: Entry, cells: int) -> list[Line]:
+    """What one line above had no room for; at most so many lines as a dialog's footer has room for beside its keys."""
+    told = f"✗ {entry.why_not}" if entry.why_not else entry.action.help
+    return wrap(told, cells, Tone.WARN if entry.why_not else Tone.DIM)[:3]
 
 
 def entries(board: Board, moment: Moment) -> tuple[Entry, ...]:

@@ -59,7 +59,7 @@ class UnlockScreen(Acting[bool], ModalScreen[bool], HasPage):
         told = (
             f"For {lasts} every key that changes the release works here. Then it locks by itself;"
             f" {moment.keys['lock']} locks it at once. It unlocks this screen only: the agent, the command line and"
-            f" other dashboards are as before. {moment.keys['rollback']} rolls back without it."
+            f" other dashboards are as before. {self.key_here('rollback')} rolls back without it, here too."
         )
         return [*lines, (), *wrap(told, cells)]
 

@@ -53,6 +53,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATABASE_URL", "postgresql://x@y/z")
     monkeypatch.setenv("REDIS_URL", "redis://x")
+    for number in (2, 3):
+        monkeypatch.setenv(f"REGION_{number}_DATABASE_URL", f"postgresql://x@y{number}/z")
+        monkeypatch.setenv(f"REGION_{number}_REDIS_URL", f"redis://x{number}")
+        monkeypatch.setenv(f"REGION_{number}_KUBECONFIG", f"/y{number}")
     Path("deploy.yaml").write_text(DEPLOYMENT)
     return tmp_path
 
@@ -209,8 +213,8 @@ def test_the_plan_keeps_the_name_of_the_secret(
     assert main(["init", "--non-interactive", "--manifest", "deploy.yaml", "--dsn", "$SHOP_DSN", "--regions", "2"]) == 0
     assert "dsn: ${SHOP_DSN}" in Path("plan.yaml").read_text()
     said = capsys.readouterr().out
-    assert "next: export SHOP_DSN=…; zdd check plan.yaml" in said
-    assert "one of the 2 regions" in said
+    assert "next: export REGION_2_DATABASE_URL=… REGION_2_KUBECONFIG=… SHOP_DSN=…; zdd check plan.yaml" in said
+    assert "through 2 regions, one after the other" in said
 
 
 def test_two_versions_of_a_manifest_are_compared(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -316,7 +320,11 @@ def test_init_without_a_terminal_asks_nothing(here: Path, capsys: pytest.Capture
     assert main(["init", *options, "--regions", "2", "--smoke", "/ready"]) == 2
     assert Path("plan.yaml").read_text() == first
     assert main(["init", "other.yaml", *options, "--regions", "2", "--smoke", "/ready"]) == 0
-    assert read_plan("other.yaml").plan.strategy == "blue/green"
+    plan = read_plan("other.yaml").plan
+    assert plan.strategy == "blue/green"
+    assert plan.regions is not None
+    assert plan.regions.names == ("region-1", "region-2")
+    assert plan.in_region("region-2").kubernetes.kubeconfig == "/y2"
 
 
 def test_init_asks_until_the_plan_is_known(here: Path) -> None:

@@ -108,7 +108,7 @@ async def answer(request: Request) -> Answer:
     if found.asks:
         return found
     reasons = f"{advice.strategy}: {advice.reasons[0].why} ({advice.reasons[0].change})"
-    text = as_yaml(document(advice.strategy, target, derived.change), reasons)
+    text = as_yaml(document(advice.strategy, target, derived.change, facts.regions), reasons)
     loaded = load_plan(
         text, source=_SOURCE, environ=_stand_ins(text) | {name: value for name, value in os.environ.items() if value}
     )
@@ -124,7 +124,7 @@ async def answer(request: Request) -> Answer:
 
 def _stand_ins(text: str) -> dict[str, str]:
     """For secrets that are not set here: whether the plan is right does not depend on them."""
-    return dict.fromkeys(placeholders(yaml.safe_load(text)), "stand-in://localhost")
+    return {name: f"stand-in://{name.lower()}" for name in placeholders(yaml.safe_load(text))}
 
 
 def read_text(file: str) -> str:
@@ -245,7 +245,10 @@ def _derive(advice: Advice, rulings: tuple[Ruling, ...], live: Live | None, answ
 def _region_notes(facts: Facts) -> tuple[str, ...]:
     if facts.regions == 1:
         return ()
-    return (f"the plan is for one of the {facts.regions} regions: carry it out in each, one after the other",)
+    return (
+        f"the plan goes through {facts.regions} regions, one after the other: give them their names and their order;"
+        " region-1 is what the rest of the plan names; each has an agent of its own: zdd agent --region NAME",
+    )
 
 
 def _computed(change: Mapping[str, Any]) -> tuple[str, ...]:

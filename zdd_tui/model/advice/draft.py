@@ -58,8 +58,30 @@ def missing(strategy: str, target: Target) -> tuple[Ask, ...]:
     return tuple(asks)
 
 
-def document(strategy: str, target: Target, change: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The plan as a document; nothing may be :func:`missing`."""
+def document(strategy: str, target: Target, change: Mapping[str, Any] | None, regions: int = 1) -> dict[str, Any]:
+    """The plan as a document; nothing may be :func:`missing`.
+
+    Args:
+        regions: how many; the first is what the plan names, each other gets variables of its own.
+    """
+    plan = _document(strategy, target, change)
+    return plan if regions == 1 else plan | {"regions": _regions(regions, flagged="${REDIS_URL}" in str(plan))}
+
+
+def _regions(count: int, *, flagged: bool) -> dict[str, Any]:
+    order: list[dict[str, Any]] = [{"name": "region-1"}]
+    for number in range(2, count + 1):
+        variable = f"REGION_{number}"
+        own: dict[str, Any] = {
+            "name": f"region-{number}",
+            "database": {"dsn": f"${{{variable}_DATABASE_URL}}"},
+            "kubernetes": {"kubeconfig": f"${{{variable}_KUBECONFIG}}"},
+        }
+        order.append(own | ({"flags": {"url": f"${{{variable}_REDIS_URL}}"}} if flagged else {}))
+    return {"soak": "5m", "order": order}
+
+
+def _document(strategy: str, target: Target, change: Mapping[str, Any] | None) -> dict[str, Any]:
     name = target.name or _release_name(strategy, target, change)
     workload: dict[str, Any] = {
         "namespace": target.namespace or "default",

@@ -210,12 +210,17 @@ async def test_tab_and_arrows_scroll_what_overflows() -> None:
     async with Desk("gates") as desk:
         many = situations()["gates"]
         assert many.pods.value is not None
-        pods = tuple(replace(pod, name=f"{pod.name}-{n:02}") for n in range(10) for pod in many.pods.value.pods)
+        pods = tuple(
+            replace(pod, name=f"{pod.name}-{n:02}", uid=f"{pod.uid}-{n:02}")
+            for n in range(10)
+            for pod in many.pods.value.pods
+        )
         await desk.put(replace(many, pods=replace(many.pods, value=replace(many.pods.value, pods=pods))))
-        rows = int(re.search(r"1-(\d+) of 63 ↕", desk.screen)[1])  # type: ignore[index]
+        rows = int(re.search(r"1-(\d+) of 61 ↕", desk.screen)[1])  # type: ignore[index]
         await desk.press("tab")
-        assert f"{64 - rows}-63 of 63 ↕" in await desk.press("end")
-        assert f"{63 - rows}-62 of 63 ↕" in await desk.press("up")
+        assert f"{62 - rows}-61 of 61 ↕" in await desk.press("end")
+        assert f"{61 - rows}-60 of 61 ↕" in await desk.press(*["up"] * rows)
+        assert f"1-{rows} of 61 ↕" in await desk.press("home")
 
 
 async def test_only_what_changed_is_painted() -> None:

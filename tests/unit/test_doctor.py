@@ -12,6 +12,7 @@ from zdd_tui.model.doctor.facts import (
     Evidence,
     FileFacts,
     History,
+    MigrationFacts,
     NameFacts,
     OldQuery,
     PreStop,
@@ -408,8 +409,13 @@ def test_every_strategy_is_examined(strategy: str) -> None:
         "kubernetes": {"deployment": "users-api", "image": "shop/users-api:2"},
     }
     plan = PLANS[strategy].model_validate(document | OTHERS[strategy])
-    facts = replace(good(), plan=plan)
+    facts = replace(good(), plan=plan, migrations=Look(MigrationFacts()))
     assert found(facts, "breaking-migration").verdict is Verdict.PASS
+    breaks = MigrationFacts(2, (("m.sql:3: ALTER TABLE t DROP a", "the old pods read it"),), "zdd advise --sql m.sql")
+    told = found(replace(facts, migrations=Look(breaks)), "breaking-migration")
+    assert (told.verdict, told.telling.mend[-22:]) == (Verdict.FAIL, "zdd advise --sql m.sql")
+    blind = replace(facts, migrations=Look(None, "there is no file m.sql", "check the path"))
+    assert found(blind, "breaking-migration").verdict is Verdict.UNKNOWN
     assert found(facts, "probes").verdict is Verdict.PASS, "the new image was tried, and V3 is none of it"
     flags = found(facts, "leaking-flags")
     if plan.flag_roles:

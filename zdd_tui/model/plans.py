@@ -8,7 +8,7 @@ from datetime import date
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, TypeAdapter, field_validator, model_validator
+from pydantic import Field, SecretStr, StringConstraints, TypeAdapter, field_validator, model_validator
 
 from zdd_tui.model.duration import Duration
 from zdd_tui.model.plan import BasePlan, FlagKey, OneImage, Plan, Section
@@ -18,6 +18,16 @@ class OneImagePlan(BasePlan):
     """A strategy that brings one new image."""
 
     kubernetes: OneImage
+    migrations: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(
+        (),
+        description="files with the SQL that ships with the release, relative to the plan file; zdd does not run them:"
+        " it refuses what running code does not survive",
+    )
+
+    @field_validator("migrations", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
     def version_of(self, image: str) -> str:
         """``new``, or ``old`` for whatever ran before."""

@@ -21,6 +21,7 @@ from zdd_tui.model.adviser import EXPAND_CONTRACT, Advice, Facts, advise, refuse
 from zdd_tui.model.errors import PlanError, Refused, ZddError
 from zdd_tui.model.plan_file import load_plan, placeholders
 from zdd_tui.verbs.check import check_plan
+from zdd_tui.verbs.read_text import read_text
 
 _VARIABLE = re.compile(r"^\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?$")
 _SOURCE = "the plan that would be written"
@@ -125,26 +126,6 @@ async def answer(request: Request) -> Answer:
 def _stand_ins(text: str) -> dict[str, str]:
     """For secrets that are not set here: whether the plan is right does not depend on them."""
     return {name: f"stand-in://{name.lower()}" for name in placeholders(yaml.safe_load(text))}
-
-
-def read_text(file: str) -> str:
-    """The text of a file; `-` is no name here.
-
-    Raises:
-        PlanError: it cannot be read.
-    """
-    try:
-        return Path(file).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise PlanError(f"there is no file {file}", "check the path") from None
-    except IsADirectoryError:
-        raise PlanError(f"{file} is a directory", "name the files in it") from None
-    except OSError as error:
-        raise PlanError(f"{file} cannot be read: {error.strerror}", "check its permissions") from None
-    except UnicodeDecodeError as error:
-        raise PlanError(f"{file} is not UTF-8 text (byte {error.start})", "save it as UTF-8") from None
-    except ValueError:
-        raise PlanError(f"{file!r} is no file name", "check the path") from None
 
 
 def write_plan(text: str, file: str, *, force: bool) -> None:

@@ -19,6 +19,7 @@ from zdd_tui.model.plans import BlueGreenPlan, OneImagePlan
 from zdd_tui.verbs.check_image import check_image
 from zdd_tui.verbs.check_second import check_switch, permissions
 from zdd_tui.verbs.guard_check import check_guard, check_queries
+from zdd_tui.verbs.plan_migrations import check_migrations
 
 
 async def check_plan(loaded: LoadedPlan, *, offline: bool) -> list[str]:
@@ -33,8 +34,8 @@ async def check_plan(loaded: LoadedPlan, *, offline: bool) -> list[str]:
     except PlanError as error:
         raise loaded.located(error) from None
     if offline:
-        return found
-    looks = await asyncio.gather(*_looks(plan), return_exceptions=True)
+        return found + await check_migrations(loaded, offline=True)
+    looks = await asyncio.gather(*_looks(plan), check_migrations(loaded, offline=False), return_exceptions=True)
     wrong: list[ZddError] = []
     for look in looks:
         if isinstance(look, PlanError):

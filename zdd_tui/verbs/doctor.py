@@ -22,6 +22,7 @@ from zdd_tui.model.gate import Verdict
 from zdd_tui.model.plan import BasePlan
 from zdd_tui.model.plan_file import LoadedPlan
 from zdd_tui.model.records import Actor
+from zdd_tui.verbs.plan_migrations import look_at_migrations
 
 T = TypeVar("T")
 
@@ -33,12 +34,13 @@ async def examine(loaded: LoadedPlan, *, look: float = LOOK_SECONDS) -> Report:
         look: seconds between the two readings of the counts of queries, after a cutover.
     """
     plan = loaded.plan
-    database, cluster, flags, names, file = await asyncio.gather(
+    database, cluster, flags, names, file, migrations = await asyncio.gather(
         _database(plan, look),
         read_cluster(plan),
         _flags(plan),
         read_names(plan.dns),
         read_file_state(Path(loaded.source)),
+        look_at_migrations(loaded),
     )
     return examine_facts(
         Facts(
@@ -52,6 +54,7 @@ async def examine(loaded: LoadedPlan, *, look: float = LOOK_SECONDS) -> Report:
             flags=flags,
             names=names,
             file=file,
+            migrations=migrations,
         )
     )
 

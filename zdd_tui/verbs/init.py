@@ -18,12 +18,12 @@ from zdd_tui.verbs.advise import (
     Answer,
     Request,
     answer,
-    read_text,
     refuse_existing,
     refuse_unanswered,
     write_plan,
 )
 from zdd_tui.verbs.advise_verb import request_of
+from zdd_tui.verbs.read_text import read_text
 
 Prompt = Callable[[str], str]
 

@@ -176,6 +176,21 @@ class NameFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class MigrationFacts:
+    """The SQL that ships with a release whose strategy leaves the schema alone.
+
+    Attributes:
+        statements: how many there are; 0 where the plan names none.
+        breaking: place and statement, and why running code does not survive it.
+        advice: the command that writes the expand/contract plan.
+    """
+
+    statements: int = 0
+    breaking: tuple[tuple[str, str], ...] = ()
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class FileFacts:
     """The plan file in version control.
 
@@ -207,3 +222,4 @@ class Facts:
     flags: Look[dict[str, str | None]] = Look()
     names: Look[tuple[NameFacts, ...]] = Look()
     file: Look[FileFacts] = Look()
+    migrations: Look[MigrationFacts] = Look()

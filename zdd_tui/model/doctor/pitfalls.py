@@ -28,7 +28,7 @@ def breaking_migration(facts: Facts) -> Iterator[Observation]:
     """Only expand/contract carries a breaking change of the schema, and only once nobody asks for the old side."""
     plan = facts.plan
     if not isinstance(plan, Plan):
-        yield passed(f"{plan.strategy}: the plan changes no schema; `zdd advise` judges what migrates beside it")
+        yield from _shipped(facts)
         return
     yield passed(f"{plan.strategy}: the schema changes beside the old one, `zdd check` holds the DDL to that")
     history, queries = facts.history.value, facts.queries.value
@@ -60,6 +60,22 @@ def breaking_migration(facts: Facts) -> Iterator[Observation]:
         )
     elif not proven and not queries.not_looked:
         yield passed(f"after the cutover: no query names {old}")
+
+
+def _shipped(facts: Facts) -> Iterator[Observation]:
+    """The SQL beside a release that leaves the schema alone."""
+    shipped = facts.migrations.value
+    if shipped is None:
+        yield facts.migrations.failure
+        return
+    for where, why in shipped.breaking[:_SHOWN]:
+        yield failed(f"{where}: {why}", f"make it an expand/contract release: {shipped.advice}")
+    if len(shipped.breaking) > _SHOWN:
+        yield failed(f"and {len(shipped.breaking) - _SHOWN} more", f"see all: {shipped.advice}")
+    if not shipped.statements:
+        yield passed(f"{facts.plan.strategy}: the plan names no SQL that ships with it (`migrations`)")
+    elif not shipped.breaking:
+        yield passed(f"{facts.plan.strategy}: running code survives the SQL that ships with it")
 
 
 def _seen(count: int) -> str:

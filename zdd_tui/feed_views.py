@@ -1,9 +1,10 @@
 """What the feeds make of what they read: views for the screens, and words for what went wrong."""
 
 from zdd_tui.board import FlagView, PlanView, Sourced
+from zdd_tui.model.detail import ChangeView
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.flag import parse_flag
-from zdd_tui.model.plan import BasePlan, Plan
+from zdd_tui.model.plan import BasePlan, Change, DualWrite, Plan
 from zdd_tui.model.plans import BlueGreenPlan, CanaryPlan, OneImagePlan
 from zdd_tui.model.rollout import WorkloadSnapshot
 
@@ -31,7 +32,6 @@ def plan_view(plan: BasePlan) -> PlanView:
         new_image=plan.kubernetes.image if isinstance(plan, OneImagePlan) else "",
         sides=_sides(plan),
         switched=isinstance(plan, BlueGreenPlan),
-    )
         change=_change(plan.change) if isinstance(plan, Plan) else None,
         reasons=tuple(each.value for each in plan.confirm.reason),
         unlock_seconds=plan.confirm.unlock,
@@ -52,6 +52,7 @@ def _change(change: Change) -> ChangeView:
         tuple(change.down.items()),
         tuple(change.up.items()),
         change.dual_write is DualWrite.TRIGGER,
+    )
 
 
 def _sides(plan: BasePlan) -> tuple[tuple[str, str], ...]:

@@ -21,6 +21,22 @@ class Query(Generic[T_co]):
     __slots__ = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ChangeView:
+    """What a schema change makes of what, as far as a screen draws it.
+
+    Attributes:
+        old_columns, new_columns: name, and the expression that computes it from the other side.
+        by_trigger: a trigger, not the application, writes the new side until the cutover.
+    """
+
+    old_table: str
+    new_table: str
+    old_columns: tuple[tuple[str, str], ...]
+    new_columns: tuple[tuple[str, str], ...]
+    by_trigger: bool = False
+
+
 # --- Kubernetes ----------------------------------------------------------------------------------------------------
 
 

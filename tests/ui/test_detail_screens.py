@@ -1,0 +1,164 @@
+"""Detail screens: what they show at both sizes, what their keys do, and what hostile answers do to them."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from tests.ui.boards import FixedClock, FixedSource
+from tests.ui.details import ANSWERS, LOG, OBJECT, POD, SCREENS, SITUATIONS, with_change
+from tests.ui.screen_text import screen_text
+from tests.ui.test_hostile import EVIL
+from zdd_tui.app import ZddApp
+from zdd_tui.model.detail import LogLine, ObjectQuery, PlanQuery
+from zdd_tui.model.errors import ClusterError
+from zdd_tui.screens.detail import DetailScreen
+from zdd_tui.screens.dialog import Page
+
+SIZES = {"80x24": (80, 24), "120x36": (120, 36)}
+
+
+def opened(name: str, **changes: Any) -> tuple[ZddApp, FixedSource, Callable[[], DetailScreen]]:
+    """An application on a fixed source, and what makes the screen of that name."""
+    situation, maker = SCREENS[name]
+    source = FixedSource(with_change(SITUATIONS[situation]), answers=dict(ANSWERS), log=LOG)
+    for key, value in changes.items():
+        setattr(source, key, value)
+    app = ZddApp(source, clock=FixedClock())
+    return app, source, lambda: maker(source, app.moment)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", SCREENS)
+async def test_picture(name: str, size: str, same_as_before: Callable[[str, str], None]) -> None:
+    app, _, screen = opened(name)
+    async with app.run_test(size=SIZES[size], notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        await pilot.pause()
+        same_as_before(f"detail-{name}-{size}", screen_text(app))
+
+
+async def test_every_screen_is_left_by_escape_and_asks_no_more() -> None:
+    app, source, screen = opened("pod")
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        await pilot.press("l")
+        await pilot.pause()
+        assert [tail.query.pod for tail in source.tails] == [POD, POD]
+        await pilot.press("escape")
+        await pilot.pause()
+        await pilot.press("escape")
+        await pilot.pause()
+        assert [tail.closed for tail in source.tails] == [True, True]
+        assert len(app.screen_stack) == 1
+
+
+async def test_a_log_stands_still_while_somebody_reads() -> None:
+    app, source, screen = opened("log")
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        await pilot.press("f")
+        source.tails[0].current = replace(LOG, lines=(LogLine("fresh"),), total=2320, dropped=2319)
+        await until(pilot, lambda: "standing still, 10 newer lines" in screen_text(app))
+        assert "/users/1999" in screen_text(app)
+        assert "fresh" not in screen_text(app)
+        await pilot.press("f")
+        await until(pilot, lambda: "fresh" in screen_text(app))
+        assert "2,319 dropped" in screen_text(app)
+        await pilot.press("b")
+        await until(pilot, lambda: "the container before" in screen_text(app))
+        assert source.tails[0].closed
+        assert source.tails[1].query.previous
+
+
+async def test_search_goes_from_match_to_match() -> None:
+    app, _, screen = opened("timeline")
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        await pilot.press("slash", *"ROLL", "enter")
+        await pilot.pause()
+        assert "roll out V2" in screen_text(app)
+        assert "n/N “ROLL”" in screen_text(app)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert "/ search" in screen_text(app)
+        await pilot.press("slash", *"nowhere", "enter")
+        await pilot.pause()
+        assert "nothing here holds “nowhere”" in screen_text(app)
+
+
+async def test_the_plan_screen_turns_to_the_difference() -> None:
+    app, source, screen = opened("plan")
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        await pilot.press("tab")
+        await pilot.pause()
+        shown = screen_text(app)
+        assert "-  soak: 30s" in shown
+        assert "+  soak: 5s" in shown
+        assert len([query for query in source.asked if isinstance(query, PlanQuery)]) == 1
+
+
+async def test_what_cannot_be_read_is_told_and_asked_for_again() -> None:
+    error = ClusterError("no pod 'x' in namespace 'shop'", "check the name with: kubectl get pods")
+    app, source, screen = opened("yaml", answers={ObjectQuery: error})
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        made = screen()
+        await app.push_screen(made)
+        await pilot.pause()
+        assert "✗ Pod users-api-6d4f9c7b5d-x7k2p: no pod 'x' in namespace 'shop'" in screen_text(app)
+        assert "→ check the name with" in screen_text(app)
+        source.answers[ObjectQuery] = OBJECT
+        made.ask_again()
+        await until(pilot, lambda: "apiVersion: v1" in screen_text(app))
+        assert "no pod 'x'" not in screen_text(app)
+
+
+@pytest.mark.parametrize("name", [name for name in SCREENS if not name.startswith("picture-")])
+async def test_hostile_answers_are_only_text(name: str) -> None:
+    app, source, screen = opened(name)
+    source.answers = {kind: hostile(answer) for kind, answer in ANSWERS.items()}
+    source.log = hostile(LOG)
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        for keys in (("end",), ("w",), ("home",), ("tab",), ("slash", "z", "enter")):
+            await pilot.press(*keys)
+            await pilot.pause()
+            shown = screen_text(app)
+            assert all(line.isprintable() for line in shown.splitlines())
+        if name not in ("flag", "gates", "picture"):  # what they show of an answer is chosen by names of our own
+            await pilot.press("escape", "home")
+            text = "\n".join(app.screen.query_one(Page).plain().splitlines())
+            assert "[/var/log/app]" in text
+
+
+def hostile(value: Any) -> Any:
+    """The same value with every text in it hostile; what chooses a branch stays."""
+    if isinstance(value, str):
+        return EVIL if value not in KEPT else value
+    if isinstance(value, dict):
+        return {key: hostile(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(hostile(item) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{each.name: hostile(getattr(value, each.name)) for each in fields(value)})
+    return value
+
+
+KEPT = {"following", "guard", "command", "refused", "step", "error", "gate", "lease", "release"}
+
+
+async def until(pilot: Pilot[Any], wanted: Callable[[], bool]) -> None:
+    """Waits for the screen to be as wanted."""
+    async with asyncio.timeout(20):
+        while not wanted():
+            await pilot.pause(0.02)

@@ -1,0 +1,86 @@
+"""The backfill in full: how far each range is, what it runs, how the server would run it, and which rows it left."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from zdd_tui.board import Board, BoardSource, Moment
+from zdd_tui.model.detail import BackfillDetail, BackfillQuery, RangeView
+from zdd_tui.model.duration import human_duration
+from zdd_tui.model.records import BackfillRecord
+from zdd_tui.screens.detail import DetailScreen, Look, Told
+from zdd_tui.widgets.backfill import backfill_lines
+from zdd_tui.widgets.line import Line, Tone, clip, outside
+
+
+class BackfillScreen(DetailScreen):
+    """Counters from the board, everything else asked for."""
+
+    every: ClassVar[float] = 2.0
+
+    def __init__(self, source: BoardSource, look: Look) -> None:
+        super().__init__(source, look)
+        self._asked = self.will_ask(BackfillQuery(), "the backfill")
+
+    def heading(self, board: Board) -> str:
+        return f"backfill of {board.plan.name}"
+
+    def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
+        record = board.release.value
+        state = record.backfill if record else None
+        lines = [*backfill_lines(state, cells), *_average(state, cells), ()]
+        lines += self.missing(self._asked, cells)
+        if self._asked.value is None:
+            return lines
+        return lines + detail_lines(self._asked.value, moment, cells, self.text)
+
+
+def _average(state: BackfillRecord | None, cells: int) -> list[Line]:
+    """What a batch took on average, pauses left out."""
+    if state is None or not state.batches:
+        return []
+    each = state.seconds / state.batches
+    rows = state.rows_done / state.batches
+    told = (
+        f"{state.batches:,} batches in {human_duration(state.seconds)}: {1000 * each:.0f} ms and {rows:,.0f} rows each"
+    )
+    return [clip(((told, Tone.NORMAL),), cells)]
+
+
+def detail_lines(detail: BackfillDetail, moment: Moment, cells: int, told: Told) -> list[Line]:
+    """Ranges, limits, ledger, mismatches, SQL and its plan."""
+    lines: list[Line] = [(("ranges", Tone.DIM),)]
+    lines += [line for each in detail.ranges for line in _range(each, cells, told)] or [(("none yet", Tone.DIM),)]
+    if detail.limits:
+        limits = ", ".join(f"{name} {value}" for name, value in sorted(detail.limits.items()))
+        lines += [(), (("limits changed while it runs", Tone.DIM),), *told(limits, cells)]
+    if detail.failed:
+        lines += [(), (("rows that could not be moved (key: reason)", Tone.BAD),)]
+        for row in detail.failed:
+            when = moment.clock.time_of_day(row.at)
+            lines += told(f"{when} {', '.join(row.key)}: {row.reason}", cells)
+    if detail.mismatches:
+        lines += [(), (("rows whose two sides differ (key: what)", Tone.BAD),)]
+        for found in detail.mismatches:
+            columns = f" [{', '.join(found.columns)}]" if found.columns else ""
+            lines += told(f"{', '.join(found.key)}: {found.what}{columns}", cells)
+    lines += [(), (("a batch runs", Tone.DIM),)]
+    lines += [line for text in detail.statement.splitlines() for line in told(text, cells)]
+    lines += [(), (("the server would run it so (EXPLAIN alone: nothing is run)", Tone.DIM),)]
+    lines += told(f"? {detail.explain_error}", cells, Tone.WARN) if detail.explain_error else []
+    return lines + [line for text in detail.explained for line in told(text, cells, _plan_tone(text))]
+
+
+def _range(each: RangeView, cells: int, told: Told) -> list[Line]:
+    glyph, tone = ("✔", Tone.GOOD) if each.done else ("▶", Tone.BUSY) if each.cursor else ("○", Tone.DIM)
+    place = f"({_key(each.lo, 'start')} … {_key(each.hi, 'end')}]"
+    at = "" if each.done else f" at {_key(each.cursor, 'its start')}"
+    first, *rest = told(f"{each.kind} {each.id} {outside(place)}{at}, {each.rows:,} rows", max(10, cells - 2))
+    return [((f"{glyph} ", tone), *first), *((("  ", Tone.NORMAL), *line) for line in rest)]
+
+
+def _key(key: tuple[str, ...] | None, none: str) -> str:
+    return none if key is None else ", ".join(key)
+
+
+def _plan_tone(line: str) -> Tone:
+    return Tone.BAD if "Seq Scan" in line else Tone.NORMAL

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from zdd_tui.board import Board, Sourced
 from zdd_tui.feed_details import Details, NoTail, not_started
-from zdd_tui.feed_views import content, explained, flag_view, plan_view, pods_source
+from zdd_tui.feed_memory import Audit, FlagMemory
+from zdd_tui.feed_views import content, explained, plan_view, pods_source
 from zdd_tui.model.detail import LogQuery, LogTail, Query
 from zdd_tui.model.errors import DatabaseError, ZddError
 from zdd_tui.model.plan import BasePlan, Plan
@@ -84,6 +85,8 @@ class Feeds:
         self._release_id: int | None = None
         self._catalog: Catalog | None = None
         self._catalog_of: tuple[object, ...] = ()
+        self._audit = Audit()
+        self._flags = FlagMemory(plan)
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._details = Details(plan, path)
 
@@ -244,7 +247,8 @@ class Feeds:
                         newest = await store.find(self._plan.name)
                         if newest is not None and newest != release_id:
                             return newest
-                    record = await store.read(release_id)
+                    asked = self._audit.wanted(release_id)
+                    record = self._audit.whole(await store.read(release_id, events=asked), asked)
                 except DatabaseError as error:
                     self._fail("release", error.title, error.mend)
                 else:
@@ -381,11 +385,9 @@ class Feeds:
         assert self._plan.redis_url is not None
         url = self._plan.redis_url.get_secret_value()
         self._publish(plan=replace(self._board.plan, flags=describe(url)))
-        roles = self._plan.flag_roles
         async with await FlagStore.connect(url) as store:
             while True:
                 asked_at = time.monotonic()
-                raw = await store.read_raw(tuple(roles))
-                views = tuple(flag_view(key, role, raw[key]) for key, role in roles.items())
-                self._publish(flags=Sourced(views, asked_at))
+                raw = await store.read_raw(tuple(self._plan.flag_roles))
+                self._publish(flags=Sourced(self._flags.views(raw, time.time()), asked_at))
                 await asyncio.sleep(HEARTBEAT)

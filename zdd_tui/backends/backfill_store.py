@@ -55,6 +55,10 @@ class Progress:
     recent: Sequence[Sequence[float]] = ()
 
 
+class TakenBack(Exception):
+    """Batches that were committed, but not yet flushed, are gone with a server that crashed and is back already."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mismatch:
     """A row whose two sides differ. Its values are not kept.
@@ -137,20 +141,25 @@ async def advance_range(
 
 
 async def checkpoint(
-    conn: Connection, release_id: int, number: int, *, cursor: Key | None, done: bool, progress: Progress
+    conn: Connection, release_id: int, piece: Range, *, end: Key | None, done: bool, progress: Progress
 ) -> None:
-    """Cursor and counters of one batch."""
-    await conn.execute(
+    """Cursor and counters of one batch, which went from where ``piece`` stands to ``end``.
+
+    Raises:
+        TakenBack: the range does not stand there: undo this batch, and read the range again.
+    """
+    answer = await conn.execute(
         "WITH moved AS ("
         "  UPDATE zdd.range SET cursor = coalesce($3::jsonb, cursor), rows = rows + $4, done = $5"
-        "  WHERE release_id = $1 AND kind = 'backfill' AND id = $2 RETURNING 1)"
+        "  WHERE release_id = $1 AND kind = 'backfill' AND id = $2 AND cursor IS NOT DISTINCT FROM $11::jsonb"
+        "  RETURNING 1)"
         " UPDATE zdd.backfill SET status = 'running', rows_done = rows_done + $4, batches = batches + least($4, 1),"
         "   rows_total = greatest(rows_total, rows_done + $4), seconds = seconds + $6, batch_rows = $7, rate = $8,"
         "   throttle = $9, recent = $10, updated_at = clock_timestamp()"
         " FROM moved WHERE release_id = $1",
         release_id,
-        number,
-        _json(cursor),
+        piece.id,
+        _json(end),
         progress.rows,
         done,
         progress.seconds,
@@ -158,7 +167,10 @@ async def checkpoint(
         progress.rate,
         progress.throttle,
         json.dumps(list(progress.recent)),
+        _json(piece.cursor),
     )
+    if answer == "UPDATE 0":
+        raise TakenBack
 
 
 async def set_status(conn: Connection, release_id: int, status: str, throttle: str = "") -> None:

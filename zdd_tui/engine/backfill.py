@@ -9,7 +9,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -134,6 +134,7 @@ class BackfillRunner:
             await conn.execute(f"ANALYZE (SKIP_LOCKED) {self._catalog.old.sql}")
         async with self._store.fenced() as conn:
             await conn.execute(settings(self._plan, budget))
+            await conn.execute("SET LOCAL synchronous_commit = on")  # the bound must outlive a crash
             estimate = await conn.fetchval(
                 "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass($1)", self._catalog.old.sql
             )
@@ -170,21 +171,29 @@ class BackfillRunner:
             raise StepFailed("the backfill was not prepared", "roll back, or run prepare-backfill first")
         self._sizer = Sizer(max(1, last[0]))
         self._recent.extend((at, int(count), seconds) for at, count, seconds in last[1])
-        for piece in todo:
-            position = piece
-            while not position.done:
-                self._look_at_limits()
-                if await self._must_wait():
-                    continue
-                position = await self._step(position)
-        left, forgiven = await self._retry_failed(), self._plan.backfill.max_failed_rows
-        async with self._store.fenced() as conn:
-            await rows.set_status(conn, release_id, "done")
+        while todo:
+            for piece in todo:
+                await self._move(piece)
+            await self._retry_failed()
+            async with self._store.fenced() as conn:
+                # Asked of the server, in a transaction that is flushed: batches are not, and a crash takes some back.
+                todo = [piece for piece in await rows.ranges(conn, release_id, "backfill") if not piece.done]
+                left = len(await rows.failed_keys(conn, release_id))
+                if not todo:
+                    await rows.set_status(conn, release_id, "done")
+        forgiven = self._plan.backfill.max_failed_rows
         if left > forgiven:
             raise StepFailed(
                 f"{left} rows could not be moved; backfill.max_failed_rows forgives {forgiven}",
                 "see zdd.failed_row for keys and reasons; mend those rows, then advance again",
             )
+
+    async def _move(self, position: Range) -> None:
+        """Moves one range to its end."""
+        while not position.done:
+            self._look_at_limits()
+            if not await self._must_wait():
+                position = await self._step(position)
 
     async def cancel(self) -> None:
         """Notes that the backfill will not go on, as when the release is rolled back."""
@@ -221,6 +230,10 @@ class BackfillRunner:
         began = self._clock()
         try:
             after, moved = await self._batch(position, size, began)
+        except rows.TakenBack:
+            async with self._store.fenced() as conn:
+                known = await rows.ranges(conn, self._store.release_id, "backfill")
+            return next(piece for piece in known if piece.id == position.id)
         except BUSY as error:
             await self._give_way(position, size, error)
             return position
@@ -268,7 +281,7 @@ class BackfillRunner:
             rate = self._rate.after(moved, seconds).value if self._rate.value == 0 else self._rate.value
             recent = (*self._recent, (round(time.time(), 3), moved, round(seconds, 4)))
             progress = Progress(moved, seconds, size, rate, self._busy, recent[-RECENT:])
-            await rows.checkpoint(conn, self._store.release_id, position.id, cursor=end, done=done, progress=progress)
+            await rows.checkpoint(conn, self._store.release_id, position, end=end, done=done, progress=progress)
         self._recent.append(recent[-1])
         return replace(position, cursor=end or position.cursor, rows=position.rows + moved, done=done), moved
 
@@ -290,23 +303,18 @@ class BackfillRunner:
             return False
         return True
 
-    async def _retry_failed(self) -> int:
-        """Tries the rows of the ledger once more; somebody may have mended them. Returns how many are left."""
-        release_id, left = self._store.release_id, 0
+    async def _retry_failed(self) -> None:
+        """Tries the rows of the ledger once more; somebody may have mended them."""
+        release_id = self._store.release_id
         async with self._store.fenced() as conn:
             keys = await rows.failed_keys(conn, release_id)
         for key in keys:
-            try:
+            with suppress(*BUSY):
                 async with self._store.fenced() as conn:
                     await conn.execute(settings(self._plan, self._limits.batch_budget))
                     statement = batch_row_statement(self._plan, self._catalog)
                     if await self._work(conn, statement, key, alone=key):
                         await rows.drop_failed(conn, release_id, key)
-                    else:
-                        left += 1
-            except BUSY:
-                left += 1
-        return left
 
     async def _give_way(self, position: Range, size: int, error: asyncpg.PostgresError) -> None:
         """Somebody holds a lock, or the batch was late: fewer rows, a pause, another try; for ever, but visibly."""

@@ -1,5 +1,6 @@
 """The one registry of what an operator can do: it feeds key bindings, footer, palette, help and the CLI."""
 
+import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -127,6 +128,11 @@ ACTIONS: tuple[Action, ...] = (
     Action("quit", "q", "quit", "Leave the dashboard. The agent and the release go on."),
     Action("details", "e", "details", "Show errors, refused commands, gates, sources and events in full."),
     Action("doctor", "d", "doctor", "Look for the seven pitfalls, and prove the release checklist."),
+    Action("timeline", "T", "timeline", "Everything that has happened, phase by phase and try by try.", group="more"),
+    Action("picture", "V", "picture", "Draw the strategy: where traffic and data go now, what is next.", group="more"),
+    Action("gates", "G", "gates", "What each gate asks, of whom, and what came back.", group="more"),
+    Action("backfill-detail", "B", "backfill", "Ranges, failed rows, the batch’s SQL and its plan.", group="more"),
+    Action("plan", "P", "plan", "The plan as stored, and how the file differs from it.", group="more"),
 )
 
 
@@ -170,7 +176,16 @@ KEY_NAMES = {
 def key_name(keys: str) -> str:
     """How the first of some keys is written on screen: ``?`` for ``question_mark``."""
     first = keys.split(",", maxsplit=1)[0].strip()
-    return KEY_NAMES.get(first, first)
+    return KEY_NAMES.get(first) or _sign(first) or first
+
+
+def _sign(name: str) -> str:
+    """``;`` for ``semicolon``: such keys are named as Unicode names their signs."""
+    try:
+        sign = unicodedata.lookup(name.replace("_", " "))
+    except KeyError:
+        return ""
+    return sign if sign.isprintable() and not sign.isalnum() and not sign.isspace() else ""
 
 
 def default_keys() -> dict[str, str]:

@@ -101,6 +101,7 @@ def choose(
         )
     wanted: dict[str, tuple[str, ...]] = {}
     problems: list[str] = []
+    places: dict[str, int] = {}
     for name, value in document.items():
         place = f"{source}:{lines.get(str(name), 1)}: {name}"
         found = _id_of(str(name), by_id)
@@ -112,10 +113,10 @@ def choose(
         if wrong:
             problems.append(f"{place}: {wrong}")
         elif found in wanted:
-            problems.append(f"{place}: {found} is there twice; the first holds")
+            problems.append(f"{place}: {_short(found)} is there twice; the first holds")
         else:
-            wanted[found] = keys
-    return _without_clashes(defaults, wanted, known, problems, source, together)
+            wanted[found], places[found] = keys, lines.get(str(name), 1)
+    return _without_clashes(defaults, wanted, places, known, problems, source, together)
 
 
 def _id_of(name: str, by_id: Mapping[str, Bound]) -> str | None:
@@ -123,8 +124,12 @@ def _id_of(name: str, by_id: Mapping[str, Bound]) -> str | None:
     return name if name in by_id else f"zdd.{name}" if f"zdd.{name}" in by_id else None
 
 
+def _short(binding_id: str) -> str:
+    return binding_id.removeprefix("zdd.")
+
+
 def _nearest(name: str, by_id: Mapping[str, Bound]) -> str:
-    names = [*(each.removeprefix("zdd.") for each in by_id), *by_id]
+    names = [*(_short(each) for each in by_id), *by_id]
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else "; `zdd keys` lists them all"
 
@@ -148,6 +153,7 @@ def _keys_of(value: Any, found: str, key_problem: Callable[[str], str]) -> tuple
 def _without_clashes(
     defaults: Mapping[str, tuple[str, ...]],
     wanted: Mapping[str, tuple[str, ...]],
+    places: Mapping[str, int],
     known: Sequence[Bound],
     problems: list[str],
     source: str,
@@ -162,13 +168,13 @@ def _without_clashes(
             changed = frozenset(each for each, chosen in taken.items() if chosen != defaults[each])
             return Chosen(keys, changed, tuple(problems))
         key, first, second = clash
-        loser = second.id if second.id in taken else first.id
-        winner = first if loser == second.id else second
+        loser, winner = (second, first) if second.id in taken else (first, second)
+        kept = ", ".join(key_name(each) for each in defaults[loser.id]) or "none"
         problems.append(
-            f"{source}: {key_name(key)} is on {winner.id} ({winner.place}) and on {loser}:"
-            f" {loser} keeps {', '.join(key_name(each) for each in defaults[loser])}; give one of them another key"
+            f"{source}:{places[loser.id]}: {_short(loser.id)}: {key_name(key)} is the key of {_short(winner.id)} too"
+            f" ({winner.place}); {_short(loser.id)} keeps {kept}; give one of them another key"
         )
-        del taken[loser]
+        del taken[loser.id]
 
 
 def clashes(known: Iterable[Bound], changed: frozenset[str], together: Together) -> Iterator[tuple[str, Bound, Bound]]:

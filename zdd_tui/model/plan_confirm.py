@@ -27,5 +27,11 @@ class Confirm(Section):
         description="commands that want a reason, such as [advance]; rollback asks for one, and goes without it too",
     )
     unlock: Duration = Field(
-        UNLOCK_SECONDS, description="how long an unlock of production lasts in the dashboard before it locks again"
+        UNLOCK_SECONDS,
+        gt=0,
+        description="how long an unlock of production lasts in the dashboard before it locks again",
     )
+
+    def wants_reason(self, kind: str, reason: str) -> bool:
+        """A command is refused for want of a reason. Rollback never is: the way back waits for no words."""
+        return kind in self.reason and kind != Reasoned.ROLLBACK and not reason.strip()

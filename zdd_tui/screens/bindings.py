@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import unicodedata
 from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
@@ -9,11 +10,11 @@ from typing import Any
 from textual.app import App
 from textual.binding import Binding
 from textual.dom import DOMNode
-from textual.keys import Keys
+from textual.keys import KEY_NAME_REPLACEMENTS, Keys
 from textual.screen import Screen
 
 from zdd_tui import screens, widgets
-from zdd_tui.model.action import KEY_NAMES
+from zdd_tui.model.action import KEY_NAMES, key_name
 from zdd_tui.model.keymap import Bound
 from zdd_tui.screens.acting import Acting
 from zdd_tui.screens.release import ReleaseScreen
@@ -22,7 +23,6 @@ _MODIFIERS = ("ctrl", "shift", "alt", "super")
 _SAME = {"ctrl+i": "tab", "ctrl+m": "enter", "ctrl+j": "enter", "ctrl+h": "backspace"}
 """Keys that a terminal sends as another one."""
 
-_LONG = {short: name for name, short in KEY_NAMES.items() if len(short) == 1 and short.isascii()}
 _NAMES = frozenset(key.value for key in Keys if not key.value.startswith("<")) | frozenset(KEY_NAMES)
 
 
@@ -97,12 +97,15 @@ def _class(bound: Bound) -> type[Any]:
 
 def binding_keys(keys: str) -> Iterator[str]:
     for key in keys.split(","):
-        yield _LONG.get(key.strip(), key.strip())
+        yield long_name(key.strip())
 
 
 def long_name(key: str) -> str:
     """Textual's name of a key: ``question_mark`` for ``?``."""
-    return _LONG.get(key, key)
+    if len(key) != 1 or key.isalnum():
+        return key
+    name = unicodedata.name(key, key).lower().replace("-", "_").replace(" ", "_")
+    return KEY_NAME_REPLACEMENTS.get(name, name)
 
 
 def key_problem(key: str) -> str:
@@ -113,7 +116,11 @@ def key_problem(key: str) -> str:
         return f"{key!r} is no key; a key with modifiers is written as ctrl+x or shift+f3"
     if key in _SAME:
         return f"a terminal sends {key} as {_SAME[key]}; choose another key"
-    if (len(last) == 1 and last.isprintable() and not last.isspace()) or last in _NAMES or last in _LONG:
+    if (
+        (len(last) == 1 and last.isprintable() and not last.isspace())
+        or last in _NAMES
+        or (len(last) > 1 and key_name(last) != last)
+    ):
         return ""
-    near = get_close_matches(last, [*_NAMES, *_LONG], n=1, cutoff=0.5)
+    near = get_close_matches(last, _NAMES, n=1, cutoff=0.5)
     return f"{key!r} is no key" + (f"; did you mean {near[0]}?" if near else "; write it as x, ctrl+x, f5 or pageup")

@@ -58,6 +58,17 @@ def expected_of(record: ReleaseRecord) -> Expected:
     return Expected(record.release.plan_hash, record.release.state, record.release.phase)
 
 
+def require_reason(loaded: LoadedPlan, verb: str, reason: str) -> None:
+    """Where the plan asks for a reason, nothing is sent without one.
+
+    Raises:
+        PlanError: there is none.
+    """
+    if loaded.plan.confirm.wants_reason(verb, reason):
+        title = f"the plan asks for a reason to {verb} (confirm.reason in {loaded.source}); nothing was sent"
+        raise PlanError(title, "say why with --reason TEXT; it goes into the audit")
+
+
 def operate(
     loaded: LoadedPlan,
     verb: str,
@@ -83,11 +94,13 @@ def operate(
         0 done, 1 refused, 4 no answer within ``timeout`` seconds.
 
     Raises:
+        PlanError: the plan asks for a reason and there is none; nothing was sent.
         ZddError: there is no release, or nobody to confirm; nothing was sent.
         Refused: the release runs another plan, has ended, or the operator said no; nothing was sent.
     """
     if unrehearsed and not reason.strip():
         raise PlanError("--unrehearsed needs a reason", "say why with --reason TEXT; it goes into the audit")
+    require_reason(loaded, verb, reason)
     order = asyncio.run(_prepare(loaded, CommandKind(verb)))
     name = order.record.release.name
     if typed is not None and typed != name:

@@ -9,7 +9,7 @@ from zdd_tui.model.preview import preview
 from zdd_tui.model.records import ReleaseRecord
 from zdd_tui.model.release import Command, CommandKind, command
 from zdd_tui.model.tuning import LIMITS, back_to_plan, parse_asked, retuned, value_text
-from zdd_tui.verbs.operate import Order, find_release, open_store, send_order
+from zdd_tui.verbs.operate import Order, find_release, open_store, require_reason, send_order
 
 
 def tune(loaded: LoadedPlan, words: list[str], *, reset: bool, reason: str, timeout: float) -> int:
@@ -23,6 +23,8 @@ def tune(loaded: LoadedPlan, words: list[str], *, reset: bool, reason: str, time
         Refused: the release has no backfill, or it is over; nothing was sent.
     """
     asked = parse_asked(words)
+    if words or reset:
+        require_reason(loaded, CommandKind.TUNE, reason)
     record = asyncio.run(_read(loaded))
     plan = record.plan_limits
     if not words and not reset:

@@ -446,3 +446,27 @@ async def test_ten_thousand_rows_take_no_minute(db: asyncpg.Connection, pg_dsn: 
         began = time.monotonic()
         await backfill.run()
         assert time.monotonic() - began < 30
+
+
+async def test_a_writer_who_is_faster_than_a_batch_of_an_untouched_page(db: asyncpg.Connection, pg_dsn: str) -> None:
+    plan = make_plan("table", dsn=pg_dsn)
+    await db.execute(USERS)
+    await fill(db, 40)
+    async with leased(pg_dsn, plan) as store:
+        await expanded(store, plan)
+        backfill = await runner(store, plan, signals=[])
+        await backfill.prepare()
+        writer = await asyncpg.connect(pg_dsn)
+        try:
+            # Not committed, so the page looks untouched; then the INSERT meets the row.
+            await writer.execute("BEGIN; INSERT INTO people (id, full_name, email) VALUES (7, 'stale', 'stale')")
+            run = asyncio.create_task(backfill.run())
+            async with asyncio.timeout(20):
+                while not await db.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                    await asyncio.sleep(0.005)
+            await writer.execute("COMMIT")
+            await run
+        finally:
+            writer.terminate()
+        assert await disagreements(db, "table") == []
+        assert (await record(store)).failed_rows == 0

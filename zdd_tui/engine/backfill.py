@@ -22,7 +22,13 @@ from zdd_tui.engine.throttle import Signal, Throttle, signals_for
 from zdd_tui.model.backfill import Rate, Sizer, rest_seconds
 from zdd_tui.model.ddl.facts import Catalog
 from zdd_tui.model.ddl.names import search_path
-from zdd_tui.model.ddl.rows import batch_row_statement, batch_statement, last_key_statement, page_statement
+from zdd_tui.model.ddl.rows import (
+    batch_row_statement,
+    batch_statement,
+    last_key_statement,
+    page_statement,
+    untouched_statement,
+)
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan import Backfill, Plan
 from zdd_tui.model.sql import literal
@@ -121,6 +127,7 @@ class BackfillRunner:
         self._since: float | None = None  # when the rate was last told
         self._busy = ""  # the lock wait that the last try met
         self._tries = 0
+        self._overtaken = False  # a writer was faster than our last try
 
     async def prepare(self) -> None:
         """ANALYZE, the fixed upper bound, and a look at how a batch would run. Run again, it keeps the bound.
@@ -238,6 +245,9 @@ class BackfillRunner:
             await self._give_way(position, size, error)
             return position
         except asyncpg.PostgresError as error:
+            if isinstance(error, asyncpg.UniqueViolationError) and not self._overtaken:
+                self._overtaken = True
+                return position
             if isinstance(error, BAD_ROW) and size > 1:
                 self._hunt = size // 2
                 return position
@@ -246,7 +256,7 @@ class BackfillRunner:
                 f"a batch of the backfill is refused: {str(error).splitlines()[0]}", "mend the cause, then retry"
             ) from None
         seconds = self._clock() - began
-        self._busy, self._tries = "", 0
+        self._busy, self._tries, self._overtaken = "", 0, False
         if self._hunt is not None:
             self._hunt = self._hunt * 2 if self._hunt * 2 < self._sizer.rows else None
         elif moved == size or seconds > self._limits.batch_budget:
@@ -274,8 +284,9 @@ class BackfillRunner:
             moved = page["rows"] if page else 0
             end: Key | None = tuple(page.values())[1:] if page else None
             if end is not None:
-                statement = batch_statement(self._plan, self._catalog, first=position.after is None)
-                await self._work(conn, statement, (*(position.after or ()), *end), alone=end if size == 1 else None)
+                parameters = (*(position.after or ()), *end)
+                statement = await self._statement(conn, parameters, first=position.after is None, alone=size == 1)
+                await self._work(conn, statement, parameters, alone=end if size == 1 else None)
             done = moved < size
             seconds = self._clock() - began
             rate = self._rate.after(moved, seconds).value if self._rate.value == 0 else self._rate.value
@@ -284,6 +295,15 @@ class BackfillRunner:
             await rows.checkpoint(conn, self._store.release_id, position, end=end, done=done, progress=progress)
         self._recent.append(recent[-1])
         return replace(position, cursor=end or position.cursor, rows=position.rows + moved, done=done), moved
+
+    async def _statement(self, conn: Connection, parameters: Key, *, first: bool, alone: bool) -> str:
+        """Of the batch: a plain INSERT where the new table has no row of the page yet."""
+        untouched = (
+            self._plan.change.kind == "table"
+            and not (alone or self._overtaken)
+            and await conn.fetchval(untouched_statement(self._catalog, first=first), *parameters)
+        )
+        return batch_statement(self._plan, self._catalog, first=first, untouched=untouched)
 
     async def _page(self, conn: Connection, position: Range, size: int) -> Any:
         statement = page_statement(self._catalog, first=position.after is None, last=position.hi is None)

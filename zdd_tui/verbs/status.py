@@ -13,10 +13,12 @@ from zdd_tui.model.duration import human_duration
 from zdd_tui.model.errors import DatabaseError, PlanError
 from zdd_tui.model.gate import Verdict
 from zdd_tui.model.guard import GuardReading
+from zdd_tui.model.plan import Backfill
 from zdd_tui.model.plan_file import LoadedPlan
 from zdd_tui.model.records import BackfillRecord, ReleaseRecord
 from zdd_tui.model.regions import refuse_foreign
 from zdd_tui.model.release import Release, State, StepStatus, closed_gates, no_way_back, readings
+from zdd_tui.model.tuning import Tuning, told
 from zdd_tui.verbs.operate import EXIT_TIMEOUT, find_release
 
 GLYPH = {Verdict.PASS: "✔", Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "~", Verdict.UNKNOWN: "?"}
@@ -125,6 +127,8 @@ def as_document(record: ReleaseRecord) -> dict[str, Any]:
     backfill      null before it; status, rows_done, rows_total (an estimate until done), rows_per_second,
                   throttle (the signal in force, or null), failed_rows, verified_rows, mismatches (null before
                   the first verification)
+    limits        of the backfill that hold now, by name; ``tuned``: those of them that an operator has changed, with
+                  the plan's own values; null where the strategy has no backfill
     created_at    seconds since the epoch by the database's clock, like ``now``; ``finished_at`` null until it ends
     ============  =============================================================================================
     """
@@ -159,6 +163,8 @@ def as_document(record: ReleaseRecord) -> dict[str, Any]:
             for step in record.steps
         ],
         "backfill": None if backfill is None else _backfill_document(backfill),
+        "limits": None if record.limits is None else record.limits.model_dump(),
+        "tuned": None if record.plan_limits is None else _tuned(record.plan_limits, record.tuning),
         "created_at": record.created_at,
         "finished_at": record.finished_at,
         "now": record.now,
@@ -194,6 +200,10 @@ def _backfill_document(backfill: BackfillRecord) -> dict[str, Any]:
     }
 
 
+def _tuned(plan: Backfill, tuning: Tuning) -> dict[str, Any]:
+    return {key: getattr(plan, key) for key, _ in tuning}
+
+
 def as_text(record: ReleaseRecord, plan_file: str = "PLAN", width: int = WIDTH) -> str:
     """The status for people: the first line says what matters most, the last what to do next.
 
@@ -219,6 +229,8 @@ def as_text(record: ReleaseRecord, plan_file: str = "PLAN", width: int = WIDTH) 
             lines.append(f"  … {verb} {step.name}" + (f": {step.note}" if step.note else ""))
     if record.backfill is not None:
         lines.append(f"  {_backfill_line(record.backfill)}")
+    if record.plan_limits is not None and (changed := told(record.plan_limits, record.tuning)):
+        lines.append(f"  tuned: {', '.join(changed)}")
     lines += _agent_lines(record, plan_file)
     if proposal := _proposal(record, plan_file):
         lines.append(f"  next: {proposal}")
@@ -249,14 +261,14 @@ def _stepper(release: Release) -> list[str]:
 
 
 def _backfill_line(backfill: BackfillRecord) -> str:
-    told = f"backfill {backfill.status}: {backfill.rows_done:,} of {backfill.rows_total:,} rows"
+    text = f"backfill {backfill.status}: {backfill.rows_done:,} of {backfill.rows_total:,} rows"
     if backfill.status == "running":
-        told += f", {backfill.rate:,.0f} a second"
+        text += f", {backfill.rate:,.0f} a second"
     if backfill.throttle:
-        told += f", slowed by {backfill.throttle}"
+        text += f", slowed by {backfill.throttle}"
     if backfill.failed_rows:
-        told += f", {backfill.failed_rows:,} failed"
-    return told if backfill.mismatches is None else f"{told}, {backfill.mismatches:,} mismatches"
+        text += f", {backfill.failed_rows:,} failed"
+    return text if backfill.mismatches is None else f"{text}, {backfill.mismatches:,} mismatches"
 
 
 def _agent_lines(record: ReleaseRecord, plan_file: str) -> list[str]:

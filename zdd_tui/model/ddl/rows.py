@@ -46,9 +46,19 @@ def page_statement(catalog: Catalog, *, first: bool, last: bool = False) -> str:
     )
 
 
-def batch_statement(plan: Plan, catalog: Catalog, *, first: bool = False) -> str:
-    """Brings the rows of a page up to date; rows that agree are left alone. Parameters: both bounds."""
-    return _batch(plan, catalog, _bounds(catalog, catalog.old, first=first))
+def batch_statement(plan: Plan, catalog: Catalog, *, first: bool = False, untouched: bool = False) -> str:
+    """Brings the rows of a page up to date; rows that agree are left alone. Parameters: both bounds.
+
+    Args:
+        untouched: the new table has no row of the page. Then a plain INSERT does, which costs the server half of one
+            that looks for conflicts first; a writer who was faster makes it fail with a unique violation.
+    """
+    return _batch(plan, catalog, _bounds(catalog, catalog.old, first=first), untouched)
+
+
+def untouched_statement(catalog: Catalog, *, first: bool = False) -> str:
+    """Whether the new table has no row of a page. Parameters: both bounds."""
+    return f"SELECT NOT EXISTS (SELECT FROM {catalog.target.sql} WHERE {_bounds(catalog, catalog.target, first=first)})"
 
 
 def batch_row_statement(plan: Plan, catalog: Catalog) -> str:
@@ -58,7 +68,7 @@ def batch_row_statement(plan: Plan, catalog: Catalog) -> str:
     return _batch(plan, catalog, f"({key}) = ({values})")
 
 
-def _batch(plan: Plan, catalog: Catalog, page: str) -> str:
+def _batch(plan: Plan, catalog: Catalog, page: str, untouched: bool = False) -> str:
     columns = new_columns(plan, catalog)
     names = ", ".join(ident(column.name) for column in columns)
     up = plan.change.up
@@ -76,8 +86,8 @@ def _batch(plan: Plan, catalog: Catalog, page: str) -> str:
         f"SELECT {values} FROM (\n"
         # Without the lock a row that is changed or deleted meanwhile would come back as it was.
         f"  SELECT {reads} FROM {catalog.old.sql} WHERE {page} ORDER BY {keys} FOR SHARE\n"
-        f") AS {ident(plan.change.table.name)}\n"
-        f"{upsert_tail(catalog.key_names, list(columns), 'zdd_new')}"
+        f") AS {ident(plan.change.table.name)}"
+        + ("" if untouched else "\n" + upsert_tail(catalog.key_names, list(columns), "zdd_new"))
     )
 
 

@@ -23,6 +23,7 @@ from zdd_tui.screens.operator import Operator, QuitAsked, Renewed, Settled
 from zdd_tui.screens.release import ReleaseScreen
 from zdd_tui.terminal import TerminalGuard
 from zdd_tui.widgets.attention import Attention, needs
+from zdd_tui.widgets.chosen import RowChosen
 from zdd_tui.widgets.copying import copied
 from zdd_tui.widgets.escapes import clipboard, notification, within_limit
 
@@ -163,6 +164,9 @@ class ZddApp(App[ExitInfo]):
 
     def on_act_asked(self, message: ActAsked) -> None:
         self.operator.act(message.action_id)
+
+    def on_row_chosen(self, message: RowChosen) -> None:
+        self.operator.open(message)
 
     def on_settled(self, message: Settled) -> None:
         self.operator.settle(message)

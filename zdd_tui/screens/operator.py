@@ -23,11 +23,18 @@ from zdd_tui.model.release import CommandKind, Expected
 from zdd_tui.model.tuning import Tuning, faster, retuned, slower
 from zdd_tui.screens.confirm import Answer, ConfirmScreen, fields
 from zdd_tui.screens.details import DetailsScreen
+from zdd_tui.screens.detail_backfill import BackfillScreen
+from zdd_tui.screens.detail_gate import GateScreen
+from zdd_tui.screens.detail_picture import PictureScreen
+from zdd_tui.screens.detail_plan import PlanScreen
+from zdd_tui.screens.detail_timeline import TimelineScreen
 from zdd_tui.screens.doctor import DoctorScreen
 from zdd_tui.screens.help import HelpScreen, sections
+from zdd_tui.screens.opening import opened
 from zdd_tui.screens.palette import PaletteScreen
 from zdd_tui.screens.tune import TuneScreen, Wish
 from zdd_tui.screens.unlock import UnlockScreen
+from zdd_tui.widgets.chosen import RowChosen
 from zdd_tui.widgets.course import Course
 from zdd_tui.widgets.footer import why_not
 
@@ -80,6 +87,11 @@ class Operator:
             "help": lambda: self._push(HelpScreen(*self._seen(), sections(self._app.screen))),
             "details": lambda: self._push(DetailsScreen(*self._seen(), self.course)),
             "doctor": lambda: self._push(DoctorScreen(*self._seen(), self._source.examine)),
+            "timeline": lambda: self._push(TimelineScreen(self._source, self.moment)),
+            "picture": lambda: self._push(PictureScreen(self._source, self.moment)),
+            "gates": lambda: self._push(GateScreen(self._source, self.moment)),
+            "backfill-detail": lambda: self._push(BackfillScreen(self._source, self.moment)),
+            "plan": lambda: self._push(PlanScreen(self._source, self.moment)),
             "quit": lambda: self._tell_app(QuitAsked()),
         }
 
@@ -222,6 +234,14 @@ class Operator:
     def _lock(self) -> None:
         self.access = self.access.lock()
         self._tell_app(Renewed())
+
+    def open(self, chosen: RowChosen) -> None:
+        """Shows what there is behind a row; what has no screen of its own is told among the details."""
+        screen = opened(chosen, self._source, self.moment)
+        if screen is None:
+            self.act("details")
+        else:
+            self._push(screen)
 
     # --- screens -------------------------------------------------------------------------------------------------
 

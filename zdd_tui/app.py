@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
-from textual.filter import LineFilter, NoColor
+from textual.filter import LineFilter, Monochrome, NoColor
 from textual.message import Message
 from textual.screen import Screen
 
@@ -160,7 +160,9 @@ class ZddApp(App[ExitInfo]):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Where the environment says NO_COLOR, attributes tell what there is to tell; Textual would draw in greys."""
-        return [NoColor()] if self.no_color else super().get_line_filters()
+        if os.environ.get("NO_COLOR"):
+            return [NoColor()]
+        return [each for each in super().get_line_filters() if not isinstance(each, Monochrome)]
 
     def on_act_asked(self, message: ActAsked) -> None:
         self.operator.act(message.action_id)

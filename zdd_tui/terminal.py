@@ -56,11 +56,9 @@ class TerminalGuard:
         self._let_go()
 
     def _let_go(self) -> None:
-        """Where the terminal is gone, output goes nowhere: the caller's last words must not fail."""
+        """Where the terminal is gone or stalled, output goes nowhere: the caller's last words must not fail or wait."""
         for descriptor in self._terminals:
-            try:
-                termios.tcgetattr(descriptor)
-            except termios.error:
+            if not _takes_output(descriptor):
                 with open(os.devnull, "r+b") as nowhere:
                     os.dup2(nowhere.fileno(), descriptor)
 
@@ -95,3 +93,9 @@ class TerminalGuard:
             if self._attributes is not None:
                 termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, self._attributes)
         os._exit(128 + self.signal)
+
+
+def _takes_output(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return any(event & select.POLLOUT and not event & select.POLLHUP for _, event in poll.poll(0))

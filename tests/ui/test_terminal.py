@@ -1,9 +1,11 @@
 """The dashboard on a real pseudo-terminal: it starts, it ends, and it leaves nothing behind."""
 
+import base64
 import contextlib
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -13,7 +15,9 @@ import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
+import pyte
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -25,22 +29,53 @@ left = ZddApp(FixedSource(situations()["backfill"]), clock=FixedClock()).run()
 print("LEFT", left.code, left.reason, flush=True)
 sys.exit(left.code)
 """
+LOOKS = """
+from tests.ui.boards import FixedClock, FixedSource, situations
+from zdd_tui.app import ZddApp
+from zdd_tui.look import Look
+import signal
+boards = situations()
+source = FixedSource(boards["backfill"])
+signal.signal(signal.SIGUSR1, lambda *_: source.put(boards["no-agent"]))
+ZddApp(source, clock=FixedClock(), look=Look(ascii=%s, bell=%s)).run()
+"""
+ALIVE = """
+import threading, time
+from dataclasses import replace
+from tests.ui.boards import FixedSource, situations
+from zdd_tui.app import SystemClock, ZddApp
+start = situations()["backfill"]
+record = start.release.value
+clock = SystemClock()
+source = FixedSource(start)
+def work():
+    for number in range(1000000):
+        time.sleep(0.05)
+        moved = replace(record, backfill=replace(record.backfill, rows_done=number, rows_total=9 * number))
+        moved = replace(moved, events=tuple(replace(each, what=str(number) * 9) for each in record.events))
+        now = clock.monotonic()
+        source.put(replace(start, release=replace(start.release, value=moved, observed_at=now)))
+threading.Thread(target=work, daemon=True).start()
+ZddApp(source, clock=clock).run()
+"""
 
 
 class Terminal:
     """A pty of 80x24 with the dashboard in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str = PROGRAM, **environ: str) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.before = termios.tcgetattr(slave)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM],
+            [sys.executable, "-c", program],
             stdin=slave,
             stdout=slave,
             stderr=slave,
             cwd=ROOT,
-            env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "", "LINES": ""},
+            env={name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TMUX", "STY")}
+            | {"TERM": "xterm-256color", "COLUMNS": "", "LINES": ""}
+            | environ,
             start_new_session=True,
         )
         self.slave = slave
@@ -57,8 +92,8 @@ class Terminal:
     def until(self, wanted: bytes, seconds: float = 30) -> None:
         deadline = time.monotonic() + seconds
         while wanted not in self.seen:
-            assert time.monotonic() < deadline, self.seen[-2000:]
-            self.read(0.5)
+            ended = self.process.poll() is not None
+            assert self.read(0.5) or (not ended and time.monotonic() < deadline), self.seen[-2000:].decode()
 
     def ends(self, seconds: float = 20) -> int:
         """The exit code; what the program still writes is taken from it."""
@@ -82,16 +117,24 @@ class Terminal:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
 
+    def cpu(self) -> float:
+        """Seconds of processor time that the program has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 @pytest.fixture
 def terminal() -> Iterator[Terminal]:
-    made = Terminal()
-    try:
+    with Terminal() as made:
         made.until(b"users-full-name")
         made.until(b"quit")
         yield made
-    finally:
-        made.close()
 
 
 def assert_restored(terminal: Terminal) -> None:
@@ -122,27 +165,120 @@ def test_a_terminal_that_goes_away_ends_it(terminal: Terminal) -> None:
 
 
 def test_a_terminal_that_takes_no_output_does_not_keep_it(terminal: Terminal) -> None:
-    """Nobody reads the master any more: the program's writes block, and a signal must end it all the same."""
+    """Nobody reads the master any more: a signal ends it all the same, and whoever reads again has a whole terminal."""
     for _ in range(200):
         os.write(terminal.master, b"?\x1b")  # help opens and closes: a whole screen each time
-    time.sleep(2)  # until the pty's buffer and the writer's queue are full; there is no event for that
+    time.sleep(2)  # until the pty's buffer is full; there is no event for that
+    began = time.monotonic()
     terminal.process.send_signal(signal.SIGTERM)
     assert terminal.process.wait(20) == 128 + signal.SIGTERM
+    print(f"ended {time.monotonic() - began:.1f} s after the signal")
+    terminal.until(b"\x1b[?1049l")
+    terminal.until(b"\x1b[?25h")
+    assert_restored(terminal)
+
+
+def test_it_lives_through_a_terminal_that_does_not_read() -> None:
+    """Boards go on, nothing spins, nothing piles up; who reads again sees the newest, not what was missed."""
+    with Terminal(ALIVE) as stalled:
+        stalled.until(b"quit")
+        time.sleep(3)  # the pty's buffer is full, and nobody reads
+        before = stalled.cpu()
+        os.write(stalled.master, b"?\x1b" * 20)
+        time.sleep(3)
+        used = stalled.cpu() - before
+        assert used < 1.5, "it spins"
+        assert stalled.process.poll() is None
+        stalled.seen = b""
+        screen = pyte.Screen(80, 24)
+        stream = pyte.ByteStream(screen)
+        deadline, fed = time.monotonic() + 60, 0
+        wanted = re.compile(r"(?s)zdd users-full-name.*events.*?(\d{9,}).*q quit")
+        seen: set[str] = set()
+        while len(seen) < 3:  # the picture is whole again, and moves
+            assert time.monotonic() < deadline, "\n".join(screen.display)
+            stalled.read(0.5)
+            stream.feed(stalled.seen[fed:])
+            fed = len(stalled.seen)
+            if found := wanted.search("\n".join(screen.display)):
+                seen.add(found[1])
+        assert fed < 120_000, "what was missed was sent all the same"
+        os.write(stalled.master, b"q")
+        assert stalled.ends() == 0
+        assert_restored(stalled)
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["ctrl-z", "SIGSTOP"])
+def test_it_can_be_stopped_and_goes_on(terminal: Terminal, asked: bool) -> None:
+    if asked:
+        os.write(terminal.master, b"\x1a")
+    else:
+        terminal.process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, terminal.process.pid, os.WSTOPPED)
+    if asked:
+        terminal.until(b"\x1b[?25h")
+        assert_restored(terminal)
+    while terminal.read(0):
+        pass
+    terminal.seen = b""
+    terminal.process.send_signal(signal.SIGCONT)
+    terminal.until(b"users-full-name")
+    terminal.until(b"quit")
+    os.write(terminal.master, b"?")
+    terminal.until(b"Esc")
+    terminal.seen = b""
+    os.write(terminal.master, b"\x1b")
+    terminal.until(b"RUNNING")
+    os.write(terminal.master, b"q")
+    assert terminal.ends() == 0
+    assert_restored(terminal)
+
+
+def colours(seen: bytes) -> set[str]:
+    """How colours were asked for: by their 16 names, by number of 256, or as truecolor."""
+    found = set()
+    for codes in re.findall(rb"\x1b\[([0-9;]*)m", seen):
+        text = f";{codes.decode()};"
+        kinds = {"true": r";[34]8;2;", "256": r";[34]8;5;", "16": r"^(?:;\d)*;(?:3[0-7]|4[0-7]|9[0-7]|10[0-7]);"}
+        found |= {kind for kind, pattern in kinds.items() if re.search(pattern, text)}
+    return found
+
+
+def test_ascii_without_colour_and_what_is_copied() -> None:
+    with Terminal(LOOKS % (True, True), NO_COLOR="1", COLORTERM="truecolor") as plain:
+        plain.until(b"quit")
+        assert plain.seen.isascii()
+        assert colours(plain.seen) == set()
+        assert b"\x1b[1" in plain.seen, "attributes tell what colours would repeat"
+        os.write(plain.master, b"y")
+        plain.until(b"copied the screen")
+        (copied,) = re.findall(rb"\x1b\]52;c;([A-Za-z0-9+/=]+)\x07", plain.seen)
+        assert "✔ expand" in base64.b64decode(copied).decode(), "the text is the real one"
+        plain.process.send_signal(signal.SIGUSR1)
+        plain.until(b"NO AGENT")
+        assert plain.seen.count(b"\x07\x1b]9;no agent carries the release out\x07") == 1
+        os.write(plain.master, b"q")
+        assert plain.ends() == 0
+
+
+def test_sixteen_colours_and_no_bell() -> None:
+    with Terminal(LOOKS % (False, False), TERM="xterm", COLORTERM="", NO_COLOR="") as plain:
+        plain.until(b"quit")
+        assert colours(plain.seen) <= {"16"}
+        plain.process.send_signal(signal.SIGUSR1)
+        plain.until(b"NO AGENT")
+        assert b"\x1b]9;" not in plain.seen
+        os.write(plain.master, b"q")
+        assert plain.ends() == 0
 
 
 def test_it_rests_while_nothing_happens(terminal: Terminal) -> None:
     """No spinning, and no bytes for what does not change but ages once a second."""
     while terminal.read(0.5):
         pass
-    ticks = os.sysconf("SC_CLK_TCK")
-
-    def used() -> float:
-        fields = Path(f"/proc/{terminal.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / ticks
-
-    before, seen = used(), len(terminal.seen)
+    before, seen = terminal.cpu(), len(terminal.seen)
     time.sleep(3)
     while terminal.read(0):
         pass
-    assert used() - before < 0.6
+    assert terminal.cpu() - before < 0.6
     assert len(terminal.seen) - seen < 3000

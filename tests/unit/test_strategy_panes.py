@@ -34,7 +34,8 @@ from zdd_tui.widgets.guard import guard_columns, guard_heading, guard_readings, 
 from zdd_tui.widgets.layout import layout
 from zdd_tui.widgets.line import Line, Tone, width
 from zdd_tui.widgets.now import now_lines
-from zdd_tui.widgets.pods import board_rows, pod_columns, pod_notes, pod_rows, sides_heading
+from zdd_tui.widgets.pod_rows import board_rows, pod_rows, widths_of
+from zdd_tui.widgets.pods import pod_columns, pod_notes, sides_heading
 from zdd_tui.widgets.stepper import stepper
 from zdd_tui.widgets.strip import sparkline
 
@@ -61,7 +62,7 @@ def guard_lines(readings: Sequence[GuardReading], cells: int, *, compact: bool =
 def board_pods(made: Board, now: float, cells: int) -> list[Line]:
     """Notes and rows of the pane."""
     rows = board_rows(made)
-    fitted = fit_columns(pod_columns(made.plan, rows), cells)
+    fitted = fit_columns(pod_columns(widths_of(rows)), cells)
     return [*pod_notes(made, cells), *[row_line(fitted, row, now) for row in rows]]
 
 

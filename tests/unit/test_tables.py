@@ -1,15 +1,16 @@
 """Tables without a terminal: filters, columns, order, the cursor that stays on its row, and the backfill's range."""
 
 import string
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.ui.boards import EPOCH, FixedClock, backfill, pod
-from zdd_tui.board import FlagView, PlanView
+from tests.ui.boards import EPOCH, FixedClock, backfill, board, pod, situations, workload
+from zdd_tui.board import FlagView, Sourced
 from zdd_tui.model.flag import ON
-from zdd_tui.model.pod import PodState
+from zdd_tui.model.pod import Pod, PodState
 from zdd_tui.model.records import BatchRecord, FailedRow
 from zdd_tui.widgets.columns import Column, cells_of, fit_columns, row_line, searchable, title_line
 from zdd_tui.widgets.filter import MOST_CHARACTERS, FilterError, parse_filter
@@ -17,7 +18,8 @@ from zdd_tui.widgets.flags import days_left, flag_columns
 from zdd_tui.widgets.ledger import ledger_columns
 from zdd_tui.widgets.line import Line, Tone, changed_runs, width
 from zdd_tui.widgets.pace import Pace, batch_rates, eta_range, eta_text
-from zdd_tui.widgets.pods import Row, pod_columns
+from zdd_tui.widgets.pod_rows import PodRows, Row, board_rows, widths_of
+from zdd_tui.widgets.pods import pod_columns
 from zdd_tui.widgets.row_store import RowStore, ordered
 
 CELLS = {"pod": "users-api-x7k2p", "state": "Serving", "node": "node-1"}
@@ -112,12 +114,11 @@ PODS = [
     Row(pod("6d4f9c7b5d-q2pzz", "2", PodState.STARTING, restarts=5, reason="CrashLoopBackOff"), "", "2"),
     Row(pod("6d4f9c7b5d-m4t8c", "2", PodState.SERVING, node="ip-10-0-12-7.eu-west-1.compute.internal"), "", "2"),
 ]
-PLAN = PlanView("n", "s", "e", "t")
 
 
 @given(st.integers(20, 160))
 def test_columns_fit_and_the_node_goes_first(cells: int) -> None:
-    fitted = fit_columns(pod_columns(PLAN, PODS), cells)
+    fitted = fit_columns(pod_columns(widths_of(PODS)), cells)
     shown = [column.key for column, _ in fitted]
     assert {"pod", "version", "state", "left", "restarts"} <= set(shown)
     assert "age" in shown or "node" not in shown
@@ -128,14 +129,14 @@ def test_columns_fit_and_the_node_goes_first(cells: int) -> None:
 
 
 def test_what_is_wrong_takes_the_place_of_the_state_and_leaves_the_rest() -> None:
-    told = text(row_line(fit_columns(pod_columns(PLAN, PODS), 90), PODS[1], EPOCH))
+    told = text(row_line(fit_columns(pod_columns(widths_of(PODS)), 90), PODS[1], EPOCH))
     assert "○ CrashLoopBackOff 5×" in told
     assert "12m" in told
     assert "node-1" in told
 
 
 def test_the_title_of_the_sorted_column_is_marked() -> None:
-    fitted = fit_columns(pod_columns(PLAN, PODS), 90)
+    fitted = fit_columns(pod_columns(widths_of(PODS)), 90)
     assert "AGE▲" in text(title_line(fitted, "age"))
     assert "T▼" in text(title_line(fitted, "left", down=True))
     assert text(title_line(fitted, "restarts")).count("▲") == 1
@@ -143,9 +144,36 @@ def test_the_title_of_the_sorted_column_is_marked() -> None:
 
 
 def test_a_column_that_cannot_be_searched_is_none_that_a_filter_knows() -> None:
-    columns = pod_columns(PLAN, PODS)
+    columns = pod_columns(widths_of(PODS))
     assert searchable(columns) == ["pod", "version", "state", "restarts", "node"]
     assert cells_of(columns, PODS[1])["state"] == "Starting CrashLoopBackOff"
+
+
+POD_STATES = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(PodState), st.integers(0, 2)), max_size=5)
+
+
+@given(st.lists(POD_STATES, min_size=1, max_size=5), st.booleans())
+def test_rows_that_are_patched_are_the_rows_that_would_be_made(
+    readings: list[list[tuple[str, PodState, int]]], image: bool
+) -> None:
+    """From board to board, whatever comes, goes, or only changes."""
+    plan = replace(situations()["open"].plan, new_image="shop/users-api:2" if image else "")
+    rows = PodRows()
+    known: dict[str, Pod] = {}
+    for reading in readings:
+        pods = []
+        for name, state, restarts in {each[0]: each for each in reading}.values():
+            made = pod(name, "2", state, restarts=restarts)
+            # What has not changed is the very same object, as from the feeds.
+            pods.append(known[name] if known.get(name) == made else made)
+        known = {each.uid: each for each in pods}
+        made_board = board(None, plan=plan, pods=Sourced(workload(pods), 1.0))
+        rows.see(made_board)
+        assert list(rows.rows) == board_rows(made_board)
+        assert sum(rows.counts.values()) == len(pods)
+        exact = widths_of(rows.rows)
+        assert rows.widths.name >= exact.name
+        assert rows.widths.reason >= exact.reason
 
 
 def test_flags_tell_when_they_should_be_gone() -> None:

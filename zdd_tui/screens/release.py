@@ -55,6 +55,7 @@ class ReleaseScreen(Acting[None]):
         self._compositor = ThinCompositor()
         self._last = (board, moment)
         self._notice = notice
+        self._views: list[LineView] = []
 
     def compose(self) -> ComposeResult:
         yield HeaderLine()
@@ -73,8 +74,10 @@ class ReleaseScreen(Acting[None]):
     def show(self, board: Board, moment: Moment) -> None:
         """Hands the board to every widget; each repaints only what changed."""
         self._last = (board, moment)
+        if not self._views:
+            self._views = list(self.query(LineView))
         self.query_one(Panes).place(board, self.size.height)
-        for widget in self.query(LineView):
+        for widget in self._views:
             widget.show(board, moment)
 
     def on_resize(self) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.segment import Segment
+from rich.style import Style
 from textual.binding import BindingType
 from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
@@ -53,6 +54,8 @@ class LineView(ScrollView, can_focus=False):
         self._drawn = False
         self._shown: tuple[Board, Moment] | None = None
         self._seen: tuple[tuple[object, ...], tuple[int, Access], int] | None = None
+        self._styles_of_tones: dict[Tone, Style] = {}
+        self._base_style: Style | None = None
 
     def watched(self, board: Board) -> tuple[object, ...]:
         """The parts of a board that the lines are made of; empty where they depend on more than that.
@@ -68,6 +71,7 @@ class LineView(ScrollView, can_focus=False):
     def show(self, board: Board, moment: Moment) -> None:
         """Draws what has changed since the last call."""
         self._shown = (board, moment)
+        self._base_style = None
         cells = self.content_size.width
         if not cells and self.auto_height and self.is_attached:
             # Hidden while it had nothing to say: it will be as wide as the screen.
@@ -140,8 +144,19 @@ class LineView(ScrollView, can_focus=False):
 
     def strip_of(self, line: Line, cells: int) -> Strip:
         """A line in colours, exactly so wide."""
-        segments = [
-            Segment(outside(text), self.get_component_rich_style(f"tone--{tone}", partial=True))
-            for text, tone in clip(line, cells)
-        ]
-        return Strip(segments).simplify().adjust_cell_length(cells).apply_style(self.rich_style)
+        segments = [Segment(outside(text), self._style_of(tone)) for text, tone in clip(line, cells)]
+        if self._base_style is None:
+            self._base_style = self.rich_style
+        return Strip(segments).simplify().adjust_cell_length(cells).apply_style(self._base_style)
+
+    def _style_of(self, tone: Tone) -> Style:
+        """Kept, because Textual forgets its own with every change that is painted."""
+        style = self._styles_of_tones.get(tone)
+        if style is None:
+            style = self._styles_of_tones[tone] = self.get_component_rich_style(f"tone--{tone}", partial=True)
+        return style
+
+    def notify_style_update(self) -> None:
+        self._styles_of_tones.clear()
+        self._base_style = None
+        super().notify_style_update()

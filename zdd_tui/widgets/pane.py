@@ -90,7 +90,8 @@ class Pane(LineView, can_focus=True):
         source = self.source(board)
         age = source.age(moment.now)
         stale = source.value is not None and source.stale(moment.now, self.limit)
-        self.set_class(stale, "-stale")
+        if self.has_class("-stale") is not stale:
+            self.set_class(stale, "-stale")
         told = "" if age is None else f" STALE {human_age(age)}" if stale else f" {human_age(age)}"
         heading = self.heading(board, moment)
         self._set_titles(f"{self.name_of_pane}{told}{f' · {heading}' if heading else ''}")

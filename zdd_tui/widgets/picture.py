@@ -12,7 +12,7 @@ from zdd_tui.model.strategy import StepSpec
 from zdd_tui.widgets.gate_line import GLYPHS
 from zdd_tui.widgets.line import Line, Tone, cut, human_age, outside, wrap
 from zdd_tui.widgets.picture_schema import frame, schema_lines
-from zdd_tui.widgets.pods import MARKS
+from zdd_tui.widgets.pod_rows import MARKS
 
 _STEP_SIGNS = {
     StepStatus.PENDING: ("○", Tone.DIM),

@@ -1,46 +1,17 @@
 """The pods of the Deployment, those that need eyes first."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
 
 from zdd_tui.board import PODS_STALE, Board, Moment, PlanView, Sourced
 from zdd_tui.model.pod import Pod, PodState
 from zdd_tui.model.rollout import WorkloadSnapshot
 from zdd_tui.widgets.columns import Column
 from zdd_tui.widgets.line import Line, Span, Tone, cut, human_age
+from zdd_tui.widgets.pod_rows import MARKS, ORDER, PodRows, Row, Widths
 from zdd_tui.widgets.table import TablePane
-
-MARKS = {
-    PodState.OVERDUE: ("✗", Tone.BAD),
-    PodState.STOPPING: ("▼", Tone.WARN),
-    PodState.DRAINING: ("▽", Tone.WARN),
-    PodState.STARTING: ("○", Tone.BUSY),
-    PodState.WARMING: ("◐", Tone.BUSY),
-    PodState.SERVING: ("●", Tone.GOOD),
-    PodState.GONE: ("·", Tone.DIM),
-}
-_ORDER = {state: place for place, state in enumerate(MARKS)}
 
 _WARM = ("◇", "Warm")
 """Ready, and without traffic because the Service has been switched away, or has not been switched here yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A pod as it is shown.
-
-    Attributes:
-        side: which of two Deployments it belongs to; empty where there is one.
-        version: short.
-        warm: it stands ready without traffic, as it should.
-    """
-
-    pod: Pod
-    side: str
-    version: str
-    warm: bool = False
 
 
 class PodPane(TablePane[Row, float]):
@@ -51,7 +22,7 @@ class PodPane(TablePane[Row, float]):
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self._made: tuple[tuple[object, ...], list[Row]] = ((), [])
+        self._pods = PodRows()
 
     def source(self, board: Board) -> Sourced[object]:
         return board.pods
@@ -63,19 +34,19 @@ class PodPane(TablePane[Row, float]):
         first, twin = board.pods.value, board.twin.value
         if first is None:
             return ""
-        return sides_heading(board.plan, first, twin) if twin and board.plan.sides else pod_heading(first)
+        self._pods.see(board)
+        return (
+            sides_heading(board.plan, first, twin)
+            if twin and board.plan.sides
+            else pod_heading(first, self._pods.counts)
+        )
 
     def rows(self, board: Board, moment: Moment) -> Sequence[Row]:
-        made_of = (board.plan, board.pods.value, board.twin.value)
-        if len(self._made[0]) != len(made_of) or any(
-            new is not old for new, old in zip(made_of, self._made[0], strict=True)
-        ):
-            known = {row.pod.uid: row for row in self._made[1]}
-            self._made = (made_of, board_rows(board, known))
-        return self._made[1]
+        self._pods.see(board)
+        return self._pods.rows
 
     def columns(self, board: Board, rows: Sequence[Row], cells: int) -> Sequence[Column[Row, float]]:
-        return pod_columns(board.plan, rows)
+        return pod_columns(self._pods.widths)
 
     def context(self, board: Board, moment: Moment) -> float:
         return moment.wall + (board.pods.value.clock_skew if board.pods.value else 0.0)
@@ -96,16 +67,15 @@ class PodPane(TablePane[Row, float]):
         return (("no pods", Tone.WARN),)
 
 
-def pod_heading(snapshot: WorkloadSnapshot) -> str:
+def pod_heading(snapshot: WorkloadSnapshot, counts: Mapping[PodState, int]) -> str:
     """``users-api 4/4 ready, 1 draining``."""
     view = snapshot.deployment
     if view is None:
         return "no such Deployment"
-    counts = Counter(pod.state for pod in snapshot.pods)
     told = [
         f"{counts[state]} {state.lower()}"
-        for state in _ORDER
-        if counts[state] and state not in (PodState.SERVING, PodState.GONE)
+        for state in ORDER
+        if counts.get(state) and state not in (PodState.SERVING, PodState.GONE)
     ]
     return ", ".join([f"{view.name} {view.ready}/{view.desired} ready", *told])
 
@@ -138,50 +108,10 @@ def pod_notes(board: Board, cells: int) -> list[Line]:
     return lines
 
 
-def board_rows(board: Board, known: Mapping[str, Row] = MappingProxyType({})) -> list[Row]:
-    """The pods in order of urgency, then name. A row in `known`, by uid, that would be made again is taken as it is."""
-    plan = board.plan
-    snapshots = [found for found in (board.pods.value, board.twin.value) if found is not None]
-    sides = [side for side, _ in plan.sides] or [""]
-    warm = [plan.switched and found.rollout is not None and found.rollout.done for found in snapshots]
-    made: list[Row] = []
-    for pod, number in pod_rows(plan, snapshots):
-        side = sides[number]
-        version = pod.version
-        if plan.new_image:
-            version = "new" if pod.image == plan.new_image else "old"
-        # A pod that is Ready but in no Service looks as if it were warming up; once all are available it is not.
-        stands = pod.state is PodState.WARMING and number < len(warm) and warm[number]
-        row = known.get(pod.uid)
-        if row is None or row.pod is not pod or (row.side, row.version, row.warm) != (side, version, stands):
-            row = Row(pod, side, version, stands)
-        made.append(row)
-    return made
-
-
-def pod_rows(plan: PlanView, snapshots: Sequence[WorkloadSnapshot]) -> list[tuple[Pod, int]]:
-    """Every pod once, with the number of its Deployment; those that need eyes first, then by name.
-
-    The first Deployment's labels find the second one's pods too, while that comes or goes: names tell them apart.
-    """
-    # Each snapshot comes in the order of its pods' names, and sorting is stable.
-    if not plan.sides:
-        pods = [(pod, 0) for found in snapshots for pod in (*found.pods, *found.gone)]
-        return sorted(pods, key=lambda row: _ORDER[row[0].state])
-    second = f"{plan.sides[1][1]}-"
-    known: dict[str, tuple[Pod, int]] = {}
-    for number, found in reversed(list(enumerate(snapshots))):
-        for pod in (*found.pods, *found.gone):
-            known.setdefault(pod.uid, (pod, 1 if pod.name.startswith(second) else number))
-    return sorted(known.values(), key=lambda row: (_ORDER[row[0].state], row[1]))
-
-
-def pod_columns(plan: PlanView, rows: Sequence[Row]) -> list[Column[Row, float]]:
-    """The columns of these pods. Cells get the cluster's clock."""
-    longest = max((len(row.pod.name) for row in rows), default=0)
-    side = max((len(row.side) for row in rows), default=0)
-    node = max((len(row.pod.node) for row in rows), default=0)
-    reason = max((len(row.pod.reason) + 6 for row in rows if row.pod.reason), default=0)
+def pod_columns(widths: Widths) -> list[Column[Row, float]]:
+    """The columns of pods with texts of these widths. Cells get the cluster's clock."""
+    longest, side, node = widths.name, widths.side, widths.node
+    reason = widths.reason + 6 if widths.reason else 0
     columns: list[Column[Row, float]] = [
         Column("pod", "POD", lambda row, _: row.pod.name, 12, longest, tail=True, tone=_name_tone, find=_name),
     ]
@@ -193,7 +123,7 @@ def pod_columns(plan: PlanView, rows: Sequence[Row]) -> list[Column[Row, float]]
         Column(
             "state", "STATE", lambda row, _: " ".join(_state(row)[:2]), 10, max(10, min(40, reason) - 9),
             tone=lambda row, _: _state(row)[2], find=lambda row: f"{_state(row)[1]} {row.pod.reason}".rstrip(),
-            sort=lambda row: _ORDER[row.pod.state], over=_wrong, covers=2,
+            sort=lambda row: ORDER[row.pod.state], over=_wrong, covers=2,
         ),
         Column(
             "left", "LEFT", lambda row, _: _left(row.pod), 5, right=True,

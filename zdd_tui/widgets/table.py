@@ -58,6 +58,8 @@ class TablePane(Pane, Generic[R, C]):
         self._typing: str | None = None
         self._problem = ""
         self._titled = False
+        self._form: tuple[object, ...] = ()
+        self._lines_of_rows: dict[tuple[str, int], tuple[R, Line]] = {}
         self._painted_rows: dict[int, tuple[Line, bool]] = {}
 
     # --- what a subclass says ------------------------------------------------------------------------------------
@@ -134,13 +136,26 @@ class TablePane(Pane, Generic[R, C]):
         if self.has_focus:
             self._store.point(self._store.at)  # in sight, and on the first row where it had none
         shown, fitted = self._store.shown, self._fitted
+        drawn = self._drawn_as((int(2 * moment.now), doubtful, each, room, [(one.key, wide) for one, wide in fitted]))
 
         def make(at: int) -> Line:
-            row = shown[at // each]
-            line = self.under(row, context, room) if at % each else row_line(fitted, row, context)
-            return dimmed(line) if doubtful else line
+            row, second = shown[at // each], at % each
+            name = (self.identity(row), second)
+            known = drawn.get(name)
+            if known is not None and known[0] is row:
+                return known[1]
+            line = self.under(row, context, room) if second else row_line(fitted, row, context)
+            line = dimmed(line) if doubtful else line
+            drawn[name] = row, line
+            return line
 
         return Rows(self._heads, len(shown) * each, make)
+
+    def _drawn_as(self, form: tuple[object, ...]) -> dict[tuple[str, int], tuple[R, Line]]:
+        """Lines of rows that were drawn in the same form, within the same half second; none where it has changed."""
+        if form != self._form:
+            self._form, self._lines_of_rows = form, {}
+        return self._lines_of_rows
 
     def _take(self, rows: Sequence[R]) -> None:
         """Hands the rows to the store, through the filter and in the order that are in force."""

@@ -79,6 +79,7 @@ class FixedSource:
     current: Board
     sent: list[tuple[CommandKind, Expected | None, str | None]] = field(default_factory=list)
     shown: list[tuple[str, ...]] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
     tunings: list[Mapping[str, object] | None] = field(default_factory=list)
     futures: list[Future[StoredCommand]] = field(default_factory=list)
     callbacks: list[Callable[[], None]] = field(default_factory=list)
@@ -112,6 +113,7 @@ class FixedSource:
         future: Future[StoredCommand] = Future()
         self.sent.append((kind, expected, typed))
         self.shown.append(shown)
+        self.reasons.append(reason)
         self.tunings.append(tuning)
         self.futures.append(future)
         return future

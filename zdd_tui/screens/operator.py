@@ -22,12 +22,12 @@ from zdd_tui.model.records import ReleaseRecord, StoredCommand
 from zdd_tui.model.release import CommandKind, Expected
 from zdd_tui.model.tuning import Tuning, faster, retuned, slower
 from zdd_tui.screens.confirm import Answer, ConfirmScreen, fields
-from zdd_tui.screens.details import DetailsScreen
 from zdd_tui.screens.detail_backfill import BackfillScreen
 from zdd_tui.screens.detail_gate import GateScreen
 from zdd_tui.screens.detail_picture import PictureScreen
 from zdd_tui.screens.detail_plan import PlanScreen
 from zdd_tui.screens.detail_timeline import TimelineScreen
+from zdd_tui.screens.details import DetailsScreen
 from zdd_tui.screens.doctor import DoctorScreen
 from zdd_tui.screens.help import HelpScreen, sections
 from zdd_tui.screens.opening import opened
@@ -132,7 +132,11 @@ class Operator:
             return
 
         def decided(answer: Answer | None) -> None:
-            if answer is not None and answer.yes:
+            if answer is None or not answer.yes:
+                return
+            if not self.offers(kind.value):
+                self._refuse(kind, "the unlock has run out meanwhile; nothing was sent")
+            else:
                 self._home()
                 self._send(kind, expected, answer, board.previews.get(kind, ()))
 
@@ -163,7 +167,11 @@ class Operator:
             return
 
         def decided(wish: Wish | None) -> None:
-            if wish is not None:
+            if wish is None:
+                return
+            if not self.offers("tune"):
+                self._refuse(CommandKind.TUNE, "the unlock has run out meanwhile; nothing was sent")
+            else:
                 self._send_tuning(wish)
 
         self._app.push_screen(TuneScreen(board, moment, asked), decided)

@@ -10,7 +10,9 @@ import asyncpg
 
 from zdd_tui.backends.store import Store
 from zdd_tui.demo.environment import Environment, Options, environment
+from zdd_tui.demo.walk import Walker
 from zdd_tui.model.records import ReleaseRecord
+from zdd_tui.model.release import CommandKind, State
 
 
 @asynccontextmanager
@@ -28,6 +30,32 @@ async def production(folder: Path, **options: object) -> AsyncIterator[tuple[Env
 
 def no_progress(_record: ReleaseRecord) -> None:
     """For walkers whose progress nobody watches."""
+
+
+async def back_from_the_middle_of_cleanup(env: Environment, store: Store, last: str = "clear-marks") -> None:
+    """Walks a whole release, and rolls it back when all of cleanup but its last step is done."""
+    walker = Walker(env, store, no_progress)
+    await walker.begin()
+    *phases, cleanup = await walker.phase_names()
+    for phase in phases:
+        await walker.advance(phase)
+    connection = await asyncpg.connect(env.postgres.dsn)
+    try:
+        async with connection.transaction():
+            # The step cannot begin: its row is ours.
+            await connection.execute("SELECT FROM zdd.step WHERE name = $1 FOR UPDATE", last)
+            await walker.enter(cleanup)
+            held = "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+            async with asyncio.timeout(60):
+                while not await connection.fetchval(held):  # noqa: ASYNC110 - another process comes to wait
+                    await asyncio.sleep(0.05)
+            await walker.command(CommandKind.ROLLBACK)
+    finally:
+        await connection.close()
+    record = await walker.until(lambda record: record.release.state is State.ROLLED_BACK)
+    await env.end("agent")
+    statuses = {step.name: str(step.status) for step in record.steps}
+    assert statuses[last] == "pending", statuses
 
 
 async def assert_nobody_was_hurt(env: Environment) -> None:

@@ -8,7 +8,12 @@ import pytest
 import yaml
 from aiohttp import web
 
-from tests.release_support import assert_nobody_was_hurt, no_progress, production
+from tests.release_support import (
+    assert_nobody_was_hurt,
+    back_from_the_middle_of_cleanup,
+    no_progress,
+    production,
+)
 from zdd_tui.backends.kube_route import get_route
 from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.demo import manifests
@@ -45,6 +50,10 @@ async def test_requests_are_shared_out_by_phases_and_back_at_once(tmp_path: Path
             await walker.rollback()
             await env.end("agent")
             assert differences(before, await take(env)) == [], f"after a rollback from {last}"
+
+        # The canary is gone by then, and so is its Service.
+        await back_from_the_middle_of_cleanup(env, store)
+        assert differences(before, await take(env)) == [], "after a rollback from the middle of cleanup"
 
         walker = Walker(env, store, no_progress)
         await walker.begin()

@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.release_support import assert_nobody_was_hurt, no_progress, production
+from tests.release_support import (
+    assert_nobody_was_hurt,
+    back_from_the_middle_of_cleanup,
+    no_progress,
+    production,
+)
 from zdd_tui.demo.likeness import differences, take
 from zdd_tui.demo.walk import Walker
 from zdd_tui.model.errors import ZddError
@@ -27,6 +32,10 @@ async def test_rollback_from_every_phase_then_the_release(tmp_path: Path) -> Non
             await env.end("agent")
             assert differences(before, await take(env)) == [], f"after a rollback from {last}"
             await assert_nobody_was_hurt(env)
+        # The shadow flag is deleted by then, and comes back before it goes for good.
+        await back_from_the_middle_of_cleanup(env, store)
+        assert differences(before, await take(env)) == [], "after a rollback from the middle of cleanup"
+        await assert_nobody_was_hurt(env)
         walker = Walker(env, store, no_progress)
         await walker.begin()
         for phase in PHASES:

@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.release_support import assert_nobody_was_hurt, no_progress, production
+from tests.release_support import (
+    assert_nobody_was_hurt,
+    back_from_the_middle_of_cleanup,
+    no_progress,
+    production,
+)
 from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.demo import manifests
 from zdd_tui.demo.environment import Environment
@@ -47,6 +52,9 @@ async def test_rollback_from_every_phase(
             await env.end("agent")
             assert (await walker.record()).release.state is State.ROLLED_BACK
             await assert_as_before(env, before, last)
+
+        await back_from_the_middle_of_cleanup(env, store)
+        await assert_as_before(env, before, "the middle of cleanup")
 
         # An image whose pods never become ready: the step waits, nothing old goes, and the way back is open.
         env.plan_file.write_text(env.plan_file.read_text().replace(f"image: {_image(by)}", f"image: {BROKEN}"))

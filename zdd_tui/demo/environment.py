@@ -6,9 +6,11 @@ Every process dies with this one, also when it is killed.
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,7 +20,7 @@ from typing import Any
 from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.demo import manifests
 from zdd_tui.demo.data import create_schema, seed, watch_statements
-from zdd_tui.demo.plan import GUARD, Kind, Mode, plan_text, regions_text
+from zdd_tui.demo.plan import CALM_GUARD, GUARD, Kind, Mode, plan_text, regions_text
 from zdd_tui.demo.processes import spawn, stop, wait_until
 from zdd_tui.demo.servers import PgServer, RedisServer, postgres_server, redis_server
 from zdd_tui.demo.strategy_plans import strategy_plan_text
@@ -43,6 +45,7 @@ class Options:
         regions: names of the plan's regions, in order; none for a plan without. `region` is the one that this
             production is.
         guard: the plan has a guard, and versions above 1 can be broken: see :attr:`Environment.inject_file`.
+        calm: its limits forgive a slow machine, and no data is no reason to go back.
     """
 
     rows: int = 200_000
@@ -56,6 +59,7 @@ class Options:
     strategy: str = EXPAND_CONTRACT
     by: str = "replicas"
     guard: bool = False
+    calm: bool = False
     regions: tuple[str, ...] = ()
     region: str = ""
 
@@ -71,7 +75,8 @@ class Options:
 
     def plan_text(self) -> str:
         """The release's plan as YAML."""
-        more = (GUARD if self.guard else "") + regions_text(self.regions, flagged=self.flagged)
+        guard = CALM_GUARD if self.calm else GUARD
+        more = (guard if self.guard else "") + regions_text(self.regions, flagged=self.flagged)
         if self.strategy != EXPAND_CONTRACT:
             text = strategy_plan_text(self.strategy, name=self.name, soak=self.soak, quick=self.quick, by=self.by)
             return text + more
@@ -162,6 +167,7 @@ async def environment(folder: Path, options: Options, say: Say) -> AsyncIterator
         made = Environment(folder, options, postgres, redis, kubeconfig)
         stack.push_async_callback(_end_all, made)
         made.plan_file.write_text(options.plan_text())
+        await _keep_in_git(made.plan_file)
         await _start_cluster(made)
         say(f"filling the table with {options.rows:,} rows, rolling out pods of V1")
         await create_schema(postgres.dsn, options.kind)
@@ -174,6 +180,18 @@ async def environment(folder: Path, options: Options, say: Say) -> AsyncIterator
         )  # fmt: skip
         await _until(made, "load", lambda: made.load_report.exists() and made.load()["requests"] > 0)
         yield made
+
+
+async def _keep_in_git(plan: Path) -> None:
+    """As any plan should be kept, and as the doctor looks for it; a machine without git goes without."""
+    if shutil.which("git") is None:
+        return
+    author = ("-c", "user.name=zdd demo", "-c", "user.email=demo@localhost", "-c", "commit.gpgsign=false")
+    for command in (("init", "-q"), ("add", plan.name), (*author, "commit", "-q", "--no-verify", "-m", "The plan")):
+        process = await asyncio.create_subprocess_exec(
+            "git", "-C", str(plan.parent), *command, stdout=DEVNULL, stderr=DEVNULL
+        )
+        await process.wait()
 
 
 async def _start_cluster(made: Environment) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import asyncpg
 
 from zdd_tui.backends.store import Store
+from zdd_tui.demo.check_up import check_up
 from zdd_tui.demo.environment import EXPAND_CONTRACT, Environment, Options, environment
 from zdd_tui.demo.headless_inject import as_text as inject_text
 from zdd_tui.demo.headless_inject import headless_inject
@@ -37,6 +38,7 @@ async def headless(folder: Path, options: Options) -> dict[str, Any]:
         # The `zdd` schema goes with the first release's agent, not with a rollback; it must be there to compare.
         async with await Store.open(env.postgres.dsn, application_name="zdd demo") as store:
             await store.migrate()
+            doctor = await check_up(env, ticker)
             before = await take(env)
             rehearsal = await _rehearse(env, store, ticker)
             rehearsal["differences"] = differences(before, await take(env))
@@ -44,7 +46,7 @@ async def headless(folder: Path, options: Options) -> dict[str, Any]:
             release = await _release(env, store, ticker)
         rows = await _rows(env)
         await env.end("load")
-        return _report(env, rehearsal, release, rows)
+        return _report(env, rehearsal, release, rows) | {"doctor": doctor}
 
 
 async def _rehearse(env: Environment, store: Store, ticker: Ticker) -> dict[str, Any]:

@@ -4,11 +4,13 @@ First a rehearsal: every phase but the last, then back. Then the release itself,
 phase. The load never stops.
 """
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
 
 from zdd_tui.backends.store import Store
+from zdd_tui.demo.check_up import check_up
 from zdd_tui.demo.environment import Environment, Options, environment
 from zdd_tui.demo.likeness import Likeness, differences, take
 from zdd_tui.demo.report_lines import closing_lines, load_lines
@@ -22,12 +24,13 @@ async def headless_strategy(folder: Path, options: Options) -> dict[str, Any]:
     async with environment(folder, options, ticker.say) as env:
         async with await Store.open(env.postgres.dsn, application_name="zdd demo") as store:
             await store.migrate()
+            doctor = await check_up(env, ticker)
             before = await take(env)
             rehearsal = await _rehearse(env, store, ticker, before)
             release = await _release(env, store, ticker)
             after = await take(env)
         await env.end("load")
-        return _report(env, rehearsal, release, after)
+        return _report(env, rehearsal, release, after) | {"doctor": doctor}
 
 
 async def _rehearse(env: Environment, store: Store, ticker: Ticker, before: Likeness) -> dict[str, Any]:
@@ -50,14 +53,32 @@ async def _release(env: Environment, store: Store, ticker: Ticker) -> dict[str, 
     first, second, *others = await walker.phase_names()
     ticker.say(f"release: every phase, the agent is killed in {second}")
     await walker.advance(first)
+    shared = [await _shared(env, first)]
     began = time.monotonic()
     await walker.enter(second)
     _, _, takeover = await walker.replace_agent()
     await walker.settle(second)
     walker.phases[second] = round(time.monotonic() - began, 2)
+    shared.append(await _shared(env, second))
     for phase in others:
         await walker.advance(phase)
-    return {"phases": walker.phases, "agent_killed": {"in": second, "takeover_seconds": takeover}}
+        shared.append(await _shared(env, phase))
+    killed = {"in": second, "takeover_seconds": takeover}
+    return {"phases": walker.phases, "agent_killed": killed, "shared": [each for each in shared if each]}
+
+
+SHARED_SECONDS = 3.0
+"""Some hundred requests: enough to see a weight."""
+
+
+async def _shared(env: Environment, phase: str) -> dict[str, Any]:
+    """How many requests an HTTPRoute sends where, once the phase's weight is held; nothing without a route."""
+    if not env.options.routed:
+        return {}
+    before = env.load()["services"]
+    await asyncio.sleep(SHARED_SECONDS)
+    after = env.load()["services"]
+    return {"after": phase} | {name: count - before.get(name, 0) for name, count in sorted(after.items())}
 
 
 def _report(env: Environment, rehearsal: dict[str, Any], release: dict[str, Any], after: Likeness) -> dict[str, Any]:
@@ -89,6 +110,14 @@ def as_text(report: dict[str, Any]) -> str:
         f"{'✔' if report['ok'] else '✗'} {report['strategy']} release: {len(report['pods'])} pods of {report['image']}",
         *load_lines(report),
         f"  agent killed   in {killed['in']}, replaced after {killed['takeover_seconds']} s",
+        *(f"  shared         {_told(each)}" for each in release["shared"]),
         *closing_lines(report),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _told(shared: dict[str, Any]) -> str:
+    counts = {name: count for name, count in shared.items() if name != "after"}
+    total = sum(counts.values()) or 1
+    parts = (f"{100 * count / total:.0f}% to {name}" for name, count in counts.items())
+    return f"after {shared['after']}: of {total} requests " + ", ".join(parts)

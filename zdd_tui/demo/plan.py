@@ -110,7 +110,34 @@ guard:
       limit: 1
       window: 30s
 """
-"""Short windows, so that a demo does not take minutes; in production they are longer: see config/plan.example.yaml."""
+"""Short windows, so that a fault is answered while one looks; in production they are longer: see
+config/plan.example.yaml."""
+
+CALM_GUARD = """
+guard:
+  interval: 1s
+  rules:
+    - name: errors
+      metric: error-rate
+      limit: 2%
+      window: 10s
+      for: 3s
+      version: new
+      min_samples: 20
+    - name: p95
+      metric: latency
+      quantile: p95
+      limit: 1s
+      window: 10s
+      for: 10s
+      version: new
+      min_samples: 20
+    - name: restarts
+      metric: restarts
+      limit: 1
+      window: 30s
+"""
+"""Where nobody breaks anything: two busy cores that also run the servers and the load are slow, and are not ill."""
 
 
 REGION_SOAK = "10s"

@@ -13,6 +13,13 @@ def load_lines(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def doctor_lines(report: dict[str, Any]) -> list[str]:
+    """What the doctor counts, and a line for everything that is not well or could not be seen."""
+    doctor = report["doctor"]
+    counts = ", ".join(f"{number} {verdict}" for verdict, number in doctor["counts"].items())
+    return [f"  doctor         {counts}", *(f"    {line}" for line in doctor["open"])]
+
+
 def closing_lines(report: dict[str, Any]) -> list[str]:
     """The rehearsed rollback, the phases, and a line for everything that is not as it should be."""
     rehearsal = report["rollback_rehearsal"]
@@ -20,6 +27,7 @@ def closing_lines(report: dict[str, Any]) -> list[str]:
         f"  rollback       from {rehearsal['from']} in {rehearsal['rollback_seconds']} s,"
         f" {len(rehearsal['differences'])} differences",
         "  phases         " + ", ".join(f"{name} {seconds} s" for name, seconds in report["release"]["phases"].items()),
+        *doctor_lines(report),
         *(f"  ✗ {line}" for line in rehearsal["differences"]),
         *(f"  ✗ failed: {sample}" for sample in report["failure_samples"]),
         *(f"  ✗ wrong: {sample}" for sample in report["wrong_samples"]),

@@ -35,7 +35,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
     if arguments.strategy != options.strategy:
         options.strategy, options.name = arguments.strategy, f"users-api-{re.sub('[^a-z]', '-', arguments.strategy)}"
     options.by = arguments.by
-    options.guard = arguments.inject is not None
+    options.guard, options.calm = True, arguments.inject is None
     if arguments.regions > 1:
         if arguments.inject is not None:
             raise ZddError("--inject breaks one production, and --regions starts several", "leave one of them out")

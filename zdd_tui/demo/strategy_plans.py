@@ -1,5 +1,7 @@
 """The demo's plans of the strategies that leave the schema alone."""
 
+from zdd_tui.demo.plan import flags_expire
+
 _PLAN = """\
 # The demo's release; config/examples/ explains every key.
 name: {name}
@@ -19,6 +21,8 @@ kubernetes:
 {more}
 gates:
   soak: {soak}
+  owner: you
+  wait_limit: 1d
 """
 
 IMAGE = "shop/users-api:2"
@@ -40,6 +44,8 @@ canary:
   flag:
     url: ${{REDIS_URL}}
     key: users_sql_name_read
+    owner: you
+    expires: {expires}
 """
 
 _CANARY_BY_GATEWAY = """
@@ -63,6 +69,8 @@ flags:
   url: ${{REDIS_URL}}
   shadow: users_sql_name_shadow
   read: users_sql_name_read
+  owner: you
+  expires: {expires}
 
 dark:
   path: users_name
@@ -95,6 +103,6 @@ def strategy_plan_text(strategy: str, *, name: str, soak: str, quick: bool = Fal
     """
     by_flag = strategy == "canary" and by == "flag"
     chosen = {"flag": _CANARY_BY_FLAG, "gateway": _CANARY_BY_GATEWAY}.get(by) if strategy == "canary" else None
-    more = (chosen or MORE[strategy]).format(**(_QUICK if quick else _FULL))
+    more = (chosen or MORE[strategy]).format(**(_QUICK if quick else _FULL), expires=flags_expire())
     image = DARK_IMAGE if strategy == "dark-launch" or by_flag else IMAGE
     return _PLAN.format(name=name, strategy=strategy, image=image, soak=soak, more=more)

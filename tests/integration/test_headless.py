@@ -1,0 +1,29 @@
+"""`zdd demo --headless` of a strategy: the guard watches and does nothing, the doctor finds the demo clean."""
+
+from pathlib import Path
+
+import pytest
+
+from zdd_tui.demo.environment import Options
+from zdd_tui.demo.headless_strategy import as_text, headless_strategy
+
+
+@pytest.mark.timeout(400)
+async def test_a_rolling_release_reports_load_rollback_and_doctor(tmp_path: Path) -> None:
+    options = Options(
+        rows=2000, rate=60, soak="500ms", quick=True, strategy="rolling", name="users-rolling", guard=True, calm=True
+    )
+    report = await headless_strategy(tmp_path, options)
+    assert report["ok"], report
+    assert report["requests"] > 100
+    found = report["doctor"]["findings"]
+    # `zdd rehearse` is for an operator to run; all else is the demo's own, and must be as it should.
+    assert [name for name, verdict in found.items() if verdict not in ("pass", "inconclusive")] == [
+        "rollback-rehearsed"
+    ], report["doctor"]["open"]
+    # Asked with the database away, and ended by SIGTERM.
+    assert found["probes"] == found["health-ready"] == found["shutdown"] == found["triggers"] == "pass"
+    assert found["fragile-steps"] == "pass"
+    text = as_text(report)
+    assert "✔ rolling release: 2 pods of shop/users-api:2" in text
+    assert "✗ a rollback that was never rehearsed: never rehearsed" in text

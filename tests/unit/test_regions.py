@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.ui.boards import EPOCH, FixedClock, board, record
@@ -86,6 +86,9 @@ def test_a_region_overrides_what_it_names_and_nothing_else() -> None:
     assert ap.in_region("eu").database == whole.database, "from one region to another goes by the whole plan"
     assert [plan.earlier_regions for plan in (whole, eu, us, ap)] == [(), (), ("eu",), ("eu", "us")]
     assert [plan.region for plan in (whole, eu, us, ap)] == ["", "eu", "us", "ap"]
+    alone = ap.without_regions()
+    assert (alone.database, alone.region, alone.earlier_regions) == (ap.database, "", ())
+    assert strategy_for(alone).entry == (), "a rehearsal is of one region and waits for no other"
 
 
 def test_the_hash_is_that_of_the_whole_file_in_every_region() -> None:
@@ -294,10 +297,13 @@ MOVES = st.lists(
 )
 
 
+STRATEGIES = [strategy_for(load().plan.in_region(name)) for name in ("eu", "us", "ap")]
+
+
+@settings(deadline=None)
 @given(MOVES)
 def test_no_order_of_ends_lets_a_later_region_begin_early(moves: list[tuple[str, int, float]]) -> None:
-    whole = load().plan
-    world = World([Release("r", "hash", strategy_for(whole.in_region(name))) for name in ("eu", "us", "ap")])
+    world = World([Release("r", "hash", strategy) for strategy in STRATEGIES])
     for what, index, seconds in moves:
         match what:
             case "wait":

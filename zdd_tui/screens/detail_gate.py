@@ -50,6 +50,11 @@ class GateScreen(DetailScreen):
         current = record.release.current
         shown = phases if self._all or current is None else (current,)
         lines = self.missing(self._asked, cells)
+        if current is None and (entry := record.release.strategy.entry):
+            lines += [(("before the first phase", Tone.STRONG),)]
+            for gate in entry:
+                reading = record.gates.get(gate.name)
+                lines += gate_detail(gate, reading, record, now, moment, cells, self.text, self._asked.value)
         for phase in shown:
             if len(shown) > 1:
                 lines += [(), ((phase.name, Tone.STRONG),)]
@@ -90,10 +95,10 @@ def gate_detail(
     lines: list[Line] = [(), spread(clip(head, cells), ((age, Tone.DIM),), cells)]
     ask = ask_of(gate.name)
     if ask is not None:
-        lines += told(f"asks    {ask.system}: {ask.query}", cells, indent="  ")
-        lines += told(f"wants   {ask.wanted}", cells, indent="  ")
+        lines += _named("asks", f"{ask.system}: {ask.query}", cells, told)
+        lines += _named("wants", ask.wanted, cells, told)
     if shown is not None:
-        lines += told(f"answer  {shown.reason}", cells, tone if tone is Tone.BAD else Tone.NORMAL, indent="  ")
+        lines += _named("answer", shown.reason, cells, told, tone if tone is Tone.BAD else Tone.NORMAL)
     if reading is None or story is None:
         return lines
     prefix = f"{gate.name}: "
@@ -102,3 +107,9 @@ def gate_detail(
         when, verdict = moment.clock.time_of_day(event.at), outside(event.what.removeprefix(prefix))
         lines += told(f"{when} {verdict}: {event.why}", cells, Tone.DIM, indent="          ")
     return lines
+
+
+def _named(name: str, text: str, cells: int, told: Told, tone: Tone = Tone.NORMAL) -> list[Line]:
+    """A text beside its name; further lines of it stand under the first."""
+    first, *rest = told(text, max(10, cells - 10), tone)
+    return [((f"  {name:<8}", Tone.DIM), *first), *(((" " * 10, Tone.NORMAL), *line) for line in rest)]

@@ -298,6 +298,12 @@ class BasePlan(Section):
         return own  # type: ignore[return-value]  # a copy of a plan has its class
 
     def with_redis(self, url: SecretStr) -> Self:
+    def without_regions(self) -> Self:
+        """A copy that waits for no other region: for a rehearsal, which is of one."""
+        alone = self.model_copy(update={"regions": None})
+        alone._region, alone._whole = "", None
+        return alone
+
         """A copy whose flags are there.
 
         Raises:

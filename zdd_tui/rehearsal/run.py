@@ -168,7 +168,7 @@ async def _walks(
 
 def _here(plan: Plan, dsn: str, redis_url: str) -> Plan:
     """The same plan for the copy; what only makes one wait is shortened."""
-    return plan.model_copy(
+    return plan.without_regions().model_copy(
         update={
             "environment": "rehearsal",
             "database": plan.database.model_copy(update={"dsn": SecretStr(dsn)}),

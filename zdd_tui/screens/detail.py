@@ -194,7 +194,9 @@ class DetailScreen(Acting[None], HasPage):
         age = source.age(moment.now)
         stale = source.stale(moment.now, limit)
         told = "not read yet" if age is None else f"{'STALE ' if stale else ''}{human_age(age)} old"
-        right: Line = ((told, Tone.WARN if stale else Tone.DIM),)
+        environment = board.plan.environment.upper()
+        mark: Line = ((f" ■ {outside(environment)} ", Tone.ALARM), ("  ", Tone.NORMAL)) if board.plan.production else ()
+        right: Line = (*mark, (told, Tone.WARN if stale else Tone.DIM))
         return spread(((outside(self.heading(board)), Tone.STRONG),), right, cells)
 
     def page(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:

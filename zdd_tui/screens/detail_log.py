@@ -93,6 +93,8 @@ class LogScreen(DetailScreen):
         if view.error:
             head += wrap(f"✗ {view.error}", cells, Tone.WARN)
             head += wrap(f"→ {view.mend}", cells, Tone.STRONG) if view.mend else []
+        if not view.lines and view.state == "following":
+            head.append((("nothing has been written yet", Tone.DIM),))
         if view.dropped:
             head.append(((f"… {view.dropped:,} older lines are not kept", Tone.DIM),))
         clock = moment.clock if self._times else None

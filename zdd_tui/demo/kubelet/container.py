@@ -15,6 +15,8 @@ from zdd_tui.demo.processes import spawn
 from zdd_tui.model.untyped import Json, number, obj, objects, text
 
 DEFAULT_PORT = 8080
+PREVIOUS_SUFFIX = ".previous"
+"""In place of a log's own suffix: what the process before the present one wrote."""
 _REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_.\-][A-Za-z0-9_.\-]*)\)")
 
 
@@ -121,13 +123,15 @@ class Process:
 
     @classmethod
     def start(cls, argv: list[str], env: dict[str, str], cwd: Path, log: Path) -> "Process":
-        """Start the process; it dies with us.
+        """Start the process; it dies with us. The log of a process before it is kept aside, as a kubelet does it.
 
         Raises:
             OSError: no such program, or it may not be run.
         """
         cwd.mkdir(parents=True, exist_ok=True)
         log.parent.mkdir(parents=True, exist_ok=True)
+        if log.exists():
+            log.replace(log.with_suffix(PREVIOUS_SUFFIX))
         with log.open("ab") as sink:
             child = spawn(argv, log=sink, env=env, cwd=cwd)
         mark = cwd / "process.json"

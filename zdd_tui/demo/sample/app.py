@@ -1,7 +1,9 @@
 """The wiring: environment, storage of this version, routes, lifecycle."""
 
+import itertools
 import logging
 import math
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from zdd_tui.service.flags import FlagClient
 
 MAX_ID = 2**63 - 1
+LOGGED_EVERY = 10
+"""One request of so many is worth a line."""
+
+_REQUESTS = itertools.count()
 _log = logging.getLogger(__name__)
 
 
@@ -51,8 +57,11 @@ async def run(settings: Settings) -> bool:
     app = build(settings, database, store, flags, dark.get if dark else None)
     attach(app, lifecycle, *((dark.shadow.render,) if dark else ()))
     install(app, settings, database)
+    _log.info("version %d serves at %s:%d", settings.version, settings.host, settings.port)
     try:
-        return await serve(app, lifecycle, settings.host, settings.port)
+        clean = await serve(app, lifecycle, settings.host, settings.port)
+        _log.info("drained; %s", "no request was cut off" if clean else "requests were cut off")
+        return clean
     finally:
         if dark is not None:
             await dark.shadow.stop()
@@ -152,8 +161,13 @@ async def _explain(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """A failure becomes one JSON line; its text stays in the log, because it can hold data."""
+    began = time.monotonic()
     try:
-        return await handler(request)
+        answer = await handler(request)
+        if next(_REQUESTS) % LOGGED_EVERY == 0:
+            took = 1000 * (time.monotonic() - began)
+            _log.info("%s %s %d in %.1f ms", request.method, request.path, answer.status, took)
+        return answer
     except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
         _log.warning("%s %s: database: %r", request.method, request.path, error)
         return _refusal(503, f"database: {type(error).__name__}")

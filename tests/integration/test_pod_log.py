@@ -1,0 +1,180 @@
+"""Logs of pods: what the embedded cluster serves, and what a screen's tail makes of it. kubectl reads the same."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zdd_tui.backends.kube_detail import follow_log, read_object
+from zdd_tui.backends.kube_http import KubeHttp
+from zdd_tui.backends.kubernetes import MERGE_PATCH, Cluster
+from zdd_tui.demo.cluster import kinds
+from zdd_tui.demo.cluster.cluster import LocalCluster, local_cluster
+from zdd_tui.demo.cluster.pod_log import LOG_ANNOTATION, PREVIOUS_SUFFIX
+from zdd_tui.demo.kubelet.container import PREVIOUS_SUFFIX as WRITTEN_SUFFIX
+from zdd_tui.model.detail import LogQuery, LogView, ObjectQuery
+from zdd_tui.model.errors import ClusterError
+from zdd_tui.model.log_buffer import LogBuffer
+from zdd_tui.model.masking import mask_text
+
+POD: dict[str, Any] = {
+    "metadata": {"name": "web-1", "namespace": "default", "labels": {"app": "web"}},
+    "spec": {
+        "containers": [
+            {
+                "name": "app",
+                "image": "web:1",
+                "args": ["--password=hunter2"],
+                "env": [
+                    {"name": "DATABASE_URL", "value": "postgresql://web:hunter2@db/x"},
+                    {"name": "SIGNING_SECRET", "value": "hunter2"},
+                    {"name": "PORT", "value": "8080"},
+                ],
+            }
+        ]
+    },
+}
+
+
+class Logged:
+    """A cluster with one pod that has a log file."""
+
+    def __init__(self, local: LocalCluster, cluster: Cluster, file: Path) -> None:
+        self.local, self.cluster, self.file = local, cluster, file
+
+    def write(self, *lines: str) -> None:
+        with self.file.open("a") as sink:
+            sink.write("".join(f"{line}\n" for line in lines))
+
+    def restart(self) -> None:
+        """As the kubelet does it: the log of the container before is kept aside."""
+        self.file.replace(self.file.with_suffix(PREVIOUS_SUFFIX))
+        self.file.touch()
+
+
+@asynccontextmanager
+async def logged(tmp_path: Path) -> AsyncIterator[Logged]:
+    async with local_cluster(tmp_path) as local:
+        local.api.create(kinds.POD, "default", POD)
+        file = tmp_path / "web-1.log"
+        file.touch()
+        async with Cluster.connect(str(local.kubeconfig), None, "default") as cluster:
+            body = {"metadata": {"annotations": {LOG_ANNOTATION: str(file)}}}
+            await cluster.http.json(
+                "PATCH", cluster.path("api/v1", "pods", "web-1"), body=body, content_type=MERGE_PATCH
+            )
+            yield Logged(local, cluster, file)
+
+
+async def text_of(http: KubeHttp, path: str, **params: str | int) -> str:
+    told = b""
+    async for chunk in http.chunks(path, params, silence=5, verb="GET"):
+        told += chunk or b""
+    return told.decode()
+
+
+async def until(buffer: LogBuffer, wanted: Callable[[LogView], bool]) -> LogView:
+    async with asyncio.timeout(20):
+        while not wanted(view := buffer.view()):  # noqa: ASYNC110 - a buffer is looked at, it calls nobody
+            await asyncio.sleep(0.02)
+    return view
+
+
+def texts(view: LogView) -> list[str]:
+    return [line.text for line in view.lines]
+
+
+async def test_the_log_is_served_as_asked(tmp_path: Path) -> None:
+    assert PREVIOUS_SUFFIX == WRITTEN_SUFFIX
+    async with logged(tmp_path) as here:
+        path, http = here.cluster.path("api/v1", "pods", "web-1", "log"), here.cluster.http
+        here.write("one", "", "three")
+        assert await text_of(http, path) == "one\n\nthree\n"
+        assert await text_of(http, path, tailLines=1, container="app") == "three\n"
+        assert await text_of(http, path, limitBytes=2) == "on"
+        stamped = (await text_of(http, path, timestamps="true")).splitlines()
+        assert [line.partition(" ")[2] for line in stamped] == ["one", "", "three"]
+        assert all(line.startswith("20") for line in stamped)
+        assert await text_of(http, path, sinceTime="2999-01-01T00:00:00Z") == ""
+        for params, told in (
+            ({"container": "sidecar"}, "container sidecar is not valid for pod web-1"),
+            ({"previous": "true"}, 'previous terminated container "app" in pod "web-1" not found'),
+            ({"sinceTime": "yesterday"}, "invalid value for sinceTime"),
+        ):
+            with pytest.raises(ClusterError, match=told):
+                await text_of(http, path, **params)
+
+
+async def test_a_tail_goes_on_over_a_restart_and_shows_the_container_before(tmp_path: Path) -> None:
+    async with logged(tmp_path) as here:
+        here.write(*(f"old {number}" for number in range(5)))
+        buffer = LogBuffer(mask_text, stamped=True)
+        tail = asyncio.create_task(follow_log(here.cluster, LogQuery("web-1", tail=2), buffer))
+        try:
+            view = await until(buffer, lambda each: len(each.lines) == 2)
+            assert (texts(view), view.state) == (["old 3", "old 4"], "following")
+            here.write("connects to postgresql://web:hunter2@db/x", "Authorization: Bearer abc.def")
+            view = await until(buffer, lambda each: len(each.lines) == 4)
+            assert texts(view)[2:] == ["connects to postgresql://web:***@db/x", "Authorization: Bearer ***"]
+            assert all(line.at is not None for line in view.lines)
+            here.restart()
+            await until(buffer, lambda each: each.state == "lost")
+            here.write("new 1")
+            view = await until(buffer, lambda each: "new 1" in texts(each))
+            assert view.state == "following"
+        finally:
+            tail.cancel()
+        before = LogBuffer(stamped=True)
+        await follow_log(here.cluster, LogQuery("web-1", previous=True), before)
+        assert before.view().state == "ended"
+        assert texts(before.view())[:2] == ["old 0", "old 1"]
+
+
+async def test_a_tail_of_a_pod_that_is_gone_ends_and_says_so(tmp_path: Path) -> None:
+    async with logged(tmp_path) as here:
+        buffer = LogBuffer()
+        await follow_log(here.cluster, LogQuery("web-2"), buffer)
+        assert buffer.view().state == "ended"
+        assert "web-2" in buffer.view().error
+
+
+async def test_an_object_is_read_with_its_events_and_without_its_secrets(tmp_path: Path) -> None:
+    async with logged(tmp_path) as here:
+        detail = await read_object(here.cluster, ObjectQuery("Pod", "web-1"))
+        assert detail.yaml.startswith("apiVersion: v1\nkind: Pod\n")
+        assert "hunter2" not in repr(detail)
+        assert "managedFields" not in detail.yaml
+        assert {"name": "PORT", "value": "8080"} in detail.document["spec"]["containers"][0]["env"]
+        assert {"name": "SIGNING_SECRET", "value": "***"} in detail.document["spec"]["containers"][0]["env"]
+        with pytest.raises(ClusterError, match="no deployment 'web'"):
+            await read_object(here.cluster, ObjectQuery("Deployment", "web"))
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None and "KUBECTL" not in os.environ, reason="there is no kubectl")
+async def test_kubectl_logs_reads_the_same(tmp_path: Path) -> None:
+    async with logged(tmp_path) as here:
+        here.write("one", "two", "three")
+        kubectl = os.environ.get("KUBECTL") or shutil.which("kubectl")
+
+        def logs(*more: str) -> str:
+            done = subprocess.run(
+                [str(kubectl), "--kubeconfig", str(here.local.kubeconfig), "logs", "web-1", *more],
+                capture_output=True, text=True, timeout=60, check=False,
+            )  # fmt: skip
+            return done.stdout + done.stderr
+
+        assert await asyncio.to_thread(logs) == "one\ntwo\nthree\n"
+        assert await asyncio.to_thread(logs, "--tail=1", "-c", "app") == "three\n"
+        stamped = await asyncio.to_thread(logs, "--timestamps", "--tail=1")
+        assert stamped.endswith("Z three\n")
+        assert "previous terminated container" in await asyncio.to_thread(logs, "-p")
+        here.restart()
+        here.write("again")
+        assert await asyncio.to_thread(logs, "-p", "--tail=1") == "three\n"
+        assert await asyncio.to_thread(logs, "--since=1h") == "again\n"

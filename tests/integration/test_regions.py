@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -30,6 +31,7 @@ from zdd_tui.model.plan_file import LoadedPlan, load_plan
 from zdd_tui.model.records import Actor, ReleaseRecord
 from zdd_tui.model.regions import REGION_GATE
 from zdd_tui.model.release import Release, State
+from zdd_tui.verbs.detach import start_agent
 from zdd_tui.verbs.serve import register
 
 pytestmark = pytest.mark.timeout(240)
@@ -233,6 +235,16 @@ async def test_two_addresses_of_one_database_are_found_out(two: Two) -> None:
     loaded = load_plan(PLAN, source="plan.yaml", environ=environ, region="us")
     with pytest.raises(PlanError, match="the database of region us holds the release of region eu"):
         await register(loaded, AGENT)
+
+
+async def test_the_agent_that_a_dashboard_starts_works_in_its_region(two: Two, tmp_path: Path) -> None:
+    nobody = "postgresql://x@127.0.0.1:1/us"
+    environ = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state"), "US_DATABASE_URL": nobody}
+    agent = start_agent(two.file, NAME, "us", environ=environ)
+    error = await agent.outcome()
+    assert error is not None
+    assert "x@127.0.0.1:1/us" in error.title
+    assert agent.log.name == f"agent-{NAME}-us.log"
 
 
 async def test_every_verb_takes_a_region_and_refuses_an_unknown_one(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.ui.boards import MONO, FixedClock, situations, workload
+from tests.ui.boards import EPOCH, MONO, FixedClock, situations, workload
 from tests.ui.boards import pod as make_pod
 from tests.ui.strategy_boards import guard_situations
 from zdd_tui.board import Board, Moment, Sourced
@@ -53,6 +53,18 @@ def test_each_thing_is_told_once() -> None:
     assert attention.news(None) == ""
     assert attention.news(open_) == "", "a lost connection is no new thing"
     assert "no agent" in attention.news(lost)
+
+
+def test_a_wait_over_its_limit_is_told_when_the_limit_is_passed() -> None:
+    def board(since: float) -> Board:
+        record = BOARDS["open"].release.value
+        assert record is not None
+        gates = {name: replace(gate, since=EPOCH - since) for name, gate in record.gates.items()}
+        return replace(BOARDS["open"], release=Sourced(replace(record, gates=gates, wait_limit=600.0), MONO))
+
+    attention = Attention()
+    assert attention.news(needs(board(590.0), MOMENT)) == ""
+    assert attention.news(needs(board(610.0), MOMENT)) == "waits 10m11s for a person, limit 10m00s"
 
 
 def test_an_overdue_pod_is_one_thing_however_its_seconds_run() -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import asyncpg
 from pydantic import TypeAdapter, ValidationError
 
+from zdd_tui.model.duration import parse_duration
 from zdd_tui.model.gate import GateReading, Verdict
 from zdd_tui.model.guard import GuardAction, GuardReading, Unit
 from zdd_tui.model.plan import Backfill
@@ -40,7 +41,7 @@ SELECT json_build_object(
     'now', extract(epoch FROM clock_timestamp())::float8,
     'release', (SELECT row_to_json(r) FROM (
         SELECT id, name, environment, region, plan_text, plan_hash, strategy, state, phase, paused, error, cause,
-               tuning, document->'backfill' AS backfill,
+               tuning, document->'backfill' AS backfill, document->'gates' AS waits,
                extract(epoch FROM created_at)::float8 AS created_at,
                extract(epoch FROM finished_at)::float8 AS finished_at
         FROM zdd.release WHERE id = $1) r),
@@ -49,7 +50,8 @@ SELECT json_build_object(
                extract(epoch FROM began_at)::float8 AS began_at, extract(epoch FROM ended_at)::float8 AS ended_at
         FROM zdd.step WHERE release_id = $1) s),
     'gates', (SELECT coalesce(json_agg(g), '[]') FROM (
-        SELECT name, verdict, reason, extract(epoch FROM observed_at)::float8 AS observed_at, max_age
+        SELECT name, verdict, reason, extract(epoch FROM observed_at)::float8 AS observed_at, max_age,
+               extract(epoch FROM since)::float8 AS since
         FROM zdd.gate WHERE release_id = $1) g),
     'guard', (SELECT coalesce(json_agg(g ORDER BY rule), '[]') FROM (
         SELECT rule, verdict, reason, unit, value, baseline, "limit", samples, series, action, acting, applies, acted,
@@ -108,6 +110,8 @@ def release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
         cause=row["cause"],
         region=row["region"],
         plan_limits=_plan_limits(release.strategy, row["backfill"]),
+        owner=(row["waits"] or {}).get("owner") or "",
+        wait_limit=_wait_limit(row["waits"] or {}),
     )
 
 
@@ -119,6 +123,15 @@ def _plan_limits(strategy: Strategy, section: Any) -> Backfill | None:
         return Backfill.model_validate(section or {})
     except ValidationError:
         return Backfill()
+
+
+def _wait_limit(section: Mapping[str, Any]) -> float | None:
+    """Seconds; None where the plan has none, or takes it from the environment, which is not here."""
+    given = section.get("wait_limit")
+    try:
+        return None if given is None else parse_duration(given)
+    except ValueError:
+        return None
 
 
 def strategy_json(strategy: Strategy) -> str:
@@ -168,7 +181,7 @@ def _step(row: Mapping[str, Any]) -> StepRecord:
 
 
 def _gate(row: Mapping[str, Any]) -> GateReading:
-    return GateReading(row["name"], Verdict(row["verdict"]), row["reason"], row["observed_at"], row["max_age"])
+    return GateReading(**dict(row) | {"verdict": Verdict(row["verdict"])})
 
 
 def _guard(row: Mapping[str, Any]) -> GuardReading:

@@ -24,11 +24,12 @@ WHERE s.release_id = $1 AND s.name = n.name AND s.status <> n.status
 _GATES = """
 WITH before AS (SELECT name, verdict FROM zdd.gate WHERE release_id = $1),
 fresh AS (
-    INSERT INTO zdd.gate (release_id, name, verdict, reason, max_age, observed_at)
+    INSERT INTO zdd.gate AS old (release_id, name, verdict, reason, max_age, observed_at)
     SELECT $1, n.*, clock_timestamp() FROM unnest($2::text[], $3::text[], $4::text[], $5::float8[]) AS n
     ON CONFLICT (release_id, name) DO UPDATE SET
         verdict = excluded.verdict, reason = excluded.reason, max_age = excluded.max_age,
-        observed_at = excluded.observed_at
+        observed_at = excluded.observed_at,
+        since = CASE WHEN old.verdict = excluded.verdict THEN old.since ELSE excluded.observed_at END
     RETURNING name, verdict, reason
 )
 SELECT fresh.*, coalesce(before.verdict, 'unknown') AS before FROM fresh LEFT JOIN before USING (name) ORDER BY name

@@ -14,6 +14,7 @@ from zdd_tui.backends.agent_store import AgentStore
 from zdd_tui.backends.flags import FlagStore
 from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.backends.store import Store
+from zdd_tui.backends.waits import tell
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates import judge
 from zdd_tui.engine.guard import GuardLoop
@@ -23,8 +24,9 @@ from zdd_tui.engine.tuning import asked_of, tuned_text
 from zdd_tui.model.errors import BackendError, DatabaseAway, Refused
 from zdd_tui.model.plan import BasePlan
 from zdd_tui.model.plan_guard import Guard
-from zdd_tui.model.records import NewEvent, StoredCommand
+from zdd_tui.model.records import NewEvent, ReleaseRecord, StoredCommand
 from zdd_tui.model.release import Command, CommandKind, Release, State, command, finish, next_work
+from zdd_tui.model.waiting import wait_of
 
 RENEWALS = 3
 """Renewals in the life of a lease: two may fail."""
@@ -52,6 +54,7 @@ class Tenure:
         self._holding: Holding
         self._ctx: Context
         self._cluster: Cluster | None = None
+        self._told_of = 0.0  # since when the wait has lasted that was told of
         self._runner: Runner
 
     async def serve(self) -> Release:
@@ -246,6 +249,15 @@ class Tenure:
                 await self._store.save(after, events=[NewEvent("phase", f"release {after.name}: {after.state}")])
                 self._holding.release = after
         self._announce()
+        await self._tell_of_wait(record)
+
+    async def _tell_of_wait(self, record: ReleaseRecord) -> None:
+        """Once for each wait that lasts longer than the plan allows."""
+        wait = wait_of(record, record.now)
+        if wait is not None and wait.over and wait.since != self._told_of:
+            self._told_of = wait.since
+            if await tell(self._store, wait):
+                self._say(wait.text)
 
 
 async def _until_first(*loops: Coroutine[Any, Any, None]) -> None:

@@ -20,6 +20,7 @@ class GateReading:
     Attributes:
         observed_at: seconds since the epoch, by the database's clock.
         max_age: seconds after which the reading counts as unknown.
+        since: when it began to say so, as `observed_at`; 0 where that is not known.
     """
 
     name: str
@@ -27,6 +28,7 @@ class GateReading:
     reason: str
     observed_at: float
     max_age: float = 10.0
+    since: float = 0.0
 
     def age(self, now: float) -> float:
         return max(0.0, now - self.observed_at)

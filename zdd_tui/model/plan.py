@@ -245,7 +245,8 @@ class Gates(Section):
     soak: Duration = Field(30.0, description="how long a soak lasts: before V3 is rolled out, or at each weight")
     owner: str | None = Field(None, min_length=1, description="who advances the release: a person or a team")
     wait_limit: Duration | None = Field(
-        None, description="how long a release may wait for its owner; `zdd doctor` tells"
+        None,
+        description="how long it may wait for its owner, or a gate be undecided, before that is audited",
     )
 
 

@@ -27,7 +27,7 @@ class Event:
 
     Attributes:
         at: seconds since the epoch, by the database's clock.
-        kind: `command`, `refused`, `step`, `phase`, `gate`, `backfill`, `lease`, `error`.
+        kind: `command`, `refused`, `step`, `phase`, `gate`, `backfill`, `lease`, `wait`, `error`.
         what: what happened, in words.
         why: the reason that was given, or empty.
     """
@@ -200,6 +200,8 @@ class ReleaseRecord:
         cause: why the guard rolled the release back or paused it, with the numbers it saw; else empty.
         plan_limits: the plan's own limits of the backfill; None where the strategy has none.
         region: of a plan with several: the one that this release is for; else empty.
+        owner: who advances the release, where the plan tells.
+        wait_limit: seconds that it may wait for that; None where the plan sets no limit.
     """
 
     id: int
@@ -219,6 +221,8 @@ class ReleaseRecord:
     cause: str = ""
     region: str = ""
     plan_limits: Backfill | None = None
+    owner: str = ""
+    wait_limit: float | None = None
 
     @property
     def tuning(self) -> Tuning:

@@ -11,6 +11,11 @@ from zdd_tui.model.gate import GateReading
 from zdd_tui.model.records import Lease, ReleaseRecord, StepRecord
 from zdd_tui.model.release import Command, CommandKind, Release, State, StepStatus, closed_gates, command, no_way_back
 from zdd_tui.model.release import readings as gate_readings
+from zdd_tui.model.waiting import wait_of
+
+FOR_YOU = "WAITING FOR YOU"
+WORTH_A_LINE = 60.0
+"""Seconds that a release has waited for its owner before the screen counts them."""
 
 
 class Mood(StrEnum):
@@ -55,6 +60,9 @@ def situation(record: ReleaseRecord, now: float, keys: Mapping[str, str] | None 
         keys: what each action's key is called, by the action's id; the defaults where it is None.
     """
     told = _situation(record, now)
+    wait = wait_of(record, now)
+    if wait is not None and (wait.over or (record.owner and told.word == FOR_YOU and now - wait.since >= WORTH_A_LINE)):
+        told = replace(told, notes=(wait.text, *told.notes))
     told = replace(told, press=told.press.format_map(keys or default_keys()))
     release = record.release
     if record.cause and (release.state.backwards or release.state is State.ROLLED_BACK or release.paused):
@@ -141,7 +149,7 @@ def _waiting(record: ReleaseRecord, now: float) -> Situation:
     return Situation(
         Mood.WAITING,
         "◆",
-        "WAITING FOR YOU",
+        FOR_YOU,
         f"{phase.name} has run, all {total} gates pass" if total > 1 else f"{phase.name} has run, its gate passes",
         (),
         f"{{advance}} runs {following.name}{asks}{_or_back(release)}",

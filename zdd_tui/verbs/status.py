@@ -19,6 +19,7 @@ from zdd_tui.model.records import BackfillRecord, ReleaseRecord
 from zdd_tui.model.regions import refuse_foreign
 from zdd_tui.model.release import Release, State, StepStatus, closed_gates, no_way_back, readings
 from zdd_tui.model.tuning import Tuning, told
+from zdd_tui.model.waiting import wait_of
 from zdd_tui.verbs.operate import EXIT_TIMEOUT, find_release
 
 GLYPH = {Verdict.PASS: "✔", Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "~", Verdict.UNKNOWN: "?"}
@@ -120,6 +121,8 @@ def as_document(record: ReleaseRecord) -> dict[str, Any]:
     agent         who holds the lease: holder, host, pid, epoch, age (seconds); null when nobody does
     gates         of the current phase: name, verdict (pass, fail, inconclusive, unknown), reason, age (seconds)
     cause         why the guard rolled the release back or paused it, with the numbers it saw, or null
+    waits         null while it does not wait, or a gate says no; since (like ``now``), owner or null, limit (seconds
+                  or null), over (the limit), text
     guard         of every rule: rule, verdict, reason, unit (ratio, seconds, count, number), value, baseline and
                   limit (or null), samples, action, acted (rollback, pause, alert or null), age (seconds)
     steps         all, in order: name, status (pending, intent, done, failed, undoing, undo-failed, undone),
@@ -144,6 +147,7 @@ def as_document(record: ReleaseRecord) -> dict[str, Any]:
         "paused": release.paused,
         "error": release.error or None,
         "cause": record.cause or None,
+        "waits": _wait_document(record),
         "plan_hash": release.plan_hash,
         "agent": None
         if lease is None or not lease.live
@@ -169,6 +173,14 @@ def as_document(record: ReleaseRecord) -> dict[str, Any]:
         "finished_at": record.finished_at,
         "now": record.now,
     }
+
+
+def _wait_document(record: ReleaseRecord) -> dict[str, Any] | None:
+    wait = wait_of(record, record.now)
+    if wait is None:
+        return None
+    told = {"since": wait.since, "owner": record.owner or None, "limit": record.wait_limit}
+    return told | {"over": wait.over, "text": wait.text}
 
 
 def _guard_document(reading: GuardReading, now: float) -> dict[str, Any]:
@@ -216,6 +228,8 @@ def as_text(record: ReleaseRecord, plan_file: str = "PLAN", width: int = WIDTH) 
     lines = [f"{release.name}: {release.state}{place}{', PAUSED' if release.paused else ''} ({_where(record)})"]
     if record.cause:
         lines.insert(0, f"✗ GUARD: {record.cause}")
+    if (wait := wait_of(record, record.now)) is not None and (wait.over or record.owner):
+        lines.append(f"  {'✗ LATE: ' if wait.over else ''}{wait.text}")
     lines += [f"  ✗ {part}" if number == 0 else f"    {part.strip()}" for number, part in enumerate(_parts(release))]
     lines.append("  " + "  ".join(_stepper(release)))
     if not release.state.ended and not release.state.backwards:

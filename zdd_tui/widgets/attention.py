@@ -7,6 +7,7 @@ from zdd_tui.board import RELEASE_STALE, Board, Moment
 from zdd_tui.model.pod import PodState
 from zdd_tui.model.release import State
 from zdd_tui.model.situation import Mood, no_agent, situation
+from zdd_tui.model.waiting import wait_of
 from zdd_tui.widgets.guard import guard_readings
 from zdd_tui.widgets.line import outside
 
@@ -33,6 +34,8 @@ def needs(board: Board, moment: Moment) -> dict[str, str] | None:
         found[f"{release.state} {release.phase}"] = f"{told.word.lower()} {told.text}"
     elif release.state is State.WAITING and told.press.startswith("a runs"):
         found[f"waiting {release.phase}"] = f"{told.text}; it waits for you"
+    if (wait := wait_of(record, now)) is not None and wait.over:
+        found[f"late {wait.since:.0f}"] = wait.text
     if not release.state.ended and no_agent(record.lease):
         found["agent"] = "no agent carries the release out"
     for source in (board.pods, board.twin):

@@ -50,10 +50,6 @@ class Acting(Screen[ResultT]):
 
     BINDINGS: ClassVar[list[BindingType]] = bindings_of(tuple(each for each in ACTIONS if each.everywhere))
 
-    DEFAULT_CSS = """
-    Acting.-production #dialog { border: heavy $error; }
-    """
-
     def on_mount(self) -> None:
         """Production is told by word and by frame on every screen, a subclass's own mounting aside."""
         self.set_class(isinstance(self.app, HasOperator) and self.app.operator.access.guarded, "-production")

@@ -98,6 +98,7 @@ class DetailScreen(Acting[None], HasPage):
     DEFAULT_CSS = """
     DetailScreen {
         #detail { border: round $secondary; padding: 0 1; height: 1fr; }
+        &.-production #detail { border: round $error; }
         TitleLine, Keys { padding: 0 2; }
         #search { height: 3; border: round $warning; padding: 0 1; display: none; }
         #search.-open { display: block; }
@@ -207,8 +208,9 @@ class DetailScreen(Acting[None], HasPage):
 
     def keys(self, board: Board, moment: Moment, cells: int) -> list[Line]:
         found = f"n/N “{outside(self._needle)}”" if self._needle else "search"
-        common = (("w", "cut" if self.wrapped else "wrap"), ("/", found), ("R", "rollback"), ("Esc", "back"))
-        pairs = (*self.own_hints(), *common)
+        common = (("w", "cut" if self.wrapped else "wrap"), ("/", found))
+        back = self.key_here("rollback")  # none where it may not be had
+        pairs = (*self.own_hints(), *common, *(((back, "rollback"),) if back else ()), ("Esc", "back"))
         return [
             clip(tuple(part for key, told in pairs for part in ((key, Tone.KEY), (f" {told}  ", Tone.NORMAL))), cells)
         ]

@@ -77,5 +77,6 @@ DIALOG_CSS = """
     background: $background;
     #dialog {{ width: 100%; max-width: 110; height: 100%; max-height: 40; border: heavy $secondary; padding: 0 1; }}
     Input {{ height: 3; border: round $warning; padding: 0 1; }}
+    &.-production #dialog {{ border: heavy $error; }}
 }}
 """

@@ -1,7 +1,6 @@
 """One statement that reads everything about a release, and rows of the `zdd` schema as model values."""
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from zdd_tui.model.duration import parse_duration
 from zdd_tui.model.gate import GateReading, Verdict
 from zdd_tui.model.guard import GuardAction, GuardReading, Unit
+from zdd_tui.model.masking import masked
 from zdd_tui.model.plan import Backfill
 from zdd_tui.model.records import (
     Actor,
@@ -202,27 +202,6 @@ def _json(value: Any) -> Any:
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------
-
-_URL_PASSWORD = re.compile(r"""((?:postgres|postgresql|rediss?)://[^\s:/@"']*:)(?!\$\{)[^\s"']+@""")
-_HTTP_PASSWORD = re.compile(r"""(https?://[^\s:/@"']*:)(?!\$\{)[^\s"'/@]+@""")  # a host:port has a slash after it
-_TOKEN = re.compile(r"""(\btoken:\s*["']?)(?!\$\{)[^\s"',}]+""")
-_NAMED_PASSWORD = re.compile(r"""([?&]password=)(?!\$\{)[^&\s"']+""")
-
-
-def masked(value: Any) -> Any:
-    """A copy in which a password in a URL, or a token, that is no ${PLACEHOLDER} reads ``***``."""
-    if isinstance(value, str):
-        value = _HTTP_PASSWORD.sub(r"\1***@", _URL_PASSWORD.sub(r"\1***@", value))
-        return _TOKEN.sub(r"\1***", _NAMED_PASSWORD.sub(r"\1***", value))
-    if isinstance(value, Mapping):
-        return {key: _hidden(item) if key == "token" else masked(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [masked(item) for item in value]
-    return value
-
-
-def _hidden(value: Any) -> Any:
-    return value if isinstance(value, str) and value.startswith("${") else "***"
 
 
 def storable(text: str) -> str:

@@ -6,7 +6,8 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from zdd_tui.backends.records import masked, storable
+from zdd_tui.backends.records import storable
+from zdd_tui.model.masking import masked
 from zdd_tui.model.records import Actor
 from zdd_tui.model.rehearsal import Rehearsal
 

@@ -17,6 +17,7 @@ from zdd_tui.backends import migrations, records
 from zdd_tui.backends.listener import Listener
 from zdd_tui.backends.postgres import connect, create_pool, describe, explained, refuse_pooler
 from zdd_tui.model.errors import DatabaseError, Refused
+from zdd_tui.model.masking import masked
 from zdd_tui.model.plan import BasePlan
 from zdd_tui.model.records import Actor, FailedRow, Lease, ReleaseRecord, StoredCommand
 from zdd_tui.model.regions import refuse_foreign
@@ -134,8 +135,8 @@ class Store:
                     " ON CONFLICT (name) WHERE state NOT IN ('rolled-back', 'done') DO NOTHING RETURNING id",
                     plan.name,
                     plan.environment,
-                    records.masked(text),
-                    json.dumps(records.masked(document), default=str),  # YAML makes dates of dates
+                    masked(text),
+                    json.dumps(masked(document), default=str),  # YAML makes dates of dates
                     plan_hash,
                     records.strategy_json(strategy),
                     plan.region,

@@ -1,0 +1,81 @@
+"""The release's course out of its audit."""
+
+from zdd_tui.model.gate_asks import ASKS
+from zdd_tui.model.plans import CanaryPlan, DarkLaunchPlan
+from zdd_tui.model.records import Actor, Event
+from zdd_tui.model.strategies import blue_green, canary, dark_launch, rolling, with_guard
+from zdd_tui.model.strategy import expand_contract
+from zdd_tui.model.timeline import Stretch, Try, timeline
+
+AGENT = Actor("agent", "bastion")
+
+
+def told(*lines: tuple[float, str, str]) -> tuple[Stretch, ...]:
+    events = [Event(number, at, AGENT, kind, what) for number, (at, kind, what) in enumerate(lines)]
+    return timeline(expand_contract(), events)
+
+
+def tries(stretch: Stretch) -> list[Try]:
+    return [item for item in stretch.items if isinstance(item, Try)]
+
+
+def test_a_step_that_failed_and_one_that_was_cut_off_are_tries_of_their_own() -> None:
+    (expand,) = told(
+        (1, "step", "run lint-ddl begins: lint"),
+        (2, "error", "run lint-ddl failed: no\nbecause: of: colons"),
+        (5, "step", "run lint-ddl begins: lint"),
+        (9, "step", "run lint-ddl begins: lint"),
+        (10, "step", "run lint-ddl done"),
+    )
+    first, second, third = tries(expand)
+    assert (first.outcome, first.ended, first.error) == ("failed", 2, "no\nbecause: of: colons")
+    assert (second.outcome, second.ended, second.number) == ("cut off", 9, 2)
+    assert (third.outcome, third.ended, third.number) == ("done", 10, 3)
+    assert (expand.name, expand.began, expand.ended) == ("expand", 1, 10)
+
+
+def test_phases_follow_each_other_and_the_way_back_is_one_stretch() -> None:
+    expand, dual, back = told(
+        (1, "step", "run expand-schema begins: x"),
+        (2, "step", "run expand-schema done"),
+        (3, "phase", "expand: waiting"),
+        (4, "step", "run rollout-v2 begins: x"),
+        (5, "guard", "errors: fail"),
+        (6, "step", "undo rollout-v2 begins: x"),
+        (7, "step", "undo rollout-v2 done"),
+        (8, "step", "undo expand-schema begins: x"),
+    )
+    assert [each.name for each in (expand, dual, back)] == ["expand", "dual-write", "rollback"]
+    assert [item.what for item in dual.items if isinstance(item, Event)] == ["errors: fail"]
+    assert dual.ended is None, "its run never ended by itself"
+    assert [each.undo for each in tries(back)] == [True, True]
+    assert back.ended is None
+
+
+def test_what_came_before_the_first_step_is_kept_and_gates_only_where_wanted() -> None:
+    lines = ((1.0, "release", "registered"), (2.0, "gate", "x: pass"), (3.0, "step", "run something-else begins: y"))
+    (before,) = told(*lines)
+    assert (before.name, len(before.items)) == ("before", 2)
+    events = [Event(number, at, AGENT, kind, what) for number, (at, kind, what) in enumerate(lines)]
+    assert len(timeline(expand_contract(), events, gates=True)[0].items) == 3
+
+
+def test_every_gate_has_its_words() -> None:
+    common = {"name": "x", "database": {"dsn": "postgresql:///x"}, "kubernetes": {"deployment": "x", "image": "x:2"}}
+    flag = {"url": "redis:///", "key": "x"}
+    plans = [
+        CanaryPlan.model_validate(common | {"strategy": "canary", "canary": {"weights": [10], **more}})
+        for more in ({}, {"flag": flag, "by": "flag"})
+    ]
+    dark = DarkLaunchPlan.model_validate(
+        common
+        | {
+            "strategy": "dark-launch",
+            "flags": {"url": "redis:///", "shadow": "a", "read": "b"},
+            "dark": {"path": "p"},
+        }
+    )
+    strategies = [expand_contract(), rolling(), blue_green(), dark_launch(dark), *map(canary, plans)]
+    gates = {gate.name for each in strategies for phase in with_guard(each).phases for gate in phase.gates}
+    assert gates == set(ASKS)
+    assert all(ask.system and ask.query and ask.wanted for ask in ASKS.values())

@@ -26,7 +26,7 @@ from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.plan_file import LoadedPlan, load_plan
 from zdd_tui.model.regions import refuse_whole
 from zdd_tui.verbs.desk_options import add_desk, add_keys
-from zdd_tui.verbs.look_options import add_look, look_of
+from zdd_tui.verbs.look_options import add_look, add_record, look_of
 from zdd_tui.verbs.tune_options import TUNE_HELP, add_tune
 
 Verb = Callable[[argparse.Namespace], int]
@@ -187,6 +187,7 @@ def _open(arguments: argparse.Namespace) -> int:
         look=look,
         keymap=arguments.keymap,
         unlock_seconds=arguments.unlock_for,
+        record=arguments.record,
     )
 
 
@@ -194,6 +195,19 @@ def _keys(arguments: argparse.Namespace) -> int:
     from zdd_tui.keys import run_keys
 
     return run_keys(arguments.check, arguments.keymap, os.environ, sys.stdout)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from zdd_tui.verbs.replay import player_of
+
+    if not sys.stdout.isatty() or not sys.stdin.isatty():
+        raise ZddError("a replay needs a terminal", f"`gzip -dcf {arguments.file} | head` shows what is in it")
+    look = look_of(arguments, os.environ)
+    player = player_of(arguments.file, arguments.speed, arguments.at)
+
+    from zdd_tui.replay import run_replay
+
+    return run_replay(player, look)
 
 
 def _advise(arguments: argparse.Namespace) -> int:
@@ -233,6 +247,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_reading_verbs(verbs)
     _add_commands(verbs)
     _add_advisers(verbs)
+    _add_replay(verbs)
     _add_demo(verbs)
     return parser
 
@@ -251,6 +266,7 @@ def _add_reading_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParse
     opened.add_argument("--no-agent", action="store_true", help="only look: never start an agent")
     add_desk(opened)
     add_look(opened)
+    add_record(opened)
 
     add_keys(_add(verbs, "keys", _keys, "List the dashboard's keys and where each comes from."))
 
@@ -333,6 +349,12 @@ def _add_advisers(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
     add_advise(_add(verbs, "advise", _advise, "Look at a change and say which strategy it asks for, why, and how."))
     add_init(_add(verbs, "init", _init, "Ask a few questions and write the first plan. Overwrites nothing."))
+
+
+def _add_replay(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from zdd_tui.verbs.replay import add_replay
+
+    add_replay(_add(verbs, "replay", _replay, "Play what `zdd open --record FILE` has written, in the same screens."))
 
 
 def _add_demo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import threading
 from contextlib import suppress
 from functools import partial
@@ -18,6 +19,7 @@ from zdd_tui.model.records import Actor
 
 if TYPE_CHECKING:
     from zdd_tui.model.doctor import Report
+    from zdd_tui.recording.writer import Recorder
 
 
 def run_dashboard(
@@ -29,6 +31,7 @@ def run_dashboard(
     look: Look,
     keymap: str | None = None,
     unlock_seconds: float | None = None,
+    record: str | None = None,
 ) -> int:
     """Shows the dashboard until the operator leaves; returns the exit code.
 
@@ -37,9 +40,11 @@ def run_dashboard(
     Args:
         keymap: a file with other keys; None for the default file, if it is there.
         unlock_seconds: how long an unlock of production lasts; None for the plan's own.
+        record: a file to write what the board says into; None for none.
     """
     keys = key_choice_of(keymap, os.environ)
     feeds = Feeds(loaded.plan, actor=actor, examine=partial(_examine, loaded), path=loaded.source)
+    recorder = _recorder(feeds, record) if record is not None else None
     feeds.start()
     if start_agent:
         # A thread of its own: it may have to wait for the database as long as that is away.
@@ -49,6 +54,16 @@ def run_dashboard(
         return app.run().code
     finally:
         feeds.stop()
+        if recorder is not None:
+            recorder.close()
+            if recorder.problem:
+                sys.stderr.write(f"zdd: the recording is not complete: {recorder.problem}\n")
+
+
+def _recorder(feeds: Feeds, file: str) -> "Recorder":
+    from zdd_tui.recording.writer import Recorder  # noqa: PLC0415  # nobody pays for it who does not record
+
+    return Recorder(feeds.board, Path(file), ready=feeds.wait_for_screen)
 
 
 async def _examine(loaded: LoadedPlan) -> "Report":

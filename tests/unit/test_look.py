@@ -6,7 +6,7 @@ import pytest
 
 from zdd_tui.look import Look, check_terminal, speaks_unicode
 from zdd_tui.model.errors import ZddError
-from zdd_tui.verbs.look_options import add_look, handed_on, look_of
+from zdd_tui.verbs.look_options import add_look, add_record, handed_on, look_of
 
 
 @pytest.mark.parametrize(
@@ -45,4 +45,6 @@ def test_options_make_the_look_and_are_handed_on() -> None:
     assert look_of(parser.parse_args([]), environ | {"LANG": "C"}) == Look(ascii=True)
     given = ["--ascii", "--low-bandwidth", "--no-bell"]
     assert look_of(parser.parse_args(given), environ) == Look(ascii=True, low_bandwidth=True, bell=False)
+    add_record(parser)
     assert handed_on(parser.parse_args(given)) == given
+    assert handed_on(parser.parse_args(["--record", "x.gz"])) == ["--record", "x.gz"]

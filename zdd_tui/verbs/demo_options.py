@@ -3,7 +3,7 @@
 import argparse
 
 from zdd_tui.model.plans import PLANS
-from zdd_tui.verbs.look_options import add_look
+from zdd_tui.verbs.look_options import add_look, add_record
 
 
 def add_demo(demo: argparse.ArgumentParser) -> None:
@@ -44,6 +44,7 @@ def add_demo(demo: argparse.ArgumentParser) -> None:
     )
     demo.add_argument("--keep", action="store_true", help="keep the temporary folder, for its logs")
     add_look(demo)
+    add_record(demo)
 
 
 def positive(text: str) -> int:

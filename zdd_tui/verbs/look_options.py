@@ -14,6 +14,12 @@ def add_look(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-bell", action="store_true", help="no bell or notification when something needs you")
 
 
+def add_record(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--record", metavar="FILE", help="write what the dashboard sees, for `zdd replay FILE`; .gz compresses"
+    )
+
+
 def look_of(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Look:
     """What options and environment say together.
 
@@ -31,4 +37,5 @@ def look_of(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Look:
 def handed_on(arguments: argparse.Namespace) -> Sequence[str]:
     """The same options for another `zdd` in this terminal."""
     given = {"--ascii": arguments.ascii, "--low-bandwidth": arguments.low_bandwidth, "--no-bell": arguments.no_bell}
-    return [option for option, on in given.items() if on]
+    record = ["--record", arguments.record] if arguments.record else []
+    return [*(option for option, on in given.items() if on), *record]

@@ -1,0 +1,116 @@
+"""A replay: the same screens as were recorded, read-only, with ages of then."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.ui.boards import EPOCH, MONO, FixedClock, FixedSource, situations
+from tests.ui.screen_text import screen_text
+from tests.unit.test_recording import recorded
+from zdd_tui.app import ZddApp
+from zdd_tui.look import Look
+from zdd_tui.recording.player import Player
+from zdd_tui.recording.reader import Header, Recording, load
+from zdd_tui.replay import ReplayApp
+
+BOARDS = situations()
+SHOWN = ("planned", "backfill", "stale", "done")
+
+
+class FixedPlayer(Player):
+    """Times of day as on every other machine."""
+
+    def time_of_day(self, at: float) -> str:
+        return FixedClock().time_of_day(at)
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Recording:
+    """Four boards, a minute apart, as if read at the times that stand in them."""
+    found = load(recorded(tmp_path / "r.jsonl", *[BOARDS[name] for name in SHOWN]))
+    found.header = Header(found.header.plan, EPOCH + 1, MONO + 1)
+    found.times[:] = [60.0 * at for at in range(len(SHOWN))]
+    found.marks[:] = found.times[1:]
+    return found
+
+
+def player(recording: Recording) -> tuple[FixedPlayer, list[float]]:
+    now = [0.0]
+    return FixedPlayer(recording, now=lambda: now[0]), now
+
+
+async def test_the_screen_is_the_one_of_then(recording: Recording, same_as_before: Callable[[str, str], None]) -> None:
+    playing, _ = player(recording)
+    playing.toggle()
+    app = ReplayApp(playing, look=Look())
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        same_as_before("replay-80x24", screen_text(app))
+    live = ZddApp(FixedSource(BOARDS["planned"]), clock=FixedClock(), read_only=True)
+    async with live.run_test(size=(80, 23), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        same = screen_text(live).splitlines()
+    told = Path(__file__).parent.joinpath("snapshots/replay-80x24.txt").read_text().splitlines()
+    assert told[1:] == same
+
+
+async def test_keys_go_through_it(recording: Recording) -> None:
+    playing, now = player(recording)
+    app = ReplayApp(playing, look=Look())
+
+    async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
+
+        async def press(*keys: str) -> str:
+            await pilot.press(*keys)
+            await pilot.pause()
+            return screen_text(app)
+
+        assert "nothing has run yet" in await press("space")
+        assert "‖ paused" in screen_text(app)
+        assert "move old rows in batches" in await press("n")
+        assert "1:00 of 3:00" in screen_text(app)
+        assert "1:10 of 3:00" in await press("right")
+        assert "STALE" in await press("n")
+        assert "■ ended" in await press("end")
+        assert "all 6 phases are complete" in screen_text(app)
+        assert "move old rows" in await press("N", "N")
+        assert "nothing has run yet" in await press("home")
+        assert "×4" in await press("greater_than_sign", "greater_than_sign", "less_than_sign", "greater_than_sign")
+        assert "‖ paused" in screen_text(app)
+        await press("space")
+        now[0] += 16
+        text = await press("less_than_sign")
+        assert "1:04 of 3:00" in text
+        assert "move old rows" in text
+
+
+async def test_nothing_can_be_sent_from_it(recording: Recording) -> None:
+    playing, _ = player(recording)
+    playing.seek(60.0)
+    playing.toggle()
+    app = ReplayApp(playing, look=Look())
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        assert "p pause" not in screen_text(app)
+        for key in ("p", "a", "R"):
+            await pilot.press(key)
+            await pilot.pause()
+            assert len(app.screen_stack) == 1
+        await pilot.press("e", "end")
+        await pilot.pause()
+        assert len(app.screen_stack) == 2
+        assert playing.position == 60, "in a dialog, End is the dialog's"
+
+
+async def test_a_line_that_cannot_be_shown_ends_it_with_its_number(recording: Recording) -> None:
+    recording.lines[2] = {"t": 120.0, "d": {"~": {"examining": {"=": "perhaps"}}}}
+    playing, _ = player(recording)
+    app = ReplayApp(playing, look=Look())
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await pilot.press("n", "n")
+        await pilot.pause()
+    assert app.problem is not None
+    assert "line 4 cannot be shown: examining" in app.problem.title
+    assert app.return_value is not None
+    assert app.return_value.code == 2

@@ -298,13 +298,13 @@ class BasePlan(Section):
         own._region, own._whole = name, whole
         return own  # type: ignore[return-value]  # a copy of a plan has its class
 
-    def with_redis(self, url: SecretStr) -> Self:
     def without_regions(self) -> Self:
         """A copy that waits for no other region: for a rehearsal, which is of one."""
         alone = self.model_copy(update={"regions": None})
         alone._region, alone._whole = "", None
         return alone
 
+    def with_redis(self, url: SecretStr) -> Self:
         """A copy whose flags are there.
 
         Raises:

@@ -8,6 +8,7 @@ import pytest
 from tests.ui.boards import board, record, release, situations
 from tests.ui.test_keys import Desk
 from zdd_tui.board import Board
+from zdd_tui.model.action import ACTIONS
 from zdd_tui.model.keymap import KeyChoice, choose, key_choice
 from zdd_tui.model.release import CommandKind, State
 from zdd_tui.screens.bindings import key_problem, known_bindings, long_name, together
@@ -347,3 +348,18 @@ async def test_a_pause_is_verified_when_the_release_says_so() -> None:
         assert "… pause taken by the agent" in await desk.settle("done", "backfill is running, paused")
         await desk.put(situations()["paused"])
         assert "✔ pause verified: it is paused" in desk.screen
+
+
+@pytest.mark.parametrize("only", ["reading", "changing"])
+async def test_every_action_of_the_registry_is_carried_out(only: str) -> None:
+    """Each opens a screen, sends a command or says why not; none is a key without effect."""
+    idle = {"unlock", "lock", "resume", "quit"}  # there at other times, and tested there
+    among = [each for each in ACTIONS if each.mutating is (only == "changing") and each.id not in idle]
+    async with Desk("backfill") as desk:
+        for each in among:
+            sent = len(desk.source.sent)
+            before = desk.screen
+            shown = await desk.press(each.key.split(",")[0])
+            assert shown != before or len(desk.source.sent) > sent, each.id
+            while len(desk.app.screen_stack) > 1:
+                await desk.press("escape")

@@ -7,6 +7,7 @@ source; what has become of the last one is told on the main screen.
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from textual.app import App
@@ -22,21 +23,23 @@ from zdd_tui.model.records import ReleaseRecord, StoredCommand
 from zdd_tui.model.release import CommandKind, Expected
 from zdd_tui.model.tuning import Tuning, faster, retuned, slower
 from zdd_tui.screens.confirm import Answer, ConfirmScreen, fields
-from zdd_tui.screens.detail_backfill import BackfillScreen
-from zdd_tui.screens.detail_gate import GateScreen
-from zdd_tui.screens.detail_picture import PictureScreen
-from zdd_tui.screens.detail_plan import PlanScreen
-from zdd_tui.screens.detail_timeline import TimelineScreen
 from zdd_tui.screens.details import DetailsScreen
 from zdd_tui.screens.doctor import DoctorScreen
 from zdd_tui.screens.help import HelpScreen, sections
-from zdd_tui.screens.opening import opened
 from zdd_tui.screens.palette import PaletteScreen
 from zdd_tui.screens.tune import TuneScreen, Wish
 from zdd_tui.screens.unlock import UnlockScreen
 from zdd_tui.widgets.chosen import RowChosen
 from zdd_tui.widgets.course import Course
 from zdd_tui.widgets.footer import why_not
+
+_DETAILS = {
+    "timeline": ("detail_timeline", "TimelineScreen"),
+    "picture": ("detail_picture", "PictureScreen"),
+    "gates": ("detail_gate", "GateScreen"),
+    "backfill-detail": ("detail_backfill", "BackfillScreen"),
+    "plan": ("detail_plan", "PlanScreen"),
+}
 
 
 class QuitAsked(Message):
@@ -87,12 +90,8 @@ class Operator:
             "help": lambda: self._push(HelpScreen(*self._seen(), sections(self._app.screen))),
             "details": lambda: self._push(DetailsScreen(*self._seen(), self.course)),
             "doctor": lambda: self._push(DoctorScreen(*self._seen(), self._source.examine)),
-            "timeline": lambda: self._push(TimelineScreen(self._source, self.moment)),
-            "picture": lambda: self._push(PictureScreen(self._source, self.moment)),
-            "gates": lambda: self._push(GateScreen(self._source, self.moment)),
-            "backfill-detail": lambda: self._push(BackfillScreen(self._source, self.moment)),
-            "plan": lambda: self._push(PlanScreen(self._source, self.moment)),
             "quit": lambda: self._tell_app(QuitAsked()),
+            **{each: partial(self._detail, *place) for each, place in _DETAILS.items()},
         }
 
     def moment(self) -> Moment:
@@ -245,6 +244,8 @@ class Operator:
 
     def open(self, chosen: RowChosen) -> None:
         """Shows what there is behind a row; what has no screen of its own is told among the details."""
+        from zdd_tui.screens.opening import opened  # noqa: PLC0415  # as in _detail
+
         screen = opened(chosen, self._source, self.moment)
         if screen is None:
             self.act("details")
@@ -260,6 +261,12 @@ class Operator:
         """A screen is in front once only."""
         if type(self._app.screen) is not type(screen):
             self._app.push_screen(screen)
+
+    def _detail(self, module: str, name: str) -> None:
+        """A detail screen; loaded when it is asked for, because the first paint must not wait for it."""
+        made: Callable[[BoardSource, Callable[[], Moment]], Screen[Any]]
+        made = getattr(import_module(f"zdd_tui.screens.{module}"), name)
+        self._push(made(self._source, self.moment))
 
     def _home(self) -> None:
         """Back to the main screen: there the course of a command is told."""

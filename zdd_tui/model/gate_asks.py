@@ -6,6 +6,8 @@ The work itself is in :mod:`zdd_tui.engine.gates`; a test holds that every gate 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from zdd_tui.model.regions import REGION_GATE
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -28,6 +30,11 @@ _SHADOW = "GET /metrics of every serving pod: shadow_comparisons_total, shadow_d
 
 ASKS: Mapping[str, Ask] = {
     "guard": Ask("the guard", "the newest reading of each rule that demands something (zdd.guard)", "every one passes"),
+    REGION_GATE: Ask(
+        "PostgreSQL of every region before it",
+        "zdd.release of this plan's hash: the newest one's state and end, and whether any was rolled back",
+        "all are done, the last for regions.soak, and none was rolled back",
+    ),
     "schema-valid": Ask(
         "PostgreSQL",
         "pg_attribute for the new columns, pg_index.indisvalid and indisready for the new indexes, pg_trigger",

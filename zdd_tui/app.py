@@ -190,6 +190,12 @@ class ZddApp(App[ExitInfo]):
         told = f"copied {found.what}, {len(found.text.splitlines())} lines" + ("" if whole else ": only the beginning")
         self.notify(told, markup=False, timeout=3)
 
+    def action_suspend_process(self) -> None:
+        if self.terminal is not None and not self.terminal.can_suspend:
+            self.notify("no shell would bring it back: it is not suspended", markup=False, timeout=5)
+        else:
+            super().action_suspend_process()
+
     def _emit(self, sequence: str) -> None:
         if self.terminal is not None:
             self.terminal.write(sequence)

@@ -1,5 +1,7 @@
 """Textual's driver for terminals, made safe for slow lines, plain ASCII, and processes that are stopped and go on."""
 
+import os
+import signal
 import sys
 from typing import Any, Protocol, runtime_checkable
 
@@ -108,8 +110,38 @@ class ZddDriver(LinuxDriver):
             last_words(self._outlet.descriptor, last)
         super().close()
 
+    @property
+    def can_suspend(self) -> bool:
+        """There is a shell that would take the terminal, and could bring us back."""
+        return not _orphaned()
+
+    def _sigtstp_application(self, *_: object) -> None:
+        """Stops the whole job, as a terminal itself would: the shell waits for `make` or `zdd demo`, not for us."""
+        if not self.can_suspend:
+            return
+        if self._auto_restart:
+            self.suspend_application_mode()
+            self._must_signal_resume = True
+        os.killpg(0, signal.SIGSTOP)
+
     def _sigcont_application(self, *_: object) -> None:
         """Textual would start a second time where the process was stopped without being asked (SIGSTOP)."""
         if self._stopped:
             super()._sigcont_application()
         self._lost = True  # somebody else may have written over the screen
+
+
+def _orphaned() -> bool:
+    """Whether no process of our session watches our job from outside of it (POSIX: an orphaned process group)."""
+    job, session, pid = os.getpgrp(), os.getsid(0), os.getppid()
+    while pid > 1:
+        try:
+            if os.getsid(pid) != session:
+                return True
+            if os.getpgid(pid) != job:
+                return False
+            with open(f"/proc/{pid}/stat") as file:
+                pid = int(file.read().rsplit(")", 1)[1].split()[1])
+        except (OSError, ValueError):
+            return True
+    return True

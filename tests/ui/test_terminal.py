@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
+import psutil
 import pyte
 import pytest
 
@@ -29,6 +30,15 @@ left = ZddApp(FixedSource(situations()["backfill"]), clock=FixedClock()).run()
 print("LEFT", left.code, left.reason, flush=True)
 sys.exit(left.code)
 """
+SHELL = """
+import os, signal, subprocess, sys
+job = subprocess.Popen([sys.executable, "-c", sys.argv[1]], process_group=0)
+while not os.WIFEXITED(status := os.waitpid(job.pid, os.WUNTRACED)[1]):
+    print("STOPPED", job.pid, flush=True)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""As far as a job is concerned, a shell."""
+
 LOOKS = """
 from tests.ui.boards import FixedClock, FixedSource, situations
 from zdd_tui.app import ZddApp
@@ -63,12 +73,12 @@ ZddApp(source, clock=clock).run()
 class Terminal:
     """A pty of 80x24 with the dashboard in it."""
 
-    def __init__(self, program: str = PROGRAM, **environ: str) -> None:
+    def __init__(self, program: str = PROGRAM, *arguments: str, **environ: str) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.before = termios.tcgetattr(slave)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", program],
+            [sys.executable, "-c", program, *arguments],
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -209,29 +219,39 @@ def test_it_lives_through_a_terminal_that_does_not_read() -> None:
 
 
 @pytest.mark.parametrize("asked", [True, False], ids=["ctrl-z", "SIGSTOP"])
-def test_it_can_be_stopped_and_goes_on(terminal: Terminal, asked: bool) -> None:
-    if asked:
-        os.write(terminal.master, b"\x1a")
-    else:
-        terminal.process.send_signal(signal.SIGSTOP)
-    os.waitid(os.P_PID, terminal.process.pid, os.WSTOPPED)
-    if asked:
-        terminal.until(b"\x1b[?25h")
+def test_it_can_be_stopped_and_goes_on(asked: bool) -> None:
+    with Terminal(SHELL, PROGRAM) as terminal:
+        terminal.until(b"quit")
+        (job,) = psutil.Process(terminal.process.pid).children()
+        if asked:
+            os.write(terminal.master, b"\x1a")
+        else:
+            job.send_signal(signal.SIGSTOP)
+        terminal.until(f"STOPPED {job.pid}".encode())
+        if asked:
+            assert_restored(terminal)
+        while terminal.read(0):
+            pass
+        terminal.seen = b""
+        os.killpg(job.pid, signal.SIGCONT)
+        terminal.until(b"users-full-name")
+        terminal.until(b"quit")
+        os.write(terminal.master, b"?")
+        terminal.until(b"Esc")
+        terminal.seen = b""
+        os.write(terminal.master, b"\x1b")
+        terminal.until(b"RUNNING")
+        os.write(terminal.master, b"q")
+        assert terminal.ends() == 0
         assert_restored(terminal)
-    while terminal.read(0):
-        pass
-    terminal.seen = b""
-    terminal.process.send_signal(signal.SIGCONT)
-    terminal.until(b"users-full-name")
-    terminal.until(b"quit")
-    os.write(terminal.master, b"?")
-    terminal.until(b"Esc")
-    terminal.seen = b""
-    os.write(terminal.master, b"\x1b")
-    terminal.until(b"RUNNING")
+
+
+def test_without_a_shell_it_is_not_stopped(terminal: Terminal) -> None:
+    """Nobody could bring it back, and a stopped program holds the terminal."""
+    os.write(terminal.master, b"\x1a")
+    terminal.until(b"no shell would bring it back")
     os.write(terminal.master, b"q")
     assert terminal.ends() == 0
-    assert_restored(terminal)
 
 
 def colours(seen: bytes) -> set[str]:

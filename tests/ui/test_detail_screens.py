@@ -8,15 +8,27 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from tests.ui.boards import FixedClock, FixedSource
+from tests.ui.boards import SERVING, FixedClock, FixedSource
 from tests.ui.details import ANSWERS, LOG, OBJECT, POD, SCREENS, SITUATIONS, with_change
 from tests.ui.screen_text import screen_text
 from tests.ui.test_hostile import EVIL
 from zdd_tui.app import ZddApp
 from zdd_tui.model.detail import LogLine, ObjectQuery, PlanQuery
 from zdd_tui.model.errors import ClusterError
+from zdd_tui.model.records import FailedRow
+from zdd_tui.model.release import CommandKind
+from zdd_tui.screens.confirm import ConfirmScreen
 from zdd_tui.screens.detail import DetailScreen
+from zdd_tui.screens.detail_backfill import BackfillScreen
+from zdd_tui.screens.detail_flag import FlagScreen
+from zdd_tui.screens.detail_gate import GateScreen
+from zdd_tui.screens.detail_picture import PictureScreen
+from zdd_tui.screens.detail_plan import PlanScreen
+from zdd_tui.screens.detail_pod import PodScreen
+from zdd_tui.screens.detail_timeline import TimelineScreen
+from zdd_tui.screens.details import DetailsScreen
 from zdd_tui.screens.dialog import Page
+from zdd_tui.widgets.chosen import RowChosen
 
 SIZES = {"80x24": (80, 24), "120x36": (120, 36)}
 
@@ -56,6 +68,59 @@ async def test_every_screen_is_left_by_escape_and_asks_no_more() -> None:
         await pilot.pause()
         assert [tail.closed for tail in source.tails] == [True, True]
         assert len(app.screen_stack) == 1
+
+
+KEYS = {
+    "T": TimelineScreen,
+    "V": PictureScreen,
+    "G": GateScreen,
+    "B": BackfillScreen,
+    "P": PlanScreen,
+}
+
+
+async def test_keys_open_the_screens_and_the_way_back_is_two_keys_from_each() -> None:
+    staging = SITUATIONS["backfill"]
+    source = FixedSource(replace(staging, plan=replace(staging.plan, environment="staging")), answers=dict(ANSWERS))
+    app = ZddApp(source, clock=FixedClock())
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        for key, kind in KEYS.items():
+            await pilot.press(key)
+            await until(pilot, lambda kind=kind: isinstance(app.screen, kind) and bool(app.screen.query(Page)))
+            await pilot.press("R")
+            await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+            await pilot.pause()
+            await pilot.press("escape")
+            await pilot.pause()
+            await pilot.press("escape")
+            await until(pilot, lambda: len(app.screen_stack) == 1)
+        await pilot.press("T")
+        await until(pilot, lambda: isinstance(app.screen, TimelineScreen) and bool(app.screen.query(Page)))
+        await pilot.press("R")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        await pilot.pause()
+        await pilot.press("enter")
+        await until(pilot, lambda: len(source.sent) == 1)
+        assert source.sent[0][0] is CommandKind.ROLLBACK
+
+
+async def test_enter_on_a_row_opens_what_is_behind_it() -> None:
+    app, source, _ = opened("picture")
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        for row, kind in (
+            (SERVING[0], PodScreen),
+            ((source.current.flags.value or ())[0], FlagScreen),
+            (FailedRow(["1"], "why", 0.0), BackfillScreen),
+            (None, DetailsScreen),
+        ):
+            app.screen.post_message(RowChosen("x", "y", row))
+            await until(pilot, lambda kind=kind: isinstance(app.screen, kind) and bool(app.screen.query(Page)))
+            await pilot.press("escape")
+            await until(pilot, lambda: len(app.screen_stack) == 1)
+        assert source.tails[0].query.pod == SERVING[0].name
+        assert source.tails[0].closed
 
 
 async def test_a_log_stands_still_while_somebody_reads() -> None:

@@ -72,7 +72,7 @@ async def read_backfill(pool: "asyncpg.Pool[asyncpg.Record]", release_id: int, p
     mismatches = await pool.fetch(
         "SELECT key, new FROM zdd.mismatch WHERE release_id = $1 ORDER BY at, key LIMIT $2", release_id, SAMPLES
     )
-    limits = await pool.fetchval("SELECT limits FROM zdd.backfill WHERE release_id = $1", release_id)
+    limits = await pool.fetchval("SELECT tuning FROM zdd.release WHERE id = $1", release_id)
     statement, explained, error = await _explain(plan, dsn, ranges)
     return BackfillDetail(
         tuple(ranges),

@@ -11,6 +11,8 @@ from zdd_tui.screens.detail import DetailScreen, Look, Told
 from zdd_tui.widgets.backfill import backfill_lines
 from zdd_tui.widgets.line import Line, Tone, clip, outside
 
+LAST_BATCHES = 5
+
 
 class BackfillScreen(DetailScreen):
     """Counters from the board, everything else asked for."""
@@ -27,15 +29,15 @@ class BackfillScreen(DetailScreen):
     def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
         record = board.release.value
         state = record.backfill if record else None
-        lines = [*backfill_lines(state, cells), *_average(state, cells), ()]
+        lines = [*backfill_lines(state, cells), *_batches(state, moment, cells), ()]
         lines += self.missing(self._asked, cells)
         if self._asked.value is None:
             return lines
         return lines + detail_lines(self._asked.value, moment, cells, self.text)
 
 
-def _average(state: BackfillRecord | None, cells: int) -> list[Line]:
-    """What a batch took on average, pauses left out."""
+def _batches(state: BackfillRecord | None, moment: Moment, cells: int) -> list[Line]:
+    """What a batch took on average, pauses left out, and the last ones, the newest first."""
     if state is None or not state.batches:
         return []
     each = state.seconds / state.batches
@@ -43,7 +45,13 @@ def _average(state: BackfillRecord | None, cells: int) -> list[Line]:
     told = (
         f"{state.batches:,} batches in {human_duration(state.seconds)}: {1000 * each:.0f} ms and {rows:,.0f} rows each"
     )
-    return [clip(((told, Tone.NORMAL),), cells)]
+    lines: list[Line] = [clip(((told, Tone.NORMAL),), cells)]
+    for batch in reversed(state.recent[-LAST_BATCHES:]):
+        when = moment.clock.time_of_day(batch.at)
+        lines.append(
+            ((f"  {when} ", Tone.DIM), (f"{batch.rows:>7,} rows {1000 * batch.seconds:>6.0f} ms", Tone.NORMAL))
+        )
+    return lines
 
 
 def detail_lines(detail: BackfillDetail, moment: Moment, cells: int, told: Told) -> list[Line]:

@@ -13,10 +13,11 @@ from textual.strip import Strip
 from zdd_tui.board import Board, Moment
 from zdd_tui.look import Look
 from zdd_tui.model.access import Access
+from zdd_tui.widgets.calm import Calm
 from zdd_tui.widgets.line import Line, Tone, changed_runs, clip, outside
 
 
-class LineView(ScrollView, can_focus=False):
+class LineView(ScrollView, Calm, can_focus=False):
     """Shows lines. Subclasses make them in :meth:`lines`; whoever owns the board calls :meth:`show`.
 
     A DataTable costs 18 KB of terminal output for one changed cell; this costs that line.
@@ -53,7 +54,7 @@ class LineView(ScrollView, can_focus=False):
         self._painted: dict[int, Line] = {}
         self._drawn = False
         self._shown: tuple[Board, Moment] | None = None
-        self._seen: tuple[tuple[object, ...], tuple[int, Access], int] | None = None
+        self._seen: tuple[tuple[object, ...], tuple[int, Access]] | None = None
         self._styles_of_tones: dict[Tone, Style] = {}
         self._base_style: Style | None = None
 
@@ -71,27 +72,37 @@ class LineView(ScrollView, can_focus=False):
     def show(self, board: Board, moment: Moment) -> None:
         """Draws what has changed since the last call."""
         self._shown = (board, moment)
+        if not self._nothing_new(board, moment):
+            self.draw(board, moment)
+
+    def draw(self, board: Board, moment: Moment) -> None:
+        """Makes the lines, and paints those that differ."""
         self._base_style = None
         cells = self.content_size.width
         if not cells and self.auto_height and self.is_attached:
             # Hidden while it had nothing to say: it will be as wide as the screen.
             cells = self.app.size.width - self.styles.gutter.width
-        if self.is_attached and cells > 0 and not self._nothing_new(board, moment, cells):
+        if cells > 0 and self.is_attached:
             self.set_lines(self.lines(board, moment, cells))
 
-    def _nothing_new(self, board: Board, moment: Moment, cells: int) -> bool:
+    def _nothing_new(self, board: Board, moment: Moment) -> bool:
         parts, when = self.watched(board), (int(2 * moment.now), moment.access)
-        before, self._seen = self._seen, (parts, when, cells)
+        before, self._seen = self._seen, (parts, when)
         return (
             bool(parts)
             and before is not None
-            and before[1:] == (when, cells)
+            and before[1] == when
             and all(new is old for new, old in zip(parts, before[0], strict=True))
         )
 
-    def on_resize(self) -> None:
+    def redraw(self) -> None:
+        """Makes the lines anew, though the board is the same."""
+        self._seen = None
         if self._shown is not None:
             self.show(*self._shown)
+
+    def on_resize(self) -> None:
+        self.redraw()
 
     def set_lines(self, lines: Sequence[Line]) -> None:
         """Replaces the lines; what looks the same is not painted again, and what is out of sight is not made."""

@@ -85,8 +85,8 @@ class Pane(LineView, can_focus=True):
         head = troubled[:2] if len(body) <= 3 else [((cut(f"✗ {source.error}", cells), Tone.BAD),)] if troubled else []
         return Rows(head, len(body), body.__getitem__)
 
-    def show(self, board: Board, moment: Moment) -> None:
-        super().show(board, moment)
+    def draw(self, board: Board, moment: Moment) -> None:
+        super().draw(board, moment)
         source = self.source(board)
         age = source.age(moment.now)
         stale = source.value is not None and source.stale(moment.now, self.limit)
@@ -95,6 +95,11 @@ class Pane(LineView, can_focus=True):
         told = "" if age is None else f" STALE {human_age(age)}" if stale else f" {human_age(age)}"
         heading = self.heading(board, moment)
         self._set_titles(f"{self.name_of_pane}{told}{f' · {heading}' if heading else ''}")
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._title_told = ""
+        self._more_told = ""
 
     # --- keys ----------------------------------------------------------------------------------------------------
 
@@ -141,10 +146,10 @@ class Pane(LineView, can_focus=True):
         self._set_more()
 
     def _set_titles(self, title: str) -> None:
-        wanted = Content(outside(title))
-        if self.border_title != wanted.markup:
+        if title != self._title_told:
+            self._title_told = title
             # Not by Textual's own property, which paints the whole pane again for every second that its source ages.
-            self._border_title = wanted
+            self._border_title = Content(outside(title))
             across, down = self.content_offset
             self.refresh(Region(-across, -down, self.outer_size.width, 1))
         self._set_more()
@@ -155,10 +160,10 @@ class Pane(LineView, can_focus=True):
         return f"{first + 1}-{min(total, first + rows)} of {total} ↕" if rows and total > rows else ""
 
     def _set_more(self) -> None:
-        text = Content(outside(self.more()))
-        wanted = text if text.plain else None
-        if (self.border_subtitle or "") != text.markup:
-            self._border_subtitle = wanted
+        more = self.more()
+        if more != self._more_told:
+            self._more_told = more
+            self._border_subtitle = Content(outside(more)) if more else None
             across, down = self.content_offset
             self.refresh(Region(-across, self.outer_size.height - down - 1, self.outer_size.width, 1))
 

@@ -5,6 +5,7 @@ from textual.containers import Horizontal, Vertical
 
 from zdd_tui.board import Board
 from zdd_tui.widgets.backfill import BackfillPane
+from zdd_tui.widgets.calm import Calm
 from zdd_tui.widgets.events import EventPane
 from zdd_tui.widgets.flags import FlagPane
 from zdd_tui.widgets.guard import GuardPane
@@ -16,7 +17,15 @@ _FRAME = 2
 """Lines of a pane's border."""
 
 
-class Panes(Vertical):
+class Row(Horizontal, Calm):
+    """Panes beside each other."""
+
+
+class Stack(Vertical, Calm):
+    """Panes above each other."""
+
+
+class Panes(Stack):
     """Pods at the left, backfill, flags and guard at the right, events below.
 
     A pane that wants it has all the room, and what stands above and below the panes stays.
@@ -43,9 +52,9 @@ class Panes(Vertical):
         self._placed: tuple[Layout, Pane | None] | None = None
 
     def compose(self) -> ComposeResult:
-        with Horizontal(id="body"):
+        with Row(id="body"):
             yield PodPane()
-            with Vertical(id="right"):
+            with Stack(id="right"):
                 yield BackfillPane()
                 yield FlagPane()
                 yield GuardPane()

@@ -58,6 +58,7 @@ class TablePane(Pane, Generic[R, C]):
         self._typing: str | None = None
         self._problem = ""
         self._titled = False
+        self._focused = False
         self._form: tuple[object, ...] = ()
         self._lines_of_rows: dict[tuple[str, int], tuple[R, Line]] = {}
         self._painted_rows: dict[int, tuple[Line, bool]] = {}
@@ -133,7 +134,7 @@ class TablePane(Pane, Generic[R, C]):
         self._heads = heads
         each = self.lines_a_row
         self._store.resize((self.content_size.height - len(self._heads)) // each)
-        if self.has_focus:
+        if self._focused:
             self._store.point(self._store.at)  # in sight, and on the first row where it had none
         shown, fitted = self._store.shown, self._fitted
         drawn = self._drawn_as((int(2 * moment.now), doubtful, each, room, [(one.key, wide) for one, wide in fitted]))
@@ -203,11 +204,12 @@ class TablePane(Pane, Generic[R, C]):
 
     def _paint(self) -> None:
         """Whatever differs from what is on the screen."""
-        for y in range(self.content_size.height):
+        size, painted = self.content_size, self._painted_rows
+        for y in range(size.height):
             line, cursor = self._line_at(y)
-            before = self._painted_rows.get(y)
+            before = painted.get(y)
             if before is None or before[1] != cursor:
-                self.refresh(Region(0, y, self.content_size.width, 1))
+                self.refresh(Region(0, y, size.width, 1))
             else:
                 self.refresh_changed(before[0], line, y)
         self._set_more()
@@ -217,7 +219,7 @@ class TablePane(Pane, Generic[R, C]):
         heads, each = len(self._heads), self.lines_a_row
         at = y if y < heads else y + self._store.top * each
         line: Line = self._lines[at] if at < len(self._lines) else ()
-        cursor = y >= heads and self.has_focus and (at - heads) // each == self._store.at and bool(line)
+        cursor = self._focused and y >= heads and (at - heads) // each == self._store.at and bool(line)
         marked = cursor and (at - heads) % each == 0
         return (("▸", Tone.KEY) if marked else (" ", Tone.NORMAL), *line), cursor
 
@@ -237,12 +239,6 @@ class TablePane(Pane, Generic[R, C]):
             parts.append(f"{store.top + 1}-{last} of {len(store.shown)} ↕")
         return " ".join(parts)
 
-    def redraw(self) -> None:
-        """Makes the lines anew, though the board is the same."""
-        self._seen = None
-        if self._shown is not None:
-            self.show(*self._shown)
-
     def on_resize(self) -> None:
         self._painted_rows.clear()
         self.redraw()
@@ -255,16 +251,18 @@ class TablePane(Pane, Generic[R, C]):
         return self._store.row
 
     def on_focus(self) -> None:
+        self._focused = True
         self._store.enter()
         self.redraw()
 
     def on_blur(self) -> None:
+        self._focused = False
         self._typing, self._problem = None, ""
         self.redraw()
 
     def under_cursor(self) -> str:
         line, _ = self._line_at(len(self._heads) + (self._store.at - self._store.top) * self.lines_a_row)
-        return "".join(text for text, _ in line[1:]).rstrip() if self.has_focus and self._store.at >= 0 else ""
+        return "".join(text for text, _ in line[1:]).rstrip() if self._focused and self._store.at >= 0 else ""
 
     def _move(self, rows: int) -> None:
         self._store.point(self._store.at + rows)
@@ -315,7 +313,7 @@ class TablePane(Pane, Generic[R, C]):
         """Moves what is in sight, and the cursor no further than it must."""
         store = self._store
         store.scroll(rows)
-        if self.has_focus:
+        if self._focused:
             store.point(min(max(store.at, store.top), store.top + store.room - 1))
         self._paint()
 

@@ -1,0 +1,33 @@
+"""A widget that is not rendered again while nothing of it has changed.
+
+For each changed cell Textual asks every widget on the screen for all its lines. It keeps the lines themselves, but what
+it works out around them, backgrounds, titles, borders, costs more than the one change.
+"""
+
+from typing import Any, Self
+
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+
+class Calm(Widget):
+    """Keeps its last rendering until it is refreshed or gets another style or another size.
+
+    It is the last base of a class: Textual takes default styles from the first one only.
+    """
+
+    _rendered: tuple[Region, list[Strip]] | None = None
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        if self._rendered is None or self._rendered[0] != crop:
+            self._rendered = crop, super().render_lines(crop)
+        return self._rendered[1]
+
+    def refresh(self, *regions: Region, **options: Any) -> Self:
+        self._rendered = None
+        return super().refresh(*regions, **options)
+
+    def notify_style_update(self) -> None:
+        self._rendered = None
+        super().notify_style_update()

@@ -266,6 +266,11 @@ def test_a_strategy_in_mind_that_does_not_survive_is_refused(
         (["--manifest", "bad.sql"], "bad.sql:1: no Kubernetes manifest"),
         (["--manifest", "service.yaml"], "service.yaml:2: there is no Deployment in it, only Service"),
         (["--manifest", "broken.yaml"], "broken.yaml:1: not valid YAML"),
+        (["--manifest", "prose.yaml"], "prose.yaml:1: no Kubernetes manifest: apiVersion and kind are missing"),
+        (["--manifest", "list.yaml"], "list.yaml:1: no Kubernetes manifest: apiVersion and kind are missing"),
+        (["--manifest", "helm.yaml"], "helm.yaml:"),
+        (["--manifest", "binary"], "binary is not UTF-8 text"),
+        (["--manifest", "hollow.yaml"], "hollow.yaml:1"),
         (["--manifest", "empty.yaml"], "empty.yaml: there is no Kubernetes manifest in it"),
         (["--manifest", "deploy.yaml", "--deployment", "other"], "no Deployment other in it"),
         (["--manifest", "deploy.yaml", "--container", "other"], "has no container other"),
@@ -288,6 +293,10 @@ def test_bad_input_is_one_error_and_nothing_is_written(
     Path("service.yaml").write_text("# a comment\napiVersion: v1\nkind: Service\nmetadata: {name: a}\n")
     Path("broken.yaml").write_text("a: [")
     Path("empty.yaml").write_text("# nothing\n")
+    Path("prose.yaml").write_text("Dear team, please deploy.\n")
+    Path("list.yaml").write_text("- apiVersion\n- kind\n")
+    Path("helm.yaml").write_text("apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: {{ .Values.name }}\n")
+    Path("hollow.yaml").write_text("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: [1]\n")
     before = sorted(here.iterdir())
     assert advise(*options, *([] if "--plan" in options else ["--plan", "plan.yaml"])) == 2
     error = capsys.readouterr().err

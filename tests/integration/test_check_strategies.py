@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from tests.integration.cli_support import Ended, Ground, ground
-from zdd_tui.backends.kubernetes import STRATEGIC_MERGE_PATCH, Cluster
+from zdd_tui.backends.kube_switch import read_raw
+from zdd_tui.backends.kubernetes import MERGE_PATCH, STRATEGIC_MERGE_PATCH, Cluster
 from zdd_tui.demo import manifests
 from zdd_tui.demo.strategy_plans import strategy_plan_text
+from zdd_tui.model.twin import OWNER_ANNOTATION
 
 
 @pytest.fixture
@@ -36,11 +38,23 @@ async def create_canary(here: Ground) -> None:
         await cluster.http.json("POST", cluster.path("apis/apps/v1", "deployments"), body=made)
 
 
+async def hold_service(here: Ground, owner: str | None) -> None:
+    """As a release that switches it does."""
+    async with Cluster.connect(here.environ["KUBECONFIG"], None, "default") as cluster:
+        services = "api/v1", "services"
+        if await read_raw(cluster, services, manifests.NAME) is None:
+            await cluster.http.json("POST", cluster.path(*services), body=manifests.service())
+        body = {"metadata": {"annotations": {OWNER_ANNOTATION: owner}}}
+        path = cluster.path(*services, manifests.NAME)
+        await cluster.http.json("PATCH", path, body=body, content_type=MERGE_PATCH)
+
+
 @pytest.mark.timeout(300)
 async def test_check_of_rolling_and_canary(here: Ground) -> None:
     rolling = strategy_plan_text("rolling", name="r", soak="1s")
     canary = strategy_plan_text("canary", name="c", soak="1s")
     by_flag = strategy_plan_text("canary", name="f", soak="1s", by="flag")
+    blue_green = strategy_plan_text("blue/green", name="b", soak="1s")
 
     good = await check(here, rolling)
     assert good.code == 0, good.said
@@ -73,6 +87,16 @@ async def test_check_of_rolling_and_canary(here: Ground) -> None:
         assert '"maxUnavailable":0' in bad.err
 
     await patch(here, {"strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}})
+    await hold_service(here, "another")
+    for text in (rolling, blue_green):
+        bad = await check(here, text)
+        assert (bad.code, bad.out) == (2, "")
+        assert "service 'users-api' is in the hands of release 'another'" in bad.err
+        assert "mend: finish or roll back 'another' first" in bad.err
+    await hold_service(here, "r")
+    assert (await check(here, rolling)).code == 0, "its own"
+    await hold_service(here, None)
+
     await create_canary(here)
     bad = await check(here, canary)
     assert bad.code == 2

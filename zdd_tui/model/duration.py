@@ -1,5 +1,6 @@
 """Durations as people write them in a plan: ``500ms``, ``10s``, ``2m``, ``1h30m``; a bare number is seconds."""
 
+import math
 import re
 from typing import Annotated
 
@@ -18,6 +19,8 @@ def parse_duration(value: object) -> float:
     if isinstance(value, bool):
         raise ValueError("expected a duration such as 10s or 2m")
     if isinstance(value, int | float):
+        if not math.isfinite(value):
+            raise ValueError("a duration has an end")
         if value < 0:
             raise ValueError("a duration cannot be negative")
         return float(value)

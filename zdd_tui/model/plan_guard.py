@@ -188,16 +188,19 @@ def _parts_fit(rule: Rule) -> None:
                 "min_samples can never be reached: nothing counts them, so this rule could never fire\n  mend: add"
                 " samples, PromQL such as sum(increase(http_requests_total[1m])), or leave out min_samples"
             )
+        if rule.compare is not None and rule.compare.rank_test is not None:
+            raise ValueError("a query gives one number, and rank_test compares many\n  mend: use ratio or difference")
     if rule.metric is Metric.RESTARTS and (rule.compare is not None or rule.min_samples):
         raise ValueError("restarts are counted, not sampled: leave out compare and min_samples")
 
 
 def _limit_can_be_passed(rule: Rule) -> None:
-    if rule.limit is not None and not math.isfinite(rule.limit):
-        raise ValueError("limit: a limit without end could never be broken: this rule could never fire")
+    difference = rule.compare.difference if rule.compare else None
+    for key, amount in (("limit", rule.limit), ("compare.difference", difference)):
+        if amount is not None and not math.isfinite(amount):
+            raise ValueError(f"{key}: a limit without end could never be broken: this rule could never fire")
     if rule.metric is not Metric.ERROR_RATE:
         return
-    difference = rule.compare.difference if rule.compare else None
     for key, amount in (("limit", rule.limit), ("compare.difference", difference)):
         if amount is not None and amount >= 1:
             raise ValueError(
@@ -274,10 +277,12 @@ def _probe_blind(guard: Guard, rule: Rule) -> str:
     probe = guard.sources.probe
     if rule.taken_from is not Source.PROBE or probe is None:
         return ""
-    if rule.metric is Metric.LATENCY and rule.limit is not None and rule.limit >= probe.timeout:
+    difference = rule.compare.difference if rule.compare else None
+    least = max(rule.limit or 0.0, difference or 0.0)
+    if rule.metric is Metric.LATENCY and least >= probe.timeout:
         return (
             f"a probe gives up after {human_duration(probe.timeout)}, so no latency can exceed"
-            f" {human_duration(rule.limit)}: this rule could never fire\n  mend: a longer guard.sources.probe.timeout"
+            f" {human_duration(least)}: this rule could never fire\n  mend: a longer guard.sources.probe.timeout"
         )
     if probe.url is None:
         return ""

@@ -17,7 +17,7 @@ from zdd_tui.model.plan import BasePlan, Plan
 from zdd_tui.model.plan_file import LoadedPlan
 from zdd_tui.model.plans import BlueGreenPlan, OneImagePlan
 from zdd_tui.verbs.check_image import check_image
-from zdd_tui.verbs.check_second import check_switch, permissions
+from zdd_tui.verbs.check_second import check_switch, permissions, refuse_held
 from zdd_tui.verbs.guard_check import check_guard, check_queries
 from zdd_tui.verbs.plan_migrations import check_migrations
 
@@ -110,6 +110,7 @@ async def _cluster(plan: BasePlan) -> list[str]:
                 f"Kubernetes {names.namespace}: we are not allowed to {', '.join(missing)}",
                 "see config/kubernetes/ for the role that a release needs",
             )
+        await refuse_held(cluster, plan)
         more = await check_switch(cluster, plan) if isinstance(plan, BlueGreenPlan) else []
         more += await check_image(cluster, plan, view) if isinstance(plan, OneImagePlan) else []
     running = f"{view.ready} of {view.desired} pods ready, {image}"

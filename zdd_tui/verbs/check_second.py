@@ -1,5 +1,6 @@
 """Can the second Deployment of a plan be made, and its Service be switched? Looks, changes nothing."""
 
+from zdd_tui.backends.kube_route import HTTP_ROUTES
 from zdd_tui.backends.kube_switch import DEPLOYMENTS, SERVICES, get_service, read_raw, refuse_foreign
 from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.model.errors import ClusterError, Refused
@@ -28,19 +29,29 @@ def permissions(plan: BasePlan) -> tuple[Permission, ...]:
     return ()
 
 
+async def refuse_held(cluster: Cluster, plan: BasePlan) -> None:
+    """
+    Raises:
+        ClusterError: a Service or HTTPRoute that this release would use is in the hands of another one.
+    """
+    wanted = [(SERVICES, name) for name in plan.services]
+    if isinstance(plan, CanaryPlan) and plan.canary.route is not None:
+        wanted.append((HTTP_ROUTES, plan.canary.route))
+    for kind, name in wanted:
+        try:
+            refuse_foreign(kind, name, await read_raw(cluster, kind, name), plan.name)
+        except Refused as refusal:
+            raise ClusterError(refusal.title, refusal.mend) from None
+
+
 async def check_switch(cluster: Cluster, plan: BlueGreenPlan) -> list[str]:
     """What was found good.
 
     Raises:
-        ClusterError: another release holds the Service, a name that we need is taken, there is no such Service, or
-            it selects by no label of the Deployment's.
+        ClusterError: a name that we need is taken, there is no such Service, or it selects by no label of the
+            Deployment's.
     """
-    raw = await read_raw(cluster, SERVICES, plan.service)
     service = await get_service(cluster, plan.service)
-    try:
-        refuse_foreign(SERVICES, plan.service, raw, plan.name)
-    except Refused as refusal:
-        raise ClusterError(refusal.title, refusal.mend) from None
     if service.owner == plan.name:
         return [f"Kubernetes {cluster.namespace}/{plan.service}: the Service is in the hands of this release"]
     deployment = await read_raw(cluster, DEPLOYMENTS, plan.kubernetes.deployment)

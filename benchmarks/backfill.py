@@ -1,6 +1,6 @@
 """Rows a second of the backfill, against one UPDATE (or INSERT … SELECT) of the same rows in the same run.
 
-    python -m benchmarks.backfill [--rows 200000] [--rounds 3] [--kind column] [--wide]
+    python -m benchmarks.backfill [--rows 200000] [--rounds 3] [--kind column] [--wide] [--workers 1]
 
 It starts a PostgreSQL of its own. Each round fills two fresh tables, moves one by a single statement and the other
 by the BackfillRunner with the plan's defaults, then verifies it. Printed: the median of the rounds and the ratio.
@@ -66,18 +66,22 @@ async def batches(dsn: str, conn: asyncpg.Connection, plan: Plan) -> tuple[float
         return moved, time.perf_counter() - began, (await store.read()).backfill
 
 
-async def main() -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kind", choices=["column", "table"], default="column")
     parser.add_argument("--wide", action="store_true", help="rows of some 500 bytes instead of 70")
-    options = parser.parse_args()
+    parser.add_argument("--workers", type=int, default=1, help="backfill.workers of the plan")
+    asyncio.run(measure(parser.parse_known_args()[0]))
+
+
+async def measure(options: argparse.Namespace) -> None:
     rows = options.rows
     with tempfile.TemporaryDirectory(prefix="zdd-bench-") as folder:
         async with postgres_server(Path(folder) / "pg") as server:
             conn = await asyncpg.connect(server.dsn)
-            plan = make_plan(options.kind, dsn=server.dsn)
+            plan = make_plan(options.kind, dsn=server.dsn, backfill={"workers": options.workers})
             one, many, verified = [], [], []
             for number in range(options.rounds):
                 await fill(conn, rows, options.wide)
@@ -93,11 +97,12 @@ async def main() -> None:
             await conn.close()
     medians = [statistics.median(values) for values in (one, many, verified)]
     print(
-        f"{options.kind} kind, {rows:,} rows, median of {options.rounds}: one statement {medians[0]:,.0f} rows/s,"
+        f"{options.kind} kind, {rows:,} rows, workers {options.workers}, median of {options.rounds}:"
+        f" one statement {medians[0]:,.0f} rows/s,"
         f" backfill {medians[1]:,.0f} rows/s, ratio {medians[1] / medians[0]:.2f};"
         f" verification {medians[2]:,.0f} rows/s"
     )
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

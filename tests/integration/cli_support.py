@@ -72,9 +72,9 @@ class Ground:
         number = next(number for number, line in enumerate(lines, 1) if line.strip().startswith(last))
         return f"{self.plan}:{number}: {key}"
 
-    async def zdd(self, verb: str, *options: str, stdin: str | None = None) -> Ended:
-        """Runs one command on the plan to its end."""
-        process = await self.start(verb, *options, stdin=stdin is not None)
+    async def zdd(self, verb: str, *options: str, stdin: str | None = None, after: tuple[str, ...] = ()) -> Ended:
+        """Runs one command on the plan to its end. ``after``: words behind the plan."""
+        process = await self.start(verb, *options, stdin=stdin is not None, after=after)
         try:
             async with asyncio.timeout(PATIENCE):
                 out, err = await process.communicate(None if stdin is None else stdin.encode())
@@ -83,9 +83,11 @@ class Ground:
         assert process.returncode is not None
         return Ended(process.returncode, out.decode(), err.decode())
 
-    async def start(self, verb: str, *options: str, stdin: bool = False) -> asyncio.subprocess.Process:
+    async def start(
+        self, verb: str, *options: str, stdin: bool = False, after: tuple[str, ...] = ()
+    ) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "zdd_tui", verb, *options, str(self.plan)),
+            *(sys.executable, "-m", "zdd_tui", verb, *options, str(self.plan), *after),
             env=self.environ,
             stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

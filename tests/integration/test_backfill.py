@@ -462,7 +462,7 @@ async def test_a_writer_who_is_faster_than_a_batch_of_an_untouched_page(db: asyn
             await writer.execute("BEGIN; INSERT INTO people (id, full_name, email) VALUES (7, 'stale', 'stale')")
             run = asyncio.create_task(backfill.run())
             async with asyncio.timeout(20):
-                while not await db.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                while not await db.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
             await writer.execute("COMMIT")
             await run
@@ -470,3 +470,45 @@ async def test_a_writer_who_is_faster_than_a_batch_of_an_untouched_page(db: asyn
             writer.terminate()
         assert await disagreements(db, "table") == []
         assert (await record(store)).failed_rows == 0
+
+
+@KINDS
+async def test_several_workers_move_ranges_of_their_own_and_their_number_changes(
+    db: asyncpg.Connection, pg_dsn: str, kind: str
+) -> None:
+    plan = make_plan(kind, dsn=pg_dsn, backfill={"batch_rows": 20, "batch_rows_max": 20})
+    await db.execute(USERS)
+    await fill(db, 4000)
+    limits = plan.backfill
+    seen: list[int] = []
+
+    async with leased(pg_dsn, plan) as store:
+        await expanded(store, plan)
+        backfill = await runner(store, plan, signals=[], split_rows=1000)
+        await backfill.prepare()
+        pieces = await db.fetch("SELECT lo, hi, done FROM zdd.range ORDER BY id")
+        assert len(pieces) == 16
+        assert pieces[0]["lo"] is None
+        assert pieces[-1]["hi"] == '["4000"]'
+        assert [piece["lo"] for piece in pieces[1:]] == [piece["hi"] for piece in pieces[:-1]]
+        await backfill.prepare()  # as after a crash between effect and record
+        assert await db.fetch("SELECT lo, hi, done FROM zdd.range ORDER BY id") == pieces
+
+        def now() -> Backfill:
+            return limits
+
+        async def watch() -> None:
+            nonlocal limits
+            for workers, until in ((1, 200), (4, 2000), (2, 3000)):
+                limits = Backfill(batch_rows=20, batch_rows_max=20, workers=workers)
+                while (await record(store)).rows_done < until:
+                    seen.append(await db.fetchval("SELECT count(*) FROM zdd.range WHERE rows > 0 AND NOT done"))
+                    await asyncio.sleep(0.005)
+
+        await asyncio.gather(backfill.run(limits=now), watch())
+        done = await record(store)
+        assert (done.status, done.rows_done, done.failed_rows) == ("done", 4000, 0)
+        assert await disagreements(db, kind) == []
+        assert seen[0] <= 1
+        assert max(seen) == 4
+        assert await db.fetchval("SELECT count(*) FROM zdd.range WHERE done") == 16

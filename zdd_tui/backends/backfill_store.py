@@ -97,14 +97,19 @@ async def prepare(conn: Connection, release_id: int, *, rows_total: int, batch_r
     )
 
 
-async def add_range(conn: Connection, release_id: int, kind: Kind, hi: Key | None, *, done: bool = False) -> None:
-    """A range over all keys up to ``hi``; one that is there already is left, so its bound stays fixed."""
+async def add_ranges(
+    conn: Connection, release_id: int, kind: Kind, ends: Sequence[Key | None], *, done: bool = False
+) -> None:
+    """One range up to each of ``ends``, the first from the start; None: to the end of the table. Where there are
+    ranges already nothing is added, so the bound stays fixed."""
     await conn.execute(
-        "INSERT INTO zdd.range (release_id, id, kind, hi, done) VALUES ($1, 0, $2, $3::jsonb, $4)"
-        " ON CONFLICT (release_id, kind, id) DO NOTHING",
+        "INSERT INTO zdd.range (release_id, id, kind, lo, hi, done)"
+        " SELECT $1, number - 1, $2, lag(hi) OVER (ORDER BY number), hi, $4"
+        " FROM (SELECT hi::jsonb AS hi, number FROM unnest($3::text[]) WITH ORDINALITY AS e (hi, number)) AS ends"
+        " WHERE NOT EXISTS (SELECT FROM zdd.range WHERE release_id = $1 AND kind = $2)",
         release_id,
         kind,
-        _json(hi),
+        [_json(end) for end in ends],
         done,
     )
 

@@ -98,7 +98,9 @@ class LockWaits:
             "   FROM unnest($1::text[]) t)) AND database = (SELECT oid FROM pg_database"
             "   WHERE datname = current_database()) AS ours FROM pg_locks)"
             " SELECT count(*) AS waiters, extract(epoch FROM clock_timestamp() - min(waitstart))::float8 AS seconds"
-            " FROM held w WHERE NOT granted AND pid <> pg_backend_pid()"
+            # Our own workers wait for each other's checkpoints, never for long.
+            " FROM held w WHERE NOT granted AND pid NOT IN (SELECT pid FROM pg_stat_activity"
+            "   WHERE application_name = current_setting('application_name') AND pid IS NOT NULL)"
             "  AND (ours OR EXISTS (SELECT FROM held h WHERE h.pid = w.pid AND h.granted AND h.ours))",
             list(self.tables),
         )
@@ -210,9 +212,8 @@ class Throttle:
 
     async def ask(self, conn: Connection, limits: Backfill) -> str:
         """The first reason to wait, or empty."""
-        self._asked = self.clock()
-        self.reason = ""
-        for signal in self.signals:  # each is asked every time: some tell by comparison with the last look
-            reason = await signal.read(conn, limits, self._asked)
-            self.reason = self.reason or reason
+        self._asked = now = self.clock()
+        # Each is asked every time: some tell by comparison with the last look.
+        reasons = [await signal.read(conn, limits, now) for signal in self.signals]
+        self.reason = next((reason for reason in reasons if reason), "")
         return self.reason

@@ -12,7 +12,8 @@ import asyncpg
 from zdd_tui.backends import backfill_store as rows
 from zdd_tui.backends.backfill_store import Key, Mismatch, Range
 from zdd_tui.backends.catalog import Connection
-from zdd_tui.engine.backfill import BAD_ROW, BUSY, LOOK_EVERY, FencedStore, reason_of, settings
+from zdd_tui.engine.batch import BAD_ROW, BUSY, FencedStore, reason_of, settings
+from zdd_tui.engine.pace import LOOK_EVERY
 from zdd_tui.model.ddl.facts import Catalog
 from zdd_tui.model.ddl.rows import page_statement, verify_keys_statement, verify_statement
 from zdd_tui.model.errors import StepFailed
@@ -100,7 +101,7 @@ class Verifier:
                     return begun[0]
             if not begun or begun[0].done:
                 await rows.forget_verification(conn, release_id)
-                await rows.add_range(conn, release_id, "verify", None)
+                await rows.add_ranges(conn, release_id, "verify", [None])
                 begun = await rows.ranges(conn, release_id, "verify")
             return begun[0]
 

@@ -189,6 +189,7 @@ class Backfill(Section):
     speed: int = Field(
         100, ge=10, le=100, description="percent of what the other limits allow; the rest of the time it rests"
     )
+    workers: int = Field(1, ge=1, le=4, description="how many batches run at a time, each in a range of its own")
     batch_rows: int = Field(1000, ge=1, le=100_000, description="rows in the first batch")
     batch_rows_max: int = Field(5000, ge=1, le=100_000, description="a batch never grows beyond this")
     batch_budget: Duration = Field(

@@ -33,7 +33,7 @@ class LimitSpec:
 
     Attributes:
         key: as in the plan's `backfill:`.
-        unit: ``rows``, ``rows/s``, ``s``, ``%``, ``MB/s``.
+        unit: ``rows``, ``rows/s``, ``s``, ``%``, ``MB/s``, ``workers``.
         optional: it may be none, which lifts it.
         help: what it does, in one line, as the plan's schema says it.
     """
@@ -56,6 +56,7 @@ _UNITS = {
     "max_wal_mb_per_second": "MB/s",
     "max_vacuum_wait": "s",
     "max_guard_latency": "%",
+    "workers": "workers",
 }
 _OPTIONAL = frozenset({"max_rows_per_second", "max_wal_mb_per_second"})
 

@@ -19,7 +19,7 @@ from zdd_tui.backends.flags import FlagStore
 from zdd_tui.backends.postgres import connect, explained
 from zdd_tui.backends.store import Store
 from zdd_tui.demo.servers import PgServer, RedisServer, postgres_server, redis_server
-from zdd_tui.engine.backfill import reason_of
+from zdd_tui.engine.batch import reason_of
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.plan import Plan
 from zdd_tui.model.plan_file import LoadedPlan

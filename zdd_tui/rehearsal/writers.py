@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from zdd_tui.engine.backfill import reason_of
+from zdd_tui.engine.batch import reason_of
 from zdd_tui.rehearsal.ledger import SCHEMA
 from zdd_tui.rehearsal.statements import Author, Writes
 

@@ -27,6 +27,26 @@ def last_key_statement(catalog: Catalog) -> str:
     return f"SELECT {key_texts(catalog, ident(catalog.old.name))} FROM {catalog.old.sql} ORDER BY {order} LIMIT 1"
 
 
+def piece_ends_statement(catalog: Catalog) -> str:
+    """The greatest key of each of several pieces of the table, of about the same size, in order.
+
+    Parameters: the table's upper bound, how much of it to look at (percent), how many pieces.
+    """
+    number = len(catalog.key)
+    order = ", ".join(_key(catalog, column) for column in catalog.key)
+    last = ", ".join(f"{_key(catalog, column)} DESC" for column in catalog.key)
+    name = ident(catalog.old.name)
+    return (
+        f"SELECT {key_texts(catalog, name)} FROM (\n"
+        f"  SELECT DISTINCT ON (zdd_piece) * FROM (\n"
+        f"    SELECT {order}, ntile(${number + 2}::integer) OVER (ORDER BY {order}) AS zdd_piece\n"
+        f"    FROM {catalog.old.sql} TABLESAMPLE SYSTEM (${number + 1}::real)\n"
+        f"    WHERE {_bounds(catalog, catalog.old, first=True)}\n"
+        f"  ) AS {name} ORDER BY zdd_piece, {last}\n"
+        f") AS {name} ORDER BY zdd_piece"
+    )
+
+
 def page_statement(catalog: Catalog, *, first: bool, last: bool = False) -> str:
     """How many keys the next page has (``rows``) and its last one. Parameters: bounds, then the page's size.
 

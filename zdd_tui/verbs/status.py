@@ -11,11 +11,11 @@ from typing import Any, TextIO
 from zdd_tui.backends.store import Store
 from zdd_tui.model.duration import human_duration
 from zdd_tui.model.errors import DatabaseError, PlanError
-from zdd_tui.model.gate import Verdict
+from zdd_tui.model.gate import GateReading, Verdict
 from zdd_tui.model.guard import GuardReading
 from zdd_tui.model.plan import Backfill
 from zdd_tui.model.plan_file import LoadedPlan
-from zdd_tui.model.records import BackfillRecord, ReleaseRecord
+from zdd_tui.model.records import BackfillRecord, Lease, ReleaseRecord
 from zdd_tui.model.regions import refuse_foreign
 from zdd_tui.model.release import Release, State, StepStatus, closed_gates, no_way_back, readings
 from zdd_tui.model.tuning import Tuning, told
@@ -135,7 +135,7 @@ def as_document(record: ReleaseRecord) -> dict[str, Any]:
     created_at    seconds since the epoch by the database's clock, like ``now``; ``finished_at`` null until it ends
     ============  =============================================================================================
     """
-    release, lease, backfill = record.release, record.lease, record.backfill
+    release, backfill = record.release, record.backfill
     return {
         "name": release.name,
         "environment": record.environment,
@@ -149,18 +149,8 @@ def as_document(record: ReleaseRecord) -> dict[str, Any]:
         "cause": record.cause or None,
         "waits": _wait_document(record),
         "plan_hash": release.plan_hash,
-        "agent": None
-        if lease is None or not lease.live
-        else {"holder": lease.holder, "host": lease.host, "pid": lease.pid, "epoch": lease.epoch, "age": lease.age},
-        "gates": [
-            {
-                "name": gate.name,
-                "verdict": str(gate.verdict),
-                "reason": gate.reason,
-                "age": round(gate.age(record.now), 1),
-            }
-            for gate in readings(release, record.gates, record.now)
-        ],
+        "agent": _agent_document(record.lease),
+        "gates": [_gate_document(gate, record.now) for gate in readings(release, record.gates, record.now)],
         "guard": [_guard_document(reading.at(record.now), record.now) for reading in record.guard],
         "steps": [
             {"name": step.name, "status": str(step.status), "note": step.note or None, "error": step.error or None}
@@ -172,6 +162,21 @@ def as_document(record: ReleaseRecord) -> dict[str, Any]:
         "created_at": record.created_at,
         "finished_at": record.finished_at,
         "now": record.now,
+    }
+
+
+def _agent_document(lease: Lease | None) -> dict[str, Any] | None:
+    if lease is None or not lease.live:
+        return None
+    return {"holder": lease.holder, "host": lease.host, "pid": lease.pid, "epoch": lease.epoch, "age": lease.age}
+
+
+def _gate_document(gate: GateReading, now: float) -> dict[str, Any]:
+    return {
+        "name": gate.name,
+        "verdict": str(gate.verdict),
+        "reason": gate.reason,
+        "age": round(gate.age(now), 1),
     }
 
 

@@ -368,7 +368,9 @@ class Feeds:
 
         names = self._plan.kubernetes
         async with Cluster.connect(names.kubeconfig, names.context, names.namespace, check=False) as cluster:
-            watch = DeploymentWatch(cluster, deployment, service=self._plan.service, container=names.container)
+            # By gateway the second Deployment's pods are in a Service of their own.
+            service = self._plan.services[-1 if slot == "twin" else 0]
+            watch = DeploymentWatch(cluster, deployment, service=service, container=names.container)
 
             def changed(snapshot: WorkloadSnapshot) -> None:
                 # The second Deployment comes and goes with the release: without it all is well.

@@ -65,7 +65,7 @@ async def test_requests_are_shared_out_by_phases_and_back_at_once(tmp_path: Path
         assert env.load()["services"][CANARY] > served[CANARY], "the canary answers while the first Deployment rolls"
         await walker.settle("promote")
         gate = (await walker.record()).gates["serving-new"]
-        assert gate.reason == "2 of 2 pods serve NEW"
+        assert gate.reason == "2 of 2 pods serve the new image"
         await walker.advance("cleanup")
         assert (await walker.record()).release.state is State.DONE
         after = await take(env)

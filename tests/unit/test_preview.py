@@ -99,6 +99,21 @@ def test_every_step_says_what_it_runs_and_how_it_is_undone(case: str) -> None:
             assert undo_line(plan, spec)
 
 
+def test_by_gateway_route_and_service_are_named_too() -> None:
+    plan = PLANS["canary by gateway"]
+    first = strategy_for(plan).phases[0].steps
+    weight = next(spec for spec in first if spec.key == "set-weight")
+    assert step_lines(plan, weight, None) == (
+        f"scales deployment/api-canary to {weight.value}% of deployment/api",
+        f"httproute/shop: {weight.value}% to service/api-canary",
+    )
+    removed = run(plan, "remove-canary")
+    for part in ("httproute/shop: all to service/api", "delete service/api-canary", "delete deployment/api-canary"):
+        assert part in removed
+    created = next(spec for spec in first if spec.key == "create-canary")
+    assert undo_line(plan, created) == "delete deployment/api-canary and service/api-canary"
+
+
 @pytest.mark.parametrize("case", PLANS)
 def test_a_release_is_previewed_from_its_first_step_to_its_last(case: str) -> None:
     plan = PLANS[case]

@@ -127,7 +127,7 @@ guard:
     - name: p95
       metric: latency
       quantile: p95
-      limit: 1s
+      limit: 2s
       window: 10s
       for: 10s
       version: new

@@ -38,11 +38,15 @@ async def serving_version(ctx: Context, version: str) -> Finding:
     if other:
         return (
             Verdict.FAIL,
-            f"{len(other)} of {len(serving)} serving pods are not {version.upper()}: {', '.join(other[:3])}",
+            f"{len(other)} of {len(serving)} serving pods do not have {_called(version)}: {', '.join(other[:3])}",
         )
     own = own_pods(view, await ctx.cluster.list_replica_sets(view.selector), serving)
     beside = f", {len(serving) - len(own)} of another Deployment beside them" if len(serving) > len(own) else ""
-    return passes(len(own) >= view.desired, f"{len(own)} of {view.desired} pods serve {version.upper()}{beside}")
+    return passes(len(own) >= view.desired, f"{len(own)} of {view.desired} pods serve {_called(version)}{beside}")
+
+
+def _called(version: str) -> str:
+    return "the new image" if version == "new" else version.upper()
 
 
 async def _serving_new(ctx: Context, _record: ReleaseRecord) -> Finding:
@@ -73,7 +77,8 @@ async def _pods_healthy(ctx: Context, _record: ReleaseRecord) -> Finding:
     if not new:
         return Verdict.FAIL, "no pod has the new image"
     ill = [f"{pod.name} {trouble}" for pod in new if (trouble := _trouble(pod))]
-    return passes(not ill, listed(ill) or f"{len(new)} new pods are ready, none has restarted")
+    many = "1 new pod is" if len(new) == 1 else f"{len(new)} new pods are"
+    return passes(not ill, listed(ill) or f"{many} ready, none has restarted")
 
 
 async def _pods_beside(ctx: Context, plan: CanaryPlan) -> list[PodFacts]:
@@ -137,7 +142,7 @@ async def _marks_gone(ctx: Context, _record: ReleaseRecord) -> Finding:
 
 async def _left_of_canary(ctx: Context, plan: CanaryPlan) -> list[str]:
     left = []
-    if await read_raw(ctx.cluster, DEPLOYMENTS, plan.canary_deployment):
+    if plan.canary.by != "flag" and await read_raw(ctx.cluster, DEPLOYMENTS, plan.canary_deployment):
         left.append(f"Deployment {plan.canary_deployment}")
     if plan.canary.route is not None:
         if await read_raw(ctx.cluster, SERVICES, plan.canary_service):

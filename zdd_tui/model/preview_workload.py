@@ -48,12 +48,22 @@ def _weight(plan: CanaryPlan, spec: StepSpec) -> Lines:
     if plan.canary.flag is not None:
         return (f"SET ff:{plan.canary.flag.key} {'true' if spec.value == 100 else spec.value}",)
     if plan.canary.by == "gateway":
-        return (f"httproute/{plan.canary.route}: {spec.value}% to service/{plan.canary_service}",)
+        return (
+            f"scales deployment/{plan.canary_deployment} to {spec.value}% of deployment/{plan.kubernetes.deployment}",
+            f"httproute/{plan.canary.route}: {spec.value}% to service/{plan.canary_service}",
+        )
     return (f"scales deployment/{plan.canary_deployment} until {spec.value}% of all pods are new",)
 
 
 def _remove(plan: CanaryPlan, _spec: StepSpec) -> Lines:
-    return (_kubectl(plan, f"delete deployment/{plan.canary_deployment}") + ", once its pods have drained",)
+    deletion = _kubectl(plan, f"delete deployment/{plan.canary_deployment}") + ", once its pods have drained"
+    if plan.canary.by == "gateway":
+        return (
+            f"httproute/{plan.canary.route}: all to service/{plan.service}, our marks removed",
+            _kubectl(plan, f"delete service/{plan.canary_service}"),
+            deletion,
+        )
+    return (deletion,)
 
 
 def _claim(plan: BlueGreenPlan, _spec: StepSpec) -> Lines:
@@ -146,7 +156,10 @@ WORKLOAD_UNDO: Mapping[str, Callable[[Any, StepSpec], str]] = {
     "rollout-new": lambda plan, _spec: (
         f"roll deployment/{plan.kubernetes.deployment} back to the image before the release"
     ),
-    "create-canary": lambda plan, _spec: f"delete deployment/{plan.canary_deployment}",
+    "create-canary": lambda plan, _spec: (
+        f"delete deployment/{plan.canary_deployment}"
+        + (f" and service/{plan.canary_service}" if plan.canary.by == "gateway" else "")
+    ),
     "set-weight": lambda _plan, _spec: "weight 0: everybody gets what ran before",
     "claim-service": lambda plan, _spec: f"remove our marks from service/{plan.service}",
     "create-green": lambda plan, _spec: f"delete deployment/{plan.green_deployment}",

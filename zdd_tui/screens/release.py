@@ -85,6 +85,6 @@ class ReleaseScreen(Acting[None]):
 
     def tell(self, course: Course | None) -> None:
         """Shows what has become of the last command."""
-        line = self.query_one(MessageLine)
-        line.course = course
-        line.show(*self._last)
+        for line in self.query(MessageLine):  # none while the screen is still being made
+            line.course = course
+            line.show(*self._last)

@@ -224,6 +224,7 @@ async def test_a_look_into_another_region_can_change_nothing(two: Two, db: async
     assert (stand.state, stand.phase) == (State.RUNNING, "rollout")
     (other,) = await read_stands(two.loaded.plan, "another plan", ("eu",))
     assert other.state is None, "the release of another plan is no release of this one"
+    assert "another version" in other.words(5.0)
 
 
 async def test_two_addresses_of_one_database_are_found_out(two: Two) -> None:

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from tests.ui.boards import EPOCH, FixedClock, board, record
 from zdd_tui.board import Moment, PlanView
+from zdd_tui.demo.environment import Options
 from zdd_tui.feed_views import plan_view
 from zdd_tui.model.errors import PlanError, Refused
 from zdd_tui.model.gate import GateReading, Verdict
 from zdd_tui.model.plan import Plan
 from zdd_tui.model.plan_file import LoadedPlan, load_plan
-from zdd_tui.model.plans import CanaryPlan, DarkLaunchPlan
+from zdd_tui.model.plans import PLANS, CanaryPlan, DarkLaunchPlan
 from zdd_tui.model.regions import (
     REGION_GATE,
     RegionStand,
@@ -174,6 +175,19 @@ def test_the_flags_of_every_strategy_are_the_regions_own(name: str) -> None:
     assert isinstance(loaded.plan, CanaryPlan | DarkLaunchPlan)
     assert loaded.plan.redis_url is not None
     assert loaded.plan.redis_url.get_secret_value() == ENVIRON["US_REDIS_URL"]
+
+
+@pytest.mark.parametrize("strategy", [*PLANS, "canary by flag"])
+def test_the_demos_plan_is_one_for_every_region(strategy: str) -> None:
+    strategy, _, by = strategy.partition(" by ")
+    options = Options(strategy=strategy, by=by or "replicas", guard=True, regions=("eu", "us"))
+    names = [f"{name}_{what}" for name in ("EU", "US") for what in ("DATABASE_URL", "REDIS_URL", "KUBECONFIG")]
+    environ = {name: f"postgresql://{name.lower()}/x" for name in (*names, "DATABASE_URL", "REDIS_URL", "KUBECONFIG")}
+    plan = load_plan(options.plan_text(), source="plan.yaml", environ=environ).plan
+    assert plan.regions is not None
+    eu, us = (plan.in_region(name) for name in plan.regions.names)
+    assert (us.kubernetes.kubeconfig, eu.kubernetes.kubeconfig) == (environ["US_KUBECONFIG"], environ["EU_KUBECONFIG"])
+    assert (us.redis_url is None) == (eu.redis_url is None) == (not options.flagged)
 
 
 def test_an_unknown_region_is_one_error_with_the_nearest_name() -> None:

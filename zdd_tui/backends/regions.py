@@ -20,6 +20,7 @@ SELECT r.state, r.paused, coalesce(r.strategy -> 'phases' -> r.phase ->> 'name',
                AND o.state IN ('rolling-back', 'rollback-failed', 'rolled-back')) AS given_up
 FROM zdd.release r WHERE r.plan_hash = $1 AND r.region = $2 ORDER BY r.id DESC LIMIT 1
 """
+_OTHER = "SELECT EXISTS (SELECT FROM zdd.release WHERE name = $1)"
 
 
 async def read_stands(plan: BasePlan, plan_hash: str, names: tuple[str, ...]) -> tuple[RegionStand, ...]:
@@ -35,19 +36,21 @@ async def read_stand(plan: BasePlan, plan_hash: str) -> RegionStand:
     dsn = plan.database.dsn.get_secret_value()
     try:
         async with asyncio.timeout(LOOK_SECONDS):
-            return await _read(dsn, plan.region, plan_hash, min(plan.database.connect_timeout, LOOK_SECONDS))
+            return await _read(dsn, plan, plan_hash, min(plan.database.connect_timeout, LOOK_SECONDS))
     except TimeoutError:
         return RegionStand(plan.region, error=f"{describe(dsn)} does not answer within {LOOK_SECONDS:.0f} s")
     except DatabaseError as error:
         return RegionStand(plan.region, error=error.title)
 
 
-async def _read(dsn: str, region: str, plan_hash: str, timeout: float) -> RegionStand:
+async def _read(dsn: str, plan: BasePlan, plan_hash: str, timeout: float) -> RegionStand:
+    region = plan.region
     conn = await connect(
         dsn, application_name=f"zdd region {region}", timeout=timeout, default_transaction_read_only="on"
     )
     try:
         row = await conn.fetchrow(_READ, plan_hash, region, timeout=LOOK_SECONDS)
+        other = row is None and await conn.fetchval(_OTHER, plan.name, timeout=LOOK_SECONDS)
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
         return RegionStand(region)  # no release was ever begun there
     except asyncpg.UndefinedColumnError:
@@ -57,7 +60,7 @@ async def _read(dsn: str, region: str, plan_hash: str, timeout: float) -> Region
     finally:
         conn.terminate()
     if row is None:
-        return RegionStand(region)
+        return RegionStand(region, other_plan=bool(other))
     return RegionStand(
         region,
         state=State(row["state"]),

@@ -31,6 +31,7 @@ class RegionStand:
         phase: its current phase, or empty.
         ended_for: seconds since it ended, by that database's clock; None while it has not.
         given_up: a release of that plan was rolled back there at some time, or is on its way back.
+        other_plan: there is none of that plan, but one of its name with another: the file was changed since.
         error: why the region could not be read, in one line; else empty.
     """
 
@@ -40,6 +41,7 @@ class RegionStand:
     paused: bool = False
     ended_for: float | None = None
     given_up: bool = False
+    other_plan: bool = False
     error: str = ""
 
     def soaked(self, soak: float) -> bool:
@@ -54,6 +56,8 @@ class RegionStand:
         if self.given_up:
             rolled = "ROLLED BACK" if self.state in (State.ROLLED_BACK, State.DONE, None) else "rolling back"
             return "was ROLLED BACK before" if self.state is State.DONE else rolled
+        if self.other_plan:
+            return "not begun with this plan: its release is of another version of it"
         if self.state is None or self.state is State.PLANNED:
             return "not begun"
         if self.state is State.DONE:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from zdd_tui.backends.scrape import reader, scrape_all
+from zdd_tui.model.guard_memory import keep_series
 from zdd_tui.model.guard_rules import judge
 from zdd_tui.model.guard_series import Series, Target
 from zdd_tui.model.guard_time import Course, step
@@ -82,7 +83,7 @@ async def many_pods() -> None:
         targets = [Target(name, "v1") for name in pods]
         session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
         series = Series(keep=60, patience=10)
-        walls, scrapes, judging = [], [], []
+        walls, scrapes, judging, keeping = [], [], [], []
         for _ in range(ROUNDS):
             began, busy = time.perf_counter(), time.process_time()
             found = await scrape_all(session, addresses, Scrape())
@@ -93,12 +94,16 @@ async def many_pods() -> None:
             series.look(now, targets, found)
             judge(GUARD.rules[0], [series.tallies(now, 30)], ORDER)
             judging.append(time.process_time() - busy)
+            busy = time.process_time()
+            kept = keep_series({"scrape": series}, [30], now)
+            keeping.append(time.process_time() - busy)
             scrapes.append(scraped)
             walls.append(walled)
     print(
         f"guard: {PODS} pods looked at in {statistics.median(walls) * 1000:.0f} ms;"
         f" {statistics.median(scrapes) * 1000:.0f} ms of CPU, the {PODS} servers' share included;"
-        f" judged in {statistics.median(judging) * 1000:.1f} ms"
+        f" judged in {statistics.median(judging) * 1000:.1f} ms;"
+        f" kept for the next agent in {statistics.median(keeping) * 1000:.1f} ms and {len(kept) / 1024:.0f} KB"
     )
 
 

@@ -1,5 +1,6 @@
 """Can the second Deployment of a plan be made, and its Service be switched? Looks, changes nothing."""
 
+from zdd_tui.backends.kube_errors import KubeApiError
 from zdd_tui.backends.kube_route import HTTP_ROUTES
 from zdd_tui.backends.kube_switch import DEPLOYMENTS, SERVICES, get_service, read_raw, refuse_foreign
 from zdd_tui.backends.kubernetes import Cluster
@@ -8,6 +9,8 @@ from zdd_tui.model.plan import BasePlan
 from zdd_tui.model.plans import BlueGreenPlan, CanaryPlan
 from zdd_tui.model.twin import OWNER_ANNOTATION, switch_for
 from zdd_tui.model.untyped import text
+
+_FORBIDDEN = 403
 
 Permission = tuple[str, str, str]
 
@@ -42,6 +45,9 @@ async def refuse_held(cluster: Cluster, plan: BasePlan) -> None:
             refuse_foreign(kind, name, await read_raw(cluster, kind, name), plan.name)
         except Refused as refusal:
             raise ClusterError(refusal.title, refusal.mend) from None
+        except KubeApiError as error:
+            if error.status != _FORBIDDEN:  # who only rolls out needs no right to read Services
+                raise
 
 
 async def check_switch(cluster: Cluster, plan: BlueGreenPlan) -> list[str]:

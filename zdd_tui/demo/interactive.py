@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from zdd_tui.backends.store import Store
 from zdd_tui.demo.environment import Environment, Options
 from zdd_tui.demo.regions import productions
 from zdd_tui.model.errors import ZddError
 
 ENV_FILE = "env"
+REGISTERED_WITHIN = 20.0
+"""Seconds; after that the dashboard tells what is missing."""
 
 
 def run_interactive(
@@ -39,6 +42,8 @@ async def _interactive(folder: Path, options: Options, fault: str | None, dashbo
             env.inject_file.write_text(fault)
         for each in envs:
             each.start_agent()
+        _say("an agent registers the release")
+        await asyncio.gather(*map(_registered, envs))
         _tell(folder, envs)
         trials = asyncio.create_task(_try_images(env))
         try:
@@ -46,6 +51,15 @@ async def _interactive(folder: Path, options: Options, fault: str | None, dashbo
         finally:
             trials.cancel()
             await asyncio.wait({trials})
+
+
+async def _registered(env: Environment) -> None:
+    """Until the agent has registered the release; without it the dashboard would begin with a complaint."""
+    async with await Store.open(env.postgres.dsn, application_name="zdd demo") as store:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REGISTERED_WITHIN):
+                while not (await store.schema_version() and await store.find(env.options.name)):  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
 
 
 async def _try_images(env: Environment) -> None:

@@ -1,6 +1,7 @@
 """Verification, the sample of recent rows, and old snapshots, on a real PostgreSQL."""
 
 import asyncio
+import itertools
 import random
 from typing import Any
 
@@ -14,7 +15,7 @@ from zdd_tui.backends.catalog import read_catalog
 from zdd_tui.backends.observe import mark, newest_key, oldest_snapshot_since, sample_recent
 from zdd_tui.engine.backfill import BackfillRunner
 from zdd_tui.engine.verify import Verifier
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.plan import Backfill, Plan
 
 KINDS = pytest.mark.parametrize("kind", ["column", "table"])
 
@@ -183,3 +184,26 @@ async def test_transactions_older_than_a_mark_are_named(db: asyncpg.Connection, 
     finally:
         await old.close()
         await new.close()
+
+
+async def test_a_lower_speed_rests_between_pages_and_can_be_changed(db: asyncpg.Connection, pg_dsn: str) -> None:
+    plan = make_plan(dsn=pg_dsn)
+    await db.execute(USERS)
+    await fill(db, 100)
+    ticks = itertools.count()  # each page takes a second
+    slept: list[float] = []
+    limits = Backfill(speed=50)
+
+    async def sleep(seconds: float) -> None:
+        nonlocal limits
+        slept.append(seconds)
+        if len(slept) == 8:
+            limits = Backfill()
+
+    async with leased(pg_dsn, plan) as store:
+        catalog = await expanded(store, plan)
+        await moved(store, plan)
+        verifier = Verifier(store, plan, catalog, page_rows=20, clock=lambda: float(next(ticks)), sleep=sleep)
+        report = await verifier.run(limits=lambda: limits)
+        assert (report.rows, report.mismatches) == (100, 0)
+        assert slept == [0.25] * 8

@@ -18,6 +18,16 @@ RECENT = 40
 """Batches whose times are kept for the screens."""
 
 
+async def rest(
+    wanted: Callable[[], float], paused: Callable[[], bool], sleep: Callable[[float], Awaitable[Any]]
+) -> None:
+    """Sleeps until it has slept as long as is wanted now, or there is a pause."""
+    rested = 0.0
+    while (left := wanted() - rested) > 0 and not paused():
+        await sleep(min(left, LOOK_EVERY))
+        rested += min(left, LOOK_EVERY)
+
+
 class Pace:
     """When the next batch may begin, and how large it is.
 
@@ -93,16 +103,11 @@ class Pace:
 
     async def rest(self, moved: int, seconds: float) -> None:
         """The pause that a ceiling or a speed below 100 % asks for; a change of either counts at once."""
-        rested = 0.0
-        while (left := self._rest_seconds(moved, seconds) - rested) > 0 and not self.paused():
-            await self.sleep(min(left, LOOK_EVERY))
-            rested += min(left, LOOK_EVERY)
 
-    def _rest_seconds(self, moved: int, seconds: float) -> float:
-        limits = self.limits_now()
-        if limits.max_rows_per_second is not None:  # the ceiling holds for all workers together
-            moved *= max(1, self.workers)
-        return rest_seconds(moved, seconds, limits)
+        def wanted() -> float:  # the ceiling holds for all workers together
+            return rest_seconds(moved * max(1, self.workers), seconds, self.limits_now())
+
+        await rest(wanted, self.paused, self.sleep)
 
     def progress(self, moved: int, seconds: float, size: int, busy: str) -> rows.Progress:
         """What a batch writes with its checkpoint."""

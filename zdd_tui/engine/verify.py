@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -13,11 +14,11 @@ from zdd_tui.backends import backfill_store as rows
 from zdd_tui.backends.backfill_store import Key, Mismatch, Range
 from zdd_tui.backends.catalog import Connection
 from zdd_tui.engine.batch import BAD_ROW, BUSY, FencedStore, reason_of, settings
-from zdd_tui.engine.pace import LOOK_EVERY
+from zdd_tui.engine.pace import LOOK_EVERY, rest
 from zdd_tui.model.ddl.facts import Catalog
 from zdd_tui.model.ddl.rows import page_statement, verify_keys_statement, verify_statement
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.plan import Backfill, Plan
 
 PAGE_ROWS = 5000
 KEPT = 1000
@@ -61,30 +62,44 @@ class Verifier:
         self._sleep = sleep
         self._page_rows = page_rows
         self._size = page_rows
-        self._budget = plan.backfill.batch_budget
+        self._limits: Callable[[], Backfill] = lambda: plan.backfill
         self._ledger = False
 
-    async def run(self, should_pause: Callable[[], bool] = lambda: False) -> VerifyReport:
+    async def run(
+        self, should_pause: Callable[[], bool] = lambda: False, limits: Callable[[], Backfill] | None = None
+    ) -> VerifyReport:
         """Verifies what is not verified yet. A finished verification without mismatch is not repeated; one with
         mismatches begins anew.
+
+        Args:
+            should_pause: asked before every page; while it says yes, nothing is read.
+            limits: those that hold now; of them the speed counts here, and the budget. By default the plan's own.
 
         Raises:
             StepFailed: there was no backfill, or a statement is refused.
             StaleEpoch, DatabaseError: of the store; run again to go on.
         """
+        self._limits = limits or self._limits
         position = await self._begin()
         while not position.done:
             if should_pause():
                 await self._sleep(LOOK_EVERY)
                 continue
+            began = self._clock()
             try:
                 position = await self._step(position)
+                if not position.done:
+                    seconds = self._clock() - began
+                    await rest(partial(self._rest_seconds, seconds), should_pause, self._sleep)
             except BUSY:
                 self._size = max(1, self._size // 2)
                 await self._sleep(RECHECK_AFTER)
         async with self._store.fenced() as conn:
             count, wrong, samples = await rows.report(conn, self._store.release_id, SAMPLES)
         return VerifyReport(count, wrong, tuple(samples))
+
+    def _rest_seconds(self, seconds: float) -> float:
+        return seconds * (100 / self._limits().speed) - seconds
 
     async def _begin(self) -> Range:
         release_id = self._store.release_id
@@ -108,7 +123,9 @@ class Verifier:
     async def _step(self, position: Range) -> Range:
         size = self._size
         async with self._store.fenced() as conn:
-            await conn.execute(settings(self._plan, self._budget * 8))  # a page only reads: it stands in nobody's way
+            await conn.execute(
+                settings(self._plan, self._limits().batch_budget * 8)
+            )  # a page only reads: it stands in nobody's way
             page = await conn.fetchrow(
                 page_statement(self._catalog, first=position.cursor is None, last=True), *(position.cursor or ()), size
             )
@@ -155,7 +172,7 @@ class Verifier:
         if self._ledger:
             parameters = (*parameters, self._store.release_id)
         async with self._store.fenced() as conn:
-            await conn.execute(settings(self._plan, self._budget * 8))
+            await conn.execute(settings(self._plan, self._limits().batch_budget * 8))
             return [_mismatch(row) for row in await _rows(conn, statement, parameters)]
 
 

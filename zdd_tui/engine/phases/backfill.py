@@ -33,7 +33,7 @@ class VerifyRows:
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         verifier = Verifier(ctx.store, ctx.change_plan, await ctx.catalog(fresh=True))
-        report = await verifier.run(ctx.paused)
+        report = await verifier.run(ctx.paused, ctx.limits)
         if report.mismatches:
             raise StepFailed(
                 f"{report.mismatches} of {report.rows} rows differ, such as key {report.samples[0]}",

@@ -158,7 +158,7 @@ async def test_the_second_region_waits_for_the_first(two: Two, capsys: pytest.Ca
         assert "which region of users-api-regions is current cannot be told: region eu: " in capsys.readouterr().err
         assert await zdd("status", "--json", file) == 2
         eu, us = json.loads(capsys.readouterr().out)["regions"]
-        assert (eu["state"], us["state"]) == (None, "planned")
+        assert (eu["state"], us["state"], us["phase"]) == (None, "planned", None)
         assert eu["error"]
 
         await two.relay.open()

@@ -14,7 +14,7 @@ LOOK_SECONDS = 4.0
 """For connecting and reading: under the limit of a gate, so that the reason tells which region does not answer."""
 
 _READ = """
-SELECT r.state, r.paused, coalesce(r.strategy -> 'phases' -> r.phase ->> 'name', '') AS phase,
+SELECT r.state, r.paused, CASE WHEN r.phase < 0 THEN '' ELSE r.strategy -> 'phases' -> r.phase ->> 'name' END AS phase,
        extract(epoch FROM clock_timestamp() - r.finished_at)::float8 AS ended_for,
        EXISTS (SELECT FROM zdd.release o WHERE o.plan_hash = $1 AND o.region = $2
                AND o.state IN ('rolling-back', 'rollback-failed', 'rolled-back')) AS given_up

@@ -202,9 +202,7 @@ def _construct(node: yaml.Node, path: Path, lines: _Lines) -> Any:
         raise PlanError(f"{lines.place(path)}: {node.value!r} is not of its type {node.tag!r}", mend) from None
 
 
-def _fill(
-    value: Any, path: Path, lines: _Lines, environ: Mapping[str, str], spared: Callable[[Path], bool]
-) -> Any:
+def _fill(value: Any, path: Path, lines: _Lines, environ: Mapping[str, str], spared: Callable[[Path], bool]) -> Any:
     """Puts the environment's values in; what is spared keeps its placeholder where there is none."""
     if isinstance(value, dict):
         return {key: _fill(child, (*path, key), lines, environ, spared) for key, child in value.items()}

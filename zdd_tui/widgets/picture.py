@@ -37,7 +37,7 @@ def picture_lines(board: Board, moment: Moment, cells: int) -> list[Line]:
         case "expand/contract":
             return lines + schema_lines(board, record, cells)
         case "blue/green":
-            return lines + _blue_green(board, record, cells)
+            return lines + _blue_green(board, record, now, cells)
         case "canary":
             return lines + _canary(board, record, now, cells)
         case "dark-launch":
@@ -84,7 +84,10 @@ def _by_image(board: Board, pods: Sequence[Pod]) -> tuple[list[Pod], list[Pod]]:
 # --- blue/green ------------------------------------------------------------------------------------------------------
 
 
-def _blue_green(board: Board, record: ReleaseRecord, cells: int) -> list[Line]:
+_BLUE_GREEN_GATES = ("smoke-passed", "serving-green", "green-healthy", "first-warm", "guard")
+
+
+def _blue_green(board: Board, record: ReleaseRecord, now: float, cells: int) -> list[Line]:
     sides = board.plan.sides
     if len(sides) < 2:
         return _rolling(board, cells)
@@ -101,7 +104,8 @@ def _blue_green(board: Board, record: ReleaseRecord, cells: int) -> list[Line]:
     for at in range(height):
         pair = [box[at] if at < len(box) else ((" " * room, Tone.NORMAL),) for box, _ in boxes]
         lines.append((*pair[0], ("   ", Tone.NORMAL), *pair[1]))
-    return [*lines, (), *_soak(record, cells), *_way(record, cells)]
+    said = _said(record, _BLUE_GREEN_GATES, now, cells)
+    return [*lines, (), *_soak(record, cells), *_way(record, cells), (), *said]
 
 
 def _side(
@@ -117,7 +121,7 @@ def _side(
     body += [(outside(image), Tone.DIM) for image in sorted({pod.image for pod in pods})]
     body.append((f"{ready} of {view.desired} pods stand ready", Tone.NORMAL))
     if serving:
-        body.append((f"● serves: {serving} pods have the traffic", Tone.GOOD))
+        body.append((f"● traffic: {serving} pods serve", Tone.GOOD))
     elif ready >= view.desired > 0:
         body.append(("◇ warm: ready, without traffic", Tone.NORMAL))
     else:

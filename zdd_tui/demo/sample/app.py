@@ -164,7 +164,7 @@ async def _explain(
     began = time.monotonic()
     try:
         answer = await handler(request)
-        if next(_REQUESTS) % LOGGED_EVERY == 0:
+        if request.path.startswith("/users") and next(_REQUESTS) % LOGGED_EVERY == 0:
             took = 1000 * (time.monotonic() - began)
             _log.info("%s %s %d in %.1f ms", request.method, request.path, answer.status, took)
         return answer

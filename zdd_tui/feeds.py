@@ -44,7 +44,7 @@ HEARTBEAT = 1.0
 COALESCE = 0.03
 """Seconds that a change waits for others before the screens hear of it."""
 
-PAUSES = (0.2, 5.0)
+PAUSES = (0.2, 4.0)
 """First and longest pause before a lost source is tried again; each is drawn from half of it to all of it."""
 
 ANSWER_SECONDS = 60.0

@@ -49,6 +49,7 @@ class ReplayApp(ZddApp):
     def on_mount(self) -> None:
         self.screen.mount(ReplayLine(self._player), before=0)
         self.set_interval(LOOK_EVERY, self._look)
+        self.call_after_refresh(self._player.begin)
 
     def _look(self) -> None:
         """Paints where there is another board, or another second."""

@@ -1,11 +1,13 @@
 """Servers that die under a running dashboard: it says so, keeps what it knew, and recovers by itself."""
 
 import asyncio
+import gzip
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -14,10 +16,15 @@ from tests.integration.store_helpers import ANA, opened
 from tests.integration.test_feeds import DEPLOYMENT, Wire, plan
 from tests.ui.screen_text import screen_text
 from zdd_tui.app import ZddApp
+from zdd_tui.backends.kube_watch import backoff
+from zdd_tui.backends.store import RECONNECT_SECONDS
 from zdd_tui.demo.cluster import kinds
 from zdd_tui.demo.cluster.cluster import local_cluster
 from zdd_tui.demo.servers import postgres_server, redis_server
-from zdd_tui.feeds import Feeds
+from zdd_tui.feeds import PAUSES, Feeds
+from zdd_tui.model.plan import Plan
+from zdd_tui.recording.reader import load
+from zdd_tui.recording.writer import Recorder
 from zdd_tui.widgets.events import EventPane
 from zdd_tui.widgets.flags import FlagPane
 from zdd_tui.widgets.pane import Pane
@@ -86,7 +93,9 @@ class Watcher:
 
 @pytest.mark.timeout(200)
 async def test_each_backend_in_turn_dies_and_returns(tmp_path: Path) -> None:
+    file = tmp_path / "recording.jsonl.gz"
     async with outages(tmp_path) as (feeds, backends):
+        recorder = Recorder(feeds.board, file)
         app = ZddApp(feeds)
         async with app.run_test(size=(80, 24), notifications=True):
             watcher = Watcher(app)
@@ -99,6 +108,30 @@ async def test_each_backend_in_turn_dies_and_returns(tmp_path: Path) -> None:
                 back = await watcher.until(lambda text, outage=outage: outage.told not in text and healthy(text))  # type: ignore[misc]
                 assert not dimmed(app.screen.query_one(outage.pane), outage.still), f"{name}: it looks old still"
                 print(f"{name}: told after {told:.1f} s, back after {back:.1f} s")
+        await asyncio.to_thread(recorder.close, 30)
+        assert recorder.problem == ""
+        assert load(file).board_at(1e9).release.value == feeds.board().release.value
+        written = gzip.decompress(file.read_bytes()).decode()
+        assert "connection" in written, "the outages are in it"
+        for secret in secrets_of(feeds):
+            assert secret not in written
+
+
+def secrets_of(feeds: Feeds) -> list[str]:
+    """Passwords of the servers, as they stand in the plan."""
+    plan = feeds._plan
+    assert isinstance(plan, Plan)
+    urls = [plan.database.dsn.get_secret_value(), plan.flags.url.get_secret_value()]
+    found = [urlsplit(url).password or "" for url in urls]
+    assert all(len(each) > 10 for each in found)
+    return found
+
+
+def test_whoever_was_away_for_long_is_tried_again_within_five_seconds() -> None:
+    """Pauses grow, but a dashboard must not sleep through a recovery."""
+    assert max(backoff(attempt) for attempt in range(200)) <= 4.0
+    assert max(RECONNECT_SECONDS) <= 4.0
+    assert max(PAUSES) <= 4.0
 
 
 def healthy(text: str) -> bool:

@@ -1,6 +1,5 @@
 """A replay: the same screens as were recorded, read-only, with ages of then."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,19 +39,18 @@ def player(recording: Recording) -> tuple[FixedPlayer, list[float]]:
     return FixedPlayer(recording, now=lambda: now[0]), now
 
 
-async def test_the_screen_is_the_one_of_then(recording: Recording, same_as_before: Callable[[str, str], None]) -> None:
+async def test_the_screen_is_the_one_of_then(recording: Recording) -> None:
     playing, _ = player(recording)
     playing.toggle()
     app = ReplayApp(playing, look=Look())
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await pilot.pause()
-        same_as_before("replay-80x24", screen_text(app))
+        first, *rest = screen_text(app).splitlines()
+    assert first.split() == ["REPLAY", "03:12:01", "0:00", "of", "3:00", "×1", "‖", "paused", "space", "←→", "<>", "nN"]
     live = ZddApp(FixedSource(BOARDS["planned"]), clock=FixedClock(), read_only=True)
     async with live.run_test(size=(80, 23), notifications=True, tooltips=True) as pilot:
         await pilot.pause()
-        same = screen_text(live).splitlines()
-    told = Path(__file__).parent.joinpath("snapshots/replay-80x24.txt").read_text().splitlines()
-    assert told[1:] == same
+        assert screen_text(live).splitlines() == rest
 
 
 async def test_keys_go_through_it(recording: Recording) -> None:

@@ -8,6 +8,7 @@ from tests.ui.boards import FixedClock, FixedSource, situations
 from tests.ui.screen_text import screen_text
 from tests.ui.strategy_boards import guard_situations
 from zdd_tui.app import ZddApp
+from zdd_tui.widgets.ascii import to_ascii
 
 SITUATIONS = situations() | guard_situations()
 SIZES = {"80x24": (80, 24), "120x36": (120, 36)}
@@ -47,6 +48,19 @@ async def test_picture(picture: str, size: str, same_as_before: Callable[[str, s
             await pilot.press(*keys.split())
             await pilot.pause()
         same_as_before(f"{picture}-{size}", screen_text(app))
+
+
+@pytest.mark.parametrize("picture", ["backfill", "stale", "guard-backwards", "blue-green", "help"])
+async def test_picture_in_ascii(picture: str, same_as_before: Callable[[str, str], None]) -> None:
+    """What the driver makes of it on its way to the terminal."""
+    situation, key = PICTURES[picture]
+    app = ZddApp(FixedSource(SITUATIONS[situation]), clock=FixedClock())
+    async with app.run_test(size=SIZES["80x24"], notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        if key:
+            await pilot.press(key)
+            await pilot.pause()
+        same_as_before(f"ascii-{picture}-80x24", to_ascii(screen_text(app)))
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)

@@ -232,6 +232,8 @@ def played(tmp_path: Path) -> tuple[Player, list[float]]:
 def test_the_clock_follows_the_recording(tmp_path: Path) -> None:
     player, now = played(tmp_path)
     start = player.recording.header
+    now[0] += 7
+    player.begin()
     assert player.recording.marks == [30.0, 60.0]
     now[0] += 10
     assert (player.position, player.monotonic(), player.wall()) == (10, start.monotonic + 10, start.wall + 10)

@@ -29,7 +29,7 @@ _RESOURCES: Mapping[ObjectKind, tuple[str, str]] = {
 SILENCE = 60.0
 """Seconds without a byte after which a log is asked for anew: TCP would not tell that its server is gone."""
 
-PAUSES = (0.5, 10.0)
+PAUSES = (0.5, 4.0)
 """First and longest pause before a lost log is tried again; each is drawn from half of it to all of it."""
 
 

@@ -33,7 +33,7 @@ SILENCE = 10.0
 watch is renewed every ten seconds: one cheap request, and the proof that keeps an idle source from looking stale."""
 
 WATCH_SECONDS = 300
-BACKOFF_FIRST, BACKOFF_LAST = 0.2, 15.0
+BACKOFF_FIRST, BACKOFF_LAST = 0.2, 4.0
 
 
 @dataclass(frozen=True, slots=True)

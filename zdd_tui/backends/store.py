@@ -27,7 +27,7 @@ from zdd_tui.model.strategies import strategy_for
 COMMAND_SECONDS = 10.0
 """Every statement here is short; one that takes longer has lost its server."""
 
-RECONNECT_SECONDS = (0.1, 5.0)
+RECONNECT_SECONDS = (0.1, 4.0)
 """First and longest pause between two attempts to listen again; each is drawn from half of it to all of it."""
 
 StateCallback = Callable[[bool, str], None]

@@ -64,6 +64,10 @@ class Player:
         """Seconds that the recording is long."""
         return self.recording.length
 
+    def begin(self) -> None:
+        """Starts the clock where it was set: what passed before the first paint does not count."""
+        self._set(self._from, playing=self.playing)
+
     # --- keys ----------------------------------------------------------------------------------------------------
 
     def toggle(self) -> None:

@@ -13,15 +13,18 @@ SIGNS: Mapping[str, str] = {
     **dict(zip("✔✗▶◆‖◀◁○", "+x>@=<{o", strict=True)),
     # pods and sides: * serving, % warming, o starting, v draining, V stopping, & warm
     **dict(zip("●◐▽▼◇■▲·", "*%vV&#^.", strict=True)),
+    # marks that no verdict shares: the cursor, the way a column is sorted, warnings
+    **dict(zip("▸▹►◂◃◄▴▾△▷□◉◎★⚠✓✕↻↺", ">>><<<^v^>#@@*!+x@@", strict=True)),
     # history and progress
     **dict(zip("▁▂▃▄▅▆▇█░▒▓", "_.-:=+*#.:%", strict=True)),
     # frames: plain, in focus, stale
     **dict(zip("╭╮╰╯┌┐└┘─│├┤┬┴┼", "++++++++-|+++++", strict=True)),
     **dict(zip("┏┓┗┛━┃╍╏", "++++=H~:", strict=True)),
+    **dict(zip("═║╔╗╚╝┄┆┈┊╌╎╴╶", "=H++++-:-:-:--", strict=True)),
     # scroll bars and thin edges
-    **dict(zip("▔▕▏▎▍▌▋▊▉▐▀▖▗▘▝", "-||||######'....", strict=False)),
+    **dict(zip("▔▕▏▎▍▌▋▊▉▐▀▖▗▘▝", "-||||######....", strict=True)),
     # text
-    **dict(zip("…’‘“”«»→←↑↓↕×µ–—•≤≥≈", "~''\"\"<>><^v|xu--*<>~", strict=True)),
+    **dict(zip("…⋯’‘“”«»‹›→←↑↓↕↔×µ–—−•≤≥≈±Δ", "~~''\"\"<><>><^v|-xu---*<>~+D", strict=True)),
     "\u00a0": " ",
 }
 

@@ -10,6 +10,7 @@ from tests.ui.strategy_boards import guard_situations
 from zdd_tui.board import Board, Moment, Sourced
 from zdd_tui.model.pod import PodState
 from zdd_tui.widgets.attention import LONGEST, Attention, needs
+from zdd_tui.widgets.now import now_lines
 
 BOARDS = situations() | guard_situations()
 MOMENT = Moment.of(FixedClock())
@@ -65,6 +66,8 @@ def test_a_wait_over_its_limit_is_told_when_the_limit_is_passed() -> None:
     attention = Attention()
     assert attention.news(needs(board(590.0), MOMENT)) == ""
     assert attention.news(needs(board(610.0), MOMENT)) == "waits 10m11s for a person, limit 10m00s"
+    second = now_lines(board(610.0), MOMENT, 80)[1]
+    assert "".join(part for part, _tone in second) == "  waits 10m11s for a person, limit 10m00s"
 
 
 def test_an_overdue_pod_is_one_thing_however_its_seconds_run() -> None:

@@ -327,6 +327,26 @@ async def test_a_command_goes_to_the_agent_and_its_answer_comes_back(pg_dsn: str
         ]
 
 
+async def test_a_command_of_a_newer_zdd_is_refused_and_stops_nobody(pg_dsn: str, db: asyncpg.Connection) -> None:
+    async with opened(pg_dsn) as (store, release_id):
+        agent = await take_lease(pg_dsn, release_id, AGENT)
+        assert agent is not None
+        async with agent:
+            await db.execute(
+                "INSERT INTO zdd.command (release_id, kind, actor, host, reason)"
+                " VALUES ($1, 'teleport', 'ana', 'bastion', '')",
+                release_id,
+            )
+            known = await store.send(release_id, CommandKind.PAUSE, actor=ANA)
+            assert [each.id for each in (await store.read(release_id)).commands] == [known]
+            following = await agent.next_command()
+            assert following is not None
+            assert following.id == known
+        told = (await store.read(release_id)).events[-1]
+        assert (told.kind, str(told.actor)) == ("refused", "ana@bastion")
+        assert "knows no command 'teleport'" in told.what
+
+
 async def test_waiting_for_a_command_ends_in_time(pg_dsn: str) -> None:
     async with opened(pg_dsn) as (store, release_id):
         sent = await store.send(release_id, CommandKind.PAUSE, actor=ANA)

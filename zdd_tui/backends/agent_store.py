@@ -292,14 +292,18 @@ class AgentStore:
         return record
 
     async def next_command(self) -> StoredCommand | None:
-        """The oldest command that has no answer."""
-        with explained(self._dsn):
-            row = await self.pool.fetchrow(
-                f"SELECT {records.COMMAND} FROM zdd.command WHERE release_id = $1 AND status = 'queued'"  # noqa: S608
-                " ORDER BY id LIMIT 1",
-                self.release_id,
-            )
-        return records.command(row) if row else None
+        """The oldest command that has no answer; one that a newer zdd has sent and we do not know is refused."""
+        while True:
+            with explained(self._dsn):
+                row = await self.pool.fetchrow(
+                    f"SELECT {records.COMMAND} FROM zdd.command WHERE release_id = $1 AND status = 'queued'"  # noqa: S608
+                    " ORDER BY id LIMIT 1",
+                    self.release_id,
+                )
+            if row is None or records.is_known(row["kind"]):
+                return records.command(row) if row else None
+            why = f"this agent knows no command {row['kind']!r}: it is older than the zdd that sent it; update it"
+            await self.answer(row["id"], refused=True, outcome=why, release=None)
 
     # --- writing -----------------------------------------------------------------------------------------------
 
@@ -356,20 +360,9 @@ class AgentStore:
         here; `events` come after it.
         """
         async with self._writing(None) as connection:
-            row = await connection.fetchrow(
-                "UPDATE zdd.command SET status = $3, outcome = $4, answered_at = clock_timestamp()"
-                " WHERE id = $1 AND release_id = $2 AND status = 'queued' RETURNING kind, reason, actor, host",
-                command_id,
-                self.release_id,
-                "refused" if refused else "done",
-                records.storable(outcome),
-            )
-            if row is None:
-                raise DatabaseError(f"command {command_id} of release {self.release_id} is answered already")
+            asked = await writes.answer(connection, self.release_id, command_id, refused=refused, outcome=outcome)
             if release is not None:
                 await writes.release(connection, self.release_id, release)
-            kind = "refused" if refused else "command"
-            asked = NewEvent(kind, f"{row['kind']}: {outcome}", row["reason"], Actor(row["actor"], row["host"]))
             await writes.events(connection, self.release_id, self.actor, [asked, *events])
 
     async def save_gates(self, readings: Sequence[GateReading]) -> None:

@@ -30,6 +30,7 @@ SHOWN_COMMANDS = 20
 """How many commands a record carries: the newest; one that is still queued is newer than all answered ones."""
 
 _STRATEGY: Final = TypeAdapter(Strategy)
+_KNOWN: Final = frozenset(kind.value for kind in CommandKind)
 
 EVENT = "id, extract(epoch FROM at)::float8 AS at, actor, host, kind, what, why"
 COMMAND = "id, kind, args, reason, actor, host, extract(epoch FROM created_at)::float8 AS created_at, status, outcome"
@@ -103,7 +104,7 @@ def release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
         steps=tuple(_step(step) for step in raw["steps"]),
         gates={gate["name"]: _gate(gate) for gate in raw["gates"]},
         events=tuple(event(row) for row in raw["events"]),
-        commands=tuple(command(row) for row in raw["commands"]),
+        commands=tuple(command(row) for row in raw["commands"] if is_known(row["kind"])),
         lease=lease(raw["lease"]) if raw["lease"] else None,
         backfill=_backfill(raw["backfill"]) if raw["backfill"] else None,
         guard=tuple(_guard(reading) for reading in raw["guard"]),
@@ -141,6 +142,11 @@ def strategy_json(strategy: Strategy) -> str:
 
 def event(row: Mapping[str, Any]) -> Event:
     return Event(row["id"], row["at"], Actor(row["actor"], row["host"]), row["kind"], row["what"], row["why"])
+
+
+def is_known(kind: str) -> bool:
+    """Whether this version knows that kind of command; a newer one may have sent others."""
+    return kind in _KNOWN
 
 
 def command(row: Mapping[str, Any]) -> StoredCommand:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from zdd_tui.backends.records import storable
+from zdd_tui.model.errors import DatabaseError
 from zdd_tui.model.gate import GateReading
 from zdd_tui.model.records import Actor, NewEvent, StepChange
 from zdd_tui.model.release import Release, StepStatus
@@ -110,3 +111,23 @@ async def events(connection: Any, release_id: int, own: Actor, lines: Sequence[N
         [storable(line.what) for line in lines],
         [storable(line.why) for line in lines],
     )
+
+
+async def answer(connection: Any, release_id: int, command_id: int, *, refused: bool, outcome: str) -> NewEvent:
+    """What became of a command; the event that tells it.
+
+    Raises:
+        DatabaseError: it is answered already.
+    """
+    row = await connection.fetchrow(
+        "UPDATE zdd.command SET status = $3, outcome = $4, answered_at = clock_timestamp()"
+        " WHERE id = $1 AND release_id = $2 AND status = 'queued' RETURNING kind, reason, actor, host",
+        command_id,
+        release_id,
+        "refused" if refused else "done",
+        storable(outcome),
+    )
+    if row is None:
+        raise DatabaseError(f"command {command_id} of release {release_id} is answered already")
+    kind = "refused" if refused else "command"
+    return NewEvent(kind, f"{row['kind']}: {outcome}", row["reason"], Actor(row["actor"], row["host"]))

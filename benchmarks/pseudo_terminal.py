@@ -53,14 +53,14 @@ class PseudoTerminal:
         while wanted not in self.seen:
             if time.perf_counter() > deadline or self.process.poll() is not None:
                 raise TimeoutError(f"{wanted!r} did not come: {self.seen[-1000:]!r}")
-            self.seen += self._read(0.5)
+            self.seen += self.read(0.5)
         return time.perf_counter() - self.began
 
     def count_for(self, seconds: float) -> int:
         """The number of bytes that come in a time."""
         count, deadline = 0, time.perf_counter() + seconds
         while (left := deadline - time.perf_counter()) > 0:
-            count += len(self._read(left))
+            count += len(self.read(left))
         return count
 
     def cpu(self) -> float:
@@ -69,7 +69,12 @@ class PseudoTerminal:
             fields = file.read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def _read(self, seconds: float) -> bytes:
+    def send(self, keys: bytes) -> None:
+        """As if they were typed."""
+        os.write(self.master, keys)
+
+    def read(self, seconds: float) -> bytes:
+        """What comes next, or nothing after so many seconds."""
         if select.select([self.master], [], [], seconds)[0]:
             with contextlib.suppress(OSError):  # the program has closed it
                 return os.read(self.master, 65536)

@@ -3,11 +3,16 @@
     python -m benchmarks.terminal
 
 120 columns, 36 rows, 500 pods, ten visible cells changed a second. Both run in the same run, one after the other,
-each in a terminal of its own. Printed: bytes a second and share of a core, one line each, medians of three spells.
+each in a terminal of its own, and so does the least that a Textual application can do: one widget, one cell, no more.
+Printed: bytes a second and share of a core, one line each, medians of three spells.
+
+Then 5,000 pods and 500 changes a second: from a change of a visible cell to that cell on the line, and from a key to
+what it does, while keys are pressed all the time; no key may be lost.
 """
 
 import argparse
 import os
+import re
 import statistics
 import sys
 import threading
@@ -31,6 +36,13 @@ SPELL = 5.0
 SPELLS = 3
 READY = b"users-api-000"
 
+MANY_PODS = 5_000
+MANY_CHANGES = 500
+PRESSES = 60
+PROBES = 60
+SLOW = 10.0
+"""Seconds after which a change or a key counts as lost."""
+
 
 def measure(kind: str) -> tuple[float, float]:
     """Bytes a second and percent of a core of one of the two."""
@@ -50,13 +62,13 @@ def measure(kind: str) -> tuple[float, float]:
     return count_a_second, share
 
 
-def for_ever(change: Callable[[int], None]) -> None:
+def for_ever(change: Callable[[int], None], rate: float = CHANGES_A_SECOND) -> None:
     """Calls back for every change, at the rate, from a thread of its own."""
 
     def run() -> None:
         due = time.monotonic()
         for number in range(sys.maxsize):
-            due += 1 / CHANGES_A_SECOND
+            due += 1 / rate
             time.sleep(max(0.0, due - time.monotonic()))
             change(number)
 
@@ -92,6 +104,62 @@ def show_dashboard() -> None:
     ZddApp(source, clock=clock).run()
 
 
+def show_many() -> None:
+    """The dashboard with 5,000 pods, of which 500 change in each second. Some seven times a second the first
+    one in sight gets a reason that tells when, by the clock that all processes of a machine share."""
+    from tests.ui.boards import FixedSource, pod, situations, workload
+    from zdd_tui.app import SystemClock, ZddApp
+    from zdd_tui.board import Sourced
+    from zdd_tui.model.pod import PodState
+
+    clock = SystemClock()
+    pods = [pod(f"{number:04}", "2", PodState.SERVING) for number in range(MANY_PODS)]
+    whole = workload(pods, ready=MANY_PODS)
+    source = FixedSource(replace(situations()["backfill"], pods=Sourced(whole, clock.monotonic())))
+    a_time = MANY_CHANGES // 50  # as a watch does: what came within 20 ms is one reading
+
+    def change(number: int) -> None:
+        for at in range(a_time):
+            place = 1 + (number * a_time + at) * 7 % (MANY_PODS - 1)
+            pods[place] = replace(pods[place], restarts=(pods[place].restarts + 1) % 100)
+        if number % 7 == 0:  # in no step with the paints
+            pods[0] = replace(pods[0], reason=f"t{time.monotonic():.3f}t")
+        source.put(replace(source.current, pods=Sourced(replace(whole, pods=tuple(pods)), clock.monotonic())))
+
+    for_ever(change, 50)
+    ZddApp(source, clock=clock).run()
+
+
+def show_floor() -> None:
+    """One widget, one cell that changes: what Textual itself costs."""
+    from rich.segment import Segment
+    from textual.app import App, ComposeResult
+    from textual.geometry import Region
+    from textual.scroll_view import ScrollView
+    from textual.strip import Strip
+
+    class Cell(ScrollView):
+        number = 0
+
+        def render_line(self, y: int) -> Strip:
+            text = f"users-api-{y:03} {self.number if y == 3 else 0:3}"
+            return Strip([Segment(text)]).adjust_cell_length(self.size.width)
+
+    class Floor(App[None]):
+        def compose(self) -> ComposeResult:
+            yield Cell()
+
+        def on_mount(self) -> None:
+            for_ever(lambda number: self.call_from_thread(self.change, number))
+
+        def change(self, number: int) -> None:
+            cell = self.query_one(Cell)
+            cell.number = number % 1000
+            cell.refresh(Region(14, 3, 3, 1))
+
+    Floor().run()
+
+
 def show_data_table() -> None:
     """The same rows and the same changes in a DataTable, and nothing else."""
     from textual.app import App, ComposeResult
@@ -115,18 +183,71 @@ def show_data_table() -> None:
     Table().run()
 
 
+def delays() -> tuple[list[float], list[float], int]:
+    """Of the dashboard with many pods: seconds from each probed change to the line, seconds from each key to its
+    effect, and how many keys had none."""
+    argv = [sys.executable, "-m", "benchmarks.terminal", "--show", "many"]
+    changes: list[float] = []
+    keys: list[float] = []
+    with PseudoTerminal(argv, os.environ, columns=120, rows=36) as terminal:
+        terminal.until(b"users-api-0001", 60.0)
+        terminal.count_for(WARM_UP)
+        seen = b""
+        while len(changes) < PROBES:
+            seen = (seen + terminal.read(1.0))[-4096:]
+            arrived = time.monotonic()
+            found = _STAMP.findall(seen)
+            if found:
+                changes.append(arrived - float(found[-1]))
+                seen = b""
+        lost = 0
+        # Maximised and back: each press draws the whole screen anew, so its effect cannot be missed.
+        terminal.send(b"\t")
+        terminal.count_for(1.0)
+        for press in range(PRESSES):
+            wanted = b"events" if press % 2 else b" of 5000"
+            began = time.monotonic()
+            terminal.send(b"z")
+            seen, there = b"", False
+            while not there and time.monotonic() - began < SLOW:
+                seen = (seen + terminal.read(0.5))[-65536:]
+                there = wanted in seen
+            if there:
+                keys.append(time.monotonic() - began)
+            lost += not there
+    return changes, keys, lost
+
+
+def told(values: list[float]) -> str:
+    ordered = sorted(values)
+    return f"median {1000 * statistics.median(ordered):.0f} ms, p95 {1000 * ordered[int(0.95 * len(ordered))]:.0f} ms"
+
+
 def main() -> None:
-    ours, theirs = measure("dashboard"), measure("data-table")
-    told = f"120x36, {PODS} pods, {CHANGES_A_SECOND} changes a second"
-    print(f"terminal: dashboard {ours[0]:,.0f} B/s (budget 1,000), {ours[1]:.1f} % of a core (budget 3): {told}")
+    floor, ours, theirs = measure("floor"), measure("dashboard"), measure("data-table")
+    case = f"120x36, {PODS} pods, {CHANGES_A_SECOND} changes a second"
+    print(f"terminal: dashboard {ours[0]:,.0f} B/s (budget 1,000), {ours[1]:.1f} % of a core (budget 3): {case}")
     print(
         f"terminal: DataTable {theirs[0]:,.0f} B/s, {theirs[1]:.1f} % of a core;"
         f" {theirs[0] / ours[0]:.1f} times the bytes, {theirs[1] / ours[1]:.1f} times the processor"
     )
+    print(f"terminal: Textual with one cell {floor[0]:,.0f} B/s, {floor[1]:.1f} % of a core")
+    changes, keys, lost = delays()
+    print(
+        f"terminal: {MANY_PODS} pods, {MANY_CHANGES} changes a second: change to line {told(changes)} (budget 200 ms)"
+    )
+    print(f"terminal: key to effect {told(keys)}; {lost} of {PRESSES} keys lost (budget none)")
 
+
+_STAMP = re.compile(rb"t(\d+\.\d{3})t")
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--show", choices=["dashboard", "data-table"], help="what a run shows in its terminals")
-    shows = {"dashboard": show_dashboard, "data-table": show_data_table, None: main}
-    shows[parser.parse_args().show]()
+    shows: dict[str, Callable[[], None]] = {
+        "dashboard": show_dashboard,
+        "data-table": show_data_table,
+        "floor": show_floor,
+        "many": show_many,
+    }
+    parser.add_argument("--show", choices=list(shows), help="what a run shows in its terminals")
+    shows.get(parser.parse_args().show, main)()

@@ -26,12 +26,13 @@ class GuardPane(TablePane[GuardReading, bool]):
     tells_error = False
     limit = RELEASE_STALE
     compact = False
+    _each = 2
 
     def source(self, board: Board) -> Sourced[object]:
         return board.release
 
     def watched(self, board: Board) -> tuple[object, ...]:
-        return board.plan, board.release, self.lines_a_row
+        return board.plan, board.release, self.compact, self.maximised
 
     def heading(self, board: Board, moment: Moment) -> str:
         record, now = board.release.value, board.server_now(moment.now)
@@ -45,7 +46,13 @@ class GuardPane(TablePane[GuardReading, bool]):
         return () if now is None else guard_readings(board, now)
 
     def columns(self, board: Board, rows: Sequence[GuardReading], cells: int) -> Sequence[Column[GuardReading, bool]]:
-        return guard_columns(rows, cells, strips=self.histories, titles=self.lines_a_row > 1)
+        high = self.content_size.height
+        self._each = 1 if high < 2 * len(rows) or (self.compact and not self.maximised) else 2
+        return guard_columns(rows, cells, strips=self.histories, titles=self.room_for_titles(len(rows), high))
+
+    def room_for_titles(self, rows: int, lines: int) -> bool:
+        """Only where they hide no rule."""
+        return lines > rows * self._each
 
     def context(self, board: Board, moment: Moment) -> bool:
         return self.lines_a_row > 1
@@ -68,7 +75,7 @@ class GuardPane(TablePane[GuardReading, bool]):
 
     @property
     def lines_a_row(self) -> int:
-        return 1 if self.compact and not self.maximised else 2
+        return self._each
 
 
 def guard_readings(board: Board, now: float) -> tuple[GuardReading, ...]:

@@ -104,6 +104,10 @@ class TablePane(Pane, Generic[R, C]):
         """In place of rows, where there are none."""
         return (("nothing", Tone.DIM),)
 
+    def room_for_titles(self, rows: int, lines: int) -> bool:
+        """Whether titles are shown above so many rows, in so many lines for both."""
+        return lines >= 2 and self.content_size.height >= self.titles_from
+
     def under(self, row: R, context: C, cells: int) -> Line:
         """The second line of a row, where rows have two."""
         return ()
@@ -180,12 +184,12 @@ class TablePane(Pane, Generic[R, C]):
         heads: list[Line] = []
         if self._typing is not None or self._filter.text:
             heads.append(self._filter_line(cells))
+        height = self.content_size.height
         # A line or two of an error are enough: the last known values stay in sight, and the details show all of it.
         if error:
-            heads += wrap(f"✗ {error}", cells, Tone.BAD)[:2] if total <= 3 else [_one_line(error, cells)]
+            heads += wrap(f"✗ {error}", cells, Tone.BAD)[:2] if total + 3 <= height else [_one_line(error, cells)]
         heads += notes
-        height = self.content_size.height
-        self._titled = height >= max(self.titles_from, len(heads) + 2)
+        self._titled = self.room_for_titles(total, height - len(heads))
         if self._titled:
             heads.append(title_line(self._fitted, self._sort, down=self._down))
         return heads[: max(1, height - 1)]

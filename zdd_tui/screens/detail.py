@@ -17,6 +17,7 @@ from zdd_tui.screens.acting import Acting
 from zdd_tui.screens.dialog import HasPage, Keys, Page
 from zdd_tui.widgets.line import Line, Rows, Tone, clip, found_in, human_age, marked, outside, spread, wrap
 from zdd_tui.widgets.line_view import LineView
+from zdd_tui.widgets.thin import ThinCompositor
 
 T = TypeVar("T")
 
@@ -113,6 +114,7 @@ class DetailScreen(Acting[None], HasPage):
 
     def __init__(self, source: BoardSource, look: Look) -> None:
         super().__init__()
+        self._compositor = ThinCompositor()
         self._source, self._look = source, look
         self._questions: list[Asked[Any]] = []
         self._needle = ""

@@ -7,6 +7,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from zdd_tui.board import Board, BoardSource, Clock, Moment, Sourced
+from zdd_tui.look import Look as TerminalLook
 from zdd_tui.model.detail import LogLine, LogQuery, LogTail, LogView
 from zdd_tui.screens.detail import DetailScreen, Look
 from zdd_tui.screens.dialog import Page
@@ -14,6 +15,9 @@ from zdd_tui.widgets.line import Line, Rows, Tone, clip, outside, wrap
 
 LOOK_EVERY = 0.25
 """Seconds between two looks at the log: faster than this nobody reads."""
+
+SLOW_EVERY = 1.0
+"""The same on a slow line."""
 
 WRAPPED_LINES = 300
 """So many of the newest lines are shown while they are wrapped."""
@@ -39,7 +43,9 @@ class LogScreen(DetailScreen):
 
     def on_mount(self) -> None:
         self._open()
-        self.set_interval(LOOK_EVERY, self._news)
+        look = getattr(self.app, "look", None)
+        slow = isinstance(look, TerminalLook) and look.low_bandwidth
+        self.set_interval(SLOW_EVERY if slow else LOOK_EVERY, self._news)
         self.call_after_refresh(self._to_end)
 
     def _to_end(self) -> None:
@@ -59,8 +65,9 @@ class LogScreen(DetailScreen):
 
     def _news(self) -> None:
         """While it stands still only the count of what waits is drawn anew."""
-        if self._tail is None:
-            return
+        terminal = getattr(self.app, "terminal", None)
+        if self._tail is None or (terminal is not None and terminal.behind):
+            return  # a terminal that does not read is not written to
         view = self._tail.view()
         if self._followed and view is not self._shown:
             self._shown = view

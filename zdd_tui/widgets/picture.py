@@ -172,6 +172,7 @@ def _dark(board: Board, record: ReleaseRecord, now: float, cells: int) -> list[L
     lines += [_step(step, record, cells) for step in (*shadows, *ramps)]
     lines += [(), (("what the comparisons say, since the phase began", Tone.DIM),)]
     lines += _said(record, ("shadow-agrees", "shadow-fast"), now, cells)
+    lines.append((("which users differ is in the pods' logs: Enter on a pod, then l", Tone.DIM),))
     return [*lines, *_soak(record, cells)]
 
 

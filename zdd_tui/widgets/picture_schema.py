@@ -94,7 +94,7 @@ def _arrows(record: ReleaseRecord) -> list[tuple[str, Tone]]:
     if state is not None and percent is not None and not _did(release, "set-aside"):
         done = state.status == "done"
         arrows.append(("backfill", Tone.DIM))
-        arrows.append((f"══ {percent}% ══▶", Tone.GOOD if done else Tone.BUSY))
+        arrows.append((f"━━ {percent}% ━━▶", Tone.GOOD if done else Tone.BUSY))
     if _did(release, "sync-reverse") and not _did(release, "set-aside"):
         arrows.append(("◀─ trigger ──", Tone.BUSY))
     return arrows

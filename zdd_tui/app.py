@@ -19,7 +19,7 @@ from zdd_tui.look import Look
 from zdd_tui.model.access import Access
 from zdd_tui.model.keymap import KeyChoice
 from zdd_tui.screens.acting import ActAsked
-from zdd_tui.screens.operator import Operator, QuitAsked, Renewed, Settled
+from zdd_tui.screens.operator import CopyAsked, Operator, QuitAsked, Renewed, Settled
 from zdd_tui.screens.release import ReleaseScreen
 from zdd_tui.terminal import TerminalGuard
 from zdd_tui.widgets.attention import Attention, needs
@@ -80,7 +80,6 @@ class ZddApp(App[ExitInfo]):
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c,ctrl+q", "leave", "Leave", show=False, priority=True, id="app.leave"),
-        Binding("y", "copy", "Copy", show=False, id="app.copy"),
         Binding("ctrl+z", "suspend_process", "Suspend", show=False, id="app.suspend"),
     ]
 
@@ -182,7 +181,7 @@ class ZddApp(App[ExitInfo]):
     def action_leave(self) -> None:
         self.exit(ExitInfo(0, "left by the operator"))
 
-    def action_copy(self) -> None:
+    def on_copy_asked(self, message: CopyAsked) -> None:
         """Puts what the operator looks at into the clipboard of the machine that the terminal runs on."""
         found = copied(self.screen)
         whole = within_limit(found.text) == found.text

@@ -263,6 +263,13 @@ async def test_the_palette_is_picked_from_with_arrows_and_left_with_escape() -> 
 # --- help and other keys ----------------------------------------------------------------------------------------------
 
 
+async def test_what_a_dialog_says_can_be_copied_and_y_is_yes_where_something_is_asked() -> None:
+    async with Desk("open") as desk:
+        assert "copied page" in await desk.press("e", "y")
+        await desk.press("escape", "a", "y")
+        assert kinds(desk) == [CommandKind.ADVANCE]
+
+
 async def test_help_begins_with_the_keys_of_the_focused_pane() -> None:
     async with Desk("open") as desk:
         assert "in the pane" not in await desk.press("question_mark")

@@ -44,7 +44,7 @@ def test_no_default_key_is_another_program_s_or_sent_as_another_key() -> None:
 
 
 def test_no_two_defaults_hide_each_other_on_the_main_screen_or_everywhere() -> None:
-    meant = {("zdd.help", "help.close"), ("app.copy", "confirm.yes")}  # a dialog's own key comes first in it
+    meant = {("zdd.help", "help.close"), ("zdd.copy", "confirm.yes")}  # a dialog's own key comes first in it
     main = frozenset(each.binding_id for each in ACTIONS)
     found = {(first.id, second.id) for _, first, second in clashes(KNOWN, main, together)}
     elsewhere = {pair for pair in found if "main screen" not in (BY_ID[pair[0]].place, BY_ID[pair[1]].place)}

@@ -116,11 +116,7 @@ def key_problem(key: str) -> str:
         return f"{key!r} is no key; a key with modifiers is written as ctrl+x or shift+f3"
     if key in _SAME:
         return f"a terminal sends {key} as {_SAME[key]}; choose another key"
-    if (
-        (len(last) == 1 and last.isprintable() and not last.isspace())
-        or last in _NAMES
-        or (len(last) > 1 and key_name(last) != last)
-    ):
+    if last in _NAMES or (key_name(long_name(last)) == last if len(last) == 1 else key_name(last) != last):
         return ""
     near = get_close_matches(last, _NAMES, n=1, cutoff=0.5)
     return f"{key!r} is no key" + (f"; did you mean {near[0]}?" if near else "; write it as x, ctrl+x, f5 or pageup")

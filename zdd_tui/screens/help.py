@@ -117,9 +117,9 @@ def help_lines(moment: Moment, cells: int, here: Sequence[Section] = ()) -> list
 
 
 _LOCK = (
-    "Production opens locked: keys that change the release are there once {unlock} was answered with the"
-    " environment’s name, and the header counts down until they go again. {rollback} works while it is locked; its"
-    " dialog asks for the environment’s name then."
+    "Production opens locked: {unlock} asks for the environment’s name, and the keys that change the release are there"
+    " until the header has counted down. {rollback} (in a text field ctrl+r) works while it is locked too; its dialog"
+    " asks for the environment’s name then."
 )
 
 _ASKS = {Danger.PLAIN: "", Danger.CONFIRM: " Asks first.", Danger.TYPE_NAME: " Asks for the release’s name."}

@@ -46,6 +46,10 @@ class QuitAsked(Message):
     """The operator leaves."""
 
 
+class CopyAsked(Message):
+    """The operator wants what is in front in the clipboard."""
+
+
 class Settled(Message):
     """A command that was sent has been answered."""
 
@@ -90,6 +94,7 @@ class Operator:
             "help": lambda: self._push(HelpScreen(*self._seen(), sections(self._app.screen))),
             "details": lambda: self._push(DetailsScreen(*self._seen(), self.course)),
             "doctor": lambda: self._push(DoctorScreen(*self._seen(), self._source.examine)),
+            "copy": lambda: self._tell_app(CopyAsked()),
             "quit": lambda: self._tell_app(QuitAsked()),
             **{each: partial(self._detail, *place) for each, place in _DETAILS.items()},
         }

@@ -56,6 +56,8 @@ class ReleaseScreen(Acting[None]):
         self._last = (board, moment)
         self._notice = notice
         self._views: list[LineView] = []
+        self._panes: Panes | None = None
+        self._course: Course | None = None
 
     def compose(self) -> ComposeResult:
         yield HeaderLine()
@@ -76,7 +78,9 @@ class ReleaseScreen(Acting[None]):
         self._last = (board, moment)
         if not self._views:
             self._views = list(self.query(LineView))
-        self.query_one(Panes).place(board, self.size.height)
+            self._panes = self.query_one(Panes)
+        if self._panes is not None:
+            self._panes.place(board, self.size.height)
         for widget in self._views:
             widget.show(board, moment)
 
@@ -85,6 +89,8 @@ class ReleaseScreen(Acting[None]):
 
     def tell(self, course: Course | None) -> None:
         """Shows what has become of the last command."""
+        if course is self._course:
+            return  # the line has been shown it with everything else
         for line in self.query(MessageLine):  # none while the screen is still being made
-            line.course = course
+            self._course = line.course = course
             line.show(*self._last)

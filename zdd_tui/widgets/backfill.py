@@ -38,7 +38,8 @@ class BackfillPane(Pane):
         return board.release
 
     def watched(self, board: Board) -> tuple[object, ...]:
-        return (board.release, self.maximised)
+        record, error = board.release.value, board.release.error
+        return error, (record.backfill, record.tuning, record.plan_limits) if record else None, self.maximised
 
     def body(self, board: Board, moment: Moment, cells: int) -> list[Line]:
         record = board.release.value

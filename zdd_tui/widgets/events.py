@@ -36,7 +36,8 @@ class EventPane(TablePane[Event, Clock]):
         return board.release
 
     def watched(self, board: Board) -> tuple[object, ...]:
-        return (board.release,)
+        record = board.release.value
+        return board.release.error, record is None, record.events if record else ()
 
     def rows(self, board: Board, moment: Moment) -> Sequence[Event]:
         record = board.release.value

@@ -22,7 +22,8 @@ class FlagPane(TablePane[FlagView, float]):
         return board.flags
 
     def watched(self, board: Board) -> tuple[object, ...]:
-        return board.flags, board.release
+        record = board.release.value
+        return board.flags.value, board.flags.error, record.steps if record else ()
 
     def rows(self, board: Board, moment: Moment) -> Sequence[FlagView]:
         return board.flags.value or ()

@@ -32,7 +32,9 @@ class GuardPane(TablePane[GuardReading, bool]):
         return board.release
 
     def watched(self, board: Board) -> tuple[object, ...]:
-        return board.plan, board.release, self.compact, self.maximised
+        record, error = board.release.value, board.release.error
+        state = (record.guard, record.release.state) if record else ()
+        return board.plan.rules, error, state, self.compact, self.maximised
 
     def heading(self, board: Board, moment: Moment) -> str:
         record, now = board.release.value, board.server_now(moment.now)

@@ -61,7 +61,7 @@ class LineView(ScrollView, Calm, can_focus=False):
     def watched(self, board: Board) -> tuple[object, ...]:
         """The parts of a board that the lines are made of; empty where they depend on more than that.
 
-        While all of them are the very same objects, the lines are made anew twice a second only, for the ages in them.
+        While none of them has changed, the lines are made anew twice a second only, for the ages in them.
         """
         return ()
 
@@ -92,7 +92,7 @@ class LineView(ScrollView, Calm, can_focus=False):
             bool(parts)
             and before is not None
             and before[1] == when
-            and all(new is old for new, old in zip(parts, before[0], strict=True))
+            and all(new is old or new == old for new, old in zip(parts, before[0], strict=True))
         )
 
     def redraw(self) -> None:

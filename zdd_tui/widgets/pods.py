@@ -28,7 +28,8 @@ class PodPane(TablePane[Row, float]):
         return board.pods
 
     def watched(self, board: Board) -> tuple[object, ...]:
-        return board.plan, board.pods, board.twin
+        pods, twin = board.pods, board.twin
+        return board.plan, pods.value, pods.error, twin.value, twin.error
 
     def heading(self, board: Board, moment: Moment) -> str:
         first, twin = board.pods.value, board.twin.value

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from zdd_tui.demo.cluster import kinds
 from zdd_tui.demo.cluster.cluster import LocalCluster, local_cluster
 from zdd_tui.demo.cluster.pod_log import LOG_ANNOTATION, PREVIOUS_SUFFIX
 from zdd_tui.demo.kubelet.container import PREVIOUS_SUFFIX as WRITTEN_SUFFIX
+from zdd_tui.demo.kubelet.container import Process
 from zdd_tui.model.detail import LogQuery, LogView, ObjectQuery
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.log_buffer import LogBuffer
@@ -142,6 +144,17 @@ async def test_a_tail_of_a_pod_that_is_gone_ends_and_says_so(tmp_path: Path) -> 
         await follow_log(here.cluster, LogQuery("web-2"), buffer)
         assert buffer.view().state == "ended"
         assert "web-2" in buffer.view().error
+
+
+async def test_the_kubelet_keeps_the_log_of_the_process_before(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "web-1.log"
+    for word in ("first", "second"):
+        argv = [sys.executable, "-c", f"print({word!r})"]
+        process = Process.start(argv, {}, tmp_path / "web-1", log)
+        async with asyncio.timeout(20):
+            await process.exited.wait()
+    assert log.read_text() == "second\n"
+    assert log.with_suffix(PREVIOUS_SUFFIX).read_text() == "first\n"
 
 
 async def test_an_object_is_read_with_its_events_and_without_its_secrets(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from tests.ui.boards import SERVING, FixedClock, FixedSource
-from tests.ui.details import ANSWERS, LOG, OBJECT, POD, SCREENS, SITUATIONS, with_change
+from tests.ui.boards import MONO, SERVING, FixedClock, FixedSource
+from tests.ui.details import ANSWERS, LOG, OBJECT, POD, SCREENS, SITUATIONS, STORY, with_change
 from tests.ui.screen_text import screen_text
 from tests.ui.test_hostile import EVIL
 from zdd_tui.app import ZddApp
+from zdd_tui.board import Sourced
 from zdd_tui.model.detail import LogLine, ObjectQuery, PlanQuery
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.records import FailedRow
@@ -170,6 +171,23 @@ async def test_the_plan_screen_turns_to_the_difference() -> None:
         assert "-  soak: 30s" in shown
         assert "+  soak: 5s" in shown
         assert len([query for query in source.asked if isinstance(query, PlanQuery)]) == 1
+
+
+async def test_an_audit_that_the_board_confirms_is_not_read_again() -> None:
+    app, source, screen = opened("timeline")
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        made = screen()
+        await app.push_screen(made)
+        await until(pilot, lambda: "2nd try" in made.query_one(Page).plain())
+        made.ask_again()
+        assert len(source.asked) == 2, "the board's newest event is not the story's"
+        await pilot.pause()
+        record = source.current.release.value
+        assert record is not None
+        source.current = replace(source.current, release=Sourced(replace(record, events=STORY.events[-3:]), MONO + 1))
+        made.ask_again()
+        assert len(source.asked) == 2
+        assert "0s old" in screen_text(app)
 
 
 async def test_what_cannot_be_read_is_told_and_asked_for_again() -> None:

@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.widgets import Input
 
 from zdd_tui.board import Board, BoardSource, Moment, Sourced
-from zdd_tui.model.detail import Query
+from zdd_tui.model.detail import Query, Story
 from zdd_tui.screens.acting import Acting
 from zdd_tui.screens.dialog import HasPage, Keys, Page
 from zdd_tui.widgets.line import Line, Rows, Tone, clip, found_in, human_age, marked, outside, spread, wrap
@@ -31,6 +31,16 @@ class Told(Protocol):
     def __call__(self, text: str, cells: int, tone: Tone = Tone.NORMAL, *, indent: str = "") -> list[Line]: ...
 
 
+Still = Callable[[Board, T], bool]
+
+
+def same_story(board: Board, story: Story) -> bool:
+    """The audit on the board ends where the story does."""
+    record = board.release.value
+    ids = [event.id for event in (*record.events[-1:], *story.events[-1:])] if record is not None else []
+    return len(ids) == 2 and ids[0] == ids[1]
+
+
 class Answered(Message):
     """An answer has come for a screen that asked."""
 
@@ -42,10 +52,11 @@ class Answered(Message):
 class Asked(Generic[T]):
     """What a screen asks for again and again: the last answer, its age, and why there is none newer."""
 
-    def __init__(self, query: Query[T], name: str, limit: float) -> None:
+    def __init__(self, query: Query[T], name: str, limit: float, still: "Still[T] | None" = None) -> None:
         self.query = query
         self.name = name
         self.limit = limit
+        self._still = still
         self.answer: Sourced[T] = Sourced()
         self._pending = False
 
@@ -54,10 +65,20 @@ class Asked(Generic[T]):
         return self.answer.value
 
     def ask(self, source: BoardSource, tell: Callable[[Message], Any]) -> None:
-        """One question at a time: a slow system is not asked twice."""
+        """One question at a time: a slow system is not asked twice, and none for what the board confirms."""
+        board = source.board()
+        if self._confirmed(board):
+            self.answer = replace(self.answer, observed_at=board.release.observed_at)
+            return
         if not self._pending:
             self._pending = True
             source.ask(self.query).add_done_callback(lambda done: tell(Answered(self, done)))
+
+    def _confirmed(self, board: Board) -> bool:
+        known = self.answer
+        if self._still is None or known.value is None or known.error or board.release.error:
+            return False
+        return self._still(board, known.value)
 
     def take(self, future: "Future[T]", now: float) -> None:
         self._pending = False
@@ -140,9 +161,13 @@ class DetailScreen(Acting[None], HasPage):
         question = self._questions[0] if self._questions else None
         return (question.answer, question.limit) if question else (board.release, 5.0)
 
-    def will_ask(self, query: Query[T], name: str) -> Asked[T]:
-        """Asks as long as the screen is open."""
-        asked = Asked(query, name, 3 * self.every)
+    def will_ask(self, query: Query[T], name: str, still: Still[T] | None = None) -> Asked[T]:
+        """Asks as long as the screen is open.
+
+        Args:
+            still: whether the board says that an answer is still the newest; then nobody is asked.
+        """
+        asked = Asked(query, name, 3 * self.every, still)
         self._questions.append(asked)
         return asked
 

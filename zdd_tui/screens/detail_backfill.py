@@ -17,7 +17,7 @@ LAST_BATCHES = 5
 class BackfillScreen(DetailScreen):
     """Counters from the board, everything else asked for."""
 
-    every: ClassVar[float] = 2.0
+    every: ClassVar[float] = 5.0
 
     def __init__(self, source: BoardSource, look: Look) -> None:
         super().__init__(source, look)

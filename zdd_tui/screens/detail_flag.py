@@ -8,7 +8,7 @@ from zdd_tui.model.detail import Story, StoryQuery
 from zdd_tui.model.records import Event
 from zdd_tui.model.strategy import Strategy
 from zdd_tui.model.timeline import Try, timeline
-from zdd_tui.screens.detail import DetailScreen, Look, Told
+from zdd_tui.screens.detail import DetailScreen, Look, Told, same_story
 from zdd_tui.widgets.line import Line, Tone, human_age, outside
 
 _MEANING = {
@@ -34,7 +34,7 @@ class FlagScreen(DetailScreen):
     def __init__(self, source: BoardSource, look: Look, key: str) -> None:
         super().__init__(source, look)
         self._key = key
-        self._asked = self.will_ask(StoryQuery(), "the audit")
+        self._asked = self.will_ask(StoryQuery(), "the audit", same_story)
 
     def heading(self, board: Board) -> str:
         return f"flag {self._key}"

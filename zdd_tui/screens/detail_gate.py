@@ -11,7 +11,7 @@ from zdd_tui.model.gate import GateReading
 from zdd_tui.model.gate_asks import ask_of
 from zdd_tui.model.records import ReleaseRecord
 from zdd_tui.model.strategy import GateSpec
-from zdd_tui.screens.detail import DetailScreen, Look, Told
+from zdd_tui.screens.detail import DetailScreen, Look, Told, same_story
 from zdd_tui.widgets.gate_line import GLYPHS
 from zdd_tui.widgets.line import Line, Tone, clip, human_age, outside, spread
 
@@ -28,7 +28,7 @@ class GateScreen(DetailScreen):
 
     def __init__(self, source: BoardSource, look: Look) -> None:
         super().__init__(source, look)
-        self._asked = self.will_ask(StoryQuery(), "the audit")
+        self._asked = self.will_ask(StoryQuery(), "the audit", same_story)
         self._all = False
 
     def heading(self, board: Board) -> str:

@@ -10,7 +10,7 @@ from zdd_tui.model.detail import Story, StoryQuery
 from zdd_tui.model.duration import human_duration
 from zdd_tui.model.records import Event, ReleaseRecord
 from zdd_tui.model.timeline import Stretch, Try, timeline
-from zdd_tui.screens.detail import DetailScreen, Look, Told
+from zdd_tui.screens.detail import DetailScreen, Look, Told, same_story
 from zdd_tui.widgets.events import event_line
 from zdd_tui.widgets.line import Line, Tone, clip, fit, outside, width
 
@@ -36,7 +36,7 @@ class TimelineScreen(DetailScreen):
 
     def __init__(self, source: BoardSource, look: Look) -> None:
         super().__init__(source, look)
-        self._asked = self.will_ask(StoryQuery(), "the audit")
+        self._asked = self.will_ask(StoryQuery(), "the audit", same_story)
         self._gates = False
 
     def heading(self, board: Board) -> str:

@@ -484,7 +484,7 @@ async def test_several_workers_move_ranges_of_their_own_and_their_number_changes
 
     async with leased(pg_dsn, plan) as store:
         await expanded(store, plan)
-        backfill = await runner(store, plan, signals=[], split_rows=1000)
+        backfill = await runner(store, plan, signals=[], range_rows=200)
         await backfill.prepare()
         pieces = await db.fetch("SELECT lo, hi, done FROM zdd.range ORDER BY id")
         assert len(pieces) == 16

@@ -25,11 +25,12 @@ from zdd_tui.model.plan import Backfill, Plan
 SMALL_TABLE = 10_000
 """Rows below which a sequential scan a batch does no harm."""
 
-SPLIT_ROWS = 50_000
-"""Rows from which a table is moved in several ranges, so that several workers find something to do."""
+RANGE_ROWS = 25_000
+"""Rows that a range has at least: a table is moved in several, so that several workers find something to do, but each
+ends with a batch that is not full."""
 
 RANGES = 16
-"""Into which such a table is split; several for each worker, so that none is idle for long at the end."""
+"""At most; several for each worker, so that none is idle for long at the end."""
 
 SAMPLE_ROWS = 20_000
 """Rows from which the ends of the ranges are guessed; nothing depends on how well."""
@@ -42,7 +43,7 @@ class BackfillRunner:
         store: the lease's store; every write goes through its fence.
         clock: seconds, monotonic.
         signals: reasons to wait, asked in order; None: all that there are.
-        split_rows: rows from which the table is moved in several ranges.
+        range_rows: rows that a range has at least.
     """
 
     def __init__(
@@ -54,12 +55,12 @@ class BackfillRunner:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
         signals: Sequence[Signal] | None = None,
-        split_rows: int = SPLIT_ROWS,
+        range_rows: int = RANGE_ROWS,
     ) -> None:
         self._store = store
         self._plan = plan
         self._catalog = catalog
-        self._split_rows = split_rows
+        self._range_rows = range_rows
         asked = signals_for(store.release_id, catalog) if signals is None else signals
         self._pace = Pace(store, plan.backfill, clock=clock, sleep=sleep, signals=asked)
 
@@ -83,15 +84,18 @@ class BackfillRunner:
             hi = tuple(last) if last else None
             if hi is not None and estimate >= SMALL_TABLE:
                 await self._explain(conn, hi)
-            ends = await self._piece_ends(conn, hi, estimate) if hi and estimate >= self._split_rows else []
+            ends = await self._range_ends(conn, hi, estimate) if hi else []
             await rows.prepare(conn, release_id, rows_total=estimate, batch_rows=self._pace.size)
             await rows.add_ranges(conn, release_id, "backfill", [*ends, hi], done=hi is None)
 
-    async def _piece_ends(self, conn: Connection, hi: Key, estimate: int) -> list[Key]:
+    async def _range_ends(self, conn: Connection, hi: Key, estimate: int) -> list[Key]:
         """The last keys of all ranges but the last."""
+        count = min(RANGES, estimate // self._range_rows)
+        if count < 2:
+            return []
         await conn.execute("SET LOCAL statement_timeout = 0")
         percent = min(100.0, 100 * SAMPLE_ROWS / estimate)
-        found = await conn.fetch(piece_ends_statement(self._catalog), *hi, percent, RANGES)
+        found = await conn.fetch(piece_ends_statement(self._catalog), *hi, percent, count)
         return [tuple(row) for row in found][:-1]
 
     async def run(

@@ -133,6 +133,19 @@ def test_what_was_recorded_is_what_is_played(tmp_path: Path, name: str) -> None:
     assert len(recording.marks) >= 2  # from planned to backfill to done
 
 
+def test_the_recording_of_a_whole_release_still_plays() -> None:
+    """Recordings are kept: what an older zdd has written is read by this one."""
+    recording = load(Path(__file__).parents[2] / "docs" / "release.jsonl.gz")
+    states = []
+    for at in recording.marks:
+        record = recording.board_at(at).release.value
+        assert record is not None
+        states.append((record.release.state.value, record.release.phase))
+    assert states[0][0] == "running"
+    assert states[-1] == ("done", 5)
+    assert {phase for _, phase in states} == set(range(6))
+
+
 def test_only_what_changed_is_written(tmp_path: Path) -> None:
     pods = [make_pod(f"{number:03}", "2", PodState.SERVING) for number in range(200)]
     first = replace(BOARDS["backfill"], pods=Sourced(workload(pods, ready=200), MONO))

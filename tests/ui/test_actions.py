@@ -104,6 +104,17 @@ async def test_rollback_of_locked_production_asks_for_the_environment() -> None:
         assert kinds(desk) == [CommandKind.ROLLBACK]
 
 
+async def test_all_that_will_run_can_be_read_while_a_name_is_typed() -> None:
+    many = situations()["backfill"]
+    steps = tuple(f"step-{at}: undo number {at}" for at in range(40))
+    async with Desk(replace(many, previews={CommandKind.ROLLBACK: steps}), unlocked=False) as desk:
+        assert "step-39" not in await desk.press("R", *"prod")
+        shown = await desk.press(*(["pagedown"] * 4), "up", "down")
+        assert "step-39" in shown
+        await desk.press(*"uction", "enter")
+        assert kinds(desk) == [CommandKind.ROLLBACK]
+
+
 async def test_read_only_cannot_be_unlocked() -> None:
     async with Desk("open", read_only=True) as desk:
         assert "unlock" not in desk.screen

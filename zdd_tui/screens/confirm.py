@@ -50,8 +50,8 @@ class Asked:
         """Why what was typed will not do; empty when it does."""
         if not typed:
             return self.missing
-        right = not self.wanted or typed.casefold() == self.wanted.casefold()
-        return "" if right else f"“{typed}” is not {self.title.removeprefix('type ')}"
+        right = typed.casefold() == self.wanted.casefold() if self.id == "environment" else typed == self.wanted
+        return "" if right or not self.wanted else f"“{typed}” is not {self.title.removeprefix('type ')}"
 
 
 class ConfirmScreen(Acting[Answer], ModalScreen[Answer], HasPage):
@@ -63,6 +63,11 @@ class ConfirmScreen(Acting[Answer], ModalScreen[Answer], HasPage):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,y", "yes", "Yes, do it", show=False, id="confirm.yes"),
         Binding("escape,n", "no", "No", show=False, id="confirm.no"),
+        # A text field has the focus, and all of what will run can be read all the same.
+        Binding("up", "read(-1)", "Scroll up", show=False, id="confirm.up"),
+        Binding("down", "read(1)", "Scroll down", show=False, id="confirm.down"),
+        Binding("pageup", "read(-10)", "Ten lines up", show=False, id="confirm.page-up"),
+        Binding("pagedown", "read(10)", "Ten lines down", show=False, id="confirm.page-down"),
     ]
 
     CSS = DIALOG_CSS.format(name="ConfirmScreen")
@@ -153,6 +158,9 @@ class ConfirmScreen(Acting[Answer], ModalScreen[Answer], HasPage):
                 return
         self.dismiss(Answer(True, self._board.plan.name if "name" in typed else None, typed.get("reason", "")))
 
+    def action_read(self, lines: int) -> None:
+        self.query_one(Page).scroll_relative(y=lines, animate=False)
+
     def action_no(self) -> None:
         self.dismiss(Answer(False))
 
@@ -170,7 +178,12 @@ def fields(board: Board, moment: Moment, kind: CommandKind) -> tuple[Asked, ...]
     asked: list[Asked] = []
     if moment.access.locked(moment.now):
         asked.append(
-            Asked("environment", "type the environment’s name", plan.environment, "the environment’s name is missing")
+            Asked(
+                "environment",
+                "type the environment’s name",
+                outside(plan.environment).strip(),
+                "the environment’s name is missing",
+            )
         )
     if record is not None and asks_for_name(record.release, kind):
         asked.append(Asked("name", "type the release’s name", plan.name, "the release’s name is missing"))

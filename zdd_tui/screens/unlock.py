@@ -13,7 +13,7 @@ from zdd_tui.board import Board, Moment
 from zdd_tui.model.duration import human_duration
 from zdd_tui.screens.acting import Acting
 from zdd_tui.screens.dialog import DIALOG_CSS, HasPage, Keys, Page
-from zdd_tui.widgets.line import Line, Tone, wrap
+from zdd_tui.widgets.line import Line, Tone, outside, wrap
 
 
 class UnlockScreen(Acting[bool], ModalScreen[bool], HasPage):
@@ -78,7 +78,7 @@ class UnlockScreen(Acting[bool], ModalScreen[bool], HasPage):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        typed, wanted = event.value.strip(), self._shown[0].plan.environment
+        typed, wanted = event.value.strip(), outside(self._shown[0].plan.environment).strip()
         if typed.casefold() == wanted.casefold():
             self.dismiss(True)
             return

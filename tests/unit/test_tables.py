@@ -12,6 +12,7 @@ from zdd_tui.board import FlagView, Sourced
 from zdd_tui.model.flag import ON
 from zdd_tui.model.pod import Pod, PodState
 from zdd_tui.model.records import BatchRecord, FailedRow
+from zdd_tui.widgets.backfill import backfill_lines
 from zdd_tui.widgets.columns import Column, cells_of, fit_columns, row_line, searchable, title_line
 from zdd_tui.widgets.filter import MOST_CHARACTERS, FilterError, parse_filter
 from zdd_tui.widgets.flags import days_left, flag_columns
@@ -341,3 +342,8 @@ def test_the_pace_is_what_was_seen_and_before_that_what_the_batches_took() -> No
 def test_a_column_needs_no_more_than_a_key_and_a_text() -> None:
     plain: Column[str, None] = Column("it", "IT", lambda row, _: row, 4)
     assert text(row_line(fit_columns([plain], 10), "a\x1b[2Jbcdefgh", None)) == "a[2…"
+
+
+def test_several_workers_are_told_beside_the_batch() -> None:
+    assert "batch 2000×3" in text(*backfill_lines(backfill(), 40, workers=3))
+    assert "×" not in text(*backfill_lines(backfill(), 40))

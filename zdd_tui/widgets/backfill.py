@@ -6,7 +6,7 @@ from zdd_tui.board import RELEASE_STALE, Board, Moment, Sourced
 from zdd_tui.model.duration import human_duration
 from zdd_tui.model.records import BackfillRecord
 from zdd_tui.model.tuning import told
-from zdd_tui.widgets.line import Line, Tone, cut, human_count, spread, width, wrap
+from zdd_tui.widgets.line import Line, Span, Tone, cut, human_count, spread, width, wrap
 from zdd_tui.widgets.pace import Pace, eta_range, eta_text
 from zdd_tui.widgets.pane import Pane
 from zdd_tui.widgets.strip import sparkline
@@ -46,7 +46,8 @@ class BackfillPane(Pane):
         backfill = record.backfill if record else None
         self._pace.see(backfill)
         rates = self._pace.rates(backfill) if backfill else ()
-        lines = backfill_lines(backfill, cells, rates if self.histories else (), eta_from=rates)
+        workers = record.limits.workers if record is not None and record.limits is not None else 1
+        lines = backfill_lines(backfill, cells, rates if self.histories else (), eta_from=rates, workers=workers)
         if record is None or backfill is None:
             return lines
         tuned = told(record.plan_limits, record.tuning) if record.plan_limits else ()
@@ -65,13 +66,19 @@ def done_percent(backfill: BackfillRecord | None) -> int | None:
 
 
 def backfill_lines(
-    backfill: BackfillRecord | None, cells: int, rates: Sequence[float] = (), *, eta_from: Sequence[float] = ()
+    backfill: BackfillRecord | None,
+    cells: int,
+    rates: Sequence[float] = (),
+    *,
+    eta_from: Sequence[float] = (),
+    workers: int = 1,
 ) -> list[Line]:
     """Bar, rows, pace, throttle, verification.
 
     Args:
         rates: rows a second over time, oldest first, for a strip; empty for none.
         eta_from: the same, for the range of the time left.
+        workers: batches at a time.
     """
     percent = done_percent(backfill)
     if backfill is None or percent is None:
@@ -92,7 +99,12 @@ def backfill_lines(
     else:
         lines += [rows, (failed,)] if backfill.failed_rows else [rows]
     throttle = (cut(backfill.throttle, cells - 10), Tone.WARN) if backfill.throttle else ("-", Tone.NORMAL)
-    lines += [_pace(backfill, cells, rates, eta_from), (("throttle: ", Tone.NORMAL), throttle), _verified(backfill)]
+    batch = f"batch {backfill.batch_rows}" + (f"×{workers}" if workers > 1 else "")
+    lines += [
+        _pace(backfill, cells, rates, eta_from, (batch, Tone.NORMAL)),
+        (("throttle: ", Tone.NORMAL), throttle),
+        _verified(backfill),
+    ]
     return lines
 
 
@@ -114,9 +126,8 @@ def _total(backfill: BackfillRecord) -> str:
     return ("" if backfill.status == "done" else "~") + human_count(max(backfill.rows_total, backfill.rows_done))
 
 
-def _pace(backfill: BackfillRecord, cells: int, rates: Sequence[float], eta_from: Sequence[float]) -> Line:
+def _pace(backfill: BackfillRecord, cells: int, rates: Sequence[float], eta_from: Sequence[float], batch: Span) -> Line:
     """Rate, where it has been, time left, size of the next batch."""
-    batch = (f"batch {backfill.batch_rows}", Tone.NORMAL)
     if backfill.status == "done":
         return ((f"in {human_duration(backfill.seconds)} ", Tone.NORMAL), (f"{backfill.batches} batches", Tone.NORMAL))
     if backfill.status != "running":

@@ -144,6 +144,10 @@ async def test_a_tail_of_a_pod_that_is_gone_ends_and_says_so(tmp_path: Path) -> 
         await follow_log(here.cluster, LogQuery("web-2"), buffer)
         assert buffer.view().state == "ended"
         assert "web-2" in buffer.view().error
+        never = LogBuffer()
+        await follow_log(here.cluster, LogQuery("web-1", previous=True), never)
+        assert never.view().state == "ended"
+        assert "previous terminated container" in never.view().error
 
 
 async def test_the_kubelet_keeps_the_log_of_the_process_before(tmp_path: Path) -> None:

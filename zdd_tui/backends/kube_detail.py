@@ -65,17 +65,16 @@ async def follow_log(cluster: "Cluster", query: LogQuery, buffer: LogBuffer) -> 
     """
     pause = PAUSES[0]
     path = cluster.path("api/v1", "pods", query.pod, "log")
-    first = True
     while True:
         try:
-            await _stream(cluster, path, _params(query, "" if first else buffer.last_stamp), buffer)
+            await _stream(cluster, path, _params(query, buffer.last_stamp), buffer)
         except ClusterError as error:
-            if isinstance(error, KubeApiError) and error.status in (403, 404):
+            if isinstance(error, KubeApiError) and error.status in ((400, 403, 404) if query.previous else (403, 404)):
                 buffer.tell("ended", error.title, error.mend)
                 return
             buffer.tell("lost", error.title, error.mend)
         else:
-            first, pause = False, PAUSES[0]
+            pause = PAUSES[0]
             if query.previous:
                 buffer.tell("ended")
                 return

@@ -13,7 +13,8 @@ from zdd_tui.model.strategy import Strategy
 
 _STEP = re.compile(r"(run|undo) (\S+) (begins|done|failed)(?:: (.*))?", re.DOTALL)
 
-Outcome = Literal["running", "done", "failed", "cut off"]
+Outcome = Literal["running", "done", "failed", "cut off", "stopped"]
+"""Cut off: the agent was lost, and the step began anew. Stopped: the way back began in the middle of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def timeline(strategy: Strategy, events: Iterable[Event], *, gates: bool = False
 
     Args:
         events: the audit, oldest first.
-        gates: also verdicts of gates that changed.
+        gates: also verdicts of gates, and those of the guard that are no failure.
     """
     labels = {spec.name: spec.label for spec in strategy.steps}
     phases = {spec.name: phase.name for phase in strategy.phases for spec in phase.steps}
@@ -76,13 +77,16 @@ def timeline(strategy: Strategy, events: Iterable[Event], *, gates: bool = False
     for event in events:
         found = _STEP.fullmatch(event.what) if event.kind in ("step", "error") else None
         if found is None or found[2] not in phases:
-            if event.kind != "phase" and (gates or event.kind != "gate"):
+            if event.kind != "phase" and (gates or not _quiet(event)):
                 _stretch(stretches, "before", event.at).items.append(event)
             continue
         verb, name, what, more = found[1], found[2], found[3], found[4] or ""
         key = (name, verb == "undo")
         if what == "begins":
             _close(running, key, event.at, "cut off")
+            if verb == "undo":
+                for other in [each for each in running if not each[1]]:
+                    _close(running, other, event.at, "stopped")
             place = "rollback" if verb == "undo" else phases[name]
             stretch = _stretch(stretches, place, event.at, new=True)
             tries[key] = tries.get(key, 0) + 1
@@ -91,6 +95,11 @@ def timeline(strategy: Strategy, events: Iterable[Event], *, gates: bool = False
         else:
             _close(running, key, event.at, "done" if what == "done" else "failed", more if what == "failed" else "")
     return tuple(Stretch(each.name, each.began, _end(each), tuple(each.items)) for each in stretches)
+
+
+def _quiet(event: Event) -> bool:
+    quiet = event.kind == "guard" and event.what.endswith((": pass", ": inconclusive", ": unknown"))
+    return quiet or event.kind == "gate"
 
 
 def _stretch(stretches: list[_Open], name: str, at: float, *, new: bool = False) -> _Open:

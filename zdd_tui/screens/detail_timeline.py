@@ -24,6 +24,7 @@ _OUTCOMES = {
     "done": ("✔", Tone.GOOD),
     "failed": ("✗", Tone.BAD),
     "cut off": ("~", Tone.WARN),
+    "stopped": ("◁", Tone.WARN),
 }
 
 
@@ -31,7 +32,7 @@ class TimelineScreen(DetailScreen):
     """Absolute and relative times; the newest is at the end."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("g", "gates", "Show verdicts of gates too, or not", show=False, id="timeline.gates"),
+        Binding("g", "gates", "Show verdicts of gates and guard too, or not", show=False, id="timeline.gates"),
     ]
 
     def __init__(self, source: BoardSource, look: Look) -> None:
@@ -43,7 +44,7 @@ class TimelineScreen(DetailScreen):
         return f"timeline of {board.plan.name}"
 
     def own_hints(self) -> tuple[tuple[str, str], ...]:
-        return (("g", "without gates" if self._gates else "gates"),)
+        return (("g", "without verdicts" if self._gates else "verdicts"),)
 
     def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
         lines = self.missing(self._asked, cells)
@@ -119,7 +120,7 @@ def _try_lines(item: Try, record: ReleaseRecord, now: float, moment: Moment, cel
     took = human_duration((item.ended if item.ended is not None else record.finished_at or now) - item.began)
     verb = "undo " if item.undo else ""
     again = f"  {_nth(item.number)} try" if item.number > 1 else ""
-    cut = "  cut off: the agent was lost" if item.outcome == "cut off" else ""
+    cut = {"cut off": "  cut off: the agent was lost", "stopped": "  stopped by the rollback"}.get(item.outcome, "")
     line: Line = (
         (f"{moment.clock.time_of_day(item.began)}   ", Tone.DIM),
         (f"{glyph} ", tone),

@@ -21,7 +21,10 @@ EVERY = 0.2
 """Seconds between two lines at least."""
 
 SHARE = 0.05
-"""Of one core: after a board that took long to write, so much longer is waited."""
+"""Of one core: after a board that took much of it to write, so much longer is waited."""
+
+LONGEST = 2.0
+"""Seconds that it waits at most, whatever a board has cost."""
 
 WHOLE_EVERY = 60.0
 """Seconds between two lines with the whole board: from there a seek begins."""
@@ -73,7 +76,7 @@ class Recorder:
             with self._stream:
                 self._ready()
                 self._header()
-                while not self._over.wait(max(EVERY, self._look() / SHARE)):
+                while not self._over.wait(min(max(EVERY, self._look() / SHARE), LONGEST)):
                     pass
                 self._look()
         except (OSError, ValueError) as error:
@@ -93,8 +96,8 @@ class Recorder:
         )
 
     def _look(self) -> float:
-        """Writes what is new, and returns the seconds that it took."""
-        began = time.monotonic()
+        """Writes what is new, and returns the seconds of processor time that it took."""
+        began, used = time.monotonic(), time.thread_time()
         parts = self._encoder.encode(self._board())
         line: dict[str, Any] = {"t": round(began - self._began, 3)}
         if began - self._whole_at >= WHOLE_EVERY:
@@ -103,7 +106,7 @@ class Recorder:
         elif change := delta(self._before, parts):
             self._write(line | {"d": change})
         self._before = parts
-        return time.monotonic() - began
+        return time.thread_time() - used
 
     def _write(self, line: dict[str, Any]) -> None:
         text = json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n"

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING
@@ -66,6 +67,7 @@ async def follow_log(cluster: "Cluster", query: LogQuery, buffer: LogBuffer) -> 
     pause = PAUSES[0]
     path = cluster.path("api/v1", "pods", query.pod, "log")
     while True:
+        began = time.monotonic()
         try:
             await _stream(cluster, path, _params(query, buffer.last_stamp), buffer)
         except ClusterError as error:
@@ -74,11 +76,14 @@ async def follow_log(cluster: "Cluster", query: LogQuery, buffer: LogBuffer) -> 
                 return
             buffer.tell("lost", error.title, error.mend)
         else:
-            pause = PAUSES[0]
             if query.previous:
                 buffer.tell("ended")
                 return
             buffer.tell("lost", "the log has ended: the container is over, or the connection")
+        if (
+            time.monotonic() - began > PAUSES[1]
+        ):  # else it is a container that has ended: it is not asked for in a hurry
+            pause = PAUSES[0]
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
         pause = min(pause * 2, PAUSES[1])
 

@@ -36,7 +36,7 @@ async def share(env: Environment) -> list[float]:
         return canary_share(await get_route(cluster, manifests.ROUTE), FIRST, CANARY)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 async def test_requests_are_shared_out_by_phases_and_back_at_once(tmp_path: Path) -> None:
     async with production(tmp_path, strategy="canary", by="gateway", name="users-canary") as (env, store):
         before = await take(env)

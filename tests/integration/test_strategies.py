@@ -29,7 +29,7 @@ async def assert_as_before(env: Environment, before: Likeness, where: str) -> No
     await assert_nobody_was_hurt(env)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("strategy", "by", "phases", "begun"),
     [

@@ -1,7 +1,8 @@
 """A rule over time: `for`, `no_data`, and the strip of its last values. One finding after the other goes in, and a
 reading comes out.
 
-Time in which nobody looked proves nothing: it counts neither towards `for` nor towards `no_data`.
+Time in which nobody looked proves nothing: it counts neither towards `for` nor towards `no_data`, and it ends neither.
+An agent that takes over goes on with the course of the one before it.
 """
 
 import math
@@ -58,16 +59,18 @@ def step(rule: Rule, course: Course, found: Finding, now: float, interval: float
     Args:
         interval: seconds between two looks, as planned.
     """
-    gone = 0.0 if course.at is None else min(max(0.0, now - course.at), LOOKS_MISSED * interval)
+    before = course.at if course.anew is None or course.at is None else max(course.at, course.anew)
+    gone = 0.0 if before is None else min(max(0.0, now - before), LOOKS_MISSED * interval)
     # What a new agent has not seen for a whole window may be thin or fine because it is new, and ends nothing that
     # the one before it saw.
     trial = course.anew is not None and now - course.anew < max(rule.windows)
-    waits = trial and found.look in (Look.IDLE, Look.THIN)
     unproven = trial and found.look is Look.FINE and (course.broken > 0 or course.acted != "")
+    thin = trial and found.look in (Look.IDLE, Look.THIN)
+    waits = thin or (unproven and course.last is Look.OVER)
     # Thin and dark looks neither prove a breach nor end it; only a value that is fine ends it.
     broken = course.broken + (gone if course.last is Look.OVER else 0.0) if found.look is Look.OVER else course.broken
     dark = course.dark + (gone if course.last is Look.DARK else 0.0) if found.look is Look.DARK else 0.0
-    if waits:
+    if thin:
         dark = course.dark
     if dark > max(rule.windows):
         broken = 0.0  # what was seen before is outside of every window by now

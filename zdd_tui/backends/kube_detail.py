@@ -80,9 +80,8 @@ async def follow_log(cluster: "Cluster", query: LogQuery, buffer: LogBuffer) -> 
                 buffer.tell("ended")
                 return
             buffer.tell("lost", "the log has ended: the container is over, or the connection")
-        if (
-            time.monotonic() - began > PAUSES[1]
-        ):  # else it is a container that has ended: it is not asked for in a hurry
+        # A container that has ended gives its log and closes: it is not asked for in a hurry.
+        if time.monotonic() - began > PAUSES[1]:
             pause = PAUSES[0]
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
         pause = min(pause * 2, PAUSES[1])

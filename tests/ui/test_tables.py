@@ -6,12 +6,15 @@ from dataclasses import replace
 from textual.message import Message
 
 from tests.ui.boards import MONO, board, events, pod, record, release, situations, workload
+from tests.ui.screen_text import screen_text
+from tests.ui.test_detail_screens import opened
 from tests.ui.test_keys import Desk
 from zdd_tui.board import Board, Sourced
 from zdd_tui.model.pod import Pod, PodState
 from zdd_tui.model.release import State
 from zdd_tui.widgets.chosen import RowChosen
 from zdd_tui.widgets.events import EventPane
+from zdd_tui.widgets.ledger import LedgerPane
 from zdd_tui.widgets.pane import Pane
 from zdd_tui.widgets.pods import PodPane
 
@@ -151,3 +154,19 @@ async def test_a_pane_has_all_the_room_and_gives_it_back() -> None:
         await desk.press("z", "escape")
         assert desk.app.screen.focused is None
         assert [line[:40] for line in desk.screen.splitlines()][:5] == [line[:40] for line in before.splitlines()][:5]
+
+
+async def test_rows_that_failed_are_a_table_below_the_backfill() -> None:
+    app, _, screen = opened("backfill")
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        for _ in range(3):
+            await pilot.pause()
+        ledger = app.screen.query_one(LedgerPane)
+        assert "4711" in screen_text(app)
+        assert "1 row could not be moved" in screen_text(app)
+        await pilot.press("tab", "slash", *"reason:null", "enter")
+        await pilot.pause()
+        assert ledger.chosen is not None
+        assert ledger.chosen.key == ["4711"]
+        assert "1 of 1" in screen_text(app)

@@ -3,19 +3,27 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from zdd_tui.board import Board, BoardSource, Moment
+from zdd_tui.board import Board, BoardSource, Moment, Sourced
 from zdd_tui.model.detail import BackfillDetail, BackfillQuery, RangeView
 from zdd_tui.model.duration import human_duration
 from zdd_tui.model.records import BackfillRecord
 from zdd_tui.screens.detail import DetailScreen, Look, Told
 from zdd_tui.widgets.backfill import backfill_lines
+from zdd_tui.widgets.ledger import LedgerPane
 from zdd_tui.widgets.line import Line, Tone, clip, outside
 
 LAST_BATCHES = 5
 
+LEDGER_ROWS = 6
+"""Failed rows in sight at once."""
+
 
 class BackfillScreen(DetailScreen):
     """Counters from the board, everything else asked for."""
+
+    DEFAULT_CSS = """
+    BackfillScreen LedgerPane { border: round $error; }
+    """
 
     every: ClassVar[float] = 5.0
 
@@ -26,6 +34,22 @@ class BackfillScreen(DetailScreen):
     def heading(self, board: Board) -> str:
         return f"backfill of {board.plan.name}"
 
+    def redraw(self) -> None:
+        """The page, and below it the rows that failed, where there are any."""
+        super().redraw()
+        failed = self._asked.value.failed if self._asked.value is not None else ()
+        ledger = next(iter(self.query(LedgerPane)), None)
+        if ledger is None:
+            if not failed:
+                return
+            ledger = LedgerPane()
+            self.mount(ledger, after="#detail")
+        ledger.display = bool(failed)
+        ledger.styles.height = min(len(failed), LEDGER_ROWS) + 3
+        answer = self._asked.answer
+        ledger.give(Sourced(failed, answer.observed_at, answer.error, answer.mend))
+        ledger.show(self._source.board(), self._look())
+
     def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
         record = board.release.value
         state = record.backfill if record else None
@@ -33,7 +57,7 @@ class BackfillScreen(DetailScreen):
         lines += self.missing(self._asked, cells)
         if self._asked.value is None:
             return lines
-        return lines + detail_lines(self._asked.value, moment, cells, self.text)
+        return lines + detail_lines(self._asked.value, cells, self.text)
 
 
 def _batches(state: BackfillRecord | None, moment: Moment, cells: int) -> list[Line]:
@@ -54,18 +78,13 @@ def _batches(state: BackfillRecord | None, moment: Moment, cells: int) -> list[L
     return lines
 
 
-def detail_lines(detail: BackfillDetail, moment: Moment, cells: int, told: Told) -> list[Line]:
-    """Ranges, limits, ledger, mismatches, SQL and its plan."""
+def detail_lines(detail: BackfillDetail, cells: int, told: Told) -> list[Line]:
+    """Ranges, limits, mismatches, SQL and its plan."""
     lines: list[Line] = [(("ranges", Tone.DIM),)]
     lines += [line for each in detail.ranges for line in _range(each, cells, told)] or [(("none yet", Tone.DIM),)]
     if detail.limits:
         limits = ", ".join(f"{name} {value}" for name, value in sorted(detail.limits.items()))
         lines += [(), (("limits changed while it runs", Tone.DIM),), *told(limits, cells)]
-    if detail.failed:
-        lines += [(), (("rows that could not be moved (key: reason)", Tone.BAD),)]
-        for row in detail.failed:
-            when = moment.clock.time_of_day(row.at)
-            lines += told(f"{when} {', '.join(row.key)}: {row.reason}", cells)
     if detail.mismatches:
         lines += [(), (("rows whose two sides differ (key: what)", Tone.BAD),)]
         for found in detail.mismatches:

@@ -13,11 +13,16 @@ class LedgerPane(TablePane[FailedRow, Clock]):
     """A row a failed row. It is no part of the board: whoever has read the ledger gives it with :meth:`give`."""
 
     name_of_pane = "failed rows"
-    limit = float("inf")
+    limit = 15.0
+    titles_from = 2
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._given: Sourced[Sequence[FailedRow]] = Sourced()
+
+    def heading(self, board: Board, moment: Moment) -> str:
+        count = len(self._given.value or ())
+        return f"{count} {'row' if count == 1 else 'rows'} could not be moved"
 
     def give(self, ledger: Sourced[Sequence[FailedRow]]) -> None:
         self._given = ledger

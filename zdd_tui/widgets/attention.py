@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 
 from zdd_tui.board import RELEASE_STALE, Board, Moment
 from zdd_tui.model.pod import PodState
-from zdd_tui.model.release import State
-from zdd_tui.model.situation import Mood, no_agent, situation
+from zdd_tui.model.situation import FOR_YOU, Mood, no_agent, situation
 from zdd_tui.model.waiting import wait_of
 from zdd_tui.widgets.guard import guard_readings
 from zdd_tui.widgets.line import outside
@@ -32,17 +31,20 @@ def needs(board: Board, moment: Moment) -> dict[str, str] | None:
             found[f"guard {reading.rule} {reading.acted}"] = f"the guard acted ({reading.acted}): {reading.reason}"
     if told.mood is Mood.BAD:
         found[f"{release.state} {release.phase}"] = f"{told.word.lower()} {told.text}"
-    elif release.state is State.WAITING and told.press.startswith("a runs"):
+    elif told.word == FOR_YOU:
         found[f"waiting {release.phase}"] = f"{told.text}; it waits for you"
     if (wait := wait_of(record, now)) is not None and wait.over:
         found[f"late {wait.since:.0f}"] = wait.text
     if not release.state.ended and no_agent(record.lease):
         found["agent"] = "no agent carries the release out"
-    for source in (board.pods, board.twin):
-        for pod in source.value.pods if source.value is not None else ():
-            if pod.state is PodState.OVERDUE:
-                found[f"pod {pod.uid}"] = f"pod {pod.name} is overdue"
-    return found
+    return found | _overdue(board)
+
+
+def _overdue(board: Board) -> dict[str, str]:
+    """Pods that outlive their deadline."""
+    shown = [source.value for source in (board.pods, board.twin) if source.value is not None]
+    late = [pod for workload in shown for pod in workload.pods if pod.state is PodState.OVERDUE]
+    return {f"pod {pod.uid}": f"pod {pod.name} is overdue" for pod in late}
 
 
 @dataclass

@@ -86,7 +86,7 @@ class FixedSource:
     examinations: int = 0
     answers: dict[type, Any] = field(default_factory=dict)
     asked: list[Query[Any]] = field(default_factory=list)
-    log: LogView = LogView()
+    log: LogView = field(default_factory=LogView)
     tails: list["FixedTail"] = field(default_factory=list)
 
     def board(self) -> Board:

@@ -13,7 +13,7 @@ Terms are parted by blanks, and all of them must hold; quotes keep blanks. Upper
 import difflib
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 MOST_CHARACTERS = 200
@@ -137,12 +137,3 @@ def _pattern(text: str) -> re.Pattern[str]:
             return re.compile(text, re.IGNORECASE)
     except (re.error, RecursionError, OverflowError) as error:
         raise FilterError(f"pattern “{text}”: {error}") from None
-
-
-def row_filter(
-    wanted: Filter, cells: Callable[[object], Mapping[str, str]], labels: Callable[[object], Mapping[str, str]]
-) -> Callable[[object], bool] | None:
-    """The filter as a function of a row; None where it keeps them all."""
-    if not wanted.terms:
-        return None
-    return lambda row: wanted.keeps(cells(row), labels(row))

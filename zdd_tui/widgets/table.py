@@ -1,7 +1,7 @@
 """A pane that shows a table: rows under titles, with a cursor, sorting and a filter."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from rich.style import Style
 from textual import events
@@ -12,8 +12,9 @@ from textual.strip import Strip
 from zdd_tui.board import Board, Moment
 from zdd_tui.widgets.chosen import RowChosen
 from zdd_tui.widgets.columns import Column, Fitted, cells_of, fit_columns, row_line, searchable, sortable, title_line
-from zdd_tui.widgets.filter import Filter, FilterError, parse_filter
-from zdd_tui.widgets.line import Line, Rows, Tone, cut, cut_start, dimmed, spread, wrap
+from zdd_tui.widgets.filter import Filter
+from zdd_tui.widgets.filter_line import FilterLine
+from zdd_tui.widgets.line import Line, Rows, Tone, cut, dimmed, wrap
 from zdd_tui.widgets.pane import Pane
 from zdd_tui.widgets.row_store import RowStore
 
@@ -53,10 +54,8 @@ class TablePane(Pane, Generic[R, C]):
         self._fitted: Fitted[R, C] = ()
         self._columns: Sequence[Column[R, C]] = ()
         self._sort, self._down = "", False
-        self._filter = Filter()
-        self._kept: dict[str, tuple[R, bool]] = {}
-        self._typing: str | None = None
-        self._problem = ""
+        self._filter = FilterLine()
+        self._kept: tuple[Filter, dict[str, tuple[R, bool]]] = (self._filter.filter, {})
         self._titled = False
         self._focused = False
         self._form: tuple[object, ...] = ()
@@ -166,24 +165,26 @@ class TablePane(Pane, Generic[R, C]):
         """Hands the rows to the store, through the filter and in the order that are in force."""
         column = next((one for one in self._columns if one.key == self._sort), None)
         key = column.sort_by if column is not None else None
-        before, self._kept = self._kept, {}
-        keep = (lambda row: self._keeps(row, before)) if self._filter.terms else None
-        self._store.update(rows, keep=keep, key=key, reverse=self._down)
+        wanted, before = self._filter.filter, self._kept[1] if self._kept[0] is self._filter.filter else {}
+        kept: dict[str, tuple[R, bool]] = {}
+        self._kept = wanted, kept
 
-    def _keeps(self, row: R, before: Mapping[str, tuple[R, bool]]) -> bool:
-        """What the filter says; of a row that is the same as before it says the same."""
-        name = self.identity(row)
-        known = before.get(name)
-        if known is None or known[0] is not row:
-            known = row, self._filter.keeps(cells_of(self._columns, row), self.labels(row))
-        self._kept[name] = known
-        return known[1]
+        def keep(row: R) -> bool:
+            """A row that is the same as before is not asked again."""
+            name = self.identity(row)
+            known = before.get(name)
+            if known is None or known[0] is not row:
+                known = row, wanted.keeps(cells_of(self._columns, row), self.labels(row))
+            kept[name] = known
+            return known[1]
+
+        self._store.update(rows, keep=keep if wanted.terms else None, key=key, reverse=self._down)
 
     def _top_lines(self, error: str, notes: list[Line], total: int, cells: int) -> list[Line]:
         """Filter, error, notes, titles: what does not scroll. One row at least stays in sight below."""
         heads: list[Line] = []
-        if self._typing is not None or self._filter.text:
-            heads.append(self._filter_line(cells))
+        if self._filter.there:
+            heads.append(self._filter.line(len(self._store.shown), self._store.total, cells))
         height = self.content_size.height
         # A line or two of an error are enough: the last known values stay in sight, and the details show all of it.
         if error:
@@ -193,14 +194,6 @@ class TablePane(Pane, Generic[R, C]):
         if self._titled:
             heads.append(title_line(self._fitted, self._sort, down=self._down))
         return heads[: max(1, height - 1)]
-
-    def _filter_line(self, cells: int) -> Line:
-        count: Line = ((f"{len(self._store.shown)} of {self._store.total}", Tone.STRONG),)
-        if self._problem:
-            count = ((cut(f"✗ {self._problem}", max(8, cells - 12)), Tone.BAD), *((" ", Tone.NORMAL), *count))
-        text, caret = (self._filter.text, "") if self._typing is None else (self._typing, "▏")
-        room = max(4, cells - sum(len(part) for part, _ in count) - 3)
-        return spread((("/", Tone.KEY), (cut_start(text, room) + caret, Tone.STRONG)), count, cells)
 
     def set_lines(self, lines: Sequence[Line]) -> None:
         self._lines = lines
@@ -261,7 +254,7 @@ class TablePane(Pane, Generic[R, C]):
 
     def on_blur(self) -> None:
         self._focused = False
-        self._typing, self._problem = None, ""
+        self._filter.leave()
         self.redraw()
 
     def under_cursor(self) -> str:
@@ -335,70 +328,37 @@ class TablePane(Pane, Generic[R, C]):
         self.redraw()
 
     def action_filter(self) -> None:
-        self._typing = self._filter.text
+        self._filter.begin()
         self.redraw()
 
     def action_back(self) -> None:
-        if self._filter.text:
-            self._set_filter(Filter())
+        if self._filter.filter.text:
+            self._filter.clear()
+            self.redraw()
         else:
             super().action_back()
 
     @property
     def typing(self) -> bool:
         """A filter is being typed: letters are text."""
-        return self._typing is not None
+        return self._filter.typed is not None
 
     def check_consume_key(self, key: str, character: str | None) -> bool:
         return self.typing and character is not None and character.isprintable()
 
     def on_key(self, event: events.Key) -> None:
         """While a filter is typed, the keys that edit it; any other does what it always does."""
-        if self._typing is None:
-            return
-        edit = _EDITS.get(event.key)
-        if event.key in ("enter", "escape"):
-            self._end_typing(keep=event.key == "enter")
-        elif edit is not None:
-            self._type(edit(self._typing))
-        elif event.is_printable and event.character:
-            self._type(self._typing + event.character)
-        else:
-            return
-        event.stop()
-        event.prevent_default()
-
-    def on_paste(self, event: events.Paste) -> None:
-        if self._typing is not None:
+        if self._filter.key(event.key, event.character, searchable(self._columns)):
             event.stop()
-            self._type(self._typing + " ".join(event.text.split()))
-
-    def _type(self, text: str) -> None:
-        """Filters by what stands there; while that cannot be used, the filter before it stays."""
-        self._typing = text
-        try:
-            self._set_filter(parse_filter(text, searchable(self._columns)))
-        except FilterError as error:
-            self._problem = str(error)
+            event.prevent_default()
             self.redraw()
 
-    def _end_typing(self, *, keep: bool) -> None:
-        """Enter keeps the filter that is in force, Escape takes it away."""
-        self._typing = None
-        self._set_filter(self._filter if keep else Filter())
-
-    def _set_filter(self, wanted: Filter) -> None:
-        self._filter, self._problem = wanted, ""
-        self._kept = {}
-        self.redraw()
+    def on_paste(self, event: events.Paste) -> None:
+        if self._filter.typed is not None:
+            event.stop()
+            self._filter.write(self._filter.typed + " ".join(event.text.split()), searchable(self._columns))
+            self.redraw()
 
 
 def _one_line(error: str, cells: int) -> Line:
     return ((cut(f"✗ {error}", cells), Tone.BAD),)
-
-
-_EDITS: Mapping[str, Any] = {
-    "backspace": lambda text: text[:-1],
-    "ctrl+w": lambda text: " ".join(text.split()[:-1]),
-    "ctrl+u": lambda text: "",
-}

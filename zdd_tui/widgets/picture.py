@@ -179,7 +179,7 @@ def _dark(board: Board, record: ReleaseRecord, now: float, cells: int) -> list[L
 def share_bar(name: str, percent: int, cells: int) -> Line:
     """``██████░░░░ 25% new image``."""
     room = 20 if cells < 100 else 40
-    full = room * percent // 100
+    full = max(1, room * percent // 100) if percent else 0
     return (
         ("█" * full, Tone.GOOD),
         ("░" * (room - full), Tone.DIM),

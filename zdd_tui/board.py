@@ -152,7 +152,9 @@ class Board:
         if self.release.value is None:
             return None
         release = self.release.value.release
-        return Expected(release.plan_hash, release.state, release.phase)
+        seen = [source.value.deployment for source in (self.pods, self.twin) if source.value is not None]
+        objects = tuple((view.name, view.uid) for view in seen if view is not None)
+        return Expected(release.plan_hash, release.state, release.phase, objects)
 
 
 class BoardSource(Protocol):

@@ -228,6 +228,7 @@ class Store:
                 "plan_hash": expected.plan_hash,
                 "state": str(expected.state),
                 "phase": expected.phase,
+                "objects": dict(expected.objects),
             }
         if typed is not None:
             args["typed"] = typed

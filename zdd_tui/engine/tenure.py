@@ -15,6 +15,7 @@ from zdd_tui.backends.flags import FlagStore
 from zdd_tui.backends.kubernetes import Cluster
 from zdd_tui.backends.store import Store
 from zdd_tui.backends.waits import tell
+from zdd_tui.engine.confirmed import recheck_objects
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates import judge
 from zdd_tui.engine.guard import GuardLoop
@@ -195,6 +196,7 @@ class Tenure:
             await self._look_at_gates()  # an operator must not be refused for a reading that is only old
         async with self._steering:
             try:
+                await recheck_objects(self._ctx.cluster, stored)
                 if asked.kind is CommandKind.ROLLBACK:
                     await self._stop_for_rollback(asked)
                 await self._apply(stored, asked)

@@ -69,9 +69,9 @@ class StoredCommand:
     """A command in the queue, or what became of it.
 
     Attributes:
-        args: `expected` (plan_hash, state, phase), `typed`, `targets` (the frozen list of what is to run),
-            `unrehearsed` (the first advance may go without a rehearsal), `tuning` (of ``tune``: limits by name, see
-            :mod:`zdd_tui.model.tuning`), each left out where it was not given.
+        args: `expected` (plan_hash, state, phase, objects: uids by name), `typed`, `targets` (the frozen list of
+            what is to run), `unrehearsed` (the first advance may go without a rehearsal), `tuning` (of ``tune``:
+            limits by name, see :mod:`zdd_tui.model.tuning`), each left out where it was not given.
         status: `queued`, `done` or `refused`.
         outcome: for a refused one the reason, else what it did.
     """
@@ -89,7 +89,10 @@ class StoredCommand:
     def asked(self) -> Command:
         """The command as the rules see it."""
         seen = self.args.get("expected")
-        expected = Expected(seen["plan_hash"], State(seen["state"]), seen["phase"]) if seen else None
+        expected = None
+        if seen:
+            objects = tuple(seen.get("objects", {}).items())
+            expected = Expected(seen["plan_hash"], State(seen["state"]), seen["phase"], objects)
         return Command(self.kind, expected, self.args.get("typed"))
 
 

@@ -77,11 +77,16 @@ class CommandKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the operator saw when confirming; rechecked before the command takes effect (design, invariant 10)."""
+    """What the operator saw when confirming; rechecked before the command takes effect (design, invariant 10).
+
+    Attributes:
+        objects: name and uid of each Deployment that was there.
+    """
 
     plan_hash: str
     state: State
     phase: int
+    objects: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

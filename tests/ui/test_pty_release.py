@@ -16,6 +16,7 @@ from tests.ui.emulator import Emulator, emulated
 from zdd_tui.backends.store import Store
 from zdd_tui.demo.environment import Environment
 from zdd_tui.model.records import ReleaseRecord
+from zdd_tui.recording.reader import load
 
 ENTER = "\r"
 NAME = "users-full-name"
@@ -43,8 +44,8 @@ def agents(env: Environment) -> list[psutil.Process]:
     ]
 
 
-def dashboard(env: Environment) -> AbstractAsyncContextManager[Emulator]:
-    argv = [sys.executable, "-m", "zdd_tui", "open", str(env.plan_file)]
+def dashboard(env: Environment, *options: str) -> AbstractAsyncContextManager[Emulator]:
+    argv = [sys.executable, "-m", "zdd_tui", "open", *options, str(env.plan_file)]
     return emulated(argv, env.environ | {"XDG_STATE_HOME": str(env.folder / "state")})
 
 
@@ -117,7 +118,11 @@ async def leave_contract(terminal: Emulator) -> None:
 
 @pytest.mark.timeout(600)
 async def test_a_rollback_by_keys(tmp_path: Path) -> None:
-    async with small_production(tmp_path, rows=1000) as (env, store), dashboard(env) as terminal:
+    file = tmp_path / "release.jsonl.gz"
+    async with (
+        small_production(tmp_path, rows=1000) as (env, store),
+        dashboard(env, "--record", str(file)) as terminal,
+    ):
         await advance(terminal, "expand", "ADD COLUMN full_name text")
         await advance(terminal, "dual-write", "users-api:2")
         await terminal.until("dual-write has run")
@@ -131,3 +136,6 @@ async def test_a_rollback_by_keys(tmp_path: Path) -> None:
         assert await terminal.ends() == 0
         assert (await record_of(store)).release.state == "rolled-back"
         await assert_nobody_was_hurt(env)
+    recording = load(file)
+    states = [recorded.release.state for at in recording.times if (recorded := recording.board_at(at).release.value)]
+    assert list(dict.fromkeys(states)) == ["planned", "running", "waiting", "rolling-back", "rolled-back"]

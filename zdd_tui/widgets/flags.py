@@ -71,12 +71,12 @@ def flag_columns(rows: Sequence[FlagView], changes: Mapping[str, float | None]) 
             "key", "FLAG", lambda row, _: row.key, 12, max((len(outside(row.key)) for row in rows), default=12),
             tail=True, tone=lambda _row, _: Tone.DIM, find=lambda row: row.key,
         ),
-        Column("since", "SINCE", since, 5, right=True, gives_way=3, tone=lambda _row, _: Tone.DIM,
+        Column("since", "SINCE", since, 5, right=True, gives_way=1, tone=lambda _row, _: Tone.DIM,
                sort=lambda row: changes.get(row.key)),
     ]  # fmt: skip
     if any(row.expires for row in rows):
         columns.append(
-            Column("expires", "EXPIRES", _expires, 8, gives_way=1, tone=_expired, sort=lambda row: row.expires or None)
+            Column("expires", "EXPIRES", _expires, 8, gives_way=2, tone=_expired, sort=lambda row: row.expires or None)
         )
     if any(row.owner for row in rows):
         longest = max(len(row.owner) for row in rows)
@@ -87,7 +87,7 @@ def flag_columns(rows: Sequence[FlagView], changes: Mapping[str, float | None]) 
                 lambda row, _: row.owner,
                 min(8, longest),
                 longest,
-                gives_way=2,
+                gives_way=3,
                 find=lambda row: row.owner,
             )
         )

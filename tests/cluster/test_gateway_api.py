@@ -84,7 +84,7 @@ def _defined(plane: Plane) -> Iterator[None]:
 
 
 def _established(item: Json) -> bool:
-    conditions = item.get("status", {}).get("conditions", ())
+    conditions = item.get("status", {}).get("conditions") or ()  # null while it is new
     return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
 
 

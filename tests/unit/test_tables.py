@@ -15,6 +15,7 @@ from zdd_tui.model.records import BatchRecord, FailedRow
 from zdd_tui.widgets.backfill import backfill_lines
 from zdd_tui.widgets.columns import Column, cells_of, fit_columns, row_line, searchable, title_line
 from zdd_tui.widgets.filter import MOST_CHARACTERS, FilterError, parse_filter
+from zdd_tui.widgets.filter_line import FilterLine
 from zdd_tui.widgets.flags import days_left, flag_columns
 from zdd_tui.widgets.ledger import ledger_columns
 from zdd_tui.widgets.line import Line, Tone, changed_runs, width
@@ -347,3 +348,14 @@ def test_a_column_needs_no_more_than_a_key_and_a_text() -> None:
 def test_several_workers_are_told_beside_the_batch() -> None:
     assert "batch 2000×3" in text(*backfill_lines(backfill(), 40, workers=3))
     assert "×" not in text(*backfill_lines(backfill(), 40))
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=40), st.integers(16, 100), st.integers(0, 99_999))
+def test_the_line_of_a_filter_fits_and_tells_the_count(typed: str, cells: int, total: int) -> None:
+    line = FilterLine()
+    line.begin()
+    line.write(typed, COLUMNS)
+    told = line.line(min(7, total), total, cells)
+    assert width(told) == cells
+    assert text(told).endswith(f"{min(7, total)} of {total}")
+    assert ("✗" in text(told)) or not line.problem

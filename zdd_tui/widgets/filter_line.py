@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from rich.cells import cell_len
+
 from zdd_tui.widgets.filter import Filter, FilterError, parse_filter
-from zdd_tui.widgets.line import Line, Tone, cut, cut_start, spread
+from zdd_tui.widgets.line import Line, Tone, cut, cut_start, spread, width
 
 
 class FilterLine:
@@ -67,11 +69,13 @@ class FilterLine:
     def line(self, shown: int, total: int, cells: int) -> Line:
         """``/state:drain  12 of 500``, with what is wrong before the count."""
         count: Line = ((f"{shown} of {total}", Tone.STRONG),)
-        if self.problem:
-            count = ((cut(f"✗ {self.problem}", max(8, cells - 12)), Tone.BAD), (" ", Tone.NORMAL), *count)
         text, caret = (self.filter.text, "") if self.typed is None else (self.typed, "▏")
-        room = max(4, cells - sum(len(part) for part, _ in count) - 3)
-        return spread((("/", Tone.KEY), (cut_start(text, room) + caret, Tone.STRONG)), count, cells)
+        room = cells - width(count) - 2
+        if self.problem:
+            room = min(cell_len(text) + 2, max(4, room // 2))
+            problem = cut(f"✗ {self.problem}", max(4, cells - room - width(count) - 2))
+            count = ((problem, Tone.BAD), (" ", Tone.NORMAL), *count)
+        return spread((("/", Tone.KEY), (cut_start(text, max(1, room - 2)) + caret, Tone.STRONG)), count, cells)
 
 
 _EDITS: Mapping[str, Callable[[str], str]] = {

@@ -121,6 +121,7 @@ class ZddApp(App[ExitInfo]):
         if self._keys.keymap:
             self.set_keymap(self._keys.keymap)
         self.set_interval(TICK, self.repaint)
+        self._attention.news(needs(self._source.board(), self.moment()))  # what is there already rings no bell
         self._loop_of_screens = asyncio.get_running_loop()
         # The source leaves the processor to us until then.
         self.screen.call_after_refresh(self._source.subscribe, self._board_changed)
@@ -197,7 +198,7 @@ class ZddApp(App[ExitInfo]):
 
     def _emit(self, sequence: str) -> None:
         if self.terminal is not None:
-            self.terminal.write(sequence)
+            self.terminal.say(sequence)
 
     def run(self, **options: Any) -> ExitInfo:
         """Runs until the operator leaves, the terminal goes away or a signal ends it."""

@@ -89,6 +89,11 @@ class ZddDriver(LinuxDriver):
             return
         self._outlet.write((to_ascii(data) if self._ascii else data).encode("utf-8", "replace"))
 
+    def say(self, sequence: str) -> None:
+        """Queues what no later picture would hold, such as a bell: only a stalled terminal goes without it."""
+        if not self._stopped and self._outlet.waiting <= BEHIND_BYTES:
+            self._outlet.write(sequence.encode("utf-8", "replace"))
+
     def start_application_mode(self) -> None:
         self._vital, self._stopped = True, False
         try:

@@ -85,7 +85,8 @@ class ReleaseScreen(Acting[None]):
             widget.show(board, moment)
 
     def on_resize(self) -> None:
-        self.query_one(Panes).place(self._last[0], self.size.height)
+        if self._panes is not None:  # else it is still being made
+            self._panes.place(self._last[0], self.size.height)
 
     def tell(self, course: Course | None) -> None:
         """Shows what has become of the last command."""

@@ -182,7 +182,7 @@ async def test_a_command_is_sent_and_its_answer_comes_back(pg_dsn: str, refused:
                     break
             assert asked is not None
             assert (asked.kind, asked.actor) == (CommandKind.ADVANCE, ANA)
-            assert asked.args["expected"] == {"plan_hash": "hash-1", "state": "planned", "phase": -1}
+            assert asked.args["expected"] == {"plan_hash": "hash-1", "state": "planned", "phase": -1, "objects": {}}
             assert asked.args["typed"] == "users-full-name"
             assert asked.args["targets"] == {"preview": ["one", "two"]}
             await agent.answer(asked.id, refused=refused, outcome=outcome, release=None)

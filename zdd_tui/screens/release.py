@@ -71,16 +71,15 @@ class ReleaseScreen(Acting[None]):
         yield Footer()
 
     def on_mount(self) -> None:
+        self._views, self._panes = list(self.query(LineView)), self.query_one(Panes)
         self.show(*self._last)
 
     def show(self, board: Board, moment: Moment) -> None:
         """Hands the board to every widget; each repaints only what changed."""
         self._last = (board, moment)
-        if not self._views:
-            self._views = list(self.query(LineView))
-            self._panes = self.query_one(Panes)
-        if self._panes is not None:
-            self._panes.place(board, self.size.height)
+        if self._panes is None:
+            return  # it is still being made, and begins with this
+        self._panes.place(board, self.size.height)
         for widget in self._views:
             widget.show(board, moment)
 

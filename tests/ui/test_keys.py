@@ -73,7 +73,9 @@ async def test_advance_shows_what_will_run_and_sends_what_was_seen() -> None:
         assert "zdd@db.shop:5432/shop" in asked
         assert not desk.source.sent
         after = await desk.press("enter")
-        assert desk.source.sent == [(CommandKind.ADVANCE, Expected("hash-1", State.WAITING, 0), None)]
+        assert desk.source.sent == [
+            (CommandKind.ADVANCE, Expected("hash-1", State.WAITING, 0, (("users-api", "d"),)), None)
+        ]
         assert desk.source.shown[-1][0] == "rollout-v2: roll out V2"
         assert "… advance sent 0s ago, the agent has not answered yet" in after
         assert "… advance taken by the agent: dual-write begins" in await desk.settle("done", "dual-write begins")
@@ -125,7 +127,9 @@ async def test_leaving_contract_asks_for_the_name() -> None:
         assert "“users” is not the release’s name" in await desk.press(*"users", "enter")
         assert not desk.source.sent
         await desk.press(*"-full-name", "enter")
-        assert desk.source.sent == [(CommandKind.ADVANCE, Expected("hash-1", State.WAITING, 4), "users-full-name")]
+        assert desk.source.sent == [
+            (CommandKind.ADVANCE, Expected("hash-1", State.WAITING, 4, (("users-api", "d"),)), "users-full-name")
+        ]
 
 
 async def test_one_key_pauses_and_resumes() -> None:

@@ -19,7 +19,7 @@ from zdd_tui.model.release import CommandKind, State
 async def production(folder: Path, **options: object) -> AsyncIterator[tuple[Environment, Store]]:
     """PostgreSQL, Redis, a cluster with two pods, a load, and a store with the zdd schema in it."""
     said: list[str] = []
-    chosen = Options(**({"rows": 3000, "rate": 60, "soak": "500ms", "quick": True} | options))  # type: ignore[arg-type]
+    chosen = Options(**({"rows": 3000, "rate": 40, "soak": "500ms", "quick": True} | options))  # type: ignore[arg-type]
     async with (
         environment(folder, chosen, said.append) as env,
         await Store.open(env.postgres.dsn, application_name="zdd test") as store,

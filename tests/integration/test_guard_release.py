@@ -56,7 +56,7 @@ async def until(walker: Walker, there: object) -> ReleaseRecord:
 @pytest.mark.timeout(240)
 async def test_the_guard_lets_a_good_release_through_and_rolls_a_bad_one_back_by_itself(tmp_path: Path) -> None:
     front = Front()
-    async with production(tmp_path) as (env, store), serving(front.answer) as url:
+    async with production(tmp_path, rate=60) as (env, store), serving(front.answer) as url:
         add_guard(env, url)
         before = await take(env)
         walker = Walker(env, store, no_progress)

@@ -24,7 +24,7 @@ from zdd_tui.model.errors import ClusterError, Refused, StaleEpoch
 from zdd_tui.model.plan_file import load_plan
 from zdd_tui.model.plans import BlueGreenPlan, SmokeCheck
 from zdd_tui.model.twin import preview_service, switch_for, twin_deployment
-from zdd_tui.verbs.check_second import check_switch
+from zdd_tui.verbs.check_second import check_switch, refuse_held
 
 GREEN, PREVIEW = f"{NAME}-green", f"{NAME}-preview"
 
@@ -186,7 +186,7 @@ async def test_check_refuses_a_service_of_another_release_and_a_taken_name(api: 
         await check_switch(api.cluster, plan())
     await claim_service(api.cluster, NAME, owner="two", epoch=1)
     with pytest.raises(ClusterError, match="in the hands of release 'two'") as refused:
-        await check_switch(api.cluster, plan())
+        await refuse_held(api.cluster, plan())
     assert refused.value.exit_code == 2
 
 

@@ -49,6 +49,6 @@ async def test_what_is_wrong_is_one_error(tmp_path: Path) -> None:
     ):
         # TERM is for a program in the terminal; the emulator itself is one that could do more
         wrapped = ["env", *(f"{name}={value}" for name, value in environ.items()), *ZDD, *argv]
-        async with emulated(wrapped, os.environ, columns=120, rows=24) as terminal:
+        async with emulated(wrapped, os.environ, columns=300, rows=24) as terminal:
             await terminal.until(told, "mend:")
             assert await terminal.ends() == 2

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from tests.integration.kubelet_support import PYTHON, REAL, World, is_ready, main_status, pod, until, world
+from zdd_tui.demo.kubelet.addresses import Addresses
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.untyped import number, obj, objects, text
 
@@ -280,3 +281,13 @@ async def test_a_connection_refused_is_told_in_the_kubelets_words(here: World) -
     raw = await here.pod()
     with pytest.raises(aiohttp.ClientConnectorError):
         await here.ask(text(raw, "status", "podIP"))
+
+
+def test_no_two_kubelets_share_their_pods_addresses() -> None:
+    taken = [Addresses() for _ in range(40)]
+    try:
+        networks = {each.take(8080).rsplit(".", 2)[0] for each in taken}
+        assert len(networks) == len(taken)
+    finally:
+        for each in taken:
+            each.close()

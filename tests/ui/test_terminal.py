@@ -202,7 +202,7 @@ def test_it_lives_through_a_terminal_that_does_not_read() -> None:
         stalled.seen = b""
         screen = pyte.Screen(80, 24)
         stream = pyte.ByteStream(screen)
-        deadline, fed = time.monotonic() + 60, 0
+        deadline, fed, pressed = time.monotonic() + 60, 0, 0.0
         wanted = re.compile(r"(?s)zdd users-full-name.*events.*?(\d{9,}).*q quit")
         seen: set[str] = set()
         while len(seen) < 3:  # the picture is whole again, and moves
@@ -210,9 +210,15 @@ def test_it_lives_through_a_terminal_that_does_not_read() -> None:
             stalled.read(0.5)
             stream.feed(stalled.seen[fed:])
             fed = len(stalled.seen)
-            if found := wanted.search("\n".join(screen.display)):
+            shown = "\n".join(screen.display)
+            if found := wanted.search(shown):
                 seen.add(found[1])
+            elif "Esc close" in shown and time.monotonic() > pressed + 3:
+                # An escape and a question mark that lay in a heap may have been read as one key.
+                pressed = time.monotonic()
+                os.write(stalled.master, b"\x1b")
         assert fed < 120_000, "what was missed was sent all the same"
+        time.sleep(max(0.0, pressed + 3 - time.monotonic()))  # an escape right before it would make alt+q of it
         os.write(stalled.master, b"q")
         assert stalled.ends() == 0
         assert_restored(stalled)

@@ -9,14 +9,23 @@ import secrets
 import socket
 
 FIRST, LAST = 1, 254
+SECONDS = range(16, 240)
+"""What the second octet may be."""
+
+CLAIM_PORT = 61_999
+"""Whoever listens here on 127.R.0.1 has the whole of 127.R.x.y; no pod has that address, and no program this port."""
 
 
 class Addresses:
-    """Hands out 127.R.x.y, each once before any comes again. R is random, so that two kubelets of one
-    machine rarely meet; where they do, the port is found taken."""
+    """Hands out 127.R.x.y, each once before any comes again. No other kubelet of this machine has the same R: a load
+    that still sends to a pod that has just gone would reach another cluster's pod.
+
+    Raises:
+        OSError: every R is taken.
+    """
 
     def __init__(self, advertise: int = 127) -> None:
-        self._second = 16 + secrets.randbelow(224)
+        self._claim, self._second = _claim()
         self._next = 0
         self._used: set[str] = set()
         self._advertise = advertise
@@ -37,6 +46,10 @@ class Addresses:
                 return address
         raise OSError(errno.EADDRNOTAVAIL, "no loopback address is left for a pod")
 
+    def close(self) -> None:
+        """Leaves the addresses to other kubelets."""
+        self._claim.close()
+
     def give_back(self, address: str) -> None:
         """The pod that had it is gone."""
         self._used.discard(address)
@@ -44,6 +57,21 @@ class Addresses:
     def reported(self, address: str) -> str:
         """How the API shows the address."""
         return f"{self._advertise}.{address.split('.', 1)[1]}" if address else ""
+
+
+def _claim() -> tuple[socket.socket, int]:
+    for second in secrets.SystemRandom().sample(SECONDS, len(SECONDS)):
+        claim = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            claim.bind((f"127.{second}.0.1", CLAIM_PORT))
+            claim.listen()
+        except OSError as error:
+            claim.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            return claim, second
+    raise OSError(errno.EADDRNOTAVAIL, "no loopback network is left for a kubelet")
 
 
 def _free(address: str, port: int) -> bool:

@@ -84,6 +84,7 @@ class Kubelet:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+                addresses.close()
 
     # The Node object
 

@@ -12,20 +12,21 @@ from zdd_tui.model.plans import CanaryPlan
 from zdd_tui.model.pod import PodState
 
 
+def canary_plan(kubeconfig: Path, **more: object) -> CanaryPlan:
+    return CanaryPlan.model_validate(
+        {
+            "name": "users-api-canary",
+            "strategy": "canary",
+            "database": {"dsn": "postgresql://u:p@127.0.0.1:1/x"},
+            "kubernetes": {"kubeconfig": str(kubeconfig), "deployment": "users-api", "image": "users:2"},
+        }
+        | more
+    )
+
+
 async def test_the_second_deployment_comes(tmp_path: Path) -> None:
     async with local_cluster(tmp_path) as cluster:
-        plan = CanaryPlan.model_validate(
-            {
-                "name": "users-api-canary",
-                "strategy": "canary",
-                "database": {"dsn": "postgresql://u:p@127.0.0.1:1/x"},
-                "kubernetes": {
-                    "kubeconfig": str(cluster.kubeconfig),
-                    "deployment": "users-api",
-                    "image": "users:2",
-                },
-            }
-        )
+        plan = canary_plan(cluster.kubeconfig)
         cluster.api.create(kinds.DEPLOYMENT, "default", DEPLOYMENT)
         feeds = Feeds(plan, actor=ANA)
         feeds.start(wait_for_screen=0)
@@ -46,19 +47,7 @@ async def test_the_second_deployment_comes(tmp_path: Path) -> None:
 
 async def test_by_gateway_the_second_deployments_pods_serve_in_a_service_of_their_own(tmp_path: Path) -> None:
     async with local_cluster(tmp_path) as cluster:
-        plan = CanaryPlan.model_validate(
-            {
-                "name": "users-api-canary",
-                "strategy": "canary",
-                "database": {"dsn": "postgresql://u:p@127.0.0.1:1/x"},
-                "kubernetes": {
-                    "kubeconfig": str(cluster.kubeconfig),
-                    "deployment": "users-api",
-                    "image": "users:2",
-                },
-                "canary": {"by": "gateway", "route": "users-api"},
-            }
-        )
+        plan = canary_plan(cluster.kubeconfig, canary={"by": "gateway", "route": "users-api"})
         for name in ("users-api", "users-api-canary"):
             labels = {"app": name}
             spec = DEPLOYMENT["spec"] | {"replicas": 1, "selector": {"matchLabels": labels}}

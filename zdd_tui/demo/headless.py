@@ -23,7 +23,7 @@ from zdd_tui.demo.headless_regions import headless_regions
 from zdd_tui.demo.headless_strategy import as_text as strategy_text
 from zdd_tui.demo.headless_strategy import headless_strategy
 from zdd_tui.demo.likeness import differences, take
-from zdd_tui.demo.report_lines import closing_lines, load_lines
+from zdd_tui.demo.report_lines import closing_lines, load_figures, load_lines
 from zdd_tui.demo.ticker import Ticker
 from zdd_tui.demo.walk import Walker
 
@@ -115,14 +115,7 @@ def _report(env: Environment, rehearsal: dict[str, Any], release: dict[str, Any]
         "kind": env.options.kind,
         "dual_write": env.options.mode,
         "rows": rows,
-        "requests": load["requests"],
-        "failures": load["failures"],
-        "failure_samples": load["failure_samples"][:5],
-        "wrong_answers": load["wrong"],
-        "wrong_samples": load["wrong_samples"][:5],
-        "p50_ms": load["total"]["p50_ms"],
-        "p99_ms": load["total"]["p99_ms"],
-        "load_seconds": load["seconds"],
+        **load_figures(load),
         "rows_per_second": release["backfill"]["rows_per_second"],
         "verified_rows": release["verified_rows"],
         "mismatches": release["mismatches"],

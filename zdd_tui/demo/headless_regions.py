@@ -13,7 +13,7 @@ from zdd_tui.backends.store import Store
 from zdd_tui.demo.environment import Environment, Options
 from zdd_tui.demo.plan import REGION_SOAK
 from zdd_tui.demo.regions import productions
-from zdd_tui.demo.report_lines import load_lines
+from zdd_tui.demo.report_lines import load_figures, load_lines
 from zdd_tui.demo.ticker import Ticker
 from zdd_tui.demo.walk import Walker
 from zdd_tui.model.duration import parse_duration
@@ -82,20 +82,7 @@ def _report(envs: tuple[Environment, ...], walked: list[dict[str, Any]]) -> dict
     soak = parse_duration(REGION_SOAK)
     regions = []
     for env, found in zip(envs, walked, strict=True):
-        load = env.load()
-        regions.append(
-            found
-            | {
-                "requests": load["requests"],
-                "failures": load["failures"],
-                "failure_samples": load["failure_samples"][:5],
-                "wrong_answers": load["wrong"],
-                "wrong_samples": load["wrong_samples"][:5],
-                "p50_ms": load["total"]["p50_ms"],
-                "p99_ms": load["total"]["p99_ms"],
-                "load_seconds": load["seconds"],
-            }
-        )
+        regions.append(found | load_figures(env.load()))
     good = all(
         region["failures"] == region["wrong_answers"] == 0 and not region["mismatches"] and region["state"] == "done"
         for region in regions

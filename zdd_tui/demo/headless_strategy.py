@@ -13,7 +13,7 @@ from zdd_tui.backends.store import Store
 from zdd_tui.demo.check_up import check_up
 from zdd_tui.demo.environment import Environment, Options, environment
 from zdd_tui.demo.likeness import Likeness, differences, take
-from zdd_tui.demo.report_lines import closing_lines, load_lines
+from zdd_tui.demo.report_lines import closing_lines, load_figures, load_lines
 from zdd_tui.demo.ticker import Ticker
 from zdd_tui.demo.walk import Walker
 
@@ -86,14 +86,7 @@ def _report(env: Environment, rehearsal: dict[str, Any], release: dict[str, Any]
     return {
         "ok": load["failures"] == load["wrong"] == 0 and not rehearsal["differences"],
         "strategy": env.options.strategy,
-        "requests": load["requests"],
-        "failures": load["failures"],
-        "failure_samples": load["failure_samples"][:5],
-        "wrong_answers": load["wrong"],
-        "wrong_samples": load["wrong_samples"][:5],
-        "p50_ms": load["total"]["p50_ms"],
-        "p99_ms": load["total"]["p99_ms"],
-        "load_seconds": load["seconds"],
+        **load_figures(load),
         "image": after.image,
         "pods": list(after.pods),
         "release": release,

@@ -3,6 +3,20 @@
 from typing import Any
 
 
+def load_figures(load: dict[str, Any]) -> dict[str, Any]:
+    """What a report keeps of the load's account, see :mod:`zdd_tui.demo.load.stats`; times in ms and seconds."""
+    return {
+        "requests": load["requests"],
+        "failures": load["failures"],
+        "failure_samples": load["failure_samples"][:5],
+        "wrong_answers": load["wrong"],
+        "wrong_samples": load["wrong_samples"][:5],
+        "p50_ms": load["total"]["p50_ms"],
+        "p99_ms": load["total"]["p99_ms"],
+        "load_seconds": load["seconds"],
+    }
+
+
 def load_lines(report: dict[str, Any]) -> list[str]:
     """What the load saw."""
     return [

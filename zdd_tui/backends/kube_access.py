@@ -1,16 +1,16 @@
 """How to reach a cluster: kubeconfig, context, service account, exec plugins, TLS.
 
-All of it is kubernetes_asyncio's work; we only name what went wrong. Importing that library costs over half a second
-and 60 MB, so it happens here, on the first connection, in a thread.
+All of it is kubernetes_asyncio's work; we only name what went wrong. That library is imported here, on the first
+connection, in a thread.
 """
 
 import asyncio
-import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zdd_tui.backends.kube_library import library
 from zdd_tui.model.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -25,24 +25,27 @@ class Access:
     `source` is where the credentials come from, `context` the name of the context in force.
     """
 
-    def __init__(self, client: Any, source: str, context: str, reload: Callable[[Any], Awaitable[None]]) -> None:
-        self._client = client
+    def __init__(
+        self, configuration: Any, rest: Any, source: str, context: str, reload: Callable[[Any], Awaitable[None]]
+    ) -> None:
+        self._configuration = configuration
+        self._rest = rest
         self._reload = reload
         self._renewing = asyncio.Lock()
         self._renewals = 0
         self.source = source
         self.context = context
-        self.server: str = client.configuration.host.rstrip("/")
+        self.server: str = configuration.host.rstrip("/")
 
     @property
     def session(self) -> "aiohttp.ClientSession":
         """The library's aiohttp session: TLS and pooling are set up in it."""
-        session: aiohttp.ClientSession = self._client.rest_client.pool_manager
+        session: aiohttp.ClientSession = self._rest.pool_manager
         return session
 
     async def request_options(self) -> dict[str, Any]:
         """Keyword arguments that every request needs: credentials, proxy, the TLS server name."""
-        configuration, rest = self._client.configuration, self._client.rest_client
+        configuration, rest = self._configuration, self._rest
         headers = {"User-Agent": "zdd-tui"}
         token = await configuration.get_api_key_with_prefix("BearerToken")
         if token:
@@ -63,24 +66,14 @@ class Access:
         """Read the credentials anew (an exec plugin's token has run out, say)."""
         async with self._renewing:
             if self._renewals == seen:
-                await self._reload(self._client.configuration)
+                await self._reload(self._configuration)
                 self._renewals += 1
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._client.close()
+        await self._rest.close()
         # aiohttp hands closed TLS transports to the loop; one turn lets them go before anybody counts them.
         await asyncio.sleep(0)
-
-
-def _import_library() -> tuple[Any, Any]:
-    from kubernetes_asyncio import client, config  # noqa: PLC0415 - too slow for the first paint
-
-    # It logs what credential plugins print, and response bodies: neither may reach a log of ours.
-    library = logging.getLogger("kubernetes_asyncio")
-    library.addHandler(logging.NullHandler())
-    library.propagate = False
-    return client, config
 
 
 async def open_access(kubeconfig: str | None, context: str | None) -> Access:
@@ -93,8 +86,8 @@ async def open_access(kubeconfig: str | None, context: str | None) -> Access:
     Raises:
         ClusterError: no such file or context, or the credentials cannot be made.
     """
-    client, config = await asyncio.to_thread(_import_library)
-    configuration = client.Configuration()
+    found_library = await asyncio.to_thread(library)
+    config, configuration = found_library.config, found_library.configuration()
     # Python 3.13 rejects certificate authorities that lack optional extensions; kubectl accepts them, and so do we.
     # Chain and host name are verified as ever.
     configuration.disable_strict_ssl_verification = True
@@ -119,14 +112,14 @@ async def open_access(kubeconfig: str | None, context: str | None) -> Access:
 
     found = await _load(load, configuration, source, context, config.ConfigException)
     try:
-        api_client = client.ApiClient(configuration)
+        rest = found_library.rest(configuration)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise ClusterError(f"cannot use the certificates named in {source}", str(error)) from error
 
     async def reload(target: Any) -> None:
         await _load(load, target, source, context, config.ConfigException)
 
-    return Access(api_client, source, found, reload)
+    return Access(configuration, rest, source, found, reload)
 
 
 def _any_file(source: str) -> bool:

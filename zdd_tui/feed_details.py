@@ -23,8 +23,11 @@ from zdd_tui.model.errors import DatabaseError, ZddError
 from zdd_tui.model.log_buffer import LogBuffer
 from zdd_tui.model.masking import mask_text, masked
 from zdd_tui.model.plan import BasePlan, Plan
+from zdd_tui.model.plans import DarkLaunchPlan
+from zdd_tui.model.shadow_sample import ShadowQuery, ShadowSamples
 
 if TYPE_CHECKING:
+    from zdd_tui.backends.kube_shadow import ShadowReader
     from zdd_tui.backends.kubernetes import Cluster
     from zdd_tui.backends.store import Store
 
@@ -54,6 +57,7 @@ class Details:
         self._cluster: Cluster | None = None
         self._connecting = asyncio.Lock()
         self._tails: set[_Tail] = set()
+        self._shadow: ShadowReader | None = None
 
     async def answer(self, query: Query[T], store: "Store | None", release_id: int | None) -> T:
         """What was asked for.
@@ -73,6 +77,8 @@ class Details:
             from zdd_tui.backends.kube_detail import read_object  # noqa: PLC0415  # heavy: when somebody asks
 
             return await read_object(await self.cluster(), query)
+        if isinstance(query, ShadowQuery):
+            return await self._samples()
         if store is None or release_id is None:
             raise DatabaseError(*NOT_YET)
         from zdd_tui.backends import store_detail  # noqa: PLC0415
@@ -94,6 +100,17 @@ class Details:
         except FAILURES as error:
             raise translate(error, dsn) from None
         raise TypeError(type(query).__name__)
+
+    async def _samples(self) -> ShadowSamples:
+        """What differs in a dark launch; nothing in any other strategy."""
+        if not isinstance(self._plan, DarkLaunchPlan):
+            return ShadowSamples()
+        if self._shadow is None:
+            from zdd_tui.backends.kube_shadow import ShadowReader  # noqa: PLC0415
+
+            names = self._plan.kubernetes
+            self._shadow = ShadowReader(names.deployment, names.container, self._plan.dark.path)
+        return await self._shadow.read(await self.cluster())
 
     async def cluster(self) -> "Cluster":
         """A connection of our own: what a screen reads must not hold up the pods' feed."""

@@ -1,20 +1,28 @@
 """Dark launch under load: back from every phase, the whole way, and a new path that is wrong gets no further."""
 
+import asyncio
+import json
 from pathlib import Path
 
+import asyncpg
 import pytest
 
+from tests.integration.store_helpers import ANA
 from tests.release_support import (
     assert_nobody_was_hurt,
     back_from_the_middle_of_cleanup,
     no_progress,
     production,
 )
+from zdd_tui.demo.environment import Environment
 from zdd_tui.demo.likeness import differences, take
 from zdd_tui.demo.walk import Walker
+from zdd_tui.feeds import Feeds
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.gate import Verdict
+from zdd_tui.model.plan_file import load_plan
 from zdd_tui.model.release import CommandKind, State
+from zdd_tui.model.shadow_sample import ShadowQuery, ShadowSample
 
 PHASES = ("rollout", "shadow-20", "shadow-100", "ramp-50", "ramp-100", "cleanup")
 
@@ -64,9 +72,43 @@ async def test_a_new_path_that_is_wrong_is_seen_by_the_gate_and_by_nobody_else(t
             )
         )
         assert "mismatch; differs: name" in record.gates["shadow-agrees"].reason
+        await assert_the_dashboard_tells_which_answers_differ(env)
         with pytest.raises(ZddError, match="shadow-agrees"):
             await walker.command(CommandKind.ADVANCE)
         await walker.rollback()
         await env.end("agent")
         assert differences(before, await take(env)) == []
         await assert_nobody_was_hurt(env)
+
+
+async def assert_the_dashboard_tells_which_answers_differ(env: Environment) -> None:
+    """By the logs of the real pods: the user, and the name as it stands in the table against what the new path says."""
+    plan = load_plan(env.plan_file.read_text(), source="plan.yaml", environ=env.environ).plan
+    feeds = Feeds(plan, actor=ANA)
+    feeds.start(wait_for_screen=0)
+    connection = await asyncpg.connect(env.postgres.dsn)
+    try:
+        async with asyncio.timeout(60):
+            # The load changes rows: some sample is of one that still has the name.
+            while True:
+                found = await asyncio.wrap_future(feeds.ask(ShadowQuery()))
+                assert found.known >= len(found.samples) > 0
+                assert (found.pods, found.unread) == (2, 0)
+                if [sample for sample in found.samples if await _old_as_in_the_table(connection, sample)]:
+                    return
+                await asyncio.sleep(0.5)
+    finally:
+        await connection.close()
+        assert await asyncio.to_thread(feeds.stop, 5.0)
+
+
+async def _old_as_in_the_table(connection: asyncpg.Connection, sample: ShadowSample) -> bool:
+    (field,) = sample.fields
+    assert (field.name, field.how) == ("name", "only case")
+    assert field.old.casefold() == field.new.casefold()
+    assert field.old != field.new
+    name = await connection.fetchval(
+        "SELECT first_name || CASE WHEN last_name = '' THEN '' ELSE ' ' || last_name END FROM users WHERE id = $1",
+        int(sample.unit),
+    )
+    return name == json.loads(field.old)

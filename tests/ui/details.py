@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from tests.ui.boards import AGENT, ANA, EPOCH, situations
-from tests.ui.strategy_boards import guard_situations
+from tests.ui.strategy_boards import OTHER, guard_situations
 from zdd_tui.board import Board, BoardSource, Moment
 from zdd_tui.model.detail import (
     BackfillDetail,
@@ -27,6 +27,7 @@ from zdd_tui.model.detail import (
 )
 from zdd_tui.model.records import Actor, Event, FailedRow
 from zdd_tui.model.rollout import EventView
+from zdd_tui.model.shadow_sample import FieldDifference, ShadowQuery, ShadowSample, ShadowSamples
 from zdd_tui.screens.detail import DetailScreen
 from zdd_tui.screens.detail_backfill import BackfillScreen
 from zdd_tui.screens.detail_flag import FlagScreen
@@ -196,7 +197,38 @@ BACKFILL = BackfillDetail(
     {"batch_rows_max": 2000},
 )
 
+
+def sample(ago: float, number: int, unit: str, *fields: FieldDifference, **changes: Any) -> ShadowSample:
+    made = ShadowSample(f"users-api-{OTHER[number % 4]}", EPOCH - ago, "mismatch", number, unit, fields)
+    return replace(made, **changes)
+
+
+SAMPLES = ShadowSamples(
+    (
+        sample(2, 41, "815", FieldDifference("name", '"Ana van der Berg"', '"Ana Van Der Berg"', "only case")),
+        sample(
+            3,
+            40,
+            "4711",
+            FieldDifference("email", "<text of 18>", "<null>"),
+            FieldDifference(
+                "name", '"山田 さくら O\'Neil de la Cruz"', '"山田 さくら O\'neil De La Cruz"', "only case"
+            ),
+        ),
+        sample(9, 7, "90210", what="timeout", error="TimeoutError"),
+        sample(
+            64, 39, "ana@example.com", FieldDifference("display_name_short", "<absent>", '"\u202eA\x1b[2J"'), more=2
+        ),
+    ),
+    known=1_245,
+    pods=4,
+    unread=1,
+    why="pods 'users-api-7f8c6d9b4f-b9h3w' is forbidden",
+    lines=2000,
+)
+
 ANSWERS: dict[type, Any] = {
+    ShadowQuery: SAMPLES,
     ObjectQuery: OBJECT,
     StoryQuery: STORY,
     PlanQuery: PLAN_TEXT,

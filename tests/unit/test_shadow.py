@@ -10,8 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from zdd_tui.model.gate import Verdict
 from zdd_tui.model.plans import Dark
 from zdd_tui.model.shadow import BAD, FAMILIES, ShadowCounts, agreement, speed
+from zdd_tui.service.differences import differing
 from zdd_tui.service.flags import Flag, FlagClient
-from zdd_tui.service.shadow import RESULTS, Shadow, differing
+from zdd_tui.service.shadow import RESULTS, Shadow
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,13 @@ async def test_equal_answers_match_and_the_old_one_is_given() -> None:
     assert counts.old.buckets[float("inf")] == counts.new.buckets[float("inf")] == 1
 
 
-async def test_a_mismatch_names_the_field_and_no_value() -> None:
+async def test_a_mismatch_names_the_field_and_no_value(caplog: pytest.LogCaptureFixture) -> None:
     shadow = make()
     assert await shadow.run(7, old=answers(ANA), new=answers(BOB)) is ANA
     counts = await settle(shadow)
     assert (counts.results["mismatch"], dict(counts.fields)) == (1, {"name": 1})
     assert [(sample.unit, sample.fields) for sample in shadow.samples] == [("7", ("name",))]
-    assert "Bob" not in shadow.render() + repr(shadow.samples)
+    assert "Bob" not in shadow.render() + repr(shadow.samples) + caplog.text
 
 
 async def test_a_row_that_moved_between_the_reads_is_no_mismatch() -> None:

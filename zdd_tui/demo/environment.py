@@ -46,6 +46,7 @@ class Options:
             production is.
         guard: the plan has a guard, and versions above 1 can be broken: see :attr:`Environment.inject_file`.
         calm: its limits forgive a slow machine, and no data is no reason to go back.
+        mistaken: the new path of a dark launch answers otherwise than the old one.
     """
 
     rows: int = 200_000
@@ -60,6 +61,7 @@ class Options:
     by: str = "replicas"
     guard: bool = False
     calm: bool = False
+    mistaken: bool = False
     regions: tuple[str, ...] = ()
     region: str = ""
 
@@ -78,8 +80,8 @@ class Options:
         guard = CALM_GUARD if self.calm else GUARD
         more = (guard if self.guard else "") + regions_text(self.regions, flagged=self.flagged)
         if self.strategy != EXPAND_CONTRACT:
-            text = strategy_plan_text(self.strategy, name=self.name, soak=self.soak, quick=self.quick, by=self.by)
-            return text + more
+            chosen = {"name": self.name, "soak": self.soak, "by": self.by}
+            return strategy_plan_text(self.strategy, **chosen, quick=self.quick, mistaken=self.mistaken) + more
         return plan_text(self.kind, self.mode, name=self.name, soak=self.soak, ceiling=self.ceiling) + more
 
 

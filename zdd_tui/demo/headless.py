@@ -16,6 +16,8 @@ import asyncpg
 from zdd_tui.backends.store import Store
 from zdd_tui.demo.check_up import check_up
 from zdd_tui.demo.environment import EXPAND_CONTRACT, Environment, Options, environment
+from zdd_tui.demo.headless_dark import as_text as dark_text
+from zdd_tui.demo.headless_dark import headless_dark
 from zdd_tui.demo.headless_inject import as_text as inject_text
 from zdd_tui.demo.headless_inject import headless_inject
 from zdd_tui.demo.headless_regions import as_text as regions_text
@@ -150,6 +152,9 @@ def run_headless(folder: Path, options: Options, *, as_json: bool, fault: str | 
     if fault is not None:
         report = asyncio.run(headless_inject(folder, options, fault))
         text = inject_text(report)
+    elif options.mistaken:
+        report = asyncio.run(headless_dark(folder, options))
+        text = dark_text(report)
     elif options.regions:
         report = asyncio.run(headless_regions(folder, options))
         text = regions_text(report)

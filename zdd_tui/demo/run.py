@@ -13,6 +13,7 @@ from zdd_tui.demo.environment import Options
 from zdd_tui.demo.headless import run_headless
 from zdd_tui.demo.regions import NAMES
 from zdd_tui.model.errors import ZddError
+from zdd_tui.verbs.demo_options import MISMATCH
 from zdd_tui.verbs.look_options import handed_on, look_of
 
 HEADLESS_SECONDS_OF_BACKFILL = 8
@@ -31,15 +32,8 @@ def run_demo(arguments: argparse.Namespace) -> int:
     """
     if arguments.env:
         return _print_env()
-    options = Options(rows=_rows(arguments), rate=arguments.rate, kind=arguments.kind, mode=arguments.dual_write)
-    if arguments.strategy != options.strategy:
-        options.strategy, options.name = arguments.strategy, f"users-api-{re.sub('[^a-z]', '-', arguments.strategy)}"
-    options.by = arguments.by
-    options.guard, options.calm = True, arguments.inject is None
-    if arguments.regions > 1:
-        if arguments.inject is not None:
-            raise ZddError("--inject breaks one production, and --regions starts several", "leave one of them out")
-        options.regions, options.quick = NAMES[: arguments.regions], True
+    options = _options(arguments)
+    fault = None if options.mistaken else arguments.inject
     interactive = not arguments.headless
     if interactive and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ZddError("the dashboard needs a terminal", "use `zdd demo --headless`")
@@ -53,14 +47,34 @@ def run_demo(arguments: argparse.Namespace) -> int:
         if interactive:
             from zdd_tui.demo.interactive import run_interactive  # noqa: PLC0415 - Textual only where it is shown
 
-            return run_interactive(folder, options, arguments.inject, handed_on(arguments))
+            return run_interactive(folder, options, fault, handed_on(arguments))
         options.ceiling = max(1000, options.rows // HEADLESS_SECONDS_OF_BACKFILL)
-        return run_headless(folder, options, as_json=arguments.json, fault=arguments.inject)
+        return run_headless(folder, options, as_json=arguments.json, fault=fault)
     finally:
         if arguments.keep:
             sys.stderr.write(f"kept: {folder}\n")
         else:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    """
+    Raises:
+        ZddError: two options that do not go together.
+    """
+    options = Options(rows=_rows(arguments), rate=arguments.rate, kind=arguments.kind, mode=arguments.dual_write)
+    if arguments.strategy != options.strategy:
+        options.strategy, options.name = arguments.strategy, f"users-api-{re.sub('[^a-z]', '-', arguments.strategy)}"
+    options.by = arguments.by
+    options.mistaken = arguments.inject == MISMATCH
+    if options.mistaken and options.strategy != "dark-launch":
+        raise ZddError("--inject mismatch is of a dark launch", "add --strategy dark-launch")
+    options.guard, options.calm = True, arguments.inject is None or options.mistaken
+    if arguments.regions > 1:
+        if arguments.inject is not None:
+            raise ZddError("--inject breaks one production, and --regions starts several", "leave one of them out")
+        options.regions, options.quick = NAMES[: arguments.regions], True
+    return options
 
 
 def _rows(arguments: argparse.Namespace) -> int:

@@ -31,6 +31,9 @@ IMAGE = "shop/users-api:2"
 DARK_IMAGE = "shop/users-api:4"
 """Version 4 reads as version 1 does, and has another way to read beside it."""
 
+MISTAKEN_IMAGE = "shop/users-api:5"
+"""The same with a mistake on the other way."""
+
 _CANARY = """
 canary:
   by: replicas
@@ -95,14 +98,18 @@ _FULL = {"weights": "20, 50", "shares": "10, 50", "gateway": "10, 50", "shadow":
 _QUICK = {"weights": "33, 50", "shares": "50", "gateway": "33, 50", "shadow": "20, 100", "ramp": "50, 100"}
 
 
-def strategy_plan_text(strategy: str, *, name: str, soak: str, quick: bool = False, by: str = "replicas") -> str:
+def strategy_plan_text(
+    strategy: str, *, name: str, soak: str, quick: bool = False, by: str = "replicas", mistaken: bool = False
+) -> str:
     """The plan as YAML; secrets stay in the environment.
 
     Args:
         by: what makes a canary's weight, ``replicas``, ``flag`` or ``gateway``.
+        mistaken: the image of a dark launch is one whose new path answers otherwise.
     """
     by_flag = strategy == "canary" and by == "flag"
     chosen = {"flag": _CANARY_BY_FLAG, "gateway": _CANARY_BY_GATEWAY}.get(by) if strategy == "canary" else None
     more = (chosen or MORE[strategy]).format(**(_QUICK if quick else _FULL), expires=flags_expire())
-    image = DARK_IMAGE if strategy == "dark-launch" or by_flag else IMAGE
+    dark = MISTAKEN_IMAGE if mistaken else DARK_IMAGE
+    image = dark if strategy == "dark-launch" or by_flag else IMAGE
     return _PLAN.format(name=name, strategy=strategy, image=image, soak=soak, more=more)

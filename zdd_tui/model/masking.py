@@ -42,6 +42,11 @@ def mask_text(line: str) -> str:
     return _SECRET_PAIR.sub(r"\1***", _ANY_URL.sub(r"\1***@", str(masked(line))))
 
 
+def secret_name(name: str) -> bool:
+    """Whether what goes by that name should be kept from sight."""
+    return _SECRET_NAME.search(name) is not None
+
+
 def tidy_object(raw: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a Kubernetes object without what nobody reads, in which whatever looks secret reads ``***``.
 
@@ -71,6 +76,6 @@ def _tidied(value: Any) -> Any:
         return value
     copy = {key: _tidied(item) for key, item in value.items()}
     name = copy.get("name")
-    if isinstance(name, str) and isinstance(copy.get("value"), str) and copy["value"] and _SECRET_NAME.search(name):
+    if isinstance(name, str) and isinstance(copy.get("value"), str) and copy["value"] and secret_name(name):
         copy["value"] = "***"
     return copy

@@ -94,7 +94,7 @@ def agreement(counts: ShadowCounts, dark: Dark) -> Finding:
     share = 100 * bad / total
     told = ", ".join(f"{counts.results[name]:.0f} {name}" for name in BAD if counts.results.get(name))
     where = ", ".join(name for name, count in sorted(counts.fields.items()) if count)
-    reason = f"{bad:.0f} of {total:.0f} comparisons went badly ({share:.2g}%, limit {dark.max_mismatch:g}%)"
+    reason = f"{bad:.0f} of {total:.0f} comparisons went badly ({share:.3g}%, limit {dark.max_mismatch:g}%)"
     reason += f": {told}" if told else ""
     reason += f"; differs: {where}" if where else ""
     return (Verdict.PASS if share <= dark.max_mismatch else Verdict.FAIL), reason

@@ -1,15 +1,26 @@
 """The strategy's own picture, over the whole screen."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
-from zdd_tui.board import RELEASE_STALE, Board, Moment, Sourced
-from zdd_tui.screens.detail import DetailScreen
+from zdd_tui.board import RELEASE_STALE, Board, BoardSource, Moment, Sourced
+from zdd_tui.model.shadow_sample import ShadowQuery
+from zdd_tui.screens.detail import DetailScreen, Look
 from zdd_tui.widgets.line import Line
 from zdd_tui.widgets.picture import picture_lines
+from zdd_tui.widgets.picture_shadow import shadow_lines
 
 
 class PictureScreen(DetailScreen):
-    """Drawn from the board alone."""
+    """Drawn from the board alone; of a dark launch also which answers differ, from the pods' logs."""
+
+    every: ClassVar[float] = 5.0
+
+    def __init__(self, source: BoardSource, look: Look) -> None:
+        super().__init__(source, look)
+        dark = source.board().plan.strategy == "dark-launch"
+        self._samples = self.will_ask(ShadowQuery(), "the pods' logs") if dark else None
+        self.wrapped = self._samples is None  # else: old beside new, each cut where it must be
 
     def heading(self, board: Board) -> str:
         return f"{board.plan.strategy} of {board.plan.name}"
@@ -18,4 +29,8 @@ class PictureScreen(DetailScreen):
         return board.release, RELEASE_STALE
 
     def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
-        return picture_lines(board, moment, cells)
+        asked = self._samples
+        if asked is None:
+            return picture_lines(board, moment, cells)
+        told = shadow_lines(asked.answer, asked.limit, moment, cells, whole=self.wrapped)
+        return picture_lines(board, moment, cells, told)

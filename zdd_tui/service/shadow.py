@@ -18,25 +18,39 @@ fails or is late, the old one answers instead, and that counts as an error of th
 **Rows move.** Between two reads somebody may write. What differs is therefore read again by the first path: only
 a new answer that agrees with neither is a mismatch; the other is counted as moved.
 
-**No data leaves.** Metrics and samples name fields that differ, never values; samples hold the unit.
+**No data leaves.** Metrics name fields that differ, never values. Samples hold the unit, and of each field its shape
+(``<text of 14>``) and how the two differ; values only of fields that `show` names. The newest ones are lines of the
+log, from where the dashboard reads them: plain ASCII, at most :data:`SAMPLES` at once and then one a second.
 """
 
 import asyncio
 import dataclasses
+import json
 import logging
 import random
 import time
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, Generic, TypeVar
 
+from zdd_tui.service.differences import Difference, differences, differing
 from zdd_tui.service.flags import FlagClient
 from zdd_tui.service.metrics import BUCKETS
 
 T = TypeVar("T")
 
 SAMPLES = 20
+"""Samples that are kept, and lines of the log that may be written at once."""
+
+MARK = "shadow-sample "
+"""In a line of the log: a JSON object follows."""
+
+LINE_BYTES = 3000
+"""A sample's line is no longer: what runs containers splits long ones."""
+
+UNIT_CHARS = 80
+
 MAX_FIELDS = 50
 """Names of fields that become series on /metrics; others are counted as ``other``."""
 RESULTS = ("match", "mismatch", "error", "timeout", "moved", "skipped")
@@ -46,27 +60,24 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Mismatch:
-    """One comparison that failed. `fields` names what differs, `unit` whose request it was; there are no values."""
+    """One comparison that failed.
+
+    Attributes:
+        unit: whose request it was.
+        differences: by field; of fields that may not be shown, no values.
+        number: how many mismatches this process had by then, this one included.
+        at: seconds since 1970.
+    """
 
     unit: str
-    fields: tuple[str, ...]
+    differences: tuple[Difference, ...]
+    number: int
+    at: float
 
-
-def differing(old: object, new: object) -> tuple[str, ...]:
-    """Names of what differs between two answers; empty when they are equal."""
-    if old == new:
-        return ()
-    if old is None or new is None:
-        return ("presence",)
-    one, other = _fields(old), _fields(new)
-    found = sorted({key for key in one.keys() | other.keys() if one.get(key) != other.get(key)})
-    return tuple(found) or ("value",)
-
-
-def _fields(value: object) -> Mapping[str, object]:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    return {str(key): each for key, each in value.items()} if isinstance(value, Mapping) else {}
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of what differs."""
+        return tuple(each.field for each in self.differences)
 
 
 class Shadow(Generic[T]):
@@ -79,6 +90,7 @@ class Shadow(Generic[T]):
         read_key: this share of units is answered by the new one.
         timeout: seconds that the new version may take.
         at_once: comparisons that may run at the same time; leave enough database connections for the rest.
+        show: fields whose values may stand in samples, which are written to the log: nothing personal, nothing secret.
     """
 
     def __init__(
@@ -90,6 +102,7 @@ class Shadow(Generic[T]):
         read_key: str,
         timeout: float = 0.5,
         at_once: int = 4,
+        show: Collection[str] = (),
     ) -> None:
         unknown = {shadow_key, read_key} - set(flags.keys)
         if unknown:
@@ -100,11 +113,13 @@ class Shadow(Generic[T]):
         self._read_key = read_key
         self._timeout = timeout
         self._at_once = at_once
+        self._show = frozenset(show)
         self._running: set[asyncio.Task[None]] = set()
         self._results = Counter(dict.fromkeys(RESULTS, 0))
         self._fields: Counter[str] = Counter()
         self._durations = {"old": _Durations(), "new": _Durations()}
         self._fallbacks = 0
+        self._lines = {"mismatch": _Allowance(), "failure": _Allowance()}
         self.samples: deque[Mismatch] = deque(maxlen=SAMPLES)
 
     async def run(self, unit: str | int, *, old: Callable[[], Awaitable[T]], new: Callable[[], Awaitable[T]]) -> T:
@@ -124,7 +139,7 @@ class Shadow(Generic[T]):
             async with asyncio.timeout(self._timeout):
                 answer = await new()
         except Exception as error:
-            self._failed(error)
+            self._failed(str(unit), error)
             self._fallbacks += 1
             return await old()
         if compared:
@@ -177,29 +192,43 @@ class Shadow(Generic[T]):
                     return
         except Exception as error:
             # Whatever it raises: nobody waits for this task, and the request has its answer.
-            self._failed(error)
+            self._failed(unit, error)
             return
         self._durations[side].observe(seconds)
         self._durations["old" if side == "new" else "new"].observe(taken)
         if fields:
-            self._differs(unit, fields)
+            self._differs(unit, *((answer, other) if side == "old" else (other, answer)))
         else:
             self._results["match"] += 1
 
-    def _failed(self, error: Exception) -> None:
-        late = isinstance(error, TimeoutError)
-        self._results["timeout" if late else "error"] += 1
-        if self._results["timeout"] + self._results["error"] <= SAMPLES:
-            _log.warning("shadow %s: %s", self.path, "too late" if late else type(error).__name__)
+    def _failed(self, unit: str, error: Exception) -> None:
+        result = "timeout" if isinstance(error, TimeoutError) else "error"
+        self._results[result] += 1
+        number = self._results["timeout"] + self._results["error"]
+        self._write("failure", {"what": result, "n": number, "unit": unit, "error": type(error).__name__})
 
-    def _differs(self, unit: str, fields: tuple[str, ...]) -> None:
+    def _differs(self, unit: str, old: T, new: T) -> None:
         self._results["mismatch"] += 1
-        for field in fields:
-            known = field in self._fields or len(self._fields) < MAX_FIELDS
-            self._fields[field if known else "other"] += 1
-        self.samples.append(Mismatch(unit, fields))
-        if self._results["mismatch"] <= SAMPLES:
-            _log.warning("shadow %s: %s differs for unit %s", self.path, ", ".join(fields), unit)
+        found = differences(old, new, self._show)
+        for each in found:
+            known = each.field in self._fields or len(self._fields) < MAX_FIELDS
+            self._fields[each.field if known else "other"] += 1
+        sample = Mismatch(unit, found, self._results["mismatch"], time.time())
+        self.samples.append(sample)
+        told = [dataclasses.astuple(each) for each in found]
+        self._write("mismatch", {"what": "mismatch", "n": sample.number, "unit": unit, "fields": told})
+
+    def _write(self, kind: str, sample: dict[str, Any]) -> None:
+        """A line of the log, unless there were too many of late: the next one's number tells how many were not."""
+        if not self._lines[kind].take(time.monotonic()):
+            return
+        sample |= {"path": self.path, "at": round(time.time(), 3), "unit": sample["unit"][:UNIT_CHARS]}
+        text = json.dumps(sample)
+        while len(text) > LINE_BYTES and sample.get("fields"):
+            sample["fields"] = sample["fields"][:-1]
+            sample["more"] = sample.get("more", 0) + 1
+            text = json.dumps(sample)
+        _log.warning("%s%s", MARK, text)
 
     def render(self) -> str:
         """Prometheus' text format: comparisons by result, fields that differ, durations of both versions."""
@@ -220,6 +249,24 @@ class Shadow(Generic[T]):
         for side, durations in self._durations.items():
             lines += durations.lines("shadow_duration_seconds", f'path="{path}",side="{side}"')
         return "\n".join(lines) + "\n"
+
+
+class _Allowance:
+    """So many at once, then one a second."""
+
+    def __init__(self) -> None:
+        self._left = float(SAMPLES)
+        self._at: float | None = None
+
+    def take(self, now: float) -> bool:
+        """Whether one may be had at this moment, in monotonic seconds."""
+        if self._at is not None:
+            self._left = min(float(SAMPLES), self._left + now - self._at)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 class _Durations:

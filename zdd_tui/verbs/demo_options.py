@@ -5,6 +5,9 @@ import argparse
 from zdd_tui.model.plans import PLANS
 from zdd_tui.verbs.look_options import add_look, add_record
 
+MISMATCH = "mismatch"
+"""The fault of a dark launch: an image whose new path answers otherwise."""
+
 
 def add_demo(demo: argparse.ArgumentParser) -> None:
     """The options of `zdd demo`."""
@@ -34,10 +37,10 @@ def add_demo(demo: argparse.ArgumentParser) -> None:
     demo.add_argument("--dual-write", choices=("application", "trigger"), default="application")
     demo.add_argument(
         "--inject",
-        choices=("errors", "latency", "crash-loop", "redis-down", "db-slow", "metrics-gone"),
+        choices=("errors", "latency", "crash-loop", "redis-down", "db-slow", "metrics-gone", MISMATCH),
         metavar="FAULT",
         help="break the new version, and the guard rolls back by itself: errors, latency, crash-loop, redis-down,"
-        " db-slow or metrics-gone",
+        " db-slow or metrics-gone; of a dark launch mismatch: its new path answers otherwise, and its gate stays shut",
     )
     demo.add_argument(
         "--env", action="store_true", help="print the exports of the demo that runs, for kubectl and psql"

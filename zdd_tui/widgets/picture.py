@@ -25,8 +25,12 @@ _STEP_SIGNS = {
 }
 
 
-def picture_lines(board: Board, moment: Moment, cells: int) -> list[Line]:
-    """The picture of the board's strategy, with the release's state above it."""
+def picture_lines(board: Board, moment: Moment, cells: int, samples: Sequence[Line] = ()) -> list[Line]:
+    """The picture of the board's strategy, with the release's state above it.
+
+    Args:
+        samples: of a dark launch: which answers differ.
+    """
     record, now = board.release.value, board.server_now(moment.now)
     if record is None or now is None:
         error = board.release.error
@@ -41,7 +45,7 @@ def picture_lines(board: Board, moment: Moment, cells: int) -> list[Line]:
         case "canary":
             return lines + _canary(board, record, now, cells)
         case "dark-launch":
-            return lines + _dark(board, record, now, cells)
+            return lines + _dark(board, record, now, cells, samples)
     return lines + _rolling(board, cells)
 
 
@@ -160,20 +164,21 @@ def _canary(board: Board, record: ReleaseRecord, now: float, cells: int) -> list
     return [*lines, *_said(record, ("weight-held", "pods-healthy", "guard"), now, cells), *_soak(record, cells)]
 
 
-def _dark(board: Board, record: ReleaseRecord, now: float, cells: int) -> list[Line]:
+def _dark(board: Board, record: ReleaseRecord, now: float, cells: int, samples: Sequence[Line]) -> list[Line]:
+    """What is wrong stands above what is still to come."""
     values = {flag.role: flag.value.percent if flag.value else 0 for flag in board.flags.value or ()}
     shadows, ramps = _steps(record.release, "set-shadow"), _steps(record.release, "set-read")
     lines = [
         share_bar("shadow reads, unseen and compared", values.get("shadow", 0), cells),
         share_bar("users answered by the new path", values.get("read", 0), cells),
         (),
-        (("shares", Tone.DIM),),
+        (("what the comparisons say, since the phase began", Tone.DIM),),
+        *_said(record, ("shadow-agrees", "shadow-fast"), now, cells),
+        *_soak(record, cells),
     ]
-    lines += [_step(step, record, cells) for step in (*shadows, *ramps)]
-    lines += [(), (("what the comparisons say, since the phase began", Tone.DIM),)]
-    lines += _said(record, ("shadow-agrees", "shadow-fast"), now, cells)
-    lines.append((("which users differ is in the pods' logs: Enter on a pod, then l", Tone.DIM),))
-    return [*lines, *_soak(record, cells)]
+    lines += [(), *samples] if samples else []
+    lines += [(), (("shares", Tone.DIM),)]
+    return lines + [_step(step, record, cells) for step in (*shadows, *ramps)]
 
 
 def share_bar(name: str, percent: int, cells: int) -> Line:

@@ -33,7 +33,10 @@ class ShadowedReads:
     def __init__(
         self, flags: FlagClient, database: Database, *, shadow_flag: str, dark_flag: str, mistaken: bool
     ) -> None:
-        self.shadow: Shadow[User | None] = Shadow(PATH, flags, shadow_key=shadow_flag, read_key=dark_flag)
+        # Real names would not be shown; these are made up.
+        self.shadow: Shadow[User | None] = Shadow(
+            PATH, flags, shadow_key=shadow_flag, read_key=dark_flag, show=["name"]
+        )
         self._database = database
         self._old = OldUsers()
         self._new = SqlNameUsers(mistaken=mistaken)

@@ -4,13 +4,14 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter, Monochrome, NoColor
-from textual.message import Message
 from textual.screen import Screen
 
 from zdd_tui.board import Board, BoardSource, Clock, Moment
@@ -29,6 +30,9 @@ from zdd_tui.widgets.escapes import clipboard, notification, within_limit
 
 TICK = 1.0
 """Seconds after which ages are drawn again although nothing changed."""
+
+ATTENTION = 0.5
+"""Seconds between two looks for what needs a person."""
 
 
 class SystemClock:
@@ -55,13 +59,6 @@ class ExitInfo:
 
     code: int
     reason: str
-
-
-class BoardChanged(Message):
-    """The source has a new board. Many of these are one."""
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, BoardChanged)
 
 
 class ZddApp(App[ExitInfo]):
@@ -107,7 +104,9 @@ class ZddApp(App[ExitInfo]):
         self._painted_at = float("-inf")
         self._paint_planned = False
         self._attention = Attention()
+        self._attention_due = float("-inf")
         self._loop_of_screens: asyncio.AbstractEventLoop | None = None
+        self._context_of_screens: Context | None = None
         self.theme = "ansi-dark"  # half the bytes, and the colours that the operator has chosen
         self.animation_level = "none"
 
@@ -122,31 +121,44 @@ class ZddApp(App[ExitInfo]):
             self.set_keymap(self._keys.keymap)
         self.set_interval(TICK, self.repaint)
         self._attention.news(needs(self._source.board(), self.moment()))  # what is there already rings no bell
-        self._loop_of_screens = asyncio.get_running_loop()
+        self._loop_of_screens, self._context_of_screens = asyncio.get_running_loop(), copy_context()
         # The source leaves the processor to us until then.
         self.screen.call_after_refresh(self._source.subscribe, self._board_changed)
 
     def _board_changed(self) -> None:
-        """Called from the source's thread."""
-        self.post_message(BoardChanged())
+        """Called from the source's thread; many changes are one.
 
-    def on_board_changed(self, message: BoardChanged) -> None:
-        """Paints now, or with what else comes before the next paint is due."""
-        if self._paint_planned:
-            return
-        wait = self._painted_at + self.look.paint_every - time.monotonic()
-        if wait <= 0:
-            self.repaint()
-        else:
+        Past Textual's messages and timers, which cost more than what is painted.
+        """
+        loop, context = self._loop_of_screens, self._context_of_screens
+        if not self._paint_planned and loop is not None and context is not None:
             self._paint_planned = True
-            self.set_timer(wait, self.repaint)
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._plan_paint, context=context)
+
+    def _plan_paint(self) -> None:
+        """Paints now, or with what else comes before the next paint is due."""
+        wait = self._painted_at + self.look.paint_every - time.monotonic()
+        if wait > 0:
+            asyncio.get_running_loop().call_later(wait, self._paint_planned_one)
+        else:
+            self._paint_planned_one()
+
+    def _paint_planned_one(self) -> None:
+        try:
+            if self._running:
+                self.repaint()
+        except Exception as error:  # as in a message's handler: told to the operator, and the end of the dashboard
+            self._handle_exception(error)
 
     def repaint(self) -> None:
         """Shows the newest board on every screen that follows it."""
         self._paint_planned = False
         board, moment = self._source.board(), self.moment()
-        if (news := self._attention.news(needs(board, moment))) and self.look.bell:
-            self._emit(notification(news, os.environ))
+        if moment.now >= self._attention_due:
+            self._attention_due = moment.now + ATTENTION
+            if (news := self._attention.news(needs(board, moment))) and self.look.bell:
+                self._emit(notification(news, os.environ))
         if self.terminal is not None and self.terminal.behind:
             return  # what comes later holds this too; the next tick asks again
         self._painted_at = time.monotonic()

@@ -243,7 +243,8 @@ async def test_only_what_changed_is_painted() -> None:
                 painted.append(_name)
                 return _before(*regions, **rest)  # type: ignore[operator]
 
-            widget.refresh = spy  # type: ignore[method-assign]
+            widget.refresh = spy  # type: ignore[method-assign, assignment]
+            widget.touch = spy  # type: ignore[attr-defined]
         desk.app.repaint()
         await desk.pilot.pause()
         assert painted == []

@@ -15,6 +15,7 @@ from zdd_tui.look import Look
 from zdd_tui.model.access import Access
 from zdd_tui.widgets.calm import Calm
 from zdd_tui.widgets.line import Line, Tone, changed_runs, clip, outside
+from zdd_tui.widgets.painter import Painted
 
 
 class LineView(ScrollView, Calm, can_focus=False):
@@ -50,6 +51,8 @@ class LineView(ScrollView, Calm, can_focus=False):
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
+        self.painter: Painted | None = None
+        """Who paints what changes while a board is shown, if anybody does."""
         self._lines: Sequence[Line] = ()
         self._painted: dict[int, Line] = {}
         self._drawn = False
@@ -123,10 +126,15 @@ class LineView(ScrollView, Calm, can_focus=False):
     def refresh_changed(self, before: Line | None, after: Line, y: int) -> None:
         """Paints what differs from what was painted there."""
         if before is None:
-            self.refresh(Region(0, y, self.content_size.width, 1))
+            self.touch(Region(0, y, self.content_size.width, 1))
         elif before != after:
             for start, stop in changed_runs(before, after):
-                self.refresh(Region(start, y, stop - start, 1))
+                self.touch(Region(start, y, stop - start, 1))
+
+    def touch(self, region: Region) -> None:
+        """Has a part of the content painted: by the screen's painter where it is at work, else in Textual's time."""
+        if self.painter is None or not self.painter.take(self, region):
+            self.refresh(region)
 
     @property
     def histories(self) -> bool:

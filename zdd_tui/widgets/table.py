@@ -5,7 +5,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from rich.style import Style
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.geometry import Region
 from textual.strip import Strip
 
@@ -16,6 +16,7 @@ from zdd_tui.widgets.filter import Filter
 from zdd_tui.widgets.filter_line import FilterLine
 from zdd_tui.widgets.line import Line, Rows, Tone, cut, dimmed, wrap
 from zdd_tui.widgets.pane import Pane
+from zdd_tui.widgets.pane_keys import bindings_in
 from zdd_tui.widgets.row_store import RowStore
 
 R = TypeVar("R")
@@ -34,11 +35,7 @@ class TablePane(Pane, Generic[R, C]):
     :class:`zdd_tui.widgets.row_store.RowStore` for what it does when rows move.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "Filter: text, !text, column:pattern, label:k=v", show=False, id="table.filter"),
-        Binding("s", "sort", "Sort by the next column", show=False, id="table.sort"),
-        Binding("S", "reverse", "Reverse the order", show=False, id="table.reverse"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings_in("table")]
 
     DEFAULT_CSS = """
     TablePane { padding: 0; }
@@ -206,7 +203,7 @@ class TablePane(Pane, Generic[R, C]):
             line, cursor = self._line_at(y)
             before = painted.get(y)
             if before is None or before[1] != cursor:
-                self.refresh(Region(0, y, size.width, 1))
+                self.touch(Region(0, y, size.width, 1))
             else:
                 self.refresh_changed(before[0], line, y)
         self._set_more()

@@ -20,6 +20,7 @@ from zdd_tui.demo.cluster.cluster import LocalCluster, local_cluster
 from zdd_tui.demo.cluster.pod_log import LOG_ANNOTATION, PREVIOUS_SUFFIX
 from zdd_tui.demo.kubelet.container import PREVIOUS_SUFFIX as WRITTEN_SUFFIX
 from zdd_tui.demo.kubelet.container import Process
+from zdd_tui.demo.kubelet.zygote import Zygote
 from zdd_tui.model.detail import LogQuery, LogView, ObjectQuery
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.log_buffer import LogBuffer
@@ -154,7 +155,7 @@ async def test_the_kubelet_keeps_the_log_of_the_process_before(tmp_path: Path) -
     log = tmp_path / "logs" / "web-1.log"
     for word in ("first", "second"):
         argv = [sys.executable, "-c", f"print({word!r})"]
-        process = Process.start(argv, {}, tmp_path / "web-1", log)
+        process = await Process.start(argv, {}, tmp_path / "web-1", log, Zygote(tmp_path, {}))
         async with asyncio.timeout(20):
             await process.exited.wait()
     assert log.read_text() == "second\n"

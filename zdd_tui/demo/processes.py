@@ -24,6 +24,7 @@ def spawn(
     cwd: Path | None = None,
     user: int | None = None,
     death_signal: signal.Signals = signal.SIGKILL,
+    pass_fds: tuple[int, ...] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a process that the kernel ends when we end, even when we are killed (prctl(2), PR_SET_PDEATHSIG).
 
@@ -35,13 +36,9 @@ def spawn(
         stdin: bytes for its standard input, at most a pipe's buffer (64 KiB); empty input when None.
         user: numeric user and group to run as; needs root.
         death_signal: what the kernel sends to the child when we end.
+        pass_fds: descriptors that the child keeps, under their numbers.
     """
     parent = os.getpid()
-
-    def die_with_parent() -> None:
-        # Runs after the change of user, which would clear the setting.
-        if _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0) != 0 or os.getppid() != parent:
-            os._exit(127)
 
     child = subprocess.Popen(
         argv,
@@ -54,12 +51,20 @@ def spawn(
         group=user,
         extra_groups=None if user is None else [],
         start_new_session=True,
-        preexec_fn=die_with_parent,  # noqa: PLW1509  only prctl and getppid run in it, and no lock is taken
+        pass_fds=pass_fds,
+        # After the change of user, which would clear the setting. Only prctl and getppid, and no lock is taken.
+        preexec_fn=lambda: die_with(parent, death_signal),  # noqa: PLW1509
     )
     if child.stdin is not None:
         with child.stdin as pipe:
             pipe.write(stdin or b"")
     return child
+
+
+def die_with(parent: int, death_signal: signal.Signals) -> None:
+    """In a child that was just forked: the kernel ends it with its parent. Ends it here where that came before us."""
+    if _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0) != 0 or os.getppid() != parent:
+        os._exit(127)
 
 
 async def wait_for_exit(child: subprocess.Popen[bytes], seconds: float) -> int | None:

@@ -7,6 +7,7 @@ probes, conditions, restarts with back-off, preStop, SIGTERM, grace, SIGKILL, Ev
     node        registers the node, watches its pods, binds unbound ones, starts a worker for each
     worker      one pod from start to deletion
     container   the process: command, environment, exit
+    zygote      a warm process of the sample application, from which its pods are forked
     probes      startup, readiness and liveness
     handlers    httpGet, tcpSocket, exec and sleep, for probes and hooks
     status      the PodStatus that all of it amounts to

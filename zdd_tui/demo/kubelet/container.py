@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from zdd_tui.demo.kubelet.zygote import Forked, Zygote
 from zdd_tui.demo.processes import spawn
 from zdd_tui.model.untyped import Json, number, obj, objects, text
 
@@ -33,21 +34,25 @@ def port_of(container: Json) -> int:
     return number(ports[0], "containerPort", default=DEFAULT_PORT) if ports else DEFAULT_PORT
 
 
+def base_environment() -> dict[str, str]:
+    """What every process gets: nothing but the PATH, HOME and locale of ours leaks in."""
+    own = {key: os.environ[key] for key in ("HOME", "LANG", "LC_ALL", "PYTHONPATH", "TZ") if key in os.environ}
+    own["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return own | {"PYTHONUNBUFFERED": "1"}
+
+
 def environment(pod: Json, container: Json, address: str, reported: str, node: str) -> dict[str, str]:
-    """The process's whole environment. Nothing but the PATH, HOME and locale of ours leaks in.
+    """The process's whole environment.
 
     Raises:
         ConfigError: a value comes from where we cannot read it (ConfigMap, Secret).
     """
-    own = {key: os.environ[key] for key in ("HOME", "LANG", "LC_ALL", "PYTHONPATH", "TZ") if key in os.environ}
-    own["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    own |= {
+    own = base_environment() | {
         "POD_NAME": text(pod, "metadata", "name"),
         "POD_IP": address,
         "HOSTNAME": text(pod, "metadata", "name"),
         "IMAGE": text(container, "image"),
         "PORT": str(port_of(container)),
-        "PYTHONUNBUFFERED": "1",
     }
     if container.get("envFrom"):
         raise ConfigError("envFrom is not supported")
@@ -112,7 +117,7 @@ class Exit:
 class Process:
     """A running container. `exited` is set with no polling (pidfd_open(2))."""
 
-    def __init__(self, child: subprocess.Popen[bytes], env: dict[str, str], cwd: Path, mark: Path) -> None:
+    def __init__(self, child: subprocess.Popen[bytes] | Forked, env: dict[str, str], cwd: Path, mark: Path) -> None:
         self._child = child
         self._mark = mark
         self.env = env
@@ -122,21 +127,22 @@ class Process:
         asyncio.get_running_loop().add_reader(self._pidfd, self._ended)
 
     @classmethod
-    def start(cls, argv: list[str], env: dict[str, str], cwd: Path, log: Path) -> "Process":
+    async def start(cls, argv: list[str], env: dict[str, str], cwd: Path, log: Path, zygote: Zygote) -> "Process":
         """Start the process; it dies with us. The log of a process before it is kept aside, as a kubelet does it.
+
+        What the zygote has warm is forked from it; all else is a new program.
 
         Raises:
             OSError: no such program, or it may not be run.
         """
-        cwd.mkdir(parents=True, exist_ok=True)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        if log.exists():
-            log.replace(log.with_suffix(PREVIOUS_SUFFIX))
-        with log.open("ab") as sink:
-            child = spawn(argv, log=sink, env=env, cwd=cwd)
-        mark = cwd / "process.json"
-        mark.write_text(json.dumps({"pid": child.pid, "started": started_at(child.pid)}))
-        return cls(child, env, cwd, mark)
+        _make_room(cwd, log)
+        child: subprocess.Popen[bytes] | Forked
+        if zygote.takes(argv, env):
+            child = await zygote.fork(env, cwd, log)
+        else:
+            with log.open("ab") as sink:
+                child = spawn(argv, log=sink, env=env, cwd=cwd)
+        return cls(child, env, cwd, _leave_mark(cwd, child.pid))
 
     @property
     def pid(self) -> int:
@@ -155,6 +161,7 @@ class Process:
     def exit(self) -> Exit:
         """How it ended; only once `exited` is set."""
         code = self._child.returncode
+        assert code is not None
         return Exit(128 - code, -code) if code < 0 else Exit(code, 0)
 
     def terminate(self) -> None:
@@ -166,6 +173,20 @@ class Process:
         """SIGKILL to the process and all that it started."""
         if not self.exited.is_set():
             _kill_group(self._child.pid)
+
+
+def _make_room(cwd: Path, log: Path) -> None:
+    cwd.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists():
+        log.replace(log.with_suffix(PREVIOUS_SUFFIX))
+
+
+def _leave_mark(cwd: Path, pid: int) -> Path:
+    """For :func:`clean_up`, should we be killed."""
+    mark = cwd / "process.json"
+    mark.write_text(json.dumps({"pid": pid, "started": started_at(pid)}))
+    return mark
 
 
 def _kill_group(pid: int) -> None:

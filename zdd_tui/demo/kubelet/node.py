@@ -16,10 +16,11 @@ from zdd_tui.backends.kube_http import KubeHttp
 from zdd_tui.backends.kube_watch import Changed, Disconnected, Listed, backoff, list_and_watch
 from zdd_tui.backends.kubernetes import MERGE_PATCH
 from zdd_tui.demo.kubelet.addresses import Addresses
-from zdd_tui.demo.kubelet.container import clean_up
+from zdd_tui.demo.kubelet.container import base_environment, clean_up
 from zdd_tui.demo.kubelet.events import EventRecorder
 from zdd_tui.demo.kubelet.status import stamp
 from zdd_tui.demo.kubelet.worker import Node, PodWorker
+from zdd_tui.demo.kubelet.zygote import Zygote
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.untyped import Json, text
 
@@ -73,7 +74,8 @@ class Kubelet:
             events = EventRecorder(self._http, self._name)
             addresses = Addresses(self._advertise)
             host = addresses.reported(HOST)
-            node = Node(self._name, host, self._folder, self._backoff, self._http, session, events, addresses)
+            zygote = Zygote(self._folder, base_environment())
+            node = Node(self._name, host, self._folder, self._backoff, self._http, session, events, addresses, zygote)
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(events.run())
@@ -84,6 +86,7 @@ class Kubelet:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+                zygote.close()
                 addresses.close()
 
     # The Node object

@@ -15,6 +15,7 @@ from zdd_tui.demo.kubelet.handlers import Target, run_handler
 from zdd_tui.demo.kubelet.probes import Prober
 from zdd_tui.demo.kubelet.reporter import Reporter
 from zdd_tui.demo.kubelet.status import PodRecord, stamp, terminated, waiting
+from zdd_tui.demo.kubelet.zygote import Zygote
 from zdd_tui.model.untyped import Json, number, obj, objects, text
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Node:
     session: aiohttp.ClientSession
     events: EventRecorder
     addresses: Addresses
+    zygote: Zygote
 
 
 class PodWorker:
@@ -158,7 +160,7 @@ class PodWorker:
             self._event("Pulled", f'Container image "{image}" already present on machine')
             self._event("Created", f"Created container: {name}")
             folder = self._node.folder / "pods" / text(self._pod, "metadata", "name")
-            self._process = process = Process.start(argv, env, folder, self._log)
+            self._process = process = await Process.start(argv, env, folder, self._log, self._node.zygote)
         except (ConfigError, OSError) as error:
             reason = "CreateContainerConfigError" if isinstance(error, ConfigError) else "RunContainerError"
             self._record.state = waiting(reason, str(error))

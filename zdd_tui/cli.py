@@ -21,13 +21,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from zdd_tui import __version__
-from zdd_tui.model.action import ACTIONS, Danger
+from zdd_tui.model.action import ACTIONS, Danger, action
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.plan_file import LoadedPlan, load_plan
 from zdd_tui.model.regions import refuse_whole
 from zdd_tui.verbs.desk_options import add_desk, add_keys
 from zdd_tui.verbs.look_options import add_look, add_record, look_of
-from zdd_tui.verbs.tune_options import TUNE_HELP, add_tune
+from zdd_tui.verbs.tune_options import add_tune
 
 Verb = Callable[[argparse.Namespace], int]
 
@@ -276,12 +276,7 @@ def _add_reading_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParse
     _plan(check)
     check.add_argument("--offline", action="store_true", help="only the file: ask no system")
 
-    doctor = _add(
-        verbs,
-        "doctor",
-        _doctor,
-        "Look for the seven pitfalls and prove the release checklist. Exit code 1 where something fails.",
-    )
+    doctor = _add(verbs, "doctor", _doctor, action("doctor").cli_help)
     _plan(doctor)
     doctor.add_argument("--json", action="store_true", help="one JSON document, for scripts")
     doctor.add_argument("--answer", metavar="POINT", help="first record what only you know about it, with --reason")
@@ -317,17 +312,17 @@ def _add_reading_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParse
 
 
 def _add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    for action in ACTIONS:
-        if not action.verb:
+    for each in ACTIONS:
+        if not each.verb:
             continue
-        added = _add(verbs, action.id, _command, action.help)
-        added.set_defaults(command=action.id)
+        added = _add(verbs, each.id, _command, each.cli_help)
+        added.set_defaults(command=each.id)
         _plan(added)
         added.add_argument("--reason", default="", metavar="WHY", help="goes into the audit")
         _timeout(added, 30, "how long to wait for the agent's answer")
-        if action.danger is not Danger.PLAIN:
+        if each.danger is not Danger.PLAIN:
             added.add_argument("--yes", "-y", action="store_true", help="do not ask; needed where there is no terminal")
-        if action.id == "advance":
+        if each.id == "advance":
             added.add_argument(
                 "--confirm",
                 metavar="NAME",
@@ -338,7 +333,7 @@ def _add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
                 action="store_true",
                 help="begin a production plan without a fresh rehearsal; needs --reason, and is audited",
             )
-    tuner = _add(verbs, "tune", _tune, TUNE_HELP)
+    tuner = _add(verbs, "tune", _tune, action("tune").cli_help)
     _plan(tuner)
     add_tune(tuner)
     _timeout(tuner, 30, "how long to wait for the agent's answer")

@@ -1,8 +1,11 @@
 """The one registry of what an operator can do: it feeds key bindings, footer, palette, help and the CLI."""
 
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
+from types import MappingProxyType
 
 
 class Danger(StrEnum):
@@ -27,6 +30,12 @@ class Action:
         everywhere: its key works on every screen, not only on the main one.
         group: the footer tells neighbours of one group together, by this word.
         command: what a mutating action sends to the agent; its id unless said otherwise.
+        on_panes: it moves among the main screen's panes, or does something in the one that has the focus.
+        pane: the name of the pane that it goes to.
+        binding: its name in a keymap file where it is not the usual one.
+        quiet: the footer never tells it.
+        cli: what the help of the command line's verb of its name adds; there is no such verb where it is empty, and
+            ``verb`` is false.
     """
 
     id: str
@@ -40,6 +49,11 @@ class Action:
     everywhere: bool = False
     group: str = ""
     command: str = ""
+    on_panes: bool = False
+    pane: str = ""
+    binding: str = ""
+    quiet: bool = False
+    cli: str = ""
 
     @property
     def sends(self) -> str:
@@ -49,7 +63,23 @@ class Action:
     @property
     def binding_id(self) -> str:
         """Its name in a keymap file, beside the bindings of panes and dialogs."""
-        return f"zdd.{self.id}"
+        return self.binding or f"zdd.{self.id}"
+
+    @property
+    def cli_help(self) -> str:
+        """What the command line says of the verb of its name."""
+        return f"{self.help} {self.cli}".rstrip()
+
+
+def _to(pane: str, key: str, told: str) -> Action:
+    """To a pane of the main screen."""
+    return Action(f"to-{pane}", key, f"to {pane}", f"To {told}", on_panes=True, pane=pane, group="panes")
+
+
+def _in_pane(each: str, key: str, told: str, place: str = "", *, label: str = "", quiet: bool = True) -> Action:
+    """Something in the pane that has the focus, or else in the first; a pane's own binding where it has a place."""
+    binding = f"{place}.{each}" if place else ""
+    return Action(each, key, label or each, f"{told}.", on_panes=True, binding=binding, quiet=quiet)
 
 
 ACTIONS: tuple[Action, ...] = (
@@ -93,9 +123,10 @@ ACTIONS: tuple[Action, ...] = (
         "tune",
         "t",
         "tune",
-        "Show every limit of the backfill, and change some of them while it runs.",
+        "Show the limits of the backfill, and change them while it runs: in force within one batch, and audited.",
         Danger.CONFIRM,
         mutating=True,
+        cli="They are kept with the release; the plan is not changed. Without key=value: show the limits that hold.",
     ),
     # A text field takes R for a letter; ctrl+r reaches the way back from there too.
     Action(
@@ -127,7 +158,13 @@ ACTIONS: tuple[Action, ...] = (
     Action("help", "question_mark", "help", "Show the keys that work here, then every other key.", everywhere=True),
     Action("quit", "q", "quit", "Leave the dashboard. The agent and the release go on."),
     Action("details", "e", "details", "Show errors, refused commands, gates, sources and events in full."),
-    Action("doctor", "d", "doctor", "Look for the seven pitfalls, and prove the release checklist."),
+    Action(
+        "doctor",
+        "d",
+        "doctor",
+        "Look for the seven pitfalls, and prove the release checklist.",
+        cli="Exit code 1 where something fails.",
+    ),
     Action(
         "copy",
         "y",
@@ -140,6 +177,17 @@ ACTIONS: tuple[Action, ...] = (
     Action("gates", "G", "gates", "What each gate asks, of whom, and what came back.", group="more"),
     Action("backfill-detail", "B", "backfill", "Ranges, failed rows, the batch’s SQL and its plan.", group="more"),
     Action("plan", "P", "plan", "The plan as stored, and how the file differs from it.", group="more"),
+    _to("pods", "1", "the pods: state, drain, restarts."),
+    _to("backfill", "2", "the backfill: how far, how fast, what holds it back."),
+    _to("flags", "3", "the flags: value, since when, until when."),
+    _to("guard", "4", "the guard: each rule’s value beside its limit."),
+    _to("events", "5", "the audit, newest first."),
+    _in_pane("filter", "slash", "Filter the rows by text, !text, column:pattern or label:k=v", "table", quiet=False),
+    _in_pane("sort", "s", "Sort by the next column, and behind the last in the table’s own order", "table"),
+    _in_pane("reverse", "S", "Reverse the order", "table"),
+    _in_pane("maximise", "z", "This pane alone, and back", "pane", label="zoom"),
+    _in_pane("next-pane", "tab", "To the next pane", label="next"),
+    _in_pane("previous-pane", "shift+tab", "To the pane before", label="previous"),
 )
 
 
@@ -173,6 +221,7 @@ KEY_NAMES = {
     "escape": "Esc",
     "enter": "Enter",
     "tab": "Tab",
+    "shift+tab": "S-Tab",
     "space": "Space",
     "up": "↑",
     "down": "↓",
@@ -200,6 +249,7 @@ def _sign(name: str) -> str:
     return sign if sign.isprintable() and not sign.isalnum() and not sign.isspace() else ""
 
 
-def default_keys() -> dict[str, str]:
+@cache
+def default_keys() -> Mapping[str, str]:
     """What each action's key is called on screen, by the action's id."""
-    return {each.id: key_name(each.key) for each in ACTIONS}
+    return MappingProxyType({each.id: key_name(each.key) for each in ACTIONS})

@@ -121,7 +121,8 @@ def choose(
 
 def _id_of(name: str, by_id: Mapping[str, Bound]) -> str | None:
     """A binding's id, from that id or from an action's."""
-    return name if name in by_id else f"zdd.{name}" if f"zdd.{name}" in by_id else None
+    of_action = {each.id: each.binding_id for each in ACTIONS}
+    return name if name in by_id else of_action.get(name) if of_action.get(name) in by_id else None
 
 
 def _short(binding_id: str) -> str:
@@ -129,7 +130,7 @@ def _short(binding_id: str) -> str:
 
 
 def _nearest(name: str, by_id: Mapping[str, Bound]) -> str:
-    names = [*(_short(each) for each in by_id), *by_id]
+    names = [*(each.id for each in ACTIONS), *(_short(each) for each in by_id), *by_id]
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else "; `zdd keys` lists them all"
 
@@ -198,7 +199,7 @@ def key_choice(chosen: Chosen) -> KeyChoice:
     """What the dashboard needs: all keys where some are changed, so that none is lost to a neighbour on its key."""
     if not chosen.changed:
         return KeyChoice(notice=_notice(chosen))
-    names = default_keys() | {
+    names = dict(default_keys()) | {
         each.id: key_name(chosen.keys[each.binding_id][0]) if chosen.keys[each.binding_id] else "-"
         for each in ACTIONS
         if each.binding_id in chosen.changed

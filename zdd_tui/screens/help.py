@@ -24,6 +24,12 @@ _SIGNS = (
 )
 
 
+_REGISTRY = frozenset(each.binding_id for each in ACTIONS)
+
+_NAMES = 20
+"""Cells of key and name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Section:
     """The keys of the focused pane, or of the screen.
@@ -82,6 +88,8 @@ def sections(screen: Screen[Any]) -> tuple[Section, ...]:
         binding = active.binding
         if not binding.id or binding.id.startswith(("zdd.", "app.")):
             continue
+        if isinstance(active.node, Acting) and binding.id in _REGISTRY:
+            continue  # a pane's own, to be had without going there first
         title = f"in {_name(active.node)}"
         keys, _ = found.setdefault(title, {}).setdefault(binding.id, ([], binding.description))
         keys.append(key_name(key))
@@ -106,8 +114,10 @@ def help_lines(moment: Moment, cells: int, here: Sequence[Section] = ()) -> list
     lines.append((("everywhere", Tone.DIM),))
     lines += _actions([each for each in ACTIONS if each.everywhere], moment, cells)
     lines += [(), (("on the main screen", Tone.DIM),)]
-    lines += _actions([each for each in ACTIONS if not each.everywhere], moment, cells)
-    lines += wrap("Tab reaches a pane, arrows and pages scroll it; ? there tells its own keys.", cells)
+    lines += _actions([each for each in ACTIONS if not each.everywhere and not each.on_panes], moment, cells)
+    lines += [(), (("among its panes, and in the one that has the focus, or else in the first", Tone.DIM),)]
+    lines += _actions([each for each in ACTIONS if each.on_panes], moment, cells)
+    lines += wrap("Arrows and pages scroll a pane, Enter opens a row; ? there tells all of its keys.", cells)
     if moment.access.guarded:
         lines += [(), *wrap(_LOCK.format_map(moment.keys), cells)]
     lines += [(), (("signs", Tone.DIM),)]
@@ -136,6 +146,8 @@ def _actions(among: Sequence[Action], moment: Moment, cells: int) -> list[Line]:
 
 def _hint(key: str, label: str, told: str, cells: int) -> list[Line]:
     """Key, name, and what it does over as many lines as it needs."""
-    head: Line = ((fit(key, 8), Tone.KEY), (fit(label, 10), Tone.STRONG)) if label else ((fit(key, 18), Tone.KEY),)
-    first, *rest = wrap(told, cells - 18)
-    return [(*head, *first), *(((" " * 18, Tone.NORMAL), *line) for line in rest)]
+    head: Line = (
+        ((fit(key, 8), Tone.KEY), (fit(label, _NAMES - 8), Tone.STRONG)) if label else ((fit(key, _NAMES), Tone.KEY),)
+    )
+    first, *rest = wrap(told, cells - _NAMES)
+    return [(*head, *first), *(((" " * _NAMES, Tone.NORMAL), *line) for line in rest)]

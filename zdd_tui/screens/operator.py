@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from textual.app import App
 from textual.message import Message
@@ -16,7 +16,7 @@ from textual.screen import Screen
 
 from zdd_tui.board import Board, BoardSource, Clock, Moment
 from zdd_tui.model.access import OPEN, Access
-from zdd_tui.model.action import action, default_keys
+from zdd_tui.model.action import ACTIONS, Action, action, default_keys
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan import Backfill
 from zdd_tui.model.records import ReleaseRecord, StoredCommand
@@ -40,6 +40,15 @@ _DETAILS = {
     "backfill-detail": ("detail_backfill", "BackfillScreen"),
     "plan": ("detail_plan", "PlanScreen"),
 }
+
+
+@runtime_checkable
+class HasPanes(Protocol):
+    """A screen with panes."""
+
+    def on_panes(self, each: Action) -> str:
+        """Moves among the panes, or does something in one; why not where it cannot."""
+        ...
 
 
 class QuitAsked(Message):
@@ -97,6 +106,7 @@ class Operator:
             "copy": lambda: self._tell_app(CopyAsked()),
             "quit": lambda: self._tell_app(QuitAsked()),
             **{each: partial(self._detail, *place) for each, place in _DETAILS.items()},
+            **{each.id: partial(self._on_panes, each) for each in ACTIONS if each.on_panes},
         }
 
     def moment(self) -> Moment:
@@ -272,6 +282,13 @@ class Operator:
         made: Callable[[BoardSource, Callable[[], Moment]], Screen[Any]]
         made = getattr(import_module(f"zdd_tui.screens.{module}"), name)
         self._push(made(self._source, self.moment))
+
+    def _on_panes(self, each: Action) -> None:
+        """Among the panes of the main screen, from whatever screen it was asked for."""
+        self._home()
+        screen = self._app.screen
+        if isinstance(screen, HasPanes) and (told := screen.on_panes(each)):
+            self._app.notify(told, markup=False, timeout=3)
 
     def _home(self) -> None:
         """Back to the main screen: there the course of a command is told."""

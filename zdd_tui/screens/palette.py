@@ -12,10 +12,9 @@ from textual.widgets import Input
 
 from zdd_tui.board import Board, Moment
 from zdd_tui.model.action import Action
-from zdd_tui.model.release import CommandKind
 from zdd_tui.screens.acting import ActAsked, Acting
 from zdd_tui.screens.dialog import DIALOG_CSS, HasPage, Keys, Page
-from zdd_tui.widgets.footer import offered, why_not
+from zdd_tui.widgets.footer import offered, why_not_now
 from zdd_tui.widgets.line import Line, Tone, clip, cut, fit, width, wrap
 
 
@@ -115,9 +114,7 @@ def _in_full(entry: Entry, cells: int) -> list[Line]:
 def entries(board: Board, moment: Moment) -> tuple[Entry, ...]:
     """Every action that exists for the operator now, in the registry's order."""
     return tuple(
-        Entry(each, why_not(board, moment, CommandKind(each.sends)) if each.mutating else "")
-        for each in offered(board, moment)
-        if each.id != "palette"
+        Entry(each, why_not_now(board, moment, each)) for each in offered(board, moment) if each.id != "palette"
     )
 
 

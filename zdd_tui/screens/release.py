@@ -6,7 +6,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from zdd_tui.board import Board, Moment
-from zdd_tui.model.action import ACTIONS
+from zdd_tui.model.action import ACTIONS, Action, action
 from zdd_tui.screens.acting import Acting, bindings_of
 from zdd_tui.widgets.course import Course
 from zdd_tui.widgets.footer import Footer
@@ -15,6 +15,7 @@ from zdd_tui.widgets.header_line import HeaderLine
 from zdd_tui.widgets.line_view import LineView
 from zdd_tui.widgets.message import MessageLine
 from zdd_tui.widgets.now import NowLines
+from zdd_tui.widgets.painter import Painter
 from zdd_tui.widgets.panes import Panes
 from zdd_tui.widgets.stepper import Stepper
 from zdd_tui.widgets.thin import ThinCompositor
@@ -53,6 +54,7 @@ class ReleaseScreen(Acting[None]):
     def __init__(self, board: Board, moment: Moment, notice: tuple[str, ...] = ()) -> None:
         super().__init__()
         self._compositor = ThinCompositor()
+        self._painter = Painter(self)
         self._last = (board, moment)
         self._notice = notice
         self._views: list[LineView] = []
@@ -72,6 +74,8 @@ class ReleaseScreen(Acting[None]):
 
     def on_mount(self) -> None:
         self._views, self._panes = list(self.query(LineView)), self.query_one(Panes)
+        for view in self._views:
+            view.painter = self._painter
         self.show(*self._last)
 
     def show(self, board: Board, moment: Moment) -> None:
@@ -80,12 +84,25 @@ class ReleaseScreen(Acting[None]):
         if self._panes is None:
             return  # it is still being made, and begins with this
         self._panes.place(board, self.size.height)
-        for widget in self._views:
-            widget.show(board, moment)
+        with self._painter.gathering(self._views):
+            for widget in self._views:
+                widget.show(board, moment)
 
     def on_resize(self) -> None:
         if self._panes is not None:  # else it is still being made
             self._panes.place(self._last[0], self.size.height)
+
+    def action_act(self, action_id: str) -> None:
+        """At once where a pane is concerned: the next key may lie in the same heap, and is for that pane."""
+        each = action(action_id)
+        if not each.on_panes:
+            super().action_act(action_id)
+        elif told := self.on_panes(each):
+            self.notify(told, markup=False, timeout=3)
+
+    def on_panes(self, each: Action) -> str:
+        """Moves among the panes, or does something in one; why not where it cannot."""
+        return self._panes.act(each) if self._panes is not None else ""
 
     def tell(self, course: Course | None) -> None:
         """Shows what has become of the last command."""

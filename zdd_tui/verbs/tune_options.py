@@ -4,11 +4,6 @@ import argparse
 
 from zdd_tui.model.tuning import LIMITS
 
-TUNE_HELP = (
-    "Change limits of the backfill while it runs: in force within one batch, kept with the release, audited. The plan"
-    " is not changed. Without key=value: show the limits that hold."
-)
-
 
 def add_tune(parser: argparse.ArgumentParser) -> None:
     """The verb's own arguments, after PLAN."""

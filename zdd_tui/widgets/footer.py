@@ -8,6 +8,7 @@ from zdd_tui.model.release import CommandKind, State
 from zdd_tui.model.situation import refusal
 from zdd_tui.widgets.line import Line, Tone, width
 from zdd_tui.widgets.line_view import LineView
+from zdd_tui.widgets.pane_keys import missing
 
 _GAP = ("  ", Tone.NORMAL)
 
@@ -26,7 +27,7 @@ def footer(board: Board, moment: Moment, cells: int) -> Line:
     """As many keys as there is room for, whole ones only; help and palette name the others."""
     hints = [
         _hint(tuple(together), moment)
-        for _, together in groupby(available(board, moment), key=lambda each: each.group or each.id)
+        for _, together in groupby(_told(board, moment), key=lambda each: each.group or each.id)
     ]
     line: Line = ()
     for hint in hints:
@@ -34,6 +35,10 @@ def footer(board: Board, moment: Moment, cells: int) -> Line:
         if width(longer) <= cells:
             line = longer
     return line
+
+
+def _told(board: Board, moment: Moment) -> tuple[Action, ...]:
+    return tuple(each for each in available(board, moment) if not each.quiet)
 
 
 def _hint(actions: tuple[Action, ...], moment: Moment) -> Line:
@@ -51,11 +56,14 @@ def offered(board: Board, moment: Moment) -> tuple[Action, ...]:
 
 def available(board: Board, moment: Moment) -> tuple[Action, ...]:
     """The actions that would have an effect now."""
-    return tuple(
-        each
-        for each in offered(board, moment)
-        if not each.mutating or not why_not(board, moment, CommandKind(each.sends))
-    )
+    return tuple(each for each in offered(board, moment) if not why_not_now(board, moment, each))
+
+
+def why_not_now(board: Board, moment: Moment, each: Action) -> str:
+    """Why an action would have no effect by what is on the board; empty when it would."""
+    if each.mutating:
+        return why_not(board, moment, CommandKind(each.sends))
+    return missing(board.plan, each.pane)
 
 
 def why_not(board: Board, moment: Moment, kind: CommandKind) -> str:

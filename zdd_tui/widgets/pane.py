@@ -12,6 +12,7 @@ from zdd_tui.board import Board, Moment, Sourced
 from zdd_tui.widgets.chosen import RowChosen
 from zdd_tui.widgets.line import Line, Rows, Tone, cut, dimmed, human_age, outside, wrap
 from zdd_tui.widgets.line_view import LineView
+from zdd_tui.widgets.pane_keys import bindings_in, name_with_key
 
 
 class Pane(LineView, can_focus=True):
@@ -25,7 +26,7 @@ class Pane(LineView, can_focus=True):
         Binding("home", "first_line", "Top", show=False, id="pane.top"),
         Binding("end", "last_line", "End", show=False, id="pane.end"),
         Binding("enter", "open", "Open", show=False, id="pane.open"),
-        Binding("z", "maximise", "This pane alone, and back", show=False, id="pane.maximise"),
+        *bindings_in("pane"),
         Binding("escape", "back", "Back: the filter, the one pane, the focus", show=False, id="pane.back"),
     ]
 
@@ -94,7 +95,8 @@ class Pane(LineView, can_focus=True):
             self.set_class(stale, "-stale")
         told = "" if age is None else f" STALE {human_age(age)}" if stale else f" {human_age(age)}"
         heading = self.heading(board, moment)
-        self._set_titles(f"{self.name_of_pane}{told}{f' · {heading}' if heading else ''}")
+        name = name_with_key(self.name_of_pane, moment.keys)
+        self._set_titles(f"{name}{told}{f' · {heading}' if heading else ''}")
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -151,7 +153,7 @@ class Pane(LineView, can_focus=True):
             # Not by Textual's own property, which paints the whole pane again for every second that its source ages.
             self._border_title = Content(outside(title))
             across, down = self.content_offset
-            self.refresh(Region(-across, -down, self.outer_size.width, 1))
+            self.touch(Region(-across, -down, self.outer_size.width, 1))
         self._set_more()
 
     def more(self) -> str:
@@ -165,7 +167,7 @@ class Pane(LineView, can_focus=True):
             self._more_told = more
             self._border_subtitle = Content(outside(more)) if more else None
             across, down = self.content_offset
-            self.refresh(Region(-across, self.outer_size.height - down - 1, self.outer_size.width, 1))
+            self.touch(Region(-across, self.outer_size.height - down - 1, self.outer_size.width, 1))
 
 
 def _dimmed(lines: Sequence[Line]) -> Rows:

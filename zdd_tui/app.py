@@ -154,6 +154,8 @@ class ZddApp(App[ExitInfo]):
     def repaint(self) -> None:
         """Shows the newest board on every screen that follows it."""
         self._paint_planned = False
+        if not self.is_running:
+            return  # the screens are being taken down, and are not whole any more
         board, moment = self._source.board(), self.moment()
         if moment.now >= self._attention_due:
             self._attention_due = moment.now + ATTENTION

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from zdd_tui.model.access import OPEN, UNLOCK_SECONDS, Access
 from zdd_tui.model.action import default_keys
-from zdd_tui.model.detail import ChangeView, LogQuery, LogTail, Query
+from zdd_tui.model.detail import ChangeView, LogQuery, LogTail, Query, RuleView
 from zdd_tui.model.environment import is_production
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.records import ReleaseRecord, StoredCommand
@@ -68,6 +68,7 @@ class PlanView:
         backfills: the strategy moves old rows.
         flagged: the release has flags.
         rules: names of the guard's rules; empty without a guard.
+        guard: what those rules ask; empty in a recording that is older than this.
         new_image: of a strategy that brings one image: that one; every other is old.
         sides: where pods of two Deployments serve: the word for each, and its name; the first is always there.
         switched: one of the two has all the traffic, the other stands warm.
@@ -94,6 +95,7 @@ class PlanView:
     region: str = ""
     reasons: tuple[str, ...] = ()
     unlock_seconds: float = UNLOCK_SECONDS
+    guard: tuple[RuleView, ...] = ()
 
     @property
     def production(self) -> bool:

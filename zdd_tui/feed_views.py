@@ -4,6 +4,7 @@ from zdd_tui.board import FlagView, PlanView, Sourced
 from zdd_tui.model.detail import ChangeView
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.flag import parse_flag
+from zdd_tui.model.guard_asks import rule_views
 from zdd_tui.model.plan import BasePlan, Change, DualWrite, Plan
 from zdd_tui.model.plans import BlueGreenPlan, CanaryPlan, OneImagePlan
 from zdd_tui.model.rollout import WorkloadSnapshot
@@ -36,6 +37,7 @@ def plan_view(plan: BasePlan) -> PlanView:
         reasons=tuple(each.value for each in plan.confirm.reason),
         unlock_seconds=plan.confirm.unlock,
         region=_region(plan),
+        guard=rule_views(plan.guard),
     )
 
 

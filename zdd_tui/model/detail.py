@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
+from zdd_tui.model.guard import GuardAction
 from zdd_tui.model.records import Event, FailedRow, StoredCommand
 from zdd_tui.model.rollout import EventView
 
@@ -35,6 +36,22 @@ class ChangeView:
     old_columns: tuple[tuple[str, str], ...]
     new_columns: tuple[tuple[str, str], ...]
     by_trigger: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RuleView:
+    """A rule of the guard, as its detail screen tells it.
+
+    Attributes:
+        told: word and text of what it asks, of whom, over which time and against which limit.
+        every: seconds between two looks.
+        action: what it asks for when it fails.
+    """
+
+    name: str
+    told: tuple[tuple[str, str], ...] = ()
+    every: float = 0.0
+    action: GuardAction = GuardAction.ALERT
 
 
 # --- Kubernetes ----------------------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ import psutil
 import pyte
 import pytest
 
+from tests.ui.emulator import emulated
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
@@ -296,6 +298,54 @@ def test_sixteen_colours_and_no_bell() -> None:
         assert b"\x1b]9;" not in plain.seen
         os.write(plain.master, b"q")
         assert plain.ends() == 0
+
+
+UNKNOWN_TO_SCREEN = re.compile(
+    rb"\x1b\[[0-9;]*m"  # colours, checked by themselves
+    rb"|\x1b\[[0-9;]*[HJKu]|\x1b\[[<>?][0-9;]*\$?[a-z]"  # its parser knows, or drops, each private mode and query
+    rb"|\x1b\][0-9]+;[^\x07\x1b]{0,248}\x07"  # a string that it does not know, short enough to be dropped
+    rb"|\x1bP.{1,256}?\x1b\\",  # a piece that it hands on
+    re.DOTALL,
+)
+
+
+@pytest.mark.parametrize("environ", [{"TERM": "screen"}, {"TERM": "screen-256color"}, {"TERM": "screen", "STY": "1.a"}])
+def test_in_gnu_screen_nothing_is_sent_that_it_would_print(environ: dict[str, str]) -> None:
+    """No truecolour although the environment promises it, no synchronised update unasked, no long raw string."""
+    with Terminal(LOOKS % (False, True), COLORTERM="truecolor", **environ) as inside:
+        inside.until(b"quit")
+        os.write(inside.master, b"y")
+        inside.until(b"copied the screen")
+        inside.process.send_signal(signal.SIGUSR1)
+        inside.until(b"NO AGENT")
+        os.write(inside.master, b"q")
+        assert inside.ends() == 0
+        assert colours(inside.seen) <= {"16"}
+        assert b"\x1b[?2026h" not in inside.seen
+        left = UNKNOWN_TO_SCREEN.sub(b"", inside.seen)
+        assert b"\x1b" not in left, left[max(0, left.find(b"\x1b") - 20) :][:80]
+        handed_on = b"".join(re.findall(rb"\x1bP(.{1,256}?)\x1b\\", inside.seen, re.DOTALL))
+        (copied,) = re.findall(rb"\x1b\]52;c;([A-Za-z0-9+/=]+)\x07", handed_on)
+        assert "✔ expand" in base64.b64decode(copied).decode()
+        assert_restored(inside)
+
+
+async def test_digits_and_tab_lead_to_the_panes() -> None:
+    """As a terminal sends them: the pane with the focus has the heavy frame, and alone it has the screen."""
+    async with emulated([sys.executable, "-c", PROGRAM], {**os.environ, "PYTHONPATH": str(ROOT)}) as screen:
+        await screen.until("q quit")
+        for keys, wanted, without in (
+            ("5", "┏━ 5:events", "┏━ 1"),
+            ("\x1b[Z", "┏━ 3:flags", "┏━ 5"),
+            ("\t\t", "┏━ 1:pods", "┏━ 3"),
+            ("2", "┏━ 2:backfill", "┏━ 1"),
+            ("z", "┏━ 2:backfill", "1:pods"),
+            ("3", "┏━ 3:flags", "1:pods"),
+        ):
+            screen.press(keys)
+            await screen.until(wanted, without=without)
+        screen.press("q")
+        assert await screen.ends() == 0
 
 
 def test_it_rests_while_nothing_happens(terminal: Terminal) -> None:

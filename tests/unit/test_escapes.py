@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from zdd_tui.widgets.escapes import CLIPBOARD_LIMIT, clipboard, notification, within_limit
 
-ANYWHERE: tuple[dict[str, str], ...] = ({}, {"TMUX": "/tmp/tmux,1,0"}, {"STY": "1.pts"})
+ANYWHERE: tuple[dict[str, str], ...] = ({}, {"TMUX": "/tmp/tmux,1,0"}, {"STY": "1.pts"}, {"TERM": "screen-256color"})
 
 
 def unwrapped(sequence: str) -> str:
@@ -30,6 +30,16 @@ def test_the_clipboard_gets_the_text(environ: dict[str, str]) -> None:
 
 def test_tmux_gets_both_forms() -> None:
     assert clipboard("x", {"TMUX": "1"}).endswith(clipboard("x", {}))
+
+
+@pytest.mark.parametrize("term", ["screen", "screen-256color", "screen.xterm-256color"])
+def test_behind_ssh_nothing_goes_out_that_screen_would_print_or_tmux_would_miss(term: str) -> None:
+    """GNU screen ends a string of its own that is too long by printing the rest; tmux drops what is not for it."""
+    environ = {"TERM": term}
+    assert clipboard("x", environ) == clipboard("x", {"STY": "1.pts"}) + clipboard("x", {})
+    long = clipboard("zdd " * 200, environ)
+    assert re.sub(r"\x1bP.{1,256}?\x1b\\", "", long, flags=re.DOTALL) == ""
+    assert clipboard("x", {"TERM": "xterm-256color"}) == clipboard("x", {})
 
 
 @given(st.text(max_size=300))

@@ -1,7 +1,8 @@
 """Escape sequences that carry text to the terminal: the clipboard (OSC 52) and notifications (OSC 9).
 
 Whatever text goes in, no control character of it comes out: the clipboard's is base64, a notification's is cleaned.
-Inside tmux and screen a sequence is wrapped, so that it reaches the terminal outside.
+Inside tmux and screen a sequence is wrapped, so that it reaches the terminal outside. Behind SSH only TERM is left of
+either: where it says screen, what goes out is harmless in both.
 """
 
 import base64
@@ -13,7 +14,7 @@ CLIPBOARD_LIMIT = 48 * 1024
 """Bytes of text: as base64 they stay under the 74,994 that the strictest terminals take."""
 
 _PASS = 256
-"""Bytes of one piece that GNU screen hands on."""
+"""Bytes of one piece that GNU screen hands on. What it does not know and what is longer it may print."""
 
 
 def clipboard(text: str, environ: Mapping[str, str]) -> str:
@@ -26,7 +27,8 @@ def clipboard(text: str, environ: Mapping[str, str]) -> str:
     sequence = f"\x1b]52;c;{encoded}\x07"
     wrapped = _wrapped(sequence, environ)
     # tmux keeps the plain one for itself where `set-clipboard on` lets it, and hands on what is wrapped.
-    return sequence if wrapped == sequence else wrapped + sequence if "TMUX" in environ else wrapped
+    plain_too = "TMUX" in environ or (_behind_ssh(environ) and len(sequence) <= _PASS)
+    return sequence if wrapped == sequence else wrapped + sequence if plain_too else wrapped
 
 
 def within_limit(text: str) -> str:
@@ -44,7 +46,13 @@ def _wrapped(sequence: str, environ: Mapping[str, str]) -> str:
     if "TMUX" in environ:
         doubled = sequence.replace("\x1b", "\x1b\x1b")
         return f"\x1bPtmux;{doubled}\x1b\\"
-    if "STY" in environ:
+    if "STY" in environ or _behind_ssh(environ):
         pieces = [sequence[at : at + _PASS] for at in range(0, len(sequence), _PASS)]
         return "".join(f"\x1bP{piece}\x1b\\" for piece in pieces)
     return sequence
+
+
+def _behind_ssh(environ: Mapping[str, str]) -> bool:
+    """In GNU screen, or in a tmux that calls itself so, on another machine: neither tells more of itself than TERM."""
+    told = environ.get("TERM", "")
+    return told.startswith("screen") and not environ.keys() & {"TMUX", "STY"}

@@ -8,6 +8,11 @@ import aiohttp
 from zdd_tui.demo.kubelet.handlers import Target, run_handler
 from zdd_tui.model.untyped import Json, number, obj
 
+FIRST_AFTER = 0.25
+"""Seconds from a container's start to its first probe. The real kubelet's probes tick from before that start, so that
+the first comes at any time within a period; one at the very instant of the start would find no container listening, and
+nothing would be asked again for a whole period."""
+
 
 class Prober:
     """Runs a container's probes and keeps their verdicts.
@@ -32,6 +37,7 @@ class Prober:
         self._failed = failed
         self._tasks: list[asyncio.Task[None]] = []
         self._alive_tasks: list[asyncio.Task[None]] = []
+        self._first_due = 0.0
         self.started = False
         self.ready = False
         self.unhealthy = asyncio.Event()
@@ -39,6 +45,7 @@ class Prober:
 
     def begin(self) -> None:
         """Start probing: the startup probe first, where there is one."""
+        self._first_due = asyncio.get_running_loop().time() + FIRST_AFTER
         if obj(self._container, "startupProbe"):
             self._alive_tasks.append(asyncio.create_task(self._loop("Startup", self._on_startup)))
         else:
@@ -88,9 +95,9 @@ class Prober:
         timeout = max(number(probe, "timeoutSeconds", default=1), 1)
         enough_good = max(number(probe, "successThreshold", default=1), 1)
         enough_bad = max(number(probe, "failureThreshold", default=3), 1)
-        await asyncio.sleep(number(probe, "initialDelaySeconds"))
-        good = bad = 0
         clock = asyncio.get_running_loop().time
+        await asyncio.sleep(max(number(probe, "initialDelaySeconds"), self._first_due - clock()))
+        good = bad = 0
         while True:
             due = clock() + period
             why = await run_handler(probe, self._target, self._session, timeout)

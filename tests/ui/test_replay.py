@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ui.boards import EPOCH, MONO, FixedClock, FixedSource, situations
+from tests.ui.boards import EPOCH, MONO, SERVING, FixedClock, FixedSource, situations
 from tests.ui.screen_text import screen_text
 from tests.unit.test_recording import recorded
 from zdd_tui.app import ZddApp
@@ -13,6 +13,7 @@ from zdd_tui.look import Look
 from zdd_tui.recording.player import Player
 from zdd_tui.recording.reader import Header, Recording, load
 from zdd_tui.replay import ReplayApp
+from zdd_tui.widgets.chosen import RowChosen
 
 BOARDS = situations()
 SHOWN = ("planned", "backfill", "stale", "done")
@@ -114,3 +115,41 @@ async def test_a_line_that_cannot_be_shown_ends_it_with_its_number(recording: Re
     assert "line 4 cannot be shown: examining" in app.problem.title
     assert app.return_value is not None
     assert app.return_value.code == 2
+
+
+DETAILS = {
+    "T": ("timeline of users-full-name", "refused advance: backfill is still running"),
+    "G": ("gates of backfill", "756k of 1.2M"),
+    "B": ("backfill of users-full-name", "✗ the backfill: a recording holds no ranges, rows or SQL of the backfill"),
+    "P": ("plan of users-full-name", "✗ the plan: a recording holds no text of the plan"),
+    "V": ("expand/contract of users-full-name", "OLD WRITTEN"),
+}
+
+
+async def test_details_tell_what_was_recorded_and_plainly_what_was_not(recording: Recording) -> None:
+    playing, _ = player(recording)
+    playing.seek(60.0)
+    playing.toggle()
+    app = ReplayApp(playing, look=Look())
+    async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
+
+        async def shown(*wanted: str) -> None:
+            deadline = time.monotonic() + 30
+            while not all(text in screen_text(app) for text in wanted):
+                assert time.monotonic() < deadline, (wanted, screen_text(app))
+                await pilot.pause(0.05)
+
+        await pilot.pause()
+        for key, wanted in DETAILS.items():
+            await pilot.press(key)
+            await shown(*wanted)
+            await pilot.press("escape")
+            await shown("move old rows in batches")
+        app.screen.post_message(RowChosen("pods", "x", SERVING[0]))
+        await shown("✗ pod users-api-6d4f9c7b5d-x7k2p: a recording holds no pod as the API had it", "holds no logs")
+        await pilot.press("l")
+        await shown(
+            "log of users-api-6d4f9c7b5d-x7k2p", "· ended", "✗ a recording holds no logs", "→ what is there now"
+        )
+        await pilot.press("escape", "v")
+        await shown("pod/users-api", "✗ Pod users-api-6d4f9c7b5d-x7k2p: a recording holds no pod")

@@ -16,9 +16,12 @@ from tests.ui.boards import pod as make_pod
 from tests.ui.doctor_report import report
 from tests.ui.strategy_boards import guard_situations
 from zdd_tui.board import Board, Sourced
+from zdd_tui.model.detail import BackfillQuery, LogQuery, ObjectQuery, PlanQuery, Query, StoryQuery
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.pod import PodState
 from zdd_tui.model.records import Event
+from zdd_tui.model.release import CommandKind
+from zdd_tui.model.shadow_sample import ShadowQuery
 from zdd_tui.recording.codec import Decoder, Encoder
 from zdd_tui.recording.delta import apply, delta
 from zdd_tui.recording.player import SPEEDS, Player
@@ -283,16 +286,47 @@ def test_it_jumps_from_event_to_event(tmp_path: Path) -> None:
 
 
 def test_a_recording_takes_no_command(tmp_path: Path) -> None:
-    from zdd_tui.model.detail import LogQuery, StoryQuery
-    from zdd_tui.model.release import CommandKind
-
     player, _ = played(tmp_path)
-    for future in (player.send(CommandKind.PAUSE), player.ask(StoryQuery())):
-        with pytest.raises(ZddError, match="this is a recording"):
-            future.result(0)
+    with pytest.raises(ZddError, match="this is a recording"):
+        player.send(CommandKind.PAUSE).result(0)
     tail = player.follow(LogQuery("pod"))
     assert tail.view().state == "ended"
+    assert "a recording holds no logs" in tail.view().error
     tail.close()
+
+
+@pytest.mark.parametrize("query", [ObjectQuery("Pod", "x"), BackfillQuery(), ShadowQuery(), PlanQuery()])
+def test_what_was_on_no_board_is_plainly_not_there(query: Query[Any], tmp_path: Path) -> None:
+    player, _ = played(tmp_path)
+    with pytest.raises(ZddError, match=r"a recording holds no .*: it has what the board said"):
+        player.ask(query).result(0)
+
+
+def test_the_audit_and_the_plan_are_those_of_the_boards(tmp_path: Path) -> None:
+    """Every event that some board had, though each board keeps but the last ones; and none from later."""
+    record = BOARDS["open"].release.value
+    assert record is not None
+    boards = []
+    for first in range(1, 7):
+        events = tuple(
+            Event(number, 5.0, record.events[0].actor, "step", f"did {number}") for number in (first, first + 1)
+        )
+        boards.append(
+            replace(BOARDS["open"], release=Sourced(replace(record, events=events, plan_text="name: x"), MONO))
+        )
+    recording = load(recorded(tmp_path / "r.jsonl", *boards))
+    player = Player(recording)
+    player.seek(recording.times[-1])
+    assert [event.id for event in player.ask(StoryQuery()).result(0).events] == [1, 2, 3, 4, 5, 6, 7]
+    short = player.ask(StoryQuery(limit=2)).result(0)
+    assert ([event.id for event in short.events], short.earlier) == ([6, 7], 5)
+    assert player.ask(PlanQuery()).result(0).stored == "name: x"
+    player.toggle()
+    player.seek(recording.times[1])
+    assert [event.id for event in player.ask(StoryQuery()).result(0).events] == [1, 2, 3]
+    recording.events[1] = {"id": "one"}
+    with pytest.raises(ZddError, match="has an event that cannot be shown"):
+        player.ask(StoryQuery()).result(0)
 
 
 def test_a_time_to_begin_at(tmp_path: Path) -> None:

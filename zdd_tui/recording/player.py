@@ -4,13 +4,14 @@ import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from zdd_tui.board import Board
 from zdd_tui.model.detail import LogQuery, LogTail, LogView, Query
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.records import StoredCommand
 from zdd_tui.model.release import CommandKind, Expected
+from zdd_tui.recording.answers import LIVE, absent, answered
 from zdd_tui.recording.reader import Recording
 
 T = TypeVar("T")
@@ -132,7 +133,13 @@ class Player:
         """The recording has what was examined then."""
 
     def ask(self, query: "Query[T]") -> "Future[T]":
-        return _refused()
+        """What the recorded boards tell: the audit and the plan; of everything else why there is none."""
+        answer: Future[Any] = Future()
+        try:
+            answer.set_result(answered(query, self.board(), self.recording))
+        except ZddError as error:
+            answer.set_exception(error)
+        return answer
 
     def follow(self, query: LogQuery) -> LogTail:
         return _NoLog()
@@ -140,14 +147,14 @@ class Player:
 
 def _refused() -> "Future[T]":
     failed: Future[T] = Future()
-    failed.set_exception(ZddError("this is a recording: it has what was on the board, and nothing else"))
+    failed.set_exception(ZddError("this is a recording: nothing can be changed in it"))
     return failed
 
 
 class _NoLog:
     """Logs are not on the board."""
 
-    _view = LogView(state="ended", error="this is a recording: it has no logs")
+    _view = LogView(state="ended", error=absent("logs"), mend=LIVE)
 
     def view(self) -> LogView:
         return self._view

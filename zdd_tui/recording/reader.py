@@ -37,6 +37,7 @@ class Recording:
     Attributes:
         times: seconds since the start of each line, never falling.
         marks: moments at which something happened: a line of the audit, another state, phase or pause.
+        events: every line of the audit that some board had, by its number.
     """
 
     file: str
@@ -44,6 +45,7 @@ class Recording:
     times: list[float]
     lines: list[dict[str, Any]]
     marks: list[float]
+    events: dict[int, Json] = field(default_factory=dict)
     _decoder: Decoder = field(default_factory=Decoder)
     _at: int = -1
     _parts: dict[str, Json] = field(default_factory=dict)
@@ -96,6 +98,7 @@ def load(path: Path) -> Recording:
     times: list[float] = []
     kept: list[dict[str, Any]] = []
     marks: list[float] = []
+    events: dict[int, Json] = {}
     parts: dict[str, Json] = {}
     seen: Json = None
     pending: tuple[int, str] | None = None
@@ -116,12 +119,13 @@ def load(path: Path) -> Recording:
         times.append(at)
         kept.append(line)
         if (happened := _happened(parts)) != seen:
+            events |= {event["id"]: event for event in parts["release"]["value"]["events"]} if happened else {}
             if seen is not None:
                 marks.append(at)
             seen = happened
     if not times:
         raise _bad(path, *pending) if pending else ZddError(f"{path} holds no board", "it ended before the first paint")
-    return Recording(str(path), header, times, kept, marks)
+    return Recording(str(path), header, times, kept, marks, events)
 
 
 def _bad(path: Path, number: int, why: str) -> ZddError:

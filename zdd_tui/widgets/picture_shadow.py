@@ -89,7 +89,7 @@ def _rows(sample: ShadowSample, field: int, room: int) -> list[Line]:
     rows: list[Line] = []
     for each in sample.fields:
         old, new = parted(visible(each.old), visible(each.new), room)
-        how: Line = ((f"  {each.how}", Tone.DIM),) if each.how else ()
+        how: Line = ((f"  {visible(each.how)}", Tone.DIM),) if each.how else ()
         name = f"{fit(visible(each.name), field)} "
         rows.append(((name, Tone.KEY), (f"{fit(old, room)} ", Tone.NORMAL), (cut(new, room), Tone.WARN), *how))
     if sample.more:
@@ -147,12 +147,12 @@ def visible(text: str) -> str:
 
 
 def parted(old: str, new: str, room: int) -> tuple[str, str]:
-    """Both texts from a little before the place where they part, if they are longer than the room is."""
+    """Both texts from a little before the place where they part, where that would be out of sight."""
     if max(cell_len(old), cell_len(new)) <= room:
         return old, new
     pairs = enumerate(zip(old, new, strict=False))
     place = next((at for at, (one, other) in pairs if one != other), min(len(old), len(new)))
-    start = max(0, place - LEAD)
-    if start < 2:
+    start = place - LEAD
+    if start < 2 or cell_len(old[:place]) < room - LEAD:
         return old, new
     return "…" + old[start:], "…" + new[start:]

@@ -9,6 +9,7 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter, Monochrome, NoColor
@@ -177,6 +178,11 @@ class ZddApp(App[ExitInfo]):
         if os.environ.get("NO_COLOR"):
             return [NoColor()]
         return [each for each in super().get_line_filters() if not isinstance(each, Monochrome)]
+
+    def on_key(self, event: events.Key) -> None:
+        """Comes before the bindings, and after every widget: what has begun meanwhile may want the key."""
+        if isinstance(self.screen, ReleaseScreen):
+            self.screen.late(event)
 
     def on_act_asked(self, message: ActAsked) -> None:
         self.operator.act(message.action_id)

@@ -67,6 +67,15 @@ def test_keys_are_taken_by_the_action_s_or_the_binding_s_name() -> None:
     assert choice.keymap.keys() == BY_ID.keys()
 
 
+def test_keys_of_panes_are_taken_by_either_name_and_hold_on_the_screen_and_in_the_pane() -> None:
+    taken = chosen({"sort": "o", "pane.maximise": "f", "to-guard": "g", "next-pane": "tab", "to-flags": []})
+    assert not taken.problems
+    assert (taken.keys["table.sort"], taken.keys["pane.maximise"]) == (("o",), ("f",))
+    names = key_choice(taken).names
+    assert (names["sort"], names["maximise"], names["to-guard"], names["to-flags"]) == ("o", "f", "g", "-")
+    assert names["previous-pane"] == "S-Tab"
+
+
 @pytest.mark.parametrize(
     ("document", "told"),
     [
@@ -99,6 +108,10 @@ def test_what_is_wrong_is_told_and_the_default_holds(document: object, told: str
         ({"resume": "a"}, "zdd.resume"),
         ({"quit": "colon"}, "zdd.quit"),  # two names of one key
         ({"quit": "/"}, "zdd.quit"),
+        ({"to-events": "1"}, "zdd.to-events"),
+        ({"doctor": "4"}, "zdd.doctor"),
+        ({"maximise": "S"}, "pane.maximise"),
+        ({"next-pane": "escape"}, "zdd.next-pane"),  # a pane on the main screen would hide it
     ],
 )
 def test_a_clash_is_told_and_gives_the_default_back(document: dict[str, str], loser: str) -> None:

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
@@ -18,6 +19,7 @@ from zdd_tui.widgets.now import NowLines
 from zdd_tui.widgets.painter import Painter
 from zdd_tui.widgets.panes import Panes
 from zdd_tui.widgets.stepper import Stepper
+from zdd_tui.widgets.table import TablePane
 from zdd_tui.widgets.thin import ThinCompositor
 
 
@@ -33,16 +35,7 @@ class ReleaseScreen(Acting[None]):
     }
     /* Production has a frame: bars above and below, edges where other environments have a blank. It takes no cell. */
     ReleaseScreen.-production {
-        HeaderLine, Footer {
-            background: $error;
-            color: ansi_bright_white;
-            & > .tone--dim, & > .tone--good, & > .tone--warn, & > .tone--strong, & > .tone--key, & > .tone--normal {
-                color: ansi_bright_white;
-            }
-            & > .tone--dim { text-style: none; }
-            & > .tone--warn, & > .tone--key { text-style: bold underline; }
-            & > .tone--alarm { color: ansi_bright_white; background: $error; text-style: bold reverse; }
-        }
+        HeaderLine, Footer { background: $error; color: ansi_bright_white; }
         GateLine, NowLines, MessageLine, Stepper {
             padding: 0;
             border-left: heavy $error;
@@ -91,6 +84,11 @@ class ReleaseScreen(Acting[None]):
     def on_resize(self) -> None:
         if self._panes is not None:  # else it is still being made
             self._panes.place(self._last[0], self.size.height)
+
+    def late(self, event: events.Key) -> None:
+        """A key that was under way to another widget when a filter began is the filter's."""
+        if isinstance(self.focused, TablePane) and self.focused.typing:
+            self.focused.on_key(event)
 
     def action_act(self, action_id: str) -> None:
         """At once where a pane is concerned: the next key may lie in the same heap, and is for that pane."""

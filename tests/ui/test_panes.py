@@ -1,12 +1,17 @@
 """Keys of the panes: which pane has the focus, which has all the room, and what is done in it."""
 
+from collections.abc import Callable
+
 import pytest
 from textual import events
 
-from tests.ui.boards import situations
+from tests.ui.boards import FixedClock, FixedSource, situations
+from tests.ui.screen_text import screen_text
 from tests.ui.strategy_boards import guard_situations
 from tests.ui.test_actions import keys
 from tests.ui.test_keys import Desk
+from tests.unit.test_places import many
+from zdd_tui.app import ZddApp
 from zdd_tui.model.action import ACTIONS
 from zdd_tui.screens.dialog import Page
 from zdd_tui.widgets.pane import Pane
@@ -134,3 +139,13 @@ async def test_another_key_leads_to_the_pane_and_stands_in_its_title() -> None:
         assert desk.app.screen.focused is None
         await desk.press("f5", "m")
         assert shown(desk) == ["events"]
+
+
+@pytest.mark.parametrize(("picture", "size"), [("few", "160x50"), ("few", "200x60"), ("many", "200x60")])
+async def test_picture_of_a_wide_screen(picture: str, size: str, same_as_before: Callable[[str, str], None]) -> None:
+    made = BOARDS["guard-backfill"]
+    app = ZddApp(FixedSource(made if picture == "few" else many(made, 500)), clock=FixedClock())
+    width, _, rows = size.partition("x")
+    async with app.run_test(size=(int(width), int(rows)), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        same_as_before(f"{picture}-pods-{size}", screen_text(app))

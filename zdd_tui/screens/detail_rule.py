@@ -55,6 +55,8 @@ class RuleScreen(DetailScreen):
         lines += [(), *number_lines(reading, view, cells, self.text)]
         lines += [(), *would_lines(reading, view, record, cells, self.text)]
         lines += [(), *(line for word, text in view.told for line in _named(word, text, cells, self.text))]
+        if not view.told:
+            lines += _named("asks", "not known: the recording is older than this screen", cells, self.text, Tone.DIM)
         lines += [(), (("changes of the verdict", Tone.DIM),), *self.missing(self._asked, cells)]
         if self._asked.value is not None:
             lines += change_lines(self._rule, self._asked.value, moment, cells, self.text)

@@ -118,7 +118,7 @@ def _further(backfill: BackfillRecord, tuned: Sequence[str], rates: Sequence[flo
     if rates:
         strip = sparkline(rates, None, cells - 12)
         lines.append((("rate ", Tone.DIM), *strip, (f" {human_count(max(rates))}/s", Tone.DIM)))
-    lines.append(((cut("Enter opens ranges, batch times, SQL and failed rows", cells), Tone.DIM),))
+    lines.append(((cut("Enter: ranges, batches, SQL and failed rows", cells), Tone.DIM),))
     return lines
 
 

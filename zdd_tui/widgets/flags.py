@@ -79,7 +79,7 @@ def flag_columns(rows: Sequence[FlagView], changes: Mapping[str, float | None]) 
             Column("expires", "EXPIRES", _expires, 8, gives_way=2, tone=_expired, sort=lambda row: row.expires or None)
         )
     if any(row.owner for row in rows):
-        longest = max(len(row.owner) for row in rows)
+        longest = max(5, *(len(row.owner) for row in rows))
         columns.append(
             Column(
                 "owner",

@@ -28,6 +28,9 @@ _QUIET = (5, 8)
 _BESIDE = 160
 """Columns from which on events have room enough beside the pods."""
 
+_POD_WIDTH = 104
+"""Columns that show all of a pod, its node's name and what is wrong with it too."""
+
 _STEP = 4
 """Events are counted in steps of so many, so that one more does not move every pane."""
 
@@ -156,7 +159,7 @@ def places(asked: Layout, width: int, height: int) -> Mapping[str, Box]:
     right = asked.right
     wish = sum(ask.wish + FRAME for ask in right.values())
     quiet = min(max(_QUIET[0], height // 3), _QUIET[1])
-    left = width - 2 * width // 5 if right else width
+    left = min(width - 2 * width // 5, _POD_WIDTH) if right else width
     for_events = max(quiet, min(asked.events + FRAME, height // 3))
     for_pods = min(asked.pods + FRAME, height - for_events)
     top = max(0, min(max(wish, for_pods, height // 3), height - quiet))

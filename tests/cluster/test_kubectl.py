@@ -169,6 +169,13 @@ def test_rollout_status_fails_when_the_deadline_is_exceeded(kubectl: Kubectl) ->
     assert 'deployment "web" exceeded its progress deadline' in output
 
 
+def test_what_i_may_do_and_a_list_in_pages(web: Kubectl, api: Client) -> None:
+    assert web.run("auth", "can-i", "list", "pods").strip() == "yes"
+    names = [item["metadata"]["name"] for item in api.items("pods")]
+    assert [row[0] for row in rows(web.run("get", "pods", "--no-headers", "--chunk-size=1"))] == sorted(names)
+    assert len(names) > 1
+
+
 def test_scale_and_wait(web: Kubectl, api: Client) -> None:
     assert web.run("scale", "deployment/web", "--replicas=3").strip() == "deployment.apps/web scaled"
     web.run("wait", "deployment/web", "--for=jsonpath={.status.availableReplicas}=3", "--timeout=40s")

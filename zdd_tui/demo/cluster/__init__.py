@@ -4,6 +4,7 @@
 these rooms:
 
     server, request, watching     HTTP: token, path, verb, streams
+    paging, reviews               lists in pages; what a client may do
     schema, defaults, validation  the body as the kind's type, completed, judged
     api, patches, strategic       the verbs and their rules
     store                         objects in memory, their history, who watches
@@ -11,5 +12,5 @@ these rooms:
 
 tests/cluster holds it against a real control plane, object by object and refusal by refusal.
 Left out: server-side apply, protobuf bodies (`kubectl create deployment` sends them; `kubectl create -f` does not),
-authorization, admission by policy, custom resources.
+authorization (whoever has the token may do everything, and is told so), admission by policy, custom resources.
 """

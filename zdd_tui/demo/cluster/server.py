@@ -9,11 +9,12 @@ from typing import Any
 
 from aiohttp import web
 
-from zdd_tui.demo.cluster import discovery, events_v1, kinds, scale, selectors, tables
+from zdd_tui.demo.cluster import discovery, events_v1, kinds, reviews, scale, selectors, tables
 from zdd_tui.demo.cluster import request as requests
 from zdd_tui.demo.cluster.api import Api
 from zdd_tui.demo.cluster.errors import ApiError, bad_request, method_not_allowed, no_such_path, unauthorized
 from zdd_tui.demo.cluster.meta import Json, clone
+from zdd_tui.demo.cluster.paging import Pages
 from zdd_tui.demo.cluster.patches import json_patch, merge_patch
 from zdd_tui.demo.cluster.pod_log import serve_log
 from zdd_tui.demo.cluster.request import Target
@@ -40,6 +41,7 @@ class Server:
         self.api = api
         self._token = token
         self._log_root = log_root
+        self._pages = Pages()
         self._closing = asyncio.Event()
         self._closers: set[Callable[[], None]] = set()
 
@@ -75,6 +77,8 @@ class Server:
                 return web.Response(text=document)
             if document is not None:
                 return json_response(document)
+        if path == reviews.PATH and request.method == "POST":
+            return json_response(await reviews.review(request), 201)
         target = requests.parse_path(path)
         if target.subresource is not None:
             return await self._subresource(request, target)
@@ -130,17 +134,22 @@ class Server:
 
     def _list(self, request: web.Request, target: Target) -> web.Response:
         match = selectors.combine(request.query.get("labelSelector"), request.query.get("fieldSelector"))
-        items = self.api.list(target.stored, target.namespace, match)
-        version = str(self.api.store.version)
+        if request.query.get("continue"):
+            page = self._pages.next(request)
+        else:
+            items = self.api.list(target.stored, target.namespace, match)
+            page = self._pages.first(request, items, self.api.store.version)
         kind = target.kind
         if requests.wants_table(request):
-            include = request.query.get("includeObject")
-            return json_response(tables.table(target.stored, items, include, version=version))
+            include, version = request.query.get("includeObject"), page.metadata["resourceVersion"]
+            made = tables.table(target.stored, page.items, include, version=version)
+            return json_response({**made, "metadata": page.metadata})
         bare = [
-            {k: v for k, v in events_v1.shown(kind, item).items() if k not in ("kind", "apiVersion")} for item in items
+            {k: v for k, v in events_v1.shown(kind, item).items() if k not in ("kind", "apiVersion")}
+            for item in page.items
         ]
         head = {"kind": f"{kind.kind}List", "apiVersion": kind.api_version}
-        return json_response({**head, "metadata": {"resourceVersion": version}, "items": bare})
+        return json_response({**head, "metadata": page.metadata, "items": bare})
 
     async def _create(self, request: web.Request, target: Target) -> web.Response:
         body = requests.decode(request, target.kind, await requests.read_object(request))

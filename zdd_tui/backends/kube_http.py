@@ -68,7 +68,19 @@ class KubeHttp:
         content_type: str = "application/json",
         timeout: float = REQUEST_TIMEOUT,
     ) -> Any:
-        """One request and its decoded answer.
+        """One request and its decoded answer; as `payload`."""
+        return _decode(await self.payload(method, path, params, body, content_type, timeout))
+
+    async def payload(
+        self,
+        method: str,
+        path: str,
+        params: Params | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        timeout: float = REQUEST_TIMEOUT,
+    ) -> bytes:
+        """One request and its answer as it came.
 
         Raises:
             KubeApiError: any status of 400 and above.
@@ -86,10 +98,9 @@ class KubeHttp:
                         payload = await response.read()
             except (aiohttp.ClientError, OSError) as error:
                 raise self._unreachable(error) from error
-            answer = _decode(payload)
             if response.status >= 400:
-                raise refusal(response.status, answer, method, path, self._access)
-            return answer
+                raise refusal(response.status, _decode(payload), method, path, self._access)
+            return payload
         raise AssertionError("the second attempt returns or raises")
 
     async def lines(

@@ -5,24 +5,23 @@ Both ways end in the same `Workload.snapshot`, so the agent's verdict and the da
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from zdd_tui.backends.kube_snapshot import Assembler, Objects, Slice
 from zdd_tui.backends.kube_watch import Changed, Connected, Disconnected, Listed, WatchEvent
 from zdd_tui.backends.kubernetes import SERVICE_LABEL, Cluster
-from zdd_tui.model.pod import EndpointFacts, Pod, PodFacts, PodState, classify, project_endpoints, project_pod
+from zdd_tui.model.pod import PodFacts, project_endpoints, project_pod
 from zdd_tui.model.rollout import (
     DeploymentView,
     EventView,
     ReplicaSetView,
     WorkloadSnapshot,
-    own_pods,
     project_deployment,
     project_event,
     project_replica_set,
-    rollout_status,
 )
 from zdd_tui.model.untyped import text
 
@@ -31,7 +30,6 @@ T = TypeVar("T")
 GONE_SECONDS = 5.0
 """How long a deleted pod stays on screen: long enough to be read, short enough not to be taken for a pod."""
 
-MAX_EVENTS = 50
 MIN_INTERVAL = 0.1
 """Seconds between two snapshots: a burst of changes becomes one."""
 
@@ -40,19 +38,13 @@ TICK = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Slice:
-    name: str
-    endpoints: tuple[EndpointFacts, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class _Event:
     uid: str
     view: EventView
 
 
-def _project_slice(raw: Any) -> _Slice:
-    return _Slice(text(raw, "metadata", "name"), tuple(project_endpoints(raw)))
+def _project_slice(raw: Any) -> Slice:
+    return Slice(text(raw, "metadata", "name"), tuple(project_endpoints(raw)))
 
 
 def _project_event(raw: Any) -> _Event:
@@ -61,10 +53,12 @@ def _project_event(raw: Any) -> _Event:
 
 @dataclass(slots=True)
 class _Source(Generic[T]):
-    """The present objects of one watch and how well it does."""
+    """The present objects of one watch and how well it does. Of all that it tells, only what is wanted is kept."""
 
     key: Callable[[T], str]
+    wanted: Callable[[T], bool] = lambda item: True
     items: dict[str, T] = field(default_factory=dict)
+    _all: tuple[T, ...] | None = None
     listed: bool = False
     seen: float = 0.0
     error: str | None = None
@@ -76,58 +70,27 @@ class _Source(Generic[T]):
                 self.error = event.reason
                 return []
             case Listed():
-                fresh = {self.key(item): item for item in event.items}
+                fresh = {self.key(item): item for item in event.items if self.wanted(item)}
                 lost = [item for key, item in self.items.items() if key not in fresh]
-                self.items, self.listed = fresh, True
+                self.items, self.listed, self._all = fresh, True, None
             case Changed(kind="DELETED"):
                 lost = [event.item] if self.items.pop(self.key(event.item), None) is not None else []
+                self._all = None
             case Changed():
-                self.items[self.key(event.item)] = event.item
                 lost = []
+                if self.wanted(event.item):
+                    self.items[self.key(event.item)], self._all = event.item, None
             case Connected():
                 lost = []
         self.seen, self.error = now, None
         return lost
 
-
-class _Judge:
-    """Classifies pods; those that nothing can have changed since the last time are not judged again."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[PodFacts, EndpointFacts | None, tuple[float, bool], Pod]] = {}
-        self.timed = False
-
-    def pods(
-        self,
-        facts: Iterable[PodFacts],
-        endpoints: dict[str, EndpointFacts],
-        has_service: bool,
-        min_ready: float,
-        now: float,
-        skew: float,
-    ) -> tuple[Pod, ...]:
-        """All pods in the order of their names. `timed` says afterwards whether time alone can change any."""
-        before, self._known, self.timed = self._known, {}, False
-        circumstances = (min_ready, has_service)
-        judged: list[Pod] = []
-        for pod in facts:
-            endpoint = endpoints.get(pod.uid)
-            last = before.get(pod.uid)
-            if last is not None and last[0] is pod and last[1] == endpoint and last[2] == circumstances:
-                verdict = last[3]
-                timed = pod.deadline is not None or (min_ready > 0 and verdict.state is PodState.WARMING)
-                if not timed:
-                    self._known[pod.uid] = last
-                    judged.append(verdict)
-                    continue
-            verdict = classify(
-                pod, endpoint, now=now, clock_skew=skew, min_ready_seconds=min_ready, has_service=has_service
-            )
-            self.timed = self.timed or pod.deadline is not None or verdict.state is PodState.WARMING
-            self._known[pod.uid] = (pod, endpoint, circumstances, verdict)
-            judged.append(verdict)
-        judged.sort(key=lambda pod: pod.name)
-        return tuple(judged)
+    @property
+    def all(self) -> tuple[T, ...]:
+        """The objects, in the order in which they came; the same tuple until one of them changes."""
+        if self._all is None:
+            self._all = tuple(self.items.values())
+        return self._all
 
 
 class DeploymentWatch:
@@ -148,10 +111,13 @@ class DeploymentWatch:
         self._deployments: _Source[DeploymentView] = _Source(lambda item: item.name)
         self._sets: _Source[ReplicaSetView] = _Source(lambda item: item.uid)
         self._pods: _Source[PodFacts] = _Source(lambda item: item.uid)
-        self._slices: _Source[_Slice] = _Source(lambda item: item.name)
-        self._events: _Source[_Event] = _Source(lambda item: item.uid)
+        self._slices: _Source[Slice] = _Source(lambda item: item.name)
+        self._events: _Source[_Event] = _Source(
+            lambda item: item.uid, lambda item: _about(item.view.object, deployment)
+        )
+        self._views: tuple[tuple[_Event, ...], tuple[EventView, ...]] = ((), ())
         self._gone: dict[str, tuple[float, PodFacts]] = {}
-        self._judge = _Judge()
+        self._assembler = Assembler()
         self._wake = asyncio.Event()
         self._started = time.monotonic()
         self._selector = ""
@@ -183,7 +149,7 @@ class DeploymentWatch:
                 await asyncio.sleep(MIN_INTERVAL)
 
     async def _wait(self) -> None:
-        limit = TICK if self._judge.timed or self._gone else None
+        limit = TICK if self._assembler.timed or self._gone else None
         try:
             async with asyncio.timeout(limit):
                 await self._wake.wait()
@@ -263,15 +229,18 @@ class DeploymentWatch:
         """What is known now."""
         now, wall = time.monotonic(), time.time()
         self._gone = {uid: lost for uid, lost in self._gone.items() if now - lost[0] < GONE_SECONDS}
-        events = (event.view for event in self._events.items.values() if _about(event.view.object, self._name))
-        return _assemble(
-            self._judge,
+        if self._events.all is not self._views[0]:
+            self._views = (self._events.all, tuple(event.view for event in self._events.all))
+        found = Objects(
             self._deployments.items.get(self._name),
-            tuple(self._sets.items.values()),
-            self._pods.items.values(),
-            self._slices.items.values(),
-            events,
-            gone=[lost for _, lost in self._gone.values()],
+            self._sets.all,
+            self._pods.all,
+            self._slices.all,
+            self._views[1],
+            tuple(lost for _, lost in self._gone.values()),
+        )
+        return self._assembler.snapshot(
+            found,
             wall=wall,
             skew=self._cluster.http.clock.skew,
             observed_at=min(source.seen or self._started for source in self._sources),
@@ -295,53 +264,13 @@ async def read_workload(
     sets = await cluster.list_replica_sets(view.selector)
     endpoints = await cluster.list_endpoint_slices(service or deployment)
     pods = await cluster.list_pods(view.selector, container=container)
-    return _assemble(
-        _Judge(),
-        view,
-        tuple(sets),
-        pods,
-        [_Slice("", tuple(endpoints))] if endpoints else [],
-        (),
-        gone=[],
+    slices = (Slice("", tuple(endpoints)),) if endpoints else ()
+    return Assembler().snapshot(
+        Objects(view, tuple(sets), tuple(pods), slices),
         wall=time.time(),
         skew=cluster.http.clock.skew,
         observed_at=began,
         error=None,
-    )
-
-
-def _assemble(
-    judge: _Judge,
-    view: DeploymentView | None,
-    sets: tuple[ReplicaSetView, ...],
-    pods: Iterable[PodFacts],
-    slices: Iterable[_Slice],
-    events: Iterable[EventView],
-    *,
-    gone: list[PodFacts],
-    wall: float,
-    skew: float,
-    observed_at: float,
-    error: str | None,
-) -> WorkloadSnapshot:
-    found = list(slices)
-    endpoints: dict[str, EndpointFacts] = {}
-    for endpoint in (endpoint for item in found for endpoint in item.endpoints):
-        # While the controller moves an endpoint between slices it stands in two: believe the one that serves.
-        if endpoint.pod_uid and not (endpoint.pod_uid in endpoints and endpoints[endpoint.pod_uid].serving):
-            endpoints[endpoint.pod_uid] = endpoint
-    own = own_pods(view, sets, pods) if view else []
-    # Every Service with a selector has a slice, be it empty: no slice means no Service.
-    judged = judge.pods(own, endpoints, bool(found), view.min_ready_seconds if view else 0.0, wall, skew)
-    return WorkloadSnapshot(
-        pods=judged,
-        gone=tuple(classify(pod, None, now=wall, clock_skew=skew, deleted=True) for pod in gone),
-        deployment=view,
-        rollout=rollout_status(view, sets, judged) if view else None,
-        events=tuple(sorted(events, key=lambda event: event.at or 0.0)[-MAX_EVENTS:]),
-        clock_skew=skew,
-        observed_at=observed_at,
-        error=error,
     )
 
 

@@ -4,13 +4,15 @@ Rules: design "Kubernetes"; Kubernetes documentation, "Pod Lifecycle" (terminati
 "EndpointSlices" (conditions serving and terminating). Times are seconds since 1970 unless a name says otherwise.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from zdd_tui.model.untyped import Json, flag, moment, number, obj, objects, text
+from zdd_tui.model.untyped import Json, flag, moment, number, obj, objects, text, word
 
 OVERDUE_AFTER = 2.0
 """Seconds past the deadline after which a pod is Overdue; the kubelet itself adds up to two to a late preStop."""
@@ -122,6 +124,7 @@ class Pod:
     labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS)
 
 
+@lru_cache(maxsize=256)
 def image_version(image: str) -> str:
     """What tells one release of an image from another: its tag, else the start of its digest, else ``latest``."""
     name, _, digest = image.partition("@")
@@ -243,15 +246,15 @@ def project_pod(raw: Any, container: str | None = None) -> PodFacts:
     has_prestop, prestop_seconds = _prestop(main)
     scheduled = conditions.get("PodScheduled", {})
     return PodFacts(
-        name=text(meta, "name"),
-        uid=text(meta, "uid"),
-        namespace=text(meta, "namespace"),
-        image=text(chosen, "image"),
-        template_hash=text(meta, "labels", TEMPLATE_HASH_LABEL),
+        name=word(meta, "name"),
+        uid=word(meta, "uid"),
+        namespace=word(meta, "namespace"),
+        image=word(chosen, "image"),
+        template_hash=word(meta, "labels", TEMPLATE_HASH_LABEL),
         owner_uid=controller_uid(meta),
-        node=text(spec, "nodeName"),
-        ip=text(status, "podIP"),
-        phase=text(status, "phase"),
+        node=word(spec, "nodeName"),
+        ip=word(status, "podIP"),
+        phase=word(status, "phase"),
         status_reason=text(status, "reason"),
         created_at=moment(meta, "creationTimestamp"),
         deadline=moment(meta, "deletionTimestamp"),
@@ -268,13 +271,21 @@ def project_pod(raw: Any, container: str | None = None) -> PodFacts:
         has_prestop=has_prestop,
         prestop_seconds=prestop_seconds,
         resource_version=text(meta, "resourceVersion"),
-        labels={name: value for name, value in obj(meta, "labels").items() if isinstance(value, str)},
+        labels=_labels(
+            tuple((name, value) for name, value in obj(meta, "labels").items() if isinstance(value, str)),
+        ),
     )
+
+
+@lru_cache(maxsize=256)
+def _labels(pairs: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    """All pods of a template have the same: one mapping for all of them."""
+    return MappingProxyType(dict(pairs))
 
 
 def controller_uid(meta: Json) -> str:
     """The uid of the controlling owner, or the empty string."""
-    return next((text(owner, "uid") for owner in objects(meta, "ownerReferences") if flag(owner, "controller")), "")
+    return next((word(owner, "uid") for owner in objects(meta, "ownerReferences") if flag(owner, "controller")), "")
 
 
 def _is_true(condition: Json) -> bool:
@@ -284,8 +295,8 @@ def _is_true(condition: Json) -> bool:
 def _container(status: Json) -> ContainerFacts:
     state = obj(status, "state")
     return ContainerFacts(
-        name=text(status, "name"),
-        image=text(status, "image"),
+        name=word(status, "name"),
+        image=word(status, "image"),
         ready=flag(status, "ready") is True,
         restarts=max(number(status, "restartCount"), 0),
         running="running" in state,
@@ -341,9 +352,9 @@ def project_endpoints(raw: Any) -> list[EndpointFacts]:
         is_pod = text(target, "kind") == "Pod"
         found.append(
             EndpointFacts(
-                pod_name=text(target, "name") if is_pod else "",
-                pod_uid=text(target, "uid") if is_pod else "",
-                address=first if isinstance(first, str) else "",
+                pod_name=word(target, "name") if is_pod else "",
+                pod_uid=word(target, "uid") if is_pod else "",
+                address=sys.intern(first) if isinstance(first, str) else "",
                 port=port,
                 ready=ready,
                 serving=ready if serving is None else serving,

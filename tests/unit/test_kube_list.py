@@ -1,0 +1,39 @@
+"""A List read object by object is the List that JSON says, and what is none is refused."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zdd_tui.backends.kube_list import ListReader
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.text()
+VALUES = st.recursive(LEAVES, lambda each: st.lists(each) | st.dictionaries(st.text(), each), max_leaves=10)
+
+
+@given(st.dictionaries(st.text() | st.sampled_from(["items", "metadata", "kind"]), VALUES), st.sampled_from([None, 2]))
+def test_it_reads_what_json_says(made: dict[str, Any], indent: int | None) -> None:
+    reader = ListReader(json.dumps(made, indent=indent).encode())
+    items = made.get("items")
+    assert list(reader) == (items if isinstance(items, list) else [])
+    assert reader.rest == {
+        name: value for name, value in made.items() if name != "items" or not isinstance(value, list)
+    }
+
+
+def test_space_and_letters_of_every_kind() -> None:
+    reader = ListReader(' {\r\n"items" :\t[ {"a": "é𝄞"} , 7 ] , "metadata":{"continue" : "x"} } '.encode())
+    assert list(reader) == [{"a": "é𝄞"}, 7]
+    assert reader.rest == {"metadata": {"continue": "x"}}
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"[]", b"7", b"{", b'{"items"', b'{"items":[', b'{"items":[1', b'{"items":[1,]}', b'{"items":[1 2]}',
+     b'{"items":[1]', b'{"items":[],}', b'{"a":1 "b":2}', b'{"a":}', b'{[]:1}', b"<html>", b"\xff{}"],
+)  # fmt: skip
+def test_what_is_no_json_of_an_object_is_refused(payload: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        list(ListReader(payload))

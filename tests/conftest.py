@@ -4,8 +4,10 @@ The fixtures are synchronous, so that the scope of a test's event loop does not 
 """
 
 import asyncio
+import os
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,11 @@ import pytest
 import redis
 
 from zdd_tui.demo.servers import PgServer, RedisServer
+
+# Several hundred processes of ours are started: none shall compile the same hundred modules again, also where whoever
+# runs the tests (an image that is built in layers, usually) has said that Python keeps no bytecode.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

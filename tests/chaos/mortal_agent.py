@@ -10,6 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
+from zdd_tui.backends.kube_library import library
 from zdd_tui.cli import read_plan
 from zdd_tui.model.release import Work
 from zdd_tui.verbs.serve import serve
@@ -19,9 +20,7 @@ TTL = 0.6
 
 def main() -> int:
     plan, deaths = sys.argv[1], Path(sys.argv[2])
-    import kubernetes_asyncio.client
-    import kubernetes_asyncio.config  # noqa: F401 - once, before the forks
-
+    library()  # imported once, before the forks
     while True:
         child = os.fork()
         if child == 0:

@@ -40,7 +40,7 @@ _QUANTILE = re.compile(r"^p(\d{1,2})(\d*)$")
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 def parse_amount(value: object) -> float:

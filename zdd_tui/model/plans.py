@@ -253,12 +253,11 @@ PLANS: Mapping[str, type[BasePlan]] = {
 }
 """What `strategy` may say; a plan that does not say it is an expand/contract plan."""
 
-ANY_PLAN: TypeAdapter[BasePlan] = TypeAdapter(
-    Annotated[Plan | RollingPlan | CanaryPlan | BlueGreenPlan | DarkLaunchPlan, Field(discriminator="strategy")]
-)
-"""For the JSON Schema alone: plan files are read by class, so that an error names the class's own keys."""
-
 
 def plan_schema() -> dict[str, object]:
-    """The JSON Schema of a plan file of any strategy."""
-    return ANY_PLAN.json_schema()
+    """The JSON Schema of a plan file of any strategy.
+
+    A plan file itself is read by class, so that an error names the class's own keys.
+    """
+    either = Plan | RollingPlan | CanaryPlan | BlueGreenPlan | DarkLaunchPlan
+    return TypeAdapter(Annotated[either, Field(discriminator="strategy")]).json_schema()

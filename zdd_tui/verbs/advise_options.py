@@ -2,7 +2,7 @@
 
 import argparse
 
-from zdd_tui.model.adviser import STRATEGIES
+from zdd_tui.model.plans import PLANS
 
 EPILOG = """\
 examples:
@@ -47,7 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def add_advise(parser: argparse.ArgumentParser) -> None:
     """The options of `zdd advise`."""
     add_options(parser)
-    parser.add_argument("--strategy", choices=STRATEGIES, help="the one that you have in mind: is it safe?")
+    parser.add_argument("--strategy", choices=tuple(PLANS), help="the one that you have in mind: is it safe?")
     parser.add_argument("--json", action="store_true", help="one JSON document, for scripts")
     parser.add_argument("--plan", default="", metavar="FILE", help="write the plan there")
     parser.usage = "zdd advise [--sql FILE ...] [--manifest FILE ...] [--image OLD NEW] [options]"

@@ -16,6 +16,8 @@ _GAP = ("  ", Tone.NORMAL)
 class Footer(LineView):
     """``a advance  p pause  R rollback  ? help``."""
 
+    plated = True
+
     def watched(self, board: Board) -> tuple[object, ...]:
         return board.plan, board.release
 

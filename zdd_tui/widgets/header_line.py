@@ -11,6 +11,8 @@ _GAP = ("  ", Tone.NORMAL)
 class HeaderLine(LineView):
     """Name, strategy, environment and target, lock, agent. In production it is the upper edge of a frame."""
 
+    plated = True
+
     def watched(self, board: Board) -> tuple[object, ...]:
         return board.plan, board.release
 

@@ -16,6 +16,7 @@ from zdd_tui.model.access import Access
 from zdd_tui.widgets.calm import Calm
 from zdd_tui.widgets.line import Line, Tone, changed_runs, clip, outside
 from zdd_tui.widgets.painter import Painted
+from zdd_tui.widgets.tones import tone_style
 
 
 class LineView(ScrollView, Calm, can_focus=False):
@@ -24,7 +25,6 @@ class LineView(ScrollView, Calm, can_focus=False):
     A DataTable costs 18 KB of terminal output for one changed cell; this costs that line.
     """
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {f"tone--{tone}" for tone in Tone}
     BINDINGS: ClassVar[list[BindingType]] = []
 
     DEFAULT_CSS = """
@@ -32,19 +32,11 @@ class LineView(ScrollView, Calm, can_focus=False):
         height: 1;
         scrollbar-size: 0 0;
         overflow: hidden auto;
-        & > .tone--strong { text-style: bold; }
-        & > .tone--dim { color: $foreground; text-style: dim; }
-        & > .tone--good { color: $success; }
-        & > .tone--bad { color: $error; text-style: bold; }
-        & > .tone--warn { color: $warning; }
-        & > .tone--busy { color: $secondary; }
-        & > .tone--alarm { color: $error; text-style: bold reverse; }
-        & > .tone--done { color: $success; text-style: bold reverse; }
-        & > .tone--undone { color: $warning; text-style: bold reverse; }
-        & > .tone--found { text-style: bold reverse; }
-        & > .tone--key { color: $secondary; text-style: bold; }
     }
     """
+
+    plated: ClassVar[bool] = False
+    """In production it is a coloured bar, an edge of the screen's frame."""
 
     auto_height: ClassVar[int] = 0
     """Where above 0, the widget is as high as its lines, up to this many."""
@@ -169,10 +161,11 @@ class LineView(ScrollView, Calm, can_focus=False):
         return Strip(segments).simplify().adjust_cell_length(cells).apply_style(self._base_style)
 
     def _style_of(self, tone: Tone) -> Style:
-        """Kept, because Textual forgets its own with every change that is painted."""
         style = self._styles_of_tones.get(tone)
         if style is None:
-            style = self._styles_of_tones[tone] = self.get_component_rich_style(f"tone--{tone}", partial=True)
+            on_plate = self.plated and self.screen.has_class("-production")
+            style = tone_style(tone, self.app.theme_variables, on_plate=on_plate)
+            self._styles_of_tones[tone] = style
         return style
 
     def notify_style_update(self) -> None:

@@ -10,6 +10,8 @@ import signal
 import sys
 from pathlib import Path
 
+import sqlglot
+
 from zdd_tui.backends.kube_library import library
 from zdd_tui.cli import read_plan
 from zdd_tui.model.release import Work
@@ -20,7 +22,10 @@ TTL = 0.6
 
 def main() -> int:
     plan, deaths = sys.argv[1], Path(sys.argv[2])
-    library()  # imported once, before the forks
+    # Once, before the forks: what an agent imports when it first needs it.
+    library()
+    sqlglot.parse("SELECT 1", read="postgres")
+
     while True:
         child = os.fork()
         if child == 0:

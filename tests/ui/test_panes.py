@@ -89,6 +89,15 @@ async def test_keys_that_lie_in_a_heap_are_each_for_the_pane_of_the_one_before()
         assert "1 of 4" in desk.screen
 
 
+async def test_a_row_is_opened_by_keys_typed_ahead() -> None:
+    async with Desk(BOARDS["guard-pass"]) as desk:
+        for key in ("4", "down", "enter"):
+            desk.app.post_message(events.Key(key, None))
+        for _ in range(5):
+            await desk.pilot.pause()
+        assert "guard rule p99" in desk.screen
+
+
 async def test_a_table_s_keys_need_no_focus_first_and_the_pods_have_them_then() -> None:
     async with Desk("gates") as desk:
         assert "/▏" in await desk.press("slash")

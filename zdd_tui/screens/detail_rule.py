@@ -113,7 +113,10 @@ def _history(reading: GuardReading, view: RuleView, cells: int) -> list[Line]:
     bars = chart(reading.series, reading.limit, cells - 2, CHART_ROWS, lambda number: show(number, reading.unit))
     looks = f"the last {len(reading.series)} looks"
     if view.every:
-        looks += f", one every {human_duration(view.every)}; the newest last"
+        looks += f", one every {human_duration(view.every)}"
+    known = [value for value in reading.series if value is not None]
+    if known:
+        looks += f": {show(min(known), reading.unit)} to {show(max(known), reading.unit)}, the newest last"
     return [*((("  ", Tone.NORMAL), *line) for line in bars), clip(((f"  {looks}", Tone.DIM),), cells)]
 
 

@@ -258,7 +258,13 @@ class TablePane(Pane, Generic[R, C]):
         line, _ = self._line_at(len(self._heads) + (self._store.at - self._store.top) * self.lines_a_row)
         return "".join(text for text, _ in line[1:]).rstrip() if self._focused and self._store.at >= 0 else ""
 
+    def _arrive(self) -> None:
+        """A key that was typed ahead comes before the news of the focus, and finds the cursor all the same."""
+        if self._store.at < 0:
+            self._store.enter()
+
     def _move(self, rows: int) -> None:
+        self._arrive()
         self._store.point(self._store.at + rows)
         self._paint()
 
@@ -281,6 +287,7 @@ class TablePane(Pane, Generic[R, C]):
         self._move(len(self._store.shown))
 
     def action_open(self) -> None:
+        self._arrive()
         row = self._store.row
         if row is not None:
             self.post_message(RowChosen(self.name_of_pane, self.identity(row), self.value(row)))

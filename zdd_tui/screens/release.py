@@ -77,7 +77,7 @@ class ReleaseScreen(Acting[None]):
         if self._panes is None:
             return  # it is still being made, and begins with this
         self._panes.place(board, self.size.height)
-        with self._painter.gathering(self._views):
+        with self._painter.gathering([*self._views, self._panes]):
             for widget in self._views:
                 widget.show(board, moment)
 

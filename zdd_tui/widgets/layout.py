@@ -16,6 +16,9 @@ ROWS_FOR_ALL = 32
 FRAME = 2
 """Rows of a pane's border."""
 
+_LEAST = FRAME + 1
+"""Rows of a pane below which it shows nothing."""
+
 _CROWDED_RULES = 3
 """So many rules are in sight beside the backfill on a low screen, the worst first."""
 
@@ -158,11 +161,13 @@ def places(asked: Layout, width: int, height: int) -> Mapping[str, Box]:
     """
     right = asked.right
     wish = sum(ask.wish + FRAME for ask in right.values())
-    quiet = min(max(_QUIET[0], height // 3), _QUIET[1])
+    quiet = min(max(_QUIET[0], height // 3), _QUIET[1]) if height >= _QUIET[0] + _LEAST else 0
     left = min(width - 2 * width // 5, _POD_WIDTH) if right else width
     for_events = max(quiet, min(asked.events + FRAME, height // 3))
     for_pods = min(asked.pods + FRAME, height - for_events)
-    top = max(0, min(max(wish, for_pods, height // 3), height - quiet))
+    top = min(max(wish, for_pods, height // 3), height - quiet)
+    if height - top < _LEAST:
+        top = height
     beside = bool(right) and width >= _BESIDE and asked.pods + FRAME > top and height - wish >= quiet
     if beside:
         top = height
@@ -182,12 +187,13 @@ def shares(asks: Sequence[Ask], rows: int) -> list[int]:
     """
     heights = [0] * len(asks)
     for at in range(len(asks)):
-        heights[at] = min(FRAME + 1, rows)
-        rows -= heights[at]
+        if rows >= _LEAST or at == 0:
+            heights[at] = min(_LEAST, rows)
+            rows -= heights[at]
     wanted: tuple[Callable[[Ask], int], ...] = (lambda ask: ask.least, lambda ask: ask.wish)
     for lines in wanted:
         while rows > 0:
-            short = [at for at, ask in enumerate(asks) if heights[at] < lines(ask) + FRAME]
+            short = [at for at, ask in enumerate(asks) if 0 < heights[at] < lines(ask) + FRAME]
             if not short:
                 break
             heights[min(short, key=heights.__getitem__)] += 1

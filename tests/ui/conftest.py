@@ -1,12 +1,17 @@
-"""Snapshots as text: one file a picture, readable in a review."""
+"""Snapshots as text: one file a picture, readable in a review; and one in ASCII of every picture at 80x24."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
+
+from zdd_tui.widgets.ascii import SIGNS, to_ascii
 
 FOLDER = Path(__file__).parent / "snapshots"
+IN_ASCII = "-80x24"
+"""The end of the name of a picture that has another in ASCII: so no screen is without one."""
 
 
 @pytest.fixture
@@ -14,6 +19,11 @@ def same_as_before() -> Callable[[str, str], None]:
     """Compares a screen with its file; a missing file is a failure, so that no picture goes unseen."""
 
     def compare(name: str, screen: str) -> None:
+        compare_one(name, screen)
+        if name.endswith(IN_ASCII):
+            compare_one(f"ascii-{name}", in_ascii(screen))
+
+    def compare_one(name: str, screen: str) -> None:
         path = FOLDER / f"{name}.txt"
         if os.environ.get("UPDATE_SCREENS"):
             FOLDER.mkdir(exist_ok=True)
@@ -22,3 +32,15 @@ def same_as_before() -> Callable[[str, str], None]:
         assert screen == path.read_text(encoding="utf-8")
 
     return compare
+
+
+def in_ascii(screen: str) -> str:
+    """What the driver makes of a screen on its way to the terminal: every cell stays where it is.
+
+    Our own signs must have a form of their own: a question mark is for letters that have none, and a verdict.
+    """
+    made = to_ascii(screen)
+    assert made.isascii()
+    assert [len(line) for line in made.splitlines()] == [cell_len(line) for line in screen.splitlines()]
+    assert {char for char in screen if not char.isascii() and char not in SIGNS and not char.isalpha()} == set()
+    return made

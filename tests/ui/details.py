@@ -255,6 +255,7 @@ SCREENS: dict[str, tuple[str, Maker]] = {
     "backfill": ("backfill", BackfillScreen),
     "picture": ("backfill", PictureScreen),
     "picture-cutover": ("gates", PictureScreen),
+    "picture-rolling": ("rolling", PictureScreen),
     "picture-canary": ("canary", PictureScreen),
     "picture-blue-green": ("blue-green", PictureScreen),
     "picture-dark-launch": ("dark-launch", PictureScreen),

@@ -5,6 +5,7 @@ import re
 from collections import defaultdict
 from typing import Any
 
+from rich.cells import cell_len
 from textual.app import App
 
 _CELL = 12.2
@@ -22,6 +23,6 @@ def screen_text(app: App[Any]) -> str:
     for y in sorted(rows):
         line = ""
         for column, text in sorted(rows[y].items()):
-            line = line.ljust(column) + text
+            line += " " * (column - cell_len(line)) + text
         lines.append(line.rstrip())
     return "\n".join(lines) + "\n"

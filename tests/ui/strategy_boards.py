@@ -26,7 +26,7 @@ from zdd_tui.model.pod import Pod, PodState
 from zdd_tui.model.records import Actor
 from zdd_tui.model.release import Release, State, StepStatus
 from zdd_tui.model.rollout import WorkloadSnapshot
-from zdd_tui.model.strategies import blue_green, canary, dark_launch, with_guard
+from zdd_tui.model.strategies import blue_green, canary, dark_launch, rolling, with_guard
 from zdd_tui.model.strategy import Phase, Strategy
 
 CAUSE = "errors: v2 7.1% of 812 requests failed in 30s, limit 1%, for 12s"
@@ -144,6 +144,7 @@ def guard_situations() -> dict[str, Board]:
                 series=(0.07, 0.074, 0.09, None, None, None, None),
             ),
         ),
+        "rolling": _rolling(),
         "canary": _canary(),
         "blue-green": _blue_green(),
         "dark-launch": _dark_launch(),
@@ -224,6 +225,37 @@ def _paused() -> Board:
         backfill=backfill(status="paused", rate=0.0),
     )
     return replace(made, release=Sourced(rec, MONO))
+
+
+def _rolling() -> Board:
+    """Half way: two pods are new, one old one drains, one new one starts again and again."""
+    plan = plan_of("rolling", "users-api-2", rules=("errors", "p99"))
+    made = of_strategy(
+        with_guard(rolling()), plan, State.RUNNING, "rollout", done=False, note="2 of 4 new replicas available",
+        guard=(errors(), latency()),
+        gates=dict([
+            gate("never-short", Verdict.PASS, "maxUnavailable 0, maxSurge 1"),
+            gate("serving-new", Verdict.FAIL, "1 of 3 pods serve the new image"),
+            gate("no-older-pod", Verdict.FAIL, "4 older pods still there"),
+            gate("guard", Verdict.PASS, "2 rules pass"),
+        ]),
+    )  # fmt: skip
+    pods = [
+        pod("7f8c6d9b4f-x7k2p", "2", PodState.SERVING, image=NEW, created_at=EPOCH - 30),
+        pod("7f8c6d9b4f-q2pzz", "2", PodState.WARMING, image=NEW, created_at=EPOCH - 4),
+        pod("7f8c6d9b4f-m4t8c", "2", PodState.STARTING, image=NEW, restarts=3, reason="CrashLoopBackOff"),
+        pod("5c9b8d7f6c-aaaaa", "1", PodState.SERVING, image=OLD),
+        pod("5c9b8d7f6c-bbbbb", "1", PodState.SERVING, image=OLD),
+        pod("5c9b8d7f6c-ccccc", "1", PodState.DRAINING, image=OLD, seconds_left=12.0),
+        pod("5c9b8d7f6c-ddddd", "1", PodState.OVERDUE, image=OLD, seconds_left=-3.0),
+    ]
+    rec = made.release.value
+    assert rec is not None
+    statuses = (StepStatus.DONE, StepStatus.INTENT, *rec.release.statuses[2:])
+    steps = tuple(replace(step, status=status) for step, status in zip(rec.steps, statuses, strict=True))
+    rec = replace(rec, release=replace(rec.release, statuses=statuses), steps=steps)
+    snapshot = workload(pods, "2 of 4 new replicas available", ready=3)
+    return replace(made, release=Sourced(rec, MONO), pods=Sourced(snapshot, MONO))
 
 
 def _canary() -> Board:

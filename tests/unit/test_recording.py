@@ -339,3 +339,13 @@ def test_a_time_to_begin_at(tmp_path: Path) -> None:
     with pytest.raises(ZddError, match="is not in") as caught:
         seconds_of("2h", recording)
     assert "1m40s" in caught.value.mend
+
+
+def test_a_recording_that_began_late_says_from_when_on_it_has_the_audit(tmp_path: Path) -> None:
+    record = BOARDS["open"].release.value
+    assert record is not None
+    for kind, since in (("release", None), ("step", 5.0)):
+        events = (Event(9, 5.0, record.events[0].actor, kind, "did it"),)
+        board = replace(BOARDS["open"], release=Sourced(replace(record, events=events), MONO))
+        player = Player(load(recorded(tmp_path / f"{kind}.jsonl", board)))
+        assert player.ask(StoryQuery()).result(0).since == since

@@ -154,11 +154,13 @@ class Story:
         events: oldest first.
         commands: oldest first.
         earlier: events that are left out at the beginning.
+        since: what was before is not known; None where the audit is known from its beginning.
     """
 
     events: tuple[Event, ...]
     commands: tuple[StoredCommand, ...] = ()
     earlier: int = 0
+    since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

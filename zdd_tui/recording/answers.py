@@ -53,7 +53,10 @@ def _story(query: StoryQuery, board: Board, recording: Recording) -> Story:
         events = _EVENTS.validate_python([recording.events[number] for number in kept])
     except ValidationError as error:
         raise ZddError(f"{recording.file} has an event that cannot be shown: {error.errors()[0]['msg']}") from None
-    return Story(events, tuple(sorted(record.commands, key=lambda each: each.id)), len(known) - len(kept))
+    earlier = len(known) - len(kept)
+    whole = earlier or (events and events[0].kind == "release")
+    since = None if whole else events[0].at if events else record.now
+    return Story(events, tuple(sorted(record.commands, key=lambda each: each.id)), earlier, since)
 
 
 def _plan(board: Board) -> PlanText:

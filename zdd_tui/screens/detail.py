@@ -15,7 +15,7 @@ from zdd_tui.board import Board, BoardSource, Moment, Sourced
 from zdd_tui.model.detail import Query, Story
 from zdd_tui.screens.acting import Acting
 from zdd_tui.screens.dialog import HasPage, Keys, Page
-from zdd_tui.widgets.line import Line, Rows, Tone, clip, found_in, human_age, marked, outside, spread, wrap
+from zdd_tui.widgets.line import Line, Rows, Tone, clip, found_in, human_age, marked, outside, spread, width, wrap
 from zdd_tui.widgets.line_view import LineView
 from zdd_tui.widgets.thin import ThinCompositor
 
@@ -234,13 +234,15 @@ class DetailScreen(Acting[None], HasPage):
         return Rows((), len(lines), lambda at: marked(lines[at], self._needle))
 
     def keys(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+        """The way back and rollback stay in sight; where it is narrow, what is less needed gives way."""
         found = f"n/N “{outside(self._needle)}”" if self._needle else "search"
-        common = (("w", "cut" if self.wrapped else "wrap"), ("/", found))
+        own, common = list(self.own_hints()), [("w", "cut" if self.wrapped else "wrap"), ("/", found)]
         back = self.key_here("rollback")  # none where it may not be had
-        pairs = (*self.own_hints(), *common, *(((back, "rollback"),) if back else ()), ("Esc", "back"))
-        return [
-            clip(tuple(part for key, told in pairs for part in ((key, Tone.KEY), (f" {told}  ", Tone.NORMAL))), cells)
-        ]
+        kept = [*([(back, "rollback")] if back else []), ("Esc", "back")]
+        room = cells - max((len(view.more) + 1 for view in self.query(Keys) if view.more), default=0)
+        while (own or common) and width(_hints([*own, *common, *kept])) > room + 2:  # the last blanks need not fit
+            common.pop(0) if common else own.pop()
+        return [clip(_hints([*own, *common, *kept]), cells)]
 
     # --- keys ----------------------------------------------------------------------------------------------------
 
@@ -285,3 +287,7 @@ class DetailScreen(Acting[None], HasPage):
             return
         self._match = (self._match + step) % len(hits)
         page.scroll_to(y=max(0, hits[self._match] - page.content_size.height // 3), animate=False)
+
+
+def _hints(pairs: Sequence[tuple[str, str]]) -> Line:
+    return tuple(part for key, told in pairs for part in ((key, Tone.KEY), (f" {told}  ", Tone.NORMAL)))

@@ -10,7 +10,7 @@ from zdd_tui.board import Board, BoardSource, Moment
 from zdd_tui.model.detail import PlanQuery, PlanText
 from zdd_tui.screens.detail import DetailScreen, Look, Told
 from zdd_tui.screens.detail_yaml import yaml_line
-from zdd_tui.widgets.line import Line, Tone, human_age
+from zdd_tui.widgets.line import Line, Tone, human_age, wrap
 
 
 class PlanScreen(DetailScreen):
@@ -39,7 +39,7 @@ class PlanScreen(DetailScreen):
         plan = self._asked.value
         if plan is None:
             return lines
-        lines += [*_file(plan, moment, cells, self.text), ()]
+        lines += [*_file(plan, moment, cells, wrap), ()]
         return lines + (difference(plan, cells, self.text) if self._differs else self._stored(plan, cells))
 
     def _stored(self, plan: PlanText, cells: int) -> list[Line]:

@@ -71,6 +71,9 @@ def timeline_lines(
     lines: list[Line] = []
     if story.earlier:
         lines.append(((f"… {story.earlier:,} earlier lines of the audit are left out", Tone.WARN),))
+    if story.since is not None:
+        when = moment.clock.time_of_day(story.since)
+        lines += told(f"… the audit is recorded from {when} on; what came before is not there", cells, Tone.WARN)
     begun = moment.clock.time_of_day(record.created_at)
     over = f", over after {human_duration(end - record.created_at)}" if record.finished_at else ""
     lines += told(f"registered {begun}, {human_duration(now - record.created_at)} ago{over}", cells, Tone.DIM)

@@ -17,6 +17,7 @@ from zdd_tui.widgets.events import event_line
 from zdd_tui.widgets.gate_line import GLYPHS
 from zdd_tui.widgets.guard import guard_readings
 from zdd_tui.widgets.line import Line, Tone, human_age, outside, wrap
+from zdd_tui.widgets.step_sign import STEP_SIGNS, step_word
 
 
 class DetailsScreen(Acting[None], ModalScreen[None], HasPage):
@@ -107,7 +108,8 @@ def _steps(record: ReleaseRecord, cells: int) -> list[Line]:
 
 
 def _step(step: StepRecord, label: str, cells: int) -> list[Line]:
-    lines: list[Line] = [((f"{step.status:<12} ", Tone.NORMAL), (label, Tone.NORMAL))]
+    glyph, tone = STEP_SIGNS[step.status]
+    lines: list[Line] = [((f"{glyph} ", tone), (f"{step_word(step.status):<12} ", Tone.NORMAL), (label, Tone.NORMAL))]
     lines += wrap(step.note, cells, Tone.DIM, indent="    ") if step.note else []
     lines += wrap(f"✗ {step.error}", cells, Tone.BAD, indent="    ") if step.error else []
     return lines

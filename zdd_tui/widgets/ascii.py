@@ -19,8 +19,8 @@ SIGNS: Mapping[str, str] = {
     **dict(zip("▁▂▃▄▅▆▇█░▒▓", "_.-:=+*#.:%", strict=True)),
     # frames: plain, in focus, stale
     **dict(zip("╭╮╰╯┌┐└┘─│├┤┬┴┼", "++++++++-|+++++", strict=True)),
-    **dict(zip("┏┓┗┛━┃╍╏", "++++=H~:", strict=True)),
-    **dict(zip("═║╔╗╚╝┄┆┈┊╌╎╴╶", "=H++++-:-:-:--", strict=True)),
+    **dict(zip("┏┓┗┛━┃╍╏", "++++=|~:", strict=True)),
+    **dict(zip("═║╔╗╚╝┄┆┈┊╌╎╴╶", "=|++++-:-:-:--", strict=True)),
     # scroll bars and thin edges
     **dict(zip("▔▕▏▎▍▌▋▊▉▐▀▖▗▘▝", "-||||######....", strict=True)),
     # text

@@ -13,16 +13,7 @@ from zdd_tui.widgets.gate_line import GLYPHS
 from zdd_tui.widgets.line import Line, Tone, cut, human_age, outside, wrap
 from zdd_tui.widgets.picture_schema import frame, schema_lines
 from zdd_tui.widgets.pod_rows import MARKS
-
-_STEP_SIGNS = {
-    StepStatus.PENDING: ("○", Tone.DIM),
-    StepStatus.INTENT: ("▶", Tone.BUSY),
-    StepStatus.DONE: ("✔", Tone.GOOD),
-    StepStatus.FAILED: ("✗", Tone.BAD),
-    StepStatus.UNDOING: ("◀", Tone.WARN),
-    StepStatus.UNDO_FAILED: ("✗", Tone.BAD),
-    StepStatus.UNDONE: ("◁", Tone.DIM),
-}
+from zdd_tui.widgets.step_sign import STEP_SIGNS, step_word
 
 
 def picture_lines(board: Board, moment: Moment, cells: int, samples: Sequence[Line] = ()) -> list[Line]:
@@ -46,25 +37,36 @@ def picture_lines(board: Board, moment: Moment, cells: int, samples: Sequence[Li
             return lines + _canary(board, record, now, cells)
         case "dark-launch":
             return lines + _dark(board, record, now, cells, samples)
-    return lines + _rolling(board, cells)
+    return lines + _rolling(board, record, now, cells)
 
 
 # --- rolling ---------------------------------------------------------------------------------------------------------
 
 
-def _rolling(board: Board, cells: int) -> list[Line]:
+_ROLLING_GATES = ("never-short", "serving-new", "no-older-pod", "guard")
+
+
+def _rolling(board: Board, record: ReleaseRecord, now: float, cells: int) -> list[Line]:
+    moving = [step for step in record.release.strategy.steps if step.key in ("rollout-new", "soak")]
+    steps: list[Line] = [(), (("steps", Tone.DIM),), *(_step(step, record, cells) for step in moving)]
+    said = [(), *_said(record, _ROLLING_GATES, now, cells), *_soak(record, cells)]
+    return [*_pods(board, cells), *steps, *said]
+
+
+def _pods(board: Board, cells: int) -> list[Line]:
+    """Old ones over new ones, a sign each."""
     snapshot = board.pods.value
     if snapshot is None:
         return wrap(f"✗ {board.pods.error or 'no pods are known'}", cells, Tone.WARN)
     old, new = _by_image(board, snapshot.pods)
-    lines = [*_row("old", old, cells), (), *_row("new", new, cells), ()]
+    lines = [*_row("old", old, cells), *_row("new", new, cells), (), *wrap(_LEGEND, cells, Tone.DIM), ()]
     if snapshot.rollout is not None:
         lines += wrap(f"rollout: {snapshot.rollout.message}", cells)
     view = snapshot.deployment
     if view is not None:
         told = f"{view.ready} of {view.desired} ready; at most {view.max_surge} more, {view.max_unavailable} fewer"
         lines += wrap(told, cells, Tone.DIM)
-    return [*lines, (), *wrap(_LEGEND, cells, Tone.DIM)]
+    return lines
 
 
 _LEGEND = "● Serving  ◐ Warming  ○ Starting  ▽ Draining  ▼ Stopping  ✗ Overdue"
@@ -94,7 +96,7 @@ _BLUE_GREEN_GATES = ("smoke-passed", "serving-green", "green-healthy", "first-wa
 def _blue_green(board: Board, record: ReleaseRecord, now: float, cells: int) -> list[Line]:
     sides = board.plan.sides
     if len(sides) < 2:
-        return _rolling(board, cells)
+        return _rolling(board, record, now, cells)
     snapshots = (board.pods.value, board.twin.value)
     second = f"{sides[1][1]}-"
     room = (cells - 3) // 2
@@ -204,9 +206,8 @@ def _reached(release: Release, steps: Sequence[StepSpec]) -> int:
 
 def _step(step: StepSpec, record: ReleaseRecord, cells: int) -> Line:
     status = record.release.status(step.name)
-    glyph, tone = _STEP_SIGNS[status]
-    word = "running" if status is StepStatus.INTENT else status.value
-    return ((f"{glyph} ", tone), (cut(step.label, cells - 14), Tone.NORMAL), (f"  {word}", Tone.DIM))
+    glyph, tone = STEP_SIGNS[status]
+    return ((f"{glyph} ", tone), (cut(step.label, cells - 14), Tone.NORMAL), (f"  {step_word(status)}", Tone.DIM))
 
 
 def _said(record: ReleaseRecord, names: Sequence[str], now: float, cells: int) -> list[Line]:

@@ -10,7 +10,7 @@ _KEYS: Line = (
     *(("space", Tone.KEY), (" pause  ", Tone.DIM), ("← →", Tone.KEY), (" 10s  ", Tone.DIM)),
     *(("< >", Tone.KEY), (" speed  ", Tone.DIM), ("n N", Tone.KEY), (" event", Tone.DIM)),
 )
-_BARE: Line = (("space ←→ <> nN", Tone.KEY),)
+_BARE: Line = (("space arrows <> nN", Tone.KEY),)
 
 
 class Playing(Protocol):

@@ -84,6 +84,7 @@ async def test_it_is_a_process_of_its_own(argv: list[str], here: Here, zygote: Z
     assert psutil.Process(process.pid).cwd() == str(here.cwd)
     assert (await here.alive(process))["pod"] == "one"
     assert psutil.Process(process.pid).num_threads() == 1
+    assert (psutil.Process(process.pid).name() == "one") == (argv == FORKED)
     process.terminate()
     assert await ended(process) == Exit(0, 0)
     assert "version 2 serves" in here.log.read_text()

@@ -232,6 +232,7 @@ def _become(order: Mapping[str, Any], zygote: int) -> None:
     os.setsid()
     os.environ.clear()
     os.environ.update(order["env"])
+    Path("/proc/self/comm").write_text(order["env"].get("POD_NAME", "pod")[-15:])  # what `ps` and `top` show
     os.chdir(order["cwd"])
     sys.path[0] = order["cwd"]  # where `python -m` looks first
     log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)

@@ -159,7 +159,7 @@ def test_the_example_can_be_taken(capsys: pytest.CaptureFixture[str]) -> None:
     import sys
 
     assert run_keys(str(EXAMPLE), None, {}, sys.stdout) == 0
-    assert "4 bindings changed, no clash" in capsys.readouterr().out
+    assert "6 bindings changed, no clash" in capsys.readouterr().out
 
 
 def test_a_file_is_found_where_xdg_says(tmp_path: Path) -> None:

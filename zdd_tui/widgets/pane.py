@@ -25,7 +25,7 @@ class Pane(LineView, can_focus=True):
         Binding("pagedown", "pane_down", "Page down", show=False, id="pane.page-down"),
         Binding("home", "first_line", "Top", show=False, id="pane.top"),
         Binding("end", "last_line", "End", show=False, id="pane.end"),
-        Binding("enter", "open", "Open", show=False, id="pane.open"),
+        Binding("enter", "open", "Open what is behind the row", show=False, id="pane.open"),
         *bindings_in("pane"),
         Binding("escape", "back", "Back: the filter, the one pane, the focus", show=False, id="pane.back"),
     ]

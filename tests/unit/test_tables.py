@@ -350,6 +350,15 @@ def test_several_workers_are_told_beside_the_batch() -> None:
     assert "×" not in text(*backfill_lines(backfill(), 40))
 
 
+def test_a_changed_speed_is_among_the_first_five_lines_where_nothing_throttles() -> None:
+    tuned = ("speed 50% (plan: 100%)", "workers 2 (plan: 1)")
+    narrow = backfill_lines(backfill(), 29, tuned=tuned)
+    assert text(narrow[3]) == "tuned: speed 50% (plan: 100%)"
+    assert all(width(line) <= 12 for line in backfill_lines(backfill(), 12, tuned=tuned)[3:4])
+    assert text(backfill_lines(backfill(), 60, tuned=tuned)[3]) == "throttle: -  tuned: speed 50% (plan: 100%)"
+    assert text(backfill_lines(backfill(throttle="lag"), 60, tuned=tuned)[3]) == "throttle: lag"
+
+
 @given(st.text(st.characters(codec="utf-8"), max_size=40), st.integers(16, 100), st.integers(0, 99_999))
 def test_the_line_of_a_filter_fits_and_tells_the_count(typed: str, cells: int, total: int) -> None:
     line = FilterLine()

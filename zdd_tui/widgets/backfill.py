@@ -6,7 +6,7 @@ from zdd_tui.board import RELEASE_STALE, Board, Moment, Sourced
 from zdd_tui.model.duration import human_duration
 from zdd_tui.model.records import BackfillRecord
 from zdd_tui.model.tuning import told
-from zdd_tui.widgets.line import Line, Span, Tone, cut, human_count, spread, width, wrap
+from zdd_tui.widgets.line import Line, Span, Tone, cut, human_count, join, spread, width, wrap
 from zdd_tui.widgets.pace import Pace, eta_range, eta_text
 from zdd_tui.widgets.pane import Pane
 from zdd_tui.widgets.strip import sparkline
@@ -47,11 +47,10 @@ class BackfillPane(Pane):
         self._pace.see(backfill)
         rates = self._pace.rates(backfill) if backfill else ()
         workers = record.limits.workers if record is not None and record.limits is not None else 1
-        lines = backfill_lines(backfill, cells, rates if self.histories else (), eta_from=rates, workers=workers)
-        if record is None or backfill is None:
-            return lines
-        tuned = told(record.plan_limits, record.tuning) if record.plan_limits else ()
-        return [*lines, *_further(backfill, tuned, rates if self.histories else (), cells)]
+        tuned = tuple(told(record.plan_limits, record.tuning)) if record is not None and record.plan_limits else ()
+        strip = rates if self.histories else ()
+        lines = backfill_lines(backfill, cells, strip, eta_from=rates, workers=workers, tuned=tuned)
+        return lines if backfill is None else [*lines, *_further(backfill, tuned, strip, cells)]
 
 
 def done_percent(backfill: BackfillRecord | None) -> int | None:
@@ -72,6 +71,7 @@ def backfill_lines(
     *,
     eta_from: Sequence[float] = (),
     workers: int = 1,
+    tuned: Sequence[str] = (),
 ) -> list[Line]:
     """Bar, rows, pace, throttle, verification.
 
@@ -79,6 +79,8 @@ def backfill_lines(
         rates: rows a second over time, oldest first, for a strip; empty for none.
         eta_from: the same, for the range of the time left.
         workers: batches at a time.
+        tuned: limits that were changed while it ran; told first where nothing throttles, because they may be why it
+            is slow.
     """
     percent = done_percent(backfill)
     if backfill is None or percent is None:
@@ -98,19 +100,31 @@ def backfill_lines(
         lines.append(spread(rows, (failed,), cells))
     else:
         lines += [rows, (failed,)] if backfill.failed_rows else [rows]
-    throttle = (cut(backfill.throttle, cells - 10), Tone.WARN) if backfill.throttle else ("-", Tone.NORMAL)
     batch = f"batch {backfill.batch_rows}" + (f"×{workers}" if workers > 1 else "")
     lines += [
         _pace(backfill, cells, rates, eta_from, (batch, Tone.NORMAL)),
-        (("throttle: ", Tone.NORMAL), throttle),
+        _held_back(backfill, tuned, cells),
         _verified(backfill),
     ]
     return lines
 
 
+def _held_back(backfill: BackfillRecord, tuned: Sequence[str], cells: int) -> Line:
+    """The throttle in force; where there is none, what an operator has changed."""
+    if backfill.throttle:
+        return (("throttle: ", Tone.NORMAL), (cut(backfill.throttle, cells - 10), Tone.WARN))
+    nothing: Line = (("throttle: -", Tone.NORMAL),)
+    if not tuned or backfill.status in ("done", "cancelled"):
+        return nothing
+    changed: Line = ((cut(f"tuned: {tuned[0]}", cells), Tone.WARN),)
+    both = join((nothing, changed), ("  ", Tone.NORMAL))
+    return both if width(both) <= cells else changed
+
+
 def _further(backfill: BackfillRecord, tuned: Sequence[str], rates: Sequence[float], cells: int) -> list[Line]:
     """What is in sight only where there is room: changed limits, batches, the rate over time."""
-    lines: list[Line] = [line for text in tuned for line in wrap(f"tuned: {text}", cells, Tone.WARN)]
+    told_above = 1 if tuned and not backfill.throttle and width(((f"tuned: {tuned[0]}", Tone.WARN),)) <= cells else 0
+    lines: list[Line] = [line for text in tuned[told_above:] for line in wrap(f"tuned: {text}", cells, Tone.WARN)]
     last = f", the last {human_duration(backfill.recent[-1].seconds)}" if backfill.recent else ""
     lines.append(
         ((cut(f"{backfill.batches} batches in {human_duration(backfill.seconds)}{last}", cells), Tone.NORMAL),)

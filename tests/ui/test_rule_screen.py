@@ -1,5 +1,6 @@
 """A rule of the guard: what Enter on its row shows."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from zdd_tui.board import Board
 from zdd_tui.model.gate import Verdict
 from zdd_tui.model.guard_asks import rule_views
 from zdd_tui.model.plan_guard import Guard
+from zdd_tui.recording.codec import Decoder, Encoder
 from zdd_tui.screens.detail_rule import RuleScreen, what_it_would_do
 from zdd_tui.screens.dialog import Page
 from zdd_tui.widgets.chart import chart
@@ -159,3 +161,11 @@ def test_the_verdict_s_age_is_the_database_s() -> None:
     record = board.release.value
     assert record is not None
     assert record.guard[0].age(EPOCH) == 31
+
+
+def test_a_recording_holds_what_rules_ask_and_an_older_one_plays_without() -> None:
+    board = told(guard_situations()["guard-pass"])
+    parts = json.loads(json.dumps(Encoder().encode(board)))
+    assert Decoder().decode(parts).plan.guard == board.plan.guard
+    del parts["plan"]["guard"]
+    assert Decoder().decode(parts).plan.guard == ()

@@ -258,5 +258,5 @@ SCREENS: dict[str, tuple[str, Maker]] = {
     "picture-rolling": ("rolling", PictureScreen),
     "picture-canary": ("canary", PictureScreen),
     "picture-blue-green": ("blue-green", PictureScreen),
-    "picture-dark-launch": ("dark-launch", PictureScreen),
+    "picture-dark-launch": ("dark-mismatch", PictureScreen),
 }

@@ -148,6 +148,7 @@ def guard_situations() -> dict[str, Board]:
         "canary": _canary(),
         "blue-green": _blue_green(),
         "dark-launch": _dark_launch(),
+        "dark-mismatch": _dark_mismatch(),
     }
     return made
 
@@ -319,6 +320,28 @@ def _blue_green() -> Board:
         pods=Sourced(pods_of("users-api", OLD, PodState.WARMING, STABLE), MONO),
         twin=Sourced(pods_of("users-api-green", NEW, PodState.SERVING, OTHER, created_at=EPOCH - 80), MONO),
     )
+
+
+def _dark_mismatch() -> Board:
+    """The new path answers otherwise: its gate is shut."""
+    made = _dark_launch()
+    rec = made.release.value
+    assert rec is not None
+    upto = sum(len(each.steps) for each in rec.release.strategy.phases[: rec.release.phase + 1])
+    statuses = (StepStatus.DONE,) * upto + rec.release.statuses[upto:]
+    bad = "41 of 1,203 comparisons went badly (3.41%, limit 0.1%): 33 mismatch, 8 timeout; differs: email, name"
+    rec = replace(
+        rec,
+        release=replace(rec.release, state=State.WAITING, statuses=statuses),
+        gates=dict(
+            [
+                gate("shadow-agrees", Verdict.FAIL, bad),
+                gate("shadow-fast", Verdict.PASS, "p95 8.1 ms, old path 7.9 ms: 1.03 times, limit 2"),
+                gate("pods-healthy", Verdict.PASS, "4 new pods are ready, none has restarted"),
+            ]
+        ),
+    )
+    return replace(made, release=Sourced(rec, MONO))
 
 
 def _dark_launch() -> Board:

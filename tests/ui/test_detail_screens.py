@@ -263,3 +263,13 @@ async def until(pilot: Pilot[Any], wanted: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not wanted():
             await pilot.pause(0.02)
+
+
+async def test_where_no_rows_move_the_backfills_screen_says_so() -> None:
+    source = FixedSource(SITUATIONS["dark-launch"], answers=dict(ANSWERS))
+    app = ZddApp(source, clock=FixedClock())
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(BackfillScreen(source, app.moment))
+        await pilot.pause()
+        assert "a dark-launch release moves no rows" in screen_text(app)
+        assert "a batch runs" not in screen_text(app)

@@ -22,6 +22,7 @@ from tests.ui.strategy_boards import (
     pods_of,
 )
 from zdd_tui.board import Board, Moment, Sourced
+from zdd_tui.model.action import default_keys
 from zdd_tui.model.gate import Verdict
 from zdd_tui.model.guard import GuardReading
 from zdd_tui.model.pod import PodState
@@ -83,6 +84,17 @@ def test_what_the_guard_saw_stands_on_the_first_line_in_whole(name: str) -> None
     assert "guard:" in text(lines[0])
     assert cause in " ".join(text(*lines).split())
     assert situation(made.release.value, EPOCH + 1).text in " ".join(text(*lines).split())
+
+
+def test_a_dark_launch_that_differs_says_where_one_sees_what() -> None:
+    def press(name: str, keys: dict[str, str] | None = None) -> str:
+        record = BOARDS[name].release.value
+        assert record is not None
+        return situation(record, EPOCH, keys).press
+
+    assert press("dark-mismatch").startswith("V shows which answers differ; a opens shadow-100")
+    assert press("dark-mismatch", {**default_keys(), "picture": "F9"}).startswith("F9 shows which answers differ")
+    assert "differ" not in press("dark-launch")
 
 
 def test_a_cause_that_is_over_is_told_no_more() -> None:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from zdd_tui.model.action import default_keys
 from zdd_tui.model.duration import human_duration
 from zdd_tui.model.errors import Refused
-from zdd_tui.model.gate import GateReading
+from zdd_tui.model.gate import GateReading, Verdict
 from zdd_tui.model.records import Lease, ReleaseRecord, StepRecord
 from zdd_tui.model.release import Command, CommandKind, Release, State, StepStatus, closed_gates, command, no_way_back
 from zdd_tui.model.release import readings as gate_readings
@@ -141,7 +141,9 @@ def _waiting(record: ReleaseRecord, now: float) -> Situation:
     if shut:
         text = f"{phase.name} has run; {len(shut)} of {total} gates are not open"
         then = "the release is done" if following is None else f"{{advance}} opens {following.name}"
-        press = f"wait: {then} once all pass"
+        differ = any(each.name == "shadow-agrees" and each.verdict is Verdict.FAIL for each in shut)
+        first = "{picture} shows which answers differ; " if differ else "wait: "
+        press = f"{first}{then} once all pass"
         return Situation(Mood.WAITING, "◆", "WAITING FOR GATES", text, (), press)
     if following is None:
         return Situation(Mood.WAITING, "◆", "WAITING", "the last gates pass; the agent ends the release")

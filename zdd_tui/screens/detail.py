@@ -15,7 +15,7 @@ from zdd_tui.board import Board, BoardSource, Moment, Sourced
 from zdd_tui.model.detail import Query, Story
 from zdd_tui.screens.acting import Acting
 from zdd_tui.screens.dialog import HasPage, Keys, Page
-from zdd_tui.widgets.line import Line, Rows, Tone, clip, found_in, human_age, marked, outside, spread, width, wrap
+from zdd_tui.widgets.line import Line, Rows, Tone, clip, found_in, human_age, join, marked, outside, spread, width, wrap
 from zdd_tui.widgets.line_view import LineView
 from zdd_tui.widgets.thin import ThinCompositor
 
@@ -240,7 +240,7 @@ class DetailScreen(Acting[None], HasPage):
         back = self.key_here("rollback")  # none where it may not be had
         kept = [*([(back, "rollback")] if back else []), ("Esc", "back")]
         room = cells - max((len(view.more) + 1 for view in self.query(Keys) if view.more), default=0)
-        while (own or common) and width(_hints([*own, *common, *kept])) > room + 2:  # the last blanks need not fit
+        while (own or common) and width(_hints([*own, *common, *kept])) > room:
             common.pop(0) if common else own.pop()
         return [clip(_hints([*own, *common, *kept]), cells)]
 
@@ -290,4 +290,4 @@ class DetailScreen(Acting[None], HasPage):
 
 
 def _hints(pairs: Sequence[tuple[str, str]]) -> Line:
-    return tuple(part for key, told in pairs for part in ((key, Tone.KEY), (f" {told}  ", Tone.NORMAL)))
+    return join((((key, Tone.KEY), (f" {told}", Tone.NORMAL)) for key, told in pairs), ("  ", Tone.NORMAL))

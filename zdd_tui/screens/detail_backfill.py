@@ -10,7 +10,7 @@ from zdd_tui.model.records import BackfillRecord
 from zdd_tui.screens.detail import DetailScreen, Look, Told
 from zdd_tui.widgets.backfill import backfill_lines
 from zdd_tui.widgets.ledger import LedgerPane
-from zdd_tui.widgets.line import Line, Tone, clip, outside
+from zdd_tui.widgets.line import Line, Tone, clip, outside, wrap
 
 LAST_BATCHES = 5
 
@@ -51,6 +51,8 @@ class BackfillScreen(DetailScreen):
         ledger.show(self._source.board(), self._look())
 
     def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
+        if not board.plan.backfills:
+            return wrap(f"a {board.plan.strategy} release moves no rows: there is no backfill to look at", cells)
         record = board.release.value
         state = record.backfill if record else None
         lines = [*backfill_lines(state, cells), *_batches(state, moment, cells), ()]

@@ -13,6 +13,8 @@ import pytest
 
 from tests.integration.kubelet_support import PYTHON, REAL, World, is_ready, main_status, pod, until, world
 from zdd_tui.demo.kubelet.addresses import Addresses
+from zdd_tui.demo.kubelet.handlers import Target
+from zdd_tui.demo.kubelet.probes import FIRST_AFTER, Prober
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.untyped import number, obj, objects, text
 
@@ -281,6 +283,33 @@ async def test_a_connection_refused_is_told_in_the_kubelets_words(here: World) -
     raw = await here.pod()
     with pytest.raises(aiohttp.ClientConnectorError):
         await here.ask(text(raw, "status", "podIP"))
+
+
+async def test_the_first_probe_leaves_the_container_time_to_listen_and_readiness_follows_at_once() -> None:
+    clock = asyncio.get_running_loop().time
+    asked: list[float] = []
+
+    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(clock())
+        writer.close()
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server, aiohttp.ClientSession() as session:
+        probe = {"tcpSocket": {"port": server.sockets[0].getsockname()[1]}, "periodSeconds": 60}
+        became = asyncio.Event()
+        prober = Prober(
+            {"startupProbe": probe, "readinessProbe": probe},
+            Target("127.0.0.1", {}, None),  # type: ignore[arg-type]  # no exec
+            session,
+            lambda: became.set() if prober.ready else None,
+            lambda kind, why: pytest.fail(f"{kind}: {why}"),
+        )
+        began = clock()
+        prober.begin()
+        try:
+            await asyncio.wait_for(became.wait(), 30)
+        finally:
+            await prober.end()
+    assert FIRST_AFTER - 0.01 < asked[0] - began <= asked[1] - began
 
 
 def test_no_two_kubelets_share_their_pods_addresses() -> None:

@@ -118,6 +118,7 @@ async def test_all_that_will_run_can_be_read_while_a_name_is_typed() -> None:
 async def test_read_only_cannot_be_unlocked() -> None:
     async with Desk("open", read_only=True) as desk:
         assert "unlock" not in desk.screen
+        assert "→ not from here (read-only): a runs dual-write" in desk.screen
         assert "WAITING FOR YOU" in await desk.press("u")
         assert "rollback" not in await desk.press("colon")
 

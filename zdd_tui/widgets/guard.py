@@ -214,7 +214,8 @@ def under_line(reading: GuardReading, columns: Collection[str], cells: int) -> L
         told.append(f"old {_old(reading)}")
     if reading.acted:
         told.append(f"asked: {reading.acted}")
-    if reading.samples and len("  ".join([*told, many := f"{reading.samples:,} samples"])) + 2 <= cells:
+    many = f"{reading.samples:,} sample{'s' if reading.samples > 1 else ''}"
+    if reading.samples and len("  ".join([*told, many])) + 2 <= cells:
         told.append(many)  # what does not fit is the least of it
     failing = reading.verdict is Verdict.FAIL
     return ((cut("  " + ("  ".join(told) or outside(reading.reason)), cells), Tone.WARN if failing else Tone.DIM),)

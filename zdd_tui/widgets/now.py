@@ -71,9 +71,13 @@ def now_lines(board: Board, moment: Moment, cells: int, limit: int = 8) -> list[
 
 
 def _press(told: Situation, moment: Moment) -> str:
-    """What to press, the key that unlocks first where production is locked."""
-    hidden = tuple(f"{moment.keys[each]} " for each in ("advance", "pause", "resume"))
-    locked = moment.access.locked(moment.now) and told.press.startswith(hidden)
+    """What to press: the key that unlocks first where production is locked; read-only, that it is not from here."""
+    hidden = tuple(f"{moment.keys[each]} " for each in ("advance", "pause", "resume", "rollback"))
+    if not told.press.startswith(hidden):
+        return told.press
+    if moment.access.read_only:
+        return f"not from here (read-only): {told.press}"
+    locked = moment.access.locked(moment.now) and not told.press.startswith(hidden[-1])
     return f"{moment.keys['unlock']} unlocks, then {told.press}" if locked else told.press
 
 

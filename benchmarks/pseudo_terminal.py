@@ -29,6 +29,8 @@ class PseudoTerminal:
             env={name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
             | {"TERM": "xterm-256color"},
             start_new_session=True,
+            # k9s, for one, opens /dev/tty: this must be the controlling terminal, as in a login.
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  # nothing else before exec
         )
         os.close(slave)
         self.seen = b""
@@ -68,6 +70,12 @@ class PseudoTerminal:
         with open(f"/proc/{self.process.pid}/stat") as file:
             fields = file.read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory(self, name: str) -> float:
+        """MB of memory that the program has in use: VmRSS for now, VmHWM for the most so far."""
+        with open(f"/proc/{self.process.pid}/status") as file:
+            found = dict(line.split(":", 1) for line in file)
+        return int(found[name].split()[0]) / 1024
 
     def send(self, keys: bytes) -> None:
         """As if they were typed."""

@@ -1,0 +1,219 @@
+"""An API server with many pods of one Deployment, some of which change all the time; a process of its own.
+
+    python -m benchmarks.pod_server --pods 500 --dir DIR
+
+It is the demo's API server without its controllers: nothing but what is told here changes. The first line that it
+prints is {"kubeconfig": PATH}. It then reads a line of JSON at a time, answers each with one, and ends with its input:
+
+    {"visible": 10, "others": 160}   changes a second, of the first rows and of all other pods; answers {}
+    {"word": "Crashed"}              says so in the status of the first pod; answers {"at": monotonic seconds}
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from zdd_tui.demo import manifests
+from zdd_tui.demo.cluster import kinds, kubeconfig
+from zdd_tui.demo.cluster.api import Api
+from zdd_tui.demo.cluster.controllers.endpoints import MAX_ENDPOINTS, SERVICE_NAME, endpoint
+from zdd_tui.demo.cluster.meta import controller_reference
+from zdd_tui.demo.cluster.server import Server
+from zdd_tui.demo.cluster.store import Store
+from zdd_tui.demo.cluster.tls import self_signed, server_context
+from zdd_tui.demo.kubelet.status import PodRecord, stamp
+
+Json = dict[str, Any]
+ADDRESS, NAMESPACE, TOKEN, TEMPLATE = "127.0.0.1", "default", "benchmark", "6d4f9c7b5d"
+NODES = 20
+SINCE = time.time() - 3 * 86_400
+"""When the pods came: ages of days do not change while somebody looks."""
+
+VISIBLE = 6
+"""Rows that every terminal shows without scrolling; the visible changes go round among them."""
+
+
+class Pods:
+    """A Deployment at rest with all its pods ready, and what changes of it."""
+
+    def __init__(self, count: int) -> None:
+        self.store = Store()
+        self.api = Api(self.store)
+        self.names = [f"{manifests.NAME}-{TEMPLATE}-{number:05}" for number in range(count)]
+        self._turn = {"visible": 0, "others": 0}
+        self._fill(count)
+
+    def _fill(self, count: int) -> None:
+        for name in (NAMESPACE, "kube-system"):
+            self.api.create(kinds.NAMESPACE, "", {"metadata": {"name": name}})
+        for number in range(NODES):
+            self.api.create(kinds.NODE, "", {"metadata": {"name": f"node-{number}"}})
+        wanted = manifests.deployment(dsn="postgresql://db.shop/shop", redis_url="redis://cache.shop/0", replicas=count)
+        made = self.api.create(kinds.DEPLOYMENT, NAMESPACE, wanted)
+        template = made["spec"]["template"]
+        labels = {**template["metadata"]["labels"], "pod-template-hash": TEMPLATE}
+        head = {"labels": labels, "annotations": {"deployment.kubernetes.io/revision": "1"}}
+        counts = {"replicas": count, "readyReplicas": count, "availableReplicas": count}
+        spec = {"replicas": count, "selector": {"matchLabels": labels}}
+        body = {
+            "metadata": {
+                **head,
+                "name": f"{manifests.NAME}-{TEMPLATE}",
+                "ownerReferences": [controller_reference(made)],
+            },
+            "spec": {**spec, "template": {"metadata": {"labels": labels}, "spec": template["spec"]}},
+        }
+        owner = self.api.create(kinds.REPLICA_SET, NAMESPACE, body)
+        owner = self._put(kinds.REPLICA_SET, owner, status={**counts, "observedGeneration": 1})
+        made = self._annotated(made, head["annotations"])
+        self._put(kinds.DEPLOYMENT, made, status={**counts, "updatedReplicas": count, "observedGeneration": 1})
+        service = self.api.create(kinds.SERVICE, NAMESPACE, manifests.service())
+        meta = {"labels": labels, "ownerReferences": [controller_reference(owner)]}
+        pods = [self._pod(number, {**meta, "name": name}, template) for number, name in enumerate(self.names)]
+        for start in range(0, count, MAX_ENDPOINTS):
+            self._slice(service, pods[start : start + MAX_ENDPOINTS])
+
+    def _annotated(self, obj: Json, annotations: dict[str, str]) -> Json:
+        return {**obj, "metadata": {**obj["metadata"], "annotations": annotations}}
+
+    def _pod(self, number: int, meta: Json, template: Json) -> Json:
+        node = f"node-{number % NODES}"
+        body = {"metadata": meta, "spec": {**template["spec"], "nodeName": node}}
+        pod = self.api.create(kinds.POD, NAMESPACE, body)
+        status = PodRecord(
+            address=f"10.{1 + number // 62_500}.{number // 250 % 250}.{1 + number % 250}",
+            host=f"192.168.0.{number % NODES}",
+            started_at=stamp(SINCE),
+            state={"running": {"startedAt": stamp(SINCE)}},
+            started=True,
+            ready=True,
+            has_run=True,
+            container_id=f"containerd://{pod['metadata']['uid']}",
+        )
+        meta = {**pod["metadata"], "creationTimestamp": stamp(SINCE), "managedFields": managed(stamp(SINCE))}
+        return self._put(kinds.POD, {**pod, "metadata": meta}, status=status.render(pod))
+
+    def _slice(self, service: Json, pods: list[Json]) -> None:
+        name = f"{manifests.NAME}-{pods[0]['metadata']['name'][-5:]}"
+        body = {
+            "metadata": {
+                "name": name,
+                "labels": {SERVICE_NAME: manifests.NAME},
+                "ownerReferences": [controller_reference(service)],
+            },
+            "addressType": "IPv4",
+            "endpoints": [endpoint(service, pod) for pod in pods],
+            "ports": [{"name": "http", "port": manifests.PORT, "protocol": "TCP"}],
+        }
+        self.api.create(kinds.ENDPOINT_SLICE, NAMESPACE, body)
+
+    def _put(self, kind: kinds.Kind, obj: Json, *, status: Json) -> Json:
+        # A stored object is never changed: the parts that differ are new, all others are shared.
+        return self.store.put(kind, {**obj, "metadata": {**obj["metadata"]}, "status": status})
+
+    def restart(self, which: str) -> None:
+        """The next of the `visible` or of the `others` has one restart more, or begins again after 99."""
+        turn = self._turn[which]
+        self._turn[which] += 1
+        others = len(self.names) - VISIBLE
+        # A step that shares no factor with their number comes by every one of them.
+        place = turn % VISIBLE if which == "visible" else VISIBLE + turn * 7919 % others
+        pod = self.api.get(kinds.POD, NAMESPACE, self.names[place])
+        (container,) = pod["status"]["containerStatuses"]
+        changed = {**container, "restartCount": (container["restartCount"] + 1) % 100}
+        self._put(kinds.POD, pod, status={**pod["status"], "containerStatuses": [changed]})
+
+    def say(self, word: str) -> float:
+        """The first pod's reason is this word; returns when."""
+        pod = self.api.get(kinds.POD, NAMESPACE, self.names[0])
+        self._put(kinds.POD, pod, status={**pod["status"], "reason": word})
+        return time.monotonic()
+
+
+def managed(at: str) -> list[Json]:
+    """Who owns which field, as a real server tells it: a third of every pod that it sends."""
+    names = ("type", "status", "lastProbeTime", "lastTransitionTime")
+    condition = {".": {}, **{f"f:{name}": {} for name in names}}
+    kinds_of = ("ContainersReady", "Initialized", "PodReadyToStartContainers", "Ready")
+    kubelet = {
+        "f:conditions": {f'k:{{"type":"{kind}"}}': condition for kind in kinds_of},
+        **{f"f:{name}": {} for name in ("containerStatuses", "hostIP", "hostIPs", "phase", "podIP", "startTime")},
+        "f:podIPs": {".": {}, 'k:{"ip":"10.1.0.1"}': {".": {}, "f:ip": {}}},
+    }
+    fields = ("command", "env", "image", "imagePullPolicy", "lifecycle", "livenessProbe", "name", "ports", "resources")
+    container = {".": {}, **{f"f:{name}": {} for name in (*fields, "readinessProbe", "startupProbe")}}
+    controller = {
+        "f:metadata": {"f:generateName": {}, "f:labels": {".": {}, "f:app": {}, "f:pod-template-hash": {}}},
+        "f:spec": {
+            "f:containers": {f'k:{{"name":"{manifests.CONTAINER}"}}': container},
+            **{f"f:{name}": {} for name in ("dnsPolicy", "restartPolicy", "schedulerName", "securityContext")},
+        },
+    }
+    head = {"operation": "Update", "apiVersion": "v1", "time": at, "fieldsType": "FieldsV1"}
+    return [
+        {**head, "manager": "kube-controller-manager", "fieldsV1": controller},
+        {**head, "manager": "kubelet", "fieldsV1": {"f:status": kubelet}, "subresource": "status"},
+    ]
+
+
+@asynccontextmanager
+async def served(api: Api, directory: Path) -> AsyncIterator[Path]:
+    """The path of a kubeconfig for the objects, served on loopback until the context ends."""
+    identity = self_signed(ADDRESS)
+    server = Server(api, TOKEN, directory)
+    runner = web.AppRunner(server.application(), access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, ADDRESS, 0, ssl_context=server_context(identity, directory)).start()
+        path = directory / "kubeconfig"
+        kubeconfig.write(path, f"https://{ADDRESS}:{runner.addresses[0][1]}", identity.certificate, TOKEN)
+        yield path
+        server.close()
+    finally:
+        await runner.cleanup()
+
+
+async def changing(pods: Pods, which: str, rate: float) -> None:
+    """So many changes a second, evenly, for ever."""
+    loop = asyncio.get_running_loop()
+    due = loop.time()
+    while True:
+        due += 1 / rate
+        await asyncio.sleep(max(0.0, due - loop.time()))
+        pods.restart(which)
+
+
+async def serve(count: int, directory: Path) -> None:
+    pods, tasks = Pods(count), list[asyncio.Task[None]]()
+    async with served(pods.api, directory) as path:
+        say({"kubeconfig": str(path)})
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            asked = json.loads(line)
+            if "word" in asked:
+                say({"at": pods.say(asked["word"])})
+                continue
+            for task in tasks:
+                task.cancel()
+            tasks = [asyncio.create_task(changing(pods, which, rate)) for which, rate in asked.items() if rate]
+            say({})
+
+
+def say(answer: Json) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pods", type=int, required=True)
+    parser.add_argument("--dir", type=Path, required=True, help="folder of the kubeconfig")
+    given = parser.parse_args()
+    asyncio.run(serve(given.pods, given.dir))

@@ -1,0 +1,213 @@
+"""What the dashboard costs beside k9s, where that is on PATH: both watch the same pods of the same API server.
+
+    python -m benchmarks.terminal_k9s
+
+120x36. First 500 pods, ten visible changes a second (restarts of the first rows); then 5,000 pods and 160 changes a
+second more, anywhere. k9s runs with its default settings on the pods of the namespace; the dashboard is `zdd open
+--no-agent` on a release in a PostgreSQL of its own, with a Redis for its flags. One after the other, each with an API
+server of its own. Printed of each: bytes a second and share of a core, medians of three spells; memory then, and at
+most; seconds from the command to the first pod's row, of the clock and of the processor, medians of three starts; and
+from a change of the first row to that change on the line. How fast the API server answers is in these last two.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.pseudo_terminal import PseudoTerminal
+
+CASES = ((500, {"visible": 10, "others": 0}), (5_000, {"visible": 10, "others": 160}))
+WARM_UP = 8.0
+SPELL = 10.0
+SPELLS = 3
+STARTS = 3
+PROBES = 12
+SLOW = 20.0
+"""Seconds after which a change counts as lost."""
+
+ROW = b"users-api-6d4f9c7b5d-0"
+ALPHABETS = ("ABCDEFGHIJKLM", "NOPQRSTUVWXYZ")
+"""Words are of one and the other by turns: no letter stays, so none is left out when the next one is drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one program: bytes a second, percent of a core, MB of memory now and at most, seconds to the first row by the
+    clock and of the processor, and seconds from each probed change to the line."""
+
+    rate: float
+    share: float
+    memory: float
+    peak: float
+    first_row: float
+    first_row_cpu: float
+    delays: tuple[float, ...]
+
+    def told(self) -> str:
+        return (
+            f"{self.rate:,.0f} B/s, {self.share:.1f} % of a core, {self.memory:.0f} MB (at most {self.peak:.0f}), first"
+            f" row {self.first_row:.1f} s ({self.first_row_cpu:.1f} s of processor), change to line"
+            f" {1000 * statistics.median(self.delays):,.0f} ms (at most {1000 * max(self.delays):,.0f})"
+        )
+
+
+class PodServer:
+    """`benchmarks.pod_server`, asked and answered."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+        self.kubeconfig = str(self.answer()["kubeconfig"])
+
+    def answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        found: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return found
+
+    def ask(self, question: Mapping[str, object]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        return self.answer()
+
+
+@contextmanager
+def pod_server(pods: int, folder: Path) -> Iterator[PodServer]:
+    """An API server in a process of its own, whose processor time is nobody's."""
+    argv = [sys.executable, "-m", "benchmarks.pod_server", "--pods", str(pods), "--dir", str(folder)]
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield PodServer(process)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def measure(argv: Sequence[str], env: Mapping[str, str], server: PodServer, changes: Mapping[str, int]) -> Cost:
+    """Runs one program against a server at rest, then with changes.
+
+    Raises:
+        RuntimeError: the program ended by itself.
+        TimeoutError: no row, or a change that did not come within `SLOW` seconds.
+    """
+    starts = []
+    for _ in range(STARTS - 1):
+        with PseudoTerminal(argv, env, columns=120, rows=36) as terminal:
+            starts.append((terminal.until(ROW), terminal.cpu()))
+    with PseudoTerminal(argv, env, columns=120, rows=36) as terminal:
+        starts.append((terminal.until(ROW), terminal.cpu()))
+        server.ask(changes)
+        terminal.count_for(WARM_UP)
+        spells = []
+        for _ in range(SPELLS):
+            used, began = terminal.cpu(), time.perf_counter()
+            count = terminal.count_for(SPELL)
+            took = time.perf_counter() - began
+            spells.append((count / took, 100 * (terminal.cpu() - used) / took))
+        memory, peak = terminal.memory("VmRSS"), terminal.memory("VmHWM")
+        delays = tuple(delay(terminal, server, probe) for probe in range(PROBES))
+        if terminal.process.poll() is not None:
+            raise RuntimeError(f"{argv[0]} ended by itself with code {terminal.process.returncode}")
+    rate, share = (statistics.median(column) for column in zip(*spells, strict=True))
+    first_row, first_row_cpu = (statistics.median(column) for column in zip(*starts, strict=True))
+    return Cost(rate, share, memory, peak, first_row, first_row_cpu, delays)
+
+
+def delay(terminal: PseudoTerminal, server: PodServer, probe: int) -> float:
+    """Seconds from a change of the first row to the line; changes keep no step with anybody's refresh."""
+    terminal.count_for(random.uniform(0.5, 2.5))
+    word = "".join(random.choices(ALPHABETS[probe % 2], k=8))
+    changed_at, seen = float(server.ask({"word": word})["at"]), b""
+    while word.encode() not in seen:
+        if time.monotonic() - changed_at > SLOW:
+            raise TimeoutError(f"{word} did not come: {seen[-300:]!r}")
+        seen = (seen + terminal.read(0.5))[-65536:]
+    return time.monotonic() - changed_at
+
+
+def k9s(program: str, folder: Path, pods: int, changes: Mapping[str, int]) -> Cost:
+    """k9s with a home of its own, so that nobody's settings count."""
+    with pod_server(pods, folder) as server:
+        homes = {f"XDG_{name}_HOME": str(folder / name.lower()) for name in ("CONFIG", "DATA", "STATE", "CACHE")}
+        env = os.environ | homes | {"HOME": str(folder), "KUBECONFIG": server.kubeconfig}
+        return measure([program, "--command", "pods"], env, server, changes)
+
+
+async def dashboard(folder: Path, pods: int, changes: Mapping[str, int]) -> Cost:
+    """`zdd open --no-agent` with everything that it reads."""
+    from zdd_tui.demo.plan import plan_text
+
+    with pod_server(pods, folder) as server:
+        async with databases(folder) as places:
+            env = os.environ | places | {"KUBECONFIG": server.kubeconfig}
+            plan = folder / "plan.yaml"
+            plan.write_text(text := plan_text("column", "application"))
+            await register(text, str(plan), env)
+            argv = [sys.executable, "-m", "zdd_tui", "open", "--no-agent", str(plan)]
+            return await asyncio.to_thread(measure, argv, env, server, changes)
+
+
+@asynccontextmanager
+async def databases(folder: Path) -> AsyncIterator[dict[str, str]]:
+    """DATABASE_URL and REDIS_URL of two fresh servers."""
+    from zdd_tui.demo.servers import postgres_server, redis_server
+
+    async with postgres_server(folder / "postgres") as postgres, redis_server(folder / "redis") as redis:
+        yield {"DATABASE_URL": postgres.dsn, "REDIS_URL": redis.url}
+
+
+async def register(plan: str, source: str, env: Mapping[str, str]) -> None:
+    """Puts the plan's release there, as an agent would; none of its phases has begun."""
+    from zdd_tui.backends.store import Store
+    from zdd_tui.model.plan_file import load_plan
+    from zdd_tui.model.records import Actor
+
+    loaded = load_plan(plan, source=source, environ=env)
+    async with await Store.open(env["DATABASE_URL"]) as store:
+        await store.migrate()
+        await store.register(
+            loaded.plan,
+            text=loaded.text,
+            document=loaded.document,
+            plan_hash=loaded.hash,
+            actor=Actor("benchmark", "here"),
+        )
+
+
+def main(sides: Sequence[str] = ("dashboard", "k9s"), cases: Sequence[int] = (500, 5_000)) -> None:
+    program = shutil.which("k9s") or ""
+    if "k9s" in sides and not program:
+        print("terminal_k9s: skipped: no k9s on PATH to compare with; --side dashboard measures the dashboard alone")
+        return
+    for pods, changes in CASES:
+        if pods not in cases:
+            continue
+        print(f"terminal_k9s: 120x36, {pods:,} pods, {sum(changes.values())} changes a second, ten of them in sight")
+        for side in sides:
+            with tempfile.TemporaryDirectory(prefix="zdd-bench-") as name:
+                folder = Path(name)
+                if side == "k9s":
+                    cost = k9s(program, folder, pods, changes)
+                else:
+                    cost = asyncio.run(dashboard(folder, pods, changes))
+            print(f"terminal_k9s: {side:9} {cost.told()}", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--side", action="append", choices=("dashboard", "k9s"))
+    parser.add_argument("--pods", type=int, action="append", choices=[pods for pods, _ in CASES])
+    given = parser.parse_args()
+    main(given.side or ("dashboard", "k9s"), given.pods or (500, 5_000))

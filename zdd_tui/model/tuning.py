@@ -68,6 +68,8 @@ LIMITS = tuple(
 
 def in_force(plan: Backfill, tuning: Tuning) -> Backfill:
     """The limits that hold now. A stored value that the plan's rules do not allow any more is left out."""
+    if not tuning:
+        return plan  # asked with every board
     try:
         return _with(plan, dict(tuning))
     except ValidationError:

@@ -118,8 +118,15 @@ async def test_a_line_that_cannot_be_shown_ends_it_with_its_number(recording: Re
     assert app.return_value.code == 2
 
 
-PICTURES = {"replay": "", "replay-log": "l", "replay-yaml": "v", "replay-timeline": "T", "replay-plan": "P"}
-POD_KEYS = "lv"
+PICTURES = {
+    "replay": (False, ""),
+    "replay-timeline": (False, "T"),
+    "replay-plan": (False, "P"),
+    "replay-pod": (True, ""),
+    "replay-log": (True, "l"),
+    "replay-yaml": (True, "v"),
+}
+"""Whether a pod is opened first, and a key."""
 
 
 @pytest.mark.parametrize("size", ["80x24", "120x36"])
@@ -134,8 +141,8 @@ async def test_picture(
     width, height = map(int, size.split("x"))
     async with app.run_test(size=(width, height), notifications=True, tooltips=True) as pilot:
         await pilot.pause()
-        key = PICTURES[picture]
-        if key and key in POD_KEYS:
+        on_pod, key = PICTURES[picture]
+        if on_pod:
             app.screen.post_message(RowChosen("pods", "x", SERVING[0]))
             await pilot.pause()
         if key:
@@ -173,7 +180,12 @@ async def test_details_tell_what_was_recorded_and_plainly_what_was_not(recording
             await pilot.press("escape")
             await shown("move old rows in batches")
         app.screen.post_message(RowChosen("pods", "x", SERVING[0]))
-        await shown("✗ pod users-api-6d4f9c7b5d-x7k2p: a recording holds no pod as the API had it", "holds no logs")
+        await shown(
+            "✗ pod users-api-6d4f9c7b5d-x7k2p: a recording holds no pod as the API had it",
+            "● Serving  13m old",
+            "image shop/users-api:2  node node-1  0 restarts",
+            "holds no logs",
+        )
         await pilot.press("l")
         await shown(
             "log of users-api-6d4f9c7b5d-x7k2p", "· ended", "✗ a recording holds no logs", "→ what is there now"

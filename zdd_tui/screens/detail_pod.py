@@ -14,6 +14,7 @@ from zdd_tui.screens.detail import DetailScreen, Look, Told
 from zdd_tui.screens.detail_log import LogScreen, log_line, log_state
 from zdd_tui.screens.detail_yaml import YamlScreen
 from zdd_tui.widgets.line import Line, Tone, clip, cut, fit, human_age, outside
+from zdd_tui.widgets.pod_rows import MARKS
 
 TAIL = 200
 """Lines of the log that are fetched for its end."""
@@ -51,7 +52,9 @@ class PodScreen(DetailScreen):
     def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
         lines = self.missing(self._asked, cells)
         detail = self._asked.value
-        if detail is not None:
+        if detail is None:
+            lines += board_lines(board, self._pod, moment, self.text, cells)
+        else:
             snapshot = board.pods.value
             now = moment.wall + (snapshot.clock_skew if snapshot else 0.0)
             lines += pod_lines(detail, now, self.text, cells)
@@ -67,6 +70,24 @@ class PodScreen(DetailScreen):
 
     def action_yaml(self) -> None:
         self.app.push_screen(YamlScreen(self._source, self._look, ObjectQuery("Pod", self._pod)))
+
+
+def board_lines(board: Board, name: str, moment: Moment, told: Told, cells: int) -> list[Line]:
+    """What the board has of a pod, until the API has answered, or where it cannot be asked."""
+    snapshots = [source.value for source in (board.pods, board.twin) if source.value is not None]
+    for snapshot in snapshots:
+        for pod in (*snapshot.pods, *snapshot.gone):
+            if pod.name == name:
+                glyph, tone = MARKS[pod.state]
+                age = (
+                    ""
+                    if pod.created_at is None
+                    else f"  {human_age(moment.wall + snapshot.clock_skew - pod.created_at)} old"
+                )
+                lines: list[Line] = [(), ((f"{glyph} {pod.state}", tone), (age, Tone.NORMAL))]
+                lines += told(f"image {pod.image}  node {pod.node or '-'}  {pod.restarts} restarts", cells)
+                return lines + (told(pod.reason, cells, Tone.WARN) if pod.reason else [])
+    return []
 
 
 def pod_lines(detail: ObjectDetail, now: float, told: Told, cells: int) -> list[Line]:

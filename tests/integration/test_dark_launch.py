@@ -57,8 +57,7 @@ async def test_rollback_from_every_phase_then_the_release(tmp_path: Path) -> Non
 
 @pytest.mark.timeout(400)
 async def test_a_new_path_that_is_wrong_is_seen_by_the_gate_and_by_nobody_else(tmp_path: Path) -> None:
-    async with production(tmp_path, strategy="dark-launch", rate=100) as (env, store):
-        env.plan_file.write_text(env.plan_file.read_text().replace("users-api:4", "users-api:5"))
+    async with production(tmp_path, strategy="dark-launch", rate=100, mistaken=True) as (env, store):
         before = await take(env)
         walker = Walker(env, store, no_progress)
         await walker.begin()

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from zdd_tui.demo.environment import Options
+from zdd_tui.demo.environment import EXPAND_CONTRACT, Options
 from zdd_tui.demo.headless import run_headless
 from zdd_tui.demo.regions import NAMES
 from zdd_tui.model.errors import ZddError
@@ -32,7 +32,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
     """
     if arguments.env:
         return _print_env()
-    options = _options(arguments)
+    options = options_of(arguments)
     fault = None if options.mistaken else arguments.inject
     interactive = not arguments.headless
     if interactive and not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -57,8 +57,9 @@ def run_demo(arguments: argparse.Namespace) -> int:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _options(arguments: argparse.Namespace) -> Options:
-    """
+def options_of(arguments: argparse.Namespace) -> Options:
+    """What is wanted.
+
     Raises:
         ZddError: two options that do not go together.
     """
@@ -69,6 +70,8 @@ def _options(arguments: argparse.Namespace) -> Options:
     options.mistaken = arguments.inject == MISMATCH
     if options.mistaken and options.strategy != "dark-launch":
         raise ZddError("--inject mismatch is of a dark launch", "add --strategy dark-launch")
+    if arguments.headless and arguments.inject and not options.mistaken and options.strategy != EXPAND_CONTRACT:
+        raise ZddError("--headless breaks a release of expand/contract alone", "leave --headless or --strategy out")
     options.guard, options.calm = True, arguments.inject is None or options.mistaken
     if arguments.regions > 1:
         if arguments.inject is not None:

@@ -1,6 +1,6 @@
 """A warm process of the sample application, from which a node's pods are forked.
 
-Why: a pod spends 0.4 s of CPU on its imports, more than on all that it serves in a test, and a release starts a dozen.
+Why: a pod spends 0.4 s of CPU on its imports, often more than on all that it serves, and a release starts a dozen.
 A fork of a process that has the imports already costs a few milliseconds. The pod is a process as before: its own pid,
 session, environment, folder, log, signals and exit; and it dies with the zygote, which dies with the kubelet.
 

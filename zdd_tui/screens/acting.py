@@ -6,6 +6,7 @@ way back is two keys from any screen that stands on :class:`Acting`.
 
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.screen import Screen
@@ -53,6 +54,14 @@ class Acting(Screen[ResultT]):
     def on_mount(self) -> None:
         """Production is told by word and by frame on every screen, a subclass's own mounting aside."""
         self.set_class(isinstance(self.app, HasOperator) and self.app.operator.access.guarded, "-production")
+
+    def dismiss(self, result: ResultT | None = None) -> AwaitComplete:
+        """Leaves the screen, once.
+
+        What was typed ahead reaches it after it has gone, such as a second Enter: the screen on top by then is another
+        one, and must not go in its place.
+        """
+        return super().dismiss(result) if self.app.screen is self else AwaitComplete()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What may not be had now does not exist."""

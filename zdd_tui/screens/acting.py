@@ -61,7 +61,7 @@ class Acting(Screen[ResultT]):
         What was typed ahead reaches it after it has gone, such as a second Enter: the screen on top by then is another
         one, and must not go in its place.
         """
-        return super().dismiss(result) if self.app.screen is self else AwaitComplete()
+        return super().dismiss(result) if self.app.screen_stack[-1:] == [self] else AwaitComplete()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What may not be had now does not exist."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.ui.boards import MONO, FixedClock
 from zdd_tui.board import Moment, Sourced
 from zdd_tui.model.shadow_sample import FieldDifference, ShadowSample, ShadowSamples
-from zdd_tui.widgets.line import cut, width
+from zdd_tui.widgets.line import cut, width, wrap
 from zdd_tui.widgets.picture_shadow import parted, shadow_lines, visible
 
 MOMENT = Moment.of(FixedClock())
@@ -83,3 +83,10 @@ def test_the_age_and_what_hinders_are_told() -> None:
     assert told(ShadowSamples((), 0, 1))[0].endswith("3s old")
     failed = told(None, error="pods is forbidden", mend="ask for pods/log")
     assert failed[1:] == ["✗ the pods' logs: pods is forbidden", "→ ask for pods/log"]
+
+
+@given(st.text("ab 山ж-", max_size=80), st.integers(8, 40))
+def test_wrapped_text_is_no_wider_than_its_room_and_whole(text: str, cells: int) -> None:
+    lines = wrap(text, cells)
+    assert max(map(width, lines)) <= cells
+    assert "".join(part for line in lines for part, _ in line).replace(" ", "") == text.replace(" ", "")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import overload
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, chop_cells, set_cell_size
 
 
 class Tone(StrEnum):
@@ -117,7 +117,9 @@ def wrap(text: str, cells: int, tone: Tone = Tone.NORMAL, *, indent: str = "") -
         # Names of pods and images stay whole where they can.
         room = max(8, cells - len(indent))
         pieces = textwrap.wrap(outside(part), room, break_long_words=True, break_on_hyphens=False) or [""]
-        lines.extend(((indent + piece, tone),) for piece in pieces)
+        # Characters were counted; wide ones take two cells.
+        whole = (chop_cells(piece, room) if cell_len(piece) > room else [piece] for piece in pieces)
+        lines.extend(((indent + piece, tone),) for chopped in whole for piece in chopped)
     return lines
 
 

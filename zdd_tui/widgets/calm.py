@@ -11,6 +11,8 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
+from zdd_tui.widgets.differing import differing
+
 
 class Calm(Widget):
     """Keeps its last rendering until it is refreshed or gets another style or another size.
@@ -32,16 +34,26 @@ class Calm(Widget):
             place: where the widget is on the screen.
 
         Returns:
-            Each line of each part with its column and row on the screen.
+            Of each part what differs from what was there: the cells of a line with their column and row on the screen.
         """
         self._rendered = None
         offset, whole = self.content_offset, place.size.region
+        was: dict[int, Strip | None] = {}
         for region in regions:
             part = region.translate(offset).intersection(whole)
+            for y in part.line_range:
+                if y not in was:
+                    was[y] = self._styles_cache._cache.get(y)
             self._styles_cache.set_dirty(part)
             for y in part.line_range:
                 strip = super().render_lines(Region(0, y, place.width, 1))[0]
-                yield place.x + part.x, place.y + y, strip.crop(part.x, part.right)
+                before, now = was[y], self._styles_cache._cache[y]  # as drawn, before filters such as NO_COLOR's
+                start, stop = part.column_span
+                if before is not None:
+                    first, last = differing(before.crop(start, stop), now.crop(start, stop))
+                    start, stop = start + first, start + last
+                if start < stop:
+                    yield place.x + start, place.y + y, strip.crop(start, stop)
 
     def refresh(self, *regions: Region, **options: Any) -> Self:
         self._rendered = None

@@ -1,0 +1,50 @@
+"""Which cells of a line differ from those that were there: only they go over the line."""
+
+from collections.abc import Sequence
+from itertools import takewhile
+
+from rich.cells import cell_len
+from rich.style import Style
+from textual.strip import Strip
+
+Cell = tuple[str, Style | None]
+"""What stands in one cell. The second cell of a wide character holds no character."""
+
+
+def differing(before: Strip, after: Strip) -> tuple[int, int]:
+    """From which cell to before which cell two lines of the same width differ, in text or style; 0, 0 nowhere."""
+    if before == after:
+        return 0, 0
+    old, new = _cells(before), _cells(after)
+    if len(old) != len(new):
+        return 0, len(new)
+    start = _alike(old, new)
+    if start == len(new):
+        return 0, 0
+    stop = len(new) - _alike(old[::-1], new[::-1])
+    # A wide character is sent as a whole, and so is one that was there.
+    while start > 0 and not (old[start][0] and new[start][0]):
+        start -= 1
+    while stop < len(new) and not (old[stop][0] and new[stop][0]):
+        stop += 1
+    return start, stop
+
+
+def _alike(old: Sequence[Cell], new: Sequence[Cell]) -> int:
+    """How many cells at the beginning are the same."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=True)))
+
+
+def _cells(strip: Strip) -> list[Cell]:
+    cells: list[Cell] = []
+    for text, style, _ in strip:
+        if len(text) == cell_len(text):
+            cells.extend((char, style) for char in text)
+            continue
+        for char in text:
+            wide = cell_len(char)
+            if wide:
+                cells += [(char, style)] + [("", style)] * (wide - 1)
+            elif cells:
+                cells[-1] = (cells[-1][0] + char, cells[-1][1])
+    return cells

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
+from operator import is_not
 
 from zdd_tui.board import Board, PlanView
 from zdd_tui.model.pod import Pod, PodState
@@ -105,7 +107,8 @@ class PodRows:
             return False
         if len(before.pods) != len(after.pods):
             return False
-        changed = [(old, new) for old, new in zip(before.pods, after.pods, strict=True) if old is not new]
+        differ = map(is_not, before.pods, after.pods)
+        changed = list(compress(zip(before.pods, after.pods, strict=True), differ))
         if any((old.uid, old.name, old.state) != (new.uid, new.name, new.state) for old, new in changed):
             return False
         if changed and not self._places:

@@ -45,4 +45,5 @@ def test_any_text_keeps_its_width(text: str) -> None:
 
 def test_letters_lose_their_accents_and_wide_ones_keep_their_room() -> None:
     assert to_ascii("Zoë naïve 東京 “x”…") == 'Zoe naive ???? "x"~'
+    assert to_ascii("Łukasz Søren Straße") == "Lukasz Soren Strase"
     assert to_ascii("\x1b[31m● Serving\x1b[0m") == "\x1b[31m* Serving\x1b[0m"

@@ -26,6 +26,8 @@ SIGNS: Mapping[str, str] = {
     # text
     **dict(zip("…⋯’‘“”«»‹›→←↑↓↕↔×µ–—−•≤≥≈±Δ", "~~''\"\"<><>><^v|-xu---*<>~+D", strict=True)),
     "\u00a0": " ",
+    # letters of names that Unicode does not take apart
+    **dict(zip("ŁłØøĐđĦħıßÆæŒœÞþÐðŊŋ", "LlOoDdHhisAaOoPpDdNn", strict=True)),
 }
 
 

@@ -64,6 +64,11 @@ class LineView(ScrollView, Calm, can_focus=False):
         """What to show in a width of so many cells."""
         raise NotImplementedError
 
+    @property
+    def content_size(self) -> Size:
+        """Without the compositor, which Textual asks each time; nothing while it is hidden."""
+        return self.outer_size.region.shrink(self.styles.gutter).size if self.display else Size(0, 0)
+
     def show(self, board: Board, moment: Moment) -> None:
         """Draws what has changed since the last call."""
         self._shown = (board, moment)

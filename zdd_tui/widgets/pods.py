@@ -1,6 +1,7 @@
 """The pods of the Deployment, those that need eyes first."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from zdd_tui.board import PODS_STALE, Board, Moment, PlanView, Sourced
 from zdd_tui.model.pod import Pod, PodState
@@ -109,7 +110,8 @@ def pod_notes(board: Board, cells: int) -> list[Line]:
     return lines
 
 
-def pod_columns(widths: Widths) -> list[Column[Row, float]]:
+@lru_cache(maxsize=8)
+def pod_columns(widths: Widths) -> Sequence[Column[Row, float]]:
     """The columns of pods with texts of these widths. Cells get the cluster's clock."""
     longest, side, node = widths.name, widths.side, widths.node
     reason = widths.reason + 6 if widths.reason else 0

@@ -50,6 +50,7 @@ class TablePane(Pane, Generic[R, C]):
         self._heads: Sequence[Line] = ()
         self._fitted: Fitted[R, C] = ()
         self._columns: Sequence[Column[R, C]] = ()
+        self._room = 0
         self._sort, self._down = "", False
         self._filter = FilterLine()
         self._kept: tuple[Filter, dict[str, tuple[R, bool]]] = (self._filter.filter, {})
@@ -123,8 +124,10 @@ class TablePane(Pane, Generic[R, C]):
             self._heads = wrap(f"✗ {source.error}", room, Tone.BAD) if source.error else [(("… connecting", Tone.DIM),)]
             return Rows(self._heads, 0, self._heads.__getitem__)
         rows, context = self.rows(board, moment), self.context(board, moment)
-        self._columns = self.columns(board, rows, room)
-        self._fitted = fit_columns(self._columns, room)
+        columns = self.columns(board, rows, room)
+        if columns is not self._columns or room != self._room:
+            self._columns, self._room = columns, room
+            self._fitted = fit_columns(columns, room)
         notes = self.notes(board, moment, room)
         notes = [dimmed(line) for line in notes] if doubtful else notes
         self._take(rows)

@@ -56,7 +56,7 @@ class LineView(ScrollView, Calm, can_focus=False):
     def watched(self, board: Board) -> tuple[object, ...]:
         """The parts of a board that the lines are made of; empty where they depend on more than that.
 
-        While none of them has changed, the lines are made anew twice a second only, for the ages in them.
+        While none of them has changed, the lines are made anew once a second only, for the ages in them.
         """
         return ()
 
@@ -86,7 +86,7 @@ class LineView(ScrollView, Calm, can_focus=False):
             self.set_lines(self.lines(board, moment, cells))
 
     def _nothing_new(self, board: Board, moment: Moment) -> bool:
-        parts, when = self.watched(board), (int(2 * moment.now), moment.access)
+        parts, when = self.watched(board), (int(moment.now), moment.access)
         before, self._seen = self._seen, (parts, when)
         return (
             bool(parts)

@@ -140,7 +140,7 @@ class TablePane(Pane, Generic[R, C]):
         if self._focused:
             self._store.point(self._store.at)  # in sight, and on the first row where it had none
         shown, fitted = self._store.shown, self._fitted
-        drawn = self._drawn_as((int(2 * moment.now), doubtful, each, room, [(one.key, wide) for one, wide in fitted]))
+        drawn = self._drawn_as((int(moment.now), doubtful, each, room, [(one.key, wide) for one, wide in fitted]))
 
         def make(at: int) -> Line:
             row, second = shown[at // each], at % each
@@ -156,7 +156,7 @@ class TablePane(Pane, Generic[R, C]):
         return Rows(self._heads, len(shown) * each, make)
 
     def _drawn_as(self, form: tuple[object, ...]) -> dict[tuple[str, int], tuple[R, Line]]:
-        """Lines of rows that were drawn in the same form, within the same half second; none where it has changed."""
+        """Lines of rows that were drawn in the same form, within the same second; none where it has changed."""
         if form != self._form:
             self._form, self._lines_of_rows = form, {}
         return self._lines_of_rows

@@ -476,7 +476,8 @@ async def test_a_writer_who_is_faster_than_a_batch_of_an_untouched_page(db: asyn
 async def test_several_workers_move_ranges_of_their_own_and_their_number_changes(
     db: asyncpg.Connection, pg_dsn: str, kind: str
 ) -> None:
-    plan = make_plan(kind, dsn=pg_dsn, backfill={"batch_rows": 20, "batch_rows_max": 20})
+    size = {"batch_rows": 20, "batch_rows_max": 20, "max_rows_per_second": 2000}  # slow enough to be watched
+    plan = make_plan(kind, dsn=pg_dsn, backfill=size)
     await db.execute(USERS)
     await fill(db, 4000)
     limits = plan.backfill
@@ -500,7 +501,7 @@ async def test_several_workers_move_ranges_of_their_own_and_their_number_changes
         async def watch() -> None:
             nonlocal limits
             for workers, until in ((1, 200), (4, 2000), (2, 3000)):
-                limits = Backfill(batch_rows=20, batch_rows_max=20, workers=workers)
+                limits = Backfill(**size, workers=workers)
                 while (await record(store)).rows_done < until:
                     seen.append(await db.fetchval("SELECT count(*) FROM zdd.range WHERE rows > 0 AND NOT done"))
                     await asyncio.sleep(0.005)

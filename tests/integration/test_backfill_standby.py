@@ -40,7 +40,9 @@ async def standby_of(primary: PgServer, folder: Path) -> PgServer:
 
 
 async def test_a_standby_that_stops_replaying_stops_the_backfill(server_folder: Path) -> None:
-    plan = make_plan(backfill={"batch_rows": 50, "batch_rows_max": 50, "max_replica_lag": "500ms"})
+    # Slow enough to be still at work when the standby is behind by so much.
+    slow = {"batch_rows": 50, "batch_rows_max": 50, "max_rows_per_second": 4000, "max_replica_lag": "500ms"}
+    plan = make_plan(backfill=slow)
     async with postgres_server(server_folder / "primary") as primary:
         plan = make_plan(dsn=primary.dsn, backfill=plan.backfill.model_dump())
         standby = await standby_of(primary, server_folder / "standby")

@@ -5,6 +5,7 @@ The real client speaks to it, so fences and annotations are as they are; a rollo
 
 import copy
 import itertools
+import json
 from typing import Any
 
 from zdd_tui.backends.kubernetes import Cluster
@@ -54,6 +55,10 @@ class InstantApi:
         kind = path.rpartition("/")[2]
         made = {"replicasets": self._replica_set, "pods": self._pod, "endpointslices": self._slice}
         return {"items": [made[kind]()], "metadata": {"resourceVersion": "1"}} if kind in made else {}
+
+    async def payload(self, method: str, path: str, *_options: Any, **_more: Any) -> bytes:
+        """As :meth:`zdd_tui.backends.kube_http.KubeHttp.payload`, for reading."""
+        return json.dumps(await self.json(method, path)).encode()
 
     def _patch(self, body: dict[str, Any]) -> None:
         meta, spec = self._deployment["metadata"], self._deployment["spec"]

@@ -17,7 +17,9 @@ def strip(parts: list[tuple[str, Style | None]]) -> Strip:
 
 
 def cells(line: Strip) -> list[tuple[str, Style | None]]:
-    return [(each.text, each.style) for part in range(line.cell_length) for each in line.crop(part, part + 1)]
+    return [
+        (each.text, each.style) for part in range(line.cell_length) for each in line.crop(part, part + 1) if each.text
+    ]
 
 
 @given(pieces, pieces)

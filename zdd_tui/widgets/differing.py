@@ -16,8 +16,8 @@ def differing(before: Strip, after: Strip) -> tuple[int, int]:
     if before == after:
         return 0, 0
     old, new = _cells(before), _cells(after)
-    if len(old) != len(new):
-        return 0, len(new)
+    if old is None or new is None or len(old) != len(new):
+        return 0, after.cell_length
     start = _alike(old, new)
     if start == len(new):
         return 0, 0
@@ -35,16 +35,16 @@ def _alike(old: Sequence[Cell], new: Sequence[Cell]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=True)))
 
 
-def _cells(strip: Strip) -> list[Cell]:
+def _cells(strip: Strip) -> list[Cell] | None:
+    """None where a character takes no cell: it goes with its neighbours, as a cut between them may part them."""
     cells: list[Cell] = []
     for text, style, _ in strip:
-        if len(text) == cell_len(text):
+        if len(text) == cell_len(text) and text.isascii():
             cells.extend((char, style) for char in text)
             continue
         for char in text:
             wide = cell_len(char)
-            if wide:
-                cells += [(char, style)] + [("", style)] * (wide - 1)
-            elif cells:
-                cells[-1] = (cells[-1][0] + char, cells[-1][1])
+            if not wide:
+                return None
+            cells += [(char, style)] + [("", style)] * (wide - 1)
     return cells

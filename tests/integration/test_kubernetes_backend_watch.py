@@ -57,6 +57,11 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    @property
+    def connections(self) -> int:
+        """Open ones."""
+        return len(self._tasks)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -174,6 +179,19 @@ async def test_a_connection_gone_silent_is_replaced(api: World, tmp_path: Path) 
         proxy.freeze()
         await api.create("pods", bare("two"))
         await next_of(queue, lambda event: event == Changed("ADDED", "two"))
+
+
+async def test_a_watch_that_is_left_leaves_no_connection_behind_though_the_server_answers_no_goodbye(
+    api: World, tmp_path: Path
+) -> None:
+    async with through_proxy(api, tmp_path) as (proxy, cluster):
+        async with watching(cluster) as queue:
+            await next_of(queue, lambda event: event == Connected())
+            assert proxy.connections == 1
+            proxy.freeze()
+        async with asyncio.timeout(10):
+            while proxy.connections:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
 
 
 async def test_an_idle_watch_shows_signs_of_life(api: World) -> None:

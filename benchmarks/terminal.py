@@ -104,6 +104,18 @@ def show_dashboard() -> None:
     ZddApp(source, clock=clock).run()
 
 
+def stamp(at: float, *, odd: bool) -> str:
+    """A moment in letters, of which none is that of the stamp before: only cells that differ go over the line."""
+    text = f"<{at:.3f}>"
+    return text.translate(_ODD if odd else _EVEN)
+
+
+def stamped(seen: bytes) -> float | None:
+    """The last moment that stands in a piece of the line."""
+    found = _STAMP.findall(seen.decode("utf-8", "replace").translate(_BACK))
+    return float(found[-1]) if found else None
+
+
 def show_many() -> None:
     """The dashboard with 5,000 pods, of which 500 change in each second. Some seven times a second the first
     one in sight gets a reason that tells when, by the clock that all processes of a machine share."""
@@ -123,7 +135,7 @@ def show_many() -> None:
             place = 1 + (number * a_time + at) * 7 % (MANY_PODS - 1)
             pods[place] = replace(pods[place], restarts=(pods[place].restarts + 1) % 100)
         if number % 7 == 0:  # in no step with the paints
-            pods[0] = replace(pods[0], reason=f"t{time.monotonic():.3f}t")
+            pods[0] = replace(pods[0], reason=stamp(time.monotonic(), odd=bool(number // 7 % 2)))
         source.put(replace(source.current, pods=Sourced(replace(whole, pods=tuple(pods)), clock.monotonic())))
 
     for_ever(change, 50)
@@ -196,9 +208,8 @@ def delays() -> tuple[list[float], list[float], int]:
         while len(changes) < PROBES:
             seen = (seen + terminal.read(1.0))[-4096:]
             arrived = time.monotonic()
-            found = _STAMP.findall(seen)
-            if found:
-                changes.append(arrived - float(found[-1]))
+            if (at := stamped(seen)) is not None:
+                changes.append(arrived - at)
                 seen = b""
         lost = 0
         # Maximised and back: each press draws the whole screen anew, so its effect cannot be missed.
@@ -239,7 +250,11 @@ def main() -> None:
     print(f"terminal: key to effect {told(keys)}; {lost} of {PRESSES} keys lost (budget none)")
 
 
-_STAMP = re.compile(rb"t(\d+\.\d{3})t")
+_PLAIN = "0123456789.<>"
+_LETTERS = ("αβγδεζηθικλμν", "ΑΒΓΔΕΖΗΘΙΚΛΜΝ")
+_EVEN, _ODD = (str.maketrans(_PLAIN, letters) for letters in _LETTERS)
+_BACK = str.maketrans("".join(_LETTERS), 2 * _PLAIN)
+_STAMP = re.compile(r"<(\d+\.\d{3})>")
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

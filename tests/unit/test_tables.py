@@ -12,7 +12,7 @@ from zdd_tui.board import FlagView, Sourced
 from zdd_tui.model.flag import ON
 from zdd_tui.model.pod import Pod, PodState
 from zdd_tui.model.records import BatchRecord, FailedRow
-from zdd_tui.widgets.backfill import backfill_lines
+from zdd_tui.widgets.backfill import _further, backfill_lines
 from zdd_tui.widgets.columns import Column, cells_of, fit_columns, row_line, searchable, title_line
 from zdd_tui.widgets.filter import MOST_CHARACTERS, FilterError, parse_filter
 from zdd_tui.widgets.filter_line import FilterLine
@@ -368,3 +368,9 @@ def test_the_line_of_a_filter_fits_and_tells_the_count(typed: str, cells: int, t
     assert width(told) == cells
     assert text(told).endswith(f"{min(7, total)} of {total}")
     assert ("✗" in text(told)) or not line.problem
+
+
+def test_what_was_tuned_is_still_told_once_the_backfill_is_over() -> None:
+    tuned = ("speed 50% (plan: 100%)",)
+    assert "tuned: speed 50%" in text(*_further(backfill(status="done"), tuned, (), 40))
+    assert "tuned" not in text(*_further(backfill(), tuned, (), 40))  # it stands above

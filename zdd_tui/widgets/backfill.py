@@ -109,12 +109,17 @@ def backfill_lines(
     return lines
 
 
+def _tells_tuned(backfill: BackfillRecord, tuned: Sequence[str]) -> bool:
+    """What is tuned stands where the throttle would: not once it is over, when it holds nothing back."""
+    return bool(tuned) and not backfill.throttle and backfill.status not in ("done", "cancelled")
+
+
 def _held_back(backfill: BackfillRecord, tuned: Sequence[str], cells: int) -> Line:
     """The throttle in force; where there is none, what an operator has changed."""
     if backfill.throttle:
         return (("throttle: ", Tone.NORMAL), (cut(backfill.throttle, cells - 10), Tone.WARN))
     nothing: Line = (("throttle: -", Tone.NORMAL),)
-    if not tuned or backfill.status in ("done", "cancelled"):
+    if not _tells_tuned(backfill, tuned):
         return nothing
     changed: Line = ((cut(f"tuned: {tuned[0]}", cells), Tone.WARN),)
     both = join((nothing, changed), ("  ", Tone.NORMAL))
@@ -123,7 +128,7 @@ def _held_back(backfill: BackfillRecord, tuned: Sequence[str], cells: int) -> Li
 
 def _further(backfill: BackfillRecord, tuned: Sequence[str], rates: Sequence[float], cells: int) -> list[Line]:
     """What is in sight only where there is room: changed limits, batches, the rate over time."""
-    told_above = 1 if tuned and not backfill.throttle and width(((f"tuned: {tuned[0]}", Tone.WARN),)) <= cells else 0
+    told_above = _tells_tuned(backfill, tuned) and len(f"tuned: {tuned[0]}") <= cells
     lines: list[Line] = [line for text in tuned[told_above:] for line in wrap(f"tuned: {text}", cells, Tone.WARN)]
     last = f", the last {human_duration(backfill.recent[-1].seconds)}" if backfill.recent else ""
     lines.append(

@@ -5,6 +5,7 @@ import fcntl
 import os
 import pty
 import select
+import statistics
 import struct
 import subprocess
 import termios
@@ -74,6 +75,17 @@ class PseudoTerminal:
             with contextlib.suppress(OSError):  # the thread has ended
                 used += int(path.read_text().split()[0])
         return used / 1e9
+
+    def cost(self, spells: int, seconds: float) -> tuple[float, float]:
+        """Bytes a second and percent of a core, medians of so many spells of so many seconds."""
+        rates, shares = [], []
+        for _ in range(spells):
+            used, began = self.cpu(), time.perf_counter()
+            count = self.count_for(seconds)
+            took = time.perf_counter() - began
+            rates.append(count / took)
+            shares.append(100 * (self.cpu() - used) / took)
+        return statistics.median(rates), statistics.median(shares)
 
     def memory(self, name: str) -> float:
         """MB of memory that the program has in use: VmRSS for now, VmHWM for the most so far."""

@@ -50,16 +50,10 @@ def measure(kind: str) -> tuple[float, float]:
     with PseudoTerminal(argv, os.environ, columns=120, rows=36) as terminal:
         terminal.until(READY)
         terminal.count_for(WARM_UP)
-        spells = []
-        for _ in range(SPELLS):
-            used, began = terminal.cpu(), time.perf_counter()
-            count = terminal.count_for(SPELL)
-            took = time.perf_counter() - began
-            spells.append((count / took, 100 * (terminal.cpu() - used) / took))
+        cost = terminal.cost(SPELLS, SPELL)
         if terminal.process.poll() is not None:
             raise RuntimeError(f"{kind} ended by itself with code {terminal.process.returncode}")
-    count_a_second, share = (statistics.median(column) for column in zip(*spells, strict=True))
-    return count_a_second, share
+    return cost
 
 
 def for_ever(change: Callable[[int], None], rate: float = CHANGES_A_SECOND) -> None:

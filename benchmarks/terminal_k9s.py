@@ -110,17 +110,11 @@ def measure(argv: Sequence[str], env: Mapping[str, str], server: PodServer, chan
         starts.append((terminal.until(ROW), terminal.cpu()))
         server.ask(changes)
         terminal.count_for(WARM_UP)
-        spells = []
-        for _ in range(SPELLS):
-            used, began = terminal.cpu(), time.perf_counter()
-            count = terminal.count_for(SPELL)
-            took = time.perf_counter() - began
-            spells.append((count / took, 100 * (terminal.cpu() - used) / took))
+        rate, share = terminal.cost(SPELLS, SPELL)
         memory, peak = terminal.memory("VmRSS"), terminal.memory("VmHWM")
         delays = tuple(delay(terminal, server, probe) for probe in range(PROBES))
         if terminal.process.poll() is not None:
             raise RuntimeError(f"{argv[0]} ended by itself with code {terminal.process.returncode}")
-    rate, share = (statistics.median(column) for column in zip(*spells, strict=True))
     first_row, first_row_cpu = (statistics.median(column) for column in zip(*starts, strict=True))
     return Cost(rate, share, memory, peak, first_row, first_row_cpu, delays)
 

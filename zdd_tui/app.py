@@ -147,8 +147,7 @@ class ZddApp(App[ExitInfo]):
 
     def _paint_planned_one(self) -> None:
         try:
-            if self._running:
-                self.repaint()
+            self.repaint()
         except Exception as error:  # as in a message's handler: told to the operator, and the end of the dashboard
             self._handle_exception(error)
 

@@ -46,8 +46,8 @@ _DETAILS = {
 class HasPanes(Protocol):
     """A screen with panes."""
 
-    def on_panes(self, each: Action) -> str:
-        """Moves among the panes, or does something in one; why not where it cannot."""
+    def on_panes(self, each: Action) -> None:
+        """Moves among the panes, or does something in one; tells why not where it cannot."""
         ...
 
 
@@ -287,8 +287,8 @@ class Operator:
         """Among the panes of the main screen, from whatever screen it was asked for."""
         self._home()
         screen = self._app.screen
-        if isinstance(screen, HasPanes) and (told := screen.on_panes(each)):
-            self._app.notify(told, markup=False, timeout=3)
+        if isinstance(screen, HasPanes):
+            screen.on_panes(each)
 
     def _home(self) -> None:
         """Back to the main screen: there the course of a command is told."""

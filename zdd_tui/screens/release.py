@@ -95,12 +95,13 @@ class ReleaseScreen(Acting[None]):
         each = action(action_id)
         if not each.on_panes:
             super().action_act(action_id)
-        elif told := self.on_panes(each):
-            self.notify(told, markup=False, timeout=3)
+        else:
+            self.on_panes(each)
 
-    def on_panes(self, each: Action) -> str:
-        """Moves among the panes, or does something in one; why not where it cannot."""
-        return self._panes.act(each) if self._panes is not None else ""
+    def on_panes(self, each: Action) -> None:
+        """Moves among the panes, or does something in one; tells why not where it cannot."""
+        if self._panes is not None and (told := self._panes.act(each)):
+            self.notify(told, markup=False, timeout=3)
 
     def tell(self, course: Course | None) -> None:
         """Shows what has become of the last command."""

@@ -15,7 +15,7 @@ from zdd_tui.look import Look
 from zdd_tui.model.access import Access
 from zdd_tui.widgets.calm import Calm
 from zdd_tui.widgets.line import Line, Tone, changed_runs, clip, outside
-from zdd_tui.widgets.painter import Painted
+from zdd_tui.widgets.painter import Painter
 from zdd_tui.widgets.tones import tone_style
 
 
@@ -43,7 +43,7 @@ class LineView(ScrollView, Calm, can_focus=False):
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self.painter: Painted | None = None
+        self.painter: Painter | None = None
         """Who paints what changes while a board is shown, if anybody does."""
         self._lines: Sequence[Line] = ()
         self._painted: dict[int, Line] = {}

@@ -8,7 +8,8 @@ background, a view that is partly covered, or a layout that is about to change, 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from itertools import takewhile
+from typing import Any
 
 from rich.console import Console
 from rich.control import Control
@@ -18,12 +19,6 @@ from textual.screen import Screen
 from textual.strip import Strip
 
 from zdd_tui.widgets.calm import Calm
-
-
-class Painted(Protocol):
-    """Who takes the changes of a view."""
-
-    def take(self, view: Calm, region: Region) -> bool: ...
 
 
 class CellsUpdate(CompositorUpdate):
@@ -84,9 +79,9 @@ def _moving(screen: Screen[Any], views: list[Any]) -> bool:
 
 def _uncovered(screen: Screen[Any], view: Calm) -> Region | None:
     """Where on the screen a view is, where all of it is in sight and nothing is in front of it."""
-    for widget, (region, clip) in screen._compositor.visible_widgets.items():  # front to back
-        if widget is view:
-            return region if clip.contains_region(region) else None
-        if region.overlaps(view.region):
-            return None
-    return None
+    visible = screen._compositor.visible_widgets
+    place, clip = visible.get(view, (Region(), Region()))
+    if not place or not clip.contains_region(place):
+        return None
+    before = takewhile(lambda widget: widget is not view, visible)  # front to back
+    return None if any(visible[widget][0].overlaps(place) for widget in before) else place

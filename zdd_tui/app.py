@@ -19,6 +19,7 @@ from zdd_tui.board import Board, BoardSource, Clock, Moment
 from zdd_tui.driver import ZddDriver
 from zdd_tui.look import Look
 from zdd_tui.model.access import Access
+from zdd_tui.model.cadence import Cadence
 from zdd_tui.model.keymap import KeyChoice
 from zdd_tui.screens.acting import ActAsked
 from zdd_tui.screens.operator import CopyAsked, Operator, QuitAsked, Renewed, Settled
@@ -28,6 +29,7 @@ from zdd_tui.widgets.attention import Attention, needs
 from zdd_tui.widgets.chosen import RowChosen
 from zdd_tui.widgets.copying import copied
 from zdd_tui.widgets.escapes import clipboard, notification, within_limit
+from zdd_tui.widgets.painter import CellsUpdate
 
 TICK = 1.0
 """Seconds after which ages are drawn again although nothing changed."""
@@ -102,7 +104,7 @@ class ZddApp(App[ExitInfo]):
         self._keys = keys or KeyChoice()
         self.operator = Operator(self, source, self._zdd_clock, access, self._keys.names)
         """Carries out what the screens ask for."""
-        self._painted_at = float("-inf")
+        self._cadence = Cadence(self.look.paint_every, self.look.paint_early)
         self._paint_planned = False
         self._attention = Attention()
         self._attention_due = float("-inf")
@@ -139,8 +141,7 @@ class ZddApp(App[ExitInfo]):
 
     def _plan_paint(self) -> None:
         """Paints now, or with what else comes before the next paint is due."""
-        wait = self._painted_at + self.look.paint_every - time.monotonic()
-        if wait > 0:
+        if wait := self._cadence.wait(time.monotonic()):
             asyncio.get_running_loop().call_later(wait, self._paint_planned_one)
         else:
             self._paint_planned_one()
@@ -163,7 +164,7 @@ class ZddApp(App[ExitInfo]):
                 self._emit(notification(news, os.environ))
         if self.terminal is not None and self.terminal.behind:
             return  # what comes later holds this too; the next tick asks again
-        self._painted_at = time.monotonic()
+        self._cadence.happened(time.monotonic())
         if self.terminal is not None and self.terminal.take_lost():
             self.refresh()
         self.operator.follow(board, moment)
@@ -171,6 +172,13 @@ class ZddApp(App[ExitInfo]):
             show_on(screen, board, moment)
             if isinstance(screen, ReleaseScreen):
                 screen.tell(self.operator.course)
+
+    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        """Sends changed cells as they are: a frame's marks and the way home for the cursor are longer than they."""
+        if isinstance(renderable, CellsUpdate) and self.terminal is not None:
+            self.terminal.draw(lambda pen: renderable.writing(self.console, pen))
+        else:
+            super()._display(screen, renderable)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Where the environment says NO_COLOR, attributes tell what there is to tell; Textual would draw in greys."""

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from textual.app import App
@@ -12,6 +13,7 @@ from textual.geometry import Size
 from zdd_tui.look import Look
 from zdd_tui.outlet import Outlet, last_words
 from zdd_tui.widgets.ascii import to_ascii
+from zdd_tui.widgets.pen import RESET, Writing
 
 BEHIND_SECONDS = 0.3
 """A terminal that has not taken what was written so long ago gets no new picture."""
@@ -49,6 +51,7 @@ class ZddDriver(LinuxDriver):
         self._ascii = app.look.ascii
         app.terminal = self
         self._vital = False
+        self._pen = ""
         self._within = False
         self._leaving_out = False
         self._lost = False
@@ -72,7 +75,7 @@ class ZddDriver(LinuxDriver):
         """Queues it, or leaves it out while the terminal is behind; a picture goes as a whole or not at all."""
         if self._stopped:
             if self._vital:
-                self._parting.append(data)
+                self._parting.append(self._wiped(data))
             return
         if self._vital:
             pass
@@ -87,12 +90,31 @@ class ZddDriver(LinuxDriver):
         if left_out:
             self._lost = True
             return
+        self._send(self._wiped(data))
+
+    def draw(self, writing: Callable[[str], Writing]) -> None:
+        """Queues cells, written for the pen that the terminal has; leaves them out while the terminal is behind."""
+        if self._stopped:
+            return
+        if self.behind:
+            self._lost = True
+            return
+        written = writing(self._pen)
+        self._pen = written.pen
+        self._send(written.text)
+
+    def _wiped(self, data: str) -> str:
+        """Whoever else writes finds a pen without colours."""
+        pen, self._pen = self._pen, ""
+        return RESET + data if pen else data
+
+    def _send(self, data: str) -> None:
         self._outlet.write((to_ascii(data) if self._ascii else data).encode("utf-8", "replace"))
 
     def say(self, sequence: str) -> None:
         """Queues what no later picture would hold, such as a bell: only a stalled terminal goes without it."""
         if not self._stopped and self._outlet.waiting <= BEHIND_BYTES:
-            self._outlet.write(sequence.encode("utf-8", "replace"))
+            self._outlet.write(self._wiped(sequence).encode("utf-8", "replace"))
 
     def start_application_mode(self) -> None:
         self._vital, self._stopped = True, False

@@ -41,9 +41,6 @@ READ_EVERY = 0.25
 HEARTBEAT = 1.0
 """Seconds after which the store is read although it told of no change: the agent's age is in it. Flags likewise."""
 
-COALESCE = 0.03
-"""Seconds that a change waits for others before the screens hear of it."""
-
 PAUSES = (0.2, 4.0)
 """First and longest pause before a lost source is tried again; each is drawn from half of it to all of it."""
 
@@ -203,7 +200,7 @@ class Feeds:
     def _tell(self) -> None:
         if not self._planned and self._loop is not None:
             self._planned = True
-            self._loop.call_later(COALESCE, self._call_back)
+            self._loop.call_soon(self._call_back)  # what else changes in this turn of the loop is told with it
 
     def _call_back(self) -> None:
         self._planned = False

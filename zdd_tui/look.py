@@ -28,6 +28,11 @@ class Look:
         """Seconds between two paints: more often than an eye follows is only traffic on the line."""
         return 1.0 if self.low_bandwidth else 0.1
 
+    @property
+    def paint_early(self) -> float:
+        """Seconds that a paint may come before it is due: changes of the same pace are not held up by it."""
+        return 0.0 if self.low_bandwidth else 0.05
+
 
 def speaks_unicode(environ: Mapping[str, str]) -> bool:
     """Whether the locale is a UTF-8 one. Where none is set nothing is known, and UTF-8 is taken, as Python does."""

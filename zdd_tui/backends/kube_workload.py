@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from zdd_tui.backends.kube_snapshot import Assembler, Objects, Slice
 from zdd_tui.backends.kube_watch import Changed, Connected, Disconnected, Listed, WatchEvent
 from zdd_tui.backends.kubernetes import SERVICE_LABEL, Cluster
+from zdd_tui.model.cadence import Cadence
 from zdd_tui.model.pod import PodFacts, project_endpoints, project_pod
 from zdd_tui.model.rollout import (
     DeploymentView,
@@ -129,6 +130,7 @@ class DeploymentWatch:
         The first call comes when everything was listed once, or when something could not be.
         """
         self._started = time.monotonic()
+        cadence = Cadence(MIN_INTERVAL, MIN_INTERVAL / 2)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch_deployment(group))
             group.create_task(
@@ -143,10 +145,12 @@ class DeploymentWatch:
             group.create_task(self._watch(self._events, "api/v1", "events", _project_event))
             while True:
                 await self._wait()
+                if wait := cadence.wait(time.monotonic()):
+                    await asyncio.sleep(wait)
                 self._wake.clear()
                 if self._complete or self.error:
+                    cadence.happened(time.monotonic())
                     on_change(self.snapshot())
-                await asyncio.sleep(MIN_INTERVAL)
 
     async def _wait(self) -> None:
         limit = TICK if self._assembler.timed or self._gone else None

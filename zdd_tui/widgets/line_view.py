@@ -1,6 +1,6 @@
 """The one widget that draws: lines of toned text, scrolled, repainting only lines that changed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -14,8 +14,10 @@ from zdd_tui.board import Board, Moment
 from zdd_tui.look import Look
 from zdd_tui.model.access import Access
 from zdd_tui.widgets.calm import Calm
+from zdd_tui.widgets.differing import differing
 from zdd_tui.widgets.line import Line, Tone, changed_runs, clip, outside
 from zdd_tui.widgets.painter import Painter
+from zdd_tui.widgets.pen import Piece
 from zdd_tui.widgets.tones import tone_style
 
 
@@ -51,7 +53,7 @@ class LineView(ScrollView, Calm, can_focus=False):
         self._shown: tuple[Board, Moment] | None = None
         self._seen: tuple[tuple[object, ...], tuple[int, Access]] | None = None
         self._styles_of_tones: dict[Tone, Style] = {}
-        self._base_style: Style | None = None
+        self._strips: dict[int, Strip] = {}
 
     def watched(self, board: Board) -> tuple[object, ...]:
         """The parts of a board that the lines are made of; empty where they depend on more than that.
@@ -77,7 +79,6 @@ class LineView(ScrollView, Calm, can_focus=False):
 
     def draw(self, board: Board, moment: Moment) -> None:
         """Makes the lines, and paints those that differ."""
-        self._base_style = None
         cells = self.content_size.width
         if not cells and self.auto_height and self.is_attached:
             # Hidden while it had nothing to say: it will be as wide as the screen.
@@ -152,28 +153,54 @@ class LineView(ScrollView, Calm, can_focus=False):
         return "\n".join("".join(text for text, _ in line).rstrip() for line in self._lines)
 
     def render_line(self, y: int) -> Strip:
-        cells = self.content_size.width
+        strip = self._strips[y] = self.strip_at(y)
+        return strip
+
+    def strip_at(self, y: int) -> Strip:
+        """What stands on a line of the content that is in sight; notes that it is painted."""
         at = y + self.scroll_offset.y
         line = self._lines[at] if at < len(self._lines) else ()
         self._painted[at] = line
-        return self.strip_of(line, cells)
+        return self.strip_of(line)
 
-    def strip_of(self, line: Line, cells: int) -> Strip:
-        """A line in colours, exactly so wide."""
+    def strip_of(self, line: Line) -> Strip:
+        """A line in colours, exactly as wide as the content."""
+        cells = self.content_size.width
         segments = [Segment(outside(text), self._style_of(tone)) for text, tone in clip(line, cells)]
-        if self._base_style is None:
-            self._base_style = self.rich_style
-        return Strip(segments).simplify().adjust_cell_length(cells).apply_style(self._base_style)
+        return Strip(segments).simplify().adjust_cell_length(cells, self._style_of(Tone.NORMAL))
+
+    def pieces(self, regions: Iterable[Region], place: Region) -> Iterator[Piece]:
+        """As :meth:`Calm.pieces`; lines of the content without Textual's frame around them, which costs more than they.
+
+        Textual's own picture of them is out of date then, and made anew when it is asked for.
+        """
+        inner = self.content_size.region
+        within = [region for region in regions if inner.contains_region(region)] if not self.get_line_filters() else []
+        yield from super().pieces([region for region in regions if region not in within], place)
+        across, down = self.content_offset
+        lines: dict[int, tuple[Strip | None, Strip]] = {}
+        for region in within:
+            self._styles_cache.set_dirty(region.translate((across, down)))
+            first, last = region.column_span
+            for y in region.line_range:
+                if y not in lines:
+                    lines[y] = self._strips.get(y), self.render_line(y)
+                before, now = lines[y]
+                start, stop = first, last
+                if before is not None and before.cell_length == now.cell_length:
+                    begin, end = differing(before.crop(first, last), now.crop(first, last))
+                    start, stop = first + begin, first + end
+                if start < stop:
+                    yield place.x + across + start, place.y + down + y, now.crop(start, stop)
 
     def _style_of(self, tone: Tone) -> Style:
         style = self._styles_of_tones.get(tone)
         if style is None:
             on_plate = self.plated and self.screen.has_class("-production")
-            style = tone_style(tone, self.app.theme_variables, on_plate=on_plate)
+            style = self.rich_style + tone_style(tone, self.app.theme_variables, on_plate=on_plate)
             self._styles_of_tones[tone] = style
         return style
 
     def notify_style_update(self) -> None:
         self._styles_of_tones.clear()
-        self._base_style = None
         super().notify_style_update()

@@ -11,24 +11,29 @@ from contextlib import contextmanager
 from itertools import takewhile
 from typing import Any
 
+from rich.color import ColorSystem
 from rich.console import Console
-from rich.control import Control
 from textual._compositor import CompositorUpdate
 from textual.geometry import Region
 from textual.screen import Screen
-from textual.strip import Strip
 
 from zdd_tui.widgets.calm import Calm
+from zdd_tui.widgets.pen import RESET, Piece, Writing, write
 
 
 class CellsUpdate(CompositorUpdate):
     """Pieces of lines, each with its place on the screen."""
 
-    def __init__(self, pieces: list[tuple[int, int, Strip]]) -> None:
+    def __init__(self, pieces: list[Piece]) -> None:
         self.pieces = pieces
 
+    def writing(self, console: Console, pen: str = "") -> Writing:
+        """What to send to a terminal whose pen is known, and will be remembered."""
+        return write(self.pieces, console._color_system or ColorSystem.TRUECOLOR, pen)
+
     def render_segments(self, console: Console) -> str:
-        return "".join(Control.move_to(x, y).segment.text + strip.render(console) for x, y, strip in self.pieces)
+        writing = self.writing(console)
+        return writing.text + RESET if writing.pen else writing.text
 
 
 class Painter:
@@ -61,7 +66,7 @@ class Painter:
         screen = self._screen
         in_front = screen.app.screen is screen  # `is_current` is true behind a dialog, too
         steady = in_front and not screen.app._batch_count and not _moving(screen, views)
-        pieces: list[tuple[int, int, Strip]] = []
+        pieces: list[Piece] = []
         for view, regions in changes.items():
             place = _uncovered(screen, view) if steady else None
             if place is None:

@@ -220,10 +220,10 @@ class TablePane(Pane, Generic[R, C]):
         marked = cursor and (at - heads) % each == 0
         return (("▸", Tone.KEY) if marked else (" ", Tone.NORMAL), *line), cursor
 
-    def render_line(self, y: int) -> Strip:
+    def strip_at(self, y: int) -> Strip:
         line, cursor = self._line_at(y)
         self._painted_rows[y] = line, cursor
-        strip = self.strip_of(line, self.content_size.width)
+        strip = self.strip_of(line)
         return strip.apply_style(_CURSOR) if cursor else strip
 
     def more(self) -> str:

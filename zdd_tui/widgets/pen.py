@@ -1,0 +1,81 @@
+"""Writes cells at places of a terminal in as few bytes as can be: a changed digit needs some ten.
+
+Textual and Rich state both colours, the default ones too, before each piece and reset all of it behind. Here the pen
+keeps its colours until another one is needed, and within one writing the cursor goes the shortest way.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from rich.cells import cell_len
+from rich.color import ColorSystem
+from rich.style import Style
+from textual.strip import Strip
+
+Piece = tuple[int, int, Strip]
+"""Column and row of the first cell, and the cells."""
+
+RESET = "\x1b[m"
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """What to send, and the pen that it leaves behind: the parameters of an SGR sequence, empty for none."""
+
+    text: str
+    pen: str
+
+
+def write(pieces: Iterable[Piece], colours: ColorSystem, pen: str = "") -> Writing:
+    """The shortest writing of pieces.
+
+    Args:
+        colours: what the terminal can show.
+        pen: what the terminal's pen is now.
+    """
+    told: list[str] = []
+    cursor: tuple[int, int] | None = None
+    for x, y, strip in pieces:
+        told.append(_way(cursor, (x, y)))
+        known = True
+        for text, style, _ in strip:
+            wanted = _codes(style, colours) if style else ""
+            if wanted != pen:
+                told.append(_change(pen, wanted))
+                pen = wanted
+            told.append(text)
+            known = known and text.isascii()
+        # How wide another letter is, terminals do not agree on; so nobody knows where the cursor is behind it.
+        cursor = (x + strip.cell_length, y) if known else None
+    return Writing("".join(told), pen)
+
+
+def _change(pen: str, wanted: str) -> str:
+    if not wanted:
+        return RESET
+    return f"\x1b[0;{wanted}m" if pen else f"\x1b[{wanted}m"
+
+
+def _way(cursor: tuple[int, int] | None, place: tuple[int, int]) -> str:
+    """Moves the cursor."""
+    x, y = place
+    address = f"\x1b[{y + 1};{x + 1}H"
+    if cursor is None:
+        return address
+    across, down = x - cursor[0], y - cursor[1]
+    steps = _step(down, "B", "A") + ("\b" * -across if -3 <= across < 0 else _step(across, "C", "D"))
+    return steps if len(steps) < len(address) else address
+
+
+def _step(by: int, forwards: str, backwards: str) -> str:
+    if not by:
+        return ""
+    return f"\x1b[{'' if abs(by) == 1 else abs(by)}{forwards if by > 0 else backwards}"
+
+
+@lru_cache(maxsize=256)
+def _codes(style: Style, colours: ColorSystem) -> str:
+    """The parameters that draw a style with a pen that has none: the default colours are there already."""
+    colour, ground = (one if one and not one.is_default else None for one in (style.color, style.bgcolor))
+    drawn = (style.without_color + Style(color=colour, bgcolor=ground)).render("x", color_system=colours)
+    return drawn[2 : drawn.index("m")] if drawn.startswith("\x1b[") else ""

@@ -40,13 +40,14 @@ class Sourced(Generic[T_co]):
 
     Attributes:
         value: the last known one; None before the first.
-        observed_at: monotonic seconds at which the source last confirmed it.
+        observed_at: monotonic seconds at which the source last confirmed it. No difference by itself: screens draw ages
+            by their own clock.
         error: why it cannot be had newer, in one line; empty while all is well.
         mend: what to do about the error.
     """
 
     value: T_co | None = None
-    observed_at: float | None = None
+    observed_at: float | None = field(default=None, compare=False)
     error: str = ""
     mend: str = ""
 

@@ -12,11 +12,6 @@ from zdd_tui.model.rollout import WorkloadSnapshot
 _CLUSTER_MEND = "check kubeconfig, context, namespace and deployment, and that this machine reaches the API server"
 
 
-def content(value: object) -> object:
-    """What of a part of the board can be seen to change; an age alone is drawn by the screens' own clock."""
-    return (value.value, value.error) if isinstance(value, Sourced) else value
-
-
 def plan_view(plan: BasePlan) -> PlanView:
     """What screens show of a plan. The places of database and flags follow when their drivers are loaded."""
     names = plan.kubernetes

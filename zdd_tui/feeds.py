@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from zdd_tui.board import Board, Sourced
 from zdd_tui.feed_details import Details, NoTail, not_started
 from zdd_tui.feed_memory import Audit, FlagMemory
-from zdd_tui.feed_views import content, explained, plan_view, pods_source
+from zdd_tui.feed_views import explained, plan_view, pods_source
 from zdd_tui.model.detail import LogQuery, LogTail, Query
 from zdd_tui.model.errors import DatabaseError, ZddError
 from zdd_tui.model.plan import BasePlan, Plan
@@ -190,7 +190,7 @@ class Feeds:
         """Replaces parts of the board, telling the screens where more than an age is new. For the thread only."""
         before = self._board
         self._board = replace(before, **changes)  # type: ignore[arg-type]
-        if any(content(getattr(before, name)) != content(value) for name, value in changes.items()):
+        if any(getattr(before, name) != value for name, value in changes.items()):
             self._tell()
 
     def _fail(self, slot: str, title: str, mend: str = "") -> None:

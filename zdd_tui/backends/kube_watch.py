@@ -11,6 +11,7 @@ changes.
 import asyncio
 import json
 import random
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -34,9 +35,17 @@ TURN = 25
 
 SILENCE = 10.0
 """Seconds without event or bookmark after which we connect anew. The server sends bookmarks once a minute, so an idle
-watch is renewed every ten seconds: one cheap request, and the proof that keeps an idle source from looking stale."""
+watch is renewed before that: one cheap request, and the proof that keeps an idle source from looking stale."""
 
 WATCH_SECONDS = 300
+
+IDLE_SHARE = 0.8
+"""Of that time the server is asked to keep a watch when the one before had nothing to tell. It ends it by itself then,
+and the next one goes over the same connection; one that we leave costs a connection, and its TLS."""
+
+BRIEF = 0.5
+"""Seconds; a watch that ends earlier was refused, whatever the server's status says."""
+
 BACKOFF_FIRST, BACKOFF_LAST = 0.2, 4.0
 
 
@@ -160,10 +169,12 @@ async def _follow(
     silence: float,
 ) -> AsyncGenerator[WatchEvent[T], None]:
     """Connection after connection from where the last one stood; ends on 410."""
+    heard = False
     while True:
-        heard = False
+        seconds = WATCH_SECONDS if heard else max(1, int(IDLE_SHARE * silence))
+        heard, began = False, time.monotonic()
         try:
-            async with aclosing(_stream(http, path, project, params, position, silence)) as events:
+            async with aclosing(_stream(http, path, project, params, position, silence, seconds)) as events:
                 async for event in events:
                     heard = heard or not isinstance(event, Connected)
                     yield event
@@ -174,7 +185,7 @@ async def _follow(
         except Unreachable as error:
             yield Disconnected(error.title)
         else:
-            if not heard:  # a server that accepts and closes at once must not make us spin
+            if time.monotonic() - began < BRIEF:  # a server that accepts and closes at once must not make us spin
                 await asyncio.sleep(backoff(0))
 
 
@@ -185,14 +196,19 @@ async def _stream(
     params: Mapping[str, str],
     position: _Position,
     silence: float,
+    seconds: int,
 ) -> AsyncGenerator[WatchEvent[T], None]:
-    """One connection. Falling silent ends it like a close by the server: to renew an idle watch is no failure."""
+    """One connection. Falling silent ends it like a close by the server: to renew an idle watch is no failure.
+
+    Args:
+        seconds: how long the server is asked to keep it.
+    """
     query: dict[str, str | int] = {
         **params,
         "watch": "true",
         "allowWatchBookmarks": "true",
         "resourceVersion": position.version,
-        "timeoutSeconds": WATCH_SECONDS,
+        "timeoutSeconds": seconds,
     }
     async with aclosing(http.lines(path, query, silence=silence)) as lines:
         async for line in lines:

@@ -109,7 +109,7 @@ class Lease:
     holder: str
     host: str
     pid: int
-    age: float
+    age: float = field(compare=False)
     ttl: float
 
     @property
@@ -196,9 +196,10 @@ class FailedRow:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRecord:
-    """Everything the store knows of a release, read in one snapshot.
+    """Everything the store knows of a release, read in one snapshot. Two of them are equal where only time has passed.
 
     Attributes:
+        now: when it was read, by the database's clock.
         guard: the newest reading of each rule of the guard, by name.
         cause: why the guard rolled the release back or paused it, with the numbers it saw; else empty.
         plan_limits: the plan's own limits of the backfill; None where the strategy has none.
@@ -213,7 +214,7 @@ class ReleaseRecord:
     plan_text: str
     created_at: float
     finished_at: float | None
-    now: float
+    now: float = field(compare=False)
     steps: tuple[StepRecord, ...]
     gates: dict[str, GateReading]
     events: tuple[Event, ...]

@@ -6,7 +6,7 @@ Rules: Kubernetes documentation, "Deployments" (status, progress deadline, pause
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from zdd_tui.model.pod import TEMPLATE_HASH_LABEL, Pod, PodFacts, PodState, controller_uid
@@ -129,7 +129,7 @@ class WorkloadSnapshot:
     rollout: RolloutStatus | None
     events: tuple[EventView, ...]
     clock_skew: float
-    observed_at: float
+    observed_at: float = field(compare=False)
     error: str | None
 
 

@@ -15,7 +15,7 @@ from zdd_tui.board import Board, BoardSource, Moment, Sourced
 from zdd_tui.model.detail import Query, Story
 from zdd_tui.screens.acting import Acting
 from zdd_tui.screens.dialog import HasPage, Keys, Page
-from zdd_tui.widgets.line import Line, Rows, Tone, clip, found_in, human_age, join, marked, outside, spread, width, wrap
+from zdd_tui.widgets.line import Line, Rows, Tone, clip, found_in, join, marked, outside, source_age, spread, width, wrap
 from zdd_tui.widgets.line_view import LineView
 from zdd_tui.widgets.thin import ThinCompositor
 
@@ -221,7 +221,7 @@ class DetailScreen(Acting[None], HasPage):
         source, limit = self.aged(board)
         age = source.age(moment.now)
         stale = source.stale(moment.now, limit)
-        told = "not read yet" if age is None else f"{'STALE ' if stale else ''}{human_age(age)} old"
+        told = "not read yet" if age is None else f"{'STALE ' if stale else ''}{source_age(age)} old"
         environment = board.plan.environment.upper()
         mark: Line = ((f" ■ {outside(environment)} ", Tone.ALARM), ("  ", Tone.NORMAL)) if board.plan.production else ()
         right: Line = (*mark, (told, Tone.WARN if stale else Tone.DIM))

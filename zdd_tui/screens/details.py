@@ -16,7 +16,7 @@ from zdd_tui.widgets.course import Course, course_lines
 from zdd_tui.widgets.events import event_line
 from zdd_tui.widgets.gate_line import GLYPHS
 from zdd_tui.widgets.guard import guard_readings
-from zdd_tui.widgets.line import Line, Tone, human_age, outside, wrap
+from zdd_tui.widgets.line import Line, Tone, human_age, outside, source_age, wrap
 from zdd_tui.widgets.step_sign import STEP_SIGNS, step_word
 
 
@@ -136,7 +136,7 @@ def _sources(board: Board, moment: Moment, cells: int) -> list[Line]:
     for name, place, source, limit in named:
         age = source.age(moment.now)
         stale = source.stale(moment.now, limit)
-        told = "never read" if age is None else f"{'STALE ' if stale else ''}{human_age(age)} old"
+        told = "never read" if age is None else f"{'STALE ' if stale else ''}{source_age(age)} old"
         lines += wrap(
             f"{'✗' if stale else '✔'} {name:<9} {told:<14} {place}", cells, Tone.WARN if stale else Tone.NORMAL
         )

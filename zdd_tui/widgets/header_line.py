@@ -2,7 +2,7 @@
 
 from zdd_tui.board import RELEASE_STALE, Board, Moment
 from zdd_tui.model.situation import no_agent
-from zdd_tui.widgets.line import Line, Tone, human_age, join, spread, width
+from zdd_tui.widgets.line import Line, Tone, human_age, join, source_age, spread, width
 from zdd_tui.widgets.line_view import LineView
 
 _GAP = ("  ", Tone.NORMAL)
@@ -67,4 +67,4 @@ def agent_state(board: Board, moment: Moment) -> Line:
         return ((" ✗ NO AGENT ", Tone.ALARM),)
     if no_agent(lease):
         return ((f" ✗ NO AGENT {human_age(lease.age + age)} ", Tone.ALARM),)
-    return ((f"agent {human_age(lease.age + age)}", Tone.GOOD),)
+    return ((f"agent {source_age(lease.age + age)}", Tone.GOOD),)

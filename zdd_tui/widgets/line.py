@@ -223,6 +223,11 @@ def human_count(number: float) -> str:
     return f"{number:.0f}"
 
 
+def source_age(seconds: float) -> str:
+    """The age of what a source told, from a second on: one that is read each second would be 0s and 1s by turns."""
+    return human_age(max(1.0, seconds))
+
+
 def human_age(seconds: float) -> str:
     """Whole units, one at a time: ``0s``, ``42s``, ``12m``, ``5h``, ``3d``. It changes no more often than it must."""
     for limit, unit in ((86400, "d"), (3600, "h"), (60, "m")):

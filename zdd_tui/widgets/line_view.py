@@ -51,9 +51,10 @@ class LineView(ScrollView, Calm, can_focus=False):
         self._painted: dict[int, Line] = {}
         self._drawn = False
         self._shown: tuple[Board, Moment] | None = None
-        self._seen: tuple[tuple[object, ...], tuple[int, Access]] | None = None
+        self._seen: tuple[tuple[object, ...], int, Access] | None = None
         self._styles_of_tones: dict[Tone, Style] = {}
         self._strips: dict[int, Strip] = {}
+        self._inner: tuple[Size, Size] | None = None
 
     def watched(self, board: Board) -> tuple[object, ...]:
         """The parts of a board that the lines are made of; empty where they depend on more than that.
@@ -69,7 +70,12 @@ class LineView(ScrollView, Calm, can_focus=False):
     @property
     def content_size(self) -> Size:
         """Without the compositor, which Textual asks each time; nothing while it is hidden."""
-        return self.outer_size.region.shrink(self.styles.gutter).size if self.display else Size(0, 0)
+        if not self.display:
+            return Size(0, 0)
+        outer = self.outer_size
+        if self._inner is None or self._inner[0] is not outer:
+            self._inner = outer, outer.region.shrink(self.styles.gutter).size
+        return self._inner[1]
 
     def show(self, board: Board, moment: Moment) -> None:
         """Draws what has changed since the last call."""
@@ -87,14 +93,8 @@ class LineView(ScrollView, Calm, can_focus=False):
             self.set_lines(self.lines(board, moment, cells))
 
     def _nothing_new(self, board: Board, moment: Moment) -> bool:
-        parts, when = self.watched(board), (int(moment.now), moment.access)
-        before, self._seen = self._seen, (parts, when)
-        return (
-            bool(parts)
-            and before is not None
-            and before[1] == when
-            and all(new is old or new == old for new, old in zip(parts, before[0], strict=True))
-        )
+        before, self._seen = self._seen, (self.watched(board), int(moment.now), moment.access)
+        return bool(self._seen[0]) and self._seen == before
 
     def redraw(self) -> None:
         """Makes the lines anew, though the board is the same."""
@@ -203,4 +203,5 @@ class LineView(ScrollView, Calm, can_focus=False):
 
     def notify_style_update(self) -> None:
         self._styles_of_tones.clear()
+        self._inner = None
         super().notify_style_update()

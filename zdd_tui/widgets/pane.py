@@ -10,7 +10,7 @@ from textual.message import Message
 
 from zdd_tui.board import Board, Moment, Sourced
 from zdd_tui.widgets.chosen import RowChosen
-from zdd_tui.widgets.line import Line, Rows, Tone, cut, dimmed, human_age, outside, wrap
+from zdd_tui.widgets.line import Line, Rows, Tone, cut, dimmed, outside, source_age, wrap
 from zdd_tui.widgets.line_view import LineView
 from zdd_tui.widgets.pane_keys import bindings_in, name_with_key
 
@@ -93,7 +93,7 @@ class Pane(LineView, can_focus=True):
         stale = source.value is not None and source.stale(moment.now, self.limit)
         if self.has_class("-stale") is not stale:
             self.set_class(stale, "-stale")
-        told = "" if age is None else f" STALE {human_age(age)}" if stale else f" {human_age(age)}"
+        told = "" if age is None else f" STALE {source_age(age)}" if stale else f" {source_age(age)}"
         heading = self.heading(board, moment)
         name = name_with_key(self.name_of_pane, moment.keys)
         self._set_titles(f"{name}{told}{f' · {heading}' if heading else ''}")

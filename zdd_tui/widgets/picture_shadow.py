@@ -9,7 +9,7 @@ from rich.cells import cell_len
 
 from zdd_tui.board import Moment, Sourced
 from zdd_tui.model.shadow_sample import ShadowSample, ShadowSamples
-from zdd_tui.widgets.line import Line, Tone, clip, cut, cut_start, fit, human_age, spread, width, wrap
+from zdd_tui.widgets.line import Line, Tone, clip, cut, cut_start, fit, source_age, spread, width, wrap
 
 POD = 6
 NARROW = 100
@@ -32,7 +32,7 @@ def shadow_lines(
     """
     age = answer.age(moment.now)
     stale = answer.stale(moment.now, limit)
-    told = "" if age is None else f"{'STALE ' if stale else ''}{human_age(age)} old"
+    told = "" if age is None else f"{'STALE ' if stale else ''}{source_age(age)} old"
     lines = [
         spread((("which answers differ, newest first", Tone.DIM),), ((told, Tone.WARN if stale else Tone.DIM),), cells)
     ]

@@ -50,6 +50,7 @@ class TablePane(Pane, Generic[R, C]):
         self._heads: Sequence[Line] = ()
         self._fitted: Fitted[R, C] = ()
         self._columns: Sequence[Column[R, C]] = ()
+        self._title: tuple[Fitted[R, C], tuple[str, bool], Line] | None = None
         self._room = 0
         self._sort, self._down = "", False
         self._filter = FilterLine()
@@ -192,8 +193,14 @@ class TablePane(Pane, Generic[R, C]):
         heads += notes
         self._titled = self.room_for_titles(total, height - len(heads))
         if self._titled:
-            heads.append(title_line(self._fitted, self._sort, down=self._down))
+            heads.append(self._title_line())
         return heads[: max(1, height - 1)]
+
+    def _title_line(self) -> Line:
+        form = self._sort, self._down
+        if self._title is None or self._title[0] is not self._fitted or self._title[1] != form:
+            self._title = self._fitted, form, title_line(self._fitted, self._sort, down=self._down)
+        return self._title[2]
 
     def set_lines(self, lines: Sequence[Line]) -> None:
         self._lines = lines
@@ -207,8 +214,8 @@ class TablePane(Pane, Generic[R, C]):
             before = painted.get(y)
             if before is None or before[1] != cursor:
                 self.touch(Region(0, y, size.width, 1))
-            else:
-                self.refresh_changed(before[0], line, y)
+            elif before[0] is not line:
+                self.refresh_changed(_in_margin(before[0]), _in_margin(line), y)
         self._set_more()
 
     def _line_at(self, y: int) -> tuple[Line, bool]:
@@ -216,14 +223,13 @@ class TablePane(Pane, Generic[R, C]):
         heads, each = len(self._heads), self.lines_a_row
         at = y if y < heads else y + self._store.top * each
         line: Line = self._lines[at] if at < len(self._lines) else ()
-        cursor = self._focused and y >= heads and (at - heads) // each == self._store.at and bool(line)
-        marked = cursor and (at - heads) % each == 0
-        return (("▸", Tone.KEY) if marked else (" ", Tone.NORMAL), *line), cursor
+        return line, self._focused and y >= heads and (at - heads) // each == self._store.at and bool(line)
 
     def strip_at(self, y: int) -> Strip:
         line, cursor = self._line_at(y)
         self._painted_rows[y] = line, cursor
-        strip = self.strip_of(line)
+        marked = cursor and (y - len(self._heads)) % self.lines_a_row == 0
+        strip = self.strip_of(_in_margin(line, marked=marked))
         return strip.apply_style(_CURSOR) if cursor else strip
 
     def more(self) -> str:
@@ -259,7 +265,7 @@ class TablePane(Pane, Generic[R, C]):
 
     def under_cursor(self) -> str:
         line, _ = self._line_at(len(self._heads) + (self._store.at - self._store.top) * self.lines_a_row)
-        return "".join(text for text, _ in line[1:]).rstrip() if self._focused and self._store.at >= 0 else ""
+        return "".join(text for text, _ in line).rstrip() if self._focused and self._store.at >= 0 else ""
 
     def _arrive(self) -> None:
         """A key that was typed ahead comes before the news of the focus, and finds the cursor all the same."""
@@ -365,6 +371,11 @@ class TablePane(Pane, Generic[R, C]):
             event.stop()
             self._filter.write(self._filter.typed + " ".join(event.text.split()), searchable(self._columns))
             self.redraw()
+
+
+def _in_margin(line: Line, *, marked: bool = False) -> Line:
+    """A line behind the margin in which the cursor has its mark."""
+    return (("▸", Tone.KEY) if marked else (" ", Tone.NORMAL), *line)
 
 
 def _one_line(error: str, cells: int) -> Line:

@@ -122,7 +122,7 @@ class ZddApp(App[ExitInfo]):
     def on_mount(self) -> None:
         if self._keys.keymap:
             self.set_keymap(self._keys.keymap)
-        self.set_interval(TICK, self.repaint)
+        self.set_interval(TICK, self._tick)
         self._attention.news(needs(self._source.board(), self.moment()))  # what is there already rings no bell
         self._loop_of_screens, self._context_of_screens = asyncio.get_running_loop(), copy_context()
         # The source leaves the processor to us until then.
@@ -138,6 +138,12 @@ class ZddApp(App[ExitInfo]):
             self._paint_planned = True
             with suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(self._plan_paint, context=context)
+
+    def _tick(self) -> None:
+        """Time passes: a paint that is coming anyway shows it too."""
+        if not self._paint_planned:
+            self._paint_planned = True
+            self._plan_paint()
 
     def _plan_paint(self) -> None:
         """Paints now, or with what else comes before the next paint is due."""

@@ -31,7 +31,7 @@ T = TypeVar("T")
 GONE_SECONDS = 5.0
 """How long a deleted pod stays on screen: long enough to be read, short enough not to be taken for a pod."""
 
-MIN_INTERVAL = 0.1
+MIN_INTERVAL = 0.15
 """Seconds between two snapshots: a burst of changes becomes one."""
 
 TICK = 1.0

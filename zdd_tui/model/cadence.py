@@ -22,4 +22,5 @@ class Cadence:
         return max(0.0, self._due - self._slack - now)
 
     def happened(self, now: float) -> None:
-        self._due = max(self._due, now) + self._every
+        """It did, also where it was not due: what somebody asked for is not held against what comes by itself."""
+        self._due = min(max(self._due, now) + self._every, now + self._every + self._slack)

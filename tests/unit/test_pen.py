@@ -1,0 +1,77 @@
+"""What is written in few bytes is what Rich would have written in many: a terminal shows the same."""
+
+import random
+
+import pyte
+import pytest
+from rich.color import ColorSystem
+from rich.console import Console
+from rich.control import Control
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+
+from zdd_tui.widgets.pen import RESET, Piece, write
+
+STYLES = [
+    None,
+    Style.null(),
+    Style.parse("default on default"),
+    Style.parse("yellow on default"),
+    Style.parse("bold yellow on default"),
+    Style.parse("bold reverse red on default"),
+    Style.parse("dim"),
+    Style.parse("white on color(39)"),
+    Style.parse("color(49) on default"),
+    Style.parse("#278cff on rgb(39,49,5)"),
+    Style.parse("underline bright_white on red"),
+]
+WORDS = ["7", "50", "Crashed", "●", "数据", "a─b", " "]
+COLUMNS, ROWS = 40, 8
+
+
+def pieces(chance: random.Random) -> list[Piece]:
+    made = []
+    for _ in range(chance.randint(1, 12)):
+        strip = Strip([Segment(chance.choice(WORDS), chance.choice(STYLES)) for _ in range(chance.randint(1, 3))])
+        made.append((chance.randint(0, COLUMNS - strip.cell_length), chance.randrange(ROWS), strip))
+    return made
+
+
+def screen() -> tuple[pyte.Screen, pyte.Stream]:
+    made = pyte.Screen(COLUMNS, ROWS)
+    return made, pyte.Stream(made)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_terminal_shows_the_same(seed: int) -> None:
+    chance, (ours, our_stream), (theirs, their_stream) = random.Random(seed), screen(), screen()
+    console = Console(color_system="truecolor", force_terminal=True)  # a style remembers how it was drawn first
+    pen = ""
+    for _ in range(10):
+        made = pieces(chance)
+        writing = write(made, ColorSystem.TRUECOLOR, pen)
+        pen = writing.pen
+        our_stream.feed(writing.text)
+        for x, y, strip in made:
+            their_stream.feed(Control.move_to(x, y).segment.text + strip.render(console))
+        assert ours.buffer == theirs.buffer
+        if chance.random() < 0.3:  # somebody else writes in between, and finds a pen without colours
+            words = f"\x1b[{chance.randint(1, ROWS)};1Hsomebody"
+            our_stream.feed((RESET if pen else "") + words)
+            their_stream.feed(words)
+            pen = ""
+
+
+def test_a_changed_digit_costs_its_place_and_itself() -> None:
+    style = Style.parse("yellow on default")
+    digits = [(50, row, Strip([Segment("7", style)])) for row in (6, 7, 11)]
+    first = write(digits[:1], ColorSystem.STANDARD)
+    assert (first.text, first.pen) == ("\x1b[7;51H\x1b[33m7", "33")
+    assert write(digits[1:2], ColorSystem.STANDARD, first.pen).text == "\x1b[8;51H7"
+    assert write(digits[1:], ColorSystem.STANDARD, first.pen).text == "\x1b[8;51H7\x1b[4B\b7"
+
+
+def test_where_the_cursor_is_behind_a_sign_of_unknown_width_nobody_supposes() -> None:
+    told = write([(0, 0, Strip([Segment("●")])), (1, 1, Strip([Segment("x")]))], ColorSystem.STANDARD).text
+    assert told == "\x1b[1;1H●\x1b[2;2Hx"

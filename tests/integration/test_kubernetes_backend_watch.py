@@ -37,6 +37,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._flows = asyncio.Event()
         self.port = 0
+        self.accepted = 0
 
     async def heal(self) -> None:
         self._flows.set()
@@ -66,6 +67,7 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.accepted += 1
         flows = self._flows
         there_reader, there_writer = await asyncio.open_connection(*self._to)
         try:
@@ -199,6 +201,16 @@ async def test_an_idle_watch_shows_signs_of_life(api: World) -> None:
         for _ in range(3):
             event = await next_of(queue, lambda event: not isinstance(event, Listed))
             assert event == Connected()
+
+
+async def test_an_idle_watch_is_renewed_over_the_connection_that_it_has(api: World, tmp_path: Path) -> None:
+    async with through_proxy(api, tmp_path) as (proxy, cluster), watching(cluster, silence=5.0) as queue:
+        await next_of(queue, lambda event: event == Connected())
+        await next_of(queue, lambda event: event == Connected())
+        assert proxy.accepted == 1, "the server has ended the first watch by itself"
+        await api.create("pods", bare("two"))
+        await next_of(queue, lambda event: event == Changed("ADDED", "two"))
+        assert proxy.accepted == 1
 
 
 async def test_the_snapshot_keeps_what_is_known_and_says_that_it_is_old(api: World, tmp_path: Path) -> None:

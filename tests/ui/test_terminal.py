@@ -59,7 +59,7 @@ from zdd_tui.app import SystemClock, ZddApp
 start = situations()["backfill"]
 record = start.release.value
 clock = SystemClock()
-source = FixedSource(start)
+source, good = FixedSource(start), PodState.SERVING
 def work():
     for number in range(1000000):
         time.sleep(0.05)
@@ -70,6 +70,26 @@ def work():
 threading.Thread(target=work, daemon=True).start()
 ZddApp(source, clock=clock).run()
 """
+
+MOVING = """
+import threading, time
+from dataclasses import replace
+from tests.ui.boards import FixedClock, FixedSource, pod, situations, workload
+from zdd_tui.app import ZddApp
+from zdd_tui.board import Sourced
+from zdd_tui.model.pod import PodState
+start = situations()["backfill"]
+source, good = FixedSource(start), PodState.SERVING
+def work():
+    for number in range(1, 31):
+        time.sleep(0.05)
+        reasons = ["数据库" if number % 7 == at else "" for at in range(4)]
+        pods = [pod(f"abc-{at}", "1", good, restarts=number + at, reason=why) for at, why in enumerate(reasons)]
+        source.put(replace(start, pods=Sourced(workload(pods), start.pods.observed_at)))
+threading.Thread(target=work, daemon=True).start()
+ZddApp(source, clock=FixedClock()).run()
+"""
+"""Restarts of four pods up to 30, 31, 32 and 33; then nothing."""
 
 
 class Terminal:
@@ -188,6 +208,37 @@ def test_a_terminal_that_takes_no_output_does_not_keep_it(terminal: Terminal) ->
     terminal.until(b"\x1b[?1049l")
     terminal.until(b"\x1b[?25h")
     assert_restored(terminal)
+
+
+def test_cells_go_to_a_real_terminal_as_a_whole_picture_would_and_leave_it_a_pen_without_colours() -> None:
+    with Terminal(MOVING) as moving:
+        screen = pyte.Screen(80, 24)
+        stream = pyte.ByteStream(screen)
+        coloured = 0
+        while not re.search(r"abc-3 .*\b33\b", "\n".join(screen.display)):
+            assert moving.read(30), screen.display
+            stream.feed(moving.seen)
+            moving.seen = b""
+            coloured += screen.cursor.attrs.fg != "default"
+        assert coloured > 5, "the pen keeps the colour of the last cell"
+        while moving.read(0.5):  # until all is painted
+            pass
+        stream.feed(moving.seen)
+        by_cells = {y: dict(screen.buffer[y]) for y in range(24)}
+        screen.erase_in_display(2)
+        moving.seen = b""
+        moving.process.send_signal(signal.SIGCONT)  # somebody may have written over the screen: all of it is sent anew
+        while b"quit" not in moving.seen:
+            assert moving.read(30)
+        while moving.read(0.5):
+            pass
+        stream.feed(moving.seen)
+        assert by_cells == {y: dict(screen.buffer[y]) for y in range(24)}
+        moving.seen = b""
+        os.write(moving.master, b"q")
+        assert moving.ends() == 0
+        stream.feed(moving.seen)
+        assert screen.cursor.attrs == pyte.Screen(1, 1).cursor.attrs
 
 
 def test_it_lives_through_a_terminal_that_does_not_read() -> None:

@@ -59,7 +59,7 @@ from zdd_tui.app import SystemClock, ZddApp
 start = situations()["backfill"]
 record = start.release.value
 clock = SystemClock()
-source, good = FixedSource(start), PodState.SERVING
+source = FixedSource(start)
 def work():
     for number in range(1000000):
         time.sleep(0.05)

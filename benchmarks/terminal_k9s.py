@@ -4,10 +4,11 @@
 
 120x36. First 500 pods, ten visible changes a second (restarts of the first rows); then 5,000 pods and 160 changes a
 second more, anywhere. k9s runs with its default settings on the pods of the namespace; the dashboard is `zdd open
---no-agent` on a release in a PostgreSQL of its own, with a Redis for its flags. One after the other, each with an API
-server of its own. Printed of each: bytes a second and share of a core, medians of three spells; memory then, and at
-most; seconds from the command to the first pod's row, of the clock and of the processor, medians of three starts; and
-from a change of the first row to that change on the line. How fast the API server answers is in these last two.
+--no-agent` on a release in a PostgreSQL of its own, with a Redis for its flags, once as it is and once with
+`--low-bandwidth`, which is what it has for slow lines. One after the other, each with an API server of its own.
+Printed of each: bytes a second and share of a core, medians of three spells; memory then, and at most; seconds from
+the command to the first pod's row, of the clock and of the processor, medians of three starts; and from a change of
+the first row to that change on the line. How fast the API server answers is in these last two.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from typing import Any
 from benchmarks.pseudo_terminal import PseudoTerminal
 
 CASES = ((500, {"visible": 10, "others": 0}), (5_000, {"visible": 10, "others": 160}))
+SIDES = ("dashboard", "low-bandwidth", "k9s")
 WARM_UP = 8.0
 SPELL = 10.0
 SPELLS = 3
@@ -139,7 +141,7 @@ def k9s(program: str, folder: Path, pods: int, changes: Mapping[str, int]) -> Co
         return measure([program, "--command", "pods"], env, server, changes)
 
 
-async def dashboard(folder: Path, pods: int, changes: Mapping[str, int]) -> Cost:
+async def dashboard(folder: Path, pods: int, changes: Mapping[str, int], *options: str) -> Cost:
     """`zdd open --no-agent` with everything that it reads."""
     from zdd_tui.demo.plan import plan_text
 
@@ -149,7 +151,7 @@ async def dashboard(folder: Path, pods: int, changes: Mapping[str, int]) -> Cost
             plan = folder / "plan.yaml"
             plan.write_text(text := plan_text("column", "application"))
             await register(text, str(plan), env)
-            argv = [sys.executable, "-m", "zdd_tui", "open", "--no-agent", str(plan)]
+            argv = [sys.executable, "-m", "zdd_tui", "open", "--no-agent", *options, str(plan)]
             return await asyncio.to_thread(measure, argv, env, server, changes)
 
 
@@ -180,7 +182,7 @@ async def register(plan: str, source: str, env: Mapping[str, str]) -> None:
         )
 
 
-def main(sides: Sequence[str] = ("dashboard", "k9s"), cases: Sequence[int] = (500, 5_000)) -> None:
+def main(sides: Sequence[str] = SIDES, cases: Sequence[int] = (500, 5_000)) -> None:
     program = shutil.which("k9s") or ""
     if "k9s" in sides and not program:
         print("terminal_k9s: skipped: no k9s on PATH to compare with; --side dashboard measures the dashboard alone")
@@ -195,13 +197,14 @@ def main(sides: Sequence[str] = ("dashboard", "k9s"), cases: Sequence[int] = (50
                 if side == "k9s":
                     cost = k9s(program, folder, pods, changes)
                 else:
-                    cost = asyncio.run(dashboard(folder, pods, changes))
-            print(f"terminal_k9s: {side:9} {cost.told()}", flush=True)
+                    options = [f"--{side}"] if side == "low-bandwidth" else []
+                    cost = asyncio.run(dashboard(folder, pods, changes, *options))
+            print(f"terminal_k9s: {side:13} {cost.told()}", flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--side", action="append", choices=("dashboard", "k9s"))
+    parser.add_argument("--side", action="append", choices=SIDES)
     parser.add_argument("--pods", type=int, action="append", choices=[pods for pods, _ in CASES])
     given = parser.parse_args()
-    main(given.side or ("dashboard", "k9s"), given.pods or (500, 5_000))
+    main(given.side or SIDES, given.pods or (500, 5_000))

@@ -1,8 +1,14 @@
 """Watches: where they begin, what they say, how they end."""
 
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
 import pytest
 
 from tests.cluster.rest import Client, Json, Refused
+from zdd_tui.backends.kube_watch import Changed, Connected, list_and_watch
+from zdd_tui.backends.kubernetes import Cluster
 
 
 def config_map(name: str, **labels: str) -> Json:
@@ -114,3 +120,37 @@ def test_a_watch_across_namespaces_sees_the_case(api: Client) -> None:
     with api.watch("/api/v1/configmaps", resourceVersion=version) as events:
         event = next(event for event in events if event["object"]["metadata"]["name"] == "one")
     assert event["object"]["metadata"]["namespace"] == api.namespace
+
+
+def test_an_idle_watch_of_ours_is_ended_by_the_server_and_goes_on_over_its_connection(
+    api: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    connect = asyncio.BaseEventLoop.create_connection
+
+    async def counted(loop: asyncio.BaseEventLoop, *arguments: Any, **options: Any) -> Any:
+        opened.append(arguments)
+        return await connect(loop, *arguments, **options)
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "create_connection", counted)
+    path = f"/api/v1/namespaces/{api.namespace}/configmaps"
+
+    async def followed() -> str:
+        async with (
+            Cluster.connect(str(api.plane.kubeconfig), None, api.namespace) as cluster,
+            aclosing(
+                list_and_watch(cluster.http, path, lambda raw: str(raw["metadata"]["name"]), silence=3.0)
+            ) as events,
+        ):
+            lives = 0
+            async for event in events:
+                lives += event == Connected()
+                if lives == 3:
+                    await asyncio.to_thread(api.create, "configmaps", config_map("late"))
+                    lives += 1
+                if isinstance(event, Changed) and event.item == "late":
+                    return event.kind
+        raise AssertionError("a watch has no end")
+
+    assert asyncio.run(asyncio.wait_for(followed(), 60)) == "ADDED"
+    assert len(opened) == 1

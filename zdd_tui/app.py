@@ -106,6 +106,7 @@ class ZddApp(App[ExitInfo]):
         """Carries out what the screens ask for."""
         self._cadence = Cadence(self.look.paint_every, self.look.paint_early)
         self._paint_planned = False
+        self._next_paint: asyncio.TimerHandle | None = None
         self._attention = Attention()
         self._attention_due = float("-inf")
         self._loop_of_screens: asyncio.AbstractEventLoop | None = None
@@ -148,7 +149,7 @@ class ZddApp(App[ExitInfo]):
     def _plan_paint(self) -> None:
         """Paints now, or with what else comes before the next paint is due."""
         if wait := self._cadence.wait(time.monotonic()):
-            asyncio.get_running_loop().call_later(wait, self._paint_planned_one)
+            self._next_paint = asyncio.get_running_loop().call_later(wait, self._paint_planned_one)
         else:
             self._paint_planned_one()
 
@@ -161,6 +162,9 @@ class ZddApp(App[ExitInfo]):
     def repaint(self) -> None:
         """Shows the newest board on every screen that follows it."""
         self._paint_planned = False
+        if self._next_paint is not None:  # what somebody asked for meanwhile has brought it forward
+            self._next_paint.cancel()
+            self._next_paint = None
         if not self.is_running:
             return  # the screens are being taken down, and are not whole any more
         board, moment = self._source.board(), self.moment()

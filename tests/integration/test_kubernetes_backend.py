@@ -259,7 +259,7 @@ async def test_no_task_and_no_connection_is_left(api: World) -> None:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
     async with asyncio.timeout(10):  # the server's own tasks hear of the end a moment later
-        while asyncio.all_tasks() != before:
+        while asyncio.all_tasks() != before:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 

@@ -34,7 +34,9 @@ def pieces(chance: random.Random) -> list[Piece]:
     made = []
     for _ in range(chance.randint(1, 12)):
         strip = Strip([Segment(chance.choice(WORDS), chance.choice(STYLES)) for _ in range(chance.randint(1, 3))])
-        made.append((chance.randint(0, COLUMNS - strip.cell_length), chance.randrange(ROWS), strip))
+        most = COLUMNS - strip.cell_length
+        x = chance.choice([chance.randint(0, most), most, max(0, most - 1)])
+        made.append((x, chance.randrange(ROWS), strip))
     return made
 
 
@@ -43,14 +45,14 @@ def screen() -> tuple[pyte.Screen, pyte.Stream]:
     return made, pyte.Stream(made)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(40))
 def test_a_terminal_shows_the_same(seed: int) -> None:
     chance, (ours, our_stream), (theirs, their_stream) = random.Random(seed), screen(), screen()
     console = Console(color_system="truecolor", force_terminal=True)  # a style remembers how it was drawn first
     pen = ""
     for _ in range(10):
         made = pieces(chance)
-        writing = write(made, ColorSystem.TRUECOLOR, pen)
+        writing = write(made, COLUMNS, ColorSystem.TRUECOLOR, pen)
         pen = writing.pen
         our_stream.feed(writing.text)
         for x, y, strip in made:
@@ -65,13 +67,19 @@ def test_a_terminal_shows_the_same(seed: int) -> None:
 
 def test_a_changed_digit_costs_its_place_and_itself() -> None:
     style = Style.parse("yellow on default")
-    digits = [(50, row, Strip([Segment("7", style)])) for row in (6, 7, 11)]
-    first = write(digits[:1], ColorSystem.STANDARD)
-    assert (first.text, first.pen) == ("\x1b[7;51H\x1b[33m7", "33")
-    assert write(digits[1:2], ColorSystem.STANDARD, first.pen).text == "\x1b[8;51H7"
-    assert write(digits[1:], ColorSystem.STANDARD, first.pen).text == "\x1b[8;51H7\x1b[4B\b7"
+    digits = [(20, row, Strip([Segment("7", style)])) for row in (6, 7, 11)]
+    first = write(digits[:1], COLUMNS, ColorSystem.STANDARD)
+    assert (first.text, first.pen) == ("\x1b[7;21H\x1b[33m7", "33")
+    assert write(digits[1:2], COLUMNS, ColorSystem.STANDARD, first.pen).text == "\x1b[8;21H7"
+    assert write(digits[1:], COLUMNS, ColorSystem.STANDARD, first.pen).text == "\x1b[8;21H7\x1b[4B\b7"
 
 
 def test_where_the_cursor_is_behind_a_sign_of_unknown_width_nobody_supposes() -> None:
-    told = write([(0, 0, Strip([Segment("●")])), (1, 1, Strip([Segment("x")]))], ColorSystem.STANDARD).text
+    told = write([(0, 0, Strip([Segment("●")])), (1, 1, Strip([Segment("x")]))], COLUMNS, ColorSystem.STANDARD).text
     assert told == "\x1b[1;1H●\x1b[2;2Hx"
+
+
+def test_behind_the_last_column_nobody_supposes_where_the_cursor_is() -> None:
+    edge = Strip([Segment("ab")])
+    assert write([(38, 0, edge), (38, 1, edge)], COLUMNS, ColorSystem.STANDARD).text == "\x1b[1;39Hab\x1b[2;39Hab"
+    assert write([(37, 0, edge), (37, 1, edge)], COLUMNS, ColorSystem.STANDARD).text == "\x1b[1;38Hab\x1b[B\b\bab"

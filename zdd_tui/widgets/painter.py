@@ -24,12 +24,13 @@ from zdd_tui.widgets.pen import RESET, Piece, Writing, write
 class CellsUpdate(CompositorUpdate):
     """Pieces of lines, each with its place on the screen."""
 
-    def __init__(self, pieces: list[Piece]) -> None:
+    def __init__(self, pieces: list[Piece], columns: int) -> None:
         self.pieces = pieces
+        self._columns = columns
 
     def writing(self, console: Console, pen: str = "") -> Writing:
         """What to send to a terminal whose pen is known, and will be remembered."""
-        return write(self.pieces, console._color_system or ColorSystem.TRUECOLOR, pen)
+        return write(self.pieces, self._columns, console._color_system or ColorSystem.TRUECOLOR, pen)
 
     def render_segments(self, console: Console) -> str:
         writing = self.writing(console)
@@ -74,7 +75,7 @@ class Painter:
             else:
                 pieces += view.pieces(regions, place)
         if pieces:
-            screen.app._display(screen, CellsUpdate(pieces))  # type: ignore[arg-type]  # as a ChopsUpdate
+            screen.app._display(screen, CellsUpdate(pieces, screen.size.width))  # type: ignore[arg-type]  # as a ChopsUpdate
 
 
 def _moving(screen: Screen[Any], views: list[Any]) -> bool:

@@ -18,6 +18,7 @@ Piece = tuple[int, int, Strip]
 
 RESET = "\x1b[m"
 
+
 @dataclass(frozen=True, slots=True)
 class Writing:
     """What to send, and the pen that it leaves behind: the parameters of an SGR sequence, empty for none."""
@@ -26,10 +27,11 @@ class Writing:
     pen: str
 
 
-def write(pieces: Iterable[Piece], colours: ColorSystem, pen: str = "") -> Writing:
+def write(pieces: Iterable[Piece], columns: int, colours: ColorSystem, pen: str = "") -> Writing:
     """The shortest writing of pieces.
 
     Args:
+        columns: of the terminal.
         colours: what the terminal can show.
         pen: what the terminal's pen is now.
     """
@@ -45,8 +47,9 @@ def write(pieces: Iterable[Piece], colours: ColorSystem, pen: str = "") -> Writi
                 pen = wanted
             told.append(text)
             known = known and text.isascii()
-        # How wide another letter is, terminals do not agree on; so nobody knows where the cursor is behind it.
-        cursor = (x + strip.cell_length, y) if known else None
+        # How wide another letter is, terminals do not agree on, nor on where the cursor is behind the last column.
+        end = x + strip.cell_length
+        cursor = (end, y) if known and end < columns else None
     return Writing("".join(told), pen)
 
 

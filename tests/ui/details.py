@@ -31,7 +31,7 @@ from zdd_tui.model.shadow_sample import FieldDifference, ShadowQuery, ShadowSamp
 from zdd_tui.screens.detail import DetailScreen
 from zdd_tui.screens.detail_backfill import BackfillScreen
 from zdd_tui.screens.detail_flag import FlagScreen
-from zdd_tui.screens.detail_gate import GateScreen
+from zdd_tui.screens.detail_gate import GateScreen, OneGateScreen
 from zdd_tui.screens.detail_log import LogScreen
 from zdd_tui.screens.detail_picture import PictureScreen
 from zdd_tui.screens.detail_plan import PlanScreen
@@ -251,6 +251,7 @@ SCREENS: dict[str, tuple[str, Maker]] = {
     "plan": ("backfill", PlanScreen),
     "timeline": ("backfill", TimelineScreen),
     "gates": ("gates", GateScreen),
+    "gate": ("gates", lambda source, look: OneGateScreen(source, look, "cutover", "serving-v3")),
     "flag": ("backfill", lambda source, look: FlagScreen(source, look, "users_full_name_write")),
     "backfill": ("backfill", BackfillScreen),
     "picture": ("backfill", PictureScreen),

@@ -14,6 +14,7 @@ from tests.unit.test_places import many
 from zdd_tui.app import ZddApp
 from zdd_tui.model.action import ACTIONS
 from zdd_tui.screens.dialog import Page
+from zdd_tui.widgets.footer import in_short
 from zdd_tui.widgets.pane import Pane
 
 BOARDS = situations() | guard_situations()
@@ -150,6 +151,24 @@ async def test_another_key_leads_to_the_pane_and_stands_in_its_title() -> None:
         assert shown(desk) == ["events"]
 
 
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ("1 2 3 4 5 6", "1-6"),
+        ("1 2 3 5 6", "1-3 5 6"),
+        ("1 4 5 6", "1 4-6"),
+        ("1 2", "1 2"),
+        ("3 2 1", "3 2 1"),
+        ("1 2 3 f4 5", "1-3 f4 5"),
+        ("10 11 12", "10 11 12"),
+        ("[ ]", "[ ]"),
+        ("9 - 0", "9 - 0"),
+    ],
+)
+def test_the_footer_tells_digits_that_follow_each_other_in_short(keys: str, told: str) -> None:
+    assert in_short(keys.split()) == told
+
+
 @pytest.mark.parametrize(("picture", "size"), [("few", "160x50"), ("few", "200x60"), ("many", "200x60")])
 async def test_picture_of_a_wide_screen(picture: str, size: str, same_as_before: Callable[[str, str], None]) -> None:
     made = BOARDS["guard-backfill"]
@@ -158,3 +177,16 @@ async def test_picture_of_a_wide_screen(picture: str, size: str, same_as_before:
     async with app.run_test(size=(int(width), int(rows)), notifications=True, tooltips=True) as pilot:
         await pilot.pause()
         same_as_before(f"{picture}-pods-{size}", screen_text(app))
+
+
+async def test_a_pane_for_which_no_row_is_left_has_all_the_room_when_it_is_wanted() -> None:
+    app = ZddApp(FixedSource(BOARDS["gates"]), clock=FixedClock())
+    async with app.run_test(size=(80, 12), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        assert "3:flags" not in screen_text(app)
+        await pilot.press("3")
+        await pilot.pause()
+        assert "━ 3:flags" in screen_text(app)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert "1:pods" in screen_text(app)

@@ -192,3 +192,18 @@ async def test_details_tell_what_was_recorded_and_plainly_what_was_not(recording
         )
         await pilot.press("escape", "v")
         await shown("pod/users-api", "✗ Pod users-api-6d4f9c7b5d-x7k2p: a recording holds no pod")
+
+
+async def test_the_gates_of_then_have_their_pane(recording: Recording) -> None:
+    playing, _ = player(recording)
+    playing.seek(60.0)
+    playing.toggle()
+    app = ReplayApp(playing, look=Look())
+    async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        await pilot.press("6")
+        await pilot.pause()
+        shown = screen_text(app)
+        assert "╍ 6:gates STALE 1m" in shown, "nothing was heard at that moment of the recording"
+        assert "▶ backfill   backfill-complete ? unknown     1m STALE 62s: 756k of 1.2M" in shown
+        assert "cleanup    nothing-left      ○ not asked" in shown

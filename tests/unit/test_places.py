@@ -37,6 +37,7 @@ ASKS = st.builds(lambda least, more: Ask(least, least + more), st.integers(1, 12
         backfill=st.none() | ASKS,
         flags=st.none() | ASKS,
         guard=st.none() | ASKS,
+        gates=st.none() | ASKS,
         compact=st.booleans(),
         pods=st.integers(1, 600),
         events=st.integers(0, 300),
@@ -59,7 +60,14 @@ def test_no_cell_belongs_to_two_panes_and_all_are_on_the_screen(asked: Layout, w
     assert found.keys() <= {"pods", "events", *asked.right}
     assert height == 0 or "pods" in found
     if height >= 30 and width >= 5:
-        assert found.keys() == {"pods", "events", *asked.right}
+        assert found.keys() | {"gates"} == {"pods", "events", "gates", *asked.right}
+    if "gates" in found:  # they take from nobody
+        assert asked.gates is not None
+        assert found["gates"].height >= asked.gates.least + FRAME
+        assert found["gates"].y == sum(found[name].height for name in found.keys() & {"backfill", "flags", "guard"})
+        others = {name: ask for name, ask in asked.right.items() if name != "gates"}
+        assert all(found[name].height == ask.wish + FRAME for name, ask in others.items())
+        assert height < 9 or found["events"].height >= min(asked.events + FRAME, height // 3)
 
 
 @given(asks=st.lists(ASKS, max_size=3), rows=st.integers(0, 60))
@@ -80,7 +88,29 @@ def test_shares_are_what_is_wished_or_all_there_is(asks: list[Ask], rows: int) -
 def test_from_120x36_on_every_pane_at_the_right_shows_all_its_lines(name: str, size: str) -> None:
     asked, found = placed(BOARDS[name], size)
     for pane, ask in asked.right.items():
-        assert found[pane].height == ask.wish + FRAME, pane
+        assert pane == "gates" or found[pane].height == ask.wish + FRAME, pane
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_the_gates_have_a_place_where_a_screen_is_high_and_none_takes_it(name: str) -> None:
+    for size in ("80x24", "120x36"):
+        asked, found = placed(BOARDS[name], size)
+        assert asked.gates is None
+        assert "gates" not in found
+    asked, found = placed(BOARDS[name], "200x60")
+    if BOARDS[name].release.value is None:
+        assert asked.gates is None  # nobody knows them yet
+    else:
+        assert asked.gates is not None
+        assert found["gates"].height >= 6
+
+
+def test_a_guard_of_many_rules_keeps_the_gates_without_a_place() -> None:
+    made = BOARDS["guard-backfill"]
+    rules = replace(made.plan, rules=tuple(f"rule-{number}" for number in range(12)))
+    assert layout(replace(made, plan=rules), 50).gates is None
+    assert layout(made, 50).gates is not None
+    assert layout(made, 49).gates is None
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -182,6 +182,7 @@ ACTIONS: tuple[Action, ...] = (
     _to("flags", "3", "the flags: value, since when, until when."),
     _to("guard", "4", "the guard: each rule’s value beside its limit; Enter opens what it asks and would do."),
     _to("events", "5", "the audit, newest first."),
+    _to("gates", "6", "the gates of every phase: verdict, age, reason; Enter opens what one asks."),
     _in_pane("filter", "slash", "Filter the rows by text, !text, column:pattern or label:k=v", "table", quiet=False),
     _in_pane("sort", "s", "Sort by the next column, and behind the last in the table’s own order", "table"),
     _in_pane("reverse", "S", "Reverse the order", "table"),

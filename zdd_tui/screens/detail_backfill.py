@@ -19,7 +19,11 @@ LEDGER_ROWS = 6
 
 
 class BackfillScreen(DetailScreen):
-    """Counters from the board, everything else asked for."""
+    """Counters from the board, everything else asked for.
+
+    Args:
+        search: begin with the search open.
+    """
 
     DEFAULT_CSS = """
     BackfillScreen LedgerPane { border: round $error; }
@@ -27,9 +31,14 @@ class BackfillScreen(DetailScreen):
 
     every: ClassVar[float] = 5.0
 
-    def __init__(self, source: BoardSource, look: Look) -> None:
+    def __init__(self, source: BoardSource, look: Look, *, search: bool = False) -> None:
         super().__init__(source, look)
         self._asked = self.will_ask(BackfillQuery(), "the backfill")
+        self._search = search
+
+    def on_mount(self) -> None:
+        if self._search:
+            self.call_next(self.action_search)  # after the page has taken the focus
 
     def heading(self, board: Board) -> str:
         return f"backfill of {board.plan.name}"

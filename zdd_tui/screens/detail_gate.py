@@ -9,10 +9,12 @@ from zdd_tui.board import RELEASE_STALE, Board, BoardSource, Moment, Sourced
 from zdd_tui.model.detail import Story, StoryQuery
 from zdd_tui.model.gate import GateReading
 from zdd_tui.model.gate_asks import ask_of
+from zdd_tui.model.gate_rows import GateRow, Place, gate_rows
 from zdd_tui.model.records import ReleaseRecord
 from zdd_tui.model.strategy import GateSpec
 from zdd_tui.screens.detail import DetailScreen, Look, Told, same_story
 from zdd_tui.widgets.gate_line import GLYPHS
+from zdd_tui.widgets.gates import verdict_of
 from zdd_tui.widgets.line import Line, Tone, clip, human_age, outside, spread
 
 CHANGES = 6
@@ -69,6 +71,69 @@ class GateScreen(DetailScreen):
         self.redraw()
 
 
+class OneGateScreen(DetailScreen):
+    """One gate of one phase: what the table's row has no room for."""
+
+    def __init__(self, source: BoardSource, look: Look, phase: str, gate: str) -> None:
+        super().__init__(source, look)
+        self._phase, self._gate = phase, gate
+        self._asked = self.will_ask(StoryQuery(), "the audit", same_story)
+
+    def heading(self, board: Board) -> str:
+        return f"gate {self._gate} of {self._phase}"
+
+    def aged(self, board: Board) -> tuple[Sourced[object], float]:
+        return board.release, RELEASE_STALE
+
+    def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
+        record, now = board.release.value, board.server_now(moment.now)
+        if record is None or now is None:
+            return [(("… connecting", Tone.DIM),)]
+        key = f"{self._phase}/{self._gate}"
+        row = next((each for each in gate_rows(record, now) if each.key == key), None)
+        if row is None:
+            return [(("the gate is not among the release's", Tone.WARN),)]
+        lines = row_detail(row, record, now, cells, self.text)
+        lines += [(), (("changes of the verdict, in whatever phase", Tone.DIM),), *self.missing(self._asked, cells)]
+        if self._asked.value is not None:
+            changes = change_lines(self._gate, self._asked.value, moment, cells, self.text, indent="  ")
+            lines += changes or [(("  none in this release", Tone.DIM),)]
+        return lines
+
+
+_PLACES = {
+    Place.PAST: "is over: this gate counts no more",
+    Place.PRESENT: "is where the release stands: this gate counts now",
+    Place.AHEAD: "is still ahead: nobody asks this gate yet",
+}
+
+
+def row_detail(row: GateRow, record: ReleaseRecord, now: float, cells: int, told: Told) -> list[Line]:
+    """A gate as its row in the table has it, in full."""
+    glyph, word, tone = verdict_of(row)
+    reading = row.reading
+    age = "" if reading is None else f"{human_age(reading.age(now))} old"
+    if reading is not None and row.place is Place.PRESENT:
+        age += f", counts for {human_age(reading.max_age)}"
+    head: Line = (
+        (f"{glyph} {word}  ", tone),
+        (row.gate.label, Tone.STRONG),
+        (f"  {row.gate.name}", Tone.DIM),
+    )
+    state = record.release.state
+    where = f"{row.phase} {_PLACES[row.place]}"
+    if state.ended or state.backwards:
+        where = f"{row.phase}; " + (
+            "the release has ended" if state.ended else "it is being undone, and no gate counts"
+        )
+    lines = [spread(clip(head, cells), ((age, Tone.DIM),), cells)]
+    lines += _named("phase", where, cells, told)
+    lines += _question(row.gate.name, cells, told)
+    if row.again or reading is not None:
+        lines += _named("answer", row.reason, cells, told, tone if tone is Tone.BAD else Tone.NORMAL)
+    return lines
+
+
 def gate_detail(
     gate: GateSpec,
     reading: GateReading | None,
@@ -93,19 +158,32 @@ def gate_detail(
         (f"  {gate.name}", Tone.DIM),
     )
     lines: list[Line] = [(), spread(clip(head, cells), ((age, Tone.DIM),), cells)]
-    ask = ask_of(gate.name)
-    if ask is not None:
-        lines += _named("asks", f"{ask.system}: {ask.query}", cells, told)
-        lines += _named("wants", ask.wanted, cells, told)
+    lines += _question(gate.name, cells, told)
     if shown is not None:
         lines += _named("answer", shown.reason, cells, told, tone if tone is Tone.BAD else Tone.NORMAL)
-    if reading is None or story is None:
-        return lines
-    prefix = f"{gate.name}: "
+    if reading is not None and story is not None:
+        lines += change_lines(gate.name, story, moment, cells, told, indent="          ")
+    return lines
+
+
+def _question(gate: str, cells: int, told: Told) -> list[Line]:
+    ask = ask_of(gate)
+    if ask is None:
+        return []
+    return [
+        *_named("asks", f"{ask.system}: {ask.query}", cells, told),
+        *_named("wants", ask.wanted, cells, told),
+    ]
+
+
+def change_lines(gate: str, story: Story, moment: Moment, cells: int, told: Told, *, indent: str) -> list[Line]:
+    """When the verdict of a gate of that name changed, and why, the newest first."""
+    prefix = f"{gate}: "
     changes = [event for event in story.events if event.kind == "gate" and event.what.startswith(prefix)]
+    lines: list[Line] = []
     for event in reversed(changes[-CHANGES:]):
         when, verdict = moment.clock.time_of_day(event.at), outside(event.what.removeprefix(prefix))
-        lines += told(f"{when} {verdict}: {event.why}", cells, Tone.DIM, indent="          ")
+        lines += told(f"{when} {verdict}: {event.why}", cells, Tone.DIM, indent=indent)
     return lines
 
 

@@ -6,6 +6,7 @@ from zdd_tui.board import RELEASE_STALE, Board, Moment, Sourced
 from zdd_tui.model.duration import human_duration
 from zdd_tui.model.records import BackfillRecord
 from zdd_tui.model.tuning import told
+from zdd_tui.widgets.chosen import RowChosen
 from zdd_tui.widgets.line import Line, Span, Tone, cut, human_count, join, spread, width, wrap
 from zdd_tui.widgets.pace import Pace, eta_range, eta_text
 from zdd_tui.widgets.pane import Pane
@@ -51,6 +52,10 @@ class BackfillPane(Pane):
         strip = rates if self.histories else ()
         lines = backfill_lines(backfill, cells, strip, eta_from=rates, workers=workers, tuned=tuned)
         return lines if backfill is None else [*lines, *_further(backfill, tuned, strip, cells)]
+
+    def action_filter(self) -> None:
+        """Its rows are on its screen: there they are searched."""
+        self.post_message(RowChosen(self.name_of_pane, "", search=True))
 
 
 def done_percent(backfill: BackfillRecord | None) -> int | None:

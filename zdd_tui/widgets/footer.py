@@ -1,5 +1,6 @@
 """The last line: the keys that do something now. A key that would be refused is not offered."""
 
+from collections.abc import Sequence
 from itertools import groupby
 
 from zdd_tui.board import Board, Moment
@@ -11,6 +12,7 @@ from zdd_tui.widgets.line_view import LineView
 from zdd_tui.widgets.pane_keys import missing
 
 _GAP = ("  ", Tone.NORMAL)
+_DIGITS = tuple("0123456789")
 
 
 class Footer(LineView):
@@ -44,8 +46,20 @@ def _told(board: Board, moment: Moment) -> tuple[Action, ...]:
 
 
 def _hint(actions: tuple[Action, ...], moment: Moment) -> Line:
-    keys = " ".join(moment.keys[each.id] for each in actions)
+    keys = in_short([moment.keys[each.id] for each in actions])
     return ((keys, Tone.KEY), (f" {actions[0].group or actions[0].label}", Tone.NORMAL))
+
+
+def in_short(keys: Sequence[str]) -> str:
+    """``1-4 6`` for ``1 2 3 4 6``: three digits or more that follow each other are told by the first and the last."""
+    runs: list[list[str]] = []
+    for key in keys:
+        follows = key in _DIGITS and runs and runs[-1][-1] in _DIGITS and int(key) == int(runs[-1][-1]) + 1
+        if follows:
+            runs[-1].append(key)
+        else:
+            runs.append([key])
+    return " ".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else " ".join(run) for run in runs)
 
 
 def offered(board: Board, moment: Moment) -> tuple[Action, ...]:

@@ -4,7 +4,7 @@ Lines are those inside of a pane's frame; rows and columns are cells of the scre
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zdd_tui.board import Board
 from zdd_tui.model.strategy import Phase
@@ -34,6 +34,16 @@ _BESIDE = 160
 _POD_WIDTH = 104
 """Columns that show all of a pod, its node's name and what is wrong with it too."""
 
+ROWS_FOR_GATES = 50
+"""From this height of the screen on the gates may have a place of their own; the lines above the panes tell what
+matters of them on every screen."""
+
+_AROUND = 10
+"""Rows above and below the panes, where something waits."""
+
+_GATES = 4
+"""Lines of the gates below which they had better have all the room."""
+
 _STEP = 4
 """Events are counted in steps of so many, so that one more does not move every pane."""
 
@@ -54,6 +64,7 @@ class Layout:
         compact: the guard has one line a rule.
         pods: lines that would show every pod.
         events: lines that would show every event, about.
+        gates: they take no more than all others leave.
     """
 
     backfill: Ask | None
@@ -62,11 +73,12 @@ class Layout:
     compact: bool
     pods: int
     events: int
+    gates: Ask | None = None
 
     @property
     def right(self) -> dict[str, Ask]:
         """What stands at the right of the pods, from above."""
-        asked = {"backfill": self.backfill, "flags": self.flags, "guard": self.guard}
+        asked = {"backfill": self.backfill, "flags": self.flags, "guard": self.guard, "gates": self.gates}
         return {name: ask for name, ask in asked.items() if ask is not None}
 
 
@@ -101,7 +113,7 @@ def layout(board: Board, rows: int, most_pods: int = 0) -> Layout:
     of_guard = Ask(1, min(rules, _CROWDED_RULES)) if crowded else Ask(rules, 2 * rules + 1)
     record = board.release.value
     events = len(record.events) if record is not None else 0
-    return Layout(
+    asked = Layout(
         backfill=_of_backfill(board) if backfill else None,
         flags=_of_flags(board, low) if flags else None,
         guard=of_guard if guard else None,
@@ -109,6 +121,7 @@ def layout(board: Board, rows: int, most_pods: int = 0) -> Layout:
         pods=max(pod_count(board), most_pods) + 2,  # titles, and a rollout that is under way
         events=-(-events // _STEP) * _STEP,
     )
+    return replace(asked, gates=_of_gates(board)) if _has_room_for_gates(asked, rows) else asked
 
 
 def pod_count(board: Board) -> int:
@@ -125,6 +138,21 @@ def _of_backfill(board: Board) -> Ask:
     tuned = len(told(record.plan_limits, record.tuning)) if record.plan_limits else 0
     failed = bool(record.backfill.failed_rows)
     return Ask(_BACKFILL, _BACKFILL + failed + tuned + 3)
+
+
+def _has_room_for_gates(asked: Layout, rows: int) -> bool:
+    """Judged by the screen's height alone, so that they do not come and go with a line above the panes."""
+    return rows >= ROWS_FOR_GATES and _wish(asked.right) + _QUIET[1] + _GATES + FRAME <= rows - _AROUND
+
+
+def _of_gates(board: Board) -> Ask | None:
+    """Titles, and a line a gate of every phase."""
+    record = board.release.value
+    if record is None:
+        return None
+    strategy = record.release.strategy
+    gates = len(strategy.entry) + sum(len(phase.gates) for phase in strategy.phases)
+    return Ask(_GATES, max(_GATES, gates + 1))
 
 
 def _of_flags(board: Board, low: bool) -> Ask:
@@ -154,16 +182,16 @@ def places(asked: Layout, width: int, height: int) -> Mapping[str, Box]:
 
     The panes at the right get what they ask for first, for what they tell is nowhere else and their lines are few; a
     table scrolls. Then the pods, then the events, which can always use what is left. Where pods would scroll and the
-    screen is wide, they have its whole height, and events go to the right.
+    screen is wide, they have its whole height, and events go to the right. The gates come last of all.
 
     Args:
         width, height: columns and rows for all panes.
     """
-    right = asked.right
-    wish = sum(ask.wish + FRAME for ask in right.values())
     quiet = min(max(_QUIET[0], height // 3), _QUIET[1]) if height >= _QUIET[0] + _LEAST else 0
-    left = min(width - 2 * width // 5, _POD_WIDTH) if right else width
     for_events = max(quiet, min(asked.events + FRAME, height // 3))
+    right = _at_the_right(asked, height - for_events)
+    wish = _wish(right)
+    left = min(width - 2 * width // 5, _POD_WIDTH) if right else width
     for_pods = min(asked.pods + FRAME, height - for_events)
     top = min(max(wish, for_pods, height // 3), height - quiet)
     if height - top < _LEAST:
@@ -178,6 +206,21 @@ def places(asked: Layout, width: int, height: int) -> Mapping[str, Box]:
         y += rows
     found["events"] = Box(left, y, width - left, height - y) if beside else Box(0, top, width, height - top)
     return {name: box for name, box in found.items() if box.width > 0 and box.height > 0}
+
+
+def _wish(asks: Mapping[str, Ask]) -> int:
+    return sum(ask.wish + FRAME for ask in asks.values())
+
+
+def _at_the_right(asked: Layout, rows: int) -> dict[str, Ask]:
+    """What stands there; the gates have those of so many rows that the others do not wish for, or no place."""
+    right = asked.right
+    gates = right.pop("gates", None)
+    if gates is not None:
+        lines = rows - _wish(right) - FRAME
+        if lines >= gates.least:
+            right["gates"] = replace(gates, wish=min(gates.wish, lines))
+    return right
 
 
 def shares(asks: Sequence[Ask], rows: int) -> list[int]:

@@ -12,6 +12,7 @@ from zdd_tui.widgets.backfill import BackfillPane
 from zdd_tui.widgets.calm import Calm
 from zdd_tui.widgets.events import EventPane
 from zdd_tui.widgets.flags import FlagPane
+from zdd_tui.widgets.gates import GatePane
 from zdd_tui.widgets.guard import GuardPane
 from zdd_tui.widgets.layout import Box, Layout, layout, places, pod_count
 from zdd_tui.widgets.pane import Pane
@@ -44,7 +45,7 @@ class Places(TextualLayout):
 
 
 class Panes(Calm):
-    """Pods at the left, backfill, flags and guard at the right, events below, or at the right too.
+    """Pods at the left, backfill, flags, guard and gates at the right, events below, or at the right too.
 
     A pane that wants it has all the room, and what stands above and below the panes stays.
     """
@@ -68,6 +69,7 @@ class Panes(Calm):
         yield BackfillPane()
         yield FlagPane()
         yield GuardPane()
+        yield GatePane()
         yield EventPane()
 
     @property
@@ -122,7 +124,7 @@ class Panes(Calm):
     def _go(self, name: str) -> str:
         """The focus for a pane, and the room of one that is alone; one that had to give way has all the room."""
         pane = self._pane(name)
-        hidden = name not in self._with_place
+        hidden = name not in self._with_place or not self._fits(name)
         if hidden or (self._alone is not None and not self._lifted):
             self._give_all(pane, lifted=hidden)
         elif self._lifted and self._alone is not pane:
@@ -141,6 +143,11 @@ class Panes(Calm):
     def _with_place(self) -> set[str]:
         """Names of the panes that have a place of their own."""
         return {"pods", "events", *(self._placed[0].right if self._placed is not None else ())}
+
+    def _fits(self, name: str) -> bool:
+        """Whether a pane with a place gets a row: the lines above the panes may have left too few."""
+        size = self.size
+        return self._placed is None or not size or name in places(self._placed[0], size.width, size.height)
 
     def _names(self) -> list[str]:
         """Those, and the one that has the focus, in the order of the screen."""

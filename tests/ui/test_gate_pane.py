@@ -196,3 +196,13 @@ async def test_picture(picture: str, size: str, same_as_before: Callable[[str, s
         await pilot.press(*keys.split())
         await pilot.pause()
         same_as_before(f"{picture}-{size}", screen_text(app))
+
+
+async def test_the_present_phase_is_in_sight_in_whatever_room_there_is_afterwards() -> None:
+    app = ZddApp(FixedSource(guard_situations()["guard-backfill"]), clock=FixedClock())
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await pilot.press("6", "slash", *"fail", "enter", "escape", "escape")
+        await pilot.resize_terminal(120, 54)
+        await pilot.pause()
+        assert app.screen.query_one(GatePane).display
+        assert "backfill-complete" in screen_text(app)

@@ -21,7 +21,10 @@ _ORDER = ("fail", "unknown", "inconclusive", "pass", "not asked", "none", "passe
 
 
 class GatePane(TablePane[GateRow, float]):
-    """A row a gate, in the order of the phases. The present phase is marked, and in sight when it begins."""
+    """A row a gate, in the order of the phases. The present phase is marked, and in sight when it begins.
+
+    Whoever sorts or filters looks for something else.
+    """
 
     name_of_pane = "gates"
     tells_error = False
@@ -30,8 +33,8 @@ class GatePane(TablePane[GateRow, float]):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._known: dict[str, GateRow] = {}
-        self._revealed: str | None = None
-        """The phase that was brought into sight."""
+        self._revealed: tuple[str, int] | None = None
+        """The phase that was brought into sight, and the rows that there was room for."""
         self._put = ""
         """The row that the cursor was put on by itself."""
 
@@ -84,9 +87,12 @@ class GatePane(TablePane[GateRow, float]):
         made = super().lines(board, moment, cells)
         self._put = store.cursor if fresh else self._put
         place = next((at for at, row in enumerate(store.shown) if row.place is Place.PRESENT), None)
-        if place is None or store.shown[place].phase == self._revealed:
+        if place is None or self._filter.there or self._sort:
             return made
-        self._revealed = store.shown[place].phase
+        reveal = store.shown[place].phase, store.room
+        if reveal == self._revealed:
+            return made
+        self._revealed = reveal
         if not self._focused or store.cursor == self._put:
             store.scroll(place - store.top)
             store.point(place)

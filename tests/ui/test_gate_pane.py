@@ -199,10 +199,15 @@ async def test_picture(picture: str, size: str, same_as_before: Callable[[str, s
 
 
 async def test_the_present_phase_is_in_sight_in_whatever_room_there_is_afterwards() -> None:
-    app = ZddApp(FixedSource(guard_situations()["guard-backfill"]), clock=FixedClock())
+    made = guard_situations()["guard-backfill"]
+    assert made.release.value is not None
+    contract = replace(made.release.value, release=replace(made.release.value.release, phase=4))
+    source = FixedSource(replace(made, release=Sourced(contract, MONO)))
+    app = ZddApp(source, clock=FixedClock())
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
-        await pilot.press("6", "slash", *"fail", "enter", "escape", "escape")
-        await pilot.resize_terminal(120, 54)
+        await pilot.press("6", "slash", *"contract", "enter", "escape", "escape")
+        await pilot.resize_terminal(120, 50)
         await pilot.pause()
-        assert app.screen.query_one(GatePane).display
-        assert "backfill-complete" in screen_text(app)
+        pane = app.screen.query_one(GatePane)
+        assert pane.display
+        assert "▶ contract" in screen_text(app)

@@ -210,4 +210,5 @@ async def test_the_present_phase_is_in_sight_in_whatever_room_there_is_afterward
         await pilot.pause()
         pane = app.screen.query_one(GatePane)
         assert pane.display
-        assert "▶ contract" in screen_text(app)
+        there = [row for row in screen_text(app).splitlines() if "▶ contract   " in row]
+        assert len(there) == 4, screen_text(app)

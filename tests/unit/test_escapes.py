@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from zdd_tui.widgets.escapes import CLIPBOARD_LIMIT, clipboard, notification, within_limit
 
-ANYWHERE: tuple[dict[str, str], ...] = ({}, {"TMUX": "/tmp/tmux,1,0"}, {"STY": "1.pts"}, {"TERM": "screen-256color"})
+NESTED = {"TMUX": "/tmp/tmux,1,0", "STY": "1.pts", "TERM": "screen"}
+"""One of the two runs in the other; which in which is not told."""
+
+ANYWHERE: tuple[dict[str, str], ...] = (
+    {},
+    {"TMUX": "/tmp/tmux,1,0"},
+    {"STY": "1.pts"},
+    {"TERM": "screen-256color"},
+    NESTED,
+)
 
 
 def unwrapped(sequence: str) -> str:
@@ -32,10 +41,15 @@ def test_tmux_gets_both_forms() -> None:
     assert clipboard("x", {"TMUX": "1"}).endswith(clipboard("x", {}))
 
 
-@pytest.mark.parametrize("term", ["screen", "screen-256color", "screen.xterm-256color"])
-def test_behind_ssh_nothing_goes_out_that_screen_would_print_or_tmux_would_miss(term: str) -> None:
+@pytest.mark.parametrize(
+    "environ",
+    [{"TERM": "screen"}, {"TERM": "screen-256color"}, {"TERM": "screen.xterm-256color"}, NESTED],
+    ids=["screen", "256", "xterm", "nested"],
+)
+def test_where_it_may_be_either_nothing_goes_out_that_screen_would_print_or_tmux_would_miss(
+    environ: dict[str, str],
+) -> None:
     """GNU screen ends a string of its own that is too long by printing the rest; tmux drops what is not for it."""
-    environ = {"TERM": term}
     assert clipboard("x", environ) == clipboard("x", {"STY": "1.pts"}) + clipboard("x", {})
     long = clipboard("zdd " * 200, environ)
     assert re.sub(r"\x1bP.{1,256}?\x1b\\", "", long, flags=re.DOTALL) == ""

@@ -11,7 +11,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from zdd_tui.widgets.differing import differing
+from zdd_tui.widgets.differing import differing_within
 
 
 class Calm(Widget):
@@ -48,10 +48,7 @@ class Calm(Widget):
             for y in part.line_range:
                 strip = super().render_lines(Region(0, y, place.width, 1))[0]
                 before, now = was[y], self._styles_cache._cache[y]  # as drawn, before filters such as NO_COLOR's
-                start, stop = part.column_span
-                if before is not None:
-                    first, last = differing(before.crop(start, stop), now.crop(start, stop))
-                    start, stop = start + first, start + last
+                start, stop = differing_within(before, now, *part.column_span)
                 if start < stop:
                     yield place.x + start, place.y + y, strip.crop(start, stop)
 

@@ -11,6 +11,14 @@ Cell = tuple[str, Style | None]
 """What stands in one cell. The second cell of a wide character holds no character."""
 
 
+def differing_within(before: Strip | None, after: Strip, start: int, stop: int) -> tuple[int, int]:
+    """As :func:`differing`, of a part of two lines; all of it where it is not known what was there."""
+    if before is None or before.cell_length != after.cell_length:
+        return start, stop
+    first, last = differing(before.crop(start, stop), after.crop(start, stop))
+    return start + first, start + last
+
+
 def differing(before: Strip, after: Strip) -> tuple[int, int]:
     """From which cell to before which cell two lines of the same width differ, in text or style; 0, 0 nowhere."""
     if before == after:

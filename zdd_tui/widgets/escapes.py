@@ -2,7 +2,7 @@
 
 Whatever text goes in, no control character of it comes out: the clipboard's is base64, a notification's is cleaned.
 Inside tmux and screen a sequence is wrapped, so that it reaches the terminal outside. Behind SSH only TERM is left of
-either: where it says screen, what goes out is harmless in both.
+either, and one inside of the other leaves the marks of both: then what goes out is harmless in both.
 """
 
 import base64
@@ -27,7 +27,7 @@ def clipboard(text: str, environ: Mapping[str, str]) -> str:
     sequence = f"\x1b]52;c;{encoded}\x07"
     wrapped = _wrapped(sequence, environ)
     # tmux keeps the plain one for itself where `set-clipboard on` lets it, and hands on what is wrapped.
-    plain_too = "TMUX" in environ or (_behind_ssh(environ) and len(sequence) <= _PASS)
+    plain_too = _in_tmux(environ) or (_in_either(environ) and len(sequence) <= _PASS)
     return sequence if wrapped == sequence else wrapped + sequence if plain_too else wrapped
 
 
@@ -43,16 +43,21 @@ def notification(text: str, environ: Mapping[str, str]) -> str:
 
 
 def _wrapped(sequence: str, environ: Mapping[str, str]) -> str:
-    if "TMUX" in environ:
+    if _in_tmux(environ):
         doubled = sequence.replace("\x1b", "\x1b\x1b")
         return f"\x1bPtmux;{doubled}\x1b\\"
-    if "STY" in environ or _behind_ssh(environ):
+    if "STY" in environ or _in_either(environ):
         pieces = [sequence[at : at + _PASS] for at in range(0, len(sequence), _PASS)]
         return "".join(f"\x1bP{piece}\x1b\\" for piece in pieces)
     return sequence
 
 
-def _behind_ssh(environ: Mapping[str, str]) -> bool:
-    """In GNU screen, or in a tmux that calls itself so, on another machine: neither tells more of itself than TERM."""
-    told = environ.get("TERM", "")
-    return told.startswith("screen") and not environ.keys() & {"TMUX", "STY"}
+def _in_tmux(environ: Mapping[str, str]) -> bool:
+    return "TMUX" in environ and "STY" not in environ
+
+
+def _in_either(environ: Mapping[str, str]) -> bool:
+    """In GNU screen or in tmux, nobody knows in which: in one that runs in the other, whose marks it has inherited, or
+    behind SSH, where a tmux may call itself screen and TERM is all that is told."""
+    marks = environ.keys() & {"TMUX", "STY"}
+    return len(marks) == 2 or (not marks and environ.get("TERM", "").startswith("screen"))

@@ -14,7 +14,7 @@ from zdd_tui.board import Board, Moment
 from zdd_tui.look import Look
 from zdd_tui.model.access import Access
 from zdd_tui.widgets.calm import Calm
-from zdd_tui.widgets.differing import differing
+from zdd_tui.widgets.differing import differing_within
 from zdd_tui.widgets.line import Line, Tone, changed_runs, clip, outside
 from zdd_tui.widgets.painter import Painter
 from zdd_tui.widgets.pen import Piece
@@ -181,15 +181,11 @@ class LineView(ScrollView, Calm, can_focus=False):
         lines: dict[int, tuple[Strip | None, Strip]] = {}
         for region in within:
             self._styles_cache.set_dirty(region.translate((across, down)))
-            first, last = region.column_span
             for y in region.line_range:
                 if y not in lines:
                     lines[y] = self._strips.get(y), self.render_line(y)
                 before, now = lines[y]
-                start, stop = first, last
-                if before is not None and before.cell_length == now.cell_length:
-                    begin, end = differing(before.crop(first, last), now.crop(first, last))
-                    start, stop = first + begin, first + end
+                start, stop = differing_within(before, now, *region.column_span)
                 if start < stop:
                     yield place.x + across + start, place.y + down + y, now.crop(start, stop)
 

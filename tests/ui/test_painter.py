@@ -127,6 +127,13 @@ async def test_a_release_that_moves_is_drawn_as_textual_would(name: str, size: t
     assert screen.direct > 6
 
 
+async def test_without_colours_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    screen = await walk(guard_situations()["canary"], 120, 36, nothing)
+    assert screen.direct > 6
+    assert {char.fg for row in screen._screen.buffer.values() for char in row.values()} == {"default"}
+
+
 async def test_keys_panes_and_dialogs_between_the_changes() -> None:
     keys = ["tab", "down", "z", "z", "slash", "a", "escape", "s", "S", "question_mark", "escape", "R", "escape", "t"]
 

@@ -40,8 +40,8 @@ watch is renewed before that: one cheap request, and the proof that keeps an idl
 WATCH_SECONDS = 300
 
 IDLE_SHARE = 0.8
-"""Of that time the server is asked to keep a watch when the one before had nothing to tell. It ends it by itself then,
-and the next one goes over the same connection; one that we leave costs a connection, and its TLS."""
+"""Of the time that may be silent the server is asked to keep a watch when the one before had nothing to tell. It ends
+it by itself then, and the next one goes over the same connection; one that we leave costs a connection, and its TLS."""
 
 BRIEF = 0.5
 """Seconds; a watch that ends earlier was refused, whatever the server's status says."""

@@ -11,11 +11,25 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import Input
 
-from zdd_tui.board import Board, BoardSource, Moment, Sourced
+from zdd_tui.board import RELEASE_STALE, Board, BoardSource, Moment, Sourced
 from zdd_tui.model.detail import Query, Story
+from zdd_tui.model.records import ReleaseRecord
 from zdd_tui.screens.acting import Acting
 from zdd_tui.screens.dialog import HasPage, Keys, Page
-from zdd_tui.widgets.line import Line, Rows, Tone, clip, found_in, join, marked, outside, source_age, spread, width, wrap
+from zdd_tui.widgets.line import (
+    Line,
+    Rows,
+    Tone,
+    clip,
+    found_in,
+    join,
+    marked,
+    outside,
+    source_age,
+    spread,
+    width,
+    wrap,
+)
 from zdd_tui.widgets.line_view import LineView
 from zdd_tui.widgets.thin import ThinCompositor
 
@@ -221,7 +235,7 @@ class DetailScreen(Acting[None], HasPage):
         source, limit = self.aged(board)
         age = source.age(moment.now)
         stale = source.stale(moment.now, limit)
-        told = "not read yet" if age is None else f"{'STALE ' if stale else ''}{source_age(age)} old"
+        told = "not read yet" if age is None else f"{source_age(age, stale=stale)} old"
         environment = board.plan.environment.upper()
         mark: Line = ((f" ■ {outside(environment)} ", Tone.ALARM), ("  ", Tone.NORMAL)) if board.plan.production else ()
         right: Line = (*mark, (told, Tone.WARN if stale else Tone.DIM))
@@ -291,3 +305,26 @@ class DetailScreen(Acting[None], HasPage):
 
 def _hints(pairs: Sequence[tuple[str, str]]) -> Line:
     return join((((key, Tone.KEY), (f" {told}", Tone.NORMAL)) for key, told in pairs), ("  ", Tone.NORMAL))
+
+
+class RecordScreen(DetailScreen):
+    """A page that is made of the release's record."""
+
+    def aged(self, board: Board) -> tuple[Sourced[object], float]:
+        return board.release, RELEASE_STALE
+
+    def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
+        record, now = board.release.value, board.server_now(moment.now)
+        if record is None or now is None:
+            return [(("… connecting", Tone.DIM),)]
+        return self.record_body(board, record, now, moment, cells)
+
+    def record_body(
+        self, board: Board, record: ReleaseRecord, now: float, moment: Moment, cells: int
+    ) -> Sequence[Line]:
+        """The page's lines.
+
+        Args:
+            now: seconds since the epoch, by the database's clock.
+        """
+        raise NotImplementedError

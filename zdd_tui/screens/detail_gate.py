@@ -5,14 +5,14 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from zdd_tui.board import RELEASE_STALE, Board, BoardSource, Moment, Sourced
+from zdd_tui.board import Board, BoardSource, Moment
 from zdd_tui.model.detail import Story, StoryQuery
 from zdd_tui.model.gate import GateReading
 from zdd_tui.model.gate_asks import ask_of
 from zdd_tui.model.gate_rows import GateRow, Place, gate_rows
 from zdd_tui.model.records import ReleaseRecord
 from zdd_tui.model.strategy import GateSpec
-from zdd_tui.screens.detail import DetailScreen, Look, Told, same_story
+from zdd_tui.screens.detail import Look, RecordScreen, Told, same_story
 from zdd_tui.widgets.gate_line import GLYPHS
 from zdd_tui.widgets.gates import verdict_of
 from zdd_tui.widgets.line import Line, Tone, clip, human_age, outside, spread
@@ -21,7 +21,7 @@ CHANGES = 6
 """Changes of a verdict that are told, the newest first."""
 
 
-class GateScreen(DetailScreen):
+class GateScreen(RecordScreen):
     """The present phase's gates; Tab shows every phase's."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -41,13 +41,9 @@ class GateScreen(DetailScreen):
     def own_hints(self) -> tuple[tuple[str, str], ...]:
         return (("Tab", "this phase" if self._all else "every phase"),)
 
-    def aged(self, board: Board) -> tuple[Sourced[object], float]:
-        return board.release, RELEASE_STALE
-
-    def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
-        record, now = board.release.value, board.server_now(moment.now)
-        if record is None or now is None:
-            return [(("… connecting", Tone.DIM),)]
+    def record_body(
+        self, board: Board, record: ReleaseRecord, now: float, moment: Moment, cells: int
+    ) -> Sequence[Line]:
         phases = record.release.strategy.phases
         current = record.release.current
         shown = phases if self._all or current is None else (current,)
@@ -71,7 +67,7 @@ class GateScreen(DetailScreen):
         self.redraw()
 
 
-class OneGateScreen(DetailScreen):
+class OneGateScreen(RecordScreen):
     """One gate of one phase: what the table's row has no room for."""
 
     def __init__(self, source: BoardSource, look: Look, phase: str, gate: str) -> None:
@@ -82,13 +78,9 @@ class OneGateScreen(DetailScreen):
     def heading(self, board: Board) -> str:
         return f"gate {self._gate} of {self._phase}"
 
-    def aged(self, board: Board) -> tuple[Sourced[object], float]:
-        return board.release, RELEASE_STALE
-
-    def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
-        record, now = board.release.value, board.server_now(moment.now)
-        if record is None or now is None:
-            return [(("… connecting", Tone.DIM),)]
+    def record_body(
+        self, board: Board, record: ReleaseRecord, now: float, moment: Moment, cells: int
+    ) -> Sequence[Line]:
         key = f"{self._phase}/{self._gate}"
         row = next((each for each in gate_rows(record, now) if each.key == key), None)
         if row is None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from zdd_tui.board import RELEASE_STALE, Board, BoardSource, Moment, Sourced
+from zdd_tui.board import Board, BoardSource, Moment
 from zdd_tui.model.detail import RuleView, Story, StoryQuery
 from zdd_tui.model.duration import human_duration
 from zdd_tui.model.gate import Verdict
@@ -11,7 +11,7 @@ from zdd_tui.model.guard import GuardAction, GuardReading, decide
 from zdd_tui.model.guard_rules import show
 from zdd_tui.model.records import ReleaseRecord
 from zdd_tui.model.release import CommandKind, State
-from zdd_tui.screens.detail import DetailScreen, Look, Told, same_story
+from zdd_tui.screens.detail import Look, RecordScreen, Told, same_story
 from zdd_tui.screens.detail_gate import CHANGES
 from zdd_tui.widgets.chart import chart
 from zdd_tui.widgets.gate_line import GLYPHS
@@ -28,7 +28,7 @@ _BAR = 20
 """Cells of the bar of the budget."""
 
 
-class RuleScreen(DetailScreen):
+class RuleScreen(RecordScreen):
     """One rule, by its name."""
 
     def __init__(self, source: BoardSource, look: Look, rule: str) -> None:
@@ -39,13 +39,9 @@ class RuleScreen(DetailScreen):
     def heading(self, board: Board) -> str:
         return f"guard rule {self._rule}"
 
-    def aged(self, board: Board) -> tuple[Sourced[object], float]:
-        return board.release, RELEASE_STALE
-
-    def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
-        record, now = board.release.value, board.server_now(moment.now)
-        if record is None or now is None:
-            return [(("… connecting", Tone.DIM),)]
+    def record_body(
+        self, board: Board, record: ReleaseRecord, now: float, moment: Moment, cells: int
+    ) -> Sequence[Line]:
         reading = next((each for each in guard_readings(board, now) if each.rule == self._rule), None)
         if reading is None:
             return [(("the rule is not among the release's", Tone.WARN),)]

@@ -136,7 +136,7 @@ def _sources(board: Board, moment: Moment, cells: int) -> list[Line]:
     for name, place, source, limit in named:
         age = source.age(moment.now)
         stale = source.stale(moment.now, limit)
-        told = "never read" if age is None else f"{'STALE ' if stale else ''}{source_age(age)} old"
+        told = "never read" if age is None else f"{source_age(age, stale=stale)} old"
         lines += wrap(
             f"{'✗' if stale else '✔'} {name:<9} {told:<14} {place}", cells, Tone.WARN if stale else Tone.NORMAL
         )

@@ -223,9 +223,12 @@ def human_count(number: float) -> str:
     return f"{number:.0f}"
 
 
-def source_age(seconds: float) -> str:
-    """The age of what a source told, from a second on: one that is read each second would be 0s and 1s by turns."""
-    return human_age(max(1.0, seconds))
+def source_age(seconds: float, *, stale: bool = False) -> str:
+    """The age of what a source told, from a second on: one that is read each second would be 0s and 1s by turns.
+
+    What is stale says so before it.
+    """
+    return f"{'STALE ' if stale else ''}{human_age(max(1.0, seconds))}"
 
 
 def human_age(seconds: float) -> str:

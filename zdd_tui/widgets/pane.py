@@ -93,7 +93,7 @@ class Pane(LineView, can_focus=True):
         stale = source.value is not None and source.stale(moment.now, self.limit)
         if self.has_class("-stale") is not stale:
             self.set_class(stale, "-stale")
-        told = "" if age is None else f" STALE {source_age(age)}" if stale else f" {source_age(age)}"
+        told = "" if age is None else f" {source_age(age, stale=stale)}"
         heading = self.heading(board, moment)
         name = name_with_key(self.name_of_pane, moment.keys)
         self._set_titles(f"{name}{told}{f' · {heading}' if heading else ''}")

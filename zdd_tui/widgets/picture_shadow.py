@@ -32,7 +32,7 @@ def shadow_lines(
     """
     age = answer.age(moment.now)
     stale = answer.stale(moment.now, limit)
-    told = "" if age is None else f"{'STALE ' if stale else ''}{source_age(age)} old"
+    told = "" if age is None else f"{source_age(age, stale=stale)} old"
     lines = [
         spread((("which answers differ, newest first", Tone.DIM),), ((told, Tone.WARN if stale else Tone.DIM),), cells)
     ]

@@ -18,11 +18,11 @@ from typing import Any
 import asyncpg
 
 from tests.integration.change_support import PEOPLE, UP, USERS, expanded, leased, make_plan
-from zdd_tui.backends.catalog import read_catalog
-from zdd_tui.demo.servers import postgres_server
-from zdd_tui.engine.backfill import BackfillRunner
-from zdd_tui.engine.verify import Verifier
-from zdd_tui.model.plan import Plan
+from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.engine.backfill.runner import BackfillRunner
+from zdd_tui.engine.backfill.verify import Verifier
+from zdd_tui.model.plan.base import Plan
+from zdd_tui.testbed.servers import postgres_server
 
 
 async def fill(conn: asyncpg.Connection, rows: int, wide: bool) -> None:

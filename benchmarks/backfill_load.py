@@ -20,10 +20,10 @@ import asyncpg
 
 from benchmarks.backfill import fill
 from tests.integration.change_support import UP, expanded, leased, make_plan
-from zdd_tui.backends.catalog import read_catalog
-from zdd_tui.demo.servers import postgres_server
-from zdd_tui.engine.backfill import BackfillRunner
-from zdd_tui.model.plan import Backfill
+from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.engine.backfill.runner import BackfillRunner
+from zdd_tui.model.plan.base import Backfill
+from zdd_tui.testbed.servers import postgres_server
 
 CHANGE = {
     "column": f"UPDATE users SET email = $2, full_name = {UP} WHERE id = $1",

@@ -16,13 +16,12 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from zdd_tui.backends.scrape import reader, scrape_all
-from zdd_tui.model.guard_memory import keep_series
-from zdd_tui.model.guard_rules import judge
-from zdd_tui.model.guard_series import Series, Target
-from zdd_tui.model.guard_time import Course, step
-from zdd_tui.model.plan_guard import Guard
-from zdd_tui.model.plan_guard_sources import Scrape
+from zdd_tui.backends.metrics.scrape import reader, scrape_all
+from zdd_tui.model.guard.rule_state import Course, step
+from zdd_tui.model.guard.rules import judge
+from zdd_tui.model.guard.series import Series, Target
+from zdd_tui.model.guard.snapshot import keep_series
+from zdd_tui.model.plan.guard import Guard, Scrape
 from zdd_tui.service.metrics import RequestMetrics
 
 PODS = 500

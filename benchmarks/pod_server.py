@@ -22,14 +22,15 @@ from typing import Any
 from aiohttp import web
 
 from zdd_tui.demo import manifests
-from zdd_tui.demo.cluster import kinds, kubeconfig
-from zdd_tui.demo.cluster.api import Api
-from zdd_tui.demo.cluster.controllers.endpoints import MAX_ENDPOINTS, SERVICE_NAME, endpoint
-from zdd_tui.demo.cluster.meta import controller_reference
-from zdd_tui.demo.cluster.server import Server
-from zdd_tui.demo.cluster.store import Store
-from zdd_tui.demo.cluster.tls import self_signed, server_context
-from zdd_tui.demo.kubelet.status import PodRecord, stamp
+from zdd_tui.testbed.cluster import kinds
+from zdd_tui.testbed.cluster import tls as kubeconfig
+from zdd_tui.testbed.cluster.api import Api
+from zdd_tui.testbed.cluster.controllers.endpoints import MAX_ENDPOINTS, SERVICE_NAME, endpoint
+from zdd_tui.testbed.cluster.meta import controller_reference
+from zdd_tui.testbed.cluster.server import Server
+from zdd_tui.testbed.cluster.store import Store
+from zdd_tui.testbed.cluster.tls import self_signed, server_context
+from zdd_tui.testbed.kubelet.status import PodRecord, stamp
 
 Json = dict[str, Any]
 ADDRESS, NAMESPACE, TOKEN, TEMPLATE = "127.0.0.1", "default", "benchmark", "6d4f9c7b5d"

@@ -29,9 +29,9 @@ def show(low_bandwidth: bool, record: str) -> None:
     """The dashboard on a board that moves."""
     from tests.ui.boards import FixedSource
     from tests.ui.strategy_boards import guard_situations
-    from zdd_tui.app import SystemClock, ZddApp
-    from zdd_tui.look import Look
-    from zdd_tui.recording.writer import Recorder
+    from zdd_tui.dashboard.app import SystemClock, ZddApp
+    from zdd_tui.dashboard.recording.writer import Recorder
+    from zdd_tui.dashboard.terminal.display_options import Look
 
     clock = SystemClock()
     start = guard_situations()["guard-backfill"]

@@ -158,7 +158,7 @@ async def dashboard(folder: Path, pods: int, changes: Mapping[str, int], *option
 @asynccontextmanager
 async def databases(folder: Path) -> AsyncIterator[dict[str, str]]:
     """DATABASE_URL and REDIS_URL of two fresh servers."""
-    from zdd_tui.demo.servers import postgres_server, redis_server
+    from zdd_tui.testbed.servers import postgres_server, redis_server
 
     async with postgres_server(folder / "postgres") as postgres, redis_server(folder / "redis") as redis:
         yield {"DATABASE_URL": postgres.dsn, "REDIS_URL": redis.url}
@@ -166,9 +166,9 @@ async def databases(folder: Path) -> AsyncIterator[dict[str, str]]:
 
 async def register(plan: str, source: str, env: Mapping[str, str]) -> None:
     """Puts the plan's release there, as an agent would; none of its phases has begun."""
-    from zdd_tui.backends.store import Store
-    from zdd_tui.model.plan_file import load_plan
-    from zdd_tui.model.records import Actor
+    from zdd_tui.backends.store.client import Store
+    from zdd_tui.model.plan.file import load_plan
+    from zdd_tui.model.release.records import Actor
 
     loaded = load_plan(plan, source=source, environ=env)
     async with await Store.open(env["DATABASE_URL"]) as store:

@@ -3,6 +3,6 @@
 import json
 from pathlib import Path
 
-from zdd_tui.model.plans import plan_schema
+from zdd_tui.model.plan.strategies import plan_schema
 
 Path(__file__).with_name("plan.schema.json").write_text(json.dumps(plan_schema(), indent=2) + "\n")

@@ -10,17 +10,17 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from zdd_tui.app import ZddApp
-from zdd_tui.backends.store import Store
-from zdd_tui.board import Board
+from zdd_tui.backends.actor import this_actor
+from zdd_tui.backends.store.client import Store
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.live_source import Feeds
+from zdd_tui.dashboard.state import Board
 from zdd_tui.demo.environment import Options, environment
-from zdd_tui.demo.walk import Walker
-from zdd_tui.feeds import Feeds
-from zdd_tui.model.plan_file import load_plan
-from zdd_tui.model.records import Actor
-from zdd_tui.model.release import CommandKind
-from zdd_tui.model.strategy import Phase
-from zdd_tui.verbs.actor import this_actor
+from zdd_tui.demo.release_driver import Walker
+from zdd_tui.model.plan.file import load_plan
+from zdd_tui.model.release.records import Actor
+from zdd_tui.model.release.state import CommandKind
+from zdd_tui.model.release.strategy import Phase
 
 PICTURE = Path(__file__).with_name("dashboard.svg")
 OPERATOR = Actor("ana", "bastion")

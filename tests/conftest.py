@@ -17,7 +17,7 @@ import asyncpg
 import pytest
 import redis
 
-from zdd_tui.demo.servers import PgServer, RedisServer
+from zdd_tui.testbed.servers import PgServer, RedisServer
 
 # Several hundred processes of ours are started: none shall compile the same hundred modules again, also where whoever
 # runs the tests (an image that is built in layers, usually) has said that Python keeps no bytecode.

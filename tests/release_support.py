@@ -8,11 +8,11 @@ from pathlib import Path
 
 import asyncpg
 
-from zdd_tui.backends.store import Store
+from zdd_tui.backends.store.client import Store
 from zdd_tui.demo.environment import Environment, Options, environment
-from zdd_tui.demo.walk import Walker
-from zdd_tui.model.records import ReleaseRecord
-from zdd_tui.model.release import CommandKind, State
+from zdd_tui.demo.release_driver import Walker
+from zdd_tui.model.release.records import ReleaseRecord
+from zdd_tui.model.release.state import CommandKind, State
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ objects stay for ever: 7 % of the time to the first paint."""
 def main() -> int:
     """Runs one verb; returns its exit code."""
     gc.set_threshold(OBJECTS)
-    from zdd_tui.cli import main as run  # noqa: PLC0415  # most of the start is this import
+    from zdd_tui.cli.parser import main as run  # noqa: PLC0415  # most of the start is this import
 
     return run()
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import sqlglot
 
-from zdd_tui.backends.kube_library import library
-from zdd_tui.cli import read_plan
-from zdd_tui.model.release import Work
-from zdd_tui.verbs.serve import serve
+from zdd_tui.backends.kubernetes.client_import import library
+from zdd_tui.cli.agent import serve
+from zdd_tui.cli.parser import read_plan
+from zdd_tui.model.release.state import Work
 
 TTL = 0.6
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.release_support import assert_both_sides_agree, no_progress, production
-from zdd_tui.backends.postgres import FAILURES
+from zdd_tui.backends.postgres.connection import FAILURES
 from zdd_tui.demo.environment import Environment
-from zdd_tui.demo.walk import Walker
+from zdd_tui.demo.release_driver import Walker
 from zdd_tui.model.errors import DatabaseError
-from zdd_tui.model.records import ReleaseRecord
-from zdd_tui.model.release import State
+from zdd_tui.model.release.records import ReleaseRecord
+from zdd_tui.model.release.state import State
 
 pytestmark = pytest.mark.chaos
 

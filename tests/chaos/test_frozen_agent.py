@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from tests.integration.store_helpers import OTHER, opened
-from zdd_tui.backends.agent_store import AgentStore, take_lease
+from zdd_tui.backends.store.agent import AgentStore, take_lease
 
 pytestmark = pytest.mark.chaos
 
@@ -24,11 +24,11 @@ TAKEOVER_SECONDS = 5.0
 AGENT = """
 import asyncio, json, os, sys
 from dataclasses import replace
-from zdd_tui.backends.agent_store import take_lease
+from zdd_tui.backends.store.agent import take_lease
 from zdd_tui.model.errors import ZddError
-from zdd_tui.model.gate import GateReading, Verdict
-from zdd_tui.model.records import Actor, NewEvent
-from zdd_tui.model.release import State
+from zdd_tui.model.release.gate import GateReading, Verdict
+from zdd_tui.model.release.records import Actor, NewEvent
+from zdd_tui.model.release.state import State
 
 def say(**what):
     print(json.dumps(what), flush=True)

@@ -6,11 +6,11 @@ import asyncpg
 import pytest
 
 from tests.release_support import assert_both_sides_agree, assert_nobody_was_hurt, no_progress, production
-from zdd_tui.backends.store import Store
+from zdd_tui.backends.store.client import Store
 from zdd_tui.demo.environment import Environment
-from zdd_tui.demo.likeness import differences, take
-from zdd_tui.demo.walk import Walker
-from zdd_tui.model.release import State, StepStatus
+from zdd_tui.demo.release_driver import Walker
+from zdd_tui.demo.state_snapshot import differences, take
+from zdd_tui.model.release.state import State, StepStatus
 
 PHASES = ("expand", "dual-write", "backfill", "cutover", "contract", "cleanup")
 BOUNDARIES = ("intent", "effect", "record")

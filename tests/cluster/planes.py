@@ -81,7 +81,7 @@ def _process(command: list[str], log: Path | None) -> Iterator[subprocess.Popen[
 @contextmanager
 def embedded(directory: Path) -> Iterator[Plane]:
     """The embedded cluster as its own process."""
-    command = [sys.executable, "-m", "zdd_tui.demo.cluster", "--dir", str(directory)]
+    command = [sys.executable, "-m", "zdd_tui.testbed.cluster", "--dir", str(directory)]
     with _process(command, None) as process:
         assert process.stdout is not None
         line = process.stdout.readline()

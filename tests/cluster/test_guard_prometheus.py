@@ -13,10 +13,10 @@ import aiohttp
 import pytest
 
 from tests.integration.metric_servers import Answer, answering
-from zdd_tui.backends import prometheus
-from zdd_tui.demo.processes import free_port, spawn, stop
+from zdd_tui.backends.metrics import prometheus
 from zdd_tui.model.errors import MetricsError
-from zdd_tui.model.plan_guard_sources import PrometheusServer
+from zdd_tui.model.plan.guard import PrometheusServer
+from zdd_tui.testbed.processes import free_port, spawn, stop
 
 PAGE = """\
 # TYPE http_requests_total counter

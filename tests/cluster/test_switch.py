@@ -5,7 +5,8 @@ import asyncio
 from tests.cluster.conftest import manifest, service
 from tests.cluster.rest import Client, Json
 from tests.cluster.test_rollout import complete
-from zdd_tui.backends.kube_switch import (
+from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.kubernetes.services import (
     DEPLOYMENTS,
     SERVICES,
     claim_service,
@@ -16,9 +17,8 @@ from zdd_tui.backends.kube_switch import (
     read_raw,
     remove_owned,
 )
-from zdd_tui.backends.kubernetes import Cluster
-from zdd_tui.model.pod import EndpointFacts
-from zdd_tui.model.twin import preview_service, switch_for, twin_deployment
+from zdd_tui.model.workload.pod import EndpointFacts
+from zdd_tui.model.workload.second_deployment import preview_service, switch_for, twin_deployment
 
 
 async def endpoints(cluster: Cluster, of: str, count: int, own: str) -> list[EndpointFacts]:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.cluster.rest import Client, Json, Refused
-from zdd_tui.backends.kube_watch import Changed, Connected, list_and_watch
-from zdd_tui.backends.kubernetes import Cluster
+from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.kubernetes.watch import Changed, Connected, list_and_watch
 
 
 def config_map(name: str, **labels: str) -> Json:

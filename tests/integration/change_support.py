@@ -6,13 +6,13 @@ from typing import Any
 
 import asyncpg
 
-from zdd_tui.backends.agent_store import AgentStore, take_lease
-from zdd_tui.backends.catalog import read_catalog
-from zdd_tui.backends.ddl import LadderSettings, run_ddl
-from zdd_tui.backends.store import Store
+from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.backends.postgres.ddl import LadderSettings, run_ddl
+from zdd_tui.backends.store.agent import AgentStore, take_lease
+from zdd_tui.backends.store.client import Store
 from zdd_tui.model.ddl import Catalog, expand_statements, sync_statements
-from zdd_tui.model.plan import Plan
-from zdd_tui.model.records import Actor
+from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.release.records import Actor
 
 ACTOR = Actor("tester", "here")
 UP = "first_name || CASE WHEN last_name = '' THEN '' ELSE ' ' || last_name END"

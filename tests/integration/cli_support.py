@@ -13,12 +13,12 @@ from pathlib import Path
 import asyncpg
 
 from tests.integration.kubelet_support import api_server
-from zdd_tui.backends.kubernetes import Cluster
-from zdd_tui.backends.store import Store
+from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.store.client import Store
 from zdd_tui.demo import manifests
 from zdd_tui.demo.data import create_schema, seed
 from zdd_tui.demo.plan import plan_text
-from zdd_tui.model.records import ReleaseRecord
+from zdd_tui.model.release.records import ReleaseRecord
 
 PATIENCE = 120.0
 """Seconds that anything may take on a machine that does much else."""

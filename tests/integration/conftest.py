@@ -15,8 +15,8 @@ import pytest
 import redis.asyncio
 
 from zdd_tui.demo.data import create_schema
-from zdd_tui.demo.processes import free_port, spawn, stop
 from zdd_tui.service.flags import parse_percent
+from zdd_tui.testbed.processes import free_port, spawn, stop
 
 
 @dataclass

@@ -20,10 +20,10 @@ import aiohttp
 import yaml
 from aiohttp import web
 
-from zdd_tui.backends.kubernetes import Cluster
-from zdd_tui.demo.cluster.cluster import local_cluster
-from zdd_tui.demo.kubelet.node import Kubelet
-from zdd_tui.model.untyped import objects, text
+from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.model.json_access import objects, text
+from zdd_tui.testbed.cluster.cluster import local_cluster
+from zdd_tui.testbed.kubelet.node import Kubelet
 
 T = TypeVar("T")
 APP = Path(__file__).with_name("kubelet_app.py")

@@ -5,7 +5,7 @@ from typing import Any
 
 import asyncpg
 
-from zdd_tui.model.plan_file import LoadedPlan, load_plan
+from zdd_tui.model.plan.file import LoadedPlan, load_plan
 
 SCHEMA = """
 CREATE SCHEMA crm;

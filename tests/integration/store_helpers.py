@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from zdd_tui.backends.store import Store
-from zdd_tui.model.plan import Plan
-from zdd_tui.model.records import Actor
+from zdd_tui.backends.store.client import Store
+from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.release.records import Actor
 
 ANA = Actor("ana", "bastion")
 AGENT = Actor("agent", "pod-1")

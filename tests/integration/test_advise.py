@@ -7,12 +7,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from zdd_tui.backends.change_check import check_change
-from zdd_tui.backends.live_tables import look_at
-from zdd_tui.cli import _parser, main, read_plan
+from zdd_tui.backends.postgres.table_stats import look_at
+from zdd_tui.checks.schema import check_change
+from zdd_tui.cli.init import run_init
+from zdd_tui.cli.parser import _parser, main, read_plan
 from zdd_tui.model.errors import ZddError
-from zdd_tui.model.plan import Plan, TableName
-from zdd_tui.verbs.init import run_init
+from zdd_tui.model.plan.base import Plan, TableName
 
 USERS = """
 CREATE TABLE users (

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.cli_support import NAME, Agent, Ground, ground, until
 from tests.integration.kubelet_support import read, write_config
 from tests.integration.relay import Relay
-from zdd_tui.demo.processes import free_port
+from zdd_tui.testbed.processes import free_port
 
 pytestmark = pytest.mark.timeout(300)  # a dozen processes each, on a machine that may do much else
 

@@ -10,12 +10,12 @@ import pytest
 
 from tests.integration.change_support import USERS, disagreements, expanded, fill, leased, make_plan
 from tests.integration.test_sync import crowd, table_with_rows
-from zdd_tui.backends.agent_store import AgentStore
-from zdd_tui.backends.catalog import Connection, read_catalog
-from zdd_tui.engine.backfill import BackfillRunner
-from zdd_tui.engine.verify import Verifier
+from zdd_tui.backends.postgres.catalog import Connection, read_catalog
+from zdd_tui.backends.store.agent import AgentStore
+from zdd_tui.engine.backfill.runner import BackfillRunner
+from zdd_tui.engine.backfill.verify import Verifier
 from zdd_tui.model.errors import DatabaseError, PlanError, StaleEpoch, StepFailed
-from zdd_tui.model.plan import Backfill, Plan
+from zdd_tui.model.plan.base import Backfill, Plan
 
 KINDS = pytest.mark.parametrize("kind", ["column", "table"])
 SMALL = {"batch_rows": 7, "batch_rows_max": 50, "batch_budget": "5s"}

@@ -9,12 +9,12 @@ import asyncpg
 import pytest
 
 from tests.integration.change_support import USERS, disagreements, expanded, fill, leased, make_plan
-from zdd_tui.backends.catalog import read_catalog
-from zdd_tui.demo.servers import postgres_server
-from zdd_tui.engine.backfill import BackfillRunner
-from zdd_tui.engine.verify import Verifier
+from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.engine.backfill.runner import BackfillRunner
+from zdd_tui.engine.backfill.verify import Verifier
 from zdd_tui.model.errors import DatabaseError
-from zdd_tui.model.records import BackfillRecord
+from zdd_tui.model.release.records import BackfillRecord
+from zdd_tui.testbed.servers import postgres_server
 
 
 @pytest.mark.parametrize("kind", ["column", "table"])

@@ -8,10 +8,10 @@ from typing import Any
 import asyncpg
 
 from tests.integration.change_support import USERS, disagreements, expanded, fill, leased, make_plan
-from zdd_tui.backends.catalog import read_catalog
-from zdd_tui.demo.servers import PgServer, _make_reachable, postgres_server
-from zdd_tui.engine.backfill import BackfillRunner
-from zdd_tui.engine.throttle import ReplicaLag
+from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.engine.backfill.runner import BackfillRunner
+from zdd_tui.engine.backfill.throttle import ReplicaLag
+from zdd_tui.testbed.servers import PgServer, _make_reachable, postgres_server
 
 
 def _folder_for(primary: PgServer, standby: PgServer) -> None:

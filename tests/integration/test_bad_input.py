@@ -19,7 +19,7 @@ from tests.integration.cli_support import Ended, Ground, environment_without, gr
 from tests.integration.kubelet_support import read, write_config
 from tests.integration.pooling_proxy import pooling_proxy
 from zdd_tui.demo.plan import plan_text
-from zdd_tui.demo.processes import free_port
+from zdd_tui.testbed.processes import free_port
 
 pytestmark = pytest.mark.timeout(300)  # several processes each, on a machine that may do much else
 

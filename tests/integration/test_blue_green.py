@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from tests.release_support import assert_nobody_was_hurt, no_progress, production
-from zdd_tui.backends.kubernetes import MERGE_PATCH, Cluster
-from zdd_tui.backends.store import Store
+from zdd_tui.backends.kubernetes.cluster import MERGE_PATCH, Cluster
+from zdd_tui.backends.store.client import Store
 from zdd_tui.demo.environment import Environment
-from zdd_tui.demo.likeness import Likeness, differences, take
-from zdd_tui.demo.strategy_plans import IMAGE
-from zdd_tui.demo.walk import Walker
+from zdd_tui.demo.plan import IMAGE
+from zdd_tui.demo.release_driver import Walker
+from zdd_tui.demo.state_snapshot import Likeness, differences, take
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.records import ReleaseRecord
-from zdd_tui.model.release import CommandKind, State
+from zdd_tui.model.release.records import ReleaseRecord
+from zdd_tui.model.release.state import CommandKind, State
 
 PHASES = ("preview", "switch", "soak", "promote", "cleanup")
 GREEN = "users-api-green"

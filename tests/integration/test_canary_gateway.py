@@ -14,17 +14,17 @@ from tests.release_support import (
     no_progress,
     production,
 )
-from zdd_tui.backends.kube_route import get_route
-from zdd_tui.backends.kubernetes import Cluster
+from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.kubernetes.routes import get_route
 from zdd_tui.demo import manifests
-from zdd_tui.demo.cluster.cluster import local_cluster
 from zdd_tui.demo.environment import Environment
-from zdd_tui.demo.likeness import differences, take
-from zdd_tui.demo.strategy_plans import IMAGE
-from zdd_tui.demo.walk import Walker
+from zdd_tui.demo.plan import IMAGE
+from zdd_tui.demo.release_driver import Walker
+from zdd_tui.demo.state_snapshot import differences, take
 from zdd_tui.model.errors import ClusterError
-from zdd_tui.model.release import State
-from zdd_tui.model.route import canary_share
+from zdd_tui.model.release.state import State
+from zdd_tui.model.workload.route import canary_share
+from zdd_tui.testbed.cluster.cluster import local_cluster
 
 FIRST, CANARY = manifests.NAME, f"{manifests.NAME}-canary"
 PHASES = ("canary-33", "canary-50", "promote")

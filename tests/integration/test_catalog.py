@@ -6,10 +6,10 @@ import asyncpg
 import pytest
 
 from tests.integration.change_support import PEOPLE, USERS, expanded, fill, leased, make_plan
-from zdd_tui.backends.catalog import read_catalog
-from zdd_tui.backends.change_check import check_change, existing_objects
-from zdd_tui.backends.observe import objects_valid
-from zdd_tui.backends.squawk import squawk
+from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.backends.postgres.gate_queries import objects_valid
+from zdd_tui.backends.postgres.squawk import squawk
+from zdd_tui.checks.schema import check_change, existing_objects
 from zdd_tui.model.ddl import expand_statements, sync_name
 from zdd_tui.model.errors import DatabaseError, PlanError, ZddError
 
@@ -254,7 +254,7 @@ async def test_squawk_speaks_about_the_right_statement() -> None:
 
 
 async def test_a_broken_squawk_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zdd_tui.backends.squawk.ANSWERED", ("no-such-rule",))
+    monkeypatch.setattr("zdd_tui.backends.postgres.squawk.ANSWERED", ("no-such-rule",))
     with pytest.raises(ZddError) as caught:
         await squawk(["SELECT 1"])
     assert caught.value.mend

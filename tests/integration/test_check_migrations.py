@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.cli_support import Ground, ground
-from zdd_tui.backends.kubernetes import Cluster
+from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.demo import manifests
-from zdd_tui.demo.strategy_plans import strategy_plan_text
+from zdd_tui.demo.plan import strategy_plan_text
 
 pytestmark = pytest.mark.timeout(300)
 

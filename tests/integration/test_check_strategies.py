@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from tests.integration.cli_support import Ended, Ground, ground
-from zdd_tui.backends.kube_switch import read_raw
-from zdd_tui.backends.kubernetes import MERGE_PATCH, STRATEGIC_MERGE_PATCH, Cluster
+from zdd_tui.backends.kubernetes.cluster import MERGE_PATCH, STRATEGIC_MERGE_PATCH, Cluster
+from zdd_tui.backends.kubernetes.services import read_raw
 from zdd_tui.demo import manifests
-from zdd_tui.demo.strategy_plans import strategy_plan_text
-from zdd_tui.model.twin import OWNER_ANNOTATION
+from zdd_tui.demo.plan import strategy_plan_text
+from zdd_tui.model.workload.second_deployment import OWNER_ANNOTATION
 
 
 @pytest.fixture

@@ -19,17 +19,17 @@ import pytest
 
 from tests.integration.cli_support import NAME, PATIENCE, Ended, Ground, end, record_of
 from tests.ui.emulator import Emulator, emulated
-from zdd_tui.backends.agent_store import AgentStore, take_lease
-from zdd_tui.backends.store import Store
+from zdd_tui.backends.store.agent import AgentStore, take_lease
+from zdd_tui.backends.store.client import Store
+from zdd_tui.cli.agent import register
+from zdd_tui.cli.status import arrived
 from zdd_tui.demo.data import create_schema, seed
 from zdd_tui.demo.plan import plan_text
 from zdd_tui.model.errors import Refused
-from zdd_tui.model.gate import GateReading, Verdict
-from zdd_tui.model.plan_file import load_plan
-from zdd_tui.model.records import Actor, ReleaseRecord
-from zdd_tui.model.release import Release, State, StepStatus, command
-from zdd_tui.verbs.serve import register
-from zdd_tui.verbs.status import arrived
+from zdd_tui.model.plan.file import load_plan
+from zdd_tui.model.release.gate import GateReading, Verdict
+from zdd_tui.model.release.records import Actor, ReleaseRecord
+from zdd_tui.model.release.state import Release, State, StepStatus, command
 
 pytestmark = pytest.mark.timeout(300)  # several processes each, on a machine that may do much else
 
@@ -341,7 +341,7 @@ async def test_a_terminal_without_our_glyphs_still_answers(here: Ground) -> None
 def test_help_fits_a_terminal_and_documents_the_exit_codes() -> None:
     script = """
 import contextlib, sys
-from zdd_tui.cli import main
+from zdd_tui.cli.parser import main
 def show(*words):
     with contextlib.suppress(SystemExit):
         main([*words, "--help"])

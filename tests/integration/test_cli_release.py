@@ -7,7 +7,7 @@ import pytest
 
 from tests.integration.cli_support import NAME, Ground
 from tests.release_support import assert_nobody_was_hurt, production
-from zdd_tui.demo.likeness import differences, take
+from zdd_tui.demo.state_snapshot import differences, take
 
 
 @pytest.mark.timeout(300)

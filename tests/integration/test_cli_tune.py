@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.integration.cli_support import Ground, ground, record_of, until
-from zdd_tui.backends.store import Store
+from zdd_tui.backends.store.client import Store
 from zdd_tui.demo.data import seed
-from zdd_tui.model.plan_file import load_plan
-from zdd_tui.model.records import Actor
+from zdd_tui.model.plan.file import load_plan
+from zdd_tui.model.release.records import Actor
 
 SLOW = """
 backfill:

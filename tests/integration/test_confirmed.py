@@ -8,11 +8,11 @@ import pytest
 from tests.integration.cli_support import NAME as RELEASE
 from tests.integration.cli_support import ground
 from tests.integration.kubelet_support import NAME, World, deployment, world
-from zdd_tui.backends.store import Store
-from zdd_tui.engine.confirmed import recheck_objects
+from zdd_tui.backends.store.client import Store
+from zdd_tui.engine.preconditions import recheck_objects
 from zdd_tui.model.errors import Refused
-from zdd_tui.model.records import Actor, StoredCommand
-from zdd_tui.model.release import CommandKind, Expected, State
+from zdd_tui.model.release.records import Actor, StoredCommand
+from zdd_tui.model.release.state import CommandKind, Expected, State
 
 ANA = Actor("ana", "bastion")
 

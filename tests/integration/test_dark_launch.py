@@ -14,15 +14,15 @@ from tests.release_support import (
     no_progress,
     production,
 )
+from zdd_tui.dashboard.live_source import Feeds
 from zdd_tui.demo.environment import Environment
-from zdd_tui.demo.likeness import differences, take
-from zdd_tui.demo.walk import Walker
-from zdd_tui.feeds import Feeds
+from zdd_tui.demo.release_driver import Walker
+from zdd_tui.demo.state_snapshot import differences, take
 from zdd_tui.model.errors import ZddError
-from zdd_tui.model.gate import Verdict
-from zdd_tui.model.plan_file import load_plan
-from zdd_tui.model.release import CommandKind, State
-from zdd_tui.model.shadow_sample import ShadowQuery, ShadowSample
+from zdd_tui.model.plan.file import load_plan
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.state import CommandKind, State
+from zdd_tui.model.shadow import ShadowQuery, ShadowSample
 
 PHASES = ("rollout", "shadow-20", "shadow-100", "ramp-50", "ramp-100", "cleanup")
 

@@ -10,11 +10,11 @@ import pytest
 
 from tests.integration.store_helpers import ANA, opened, password_of, plan_for
 from tests.integration.test_feeds import agent_for, plan, running, until
-from zdd_tui.feeds import Feeds
-from zdd_tui.model.detail import BackfillQuery, LogQuery, ObjectQuery, PlanQuery, Query, StoryQuery
+from zdd_tui.dashboard.live_source import Feeds
 from zdd_tui.model.errors import ClusterError, DatabaseError
-from zdd_tui.model.records import NewEvent
-from zdd_tui.model.release import CommandKind
+from zdd_tui.model.queries import BackfillQuery, LogQuery, ObjectQuery, PlanQuery, Query, StoryQuery
+from zdd_tui.model.release.records import NewEvent
+from zdd_tui.model.release.state import CommandKind
 
 TABLE = """
 CREATE TABLE public.users (id bigint PRIMARY KEY, name text NOT NULL, full_name text);

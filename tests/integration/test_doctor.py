@@ -14,16 +14,17 @@ from tests.integration.cli_support import Ground, ground
 from tests.integration.store_helpers import ANA
 from tests.integration.test_feeds import plan as feed_plan
 from tests.integration.test_feeds import until
-from zdd_tui.backends.kubernetes import STRATEGIC_MERGE_PATCH, Cluster
-from zdd_tui.demo import manifests, trials
+from zdd_tui.backends.kubernetes.cluster import STRATEGIC_MERGE_PATCH, Cluster
+from zdd_tui.cli.doctor import examine
+from zdd_tui.dashboard.live_source import Feeds
+from zdd_tui.demo import image_trials as trials
+from zdd_tui.demo import manifests
 from zdd_tui.demo.environment import Environment, Options
-from zdd_tui.demo.servers import PgServer, RedisServer
-from zdd_tui.feeds import Feeds
 from zdd_tui.model.doctor import Report, examine_facts
 from zdd_tui.model.doctor.facts import Facts
-from zdd_tui.model.gate import Verdict
-from zdd_tui.model.plan_file import load_plan
-from zdd_tui.verbs.doctor import examine
+from zdd_tui.model.plan.file import load_plan
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.testbed.servers import PgServer, RedisServer
 
 
 @pytest.fixture

@@ -8,12 +8,11 @@ import asyncpg
 import pytest
 
 from tests.integration.change_support import ACTOR, USERS, make_plan
-from zdd_tui.backends.evidence import add_evidence, read_history
-from zdd_tui.backends.live_queries import read_old_queries
-from zdd_tui.backends.rehearsals import keep
-from zdd_tui.backends.store import Store
+from zdd_tui.backends.postgres.query_stats import read_old_queries
+from zdd_tui.backends.store.client import Store
+from zdd_tui.backends.store.evidence import add_evidence, keep, read_history
 from zdd_tui.model.doctor.facts import Evidence, QueryFacts
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.plan.base import Plan
 
 LOOK = 0.2
 FLAGS = {"flags": {"write": "w", "read": "r"}}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zdd_tui.backends.version_control import read_file_state
+from zdd_tui.backends.git import read_file_state
 from zdd_tui.model.doctor.facts import FileFacts
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

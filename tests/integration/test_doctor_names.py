@@ -15,7 +15,7 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 
-from zdd_tui.backends.names import read_names
+from zdd_tui.backends.dns import read_names
 from zdd_tui.model.doctor.facts import NameFacts
 
 LOOPBACK = "127.0.0.1"

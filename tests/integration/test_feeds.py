@@ -15,15 +15,15 @@ import pytest
 import redis
 
 from tests.integration.store_helpers import AGENT, ANA, opened, password_of, plan_for, register
-from zdd_tui.backends.agent_store import AgentStore, take_lease
-from zdd_tui.board import Board
-from zdd_tui.demo.cluster import kinds
-from zdd_tui.demo.cluster.cluster import local_cluster
-from zdd_tui.feeds import Feeds
+from zdd_tui.backends.store.agent import AgentStore, take_lease
+from zdd_tui.dashboard.live_source import Feeds
+from zdd_tui.dashboard.state import Board
 from zdd_tui.model.errors import DatabaseError
 from zdd_tui.model.flag import ON, FlagValue
-from zdd_tui.model.plan import Plan
-from zdd_tui.model.release import CommandKind, Expected, State
+from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.release.state import CommandKind, Expected, State
+from zdd_tui.testbed.cluster import kinds
+from zdd_tui.testbed.cluster.cluster import local_cluster
 
 NOWHERE = "redis://127.0.0.1:1/0"
 DEPLOYMENT: dict[str, Any] = {
@@ -296,6 +296,7 @@ def test_a_stop_before_the_first_paint_is_prompt() -> None:
 def test_the_screens_import_no_driver() -> None:
     """What is heavy is loaded by the feeds' thread, after the first paint (design, section 10)."""
     heavy = ("asyncpg", "redis", "aiohttp", "kubernetes_asyncio", "sqlglot", "zdd_tui.backends", "zdd_tui.engine")
-    code = f"import sys, zdd_tui.app, zdd_tui.feeds; print([name for name in {heavy!r} if name in sys.modules])"
+    modules = "zdd_tui.dashboard.app, zdd_tui.dashboard.live_source"
+    code = f"import sys, {modules}; print([name for name in {heavy!r} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert found.stdout.strip() == "[]"

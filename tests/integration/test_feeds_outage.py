@@ -15,20 +15,20 @@ import yaml
 from tests.integration.store_helpers import ANA, opened
 from tests.integration.test_feeds import DEPLOYMENT, Wire, plan
 from tests.ui.screen_text import screen_text
-from zdd_tui.app import ZddApp
-from zdd_tui.backends.kube_watch import backoff
-from zdd_tui.backends.store import RECONNECT_SECONDS
-from zdd_tui.demo.cluster import kinds
-from zdd_tui.demo.cluster.cluster import local_cluster
-from zdd_tui.demo.servers import postgres_server, redis_server
-from zdd_tui.feeds import PAUSES, Feeds
-from zdd_tui.model.plan import Plan
-from zdd_tui.recording.reader import load
-from zdd_tui.recording.writer import Recorder
-from zdd_tui.widgets.events import EventPane
-from zdd_tui.widgets.flags import FlagPane
-from zdd_tui.widgets.pane import Pane
-from zdd_tui.widgets.pods import PodPane
+from zdd_tui.backends.kubernetes.watch import backoff
+from zdd_tui.backends.store.client import RECONNECT_SECONDS
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.live_source import PAUSES, Feeds
+from zdd_tui.dashboard.recording.reader import load
+from zdd_tui.dashboard.recording.writer import Recorder
+from zdd_tui.dashboard.widgets.panes.events import EventPane
+from zdd_tui.dashboard.widgets.panes.flags import FlagPane
+from zdd_tui.dashboard.widgets.panes.pane import Pane
+from zdd_tui.dashboard.widgets.panes.pods import PodPane
+from zdd_tui.model.plan.base import Plan
+from zdd_tui.testbed.cluster import kinds
+from zdd_tui.testbed.cluster.cluster import local_cluster
+from zdd_tui.testbed.servers import postgres_server, redis_server
 
 
 @dataclass

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from tests.integration.store_helpers import ANA
 from tests.integration.test_feeds import DEPLOYMENT, until
-from zdd_tui.demo.cluster import kinds
-from zdd_tui.demo.cluster.cluster import local_cluster
-from zdd_tui.feeds import Feeds
-from zdd_tui.model.plans import CanaryPlan
-from zdd_tui.model.pod import PodState
+from zdd_tui.dashboard.live_source import Feeds
+from zdd_tui.model.plan.strategies import CanaryPlan
+from zdd_tui.model.workload.pod import PodState
+from zdd_tui.testbed.cluster import kinds
+from zdd_tui.testbed.cluster.cluster import local_cluster
 
 
 def canary_plan(kubeconfig: Path, **more: object) -> CanaryPlan:

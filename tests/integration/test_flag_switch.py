@@ -5,13 +5,13 @@ from typing import Any, cast
 import pytest
 import redis
 
-from zdd_tui.backends.flags import FlagStore
-from zdd_tui.engine import flag_switch
+from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.engine.context import Context, StepHandle
+from zdd_tui.engine.steps import flags as flag_switch
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.flag import FlagValue
-from zdd_tui.model.records import StepRecord
-from zdd_tui.model.release import StepStatus
+from zdd_tui.model.release.records import StepRecord
+from zdd_tui.model.release.state import StepStatus
 
 KEY = "new_read"
 

@@ -6,7 +6,7 @@ import contextlib
 import pytest
 import redis
 
-from zdd_tui.backends.flags import FlagStore, describe
+from zdd_tui.backends.redis_flags import FlagStore, describe
 from zdd_tui.model.errors import FlagStoreError, StaleEpoch
 from zdd_tui.model.flag import OFF, ON, FlagValue
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.integration.cli_support import Ground, ground
 from tests.integration.metric_servers import Answer, answering
-from zdd_tui.demo.processes import free_port
+from zdd_tui.testbed.processes import free_port
 
 pytestmark = pytest.mark.timeout(300)
 

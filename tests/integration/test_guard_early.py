@@ -10,14 +10,14 @@ from pydantic import SecretStr
 
 from tests.integration.metric_servers import Answer, answering
 from tests.integration.store_helpers import AGENT, ANA, plan_for
-from zdd_tui.backends.agent_store import take_lease
-from zdd_tui.backends.store import Store
-from zdd_tui.demo.processes import free_port
+from zdd_tui.backends.store.agent import take_lease
+from zdd_tui.backends.store.client import Store
 from zdd_tui.engine.agent import Agent
-from zdd_tui.model.gate import Verdict
-from zdd_tui.model.guard import GuardReading
-from zdd_tui.model.plan_guard import Guard
-from zdd_tui.model.release import State
+from zdd_tui.model.guard.reading import GuardReading
+from zdd_tui.model.plan.guard import Guard
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.state import State
+from zdd_tui.testbed.processes import free_port
 
 KUBECONFIG = """
 apiVersion: v1

@@ -16,17 +16,17 @@ from aiohttp import web
 from tests.integration.kubelet_support import NAME, World, deployment, world
 from tests.integration.metric_servers import serving
 from tests.integration.store_helpers import AGENT, ANA, plan_for
-from zdd_tui.backends.agent_store import AgentStore, take_lease
-from zdd_tui.backends.store import Store
-from zdd_tui.demo.processes import free_port
-from zdd_tui.engine.guard import GuardLoop
-from zdd_tui.model.gate import Verdict
-from zdd_tui.model.guard import GuardReading, gate_verdict
-from zdd_tui.model.plan import Plan
-from zdd_tui.model.plan_guard import Guard
-from zdd_tui.model.records import ReleaseRecord
-from zdd_tui.model.release import State
+from zdd_tui.backends.store.agent import AgentStore, take_lease
+from zdd_tui.backends.store.client import Store
+from zdd_tui.engine.guard.loop import GuardLoop
+from zdd_tui.model.guard.reading import GuardReading, gate_verdict
+from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.plan.guard import Guard
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.records import ReleaseRecord
+from zdd_tui.model.release.state import State
 from zdd_tui.service.metrics import CONTENT_TYPE, RequestMetrics
+from zdd_tui.testbed.processes import free_port
 
 
 @dataclass

@@ -8,13 +8,13 @@ from aiohttp import web
 
 from tests.integration.metric_servers import serving
 from tests.release_support import assert_nobody_was_hurt, no_progress, production
+from zdd_tui.cli.status import as_document, as_text
 from zdd_tui.demo.environment import Environment
-from zdd_tui.demo.likeness import differences, take
-from zdd_tui.demo.walk import Walker
-from zdd_tui.model.gate import Verdict
-from zdd_tui.model.records import ReleaseRecord
-from zdd_tui.model.release import State
-from zdd_tui.verbs.status import as_document, as_text
+from zdd_tui.demo.release_driver import Walker
+from zdd_tui.demo.state_snapshot import differences, take
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.records import ReleaseRecord
+from zdd_tui.model.release.state import State
 
 GUARD = """
 guard:

@@ -9,14 +9,14 @@ import pytest
 
 from tests.integration.conftest import StartPod
 from tests.integration.metric_servers import Answer, answering
-from zdd_tui.backends import prometheus
-from zdd_tui.backends.probe import Prober
-from zdd_tui.backends.scrape import reader, scrape_all
-from zdd_tui.demo.processes import free_port
+from zdd_tui.backends.metrics import prometheus
+from zdd_tui.backends.metrics.probe import Prober
+from zdd_tui.backends.metrics.scrape import reader, scrape_all
 from zdd_tui.model.errors import MetricsError
-from zdd_tui.model.guard_series import Counts, Tally
-from zdd_tui.model.plan_guard_sources import Probe, PrometheusServer, Scrape
+from zdd_tui.model.guard.series import Counts, Tally
+from zdd_tui.model.plan.guard import Probe, PrometheusServer, Scrape
 from zdd_tui.service.metrics import RequestMetrics
+from zdd_tui.testbed.processes import free_port
 
 PAGE = """\
 # HELP http_requests_total Requests.

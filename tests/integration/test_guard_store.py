@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 
 from tests.integration.store_helpers import AGENT, ANA, OTHER, opened
-from zdd_tui.backends import guard_store
-from zdd_tui.backends.agent_store import AgentStore, take_lease
-from zdd_tui.backends.store import Store
+from zdd_tui.backends.store import guard as guard_store
+from zdd_tui.backends.store.agent import AgentStore, take_lease
+from zdd_tui.backends.store.client import Store
 from zdd_tui.model.errors import StaleEpoch
-from zdd_tui.model.gate import Verdict
-from zdd_tui.model.guard import Act, GuardAction, GuardReading, Unit
-from zdd_tui.model.release import CommandKind, State
+from zdd_tui.model.guard.reading import Act, GuardAction, GuardReading, Unit
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.state import CommandKind, State
 
 READING = GuardReading(
     rule="errors",

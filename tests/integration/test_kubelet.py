@@ -12,11 +12,11 @@ import aiohttp
 import pytest
 
 from tests.integration.kubelet_support import PYTHON, REAL, World, is_ready, main_status, pod, until, world
-from zdd_tui.demo.kubelet.addresses import Addresses
-from zdd_tui.demo.kubelet.handlers import Target
-from zdd_tui.demo.kubelet.probes import FIRST_AFTER, Prober
 from zdd_tui.model.errors import ClusterError
-from zdd_tui.model.untyped import number, obj, objects, text
+from zdd_tui.model.json_access import number, obj, objects, text
+from zdd_tui.testbed.kubelet.addresses import Addresses
+from zdd_tui.testbed.kubelet.handlers import Target
+from zdd_tui.testbed.kubelet.probes import FIRST_AFTER, Prober
 
 
 @pytest.fixture
@@ -259,7 +259,7 @@ async def _start(here: World) -> asyncio.subprocess.Process:
     options = ["--kubeconfig", here.kubeconfig, "--dir", str(here.folder), "--node", here.node]
     options += ["--bind", "--advertise", "10"] if REAL else []
     process = await asyncio.create_subprocess_exec(
-        PYTHON, "-m", "zdd_tui.demo.kubelet", *options, stdout=asyncio.subprocess.PIPE
+        PYTHON, "-m", "zdd_tui.testbed.kubelet", *options, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     told = json.loads(await process.stdout.readline())

@@ -13,13 +13,13 @@ import aiohttp
 import pytest
 
 from tests.integration.kubelet_support import World, world
-from zdd_tui.backends.kube_watch import Changed, Listed
-from zdd_tui.backends.kube_workload import read_workload
-from zdd_tui.backends.kubernetes import SERVICE_LABEL
+from zdd_tui.backends.kubernetes.cluster import SERVICE_LABEL
+from zdd_tui.backends.kubernetes.deployment_watch import read_workload
+from zdd_tui.backends.kubernetes.watch import Changed, Listed
 from zdd_tui.demo import manifests
 from zdd_tui.demo.data import create_schema
-from zdd_tui.model.pod import EndpointFacts, project_endpoints
-from zdd_tui.model.untyped import text
+from zdd_tui.model.json_access import text
+from zdd_tui.model.workload.pod import EndpointFacts, project_endpoints
 
 
 @pytest.fixture

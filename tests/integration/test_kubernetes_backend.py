@@ -16,11 +16,11 @@ from tests.integration.kubelet_support import (
     service,
     world,
 )
-from zdd_tui.backends.kube_workload import DeploymentWatch, read_workload
-from zdd_tui.backends.kubernetes import STRATEGIC_MERGE_PATCH, Cluster
+from zdd_tui.backends.kubernetes.cluster import STRATEGIC_MERGE_PATCH, Cluster
+from zdd_tui.backends.kubernetes.deployment_watch import DeploymentWatch, read_workload
 from zdd_tui.model.errors import ClusterError, Refused, StaleEpoch
-from zdd_tui.model.pod import PodState
-from zdd_tui.model.rollout import WorkloadSnapshot
+from zdd_tui.model.workload.pod import PodState
+from zdd_tui.model.workload.rollout import WorkloadSnapshot
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 
 from tests.integration.kubelet_support import World, api_server, read, serving, world, write_config
-from zdd_tui.backends.kube_errors import KubeApiError
-from zdd_tui.backends.kubernetes import Cluster
+from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.model.errors import ClusterError
 
 NAME = "users"
@@ -26,7 +26,8 @@ async def api(tmp_path: Path) -> AsyncIterator[World]:
 
 def test_importing_the_backend_costs_nothing() -> None:
     """The dashboard paints before it imports what takes half a second."""
-    script = "import sys, zdd_tui.backends.kube_workload; print({'aiohttp', 'kubernetes_asyncio'} & set(sys.modules))"
+    module = "zdd_tui.backends.kubernetes.deployment_watch"
+    script = f"import sys, {module}; print({{'aiohttp', 'kubernetes_asyncio'}} & set(sys.modules))"
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert told.stdout == "set()\n"
 

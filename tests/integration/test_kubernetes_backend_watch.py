@@ -14,12 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.integration.kubelet_support import NAME, World, deployment, pod, read, serving, world, write_config
-from zdd_tui.backends.kube_http import ServerClock
-from zdd_tui.backends.kube_watch import Changed, Connected, Disconnected, Listed, WatchEvent, list_all, list_and_watch
-from zdd_tui.backends.kube_workload import DeploymentWatch
-from zdd_tui.backends.kubernetes import Cluster
-from zdd_tui.model.rollout import WorkloadSnapshot
-from zdd_tui.model.untyped import text
+from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.kubernetes.deployment_watch import DeploymentWatch
+from zdd_tui.backends.kubernetes.http import ServerClock
+from zdd_tui.backends.kubernetes.watch import (
+    Changed,
+    Connected,
+    Disconnected,
+    Listed,
+    WatchEvent,
+    list_all,
+    list_and_watch,
+)
+from zdd_tui.model.json_access import text
+from zdd_tui.model.workload.rollout import WorkloadSnapshot
 
 Events = asyncio.Queue[WatchEvent[str]]
 

@@ -7,8 +7,8 @@ import asyncpg
 import pytest
 
 from tests.integration.change_support import FAST, USERS, ddl, fill, leased, make_plan, no_record, no_wait
-from zdd_tui.backends.ddl import LadderSettings, create_index, drop_index, run_ddl
-from zdd_tui.backends.observe import objects_valid, waiters_behind
+from zdd_tui.backends.postgres.ddl import LadderSettings, create_index, drop_index, run_ddl
+from zdd_tui.backends.postgres.gate_queries import objects_valid, waiters_behind
 from zdd_tui.model.ddl import expand_statements
 from zdd_tui.model.errors import StaleEpoch, StepFailed
 

@@ -11,12 +11,12 @@ import asyncpg
 import pytest
 
 from tests.integration.store_helpers import AGENT, ANA, OTHER, everything_said, opened, password_of, register
-from zdd_tui.backends.agent_store import AgentStore, take_lease
-from zdd_tui.backends.store import Store
+from zdd_tui.backends.store.agent import AgentStore, take_lease
+from zdd_tui.backends.store.client import Store
 from zdd_tui.model.errors import DatabaseError, StaleEpoch
-from zdd_tui.model.gate import GateReading, Verdict
-from zdd_tui.model.records import Actor, NewEvent, StepChange
-from zdd_tui.model.release import CommandKind, State
+from zdd_tui.model.release.gate import GateReading, Verdict
+from zdd_tui.model.release.records import Actor, NewEvent, StepChange
+from zdd_tui.model.release.state import CommandKind, State
 
 
 async def taken(dsn: str, release: int, actor: Actor = AGENT, **settings: Any) -> AgentStore:

@@ -18,8 +18,8 @@ from tests.integration.test_sample import BACKFILL, EXPAND, READ, UP, WRITE
 from zdd_tui.demo.data import seed, seed_name
 from zdd_tui.demo.load.client import Client, RequestFailed
 from zdd_tui.demo.load.endpoints import Endpoints, routable
-from zdd_tui.demo.processes import spawn, stop
-from zdd_tui.model.pod import EndpointFacts
+from zdd_tui.model.workload.pod import EndpointFacts
+from zdd_tui.testbed.processes import spawn, stop
 
 ROWS = 300
 

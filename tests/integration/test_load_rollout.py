@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from zdd_tui.backends.kubernetes import Cluster
+from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.demo.environment import Environment, Options, environment
 from zdd_tui.demo.manifests import CONTAINER, NAME, image
-from zdd_tui.model.rollout import DeploymentView
+from zdd_tui.model.workload.rollout import DeploymentView
 
 
 async def report(made: Environment, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from kubernetes_asyncio import client, config, watch
 
-from zdd_tui.demo.cluster.cluster import LocalCluster, local_cluster
+from zdd_tui.testbed.cluster.cluster import LocalCluster, local_cluster
 
 Json = dict[str, Any]
 PODS = "/api/v1/namespaces/default/pods"
@@ -52,7 +52,7 @@ def token_in(kubeconfig: Path) -> str:
 
 
 async def test_the_process_says_when_it_is_ready_and_ends_on_sigterm_under_open_watches(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "zdd_tui.demo.cluster", "--dir", str(tmp_path)]
+    command = [sys.executable, "-m", "zdd_tui.testbed.cluster", "--dir", str(tmp_path)]
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from zdd_tui.backends.observe import hidden_sessions, mark, oldest_snapshot_since
+from zdd_tui.backends.postgres.gate_queries import hidden_sessions, mark, oldest_snapshot_since
 
 
 def as_role(dsn: str, role: str, password: str) -> str:

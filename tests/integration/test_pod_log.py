@@ -12,19 +12,19 @@ from typing import Any
 
 import pytest
 
-from zdd_tui.backends.kube_detail import follow_log, read_object
-from zdd_tui.backends.kube_http import KubeHttp
-from zdd_tui.backends.kubernetes import MERGE_PATCH, Cluster
-from zdd_tui.demo.cluster import kinds
-from zdd_tui.demo.cluster.cluster import LocalCluster, local_cluster
-from zdd_tui.demo.cluster.pod_log import LOG_ANNOTATION, PREVIOUS_SUFFIX
-from zdd_tui.demo.kubelet.container import PREVIOUS_SUFFIX as WRITTEN_SUFFIX
-from zdd_tui.demo.kubelet.container import Process
-from zdd_tui.demo.kubelet.zygote import Zygote
-from zdd_tui.model.detail import LogQuery, LogView, ObjectQuery
+from zdd_tui.backends.kubernetes.cluster import MERGE_PATCH, Cluster
+from zdd_tui.backends.kubernetes.detail import follow_log, read_object
+from zdd_tui.backends.kubernetes.http import KubeHttp
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.log_buffer import LogBuffer
 from zdd_tui.model.masking import mask_text
+from zdd_tui.model.queries import LogQuery, LogView, ObjectQuery
+from zdd_tui.testbed.cluster import kinds
+from zdd_tui.testbed.cluster.cluster import LocalCluster, local_cluster
+from zdd_tui.testbed.cluster.pod_log import LOG_ANNOTATION, PREVIOUS_SUFFIX
+from zdd_tui.testbed.kubelet.container import PREVIOUS_SUFFIX as WRITTEN_SUFFIX
+from zdd_tui.testbed.kubelet.container import Process
+from zdd_tui.testbed.kubelet.zygote import Zygote
 
 POD: dict[str, Any] = {
     "metadata": {"name": "web-1", "namespace": "default", "labels": {"app": "web"}},

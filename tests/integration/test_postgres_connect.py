@@ -9,10 +9,10 @@ import asyncpg
 import pytest
 
 from tests.integration.store_helpers import everything_said, password_of
-from zdd_tui.backends.postgres import UNREADABLE, connect, create_pool, describe
-from zdd_tui.backends.store import Store
-from zdd_tui.demo.processes import free_port
+from zdd_tui.backends.postgres.connection import UNREADABLE, connect, create_pool, describe
+from zdd_tui.backends.store.client import Store
 from zdd_tui.model.errors import DatabaseError
+from zdd_tui.testbed.processes import free_port
 
 SECRET = "hunter2secret"
 

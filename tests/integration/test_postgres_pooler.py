@@ -7,9 +7,9 @@ import pytest
 
 from tests.integration.pooling_proxy import pooling_proxy
 from tests.integration.store_helpers import AGENT, everything_said, opened, password_of
-from zdd_tui.backends.agent_store import take_lease
-from zdd_tui.backends.postgres import connect, refuse_pooler
-from zdd_tui.backends.store import Store
+from zdd_tui.backends.postgres.connection import connect, refuse_pooler
+from zdd_tui.backends.store.agent import take_lease
+from zdd_tui.backends.store.client import Store
 from zdd_tui.model.errors import DatabaseError
 
 

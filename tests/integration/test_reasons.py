@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.cli_support import NAME, Ground, ground
-from zdd_tui.backends.store import Store
-from zdd_tui.model.records import Actor
-from zdd_tui.model.release import CommandKind
+from zdd_tui.backends.store.client import Store
+from zdd_tui.model.release.records import Actor
+from zdd_tui.model.release.state import CommandKind
 
 pytestmark = pytest.mark.timeout(300)  # some processes, on a machine that may do much else
 

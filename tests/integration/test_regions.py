@@ -16,23 +16,22 @@ import pytest
 from tests.integration.cli_support import until
 from tests.integration.kubelet_support import api_server
 from tests.integration.relay import Relay
-from zdd_tui.backends.agent_store import AgentStore, take_lease
-from zdd_tui.backends.kubernetes import Cluster
+from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.regions import read_stands
-from zdd_tui.backends.store import Store
-from zdd_tui.cli import main
+from zdd_tui.backends.store.agent import AgentStore, take_lease
+from zdd_tui.backends.store.client import Store
+from zdd_tui.cli.agent import register, start_agent
+from zdd_tui.cli.parser import main
 from zdd_tui.demo import manifests
-from zdd_tui.demo.processes import free_port
-from zdd_tui.demo.servers import PgServer
 from zdd_tui.engine.agent import Agent
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.gate import Verdict
-from zdd_tui.model.plan_file import LoadedPlan, load_plan
-from zdd_tui.model.records import Actor, ReleaseRecord
-from zdd_tui.model.regions import REGION_GATE
-from zdd_tui.model.release import Release, State
-from zdd_tui.verbs.detach import start_agent
-from zdd_tui.verbs.serve import register
+from zdd_tui.model.plan.file import LoadedPlan, load_plan
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.records import Actor, ReleaseRecord
+from zdd_tui.model.release.regions import REGION_GATE
+from zdd_tui.model.release.state import Release, State
+from zdd_tui.testbed.processes import free_port
+from zdd_tui.testbed.servers import PgServer
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -12,24 +12,24 @@ import asyncpg
 import pytest
 
 from tests.integration.rehearsal_support import ROWS, SCHEMA, fetch, plan_of, run
-from zdd_tui.backends import rehearsals
-from zdd_tui.backends.agent_store import take_lease
-from zdd_tui.backends.catalog import read_catalog
-from zdd_tui.backends.store import Store
-from zdd_tui.cli import main
-from zdd_tui.demo.servers import PgServer
+from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.backends.store import evidence as rehearsals
+from zdd_tui.backends.store.agent import take_lease
+from zdd_tui.backends.store.client import Store
+from zdd_tui.cli.parser import main
 from zdd_tui.engine.context import Context
-from zdd_tui.engine.rehearsed import require_rehearsal
+from zdd_tui.engine.preconditions import require_rehearsal
 from zdd_tui.model.errors import DatabaseError, PlanError, Refused
-from zdd_tui.model.plan import Plan
-from zdd_tui.model.plan_file import LoadedPlan, load_plan
-from zdd_tui.model.records import Actor, StoredCommand
-from zdd_tui.model.release import CommandKind
-from zdd_tui.rehearsal.cluster import instant_cluster
+from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.plan.file import LoadedPlan, load_plan
+from zdd_tui.model.release.records import Actor, StoredCommand
+from zdd_tui.model.release.state import CommandKind
 from zdd_tui.rehearsal.copy import Copy, Wish, copy_session, make_copy
-from zdd_tui.rehearsal.ledger import MAKE, Ledger, Losses
+from zdd_tui.rehearsal.expected_rows import MAKE, Ledger, Losses
+from zdd_tui.rehearsal.fake_cluster import instant_cluster
+from zdd_tui.rehearsal.pg_dump import refuse_newer
 from zdd_tui.rehearsal.run import rehearse
-from zdd_tui.rehearsal.transfer import refuse_newer
+from zdd_tui.testbed.servers import PgServer
 
 ANA = Actor("ana", "bastion")
 
@@ -273,8 +273,8 @@ async def test_an_agent_refuses_the_advance_and_writes_down_who_went_without(pro
 
 def tenure_of(ctx: Context, loaded: LoadedPlan) -> Any:
     """A tenure that is connected, and whose loops do not run."""
+    from zdd_tui.engine.lease_session import Tenure
     from zdd_tui.engine.runner import Holding
-    from zdd_tui.engine.tenure import Tenure
 
     tenure = Tenure(loaded.plan, ctx.store, None, quiet)
     tenure._ctx = ctx

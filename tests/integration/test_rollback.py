@@ -6,10 +6,10 @@ import asyncpg
 import pytest
 
 from tests.release_support import assert_nobody_was_hurt, no_progress, production
-from zdd_tui.demo.likeness import differences, take
-from zdd_tui.demo.walk import Walker
+from zdd_tui.demo.release_driver import Walker
+from zdd_tui.demo.state_snapshot import differences, take
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.release import State
+from zdd_tui.model.release.state import State
 
 PHASES = ("expand", "dual-write", "backfill", "cutover", "contract")
 

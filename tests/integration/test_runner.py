@@ -8,13 +8,13 @@ from typing import Any, cast
 import pytest
 
 from tests.integration.store_helpers import AGENT, opened, plan_for
-from zdd_tui.backends.agent_store import AgentStore, take_lease
-from zdd_tui.backends.kubernetes import Cluster
+from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.store.agent import AgentStore, take_lease
 from zdd_tui.engine import runner as room
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.runner import Holding, Runner
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.release import Command, CommandKind, State, StepStatus, Work, command, next_work
+from zdd_tui.model.release.state import Command, CommandKind, State, StepStatus, Work, command, next_work
 
 Effect = Callable[[Context, StepHandle], Awaitable[None]]
 

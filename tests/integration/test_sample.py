@@ -12,8 +12,8 @@ import pytest
 
 from tests.integration.conftest import Pod, SetFlags, StartPod
 from zdd_tui.demo.data import FIRST_NAMES, LAST_NAMES, create_schema, seed, seed_email, seed_name
-from zdd_tui.demo.servers import postgres_server
 from zdd_tui.service.flags import bucket
+from zdd_tui.testbed.servers import postgres_server
 
 WRITE, READ = "users_full_name_write", "users_full_name_read"
 

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from tests.integration.conftest import Pod, SetFlags, StartPod
-from zdd_tui.backends.shadows import read_shadows
+from zdd_tui.backends.metrics.scrape import read_shadows
 from zdd_tui.model.errors import MetricsError
 from zdd_tui.model.shadow import ShadowCounts
 

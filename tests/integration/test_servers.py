@@ -11,7 +11,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from zdd_tui.demo.servers import postgres_server, redis_server
+from zdd_tui.testbed.servers import postgres_server, redis_server
 
 
 async def test_postgres_survives_a_kill_with_its_port_password_and_data(server_folder: Path) -> None:
@@ -55,7 +55,7 @@ async def test_redis_refuses_strangers_and_restarts_on_its_port(server_folder: P
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from zdd_tui.demo.servers import postgres_server, redis_server
+from zdd_tui.testbed.servers import postgres_server, redis_server
 async def main():
     async with postgres_server(Path(sys.argv[1]) / "pg") as pg, redis_server(Path(sys.argv[1])) as store:
         print(pg.pid, store.pid, flush=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from zdd_tui.demo.servers import RedisServer, redis_server
 from zdd_tui.service.flags import Flag, FlagClient
+from zdd_tui.testbed.servers import RedisServer, redis_server
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from zdd_tui.backends.kube_shadow import LINE_BYTES, LINES, ShadowReader
-from zdd_tui.backends.kubernetes import Cluster
-from zdd_tui.demo.cluster import kinds
-from zdd_tui.demo.cluster.cluster import local_cluster
-from zdd_tui.demo.cluster.pod_log import LOG_ANNOTATION
+from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.kubernetes.shadow_logs import LINE_BYTES, LINES, ShadowReader
 from zdd_tui.model.errors import ClusterError
-from zdd_tui.model.shadow_sample import MARK, SHOWN
+from zdd_tui.model.shadow import MARK, SHOWN
+from zdd_tui.testbed.cluster import kinds
+from zdd_tui.testbed.cluster.cluster import local_cluster
+from zdd_tui.testbed.cluster.pod_log import LOG_ANNOTATION
 
 DEPLOYMENT: dict[str, Any] = {
     "metadata": {"name": "web", "namespace": "default"},

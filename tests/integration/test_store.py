@@ -8,12 +8,12 @@ import asyncpg
 import pytest
 
 from tests.integration.store_helpers import AGENT, ANA, opened, password_of, plan_for, register
-from zdd_tui.backends.agent_store import take_lease
-from zdd_tui.backends.store import Store
+from zdd_tui.backends.store.agent import take_lease
+from zdd_tui.backends.store.client import Store
 from zdd_tui.model.errors import DatabaseError, Refused
-from zdd_tui.model.gate import GateReading, Verdict
-from zdd_tui.model.records import Actor, BackfillRecord, NewEvent, StepChange
-from zdd_tui.model.release import (
+from zdd_tui.model.release.gate import GateReading, Verdict
+from zdd_tui.model.release.records import Actor, BackfillRecord, NewEvent, StepChange
+from zdd_tui.model.release.state import (
     CommandKind,
     Expected,
     Release,
@@ -25,7 +25,7 @@ from zdd_tui.model.release import (
     step_ends,
     step_fails,
 )
-from zdd_tui.model.strategies import strategy_for
+from zdd_tui.model.release.strategies import strategy_for
 
 # --- releases --------------------------------------------------------------------------------------------------
 

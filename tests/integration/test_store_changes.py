@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 
 from tests.integration.store_helpers import ANA, everything_said, opened, password_of, register
-from zdd_tui.demo.servers import postgres_server
 from zdd_tui.model.errors import DatabaseError
-from zdd_tui.model.release import CommandKind
+from zdd_tui.model.release.state import CommandKind
+from zdd_tui.testbed.servers import postgres_server
 
 
 async def test_every_write_is_heard_and_carries_only_the_id(pg_dsn: str, db: asyncpg.Connection) -> None:

@@ -13,15 +13,15 @@ import asyncpg
 import pytest
 
 from tests.integration.store_helpers import everything_said
-from zdd_tui.backends import migrations
-from zdd_tui.backends.store import Store
+from zdd_tui.backends.store import migrations
+from zdd_tui.backends.store.client import Store
 from zdd_tui.model.errors import DatabaseError
 
 NEWEST = len(migrations.load())
 
 MIGRATE = """
 import asyncio, os, sys
-from zdd_tui.backends.store import Store
+from zdd_tui.backends.store.client import Store
 async def main():
     async with await Store.open(os.environ["DSN"]) as store:
         print("ready", flush=True)

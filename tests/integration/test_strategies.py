@@ -10,15 +10,15 @@ from tests.release_support import (
     no_progress,
     production,
 )
-from zdd_tui.backends.kubernetes import Cluster
+from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.demo import manifests
 from zdd_tui.demo.environment import Environment
-from zdd_tui.demo.likeness import Likeness, differences, take
-from zdd_tui.demo.strategy_plans import DARK_IMAGE, IMAGE
-from zdd_tui.demo.walk import Walker
+from zdd_tui.demo.plan import DARK_IMAGE, IMAGE
+from zdd_tui.demo.release_driver import Walker
+from zdd_tui.demo.state_snapshot import Likeness, differences, take
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.records import ReleaseRecord
-from zdd_tui.model.release import State
+from zdd_tui.model.release.records import ReleaseRecord
+from zdd_tui.model.release.state import State
 
 BROKEN = "shop/users-api:9"
 """There is no such version: its pods end with an error as soon as they start."""

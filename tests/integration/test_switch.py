@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.integration.kubelet_support import NAME, World, deployment, service, world
-from zdd_tui.backends.kube_switch import (
+from zdd_tui.backends.kubernetes.services import (
     DEPLOYMENTS,
     SERVICES,
     claim_service,
@@ -19,12 +19,12 @@ from zdd_tui.backends.kube_switch import (
     read_raw,
     remove_owned,
 )
-from zdd_tui.backends.smoke import smoke
+from zdd_tui.backends.metrics.probe import smoke
+from zdd_tui.checks.plan import check_switch, refuse_held
 from zdd_tui.model.errors import ClusterError, Refused, StaleEpoch
-from zdd_tui.model.plan_file import load_plan
-from zdd_tui.model.plans import BlueGreenPlan, SmokeCheck
-from zdd_tui.model.twin import preview_service, switch_for, twin_deployment
-from zdd_tui.verbs.check_second import check_switch, refuse_held
+from zdd_tui.model.plan.file import load_plan
+from zdd_tui.model.plan.strategies import BlueGreenPlan, SmokeCheck
+from zdd_tui.model.workload.second_deployment import preview_service, switch_for, twin_deployment
 
 GREEN, PREVIEW = f"{NAME}-green", f"{NAME}-preview"
 

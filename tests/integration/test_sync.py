@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 
 from tests.integration.change_support import USERS, ddl, disagreements, expanded, fill, leased, make_plan
-from zdd_tui.backends.catalog import read_catalog
-from zdd_tui.backends.observe import leftovers
+from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.backends.postgres.gate_queries import leftovers
 from zdd_tui.model.ddl import (
     Catalog,
     drop_aside_statements,
@@ -18,9 +18,9 @@ from zdd_tui.model.ddl import (
     undo_aside_statements,
     undo_expand_statements,
 )
+from zdd_tui.model.ddl.lint import created_objects
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.lint import created_objects
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.plan.base import Plan
 
 KINDS = pytest.mark.parametrize("kind", ["column", "table"])
 TIMES = 150

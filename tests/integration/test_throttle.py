@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 import asyncpg
 
 from tests.integration.change_support import USERS, disagreements, expanded, fill, leased, make_plan
-from zdd_tui.backends.catalog import read_catalog
-from zdd_tui.engine.backfill import BackfillRunner
-from zdd_tui.engine.throttle import GuardLatency, LockWaits, OldestSnapshot, Signal, Throttle, Vacuum, WalRate
-from zdd_tui.model.plan import Backfill
+from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.engine.backfill.runner import BackfillRunner
+from zdd_tui.engine.backfill.throttle import GuardLatency, LockWaits, OldestSnapshot, Signal, Throttle, Vacuum, WalRate
+from zdd_tui.model.plan.base import Backfill
 
 TABLES = ("public.users",)
 

@@ -10,12 +10,12 @@ import pytest
 
 from tests.integration.change_support import USERS, expanded, fill, leased, make_plan
 from tests.integration.test_sync import backfilled, crowd
-from zdd_tui.backends.agent_store import AgentStore
-from zdd_tui.backends.catalog import read_catalog
-from zdd_tui.backends.observe import mark, newest_key, oldest_snapshot_since, sample_recent
-from zdd_tui.engine.backfill import BackfillRunner
-from zdd_tui.engine.verify import Verifier
-from zdd_tui.model.plan import Backfill, Plan
+from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.backends.postgres.gate_queries import mark, newest_key, oldest_snapshot_since, sample_recent
+from zdd_tui.backends.store.agent import AgentStore
+from zdd_tui.engine.backfill.runner import BackfillRunner
+from zdd_tui.engine.backfill.verify import Verifier
+from zdd_tui.model.plan.base import Backfill, Plan
 
 KINDS = pytest.mark.parametrize("kind", ["column", "table"])
 

@@ -11,9 +11,9 @@ import aiohttp
 import psutil
 import pytest
 
-from zdd_tui.demo.kubelet.container import Exit, Process, base_environment
-from zdd_tui.demo.kubelet.zygote import MODULE, Zygote
-from zdd_tui.demo.processes import free_port
+from zdd_tui.testbed.kubelet.container import Exit, Process, base_environment
+from zdd_tui.testbed.kubelet.zygote import MODULE, Zygote
+from zdd_tui.testbed.processes import free_port
 
 FORKED = [sys.executable, "-m", MODULE]
 EXECUTED = [sys.executable, "-u", "-m", MODULE]
@@ -183,7 +183,7 @@ def test_only_the_application_is_forked_and_only_as_a_new_interpreter_would_star
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from tests.integration.test_zygote import FORKED, Here, Zygote, base_environment, environment
+
 async def main():
     folder = Path(sys.argv[1])
     here = Here(folder)

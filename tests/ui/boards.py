@@ -6,16 +6,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from zdd_tui.board import Board, FlagView, PlanView, Sourced
-from zdd_tui.model.detail import LogQuery, LogView, Query
+from zdd_tui.dashboard.state import Board, FlagView, PlanView, Sourced
 from zdd_tui.model.flag import OFF, ON, FlagValue
-from zdd_tui.model.gate import GateReading, Verdict
-from zdd_tui.model.plan import Backfill
-from zdd_tui.model.pod import Pod, PodState
-from zdd_tui.model.records import Actor, BackfillRecord, Event, Lease, ReleaseRecord, StepRecord, StoredCommand
-from zdd_tui.model.release import CommandKind, Expected, Release, State, StepStatus
-from zdd_tui.model.rollout import DeploymentView, RolloutStatus, WorkloadSnapshot
-from zdd_tui.model.strategy import Phase, expand_contract
+from zdd_tui.model.plan.base import Backfill
+from zdd_tui.model.queries import LogQuery, LogView, Query
+from zdd_tui.model.release.gate import GateReading, Verdict
+from zdd_tui.model.release.records import Actor, BackfillRecord, Event, Lease, ReleaseRecord, StepRecord, StoredCommand
+from zdd_tui.model.release.state import CommandKind, Expected, Release, State, StepStatus
+from zdd_tui.model.release.strategy import Phase, expand_contract
+from zdd_tui.model.workload.pod import Pod, PodState
+from zdd_tui.model.workload.rollout import DeploymentView, RolloutStatus, WorkloadSnapshot
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from zdd_tui.widgets.ascii import SIGNS, to_ascii
+from zdd_tui.dashboard.terminal.ascii import SIGNS, to_ascii
 
 FOLDER = Path(__file__).parent / "snapshots"
 IN_ASCII = "-80x24"

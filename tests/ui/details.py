@@ -9,8 +9,18 @@ import yaml
 
 from tests.ui.boards import AGENT, ANA, EPOCH, situations
 from tests.ui.strategy_boards import OTHER, guard_situations
-from zdd_tui.board import Board, BoardSource, Moment
-from zdd_tui.model.detail import (
+from zdd_tui.dashboard.screens.details.backfill import BackfillScreen
+from zdd_tui.dashboard.screens.details.base import DetailScreen
+from zdd_tui.dashboard.screens.details.diagram import PictureScreen
+from zdd_tui.dashboard.screens.details.flag import FlagScreen
+from zdd_tui.dashboard.screens.details.gate import GateScreen, OneGateScreen
+from zdd_tui.dashboard.screens.details.log import LogScreen
+from zdd_tui.dashboard.screens.details.plan import PlanScreen
+from zdd_tui.dashboard.screens.details.pod import PodScreen
+from zdd_tui.dashboard.screens.details.timeline import TimelineScreen
+from zdd_tui.dashboard.screens.details.yaml import YamlScreen
+from zdd_tui.dashboard.state import Board, BoardSource, Moment
+from zdd_tui.model.queries import (
     BackfillDetail,
     BackfillQuery,
     ChangeView,
@@ -25,19 +35,9 @@ from zdd_tui.model.detail import (
     Story,
     StoryQuery,
 )
-from zdd_tui.model.records import Actor, Event, FailedRow
-from zdd_tui.model.rollout import EventView
-from zdd_tui.model.shadow_sample import FieldDifference, ShadowQuery, ShadowSample, ShadowSamples
-from zdd_tui.screens.detail import DetailScreen
-from zdd_tui.screens.detail_backfill import BackfillScreen
-from zdd_tui.screens.detail_flag import FlagScreen
-from zdd_tui.screens.detail_gate import GateScreen, OneGateScreen
-from zdd_tui.screens.detail_log import LogScreen
-from zdd_tui.screens.detail_picture import PictureScreen
-from zdd_tui.screens.detail_plan import PlanScreen
-from zdd_tui.screens.detail_pod import PodScreen
-from zdd_tui.screens.detail_timeline import TimelineScreen
-from zdd_tui.screens.detail_yaml import YamlScreen
+from zdd_tui.model.release.records import Actor, Event, FailedRow
+from zdd_tui.model.shadow import FieldDifference, ShadowQuery, ShadowSample, ShadowSamples
+from zdd_tui.model.workload.rollout import EventView
 
 POD = "users-api-6d4f9c7b5d-x7k2p"
 

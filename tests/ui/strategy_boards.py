@@ -17,17 +17,17 @@ from tests.ui.boards import (
     release,
     workload,
 )
-from zdd_tui.board import Board, PlanView, Sourced
+from zdd_tui.dashboard.state import Board, PlanView, Sourced
 from zdd_tui.model.flag import OFF, ON, FlagValue
-from zdd_tui.model.gate import Verdict
-from zdd_tui.model.guard import GuardAction, GuardReading, Unit
-from zdd_tui.model.plans import CanaryPlan, DarkLaunchPlan
-from zdd_tui.model.pod import Pod, PodState
-from zdd_tui.model.records import Actor
-from zdd_tui.model.release import Release, State, StepStatus
-from zdd_tui.model.rollout import WorkloadSnapshot
-from zdd_tui.model.strategies import blue_green, canary, dark_launch, rolling, with_guard
-from zdd_tui.model.strategy import Phase, Strategy
+from zdd_tui.model.guard.reading import GuardAction, GuardReading, Unit
+from zdd_tui.model.plan.strategies import CanaryPlan, DarkLaunchPlan
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.records import Actor
+from zdd_tui.model.release.state import Release, State, StepStatus
+from zdd_tui.model.release.strategies import blue_green, canary, dark_launch, rolling, with_guard
+from zdd_tui.model.release.strategy import Phase, Strategy
+from zdd_tui.model.workload.pod import Pod, PodState
+from zdd_tui.model.workload.rollout import WorkloadSnapshot
 
 CAUSE = "errors: v2 7.1% of 812 requests failed in 30s, limit 1%, for 12s"
 GUARDED = replace(PLAN, rules=("errors", "p99"))

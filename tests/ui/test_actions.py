@@ -7,11 +7,11 @@ import pytest
 
 from tests.ui.boards import board, record, release, situations
 from tests.ui.test_keys import Desk
-from zdd_tui.board import Board
-from zdd_tui.model.action import ACTIONS
-from zdd_tui.model.keymap import KeyChoice, choose, key_choice
-from zdd_tui.model.release import CommandKind, State
-from zdd_tui.screens.bindings import key_problem, known_bindings, long_name, together
+from zdd_tui.dashboard.keymap import KeyChoice, choose, key_choice
+from zdd_tui.dashboard.screens.bindings import key_problem, known_bindings, long_name, together
+from zdd_tui.dashboard.state import Board
+from zdd_tui.model.actions import ACTIONS
+from zdd_tui.model.release.state import CommandKind, State
 
 PRODUCTION = [*"production", "enter"]
 
@@ -30,7 +30,7 @@ def kinds(desk: Desk) -> list[CommandKind]:
 
 
 def keys(document: dict[str, object]) -> KeyChoice:
-    from zdd_tui.app import ZddApp
+    from zdd_tui.dashboard.app import ZddApp
 
     known = known_bindings(ZddApp)
     chosen = choose(

@@ -8,10 +8,10 @@ from rich.cells import cell_len
 from tests.ui.boards import FixedClock, FixedSource, situations
 from tests.ui.screen_text import screen_text
 from tests.ui.strategy_boards import guard_situations
-from zdd_tui.app import ZddApp
-from zdd_tui.widgets.ascii import SIGNS, to_ascii
-from zdd_tui.widgets.gate_line import GLYPHS
-from zdd_tui.widgets.line import outside
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.terminal.ascii import SIGNS, to_ascii
+from zdd_tui.dashboard.widgets.bars.gates import GLYPHS
+from zdd_tui.dashboard.widgets.drawing.line import outside
 
 SITUATIONS = situations() | guard_situations()
 STATES = "✔✗▶◆‖◀◁○~?"

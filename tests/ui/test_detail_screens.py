@@ -12,24 +12,24 @@ from tests.ui.boards import MONO, SERVING, FixedClock, FixedSource
 from tests.ui.details import ANSWERS, LOG, OBJECT, POD, SCREENS, SITUATIONS, STORY, with_change
 from tests.ui.screen_text import screen_text
 from tests.ui.test_hostile import EVIL
-from zdd_tui.app import ZddApp
-from zdd_tui.board import Sourced
-from zdd_tui.model.detail import LogLine, ObjectQuery, PlanQuery
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.screens.confirm import ConfirmScreen
+from zdd_tui.dashboard.screens.details.backfill import BackfillScreen
+from zdd_tui.dashboard.screens.details.base import DetailScreen
+from zdd_tui.dashboard.screens.details.diagram import PictureScreen
+from zdd_tui.dashboard.screens.details.flag import FlagScreen
+from zdd_tui.dashboard.screens.details.gate import GateScreen
+from zdd_tui.dashboard.screens.details.plan import PlanScreen
+from zdd_tui.dashboard.screens.details.pod import PodScreen
+from zdd_tui.dashboard.screens.details.timeline import TimelineScreen
+from zdd_tui.dashboard.screens.dialog import Page
+from zdd_tui.dashboard.screens.status_details import DetailsScreen
+from zdd_tui.dashboard.state import Sourced
+from zdd_tui.dashboard.widgets.panes.pane import RowChosen
 from zdd_tui.model.errors import ClusterError
-from zdd_tui.model.records import FailedRow
-from zdd_tui.model.release import CommandKind
-from zdd_tui.screens.confirm import ConfirmScreen
-from zdd_tui.screens.detail import DetailScreen
-from zdd_tui.screens.detail_backfill import BackfillScreen
-from zdd_tui.screens.detail_flag import FlagScreen
-from zdd_tui.screens.detail_gate import GateScreen
-from zdd_tui.screens.detail_picture import PictureScreen
-from zdd_tui.screens.detail_plan import PlanScreen
-from zdd_tui.screens.detail_pod import PodScreen
-from zdd_tui.screens.detail_timeline import TimelineScreen
-from zdd_tui.screens.details import DetailsScreen
-from zdd_tui.screens.dialog import Page
-from zdd_tui.widgets.chosen import RowChosen
+from zdd_tui.model.queries import LogLine, ObjectQuery, PlanQuery
+from zdd_tui.model.release.records import FailedRow
+from zdd_tui.model.release.state import CommandKind
 
 SIZES = {"80x24": (80, 24), "120x36": (120, 36)}
 TURNED = {

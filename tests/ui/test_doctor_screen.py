@@ -8,8 +8,8 @@ import pytest
 from tests.ui.boards import MONO, FixedClock, FixedSource, situations
 from tests.ui.doctor_report import report
 from tests.ui.screen_text import screen_text
-from zdd_tui.app import ZddApp
-from zdd_tui.board import Board, Sourced
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.state import Board, Sourced
 
 SIZES = {"80x24": (80, 24), "120x36": (120, 36)}
 

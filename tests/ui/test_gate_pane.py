@@ -13,14 +13,14 @@ from tests.ui.test_keys import Desk
 from tests.ui.test_panes import focused, shown
 from tests.ui.test_tables import cursor
 from tests.unit.test_gate_rows import walked
-from zdd_tui.app import ZddApp
-from zdd_tui.board import Board, Sourced
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.screens.details.backfill import BackfillScreen
+from zdd_tui.dashboard.screens.details.gate import OneGateScreen
+from zdd_tui.dashboard.screens.dialog import Page
+from zdd_tui.dashboard.state import Board, Sourced
+from zdd_tui.dashboard.widgets.panes.gates import GatePane
 from zdd_tui.model.flag import ON
-from zdd_tui.model.release import State
-from zdd_tui.screens.detail_backfill import BackfillScreen
-from zdd_tui.screens.detail_gate import OneGateScreen
-from zdd_tui.screens.dialog import Page
-from zdd_tui.widgets.gates import GatePane
+from zdd_tui.model.release.state import State
 
 
 def walking(state: State = State.WAITING) -> Board:

@@ -6,13 +6,13 @@ import pytest
 
 from tests.ui.boards import FixedClock, FixedSource, board, events, gate, pod, record, release, situations, workload
 from tests.ui.screen_text import screen_text
-from zdd_tui.app import ZddApp
-from zdd_tui.board import FlagView, Sourced
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.state import FlagView, Sourced
 from zdd_tui.model.errors import DatabaseError
-from zdd_tui.model.gate import Verdict
-from zdd_tui.model.pod import PodState
-from zdd_tui.model.release import CommandKind, State, StepStatus
-from zdd_tui.model.strategy import Phase
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.state import CommandKind, State, StepStatus
+from zdd_tui.model.release.strategy import Phase
+from zdd_tui.model.workload.pod import PodState
 
 EVIL = "[/var/log/app] [bold]x[/] [@click=app.quit]y[/] $text {z} \x1b[2J\x1b]0;title\x07\x00\u202e\u200b\r\n\t漢字"
 SHOWN = "[/var/log/app]"

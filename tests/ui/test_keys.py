@@ -9,13 +9,13 @@ from textual.pilot import Pilot
 
 from tests.ui.boards import FixedClock, FixedSource, situations
 from tests.ui.screen_text import screen_text
-from zdd_tui.app import ExitInfo, ZddApp
-from zdd_tui.board import Board, Moment
+from zdd_tui.dashboard.app import ExitInfo, ZddApp
+from zdd_tui.dashboard.keymap import KeyChoice
+from zdd_tui.dashboard.screens.dialog import Page
+from zdd_tui.dashboard.screens.release import ReleaseScreen
+from zdd_tui.dashboard.state import Board, Moment
 from zdd_tui.model.errors import DatabaseError
-from zdd_tui.model.keymap import KeyChoice
-from zdd_tui.model.release import CommandKind, Expected, State
-from zdd_tui.screens.dialog import Page
-from zdd_tui.screens.release import ReleaseScreen
+from zdd_tui.model.release.state import CommandKind, Expected, State
 
 _WAY_BACK = ["planned", "lock", "backfill", "paused", "gates", "open", "failed", "contract", "no-agent", "stale"]
 

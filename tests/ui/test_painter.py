@@ -13,11 +13,11 @@ from textual.widget import Widget
 
 from tests.ui.boards import FixedClock, FixedSource, pod, situations, workload
 from tests.ui.strategy_boards import guard_situations
-from zdd_tui.app import ExitInfo, ZddApp
-from zdd_tui.board import Board, Sourced
-from zdd_tui.model.pod import PodState
-from zdd_tui.widgets.calm import Calm
-from zdd_tui.widgets.painter import CellsUpdate
+from zdd_tui.dashboard.app import ExitInfo, ZddApp
+from zdd_tui.dashboard.state import Board, Sourced
+from zdd_tui.dashboard.widgets.drawing.cached_widget import Calm
+from zdd_tui.dashboard.widgets.drawing.cell_painter import CellsUpdate
+from zdd_tui.model.workload.pod import PodState
 
 
 class Screen:

@@ -11,11 +11,11 @@ from tests.ui.strategy_boards import guard_situations
 from tests.ui.test_actions import keys
 from tests.ui.test_keys import Desk
 from tests.unit.test_places import many
-from zdd_tui.app import ZddApp
-from zdd_tui.model.action import ACTIONS
-from zdd_tui.screens.dialog import Page
-from zdd_tui.widgets.footer import in_short
-from zdd_tui.widgets.pane import Pane
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.screens.dialog import Page
+from zdd_tui.dashboard.widgets.bars.footer import in_short
+from zdd_tui.dashboard.widgets.panes.pane import Pane
+from zdd_tui.model.actions import ACTIONS
 
 BOARDS = situations() | guard_situations()
 PANES = {"1": "pods", "2": "backfill", "3": "flags", "4": "guard", "5": "events"}

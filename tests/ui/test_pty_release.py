@@ -13,10 +13,10 @@ import pytest
 
 from tests.release_support import assert_nobody_was_hurt, production
 from tests.ui.emulator import Emulator, emulated
-from zdd_tui.backends.store import Store
+from zdd_tui.backends.store.client import Store
+from zdd_tui.dashboard.recording.reader import load
 from zdd_tui.demo.environment import Environment
-from zdd_tui.model.records import ReleaseRecord
-from zdd_tui.recording.reader import load
+from zdd_tui.model.release.records import ReleaseRecord
 
 ENTER = "\r"
 NAME = "users-full-name"

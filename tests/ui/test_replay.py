@@ -9,12 +9,12 @@ import pytest
 from tests.ui.boards import EPOCH, MONO, SERVING, FixedClock, FixedSource, situations
 from tests.ui.screen_text import screen_text
 from tests.unit.test_recording import recorded
-from zdd_tui.app import ZddApp
-from zdd_tui.look import Look
-from zdd_tui.recording.player import Player
-from zdd_tui.recording.reader import Header, Recording, load
-from zdd_tui.replay import ReplayApp
-from zdd_tui.widgets.chosen import RowChosen
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.recording.player import Player
+from zdd_tui.dashboard.recording.reader import Header, Recording, load
+from zdd_tui.dashboard.replay import ReplayApp
+from zdd_tui.dashboard.terminal.display_options import Look
+from zdd_tui.dashboard.widgets.panes.pane import RowChosen
 
 BOARDS = situations()
 SHOWN = ("planned", "backfill", "stale", "done")

@@ -12,16 +12,16 @@ from tests.ui.screen_text import screen_text
 from tests.ui.strategy_boards import guard_situations, latency
 from tests.ui.test_detail_screens import hostile, until
 from tests.ui.test_hostile import EVIL
-from zdd_tui.app import ZddApp
-from zdd_tui.board import Board
-from zdd_tui.model.gate import Verdict
-from zdd_tui.model.guard_asks import rule_views
-from zdd_tui.model.plan_guard import Guard
-from zdd_tui.recording.codec import Decoder, Encoder
-from zdd_tui.screens.detail_rule import RuleScreen, what_it_would_do
-from zdd_tui.screens.dialog import Page
-from zdd_tui.widgets.chart import chart
-from zdd_tui.widgets.line import Tone
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.recording.codec import Decoder, Encoder
+from zdd_tui.dashboard.screens.details.rule import RuleScreen, what_it_would_do
+from zdd_tui.dashboard.screens.dialog import Page
+from zdd_tui.dashboard.state import Board
+from zdd_tui.dashboard.widgets.drawing.chart import chart
+from zdd_tui.dashboard.widgets.drawing.line import Tone
+from zdd_tui.model.guard.describe import rule_views
+from zdd_tui.model.plan.guard import Guard
+from zdd_tui.model.release.gate import Verdict
 
 GUARD = Guard.model_validate(
     {

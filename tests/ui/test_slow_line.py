@@ -7,11 +7,11 @@ from itertools import pairwise
 from tests.ui.boards import FixedClock, FixedSource, situations
 from tests.ui.screen_text import screen_text
 from tests.ui.strategy_boards import guard_situations
-from zdd_tui.app import ZddApp
-from zdd_tui.look import Look
-from zdd_tui.widgets.backfill import BackfillPane
-from zdd_tui.widgets.copying import copied
-from zdd_tui.widgets.pods import PodPane
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.screens.actions import copied
+from zdd_tui.dashboard.terminal.display_options import Look
+from zdd_tui.dashboard.widgets.panes.backfill import BackfillPane
+from zdd_tui.dashboard.widgets.panes.pods import PodPane
 
 HISTORY = frozenset("▁▂▃▄▅▆▇")
 

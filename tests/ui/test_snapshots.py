@@ -7,7 +7,7 @@ import pytest
 from tests.ui.boards import FixedClock, FixedSource, situations
 from tests.ui.screen_text import screen_text
 from tests.ui.strategy_boards import guard_situations
-from zdd_tui.app import ZddApp
+from zdd_tui.dashboard.app import ZddApp
 
 SITUATIONS = situations() | guard_situations()
 SIZES = {"80x24": (80, 24), "120x36": (120, 36)}

@@ -9,14 +9,13 @@ from tests.ui.boards import MONO, board, events, pod, record, release, situation
 from tests.ui.screen_text import screen_text
 from tests.ui.test_detail_screens import opened
 from tests.ui.test_keys import Desk
-from zdd_tui.board import Board, Sourced
-from zdd_tui.model.pod import Pod, PodState
-from zdd_tui.model.release import State
-from zdd_tui.widgets.chosen import RowChosen
-from zdd_tui.widgets.events import EventPane
-from zdd_tui.widgets.ledger import LedgerPane
-from zdd_tui.widgets.pane import Pane
-from zdd_tui.widgets.pods import PodPane
+from zdd_tui.dashboard.state import Board, Sourced
+from zdd_tui.dashboard.widgets.panes.events import EventPane
+from zdd_tui.dashboard.widgets.panes.failed_rows import LedgerPane
+from zdd_tui.dashboard.widgets.panes.pane import Pane, RowChosen
+from zdd_tui.dashboard.widgets.panes.pods import PodPane
+from zdd_tui.model.release.state import State
+from zdd_tui.model.workload.pod import Pod, PodState
 
 NAMES = [f"{letter * 5}" for letter in "abcdefghijklmnop"]
 

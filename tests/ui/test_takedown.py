@@ -6,9 +6,9 @@ import pytest
 from textual import events
 
 from tests.ui.boards import FixedClock, FixedSource, situations
-from zdd_tui.app import ZddApp
-from zdd_tui.screens.confirm import ConfirmScreen
-from zdd_tui.screens.dialog import Keys, Page
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.screens.confirm import ConfirmScreen
+from zdd_tui.dashboard.screens.dialog import Keys, Page
 
 KEYS = {"confirm": "a", "palette": "colon", "details": "e", "help": "question_mark", "unlock": "u", "tune": "t"}
 

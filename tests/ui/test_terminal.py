@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
 from tests.ui.boards import FixedClock, FixedSource, situations
-from zdd_tui.app import ZddApp
+from zdd_tui.dashboard.app import ZddApp
 left = ZddApp(FixedSource(situations()["backfill"]), clock=FixedClock()).run()
 print("LEFT", left.code, left.reason, flush=True)
 sys.exit(left.code)
@@ -43,8 +43,8 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 LOOKS = """
 from tests.ui.boards import FixedClock, FixedSource, situations
-from zdd_tui.app import ZddApp
-from zdd_tui.look import Look
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.terminal.display_options import Look
 import signal
 boards = situations()
 source = FixedSource(boards["backfill"])
@@ -55,7 +55,7 @@ ALIVE = """
 import threading, time
 from dataclasses import replace
 from tests.ui.boards import FixedSource, situations
-from zdd_tui.app import SystemClock, ZddApp
+from zdd_tui.dashboard.app import SystemClock, ZddApp
 start = situations()["backfill"]
 record = start.release.value
 clock = SystemClock()
@@ -75,9 +75,9 @@ MOVING = """
 import threading, time
 from dataclasses import replace
 from tests.ui.boards import FixedClock, FixedSource, pod, situations, workload
-from zdd_tui.app import ZddApp
-from zdd_tui.board import Sourced
-from zdd_tui.model.pod import PodState
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.state import Sourced
+from zdd_tui.model.workload.pod import PodState
 start = situations()["backfill"]
 source, good = FixedSource(start), PodState.SERVING
 def work():

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 from tests.ui.boards import FixedClock, FixedSource, pod, situations, workload
 from tests.ui.screen_text import screen_text
-from zdd_tui.app import ZddApp
-from zdd_tui.board import Sourced
-from zdd_tui.model.pod import PodState
-from zdd_tui.screens.release import ReleaseScreen
-from zdd_tui.widgets.pods import PodPane
-from zdd_tui.widgets.thin import ThinCompositor, ThinUpdate
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.screens.release import ReleaseScreen
+from zdd_tui.dashboard.state import Sourced
+from zdd_tui.dashboard.widgets.drawing.cached_widget import ThinCompositor, ThinUpdate
+from zdd_tui.dashboard.widgets.panes.pods import PodPane
+from zdd_tui.model.workload.pod import PodState
 
 
 async def test_one_changed_cell_sends_that_cell_only() -> None:

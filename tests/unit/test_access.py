@@ -2,9 +2,9 @@
 
 import pytest
 
-from zdd_tui.model.access import OPEN, Access
-from zdd_tui.model.action import ACTIONS, action
-from zdd_tui.model.plan_confirm import Confirm, Reasoned
+from zdd_tui.model.actions import ACTIONS, action
+from zdd_tui.model.plan.base import Confirm, Reasoned
+from zdd_tui.model.production_lock import OPEN, Access
 
 LOCKED = Access(guarded=True, seconds=900)
 MUTATING = [each for each in ACTIONS if each.mutating]

@@ -7,14 +7,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from zdd_tui.model.advice.derive import Answers, Derived, carry_index, derive
 from zdd_tui.model.advice.draft import Target, as_yaml, document, missing
-from zdd_tui.model.advice.live import Live, LiveTable
 from zdd_tui.model.advice.locks import judge
-from zdd_tui.model.advice.migration import freshened, read_migration
-from zdd_tui.model.lint import lint_plan_sql
-from zdd_tui.model.plan import Plan, TableName
-from zdd_tui.model.plan_file import load_plan
+from zdd_tui.model.advice.migration import Live, LiveTable, freshened, read_migration
+from zdd_tui.model.advice.plan_from_migration import Answers, Derived, carry_index, derive
+from zdd_tui.model.ddl.lint import lint_plan_sql
+from zdd_tui.model.plan.base import Plan, TableName
+from zdd_tui.model.plan.file import load_plan
 from zdd_tui.model.sql import ident
 
 LIVE = Live(

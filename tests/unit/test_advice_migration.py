@@ -4,11 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zdd_tui.model.advice.live import Live, LiveTable
 from zdd_tui.model.advice.locks import Work, estimate, judge, widens
-from zdd_tui.model.advice.migration import Kind, freshened, read_migration
+from zdd_tui.model.advice.migration import Kind, Live, LiveTable, freshened, read_migration
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.plan import TableName
+from zdd_tui.model.plan.base import TableName
 
 USERS = TableName(name="users")
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from zdd_tui.model.advice.locks import RULES, judge
 from zdd_tui.model.advice.migration import Kind, freshened, read_migration
-from zdd_tui.model.adviser import (
+from zdd_tui.model.advice.rules import (
     AGAINST,
     EXPAND_CONTRACT,
     STRATEGIES,
@@ -21,7 +21,7 @@ from zdd_tui.model.adviser import (
     schema_of,
 )
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.plans import PLANS
+from zdd_tui.model.plan.strategies import PLANS
 
 facts = st.builds(
     Facts,

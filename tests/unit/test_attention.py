@@ -7,10 +7,10 @@ import pytest
 from tests.ui.boards import EPOCH, MONO, FixedClock, situations, workload
 from tests.ui.boards import pod as make_pod
 from tests.ui.strategy_boards import guard_situations
-from zdd_tui.board import Board, Moment, Sourced
-from zdd_tui.model.pod import PodState
-from zdd_tui.widgets.attention import LONGEST, Attention, needs
-from zdd_tui.widgets.now import now_lines
+from zdd_tui.dashboard.state import Board, Moment, Sourced
+from zdd_tui.dashboard.widgets.bars.notifications import LONGEST, Attention, needs
+from zdd_tui.dashboard.widgets.bars.summary import now_lines
+from zdd_tui.model.workload.pod import PodState
 
 BOARDS = situations() | guard_situations()
 MOMENT = Moment.of(FixedClock())

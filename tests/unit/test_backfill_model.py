@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zdd_tui.model.backfill import Eta, Rate, Sizer, eta_seconds, rest_seconds, share_done
-from zdd_tui.model.plan import Backfill
-from zdd_tui.model.records import BackfillRecord
+from zdd_tui.model.plan.base import Backfill
+from zdd_tui.model.release.records import BackfillRecord
 
 limits = st.builds(
     Backfill,

@@ -8,16 +8,12 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tests.ui.boards import EPOCH, MONO, FixedClock, backfill, board, record, release, situations
-from zdd_tui.board import Moment, Sourced
-from zdd_tui.model.records import Lease
-from zdd_tui.model.release import CommandKind, State, StepStatus
-from zdd_tui.model.situation import Mood, situation
-from zdd_tui.model.strategy import Phase
-from zdd_tui.widgets.backfill import backfill_lines, done_percent
-from zdd_tui.widgets.footer import available, why_not
-from zdd_tui.widgets.gate_line import gate_lines
-from zdd_tui.widgets.header_line import header
-from zdd_tui.widgets.line import (
+from zdd_tui.dashboard.state import Moment, Sourced
+from zdd_tui.dashboard.widgets.bars.footer import available, why_not
+from zdd_tui.dashboard.widgets.bars.gates import gate_lines
+from zdd_tui.dashboard.widgets.bars.header import header
+from zdd_tui.dashboard.widgets.bars.summary import now_lines
+from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
     Tone,
     changed_cells,
@@ -32,7 +28,11 @@ from zdd_tui.widgets.line import (
     width,
     wrap,
 )
-from zdd_tui.widgets.now import now_lines
+from zdd_tui.dashboard.widgets.panes.backfill import backfill_lines, done_percent
+from zdd_tui.model.release.records import Lease
+from zdd_tui.model.release.state import CommandKind, State, StepStatus
+from zdd_tui.model.release.strategy import Phase
+from zdd_tui.model.release.summary import Mood, situation
 
 HOSTILE = st.text(st.characters(codec="utf-8"), max_size=60)
 MOMENT = Moment.of(FixedClock())
@@ -185,7 +185,7 @@ def test_queued_commands_are_counted_where_nobody_takes_them() -> None:
 
 
 def _command(number: int):  # type: ignore[no-untyped-def]
-    from zdd_tui.model.records import Actor, StoredCommand
+    from zdd_tui.model.release.records import Actor, StoredCommand
 
     return StoredCommand(number, CommandKind.PAUSE, {}, "", Actor("ana", "bastion"), EPOCH)
 

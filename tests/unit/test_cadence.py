@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zdd_tui.model.cadence import Cadence
+from zdd_tui.model.rate_limiter import Cadence
 
 
 def passed(cadence: Cadence, asked: list[float]) -> list[float]:

@@ -4,8 +4,8 @@ import argparse
 
 import pytest
 
-from zdd_tui.cli import _parser
-from zdd_tui.model.action import ACTIONS, Action
+from zdd_tui.cli.parser import _parser
+from zdd_tui.model.actions import ACTIONS, Action
 
 VERBS = next(each for each in _parser()._actions if isinstance(each, argparse._SubParsersAction))
 BOTH = [each for each in ACTIONS if each.id in VERBS.choices]

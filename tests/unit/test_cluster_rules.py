@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zdd_tui.demo.cluster import schema, selectors
-from zdd_tui.demo.cluster.controllers.endpoints import distribute
-from zdd_tui.demo.cluster.controllers.pods import deletion_order
-from zdd_tui.demo.cluster.controllers.revisions import replica_set_annotations
-from zdd_tui.demo.cluster.controllers.rollout import (
+from zdd_tui.testbed.cluster import schema, selectors
+from zdd_tui.testbed.cluster.controllers.endpoints import distribute
+from zdd_tui.testbed.cluster.controllers.pods import deletion_order
+from zdd_tui.testbed.cluster.controllers.revisions import replica_set_annotations
+from zdd_tui.testbed.cluster.controllers.rollout import (
     Bounds,
     Sizes,
     bounds,
@@ -22,10 +22,10 @@ from zdd_tui.demo.cluster.controllers.rollout import (
     old_sizes,
     proportional_sizes,
 )
-from zdd_tui.demo.cluster.controllers.template import same_template, template_hash, with_label
-from zdd_tui.demo.cluster.patches import json_patch, merge_patch
-from zdd_tui.demo.cluster.strategic import strategic_merge
-from zdd_tui.demo.cluster.tables import human_duration
+from zdd_tui.testbed.cluster.controllers.template import same_template, template_hash, with_label
+from zdd_tui.testbed.cluster.patches import json_patch, merge_patch
+from zdd_tui.testbed.cluster.strategic_merge_patch import strategic_merge
+from zdd_tui.testbed.cluster.tables import human_duration
 
 Json = dict[str, Any]
 
@@ -252,6 +252,6 @@ def test_the_schema_is_that_of_the_installed_client() -> None:
     assert isinstance(schema.FILE, Path)
     generated = schema.generate()
     stored = schema._types()
-    assert stored.keys() <= generated.keys(), "run python -m zdd_tui.demo.cluster.schema"
+    assert stored.keys() <= generated.keys(), "run python -m zdd_tui.testbed.cluster.schema"
     for name, fields in stored.items():
-        assert fields.keys() <= generated[name].keys(), f"{name}: run python -m zdd_tui.demo.cluster.schema"
+        assert fields.keys() <= generated[name].keys(), f"{name}: run python -m zdd_tui.testbed.cluster.schema"

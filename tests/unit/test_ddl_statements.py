@@ -13,8 +13,8 @@ from zdd_tui.model.ddl import (
     sync_name,
     undo_expand_statements,
 )
-from zdd_tui.model.lint import created_objects
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.ddl.lint import created_objects
+from zdd_tui.model.plan.base import Plan
 
 
 def plan(**change: object) -> Plan:

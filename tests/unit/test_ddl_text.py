@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zdd_tui.model.ddl.text import called_functions, dollar_quoted, lexemes, split_statements, trouble
+from zdd_tui.model.ddl.tokens import called_functions, dollar_quoted, lexemes, split_statements, trouble
 
 
 @pytest.mark.parametrize(

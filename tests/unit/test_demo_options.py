@@ -4,10 +4,10 @@ import argparse
 
 import pytest
 
+from zdd_tui.cli.options import add_demo
 from zdd_tui.demo.environment import Options
 from zdd_tui.demo.run import options_of, run_demo
 from zdd_tui.model.errors import ZddError
-from zdd_tui.verbs.demo_options import add_demo
 
 
 def parsed(*words: str) -> argparse.Namespace:

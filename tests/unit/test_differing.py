@@ -6,7 +6,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from zdd_tui.widgets.differing import differing
+from zdd_tui.dashboard.widgets.drawing.cached_widget import differing
 
 STYLES = [None, Style(bold=True), Style(color="green")]
 pieces = st.lists(st.tuples(st.text("ab─数据e\u0301 ", max_size=4), st.sampled_from(STYLES)), max_size=5)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.integration.change_support import make_plan
 from zdd_tui.model.doctor import PITFALLS, POINTS, Facts, Finding, Look, examine_facts
+from zdd_tui.model.doctor.evidence import names_old_side, one_line
 from zdd_tui.model.doctor.facts import (
     Evidence,
     FileFacts,
@@ -21,10 +22,9 @@ from zdd_tui.model.doctor.facts import (
     WayBack,
     WorkloadFacts,
 )
-from zdd_tui.model.doctor.queries import names_old_side, one_line
 from zdd_tui.model.doctor.workload import STICKY_ANNOTATIONS, traffic_facts, workload_facts
-from zdd_tui.model.gate import Verdict
-from zdd_tui.model.plans import PLANS
+from zdd_tui.model.plan.strategies import PLANS
+from zdd_tui.model.release.gate import Verdict
 
 NOW = 1_800_000_000.0
 DAY = 86400.0

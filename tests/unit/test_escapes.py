@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zdd_tui.widgets.escapes import CLIPBOARD_LIMIT, clipboard, notification, within_limit
+from zdd_tui.dashboard.terminal.osc import CLIPBOARD_LIMIT, clipboard, notification, within_limit
 
 NESTED = {"TMUX": "/tmp/tmux,1,0", "STY": "1.pts", "TERM": "screen"}
 """One of the two runs in the other; which in which is not told."""

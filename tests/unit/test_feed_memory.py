@@ -6,11 +6,11 @@ from datetime import date
 from pydantic import SecretStr
 
 from tests.ui.boards import record, release
-from zdd_tui.feed_memory import ALL, NEWEST, Audit, FlagMemory
-from zdd_tui.model.plan import Flags, Plan
-from zdd_tui.model.plans import RollingPlan
-from zdd_tui.model.records import Actor, Event, ReleaseRecord
-from zdd_tui.model.release import State
+from zdd_tui.dashboard.live_source import ALL, NEWEST, Audit, FlagMemory
+from zdd_tui.model.plan.base import Flags, Plan
+from zdd_tui.model.plan.strategies import RollingPlan
+from zdd_tui.model.release.records import Actor, Event, ReleaseRecord
+from zdd_tui.model.release.state import State
 
 
 def read(first: int, last: int, release_id: int = 1) -> ReleaseRecord:

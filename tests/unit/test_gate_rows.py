@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 
 from tests.ui.boards import EPOCH, FixedClock, board, gate, record, release, situations
 from tests.ui.strategy_boards import guard_situations
-from zdd_tui.board import Moment
-from zdd_tui.model.gate import GateReading, Verdict
-from zdd_tui.model.gate_rows import BEFORE, GateRow, Place, gate_rows
-from zdd_tui.model.records import ReleaseRecord
-from zdd_tui.model.release import State
-from zdd_tui.model.situation import current_gates
-from zdd_tui.model.strategy import GateSpec, Phase
-from zdd_tui.widgets.columns import cells_of, fit_columns, row_line, searchable, sortable, title_line
-from zdd_tui.widgets.filter import parse_filter
-from zdd_tui.widgets.gates import gate_columns, gates_heading, verdict_of
-from zdd_tui.widgets.line import Tone, width
-from zdd_tui.widgets.row_store import ordered
+from zdd_tui.dashboard.state import Moment
+from zdd_tui.dashboard.widgets.drawing.line import Tone, width
+from zdd_tui.dashboard.widgets.panes.columns import cells_of, fit_columns, row_line, searchable, sortable, title_line
+from zdd_tui.dashboard.widgets.panes.filter import parse_filter
+from zdd_tui.dashboard.widgets.panes.gates import gate_columns, gates_heading, verdict_of
+from zdd_tui.dashboard.widgets.panes.rows import ordered
+from zdd_tui.model.release.gate import GateReading, Verdict
+from zdd_tui.model.release.gate_rows import BEFORE, GateRow, Place, gate_rows
+from zdd_tui.model.release.records import ReleaseRecord
+from zdd_tui.model.release.state import State
+from zdd_tui.model.release.strategy import GateSpec, Phase
+from zdd_tui.model.release.summary import current_gates
 
 BOARDS = situations() | guard_situations()
 MINUTES = 720.0

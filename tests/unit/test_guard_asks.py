@@ -3,8 +3,8 @@
 import pytest
 
 from tests.unit.test_guard_plan import GOOD, load
-from zdd_tui.model.guard_asks import rule_views
-from zdd_tui.model.plan_guard import Guard
+from zdd_tui.model.guard.describe import rule_views
+from zdd_tui.model.plan.guard import Guard
 
 VIEWS = {view.name: view for view in rule_views(load(GOOD).guard)}
 

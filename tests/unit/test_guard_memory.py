@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zdd_tui.model.guard import GuardReading
-from zdd_tui.model.guard_memory import FORMAT, keep_courses, keep_series, recall_courses, recall_series
-from zdd_tui.model.guard_rules import Finding, Look, judge
-from zdd_tui.model.guard_series import Counts, Series, Target
-from zdd_tui.model.guard_time import Course, resumed, step
-from zdd_tui.model.plan_guard import Rule
+from zdd_tui.model.guard.reading import GuardReading
+from zdd_tui.model.guard.rule_state import Course, resumed, step
+from zdd_tui.model.guard.rules import Finding, Look, judge
+from zdd_tui.model.guard.series import Counts, Series, Target
+from zdd_tui.model.guard.snapshot import FORMAT, keep_courses, keep_series, recall_courses, recall_series
+from zdd_tui.model.plan.guard import Rule
 
 INTERVAL = 1.0
 WINDOW = 8.0

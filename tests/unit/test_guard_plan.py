@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.guard import GuardAction, Unit
-from zdd_tui.model.plan import BasePlan
-from zdd_tui.model.plan_file import load_plan
-from zdd_tui.model.plan_guard import Guard, Rule, Source
-from zdd_tui.model.plan_guard_sources import parse_amount, parse_quantile
-from zdd_tui.model.strategies import strategy_for
+from zdd_tui.model.guard.reading import GuardAction, Unit
+from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.plan.file import load_plan
+from zdd_tui.model.plan.guard import Guard, Rule, Source, parse_amount, parse_quantile
+from zdd_tui.model.release.strategies import strategy_for
 
 EXAMPLE = (Path(__file__).parents[2] / "config" / "plan.example.yaml").read_text()
 EXAMPLE = EXAMPLE.split("\nguard:")[0]

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from zdd_tui.model.errors import Refused
-from zdd_tui.model.gate import GateReading, Verdict
-from zdd_tui.model.guard import GuardAction, GuardReading, decide, gate_verdict
-from zdd_tui.model.guard_memory import keep_courses, keep_series, recall_courses, recall_series
-from zdd_tui.model.guard_rules import Look, judge
-from zdd_tui.model.guard_series import Counts, Series, Target
-from zdd_tui.model.guard_time import Course, resumed, step
-from zdd_tui.model.plan_guard import Guard
-from zdd_tui.model.release import (
+from zdd_tui.model.guard.reading import GuardAction, GuardReading, decide, gate_verdict
+from zdd_tui.model.guard.rule_state import Course, resumed, step
+from zdd_tui.model.guard.rules import Look, judge
+from zdd_tui.model.guard.series import Counts, Series, Target
+from zdd_tui.model.guard.snapshot import keep_courses, keep_series, recall_courses, recall_series
+from zdd_tui.model.plan.guard import Guard
+from zdd_tui.model.release.gate import GateReading, Verdict
+from zdd_tui.model.release.state import (
     Command,
     CommandKind,
     Release,
@@ -33,8 +33,8 @@ from zdd_tui.model.release import (
     step_ends,
     step_fails,
 )
-from zdd_tui.model.strategies import with_guard
-from zdd_tui.model.strategy import expand_contract
+from zdd_tui.model.release.strategies import with_guard
+from zdd_tui.model.release.strategy import expand_contract
 
 ORDER = ("v1", "v2", "v3")
 GUARD = Guard.model_validate(

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from zdd_tui.model.gate import Verdict
-from zdd_tui.model.guard import GuardAction, GuardReading
-from zdd_tui.model.guard_rules import Finding, Look, judge, judge_query, show
-from zdd_tui.model.guard_series import Tally
-from zdd_tui.model.guard_time import Course, resumed, step
-from zdd_tui.model.plan_guard import Rule
-from zdd_tui.model.plan_guard_sources import Unit
+from zdd_tui.model.guard.reading import GuardAction, GuardReading
+from zdd_tui.model.guard.rule_state import Course, resumed, step
+from zdd_tui.model.guard.rules import Finding, Look, judge, judge_query, show
+from zdd_tui.model.guard.series import Tally
+from zdd_tui.model.plan.guard import Rule, Unit
+from zdd_tui.model.release.gate import Verdict
 
 ORDER = ("v1", "v2", "v3")
 KNOWN = frozenset({"requests", "duration"})

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from zdd_tui.model.guard_series import Counts, Series, Tally, Target, together
+from zdd_tui.model.guard.series import Counts, Series, Tally, Target, together
 
 OLD = Target("pod-a", "v1")
 NEW = Target("pod-b", "v2")

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zdd_tui.app import ZddApp
-from zdd_tui.keys import KeymapError, default_file, key_choice_of, listing, run_keys
-from zdd_tui.model.action import ACTIONS
-from zdd_tui.model.keymap import NO_KEY, Chosen, choose, clashes, key_choice
-from zdd_tui.screens.bindings import key_problem, known_bindings, long_name, together
+from zdd_tui.cli.keys import KeymapError, default_file, key_choice_of, listing, run_keys
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.keymap import NO_KEY, Chosen, choose, clashes, key_choice
+from zdd_tui.dashboard.screens.bindings import key_problem, known_bindings, long_name, together
+from zdd_tui.model.actions import ACTIONS
 
 KNOWN = known_bindings(ZddApp)
 BY_ID = {each.id: each for each in KNOWN}

@@ -7,7 +7,7 @@ import pytest
 
 PARTS = """
 import asyncio, sys
-from zdd_tui.backends import kube_library
+from zdd_tui.backends.kubernetes import client_import as kube_library
 found = kube_library.library()
 assert found is kube_library.library()
 

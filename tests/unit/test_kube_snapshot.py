@@ -5,9 +5,9 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zdd_tui.backends.kube_snapshot import Assembler, Objects, Slice
-from zdd_tui.model.pod import EndpointFacts, PodFacts, PodState
-from zdd_tui.model.rollout import Condition, DeploymentView, EventView, ReplicaSetView, WorkloadSnapshot
+from zdd_tui.backends.kubernetes.snapshot import Assembler, Objects, Slice
+from zdd_tui.model.workload.pod import EndpointFacts, PodFacts, PodState
+from zdd_tui.model.workload.rollout import Condition, DeploymentView, EventView, ReplicaSetView, WorkloadSnapshot
 
 NOW = 1_800_000_000.0
 VIEW = DeploymentView(

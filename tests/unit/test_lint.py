@@ -5,8 +5,15 @@ from typing import Any
 import pytest
 
 from tests.unit.test_ddl_statements import plan
+from zdd_tui.model.ddl.lint import (
+    check_expression,
+    created_objects,
+    down_reads,
+    lint_plan_sql,
+    new_column_types,
+    up_reads,
+)
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.lint import check_expression, created_objects, down_reads, lint_plan_sql, new_column_types, up_reads
 
 ADD = "ALTER TABLE users ADD COLUMN full_name text"
 

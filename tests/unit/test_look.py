@@ -4,9 +4,9 @@ import argparse
 
 import pytest
 
-from zdd_tui.look import Look, check_terminal, speaks_unicode
+from zdd_tui.cli.options import add_look, add_record, handed_on, look_of
+from zdd_tui.dashboard.terminal.display_options import Look, check_terminal, speaks_unicode
 from zdd_tui.model.errors import ZddError
-from zdd_tui.verbs.look_options import add_look, add_record, handed_on, look_of
 
 
 @pytest.mark.parametrize(

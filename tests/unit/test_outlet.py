@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from zdd_tui.outlet import Outlet, last_words
+from zdd_tui.dashboard.terminal.output_queue import Outlet, last_words
 
 pytestmark = pytest.mark.timeout(60)
 

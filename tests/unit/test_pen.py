@@ -11,7 +11,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from zdd_tui.widgets.pen import RESET, Piece, write
+from zdd_tui.dashboard.terminal.ansi_writer import RESET, Piece, write
 
 STYLES = [
     None,

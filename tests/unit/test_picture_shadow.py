@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.ui.boards import MONO, FixedClock
-from zdd_tui.board import Moment, Sourced
-from zdd_tui.model.shadow_sample import FieldDifference, ShadowSample, ShadowSamples
-from zdd_tui.widgets.line import cut, width, wrap
-from zdd_tui.widgets.picture_shadow import parted, shadow_lines, visible
+from zdd_tui.dashboard.state import Moment, Sourced
+from zdd_tui.dashboard.widgets.diagrams.shadow import parted, shadow_lines, visible
+from zdd_tui.dashboard.widgets.drawing.line import cut, width, wrap
+from zdd_tui.model.shadow import FieldDifference, ShadowSample, ShadowSamples
 
 MOMENT = Moment.of(FixedClock())
 TEXTS = st.text(max_size=60)

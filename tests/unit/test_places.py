@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from tests.ui.boards import SERVING, situations, workload
 from tests.ui.strategy_boards import guard_situations
-from zdd_tui.board import Board, Sourced
-from zdd_tui.widgets.layout import FRAME, Ask, Box, Layout, layout, places, shares
+from zdd_tui.dashboard.state import Board, Sourced
+from zdd_tui.dashboard.widgets.panes.layout import FRAME, Ask, Box, Layout, layout, places, shares
 
 BOARDS = situations() | guard_situations()
 SIZES = {"80x24": (80, 24), "120x36": (120, 36), "160x50": (160, 50), "200x60": (200, 60)}

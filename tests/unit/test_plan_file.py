@@ -6,9 +6,9 @@ import pytest
 
 from zdd_tui.model.duration import human_duration, parse_duration
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.plan import TableName
-from zdd_tui.model.plan_file import load_plan, placeholders
-from zdd_tui.model.plans import plan_schema
+from zdd_tui.model.plan.base import TableName
+from zdd_tui.model.plan.file import load_plan, placeholders
+from zdd_tui.model.plan.strategies import plan_schema
 
 EXAMPLE = (Path(__file__).parents[2] / "config" / "plan.example.yaml").read_text()
 ENVIRON = {"DATABASE_URL": "postgresql://app:s3cret@db/shop", "REDIS_URL": "redis://:s3cret@cache/0"}

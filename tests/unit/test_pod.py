@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zdd_tui.model.pod import (
+from zdd_tui.model.workload.pod import (
     OVERDUE_AFTER,
     EndpointFacts,
     PodFacts,

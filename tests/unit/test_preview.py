@@ -18,12 +18,12 @@ from zdd_tui.model.ddl import (
     set_aside_statements,
     sync_statements,
 )
-from zdd_tui.model.plan import BasePlan, Plan
-from zdd_tui.model.plan_file import load_plan
-from zdd_tui.model.preview import preview, step_lines, target, undo_line
-from zdd_tui.model.release import CommandKind, Release, State, StepStatus
-from zdd_tui.model.strategies import strategy_for
-from zdd_tui.model.strategy import StepSpec
+from zdd_tui.model.plan.base import BasePlan, Plan
+from zdd_tui.model.plan.file import load_plan
+from zdd_tui.model.release.preview import preview, step_lines, target, undo_line
+from zdd_tui.model.release.state import CommandKind, Release, State, StepStatus
+from zdd_tui.model.release.strategies import strategy_for
+from zdd_tui.model.release.strategy import StepSpec
 
 SECRET = "t0p-Secret"
 ENVIRON = {

@@ -15,19 +15,19 @@ from tests.ui.boards import MONO, situations, workload
 from tests.ui.boards import pod as make_pod
 from tests.ui.doctor_report import report
 from tests.ui.strategy_boards import guard_situations
-from zdd_tui.board import Board, Sourced
-from zdd_tui.model.detail import BackfillQuery, LogQuery, ObjectQuery, PlanQuery, Query, StoryQuery
+from zdd_tui.cli.replay import seconds_of
+from zdd_tui.dashboard.recording.codec import Decoder, Encoder
+from zdd_tui.dashboard.recording.delta import apply, delta
+from zdd_tui.dashboard.recording.player import SPEEDS, Player
+from zdd_tui.dashboard.recording.reader import load
+from zdd_tui.dashboard.recording.writer import Recorder
+from zdd_tui.dashboard.state import Board, Sourced
 from zdd_tui.model.errors import ZddError
-from zdd_tui.model.pod import PodState
-from zdd_tui.model.records import Event
-from zdd_tui.model.release import CommandKind
-from zdd_tui.model.shadow_sample import ShadowQuery
-from zdd_tui.recording.codec import Decoder, Encoder
-from zdd_tui.recording.delta import apply, delta
-from zdd_tui.recording.player import SPEEDS, Player
-from zdd_tui.recording.reader import load
-from zdd_tui.recording.writer import Recorder
-from zdd_tui.verbs.replay import seconds_of
+from zdd_tui.model.queries import BackfillQuery, LogQuery, ObjectQuery, PlanQuery, Query, StoryQuery
+from zdd_tui.model.release.records import Event
+from zdd_tui.model.release.state import CommandKind
+from zdd_tui.model.shadow import ShadowQuery
+from zdd_tui.model.workload.pod import PodState
 
 BOARDS = situations() | guard_situations()
 BOARDS["doctor"] = replace(BOARDS["open"], doctor=Sourced(report(), MONO))

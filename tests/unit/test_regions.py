@@ -8,15 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.ui.boards import EPOCH, FixedClock, board, record
-from zdd_tui.board import Moment, PlanView
+from zdd_tui.cli.regions import as_document, as_text
+from zdd_tui.dashboard.live_views import plan_view
+from zdd_tui.dashboard.state import Moment, PlanView
+from zdd_tui.dashboard.widgets.bars.gates import gate_lines
+from zdd_tui.dashboard.widgets.bars.header import header
 from zdd_tui.demo.environment import Options
-from zdd_tui.feed_views import plan_view
 from zdd_tui.model.errors import PlanError, Refused
-from zdd_tui.model.gate import GateReading, Verdict
-from zdd_tui.model.plan import Plan
-from zdd_tui.model.plan_file import LoadedPlan, load_plan
-from zdd_tui.model.plans import PLANS, CanaryPlan, DarkLaunchPlan
-from zdd_tui.model.regions import (
+from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.plan.file import LoadedPlan, load_plan
+from zdd_tui.model.plan.strategies import PLANS, CanaryPlan, DarkLaunchPlan
+from zdd_tui.model.release.gate import GateReading, Verdict
+from zdd_tui.model.release.regions import (
     REGION_GATE,
     RegionStand,
     current_region,
@@ -24,12 +27,9 @@ from zdd_tui.model.regions import (
     refuse_foreign,
     refuse_whole,
 )
-from zdd_tui.model.release import Command, CommandKind, Release, State, command, readings
-from zdd_tui.model.situation import situation
-from zdd_tui.model.strategies import strategy_for
-from zdd_tui.verbs.regions import as_document, as_text
-from zdd_tui.widgets.gate_line import gate_lines
-from zdd_tui.widgets.header_line import header
+from zdd_tui.model.release.state import Command, CommandKind, Release, State, command, readings
+from zdd_tui.model.release.strategies import strategy_for
+from zdd_tui.model.release.summary import situation
 
 CONFIG = Path(__file__).parents[2] / "config"
 PLAIN = (CONFIG / "plan.example.yaml").read_text()

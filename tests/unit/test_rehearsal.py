@@ -5,16 +5,16 @@ from dataclasses import replace
 import pytest
 
 from zdd_tui.model.errors import Refused
-from zdd_tui.model.rehearsal import FRESH, Rehearsal, lack, require
-from zdd_tui.model.strategy import expand_contract
-from zdd_tui.rehearsal.checks import learned
-from zdd_tui.rehearsal.course import Walk
+from zdd_tui.model.release.rehearsal import FRESH, Rehearsal, lack, require
+from zdd_tui.model.release.strategy import expand_contract
+from zdd_tui.rehearsal.check_constraints import learned
+from zdd_tui.rehearsal.expected_rows import Losses
 from zdd_tui.rehearsal.generator import Choice
-from zdd_tui.rehearsal.ledger import Losses
-from zdd_tui.rehearsal.meter import Measure
+from zdd_tui.rehearsal.pg_dump import split_password
 from zdd_tui.rehearsal.report import Outcome, as_text
-from zdd_tui.rehearsal.shape import ColumnShape, TableShape
-from zdd_tui.rehearsal.transfer import split_password
+from zdd_tui.rehearsal.scenario import Walk
+from zdd_tui.rehearsal.step_metrics import Measure
+from zdd_tui.rehearsal.table_stats import ColumnShape, TableShape
 
 GOOD = Rehearsal("h", at=1000.0, passed=True, scale=0.1, actor="ana", host="bastion")
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from zdd_tui.model.errors import Refused
-from zdd_tui.model.gate import GateReading, Verdict
-from zdd_tui.model.release import (
+from zdd_tui.model.release.gate import GateReading, Verdict
+from zdd_tui.model.release.state import (
     Command,
     CommandKind,
     Expected,
@@ -26,7 +26,7 @@ from zdd_tui.model.release import (
     step_ends,
     step_fails,
 )
-from zdd_tui.model.strategy import Strategy, expand_contract
+from zdd_tui.model.release.strategy import Strategy, expand_contract
 
 NOW = 1_000_000.0
 ADVANCE = Command(CommandKind.ADVANCE)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.test_pod import JSON, LEAVING, NOW, SERVING, facts
-from zdd_tui.model.pod import Pod, classify
-from zdd_tui.model.rollout import (
+from zdd_tui.model.workload.pod import Pod, classify
+from zdd_tui.model.workload.rollout import (
     Condition,
     DeploymentView,
     ReplicaSetView,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from zdd_tui.model.errors import ClusterError
-from zdd_tui.model.route import RouteView, canary_share, project_route, weighted
+from zdd_tui.model.workload.route import RouteView, canary_share, project_route, weighted
 
 
 def ref(name: str, weight: int | None = None, **more: Any) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from zdd_tui.demo import manifests
-from zdd_tui.demo.strategy_plans import strategy_plan_text
+from zdd_tui.demo.plan import strategy_plan_text
 from zdd_tui.model.errors import ClusterError, PlanError
-from zdd_tui.model.plan_file import load_plan
-from zdd_tui.model.twin import Switch, project_service, switch_for, twin_deployment
+from zdd_tui.model.plan.file import load_plan
+from zdd_tui.model.workload.second_deployment import Switch, project_service, switch_for, twin_deployment
 
 ENVIRON = {"DATABASE_URL": "postgresql://a@b/c", "REDIS_URL": "redis://d/0", "KUBECONFIG": "/none"}
 

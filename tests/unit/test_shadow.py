@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from zdd_tui.model.gate import Verdict
-from zdd_tui.model.plans import Dark
+from zdd_tui.model.plan.strategies import Dark
+from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.shadow import BAD, FAMILIES, ShadowCounts, agreement, speed
 from zdd_tui.service.differences import differing
 from zdd_tui.service.flags import Flag, FlagClient

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.test_shadow import ANA, BOB, User, answers, make, never, settle
-from zdd_tui.model import shadow_sample
-from zdd_tui.model.shadow_sample import FieldDifference, ShadowSample, newest, sample_of
+from zdd_tui.model import shadow as shadow_sample
+from zdd_tui.model.shadow import FieldDifference, ShadowSample, newest, sample_of
 from zdd_tui.service import shadow as library
 from zdd_tui.service.differences import SHOWN_CHARS, Difference, differences
 

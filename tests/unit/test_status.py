@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from zdd_tui.model.gate import GateReading, Verdict
-from zdd_tui.model.records import BackfillRecord, Lease, ReleaseRecord, StepRecord
-from zdd_tui.model.release import Release, State, StepStatus
-from zdd_tui.model.strategy import expand_contract
-from zdd_tui.verbs.status import WIDTH, arrived, as_document, as_text
+from zdd_tui.cli.status import WIDTH, arrived, as_document, as_text
+from zdd_tui.model.release.gate import GateReading, Verdict
+from zdd_tui.model.release.records import BackfillRecord, Lease, ReleaseRecord, StepRecord
+from zdd_tui.model.release.state import Release, State, StepStatus
+from zdd_tui.model.release.strategy import expand_contract
 
 NOW = 1_700_000_000.0
 STRATEGY = expand_contract()

@@ -4,19 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from zdd_tui.demo.plan import plan_text
-from zdd_tui.demo.strategy_plans import MORE, strategy_plan_text
-from zdd_tui.engine.gates import GATES
-from zdd_tui.engine.steps import STEPS
+from zdd_tui.demo.plan import MORE, plan_text, strategy_plan_text
+from zdd_tui.engine.gates.registry import GATES
+from zdd_tui.engine.steps.registry import STEPS
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.plan import BasePlan
-from zdd_tui.model.plan_file import load_plan
-from zdd_tui.model.plans import PLANS
-from zdd_tui.model.preview import preview, step_lines, undo_line
-from zdd_tui.model.release import CommandKind, Release
-from zdd_tui.model.rollout import project_deployment, shrinks
-from zdd_tui.model.strategies import strategy_for
-from zdd_tui.model.weights import canary_replicas, share
+from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.plan.file import load_plan
+from zdd_tui.model.plan.strategies import PLANS
+from zdd_tui.model.release.preview import preview, step_lines, undo_line
+from zdd_tui.model.release.state import CommandKind, Release
+from zdd_tui.model.release.strategies import strategy_for
+from zdd_tui.model.workload.rollout import project_deployment, shrinks
+from zdd_tui.model.workload.route import canary_replicas, share
 
 ENVIRON = {
     "DATABASE_URL": "postgresql://a@b/c",

@@ -21,24 +21,24 @@ from tests.ui.strategy_boards import (
     latency,
     pods_of,
 )
-from zdd_tui.board import Board, Moment, Sourced
-from zdd_tui.model.action import default_keys
-from zdd_tui.model.gate import Verdict
-from zdd_tui.model.guard import GuardReading
-from zdd_tui.model.pod import PodState
-from zdd_tui.model.release import State, StepStatus
-from zdd_tui.model.rollout import RolloutStatus
-from zdd_tui.model.situation import situation
-from zdd_tui.model.strategy import Phase
-from zdd_tui.widgets.columns import fit_columns, row_line
-from zdd_tui.widgets.guard import guard_columns, guard_heading, guard_readings, under_line
-from zdd_tui.widgets.layout import layout
-from zdd_tui.widgets.line import Line, Tone, width
-from zdd_tui.widgets.now import now_lines
-from zdd_tui.widgets.pod_rows import board_rows, pod_rows, widths_of
-from zdd_tui.widgets.pods import pod_columns, pod_notes, sides_heading
-from zdd_tui.widgets.stepper import stepper
-from zdd_tui.widgets.strip import sparkline
+from zdd_tui.dashboard.state import Board, Moment, Sourced
+from zdd_tui.dashboard.widgets.bars.stepper import stepper
+from zdd_tui.dashboard.widgets.bars.summary import now_lines
+from zdd_tui.dashboard.widgets.drawing.chart import sparkline
+from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, width
+from zdd_tui.dashboard.widgets.panes.columns import fit_columns, row_line
+from zdd_tui.dashboard.widgets.panes.guard import guard_columns, guard_heading, guard_readings, under_line
+from zdd_tui.dashboard.widgets.panes.layout import layout
+from zdd_tui.dashboard.widgets.panes.pod_rows import board_rows, pod_rows, widths_of
+from zdd_tui.dashboard.widgets.panes.pods import pod_columns, pod_notes, sides_heading
+from zdd_tui.model.actions import default_keys
+from zdd_tui.model.guard.reading import GuardReading
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.state import State, StepStatus
+from zdd_tui.model.release.strategy import Phase
+from zdd_tui.model.release.summary import situation
+from zdd_tui.model.workload.pod import PodState
+from zdd_tui.model.workload.rollout import RolloutStatus
 
 MOMENT = Moment.of(FixedClock())
 BOARDS = guard_situations()

@@ -8,21 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.ui.boards import EPOCH, FixedClock, backfill, board, pod, situations, workload
-from zdd_tui.board import FlagView, Sourced
+from zdd_tui.dashboard.state import FlagView, Sourced
+from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, changed_runs, width
+from zdd_tui.dashboard.widgets.panes.backfill import Pace, _further, backfill_lines, batch_rates, eta_range, eta_text
+from zdd_tui.dashboard.widgets.panes.columns import Column, cells_of, fit_columns, row_line, searchable, title_line
+from zdd_tui.dashboard.widgets.panes.failed_rows import ledger_columns
+from zdd_tui.dashboard.widgets.panes.filter import MOST_CHARACTERS, FilterError, FilterLine, parse_filter
+from zdd_tui.dashboard.widgets.panes.flags import days_left, flag_columns
+from zdd_tui.dashboard.widgets.panes.pod_rows import PodRows, Row, board_rows, widths_of
+from zdd_tui.dashboard.widgets.panes.pods import pod_columns
+from zdd_tui.dashboard.widgets.panes.rows import RowStore, ordered
 from zdd_tui.model.flag import ON
-from zdd_tui.model.pod import Pod, PodState
-from zdd_tui.model.records import BatchRecord, FailedRow
-from zdd_tui.widgets.backfill import _further, backfill_lines
-from zdd_tui.widgets.columns import Column, cells_of, fit_columns, row_line, searchable, title_line
-from zdd_tui.widgets.filter import MOST_CHARACTERS, FilterError, parse_filter
-from zdd_tui.widgets.filter_line import FilterLine
-from zdd_tui.widgets.flags import days_left, flag_columns
-from zdd_tui.widgets.ledger import ledger_columns
-from zdd_tui.widgets.line import Line, Tone, changed_runs, width
-from zdd_tui.widgets.pace import Pace, batch_rates, eta_range, eta_text
-from zdd_tui.widgets.pod_rows import PodRows, Row, board_rows, widths_of
-from zdd_tui.widgets.pods import pod_columns
-from zdd_tui.widgets.row_store import RowStore, ordered
+from zdd_tui.model.release.records import BatchRecord, FailedRow
+from zdd_tui.model.workload.pod import Pod, PodState
 
 CELLS = {"pod": "users-api-x7k2p", "state": "Serving", "node": "node-1"}
 LABELS = {"app": "users-api", "tier": "Web"}

@@ -1,12 +1,12 @@
 """The release's course out of its audit."""
 
-from zdd_tui.model.gate_asks import ASKS
-from zdd_tui.model.plans import CanaryPlan, DarkLaunchPlan
-from zdd_tui.model.records import Actor, Event
-from zdd_tui.model.regions import REGION_GATE
-from zdd_tui.model.strategies import blue_green, canary, dark_launch, rolling, with_guard
-from zdd_tui.model.strategy import expand_contract
-from zdd_tui.model.timeline import Stretch, Try, timeline
+from zdd_tui.model.plan.strategies import CanaryPlan, DarkLaunchPlan
+from zdd_tui.model.release.gate_rows import ASKS
+from zdd_tui.model.release.records import Actor, Event
+from zdd_tui.model.release.regions import REGION_GATE
+from zdd_tui.model.release.strategies import blue_green, canary, dark_launch, rolling, with_guard
+from zdd_tui.model.release.strategy import expand_contract
+from zdd_tui.model.release.timeline import Stretch, Try, timeline
 
 AGENT = Actor("agent", "bastion")
 

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zdd_tui.model.errors import PlanError, Refused
-from zdd_tui.model.plan import Backfill
-from zdd_tui.model.release import Command, CommandKind, Expected, Release, State, command
-from zdd_tui.model.strategies import blue_green
-from zdd_tui.model.strategy import expand_contract
+from zdd_tui.model.plan.base import Backfill
+from zdd_tui.model.release.state import Command, CommandKind, Expected, Release, State, command
+from zdd_tui.model.release.strategies import blue_green
+from zdd_tui.model.release.strategy import expand_contract
 from zdd_tui.model.tuning import (
     LIMITS,
     back_to_plan,

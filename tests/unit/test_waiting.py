@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from zdd_tui.model.gate import GateReading, Verdict
-from zdd_tui.model.records import ReleaseRecord, StepRecord
-from zdd_tui.model.release import Release, State, StepStatus
-from zdd_tui.model.situation import situation
-from zdd_tui.model.strategy import expand_contract
-from zdd_tui.model.waiting import wait_of
+from zdd_tui.model.release.gate import GateReading, Verdict
+from zdd_tui.model.release.records import ReleaseRecord, StepRecord
+from zdd_tui.model.release.state import Release, State, StepStatus
+from zdd_tui.model.release.strategy import expand_contract
+from zdd_tui.model.release.summary import situation, wait_of
 
 NOW = 1_700_000_000.0
 STRATEGY = expand_contract()

@@ -4,11 +4,11 @@ import asyncio
 
 import asyncpg
 
-from zdd_tui.backends.postgres import FAILURES, connect, describe, translate
+from zdd_tui.backends.postgres.connection import FAILURES, connect, describe, translate
 from zdd_tui.model.errors import DatabaseError
-from zdd_tui.model.plan import BasePlan
-from zdd_tui.model.regions import RegionStand
-from zdd_tui.model.release import State
+from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.release.regions import RegionStand
+from zdd_tui.model.release.state import State
 
 LOOK_SECONDS = 4.0
 """For connecting and reading: under the limit of a gate, so that the reason tells which region does not answer."""

@@ -17,14 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zdd_tui.backends.kubernetes import Cluster
+from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.demo import manifests
 from zdd_tui.demo.data import create_schema, seed, watch_statements
-from zdd_tui.demo.plan import CALM_GUARD, GUARD, Kind, Mode, plan_text, regions_text
-from zdd_tui.demo.processes import spawn, stop, wait_until
-from zdd_tui.demo.servers import PgServer, RedisServer, postgres_server, redis_server
-from zdd_tui.demo.strategy_plans import strategy_plan_text
+from zdd_tui.demo.plan import CALM_GUARD, GUARD, Kind, Mode, plan_text, regions_text, strategy_plan_text
 from zdd_tui.model.errors import ZddError
+from zdd_tui.testbed.processes import spawn, stop, wait_until
+from zdd_tui.testbed.servers import PgServer, RedisServer, postgres_server, redis_server
 
 EXPAND_CONTRACT = "expand/contract"
 PODS_READY_WITHIN = 60.0
@@ -199,11 +198,11 @@ async def _keep_in_git(plan: Path) -> None:
 async def _start_cluster(made: Environment) -> None:
     cluster = made.folder / "cluster"
     cluster.mkdir()
-    made.start("cluster", "zdd_tui.demo.cluster", "--dir", str(cluster), "--logs", str(made.folder / "node"))
+    made.start("cluster", "zdd_tui.testbed.cluster", "--dir", str(cluster), "--logs", str(made.folder / "node"))
     log = made.folder / "logs" / "cluster.log"
     await _until(made, "cluster", lambda: b'"kubeconfig"' in log.read_bytes())
     made.start(
-        "kubelet", "zdd_tui.demo.kubelet", "--kubeconfig", str(made.kubeconfig), "--dir", str(made.folder / "node")
+        "kubelet", "zdd_tui.testbed.kubelet", "--kubeconfig", str(made.kubeconfig), "--dir", str(made.folder / "node")
     )
 
 

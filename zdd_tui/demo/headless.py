@@ -13,8 +13,8 @@ from typing import Any
 
 import asyncpg
 
-from zdd_tui.backends.store import Store
-from zdd_tui.demo.check_up import check_up
+from zdd_tui.backends.store.client import Store
+from zdd_tui.demo.doctor_check import check_up
 from zdd_tui.demo.environment import EXPAND_CONTRACT, Environment, Options, environment
 from zdd_tui.demo.headless_dark import as_text as dark_text
 from zdd_tui.demo.headless_dark import headless_dark
@@ -24,10 +24,9 @@ from zdd_tui.demo.headless_regions import as_text as regions_text
 from zdd_tui.demo.headless_regions import headless_regions
 from zdd_tui.demo.headless_strategy import as_text as strategy_text
 from zdd_tui.demo.headless_strategy import headless_strategy
-from zdd_tui.demo.likeness import differences, take
+from zdd_tui.demo.release_driver import Ticker, Walker
 from zdd_tui.demo.report_lines import closing_lines, load_figures, load_lines
-from zdd_tui.demo.ticker import Ticker
-from zdd_tui.demo.walk import Walker
+from zdd_tui.demo.state_snapshot import differences, take
 
 PHASES = ("expand", "dual-write", "backfill", "cutover", "contract", "cleanup")
 REHEARSED = PHASES[:4]

@@ -8,17 +8,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from zdd_tui.backends.kube_shadow import ShadowReader
-from zdd_tui.backends.kubernetes import Cluster
-from zdd_tui.backends.store import Store
+from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.kubernetes.shadow_logs import ShadowReader
+from zdd_tui.backends.store.client import Store
 from zdd_tui.demo.environment import Environment, Options, environment
-from zdd_tui.demo.likeness import differences, take
+from zdd_tui.demo.release_driver import Ticker, Walker
 from zdd_tui.demo.sample.version4 import PATH
-from zdd_tui.demo.ticker import Ticker
-from zdd_tui.demo.walk import Walker
-from zdd_tui.model.gate import Verdict
-from zdd_tui.model.records import ReleaseRecord
-from zdd_tui.model.shadow_sample import ShadowSample, ShadowSamples
+from zdd_tui.demo.state_snapshot import differences, take
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.records import ReleaseRecord
+from zdd_tui.model.shadow import ShadowSample, ShadowSamples
 
 GATE = "shadow-agrees"
 

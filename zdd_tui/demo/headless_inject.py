@@ -8,13 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from zdd_tui.backends.store import Store
+from zdd_tui.backends.store.client import Store
 from zdd_tui.demo.environment import Environment, Options, environment
-from zdd_tui.demo.ticker import Ticker
-from zdd_tui.demo.walk import Walker
+from zdd_tui.demo.release_driver import Ticker, Walker
 from zdd_tui.model.errors import ZddError
-from zdd_tui.model.records import ReleaseRecord
-from zdd_tui.model.release import State
+from zdd_tui.model.release.records import ReleaseRecord
+from zdd_tui.model.release.state import State
 
 HEALTHY_SECONDS = 8.0
 """So long does V2 serve before it breaks: the guard has a baseline, and says so."""

@@ -9,16 +9,15 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from zdd_tui.backends.store import Store
+from zdd_tui.backends.store.client import Store
 from zdd_tui.demo.environment import Environment, Options
 from zdd_tui.demo.plan import REGION_SOAK
 from zdd_tui.demo.regions import productions
+from zdd_tui.demo.release_driver import Ticker, Walker
 from zdd_tui.demo.report_lines import load_figures, load_lines
-from zdd_tui.demo.ticker import Ticker
-from zdd_tui.demo.walk import Walker
 from zdd_tui.model.duration import parse_duration
 from zdd_tui.model.errors import ZddError
-from zdd_tui.model.release import CommandKind, closed_gates
+from zdd_tui.model.release.state import CommandKind, closed_gates
 
 
 async def headless_regions(folder: Path, options: Options) -> dict[str, Any]:

@@ -9,13 +9,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from zdd_tui.backends.store import Store
-from zdd_tui.demo.check_up import check_up
+from zdd_tui.backends.store.client import Store
+from zdd_tui.demo.doctor_check import check_up
 from zdd_tui.demo.environment import Environment, Options, environment
-from zdd_tui.demo.likeness import Likeness, differences, take
+from zdd_tui.demo.release_driver import Ticker, Walker
 from zdd_tui.demo.report_lines import closing_lines, load_figures, load_lines
-from zdd_tui.demo.ticker import Ticker
-from zdd_tui.demo.walk import Walker
+from zdd_tui.demo.state_snapshot import Likeness, differences, take
 
 
 async def headless_strategy(folder: Path, options: Options) -> dict[str, Any]:

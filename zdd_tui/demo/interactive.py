@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from zdd_tui.backends.store import Store
+from zdd_tui.backends.store.client import Store
 from zdd_tui.demo.environment import Environment, Options
 from zdd_tui.demo.regions import productions
 from zdd_tui.model.errors import ZddError
@@ -64,7 +64,7 @@ async def _registered(env: Environment) -> None:
 
 async def _try_images(env: Environment) -> None:
     """For the doctor; while the operator looks around."""
-    from zdd_tui.demo.trials import try_images  # noqa: PLC0415  # it brings the engine
+    from zdd_tui.demo.image_trials import try_images  # noqa: PLC0415  # it brings the engine
 
     with suppress(ZddError, OSError):  # then the doctor says that nothing was tried
         await try_images(env)

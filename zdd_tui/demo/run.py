@@ -9,12 +9,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from zdd_tui.cli.options import MISMATCH, handed_on, look_of
 from zdd_tui.demo.environment import EXPAND_CONTRACT, Options
 from zdd_tui.demo.headless import run_headless
 from zdd_tui.demo.regions import NAMES
 from zdd_tui.model.errors import ZddError
-from zdd_tui.verbs.demo_options import MISMATCH
-from zdd_tui.verbs.look_options import handed_on, look_of
 
 HEADLESS_SECONDS_OF_BACKFILL = 8
 """At least so long does the headless backfill take, so that there is time to pause it and to kill its agent."""

@@ -7,14 +7,14 @@ import asyncio
 import random
 from contextlib import suppress
 
-from zdd_tui.backends.agent_store import take_lease
-from zdd_tui.backends.postgres import FAILURES
+from zdd_tui.backends.postgres.connection import FAILURES
+from zdd_tui.backends.store.agent import take_lease
+from zdd_tui.engine.lease_session import Say, Tenure
 from zdd_tui.engine.runner import Boundary
-from zdd_tui.engine.tenure import Say, Tenure
 from zdd_tui.model.errors import DatabaseError, StaleEpoch
-from zdd_tui.model.plan import BasePlan
-from zdd_tui.model.records import Actor
-from zdd_tui.model.release import Release
+from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.release.records import Actor
+from zdd_tui.model.release.state import Release
 
 LEASE_TTL = 3.0
 """Seconds after its last renewal that a lease is free: with the retry below, a dead agent is replaced within 5 s."""

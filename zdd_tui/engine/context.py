@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from zdd_tui.backends.agent_store import AgentStore
-from zdd_tui.backends.catalog import Catalog, read_catalog
-from zdd_tui.backends.flags import FlagStore
-from zdd_tui.backends.kubernetes import Cluster
-from zdd_tui.backends.postgres import FAILURES
-from zdd_tui.model.plan import Backfill, BasePlan, Plan
-from zdd_tui.model.records import StepRecord
+from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.postgres.catalog import Catalog, read_catalog
+from zdd_tui.backends.postgres.connection import FAILURES
+from zdd_tui.backends.redis_flags import FlagStore
+from zdd_tui.backends.store.agent import AgentStore
+from zdd_tui.model.plan.base import Backfill, BasePlan, Plan
+from zdd_tui.model.release.records import StepRecord
 from zdd_tui.model.tuning import Tuning, in_force
 
 PlanT = TypeVar("PlanT", bound=BasePlan)

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import asyncpg
 
-from zdd_tui.backends.postgres import is_lost
+from zdd_tui.backends.postgres.connection import is_lost
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.steps import STEPS
+from zdd_tui.engine.steps.registry import STEPS
 from zdd_tui.model.errors import DatabaseAway, StaleEpoch, ZddError
-from zdd_tui.model.records import NewEvent, StepChange, StepRecord
-from zdd_tui.model.release import Release, Work, step_begins, step_ends, step_fails
+from zdd_tui.model.release.records import NewEvent, StepChange, StepRecord
+from zdd_tui.model.release.state import Release, Work, step_begins, step_ends, step_fails
 
 Boundary = Callable[[Literal["intent", "effect", "record"], Work], None]
 """Called after each of the three; the kill tests end the process here."""

@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass, replace
 
-from zdd_tui.model.plan import Backfill
-from zdd_tui.model.records import BackfillRecord
+from zdd_tui.model.plan.base import Backfill
+from zdd_tui.model.release.records import BackfillRecord
 
 GROWTH = 1.25
 """A batch well within its budget is followed by one that is larger by a quarter."""

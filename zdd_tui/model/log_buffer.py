@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from zdd_tui.model.detail import LogLine, LogView
+from zdd_tui.model.queries import LogLine, LogView
 
 KEPT_LINES = 2000
 LINE_BYTES = 4096

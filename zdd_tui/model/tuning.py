@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from zdd_tui.model.duration import human_duration
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.plan import Backfill
+from zdd_tui.model.plan.base import Backfill
 
 Value = int | float | None
 Tuning = tuple[tuple[str, Value], ...]

@@ -9,16 +9,16 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from zdd_tui.backends.catalog import read_catalog
-from zdd_tui.backends.postgres import connect, explained, refuse_pooler
+from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.backends.postgres.connection import connect, explained, refuse_pooler
 from zdd_tui.model.ddl import expand_statements, search_path
 from zdd_tui.model.errors import ZddError
-from zdd_tui.model.plan import Plan
-from zdd_tui.rehearsal.closure import Closure, read_closure
-from zdd_tui.rehearsal.fill import fill, generators, set_sequences
-from zdd_tui.rehearsal.ledger import MAKE, SCHEMA
-from zdd_tui.rehearsal.shape import TableShape, read_structure, with_statistics
-from zdd_tui.rehearsal.transfer import bring_rows, bring_schema, refuse_newer
+from zdd_tui.model.plan.base import Plan
+from zdd_tui.rehearsal.dependencies import Closure, read_closure
+from zdd_tui.rehearsal.expected_rows import MAKE, SCHEMA
+from zdd_tui.rehearsal.pg_dump import bring_rows, bring_schema, refuse_newer
+from zdd_tui.rehearsal.populate import fill, generators, set_sequences
+from zdd_tui.rehearsal.table_stats import TableShape, read_structure, with_statistics
 
 Connection: TypeAlias = Any
 Name: TypeAlias = tuple[str, str]

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from zdd_tui.model.sql import literal
-from zdd_tui.rehearsal.shape import ColumnShape, ForeignKey, TableShape
-from zdd_tui.rehearsal.values import distinct_values, is_null, spread, value
+from zdd_tui.rehearsal.table_stats import ColumnShape, ForeignKey, TableShape
+from zdd_tui.rehearsal.value_sql import distinct_values, is_null, spread, value
 
 _DEEP = 6
 """Foreign keys that are followed through keys that are foreign keys themselves."""

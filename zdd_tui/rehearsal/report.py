@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from zdd_tui.model.duration import human_duration
-from zdd_tui.model.strategy import Strategy
-from zdd_tui.rehearsal.course import Walk
-from zdd_tui.rehearsal.meter import LOOK_EVERY, Measure
-from zdd_tui.rehearsal.writers import Tally
+from zdd_tui.model.release.strategy import Strategy
+from zdd_tui.rehearsal.scenario import Walk
+from zdd_tui.rehearsal.step_metrics import LOOK_EVERY, Measure
+from zdd_tui.rehearsal.workload import Tally
 
 ROW_BOUND = frozenset({"create-indexes", "backfill-rows", "verify-rows"})
 """Steps whose time grows with the table; the others change the catalog, flags or pods."""

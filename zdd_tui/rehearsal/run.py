@@ -13,25 +13,25 @@ from pathlib import Path
 import asyncpg
 from pydantic import SecretStr
 
-from zdd_tui.backends import rehearsals
-from zdd_tui.backends.catalog import read_catalog
-from zdd_tui.backends.flags import FlagStore
-from zdd_tui.backends.postgres import connect, explained
-from zdd_tui.backends.store import Store
-from zdd_tui.demo.servers import PgServer, RedisServer, postgres_server, redis_server
-from zdd_tui.engine.batch import reason_of
+from zdd_tui.backends.actor import this_actor
+from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.backends.postgres.connection import connect, explained
+from zdd_tui.backends.redis_flags import FlagStore
+from zdd_tui.backends.store import evidence as rehearsals
+from zdd_tui.backends.store.client import Store
+from zdd_tui.engine.backfill.transaction import reason_of
 from zdd_tui.model.errors import PlanError, ZddError
-from zdd_tui.model.plan import Plan
-from zdd_tui.model.plan_file import LoadedPlan
-from zdd_tui.model.strategies import strategy_for
+from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.plan.file import LoadedPlan
+from zdd_tui.model.release.strategies import strategy_for
 from zdd_tui.rehearsal.copy import Connection, Say, Wish, copy_session, make_copy
-from zdd_tui.rehearsal.course import Position, Stage, walk
-from zdd_tui.rehearsal.ledger import Ledger, round_trip
-from zdd_tui.rehearsal.meter import Meter
+from zdd_tui.rehearsal.expected_rows import Ledger, round_trip
 from zdd_tui.rehearsal.report import Outcome, as_text
+from zdd_tui.rehearsal.scenario import Position, Stage, walk
 from zdd_tui.rehearsal.statements import Author
-from zdd_tui.rehearsal.writers import Writers
-from zdd_tui.verbs.actor import this_actor
+from zdd_tui.rehearsal.step_metrics import Meter
+from zdd_tui.rehearsal.workload import Writers
+from zdd_tui.testbed.servers import PgServer, RedisServer, postgres_server, redis_server
 
 SERVER = {"fsync": "on", "full_page_writes": "on"}
 """Figures of a server that could lose its data would be too good."""

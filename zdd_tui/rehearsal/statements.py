@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zdd_tui.model.ddl import search_path
-from zdd_tui.model.ddl.facts import Catalog
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.ddl.catalog import Catalog
+from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.sql import ident
-from zdd_tui.rehearsal.ledger import SCHEMA, Ledger
-from zdd_tui.rehearsal.shape import TableShape
-from zdd_tui.rehearsal.values import value
+from zdd_tui.rehearsal.expected_rows import SCHEMA, Ledger
+from zdd_tui.rehearsal.table_stats import TableShape
+from zdd_tui.rehearsal.value_sql import value
 
 FRESH = f"currval('{SCHEMA}.ordinal')"
 """A number that no row was made from; the writer's session has drawn it right before."""

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from zdd_tui.backends.kubernetes import Cluster
+from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.demo.load.client import Client
 from zdd_tui.demo.load.endpoints import Endpoints, follow_service
 from zdd_tui.demo.load.gateway import Split, follow_route

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from typing import Any
 
-from zdd_tui.backends.kube_watch import Changed, Disconnected, Listed
-from zdd_tui.backends.kubernetes import SERVICE_LABEL, Cluster
-from zdd_tui.model.pod import EndpointFacts, project_endpoints
+from zdd_tui.backends.kubernetes.cluster import SERVICE_LABEL, Cluster
+from zdd_tui.backends.kubernetes.watch import Changed, Disconnected, Listed
+from zdd_tui.model.workload.pod import EndpointFacts, project_endpoints
 
 Address = tuple[str, int]
 

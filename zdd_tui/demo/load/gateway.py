@@ -12,12 +12,12 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
-from zdd_tui.backends.kube_route import HTTP_ROUTES
-from zdd_tui.backends.kube_watch import Changed, Listed
-from zdd_tui.backends.kubernetes import MERGE_PATCH, Cluster
+from zdd_tui.backends.kubernetes.cluster import MERGE_PATCH, Cluster
+from zdd_tui.backends.kubernetes.routes import HTTP_ROUTES
+from zdd_tui.backends.kubernetes.watch import Changed, Listed
 from zdd_tui.demo.load.endpoints import Address, Endpoints, follow_service
 from zdd_tui.model.errors import ClusterError
-from zdd_tui.model.untyped import number, objects, text
+from zdd_tui.model.json_access import number, objects, text
 
 CONTROLLER = "zdd.dev/demo-load"
 TRY_AGAIN = 0.5

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from zdd_tui.model.advice.derive import Ask
-from zdd_tui.model.adviser import BLUE_GREEN, CANARY, DARK_LAUNCH, EXPAND_CONTRACT
+from zdd_tui.model.advice.plan_from_migration import Ask
+from zdd_tui.model.advice.rules import BLUE_GREEN, CANARY, DARK_LAUNCH, EXPAND_CONTRACT
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from zdd_tui.model.advice.live import Live, LiveTable
-from zdd_tui.model.advice.migration import Action, Kind, Statement
+from zdd_tui.model.advice.migration import Action, Kind, Live, LiveTable, Statement
 
 
 class Lock(StrEnum):

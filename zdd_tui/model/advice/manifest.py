@@ -9,7 +9,7 @@ import yaml
 from zdd_tui.model.doctor.facts import WorkloadFacts
 from zdd_tui.model.doctor.workload import traffic_facts, workload_facts
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.untyped import obj, objects, text
+from zdd_tui.model.json_access import obj, objects, text
 
 _MEND = "name a file with a Deployment (apps/v1), such as `kubectl get deployment NAME -o yaml` prints"
 

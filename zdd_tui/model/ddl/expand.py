@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from zdd_tui.model.ddl.names import search_path
-from zdd_tui.model.ddl.text import split_statements
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.ddl.tokens import split_statements
+from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.sql import ident, qualified
 
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES, ident
 
 SCHEMA = "zdd"

@@ -6,9 +6,9 @@ the lower bound (exclusive; left out for the first page), then the upper bound (
 
 # ruff: noqa: S608  names are quoted by ident(), expressions have passed the lint, values are parameters
 
-from zdd_tui.model.ddl.facts import Catalog, Column, Table
+from zdd_tui.model.ddl.catalog import Catalog, Column, Table
 from zdd_tui.model.ddl.sync import computed, distinct, overriding, upsert_tail
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.sql import ident, literal
 
 MARK_AGE = "CASE WHEN age($1::text::xid8::xid) >= 0 THEN age($1::text::xid8::xid) ELSE 2147483647 END"

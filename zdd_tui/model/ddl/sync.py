@@ -6,7 +6,7 @@ row of the other table. None of them touches a row whose sides agree, so a lossy
 
 # ruff: noqa: S608  names are quoted by ident(), expressions have passed the lint, values are parameters
 
-from zdd_tui.model.ddl.facts import Catalog, Column, Table
+from zdd_tui.model.ddl.catalog import Catalog, Column, Table
 from zdd_tui.model.ddl.names import (
     ASIDE_SCHEMA,
     SCHEMA,
@@ -17,8 +17,8 @@ from zdd_tui.model.ddl.names import (
     search_path,
     sync_name,
 )
-from zdd_tui.model.ddl.text import dollar_quoted
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.ddl.tokens import dollar_quoted
+from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.sql import ident, literal, qualified
 
 

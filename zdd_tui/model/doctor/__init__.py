@@ -5,8 +5,7 @@
 """
 
 from zdd_tui.model.doctor.checklist import POINTS, check_points
-from zdd_tui.model.doctor.facts import Facts, Look
-from zdd_tui.model.doctor.finding import Finding, Observation, Report
+from zdd_tui.model.doctor.facts import Facts, Finding, Look, Observation, Report
 from zdd_tui.model.doctor.pitfalls import PITFALLS, look_for_pitfalls
 
 __all__ = ["PITFALLS", "POINTS", "Facts", "Finding", "Look", "Observation", "Report", "examine_facts"]

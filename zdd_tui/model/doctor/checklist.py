@@ -10,12 +10,10 @@ from datetime import UTC, datetime
 from functools import partial
 
 from zdd_tui.model.doctor import pitfalls, probes
-from zdd_tui.model.doctor.facts import Facts
-from zdd_tui.model.doctor.finding import Finding, Observation, Rule, apply, failed, passed, unsure
-from zdd_tui.model.doctor.plans import rollback_rules
-from zdd_tui.model.doctor.rehearsals import at_production_volume
-from zdd_tui.model.gate import Verdict
-from zdd_tui.model.plan import Plan
+from zdd_tui.model.doctor.evidence import at_production_volume, rollback_rules
+from zdd_tui.model.doctor.facts import Facts, Finding, Observation, Rule, apply, failed, passed, unsure
+from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.release.gate import Verdict
 
 Judge = Callable[[Facts], Iterator[Observation]]
 

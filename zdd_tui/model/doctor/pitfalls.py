@@ -4,12 +4,21 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from zdd_tui.model.doctor import probes
-from zdd_tui.model.doctor.facts import Facts, NameFacts
-from zdd_tui.model.doctor.finding import Finding, Observation, Rule, apply, failed, passed, unknown, unsure
-from zdd_tui.model.doctor.plans import flag_owner, images, steps_that_watch, watches
-from zdd_tui.model.doctor.rehearsals import rehearsed
+from zdd_tui.model.doctor.evidence import flag_owner, images, rehearsed, steps_that_watch, watches
+from zdd_tui.model.doctor.facts import (
+    Facts,
+    Finding,
+    NameFacts,
+    Observation,
+    Rule,
+    apply,
+    failed,
+    passed,
+    unknown,
+    unsure,
+)
 from zdd_tui.model.duration import human_duration
-from zdd_tui.model.plan import BasePlan, Plan
+from zdd_tui.model.plan.base import BasePlan, Plan
 
 MAX_TTL = 60
 """Seconds: clients may use the old address for so long after a switch."""

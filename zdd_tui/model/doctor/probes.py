@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
-from zdd_tui.model.doctor.facts import Evidence, Facts, WorkloadFacts
-from zdd_tui.model.doctor.finding import Observation, failed, passed, unsure
-from zdd_tui.model.doctor.plans import images
+from zdd_tui.model.doctor.evidence import images
+from zdd_tui.model.doctor.facts import Evidence, Facts, Observation, WorkloadFacts, failed, passed, unsure
 from zdd_tui.model.duration import human_duration
-from zdd_tui.model.gate import Verdict
+from zdd_tui.model.release.gate import Verdict
 
 READINESS_TRIAL = "readiness"
 """Evidence of this point: a process was asked with its database away."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from zdd_tui.model.doctor.facts import PreStop, TrafficFacts, WorkloadFacts
-from zdd_tui.model.untyped import Json, number, obj, objects, text
+from zdd_tui.model.json_access import Json, number, obj, objects, text
 
 DEFAULT_GRACE = 30
 

@@ -1,0 +1,20 @@
+"""Who gives commands. Apart from all that talks to a system, since the dashboard needs it before its first paint."""
+
+import getpass
+import os
+import socket
+
+from zdd_tui.model.release.records import Actor
+
+
+def this_actor() -> Actor:
+    """The person at this terminal, also behind sudo."""
+    name = os.environ.get("SUDO_USER") or _login()
+    return Actor(name, socket.gethostname())
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without an entry, as in many containers
+        return f"uid{os.getuid()}"

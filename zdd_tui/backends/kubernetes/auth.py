@@ -1,0 +1,153 @@
+"""How to reach a cluster: kubeconfig, context, service account, exec plugins, TLS.
+
+All of it is kubernetes_asyncio's work; we only name what went wrong. That library is imported here, on the first
+connection, in a thread.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zdd_tui.backends.kubernetes.client_import import library
+from zdd_tui.model.errors import ClusterError
+
+if TYPE_CHECKING:
+    import aiohttp
+
+DEFAULT_KUBECONFIG = "~/.kube/config"
+
+
+class Access:
+    """An open session to one API server, with credentials that can be renewed.
+
+    `source` is where the credentials come from, `context` the name of the context in force.
+    """
+
+    def __init__(
+        self, configuration: Any, rest: Any, source: str, context: str, reload: Callable[[Any], Awaitable[None]]
+    ) -> None:
+        self._configuration = configuration
+        self._rest = rest
+        self._reload = reload
+        self._renewing = asyncio.Lock()
+        self._renewals = 0
+        self.source = source
+        self.context = context
+        self.server: str = configuration.host.rstrip("/")
+
+    @property
+    def session(self) -> "aiohttp.ClientSession":
+        """The library's aiohttp session: TLS and pooling are set up in it."""
+        session: aiohttp.ClientSession = self._rest.pool_manager
+        return session
+
+    async def request_options(self) -> dict[str, Any]:
+        """Keyword arguments that every request needs: credentials, proxy, the TLS server name."""
+        configuration, rest = self._configuration, self._rest
+        headers = {"User-Agent": "zdd-tui"}
+        token = await configuration.get_api_key_with_prefix("BearerToken")
+        if token:
+            headers["Authorization"] = token
+        options: dict[str, Any] = {"headers": headers}
+        if rest.proxy:
+            options["proxy"] = rest.proxy
+        if rest.server_hostname:
+            options["server_hostname"] = rest.server_hostname
+        return options
+
+    @property
+    def renewals(self) -> int:
+        """How often the credentials were renewed: pass it to `renew` so that many refused requests renew once."""
+        return self._renewals
+
+    async def renew(self, seen: int) -> None:
+        """Read the credentials anew (an exec plugin's token has run out, say)."""
+        async with self._renewing:
+            if self._renewals == seen:
+                await self._reload(self._configuration)
+                self._renewals += 1
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._rest.close()
+        # aiohttp hands closed TLS transports to the loop; one turn lets them go before anybody counts them.
+        await asyncio.sleep(0)
+
+
+async def open_access(kubeconfig: str | None, context: str | None) -> Access:
+    """Find the cluster and prepare a session. Nothing is sent yet.
+
+    Args:
+        kubeconfig: path; None takes $KUBECONFIG, then ~/.kube/config, then the pod's service account.
+        context: None takes the file's current context.
+
+    Raises:
+        ClusterError: no such file or context, or the credentials cannot be made.
+    """
+    found_library = await asyncio.to_thread(library)
+    config, configuration = found_library.config, found_library.configuration()
+    # Python 3.13 rejects certificate authorities that lack optional extensions; kubectl accepts them, and so do we.
+    # Chain and host name are verified as ever.
+    configuration.disable_strict_ssl_verification = True
+    source = kubeconfig or os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
+    exists = _any_file(source)
+    if not exists and kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+        source = "the pod's service account"
+
+        async def load(target: Any) -> str:
+            config.load_incluster_config(client_configuration=target)
+            return "in-cluster"
+    elif not exists:
+        raise ClusterError(
+            f"no kubeconfig at {source}", "name one with --kubeconfig or KUBECONFIG, or run inside the cluster"
+        )
+    else:
+
+        async def load(target: Any) -> str:
+            # Like kubectl, it writes a refreshed OIDC token back: the old refresh token may be void by then.
+            loader = await config.load_kube_config(source, context=context, client_configuration=target)
+            return str(loader.current_context["name"])
+
+    found = await _load(load, configuration, source, context, config.ConfigException)
+    try:
+        rest = found_library.rest(configuration)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise ClusterError(f"cannot use the certificates named in {source}", str(error)) from error
+
+    async def reload(target: Any) -> None:
+        await _load(load, target, source, context, config.ConfigException)
+
+    return Access(configuration, rest, source, found, reload)
+
+
+def _any_file(source: str) -> bool:
+    return any(Path(part).expanduser().is_file() for part in source.split(os.pathsep) if part)
+
+
+async def _load(
+    load: Callable[[Any], Awaitable[str]],
+    configuration: Any,
+    source: str,
+    context: str | None,
+    config_exception: type[Exception],
+) -> str:
+    try:
+        return await load(configuration)
+    except config_exception as error:
+        if context and "contexts" in str(error):
+            title = f"no context {context!r} in {source}"
+            raise ClusterError(title, "list them with: kubectl config get-contexts") from error
+        if "current-context" in str(error):
+            raise ClusterError(f"{source} has no current context", "name one with --context") from error
+        if "exec:" in str(error):  # the library quotes what the plugin printed, which may be a token
+            title = f"the credential plugin named in {source} failed"
+            raise ClusterError(title, "see why with: kubectl version") from None
+        raise ClusterError(f"cannot use {source}: {error}", "check it with: kubectl config view") from error
+    except Exception as error:  # what a plugin, YAML or base64 raises is as many as there are kubeconfigs
+        # The text of such an error may quote the credentials that it choked on: show only its kind.
+        raise ClusterError(
+            f"cannot use {source}: {type(error).__name__} while reading the credentials",
+            "check it with: kubectl version",
+        ) from None

@@ -1,0 +1,209 @@
+"""The Kubernetes API as raw JSON over HTTP: requests, watch streams, errors with a mend, the server's clock.
+
+Typed decoding costs twenty times what JSON does, so nothing here knows a resource's shape.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import aiohttp
+
+from zdd_tui.backends.kubernetes.auth import Access
+from zdd_tui.backends.kubernetes.errors import Unreachable, refusal
+from zdd_tui.model.errors import ClusterError
+
+REQUEST_TIMEOUT = 10.0
+Params = Mapping[str, str | int]
+
+
+class ServerClock:
+    """Bounds on how far the server's clock is ahead of ours, from Date headers (whole seconds).
+
+    Each answer bounds the difference to a second plus its own duration; bounds of many answers are intersected.
+    """
+
+    def __init__(self) -> None:
+        self._low = float("-inf")
+        self._high = float("inf")
+
+    def observe(self, server_second: float, sent: float, received: float) -> None:
+        """Take in one answer. All three are seconds since 1970, the last two by our clock."""
+        low, high = server_second - received, server_second + 1.0 - sent
+        self._low, self._high = max(self._low, low), min(self._high, high)
+        if self._low > self._high:  # one of the clocks was set
+            self._low, self._high = low, high
+
+    @property
+    def skew(self) -> float:
+        """Server clock minus ours in seconds; 0 while the two may be equal."""
+        if self._low <= 0.0 <= self._high:
+            return 0.0
+        return (self._low + self._high) / 2
+
+
+class KubeHttp:
+    """Requests to one API server. Safe to use from many tasks."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self.clock = ServerClock()
+
+    @property
+    def server(self) -> str:
+        """The server's base address."""
+        return self._access.server
+
+    async def json(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        timeout: float = REQUEST_TIMEOUT,
+    ) -> Any:
+        """One request and its decoded answer; as `payload`."""
+        return _decode(await self.payload(method, path, params, body, content_type, timeout))
+
+    async def payload(
+        self,
+        method: str,
+        path: str,
+        params: Params | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        timeout: float = REQUEST_TIMEOUT,
+    ) -> bytes:
+        """One request and its answer as it came.
+
+        Raises:
+            KubeApiError: any status of 400 and above.
+            Unreachable: no answer within `timeout` seconds, or no connection.
+        """
+        for attempt in (0, 1):
+            renewals = self._access.renewals
+            try:
+                async with asyncio.timeout(timeout):
+                    response = await self._send(method, path, params, body, content_type)
+                    async with response:
+                        if response.status == 401 and attempt == 0:
+                            await self._access.renew(renewals)
+                            continue
+                        payload = await response.read()
+            except (aiohttp.ClientError, OSError) as error:
+                raise self._unreachable(error) from error
+            if response.status >= 400:
+                raise refusal(response.status, _decode(payload), method, path, self._access)
+            return payload
+        raise AssertionError("the second attempt returns or raises")
+
+    async def lines(
+        self, path: str, params: Params, *, silence: float, connect: float = REQUEST_TIMEOUT
+    ) -> AsyncGenerator[bytes | None, None]:
+        """A watch stream, line by line; None first, once the server has accepted it.
+
+        Ends when the server ends the stream, or after `silence` seconds without a byte.
+
+        Raises:
+            KubeApiError, Unreachable: as `json`.
+        """
+        rest = b""
+        async with aclosing(self.chunks(path, params, silence=silence, connect=connect)) as chunks:
+            async for chunk in chunks:
+                if chunk is None:
+                    yield None
+                    continue
+                *whole, rest = (rest + chunk).split(b"\n")
+                for line in whole:
+                    if line:
+                        yield line
+
+    async def chunks(
+        self, path: str, params: Params, *, silence: float, connect: float = REQUEST_TIMEOUT, verb: str = "WATCH"
+    ) -> AsyncGenerator[bytes | None, None]:
+        """As `lines`, in the pieces in which it comes."""
+        renewals = self._access.renewals
+        try:
+            async with asyncio.timeout(connect):
+                response = await self._send("GET", path, params, None, "application/json")
+            async with response:
+                if response.status >= 400:
+                    if response.status == 401:
+                        await self._access.renew(renewals)
+                    answer = _decode(await response.read())
+                    raise refusal(response.status, answer, verb, path, self._access)
+                try:
+                    yield None
+                    pieces = response.content.iter_any()
+                    while True:
+                        try:
+                            async with asyncio.timeout(silence):
+                                piece = await anext(pieces, b"")
+                        except TimeoutError:
+                            return
+                        if not piece:
+                            return
+                        yield piece
+                finally:
+                    _cut(response)
+        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+            raise self._unreachable(error) from error
+
+    async def _send(
+        self, method: str, path: str, params: Params | None, body: Any, content_type: str
+    ) -> aiohttp.ClientResponse:
+        options = await self._access.request_options()
+        if body is not None:
+            options["data"] = json.dumps(body).encode()
+            options["headers"]["Content-Type"] = content_type
+        options["headers"]["Accept"] = "application/json"
+        sent = time.time()
+        # The library's session reads proxies and .netrc from the environment; the total limit is ours to set.
+        response = await self._access.session.request(
+            method, self.server + path, params=params, timeout=aiohttp.ClientTimeout(total=None), **options
+        )
+        try:
+            server_second = parsedate_to_datetime(response.headers["Date"]).timestamp()
+        except (KeyError, ValueError, TypeError):
+            return response
+        self.clock.observe(server_second, sent, time.time())
+        return response
+
+    def _unreachable(self, error: BaseException) -> ClusterError:
+        if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
+            return Unreachable(
+                f"the certificate of {self.server} is not to be trusted: {_brief(error)}",
+                f"check certificate-authority and server in {self._access.source}",
+            )
+        if isinstance(error, TimeoutError):
+            return Unreachable(f"{self.server} does not answer", "check the network and the VPN")
+        if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
+            return Unreachable(
+                f"{self.server} refuses the connection",
+                f"is the cluster up, is the server in {self._access.source} right?",
+            )
+        return Unreachable(f"no connection to {self.server}: {_brief(error)}", "check the network and the VPN")
+
+
+def _cut(response: aiohttp.ClientResponse) -> None:
+    """Ends a stream that is left in the middle, at once: TLS would wait half a minute for an answer to its goodbye."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+
+
+def _decode(payload: bytes) -> Any:
+    try:
+        return json.loads(payload) if payload else {}
+    except ValueError:
+        return {}
+
+
+def _brief(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,107 @@
+"""The HTTPRoute of a canary by gateway: read, weighted, let go.
+
+Fenced as in :mod:`zdd_tui.backends.kubernetes.cluster`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.kubernetes.errors import KubeApiError
+from zdd_tui.backends.kubernetes.services import fenced_patch, unmarked
+from zdd_tui.model.errors import ClusterError
+from zdd_tui.model.workload.route import RouteView, project_route, weighted
+from zdd_tui.model.workload.second_deployment import marks
+
+HTTP_ROUTES = "apis/gateway.networking.k8s.io/v1", "httproutes"
+_NOT_FOUND = 404
+
+Rules = Sequence[dict[str, Any]]
+Build = Callable[[RouteView], dict[str, Any] | None]
+
+
+async def get_route(cluster: Cluster, name: str) -> RouteView:
+    """An HTTPRoute as of now.
+
+    Raises:
+        ClusterError: there is none, or the cluster has no Gateway API.
+    """
+    return project_route(await _read(cluster, name))
+
+
+async def set_weight(
+    cluster: Cluster,
+    name: str,
+    *,
+    service: str,
+    canary: str,
+    weight: int,
+    owner: str,
+    epoch: int,
+    before: Rules | None = None,
+) -> RouteView:
+    """Give the canary so many percent of the Service's requests; 0 takes it out.
+
+    Args:
+        before: the rules before the release; put back to the letter where they are the same but for the weights.
+
+    Raises:
+        Refused: another release holds the route.
+        StaleEpoch: a later epoch has written.
+        ClusterError: no rule leads to the Service alone.
+    """
+
+    def build(view: RouteView) -> dict[str, Any] | None:
+        rules = weighted(view, service, canary, weight)
+        if before is not None and weighted(replace(view, rules=tuple(before)), service, canary, weight) == rules:
+            rules = list(before)
+        if rules == list(view.rules) and (view.owner, view.epoch) == (owner, epoch):
+            return None
+        return {"metadata": {"annotations": marks(owner, epoch)}, "spec": {"rules": rules}}
+
+    return await _patch_route(cluster, name, owner, epoch, build)
+
+
+async def free_route(cluster: Cluster, name: str, *, owner: str, epoch: int) -> RouteView:
+    """Take our marks off.
+
+    Raises:
+        StaleEpoch: a later epoch has written.
+    """
+    return await _patch_route(cluster, name, owner, epoch, unmarked)
+
+
+async def _read(cluster: Cluster, name: str) -> Any:
+    try:
+        return await cluster.http.json("GET", cluster.path(*HTTP_ROUTES, name))
+    except KubeApiError as error:
+        if error.status != _NOT_FOUND or await _has_api(cluster):
+            raise
+    raise ClusterError(
+        "the cluster has no Gateway API (gateway.networking.k8s.io/v1): nothing can split requests by weight",
+        "use `by: replicas` or `by: flag`, or install a Gateway controller",
+    )
+
+
+async def _has_api(cluster: Cluster) -> bool:
+    try:
+        await cluster.http.json("GET", f"/{HTTP_ROUTES[0]}")
+    except KubeApiError as error:
+        if error.status == _NOT_FOUND:
+            return False
+        raise
+    return True
+
+
+async def _patch_route(cluster: Cluster, name: str, owner: str, epoch: int, build: Build) -> RouteView:
+    return await fenced_patch(
+        cluster,
+        HTTP_ROUTES,
+        name,
+        build,
+        project=project_route,
+        owner=owner,
+        epoch=epoch,
+        read=lambda: _read(cluster, name),
+    )

@@ -1,0 +1,186 @@
+"""The pods' own metrics, in Prometheus' text format 0.0.4 or OpenMetrics 1.0."""
+
+import asyncio
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from zdd_tui.model.errors import MetricsError
+from zdd_tui.model.guard.series import Counts
+from zdd_tui.model.plan.guard import Scrape
+from zdd_tui.model.shadow import FAMILIES, ShadowCounts
+
+MAX_BYTES = 8 * 1024 * 1024
+"""A page of metrics that is larger is refused."""
+
+ACCEPT = {"Accept": "text/plain;version=0.0.4"}
+
+
+async def scrape_all(
+    session: aiohttp.ClientSession, addresses: Mapping[str, str], spec: Scrape
+) -> dict[str, Counts | str]:
+    """The counters of many targets at the same time, or in words why one has none.
+
+    Args:
+        addresses: by key, ``http://host:port``.
+    """
+    turn = asyncio.Semaphore(spec.parallel)
+    read = reader(spec)
+
+    async def one(key: str, address: str) -> tuple[str, Counts | str]:
+        async with turn:
+            try:
+                return key, read(await _fetch(session, address + spec.path, spec.timeout))
+            except MetricsError as error:
+                return key, error.title
+
+    return dict(await asyncio.gather(*(one(key, address) for key, address in addresses.items())))
+
+
+async def _fetch(session: aiohttp.ClientSession, url: str, timeout: float) -> str:
+    try:
+        async with asyncio.timeout(timeout), session.get(url, headers=ACCEPT, allow_redirects=False) as response:
+            if response.status != 200:
+                raise MetricsError(f"status {response.status}")
+            body = await response.content.read(MAX_BYTES + 1)
+            while len(body) <= MAX_BYTES and (more := await response.content.read(MAX_BYTES)):
+                body += more
+    except TimeoutError:
+        raise MetricsError(f"no answer within {timeout:g} s") from None
+    except (aiohttp.ClientError, OSError) as error:
+        raise MetricsError(why_unreachable(error)) from None
+    if len(body) > MAX_BYTES:
+        raise MetricsError(f"more than {MAX_BYTES // 1024 // 1024} MB of metrics")
+    return body.decode("utf-8", "replace")
+
+
+def why_unreachable(error: BaseException) -> str:
+    """In a few words, without the address, which may hold a password."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        error = error.os_error
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "hung up"
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)  # asyncio's own text repeats the address
+    return type(error).__name__
+
+
+def reader(spec: Scrape) -> Callable[[str], Counts]:
+    """What reads one page. It raises MetricsError where the page holds no metrics.
+
+    A page of a real service has thousands of lines, and the parser takes some 10 µs for each: only lines of the two
+    families that the guard looks at reach it.
+    """
+    wanted = re.compile(rf"^(?:{re.escape(spec.requests)}|{re.escape(spec.duration)}_bucket)[{{ ].*$", re.MULTILINE)
+    kinds = re.compile(r"^# TYPE (\S+) ", re.MULTILINE)
+    errors = re.compile(spec.errors)
+
+    def read(page: str) -> Counts:
+        if "\x00" in page or page.lstrip()[:1] == "<":
+            raise MetricsError("not a page of metrics")
+        shown = set(kinds.findall(page))
+        lines = "\n".join(match[0] for match in wanted.finditer(page))
+        known = {"duration"} if spec.duration in shown else set()
+        if spec.requests in shown or spec.requests.removesuffix("_total") in shown:
+            known.add("requests")
+        try:
+            return _counts(lines, spec, errors, known)
+        except (ValueError, KeyError, IndexError) as error:
+            raise MetricsError(f"not a page of metrics: {error}"[:120]) from None
+
+    return read
+
+
+def _counts(lines: str, spec: Scrape, errors: "re.Pattern[str]", known: set[str]) -> Counts:
+    requests = failed = 0.0
+    coded = False
+    buckets: dict[float, float] = {}
+    for name, labels, value in _samples(lines):
+        if not math.isfinite(value) or value < 0:
+            raise ValueError(f"{name} is {value}, which no counter can be")
+        if name == spec.requests:
+            coded |= spec.code in labels
+            requests += value
+            failed += value if errors.fullmatch(labels.get(spec.code, "")) else 0.0
+        elif "le" in labels:
+            bound = float(labels["le"])
+            buckets[bound] = buckets.get(bound, 0.0) + value
+    if requests and not coded:
+        known.discard("requests")  # without a status code nobody can tell good from bad
+    elif coded:
+        known.add("requests")
+    if buckets:
+        known.add("duration")
+    return Counts(requests=requests, errors=failed, buckets=buckets, known=frozenset(known))
+
+
+def _samples(lines: str) -> Iterable[tuple[str, Mapping[str, str], float]]:
+    for family in text_string_to_metric_families(lines + "\n"):
+        for sample in family.samples:
+            yield sample.name, sample.labels, float(sample.value)
+
+
+async def scrape_samples(
+    session: aiohttp.ClientSession, url: str, families: Iterable[str], timeout: float
+) -> list[tuple[str, Mapping[str, str], float]]:
+    """Name, labels and value of every line that begins with one of these names.
+
+    Args:
+        families: such as ``shadow_duration_seconds``; buckets, sum and count come with it.
+        timeout: seconds for the whole page.
+
+    Raises:
+        MetricsError: the page cannot be had, or holds no metrics.
+    """
+    page = await _fetch(session, url, timeout)
+    wanted = tuple(families)
+    lines = "\n".join(line for line in page.splitlines() if line.startswith(wanted))
+    try:
+        return list(_samples(lines))
+    except (ValueError, KeyError, IndexError) as error:
+        raise MetricsError(f"not a page of metrics: {error}"[:120]) from None
+
+
+# --- Reads the counters of shadow reads from the pods' /metrics.
+
+
+TIMEOUT = 3.0
+"""Seconds for one pod's page; a gate may look for five."""
+AT_ONCE = 16
+
+
+async def read_shadows(addresses: Mapping[str, str], path: str) -> dict[str, ShadowCounts]:
+    """The counters of every pod.
+
+    Args:
+        addresses: by key, ``host:port``.
+        path: of the dark launch, as the pods' metrics name it.
+
+    Raises:
+        MetricsError: a pod gives none: what is not known must not open a gate.
+    """
+    import aiohttp  # noqa: PLC0415  # a quarter of a second: not before the first paint
+
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def one(session: aiohttp.ClientSession, address: str) -> ShadowCounts:
+        async with turn:
+            try:
+                samples = await scrape_samples(session, f"http://{address}/metrics", FAMILIES, TIMEOUT)
+            except MetricsError as error:
+                raise MetricsError(f"metrics of {address}: {error.title}") from None
+        counts = ShadowCounts.of(samples, path)
+        if not counts.results:
+            raise MetricsError(
+                f"metrics of {address} have no shadow_comparisons_total for path {path!r}",
+                "check dark.path, and that the image runs a Shadow of that name",
+            )
+        return counts
+
+    async with aiohttp.ClientSession(trust_env=False) as session:
+        found = await asyncio.gather(*(one(session, address) for address in addresses.values()))
+    return dict(zip(addresses, found, strict=True))

@@ -1,0 +1,276 @@
+"""Reads from PostgreSQL's catalog what the SQL builders must know: columns, key, sequences, triggers, and where the
+old side is now."""
+
+import json
+from typing import Any, TypeAlias
+
+from zdd_tui.model.ddl.catalog import Catalog, Column, Sequence, Table
+from zdd_tui.model.ddl.lint import down_reads, nearest, up_reads
+from zdd_tui.model.ddl.names import ASIDE_SCHEMA, aside_name, order_name, sync_name
+from zdd_tui.model.errors import PlanError
+from zdd_tui.model.plan.base import Plan, TableName
+
+__all__ = ["Catalog", "find_table", "ordered_types", "our_triggers", "read_catalog"]
+
+Connection: TypeAlias = Any
+"""asyncpg.Connection, or the pool's proxy of one."""
+
+_TABLE = """
+SELECT json_build_object(
+  'oid', c.oid::bigint, 'kind', c.relkind, 'rows', c.reltuples::bigint, 'partition', c.relispartition,
+  'children', EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid),
+  'blocks', pg_relation_size(c.oid) / current_setting('block_size')::bigint,
+  'owner', pg_get_userbyid(c.relowner), 'owned', pg_has_role(c.relowner, 'USAGE'),
+  'columns', (SELECT json_agg(json_build_object(
+      'name', a.attname, 'not_null', a.attnotnull, 'default', a.atthasdef AND a.attgenerated = '',
+      'identity', a.attidentity, 'generated', a.attgenerated <> '', 'type_oid', a.atttypid::bigint,
+      'type', format_type(a.atttypid, a.atttypmod)) ORDER BY a.attnum)
+    FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+  'unique', (SELECT json_agg(json_build_object('primary', i.indisprimary, 'columns', (
+        SELECT json_agg(a.attname ORDER BY k.n)
+        FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, n)
+        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
+        WHERE k.n <= i.indnkeyatts)) ORDER BY i.indisprimary DESC, i.indexrelid)
+    FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
+    WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate
+      AND i.indpred IS NULL AND i.indexprs IS NULL AND m.amname = 'btree'),
+  'triggers', (SELECT json_agg(json_build_object('name', t.tgname, 'type', t.tgtype, 'on', t.tgenabled <> 'D'))
+    FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
+)::text
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+"""
+
+_SEQUENCES = """
+SELECT a.attname AS key, n.nspname AS schema, s.relname AS name, d.deptype = 'i' AS identity,
+       EXISTS (SELECT FROM pg_attrdef f JOIN pg_depend u ON u.classid = 'pg_attrdef'::regclass AND u.objid = f.oid
+               WHERE f.adrelid = $2::bigint::oid AND u.refobjid = s.oid) AS shared
+FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_namespace n ON n.oid = s.relnamespace
+JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = $1::bigint::oid
+  AND d.deptype IN ('a', 'i')
+"""
+
+# Whether a type has a default operator class is told by itself, by what it is binary coercible to, or by its kind.
+_ORDERED = """
+SELECT t.oid::bigint AS oid FROM pg_type t
+JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
+LEFT JOIN pg_type e ON e.oid = b.typelem AND b.typcategory = 'A'
+WHERE t.oid = ANY ($1::bigint[]::oid[]) AND (
+  b.typtype IN ('e', 'r', 'm', 'c') OR e.typtype IN ('e', 'r', 'm', 'c') OR EXISTS (
+    SELECT FROM pg_opclass o JOIN pg_am m ON m.oid = o.opcmethod AND m.amname = 'btree'
+    WHERE o.opcdefault AND (o.opcintype = coalesce(e.oid, b.oid) OR EXISTS (
+      SELECT FROM pg_cast k WHERE k.castsource = coalesce(e.oid, b.oid) AND k.casttarget = o.opcintype
+        AND k.castmethod = 'b' AND k.castcontext = 'i'))))
+"""
+
+_ASIDE_OTHERS = """
+SELECT NOT pg_has_role(n.nspowner, 'USAGE')
+    OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+               AND c.relname <> $2)
+    OR EXISTS (SELECT FROM pg_proc p WHERE p.pronamespace = n.oid)
+    OR EXISTS (SELECT FROM pg_type t WHERE t.typnamespace = n.oid AND t.typrelid = 0 AND t.typelem = 0)
+FROM pg_namespace n WHERE n.nspname = $1
+"""
+
+
+async def find_table(conn: Connection, schema: str, name: str) -> dict[str, Any] | None:
+    """What the catalog tells about a relation; None when there is none of that name."""
+    raw = await conn.fetchval(_TABLE, schema, name)
+    return json.loads(raw) if raw else None
+
+
+async def ordered_types(conn: Connection, oids: list[int]) -> set[int]:
+    """Those of the types that have an order and an equality, as keys need them."""
+    return {row["oid"] for row in await conn.fetch(_ORDERED, oids)}
+
+
+def our_triggers(plan: Plan) -> tuple[str, ...]:
+    """Names of the triggers (and functions) that we make for a plan."""
+    return (sync_name(plan, "forward"), sync_name(plan, "reverse"), order_name(plan))
+
+
+async def read_catalog(conn: Connection, plan: Plan) -> Catalog:
+    """The facts of a plan, at whatever point of the release: before expand, set aside, or dropped.
+
+    Raises:
+        PlanError: table or column does not exist, there is no usable key, or its type has no order.
+    """
+    async with conn.transaction():
+        # Types are told with their schemas then, whatever the search path is that the texts are run with.
+        before = await conn.fetchval("SELECT current_setting('search_path')")
+        await conn.execute("SET LOCAL search_path = pg_catalog")
+        catalog = await _read(conn, plan)
+        await conn.execute("SELECT set_config('search_path', $1, true)", before)
+        return catalog
+
+
+async def _read(conn: Connection, plan: Plan) -> Catalog:
+    change = plan.change
+    found = await find_table(conn, change.table.schema_, change.table.name)
+    where, aside, gone = change.table.schema_, False, False
+    target = await find_table(conn, change.target.schema_, change.target.name) if change.into else found
+    if found is None and change.into is not None:
+        found = await find_table(conn, ASIDE_SCHEMA, change.table.name)
+        where, aside, gone = (ASIDE_SCHEMA, True, False) if found else (where, False, target is not None)
+    if found is None and not gone:
+        raise await _no_table(conn, change.table)
+    names = {aside_name(plan, column): column for column in change.down}
+    if change.kind == "column" and found is not None:
+        present = {column["name"] for column in found["columns"]}
+        aside = set(names) <= present
+        gone = not aside and not set(change.down) & present
+    old = await _table(conn, found, where, change.table.name, names) if found else _empty(change.table)
+    new = old if change.into is None else None
+    if change.into is not None and target is not None:
+        new = await _table(conn, target, change.target.schema_, change.target.name, {})
+    triggers = [t for relation in (found, target) if relation for t in relation["triggers"] or []]
+    ours = our_triggers(plan)
+    others = await conn.fetchval(_ASIDE_OTHERS, ASIDE_SCHEMA, change.table.name)
+    return Catalog(
+        old=old,
+        new=new,
+        key=await _key(conn, plan, found or target or {}),
+        aside=aside,
+        gone=gone,
+        up_reads=_existing(old, up_reads(plan)),
+        down_reads=_existing(new, down_reads(plan)),
+        triggers=frozenset(t["name"] for t in triggers if t["name"] in ours and t["on"]),
+        foreign_before=tuple(
+            trigger["name"]
+            for trigger in (found or {}).get("triggers") or []
+            # pg_trigger.h: 1 is ROW, 2 is BEFORE, 4 is INSERT, 16 is UPDATE
+            if trigger["on"] and trigger["type"] & 3 == 3 and trigger["type"] & 20 and trigger["name"] not in ours
+        ),
+        sequences=await _sequences(conn, plan, found, target),
+        aside_shared=bool(others),
+    )
+
+
+def _existing(table: Table | None, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if table is not None and table.column(name) is not None)
+
+
+def _empty(table: TableName) -> Table:
+    return Table(table.schema_, table.name, ())
+
+
+async def _no_table(conn: Connection, table: TableName) -> PlanError:
+    rows = await conn.fetch(
+        "SELECT n.nspname || '.' || c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'zdd')"
+    )
+    names = [row["name"] for row in rows]
+    return PlanError(
+        f"change.table: {table} does not exist in database {await conn.fetchval('SELECT current_database()')}"
+        f"{nearest(str(table), names)}",
+        "name an existing table, with its schema unless that is public; check the database in database.dsn",
+    )
+
+
+async def _table(conn: Connection, found: dict[str, Any], schema: str, name: str, names: dict[str, str]) -> Table:
+    comparable = await ordered_types(conn, [column["type_oid"] for column in found["columns"] or []])
+    columns = tuple(
+        Column(
+            name=names.get(column["name"], column["name"]),
+            type=column["type"],
+            not_null=column["not_null"],
+            default=column["default"],
+            identity=column["identity"],
+            generated=column["generated"],
+            comparable=column["type_oid"] in comparable,
+        )
+        for column in found["columns"] or []
+    )
+    return Table(schema, name, columns, rows=found["rows"], blocks=found["blocks"])
+
+
+async def _key(conn: Connection, plan: Plan, found: dict[str, Any]) -> tuple[Column, ...]:
+    wanted, columns = plan.change.key, {column["name"]: column for column in found["columns"] or []}
+    for name in wanted:
+        if name not in columns:
+            raise PlanError(
+                f"change.key: {plan.change.table} has no column {name}{nearest(name, list(columns))}",
+                "name existing columns",
+            )
+    ordered = await ordered_types(conn, [columns[name]["type_oid"] for name in wanted])
+    for name in wanted:
+        if columns[name]["type_oid"] not in ordered:
+            raise PlanError(
+                f"change.key: column {name} of {plan.change.table} is of type {columns[name]['type']}, "
+                "which has no order and cannot be a key",
+                "choose columns of a type with an order, such as bigint, text or uuid",
+            )
+        if not columns[name]["not_null"]:
+            raise PlanError(
+                f"change.key: column {name} of {plan.change.table} can be NULL", "choose columns that are NOT NULL"
+            )
+    for index in found["unique"] or []:
+        if (set(index["columns"]) == set(wanted)) if wanted else index["primary"]:
+            # Pages follow the index, so its order of columns counts, not the plan's.
+            return tuple(
+                Column(
+                    name,
+                    columns[name]["type"],
+                    not_null=True,
+                    default=columns[name]["default"],
+                    identity=columns[name]["identity"],
+                )
+                for name in index["columns"]
+            )
+    if wanted:
+        raise PlanError(
+            f"change.key: {plan.change.table} has no unique index on ({', '.join(wanted)})",
+            "name the columns of a unique, valid btree index without condition, or create one",
+        )
+    raise PlanError(
+        f"change.table: {plan.change.table} has no primary key",
+        "add one, or name the columns of a unique index as change.key",
+    )
+
+
+async def _sequences(
+    conn: Connection, plan: Plan, found: dict[str, Any] | None, target: dict[str, Any] | None
+) -> tuple[Sequence, ...]:
+    if plan.change.into is None or found is None or target is None:
+        return ()
+    sequences = []
+    for row in await conn.fetch(_SEQUENCES, found["oid"], target["oid"]):
+        successor = await _free_name(conn, plan.change.target, f"{plan.change.target.name}_{row['key']}_seq")
+        sequences.append(Sequence(row["schema"], row["name"], row["key"], row["identity"], row["shared"], successor))
+    return tuple(sequences)
+
+
+async def _free_name(conn: Connection, table: TableName, wanted: str) -> str:
+    taken = {
+        row["relname"]
+        for row in await conn.fetch(
+            "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1",
+            table.schema_,
+        )
+    }
+    stem = wanted.encode()[:58].decode(errors="ignore")
+    return next(name for name in [stem, *(f"{stem}{n}" for n in range(1, 10_000))] if name not in taken)
+
+
+_SCHEMA = """
+SELECT 'column' AS kind, format('%s.%s %s %s %s', c.table_schema, c.table_name, c.column_name, c.data_type,
+                                c.is_nullable) AS what
+FROM information_schema.columns c WHERE c.table_schema NOT IN ('pg_catalog', 'information_schema', 'zdd')
+UNION ALL
+SELECT 'index', indexdef FROM pg_indexes WHERE schemaname NOT IN ('pg_catalog', 'information_schema', 'zdd')
+UNION ALL
+SELECT 'trigger', pg_get_triggerdef(t.oid) FROM pg_trigger t JOIN pg_class r ON r.oid = t.tgrelid
+WHERE NOT t.tgisinternal AND r.relnamespace <> 'zdd'::regnamespace
+UNION ALL
+SELECT 'function', p.oid::regprocedure::text FROM pg_proc p
+WHERE p.pronamespace IN ('public'::regnamespace, 'zdd'::regnamespace) AND p.proname LIKE 'zdd\\_%'
+UNION ALL
+SELECT 'sequence', format('%s.%s', schemaname, sequencename) FROM pg_sequences WHERE schemaname <> 'zdd'
+ORDER BY 1, 2
+"""
+
+
+async def schema_lines(connection: Connection) -> list[str]:
+    """Columns, indexes, triggers, our functions and sequences of a database that has a `zdd` schema, in words."""
+    return [f"{row['kind']} {row['what']}" for row in await connection.fetch(_SCHEMA)]

@@ -1,0 +1,252 @@
+"""Runs DDL without making anybody wait long: a ladder of lock timeouts, and indexes built concurrently.
+
+While ALTER TABLE waits for its lock, every later query on the table waits behind it. So it asks briefly, lets go,
+and asks again after a random pause, a little longer each time.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Self, TypeAlias
+
+import asyncpg
+
+from zdd_tui.model.ddl.lint_ddl import index_name
+from zdd_tui.model.errors import StepFailed
+from zdd_tui.model.plan.base import Database
+from zdd_tui.model.sql import ident, literal, qualified
+
+Connection: TypeAlias = Any
+"""asyncpg.Connection, or the pool's proxy of one."""
+
+Connections: TypeAlias = "asyncpg.Pool[asyncpg.Record] | Callable[[], AbstractAsyncContextManager[Connection]]"
+"""Where a connection outside of any fence comes from."""
+
+OnWait: TypeAlias = Callable[[str], Awaitable[None]]
+"""Told what we wait for, in words fit for a screen; the empty string when the wait is over."""
+
+_RETRIED = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+_BLOCKERS = """
+SELECT a.pid, coalesce(a.application_name, '') AS app, coalesce(a.state, a.backend_type) AS state,
+       extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.query_start, a.backend_start))::float8 AS age
+FROM unnest(pg_blocking_pids($1)) AS b (pid) JOIN pg_stat_activity a ON a.pid = b.pid
+GROUP BY 1, 2, 3, 4 ORDER BY age DESC
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LadderSettings:
+    """How often and how long DDL asks for its lock.
+
+    Attributes:
+        lock_timeout: seconds on the first rung.
+        lock_timeout_max: seconds on the last.
+        tries: rungs, the first included.
+        pause: upper bound in seconds of the random pause after the first try; it doubles up to two seconds.
+    """
+
+    lock_timeout: float = 0.2
+    lock_timeout_max: float = 2.0
+    tries: int = 40
+    pause: float = 0.1
+
+    @classmethod
+    def of(cls, database: Database) -> Self:
+        return cls(database.lock_timeout, database.lock_timeout_max, database.lock_tries)
+
+    def timeout_at(self, attempt: int) -> float:
+        """Seconds on rung ``attempt``, counted from 0: grows evenly from the first to the last."""
+        if self.tries < 2:
+            return self.lock_timeout
+        share = min(1.0, attempt / (self.tries - 1))
+        return max(0.001, self.lock_timeout + (self.lock_timeout_max - self.lock_timeout) * share)
+
+    def pause_after(self, attempt: int) -> float:
+        return random.uniform(0.0, min(2.0, self.pause * 2 ** min(attempt, 10)))  # noqa: S311  jitter
+
+
+async def run_ddl(
+    connections: Connections,
+    fenced: Callable[[], AbstractAsyncContextManager[Connection]],
+    statements: Iterable[str],
+    *,
+    ladder: LadderSettings,
+    on_wait: OnWait,
+    record: Callable[[Connection], Awaitable[None]],
+) -> None:
+    """Runs the statements and ``record`` in one fenced transaction, so that effect and record commit together.
+
+    Raises:
+        StepFailed: a statement is refused, or the lock was not to be had; it names the blockers and the mend.
+    """
+    statements = tuple(statements)
+    blockers: list[str] = []
+    for attempt in range(ladder.tries):
+        timeout = ladder.timeout_at(attempt)
+        try:
+            async with fenced() as conn:
+                await conn.execute("SET LOCAL statement_timeout = 0")
+                await conn.execute(f"SET LOCAL lock_timeout = {literal(f'{timeout * 1000:.0f}ms')}")
+                watch = _watching(connections, conn, timeout / 2, on_wait, blockers)
+                async with watch:
+                    for statement in statements:
+                        await _execute(conn, statement)
+                await conn.execute("SET LOCAL lock_timeout = 0")
+                await record(conn)
+        except _RETRIED as error:
+            who = ", ".join(blockers) or "a session that was gone when we looked"
+            await on_wait(f"try {attempt + 1} of {ladder.tries}: blocked by {who}")
+            if attempt + 1 == ladder.tries:
+                raise StepFailed(
+                    f"the lock was not to be had in {ladder.tries} tries ({type(error).__name__}): blocked by {who}",
+                    "let those transactions end, or end them with pg_terminate_backend(pid), then retry",
+                ) from None
+            await asyncio.sleep(ladder.pause_after(attempt))
+        else:
+            return
+
+
+async def create_index(
+    conn_factory: Connections, statement: str, *, on_wait: OnWait, schema: str = "public", name: str | None = None
+) -> None:
+    """Builds an index concurrently, as often as it is called: a valid one of that name is left, an invalid one,
+    the leftover of a build that was cut off, is dropped and built again.
+
+    Args:
+        schema: of the table, where unqualified names are looked up, and of the index.
+        name: of the index; default: read from the statement.
+
+    Raises:
+        StepFailed: it cannot be built.
+    """
+    name = name or index_name(statement)
+    index = qualified(schema, name)
+    async with _session(conn_factory) as conn:
+        # No lock_timeout: it would cut the build off and leave an invalid index (online_migrations #94).
+        await conn.execute("SET lock_timeout = 0")
+        await conn.execute("SET statement_timeout = 0")
+        await conn.execute(f"SET search_path = {ident(schema)}, public")
+        valid = await _index_valid(conn, index)
+        async with _watching(conn_factory, conn, 1.0, on_wait, [], progress=True):
+            if valid is False:
+                await on_wait(f"removing the invalid index {name}")
+                await _execute(conn, f"DROP INDEX CONCURRENTLY IF EXISTS {index}")
+            if valid is not True:
+                await _execute(conn, statement)
+        if await _index_valid(conn, index) is not True:
+            raise StepFailed(f"index {name} is not valid after it was built", "retry: it is dropped and built again")
+
+
+async def drop_index(conn_factory: Connections, schema: str, name: str, *, on_wait: OnWait) -> None:
+    """Drops an index without blocking anybody; nothing when it is not there."""
+    async with _session(conn_factory) as conn:
+        await conn.execute("SET lock_timeout = 0")
+        await conn.execute("SET statement_timeout = 0")
+        async with _watching(conn_factory, conn, 1.0, on_wait, []):
+            await _execute(conn, f"DROP INDEX CONCURRENTLY IF EXISTS {qualified(schema, name)}")
+
+
+async def blockers_of(conn: Connection, pid: int) -> list[str]:
+    """Who blocks a session, longest first: ``pid 4711 (app, idle in transaction, 12s)``. No query text."""
+    return [
+        f"pid {row['pid']} ({row['app'] or 'no name'}, {row['state']}, {row['age']:.0f}s)"
+        for row in await conn.fetch(_BLOCKERS, pid)
+    ]
+
+
+@asynccontextmanager
+async def _session(connections: Connections) -> AsyncIterator[Connection]:
+    if isinstance(connections, asyncpg.Pool):
+        async with connections.acquire() as conn:
+            yield conn
+    else:
+        async with connections() as conn:
+            yield conn
+
+
+async def _index_valid(conn: Connection, index: str) -> bool | None:
+    """None when there is no such index."""
+    valid: bool | None = await conn.fetchval(
+        "SELECT indisvalid AND indisready FROM pg_index WHERE indexrelid = to_regclass($1)", index
+    )
+    return valid
+
+
+async def _execute(conn: Connection, statement: str) -> None:
+    try:
+        await conn.execute(statement)
+    except _RETRIED:
+        raise
+    except asyncpg.DependentObjectsStillExistError as error:
+        raise StepFailed(
+            f"{_short(statement)}: {str(error).splitlines()[0]}: {(error.detail or '').replace(chr(10), '; ')}",
+            "remove what depends on it, then retry; nothing is dropped in cascade",
+        ) from None
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise StepFailed(
+            f"{_short(statement)}: {str(error).splitlines()[0]}",
+            "grant the role of database.dsn that right, then retry",
+        ) from None
+    except (asyncpg.AdminShutdownError, asyncpg.PostgresConnectionError, asyncpg.IdleInTransactionSessionTimeoutError):
+        raise
+    except asyncpg.PostgresError as error:
+        raise StepFailed(
+            f"{_short(statement)}: {str(error).splitlines()[0]}", "correct the database or the plan, then retry"
+        ) from None
+
+
+def _short(statement: str) -> str:
+    line = " ".join(statement.split())
+    return line if len(line) <= 60 else line[:59] + "…"
+
+
+@asynccontextmanager
+async def _watching(
+    connections: Connections,
+    conn: Connection,
+    after: float,
+    on_wait: OnWait,
+    blockers: list[str],
+    *,
+    progress: bool = False,
+) -> AsyncIterator[None]:
+    """Looks from a second session who blocks ``conn``, every ``after`` seconds; ``blockers`` holds the last answer."""
+    task = asyncio.create_task(_watch(connections, conn.get_server_pid(), after, on_wait, blockers, progress))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+    if not task.cancelled() and (error := task.exception()) is not None:
+        raise error  # what on_wait raised
+
+
+async def _watch(
+    connections: Connections, pid: int, after: float, on_wait: OnWait, blockers: list[str], progress: bool
+) -> None:
+    # The work goes on whether or not we can look.
+    with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        await asyncio.sleep(after)
+        async with _session(connections) as second:
+            while True:
+                found = await blockers_of(second, pid)
+                if found:
+                    blockers[:] = found
+                    await on_wait(f"waiting for {', '.join(found)}")
+                elif progress and (phase := await _progress(second, pid)):
+                    await on_wait(phase)
+                await asyncio.sleep(after)
+
+
+async def _progress(conn: Connection, pid: int) -> str:
+    row = await conn.fetchrow(
+        "SELECT phase, blocks_done, blocks_total FROM pg_stat_progress_create_index WHERE pid = $1", pid
+    )
+    if row is None:
+        return ""
+    share = f" {row['blocks_done'] * 100 // row['blocks_total']}%" if row["blocks_total"] else ""
+    return f"{row['phase']}{share}"

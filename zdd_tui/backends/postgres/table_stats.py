@@ -1,0 +1,111 @@
+"""What a database tells about the tables of a migration: size, indexes, triggers, traffic. Reads only."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from zdd_tui.backends.postgres.connection import connect, describe, explained
+from zdd_tui.model.advice.migration import Live, LiveTable
+from zdd_tui.model.plan.base import TableName
+
+_TABLE = """
+SELECT c.oid::bigint AS oid, c.reltuples::bigint AS rows,
+  c.relkind = 'r' AND NOT c.relispartition
+    AND NOT EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhparent, i.inhrelid)) AS ordinary,
+  pg_table_size(c.oid) AS heap, pg_indexes_size(c.oid) AS indexes,
+  ARRAY(SELECT pg_get_indexdef(i.indexrelid) FROM pg_index i
+        WHERE i.indrelid = c.oid AND NOT i.indisprimary AND i.indisvalid ORDER BY i.indexrelid) AS index_defs,
+  ARRAY(SELECT t.tgname::text FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal ORDER BY 1) AS triggers,
+  ARRAY(SELECT DISTINCT f.conrelid::regclass::text FROM pg_constraint f
+        WHERE f.contype = 'f' AND f.confrelid = c.oid ORDER BY 1) AS referenced_by,
+  ARRAY(SELECT a.attname::text FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, n)
+        JOIN pg_attribute a ON a.attnum = k.attnum
+        WHERE i.indrelid = c.oid AND i.indisprimary AND a.attrelid = c.oid ORDER BY k.n) AS key,
+  ARRAY(SELECT pg_get_constraintdef(k.oid) || '|' || a.attname FROM pg_constraint k
+        JOIN pg_attribute a ON a.attrelid = c.oid AND k.conkey = ARRAY[a.attnum]
+        WHERE k.conrelid = c.oid AND k.contype = 'c' AND k.convalidated) AS checks
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')
+"""
+
+_COLUMNS = """
+SELECT a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS not_null,
+  a.attgenerated <> '' AS generated,
+  CASE WHEN a.attidentity <> ''
+       THEN format('nextval(%L::regclass)', pg_get_serial_sequence($2, a.attname))
+       ELSE pg_get_expr(d.adbin, d.adrelid) END AS filled
+FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+WHERE a.attrelid = $1::bigint::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+"""
+
+_TRAFFIC = """
+SELECT coalesce(s.seq_scan, 0) + coalesce(s.idx_scan, 0) AS reads, s.n_tup_ins + s.n_tup_upd + s.n_tup_del AS writes,
+  extract(epoch FROM clock_timestamp() - greatest(d.stats_reset, pg_postmaster_start_time()))::float8 AS seconds
+FROM pg_stat_user_tables s, pg_stat_database d WHERE s.relid = $1::bigint::oid AND d.datname = current_database()
+"""
+
+_LONGEST = """
+SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8
+FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database() AND backend_type = 'client backend'
+"""
+
+
+async def look_at(dsn: str, tables: Iterable[TableName], *, timeout: float = 5.0) -> Live:
+    """The tables as they are now; takes no lock that anybody waits for.
+
+    Raises:
+        DatabaseError: the database cannot be asked.
+    """
+    conn = await connect(dsn, application_name="zdd advise", timeout=timeout)
+    found: dict[str, LiveTable] = {}
+    missing = []
+    try:
+        with explained(dsn):
+            # Definitions and types are told with their schemas then.
+            await conn.execute("SET search_path = pg_catalog")
+            await conn.execute("SET default_transaction_read_only = on")
+            for table in dict.fromkeys(tables):
+                live = await _table(conn, table)
+                if live is None:
+                    missing.append(table)
+                else:
+                    found[str(table)] = live
+            longest = await conn.fetchval(_LONGEST)
+    finally:
+        await conn.close()
+    return Live(describe(dsn), found, tuple(missing), longest)
+
+
+async def _table(conn: Any, table: TableName) -> LiveTable | None:
+    row = await conn.fetchrow(_TABLE, table.schema_, table.name)
+    if row is None:
+        return None
+    columns = await conn.fetch(
+        _COLUMNS, row["oid"], await conn.fetchval("SELECT $1::bigint::regclass::text", row["oid"])
+    )
+    traffic = await conn.fetchrow(_TRAFFIC, row["oid"])
+    seconds = traffic["seconds"] if traffic is not None and traffic["seconds"] else None
+    proven = {column["name"] for column in columns if column["not_null"]}
+    for check in row["checks"]:
+        definition, _, column = check.rpartition("|")
+        # pg_get_constraintdef writes it so, whatever the author wrote.
+        if definition.startswith("CHECK ((") and definition.endswith(" IS NOT NULL))"):
+            proven.add(column)
+    return LiveTable(
+        table=table,
+        rows=row["rows"],
+        heap_bytes=row["heap"],
+        index_bytes=row["indexes"],
+        columns={column["name"]: column["type"] for column in columns},
+        key=tuple(row["key"]),
+        defaults={
+            column["name"]: column["filled"] for column in columns if column["filled"] and not column["generated"]
+        },
+        generated=frozenset(column["name"] for column in columns if column["generated"]),
+        not_null=frozenset(proven),
+        indexes=tuple(row["index_defs"]),
+        triggers=tuple(row["triggers"]),
+        referenced_by=tuple(row["referenced_by"]),
+        ordinary=row["ordinary"],
+        reads=traffic["reads"] / seconds if seconds else None,
+        writes=traffic["writes"] / seconds if seconds else None,
+    )

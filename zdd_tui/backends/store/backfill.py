@@ -1,0 +1,286 @@
+"""The rows of zdd.backfill, zdd.range, zdd.failed_row and zdd.mismatch. Every function takes a fenced connection, so
+that what it writes commits together with the batch that it speaks of."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from zdd_tui.backends.postgres.catalog import Connection
+
+Key = tuple[str, ...]
+"""The texts of a key's columns."""
+
+Kind = Literal["backfill", "verify"]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A piece of the table in key order, and how far it is done.
+
+    Attributes:
+        lo: exclusive; None: from the start.
+        hi: inclusive; None: to the end.
+        cursor: the last key that is done; None: not begun.
+    """
+
+    id: int
+    lo: Key | None
+    hi: Key | None
+    cursor: Key | None
+    rows: int
+    done: bool
+
+    @property
+    def after(self) -> Key | None:
+        """Where the next page begins, exclusive."""
+        return self.cursor or self.lo
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a batch adds to zdd.backfill.
+
+    Attributes:
+        rows: looked at in this batch.
+        seconds: that it took.
+        recent: the newest batches, this one included, as zdd.backfill.recent has them.
+    """
+
+    rows: int
+    seconds: float
+    batch_rows: int
+    rate: float
+    throttle: str = ""
+    recent: Sequence[Sequence[float]] = ()
+
+
+class TakenBack(Exception):
+    """Batches that were committed, but not yet flushed, are gone with a server that crashed and is back already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A row whose two sides differ. Its values are not kept.
+
+    Attributes:
+        columns: names of the new columns that differ; empty when a whole row is missing or ``up`` fails.
+        what: in words.
+    """
+
+    key: Key
+    what: str
+    columns: tuple[str, ...] = ()
+    old: bool = True
+    new: bool = True
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.key)} ({self.what})"
+
+
+def _key(raw: str | None) -> Key | None:
+    return None if raw is None else tuple(json.loads(raw))
+
+
+def _json(key: Key | None) -> str | None:
+    return None if key is None else json.dumps(list(key))
+
+
+async def prepare(conn: Connection, release_id: int, *, rows_total: int, batch_rows: int) -> None:
+    """The row of a backfill that begins; one that was begun before is left as it is."""
+    await conn.execute(
+        "INSERT INTO zdd.backfill (release_id, status, rows_total, batch_rows) VALUES ($1, 'prepared', $2, $3)"
+        " ON CONFLICT (release_id) DO NOTHING",
+        release_id,
+        rows_total,
+        batch_rows,
+    )
+
+
+async def add_ranges(
+    conn: Connection, release_id: int, kind: Kind, ends: Sequence[Key | None], *, done: bool = False
+) -> None:
+    """One range up to each of ``ends``, the first from the start; None: to the end of the table. Where there are
+    ranges already nothing is added, so the bound stays fixed."""
+    await conn.execute(
+        "INSERT INTO zdd.range (release_id, id, kind, lo, hi, done)"
+        " SELECT $1, number - 1, $2, lag(hi) OVER (ORDER BY number), hi, $4"
+        " FROM (SELECT hi::jsonb AS hi, number FROM unnest($3::text[]) WITH ORDINALITY AS e (hi, number)) AS ends"
+        " WHERE NOT EXISTS (SELECT FROM zdd.range WHERE release_id = $1 AND kind = $2)",
+        release_id,
+        kind,
+        [_json(end) for end in ends],
+        done,
+    )
+
+
+async def drop_ranges(conn: Connection, release_id: int, kind: Kind) -> None:
+    await conn.execute("DELETE FROM zdd.range WHERE release_id = $1 AND kind = $2", release_id, kind)
+
+
+async def ranges(conn: Connection, release_id: int, kind: Kind) -> list[Range]:
+    rows = await conn.fetch(
+        "SELECT id, lo, hi, cursor, rows, done FROM zdd.range WHERE release_id = $1 AND kind = $2 ORDER BY id",
+        release_id,
+        kind,
+    )
+    return [
+        Range(row["id"], _key(row["lo"]), _key(row["hi"]), _key(row["cursor"]), row["rows"], row["done"])
+        for row in rows
+    ]
+
+
+async def advance_range(
+    conn: Connection, release_id: int, kind: Kind, number: int, *, cursor: Key | None, rows: int, done: bool
+) -> None:
+    await conn.execute(
+        "UPDATE zdd.range SET cursor = coalesce($4::jsonb, cursor), rows = rows + $5, done = $6"
+        " WHERE release_id = $1 AND kind = $2 AND id = $3",
+        release_id,
+        kind,
+        number,
+        _json(cursor),
+        rows,
+        done,
+    )
+
+
+async def checkpoint(
+    conn: Connection, release_id: int, piece: Range, *, end: Key | None, done: bool, progress: Progress
+) -> None:
+    """Cursor and counters of one batch, which went from where ``piece`` stands to ``end``.
+
+    Raises:
+        TakenBack: the range does not stand there: undo this batch, and read the range again.
+    """
+    answer = await conn.execute(
+        "WITH moved AS ("
+        "  UPDATE zdd.range SET cursor = coalesce($3::jsonb, cursor), rows = rows + $4, done = $5"
+        "  WHERE release_id = $1 AND kind = 'backfill' AND id = $2 AND cursor IS NOT DISTINCT FROM $11::jsonb"
+        "  RETURNING 1)"
+        " UPDATE zdd.backfill SET status = 'running', rows_done = rows_done + $4, batches = batches + least($4, 1),"
+        "   rows_total = greatest(rows_total, rows_done + $4), seconds = seconds + $6, batch_rows = $7, rate = $8,"
+        "   throttle = $9, recent = $10, updated_at = clock_timestamp()"
+        " FROM moved WHERE release_id = $1",
+        release_id,
+        piece.id,
+        _json(end),
+        progress.rows,
+        done,
+        progress.seconds,
+        progress.batch_rows,
+        progress.rate,
+        progress.throttle,
+        json.dumps(list(progress.recent)),
+        _json(piece.cursor),
+    )
+    if answer == "UPDATE 0":
+        raise TakenBack
+
+
+async def set_status(conn: Connection, release_id: int, status: str, throttle: str = "") -> None:
+    """Writes only what has changed: a status that stays wakes nobody. A backfill that is done knows its total."""
+    await conn.execute(
+        "UPDATE zdd.backfill SET status = $2, throttle = $3, updated_at = clock_timestamp(),"
+        " rows_total = CASE WHEN $2 = 'done' THEN rows_done ELSE rows_total END"
+        " WHERE release_id = $1 AND (status, throttle) IS DISTINCT FROM ($2, $3)",
+        release_id,
+        status,
+        throttle,
+    )
+
+
+async def last_batch(conn: Connection, release_id: int) -> tuple[int, list[list[float]]] | None:
+    """Size of the last batch, and the newest batches as zdd.backfill.recent has them; None before the preparation."""
+    row = await conn.fetchrow("SELECT batch_rows, recent FROM zdd.backfill WHERE release_id = $1", release_id)
+    return None if row is None else (row["batch_rows"], json.loads(row["recent"]))
+
+
+async def add_failed(conn: Connection, release_id: int, key: Key, reason: str) -> None:
+    """A row that could not be moved goes to the ledger."""
+    await conn.execute(
+        "WITH added AS (INSERT INTO zdd.failed_row (release_id, key, reason) VALUES ($1, $2::jsonb, $3)"
+        " ON CONFLICT (release_id, key) DO UPDATE SET reason = EXCLUDED.reason RETURNING xmax = 0 AS fresh)"
+        " UPDATE zdd.backfill SET failed_rows = failed_rows + added.fresh::int FROM added WHERE release_id = $1",
+        release_id,
+        _json(key),
+        reason,
+    )
+
+
+async def failed_keys(conn: Connection, release_id: int) -> list[Key]:
+    """The ledger, in no order."""
+    found = await conn.fetch("SELECT key FROM zdd.failed_row WHERE release_id = $1", release_id)
+    return [tuple(json.loads(row["key"])) for row in found]
+
+
+async def drop_failed(conn: Connection, release_id: int, key: Key) -> None:
+    """A row that was moved after all, or deleted, leaves the ledger."""
+    await conn.execute(
+        "WITH gone AS (DELETE FROM zdd.failed_row WHERE release_id = $1 AND key = $2::jsonb RETURNING 1)"
+        " UPDATE zdd.backfill SET failed_rows = failed_rows - 1 FROM gone WHERE release_id = $1",
+        release_id,
+        _json(key),
+    )
+
+
+async def forget_verification(conn: Connection, release_id: int) -> None:
+    """Begins a verification anew."""
+    await drop_ranges(conn, release_id, "verify")
+    await conn.execute("DELETE FROM zdd.mismatch WHERE release_id = $1", release_id)
+    await conn.execute(
+        "UPDATE zdd.backfill SET verified_rows = 0, mismatches = 0, verified = false WHERE release_id = $1", release_id
+    )
+
+
+async def verified(
+    conn: Connection, release_id: int, *, rows: int, mismatches: Iterable[Mismatch], done: bool, cap: int
+) -> None:
+    """One page of a verification; at most ``cap`` mismatches are kept in all, the rest is only counted."""
+    found = list(mismatches)
+    if found:
+        await conn.execute(
+            "INSERT INTO zdd.mismatch (release_id, key, old, new)"
+            " SELECT $1, key::jsonb, old::jsonb, new::jsonb"
+            " FROM unnest($2::text[], $3::text[], $4::text[]) AS found (key, old, new)"
+            " LIMIT greatest(0, $5 - (SELECT count(*) FROM zdd.mismatch WHERE release_id = $1))"
+            " ON CONFLICT (release_id, key) DO NOTHING",
+            release_id,
+            [_json(mismatch.key) for mismatch in found],
+            [json.dumps({"present": mismatch.old}) for mismatch in found],
+            [
+                json.dumps({"present": mismatch.new, "differs": list(mismatch.columns), "what": mismatch.what})
+                for mismatch in found
+            ],
+            cap,
+        )
+    await conn.execute(
+        "UPDATE zdd.backfill SET verified_rows = verified_rows + $2, mismatches = coalesce(mismatches, 0) + $3,"
+        " verified = $4, updated_at = clock_timestamp() WHERE release_id = $1",
+        release_id,
+        rows,
+        len(found),
+        done,
+    )
+
+
+async def report(conn: Connection, release_id: int, limit: int) -> tuple[int, int, list[Mismatch]]:
+    """Rows verified, mismatches, and the first of them."""
+    row = await conn.fetchrow(
+        "SELECT verified_rows, coalesce(mismatches, 0) AS mismatches FROM zdd.backfill WHERE release_id = $1",
+        release_id,
+    )
+    samples = await conn.fetch(
+        "SELECT key, old, new FROM zdd.mismatch WHERE release_id = $1 ORDER BY at, key LIMIT $2", release_id, limit
+    )
+    return (
+        row["verified_rows"],
+        row["mismatches"],
+        [_mismatch(sample["key"], json.loads(sample["old"]), json.loads(sample["new"])) for sample in samples],
+    )
+
+
+def _mismatch(key: str, old: dict[str, Any], new: dict[str, Any]) -> Mismatch:
+    return Mismatch(
+        tuple(json.loads(key)), new.get("what", ""), tuple(new.get("differs", ())), old["present"], new["present"]
+    )

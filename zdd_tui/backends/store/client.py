@@ -1,0 +1,412 @@
+"""The `zdd` schema as every client needs it: register a release, read it, send commands, hear of changes.
+
+What only the holder of the lease may write is in :mod:`zdd_tui.backends.store.agent`.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Self
+
+import asyncpg
+
+from zdd_tui.backends.postgres.connection import FAILURES, connect, create_pool, describe, explained, refuse_pooler
+from zdd_tui.backends.store import migrations, records
+from zdd_tui.model.errors import DatabaseError, Refused
+from zdd_tui.model.masking import masked
+from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.release.records import Actor, FailedRow, Lease, ReleaseRecord, StoredCommand
+from zdd_tui.model.release.regions import refuse_foreign
+from zdd_tui.model.release.state import CommandKind, Expected
+from zdd_tui.model.release.strategies import strategy_for
+
+# --- LISTEN for the changes of one release, on a connection of its own.
+
+
+PING_SECONDS = 5.0
+"""A listener that heard nothing for this long asks whether the server is still there: TCP would not tell."""
+
+
+class Listener:
+    """LISTEN on one connection; notifications that pile up are one."""
+
+    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]", release_id: int) -> None:
+        self._connection = connection
+        self._payload = str(release_id)
+        self._news = asyncio.Event()
+
+    async def start(self) -> None:
+        self._connection.add_termination_listener(lambda *_: self._news.set())
+        await self._connection.add_listener("zdd", self._notified)
+
+    def close(self) -> None:
+        self._connection.terminate()
+
+    def _notified(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        if payload == self._payload:
+            self._news.set()
+
+    async def heard(self, quiet: float | None) -> bool:
+        """True after a change, or after `quiet` seconds without one; False when the connection is gone."""
+        loop = asyncio.get_running_loop()
+        until = None if quiet is None else loop.time() + quiet
+        while not self._connection.is_closed():
+            left = PING_SECONDS if until is None else min(PING_SECONDS, max(0.0, until - loop.time()))
+            try:
+                async with asyncio.timeout(left):
+                    await self._news.wait()
+            except TimeoutError:
+                if until is None or loop.time() < until:
+                    if not await self._alive():
+                        return False
+                    continue
+                return True
+            self._news.clear()
+            return not self._connection.is_closed()
+        return False
+
+    async def _alive(self) -> bool:
+        try:
+            await self._connection.execute("SELECT 1", timeout=PING_SECONDS)
+        except FAILURES:
+            return False
+        return True
+
+
+# --- end
+
+
+COMMAND_SECONDS = 10.0
+"""Every statement here is short; one that takes longer has lost its server."""
+
+RECONNECT_SECONDS = (0.1, 4.0)
+"""First and longest pause between two attempts to listen again; each is drawn from half of it to all of it."""
+
+StateCallback = Callable[[bool, str], None]
+"""Called with (connected, error); error is empty while connected."""
+
+
+class Store:
+    """A client's connection to the store. Several operators may each have one."""
+
+    def __init__(self, dsn: str, pool: "asyncpg.Pool[asyncpg.Record]", application_name: str, timeout: float) -> None:
+        self._dsn = dsn
+        self._pool = pool
+        self._name = application_name
+        self._timeout = timeout
+
+    @classmethod
+    async def open(cls, dsn: str, *, application_name: str = "zdd", timeout: float = 5.0) -> Self:
+        """Connects and refuses poolers in transaction mode.
+
+        Raises:
+            DatabaseError: see :func:`zdd_tui.backends.postgres.connection.connect`.
+        """
+        probe = await connect(dsn, application_name=application_name, timeout=timeout)
+        try:
+            await refuse_pooler(probe, dsn, timeout=timeout)
+        finally:
+            probe.terminate()
+        pool = await create_pool(
+            dsn,
+            application_name,
+            max_size=2,
+            timeout=timeout,
+            command_timeout=COMMAND_SECONDS,
+            keep_session=True,
+        )
+        return cls(dsn, pool, application_name, timeout)
+
+    async def close(self) -> None:
+        """Ends every session of this store; never hangs on a server that is away."""
+        try:
+            async with asyncio.timeout(2):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def pool(self) -> "asyncpg.Pool[asyncpg.Record]":
+        """Its sessions, for short readings; errors come as asyncpg raises them."""
+        return self._pool
+
+    @property
+    def place(self) -> str:
+        """``user@host:port/db``, for screens."""
+        return describe(self._dsn)
+
+    # --- schema ------------------------------------------------------------------------------------------------
+
+    async def migrate(self) -> None:
+        """Creates or updates the schema; safe from several processes at once.
+
+        Raises:
+            DatabaseError: no rights (names the GRANT that mends it), or a schema made by a newer zdd.
+        """
+        connection = await connect(self._dsn, application_name=self._name, timeout=self._timeout)
+        try:
+            with explained(self._dsn):
+                await migrations.migrate(connection, self._dsn)
+        finally:
+            connection.terminate()
+
+    async def schema_version(self) -> int | None:
+        """None when the database has no `zdd` schema of ours."""
+        with explained(self._dsn):
+            async with self._pool.acquire() as connection:
+                return await migrations.version(connection)
+
+    # --- releases ----------------------------------------------------------------------------------------------
+
+    async def register(
+        self, plan: BasePlan, *, text: str, document: Mapping[str, Any], plan_hash: str, actor: Actor
+    ) -> int:
+        """The id of the active release of the plan's name; one is created where there is none.
+
+        Args:
+            text: the plan as written, with its ${PLACEHOLDERS}; `document` is the same as data.
+                Passwords that stand in them all the same are masked.
+
+        Raises:
+            Refused: a release of that name is under way with another plan.
+        """
+        strategy = strategy_for(plan)
+        with explained(self._dsn):
+            async with self._pool.acquire() as connection, connection.transaction():
+                created = await connection.fetchval(
+                    "INSERT INTO zdd.release (name, environment, plan_text, document, plan_hash, strategy, region)"
+                    " VALUES ($1, $2, $3, $4, $5, $6, $7)"
+                    " ON CONFLICT (name) WHERE state NOT IN ('rolled-back', 'done') DO NOTHING RETURNING id",
+                    plan.name,
+                    plan.environment,
+                    masked(text),
+                    json.dumps(masked(document), default=str),  # YAML makes dates of dates
+                    plan_hash,
+                    records.strategy_json(strategy),
+                    plan.region,
+                )
+                if created is None:
+                    return await _active(connection, plan, plan_hash)
+                await connection.executemany(
+                    "INSERT INTO zdd.step (release_id, position, name) VALUES ($1, $2, $3)",
+                    [(created, position, step.name) for position, step in enumerate(strategy.steps)],
+                )
+                await connection.execute(
+                    "INSERT INTO zdd.event (release_id, actor, host, kind, what) VALUES ($1, $2, $3, 'release', $4)",
+                    created,
+                    actor.name,
+                    actor.host,
+                    f"registered {plan.name} for {plan.environment}{f', region {plan.region}' * bool(plan.region)}",
+                )
+                return int(created)
+
+    async def find(self, name: str) -> int | None:
+        """The newest release of that name; None also where there is no schema yet."""
+        with explained(self._dsn):
+            try:
+                found = await self._pool.fetchval(
+                    "SELECT id FROM zdd.release WHERE name = $1 ORDER BY id DESC LIMIT 1", name
+                )
+            except asyncpg.UndefinedTableError:
+                return None
+        return None if found is None else int(found)
+
+    async def read(self, release_id: int, *, events: int = 50) -> ReleaseRecord:
+        """Everything about a release, in one snapshot and one round trip.
+
+        Events (the newest `events`) and commands (the newest 20) come oldest first.
+
+        Raises:
+            DatabaseError: the server is away, or there is no such release.
+        """
+        with explained(self._dsn):
+            record = await records.read_release(self._pool, release_id, events)
+        if record is None:
+            raise self._no_release(release_id)
+        return record
+
+    async def lease(self, release_id: int) -> Lease | None:
+        """Who carries the release out; None when nobody ever did."""
+        with explained(self._dsn):
+            row = await self._pool.fetchrow(f"SELECT {records.LEASE} FROM zdd.lease WHERE release_id = $1", release_id)  # noqa: S608
+        return records.lease(row) if row else None
+
+    async def failed_rows(self, release_id: int, limit: int = 100) -> tuple[FailedRow, ...]:
+        """The first rows that the backfill could not move, oldest first."""
+        with explained(self._dsn):
+            rows = await self._pool.fetch(
+                "SELECT key, reason, extract(epoch FROM at)::float8 AS at FROM zdd.failed_row"
+                " WHERE release_id = $1 ORDER BY zdd.failed_row.at LIMIT $2",
+                release_id,
+                limit,
+            )
+        return tuple(records.failed_row(row) for row in rows)
+
+    # --- commands ----------------------------------------------------------------------------------------------
+
+    async def send(
+        self,
+        release_id: int,
+        kind: CommandKind,
+        *,
+        actor: Actor,
+        reason: str = "",
+        expected: Expected | None = None,
+        typed: str | None = None,
+        targets: Mapping[str, Any] | None = None,
+        unrehearsed: bool = False,
+        tuning: Mapping[str, object] | None = None,
+    ) -> int:
+        """Queues a command for the agent and returns its id.
+
+        Args:
+            expected: what the operator saw when confirming.
+            typed: what the operator typed where the release's name was asked for.
+            targets: what the operator was shown as the list of what is to run.
+            unrehearsed: the first advance may go without a rehearsal; `reason` says why.
+            tuning: of ``tune``: limits of the backfill by name, see :mod:`zdd_tui.model.tuning`.
+        """
+        args: dict[str, Any] = {}
+        if expected is not None:
+            args["expected"] = {
+                "plan_hash": expected.plan_hash,
+                "state": str(expected.state),
+                "phase": expected.phase,
+                "objects": dict(expected.objects),
+            }
+        if typed is not None:
+            args["typed"] = typed
+        if targets is not None:
+            args["targets"] = dict(targets)
+        if unrehearsed:
+            args["unrehearsed"] = True
+        if tuning is not None:
+            args["tuning"] = dict(tuning)
+        with explained(self._dsn):
+            try:
+                sent = await self._pool.fetchval(
+                    "INSERT INTO zdd.command (release_id, kind, args, reason, actor, host)"
+                    " VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
+                    release_id,
+                    str(kind),
+                    json.dumps(args),
+                    records.storable(reason),
+                    actor.name,
+                    actor.host,
+                )
+            except asyncpg.ForeignKeyViolationError:
+                raise self._no_release(release_id) from None
+        return int(sent)
+
+    async def command(self, command_id: int) -> StoredCommand:
+        """A command and what became of it.
+
+        Raises:
+            DatabaseError: the server is away, or there is no such command.
+        """
+        return (await self._command(command_id))[0]
+
+    async def wait_command(self, command_id: int, timeout: float) -> StoredCommand:
+        """The command once the agent has answered it, or as it is when `timeout` seconds are over.
+
+        A server that goes away meanwhile is waited for.
+        """
+        stored, release_id = await self._command(command_id)
+        try:
+            async with asyncio.timeout(timeout), aclosing(self.changes(release_id, quiet=1.0)) as changes:
+                async for _ in changes:
+                    try:
+                        stored, _release = await self._command(command_id)
+                    except DatabaseError:
+                        continue
+                    if stored.status != "queued":
+                        break
+        except TimeoutError:
+            pass
+        return stored
+
+    async def _command(self, command_id: int) -> tuple[StoredCommand, int]:
+        with explained(self._dsn):
+            row = await self._pool.fetchrow(
+                f"SELECT {records.COMMAND}, release_id FROM zdd.command WHERE id = $1",  # noqa: S608
+                command_id,
+            )
+        if row is None:
+            raise DatabaseError(f"{self.place} has no command {command_id}")
+        return records.command(row), row["release_id"]
+
+    # --- changes -----------------------------------------------------------------------------------------------
+
+    async def changes(
+        self, release_id: int, *, quiet: float | None = None, on_state: StateCallback | None = None
+    ) -> AsyncGenerator[None, None]:
+        """Yields at once, after every change of the release, and after every reconnection; for ever.
+
+        Changes that come while the consumer is busy are one. Close it with ``aclosing``. It raises nothing: a lost
+        server is told to `on_state` and tried again with growing, jittered pauses.
+
+        Args:
+            quiet: yield also when nothing was heard for this many seconds.
+        """
+        told = on_state or (lambda connected, error: None)
+        pause = RECONNECT_SECONDS[0]
+        while True:
+            try:
+                listener = await self._listen(release_id)
+            except DatabaseError as error:
+                told(False, error.title)
+            else:
+                pause = RECONNECT_SECONDS[0]
+                told(True, "")
+                try:
+                    yield
+                    while await listener.heard(quiet):
+                        yield
+                finally:
+                    listener.close()
+                told(False, f"{self.place}: the connection is lost")
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            pause = min(pause * 2, RECONNECT_SECONDS[1])
+
+    async def _listen(self, release_id: int) -> Listener:
+        connection = await connect(self._dsn, application_name=f"{self._name} listen", timeout=self._timeout)
+        listener = Listener(connection, release_id)
+        try:
+            with explained(self._dsn):
+                await listener.start()
+        except BaseException:
+            listener.close()
+            raise
+        return listener
+
+    def _no_release(self, release_id: int) -> DatabaseError:
+        return DatabaseError(
+            f"{self.place} has no release {release_id}", "look at the release's name with `zdd status`"
+        )
+
+
+async def _active(connection: Any, plan: BasePlan, plan_hash: str) -> int:
+    row = await connection.fetchrow(
+        "SELECT id, plan_hash, region FROM zdd.release WHERE name = $1 AND state NOT IN ('rolled-back', 'done')",
+        plan.name,
+    )
+    if row is None:  # it ended between the two statements
+        raise Refused(f"the release {plan.name} has just ended", "look at it, then start it again")
+    if row["plan_hash"] != plan_hash:
+        raise Refused(
+            f"a release {plan.name} is under way with another plan",
+            "finish it or roll it back first, or take back the changes of the plan file",
+        )
+    refuse_foreign(plan, row["region"])
+    return int(row["id"])

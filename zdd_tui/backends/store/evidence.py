@@ -1,0 +1,215 @@
+"""What the `zdd` schema knows that the doctor asks for: history of the plan's releases, rehearsals, answers, trials."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import asyncpg
+
+from zdd_tui.backends.postgres.catalog import Connection
+from zdd_tui.backends.store.records import storable
+from zdd_tui.model.doctor.facts import Evidence, History, WayBack
+from zdd_tui.model.masking import masked
+from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.release.records import Actor
+from zdd_tui.model.release.rehearsal import Rehearsal
+
+_RELEASE = """
+SELECT r.id, r.state,
+       (SELECT extract(epoch FROM s.ended_at)::float8 FROM zdd.step s
+         WHERE s.release_id = r.id AND s.name = 'rollout-v3' AND s.status = 'done') AS cut_over_at,
+       EXISTS (SELECT FROM zdd.step s WHERE s.release_id = r.id AND s.name = 'set-aside' AND s.status = 'done')
+         AS contracted,
+       CASE WHEN r.state IN ('waiting', 'failed') THEN
+         (SELECT extract(epoch FROM max(s.ended_at))::float8 FROM zdd.step s WHERE s.release_id = r.id) END
+         AS waiting_since
+FROM zdd.release r WHERE r.name = $1 ORDER BY r.id DESC LIMIT 1
+"""
+
+# Rolled back after it had begun, and how much it had carried by then.
+_ROLLED_BACK = """
+SELECT r.plan_hash, extract(epoch FROM r.finished_at)::float8 AS at, b.rows_done, b.rows_total, b.status
+FROM zdd.release r LEFT JOIN zdd.backfill b ON b.release_id = r.id
+WHERE r.name = $1 AND r.state = 'rolled-back' AND r.phase >= 0
+"""
+
+_REHEARSED = """
+SELECT plan_hash, extract(epoch FROM at)::float8 AS at, verdict, scale, (report ->> 'rows')::bigint AS rows
+FROM zdd.rehearsal
+WHERE name = $1 ORDER BY id DESC LIMIT 500
+"""
+
+_FLAG_STEPS: Final = (
+    # (steps that set a flag, the flag's role): see zdd_tui.model.release.strategies
+    (re.compile(r"write-flag-on"), "write"),
+    (re.compile(r"read-flag-on|read-\d+|ramp-\d+"), "read"),
+    (re.compile(r"shadow-\d+"), "shadow"),
+    (re.compile(r"weight-\d+"), "weight"),
+)
+_FLAG_SET = """
+SELECT s.name, extract(epoch FROM s.ended_at)::float8 AS at FROM zdd.step s
+WHERE s.release_id = $1 AND s.status = 'done' AND s.ended_at IS NOT NULL
+"""
+
+_ENDED_FLAGS = """
+WITH flag AS (
+    SELECT r.name, r.state, f.key, r.state IN ('rolled-back', 'done') AS ended
+    FROM zdd.release r CROSS JOIN LATERAL (VALUES
+        (r.document #>> '{flags,write}'), (r.document #>> '{flags,read}'), (r.document #>> '{flags,shadow}'),
+        (r.document #>> '{canary,flag,key}')) f (key)
+    WHERE f.key IS NOT NULL)
+SELECT key, max('release ' || name || ' (' || state || ')') AS release FROM flag
+GROUP BY key HAVING bool_and(ended)
+"""
+
+_EVIDENCE = """
+SELECT point, source, verdict, what, actor || '@' || host AS who, extract(epoch FROM at)::float8 AS at,
+       plan_hash, subject
+FROM zdd.evidence WHERE name = $1 ORDER BY id DESC LIMIT 500
+"""
+
+
+async def read_history(conn: Connection, plan: BasePlan) -> History:
+    """What is known of a plan by its name. A database without a `zdd` schema knows nothing, and that is an answer."""
+    if not await _exists(conn, "release"):
+        return History()
+    async with conn.transaction(isolation="repeatable_read", readonly=True):
+        release = await conn.fetchrow(_RELEASE, plan.name)
+        rehearsals = [_rolled_back(row) for row in await conn.fetch(_ROLLED_BACK, plan.name)]
+        rehearsals += await _rehearsals(conn, plan)
+        known = _set_at(plan, await conn.fetch(_FLAG_SET, release["id"])) if release is not None else {}
+        ended = {row["key"]: row["release"] for row in await conn.fetch(_ENDED_FLAGS)}
+        evidence: Iterable[asyncpg.Record] = ()
+        if await _exists(conn, "evidence"):
+            evidence = await conn.fetch(_EVIDENCE, plan.name)
+    return History(
+        cut_over_at=release["cut_over_at"] if release else None,
+        contracted=bool(release and release["contracted"]),
+        waiting_since=release["waiting_since"] if release else None,
+        rehearsals=tuple(rehearsals),
+        flag_set_at=known,
+        ended_flags=ended,
+        evidence=tuple(_evidence(row) for row in evidence),
+    )
+
+
+async def add_evidence(
+    conn: Connection, plan: BasePlan, plan_hash: str, actor: Actor, given: Iterable[Evidence]
+) -> None:
+    """Appends answers or trials, in the name of `actor` and by the database's clock: `who` and `at` are not taken.
+
+    Raises:
+        asyncpg.PostgresError: as the server says; without a `zdd` schema an UndefinedTableError.
+    """
+    await conn.executemany(
+        "INSERT INTO zdd.evidence (name, plan_hash, source, point, subject, verdict, what, actor, host)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        [
+            (
+                plan.name, plan_hash, each.source, each.point, each.subject, each.verdict, storable(each.text),
+                actor.name, actor.host,
+            )
+            for each in given
+        ],
+    )  # fmt: skip
+
+
+async def _rehearsals(conn: Connection, plan: BasePlan) -> list[WayBack]:
+    """What `zdd rehearse` has kept."""
+    if not await _exists(conn, "rehearsal"):
+        return []
+    return [
+        WayBack(
+            plan_hash=row["plan_hash"],
+            at=row["at"],
+            verdict="pass" if row["verdict"] == "passed" else "fail",
+            rows=row["rows"],
+            scale=row["scale"],
+            where="a copy",
+        )
+        for row in await conn.fetch(_REHEARSED, plan.name)
+    ]
+
+
+async def _exists(conn: Connection, table: str) -> bool:
+    # Not to_regclass(): it asks for USAGE of the schema, and a refusal is for the query itself to explain.
+    return bool(
+        await conn.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = 'zdd' AND c.relname = $1)",
+            table,
+        )
+    )
+
+
+def _set_at(plan: BasePlan, steps: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """When each flag was set last, by the steps that are done."""
+    keys = {role: key for key, role in plan.flag_roles.items()}
+    known: dict[str, float] = {}
+    for step in steps:
+        for pattern, role in _FLAG_STEPS:
+            if role in keys and pattern.fullmatch(step["name"]):
+                known[keys[role]] = max(step["at"], known.get(keys[role], 0.0))
+    return known
+
+
+def _rolled_back(row: Mapping[str, Any]) -> WayBack:
+    whole = row["status"] is not None and row["rows_total"] and row["rows_done"] >= row["rows_total"]
+    scale = 1.0 if whole else (row["rows_done"] / row["rows_total"]) if row["rows_total"] else 0.0
+    return WayBack(row["plan_hash"], row["at"], "pass", row["rows_done"] or 0, scale, "this very database")
+
+
+def _evidence(row: Mapping[str, Any]) -> Evidence:
+    return Evidence(
+        point=row["point"],
+        source=row["source"],
+        verdict=row["verdict"],
+        text=row["what"],
+        who=row["who"],
+        at=row["at"],
+        plan_hash=row["plan_hash"],
+        subject=row["subject"],
+    )
+
+
+# --- Rehearsals in the `zdd` schema.
+
+
+async def keep(
+    conn: Connection,
+    *,
+    plan_hash: str,
+    name: str,
+    passed: bool,
+    scale: float,
+    report: Mapping[str, Any],
+    actor: Actor,
+) -> None:
+    """Writes down what came of a rehearsal, by the database's clock."""
+    await conn.execute(
+        "INSERT INTO zdd.rehearsal (plan_hash, name, verdict, scale, report, actor, host)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        plan_hash,
+        name,
+        "passed" if passed else "failed",
+        scale,
+        storable(json.dumps(masked(report))),
+        actor.name,
+        actor.host,
+    )
+
+
+async def newest(conn: Connection, plan_hash: str) -> Rehearsal | None:
+    """The last rehearsal of a plan; None also where the schema is older than rehearsals."""
+    try:
+        row = await conn.fetchrow(
+            "SELECT plan_hash, extract(epoch FROM at)::float8 AS at, verdict, scale, actor, host FROM zdd.rehearsal"
+            " WHERE plan_hash = $1 ORDER BY at DESC LIMIT 1",
+            plan_hash,
+        )
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        return None
+    if row is None:
+        return None
+    return Rehearsal(row["plan_hash"], row["at"], row["verdict"] == "passed", row["scale"], row["actor"], row["host"])

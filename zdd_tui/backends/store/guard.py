@@ -1,0 +1,172 @@
+"""What the guard writes: its readings, and what it does about them. All of it carries the lease's epoch."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import asyncpg
+
+from zdd_tui.backends.store import writes
+from zdd_tui.backends.store.agent import AgentStore
+from zdd_tui.backends.store.records import storable
+from zdd_tui.model.guard.reading import Act, GuardReading
+from zdd_tui.model.release.records import Actor, NewEvent
+from zdd_tui.model.release.summary import Wait
+
+GUARD = "guard"
+"""The actor's name; a unique index lets an actor of this name ask for a release's rollback once."""
+
+_SAVE = """
+WITH given AS (
+    SELECT * FROM jsonb_to_recordset($2) AS given(
+        rule text, verdict text, reason text, unit text, value float8, baseline float8, "limit" float8,
+        samples bigint, series float8[], action text, acting boolean, applies boolean, max_age float8, acted text)
+), before AS (SELECT rule, verdict, applies FROM zdd.guard WHERE release_id = $1),
+fresh AS (
+    INSERT INTO zdd.guard AS old (release_id, rule, verdict, reason, unit, value, baseline, "limit", samples, series,
+                                  action, acting, applies, max_age, acted, observed_at)
+    SELECT $1, rule, verdict, reason, unit, value, baseline, "limit", samples, series, action, acting, applies,
+           max_age, acted, clock_timestamp() FROM given
+    ON CONFLICT (release_id, rule) DO UPDATE SET
+        verdict = excluded.verdict, reason = excluded.reason, unit = excluded.unit, value = excluded.value,
+        baseline = excluded.baseline, "limit" = excluded."limit", samples = excluded.samples,
+        series = excluded.series, action = excluded.action, acting = excluded.acting, applies = excluded.applies,
+        max_age = excluded.max_age, acted = excluded.acted, observed_at = excluded.observed_at
+    RETURNING rule, verdict, reason
+)
+SELECT fresh.rule, fresh.verdict, fresh.reason, coalesce(before.verdict, 'unknown') AS before
+FROM fresh LEFT JOIN before USING (rule) ORDER BY rule
+"""
+
+
+_KEEP = """
+INSERT INTO zdd.guard_memory (release_id, epoch, part, body) VALUES ($1, $2, $3, $4)
+ON CONFLICT (release_id, part) DO UPDATE SET
+    epoch = excluded.epoch, body = excluded.body, kept_at = clock_timestamp()
+"""
+
+_RECALL = """
+SELECT part, body, extract(epoch FROM clock_timestamp() - kept_at)::float8 AS since
+FROM zdd.guard_memory WHERE release_id = $1
+"""
+
+
+async def save(store: AgentStore, readings: Sequence[GuardReading], memory: Mapping[str, bytes] | None = None) -> None:
+    """The newest readings, stamped by the server's clock; an audit line where a rule begins or ends to fail or to be
+    without data.
+
+    Args:
+        memory: by part, what the next guard will need, as of now; a part that is missing stays as it was.
+
+    Raises:
+        StaleEpoch: another agent carries the release out.
+        DatabaseError: the server is away.
+    """
+    if not readings:
+        return
+    rows = [_row(reading) for reading in readings]
+    async with store.fenced() as connection:
+        changed = await connection.fetch(_SAVE, store.release_id, json.dumps(rows))
+        for part, body in (memory or {}).items():
+            await connection.execute(_KEEP, store.release_id, store.epoch, part, body)
+        lines = [
+            NewEvent(GUARD, f"{row['rule']}: {row['verdict']}", row["reason"], _actor(store))
+            for row in changed
+            if row["verdict"] != row["before"] and not {row["verdict"], row["before"]} <= {"pass", "inconclusive"}
+        ]
+        await writes.events(connection, store.release_id, store.actor, lines)
+
+
+def _row(reading: GuardReading) -> dict[str, Any]:
+    return asdict(reading) | {"reason": storable(reading.reason)}
+
+
+async def recall(store: AgentStore) -> dict[str, tuple[bytes, float]]:
+    """By part, what a guard before this one has kept, and how many seconds ago."""
+    async with store.fenced() as connection:
+        rows = await connection.fetch(_RECALL, store.release_id)
+    return {row["part"]: (row["body"], max(0.0, row["since"])) for row in rows}
+
+
+async def asked_for_rollback(store: AgentStore) -> bool:
+    """Whether the guard, this one or one before it, has asked for this release's rollback."""
+    async with store.fenced() as connection:
+        return bool(
+            await connection.fetchval(
+                "SELECT EXISTS (SELECT FROM zdd.command WHERE release_id = $1 AND actor = $2 AND kind = 'rollback')",
+                store.release_id,
+                GUARD,
+            )
+        )
+
+
+async def act(store: AgentStore, what: Act) -> bool:
+    """Asks for what the guard has decided, with its cause and its audit line, in one transaction.
+
+    Returns:
+        False when there is nothing to be done any more: the release has ended or is on its way back, or the rollback
+        was asked for before.
+    """
+    async with store.fenced() as connection:
+        # The row is held until the command is in: the release cannot end in between.
+        moving = await connection.fetchval(
+            "SELECT state IN ('running', 'waiting', 'failed') FROM zdd.release WHERE id = $1 FOR UPDATE",
+            store.release_id,
+        )
+        if not moving or (what.command is not None and not await _ask(connection, store, what)):
+            return False
+        await connection.execute(
+            "UPDATE zdd.guard SET acted = $3 WHERE release_id = $1 AND rule = $2",
+            store.release_id,
+            what.rule,
+            str(what.action),
+        )
+        doing = "alert" if what.command is None else f"asks for {what.command}"
+        line = NewEvent(GUARD, f"{what.rule}: {doing}", what.reason, _actor(store))
+        await writes.events(connection, store.release_id, store.actor, [line])
+    return True
+
+
+async def _ask(connection: "asyncpg.Connection[asyncpg.Record]", store: AgentStore, what: Act) -> bool:
+    reason = storable(what.reason)
+    asked = await connection.fetchval(
+        "INSERT INTO zdd.command (release_id, kind, reason, actor, host) VALUES ($1, $2, $3, $4, $5)"
+        " ON CONFLICT DO NOTHING RETURNING id",
+        store.release_id,
+        str(what.command),
+        reason,
+        GUARD,
+        store.actor.host,
+    )
+    if asked is None:
+        return False
+    await connection.execute("UPDATE zdd.release SET cause = $2 WHERE id = $1", store.release_id, reason)
+    return True
+
+
+def _actor(store: AgentStore) -> Actor:
+    return Actor(GUARD, store.actor.host)
+
+
+# --- What an agent says of a wait that lasts too long: one audit line, whichever agent it is that notices.
+
+
+_TOLD = "SELECT EXISTS (SELECT FROM zdd.event WHERE release_id = $1 AND kind = 'wait' AND at > to_timestamp($2))"
+
+
+async def tell(store: AgentStore, wait: Wait) -> bool:
+    """An audit line of kind `wait`, unless there is one of this very wait already.
+
+    Returns:
+        whether it was written now.
+
+    Raises:
+        StaleEpoch: another agent carries the release out.
+        DatabaseError: the server is away.
+    """
+    async with store.fenced() as connection:
+        if await connection.fetchval(_TOLD, store.release_id, wait.since):
+            return False
+        await writes.events(connection, store.release_id, store.actor, [NewEvent("wait", wait.text)])
+    return True

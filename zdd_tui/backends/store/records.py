@@ -1,0 +1,215 @@
+"""One statement that reads everything about a release, and rows of the `zdd` schema as model values."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import asyncpg
+from pydantic import TypeAdapter, ValidationError
+
+from zdd_tui.model.duration import parse_duration
+from zdd_tui.model.guard.reading import GuardAction, GuardReading, Unit
+from zdd_tui.model.masking import masked
+from zdd_tui.model.plan.base import Backfill
+from zdd_tui.model.release.gate import GateReading, Verdict
+from zdd_tui.model.release.records import (
+    Actor,
+    BackfillRecord,
+    BatchRecord,
+    Event,
+    FailedRow,
+    Lease,
+    ReleaseRecord,
+    StepRecord,
+    StoredCommand,
+)
+from zdd_tui.model.release.state import CommandKind, Release, State, StepStatus
+from zdd_tui.model.release.strategy import Strategy
+
+SHOWN_COMMANDS = 20
+"""How many commands a record carries: the newest; one that is still queued is newer than all answered ones."""
+
+_STRATEGY: Final = TypeAdapter(Strategy)
+_KNOWN: Final = frozenset(kind.value for kind in CommandKind)
+
+EVENT = "id, extract(epoch FROM at)::float8 AS at, actor, host, kind, what, why"
+COMMAND = "id, kind, args, reason, actor, host, extract(epoch FROM created_at)::float8 AS created_at, status, outcome"
+LEASE = "epoch, holder, host, pid, ttl, greatest(0, extract(epoch FROM clock_timestamp() - renewed_at))::float8 AS age"
+
+# One statement is one snapshot and one round trip: every dashboard asks it up to four times a second.
+_READ = f"""
+SELECT json_build_object(
+    'now', extract(epoch FROM clock_timestamp())::float8,
+    'release', (SELECT row_to_json(r) FROM (
+        SELECT id, name, environment, region, plan_text, plan_hash, strategy, state, phase, paused, error, cause,
+               tuning, document->'backfill' AS backfill, document->'gates' AS waits,
+               extract(epoch FROM created_at)::float8 AS created_at,
+               extract(epoch FROM finished_at)::float8 AS finished_at
+        FROM zdd.release WHERE id = $1) r),
+    'steps', (SELECT coalesce(json_agg(s ORDER BY position), '[]') FROM (
+        SELECT position, name, status, detail, note, error,
+               extract(epoch FROM began_at)::float8 AS began_at, extract(epoch FROM ended_at)::float8 AS ended_at
+        FROM zdd.step WHERE release_id = $1) s),
+    'gates', (SELECT coalesce(json_agg(g), '[]') FROM (
+        SELECT name, verdict, reason, extract(epoch FROM observed_at)::float8 AS observed_at, max_age,
+               extract(epoch FROM since)::float8 AS since
+        FROM zdd.gate WHERE release_id = $1) g),
+    'guard', (SELECT coalesce(json_agg(g ORDER BY rule), '[]') FROM (
+        SELECT rule, verdict, reason, unit, value, baseline, "limit", samples, series, action, acting, applies, acted,
+               extract(epoch FROM observed_at)::float8 AS observed_at, max_age
+        FROM zdd.guard WHERE release_id = $1) g),
+    'events', (SELECT coalesce(json_agg(e ORDER BY id), '[]') FROM (
+        SELECT {EVENT} FROM zdd.event WHERE release_id = $1 ORDER BY zdd.event.id DESC LIMIT $2) e),
+    'commands', (SELECT coalesce(json_agg(c ORDER BY id), '[]') FROM (
+        SELECT {COMMAND} FROM zdd.command WHERE release_id = $1 ORDER BY zdd.command.id DESC LIMIT {SHOWN_COMMANDS}) c),
+    'lease', (SELECT row_to_json(l) FROM (SELECT {LEASE} FROM zdd.lease WHERE release_id = $1) l),
+    'backfill', (SELECT row_to_json(b) FROM (
+        SELECT status, rows_total, rows_done, batches, batch_rows, seconds, rate, throttle, failed_rows,
+               verified_rows, mismatches, verified, recent, extract(epoch FROM updated_at)::float8 AS updated_at
+        FROM zdd.backfill WHERE release_id = $1) b)
+)::text
+"""  # noqa: S608  the pieces are the column lists above
+
+
+async def read_release(
+    connection: "asyncpg.Connection[asyncpg.Record] | asyncpg.Pool[asyncpg.Record]", release_id: int, events: int = 50
+) -> ReleaseRecord | None:
+    """Everything about a release in one snapshot; None when there is no such release."""
+    raw = json.loads(await connection.fetchval(_READ, release_id, events))
+    return release_record(raw) if raw["release"] else None
+
+
+def release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
+    """The record out of the JSON of the one statement."""
+    row = raw["release"]
+    release = Release(
+        name=row["name"],
+        plan_hash=row["plan_hash"],
+        strategy=_STRATEGY.validate_python(row["strategy"]),
+        state=State(row["state"]),
+        phase=row["phase"],
+        statuses=tuple(StepStatus(step["status"]) for step in raw["steps"]),
+        paused=row["paused"],
+        error=row["error"],
+        tuning=tuple(sorted(row["tuning"].items())),
+    )
+    return ReleaseRecord(
+        id=row["id"],
+        release=release,
+        environment=row["environment"],
+        plan_text=row["plan_text"],
+        created_at=row["created_at"],
+        finished_at=row["finished_at"],
+        now=raw["now"],
+        steps=tuple(_step(step) for step in raw["steps"]),
+        gates={gate["name"]: _gate(gate) for gate in raw["gates"]},
+        events=tuple(event(row) for row in raw["events"]),
+        commands=tuple(command(row) for row in raw["commands"] if is_known(row["kind"])),
+        lease=lease(raw["lease"]) if raw["lease"] else None,
+        backfill=_backfill(raw["backfill"]) if raw["backfill"] else None,
+        guard=tuple(_guard(reading) for reading in raw["guard"]),
+        cause=row["cause"],
+        region=row["region"],
+        plan_limits=_plan_limits(release.strategy, row["backfill"]),
+        owner=(row["waits"] or {}).get("owner") or "",
+        wait_limit=_wait_limit(row["waits"] or {}),
+    )
+
+
+def _plan_limits(strategy: Strategy, section: Any) -> Backfill | None:
+    """The plan's own limits; a plan that leaves them out, or takes one from the environment, has the defaults."""
+    if all(phase.name != "backfill" for phase in strategy.phases):
+        return None
+    try:
+        return Backfill.model_validate(section or {})
+    except ValidationError:
+        return Backfill()
+
+
+def _wait_limit(section: Mapping[str, Any]) -> float | None:
+    """Seconds; None where the plan has none, or takes it from the environment, which is not here."""
+    given = section.get("wait_limit")
+    try:
+        return None if given is None else parse_duration(given)
+    except ValueError:
+        return None
+
+
+def strategy_json(strategy: Strategy) -> str:
+    """A strategy as it is stored."""
+    return _STRATEGY.dump_json(strategy).decode()
+
+
+def event(row: Mapping[str, Any]) -> Event:
+    return Event(row["id"], row["at"], Actor(row["actor"], row["host"]), row["kind"], row["what"], row["why"])
+
+
+def is_known(kind: str) -> bool:
+    """Whether this version knows that kind of command; a newer one may have sent others."""
+    return kind in _KNOWN
+
+
+def command(row: Mapping[str, Any]) -> StoredCommand:
+    return StoredCommand(
+        id=row["id"],
+        kind=CommandKind(row["kind"]),
+        args=_json(row["args"]),
+        reason=row["reason"],
+        actor=Actor(row["actor"], row["host"]),
+        created_at=row["created_at"],
+        status=row["status"],
+        outcome=row["outcome"],
+    )
+
+
+def lease(row: Mapping[str, Any]) -> Lease:
+    return Lease(row["epoch"], row["holder"], row["host"], row["pid"], row["age"], row["ttl"])
+
+
+def _backfill(row: Mapping[str, Any]) -> BackfillRecord:
+    return BackfillRecord(**dict(row) | {"recent": tuple(BatchRecord(*batch) for batch in row["recent"])})
+
+
+def failed_row(row: Mapping[str, Any]) -> FailedRow:
+    return FailedRow(_json(row["key"]), row["reason"], row["at"])
+
+
+def _step(row: Mapping[str, Any]) -> StepRecord:
+    return StepRecord(
+        name=row["name"],
+        status=StepStatus(row["status"]),
+        detail=row["detail"],
+        note=row["note"],
+        error=row["error"],
+        began_at=row["began_at"],
+        ended_at=row["ended_at"],
+    )
+
+
+def _gate(row: Mapping[str, Any]) -> GateReading:
+    return GateReading(**dict(row) | {"verdict": Verdict(row["verdict"])})
+
+
+def _guard(row: Mapping[str, Any]) -> GuardReading:
+    return GuardReading(
+        **dict(row)
+        | {
+            "verdict": Verdict(row["verdict"]),
+            "unit": Unit(row["unit"]),
+            "action": GuardAction(row["action"]),
+            "series": tuple(row["series"]),
+        }
+    )
+
+
+def _json(value: Any) -> Any:
+    # asyncpg hands out jsonb as text; within the one statement it is data already.
+    return json.loads(value) if isinstance(value, str) else value
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------
+
+
+def storable(text: str) -> str:
+    """Text as it may be stored: passwords in URLs masked, NULs and lone surrogates, which no server takes, replaced."""
+    return str(masked(text)).replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()

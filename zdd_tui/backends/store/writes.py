@@ -1,0 +1,133 @@
+"""The statements by which an agent writes to the `zdd` schema. Only ever called inside a fenced transaction."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from zdd_tui.backends.store.records import storable
+from zdd_tui.model.errors import DatabaseError
+from zdd_tui.model.release.gate import GateReading
+from zdd_tui.model.release.records import Actor, NewEvent, StepChange
+from zdd_tui.model.release.state import Release, StepStatus
+
+_STEPS = """
+UPDATE zdd.step s SET
+    status = n.status,
+    began_at = CASE WHEN n.status = ANY ($4::text[]) THEN clock_timestamp()
+                    WHEN n.status = ANY ($5::text[]) THEN s.began_at END,
+    ended_at = CASE WHEN n.status = ANY ($5::text[]) THEN clock_timestamp() END,
+    note = '',
+    error = CASE WHEN n.status = ANY ($4::text[]) THEN '' ELSE s.error END
+FROM unnest($2::text[], $3::text[]) AS n(name, status)
+WHERE s.release_id = $1 AND s.name = n.name AND s.status <> n.status
+"""
+
+_GATES = """
+WITH before AS (SELECT name, verdict FROM zdd.gate WHERE release_id = $1),
+fresh AS (
+    INSERT INTO zdd.gate AS old (release_id, name, verdict, reason, max_age, observed_at)
+    SELECT $1, n.*, clock_timestamp() FROM unnest($2::text[], $3::text[], $4::text[], $5::float8[]) AS n
+    ON CONFLICT (release_id, name) DO UPDATE SET
+        verdict = excluded.verdict, reason = excluded.reason, max_age = excluded.max_age,
+        observed_at = excluded.observed_at,
+        since = CASE WHEN old.verdict = excluded.verdict THEN old.since ELSE excluded.observed_at END
+    RETURNING name, verdict, reason
+)
+SELECT fresh.*, coalesce(before.verdict, 'unknown') AS before FROM fresh LEFT JOIN before USING (name) ORDER BY name
+"""
+
+
+async def release(connection: Any, release_id: int, state: Release) -> None:
+    """Where the release stands, and its steps' statuses with their stamps."""
+    await connection.execute(
+        # A guard's pause is history once somebody has resumed; the reason of a rollback stays for good.
+        "UPDATE zdd.release SET state = $2, phase = $3, paused = $4, error = $5,"
+        " cause = CASE WHEN paused AND NOT $4 AND NOT $7 THEN '' ELSE cause END,"
+        " finished_at = CASE WHEN $6 THEN coalesce(finished_at, clock_timestamp()) END, tuning = $8 WHERE id = $1",
+        release_id,
+        str(state.state),
+        state.phase,
+        state.paused,
+        storable(state.error),
+        state.state.ended,
+        state.state.backwards,
+        json.dumps(dict(state.tuning)),
+    )
+    await connection.execute(
+        _STEPS,
+        release_id,
+        [spec.name for spec in state.strategy.steps],
+        [str(status) for status in state.statuses],
+        [str(StepStatus.INTENT), str(StepStatus.UNDOING)],
+        [str(status) for status in (StepStatus.DONE, StepStatus.FAILED, StepStatus.UNDONE, StepStatus.UNDO_FAILED)],
+    )
+
+
+async def step(connection: Any, release_id: int, change: StepChange) -> None:
+    """What of a step is not None in `change`."""
+    await connection.execute(
+        "UPDATE zdd.step SET detail = coalesce($3::jsonb, detail), note = coalesce($4, note),"
+        " error = coalesce($5, error) WHERE release_id = $1 AND name = $2",
+        release_id,
+        change.name,
+        None if change.detail is None else json.dumps(change.detail),
+        None if change.note is None else storable(change.note),
+        None if change.error is None else storable(change.error),
+    )
+
+
+async def gates(connection: Any, release_id: int, readings: Sequence[GateReading]) -> list[NewEvent]:
+    """The newest readings, by the server's clock; returns a line for each verdict that changed."""
+    newest = list({reading.name: reading for reading in readings}.values())
+    rows = await connection.fetch(
+        _GATES,
+        release_id,
+        [reading.name for reading in newest],
+        [str(reading.verdict) for reading in newest],
+        [storable(reading.reason) for reading in newest],
+        [reading.max_age for reading in newest],
+    )
+    return [
+        NewEvent("gate", f"{row['name']}: {row['verdict']}", row["reason"])
+        for row in rows
+        if row["verdict"] != row["before"]
+    ]
+
+
+async def events(connection: Any, release_id: int, own: Actor, lines: Sequence[NewEvent]) -> None:
+    """Audit lines, in their order; `own` is who acts where a line names nobody."""
+    if not lines:
+        return
+    actors = [line.actor or own for line in lines]
+    # One statement, so that a burst of lines is one round trip.
+    await connection.execute(
+        "INSERT INTO zdd.event (release_id, actor, host, kind, what, why)"
+        " SELECT $1, n.actor, n.host, n.kind, n.what, n.why FROM unnest($2::text[], $3::text[], $4::text[],"
+        " $5::text[], $6::text[]) WITH ORDINALITY AS n(actor, host, kind, what, why, nr) ORDER BY n.nr",
+        release_id,
+        [actor.name for actor in actors],
+        [actor.host for actor in actors],
+        [line.kind for line in lines],
+        [storable(line.what) for line in lines],
+        [storable(line.why) for line in lines],
+    )
+
+
+async def answer(connection: Any, release_id: int, command_id: int, *, refused: bool, outcome: str) -> NewEvent:
+    """What became of a command; the event that tells it.
+
+    Raises:
+        DatabaseError: it is answered already.
+    """
+    row = await connection.fetchrow(
+        "UPDATE zdd.command SET status = $3, outcome = $4, answered_at = clock_timestamp()"
+        " WHERE id = $1 AND release_id = $2 AND status = 'queued' RETURNING kind, reason, actor, host",
+        command_id,
+        release_id,
+        "refused" if refused else "done",
+        storable(outcome),
+    )
+    if row is None:
+        raise DatabaseError(f"command {command_id} of release {release_id} is answered already")
+    kind = "refused" if refused else "command"
+    return NewEvent(kind, f"{row['kind']}: {outcome}", row["reason"], Actor(row["actor"], row["host"]))

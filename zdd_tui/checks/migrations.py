@@ -1,0 +1,99 @@
+"""The SQL that ships with a release of an unchanged schema strategy: read, and held to what running code survives.
+
+What runs it is not us; a statement that breaks running code must not ship with such a release at all.
+"""
+
+import shlex
+from contextlib import suppress
+from pathlib import Path
+
+from zdd_tui.backends.files import read_text
+from zdd_tui.backends.postgres.table_stats import look_at
+from zdd_tui.model.advice.locks import breaking, judge
+from zdd_tui.model.advice.migration import Live, Statement, all_actions, freshened, read_migration
+from zdd_tui.model.advice.rules import refuse_destructive
+from zdd_tui.model.doctor.facts import Look, MigrationFacts
+from zdd_tui.model.errors import DatabaseError, PlanError
+from zdd_tui.model.plan.file import LoadedPlan, placeholders
+from zdd_tui.model.plan.strategies import OneImagePlan
+
+
+async def check_migrations(loaded: LoadedPlan, *, offline: bool) -> list[str]:
+    """A line for what was found good; none where the plan names no SQL.
+
+    Args:
+        offline: without the database, which could prove that a NOT NULL is checked already, or that a type only widens.
+
+    Raises:
+        PlanError: a file that is not there or does not parse, or a destructive statement: its file and line, and the
+            expand/contract plan as mend.
+        DatabaseError: the tables cannot be looked at.
+    """
+    statements = read_migrations(loaded)
+    if not statements:
+        return []
+    live = None if offline else await _live(loaded, statements)
+    try:
+        refuse_destructive(statements, loaded.plan.strategy, live)
+    except PlanError as error:
+        raise PlanError(error.title, f"{error.mend}\n  to have it written: {advice(loaded)}") from None
+    return [f"the SQL that ships with the release is additive: {_counted(statements)}"]
+
+
+async def look_at_migrations(loaded: LoadedPlan) -> Look[MigrationFacts]:
+    """The same for the doctor, who is told of everything."""
+    try:
+        statements = read_migrations(loaded)
+    except PlanError as error:
+        return Look(None, error.title.replace("\n", " "), error.mend)
+    live = None
+    with suppress(DatabaseError):  # the doctor tells of that elsewhere; what the text alone shows is shown
+        live = await _live(loaded, statements) if statements else None
+    found = tuple(
+        (f"{ruling.statement.place}: {ruling.statement.line[:60]}", ruling.rule.breaks)
+        for ruling in breaking(judge(statements, live))
+    )
+    return Look(MigrationFacts(len(statements), found, advice(loaded)))
+
+
+def read_migrations(loaded: LoadedPlan) -> tuple[Statement, ...]:
+    """Every statement, with its place as the operator would open it.
+
+    Raises:
+        PlanError: a file cannot be read, or is no SQL.
+    """
+    statements: list[Statement] = []
+    for number, file in enumerate(_files(loaded)):
+        try:
+            text = read_text(str(file))
+        except PlanError as error:
+            line = loaded.lines.get(f"migrations[{number}]", loaded.lines.get("migrations", 1))
+            raise PlanError(
+                f"{loaded.source}:{line}: migrations: {error.title}", "paths are relative to the plan file"
+            ) from None
+        statements += read_migration(text, str(file))
+    return freshened(tuple(statements))
+
+
+def advice(loaded: LoadedPlan) -> str:
+    """The command that writes the expand/contract plan of these migrations."""
+    names = sorted(placeholders(loaded.document.get("database")))
+    dsn = ["--dsn", f"${{{names[0]}}}"] if len(names) == 1 else []
+    files = [str(file) for file in _files(loaded)]
+    target = ["--deployment", loaded.plan.kubernetes.deployment, "--plan", f"{loaded.plan.name}-expand.yaml"]
+    return shlex.join(["zdd", "advise", "--sql", *files, *dsn, *target])
+
+
+def _files(loaded: LoadedPlan) -> list[Path]:
+    plan = loaded.plan
+    return [Path(loaded.source).parent / name for name in plan.migrations] if isinstance(plan, OneImagePlan) else []
+
+
+async def _live(loaded: LoadedPlan, statements: tuple[Statement, ...]) -> Live | None:
+    tables = [action.table for action in all_actions(statements) if action.table is not None and not action.fresh]
+    database = loaded.plan.database
+    return await look_at(database.dsn.get_secret_value(), tables, timeout=database.connect_timeout)
+
+
+def _counted(statements: tuple[Statement, ...]) -> str:
+    return f"{len(statements)} statement{'' if len(statements) == 1 else 's'}"

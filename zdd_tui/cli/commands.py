@@ -1,0 +1,299 @@
+"""An operator's command from the shell: show what will run, ask, send, and say what came of it."""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from zdd_tui.backends.actor import this_actor
+from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.backends.postgres.connection import FAILURES, connect
+from zdd_tui.backends.store.client import Store
+from zdd_tui.model.actions import Danger, action
+from zdd_tui.model.ddl import Catalog
+from zdd_tui.model.errors import PlanError, Refused, ZddError
+from zdd_tui.model.plan.base import BasePlan, Plan
+from zdd_tui.model.plan.file import LoadedPlan
+from zdd_tui.model.release.preview import preview, target
+from zdd_tui.model.release.records import ReleaseRecord, StoredCommand
+from zdd_tui.model.release.regions import refuse_foreign
+from zdd_tui.model.release.state import Command, CommandKind, Expected, State, command
+from zdd_tui.model.tuning import LIMITS, back_to_plan, parse_asked, retuned, value_text
+
+EXIT_TIMEOUT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A command as the operator sees it before it is sent."""
+
+    kind: CommandKind
+    record: ReleaseRecord
+    lines: tuple[str, ...]
+
+    @property
+    def asks_for_name(self) -> bool:
+        """The rules want the release's name typed."""
+        release = self.record.release
+        leaving = self.kind is CommandKind.ADVANCE and release.state is State.WAITING
+        return leaving and release.current is not None and release.current.typed_confirm
+
+
+async def find_release(store: Store, loaded: LoadedPlan) -> int:
+    """The newest release of the plan's name.
+
+    Raises:
+        ZddError: there is none yet.
+    """
+    found = await store.find(loaded.plan.name) if await store.schema_version() else None
+    if found is None:
+        raise ZddError(
+            f"{store.place} has no release {loaded.plan.name}",
+            f"start it with `zdd open {loaded.named}` or `zdd agent {loaded.named}`",
+        )
+    return found
+
+
+def expected_of(record: ReleaseRecord) -> Expected:
+    """What the operator sees now, to be rechecked when the agent takes the command."""
+    return Expected(record.release.plan_hash, record.release.state, record.release.phase)
+
+
+def require_reason(loaded: LoadedPlan, verb: str, reason: str) -> None:
+    """Where the plan asks for a reason, nothing is sent without one.
+
+    Raises:
+        PlanError: there is none.
+    """
+    if loaded.plan.confirm.wants_reason(verb, reason):
+        title = f"the plan asks for a reason to {verb} (confirm.reason in {loaded.source}); nothing was sent"
+        raise PlanError(title, "say why with --reason TEXT; it goes into the audit")
+
+
+def operate(
+    loaded: LoadedPlan,
+    verb: str,
+    *,
+    reason: str,
+    typed: str | None,
+    yes: bool,
+    timeout: float,
+    unrehearsed: bool = False,
+) -> int:
+    """Sends one command and waits for the agent's answer.
+
+    What was asked for on the terminal goes to stderr; stdout carries the answer alone. The question is put between
+    two event loops: inside of one, ctrl-c would not end it.
+
+    Args:
+        typed: the release's name, where the command cannot be undone; asked for on a terminal.
+        yes: do not ask.
+        timeout: seconds to wait for the answer.
+        unrehearsed: go without a rehearsal of the plan; needs a reason.
+
+    Returns:
+        0 done, 1 refused, 4 no answer within ``timeout`` seconds.
+
+    Raises:
+        PlanError: the plan asks for a reason and there is none; nothing was sent.
+        ZddError: there is no release, or nobody to confirm; nothing was sent.
+        Refused: the release runs another plan, has ended, or the operator said no; nothing was sent.
+    """
+    if unrehearsed and not reason.strip():
+        raise PlanError("--unrehearsed needs a reason", "say why with --reason TEXT; it goes into the audit")
+    require_reason(loaded, verb, reason)
+    order = asyncio.run(_prepare(loaded, CommandKind(verb)))
+    name = order.record.release.name
+    if typed is not None and typed != name:
+        raise Refused(f"{typed!r} is not the release's name; nothing was sent", f"--confirm {name}")
+    if action(verb).danger is not Danger.PLAIN and not yes and typed is None:
+        typed = _confirm(loaded, order)
+    return asyncio.run(send_order(loaded, order, reason=reason, typed=typed, timeout=timeout, unrehearsed=unrehearsed))
+
+
+async def _prepare(loaded: LoadedPlan, kind: CommandKind) -> Order:
+    async with await open_store(loaded) as store:
+        record = await store.read(await find_release(store, loaded))
+    release = record.release
+    if release.plan_hash == loaded.hash:
+        refuse_foreign(loaded.plan, record.region)
+    else:
+        other = f"{loaded.source} is not the plan that release {release.name} runs"
+        if kind in (CommandKind.ADVANCE, CommandKind.RESUME):
+            raise Refused(other, "use the file it was started with, or roll back and start the new one")
+        _tell(f"{other}; the {kind} goes by the plan that it runs")  # in an incident the way back is open, whatever
+    if release.state.ended:  # no agent is there to refuse it
+        region = f" in region {record.region}" if record.region else ""
+        raise Refused(
+            f"release {release.name} has ended{region}: it is {release.state}",
+            f"begin another with `zdd agent --anew {loaded.named}`",
+        )
+    catalog = await _catalog(loaded.plan) if action(kind).danger is not Danger.PLAIN else None
+    return Order(kind, record, preview(loaded.plan, release, kind, catalog))
+
+
+async def open_store(loaded: LoadedPlan) -> Store:
+    """Connects to the plan's database."""
+    database = loaded.plan.database
+    return await Store.open(database.dsn.get_secret_value(), timeout=database.connect_timeout)
+
+
+async def _catalog(plan: BasePlan) -> Catalog | None:
+    """Facts for the preview; None where they cannot be had, and the preview describes what it cannot show."""
+    if not isinstance(plan, Plan):
+        return None
+    database = plan.database
+    try:
+        conn = await connect(database.dsn.get_secret_value(), application_name="zdd", timeout=database.connect_timeout)
+        try:
+            return await read_catalog(conn, plan)
+        finally:
+            conn.terminate()
+    except (ZddError, *FAILURES):
+        return None
+
+
+async def send_order(
+    loaded: LoadedPlan,
+    order: Order,
+    *,
+    reason: str,
+    timeout: float,
+    typed: str | None = None,
+    unrehearsed: bool = False,
+    tuning: Mapping[str, object] | None = None,
+) -> int:
+    """Sends a command that was prepared and confirmed, and waits for the answer; see :func:`operate`."""
+    verb, record = order.kind, order.record
+    async with await open_store(loaded) as store:
+        command_id = await store.send(
+            record.id,
+            verb,
+            actor=this_actor(),
+            reason=reason,
+            expected=expected_of(record),
+            typed=typed,
+            targets={"preview": list(order.lines)},
+            unrehearsed=unrehearsed,
+            tuning=tuning,
+        )
+        lease = await store.lease(record.id)
+        if lease is None or not lease.live:
+            _tell(f"no agent holds the lease; waiting {timeout:.0f} s for one to take the command")
+        try:
+            answer = await store.wait_command(command_id, timeout)
+        except asyncio.CancelledError:
+            _tell(f"interrupted: the {verb} stays queued, and the agent will take it")
+            raise
+        if answer.status == "queued":
+            _tell(_unanswered(loaded, verb, await store.read(record.id), timeout))
+            return EXIT_TIMEOUT
+    return _outcome(verb, answer)
+
+
+def _outcome(verb: str, answer: StoredCommand) -> int:
+    if answer.status == "refused":
+        _tell(f"{verb} refused: {answer.outcome}")
+        return 1
+    sys.stdout.write(f"{verb} done: {answer.outcome}\n")
+    return 0
+
+
+def _unanswered(loaded: LoadedPlan, verb: str, record: ReleaseRecord, timeout: float) -> str:
+    """Why nobody answers, as far as it can be known, and what to do."""
+    lease = record.lease
+    told = f"no answer within {timeout:g} s; the {verb} stays queued"
+    if lease is None or not lease.live:
+        return f"{told}, and no agent is there to take it\n  mend: start one with `zdd agent {loaded.named}`"
+    holder = f"agent {lease.holder}@{lease.host}, pid {lease.pid}"
+    word = next((event.what for event in reversed(record.events) if event.kind == "error"), "")
+    if word:
+        return f"{told}\n  {holder}, said last: {word}"
+    return f"{told}\n  mend: see the log of {holder}: it holds the lease and does not answer"
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"zdd: {text}\n")
+    sys.stderr.flush()
+
+
+def _confirm(loaded: LoadedPlan, order: Order) -> str | None:
+    """Shows what will run and asks; what was typed where the release's name is asked for.
+
+    Raises:
+        ZddError: nobody is there to ask.
+        Refused: the operator said no.
+    """
+    name = order.record.release.name
+    if not sys.stdin.isatty():
+        mend = f"look at it with `zdd status {loaded.named}`, then add --confirm {name}"
+        raise ZddError(
+            f"{order.kind} asks for a confirmation, and there is no terminal to give it; nothing was sent",
+            mend if order.asks_for_name else "add --yes",
+        )
+    sys.stderr.write(f"{order.kind} of {name} on {target(loaded.plan)} will run:\n")
+    sys.stderr.write("".join(f"  {line}\n" for line in order.lines))
+    wanted = f"Type the release's name to go on ({name}): " if order.asks_for_name else "Go on? [y/N] "
+    sys.stderr.write(wanted)
+    sys.stderr.flush()
+    typed = sys.stdin.readline().strip()
+    if order.asks_for_name and typed == name:
+        return typed
+    if order.asks_for_name or typed.lower() not in ("y", "yes"):
+        raise Refused("not confirmed; nothing was sent")
+    return None
+
+
+# --- `zdd tune`: changes limits of the backfill while it runs, or shows which hold.
+
+
+def tune(loaded: LoadedPlan, words: list[str], *, reset: bool, reason: str, timeout: float) -> int:
+    """Sends the change and waits for the agent's answer; without one, shows the limits.
+
+    Returns:
+        0 done, 1 refused, 4 no answer within ``timeout`` seconds.
+
+    Raises:
+        PlanError: no such limit, or a value that the plan's rules do not allow; nothing was sent.
+        Refused: the release has no backfill, or it is over; nothing was sent.
+    """
+    asked = parse_asked(words)
+    if words or reset:
+        require_reason(loaded, CommandKind.TUNE, reason)
+    record = asyncio.run(_read(loaded))
+    plan = record.plan_limits
+    if not words and not reset:
+        sys.stdout.write(limits_text(record))
+        return 0
+    before = record.tuning
+    asked = (back_to_plan(before) if reset else {}) | asked
+    tuning = retuned(plan, before, asked) if plan is not None else ()
+    # Judged here as the agent will, so that what cannot be is not sent.
+    command(record.release, Command(CommandKind.TUNE, tuning=tuning), {}, record.now)
+    if not asked:
+        sys.stdout.write("every limit is the plan's own already\n")
+        return 0
+    order = Order(CommandKind.TUNE, record, preview(loaded.plan, record.release, CommandKind.TUNE))
+    return asyncio.run(send_order(loaded, order, reason=reason, timeout=timeout, tuning=asked))
+
+
+async def _read(loaded: LoadedPlan) -> ReleaseRecord:
+    async with await open_store(loaded) as store:
+        return await store.read(await find_release(store, loaded))
+
+
+def limits_text(record: ReleaseRecord) -> str:
+    """Every limit with its value; the plan's own where it differs.
+
+    Raises:
+        Refused: the release has no backfill.
+    """
+    plan, limits = record.plan_limits, record.limits
+    if plan is None or limits is None:
+        raise Refused(f"a {record.release.strategy.name} release has no backfill: there are no limits to change")
+    lines = []
+    for spec in LIMITS:
+        now, own = (value_text(spec.key, getattr(values, spec.key)) for values in (limits, plan))
+        value = now if now == own else f"{now} (plan: {own})"
+        lines.append(f"{spec.key:<22} {value:<20} {spec.help}".rstrip())
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,104 @@
+"""`zdd keys`, and the keymap file that `zdd open` reads: which keys there are, and what is wrong with a file."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TextIO
+
+import yaml
+
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.keymap import Bound, Chosen, KeyChoice, choose, key_choice
+from zdd_tui.dashboard.screens.bindings import key_problem, known_bindings, long_name, together
+from zdd_tui.model.actions import key_name
+from zdd_tui.model.errors import ZddError
+
+
+class KeymapError(ZddError):
+    """The keymap file cannot be read, or something in it cannot be taken."""
+
+
+def default_file(environ: Mapping[str, str]) -> Path:
+    """Where a keymap is looked for: in ``zdd/keymap.yaml`` of the XDG configuration folder."""
+    home = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME") or "~", ".config")
+    return Path(home).expanduser() / "zdd" / "keymap.yaml"
+
+
+def key_choice_of(file: str | None, environ: Mapping[str, str]) -> KeyChoice:
+    """The keys of a dashboard: those of the file that was named, else of the default file, else the defaults.
+
+    What is wrong with a file is told in the dashboard, and defaults hold instead: it never keeps it from starting.
+    """
+    path = Path(file) if file is not None else default_file(environ)
+    if file is None and not path.exists():
+        return KeyChoice()
+    try:
+        return key_choice(_chosen(path, known_bindings(ZddApp)))
+    except KeymapError as error:
+        return KeyChoice(notice=(f"keymap: {error.title}; the default keys hold",))
+
+
+def run_keys(check: str | None, file: str | None, environ: Mapping[str, str], out: TextIO) -> int:
+    """Lists every binding, its keys and where they come from; with `check`, says whether a file can be taken as it is.
+
+    Raises:
+        KeymapError: the file cannot be read, or something in it cannot be taken.
+    """
+    known = known_bindings(ZddApp)
+    path = Path(check) if check is not None else Path(file) if file is not None else default_file(environ)
+    chosen = _chosen(path, known) if check or file or path.exists() else Chosen({each.id: each.keys for each in known})
+    if check is None:
+        for line in listing(known, chosen, str(path)):
+            out.write(f"{line}\n")
+    if chosen.problems:
+        raise KeymapError("\n  ".join(chosen.problems), f"the defaults hold for these; mend them in {path}")
+    if check is not None:
+        count = len(chosen.changed)
+        out.write(f"✔ {path}: {count} binding{'' if count == 1 else 's'} changed, no clash\n")
+    return 0
+
+
+def listing(known: tuple[Bound, ...], chosen: Chosen, source: str) -> list[str]:
+    """One line a binding: id, keys, where it works, where its keys come from, what it does."""
+    rows = [
+        (
+            each.id.removeprefix("zdd."),
+            " ".join(key_name(key) for key in chosen.keys[each.id]) or "none",
+            each.place,
+            source if each.id in chosen.changed else "default",
+            each.help,
+        )
+        for each in known
+    ]
+    head = ("binding", "keys", "works", "from", "does")
+    sizes = [max(len(row[at]) for row in [head, *rows]) for at in range(4)]
+    return ["  ".join([*(f"{row[at]:<{sizes[at]}}" for at in range(4)), row[4]]).rstrip() for row in [head, *rows]]
+
+
+def _chosen(path: Path, known: tuple[Bound, ...]) -> Chosen:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise KeymapError(f"{path} cannot be read: {error.strerror}", "see config/keymap.example.yaml") from None
+    except UnicodeDecodeError as error:
+        raise KeymapError(f"{path} is not UTF-8 text (byte {error.start})", "save it as UTF-8") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise KeymapError(f"{path}:{line}: not valid YAML: {error.problem}", "quote keys such as '[' or ':'") from None
+    except yaml.YAMLError as error:
+        raise KeymapError(f"{path}: not valid YAML: {str(error).splitlines()[0]}", "save it as UTF-8 text") from None
+    lines = (
+        {str(key.value): key.start_mark.line + 1 for key, _ in node.value} if isinstance(node, yaml.MappingNode) else {}
+    )
+    return choose(
+        document,
+        known,
+        source=str(path),
+        lines=lines,
+        key_problem=key_problem,
+        together=together,
+        long_name=long_name,
+    )

@@ -1,0 +1,68 @@
+"""`zdd replay`: its options, and what they mean."""
+
+import argparse
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zdd_tui.cli.options import add_look
+from zdd_tui.model.duration import human_duration, parse_duration
+from zdd_tui.model.errors import ZddError
+
+if TYPE_CHECKING:
+    from zdd_tui.dashboard.recording.player import Player
+    from zdd_tui.dashboard.recording.reader import Recording
+
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
+
+
+def add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="a recording")
+    parser.add_argument("--speed", type=float, default=1.0, help="how fast, 0.25 to 64 (default: %(default)g)")
+    parser.add_argument("--at", default="", metavar="TIME", help="where to begin: 3m after the start, or 14:02:11")
+    add_look(parser)
+
+
+def player_of(file: str, speed: float, at: str) -> "Player":
+    """A recording, ready to be played.
+
+    Args:
+        at: how far from the start (``3m``), or a time of day here (``14:02:11``); empty for the start.
+
+    Raises:
+        ZddError: it cannot be read, or there is nothing at that time.
+    """
+    from zdd_tui.dashboard.recording.player import SPEEDS, Player  # noqa: PLC0415  # it brings the doctor's model
+    from zdd_tui.dashboard.recording.reader import load  # noqa: PLC0415
+
+    if not SPEEDS[0] <= speed <= SPEEDS[-1]:
+        raise ZddError(f"--speed {speed:g} is not between {SPEEDS[0]:g} and {SPEEDS[-1]:g}", "try --speed 4")
+    recording = load(Path(file))
+    return Player(recording, speed=speed, at=seconds_of(at, recording) if at else 0.0)
+
+
+def seconds_of(at: str, recording: "Recording") -> float:
+    """Seconds after the recording's start.
+
+    Raises:
+        ZddError: it is no time, or not in the recording.
+    """
+    wall = recording.header.wall
+    if match := _CLOCK.fullmatch(at):
+        day = time.localtime(wall)
+        asked = time.mktime((*day[:3], int(match[1]), int(match[2]), int(match[3] or 0), 0, 0, -1))
+        seconds = (asked - wall) % 86400  # a recording may go past midnight
+    else:
+        try:
+            seconds = parse_duration(at)
+        except ValueError:
+            told = "say how far from the start, such as 3m, or a time of day, such as 14:02:11"
+            raise ZddError(f"--at {at} is no time", told) from None
+    if seconds > recording.length + 1:
+        first, last = (time.strftime("%H:%M:%S", time.localtime(wall + each)) for each in (0.0, recording.length))
+        raise ZddError(
+            f"--at {at} is not in {recording.file}",
+            f"it goes from {first} to {last}, {human_duration(recording.length)}",
+        )
+    return seconds

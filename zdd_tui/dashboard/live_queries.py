@@ -1,0 +1,210 @@
+"""Answers what detail screens ask, in the feeds' thread: nothing here runs or is connected until one asks."""
+
+import asyncio
+from concurrent.futures import Future
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from zdd_tui.dashboard.live_views import explained
+from zdd_tui.model.errors import DatabaseError, ZddError
+from zdd_tui.model.log_buffer import LogBuffer
+from zdd_tui.model.masking import mask_text, masked
+from zdd_tui.model.plan.base import BasePlan, Plan
+from zdd_tui.model.plan.strategies import DarkLaunchPlan
+from zdd_tui.model.queries import (
+    BackfillDetail,
+    BackfillQuery,
+    LogQuery,
+    LogView,
+    ObjectQuery,
+    PlanQuery,
+    PlanText,
+    Query,
+    StoryQuery,
+)
+from zdd_tui.model.shadow import ShadowQuery, ShadowSamples
+
+if TYPE_CHECKING:
+    from zdd_tui.backends.kubernetes.cluster import Cluster
+    from zdd_tui.backends.kubernetes.shadow_logs import ShadowReader
+    from zdd_tui.backends.store.client import Store
+
+T = TypeVar("T")
+
+NOT_YET = ("the database is not connected yet", "wait a moment, then look again")
+
+
+def not_started() -> "Future[Any]":
+    """The answer while the thread does not run."""
+    failed: Future[Any] = Future()
+    failed.set_exception(DatabaseError(*NOT_YET))
+    return failed
+
+
+class Details:
+    """Everything that is read on demand. All but :meth:`follow` belongs to the feeds' loop.
+
+    Args:
+        path: of the plan's file; empty where there is none.
+    """
+
+    def __init__(self, plan: BasePlan, path: str = "") -> None:
+        self._plan = plan
+        self._path = path
+        self._stack = AsyncExitStack()
+        self._cluster: Cluster | None = None
+        self._connecting = asyncio.Lock()
+        self._tails: set[_Tail] = set()
+        self._shadow: ShadowReader | None = None
+
+    async def answer(self, query: Query[T], store: "Store | None", release_id: int | None) -> T:
+        """What was asked for.
+
+        Raises:
+            ZddError: why it cannot be had, and what mends it.
+        """
+        try:
+            return cast(T, await self._answer(query, store, release_id))
+        except ZddError:
+            raise
+        except Exception as error:
+            raise DatabaseError(*explained("details", error)) from None
+
+    async def _answer(self, query: Query[Any], store: "Store | None", release_id: int | None) -> Any:
+        if isinstance(query, ObjectQuery):
+            from zdd_tui.backends.kubernetes.detail import read_object  # noqa: PLC0415  # heavy: when somebody asks
+
+            return await read_object(await self.cluster(), query)
+        if isinstance(query, ShadowQuery):
+            return await self._samples()
+        if store is None or release_id is None:
+            raise DatabaseError(*NOT_YET)
+        from zdd_tui.backends.postgres.connection import FAILURES, translate  # noqa: PLC0415
+        from zdd_tui.backends.store import detail as store_detail  # noqa: PLC0415
+
+        dsn = self._plan.database.dsn.get_secret_value()
+        try:
+            match query:
+                case StoryQuery():
+                    return await store_detail.read_story(store.pool, release_id, query.limit)
+                case PlanQuery():
+                    return await asyncio.to_thread(
+                        _beside, await store_detail.read_plan(store.pool, release_id), self._path
+                    )
+                case BackfillQuery():
+                    if not isinstance(self._plan, Plan):
+                        return BackfillDetail(explain_error="this strategy moves no rows")
+                    return await store_detail.read_backfill(store.pool, release_id, self._plan, dsn)
+        except FAILURES as error:
+            raise translate(error, dsn) from None
+        raise TypeError(type(query).__name__)
+
+    async def _samples(self) -> ShadowSamples:
+        """What differs in a dark launch; nothing in any other strategy."""
+        if not isinstance(self._plan, DarkLaunchPlan):
+            return ShadowSamples()
+        if self._shadow is None:
+            from zdd_tui.backends.kubernetes.shadow_logs import ShadowReader  # noqa: PLC0415
+
+            names = self._plan.kubernetes
+            self._shadow = ShadowReader(names.deployment, names.container, self._plan.dark.path)
+        return await self._shadow.read(await self.cluster())
+
+    async def cluster(self) -> "Cluster":
+        """A connection of our own: what a screen reads must not hold up the pods' feed."""
+        async with self._connecting:
+            if self._cluster is None:
+                from zdd_tui.backends.kubernetes.cluster import Cluster  # noqa: PLC0415
+
+                names = self._plan.kubernetes
+                self._cluster = await self._stack.enter_async_context(
+                    Cluster.connect(names.kubeconfig, names.context, names.namespace, check=False)
+                )
+            return self._cluster
+
+    def follow(self, query: LogQuery, loop: asyncio.AbstractEventLoop) -> "_Tail":
+        """From any thread."""
+        tail = _Tail(self, replace(query, container=query.container or self._plan.kubernetes.container), loop)
+        loop.call_soon_threadsafe(tail.start)
+        return tail
+
+    def opened(self, tail: "_Tail") -> None:
+        self._tails.add(tail)
+
+    def closed(self, tail: "_Tail") -> None:
+        self._tails.discard(tail)
+
+    async def aclose(self) -> None:
+        """Ends every log that is followed, and the connection."""
+        tails = list(self._tails)
+        for tail in tails:
+            tail.cancel()
+        await asyncio.gather(*(tail.ended() for tail in tails))
+        await self._stack.aclose()
+
+
+class _Tail:
+    """One log that is followed: a task in the feeds' loop, a buffer between the threads."""
+
+    def __init__(self, details: Details, query: LogQuery, loop: asyncio.AbstractEventLoop) -> None:
+        self._details = details
+        self._query = query
+        self._loop = loop
+        self._buffer = LogBuffer(mask_text, stamped=True)
+        self._task: asyncio.Task[None] | None = None
+        self._shut = False
+
+    def view(self) -> LogView:
+        return self._buffer.view()
+
+    def close(self) -> None:
+        self._shut = True
+        with suppress(RuntimeError):  # the loop has ended, and the task with it
+            self._loop.call_soon_threadsafe(self.cancel)
+
+    def start(self) -> None:
+        if not self._shut:
+            self._task = self._loop.create_task(self._run())
+            self._details.opened(self)
+            self._task.add_done_callback(lambda _: self._details.closed(self))
+
+    def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def ended(self) -> None:
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        from zdd_tui.backends.kubernetes.detail import follow_log  # noqa: PLC0415
+
+        try:
+            await follow_log(await self._details.cluster(), self._query, self._buffer)
+        except Exception as error:
+            self._buffer.tell("ended", *explained("log", error))
+
+
+class NoTail:
+    """The log while the thread does not run."""
+
+    def view(self) -> LogView:
+        return LogView(state="lost", error="the cluster is not connected yet", mend="wait a moment, then look again")
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+def _beside(plan: PlanText, path: str) -> PlanText:
+    """The stored plan with the file that is there now."""
+    if not path:
+        return plan
+    file = Path(path)
+    try:
+        changed = file.stat().st_mtime
+        text = str(masked(file.read_text(encoding="utf-8", errors="replace")))
+    except OSError as error:
+        return replace(plan, path=path, file_error=f"{path}: {error.strerror or type(error).__name__}")
+    return replace(plan, path=path, file=text, file_changed_at=changed)

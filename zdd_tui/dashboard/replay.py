@@ -1,0 +1,110 @@
+"""`zdd replay`: a recording in the very screens that were recorded, read-only, with a clock that can be set."""
+
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.widgets import Input
+
+from zdd_tui.dashboard.app import ExitInfo, ZddApp
+from zdd_tui.dashboard.recording.player import Player
+from zdd_tui.dashboard.terminal.display_options import Look
+from zdd_tui.dashboard.widgets.bars.replay import ReplayLine
+from zdd_tui.model.errors import ZddError
+
+LOOK_EVERY = 0.1
+"""Seconds between two looks at the recording's clock."""
+
+JUMP = 10.0
+"""Seconds that one arrow goes."""
+
+
+class ReplayApp(ZddApp):
+    """The dashboard on a recording.
+
+    Args:
+        player: what is played; also the clock that ages follow.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "play", "Pause or play", show=False, priority=True, id="replay.toggle"),
+        Binding("left", f"jump(-{JUMP})", "Ten seconds back", show=False, priority=True, id="replay.back"),
+        Binding("right", f"jump({JUMP})", "Ten seconds on", show=False, priority=True, id="replay.on"),
+        Binding("home", "start", "To the start", show=False, priority=True, id="replay.start"),
+        Binding("end", "last", "To the end", show=False, priority=True, id="replay.end"),
+        Binding("less_than_sign", "slower", "Slower", show=False, id="replay.slower"),
+        Binding("greater_than_sign", "faster", "Faster", show=False, id="replay.faster"),
+        Binding("n", "event(1)", "Next event", show=False, id="replay.next"),
+        Binding("N", "event(-1)", "Event before", show=False, id="replay.previous"),
+    ]
+    _ON_MAIN = frozenset({"play", "jump", "start", "last"})
+    """A dialog has other uses for these keys, and so has a field that takes text."""
+
+    def __init__(self, player: Player, *, look: Look) -> None:
+        super().__init__(player, clock=player, read_only=True, look=look)
+        self._player = player
+        self._shown: tuple[int, int, int] | None = None
+        self.problem: ZddError | None = None
+        """What was wrong with the recording."""
+
+    def on_mount(self) -> None:
+        self.screen.mount(ReplayLine(self._player), before=0)
+        self.set_interval(LOOK_EVERY, self._look)
+        self.call_after_refresh(self._player.begin)
+
+    def _look(self) -> None:
+        """Paints where there is another board, or another second."""
+        player = self._player
+        now = (player.recording.index_at(player.position), int(player.position), int(player.playing))
+        if now != self._shown:
+            self._shown = now
+            self.repaint()
+
+    def repaint(self) -> None:
+        """As live; a line that no board can be made of ends the replay."""
+        try:
+            super().repaint()
+        except ZddError as error:
+            self.problem = error
+            self.exit(ExitInfo(error.exit_code, error.title))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action in self._ON_MAIN and (len(self.screen_stack) > 1 or isinstance(self.screen.focused, Input)):
+            return False
+        return super().check_action(action, parameters)
+
+    def action_play(self) -> None:
+        self._player.toggle()
+
+    def action_jump(self, seconds: float) -> None:
+        self._player.seek(self._player.position + seconds)
+
+    def action_start(self) -> None:
+        self._player.seek(0.0)
+
+    def action_last(self) -> None:
+        self._player.seek(self._player.length)
+
+    def action_slower(self) -> None:
+        self._player.slower()
+
+    def action_faster(self) -> None:
+        self._player.faster()
+
+    def action_event(self, way: int) -> None:
+        if way > 0:
+            self._player.next_mark()
+        else:
+            self._player.previous_mark()
+
+
+def run_replay(player: Player, look: Look) -> int:
+    """Plays until the operator leaves; returns the exit code.
+
+    Raises:
+        ZddError: a line of the recording cannot be shown.
+    """
+    app = ReplayApp(player, look=look)
+    code = app.run().code
+    if app.problem is not None:
+        raise app.problem
+    return code

@@ -1,0 +1,82 @@
+"""What confirm, details and help share: a framed page of lines over the main screen."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
+from zdd_tui.dashboard.state import Board, Moment
+from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, spread
+from zdd_tui.dashboard.widgets.drawing.line_view import LineView
+
+
+class Page(LineView, can_focus=True):
+    """Lines of a dialog; arrows and pages scroll it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "scroll_up", "Scroll up", show=False, id="page.up"),
+        Binding("down", "scroll_down", "Scroll down", show=False, id="page.down"),
+        Binding("pageup", "page_up", "Page up", show=False, id="page.page-up"),
+        Binding("pagedown,space", "page_down", "Page down", show=False, id="page.page-down"),
+        Binding("home", "scroll_home", "Top", show=False, id="page.top"),
+        Binding("end", "scroll_end", "End", show=False, id="page.end"),
+    ]
+
+    DEFAULT_CSS = """
+    Page { height: 1fr; }
+    """
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        self._tell_keys()
+
+    def set_lines(self, lines: Sequence[Line]) -> None:
+        super().set_lines(lines)
+        self._tell_keys()
+
+    def _tell_keys(self) -> None:
+        rows, total, first = self.content_size.height, len(self._lines), int(self.scroll_offset.y)
+        for keys in self.screen.query(Keys):  # none while the dialog is still being made
+            keys.more = f"{first + 1}-{min(total, first + rows)} of {total} ↕" if total > rows else ""
+            keys.on_resize()
+
+    def lines(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
+        screen = self.screen
+        assert isinstance(screen, HasPage)
+        return screen.page(board, moment, cells)
+
+
+class Keys(LineView):
+    """The dialog's own footer."""
+
+    auto_height = 4
+
+    more = ""
+    """Which lines of the page are in sight, where not all are."""
+
+    def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+        screen = self.screen
+        assert isinstance(screen, HasPage)
+        *above, last = screen.keys(board, moment, cells)
+        return [*above, spread(last, ((self.more, Tone.DIM),), cells)]
+
+
+class HasPage:
+    """A dialog that makes the lines of its page and of its keys."""
+
+    def page(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
+        raise NotImplementedError
+
+    def keys(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+        raise NotImplementedError
+
+
+DIALOG_CSS = """
+{name} {{
+    align: center middle;
+    background: $background;
+    #dialog {{ width: 100%; max-width: 110; height: 100%; max-height: 40; border: heavy $secondary; padding: 0 1; }}
+    Input {{ height: 3; border: round $warning; padding: 0 1; }}
+    &.-production #dialog {{ border: heavy $error; }}
+}}
+"""

@@ -1,0 +1,238 @@
+"""The board: one immutable snapshot of everything that the screens show, with the age of every source.
+
+Feeds assemble it (:mod:`zdd_tui.dashboard.live_source`); screens only read it. Times called ``now`` are
+monotonic seconds of this machine unless they say otherwise.
+"""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from zdd_tui.model.actions import default_keys
+from zdd_tui.model.environment import is_production
+from zdd_tui.model.flag import FlagValue
+from zdd_tui.model.production_lock import OPEN, UNLOCK_SECONDS, Access
+from zdd_tui.model.queries import ChangeView, LogQuery, LogTail, Query, RuleView
+from zdd_tui.model.release.records import ReleaseRecord, StoredCommand
+from zdd_tui.model.release.state import CommandKind, Expected
+from zdd_tui.model.workload.rollout import WorkloadSnapshot
+
+if TYPE_CHECKING:
+    from zdd_tui.model.doctor import Report  # its rules are for later than the first paint
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+RELEASE_STALE = 5.0
+"""Seconds; the store is read once a second at least, and several times while things move."""
+
+FLAGS_STALE = 5.0
+"""Seconds; flags are read once a second."""
+
+PODS_STALE = 15.0
+"""Seconds without a sign of life from the cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sourced(Generic[T_co]):
+    """A value with the age of its source.
+
+    Attributes:
+        value: the last known one; None before the first.
+        observed_at: monotonic seconds at which the source last confirmed it. No difference by itself: screens draw ages
+            by their own clock.
+        error: why it cannot be had newer, in one line; empty while all is well.
+        mend: what to do about the error.
+    """
+
+    value: T_co | None = None
+    observed_at: float | None = field(default=None, compare=False)
+    error: str = ""
+    mend: str = ""
+
+    def age(self, now: float) -> float | None:
+        return None if self.observed_at is None else max(0.0, now - self.observed_at)
+
+    def stale(self, now: float, limit: float) -> bool:
+        age = self.age(now)
+        return age is None or age > limit
+
+
+@dataclass(frozen=True, slots=True)
+class PlanView:
+    """What screens show of a plan; nothing secret.
+
+    Attributes:
+        target: deployment and where it runs, such as ``users-api@shop``.
+        database: where the `zdd` schema lives, as ``user@host:port/db``.
+        backfills: the strategy moves old rows.
+        flagged: the release has flags.
+        rules: names of the guard's rules; empty without a guard.
+        guard: what those rules ask; empty in a recording that is older than this.
+        new_image: of a strategy that brings one image: that one; every other is old.
+        sides: where pods of two Deployments serve: the word for each, and its name; the first is always there.
+        switched: one of the two has all the traffic, the other stands warm.
+        change: of a strategy that changes the schema: both sides.
+        region: of a plan with several regions, this one with its place in their order, such as ``eu-1 1/2``.
+        reasons: commands that the plan wants a reason for.
+        unlock_seconds: how long an unlock of production lasts.
+    """
+
+    name: str
+    strategy: str
+    environment: str
+    target: str
+    database: str = ""
+    cluster: str = ""
+    flags: str = ""
+    backfills: bool = True
+    flagged: bool = True
+    rules: tuple[str, ...] = ()
+    new_image: str = ""
+    sides: tuple[tuple[str, str], ...] = ()
+    switched: bool = False
+    change: ChangeView | None = None
+    region: str = ""
+    reasons: tuple[str, ...] = ()
+    unlock_seconds: float = UNLOCK_SECONDS
+    guard: tuple[RuleView, ...] = ()
+
+    @property
+    def production(self) -> bool:
+        return is_production(self.environment)
+
+
+@dataclass(frozen=True, slots=True)
+class FlagView:
+    """One flag of the release.
+
+    Attributes:
+        role: ``write`` or ``read``.
+        value: None where the flag does not exist or cannot be understood.
+        problem: what is wrong with the stored value, else empty.
+        owner: who answers for it, or empty.
+        expires: the day on which it should be gone, such as ``2027-01-31``, or empty.
+        changed_at: when this dashboard saw it change, in seconds since the epoch by this machine's clock.
+    """
+
+    key: str
+    role: str
+    value: FlagValue | None
+    problem: str = ""
+    owner: str = ""
+    expires: str = ""
+    changed_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """One snapshot.
+
+    Attributes:
+        previews: what each command would run now, line by line.
+        doctor: the last examination, if one was asked for.
+        examining: one is under way.
+        twin: the second Deployment of a canary or of blue/green; no value while it does not exist.
+    """
+
+    plan: PlanView
+    release: Sourced[ReleaseRecord] = Sourced()
+    pods: Sourced[WorkloadSnapshot] = Sourced()
+    flags: Sourced[tuple[FlagView, ...]] = Sourced()
+    previews: Mapping[CommandKind, tuple[str, ...]] = field(default_factory=dict)
+    doctor: "Sourced[Report]" = Sourced()
+    examining: bool = False
+    twin: Sourced[WorkloadSnapshot] = Sourced()
+
+    def server_now(self, now: float) -> float | None:
+        """The database's clock, carried on from the last reading; None before the first."""
+        record, age = self.release.value, self.release.age(now)
+        return None if record is None or age is None else record.now + age
+
+    def expected(self) -> Expected | None:
+        """What an operator who looks at this board would confirm."""
+        if self.release.value is None:
+            return None
+        release = self.release.value.release
+        seen = [source.value.deployment for source in (self.pods, self.twin) if source.value is not None]
+        objects = tuple((view.name, view.uid) for view in seen if view is not None)
+        return Expected(release.plan_hash, release.state, release.phase, objects)
+
+
+class BoardSource(Protocol):
+    """Where the application gets its boards, and where its commands go."""
+
+    def board(self) -> Board:
+        """The newest board; cheap, from any thread."""
+        ...
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Calls back, from another thread, whenever :meth:`board` has something new."""
+        ...
+
+    def send(
+        self,
+        kind: CommandKind,
+        *,
+        expected: Expected | None = None,
+        typed: str | None = None,
+        reason: str = "",
+        shown: tuple[str, ...] = (),
+        tuning: Mapping[str, object] | None = None,
+    ) -> "Future[StoredCommand]":
+        """Queues a command; the future ends when the agent has answered it, or with a ZddError.
+
+        Args:
+            shown: what the operator was told would run.
+            tuning: of ``tune``: limits of the backfill by name, see :mod:`zdd_tui.model.tuning`.
+        """
+        ...
+
+    def examine(self) -> None:
+        """Asks the doctor to look; a later board has what it found. Cheap, from any thread."""
+        ...
+
+    def ask(self, query: "Query[T]") -> "Future[T]":
+        """Fetches what a detail screen shows; the future ends with it, or with a ZddError. Cheap, from any thread."""
+        ...
+
+    def follow(self, query: LogQuery) -> LogTail:
+        """Follows a log until the tail is closed; whoever opens one closes it. Cheap, from any thread."""
+        ...
+
+
+class Clock(Protocol):
+    """Time, so that tests can hold it still."""
+
+    def monotonic(self) -> float: ...
+
+    def wall(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    def time_of_day(self, at: float) -> str:
+        """``14:02:11`` in the operator's time zone, for seconds since the epoch."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When and by whom a board is looked at.
+
+    Attributes:
+        now: monotonic seconds.
+        wall: seconds since the epoch.
+        access: what the operator may change.
+        keys: what each action's key is called, by the action's id.
+    """
+
+    now: float
+    wall: float
+    clock: Clock
+    access: Access = OPEN
+    keys: Mapping[str, str] = field(default_factory=default_keys)
+
+    @classmethod
+    def of(cls, clock: Clock, access: Access = OPEN, keys: Mapping[str, str] | None = None) -> "Moment":
+        return cls(clock.monotonic(), clock.wall(), clock, access, keys or default_keys())

@@ -1,0 +1,229 @@
+"""A framed view of one source: its title tells the source's age, and STALE when it is old."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.geometry import Region
+from textual.message import Message
+
+from zdd_tui.dashboard.state import Board, Moment, PlanView, Sourced
+from zdd_tui.dashboard.widgets.drawing.line import Line, Rows, Tone, cut, dimmed, outside, source_age, wrap
+from zdd_tui.dashboard.widgets.drawing.line_view import LineView
+from zdd_tui.model.actions import ACTIONS
+
+# --- The registry's keys in a pane, and how a pane is called beside the key that leads to it.
+
+
+def bindings_in(place: str) -> tuple[Binding, ...]:
+    """Bindings of a kind of pane: ``pane`` for every one, ``table`` for tables."""
+    return tuple(
+        Binding(each.key, each.id, each.help.removesuffix("."), show=False, id=each.binding_id)
+        for each in ACTIONS
+        if each.binding.startswith(f"{place}.")
+    )
+
+
+def name_with_key(name: str, keys: Mapping[str, str]) -> str:
+    """``1:pods``; the name alone where no key leads to it.
+
+    Args:
+        keys: what each action's key is called, by the action's id.
+    """
+    key = keys.get(f"to-{name}", "-")
+    return name if key == "-" else f"{key}:{name}"
+
+
+def missing(plan: PlanView, pane: str) -> str:
+    """Why a plan's release has no such pane; empty where it has."""
+    there = {"backfill": plan.backfills, "flags": plan.flagged, "guard": bool(plan.rules)}
+    return "" if there.get(pane, True) else f"this plan has no {pane}"
+
+
+# --- end
+
+
+# --- What a pane tells its screen when the operator opens a row.
+
+
+class RowChosen(Message):
+    """Enter on a row of a pane. Whoever shows the pane opens what there is to see.
+
+    Attributes:
+        pane: the pane's name: ``pods``, ``backfill``, ``flags``, ``guard``, ``gates``, ``events`` or ``failed rows``.
+        identity: of the row: a pod's uid, a flag's key, a rule's name, a gate's phase and name, an event's id, a failed
+            row's key; empty where the pane has no rows.
+        row: the row's value as it was shown: a Pod, FlagView, GuardReading, GateRow, Event or FailedRow; None without
+            rows.
+        search: the operator wants to search in what is opened.
+    """
+
+    def __init__(self, pane: str, identity: str, row: object = None, *, search: bool = False) -> None:
+        super().__init__()
+        self.pane = pane
+        self.identity = identity
+        self.row = row
+        self.search = search
+
+
+# --- end
+
+
+class Pane(LineView, can_focus=True):
+    """A frame with a title. Tab reaches it, arrows and pages scroll it when there is more than fits."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "line_up", "Up", show=False, id="pane.up"),
+        Binding("down,j", "line_down", "Down", show=False, id="pane.down"),
+        Binding("pageup", "pane_up", "Page up", show=False, id="pane.page-up"),
+        Binding("pagedown", "pane_down", "Page down", show=False, id="pane.page-down"),
+        Binding("home", "first_line", "Top", show=False, id="pane.top"),
+        Binding("end", "last_line", "End", show=False, id="pane.end"),
+        Binding("enter", "open", "Open what is behind the row", show=False, id="pane.open"),
+        *bindings_in("pane"),
+        Binding("escape", "back", "Back: the filter, the one pane, the focus", show=False, id="pane.back"),
+    ]
+
+    DEFAULT_CSS = """
+    Pane {
+        height: 1fr;
+        border: round $foreground 60%;
+        border-title-color: $foreground;
+        border-subtitle-color: $foreground;
+        padding: 0 1;
+        &:focus { border: heavy $secondary; }
+        &.-stale { border: dashed $warning; }
+    }
+    """
+
+    class Maximise(Message):
+        """This pane wants all the room, or has had enough of it."""
+
+        def __init__(self, pane: "Pane") -> None:
+            super().__init__()
+            self.pane = pane
+
+    tells_error: ClassVar[bool] = True
+    """An error is shown above the last known values; False where the lines above the panes tell it."""
+
+    name_of_pane: ClassVar[str] = ""
+
+    limit: ClassVar[float] = 5.0
+    """Seconds after which the source counts as stale."""
+
+    def source(self, board: Board) -> Sourced[object]:
+        """The source whose age the title tells."""
+        raise NotImplementedError
+
+    def watched(self, board: Board) -> tuple[object, ...]:
+        return (self.source(board),)
+
+    def heading(self, board: Board, moment: Moment) -> str:
+        """What the title says behind name and age; it is what a narrow pane cuts off."""
+        return ""
+
+    def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
+        """Lines, called only when there is a value."""
+        raise NotImplementedError
+
+    def lines(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
+        source = self.source(board)
+        troubled = wrap(f"✗ {source.error}", cells, Tone.BAD) if source.error else []
+        if source.value is None:
+            return troubled or [(("… connecting", Tone.DIM),)]
+        body = self.body(board, moment, cells)
+        if source.error or source.stale(moment.now, self.limit):
+            body = _dimmed(body)
+        if not self.tells_error:
+            return body
+        # A line or two of the error are enough here: the last known values stay in sight, and `e` shows all of it.
+        head = troubled[:2] if len(body) <= 3 else [((cut(f"✗ {source.error}", cells), Tone.BAD),)] if troubled else []
+        return Rows(head, len(body), body.__getitem__)
+
+    def draw(self, board: Board, moment: Moment) -> None:
+        super().draw(board, moment)
+        source = self.source(board)
+        age = source.age(moment.now)
+        stale = source.value is not None and source.stale(moment.now, self.limit)
+        if self.has_class("-stale") is not stale:
+            self.set_class(stale, "-stale")
+        told = "" if age is None else f" {source_age(age, stale=stale)}"
+        heading = self.heading(board, moment)
+        name = name_with_key(self.name_of_pane, moment.keys)
+        self._set_titles(f"{name}{told}{f' · {heading}' if heading else ''}")
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._title_told = ""
+        self._more_told = ""
+
+    # --- keys ----------------------------------------------------------------------------------------------------
+
+    def action_line_up(self) -> None:
+        self.scroll_up()
+
+    def action_line_down(self) -> None:
+        self.scroll_down()
+
+    def action_pane_up(self) -> None:
+        self.scroll_page_up()
+
+    def action_pane_down(self) -> None:
+        self.scroll_page_down()
+
+    def action_first_line(self) -> None:
+        self.scroll_home()
+
+    def action_last_line(self) -> None:
+        self.scroll_end()
+
+    def action_open(self) -> None:
+        self.post_message(RowChosen(self.name_of_pane, ""))
+
+    def action_maximise(self) -> None:
+        self.post_message(self.Maximise(self))
+
+    @property
+    def maximised(self) -> bool:
+        """It has all the room; its screen sets the class."""
+        return self.has_class("-maximised")
+
+    def action_back(self) -> None:
+        """Out of what was entered last: all the room first, then the focus."""
+        if self.maximised:
+            self.action_maximise()
+        else:
+            self.screen.set_focus(None)
+
+    # --- frame ---------------------------------------------------------------------------------------------------
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        self._set_more()
+
+    def _set_titles(self, title: str) -> None:
+        if title != self._title_told:
+            self._title_told = title
+            # Not by Textual's own property, which paints the whole pane again for every second that its source ages.
+            self._border_title = Content(outside(title))
+            across, down = self.content_offset
+            self.touch(Region(-across, -down, self.outer_size.width, 1))
+        self._set_more()
+
+    def more(self) -> str:
+        """Which lines are in sight, where not all are."""
+        rows, total, first = self.content_size.height, len(self._lines), int(self.scroll_offset.y)
+        return f"{first + 1}-{min(total, first + rows)} of {total} ↕" if rows and total > rows else ""
+
+    def _set_more(self) -> None:
+        more = self.more()
+        if more != self._more_told:
+            self._more_told = more
+            self._border_subtitle = Content(outside(more)) if more else None
+            across, down = self.content_offset
+            self.touch(Region(-across, self.outer_size.height - down - 1, self.outer_size.width, 1))
+
+
+def _dimmed(lines: Sequence[Line]) -> Rows:
+    return Rows((), len(lines), lambda at: dimmed(lines[at]))

@@ -1,0 +1,201 @@
+"""Moves old rows to the new side: pages in key order, each one transaction with its checkpoint.
+
+Kill it anywhere: what is committed is checkpointed, and the next run goes on behind it.
+"""
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from zdd_tui.backends.postgres.catalog import Connection
+from zdd_tui.backends.store import backfill as rows
+from zdd_tui.backends.store.backfill import Key, Range
+from zdd_tui.engine.backfill.pacing import LOOK_EVERY, Pace
+from zdd_tui.engine.backfill.throttle import Signal, signals_for
+from zdd_tui.engine.backfill.transaction import FencedStore, settings
+from zdd_tui.engine.backfill.worker import Mover
+from zdd_tui.model.ddl.catalog import Catalog
+from zdd_tui.model.ddl.rows import batch_statement, last_key_statement, page_statement, piece_ends_statement
+from zdd_tui.model.errors import StepFailed
+from zdd_tui.model.plan.base import Backfill, Plan
+
+SMALL_TABLE = 10_000
+"""Rows below which a sequential scan a batch does no harm."""
+
+RANGE_ROWS = 25_000
+"""Rows that a range has at least: a table is moved in several, so that several workers find something to do, but each
+ends with a batch that is not full."""
+
+RANGES = 16
+"""At most; several for each worker, so that none is idle for long at the end."""
+
+SAMPLE_ROWS = 20_000
+"""Rows from which the ends of the ranges are guessed; nothing depends on how well."""
+
+
+class BackfillRunner:
+    """The backfill of one release.
+
+    Args:
+        store: the lease's store; every write goes through its fence.
+        clock: seconds, monotonic.
+        signals: reasons to wait, asked in order; None: all that there are.
+        range_rows: rows that a range has at least.
+    """
+
+    def __init__(
+        self,
+        store: FencedStore,
+        plan: Plan,
+        catalog: Catalog,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+        signals: Sequence[Signal] | None = None,
+        range_rows: int = RANGE_ROWS,
+    ) -> None:
+        self._store = store
+        self._plan = plan
+        self._catalog = catalog
+        self._range_rows = range_rows
+        asked = signals_for(store.release_id, catalog) if signals is None else signals
+        self._pace = Pace(store, plan.backfill, clock=clock, sleep=sleep, signals=asked)
+
+    async def prepare(self) -> None:
+        """ANALYZE, the fixed upper bound, and a look at how a batch would run. Run again, it keeps the bound.
+
+        Raises:
+            StepFailed: every batch would read the whole table.
+        """
+        release_id, limits = self._store.release_id, self._pace.limits
+        async with self._store.fenced() as conn:
+            await conn.execute("SET LOCAL statement_timeout = 0")
+            await conn.execute(f"ANALYZE (SKIP_LOCKED) {self._catalog.old.sql}")
+        async with self._store.fenced() as conn:
+            await conn.execute(settings(self._plan, limits.batch_budget))
+            await conn.execute("SET LOCAL synchronous_commit = on")  # the bound must outlive a crash
+            estimate = await conn.fetchval(
+                "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass($1)", self._catalog.old.sql
+            )
+            last = await conn.fetchrow(last_key_statement(self._catalog))
+            hi = tuple(last) if last else None
+            if hi is not None and estimate >= SMALL_TABLE:
+                await self._explain(conn, hi)
+            ends = await self._range_ends(conn, hi, estimate) if hi else []
+            await rows.prepare(conn, release_id, rows_total=estimate, batch_rows=self._pace.size)
+            await rows.add_ranges(conn, release_id, "backfill", [*ends, hi], done=hi is None)
+
+    async def _range_ends(self, conn: Connection, hi: Key, estimate: int) -> list[Key]:
+        """The last keys of all ranges but the last."""
+        count = min(RANGES, estimate // self._range_rows)
+        if count < 2:
+            return []
+        await conn.execute("SET LOCAL statement_timeout = 0")
+        percent = min(100.0, 100 * SAMPLE_ROWS / estimate)
+        found = await conn.fetch(piece_ends_statement(self._catalog), *hi, percent, count)
+        return [tuple(row) for row in found][:-1]
+
+    async def run(
+        self, should_pause: Callable[[], bool] = lambda: False, limits: Callable[[], Backfill] | None = None
+    ) -> None:
+        """Moves everything up to the bound. Returns when all is done; cancel the task to stop it.
+
+        Args:
+            should_pause: asked before every batch; while it says yes, nothing is written and no lock is held.
+            limits: what is allowed now, asked before every batch and while it rests; by default the plan's own.
+
+        Raises:
+            StepFailed: it was not prepared; a statement is refused for a reason that no smaller batch mends; or more
+                rows than the plan forgives cannot be moved (run again, it tries those first).
+            StaleEpoch, DatabaseError: of the store; run again to go on.
+        """
+        self._pace.limits_now = limits or self._pace.limits_now
+        self._pace.paused = should_pause
+        release_id = self._store.release_id
+        async with self._store.fenced() as conn:
+            last = await rows.last_batch(conn, release_id)
+            todo = await rows.ranges(conn, release_id, "backfill")
+        if last is None or not todo:
+            raise StepFailed("the backfill was not prepared", "roll back, or run prepare-backfill first")
+        self._pace.resume(*last)
+        while todo:
+            await self._move(deque(piece for piece in todo if not piece.done))
+            await self._mover().retry_failed()
+            async with self._store.fenced() as conn:
+                # Asked of the server, in a transaction that is flushed: batches are not, and a crash takes some back.
+                todo = [piece for piece in await rows.ranges(conn, release_id, "backfill") if not piece.done]
+                left = len(await rows.failed_keys(conn, release_id))
+                if not todo:
+                    await rows.set_status(conn, release_id, "done")
+        forgiven = self._plan.backfill.max_failed_rows
+        if left > forgiven:
+            raise StepFailed(
+                f"{left} rows could not be moved; backfill.max_failed_rows forgives {forgiven}",
+                "see zdd.failed_row for keys and reasons; mend those rows, then advance again",
+            )
+
+    async def _move(self, todo: deque[Range]) -> None:
+        """Moves ranges, as many at a time as there may be workers now; the first failure ends all."""
+        working: set[asyncio.Task[None]] = set()
+        try:
+            while todo or working:
+                self._pace.look()
+                while todo and len(working) < self._pace.limits.workers:
+                    working.add(asyncio.create_task(self._work(todo)))
+                done, working = await asyncio.wait(working, timeout=LOOK_EVERY, return_when=asyncio.FIRST_COMPLETED)
+                for worker in done:
+                    worker.result()
+        finally:
+            for worker in working:
+                worker.cancel()
+            await asyncio.gather(*working, return_exceptions=True)
+
+    async def _work(self, todo: deque[Range]) -> None:
+        """One worker: until nothing is left to do, or there are too many; then it gives back what it has."""
+        mover, position = self._mover(), todo.popleft()
+        self._pace.workers += 1
+        try:
+            while True:
+                position = await mover.move(position)
+                if not position.done:
+                    todo.appendleft(position)
+                    return
+                if not todo:
+                    return
+                position = todo.popleft()
+        finally:
+            self._pace.workers -= 1
+
+    def _mover(self) -> Mover:
+        return Mover(self._store, self._plan, self._catalog, self._pace)
+
+    async def cancel(self) -> None:
+        """Notes that the backfill will not go on, as when the release is rolled back."""
+        async with self._store.fenced() as conn:
+            await rows.set_status(conn, self._store.release_id, "cancelled")
+
+    async def _explain(self, conn: Connection, hi: Key) -> None:
+        """A page in the middle of nowhere must be found by an index."""
+        size = self._plan.backfill.batch_rows_max
+        page = await conn.fetchrow(page_statement(self._catalog, first=True), *hi, size)
+        end = tuple(page.values())[1:]
+        texts = (
+            (page_statement(self._catalog, first=False), (*end, *hi, size)),
+            (batch_statement(self._plan, self._catalog), (*end, *hi)),
+        )
+        for statement, parameters in texts:
+            tree = json.loads(await conn.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *parameters))
+            if _reads_whole(tree[0]["Plan"], self._catalog.old.name):
+                raise StepFailed(
+                    f"every batch would read all of {self._plan.change.table}: no index serves the key's order",
+                    "ANALYZE the table; make sure that the key's unique index is an ordinary, ascending btree",
+                )
+
+
+def _reads_whole(node: dict[str, Any], table: str) -> bool:
+    if node["Node Type"] == "Seq Scan" and node.get("Relation Name") == table:
+        return True
+    return any(_reads_whole(child, table) for child in node.get("Plans", ()))

@@ -1,0 +1,219 @@
+"""Signals that make the backfill wait, each with a name that the screens show, a value and a limit.
+
+Each signal is one cheap query. What the role may not see (pg_monitor) is no reason to wait.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from zdd_tui.backends.postgres.catalog import Connection
+from zdd_tui.model.ddl.catalog import Catalog
+from zdd_tui.model.duration import human_duration
+from zdd_tui.model.plan.base import Backfill
+
+READ_EVERY = 1.0
+"""Seconds between two looks at the signals; a batch takes less."""
+
+MEGABYTE = 1024 * 1024
+
+
+class Signal(Protocol):
+    """One reason to wait."""
+
+    async def read(self, conn: Connection, limits: Backfill, now: float) -> str:
+        """Why to wait, in words that begin with the signal's name; empty when there is no reason.
+
+        Args:
+            now: seconds, monotonic.
+        """
+        ...
+
+
+def signals_for(release_id: int, catalog: Catalog) -> tuple[Signal, ...]:
+    """All of them, in the order in which they are told: first what hurts others now."""
+    tables = tuple(dict.fromkeys((catalog.old.sql, catalog.target.sql)))
+    return (
+        LockWaits(tables),
+        GuardLatency(release_id),
+        ReplicaLag(),
+        WalRate(),
+        Vacuum(tables),
+        OldestSnapshot(),
+    )
+
+
+@dataclass(slots=True)
+class ReplicaLag:
+    """The standby that is furthest behind.
+
+    The server's own ``replay_lag`` stands still while a standby replays nothing at all. So we remember when the
+    primary was where, and tell from that how old the position is that a standby has replayed.
+    """
+
+    history: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=1000))
+
+    async def read(self, conn: Connection, limits: Backfill, now: float) -> str:
+        rows = await conn.fetch(
+            "SELECT coalesce(application_name, '') AS name, (replay_lsn - '0/0'::pg_lsn)::bigint AS replayed,"
+            " (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint AS written,"
+            " extract(epoch FROM replay_lag)::float8 AS lag"
+            " FROM pg_stat_replication WHERE state IN ('streaming', 'catchup')"
+        )
+        if not rows:
+            self.history.clear()
+            return ""
+        self.history.append((now, rows[0]["written"]))
+        name, lag = max(
+            ((row["name"], max(row["lag"] or 0.0, self.behind(row["replayed"], now))) for row in rows),
+            key=lambda pair: pair[1],
+        )
+        if lag <= limits.max_replica_lag:
+            return ""
+        return f"replica lag {human_duration(lag)} ({name}), limit {human_duration(limits.max_replica_lag)}"
+
+    def behind(self, replayed: int | None, now: float) -> float:
+        """Seconds since the primary was at a position that a standby has not replayed."""
+        if replayed is None:  # the role may not look (pg_monitor), so nothing is known
+            return 0.0
+        return next((now - at for at, written in self.history if written > replayed), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class LockWaits:
+    """Somebody who waits for a lock on one of the tables, or for a row of it, whoever holds it: a table where requests
+    queue already is no place for batches.
+
+    Args:
+        tables: quoted names.
+    """
+
+    tables: tuple[str, ...]
+
+    async def read(self, conn: Connection, limits: Backfill, now: float) -> str:
+        row = await conn.fetchrow(
+            # Who waits for a row waits for a transaction, and holds a lock on the table meanwhile.
+            "WITH held AS (SELECT pid, granted, waitstart, relation = ANY (ARRAY(SELECT to_regclass(t)::oid"
+            "   FROM unnest($1::text[]) t)) AND database = (SELECT oid FROM pg_database"
+            "   WHERE datname = current_database()) AS ours FROM pg_locks)"
+            " SELECT count(*) AS waiters, extract(epoch FROM clock_timestamp() - min(waitstart))::float8 AS seconds"
+            # Our own workers wait for each other's checkpoints, never for long.
+            " FROM held w WHERE NOT granted AND pid NOT IN (SELECT pid FROM pg_stat_activity"
+            "   WHERE application_name = current_setting('application_name') AND pid IS NOT NULL)"
+            "  AND (ours OR EXISTS (SELECT FROM held h WHERE h.pid = w.pid AND h.granted AND h.ours))",
+            list(self.tables),
+        )
+        seconds = row["seconds"] or 0.0
+        if seconds <= limits.max_lock_wait:
+            return ""
+        who = "1 session" if row["waiters"] == 1 else f"{row['waiters']} sessions"
+        return f"lock waits {human_duration(seconds)} ({who}), limit {human_duration(limits.max_lock_wait)}"
+
+
+@dataclass(frozen=True, slots=True)
+class OldestSnapshot:
+    """The oldest transaction of this database that keeps dead rows, of which a backfill makes many, from being
+    cleaned up; prepared ones included."""
+
+    async def read(self, conn: Connection, limits: Backfill, now: float) -> str:
+        row = await conn.fetchrow(
+            "SELECT who, extract(epoch FROM clock_timestamp() - at)::float8 AS seconds FROM ("
+            "  SELECT xact_start AS at, 'pid ' || pid || coalesce(', ' || nullif(application_name, ''), '') AS who"
+            "  FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            "   AND backend_type = 'client backend' AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)"
+            "  UNION ALL SELECT prepared, 'prepared ' || gid FROM pg_prepared_xacts WHERE database = current_database()"
+            ") AS found WHERE at IS NOT NULL ORDER BY at LIMIT 1"
+        )
+        if row is None or row["seconds"] <= limits.max_snapshot_age:
+            return ""
+        limit = human_duration(limits.max_snapshot_age)
+        return f"oldest snapshot {human_duration(row['seconds'])} ({row['who']}), limit {limit}"
+
+
+@dataclass(slots=True)
+class WalRate:
+    """What the whole server has written to its log since the last look, the application's share included."""
+
+    last: tuple[float, int] | None = None
+
+    async def read(self, conn: Connection, limits: Backfill, now: float) -> str:
+        written = await conn.fetchval("SELECT (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint")
+        before, self.last = self.last, (now, written)
+        if before is None or limits.max_wal_mb_per_second is None or now <= before[0]:
+            return ""
+        rate = (written - before[1]) / (now - before[0]) / MEGABYTE
+        if rate <= limits.max_wal_mb_per_second:
+            return ""
+        return f"WAL rate {rate:.0f}MB/s, limit {limits.max_wal_mb_per_second}MB/s"
+
+
+@dataclass(slots=True)
+class Vacuum:
+    """A vacuum of one of the tables is let alone for a while: each batch makes more work for it, and more of it is
+    spent on pages that are dirty again. Not for ever: on a large table it takes hours.
+
+    Args:
+        tables: quoted names.
+    """
+
+    tables: tuple[str, ...]
+    seen: dict[int, float] = field(default_factory=dict)
+
+    async def read(self, conn: Connection, limits: Backfill, now: float) -> str:
+        rows = await conn.fetch(
+            "SELECT v.pid, v.phase, v.relid::regclass::text AS name, a.backend_type = 'autovacuum worker' AS auto"
+            " FROM pg_stat_progress_vacuum v JOIN pg_stat_activity a ON a.pid = v.pid"
+            " WHERE v.datname = current_database()"
+            "  AND v.relid = ANY (ARRAY(SELECT to_regclass(t)::oid FROM unnest($1::text[]) t))",
+            list(self.tables),
+        )
+        self.seen = {row["pid"]: self.seen.get(row["pid"], now) for row in rows}
+        for row in rows:
+            waited = now - self.seen[row["pid"]]
+            if waited < limits.max_vacuum_wait:
+                word = "autovacuum" if row["auto"] else "vacuum"
+                limit = human_duration(limits.max_vacuum_wait)
+                return f"{word} of {row['name']} ({row['phase']}) {human_duration(waited)}, limit {limit}"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardLatency:
+    """The guard's newest latency, of the rule that is nearest to its limit: we give way before it must act."""
+
+    release_id: int
+
+    async def read(self, conn: Connection, limits: Backfill, now: float) -> str:
+        row = await conn.fetchrow(
+            'SELECT rule, value, "limit", 100 * value / "limit" AS percent FROM zdd.guard'
+            " WHERE release_id = $1 AND unit = 'seconds' AND applies AND value IS NOT NULL AND \"limit\" > 0"
+            "  AND observed_at > clock_timestamp() - make_interval(secs => max_age)"
+            " ORDER BY percent DESC LIMIT 1",
+            self.release_id,
+        )
+        if row is None or row["percent"] <= limits.max_guard_latency:
+            return ""
+        numbers = f"{row['value'] * 1000:.0f}ms of {row['limit'] * 1000:.0f}ms"
+        return f"guard latency {row['percent']:.0f}% ({row['rule']} {numbers}), limit {limits.max_guard_latency}%"
+
+
+@dataclass(slots=True)
+class Throttle:
+    """Asks the signals, not more often than they are worth. What was found holds until the next look."""
+
+    clock: Callable[[], float]
+    signals: Sequence[Signal]
+    reason: str = ""
+    _asked: float = float("-inf")
+
+    def due(self) -> bool:
+        return self.clock() - self._asked >= READ_EVERY
+
+    async def ask(self, conn: Connection, limits: Backfill) -> str:
+        """The first reason to wait, or empty."""
+        self._asked = now = self.clock()
+        # Each is asked every time: some tell by comparison with the last look.
+        reasons = [await signal.read(conn, limits, now) for signal in self.signals]
+        self.reason = next((reason for reason in reasons if reason), "")
+        return self.reason

@@ -1,0 +1,97 @@
+"""What an operator confirmed is what a command touches: the Deployments are still the ones that were on screen."""
+
+from dataclasses import replace
+
+from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.kubernetes.errors import KubeApiError
+from zdd_tui.backends.store import evidence as rehearsals
+from zdd_tui.engine.context import Context
+from zdd_tui.model.errors import BackendError, PlanError, Refused
+from zdd_tui.model.plan.base import BasePlan, Plan
+from zdd_tui.model.release.records import NewEvent, StoredCommand
+from zdd_tui.model.release.rehearsal import require
+from zdd_tui.model.release.state import Command, CommandKind, Release, State
+from zdd_tui.model.tuning import changes_text, retuned
+
+_NOT_FOUND = 404
+
+
+async def recheck_objects(cluster: Cluster, stored: StoredCommand) -> None:
+    """Holds the uids that the command froze against the cluster (design, invariant 10).
+
+    A rollback goes on where the cluster cannot be asked, or has lost a Deployment: it undoes what it can.
+
+    Raises:
+        Refused: another object stands under a confirmed name now, or an advance cannot be rechecked.
+    """
+    expected = stored.asked.expected
+    back = stored.kind is CommandKind.ROLLBACK
+    for name, uid in expected.objects if expected else ():
+        try:
+            view = await cluster.get_deployment(name)
+        except BackendError as error:
+            if back:
+                continue
+            if isinstance(error, KubeApiError) and error.status == _NOT_FOUND:
+                raise Refused(f"Deployment {name} was deleted since it was confirmed", "look again") from None
+            raise Refused(
+                f"what was confirmed cannot be rechecked: {error.title}", "repeat it when it is back"
+            ) from None
+        if view.uid != uid:
+            raise Refused(
+                f"Deployment {name} was deleted and made anew since it was confirmed (uid {uid} is {view.uid} now)",
+                "look at it, then repeat the command",
+            )
+
+
+# --- A release of production does not begin before its plan was rehearsed.
+
+
+async def require_rehearsal(ctx: Context, release: Release, stored: StoredCommand, now: float) -> list[NewEvent]:
+    """Judges the first advance of a release.
+
+    Args:
+        now: seconds since the epoch, by the database's clock.
+
+    Returns:
+        what the audit must say, besides the command itself.
+
+    Raises:
+        Refused: it was not rehearsed, and the command does not waive that with a reason.
+    """
+    if release.state is not State.PLANNED or stored.kind is not CommandKind.ADVANCE:
+        return []
+    async with ctx.reading() as conn:
+        newest = await rehearsals.newest(conn, release.plan_hash)
+    waived = require(
+        strategy=release.strategy.name,
+        environment=ctx.plan.environment,
+        plan_hash=release.plan_hash,
+        newest=newest,
+        now=now,
+        unrehearsed=bool(stored.args.get("unrehearsed")),
+        reason=stored.reason,
+    )
+    return [NewEvent("rehearsal", waived, stored.reason, stored.actor)] if waived else []
+
+
+# --- Changes of the backfill's limits while it runs: what an operator asks for is judged by the plan's own rules.
+
+
+def asked_of(plan: BasePlan, before: Release, stored: StoredCommand) -> Command:
+    """The command as the rules see it; a ``tune`` carries the limits that it leads to.
+
+    Raises:
+        Refused: no such limit, or a value that the plan's rules do not allow.
+    """
+    if stored.kind is not CommandKind.TUNE or not isinstance(plan, Plan):
+        return stored.asked
+    try:
+        return replace(stored.asked, tuning=retuned(plan.backfill, before.tuning, stored.args.get("tuning", {})))
+    except PlanError as error:
+        raise Refused(error.title, error.mend) from None
+
+
+def tuned_text(plan: BasePlan, before: Release, after: Release) -> str:
+    """What became of a ``tune``, for the answer and the audit."""
+    return changes_text(plan.backfill, before.tuning, after.tuning) if isinstance(plan, Plan) else ""

@@ -1,0 +1,88 @@
+"""Cutover: reads move to the new side at once, soak there, then V3 forgets the old side."""
+
+import asyncio
+
+from zdd_tui.backends.postgres.gate_queries import mark
+from zdd_tui.engine.context import Context, StepHandle
+from zdd_tui.engine.steps.expand import install_sync, remove_sync
+from zdd_tui.engine.steps.flags import flag_back, remember_flag, switch
+from zdd_tui.engine.steps.rollout import remember_image, roll_out
+from zdd_tui.model.duration import human_duration
+from zdd_tui.model.flag import ON, FlagValue
+
+
+class SyncReverse:
+    """Before anybody writes the new side alone, a trigger keeps the old side in step: the way back stays open."""
+
+    async def run(self, ctx: Context, step: StepHandle) -> None:
+        await install_sync(ctx, step, "reverse")
+
+    async def undo(self, ctx: Context, step: StepHandle) -> None:
+        await remove_sync(ctx, step, "reverse")
+
+
+class ReadRamp:
+    """A share of the reads uses the new side for a while, as in a canary; the guard looks on."""
+
+    async def run(self, ctx: Context, step: StepHandle) -> None:
+        assert step.value is not None, f"{step.name} has no share"
+        key = ctx.change_plan.flags.read
+        await remember_flag(ctx, step, key)
+        await switch(ctx, step, key, FlagValue(step.value))
+        await _wait(ctx, step, ctx.change_plan.cutover.hold, f"{step.value}% of reads use the new side")
+
+    async def undo(self, ctx: Context, step: StepHandle) -> None:
+        plan = ctx.change_plan
+        await flag_back(ctx, step, plan.flags.read, first=step.value == plan.cutover.ramp[0])
+
+
+class ReadFlagOn:
+    """One atomic switch: every pod reads the new side."""
+
+    async def run(self, ctx: Context, step: StepHandle) -> None:
+        await remember_flag(ctx, step, ctx.change_plan.flags.read)
+        await switch(ctx, step, ctx.change_plan.flags.read, ON)
+
+    async def undo(self, ctx: Context, step: StepHandle) -> None:
+        await flag_back(ctx, step, ctx.change_plan.flags.read, first=not ctx.change_plan.cutover.ramp)
+
+
+class Soak:
+    """Reads stay on the new side for a while; a restart of the agent does not begin the soak anew."""
+
+    async def run(self, ctx: Context, step: StepHandle) -> None:
+        await _wait(ctx, step, ctx.plan.gates.soak, "soaking")
+
+    async def undo(self, ctx: Context, step: StepHandle) -> None:
+        await step.remember(until=None)
+
+
+class RolloutV3:
+    """The Deployment runs V3, which knows only the new side."""
+
+    async def run(self, ctx: Context, step: StepHandle) -> None:
+        await remember_image(ctx, step)
+        await roll_out(
+            ctx, step, ctx.change_plan.kubernetes.images.v3, f"zdd {ctx.plan.name}: V3 knows only the new side"
+        )
+        if "since" not in step.detail:
+            async with ctx.reading() as conn:
+                await step.remember(since=await mark(conn))
+
+    async def undo(self, ctx: Context, step: StepHandle) -> None:
+        if before := step.detail.get("image_before"):
+            await roll_out(ctx, step, before, f"zdd {ctx.plan.name}: rolled back to V2")
+
+
+async def _wait(ctx: Context, step: StepHandle, seconds: float, what: str) -> None:
+    if not step.detail.get("until"):
+        # The agent that ends the wait may run on another machine: the database's clock is the one they share.
+        await step.remember(until=await _database_time(ctx) + seconds)
+    while (left := step.detail["until"] - await _database_time(ctx)) > 0:
+        await step.note(f"{what}: {human_duration(left)} left")
+        await asyncio.sleep(min(1.0, left))
+
+
+async def _database_time(ctx: Context) -> float:
+    async with ctx.reading() as conn:
+        return float(await conn.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8"))

@@ -1,0 +1,82 @@
+"""Switches a flag and waits until every pod must have seen it."""
+
+import asyncio
+
+from zdd_tui.engine.context import Context, StepHandle
+from zdd_tui.engine.retry import effect
+from zdd_tui.model.errors import StepFailed
+from zdd_tui.model.flag import OFF, FlagValue, flag_key, parse_flag
+
+
+async def remember_flag(ctx: Context, step: StepHandle, *keys: str) -> None:
+    """Keeps the values that stand now, once; None for a flag that does not exist.
+
+    Raises:
+        StepFailed: a value that nobody can read, and so could not be put back.
+    """
+    if "flags_before" in step.detail:
+        return
+    found = await effect(ctx, step, lambda: ctx.flags.read_raw(keys))
+    for key, raw in found.items():
+        try:
+            parse_flag(raw or "false")
+        except ValueError as error:
+            raise StepFailed(
+                f"{flag_key(key)} in Redis: {error}", "set it to true, false or a percentage, then advance again"
+            ) from None
+    await step.remember(flags_before=dict(found))
+
+
+async def switch(ctx: Context, step: StepHandle, key: str, value: FlagValue) -> None:
+    """Writes the value and waits twice ``flags.max_staleness``: once because a pod may act on its copy that long,
+    once for the requests that began under it."""
+    await effect(ctx, step, lambda: ctx.flags.set(key, value, epoch=ctx.epoch))
+    await _settle(ctx, step, f"flag {key} is {value}")
+
+
+async def restore(ctx: Context, step: StepHandle) -> None:
+    """Puts back what :func:`remember_flag` kept; nothing where the step never came that far.
+
+    A flag that did not exist is switched off before it is deleted: applications keep the last value of a flag that
+    disappears, so that a Redis which lost its data does not part them in the middle of a release.
+    """
+    before: dict[str, str | None] = step.detail.get("flags_before", {})
+    for key, raw in before.items():
+        value = OFF if raw is None else readable(raw)
+        await effect(ctx, step, lambda key=key, value=value: ctx.flags.set(key, value, epoch=ctx.epoch))  # type: ignore[misc]
+    if before:
+        await _settle(ctx, step, f"{', '.join(before)} as before")
+    for key, raw in before.items():
+        if raw is None:
+            await effect(ctx, step, lambda key=key: ctx.flags.delete(key, epoch=ctx.epoch))  # type: ignore[misc]
+
+
+async def flag_back(ctx: Context, step: StepHandle, key: str, *, first: bool) -> None:
+    """The undo of one of several steps that each gave a flag a larger share: off at once, whichever is undone first.
+
+    Args:
+        first: this step gave the first share; it knows what stood before the release, and puts that back.
+    """
+    if "flags_before" not in step.detail:
+        return
+    if first:
+        await restore(ctx, step)
+        await effect(ctx, step, lambda: ctx.flags.forget([key]))
+        return
+    raw = (await effect(ctx, step, lambda: ctx.flags.read_raw([key])))[key]
+    # Whatever somebody typed into it in the meantime: a way back must not stick on a value that nobody can read.
+    if raw is not None and raw != OFF.stored:
+        await switch(ctx, step, key, OFF)
+
+
+def readable(raw: str) -> FlagValue:
+    """A stored value; one that cannot be read counts as off, as it does for applications that never knew another."""
+    try:
+        return parse_flag(raw)
+    except ValueError:
+        return OFF
+
+
+async def _settle(ctx: Context, step: StepHandle, what: str) -> None:
+    await step.note(f"{what}; waiting {2 * ctx.plan.flag_staleness:.1f} s until every pod has seen it")
+    await asyncio.sleep(2 * ctx.plan.flag_staleness)

@@ -1,0 +1,66 @@
+"""The registry of steps: key in the strategy → what it does and how it is undone."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from zdd_tui.engine.context import Context, StepHandle
+from zdd_tui.engine.steps import (
+    backfill,
+    blue_green,
+    canary,
+    contract,
+    cutover,
+    dark_launch,
+    dual_write,
+    expand,
+    workload,
+)
+from zdd_tui.engine.steps import contract as cleanup
+
+
+class Step(Protocol):
+    """One idempotent effect with its undo. Both may be cut off anywhere and are then called again."""
+
+    async def run(self, ctx: Context, step: StepHandle) -> None: ...
+
+    async def undo(self, ctx: Context, step: StepHandle) -> None: ...
+
+
+STEPS: Mapping[str, Step] = {
+    "lint-ddl": expand.LintDdl(),
+    "expand-schema": expand.ExpandSchema(),
+    "create-indexes": expand.CreateIndexes(),
+    "sync-forward": expand.SyncForward(),
+    "rollout-v2": dual_write.RolloutV2(),
+    "write-flag-on": dual_write.WriteFlagOn(),
+    "prepare-backfill": backfill.Prepare(),
+    "backfill-rows": backfill.MoveRows(),
+    "verify-rows": backfill.VerifyRows(),
+    "sync-reverse": cutover.SyncReverse(),
+    "read-ramp": cutover.ReadRamp(),
+    "read-flag-on": cutover.ReadFlagOn(),
+    "soak": cutover.Soak(),
+    "rollout-v3": cutover.RolloutV3(),
+    "set-aside": contract.SetAside(),
+    "delete-flags": cleanup.DeleteFlags(),
+    "drop-aside": cleanup.DropAside(),
+    "analyze": cleanup.Analyze(),
+    "clear-marks": cleanup.ClearMarks(),
+    "remember-workload": workload.RememberWorkload(),
+    "rollout-new": workload.RolloutNew(),
+    "create-canary": canary.CreateCanary(),
+    "set-weight": canary.SetWeight(),
+    "remove-canary": canary.RemoveCanary(),
+    "claim-service": blue_green.ClaimService(),
+    "create-green": blue_green.CreateGreen(),
+    "create-preview": blue_green.CreatePreview(),
+    "smoke-checks": blue_green.SmokeChecks(),
+    "switch-to-green": blue_green.SwitchToGreen(),
+    "switch-to-first": blue_green.SwitchToFirst(),
+    "remove-green": blue_green.RemoveGreen(),
+    "remove-preview": blue_green.RemovePreview(),
+    "free-service": blue_green.FreeService(),
+    "set-shadow": dark_launch.SetShadow(),
+    "set-read": dark_launch.SetRead(),
+    "shadow-off": dark_launch.ShadowOff(),
+}

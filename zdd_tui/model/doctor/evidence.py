@@ -1,0 +1,152 @@
+"""What the doctor asks a plan, whatever its strategy."""
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import date
+
+from zdd_tui.model.ddl.tokens import lexemes
+from zdd_tui.model.doctor.facts import Facts, Observation, WayBack, WorkloadFacts, failed, passed, unsure
+from zdd_tui.model.duration import human_duration
+from zdd_tui.model.guard.reading import GuardAction
+from zdd_tui.model.plan.base import BasePlan, Plan
+from zdd_tui.model.plan.strategies import Canary, CanaryFlag, CanaryPlan, DarkLaunchPlan, OneImagePlan
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.strategies import strategy_for
+
+
+def flag_owner(plan: BasePlan) -> tuple[str | None, date | None]:
+    """Who answers for the plan's flags, and until when they should be gone."""
+    match plan:
+        case Plan() | DarkLaunchPlan():
+            return plan.flags.owner, plan.flags.expires
+        case CanaryPlan(canary=Canary(flag=CanaryFlag() as flag)):
+            return flag.owner, flag.expires
+    return None, None
+
+
+def images(plan: BasePlan, workload: WorkloadFacts | None) -> Iterator[tuple[str, str]]:
+    """What is rolled out and what runs, with the part that each image plays."""
+    seen: dict[str, str] = {}
+    match plan:
+        case Plan():
+            seen = {plan.kubernetes.images.v2: "V2", plan.kubernetes.images.v3: "V3"}
+        case OneImagePlan():
+            seen = {plan.kubernetes.image: "new"}
+    for image, role in seen.items():
+        yield role, image
+    if workload is not None and workload.image not in seen:
+        yield "that runs", workload.image
+
+
+def steps_that_watch(plan: BasePlan) -> tuple[str, ...]:
+    """Labels of the steps that only let time pass while somebody should look: the soaks.
+
+    Not those of shadow reads: there the gate compares the new path with the old one.
+    """
+    steps = strategy_for(plan).steps
+    soaks = (step for step in steps if "soak" in (step.name, step.work))
+    return tuple(step.label for step in soaks if not step.name.startswith("soak-shadow"))
+
+
+def watches(plan: BasePlan) -> bool:
+    """Some rule of a guard does more than to say so."""
+    return plan.guard is not None and plan.guard.closes_gates
+
+
+def rollback_rules(plan: BasePlan) -> tuple[str, ...]:
+    """Names of the guard's rules that roll back."""
+    demanded = plan.guard.demanded if plan.guard else {}
+    return tuple(name for name, action in demanded.items() if action is GuardAction.ROLLBACK)
+
+
+# --- Which queries name the old side of a change.
+
+
+_LEADING_COMMENT = re.compile(r"\s*(?:--[^\n]*\n|/\*.*?\*/)", re.DOTALL)
+_VALUE = re.compile(
+    r"""(?:\b[eE]|\b[uU]&|\b[bBxX])?'(?:[^'\\]|''|\\.)*(?:'|$) | (\$\w*\$).*?(?:\1|$)
+      | (?P<number>(?<![\w$"])\d+(?:\.\d+)?\b)""",
+    re.VERBOSE | re.DOTALL,
+)
+_READS_OR_WRITES = frozenset({"select", "insert", "update", "delete", "merge", "with", "table", "copy"})
+
+
+def names_old_side(plan: BasePlan, query: str) -> bool:
+    """Whether a query, as PostgreSQL shows it, reads or writes what contract takes away.
+
+    For a change of columns it must name the table and one of the old columns; for a change of tables, the old table.
+    ``SELECT *`` names no column: it survives the change, and what is done with its result is not to be seen here.
+    Schema changes, such as our own, are left out.
+    """
+    if not isinstance(plan, Plan):
+        return False
+    while comment := _LEADING_COMMENT.match(query):
+        query = query[comment.end() :]
+    first = re.match(r"\W*(\w+)", query)
+    if first is None or first[1].lower() not in _READS_OR_WRITES:
+        return False
+    names = _names(query)
+    if plan.change.table.name not in names:
+        return False
+    return plan.change.into is not None or any(column in names for column in plan.change.down)
+
+
+def one_line(query: str, length: int = 100) -> str:
+    """A query for a line of evidence, without its strings and numbers: they are somebody's data."""
+    text = " ".join(_VALUE.sub(lambda found: "…" if found["number"] else "'…'", query).split())
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _names(query: str) -> frozenset[str]:
+    def fold(kind: str, lexeme: str) -> str:
+        return lexeme[1:-1].replace('""', '"') if kind == "name" else lexeme.lower()
+
+    found: Iterable[tuple[str, str, int]] = lexemes(query)
+    return frozenset(fold(kind, lexeme) for kind, lexeme, _ in found if kind in ("name", "word"))
+
+
+# --- Was the way back walked, and how much did it carry?
+
+
+_MEND = "zdd rehearse PLAN"
+
+
+def rehearsed(facts: Facts) -> Observation:
+    """Whether this version of the plan was walked forward and back."""
+    history = facts.history.value
+    if history is None:
+        return facts.history.failure
+    newest = newest_of(history.rehearsals, facts.plan_hash)
+    if newest is None:
+        if other := max(history.rehearsals, key=lambda each: each.at, default=None):
+            age = human_duration(max(0.0, facts.now - other.at))
+            return failed(f"rehearsed {age} ago, but for another version of the plan ({other.plan_hash[:8]})", _MEND)
+        return failed("never rehearsed", _MEND)
+    age = human_duration(max(0.0, facts.now - newest.at))
+    if newest.verdict == Verdict.PASS:
+        return passed(f"this version of the plan was rolled back on {newest.where} {age} ago")
+    return failed(
+        f"the rehearsal of {age} ago on {newest.where} says {newest.verdict}", "read it, mend, rehearse again"
+    )
+
+
+def at_production_volume(facts: Facts) -> Observation:
+    """Whether the rehearsal carried as much as production holds."""
+    history = facts.history.value
+    if history is None:
+        return facts.history.failure
+    good = [each for each in history.rehearsals if each.plan_hash == facts.plan_hash and each.verdict == Verdict.PASS]
+    if not good:
+        return unsure("no rehearsal of this version of the plan", f"{_MEND}, at full volume")
+    best = max(good, key=lambda each: each.scale or 0.0)
+    told = f"rehearsed on {best.where}" + (f" with {best.rows:,} rows" if best.rows is not None else "")
+    if best.scale is None:
+        return unsure(f"{told}; production's volume was not compared", _MEND)
+    if best.scale >= 1.0:
+        return passed(f"{told}, all of production's volume")
+    return unsure(f"{told}, {best.scale:.0%} of production's volume", f"{_MEND} --scale 1")
+
+
+def newest_of(rehearsals: tuple[WayBack, ...], plan_hash: str) -> WayBack | None:
+    """The newest one of a version of the plan."""
+    return max((each for each in rehearsals if each.plan_hash == plan_hash), key=lambda each: each.at, default=None)

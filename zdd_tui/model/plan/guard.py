@@ -1,0 +1,466 @@
+"""The plan's `guard` section: where the numbers come from, and the rules over them.
+
+A rule that could never fire is refused here: a guard that looks awake and is blind is worse than none.
+Burn rates: Google, The Site Reliability Workbook, chapter 5, "6: Multiwindow, Multi-Burn-Rate Alerts".
+"""
+
+import math
+import re
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from zdd_tui.model.duration import Duration, human_duration, parse_duration
+
+# --- Where the guard's numbers come from, as a plan writes it, and how it writes limits.
+
+
+class GuardAction(StrEnum):
+    """What a rule asks for when it fails."""
+
+    ROLLBACK = "rollback"
+    PAUSE = "pause"
+    ALERT = "alert"
+
+
+class Unit(StrEnum):
+    """What a rule's value counts: a share of 1, seconds, pieces, or whatever a query gives."""
+
+    RATIO = "ratio"
+    SECONDS = "seconds"
+    COUNT = "count"
+    NUMBER = "number"
+
+
+_PERCENT = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*%\s*$")
+_QUANTILE = re.compile(r"^p(\d{1,2})(\d*)$")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+
+def parse_amount(value: object) -> float:
+    """A limit: ``1%`` is 0.01, ``200ms`` is 0.2, a bare number is itself.
+
+    Raises:
+        ValueError: none of them.
+    """
+    if isinstance(value, str) and (match := _PERCENT.match(value)):
+        return float(match[1]) / 100
+    if isinstance(value, bool):
+        raise ValueError("expected a limit such as 1%, 200ms or 0.5")
+    if isinstance(value, int | float):
+        return float(value)
+    try:
+        return float(str(value))
+    except ValueError:
+        pass
+    try:
+        return parse_duration(value)
+    except ValueError:
+        raise ValueError(f"expected a limit such as 1%, 200ms or 0.5, got {value!r}") from None
+
+
+def parse_quantile(value: object) -> float:
+    """``p99`` or ``0.99``.
+
+    Raises:
+        ValueError: no quantile between 0 and 1.
+    """
+    if isinstance(value, str) and (match := _QUANTILE.match(value.strip().lower())):
+        found = float(f"0.{match[1]:0>2}{match[2]}")
+    else:
+        found = parse_amount(value)
+    if not 0 < found < 1:
+        raise ValueError(f"a quantile lies between 0 and 1, such as p99 or 0.99, got {value!r}")
+    return found
+
+
+Amount = Annotated[
+    float, BeforeValidator(parse_amount), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number"}]})
+]
+"""A share of 1, seconds, or a plain number; what it is follows from the rule's metric."""
+Quantile = Annotated[
+    float, BeforeValidator(parse_quantile), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number"}]})
+]
+
+
+class Scrape(Section):
+    """The pods' own metrics in Prometheus' text format; no server is needed."""
+
+    path: str = Field("/metrics", pattern="^/", description="where a pod shows its metrics")
+    port: int | None = Field(None, ge=1, le=65535, description="the pods' port; default: the Service's target port")
+    timeout: Duration = Field(1.0, gt=0, description="how long one pod may take to answer")
+    parallel: int = Field(50, ge=1, le=500, description="pods that are asked at the same time")
+    requests: str = Field("http_requests_total", min_length=1, description="counter of requests, by status code")
+    code: str = Field("code", min_length=1, description="its label that holds the status code")
+    errors: str = Field("5..", min_length=1, description="regular expression: which status codes are errors")
+    duration: str = Field("http_request_duration_seconds", min_length=1, description="histogram of latencies, seconds")
+
+    @field_validator("errors")
+    @classmethod
+    def _matches_something(cls, pattern: str) -> str:
+        try:
+            compiled = re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        if not any(compiled.fullmatch(str(code)) for code in range(100, 600)):
+            raise ValueError(f"{pattern!r} matches no HTTP status code, so no rule over errors could ever fire")
+        return pattern
+
+
+class PrometheusServer(Section):
+    """A Prometheus server, or whatever speaks its HTTP API."""
+
+    url: SecretStr = Field(description="http(s):// address; take one with a password from the environment")
+    token: SecretStr | None = Field(None, description="bearer token; take it from the environment")
+    timeout: Duration = Field(5.0, gt=0, description="how long an answer may take; then the rule is unknown")
+    max_skew: Duration = Field(30.0, description="an answer for a moment further from now than this counts as none")
+
+    @field_validator("url")
+    @classmethod
+    def _http(cls, url: SecretStr) -> SecretStr:
+        return _http_address(url, "http://prometheus:9090")
+
+
+class Probe(Section):
+    """Requests of our own, one to each target every `guard.interval`."""
+
+    url: SecretStr | None = Field(None, description="one address that is asked, such as the public one")
+    path: str | None = Field(None, pattern="^/", description="asked at each ready endpoint of the Service")
+    timeout: Duration = Field(2.0, gt=0, description="an answer that takes longer is an error")
+    expect: str = Field("[23]..", min_length=1, description="regular expression: status codes that are no error")
+
+    @field_validator("url")
+    @classmethod
+    def _http(cls, url: SecretStr | None) -> SecretStr | None:
+        return None if url is None else _http_address(url, "https://shop.example.com/ready")
+
+    @field_validator("expect")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            compiled = re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        if not any(compiled.fullmatch(str(code)) for code in range(100, 600)):
+            raise ValueError(f"{pattern!r} matches no HTTP status code, so every probe would be an error")
+        return pattern
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if (self.url is None) == (self.path is None):
+            raise ValueError("a probe needs either url or path, and not both")
+        return self
+
+
+def _http_address(url: SecretStr, example: str) -> SecretStr:
+    if not re.match(r"^https?://[^/\s]+", url.get_secret_value()):
+        raise ValueError(f"expected an address such as {example}")
+    return url
+
+
+class Sources(Section):
+    """Where numbers come from; the pods' own metrics need no entry here."""
+
+    scrape: Scrape = Scrape()
+    prometheus: PrometheusServer | None = None
+    probe: Probe | None = None
+
+
+# --- end
+
+
+MAX_FOR = 3600.0
+"""Seconds. A breach that must last longer than this outlives the release that made it."""
+
+
+class Metric(StrEnum):
+    """What a rule looks at."""
+
+    ERROR_RATE = "error-rate"
+    LATENCY = "latency"
+    RESTARTS = "restarts"
+    QUERY = "query"
+
+
+class Source(StrEnum):
+    """Where a rule's numbers come from."""
+
+    SCRAPE = "scrape"
+    PROBE = "probe"
+    PROMETHEUS = "prometheus"
+    KUBERNETES = "kubernetes"
+
+
+class Compare(Section):
+    """New against old at the same moment; one of the three."""
+
+    ratio: float | None = Field(None, gt=0, description="new may be at most this many times old")
+    difference: Amount | None = Field(None, ge=0, description="new may be at most this much above old")
+    rank_test: float | None = Field(
+        None, gt=0, lt=0.5, description="Mann-Whitney: new is worse when chance explains it with less than this"
+    )
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if sum(part is not None for part in (self.ratio, self.difference, self.rank_test)) != 1:
+            raise ValueError("compare needs exactly one of ratio, difference and rank_test")
+        if self.ratio is not None and not math.isfinite(self.ratio):
+            raise ValueError("a ratio without end could never be broken: this rule could never fire")
+        return self
+
+
+class Burn(Section):
+    """How fast the error budget burns, over a long and a short window; both must say so."""
+
+    objective: Amount = Field(gt=0, lt=1, description="the share of good requests that is promised, such as 99.9%")
+    factor: float = Field(14.4, gt=0, description="how many times faster than the budget allows")
+    long: Duration = Field(3600.0, description="the window that tells that it matters")
+    short: Duration = Field(300.0, description="the window that tells that it is still going on")
+
+    @property
+    def limit(self) -> float:
+        """The error rate at which the budget burns `factor` times too fast."""
+        return self.factor * (1 - self.objective)
+
+    @model_validator(mode="after")
+    def _can_fire(self) -> Self:
+        if self.limit >= 1:
+            most = 1 / (1 - self.objective)
+            raise ValueError(
+                f"burning {self.factor:g} times too fast means an error rate of {self.limit:.0%}: this rule could"
+                f" never fire\n  mend: use a factor under {most:.3g}, or a stricter objective"
+            )
+        if self.short >= self.long:
+            raise ValueError("short must be shorter than long")
+        return self
+
+
+class NoData(Section):
+    """What happens when a rule has had no data for a time. Until then, unknown only keeps the gates closed."""
+
+    after: Duration = Field(gt=0, description="how long there must have been none")
+    action: GuardAction = Field(GuardAction.PAUSE, description="what the guard does then")
+
+
+class Rule(Section):
+    """One rule. It is broken while its value is above its limit."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,39}$")]
+    metric: Metric
+    source: Source | None = Field(None, description="default: scrape; prometheus for a query")
+    limit: Amount | None = Field(
+        None, ge=0, description="1%, 200ms or a number; where the rule compares: under this nobody minds"
+    )
+    quantile: Quantile = Field(0.99, description="of a latency: p99 or 0.99")
+    query: str | None = Field(None, min_length=1, description="PromQL that gives one number")
+    baseline: str | None = Field(None, min_length=1, description="of a query that compares: PromQL for the old version")
+    samples: str | None = Field(None, min_length=1, description="of a query: PromQL that counts what is behind it")
+    version: Literal["each", "new", "all"] = Field(
+        "each", description="each version by itself, and the worst counts; the new one; or all together"
+    )
+    compare: Compare | None = None
+    burn: Burn | None = None
+    window: Duration = Field(60.0, gt=0, description="over how much time the value is taken")
+    for_: Duration = Field(0.0, alias="for", le=MAX_FOR, description="how long the limit must stay broken")
+    min_samples: int | None = Field(None, ge=0, description="fewer are inconclusive; default: 20, of a query 0")
+    action: GuardAction = GuardAction.ROLLBACK
+    no_data: NoData | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unit_fits(cls, raw: Any) -> Any:
+        if isinstance(raw, dict):
+            metric, limit = raw.get("metric"), raw.get("limit")
+            if metric == Metric.ERROR_RATE and isinstance(limit, str) and re.search(r"[a-z]", limit):
+                raise ValueError(f"limit: an error rate is a share such as 1%, got {limit!r}")
+            if metric == Metric.LATENCY and isinstance(limit, str) and limit.strip().endswith("%"):
+                raise ValueError(f"limit: a latency is a time such as 200ms, got {limit!r}")
+        return raw
+
+    @property
+    def unit(self) -> Unit:
+        """Of its value and its limit."""
+        by_metric = {Metric.ERROR_RATE: Unit.RATIO, Metric.LATENCY: Unit.SECONDS, Metric.RESTARTS: Unit.COUNT}
+        return by_metric.get(self.metric, Unit.NUMBER)
+
+    @property
+    def taken_from(self) -> Source:
+        """Its source, with the default filled in."""
+        if self.source is not None:
+            return self.source
+        by_metric = {Metric.QUERY: Source.PROMETHEUS, Metric.RESTARTS: Source.KUBERNETES}
+        return by_metric.get(self.metric, Source.SCRAPE)
+
+    @property
+    def needed(self) -> int:
+        """Samples that a verdict takes."""
+        if self.min_samples is not None:
+            return self.min_samples
+        return 20 if self.metric in (Metric.ERROR_RATE, Metric.LATENCY) else 0
+
+    @property
+    def windows(self) -> tuple[float, ...]:
+        """Seconds; two for a burn rate."""
+        return (self.burn.long, self.burn.short) if self.burn else (self.window,)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        for check in (_source_fits, _needs_a_limit, _parts_fit, _limit_can_be_passed):
+            check(self)
+        return self
+
+
+def _source_fits(rule: Rule) -> None:
+    allowed = {
+        Metric.QUERY: (Source.PROMETHEUS,),
+        Metric.RESTARTS: (Source.KUBERNETES,),
+    }.get(rule.metric, (Source.SCRAPE, Source.PROBE))
+    if rule.taken_from not in allowed:
+        hint = "\n  mend: write it as metric: query" if rule.taken_from is Source.PROMETHEUS else ""
+        raise ValueError(f"source: {rule.metric} comes from {' or '.join(allowed)}, not from {rule.taken_from}{hint}")
+
+
+def _needs_a_limit(rule: Rule) -> None:
+    if rule.limit is None and rule.compare is None and rule.burn is None:
+        raise ValueError("this rule could never fire: it has no limit\n  mend: add limit, compare or burn")
+    if rule.burn is not None and (rule.limit is not None or rule.compare is not None):
+        raise ValueError("burn makes the limit by itself: leave out limit and compare")
+    if rule.burn is not None and rule.metric is not Metric.ERROR_RATE:
+        raise ValueError("burn belongs to metric: error-rate")
+
+
+def _parts_fit(rule: Rule) -> None:
+    if rule.metric is Metric.QUERY and rule.query is None:
+        raise ValueError("metric: query needs query, some PromQL that gives one number")
+    if rule.metric is not Metric.QUERY and (rule.query or rule.baseline or rule.samples):
+        raise ValueError("query, baseline and samples belong to metric: query")
+    if rule.metric is Metric.QUERY:
+        if (rule.compare is not None) != (rule.baseline is not None):
+            raise ValueError("a query that compares needs both compare and baseline, the PromQL of the old version")
+        if rule.min_samples and rule.samples is None:
+            raise ValueError(
+                "min_samples can never be reached: nothing counts them, so this rule could never fire\n  mend: add"
+                " samples, PromQL such as sum(increase(http_requests_total[1m])), or leave out min_samples"
+            )
+        if rule.compare is not None and rule.compare.rank_test is not None:
+            raise ValueError("a query gives one number, and rank_test compares many\n  mend: use ratio or difference")
+    if rule.metric is Metric.RESTARTS and (rule.compare is not None or rule.min_samples):
+        raise ValueError("restarts are counted, not sampled: leave out compare and min_samples")
+
+
+def _limit_can_be_passed(rule: Rule) -> None:
+    difference = rule.compare.difference if rule.compare else None
+    for key, amount in (("limit", rule.limit), ("compare.difference", difference)):
+        if amount is not None and not math.isfinite(amount):
+            raise ValueError(f"{key}: a limit without end could never be broken: this rule could never fire")
+    if rule.metric is not Metric.ERROR_RATE:
+        return
+    for key, amount in (("limit", rule.limit), ("compare.difference", difference)):
+        if amount is not None and amount >= 1:
+            raise ValueError(
+                f"{key}: an error rate never exceeds 100%, so with {amount:.0%} this rule could never fire\n"
+                f"  mend: write {amount:g}% if you mean {amount:g} percent"
+            )
+
+
+class Guard(Section):
+    """Judges the release in every phase, and acts by itself."""
+
+    interval: Duration = Field(2.0, ge=0.2, le=60, description="how often it looks")
+    sources: Sources = Sources()
+    rules: tuple[Rule, ...] = Field(description="one or more")
+
+    @property
+    def demanded(self) -> dict[str, GuardAction]:
+        """Names of the rules, with what each asks for."""
+        return {rule.name: rule.action for rule in self.rules}
+
+    @property
+    def closes_gates(self) -> bool:
+        """Some rule asks for more than an alert."""
+        return any(rule.action is not GuardAction.ALERT for rule in self.rules)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        names = [rule.name for rule in self.rules]
+        if not names:
+            raise ValueError("a guard without rules guards nothing\n  mend: add a rule, or leave out guard")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two rules have the name {twice[0]}")
+        checks: tuple[Callable[[Guard, Rule], str], ...] = (_source_missing, _window_short, _rank_short, _probe_blind)
+        for rule in self.rules:
+            for check in checks:
+                if wrong := check(self, rule):
+                    raise ValueError(f"rule {rule.name}: {wrong}")
+        return self
+
+
+def _source_missing(guard: Guard, rule: Rule) -> str:
+    if rule.taken_from is Source.PROMETHEUS and guard.sources.prometheus is None:
+        return "there is no Prometheus to ask\n  mend: add guard.sources.prometheus with its url"
+    if rule.taken_from is Source.PROBE and guard.sources.probe is None:
+        return "there is no probe\n  mend: add guard.sources.probe with a url or a path"
+    return ""
+
+
+def _window_short(guard: Guard, rule: Rule) -> str:
+    if rule.metric is Metric.QUERY or min(rule.windows) >= 2 * guard.interval:
+        return ""
+    return (
+        f"a window of {human_duration(min(rule.windows))} holds fewer than two looks, {human_duration(guard.interval)}"
+        f" apart, so this rule could never fire\n  mend: a window of {human_duration(2 * guard.interval)} or more"
+    )
+
+
+def _rank_short(guard: Guard, rule: Rule) -> str:
+    chance = rule.compare.rank_test if rule.compare else None
+    if chance is None:
+        return ""
+    looks = int(rule.window / guard.interval)
+    # The most that a rank test of n against n can say is one order out of all: every new one above every old one.
+    least = 1 / math.comb(2 * looks, looks)
+    if least < chance:
+        return ""
+    return (
+        f"{looks} looks in a window of {human_duration(rule.window)} can at best be chance with {least:.2g}, never"
+        f" under {chance:g}, so this rule could never fire\n  mend: a longer window, or a larger rank_test"
+    )
+
+
+def _probe_blind(guard: Guard, rule: Rule) -> str:
+    probe = guard.sources.probe
+    if rule.taken_from is not Source.PROBE or probe is None:
+        return ""
+    difference = rule.compare.difference if rule.compare else None
+    least = max(rule.limit or 0.0, difference or 0.0)
+    if rule.metric is Metric.LATENCY and least >= probe.timeout:
+        return (
+            f"a probe gives up after {human_duration(probe.timeout)}, so no latency can exceed"
+            f" {human_duration(least)}: this rule could never fire\n  mend: a longer guard.sources.probe.timeout"
+        )
+    if probe.url is None:
+        return ""
+    if rule.compare is not None or rule.version == "new":
+        return "one address does not tell new from old\n  mend: guard.sources.probe with a path instead of a url"
+    most = int(min(rule.windows) / guard.interval)
+    if rule.needed > most:
+        return (
+            f"min_samples can never be reached: a window holds {most} probes, and {rule.needed} are wanted, so this"
+            " rule could never fire\n  mend: fewer min_samples, a longer window, or a shorter guard.interval"
+        )
+    return ""

@@ -1,0 +1,69 @@
+"""The regions of a plan, as an operator writes them: in order, each with what differs from the rest of the plan."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
+
+from zdd_tui.model.duration import Duration
+from zdd_tui.model.plan.guard import Section
+
+RegionName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?$")]
+
+
+class RegionDatabase(Section):
+    """The region's own PostgreSQL."""
+
+    dsn: SecretStr = Field(description="postgresql:// address; take it from the environment: ${EU_DATABASE_URL}")
+
+
+class RegionKubernetes(Section):
+    """Where the region's Deployment is; its name is the same everywhere."""
+
+    kubeconfig: str | None = Field(None, min_length=1, description="path; default: that of the plan")
+    context: str | None = Field(None, min_length=1, description="context of the kubeconfig; default: that of the plan")
+    namespace: str | None = Field(None, min_length=1, description="default: that of the plan")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.overrides:
+            raise ValueError("it overrides nothing: name a kubeconfig, a context or a namespace, or leave it out")
+        return self
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        return {name: value for name, value in self.model_dump().items() if value is not None}
+
+
+class RegionFlags(Section):
+    """The region's own Redis."""
+
+    url: SecretStr = Field(description="redis:// address; take it from the environment: ${EU_REDIS_URL}")
+
+
+class Region(Section):
+    """One region: what it does not name is as in the rest of the plan."""
+
+    name: RegionName = Field(description="such as eu-1; --region takes it")
+    database: RegionDatabase | None = Field(None, description="the region's own database")
+    kubernetes: RegionKubernetes | None = Field(None, description="the region's own cluster, or namespace")
+    flags: RegionFlags | None = Field(None, description="the region's own Redis, where the strategy has flags")
+
+
+class Regions(Section):
+    """One region goes after the other: each begins when the one before it is done and has soaked."""
+
+    soak: Duration = Field(300.0, description="how long a region must have been done before the next one begins")
+    order: tuple[Region, ...] = Field(min_length=2, description="the regions, in the order of the release")
+
+    @field_validator("order")
+    @classmethod
+    def _named_once(cls, order: tuple[Region, ...]) -> tuple[Region, ...]:
+        names = [region.name for region in order]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two regions are called {name}")
+        return order
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(region.name for region in self.order)

@@ -1,0 +1,392 @@
+"""What a command will run, line by line, for the operator who is asked to confirm it.
+
+The lines are made by the same builders that the engine runs; what is shown is what runs.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from zdd_tui.model.ddl import (
+    Catalog,
+    aside_name,
+    batch_statement,
+    drop_aside_statements,
+    expand_statements,
+    index_statements,
+    set_aside_statements,
+    sync_name,
+    sync_statements,
+)
+from zdd_tui.model.duration import human_duration
+from zdd_tui.model.flag import FlagValue
+from zdd_tui.model.plan.base import BasePlan, Plan
+from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, OneImagePlan
+from zdd_tui.model.release.state import CommandKind, Release, State, StepStatus
+from zdd_tui.model.release.strategy import StepSpec
+from zdd_tui.model.workload.second_deployment import OWNER_ANNOTATION
+
+# --- What the steps that work on Deployments, Services and single flags will run.
+
+
+Lines = tuple[str, ...]
+
+
+def _kubectl(plan: BasePlan, command: str) -> str:
+    return f"kubectl -n {plan.kubernetes.namespace} {command}"
+
+
+def _remember(plan: BasePlan, _spec: StepSpec) -> Lines:
+    return (f"reads deployment/{plan.kubernetes.deployment} and marks it with our epoch",)
+
+
+def _rollout(plan: OneImagePlan, _spec: StepSpec) -> Lines:
+    names = plan.kubernetes
+    return (_kubectl(plan, f"set image deployment/{names.deployment} {names.container}={names.image}"),)
+
+
+def _soak(plan: BasePlan, _spec: StepSpec) -> Lines:
+    return (f"waits {human_duration(plan.gates.soak)}",)
+
+
+def _marks(plan: BasePlan, _spec: StepSpec) -> Lines:
+    return (f"annotations of deployment/{plan.kubernetes.deployment}",)
+
+
+def _create(plan: CanaryPlan, _spec: StepSpec) -> Lines:
+    names = plan.kubernetes
+    if plan.canary.by == "gateway":
+        return (
+            f"deployment/{plan.canary_deployment} like deployment/{names.deployment}, with {names.image}, 0 replicas",
+            f"service/{plan.canary_service} like service/{plan.service}, for its pods alone",
+        )
+    return (f"deployment/{plan.canary_deployment} like deployment/{names.deployment}, with {names.image}, 0 replicas",)
+
+
+def _weight(plan: CanaryPlan, spec: StepSpec) -> Lines:
+    if plan.canary.flag is not None:
+        return (f"SET ff:{plan.canary.flag.key} {'true' if spec.value == 100 else spec.value}",)
+    if plan.canary.by == "gateway":
+        return (
+            f"scales deployment/{plan.canary_deployment} to {spec.value}% of deployment/{plan.kubernetes.deployment}",
+            f"httproute/{plan.canary.route}: {spec.value}% to service/{plan.canary_service}",
+        )
+    return (f"scales deployment/{plan.canary_deployment} until {spec.value}% of all pods are new",)
+
+
+def _remove(plan: CanaryPlan, _spec: StepSpec) -> Lines:
+    deletion = _kubectl(plan, f"delete deployment/{plan.canary_deployment}") + ", once its pods have drained"
+    if plan.canary.by == "gateway":
+        return (
+            f"httproute/{plan.canary.route}: all to service/{plan.service}, our marks removed",
+            _kubectl(plan, f"delete service/{plan.canary_service}"),
+            deletion,
+        )
+    return (deletion,)
+
+
+def _claim(plan: BlueGreenPlan, _spec: StepSpec) -> Lines:
+    return (f"annotation {OWNER_ANNOTATION}={plan.name} on service/{plan.service}",)
+
+
+def _create_green(plan: BlueGreenPlan, _spec: StepSpec) -> Lines:
+    names = plan.kubernetes
+    return (f"deployment/{plan.green_deployment} as deployment/{names.deployment}, with {names.image}, all replicas",)
+
+
+def _create_preview(plan: BlueGreenPlan, _spec: StepSpec) -> Lines:
+    return (f"service/{plan.preview_service} as service/{plan.service}, for deployment/{plan.green_deployment}",)
+
+
+def _smoke(plan: BlueGreenPlan, _spec: StepSpec) -> Lines:
+    return tuple(str(check) for check in plan.blue_green.smoke)
+
+
+def _to_green(plan: BlueGreenPlan, _spec: StepSpec) -> Lines:
+    return (f"service/{plan.service}: selector to the pods of deployment/{plan.green_deployment}, one patch",)
+
+
+def _to_first(plan: BlueGreenPlan, _spec: StepSpec) -> Lines:
+    return (f"service/{plan.service}: selector to the pods of deployment/{plan.kubernetes.deployment}, one patch",)
+
+
+def _remove_green(plan: BlueGreenPlan, _spec: StepSpec) -> Lines:
+    return (_kubectl(plan, f"delete deployment/{plan.green_deployment}") + ", and waits until its pods have drained",)
+
+
+def _remove_preview(plan: BlueGreenPlan, _spec: StepSpec) -> Lines:
+    return (_kubectl(plan, f"delete service/{plan.preview_service}"),)
+
+
+def _free(plan: BlueGreenPlan, _spec: StepSpec) -> Lines:
+    return (f"annotations of service/{plan.service}",)
+
+
+def _shadow(plan: DarkLaunchPlan, spec: StepSpec) -> Lines:
+    return (f"SET ff:{plan.flags.shadow} {_stored(spec)}",)
+
+
+def _read(plan: DarkLaunchPlan, spec: StepSpec) -> Lines:
+    return (f"SET ff:{plan.flags.read} {_stored(spec)}",)
+
+
+def _shadow_off(plan: DarkLaunchPlan, _spec: StepSpec) -> Lines:
+    return (
+        f"SET ff:{plan.flags.shadow} false",
+        f"DEL ff:{plan.flags.shadow}",
+        f"ff:{plan.flags.read} stays on until an image without the old path is rolled out",
+    )
+
+
+def _stored(spec: StepSpec) -> str:
+    return FlagValue(spec.value or 0).stored
+
+
+def _ramp(plan: Plan, spec: StepSpec) -> Lines:
+    return (f"SET ff:{plan.flags.read} {spec.value}", f"waits {human_duration(plan.cutover.hold)}")
+
+
+WORKLOAD_LINES: Mapping[str, Callable[[Any, StepSpec], Lines]] = {
+    "remember-workload": _remember,
+    "rollout-new": _rollout,
+    "soak": _soak,
+    "clear-marks": _marks,
+    "create-canary": _create,
+    "set-weight": _weight,
+    "remove-canary": _remove,
+    "claim-service": _claim,
+    "create-green": _create_green,
+    "create-preview": _create_preview,
+    "smoke-checks": _smoke,
+    "switch-to-green": _to_green,
+    "switch-to-first": _to_first,
+    "remove-green": _remove_green,
+    "remove-preview": _remove_preview,
+    "free-service": _free,
+    "read-ramp": _ramp,
+    "set-shadow": _shadow,
+    "set-read": _read,
+    "shadow-off": _shadow_off,
+}
+"""By a step's key. A plan's class is what its strategy's steps need."""
+
+WORKLOAD_UNDO: Mapping[str, Callable[[Any, StepSpec], str]] = {
+    "remember-workload": lambda plan, _spec: f"remove our marks from deployment/{plan.kubernetes.deployment}",
+    "rollout-new": lambda plan, _spec: (
+        f"roll deployment/{plan.kubernetes.deployment} back to the image before the release"
+    ),
+    "create-canary": lambda plan, _spec: (
+        f"delete deployment/{plan.canary_deployment}"
+        + (f" and service/{plan.canary_service}" if plan.canary.by == "gateway" else "")
+    ),
+    "set-weight": lambda _plan, _spec: "weight 0: everybody gets what ran before",
+    "claim-service": lambda plan, _spec: f"remove our marks from service/{plan.service}",
+    "create-green": lambda plan, _spec: f"delete deployment/{plan.green_deployment}",
+    "create-preview": lambda plan, _spec: f"delete service/{plan.preview_service}",
+    "switch-to-green": lambda plan, _spec: (
+        f"service/{plan.service}: selector back to the pods of deployment/{plan.kubernetes.deployment}, one patch"
+    ),
+    "switch-to-first": lambda plan, _spec: (
+        f"service/{plan.service}: selector to deployment/{plan.green_deployment} while the first one goes back"
+    ),
+    "read-ramp": lambda plan, _spec: f"ff:{plan.flags.read} as before",
+    "set-shadow": lambda plan, _spec: f"ff:{plan.flags.shadow} as before",
+    "set-read": lambda plan, _spec: f"ff:{plan.flags.read} as before",
+    "shadow-off": lambda plan, _spec: f"ff:{plan.flags.shadow} as before",
+}
+"""By a step's key; those that are missing have nothing to undo."""
+
+
+# --- end
+
+
+# --- What the steps of expand/contract will run, made by the builders that the engine runs.
+
+
+def _sql(statements: Lines) -> Lines:
+    return tuple(line for statement in statements for line in statement.strip().splitlines())
+
+
+def _lint(_plan: Plan, _catalog: Catalog | None) -> Lines:
+    return ()
+
+
+def _expand(plan: Plan, _catalog: Catalog | None) -> Lines:
+    return _sql(expand_statements(plan))
+
+
+def _indexes(plan: Plan, _catalog: Catalog | None) -> Lines:
+    return _sql(index_statements(plan))
+
+
+def _forward(plan: Plan, catalog: Catalog | None) -> Lines:
+    if catalog is None or catalog.new is None:
+        return (f"trigger {sync_name(plan, 'forward')} on {plan.change.table}",)
+    return _sql(sync_statements(plan, catalog, "forward"))
+
+
+def _reverse(plan: Plan, catalog: Catalog | None) -> Lines:
+    if catalog is None or catalog.new is None:
+        return (f"trigger {sync_name(plan, 'reverse')} on {plan.change.target}",)
+    return _sql(sync_statements(plan, catalog, "reverse"))
+
+
+def _image(plan: Plan, image: str) -> Lines:
+    names = plan.kubernetes
+    return (f"kubectl -n {names.namespace} set image deployment/{names.deployment} {names.container}={image}",)
+
+
+def _v2(plan: Plan, _catalog: Catalog | None) -> Lines:
+    return _image(plan, plan.kubernetes.images.v2)
+
+
+def _v3(plan: Plan, _catalog: Catalog | None) -> Lines:
+    return _image(plan, plan.kubernetes.images.v3)
+
+
+def _write_on(plan: Plan, _catalog: Catalog | None) -> Lines:
+    return (f"SET ff:{plan.flags.write} true",)
+
+
+def _read_on(plan: Plan, _catalog: Catalog | None) -> Lines:
+    return (f"SET ff:{plan.flags.read} true",)
+
+
+def _prepare(plan: Plan, _catalog: Catalog | None) -> Lines:
+    return (f"ANALYZE {plan.change.table}",)
+
+
+def _move(plan: Plan, catalog: Catalog | None) -> Lines:
+    size = f"{plan.backfill.batch_rows} to {plan.backfill.batch_rows_max} rows a batch"
+    if catalog is None or catalog.new is None:
+        return (size,)
+    return (size, *_sql((batch_statement(plan, catalog),)))
+
+
+def _verify(plan: Plan, _catalog: Catalog | None) -> Lines:
+    return (f"reads every row of {plan.change.table}" + (f" and {plan.change.into}" if plan.change.into else ""),)
+
+
+def _aside(plan: Plan, catalog: Catalog | None) -> Lines:
+    if catalog is not None and catalog.new is not None:
+        return _sql(set_aside_statements(plan, catalog))
+    if plan.change.kind == "table":
+        return (f"table {plan.change.table} moves to the schema zdd_aside",)
+    return tuple(f"column {old} is renamed {aside_name(plan, old)}" for old in plan.change.down)
+
+
+def _drop(plan: Plan, catalog: Catalog | None) -> Lines:
+    if catalog is not None and catalog.new is not None:
+        return _sql(drop_aside_statements(plan, catalog))
+    return ("triggers, their functions, and the old data",)
+
+
+def _flags(plan: Plan, _catalog: Catalog | None) -> Lines:
+    return (f"DEL ff:{plan.flags.write} ff:{plan.flags.read}",)
+
+
+def _analyze(plan: Plan, _catalog: Catalog | None) -> Lines:
+    return (f"ANALYZE {plan.change.target}",)
+
+
+CHANGE_LINES: Mapping[str, Callable[[Plan, Catalog | None], Lines]] = {
+    "lint-ddl": _lint,
+    "expand-schema": _expand,
+    "create-indexes": _indexes,
+    "sync-forward": _forward,
+    "rollout-v2": _v2,
+    "write-flag-on": _write_on,
+    "prepare-backfill": _prepare,
+    "backfill-rows": _move,
+    "verify-rows": _verify,
+    "sync-reverse": _reverse,
+    "read-flag-on": _read_on,
+    "rollout-v3": _v3,
+    "set-aside": _aside,
+    "delete-flags": _flags,
+    "drop-aside": _drop,
+    "analyze": _analyze,
+}
+
+
+CHANGE_UNDO: Mapping[str, Callable[[Plan], str]] = {
+    "expand-schema": lambda plan: f"drop {', '.join(plan.change.up) if plan.change.into is None else plan.change.into}",
+    "create-indexes": lambda plan: f"drop {len(plan.change.indexes)} index(es)",
+    "sync-forward": lambda plan: f"drop trigger {sync_name(plan, 'forward')}",
+    "rollout-v2": lambda plan: f"roll deployment/{plan.kubernetes.deployment} back to the image before the release",
+    "write-flag-on": lambda plan: f"ff:{plan.flags.write} as before",
+    "backfill-rows": lambda _plan: "stop; the moved rows go with the new schema",
+    "sync-reverse": lambda plan: f"drop trigger {sync_name(plan, 'reverse')}",
+    "read-flag-on": lambda plan: f"ff:{plan.flags.read} as before",
+    "rollout-v3": lambda plan: f"roll deployment/{plan.kubernetes.deployment} back to {plan.kubernetes.images.v2}",
+    "set-aside": lambda plan: f"bring back the old side of {plan.change.table}",
+    "delete-flags": lambda plan: f"ff:{plan.flags.write} and ff:{plan.flags.read} as before",
+}
+
+
+# --- end
+
+
+def preview(plan: BasePlan, release: Release, kind: CommandKind, catalog: Catalog | None = None) -> Lines:
+    """What would happen, in order.
+
+    Args:
+        catalog: facts of the tables; without them SQL that depends on them is described instead of shown.
+    """
+    match kind:
+        case CommandKind.ADVANCE:
+            return _advance(plan, release, catalog)
+        case CommandKind.ROLLBACK:
+            return _rollback(plan, release)
+        case CommandKind.PAUSE:
+            return ("no further step begins; the backfill stops within one batch",)
+        case CommandKind.RESUME:
+            return ("what was paused goes on",)
+        case CommandKind.TUNE:
+            return ("the limits of the backfill change; in force within one batch",)
+
+
+def target(plan: BasePlan) -> str:
+    """What a release touches, in one line without secrets."""
+    names = plan.kubernetes
+    table = f"{plan.change.table} · " if isinstance(plan, Plan) else ""
+    return f"{table}{names.namespace}/{names.deployment} · {plan.environment}"
+
+
+def _advance(plan: BasePlan, release: Release, catalog: Catalog | None) -> Lines:
+    if release.state is State.FAILED and release.current is not None:
+        steps = [spec for spec in release.current.steps if release.status(spec.name) is not StepStatus.DONE]
+    elif release.next is not None:
+        steps = list(release.next.steps)
+    else:
+        return ("the release ends",)
+    lines: list[str] = []
+    for spec in steps:
+        lines.append(f"{spec.name}: {spec.label}" + ("   ✗ CANNOT BE UNDONE" if spec.irreversible else ""))
+        lines += [f"  {line}" for line in step_lines(plan, spec, catalog)]
+    return tuple(lines)
+
+
+def _rollback(plan: BasePlan, release: Release) -> Lines:
+    touched = [
+        spec
+        for spec, status in zip(reversed(release.strategy.steps), reversed(release.statuses), strict=True)
+        if status.touched
+    ]
+    if not touched:
+        return ("nothing was done yet: the release ends",)
+    return tuple(f"undo {spec.name}: {undo_line(plan, spec)}" for spec in touched)
+
+
+def step_lines(plan: BasePlan, spec: StepSpec, catalog: Catalog | None = None) -> Lines:
+    """What one step runs."""
+    if isinstance(plan, Plan) and spec.key in CHANGE_LINES:
+        return CHANGE_LINES[spec.key](plan, catalog)
+    return WORKLOAD_LINES[spec.key](plan, spec)
+
+
+def undo_line(plan: BasePlan, spec: StepSpec) -> str:
+    """What its undo does."""
+    if isinstance(plan, Plan) and spec.key in CHANGE_UNDO:
+        return CHANGE_UNDO[spec.key](plan)
+    undo = WORKLOAD_UNDO.get(spec.key)
+    return undo(plan, spec) if undo else "nothing to undo"

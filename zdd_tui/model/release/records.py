@@ -1,0 +1,239 @@
+"""What is stored about a release besides its state: audit, commands, lease, steps, backfill."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from zdd_tui.model.guard.reading import GuardReading
+from zdd_tui.model.plan.base import Backfill
+from zdd_tui.model.release.gate import GateReading
+from zdd_tui.model.release.state import Command, CommandKind, Expected, Release, State, StepStatus
+from zdd_tui.model.tuning import Tuning, in_force
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts, and from where."""
+
+    name: str
+    host: str
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.host}"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the append-only audit.
+
+    Attributes:
+        at: seconds since the epoch, by the database's clock.
+        kind: `command`, `refused`, `step`, `phase`, `gate`, `backfill`, `lease`, `wait`, `error`.
+        what: what happened, in words.
+        why: the reason that was given, or empty.
+    """
+
+    id: int
+    at: float
+    actor: Actor
+    kind: str
+    what: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """A line for the audit that is yet to be written.
+
+    Attributes:
+        actor: None for the agent itself.
+    """
+
+    kind: str
+    what: str
+    why: str = ""
+    actor: Actor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepChange:
+    """What changes of a step besides its status; None leaves the stored value as it is."""
+
+    name: str
+    detail: dict[str, Any] | None = None
+    note: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCommand:
+    """A command in the queue, or what became of it.
+
+    Attributes:
+        args: `expected` (plan_hash, state, phase, objects: uids by name), `typed`, `targets` (the frozen list of
+            what is to run), `unrehearsed` (the first advance may go without a rehearsal), `tuning` (of ``tune``:
+            limits by name, see :mod:`zdd_tui.model.tuning`), each left out where it was not given.
+        status: `queued`, `done` or `refused`.
+        outcome: for a refused one the reason, else what it did.
+    """
+
+    id: int
+    kind: CommandKind
+    args: dict[str, Any]
+    reason: str
+    actor: Actor
+    created_at: float
+    status: str = "queued"
+    outcome: str = ""
+
+    @property
+    def asked(self) -> Command:
+        """The command as the rules see it."""
+        seen = self.args.get("expected")
+        expected = None
+        if seen:
+            objects = tuple(seen.get("objects", {}).items())
+            expected = Expected(seen["plan_hash"], State(seen["state"]), seen["phase"], objects)
+        return Command(self.kind, expected, self.args.get("typed"))
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who may write for a release.
+
+    Attributes:
+        epoch: grows with every holder, never shrinks; unique in the database, not only for this release.
+        age: seconds since the holder renewed it, by the database's clock.
+    """
+
+    epoch: int
+    holder: str
+    host: str
+    pid: int
+    age: float = field(compare=False)
+    ttl: float
+
+    @property
+    def live(self) -> bool:
+        return bool(self.holder) and self.age <= self.ttl
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """A step as stored.
+
+    Attributes:
+        detail: what the step's undo needs to know, such as the image that ran before.
+        note: what it is doing now, for the screen, such as the PIDs that block a lock.
+    """
+
+    name: str
+    status: StepStatus
+    detail: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+    error: str = ""
+    began_at: float | None = None
+    ended_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """One batch that was committed.
+
+    Attributes:
+        at: seconds since the epoch, by the agent's clock.
+        rows: keys that it looked at.
+        seconds: that it took, up to its checkpoint.
+    """
+
+    at: float
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillRecord:
+    """The backfill as stored.
+
+    Attributes:
+        status: `prepared`, `running`, `paused`, `done`, `cancelled`.
+        rows_total: estimate from the statistics until ``done``.
+        seconds: time spent working, pauses left out.
+        rate: rows a second over the last seconds.
+        throttle: name of the signal in force, or empty.
+        mismatches: of the last verification; None before it.
+        recent: the last batches (at most 40), oldest first.
+    """
+
+    status: str
+    rows_total: int
+    rows_done: int = 0
+    batches: int = 0
+    batch_rows: int = 0
+    seconds: float = 0.0
+    rate: float = 0.0
+    throttle: str = ""
+    failed_rows: int = 0
+    verified_rows: int = 0
+    mismatches: int | None = None
+    verified: bool = False
+    updated_at: float = 0.0
+    recent: tuple[BatchRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRow:
+    """A row that the backfill could not move.
+
+    Attributes:
+        key: the values of the key's columns, as text.
+        at: seconds since the epoch, by the database's clock.
+    """
+
+    key: list[str]
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRecord:
+    """Everything the store knows of a release, read in one snapshot. Two of them are equal where only time has passed.
+
+    Attributes:
+        now: when it was read, by the database's clock.
+        guard: the newest reading of each rule of the guard, by name.
+        cause: why the guard rolled the release back or paused it, with the numbers it saw; else empty.
+        plan_limits: the plan's own limits of the backfill; None where the strategy has none.
+        region: of a plan with several: the one that this release is for; else empty.
+        owner: who advances the release, where the plan tells.
+        wait_limit: seconds that it may wait for that; None where the plan sets no limit.
+    """
+
+    id: int
+    release: Release
+    environment: str
+    plan_text: str
+    created_at: float
+    finished_at: float | None
+    now: float = field(compare=False)
+    steps: tuple[StepRecord, ...]
+    gates: dict[str, GateReading]
+    events: tuple[Event, ...]
+    commands: tuple[StoredCommand, ...]
+    lease: Lease | None
+    backfill: BackfillRecord | None
+    guard: tuple[GuardReading, ...] = ()
+    cause: str = ""
+    region: str = ""
+    plan_limits: Backfill | None = None
+    owner: str = ""
+    wait_limit: float | None = None
+
+    @property
+    def tuning(self) -> Tuning:
+        """Which limits an operator has changed."""
+        return self.release.tuning
+
+    @property
+    def limits(self) -> Backfill | None:
+        """The limits of the backfill that are in force; None where the strategy has no backfill."""
+        return None if self.plan_limits is None else in_force(self.plan_limits, self.release.tuning)

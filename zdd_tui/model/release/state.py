@@ -1,0 +1,360 @@
+"""The state of a release, and the rules by which it moves: pure functions from one state to the next.
+
+    planned ──advance──▶ running ──all steps done──▶ waiting ──advance, gates pass──▶ running (next phase) … ──▶ done
+                           │  ▲                        │
+                      step fails  advance (retry)      │          rollback, from every one of them
+                           ▼  │                        ▼
+                          failed ──────────────▶ rolling-back ──all undone──▶ rolled-back
+                                                    │   ▲
+                                               undo fails  rollback (retry)
+                                                    ▼   │
+                                                rollback-failed
+
+The way back is lost only when an irreversible step is done.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Literal
+
+from zdd_tui.model.errors import Refused
+from zdd_tui.model.release.gate import GateReading, Verdict, unread
+from zdd_tui.model.release.strategy import GateSpec, PhaseSpec, StepSpec, Strategy
+from zdd_tui.model.tuning import Tuning
+
+
+class State(StrEnum):
+    """Where a release stands."""
+
+    PLANNED = "planned"
+    RUNNING = "running"
+    WAITING = "waiting"
+    FAILED = "failed"
+    ROLLING_BACK = "rolling-back"
+    ROLLBACK_FAILED = "rollback-failed"
+    ROLLED_BACK = "rolled-back"
+    DONE = "done"
+
+    @property
+    def ended(self) -> bool:
+        return self in (State.ROLLED_BACK, State.DONE)
+
+    @property
+    def backwards(self) -> bool:
+        return self in (State.ROLLING_BACK, State.ROLLBACK_FAILED, State.ROLLED_BACK)
+
+
+class StepStatus(StrEnum):
+    """Where a step stands.
+
+    ``intent`` and ``undoing`` are written before the effect, so the effect may or may not have been had.
+    """
+
+    PENDING = "pending"
+    INTENT = "intent"
+    DONE = "done"
+    FAILED = "failed"
+    UNDOING = "undoing"
+    UNDO_FAILED = "undo-failed"
+    UNDONE = "undone"
+
+    @property
+    def touched(self) -> bool:
+        """The step may have had an effect that is still there."""
+        return self not in (StepStatus.PENDING, StepStatus.UNDONE)
+
+
+class CommandKind(StrEnum):
+    """What an operator (or the guard) can ask of the agent."""
+
+    ADVANCE = "advance"
+    PAUSE = "pause"
+    RESUME = "resume"
+    ROLLBACK = "rollback"
+    TUNE = "tune"
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the operator saw when confirming; rechecked before the command takes effect (design, invariant 10).
+
+    Attributes:
+        objects: name and uid of each Deployment that was there.
+    """
+
+    plan_hash: str
+    state: State
+    phase: int
+    objects: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command as the rules see it.
+
+    Attributes:
+        expected: None only where nobody confirmed anything, as for ``pause``.
+        typed: what the operator typed where the name of the release was asked for.
+        tuning: for ``tune``, what is to differ from the plan's limits from now on.
+    """
+
+    kind: CommandKind
+    expected: Expected | None = None
+    typed: str | None = None
+    tuning: Tuning = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A release between two moves.
+
+    Attributes:
+        phase: index into the strategy's phases; -1 before the first.
+        statuses: one per step of the strategy, in order.
+        error: why it is failed or rollback-failed, else empty.
+        tuning: which limits of the backfill an operator has changed; see :mod:`zdd_tui.model.tuning`.
+    """
+
+    name: str
+    plan_hash: str
+    strategy: Strategy
+    state: State = State.PLANNED
+    phase: int = -1
+    statuses: tuple[StepStatus, ...] = ()
+    paused: bool = False
+    error: str = ""
+    tuning: Tuning = ()
+
+    def __post_init__(self) -> None:
+        if not self.statuses:
+            object.__setattr__(self, "statuses", (StepStatus.PENDING,) * len(self.strategy.steps))
+
+    @property
+    def current(self) -> PhaseSpec | None:
+        return self.strategy.phases[self.phase] if self.phase >= 0 else None
+
+    @property
+    def gates(self) -> tuple[GateSpec, ...]:
+        """What must hold before it moves on: the current phase's, or those before the first."""
+        return self.current.gates if self.current else self.strategy.entry
+
+    @property
+    def next(self) -> PhaseSpec | None:
+        following = self.phase + 1
+        return self.strategy.phases[following] if following < len(self.strategy.phases) else None
+
+    def status(self, step: str) -> StepStatus:
+        return self.statuses[self._index(step)]
+
+    def with_status(self, step: str, status: StepStatus) -> "Release":
+        index = self._index(step)
+        return replace(self, statuses=(*self.statuses[:index], status, *self.statuses[index + 1 :]))
+
+    def _index(self, step: str) -> int:
+        for index, spec in enumerate(self.strategy.steps):
+            if spec.name == step:
+                return index
+        raise KeyError(step)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the runner has to do next."""
+
+    step: StepSpec
+    direction: Literal["run", "undo"]
+
+
+# --- commands -----------------------------------------------------------------------------------------------
+
+
+def command(release: Release, asked: Command, gates: Mapping[str, GateReading], now: float) -> Release:
+    """The release after a command.
+
+    Args:
+        gates: the newest reading of each gate, by name.
+        now: seconds since the epoch, by the clock that stamped the readings.
+
+    Raises:
+        Refused: the rules do not allow it; the message says why and what would help.
+    """
+    if asked.expected is not None:
+        _recheck(release, asked.kind, asked.expected)
+    match asked.kind:
+        case CommandKind.ADVANCE:
+            return _advance(release, asked, gates, now)
+        case CommandKind.ROLLBACK:
+            return _rollback(release)
+        case CommandKind.PAUSE:
+            return _pause(release)
+        case CommandKind.RESUME:
+            return _resume(release)
+        case CommandKind.TUNE:
+            return _tune(release, asked.tuning)
+
+
+def _recheck(release: Release, kind: CommandKind, expected: Expected) -> None:
+    if expected.plan_hash != release.plan_hash:
+        raise Refused("the plan is not the one that was confirmed", "look at the plan again, then repeat the command")
+    # A rollback undoes whatever was done, and the hour of a rollback is not the hour to be told that a step
+    # has ended while the dialog was open. Nor does a limit depend on which step runs.
+    at_any_time = kind in (CommandKind.ROLLBACK, CommandKind.TUNE)
+    if not at_any_time and (expected.state, expected.phase) != (release.state, release.phase):
+        was = _place(release.strategy, expected.state, expected.phase)
+        now = _place(release.strategy, release.state, release.phase)
+        raise Refused(
+            f"the release has moved since it was confirmed: it was {was}, it is {now}",
+            "look again, then repeat the command",
+        )
+
+
+def _place(strategy: Strategy, state: State, phase: int) -> str:
+    return f"{state} in {strategy.phases[phase].name}" if phase >= 0 else str(state)
+
+
+def _advance(release: Release, asked: Command, gates: Mapping[str, GateReading], now: float) -> Release:
+    if release.state.ended:
+        raise Refused(f"the release is {release.state}", "start a new one with a plan of another name")
+    if release.state.backwards:
+        raise Refused("the release is being rolled back", "repeat `rollback` if its undo failed")
+    if release.paused:
+        raise Refused("the release is paused", "resume it first")
+    if release.state is State.RUNNING:
+        raise Refused(f"{release.current.name if release.current else '?'} is still running", "wait for its steps")
+    if release.state is State.FAILED:
+        return replace(release, state=State.RUNNING, error="")
+    if release.state in (State.PLANNED, State.WAITING):
+        _check_gates(release, asked, gates, now)
+    if release.next is None:
+        return replace(release, state=State.DONE)
+    return replace(release, state=State.RUNNING, phase=release.phase + 1, error="")
+
+
+def _check_gates(release: Release, asked: Command, gates: Mapping[str, GateReading], now: float) -> None:
+    shut = closed_gates(release, gates, now)
+    if shut:
+        listed = "; ".join(f"{gate.name} {gate.verdict}: {gate.reason}" for gate in shut)
+        raise Refused(f"gates are not open: {listed}", "wait until each says pass")
+    if release.current is not None and release.current.typed_confirm and asked.typed != release.name:
+        raise Refused(
+            f"leaving {release.current.name} cannot be undone in the end, and the release's name was not typed",
+            f"confirm by typing {release.name} (CLI: --confirm {release.name})",
+        )
+
+
+def _rollback(release: Release) -> Release:
+    if release.state is State.ROLLED_BACK:
+        raise Refused("the release is rolled back already")
+    if release.state is State.DONE or no_way_back(release):
+        raise Refused(
+            "the old data is dropped: there is no way back any more",
+            "go forward; write a new plan to change the schema again",
+        )
+    # Settled at once: a release of which nothing was done yet has nothing to undo.
+    return settle(replace(release, state=State.ROLLING_BACK, paused=False, error=""))
+
+
+def no_way_back(release: Release) -> bool:
+    """An irreversible step is done. One that has begun or failed had no effect: see StepSpec."""
+    return any(
+        spec.irreversible and status is StepStatus.DONE
+        for spec, status in zip(release.strategy.steps, release.statuses, strict=True)
+    )
+
+
+def _pause(release: Release) -> Release:
+    if release.state.ended or release.state.backwards:
+        raise Refused(f"the release is {release.state}: there is nothing to pause")
+    if release.paused:
+        raise Refused("the release is paused already", "resume it with `resume`")
+    return replace(release, paused=True)
+
+
+def _resume(release: Release) -> Release:
+    if not release.paused:
+        raise Refused("the release is not paused")
+    return replace(release, paused=False)
+
+
+def _tune(release: Release, tuning: Tuning) -> Release:
+    phases = [phase.name for phase in release.strategy.phases]
+    if "backfill" not in phases:
+        raise Refused(f"a {release.strategy.name} release has no backfill: there are no limits to change")
+    if release.state.ended or release.state.backwards:
+        raise Refused(f"the release is {release.state}: its backfill will not run")
+    if release.phase > phases.index("backfill"):
+        raise Refused("the backfill is over: its limits hold for nothing any more")
+    return replace(release, tuning=tuning)
+
+
+# --- gates --------------------------------------------------------------------------------------------------
+
+
+def readings(release: Release, gates: Mapping[str, GateReading], now: float) -> tuple[GateReading, ...]:
+    """The gates of the current phase, or those before the first, as they count now."""
+    return tuple(gates.get(spec.name, unread(spec.name, now)).at(now) for spec in release.gates)
+
+
+def closed_gates(release: Release, gates: Mapping[str, GateReading], now: float) -> tuple[GateReading, ...]:
+    """Those that are not open."""
+    return tuple(reading for reading in readings(release, gates, now) if reading.verdict is not Verdict.PASS)
+
+
+# --- steps --------------------------------------------------------------------------------------------------
+
+
+def next_work(release: Release) -> Work | None:
+    """What to run or undo now; None when the release waits for somebody, is paused, or has ended."""
+    if release.state is State.RUNNING and not release.paused and release.current is not None:
+        for spec in release.current.steps:
+            if release.status(spec.name) is not StepStatus.DONE:
+                return Work(spec, "run")
+    if release.state is State.ROLLING_BACK:
+        for spec, status in zip(reversed(release.strategy.steps), reversed(release.statuses), strict=True):
+            if status.touched:
+                return Work(spec, "undo")
+    return None
+
+
+def step_begins(release: Release, work: Work) -> Release:
+    """Recorded before the effect."""
+    _expect(release, work)
+    return release.with_status(work.step.name, StepStatus.INTENT if work.direction == "run" else StepStatus.UNDOING)
+
+
+def step_ends(release: Release, work: Work) -> Release:
+    """Recorded after the effect; the last step of a phase makes the release wait, the last undo ends it."""
+    after = release.with_status(work.step.name, StepStatus.DONE if work.direction == "run" else StepStatus.UNDONE)
+    return settle(after)
+
+
+def step_fails(release: Release, work: Work, error: str) -> Release:
+    """The effect could not be had."""
+    if work.direction == "run":
+        return replace(release.with_status(work.step.name, StepStatus.FAILED), state=State.FAILED, error=error)
+    return replace(
+        release.with_status(work.step.name, StepStatus.UNDO_FAILED), state=State.ROLLBACK_FAILED, error=error
+    )
+
+
+def settle(release: Release) -> Release:
+    """Moves on where there is no work left in a state that works."""
+    if release.state is State.RUNNING and release.current is not None:
+        done = all(release.status(spec.name) is StepStatus.DONE for spec in release.current.steps)
+        return replace(release, state=State.WAITING) if done else release
+    if release.state is State.ROLLING_BACK and not any(status.touched for status in release.statuses):
+        return replace(release, state=State.ROLLED_BACK)
+    return release
+
+
+def finish(release: Release, gates: Mapping[str, GateReading], now: float) -> Release:
+    """The last phase needs no command to end: when its gates pass, the release is done."""
+    if release.state is State.WAITING and release.next is None and not closed_gates(release, gates, now):
+        return replace(release, state=State.DONE)
+    return release
+
+
+def _expect(release: Release, work: Work) -> None:
+    if next_work(release) != work:
+        raise Refused(f"{work.step.name} is not what has to be {'run' if work.direction == 'run' else 'undone'} now")

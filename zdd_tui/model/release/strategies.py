@@ -1,0 +1,198 @@
+"""Which phases a plan has. A strategy more is a function here, its plan, its steps and its gates; nothing else."""
+
+from dataclasses import replace
+
+from zdd_tui.model.plan.base import BasePlan, DualWrite, Plan
+from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, RollingPlan
+from zdd_tui.model.release.regions import REGION_GATE
+from zdd_tui.model.release.strategy import GateSpec, PhaseSpec, StepSpec, Strategy, expand_contract
+
+_REGION = GateSpec(REGION_GATE, "the region before it is done and has soaked")
+_GUARD = GateSpec("guard", "every rule of the guard passes")
+_REMEMBER = StepSpec("remember-workload", "keep image and replicas of now for the way back")
+_SOAK = StepSpec("soak", "soak")
+_NO_OLDER_POD = GateSpec("no-older-pod", "no older pod is left, terminating ones included")
+_SERVING_NEW = GateSpec("serving-new", "every serving pod has the new image")
+_HEALTHY = GateSpec("pods-healthy", "new pods are ready and have not restarted")
+_SOAK_PASSED = GateSpec("soak-passed", "soak passed")
+_CLEANUP = PhaseSpec(
+    "cleanup",
+    (StepSpec("clear-marks", "remove our marks from the Deployment"),),
+    (GateSpec("marks-gone", "nothing of the release is left behind"),),
+)
+
+
+def strategy_for(plan: BasePlan) -> Strategy:
+    """The phases of a plan.
+
+    Raises:
+        TypeError: a class of plan that nobody gave phases to.
+    """
+    strategy = _phases(plan)
+    if plan.guard is not None and plan.guard.closes_gates:
+        strategy = with_guard(strategy)
+    return replace(strategy, entry=(_REGION,)) if plan.earlier_regions else strategy
+
+
+def with_guard(strategy: Strategy) -> Strategy:
+    """No phase is left unless the guard's rules pass."""
+    phases = (replace(phase, gates=(*phase.gates, _GUARD)) for phase in strategy.phases)
+    return replace(strategy, phases=tuple(phases))
+
+
+def _phases(plan: BasePlan) -> Strategy:
+    match plan:
+        case Plan():
+            return expand_contract(
+                sync_by_trigger=plan.change.dual_write is DualWrite.TRIGGER,
+                indexes=bool(plan.change.indexes),
+                ramp=plan.cutover.ramp,
+            )
+        case RollingPlan():
+            return rolling()
+        case CanaryPlan():
+            return canary(plan)
+        case BlueGreenPlan():
+            return blue_green()
+        case DarkLaunchPlan():
+            return dark_launch(plan)
+    raise TypeError(type(plan).__name__)
+
+
+def rolling() -> Strategy:
+    """The new image pod by pod, a soak, and the operator's word that it stays."""
+    return Strategy(
+        "rolling",
+        (
+            PhaseSpec(
+                "rollout",
+                (_REMEMBER, StepSpec("rollout-new", "roll out the new image")),
+                (
+                    GateSpec("never-short", "the rollout takes no pod away before its heir is ready"),
+                    _SERVING_NEW,
+                    _NO_OLDER_POD,
+                ),
+            ),
+            PhaseSpec("soak", (_SOAK,), (_SOAK_PASSED, _HEALTHY, _NO_OLDER_POD)),
+            _CLEANUP,
+        ),
+    )
+
+
+def canary(plan: CanaryPlan) -> Strategy:
+    """One phase for each weight, then everything.
+
+    By replicas and by gateway the new image runs in a second Deployment; by flag it is everywhere from the start, and
+    the flag's percentage says for how many users it takes its new path.
+    """
+    by_flag = plan.canary.by == "flag"
+    phases = [_weight(plan, weight) for weight in plan.canary.weights]
+    if by_flag:
+        phases.insert(0, rolling().phases[0])
+        promote: tuple[StepSpec, ...] = (
+            StepSpec("weight-100", "the flag is on for everybody", work="set-weight", value=100),
+        )
+        gates: tuple[GateSpec, ...] = (_WEIGHT_HELD, _HEALTHY)
+        cleanup = _CLEANUP
+    else:
+        first = (_REMEMBER, StepSpec("create-canary", "a second Deployment with the new image, without a pod yet"))
+        phases[0] = replace(phases[0], steps=(*first, *phases[0].steps))
+        promote = (StepSpec("rollout-new", "roll out the new image on the first Deployment"),)
+        gates = (_SERVING_NEW, _NO_OLDER_POD, _HEALTHY)
+        removal = StepSpec("remove-canary", "remove the second Deployment")
+        cleanup = replace(_CLEANUP, steps=(removal, *_CLEANUP.steps))
+    return Strategy("canary", (*phases, PhaseSpec("promote", promote, gates), cleanup))
+
+
+_WEIGHT_HELD = GateSpec("weight-held", "the new image has its share")
+
+
+def _weight(plan: CanaryPlan, weight: int) -> PhaseSpec:
+    what = {"replicas": "of the pods", "flag": "of the users", "gateway": "of the requests"}[plan.canary.by]
+    return PhaseSpec(
+        f"canary-{weight}",
+        (
+            StepSpec(f"weight-{weight}", f"{weight}% {what} get the new image", work="set-weight", value=weight),
+            StepSpec(f"soak-{weight}", f"soak at {weight}%", work="soak"),
+        ),
+        (_WEIGHT_HELD, _HEALTHY, _SOAK_PASSED),
+    )
+
+
+def blue_green() -> Strategy:
+    """A second Deployment, green, is tried on a preview Service; then the Service is switched to it in one patch.
+
+    Green is no permanent colour: at the end the first Deployment gets the new image while green serves, the Service is
+    switched back, and green goes. So names never change: autoscalers, budgets, charts and the next release find what
+    they know. Flagger does it so for plain Deployments; Argo Rollouts can keep two ReplicaSets under one name only
+    because it replaces the Deployment by a resource of its own.
+    """
+    warm = GateSpec("first-warm", "the first Deployment stands ready with the old image")
+    healthy = GateSpec("green-healthy", "green pods are ready and have not restarted")
+    try_out = (
+        _REMEMBER,
+        StepSpec("claim-service", "take the Service for this release"),
+        StepSpec("create-green", "a second Deployment with the new image, all replicas, without traffic"),
+        StepSpec("create-preview", "a preview Service that finds its pods"),
+        StepSpec("smoke-checks", "smoke checks on every pod of the preview Service"),
+    )
+    promote = (
+        StepSpec("rollout-new", "roll out the new image on the first Deployment, which has no traffic"),
+        StepSpec("switch-to-first", "switch the Service's selector back to it, one patch"),
+    )
+    cleanup = (
+        StepSpec("remove-green", "remove the second Deployment, once its pods have drained"),
+        StepSpec("remove-preview", "remove the preview Service"),
+        StepSpec("free-service", "remove our marks from the Service"),
+        *_CLEANUP.steps,
+    )
+    return Strategy(
+        "blue/green",
+        (
+            PhaseSpec("preview", try_out, (GateSpec("smoke-passed", "smoke checks passed"), healthy, warm)),
+            PhaseSpec(
+                "switch",
+                (StepSpec("switch-to-green", "switch the Service's selector to green, one patch"),),
+                (GateSpec("serving-green", "the Service finds green pods alone, and all of them"), healthy, warm),
+            ),
+            PhaseSpec("soak", (_SOAK,), (_SOAK_PASSED, healthy, warm)),
+            PhaseSpec("promote", promote, (_SERVING_NEW, _NO_OLDER_POD, _HEALTHY)),
+            PhaseSpec("cleanup", cleanup, (GateSpec("green-gone", "nothing of the release is left behind"),)),
+        ),
+    )
+
+
+def dark_launch(plan: DarkLaunchPlan) -> Strategy:
+    """The new path runs unseen for a growing share of requests, then answers a growing share of users."""
+    agrees = GateSpec("shadow-agrees", "the new path answers as the old one does")
+    fast = GateSpec("shadow-fast", "the new path is not too slow")
+    shadows = [
+        PhaseSpec(
+            f"shadow-{share}",
+            (
+                StepSpec(
+                    f"shadow-{share}", f"{share}% of requests run the new path too", work="set-shadow", value=share
+                ),
+                StepSpec(f"soak-shadow-{share}", f"compare at {share}%", work="soak"),
+            ),
+            (agrees, fast, _HEALTHY),
+        )
+        for share in plan.dark.shadow
+    ]
+    ramps = [
+        PhaseSpec(
+            f"ramp-{share}",
+            (
+                StepSpec(f"ramp-{share}", f"{share}% of users get the new path", work="set-read", value=share),
+                StepSpec(f"soak-ramp-{share}", f"soak at {share}%", work="soak"),
+            ),
+            (GateSpec("read-held", "the read flag has its share"), agrees, _HEALTHY),
+        )
+        for share in plan.dark.ramp
+    ]
+    cleanup = PhaseSpec(
+        "cleanup",
+        (StepSpec("shadow-off", "switch the shadow flag off and delete it"), *_CLEANUP.steps),
+        (GateSpec("dark-gone", "the new path alone is left"),),
+    )
+    return Strategy("dark-launch", (rolling().phases[0], *shadows, *ramps, cleanup))

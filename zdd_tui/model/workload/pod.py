@@ -1,0 +1,364 @@
+"""A pod and where it stands in its life, judged from what the API shows.
+
+Rules: design "Kubernetes"; Kubernetes documentation, "Pod Lifecycle" (termination of pods, pod readiness) and
+"EndpointSlices" (conditions serving and terminating). Times are seconds since 1970 unless a name says otherwise.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+
+from zdd_tui.model.json_access import Json, flag, moment, number, obj, objects, text, word
+
+OVERDUE_AFTER = 2.0
+"""Seconds past the deadline after which a pod is Overdue; the kubelet itself adds up to two to a late preStop."""
+
+TEMPLATE_HASH_LABEL = "pod-template-hash"
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
+_BENIGN_WAITING = frozenset({"", "ContainerCreating", "PodInitializing"})
+
+
+class PodState(StrEnum):
+    """The states of design section "Kubernetes"; the text is what screens show."""
+
+    STARTING = "Starting"
+    WARMING = "Warming"
+    SERVING = "Serving"
+    DRAINING = "Draining"
+    STOPPING = "Stopping"
+    OVERDUE = "Overdue"
+    GONE = "Gone"
+
+    @property
+    def leaving(self) -> bool:
+        """On the way out, or out."""
+        return self in _LEAVING
+
+
+_LEAVING = frozenset({PodState.DRAINING, PodState.STOPPING, PodState.OVERDUE, PodState.GONE})
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerFacts:
+    """One container's status. `waiting` and `ended` are reasons, empty when the container is in another state."""
+
+    name: str
+    image: str
+    ready: bool
+    restarts: int
+    running: bool
+    waiting: str
+    ended: str
+    last_ended: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodFacts:
+    """What we keep of a Pod object. `deadline` is its deletionTimestamp, `grace` the seconds that led to it."""
+
+    name: str
+    uid: str
+    namespace: str
+    image: str
+    template_hash: str
+    owner_uid: str
+    node: str
+    ip: str
+    phase: str
+    status_reason: str
+    created_at: float | None
+    deadline: float | None
+    grace: float
+    ready: bool
+    ready_since: float | None
+    containers_ready: bool
+    gates_pass: bool
+    scheduled: bool
+    containers: tuple[ContainerFacts, ...]
+    has_prestop: bool
+    prestop_seconds: float | None
+    resource_version: str = ""
+    labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointFacts:
+    """One endpoint of an EndpointSlice; `pod_uid` and `pod_name` are empty when it points at no pod."""
+
+    pod_name: str
+    pod_uid: str
+    address: str
+    port: int
+    ready: bool
+    serving: bool
+    terminating: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod as screens, gates and reports see it.
+
+    `seconds_left` counts down to the deletion deadline and is None while nobody deletes the pod and once it is Gone;
+    it is negative once the deadline has passed. `prestop_estimated` says that its preStop hook should be running
+    still: the API does not show the hook, so this is a guess. `reason` names what is wrong, such as
+    CrashLoopBackOff, and is empty when nothing is.
+    """
+
+    name: str
+    uid: str
+    namespace: str
+    image: str
+    version: str
+    template_hash: str
+    state: PodState
+    seconds_left: float | None
+    prestop_estimated: bool
+    restarts: int
+    node: str
+    created_at: float | None
+    reason: str
+    labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS)
+
+
+@lru_cache(maxsize=256)
+def image_version(image: str) -> str:
+    """What tells one release of an image from another: its tag, else the start of its digest, else ``latest``."""
+    name, _, digest = image.partition("@")
+    tail = name.rsplit("/", 1)[-1]
+    if ":" in tail:
+        return tail.rsplit(":", 1)[1]
+    return digest.removeprefix("sha256:")[:12] or "latest"
+
+
+def classify(
+    pod: PodFacts,
+    endpoint: EndpointFacts | None,
+    *,
+    now: float,
+    clock_skew: float = 0.0,
+    min_ready_seconds: float = 0.0,
+    has_service: bool = True,
+    deleted: bool = False,
+) -> Pod:
+    """Judge one pod.
+
+    Args:
+        endpoint: the pod's endpoint in the Service's slices; None when no slice names it.
+        now: this machine's clock.
+        clock_skew: the cluster's clock minus this machine's, in seconds.
+        min_ready_seconds: of the Deployment.
+        has_service: False when no Service leads to the pods; readiness then stands in for the endpoint.
+        deleted: the DELETED event was seen.
+    """
+    cluster_now = now + clock_skew
+    left = None if pod.deadline is None or deleted else pod.deadline - cluster_now
+    state = PodState.GONE if deleted else _state(pod, endpoint, cluster_now, min_ready_seconds, has_service)
+    return Pod(
+        name=pod.name,
+        uid=pod.uid,
+        namespace=pod.namespace,
+        image=pod.image,
+        version=image_version(pod.image),
+        template_hash=pod.template_hash,
+        state=state,
+        seconds_left=left,
+        prestop_estimated=not deleted and _prestop_running(pod, cluster_now),
+        restarts=sum(container.restarts for container in pod.containers),
+        node=pod.node,
+        created_at=pod.created_at,
+        reason=failure_reason(pod),
+        labels=pod.labels,
+    )
+
+
+def _state(
+    pod: PodFacts, endpoint: EndpointFacts | None, cluster_now: float, min_ready: float, has_service: bool
+) -> PodState:
+    if pod.deadline is not None:
+        if cluster_now > pod.deadline + OVERDUE_AFTER:
+            return PodState.OVERDUE
+        # The Ready condition stands in where no Service leads to the pod.
+        serving = (endpoint is not None and endpoint.serving) if has_service else pod.ready
+        return PodState.STOPPING if not serving or containers_ended(pod) else PodState.DRAINING
+    if containers_ended(pod):
+        return PodState.STOPPING
+    if not pod.ready:
+        return PodState.WARMING if pod.containers_ready and not pod.gates_pass else PodState.STARTING
+    # A pod without a transition time is judged young: never call unproven what is Serving.
+    if min_ready > 0 and (pod.ready_since is None or cluster_now - pod.ready_since < min_ready):
+        return PodState.WARMING
+    if has_service and (endpoint is None or not endpoint.ready):
+        return PodState.WARMING
+    return PodState.SERVING
+
+
+def containers_ended(pod: PodFacts) -> bool:
+    """The main containers have ended and nothing will start them again."""
+    if pod.phase in ("Succeeded", "Failed"):
+        return True
+    if pod.deadline is None or not pod.containers:
+        return False
+    return all(container.ended and not container.running for container in pod.containers)
+
+
+def _prestop_running(pod: PodFacts, cluster_now: float) -> bool:
+    if pod.deadline is None or not pod.has_prestop or containers_ended(pod):
+        return False
+    if pod.prestop_seconds is None:
+        return cluster_now <= pod.deadline
+    return cluster_now < pod.deadline - pod.grace + pod.prestop_seconds
+
+
+def failure_reason(pod: PodFacts) -> str:
+    """What is wrong with the pod in the API's own words; empty when nothing is."""
+    found: list[str] = []
+    for container in pod.containers:
+        if container.waiting not in _BENIGN_WAITING:
+            found.append(container.waiting)
+        # Last ends matter while the container is not well again: an OOM kill is the cause behind a back-off.
+        last = container.ended or ("" if container.ready else container.last_ended)
+        if last not in ("", "Completed") and pod.deadline is None and last not in found:
+            found.append(last)
+    if pod.status_reason:
+        found.insert(0, pod.status_reason)
+    if not found and not pod.scheduled and pod.deadline is None:
+        found.append("Unschedulable")
+    if "CrashLoopBackOff" in found and "Error" in found:
+        found.remove("Error")  # it adds nothing to the back-off
+    return ", ".join(found)
+
+
+def project_pod(raw: Any, container: str | None = None) -> PodFacts:
+    """Keep what we need of a raw Pod object.
+
+    Args:
+        container: whose image is the version; None takes the first container.
+    """
+    meta, spec, status = obj(raw, "metadata"), obj(raw, "spec"), obj(raw, "status")
+    conditions = {text(item, "type"): item for item in objects(status, "conditions")}
+    ready = conditions.get("Ready", {})
+    main = objects(spec, "containers")
+    chosen = next((item for item in main if text(item, "name") == container), main[0] if main else {})
+    has_prestop, prestop_seconds = _prestop(main)
+    scheduled = conditions.get("PodScheduled", {})
+    return PodFacts(
+        name=word(meta, "name"),
+        uid=word(meta, "uid"),
+        namespace=word(meta, "namespace"),
+        image=word(chosen, "image"),
+        template_hash=word(meta, "labels", TEMPLATE_HASH_LABEL),
+        owner_uid=controller_uid(meta),
+        node=word(spec, "nodeName"),
+        ip=word(status, "podIP"),
+        phase=word(status, "phase"),
+        status_reason=text(status, "reason"),
+        created_at=moment(meta, "creationTimestamp"),
+        deadline=moment(meta, "deletionTimestamp"),
+        grace=float(max(number(meta, "deletionGracePeriodSeconds"), 0)),
+        ready=_is_true(ready),
+        ready_since=moment(ready, "lastTransitionTime") if _is_true(ready) else None,
+        containers_ready=_is_true(conditions.get("ContainersReady", {})),
+        gates_pass=all(
+            _is_true(conditions.get(text(gate, "conditionType"), {})) for gate in objects(spec, "readinessGates")
+        ),
+        # Only the scheduler's own "no" counts; a pod that nobody looked at yet is merely new.
+        scheduled=not (text(scheduled, "status") == "False" and text(scheduled, "reason") == "Unschedulable"),
+        containers=tuple(_container(item) for item in objects(status, "containerStatuses")),
+        has_prestop=has_prestop,
+        prestop_seconds=prestop_seconds,
+        resource_version=text(meta, "resourceVersion"),
+        labels=_labels(
+            tuple((name, value) for name, value in obj(meta, "labels").items() if isinstance(value, str)),
+        ),
+    )
+
+
+@lru_cache(maxsize=256)
+def _labels(pairs: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    """All pods of a template have the same: one mapping for all of them."""
+    return MappingProxyType(dict(pairs))
+
+
+def controller_uid(meta: Json) -> str:
+    """The uid of the controlling owner, or the empty string."""
+    return next((word(owner, "uid") for owner in objects(meta, "ownerReferences") if flag(owner, "controller")), "")
+
+
+def _is_true(condition: Json) -> bool:
+    return text(condition, "status") == "True"
+
+
+def _container(status: Json) -> ContainerFacts:
+    state = obj(status, "state")
+    return ContainerFacts(
+        name=word(status, "name"),
+        image=word(status, "image"),
+        ready=flag(status, "ready") is True,
+        restarts=max(number(status, "restartCount"), 0),
+        running="running" in state,
+        waiting=text(state, "waiting", "reason"),
+        ended=_ended(state),
+        last_ended=_ended(obj(status, "lastState")),
+    )
+
+
+def _ended(state: Json) -> str:
+    if not isinstance(state.get("terminated"), dict):
+        return ""
+    return text(state, "terminated", "reason") or "Terminated"
+
+
+def _prestop(containers: list[Json]) -> tuple[bool, float | None]:
+    """Whether any container has a preStop hook, and the longest known time of them (None when one is unknown)."""
+    hooks = [hook for item in containers if (hook := obj(item, "lifecycle", "preStop"))]
+    times = [_hook_seconds(hook) for hook in hooks]
+    known = [time for time in times if time is not None]
+    return bool(hooks), max(known) if hooks and len(known) == len(times) else None
+
+
+def _hook_seconds(hook: Json) -> float | None:
+    if "sleep" in hook:
+        return float(number(hook, "sleep", "seconds"))
+    command = obj(hook, "exec").get("command")
+    if not isinstance(command, list):
+        return None
+    words = " ".join(word for word in command if isinstance(word, str)).split()
+    # `sleep 5`, and the same through a shell, is how most hooks wait.
+    if words[-2:-1] == ["sleep"] and words[:-2] in ([], ["sh", "-c"], ["/bin/sh", "-c"]):
+        digits = words[-1].removesuffix("s")
+        return float(digits) if digits.isascii() and digits.isdigit() else None
+    return None
+
+
+def project_endpoints(raw: Any) -> list[EndpointFacts]:
+    """The endpoints of a raw EndpointSlice.
+
+    A condition that is not told follows the API's rules: ready defaults to true, serving to ready, terminating to
+    false.
+    """
+    ports = objects(raw, "ports")
+    port = number(ports[0], "port") if ports else 0
+    found = []
+    for item in objects(raw, "endpoints"):
+        conditions, target = obj(item, "conditions"), obj(item, "targetRef")
+        ready = flag(conditions, "ready") is not False
+        serving = flag(conditions, "serving")
+        addresses = item.get("addresses")
+        first = addresses[0] if isinstance(addresses, list) and addresses else ""
+        is_pod = text(target, "kind") == "Pod"
+        found.append(
+            EndpointFacts(
+                pod_name=word(target, "name") if is_pod else "",
+                pod_uid=word(target, "uid") if is_pod else "",
+                address=sys.intern(first) if isinstance(first, str) else "",
+                port=port,
+                ready=ready,
+                serving=ready if serving is None else serving,
+                terminating=flag(conditions, "terminating") is True,
+            )
+        )
+    return found

@@ -1,0 +1,360 @@
+"""A Deployment's rollout: how far it is, and whether it is really over.
+
+`kubectl rollout status` calls a rollout done while old pods still terminate. For us they can still write with the
+old code, so a rollout is done only when no pod of an older template exists (design, invariant 6).
+Rules: Kubernetes documentation, "Deployments" (status, progress deadline, paused).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from zdd_tui.model.errors import ClusterError
+from zdd_tui.model.json_access import flag, moment, number, obj, objects, text
+from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.plan.strategies import OneImagePlan
+from zdd_tui.model.workload.pod import TEMPLATE_HASH_LABEL, Pod, PodFacts, PodState, controller_uid
+
+EPOCH_ANNOTATION = "zdd.dev/epoch"
+CHANGE_CAUSE_ANNOTATION = "kubernetes.io/change-cause"
+REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition of a Deployment; `status` is True, False or Unknown."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentView:
+    """What we keep of a Deployment. `replicas` to `available` come from its status, `desired` from its spec."""
+
+    name: str
+    uid: str
+    namespace: str
+    resource_version: str
+    generation: int
+    observed_generation: int
+    images: Mapping[str, str]
+    selector: str
+    desired: int
+    replicas: int
+    updated: int
+    ready: int
+    available: int
+    paused: bool
+    min_ready_seconds: float
+    conditions: tuple[Condition, ...]
+    revision: str
+    epoch: int
+    change_cause: str | None
+    strategy: str = "RollingUpdate"
+    max_unavailable: str = "25%"
+    max_surge: str = "25%"
+
+    @property
+    def observed(self) -> bool:
+        """The controller has seen the newest spec."""
+        return self.observed_generation >= self.generation
+
+    @property
+    def deadline_exceeded(self) -> bool:
+        """The controller says that the rollout made no progress within progressDeadlineSeconds."""
+        return any(c.type == "Progressing" and c.reason == "ProgressDeadlineExceeded" for c in self.conditions)
+
+    @property
+    def trouble(self) -> str:
+        """The controller's message when it cannot create pods (quota, admission); empty when it can."""
+        return next((c.message for c in self.conditions if c.type == "ReplicaFailure" and c.status == "True"), "")
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSetView:
+    """What we keep of a ReplicaSet."""
+
+    name: str
+    uid: str
+    owner_uid: str
+    template_hash: str
+    revision: str
+    images: Mapping[str, str]
+    desired: int
+    replicas: int
+    ready: int
+    available: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """A recent Event about one of the workload's objects. `warning` is False for type Normal."""
+
+    at: float | None
+    warning: bool
+    reason: str
+    object: str
+    message: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutStatus:
+    """The verdict on a rollout.
+
+    `failed` is the controller's own judgement (progress deadline) and may pass again once the cause is mended.
+    `old_pods` names every pod of another template that still exists.
+    """
+
+    done: bool
+    failed: bool
+    message: str
+    old_pods: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadSnapshot:
+    """One Deployment with all that belongs to it, as of one moment.
+
+    Args:
+        gone: pods whose DELETED was seen within the last seconds, for screens only.
+        clock_skew: the cluster's clock minus this machine's, in seconds; already applied to the pods.
+        observed_at: monotonic time of the last sign of life of the source that has been silent longest.
+        error: why the newest data cannot be had, in one line; None while every source is connected.
+    """
+
+    pods: tuple[Pod, ...]
+    gone: tuple[Pod, ...]
+    deployment: DeploymentView | None
+    rollout: RolloutStatus | None
+    events: tuple[EventView, ...]
+    clock_skew: float
+    observed_at: float = field(compare=False)
+    error: str | None
+
+
+def new_replica_set(view: DeploymentView, replica_sets: Iterable[ReplicaSetView]) -> ReplicaSetView | None:
+    """The ReplicaSet of the present template: it carries the Deployment's revision and its very images."""
+    return next(
+        (
+            found
+            for found in replica_sets
+            if found.owner_uid == view.uid
+            and view.revision
+            and found.revision == view.revision
+            and dict(found.images) == dict(view.images)
+        ),
+        None,
+    )
+
+
+def own_pods(view: DeploymentView, replica_sets: Iterable[ReplicaSetView], pods: Iterable[PodFacts]) -> list[PodFacts]:
+    """The pods among `pods` that came from the Deployment's templates.
+
+    A pod whose ReplicaSet is deleted already still counts: it may still run. Bare pods that merely carry the labels,
+    and pods of another Deployment's ReplicaSets, do not.
+    """
+    foreign = {found.uid for found in replica_sets if found.owner_uid != view.uid}
+    return [pod for pod in pods if pod.template_hash and pod.owner_uid not in foreign]
+
+
+def rollout_status(
+    view: DeploymentView, replica_sets: Iterable[ReplicaSetView], pods: Iterable[Pod | PodFacts]
+) -> RolloutStatus:
+    """Judge a rollout.
+
+    Args:
+        pods: every pod of the Deployment, terminating ones included; Gone ones do not count.
+    """
+    if not view.observed:
+        seen = f"{view.observed_generation} of {view.generation}"
+        return RolloutStatus(False, False, f"waiting for the controller to see generation {seen}")
+    if view.paused:
+        return RolloutStatus(
+            False, False, f"paused; resume it with: kubectl -n {view.namespace} rollout resume deployment/{view.name}"
+        )
+    newest = new_replica_set(view, replica_sets)
+    if newest is None:
+        return RolloutStatus(False, False, "waiting for the new ReplicaSet")
+    existing = [pod for pod in pods if not (isinstance(pod, Pod) and pod.state is PodState.GONE)]
+    old = tuple(sorted(pod.name for pod in existing if pod.template_hash != newest.template_hash))
+    if view.deadline_exceeded:
+        return RolloutStatus(False, True, _failure(view, existing, newest.template_hash), old)
+    if view.trouble:
+        return RolloutStatus(False, False, view.trouble, old)
+    if view.updated < view.desired:
+        return RolloutStatus(False, False, f"{view.updated} of {view.desired} new replicas created", old)
+    available = min(view.available, newest.available)
+    if available < view.desired:
+        return RolloutStatus(False, False, f"{available} of {view.desired} new replicas available", old)
+    if old or view.replicas > view.updated:
+        count = max(len(old), view.replicas - view.updated)
+        names = f": {', '.join(old[:3])}{' ...' if len(old) > 3 else ''}" if old else ""
+        return RolloutStatus(False, False, f"{count} older pod{'s' if count > 1 else ''} still there{names}", old)
+    return RolloutStatus(True, False, f"rolled out: {view.desired} of {view.desired} available, no older pod left")
+
+
+def _failure(view: DeploymentView, pods: Iterable[Pod | PodFacts], new_hash: str) -> str:
+    reasons = sorted(
+        {pod.reason for pod in pods if isinstance(pod, Pod) and pod.template_hash == new_hash and pod.reason}
+    )
+    why = f" ({'; '.join(reasons)})" if reasons else ""
+    return f"no progress within the Deployment's deadline, {view.available} of {view.desired} available{why}"
+
+
+def project_deployment(raw: Any) -> DeploymentView:
+    """Keep what we need of a raw Deployment object."""
+    meta, spec, status = obj(raw, "metadata"), obj(raw, "spec"), obj(raw, "status")
+    notes = obj(meta, "annotations")
+    return DeploymentView(
+        name=text(meta, "name"),
+        uid=text(meta, "uid"),
+        namespace=text(meta, "namespace"),
+        resource_version=text(meta, "resourceVersion"),
+        generation=number(meta, "generation"),
+        observed_generation=number(status, "observedGeneration"),
+        images=_images(spec),
+        selector=selector_text(obj(spec, "selector")),
+        desired=number(spec, "replicas", default=1),
+        replicas=number(status, "replicas"),
+        updated=number(status, "updatedReplicas"),
+        ready=number(status, "readyReplicas"),
+        available=number(status, "availableReplicas"),
+        paused=flag(spec, "paused") is True,
+        min_ready_seconds=float(number(spec, "minReadySeconds")),
+        conditions=tuple(
+            Condition(text(c, "type"), text(c, "status"), text(c, "reason"), text(c, "message"))
+            for c in objects(status, "conditions")
+        ),
+        revision=text(notes, REVISION_ANNOTATION),
+        epoch=_epoch(text(notes, EPOCH_ANNOTATION)),
+        change_cause=text(notes, CHANGE_CAUSE_ANNOTATION) or None,
+        strategy=text(spec, "strategy", "type") or "RollingUpdate",
+        max_unavailable=_share(spec, "maxUnavailable"),
+        max_surge=_share(spec, "maxSurge"),
+    )
+
+
+def project_replica_set(raw: Any) -> ReplicaSetView:
+    """Keep what we need of a raw ReplicaSet object."""
+    meta, spec, status = obj(raw, "metadata"), obj(raw, "spec"), obj(raw, "status")
+    return ReplicaSetView(
+        name=text(meta, "name"),
+        uid=text(meta, "uid"),
+        owner_uid=controller_uid(meta),
+        template_hash=text(meta, "labels", TEMPLATE_HASH_LABEL),
+        revision=text(meta, "annotations", REVISION_ANNOTATION),
+        images=_images(spec),
+        desired=number(spec, "replicas", default=1),
+        replicas=number(status, "replicas"),
+        ready=number(status, "readyReplicas"),
+        available=number(status, "availableReplicas"),
+    )
+
+
+def project_event(raw: Any) -> EventView:
+    """Keep what we need of a raw core/v1 Event."""
+    involved = obj(raw, "involvedObject")
+    return EventView(
+        at=next(
+            (
+                at
+                for at in (
+                    moment(raw, "series", "lastObservedTime"),
+                    moment(raw, "lastTimestamp"),
+                    moment(raw, "eventTime"),
+                    moment(raw, "metadata", "creationTimestamp"),
+                )
+                if at is not None
+            ),
+            None,
+        ),
+        warning=text(raw, "type") == "Warning",
+        reason=text(raw, "reason"),
+        object=f"{text(involved, 'kind').lower()}/{text(involved, 'name')}",
+        message=text(raw, "message"),
+        count=max(number(raw, "series", "count"), number(raw, "count"), 1),
+    )
+
+
+def selector_text(selector: Any) -> str:
+    """A LabelSelector in the form of the API's `labelSelector` parameter."""
+    parts = [f"{key}={value}" for key, value in obj(selector, "matchLabels").items()]
+    for rule in objects(selector, "matchExpressions"):
+        key, operator = text(rule, "key"), text(rule, "operator")
+        listed = rule.get("values")
+        values = ",".join(str(value) for value in listed) if isinstance(listed, list) else ""
+        match operator:
+            case "In":
+                parts.append(f"{key} in ({values})")
+            case "NotIn":
+                parts.append(f"{key} notin ({values})")
+            case "Exists":
+                parts.append(key)
+            case "DoesNotExist":
+                parts.append(f"!{key}")
+    return ",".join(parts)
+
+
+def shrinks(view: DeploymentView) -> str:
+    """Why a rollout of this Deployment would take capacity away, in words; empty when it would not.
+
+    Percentages count as the controller counts them: maxUnavailable rounded down, maxSurge up; both zero becomes one
+    pod unavailable. Rules: Kubernetes documentation, "Deployments" (strategy).
+    """
+    if view.strategy != "RollingUpdate":
+        return f"strategy {view.strategy} ends every old pod before the first new one begins"
+    unavailable = _count(view.max_unavailable, view.desired, up=False)
+    if unavailable:
+        return f"maxUnavailable {view.max_unavailable} lets {unavailable} of {view.desired} pods go before their heirs"
+    if not _count(view.max_surge, view.desired, up=True):
+        return f"maxSurge {view.max_surge} leaves no room for a new pod beside the old ones"
+    return ""
+
+
+def _count(share: str, desired: int, *, up: bool) -> int:
+    if not share.endswith("%"):
+        return int(share) if share.isdigit() else 0
+    hundredths = int(share[:-1] or 0) * desired
+    return -(-hundredths // 100) if up else hundredths // 100
+
+
+def _share(spec: Any, name: str) -> str:
+    # An int-or-string: 0, "0", "25%". The API server fills in 25% where nothing is said.
+    value = obj(spec, "strategy", "rollingUpdate").get(name)
+    return str(value) if isinstance(value, int | str) and value != "" else "25%"
+
+
+def _images(spec: Any) -> dict[str, str]:
+    return {text(item, "name"): text(item, "image") for item in objects(spec, "template", "spec", "containers")}
+
+
+def _epoch(value: str) -> int:
+    # An annotation that somebody spoiled by hand counts as none: the store's lease stays the judge of epochs.
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else 0
+
+
+def container_image(plan: BasePlan, view: DeploymentView) -> str:
+    """The image of the plan's container.
+
+    Raises:
+        ClusterError: the Deployment has no container of that name.
+    """
+    container = plan.kubernetes.container
+    try:
+        return view.images[container]
+    except KeyError:
+        raise ClusterError(
+            f"Deployment {view.name} has no container {container!r}",
+            f"set kubernetes.container to one of: {', '.join(view.images)}",
+        ) from None
+
+
+def mend_of_shrinking(plan: OneImagePlan) -> str:
+    """The command after which a rollout takes no capacity away."""
+    names = plan.kubernetes
+    patch = '{"spec":{"strategy":{"type":"RollingUpdate","rollingUpdate":{"maxUnavailable":0,"maxSurge":1}}}}'
+    return f"kubectl -n {names.namespace} patch deployment {names.deployment} -p '{patch}'"

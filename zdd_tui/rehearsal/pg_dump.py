@@ -1,0 +1,168 @@
+"""Brings definitions, and rows where they are asked for, from one server to another with PostgreSQL's own tools."""
+
+import asyncio
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+
+from zdd_tui.backends.postgres.connection import connect, describe, explained
+from zdd_tui.model.errors import DatabaseError, ZddError
+from zdd_tui.model.sql import qualified
+from zdd_tui.rehearsal.dependencies import Closure, Connection, Relation
+
+WAIT_FOR_LOCK_MS = 3000
+"""A dump asks for ACCESS SHARE on what it reads; behind somebody's DDL it gives up rather than join the queue."""
+
+DUMP_WITHIN = 120.0
+COPY_WITHIN = 3600.0
+
+_ENTRY = re.compile(r"^\d+; (\d+) (\d+) (.*)$")
+_NAMED = ("SEQUENCE OWNED BY ", "TABLE ATTACH ", "INDEX ATTACH ")
+"""Entries of a table of contents that have no object of their own; they go with the relation that they name."""
+
+
+async def bring_schema(source: str, target: str, closure: Closure, programs: Path, folder: Path) -> None:
+    """Makes the closure's objects in the target database. Reads from the source, and takes no lock but ACCESS SHARE.
+
+    Args:
+        programs: the folder of pg_dump and pg_restore.
+        folder: for the files in between.
+
+    Raises:
+        DatabaseError: the source cannot be dumped, or the target lacks what the objects need.
+    """
+    archive, contents, choice = folder / "schema.dump", folder / "schema.list", folder / "tables.filter"
+    choice.write_text(
+        "".join(f"exclude table {qualified(r.schema, r.name)}\n" for r in closure.outside if r.kind not in ("i", "I"))
+        + 'exclude schema "zdd"\n'
+    )
+    plain, secret = split_password(source)
+    dump = [str(programs / "pg_dump"), "--format=custom", "--schema-only", "--no-owner", "--no-privileges"]
+    dump += ["--no-comments", "--no-publications", "--no-subscriptions", "--no-security-labels", "--no-tablespaces"]
+    dump += [f"--lock-wait-timeout={WAIT_FOR_LOCK_MS}", f"--filter={choice}", f"--file={archive}", f"--dbname={plain}"]
+    await _run(dump, secret, f"{describe(source)} cannot be dumped")
+    listed = await _run([str(programs / "pg_restore"), "--list", str(archive)], {}, "the dump cannot be read")
+    contents.write_text("\n".join(chosen(listed.splitlines(), closure)) + "\n")
+    plain, secret = split_password(target)
+    restore = [str(programs / "pg_restore"), "--exit-on-error", "--no-owner", "--no-privileges"]
+    restore += [f"--use-list={contents}", f"--dbname={plain}", str(archive)]
+    await _run(restore, secret, "the rehearsal's PostgreSQL cannot take production's schema")
+
+
+def chosen(lines: Iterable[str], closure: Closure) -> list[str]:
+    """The lines of a table of contents that belong to the closure, in their order."""
+    prefixes = tuple(f"{kind}{r.schema} {r.name} " for kind in _NAMED for r in closure.inside)
+    found = []
+    for line in lines:
+        if (match := _ENTRY.match(line)) is None:
+            continue
+        pair, what = (int(match[1]), int(match[2])), match[3]
+        if what.startswith("SCHEMA - public "):
+            continue  # every database has it
+        if pair in closure.objects or (pair == (0, 0) and what.startswith(prefixes)):
+            found.append(line)
+    return found
+
+
+async def bring_rows(source: str, target: Connection, relation: Relation, share: float, folder: Path) -> int:
+    """Copies rows of one table, production's own, with every value; returns how many.
+
+    Args:
+        share: of the rows, from 0 to 1; the same ones every time.
+    """
+    table = qualified(relation.schema, relation.name)
+    file = folder / "rows.copy"
+    reading = await connect(source, application_name="zdd rehearse", default_transaction_read_only="on")
+    try:
+        with explained(source):
+            columns = [row["attname"] for row in await reading.fetch(_COPIED, relation.oid)]
+            names = ", ".join(qualified(name) for name in columns)
+            sample = "" if share >= 1 else f" TABLESAMPLE BERNOULLI ({100 * share:.6f}) REPEATABLE (1)"
+            file.touch(mode=0o600)
+            await reading.copy_from_query(
+                f"SELECT {names} FROM {table}{sample}",  # noqa: S608 - names are quoted, the share is a number
+                output=str(file), timeout=COPY_WITHIN,
+            )  # fmt: skip
+        copied = await target.copy_to_table(
+            relation.name, schema_name=relation.schema, columns=columns, source=str(file), timeout=COPY_WITHIN
+        )
+        return int(str(copied).rpartition(" ")[2])
+    finally:
+        reading.terminate()
+        file.unlink(missing_ok=True)
+
+
+_COPIED = """
+SELECT attname FROM pg_attribute WHERE attrelid = $1::bigint::oid AND attnum > 0 AND NOT attisdropped
+  AND attgenerated = '' ORDER BY attnum
+"""
+
+
+async def refuse_newer(conn: Connection, dsn: str, programs: Path) -> tuple[int, int]:
+    """Major versions of the source and of the rehearsal's programs.
+
+    Raises:
+        DatabaseError: the source is newer than what could dump it.
+    """
+    told = await _run([str(programs / "pg_dump"), "--version"], {}, "pg_dump does not run")
+    ours = int(re.findall(r"(\d+)", told)[0])
+    theirs = int(await conn.fetchval("SELECT current_setting('server_version_num')::int / 10000"))
+    if theirs > ours:
+        raise DatabaseError(
+            f"{describe(dsn)} is PostgreSQL {theirs}, and the rehearsal's is {ours}: a newer one cannot be rehearsed on"
+            " an older one",
+            'pip install --upgrade "zdd-tui[demo]"',
+        )
+    return theirs, ours
+
+
+def split_password(dsn: str) -> tuple[str, dict[str, str]]:
+    """The DSN without its password, and the environment that has it: command lines can be read by everybody."""
+    parts = urlsplit(dsn)
+    login, at, hosts = parts.netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    secret = dict(query).get("password", unquote(password))
+    kept = urlencode([pair for pair in query if pair[0] != "password"])
+    plain = urlunsplit(parts._replace(netloc=f"{user}{at}{hosts}", query=kept))
+    return plain, {"PGPASSWORD": secret} if secret else {}
+
+
+async def _run(argv: list[str], secret: Mapping[str, str], trouble: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **secret, "LC_MESSAGES": "C"},
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), DUMP_WITHIN)
+    except TimeoutError:
+        raise DatabaseError(f"{trouble}: no end within {DUMP_WITHIN:.0f} s", "try again at a quieter hour") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        raise _explained(trouble, err.decode(errors="replace"), secret)
+    return out.decode()
+
+
+def _explained(trouble: str, told: str, secret: Mapping[str, str]) -> ZddError:
+    lines = [line for line in told.splitlines() if "error:" in line or "ERROR:" in line] or told.splitlines()[-1:]
+    text = re.sub(r"^pg_(dump|restore): (error: )?", "", lines[0] if lines else "it said nothing")
+    for value in secret.values():
+        text = text.replace(value, "***")
+    missing = re.search(r'extension "([^"]+)" is not available', text)
+    if "permission denied" in text:
+        return DatabaseError(f"{trouble}: {text}", "grant the role of database.dsn SELECT on it, then rehearse again")
+    mend = (
+        f"the embedded PostgreSQL has no extension {missing[1]}: rehearse on a copy of your own, or begin with"
+        " --unrehearsed --reason"
+        if missing
+        else "mend the cause, then rehearse again"
+    )
+    return DatabaseError(f"{trouble}: {text}", mend)

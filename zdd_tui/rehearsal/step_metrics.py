@@ -1,0 +1,150 @@
+"""What a step costs: how long it holds which lock, how long it makes others wait, WAL, time."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from zdd_tui.backends.store.agent import AgentStore
+from zdd_tui.rehearsal.workload import APPLICATION, Writers
+
+Connection: TypeAlias = Any
+
+LOOK_EVERY = 0.03
+"""Seconds between two looks from outside; what is shorter is told by the transaction itself."""
+
+MODES = (
+    "AccessShareLock",
+    "RowShareLock",
+    "RowExclusiveLock",
+    "ShareUpdateExclusiveLock",
+    "ShareLock",
+    "ShareRowExclusiveLock",
+    "ExclusiveLock",
+    "AccessExclusiveLock",
+)
+"""Weakest first (PostgreSQL documentation, "Explicit Locking")."""
+
+# Relations that were there before the transaction: a new table may be locked as one likes.
+_HELD = """
+SELECT DISTINCT l.mode, extract(epoch FROM clock_timestamp() - now())::float8 AS seconds
+FROM pg_locks l JOIN pg_class c ON c.oid = l.relation AND c.relkind IN ('r', 'p')
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE l.pid = pg_backend_pid() AND l.granted AND l.locktype = 'relation'
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'zdd', 'pg_toast')
+"""
+
+_OUTSIDE = """
+SELECT l.pid, l.mode, l.granted, a.application_name = $1 AS writer,
+       extract(epoch FROM clock_timestamp() - l.waitstart)::float8 AS waited,
+       coalesce(extract(epoch FROM clock_timestamp() - a.xact_start)::float8, 0) AS open
+FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+LEFT JOIN pg_class c ON c.oid = l.relation LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE (NOT l.granted AND a.application_name = $1)
+   OR (l.granted AND l.locktype = 'relation' AND c.relkind IN ('r', 'p') AND a.application_name = $2
+       AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'zdd', 'pg_toast'))
+"""
+
+
+@dataclass(slots=True)
+class Measure:
+    """One run, or one undo, of a step.
+
+    Attributes:
+        seconds: from its intent to its record.
+        locks: seconds that a lock of each mode was held on a table, at most; of one transaction.
+        blocked: seconds of the longest wait of a writer for a lock.
+        slowest: seconds of the slowest write meanwhile.
+        wal: bytes, the writers' included.
+    """
+
+    step: str
+    direction: str
+    seconds: float = 0.0
+    locks: dict[str, float] = field(default_factory=dict)
+    blocked: float = 0.0
+    slowest: float = 0.0
+    wal: int = 0
+
+    def held(self, mode: str, seconds: float) -> None:
+        self.locks[mode] = max(self.locks.get(mode, 0.0), seconds)
+
+    @property
+    def strongest(self) -> tuple[str, float] | None:
+        """Mode and seconds of the strongest lock."""
+        if not self.locks:
+            return None
+        mode = max(self.locks, key=lambda mode: MODES.index(mode) if mode in MODES else -1)
+        return mode, self.locks[mode]
+
+
+class MeteredStore(AgentStore):
+    """The lease's store, which asks at the end of each transaction what it holds."""
+
+    measure: Measure | None = None
+
+    @asynccontextmanager
+    async def fenced(self) -> AsyncIterator[Connection]:
+        """As :meth:`AgentStore.fenced`."""
+        async with super().fenced() as conn:
+            yield conn
+            if self.measure is not None:
+                for row in await conn.fetch(_HELD):
+                    self.measure.held(row["mode"], row["seconds"])
+
+
+class Meter:
+    """Looks from a session of its own while a step runs."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._conn: Connection = None
+
+    async def __aenter__(self) -> "Meter":
+        self._conn = await asyncpg.connect(self._dsn, server_settings={"application_name": "zdd rehearsal meter"})
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._conn.close()
+
+    @asynccontextmanager
+    async def measuring(
+        self, store: MeteredStore, writers: Writers, step: str, direction: str
+    ) -> AsyncIterator[Measure]:
+        """Measures what happens inside the block."""
+        measure = Measure(step, direction)
+        writers.tally.take_slowest()
+        before, began = await self._wal(), time.monotonic()
+        store.measure = measure
+        looking = asyncio.create_task(self._look(store.application_name, measure))
+        try:
+            yield measure
+        finally:
+            store.measure = None
+            looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await looking
+            measure.seconds = time.monotonic() - began
+            measure.wal = await self._wal() - before
+            measure.slowest = writers.tally.take_slowest()
+
+    async def _look(self, application: str, measure: Measure) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            # Shielded, so that the end of the step cannot leave the session in the middle of an answer.
+            for row in await asyncio.shield(self._conn.fetch(_OUTSIDE, APPLICATION, application)):
+                if row["writer"]:
+                    measure.blocked = max(measure.blocked, row["waited"] or 0.0)
+                else:
+                    measure.held(row["mode"], row["open"])
+
+    async def _wal(self) -> int:
+        while True:
+            try:
+                return int(await self._conn.fetchval("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))
+            except asyncpg.InterfaceError:  # the last look is still being answered
+                await asyncio.sleep(0.005)

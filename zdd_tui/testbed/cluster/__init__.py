@@ -1,0 +1,16 @@
+"""A local cluster that speaks the Kubernetes API: what kubectl, the agent and the dashboard of the demo talk to.
+
+`cluster.local_cluster` runs it in this process, `python -m zdd_tui.testbed.cluster` in its own. A request goes through
+these rooms:
+
+    server, request, watching     HTTP: token, path, verb, streams
+    paging, reviews               lists in pages; what a client may do
+    schema, defaults, validation  the body as the kind's type, completed, judged
+    api, patches, strategic       the verbs and their rules
+    store                         objects in memory, their history, who watches
+    controllers                   what makes Deployments roll, pods be placed, endpoints follow
+
+tests/cluster holds it against a real control plane, object by object and refusal by refusal.
+Left out: server-side apply, protobuf bodies (`kubectl create deployment` sends them; `kubectl create -f` does not),
+authorization (whoever has the token may do everything, and is told so), admission by policy, custom resources.
+"""

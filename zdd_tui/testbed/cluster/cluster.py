@@ -1,0 +1,64 @@
+"""A local cluster: API server and controllers in one event loop."""
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from zdd_tui.testbed.cluster import kinds
+from zdd_tui.testbed.cluster import tls as kubeconfig
+from zdd_tui.testbed.cluster.api import Api
+from zdd_tui.testbed.cluster.controllers.manager import Manager
+from zdd_tui.testbed.cluster.server import Server
+from zdd_tui.testbed.cluster.store import Store
+from zdd_tui.testbed.cluster.tls import self_signed, server_context
+
+ADDRESS = "127.0.0.1"
+NAMESPACES = ("default", "kube-node-lease", "kube-system")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCluster:
+    """A running cluster. `url` is https on loopback; the kubeconfig holds its certificate and the token."""
+
+    url: str
+    kubeconfig: Path
+    token: str
+    certificate: bytes
+    api: Api
+
+    def __repr__(self) -> str:
+        return f"LocalCluster(url={self.url!r}, kubeconfig={str(self.kubeconfig)!r})"
+
+
+@asynccontextmanager
+async def local_cluster(directory: Path, *, port: int = 0, log_root: Path | None = None) -> AsyncIterator[LocalCluster]:
+    """Serve a cluster on loopback until the context ends; port 0 takes a free one.
+
+    Writes `directory`/kubeconfig. `log_root` is the folder below which pod logs may be served (`directory`
+    unless given). Raises OSError where the port is taken.
+    """
+    directory.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - once, before anything is served
+    token, identity = secrets.token_urlsafe(24), self_signed(ADDRESS)
+    api = Api(Store())
+    for name in NAMESPACES:
+        api.create(kinds.NAMESPACE, "", {"metadata": {"name": name}})
+    server = Server(api, token, log_root or directory)
+    runner = web.AppRunner(server.application(), access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, ADDRESS, port, ssl_context=server_context(identity, directory))
+        await site.start()
+        url = f"https://{ADDRESS}:{runner.addresses[0][1]}"
+        path = directory / "kubeconfig"
+        kubeconfig.write(path, url, identity.certificate, token)
+        async with Manager(api):
+            try:
+                yield LocalCluster(url, path, token, identity.certificate, api)
+            finally:
+                server.close()
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,82 @@
+"""A scheduler that asks only whether a node is ready and wanted, and takes the emptiest."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import ClassVar
+
+from zdd_tui.testbed.cluster import kinds
+from zdd_tui.testbed.cluster.controllers.base import Controller, Key
+from zdd_tui.testbed.cluster.kinds import Kind
+from zdd_tui.testbed.cluster.meta import (
+    Json,
+    condition_true,
+    find_condition,
+    is_deleting,
+    labels_of,
+    name_of,
+    namespace_of,
+    now,
+)
+from zdd_tui.testbed.cluster.store import Change
+
+COMPONENT = "default-scheduler"
+
+
+def takes_pods(node: Json) -> bool:
+    return condition_true(node, "Ready") and not (node.get("spec") or {}).get("unschedulable") and not is_deleting(node)
+
+
+def fits(node: Json, pod: Json) -> bool:
+    wanted = pod["spec"].get("nodeSelector") or {}
+    return takes_pods(node) and wanted.items() <= labels_of(node).items()
+
+
+class Scheduler(Controller):
+    kinds: ClassVar[frozenset[Kind]] = frozenset({kinds.POD, kinds.NODE})
+
+    def keys_for(self, change: Change) -> Iterable[Key]:
+        obj = change.current
+        if change.kind is kinds.POD:
+            return [] if change.deleted or not _waits(obj) else [(namespace_of(obj), name_of(obj))]
+        was = change.previous is not None and takes_pods(change.previous)
+        if change.deleted or was or not takes_pods(obj):
+            return []
+        return [(namespace_of(pod), name_of(pod)) for pod in self.store.items(kinds.POD) if _waits(pod)]
+
+    def sync(self, namespace: str, name: str) -> None:
+        pod = self.store.get(kinds.POD, namespace, name)
+        if pod is None or not _waits(pod):
+            return
+        nodes = list(self.store.items(kinds.NODE))
+        fitting = [name_of(node) for node in nodes if fits(node, pod)]
+        if not fitting:
+            self._unschedulable(pod, len(nodes))
+            return
+        node = fitting[0] if len(fitting) == 1 else self._emptiest(fitting)
+        self.api.bind(namespace, name, node)
+        text = f"Successfully assigned {namespace}/{name} to {node}"
+        self.recorder.normal(pod, COMPONENT, "Scheduled", text)
+
+    def _emptiest(self, names: list[str]) -> str:
+        load = Counter(pod["spec"].get("nodeName") for pod in self.store.items(kinds.POD))
+        return min(names, key=lambda name: (load[name], name))
+
+    def _unschedulable(self, pod: Json, nodes: int) -> None:
+        text = f"0/{nodes} nodes are available." if nodes else "no nodes available to schedule pods"
+        status = pod["status"]
+        old = find_condition(status.get("conditions"), "PodScheduled")
+        if old is not None and old.get("message") == text:
+            return
+        made = {
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": text,
+            "lastProbeTime": None, "lastTransitionTime": now(),
+        }  # fmt: skip
+        others = [item for item in status.get("conditions") or () if item["type"] != "PodScheduled"]
+        self.api.set_status(kinds.POD, pod, {**status, "conditions": [*others, made]})
+        self.recorder.warning(pod, COMPONENT, "FailedScheduling", text)
+
+
+def _waits(pod: Json) -> bool:
+    spec = pod["spec"]
+    gated = spec.get("schedulingGates") or spec.get("schedulerName", COMPONENT) != COMPONENT
+    return not spec.get("nodeName") and not is_deleting(pod) and not gated

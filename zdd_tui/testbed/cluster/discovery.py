@@ -1,0 +1,120 @@
+"""What a client asks before it asks for objects: versions, groups, resources, and a minimal OpenAPI v3.
+
+kubectl falls back from aggregated discovery to these documents. Of OpenAPI it reads two facts: that PATCH takes
+`fieldValidation`, so that it leaves validation to the server, and no schema for strategic merge, so that it
+uses the types built into it.
+"""
+
+from typing import Any
+
+from zdd_tui.testbed.cluster import kinds
+from zdd_tui.testbed.cluster.kinds import Kind
+from zdd_tui.testbed.cluster.meta import Json
+
+VERSION = {
+    "major": "1",
+    "minor": "34",
+    "gitVersion": "v1.34.4+zdd",
+    "gitCommit": "",
+    "gitTreeState": "clean",
+    "buildDate": "1970-01-01T00:00:00Z",
+    "goVersion": "",
+    "compiler": "",
+    "platform": "python",
+}
+VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+
+
+def api_versions(host: str) -> Json:
+    return {
+        "kind": "APIVersions",
+        "versions": ["v1"],
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": host}],
+    }
+
+
+def _group(name: str) -> Json:
+    version = {"groupVersion": f"{name}/v1", "version": "v1"}
+    return {"name": name, "versions": [version], "preferredVersion": version}
+
+
+def api_groups() -> Json:
+    return {
+        "kind": "APIGroupList",
+        "apiVersion": "v1",
+        "groups": [_group(name) for name in kinds.groups() if name],
+    }
+
+
+def api_group(name: str) -> Json | None:
+    if not name or name not in kinds.groups():
+        return None
+    return {"kind": "APIGroup", "apiVersion": "v1", **_group(name)}
+
+
+def _resource(kind: Kind) -> Json:
+    return {
+        "name": kind.plural,
+        "singularName": kind.singular,
+        "namespaced": kind.namespaced,
+        "kind": kind.kind,
+        "verbs": VERBS,
+        **({"shortNames": list(kind.short)} if kind.short else {}),
+        **({"categories": ["all"]} if kind.in_all else {}),
+    }
+
+
+def _subresources(kind: Kind) -> list[Json]:
+    base = {"singularName": "", "namespaced": kind.namespaced, "kind": kind.kind}
+    found = []
+    if kind.has_status:
+        found.append({**base, "name": f"{kind.plural}/status", "verbs": ["get", "patch", "update"]})
+    if kind.has_scale:
+        scale = {"group": "autoscaling", "version": "v1", "kind": "Scale", "verbs": ["get", "patch", "update"]}
+        found.append({**base, **scale, "name": f"{kind.plural}/scale"})
+    if kind is kinds.POD:
+        found.append({**base, "name": "pods/binding", "kind": "Binding", "verbs": ["create"]})
+        found.append({**base, "name": "pods/log", "verbs": ["get"]})
+    return found
+
+
+def api_resources(group: str, version: str) -> Json | None:
+    members = kinds.groups().get(group)
+    if members is None or version != "v1":
+        return None
+    resources = [item for kind in members for item in (_resource(kind), *_subresources(kind))]
+    return {
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": f"{group}/{version}" if group else version,
+        "resources": resources,
+    }
+
+
+def _spec_path(group: str) -> str:
+    return f"apis/{group}/v1" if group else "api/v1"
+
+
+def openapi_index() -> Json:
+    paths = {_spec_path(g): {"serverRelativeURL": f"/openapi/v3/{_spec_path(g)}"} for g in kinds.groups()}
+    return {"paths": paths}
+
+
+def openapi_document(path: str) -> Json | None:
+    """The document of one group version, by its path without /openapi/v3/."""
+    members = next((m for g, m in kinds.groups().items() if _spec_path(g) == path), None)
+    if members is None:
+        return None
+    paths: dict[str, Any] = {}
+    for kind in members:
+        scope = "namespaces/{namespace}/" if kind.namespaced else ""
+        paths[f"/{path}/{scope}{kind.plural}/{{name}}"] = {
+            "patch": {
+                "parameters": [{"name": "fieldValidation", "in": "query", "schema": {"type": "string"}}],
+                "responses": {"200": {"description": "OK"}},
+                "x-kubernetes-group-version-kind": {
+                    "group": kind.group, "version": kind.version, "kind": kind.kind
+                },
+            }
+        }  # fmt: skip
+    return {"openapi": "3.0.0", "info": {"title": "zdd local cluster", "version": "v1.34.4"}, "paths": paths}

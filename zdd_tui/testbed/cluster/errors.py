@@ -1,0 +1,132 @@
+"""Errors of the API server, each with the Status object that the real one answers.
+
+Wording and fields follow k8s.io/apimachinery/pkg/api/errors 1.34: kubectl prints the message and branches
+on the reason.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from zdd_tui.testbed.cluster.kinds import Kind
+from zdd_tui.testbed.cluster.meta import Json
+
+
+class ApiError(Exception):
+    """A request that is answered with a Status of `code`; `details` as in metav1.StatusDetails."""
+
+    def __init__(self, code: int, reason: str, message: str, details: Json | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.details = details
+
+    def status(self) -> Json:
+        body: Json = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "reason": self.reason,
+        }
+        if self.details is not None:
+            body["details"] = self.details
+        return {**body, "code": self.code}
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One invalid field: reason such as FieldValueRequired, the dotted path and what is wrong with it."""
+
+    reason: str
+    field: str
+    message: str
+
+    def text(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
+def required(field: str, detail: str = "") -> Cause:
+    return Cause("FieldValueRequired", field, "Required value" + (f": {detail}" if detail else ""))
+
+
+def invalid(field: str, value: Any, detail: str) -> Cause:
+    return Cause("FieldValueInvalid", field, f"Invalid value: {_go(value)}: {detail}")
+
+
+def unsupported(field: str, value: Any, *allowed: str) -> Cause:
+    choices = ", ".join(f'"{item}"' for item in allowed)
+    return Cause("FieldValueNotSupported", field, f"Unsupported value: {_go(value)}: supported values: {choices}")
+
+
+def forbidden_field(field: str, detail: str) -> Cause:
+    return Cause("FieldValueForbidden", field, f"Forbidden: {detail}")
+
+
+def duplicate(field: str, value: Any) -> Cause:
+    return Cause("FieldValueDuplicate", field, f"Duplicate value: {_go(value)}")
+
+
+def _go(value: Any) -> str:
+    """A value as field errors print it: JSON for strings, numbers, and small objects."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def bad_request(message: str) -> ApiError:
+    return ApiError(400, "BadRequest", message)
+
+
+def unauthorized() -> ApiError:
+    return ApiError(401, "Unauthorized", "Unauthorized")
+
+
+def not_found(kind: Kind, name: str) -> ApiError:
+    details = {"name": name, **({"group": kind.group} if kind.group else {}), "kind": kind.plural}
+    return ApiError(404, "NotFound", f'{kind.resource} "{name}" not found', details)
+
+
+def no_such_path() -> ApiError:
+    return ApiError(404, "NotFound", "the server could not find the requested resource", {})
+
+
+def method_not_allowed() -> ApiError:
+    message = "the server does not allow this method on the requested resource"
+    return ApiError(405, "MethodNotAllowed", message, {})
+
+
+def already_exists(kind: Kind, name: str) -> ApiError:
+    details = {"name": name, **({"group": kind.group} if kind.group else {}), "kind": kind.plural}
+    return ApiError(409, "AlreadyExists", f'{kind.resource} "{name}" already exists', details)
+
+
+def conflict(kind: Kind, name: str, why: str) -> ApiError:
+    details = {"name": name, **({"group": kind.group} if kind.group else {}), "kind": kind.plural}
+    message = f'Operation cannot be fulfilled on {kind.resource} "{name}": {why}'
+    return ApiError(409, "Conflict", message, details)
+
+
+STALE = "the object has been modified; please apply your changes to the latest version and try again"
+
+
+def expired(asked: int, oldest: int) -> ApiError:
+    return ApiError(410, "Expired", f"too old resource version: {asked} ({oldest})")
+
+
+def unsupported_media_type(supported: str) -> ApiError:
+    message = f"the body of the request was in an unknown format - accepted media types include: {supported}"
+    return ApiError(415, "UnsupportedMediaType", message)
+
+
+def unprocessable(kind: Kind, name: str, causes: list[Cause]) -> ApiError:
+    qualified = f"{kind.kind}.{kind.group}" if kind.group else kind.kind
+    texts = list(dict.fromkeys(cause.text() for cause in causes))
+    joined = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+    details = {
+        "name": name,
+        **({"group": kind.group} if kind.group else {}),
+        "kind": kind.kind,
+        "causes": [{"reason": c.reason, "message": c.message, "field": c.field} for c in causes],
+    }
+    return ApiError(422, "Invalid", f'{qualified} "{name}" is invalid: {joined}', details)

@@ -1,0 +1,123 @@
+"""Label and field selectors, as they stand in a query or in a spec."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from zdd_tui.testbed.cluster.errors import bad_request
+from zdd_tui.testbed.cluster.meta import Json, labels_of
+
+Match = Callable[[dict[str, str]], bool]
+ObjectMatch = Callable[[Json], bool]
+
+_SET = re.compile(r"^\s*(?P<key>[^\s!=<>,()]+)\s+(?P<op>in|notin)\s*\((?P<values>[^)]*)\)\s*$")
+_EQUAL = re.compile(r"^\s*(?P<key>[^\s!=<>,()]+)\s*(?P<op>==|=|!=)\s*(?P<value>[^\s!=,()]*)\s*$")
+_EXISTS = re.compile(r"^\s*(?P<not>!?)\s*(?P<key>[^\s!=<>,()]+)\s*$")
+_COMMA = re.compile(r",(?![^(]*\))")
+
+
+def _requirement(text: str) -> Match:
+    if found := _SET.match(text):
+        key = found["key"]
+        values = {value.strip() for value in found["values"].split(",")}
+        if found["op"] == "in":
+            return lambda labels: key in labels and labels[key] in values
+        return lambda labels: labels.get(key) not in values
+    if found := _EQUAL.match(text):
+        key, value = found["key"], found["value"]
+        if found["op"] == "!=":
+            return lambda labels: labels.get(key) != value
+        return lambda labels: labels.get(key) == value
+    if found := _EXISTS.match(text):
+        key = found["key"]
+        if found["not"]:
+            return lambda labels: key not in labels
+        return lambda labels: key in labels
+    raise bad_request(f"unable to parse requirement: {text.strip()!r}")
+
+
+def parse_labels(text: str | None) -> Match | None:
+    """`app=web,tier in (a, b),!canary`; None selects everything. Raises ApiError 400."""
+    if not text or not text.strip():
+        return None
+    requirements = [_requirement(part) for part in _COMMA.split(text)]
+    return lambda labels: all(matches(labels) for matches in requirements)
+
+
+def from_spec(selector: Json | None) -> Match:
+    """A LabelSelector of a spec (matchLabels, matchExpressions); an absent one selects nothing."""
+    if selector is None:
+        return lambda labels: False
+    requirements = [_equals(key, value) for key, value in (selector.get("matchLabels") or {}).items()]
+    requirements += [
+        _expression(item["key"], item["operator"], item.get("values") or [])
+        for item in selector.get("matchExpressions") or ()
+    ]
+    return lambda labels: all(matches(labels) for matches in requirements)
+
+
+def _equals(key: str, value: str) -> Match:
+    return lambda labels: labels.get(key) == value
+
+
+def _expression(key: str, operator: str, values: list[str]) -> Match:
+    if operator == "In":
+        return lambda labels: key in labels and labels[key] in values
+    if operator == "NotIn":
+        return lambda labels: labels.get(key) not in values
+    if operator == "Exists":
+        return lambda labels: key in labels
+    return lambda labels: key not in labels
+
+
+def from_map(selector: dict[str, str] | None) -> Match:
+    """The plain map of a Service; an empty one selects nothing."""
+    wanted = selector or {}
+    return lambda labels: bool(wanted) and all(labels.get(key) == value for key, value in wanted.items())
+
+
+# The fields that any kind may be selected by; each kind of the real server allows some of them.
+FIELDS = frozenset({
+    "metadata.name", "metadata.namespace", "metadata.uid",
+    "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.unschedulable",
+    "spec.type", "spec.clusterIP", "status.phase", "status.podIP", "status.replicas",
+    "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
+    "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath",
+    "reason", "reportingComponent", "source", "type",
+})  # fmt: skip
+
+
+def _field(obj: Json, path: str) -> str:
+    if path == "source":
+        return str((obj.get("source") or {}).get("component", ""))
+    value: Any = obj
+    for part in path.split("."):
+        if not isinstance(value, dict):
+            return ""
+        value = value.get(part)
+    return "" if value is None else str(value)
+
+
+def parse_fields(text: str | None) -> ObjectMatch | None:
+    """`metadata.name=web,status.phase!=Running`; None selects everything. Raises ApiError 400."""
+    if not text or not text.strip():
+        return None
+    wanted: list[tuple[str, bool, str]] = []
+    for part in text.split(","):
+        path, operator, value = re.match(r"^\s*([^=!]*?)\s*(==|!=|=|$)(.*)$", part, re.S).groups()  # type: ignore[union-attr]
+        if not operator:
+            raise bad_request(f"invalid selector: '{text}'; can't understand '{part}'")
+        if path not in FIELDS:
+            raise bad_request(f"field label not supported: {path}")
+        wanted.append((path, operator != "!=", value.strip()))
+    return lambda obj: all((_field(obj, path) == value) is equal for path, equal, value in wanted)
+
+
+def combine(labels: str | None, fields: str | None) -> ObjectMatch | None:
+    """Both selectors of a list or watch request as one; None selects everything."""
+    by_label, by_field = parse_labels(labels), parse_fields(fields)
+    if by_label is None:
+        return by_field
+    if by_field is None:
+        return lambda obj: by_label(labels_of(obj))
+    return lambda obj: by_label(labels_of(obj)) and by_field(obj)

@@ -1,0 +1,321 @@
+"""Tables: what `kubectl get` prints. Columns and cells of pkg/printers/internalversion/printers.go 1.34."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from zdd_tui.testbed.cluster import kinds
+from zdd_tui.testbed.cluster.kinds import Kind
+from zdd_tui.testbed.cluster.meta import Json, find_condition, labels_of, name_of, parse_time
+
+NONE = "<none>"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    name: str
+    type: str = "string"
+    wide: bool = False
+
+    def definition(self) -> Json:
+        return {
+            "name": self.name,
+            "type": self.type,
+            "format": "name" if self.name == "Name" else "",
+            "description": "",
+            "priority": 1 if self.wide else 0,
+        }
+
+
+def _columns(text: str, wide: str = "", integer: frozenset[str] = frozenset()) -> tuple[Column, ...]:
+    kind = dict.fromkeys(integer, "integer")
+    plain = [Column(name, kind.get(name, "string")) for name in text.split("|")]
+    return (*plain, *(Column(name, wide=True) for name in wide.split("|") if name))
+
+
+def human_duration(seconds: int) -> str:
+    """An age as kubectl shows it (duration.HumanDuration): 45s, 3m20s, 5h2m, 3d4h, 2y30d."""
+    if seconds < 60 * 2:
+        return f"{max(seconds, 0)}s"
+    minutes = seconds // 60
+    if minutes < 10:
+        return f"{minutes}m{seconds % 60}s" if seconds % 60 else f"{minutes}m"
+    hours = seconds // 3600
+    if minutes < 60 * 3:
+        return f"{minutes}m"
+    if hours < 8:
+        return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
+    if hours < 48:
+        return f"{hours}h"
+    days = hours // 24
+    if days < 8:
+        return f"{days}d{hours % 24}h" if hours % 24 else f"{days}d"
+    if days < 365 * 2:
+        return f"{days}d"
+    years = days // 365
+    if years < 8 and days % 365:
+        return f"{years}y{days % 365}d"
+    return f"{years}y"
+
+
+def age(text: str | None) -> str:
+    if not text:
+        return "<unknown>"
+    return human_duration(int((datetime.now(UTC) - parse_time(text)).total_seconds()))
+
+
+def _age(obj: Json) -> str:
+    return age(obj["metadata"].get("creationTimestamp"))
+
+
+def label_selector(selector: Json | None) -> str:
+    """A label selector as one string, as metav1.FormatLabelSelector writes it."""
+    selector = selector or {}
+    parts = [f"{key}={value}" for key, value in sorted((selector.get("matchLabels") or {}).items())]
+    for item in selector.get("matchExpressions") or ():
+        key, operator, values = item["key"], item["operator"], ",".join(sorted(item.get("values") or ()))
+        shown = {"Exists": key, "DoesNotExist": f"!{key}"}
+        parts.append(shown.get(operator, f"{key} {operator.lower()} ({values})"))
+    return ",".join(sorted(parts)) or NONE
+
+
+def _container_cells(template: Json) -> list[str]:
+    containers = template["spec"].get("containers") or []
+    return [",".join(c.get("name", "") for c in containers), ",".join(c.get("image", "") for c in containers)]
+
+
+def _pod_reason(pod: Json) -> tuple[int, int, str]:
+    """Ready containers, restarts and the word of the STATUS column."""
+    status = pod.get("status") or {}
+    reason = status.get("reason") or status.get("phase") or ""
+    ready = restarts = 0
+    running = False
+    for container in reversed(status.get("containerStatuses") or []):
+        restarts += container.get("restartCount", 0)
+        state = container.get("state") or {}
+        waiting, ended = state.get("waiting") or {}, state.get("terminated")
+        if waiting.get("reason"):
+            reason = waiting["reason"]
+        elif ended is not None:
+            code = f"Signal:{ended['signal']}" if ended.get("signal") else f"ExitCode:{ended.get('exitCode', 0)}"
+            reason = ended.get("reason") or code
+        elif container.get("ready") and "running" in state:
+            running = True
+            ready += 1
+    if reason == "Completed" and running:
+        condition = find_condition(status.get("conditions"), "Ready")
+        reason = "Running" if condition and condition.get("status") == "True" else "NotReady"
+    if "deletionTimestamp" in pod["metadata"] and status.get("phase") not in ("Succeeded", "Failed"):
+        reason = "Terminating"
+    return ready, restarts, reason
+
+
+def _last_restart(pod: Json) -> str | None:
+    ends = [
+        ((container.get("lastState") or {}).get("terminated") or {}).get("finishedAt")
+        for container in (pod.get("status") or {}).get("containerStatuses") or ()
+    ]
+    return max((end for end in ends if end), default=None)
+
+
+def _pod(pod: Json) -> list[Any]:
+    ready, restarts, reason = _pod_reason(pod)
+    last = _last_restart(pod)
+    gates = pod["spec"].get("readinessGates") or []
+    conditions = (pod.get("status") or {}).get("conditions")
+    passed = sum((find_condition(conditions, g["conditionType"]) or {}).get("status") == "True" for g in gates)
+    return [
+        name_of(pod),
+        f"{ready}/{len(pod['spec'].get('containers') or ())}",
+        reason,
+        f"{restarts} ({age(last)} ago)" if restarts and last else str(restarts),
+        _age(pod),
+        (pod.get("status") or {}).get("podIP") or NONE,
+        pod["spec"].get("nodeName") or NONE,
+        NONE,
+        f"{passed}/{len(gates)}" if gates else NONE,
+    ]
+
+
+def _deployment(obj: Json) -> list[Any]:
+    status = obj.get("status") or {}
+    ready = f"{status.get('readyReplicas', 0)}/{obj['spec'].get('replicas', 0)}"
+    counts = [status.get("updatedReplicas", 0), status.get("availableReplicas", 0)]
+    selector = label_selector(obj["spec"].get("selector"))
+    return [name_of(obj), ready, *counts, _age(obj), *_container_cells(obj["spec"]["template"]), selector]
+
+
+def _replica_set(obj: Json) -> list[Any]:
+    status = obj.get("status") or {}
+    counts = [obj["spec"].get("replicas", 0), status.get("replicas", 0), status.get("readyReplicas", 0)]
+    selector = label_selector(obj["spec"].get("selector"))
+    return [name_of(obj), *counts, _age(obj), *_container_cells(obj["spec"]["template"]), selector]
+
+
+def _service(obj: Json) -> list[Any]:
+    spec = obj["spec"]
+    ports = [
+        f"{p['port']}:{p['nodePort']}/{p['protocol']}" if p.get("nodePort") else f"{p['port']}/{p['protocol']}"
+        for p in spec.get("ports") or ()
+    ]
+    selector = ",".join(f"{key}={value}" for key, value in sorted((spec.get("selector") or {}).items()))
+    external = {"ExternalName": spec.get("externalName"), "LoadBalancer": "<pending>"}.get(spec.get("type"))
+    address = spec.get("clusterIP") or NONE
+    shown = ",".join(ports) or NONE
+    return [name_of(obj), spec.get("type"), address, external or NONE, shown, _age(obj), selector or NONE]
+
+
+def _event(obj: Json) -> list[Any]:
+    first = age(obj.get("firstTimestamp") or obj.get("eventTime"))
+    last = age(obj.get("lastTimestamp")) if obj.get("lastTimestamp") else first
+    about = obj.get("involvedObject") or {}
+    target = "/".join(filter(None, [about.get("kind", "").lower(), about.get("name")]))
+    source = obj.get("source") or {}
+    component = ", ".join(filter(None, [source.get("component"), source.get("host")]))
+    return [
+        last, obj.get("type"), obj.get("reason"), target,
+        about.get("fieldPath", ""), component or obj.get("reportingComponent", ""),
+        (obj.get("message") or "").strip(), first, obj.get("count") or 1, name_of(obj),
+    ]  # fmt: skip
+
+
+def _node(obj: Json) -> list[Any]:
+    status = obj.get("status") or {}
+    ready = find_condition(status.get("conditions"), "Ready")
+    word = "Unknown" if ready is None else ("Ready" if ready.get("status") == "True" else "NotReady")
+    if obj.get("spec", {}).get("unschedulable"):
+        word += ",SchedulingDisabled"
+    prefix = "node-role.kubernetes.io/"
+    roles = ",".join(sorted(key.removeprefix(prefix) for key in labels_of(obj) if key.startswith(prefix)))
+    addresses = {item["type"]: item["address"] for item in status.get("addresses") or ()}
+    info = status.get("nodeInfo") or {}
+    return [
+        name_of(obj), word, roles or NONE, _age(obj), info.get("kubeletVersion", ""),
+        addresses.get("InternalIP", NONE), addresses.get("ExternalIP", NONE),
+        info.get("osImage") or "<unknown>", info.get("kernelVersion") or "<unknown>",
+        info.get("containerRuntimeVersion") or "<unknown>",
+    ]  # fmt: skip
+
+
+def _some(items: list[str]) -> str:
+    """The first three, and how many more."""
+    shown = ",".join(items[:3])
+    return f"{shown} + {len(items) - 3} more..." if len(items) > 3 else shown or "<unset>"
+
+
+def _endpoint_slice(obj: Json) -> list[Any]:
+    ports = [str(port.get("port", "*")) for port in obj.get("ports") or ()]
+    addresses = [address for item in obj.get("endpoints") or () for address in item["addresses"]]
+    return [name_of(obj), obj.get("addressType"), _some(ports), _some(addresses), _age(obj)]
+
+
+def _namespace(obj: Json) -> list[Any]:
+    return [name_of(obj), (obj.get("status") or {}).get("phase"), _age(obj)]
+
+
+def _data(obj: Json) -> list[Any]:
+    return [name_of(obj), len(obj.get("data") or {}) + len(obj.get("binaryData") or {}), _age(obj)]
+
+
+def _secret(obj: Json) -> list[Any]:
+    return [name_of(obj), obj.get("type"), len(obj.get("data") or {}), _age(obj)]
+
+
+def _service_account(obj: Json) -> list[Any]:
+    return [name_of(obj), len(obj.get("secrets") or ()), _age(obj)]
+
+
+def _lease(obj: Json) -> list[Any]:
+    return [name_of(obj), (obj.get("spec") or {}).get("holderIdentity") or "", _age(obj)]
+
+
+def _ingress(obj: Json) -> list[Any]:
+    spec = obj.get("spec") or {}
+    hosts = [rule["host"] for rule in spec.get("rules") or () if rule.get("host")]
+    ports = "80, 443" if spec.get("tls") else "80"
+    return [name_of(obj), spec.get("ingressClassName") or NONE, _some(hosts) if hosts else "*", "", ports, _age(obj)]
+
+
+def _gateway_class(obj: Json) -> list[Any]:
+    accepted = find_condition((obj.get("status") or {}).get("conditions"), "Accepted") or {}
+    return [name_of(obj), (obj.get("spec") or {}).get("controllerName"), accepted.get("status", ""), _age(obj)]
+
+
+def _gateway(obj: Json) -> list[Any]:
+    status = obj.get("status") or {}
+    programmed = find_condition(status.get("conditions"), "Programmed") or {}
+    address = next((item.get("value", "") for item in status.get("addresses") or ()), "")
+    return [name_of(obj), obj["spec"].get("gatewayClassName"), address, programmed.get("status", ""), _age(obj)]
+
+
+def _http_route(obj: Json) -> list[Any]:
+    hosts = obj["spec"].get("hostnames")
+    return [name_of(obj), json.dumps(hosts, separators=(",", ":")) if hosts else "", _age(obj)]
+
+
+_COUNTS = frozenset({"Desired", "Current", "Ready"})
+_LAYOUT: dict[Kind, tuple[tuple[Column, ...], Callable[[Json], list[Any]]]] = {
+    kinds.POD: (
+        _columns("Name|Ready|Status|Restarts|Age", "IP|Node|Nominated Node|Readiness Gates"), _pod
+    ),
+    kinds.DEPLOYMENT: (
+        _columns("Name|Ready|Up-to-date|Available|Age", "Containers|Images|Selector"), _deployment
+    ),
+    kinds.REPLICA_SET: (
+        _columns("Name|Desired|Current|Ready|Age", "Containers|Images|Selector", _COUNTS), _replica_set
+    ),
+    kinds.SERVICE: (_columns("Name|Type|Cluster-IP|External-IP|Port(s)|Age", "Selector"), _service),
+    kinds.EVENT: (
+        (
+            *_columns("Last Seen|Type|Reason|Object", "Subobject|Source"),
+            *_columns("Message", "First Seen|Count|Name"),
+        ),
+        _event,
+    ),
+    kinds.NODE: (
+        _columns(
+            "Name|Status|Roles|Age|Version",
+            "Internal-IP|External-IP|OS-Image|Kernel-Version|Container-Runtime",
+        ),
+        _node,
+    ),
+    kinds.NAMESPACE: (_columns("Name|Status|Age"), _namespace),
+    kinds.CONFIG_MAP: (_columns("Name|Data|Age"), _data),
+    kinds.SECRET: (_columns("Name|Type|Data|Age"), _secret),
+    kinds.SERVICE_ACCOUNT: (_columns("Name|Secrets|Age"), _service_account),
+    kinds.ENDPOINT_SLICE: (_columns("Name|AddressType|Ports|Endpoints|Age"), _endpoint_slice),
+    kinds.LEASE: (_columns("Name|Holder|Age"), _lease),
+    kinds.INGRESS: (_columns("Name|Class|Hosts|Address|Ports|Age"), _ingress),
+    kinds.GATEWAY_CLASS: (_columns("Name|Controller|Accepted|Age"), _gateway_class),
+    kinds.GATEWAY: (_columns("Name|Class|Address|Programmed|Age"), _gateway),
+    kinds.HTTP_ROUTE: (_columns("Name|Hostnames|Age"), _http_route),
+}  # fmt: skip
+
+
+def _row(kind: Kind, obj: Json, include: str | None) -> Json:
+    row: Json = {"cells": _LAYOUT[kind][1](obj)}
+    phase = (obj.get("status") or {}).get("phase") if kind is kinds.POD else None
+    if phase in ("Succeeded", "Failed"):
+        row["conditions"] = [{"type": "Completed", "status": "True", "reason": phase}]
+    if include == "Object":
+        row["object"] = obj
+    elif include != "None":
+        partial = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
+        row["object"] = {**partial, "metadata": obj["metadata"]}
+    return row
+
+
+def table(kind: Kind, objects: list[Json], include: str | None, *, version: str = "", headers: bool = True) -> Json:
+    """A meta.k8s.io/v1 Table. `include` is includeObject of the query; `version` the list's resourceVersion."""
+    if not version and len(objects) == 1:
+        version = objects[0]["metadata"].get("resourceVersion", "")
+    columns = [column.definition() for column in _LAYOUT[kind][0]] if headers else []
+    return {
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": {"resourceVersion": version},
+        "columnDefinitions": columns,
+        "rows": [_row(kind, obj, include) for obj in objects],
+    }

@@ -1,0 +1,228 @@
+"""The node: registered, kept alive, and watched for pods."""
+
+import asyncio
+import logging
+import os
+import platform
+import uuid
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from zdd_tui.backends.kubernetes.cluster import MERGE_PATCH
+from zdd_tui.backends.kubernetes.errors import KubeApiError
+from zdd_tui.backends.kubernetes.http import KubeHttp
+from zdd_tui.backends.kubernetes.watch import Changed, Disconnected, Listed, backoff, list_and_watch
+from zdd_tui.model.errors import ClusterError
+from zdd_tui.model.json_access import Json, text
+from zdd_tui.testbed.kubelet.addresses import Addresses
+from zdd_tui.testbed.kubelet.container import base_environment, clean_up
+from zdd_tui.testbed.kubelet.events import EventRecorder
+from zdd_tui.testbed.kubelet.status import stamp
+from zdd_tui.testbed.kubelet.worker import Node, PodWorker
+from zdd_tui.testbed.kubelet.zygote import Zygote
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 10.0
+"""The node controller calls a node lost after 40 to 50 seconds without one."""
+
+HOST = "127.0.0.1"
+
+
+class Kubelet:
+    """Runs the pods of one node. `ready` is set once the node is registered.
+
+    Args:
+        bind: take pods that no scheduler has placed. For a cluster that has none.
+        advertise: first octet of the pod addresses in the API; see `addresses`.
+        backoff: first wait of a crash loop, in seconds.
+    """
+
+    def __init__(
+        self,
+        http: KubeHttp,
+        folder: Path,
+        *,
+        name: str = "local",
+        bind: bool = False,
+        advertise: int = 127,
+        backoff: float = 10.0,
+    ) -> None:
+        self._http = http
+        self._folder = folder
+        self._name = name
+        self._bind = bind
+        self._advertise = advertise
+        self._backoff = backoff
+        self._workers: dict[str, tuple[PodWorker, asyncio.Task[None]]] = {}
+        self._since = stamp()
+        self._binding: set[str] = set()
+        self.ready = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled; then every process is ended."""
+        clean_up(self._folder / "pods")
+        # One connection a probe, like the real kubelet: a pod that closes idle connections must not look ill.
+        connector = aiohttp.TCPConnector(force_close=True, limit=0)
+        headers = {"User-Agent": "kube-probe/zdd"}
+        async with aiohttp.ClientSession(
+            connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar()
+        ) as session:
+            events = EventRecorder(self._http, self._name)
+            addresses = Addresses(self._advertise)
+            host = addresses.reported(HOST)
+            zygote = Zygote(self._folder, base_environment())
+            node = Node(self._name, host, self._folder, self._backoff, self._http, session, events, addresses, zygote)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(events.run())
+                    group.create_task(self._keep_alive(host))
+                    group.create_task(self._watch(node))
+            finally:
+                tasks = [task for _, task in self._workers.values()]
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                zygote.close()
+                addresses.close()
+
+    # The Node object
+
+    async def _keep_alive(self, host: str) -> None:
+        attempt = 0
+        while True:
+            try:
+                await self._beat(host)
+            except ClusterError as error:
+                log.warning("node %s: %s", self._name, error.title)
+                attempt += 1
+                await asyncio.sleep(backoff(attempt))
+                continue
+            attempt = 0
+            self.ready.set()
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    async def _beat(self, host: str) -> None:
+        try:
+            await self._report(host)
+        except KubeApiError as error:
+            if error.status != 404:
+                raise
+            labels = {"kubernetes.io/hostname": self._name, "kubernetes.io/os": "linux"}
+            body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self._name, "labels": labels}}
+            await self._http.json("POST", "/api/v1/nodes", body=body)
+            await self._report(host)
+
+    async def _report(self, host: str) -> None:
+        body = {"status": self._node_status(host)}
+        await self._http.json("PATCH", f"/api/v1/nodes/{self._name}/status", body=body, content_type=MERGE_PATCH)
+
+    def _node_status(self, host: str) -> dict[str, Any]:
+        now = stamp()
+        healthy = {
+            "Ready": ("True", "KubeletReady", "pods run as processes"),
+            "MemoryPressure": ("False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+            "DiskPressure": ("False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+            "PIDPressure": ("False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        }
+        size = {"cpu": str(os.cpu_count() or 1), "memory": "8Gi", "pods": "250"}
+        system = platform.uname()
+        ident = str(uuid.uuid5(uuid.NAMESPACE_DNS, self._name))
+        return {
+            "capacity": size,
+            "allocatable": size,
+            "conditions": [
+                {
+                    "type": kind,
+                    "status": status,
+                    "reason": reason,
+                    "message": message,
+                    "lastHeartbeatTime": now,
+                    "lastTransitionTime": self._since,
+                }
+                for kind, (status, reason, message) in healthy.items()
+            ],
+            "addresses": [
+                {"type": "InternalIP", "address": host},
+                {"type": "Hostname", "address": self._name},
+            ],
+            "nodeInfo": {
+                "architecture": system.machine,
+                "bootID": ident,
+                "containerRuntimeVersion": "process://1",
+                "kernelVersion": system.release,
+                "kubeProxyVersion": "",
+                "kubeletVersion": "v1.34.0-zdd",
+                "machineID": ident,
+                "operatingSystem": "linux",
+                "osImage": system.system,
+                "systemUUID": ident,
+            },
+        }
+
+    # Pods
+
+    async def _watch(self, node: Node) -> None:
+        fields = {} if self._bind else {"fieldSelector": f"spec.nodeName={self._name}"}
+        async with aclosing(list_and_watch(self._http, "/api/v1/pods", _as_it_is, fields)) as events:
+            async for event in events:
+                match event:
+                    case Listed():
+                        present = {text(pod, "metadata", "uid") for pod in event.items}
+                        for uid in self._workers.keys() - present:
+                            self._workers[uid][0].vanish()
+                        for pod in event.items:
+                            await self._see(node, pod)
+                    case Changed(kind="DELETED"):
+                        worker = self._workers.get(text(event.item, "metadata", "uid"))
+                        if worker is not None:
+                            worker[0].vanish()
+                    case Changed():
+                        await self._see(node, event.item)
+                    case Disconnected():
+                        log.warning("pods: %s", event.reason)
+
+    async def _see(self, node: Node, pod: Json) -> None:
+        uid, where = text(pod, "metadata", "uid"), text(pod, "spec", "nodeName")
+        if uid in self._workers:
+            self._workers[uid][0].update(pod)
+        elif where == self._name:
+            self._binding.discard(uid)
+            worker = PodWorker(node, pod)
+            task = asyncio.create_task(worker.run(), name=text(pod, "metadata", "name"))
+            task.add_done_callback(lambda done: self._forget(uid, done))
+            self._workers[uid] = (worker, task)
+        elif self._bind and not where and uid not in self._binding:
+            await self._place(node, pod)
+
+    def _forget(self, uid: str, task: asyncio.Task[None]) -> None:
+        self._workers.pop(uid, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("the worker of pod %s failed", task.get_name(), exc_info=error)
+
+    async def _place(self, node: Node, pod: Json) -> None:
+        if text(pod, "metadata", "deletionTimestamp"):
+            return
+        namespace, name = text(pod, "metadata", "namespace"), text(pod, "metadata", "name")
+        body = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": name, "uid": text(pod, "metadata", "uid")},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": self._name},
+        }
+        try:
+            await self._http.json("POST", f"/api/v1/namespaces/{namespace}/pods/{name}/binding", body=body)
+        except ClusterError as error:
+            log.warning("binding of %s: %s", name, error.title)
+            return
+        self._binding.add(text(pod, "metadata", "uid"))
+        message = f"Successfully assigned {namespace}/{name} to {self._name}"
+        node.events.record(pod, "Scheduled", message, by="default-scheduler")
+
+
+def _as_it_is(raw: Any) -> Json:
+    found: Json = raw
+    return found

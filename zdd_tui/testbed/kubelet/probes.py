@@ -1,0 +1,115 @@
+"""Startup, readiness and liveness probes of one container. Rules: Kubernetes documentation, "Configure probes"."""
+
+import asyncio
+from collections.abc import Callable
+
+import aiohttp
+
+from zdd_tui.model.json_access import Json, number, obj
+from zdd_tui.testbed.kubelet.handlers import Target, run_handler
+
+FIRST_AFTER = 0.25
+"""Seconds from a container's start to its first probe. The real kubelet's probes tick from before that start, so that
+the first comes at any time within a period; one at the very instant of the start would find no container listening, and
+nothing would be asked again for a whole period."""
+
+
+class Prober:
+    """Runs a container's probes and keeps their verdicts.
+
+    Args:
+        changed: called after `started` or `ready` changed.
+        failed: called with the kind (Readiness, ...) and why, after each failed attempt.
+    """
+
+    def __init__(
+        self,
+        container: Json,
+        target: Target,
+        session: aiohttp.ClientSession,
+        changed: Callable[[], None],
+        failed: Callable[[str, str], None],
+    ) -> None:
+        self._container = container
+        self._target = target
+        self._session = session
+        self._changed = changed
+        self._failed = failed
+        self._tasks: list[asyncio.Task[None]] = []
+        self._alive_tasks: list[asyncio.Task[None]] = []
+        self._first_due = 0.0
+        self.started = False
+        self.ready = False
+        self.unhealthy = asyncio.Event()
+        """Set when the container must be restarted: liveness or startup failed too often."""
+
+    def begin(self) -> None:
+        """Start probing: the startup probe first, where there is one."""
+        self._first_due = asyncio.get_running_loop().time() + FIRST_AFTER
+        if obj(self._container, "startupProbe"):
+            self._alive_tasks.append(asyncio.create_task(self._loop("Startup", self._on_startup)))
+        else:
+            self._on_startup(True)
+
+    def spare(self) -> None:
+        """The pod is leaving: only readiness is still asked, as the real kubelet does."""
+        for task in self._alive_tasks:
+            task.cancel()
+
+    async def end(self) -> None:
+        """Stop probing."""
+        tasks = [*self._tasks, *self._alive_tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.ready = False
+
+    def _on_startup(self, good: bool) -> None:
+        if not good:
+            self.unhealthy.set()
+            return
+        if self.started:
+            return
+        self.started = True
+        if obj(self._container, "livenessProbe"):
+            self._alive_tasks.append(asyncio.create_task(self._loop("Liveness", self._on_liveness)))
+        if obj(self._container, "readinessProbe"):
+            self._tasks.append(asyncio.create_task(self._loop("Readiness", self._on_readiness)))
+        else:
+            self.ready = True
+        self._changed()
+
+    def _on_liveness(self, good: bool) -> None:
+        if not good:
+            self.unhealthy.set()
+
+    def _on_readiness(self, good: bool) -> None:
+        if self.ready != good:
+            self.ready = good
+            self._changed()
+
+    async def _loop(self, kind: str, verdict: Callable[[bool], None]) -> None:
+        """Ask every period; call `verdict` whenever a threshold is reached."""
+        probe = obj(self._container, f"{kind.lower()}Probe")
+        period = max(number(probe, "periodSeconds", default=10), 1)
+        timeout = max(number(probe, "timeoutSeconds", default=1), 1)
+        enough_good = max(number(probe, "successThreshold", default=1), 1)
+        enough_bad = max(number(probe, "failureThreshold", default=3), 1)
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(max(number(probe, "initialDelaySeconds"), self._first_due - clock()))
+        good = bad = 0
+        while True:
+            due = clock() + period
+            why = await run_handler(probe, self._target, self._session, timeout)
+            if why:
+                good, bad = 0, bad + 1
+                self._failed(kind, why)
+            else:
+                good, bad = good + 1, 0
+            if good >= enough_good:
+                verdict(True)
+                if kind == "Startup":
+                    return
+            elif bad >= enough_bad:
+                verdict(False)
+            await asyncio.sleep(max(due - clock(), 0))

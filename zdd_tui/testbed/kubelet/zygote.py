@@ -1,0 +1,245 @@
+"""A warm process of the sample application, from which a node's pods are forked.
+
+Why: a pod spends 0.4 s of CPU on its imports, often more than on all that it serves, and a release starts a dozen.
+A fork of a process that has the imports already costs a few milliseconds. The pod is a process as before: its own pid,
+session, environment, folder, log, signals and exit; and it dies with the zygote, which dies with the kubelet.
+
+Why not multiprocessing's forkserver: it runs the kubelet's ``__main__`` in every child, there is one of it in a
+process, and it reaps children by itself, so that nobody could kill what a pod has left behind in its session while the
+pid is surely the pod's. Here a pod stays a zombie until the kubelet asks for its exit.
+
+``python -m zdd_tui.testbed.kubelet.zygote FD`` is the warm process: one thread, no loop, no connection but FD, a
+SOCK_SEQPACKET to the kubelet. Each order is one JSON object, and so is each answer; it says ``{}`` once it is warm:
+
+    {"env": {...}, "cwd": PATH, "log": PATH}    fork a pod                  {"pid": PID} or {"error": TEXT}
+    {"wait": PID}                               wait for it, and reap it    {"code": as Popen.returncode}
+"""
+
+import asyncio
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zdd_tui.testbed.processes import die_with, spawn
+
+MODULE = "zdd_tui.demo.sample"
+"""What is run, as ``python -m`` would."""
+
+WARM = ("app", "version2", "version4")
+"""Its modules that bring all the others."""
+
+_LIMIT = 1 << 20
+_ANSWER_WITHIN = 30.0
+"""Seconds, on a machine that may do much else."""
+
+_READ_AT_START = ("PYTHON", "LANG", "LC_", "TZ", "LD_", "MALLOC_", "OPENSSL_", "SSL_")
+"""Variables that a process reads once, at its start: a pod that has others than the zygote cannot be forked from it."""
+
+
+class Forked:
+    """A pod that was forked. A zombie until :meth:`wait`, so that its pid is no other process's before."""
+
+    def __init__(self, link: "_Link", pid: int) -> None:
+        self._link = link
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def send_signal(self, number: int) -> None:
+        """To the process alone."""
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def wait(self) -> int:
+        """Its exit, as :attr:`subprocess.Popen.returncode`. Blocks unless it has ended."""
+        if self.returncode is None:
+            try:
+                self.returncode = int(self._link.ask({"wait": self.pid})["code"])
+            except OSError:
+                self.returncode = -signal.SIGKILL  # the zygote is gone, and the kernel ended its pods with it
+        return self.returncode
+
+
+class Zygote:
+    """The kubelet's side. The warm process is started when it is first needed, and again after it was lost.
+
+    Args:
+        folder: where it works; its own output goes to ``zygote.log`` there.
+        env: its whole environment.
+    """
+
+    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._env = dict(env)
+        self._link: _Link | None = None
+
+    def takes(self, argv: list[str], env: Mapping[str, str]) -> bool:
+        """It can be started by a fork: the sample application, and nothing that only a new interpreter would heed."""
+        return argv == [sys.executable, "-m", MODULE] and _read_at_start(env) == _read_at_start(self._env)
+
+    async def fork(self, env: Mapping[str, str], cwd: Path, log: Path) -> Forked:
+        """A new pod; `cwd` exists. It has its own session when this returns.
+
+        Raises:
+            OSError: it could not be started.
+        """
+        if self._link is None or self._link.lost:
+            self.close()
+            self._link = _Link(self._folder, self._env)
+        link = self._link
+        await link.warm()
+        return link.fork(env, cwd, log)
+
+    def close(self) -> None:
+        """Ends the warm process, and with it every pod that still runs."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+
+class _Link:
+    """One warm process and the socket to it."""
+
+    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.setblocking(False)
+        argv = [sys.executable, "-m", __name__, str(theirs.fileno())]
+        with theirs, (folder / "zygote.log").open("ab") as log:
+            self._child = spawn(argv, log=log, env=env, cwd=folder, pass_fds=(theirs.fileno(),))
+        self._warming: asyncio.Future[None] | None = None
+
+    @property
+    def lost(self) -> bool:
+        return self._child.poll() is not None
+
+    async def warm(self) -> None:
+        """Until its imports are done; whoever waits with us may be cancelled.
+
+        Raises:
+            OSError: it ended before.
+        """
+        if self._warming is None:
+            self._warming = asyncio.ensure_future(self._greeted())
+        await asyncio.shield(self._warming)
+
+    async def _greeted(self) -> None:
+        if not await asyncio.get_running_loop().sock_recv(self._socket, _LIMIT):
+            raise OSError("the zygote ended at its start; see zygote.log")
+        self._socket.settimeout(_ANSWER_WITHIN)
+
+    def fork(self, env: Mapping[str, str], cwd: Path, log: Path) -> Forked:
+        order = {"env": dict(env), "cwd": str(cwd.absolute()), "log": str(log.absolute())}
+        return Forked(self, int(self.ask(order)["pid"]))
+
+    def ask(self, order: Mapping[str, Any]) -> Any:
+        """The answer to an order, which takes milliseconds.
+
+        Raises:
+            OSError: the zygote is gone, or it could not do it.
+        """
+        try:
+            self._socket.send(json.dumps(order).encode())
+            told = self._socket.recv(_LIMIT)
+        except TimeoutError:
+            self._child.kill()  # its answer would be taken for that to another order
+            raise
+        answer = json.loads(told) if told else {"error": "the zygote is gone"}
+        if "error" in answer:
+            raise OSError(answer["error"])
+        return answer
+
+    def close(self) -> None:
+        if self._warming is not None:
+            self._warming.cancel()
+        self._child.kill()
+        self._child.wait()
+        self._socket.close()
+
+
+def _read_at_start(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if name.startswith(_READ_AT_START)}
+
+
+# The warm process
+
+
+def main() -> None:
+    """Serve until the kubelet closes its end. Returns in the zygote only; in a pod it ends as the application does."""
+    for name in WARM:
+        importlib.import_module(f"{MODULE}.{name}")
+    gc.collect()
+    gc.freeze()  # the pods share these pages: no collection of theirs writes to them
+    if _serve(socket.socket(fileno=int(sys.argv[1]))):
+        sys.argv[1:] = []
+        runpy.run_module(MODULE, run_name="__main__", alter_sys=True)
+
+
+def _serve(kubelet: socket.socket) -> bool:
+    """True in each pod, False in the zygote at its end."""
+    with kubelet:
+        kubelet.send(b"{}")
+        while told := kubelet.recv(_LIMIT):
+            order = json.loads(told)
+            try:
+                if "wait" in order:
+                    answer: dict[str, Any] = {"code": os.waitstatus_to_exitcode(os.waitpid(order["wait"], 0)[1])}
+                elif pid := _fork(order):
+                    answer = {"pid": pid}
+                else:
+                    return True
+            except OSError as error:
+                answer = {"error": str(error)}
+            kubelet.send(json.dumps(answer).encode())
+    return False
+
+
+def _fork(order: Mapping[str, Any]) -> int:
+    """The pod's pid, and 0 in the pod.
+
+    Raises:
+        OSError: no process could be made, or it could not become what the order says.
+    """
+    zygote = os.getpid()
+    reading, writing = os.pipe()
+    with open(reading, "rb") as wrong, open(writing, "wb") as told:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                _become(order, zygote)
+            except BaseException as error:
+                told.write(str(error).encode())
+                told.flush()
+                os._exit(127)
+            return 0
+        told.close()
+        why = wrong.read()  # ends when the pod closes its end: from then on it has its session
+    if why:
+        os.waitpid(pid, 0)
+        raise OSError(why.decode())
+    return pid
+
+
+def _become(order: Mapping[str, Any], zygote: int) -> None:
+    die_with(zygote, signal.SIGKILL)
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(order["env"])
+    Path("/proc/self/comm").write_text(order["env"].get("POD_NAME", "pod")[-15:])  # what `ps` and `top` show
+    os.chdir(order["cwd"])
+    sys.path[0] = order["cwd"]  # where `python -m` looks first
+    log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    os.dup2(log, sys.stdout.fileno())
+    os.dup2(log, sys.stderr.fileno())
+    os.close(log)
+
+
+if __name__ == "__main__":
+    main()

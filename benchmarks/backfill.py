@@ -17,7 +17,7 @@ from typing import Any
 
 import asyncpg
 
-from tests.integration.change_support import PEOPLE, UP, USERS, expanded, leased, make_plan
+from tests.support.schema_change import PEOPLE, UP, USERS, expanded, leased, make_plan
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.backfill.verify import Verifier

@@ -19,7 +19,7 @@ from pathlib import Path
 import asyncpg
 
 from benchmarks.backfill import fill
-from tests.integration.change_support import UP, expanded, leased, make_plan
+from tests.support.schema_change import UP, expanded, leased, make_plan
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.model.plan.base import Backfill

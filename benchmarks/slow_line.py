@@ -27,8 +27,8 @@ READY = b"users-full-name"
 
 def show(low_bandwidth: bool, record: str) -> None:
     """The dashboard on a board that moves."""
-    from tests.ui.boards import FixedSource
-    from tests.ui.strategy_boards import guard_situations
+    from tests.support.states import FixedSource
+    from tests.support.strategy_states import guard_situations
     from zdd_tui.dashboard.app import SystemClock, ZddApp
     from zdd_tui.dashboard.recording.writer import Recorder
     from zdd_tui.dashboard.terminal.display_options import Look

@@ -71,7 +71,7 @@ def for_ever(change: Callable[[int], None], rate: float = CHANGES_A_SECOND) -> N
 
 def show_dashboard() -> None:
     """The dashboard in a backfill, with the restarts of one visible pod counted up at each change."""
-    from tests.ui.boards import FixedSource, pod, situations, workload
+    from tests.support.states import FixedSource, pod, situations, workload
     from zdd_tui.dashboard.app import SystemClock, ZddApp
     from zdd_tui.dashboard.state import Sourced
     from zdd_tui.model.workload.pod import PodState
@@ -113,7 +113,7 @@ def stamped(seen: bytes) -> float | None:
 def show_many() -> None:
     """The dashboard with 5,000 pods, of which 500 change in each second. Some seven times a second the first
     one in sight gets a reason that tells when, by the clock that all processes of a machine share."""
-    from tests.ui.boards import FixedSource, pod, situations, workload
+    from tests.support.states import FixedSource, pod, situations, workload
     from zdd_tui.dashboard.app import SystemClock, ZddApp
     from zdd_tui.dashboard.state import Sourced
     from zdd_tui.model.workload.pod import PodState

@@ -19,6 +19,8 @@ import redis
 
 from zdd_tui.testbed.servers import PgServer, RedisServer
 
+pytest_plugins = ["tests.support.sample_pods"]
+
 # Several hundred processes of ours are started: none shall compile the same hundred modules again, also where whoever
 # runs the tests (an image that is built in layers, usually) has said that Python keeps no bytecode.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.release_support import assert_both_sides_agree, no_progress, production
+from tests.support.release import assert_both_sides_agree, no_progress, production
 from zdd_tui.backends.postgres.connection import FAILURES
 from zdd_tui.demo.environment import Environment
 from zdd_tui.demo.release_driver import Walker

@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.integration.store_helpers import OTHER, opened
+from tests.support.store import OTHER, opened
 from zdd_tui.backends.store.agent import AgentStore, take_lease
 
 pytestmark = pytest.mark.chaos

@@ -5,7 +5,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.release_support import assert_both_sides_agree, assert_nobody_was_hurt, no_progress, production
+from tests.support.release import assert_both_sides_agree, assert_nobody_was_hurt, no_progress, production
 from zdd_tui.backends.store.client import Store
 from zdd_tui.demo.environment import Environment
 from zdd_tui.demo.release_driver import Walker

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.integration.metric_servers import Answer, answering
+from tests.support.metric_servers import Answer, answering
 from zdd_tui.backends.metrics import prometheus
 from zdd_tui.model.errors import MetricsError
 from zdd_tui.model.plan.guard import PrometheusServer

@@ -1,7 +1,7 @@
 """Which lock each kind of statement takes, what is done under it, and whether running code survives it.
 
 Sources: PostgreSQL documentation, "Explicit Locking" (13.3.1) and the notes of ALTER TABLE, CREATE INDEX, REINDEX,
-VACUUM and CLUSTER. tests/integration/test_advice_locks.py holds the table against a real server.
+VACUUM and CLUSTER. tests/model/advice/test_locks.py holds the table against a real server.
 """
 
 import re

@@ -1,0 +1,235 @@
+"""The second Deployment and the switched Service against a living cluster: fenced, refused to others, removed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.kubelet import NAME, World, deployment, service, world
+from zdd_tui.backends.kubernetes.services import (
+    DEPLOYMENTS,
+    SERVICES,
+    claim_service,
+    create_owned,
+    free_service,
+    get_service,
+    point_service,
+    read_raw,
+    remove_owned,
+)
+from zdd_tui.backends.metrics.probe import smoke
+from zdd_tui.checks.plan import check_switch, refuse_held
+from zdd_tui.model.errors import ClusterError, Refused, StaleEpoch
+from zdd_tui.model.plan.file import load_plan
+from zdd_tui.model.plan.strategies import BlueGreenPlan, SmokeCheck
+from zdd_tui.model.workload.second_deployment import preview_service, switch_for, twin_deployment
+
+GREEN, PREVIEW = f"{NAME}-green", f"{NAME}-preview"
+
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[World]:
+    """A cluster where no pod runs: enough for reads and writes."""
+    async with world(tmp_path, kubelet=False) as made:
+        await made.create("deployments", deployment(2))
+        await made.create("services", service())
+        yield made
+
+
+async def raw(api: World, kind: tuple[str, str], name: str) -> Any:
+    found = await read_raw(api.cluster, kind, name)
+    assert found is not None
+    return found
+
+
+async def make_green(api: World, owner: str = "one", epoch: int = 7) -> None:
+    first = await raw(api, DEPLOYMENTS, NAME)
+    switch = switch_for(first, await get_service(api.cluster, NAME), "green")
+    manifest = twin_deployment(
+        first, switch, name=GREEN, container="app", image="shop/users:2", owner=owner, epoch=epoch
+    )
+    await create_owned(api.cluster, DEPLOYMENTS, manifest, owner=owner)
+    preview = preview_service(await raw(api, SERVICES, NAME), switch, name=PREVIEW, owner=owner, epoch=epoch)
+    await create_owned(api.cluster, SERVICES, preview, owner=owner)
+
+
+async def test_green_is_like_the_first_and_no_service_finds_it(api: World) -> None:
+    await make_green(api)
+    first, green = await raw(api, DEPLOYMENTS, NAME), await raw(api, DEPLOYMENTS, GREEN)
+    containers = green["spec"]["template"]["spec"]["containers"]
+    assert [each["image"] for each in containers] == ["shop/users:2"]
+    for spec in (first["spec"], green["spec"]):
+        spec["template"]["spec"]["containers"][0].pop("image")
+        spec["template"].pop("metadata")
+        spec.pop("selector")
+    assert green["spec"] == first["spec"]
+    async with asyncio.timeout(10):
+        while len(pods := await api.cluster.list_pods(f"app={NAME}-green")) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    found = {pod.name for pod in await api.cluster.list_pods(f"app={NAME}")}
+    assert not found & {pod.name for pod in pods}
+    assert (await raw(api, SERVICES, PREVIEW))["spec"]["selector"] == {"app": f"{NAME}-green"}
+    assert (await raw(api, SERVICES, PREVIEW))["spec"]["ports"] == (await raw(api, SERVICES, NAME))["spec"]["ports"]
+
+
+async def test_making_it_again_is_harmless_and_another_release_may_not_have_it(api: World) -> None:
+    await make_green(api)
+    uid = (await raw(api, DEPLOYMENTS, GREEN))["metadata"]["uid"]
+    await make_green(api, epoch=8)
+    assert (await raw(api, DEPLOYMENTS, GREEN))["metadata"]["uid"] == uid
+    with pytest.raises(Refused, match="in the hands of release 'one'"):
+        await make_green(api, owner="two")
+    assert await remove_owned(api.cluster, DEPLOYMENTS, GREEN, owner="two", epoch=9), "there is none of theirs"
+    assert (await raw(api, DEPLOYMENTS, GREEN))["metadata"]["uid"] == uid
+
+
+async def test_an_object_that_belongs_to_nobody_is_left_alone(api: World) -> None:
+    stranger = service()
+    stranger["metadata"]["name"] = PREVIEW
+    await api.create("services", stranger)
+    with pytest.raises(Refused, match="belongs to no release"):
+        await make_green(api)
+    assert await remove_owned(api.cluster, SERVICES, PREVIEW, owner="one", epoch=9)
+    await raw(api, SERVICES, PREVIEW)
+
+
+async def test_a_service_is_switched_in_one_patch_and_given_back_as_it_was(api: World) -> None:
+    before = (await raw(api, SERVICES, NAME))["metadata"].get("annotations"), await get_service(api.cluster, NAME)
+    await claim_service(api.cluster, NAME, owner="one", epoch=7)
+    first = await get_service(api.cluster, NAME)
+    switched = await point_service(api.cluster, NAME, {"app": f"{NAME}-green"}, owner="one", epoch=8)
+    assert (switched.selector, switched.owner, switched.epoch) == ({"app": f"{NAME}-green"}, "one", 8)
+    again = await point_service(api.cluster, NAME, {"app": f"{NAME}-green"}, owner="one", epoch=8)
+    assert again.resource_version == switched.resource_version != first.resource_version
+    await point_service(api.cluster, NAME, {"app": NAME}, owner="one", epoch=8)
+    after = await free_service(api.cluster, NAME, owner="one", epoch=8)
+    assert after.selector == before[1].selector
+    assert (await raw(api, SERVICES, NAME))["metadata"].get("annotations") in (before[0], {})
+
+
+async def test_a_service_that_two_releases_want_is_refused_to_the_second(api: World) -> None:
+    await claim_service(api.cluster, NAME, owner="one", epoch=7)
+    for write in (
+        claim_service(api.cluster, NAME, owner="two", epoch=9),
+        point_service(api.cluster, NAME, {"app": "elsewhere"}, owner="two", epoch=9),
+        free_service(api.cluster, NAME, owner="two", epoch=9),
+    ):
+        with pytest.raises(Refused, match="in the hands of release 'one'"):
+            await write
+    view = await get_service(api.cluster, NAME)
+    assert (view.owner, view.epoch, view.selector) == ("one", 7, {"app": NAME})
+
+
+async def test_an_older_epoch_is_refused_and_changes_nothing(api: World) -> None:
+    await make_green(api, epoch=8)
+    await claim_service(api.cluster, NAME, owner="one", epoch=8)
+    for write in (
+        claim_service(api.cluster, NAME, owner="one", epoch=7),
+        point_service(api.cluster, NAME, {"app": "elsewhere"}, owner="one", epoch=7),
+        free_service(api.cluster, NAME, owner="one", epoch=7),
+    ):
+        with pytest.raises(StaleEpoch, match="epoch 8"):
+            await write
+    with pytest.raises(StaleEpoch, match="epoch 8"):
+        await remove_owned(api.cluster, DEPLOYMENTS, GREEN, owner="one", epoch=7)
+    assert (await get_service(api.cluster, NAME)).selector == {"app": NAME}
+    await raw(api, DEPLOYMENTS, GREEN)
+
+
+async def test_a_write_between_look_and_patch_is_seen(api: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another claims the Service after our look and before our patch: ours must not go through."""
+    send = api.cluster.http.json
+    raced = False
+
+    async def racing(method: str, path: str, **options: Any) -> Any:
+        nonlocal raced
+        if method == "PATCH" and not raced:
+            raced = True
+            await claim_service(api.cluster, NAME, owner="two", epoch=3)
+        return await send(method, path, **options)
+
+    monkeypatch.setattr(api.cluster.http, "json", racing)
+    with pytest.raises(Refused, match="'two'"):
+        await point_service(api.cluster, NAME, {"app": "elsewhere"}, owner="one", epoch=9)
+    assert raced
+    assert (await get_service(api.cluster, NAME)).selector == {"app": NAME}
+
+
+# --- before the release ----------------------------------------------------------------------------------------
+
+PLAN = f"""
+name: one
+strategy: blue/green
+database: {{dsn: postgresql://localhost/x}}
+kubernetes: {{deployment: {NAME}, image: "shop/users:2"}}
+blue_green: {{smoke: [{{path: /ready}}]}}
+"""
+
+
+def plan() -> BlueGreenPlan:
+    found = load_plan(PLAN, source="plan.yaml", environ={}).plan
+    assert isinstance(found, BlueGreenPlan)
+    return found
+
+
+async def test_check_tells_what_will_be_switched(api: World) -> None:
+    assert f"app={NAME}, to be switched to app={NAME}-green" in (await check_switch(api.cluster, plan()))[0]
+    await claim_service(api.cluster, NAME, owner="one", epoch=1)
+    assert "this release" in (await check_switch(api.cluster, plan()))[0]
+
+
+async def test_check_refuses_a_service_of_another_release_and_a_taken_name(api: World) -> None:
+    await make_green(api, owner="two")
+    with pytest.raises(ClusterError, match=f"deployment '{GREEN}' is there already"):
+        await check_switch(api.cluster, plan())
+    await claim_service(api.cluster, NAME, owner="two", epoch=1)
+    with pytest.raises(ClusterError, match="in the hands of release 'two'") as refused:
+        await refuse_held(api.cluster, plan())
+    assert refused.value.exit_code == 2
+
+
+async def test_a_service_that_shares_no_label_cannot_be_switched(api: World) -> None:
+    await api.cluster.http.json(
+        "PATCH",
+        api.cluster.path("api/v1", "services", NAME),
+        body={"spec": {"selector": {"app": None, "tier": "web"}}},
+        content_type="application/merge-patch+json",
+    )
+    with pytest.raises(ClusterError, match="no label in common"):
+        await check_switch(api.cluster, plan())
+
+
+# --- smoke checks ----------------------------------------------------------------------------------------------
+
+
+async def test_smoke_checks_name_each_answer_that_is_wrong_and_quote_no_body() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1]
+        if path != b"/hangs":
+            status = {b"/ok": b"200 OK", b"/moved": b"302 Found"}.get(path, b"500 Oops")
+            head = b"Location: /ok\r\nContent-Length: 11\r\nConnection: close\r\n\r\n"
+            writer.write(b"HTTP/1.1 " + status + b"\r\n" + head + b"hello Ana!\n")
+            writer.close()
+            return
+        await reader.read()
+        writer.close()
+
+    checks = [
+        SmokeCheck(path="/ok", contains="hello"),
+        SmokeCheck(path="/moved", status=302),
+        SmokeCheck(path="/ok", contains="version 2"),
+        SmokeCheck(path="/broken"),
+        SmokeCheck(path="/hangs"),
+    ]
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        wrong = await smoke([("127.0.0.1", port)], checks, 0.5)
+    assert [line.split(" ", 1)[1] for line in wrong] == [
+        "GET /ok: 'version 2' is not in the body",
+        "GET /broken: 500 instead of 200",
+        "GET /hangs: no answer within 0.5 s",
+    ]
+    assert (await smoke([("127.0.0.1", port)], checks[:1], 0.5))[0].startswith(f"127.0.0.1:{port} GET /ok: Client")

@@ -1,0 +1,104 @@
+"""`zdd check` of rolling and canary plans against a real API server: what would hurt is told before."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.command_line import Ended, Ground, ground
+from zdd_tui.backends.kubernetes.cluster import MERGE_PATCH, STRATEGIC_MERGE_PATCH, Cluster
+from zdd_tui.backends.kubernetes.services import read_raw
+from zdd_tui.demo import manifests
+from zdd_tui.demo.plan import strategy_plan_text
+from zdd_tui.model.workload.second_deployment import OWNER_ANNOTATION
+
+
+@pytest.fixture
+async def here(tmp_path: Path, pg_dsn: str, redis_url: str) -> AsyncIterator[Ground]:
+    async with ground(tmp_path, pg_dsn, redis_url) as made:
+        yield made
+
+
+async def check(here: Ground, text: str) -> Ended:
+    here.plan.write_text(text)
+    return await here.zdd("check")
+
+
+async def patch(here: Ground, spec: dict[str, Any]) -> None:
+    async with Cluster.connect(here.environ["KUBECONFIG"], None, "default") as cluster:
+        path = cluster.path("apis/apps/v1", "deployments", manifests.NAME)
+        await cluster.http.json("PATCH", path, body={"spec": spec}, content_type=STRATEGIC_MERGE_PATCH)
+
+
+async def create_canary(here: Ground) -> None:
+    made = manifests.deployment(dsn="x", redis_url="y", replicas=1)
+    made["metadata"]["name"] += "-canary"
+    async with Cluster.connect(here.environ["KUBECONFIG"], None, "default") as cluster:
+        await cluster.http.json("POST", cluster.path("apis/apps/v1", "deployments"), body=made)
+
+
+async def hold_service(here: Ground, owner: str | None) -> None:
+    """As a release that switches it does."""
+    async with Cluster.connect(here.environ["KUBECONFIG"], None, "default") as cluster:
+        services = "api/v1", "services"
+        if await read_raw(cluster, services, manifests.NAME) is None:
+            await cluster.http.json("POST", cluster.path(*services), body=manifests.service())
+        body = {"metadata": {"annotations": {OWNER_ANNOTATION: owner}}}
+        path = cluster.path(*services, manifests.NAME)
+        await cluster.http.json("PATCH", path, body=body, content_type=MERGE_PATCH)
+
+
+@pytest.mark.timeout(300)
+async def test_check_of_rolling_and_canary(here: Ground) -> None:
+    rolling = strategy_plan_text("rolling", name="r", soak="1s")
+    canary = strategy_plan_text("canary", name="c", soak="1s")
+    by_flag = strategy_plan_text("canary", name="f", soak="1s", by="flag")
+    blue_green = strategy_plan_text("blue/green", name="b", soak="1s")
+
+    good = await check(here, rolling)
+    assert good.code == 0, good.said
+    assert "a rollout takes no pod away before its heir is ready" in good.out
+    assert "Redis" not in good.out
+
+    bad = await check(here, canary)
+    assert bad.code == 2
+    assert f"{here.line_of('canary.weights')}: the Deployment has no pod" in bad.err
+
+    await patch(here, {"replicas": 4})
+    good = await check(here, canary)
+    assert good.code == 0, good.said
+    assert "new pods beside its 4: 1 make 20%, 4 make 50%" in good.out
+
+    good = await check(here, by_flag)
+    assert good.code == 0, good.said
+    assert "users_sql_name_read not set" in good.out
+
+    bad = await check(here, canary.replace("20, 50", "10, 50"))
+    assert bad.code == 2
+    assert f"{here.line_of('canary.weights')}: 10% cannot be had with 4 pods: 1 beside them make 20%" in bad.err
+    assert "use weights such as 20, 33, 43, 50" in bad.err
+
+    await patch(here, {"strategy": {"rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}})
+    for text in (rolling, canary, by_flag):
+        bad = await check(here, text)
+        assert bad.code == 2
+        assert "maxUnavailable 1 lets 1 of 4 pods go before their heirs" in bad.err
+        assert '"maxUnavailable":0' in bad.err
+
+    await patch(here, {"strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}})
+    await hold_service(here, "another")
+    for text in (rolling, blue_green):
+        bad = await check(here, text)
+        assert (bad.code, bad.out) == (2, "")
+        assert "service 'users-api' is in the hands of release 'another'" in bad.err
+        assert "mend: finish or roll back 'another' first" in bad.err
+    await hold_service(here, "r")
+    assert (await check(here, rolling)).code == 0, "its own"
+    await hold_service(here, None)
+
+    await create_canary(here)
+    bad = await check(here, canary)
+    assert bad.code == 2
+    assert "deployment 'users-api-canary' is there already" in bad.err
+    assert (await check(here, rolling)).code == 0

@@ -1,0 +1,45 @@
+"""A plan that asks for reasons: neither the command line nor the agent takes a command without one."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import NAME, Ground, ground
+from zdd_tui.backends.store.client import Store
+from zdd_tui.model.release.records import Actor
+from zdd_tui.model.release.state import CommandKind
+
+pytestmark = pytest.mark.timeout(300)  # some processes, on a machine that may do much else
+
+
+@pytest.fixture
+async def here(tmp_path: Path, pg_dsn: str, redis_url: str) -> AsyncIterator[Ground]:
+    async with ground(tmp_path, pg_dsn, redis_url) as made:
+        yield made
+
+
+async def test_without_a_reason_nothing_is_sent_and_nothing_is_taken(here: Ground) -> None:
+    here.rewrite("environment: demo\n", "environment: demo\nconfirm:\n  reason: [pause, rollback]\n")
+    async with here.agent() as agent:
+        await agent.says("holding the lease")
+        refused = await here.zdd("pause")
+        assert refused.code == 2
+        assert f"the plan asks for a reason to pause (confirm.reason in {here.plan}); nothing was sent" in refused.err
+        assert "--reason TEXT" in refused.err
+        assert await here.fetchval("SELECT count(*) FROM zdd.command") == 0
+
+        async with await Store.open(here.environ["DATABASE_URL"]) as store:
+            found = await store.find(NAME)
+            assert found is not None
+            sent = await store.send(found, CommandKind.PAUSE, actor=Actor("ana", "bastion"), reason=" ")
+            answer = await store.wait_command(sent, 60)
+            assert answer.status == "refused"
+            assert "the plan asks for a reason to pause" in answer.outcome
+            assert not (await store.read(found)).release.paused
+
+        taken = await here.zdd("pause", "--reason", "lag")
+        assert (taken.code, taken.err) == (0, "")
+        assert "lag" in str(await here.fetchval("SELECT string_agg(why, ',') FROM zdd.event"))
+        back = await here.zdd("rollback", "--yes")
+        assert "asks for a reason" not in back.said

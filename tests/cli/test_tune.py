@@ -1,0 +1,99 @@
+"""`zdd tune` on a backfill that runs: in force at once, told, audited, kept when the agent is killed."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import Ground, ground, record_of, until
+from zdd_tui.backends.store.client import Store
+from zdd_tui.demo.data import seed
+from zdd_tui.model.plan.file import load_plan
+from zdd_tui.model.release.records import Actor
+
+SLOW = """
+backfill:
+  batch_rows: 1000
+  max_rows_per_second: 20
+"""
+
+
+async def registered_in_backfill(here: Ground) -> None:
+    """A release whose first two phases are behind it: its agent begins with the backfill. No pods are needed."""
+    text = here.plan.read_text()
+    loaded = load_plan(text, source=str(here.plan), environ=here.environ)
+    async with await Store.open(here.environ["DATABASE_URL"]) as store:
+        await store.migrate()
+        release_id = await store.register(
+            loaded.plan, text=text, document=loaded.document, plan_hash=loaded.hash, actor=Actor("ana", "here")
+        )
+    await here.fetchval("ALTER TABLE users ADD COLUMN full_name text")
+    await here.fetchval(
+        "UPDATE zdd.step SET status = 'done' WHERE release_id = $1 AND position < (SELECT position FROM zdd.step"
+        " WHERE release_id = $1 AND name = 'prepare-backfill')",
+        release_id,
+    )
+    await here.fetchval("UPDATE zdd.release SET state = 'running', phase = 2 WHERE id = $1", release_id)
+
+
+@pytest.mark.timeout(400)
+async def test_limits_change_under_a_running_backfill_and_outlive_its_agent(
+    tmp_path: Path, pg_dsn: str, redis_url: str
+) -> None:
+    async with ground(tmp_path, pg_dsn, redis_url) as here, await Store.open(pg_dsn) as store:
+        here.rewrite("\nbackfill:\n  batch_rows: 1000\n", SLOW)
+        await here.fetchval("TRUNCATE users")
+        await seed(pg_dsn, 4000)
+        await registered_in_backfill(here)
+
+        async def rows_done(least: int) -> bool:
+            backfill = (await record_of(store)).backfill
+            return backfill is not None and backfill.rows_done >= least
+
+        async with here.agent() as first:
+            await until(lambda: rows_done(20))
+
+            bad = await here.zdd("tune", after=("speed=5",))
+            assert (bad.code, "backfill.speed: Input should be greater than or equal to 10" in bad.err) == (2, True)
+            bad = await here.zdd("tune", after=("max_rows_per_secnd=5",))
+            assert (bad.code, "did you mean max_rows_per_second?" in bad.err) == (2, True)
+
+            done = await here.zdd(
+                "tune", "--reason", "the standby is late", after=("max_rows_per_second=1", "speed=50")
+            )
+            told = "speed 100% -> 50%, max_rows_per_second 20 -> 1"
+            assert (done.code, done.out) == (0, f"tune done: {told}\n"), done.err
+
+            shown = await here.zdd("status")
+            assert "tuned: speed 50% (plan: 100%), max_rows_per_second 1 (plan: 20)" in " ".join(shown.out.split())
+            document = json.loads((await here.zdd("status", "--json")).out)
+            assert document["tuned"] == {"max_rows_per_second": 20, "speed": 100}
+            assert document["limits"]["max_rows_per_second"] == 1
+            limits = (await here.zdd("tune")).out.splitlines()
+            assert limits[0].startswith("speed                  50% (plan: 100%)")
+            await first.ends(signal.SIGKILL)
+
+        async with here.agent():
+            before = (await record_of(store)).backfill
+            assert before is not None
+            await until(lambda: rows_done(before.rows_done + 1))
+            stands = (await record_of(store)).backfill
+            assert stands is not None
+            assert stands.recent[-1].rows == 1  # a batch is a second's worth at most: the new agent has the limit
+
+            back = await here.zdd("tune", "--reset", after=("max_rows_per_second=none",))
+            told = "speed 50% -> 100%, max_rows_per_second 1 -> none"
+            assert (back.code, back.out) == (0, f"tune done: {told}\n"), back.err
+            await until(lambda: rows_done(4000))  # three minutes and more at the plan's own pace
+            assert (await record_of(store)).tuning == (("max_rows_per_second", None),)
+
+        audit = await here.fetchval(
+            "SELECT array_agg(actor || ': ' || what || '; ' || why ORDER BY id) FROM zdd.event WHERE what LIKE 'tune%'"
+        )
+        assert isinstance(audit, list)
+        assert [line.partition(": ")[2] for line in audit] == [
+            "tune: speed 100% -> 50%, max_rows_per_second 20 -> 1; the standby is late",
+            "tune: speed 50% -> 100%, max_rows_per_second 1 -> none; ",
+        ]
+        assert "max_rows_per_second: 20" in here.plan.read_text()  # the plan is as it was

@@ -1,0 +1,263 @@
+"""What the systems behind the board answer, as a fixed source gives it to detail screens."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+
+from tests.support.states import AGENT, ANA, EPOCH, situations
+from tests.support.strategy_states import OTHER, guard_situations
+from zdd_tui.dashboard.screens.details.backfill import BackfillScreen
+from zdd_tui.dashboard.screens.details.base import DetailScreen
+from zdd_tui.dashboard.screens.details.diagram import PictureScreen
+from zdd_tui.dashboard.screens.details.flag import FlagScreen
+from zdd_tui.dashboard.screens.details.gate import GateScreen, OneGateScreen
+from zdd_tui.dashboard.screens.details.log import LogScreen
+from zdd_tui.dashboard.screens.details.plan import PlanScreen
+from zdd_tui.dashboard.screens.details.pod import PodScreen
+from zdd_tui.dashboard.screens.details.timeline import TimelineScreen
+from zdd_tui.dashboard.screens.details.yaml import YamlScreen
+from zdd_tui.dashboard.state import Board, BoardSource, Moment
+from zdd_tui.model.queries import (
+    BackfillDetail,
+    BackfillQuery,
+    ChangeView,
+    LogLine,
+    LogView,
+    MismatchView,
+    ObjectDetail,
+    ObjectQuery,
+    PlanQuery,
+    PlanText,
+    RangeView,
+    Story,
+    StoryQuery,
+)
+from zdd_tui.model.release.records import Actor, Event, FailedRow
+from zdd_tui.model.shadow import FieldDifference, ShadowQuery, ShadowSample, ShadowSamples
+from zdd_tui.model.workload.rollout import EventView
+
+POD = "users-api-6d4f9c7b5d-x7k2p"
+
+CHANGE = ChangeView(
+    "public.users",
+    "public.users",
+    (("first_name", "split_part(full_name, ' ', 1)"), ("last_name", "split_part(full_name, ' ', 2)")),
+    (("full_name", "first_name || ' ' || last_name"),),
+)
+
+
+def _stamp(ago: float) -> str:
+    return datetime.fromtimestamp(EPOCH - ago, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+DOCUMENT: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {
+        "name": POD,
+        "namespace": "shop",
+        "creationTimestamp": _stamp(754),
+        "labels": {"app": "users-api", "pod-template-hash": "6d4f9c7b5d"},
+        "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "users-api-6d4f9c7b5d"}],
+    },
+    "spec": {
+        "nodeName": "node-1",
+        "containers": [
+            {
+                "name": "app",
+                "image": "shop/users-api:2",
+                "env": [{"name": "DATABASE_URL", "value": "postgresql://zdd:***@db.shop:5432/shop"}],
+                "readinessProbe": {"httpGet": {"path": "/ready"}, "periodSeconds": 1, "failureThreshold": 2},
+            }
+        ],
+    },
+    "status": {
+        "phase": "Running",
+        "podIP": "10.2.0.7",
+        "conditions": [
+            {"type": "PodScheduled", "status": "True", "lastTransitionTime": _stamp(754)},
+            {"type": "Initialized", "status": "True", "lastTransitionTime": _stamp(753)},
+            {
+                "type": "Ready",
+                "status": "False",
+                "reason": "ContainersNotReady",
+                "message": "containers with unready status: [app]",
+                "lastTransitionTime": _stamp(31),
+            },
+        ],
+        "containerStatuses": [
+            {
+                "name": "app",
+                "image": "shop/users-api:2",
+                "ready": False,
+                "restartCount": 3,
+                "state": {
+                    "waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting failed container"}
+                },
+                "lastState": {
+                    "terminated": {"reason": "Error", "exitCode": 137, "signal": 9, "finishedAt": _stamp(33)}
+                },
+            }
+        ],
+    },
+}
+
+OBJECT = ObjectDetail(
+    DOCUMENT,
+    yaml.safe_dump(DOCUMENT, sort_keys=False, width=10_000),
+    (
+        EventView(EPOCH - 750, False, "Scheduled", f"pod/{POD}", f"Successfully assigned shop/{POD} to node-1", 1),
+        EventView(EPOCH - 33, True, "BackOff", f"pod/{POD}", "Back-off restarting failed container app", 7),
+    ),
+)
+
+LOG = LogView(
+    tuple(
+        LogLine(f'{{"level": "info", "path": "/users/{n}", "ms": {n % 9}}}', EPOCH - 60 + n / 50) for n in range(2000)
+    ),
+    total=2310,
+    dropped=310,
+    state="following",
+)
+
+
+def event(number: int, ago: float, kind: str, what: str, why: str = "", actor: Actor = AGENT) -> Event:
+    return Event(number, EPOCH - ago, actor, kind, what, why)
+
+
+GUARD = Actor("guard", "bastion")
+
+STORY = Story(
+    (
+        event(1, 754, "release", "registered users-full-name for production", actor=ANA),
+        event(2, 753, "lease", "took the lease, epoch 3"),
+        event(3, 700, "command", "advance: expand begins", actor=ANA),
+        event(4, 699, "step", "run lint-ddl begins: lint the DDL: additive only"),
+        event(5, 698.5, "step", "run lint-ddl done"),
+        event(6, 698, "step", "run expand-schema begins: add the new schema"),
+        event(7, 650, "error", "run expand-schema failed: lock on public.users was not had in 40 tries"),
+        event(8, 640, "command", "advance: expand goes on", "the report is over", actor=ANA),
+        event(9, 640, "step", "run expand-schema begins: add the new schema"),
+        event(10, 639, "step", "run expand-schema done"),
+        event(11, 630, "gate", "schema-valid: pass", "columns, indexes and triggers are there and valid"),
+        event(12, 600, "command", "advance: dual-write begins", "change 4711", actor=ANA),
+        event(13, 600, "step", "run rollout-v2 begins: roll out V2"),
+        event(14, 540, "lease", "took the lease, epoch 4", "agent@bastion was silent for 3.2 s"),
+        event(15, 540, "step", "run rollout-v2 begins: roll out V2"),
+        event(16, 520, "step", "run rollout-v2 done"),
+        event(17, 520, "step", "run write-flag-on begins: turn the write flag on"),
+        event(18, 518, "step", "run write-flag-on done"),
+        event(19, 100, "command", "advance: backfill begins", actor=ANA),
+        event(20, 100, "step", "run backfill-rows begins: move old rows in batches"),
+        event(21, 60, "guard", "errors: fail", "v2 7.1% of 812 requests failed in 30s", GUARD),
+        event(22, 40, "refused", "advance: the backfill is still running", actor=ANA),
+        event(23, 10, "gate", "backfill-complete: fail", "756,000 of about 1,200,000 rows"),
+    )
+)
+
+STORED = """\
+name: users-full-name
+environment: production
+database: {dsn: "${DATABASE_URL}"}
+kubernetes:
+  namespace: shop
+  deployment: users-api
+gates:
+  soak: 30s
+"""
+
+PLAN_TEXT = PlanText(
+    STORED,
+    EPOCH - 754,
+    "4f1c09d2a77be3120000",
+    "plans/users.yaml",
+    STORED.replace("soak: 30s", "soak: 5s"),
+    "",
+    EPOCH - 120,
+)
+
+BACKFILL = BackfillDetail(
+    (
+        RangeView("backfill", 0, None, ("1200000",), ("756000",), 756_000, False),
+        RangeView("verify", 0, None, ("1200000",), None, 0, False),
+    ),
+    (FailedRow(["4711"], "not null violation (23502, users_full_name_check)", EPOCH - 21),),
+    (MismatchView(("815",), "differs", ("full_name",)),),
+    "UPDATE public.users SET (full_name) = ROW((first_name || ' ' || last_name))\nWHERE (users.id) > ($1::text::bigint)"
+    "\n  AND (users.full_name IS DISTINCT FROM (first_name || ' ' || last_name))",
+    (
+        "Update on users  (cost=0.43..1204.11 rows=0 width=0)",
+        "  ->  Index Scan using users_pkey on users  (cost=0.43..1204.11 rows=1990 width=38)",
+        "        Index Cond: (id > '756000'::bigint)",
+    ),
+    "",
+    {"batch_rows_max": 2000},
+)
+
+
+def sample(ago: float, number: int, unit: str, *fields: FieldDifference, **changes: Any) -> ShadowSample:
+    made = ShadowSample(f"users-api-{OTHER[number % 4]}", EPOCH - ago, "mismatch", number, unit, fields)
+    return replace(made, **changes)
+
+
+SAMPLES = ShadowSamples(
+    (
+        sample(2, 41, "815", FieldDifference("name", '"Ana van der Berg"', '"Ana Van Der Berg"', "only case")),
+        sample(
+            3,
+            40,
+            "4711",
+            FieldDifference("email", "<text of 18>", "<null>"),
+            FieldDifference(
+                "name", '"山田 さくら O\'Neil de la Cruz"', '"山田 さくら O\'neil De La Cruz"', "only case"
+            ),
+        ),
+        sample(9, 7, "90210", what="timeout", error="TimeoutError"),
+        sample(
+            64, 39, "ana@example.com", FieldDifference("display_name_short", "<absent>", '"\u202eA\x1b[2J"'), more=2
+        ),
+    ),
+    known=1_245,
+    pods=4,
+    unread=1,
+    why="pods 'users-api-7f8c6d9b4f-b9h3w' is forbidden",
+    lines=2000,
+)
+
+ANSWERS: dict[type, Any] = {
+    ShadowQuery: SAMPLES,
+    ObjectQuery: OBJECT,
+    StoryQuery: STORY,
+    PlanQuery: PLAN_TEXT,
+    BackfillQuery: BACKFILL,
+}
+
+Maker = Callable[[BoardSource, Callable[[], Moment]], DetailScreen]
+
+SITUATIONS = situations() | guard_situations()
+
+
+def with_change(board: Board) -> Board:
+    return replace(board, plan=replace(board.plan, change=CHANGE))
+
+
+SCREENS: dict[str, tuple[str, Maker]] = {
+    "pod": ("backfill", lambda source, look: PodScreen(source, look, POD)),
+    "log": ("backfill", lambda source, look: LogScreen(source, look, POD)),
+    "yaml": ("backfill", lambda source, look: YamlScreen(source, look, ObjectQuery("Pod", POD))),
+    "plan": ("backfill", PlanScreen),
+    "timeline": ("backfill", TimelineScreen),
+    "gates": ("gates", GateScreen),
+    "gate": ("gates", lambda source, look: OneGateScreen(source, look, "cutover", "serving-v3")),
+    "flag": ("backfill", lambda source, look: FlagScreen(source, look, "users_full_name_write")),
+    "backfill": ("backfill", BackfillScreen),
+    "picture": ("backfill", PictureScreen),
+    "picture-cutover": ("gates", PictureScreen),
+    "picture-rolling": ("rolling", PictureScreen),
+    "picture-canary": ("canary", PictureScreen),
+    "picture-blue-green": ("blue-green", PictureScreen),
+    "picture-dark-launch": ("dark-mismatch", PictureScreen),
+}

@@ -1,0 +1,281 @@
+"""Detail screens: what they show at both sizes, what their keys do, and what hostile answers do to them."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from tests.dashboard.screens.detail_answers import ANSWERS, LOG, OBJECT, POD, SCREENS, SITUATIONS, STORY, with_change
+from tests.dashboard.screens.test_untrusted_text import EVIL
+from tests.support.screen_text import screen_text
+from tests.support.states import MONO, SERVING, FixedClock, FixedSource
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.screens.confirm import ConfirmScreen
+from zdd_tui.dashboard.screens.details.backfill import BackfillScreen
+from zdd_tui.dashboard.screens.details.base import DetailScreen
+from zdd_tui.dashboard.screens.details.diagram import PictureScreen
+from zdd_tui.dashboard.screens.details.flag import FlagScreen
+from zdd_tui.dashboard.screens.details.gate import GateScreen
+from zdd_tui.dashboard.screens.details.plan import PlanScreen
+from zdd_tui.dashboard.screens.details.pod import PodScreen
+from zdd_tui.dashboard.screens.details.timeline import TimelineScreen
+from zdd_tui.dashboard.screens.dialog import Page
+from zdd_tui.dashboard.screens.status_details import DetailsScreen
+from zdd_tui.dashboard.state import Sourced
+from zdd_tui.dashboard.widgets.panes.pane import RowChosen
+from zdd_tui.model.errors import ClusterError
+from zdd_tui.model.queries import LogLine, ObjectQuery, PlanQuery
+from zdd_tui.model.release.records import FailedRow
+from zdd_tui.model.release.state import CommandKind
+
+SIZES = {"80x24": (80, 24), "120x36": (120, 36)}
+TURNED = {
+    "log-wrapped": ("log", "w"),
+    "log-still": ("log", "f"),
+    "log-before": ("log", "b"),
+    "plan-difference": ("plan", "tab"),
+    "timeline-verdicts": ("timeline", "g"),
+    "timeline-found": ("timeline", "slash R O L L enter"),
+    "gates-all": ("gates", "tab"),
+    "yaml-wrapped": ("yaml", "w"),
+    "backfill-end": ("backfill", "end"),
+    "picture-dark-launch-whole": ("picture-dark-launch", "w"),
+}
+"""Screens after some keys."""
+PICTURES = {name: (name, "") for name in SCREENS} | TURNED
+
+
+def opened(
+    name: str, *, clock: FixedClock | None = None, **changes: Any
+) -> tuple[ZddApp, FixedSource, Callable[[], DetailScreen]]:
+    """An application on a fixed source, and what makes the screen of that name."""
+    situation, maker = SCREENS[name]
+    source = FixedSource(with_change(SITUATIONS[situation]), answers=dict(ANSWERS), log=LOG)
+    for key, value in changes.items():
+        setattr(source, key, value)
+    app = ZddApp(source, clock=clock or FixedClock())
+    return app, source, lambda: maker(source, app.moment)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("picture", PICTURES)
+async def test_picture(picture: str, size: str, same_as_before: Callable[[str, str], None]) -> None:
+    name, keys = PICTURES[picture]
+    app, _, screen = opened(name)
+    async with app.run_test(size=SIZES[size], notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        await pilot.press(*keys.split())
+        await pilot.pause()
+        same_as_before(f"detail-{picture}-{size}", screen_text(app))
+
+
+async def test_every_screen_is_left_by_escape_and_asks_no_more() -> None:
+    app, source, screen = opened("pod")
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        await pilot.press("l")
+        await pilot.pause()
+        assert [tail.query.pod for tail in source.tails] == [POD, POD]
+        await pilot.press("escape")
+        await pilot.pause()
+        await pilot.press("escape")
+        await pilot.pause()
+        assert [tail.closed for tail in source.tails] == [True, True]
+        assert len(app.screen_stack) == 1
+
+
+KEYS = {
+    "T": TimelineScreen,
+    "V": PictureScreen,
+    "G": GateScreen,
+    "B": BackfillScreen,
+    "P": PlanScreen,
+}
+
+
+async def test_keys_open_the_screens_and_the_way_back_is_two_keys_from_each() -> None:
+    staging = SITUATIONS["backfill"]
+    source = FixedSource(replace(staging, plan=replace(staging.plan, environment="staging")), answers=dict(ANSWERS))
+    app = ZddApp(source, clock=FixedClock())
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        for key, kind in KEYS.items():
+            await pilot.press(key)
+            await until(pilot, lambda kind=kind: isinstance(app.screen, kind) and bool(app.screen.query(Page)))
+            await pilot.press("R")
+            await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+            await pilot.pause()
+            await pilot.press("escape")
+            await pilot.pause()
+            await pilot.press("escape")
+            await until(pilot, lambda: len(app.screen_stack) == 1)
+        await pilot.press("T")
+        await until(pilot, lambda: isinstance(app.screen, TimelineScreen) and bool(app.screen.query(Page)))
+        await pilot.press("R")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        await pilot.pause()
+        await pilot.press("enter")
+        await until(pilot, lambda: len(source.sent) == 1)
+        assert source.sent[0][0] is CommandKind.ROLLBACK
+
+
+async def test_enter_on_a_row_opens_what_is_behind_it() -> None:
+    app, source, _ = opened("picture")
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        for row, kind in (
+            (SERVING[0], PodScreen),
+            ((source.current.flags.value or ())[0], FlagScreen),
+            (FailedRow(["1"], "why", 0.0), BackfillScreen),
+            (None, DetailsScreen),
+        ):
+            app.screen.post_message(RowChosen("x", "y", row))
+            await until(pilot, lambda kind=kind: isinstance(app.screen, kind) and bool(app.screen.query(Page)))
+            await pilot.press("escape")
+            await until(pilot, lambda: len(app.screen_stack) == 1)
+        assert source.tails[0].query.pod == SERVING[0].name
+        assert source.tails[0].closed
+
+
+async def test_a_log_stands_still_while_somebody_reads() -> None:
+    app, source, screen = opened("log")
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        await pilot.press("f")
+        source.tails[0].current = replace(LOG, lines=(LogLine("fresh"),), total=2320, dropped=2319)
+        await until(pilot, lambda: "standing still, 10 newer lines" in screen_text(app))
+        assert "/users/1999" in screen_text(app)
+        assert "fresh" not in screen_text(app)
+        await pilot.press("f")
+        await until(pilot, lambda: "fresh" in screen_text(app))
+        assert "2,319 dropped" in screen_text(app)
+        await pilot.press("b")
+        await until(pilot, lambda: "the container before" in screen_text(app))
+        assert source.tails[0].closed
+        assert source.tails[1].query.previous
+
+
+async def test_search_goes_from_match_to_match() -> None:
+    app, _, screen = opened("timeline")
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        await pilot.press("slash", *"ROLL", "enter")
+        await pilot.pause()
+        assert "roll out V2" in screen_text(app)
+        assert "n/N “ROLL”" in screen_text(app)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert "/ search" in screen_text(app)
+        await pilot.press("slash", *"nowhere", "enter")
+        await pilot.pause()
+        assert "nothing here holds “nowhere”" in screen_text(app)
+
+
+async def test_the_plan_screen_turns_to_the_difference() -> None:
+    app, source, screen = opened("plan")
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        await pilot.press("tab")
+        await pilot.pause()
+        shown = screen_text(app)
+        assert "-  soak: 30s" in shown
+        assert "+  soak: 5s" in shown
+        assert len([query for query in source.asked if isinstance(query, PlanQuery)]) == 1
+
+
+async def test_an_audit_that_the_board_confirms_is_not_read_again() -> None:
+    clock = FixedClock()
+    app, source, screen = opened("timeline", clock=clock)
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        made = screen()
+        await app.push_screen(made)
+        await until(pilot, lambda: "2nd try" in made.query_one(Page).plain())
+        made.ask_again()
+        assert len(source.asked) == 2, "the board's newest event is not the story's"
+        await pilot.pause()
+        record = source.current.release.value
+        assert record is not None
+        clock.seconds = MONO + 9
+        confirmed = Sourced(replace(record, events=STORY.events[-3:]), clock.seconds)
+        source.current = replace(source.current, release=confirmed)
+        made.ask_again()
+        assert len(source.asked) == 2
+        app.repaint()
+        assert "1s old" in screen_text(app), "as old as the board's newest reading, not as the answer"
+
+
+async def test_what_cannot_be_read_is_told_and_asked_for_again() -> None:
+    error = ClusterError("no pod 'x' in namespace 'shop'", "check the name with: kubectl get pods")
+    app, source, screen = opened("yaml", answers={ObjectQuery: error})
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        made = screen()
+        await app.push_screen(made)
+        await pilot.pause()
+        assert "✗ Pod users-api-6d4f9c7b5d-x7k2p: no pod 'x' in namespace 'shop'" in screen_text(app)
+        assert "→ check the name with" in screen_text(app)
+        source.answers[ObjectQuery] = OBJECT
+        made.ask_again()
+        await until(pilot, lambda: "apiVersion: v1" in screen_text(app))
+        assert "no pod 'x'" not in screen_text(app)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in SCREENS if not name.startswith("picture-") or name == "picture-dark-launch"]
+)
+async def test_hostile_answers_are_only_text(name: str) -> None:
+    app, source, screen = opened(name)
+    source.answers = {kind: hostile(answer) for kind, answer in ANSWERS.items()}
+    source.log = hostile(LOG)
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        for keys in (("end",), ("w",), ("home",), ("tab",), ("slash", "z", "enter")):
+            await pilot.press(*keys)
+            await pilot.pause()
+            shown = screen_text(app)
+            assert all(line.isprintable() for line in shown.splitlines())
+        if name not in ("flag", "gate", "gates", "picture"):  # these choose by names of our own what they show
+            await pilot.press("escape", "home")
+            text = "\n".join(app.screen.query_one(Page).plain().splitlines())
+            assert "[/var/log/app]" in text
+
+
+def hostile(value: Any) -> Any:
+    """The same value with every text in it hostile; what chooses a branch stays."""
+    if isinstance(value, str):
+        return EVIL if value not in KEPT else value
+    if isinstance(value, dict):
+        return {key: hostile(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(hostile(item) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{each.name: hostile(getattr(value, each.name)) for each in fields(value)})
+    return value
+
+
+KEPT = {"following", "guard", "command", "refused", "step", "error", "gate", "lease", "release"}
+
+
+async def until(pilot: Pilot[Any], wanted: Callable[[], bool]) -> None:
+    """Waits for the screen to be as wanted."""
+    async with asyncio.timeout(20):
+        while not wanted():
+            await pilot.pause(0.02)
+
+
+async def test_where_no_rows_move_the_backfills_screen_says_so() -> None:
+    source = FixedSource(SITUATIONS["dark-launch"], answers=dict(ANSWERS))
+    app = ZddApp(source, clock=FixedClock())
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(BackfillScreen(source, app.moment))
+        await pilot.pause()
+        assert "a dark-launch release moves no rows" in screen_text(app)
+        assert "a batch runs" not in screen_text(app)

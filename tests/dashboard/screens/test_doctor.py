@@ -1,0 +1,77 @@
+"""The doctor on screen: pitfalls with their evidence, the checklist at once, and what happens while it looks."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tests.support.doctor_report import report
+from tests.support.screen_text import screen_text
+from tests.support.states import MONO, FixedClock, FixedSource, situations
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.state import Board, Sourced
+
+SIZES = {"80x24": (80, 24), "120x36": (120, 36)}
+
+
+def examined(**changes: object) -> Board:
+    return replace(situations()["open"], doctor=Sourced(report(), MONO), **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("page", ["pitfalls", "checklist"])
+async def test_picture(page: str, size: str, same_as_before: Callable[[str, str], None]) -> None:
+    source = FixedSource(examined())
+    app = ZddApp(source, clock=FixedClock())
+    async with app.run_test(size=SIZES[size], notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        await pilot.press("d")
+        await pilot.pause()
+        if page == "checklist":
+            await pilot.press("tab")
+        await pilot.pause()
+        same_as_before(f"doctor-{page}-{size}", screen_text(app))
+
+
+async def test_all_eight_points_are_on_one_screen() -> None:
+    app = ZddApp(FixedSource(examined()), clock=FixedClock())
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        await pilot.press("d")
+        await pilot.pause()
+        await pilot.press("tab")
+        await pilot.pause()
+        shown = screen_text(app)
+        assert [f" {number}. " in shown for number in range(1, 9)] == [True] * 8
+
+
+async def test_it_looks_when_opened_and_when_asked_again() -> None:
+    source = FixedSource(replace(situations()["open"], examining=True))
+    app = ZddApp(source, clock=FixedClock())
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        await pilot.press("d")
+        await pilot.pause()
+        assert source.examinations == 1
+        assert "looking …" in screen_text(app)
+        source.put(examined())
+        app.repaint()
+        await pilot.pause()
+        assert "sessionAffinity None" in screen_text(app)
+        await pilot.press("r")
+        assert source.examinations == 2
+        await pilot.press("escape")
+        await pilot.pause()
+        assert "WAITING FOR YOU" in screen_text(app)
+
+
+async def test_a_doctor_that_cannot_work_says_why() -> None:
+    board = replace(situations()["open"], doctor=Sourced(None, None, "defect in reading doctor: KeyError", "report it"))
+    app = ZddApp(FixedSource(board), clock=FixedClock())
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        await pilot.press("d")
+        await pilot.pause()
+        shown = screen_text(app)
+        assert "✗ defect in reading doctor: KeyError" in shown
+        assert "→ report it" in shown

@@ -1,0 +1,171 @@
+"""A rule of the guard: what Enter on its row shows."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tests.dashboard.screens.detail_answers import ANSWERS
+from tests.dashboard.screens.test_details import hostile, until
+from tests.dashboard.screens.test_untrusted_text import EVIL
+from tests.support.screen_text import screen_text
+from tests.support.states import EPOCH, FixedClock, FixedSource
+from tests.support.strategy_states import guard_situations, latency
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.recording.codec import Decoder, Encoder
+from zdd_tui.dashboard.screens.details.rule import RuleScreen, what_it_would_do
+from zdd_tui.dashboard.screens.dialog import Page
+from zdd_tui.dashboard.state import Board
+from zdd_tui.dashboard.widgets.drawing.chart import chart
+from zdd_tui.dashboard.widgets.drawing.line import Tone
+from zdd_tui.model.guard.describe import rule_views
+from zdd_tui.model.plan.guard import Guard
+from zdd_tui.model.release.gate import Verdict
+
+GUARD = Guard.model_validate(
+    {
+        "rules": [
+            {"name": "errors", "metric": "error-rate", "limit": "1%", "window": "30s", "for": "10s", "min_samples": 50},
+            {
+                "name": "p99",
+                "metric": "latency",
+                "compare": {"ratio": 1.5},
+                "limit": "50ms",
+                "action": "pause",
+                "no_data": {"after": "2m"},
+            },
+        ]
+    }
+)
+SIZES = {"80x24": (80, 24), "120x36": (120, 36)}
+PICTURES = {
+    "pass": ("guard-pass", "errors"),
+    "compared": ("guard-pass", "p99"),
+    "failed": ("guard-backwards", "errors"),
+    "stale": ("guard-unknown", "errors"),
+    "dark": ("guard-unknown", "p99"),
+}
+
+
+def told(board: Board) -> Board:
+    return replace(board, plan=replace(board.plan, guard=rule_views(GUARD)))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("picture", PICTURES)
+async def test_picture(picture: str, size: str, same_as_before: Callable[[str, str], None]) -> None:
+    situation, rule = PICTURES[picture]
+    source = FixedSource(told(guard_situations()[situation]), answers=dict(ANSWERS))
+    app = ZddApp(source, clock=FixedClock())
+    async with app.run_test(size=SIZES[size], notifications=True, tooltips=True) as pilot:
+        await app.push_screen(RuleScreen(source, app.moment, rule))
+        await pilot.pause()
+        await pilot.pause()
+        same_as_before(f"detail-rule-{picture}-{size}", screen_text(app))
+
+
+async def test_enter_on_the_row_of_a_rule_opens_it_and_it_follows_the_board() -> None:
+    source = FixedSource(told(guard_situations()["guard-pass"]), answers=dict(ANSWERS))
+    app = ZddApp(source, clock=FixedClock())
+    async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        await pilot.press("4", "down", "enter")
+        await until(pilot, lambda: isinstance(app.screen, RuleScreen) and "guard rule p99" in screen_text(app))
+        text = app.screen.query_one(Page).plain()
+        assert "79ms: new is 1.04 times old" in text
+        assert "new at most 1.5 times old; under 50ms nobody minds" in text
+        assert "p99 of the histogram http_request_duration_seconds" in text
+        assert "pause the release, and call for a person" in text
+        record = source.current.release.value
+        assert record is not None
+        broken = latency(verdict=Verdict.FAIL, value=0.2, reason="v2 200ms, v1 79ms, limit 118ms", acted="pause")
+        moved = replace(record, guard=(record.guard[0], broken))
+        source.put(replace(source.current, release=replace(source.current.release, value=moved)))
+        await until(pilot, lambda: "over by 69% of the limit" in screen_text(app))
+        assert "asked for: pause; once for each breach" in app.screen.query_one(Page).plain()
+        await pilot.press("escape")
+        await until(pilot, lambda: len(app.screen_stack) == 1)
+
+
+async def test_hostile_words_of_a_rule_are_only_text() -> None:
+    made = told(guard_situations()["guard-pass"])
+    record = made.release.value
+    assert record is not None
+    evil = replace(record.guard[0], **dict.fromkeys(("rule", "reason", "acted"), EVIL))
+    views = tuple(replace(hostile(replace(view, action=None)), action=view.action) for view in made.plan.guard)
+    board = replace(
+        made,
+        plan=replace(made.plan, rules=(evil.rule,), guard=views),
+        release=replace(made.release, value=replace(record, guard=(evil,))),
+    )
+    source = FixedSource(board, answers={kind: hostile(answer) for kind, answer in ANSWERS.items()})
+    app = ZddApp(source, clock=FixedClock())
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(RuleScreen(source, app.moment, evil.rule))
+        await pilot.pause()
+        for key in ("end", "w", "home"):
+            await pilot.press(key)
+            await pilot.pause()
+            assert all(line.isprintable() for line in screen_text(app).splitlines())
+        assert "[/var/log/app]" in app.screen.query_one(Page).plain()
+
+
+@pytest.mark.parametrize(
+    ("situation", "does"),
+    [
+        ("guard-pass", "roll the release back by itself"),
+        ("guard-backwards", "do nothing: the release is on its way back"),
+        ("guard-rolled-back", "do nothing: the release is rolled-back"),
+    ],
+)
+def test_what_it_would_do_is_the_guard_s_own_decision(situation: str, does: str) -> None:
+    board = told(guard_situations()[situation])
+    record = board.release.value
+    assert record is not None
+    assert does in what_it_would_do(record.guard[0], board.plan.guard[0], record)
+
+
+def test_after_its_one_rollback_it_would_pause() -> None:
+    board = told(guard_situations()["guard-pass"])
+    record = board.release.value
+    assert record is not None
+    before = replace(record, guard=(record.guard[0], replace(record.guard[1], acted="rollback")))
+    assert what_it_would_do(record.guard[0], board.plan.guard[0], before).startswith(
+        "pause the release (rollback is not to be had any more)"
+    )
+
+
+def text(series: tuple[float | None, ...], limit: float | None, cells: int = 30) -> list[str]:
+    lines = chart(series, limit, cells, 4, lambda number: f"{number:g}")
+    return ["".join(part for part, _ in line) for line in lines]
+
+
+def test_bars_have_a_scale_and_the_limit() -> None:
+    assert text((1.0, 2.0, None, 4.0), 2.0, 11) == [
+        "4 ┤      ██",
+        "  ┤      ██",
+        "2 ┤──██──██",
+        "0 ┤████··██",
+    ]
+    assert text((1.0, 2.0, None, 4.0), 2.0, 7) == ["4 ┤   █", "  ┤   █", "2 ┤─█─█", "0 ┤██·█"]
+    assert text((1.0, 2.0, None, 4.0), 2.0, 5) == ["4 ┤ █", "  ┤ █", "2 ┤─█", "0 ┤·█"], "the newest stay"
+    assert text((1.0,), 8.0, 6)[0] == "8 ┤───"
+    assert text((None, None), 1.0) == ["no value yet"]
+    over = chart((3.0,), 2.0, 10, 4, str)
+    assert any(tone is Tone.BAD for line in over for _, tone in line)
+
+
+def test_the_verdict_s_age_is_the_database_s() -> None:
+    board = told(guard_situations()["guard-unknown"])
+    record = board.release.value
+    assert record is not None
+    assert record.guard[0].age(EPOCH) == 31
+
+
+def test_a_recording_holds_what_rules_ask_and_an_older_one_plays_without() -> None:
+    board = told(guard_situations()["guard-pass"])
+    parts = json.loads(json.dumps(Encoder().encode(board)))
+    assert Decoder().decode(parts).plan.guard == board.plan.guard
+    del parts["plan"]["guard"]
+    assert Decoder().decode(parts).plan.guard == ()

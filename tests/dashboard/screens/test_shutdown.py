@@ -1,0 +1,57 @@
+"""Leaving: what comes while a screen is being taken down, a board or a key, harms nothing."""
+
+import asyncio
+
+import pytest
+from textual import events
+
+from tests.support.states import FixedClock, FixedSource, situations
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.screens.confirm import ConfirmScreen
+from zdd_tui.dashboard.screens.dialog import Keys, Page
+
+KEYS = {"confirm": "a", "palette": "colon", "details": "e", "help": "question_mark", "unlock": "u", "tune": "t"}
+
+
+@pytest.mark.parametrize("dialog", KEYS)
+@pytest.mark.parametrize("first", [Page, Keys])
+async def test_a_board_that_comes_too_late(dialog: str, first: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FixedClock()
+    app = ZddApp(FixedSource(situations()["backfill" if dialog == "tune" else "open"]), clock=clock)
+    if dialog != "unlock":
+        app.operator.access = app.operator.access.unlock(clock.seconds)
+    came = []
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        await pilot.press(KEYS[dialog])
+        await pilot.pause()
+        assert len(app.screen_stack) == 2
+        monkeypatch.setattr(first, "on_unmount", lambda page: (app.repaint(), came.append(page)), raising=False)
+    assert came
+
+
+@pytest.mark.parametrize("keys", [["enter", "enter"], ["enter", "escape"], ["escape", "enter"], ["enter"] * 4])
+@pytest.mark.parametrize("under", ["", "T"])
+async def test_keys_typed_ahead_close_one_dialog_and_confirm_once(under: str, keys: list[str]) -> None:
+    """As a terminal sends them: in one piece, before anything is drawn."""
+    clock = FixedClock()
+    source = FixedSource(situations()["backfill"])
+    app = ZddApp(source, clock=clock)
+    app.operator.access = app.operator.access.unlock(clock.seconds)
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        for opener in (*under, "R"):
+            await pilot.press(opener)
+            await pilot.pause()
+        assert len(app.screen_stack) == 2 + len(under)
+        assert app._driver is not None
+        for key in keys:
+            event = events.Key(key, None)
+            event.set_sender(app)
+            app._driver.send_message(event)
+        async with asyncio.timeout(20):
+            while isinstance(app.screen, ConfirmScreen):
+                await pilot.pause(0.02)
+        await pilot.pause(0.1)
+        assert len(app.screen_stack) == (1 if source.sent else 1 + len(under)), "what is sent is followed from home"
+        assert len(source.sent) == ("escape" not in keys)

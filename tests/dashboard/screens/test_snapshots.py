@@ -1,0 +1,65 @@
+"""What the operator sees, at both sizes and in ASCII, in every situation."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.screen_text import screen_text
+from tests.support.states import FixedClock, FixedSource, situations
+from tests.support.strategy_states import guard_situations
+from zdd_tui.dashboard.app import ZddApp
+
+SITUATIONS = situations() | guard_situations()
+SIZES = {"80x24": (80, 24), "120x36": (120, 36)}
+DIALOGS = {
+    "confirm-advance": ("open", "a"),
+    "confirm-typed": ("contract", "a"),
+    "confirm-rollback": ("backfill", "R"),
+    "confirm-rollback-locked": ("backfill", "R"),
+    "help": ("open", "question_mark"),
+    "help-pane": ("open", "tab question_mark"),
+    "help-locked": ("open", "question_mark"),
+    "palette": ("gates", "colon"),
+    "palette-found": ("gates", "colon d v a n"),
+    "palette-locked": ("gates", "colon"),
+    "unlock": ("open", "u"),
+    "unlock-wrong": ("open", "u s h o p enter"),
+    "unlocked": ("open", ""),
+    "tune": ("backfill", "t down 2 0 0 0 enter"),
+    "tune-wrong": ("backfill", "t m a n y enter"),
+    "pods-filtered": ("gates", "tab down s s slash v e r : 3 space p o d : ["),
+    "pods-alone": ("gates", "tab down z"),
+    "backfill-alone": ("backfill", "tab tab z"),
+    "guard-alone": ("guard-backfill", "tab tab tab z"),
+    "events-alone": ("backfill", "tab tab tab tab z"),
+    "details": ("failed", "e"),
+    "details-stale": ("stale", "e"),
+    "details-guard": ("guard-backwards", "e"),
+}
+UNLOCKED = frozenset(DIALOGS) - {"confirm-rollback-locked", "help-locked", "palette-locked", "unlock", "unlock-wrong"}
+PICTURES = {name: (name, "") for name in SITUATIONS} | DIALOGS
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("picture", PICTURES)
+async def test_picture(picture: str, size: str, same_as_before: Callable[[str, str], None]) -> None:
+    situation, keys = PICTURES[picture]
+    clock = FixedClock()
+    app = ZddApp(FixedSource(SITUATIONS[situation]), clock=clock)
+    if picture in UNLOCKED:
+        app.operator.access = app.operator.access.unlock(clock.seconds)
+    async with app.run_test(size=SIZES[size], notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        if keys:
+            await pilot.press(*keys.split())
+            await pilot.pause()
+        same_as_before(f"{picture}-{size}", screen_text(app))
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+async def test_nothing_is_wider_than_the_screen(situation: str) -> None:
+    """Also where the terminal is narrower than we are made for."""
+    app = ZddApp(FixedSource(SITUATIONS[situation]), clock=FixedClock())
+    async with app.run_test(size=(60, 18), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        assert max(len(line) for line in screen_text(app).splitlines()) <= 60

@@ -1,0 +1,49 @@
+"""The dashboard in ASCII: the same screens, the same columns, and states that can still be told apart."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from tests.support.screen_text import screen_text
+from tests.support.states import FixedClock, FixedSource, situations
+from tests.support.strategy_states import guard_situations
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.terminal.ascii import SIGNS, to_ascii
+from zdd_tui.dashboard.widgets.bars.gates import GLYPHS
+from zdd_tui.dashboard.widgets.drawing.line import outside
+
+SITUATIONS = situations() | guard_situations()
+STATES = "✔✗▶◆‖◀◁○~?"
+PODS = "●◐○▽▼·◇"
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+async def test_every_sign_that_is_drawn_has_a_form(situation: str) -> None:
+    """A question mark is what a sign becomes that nobody has thought of; it would read as a verdict."""
+    app = ZddApp(FixedSource(SITUATIONS[situation]), clock=FixedClock())
+    async with app.run_test(size=(120, 36), notifications=True) as pilot:
+        for key in ("question_mark", "escape", "e") if situation == "failed" else ("tab",):
+            await pilot.press(key)
+            await pilot.pause()
+            text = screen_text(app)
+            assert [len(line) for line in to_ascii(text).splitlines()] == [len(line) for line in text.splitlines()]
+            assert {char for char in text if not char.isascii() and char not in SIGNS} == set()
+
+
+@pytest.mark.parametrize("family", [STATES, PODS, "▁▂▃▄▅▆▇█", "".join(glyph for glyph, _ in GLYPHS.values())])
+def test_signs_of_a_family_stay_different(family: str) -> None:
+    assert len({to_ascii(sign) for sign in family}) == len(set(family))
+
+
+@given(st.text())
+def test_any_text_keeps_its_width(text: str) -> None:
+    shown = outside(text)
+    assert to_ascii(shown).isascii()
+    assert cell_len(to_ascii(shown)) == sum(cell_len(char) for char in shown)
+
+
+def test_letters_lose_their_accents_and_wide_ones_keep_their_room() -> None:
+    assert to_ascii("Zoë naïve 東京 “x”…") == 'Zoe naive ???? "x"~'
+    assert to_ascii("Łukasz Søren Straße") == "Lukasz Soren Strase"
+    assert to_ascii("\x1b[31m● Serving\x1b[0m") == "\x1b[31m* Serving\x1b[0m"

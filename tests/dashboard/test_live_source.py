@@ -1,0 +1,302 @@
+"""The feeds on real servers: what they see, what they keep when a server is lost, and how they end."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+import redis
+
+from tests.support.store import AGENT, ANA, opened, password_of, plan_for, register
+from zdd_tui.backends.store.agent import AgentStore, take_lease
+from zdd_tui.dashboard.live_source import Feeds
+from zdd_tui.dashboard.state import Board
+from zdd_tui.model.errors import DatabaseError
+from zdd_tui.model.flag import ON, FlagValue
+from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.release.state import CommandKind, Expected, State
+from zdd_tui.testbed.cluster import kinds
+from zdd_tui.testbed.cluster.cluster import local_cluster
+
+NOWHERE = "redis://127.0.0.1:1/0"
+DEPLOYMENT: dict[str, Any] = {
+    "metadata": {"name": "users-api", "namespace": "default"},
+    "spec": {
+        "replicas": 2,
+        "selector": {"matchLabels": {"app": "users-api"}},
+        "template": {
+            "metadata": {"labels": {"app": "users-api"}},
+            "spec": {"containers": [{"name": "app", "image": "users:1"}]},
+        },
+    },
+}
+
+
+def plan(dsn: str, url: str = NOWHERE, kubeconfig: str = "/nonexistent/kubeconfig") -> Plan:
+    made = plan_for(dsn)
+    return Plan.model_validate(
+        made.model_dump()
+        | {
+            "database": {"dsn": dsn},
+            "flags": {"url": url, "write": "new_write", "read": "new_read"},
+            "kubernetes": made.kubernetes.model_dump() | {"kubeconfig": kubeconfig},
+            "change": {"table": "users", "expand": made.change.expand, "up": made.change.up, "down": made.change.down},
+        }
+    )
+
+
+@asynccontextmanager
+async def running(made: Plan) -> AsyncIterator[Feeds]:
+    feeds = Feeds(made, actor=ANA)
+    feeds.start(wait_for_screen=0)
+    try:
+        yield feeds
+    finally:
+        assert await asyncio.to_thread(feeds.stop, 5.0)
+
+
+async def until(feeds: Feeds, wanted: Callable[[Board], bool], seconds: float = 20) -> Board:
+    """The first board that is as wanted."""
+    loop, news = asyncio.get_running_loop(), asyncio.Event()
+    feeds.subscribe(lambda: loop.call_soon_threadsafe(news.set))
+    async with asyncio.timeout(seconds):
+        while True:
+            news.clear()
+            board = feeds.board()
+            if wanted(board):
+                return board
+            await news.wait()
+
+
+class Wire:
+    """A TCP relay to a server, which a test can cut and mend."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    async def mend(self) -> None:
+        self._server = await asyncio.start_server(self._relay, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def cut(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        there, back = await asyncio.open_connection(*self._target)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for source, sink in ((reader, back), (there, writer)):
+                    copying = group.create_task(_copy(source, sink))
+                    self._tasks.add(copying)
+                    copying.add_done_callback(self._tasks.discard)
+        finally:
+            for sink in (back, writer):
+                sink.close()
+
+
+async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    try:
+        while data := await source.read(65536):
+            sink.write(data)
+            await sink.drain()
+    except ConnectionError:
+        pass
+    finally:
+        sink.close()
+
+
+@asynccontextmanager
+async def wired(url: str) -> AsyncIterator[tuple[Wire, str]]:
+    """A wire, and the URL that leads through it."""
+    parts = urlsplit(url)
+    assert parts.hostname
+    assert parts.port
+    wire = Wire(parts.hostname, parts.port)
+    await wire.mend()
+    login = parts.netloc.rpartition("@")[0]
+    try:
+        yield wire, urlunsplit(parts._replace(netloc=f"{login}@127.0.0.1:{wire.port}"))
+    finally:
+        await wire.cut()
+
+
+async def agent_for(dsn: str, release_id: int) -> AgentStore:
+    store = await take_lease(dsn, release_id, AGENT, ttl=30)
+    assert store is not None
+    return store
+
+
+async def test_a_change_of_the_release_reaches_the_board(pg_dsn: str) -> None:
+    async with opened(pg_dsn) as (_store, release_id), running(plan(pg_dsn)) as feeds:
+        board = await until(feeds, lambda b: b.release.value is not None)
+        assert board.release.value is not None
+        assert board.release.value.release.state is State.PLANNED
+        assert board.plan.target == "users-api@default"
+        assert password_of(pg_dsn) not in repr(board)
+        async with await agent_for(pg_dsn, release_id) as agent:
+            record = await agent.read()
+            await agent.save(replace(record.release, state=State.RUNNING, phase=0))
+            seen = await until(
+                feeds, lambda b: b.release.value is not None and b.release.value.release.state is State.RUNNING
+            )
+        assert seen.release.value is not None
+        assert seen.release.value.lease is not None
+        assert seen.release.value.lease.holder
+
+
+async def test_what_a_command_would_run_is_on_the_board(pg_dsn: str) -> None:
+    async with opened(pg_dsn), running(plan(pg_dsn)) as feeds:
+        board = await until(feeds, lambda b: bool(b.previews))
+        assert any("ADD full_name text" in line for line in board.previews[CommandKind.ADVANCE])
+
+
+@pytest.mark.parametrize(("refused", "outcome"), [(False, "expand begins"), (True, "gates are not open: x")])
+async def test_a_command_is_sent_and_its_answer_comes_back(pg_dsn: str, refused: bool, outcome: str) -> None:
+    async with opened(pg_dsn) as (store, release_id), running(plan(pg_dsn)) as feeds:
+        await until(feeds, lambda b: b.release.value is not None)
+        expected = Expected("hash-1", State.PLANNED, -1)
+        future = asyncio.wrap_future(
+            feeds.send(CommandKind.ADVANCE, expected=expected, typed="users-full-name", shown=("one", "two"))
+        )
+        async with await agent_for(pg_dsn, release_id) as agent, asyncio.timeout(10):
+            async for _ in store.changes(release_id):
+                if (asked := await agent.next_command()) is not None:
+                    break
+            assert asked is not None
+            assert (asked.kind, asked.actor) == (CommandKind.ADVANCE, ANA)
+            assert asked.args["expected"] == {"plan_hash": "hash-1", "state": "planned", "phase": -1, "objects": {}}
+            assert asked.args["typed"] == "users-full-name"
+            assert asked.args["targets"] == {"preview": ["one", "two"]}
+            await agent.answer(asked.id, refused=refused, outcome=outcome, release=None)
+            answer = await future
+        assert (answer.status, answer.outcome) == ("refused" if refused else "done", outcome)
+
+
+async def test_a_lost_database_keeps_its_last_value_and_comes_back(pg_dsn: str) -> None:
+    async with opened(pg_dsn), wired(pg_dsn) as (wire, dsn), running(plan(dsn)) as feeds:
+        before = await until(feeds, lambda b: b.release.value is not None and not b.release.error)
+        await wire.cut()
+        lost = await until(feeds, lambda b: bool(b.release.error))
+        assert lost.release.value is not None
+        assert before.release.value is not None
+        assert lost.release.value.id == before.release.value.id
+        assert lost.release.mend
+        assert password_of(pg_dsn) not in repr(lost)
+        with pytest.raises(DatabaseError):
+            await asyncio.wrap_future(feeds.send(CommandKind.PAUSE))
+        await wire.mend()
+        back = await until(feeds, lambda b: not b.release.error)
+        assert (back.release.observed_at or 0) > (lost.release.observed_at or 0)
+
+
+async def test_a_newer_release_of_the_name_takes_the_place_of_one_that_has_ended(pg_dsn: str) -> None:
+    async with opened(pg_dsn) as (store, first), running(plan(pg_dsn)) as feeds:
+        await until(feeds, lambda b: b.release.value is not None and b.release.value.id == first)
+        async with await agent_for(pg_dsn, first) as agent:
+            await agent.save(replace((await agent.read()).release, state=State.ROLLED_BACK))
+        await until(feeds, lambda b: b.release.value is not None and b.release.value.release.state.ended)
+        second = await register(store, pg_dsn)
+        assert second != first
+        board = await until(feeds, lambda b: b.release.value is not None and b.release.value.id == second)
+        assert board.release.value is not None
+        assert board.release.value.release.state is State.PLANNED
+        assert not board.release.error
+        await until(feeds, lambda b: any("ADD full_name" in line for line in b.previews[CommandKind.ADVANCE]))
+        feeds.send(CommandKind.PAUSE)
+        async with asyncio.timeout(10):
+            async for _ in store.changes(second):
+                if (await store.read(second)).commands:
+                    break
+
+
+async def test_a_release_that_is_not_there_yet_is_waited_for(pg_dsn: str) -> None:
+    async with running(plan(pg_dsn)) as feeds:
+        board = await until(feeds, lambda b: bool(b.release.error))
+        assert "has no release users-full-name" in board.release.error
+        async with opened(pg_dsn):
+            await until(feeds, lambda b: b.release.value is not None and not b.release.error)
+
+
+async def test_flags_are_followed_and_survive_the_loss_of_redis(redis_url: str) -> None:
+    async with wired(redis_url) as (wire, url), running(plan("postgresql://u:hunter2@127.0.0.1:1/x", url)) as feeds:
+        board = await until(feeds, lambda b: b.flags.value is not None)
+        assert [flag.value for flag in board.flags.value or ()] == [None, None]
+        with redis.Redis.from_url(redis_url) as client:
+            client.set("ff:new_write", "true")
+            client.set("ff:new_read", "25%")
+        board = await until(feeds, lambda b: [f.value for f in b.flags.value or ()] == [ON, FlagValue(25)])
+        await wire.cut()
+        lost = await until(feeds, lambda b: bool(b.flags.error))
+        assert [flag.value for flag in lost.flags.value or ()] == [ON, FlagValue(25)]
+        with redis.Redis.from_url(redis_url) as client:
+            client.set("ff:new_read", "perhaps")
+        await wire.mend()
+        back = await until(feeds, lambda b: not b.flags.error)
+        read = (back.flags.value or ())[1]
+        assert read.value is None
+        assert "'perhaps'" in read.problem
+
+
+async def test_pods_of_a_cluster_reach_the_board(tmp_path: Path) -> None:
+    async with local_cluster(tmp_path) as cluster:
+        made = plan("postgresql://u:hunter2@127.0.0.1:1/x", kubeconfig=str(cluster.kubeconfig))
+        async with running(made) as feeds:
+            none = await until(feeds, lambda b: "no deployment 'users-api'" in b.pods.error)
+            assert none.pods.value is None
+            cluster.api.create(kinds.DEPLOYMENT, "default", DEPLOYMENT)
+            board = await until(feeds, lambda b: b.pods.value is not None and len(b.pods.value.pods) == 2)
+            assert not board.pods.error
+
+
+async def test_everything_away_is_told_and_nothing_ends() -> None:
+    made = plan("postgresql://u:hunter2@127.0.0.1:1/x", "redis://:hunter2@127.0.0.1:1/0")
+    async with running(made) as feeds:
+        board = await until(feeds, lambda b: bool(b.release.error and b.pods.error and b.flags.error))
+        assert "127.0.0.1:1/x" in board.release.error
+        assert "/nonexistent/kubeconfig" in board.pods.error
+        assert "127.0.0.1:1/0" in board.flags.error
+        assert all(source.mend for source in (board.release, board.flags, board.pods))
+        assert "hunter2" not in repr(board)
+        with pytest.raises(DatabaseError, match=r"127\.0\.0\.1"):
+            await asyncio.wrap_future(feeds.send(CommandKind.PAUSE))
+    assert not [thread for thread in threading.enumerate() if thread.name == "zdd-feeds"]
+
+
+def test_nothing_runs_before_start_and_stop_is_harmless() -> None:
+    feeds = Feeds(plan("postgresql://u:p@127.0.0.1:1/x"), actor=ANA)
+    with pytest.raises(DatabaseError, match="not connected yet"):
+        feeds.send(CommandKind.PAUSE).result(1)
+    assert feeds.stop()
+
+
+def test_a_stop_before_the_first_paint_is_prompt() -> None:
+    feeds = Feeds(plan("postgresql://u:p@127.0.0.1:1/x"), actor=ANA)
+    feeds.start(wait_for_screen=60)
+    assert feeds.stop(5)
+
+
+def test_the_screens_import_no_driver() -> None:
+    """What is heavy is loaded by the feeds' thread, after the first paint (design, section 10)."""
+    heavy = ("asyncpg", "redis", "aiohttp", "kubernetes_asyncio", "sqlglot", "zdd_tui.backends", "zdd_tui.engine")
+    modules = "zdd_tui.dashboard.app, zdd_tui.dashboard.live_source"
+    code = f"import sys, {modules}; print([name for name in {heavy!r} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout.strip() == "[]"

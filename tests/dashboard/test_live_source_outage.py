@@ -1,0 +1,147 @@
+"""Servers that die under a running dashboard: it says so, keeps what it knew, and recovers by itself."""
+
+import asyncio
+import gzip
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from tests.dashboard.test_live_source import DEPLOYMENT, Wire, plan
+from tests.support.screen_text import screen_text
+from tests.support.store import ANA, opened
+from zdd_tui.backends.kubernetes.watch import backoff
+from zdd_tui.backends.store.client import RECONNECT_SECONDS
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.live_source import PAUSES, Feeds
+from zdd_tui.dashboard.recording.reader import load
+from zdd_tui.dashboard.recording.writer import Recorder
+from zdd_tui.dashboard.widgets.panes.events import EventPane
+from zdd_tui.dashboard.widgets.panes.flags import FlagPane
+from zdd_tui.dashboard.widgets.panes.pane import Pane
+from zdd_tui.dashboard.widgets.panes.pods import PodPane
+from zdd_tui.model.plan.base import Plan
+from zdd_tui.testbed.cluster import kinds
+from zdd_tui.testbed.cluster.cluster import local_cluster
+from zdd_tui.testbed.servers import postgres_server, redis_server
+
+
+@dataclass
+class Outage:
+    """How to take a backend away, how to bring it back, what the screen says meanwhile, and what it shows still."""
+
+    take: Callable[[], Awaitable[None]]
+    give: Callable[[], Awaitable[None]]
+    told: str
+    pane: type[Pane]
+    still: str
+
+
+@asynccontextmanager
+async def outages(folder: Path) -> AsyncIterator[tuple[Feeds, dict[str, Outage]]]:
+    """Real servers and the feeds on them."""
+    async with (
+        postgres_server(folder / "pg") as postgres,
+        redis_server(folder / "redis") as redis,
+        local_cluster(folder / "cluster") as cluster,
+        opened(postgres.dsn),
+    ):
+        cluster.api.create(kinds.DEPLOYMENT, "default", DEPLOYMENT)
+        wire = Wire("127.0.0.1", int(cluster.url.rpartition(":")[2]))
+        await wire.mend()
+        config = yaml.safe_load(cluster.kubeconfig.read_text())
+        config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{wire.port}"
+        wired = folder / "kubeconfig"
+        wired.write_text(yaml.safe_dump(config))
+        feeds = Feeds(plan(postgres.dsn, redis.url, str(wired)), actor=ANA)
+        feeds.start()
+        try:
+            yield (
+                feeds,
+                {
+                    "PostgreSQL": Outage(
+                        postgres.kill, postgres.start, "no news from the database", EventPane, "registered"
+                    ),
+                    "Redis": Outage(redis.kill, redis.start, "✗ Redis", FlagPane, "write"),
+                    "the API server": Outage(wire.cut, wire.mend, "✗ https://127.0.0.1", PodPane, "Unschedulable"),
+                },
+            )
+        finally:
+            assert await asyncio.to_thread(feeds.stop, 5.0)
+            await wire.cut()
+
+
+class Watcher:
+    """An operator with a stopwatch."""
+
+    def __init__(self, app: ZddApp) -> None:
+        self._app = app
+
+    async def until(self, wanted: Callable[[str], bool], seconds: float = 30.0) -> float:
+        """Seconds until the screen was so."""
+        began = time.monotonic()
+        while not wanted(text := screen_text(self._app)):
+            assert time.monotonic() - began < seconds, text
+            await asyncio.sleep(0.05)
+        return time.monotonic() - began
+
+
+@pytest.mark.timeout(200)
+async def test_each_backend_in_turn_dies_and_returns(tmp_path: Path) -> None:
+    file = tmp_path / "recording.jsonl.gz"
+    async with outages(tmp_path) as (feeds, backends):
+        recorder = Recorder(feeds.board, file)
+        app = ZddApp(feeds)
+        async with app.run_test(size=(80, 24), notifications=True):
+            watcher = Watcher(app)
+            await watcher.until(healthy)
+            for name, outage in backends.items():
+                await outage.take()
+                told = await watcher.until(lambda text, outage=outage: outage.told in text)  # type: ignore[misc]
+                assert dimmed(app.screen.query_one(outage.pane), outage.still), f"{name}: what is old looks new"
+                await outage.give()
+                back = await watcher.until(lambda text, outage=outage: outage.told not in text and healthy(text))  # type: ignore[misc]
+                assert not dimmed(app.screen.query_one(outage.pane), outage.still), f"{name}: it looks old still"
+                print(f"{name}: told after {told:.1f} s, back after {back:.1f} s")
+        await asyncio.to_thread(recorder.close, 30)
+        assert recorder.problem == ""
+        assert load(file).board_at(1e9).release.value == feeds.board().release.value
+        written = gzip.decompress(file.read_bytes()).decode()
+        assert "connection" in written, "the outages are in it"
+        for secret in secrets_of(feeds):
+            assert secret not in written
+
+
+def secrets_of(feeds: Feeds) -> list[str]:
+    """Passwords of the servers, as they stand in the plan."""
+    plan = feeds._plan
+    assert isinstance(plan, Plan)
+    urls = [plan.database.dsn.get_secret_value(), plan.flags.url.get_secret_value()]
+    found = [urlsplit(url).password or "" for url in urls]
+    assert all(len(each) > 10 for each in found)
+    return found
+
+
+def test_whoever_was_away_for_long_is_tried_again_within_five_seconds() -> None:
+    """Pauses grow, but a dashboard must not sleep through a recovery."""
+    assert max(backoff(attempt) for attempt in range(200)) <= 4.0
+    assert max(RECONNECT_SECONDS) <= 4.0
+    assert max(PAUSES) <= 4.0
+
+
+def healthy(text: str) -> bool:
+    return all(each in text for each in ("PLANNED", "unset", "Unschedulable", "a advance"))
+
+
+def dimmed(pane: Pane, wanted: str) -> bool:
+    """Whether a text of a pane is greyed; it must be there."""
+    for y in range(pane.content_size.height):
+        for segment in pane.render_line(y):
+            if wanted in segment.text:
+                return bool(segment.style and segment.style.dim)
+    raise AssertionError(f"{wanted} is not in the pane:\n{pane.plain()}")

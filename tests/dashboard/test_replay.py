@@ -1,0 +1,209 @@
+"""A replay: the same screens as were recorded, read-only, with ages of then."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.dashboard.test_recording import recorded
+from tests.support.screen_text import screen_text
+from tests.support.states import EPOCH, MONO, SERVING, FixedClock, FixedSource, situations
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.recording.player import Player
+from zdd_tui.dashboard.recording.reader import Header, Recording, load
+from zdd_tui.dashboard.replay import ReplayApp
+from zdd_tui.dashboard.terminal.display_options import Look
+from zdd_tui.dashboard.widgets.panes.pane import RowChosen
+
+BOARDS = situations()
+SHOWN = ("planned", "backfill", "stale", "done")
+
+
+class FixedPlayer(Player):
+    """Times of day as on every other machine."""
+
+    def time_of_day(self, at: float) -> str:
+        return FixedClock().time_of_day(at)
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Recording:
+    """Four boards, a minute apart, as if read at the times that stand in them."""
+    found = load(recorded(tmp_path / "r.jsonl", *[BOARDS[name] for name in SHOWN]))
+    found.header = Header(found.header.plan, EPOCH + 1, MONO + 1)
+    found.times[:] = [60.0 * at for at in range(len(SHOWN))]
+    found.marks[:] = found.times[1:]
+    return found
+
+
+def player(recording: Recording) -> tuple[FixedPlayer, list[float]]:
+    now = [0.0]
+    return FixedPlayer(recording, now=lambda: now[0]), now
+
+
+async def test_the_screen_is_the_one_of_then(recording: Recording) -> None:
+    playing, _ = player(recording)
+    playing.toggle()
+    app = ReplayApp(playing, look=Look())
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        first, *rest = screen_text(app).splitlines()
+    assert " ".join(first.split()) == "REPLAY 03:12:01 0:00 of 3:00 ×1 ‖ paused space arrows <> nN"
+    live = ZddApp(FixedSource(BOARDS["planned"]), clock=FixedClock(), read_only=True)
+    async with live.run_test(size=(80, 23), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        assert screen_text(live).splitlines() == rest
+
+
+async def test_keys_go_through_it(recording: Recording) -> None:
+    playing, now = player(recording)
+    app = ReplayApp(playing, look=Look())
+
+    async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
+
+        async def press(wanted: str, *keys: str) -> None:
+            """Presses keys; what they do is on the screen with the next paint."""
+            await pilot.press(*keys)
+            deadline = time.monotonic() + 30
+            while wanted not in screen_text(app):
+                assert time.monotonic() < deadline, screen_text(app)
+                await pilot.pause(0.05)
+
+        await press("‖ paused", "space")
+        assert "nothing has run yet" in screen_text(app)
+        await press("1:00 of 3:00", "n")
+        await press("move old rows in batches")
+        await press("1:10 of 3:00", "right")
+        await press("STALE", "n")
+        await press("■ ended", "end")
+        await press("all 6 phases are complete")
+        await press("move old rows", "N", "N")
+        await press("nothing has run yet", "home")
+        await press("×4", "greater_than_sign", "greater_than_sign", "less_than_sign", "greater_than_sign")
+        await press("▶ playing", "space")
+        now[0] += 16
+        await press("1:04 of 3:00", "less_than_sign")
+        await press("move old rows")
+
+
+async def test_nothing_can_be_sent_from_it(recording: Recording) -> None:
+    playing, _ = player(recording)
+    playing.seek(60.0)
+    playing.toggle()
+    app = ReplayApp(playing, look=Look())
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        assert "p pause" not in screen_text(app)
+        for key in ("p", "a", "R"):
+            await pilot.press(key)
+            await pilot.pause()
+            assert len(app.screen_stack) == 1
+        await pilot.press("e", "end")
+        await pilot.pause()
+        assert len(app.screen_stack) == 2
+        assert playing.position == 60, "in a dialog, End is the dialog's"
+
+
+async def test_a_line_that_cannot_be_shown_ends_it_with_its_number(recording: Recording) -> None:
+    recording.lines[2] = {"t": 120.0, "d": {"~": {"examining": {"=": "perhaps"}}}}
+    playing, _ = player(recording)
+    app = ReplayApp(playing, look=Look())
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await pilot.press("n", "n")
+        await pilot.pause()
+    assert app.problem is not None
+    assert "line 4 cannot be shown: examining" in app.problem.title
+    assert app.return_value is not None
+    assert app.return_value.code == 2
+
+
+PICTURES = {
+    "replay": (False, ""),
+    "replay-timeline": (False, "T"),
+    "replay-plan": (False, "P"),
+    "replay-pod": (True, ""),
+    "replay-log": (True, "l"),
+    "replay-yaml": (True, "v"),
+}
+"""Whether a pod is opened first, and a key."""
+
+
+@pytest.mark.parametrize("size", ["80x24", "120x36"])
+@pytest.mark.parametrize("picture", PICTURES)
+async def test_picture(
+    picture: str, size: str, recording: Recording, same_as_before: Callable[[str, str], None]
+) -> None:
+    playing, _ = player(recording)
+    playing.seek(60.0)
+    playing.toggle()
+    app = ReplayApp(playing, look=Look())
+    width, height = map(int, size.split("x"))
+    async with app.run_test(size=(width, height), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        on_pod, key = PICTURES[picture]
+        if on_pod:
+            app.screen.post_message(RowChosen("pods", "x", SERVING[0]))
+            await pilot.pause()
+        if key:
+            await pilot.press(key)
+        await pilot.pause()
+        same_as_before(f"{picture}-{size}", screen_text(app))
+
+
+DETAILS = {
+    "T": ("timeline of users-full-name", "refused advance: backfill is still running"),
+    "G": ("gates of backfill", "756k of 1.2M"),
+    "B": ("backfill of users-full-name", "✗ the backfill: a recording holds no ranges, rows or SQL of the backfill"),
+    "P": ("plan of users-full-name", "✗ the plan: a recording holds no text of the plan"),
+    "V": ("expand/contract of users-full-name", "OLD WRITTEN"),
+}
+
+
+async def test_details_tell_what_was_recorded_and_plainly_what_was_not(recording: Recording) -> None:
+    playing, _ = player(recording)
+    playing.seek(60.0)
+    playing.toggle()
+    app = ReplayApp(playing, look=Look())
+    async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
+
+        async def shown(*wanted: str) -> None:
+            deadline = time.monotonic() + 30
+            while not all(text in screen_text(app) for text in wanted):
+                assert time.monotonic() < deadline, (wanted, screen_text(app))
+                await pilot.pause(0.05)
+
+        await pilot.pause()
+        for key, wanted in DETAILS.items():
+            await pilot.press(key)
+            await shown(*wanted)
+            await pilot.press("escape")
+            await shown("move old rows in batches")
+        app.screen.post_message(RowChosen("pods", "x", SERVING[0]))
+        await shown(
+            "✗ pod users-api-6d4f9c7b5d-x7k2p: a recording holds no pod as the API had it",
+            "● Serving  13m old",
+            "image shop/users-api:2  node node-1  0 restarts",
+            "holds no logs",
+        )
+        await pilot.press("l")
+        await shown(
+            "log of users-api-6d4f9c7b5d-x7k2p", "· ended", "✗ a recording holds no logs", "→ what is there now"
+        )
+        await pilot.press("escape", "v")
+        await shown("pod/users-api", "✗ Pod users-api-6d4f9c7b5d-x7k2p: a recording holds no pod")
+
+
+async def test_the_gates_of_then_have_their_pane(recording: Recording) -> None:
+    playing, _ = player(recording)
+    playing.seek(60.0)
+    playing.toggle()
+    app = ReplayApp(playing, look=Look())
+    async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        await pilot.press("6")
+        await pilot.pause()
+        shown = screen_text(app)
+        assert "╍ 6:gates STALE 1m" in shown, "nothing was heard at that moment of the recording"
+        assert "▶ backfill   backfill-complete ? unknown     1m STALE 62s: 756k of 1.2M" in shown
+        assert "cleanup    nothing-left      ○ not asked" in shown

@@ -1,0 +1,265 @@
+"""The lines of the guard's pane, of long steppers, and of pods that belong to two Deployments."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.states import EPOCH, MONO, FixedClock, backfill, board, record, release, situations
+from tests.support.strategy_states import (
+    BROKEN,
+    CAUSE,
+    GUARDED,
+    NEW,
+    OLD,
+    OTHER,
+    STABLE,
+    errors,
+    guard_situations,
+    latency,
+    pods_of,
+)
+from zdd_tui.dashboard.state import Board, Moment, Sourced
+from zdd_tui.dashboard.widgets.bars.stepper import stepper
+from zdd_tui.dashboard.widgets.bars.summary import now_lines
+from zdd_tui.dashboard.widgets.drawing.chart import sparkline
+from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, width
+from zdd_tui.dashboard.widgets.panes.columns import fit_columns, row_line
+from zdd_tui.dashboard.widgets.panes.guard import guard_columns, guard_heading, guard_readings, under_line
+from zdd_tui.dashboard.widgets.panes.layout import layout
+from zdd_tui.dashboard.widgets.panes.pod_rows import board_rows, pod_rows, widths_of
+from zdd_tui.dashboard.widgets.panes.pods import pod_columns, pod_notes, sides_heading
+from zdd_tui.model.actions import default_keys
+from zdd_tui.model.guard.reading import GuardReading
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.state import State, StepStatus
+from zdd_tui.model.release.strategy import Phase
+from zdd_tui.model.release.summary import situation
+from zdd_tui.model.workload.pod import PodState
+from zdd_tui.model.workload.rollout import RolloutStatus
+
+MOMENT = Moment.of(FixedClock())
+BOARDS = guard_situations()
+
+
+def text(*lines: Line) -> str:
+    return "\n".join("".join(part for part, _ in line) for line in lines)
+
+
+def guard_lines(readings: Sequence[GuardReading], cells: int, *, compact: bool = False) -> list[Line]:
+    """The rows of the pane."""
+    fitted = fit_columns(guard_columns(readings, cells, titles=not compact), cells)
+    shown = {column.key for column, _ in fitted}
+    lines: list[Line] = []
+    for reading in readings:
+        lines.append(row_line(fitted, reading, not compact))
+        if not compact:
+            lines.append(under_line(reading, shown, cells))
+    return lines
+
+
+def board_pods(made: Board, now: float, cells: int) -> list[Line]:
+    """Notes and rows of the pane."""
+    rows = board_rows(made)
+    fitted = fit_columns(pod_columns(widths_of(rows)), cells)
+    return [*pod_notes(made, cells), *[row_line(fitted, row, now) for row in rows]]
+
+
+def of_record(made: Board, **changes: object) -> Board:
+    assert made.release.value is not None
+    return replace(made, release=Sourced(replace(made.release.value, **changes), MONO))  # type: ignore[arg-type]
+
+
+# --- cause ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["guard-backwards", "guard-rolled-back", "guard-paused"])
+def test_what_the_guard_saw_stands_on_the_first_line_in_whole(name: str) -> None:
+    made = BOARDS[name]
+    assert made.release.value is not None
+    lines = now_lines(made, MOMENT, 78)
+    cause = made.release.value.cause
+    assert "guard:" in text(lines[0])
+    assert cause in " ".join(text(*lines).split())
+    assert situation(made.release.value, EPOCH + 1).text in " ".join(text(*lines).split())
+
+
+def test_a_dark_launch_that_differs_says_where_one_sees_what() -> None:
+    def press(name: str, keys: dict[str, str] | None = None) -> str:
+        record = BOARDS[name].release.value
+        assert record is not None
+        return situation(record, EPOCH, keys).press
+
+    assert press("dark-mismatch").startswith("V shows which answers differ; a opens shadow-100")
+    assert press("dark-mismatch", {**default_keys(), "picture": "F9"}).startswith("F9 shows which answers differ")
+    assert "differ" not in press("dark-launch")
+
+
+def test_a_cause_that_is_over_is_told_no_more() -> None:
+    going = record(release(State.RUNNING, Phase.BACKFILL, done=7, current=StepStatus.INTENT), cause=CAUSE)
+    assert situation(going, EPOCH).cause == ""
+    assert situation(replace(going, release=replace(going.release, paused=True)), EPOCH).cause
+
+
+# --- guard ----------------------------------------------------------------------------------------------------
+
+
+def test_a_rule_that_was_never_judged_is_unknown_not_absent() -> None:
+    made = board(record(release(State.PLANNED)), plan=GUARDED)
+    assert [(one.rule, one.verdict) for one in guard_readings(made, EPOCH)] == [
+        ("errors", Verdict.UNKNOWN),
+        ("p99", Verdict.UNKNOWN),
+    ]
+    assert "not judged yet" in text(*guard_lines(guard_readings(made, EPOCH), 60))
+    assert "STALE" not in text(*guard_lines(guard_readings(made, EPOCH), 60))
+
+
+def test_an_old_reading_is_unknown_until_the_release_has_ended() -> None:
+    made = of_record(BOARDS["guard-pass"], guard=(errors(observed_at=EPOCH - 60), latency()))
+    worst, other = guard_readings(made, EPOCH)
+    assert (worst.rule, worst.verdict, other.verdict) == ("errors", Verdict.UNKNOWN, Verdict.PASS)
+    assert "STALE 60s" in text(*guard_lines((worst,), 60))
+    assert made.release.value is not None
+    ended = of_record(made, release=replace(made.release.value.release, state=State.DONE))
+    assert {one.verdict for one in guard_readings(ended, EPOCH)} == {Verdict.PASS}
+
+
+def test_the_worst_rule_comes_first_with_its_word_and_numbers() -> None:
+    readings = sorted((latency(), BROKEN), key=lambda one: one.rule, reverse=True)
+    made = board(record(release(State.PLANNED), guard=tuple(readings)), plan=GUARDED)
+    found = guard_readings(made, EPOCH)
+    assert [one.rule for one in found] == ["errors", "p99"]
+    assert guard_heading(found) == "1 fail"
+    for compact in (True, False):
+        told = text(*guard_lines(found, 28, compact=compact))
+        assert "✗ fail" in told
+        assert "7.1%" in told
+        assert "1%" in told.replace("7.1%", "")
+    assert "old 79ms" in text(*guard_lines(found, 28))
+
+
+readings_of_any_kind = st.builds(
+    GuardReading,
+    rule=st.text(st.characters(codec="utf-8"), min_size=1, max_size=50),
+    verdict=st.sampled_from(Verdict),
+    reason=st.text(st.characters(codec="utf-8"), max_size=80),
+    value=st.none() | st.floats(allow_nan=False, allow_infinity=False, min_value=0, max_value=1e12),
+    limit=st.none() | st.floats(min_value=0, max_value=1e9),
+    baseline=st.none() | st.floats(min_value=0, max_value=1e9),
+    samples=st.integers(0, 10**9),
+    series=st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False), max_size=60).map(tuple),
+    acted=st.sampled_from(["", "rollback", "pause", "alert"]),
+    applies=st.booleans(),
+)
+
+
+@given(readings_of_any_kind, st.integers(24, 120), st.booleans())
+def test_whatever_a_rule_says_fits_its_pane(reading: GuardReading, cells: int, compact: bool) -> None:
+    lines = guard_lines((reading,), cells, compact=compact)
+    assert len(lines) == (1 if compact else 2)
+    # Three numbers of a dozen digits each need more than the narrowest pane has; the pane cuts what is over.
+    assert all(width(line) <= max(cells, 45) for line in lines)
+
+
+def test_a_strip_is_measured_by_the_limit_and_shows_gaps() -> None:
+    assert text(sparkline((0.0, 0.5, 1.0), 1.0, 10)) == "▁▅█"
+    assert text(sparkline((0.0, None, 0.01), 1.0, 10)) == "▁·▁"
+    assert sparkline((1.0, 4.0), 1.0, 10) == (("▃", Tone.NORMAL), ("█", Tone.BAD))
+    assert text(sparkline((1.0, 2.0, 3.0), 3.0, 2)) == "▆█"
+    assert sparkline((), 1.0, 10) == ()
+    assert text(sparkline((0.0, 0.0), None, 10)) == "▁▁"
+
+
+# --- layout ---------------------------------------------------------------------------------------------------
+
+
+def test_on_a_low_screen_the_guard_takes_the_place_of_what_does_nothing() -> None:
+    waiting, moving = BOARDS["guard-pass"], BOARDS["guard-backfill"]
+    assert list(layout(waiting, 24).right) == ["flags", "guard"]
+    assert list(layout(moving, 24).right) == ["backfill", "guard"]
+    assert layout(moving, 24).compact
+    for made in (waiting, moving):
+        high = layout(made, 36)
+        assert list(high.right) == ["backfill", "flags", "guard"]
+        assert not high.compact
+
+
+def test_an_error_of_the_flags_is_never_hidden() -> None:
+    moving = BOARDS["guard-backfill"]
+    assert layout(replace(moving, flags=replace(moving.flags, error="Redis is away")), 24).flags
+
+
+def test_only_what_the_plan_has_gets_a_pane() -> None:
+    bare = layout(BOARDS["blue-green"], 24)
+    assert not bare.right
+    plain = layout(situations()["backfill"], 24)
+    assert list(plain.right) == ["backfill", "flags"]
+
+
+# --- stepper --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cells", [40, 60, 78, 118])
+@pytest.mark.parametrize("phase", range(8))
+def test_the_current_phase_is_in_sight_at_every_width(phase: int, cells: int) -> None:
+    made = BOARDS["dark-launch"]
+    assert made.release.value is not None
+    rel = replace(made.release.value.release, phase=phase)
+    line = stepper(of_record(made, release=rel), cells)
+    assert width(line) <= cells
+    assert f"▶ {rel.strategy.phases[phase].name}" in text(line)
+
+
+def test_a_stepper_that_does_not_fit_says_how_much_it_leaves_out() -> None:
+    told = text(stepper(BOARDS["dark-launch"], 40))
+    assert "before" in told
+    assert "more" in told
+    assert text(stepper(BOARDS["dark-launch"], 78)) == (
+        "✔ rollout ✔ shadow-1 ▶ shadow-25 ○ 100 ○ ramp-10 ○ 50 ○ 100 ○ cleanup"
+    )
+
+
+def test_the_backfills_percent_stays() -> None:
+    going = release(State.RUNNING, Phase.BACKFILL, done=7, current=StepStatus.INTENT)
+    assert "backfill 63%" in text(stepper(board(record(going, backfill=backfill())), 78))
+
+
+# --- pods -----------------------------------------------------------------------------------------------------
+
+
+def test_pods_tell_which_side_and_whether_they_are_new() -> None:
+    told = text(*board_pods(BOARDS["canary"], EPOCH, 60))
+    assert sum("stable old" in line for line in told.splitlines()) == 4
+    assert sum("canary new" in line for line in told.splitlines()) == 4
+
+
+def test_a_pod_that_both_watches_see_is_shown_once_on_its_own_side() -> None:
+    made = BOARDS["canary"]
+    first, twin = made.pods.value, made.twin.value
+    assert first is not None
+    assert twin is not None
+    both = replace(first, pods=(*first.pods, *twin.pods))
+    assert len(pod_rows(made.plan, [both, twin])) == 8
+    # The second Deployment is gone already, and its pods are not.
+    rows = pod_rows(made.plan, [both])
+    assert [side for _, side in rows] == [0] * 4 + [1] * 4
+    assert sides_heading(made.plan, both, twin) == "serving: stable 4/4, canary 4/4"
+
+
+def test_ready_pods_without_traffic_stand_warm_and_those_that_come_up_do_not() -> None:
+    made = BOARDS["blue-green"]
+    assert text(*board_pods(made, EPOCH, 70)).count("◇ Warm ") == 4
+    coming = pods_of("users-api-green", NEW, PodState.WARMING, OTHER)
+    coming = replace(coming, rollout=RolloutStatus(False, False, "2 of 4 new replicas available"))
+    blue = pods_of("users-api", OLD, PodState.SERVING, STABLE)
+    told = text(*board_pods(replace(made, pods=Sourced(blue, MONO), twin=Sourced(coming, MONO)), EPOCH, 70))
+    assert told.count("◐ Warming") == 4
+    assert "rollout green: 2 of 4" in told
+
+
+def test_the_second_deployments_error_is_told() -> None:
+    made = BOARDS["canary"]
+    broken = replace(made, twin=replace(made.twin, error="the API server does not answer"))
+    assert "canary: the API server does not answer" in text(*board_pods(broken, EPOCH, 60))

@@ -1,0 +1,374 @@
+"""Tables without a terminal: filters, columns, order, the cursor that stays on its row, and the backfill's range."""
+
+import string
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.states import EPOCH, FixedClock, backfill, board, pod, situations, workload
+from zdd_tui.dashboard.state import FlagView, Sourced
+from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, changed_runs, width
+from zdd_tui.dashboard.widgets.panes.backfill import Pace, _further, backfill_lines, batch_rates, eta_range, eta_text
+from zdd_tui.dashboard.widgets.panes.columns import Column, cells_of, fit_columns, row_line, searchable, title_line
+from zdd_tui.dashboard.widgets.panes.failed_rows import ledger_columns
+from zdd_tui.dashboard.widgets.panes.filter import MOST_CHARACTERS, FilterError, FilterLine, parse_filter
+from zdd_tui.dashboard.widgets.panes.flags import days_left, flag_columns
+from zdd_tui.dashboard.widgets.panes.pod_rows import PodRows, Row, board_rows, widths_of
+from zdd_tui.dashboard.widgets.panes.pods import pod_columns
+from zdd_tui.dashboard.widgets.panes.rows import RowStore, ordered
+from zdd_tui.model.flag import ON
+from zdd_tui.model.release.records import BatchRecord, FailedRow
+from zdd_tui.model.workload.pod import Pod, PodState
+
+CELLS = {"pod": "users-api-x7k2p", "state": "Serving", "node": "node-1"}
+LABELS = {"app": "users-api", "tier": "Web"}
+COLUMNS = list(CELLS)
+
+
+def keeps(text: str) -> bool:
+    return parse_filter(text, COLUMNS).keeps(CELLS, LABELS)
+
+
+def text(*lines: Line) -> str:
+    return "\n".join("".join(part for part, _ in line) for line in lines)
+
+
+# --- filter ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("", True),
+        ("X7K", True),
+        ("x9", False),
+        ("!x9", True),
+        ("!x7k", False),
+        ("x7k serv", True),
+        ("x7k drain", False),
+        ("state:^serv", True),
+        ("st:^serv$", False),
+        ("no:1$", True),
+        ("!node:1$", False),
+        ("pod:Serving", False),
+        ("label:app=users-api", True),
+        ("label:app=users", False),
+        ("label:tier=web", True),
+        ("label:tier", True),
+        ("label:zone", False),
+        ("!label:zone", True),
+        ("label:tier!=db", True),
+        ("label:zone!=a", True),
+        ("label:tier!=web", False),
+        ("03:11", False),
+        ('"state:serving"', False),
+        ("!", True),
+        ("state:", True),
+        ("label:", True),
+    ],
+)
+def test_what_a_filter_keeps(typed: str, kept: bool) -> None:
+    assert keeps(typed) is kept
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("pod:[", "unterminated character set"),
+        ("stat:x stae:x", "did you mean state?"),
+        ("zzz:x", "there are pod, state, node"),
+        ("pod:(a+)+$", "for ever"),
+        ("x" * (MOST_CHARACTERS + 1), "at most"),
+    ],
+)
+def test_a_filter_that_cannot_be_used_says_why(typed: str, told: str) -> None:
+    with pytest.raises(FilterError, match=told.replace("?", r"\?")):
+        parse_filter(typed, COLUMNS)
+
+
+def test_a_short_name_that_may_be_two_columns_is_asked_about() -> None:
+    with pytest.raises(FilterError, match="state or status"):
+        parse_filter("sta:x", ["state", "status"])
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=60) | st.text('()[]{}*+?|\\^$!:= "ab', max_size=30))
+def test_no_filter_text_is_an_accident(typed: str) -> None:
+    try:
+        parsed = parse_filter(typed, COLUMNS)
+    except FilterError:
+        return
+    assert parsed.keeps(CELLS, LABELS) in (True, False)
+
+
+@given(st.text(string.ascii_letters + "-", min_size=1, max_size=8))
+def test_a_term_and_its_opposite_part_the_rows(typed: str) -> None:
+    assert keeps(typed) is not keeps(f"!{typed}")
+
+
+# --- columns --------------------------------------------------------------------------------------------------
+
+PODS = [
+    Row(pod("6d4f9c7b5d-x7k2p", "2", PodState.DRAINING, seconds_left=18.0), "", "2"),
+    Row(pod("6d4f9c7b5d-q2pzz", "2", PodState.STARTING, restarts=5, reason="CrashLoopBackOff"), "", "2"),
+    Row(pod("6d4f9c7b5d-m4t8c", "2", PodState.SERVING, node="ip-10-0-12-7.eu-west-1.compute.internal"), "", "2"),
+]
+
+
+@given(st.integers(20, 160))
+def test_columns_fit_and_the_node_goes_first(cells: int) -> None:
+    fitted = fit_columns(pod_columns(widths_of(PODS)), cells)
+    shown = [column.key for column, _ in fitted]
+    assert {"pod", "version", "state", "left", "restarts"} <= set(shown)
+    assert "age" in shown or "node" not in shown
+    lines = [title_line(fitted), *[row_line(fitted, row, EPOCH) for row in PODS]]
+    assert len({width(line) for line in lines}) == 1
+    if cells >= 36:
+        assert width(lines[0]) <= cells
+
+
+def test_what_is_wrong_takes_the_place_of_the_state_and_leaves_the_rest() -> None:
+    told = text(row_line(fit_columns(pod_columns(widths_of(PODS)), 90), PODS[1], EPOCH))
+    assert "○ CrashLoopBackOff 5×" in told
+    assert "12m" in told
+    assert "node-1" in told
+
+
+def test_the_title_of_the_sorted_column_is_marked() -> None:
+    fitted = fit_columns(pod_columns(widths_of(PODS)), 90)
+    assert "AGE▲" in text(title_line(fitted, "age"))
+    assert "T▼" in text(title_line(fitted, "left", down=True))
+    assert text(title_line(fitted, "restarts")).count("▲") == 1
+    assert width(title_line(fitted, "restarts")) == width(title_line(fitted))
+
+
+def test_a_column_that_cannot_be_searched_is_none_that_a_filter_knows() -> None:
+    columns = pod_columns(widths_of(PODS))
+    assert searchable(columns) == ["pod", "version", "state", "restarts", "node"]
+    assert cells_of(columns, PODS[1])["state"] == "Starting CrashLoopBackOff"
+
+
+POD_STATES = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(PodState), st.integers(0, 2)), max_size=5)
+
+
+@given(st.lists(POD_STATES, min_size=1, max_size=5), st.booleans())
+def test_rows_that_are_patched_are_the_rows_that_would_be_made(
+    readings: list[list[tuple[str, PodState, int]]], image: bool
+) -> None:
+    """From board to board, whatever comes, goes, or only changes."""
+    plan = replace(situations()["open"].plan, new_image="shop/users-api:2" if image else "")
+    rows = PodRows()
+    known: dict[str, Pod] = {}
+    for reading in readings:
+        pods = []
+        for name, state, restarts in {each[0]: each for each in reading}.values():
+            made = pod(name, "2", state, restarts=restarts)
+            # What has not changed is the very same object, as from the feeds.
+            pods.append(known[name] if known.get(name) == made else made)
+        known = {each.uid: each for each in pods}
+        made_board = board(None, plan=plan, pods=Sourced(workload(pods), 1.0))
+        rows.see(made_board)
+        assert list(rows.rows) == board_rows(made_board)
+        assert sum(rows.counts.values()) == len(pods)
+        exact = widths_of(rows.rows)
+        assert rows.widths.name >= exact.name
+        assert rows.widths.reason >= exact.reason
+
+
+def test_flags_tell_when_they_should_be_gone() -> None:
+    late = FlagView("a_key", "write", ON, owner="team-x", expires="2026-11-20", changed_at=EPOCH - 130)
+    soon = FlagView("b_key", "read", None, expires="2026-12-01")
+    columns = flag_columns((late, soon), {"a_key": late.changed_at, "b_key": None})
+    lines = [text(row_line(fit_columns(columns, 80), flag, EPOCH)) for flag in (late, soon)]
+    assert "✗ 4d ago team-x" in lines[0]
+    assert " 2m " in lines[0]
+    assert "in 7d" in lines[1]
+    assert days_left(FlagView("c", "read", None), EPOCH) is None
+    assert {column.key for column, _ in fit_columns(columns, 28)} == {"role", "value", "key"}
+
+
+def test_the_ledger_shows_key_reason_and_time() -> None:
+    row = FailedRow(["7", "eu"], "value too long for type character varying(10)", EPOCH)
+    told = text(row_line(fit_columns(ledger_columns((row,)), 70), row, FixedClock()))
+    assert told.startswith("7, eu")
+    assert "value too long" in told
+    assert told.endswith("03:12:00")
+
+
+# --- order and cursor -----------------------------------------------------------------------------------------
+
+Item = tuple[str, int | None]
+ITEMS = st.lists(st.tuples(st.text("abcdefgh", min_size=1, max_size=2), st.none() | st.integers(0, 4)), max_size=12)
+
+
+def unique(items: list[Item]) -> list[Item]:
+    return list(dict(reversed(items)).items())
+
+
+def store_of(items: list[Item], room: int = 4) -> RowStore[Item]:
+    store: RowStore[Item] = RowStore(lambda item: item[0])
+    store.resize(room)
+    store.update(items)
+    return store
+
+
+@given(ITEMS.map(unique), st.lists(ITEMS.map(unique), max_size=4), st.integers(0, 11), st.integers(1, 6), st.booleans())
+def test_the_cursor_is_on_a_row_that_is_shown(
+    first: list[Item], later: list[list[Item]], at: int, room: int, by_number: bool
+) -> None:
+    store = store_of(first, room)
+    store.point(at)
+    for items in later:
+        before, cursor, was = list(store.shown), store.cursor, store.at
+        store.update(items, key=(lambda item: item[1]) if by_number else None, keep=lambda item: item[1] != 3)
+        names = [item[0] for item in store.shown]
+        assert bool(store.cursor) == (store.at >= 0)
+        if cursor in names:
+            assert store.cursor == cursor
+        elif cursor and names:
+            # The next of the old order that is still there, else the one before.
+            heirs = [item[0] for item in (*before[was + 1 :], *reversed(before[:was])) if item[0] in names]
+            assert store.cursor == (heirs[0] if heirs else names[min(was, len(names) - 1)])
+        if store.at >= 0:
+            assert names[store.at] == store.cursor
+        else:
+            assert not cursor or not names
+        assert 0 <= store.top <= max(0, len(names) - room)
+
+
+@given(ITEMS, st.booleans())
+def test_sorting_is_stable_both_ways_and_what_has_no_value_comes_last(items: list[Item], down: bool) -> None:
+    numbered = list(enumerate(items))
+    found = ordered(numbered, lambda item: item[1][1], reverse=down)
+    values = [item[1][1] for item in found]
+    known = [value for value in values if value is not None]
+    assert known == sorted(known, reverse=down)
+    assert values == known + [None] * (len(values) - len(known))
+    for value in {*values}:
+        places = [item[0] for item in found if item[1][1] == value]
+        assert places == sorted(places)
+
+
+def test_a_row_that_moves_stays_where_it_is_on_the_screen() -> None:
+    rows: list[Item] = [(name, 0) for name in "abcdefgh"]
+    store = store_of(rows, 3)
+    store.point(5)
+    assert (store.top, store.at) == (3, 5)
+    store.update([("x", 0), ("y", 0), *rows])
+    assert (store.cursor, store.at, store.top) == ("f", 7, 5)
+    store.update(rows[4:])
+    assert (store.cursor, store.at, store.top) == ("f", 1, 0)
+
+
+def test_a_row_that_goes_leaves_the_cursor_to_its_neighbour() -> None:
+    rows: list[Item] = [(name, 0) for name in "abcd"]
+    store = store_of(rows)
+    store.point(2)
+    store.update([rows[0], rows[1], rows[3]])
+    assert store.cursor == "d"
+    store.update(rows[:2])
+    assert store.cursor == "b"
+    store.update([])
+    assert (store.cursor, store.row) == ("", None)
+
+
+def test_whoever_comes_back_finds_the_cursor_where_it_was() -> None:
+    store = store_of([(name, 0) for name in "abcdefgh"], 3)
+    store.scroll(4)
+    store.enter()
+    assert store.cursor == "e"
+    store.point(99)
+    assert store.cursor == "h"
+    store.scroll(-99)
+    store.enter()
+    assert (store.cursor, store.top) == ("h", 5)
+
+
+# --- what is painted ------------------------------------------------------------------------------------------
+
+
+def test_columns_far_apart_are_painted_apart() -> None:
+    before: Line = (("name", Tone.NORMAL), (" 1", Tone.NORMAL), ("  a long middle  ", Tone.DIM), ("12m", Tone.DIM))
+    after: Line = (("name", Tone.NORMAL), (" 2", Tone.NORMAL), ("  a long middle  ", Tone.DIM), ("13m", Tone.DIM))
+    assert changed_runs(before, after) == [(4, 6), (23, 26)]
+    assert changed_runs(before, before) == []
+    assert changed_runs(before, (("name", Tone.BAD), *before[1:])) == [(0, 4)]
+    assert changed_runs((("abc", Tone.NORMAL),), (("ab", Tone.NORMAL),)) == [(0, 3)]
+
+
+# --- the backfill's pace --------------------------------------------------------------------------------------
+
+
+def test_the_range_of_the_time_left_is_as_wide_as_the_pace_was_uneven() -> None:
+    assert eta_text(eta_range(450_000, 41_000, ())) == "~11s"
+    steady = [41_000.0] * 10
+    assert eta_text(eta_range(450_000, 41_000, steady)) == "~11s"
+    uneven = [10_000.0, 20_000.0, 40_000.0, 41_000.0, 41_000.0, 42_000.0, 60_000.0, 80_000.0]
+    assert eta_text(eta_range(450_000, 41_000, uneven)) == "8-23s"
+    assert eta_text(eta_range(450_000, 41_000, [0.0] * 4 + [41_000.0] * 4)) == ">11s"
+    assert eta_text(eta_range(4_000_000, 41_000, uneven)) == "67s-4m"
+    assert eta_text(eta_range(450_000, 0, uneven)) == "?"
+    assert eta_range(0, 41_000, uneven) is None
+
+
+@given(st.floats(1, 1e9), st.floats(0.1, 1e6), st.lists(st.floats(0, 1e6), max_size=30))
+def test_the_range_holds_the_pace_of_now(left: float, rate: float, rates: list[float]) -> None:
+    found = eta_range(left, rate, rates)
+    assert found is not None
+    least, most = found
+    assert least <= left / rate * 1.000001
+    assert most >= left / rate * 0.999999
+    assert eta_text(found)
+
+
+def test_the_pace_is_what_was_seen_and_before_that_what_the_batches_took() -> None:
+    pace = Pace()
+    batches = tuple(BatchRecord(EPOCH + 0.5 * number, 2000, 0.1) for number in range(4))
+    first = backfill(recent=batches, updated_at=EPOCH)
+    pace.see(first)
+    assert pace.rates(first) == (4000.0, 4000.0, 4000.0)
+    for second in range(1, 8):
+        pace.see(backfill(rate=1000.0 * second, updated_at=EPOCH + second))
+        pace.see(backfill(rate=1000.0 * second + 1, updated_at=EPOCH + second + 0.5))
+    pace.see(backfill(status="paused", rate=0.0, updated_at=EPOCH + 9))
+    assert pace.rates(first) == (41_000.0, *[1000.0 * second + 1 for second in range(1, 8)])
+    pace.see(backfill(rate=5.0, updated_at=EPOCH - 100))
+    assert pace.rates(backfill()) == (5.0,)
+    assert batch_rates(()) == ()
+
+
+def test_a_column_needs_no_more_than_a_key_and_a_text() -> None:
+    plain: Column[str, None] = Column("it", "IT", lambda row, _: row, 4)
+    assert text(row_line(fit_columns([plain], 10), "a\x1b[2Jbcdefgh", None)) == "a[2…"
+
+
+def test_several_workers_are_told_beside_the_batch() -> None:
+    assert "batch 2000×3" in text(*backfill_lines(backfill(), 40, workers=3))
+    assert "×" not in text(*backfill_lines(backfill(), 40))
+
+
+def test_a_changed_speed_is_among_the_first_five_lines_where_nothing_throttles() -> None:
+    tuned = ("speed 50% (plan: 100%)", "workers 2 (plan: 1)")
+    narrow = backfill_lines(backfill(), 29, tuned=tuned)
+    assert text(narrow[3]) == "tuned: speed 50% (plan: 100%)"
+    assert all(width(line) <= 12 for line in backfill_lines(backfill(), 12, tuned=tuned)[3:4])
+    assert text(backfill_lines(backfill(), 60, tuned=tuned)[3]) == "throttle: -  tuned: speed 50% (plan: 100%)"
+    assert text(backfill_lines(backfill(throttle="lag"), 60, tuned=tuned)[3]) == "throttle: lag"
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=40), st.integers(16, 100), st.integers(0, 99_999))
+def test_the_line_of_a_filter_fits_and_tells_the_count(typed: str, cells: int, total: int) -> None:
+    line = FilterLine()
+    line.begin()
+    line.write(typed, COLUMNS)
+    told = line.line(min(7, total), total, cells)
+    assert width(told) == cells
+    assert text(told).endswith(f"{min(7, total)} of {total}")
+    assert ("✗" in text(told)) or not line.problem
+
+
+def test_what_was_tuned_is_still_told_once_the_backfill_is_over() -> None:
+    tuned = ("speed 50% (plan: 100%)",)
+    assert "tuned: speed 50%" in text(*_further(backfill(status="done"), tuned, (), 40))
+    assert "tuned" not in text(*_further(backfill(), tuned, (), 40))  # it stands above

@@ -1,0 +1,113 @@
+"""Canary by gateway: an HTTPRoute shares the requests out; the way back from each phase, nothing left, nobody hurt."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from aiohttp import web
+
+from tests.support.release import (
+    assert_nobody_was_hurt,
+    back_from_the_middle_of_cleanup,
+    no_progress,
+    production,
+)
+from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.kubernetes.routes import get_route
+from zdd_tui.demo import manifests
+from zdd_tui.demo.environment import Environment
+from zdd_tui.demo.plan import IMAGE
+from zdd_tui.demo.release_driver import Walker
+from zdd_tui.demo.state_snapshot import differences, take
+from zdd_tui.model.errors import ClusterError
+from zdd_tui.model.release.state import State
+from zdd_tui.model.workload.route import canary_share
+from zdd_tui.testbed.cluster.cluster import local_cluster
+
+FIRST, CANARY = manifests.NAME, f"{manifests.NAME}-canary"
+PHASES = ("canary-33", "canary-50", "promote")
+
+
+async def share(env: Environment) -> list[float]:
+    """Percent that the route gives the canary."""
+    async with Cluster.connect(str(env.kubeconfig), None, "default") as cluster:
+        return canary_share(await get_route(cluster, manifests.ROUTE), FIRST, CANARY)
+
+
+@pytest.mark.timeout(600)
+async def test_requests_are_shared_out_by_phases_and_back_at_once(tmp_path: Path) -> None:
+    async with production(tmp_path, strategy="canary", by="gateway", name="users-canary", rate=60) as (env, store):
+        before = await take(env)
+        assert any(each.startswith("httproute") for each in before.objects)
+        for last in PHASES:
+            walker = Walker(env, store, no_progress)
+            await walker.begin()
+            for phase in PHASES[: PHASES.index(last) + 1]:
+                await walker.advance(phase)
+            assert await share(env) == [33 if last == "canary-33" else 50]
+            await walker.rollback()
+            await env.end("agent")
+            assert differences(before, await take(env)) == [], f"after a rollback from {last}"
+
+        # The canary is gone by then, and so is its Service.
+        await back_from_the_middle_of_cleanup(env, store)
+        assert differences(before, await take(env)) == [], "after a rollback from the middle of cleanup"
+
+        walker = Walker(env, store, no_progress)
+        await walker.begin()
+        await walker.advance("canary-33")
+        await walker.advance("canary-50")
+        await walker.enter("promote")
+        served = env.load()["services"]
+        await assert_nobody_was_hurt(env)
+        assert env.load()["services"][CANARY] > served[CANARY], "the canary answers while the first Deployment rolls"
+        await walker.settle("promote")
+        gate = (await walker.record()).gates["serving-new"]
+        assert gate.reason == "2 of 2 pods serve the new image"
+        await walker.advance("cleanup")
+        assert (await walker.record()).release.state is State.DONE
+        after = await take(env)
+        assert (after.image, set(after.pods), after.objects) == (IMAGE, {IMAGE}, before.objects)
+        await assert_nobody_was_hurt(env)
+
+
+@asynccontextmanager
+async def bare_api(folder: Path) -> AsyncIterator[Cluster]:
+    """An API server that serves no group at all."""
+
+    async def nothing(_request: web.Request) -> web.Response:
+        return web.json_response({"reason": "NotFound", "message": "the server could not find it"}, status=404)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", nothing)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        file = folder / "bare"
+        server = {"server": f"http://127.0.0.1:{runner.addresses[0][1]}"}
+        named = {"clusters": [{"name": "b", "cluster": server}], "users": [{"name": "b", "user": {}}]}
+        context = {"name": "b", "context": {"cluster": "b", "user": "b"}}
+        file.write_text(yaml.safe_dump({**named, "contexts": [context], "current-context": "b"}))
+        async with Cluster.connect(str(file), None, "default", check=False) as cluster:
+            yield cluster
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_cluster_without_the_api_and_a_route_that_is_not_there_are_told_apart(tmp_path: Path) -> None:
+    async with bare_api(tmp_path) as cluster:
+        with pytest.raises(ClusterError, match="no Gateway API") as caught:
+            await get_route(cluster, manifests.ROUTE)
+        assert "by: replicas" in caught.value.mend
+    async with (
+        local_cluster(tmp_path / "cluster") as local,
+        Cluster.connect(str(local.kubeconfig), None, "default") as cluster,
+    ):
+        for path, body in manifests.gateway_objects().items():
+            await cluster.http.json("POST", path, body=body)
+        assert (await get_route(cluster, manifests.ROUTE)).waits == "no Gateway has taken the route"
+        with pytest.raises(ClusterError, match="no httproute 'elsewhere'"):
+            await get_route(cluster, "elsewhere")

@@ -1,0 +1,143 @@
+"""Whole releases by keys alone: `zdd open` in a real terminal, with the agent that it starts, on a real production."""
+
+import asyncio
+import contextlib
+import re
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.release import assert_nobody_was_hurt, production
+from tests.support.terminal_emulator import Emulator, emulated
+from zdd_tui.backends.store.client import Store
+from zdd_tui.dashboard.recording.reader import load
+from zdd_tui.demo.environment import Environment
+from zdd_tui.model.release.records import ReleaseRecord
+
+ENTER = "\r"
+NAME = "users-full-name"
+
+
+@asynccontextmanager
+async def small_production(folder: Path, **options: object) -> AsyncIterator[tuple[Environment, Store]]:
+    """A production, and the end of whatever agent was started for its plan."""
+    async with production(folder, **options) as (env, store):
+        try:
+            yield env, store
+        finally:
+            for agent in agents(env):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    agent.terminate()
+            await asyncio.to_thread(psutil.wait_procs, agents(env), 20)
+
+
+def agents(env: Environment) -> list[psutil.Process]:
+    """Agents of this plan; its path is in no other test's folder."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if {"agent", str(env.plan_file.resolve())} <= set(process.info["cmdline"] or ())
+    ]
+
+
+def dashboard(env: Environment, *options: str) -> AbstractAsyncContextManager[Emulator]:
+    argv = [sys.executable, "-m", "zdd_tui", "open", *options, str(env.plan_file)]
+    return emulated(argv, env.environ | {"XDG_STATE_HOME": str(env.folder / "state")})
+
+
+async def record_of(store: Store) -> ReleaseRecord:
+    found = await store.find(NAME)
+    assert found is not None
+    return await store.read(found)
+
+
+async def under_way(terminal: Emulator, command: str) -> None:
+    """The agent has taken it: what is told of it goes on by itself from there, faster than a test may look."""
+    course = re.compile(rf"(… {command} taken by the agent|[▶✔] {command} )")
+    await terminal.until_so(lambda text: bool(course.search(text)) and "yes, do it" not in text, course.pattern)
+
+
+async def advance(terminal: Emulator, phase: str, *shows: str) -> None:
+    """Presses `a` when the screen offers it, reads the dialog, and says yes."""
+    await terminal.until(f"a {'starts' if phase == 'expand' else 'runs'} {phase}", "a advance")
+    terminal.press("a")
+    await terminal.until(f"run {phase}", *shows, "Enter yes, do it")
+    terminal.press(ENTER)
+    await under_way(terminal, "advance")
+
+
+@pytest.mark.timeout(600)
+async def test_a_whole_release_by_keys(tmp_path: Path) -> None:
+    async with small_production(tmp_path, rows=4000, ceiling=500) as (env, store):
+        async with dashboard(env) as terminal:
+            await terminal.until("PLANNED", "nothing has run yet", "2/2 ready", "write · unset")
+            (agent,) = agents(env)
+            await advance(terminal, "expand", "ADD COLUMN full_name text")
+            await advance(terminal, "dual-write", "users-api:2")
+            await advance(terminal, "backfill", "UPDATE")
+
+            await terminal.until("RUNNING", "move old rows", "p pause")
+            terminal.press("p")
+            paused = await terminal.until("‖ PAUSED", "pause verified: it is paused", "p resume", without="p pauses")
+            assert "✔ expand ─ ✔ dual-write ─ ‖ backfill" in paused
+            terminal.press("p")
+            await terminal.until("▶ RUNNING", "resume verified: it goes on")
+            terminal.press("q")
+            assert await terminal.ends() == 0
+
+        assert agent.is_running(), "the agent left with the dashboard"
+        left_at = (await record_of(store)).backfill
+        assert left_at is not None
+        assert left_at.status == "running", "the backfill was over too early to tell"
+        async with dashboard(env) as terminal:
+            await advance(terminal, "cutover", "turn the read flag on", "roll out V3")
+            assert agents(env) == [agent], "a second agent was started"
+            await advance(terminal, "contract", "RENAME COLUMN")
+            await leave_contract(terminal)
+            await terminal.until("✔ DONE", "all 6 phases are complete", "agent not needed", "q leaves")
+            terminal.press("q")
+            assert await terminal.ends() == 0
+        assert await asyncio.to_thread(psutil.wait_procs, [agent], 20) == ([agent], [])
+        await assert_nobody_was_hurt(env)
+
+
+async def leave_contract(terminal: Emulator) -> None:
+    """What cannot be undone asks for the release's name, and takes no other."""
+    await terminal.until("a runs cleanup", "asks for the release’s name")
+    terminal.press("a")
+    await terminal.until("run cleanup", "cannot be undone", f"type {NAME}")
+    terminal.press(f"users-full{ENTER}")
+    await terminal.until("“users-full” is not the release’s name")
+    terminal.press(f"-name{ENTER}")
+    await under_way(terminal, "advance")
+
+
+@pytest.mark.timeout(600)
+async def test_a_rollback_by_keys(tmp_path: Path) -> None:
+    file = tmp_path / "release.jsonl.gz"
+    async with (
+        small_production(tmp_path, rows=1000) as (env, store),
+        dashboard(env, "--record", str(file)) as terminal,
+    ):
+        await advance(terminal, "expand", "ADD COLUMN full_name text")
+        await advance(terminal, "dual-write", "users-api:2")
+        await terminal.until("dual-write has run")
+        terminal.press("R")
+        await terminal.until("roll back", "undo", "Enter yes, do it")
+        terminal.press(ENTER)
+        await under_way(terminal, "rollback")
+        done = await terminal.until("◀ ROLLED BACK", "every step is undone", "agent not needed", without="STALE")
+        assert "R rollback" not in done
+        terminal.press("q")
+        assert await terminal.ends() == 0
+        assert (await record_of(store)).release.state == "rolled-back"
+        await assert_nobody_was_hurt(env)
+    recording = load(file)
+    states = [recorded.release.state for at in recording.times if (recorded := recording.board_at(at).release.value)]
+    seen = list(dict.fromkeys(states))
+    # A phase that is over between two readings was never seen to run.
+    assert (seen[0], set(seen[1:3]), seen[3:]) == ("planned", {"running", "waiting"}, ["rolling-back", "rolled-back"])

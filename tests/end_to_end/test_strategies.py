@@ -1,0 +1,123 @@
+"""Each strategy, rolled back from each of its phases under load: afterwards all is as before, and nobody was hurt."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.release import (
+    assert_nobody_was_hurt,
+    back_from_the_middle_of_cleanup,
+    no_progress,
+    production,
+)
+from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.demo import manifests
+from zdd_tui.demo.environment import Environment
+from zdd_tui.demo.plan import DARK_IMAGE, IMAGE
+from zdd_tui.demo.release_driver import Walker
+from zdd_tui.demo.state_snapshot import Likeness, differences, take
+from zdd_tui.model.errors import StepFailed
+from zdd_tui.model.release.records import ReleaseRecord
+from zdd_tui.model.release.state import State
+
+BROKEN = "shop/users-api:9"
+"""There is no such version: its pods end with an error as soon as they start."""
+
+
+async def assert_as_before(env: Environment, before: Likeness, where: str) -> None:
+    assert differences(before, await take(env)) == [], f"after a rollback from {where}"
+    await assert_nobody_was_hurt(env)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("strategy", "by", "phases", "begun"),
+    [
+        ("rolling", "", ("rollout", "soak"), "rollout-new"),
+        ("canary", "replicas", ("canary-33", "canary-50", "promote"), "weight-33"),
+        ("canary", "flag", ("rollout", "canary-50", "promote"), "rollout-new"),
+    ],
+)
+async def test_rollback_from_every_phase(
+    strategy: str, by: str, phases: tuple[str, ...], begun: str, tmp_path: Path
+) -> None:
+    async with production(tmp_path, strategy=strategy, by=by, name=f"users-{strategy}") as (env, store):
+        before = await take(env)
+        for last in phases:
+            walker = Walker(env, store, no_progress)
+            await walker.begin()
+            for phase in phases[: phases.index(last) + 1]:
+                await walker.advance(phase)
+            if (by, last) == ("replicas", "promote"):
+                # The canary's pods serve beside them, and stand in for none.
+                told = (await walker.record()).gates["serving-new"].reason
+                assert told == "2 of 2 pods serve the new image, 2 of another Deployment beside them"
+            await walker.rollback()
+            await env.end("agent")
+            assert (await walker.record()).release.state is State.ROLLED_BACK
+            await assert_as_before(env, before, last)
+
+        await back_from_the_middle_of_cleanup(env, store)
+        await assert_as_before(env, before, "the middle of cleanup")
+
+        # An image whose pods never become ready: the step waits, nothing old goes, and the way back is open.
+        env.plan_file.write_text(env.plan_file.read_text().replace(f"image: {_image(by)}", f"image: {BROKEN}"))
+        walker = Walker(env, store, no_progress)
+        await walker.begin()
+        await walker.enter(phases[0])
+        await walker.until(lambda record: _note(record, begun) != "")
+        await walker.rollback()
+        await env.end("agent")
+        await assert_as_before(env, before, f"the middle of {begun}")
+
+
+def _image(by: str) -> str:
+    return DARK_IMAGE if by == "flag" else IMAGE
+
+
+def _note(record: ReleaseRecord, name: str) -> str:
+    return next(step.note for step in record.steps if step.name == name)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("strategy", "by"), [("rolling", ""), ("canary", "replicas"), ("canary", "flag")])
+async def test_a_whole_release_leaves_the_new_image_and_nothing_else(strategy: str, by: str, tmp_path: Path) -> None:
+    async with production(tmp_path, strategy=strategy, by=by, name=f"users-{strategy}") as (env, store):
+        before = await take(env)
+        walker = Walker(env, store, no_progress)
+        await walker.begin()
+        for phase in await walker.phase_names():
+            await walker.advance(phase)
+        assert (await walker.record()).release.state is State.DONE
+        after = await take(env)
+        assert (after.image, set(after.pods)) == (_image(by), {_image(by)})
+        # By flag the new path lies behind the flag until the next release: the flag has to stay on.
+        left = {key: value for key, value in after.flags.items() if value is not None}
+        assert left == ({"users_sql_name_read": "true"} if by == "flag" else {})
+        assert after.objects == before.objects
+        assert after.annotations == before.annotations
+        await assert_nobody_was_hurt(env)
+
+
+@pytest.mark.timeout(240)
+async def test_a_foreign_deployment_of_the_canarys_name_is_left_alone(tmp_path: Path) -> None:
+    """It came after the plan was checked: the step refuses, and the way back does not touch it either."""
+    async with production(tmp_path, strategy="canary", name="users-canary") as (env, store):
+        walker = Walker(env, store, no_progress)
+        await walker.begin()
+        foreign = manifests.deployment(dsn="x", redis_url="y", replicas=3)
+        foreign["metadata"]["name"] = f"{manifests.NAME}-canary"
+        foreign["spec"]["selector"] = {"matchLabels": {"app": "foreign"}}
+        foreign["spec"]["template"]["metadata"]["labels"] = {"app": "foreign"}
+        foreign["spec"]["template"]["spec"]["nodeSelector"] = {"nowhere": "true"}
+        async with Cluster.connect(str(env.kubeconfig), None, "default") as cluster:
+            path = cluster.path("apis/apps/v1", "deployments")
+            await cluster.http.json("POST", path, body=foreign)
+            before = await take(env)
+            await walker.enter("canary-33")
+            with pytest.raises(StepFailed, match="belongs to no release"):
+                await walker.settle("canary-33")
+            await walker.rollback()
+            assert (await cluster.get_deployment(foreign["metadata"]["name"])).desired == 3
+        await env.end("agent")
+        await assert_as_before(env, before, "a refused creation")

@@ -1,0 +1,104 @@
+"""The server is killed in the middle: commits that were not yet on disk go with their checkpoints."""
+
+import asyncio
+import contextlib
+import random
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.support.schema_change import USERS, disagreements, expanded, fill, leased, make_plan
+from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.engine.backfill.runner import BackfillRunner
+from zdd_tui.engine.backfill.verify import Verifier
+from zdd_tui.model.errors import DatabaseError
+from zdd_tui.model.release.records import BackfillRecord
+from zdd_tui.testbed.servers import postgres_server
+
+
+@pytest.mark.parametrize("kind", ["column", "table"])
+async def test_a_killed_server_loses_no_row(server_folder: Path, kind: str) -> None:
+    dice = random.Random(7)
+    async with postgres_server(server_folder / f"crash-{kind}") as server:
+        plan = make_plan(kind, dsn=server.dsn, backfill={"batch_rows": 20, "batch_rows_max": 20})
+        db = await asyncpg.connect(server.dsn)
+        await db.execute(USERS)
+        await fill(db, 5000)
+        async with leased(server.dsn, plan) as store:
+            await expanded(store, plan)
+            await BackfillRunner(store, plan, await read_catalog(db, plan)).prepare()
+            await db.close()
+            crashes = 0
+            while True:
+                async with store.pool.acquire() as conn:
+                    catalog = await read_catalog(conn, plan)
+                run = asyncio.create_task(BackfillRunner(store, plan, catalog).run())
+                await asyncio.wait({run}, timeout=dice.uniform(0.1, 0.4) if crashes < 3 else None)
+                if run.done():
+                    break
+                crashes += 1
+                await server.kill()
+                with pytest.raises(DatabaseError):
+                    await run
+                await server.start()
+            run.result()
+            assert crashes > 0
+            report = await Verifier(store, plan, catalog).run()
+            assert (report.rows, report.mismatches) == (5000, 0)
+            record = (await store.read()).backfill
+            assert record is not None
+            assert record.rows_done == 5000
+            db = await asyncpg.connect(server.dsn)
+            assert await disagreements(db, kind) == []
+            await db.close()
+
+
+@pytest.mark.parametrize("kind", ["column", "table"])
+async def test_a_server_that_is_back_before_the_next_batch_has_lost_the_last_ones(
+    server_folder: Path, kind: str
+) -> None:
+    """The connection of the next batch is a new one: no error tells that committed batches are gone."""
+    settings = {"wal_writer_delay": "10s"}  # what is not asked to be flushed stays in memory
+    async with postgres_server(server_folder / f"quick-{kind}", settings) as server:
+        limits = {"batch_rows": 100, "batch_rows_max": 100, "max_rows_per_second": 2000}
+        plan = make_plan(kind, dsn=server.dsn, backfill=limits)
+        db = await asyncpg.connect(server.dsn)
+        await db.execute(USERS)
+        await fill(db, 2000)
+        async with leased(server.dsn, plan) as store:
+            await expanded(store, plan)
+            catalog = await read_catalog(db, plan)
+            await db.close()
+            rests = 0
+            taken_back = 0
+
+            async def rest(seconds: float) -> None:
+                nonlocal rests, taken_back
+                rests += 1
+                if rests in (3, 7):
+                    before = (await store.read()).backfill
+                    await server.kill()
+                    await server.start()
+                    while (after := await read_again()) is None:  # noqa: ASYNC110  a server has no event for it
+                        await asyncio.sleep(0.05)
+                    assert before is not None
+                    taken_back += before.rows_done - after.rows_done
+
+            async def read_again() -> BackfillRecord | None:
+                with contextlib.suppress(DatabaseError):
+                    return (await store.read()).backfill
+                return None
+
+            runner = BackfillRunner(store, plan, catalog, sleep=rest, signals=[])
+            await runner.prepare()
+            await runner.run()
+            assert taken_back > 0
+            report = await Verifier(store, plan, catalog).run()
+            assert (report.rows, report.mismatches) == (2000, 0)
+            record = (await store.read()).backfill
+            assert record is not None
+            assert record.rows_done == 2000
+            db = await asyncpg.connect(server.dsn)
+            assert await disagreements(db, kind) == []
+            await db.close()

@@ -1,0 +1,86 @@
+"""The backfill waits for a standby: a real one, whose replay is stopped and goes on."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from tests.support.schema_change import USERS, disagreements, expanded, fill, leased, make_plan
+from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.engine.backfill.runner import BackfillRunner
+from zdd_tui.engine.backfill.throttle import ReplicaLag
+from zdd_tui.testbed.servers import PgServer, _make_reachable, postgres_server
+
+
+def _folder_for(primary: PgServer, standby: PgServer) -> None:
+    standby.folder.mkdir()
+    standby._data.mkdir(mode=0o700)
+    if primary._user is not None:
+        os.chown(standby._data, primary._user, primary._user)
+        _make_reachable(standby._data, primary._user)
+
+
+async def standby_of(primary: PgServer, folder: Path) -> PgServer:
+    standby = PgServer(folder)
+    _folder_for(primary, standby)
+    assert primary._bin is not None
+    copy = await asyncio.create_subprocess_exec(
+        *(primary._bin / "pg_basebackup", "-D", standby._data, "-R", "-c", "fast", "-d", primary.dsn),
+        user=primary._user,
+        group=primary._user,
+        extra_groups=None if primary._user is None else [],
+        cwd=standby._data,
+    )
+    assert await copy.wait() == 0
+    standby._bin, standby._password = primary._bin, primary._password
+    await standby.start()
+    return standby
+
+
+async def test_a_standby_that_stops_replaying_stops_the_backfill(server_folder: Path) -> None:
+    # Slow enough to be still at work when the standby is behind by so much.
+    slow = {"batch_rows": 50, "batch_rows_max": 50, "max_rows_per_second": 4000, "max_replica_lag": "500ms"}
+    plan = make_plan(backfill=slow)
+    async with postgres_server(server_folder / "primary") as primary:
+        plan = make_plan(dsn=primary.dsn, backfill=plan.backfill.model_dump())
+        standby = await standby_of(primary, server_folder / "standby")
+        db = await asyncpg.connect(primary.dsn)
+        reader = await asyncpg.connect(standby.dsn)
+        try:
+            await db.execute(USERS)
+            await fill(db, 20_000)
+            async with leased(primary.dsn, plan) as store:
+                await expanded(store, plan)
+                backfill = BackfillRunner(store, plan, await read_catalog(db, plan))
+                await backfill.prepare()
+                await reader.execute("SELECT pg_wal_replay_pause()")
+                run = asyncio.create_task(backfill.run())
+
+                async def seen() -> Any:
+                    return (await store.read()).backfill
+
+                async with asyncio.timeout(30):
+                    while not (await seen()).throttle.startswith("replica lag "):  # noqa: ASYNC110
+                        await asyncio.sleep(0.05)
+                assert not run.done()
+                await reader.execute("SELECT pg_wal_replay_resume()")
+                async with asyncio.timeout(30):
+                    await run
+                assert await disagreements(db, "column") == []
+                assert (await seen()).throttle == ""
+        finally:
+            await reader.close()
+            await db.close()
+            await standby.stop()
+
+
+def test_lag_is_told_from_where_the_primary_was() -> None:
+    """The server's own figure stands still while nothing is replayed; ours grows."""
+    lag = ReplicaLag()
+    lag.history.extend([(0.0, 100), (1.0, 200), (2.0, 300)])
+    assert lag.behind(300, 5.0) == 0.0
+    assert lag.behind(250, 5.0) == 3.0
+    assert lag.behind(150, 5.0) == 4.0
+    assert lag.behind(None, 5.0) == 0.0

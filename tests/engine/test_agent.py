@@ -1,0 +1,171 @@
+"""Agents as processes: one works and the others stand by; systems that are away are waited for; an end is an end."""
+
+import asyncio
+import re
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support.command_line import NAME, Agent, Ground, ground, until
+from tests.support.kubelet import read, write_config
+from tests.support.tcp_relay import Relay
+from zdd_tui.testbed.processes import free_port
+
+pytestmark = pytest.mark.timeout(300)  # a dozen processes each, on a machine that may do much else
+
+TAKEOVER_SECONDS = 5.0
+"""The budget of design section 10."""
+
+
+@pytest.fixture
+async def here(tmp_path: Path, pg_dsn: str, redis_url: str) -> AsyncIterator[Ground]:
+    async with ground(tmp_path, pg_dsn, redis_url) as made:
+        yield made
+
+
+async def holder_of(*agents: Agent) -> tuple[Agent, Agent]:
+    """The one that holds the lease, then the one that stands by."""
+
+    async def judged() -> tuple[Agent, Agent] | None:
+        working = [agent for agent in agents if "holding the lease" in agent.log]
+        waiting = [agent for agent in agents if "standing by" in agent.log]
+        return (working[0], waiting[0]) if working and waiting else None
+
+    found: tuple[Agent, Agent] = await until(judged)
+    return found
+
+
+async def events(here: Ground, kind: str) -> list[str]:
+    text = await here.fetchval(
+        "SELECT coalesce(string_agg(what || '|' || why, E'\\n' ORDER BY id), '') FROM zdd.event WHERE kind = $1", kind
+    )
+    return str(text).splitlines()
+
+
+async def test_one_works_the_other_takes_over(here: Ground) -> None:
+    async with here.agent() as one, here.agent() as two:
+        first, second = await holder_of(one, two)
+        assert "holding the lease" not in second.log, "both work"
+        assert await here.fetchval("SELECT count(*) FROM zdd.release") == 1
+
+        assert await first.ends(signal.SIGKILL) == -signal.SIGKILL
+        await second.says("holding the lease")
+        (silence,) = re.findall(r"was silent for ([\d.]+) s", "\n".join(await events(here, "lease")))
+        assert float(silence) <= TAKEOVER_SECONDS
+
+        async with here.agent() as third:
+            await third.says("standing by")
+            assert await second.ends(signal.SIGTERM) == 0
+            assert "told to stop" in second.log
+            await third.says("holding the lease")
+            # Given back, not run out: nobody was silent.
+            given, taken = (await events(here, "lease"))[-2:]
+            assert given.startswith("gave the lease back")
+            assert taken.startswith("took the lease")
+            assert taken.endswith("|")
+            assert third.log.count("standing by") == 1, "the log fills while an agent stands by"
+
+            unneeded = await here.zdd("agent", "--if-needed")
+            assert unneeded.code == 0
+            assert "another agent holds the lease; nothing to do" in unneeded.err
+            assert (await here.zdd("pause")).out == f"pause done: {NAME} is planned, paused\n"
+
+
+async def test_an_ended_release_is_begun_again_only_when_asked_to(here: Ground) -> None:
+    async with here.agent() as agent:
+        await agent.says("holding the lease")
+        ended = await here.zdd("rollback", "--yes", "--reason", "wrong day")
+        assert (ended.code, ended.out) == (0, f"rollback done: {NAME} is rolled-back\n")
+        assert await agent.ends() == 0
+
+    for options in ((), ("--if-needed",)):
+        again = await here.zdd("agent", *options)
+        assert again.code == 0
+        assert "has ended; to begin another: zdd agent --anew" in again.err
+    assert await here.fetchval("SELECT count(*) FROM zdd.release") == 1
+
+    late = await here.zdd("advance", "--yes")
+    assert late.code == 1
+    assert f"release {NAME} has ended: it is rolled-back" in late.err
+    assert "--anew" in late.err
+
+    async with here.agent("--anew") as agent:
+        await agent.says("holding the lease")
+        assert await here.fetchval("SELECT count(*) FROM zdd.release") == 2
+        # --anew is no licence to begin a third while the second is under way.
+        more = await here.zdd("agent", "--anew", "--if-needed")
+        assert (more.code, "another agent holds the lease" in more.err) == (0, True)
+        assert await here.fetchval("SELECT count(*) FROM zdd.release") == 2
+
+
+async def _behind_relay(here: Ground, system: str) -> tuple[Relay, Ground]:
+    own = free_port()
+    if system == "Redis":
+        parts = urlsplit(here.environ["REDIS_URL"])
+        away = here.with_env(REDIS_URL=parts._replace(netloc=f":{parts.password}@127.0.0.1:{own}").geturl())
+    else:
+        config = read(here.environ["KUBECONFIG"])
+        cluster = config["clusters"][0]["cluster"]
+        parts = urlsplit(cluster["server"])
+        folder = here.folder / "relay"
+        folder.mkdir()
+        path = write_config(folder, cluster | {"server": f"https://127.0.0.1:{own}"}, **config["users"][0]["user"])
+        away = here.with_env(KUBECONFIG=path)
+    assert parts.port
+    return Relay("127.0.0.1", parts.port, own), away
+
+
+@pytest.mark.parametrize("system", ["Redis", "Kubernetes"])
+async def test_a_release_under_way_is_taken_over_although_a_system_is_away(here: Ground, system: str) -> None:
+    async with here.agent() as agent:
+        await agent.says("holding the lease")
+        assert await agent.ends(signal.SIGTERM) == 0
+
+    relay, away = await _behind_relay(here, system)
+    async with relay, away.agent() as agent:
+        await agent.says(f"waiting for {system}")
+        assert agent.process.returncode is None
+        said: list[str] = await until(lambda: events(here, "error"))  # the log is written first
+        assert said[0].startswith(f"agent waits for {system}")
+
+        # It holds the lease all the while: nobody else works, and its silence is explained.
+        held = await here.zdd("agent", "--if-needed")
+        assert "another agent holds the lease" in held.err
+        unanswered = await here.zdd("pause", "--timeout", "1s")
+        assert unanswered.code == 4
+        assert "the pause stays queued" in unanswered.err
+        assert f"agent waits for {system}" in unanswered.err
+
+        await relay.open()
+        await agent.says("pause by")
+        status = await here.zdd("status")
+        assert f"{NAME}: planned, PAUSED" in status.out
+
+
+async def test_a_database_that_is_lost_later_is_waited_for(here: Ground) -> None:
+    parts = urlsplit(here.environ["DATABASE_URL"])
+    assert parts.port
+    relay = Relay("127.0.0.1", parts.port, free_port())
+    async with relay:
+        await relay.open()
+        netloc = f"{parts.username}:{parts.password}@127.0.0.1:{relay.port}"
+        away = here.with_env(DATABASE_URL=parts._replace(netloc=netloc).geturl())
+        async with away.agent() as agent:
+            await agent.says("holding the lease")
+            await relay.shut()
+            await agent.says("trying again until it works")
+            await asyncio.sleep(1.5)  # several tries: they must not fill the log
+            refused = agent.log.count("refuses connections")
+            assert refused <= 1, agent.log
+            await relay.open()
+            await until(lambda: _held_twice(agent))
+            assert agent.process.returncode is None
+            for secret in here.secrets:
+                assert secret not in agent.log
+
+
+async def _held_twice(agent: Agent) -> bool:
+    return agent.log.count("holding the lease") == 2

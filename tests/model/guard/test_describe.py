@@ -1,0 +1,62 @@
+"""The words beside a rule's reading: of every kind of rule, and without a secret."""
+
+import pytest
+
+from tests.model.plan.test_guard import GOOD, load
+from zdd_tui.model.guard.describe import rule_views
+from zdd_tui.model.plan.guard import Guard
+
+VIEWS = {view.name: view for view in rule_views(load(GOOD).guard)}
+
+
+@pytest.mark.parametrize(
+    ("rule", "word", "text"),
+    [
+        ("errors", "asks", "each pod, every 1.0s: GET /metrics"),
+        ("errors", "counts", "the share of http_requests_total whose code is 5.."),
+        ("errors", "judges", "each version by itself, and the worst counts"),
+        ("errors", "limit", "broken above 1%"),
+        ("errors", "needs", "50 samples, or the verdict is inconclusive"),
+        ("errors", "for", "the limit broken for 5.0s"),
+        ("errors", "no data", "unknown: never a pass, and nothing is done"),
+        ("p99", "counts", "p99 of the histogram http_request_duration_seconds"),
+        ("p99", "for", "acts at the first broken look"),
+        ("p99", "no data", "unknown; after 1m00s: rollback"),
+        ("slower", "judges", "the new version against the old one"),
+        ("slower", "limit", "new worse than old with a chance under 0.01 (Mann-Whitney)"),
+        ("budget", "limit", "1.44%: 14.4 times the budget of 0.1%, in both windows"),
+        ("budget", "window", "1h00m and 5m00s"),
+        ("crashes", "asks", "Kubernetes, every 1.0s: the restart counts of the Deployment’s pods"),
+        ("probes", "asks", "a probe of our own, every 1.0s: GET /ready of each ready endpoint"),
+        ("probes", "counts", "answers whose status is not [23].."),
+        ("orders", "asks", "Prometheus at prometheus.example.com, every 1.0s"),
+        ("orders", "query", "sum(rate(orders_failed_total[1m]))"),
+    ],
+)
+def test_each_kind_of_rule_has_its_words(rule: str, word: str, text: str) -> None:
+    assert (word, text) in VIEWS[rule].told
+
+
+def test_no_name_password_or_token_of_an_address_is_told() -> None:
+    guard = Guard.model_validate(
+        {
+            "sources": {
+                "prometheus": {"url": "https://ana:pa55word@prom.example.com:9090/x?token=t0ken", "token": "t0ken"},
+                "probe": {"url": "https://ana:pa55word@shop.example.com/ready?key=t0ken"},
+            },
+            "rules": [
+                {"name": "q", "metric": "query", "query": "up", "limit": 3},
+                {"name": "p", "metric": "error-rate", "source": "probe", "limit": "50%", "version": "all"},
+            ],
+        }
+    )
+    told = repr(rule_views(guard))
+    assert "prom.example.com:9090" in told
+    assert "shop.example.com" in told
+    assert "pa55word" not in told
+    assert "t0ken" not in told
+    assert "ana" not in told
+
+
+def test_a_plan_without_a_guard_has_no_words() -> None:
+    assert rule_views(None) == ()

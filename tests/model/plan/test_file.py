@@ -1,0 +1,130 @@
+"""Plans and the errors that name file, line, key and the nearest spelling."""
+
+from pathlib import Path
+
+import pytest
+
+from zdd_tui.model.duration import human_duration, parse_duration
+from zdd_tui.model.errors import PlanError
+from zdd_tui.model.plan.base import TableName
+from zdd_tui.model.plan.file import load_plan, placeholders
+from zdd_tui.model.plan.strategies import plan_schema
+
+EXAMPLE = (Path(__file__).parents[3] / "config" / "plan.example.yaml").read_text()
+ENVIRON = {"DATABASE_URL": "postgresql://app:s3cret@db/shop", "REDIS_URL": "redis://:s3cret@cache/0"}
+
+
+def load(text: str, environ: dict[str, str] = ENVIRON):  # type: ignore[no-untyped-def]
+    return load_plan(text, source="plan.yaml", environ=environ)
+
+
+def line_of(text: str, fragment: str) -> int:
+    return next(number for number, line in enumerate(text.splitlines(), 1) if fragment in line)
+
+
+def test_the_example_is_a_plan() -> None:
+    loaded = load(EXAMPLE)
+    assert loaded.plan.change.kind == "column"
+    assert loaded.plan.gates.soak == 30.0
+    assert loaded.plan.change.table == TableName(schema_="public", name="users")
+
+
+def test_the_stored_copy_and_every_repr_keep_secrets_out() -> None:
+    loaded = load(EXAMPLE)
+    assert loaded.document["database"]["dsn"] == "${DATABASE_URL}"
+    assert placeholders(loaded.document) == {"DATABASE_URL", "REDIS_URL"}
+    for shown in (repr(loaded), str(loaded.plan), loaded.plan.model_dump_json(), repr(loaded.document)):
+        assert "s3cret" not in shown
+
+
+def test_the_hash_is_of_the_content() -> None:
+    same = load("# a comment\n" + EXAMPLE.replace("batch_rows: 1000", "batch_rows:    1000"))
+    assert same.hash == load(EXAMPLE).hash
+    assert load(EXAMPLE.replace("soak: 30s", "soak: 31s")).hash != same.hash
+    elsewhere = load(EXAMPLE, ENVIRON | {"DATABASE_URL": "postgresql://other/shop"})
+    assert elsewhere.hash == same.hash, "a rotated password is not another plan"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "at", "key", "hint"),
+    [
+        ("lock_timeout:", "lock_timeot:", "lock_timeot", "database.lock_timeot", "did you mean lock_timeout?"),
+        ("strategy: expand/contract", "strategy: expand-contract", "strategy:", "strategy", "expand/contract?"),
+        ("200ms", "soon", "lock_timeout:", "database.lock_timeout", "500ms, 10s, 2m"),
+        ("  deployment: users-api\n", "", "kubernetes:", "kubernetes.deployment", "missing"),
+        ("dual_write: application", "dual_write: app", "dual_write:", "change.dual_write", "application?"),
+        ("batch_rows: 1000", "batch_rows: -1", "batch_rows", "backfill.batch_rows", "greater than or equal to 1"),
+        ("batch_rows: 1000", "batch_rows: 90000", "backfill:", "backfill", "larger than batch_rows_max"),
+        ("users-full-name", "Users Full", "Users Full", "name", "does not match"),
+        ("shop/users-api:3", "shop/users-api:2", "images:", "kubernetes.images", "same image"),
+        ("_read", "_write", "flags:", "flags", "must be two flags"),
+        ("first_name: split", "full_name: split", "change:", "change", "either new or old"),
+        ("table: public.users", "table: a.b.c", "table:", "change.table", "users or public.users"),
+        ("name: users-full-name", "name: x\nname: y", "name: y", "name", "there twice"),
+        ("${REDIS_URL}", "${REDIS}", "url:", "flags.url", "REDIS is not set"),
+        ("${REDIS_URL}", "${}", "url:", "flags.url", "${NAME}"),
+        ("- CREATE INDEX", "- 7\n    - CREATE INDEX", "- 7", "change.indexes[0]", "valid string"),
+    ],
+)
+def test_an_error_names_file_line_key_and_mend(old: str, new: str, at: str, key: str, hint: str) -> None:
+    text = EXAMPLE.replace(old, new)
+    assert text != EXAMPLE
+    with pytest.raises(PlanError) as caught:
+        load(text)
+    message = str(caught.value)
+    assert f"plan.yaml:{line_of(text, at)}: {key}" in message
+    assert hint in message
+    assert "s3cret" not in message
+
+
+def test_a_near_miss_in_the_environment_is_named() -> None:
+    with pytest.raises(PlanError, match=r"DATABASE_URL is not set \(there is DATABASE_URI\)"):
+        load(EXAMPLE, {"DATABASE_URI": "x", "REDIS_URL": "y"})
+
+
+def test_all_errors_are_told_at_once() -> None:
+    with pytest.raises(PlanError) as caught:
+        load(EXAMPLE.replace("deployment:", "deploymnt:").replace("200ms", "soon"))
+    assert str(caught.value).count("plan.yaml:") == 3
+
+
+@pytest.mark.parametrize("text", ["", "a: [", "- just\n- a list", "\t", "plain"])
+def test_what_is_no_plan_says_so(text: str) -> None:
+    with pytest.raises(PlanError, match=r"plan\.yaml"):
+        load(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "schema", "name"),
+    [("users", "public", "users"), ("App.Users", "app", "users"), ('"Odd ""x"."T.1"', 'Odd "x', "T.1")],
+)
+def test_table_names_fold_as_postgresql_folds_them(text: str, schema: str, name: str) -> None:
+    if text.startswith('"Odd'):
+        text = '"Odd ""x"."T.1"'
+    assert TableName.parse(text) == TableName(schema_=schema, name=name)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("500ms", 0.5), ("1h30m", 5400.0), (2, 2.0), ("0s", 0.0)])
+def test_durations(text: object, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "5 parsecs", "-1s", -1, True, "1s2"])
+def test_bad_durations(text: object) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.04, "0.0s"), (9.94, "9.9s"), (9.96, "10s"), (59.6, "1m00s"), (3599.7, "1h00m"), (90_000, "1d01h")],
+)
+def test_human_durations_never_show_sixty(seconds: float, shown: str) -> None:
+    assert human_duration(seconds) == shown
+
+
+def test_the_schema_in_config_is_the_model() -> None:
+    import json
+
+    stored = json.loads((Path(__file__).parents[3] / "config" / "plan.schema.json").read_text())
+    assert stored == plan_schema(), "run `make schema`"

@@ -1,0 +1,228 @@
+"""When a rollout is over, when it has failed, and what it waits for."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.model.workload.test_pod import JSON, LEAVING, NOW, SERVING, facts
+from zdd_tui.model.workload.pod import Pod, classify
+from zdd_tui.model.workload.rollout import (
+    Condition,
+    DeploymentView,
+    ReplicaSetView,
+    own_pods,
+    project_deployment,
+    project_event,
+    project_replica_set,
+    rollout_status,
+    selector_text,
+)
+
+OLD = ReplicaSetView("users-1", "rs1", "d1", "h1", "1", {"app": "u:1"}, 0, 0, 0, 0)
+NEW = ReplicaSetView("users-2", "rs2", "d1", "h2", "2", {"app": "u:2"}, 3, 3, 3, 3)
+SETTLED = DeploymentView(
+    name="users",
+    uid="d1",
+    namespace="shop",
+    resource_version="9",
+    generation=4,
+    observed_generation=4,
+    images={"app": "u:2"},
+    selector="app=users",
+    desired=3,
+    replicas=3,
+    updated=3,
+    ready=3,
+    available=3,
+    paused=False,
+    min_ready_seconds=0.0,
+    conditions=(Condition("Progressing", "True", "NewReplicaSetAvailable", ""),),
+    revision="2",
+    epoch=0,
+    change_cause=None,
+)
+
+
+def pod(name: str, template: str, *, leaving: bool = False, deleted: bool = False) -> Pod:
+    deadline = NOW + 10 if leaving else None
+    made = facts(name=name, uid=name, template_hash=template, deadline=deadline)
+    return classify(made, LEAVING if leaving else SERVING, now=NOW, deleted=deleted)
+
+
+PODS = [pod(f"new-{n}", "h2") for n in range(3)]
+
+
+def test_done() -> None:
+    status = rollout_status(SETTLED, [OLD, NEW], PODS)
+    assert (status.done, status.failed) == (True, False)
+
+
+def test_a_terminating_pod_of_an_older_template_keeps_it_open() -> None:
+    """`kubectl rollout status` says done here; the old code may still write."""
+    status = rollout_status(SETTLED, [OLD, NEW], [*PODS, pod("old-1", "h1", leaving=True)])
+    assert not status.done
+    assert status.old_pods == ("old-1",)
+    assert "old-1" in status.message
+
+
+def test_a_pod_whose_deletion_was_seen_does_not_count() -> None:
+    assert rollout_status(SETTLED, [OLD, NEW], [*PODS, pod("old-1", "h1", deleted=True)]).done
+
+
+@pytest.mark.parametrize(
+    ("change", "waits_for"),
+    [
+        ({"observed_generation": 3}, "generation 3 of 4"),
+        ({"paused": True}, "rollout resume deployment/users"),
+        ({"revision": ""}, "new ReplicaSet"),
+        ({"revision": "1"}, "new ReplicaSet"),  # the controller has seen it but not renumbered yet
+        ({"images": {"app": "u:3"}}, "new ReplicaSet"),
+        ({"updated": 2}, "2 of 3 new replicas created"),
+        ({"available": 2}, "2 of 3 new replicas available"),
+        ({"replicas": 4}, "1 older pod"),
+        ({"conditions": (Condition("ReplicaFailure", "True", "FailedCreate", "exceeded quota"),)}, "exceeded quota"),
+    ],
+)
+def test_what_it_waits_for(change: dict[str, Any], waits_for: str) -> None:
+    status = rollout_status(replace(SETTLED, **change), [OLD, NEW], PODS)
+    assert (status.done, status.failed) == (False, False)
+    assert waits_for in status.message
+
+
+def test_available_pods_of_the_older_template_do_not_make_the_new_one_available() -> None:
+    status = rollout_status(SETTLED, [OLD, replace(NEW, available=1)], PODS)
+    assert not status.done
+    assert "1 of 3" in status.message
+
+
+def test_failed_when_the_progress_deadline_is_exceeded_and_says_why() -> None:
+    conditions = (Condition("Progressing", "False", "ProgressDeadlineExceeded", ""),)
+    ill = replace(PODS[0], reason="CrashLoopBackOff")
+    status = rollout_status(replace(SETTLED, available=2, conditions=conditions), [OLD, NEW], [ill, *PODS[1:]])
+    assert status.failed
+    assert "CrashLoopBackOff" in status.message
+
+
+def test_the_condition_of_an_older_generation_is_not_the_verdict_on_the_new_one() -> None:
+    conditions = (Condition("Progressing", "False", "ProgressDeadlineExceeded", ""),)
+    fresh = replace(SETTLED, generation=5, conditions=conditions)
+    assert not rollout_status(fresh, [OLD, NEW], PODS).failed
+
+
+def test_after_a_rollback_the_older_replica_set_is_the_new_one() -> None:
+    back = replace(SETTLED, images={"app": "u:1"}, revision="3")
+    reused = replace(OLD, revision="3", desired=3, replicas=3, ready=3, available=3)
+    assert rollout_status(back, [reused, NEW], [pod(f"b-{n}", "h1") for n in range(3)]).done
+    assert not rollout_status(back, [reused, NEW], [*PODS]).done
+
+
+@given(
+    observed=st.integers(0, 4),
+    paused=st.booleans(),
+    updated=st.integers(0, 3),
+    available=st.integers(0, 3),
+    hashes=st.lists(st.sampled_from(["h1", "h2", ""]), max_size=5),
+    leaving=st.booleans(),
+)
+def test_never_done_with_an_older_pod_or_an_unseen_spec(
+    observed: int, paused: bool, updated: int, available: int, hashes: list[str], leaving: bool
+) -> None:
+    view = replace(SETTLED, observed_generation=observed, paused=paused, updated=updated, available=available)
+    pods = [pod(f"p{n}", template, leaving=leaving) for n, template in enumerate(hashes)]
+    status = rollout_status(view, [OLD, NEW], pods)
+    if status.done:
+        assert observed == 4
+        assert not paused
+        assert available == updated == 3
+        assert all(template == "h2" for template in hashes)
+    assert not (status.done and status.failed)
+
+
+def test_pods_of_others_are_left_out_and_those_of_a_deleted_replica_set_are_not() -> None:
+    foreign = replace(OLD, uid="rs9", owner_uid="d9")
+    found = own_pods(
+        SETTLED,
+        [OLD, NEW, foreign],
+        [
+            facts(name="mine", owner_uid="rs2", template_hash="h2"),
+            facts(name="orphaned", owner_uid="rs0", template_hash="h0"),
+            facts(name="foreign", owner_uid="rs9", template_hash="h9"),
+            facts(name="bare", owner_uid="", template_hash=""),
+        ],
+    )
+    assert [item.name for item in found] == ["mine", "orphaned"]
+
+
+def test_deployment_projection() -> None:
+    view = project_deployment(
+        {
+            "metadata": {
+                "name": "users",
+                "generation": 7,
+                "resourceVersion": "12",
+                "annotations": {
+                    "deployment.kubernetes.io/revision": "3",
+                    "zdd.dev/epoch": "41",
+                    "kubernetes.io/change-cause": "V2",
+                },
+            },
+            "spec": {
+                "selector": {"matchLabels": {"app": "users"}},
+                "minReadySeconds": 5,
+                "paused": True,
+                "template": {"spec": {"containers": [{"name": "app", "image": "u:2"}]}},
+            },
+            "status": {"observedGeneration": 6},
+        }
+    )
+    assert (view.generation, view.observed_generation, view.observed) == (7, 6, False)
+    assert (view.revision, view.epoch, view.change_cause) == ("3", 41, "V2")
+    assert (view.desired, view.min_ready_seconds, view.paused) == (1, 5.0, True)
+    assert (view.images, view.selector) == ({"app": "u:2"}, "app=users")
+
+
+@pytest.mark.parametrize("spoiled", ["", "x", "-3", "1.5", "٣", "9" * 40])
+def test_a_spoiled_epoch_counts_as_none(spoiled: str) -> None:
+    assert project_deployment({"metadata": {"annotations": {"zdd.dev/epoch": spoiled}}}).epoch == 0
+
+
+def test_selector_text() -> None:
+    rules = [
+        {"key": "tier", "operator": "In", "values": ["a", "b"]},
+        {"key": "x", "operator": "NotIn", "values": ["c"]},
+        {"key": "y", "operator": "Exists"},
+        {"key": "z", "operator": "DoesNotExist"},
+    ]
+    found = selector_text({"matchLabels": {"app": "users"}, "matchExpressions": rules})
+    assert found == "app=users,tier in (a,b),x notin (c),y,!z"
+
+
+@given(JSON)
+def test_any_object_is_tolerated(value: Any) -> None:
+    for raw in (
+        value,
+        {"metadata": value, "spec": value, "status": value},
+        {"spec": {"selector": value, "template": value}},
+    ):
+        view = project_deployment(raw)
+        project_replica_set(raw)
+        project_event(raw)
+        rollout_status(view, [], [])
+
+
+def test_event_projection_takes_the_newest_time_and_the_count() -> None:
+    event = project_event(
+        {
+            "type": "Warning",
+            "reason": "Unhealthy",
+            "message": "Readiness probe failed",
+            "count": 3,
+            "involvedObject": {"kind": "Pod", "name": "users-1"},
+            "metadata": {"creationTimestamp": "2027-01-15T07:00:00Z"},
+            "lastTimestamp": "2027-01-15T08:00:00Z",
+        }
+    )
+    assert (event.at, event.warning, event.object, event.count) == (NOW, True, "pod/users-1", 3)

@@ -1,0 +1,282 @@
+"""Rehearsals on the real embedded PostgreSQL: the copy, its rows, the walks, the verdict, the rule for production."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.rehearsal.support import ROWS, SCHEMA, fetch, plan_of, run
+from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.backends.store import evidence as rehearsals
+from zdd_tui.backends.store.agent import take_lease
+from zdd_tui.backends.store.client import Store
+from zdd_tui.cli.parser import main
+from zdd_tui.engine.context import Context
+from zdd_tui.engine.preconditions import require_rehearsal
+from zdd_tui.model.errors import DatabaseError, PlanError, Refused
+from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.plan.file import LoadedPlan, load_plan
+from zdd_tui.model.release.records import Actor, StoredCommand
+from zdd_tui.model.release.state import CommandKind
+from zdd_tui.rehearsal.copy import Copy, Wish, copy_session, make_copy
+from zdd_tui.rehearsal.expected_rows import MAKE, Ledger, Losses
+from zdd_tui.rehearsal.fake_cluster import instant_cluster
+from zdd_tui.rehearsal.pg_dump import refuse_newer
+from zdd_tui.rehearsal.run import rehearse
+from zdd_tui.testbed.servers import PgServer
+
+ANA = Actor("ana", "bastion")
+
+
+def quiet(_text: str) -> None:
+    """For those who need no progress."""
+
+
+@pytest.fixture
+def production(pg_dsn: str) -> str:
+    asyncio.run(run(pg_dsn, SCHEMA, ROWS))
+    return pg_dsn
+
+
+@asynccontextmanager
+async def copied(production: str, pg: PgServer, folder: Path, wish: Wish) -> AsyncIterator[tuple[Any, Copy]]:
+    """The copy in a database beside production's, and a session of it."""
+    name = f"copy_of_{production.rpartition('/')[2]}"
+    await run(pg.dsn, f"CREATE DATABASE {name}")
+    plan = plan_of(production).plan
+    assert isinstance(plan, Plan)
+    try:
+        async with copy_session(pg.dsn_of(name), plan) as conn:
+            yield conn, await make_copy(conn, plan, wish, pg.dsn_of(name), pg.programs, folder, quiet)
+    finally:
+        await run(pg.dsn, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def test_the_copy_has_what_depends_on_the_table_and_rows_that_look_like_productions(
+    production: str, pg: PgServer, tmp_path: Path
+) -> None:
+    async with copied(production, pg, tmp_path, Wish(scale=0.5)) as (conn, copy):
+        assert (copy.rows, copy.main.rows, copy.trouble) == (2000, 4000, "")
+        there = await conn.fetchrow(
+            "SELECT to_regclass('crm.grown') IS NOT NULL AS view, to_regclass('crm.invoice') IS NOT NULL AS child,"
+            " to_regclass('crm.log') IS NOT NULL AS named_by_the_trigger, to_regclass('unrelated') AS other,"
+            " to_regproc('unrelated') AS other_function, to_regclass('crm.users_tenant') IS NOT NULL AS index"
+        )
+        assert dict(there) == {
+            "view": True, "child": True, "named_by_the_trigger": True, "other": None, "other_function": None,
+            "index": True,
+        }  # fmt: skip
+        shape = await conn.fetchrow(
+            "SELECT avg((age IS NULL)::int)::float8 AS nulls, avg((tier = 'free')::int)::float8 AS common,"
+            " count(DISTINCT first_name) AS names, bool_and(age BETWEEN 18 AND 99) AS ok,"
+            " avg((last_name = '')::int)::float8 AS single, avg(pg_column_size(extra)) AS wide,"
+            " count(DISTINCT email) AS emails, bool_and(shout = upper(email)) AS generated FROM crm.users"
+        )
+        assert shape["nulls"] == pytest.approx(0.2, abs=0.04)
+        assert shape["common"] == pytest.approx(0.7, abs=0.04)
+        assert 40 <= shape["names"] <= 50
+        assert 80 <= shape["wide"] <= 130
+        assert (shape["emails"], shape["ok"], shape["generated"]) == (2000, True, True)
+        # Keys are checked by the server when they are declared anew.
+        await conn.execute(
+            "ALTER TABLE crm.users ADD FOREIGN KEY (tenant_id) REFERENCES crm.tenant;"
+            "ALTER TABLE crm.invoice ADD FOREIGN KEY (user_id) REFERENCES crm.users"
+        )
+        assert await conn.fetchval("SELECT count(*) FROM crm.invoice") == 4000
+        # What production's people are called is nobody's business here, and the CHECK that asks for it is told.
+        assert not await conn.fetchval("SELECT count(*) FROM crm.users u WHERE u::text ~* 'secret'")
+        assert any("named_well" in note for note in copy.notes)
+        # The next row gets a number that is free.
+        await conn.execute("INSERT INTO crm.users (tenant_id, first_name, email) VALUES (1, 'x', 'x')")
+        await conn.execute("UPDATE crm.users SET age = 44 WHERE email = 'x'")
+        assert await conn.fetchval("SELECT count(*) FROM crm.log") == 1
+
+
+async def test_with_data_production_rows_come_and_the_same_share_of_them_every_time(
+    production: str, pg: PgServer, tmp_path: Path
+) -> None:
+    async with copied(production, pg, tmp_path, Wish(scale=0.5, with_data=True)) as (conn, copy):
+        assert 1800 < copy.rows < 2200
+        assert await conn.fetchval("SELECT bool_and(email LIKE 'secret%') FROM crm.users")
+        assert await conn.fetchval("SELECT count(*) FROM crm.tenant") == 20
+        assert any("crm.invoice stays empty" in note for note in copy.notes)
+    assert "rows.copy" not in os.listdir(tmp_path)
+
+
+async def test_a_good_plan_passes_forward_and_back_from_every_phase_and_the_verdict_is_kept(
+    production: str, tmp_path: Path
+) -> None:
+    loaded = plan_of(production)
+    outcome = await rehearse(loaded, Wish(rows=1000), tmp_path, quiet)
+    report = outcome.to_json()
+    assert report["passed"], report["reasons"]
+    phases = ["expand", "dual-write", "backfill", "cutover", "contract"]
+    assert [walk["back_from"] for walk in report["walks"]] == [*phases, ""]
+    assert [walk["lost"] for walk in report["walks"]] == [0] * 6
+    assert all(walk["rows"] >= 1000 for walk in report["walks"])
+    assert report["writers"]["writes"] > 50
+    assert report["writers"]["failures"] == {}
+    steps = {step["step"]: step for step in report["steps"]}
+    assert set(steps) == {spec.name for spec in outcome.strategy.steps}
+    assert steps["set-aside"]["lock"] == "AccessExclusiveLock"
+    assert steps["create-indexes"]["undo_seconds"] is not None
+    assert steps["backfill-rows"]["wal_bytes"] > 100_000
+    low, high = steps["backfill-rows"]["full_seconds"]
+    assert 0 < low < high
+    kept = await fetch(production, "SELECT plan_hash, verdict, scale, report FROM zdd.rehearsal")
+    assert [(row["plan_hash"], row["verdict"], row["scale"]) for row in kept] == [(loaded.hash, "passed", 0.25)]
+    assert json.loads(kept[0]["report"])["plan"] == "crm-names"
+    # Production has seen nothing of it: neither a row nor a column, nor a release.
+    assert await fetch(production, "SELECT FROM zdd.release") == []
+    assert (await fetch(production, "SELECT count(*) AS rows FROM crm.users"))[0]["rows"] == 4000
+
+
+def test_a_wrong_way_back_fails_on_the_command_line_with_the_reason_and_that_is_kept_too(
+    production: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", production)
+    file = tmp_path / "plan.yaml"
+    file.write_text(plan_of(production, last_name="\"''\"").text)
+    assert main(["rehearse", str(file), "--rows", "1000", "--json"]) == 1
+    told = capsys.readouterr()
+    report = json.loads(told.out)
+    assert "change.down loses what V3 writes" in report["reasons"][0]
+    assert "filling 1,000 rows" in told.err
+    query = "SELECT verdict, report ->> 'reasons' AS reasons FROM zdd.rehearsal"
+    kept = asyncio.run(fetch(production, query))
+    assert kept[0]["verdict"] == "failed"
+    assert "change.down loses what V3 writes" in kept[0]["reasons"]
+
+
+async def test_the_ledger_sees_each_kind_of_loss(pg_dsn: str) -> None:
+    await run(pg_dsn, SCHEMA, ROWS)
+    plan = plan_of(pg_dsn).plan
+    assert isinstance(plan, Plan)
+    async with copy_session(pg_dsn, plan) as conn:
+        await conn.execute(MAKE)
+        ledger = Ledger(plan, await read_catalog(conn, plan), {"full_name": "text"})
+        assert await ledger.begin(conn) == 4000
+        assert (await ledger.compare_old(conn)).lost == 0
+        await conn.execute("DELETE FROM crm.invoice; DELETE FROM crm.users WHERE id = 7")
+        await conn.execute("UPDATE crm.users SET last_name = 'Thief' WHERE id IN (8, 9)")
+        await conn.execute(
+            "INSERT INTO crm.users (tenant_id, first_name, email)"
+            " SELECT 1, 'Secret', n::text FROM generate_series(1, 3) n"
+        )
+        assert await ledger.compare_old(conn) == Losses(4003, missing=1, strange=3, changed=2, sample='["4001"]')
+
+
+async def test_a_strategy_without_a_database_and_a_newer_server_are_refused(
+    pg_dsn: str, db: "asyncpg.Connection[asyncpg.Record]", tmp_path: Path
+) -> None:
+    text = plan_of(pg_dsn).text
+    rolling = (
+        text.partition("flags:")[0]
+        .replace("expand/contract", "rolling")
+        .replace('images: {v2: "crm:2", v3: "crm:3"}', "image: crm:2")
+    )
+    loaded = load_plan(rolling, source="plan.yaml", environ={"DATABASE_URL": pg_dsn})
+    with pytest.raises(PlanError, match="rolling changes none"):
+        await rehearse(loaded, Wish(), tmp_path, quiet)
+    old = tmp_path / "pg_dump"
+    old.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 14.9'\n")
+    old.chmod(0o755)
+    with pytest.raises(DatabaseError, match="and the rehearsal's is 14"):
+        await refuse_newer(db, pg_dsn, tmp_path)
+    assert await fetch(pg_dsn, "SELECT to_regclass('zdd.rehearsal') AS there") == [(None,)]
+
+
+# --- the rule -----------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def planned(loaded: LoadedPlan) -> AsyncIterator[tuple[Context, Store, int]]:
+    """A release that was registered and has not begun, as the agent that holds the lease sees it."""
+    dsn = loaded.plan.database.dsn.get_secret_value()
+    async with await Store.open(dsn) as store:
+        await store.migrate()
+        release_id = await store.register(
+            loaded.plan, text=loaded.text, document=loaded.document, plan_hash=loaded.hash, actor=ANA
+        )
+        lease = await take_lease(dsn, release_id, ANA)
+        assert lease is not None
+        assert isinstance(loaded.plan, Plan)
+        async with lease:
+            cluster = instant_cluster(loaded.plan)
+            yield Context(loaded.plan, lease, None, cluster, lambda: False, quiet), store, release_id
+
+
+async def ask(ctx: Context, store: Store, release_id: int, **how: Any) -> list[str]:
+    """Sends an advance and judges it; the lines for the audit."""
+    sent = await store.send(release_id, CommandKind.ADVANCE, actor=ANA, **how)
+    stored: StoredCommand = await store.command(sent)
+    record = await store.read(release_id)
+    return [event.what for event in await require_rehearsal(ctx, record.release, stored, record.now)]
+
+
+async def test_the_first_advance_of_production_asks_for_a_fresh_rehearsal_of_this_very_plan(production: str) -> None:
+    loaded = plan_of(production)
+    async with planned(loaded) as (ctx, store, release_id):
+        with pytest.raises(Refused, match="never rehearsed as it is now"):
+            await ask(ctx, store, release_id)
+        with pytest.raises(Refused, match="needs a reason"):
+            await ask(ctx, store, release_id, unrehearsed=True)
+        lines = await ask(ctx, store, release_id, unrehearsed=True, reason="the index is on fire")
+        assert lines == ["begun without a rehearsal: it was never rehearsed as it is now"]
+        conn = await asyncpg.connect(production)
+        try:
+            for plan_hash, passed, words in (("other", True, "never"), (loaded.hash, False, "failed")):
+                await rehearsals.keep(
+                    conn, plan_hash=plan_hash, name="x", passed=passed, scale=0.1, report={}, actor=ANA
+                )
+                with pytest.raises(Refused, match=words):
+                    await ask(ctx, store, release_id)
+            await rehearsals.keep(conn, plan_hash=loaded.hash, name="x", passed=True, scale=1, report={}, actor=ANA)
+            assert await ask(ctx, store, release_id) == []
+            await conn.execute("UPDATE zdd.rehearsal SET at = at - interval '31 days'")
+        finally:
+            await conn.close()
+        with pytest.raises(Refused, match="counts no more"):
+            await ask(ctx, store, release_id)
+
+
+async def test_an_agent_refuses_the_advance_and_writes_down_who_went_without(production: str) -> None:
+    """The rule is asked where commands are taken: one refused, one with a waiver that lands in the audit."""
+    loaded = plan_of(production)
+    async with planned(loaded) as (ctx, store, release_id):
+        tenure = tenure_of(ctx, loaded)
+        refused = await store.send(release_id, CommandKind.ADVANCE, actor=ANA)
+        waived = await store.send(
+            release_id, CommandKind.ADVANCE, actor=ANA, unrehearsed=True, reason="the index is on fire"
+        )
+        record = await store.read(release_id)
+        tenure._holding.release = record.release
+        for _ in range(2):
+            stored = await ctx.store.next_command()
+            assert stored is not None
+            await asyncio.wait_for(tenure._obey(stored), 20)
+        answer = await store.command(refused)
+        assert answer.status == "refused"
+        assert "zdd rehearse" in answer.outcome
+        assert (await store.command(waived)).status == "done"
+        record = await store.read(release_id)
+        assert record.release.phase == 0
+        trace = [event for event in record.events if event.kind == "rehearsal"]
+        assert [(event.actor, event.why) for event in trace] == [(ANA, "the index is on fire")]
+
+
+def tenure_of(ctx: Context, loaded: LoadedPlan) -> Any:
+    """A tenure that is connected, and whose loops do not run."""
+    from zdd_tui.engine.lease_session import Tenure
+    from zdd_tui.engine.runner import Holding
+
+    tenure = Tenure(loaded.plan, ctx.store, None, quiet)
+    tenure._ctx = ctx
+    tenure._holding = Holding(None)  # type: ignore[arg-type]
+    return tenure

@@ -1,0 +1,209 @@
+"""Samples of a dark launch: what the service library writes to a log, and what the dashboard reads out of it."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.service.test_shadow import ANA, BOB, User, answers, make, never, settle
+from zdd_tui.model import shadow as shadow_sample
+from zdd_tui.model.shadow import FieldDifference, ShadowSample, newest, sample_of
+from zdd_tui.service import shadow as library
+from zdd_tui.service.differences import SHOWN_CHARS, Difference, differences
+
+
+def read(log: pytest.LogCaptureFixture, path: str = "users") -> list[ShadowSample]:
+    """What stands in the log, line by line, as it would come from a pod."""
+    lines = "\n".join(f"2026-11-24 {record.levelname} {record.getMessage()}" for record in log.records).split("\n")
+    return [sample for line in lines if (sample := sample_of(line, "pod-1", path)) is not None]
+
+
+def test_both_sides_know_the_same_mark() -> None:
+    assert library.MARK == shadow_sample.MARK
+    assert library.SAMPLES == shadow_sample.SHOWN
+
+
+async def test_a_mismatch_is_read_as_it_was_written(caplog: pytest.LogCaptureFixture) -> None:
+    shadow = make(show=["name"])
+    await shadow.run(7, old=answers(ANA), new=answers(BOB))
+    await settle(shadow)
+    (sample,) = read(caplog)
+    assert (sample.what, sample.unit, sample.number) == ("mismatch", "7", 1)
+    assert sample.fields == (FieldDifference("name", '"Ana"', '"Bob"', "from character 1"),)
+    assert sample.at == pytest.approx(shadow.samples[0].at, abs=1)
+    assert read(caplog, "orders") == []
+
+
+async def test_old_is_old_also_where_the_new_path_answers(caplog: pytest.LogCaptureFixture) -> None:
+    shadow = make(read=100, show=["name"])
+    assert await shadow.run(7, old=answers(ANA), new=answers(BOB)) is BOB
+    await settle(shadow)
+    assert read(caplog)[0].fields[0].old == '"Ana"'
+
+
+async def test_values_that_may_not_be_shown_are_shapes(caplog: pytest.LogCaptureFixture) -> None:
+    shadow = make()
+    await shadow.run(7, old=answers(User(1, "Ana Lee")), new=answers(User(1, "ana lee")))
+    await settle(shadow)
+    assert read(caplog)[0].fields == (FieldDifference("name", "<text of 7>", "<text of 7>", "only case"),)
+    assert "lee" not in caplog.text.casefold()
+
+
+async def test_failures_tell_their_type_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    shadow = make(timeout=0.01)
+    await shadow.run(1, old=answers(ANA), new=answers(ValueError("hunter2")))
+    await shadow.run(2, old=answers(ANA), new=never)
+    await settle(shadow)
+    told = [(sample.what, sample.unit, sample.error, sample.number) for sample in read(caplog)]
+    assert told == [("error", "1", "ValueError", 1), ("timeout", "2", "TimeoutError", 2)]
+    assert "hunter2" not in caplog.text
+
+
+async def test_lines_are_few_and_the_next_one_tells_how_many_were_not_written(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(library.time, "monotonic", lambda: now[0])
+    shadow = make()
+    for unit in range(50):
+        await shadow.run(unit, old=answers(ANA), new=answers(BOB))
+        await settle(shadow)
+    assert [sample.number for sample in read(caplog)] == list(range(1, library.SAMPLES + 1))
+    now[0] += 1
+    for unit in range(2):
+        await shadow.run(unit, old=answers(ANA), new=answers(BOB))
+        await settle(shadow)
+    assert read(caplog)[-1].number == 51
+    assert len(read(caplog)) == library.SAMPLES + 1
+
+
+async def test_a_unit_cannot_forge_a_line_nor_a_sample(caplog: pytest.LogCaptureFixture) -> None:
+    forged = (
+        'x\n2026 shadow-sample {"path": "users", "what": "mismatch", "at": 1, "n": 9, "unit": "forged"}\x1b[2J\u2028'
+    )
+    shadow = make()
+    await shadow.run(forged, old=answers(ANA), new=answers(BOB))
+    await settle(shadow)
+    (sample,) = read(caplog)
+    assert (sample.number, sample.unit) == (1, forged[: library.UNIT_CHARS])
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.isascii()
+    assert line.isprintable()
+
+
+async def test_a_line_has_a_length_and_counts_what_it_leaves_out(caplog: pytest.LogCaptureFixture) -> None:
+    shadow = make(show=[f"field{number}" for number in range(99)])
+    old = {f"field{number}": "ж" * 500 for number in range(99)}
+    await shadow.run(1, old=answers(old), new=answers(dict.fromkeys(old, "x")))  # type: ignore[arg-type]
+    await settle(shadow)
+    (sample,) = read(caplog)
+    assert len(caplog.records[0].getMessage()) < 4096
+    assert len(sample.fields) > 0
+    assert len(sample.fields) + sample.more == 99
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("a b", "a  b", Difference("f", "<text of 3>", "<text of 4>", "only blanks")),
+        ("\u00e9", "e\u0301", Difference("f", "<text of 1>", "<text of 2>", "only the Unicode form")),
+        ("abcd", "abXd", Difference("f", "<text of 4>", "<text of 4>", "from character 3")),
+        (1.0, 1.0000001, Difference("f", "<number>", "<number>", "by rounding")),
+        (1, "1", Difference("f", "<number>", "<text of 1>")),
+        (True, False, Difference("f", "<boolean>", "<boolean>")),
+        (None, [1, 2], Difference("f", "<null>", "<list of 2>")),
+        ({"a": 1}, b"xy", Difference("f", "<object of 1>", "<bytes, 2>")),
+    ],
+)
+def test_shapes_tell_how_and_not_what(old: object, new: object, told: Difference) -> None:
+    assert differences({"f": old}, {"f": new}) == (told,)
+
+
+def test_what_is_whole_or_missing_is_told_too() -> None:
+    assert differences(None, ANA) == (Difference("presence", "<nothing>", "<an answer>"),)
+    assert differences(1, 2, ["value"]) == (Difference("value", "1", "2"),)
+    assert differences({"a": 1}, {}, ["a"]) == (Difference("a", "1", "<absent>"),)
+    assert differences(ANA, ANA) == ()
+
+
+def test_a_long_value_is_cut_around_the_place_where_it_differs() -> None:
+    (found,) = differences({"f": "x" * 999 + "old" + "y" * 999}, {"f": "x" * 999 + "new" + "y" * 999}, ["f"])
+    assert "xold" in found.old
+    assert "xnew" in found.new
+    assert max(len(found.old), len(found.new)) == SHOWN_CHARS + 2
+
+
+class Rude:
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+def test_an_answer_that_cannot_be_told_harms_nobody() -> None:
+    circle: dict[str, object] = {}
+    circle["self"] = circle
+    assert differences({"f": Rude()}, {"f": 1}, ["f"])[0].old == "<Rude>"
+    assert differences({"f": circle}, {"f": 1}, ["f"])[0].old == "<object of 1>"
+
+
+# --- what a log may hold ---------------------------------------------------------------------------------------------
+
+
+def line(**changes: object) -> str:
+    made = {"path": "users", "what": "mismatch", "at": 5.5, "n": 3, "unit": "7", "fields": [["f", "1", "2", ""]]}
+    return f"12:00 WARNING {shadow_sample.MARK}{json.dumps(made | changes)}"
+
+
+def test_an_application_may_log_in_json() -> None:
+    plain = sample_of(line(), "pod-1", "users")
+    assert plain is not None
+    assert sample_of(json.dumps({"level": "warning", "msg": line()}), "pod-1", "users") == plain
+    assert sample_of(line() + " trace_id=1", "pod-1", "users") == plain
+
+
+def test_what_looks_secret_is_masked_whatever_the_application_says() -> None:
+    fields = [
+        ["api_key", '"hunter2 and more"', "<text of 4>", ""],
+        ["dsn", '"postgresql://u:hunter2@db/x"', "null", ""],
+    ]
+    found = sample_of(line(fields=fields, unit="token=hunter2"), "pod-1", "users")
+    assert found is not None
+    assert "hunter2" not in repr(found)
+    assert [(each.old, each.new) for each in found.fields] == [
+        ("***", "<text of 4>"),
+        ('"postgresql://u:***@db/x"', "null"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        shadow_sample.MARK,
+        shadow_sample.MARK + "[1]",
+        shadow_sample.MARK + "{",
+        shadow_sample.MARK + "[" * 100_000,
+        line(path="orders"),
+        line(what="fine"),
+        line(at="now"),
+        line(at=True),
+    ],
+)
+def test_what_is_no_sample_is_none(text: str) -> None:
+    assert sample_of(text, "pod-1", "users") is None
+
+
+@given(
+    st.dictionaries(st.sampled_from(["n", "unit", "fields", "more", "error", "at"]), st.from_type(object) | st.text())
+)
+def test_anything_in_a_field_is_survived(changes: dict[str, object]) -> None:
+    sample_of(line(**{key: repr(value) for key, value in changes.items()}), "pod-1", "users")
+    sample_of(
+        line(**{key: [value, [1, 2, 3, 4]] for key, value in changes.items() if isinstance(value, str)}), "p", "users"
+    )
+
+
+def test_the_newest_are_kept_each_once() -> None:
+    made = [ShadowSample("p", float(at), "mismatch", at, "u") for at in range(30)]
+    found = newest([*made, *made])
+    assert [sample.number for sample in found] == list(range(29, 9, -1))

@@ -1,0 +1,371 @@
+"""Fixed boards of releases with a guard, and of the strategies that leave the schema alone."""
+
+from dataclasses import replace
+from typing import Any
+
+from tests.support.states import (
+    EPOCH,
+    MONO,
+    PLAN,
+    backfill,
+    board,
+    events,
+    flags,
+    gate,
+    pod,
+    record,
+    release,
+    workload,
+)
+from zdd_tui.dashboard.state import Board, PlanView, Sourced
+from zdd_tui.model.flag import OFF, ON, FlagValue
+from zdd_tui.model.guard.reading import GuardAction, GuardReading, Unit
+from zdd_tui.model.plan.strategies import CanaryPlan, DarkLaunchPlan
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.records import Actor
+from zdd_tui.model.release.state import Release, State, StepStatus
+from zdd_tui.model.release.strategies import blue_green, canary, dark_launch, rolling, with_guard
+from zdd_tui.model.release.strategy import Phase, Strategy
+from zdd_tui.model.workload.pod import Pod, PodState
+from zdd_tui.model.workload.rollout import WorkloadSnapshot
+
+CAUSE = "errors: v2 7.1% of 812 requests failed in 30s, limit 1%, for 12s"
+GUARDED = replace(PLAN, rules=("errors", "p99"))
+NEW, OLD = "shop/users-api:2", "shop/users-api:1"
+
+
+def errors(**changes: Any) -> GuardReading:
+    made = GuardReading(
+        rule="errors",
+        verdict=Verdict.PASS,
+        reason="v2 0.12% of 812 requests failed in 30s",
+        unit=Unit.RATIO,
+        value=0.0012,
+        limit=0.01,
+        samples=812,
+        series=tuple(share / 1000 for share in (1, 0, 1, 2, 1, 1, 3, 1, 0, 1, 1, 1.2)),
+        action=GuardAction.ROLLBACK,
+        observed_at=EPOCH - 1,
+    )
+    return replace(made, **changes)
+
+
+def latency(**changes: Any) -> GuardReading:
+    made = GuardReading(
+        rule="p99",
+        verdict=Verdict.PASS,
+        reason="v2 82ms, v1 79ms, limit 118ms",
+        unit=Unit.SECONDS,
+        value=0.082,
+        baseline=0.079,
+        limit=0.118,
+        samples=812,
+        series=tuple(ms / 1000 for ms in (70, 74, 90, 81, 79, 78, 80, 84, 83, 82, 81, 82)),
+        action=GuardAction.PAUSE,
+        observed_at=EPOCH - 1,
+    )
+    return replace(made, **changes)
+
+
+BROKEN = errors(
+    verdict=Verdict.FAIL,
+    reason="v2 7.1% of 812 requests failed in 30s, limit 1%, for 12s",
+    value=0.071,
+    series=(0.001, 0.001, 0.002, 0.001, 0.001, 0.02, 0.04, 0.06, 0.07, 0.071),
+    acting=True,
+    acted="rollback",
+)
+
+
+def guarded(made: Release) -> Release:
+    """The same release with a guard among its gates."""
+    return replace(made, strategy=with_guard(made.strategy))
+
+
+def of_strategy(
+    strategy: Strategy, plan: PlanView, state: State, phase: str, *, done: bool = True, **changes: Any
+) -> Board:
+    """A release whose steps up to the phase are done, those of the phase itself only where `done`."""
+    names = [each.name for each in strategy.phases]
+    index = names.index(phase)
+    upto = sum(len(each.steps) for each in strategy.phases[: index + done])
+    statuses = [StepStatus.DONE] * upto + [StepStatus.PENDING] * (len(strategy.steps) - upto)
+    if not done:
+        statuses[upto] = StepStatus.INTENT
+    made = Release(plan.name, "hash-1", strategy, state, index, tuple(statuses))
+    return replace(board(record(made, **changes)), plan=plan, flags=Sourced(), previews={})
+
+
+def plan_of(strategy: str, name: str, **changes: Any) -> PlanView:
+    plain = PlanView(
+        name,
+        strategy,
+        "production",
+        "users-api@shop",
+        "zdd@db.shop:5432/shop",
+        "eu-1, deployment shop/users-api",
+        backfills=False,
+        flagged=False,
+        new_image=NEW,
+    )
+    return replace(plain, **changes)
+
+
+def pods_of(name: str, image: str, state: PodState, tails: tuple[str, ...], **changes: Any) -> WorkloadSnapshot:
+    """All pods of one Deployment, in one state."""
+    pods: list[Pod] = [
+        replace(pod(tail, image[-1], state, image=image, **changes), name=f"{name}-{tail}", uid=f"{name}-{tail}")
+        for tail in tails
+    ]
+    made = workload(pods, ready=len(tails))
+    assert made.deployment is not None
+    return replace(made, deployment=replace(made.deployment, name=name, desired=len(tails)))
+
+
+STABLE = ("5c9b8d7f6c-aaaaa", "5c9b8d7f6c-bbbbb", "5c9b8d7f6c-ccccc", "5c9b8d7f6c-ddddd")
+OTHER = ("7f8c6d9b4f-x7k2p", "7f8c6d9b4f-q2pzz", "7f8c6d9b4f-m4t8c", "7f8c6d9b4f-b9h3w")
+
+
+def guard_situations() -> dict[str, Board]:
+    """Looks of the guard and of the other strategies that have a snapshot."""
+    made = {
+        "guard-pass": _guarded(Phase.DUAL_WRITE, errors(), latency()),
+        "guard-backfill": _backfilling(errors(), latency()),
+        "guard-backwards": _backwards(),
+        "guard-rolled-back": _rolled_back(),
+        "guard-paused": _paused(),
+        "guard-unknown": _guarded(
+            Phase.DUAL_WRITE,
+            errors(observed_at=EPOCH - 31),
+            latency(
+                verdict=Verdict.UNKNOWN,
+                reason="no data for 14s: 10.0.0.7:8080 does not answer",
+                value=None,
+                series=(0.07, 0.074, 0.09, None, None, None, None),
+            ),
+        ),
+        "rolling": _rolling(),
+        "canary": _canary(),
+        "blue-green": _blue_green(),
+        "dark-launch": _dark_launch(),
+        "dark-mismatch": _dark_mismatch(),
+    }
+    return made
+
+
+def _guarded(phase: str, *readings: GuardReading) -> Board:
+    worst = "pass" if all(one.verdict is Verdict.PASS for one in readings) else "unknown"
+    rec = record(
+        guarded(release(State.WAITING, phase)),
+        gates=dict(
+            [
+                gate("serving-v2", Verdict.PASS, "4 of 4"),
+                gate("recent-rows-agree", Verdict.PASS, "500 recent rows agree"),
+                gate("guard", Verdict(worst), "2 rules pass" if worst == "pass" else "errors: STALE 31s"),
+            ]
+        ),
+        guard=readings,
+    )
+    return board(rec, plan=GUARDED, flags=Sourced(flags(ON, OFF), MONO))
+
+
+def _backfilling(*readings: GuardReading) -> Board:
+    rel = guarded(release(State.RUNNING, Phase.BACKFILL, done=7, current=StepStatus.INTENT))
+    gates = gate("backfill-complete", Verdict.FAIL, "756k of 1.2M"), gate("guard", Verdict.PASS, "2 rules pass")
+    rec = record(rel, began=18.0, backfill=backfill(), guard=readings, gates=dict(gates))
+    return board(rec, plan=GUARDED, flags=Sourced(flags(ON, OFF), MONO))
+
+
+def _backwards() -> Board:
+    rel = release(State.ROLLING_BACK, Phase.DUAL_WRITE)
+    statuses = list(rel.statuses)
+    statuses[5] = StepStatus.UNDONE
+    statuses[4] = StepStatus.UNDOING
+    rec = record(
+        replace(rel, statuses=tuple(statuses)),
+        note="3 of 4 new replicas available",
+        began=4.0,
+        guard=(BROKEN, latency()),
+        cause=CAUSE,
+        events=tuple(
+            replace(event, actor=Actor("guard", "bastion"))
+            for event in events(
+                ("guard", "errors: fail", BROKEN.reason),
+                ("guard", "errors: asks for rollback", BROKEN.reason),
+                ("command", "rollback", CAUSE),
+            )
+        ),
+    )
+    pods = [
+        pod("6d4f9c7b5d-x7k2p", "2", PodState.DRAINING, seconds_left=18.0),
+        *[pod(f"5c9b8d7f6c-{tail}", "1", PodState.SERVING) for tail in ("aaaaa", "bbbbb", "ccccc")],
+    ]
+    snapshot = workload(pods, "3 of 4 new replicas available", ready=3)
+    return board(rec, plan=GUARDED, pods=Sourced(snapshot, MONO), flags=Sourced(flags(OFF, None), MONO))
+
+
+def _rolled_back() -> Board:
+    rel = release(State.ROLLED_BACK, Phase.DUAL_WRITE)
+    statuses = tuple(StepStatus.UNDONE if one is StepStatus.DONE else one for one in rel.statuses)
+    old = replace(BROKEN, observed_at=EPOCH - 300)
+    rec = record(replace(rel, statuses=statuses), guard=(old, latency(observed_at=EPOCH - 300)), cause=CAUSE)
+    return board(rec, plan=GUARDED, flags=Sourced(flags(), MONO))
+
+
+def _paused() -> Board:
+    slow = latency(
+        verdict=Verdict.FAIL, reason="v2 340ms, v1 79ms, limit 118ms, for 12s", value=0.34, acting=True, acted="pause"
+    )
+    made = _backfilling(errors(), slow)
+    rec = made.release.value
+    assert rec is not None
+    rec = replace(
+        rec,
+        release=replace(rec.release, paused=True),
+        cause=f"p99: {slow.reason}",
+        backfill=backfill(status="paused", rate=0.0),
+    )
+    return replace(made, release=Sourced(rec, MONO))
+
+
+def _rolling() -> Board:
+    """Half way: two pods are new, one old one drains, one new one starts again and again."""
+    plan = plan_of("rolling", "users-api-2", rules=("errors", "p99"))
+    made = of_strategy(
+        with_guard(rolling()), plan, State.RUNNING, "rollout", done=False, note="2 of 4 new replicas available",
+        guard=(errors(), latency()),
+        gates=dict([
+            gate("never-short", Verdict.PASS, "maxUnavailable 0, maxSurge 1"),
+            gate("serving-new", Verdict.FAIL, "1 of 3 pods serve the new image"),
+            gate("no-older-pod", Verdict.FAIL, "4 older pods still there"),
+            gate("guard", Verdict.PASS, "2 rules pass"),
+        ]),
+    )  # fmt: skip
+    pods = [
+        pod("7f8c6d9b4f-x7k2p", "2", PodState.SERVING, image=NEW, created_at=EPOCH - 30),
+        pod("7f8c6d9b4f-q2pzz", "2", PodState.WARMING, image=NEW, created_at=EPOCH - 4),
+        pod("7f8c6d9b4f-m4t8c", "2", PodState.STARTING, image=NEW, restarts=3, reason="CrashLoopBackOff"),
+        pod("5c9b8d7f6c-aaaaa", "1", PodState.SERVING, image=OLD),
+        pod("5c9b8d7f6c-bbbbb", "1", PodState.SERVING, image=OLD),
+        pod("5c9b8d7f6c-ccccc", "1", PodState.DRAINING, image=OLD, seconds_left=12.0),
+        pod("5c9b8d7f6c-ddddd", "1", PodState.OVERDUE, image=OLD, seconds_left=-3.0),
+    ]
+    rec = made.release.value
+    assert rec is not None
+    statuses = (StepStatus.DONE, StepStatus.INTENT, *rec.release.statuses[2:])
+    steps = tuple(replace(step, status=status) for step, status in zip(rec.steps, statuses, strict=True))
+    rec = replace(rec, release=replace(rec.release, statuses=statuses), steps=steps)
+    snapshot = workload(pods, "2 of 4 new replicas available", ready=3)
+    return replace(made, release=Sourced(rec, MONO), pods=Sourced(snapshot, MONO))
+
+
+def _canary() -> Board:
+    plan = plan_of(
+        "canary",
+        "users-api-canary",
+        rules=("errors", "p99"),
+        sides=(("stable", "users-api"), ("canary", "users-api-canary")),
+    )
+    strategy = canary(
+        CanaryPlan.model_validate(
+            {
+                "name": "users-api-canary",
+                "strategy": "canary",
+                "database": {"dsn": "postgresql:///x"},
+                "kubernetes": {"deployment": "users-api", "image": NEW},
+                "canary": {"weights": [10, 25, 50]},
+            }
+        )
+    )
+    made = of_strategy(
+        strategy,
+        plan,
+        State.WAITING,
+        "canary-50",
+        guard=(errors(), latency()),
+        gates=dict(
+            [
+                gate("weight-held", Verdict.PASS, "4 of 8 pods are new, 50%"),
+                gate("pods-healthy", Verdict.PASS, "4 of 4 ready, no restart"),
+                gate("soak-passed", Verdict.PASS, "30s without an error"),
+            ]
+        ),
+    )
+    return replace(
+        made,
+        pods=Sourced(pods_of("users-api", OLD, PodState.SERVING, STABLE), MONO),
+        twin=Sourced(pods_of("users-api-canary", NEW, PodState.SERVING, OTHER, created_at=EPOCH - 80), MONO),
+    )
+
+
+def _blue_green() -> Board:
+    plan = plan_of(
+        "blue/green", "users-api-green", sides=(("blue", "users-api"), ("green", "users-api-green")), switched=True
+    )
+    made = of_strategy(
+        blue_green(),
+        plan,
+        State.WAITING,
+        "switch",
+        gates=dict(
+            [
+                gate("serving-green", Verdict.PASS, "the Service finds 4 of 4 green pods and no other"),
+                gate("green-healthy", Verdict.PASS, "4 of 4 ready, no restart"),
+                gate("first-warm", Verdict.PASS, "4 of 4 ready"),
+            ]
+        ),
+    )
+    return replace(
+        made,
+        pods=Sourced(pods_of("users-api", OLD, PodState.WARMING, STABLE), MONO),
+        twin=Sourced(pods_of("users-api-green", NEW, PodState.SERVING, OTHER, created_at=EPOCH - 80), MONO),
+    )
+
+
+def _dark_mismatch() -> Board:
+    """The new path answers otherwise: its gate is shut."""
+    made = _dark_launch()
+    rec = made.release.value
+    assert rec is not None
+    upto = sum(len(each.steps) for each in rec.release.strategy.phases[: rec.release.phase + 1])
+    statuses = (StepStatus.DONE,) * upto + rec.release.statuses[upto:]
+    bad = "41 of 1,203 comparisons went badly (3.41%, limit 0.1%): 33 mismatch, 8 timeout; differs: email, name"
+    rec = replace(
+        rec,
+        release=replace(rec.release, state=State.WAITING, statuses=statuses),
+        gates=dict(
+            [
+                gate("shadow-agrees", Verdict.FAIL, bad),
+                gate("shadow-fast", Verdict.PASS, "p95 8.1 ms, old path 7.9 ms: 1.03 times, limit 2"),
+                gate("pods-healthy", Verdict.PASS, "4 new pods are ready, none has restarted"),
+            ]
+        ),
+    )
+    return replace(made, release=Sourced(rec, MONO))
+
+
+def _dark_launch() -> Board:
+    plan = plan_of("dark-launch", "users-api-dark", flagged=True, rules=("errors",), flags="cache.shop:6379/0")
+    strategy = dark_launch(
+        DarkLaunchPlan.model_validate(
+            {
+                "name": "users-api-dark",
+                "strategy": "dark-launch",
+                "database": {"dsn": "postgresql:///x"},
+                "kubernetes": {"deployment": "users-api", "image": NEW},
+                "flags": {"url": "redis:///", "shadow": "users_sql_shadow", "read": "users_sql_read"},
+                "dark": {"path": "users_name"},
+            }
+        )
+    )
+    made = of_strategy(strategy, plan, State.RUNNING, "shadow-25", done=False, guard=(errors(),))
+    shadow, read = flags(ON, OFF)
+    views = (
+        replace(shadow, key="users_sql_shadow", role="shadow", value=FlagValue(25)),
+        replace(read, key="users_sql_read", role="read"),
+    )
+    return replace(
+        made,
+        pods=Sourced(pods_of("users-api", NEW, PodState.SERVING, OTHER), MONO),
+        flags=Sourced(views, MONO),
+    )

@@ -18,7 +18,7 @@ from zdd_tui.dashboard.state import Board
 from zdd_tui.demo.environment import Options, environment
 from zdd_tui.demo.release_driver import Walker
 from zdd_tui.model.plan.file import load_plan
-from zdd_tui.model.release.records import Actor
+from zdd_tui.model.release.records import Actor, CommandRequest
 from zdd_tui.model.release.state import CommandKind
 from zdd_tui.model.release.strategy import Phase
 
@@ -64,7 +64,7 @@ async def _make(folder: Path) -> None:
 async def _advance(feeds: Feeds) -> None:
     """Sends what the key `a` sends."""
     await _until(lambda: feeds.board().release.value is not None)
-    sent = feeds.send(CommandKind.ADVANCE, expected=feeds.board().expected())
+    sent = feeds.send(CommandRequest(CommandKind.ADVANCE, expected=feeds.board().expected()))
     answer = await asyncio.wait_for(asyncio.wrap_future(sent), WITHIN)
     if answer.status != "done":
         raise SystemExit(f"advance: {answer.outcome}")

@@ -148,7 +148,7 @@ async def test_pause_and_resume_and_why(here: Ground, store: Store) -> None:
         resumed = await here.zdd("resume")
         assert resumed.code == 0
     record = await record_of(store)
-    assert record.commands[0].reason == "lag on eu-2; 50% over"
+    assert record.commands[0].request.reason == "lag on eu-2; 50% over"
     assert record.commands[0].actor.name
     assert not record.release.paused
     audit = [event for event in record.events if event.kind == "command" and "pause" in event.what]
@@ -166,8 +166,9 @@ async def test_nobody_there_to_confirm(here: Ground, store: Store) -> None:
 
         assert (await here.zdd("advance", "--yes")) == Ended(0, "advance done: it is running\n", "")
         sent = await last_command(store)
-        assert any("ALTER TABLE users ADD COLUMN full_name text" in line for line in sent.args["targets"]["preview"])
-        assert sent.args["expected"]["state"] == "planned"
+        assert any("ALTER TABLE users ADD COLUMN full_name text" in line for line in sent.request.targets)
+        assert sent.request.expected is not None
+        assert sent.request.expected.state == "planned"
 
 
 async def test_gates_that_are_shut_refuse(here: Ground, store: Store) -> None:
@@ -225,7 +226,7 @@ async def test_the_way_back_ends_only_with_the_name(here: Ground, store: Store) 
         assert ended.code == 1
         assert f"--confirm {NAME}" in ended.err
         assert (await here.zdd("advance", "--confirm", NAME)).code == 0
-        assert (await last_command(store)).args["typed"] == NAME
+        assert (await last_command(store)).request.typed == NAME
 
 
 # --- in a terminal ----------------------------------------------------------------------------------------------
@@ -267,7 +268,7 @@ async def test_a_terminal_asks_for_the_name_where_the_way_back_ends(here: Ground
         assert await last_command(store) is None
         async with terminal(here, "advance") as shown:
             assert (await _answer(shown, "Type the release's name to go on", f"{NAME}\r"))[0] == 0
-        assert (await last_command(store)).args["typed"] == NAME
+        assert (await last_command(store)).request.typed == NAME
 
 
 # --- status -----------------------------------------------------------------------------------------------------

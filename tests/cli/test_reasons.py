@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.command_line import NAME, Ground, ground
 from zdd_tui.backends.store.client import Store
-from zdd_tui.model.release.records import Actor
+from zdd_tui.model.release.records import Actor, CommandRequest
 from zdd_tui.model.release.state import CommandKind
 
 pytestmark = pytest.mark.timeout(300)  # some processes, on a machine that may do much else
@@ -32,7 +32,7 @@ async def test_without_a_reason_nothing_is_sent_and_nothing_is_taken(here: Groun
         async with await Store.open(here.environ["DATABASE_URL"]) as store:
             found = await store.find(NAME)
             assert found is not None
-            sent = await store.send(found, CommandKind.PAUSE, actor=Actor("ana", "bastion"), reason=" ")
+            sent = await store.send(found, CommandRequest(CommandKind.PAUSE, " "), actor=Actor("ana", "bastion"))
             answer = await store.wait_command(sent, 60)
             assert answer.status == "refused"
             assert "the plan asks for a reason to pause" in answer.outcome

@@ -13,7 +13,7 @@ from tests.support.store import ANA, opened, password_of, plan_for
 from zdd_tui.dashboard.live_source import Feeds
 from zdd_tui.model.errors import ClusterError, DatabaseError
 from zdd_tui.model.queries import BackfillQuery, LogQuery, ObjectQuery, PlanQuery, Query, StoryQuery
-from zdd_tui.model.release.records import NewEvent
+from zdd_tui.model.release.records import CommandRequest, NewEvent
 from zdd_tui.model.release.state import CommandKind
 
 TABLE = """
@@ -41,7 +41,7 @@ async def asked(feeds: Feeds, query: Query[Any]) -> Any:
 async def test_the_whole_audit_is_read_and_what_is_left_out_is_counted(pg_dsn: str) -> None:
     async with opened(pg_dsn) as (store, release_id), running(plan(pg_dsn)) as feeds:
         await until(feeds, lambda b: b.release.value is not None)
-        await store.send(release_id, CommandKind.PAUSE, actor=ANA, reason="lunch")
+        await store.send(release_id, CommandRequest(CommandKind.PAUSE, reason="lunch"), actor=ANA)
         async with await agent_for(pg_dsn, release_id) as agent:
             await agent.record([NewEvent("step", f"number {number}") for number in range(60)])
         story = await asked(feeds, StoryQuery())

@@ -21,6 +21,7 @@ from zdd_tui.dashboard.state import Board
 from zdd_tui.model.errors import DatabaseError
 from zdd_tui.model.flag import ON, FlagValue
 from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.release.records import CommandRequest
 from zdd_tui.model.release.state import CommandKind, Expected, State
 from zdd_tui.testbed.cluster import kinds
 from zdd_tui.testbed.cluster.cluster import local_cluster
@@ -174,7 +175,7 @@ async def test_a_command_is_sent_and_its_answer_comes_back(pg_dsn: str, refused:
         await until(feeds, lambda b: b.release.value is not None)
         expected = Expected("hash-1", State.PLANNED, -1)
         future = asyncio.wrap_future(
-            feeds.send(CommandKind.ADVANCE, expected=expected, typed="users-full-name", shown=("one", "two"))
+            feeds.send(CommandRequest(CommandKind.ADVANCE, "", expected, "users-full-name", ("one", "two")))
         )
         async with await agent_for(pg_dsn, release_id) as agent, asyncio.timeout(10):
             async for _ in store.changes(release_id):
@@ -182,9 +183,7 @@ async def test_a_command_is_sent_and_its_answer_comes_back(pg_dsn: str, refused:
                     break
             assert asked is not None
             assert (asked.kind, asked.actor) == (CommandKind.ADVANCE, ANA)
-            assert asked.args["expected"] == {"plan_hash": "hash-1", "state": "planned", "phase": -1, "objects": {}}
-            assert asked.args["typed"] == "users-full-name"
-            assert asked.args["targets"] == {"preview": ["one", "two"]}
+            assert asked.request == CommandRequest(CommandKind.ADVANCE, "", expected, "users-full-name", ("one", "two"))
             await agent.answer(asked.id, refused=refused, outcome=outcome, release=None)
             answer = await future
         assert (answer.status, answer.outcome) == ("refused" if refused else "done", outcome)
@@ -201,7 +200,7 @@ async def test_a_lost_database_keeps_its_last_value_and_comes_back(pg_dsn: str) 
         assert lost.release.mend
         assert password_of(pg_dsn) not in repr(lost)
         with pytest.raises(DatabaseError):
-            await asyncio.wrap_future(feeds.send(CommandKind.PAUSE))
+            await asyncio.wrap_future(feeds.send(CommandRequest(CommandKind.PAUSE)))
         await wire.mend()
         back = await until(feeds, lambda b: not b.release.error)
         assert (back.release.observed_at or 0) > (lost.release.observed_at or 0)
@@ -220,7 +219,7 @@ async def test_a_newer_release_of_the_name_takes_the_place_of_one_that_has_ended
         assert board.release.value.release.state is State.PLANNED
         assert not board.release.error
         await until(feeds, lambda b: any("ADD full_name" in line for line in b.previews[CommandKind.ADVANCE]))
-        feeds.send(CommandKind.PAUSE)
+        feeds.send(CommandRequest(CommandKind.PAUSE))
         async with asyncio.timeout(10):
             async for _ in store.changes(second):
                 if (await store.read(second)).commands:
@@ -276,14 +275,14 @@ async def test_everything_away_is_told_and_nothing_ends() -> None:
         assert all(source.mend for source in (board.release, board.flags, board.pods))
         assert "hunter2" not in repr(board)
         with pytest.raises(DatabaseError, match=r"127\.0\.0\.1"):
-            await asyncio.wrap_future(feeds.send(CommandKind.PAUSE))
+            await asyncio.wrap_future(feeds.send(CommandRequest(CommandKind.PAUSE)))
     assert not [thread for thread in threading.enumerate() if thread.name == "zdd-feeds"]
 
 
 def test_nothing_runs_before_start_and_stop_is_harmless() -> None:
     feeds = Feeds(plan("postgresql://u:p@127.0.0.1:1/x"), actor=ANA)
     with pytest.raises(DatabaseError, match="not connected yet"):
-        feeds.send(CommandKind.PAUSE).result(1)
+        feeds.send(CommandRequest(CommandKind.PAUSE)).result(1)
     assert feeds.stop()
 
 

@@ -24,7 +24,7 @@ from zdd_tui.dashboard.recording.writer import Recorder
 from zdd_tui.dashboard.state import Board, Sourced
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.queries import BackfillQuery, LogQuery, ObjectQuery, PlanQuery, Query, StoryQuery
-from zdd_tui.model.release.records import Event
+from zdd_tui.model.release.records import CommandRequest, Event
 from zdd_tui.model.release.state import CommandKind
 from zdd_tui.model.shadow import ShadowQuery
 from zdd_tui.model.workload.pod import PodState
@@ -288,7 +288,7 @@ def test_it_jumps_from_event_to_event(tmp_path: Path) -> None:
 def test_a_recording_takes_no_command(tmp_path: Path) -> None:
     player, _ = played(tmp_path)
     with pytest.raises(ZddError, match="this is a recording"):
-        player.send(CommandKind.PAUSE).result(0)
+        player.send(CommandRequest(CommandKind.PAUSE)).result(0)
     tail = player.follow(LogQuery("pod"))
     assert tail.view().state == "ended"
     assert "a recording holds no logs" in tail.view().error

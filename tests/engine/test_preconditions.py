@@ -11,15 +11,15 @@ from tests.support.kubelet import NAME, World, deployment, world
 from zdd_tui.backends.store.client import Store
 from zdd_tui.engine.preconditions import recheck_objects
 from zdd_tui.model.errors import Refused
-from zdd_tui.model.release.records import Actor, StoredCommand
+from zdd_tui.model.release.records import Actor, CommandRequest, StoredCommand
 from zdd_tui.model.release.state import CommandKind, Expected, State
 
 ANA = Actor("ana", "bastion")
 
 
 def confirmed(kind: CommandKind, uid: str) -> StoredCommand:
-    expected = {"plan_hash": "h", "state": "waiting", "phase": 0, "objects": {NAME: uid}}
-    return StoredCommand(1, kind, {"expected": expected}, "", ANA, 0.0)
+    expected = Expected("h", State.WAITING, 0, ((NAME, uid),))
+    return StoredCommand(1, CommandRequest(kind, expected=expected), ANA, 0.0)
 
 
 async def remade(api: World) -> tuple[str, str]:
@@ -53,7 +53,7 @@ async def test_the_agent_rechecks(tmp_path: Path, pg_dsn: str, redis_url: str) -
             assert release_id is not None
             record = await store.read(release_id)
             seen = Expected(record.release.plan_hash, State.PLANNED, -1, (("users-api", "the-one-before"),))
-            command = await store.send(release_id, CommandKind.ADVANCE, actor=ANA, expected=seen)
+            command = await store.send(release_id, CommandRequest(CommandKind.ADVANCE, expected=seen), actor=ANA)
             answer = await store.wait_command(command, 60)
         assert answer.status == "refused"
         assert "uid the-one-before is" in answer.outcome

@@ -22,7 +22,7 @@ from zdd_tui.engine.preconditions import require_rehearsal
 from zdd_tui.model.errors import DatabaseError, PlanError, Refused
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.file import LoadedPlan, load_plan
-from zdd_tui.model.release.records import Actor, StoredCommand
+from zdd_tui.model.release.records import Actor, CommandRequest, StoredCommand
 from zdd_tui.model.release.state import CommandKind
 from zdd_tui.rehearsal.copy import Copy, Wish, copy_session, make_copy
 from zdd_tui.rehearsal.expected_rows import MAKE, Ledger, Losses
@@ -214,7 +214,7 @@ async def planned(loaded: LoadedPlan) -> AsyncIterator[tuple[Context, Store, int
 
 async def ask(ctx: Context, store: Store, release_id: int, **how: Any) -> list[str]:
     """Sends an advance and judges it; the lines for the audit."""
-    sent = await store.send(release_id, CommandKind.ADVANCE, actor=ANA, **how)
+    sent = await store.send(release_id, CommandRequest(CommandKind.ADVANCE, **how), actor=ANA)
     stored: StoredCommand = await store.command(sent)
     record = await store.read(release_id)
     return [event.what for event in await require_rehearsal(ctx, record.release, stored, record.now)]
@@ -251,9 +251,9 @@ async def test_an_agent_refuses_the_advance_and_writes_down_who_went_without(pro
     loaded = plan_of(production)
     async with planned(loaded) as (ctx, store, release_id):
         tenure = tenure_of(ctx, loaded)
-        refused = await store.send(release_id, CommandKind.ADVANCE, actor=ANA)
+        refused = await store.send(release_id, CommandRequest(CommandKind.ADVANCE), actor=ANA)
         waived = await store.send(
-            release_id, CommandKind.ADVANCE, actor=ANA, unrehearsed=True, reason="the index is on fire"
+            release_id, CommandRequest(CommandKind.ADVANCE, "the index is on fire", unrehearsed=True), actor=ANA
         )
         record = await store.read(release_id)
         tenure._holding.release = record.release

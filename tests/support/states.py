@@ -1,6 +1,6 @@
 """Fixed boards and a fixed clock: what the screens are tested with."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -11,8 +11,17 @@ from zdd_tui.model.flag import OFF, ON, FlagValue
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.queries import LogQuery, LogView, Query
 from zdd_tui.model.release.gate import GateReading, Verdict
-from zdd_tui.model.release.records import Actor, BackfillRecord, Event, Lease, ReleaseRecord, StepRecord, StoredCommand
-from zdd_tui.model.release.state import CommandKind, Expected, Release, State, StepStatus
+from zdd_tui.model.release.records import (
+    Actor,
+    BackfillRecord,
+    CommandRequest,
+    Event,
+    Lease,
+    ReleaseRecord,
+    StepRecord,
+    StoredCommand,
+)
+from zdd_tui.model.release.state import CommandKind, Release, State, StepStatus
 from zdd_tui.model.release.strategy import Phase, expand_contract
 from zdd_tui.model.workload.pod import Pod, PodState
 from zdd_tui.model.workload.rollout import DeploymentView, RolloutStatus, WorkloadSnapshot
@@ -77,10 +86,7 @@ class FixedSource:
     """A BoardSource whose boards a test sets and whose commands a test answers."""
 
     current: Board
-    sent: list[tuple[CommandKind, Expected | None, str | None]] = field(default_factory=list)
-    shown: list[tuple[str, ...]] = field(default_factory=list)
-    reasons: list[str] = field(default_factory=list)
-    tunings: list[Mapping[str, object] | None] = field(default_factory=list)
+    sent: list[CommandRequest] = field(default_factory=list)
     futures: list[Future[StoredCommand]] = field(default_factory=list)
     callbacks: list[Callable[[], None]] = field(default_factory=list)
     examinations: int = 0
@@ -100,21 +106,9 @@ class FixedSource:
         for callback in self.callbacks:
             callback()
 
-    def send(
-        self,
-        kind: CommandKind,
-        *,
-        expected: Expected | None = None,
-        typed: str | None = None,
-        reason: str = "",
-        shown: tuple[str, ...] = (),
-        tuning: Mapping[str, object] | None = None,
-    ) -> Future[StoredCommand]:
+    def send(self, request: CommandRequest) -> Future[StoredCommand]:
         future: Future[StoredCommand] = Future()
-        self.sent.append((kind, expected, typed))
-        self.shown.append(shown)
-        self.reasons.append(reason)
-        self.tunings.append(tuning)
+        self.sent.append(request)
         self.futures.append(future)
         return future
 
@@ -137,8 +131,7 @@ class FixedSource:
         return self.tails[-1]
 
     def answer(self, status: str, outcome: str) -> None:
-        kind = self.sent[-1][0]
-        self.futures[-1].set_result(StoredCommand(7, kind, {}, "", ANA, EPOCH, status, outcome))
+        self.futures[-1].set_result(StoredCommand(7, self.sent[-1], ANA, EPOCH, status, outcome))
 
 
 def release(

@@ -2,8 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zdd_tui.backends.actor import this_actor
 from zdd_tui.backends.postgres.catalog import read_catalog
@@ -15,28 +14,24 @@ from zdd_tui.model.errors import PlanError, Refused, ZddError
 from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.preview import preview, target
-from zdd_tui.model.release.records import ReleaseRecord, StoredCommand
+from zdd_tui.model.release.records import CommandRequest, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.regions import refuse_foreign
-from zdd_tui.model.release.state import Command, CommandKind, Expected, State, command
+from zdd_tui.model.release.state import Command, CommandKind, Expected, command, requires_name
 from zdd_tui.model.tuning import LIMITS, back_to_plan, parse_asked, retuned, value_text
 
 EXIT_TIMEOUT = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """A command as the operator sees it before it is sent."""
+class PreparedCommand:
+    """A command as the operator sees it before it is sent; the request holds what was seen and what will run."""
 
-    kind: CommandKind
     record: ReleaseRecord
-    lines: tuple[str, ...]
+    request: CommandRequest
 
     @property
-    def asks_for_name(self) -> bool:
-        """The rules want the release's name typed."""
-        release = self.record.release
-        leaving = self.kind is CommandKind.ADVANCE and release.state is State.WAITING
-        return leaving and release.current is not None and release.current.typed_confirm
+    def requires_name(self) -> bool:
+        return requires_name(self.record.release, self.request.kind)
 
 
 async def find_release(store: Store, loaded: LoadedPlan) -> int:
@@ -70,26 +65,16 @@ def require_reason(loaded: LoadedPlan, verb: str, reason: str) -> None:
         raise PlanError(title, "say why with --reason TEXT; it goes into the audit")
 
 
-def operate(
-    loaded: LoadedPlan,
-    verb: str,
-    *,
-    reason: str,
-    typed: str | None,
-    yes: bool,
-    timeout: float,
-    unrehearsed: bool = False,
-) -> int:
+def operate(loaded: LoadedPlan, request: CommandRequest, *, yes: bool, timeout: float) -> int:
     """Sends one command and waits for the agent's answer.
 
     What was asked for on the terminal goes to stderr; stdout carries the answer alone. The question is put between
     two event loops: inside of one, ctrl-c would not end it.
 
     Args:
-        typed: the release's name, where the command cannot be undone; asked for on a terminal.
+        request: what was given on the command line; what was seen, what will run and the name are added here.
         yes: do not ask.
         timeout: seconds to wait for the answer.
-        unrehearsed: go without a rehearsal of the plan; needs a reason.
 
     Returns:
         0 done, 1 refused, 4 no answer within ``timeout`` seconds.
@@ -99,22 +84,22 @@ def operate(
         ZddError: there is no release, or nobody to confirm; nothing was sent.
         Refused: the release runs another plan, has ended, or the operator said no; nothing was sent.
     """
-    if unrehearsed and not reason.strip():
+    if request.unrehearsed and not request.reason.strip():
         raise PlanError("--unrehearsed needs a reason", "say why with --reason TEXT; it goes into the audit")
-    require_reason(loaded, verb, reason)
-    order = asyncio.run(_prepare(loaded, CommandKind(verb)))
-    name = order.record.release.name
-    if typed is not None and typed != name:
-        raise Refused(f"{typed!r} is not the release's name; nothing was sent", f"--confirm {name}")
-    if action(verb).danger is not Danger.PLAIN and not yes and typed is None:
-        typed = _confirm(loaded, order)
-    return asyncio.run(send_order(loaded, order, reason=reason, typed=typed, timeout=timeout, unrehearsed=unrehearsed))
+    require_reason(loaded, request.kind, request.reason)
+    prepared = asyncio.run(_prepare(loaded, request))
+    name = prepared.record.release.name
+    if request.typed is not None and request.typed != name:
+        raise Refused(f"{request.typed!r} is not the release's name; nothing was sent", f"--confirm {name}")
+    if action(request.kind).danger is not Danger.PLAIN and not yes and request.typed is None:
+        prepared = replace(prepared, request=replace(prepared.request, typed=_confirm(loaded, prepared)))
+    return asyncio.run(send_prepared(loaded, prepared, timeout))
 
 
-async def _prepare(loaded: LoadedPlan, kind: CommandKind) -> Order:
+async def _prepare(loaded: LoadedPlan, request: CommandRequest) -> PreparedCommand:
     async with await open_store(loaded) as store:
         record = await store.read(await find_release(store, loaded))
-    release = record.release
+    kind, release = request.kind, record.release
     if release.plan_hash == loaded.hash:
         refuse_foreign(loaded.plan, record.region)
     else:
@@ -129,7 +114,8 @@ async def _prepare(loaded: LoadedPlan, kind: CommandKind) -> Order:
             f"begin another with `zdd agent --anew {loaded.named}`",
         )
     catalog = await _catalog(loaded.plan) if action(kind).danger is not Danger.PLAIN else None
-    return Order(kind, record, preview(loaded.plan, release, kind, catalog))
+    targets = preview(loaded.plan, release, kind, catalog)
+    return PreparedCommand(record, replace(request, expected=expected_of(record), targets=targets))
 
 
 async def open_store(loaded: LoadedPlan) -> Store:
@@ -153,30 +139,11 @@ async def _catalog(plan: BasePlan) -> Catalog | None:
         return None
 
 
-async def send_order(
-    loaded: LoadedPlan,
-    order: Order,
-    *,
-    reason: str,
-    timeout: float,
-    typed: str | None = None,
-    unrehearsed: bool = False,
-    tuning: Mapping[str, object] | None = None,
-) -> int:
+async def send_prepared(loaded: LoadedPlan, prepared: PreparedCommand, timeout: float) -> int:
     """Sends a command that was prepared and confirmed, and waits for the answer; see :func:`operate`."""
-    verb, record = order.kind, order.record
+    verb, record = prepared.request.kind, prepared.record
     async with await open_store(loaded) as store:
-        command_id = await store.send(
-            record.id,
-            verb,
-            actor=this_actor(),
-            reason=reason,
-            expected=expected_of(record),
-            typed=typed,
-            targets={"preview": list(order.lines)},
-            unrehearsed=unrehearsed,
-            tuning=tuning,
-        )
+        command_id = await store.send(record.id, prepared.request, actor=this_actor())
         lease = await store.lease(record.id)
         if lease is None or not lease.live:
             _tell(f"no agent holds the lease; waiting {timeout:.0f} s for one to take the command")
@@ -217,29 +184,29 @@ def _tell(text: str) -> None:
     sys.stderr.flush()
 
 
-def _confirm(loaded: LoadedPlan, order: Order) -> str | None:
+def _confirm(loaded: LoadedPlan, prepared: PreparedCommand) -> str | None:
     """Shows what will run and asks; what was typed where the release's name is asked for.
 
     Raises:
         ZddError: nobody is there to ask.
         Refused: the operator said no.
     """
-    name = order.record.release.name
+    name = prepared.record.release.name
     if not sys.stdin.isatty():
         mend = f"look at it with `zdd status {loaded.named}`, then add --confirm {name}"
         raise ZddError(
-            f"{order.kind} asks for a confirmation, and there is no terminal to give it; nothing was sent",
-            mend if order.asks_for_name else "add --yes",
+            f"{prepared.request.kind} asks for a confirmation, and there is no terminal to give it; nothing was sent",
+            mend if prepared.requires_name else "add --yes",
         )
-    sys.stderr.write(f"{order.kind} of {name} on {target(loaded.plan)} will run:\n")
-    sys.stderr.write("".join(f"  {line}\n" for line in order.lines))
-    wanted = f"Type the release's name to go on ({name}): " if order.asks_for_name else "Go on? [y/N] "
+    sys.stderr.write(f"{prepared.request.kind} of {name} on {target(loaded.plan)} will run:\n")
+    sys.stderr.write("".join(f"  {line}\n" for line in prepared.request.targets))
+    wanted = f"Type the release's name to go on ({name}): " if prepared.requires_name else "Go on? [y/N] "
     sys.stderr.write(wanted)
     sys.stderr.flush()
     typed = sys.stdin.readline().strip()
-    if order.asks_for_name and typed == name:
+    if prepared.requires_name and typed == name:
         return typed
-    if order.asks_for_name or typed.lower() not in ("y", "yes"):
+    if prepared.requires_name or typed.lower() not in ("y", "yes"):
         raise Refused("not confirmed; nothing was sent")
     return None
 
@@ -273,8 +240,9 @@ def tune(loaded: LoadedPlan, words: list[str], *, reset: bool, reason: str, time
     if not asked:
         sys.stdout.write("every limit is the plan's own already\n")
         return 0
-    order = Order(CommandKind.TUNE, record, preview(loaded.plan, record.release, CommandKind.TUNE))
-    return asyncio.run(send_order(loaded, order, reason=reason, timeout=timeout, tuning=asked))
+    targets = preview(loaded.plan, record.release, CommandKind.TUNE)
+    request = CommandRequest(CommandKind.TUNE, reason, expected_of(record), targets=targets, tuning=asked)
+    return asyncio.run(send_prepared(loaded, PreparedCommand(record, request), timeout))
 
 
 async def _read(loaded: LoadedPlan) -> ReleaseRecord:

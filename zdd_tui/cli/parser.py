@@ -25,7 +25,9 @@ from zdd_tui.cli.options import add_desk, add_keys, add_look, add_record, add_tu
 from zdd_tui.model.actions import ACTIONS, Danger, action
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.plan.file import LoadedPlan, load_plan
+from zdd_tui.model.release.records import CommandRequest
 from zdd_tui.model.release.regions import refuse_whole
+from zdd_tui.model.release.state import CommandKind
 
 Verb = Callable[[argparse.Namespace], int]
 
@@ -128,15 +130,13 @@ def _command(arguments: argparse.Namespace) -> int:
     from zdd_tui.cli.commands import operate
 
     loaded = _current(arguments)
-    return operate(
-        loaded,
-        arguments.command,
-        reason=arguments.reason,
+    request = CommandRequest(
+        CommandKind(arguments.command),
+        arguments.reason,
         typed=getattr(arguments, "confirm", None),
-        yes=getattr(arguments, "yes", True),
-        timeout=arguments.timeout,
         unrehearsed=getattr(arguments, "unrehearsed", False),
     )
+    return operate(loaded, request, yes=getattr(arguments, "yes", True), timeout=arguments.timeout)
 
 
 def _tune(arguments: argparse.Namespace) -> int:

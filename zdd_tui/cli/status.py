@@ -18,7 +18,16 @@ from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import BackfillRecord, Lease, ReleaseRecord
 from zdd_tui.model.release.regions import refuse_foreign
-from zdd_tui.model.release.state import Release, State, StepStatus, closed_gates, no_way_back, readings
+from zdd_tui.model.release.state import (
+    CommandKind,
+    Release,
+    State,
+    StepStatus,
+    closed_gates,
+    no_way_back,
+    readings,
+    requires_name,
+)
 from zdd_tui.model.release.summary import wait_of
 from zdd_tui.model.tuning import Tuning, told
 
@@ -317,7 +326,7 @@ def _proposal(record: ReleaseRecord, plan_file: str) -> str:
     if release.state is State.PLANNED or (release.state is State.WAITING and release.next is not None):
         if closed_gates(release, record.gates, record.now):
             return f"{release.next.name if release.next else 'the end'} waits until every gate says pass"
-        typed = f" --confirm {release.name}" if release.current and release.current.typed_confirm else ""
+        typed = f" --confirm {release.name}" if requires_name(release, CommandKind.ADVANCE) else ""
         return f"zdd advance{typed} {plan_file}   (runs {release.next.name if release.next else '?'})"
     return ""
 

@@ -21,8 +21,8 @@ from zdd_tui.dashboard.state import Board, Sourced
 from zdd_tui.model.errors import DatabaseError, ZddError
 from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.queries import LogQuery, LogTail, Query
-from zdd_tui.model.release.records import Actor, ReleaseRecord, StoredCommand
-from zdd_tui.model.release.state import CommandKind, Expected, Release
+from zdd_tui.model.release.records import Actor, CommandRequest, ReleaseRecord, StoredCommand
+from zdd_tui.model.release.state import CommandKind, Release
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
 
 if TYPE_CHECKING:
@@ -207,22 +207,13 @@ class Feeds:
         self._callbacks.append(callback)
         self._watched.set()
 
-    def send(
-        self,
-        kind: CommandKind,
-        *,
-        expected: Expected | None = None,
-        typed: str | None = None,
-        reason: str = "",
-        shown: tuple[str, ...] = (),
-        tuning: Mapping[str, object] | None = None,
-    ) -> "Future[StoredCommand]":
+    def send(self, request: CommandRequest) -> "Future[StoredCommand]":
         loop = self._loop
         if loop is None or loop.is_closed():
             failed: Future[StoredCommand] = Future()
             failed.set_exception(DatabaseError("the database is not connected yet", "wait a moment, then repeat it"))
             return failed
-        return asyncio.run_coroutine_threadsafe(self._send(kind, expected, typed, reason, shown, tuning), loop)
+        return asyncio.run_coroutine_threadsafe(self._send(request), loop)
 
     def examine(self) -> None:
         loop = self._loop
@@ -390,30 +381,12 @@ class Feeds:
         if current is not None and current.release == release:
             self._publish(previews=previews)
 
-    async def _send(
-        self,
-        kind: CommandKind,
-        expected: Expected | None,
-        typed: str | None,
-        reason: str,
-        shown: tuple[str, ...],
-        tuning: Mapping[str, object] | None,
-    ) -> StoredCommand:
+    async def _send(self, request: CommandRequest) -> StoredCommand:
         store, release_id = self._store, self._release_id
         if store is None or release_id is None:
             error = self._board.release.error
             raise DatabaseError(error or "the database is not connected yet", self._board.release.mend)
-        targets = {"preview": list(shown)} if shown else None
-        command_id = await store.send(
-            release_id,
-            kind,
-            actor=self._actor,
-            reason=reason,
-            expected=expected,
-            typed=typed,
-            targets=targets,
-            tuning=tuning,
-        )
+        command_id = await store.send(release_id, request, actor=self._actor)
         while True:
             try:
                 stored = await store.wait_command(command_id, ANSWER_SECONDS)

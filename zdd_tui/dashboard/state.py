@@ -14,7 +14,7 @@ from zdd_tui.model.environment import is_production
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.production_lock import OPEN, UNLOCK_SECONDS, Access
 from zdd_tui.model.queries import ChangeView, LogQuery, LogTail, Query, RuleView
-from zdd_tui.model.release.records import ReleaseRecord, StoredCommand
+from zdd_tui.model.release.records import CommandRequest, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, Expected
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
 
@@ -171,22 +171,8 @@ class BoardSource(Protocol):
         """Calls back, from another thread, whenever :meth:`board` has something new."""
         ...
 
-    def send(
-        self,
-        kind: CommandKind,
-        *,
-        expected: Expected | None = None,
-        typed: str | None = None,
-        reason: str = "",
-        shown: tuple[str, ...] = (),
-        tuning: Mapping[str, object] | None = None,
-    ) -> "Future[StoredCommand]":
-        """Queues a command; the future ends when the agent has answered it, or with a ZddError.
-
-        Args:
-            shown: what the operator was told would run.
-            tuning: of ``tune``: limits of the backfill by name, see :mod:`zdd_tui.model.tuning`.
-        """
+    def send(self, request: CommandRequest) -> "Future[StoredCommand]":
+        """Queues a command; the future ends when the agent has answered it, or with a ZddError."""
         ...
 
     def examine(self) -> None:

@@ -13,7 +13,7 @@ from zdd_tui.cli.commands import expected_of
 from zdd_tui.cli.status import arrived, as_text
 from zdd_tui.demo.environment import Environment
 from zdd_tui.model.errors import StepFailed, ZddError
-from zdd_tui.model.release.records import ReleaseRecord, StoredCommand
+from zdd_tui.model.release.records import CommandRequest, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, State
 
 Progress = Callable[[ReleaseRecord], None]
@@ -75,9 +75,8 @@ class Walker:
     async def ask(self, kind: CommandKind, *, typed: str | None = None) -> StoredCommand:
         """Sends one command and returns what became of it, refused or not."""
         record = await self.record()
-        sent = await self._store.send(
-            self.release_id, kind, actor=this_actor(), reason="demo", expected=expected_of(record), typed=typed
-        )
+        request = CommandRequest(kind, "demo", expected_of(record), typed)
+        sent = await self._store.send(self.release_id, request, actor=this_actor())
         return await self._store.wait_command(sent, ANSWER_WITHIN)
 
     async def rollback(self) -> float:

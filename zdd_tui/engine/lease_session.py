@@ -214,7 +214,7 @@ class Tenure:
         async with self._holding.lock:
             record = await self._store.read()
             before = self._holding.release
-            if self._plan.confirm.wants_reason(stored.kind, stored.reason):
+            if self._plan.confirm.wants_reason(stored.kind, stored.request.reason):
                 raise Refused(f"the plan asks for a reason to {stored.kind}", "say why; it goes into the audit")
             if asked.kind is CommandKind.TUNE:
                 asked = asked_of(self._plan, before, stored)

@@ -69,10 +69,10 @@ async def require_rehearsal(ctx: Context, release: Release, stored: StoredComman
         plan_hash=release.plan_hash,
         newest=newest,
         now=now,
-        unrehearsed=bool(stored.args.get("unrehearsed")),
-        reason=stored.reason,
+        unrehearsed=stored.request.unrehearsed,
+        reason=stored.request.reason,
     )
-    return [NewEvent("rehearsal", waived, stored.reason, stored.actor)] if waived else []
+    return [NewEvent("rehearsal", waived, stored.request.reason, stored.actor)] if waived else []
 
 
 # --- Changes of the backfill's limits while it runs: what an operator asks for is judged by the plan's own rules.
@@ -87,7 +87,7 @@ def asked_of(plan: BasePlan, before: Release, stored: StoredCommand) -> Command:
     if stored.kind is not CommandKind.TUNE or not isinstance(plan, Plan):
         return stored.asked
     try:
-        return replace(stored.asked, tuning=retuned(plan.backfill, before.tuning, stored.args.get("tuning", {})))
+        return replace(stored.asked, tuning=retuned(plan.backfill, before.tuning, stored.request.tuning or {}))
     except PlanError as error:
         raise Refused(error.title, error.mend) from None
 

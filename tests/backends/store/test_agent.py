@@ -15,7 +15,7 @@ from zdd_tui.backends.store.agent import AgentStore, take_lease
 from zdd_tui.backends.store.client import Store
 from zdd_tui.model.errors import DatabaseError, StaleEpoch
 from zdd_tui.model.release.gate import GateReading, Verdict
-from zdd_tui.model.release.records import Actor, NewEvent, StepChange
+from zdd_tui.model.release.records import Actor, CommandRequest, NewEvent, StepChange
 from zdd_tui.model.release.state import CommandKind, State
 
 
@@ -126,7 +126,7 @@ async def test_renewal_does_not_wait_for_our_own_transactions_nor_for_the_pool(p
 
 async def test_an_old_epoch_writes_nothing(pg_dsn: str, db: asyncpg.Connection) -> None:
     async with opened(pg_dsn) as (store, release), await taken(pg_dsn, release) as old:
-        asked = await store.send(release, CommandKind.PAUSE, actor=ANA)
+        asked = await store.send(release, CommandRequest(CommandKind.PAUSE), actor=ANA)
         await run_out(db, release)
         async with await taken(pg_dsn, release, OTHER):
             before = await store.read(release)

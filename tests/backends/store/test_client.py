@@ -12,7 +12,7 @@ from zdd_tui.backends.store.agent import take_lease
 from zdd_tui.backends.store.client import Store
 from zdd_tui.model.errors import DatabaseError, Refused
 from zdd_tui.model.release.gate import GateReading, Verdict
-from zdd_tui.model.release.records import Actor, BackfillRecord, NewEvent, StepChange
+from zdd_tui.model.release.records import Actor, BackfillRecord, CommandRequest, NewEvent, StepChange
 from zdd_tui.model.release.state import (
     CommandKind,
     Expected,
@@ -86,7 +86,7 @@ async def test_registering_at_once_makes_one_release(pg_dsn: str, db: asyncpg.Co
 
 async def test_there_is_no_such_release_or_command(pg_dsn: str) -> None:
     async with opened(pg_dsn) as (store, _):
-        for attempt in (store.read(999), store.send(999, CommandKind.PAUSE, actor=ANA)):
+        for attempt in (store.read(999), store.send(999, CommandRequest(CommandKind.PAUSE), actor=ANA)):
             with pytest.raises(DatabaseError, match="has no release 999"):
                 await attempt
         with pytest.raises(DatabaseError, match="has no command 999"):
@@ -105,7 +105,7 @@ async def test_secrets_reach_no_table(pg_dsn: str, db: asyncpg.Connection) -> No
             plan_hash="hash-1",
             actor=ANA,
         )
-        await store.send(release_id, CommandKind.PAUSE, actor=ANA, reason=f"look at {pg_dsn}")
+        await store.send(release_id, CommandRequest(CommandKind.PAUSE, reason=f"look at {pg_dsn}"), actor=ANA)
         agent = await take_lease(pg_dsn, release_id, AGENT)
         assert agent is not None
         async with agent:
@@ -126,9 +126,9 @@ async def test_secrets_reach_no_table(pg_dsn: str, db: asyncpg.Connection) -> No
 
 async def test_text_that_no_server_takes_is_made_storable(pg_dsn: str) -> None:
     async with opened(pg_dsn) as (store, release_id):
-        await store.send(release_id, CommandKind.PAUSE, actor=ANA, reason="a\0b\udcff")
+        await store.send(release_id, CommandRequest(CommandKind.PAUSE, reason="a\0b\udcff"), actor=ANA)
         (stored,) = (await store.read(release_id)).commands
-        assert stored.reason == "a\N{REPLACEMENT CHARACTER}b?"
+        assert stored.request.reason == "a\N{REPLACEMENT CHARACTER}b?"
 
 
 # --- what the agent writes, read back --------------------------------------------------------------------------
@@ -249,7 +249,7 @@ async def test_backfill_and_ledger_are_read(pg_dsn: str, db: asyncpg.Connection)
 
 async def test_the_newest_events_and_commands_come_oldest_first(pg_dsn: str, db: asyncpg.Connection) -> None:
     async with opened(pg_dsn) as (store, release_id):
-        sent = [await store.send(release_id, CommandKind.PAUSE, actor=ANA, reason=str(nr)) for nr in range(25)]
+        sent = [await store.send(release_id, CommandRequest(CommandKind.PAUSE, str(nr)), actor=ANA) for nr in range(25)]
         await db.execute(
             "INSERT INTO zdd.event (release_id, actor, host, kind, what)"
             " SELECT $1, 'a', 'h', 'step', 'nr ' || n FROM generate_series(1, 80) n",
@@ -286,18 +286,20 @@ async def test_a_command_goes_to_the_agent_and_its_answer_comes_back(pg_dsn: str
             assert await agent.next_command() is None
             first = await store.send(
                 release_id,
-                CommandKind.ADVANCE,
+                CommandRequest(
+                    CommandKind.ADVANCE,
+                    "all is calm",
+                    Expected("hash-1", State.PLANNED, -1),
+                    "users-full-name",
+                    ("one", "two"),
+                ),
                 actor=ANA,
-                reason="all is calm",
-                expected=Expected("hash-1", State.PLANNED, -1),
-                typed="users-full-name",
-                targets={"pods": ["users-api-x7k"]},
             )
-            second = await store.send(release_id, CommandKind.RESUME, actor=Actor("bob", "laptop"))
+            second = await store.send(release_id, CommandRequest(CommandKind.RESUME), actor=Actor("bob", "laptop"))
             stored = await agent.next_command()
             assert stored is not None
-            assert (stored.id, stored.reason, stored.actor) == (first, "all is calm", ANA)
-            assert stored.args["targets"] == {"pods": ["users-api-x7k"]}
+            assert (stored.id, stored.request.reason, stored.actor) == (first, "all is calm", ANA)
+            assert stored.request.targets == ("one", "two")
             assert stored.asked.expected == Expected("hash-1", State.PLANNED, -1)
             assert stored.asked.typed == "users-full-name"
 
@@ -337,7 +339,7 @@ async def test_a_command_of_a_newer_zdd_is_refused_and_stops_nobody(pg_dsn: str,
                 " VALUES ($1, 'teleport', 'ana', 'bastion', '')",
                 release_id,
             )
-            known = await store.send(release_id, CommandKind.PAUSE, actor=ANA)
+            known = await store.send(release_id, CommandRequest(CommandKind.PAUSE), actor=ANA)
             assert [each.id for each in (await store.read(release_id)).commands] == [known]
             following = await agent.next_command()
             assert following is not None
@@ -349,7 +351,7 @@ async def test_a_command_of_a_newer_zdd_is_refused_and_stops_nobody(pg_dsn: str,
 
 async def test_waiting_for_a_command_ends_in_time(pg_dsn: str) -> None:
     async with opened(pg_dsn) as (store, release_id):
-        sent = await store.send(release_id, CommandKind.PAUSE, actor=ANA)
+        sent = await store.send(release_id, CommandRequest(CommandKind.PAUSE), actor=ANA)
         assert (await store.wait_command(sent, 0.1)).status == "queued"
 
 

@@ -12,6 +12,7 @@ from zdd_tui.backends.store.client import Store
 from zdd_tui.model.errors import StaleEpoch
 from zdd_tui.model.guard.reading import Act, GuardAction, GuardReading, Unit
 from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.records import CommandRequest
 from zdd_tui.model.release.state import CommandKind, State
 
 READING = GuardReading(
@@ -60,7 +61,7 @@ async def test_a_guard_that_is_asked_twice_asks_once(pg_dsn: str) -> None:
         assert sorted(asked) == [False, False, False, True]
         assert await guard_store.asked_for_rollback(agent)
         record = await store.read(release_id)
-        assert [(one.kind, one.actor.name, one.reason) for one in record.commands] == [
+        assert [(one.kind, one.actor.name, one.request.reason) for one in record.commands] == [
             (CommandKind.ROLLBACK, "guard", ROLLBACK.reason)
         ]
         assert (record.cause, record.guard[0].acted) == (ROLLBACK.reason, "rollback")
@@ -112,5 +113,5 @@ async def test_an_operator_may_still_roll_back(pg_dsn: str) -> None:
     async with opened(pg_dsn) as (store, release_id), await moving(store, release_id, pg_dsn) as agent:
         await guard_store.act(agent, ROLLBACK)
         for _ in range(2):
-            await store.send(release_id, CommandKind.ROLLBACK, actor=ANA)
+            await store.send(release_id, CommandRequest(CommandKind.ROLLBACK), actor=ANA)
         assert len((await store.read(release_id)).commands) == 3

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.store import ANA, everything_said, opened, password_of, register
 from zdd_tui.model.errors import DatabaseError
+from zdd_tui.model.release.records import CommandRequest
 from zdd_tui.model.release.state import CommandKind
 from zdd_tui.testbed.servers import postgres_server
 
@@ -108,7 +109,7 @@ async def test_changes_survive_the_server(server_folder: Path) -> None:
             await server.start()
             await following
             assert back.is_set()
-            await store.send(release_id, CommandKind.PAUSE, actor=ANA)
+            await store.send(release_id, CommandRequest(CommandKind.PAUSE), actor=ANA)
             await anext(changes)
             assert len((await store.read(release_id)).commands) == 1
         assert states[0] == (True, "")

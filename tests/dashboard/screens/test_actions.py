@@ -26,7 +26,7 @@ def staging(situation: str) -> Board:
 
 
 def kinds(desk: Desk) -> list[CommandKind]:
-    return [kind for kind, _, _ in desk.source.sent]
+    return [request.kind for request in desk.source.sent]
 
 
 def keys(document: dict[str, object]) -> KeyChoice:
@@ -174,17 +174,17 @@ async def test_a_reason_is_asked_where_the_plan_says_so() -> None:
         assert not desk.source.sent
         await desk.press(*"agreed", "enter")
         assert kinds(desk) == [CommandKind.ADVANCE]
-        assert desk.source.reasons == ["agreed"]
+        assert [request.reason for request in desk.source.sent] == ["agreed"]
         await desk.press("p", *"lag", "enter")
         assert kinds(desk)[1:] == [CommandKind.PAUSE]
-        assert desk.source.reasons[1:] == ["lag"]
+        assert [request.reason for request in desk.source.sent[1:]] == ["lag"]
 
 
 async def test_rollback_goes_without_one_and_takes_one() -> None:
     async with Desk(with_plan("open", reasons=("rollback",))) as desk:
         await desk.press("R", "enter")
         await desk.press("R", *"errors", "enter")
-        assert desk.source.reasons == ["", "errors"]
+        assert [request.reason for request in desk.source.sent] == ["", "errors"]
 
 
 # --- tuning -----------------------------------------------------------------------------------------------------------
@@ -195,8 +195,8 @@ async def test_brackets_change_the_speed_and_the_line_says_when_it_is_in_force()
         assert "[ ] speed" in desk.footer
         await desk.press("left_square_bracket")
         assert kinds(desk) == [CommandKind.TUNE]
-        assert desk.source.tunings == [{"speed": 75}]
-        assert desk.source.shown == [("speed 100% -> 75%",)]
+        assert [request.tuning for request in desk.source.sent] == [{"speed": 75}]
+        assert [request.targets for request in desk.source.sent] == [("speed 100% -> 75%",)]
         assert "… tune taken by the agent: speed 100% -> 75%" in await desk.settle("done", "speed 100% -> 75%")
         made = desk.source.current.release.value
         assert made is not None
@@ -204,7 +204,7 @@ async def test_brackets_change_the_speed_and_the_line_says_when_it_is_in_force()
         await desk.put(replace(desk.source.current, release=replace(desk.source.current.release, value=tuned)))
         assert "✔ tune in force: speed 100% -> 75%" in desk.screen
         await desk.press("right_square_bracket")
-        assert desk.source.tunings[1:] == [{"speed": 100}]
+        assert [request.tuning for request in desk.source.sent[1:]] == [{"speed": 100}]
 
 
 async def test_full_speed_is_told() -> None:
@@ -222,7 +222,7 @@ async def test_limits_are_noted_judged_and_sent_together() -> None:
         assert "to send: speed 100% -> 50%, batch_rows 1k -> 2k" in desk.screen
         assert not desk.source.sent
         await desk.press("enter")
-        assert desk.source.tunings == [{"speed": 50, "batch_rows": 2000}]
+        assert [request.tuning for request in desk.source.sent] == [{"speed": 50, "batch_rows": 2000}]
 
 
 async def test_where_a_reason_is_wanted_a_bracket_opens_the_dialog() -> None:
@@ -230,8 +230,8 @@ async def test_where_a_reason_is_wanted_a_bracket_opens_the_dialog() -> None:
         assert "to send: speed 100% -> 75%" in await desk.press("left_square_bracket")
         assert "the plan asks for a reason" in await desk.press("enter")
         await desk.press(*"lag", "enter")
-        assert desk.source.tunings == [{"speed": 75}]
-        assert desk.source.reasons == ["lag"]
+        assert [request.tuning for request in desk.source.sent] == [{"speed": 75}]
+        assert [request.reason for request in desk.source.sent] == ["lag"]
 
 
 async def test_what_cannot_be_tuned_is_told() -> None:

@@ -121,7 +121,7 @@ async def test_keys_open_the_screens_and_the_way_back_is_two_keys_from_each() ->
         await pilot.pause()
         await pilot.press("enter")
         await until(pilot, lambda: len(source.sent) == 1)
-        assert source.sent[0][0] is CommandKind.ROLLBACK
+        assert source.sent[0].kind is CommandKind.ROLLBACK
 
 
 async def test_enter_on_a_row_opens_what_is_behind_it() -> None:

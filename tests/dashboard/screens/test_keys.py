@@ -73,10 +73,10 @@ async def test_advance_shows_what_will_run_and_sends_what_was_seen() -> None:
         assert "zdd@db.shop:5432/shop" in asked
         assert not desk.source.sent
         after = await desk.press("enter")
-        assert desk.source.sent == [
-            (CommandKind.ADVANCE, Expected("hash-1", State.WAITING, 0, (("users-api", "d"),)), None)
-        ]
-        assert desk.source.shown[-1][0] == "rollout-v2: roll out V2"
+        sent = desk.source.sent[0]
+        assert sent.kind is CommandKind.ADVANCE
+        assert (sent.expected, sent.typed) == (Expected("hash-1", State.WAITING, 0, (("users-api", "d"),)), None)
+        assert desk.source.sent[-1].targets[0] == "rollout-v2: roll out V2"
         assert "… advance sent 0s ago, the agent has not answered yet" in after
         assert "… advance taken by the agent: dual-write begins" in await desk.settle("done", "dual-write begins")
 
@@ -127,9 +127,9 @@ async def test_leaving_contract_asks_for_the_name() -> None:
         assert "“users” is not the release’s name" in await desk.press(*"users", "enter")
         assert not desk.source.sent
         await desk.press(*"-full-name", "enter")
-        assert desk.source.sent == [
-            (CommandKind.ADVANCE, Expected("hash-1", State.WAITING, 4, (("users-api", "d"),)), "users-full-name")
-        ]
+        sent = desk.source.sent[0]
+        assert (sent.kind, sent.typed) == (CommandKind.ADVANCE, "users-full-name")
+        assert sent.expected == Expected("hash-1", State.WAITING, 4, (("users-api", "d"),))
 
 
 async def test_one_key_pauses_and_resumes() -> None:
@@ -139,7 +139,7 @@ async def test_one_key_pauses_and_resumes() -> None:
         await desk.put(situations()["paused"])
         assert "p resume" in desk.footer
         await desk.press("p")
-        assert [kind for kind, _, _ in desk.source.sent] == [CommandKind.PAUSE, CommandKind.RESUME]
+        assert [request.kind for request in desk.source.sent] == [CommandKind.PAUSE, CommandKind.RESUME]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ async def test_rollback_is_one_key_and_one_confirm_from_anywhere(situation: str)
     async with Desk(situation) as desk:
         assert "R rollback" in desk.footer
         await desk.press("R", "enter")
-        assert [kind for kind, _, _ in desk.source.sent] == [CommandKind.ROLLBACK]
+        assert [request.kind for request in desk.source.sent] == [CommandKind.ROLLBACK]
 
 
 @pytest.mark.parametrize("situation", ["rolling-back", "rolled-back", "done", "connecting"])

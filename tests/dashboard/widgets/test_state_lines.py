@@ -185,9 +185,9 @@ def test_queued_commands_are_counted_where_nobody_takes_them() -> None:
 
 
 def _command(number: int):  # type: ignore[no-untyped-def]
-    from zdd_tui.model.release.records import Actor, StoredCommand
+    from zdd_tui.model.release.records import Actor, CommandRequest, StoredCommand
 
-    return StoredCommand(number, CommandKind.PAUSE, {}, "", Actor("ana", "bastion"), EPOCH)
+    return StoredCommand(number, CommandRequest(CommandKind.PAUSE), Actor("ana", "bastion"), EPOCH)
 
 
 def test_a_stale_board_opens_no_gate() -> None:

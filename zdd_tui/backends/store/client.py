@@ -18,9 +18,8 @@ from zdd_tui.backends.store import migrations, records
 from zdd_tui.model.errors import DatabaseError, Refused
 from zdd_tui.model.masking import masked
 from zdd_tui.model.plan.base import BasePlan
-from zdd_tui.model.release.records import Actor, FailedRow, Lease, ReleaseRecord, StoredCommand
+from zdd_tui.model.release.records import Actor, CommandRequest, FailedRow, Lease, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.regions import refuse_foreign
-from zdd_tui.model.release.state import CommandKind, Expected
 from zdd_tui.model.release.strategies import strategy_for
 
 # --- LISTEN for the changes of one release, on a connection of its own.
@@ -255,53 +254,17 @@ class Store:
 
     # --- commands ----------------------------------------------------------------------------------------------
 
-    async def send(
-        self,
-        release_id: int,
-        kind: CommandKind,
-        *,
-        actor: Actor,
-        reason: str = "",
-        expected: Expected | None = None,
-        typed: str | None = None,
-        targets: Mapping[str, Any] | None = None,
-        unrehearsed: bool = False,
-        tuning: Mapping[str, object] | None = None,
-    ) -> int:
-        """Queues a command for the agent and returns its id.
-
-        Args:
-            expected: what the operator saw when confirming.
-            typed: what the operator typed where the release's name was asked for.
-            targets: what the operator was shown as the list of what is to run.
-            unrehearsed: the first advance may go without a rehearsal; `reason` says why.
-            tuning: of ``tune``: limits of the backfill by name, see :mod:`zdd_tui.model.tuning`.
-        """
-        args: dict[str, Any] = {}
-        if expected is not None:
-            args["expected"] = {
-                "plan_hash": expected.plan_hash,
-                "state": str(expected.state),
-                "phase": expected.phase,
-                "objects": dict(expected.objects),
-            }
-        if typed is not None:
-            args["typed"] = typed
-        if targets is not None:
-            args["targets"] = dict(targets)
-        if unrehearsed:
-            args["unrehearsed"] = True
-        if tuning is not None:
-            args["tuning"] = dict(tuning)
+    async def send(self, release_id: int, request: CommandRequest, *, actor: Actor) -> int:
+        """Queues a command for the agent and returns its id."""
         with explained(self._dsn):
             try:
                 sent = await self._pool.fetchval(
                     "INSERT INTO zdd.command (release_id, kind, args, reason, actor, host)"
                     " VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
                     release_id,
-                    str(kind),
-                    json.dumps(args),
-                    records.storable(reason),
+                    str(request.kind),
+                    json.dumps(records.command_args(request)),
+                    records.storable(request.reason),
                     actor.name,
                     actor.host,
                 )

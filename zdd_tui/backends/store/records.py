@@ -16,6 +16,7 @@ from zdd_tui.model.release.records import (
     Actor,
     BackfillRecord,
     BatchRecord,
+    CommandRequest,
     Event,
     FailedRow,
     Lease,
@@ -23,7 +24,7 @@ from zdd_tui.model.release.records import (
     StepRecord,
     StoredCommand,
 )
-from zdd_tui.model.release.state import CommandKind, Release, State, StepStatus
+from zdd_tui.model.release.state import CommandKind, Expected, Release, State, StepStatus
 from zdd_tui.model.release.strategy import Strategy
 
 SHOWN_COMMANDS = 20
@@ -149,12 +150,47 @@ def is_known(kind: str) -> bool:
     return kind in _KNOWN
 
 
+def command_args(request: CommandRequest) -> dict[str, Any]:
+    """What is stored of a request beside its kind and reason; what was not given is left out."""
+    args: dict[str, Any] = {}
+    if request.expected is not None:
+        args["expected"] = {
+            "plan_hash": request.expected.plan_hash,
+            "state": str(request.expected.state),
+            "phase": request.expected.phase,
+            "objects": dict(request.expected.objects),
+        }
+    if request.typed is not None:
+        args["typed"] = request.typed
+    if request.targets:
+        args["targets"] = list(request.targets)
+    if request.unrehearsed:
+        args["unrehearsed"] = True
+    if request.tuning is not None:
+        args["tuning"] = dict(request.tuning)
+    return args
+
+
+def _request(kind: CommandKind, reason: str, args: Mapping[str, Any]) -> CommandRequest:
+    seen, expected = args.get("expected"), None
+    if seen:
+        objects = tuple(seen.get("objects", {}).items())
+        expected = Expected(seen["plan_hash"], State(seen["state"]), seen["phase"], objects)
+    return CommandRequest(
+        kind,
+        reason,
+        expected,
+        args.get("typed"),
+        tuple(args.get("targets", ())),
+        bool(args.get("unrehearsed")),
+        args.get("tuning"),
+    )
+
+
 def command(row: Mapping[str, Any]) -> StoredCommand:
     return StoredCommand(
         id=row["id"],
-        kind=CommandKind(row["kind"]),
-        args=_json(row["args"]),
-        reason=row["reason"],
+        request=_request(CommandKind(row["kind"]), row["reason"], _json(row["args"])),
         actor=Actor(row["actor"], row["host"]),
         created_at=row["created_at"],
         status=row["status"],

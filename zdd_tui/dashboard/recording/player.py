@@ -2,7 +2,7 @@
 
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -11,8 +11,7 @@ from zdd_tui.dashboard.recording.reader import Recording
 from zdd_tui.dashboard.state import Board
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.queries import LogQuery, LogTail, LogView, Query
-from zdd_tui.model.release.records import StoredCommand
-from zdd_tui.model.release.state import CommandKind, Expected
+from zdd_tui.model.release.records import CommandRequest, StoredCommand
 
 T = TypeVar("T")
 
@@ -119,16 +118,7 @@ class Player:
         """Calls back, from the caller's own thread, when somebody has set the clock."""
         self._callbacks.append(callback)
 
-    def send(
-        self,
-        kind: CommandKind,
-        *,
-        expected: Expected | None = None,
-        typed: str | None = None,
-        reason: str = "",
-        shown: tuple[str, ...] = (),
-        tuning: Mapping[str, object] | None = None,
-    ) -> "Future[StoredCommand]":
+    def send(self, request: CommandRequest) -> "Future[StoredCommand]":
         return _refused()
 
     def examine(self) -> None:

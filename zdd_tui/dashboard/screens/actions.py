@@ -39,7 +39,7 @@ from zdd_tui.model.guard.reading import GuardReading
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.production_lock import OPEN, Access
 from zdd_tui.model.release.gate_rows import GateRow
-from zdd_tui.model.release.records import FailedRow, ReleaseRecord, StoredCommand
+from zdd_tui.model.release.records import CommandRequest, FailedRow, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, Expected
 from zdd_tui.model.tuning import Tuning, faster, retuned, slower
 from zdd_tui.model.workload.pod import Pod
@@ -175,7 +175,7 @@ class Operator:
             return
         expected = board.expected()
         if kind in (CommandKind.PAUSE, CommandKind.RESUME) and not fields(board, moment, kind):
-            self._send(kind, expected, Answer(True), confirmed=False)
+            self._send(CommandRequest(kind), expected)
             return
 
         def decided(answer: Answer | None) -> None:
@@ -185,7 +185,8 @@ class Operator:
                 self._refuse(kind, "the unlock has run out meanwhile; nothing was sent")
             else:
                 self._home()
-                self._send(kind, expected, answer, board.previews.get(kind, ()))
+                targets = board.previews.get(kind, ())
+                self._send(CommandRequest(kind, answer.reason, expected, answer.typed, targets), expected)
 
         self._app.push_screen(ConfirmScreen(board, moment, action(kind.value)), decided)
 
@@ -225,37 +226,26 @@ class Operator:
 
     def _send_tuning(self, wish: Wish) -> None:
         board = self._source.board()
-        answer = Answer(True, reason=wish.reason)
+        before = board.expected()
         self._home()
-        self._send(CommandKind.TUNE, board.expected(), answer, (wish.told,), tuning=wish.asked)
+        self._send(CommandRequest(CommandKind.TUNE, wish.reason, before, None, (wish.told,), tuning=wish.asked), before)
 
     def _refuse(self, kind: CommandKind, reason: str) -> None:
         now = self._clock.monotonic()
         self._home()
         self._tell(Course(kind, now).refused(reason, now))
 
-    def _send(
-        self,
-        kind: CommandKind,
-        before: Expected | None,
-        answer: Answer,
-        shown: tuple[str, ...] = (),
-        *,
-        confirmed: bool = True,
-        tuning: dict[str, object] | None = None,
-    ) -> None:
+    def _send(self, request: CommandRequest, before: Expected | None) -> None:
+        """Sends a command and follows it.
+
+        Args:
+            before: what the board showed when it was sent; a request of a plain key does not insist on it.
+        """
         record = self._source.board().release.value
-        wanted = _wanted(record, tuning) if record is not None and tuning is not None else None
-        course = Course(kind, self._clock.monotonic(), before, wanted=wanted)
+        wanted = _wanted(record, request.tuning) if record is not None and request.tuning is not None else None
+        course = Course(request.kind, self._clock.monotonic(), before, wanted=wanted)
         self._tell(course)
-        future = self._source.send(
-            kind,
-            expected=before if confirmed else None,
-            typed=answer.typed,
-            reason=answer.reason,
-            shown=shown,
-            tuning=tuning,
-        )
+        future = self._source.send(request)
         future.add_done_callback(lambda done: self._tell_app(Settled(course, done)))
 
     def settle(self, message: Settled) -> None:
@@ -331,7 +321,7 @@ class Operator:
         self._app.post_message(message)
 
 
-def _wanted(record: ReleaseRecord, asked: dict[str, object]) -> Tuning | None:
+def _wanted(record: ReleaseRecord, asked: Mapping[str, object]) -> Tuning | None:
     """The tuning that the agent will come to; None where it will refuse."""
     if record.plan_limits is None:
         return None

@@ -15,7 +15,7 @@ from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, Keys, Page
 from zdd_tui.dashboard.state import Board, Moment
 from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, outside, wrap
 from zdd_tui.model.actions import Action, action
-from zdd_tui.model.release.state import CommandKind, Release, State, StepStatus
+from zdd_tui.model.release.state import CommandKind, Release, State, StepStatus, requires_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ def fields(board: Board, moment: Moment, kind: CommandKind) -> tuple[Asked, ...]
                 "the environment’s name is missing",
             )
         )
-    if record is not None and asks_for_name(record.release, kind):
+    if record is not None and requires_name(record.release, kind):
         asked.append(Asked("name", "type the release’s name", plan.name, "the release’s name is missing"))
     if kind is CommandKind.ROLLBACK:
         if plan.production or kind.value in plan.reasons:
@@ -193,16 +193,6 @@ def fields(board: Board, moment: Moment, kind: CommandKind) -> tuple[Asked, ...]
     elif kind.value in plan.reasons:
         asked.append(Asked("reason", "why: the plan asks for a reason", missing="the plan asks for a reason"))
     return tuple(asked)
-
-
-def asks_for_name(release: Release, kind: CommandKind) -> bool:
-    """The step after this cannot be undone in the end."""
-    return (
-        kind is CommandKind.ADVANCE
-        and release.state is State.WAITING
-        and release.current is not None
-        and release.current.typed_confirm
-    )
 
 
 def confirm_lines(
@@ -222,7 +212,7 @@ def confirm_lines(
     for name, place in (("database", plan.database), ("cluster", plan.cluster), ("flags", plan.flags)):
         if place:
             lines += wrap(f"{name:<9} {place}", cells, Tone.DIM)
-    if asks_for_name(release, kind):
+    if requires_name(release, kind):
         lines += wrap(
             "✗ this phase ends with a step that cannot be undone: afterwards there is no way back", cells, Tone.BAD
         )

@@ -1,12 +1,13 @@
 """What is stored about a release besides its state: audit, commands, lease, steps, backfill."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from zdd_tui.model.guard.reading import GuardReading
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.release.gate import GateReading
-from zdd_tui.model.release.state import Command, CommandKind, Expected, Release, State, StepStatus
+from zdd_tui.model.release.state import Command, CommandKind, Expected, Release, StepStatus
 from zdd_tui.model.tuning import Tuning, in_force
 
 
@@ -65,35 +66,51 @@ class StepChange:
 
 
 @dataclass(frozen=True, slots=True)
+class CommandRequest:
+    """What an operator asks the agent to do, from the key or the command line to the agent.
+
+    Attributes:
+        reason: why, for the audit.
+        expected: what the operator saw when confirming; None where nothing was confirmed.
+        typed: the name that was typed where a confirmation asks for it.
+        targets: the lines that were shown as what will run.
+        unrehearsed: the first advance may go without a rehearsal; `reason` says why.
+        tuning: of ``tune``: new limits of the backfill by name, see :mod:`zdd_tui.model.tuning`.
+    """
+
+    kind: CommandKind
+    reason: str = ""
+    expected: Expected | None = None
+    typed: str | None = None
+    targets: tuple[str, ...] = ()
+    unrehearsed: bool = False
+    tuning: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StoredCommand:
     """A command in the queue, or what became of it.
 
     Attributes:
-        args: `expected` (plan_hash, state, phase, objects: uids by name), `typed`, `targets` (the frozen list of
-            what is to run), `unrehearsed` (the first advance may go without a rehearsal), `tuning` (of ``tune``:
-            limits by name, see :mod:`zdd_tui.model.tuning`), each left out where it was not given.
         status: `queued`, `done` or `refused`.
         outcome: for a refused one the reason, else what it did.
     """
 
     id: int
-    kind: CommandKind
-    args: dict[str, Any]
-    reason: str
+    request: CommandRequest
     actor: Actor
     created_at: float
     status: str = "queued"
     outcome: str = ""
 
     @property
+    def kind(self) -> CommandKind:
+        return self.request.kind
+
+    @property
     def asked(self) -> Command:
         """The command as the rules see it."""
-        seen = self.args.get("expected")
-        expected = None
-        if seen:
-            objects = tuple(seen.get("objects", {}).items())
-            expected = Expected(seen["plan_hash"], State(seen["state"]), seen["phase"], objects)
-        return Command(self.kind, expected, self.args.get("typed"))
+        return Command(self.kind, self.request.expected, self.request.typed)
 
 
 @dataclass(frozen=True, slots=True)

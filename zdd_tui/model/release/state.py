@@ -358,3 +358,9 @@ def finish(release: Release, gates: Mapping[str, GateReading], now: float) -> Re
 def _expect(release: Release, work: Work) -> None:
     if next_work(release) != work:
         raise Refused(f"{work.step.name} is not what has to be {'run' if work.direction == 'run' else 'undone'} now")
+
+
+def requires_name(release: Release, kind: CommandKind) -> bool:
+    """Whether a command takes effect only with the release's name typed: leaving a phase that cannot be undone."""
+    leaves = kind is CommandKind.ADVANCE and release.state is State.WAITING
+    return leaves and release.current is not None and release.current.typed_confirm

@@ -17,7 +17,7 @@ from typing import Any
 
 import asyncpg
 
-from tests.support.schema_change import PEOPLE, UP, USERS, expanded, leased, make_plan
+from tests.support.schema_change import PEOPLE, UP, USERS, make_plan, open_leased_store, run_expand
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.backfill.verify import Verifier
@@ -25,7 +25,7 @@ from zdd_tui.model.plan.base import Plan
 from zdd_tui.testbed.servers import postgres_server
 
 
-async def fill(conn: asyncpg.Connection, rows: int, wide: bool) -> None:
+async def insert_rows(conn: asyncpg.Connection, rows: int, wide: bool) -> None:
     await conn.execute("DROP TABLE IF EXISTS users, people CASCADE")
     await conn.execute(USERS.replace("email text", "email text, bio text" if wide else "email text"))
     await conn.execute(
@@ -39,7 +39,7 @@ async def fill(conn: asyncpg.Connection, rows: int, wide: bool) -> None:
     await conn.execute("CHECKPOINT")
 
 
-async def single(conn: asyncpg.Connection, kind: str) -> float:
+async def time_single_update(conn: asyncpg.Connection, kind: str) -> float:
     if kind == "table":
         await conn.execute(PEOPLE)
         statement = f"INSERT INTO people SELECT id, {UP}, email FROM users"
@@ -51,10 +51,10 @@ async def single(conn: asyncpg.Connection, kind: str) -> float:
     return time.perf_counter() - began
 
 
-async def batches(dsn: str, conn: asyncpg.Connection, plan: Plan) -> tuple[float, float, Any]:
+async def time_backfill(dsn: str, conn: asyncpg.Connection, plan: Plan) -> tuple[float, float, Any]:
     await conn.execute("DROP SCHEMA IF EXISTS zdd CASCADE")
-    async with leased(dsn, plan) as store:
-        await expanded(store, plan)
+    async with open_leased_store(dsn, plan) as store:
+        await run_expand(store, plan)
         catalog = await read_catalog(conn, plan)
         runner = BackfillRunner(store, plan, catalog)
         await runner.prepare()
@@ -85,10 +85,10 @@ async def measure(options: argparse.Namespace) -> None:
             plan = make_plan(options.kind, dsn=server.dsn, backfill={"workers": options.workers})
             one, many, verified = [], [], []
             for number in range(options.rounds):
-                await fill(conn, rows, options.wide)
-                one.append(rows / await single(conn, options.kind))
-                await fill(conn, rows, options.wide)
-                moved, checked, record = await batches(server.dsn, conn, plan)
+                await insert_rows(conn, rows, options.wide)
+                one.append(rows / await time_single_update(conn, options.kind))
+                await insert_rows(conn, rows, options.wide)
+                moved, checked, record = await time_backfill(server.dsn, conn, plan)
                 many.append(rows / moved)
                 verified.append(rows / checked)
                 print(

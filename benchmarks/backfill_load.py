@@ -18,8 +18,8 @@ from pathlib import Path
 
 import asyncpg
 
-from benchmarks.backfill import fill
-from tests.support.schema_change import UP, expanded, leased, make_plan
+from benchmarks.backfill import insert_rows
+from tests.support.schema_change import UP, make_plan, open_leased_store, run_expand
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.model.plan.base import Backfill
@@ -33,12 +33,12 @@ CHANGE = {
 }
 
 
-async def requests(
+async def run_requests(
     pool: "asyncpg.Pool[asyncpg.Record]", kind: str, rows: int, rate: float, until: asyncio.Event
 ) -> list[float]:
     """Seconds of each request, from when it was due."""
     took: list[float] = []
-    dice = random.Random(3)
+    rng = random.Random(3)
 
     async def one(due: float, key: int, change: bool) -> None:
         await pool.fetchrow("SELECT * FROM users WHERE id = $1", key)
@@ -51,7 +51,7 @@ async def requests(
         while not until.is_set():
             due = began + number / rate
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            group.create_task(one(due, dice.randint(1, rows), number % 2 == 0))
+            group.create_task(one(due, rng.randint(1, rows), number % 2 == 0))
             number += 1
     return took
 
@@ -60,22 +60,22 @@ async def measure(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="zdd-bench-") as folder:
         async with postgres_server(Path(folder) / "pg") as server:
             conn = await asyncpg.connect(server.dsn)
-            await fill(conn, options.rows, False)
+            await insert_rows(conn, options.rows, False)
             plan = make_plan(
                 options.kind, dsn=server.dsn, backfill={"workers": options.workers, "batch_budget": options.budget}
             )
             async with (
-                leased(server.dsn, plan) as store,
+                open_leased_store(server.dsn, plan) as store,
                 asyncpg.create_pool(server.dsn, min_size=8, max_size=8) as pool,
             ):
-                await expanded(store, plan)
+                await run_expand(store, plan)
                 stop = asyncio.Event()
                 asyncio.get_running_loop().call_later(options.seconds, stop.set)
-                before = await requests(pool, options.kind, options.rows, options.rate, stop)
+                before = await run_requests(pool, options.kind, options.rows, options.rate, stop)
                 runner = BackfillRunner(store, plan, await read_catalog(conn, plan))
                 await runner.prepare()
                 stop = asyncio.Event()
-                load = asyncio.create_task(requests(pool, options.kind, options.rows, options.rate, stop))
+                load = asyncio.create_task(run_requests(pool, options.kind, options.rows, options.rate, stop))
                 began = time.perf_counter()
                 await runner.run()
                 seconds = time.perf_counter() - began

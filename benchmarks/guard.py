@@ -16,18 +16,18 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from zdd_tui.backends.metrics.scrape import reader, scrape_all
-from zdd_tui.model.guard.rule_state import Course, step
-from zdd_tui.model.guard.rules import judge
-from zdd_tui.model.guard.series import Series, Target
-from zdd_tui.model.guard.snapshot import keep_series
+from zdd_tui.backends.metrics.scrape import build_reader, scrape_all
+from zdd_tui.model.guard.rule_state import RuleState, update_rule_state
+from zdd_tui.model.guard.rules import evaluate_rule
+from zdd_tui.model.guard.series import MetricSeries, MetricTarget
+from zdd_tui.model.guard.snapshot import save_series
 from zdd_tui.model.plan.guard import Guard, Scrape
 from zdd_tui.service.metrics import RequestMetrics
 
 PODS = 500
-ROUNDS = 5
+READINGS = 5
 FAULTS = 5
-ORDER = ("v1", "v2")
+VERSION_ORDER = ("v1", "v2")
 GUARD = Guard.model_validate(
     {
         "interval": "1s",
@@ -37,7 +37,7 @@ GUARD = Guard.model_validate(
 
 
 @dataclass
-class Pod:
+class FakePod:
     """A server that counts made-up requests and shows them."""
 
     metrics: RequestMetrics
@@ -61,40 +61,40 @@ class Pod:
             self.metrics.observe("GET", 500 if failed else 200, random.expovariate(100))
 
 
-async def start(stack: AsyncExitStack, count: int) -> dict[str, tuple[Pod, str]]:
+async def start_pods(stack: AsyncExitStack, count: int) -> dict[str, tuple[FakePod, str]]:
     """Pods by name, with their addresses."""
     made = {}
     for number in range(count):
-        pod = Pod(RequestMetrics())
+        pod = FakePod(RequestMetrics())
         server = await asyncio.start_server(pod.answer, "127.0.0.1", 0)
         stack.callback(server.close)
         made[f"pod-{number}"] = pod, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     return made
 
 
-async def many_pods() -> None:
+async def measure_many_pods() -> None:
     """One look at PODS pods: wall clock and processor time."""
     async with AsyncExitStack() as stack:
-        pods = await start(stack, PODS)
+        pods = await start_pods(stack, PODS)
         for pod, _ in pods.values():
             pod.serve(20)
         addresses = {name: address for name, (_, address) in pods.items()}
-        targets = [Target(name, "v1") for name in pods]
+        targets = [MetricTarget(name, "v1") for name in pods]
         session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
-        series = Series(keep=60, patience=10)
+        series = MetricSeries(retention=60, silence_timeout=10)
         walls, scrapes, judging, keeping = [], [], [], []
-        for _ in range(ROUNDS):
+        for _ in range(READINGS):
             began, busy = time.perf_counter(), time.process_time()
             found = await scrape_all(session, addresses, Scrape())
             scraped, walled = time.process_time() - busy, time.perf_counter() - began
             assert all(not isinstance(one, str) for one in found.values()), next(iter(found.values()))
             busy = time.process_time()
             now = time.monotonic()
-            series.look(now, targets, found)
-            judge(GUARD.rules[0], [series.tallies(now, 30)], ORDER)
+            series.observe(now, targets, found)
+            evaluate_rule(GUARD.rules[0], [series.window_stats(now, 30)], VERSION_ORDER)
             judging.append(time.process_time() - busy)
             busy = time.process_time()
-            kept = keep_series({"scrape": series}, [30], now)
+            kept = save_series({"scrape": series}, [30], now)
             keeping.append(time.process_time() - busy)
             scrapes.append(scraped)
             walls.append(walled)
@@ -106,14 +106,14 @@ async def many_pods() -> None:
     )
 
 
-def reading() -> None:
+def measure_parsing() -> None:
     """Parsing alone, and that of a page as large as real services have."""
     metrics = RequestMetrics()
     for _ in range(1000):
         metrics.observe("GET", 200, random.expovariate(100))
     small = metrics.render(0)
     large = small + "".join(f'other_metric{{number="{number}"}} {number}\n' for number in range(5000))
-    read = reader(Scrape())
+    read = build_reader(Scrape())
     for name, page in (("of the sample application", small), ("with 5,000 more series", large)):
         began = time.process_time()
         for _ in range(100):
@@ -122,15 +122,15 @@ def reading() -> None:
         print(f"guard: a page {name} ({len(page) / 1024:.0f} KB) is read in {each * 1000:.2f} ms of CPU")
 
 
-async def fault() -> float:
+async def measure_fault_detection() -> float:
     """Seconds from the moment at which one of four pods begins to fail every tenth request to the verdict `fail`."""
     rule = GUARD.rules[0]
     async with AsyncExitStack() as stack:
-        pods = await start(stack, 4)
+        pods = await start_pods(stack, 4)
         addresses = {name: address for name, (_, address) in pods.items()}
-        targets = [Target(name, "v2" if name == "pod-0" else "v1") for name in pods]
+        targets = [MetricTarget(name, "v2" if name == "pod-0" else "v1") for name in pods]
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        series, course = Series(keep=31, patience=4), Course()
+        series, rule_state = MetricSeries(retention=31, silence_timeout=4), RuleState()
         broke = math.inf
         began = time.monotonic()
         while True:
@@ -138,10 +138,10 @@ async def fault() -> float:
                 pod.serve(max(1, int(30 * GUARD.interval)))
             found = await scrape_all(session, addresses, Scrape())
             now = time.monotonic()
-            series.look(now, targets, found)
-            finding = judge(rule, [series.tallies(now, rule.window)], ORDER)
-            course, said = step(rule, course, finding, now, GUARD.interval)
-            if said.acting:
+            series.observe(now, targets, found)
+            finding = evaluate_rule(rule, [series.window_stats(now, rule.window)], VERSION_ORDER)
+            rule_state, output = update_rule_state(rule, rule_state, finding, now, GUARD.interval)
+            if output.should_act:
                 return now - broke
             if now - began > 3 and broke == math.inf:
                 await asyncio.sleep(random.uniform(0, GUARD.interval))  # a fault keeps to nobody's clock
@@ -151,11 +151,11 @@ async def fault() -> float:
 
 
 def main() -> None:
-    asyncio.run(many_pods())
-    reading()
+    asyncio.run(measure_many_pods())
+    measure_parsing()
 
     async def faults() -> list[float]:
-        return await asyncio.gather(*(fault() for _ in range(FAULTS)))
+        return await asyncio.gather(*(measure_fault_detection() for _ in range(FAULTS)))
 
     took = asyncio.run(faults())
     rule = GUARD.rules[0]

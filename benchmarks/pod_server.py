@@ -25,31 +25,31 @@ from zdd_tui.demo import manifests
 from zdd_tui.testbed.cluster import kinds
 from zdd_tui.testbed.cluster import tls as kubeconfig
 from zdd_tui.testbed.cluster.api import Api
-from zdd_tui.testbed.cluster.controllers.endpoints import MAX_ENDPOINTS, SERVICE_NAME, endpoint
+from zdd_tui.testbed.cluster.controllers.endpoints import MAX_ENDPOINTS, SERVICE_NAME, make_endpoint
 from zdd_tui.testbed.cluster.meta import controller_reference
-from zdd_tui.testbed.cluster.server import Server
-from zdd_tui.testbed.cluster.store import Store
+from zdd_tui.testbed.cluster.server import ApiServer
+from zdd_tui.testbed.cluster.store import ObjectStore
 from zdd_tui.testbed.cluster.tls import self_signed, server_context
-from zdd_tui.testbed.kubelet.status import PodRecord, stamp
+from zdd_tui.testbed.kubelet.status import PodRecord, format_time
 
 Json = dict[str, Any]
 ADDRESS, NAMESPACE, TOKEN, TEMPLATE = "127.0.0.1", "default", "benchmark", "6d4f9c7b5d"
 NODES = 20
-SINCE = time.time() - 3 * 86_400
+STARTED_AT = time.time() - 3 * 86_400
 """When the pods came: ages of days do not change while somebody looks."""
 
-VISIBLE = 6
+VISIBLE_PODS = 6
 """Rows that every terminal shows without scrolling; the visible changes go round among them."""
 
 
-class Pods:
+class PodFleet:
     """A Deployment at rest with all its pods ready, and what changes of it."""
 
     def __init__(self, count: int) -> None:
-        self.store = Store()
+        self.store = ObjectStore()
         self.api = Api(self.store)
         self.names = [f"{manifests.NAME}-{TEMPLATE}-{number:05}" for number in range(count)]
-        self._turn = {"visible": 0, "others": 0}
+        self._next_pod = {"visible": 0, "others": 0}
         self._fill(count)
 
     def _fill(self, count: int) -> None:
@@ -57,7 +57,9 @@ class Pods:
             self.api.create(kinds.NAMESPACE, "", {"metadata": {"name": name}})
         for number in range(NODES):
             self.api.create(kinds.NODE, "", {"metadata": {"name": f"node-{number}"}})
-        wanted = manifests.deployment(dsn="postgresql://db.shop/shop", redis_url="redis://cache.shop/0", replicas=count)
+        wanted = manifests.deployment_manifest(
+            dsn="postgresql://db.shop/shop", redis_url="redis://cache.shop/0", replicas=count
+        )
         made = self.api.create(kinds.DEPLOYMENT, NAMESPACE, wanted)
         template = made["spec"]["template"]
         labels = {**template["metadata"]["labels"], "pod-template-hash": TEMPLATE}
@@ -76,7 +78,7 @@ class Pods:
         owner = self._put(kinds.REPLICA_SET, owner, status={**counts, "observedGeneration": 1})
         made = self._annotated(made, head["annotations"])
         self._put(kinds.DEPLOYMENT, made, status={**counts, "updatedReplicas": count, "observedGeneration": 1})
-        service = self.api.create(kinds.SERVICE, NAMESPACE, manifests.service())
+        service = self.api.create(kinds.SERVICE, NAMESPACE, manifests.service_manifest())
         meta = {"labels": labels, "ownerReferences": [controller_reference(owner)]}
         pods = [self._pod(number, {**meta, "name": name}, template) for number, name in enumerate(self.names)]
         for start in range(0, count, MAX_ENDPOINTS):
@@ -92,14 +94,18 @@ class Pods:
         status = PodRecord(
             address=f"10.{1 + number // 62_500}.{number // 250 % 250}.{1 + number % 250}",
             host=f"192.168.0.{number % NODES}",
-            started_at=stamp(SINCE),
-            state={"running": {"startedAt": stamp(SINCE)}},
+            started_at=format_time(STARTED_AT),
+            state={"running": {"startedAt": format_time(STARTED_AT)}},
             started=True,
             ready=True,
             has_run=True,
             container_id=f"containerd://{pod['metadata']['uid']}",
         )
-        meta = {**pod["metadata"], "creationTimestamp": stamp(SINCE), "managedFields": managed(stamp(SINCE))}
+        meta = {
+            **pod["metadata"],
+            "creationTimestamp": format_time(STARTED_AT),
+            "managedFields": managed_fields(format_time(STARTED_AT)),
+        }
         return self._put(kinds.POD, {**pod, "metadata": meta}, status=status.render(pod))
 
     def _slice(self, service: Json, pods: list[Json]) -> None:
@@ -111,35 +117,35 @@ class Pods:
                 "ownerReferences": [controller_reference(service)],
             },
             "addressType": "IPv4",
-            "endpoints": [endpoint(service, pod) for pod in pods],
+            "endpoints": [make_endpoint(service, pod) for pod in pods],
             "ports": [{"name": "http", "port": manifests.PORT, "protocol": "TCP"}],
         }
         self.api.create(kinds.ENDPOINT_SLICE, NAMESPACE, body)
 
-    def _put(self, kind: kinds.Kind, obj: Json, *, status: Json) -> Json:
+    def _put(self, kind: kinds.ResourceType, obj: Json, *, status: Json) -> Json:
         # A stored object is never changed: the parts that differ are new, all others are shared.
         return self.store.put(kind, {**obj, "metadata": {**obj["metadata"]}, "status": status})
 
     def restart(self, which: str) -> None:
         """The next of the `visible` or of the `others` has one restart more, or begins again after 99."""
-        turn = self._turn[which]
-        self._turn[which] += 1
-        others = len(self.names) - VISIBLE
+        turn = self._next_pod[which]
+        self._next_pod[which] += 1
+        others = len(self.names) - VISIBLE_PODS
         # A step that shares no factor with their number comes by every one of them.
-        place = turn % VISIBLE if which == "visible" else VISIBLE + turn * 7919 % others
+        place = turn % VISIBLE_PODS if which == "visible" else VISIBLE_PODS + turn * 7919 % others
         pod = self.api.get(kinds.POD, NAMESPACE, self.names[place])
         (container,) = pod["status"]["containerStatuses"]
         changed = {**container, "restartCount": (container["restartCount"] + 1) % 100}
         self._put(kinds.POD, pod, status={**pod["status"], "containerStatuses": [changed]})
 
-    def say(self, word: str) -> float:
+    def set_reason(self, word: str) -> float:
         """The first pod's reason is this word; returns when."""
         pod = self.api.get(kinds.POD, NAMESPACE, self.names[0])
         self._put(kinds.POD, pod, status={**pod["status"], "reason": word})
         return time.monotonic()
 
 
-def managed(at: str) -> list[Json]:
+def managed_fields(at: str) -> list[Json]:
     """Who owns which field, as a real server tells it: a third of every pod that it sends."""
     names = ("type", "status", "lastProbeTime", "lastTransitionTime")
     condition = {".": {}, **{f"f:{name}": {} for name in names}}
@@ -166,23 +172,23 @@ def managed(at: str) -> list[Json]:
 
 
 @asynccontextmanager
-async def served(api: Api, directory: Path) -> AsyncIterator[Path]:
+async def serve_api(api: Api, directory: Path) -> AsyncIterator[Path]:
     """The path of a kubeconfig for the objects, served on loopback until the context ends."""
     identity = self_signed(ADDRESS)
-    server = Server(api, TOKEN, directory)
+    server = ApiServer(api, TOKEN, directory)
     runner = web.AppRunner(server.application(), access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.TCPSite(runner, ADDRESS, 0, ssl_context=server_context(identity, directory)).start()
         path = directory / "kubeconfig"
-        kubeconfig.write(path, f"https://{ADDRESS}:{runner.addresses[0][1]}", identity.certificate, TOKEN)
+        kubeconfig.write_kubeconfig(path, f"https://{ADDRESS}:{runner.addresses[0][1]}", identity.certificate, TOKEN)
         yield path
         server.close()
     finally:
         await runner.cleanup()
 
 
-async def changing(pods: Pods, which: str, rate: float) -> None:
+async def change_pods(pods: PodFleet, which: str, rate: float) -> None:
     """So many changes a second, evenly, for ever."""
     loop = asyncio.get_running_loop()
     due = loop.time()
@@ -193,21 +199,21 @@ async def changing(pods: Pods, which: str, rate: float) -> None:
 
 
 async def serve(count: int, directory: Path) -> None:
-    pods, tasks = Pods(count), list[asyncio.Task[None]]()
-    async with served(pods.api, directory) as path:
-        say({"kubeconfig": str(path)})
+    pods, tasks = PodFleet(count), list[asyncio.Task[None]]()
+    async with serve_api(pods.api, directory) as path:
+        print_json({"kubeconfig": str(path)})
         while line := await asyncio.to_thread(sys.stdin.readline):
-            asked = json.loads(line)
-            if "word" in asked:
-                say({"at": pods.say(asked["word"])})
+            requested = json.loads(line)
+            if "word" in requested:
+                print_json({"at": pods.set_reason(requested["word"])})
                 continue
             for task in tasks:
                 task.cancel()
-            tasks = [asyncio.create_task(changing(pods, which, rate)) for which, rate in asked.items() if rate]
-            say({})
+            tasks = [asyncio.create_task(change_pods(pods, which, rate)) for which, rate in requested.items() if rate]
+            print_json({})
 
 
-def say(answer: Json) -> None:
+def print_json(answer: Json) -> None:
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
 

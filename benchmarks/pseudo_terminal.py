@@ -35,7 +35,7 @@ class PseudoTerminal:
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  # nothing else before exec
         )
         os.close(slave)
-        self.seen = b""
+        self.received = b""
 
     def __enter__(self) -> Self:
         return self
@@ -47,17 +47,17 @@ class PseudoTerminal:
         self.process.wait()
         os.close(self.master)
 
-    def until(self, wanted: bytes, seconds: float = 60.0) -> float:
+    def wait_for(self, wanted: bytes, seconds: float = 60.0) -> float:
         """Seconds from the start to the moment at which all of a text has come.
 
         Raises:
             TimeoutError: it has not; with the last that came.
         """
         deadline = time.perf_counter() + seconds
-        while wanted not in self.seen:
+        while wanted not in self.received:
             if time.perf_counter() > deadline or self.process.poll() is not None:
-                raise TimeoutError(f"{wanted!r} did not come: {self.seen[-1000:]!r}")
-            self.seen += self.read(0.5)
+                raise TimeoutError(f"{wanted!r} did not come: {self.received[-1000:]!r}")
+            self.received += self.read(0.5)
         return time.perf_counter() - self.began
 
     def count_for(self, seconds: float) -> int:
@@ -67,7 +67,7 @@ class PseudoTerminal:
             count += len(self.read(left))
         return count
 
-    def cpu(self) -> float:
+    def cpu_seconds(self) -> float:
         """Seconds of processor time that the program's threads have used, to the nanosecond: the ticks of
         /proc/PID/stat are samples, and a program that wakes with the clock is often caught, or never."""
         used = 0
@@ -76,18 +76,18 @@ class PseudoTerminal:
                 used += int(path.read_text().split()[0])
         return used / 1e9
 
-    def cost(self, spells: int, seconds: float) -> tuple[float, float]:
+    def measure_cost(self, spells: int, seconds: float) -> tuple[float, float]:
         """Bytes a second and percent of a core, medians of so many spells of so many seconds."""
         rates, shares = [], []
         for _ in range(spells):
-            used, began = self.cpu(), time.perf_counter()
+            used, began = self.cpu_seconds(), time.perf_counter()
             count = self.count_for(seconds)
             took = time.perf_counter() - began
             rates.append(count / took)
-            shares.append(100 * (self.cpu() - used) / took)
+            shares.append(100 * (self.cpu_seconds() - used) / took)
         return statistics.median(rates), statistics.median(shares)
 
-    def memory(self, name: str) -> float:
+    def memory_mb(self, name: str) -> float:
         """MB of memory that the program has in use: VmRSS for now, VmHWM for the most so far."""
         with open(f"/proc/{self.process.pid}/status") as file:
             found = dict(line.split(":", 1) for line in file)

@@ -15,27 +15,27 @@ import time
 from pathlib import Path
 
 from benchmarks.pseudo_terminal import PseudoTerminal
-from zdd_tui.demo.plan import plan_text
+from zdd_tui.demo.plan import plan_yaml
 
 ROUNDS = 5
 NAME = "users-full-name"
-NOWHERE = {
+UNREACHABLE = {
     "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nowhere",
     "REDIS_URL": "redis://127.0.0.1:1/0",
     "KUBECONFIG": "/nonexistent",
 }
 
 
-def first_paint(plan: Path) -> float:
+def measure_first_paint(plan: Path) -> float:
     """Seconds until the header and the footer of the dashboard have come."""
     script = Path(sys.executable).with_name("zdd")
     command = [str(script)] if script.exists() else [sys.executable, "-m", "zdd_tui"]
     argv = [*command, "open", "--no-agent", str(plan)]
-    with PseudoTerminal(argv, os.environ | NOWHERE, columns=80, rows=24) as terminal:
-        return max(terminal.until(NAME.encode()), terminal.until(b"quit"))
+    with PseudoTerminal(argv, os.environ | UNREACHABLE, columns=80, rows=24) as terminal:
+        return max(terminal.wait_for(NAME.encode()), terminal.wait_for(b"quit"))
 
 
-def textual_alone() -> float:
+def measure_textual_import() -> float:
     """Seconds of a Python that imports Textual and ends."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import textual.app"], check=True)
@@ -45,9 +45,9 @@ def textual_alone() -> float:
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="zdd-bench-") as folder:
         plan = Path(folder) / "plan.yaml"
-        plan.write_text(plan_text("column", "application", name=NAME))
-        first_paint(plan)  # the first start of all compiles and fills the page cache
-        pairs = [(first_paint(plan), textual_alone()) for _ in range(ROUNDS)]
+        plan.write_text(plan_yaml("column", "application", name=NAME))
+        measure_first_paint(plan)  # the first start of all compiles and fills the page cache
+        pairs = [(measure_first_paint(plan), measure_textual_import()) for _ in range(ROUNDS)]
     paint, textual = (statistics.median(column) for column in zip(*pairs, strict=True))
     print(
         f"startup: first paint {paint:.2f} s (budget 0.6 s), median of {ROUNDS};"

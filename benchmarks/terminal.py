@@ -31,8 +31,8 @@ VISIBLE = 6
 STORE_EVERY = 3
 """Changes between two readings of the release: a little over three a second, as while a backfill runs."""
 
-WARM_UP = 3.0
-SPELL = 5.0
+WARM_UP_SECONDS = 3.0
+SPELL_SECONDS = 5.0
 SPELLS = 3
 READY = b"users-api-000"
 
@@ -40,23 +40,23 @@ MANY_PODS = 5_000
 MANY_CHANGES = 500
 PRESSES = 60
 PROBES = 60
-SLOW = 10.0
+DELAY_TIMEOUT = 10.0
 """Seconds after which a change or a key counts as lost."""
 
 
-def measure(kind: str) -> tuple[float, float]:
+def measure_program(kind: str) -> tuple[float, float]:
     """Bytes a second and percent of a core of one of the two."""
     argv = [sys.executable, "-m", "benchmarks.terminal", "--show", kind]
     with PseudoTerminal(argv, os.environ, columns=120, rows=36) as terminal:
-        terminal.until(READY)
-        terminal.count_for(WARM_UP)
-        cost = terminal.cost(SPELLS, SPELL)
+        terminal.wait_for(READY)
+        terminal.count_for(WARM_UP_SECONDS)
+        cost = terminal.measure_cost(SPELLS, SPELL_SECONDS)
         if terminal.process.poll() is not None:
             raise RuntimeError(f"{kind} ended by itself with code {terminal.process.returncode}")
     return cost
 
 
-def for_ever(change: Callable[[int], None], rate: float = CHANGES_A_SECOND) -> None:
+def run_changes(change: Callable[[int], None], rate: float = CHANGES_A_SECOND) -> None:
     """Calls back for every change, at the rate, from a thread of its own."""
 
     def run() -> None:
@@ -71,40 +71,40 @@ def for_ever(change: Callable[[int], None], rate: float = CHANGES_A_SECOND) -> N
 
 def show_dashboard() -> None:
     """The dashboard in a backfill, with the restarts of one visible pod counted up at each change."""
-    from tests.support.states import FixedSource, pod, situations, workload
+    from tests.support.states import FixedSource, dashboard_situations, pod, workload
     from zdd_tui.dashboard.app import SystemClock, ZddApp
-    from zdd_tui.dashboard.state import Sourced
+    from zdd_tui.dashboard.state import Observed
     from zdd_tui.model.workload.pod import PodState
 
     clock = SystemClock()
     pods = [pod(f"{number:03}", "2", PodState.SERVING) for number in range(PODS)]
-    start, began = situations()["backfill"], clock.monotonic()
+    start, began = dashboard_situations()["backfill"], clock.monotonic()
     record = start.release.value
     assert record is not None
-    source = FixedSource(replace(start, pods=Sourced(workload(pods, ready=PODS), clock.monotonic())))
+    source = FixedSource(replace(start, workload=Observed(workload(pods, ready=PODS), clock.monotonic())))
 
     def change(number: int) -> None:
         at = number % VISIBLE
         pods[at] = replace(pods[at], restarts=number // VISIBLE % 100)
         now = clock.monotonic()
-        board = replace(source.current, pods=Sourced(workload(pods, ready=PODS), now))
+        board = replace(source.current, workload=Observed(workload(pods, ready=PODS), now))
         if number % STORE_EVERY == 0:
-            board = replace(board, release=Sourced(replace(record, now=record.now + now - began), now))
+            board = replace(board, release=Observed(replace(record, now=record.now + now - began), now))
         if number % CHANGES_A_SECOND == 0:
-            board = replace(board, flags=Sourced(start.flags.value, now))
-        source.put(board)
+            board = replace(board, flags=Observed(start.flags.value, now))
+        source.set_board(board)
 
-    for_ever(change)
+    run_changes(change)
     ZddApp(source, clock=clock).run()
 
 
-def stamp(at: float, *, odd: bool) -> str:
+def encode_time(at: float, *, odd: bool) -> str:
     """A moment in letters, of which none is that of the stamp before: only cells that differ go over the line."""
     text = f"<{at:.3f}>"
     return text.translate(_ODD if odd else _EVEN)
 
 
-def stamped(seen: bytes) -> float | None:
+def decode_time(seen: bytes) -> float | None:
     """The last moment that stands in a piece of the line."""
     found = _STAMP.findall(seen.decode("utf-8", "replace").translate(_BACK))
     return float(found[-1]) if found else None
@@ -113,15 +113,15 @@ def stamped(seen: bytes) -> float | None:
 def show_many() -> None:
     """The dashboard with 5,000 pods, of which 500 change in each second. Some seven times a second the first
     one in sight gets a reason that tells when, by the clock that all processes of a machine share."""
-    from tests.support.states import FixedSource, pod, situations, workload
+    from tests.support.states import FixedSource, dashboard_situations, pod, workload
     from zdd_tui.dashboard.app import SystemClock, ZddApp
-    from zdd_tui.dashboard.state import Sourced
+    from zdd_tui.dashboard.state import Observed
     from zdd_tui.model.workload.pod import PodState
 
     clock = SystemClock()
     pods = [pod(f"{number:04}", "2", PodState.SERVING) for number in range(MANY_PODS)]
     whole = workload(pods, ready=MANY_PODS)
-    source = FixedSource(replace(situations()["backfill"], pods=Sourced(whole, clock.monotonic())))
+    source = FixedSource(replace(dashboard_situations()["backfill"], workload=Observed(whole, clock.monotonic())))
     a_time = MANY_CHANGES // 50  # as a watch does: what came within 20 ms is one reading
 
     def change(number: int) -> None:
@@ -129,14 +129,16 @@ def show_many() -> None:
             place = 1 + (number * a_time + at) * 7 % (MANY_PODS - 1)
             pods[place] = replace(pods[place], restarts=(pods[place].restarts + 1) % 100)
         if number % 7 == 0:  # in no step with the paints
-            pods[0] = replace(pods[0], reason=stamp(time.monotonic(), odd=bool(number // 7 % 2)))
-        source.put(replace(source.current, pods=Sourced(replace(whole, pods=tuple(pods)), clock.monotonic())))
+            pods[0] = replace(pods[0], reason=encode_time(time.monotonic(), odd=bool(number // 7 % 2)))
+        source.set_board(
+            replace(source.current, workload=Observed(replace(whole, pods=tuple(pods)), clock.monotonic()))
+        )
 
-    for_ever(change, 50)
+    run_changes(change, 50)
     ZddApp(source, clock=clock).run()
 
 
-def show_floor() -> None:
+def show_minimum() -> None:
     """One widget, one cell that changes: what Textual itself costs."""
     from rich.segment import Segment
     from textual.app import App, ComposeResult
@@ -156,7 +158,7 @@ def show_floor() -> None:
             yield Cell()
 
         def on_mount(self) -> None:
-            for_ever(lambda number: self.call_from_thread(self.change, number))
+            run_changes(lambda number: self.call_from_thread(self.change, number))
 
         def change(self, number: int) -> None:
             cell = self.query_one(Cell)
@@ -181,7 +183,7 @@ def show_data_table() -> None:
                 table.add_column(column, key=column)
             for number in range(PODS):
                 table.add_row(f"users-api-{number:03}", "2", "● Serving", "", "0", "12m", key=str(number))
-            for_ever(lambda number: self.call_from_thread(self.change, number))
+            run_changes(lambda number: self.call_from_thread(self.change, number))
 
         def change(self, number: int) -> None:
             self.query_one(DataTable).update_cell(str(number % VISIBLE), "RS", str(number // VISIBLE % 100))
@@ -189,20 +191,20 @@ def show_data_table() -> None:
     Table().run()
 
 
-def delays() -> tuple[list[float], list[float], int]:
+def measure_delays() -> tuple[list[float], list[float], int]:
     """Of the dashboard with many pods: seconds from each probed change to the line, seconds from each key to its
     effect, and how many keys had none."""
     argv = [sys.executable, "-m", "benchmarks.terminal", "--show", "many"]
     changes: list[float] = []
     keys: list[float] = []
     with PseudoTerminal(argv, os.environ, columns=120, rows=36) as terminal:
-        terminal.until(b"users-api-0001", 60.0)
-        terminal.count_for(WARM_UP)
+        terminal.wait_for(b"users-api-0001", 60.0)
+        terminal.count_for(WARM_UP_SECONDS)
         seen = b""
         while len(changes) < PROBES:
             seen = (seen + terminal.read(1.0))[-4096:]
             arrived = time.monotonic()
-            if (at := stamped(seen)) is not None:
+            if (at := decode_time(seen)) is not None:
                 changes.append(arrived - at)
                 seen = b""
         lost = 0
@@ -214,7 +216,7 @@ def delays() -> tuple[list[float], list[float], int]:
             began = time.monotonic()
             terminal.send(b"z")
             seen, there = b"", False
-            while not there and time.monotonic() - began < SLOW:
+            while not there and time.monotonic() - began < DELAY_TIMEOUT:
                 seen = (seen + terminal.read(0.5))[-65536:]
                 there = wanted in seen
             if there:
@@ -223,13 +225,13 @@ def delays() -> tuple[list[float], list[float], int]:
     return changes, keys, lost
 
 
-def told(values: list[float]) -> str:
+def format_values(values: list[float]) -> str:
     ordered = sorted(values)
     return f"median {1000 * statistics.median(ordered):.0f} ms, p95 {1000 * ordered[int(0.95 * len(ordered))]:.0f} ms"
 
 
 def main() -> None:
-    floor, ours, theirs = measure("floor"), measure("dashboard"), measure("data-table")
+    floor, ours, theirs = measure_program("floor"), measure_program("dashboard"), measure_program("data-table")
     case = f"120x36, {PODS} pods, {CHANGES_A_SECOND} changes a second"
     print(f"terminal: dashboard {ours[0]:,.0f} B/s (budget 1,000), {ours[1]:.1f} % of a core (budget 3): {case}")
     print(
@@ -237,11 +239,11 @@ def main() -> None:
         f" {theirs[0] / ours[0]:.1f} times the bytes, {theirs[1] / ours[1]:.1f} times the processor"
     )
     print(f"terminal: Textual with one cell {floor[0]:,.0f} B/s, {floor[1]:.1f} % of a core")
-    changes, keys, lost = delays()
+    changes, keys, lost = measure_delays()
     print(
-        f"terminal: {MANY_PODS} pods, {MANY_CHANGES} changes a second: change to line {told(changes)} (budget 200 ms)"
+        f"terminal: {MANY_PODS} pods, {MANY_CHANGES} changes a second: change to line {format_values(changes)} (budget 200 ms)"
     )
-    print(f"terminal: key to effect {told(keys)}; {lost} of {PRESSES} keys lost (budget none)")
+    print(f"terminal: key to effect {format_values(keys)}; {lost} of {PRESSES} keys lost (budget none)")
 
 
 _PLAIN = "0123456789.<>"
@@ -255,7 +257,7 @@ if __name__ == "__main__":
     shows: dict[str, Callable[[], None]] = {
         "dashboard": show_dashboard,
         "data-table": show_data_table,
-        "floor": show_floor,
+        "floor": show_minimum,
         "many": show_many,
     }
     parser.add_argument("--show", choices=list(shows), help="what a run shows in its terminals")

@@ -31,13 +31,13 @@ from typing import Any
 from benchmarks.pseudo_terminal import PseudoTerminal
 
 CASES = ((500, {"visible": 10, "others": 0}), (5_000, {"visible": 10, "others": 160}))
-SIDES = ("dashboard", "low-bandwidth", "k9s")
-WARM_UP = 8.0
-SPELL = 10.0
+PROGRAMS = ("dashboard", "low-bandwidth", "k9s")
+WARM_UP_SECONDS = 8.0
+SPELL_SECONDS = 10.0
 SPELLS = 3
 STARTS = 3
 PROBES = 12
-SLOW = 20.0
+DELAY_TIMEOUT = 20.0
 """Seconds after which a change counts as lost."""
 
 ROW = b"users-api-6d4f9c7b5d-0"
@@ -46,7 +46,7 @@ ALPHABETS = ("ABCDEFGHIJKLM", "NOPQRSTUVWXYZ")
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class ProgramCost:
     """Of one program: bytes a second, percent of a core, MB of memory now and at most, seconds to the first row by the
     clock and of the processor, and seconds from each probed change to the line."""
 
@@ -58,7 +58,7 @@ class Cost:
     first_row_cpu: float
     delays: tuple[float, ...]
 
-    def told(self) -> str:
+    def format(self) -> str:
         return (
             f"{self.rate:,.0f} B/s, {self.share:.1f} % of a core, {self.memory:.0f} MB (at most {self.peak:.0f}), first"
             f" row {self.first_row:.1f} s ({self.first_row_cpu:.1f} s of processor), change to line"
@@ -71,22 +71,22 @@ class PodServer:
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
-        self.kubeconfig = str(self.answer()["kubeconfig"])
+        self.kubeconfig = str(self.read_answer()["kubeconfig"])
 
-    def answer(self) -> dict[str, Any]:
+    def read_answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         found: dict[str, Any] = json.loads(self._process.stdout.readline())
         return found
 
-    def ask(self, question: Mapping[str, object]) -> dict[str, Any]:
+    def send_command(self, question: Mapping[str, object]) -> dict[str, Any]:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(question) + "\n")
         self._process.stdin.flush()
-        return self.answer()
+        return self.read_answer()
 
 
 @contextmanager
-def pod_server(pods: int, folder: Path) -> Iterator[PodServer]:
+def start_pod_server(pods: int, folder: Path) -> Iterator[PodServer]:
     """An API server in a process of its own, whose processor time is nobody's."""
     argv = [sys.executable, "-m", "benchmarks.pod_server", "--pods", str(pods), "--dir", str(folder)]
     process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -97,7 +97,9 @@ def pod_server(pods: int, folder: Path) -> Iterator[PodServer]:
         process.wait()
 
 
-def measure(argv: Sequence[str], env: Mapping[str, str], server: PodServer, changes: Mapping[str, int]) -> Cost:
+def measure_program(
+    argv: Sequence[str], env: Mapping[str, str], server: PodServer, changes: Mapping[str, int]
+) -> ProgramCost:
     """Runs one program against a server at rest, then with changes.
 
     Raises:
@@ -107,56 +109,56 @@ def measure(argv: Sequence[str], env: Mapping[str, str], server: PodServer, chan
     starts = []
     for _ in range(STARTS - 1):
         with PseudoTerminal(argv, env, columns=120, rows=36) as terminal:
-            starts.append((terminal.until(ROW), terminal.cpu()))
+            starts.append((terminal.wait_for(ROW), terminal.cpu_seconds()))
     with PseudoTerminal(argv, env, columns=120, rows=36) as terminal:
-        starts.append((terminal.until(ROW), terminal.cpu()))
-        server.ask(changes)
-        terminal.count_for(WARM_UP)
-        rate, share = terminal.cost(SPELLS, SPELL)
-        memory, peak = terminal.memory("VmRSS"), terminal.memory("VmHWM")
-        delays = tuple(delay(terminal, server, probe) for probe in range(PROBES))
+        starts.append((terminal.wait_for(ROW), terminal.cpu_seconds()))
+        server.send_command(changes)
+        terminal.count_for(WARM_UP_SECONDS)
+        rate, share = terminal.measure_cost(SPELLS, SPELL_SECONDS)
+        memory, peak = terminal.memory_mb("VmRSS"), terminal.memory_mb("VmHWM")
+        delays = tuple(measure_delay(terminal, server, probe) for probe in range(PROBES))
         if terminal.process.poll() is not None:
             raise RuntimeError(f"{argv[0]} ended by itself with code {terminal.process.returncode}")
     first_row, first_row_cpu = (statistics.median(column) for column in zip(*starts, strict=True))
-    return Cost(rate, share, memory, peak, first_row, first_row_cpu, delays)
+    return ProgramCost(rate, share, memory, peak, first_row, first_row_cpu, delays)
 
 
-def delay(terminal: PseudoTerminal, server: PodServer, probe: int) -> float:
+def measure_delay(terminal: PseudoTerminal, server: PodServer, probe: int) -> float:
     """Seconds from a change of the first row to the line; changes keep no step with anybody's refresh."""
     terminal.count_for(random.uniform(0.5, 2.5))
     word = "".join(random.choices(ALPHABETS[probe % 2], k=8))
-    changed_at, seen = float(server.ask({"word": word})["at"]), b""
+    changed_at, seen = float(server.send_command({"word": word})["at"]), b""
     while word.encode() not in seen:
-        if time.monotonic() - changed_at > SLOW:
+        if time.monotonic() - changed_at > DELAY_TIMEOUT:
             raise TimeoutError(f"{word} did not come: {seen[-300:]!r}")
         seen = (seen + terminal.read(0.5))[-65536:]
     return time.monotonic() - changed_at
 
 
-def k9s(program: str, folder: Path, pods: int, changes: Mapping[str, int]) -> Cost:
+def measure_k9s(program: str, folder: Path, pods: int, changes: Mapping[str, int]) -> ProgramCost:
     """k9s with a home of its own, so that nobody's settings count."""
-    with pod_server(pods, folder) as server:
+    with start_pod_server(pods, folder) as server:
         homes = {f"XDG_{name}_HOME": str(folder / name.lower()) for name in ("CONFIG", "DATA", "STATE", "CACHE")}
         env = os.environ | homes | {"HOME": str(folder), "KUBECONFIG": server.kubeconfig}
-        return measure([program, "--command", "pods"], env, server, changes)
+        return measure_program([program, "--command", "pods"], env, server, changes)
 
 
-async def dashboard(folder: Path, pods: int, changes: Mapping[str, int], *options: str) -> Cost:
+async def measure_dashboard(folder: Path, pods: int, changes: Mapping[str, int], *options: str) -> ProgramCost:
     """`zdd open --no-agent` with everything that it reads."""
-    from zdd_tui.demo.plan import plan_text
+    from zdd_tui.demo.plan import plan_yaml
 
-    with pod_server(pods, folder) as server:
-        async with databases(folder) as places:
+    with start_pod_server(pods, folder) as server:
+        async with start_databases(folder) as places:
             env = os.environ | places | {"KUBECONFIG": server.kubeconfig}
             plan = folder / "plan.yaml"
-            plan.write_text(text := plan_text("column", "application"))
-            await register(text, str(plan), env)
+            plan.write_text(text := plan_yaml("column", "application"))
+            await register_release(text, str(plan), env)
             argv = [sys.executable, "-m", "zdd_tui", "open", "--no-agent", *options, str(plan)]
-            return await asyncio.to_thread(measure, argv, env, server, changes)
+            return await asyncio.to_thread(measure_program, argv, env, server, changes)
 
 
 @asynccontextmanager
-async def databases(folder: Path) -> AsyncIterator[dict[str, str]]:
+async def start_databases(folder: Path) -> AsyncIterator[dict[str, str]]:
     """DATABASE_URL and REDIS_URL of two fresh servers."""
     from zdd_tui.testbed.servers import postgres_server, redis_server
 
@@ -164,16 +166,16 @@ async def databases(folder: Path) -> AsyncIterator[dict[str, str]]:
         yield {"DATABASE_URL": postgres.dsn, "REDIS_URL": redis.url}
 
 
-async def register(plan: str, source: str, env: Mapping[str, str]) -> None:
+async def register_release(plan: str, source: str, env: Mapping[str, str]) -> None:
     """Puts the plan's release there, as an agent would; none of its phases has begun."""
     from zdd_tui.backends.store.client import Store
     from zdd_tui.model.plan.file import load_plan
     from zdd_tui.model.release.records import Actor
 
-    loaded = load_plan(plan, source=source, environ=env)
+    loaded = load_plan(plan, source=source, environment=env)
     async with await Store.open(env["DATABASE_URL"]) as store:
         await store.migrate()
-        await store.register(
+        await store.register_release(
             loaded.plan,
             text=loaded.text,
             document=loaded.document,
@@ -182,7 +184,7 @@ async def register(plan: str, source: str, env: Mapping[str, str]) -> None:
         )
 
 
-def main(sides: Sequence[str] = SIDES, cases: Sequence[int] = (500, 5_000)) -> None:
+def main(sides: Sequence[str] = PROGRAMS, cases: Sequence[int] = (500, 5_000)) -> None:
     program = shutil.which("k9s") or ""
     if "k9s" in sides and not program:
         print("terminal_k9s: skipped: no k9s on PATH to compare with; --side dashboard measures the dashboard alone")
@@ -195,16 +197,16 @@ def main(sides: Sequence[str] = SIDES, cases: Sequence[int] = (500, 5_000)) -> N
             with tempfile.TemporaryDirectory(prefix="zdd-bench-") as name:
                 folder = Path(name)
                 if side == "k9s":
-                    cost = k9s(program, folder, pods, changes)
+                    cost = measure_k9s(program, folder, pods, changes)
                 else:
                     options = [f"--{side}"] if side == "low-bandwidth" else []
-                    cost = asyncio.run(dashboard(folder, pods, changes, *options))
-            print(f"terminal_k9s: {side:13} {cost.told()}", flush=True)
+                    cost = asyncio.run(measure_dashboard(folder, pods, changes, *options))
+            print(f"terminal_k9s: {side:13} {cost.format()}", flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--side", action="append", choices=SIDES)
+    parser.add_argument("--side", action="append", choices=PROGRAMS)
     parser.add_argument("--pods", type=int, action="append", choices=[pods for pods, _ in CASES])
     given = parser.parse_args()
-    main(given.side or SIDES, given.pods or (500, 5_000))
+    main(given.side or PROGRAMS, given.pods or (500, 5_000))

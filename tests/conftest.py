@@ -17,7 +17,7 @@ import asyncpg
 import pytest
 import redis
 
-from zdd_tui.testbed.servers import PgServer, RedisServer
+from zdd_tui.testbed.servers import PostgresServer, RedisServer
 
 pytest_plugins = ["tests.support.sample_pods"]
 
@@ -49,9 +49,9 @@ def server_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def pg(server_folder: Path) -> Iterator[PgServer]:
+def pg(server_folder: Path) -> Iterator[PostgresServer]:
     """The session's PostgreSQL. A test that kills its server starts one of its own (``postgres_server``)."""
-    server = PgServer(server_folder / "postgres")
+    server = PostgresServer(server_folder / "postgres")
     asyncio.run(server.start())
     try:
         asyncio.run(_admin(server, "CREATE DATABASE zdd_template", "ALTER DATABASE zdd_template IS_TEMPLATE true"))
@@ -71,11 +71,11 @@ def redis_instance(server_folder: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def pg_dsn(pg: PgServer) -> Iterator[str]:
+def pg_dsn(pg: PostgresServer) -> Iterator[str]:
     """The DSN (superuser, with password) of an empty database that is dropped after the test."""
     name = f"test_{secrets.token_hex(4)}"
     asyncio.run(_admin(pg, f"CREATE DATABASE {name} TEMPLATE zdd_template"))
-    yield pg.dsn_of(name)
+    yield pg.dsn_for(name)
     asyncio.run(_admin(pg, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
 
 
@@ -95,7 +95,7 @@ def redis_url(redis_instance: RedisServer) -> str:
     return redis_instance.url
 
 
-async def _admin(server: PgServer, *statements: str) -> None:
+async def _admin(server: PostgresServer, *statements: str) -> None:
     connection = await asyncpg.connect(server.dsn)
     try:
         for statement in statements:

@@ -15,8 +15,8 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 
-from zdd_tui.backends.dns import read_names
-from zdd_tui.model.doctor.facts import NameFacts
+from zdd_tui.backends.dns import read_ttls
+from zdd_tui.model.doctor.facts import DnsFacts
 
 LOOPBACK = "127.0.0.1"
 ZONE = {
@@ -28,7 +28,7 @@ ZONE = {
 }
 
 
-class Server(asyncio.DatagramProtocol):
+class DnsServer(asyncio.DatagramProtocol):
     """Answers questions of its zone.
 
     Args:
@@ -47,19 +47,19 @@ class Server(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         question = dns.message.from_wire(data)
-        [asked] = question.question
-        self.asked.append(asked.name.to_text())
+        [requested] = question.question
+        self.asked.append(requested.name.to_text())
         answer = dns.message.make_response(question)
         if self._authoritative:
             answer.flags |= dns.flags.AA
         answer.flags |= dns.flags.RA
-        name = asked.name.to_text()
+        name = requested.name.to_text()
         if name == "alias.shop.example.":
             self._add(answer, name, 600, "CNAME", "quick.shop.example.")
             name = "quick.shop.example."
-        found = ZONE.get((name, dns.rdatatype.to_text(asked.rdtype)))
+        found = ZONE.get((name, dns.rdatatype.to_text(requested.rdtype)))
         if found is not None:
-            self._add(answer, found[0], found[1], dns.rdatatype.to_text(asked.rdtype), found[2])
+            self._add(answer, found[0], found[1], dns.rdatatype.to_text(requested.rdtype), found[2])
         elif not any(known == name for known, _ in ZONE):
             answer.set_rcode(dns.rcode.NXDOMAIN)
         self._transport.sendto(answer.to_wire(), addr)
@@ -70,7 +70,7 @@ class Server(asyncio.DatagramProtocol):
 
 
 @asynccontextmanager
-async def serving(server: Server) -> AsyncIterator[int]:
+async def serving(server: DnsServer) -> AsyncIterator[int]:
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: server, local_addr=(LOOPBACK, 0))
     try:
         yield transport.get_extra_info("sockname")[1]
@@ -85,7 +85,7 @@ def resolver(port: int) -> dns.asyncresolver.Resolver:
 
 
 @contextmanager
-def nobody() -> Iterator[int]:
+def silent_port() -> Iterator[int]:
     """A port that takes questions and never answers."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:
         mute.bind((LOOPBACK, 0))
@@ -95,28 +95,28 @@ def nobody() -> Iterator[int]:
 @pytest.mark.parametrize(("name", "ttl"), [("quick", 30), ("slow", 300), ("alias", 600)])
 async def test_the_zones_server_tells_the_longest_ttl_on_the_way(name: str, ttl: int) -> None:
     # The cache would have told 5 seconds.
-    cache, zone = Server(authoritative=False, left=5), Server(authoritative=True)
+    cache, zone = DnsServer(authoritative=False, left=5), DnsServer(authoritative=True)
     async with serving(cache) as cached, serving(zone) as own:
-        look = await read_names([f"{name}.shop.example"], resolver=resolver(cached), port=own)
-    assert look.value == (NameFacts(f"{name}.shop.example", ttl, authoritative=True),)
+        fact = await read_ttls([f"{name}.shop.example"], resolver=resolver(cached), port=own)
+    assert fact.value == (DnsFacts(f"{name}.shop.example", ttl, authoritative=True),)
     assert zone.asked
 
 
 async def test_what_only_a_cache_tells_is_no_proof() -> None:
-    with nobody() as mute:
-        async with serving(Server(authoritative=False, left=5)) as cached:
-            look = await read_names(["slow.shop.example"], resolver=resolver(cached), port=mute)
-    assert look.value == (NameFacts("slow.shop.example", 5, authoritative=False),)
+    with silent_port() as mute:
+        async with serving(DnsServer(authoritative=False, left=5)) as cached:
+            fact = await read_ttls(["slow.shop.example"], resolver=resolver(cached), port=mute)
+    assert fact.value == (DnsFacts("slow.shop.example", 5, authoritative=False),)
 
 
 async def test_a_name_that_is_not_there() -> None:
-    async with serving(Server(authoritative=True)) as port:
-        look = await read_names(["nobody.shop.example"], resolver=resolver(port), port=port)
-    assert look.value is not None
-    [seen] = look.value
+    async with serving(DnsServer(authoritative=True)) as port:
+        fact = await read_ttls(["nobody.shop.example"], resolver=resolver(port), port=port)
+    assert fact.value is not None
+    [seen] = fact.value
     assert seen.ttl is None
     assert "nobody.shop.example" in seen.problem
 
 
 async def test_no_names_ask_nobody() -> None:
-    assert (await read_names([])).value == ()
+    assert (await read_ttls([])).value == ()

@@ -38,6 +38,6 @@ async def test_a_file_on_its_way_into_version_control(tmp_path: Path) -> None:
 
 async def test_a_machine_without_git_does_not_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "PATH", str(tmp_path))
-    look = await read_file_state(tmp_path / "plan.yaml")
-    assert look.value is None
-    assert "git is not installed" in look.why_not
+    fact = await read_file_state(tmp_path / "plan.yaml")
+    assert fact.value is None
+    assert "git is not installed" in fact.unavailable_reason

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from tests.support.metric_servers import Answer, answering
+from tests.support.metric_servers import ServerAnswer, serve_answer
 from tests.support.sample_pods import StartPod
 from zdd_tui.backends.metrics import prometheus
 from zdd_tui.backends.metrics.probe import Prober
-from zdd_tui.backends.metrics.scrape import reader, scrape_all
+from zdd_tui.backends.metrics.scrape import build_reader, scrape_all
 from zdd_tui.model.errors import MetricsError
-from zdd_tui.model.guard.series import Counts, Tally
+from zdd_tui.model.guard.series import CounterSample, WindowStats
 from zdd_tui.model.plan.guard import Probe, PrometheusServer, Scrape
 from zdd_tui.service.metrics import RequestMetrics
 from zdd_tui.testbed.processes import free_port
@@ -43,30 +43,35 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 def test_a_page_is_read() -> None:
-    found = reader(Scrape())(PAGE)
+    found = build_reader(Scrape())(PAGE)
     assert (found.requests, found.errors) == (100, 10)
     assert found.buckets == {0.1: 80, float("inf"): 100}
-    assert found.known == {"requests", "duration"}
+    assert found.available == {"requests", "duration"}
 
 
 def test_our_own_service_library_shows_what_the_guard_reads() -> None:
     metrics = RequestMetrics()
-    assert reader(Scrape())(metrics.render(0)).known == {"requests", "duration"}, "also before the first request"
+    assert build_reader(Scrape())(metrics.render(0)).available == {"requests", "duration"}, (
+        "also before the first request"
+    )
     for code, seconds in ((200, 0.004), (200, 0.3), (503, 0.02)):
         metrics.observe("GET", code, seconds)
-    found = reader(Scrape())(metrics.render(1))
+    found = build_reader(Scrape())(metrics.render(1))
     assert (found.requests, found.errors, found.buckets[0.025]) == (3, 1, 2)
 
 
 def test_names_and_labels_come_from_the_plan() -> None:
     spec = Scrape(requests="hits_total", code="status", errors="5..|429", duration="took")
     page = 'hits_total{status="429"} 2\nhits_total{status="200"} 8\ntook_bucket{le="1"} 5\ntook_bucket{le="+Inf"} 9\n'
-    found = reader(spec)(page)
+    found = build_reader(spec)(page)
     assert (found.requests, found.errors, found.buckets[1.0]) == (10, 2, 5)
 
 
 def test_requests_without_a_status_code_tell_nothing_about_errors() -> None:
-    assert "requests" not in reader(Scrape())("# TYPE http_requests_total counter\nhttp_requests_total 7\n").known
+    assert (
+        "requests"
+        not in build_reader(Scrape())("# TYPE http_requests_total counter\nhttp_requests_total 7\n").available
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,22 +88,22 @@ def test_requests_without_a_status_code_tell_nothing_about_errors() -> None:
 )
 def test_what_is_no_page_of_metrics_is_an_error_and_not_zero(page: str) -> None:
     with pytest.raises(MetricsError):
-        reader(Scrape())(page)
+        build_reader(Scrape())(page)
 
 
 async def test_each_pod_answers_for_itself(session: aiohttp.ClientSession) -> None:
     async with (
-        answering(Answer(body=PAGE)) as good,
-        answering(Answer(status=404)) as gone,
-        answering(Answer(body=PAGE, wait=5)) as slow,
-        answering(Answer(body="<html>")) as other,
+        serve_answer(ServerAnswer(body=PAGE)) as good,
+        serve_answer(ServerAnswer(status=404)) as gone,
+        serve_answer(ServerAnswer(body=PAGE, wait=5)) as slow,
+        serve_answer(ServerAnswer(body="<html>")) as other,
     ):
         nobody = f"http://127.0.0.1:{free_port()}"
         addresses = {"good": good, "gone": gone, "slow": slow, "other": other, "nobody": nobody}
         began = time.monotonic()
         found = await scrape_all(session, addresses, Scrape(timeout=0.3))
     assert time.monotonic() - began < 3
-    assert isinstance(found["good"], Counts)
+    assert isinstance(found["good"], CounterSample)
     assert found["gone"] == "status 404"
     assert found["slow"] == "no answer within 0.3 s"
     assert found["other"] == "not a page of metrics"
@@ -108,35 +113,35 @@ async def test_each_pod_answers_for_itself(session: aiohttp.ClientSession) -> No
 async def test_a_real_pod_of_the_sample_application(session: aiohttp.ClientSession, start_pod: StartPod) -> None:
     pod = await start_pod(1)
     before = (await scrape_all(session, {"pod": pod.url}, Scrape()))["pod"]
-    assert isinstance(before, Counts)
+    assert isinstance(before, CounterSample)
     for _ in range(5):
         assert (await pod.call("GET", "/users/1"))[0] == 404
     after = (await scrape_all(session, {"pod": pod.url}, Scrape()))["pod"]
-    assert isinstance(after, Counts)
+    assert isinstance(after, CounterSample)
     gained = after.since(before)
     assert (gained.requests, gained.errors) == (5, 0)
-    assert Tally("v1", buckets=gained.buckets).quantile(0.99) is not None
+    assert WindowStats("v1", buckets=gained.buckets).quantile(0.99) is not None
 
 
 # --- prober -----------------------------------------------------------------------------------------------------
 
 
 async def test_the_prober_counts_what_it_saw(session: aiohttp.ClientSession) -> None:
-    answer = Answer()
-    async with answering(answer) as url:
+    answer = ServerAnswer()
+    async with serve_answer(answer) as url:
         prober = Prober(session, Probe(path="/ready", timeout=0.2))
-        await prober.round({"a": url})
+        await prober.probe_all({"a": url})
         answer.status = 503
-        await prober.round({"a": url})
+        await prober.probe_all({"a": url})
         answer.status, answer.wait = 200, 5
-        found = await prober.round({"a": url, "b": f"http://127.0.0.1:{free_port()}"})
-    assert isinstance(found["a"], Counts)
-    assert isinstance(found["b"], Counts)
+        found = await prober.probe_all({"a": url, "b": f"http://127.0.0.1:{free_port()}"})
+    assert isinstance(found["a"], CounterSample)
+    assert isinstance(found["b"], CounterSample)
     assert (found["a"].requests, found["a"].errors, found["b"].errors) == (3, 2, 1)
     # What gave no good answer in time is slower than every bound.
     assert max(count for bound, count in found["a"].buckets.items() if bound <= 0.2) == 1
     assert found["a"].buckets[float("inf")] == 3
-    assert set(await prober.round({})) == set(), "a target that is gone is forgotten"
+    assert set(await prober.probe_all({})) == set(), "a target that is gone is forgotten"
 
 
 # --- Prometheus -------------------------------------------------------------------------------------------------
@@ -147,54 +152,57 @@ def vector(*values: object, at: str = "NOW") -> str:
     return f'{{"status": "success", "data": {{"resultType": "vector", "result": [{result}]}}}}'
 
 
-def failure(kind: str, told: str) -> str:
-    return json.dumps({"status": "error", "errorType": kind, "error": told})
+def failure(kind: str, text: str) -> str:
+    return json.dumps({"status": "error", "errorType": kind, "error": text})
 
 
 def plain(kind: str, result: object) -> str:
     return json.dumps({"status": "success", "data": {"resultType": kind, "result": result}})
 
 
-async def asked(session: aiohttp.ClientSession, answer: Answer, query: str = "up", **parts: object) -> float:
-    async with answering(answer) as url:
+async def run_query(session: aiohttp.ClientSession, answer: ServerAnswer, query: str = "up", **parts: object) -> float:
+    async with serve_answer(answer) as url:
         server = PrometheusServer.model_validate({"url": url, "timeout": 0.5} | parts)
-        return await prometheus.ask(session, server, query, now=time.time())
+        return await prometheus.query_value(session, server, query, now=time.time())
 
 
 async def test_a_number(session: aiohttp.ClientSession) -> None:
-    answer = Answer(body=vector(0.25))
-    assert await asked(session, answer, "sum(up)", token="t0ken") == 0.25
+    answer = ServerAnswer(body=vector(0.25))
+    assert await run_query(session, answer, "sum(up)", token="t0ken") == 0.25
     assert answer.form is not None
     assert answer.headers is not None
     assert (answer.form["query"], answer.headers["Authorization"]) == ("sum(up)", "Bearer t0ken")
-    assert await asked(session, Answer(body=plain("scalar", [time.time(), "7"]))) == 7.0
+    assert await run_query(session, ServerAnswer(body=plain("scalar", [time.time(), "7"]))) == 7.0
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (Answer(400, failure("bad_data", '1:5: parse error: unexpected ")"')), "refuses the query: bad_data: 1:5"),
-        (Answer(422, failure("execution", "too many samples")), "refuses the query: execution"),
-        (Answer(503, failure("timeout", "query timed out")), "refuses the query: timeout"),
-        (Answer(body=vector()), "the query finds nothing: up"),
-        (Answer(body=vector(1, 2, 3)), "gives 3 series, not one: up"),
-        (Answer(body=plain("matrix", [])), "gives a matrix, not one number"),
-        (Answer(body=plain("string", [0, "x"])), "gives a string, not one number"),
-        (Answer(body=vector("NaN")), "the query gives nan"),
-        (Answer(body=vector("+Inf")), "the query gives inf"),
-        (Answer(body=vector("many")), "an answer that its API does not have"),
-        (Answer(body=plain("vector", [{"value": [1]}])), "an answer that its API does not have"),
-        (Answer(body=vector(1, at="1700000000.5")), "in the past: compare the clocks"),
-        (Answer(body=vector(1, at="17000000000")), "in the future"),
-        (Answer(body=vector(1), wait=5), "no answer within 0.5 s"),
-        (Answer(body="<html>"), "is no Prometheus: status 200"),
-        (Answer(404, "not found"), "is no Prometheus: status 404"),
-        (Answer(401, "who are you"), "does not let us in: status 401"),
+        (
+            ServerAnswer(400, failure("bad_data", '1:5: parse error: unexpected ")"')),
+            "refuses the query: bad_data: 1:5",
+        ),
+        (ServerAnswer(422, failure("execution", "too many samples")), "refuses the query: execution"),
+        (ServerAnswer(503, failure("timeout", "query timed out")), "refuses the query: timeout"),
+        (ServerAnswer(body=vector()), "the query finds nothing: up"),
+        (ServerAnswer(body=vector(1, 2, 3)), "gives 3 series, not one: up"),
+        (ServerAnswer(body=plain("matrix", [])), "gives a matrix, not one number"),
+        (ServerAnswer(body=plain("string", [0, "x"])), "gives a string, not one number"),
+        (ServerAnswer(body=vector("NaN")), "the query gives nan"),
+        (ServerAnswer(body=vector("+Inf")), "the query gives inf"),
+        (ServerAnswer(body=vector("many")), "an answer that its API does not have"),
+        (ServerAnswer(body=plain("vector", [{"value": [1]}])), "an answer that its API does not have"),
+        (ServerAnswer(body=vector(1, at="1700000000.5")), "in the past: compare the clocks"),
+        (ServerAnswer(body=vector(1, at="17000000000")), "in the future"),
+        (ServerAnswer(body=vector(1), wait=5), "no answer within 0.5 s"),
+        (ServerAnswer(body="<html>"), "is no Prometheus: status 200"),
+        (ServerAnswer(404, "not found"), "is no Prometheus: status 404"),
+        (ServerAnswer(401, "who are you"), "does not let us in: status 401"),
     ],
 )
-async def test_what_is_no_number_says_why(session: aiohttp.ClientSession, answer: Answer, words: str) -> None:
+async def test_what_is_no_number_says_why(session: aiohttp.ClientSession, answer: ServerAnswer, words: str) -> None:
     with pytest.raises(MetricsError) as caught:
-        await asked(session, answer)
+        await run_query(session, answer)
     assert words in caught.value.title
     assert "\n" not in caught.value.title
 
@@ -202,5 +210,5 @@ async def test_what_is_no_number_says_why(session: aiohttp.ClientSession, answer
 async def test_a_server_that_is_away_and_no_secret(session: aiohttp.ClientSession) -> None:
     address = f"http://ana:s3cret@127.0.0.1:{free_port()}/prom"
     with pytest.raises(MetricsError, match=r"Prometheus 127.0.0.1:\d+ is away: Connection refused") as caught:
-        await prometheus.ask(session, PrometheusServer.model_validate({"url": address}), "up", now=time.time())
+        await prometheus.query_value(session, PrometheusServer.model_validate({"url": address}), "up", now=time.time())
     assert "s3cret" not in str(caught.value)

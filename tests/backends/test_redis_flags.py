@@ -6,7 +6,7 @@ import contextlib
 import pytest
 import redis
 
-from zdd_tui.backends.redis_flags import FlagStore, describe
+from zdd_tui.backends.redis_flags import FlagStore, describe_redis_url
 from zdd_tui.model.errors import FlagStoreError, StaleEpoch
 from zdd_tui.model.flag import OFF, ON, FlagValue
 
@@ -46,7 +46,7 @@ async def test_a_deleted_flag_keeps_its_fence_for_a_day(flags: FlagStore, redis_
     await flags.delete("users_write", epoch=9)
     with pytest.raises(StaleEpoch):
         await flags.set("users_write", ON, epoch=3)
-    await flags.forget(KEYS)
+    await flags.expire_fences(KEYS)
     with redis.Redis.from_url(redis_url) as client:
         assert client.keys("*") == [b"zdd:epoch:users_write"]
         assert 0 < client.ttl("zdd:epoch:users_write") <= 86_400
@@ -83,7 +83,7 @@ async def test_errors_name_the_place_and_no_secret(redis_url: str) -> None:
         assert "hunter2" not in repr(caught.getrepr(chain=True, style="long").reprcrash)
         assert "hunter2" not in str(caught.value)
         assert caught.value.__cause__ is None
-        assert caught.value.mend
+        assert caught.value.hint
     assert "127.0.0.1:1/0" in str(away.value)
 
 
@@ -104,4 +104,4 @@ async def test_a_server_that_asks_for_a_password(redis_url: str) -> None:
     ],
 )
 def test_describe_keeps_the_password_out(url: str, place: str) -> None:
-    assert describe(url) == place
+    assert describe_redis_url(url) == place

@@ -12,40 +12,40 @@ from pathlib import Path
 
 import sqlglot
 
-from zdd_tui.backends.kubernetes.client_import import library
-from zdd_tui.cli.agent import serve
-from zdd_tui.cli.parser import read_plan
-from zdd_tui.model.release.state import Work
+from zdd_tui.backends.kubernetes.client_import import import_client
+from zdd_tui.cli.agent import run_agent
+from zdd_tui.cli.parser import load_plan_file
+from zdd_tui.model.release.state import PendingStep
 
-TTL = 0.6
+LEASE_TTL = 0.6
 
 
 def main() -> int:
     plan, deaths = sys.argv[1], Path(sys.argv[2])
     # Once, before the forks: what an agent imports when it first needs it.
-    library()
+    import_client()
     sqlglot.parse("SELECT 1", read="postgres")
 
     while True:
         child = os.fork()
         if child == 0:
-            os._exit(_agent(plan, deaths))
+            os._exit(_run_agent(plan, deaths))
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):
             return os.waitstatus_to_exitcode(status)
 
 
-def _agent(plan: str, deaths: Path) -> int:
-    known = set(deaths.read_text().splitlines()) if deaths.exists() else set()
+def _run_agent(plan: str, kills_file: Path) -> int:
+    known = set(kills_file.read_text().splitlines()) if kills_file.exists() else set()
 
-    def boundary(at: str, work: Work) -> None:
+    def boundary(at: str, work: PendingStep) -> None:
         place = f"{work.direction} {work.step.name} {at}"
         if place not in known:
-            with deaths.open("a") as file:
+            with kills_file.open("a") as file:
                 file.write(f"{place}\n")
             os.kill(os.getpid(), signal.SIGKILL)
 
-    return asyncio.run(serve(read_plan(plan), ttl=TTL, boundary=boundary))
+    return asyncio.run(run_agent(load_plan_file(plan), ttl=LEASE_TTL, hook=boundary))
 
 
 if __name__ == "__main__":

@@ -8,31 +8,31 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.release import assert_both_sides_agree, no_progress, production
-from zdd_tui.backends.postgres.connection import FAILURES
+from tests.support.release import assert_both_sides_agree, ignore_progress, start_production
+from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS
 from zdd_tui.demo.environment import Environment
-from zdd_tui.demo.release_driver import Walker
+from zdd_tui.demo.release_driver import ReleaseDriver
 from zdd_tui.model.errors import DatabaseError
 from zdd_tui.model.release.records import ReleaseRecord
-from zdd_tui.model.release.state import State
+from zdd_tui.model.release.state import ReleaseState
 
 pytestmark = pytest.mark.chaos
 
 
-class PatientWalker(Walker):
+class PatientDriver(ReleaseDriver):
     """Waits on while the store is away."""
 
-    async def record(self) -> ReleaseRecord:
+    async def read_record(self) -> ReleaseRecord:
         async with asyncio.timeout(30):
             while True:
                 try:
-                    return await super().record()
-                except (DatabaseError, *FAILURES):
+                    return await super().read_record()
+                except (DatabaseError, *CONNECTION_ERRORS):
                     await asyncio.sleep(0.2)
 
 
 @asynccontextmanager
-async def frozen(env: Environment, pid: int, seconds: float) -> AsyncIterator[None]:
+async def freeze_process(env: Environment, pid: int, seconds: float) -> AsyncIterator[None]:
     """A system that does not answer for a while, from now on, whatever the body does meanwhile."""
     import os
 
@@ -47,24 +47,24 @@ async def frozen(env: Environment, pid: int, seconds: float) -> AsyncIterator[No
 
 @pytest.mark.timeout(300)
 async def test_a_release_outlives_its_backends(tmp_path: Path) -> None:
-    async with production(tmp_path, rows=8000, ceiling=1600) as (env, store):
-        walker = PatientWalker(env, store, no_progress)
-        await walker.begin()
-        await walker.advance("expand")
+    async with start_production(tmp_path, rows=8000, ceiling=1600) as (env, store):
+        driver = PatientDriver(env, store, ignore_progress)
+        await driver.start_release()
+        await driver.run_phase("expand")
 
         # The API server answers nothing while V2 is rolled out.
-        await walker.enter("dual-write")
-        async with frozen(env, env.processes["cluster"].pid, 6.0):
-            await walker.settle("dual-write")
+        await driver.start_phase("dual-write")
+        async with freeze_process(env, env.processes["cluster"].pid, 6.0):
+            await driver.wait_for_phase("dual-write")
 
         # PostgreSQL is killed in the middle of the backfill.
-        await walker.enter("backfill")
-        await walker.rows_moved(0.2)
+        await driver.start_phase("backfill")
+        await driver.wait_for_backfill(0.2)
         await env.postgres.kill()
         await env.postgres.restart()
-        await walker.record()
-        await walker.settle("backfill")
-        backfill = (await walker.record()).backfill
+        await driver.read_record()
+        await driver.wait_for_phase("backfill")
+        backfill = (await driver.read_record()).backfill
         assert backfill is not None
         assert backfill.mismatches == 0
         rows = await assert_both_sides_agree(env)
@@ -72,14 +72,14 @@ async def test_a_release_outlives_its_backends(tmp_path: Path) -> None:
 
         # Redis answers nothing when the read flag is to be switched.
         assert env.redis.pid is not None
-        async with frozen(env, env.redis.pid, 6.0):
-            await walker.enter("cutover")
-            await walker.settle("cutover")
-        await walker.advance("contract")
-        await walker.advance("cleanup")
+        async with freeze_process(env, env.redis.pid, 6.0):
+            await driver.start_phase("cutover")
+            await driver.wait_for_phase("cutover")
+        await driver.run_phase("contract")
+        await driver.run_phase("cleanup")
 
-        record = await walker.record()
-        assert record.release.state is State.DONE
-        assert not [event for event in record.events if event.kind == "error" and "failed" in event.what]
+        record = await driver.read_record()
+        assert record.release.state is ReleaseState.DONE
+        assert not [event for event in record.events if event.kind == "error" and "failed" in event.message]
         # Requests failed while PostgreSQL was away: that is the application's own dependency. No answer was wrong.
-        assert env.load()["wrong"] == 0, env.load()["wrong_samples"]
+        assert env.read_load_report()["wrong"] == 0, env.read_load_report()["wrong_samples"]

@@ -13,18 +13,18 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.support.store import OTHER, opened
-from zdd_tui.backends.store.agent import AgentStore, take_lease
+from tests.support.store import OTHER, open_store
+from zdd_tui.backends.store.agent import AgentStore, acquire_lease
 
 pytestmark = pytest.mark.chaos
 
 TAKEOVER_SECONDS = 5.0
 """The budget of design section 10."""
 
-AGENT = """
+AGENT_PROGRAM = """
 import asyncio, json, os, sys
 from dataclasses import replace
-from zdd_tui.backends.store.agent import take_lease
+from zdd_tui.backends.store.agent import acquire_lease
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import Actor, NewEvent
@@ -72,7 +72,7 @@ async def main():
         await asyncio.to_thread(sys.stdin.readline)
         say(remaining=agent.remaining)
 
-    agent = await take_lease(os.environ["DSN"], int(sys.argv[1]), Actor("frozen", "pod-1"))
+    agent = await acquire_lease(os.environ["DSN"], int(sys.argv[1]), Actor("frozen", "pod-1"))
     async with agent:
         await agent.renew()
         record = await agent.read()
@@ -88,13 +88,13 @@ asyncio.run(main())
 """
 
 
-class Frozen:
+class FrozenAgent:
     """The agent in a process of its own; it speaks JSON lines and goes on when it is spoken to."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    async def hear(self) -> dict[str, Any]:
+    async def read_message(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = await self._process.stdout.readline()
         assert line, "the agent ended too early"
@@ -104,7 +104,7 @@ class Frozen:
     def freeze(self) -> None:
         os.kill(self._process.pid, signal.SIGSTOP)
 
-    async def wake(self) -> None:
+    async def resume(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(b"\n")
         await self._process.stdin.drain()
@@ -113,7 +113,7 @@ class Frozen:
     async def end(self) -> dict[str, str | None]:
         """What each attempt raised, until the end."""
         raised: dict[str, str | None] = {}
-        while "end" not in (heard := await self.hear()):
+        while "end" not in (heard := await self.read_message()):
             if "tried" in heard:
                 raised[heard["tried"]] = heard["raised"]
             else:
@@ -123,11 +123,11 @@ class Frozen:
 
 
 @contextlib.asynccontextmanager
-async def frozen_agent(dsn: str, release: int, moment: str) -> AsyncIterator[Frozen]:
+async def start_frozen_agent(dsn: str, release: int, moment: str) -> AsyncIterator[FrozenAgent]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
-        AGENT,
+        AGENT_PROGRAM,
         str(release),
         moment,
         env={**os.environ, "DSN": dsn},
@@ -135,7 +135,7 @@ async def frozen_agent(dsn: str, release: int, moment: str) -> AsyncIterator[Fro
         stdout=asyncio.subprocess.PIPE,
     )
     try:
-        yield Frozen(process)
+        yield FrozenAgent(process)
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -146,7 +146,7 @@ async def take_over(dsn: str, release: int) -> AgentStore:
     """As an agent that stands by does it: again and again."""
     began = time.monotonic()
     while True:
-        agent = await take_lease(dsn, release, OTHER)
+        agent = await acquire_lease(dsn, release, OTHER)
         if agent is not None:
             assert time.monotonic() - began < TAKEOVER_SECONDS
             return agent
@@ -173,15 +173,15 @@ async def queue_command(db: asyncpg.Connection, release: int) -> None:
     )
 
 
-async def _refused_from_the_grave(
+async def _check_writes_refused(
     pg_dsn: str, db: asyncpg.Connection, moment: str
 ) -> tuple[dict[str, str | None], list[asyncpg.Record]]:
     await users(db)
-    async with opened(pg_dsn) as (store, release), frozen_agent(pg_dsn, release, moment) as frozen:
+    async with open_store(pg_dsn) as (store, release), start_frozen_agent(pg_dsn, release, moment) as frozen:
         await queue_command(db, release)
-        epoch = (await frozen.hear())["epoch"]
+        epoch = (await frozen.read_message())["epoch"]
         if moment == "transaction":
-            assert await frozen.hear() == {"holds": "locks"}
+            assert await frozen.read_message() == {"holds": "locks"}
         frozen.freeze()
         async with await take_over(pg_dsn, release) as agent:
             assert agent.epoch > epoch
@@ -190,20 +190,20 @@ async def _refused_from_the_grave(
                 await connection.execute("SET LOCAL lock_timeout = '2s'")
                 await connection.execute("ALTER TABLE users ADD taken_over text")
             before = await state_of(db)
-            await frozen.wake()
+            await frozen.resume()
             raised = await frozen.end()
             assert await state_of(db) == before
-            await agent.renew()
-            lease = await store.lease(release)
+            await agent.renew_lease()
+            lease = await store.read_lease(release)
             assert lease is not None
-            assert (lease.epoch, lease.holder, lease.live) == (agent.epoch, "agent", True)
+            assert (lease.epoch, lease.holder, lease.is_live) == (agent.epoch, "agent", True)
         return raised, await db.fetch("SELECT DISTINCT name FROM users")
 
 
 ATTEMPTS = {"save", "note", "gates", "answer", "record", "check", "renew", "unfenced"}
 
 
-def _all_refused(raised: dict[str, str | None]) -> None:
+def _check_all_refused(raised: dict[str, str | None]) -> None:
     assert raised.pop("release") is None, "what is lost already need not be given back"
     assert set(raised) == ATTEMPTS
     wrong = {name: kind for name, kind in raised.items() if kind not in ("StaleEpoch", "DatabaseAway")}
@@ -213,24 +213,24 @@ def _all_refused(raised: dict[str, str | None]) -> None:
 
 
 async def test_frozen_while_idle(pg_dsn: str, db: asyncpg.Connection) -> None:
-    raised, names = await _refused_from_the_grave(pg_dsn, db, "idle")
-    _all_refused(raised)
+    raised, names = await _check_writes_refused(pg_dsn, db, "idle")
+    _check_all_refused(raised)
     assert [row["name"] for row in names] == ["as it was"]
 
 
 async def test_frozen_in_the_middle_of_a_fenced_transaction(pg_dsn: str, db: asyncpg.Connection) -> None:
-    raised, names = await _refused_from_the_grave(pg_dsn, db, "transaction")
+    raised, names = await _check_writes_refused(pg_dsn, db, "transaction")
     assert raised.pop("transaction") == "DatabaseAway"
-    _all_refused(raised)
+    _check_all_refused(raised)
     assert [row["name"] for row in names] == ["as it was"]
 
 
 async def test_the_server_alone_ends_a_frozen_transaction(pg_dsn: str, db: asyncpg.Connection) -> None:
     """Whoever takes over may lack the right to end its sessions: idle_in_transaction_session_timeout does it then."""
     await users(db)
-    async with opened(pg_dsn) as (_store, release), frozen_agent(pg_dsn, release, "transaction") as frozen:
-        epoch = (await frozen.hear())["epoch"]
-        await frozen.hear()
+    async with open_store(pg_dsn) as (_store, release), start_frozen_agent(pg_dsn, release, "transaction") as frozen:
+        epoch = (await frozen.read_message())["epoch"]
+        await frozen.read_message()
         frozen.freeze()
         name = f"zdd agent {release} {epoch}"
         async with asyncio.timeout(TAKEOVER_SECONDS):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import Ground, ground
-from tests.support.metric_servers import Answer, answering
+from tests.support.command_line import CliEnvironment, make_environment
+from tests.support.metric_servers import ServerAnswer, serve_answer
 from zdd_tui.testbed.processes import free_port
 
 pytestmark = pytest.mark.timeout(300)
@@ -24,21 +24,21 @@ ELEMENT = '{"metric": {}, "value": [NOW, "%s"]}'
 
 
 @pytest.fixture
-async def here(tmp_path: Path, pg_dsn: str, redis_url: str) -> AsyncIterator[Ground]:
-    async with ground(tmp_path, pg_dsn, redis_url) as made:
+async def here(tmp_path: Path, pg_dsn: str, redis_url: str) -> AsyncIterator[CliEnvironment]:
+    async with make_environment(tmp_path, pg_dsn, redis_url) as made:
         yield made
 
 
-async def test_queries_are_tried_before_the_release_begins(here: Ground) -> None:
-    answer = Answer(body=VECTOR % (ELEMENT % "0.5"))
-    async with answering(answer) as url:
-        plain = here.plan.read_text().split("\nguard:")[0]
-        here.plan.write_text(plain + GUARD.format(url=url))
-        good = await here.zdd("check")
+async def test_queries_are_tried_before_the_release_begins(here: CliEnvironment) -> None:
+    answer = ServerAnswer(body=VECTOR % (ELEMENT % "0.5"))
+    async with serve_answer(answer) as url:
+        plain = here.plan_file.read_text().split("\nguard:")[0]
+        here.plan_file.write_text(plain + GUARD.format(url=url))
+        good = await here.run_zdd("check")
         assert good.code == 0, good.err
         assert "guard rule orders: query 0.5" in good.out
 
-        for body, words, mend in (
+        for body, words, hint in (
             (VECTOR % ", ".join([ELEMENT % 1] * 2), "the query gives 2 series, not one", "put sum() or max()"),
             (VECTOR % (ELEMENT % "NaN"), "the query gives nan", "or vector(0)"),
             ('{"status": "error", "errorType": "bad_data", "error": "parse error"}', "bad_data: parse error", "page"),
@@ -50,28 +50,28 @@ async def test_queries_are_tried_before_the_release_begins(here: Ground) -> None
             ),
         ):
             answer.body = body
-            bad = await here.zdd("check")
+            bad = await here.run_zdd("check")
             assert (bad.code, bad.out) == (2, "")
             assert here.line_of("guard.rules") in bad.err
             assert "rule orders: query: " in bad.err
             assert words in bad.err
-            assert mend in bad.err.partition("mend: ")[2]
+            assert hint in bad.err.partition("mend: ")[2]
 
         # It is the server that lies, not the query: the mend names the server.
         answer.body = VECTOR % ELEMENT.replace("NOW", "1700000000") % 1
-        past = await here.zdd("check")
+        past = await here.run_zdd("check")
         assert (past.code, past.out) == (2, "")
         assert "Prometheus answers for a moment" in past.err
         assert "in the past: compare the clocks" in past.err
         assert "mend: check guard.sources.prometheus" in past.err
         answer.body, answer.wait = VECTOR % (ELEMENT % 1), 30.0
-        slow = await here.zdd("check")
+        slow = await here.run_zdd("check")
         assert (slow.code, slow.out) == (2, "")
         assert "no answer within 2 s" in slow.err
         answer.wait = 0.0
 
-    here.plan.write_text(plain + GUARD.format(url=f"http://127.0.0.1:{free_port()}"))
-    away = await here.zdd("check")
+    here.plan_file.write_text(plain + GUARD.format(url=f"http://127.0.0.1:{free_port()}"))
+    away = await here.run_zdd("check")
     assert away.code == 2
     assert "is away: Connection refused" in away.err
     assert "mend: check guard.sources.prometheus" in away.err

@@ -6,58 +6,58 @@ from typing import Any
 
 import pytest
 
-from tests.support.command_line import Ended, Ground, ground
+from tests.support.command_line import CliEnvironment, CommandResult, make_environment
 from zdd_tui.backends.kubernetes.cluster import MERGE_PATCH, STRATEGIC_MERGE_PATCH, Cluster
-from zdd_tui.backends.kubernetes.services import read_raw
+from zdd_tui.backends.kubernetes.services import get_raw_object
 from zdd_tui.demo import manifests
-from zdd_tui.demo.plan import strategy_plan_text
+from zdd_tui.demo.plan import strategy_plan_yaml
 from zdd_tui.model.workload.second_deployment import OWNER_ANNOTATION
 
 
 @pytest.fixture
-async def here(tmp_path: Path, pg_dsn: str, redis_url: str) -> AsyncIterator[Ground]:
-    async with ground(tmp_path, pg_dsn, redis_url) as made:
+async def here(tmp_path: Path, pg_dsn: str, redis_url: str) -> AsyncIterator[CliEnvironment]:
+    async with make_environment(tmp_path, pg_dsn, redis_url) as made:
         yield made
 
 
-async def check(here: Ground, text: str) -> Ended:
-    here.plan.write_text(text)
-    return await here.zdd("check")
+async def check(here: CliEnvironment, text: str) -> CommandResult:
+    here.plan_file.write_text(text)
+    return await here.run_zdd("check")
 
 
-async def patch(here: Ground, spec: dict[str, Any]) -> None:
+async def patch(here: CliEnvironment, spec: dict[str, Any]) -> None:
     async with Cluster.connect(here.environ["KUBECONFIG"], None, "default") as cluster:
         path = cluster.path("apis/apps/v1", "deployments", manifests.NAME)
-        await cluster.http.json("PATCH", path, body={"spec": spec}, content_type=STRATEGIC_MERGE_PATCH)
+        await cluster.http.request_json("PATCH", path, body={"spec": spec}, content_type=STRATEGIC_MERGE_PATCH)
 
 
-async def create_canary(here: Ground) -> None:
-    made = manifests.deployment(dsn="x", redis_url="y", replicas=1)
+async def create_canary(here: CliEnvironment) -> None:
+    made = manifests.deployment_manifest(dsn="x", redis_url="y", replicas=1)
     made["metadata"]["name"] += "-canary"
     async with Cluster.connect(here.environ["KUBECONFIG"], None, "default") as cluster:
-        await cluster.http.json("POST", cluster.path("apis/apps/v1", "deployments"), body=made)
+        await cluster.http.request_json("POST", cluster.path("apis/apps/v1", "deployments"), body=made)
 
 
-async def hold_service(here: Ground, owner: str | None) -> None:
+async def hold_service(here: CliEnvironment, owner: str | None) -> None:
     """As a release that switches it does."""
     async with Cluster.connect(here.environ["KUBECONFIG"], None, "default") as cluster:
         services = "api/v1", "services"
-        if await read_raw(cluster, services, manifests.NAME) is None:
-            await cluster.http.json("POST", cluster.path(*services), body=manifests.service())
+        if await get_raw_object(cluster, services, manifests.NAME) is None:
+            await cluster.http.request_json("POST", cluster.path(*services), body=manifests.service_manifest())
         body = {"metadata": {"annotations": {OWNER_ANNOTATION: owner}}}
         path = cluster.path(*services, manifests.NAME)
-        await cluster.http.json("PATCH", path, body=body, content_type=MERGE_PATCH)
+        await cluster.http.request_json("PATCH", path, body=body, content_type=MERGE_PATCH)
 
 
 @pytest.mark.timeout(300)
-async def test_check_of_rolling_and_canary(here: Ground) -> None:
-    rolling = strategy_plan_text("rolling", name="r", soak="1s")
-    canary = strategy_plan_text("canary", name="c", soak="1s")
-    by_flag = strategy_plan_text("canary", name="f", soak="1s", by="flag")
-    blue_green = strategy_plan_text("blue/green", name="b", soak="1s")
+async def test_check_of_rolling_and_canary(here: CliEnvironment) -> None:
+    rolling = strategy_plan_yaml("rolling", name="r", soak="1s")
+    canary = strategy_plan_yaml("canary", name="c", soak="1s")
+    by_flag = strategy_plan_yaml("canary", name="f", soak="1s", canary_by="flag")
+    blue_green = strategy_plan_yaml("blue/green", name="b", soak="1s")
 
     good = await check(here, rolling)
-    assert good.code == 0, good.said
+    assert good.code == 0, good.output
     assert "a rollout takes no pod away before its heir is ready" in good.out
     assert "Redis" not in good.out
 
@@ -67,11 +67,11 @@ async def test_check_of_rolling_and_canary(here: Ground) -> None:
 
     await patch(here, {"replicas": 4})
     good = await check(here, canary)
-    assert good.code == 0, good.said
+    assert good.code == 0, good.output
     assert "new pods beside its 4: 1 make 20%, 4 make 50%" in good.out
 
     good = await check(here, by_flag)
-    assert good.code == 0, good.said
+    assert good.code == 0, good.output
     assert "users_sql_name_read not set" in good.out
 
     bad = await check(here, canary.replace("20, 50", "10, 50"))

@@ -5,10 +5,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.support.schema_change import PEOPLE, USERS, expanded, fill, leased, make_plan
+from tests.support.schema_change import PEOPLE, USERS, insert_rows, make_plan, open_leased_store, run_expand
 from zdd_tui.backends.postgres.catalog import read_catalog
-from zdd_tui.backends.postgres.gate_queries import objects_valid
-from zdd_tui.backends.postgres.squawk import squawk
+from zdd_tui.backends.postgres.gate_queries import find_invalid_objects
+from zdd_tui.backends.postgres.squawk import run_squawk
 from zdd_tui.checks.schema import check_change, existing_objects
 from zdd_tui.model.ddl import expand_statements, sync_name
 from zdd_tui.model.errors import DatabaseError, PlanError, ZddError
@@ -47,21 +47,21 @@ async def test_facts_before_and_after_expand(db: asyncpg.Connection, pg_dsn: str
     await db.execute(USERS)
     catalog = await read_catalog(db, plan)
     assert catalog.key_names == ("id",)
-    assert set(catalog.up_reads) == {"first_name", "last_name", *(["email"] if kind == "table" else [])}
+    assert set(catalog.up_source_columns) == {"first_name", "last_name", *(["email"] if kind == "table" else [])}
     assert (catalog.new is None) == (kind == "table")
-    async with leased(pg_dsn, plan) as store:
-        catalog = await expanded(store, plan, forward=True)
-        assert catalog.target.column("full_name") is not None
+    async with open_leased_store(pg_dsn, plan) as store:
+        catalog = await run_expand(store, plan, forward=True)
+        assert catalog.new_table.column("full_name") is not None
         assert catalog.triggers == {sync_name(plan, "forward")}
-        assert catalog.foreign_before == ()
-        assert await objects_valid(db, plan) == []
+        assert catalog.other_before_triggers == ()
+        assert await find_invalid_objects(db, plan) == []
         await db.execute(f'ALTER TABLE users DISABLE TRIGGER "{sync_name(plan, "forward")}"')
-        assert await objects_valid(db, plan) == [f"trigger {sync_name(plan, 'forward')} is missing or disabled"]
+        assert await find_invalid_objects(db, plan) == [f"trigger {sync_name(plan, 'forward')} is missing or disabled"]
         if kind == "table":
             (sequence,) = catalog.sequences
-            assert (sequence.name, sequence.identity, sequence.shared) == ("users_id_seq", True, True)
+            assert (sequence.name, sequence.is_identity, sequence.is_shared) == ("users_id_seq", True, True)
             assert sequence.successor == "people_id_seq"
-        await check_change(db, plan, begun=True)
+        await check_change(db, plan, has_started=True)
         with pytest.raises(PlanError, match="exists already"):
             await check_change(db, plan)
 
@@ -129,7 +129,7 @@ async def test_bad_changes_are_refused_with_place_and_mend(db: asyncpg.Connectio
     await db.execute("CREATE VIEW seen AS SELECT * FROM users")
     with pytest.raises(PlanError, match=message) as caught:
         await check_change(db, plan)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 async def test_a_role_without_rights_is_told_which(db: asyncpg.Connection, pg_dsn: str) -> None:
@@ -139,7 +139,7 @@ async def test_a_role_without_rights_is_told_which(db: asyncpg.Connection, pg_ds
     try:
         with pytest.raises(DatabaseError, match=f"role {role} does not own public.users") as caught:
             await check_change(db, make_plan())
-        assert f'GRANT "postgres" TO "{role}"' in caught.value.mend
+        assert f'GRANT "postgres" TO "{role}"' in caught.value.hint
         await db.execute("RESET ROLE")
         await db.execute(f"ALTER TABLE users OWNER TO {role}; SET ROLE {role}")
         assert await check_change(db, make_plan()) == []
@@ -148,7 +148,7 @@ async def test_a_role_without_rights_is_told_which(db: asyncpg.Connection, pg_ds
         await db.execute(f"RESET ROLE; GRANT CREATE ON SCHEMA public TO {role}; SET ROLE {role}")
         with pytest.raises(DatabaseError, match="zdd_aside") as caught:
             await check_change(db, make_plan("table"))
-        assert "GRANT CREATE ON DATABASE" in caught.value.mend
+        assert "GRANT CREATE ON DATABASE" in caught.value.hint
     finally:
         await db.execute(f"RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}")
 
@@ -207,8 +207,8 @@ async def test_odd_names_and_schemas(db: asyncpg.Connection, pg_dsn: str) -> Non
         'CREATE SCHEMA "Odd ""Schema"; CREATE TABLE "Odd ""Schema"."Us ers" ("I d" int PRIMARY KEY, "First Name" text)'
     )
     assert await check_change(db, plan) == []
-    async with leased(pg_dsn, plan) as store:
-        await expanded(store, plan, forward=True, reverse=True)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan, forward=True, reverse=True)
         await db.execute('INSERT INTO "Odd ""Schema"."Us ers" VALUES (1, \'Ana\')')
         await db.execute('UPDATE "Odd ""Schema"."Us ers" SET "Full Name" = \'Bob!\'')
         assert tuple(await db.fetchrow('SELECT * FROM "Odd ""Schema"."Us ers"')) == (1, "Bob", "Bob!")
@@ -227,34 +227,34 @@ async def test_types_of_other_schemas_are_told_with_them(db: asyncpg.Connection)
 async def test_a_table_without_rows_or_statistics(db: asyncpg.Connection) -> None:
     await db.execute(USERS)
     assert (await read_catalog(db, make_plan())).old.rows == -1
-    await fill(db, 1000)
+    await insert_rows(db, 1000)
     await db.execute("ANALYZE users")
     table = (await read_catalog(db, make_plan())).old
     assert (table.rows, table.blocks > 5) == (1000, True)
 
 
 async def test_squawk_speaks_about_the_right_statement() -> None:
-    findings = await squawk(
+    findings = await run_squawk(
         [
             "ALTER TABLE users ADD COLUMN full_name text",
             "ALTER TABLE users\n  ALTER COLUMN email TYPE varchar(9)",
             "ALTER TABLE users DROP COLUMN email",
         ]
     )
-    assert {(finding.statement, finding.rule) for finding in findings} >= {
+    assert {(finding.statement_number, finding.rule) for finding in findings} >= {
         (2, "changing-column-type"),
         (3, "ban-drop-column"),
     }
-    assert not [finding for finding in findings if finding.statement == 1]
-    (error,) = await squawk(["ALTER TABLE"])
+    assert not [finding for finding in findings if finding.statement_number == 1]
+    (error,) = await run_squawk(["ALTER TABLE"])
     assert (error.level, error.rule) == ("Error", "syntax-error")
     for kind in ("column", "table"):
-        assert await squawk(expand_statements(make_plan(kind))) == []
-    assert await squawk([]) == []
+        assert await run_squawk(expand_statements(make_plan(kind))) == []
+    assert await run_squawk([]) == []
 
 
 async def test_a_broken_squawk_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zdd_tui.backends.postgres.squawk.ANSWERED", ("no-such-rule",))
+    monkeypatch.setattr("zdd_tui.backends.postgres.squawk.IGNORED_RULES", ("no-such-rule",))
     with pytest.raises(ZddError) as caught:
-        await squawk(["SELECT 1"])
-    assert caught.value.mend
+        await run_squawk(["SELECT 1"])
+    assert caught.value.hint

@@ -7,10 +7,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from zdd_tui.backends.postgres.table_stats import look_at
+from zdd_tui.backends.postgres.table_stats import read_database_stats
 from zdd_tui.checks.schema import check_change
 from zdd_tui.cli.init import run_init
-from zdd_tui.cli.parser import _parser, main, read_plan
+from zdd_tui.cli.parser import _build_parser, load_plan_file, main
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.plan.base import Plan, TableName
 
@@ -82,8 +82,8 @@ def advise(*options: str) -> int:
 
 async def test_what_a_database_tells(shop: str, db: asyncpg.Connection) -> None:
     await db.execute(USERS)
-    live = await look_at(shop, [TableName(name="users"), TableName(name="none")])
-    assert live.missing == (TableName(name="none"),)
+    live = await read_database_stats(shop, [TableName(name="users"), TableName(name="none")])
+    assert live.missing_tables == (TableName(name="none"),)
     table = live.tables["public.users"]
     assert table.rows == 20000
     assert table.heap_bytes > 500_000
@@ -101,7 +101,7 @@ async def test_what_a_database_tells(shop: str, db: asyncpg.Connection) -> None:
     assert table.indexes == ("CREATE UNIQUE INDEX users_mail ON public.users USING btree (lower((mail)::text))",)
     assert table.triggers == ("audit",)
     assert table.referenced_by == ("public.orders",)
-    assert table.ordinary
+    assert table.is_ordinary
     assert table.writes is not None
     assert table.writes >= 0
 
@@ -134,12 +134,12 @@ async def test_a_derived_plan_can_be_carried_out(
         "plan.yaml",
     ]
     assert await _in_thread(*options) == 0
-    said = capsys.readouterr().out
-    assert said.startswith("expand/contract   cost: medium")
-    assert max(len(line) for line in said.splitlines()) <= 80
+    output = capsys.readouterr().out
+    assert output.startswith("expand/contract   cost: medium")
+    assert max(len(line) for line in output.splitlines()) <= 80
     text = read("plan.yaml")
-    assert shop not in text + said
-    loaded = read_plan("plan.yaml")
+    assert shop not in text + output
+    loaded = load_plan_file("plan.yaml")
     assert isinstance(loaded.plan, Plan)
     assert loaded.plan.change.up == up
     assert (loaded.plan.kubernetes.namespace, loaded.plan.kubernetes.container) == ("shop", "web")
@@ -170,9 +170,9 @@ def test_a_rename_without_a_database_asks_for_the_type(here: Path, capsys: pytes
     Path("m.sql").write_text("ALTER TABLE users RENAME COLUMN a TO b")
     options = ["--sql", "m.sql", "--manifest", "deploy.yaml", *IMAGES, "--plan", "plan.yaml"]
     assert advise(*options) == 1
-    said = capsys.readouterr()
-    assert '--type "a=…"' in said.out
-    assert "plan.yaml was not written: 1 thing only you know" in said.err
+    output = capsys.readouterr()
+    assert '--type "a=…"' in output.out
+    assert "plan.yaml was not written: 1 thing only you know" in output.err
     assert not Path("plan.yaml").exists()
     assert advise(*options, "--type", "a=text") == 0
     assert main(["check", "--offline", "plan.yaml"]) == 0
@@ -201,7 +201,7 @@ def test_every_strategy_comes_with_a_plan_that_check_accepts(
 ) -> None:
     assert advise(*options, "--plan", "plan.yaml") == 0
     assert capsys.readouterr().out.startswith(f"{strategy}   cost: ")
-    assert read_plan("plan.yaml").plan.strategy == strategy
+    assert load_plan_file("plan.yaml").plan.strategy == strategy
     assert main(["check", "--offline", "plan.yaml"]) == 0
 
 
@@ -212,9 +212,9 @@ def test_the_plan_keeps_the_name_of_the_secret(
         monkeypatch.delenv(name, raising=False)
     assert main(["init", "--non-interactive", "--manifest", "deploy.yaml", "--dsn", "$SHOP_DSN", "--regions", "2"]) == 0
     assert "dsn: ${SHOP_DSN}" in Path("plan.yaml").read_text()
-    said = capsys.readouterr().out
-    assert "next: export REGION_2_DATABASE_URL=… REGION_2_KUBECONFIG=… SHOP_DSN=…; zdd check plan.yaml" in said
-    assert "through 2 regions, one after the other" in said
+    output = capsys.readouterr().out
+    assert "next: export REGION_2_DATABASE_URL=… REGION_2_KUBECONFIG=… SHOP_DSN=…; zdd check plan.yaml" in output
+    assert "through 2 regions, one after the other" in output
 
 
 def test_two_versions_of_a_manifest_are_compared(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -235,9 +235,9 @@ def test_a_weak_deployment_is_told(here: Path, capsys: pytest.CaptureFixture[str
     assert advise("--manifest", "deploy.yaml", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["strategy"] == "blue/green"  # sessions in memory
-    told = " ".join(found["cautions"])
+    text = " ".join(found["cautions"])
     for word in ("maxUnavailable 1", "1 replica", "ask the same", "no preStop", "no fixed tag"):
-        assert word in told
+        assert word in text
 
 
 @pytest.mark.parametrize("strategy", ["rolling", "canary", "blue/green", "dark-launch"])
@@ -247,11 +247,11 @@ def test_a_strategy_in_mind_that_does_not_survive_is_refused(
     Path("m.sql").write_text("SELECT 1;\nALTER TABLE users DROP COLUMN a;")
     options = ["--sql", "m.sql", "--manifest", "deploy.yaml", "--strategy", strategy, "--plan", "plan.yaml"]
     assert advise(*options) == 2
-    said = capsys.readouterr()
-    assert "zdd: m.sql:2: ALTER TABLE users DROP COLUMN a" in said.err
-    assert f"a {strategy} release does not survive it" in said.err
-    assert "make it an expand/contract release" in said.err
-    assert not said.out
+    output = capsys.readouterr()
+    assert "zdd: m.sql:2: ALTER TABLE users DROP COLUMN a" in output.err
+    assert f"a {strategy} release does not survive it" in output.err
+    assert "make it an expand/contract release" in output.err
+    assert not output.out
     assert not Path("plan.yaml").exists()
 
 
@@ -329,11 +329,11 @@ def test_init_without_a_terminal_asks_nothing(here: Path, capsys: pytest.Capture
     assert main(["init", *options, "--regions", "2", "--smoke", "/ready"]) == 2
     assert Path("plan.yaml").read_text() == first
     assert main(["init", "other.yaml", *options, "--regions", "2", "--smoke", "/ready"]) == 0
-    plan = read_plan("other.yaml").plan
+    plan = load_plan_file("other.yaml").plan
     assert plan.strategy == "blue/green"
     assert plan.regions is not None
     assert plan.regions.names == ("region-1", "region-2")
-    assert plan.in_region("region-2").kubernetes.kubeconfig == "/y2"
+    assert plan.for_region("region-2").kubernetes.kubeconfig == "/y2"
 
 
 def test_init_asks_until_the_plan_is_known(here: Path) -> None:
@@ -358,16 +358,16 @@ def test_init_asks_until_the_plan_is_known(here: Path) -> None:
     def prompt(question: str) -> str:
         return next(given for key, given in answers.items() if key in question).pop(0)
 
-    arguments = _parser().parse_args(["init", "plan.yaml"])
+    arguments = _build_parser().parse_args(["init", "plan.yaml"])
     with Path("out").open("w") as out:
         assert run_init(arguments, out, prompt) == 0
-    said = Path("out").read_text()
-    assert "there is no file none.sql" in said
-    assert "no Kubernetes manifest" in said
-    assert "y or n, please" in said
-    assert "a number from 1 on" in said
-    assert "now gives another answer each time" in said
-    loaded = read_plan("plan.yaml")
+    output = Path("out").read_text()
+    assert "there is no file none.sql" in output
+    assert "no Kubernetes manifest" in output
+    assert "y or n, please" in output
+    assert "a number from 1 on" in output
+    assert "now gives another answer each time" in output
+    loaded = load_plan_file("plan.yaml")
     assert isinstance(loaded.plan, Plan)
     assert loaded.plan.change.up == {"name": "first || ' ' || last"}
     assert main(["check", "--offline", "plan.yaml"]) == 0
@@ -378,7 +378,7 @@ def test_answers_that_end_write_nothing(here: Path) -> None:
         raise EOFError
 
     with Path("out").open("w") as out, pytest.raises(ZddError, match="the answers ended"):
-        run_init(_parser().parse_args(["init"]), out, prompt)
+        run_init(_build_parser().parse_args(["init"]), out, prompt)
     assert not Path("plan.yaml").exists()
 
 

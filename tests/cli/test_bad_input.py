@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from tests.support.command_line import Ended, Ground, environment_without, ground
+from tests.support.command_line import CliEnvironment, CommandResult, environment_without, make_environment
 from tests.support.kubelet import read, write_config
 from tests.support.pooling_proxy import pooling_proxy
-from zdd_tui.demo.plan import plan_text
+from zdd_tui.demo.plan import plan_yaml
 from zdd_tui.testbed.processes import free_port
 
 pytestmark = pytest.mark.timeout(300)  # several processes each, on a machine that may do much else
@@ -27,28 +27,28 @@ PASSWORD = "wr0ng-Secret"
 
 
 @pytest.fixture
-async def here(tmp_path: Path, pg_dsn: str, redis_url: str) -> AsyncIterator[Ground]:
-    async with ground(tmp_path, pg_dsn, redis_url) as made:
+async def here(tmp_path: Path, pg_dsn: str, redis_url: str) -> AsyncIterator[CliEnvironment]:
+    async with make_environment(tmp_path, pg_dsn, redis_url) as made:
         yield made
 
 
-def assert_refused(ended: Ended, here: Ground, *told: str) -> None:
+def assert_refused(ended: CommandResult, here: CliEnvironment, *expected: str) -> None:
     """One error, with its mend, and nothing that should not be seen. ``@key`` in `told` is a key with file and line."""
-    assert ended.code == 2, ended.said
+    assert ended.code == 2, ended.output
     assert ended.out == ""
     assert ended.err.count("zdd: ") == 1, ended.err
     assert ended.err.startswith("zdd: ")
     assert "\n  mend: " in ended.err, "it tells no mend"
-    for text in told:
+    for text in expected:
         assert (here.line_of(text[1:]) if text.startswith("@") else text) in ended.err
     assert "Traceback" not in ended.err
     for secret in (*here.secrets, PASSWORD):
         assert secret not in ended.err
 
 
-async def assert_refused_by_all(bad: Ground, clean: Ground, *told: str) -> None:
+async def assert_refused_by_all(bad: CliEnvironment, clean: CliEnvironment, *told: str) -> None:
     """`zdd check` and `zdd agent` both refuse, and the database is as it was."""
-    for ended in await asyncio.gather(bad.zdd("check"), bad.zdd("agent")):
+    for ended in await asyncio.gather(bad.run_zdd("check"), bad.run_zdd("agent")):
         assert_refused(ended, bad, *told)
     assert await clean.fetchval("SELECT to_regnamespace('zdd')") is None, "something was changed"
 
@@ -87,68 +87,74 @@ FILES: dict[str, Rewrite] = {
 
 
 @pytest.fixture
-def alone(tmp_path: Path) -> Ground:
+def plan_without_systems(tmp_path: Path) -> CliEnvironment:
     """A plan and no system: what is wrong with the file is found without any."""
     urls = {"DATABASE_URL": f"postgresql://ana:{PASSWORD}@127.0.0.1:1/x", "REDIS_URL": "redis://127.0.0.1:1/0"}
-    made = Ground(tmp_path, {**os.environ, **urls, "KUBECONFIG": "/nowhere"})
-    made.plan.write_text(plan_text("column", "application"))
+    made = CliEnvironment(tmp_path, {**os.environ, **urls, "KUBECONFIG": "/nowhere"})
+    made.plan_file.write_text(plan_yaml("column", "application"))
     return made
 
 
 @pytest.mark.parametrize("case", FILES)
-async def test_a_plan_file_that_is_wrong(alone: Ground, case: str) -> None:
-    old, new, told = FILES[case]
-    alone.rewrite(old, new)
-    assert_refused(await alone.zdd("check"), alone, *told)
+async def test_a_plan_file_that_is_wrong(plan_without_systems: CliEnvironment, case: str) -> None:
+    old, new, text = FILES[case]
+    plan_without_systems.rewrite(old, new)
+    assert_refused(await plan_without_systems.run_zdd("check"), plan_without_systems, *text)
 
 
-async def test_every_verb_reads_the_plan_first(alone: Ground) -> None:
-    alone.rewrite("deployment: users-api", "deploymnt: users-api")
+async def test_every_verb_reads_the_plan_first(plan_without_systems: CliEnvironment) -> None:
+    plan_without_systems.rewrite("deployment: users-api", "deploymnt: users-api")
     verbs = ("agent", "status", "advance", "pause", "resume", "rollback")
-    for ended in await asyncio.gather(*(alone.zdd(verb) for verb in verbs)):
-        assert_refused(ended, alone, "@kubernetes.deploymnt")
+    for ended in await asyncio.gather(*(plan_without_systems.run_zdd(verb) for verb in verbs)):
+        assert_refused(ended, plan_without_systems, "@kubernetes.deploymnt")
 
 
-async def test_no_file_and_a_directory(alone: Ground) -> None:
-    alone.plan.unlink()
-    assert_refused(await alone.zdd("check"), alone, "there is no plan at", "plan.example.yaml")
-    alone.plan.mkdir()
-    assert_refused(await alone.zdd("check"), alone, "is a directory")
+async def test_no_file_and_a_directory(plan_without_systems: CliEnvironment) -> None:
+    plan_without_systems.plan_file.unlink()
+    assert_refused(
+        await plan_without_systems.run_zdd("check"), plan_without_systems, "there is no plan at", "plan.example.yaml"
+    )
+    plan_without_systems.plan_file.mkdir()
+    assert_refused(await plan_without_systems.run_zdd("check"), plan_without_systems, "is a directory")
 
 
-async def test_open_refuses_a_wrong_plan_before_it_paints(alone: Ground) -> None:
-    from tests.support.terminal_emulator import emulated
+async def test_open_refuses_a_wrong_plan_before_it_paints(plan_without_systems: CliEnvironment) -> None:
+    from tests.support.terminal_emulator import run_in_emulator
 
-    alone.rewrite("deployment: users-api", "deploymnt: users-api")
-    async with emulated([sys.executable, "-m", "zdd_tui", "open", str(alone.plan)], alone.environ) as terminal:
-        assert await terminal.ends() == 2
-        text = await terminal.until("unknown key", "did you mean deployment?")
+    plan_without_systems.rewrite("deployment: users-api", "deploymnt: users-api")
+    async with run_in_emulator(
+        [sys.executable, "-m", "zdd_tui", "open", str(plan_without_systems.plan_file)], plan_without_systems.environ
+    ) as terminal:
+        assert await terminal.wait_for_exit() == 2
+        text = await terminal.wait_for("unknown key", "did you mean deployment?")
         assert text.startswith("zdd: ")
         assert "Traceback" not in text
-    assert_refused(await alone.zdd("open"), alone, "the dashboard needs a terminal", "zdd status")
+    assert_refused(
+        await plan_without_systems.run_zdd("open"), plan_without_systems, "the dashboard needs a terminal", "zdd status"
+    )
 
 
 # --- the database -----------------------------------------------------------------------------------------------
 
 
-async def _nobody_listens(here: Ground) -> Ground:
+async def _unused_port(here: CliEnvironment) -> CliEnvironment:
     return here.with_env(DATABASE_URL=f"postgresql://ana:{PASSWORD}@127.0.0.1:{free_port()}/shop")
 
 
-async def _wrong_password(here: Ground) -> Ground:
+async def _wrong_password(here: CliEnvironment) -> CliEnvironment:
     parts = urlsplit(here.environ["DATABASE_URL"])
     return here.with_env(DATABASE_URL=parts._replace(netloc=f"postgres:{PASSWORD}@127.0.0.1:{parts.port}").geturl())
 
 
-async def _no_such_database(here: Ground) -> Ground:
+async def _no_such_database(here: CliEnvironment) -> CliEnvironment:
     return here.with_env(DATABASE_URL=urlsplit(here.environ["DATABASE_URL"])._replace(path="/nowhere").geturl())
 
 
-async def _no_dsn(here: Ground) -> Ground:
+async def _no_dsn(here: CliEnvironment) -> CliEnvironment:
     return here.with_env(DATABASE_URL=f"shop:{PASSWORD}@localhost")
 
 
-async def _few_rights(here: Ground) -> Ground:
+async def _few_rights(here: CliEnvironment) -> CliEnvironment:
     role, dsn = f"app_{secrets.token_hex(4)}", here.environ["DATABASE_URL"]
     connection = await asyncpg.connect(dsn)
     await connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
@@ -158,25 +164,25 @@ async def _few_rights(here: Ground) -> Ground:
     return here.with_env(DATABASE_URL=parts._replace(netloc=f"{role}:{PASSWORD}@127.0.0.1:{parts.port}").geturl())
 
 
-async def _no_table(here: Ground) -> Ground:
+async def _no_table(here: CliEnvironment) -> CliEnvironment:
     here.rewrite("table: public.users", "table: public.userz")
     here.rewrite("ALTER TABLE users", "ALTER TABLE userz")
     here.rewrite("ON users", "ON userz")
     return here
 
 
-async def _no_column(here: Ground) -> Ground:
+async def _no_column(here: CliEnvironment) -> CliEnvironment:
     here.rewrite("full_name: first_name ||", "full_name: firstname ||")
     return here
 
 
-async def _json_key(here: Ground) -> Ground:
+async def _json_key(here: CliEnvironment) -> CliEnvironment:
     await here.fetchval("ALTER TABLE users ADD COLUMN doc json NOT NULL DEFAULT '{}'")
     here.rewrite("  dual_write:", "  key: doc\n  dual_write:")
     return here
 
 
-async def _table_of_another(here: Ground) -> Ground:
+async def _table_of_another(here: CliEnvironment) -> CliEnvironment:
     bad = await _few_rights(here)
     role = urlsplit(bad.environ["DATABASE_URL"]).username
     await here.fetchval("ALTER TABLE users OWNER TO postgres")
@@ -184,8 +190,8 @@ async def _table_of_another(here: Ground) -> Ground:
     return bad
 
 
-DATABASES: dict[str, tuple[Callable[[Ground], Awaitable[Ground]], tuple[str, ...]]] = {
-    "unreachable": (_nobody_listens, ("ana@127.0.0.1:", "refuses connections", "check host and port")),
+DATABASES: dict[str, tuple[Callable[[CliEnvironment], Awaitable[CliEnvironment]], tuple[str, ...]]] = {
+    "unreachable": (_unused_port, ("ana@127.0.0.1:", "refuses connections", "check host and port")),
     "wrong password": (
         _wrong_password,
         ("does not accept the password of role postgres", "the secret that fills the dsn"),
@@ -200,38 +206,38 @@ DATABASES: dict[str, tuple[Callable[[Ground], Awaitable[Ground]], tuple[str, ...
 
 
 @pytest.mark.parametrize("case", DATABASES)
-async def test_a_database_that_cannot_carry_it(here: Ground, case: str) -> None:
-    make, told = DATABASES[case]
-    await assert_refused_by_all(await make(here), here, *told)
+async def test_a_database_that_cannot_carry_it(here: CliEnvironment, case: str) -> None:
+    make, text = DATABASES[case]
+    await assert_refused_by_all(await make(here), here, *text)
 
 
-async def test_a_table_that_is_another_roles(here: Ground) -> None:
+async def test_a_table_that_is_another_roles(here: CliEnvironment) -> None:
     bad = await _table_of_another(here)
-    for ended in await asyncio.gather(bad.zdd("check"), bad.zdd("agent")):
+    for ended in await asyncio.gather(bad.run_zdd("check"), bad.run_zdd("agent")):
         assert_refused(ended, bad, "does not own public.users", "GRANT")
     assert await here.fetchval("SELECT to_regclass('zdd.migration')") is None
 
 
-async def test_a_pooler_in_transaction_mode(here: Ground) -> None:
+async def test_a_pooler_in_transaction_mode(here: CliEnvironment) -> None:
     async with pooling_proxy(here.environ["DATABASE_URL"]) as dsn:
         bad = here.with_env(DATABASE_URL=dsn)
         await assert_refused_by_all(bad, here, "a pooler in transaction mode", "session-mode pool")
-        assert_refused(await bad.zdd("advance", "--yes"), bad, "a pooler in transaction mode")
+        assert_refused(await bad.run_zdd("advance", "--yes"), bad, "a pooler in transaction mode")
 
 
 @pytest.mark.parametrize("case", ["wrong password", "no rights to create the schema"])
-async def test_commands_and_status_say_the_same(here: Ground, case: str) -> None:
-    make, told = DATABASES[case]
+async def test_commands_and_status_say_the_same(here: CliEnvironment, case: str) -> None:
+    make, text = DATABASES[case]
     bad = await make(here)
     rights = case == "no rights to create the schema"  # they may look: there is no release
-    for ended in await asyncio.gather(*(bad.zdd(verb) for verb in ("status", "advance", "rollback"))):
-        assert_refused(ended, bad, "has no release users-full-name" if rights else told[-1])
+    for ended in await asyncio.gather(*(bad.run_zdd(verb) for verb in ("status", "advance", "rollback"))):
+        assert_refused(ended, bad, "has no release users-full-name" if rights else text[-1])
 
 
 # --- the cluster ------------------------------------------------------------------------------------------------
 
 
-def _other_config(here: Ground, **user: str) -> Ground:
+def _other_config(here: CliEnvironment, **user: str) -> CliEnvironment:
     folder = here.folder / "other"
     folder.mkdir()
     return here.with_env(
@@ -239,40 +245,40 @@ def _other_config(here: Ground, **user: str) -> Ground:
     )
 
 
-def _bad_token(here: Ground) -> Ground:
+def _bad_token(here: CliEnvironment) -> CliEnvironment:
     return _other_config(here, token=PASSWORD)
 
 
-def _connection_refused(here: Ground) -> Ground:
+def _connection_refused(here: CliEnvironment) -> CliEnvironment:
     return here.with_env(KUBECONFIG=write_config(here.folder, f"https://127.0.0.1:{free_port()}", token=PASSWORD))
 
 
-def _no_kubeconfig(here: Ground) -> Ground:
+def _no_kubeconfig(here: CliEnvironment) -> CliEnvironment:
     return here.with_env(KUBECONFIG=str(here.folder / "nowhere"))
 
 
-def _not_a_kubeconfig(here: Ground) -> Ground:
+def _not_a_kubeconfig(here: CliEnvironment) -> CliEnvironment:
     path = here.folder / "config"
     path.write_text(f"{PASSWORD}: [\n")
     return here.with_env(KUBECONFIG=str(path))
 
 
-def _no_deployment(here: Ground) -> Ground:
+def _no_deployment(here: CliEnvironment) -> CliEnvironment:
     here.rewrite("deployment: users-api", "deployment: user-api")
     return here
 
 
-def _no_container(here: Ground) -> Ground:
+def _no_container(here: CliEnvironment) -> CliEnvironment:
     here.rewrite("container: app", "container: web")
     return here
 
 
-def _no_context(here: Ground) -> Ground:
+def _no_context(here: CliEnvironment) -> CliEnvironment:
     here.rewrite("  namespace: default", "  context: prod-eu\n  namespace: default")
     return here
 
 
-CLUSTERS: dict[str, tuple[Callable[[Ground], Ground], tuple[str, ...]]] = {
+CLUSTERS: dict[str, tuple[Callable[[CliEnvironment], CliEnvironment], tuple[str, ...]]] = {
     "bad token": (_bad_token, ("does not accept the credentials of", "log in to the cluster again")),
     "connection refused": (_connection_refused, ("refuses the connection", "is the cluster up")),
     "no kubeconfig": (_no_kubeconfig, ("no kubeconfig at", "KUBECONFIG")),
@@ -287,20 +293,20 @@ CLUSTERS: dict[str, tuple[Callable[[Ground], Ground], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("case", CLUSTERS)
-async def test_a_cluster_that_refuses_us(here: Ground, case: str) -> None:
-    make, told = CLUSTERS[case]
-    await assert_refused_by_all(make(here), here, *told)
+async def test_a_cluster_that_refuses_us(here: CliEnvironment, case: str) -> None:
+    make, text = CLUSTERS[case]
+    await assert_refused_by_all(make(here), here, *text)
 
 
-async def test_open_shows_why_the_release_does_not_begin(here: Ground) -> None:
+async def test_open_shows_why_the_release_does_not_begin(here: CliEnvironment) -> None:
     """The agent that it starts refuses the plan; the dashboard tells, instead of waiting for a release for ever."""
-    from tests.support.terminal_emulator import emulated
+    from tests.support.terminal_emulator import run_in_emulator
 
     bad = _no_deployment(here).with_env(XDG_STATE_HOME=str(here.folder / "state"))
-    async with emulated([sys.executable, "-m", "zdd_tui", "open", str(bad.plan)], bad.environ) as terminal:
-        text = await terminal.until("no deployment 'user-api' in namespace 'default'", "kubectl get deployments")
+    async with run_in_emulator([sys.executable, "-m", "zdd_tui", "open", str(bad.plan_file)], bad.environ) as terminal:
+        text = await terminal.wait_for("no deployment 'user-api' in namespace 'default'", "kubectl get deployments")
         terminal.press("q")
-        assert await terminal.ends() == 0
+        assert await terminal.wait_for_exit() == 0
     log = (here.folder / "state" / "zdd" / "agent-users-full-name.log").read_text()
     for secret in bad.secrets:
         assert secret not in text + log
@@ -310,56 +316,58 @@ async def test_open_shows_why_the_release_does_not_begin(here: Ground) -> None:
 # --- Redis ------------------------------------------------------------------------------------------------------
 
 
-async def test_redis_that_is_away(here: Ground) -> None:
+async def test_redis_that_is_away(here: CliEnvironment) -> None:
     bad = here.with_env(REDIS_URL=f"redis://:{PASSWORD}@127.0.0.1:{free_port()}/0")
     await assert_refused_by_all(bad, here, "Redis 127.0.0.1:", "cannot be reached", "flags.url")
 
 
-async def test_redis_with_a_wrong_password(here: Ground) -> None:
+async def test_redis_with_a_wrong_password(here: CliEnvironment) -> None:
     port = urlsplit(here.environ["REDIS_URL"]).port
     bad = here.with_env(REDIS_URL=f"redis://:{PASSWORD}@127.0.0.1:{port}/0")
     await assert_refused_by_all(bad, here, "refuses the login", "check user and password")
 
 
-async def test_everything_that_is_wrong_is_told_at_once(here: Ground) -> None:
-    bad = _no_deployment((await _nobody_listens(here)).with_env(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0"))
-    ended = await bad.zdd("check")
+async def test_everything_that_is_wrong_is_told_at_once(here: CliEnvironment) -> None:
+    bad = _no_deployment((await _unused_port(here)).with_env(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0"))
+    ended = await bad.run_zdd("check")
     assert_refused(ended, bad, "3 systems cannot carry it", "refuses connections", "no deployment", "Redis")
     assert ended.err.count("mend: ") == 3
 
 
-async def test_offline_asks_no_system(alone: Ground) -> None:
-    ended = await alone.zdd("check", "--offline")
+async def test_offline_asks_no_system(plan_without_systems: CliEnvironment) -> None:
+    ended = await plan_without_systems.run_zdd("check", "--offline")
     assert (ended.code, ended.err) == (0, "")
-    without = Ground(alone.folder, environment_without(alone.environ, "REDIS_URL"))
-    assert_refused(await without.zdd("check", "--offline"), without, "REDIS_URL is not set")
+    without = CliEnvironment(
+        plan_without_systems.folder, environment_without(plan_without_systems.environ, "REDIS_URL")
+    )
+    assert_refused(await without.run_zdd("check", "--offline"), without, "REDIS_URL is not set")
 
 
 # --- an agent that starts with all in order ---------------------------------------------------------------------
 
 
 @asynccontextmanager
-async def registered(here: Ground) -> AsyncIterator[None]:
+async def registered(here: CliEnvironment) -> AsyncIterator[None]:
     """A release that is under way."""
-    async with here.agent() as agent:
-        await agent.says("holding the lease")
+    async with here.run_agent() as agent:
+        await agent.wait_for_output("holding the lease")
     yield
 
 
-async def test_another_plan_of_the_same_name_is_refused_and_said_why(here: Ground) -> None:
+async def test_another_plan_of_the_same_name_is_refused_and_said_why(here: CliEnvironment) -> None:
     async with registered(here):
         here.rewrite("soak: 5s", "soak: 6s")
-        ended = await here.zdd("agent")
+        ended = await here.run_zdd("agent")
         assert ended.code == 1
         assert "under way with another plan" in ended.err
         assert "\n  mend: " in ended.err
-        ended = await here.zdd("advance", "--yes")
+        ended = await here.run_zdd("advance", "--yes")
         assert ended.code == 1
         assert "is not the plan that release users-full-name runs" in ended.err
-        ended = await here.zdd("status")
+        ended = await here.run_zdd("status")
         assert ended.code == 0
         assert "is not the plan that this release runs" in ended.err
         # Whoever edits the file in the middle of an incident must still be able to stop and to go back.
-        ended = await here.zdd("rollback", "--yes", "--timeout", "300ms")
-        assert ended.code == 4, ended.said
+        ended = await here.run_zdd("rollback", "--yes", "--timeout", "300ms")
+        assert ended.code == 4, ended.output
         assert "the rollback goes by the plan that it runs" in ended.err

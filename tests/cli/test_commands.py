@@ -17,19 +17,19 @@ from typing import Any
 
 import pytest
 
-from tests.support.command_line import NAME, PATIENCE, Ended, Ground, end, record_of
-from tests.support.terminal_emulator import Emulator, emulated
-from zdd_tui.backends.store.agent import AgentStore, take_lease
+from tests.support.command_line import NAME, TIMEOUT, CliEnvironment, CommandResult, read_record, stop_process
+from tests.support.terminal_emulator import Emulator, run_in_emulator
+from zdd_tui.backends.store.agent import AgentStore, acquire_lease
 from zdd_tui.backends.store.client import Store
-from zdd_tui.cli.agent import register
-from zdd_tui.cli.status import arrived
-from zdd_tui.demo.data import create_schema, seed
-from zdd_tui.demo.plan import plan_text
+from zdd_tui.cli.agent import register_release
+from zdd_tui.cli.status import wait_result
+from zdd_tui.demo.data import create_schema, insert_seed_rows
+from zdd_tui.demo.plan import plan_yaml
 from zdd_tui.model.errors import Refused
 from zdd_tui.model.plan.file import load_plan
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import Actor, ReleaseRecord
-from zdd_tui.model.release.state import Release, State, StepStatus, command
+from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, apply_command
 
 pytestmark = pytest.mark.timeout(300)  # several processes each, on a machine that may do much else
 
@@ -37,18 +37,18 @@ AGENT = Actor("agent", "pod-1")
 
 
 @pytest.fixture
-async def here(tmp_path: Path, pg_dsn: str, redis_url: str) -> Ground:
+async def here(tmp_path: Path, pg_dsn: str, redis_url: str) -> CliEnvironment:
     """A registered release of the demo's plan; no cluster and no agent."""
     await create_schema(pg_dsn)
-    await seed(pg_dsn, 20)
-    made = Ground(
+    await insert_seed_rows(pg_dsn, 20)
+    made = CliEnvironment(
         tmp_path, {**os.environ, "DATABASE_URL": pg_dsn, "REDIS_URL": redis_url, "KUBECONFIG": "/x", "COLUMNS": "80"}
     )
-    made.plan.write_text(plan_text("column", "application"))
-    loaded = load_plan(made.plan.read_text(), source=str(made.plan), environ=made.environ)
+    made.plan_file.write_text(plan_yaml("column", "application"))
+    loaded = load_plan(made.plan_file.read_text(), source=str(made.plan_file), environment=made.environ)
     async with await Store.open(pg_dsn) as store:
         await store.migrate()
-        await store.register(
+        await store.register_release(
             loaded.plan,
             text=loaded.text,
             document=loaded.document,
@@ -59,26 +59,26 @@ async def here(tmp_path: Path, pg_dsn: str, redis_url: str) -> Ground:
 
 
 @pytest.fixture
-async def store(here: Ground) -> AsyncIterator[Store]:
+async def store(here: CliEnvironment) -> AsyncIterator[Store]:
     async with await Store.open(here.environ["DATABASE_URL"]) as opened:
         yield opened
 
 
 @asynccontextmanager
-async def lease(here: Ground, store: Store) -> AsyncIterator[AgentStore]:
+async def lease(here: CliEnvironment, store: Store) -> AsyncIterator[AgentStore]:
     """The lease, in the hands of the test, long enough for any test."""
-    record = await record_of(store)
-    taken = await take_lease(here.environ["DATABASE_URL"], record.id, AGENT, ttl=600)
+    record = await read_record(store)
+    taken = await acquire_lease(here.environ["DATABASE_URL"], record.id, AGENT, ttl=600)
     assert taken is not None
     async with taken:
         yield taken
 
 
 @asynccontextmanager
-async def obeying(here: Ground, store: Store) -> AsyncIterator[AgentStore]:
+async def run_command_handler(here: CliEnvironment, store: Store) -> AsyncIterator[AgentStore]:
     """An agent that judges commands by the rules, and runs nothing."""
     async with lease(here, store) as agent:
-        task = asyncio.create_task(_obey(store, agent))
+        task = asyncio.create_task(_handle_commands(store, agent))
         try:
             yield agent
         finally:
@@ -86,32 +86,37 @@ async def obeying(here: Ground, store: Store) -> AsyncIterator[AgentStore]:
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def _obey(store: Store, agent: AgentStore) -> None:
-    async with aclosing(store.changes(agent.release_id, quiet=0.5)) as changes:
+async def _handle_commands(store: Store, agent: AgentStore) -> None:
+    async with aclosing(store.watch_changes(agent.release_id, idle_timeout=0.5)) as changes:
         async for _ in changes:
             while (stored := await agent.next_command()) is not None:
                 record = await agent.read()
                 try:
-                    after = command(record.release, stored.asked, record.gates, record.now)
+                    after = apply_command(record.release, stored.to_command, record.gates, record.now)
                 except Refused as refusal:
-                    await agent.answer(stored.id, refused=True, outcome=str(refusal), release=None)
+                    await agent.complete_command(stored.id, refused=True, outcome=str(refusal), release=None)
                 else:
-                    await agent.answer(stored.id, refused=False, outcome=f"it is {after.state}", release=after)
+                    await agent.complete_command(
+                        stored.id, refused=False, outcome=f"it is {after.state}", release=after
+                    )
 
 
-async def moved(agent: AgentStore, change: Callable[[Release], Release], *, gates: bool = False) -> None:
+async def move_release(agent: AgentStore, change: Callable[[Release], Release], *, gates: bool = False) -> None:
     """The release as it would stand after some work."""
     record = await agent.read()
     release = change(record.release)
     await agent.save(release)
     if gates:
-        assert release.current is not None
+        assert release.current_phase is not None
         await agent.save_gates(
-            [GateReading(gate.name, Verdict.PASS, "all is well", record.now, 600.0) for gate in release.current.gates]
+            [
+                GateReading(gate.name, Verdict.PASS, "all is well", record.now, 600.0)
+                for gate in release.current_phase.gates
+            ]
         )
 
 
-def waiting_in(phase: str) -> Callable[[Release], Release]:
+def wait_in_phase(phase: str) -> Callable[[Release], Release]:
     """Everything up to the end of a phase is done."""
 
     def change(release: Release) -> Release:
@@ -120,74 +125,74 @@ def waiting_in(phase: str) -> Callable[[Release], Release]:
         statuses = tuple(
             StepStatus.DONE if step.name in done else StepStatus.PENDING for step in release.strategy.steps
         )
-        return replace(release, state=State.WAITING, phase=index, statuses=statuses)
+        return replace(release, state=ReleaseState.WAITING, phase=index, statuses=statuses)
 
     return change
 
 
-def terminal(here: Ground, verb: str, *options: str) -> Any:
-    return emulated([sys.executable, "-m", "zdd_tui", verb, *options, str(here.plan)], here.environ)
+def terminal(here: CliEnvironment, verb: str, *options: str) -> Any:
+    return run_in_emulator([sys.executable, "-m", "zdd_tui", verb, *options, str(here.plan_file)], here.environ)
 
 
 async def last_command(store: Store) -> Any:
-    commands = (await record_of(store)).commands
+    commands = (await read_record(store)).commands
     return commands[-1] if commands else None
 
 
 # --- commands ---------------------------------------------------------------------------------------------------
 
 
-async def test_pause_and_resume_and_why(here: Ground, store: Store) -> None:
-    async with obeying(here, store):
-        paused = await here.zdd("pause", "--reason", "lag on eu-2; 50% over")
-        assert paused == Ended(0, "pause done: it is planned\n", "")
-        refused = await here.zdd("pause")
+async def test_pause_and_resume_and_why(here: CliEnvironment, store: Store) -> None:
+    async with run_command_handler(here, store):
+        paused = await here.run_zdd("pause", "--reason", "lag on eu-2; 50% over")
+        assert paused == CommandResult(0, "pause done: it is planned\n", "")
+        refused = await here.run_zdd("pause")
         assert refused.code == 1
         assert refused.out == ""
         assert refused.err == "zdd: pause refused: the release is paused already\n  mend: resume it with `resume`\n"
-        resumed = await here.zdd("resume")
+        resumed = await here.run_zdd("resume")
         assert resumed.code == 0
-    record = await record_of(store)
+    record = await read_record(store)
     assert record.commands[0].request.reason == "lag on eu-2; 50% over"
     assert record.commands[0].actor.name
     assert not record.release.paused
-    audit = [event for event in record.events if event.kind == "command" and "pause" in event.what]
-    assert audit[0].why == "lag on eu-2; 50% over"
+    audit = [event for event in record.events if event.kind == "command" and "pause" in event.message]
+    assert audit[0].reason == "lag on eu-2; 50% over"
 
 
-async def test_nobody_there_to_confirm(here: Ground, store: Store) -> None:
-    async with obeying(here, store):
+async def test_nobody_there_to_confirm(here: CliEnvironment, store: Store) -> None:
+    async with run_command_handler(here, store):
         for verb in ("advance", "rollback"):
-            ended = await here.zdd(verb, stdin="y\n")
+            ended = await here.run_zdd(verb, stdin="y\n")
             assert (ended.code, ended.out) == (2, "")
             assert f"{verb} asks for a confirmation, and there is no terminal to give it; nothing was sent" in ended.err
             assert ended.err.endswith("\n  mend: add --yes\n")
         assert await last_command(store) is None
 
-        assert (await here.zdd("advance", "--yes")) == Ended(0, "advance done: it is running\n", "")
+        assert (await here.run_zdd("advance", "--yes")) == CommandResult(0, "advance done: it is running\n", "")
         sent = await last_command(store)
         assert any("ALTER TABLE users ADD COLUMN full_name text" in line for line in sent.request.targets)
         assert sent.request.expected is not None
         assert sent.request.expected.state == "planned"
 
 
-async def test_gates_that_are_shut_refuse(here: Ground, store: Store) -> None:
-    async with obeying(here, store) as agent:
-        await moved(agent, waiting_in("expand"))
-        ended = await here.zdd("advance", "-y")
+async def test_gates_that_are_shut_refuse(here: CliEnvironment, store: Store) -> None:
+    async with run_command_handler(here, store) as agent:
+        await move_release(agent, wait_in_phase("expand"))
+        ended = await here.run_zdd("advance", "-y")
         assert (ended.code, ended.out) == (1, "")
         assert "advance refused: gates are not open: schema-valid unknown" in ended.err
         assert "\n  mend: " in ended.err
 
 
-async def test_no_answer(here: Ground, store: Store) -> None:
-    ended = await here.zdd("pause", "--timeout", "500ms")
+async def test_no_answer(here: CliEnvironment, store: Store) -> None:
+    ended = await here.run_zdd("pause", "--timeout", "500ms")
     assert ended.code == 4
     assert "no agent holds the lease" in ended.err
     assert "no answer within 0.5 s; the pause stays queued, and no agent is there to take it" in ended.err
-    assert f"mend: start one with `zdd agent {here.plan}`" in ended.err
+    assert f"mend: start one with `zdd agent {here.plan_file}`" in ended.err
     async with lease(here, store) as agent:
-        ended = await here.zdd("resume", "--timeout", "500ms")
+        ended = await here.run_zdd("resume", "--timeout", "500ms")
         assert ended.code == 4
         assert "see the log of agent agent@pod-1, pid " in ended.err
         # Nothing is lost: both wait for their turn.
@@ -196,36 +201,36 @@ async def test_no_answer(here: Ground, store: Store) -> None:
         assert first.kind == "pause"
 
 
-async def test_ctrl_c_while_waiting_leaves_the_command(here: Ground, store: Store) -> None:
-    process = await here.start("pause", "--timeout", "1h")
+async def test_ctrl_c_while_waiting_leaves_the_command(here: CliEnvironment, store: Store) -> None:
+    process = await here.start_zdd("pause", "--timeout", "1h")
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while await last_command(store) is None:  # noqa: ASYNC110 - another process sends it
                 await asyncio.sleep(0.05)
             assert process.stderr is not None
-            said = await process.stderr.readline()
-            assert b"no agent holds the lease" in said
+            output = await process.stderr.readline()
+            assert b"no agent holds the lease" in output
             process.send_signal(signal.SIGINT)
             _, err = await process.communicate()
     finally:
-        await end(process)
+        await stop_process(process)
     assert process.returncode == 130
     assert err == b"zdd: interrupted: the pause stays queued, and the agent will take it\n"
     assert (await last_command(store)).status == "queued"
 
 
-async def test_the_way_back_ends_only_with_the_name(here: Ground, store: Store) -> None:
-    async with obeying(here, store) as agent:
-        await moved(agent, waiting_in("contract"), gates=True)
-        ended = await here.zdd("advance")
+async def test_the_way_back_ends_only_with_the_name(here: CliEnvironment, store: Store) -> None:
+    async with run_command_handler(here, store) as agent:
+        await move_release(agent, wait_in_phase("contract"), gates=True)
+        ended = await here.run_zdd("advance")
         assert (ended.code, f"add --confirm {NAME}" in ended.err) == (2, True)
-        ended = await here.zdd("advance", "--confirm", "users")
+        ended = await here.run_zdd("advance", "--confirm", "users")
         assert (ended.code, "'users' is not the release's name; nothing was sent" in ended.err) == (1, True)
         assert await last_command(store) is None
-        ended = await here.zdd("advance", "--yes")
+        ended = await here.run_zdd("advance", "--yes")
         assert ended.code == 1
         assert f"--confirm {NAME}" in ended.err
-        assert (await here.zdd("advance", "--confirm", NAME)).code == 0
+        assert (await here.run_zdd("advance", "--confirm", NAME)).code == 0
         assert (await last_command(store)).request.typed == NAME
 
 
@@ -233,14 +238,14 @@ async def test_the_way_back_ends_only_with_the_name(here: Ground, store: Store) 
 
 
 async def _answer(terminal: Emulator, prompt: str, typed: str) -> tuple[int, str]:
-    await terminal.until(prompt)
+    await terminal.wait_for(prompt)
     terminal.press(typed)
-    code = await terminal.ends()
+    code = await terminal.wait_for_exit()
     return code, terminal.text
 
 
-async def test_a_terminal_asks(here: Ground, store: Store) -> None:
-    async with obeying(here, store):
+async def test_a_terminal_asks(here: CliEnvironment, store: Store) -> None:
+    async with run_command_handler(here, store):
         async with terminal(here, "advance") as shown:
             code, text = await _answer(shown, "Go on? [y/N]", "\r")
             assert code == 1
@@ -259,9 +264,9 @@ async def test_a_terminal_asks(here: Ground, store: Store) -> None:
             await shown.until("advance done: it is running")
 
 
-async def test_a_terminal_asks_for_the_name_where_the_way_back_ends(here: Ground, store: Store) -> None:
-    async with obeying(here, store) as agent:
-        await moved(agent, waiting_in("contract"), gates=True)
+async def test_a_terminal_asks_for_the_name_where_the_way_back_ends(here: CliEnvironment, store: Store) -> None:
+    async with run_command_handler(here, store) as agent:
+        await move_release(agent, wait_in_phase("contract"), gates=True)
         async with terminal(here, "advance") as shown:
             await shown.until("CANNOT BE UNDONE")
             assert (await _answer(shown, "Type the release's name to go on", "y\r"))[0] == 1
@@ -274,10 +279,10 @@ async def test_a_terminal_asks_for_the_name_where_the_way_back_ends(here: Ground
 # --- status -----------------------------------------------------------------------------------------------------
 
 
-async def test_status_as_json_keeps_its_keys(here: Ground, store: Store) -> None:
+async def test_status_as_json_keeps_its_keys(here: CliEnvironment, store: Store) -> None:
     async with lease(here, store) as agent:
-        await moved(agent, waiting_in("expand"), gates=True)
-        ended = await here.zdd("status", "--json")
+        await move_release(agent, wait_in_phase("expand"), gates=True)
+        ended = await here.run_zdd("status", "--json")
     assert (ended.code, ended.err) == (0, "")
     document = json.loads(ended.out)
     assert set(document) >= {
@@ -293,48 +298,48 @@ async def test_status_as_json_keeps_its_keys(here: Ground, store: Store) -> None
         assert secret not in ended.out
 
 
-async def test_status_waits(here: Ground, store: Store) -> None:
+async def test_status_waits(here: CliEnvironment, store: Store) -> None:
     async with lease(here, store) as agent:
-        late = await here.zdd("status", "--wait", "expand", "--timeout", "300ms")
+        late = await here.run_zdd("status", "--wait", "expand", "--timeout", "300ms")
         assert late.code == 4
         assert late.out.startswith(f"{NAME}: planned")
 
-        waiting = asyncio.create_task(here.zdd("status", "--wait", "expand", "--timeout", "1m"))
-        await moved(agent, waiting_in("expand"))  # its gates are still shut
-        await moved(agent, waiting_in("expand"), gates=True)
+        waiting = asyncio.create_task(here.run_zdd("status", "--wait", "expand", "--timeout", "1m"))
+        await move_release(agent, wait_in_phase("expand"))  # its gates are still shut
+        await move_release(agent, wait_in_phase("expand"), gates=True)
         assert (await waiting).code == 0
 
-        failing = asyncio.create_task(here.zdd("status", "--wait", "backfill", "--timeout", "1m"))
-        await moved(agent, lambda release: replace(release, state=State.FAILED, error="disk full"))
+        failing = asyncio.create_task(here.run_zdd("status", "--wait", "backfill", "--timeout", "1m"))
+        await move_release(agent, lambda release: replace(release, state=ReleaseState.FAILED, error="disk full"))
         failed = await failing
         assert failed.code == 1
         assert "✗ disk full" in failed.out
 
-        unknown = await here.zdd("status", "--wait", "backfil")
+        unknown = await here.run_zdd("status", "--wait", "backfil")
         assert unknown.code == 2
         assert "one of: expand, dual-write, backfill" in unknown.err
 
-        await moved(agent, lambda release: replace(release, state=State.DONE, error=""))
-        assert (await here.zdd("status", "--wait", "done")).code == 0
-        assert (await here.zdd("status", "--wait", "rolled-back")).code == 1
+        await move_release(agent, lambda release: replace(release, state=ReleaseState.DONE, error=""))
+        assert (await here.run_zdd("status", "--wait", "done")).code == 0
+        assert (await here.run_zdd("status", "--wait", "rolled-back")).code == 1
 
 
-async def test_a_reader_that_goes_away_is_no_error(here: Ground) -> None:
-    process = await here.start("status", "--json")
+async def test_a_reader_that_goes_away_is_no_error(here: CliEnvironment) -> None:
+    process = await here.start_zdd("status", "--json")
     assert process.stdout is not None
     process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             assert process.stderr is not None
             err = await process.stderr.read()
             await process.wait()
     finally:
-        await end(process)
+        await stop_process(process)
     assert (process.returncode, err) == (0, b"")
 
 
-async def test_a_terminal_without_our_glyphs_still_answers(here: Ground) -> None:
-    ended = await here.with_env(PYTHONIOENCODING="ascii", PYTHONUTF8="0").zdd("status")
+async def test_a_terminal_without_our_glyphs_still_answers(here: CliEnvironment) -> None:
+    ended = await here.with_env(PYTHONIOENCODING="ascii", PYTHONUTF8="0").run_zdd("status")
     assert (ended.code, ended.err) == (0, "")
     assert "NO AGENT" in ended.out
 
@@ -352,33 +357,33 @@ for verb in sys.argv[1:]:
 """
     verbs = ("open", "check", "status", "agent", "advance", "pause", "resume", "rollback", "demo")
     environ = {**os.environ, "COLUMNS": "80"}
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", script, *verbs], env=environ, capture_output=True, text=True, check=True
     ).stdout
-    assert [line for line in said.splitlines() if len(line) > 80] == []
+    assert [line for line in output.splitlines() if len(line) > 80] == []
     for code in ("0 ", "1 ", "2 ", "4 ", "130 "):
-        assert f"\n    {code}" in said
-    assert all(f"\n    {verb} " in said and f"usage: zdd {verb} " in said for verb in verbs)
+        assert f"\n    {code}" in output
+    assert all(f"\n    {verb} " in output and f"usage: zdd {verb} " in output for verb in verbs)
 
 
 # --- what a wait means ------------------------------------------------------------------------------------------
 
 
-async def test_arrived_is_judged_by_state_and_gates(here: Ground, store: Store) -> None:
+async def test_arrived_is_judged_by_state_and_gates(here: CliEnvironment, store: Store) -> None:
     async with lease(here, store) as agent:
 
         async def judged(wait: str) -> int | None:
             record: ReleaseRecord = await agent.read()
-            return arrived(record, wait)
+            return wait_result(record, wait)
 
         assert await judged("expand") is None
-        await moved(agent, waiting_in("backfill"))
+        await move_release(agent, wait_in_phase("backfill"))
         assert [await judged(phase) for phase in ("expand", "backfill", "cutover", "done")] == [0, None, None, None]
-        await moved(agent, lambda release: replace(release, state=State.ROLLING_BACK))
+        await move_release(agent, lambda release: replace(release, state=ReleaseState.ROLLING_BACK))
         assert [await judged(place) for place in ("expand", "done", "rolled-back")] == [1, 1, None]
 
 
-async def test_registering_again_finds_the_same_release(here: Ground, store: Store) -> None:
+async def test_registering_again_finds_the_same_release(here: CliEnvironment, store: Store) -> None:
     """A release under way is taken over without a check: the cluster of this test does not even exist."""
-    loaded = load_plan(here.plan.read_text(), source=str(here.plan), environ=here.environ)
-    assert await register(loaded, AGENT) == (await record_of(store)).id
+    loaded = load_plan(here.plan_file.read_text(), source=str(here.plan_file), environment=here.environ)
+    assert await register_release(loaded, AGENT) == (await read_record(store)).id

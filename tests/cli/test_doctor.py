@@ -11,33 +11,35 @@ from typing import Any
 import pytest
 
 from tests.dashboard.test_live_source import plan as feed_plan
-from tests.dashboard.test_live_source import until
-from tests.support.command_line import Ground, ground
+from tests.dashboard.test_live_source import wait_for_board
+from tests.support.command_line import CliEnvironment, make_environment
 from tests.support.store import ANA
 from zdd_tui.backends.kubernetes.cluster import STRATEGIC_MERGE_PATCH, Cluster
-from zdd_tui.cli.doctor import examine
-from zdd_tui.dashboard.live_source import Feeds
+from zdd_tui.cli.doctor import run_examination
+from zdd_tui.dashboard.live_source import LiveSource
 from zdd_tui.demo import image_trials as trials
 from zdd_tui.demo import manifests
-from zdd_tui.demo.environment import Environment, Options
+from zdd_tui.demo.environment import DemoOptions, Environment
 from zdd_tui.model.doctor import Report, examine_facts
-from zdd_tui.model.doctor.facts import Facts
+from zdd_tui.model.doctor.facts import DoctorFacts
 from zdd_tui.model.plan.file import load_plan
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.testbed.servers import PgServer, RedisServer
+from zdd_tui.testbed.servers import PostgresServer, RedisServer
 
 
 @pytest.fixture
-async def place(tmp_path: Path, pg_dsn: str, redis_url: str) -> AsyncIterator[Ground]:
-    async with ground(tmp_path, pg_dsn, redis_url) as made:
+async def doctor_environment(tmp_path: Path, pg_dsn: str, redis_url: str) -> AsyncIterator[CliEnvironment]:
+    async with make_environment(tmp_path, pg_dsn, redis_url) as made:
         async with Cluster.connect(made.environ["KUBECONFIG"], None, "default") as cluster:
-            await cluster.http.json("POST", cluster.path("api/v1", "services"), body=manifests.service())
+            await cluster.http.request_json(
+                "POST", cluster.path("api/v1", "services"), body=manifests.service_manifest()
+            )
         yield made
 
 
-async def report_of(made: Ground, *options: str) -> tuple[int, dict[str, Any]]:
-    ended = await made.zdd("doctor", "--json", *options)
-    assert not any(secret in ended.said for secret in made.secrets)
+async def doctor_report(made: CliEnvironment, *options: str) -> tuple[int, dict[str, Any]]:
+    ended = await made.run_zdd("doctor", "--json", *options)
+    assert not any(secret in ended.output for secret in made.secrets)
     assert ended.err == "", ended.err
     return ended.code, json.loads(ended.out)
 
@@ -51,8 +53,8 @@ def evidence(report: dict[str, Any], name: str) -> str:
     return "\n".join(f"{each['verdict']} {each['text']}" for each in found["evidence"])
 
 
-async def test_the_demos_own_manifests_are_clean(place: Ground) -> None:
-    code, report = await report_of(place)
+async def test_the_demos_own_manifests_are_clean(doctor_environment: CliEnvironment) -> None:
+    code, report = await doctor_report(doctor_environment)
     found = verdicts(report, "pitfalls")
     assert found["breaking-migration"] == "pass", evidence(report, "breaking-migration")
     assert found["sticky-sessions"] == found["leaking-flags"] == found["dns-ttl"] == "pass"
@@ -61,35 +63,37 @@ async def test_the_demos_own_manifests_are_clean(place: Ground) -> None:
     assert "fail" not in evidence(report, "probes")
     assert found["rollback-rehearsed"] == "fail"
     assert code == 1
-    assert await place.fetchval("SELECT to_regnamespace('zdd') IS NULL"), "looking changes nothing"
+    assert await doctor_environment.fetchval("SELECT to_regnamespace('zdd') IS NULL"), "looking changes nothing"
 
 
-async def test_what_binds_a_client_to_a_pod_is_found(place: Ground) -> None:
-    async with Cluster.connect(place.environ["KUBECONFIG"], None, "default") as cluster:
+async def test_what_binds_a_client_to_a_pod_is_found(doctor_environment: CliEnvironment) -> None:
+    async with Cluster.connect(doctor_environment.environ["KUBECONFIG"], None, "default") as cluster:
         service = cluster.path("api/v1", "services", manifests.NAME)
         patch = {"spec": {"sessionAffinity": "ClientIP"}}
-        await cluster.http.json("PATCH", service, body=patch, content_type=STRATEGIC_MERGE_PATCH)
+        await cluster.http.request_json("PATCH", service, body=patch, content_type=STRATEGIC_MERGE_PATCH)
         backend = {"service": {"name": manifests.NAME, "port": {"number": 80}}}
         body = {
             "metadata": {"name": "shop", "annotations": {"nginx.ingress.kubernetes.io/affinity": "cookie"}},
             "spec": {"rules": [{"http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}]},
         }
-        await cluster.http.json("POST", cluster.path("apis/networking.k8s.io/v1", "ingresses"), body=body)
-    _, report = await report_of(place)
-    told = evidence(report, "sticky-sessions")
-    assert "fail service/users-api: sessionAffinity ClientIP" in told
-    assert "fail ingress/shop: nginx.ingress.kubernetes.io/affinity=cookie" in told
+        await cluster.http.request_json("POST", cluster.path("apis/networking.k8s.io/v1", "ingresses"), body=body)
+    _, report = await doctor_report(doctor_environment)
+    text = evidence(report, "sticky-sessions")
+    assert "fail service/users-api: sessionAffinity ClientIP" in text
+    assert "fail ingress/shop: nginx.ingress.kubernetes.io/affinity=cookie" in text
 
 
-async def test_what_only_a_person_knows_is_kept_with_name_and_date(place: Ground) -> None:
-    _, report = await report_of(place)
+async def test_what_only_a_person_knows_is_kept_with_name_and_date(doctor_environment: CliEnvironment) -> None:
+    _, report = await doctor_report(doctor_environment)
     assert verdicts(report, "checklist")["sessions"] == "inconclusive"
-    _, report = await report_of(place, "--answer", "sessions", "--reason", "there are none")
+    _, report = await doctor_report(doctor_environment, "--answer", "sessions", "--reason", "there are none")
     assert verdicts(report, "checklist")["sessions"] == "pass"
-    who = await place.fetchval("SELECT actor || '@' || host || ' on ' || to_char(at, 'YYYY-MM-DD') FROM zdd.evidence")
+    who = await doctor_environment.fetchval(
+        "SELECT actor || '@' || host || ' on ' || to_char(at, 'YYYY-MM-DD') FROM zdd.evidence"
+    )
     assert f"pass {who}: there are none" in evidence(report, "sessions")
-    place.rewrite("batch_rows: 1000", "batch_rows: 900")
-    _, report = await report_of(place)
+    doctor_environment.rewrite("batch_rows: 1000", "batch_rows: 900")
+    _, report = await doctor_report(doctor_environment)
     assert verdicts(report, "checklist")["sessions"] == "inconclusive", "it was said of another version"
 
 
@@ -101,28 +105,30 @@ async def test_what_only_a_person_knows_is_kept_with_name_and_date(place: Ground
         (("--answer", "sessions", "--reason", "  "), "no reason was given"),
     ],
 )
-async def test_an_answer_that_cannot_count_is_refused(place: Ground, options: tuple[str, ...], said: str) -> None:
-    ended = await place.zdd("doctor", *options)
+async def test_an_answer_that_cannot_count_is_refused(
+    doctor_environment: CliEnvironment, options: tuple[str, ...], said: str
+) -> None:
+    ended = await doctor_environment.run_zdd("doctor", *options)
     assert ended.code == 1
     assert said in ended.err
-    assert await place.fetchval("SELECT to_regnamespace('zdd') IS NULL"), "nothing was changed"
+    assert await doctor_environment.fetchval("SELECT to_regnamespace('zdd') IS NULL"), "nothing was changed"
 
 
-async def test_a_doctor_who_sees_nothing_says_so(place: Ground) -> None:
-    blind = place.with_env(
+async def test_a_doctor_who_sees_nothing_says_so(doctor_environment: CliEnvironment) -> None:
+    blind = doctor_environment.with_env(
         DATABASE_URL="postgresql://ana:hidden@127.0.0.1:1/shop",
         REDIS_URL="redis://:hidden@127.0.0.1:1/0",
-        KUBECONFIG=str(place.folder / "nothing"),
+        KUBECONFIG=str(doctor_environment.folder / "nothing"),
     )
-    ended = await blind.zdd("doctor")
-    assert "hidden" not in ended.said
+    ended = await blind.run_zdd("doctor")
+    assert "hidden" not in ended.output
     assert "? 2. sticky sessions: unknown" in ended.out
     assert "? 5. a rollback that was never rehearsed: unknown" in ended.out
     assert "127.0.0.1:1" in ended.out
     assert ended.err == ""
 
 
-async def test_a_plan_in_version_control(place: Ground) -> None:
+async def test_a_plan_in_version_control(doctor_environment: CliEnvironment) -> None:
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
     for arguments in (
@@ -130,22 +136,28 @@ async def test_a_plan_in_version_control(place: Ground) -> None:
         ("add", "plan.yaml"),
         ("-c", "user.name=ana", "-c", "user.email=ana@shop.example", "commit", "-qm", "plan"),
     ):
-        process = await asyncio.create_subprocess_exec("git", "-C", str(place.folder), *arguments)
+        process = await asyncio.create_subprocess_exec("git", "-C", str(doctor_environment.folder), *arguments)
         assert await process.wait() == 0
-    loaded = load_plan(place.plan.read_text(), source=str(place.plan), environ=place.environ)
-    report = await examine(loaded)
+    loaded = load_plan(
+        doctor_environment.plan_file.read_text(),
+        source=str(doctor_environment.plan_file),
+        environment=doctor_environment.environ,
+    )
+    report = await run_examination(loaded)
     fragile = next(each for each in report.pitfalls if each.id == "fragile-steps")
     assert any(each.text.startswith("the plan is in version control") for each in fragile.observations)
 
 
 async def test_the_demo_tries_what_no_manifest_tells(
-    place: Ground, pg: PgServer, redis_instance: RedisServer, monkeypatch: pytest.MonkeyPatch
+    doctor_environment: CliEnvironment, pg: PostgresServer, redis_instance: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One image as a process: it must say no to /ready while its database is away, and end on SIGTERM."""
-    (place.folder / "logs").mkdir()
-    made = Environment(place.folder, Options(), pg, redis_instance, Path(place.environ["KUBECONFIG"]))
-    found = await trials.try_image(made, manifests.image(3))
-    assert [(each.point, each.verdict, each.subject) for each in found] == [
+    (doctor_environment.folder / "logs").mkdir()
+    made = Environment(
+        doctor_environment.folder, DemoOptions(), pg, redis_instance, Path(doctor_environment.environ["KUBECONFIG"])
+    )
+    found = await trials.run_image_trial(made, manifests.image_name(3))
+    assert [(each.item_id, each.verdict, each.subject) for each in found] == [
         ("readiness", "pass", "shop/users-api:3"),
         ("shutdown", "pass", "shop/users-api:3"),
     ], found
@@ -158,7 +170,7 @@ async def test_the_demo_tries_what_no_manifest_tells(
         "        self.send_response(200); self.end_headers()\n"
         "http.server.HTTPServer(('127.0.0.1', int(os.environ['PORT'])), Yes).serve_forever()\n"
     )
-    before = manifests.deployment
+    before = manifests.deployment_manifest
 
     def deployment(**options: Any) -> dict[str, Any]:
         body = before(**options)
@@ -167,9 +179,9 @@ async def test_the_demo_tries_what_no_manifest_tells(
         pod["containers"][0]["command"] = [sys.executable, "-c", careless]
         return body
 
-    monkeypatch.setattr(manifests, "deployment", deployment)
-    found = await trials.try_image(made, manifests.image(3))
-    assert [(each.point, each.verdict, each.text) for each in found] == [
+    monkeypatch.setattr(manifests, "deployment_manifest", deployment)
+    found = await trials.run_image_trial(made, manifests.image_name(3))
+    assert [(each.item_id, each.verdict, each.text) for each in found] == [
         ("readiness", "fail", "/ready said 200, /health 200"),
         ("shutdown", "fail", "it ran on for 1 s"),
     ]
@@ -180,28 +192,32 @@ async def test_the_demo_tries_what_no_manifest_tells(
 
 async def test_the_feeds_look_when_they_are_asked(pg_dsn: str) -> None:
     made = feed_plan(pg_dsn)
-    asked = 0
+    requested = 0
 
     async def look() -> Report:
-        nonlocal asked
-        asked += 1
-        if asked == 2:
+        nonlocal requested
+        requested += 1
+        if requested == 2:
             raise KeyError("secret")
-        return examine_facts(Facts(made, "hash", 0.0))
+        return examine_facts(DoctorFacts(made, "hash", 0.0))
 
-    feeds = Feeds(made, actor=ANA, examine=look)
+    feeds = LiveSource(made, actor=ANA, doctor=look)
     feeds.start(wait_for_screen=0)
     try:
-        await until(feeds, lambda board: bool(board.release.error))
-        assert (asked, feeds.board().doctor.value) == (0, None), "nobody asked"
-        feeds.examine()
-        board = await until(feeds, lambda board: board.doctor.value is not None and not board.examining)
-        assert board.doctor.value is not None
-        assert board.doctor.value.pitfalls[0].verdict in (Verdict.UNKNOWN, Verdict.PASS)
-        feeds.examine()
-        board = await until(feeds, lambda board: bool(board.doctor.error) and not board.examining)
-        assert "KeyError" in board.doctor.error
-        assert "secret" not in board.doctor.error
-        assert board.doctor.value is not None, "what was found before stays, with its age"
+        await wait_for_board(feeds, lambda board: bool(board.release.error))
+        assert (requested, feeds.state().doctor_report.value) == (0, None), "nobody asked"
+        feeds.run_doctor()
+        board = await wait_for_board(
+            feeds, lambda board: board.doctor_report.value is not None and not board.is_doctor_running
+        )
+        assert board.doctor_report.value is not None
+        assert board.doctor_report.value.pitfalls[0].verdict in (Verdict.UNKNOWN, Verdict.PASS)
+        feeds.run_doctor()
+        board = await wait_for_board(
+            feeds, lambda board: bool(board.doctor_report.error) and not board.is_doctor_running
+        )
+        assert "KeyError" in board.doctor_report.error
+        assert "secret" not in board.doctor_report.error
+        assert board.doctor_report.value is not None, "what was found before stays, with its age"
     finally:
         assert await asyncio.to_thread(feeds.stop, 5.0)

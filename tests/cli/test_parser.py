@@ -4,15 +4,15 @@ import argparse
 
 import pytest
 
-from zdd_tui.cli.parser import _parser
+from zdd_tui.cli.parser import _build_parser
 from zdd_tui.model.actions import ACTIONS, Action
 
-VERBS = next(each for each in _parser()._actions if isinstance(each, argparse._SubParsersAction))
+VERBS = next(each for each in _build_parser()._actions if isinstance(each, argparse._SubParsersAction))
 BOTH = [each for each in ACTIONS if each.id in VERBS.choices]
 
 
 def test_what_is_a_verb_by_the_registry_is_one() -> None:
-    assert {each.id for each in BOTH} == {each.id for each in ACTIONS if each.verb or each.cli}
+    assert {each.id for each in BOTH} == {each.id for each in ACTIONS if each.has_cli_command or each.cli_help_suffix}
     assert {"advance", "pause", "resume", "rollback", "tune", "doctor"} <= {each.id for each in BOTH}
 
 

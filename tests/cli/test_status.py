@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from zdd_tui.cli.status import WIDTH, arrived, as_document, as_text
+from zdd_tui.cli.status import WIDTH, format_status, status_to_dict, wait_result
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import BackfillRecord, Lease, ReleaseRecord, StepRecord
-from zdd_tui.model.release.state import Release, State, StepStatus
-from zdd_tui.model.release.strategy import expand_contract
+from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
+from zdd_tui.model.release.strategy import build_expand_contract
 
 NOW = 1_700_000_000.0
-STRATEGY = expand_contract()
+STRATEGY = build_expand_contract()
 LIVE = Lease(7, "agent", "node-3", 4711, 0.4, 3.0)
 DEAD = replace(LIVE, age=90.0)
 ERROR = (
@@ -26,11 +26,11 @@ def record(release: Release, **changes: object) -> ReleaseRecord:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def at(phase: str, state: State, **changes: object) -> Release:
+def at(phase: str, state: ReleaseState, **changes: object) -> Release:
     """A release in a phase; everything before it is done."""
     index = [spec.name for spec in STRATEGY.phases].index(phase)
     done = {step.name for spec in STRATEGY.phases[:index] for step in spec.steps}
-    if state is State.WAITING:
+    if state is ReleaseState.WAITING:
         done |= {step.name for step in STRATEGY.phases[index].steps}
     statuses = tuple(StepStatus.DONE if step.name in done else StepStatus.PENDING for step in STRATEGY.steps)
     return replace(Release("users", "hash", STRATEGY, state, index, statuses), **changes)  # type: ignore[arg-type]
@@ -43,19 +43,19 @@ def gates(phase: str, verdict: Verdict = Verdict.PASS, reason: str = "all is wel
 
 PLANNED = record(Release("users", "hash", STRATEGY))
 RUNNING = record(
-    at("backfill", State.RUNNING).with_status("backfill-rows", StepStatus.INTENT),
+    at("backfill", ReleaseState.RUNNING).with_status("backfill-rows", StepStatus.STARTED),
     backfill=BackfillRecord("running", 1_200_000, 756_000, rate=41_234.0, throttle="replica lag 6.1 s", failed_rows=2),
 )
-WAITING = record(at("expand", State.WAITING), gates=gates("expand"))
-SHUT = record(at("dual-write", State.WAITING), gates=gates("dual-write", Verdict.FAIL, "users-api-x7k runs V1"))
-CONTRACT = record(at("contract", State.WAITING), gates=gates("contract"))
-FAILED = record(at("expand", State.FAILED, error=ERROR))
-PAUSED = record(at("backfill", State.RUNNING, paused=True))
-BACK = record(at("dual-write", State.ROLLING_BACK).with_status("expand-schema", StepStatus.UNDOING))
-BACK_FAILED = record(at("dual-write", State.ROLLBACK_FAILED, error="no"))
-ROLLED_BACK = record(at("dual-write", State.ROLLED_BACK), lease=None)
-DONE = record(at("cleanup", State.DONE), lease=None)
-ALONE = record(at("expand", State.WAITING), gates=gates("expand"), lease=DEAD)
+WAITING = record(at("expand", ReleaseState.WAITING), gates=gates("expand"))
+SHUT = record(at("dual-write", ReleaseState.WAITING), gates=gates("dual-write", Verdict.FAIL, "users-api-x7k runs V1"))
+CONTRACT = record(at("contract", ReleaseState.WAITING), gates=gates("contract"))
+FAILED = record(at("expand", ReleaseState.FAILED, error=ERROR))
+PAUSED = record(at("backfill", ReleaseState.RUNNING, paused=True))
+BACK = record(at("dual-write", ReleaseState.ROLLING_BACK).with_status("expand-schema", StepStatus.UNDOING))
+BACK_FAILED = record(at("dual-write", ReleaseState.ROLLBACK_FAILED, error="no"))
+ROLLED_BACK = record(at("dual-write", ReleaseState.ROLLED_BACK), lease=None)
+DONE = record(at("cleanup", ReleaseState.DONE), lease=None)
+ALONE = record(at("expand", ReleaseState.WAITING), gates=gates("expand"), lease=DEAD)
 
 CASES: dict[str, tuple[ReleaseRecord, tuple[str, ...]]] = {
     "planned": (PLANNED, ("users: planned (production)", "○ expand", "next: zdd advance p.yaml   (runs expand)")),
@@ -108,10 +108,10 @@ CASES: dict[str, tuple[ReleaseRecord, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_status_tells(case: str) -> None:
-    seen, told = CASES[case]
-    text = as_text(seen, "p.yaml")
+    seen, message = CASES[case]
+    text = format_status(seen, "p.yaml")
     flat = " ".join(text.split())
-    for wanted in told:
+    for wanted in message:
         assert " ".join(wanted.split()) in flat, text
     assert max(map(len, text.splitlines())) <= WIDTH
     assert text.endswith("\n")
@@ -119,7 +119,7 @@ def test_the_status_tells(case: str) -> None:
 
 @pytest.mark.parametrize("seen", [DONE, ROLLED_BACK])
 def test_an_end_needs_no_agent_and_proposes_nothing(seen: ReleaseRecord) -> None:
-    text = as_text(seen)
+    text = format_status(seen)
     assert "AGENT" not in text
     assert "next:" not in text
     assert "gate" not in text
@@ -127,20 +127,20 @@ def test_an_end_needs_no_agent_and_proposes_nothing(seen: ReleaseRecord) -> None
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_document_is_json_with_the_same_keys_everywhere(case: str) -> None:
-    document = json.loads(json.dumps(as_document(CASES[case][0])))
-    assert document.keys() == as_document(PLANNED).keys()
+    document = json.loads(json.dumps(status_to_dict(CASES[case][0])))
+    assert document.keys() == status_to_dict(PLANNED).keys()
 
 
 def test_a_lease_that_has_run_out_is_no_agent() -> None:
-    assert as_document(ALONE)["agent"] is None
-    assert as_document(WAITING)["agent"]["pid"] == 4711
+    assert status_to_dict(ALONE)["agent"] is None
+    assert status_to_dict(WAITING)["agent"]["pid"] == 4711
 
 
 def test_stale_gates_count_as_unknown() -> None:
     stale = replace(WAITING, now=NOW + 60)
-    assert [gate["verdict"] for gate in as_document(stale)["gates"]] == ["unknown", "unknown"]
-    assert arrived(stale, "expand") is None
-    assert "waits until every gate says pass" in " ".join(as_text(stale).split())
+    assert [gate["verdict"] for gate in status_to_dict(stale)["gates"]] == ["unknown", "unknown"]
+    assert wait_result(stale, "expand") is None
+    assert "waits until every gate says pass" in " ".join(format_status(stale).split())
 
 
 ARRIVALS: list[tuple[ReleaseRecord, str, int | None]] = [
@@ -163,10 +163,10 @@ ARRIVALS: list[tuple[ReleaseRecord, str, int | None]] = [
 
 @pytest.mark.parametrize(("seen", "wait", "code"), ARRIVALS)
 def test_when_a_wait_is_over(seen: ReleaseRecord, wait: str, code: int | None) -> None:
-    assert arrived(seen, wait) == code
+    assert wait_result(seen, wait) == code
 
 
 def test_a_way_back_that_is_lost_is_not_proposed() -> None:
-    release = at("cleanup", State.FAILED, error="analyze failed").with_status("drop-aside", StepStatus.DONE)
+    release = at("cleanup", ReleaseState.FAILED, error="analyze failed").with_status("drop-aside", StepStatus.DONE)
     failed = record(release)
-    assert "rollback" not in as_text(failed)
+    assert "rollback" not in format_status(failed)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import Ground, ground, record_of, until
+from tests.support.command_line import CliEnvironment, make_environment, read_record, wait_until
 from zdd_tui.backends.store.client import Store
-from zdd_tui.demo.data import seed
+from zdd_tui.demo.data import insert_seed_rows
 from zdd_tui.model.plan.file import load_plan
 from zdd_tui.model.release.records import Actor
 
@@ -19,13 +19,13 @@ backfill:
 """
 
 
-async def registered_in_backfill(here: Ground) -> None:
+async def registered_in_backfill(here: CliEnvironment) -> None:
     """A release whose first two phases are behind it: its agent begins with the backfill. No pods are needed."""
-    text = here.plan.read_text()
-    loaded = load_plan(text, source=str(here.plan), environ=here.environ)
+    text = here.plan_file.read_text()
+    loaded = load_plan(text, source=str(here.plan_file), environment=here.environ)
     async with await Store.open(here.environ["DATABASE_URL"]) as store:
         await store.migrate()
-        release_id = await store.register(
+        release_id = await store.register_release(
             loaded.plan, text=text, document=loaded.document, plan_hash=loaded.hash, actor=Actor("ana", "here")
         )
     await here.fetchval("ALTER TABLE users ADD COLUMN full_name text")
@@ -41,52 +41,52 @@ async def registered_in_backfill(here: Ground) -> None:
 async def test_limits_change_under_a_running_backfill_and_outlive_its_agent(
     tmp_path: Path, pg_dsn: str, redis_url: str
 ) -> None:
-    async with ground(tmp_path, pg_dsn, redis_url) as here, await Store.open(pg_dsn) as store:
+    async with make_environment(tmp_path, pg_dsn, redis_url) as here, await Store.open(pg_dsn) as store:
         here.rewrite("\nbackfill:\n  batch_rows: 1000\n", SLOW)
         await here.fetchval("TRUNCATE users")
-        await seed(pg_dsn, 4000)
+        await insert_seed_rows(pg_dsn, 4000)
         await registered_in_backfill(here)
 
         async def rows_done(least: int) -> bool:
-            backfill = (await record_of(store)).backfill
+            backfill = (await read_record(store)).backfill
             return backfill is not None and backfill.rows_done >= least
 
-        async with here.agent() as first:
-            await until(lambda: rows_done(20))
+        async with here.run_agent() as first:
+            await wait_until(lambda: rows_done(20))
 
-            bad = await here.zdd("tune", after=("speed=5",))
+            bad = await here.run_zdd("tune", after=("speed=5",))
             assert (bad.code, "backfill.speed: Input should be greater than or equal to 10" in bad.err) == (2, True)
-            bad = await here.zdd("tune", after=("max_rows_per_secnd=5",))
+            bad = await here.run_zdd("tune", after=("max_rows_per_secnd=5",))
             assert (bad.code, "did you mean max_rows_per_second?" in bad.err) == (2, True)
 
-            done = await here.zdd(
+            done = await here.run_zdd(
                 "tune", "--reason", "the standby is late", after=("max_rows_per_second=1", "speed=50")
             )
-            told = "speed 100% -> 50%, max_rows_per_second 20 -> 1"
-            assert (done.code, done.out) == (0, f"tune done: {told}\n"), done.err
+            text = "speed 100% -> 50%, max_rows_per_second 20 -> 1"
+            assert (done.code, done.out) == (0, f"tune done: {text}\n"), done.err
 
-            shown = await here.zdd("status")
+            shown = await here.run_zdd("status")
             assert "tuned: speed 50% (plan: 100%), max_rows_per_second 1 (plan: 20)" in " ".join(shown.out.split())
-            document = json.loads((await here.zdd("status", "--json")).out)
+            document = json.loads((await here.run_zdd("status", "--json")).out)
             assert document["tuned"] == {"max_rows_per_second": 20, "speed": 100}
             assert document["limits"]["max_rows_per_second"] == 1
-            limits = (await here.zdd("tune")).out.splitlines()
+            limits = (await here.run_zdd("tune")).out.splitlines()
             assert limits[0].startswith("speed                  50% (plan: 100%)")
-            await first.ends(signal.SIGKILL)
+            await first.wait_for_exit(signal.SIGKILL)
 
-        async with here.agent():
-            before = (await record_of(store)).backfill
+        async with here.run_agent():
+            before = (await read_record(store)).backfill
             assert before is not None
-            await until(lambda: rows_done(before.rows_done + 1))
-            stands = (await record_of(store)).backfill
+            await wait_until(lambda: rows_done(before.rows_done + 1))
+            stands = (await read_record(store)).backfill
             assert stands is not None
             assert stands.recent[-1].rows == 1  # a batch is a second's worth at most: the new agent has the limit
 
-            back = await here.zdd("tune", "--reset", after=("max_rows_per_second=none",))
-            told = "speed 50% -> 100%, max_rows_per_second 1 -> none"
-            assert (back.code, back.out) == (0, f"tune done: {told}\n"), back.err
-            await until(lambda: rows_done(4000))  # three minutes and more at the plan's own pace
-            assert (await record_of(store)).tuning == (("max_rows_per_second", None),)
+            back = await here.run_zdd("tune", "--reset", after=("max_rows_per_second=none",))
+            text = "speed 50% -> 100%, max_rows_per_second 1 -> none"
+            assert (back.code, back.out) == (0, f"tune done: {text}\n"), back.err
+            await wait_until(lambda: rows_done(4000))  # three minutes and more at the plan's own pace
+            assert (await read_record(store)).tuning == (("max_rows_per_second", None),)
 
         audit = await here.fetchval(
             "SELECT array_agg(actor || ': ' || what || '; ' || why ORDER BY id) FROM zdd.event WHERE what LIKE 'tune%'"
@@ -96,4 +96,4 @@ async def test_limits_change_under_a_running_backfill_and_outlive_its_agent(
             "tune: speed 100% -> 50%, max_rows_per_second 20 -> 1; the standby is late",
             "tune: speed 50% -> 100%, max_rows_per_second 1 -> none; ",
         ]
-        assert "max_rows_per_second: 20" in here.plan.read_text()  # the plan is as it was
+        assert "max_rows_per_second: 20" in here.plan_file.read_text()  # the plan is as it was

@@ -19,15 +19,15 @@ import pytest
 
 from tests.cluster import planes
 from tests.cluster.fake_node import FakeNode
-from tests.cluster.planes import Plane
-from tests.cluster.rest import Client, Json
+from tests.cluster.planes import ControlPlane
+from tests.cluster.rest import Json, KubernetesClient
 
 # Started at most once each, and both at once where a test compares them.
 _STACK = ExitStack()
-_RUNNING: dict[str, Plane] = {}
+_RUNNING: dict[str, ControlPlane] = {}
 
 
-def _start(name: str) -> Plane:
+def _start(name: str) -> ControlPlane:
     assets, context = planes.from_environment()
     if name == "real" and assets is None and context is None:
         pytest.skip("no real control plane: set KUBEBUILDER_ASSETS (or ZDD_TEST_CONTEXT)")
@@ -47,20 +47,20 @@ def _start(name: str) -> Plane:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _planes_end() -> Iterator[None]:
+def _stop_planes() -> Iterator[None]:
     yield
     _RUNNING.clear()
     _STACK.close()
 
 
 @pytest.fixture(scope="session", params=["embedded", "real"])
-def plane(request: pytest.FixtureRequest) -> Plane:
+def plane(request: pytest.FixtureRequest) -> ControlPlane:
     return _start(request.param)
 
 
-def namespace_on(plane: Plane) -> Client:
+def namespace_on(plane: ControlPlane) -> KubernetesClient:
     """A client with a fresh namespace, ready to take pods."""
-    client = Client(plane, f"case-{secrets.token_hex(3)}")
+    client = KubernetesClient(plane, f"case-{secrets.token_hex(3)}")
     client.create("namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": client.namespace}})
     if plane.real:  # pods are refused until the controller has made the namespace's account
         client.until("serviceaccounts", lambda items: any(i["metadata"]["name"] == "default" for i in items))
@@ -68,14 +68,14 @@ def namespace_on(plane: Plane) -> Client:
 
 
 @pytest.fixture
-def api(plane: Plane) -> Iterator[Client]:
+def api(plane: ControlPlane) -> Iterator[KubernetesClient]:
     client = namespace_on(plane)
     yield client
     client.delete(f"namespaces/{client.namespace}")
 
 
 @pytest.fixture
-def both() -> Iterator[tuple[Client, Client]]:
+def both_planes() -> Iterator[tuple[KubernetesClient, KubernetesClient]]:
     """The embedded and the real plane, side by side."""
     clients = (namespace_on(_start("embedded")), namespace_on(_start("real")))
     yield clients
@@ -83,7 +83,7 @@ def both() -> Iterator[tuple[Client, Client]]:
         client.delete(f"namespaces/{client.namespace}")
 
 
-def _kubectl_program() -> str:
+def _find_kubectl() -> str:
     assets, _ = planes.from_environment()
     if assets is not None and (assets / "kubectl").exists():
         return str(assets / "kubectl")
@@ -124,10 +124,10 @@ class Kubectl:
 
 
 @pytest.fixture(scope="session")
-def kubectl_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Plane], dict[str, str]]:
+def kubectl_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[ControlPlane], dict[str, str]]:
     """An environment by plane: no cache of discovery may leak from one plane, or one run, into another."""
 
-    def environment(plane: Plane) -> dict[str, str]:
+    def environment(plane: ControlPlane) -> dict[str, str]:
         home = tmp_path_factory.getbasetemp() / f"kubectl-{plane.name}"
         home.mkdir(exist_ok=True)
         return {"HOME": str(home), "PATH": os.environ["PATH"], "KUBECONFIG": str(plane.kubeconfig)}
@@ -136,8 +136,8 @@ def kubectl_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Plane], 
 
 
 @pytest.fixture
-def kubectl(api: Client, kubectl_home: Callable[[Plane], dict[str, str]]) -> Kubectl:
-    return Kubectl(_kubectl_program(), kubectl_home(api.plane), api.namespace)
+def kubectl(api: KubernetesClient, kubectl_home: Callable[[ControlPlane], dict[str, str]]) -> Kubectl:
+    return Kubectl(_find_kubectl(), kubectl_home(api.plane), api.namespace)
 
 
 def manifest(

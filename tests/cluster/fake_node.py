@@ -16,7 +16,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.cluster.planes import Plane
+from tests.cluster.planes import ControlPlane
 
 NODE = "node-a"
 READY_AFTER = 0.15
@@ -31,7 +31,7 @@ def _now() -> str:
 class FakeNode:
     """Runs in a thread with its own event loop while the context is open."""
 
-    def __init__(self, plane: Plane) -> None:
+    def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), name="fake-node")
         self._up = threading.Event()
@@ -100,9 +100,9 @@ class FakeNode:
                 async with self._session.get("/api/v1/pods", params={"watch": "1"}, timeout=timeout) as response:
                     async for line in response.content:
                         event = json.loads(line)
-                        self._seen(event["type"], event["object"])
+                        self._on_pod_event(event["type"], event["object"])
 
-    def _seen(self, kind: str, pod: Json) -> None:
+    def _on_pod_event(self, kind: str, pod: Json) -> None:
         metadata = pod.get("metadata", {})
         uid = metadata.get("uid")
         if kind in ("ERROR", "BOOKMARK") or not uid:

@@ -29,7 +29,7 @@ CONTROLLERS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Plane:
+class ControlPlane:
     """A control plane to talk to. `authority` is the PEM of its certificate's issuer."""
 
     name: str
@@ -46,7 +46,7 @@ class Plane:
         return ssl.create_default_context(cadata=self.authority)
 
 
-def from_kubeconfig(name: str, path: Path, context: str | None = None) -> Plane:
+def from_kubeconfig(name: str, path: Path, context: str | None = None) -> ControlPlane:
     """A plane with a token and a certificate authority in its kubeconfig."""
     config = yaml.safe_load(path.read_text())
     wanted = context or config["current-context"]
@@ -55,7 +55,7 @@ def from_kubeconfig(name: str, path: Path, context: str | None = None) -> Plane:
     user = _named(config["users"], chosen["user"])["user"]
     data = cluster.get("certificate-authority-data")
     authority = base64.b64decode(data).decode() if data else Path(cluster["certificate-authority"]).read_text()
-    return Plane(name, cluster["server"], user["token"], authority, path)
+    return ControlPlane(name, cluster["server"], user["token"], authority, path)
 
 
 def _named(items: list[dict[str, Any]], name: str) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def _process(command: list[str], log: Path | None) -> Iterator[subprocess.Popen[
 
 
 @contextmanager
-def embedded(directory: Path) -> Iterator[Plane]:
+def embedded(directory: Path) -> Iterator[ControlPlane]:
     """The embedded cluster as its own process."""
     command = [sys.executable, "-m", "zdd_tui.testbed.cluster", "--dir", str(directory)]
     with _process(command, None) as process:
@@ -98,7 +98,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def real(assets: Path, directory: Path) -> Iterator[Plane]:
+def real(assets: Path, directory: Path) -> Iterator[ControlPlane]:
     """etcd, kube-apiserver and kube-controller-manager on loopback, in a folder of their own."""
     token = secrets.token_hex(16)
     _write_secrets(directory, token)
@@ -107,19 +107,19 @@ def real(assets: Path, directory: Path) -> Iterator[Plane]:
     with ExitStack() as stack:
         etcd_command = _etcd(assets, directory, etcd_port, peer_port)
         etcd = stack.enter_context(_process(etcd_command, directory / "etcd.log"))
-        _await(lambda: _age_etcd(etcd_port), etcd, directory / "etcd.log")
+        _wait_until(lambda: _advance_etcd_revision(etcd_port), etcd, directory / "etcd.log")
         server = stack.enter_context(
             _process(_apiserver(assets, directory, etcd_port, api_port), directory / "apiserver.log")
         )
         authority = directory / "certs" / "apiserver.crt"
         url = f"https://127.0.0.1:{api_port}"
-        _await(authority.exists, server, directory / "apiserver.log")
+        _wait_until(authority.exists, server, directory / "apiserver.log")
         _write_kubeconfig(kubeconfig, url, authority, token)
-        _await(lambda: _answers(url, "/readyz", authority, token), server, directory / "apiserver.log")
+        _wait_until(lambda: _is_ready(url, "/readyz", authority, token), server, directory / "apiserver.log")
         command = _controller_manager(assets, directory, kubeconfig)
         manager = stack.enter_context(_process(command, directory / "kcm.log"))
         account = "/api/v1/namespaces/default/serviceaccounts/default"
-        _await(lambda: _answers(url, account, authority, token), manager, directory / "kcm.log")
+        _wait_until(lambda: _is_ready(url, account, authority, token), manager, directory / "kcm.log")
         yield from_kubeconfig("real", kubeconfig)
 
 
@@ -143,7 +143,7 @@ def _etcd(assets: Path, directory: Path, port: int, peer_port: int) -> list[str]
     ]  # fmt: skip
 
 
-def _age_etcd(port: int) -> bool:
+def _advance_etcd_revision(port: int) -> bool:
     """Write what nobody reads, so that version 1 lies before the server's time and is refused as too old."""
     key = base64.b64encode(b"/before").decode()
     body = json.dumps({"key": key, "value": key}).encode()
@@ -193,7 +193,7 @@ def _write_kubeconfig(path: Path, url: str, authority: Path, token: str) -> None
     path.write_text(yaml.safe_dump(config))
 
 
-def _answers(url: str, path: str, authority: Path, token: str) -> bool:
+def _is_ready(url: str, path: str, authority: Path, token: str) -> bool:
     request = urllib.request.Request(url + path, headers={"Authorization": f"Bearer {token}"})
     context = ssl.create_default_context(cafile=str(authority))
     try:
@@ -206,7 +206,7 @@ def _answers(url: str, path: str, authority: Path, token: str) -> bool:
         return False
 
 
-def _await(check: Any, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until(check: Any, process: subprocess.Popen[bytes], log: Path) -> None:
     """Poll until `check()`: these programs have no other way to say that they are ready."""
     end = time.monotonic() + START_TIMEOUT
     while not check():

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 from urllib.parse import urlencode, urlsplit
 
-from tests.cluster.planes import Plane
+from tests.cluster.planes import ControlPlane
 
 Json = dict[str, Any]
 JSON_PATCH = "application/json-patch+json"
@@ -16,7 +16,7 @@ MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """An answer outside 2xx; `status` is the Status object."""
 
     def __init__(self, code: int, status: Json) -> None:
@@ -29,7 +29,7 @@ class Refused(Exception):
         return str(self.status.get("reason"))
 
 
-class Client:
+class KubernetesClient:
     """Requests to one plane. Paths: `deployments/web` and the like are in the case's namespace."""
 
     GROUPS: ClassVar = {
@@ -40,7 +40,7 @@ class Client:
         "httproutes": "apis/gateway.networking.k8s.io/v1",
     }
 
-    def __init__(self, plane: Plane, namespace: str) -> None:
+    def __init__(self, plane: ControlPlane, namespace: str) -> None:
         self.plane = plane
         self.namespace = namespace
         self._context = plane.ssl_context()
@@ -76,7 +76,7 @@ class Client:
             text = response.read()
             parsed: Json = json.loads(text) if text.strip().startswith(b"{") else {"message": text.decode()}
             if response.status >= 300:
-                raise Refused(response.status, parsed)
+                raise RequestRefused(response.status, parsed)
             return parsed
 
     def get(self, resource: str) -> Json:
@@ -101,7 +101,7 @@ class Client:
         path = f"{self.path(resource)}?{urlencode(query)}"
         with self._open("GET", path, None, {}, seconds + 15) as response:
             if response.status != 200:
-                raise Refused(response.status, json.loads(response.read()))
+                raise RequestRefused(response.status, json.loads(response.read()))
             yield (json.loads(line) for line in response)
 
     def items(self, resource: str, **query: str) -> list[Json]:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.conftest import manifest, service
-from tests.cluster.rest import JSON_PATCH, STRATEGIC, Client, Json, Refused
+from tests.cluster.rest import JSON_PATCH, STRATEGIC, Json, KubernetesClient, RequestRefused
 
 
 def paused(**more: Any) -> Json:
@@ -19,13 +19,13 @@ def bare_pod(name: str = "lone", **labels: str) -> Json:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}}
 
 
-def refused(call: Any, *arguments: Any, **keywords: Any) -> Refused:
-    with pytest.raises(Refused) as caught:
+def refused(call: Any, *arguments: Any, **keywords: Any) -> RequestRefused:
+    with pytest.raises(RequestRefused) as caught:
         call(*arguments, **keywords)
     return caught.value
 
 
-def test_a_stale_update_is_a_conflict(api: Client) -> None:
+def test_a_stale_update_is_a_conflict(api: KubernetesClient) -> None:
     old = api.create("services", service())
     api.patch("services/web", {"metadata": {"labels": {"a": "b"}}})
     error = refused(api.put, "services/web", old)
@@ -33,20 +33,20 @@ def test_a_stale_update_is_a_conflict(api: Client) -> None:
     assert "the object has been modified" in error.status["message"]
 
 
-def test_a_patch_with_a_stale_version_is_a_conflict(api: Client) -> None:
+def test_a_patch_with_a_stale_version_is_a_conflict(api: KubernetesClient) -> None:
     old = api.create("services", service())["metadata"]["resourceVersion"]
     api.patch("services/web", {"metadata": {"labels": {"a": "b"}}})
     error = refused(api.patch, "services/web", {"metadata": {"resourceVersion": old, "labels": {"a": "c"}}})
     assert error.code == 409
 
 
-def test_a_write_that_changes_nothing_makes_no_version(api: Client) -> None:
+def test_a_write_that_changes_nothing_makes_no_version(api: KubernetesClient) -> None:
     old = api.create("services", service())
     same = api.patch("services/web", {"metadata": {"labels": None}})
     assert same["metadata"]["resourceVersion"] == old["metadata"]["resourceVersion"]
 
 
-def test_the_generation_counts_changes_of_the_spec(api: Client) -> None:
+def test_the_generation_counts_changes_of_the_spec(api: KubernetesClient) -> None:
     api.create("deployments", paused(replicas=0))
     first = api.until("deployments", lambda items: items[0].get("status", {}).get("observedGeneration") == 1)[0]
     assert first["metadata"]["generation"] == 1
@@ -60,7 +60,7 @@ def test_the_generation_counts_changes_of_the_spec(api: Client) -> None:
     assert status["status"]["collisionCount"] == 4
 
 
-def test_a_strategic_patch_merges_containers_and_variables_by_name(api: Client) -> None:
+def test_a_strategic_patch_merges_containers_and_variables_by_name(api: KubernetesClient) -> None:
     body = paused(replicas=0)
     body["spec"]["template"]["spec"]["containers"][0]["env"] = [
         {"name": "A", "value": "1"}, {"name": "B", "value": "2"}
@@ -83,14 +83,14 @@ def test_a_strategic_patch_merges_containers_and_variables_by_name(api: Client) 
     assert after[0]["imagePullPolicy"] == "IfNotPresent", "what is added gets its defaults"
 
 
-def test_a_strategic_patch_changes_the_strategy_by_its_keys(api: Client) -> None:
+def test_a_strategic_patch_changes_the_strategy_by_its_keys(api: KubernetesClient) -> None:
     api.create("deployments", paused(replicas=0))
     strategy = {"$retainKeys": ["type"], "type": "Recreate"}
     after = api.patch("deployments/web", {"spec": {"strategy": strategy}}, STRATEGIC)
     assert after["spec"]["strategy"] == {"type": "Recreate"}
 
 
-def test_a_json_patch_applies_or_is_refused_whole(api: Client) -> None:
+def test_a_json_patch_applies_or_is_refused_whole(api: KubernetesClient) -> None:
     api.create("services", service())
     operations = [
         {"op": "test", "path": "/spec/selector/app", "value": "web"},
@@ -105,7 +105,7 @@ def test_a_json_patch_applies_or_is_refused_whole(api: Client) -> None:
     assert not after["metadata"].get("labels")
 
 
-def test_the_scale_subresource_reads_and_writes_replicas(api: Client) -> None:
+def test_the_scale_subresource_reads_and_writes_replicas(api: KubernetesClient) -> None:
     api.create("deployments", paused(replicas=2))
     scale = api.get("deployments/web/scale")
     assert (scale["kind"], scale["apiVersion"]) == ("Scale", "autoscaling/v1")
@@ -116,7 +116,7 @@ def test_the_scale_subresource_reads_and_writes_replicas(api: Client) -> None:
     assert refused(api.patch, "deployments/web/scale", {"spec": {"replicas": -1}}).code == 422
 
 
-def test_preconditions_guard_a_deletion(api: Client) -> None:
+def test_preconditions_guard_a_deletion(api: KubernetesClient) -> None:
     made = api.create("services", service())
     error = refused(api.delete, "services/web", {"preconditions": {"uid": "00000000-0000-0000-0000-000000000000"}})
     assert (error.code, error.reason) == (409, "Conflict")
@@ -127,7 +127,7 @@ def test_preconditions_guard_a_deletion(api: Client) -> None:
     assert refused(api.get, "services/web").code == 404
 
 
-def test_a_pod_is_given_its_grace_and_may_be_hurried(api: Client) -> None:
+def test_a_pod_is_given_its_grace_and_may_be_hurried(api: KubernetesClient) -> None:
     body = bare_pod()
     body["metadata"]["annotations"] = {"test/stop-after": "30"}
     api.create("pods", body)
@@ -143,7 +143,7 @@ def test_a_pod_is_given_its_grace_and_may_be_hurried(api: Client) -> None:
     assert refused(api.get, "pods/lone").code == 404
 
 
-def test_a_bound_pod_cannot_be_bound_again(api: Client) -> None:
+def test_a_bound_pod_cannot_be_bound_again(api: KubernetesClient) -> None:
     api.create("pods", bare_pod())
     api.until("pods", lambda items: bool(items[0]["spec"].get("nodeName")))
     target = {"apiVersion": "v1", "kind": "Node", "name": "elsewhere"}
@@ -164,7 +164,7 @@ def test_a_bound_pod_cannot_be_bound_again(api: Client) -> None:
         ("tier in (a,b),side=left", {"two"}),
     ],
 )
-def test_lists_select_by_label(api: Client, selector: str, expected: set[str]) -> None:
+def test_lists_select_by_label(api: KubernetesClient, selector: str, expected: set[str]) -> None:
     labels: list[tuple[str, dict[str, str]]] = [("one", {"tier": "a"}), ("two", {"tier": "b", "side": "left"})]
     for name, given in [*labels, ("three", {"x": "y"})]:
         metadata = {"name": name, "labels": {**given, "ours": "yes"}}
@@ -173,7 +173,7 @@ def test_lists_select_by_label(api: Client, selector: str, expected: set[str]) -
     assert {item["metadata"]["name"] for item in found} == expected
 
 
-def test_lists_select_by_field(api: Client) -> None:
+def test_lists_select_by_field(api: KubernetesClient) -> None:
     api.create("pods", bare_pod())
     api.until("pods", lambda items: items[0].get("status", {}).get("phase") == "Running")
     node = api.get("pods/lone")["spec"]["nodeName"]
@@ -183,7 +183,7 @@ def test_lists_select_by_field(api: Client) -> None:
     assert refused(api.items, "pods", fieldSelector="spec.colour=red").code == 400
 
 
-def test_deleting_a_collection_takes_the_selected(api: Client) -> None:
+def test_deleting_a_collection_takes_the_selected(api: KubernetesClient) -> None:
     for name in ("one", "two"):
         metadata = {"name": name, "labels": {"pick": name}}
         api.create("configmaps", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
@@ -191,14 +191,14 @@ def test_deleting_a_collection_takes_the_selected(api: Client) -> None:
     assert [i["metadata"]["name"] for i in api.items("configmaps", labelSelector="pick")] == ["two"]
 
 
-def test_a_dry_run_changes_nothing(api: Client) -> None:
+def test_a_dry_run_changes_nothing(api: KubernetesClient) -> None:
     made = api.create("services?dryRun=All", service())
     assert made["spec"]["type"] == "ClusterIP"
     assert refused(api.get, "services/web").code == 404
 
 
-def test_a_namespace_takes_its_contents_along(api: Client) -> None:
-    other = Client(api.plane, api.namespace + "-b")
+def test_a_namespace_takes_its_contents_along(api: KubernetesClient) -> None:
+    other = KubernetesClient(api.plane, api.namespace + "-b")
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other.namespace}}
     api.create("namespaces", namespace)
     other.create("services", service())
@@ -208,7 +208,7 @@ def test_a_namespace_takes_its_contents_along(api: Client) -> None:
     assert refused(other.create, "services", service()).code == 404
 
 
-def test_events_are_the_same_in_both_groups(api: Client) -> None:
+def test_events_are_the_same_in_both_groups(api: KubernetesClient) -> None:
     regarding = {"kind": "Service", "apiVersion": "v1", "namespace": api.namespace, "name": "web"}
     old = {
         "apiVersion": "v1", "kind": "Event", "metadata": {"name": "old"}, "involvedObject": regarding,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.conftest import manifest, service
-from tests.cluster.rest import JSON_PATCH, MERGE_PATCH, STRATEGIC, Client, Json
+from tests.cluster.rest import JSON_PATCH, MERGE_PATCH, STRATEGIC, Json, KubernetesClient
 from tests.cluster.test_shape import without_account
 
 POD = "spec.template.spec"
@@ -76,15 +76,15 @@ def assert_same(made: list[Json]) -> None:
     assert not difference, difference
 
 
-def test_a_rich_deployment(both: tuple[Client, Client]) -> None:
+def test_a_rich_deployment(both_planes: tuple[KubernetesClient, KubernetesClient]) -> None:
     body = manifest(paused=True, replicas=0)
     body["spec"]["template"]["spec"] = rich_pod_spec()
-    assert_same([client.create("deployments", body) for client in both])
+    assert_same([client.create("deployments", body) for client in both_planes])
 
 
-def test_a_rich_pod(both: tuple[Client, Client]) -> None:
+def test_a_rich_pod(both_planes: tuple[KubernetesClient, KubernetesClient]) -> None:
     made = []
-    for client in both:
+    for client in both_planes:
         metadata = {"name": "rich", "labels": {"a": "b"}}
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": rich_pod_spec()}
         made.append(client.create("pods", body))
@@ -105,10 +105,10 @@ SERVICES: dict[str, Json] = {
 
 
 @pytest.mark.parametrize("case", SERVICES)
-def test_services(both: tuple[Client, Client], case: str) -> None:
+def test_services(both_planes: tuple[KubernetesClient, KubernetesClient], case: str) -> None:
     body = service()
     body["spec"].update(SERVICES[case])
-    assert_same([client.create("services", body) for client in both])
+    assert_same([client.create("services", body) for client in both_planes])
 
 
 DEPLOYMENTS: dict[str, Json] = {
@@ -128,10 +128,10 @@ DEPLOYMENTS: dict[str, Json] = {
 
 
 @pytest.mark.parametrize("case", DEPLOYMENTS)
-def test_deployments(both: tuple[Client, Client], case: str) -> None:
+def test_deployments(both_planes: tuple[KubernetesClient, KubernetesClient], case: str) -> None:
     body = manifest(paused=True)
     body["spec"].update(DEPLOYMENTS[case])
-    assert_same([client.create("deployments", body) for client in both])
+    assert_same([client.create("deployments", body) for client in both_planes])
 
 
 def _containers(*items: Any, **more: Any) -> Json:
@@ -182,7 +182,7 @@ STRATEGIC_PATCHES: dict[str, Json] = {
 }
 
 
-def patched(client: Client, patch: Any, kind: str) -> Json:
+def patched(client: KubernetesClient, patch: Any, kind: str) -> Json:
     body = manifest(paused=True, replicas=0)
     body["spec"]["template"]["spec"] = rich_pod_spec()
     client.create("deployments", body)
@@ -192,7 +192,7 @@ def patched(client: Client, patch: Any, kind: str) -> Json:
     return result
 
 
-def assert_patched_alike(both: tuple[Client, Client], patch: Any, kind: str) -> None:
+def assert_patched_alike(both: tuple[KubernetesClient, KubernetesClient], patch: Any, kind: str) -> None:
     made = []
     for client in both:
         result = patched(client, patch, kind)
@@ -204,8 +204,8 @@ def assert_patched_alike(both: tuple[Client, Client], patch: Any, kind: str) -> 
 
 
 @pytest.mark.parametrize("case", STRATEGIC_PATCHES)
-def test_strategic_patches(both: tuple[Client, Client], case: str) -> None:
-    assert_patched_alike(both, STRATEGIC_PATCHES[case], STRATEGIC)
+def test_strategic_patches(both_planes: tuple[KubernetesClient, KubernetesClient], case: str) -> None:
+    assert_patched_alike(both_planes, STRATEGIC_PATCHES[case], STRATEGIC)
 
 
 MERGES: dict[str, Json] = {
@@ -216,18 +216,18 @@ MERGES: dict[str, Json] = {
 
 
 @pytest.mark.parametrize("case", MERGES)
-def test_merge_patches(both: tuple[Client, Client], case: str) -> None:
+def test_merge_patches(both_planes: tuple[KubernetesClient, KubernetesClient], case: str) -> None:
     patch = copy.deepcopy(MERGES[case])
     if case == "list replaced":
         patch["spec"]["template"]["spec"]["initContainers"] = None
-    assert_patched_alike(both, patch, MERGE_PATCH)
+    assert_patched_alike(both_planes, patch, MERGE_PATCH)
 
 
-def test_a_json_patch(both: tuple[Client, Client]) -> None:
+def test_a_json_patch(both_planes: tuple[KubernetesClient, KubernetesClient]) -> None:
     operations = [
         {"op": "test", "path": "/spec/replicas", "value": 0},
         {"op": "add", "path": "/spec/template/spec/containers/0/env/-", "value": {"name": "Z", "value": "1"}},
         {"op": "remove", "path": "/spec/template/spec/containers/1"},
         {"op": "copy", "from": "/metadata/labels/app", "path": "/metadata/labels/copy"},
     ]
-    assert_patched_alike(both, operations, JSON_PATCH)
+    assert_patched_alike(both_planes, operations, JSON_PATCH)

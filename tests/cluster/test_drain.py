@@ -1,7 +1,7 @@
 """A Service's endpoints while pods come and go: what the drain display and the load rely on."""
 
 from tests.cluster.conftest import manifest, service
-from tests.cluster.rest import Client, Json
+from tests.cluster.rest import Json, KubernetesClient
 from tests.cluster.test_rollout import complete
 
 
@@ -14,7 +14,7 @@ def conditions(endpoint: Json) -> tuple[bool, bool, bool]:
     return found["ready"], found["serving"], found["terminating"]
 
 
-def test_a_stopping_pod_serves_but_takes_nothing_new(api: Client) -> None:
+def test_a_stopping_pod_serves_but_takes_nothing_new(api: KubernetesClient) -> None:
     api.create("services", service())
     body = manifest(replicas=1, pod={"test/stop-after": "2"})
     body["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 8
@@ -37,13 +37,13 @@ def test_a_stopping_pod_serves_but_takes_nothing_new(api: Client) -> None:
     api.until("endpointslices", lambda items: leaving(items) == [] and len(endpoints(items)) == 1)
 
 
-def test_a_pod_that_is_not_ready_is_listed_as_such(api: Client) -> None:
+def test_a_pod_that_is_not_ready_is_listed_as_such(api: KubernetesClient) -> None:
     api.create("services", service())
     api.create("deployments", manifest(replicas=1, pod={"test/ready-after": "never"}))
     api.until("endpointslices", lambda i: [conditions(e) for e in endpoints(i)] == [(False, False, False)])
 
 
-def test_a_service_without_pods_has_an_empty_slice(api: Client) -> None:
+def test_a_service_without_pods_has_an_empty_slice(api: KubernetesClient) -> None:
     api.create("services", service())
     (found,) = api.until("endpointslices", lambda items: len(items) == 1)
     assert not found.get("endpoints")
@@ -51,14 +51,14 @@ def test_a_service_without_pods_has_an_empty_slice(api: Client) -> None:
     assert found["metadata"]["ownerReferences"][0]["kind"] == "Service"
 
 
-def test_the_slices_go_with_the_service(api: Client) -> None:
+def test_the_slices_go_with_the_service(api: KubernetesClient) -> None:
     api.create("services", service())
     api.until("endpointslices", lambda items: len(items) == 1)
     api.delete("services/web")
     api.until("endpointslices", lambda items: not items)
 
 
-def test_a_named_target_port_is_that_of_the_pod(api: Client) -> None:
+def test_a_named_target_port_is_that_of_the_pod(api: KubernetesClient) -> None:
     body = service()
     body["spec"]["ports"] = [{"name": "http", "port": 80, "targetPort": "web"}]
     api.create("services", body)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.conftest import Kubectl
-from tests.cluster.planes import Plane
-from tests.cluster.rest import STRATEGIC, Client, Json
+from tests.cluster.planes import ControlPlane
+from tests.cluster.rest import STRATEGIC, Json, KubernetesClient
 from tests.cluster.test_api import refused
 
 GROUP = "gateway.networking.k8s.io"
@@ -71,9 +71,9 @@ def definition() -> Json:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _defined(plane: Plane) -> Iterator[None]:
+def _define_gateway_api(plane: ControlPlane) -> Iterator[None]:
     """A cluster that has the Gateway API keeps its own."""
-    client, name = Client(plane, "default"), f"httproutes.{GROUP}"
+    client, name = KubernetesClient(plane, "default"), f"httproutes.{GROUP}"
     own = plane.real and not any(each["metadata"]["name"] == name for each in client.items(DEFINITIONS))
     if own:
         client.create(DEFINITIONS, definition())
@@ -102,7 +102,7 @@ def shares(**weights: int) -> Json:
     return {"spec": {"rules": [{"backendRefs": refs}]}}
 
 
-def test_a_route_is_kept_with_its_defaults_and_its_own_rules(api: Client) -> None:
+def test_a_route_is_kept_with_its_defaults_and_its_own_rules(api: KubernetesClient) -> None:
     made = api.create("httproutes", route())
     assert made["metadata"]["generation"] == 1
     assert "status" not in made
@@ -120,18 +120,18 @@ def test_a_route_is_kept_with_its_defaults_and_its_own_rules(api: Client) -> Non
     assert refused(api.get, "httproutes/other").code == 404
 
 
-def test_weights_and_status_are_written_apart_and_a_watch_sees_both(api: Client) -> None:
+def test_weights_and_status_are_written_apart_and_a_watch_sees_both(api: KubernetesClient) -> None:
     start = api.create("httproutes", route())["metadata"]["resourceVersion"]
     seen = {"parents": [{"parentRef": {"name": "public"}, "controllerName": "example.com/case", "conditions": []}]}
     split = api.patch("httproutes/web", {**shares(web=80, canary=20), "status": seen})
     assert "status" not in split
-    told = api.patch("httproutes/web/status", {"status": seen, **shares(web=1)})
-    assert (told["status"], told["spec"]) == (seen, split["spec"])
+    text = api.patch("httproutes/web/status", {"status": seen, **shares(web=1)})
+    assert (text["status"], text["spec"]) == (seen, split["spec"])
     stale = {"metadata": {"resourceVersion": start}, **shares(web=100)}
     assert refused(api.patch, "httproutes/web", stale).code == 409
     again = api.patch("httproutes/web", {"metadata": {"annotations": {"a": "b"}}})
     api.delete("httproutes/web")
-    assert [each["metadata"]["generation"] for each in (split, told, again)] == [2, 2, 2]
+    assert [each["metadata"]["generation"] for each in (split, text, again)] == [2, 2, 2]
     events = []
     with api.watch("httproutes", resourceVersion=start) as stream:
         for event in stream:
@@ -141,7 +141,7 @@ def test_weights_and_status_are_written_apart_and_a_watch_sees_both(api: Client)
     assert events == [("MODIFIED", 20), ("MODIFIED", 20), ("MODIFIED", 20), ("DELETED", 20)]
 
 
-def test_kubectl_knows_routes(api: Client, kubectl: Kubectl) -> None:
+def test_kubectl_knows_routes(api: KubernetesClient, kubectl: Kubectl) -> None:
     api.create("httproutes", route())
     lines = [line.split() for line in kubectl.run("get", "httproutes").splitlines()]
     assert lines[0] == ["NAME", "HOSTNAMES", "AGE"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.support.metric_servers import Answer, answering
+from tests.support.metric_servers import ServerAnswer, serve_answer
 from zdd_tui.backends.metrics import prometheus
 from zdd_tui.model.errors import MetricsError
 from zdd_tui.model.plan.guard import PrometheusServer
@@ -33,7 +33,7 @@ async def server(tmp_path: Path) -> AsyncIterator[PrometheusServer]:
     program = shutil.which("prometheus")
     if program is None:
         pytest.skip("no prometheus on PATH: apt-get install prometheus")
-    async with answering(Answer(body=PAGE)) as page:
+    async with serve_answer(ServerAnswer(body=PAGE)) as page:
         target = page.removeprefix("http://")
         config = tmp_path / "prometheus.yml"
         config.write_text(
@@ -74,7 +74,7 @@ async def _scraped(server: PrometheusServer, process: "subprocess.Popen[bytes]")
 
 async def _ask(server: PrometheusServer, query: str) -> float:
     async with aiohttp.ClientSession() as session:
-        return await prometheus.ask(session, server, query, now=time.time())
+        return await prometheus.query_value(session, server, query, now=time.time())
 
 
 async def test_queries_that_give_a_number_and_those_that_do_not(server: PrometheusServer) -> None:

@@ -7,12 +7,12 @@ import pytest
 import yaml
 
 from tests.cluster.conftest import Kubectl, manifest, service
-from tests.cluster.rest import Client, condition
+from tests.cluster.rest import KubernetesClient, condition
 from tests.cluster.test_rollout import by_revision, complete
 
 
 @pytest.fixture
-def web(api: Client, kubectl: Kubectl) -> Kubectl:
+def web(api: KubernetesClient, kubectl: Kubectl) -> Kubectl:
     """kubectl, in a namespace where Deployment and Service `web` were applied and are up."""
     text = yaml.safe_dump_all([manifest(replicas=2), service()])
     output = kubectl.run("apply", "-f", "-", text=text)
@@ -66,7 +66,7 @@ def test_get_wide_all_and_other_outputs(web: Kubectl) -> None:
     assert labels[0][-1] == "LABELS"
 
 
-def test_describe_tells_the_story(web: Kubectl, api: Client) -> None:
+def test_describe_tells_the_story(web: Kubectl, api: KubernetesClient) -> None:
     text = web.run("describe", "deployment", "web")
     newest = by_revision(api)[-1]["metadata"]["name"]
     for part in (
@@ -93,7 +93,7 @@ def test_describe_tells_the_story(web: Kubectl, api: Client) -> None:
     assert "Non-terminated Pods:" in web.run("describe", "node", "node-a")
 
 
-def test_get_watch_prints_changes_as_rows(web: Kubectl, api: Client) -> None:
+def test_get_watch_prints_changes_as_rows(web: Kubectl, api: KubernetesClient) -> None:
     process = web.start("get", "deployment", "web", "-w")
     assert process.stdout is not None
     with process.stdout:
@@ -111,7 +111,7 @@ def test_get_watch_prints_changes_as_rows(web: Kubectl, api: Client) -> None:
     assert "READY" not in seen, "the head is printed once"
 
 
-def test_apply_changes_and_removes_by_three_ways(web: Kubectl, api: Client) -> None:
+def test_apply_changes_and_removes_by_three_ways(web: Kubectl, api: KubernetesClient) -> None:
     body = manifest(replicas=2)
     body["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "A", "value": "1"}]
     assert web.run("apply", "-f", "-", text=json.dumps(body)).strip() == "deployment.apps/web configured"
@@ -133,7 +133,7 @@ def test_apply_refuses_what_is_invalid(kubectl: Kubectl) -> None:
     assert "`selector` does not match template `labels`" in output
 
 
-def test_set_image_rollout_status_history_and_undo(web: Kubectl, api: Client) -> None:
+def test_set_image_rollout_status_history_and_undo(web: Kubectl, api: KubernetesClient) -> None:
     assert web.run("set", "image", "deployment/web", "web=shop/web:2").strip() == "deployment.apps/web image updated"
     status = web.run("rollout", "status", "deployment/web", "--timeout=40s")
     assert status.splitlines()[-1] == 'deployment "web" successfully rolled out'
@@ -151,7 +151,7 @@ def test_set_image_rollout_status_history_and_undo(web: Kubectl, api: Client) ->
     assert by_revision(api)[-1]["spec"]["template"]["spec"]["containers"][0]["image"] == "shop/web:2"
 
 
-def test_rollout_restart_pause_and_resume(web: Kubectl, api: Client) -> None:
+def test_rollout_restart_pause_and_resume(web: Kubectl, api: KubernetesClient) -> None:
     assert web.run("rollout", "restart", "deployment/web").strip() == "deployment.apps/web restarted"
     web.run("rollout", "status", "deployment/web", "--timeout=40s")
     assert len(by_revision(api)) == 2
@@ -169,14 +169,14 @@ def test_rollout_status_fails_when_the_deadline_is_exceeded(kubectl: Kubectl) ->
     assert 'deployment "web" exceeded its progress deadline' in output
 
 
-def test_what_i_may_do_and_a_list_in_pages(web: Kubectl, api: Client) -> None:
+def test_what_i_may_do_and_a_list_in_pages(web: Kubectl, api: KubernetesClient) -> None:
     assert web.run("auth", "can-i", "list", "pods").strip() == "yes"
     names = [item["metadata"]["name"] for item in api.items("pods")]
     assert [row[0] for row in rows(web.run("get", "pods", "--no-headers", "--chunk-size=1"))] == sorted(names)
     assert len(names) > 1
 
 
-def test_scale_and_wait(web: Kubectl, api: Client) -> None:
+def test_scale_and_wait(web: Kubectl, api: KubernetesClient) -> None:
     assert web.run("scale", "deployment/web", "--replicas=3").strip() == "deployment.apps/web scaled"
     web.run("wait", "deployment/web", "--for=jsonpath={.status.availableReplicas}=3", "--timeout=40s")
     refused = web.run("scale", "deployment/web", "--current-replicas=7", "--replicas=1", code=1)
@@ -184,7 +184,7 @@ def test_scale_and_wait(web: Kubectl, api: Client) -> None:
     assert condition(api.get("deployments/web"), "Available")["status"] == "True"
 
 
-def test_label_annotate_edit_by_patch_and_diff(web: Kubectl, api: Client) -> None:
+def test_label_annotate_edit_by_patch_and_diff(web: Kubectl, api: KubernetesClient) -> None:
     web.run("label", "deployment", "web", "tier=front")
     web.run("annotate", "deployment", "web", "note=kept")
     web.run("patch", "deployment", "web", "-p", '{"spec":{"minReadySeconds":1}}')
@@ -199,7 +199,7 @@ def test_label_annotate_edit_by_patch_and_diff(web: Kubectl, api: Client) -> Non
     web.run("wait", "--for=condition=Available", "deployment/web", "--timeout=40s")
 
 
-def test_delete_waits_until_everything_is_gone(web: Kubectl, api: Client) -> None:
+def test_delete_waits_until_everything_is_gone(web: Kubectl, api: KubernetesClient) -> None:
     output = web.run("delete", "deployment/web", "--cascade=foreground", "--timeout=40s")
     assert output.splitlines()[0].startswith('deployment.apps "web" deleted')
     assert api.items("pods") == []
@@ -208,7 +208,7 @@ def test_delete_waits_until_everything_is_gone(web: Kubectl, api: Client) -> Non
     assert "NotFound" in web.run("get", "deployment", "web", code=1)
 
 
-def test_delete_a_pod_gracefully_and_by_force(web: Kubectl, api: Client) -> None:
+def test_delete_a_pod_gracefully_and_by_force(web: Kubectl, api: KubernetesClient) -> None:
     first, second = (pod["metadata"]["name"] for pod in api.items("pods"))
     web.run("delete", "pod", first, "--timeout=40s")
     web.run("delete", "pod", second, "--grace-period=0", "--force")

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.cluster.conftest import manifest
-from tests.cluster.rest import Client, Json, Refused
+from tests.cluster.rest import Json, KubernetesClient, RequestRefused
 from tests.cluster.test_rollout import complete
 
 
@@ -11,7 +11,7 @@ def empty(items: list[Json]) -> bool:
     return not items
 
 
-def test_by_default_the_owned_go_after_their_owner(api: Client) -> None:
+def test_by_default_the_owned_go_after_their_owner(api: KubernetesClient) -> None:
     api.create("deployments", manifest(replicas=2))
     api.until("deployments", complete)
     answer = api.delete("deployments/web", {"propagationPolicy": "Background"})
@@ -20,7 +20,7 @@ def test_by_default_the_owned_go_after_their_owner(api: Client) -> None:
     api.until("pods", empty)
 
 
-def test_in_the_foreground_the_owner_waits_for_its_owned(api: Client) -> None:
+def test_in_the_foreground_the_owner_waits_for_its_owned(api: KubernetesClient) -> None:
     api.create("deployments", manifest(replicas=1, pod={"test/stop-after": "1.5"}))
     api.until("deployments", complete)
     answer = api.delete("deployments/web", {"propagationPolicy": "Foreground"})
@@ -32,7 +32,7 @@ def test_in_the_foreground_the_owner_waits_for_its_owned(api: Client) -> None:
     assert api.items("replicasets") == []
 
 
-def test_orphans_stay_and_are_taken_in_by_the_next_owner(api: Client) -> None:
+def test_orphans_stay_and_are_taken_in_by_the_next_owner(api: KubernetesClient) -> None:
     api.create("deployments", manifest(replicas=1))
     api.until("deployments", complete)
     (old,) = api.items("pods")
@@ -48,18 +48,18 @@ def test_orphans_stay_and_are_taken_in_by_the_next_owner(api: Client) -> None:
     assert [pod["metadata"]["uid"] for pod in api.items("pods")] == [old["metadata"]["uid"]]
 
 
-def test_a_finalizer_holds_an_object_until_it_is_removed(api: Client) -> None:
+def test_a_finalizer_holds_an_object_until_it_is_removed(api: KubernetesClient) -> None:
     metadata = {"name": "held", "finalizers": ["test/hold"]}
     api.create("configmaps", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
     api.delete("configmaps/held")
     assert "deletionTimestamp" in api.get("configmaps/held")["metadata"]
     api.patch("configmaps/held", {"metadata": {"finalizers": None}})
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestRefused) as refused:
         api.get("configmaps/held")
     assert refused.value.code == 404
 
 
-def test_a_pod_that_loses_its_label_is_let_go_and_replaced(api: Client) -> None:
+def test_a_pod_that_loses_its_label_is_let_go_and_replaced(api: KubernetesClient) -> None:
     api.create("deployments", manifest(replicas=1))
     api.until("deployments", complete)
     name = api.items("pods")[0]["metadata"]["name"]

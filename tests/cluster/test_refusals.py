@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.cluster.conftest import manifest, service
-from tests.cluster.rest import Client, Json, Refused
+from tests.cluster.rest import Json, KubernetesClient, RequestRefused
 
 Change = Callable[[Json], object]
 
@@ -67,30 +67,30 @@ SERVICES = {
 }
 
 
-def refusal(client: Client, call: Callable[[Client], object]) -> Json:
-    with pytest.raises(Refused) as caught:
+def refusal(client: KubernetesClient, call: Callable[[KubernetesClient], object]) -> Json:
+    with pytest.raises(RequestRefused) as caught:
         call(client)
     status = caught.value.status
     return json.loads(json.dumps(status).replace(client.namespace, "NAMESPACE"))  # type: ignore[no-any-return]
 
 
-def compare(both: tuple[Client, Client], call: Callable[[Client], object]) -> None:
+def compare(both: tuple[KubernetesClient, KubernetesClient], call: Callable[[KubernetesClient], object]) -> None:
     ours, theirs = (refusal(client, call) for client in both)
     assert ours == theirs
 
 
 @pytest.mark.parametrize("case", DEPLOYMENTS)
-def test_deployments(both: tuple[Client, Client], case: str) -> None:
+def test_deployments(both_planes: tuple[KubernetesClient, KubernetesClient], case: str) -> None:
     body = copy.deepcopy(manifest())
     DEPLOYMENTS[case](body)
-    compare(both, lambda client: client.create("deployments", body))
+    compare(both_planes, lambda client: client.create("deployments", body))
 
 
 @pytest.mark.parametrize("case", SERVICES)
-def test_services(both: tuple[Client, Client], case: str) -> None:
+def test_services(both_planes: tuple[KubernetesClient, KubernetesClient], case: str) -> None:
     body = copy.deepcopy(service())
     SERVICES[case](body)
-    compare(both, lambda client: client.create("services", body))
+    compare(both_planes, lambda client: client.create("services", body))
 
 
 UNKNOWN = {
@@ -101,22 +101,24 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize("case", UNKNOWN)
-def test_unknown_fields_are_refused_where_that_is_asked_for(both: tuple[Client, Client], case: str) -> None:
+def test_unknown_fields_are_refused_where_that_is_asked_for(
+    both_planes: tuple[KubernetesClient, KubernetesClient], case: str
+) -> None:
     body = copy.deepcopy(manifest(paused=True))
     UNKNOWN[case](body)
-    compare(both, lambda client: client.create("deployments?fieldValidation=Strict", body))
-    for client in both:
+    compare(both_planes, lambda client: client.create("deployments?fieldValidation=Strict", body))
+    for client in both_planes:
         made = client.create("deployments?fieldValidation=Ignore", body)
         assert made.keys() == {"apiVersion", "kind", "metadata", "spec", "status"}
         assert "replica" not in made["spec"]
 
 
-def _create_twice(client: Client) -> None:
+def _create_twice(client: KubernetesClient) -> None:
     client.create("services", service())
     client.create("services", service())
 
 
-def _change_selector(client: Client) -> None:
+def _change_selector(client: KubernetesClient) -> None:
     client.create("deployments", manifest(paused=True))
     body = manifest(paused=True)
     body["spec"]["selector"]["matchLabels"] = {"app": "web", "more": "1"}
@@ -137,11 +139,11 @@ OPERATIONS: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("case", OPERATIONS)
-def test_operations(both: tuple[Client, Client], case: str) -> None:
-    compare(both, OPERATIONS[case])  # type: ignore[arg-type]
+def test_operations(both_planes: tuple[KubernetesClient, KubernetesClient], case: str) -> None:
+    compare(both_planes, OPERATIONS[case])  # type: ignore[arg-type]
 
 
-def test_without_a_token_nothing_is_served(api: Client) -> None:
+def test_without_a_token_nothing_is_served(api: KubernetesClient) -> None:
     address = urlsplit(api.plane.url)
     assert address.hostname == "127.0.0.1"
     for headers in ({"Authorization": "Bearer wrong"}, {"Authorization": "Basic YTpi"}):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.conftest import manifest
-from tests.cluster.rest import STRATEGIC, Client, Json, condition, is_complete
+from tests.cluster.rest import STRATEGIC, Json, KubernetesClient, condition, is_complete
 
 REVISION = "deployment.kubernetes.io/revision"
 
@@ -16,13 +16,13 @@ def complete(items: list[Json]) -> bool:
     return bool(items) and is_complete(items[0])
 
 
-def set_image(api: Client, image: str) -> Json:
+def set_image(api: KubernetesClient, image: str) -> Json:
     containers = [{"name": "web", "image": image}]
     patch = {"spec": {"template": {"spec": {"containers": containers}}}}
     return api.patch("deployments/web", patch, STRATEGIC)
 
 
-def by_revision(api: Client) -> list[Json]:
+def by_revision(api: KubernetesClient) -> list[Json]:
     return sorted(api.items("replicasets"), key=lambda item: int(item["metadata"]["annotations"][REVISION]))
 
 
@@ -34,10 +34,10 @@ def is_active(pod: Json) -> bool:
     return "deletionTimestamp" not in pod["metadata"]
 
 
-class Census(threading.Thread):
+class ResourceObserver(threading.Thread):
     """Follows one resource of a namespace, showing every state to `look`, until that says that all is done."""
 
-    def __init__(self, api: Client, resource: str, look: Callable[[list[Json]], bool]) -> None:
+    def __init__(self, api: KubernetesClient, resource: str, look: Callable[[list[Json]], bool]) -> None:
         super().__init__()
         self._follow = lambda: api.until(resource, look)
         self._failure: BaseException | None = None
@@ -56,46 +56,46 @@ class Census(threading.Thread):
             raise self._failure
 
 
-class Extremes:
+class RolloutExtremes:
     """What was seen while a rollout ran."""
 
     def __init__(self) -> None:
         self.most_pods = self.most_asked = self.versions = 0
         self.fewest_ready = 1_000
 
-    def see_pods(self, pods: list[Json]) -> None:
+    def observe_pods(self, pods: list[Json]) -> None:
         active = [pod for pod in pods if is_active(pod)]
         self.most_pods = max(self.most_pods, len(active))
         self.fewest_ready = min(self.fewest_ready, sum(map(is_ready, active)))
         self.versions = max(self.versions, len({pod["spec"]["containers"][0]["image"] for pod in pods}))
 
-    def see_sets(self, sets: list[Json]) -> None:
+    def observe_replica_sets(self, sets: list[Json]) -> None:
         self.most_asked = max(self.most_asked, sum(item["spec"]["replicas"] for item in sets))
 
 
-def roll(api: Client, image: str, count: int) -> Extremes:
+def roll_out(api: KubernetesClient, image: str, count: int) -> RolloutExtremes:
     """Roll the image out, watching; returns when only ready pods of it are left."""
-    seen = Extremes()
-    finished = rolled(image, count)
+    seen = RolloutExtremes()
+    finished = is_rolled_out(image, count)
 
     def look_at_pods(pods: list[Json]) -> bool:
-        seen.see_pods(pods)
+        seen.observe_pods(pods)
         return bool(finished(pods))
 
     def look_at_sets(sets: list[Json]) -> bool:
-        seen.see_sets(sets)
+        seen.observe_replica_sets(sets)
         running = {item["spec"]["template"]["spec"]["containers"][0]["image"]: item for item in sets}
         left = [name for name, item in running.items() if item.get("status", {}).get("replicas")]
         return left == [image] and running[image]["status"].get("readyReplicas") == count
 
-    watches = [Census(api, "pods", look_at_pods), Census(api, "replicasets", look_at_sets)]
+    watches = [ResourceObserver(api, "pods", look_at_pods), ResourceObserver(api, "replicasets", look_at_sets)]
     set_image(api, image)
     for watch in watches:
         watch.finish()
     return seen
 
 
-def rolled(image: str, count: int) -> Any:
+def is_rolled_out(image: str, count: int) -> Any:
     """All pods run the image, are ready, and nobody is leaving."""
 
     def done(pods: list[Json]) -> bool:
@@ -110,13 +110,13 @@ def rolled(image: str, count: int) -> Any:
     [("25%", "25%", 5, 3), (1, 0, 5, 4), (0, 1, 4, 3), ("50%", "50%", 6, 2), (4, 0, 8, 4)],
 )
 def test_a_rollout_stays_within_its_bounds(
-    api: Client, surge: int | str, unavailable: int | str, most: int, fewest: int
+    api: KubernetesClient, surge: int | str, unavailable: int | str, most: int, fewest: int
 ) -> None:
     strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}
     api.create("deployments", manifest(replicas=4, strategy=strategy))
-    api.until("pods", rolled("shop/web:1", 4))
+    api.until("pods", is_rolled_out("shop/web:1", 4))
     api.until("deployments", complete)
-    seen = roll(api, "shop/web:2", 4)
+    seen = roll_out(api, "shop/web:2", 4)
     assert seen.most_asked <= most
     assert seen.fewest_ready >= fewest
     if not api.plane.real:  # there, ReplicaSets are worked on side by side, and one may create before another deletes
@@ -124,15 +124,15 @@ def test_a_rollout_stays_within_its_bounds(
     api.until("deployments", complete)
 
 
-def test_recreate_never_runs_two_versions(api: Client) -> None:
+def test_recreate_never_runs_two_versions(api: KubernetesClient) -> None:
     api.create("deployments", manifest(replicas=2, strategy={"type": "Recreate"}))
-    api.until("pods", rolled("shop/web:1", 2))
+    api.until("pods", is_rolled_out("shop/web:1", 2))
     api.until("deployments", complete)
-    seen = roll(api, "shop/web:2", 2)
+    seen = roll_out(api, "shop/web:2", 2)
     assert (seen.versions, seen.fewest_ready, seen.most_pods) == (1, 0, 2)
 
 
-def test_the_status_of_a_finished_rollout(api: Client) -> None:
+def test_the_status_of_a_finished_rollout(api: KubernetesClient) -> None:
     api.create("deployments", manifest())
     done = api.until(
         "deployments", lambda i: complete(i) and condition(i[0], "Progressing")["reason"] == "NewReplicaSetAvailable"
@@ -146,7 +146,7 @@ def test_the_status_of_a_finished_rollout(api: Client) -> None:
     assert messages == {f"Scaled up replica set {newest} from 0 to 3"}
 
 
-def test_readiness_counts_only_after_min_ready_seconds(api: Client) -> None:
+def test_readiness_counts_only_after_min_ready_seconds(api: KubernetesClient) -> None:
     api.create("deployments", manifest(replicas=1, minReadySeconds=3))
     early = api.until("deployments", lambda i: i[0].get("status", {}).get("readyReplicas") == 1)[0]
     assert early["status"].get("availableReplicas", 0) == 0
@@ -156,7 +156,7 @@ def test_readiness_counts_only_after_min_ready_seconds(api: Client) -> None:
     assert waited
 
 
-def test_a_rollout_without_progress_exceeds_its_deadline_and_can_go_back(api: Client) -> None:
+def test_a_rollout_without_progress_exceeds_its_deadline_and_can_go_back(api: KubernetesClient) -> None:
     api.create("deployments", manifest(replicas=2, progressDeadlineSeconds=3))
     api.until("deployments", complete)
     before = api.get("deployments/web")["spec"]["template"]
@@ -173,7 +173,7 @@ def test_a_rollout_without_progress_exceeds_its_deadline_and_can_go_back(api: Cl
     assert condition(back, "Progressing")["reason"] == "NewReplicaSetAvailable"
 
 
-def test_going_back_reuses_the_replica_set_and_keeps_its_history(api: Client) -> None:
+def test_going_back_reuses_the_replica_set_and_keeps_its_history(api: KubernetesClient) -> None:
     api.create("deployments", manifest(replicas=1))
     api.until("deployments", complete)
     for image in ("shop/web:2", "shop/web:1"):
@@ -187,7 +187,7 @@ def test_going_back_reuses_the_replica_set_and_keeps_its_history(api: Client) ->
     assert api.get("deployments/web")["metadata"]["annotations"][REVISION] == "3"
 
 
-def test_a_paused_rollout_starts_nothing_until_it_is_resumed(api: Client) -> None:
+def test_a_paused_rollout_starts_nothing_until_it_is_resumed(api: KubernetesClient) -> None:
     api.create("deployments", manifest(replicas=2))
     api.until("deployments", complete)
     api.patch("deployments/web", {"spec": {"paused": True}})
@@ -199,11 +199,11 @@ def test_a_paused_rollout_starts_nothing_until_it_is_resumed(api: Client) -> Non
     assert scaled["status"].get("updatedReplicas", 0) == 0
     assert len(api.items("replicasets")) == 1
     api.patch("deployments/web", {"spec": {"paused": None}})
-    api.until("pods", rolled("shop/web:2", 3))
+    api.until("pods", is_rolled_out("shop/web:2", 3))
     api.until("deployments", complete)
 
 
-def test_scaling_during_a_rollout_keeps_the_proportions(api: Client) -> None:
+def test_scaling_during_a_rollout_keeps_the_proportions(api: KubernetesClient) -> None:
     strategy = {"rollingUpdate": {"maxSurge": 3, "maxUnavailable": 2}}
     api.create("deployments", manifest(replicas=10, strategy=strategy))
     api.until("deployments", complete)
@@ -220,7 +220,7 @@ def test_scaling_during_a_rollout_keeps_the_proportions(api: Client) -> None:
     api.until("replicasets", lambda items: sizes(items) == [7, 11])
 
 
-def test_old_replica_sets_beyond_the_limit_go(api: Client) -> None:
+def test_old_replica_sets_beyond_the_limit_go(api: KubernetesClient) -> None:
     api.create("deployments", manifest(replicas=1, revisionHistoryLimit=1))
     api.until("deployments", complete)
     for number in (2, 3):
@@ -231,7 +231,7 @@ def test_old_replica_sets_beyond_the_limit_go(api: Client) -> None:
     assert images == ["shop/web:2", "shop/web:3"]
 
 
-def test_scaling_down_takes_pods_that_are_not_ready_first(api: Client) -> None:
+def test_scaling_down_takes_pods_that_are_not_ready_first(api: KubernetesClient) -> None:
     api.create("deployments", manifest(replicas=2))
     api.until("deployments", complete)
     ready = {pod["metadata"]["name"] for pod in api.items("pods")}
@@ -246,7 +246,7 @@ def test_scaling_down_takes_pods_that_are_not_ready_first(api: Client) -> None:
     assert {pod["metadata"]["name"] for pod in left} == ready
 
 
-def test_a_deleted_pod_is_replaced(api: Client) -> None:
+def test_a_deleted_pod_is_replaced(api: KubernetesClient) -> None:
     api.create("deployments", manifest(replicas=1))
     api.until("deployments", complete)
     (old,) = api.items("pods")

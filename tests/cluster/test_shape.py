@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.conftest import manifest, service
-from tests.cluster.rest import Client, Json, is_complete
+from tests.cluster.rest import Json, KubernetesClient, is_complete
 
 # What is different by nature: identities, times, addresses, and how many writes it took.
 VOLATILE = {
@@ -45,7 +45,7 @@ def without_account(pod: Json) -> Json:
     return pod
 
 
-def normal(obj: Json, names: dict[str, str]) -> dict[str, Any]:
+def normalize(obj: Json, names: dict[str, str]) -> dict[str, Any]:
     """An object's fields by path, names drawn by chance replaced, volatile values blank."""
     obj = without_account(obj) if obj["kind"] == "Pod" else obj
     obj = {**obj, "metadata": {k: v for k, v in obj["metadata"].items() if k != "managedFields"}}
@@ -67,7 +67,7 @@ def _field(path: str) -> str:
     return re.sub(r"\[\w+\]$", "", path).split(".")[-1]
 
 
-def stage(client: Client) -> dict[str, dict[str, Any]]:
+def snapshot_rollout(client: KubernetesClient) -> dict[str, dict[str, Any]]:
     """The fields of every object around one rolled-out Deployment behind a Service, after one change of image."""
     client.create("services", service())
     client.create("deployments", manifest(replicas=1))
@@ -108,11 +108,11 @@ def stage(client: Client) -> dict[str, dict[str, Any]]:
         client.namespace: "NAMESPACE",
     }  # fmt: skip
     # Read one by one: the items of a list carry no kind.
-    return {what: normal(client.get(path), replaced) for what, path in paths.items()}
+    return {what: normalize(client.get(path), replaced) for what, path in paths.items()}
 
 
-def test_objects_have_the_shape_of_the_real_ones(both: tuple[Client, Client]) -> None:
-    ours, theirs = (stage(client) for client in both)
+def test_objects_have_the_shape_of_the_real_ones(both_planes: tuple[KubernetesClient, KubernetesClient]) -> None:
+    ours, theirs = (snapshot_rollout(client) for client in both_planes)
     differences = []
     for what, expected in theirs.items():
         found = ours[what]
@@ -127,9 +127,9 @@ def test_objects_have_the_shape_of_the_real_ones(both: tuple[Client, Client]) ->
 
 
 @pytest.mark.parametrize("kind", ["pods", "deployments", "services"])
-def test_a_status_of_refusal_is_the_same(both: tuple[Client, Client], kind: str) -> None:
+def test_a_status_of_refusal_is_the_same(both_planes: tuple[KubernetesClient, KubernetesClient], kind: str) -> None:
     statuses = []
-    for client in both:
+    for client in both_planes:
         try:
             client.get(f"{kind}/absent")
         except Exception as error:

@@ -3,22 +3,22 @@
 import asyncio
 
 from tests.cluster.conftest import manifest, service
-from tests.cluster.rest import Client, Json
+from tests.cluster.rest import Json, KubernetesClient
 from tests.cluster.test_rollout import complete
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.services import (
     DEPLOYMENTS,
     SERVICES,
-    claim_service,
+    acquire_service,
     create_owned,
-    free_service,
+    get_raw_object,
     get_service,
-    point_service,
-    read_raw,
+    release_service,
     remove_owned,
+    set_service_selector,
 )
 from zdd_tui.model.workload.pod import EndpointFacts
-from zdd_tui.model.workload.second_deployment import preview_service, switch_for, twin_deployment
+from zdd_tui.model.workload.second_deployment import build_preview_service, build_second_deployment, choose_switch_label
 
 
 async def endpoints(cluster: Cluster, of: str, count: int, own: str) -> list[EndpointFacts]:
@@ -31,36 +31,36 @@ async def endpoints(cluster: Cluster, of: str, count: int, own: str) -> list[End
             await asyncio.sleep(0.1)
 
 
-async def switched(api: Client) -> tuple[Json, Json]:
+async def switched(api: KubernetesClient) -> tuple[Json, Json]:
     """Walks the way of a blue/green release; returns the Service before and after it."""
     async with Cluster.connect(str(api.plane.kubeconfig), None, api.namespace) as cluster:
         before = api.get("services/web")
         view = await get_service(cluster, "web")
-        switch = switch_for(await read_raw(cluster, DEPLOYMENTS, "web"), view, "green")
-        await claim_service(cluster, "web", owner="case", epoch=3)
-        first = await read_raw(cluster, DEPLOYMENTS, "web")
-        twin = twin_deployment(
+        switch = choose_switch_label(await get_raw_object(cluster, DEPLOYMENTS, "web"), view, "green")
+        await acquire_service(cluster, "web", owner="case", epoch=3)
+        first = await get_raw_object(cluster, DEPLOYMENTS, "web")
+        second = build_second_deployment(
             first, switch, name="web-green", container="web", image="shop/web:2", owner="case", epoch=3
         )
-        preview = preview_service(before, switch, name="web-preview", owner="case", epoch=3)
+        preview = build_preview_service(before, switch, name="web-preview", owner="case", epoch=3)
         for _ in range(2):  # the second time finds what the first has made
-            await create_owned(cluster, DEPLOYMENTS, twin, owner="case")
+            await create_owned(cluster, DEPLOYMENTS, second, owner="case")
             await create_owned(cluster, SERVICES, preview, owner="case")
         await endpoints(cluster, "web-preview", 2, "web-green")
         await endpoints(cluster, "web", 2, "web")
-        await point_service(cluster, "web", {switch.label: switch.twin}, owner="case", epoch=3)
+        await set_service_selector(cluster, "web", {switch.label: switch.second_value}, owner="case", epoch=3)
         await endpoints(cluster, "web", 2, "web-green")
-        await point_service(cluster, "web", {switch.label: switch.first}, owner="case", epoch=4)
+        await set_service_selector(cluster, "web", {switch.label: switch.first_value}, owner="case", epoch=4)
         await endpoints(cluster, "web", 2, "web")
         async with asyncio.timeout(30):
             for kind, name in ((DEPLOYMENTS, "web-green"), (SERVICES, "web-preview")):
                 while not await remove_owned(cluster, kind, name, owner="case", epoch=4):  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
-        await free_service(cluster, "web", owner="case", epoch=4)
+        await release_service(cluster, "web", owner="case", epoch=4)
         return before, api.get("services/web")
 
 
-def test_a_service_is_switched_and_nothing_is_left(api: Client) -> None:
+def test_a_service_is_switched_and_nothing_is_left(api: KubernetesClient) -> None:
     api.create("deployments", manifest(replicas=2))
     api.create("services", service())
     api.until("deployments", complete)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.rest import Client, Json, Refused
+from tests.cluster.rest import Json, KubernetesClient, RequestRefused
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.watch import Changed, Connected, list_and_watch
 
@@ -15,12 +15,12 @@ def config_map(name: str, **labels: str) -> Json:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels}, "data": {"a": "1"}}
 
 
-def mine(obj: Json) -> bool:
+def is_own(obj: Json) -> bool:
     """Not the map of certificates that the real plane may put into every namespace."""
     return not obj["metadata"]["name"].startswith("kube-")
 
 
-def test_a_watch_resumes_after_the_version_it_is_given(api: Client) -> None:
+def test_a_watch_resumes_after_the_version_it_is_given(api: KubernetesClient) -> None:
     first = api.create("configmaps", config_map("first"))
     api.create("configmaps", config_map("second"))
     api.patch("configmaps/first", {"data": {"a": "2"}})
@@ -28,14 +28,14 @@ def test_a_watch_resumes_after_the_version_it_is_given(api: Client) -> None:
     seen = []
     with api.watch("configmaps", resourceVersion=first["metadata"]["resourceVersion"]) as events:
         for event in events:
-            if mine(event["object"]):
+            if is_own(event["object"]):
                 seen.append((event["type"], event["object"]["metadata"]["name"]))
             if len(seen) == 3:
                 break
     assert seen == [("ADDED", "second"), ("MODIFIED", "first"), ("DELETED", "second")]
 
 
-def test_versions_of_events_grow_and_a_deletion_has_one_of_its_own(api: Client) -> None:
+def test_versions_of_events_grow_and_a_deletion_has_one_of_its_own(api: KubernetesClient) -> None:
     start = api.create("configmaps", config_map("one"))["metadata"]["resourceVersion"]
     api.patch("configmaps/one", {"data": {"a": "2"}})
     api.delete("configmaps/one")
@@ -49,7 +49,7 @@ def test_versions_of_events_grow_and_a_deletion_has_one_of_its_own(api: Client) 
     assert versions == sorted(set(versions))
 
 
-def test_a_watch_without_a_version_begins_with_what_exists(api: Client) -> None:
+def test_a_watch_without_a_version_begins_with_what_exists(api: KubernetesClient) -> None:
     api.create("configmaps", config_map("one", tier="a"))
     with api.watch("configmaps", labelSelector="tier=a") as events:
         event = next(events)
@@ -57,7 +57,7 @@ def test_a_watch_without_a_version_begins_with_what_exists(api: Client) -> None:
     assert event["object"]["kind"] == "ConfigMap"
 
 
-def test_leaving_a_selection_reads_as_deleted_and_entering_as_added(api: Client) -> None:
+def test_leaving_a_selection_reads_as_deleted_and_entering_as_added(api: KubernetesClient) -> None:
     start = api.create("configmaps", config_map("one", tier="a"))["metadata"]["resourceVersion"]
     api.patch("configmaps/one", {"metadata": {"labels": {"tier": "b"}}})
     back = api.patch("configmaps/one", {"metadata": {"labels": {"tier": "a"}}})
@@ -71,7 +71,7 @@ def test_leaving_a_selection_reads_as_deleted_and_entering_as_added(api: Client)
     assert seen == [("DELETED", "a"), ("ADDED", "a")]
 
 
-def test_a_quiet_watch_ends_with_a_bookmark_of_what_it_has_passed(api: Client) -> None:
+def test_a_quiet_watch_ends_with_a_bookmark_of_what_it_has_passed(api: KubernetesClient) -> None:
     start = api.create("configmaps", config_map("one", tier="a"))["metadata"]["resourceVersion"]
     other = api.create("configmaps", config_map("two", tier="b"))["metadata"]["resourceVersion"]
     query = {"resourceVersion": start, "labelSelector": "tier=a", "allowWatchBookmarks": "true"}
@@ -82,7 +82,7 @@ def test_a_quiet_watch_ends_with_a_bookmark_of_what_it_has_passed(api: Client) -
     assert int(seen[0]["object"]["metadata"]["resourceVersion"]) >= int(other)
 
 
-def test_initial_events_end_with_a_marked_bookmark(api: Client) -> None:
+def test_initial_events_end_with_a_marked_bookmark(api: KubernetesClient) -> None:
     api.create("configmaps", config_map("one", tier="a"))
     seen = []
     query = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan", "allowWatchBookmarks": "true"}
@@ -96,11 +96,11 @@ def test_initial_events_end_with_a_marked_bookmark(api: Client) -> None:
     assert marks == {"k8s.io/initial-events-end": "true"}
 
 
-def test_a_version_that_is_no_longer_kept_is_refused_with_410(api: Client) -> None:
+def test_a_version_that_is_no_longer_kept_is_refused_with_410(api: KubernetesClient) -> None:
     try:
         with api.watch("pods", 5, resourceVersion="1") as events:
             event = next(events)
-    except Refused as refused:  # either way is allowed; clients must know both
+    except RequestRefused as refused:  # either way is allowed; clients must know both
         status = refused.status
     else:
         assert event["type"] == "ERROR"
@@ -108,13 +108,13 @@ def test_a_version_that_is_no_longer_kept_is_refused_with_410(api: Client) -> No
     assert (status["kind"], status["code"], status["reason"]) == ("Status", 410, "Expired")
 
 
-def test_a_malformed_version_is_refused(api: Client) -> None:
-    with pytest.raises(Refused) as refused, api.watch("pods", 5, resourceVersion="new"):
+def test_a_malformed_version_is_refused(api: KubernetesClient) -> None:
+    with pytest.raises(RequestRefused) as refused, api.watch("pods", 5, resourceVersion="new"):
         pass
     assert refused.value.code >= 400
 
 
-def test_a_watch_across_namespaces_sees_the_case(api: Client) -> None:
+def test_a_watch_across_namespaces_sees_the_case(api: KubernetesClient) -> None:
     version = api.get("/api/v1/configmaps")["metadata"]["resourceVersion"]
     api.create("configmaps", config_map("one"))
     with api.watch("/api/v1/configmaps", resourceVersion=version) as events:
@@ -123,7 +123,7 @@ def test_a_watch_across_namespaces_sees_the_case(api: Client) -> None:
 
 
 def test_an_idle_watch_of_ours_is_ended_by_the_server_and_goes_on_over_its_connection(
-    api: Client, monkeypatch: pytest.MonkeyPatch
+    api: KubernetesClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = []
     connect = asyncio.BaseEventLoop.create_connection
@@ -139,7 +139,7 @@ def test_an_idle_watch_of_ours_is_ended_by_the_server_and_goes_on_over_its_conne
         async with (
             Cluster.connect(str(api.plane.kubeconfig), None, api.namespace) as cluster,
             aclosing(
-                list_and_watch(cluster.http, path, lambda raw: str(raw["metadata"]["name"]), silence=3.0)
+                list_and_watch(cluster.http, path, lambda raw: str(raw["metadata"]["name"]), silence_timeout=3.0)
             ) as events,
         ):
             lives = 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from zdd_tui.dashboard.terminal.ascii import SIGNS, to_ascii
+from zdd_tui.dashboard.terminal.ascii import ASCII_REPLACEMENTS, to_ascii
 
 FOLDER = Path(__file__).parent / "snapshots"
 IN_ASCII = "-80x24"
@@ -42,5 +42,7 @@ def in_ascii(screen: str) -> str:
     made = to_ascii(screen)
     assert made.isascii()
     assert [len(line) for line in made.splitlines()] == [cell_len(line) for line in screen.splitlines()]
-    assert {char for char in screen if not char.isascii() and char not in SIGNS and not char.isalpha()} == set()
+    assert {
+        char for char in screen if not char.isascii() and char not in ASCII_REPLACEMENTS and not char.isalpha()
+    } == set()
     return made

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zdd_tui.cli.keys import KeymapError, default_file, key_choice_of, listing, run_keys
+from zdd_tui.cli.keys import KeymapError, default_keymap_path, format_bindings, load_dashboard_keys, show_keys
 from zdd_tui.dashboard.app import ZddApp
-from zdd_tui.dashboard.keymap import NO_KEY, Chosen, choose, clashes, key_choice
-from zdd_tui.dashboard.screens.bindings import key_problem, known_bindings, long_name, together
+from zdd_tui.dashboard.keymap import UNBOUND_KEY, ResolvedKeymap, build_dashboard_keys, find_conflicts, resolve_keymap
+from zdd_tui.dashboard.screens.bindings import can_be_active_together, key_problem, known_bindings, textual_key_name
 from zdd_tui.model.actions import ACTIONS
 
 KNOWN = known_bindings(ZddApp)
@@ -17,15 +17,15 @@ BY_ID = {each.id: each for each in KNOWN}
 EXAMPLE = Path(__file__).parents[2] / "config" / "keymap.example.yaml"
 
 
-def chosen(document: object) -> Chosen:
-    return choose(
+def chosen(document: object) -> ResolvedKeymap:
+    return resolve_keymap(
         document,
         KNOWN,
         source="keys.yaml",
         lines={str(name): at for at, name in enumerate(document, 1)} if isinstance(document, dict) else {},
         key_problem=key_problem,
-        together=together,
-        long_name=long_name,
+        conflicts=can_be_active_together,
+        expand_key_name=textual_key_name,
     )
 
 
@@ -33,8 +33,8 @@ def test_every_action_pane_and_dialog_is_known() -> None:
     assert {each.binding_id for each in ACTIONS} <= BY_ID.keys()
     assert {"pane.up", "table.sort", "table.filter", "confirm.yes", "palette.down", "app.leave"} <= BY_ID.keys()
     assert all(each.help for each in KNOWN)
-    assert BY_ID["zdd.rollback"].place == "everywhere"
-    assert BY_ID["zdd.advance"].place == "main screen"
+    assert BY_ID["zdd.rollback"].scope == "everywhere"
+    assert BY_ID["zdd.advance"].scope == "main screen"
 
 
 def test_no_default_key_is_another_program_s_or_sent_as_another_key() -> None:
@@ -46,8 +46,8 @@ def test_no_default_key_is_another_program_s_or_sent_as_another_key() -> None:
 def test_no_two_defaults_hide_each_other_on_the_main_screen_or_everywhere() -> None:
     meant = {("zdd.help", "help.close"), ("zdd.copy", "confirm.yes")}  # a dialog's own key comes first in it
     main = frozenset(each.binding_id for each in ACTIONS)
-    found = {(first.id, second.id) for _, first, second in clashes(KNOWN, main, together)}
-    elsewhere = {pair for pair in found if "main screen" not in (BY_ID[pair[0]].place, BY_ID[pair[1]].place)}
+    found = {(first.id, second.id) for _, first, second in find_conflicts(KNOWN, main, can_be_active_together)}
+    elsewhere = {pair for pair in found if "main screen" not in (BY_ID[pair[0]].scope, BY_ID[pair[1]].scope)}
     assert elsewhere <= meant
     assert found <= elsewhere
 
@@ -60,10 +60,10 @@ def test_keys_are_taken_by_the_action_s_or_the_binding_s_name() -> None:
     assert taken.keys["table.sort"] == ("o",)
     assert taken.keys["zdd.palette"] == ("semicolon",)
     assert taken.keys["zdd.pause"] == ("p",)
-    choice = key_choice(taken)
-    assert choice.names["advance"] == "f2"
-    assert choice.names["palette"] == ";"
-    assert choice.names["pause"] == "p"
+    choice = build_dashboard_keys(taken)
+    assert choice.key_names["advance"] == "f2"
+    assert choice.key_names["palette"] == ";"
+    assert choice.key_names["pause"] == "p"
     assert choice.keymap.keys() == BY_ID.keys()
 
 
@@ -71,7 +71,7 @@ def test_keys_of_panes_are_taken_by_either_name_and_hold_on_the_screen_and_in_th
     taken = chosen({"sort": "o", "pane.maximise": "f", "to-guard": "g", "next-pane": "tab", "to-flags": []})
     assert not taken.problems
     assert (taken.keys["table.sort"], taken.keys["pane.maximise"]) == (("o",), ("f",))
-    names = key_choice(taken).names
+    names = build_dashboard_keys(taken).key_names
     assert (names["sort"], names["maximise"], names["to-guard"], names["to-flags"]) == ("o", "f", "g", "-")
     assert names["previous-pane"] == "S-Tab"
 
@@ -119,7 +119,7 @@ def test_a_clash_is_told_and_gives_the_default_back(document: dict[str, str], lo
     assert len(taken.problems) == 1
     assert f"{loser.removeprefix('zdd.')} keeps" in taken.problems[0]
     assert taken.keys[loser] == BY_ID[loser].keys
-    assert "keymap:" in key_choice(taken).notice[0]
+    assert "keymap:" in build_dashboard_keys(taken).warnings[0]
 
 
 def test_what_cannot_be_had_together_may_share_a_key() -> None:
@@ -135,8 +135,8 @@ def test_an_exchange_is_no_clash() -> None:
 def test_keys_can_be_taken_away() -> None:
     taken = chosen({"quit": []})
     assert taken.keys["zdd.quit"] == ()
-    assert key_choice(taken).keymap["zdd.quit"] == NO_KEY
-    assert key_choice(taken).names["quit"] == "-"
+    assert build_dashboard_keys(taken).keymap["zdd.quit"] == UNBOUND_KEY
+    assert build_dashboard_keys(taken).key_names["quit"] == "-"
 
 
 @given(
@@ -158,19 +158,22 @@ def test_whatever_stands_in_a_file_no_key_is_lost_and_nothing_clashes(document: 
 def test_the_example_can_be_taken(capsys: pytest.CaptureFixture[str]) -> None:
     import sys
 
-    assert run_keys(str(EXAMPLE), None, {}, sys.stdout) == 0
+    assert show_keys(str(EXAMPLE), None, {}, sys.stdout) == 0
     assert "6 bindings changed, no clash" in capsys.readouterr().out
 
 
 def test_a_file_is_found_where_xdg_says(tmp_path: Path) -> None:
     environ = {"HOME": str(tmp_path)}
-    assert default_file(environ) == tmp_path / ".config" / "zdd" / "keymap.yaml"
-    assert default_file(environ | {"XDG_CONFIG_HOME": str(tmp_path / "x")}) == tmp_path / "x" / "zdd" / "keymap.yaml"
-    assert key_choice_of(None, environ).keymap == {}
-    file = default_file(environ)
+    assert default_keymap_path(environ) == tmp_path / ".config" / "zdd" / "keymap.yaml"
+    assert (
+        default_keymap_path(environ | {"XDG_CONFIG_HOME": str(tmp_path / "x")})
+        == tmp_path / "x" / "zdd" / "keymap.yaml"
+    )
+    assert load_dashboard_keys(None, environ).keymap == {}
+    file = default_keymap_path(environ)
     file.parent.mkdir(parents=True)
     file.write_text("advance: f2\n")
-    assert key_choice_of(None, environ).names["advance"] == "f2"
+    assert load_dashboard_keys(None, environ).key_names["advance"] == "f2"
 
 
 @pytest.mark.parametrize(
@@ -191,14 +194,14 @@ def test_a_file_that_cannot_be_read_is_one_error_and_keeps_the_defaults(
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(KeymapError, match=told):
-        run_keys(str(file), None, {}, sys.stdout)
-    choice = key_choice_of(str(file), {})
-    assert told in choice.notice[0]
+        show_keys(str(file), None, {}, sys.stdout)
+    choice = load_dashboard_keys(str(file), {})
+    assert told in choice.warnings[0]
     assert choice.keymap == {}
 
 
 def test_the_list_names_every_binding_and_where_its_keys_come_from() -> None:
-    lines = listing(KNOWN, chosen({"advance": "f2"}), "keys.yaml")
+    lines = format_bindings(KNOWN, chosen({"advance": "f2"}), "keys.yaml")
     assert len(lines) == len(KNOWN) + 1
     advance = next(line.split() for line in lines if line.startswith("advance "))
     assert advance[:5] == ["advance", "f2", "main", "screen", "keys.yaml"]

@@ -8,11 +8,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.dashboard.test_live_source import agent_for, plan, running, until
-from tests.support.store import ANA, opened, password_of, plan_for
-from zdd_tui.dashboard.live_source import Feeds
+from tests.dashboard.test_live_source import agent_for, plan, run_feeds, wait_for_board
+from tests.support.store import ANA, open_store, password_of, plan_for
+from zdd_tui.dashboard.live_source import LiveSource
 from zdd_tui.model.errors import ClusterError, DatabaseError
-from zdd_tui.model.queries import BackfillQuery, LogQuery, ObjectQuery, PlanQuery, Query, StoryQuery
+from zdd_tui.model.queries import AuditLogQuery, BackfillQuery, LogQuery, ObjectQuery, PlanQuery, Query
 from zdd_tui.model.release.records import CommandRequest, NewEvent
 from zdd_tui.model.release.state import CommandKind
 
@@ -22,7 +22,7 @@ INSERT INTO public.users SELECT n, 'user ' || n, NULL FROM generate_series(1, 50
 ANALYZE public.users;
 """
 
-MOVING = """
+BACKFILL_ROWS = """
 INSERT INTO zdd.backfill (release_id, status, rows_total, rows_done) VALUES ({release}, 'running', 5000, 100);
 INSERT INTO zdd.range (release_id, id, kind, hi, cursor, rows)
 VALUES ({release}, 0, 'backfill', '["5000"]', '["100"]', 100);
@@ -33,44 +33,44 @@ UPDATE zdd.release SET tuning = '{{"batch_rows_max": 2000}}' WHERE id = {release
 """
 
 
-async def asked(feeds: Feeds, query: Query[Any]) -> Any:
+async def fetch_detail(feeds: LiveSource, query: Query[Any]) -> Any:
     async with asyncio.timeout(20):
-        return await asyncio.wrap_future(feeds.ask(query))
+        return await asyncio.wrap_future(feeds.fetch(query))
 
 
 async def test_the_whole_audit_is_read_and_what_is_left_out_is_counted(pg_dsn: str) -> None:
-    async with opened(pg_dsn) as (store, release_id), running(plan(pg_dsn)) as feeds:
-        await until(feeds, lambda b: b.release.value is not None)
-        await store.send(release_id, CommandRequest(CommandKind.PAUSE, reason="lunch"), actor=ANA)
+    async with open_store(pg_dsn) as (store, release_id), run_feeds(plan(pg_dsn)) as feeds:
+        await wait_for_board(feeds, lambda b: b.release.value is not None)
+        await store.send_command(release_id, CommandRequest(CommandKind.PAUSE, reason="lunch"), actor=ANA)
         async with await agent_for(pg_dsn, release_id) as agent:
-            await agent.record([NewEvent("step", f"number {number}") for number in range(60)])
-        story = await asked(feeds, StoryQuery())
-        assert [event.what for event in story.events][-2:] == ["number 58", "number 59"]
-        assert story.events[0].kind == "release"
-        assert (story.earlier, [command.reason for command in story.commands]) == (0, ["lunch"])
-        few = await asked(feeds, StoryQuery(10))
+            await agent.append_events([NewEvent("step", f"number {number}") for number in range(60)])
+        audit_log = await fetch_detail(feeds, AuditLogQuery())
+        assert [event.what for event in audit_log.events][-2:] == ["number 58", "number 59"]
+        assert audit_log.events[0].kind == "release"
+        assert (audit_log.earlier, [command.reason for command in audit_log.commands]) == (0, ["lunch"])
+        few = await fetch_detail(feeds, AuditLogQuery(10))
         assert ([event.what for event in few.events], few.earlier) == (
             [f"number {number}" for number in range(50, 60)],
-            len(story.events) - 10,
+            len(audit_log.events) - 10,
         )
 
 
 async def test_the_stored_plan_stands_beside_the_file(pg_dsn: str, tmp_path: Path) -> None:
     file = tmp_path / "plan.yaml"
     file.write_text(f"database: {{dsn: {pg_dsn}}}\n")
-    async with opened(pg_dsn):
-        feeds = Feeds(plan(pg_dsn), actor=ANA, path=str(file))
+    async with open_store(pg_dsn):
+        feeds = LiveSource(plan(pg_dsn), actor=ANA, path=str(file))
         feeds.start(wait_for_screen=0)
         try:
-            await until(feeds, lambda b: b.release.value is not None)
-            found = await asked(feeds, PlanQuery())
+            await wait_for_board(feeds, lambda b: b.release.value is not None)
+            found = await fetch_detail(feeds, PlanQuery())
             assert found.stored == "database: {dsn: ${DATABASE_URL}}"
             assert found.file is not None
             assert "***@" in found.file
             assert password_of(pg_dsn) not in repr(found)
             assert found.file_changed_at == pytest.approx(time.time(), abs=60)
             file.unlink()
-            found = await asked(feeds, PlanQuery())
+            found = await fetch_detail(feeds, PlanQuery())
             assert (found.file, found.file_error) == (None, f"{file}: No such file or directory")
         finally:
             assert await asyncio.to_thread(feeds.stop, 5.0)
@@ -80,12 +80,12 @@ async def test_the_backfill_is_told_with_its_sql_and_how_it_would_run(pg_dsn: st
     connection = await asyncpg.connect(pg_dsn)
     try:
         await connection.execute(TABLE)
-        async with opened(pg_dsn) as (_store, release_id), running(plan(pg_dsn)) as feeds:
-            await until(feeds, lambda b: b.release.value is not None)
-            before = await asked(feeds, BackfillQuery())
+        async with open_store(pg_dsn) as (_store, release_id), run_feeds(plan(pg_dsn)) as feeds:
+            await wait_for_board(feeds, lambda b: b.release.value is not None)
+            before = await fetch_detail(feeds, BackfillQuery())
             assert before.explain_error == "the upper bound is not fixed yet"
-            await connection.execute(MOVING.format(release=release_id))
-            found = await asked(feeds, BackfillQuery())
+            await connection.execute(BACKFILL_ROWS.format(release=release_id))
+            found = await fetch_detail(feeds, BackfillQuery())
         (moving,) = found.ranges
         assert (moving.kind, moving.hi, moving.cursor, moving.rows, moving.done) == (
             "backfill",
@@ -108,25 +108,25 @@ async def test_the_backfill_is_told_with_its_sql_and_how_it_would_run(pg_dsn: st
 
 async def test_what_is_away_is_told_and_a_tail_ends_with_the_feeds() -> None:
     made = plan("postgresql://u:hunter2@127.0.0.1:1/x")
-    async with running(made) as feeds:
-        await until(feeds, lambda b: bool(b.release.error and b.pods.error))
+    async with run_feeds(made) as feeds:
+        await wait_for_board(feeds, lambda b: bool(b.release.error and b.workload.error))
         with pytest.raises(DatabaseError, match="not connected yet"):
-            await asked(feeds, StoryQuery())
+            await fetch_detail(feeds, AuditLogQuery())
         with pytest.raises(ClusterError, match="nonexistent/kubeconfig"):
-            await asked(feeds, ObjectQuery("Pod", "x"))
-        tail = feeds.follow(LogQuery("x"))
+            await fetch_detail(feeds, ObjectQuery("Pod", "x"))
+        tail = feeds.follow_log(LogQuery("x"))
         async with asyncio.timeout(20):
-            while tail.view().state == "connecting":  # noqa: ASYNC110 - a tail is looked at, it calls nobody
+            while tail.snapshot().state == "connecting":  # noqa: ASYNC110 - a tail is looked at, it calls nobody
                 await asyncio.sleep(0.02)
-        assert "nonexistent/kubeconfig" in tail.view().error
+        assert "nonexistent/kubeconfig" in tail.snapshot().error
     tail.close()
-    assert "hunter2" not in repr(tail.view())
+    assert "hunter2" not in repr(tail.snapshot())
 
 
 def test_nothing_is_asked_before_the_start() -> None:
-    feeds = Feeds(plan_for("postgresql://u:p@127.0.0.1:1/x"), actor=ANA)
+    feeds = LiveSource(plan_for("postgresql://u:p@127.0.0.1:1/x"), actor=ANA)
     with pytest.raises(DatabaseError, match="not connected yet"):
-        feeds.ask(StoryQuery()).result(1)
-    tail = feeds.follow(LogQuery("x"))
-    assert tail.view().state == "lost"
+        feeds.fetch(AuditLogQuery()).result(1)
+    tail = feeds.follow_log(LogQuery("x"))
+    assert tail.snapshot().state == "lost"
     tail.close()

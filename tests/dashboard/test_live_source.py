@@ -14,15 +14,15 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 import redis
 
-from tests.support.store import AGENT, ANA, opened, password_of, plan_for, register
-from zdd_tui.backends.store.agent import AgentStore, take_lease
-from zdd_tui.dashboard.live_source import Feeds
-from zdd_tui.dashboard.state import Board
+from tests.support.store import AGENT, ANA, open_store, password_of, plan_for, register_release
+from zdd_tui.backends.store.agent import AgentStore, acquire_lease
+from zdd_tui.dashboard.live_source import LiveSource
+from zdd_tui.dashboard.state import DashboardState
 from zdd_tui.model.errors import DatabaseError
 from zdd_tui.model.flag import ON, FlagValue
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.release.records import CommandRequest
-from zdd_tui.model.release.state import CommandKind, Expected, State
+from zdd_tui.model.release.state import CommandKind, Precondition, ReleaseState
 from zdd_tui.testbed.cluster import kinds
 from zdd_tui.testbed.cluster.cluster import local_cluster
 
@@ -54,8 +54,8 @@ def plan(dsn: str, url: str = NOWHERE, kubeconfig: str = "/nonexistent/kubeconfi
 
 
 @asynccontextmanager
-async def running(made: Plan) -> AsyncIterator[Feeds]:
-    feeds = Feeds(made, actor=ANA)
+async def run_feeds(made: Plan) -> AsyncIterator[LiveSource]:
+    feeds = LiveSource(made, actor=ANA)
     feeds.start(wait_for_screen=0)
     try:
         yield feeds
@@ -63,20 +63,22 @@ async def running(made: Plan) -> AsyncIterator[Feeds]:
         assert await asyncio.to_thread(feeds.stop, 5.0)
 
 
-async def until(feeds: Feeds, wanted: Callable[[Board], bool], seconds: float = 20) -> Board:
+async def wait_for_board(
+    feeds: LiveSource, wanted: Callable[[DashboardState], bool], seconds: float = 20
+) -> DashboardState:
     """The first board that is as wanted."""
     loop, news = asyncio.get_running_loop(), asyncio.Event()
     feeds.subscribe(lambda: loop.call_soon_threadsafe(news.set))
     async with asyncio.timeout(seconds):
         while True:
             news.clear()
-            board = feeds.board()
+            board = feeds.state()
             if wanted(board):
                 return board
             await news.wait()
 
 
-class Wire:
+class TcpRelay:
     """A TCP relay to a server, which a test can cut and mend."""
 
     def __init__(self, host: str, port: int) -> None:
@@ -85,7 +87,7 @@ class Wire:
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
 
-    async def mend(self) -> None:
+    async def restore(self) -> None:
         self._server = await asyncio.start_server(self._relay, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -125,13 +127,13 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 
 
 @asynccontextmanager
-async def wired(url: str) -> AsyncIterator[tuple[Wire, str]]:
+async def make_relay(url: str) -> AsyncIterator[tuple[TcpRelay, str]]:
     """A wire, and the URL that leads through it."""
     parts = urlsplit(url)
     assert parts.hostname
     assert parts.port
-    wire = Wire(parts.hostname, parts.port)
-    await wire.mend()
+    wire = TcpRelay(parts.hostname, parts.port)
+    await wire.restore()
     login = parts.netloc.rpartition("@")[0]
     try:
         yield wire, urlunsplit(parts._replace(netloc=f"{login}@127.0.0.1:{wire.port}"))
@@ -140,23 +142,23 @@ async def wired(url: str) -> AsyncIterator[tuple[Wire, str]]:
 
 
 async def agent_for(dsn: str, release_id: int) -> AgentStore:
-    store = await take_lease(dsn, release_id, AGENT, ttl=30)
+    store = await acquire_lease(dsn, release_id, AGENT, ttl=30)
     assert store is not None
     return store
 
 
 async def test_a_change_of_the_release_reaches_the_board(pg_dsn: str) -> None:
-    async with opened(pg_dsn) as (_store, release_id), running(plan(pg_dsn)) as feeds:
-        board = await until(feeds, lambda b: b.release.value is not None)
+    async with open_store(pg_dsn) as (_store, release_id), run_feeds(plan(pg_dsn)) as feeds:
+        board = await wait_for_board(feeds, lambda b: b.release.value is not None)
         assert board.release.value is not None
-        assert board.release.value.release.state is State.PLANNED
+        assert board.release.value.release.state is ReleaseState.PLANNED
         assert board.plan.target == "users-api@default"
         assert password_of(pg_dsn) not in repr(board)
         async with await agent_for(pg_dsn, release_id) as agent:
             record = await agent.read()
-            await agent.save(replace(record.release, state=State.RUNNING, phase=0))
-            seen = await until(
-                feeds, lambda b: b.release.value is not None and b.release.value.release.state is State.RUNNING
+            await agent.save(replace(record.release, state=ReleaseState.RUNNING, phase=0))
+            seen = await wait_for_board(
+                feeds, lambda b: b.release.value is not None and b.release.value.release.state is ReleaseState.RUNNING
             )
         assert seen.release.value is not None
         assert seen.release.value.lease is not None
@@ -164,91 +166,96 @@ async def test_a_change_of_the_release_reaches_the_board(pg_dsn: str) -> None:
 
 
 async def test_what_a_command_would_run_is_on_the_board(pg_dsn: str) -> None:
-    async with opened(pg_dsn), running(plan(pg_dsn)) as feeds:
-        board = await until(feeds, lambda b: bool(b.previews))
+    async with open_store(pg_dsn), run_feeds(plan(pg_dsn)) as feeds:
+        board = await wait_for_board(feeds, lambda b: bool(b.previews))
         assert any("ADD full_name text" in line for line in board.previews[CommandKind.ADVANCE])
 
 
 @pytest.mark.parametrize(("refused", "outcome"), [(False, "expand begins"), (True, "gates are not open: x")])
 async def test_a_command_is_sent_and_its_answer_comes_back(pg_dsn: str, refused: bool, outcome: str) -> None:
-    async with opened(pg_dsn) as (store, release_id), running(plan(pg_dsn)) as feeds:
-        await until(feeds, lambda b: b.release.value is not None)
-        expected = Expected("hash-1", State.PLANNED, -1)
+    async with open_store(pg_dsn) as (store, release_id), run_feeds(plan(pg_dsn)) as feeds:
+        await wait_for_board(feeds, lambda b: b.release.value is not None)
+        expected = Precondition("hash-1", ReleaseState.PLANNED, -1)
         future = asyncio.wrap_future(
-            feeds.send(CommandRequest(CommandKind.ADVANCE, "", expected, "users-full-name", ("one", "two")))
+            feeds.send_command(CommandRequest(CommandKind.ADVANCE, "", expected, "users-full-name", ("one", "two")))
         )
         async with await agent_for(pg_dsn, release_id) as agent, asyncio.timeout(10):
-            async for _ in store.changes(release_id):
-                if (asked := await agent.next_command()) is not None:
+            async for _ in store.watch_changes(release_id):
+                if (requested := await agent.next_command()) is not None:
                     break
-            assert asked is not None
-            assert (asked.kind, asked.actor) == (CommandKind.ADVANCE, ANA)
-            assert asked.request == CommandRequest(CommandKind.ADVANCE, "", expected, "users-full-name", ("one", "two"))
-            await agent.answer(asked.id, refused=refused, outcome=outcome, release=None)
+            assert requested is not None
+            assert (requested.kind, requested.actor) == (CommandKind.ADVANCE, ANA)
+            assert requested.request == CommandRequest(
+                CommandKind.ADVANCE, "", expected, "users-full-name", ("one", "two")
+            )
+            await agent.complete_command(requested.id, refused=refused, outcome=outcome, release=None)
             answer = await future
         assert (answer.status, answer.outcome) == ("refused" if refused else "done", outcome)
 
 
 async def test_a_lost_database_keeps_its_last_value_and_comes_back(pg_dsn: str) -> None:
-    async with opened(pg_dsn), wired(pg_dsn) as (wire, dsn), running(plan(dsn)) as feeds:
-        before = await until(feeds, lambda b: b.release.value is not None and not b.release.error)
+    async with open_store(pg_dsn), make_relay(pg_dsn) as (wire, dsn), run_feeds(plan(dsn)) as feeds:
+        before = await wait_for_board(feeds, lambda b: b.release.value is not None and not b.release.error)
         await wire.cut()
-        lost = await until(feeds, lambda b: bool(b.release.error))
+        lost = await wait_for_board(feeds, lambda b: bool(b.release.error))
         assert lost.release.value is not None
         assert before.release.value is not None
         assert lost.release.value.id == before.release.value.id
-        assert lost.release.mend
+        assert lost.release.hint
         assert password_of(pg_dsn) not in repr(lost)
         with pytest.raises(DatabaseError):
-            await asyncio.wrap_future(feeds.send(CommandRequest(CommandKind.PAUSE)))
-        await wire.mend()
-        back = await until(feeds, lambda b: not b.release.error)
+            await asyncio.wrap_future(feeds.send_command(CommandRequest(CommandKind.PAUSE)))
+        await wire.restore()
+        back = await wait_for_board(feeds, lambda b: not b.release.error)
         assert (back.release.observed_at or 0) > (lost.release.observed_at or 0)
 
 
 async def test_a_newer_release_of_the_name_takes_the_place_of_one_that_has_ended(pg_dsn: str) -> None:
-    async with opened(pg_dsn) as (store, first), running(plan(pg_dsn)) as feeds:
-        await until(feeds, lambda b: b.release.value is not None and b.release.value.id == first)
+    async with open_store(pg_dsn) as (store, first), run_feeds(plan(pg_dsn)) as feeds:
+        await wait_for_board(feeds, lambda b: b.release.value is not None and b.release.value.id == first)
         async with await agent_for(pg_dsn, first) as agent:
-            await agent.save(replace((await agent.read()).release, state=State.ROLLED_BACK))
-        await until(feeds, lambda b: b.release.value is not None and b.release.value.release.state.ended)
-        second = await register(store, pg_dsn)
+            await agent.save(replace((await agent.read()).release, state=ReleaseState.ROLLED_BACK))
+        await wait_for_board(feeds, lambda b: b.release.value is not None and b.release.value.release.state.has_ended)
+        second = await register_release(store, pg_dsn)
         assert second != first
-        board = await until(feeds, lambda b: b.release.value is not None and b.release.value.id == second)
+        board = await wait_for_board(feeds, lambda b: b.release.value is not None and b.release.value.id == second)
         assert board.release.value is not None
-        assert board.release.value.release.state is State.PLANNED
+        assert board.release.value.release.state is ReleaseState.PLANNED
         assert not board.release.error
-        await until(feeds, lambda b: any("ADD full_name" in line for line in b.previews[CommandKind.ADVANCE]))
-        feeds.send(CommandRequest(CommandKind.PAUSE))
+        await wait_for_board(feeds, lambda b: any("ADD full_name" in line for line in b.previews[CommandKind.ADVANCE]))
+        feeds.send_command(CommandRequest(CommandKind.PAUSE))
         async with asyncio.timeout(10):
-            async for _ in store.changes(second):
-                if (await store.read(second)).commands:
+            async for _ in store.watch_changes(second):
+                if (await store.read_release(second)).commands:
                     break
 
 
 async def test_a_release_that_is_not_there_yet_is_waited_for(pg_dsn: str) -> None:
-    async with running(plan(pg_dsn)) as feeds:
-        board = await until(feeds, lambda b: bool(b.release.error))
+    async with run_feeds(plan(pg_dsn)) as feeds:
+        board = await wait_for_board(feeds, lambda b: bool(b.release.error))
         assert "has no release users-full-name" in board.release.error
-        async with opened(pg_dsn):
-            await until(feeds, lambda b: b.release.value is not None and not b.release.error)
+        async with open_store(pg_dsn):
+            await wait_for_board(feeds, lambda b: b.release.value is not None and not b.release.error)
 
 
 async def test_flags_are_followed_and_survive_the_loss_of_redis(redis_url: str) -> None:
-    async with wired(redis_url) as (wire, url), running(plan("postgresql://u:hunter2@127.0.0.1:1/x", url)) as feeds:
-        board = await until(feeds, lambda b: b.flags.value is not None)
+    async with (
+        make_relay(redis_url) as (wire, url),
+        run_feeds(plan("postgresql://u:hunter2@127.0.0.1:1/x", url)) as feeds,
+    ):
+        board = await wait_for_board(feeds, lambda b: b.flags.value is not None)
         assert [flag.value for flag in board.flags.value or ()] == [None, None]
         with redis.Redis.from_url(redis_url) as client:
             client.set("ff:new_write", "true")
             client.set("ff:new_read", "25%")
-        board = await until(feeds, lambda b: [f.value for f in b.flags.value or ()] == [ON, FlagValue(25)])
+        board = await wait_for_board(feeds, lambda b: [f.value for f in b.flags.value or ()] == [ON, FlagValue(25)])
         await wire.cut()
-        lost = await until(feeds, lambda b: bool(b.flags.error))
+        lost = await wait_for_board(feeds, lambda b: bool(b.flags.error))
         assert [flag.value for flag in lost.flags.value or ()] == [ON, FlagValue(25)]
         with redis.Redis.from_url(redis_url) as client:
             client.set("ff:new_read", "perhaps")
-        await wire.mend()
-        back = await until(feeds, lambda b: not b.flags.error)
+        await wire.restore()
+        back = await wait_for_board(feeds, lambda b: not b.flags.error)
         read = (back.flags.value or ())[1]
         assert read.value is None
         assert "'perhaps'" in read.problem
@@ -257,37 +264,39 @@ async def test_flags_are_followed_and_survive_the_loss_of_redis(redis_url: str) 
 async def test_pods_of_a_cluster_reach_the_board(tmp_path: Path) -> None:
     async with local_cluster(tmp_path) as cluster:
         made = plan("postgresql://u:hunter2@127.0.0.1:1/x", kubeconfig=str(cluster.kubeconfig))
-        async with running(made) as feeds:
-            none = await until(feeds, lambda b: "no deployment 'users-api'" in b.pods.error)
-            assert none.pods.value is None
+        async with run_feeds(made) as feeds:
+            none = await wait_for_board(feeds, lambda b: "no deployment 'users-api'" in b.workload.error)
+            assert none.workload.value is None
             cluster.api.create(kinds.DEPLOYMENT, "default", DEPLOYMENT)
-            board = await until(feeds, lambda b: b.pods.value is not None and len(b.pods.value.pods) == 2)
-            assert not board.pods.error
+            board = await wait_for_board(
+                feeds, lambda b: b.workload.value is not None and len(b.workload.value.pods) == 2
+            )
+            assert not board.workload.error
 
 
 async def test_everything_away_is_told_and_nothing_ends() -> None:
     made = plan("postgresql://u:hunter2@127.0.0.1:1/x", "redis://:hunter2@127.0.0.1:1/0")
-    async with running(made) as feeds:
-        board = await until(feeds, lambda b: bool(b.release.error and b.pods.error and b.flags.error))
+    async with run_feeds(made) as feeds:
+        board = await wait_for_board(feeds, lambda b: bool(b.release.error and b.workload.error and b.flags.error))
         assert "127.0.0.1:1/x" in board.release.error
-        assert "/nonexistent/kubeconfig" in board.pods.error
+        assert "/nonexistent/kubeconfig" in board.workload.error
         assert "127.0.0.1:1/0" in board.flags.error
-        assert all(source.mend for source in (board.release, board.flags, board.pods))
+        assert all(source.hint for source in (board.release, board.flags, board.workload))
         assert "hunter2" not in repr(board)
         with pytest.raises(DatabaseError, match=r"127\.0\.0\.1"):
-            await asyncio.wrap_future(feeds.send(CommandRequest(CommandKind.PAUSE)))
+            await asyncio.wrap_future(feeds.send_command(CommandRequest(CommandKind.PAUSE)))
     assert not [thread for thread in threading.enumerate() if thread.name == "zdd-feeds"]
 
 
 def test_nothing_runs_before_start_and_stop_is_harmless() -> None:
-    feeds = Feeds(plan("postgresql://u:p@127.0.0.1:1/x"), actor=ANA)
+    feeds = LiveSource(plan("postgresql://u:p@127.0.0.1:1/x"), actor=ANA)
     with pytest.raises(DatabaseError, match="not connected yet"):
-        feeds.send(CommandRequest(CommandKind.PAUSE)).result(1)
+        feeds.send_command(CommandRequest(CommandKind.PAUSE)).result(1)
     assert feeds.stop()
 
 
 def test_a_stop_before_the_first_paint_is_prompt() -> None:
-    feeds = Feeds(plan("postgresql://u:p@127.0.0.1:1/x"), actor=ANA)
+    feeds = LiveSource(plan("postgresql://u:p@127.0.0.1:1/x"), actor=ANA)
     feeds.start(wait_for_screen=60)
     assert feeds.stop(5)
 

@@ -12,15 +12,15 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from tests.dashboard.test_live_source import DEPLOYMENT, Wire, plan
+from tests.dashboard.test_live_source import DEPLOYMENT, TcpRelay, plan
 from tests.support.screen_text import screen_text
-from tests.support.store import ANA, opened
-from zdd_tui.backends.kubernetes.watch import backoff
+from tests.support.store import ANA, open_store
+from zdd_tui.backends.kubernetes.watch import backoff_seconds
 from zdd_tui.backends.store.client import RECONNECT_SECONDS
 from zdd_tui.dashboard.app import ZddApp
-from zdd_tui.dashboard.live_source import PAUSES, Feeds
-from zdd_tui.dashboard.recording.reader import load
-from zdd_tui.dashboard.recording.writer import Recorder
+from zdd_tui.dashboard.live_source import RETRY_PAUSES, LiveSource
+from zdd_tui.dashboard.recording.reader import load_recording
+from zdd_tui.dashboard.recording.writer import RecordingWriter
 from zdd_tui.dashboard.widgets.panes.events import EventPane
 from zdd_tui.dashboard.widgets.panes.flags import FlagPane
 from zdd_tui.dashboard.widgets.panes.pane import Pane
@@ -35,30 +35,30 @@ from zdd_tui.testbed.servers import postgres_server, redis_server
 class Outage:
     """How to take a backend away, how to bring it back, what the screen says meanwhile, and what it shows still."""
 
-    take: Callable[[], Awaitable[None]]
-    give: Callable[[], Awaitable[None]]
-    told: str
+    stop_backend: Callable[[], Awaitable[None]]
+    start_backend: Callable[[], Awaitable[None]]
+    error_text: str
     pane: type[Pane]
-    still: str
+    kept_text: str
 
 
 @asynccontextmanager
-async def outages(folder: Path) -> AsyncIterator[tuple[Feeds, dict[str, Outage]]]:
+async def outages(folder: Path) -> AsyncIterator[tuple[LiveSource, dict[str, Outage]]]:
     """Real servers and the feeds on them."""
     async with (
         postgres_server(folder / "pg") as postgres,
         redis_server(folder / "redis") as redis,
         local_cluster(folder / "cluster") as cluster,
-        opened(postgres.dsn),
+        open_store(postgres.dsn),
     ):
         cluster.api.create(kinds.DEPLOYMENT, "default", DEPLOYMENT)
-        wire = Wire("127.0.0.1", int(cluster.url.rpartition(":")[2]))
-        await wire.mend()
+        wire = TcpRelay("127.0.0.1", int(cluster.url.rpartition(":")[2]))
+        await wire.restore()
         config = yaml.safe_load(cluster.kubeconfig.read_text())
         config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{wire.port}"
         wired = folder / "kubeconfig"
         wired.write_text(yaml.safe_dump(config))
-        feeds = Feeds(plan(postgres.dsn, redis.url, str(wired)), actor=ANA)
+        feeds = LiveSource(plan(postgres.dsn, redis.url, str(wired)), actor=ANA)
         feeds.start()
         try:
             yield (
@@ -68,7 +68,7 @@ async def outages(folder: Path) -> AsyncIterator[tuple[Feeds, dict[str, Outage]]
                         postgres.kill, postgres.start, "no news from the database", EventPane, "registered"
                     ),
                     "Redis": Outage(redis.kill, redis.start, "✗ Redis", FlagPane, "write"),
-                    "the API server": Outage(wire.cut, wire.mend, "✗ https://127.0.0.1", PodPane, "Unschedulable"),
+                    "the API server": Outage(wire.cut, wire.restore, "✗ https://127.0.0.1", PodPane, "Unschedulable"),
                 },
             )
         finally:
@@ -76,13 +76,13 @@ async def outages(folder: Path) -> AsyncIterator[tuple[Feeds, dict[str, Outage]]
             await wire.cut()
 
 
-class Watcher:
+class ScreenWatcher:
     """An operator with a stopwatch."""
 
     def __init__(self, app: ZddApp) -> None:
         self._app = app
 
-    async def until(self, wanted: Callable[[str], bool], seconds: float = 30.0) -> float:
+    async def wait_until(self, wanted: Callable[[str], bool], seconds: float = 30.0) -> float:
         """Seconds until the screen was so."""
         began = time.monotonic()
         while not wanted(text := screen_text(self._app)):
@@ -95,29 +95,31 @@ class Watcher:
 async def test_each_backend_in_turn_dies_and_returns(tmp_path: Path) -> None:
     file = tmp_path / "recording.jsonl.gz"
     async with outages(tmp_path) as (feeds, backends):
-        recorder = Recorder(feeds.board, file)
+        recorder = RecordingWriter(feeds.state, file)
         app = ZddApp(feeds)
         async with app.run_test(size=(80, 24), notifications=True):
-            watcher = Watcher(app)
-            await watcher.until(healthy)
+            watcher = ScreenWatcher(app)
+            await watcher.wait_until(is_healthy)
             for name, outage in backends.items():
-                await outage.take()
-                told = await watcher.until(lambda text, outage=outage: outage.told in text)  # type: ignore[misc]
-                assert dimmed(app.screen.query_one(outage.pane), outage.still), f"{name}: what is old looks new"
-                await outage.give()
-                back = await watcher.until(lambda text, outage=outage: outage.told not in text and healthy(text))  # type: ignore[misc]
-                assert not dimmed(app.screen.query_one(outage.pane), outage.still), f"{name}: it looks old still"
-                print(f"{name}: told after {told:.1f} s, back after {back:.1f} s")
+                await outage.stop_backend()
+                message = await watcher.wait_until(lambda text, outage=outage: outage.error_text in text)  # type: ignore[misc]
+                assert is_dimmed(app.screen.query_one(outage.pane), outage.kept_text), f"{name}: what is old looks new"
+                await outage.start_backend()
+                back = await watcher.wait_until(
+                    lambda text, outage=outage: outage.error_text not in text and is_healthy(text)
+                )  # type: ignore[misc]
+                assert not is_dimmed(app.screen.query_one(outage.pane), outage.kept_text), f"{name}: it looks old still"
+                print(f"{name}: told after {message:.1f} s, back after {back:.1f} s")
         await asyncio.to_thread(recorder.close, 30)
-        assert recorder.problem == ""
-        assert load(file).board_at(1e9).release.value == feeds.board().release.value
+        assert recorder.error == ""
+        assert load_recording(file).board_at(1e9).release.value == feeds.state().release.value
         written = gzip.decompress(file.read_bytes()).decode()
         assert "connection" in written, "the outages are in it"
         for secret in secrets_of(feeds):
             assert secret not in written
 
 
-def secrets_of(feeds: Feeds) -> list[str]:
+def secrets_of(feeds: LiveSource) -> list[str]:
     """Passwords of the servers, as they stand in the plan."""
     plan = feeds._plan
     assert isinstance(plan, Plan)
@@ -129,19 +131,19 @@ def secrets_of(feeds: Feeds) -> list[str]:
 
 def test_whoever_was_away_for_long_is_tried_again_within_five_seconds() -> None:
     """Pauses grow, but a dashboard must not sleep through a recovery."""
-    assert max(backoff(attempt) for attempt in range(200)) <= 4.0
+    assert max(backoff_seconds(attempt) for attempt in range(200)) <= 4.0
     assert max(RECONNECT_SECONDS) <= 4.0
-    assert max(PAUSES) <= 4.0
+    assert max(RETRY_PAUSES) <= 4.0
 
 
-def healthy(text: str) -> bool:
+def is_healthy(text: str) -> bool:
     return all(each in text for each in ("PLANNED", "unset", "Unschedulable", "a advance"))
 
 
-def dimmed(pane: Pane, wanted: str) -> bool:
+def is_dimmed(pane: Pane, wanted: str) -> bool:
     """Whether a text of a pane is greyed; it must be there."""
     for y in range(pane.content_size.height):
         for segment in pane.render_line(y):
             if wanted in segment.text:
                 return bool(segment.style and segment.style.dim)
-    raise AssertionError(f"{wanted} is not in the pane:\n{pane.plain()}")
+    raise AssertionError(f"{wanted} is not in the pane:\n{pane.plain_text()}")

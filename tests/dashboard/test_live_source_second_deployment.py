@@ -3,9 +3,9 @@
 import asyncio
 from pathlib import Path
 
-from tests.dashboard.test_live_source import DEPLOYMENT, until
+from tests.dashboard.test_live_source import DEPLOYMENT, wait_for_board
 from tests.support.store import ANA
-from zdd_tui.dashboard.live_source import Feeds
+from zdd_tui.dashboard.live_source import LiveSource
 from zdd_tui.model.plan.strategies import CanaryPlan
 from zdd_tui.model.workload.pod import PodState
 from zdd_tui.testbed.cluster import kinds
@@ -28,19 +28,21 @@ async def test_the_second_deployment_comes(tmp_path: Path) -> None:
     async with local_cluster(tmp_path) as cluster:
         plan = canary_plan(cluster.kubeconfig)
         cluster.api.create(kinds.DEPLOYMENT, "default", DEPLOYMENT)
-        feeds = Feeds(plan, actor=ANA)
+        feeds = LiveSource(plan, actor=ANA)
         feeds.start(wait_for_screen=0)
         try:
-            first = await until(feeds, lambda b: b.pods.value is not None and b.twin.observed_at is not None)
-            assert first.plan.sides == (("stable", "users-api"), ("canary", "users-api-canary"))
-            assert first.twin.value is None
-            assert not first.twin.error
-            twin = DEPLOYMENT | {"metadata": {"name": "users-api-canary", "namespace": "default"}}
-            cluster.api.create(kinds.DEPLOYMENT, "default", twin)
-            there = await until(feeds, lambda b: b.twin.value is not None)
-            assert there.twin.value is not None
-            assert there.twin.value.deployment is not None
-            assert there.twin.value.deployment.name == "users-api-canary"
+            first = await wait_for_board(
+                feeds, lambda b: b.workload.value is not None and b.second_workload.observed_at is not None
+            )
+            assert first.plan.deployment_roles == (("stable", "users-api"), ("canary", "users-api-canary"))
+            assert first.second_workload.value is None
+            assert not first.second_workload.error
+            second = DEPLOYMENT | {"metadata": {"name": "users-api-canary", "namespace": "default"}}
+            cluster.api.create(kinds.DEPLOYMENT, "default", second)
+            there = await wait_for_board(feeds, lambda b: b.second_workload.value is not None)
+            assert there.second_workload.value is not None
+            assert there.second_workload.value.deployment is not None
+            assert there.second_workload.value.deployment.name == "users-api-canary"
         finally:
             assert await asyncio.to_thread(feeds.stop, 5.0)
 
@@ -56,21 +58,23 @@ async def test_by_gateway_the_second_deployments_pods_serve_in_a_service_of_thei
             cluster.api.create(kinds.DEPLOYMENT, "default", made)
             service = {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]}
             cluster.api.create(kinds.SERVICE, "default", {"metadata": {"name": name}, "spec": service})
-        feeds = Feeds(plan, actor=ANA)
+        feeds = LiveSource(plan, actor=ANA)
         feeds.start(wait_for_screen=0)
         try:
-            await until(feeds, lambda b: b.twin.value is not None and len(b.twin.value.pods) == 1)
+            await wait_for_board(
+                feeds, lambda b: b.second_workload.value is not None and len(b.second_workload.value.pods) == 1
+            )
             for pod in cluster.api.list(kinds.POD, "default"):
                 ready = {"phase": "Running", "podIP": "127.0.0.9", "conditions": [{"type": "Ready", "status": "True"}]}
                 cluster.api.set_status(kinds.POD, pod, {**pod["status"], **ready})
-            there = await until(
+            there = await wait_for_board(
                 feeds,
                 lambda b: all(
                     side.value is not None and [pod.state for pod in side.value.pods] == [PodState.SERVING]
-                    for side in (b.pods, b.twin)
+                    for side in (b.workload, b.second_workload)
                 ),
             )
-            assert there.twin.value is not None
-            assert there.twin.value.pods[0].name.startswith("users-api-canary-")
+            assert there.second_workload.value is not None
+            assert there.second_workload.value.pods[0].name.startswith("users-api-canary-")
         finally:
             assert await asyncio.to_thread(feeds.stop, 5.0)

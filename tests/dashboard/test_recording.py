@@ -12,25 +12,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.doctor_report import report
-from tests.support.states import MONO, situations, workload
+from tests.support.states import MONOTONIC, dashboard_situations, workload
 from tests.support.states import pod as make_pod
 from tests.support.strategy_states import guard_situations
-from zdd_tui.cli.replay import seconds_of
+from zdd_tui.cli.replay import parse_position
 from zdd_tui.dashboard.recording.codec import Decoder, Encoder
-from zdd_tui.dashboard.recording.delta import apply, delta
-from zdd_tui.dashboard.recording.player import SPEEDS, Player
-from zdd_tui.dashboard.recording.reader import load
-from zdd_tui.dashboard.recording.writer import Recorder
-from zdd_tui.dashboard.state import Board, Sourced
+from zdd_tui.dashboard.recording.delta import apply_delta, compute_delta
+from zdd_tui.dashboard.recording.player import PLAYBACK_SPEEDS, Player
+from zdd_tui.dashboard.recording.reader import load_recording
+from zdd_tui.dashboard.recording.writer import RecordingWriter
+from zdd_tui.dashboard.state import DashboardState, Observed
 from zdd_tui.model.errors import ZddError
-from zdd_tui.model.queries import BackfillQuery, LogQuery, ObjectQuery, PlanQuery, Query, StoryQuery
+from zdd_tui.model.queries import AuditLogQuery, BackfillQuery, LogQuery, ObjectQuery, PlanQuery, Query
 from zdd_tui.model.release.records import CommandRequest, Event
 from zdd_tui.model.release.state import CommandKind
 from zdd_tui.model.shadow import ShadowQuery
 from zdd_tui.model.workload.pod import PodState
 
-BOARDS = situations() | guard_situations()
-BOARDS["doctor"] = replace(BOARDS["open"], doctor=Sourced(report(), MONO))
+BOARDS = dashboard_situations() | guard_situations()
+BOARDS["doctor"] = replace(BOARDS["open"], doctor_report=Observed(report(), MONOTONIC))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
@@ -45,23 +45,23 @@ def as_text(value: Any) -> str:
 
 @given(JSON, JSON)
 def test_a_change_makes_the_new_value_of_the_old(old: Any, new: Any) -> None:
-    change = json.loads(json.dumps(delta(old, new)))
+    change = json.loads(json.dumps(compute_delta(old, new)))
     before = as_text(old)
-    assert as_text(apply(old, change)) == as_text(new)
+    assert as_text(apply_delta(old, change)) == as_text(new)
     assert as_text(old) == before
     assert bool(change) == (as_text(old) != as_text(new))
 
 
 @given(st.lists(st.integers(), min_size=3), st.lists(st.integers(), min_size=1))
 def test_what_a_list_gains_in_front_is_all_that_is_written(old: list[int], items: list[int]) -> None:
-    change = delta(old, [*items, *old])
+    change = compute_delta(old, [*items, *old])
     assert len(change["@"][2]) == len(items)
 
 
 @pytest.mark.parametrize("change", [{"~": {"9": {"=": 1}}}, {"~": {"x": {"=": 1}}}, {"@": [1]}, {"?": 1}], ids=str)
 def test_a_change_that_does_not_fit_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="does not fit"):
-        apply([1, 2], change)
+        apply_delta([1, 2], change)
 
 
 @pytest.mark.parametrize("name", BOARDS)
@@ -77,7 +77,7 @@ def test_boards_one_after_the_other_come_back_by_their_changes(names: list[str])
     shown: dict[str, Any] = {}
     for name in names:
         parts = encoder.encode(BOARDS[name])
-        shown = apply(shown, json.loads(json.dumps(delta(before, parts))))
+        shown = apply_delta(shown, json.loads(json.dumps(compute_delta(before, parts))))
         before = parts
         assert decoder.decode(shown) == BOARDS[name]
 
@@ -86,38 +86,38 @@ def test_what_has_not_changed_stays_the_same_object() -> None:
     encoder, decoder = Encoder(), Decoder()
     first = encoder.encode(BOARDS["open"])
     one = decoder.decode(first)
-    second = apply(first, delta(first, encoder.encode(replace(BOARDS["open"], examining=True))))
+    second = apply_delta(first, compute_delta(first, encoder.encode(replace(BOARDS["open"], is_doctor_running=True))))
     other = decoder.decode(second)
-    assert other.examining
+    assert other.is_doctor_running
     assert other.release is one.release
-    assert other.pods is one.pods
+    assert other.workload is one.workload
 
 
-class Source:
+class FakeSource:
     """A board that a test sets, and the moment at which the recorder has seen it."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: DashboardState) -> None:
         self.current = board
-        self._looked = threading.Event()
+        self._was_read = threading.Event()
 
-    def board(self) -> Board:
-        self._looked.set()
+    def state(self) -> DashboardState:
+        self._was_read.set()
         return self.current
 
-    def put(self, board: Board) -> None:
+    def set_board(self, board: DashboardState) -> None:
         self.current = board
         for _ in range(2):  # the look that is under way may have begun before
-            self._looked.clear()
-            assert self._looked.wait(30)
+            self._was_read.clear()
+            assert self._was_read.wait(30)
 
 
-def recorded(file: Path, *boards: Board) -> Path:
-    source = Source(boards[0])
-    recorder = Recorder(source.board, file)
+def recorded(file: Path, *boards: DashboardState) -> Path:
+    source = FakeSource(boards[0])
+    recorder = RecordingWriter(source.state, file)
     for board in boards:
-        source.put(board)
+        source.set_board(board)
     recorder.close(30)
-    assert recorder.problem == ""
+    assert recorder.error == ""
     return file
 
 
@@ -126,7 +126,7 @@ def test_what_was_recorded_is_what_is_played(tmp_path: Path, name: str) -> None:
     shown = [BOARDS[each] for each in ("connecting", "planned", "backfill", "stale", "done")]
     file = recorded(tmp_path / name, *shown)
     assert file.stat().st_mode & 0o777 == 0o600
-    recording = load(file)
+    recording = load_recording(file)
     assert recording.header.plan == "users-full-name"
     played = [recording.board_at(at) for at in recording.times]
     assert played == shown
@@ -138,7 +138,7 @@ def test_what_was_recorded_is_what_is_played(tmp_path: Path, name: str) -> None:
 
 def test_the_recording_of_a_whole_release_still_plays() -> None:
     """Recordings are kept: what an older zdd has written is read by this one."""
-    recording = load(Path(__file__).parents[2] / "docs" / "release.jsonl.gz")
+    recording = load_recording(Path(__file__).parents[2] / "docs" / "release.jsonl.gz")
     states = []
     for at in recording.marks:
         record = recording.board_at(at).release.value
@@ -151,9 +151,9 @@ def test_the_recording_of_a_whole_release_still_plays() -> None:
 
 def test_only_what_changed_is_written(tmp_path: Path) -> None:
     pods = [make_pod(f"{number:03}", "2", PodState.SERVING) for number in range(200)]
-    first = replace(BOARDS["backfill"], pods=Sourced(workload(pods, ready=200), MONO))
+    first = replace(BOARDS["backfill"], workload=Observed(workload(pods, ready=200), MONOTONIC))
     pods[7] = replace(pods[7], restarts=3)
-    second = replace(first, pods=Sourced(workload(pods, ready=200), MONO + 1))
+    second = replace(first, workload=Observed(workload(pods, ready=200), MONOTONIC + 1))
     _, whole, change = recorded(tmp_path / "r.jsonl", first, second).read_text().splitlines()
     assert len(whole) > 50_000
     assert len(change) < 200
@@ -163,9 +163,9 @@ def test_an_existing_file_is_not_written_over(tmp_path: Path) -> None:
     file = tmp_path / "r.jsonl"
     file.write_text("mine")
     with pytest.raises(ZddError, match="exists already"):
-        Recorder(lambda: BOARDS["open"], file)
+        RecordingWriter(lambda: BOARDS["open"], file)
     with pytest.raises(ZddError, match="cannot be written"):
-        Recorder(lambda: BOARDS["open"], tmp_path / "no" / "r.jsonl")
+        RecordingWriter(lambda: BOARDS["open"], tmp_path / "no" / "r.jsonl")
     assert file.read_text() == "mine"
 
 
@@ -174,7 +174,7 @@ def test_a_recording_that_a_crash_has_cut_plays_to_there(tmp_path: Path, packed:
     name = "r.jsonl.gz" if packed else "r.jsonl"
     file = recorded(tmp_path / name, *[BOARDS[each] for each in ("planned", "backfill", "done")])
     file.write_bytes(file.read_bytes()[:-40])
-    recording = load(file)
+    recording = load_recording(file)
     assert recording.board_at(1e9) in (BOARDS["backfill"], BOARDS["done"])
     assert len(recording.times) >= 2
 
@@ -189,13 +189,13 @@ BAD_LINES = {
 
 @pytest.mark.parametrize("case", BAD_LINES)
 def test_a_damaged_line_is_told_by_its_number(tmp_path: Path, case: str) -> None:
-    bad, told = BAD_LINES[case]
+    bad, text = BAD_LINES[case]
     file = recorded(tmp_path / "r.jsonl", BOARDS["planned"], BOARDS["done"])
     header, first, last = file.read_text().splitlines()
     file.write_text("\n".join([header, first, bad, last]))
     with pytest.raises(ZddError, match="line 3") as caught:
-        load(file)
-    assert told in caught.value.title
+        load_recording(file)
+    assert text in caught.value.title
 
 
 def test_a_value_that_no_board_can_hold_is_told_by_its_line(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_value_that_no_board_can_hold_is_told_by_its_line(tmp_path: Path) -> N
     header, first = file.read_text().splitlines()
     file.write_text("\n".join([header, first, '{"t": 1, "d": {"~": {"examining": {"=": "perhaps"}}}}']))
     with pytest.raises(ZddError, match=r"line 3 cannot be shown: examining"):
-        load(file).board_at(2)
+        load_recording(file).board_at(2)
 
 
 @pytest.mark.parametrize(
@@ -219,15 +219,15 @@ def test_what_is_no_recording_is_refused(tmp_path: Path, text: str, told: str) -
     file = tmp_path / "r"
     file.write_text(text)
     with pytest.raises(ZddError, match=told):
-        load(file)
+        load_recording(file)
     (tmp_path / "z.gz").write_bytes(gzip.compress(text.encode()))
     with pytest.raises(ZddError, match=told):
-        load(tmp_path / "z.gz")
+        load_recording(tmp_path / "z.gz")
     with pytest.raises(ZddError, match="there is no recording"):
-        load(tmp_path / "nowhere")
+        load_recording(tmp_path / "nowhere")
 
 
-def played(tmp_path: Path) -> tuple[Player, list[float]]:
+def recorded_player(tmp_path: Path) -> tuple[Player, list[float]]:
     """A recording of 100 s with marks at 30 and 60, and the machine's clock."""
     file = recorded(tmp_path / "r.jsonl", BOARDS["planned"])
     header, first = file.read_text().splitlines()
@@ -242,14 +242,14 @@ def played(tmp_path: Path) -> tuple[Player, list[float]]:
         lines.append(json.dumps({"t": float(at), "d": whole}))
     file.write_text("\n".join(lines))
     now = [5000.0]
-    return Player(load(file), now=lambda: now[0]), now
+    return Player(load_recording(file), now=lambda: now[0]), now
 
 
 def test_the_clock_follows_the_recording(tmp_path: Path) -> None:
-    player, now = played(tmp_path)
+    player, now = recorded_player(tmp_path)
     start = player.recording.header
     now[0] += 7
-    player.begin()
+    player.start_clock()
     assert player.recording.marks == [30.0, 60.0]
     now[0] += 10
     assert (player.position, player.monotonic(), player.wall()) == (10, start.monotonic + 10, start.wall + 10)
@@ -265,41 +265,41 @@ def test_the_clock_follows_the_recording(tmp_path: Path) -> None:
     now[0] += 10
     assert player.position == 35
     player.seek(1e9)
-    assert player.ended
+    assert player.is_ended
     player.toggle()
     assert (player.position, player.playing) == (0, True)
     for _ in range(20):
         player.faster()
-    assert player.speed == SPEEDS[-1]
+    assert player.speed == PLAYBACK_SPEEDS[-1]
 
 
 def test_it_jumps_from_event_to_event(tmp_path: Path) -> None:
-    player, _ = played(tmp_path)
-    told: list[float] = []
-    player.subscribe(lambda: told.append(player.position))
+    player, _ = recorded_player(tmp_path)
+    text: list[float] = []
+    player.subscribe(lambda: text.append(player.position))
     for jump in [player.next_mark] * 3 + [player.previous_mark] * 3:
         jump()
-    assert told == [30, 60, 100, 60, 30, 0]
-    record = player.board().release.value
+    assert text == [30, 60, 100, 60, 30, 0]
+    record = player.state().release.value
     assert record is not None
     assert all(isinstance(event, Event) for event in record.events)
 
 
 def test_a_recording_takes_no_command(tmp_path: Path) -> None:
-    player, _ = played(tmp_path)
+    player, _ = recorded_player(tmp_path)
     with pytest.raises(ZddError, match="this is a recording"):
-        player.send(CommandRequest(CommandKind.PAUSE)).result(0)
-    tail = player.follow(LogQuery("pod"))
-    assert tail.view().state == "ended"
-    assert "a recording holds no logs" in tail.view().error
+        player.send_command(CommandRequest(CommandKind.PAUSE)).result(0)
+    tail = player.follow_log(LogQuery("pod"))
+    assert tail.snapshot().state == "ended"
+    assert "a recording holds no logs" in tail.snapshot().error
     tail.close()
 
 
 @pytest.mark.parametrize("query", [ObjectQuery("Pod", "x"), BackfillQuery(), ShadowQuery(), PlanQuery()])
 def test_what_was_on_no_board_is_plainly_not_there(query: Query[Any], tmp_path: Path) -> None:
-    player, _ = played(tmp_path)
+    player, _ = recorded_player(tmp_path)
     with pytest.raises(ZddError, match=r"a recording holds no .*: it has what the board said"):
-        player.ask(query).result(0)
+        player.fetch(query).result(0)
 
 
 def test_the_audit_and_the_plan_are_those_of_the_boards(tmp_path: Path) -> None:
@@ -312,33 +312,33 @@ def test_the_audit_and_the_plan_are_those_of_the_boards(tmp_path: Path) -> None:
             Event(number, 5.0, record.events[0].actor, "step", f"did {number}") for number in (first, first + 1)
         )
         boards.append(
-            replace(BOARDS["open"], release=Sourced(replace(record, events=events, plan_text="name: x"), MONO))
+            replace(BOARDS["open"], release=Observed(replace(record, events=events, plan_text="name: x"), MONOTONIC))
         )
-    recording = load(recorded(tmp_path / "r.jsonl", *boards))
+    recording = load_recording(recorded(tmp_path / "r.jsonl", *boards))
     player = Player(recording)
     player.seek(recording.times[-1])
-    assert [event.id for event in player.ask(StoryQuery()).result(0).events] == [1, 2, 3, 4, 5, 6, 7]
-    short = player.ask(StoryQuery(limit=2)).result(0)
-    assert ([event.id for event in short.events], short.earlier) == ([6, 7], 5)
-    assert player.ask(PlanQuery()).result(0).stored == "name: x"
+    assert [event.id for event in player.fetch(AuditLogQuery()).result(0).events] == [1, 2, 3, 4, 5, 6, 7]
+    short = player.fetch(AuditLogQuery(limit=2)).result(0)
+    assert ([event.id for event in short.events], short.earlier_count) == ([6, 7], 5)
+    assert player.fetch(PlanQuery()).result(0).stored == "name: x"
     player.toggle()
     player.seek(recording.times[1])
-    assert [event.id for event in player.ask(StoryQuery()).result(0).events] == [1, 2, 3]
+    assert [event.id for event in player.fetch(AuditLogQuery()).result(0).events] == [1, 2, 3]
     recording.events[1] = {"id": "one"}
     with pytest.raises(ZddError, match="has an event that cannot be shown"):
-        player.ask(StoryQuery()).result(0)
+        player.fetch(AuditLogQuery()).result(0)
 
 
 def test_a_time_to_begin_at(tmp_path: Path) -> None:
-    player, _ = played(tmp_path)
+    player, _ = recorded_player(tmp_path)
     recording = player.recording
-    assert seconds_of("1m", recording) == 60
-    assert seconds_of(player.time_of_day(recording.header.wall + 40), recording) == pytest.approx(40, abs=1)
+    assert parse_position("1m", recording) == 60
+    assert parse_position(player.time_of_day(recording.header.wall + 40), recording) == pytest.approx(40, abs=1)
     with pytest.raises(ZddError, match="is no time"):
-        seconds_of("soon", recording)
+        parse_position("soon", recording)
     with pytest.raises(ZddError, match="is not in") as caught:
-        seconds_of("2h", recording)
-    assert "1m40s" in caught.value.mend
+        parse_position("2h", recording)
+    assert "1m40s" in caught.value.hint
 
 
 def test_a_recording_that_began_late_says_from_when_on_it_has_the_audit(tmp_path: Path) -> None:
@@ -346,6 +346,6 @@ def test_a_recording_that_began_late_says_from_when_on_it_has_the_audit(tmp_path
     assert record is not None
     for kind, since in (("release", None), ("step", 5.0)):
         events = (Event(9, 5.0, record.events[0].actor, kind, "did it"),)
-        board = replace(BOARDS["open"], release=Sourced(replace(record, events=events), MONO))
-        player = Player(load(recorded(tmp_path / f"{kind}.jsonl", board)))
-        assert player.ask(StoryQuery()).result(0).since == since
+        board = replace(BOARDS["open"], release=Observed(replace(record, events=events), MONOTONIC))
+        player = Player(load_recording(recorded(tmp_path / f"{kind}.jsonl", board)))
+        assert player.fetch(AuditLogQuery()).result(0).recorded_since == since

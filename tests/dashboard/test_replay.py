@@ -8,19 +8,19 @@ import pytest
 
 from tests.dashboard.test_recording import recorded
 from tests.support.screen_text import screen_text
-from tests.support.states import EPOCH, MONO, SERVING, FixedClock, FixedSource, situations
+from tests.support.states import EPOCH, MONOTONIC, SERVING, FixedClock, FixedSource, dashboard_situations
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.recording.player import Player
-from zdd_tui.dashboard.recording.reader import Header, Recording, load
+from zdd_tui.dashboard.recording.reader import Recording, RecordingHeader, load_recording
 from zdd_tui.dashboard.replay import ReplayApp
-from zdd_tui.dashboard.terminal.display_options import Look
-from zdd_tui.dashboard.widgets.panes.pane import RowChosen
+from zdd_tui.dashboard.terminal.display_options import DisplayOptions
+from zdd_tui.dashboard.widgets.panes.pane import RowSelected
 
-BOARDS = situations()
+BOARDS = dashboard_situations()
 SHOWN = ("planned", "backfill", "stale", "done")
 
 
-class FixedPlayer(Player):
+class FixedTimePlayer(Player):
     """Times of day as on every other machine."""
 
     def time_of_day(self, at: float) -> str:
@@ -30,22 +30,22 @@ class FixedPlayer(Player):
 @pytest.fixture
 def recording(tmp_path: Path) -> Recording:
     """Four boards, a minute apart, as if read at the times that stand in them."""
-    found = load(recorded(tmp_path / "r.jsonl", *[BOARDS[name] for name in SHOWN]))
-    found.header = Header(found.header.plan, EPOCH + 1, MONO + 1)
+    found = load_recording(recorded(tmp_path / "r.jsonl", *[BOARDS[name] for name in SHOWN]))
+    found.header = RecordingHeader(found.header.plan, EPOCH + 1, MONOTONIC + 1)
     found.times[:] = [60.0 * at for at in range(len(SHOWN))]
     found.marks[:] = found.times[1:]
     return found
 
 
-def player(recording: Recording) -> tuple[FixedPlayer, list[float]]:
+def player(recording: Recording) -> tuple[FixedTimePlayer, list[float]]:
     now = [0.0]
-    return FixedPlayer(recording, now=lambda: now[0]), now
+    return FixedTimePlayer(recording, now=lambda: now[0]), now
 
 
 async def test_the_screen_is_the_one_of_then(recording: Recording) -> None:
     playing, _ = player(recording)
     playing.toggle()
-    app = ReplayApp(playing, look=Look())
+    app = ReplayApp(playing, display_options=DisplayOptions())
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await pilot.pause()
         first, *rest = screen_text(app).splitlines()
@@ -58,7 +58,7 @@ async def test_the_screen_is_the_one_of_then(recording: Recording) -> None:
 
 async def test_keys_go_through_it(recording: Recording) -> None:
     playing, now = player(recording)
-    app = ReplayApp(playing, look=Look())
+    app = ReplayApp(playing, display_options=DisplayOptions())
 
     async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
 
@@ -91,7 +91,7 @@ async def test_nothing_can_be_sent_from_it(recording: Recording) -> None:
     playing, _ = player(recording)
     playing.seek(60.0)
     playing.toggle()
-    app = ReplayApp(playing, look=Look())
+    app = ReplayApp(playing, display_options=DisplayOptions())
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await pilot.pause()
         assert "p pause" not in screen_text(app)
@@ -108,12 +108,12 @@ async def test_nothing_can_be_sent_from_it(recording: Recording) -> None:
 async def test_a_line_that_cannot_be_shown_ends_it_with_its_number(recording: Recording) -> None:
     recording.lines[2] = {"t": 120.0, "d": {"~": {"examining": {"=": "perhaps"}}}}
     playing, _ = player(recording)
-    app = ReplayApp(playing, look=Look())
+    app = ReplayApp(playing, display_options=DisplayOptions())
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await pilot.press("n", "n")
         await pilot.pause()
-    assert app.problem is not None
-    assert "line 4 cannot be shown: examining" in app.problem.title
+    assert app.error is not None
+    assert "line 4 cannot be shown: examining" in app.error.title
     assert app.return_value is not None
     assert app.return_value.code == 2
 
@@ -137,13 +137,13 @@ async def test_picture(
     playing, _ = player(recording)
     playing.seek(60.0)
     playing.toggle()
-    app = ReplayApp(playing, look=Look())
+    app = ReplayApp(playing, display_options=DisplayOptions())
     width, height = map(int, size.split("x"))
     async with app.run_test(size=(width, height), notifications=True, tooltips=True) as pilot:
         await pilot.pause()
         on_pod, key = PICTURES[picture]
         if on_pod:
-            app.screen.post_message(RowChosen("pods", "x", SERVING[0]))
+            app.screen.post_message(RowSelected("pods", "x", SERVING[0]))
             await pilot.pause()
         if key:
             await pilot.press(key)
@@ -164,7 +164,7 @@ async def test_details_tell_what_was_recorded_and_plainly_what_was_not(recording
     playing, _ = player(recording)
     playing.seek(60.0)
     playing.toggle()
-    app = ReplayApp(playing, look=Look())
+    app = ReplayApp(playing, display_options=DisplayOptions())
     async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
 
         async def shown(*wanted: str) -> None:
@@ -179,7 +179,7 @@ async def test_details_tell_what_was_recorded_and_plainly_what_was_not(recording
             await shown(*wanted)
             await pilot.press("escape")
             await shown("move old rows in batches")
-        app.screen.post_message(RowChosen("pods", "x", SERVING[0]))
+        app.screen.post_message(RowSelected("pods", "x", SERVING[0]))
         await shown(
             "✗ pod users-api-6d4f9c7b5d-x7k2p: a recording holds no pod as the API had it",
             "● Serving  13m old",
@@ -198,7 +198,7 @@ async def test_the_gates_of_then_have_their_pane(recording: Recording) -> None:
     playing, _ = player(recording)
     playing.seek(60.0)
     playing.toggle()
-    app = ReplayApp(playing, look=Look())
+    app = ReplayApp(playing, display_options=DisplayOptions())
     async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
         await pilot.pause()
         await pilot.press("6")

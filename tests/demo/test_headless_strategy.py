@@ -4,16 +4,23 @@ from pathlib import Path
 
 import pytest
 
-from zdd_tui.demo.environment import Options
-from zdd_tui.demo.headless_strategy import as_text, headless_strategy
+from zdd_tui.demo.environment import DemoOptions
+from zdd_tui.demo.headless_strategy import format_strategy_report, run_strategy_release
 
 
 @pytest.mark.timeout(400)
 async def test_a_rolling_release_reports_load_rollback_and_doctor(tmp_path: Path) -> None:
-    options = Options(
-        rows=2000, rate=60, soak="500ms", quick=True, strategy="rolling", name="users-rolling", guard=True, calm=True
+    options = DemoOptions(
+        rows=2000,
+        rate=60,
+        soak="500ms",
+        is_fast=True,
+        strategy="rolling",
+        name="users-rolling",
+        has_guard=True,
+        is_guard_lenient=True,
     )
-    report = await headless_strategy(tmp_path, options)
+    report = await run_strategy_release(tmp_path, options)
     assert report["ok"], report
     assert report["requests"] > 100
     found = report["doctor"]["findings"]
@@ -24,6 +31,6 @@ async def test_a_rolling_release_reports_load_rollback_and_doctor(tmp_path: Path
     # Asked with the database away, and ended by SIGTERM.
     assert found["probes"] == found["health-ready"] == found["shutdown"] == found["triggers"] == "pass"
     assert found["fragile-steps"] == "pass"
-    text = as_text(report)
+    text = format_strategy_report(report)
     assert "✔ rolling release: 2 pods of shop/users-api:2" in text
     assert "✗ a rollback that was never rehearsed: never rehearsed" in text

@@ -4,20 +4,20 @@ import argparse
 
 import pytest
 
-from zdd_tui.cli.options import add_demo
-from zdd_tui.demo.environment import Options
-from zdd_tui.demo.run import options_of, run_demo
+from zdd_tui.cli.options import add_demo_options
+from zdd_tui.demo.environment import DemoOptions
+from zdd_tui.demo.run import read_options, run_demo
 from zdd_tui.model.errors import ZddError
 
 
 def parsed(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    add_demo(parser)
+    add_demo_options(parser)
     return parser.parse_args(words)
 
 
-def made(*words: str) -> Options:
-    return options_of(parsed(*words))
+def made(*words: str) -> DemoOptions:
+    return read_options(parsed(*words))
 
 
 def test_a_mismatch_is_an_image_whose_new_path_is_wrong() -> None:
@@ -34,7 +34,7 @@ def test_a_mismatch_is_of_a_dark_launch_alone(more: list[str]) -> None:
 
 
 def test_other_faults_have_a_guard_that_does_not_forgive() -> None:
-    assert (made("--inject", "errors").calm, made().calm) == (False, True)
+    assert (made("--inject", "errors").is_guard_lenient, made().is_guard_lenient) == (False, True)
     with pytest.raises(ZddError, match="a release of expand/contract alone"):
         made("--inject", "errors", "--strategy", "canary", "--headless")
     with pytest.raises(ZddError, match="--regions starts several"):

@@ -7,34 +7,34 @@ from typing import Any
 
 import pytest
 
-from tests.support.release import assert_nobody_was_hurt, no_progress, production
+from tests.support.release import assert_no_failures, ignore_progress, start_production
 from zdd_tui.backends.kubernetes.cluster import MERGE_PATCH, Cluster
 from zdd_tui.backends.store.client import Store
 from zdd_tui.demo.environment import Environment
 from zdd_tui.demo.plan import IMAGE
-from zdd_tui.demo.release_driver import Walker
-from zdd_tui.demo.state_snapshot import Likeness, differences, take
+from zdd_tui.demo.release_driver import ReleaseDriver
+from zdd_tui.demo.state_snapshot import EnvironmentState, describe_differences, read_environment_state
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.release.records import ReleaseRecord
-from zdd_tui.model.release.state import CommandKind, State
+from zdd_tui.model.release.state import CommandKind, ReleaseState
 
 PHASES = ("preview", "switch", "soak", "promote", "cleanup")
 GREEN = "users-api-green"
 
 
-async def walk_to(env: Environment, store: Store, last: str) -> Walker:
-    walker = Walker(env, store, no_progress)
-    await walker.begin()
+async def walk_to(env: Environment, store: Store, last: str) -> ReleaseDriver:
+    driver = ReleaseDriver(env, store, ignore_progress)
+    await driver.start_release()
     for phase in PHASES[: PHASES.index(last) + 1]:
-        await walker.advance(phase)
-    return walker
+        await driver.run_phase(phase)
+    return driver
 
 
-async def assert_as_before(env: Environment, walker: Walker, before: Likeness, where: str) -> None:
-    await env.end("agent")
-    assert (await walker.record()).release.state is State.ROLLED_BACK
-    assert differences(before, await take(env)) == [], f"after a rollback from {where}"
-    await assert_nobody_was_hurt(env)
+async def assert_as_before(env: Environment, driver: ReleaseDriver, before: EnvironmentState, where: str) -> None:
+    await env.stop("agent")
+    assert (await driver.read_record()).release.state is ReleaseState.ROLLED_BACK
+    assert describe_differences(before, await read_environment_state(env)) == [], f"after a rollback from {where}"
+    await assert_no_failures(env)
 
 
 @contextlib.asynccontextmanager
@@ -45,7 +45,7 @@ async def held(env: Environment, deployment: str) -> AsyncIterator[None]:
 
         async def keep(finalizers: list[str]) -> Any:
             body = {"metadata": {"finalizers": finalizers}}
-            return await cluster.http.json("PATCH", path, body=body, content_type=MERGE_PATCH)
+            return await cluster.http.request_json("PATCH", path, body=body, content_type=MERGE_PATCH)
 
         await keep(["example.com/held"])
         yield
@@ -58,43 +58,43 @@ def _note(record: ReleaseRecord, name: str) -> str:
 
 @pytest.mark.timeout(600)
 async def test_back_by_one_patch_while_the_first_deployment_is_warm(tmp_path: Path) -> None:
-    async with production(tmp_path, strategy="blue/green") as (env, store):
-        before = await take(env)
+    async with start_production(tmp_path, strategy="blue/green") as (env, store):
+        before = await read_environment_state(env)
         good = env.plan_file.read_text()
         env.plan_file.write_text(good.replace("'\"version\": 2'", "no such text"))
-        walker = Walker(env, store, no_progress)
-        await walker.begin()
-        await walker.enter("preview")
+        driver = ReleaseDriver(env, store, ignore_progress)
+        await driver.start_release()
+        await driver.start_phase("preview")
         with pytest.raises(StepFailed, match="GET /version: 'no such text' is not in the body"):
-            await walker.settle("preview")
-        await walker.rollback()
-        await assert_as_before(env, walker, before, "preview, where a smoke check failed")
+            await driver.wait_for_phase("preview")
+        await driver.roll_back()
+        await assert_as_before(env, driver, before, "preview, where a smoke check failed")
         env.plan_file.write_text(good)
         for last in ("preview", "switch", "soak"):
-            walker = await walk_to(env, store, last)
-            await walker.rollback()
-            await assert_as_before(env, walker, before, last)
+            driver = await walk_to(env, store, last)
+            await driver.roll_back()
+            await assert_as_before(env, driver, before, last)
 
 
 @pytest.mark.timeout(600)
 async def test_back_after_the_promotion_then_the_whole_release(tmp_path: Path) -> None:
-    async with production(tmp_path, strategy="blue/green") as (env, store):
-        before = await take(env)
-        walker = await walk_to(env, store, "promote")
-        await walker.rollback()
-        await assert_as_before(env, walker, before, "promote")
+    async with start_production(tmp_path, strategy="blue/green") as (env, store):
+        before = await read_environment_state(env)
+        driver = await walk_to(env, store, "promote")
+        await driver.roll_back()
+        await assert_as_before(env, driver, before, "promote")
 
-        walker = await walk_to(env, store, "promote")
+        driver = await walk_to(env, store, "promote")
         async with held(env, GREEN):
-            await walker.enter("cleanup")
-            await walker.until(lambda record: _note(record, "remove-green") != "")
-            await walker.command(CommandKind.ROLLBACK)
-        await walker.until(lambda record: record.release.state is State.ROLLED_BACK)
-        await assert_as_before(env, walker, before, "the middle of cleanup")
+            await driver.start_phase("cleanup")
+            await driver.wait_until(lambda record: _note(record, "remove-green") != "")
+            await driver.run_command(CommandKind.ROLLBACK)
+        await driver.wait_until(lambda record: record.release.state is ReleaseState.ROLLED_BACK)
+        await assert_as_before(env, driver, before, "the middle of cleanup")
 
-        walker = await walk_to(env, store, "cleanup")
-        assert (await walker.record()).release.state is State.DONE
-        after = await take(env)
+        driver = await walk_to(env, store, "cleanup")
+        assert (await driver.read_record()).release.state is ReleaseState.DONE
+        after = await read_environment_state(env)
         assert (after.image, set(after.pods)) == (IMAGE, {IMAGE})
         assert (after.objects, after.annotations) == (before.objects, before.annotations)
-        await assert_nobody_was_hurt(env)
+        await assert_no_failures(env)

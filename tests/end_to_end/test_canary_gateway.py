@@ -9,21 +9,21 @@ import yaml
 from aiohttp import web
 
 from tests.support.release import (
-    assert_nobody_was_hurt,
-    back_from_the_middle_of_cleanup,
-    no_progress,
-    production,
+    assert_no_failures,
+    ignore_progress,
+    roll_back_during_cleanup,
+    start_production,
 )
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.routes import get_route
 from zdd_tui.demo import manifests
 from zdd_tui.demo.environment import Environment
 from zdd_tui.demo.plan import IMAGE
-from zdd_tui.demo.release_driver import Walker
-from zdd_tui.demo.state_snapshot import differences, take
+from zdd_tui.demo.release_driver import ReleaseDriver
+from zdd_tui.demo.state_snapshot import describe_differences, read_environment_state
 from zdd_tui.model.errors import ClusterError
-from zdd_tui.model.release.state import State
-from zdd_tui.model.workload.route import canary_share
+from zdd_tui.model.release.state import ReleaseState
+from zdd_tui.model.workload.route import canary_percentages
 from zdd_tui.testbed.cluster.cluster import local_cluster
 
 FIRST, CANARY = manifests.NAME, f"{manifests.NAME}-canary"
@@ -33,44 +33,53 @@ PHASES = ("canary-33", "canary-50", "promote")
 async def share(env: Environment) -> list[float]:
     """Percent that the route gives the canary."""
     async with Cluster.connect(str(env.kubeconfig), None, "default") as cluster:
-        return canary_share(await get_route(cluster, manifests.ROUTE), FIRST, CANARY)
+        return canary_percentages(await get_route(cluster, manifests.ROUTE), FIRST, CANARY)
 
 
 @pytest.mark.timeout(600)
 async def test_requests_are_shared_out_by_phases_and_back_at_once(tmp_path: Path) -> None:
-    async with production(tmp_path, strategy="canary", by="gateway", name="users-canary", rate=60) as (env, store):
-        before = await take(env)
+    async with start_production(tmp_path, strategy="canary", by="gateway", name="users-canary", rate=60) as (
+        env,
+        store,
+    ):
+        before = await read_environment_state(env)
         assert any(each.startswith("httproute") for each in before.objects)
         for last in PHASES:
-            walker = Walker(env, store, no_progress)
-            await walker.begin()
+            driver = ReleaseDriver(env, store, ignore_progress)
+            await driver.start_release()
             for phase in PHASES[: PHASES.index(last) + 1]:
-                await walker.advance(phase)
+                await driver.run_phase(phase)
             assert await share(env) == [33 if last == "canary-33" else 50]
-            await walker.rollback()
-            await env.end("agent")
-            assert differences(before, await take(env)) == [], f"after a rollback from {last}"
+            await driver.roll_back()
+            await env.stop("agent")
+            assert describe_differences(before, await read_environment_state(env)) == [], (
+                f"after a rollback from {last}"
+            )
 
         # The canary is gone by then, and so is its Service.
-        await back_from_the_middle_of_cleanup(env, store)
-        assert differences(before, await take(env)) == [], "after a rollback from the middle of cleanup"
+        await roll_back_during_cleanup(env, store)
+        assert describe_differences(before, await read_environment_state(env)) == [], (
+            "after a rollback from the middle of cleanup"
+        )
 
-        walker = Walker(env, store, no_progress)
-        await walker.begin()
-        await walker.advance("canary-33")
-        await walker.advance("canary-50")
-        await walker.enter("promote")
-        served = env.load()["services"]
-        await assert_nobody_was_hurt(env)
-        assert env.load()["services"][CANARY] > served[CANARY], "the canary answers while the first Deployment rolls"
-        await walker.settle("promote")
-        gate = (await walker.record()).gates["serving-new"]
+        driver = ReleaseDriver(env, store, ignore_progress)
+        await driver.start_release()
+        await driver.run_phase("canary-33")
+        await driver.run_phase("canary-50")
+        await driver.start_phase("promote")
+        served = env.read_load_report()["services"]
+        await assert_no_failures(env)
+        assert env.read_load_report()["services"][CANARY] > served[CANARY], (
+            "the canary answers while the first Deployment rolls"
+        )
+        await driver.wait_for_phase("promote")
+        gate = (await driver.read_record()).gates["serving-new"]
         assert gate.reason == "2 of 2 pods serve the new image"
-        await walker.advance("cleanup")
-        assert (await walker.record()).release.state is State.DONE
-        after = await take(env)
+        await driver.run_phase("cleanup")
+        assert (await driver.read_record()).release.state is ReleaseState.DONE
+        after = await read_environment_state(env)
         assert (after.image, set(after.pods), after.objects) == (IMAGE, {IMAGE}, before.objects)
-        await assert_nobody_was_hurt(env)
+        await assert_no_failures(env)
 
 
 @asynccontextmanager
@@ -101,13 +110,13 @@ async def test_a_cluster_without_the_api_and_a_route_that_is_not_there_are_told_
     async with bare_api(tmp_path) as cluster:
         with pytest.raises(ClusterError, match="no Gateway API") as caught:
             await get_route(cluster, manifests.ROUTE)
-        assert "by: replicas" in caught.value.mend
+        assert "by: replicas" in caught.value.hint
     async with (
         local_cluster(tmp_path / "cluster") as local,
         Cluster.connect(str(local.kubeconfig), None, "default") as cluster,
     ):
-        for path, body in manifests.gateway_objects().items():
-            await cluster.http.json("POST", path, body=body)
-        assert (await get_route(cluster, manifests.ROUTE)).waits == "no Gateway has taken the route"
+        for path, body in manifests.gateway_manifests().items():
+            await cluster.http.request_json("POST", path, body=body)
+        assert (await get_route(cluster, manifests.ROUTE)).pending_reason == "no Gateway has taken the route"
         with pytest.raises(ClusterError, match="no httproute 'elsewhere'"):
             await get_route(cluster, "elsewhere")

@@ -5,41 +5,41 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import NAME, Ground
-from tests.support.release import assert_nobody_was_hurt, production
-from zdd_tui.demo.state_snapshot import differences, take
+from tests.support.command_line import NAME, CliEnvironment
+from tests.support.release import assert_no_failures, start_production
+from zdd_tui.demo.state_snapshot import describe_differences, read_environment_state
 
 
 @pytest.mark.timeout(300)
 async def test_forward_and_back_by_commands(tmp_path: Path) -> None:
-    async with production(tmp_path) as (env, _store):
-        before = await take(env)
-        here = Ground(env.folder, env.environ)
-        assert (await here.zdd("check")).code == 0
+    async with start_production(tmp_path) as (env, _store):
+        before = await read_environment_state(env)
+        here = CliEnvironment(env.folder, env.environ)
+        assert (await here.run_zdd("check")).code == 0
 
-        async with here.agent() as agent:
-            await agent.says("holding the lease")
+        async with here.run_agent() as agent:
+            await agent.wait_for_output("holding the lease")
             for phase in ("expand", "dual-write"):
-                sent = await here.zdd("advance", "--yes", "--reason", f"time for {phase}")
+                sent = await here.run_zdd("advance", "--yes", "--reason", f"time for {phase}")
                 assert (sent.code, sent.out) == (0, f"advance done: {phase} is running\n"), sent.err
-                reached = await here.zdd("status", "--wait", phase, "--timeout", "2m")
-                assert reached.code == 0, reached.said
+                reached = await here.run_zdd("status", "--wait", phase, "--timeout", "2m")
+                assert reached.code == 0, reached.output
                 assert reached.out.startswith(f"{NAME}: waiting in {phase} (demo)\n")
 
-            document = json.loads((await here.zdd("status", "--json")).out)
+            document = json.loads((await here.run_zdd("status", "--json")).out)
             assert [gate["verdict"] for gate in document["gates"]] == ["pass", "pass"]
             assert document["next_phase"] == "backfill"
             assert document["agent"]["pid"] == agent.process.pid
 
-            sent = await here.zdd("rollback", "--yes", "--reason", "wrong customer")
+            sent = await here.run_zdd("rollback", "--yes", "--reason", "wrong customer")
             assert sent.code == 0, sent.err
-            reached = await here.zdd("status", "--wait", "rolled-back", "--timeout", "2m")
-            assert (reached.code, reached.out.partition("\n")[0]) == (0, f"{NAME}: rolled-back (demo)"), reached.said
-            assert await agent.ends() == 0
+            reached = await here.run_zdd("status", "--wait", "rolled-back", "--timeout", "2m")
+            assert (reached.code, reached.out.partition("\n")[0]) == (0, f"{NAME}: rolled-back (demo)"), reached.output
+            assert await agent.wait_for_exit() == 0
 
         why = await here.fetchval("SELECT string_agg(why, ', ' ORDER BY id) FROM zdd.event WHERE kind = 'command'")
         assert why == "time for expand, time for dual-write, wrong customer"
         for secret in here.secrets:
             assert secret not in agent.log
-        assert differences(before, await take(env)) == []
-        await assert_nobody_was_hurt(env)
+        assert describe_differences(before, await read_environment_state(env)) == []
+        await assert_no_failures(env)

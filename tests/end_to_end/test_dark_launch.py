@@ -8,20 +8,20 @@ import asyncpg
 import pytest
 
 from tests.support.release import (
-    assert_nobody_was_hurt,
-    back_from_the_middle_of_cleanup,
-    no_progress,
-    production,
+    assert_no_failures,
+    ignore_progress,
+    roll_back_during_cleanup,
+    start_production,
 )
 from tests.support.store import ANA
-from zdd_tui.dashboard.live_source import Feeds
+from zdd_tui.dashboard.live_source import LiveSource
 from zdd_tui.demo.environment import Environment
-from zdd_tui.demo.release_driver import Walker
-from zdd_tui.demo.state_snapshot import differences, take
+from zdd_tui.demo.release_driver import ReleaseDriver
+from zdd_tui.demo.state_snapshot import describe_differences, read_environment_state
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.plan.file import load_plan
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.state import CommandKind, State
+from zdd_tui.model.release.state import CommandKind, ReleaseState
 from zdd_tui.model.shadow import ShadowQuery, ShadowSample
 
 PHASES = ("rollout", "shadow-20", "shadow-100", "ramp-50", "ramp-100", "cleanup")
@@ -29,43 +29,47 @@ PHASES = ("rollout", "shadow-20", "shadow-100", "ramp-50", "ramp-100", "cleanup"
 
 @pytest.mark.timeout(600)
 async def test_rollback_from_every_phase_then_the_release(tmp_path: Path) -> None:
-    async with production(tmp_path, strategy="dark-launch", rate=100) as (env, store):
-        before = await take(env)
+    async with start_production(tmp_path, strategy="dark-launch", rate=100) as (env, store):
+        before = await read_environment_state(env)
         for last in PHASES[:-1]:
-            walker = Walker(env, store, no_progress)
-            await walker.begin()
+            driver = ReleaseDriver(env, store, ignore_progress)
+            await driver.start_release()
             for phase in PHASES[: PHASES.index(last) + 1]:
-                await walker.advance(phase)
-            await walker.rollback()
-            await env.end("agent")
-            assert differences(before, await take(env)) == [], f"after a rollback from {last}"
-            await assert_nobody_was_hurt(env)
+                await driver.run_phase(phase)
+            await driver.roll_back()
+            await env.stop("agent")
+            assert describe_differences(before, await read_environment_state(env)) == [], (
+                f"after a rollback from {last}"
+            )
+            await assert_no_failures(env)
         # The shadow flag is deleted by then, and comes back before it goes for good.
-        await back_from_the_middle_of_cleanup(env, store)
-        assert differences(before, await take(env)) == [], "after a rollback from the middle of cleanup"
-        await assert_nobody_was_hurt(env)
-        walker = Walker(env, store, no_progress)
-        await walker.begin()
+        await roll_back_during_cleanup(env, store)
+        assert describe_differences(before, await read_environment_state(env)) == [], (
+            "after a rollback from the middle of cleanup"
+        )
+        await assert_no_failures(env)
+        driver = ReleaseDriver(env, store, ignore_progress)
+        await driver.start_release()
         for phase in PHASES:
-            await walker.advance(phase)
-        assert (await walker.record()).release.state is State.DONE
-        after = await take(env)
+            await driver.run_phase(phase)
+        assert (await driver.read_record()).release.state is ReleaseState.DONE
+        after = await read_environment_state(env)
         assert after.flags == before.flags | {"users_sql_name_read": "true"}
         assert after.pods == ("shop/users-api:4",) * 2
-        await assert_nobody_was_hurt(env)
+        await assert_no_failures(env)
 
 
 @pytest.mark.timeout(400)
 async def test_a_new_path_that_is_wrong_is_seen_by_the_gate_and_by_nobody_else(tmp_path: Path) -> None:
-    async with production(tmp_path, strategy="dark-launch", rate=100, mistaken=True) as (env, store):
-        before = await take(env)
-        walker = Walker(env, store, no_progress)
-        await walker.begin()
-        await walker.advance("rollout")
-        await walker.enter("shadow-20")
-        record = await walker.until(
+    async with start_production(tmp_path, strategy="dark-launch", rate=100, mistaken=True) as (env, store):
+        before = await read_environment_state(env)
+        driver = ReleaseDriver(env, store, ignore_progress)
+        await driver.start_release()
+        await driver.run_phase("rollout")
+        await driver.start_phase("shadow-20")
+        record = await driver.wait_until(
             lambda record: (
-                record.release.state is State.WAITING
+                record.release.state is ReleaseState.WAITING
                 and (gate := record.gates.get("shadow-agrees")) is not None
                 and gate.verdict is Verdict.FAIL
             )
@@ -73,26 +77,26 @@ async def test_a_new_path_that_is_wrong_is_seen_by_the_gate_and_by_nobody_else(t
         assert "mismatch; differs: name" in record.gates["shadow-agrees"].reason
         await assert_the_dashboard_tells_which_answers_differ(env)
         with pytest.raises(ZddError, match="shadow-agrees"):
-            await walker.command(CommandKind.ADVANCE)
-        await walker.rollback()
-        await env.end("agent")
-        assert differences(before, await take(env)) == []
-        await assert_nobody_was_hurt(env)
+            await driver.run_command(CommandKind.ADVANCE)
+        await driver.roll_back()
+        await env.stop("agent")
+        assert describe_differences(before, await read_environment_state(env)) == []
+        await assert_no_failures(env)
 
 
 async def assert_the_dashboard_tells_which_answers_differ(env: Environment) -> None:
     """By the logs of the real pods: the user, and the name as it stands in the table against what the new path says."""
-    plan = load_plan(env.plan_file.read_text(), source="plan.yaml", environ=env.environ).plan
-    feeds = Feeds(plan, actor=ANA)
+    plan = load_plan(env.plan_file.read_text(), source="plan.yaml", environment=env.environ).plan
+    feeds = LiveSource(plan, actor=ANA)
     feeds.start(wait_for_screen=0)
     connection = await asyncpg.connect(env.postgres.dsn)
     try:
         async with asyncio.timeout(60):
             # The load changes rows: some sample is of one that still has the name.
             while True:
-                found = await asyncio.wrap_future(feeds.ask(ShadowQuery()))
-                assert found.known >= len(found.samples) > 0
-                assert (found.pods, found.unread) == (2, 0)
+                found = await asyncio.wrap_future(feeds.fetch(ShadowQuery()))
+                assert found.total_failures >= len(found.samples) > 0
+                assert (found.logs_read, found.logs_not_read) == (2, 0)
                 if [sample for sample in found.samples if await _old_as_in_the_table(connection, sample)]:
                     return
                 await asyncio.sleep(0.5)
@@ -103,7 +107,7 @@ async def assert_the_dashboard_tells_which_answers_differ(env: Environment) -> N
 
 async def _old_as_in_the_table(connection: asyncpg.Connection, sample: ShadowSample) -> bool:
     (field,) = sample.fields
-    assert (field.name, field.how) == ("name", "only case")
+    assert (field.name, field.difference) == ("name", "only case")
     assert field.old.casefold() == field.new.casefold()
     assert field.old != field.new
     name = await connection.fetchval(

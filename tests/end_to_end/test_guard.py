@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from tests.support.metric_servers import serving
-from tests.support.release import assert_nobody_was_hurt, no_progress, production
-from zdd_tui.cli.status import as_document, as_text
+from tests.support.metric_servers import serve_handler
+from tests.support.release import assert_no_failures, ignore_progress, start_production
+from zdd_tui.cli.status import format_status, status_to_dict
 from zdd_tui.demo.environment import Environment
-from zdd_tui.demo.release_driver import Walker
-from zdd_tui.demo.state_snapshot import differences, take
+from zdd_tui.demo.release_driver import ReleaseDriver
+from zdd_tui.demo.state_snapshot import describe_differences, read_environment_state
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord
-from zdd_tui.model.release.state import State
+from zdd_tui.model.release.state import ReleaseState
 
 GUARD = """
 guard:
@@ -29,7 +29,7 @@ guard:
 """
 
 
-class Front:
+class FrontServer:
     """What stands before the service, as the probe sees it."""
 
     def __init__(self) -> None:
@@ -44,10 +44,10 @@ def add_guard(env: Environment, url: str) -> None:
     env.plan_file.write_text(plain + GUARD.format(url=url))
 
 
-async def until(walker: Walker, there: object) -> ReleaseRecord:
+async def wait_until(driver: ReleaseDriver, there: object) -> ReleaseRecord:
     async with asyncio.timeout(60):
         while True:
-            record = await walker.record()
+            record = await driver.read_record()
             if there(record):  # type: ignore[operator]
                 return record
             await asyncio.sleep(0.1)
@@ -55,15 +55,15 @@ async def until(walker: Walker, there: object) -> ReleaseRecord:
 
 @pytest.mark.timeout(240)
 async def test_the_guard_lets_a_good_release_through_and_rolls_a_bad_one_back_by_itself(tmp_path: Path) -> None:
-    front = Front()
-    async with production(tmp_path, rate=60) as (env, store), serving(front.answer) as url:
+    front = FrontServer()
+    async with start_production(tmp_path, rate=60) as (env, store), serve_handler(front.answer) as url:
         add_guard(env, url)
-        before = await take(env)
-        walker = Walker(env, store, no_progress)
-        await walker.begin()
-        await walker.advance("expand")
-        await walker.advance("dual-write")  # the gate `guard` has passed twice, on numbers of real pods of V1 and V2
-        record = await walker.record()
+        before = await read_environment_state(env)
+        driver = ReleaseDriver(env, store, ignore_progress)
+        await driver.start_release()
+        await driver.run_phase("expand")
+        await driver.run_phase("dual-write")  # the gate `guard` has passed twice, on numbers of real pods of V1 and V2
+        record = await driver.read_record()
         assert record.gates["guard"].verdict is Verdict.PASS
         errors = next(reading for reading in record.guard if reading.rule == "errors")
         assert errors.verdict is Verdict.PASS
@@ -71,17 +71,20 @@ async def test_the_guard_lets_a_good_release_through_and_rolls_a_bad_one_back_by
         assert record.cause == ""
 
         front.status = 503  # while the release waits for a person at the gate
-        record = await until(walker, lambda one: one.release.state is State.ROLLED_BACK)
-        await env.end("agent")
-        assert differences(before, await take(env)) == []
-        await assert_nobody_was_hurt(env)
+        record = await wait_until(driver, lambda one: one.release.state is ReleaseState.ROLLED_BACK)
+        await env.stop("agent")
+        assert describe_differences(before, await read_environment_state(env)) == []
+        await assert_no_failures(env)
 
     assert record.cause.startswith("front: service errors ")
     assert "limit 50%" in record.cause
-    asked = [command for command in record.commands if command.actor.name == "guard"]
-    assert [(one.kind, one.status, one.reason) for one in asked] == [("rollback", "done", record.cause)]
-    assert as_text(record).splitlines()[0] == f"✗ GUARD: {record.cause}"[: len(as_text(record).splitlines()[0])]
-    assert as_document(record)["cause"] == record.cause
-    said = [event for event in record.events if event.actor.name == "guard"]
-    assert any(event.kind == "guard" and event.what == "front: fail" for event in said)
-    assert any(event.kind == "command" and event.why == record.cause for event in said)
+    requested = [command for command in record.commands if command.actor.name == "guard"]
+    assert [(one.kind, one.status, one.request.reason) for one in requested] == [("rollback", "done", record.cause)]
+    assert (
+        format_status(record).splitlines()[0]
+        == f"✗ GUARD: {record.cause}"[: len(format_status(record).splitlines()[0])]
+    )
+    assert status_to_dict(record)["cause"] == record.cause
+    output = [event for event in record.events if event.actor.name == "guard"]
+    assert any(event.kind == "guard" and event.message == "front: fail" for event in output)
+    assert any(event.kind == "command" and event.reason == record.cause for event in output)

@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.release import assert_nobody_was_hurt, production
-from tests.support.terminal_emulator import Emulator, emulated
+from tests.support.release import assert_no_failures, start_production
+from tests.support.terminal_emulator import Emulator, run_in_emulator
 from zdd_tui.backends.store.client import Store
-from zdd_tui.dashboard.recording.reader import load
+from zdd_tui.dashboard.recording.reader import load_recording
 from zdd_tui.demo.environment import Environment
 from zdd_tui.model.release.records import ReleaseRecord
 
@@ -25,17 +25,17 @@ NAME = "users-full-name"
 @asynccontextmanager
 async def small_production(folder: Path, **options: object) -> AsyncIterator[tuple[Environment, Store]]:
     """A production, and the end of whatever agent was started for its plan."""
-    async with production(folder, **options) as (env, store):
+    async with start_production(folder, **options) as (env, store):
         try:
             yield env, store
         finally:
-            for agent in agents(env):
+            for agent in running_agents(env):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     agent.terminate()
-            await asyncio.to_thread(psutil.wait_procs, agents(env), 20)
+            await asyncio.to_thread(psutil.wait_procs, running_agents(env), 20)
 
 
-def agents(env: Environment) -> list[psutil.Process]:
+def running_agents(env: Environment) -> list[psutil.Process]:
     """Agents of this plan; its path is in no other test's folder."""
     return [
         process
@@ -46,74 +46,74 @@ def agents(env: Environment) -> list[psutil.Process]:
 
 def dashboard(env: Environment, *options: str) -> AbstractAsyncContextManager[Emulator]:
     argv = [sys.executable, "-m", "zdd_tui", "open", *options, str(env.plan_file)]
-    return emulated(argv, env.environ | {"XDG_STATE_HOME": str(env.folder / "state")})
+    return run_in_emulator(argv, env.environ | {"XDG_STATE_HOME": str(env.folder / "state")})
 
 
-async def record_of(store: Store) -> ReleaseRecord:
-    found = await store.find(NAME)
+async def read_record(store: Store) -> ReleaseRecord:
+    found = await store.find_release(NAME)
     assert found is not None
-    return await store.read(found)
+    return await store.read_release(found)
 
 
-async def under_way(terminal: Emulator, command: str) -> None:
+async def wait_until_running(terminal: Emulator, command: str) -> None:
     """The agent has taken it: what is told of it goes on by itself from there, faster than a test may look."""
-    course = re.compile(rf"(… {command} taken by the agent|[▶✔] {command} )")
-    await terminal.until_so(lambda text: bool(course.search(text)) and "yes, do it" not in text, course.pattern)
+    progress = re.compile(rf"(… {command} taken by the agent|[▶✔] {command} )")
+    await terminal.wait_until(lambda text: bool(progress.search(text)) and "yes, do it" not in text, progress.pattern)
 
 
 async def advance(terminal: Emulator, phase: str, *shows: str) -> None:
     """Presses `a` when the screen offers it, reads the dialog, and says yes."""
-    await terminal.until(f"a {'starts' if phase == 'expand' else 'runs'} {phase}", "a advance")
+    await terminal.wait_for(f"a {'starts' if phase == 'expand' else 'runs'} {phase}", "a advance")
     terminal.press("a")
-    await terminal.until(f"run {phase}", *shows, "Enter yes, do it")
+    await terminal.wait_for(f"run {phase}", *shows, "Enter yes, do it")
     terminal.press(ENTER)
-    await under_way(terminal, "advance")
+    await wait_until_running(terminal, "advance")
 
 
 @pytest.mark.timeout(600)
 async def test_a_whole_release_by_keys(tmp_path: Path) -> None:
     async with small_production(tmp_path, rows=4000, ceiling=500) as (env, store):
         async with dashboard(env) as terminal:
-            await terminal.until("PLANNED", "nothing has run yet", "2/2 ready", "write · unset")
-            (agent,) = agents(env)
+            await terminal.wait_for("PLANNED", "nothing has run yet", "2/2 ready", "write · unset")
+            (agent,) = running_agents(env)
             await advance(terminal, "expand", "ADD COLUMN full_name text")
             await advance(terminal, "dual-write", "users-api:2")
             await advance(terminal, "backfill", "UPDATE")
 
-            await terminal.until("RUNNING", "move old rows", "p pause")
+            await terminal.wait_for("RUNNING", "move old rows", "p pause")
             terminal.press("p")
-            paused = await terminal.until("‖ PAUSED", "pause verified: it is paused", "p resume", without="p pauses")
+            paused = await terminal.wait_for("‖ PAUSED", "pause verified: it is paused", "p resume", without="p pauses")
             assert "✔ expand ─ ✔ dual-write ─ ‖ backfill" in paused
             terminal.press("p")
-            await terminal.until("▶ RUNNING", "resume verified: it goes on")
+            await terminal.wait_for("▶ RUNNING", "resume verified: it goes on")
             terminal.press("q")
-            assert await terminal.ends() == 0
+            assert await terminal.wait_for_exit() == 0
 
         assert agent.is_running(), "the agent left with the dashboard"
-        left_at = (await record_of(store)).backfill
+        left_at = (await read_record(store)).backfill
         assert left_at is not None
         assert left_at.status == "running", "the backfill was over too early to tell"
         async with dashboard(env) as terminal:
             await advance(terminal, "cutover", "turn the read flag on", "roll out V3")
-            assert agents(env) == [agent], "a second agent was started"
+            assert running_agents(env) == [agent], "a second agent was started"
             await advance(terminal, "contract", "RENAME COLUMN")
             await leave_contract(terminal)
-            await terminal.until("✔ DONE", "all 6 phases are complete", "agent not needed", "q leaves")
+            await terminal.wait_for("✔ DONE", "all 6 phases are complete", "agent not needed", "q leaves")
             terminal.press("q")
-            assert await terminal.ends() == 0
+            assert await terminal.wait_for_exit() == 0
         assert await asyncio.to_thread(psutil.wait_procs, [agent], 20) == ([agent], [])
-        await assert_nobody_was_hurt(env)
+        await assert_no_failures(env)
 
 
 async def leave_contract(terminal: Emulator) -> None:
     """What cannot be undone asks for the release's name, and takes no other."""
-    await terminal.until("a runs cleanup", "asks for the release’s name")
+    await terminal.wait_for("a runs cleanup", "asks for the release’s name")
     terminal.press("a")
-    await terminal.until("run cleanup", "cannot be undone", f"type {NAME}")
+    await terminal.wait_for("run cleanup", "cannot be undone", f"type {NAME}")
     terminal.press(f"users-full{ENTER}")
-    await terminal.until("“users-full” is not the release’s name")
+    await terminal.wait_for("“users-full” is not the release’s name")
     terminal.press(f"-name{ENTER}")
-    await under_way(terminal, "advance")
+    await wait_until_running(terminal, "advance")
 
 
 @pytest.mark.timeout(600)
@@ -125,18 +125,18 @@ async def test_a_rollback_by_keys(tmp_path: Path) -> None:
     ):
         await advance(terminal, "expand", "ADD COLUMN full_name text")
         await advance(terminal, "dual-write", "users-api:2")
-        await terminal.until("dual-write has run")
+        await terminal.wait_for("dual-write has run")
         terminal.press("R")
-        await terminal.until("roll back", "undo", "Enter yes, do it")
+        await terminal.wait_for("roll back", "undo", "Enter yes, do it")
         terminal.press(ENTER)
-        await under_way(terminal, "rollback")
-        done = await terminal.until("◀ ROLLED BACK", "every step is undone", "agent not needed", without="STALE")
+        await wait_until_running(terminal, "rollback")
+        done = await terminal.wait_for("◀ ROLLED BACK", "every step is undone", "agent not needed", without="STALE")
         assert "R rollback" not in done
         terminal.press("q")
-        assert await terminal.ends() == 0
-        assert (await record_of(store)).release.state == "rolled-back"
-        await assert_nobody_was_hurt(env)
-    recording = load(file)
+        assert await terminal.wait_for_exit() == 0
+        assert (await read_record(store)).release.state == "rolled-back"
+        await assert_no_failures(env)
+    recording = load_recording(file)
     states = [recorded.release.state for at in recording.times if (recorded := recording.board_at(at).release.value)]
     seen = list(dict.fromkeys(states))
     # A phase that is over between two readings was never seen to run.

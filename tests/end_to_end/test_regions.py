@@ -13,14 +13,14 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from tests.support.command_line import until
+from tests.support.command_line import wait_until
 from tests.support.kubelet import api_server
 from tests.support.tcp_relay import Relay
 from zdd_tui.backends.kubernetes.cluster import Cluster
-from zdd_tui.backends.regions import read_stands
-from zdd_tui.backends.store.agent import AgentStore, take_lease
+from zdd_tui.backends.regions import read_region_statuses
+from zdd_tui.backends.store.agent import AgentStore, acquire_lease
 from zdd_tui.backends.store.client import Store
-from zdd_tui.cli.agent import register, start_agent
+from zdd_tui.cli.agent import register_release, start_agent
 from zdd_tui.cli.parser import main
 from zdd_tui.demo import manifests
 from zdd_tui.engine.agent import Agent
@@ -29,9 +29,9 @@ from zdd_tui.model.plan.file import LoadedPlan, load_plan
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import Actor, ReleaseRecord
 from zdd_tui.model.release.regions import REGION_GATE
-from zdd_tui.model.release.state import Release, State
+from zdd_tui.model.release.state import Release, ReleaseState
 from zdd_tui.testbed.processes import free_port
-from zdd_tui.testbed.servers import PgServer
+from zdd_tui.testbed.servers import PostgresServer
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -54,7 +54,7 @@ AGENT = Actor("agent", "pod-1")
 
 
 @dataclass
-class Two:
+class TwoRegions:
     """Two regions: what leads to the database of the first can be shut."""
 
     loaded: LoadedPlan
@@ -63,38 +63,38 @@ class Two:
     eu_dsn: str
 
     def plan(self, region: str) -> LoadedPlan:
-        return self.loaded.in_region(region)
+        return self.loaded.for_region(region)
 
     @asynccontextmanager
-    async def eu(self) -> AsyncIterator["First"]:
+    async def eu(self) -> AsyncIterator["FirstRegion"]:
         """The first region's release, in the hands of the test as an agent."""
         async with await Store.open(self.eu_dsn) as store:
             await store.migrate()
             plan = self.plan("eu")
-            release_id = await store.register(
+            release_id = await store.register_release(
                 plan.plan, text=plan.text, document=plan.document, plan_hash=plan.hash, actor=AGENT
             )
-            record = await store.read(release_id)
-            agent = await take_lease(self.eu_dsn, release_id, AGENT, ttl=300)
+            record = await store.read_release(release_id)
+            agent = await acquire_lease(self.eu_dsn, release_id, AGENT, ttl=300)
             assert agent is not None
             async with agent:
-                yield First(agent, record)
+                yield FirstRegion(agent, record)
 
 
 @dataclass
-class First:
+class FirstRegion:
     agent: AgentStore
     record: ReleaseRecord
 
-    async def moves(self, state: State, phase: int = 0, **changes: object) -> None:
+    async def move_to(self, state: ReleaseState, phase: int = 0, **changes: object) -> None:
         release: Release = replace(self.record.release, state=state, phase=phase, **changes)  # type: ignore[arg-type]
         await self.agent.save(release)
 
 
 @pytest.fixture
-async def two(
-    tmp_path: Path, pg: PgServer, pg_dsn: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Two]:
+async def two_regions(
+    tmp_path: Path, pg: PostgresServer, pg_dsn: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[TwoRegions]:
     second = f"test_{secrets.token_hex(4)}"
     await db.execute(f"CREATE DATABASE {second} TEMPLATE zdd_template")
     parts = urlsplit(pg_dsn)
@@ -104,21 +104,25 @@ async def two(
         for namespace in ("default", "us"):
             async with Cluster.connect(kubeconfig, None, namespace) as cluster:
                 with suppress(Exception):
-                    await cluster.http.json("POST", "/api/v1/namespaces", body={"metadata": {"name": namespace}})
-                body = manifests.deployment(dsn="postgresql://unused/x", redis_url="redis://unused", replicas=0)
+                    await cluster.http.request_json(
+                        "POST", "/api/v1/namespaces", body={"metadata": {"name": namespace}}
+                    )
+                body = manifests.deployment_manifest(
+                    dsn="postgresql://unused/x", redis_url="redis://unused", replicas=0
+                )
                 body["metadata"]["namespace"] = namespace
-                await cluster.http.json("POST", cluster.path("apis/apps/v1", "deployments"), body=body)
+                await cluster.http.request_json("POST", cluster.path("apis/apps/v1", "deployments"), body=body)
         netloc = f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{relay.port}"
         environ = {
             "DATABASE_URL": parts._replace(netloc=netloc).geturl(),
-            "US_DATABASE_URL": pg.dsn_of(second),
+            "US_DATABASE_URL": pg.dsn_for(second),
             "KUBECONFIG": kubeconfig,
         }
         for name, value in environ.items():
             monkeypatch.setenv(name, value)
         file = tmp_path / "plan.yaml"
         file.write_text(PLAN)
-        yield Two(load_plan(PLAN, source=str(file), environ=environ), file, relay, pg_dsn)
+        yield TwoRegions(load_plan(PLAN, source=str(file), environment=environ), file, relay, pg_dsn)
     await db.execute(f"DROP DATABASE {second} WITH (FORCE)")
 
 
@@ -128,12 +132,12 @@ async def zdd(*argv: str) -> int:
 
 
 @asynccontextmanager
-async def agent_in_us(two: Two) -> AsyncIterator[Store]:
+async def agent_in_us(two: TwoRegions) -> AsyncIterator[Store]:
     """A real agent in the second region."""
     plan = two.plan("us")
-    release_id = await register(plan, AGENT)
+    release_id = await register_release(plan, AGENT)
     assert release_id is not None
-    agent = asyncio.create_task(Agent(plan.plan, release_id, AGENT, say=lambda line: None).run())
+    agent = asyncio.create_task(Agent(plan.plan, release_id, AGENT, log=lambda line: None).run())
     try:
         async with await Store.open(plan.plan.database.dsn.get_secret_value()) as store:
             yield store
@@ -143,15 +147,17 @@ async def agent_in_us(two: Two) -> AsyncIterator[Store]:
             await agent
 
 
-async def test_the_second_region_waits_for_the_first(two: Two, capsys: pytest.CaptureFixture[str]) -> None:
-    file = str(two.file)
+async def test_the_second_region_waits_for_the_first(
+    two_regions: TwoRegions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(two_regions.file)
 
     async def refused(reason: str) -> None:
         assert await zdd("advance", "--region", "us", "--yes", file) == 1
         assert reason in capsys.readouterr().err
 
     # Nothing can be read of the first: unknown opens nothing, and nobody guesses which region is current.
-    async with agent_in_us(two) as store:
+    async with agent_in_us(two_regions) as store:
         await refused("region unknown: region eu is unreachable: ")
         assert await zdd("advance", "--yes", file) == 2
         assert "which region of users-api-regions is current cannot be told: region eu: " in capsys.readouterr().err
@@ -160,107 +166,109 @@ async def test_the_second_region_waits_for_the_first(two: Two, capsys: pytest.Ca
         assert (eu["state"], us["state"], us["phase"]) == (None, "planned", None)
         assert eu["error"]
 
-        await two.relay.open()
+        await two_regions.relay.open_port()
         await refused("region fail: region eu is not begun")
         assert await zdd("status", file) == 2
-        told = capsys.readouterr()
-        assert "▶ ○ 1 eu  not begun" in told.out
-        assert "zdd agent " in told.err
-        assert "--region eu" in told.err
-        async with two.eu() as first:
-            await first.moves(State.RUNNING)
+        text = capsys.readouterr()
+        assert "▶ ○ 1 eu  not begun" in text.out
+        assert "zdd agent " in text.err
+        assert "--region eu" in text.err
+        async with two_regions.eu() as first:
+            await first.move_to(ReleaseState.RUNNING)
             await refused("region eu is running in rollout")
-            await first.moves(State.RUNNING, paused=True)
+            await first.move_to(ReleaseState.RUNNING, paused=True)
             await refused("region eu is running in rollout, PAUSED")
-            await first.moves(State.DONE, phase=2)
+            await first.move_to(ReleaseState.DONE, phase=2)
             await refused("region eu is done, soaking: ")
             assert await zdd("advance", "--yes", file) == 1, "while it soaks, the first is the current one"
             assert "has ended in region eu: it is done" in capsys.readouterr().err
 
         async def opened() -> ReleaseRecord | None:
-            found = await store.find(NAME)
+            found = await store.find_release(NAME)
             assert found is not None
-            record = await store.read(found)
+            record = await store.read_release(found)
             return record if record.gates[REGION_GATE].verdict is Verdict.PASS else None
 
-        record = await until(opened)  # judged without anybody asking
-        assert (record.region, record.release.state) == ("us", State.PLANNED)
+        record = await wait_until(opened)  # judged without anybody asking
+        assert (record.region, record.release.state) == ("us", ReleaseState.PLANNED)
         assert any("registered users-api-regions for test, region us" in event.what for event in record.events)
         assert await zdd("status", file) == 0
-        told = capsys.readouterr()
-        assert "  ✔ 1 eu  done" in told.out
-        assert "planned (test, region us)" in told.out
+        text = capsys.readouterr()
+        assert "  ✔ 1 eu  done" in text.out
+        assert "planned (test, region us)" in text.out
         assert await zdd("advance", "--yes", file) == 0, "now the second is the current one"
         assert "advance done: rollout is running" in capsys.readouterr().out
 
 
-async def test_a_rollback_of_the_first_stops_the_release_for_good(two: Two, capsys: pytest.CaptureFixture[str]) -> None:
-    await two.relay.open()
-    async with agent_in_us(two):
+async def test_a_rollback_of_the_first_stops_the_release_for_good(
+    two_regions: TwoRegions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await two_regions.relay.open_port()
+    async with agent_in_us(two_regions):
         stopped = "region fail: ROLLED BACK: the release stops at region eu"
-        async with two.eu() as first:
-            await first.moves(State.ROLLING_BACK)
-            assert await zdd("advance", "--region", "us", "--yes", str(two.file)) == 1
+        async with two_regions.eu() as first:
+            await first.move_to(ReleaseState.ROLLING_BACK)
+            assert await zdd("advance", "--region", "us", "--yes", str(two_regions.file)) == 1
             assert stopped in capsys.readouterr().err
-            await first.moves(State.ROLLED_BACK)
-        async with two.eu() as first:  # once more with the same plan, and to its end
-            await first.moves(State.DONE, phase=2)
-        assert await zdd("advance", "--region", "us", "--yes", str(two.file)) == 1
+            await first.move_to(ReleaseState.ROLLED_BACK)
+        async with two_regions.eu() as first:  # once more with the same plan, and to its end
+            await first.move_to(ReleaseState.DONE, phase=2)
+        assert await zdd("advance", "--region", "us", "--yes", str(two_regions.file)) == 1
         assert stopped in capsys.readouterr().err
-        assert await zdd("status", "--json", str(two.file)) == 0
+        assert await zdd("status", "--json", str(two_regions.file)) == 0
         document = json.loads(capsys.readouterr().out)
         assert (document["region"], document["regions"][0]["rolled_back"]) == ("eu", True)
 
 
-async def test_a_look_into_another_region_can_change_nothing(two: Two, db: asyncpg.Connection) -> None:
-    await two.relay.open()
-    (stand,) = await read_stands(two.loaded.plan, two.loaded.hash, ("eu",))
+async def test_a_look_into_another_region_can_change_nothing(two_regions: TwoRegions, db: asyncpg.Connection) -> None:
+    await two_regions.relay.open_port()
+    (stand,) = await read_region_statuses(two_regions.loaded.plan, two_regions.loaded.hash, ("eu",))
     assert (stand.state, stand.error) == (None, "")
     assert await db.fetchval("SELECT to_regnamespace('zdd') IS NULL"), "a look makes no schema"
-    async with two.eu() as first:
-        await first.moves(State.RUNNING)
-    (stand,) = await read_stands(two.loaded.plan, two.loaded.hash, ("eu",))
-    assert (stand.state, stand.phase) == (State.RUNNING, "rollout")
-    (other,) = await read_stands(two.loaded.plan, "another plan", ("eu",))
+    async with two_regions.eu() as first:
+        await first.move_to(ReleaseState.RUNNING)
+    (stand,) = await read_region_statuses(two_regions.loaded.plan, two_regions.loaded.hash, ("eu",))
+    assert (stand.state, stand.phase) == (ReleaseState.RUNNING, "rollout")
+    (other,) = await read_region_statuses(two_regions.loaded.plan, "another plan", ("eu",))
     assert other.state is None, "the release of another plan is no release of this one"
-    assert "another version" in other.words(5.0)
+    assert "another version" in other.describe(5.0)
 
 
-async def test_two_addresses_of_one_database_are_found_out(two: Two) -> None:
-    await two.relay.open()
-    async with two.eu():
+async def test_two_addresses_of_one_database_are_found_out(two_regions: TwoRegions) -> None:
+    await two_regions.relay.open_port()
+    async with two_regions.eu():
         pass
     # One goes through the relay, the other past it.
-    environ = {"DATABASE_URL": "postgresql://x@unused/x", "US_DATABASE_URL": two.eu_dsn, "KUBECONFIG": "/none"}
-    loaded = load_plan(PLAN, source="plan.yaml", environ=environ, region="us")
+    environ = {"DATABASE_URL": "postgresql://x@unused/x", "US_DATABASE_URL": two_regions.eu_dsn, "KUBECONFIG": "/none"}
+    loaded = load_plan(PLAN, source="plan.yaml", environment=environ, region="us")
     with pytest.raises(PlanError, match="the database of region us holds the release of region eu"):
-        await register(loaded, AGENT)
+        await register_release(loaded, AGENT)
 
 
-async def test_the_agent_that_a_dashboard_starts_works_in_its_region(two: Two, tmp_path: Path) -> None:
+async def test_the_agent_that_a_dashboard_starts_works_in_its_region(two_regions: TwoRegions, tmp_path: Path) -> None:
     nobody = "postgresql://x@127.0.0.1:1/us"
     environ = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state"), "US_DATABASE_URL": nobody}
-    agent = start_agent(two.file, NAME, "us", environ=environ)
-    error = await agent.outcome()
+    agent = start_agent(two_regions.file, NAME, "us", environ=environ)
+    error = await agent.wait_for_exit()
     assert error is not None
     assert "x@127.0.0.1:1/us" in error.title
     assert agent.log.name == f"agent-{NAME}-us.log"
 
 
 async def test_every_verb_takes_a_region_and_refuses_an_unknown_one(
-    two: Two, capsys: pytest.CaptureFixture[str]
+    two_regions: TwoRegions, capsys: pytest.CaptureFixture[str]
 ) -> None:
     verbs = ("check", "agent", "status", "advance", "pause", "resume", "rollback", "doctor", "rehearse")
     for verb in verbs:
-        assert await zdd(verb, "--region", "uss", str(two.file)) == 2
+        assert await zdd(verb, "--region", "uss", str(two_regions.file)) == 2
         assert "has no such region\n  mend: did you mean us?" in capsys.readouterr().err
-    assert await zdd("agent", str(two.file)) == 2
+    assert await zdd("agent", str(two_regions.file)) == 2
     assert "--region NAME, one of: eu, us" in capsys.readouterr().err
-    await two.relay.open()
-    assert await zdd("check", str(two.file)) == 0
-    said = capsys.readouterr().out
-    assert "✔ region eu: PostgreSQL" in said
-    assert "✔ region us: Kubernetes us/users-api" in said
-    await two.relay.shut()
-    assert await zdd("check", str(two.file)) == 2
+    await two_regions.relay.open_port()
+    assert await zdd("check", str(two_regions.file)) == 0
+    output = capsys.readouterr().out
+    assert "✔ region eu: PostgreSQL" in output
+    assert "✔ region us: Kubernetes us/users-api" in output
+    await two_regions.relay.close_port()
+    assert await zdd("check", str(two_regions.file)) == 2
     assert "region eu: " in capsys.readouterr().err

@@ -5,11 +5,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.support.release import assert_nobody_was_hurt, no_progress, production
-from zdd_tui.demo.release_driver import Walker
-from zdd_tui.demo.state_snapshot import differences, take
+from tests.support.release import assert_no_failures, ignore_progress, start_production
+from zdd_tui.demo.release_driver import ReleaseDriver
+from zdd_tui.demo.state_snapshot import describe_differences, read_environment_state
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.release.state import State
+from zdd_tui.model.release.state import ReleaseState
 
 PHASES = ("expand", "dual-write", "backfill", "cutover", "contract")
 
@@ -27,39 +27,41 @@ PHASES = ("expand", "dual-write", "backfill", "cutover", "contract")
 async def test_rollback_from_every_phase(
     kind: str, mode: str, phases: tuple[str, ...], more: str, tmp_path: Path
 ) -> None:
-    async with production(tmp_path, kind=kind, mode=mode) as (env, store):
+    async with start_production(tmp_path, kind=kind, mode=mode) as (env, store):
         env.plan_file.write_text(f"{env.plan_file.read_text()}\n{more}\n")
-        before = await take(env)
+        before = await read_environment_state(env)
         for last in phases:
-            walker = Walker(env, store, no_progress)
-            await walker.begin()
+            driver = ReleaseDriver(env, store, ignore_progress)
+            await driver.start_release()
             for phase in PHASES[: PHASES.index(last) + 1]:
-                await walker.advance(phase)
-            await walker.rollback()
-            await env.end("agent")
-            assert (await walker.record()).release.state is State.ROLLED_BACK
-            assert differences(before, await take(env)) == [], f"after a rollback from {last}"
-            await assert_nobody_was_hurt(env)
+                await driver.run_phase(phase)
+            await driver.roll_back()
+            await env.stop("agent")
+            assert (await driver.read_record()).release.state is ReleaseState.ROLLED_BACK
+            assert describe_differences(before, await read_environment_state(env)) == [], (
+                f"after a rollback from {last}"
+            )
+            await assert_no_failures(env)
 
 
 @pytest.mark.timeout(200)
 async def test_rollback_from_cleanup_while_the_old_data_is_still_there(tmp_path: Path) -> None:
     """A forgotten view keeps the old data from being dropped: the step fails by name, and the way back is open."""
-    async with production(tmp_path) as (env, store):
+    async with start_production(tmp_path) as (env, store):
         connection = await asyncpg.connect(env.postgres.dsn)
         try:
             await connection.execute("CREATE VIEW public.forgotten AS SELECT id, first_name FROM public.users")
-            before = await take(env)
-            walker = Walker(env, store, no_progress)
-            await walker.begin()
+            before = await read_environment_state(env)
+            driver = ReleaseDriver(env, store, ignore_progress)
+            await driver.start_release()
             for phase in PHASES:
-                await walker.advance(phase)
-            await walker.enter("cleanup")
+                await driver.run_phase(phase)
+            await driver.start_phase("cleanup")
             with pytest.raises(StepFailed, match="forgotten"):
-                await walker.settle("cleanup")
-            await walker.rollback()
-            await env.end("agent")
-            assert differences(before, await take(env)) == []
-            await assert_nobody_was_hurt(env)
+                await driver.wait_for_phase("cleanup")
+            await driver.roll_back()
+            await env.stop("agent")
+            assert describe_differences(before, await read_environment_state(env)) == []
+            await assert_no_failures(env)
         finally:
             await connection.close()

@@ -5,28 +5,28 @@ from pathlib import Path
 import pytest
 
 from tests.support.release import (
-    assert_nobody_was_hurt,
-    back_from_the_middle_of_cleanup,
-    no_progress,
-    production,
+    assert_no_failures,
+    ignore_progress,
+    roll_back_during_cleanup,
+    start_production,
 )
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.demo import manifests
 from zdd_tui.demo.environment import Environment
 from zdd_tui.demo.plan import DARK_IMAGE, IMAGE
-from zdd_tui.demo.release_driver import Walker
-from zdd_tui.demo.state_snapshot import Likeness, differences, take
+from zdd_tui.demo.release_driver import ReleaseDriver
+from zdd_tui.demo.state_snapshot import EnvironmentState, describe_differences, read_environment_state
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.release.records import ReleaseRecord
-from zdd_tui.model.release.state import State
+from zdd_tui.model.release.state import ReleaseState
 
 BROKEN = "shop/users-api:9"
 """There is no such version: its pods end with an error as soon as they start."""
 
 
-async def assert_as_before(env: Environment, before: Likeness, where: str) -> None:
-    assert differences(before, await take(env)) == [], f"after a rollback from {where}"
-    await assert_nobody_was_hurt(env)
+async def assert_as_before(env: Environment, before: EnvironmentState, where: str) -> None:
+    assert describe_differences(before, await read_environment_state(env)) == [], f"after a rollback from {where}"
+    await assert_no_failures(env)
 
 
 @pytest.mark.timeout(600)
@@ -41,33 +41,33 @@ async def assert_as_before(env: Environment, before: Likeness, where: str) -> No
 async def test_rollback_from_every_phase(
     strategy: str, by: str, phases: tuple[str, ...], begun: str, tmp_path: Path
 ) -> None:
-    async with production(tmp_path, strategy=strategy, by=by, name=f"users-{strategy}") as (env, store):
-        before = await take(env)
+    async with start_production(tmp_path, strategy=strategy, by=by, name=f"users-{strategy}") as (env, store):
+        before = await read_environment_state(env)
         for last in phases:
-            walker = Walker(env, store, no_progress)
-            await walker.begin()
+            driver = ReleaseDriver(env, store, ignore_progress)
+            await driver.start_release()
             for phase in phases[: phases.index(last) + 1]:
-                await walker.advance(phase)
+                await driver.run_phase(phase)
             if (by, last) == ("replicas", "promote"):
                 # The canary's pods serve beside them, and stand in for none.
-                told = (await walker.record()).gates["serving-new"].reason
-                assert told == "2 of 2 pods serve the new image, 2 of another Deployment beside them"
-            await walker.rollback()
-            await env.end("agent")
-            assert (await walker.record()).release.state is State.ROLLED_BACK
+                text = (await driver.read_record()).gates["serving-new"].reason
+                assert text == "2 of 2 pods serve the new image, 2 of another Deployment beside them"
+            await driver.roll_back()
+            await env.stop("agent")
+            assert (await driver.read_record()).release.state is ReleaseState.ROLLED_BACK
             await assert_as_before(env, before, last)
 
-        await back_from_the_middle_of_cleanup(env, store)
+        await roll_back_during_cleanup(env, store)
         await assert_as_before(env, before, "the middle of cleanup")
 
         # An image whose pods never become ready: the step waits, nothing old goes, and the way back is open.
         env.plan_file.write_text(env.plan_file.read_text().replace(f"image: {_image(by)}", f"image: {BROKEN}"))
-        walker = Walker(env, store, no_progress)
-        await walker.begin()
-        await walker.enter(phases[0])
-        await walker.until(lambda record: _note(record, begun) != "")
-        await walker.rollback()
-        await env.end("agent")
+        driver = ReleaseDriver(env, store, ignore_progress)
+        await driver.start_release()
+        await driver.start_phase(phases[0])
+        await driver.wait_until(lambda record: _note(record, begun) != "")
+        await driver.roll_back()
+        await env.stop("agent")
         await assert_as_before(env, before, f"the middle of {begun}")
 
 
@@ -82,42 +82,42 @@ def _note(record: ReleaseRecord, name: str) -> str:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("strategy", "by"), [("rolling", ""), ("canary", "replicas"), ("canary", "flag")])
 async def test_a_whole_release_leaves_the_new_image_and_nothing_else(strategy: str, by: str, tmp_path: Path) -> None:
-    async with production(tmp_path, strategy=strategy, by=by, name=f"users-{strategy}") as (env, store):
-        before = await take(env)
-        walker = Walker(env, store, no_progress)
-        await walker.begin()
-        for phase in await walker.phase_names():
-            await walker.advance(phase)
-        assert (await walker.record()).release.state is State.DONE
-        after = await take(env)
+    async with start_production(tmp_path, strategy=strategy, by=by, name=f"users-{strategy}") as (env, store):
+        before = await read_environment_state(env)
+        driver = ReleaseDriver(env, store, ignore_progress)
+        await driver.start_release()
+        for phase in await driver.phase_names():
+            await driver.run_phase(phase)
+        assert (await driver.read_record()).release.state is ReleaseState.DONE
+        after = await read_environment_state(env)
         assert (after.image, set(after.pods)) == (_image(by), {_image(by)})
         # By flag the new path lies behind the flag until the next release: the flag has to stay on.
         left = {key: value for key, value in after.flags.items() if value is not None}
         assert left == ({"users_sql_name_read": "true"} if by == "flag" else {})
         assert after.objects == before.objects
         assert after.annotations == before.annotations
-        await assert_nobody_was_hurt(env)
+        await assert_no_failures(env)
 
 
 @pytest.mark.timeout(240)
 async def test_a_foreign_deployment_of_the_canarys_name_is_left_alone(tmp_path: Path) -> None:
     """It came after the plan was checked: the step refuses, and the way back does not touch it either."""
-    async with production(tmp_path, strategy="canary", name="users-canary") as (env, store):
-        walker = Walker(env, store, no_progress)
-        await walker.begin()
-        foreign = manifests.deployment(dsn="x", redis_url="y", replicas=3)
+    async with start_production(tmp_path, strategy="canary", name="users-canary") as (env, store):
+        driver = ReleaseDriver(env, store, ignore_progress)
+        await driver.start_release()
+        foreign = manifests.deployment_manifest(dsn="x", redis_url="y", replicas=3)
         foreign["metadata"]["name"] = f"{manifests.NAME}-canary"
         foreign["spec"]["selector"] = {"matchLabels": {"app": "foreign"}}
         foreign["spec"]["template"]["metadata"]["labels"] = {"app": "foreign"}
         foreign["spec"]["template"]["spec"]["nodeSelector"] = {"nowhere": "true"}
         async with Cluster.connect(str(env.kubeconfig), None, "default") as cluster:
             path = cluster.path("apis/apps/v1", "deployments")
-            await cluster.http.json("POST", path, body=foreign)
-            before = await take(env)
-            await walker.enter("canary-33")
+            await cluster.http.request_json("POST", path, body=foreign)
+            before = await read_environment_state(env)
+            await driver.start_phase("canary-33")
             with pytest.raises(StepFailed, match="belongs to no release"):
-                await walker.settle("canary-33")
-            await walker.rollback()
+                await driver.wait_for_phase("canary-33")
+            await driver.roll_back()
             assert (await cluster.get_deployment(foreign["metadata"]["name"])).desired == 3
-        await env.end("agent")
+        await env.stop("agent")
         await assert_as_before(env, before, "a refused creation")

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.command_line import NAME, Agent, Ground, ground, until
+from tests.support.command_line import NAME, AgentProcess, CliEnvironment, make_environment, wait_until
 from tests.support.kubelet import read, write_config
 from tests.support.tcp_relay import Relay
 from zdd_tui.testbed.processes import free_port
@@ -21,46 +21,46 @@ TAKEOVER_SECONDS = 5.0
 
 
 @pytest.fixture
-async def here(tmp_path: Path, pg_dsn: str, redis_url: str) -> AsyncIterator[Ground]:
-    async with ground(tmp_path, pg_dsn, redis_url) as made:
+async def here(tmp_path: Path, pg_dsn: str, redis_url: str) -> AsyncIterator[CliEnvironment]:
+    async with make_environment(tmp_path, pg_dsn, redis_url) as made:
         yield made
 
 
-async def holder_of(*agents: Agent) -> tuple[Agent, Agent]:
+async def find_lease_holder(*agents: AgentProcess) -> tuple[AgentProcess, AgentProcess]:
     """The one that holds the lease, then the one that stands by."""
 
-    async def judged() -> tuple[Agent, Agent] | None:
+    async def judged() -> tuple[AgentProcess, AgentProcess] | None:
         working = [agent for agent in agents if "holding the lease" in agent.log]
         waiting = [agent for agent in agents if "standing by" in agent.log]
         return (working[0], waiting[0]) if working and waiting else None
 
-    found: tuple[Agent, Agent] = await until(judged)
+    found: tuple[AgentProcess, AgentProcess] = await wait_until(judged)
     return found
 
 
-async def events(here: Ground, kind: str) -> list[str]:
+async def events(here: CliEnvironment, kind: str) -> list[str]:
     text = await here.fetchval(
         "SELECT coalesce(string_agg(what || '|' || why, E'\\n' ORDER BY id), '') FROM zdd.event WHERE kind = $1", kind
     )
     return str(text).splitlines()
 
 
-async def test_one_works_the_other_takes_over(here: Ground) -> None:
-    async with here.agent() as one, here.agent() as two:
-        first, second = await holder_of(one, two)
+async def test_one_works_the_other_takes_over(here: CliEnvironment) -> None:
+    async with here.run_agent() as one, here.run_agent() as two:
+        first, second = await find_lease_holder(one, two)
         assert "holding the lease" not in second.log, "both work"
         assert await here.fetchval("SELECT count(*) FROM zdd.release") == 1
 
-        assert await first.ends(signal.SIGKILL) == -signal.SIGKILL
-        await second.says("holding the lease")
+        assert await first.wait_for_exit(signal.SIGKILL) == -signal.SIGKILL
+        await second.wait_for_output("holding the lease")
         (silence,) = re.findall(r"was silent for ([\d.]+) s", "\n".join(await events(here, "lease")))
         assert float(silence) <= TAKEOVER_SECONDS
 
-        async with here.agent() as third:
-            await third.says("standing by")
-            assert await second.ends(signal.SIGTERM) == 0
+        async with here.run_agent() as third:
+            await third.wait_for_output("standing by")
+            assert await second.wait_for_exit(signal.SIGTERM) == 0
             assert "told to stop" in second.log
-            await third.says("holding the lease")
+            await third.wait_for_output("holding the lease")
             # Given back, not run out: nobody was silent.
             given, taken = (await events(here, "lease"))[-2:]
             assert given.startswith("gave the lease back")
@@ -68,40 +68,40 @@ async def test_one_works_the_other_takes_over(here: Ground) -> None:
             assert taken.endswith("|")
             assert third.log.count("standing by") == 1, "the log fills while an agent stands by"
 
-            unneeded = await here.zdd("agent", "--if-needed")
+            unneeded = await here.run_zdd("agent", "--if-needed")
             assert unneeded.code == 0
             assert "another agent holds the lease; nothing to do" in unneeded.err
-            assert (await here.zdd("pause")).out == f"pause done: {NAME} is planned, paused\n"
+            assert (await here.run_zdd("pause")).out == f"pause done: {NAME} is planned, paused\n"
 
 
-async def test_an_ended_release_is_begun_again_only_when_asked_to(here: Ground) -> None:
-    async with here.agent() as agent:
-        await agent.says("holding the lease")
-        ended = await here.zdd("rollback", "--yes", "--reason", "wrong day")
+async def test_an_ended_release_is_begun_again_only_when_asked_to(here: CliEnvironment) -> None:
+    async with here.run_agent() as agent:
+        await agent.wait_for_output("holding the lease")
+        ended = await here.run_zdd("rollback", "--yes", "--reason", "wrong day")
         assert (ended.code, ended.out) == (0, f"rollback done: {NAME} is rolled-back\n")
-        assert await agent.ends() == 0
+        assert await agent.wait_for_exit() == 0
 
     for options in ((), ("--if-needed",)):
-        again = await here.zdd("agent", *options)
+        again = await here.run_zdd("agent", *options)
         assert again.code == 0
         assert "has ended; to begin another: zdd agent --anew" in again.err
     assert await here.fetchval("SELECT count(*) FROM zdd.release") == 1
 
-    late = await here.zdd("advance", "--yes")
+    late = await here.run_zdd("advance", "--yes")
     assert late.code == 1
     assert f"release {NAME} has ended: it is rolled-back" in late.err
     assert "--anew" in late.err
 
-    async with here.agent("--anew") as agent:
-        await agent.says("holding the lease")
+    async with here.run_agent("--anew") as agent:
+        await agent.wait_for_output("holding the lease")
         assert await here.fetchval("SELECT count(*) FROM zdd.release") == 2
         # --anew is no licence to begin a third while the second is under way.
-        more = await here.zdd("agent", "--anew", "--if-needed")
+        more = await here.run_zdd("agent", "--anew", "--if-needed")
         assert (more.code, "another agent holds the lease" in more.err) == (0, True)
         assert await here.fetchval("SELECT count(*) FROM zdd.release") == 2
 
 
-async def _behind_relay(here: Ground, system: str) -> tuple[Relay, Ground]:
+async def _start_behind_relay(here: CliEnvironment, system: str) -> tuple[Relay, CliEnvironment]:
     own = free_port()
     if system == "Redis":
         parts = urlsplit(here.environ["REDIS_URL"])
@@ -119,53 +119,53 @@ async def _behind_relay(here: Ground, system: str) -> tuple[Relay, Ground]:
 
 
 @pytest.mark.parametrize("system", ["Redis", "Kubernetes"])
-async def test_a_release_under_way_is_taken_over_although_a_system_is_away(here: Ground, system: str) -> None:
-    async with here.agent() as agent:
-        await agent.says("holding the lease")
-        assert await agent.ends(signal.SIGTERM) == 0
+async def test_a_release_under_way_is_taken_over_although_a_system_is_away(here: CliEnvironment, system: str) -> None:
+    async with here.run_agent() as agent:
+        await agent.wait_for_output("holding the lease")
+        assert await agent.wait_for_exit(signal.SIGTERM) == 0
 
-    relay, away = await _behind_relay(here, system)
-    async with relay, away.agent() as agent:
-        await agent.says(f"waiting for {system}")
+    relay, away = await _start_behind_relay(here, system)
+    async with relay, away.run_agent() as agent:
+        await agent.wait_for_output(f"waiting for {system}")
         assert agent.process.returncode is None
-        said: list[str] = await until(lambda: events(here, "error"))  # the log is written first
-        assert said[0].startswith(f"agent waits for {system}")
+        output: list[str] = await wait_until(lambda: events(here, "error"))  # the log is written first
+        assert output[0].startswith(f"agent waits for {system}")
 
         # It holds the lease all the while: nobody else works, and its silence is explained.
-        held = await here.zdd("agent", "--if-needed")
+        held = await here.run_zdd("agent", "--if-needed")
         assert "another agent holds the lease" in held.err
-        unanswered = await here.zdd("pause", "--timeout", "1s")
+        unanswered = await here.run_zdd("pause", "--timeout", "1s")
         assert unanswered.code == 4
         assert "the pause stays queued" in unanswered.err
         assert f"agent waits for {system}" in unanswered.err
 
-        await relay.open()
-        await agent.says("pause by")
-        status = await here.zdd("status")
+        await relay.open_port()
+        await agent.wait_for_output("pause by")
+        status = await here.run_zdd("status")
         assert f"{NAME}: planned, PAUSED" in status.out
 
 
-async def test_a_database_that_is_lost_later_is_waited_for(here: Ground) -> None:
+async def test_a_database_that_is_lost_later_is_waited_for(here: CliEnvironment) -> None:
     parts = urlsplit(here.environ["DATABASE_URL"])
     assert parts.port
     relay = Relay("127.0.0.1", parts.port, free_port())
     async with relay:
-        await relay.open()
+        await relay.open_port()
         netloc = f"{parts.username}:{parts.password}@127.0.0.1:{relay.port}"
         away = here.with_env(DATABASE_URL=parts._replace(netloc=netloc).geturl())
-        async with away.agent() as agent:
-            await agent.says("holding the lease")
-            await relay.shut()
-            await agent.says("trying again until it works")
+        async with away.run_agent() as agent:
+            await agent.wait_for_output("holding the lease")
+            await relay.close_port()
+            await agent.wait_for_output("trying again until it works")
             await asyncio.sleep(1.5)  # several tries: they must not fill the log
             refused = agent.log.count("refuses connections")
             assert refused <= 1, agent.log
-            await relay.open()
-            await until(lambda: _held_twice(agent))
+            await relay.open_port()
+            await wait_until(lambda: _count_lease_conflicts(agent))
             assert agent.process.returncode is None
             for secret in here.secrets:
                 assert secret not in agent.log
 
 
-async def _held_twice(agent: Agent) -> bool:
+async def _count_lease_conflicts(agent: AgentProcess) -> bool:
     return agent.log.count("holding the lease") == 2

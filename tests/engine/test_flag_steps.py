@@ -34,8 +34,8 @@ class _Context:
 def handle(**detail: Any) -> StepHandle:
     async def nothing(*_: Any) -> None: ...
 
-    stored = StepRecord("read-50", StepStatus.INTENT, detail=detail)
-    return StepHandle(stored, note=nothing, save_detail=nothing, record=nothing)
+    stored = StepRecord("read-50", StepStatus.STARTED, detail=detail)
+    return StepHandle(stored, write_note=nothing, write_detail=nothing, write_done=nothing)
 
 
 @pytest.mark.parametrize("junk", ["off", "", "1000", "ja"])
@@ -44,10 +44,10 @@ async def test_an_unreadable_value_is_switched_off_on_the_way_back(redis_url: st
     async with await FlagStore.connect(redis_url) as flags:
         ctx = cast(Context, _Context(flags))
         client.set(f"ff:{KEY}", junk)
-        await flag_switch.flag_back(ctx, handle(flags_before={KEY: "25"}), KEY, first=False)
+        await flag_switch.undo_flag_share(ctx, handle(flags_before={KEY: "25"}), KEY, is_first_step=False)
         assert client.get(f"ff:{KEY}") == "false"
         client.set(f"ff:{KEY}", junk)
-        await flag_switch.restore(ctx, handle(flags_before={KEY: "25"}))
+        await flag_switch.restore_flags(ctx, handle(flags_before={KEY: "25"}))
         assert client.get(f"ff:{KEY}") == "25"
     client.close()
 
@@ -58,7 +58,7 @@ async def test_an_unreadable_value_fails_the_way_there_before_anything_is_rememb
     async with await FlagStore.connect(redis_url) as flags:
         step = handle()
         with pytest.raises(StepFailed, match="ff:new_read"):
-            await flag_switch.remember_flag(cast(Context, _Context(flags)), step, KEY)
+            await flag_switch.save_flag_values(cast(Context, _Context(flags)), step, KEY)
         assert "flags_before" not in step.detail
     client.close()
 
@@ -69,7 +69,7 @@ async def test_the_fence_outlives_the_release(redis_url: str) -> None:
     async with await FlagStore.connect(redis_url) as flags:
         await flags.set(KEY, FlagValue(100), epoch=8)
         await flags.delete(KEY, epoch=8)
-        await flags.forget([KEY])
+        await flags.expire_fences([KEY])
         with pytest.raises(Exception, match="epoch 8, ours is 7"):
             await flags.set(KEY, FlagValue(100), epoch=7)
         assert client.get(f"ff:{KEY}") is None

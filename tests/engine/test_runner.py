@@ -7,50 +7,58 @@ from typing import Any, cast
 
 import pytest
 
-from tests.support.store import AGENT, opened, plan_for
+from tests.support.store import AGENT, open_store, plan_for
 from zdd_tui.backends.kubernetes.cluster import Cluster
-from zdd_tui.backends.store.agent import AgentStore, take_lease
+from zdd_tui.backends.store.agent import AgentStore, acquire_lease
 from zdd_tui.engine import runner as room
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.runner import Holding, Runner
+from zdd_tui.engine.runner import ReleaseHolder, Runner
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.release.state import Command, CommandKind, State, StepStatus, Work, command, next_work
+from zdd_tui.model.release.state import (
+    Command,
+    CommandKind,
+    PendingStep,
+    ReleaseState,
+    StepStatus,
+    apply_command,
+    next_pending_step,
+)
 
 Effect = Callable[[Context, StepHandle], Awaitable[None]]
 
 
-class _Step:
+class FakeStep:
     def __init__(self, effect: Effect) -> None:
         self.run = self.undo = effect
 
 
 @asynccontextmanager
-async def at_work(dsn: str) -> AsyncIterator[tuple[AgentStore, Holding, Runner, Work]]:
+async def open_runner(dsn: str) -> AsyncIterator[tuple[AgentStore, ReleaseHolder, Runner, PendingStep]]:
     """An agent that is about to run the first step. No step here touches a cluster or flags."""
-    async with opened(dsn) as (_, release_id):
-        store = await take_lease(dsn, release_id, AGENT)
+    async with open_store(dsn) as (_, release_id):
+        store = await acquire_lease(dsn, release_id, AGENT)
         assert store is not None
         async with store:
-            begun = command((await store.read()).release, Command(CommandKind.ADVANCE), {}, 0.0)
+            begun = apply_command((await store.read()).release, Command(CommandKind.ADVANCE), {}, 0.0)
             await store.save(begun)
-            holding = Holding(begun)
+            holding = ReleaseHolder(begun)
             ctx = Context(
                 plan=plan_for(dsn),
                 store=store,
                 flag_store=None,
                 cluster=cast(Cluster, None),
-                paused=lambda: False,
-                say=lambda _line: None,
+                is_paused=lambda: False,
+                log=lambda _line: None,
             )
-            work = next_work(begun)
+            work = next_pending_step(begun)
             assert work is not None
             yield store, holding, Runner(ctx, holding), work
 
 
-async def perform(monkeypatch: pytest.MonkeyPatch, runner: Runner, work: Work, effect: Effect) -> None:
-    monkeypatch.setattr(room, "STEPS", {work.step.key: _Step(effect)})
+async def perform(monkeypatch: pytest.MonkeyPatch, runner: Runner, work: PendingStep, effect: Effect) -> None:
+    monkeypatch.setattr(room, "STEPS", {work.step.registry_key: FakeStep(effect)})
     async with asyncio.timeout(10):
-        await runner.perform(work)
+        await runner.run_step(work)
 
 
 async def test_a_failure_after_the_record_was_written_fails_the_step_and_locks_nobody_out(
@@ -58,15 +66,15 @@ async def test_a_failure_after_the_record_was_written_fails_the_step_and_locks_n
 ) -> None:
     async def effect(ctx: Context, step: StepHandle) -> None:
         async with ctx.store.fenced() as conn:
-            await step.record(conn)
+            await step.record_done(conn)
             raise StepFailed("the disk is full")
 
-    async with at_work(pg_dsn) as (store, holding, runner, work):
+    async with open_runner(pg_dsn) as (store, holding, runner, work):
         await perform(monkeypatch, runner, work, effect)
         assert not holding.lock.locked()
         stored = (await store.read()).release
         assert stored == holding.release
-        assert (stored.state, stored.status(work.step.name)) == (State.FAILED, StepStatus.FAILED)
+        assert (stored.state, stored.status(work.step.name)) == (ReleaseState.FAILED, StepStatus.FAILED)
         assert stored.error == "the disk is full"
 
 
@@ -74,9 +82,9 @@ async def test_effect_and_record_commit_together(pg_dsn: str, monkeypatch: pytes
     async def effect(ctx: Context, step: StepHandle) -> None:
         async with ctx.store.fenced() as conn:
             await conn.execute("CREATE TABLE made (id int)")
-            await step.record(conn, made="made")
+            await step.record_done(conn, made="made")
 
-    async with at_work(pg_dsn) as (store, holding, runner, work):
+    async with open_runner(pg_dsn) as (store, holding, runner, work):
         await perform(monkeypatch, runner, work, effect)
         record = await store.read()
         assert record.release == holding.release
@@ -88,9 +96,9 @@ async def test_a_defect_fails_the_step_without_its_text(pg_dsn: str, monkeypatch
     async def effect(_ctx: Context, _step: StepHandle) -> None:
         raise KeyError("s3cret")
 
-    async with at_work(pg_dsn) as (store, _, runner, work):
+    async with open_runner(pg_dsn) as (store, _, runner, work):
         await perform(monkeypatch, runner, work, effect)
         stored: Any = (await store.read()).release
-        assert stored.state is State.FAILED
+        assert stored.state is ReleaseState.FAILED
         assert "defect in zdd: KeyError" in stored.error
         assert "s3cret" not in stored.error

@@ -7,23 +7,23 @@ from typing import Any
 import pytest
 
 from tests.support.schema_change import make_plan
-from zdd_tui.model.doctor import PITFALLS, POINTS, Facts, Finding, Look, examine_facts
-from zdd_tui.model.doctor.evidence import names_old_side, one_line
+from zdd_tui.model.doctor import CHECKLIST, PITFALLS, DoctorFacts, Fact, Finding, examine_facts
+from zdd_tui.model.doctor.evidence import redact_query, references_old_side
 from zdd_tui.model.doctor.facts import (
+    DnsFacts,
     Evidence,
     FileFacts,
-    History,
     MigrationFacts,
-    NameFacts,
-    OldQuery,
+    OldSideQuery,
     PreStop,
     QueryFacts,
+    ReleaseHistory,
+    RollbackRecord,
     TrafficFacts,
-    WayBack,
     WorkloadFacts,
 )
-from zdd_tui.model.doctor.workload import STICKY_ANNOTATIONS, traffic_facts, workload_facts
-from zdd_tui.model.plan.strategies import PLANS
+from zdd_tui.model.doctor.workload import STICKY_ANNOTATIONS, extract_traffic_facts, extract_workload_facts
+from zdd_tui.model.plan.strategies import PLAN_CLASSES
 from zdd_tui.model.release.gate import Verdict
 
 NOW = 1_800_000_000.0
@@ -54,7 +54,7 @@ ANSWERS = tuple(
 )
 
 
-def good() -> Facts:
+def good() -> DoctorFacts:
     """Facts by which everything passes."""
     plan = make_plan(
         flags={"owner": "team users", "expires": "2027-06-01"},
@@ -62,39 +62,41 @@ def good() -> Facts:
         guard=GUARD,
         kubernetes={"deployment": "users-api", "images": {"v2": IMAGES[0], "v3": IMAGES[1]}},
     )
-    return Facts(
+    return DoctorFacts(
         plan,
         HASH,
         NOW,
-        workload=Look(WORKLOAD),
-        traffic=Look(TrafficFacts("users-api", "None", (), 1)),
-        queries=Look(QueryFacts(())),
-        history=Look(History(rehearsals=(WayBack(HASH, NOW - 60, "pass", 100, 1.0),), evidence=(*TRIALS, *ANSWERS))),
-        flags=Look({"w": None, "r": None}),
-        names=Look(()),
-        file=Look(FileFacts("committed", "abc1234")),
+        workload=Fact(WORKLOAD),
+        traffic=Fact(TrafficFacts("users-api", "None", (), 1)),
+        queries=Fact(QueryFacts(())),
+        history=Fact(
+            ReleaseHistory(rehearsals=(RollbackRecord(HASH, NOW - 60, "pass", 100, 1.0),), evidence=(*TRIALS, *ANSWERS))
+        ),
+        flags=Fact({"w": None, "r": None}),
+        names=Fact(()),
+        file=Fact(FileFacts("committed", "abc1234")),
     )
 
 
-def found(facts: Facts, name: str) -> Finding:
+def found(facts: DoctorFacts, name: str) -> Finding:
     report = examine_facts(facts)
     return next(each for each in (*report.pitfalls, *report.checklist) if each.id == name)
 
 
-def with_history(facts: Facts, **changes: Any) -> Facts:
+def with_history(facts: DoctorFacts, **changes: Any) -> DoctorFacts:
     assert facts.history.value is not None
-    return replace(facts, history=Look(replace(facts.history.value, **changes)))
+    return replace(facts, history=Fact(replace(facts.history.value, **changes)))
 
 
-def with_workload(facts: Facts, **changes: Any) -> Facts:
-    return replace(facts, workload=Look(replace(WORKLOAD, **changes)))
+def with_workload(facts: DoctorFacts, **changes: Any) -> DoctorFacts:
+    return replace(facts, workload=Fact(replace(WORKLOAD, **changes)))
 
 
-def with_plan(facts: Facts, **changes: Any) -> Facts:
+def with_plan(facts: DoctorFacts, **changes: Any) -> DoctorFacts:
     return replace(facts, plan=facts.plan.model_copy(update=changes))
 
 
-def gates(facts: Facts, **changes: Any) -> Facts:
+def gates(facts: DoctorFacts, **changes: Any) -> DoctorFacts:
     return with_plan(facts, gates=facts.plan.gates.model_copy(update=changes))
 
 
@@ -102,12 +104,14 @@ def test_everything_can_pass() -> None:
     report = examine_facts(good())
     assert len(report.pitfalls) == 7
     assert len(report.checklist) == 8
-    wrong = [(each.id, each.telling) for each in (*report.pitfalls, *report.checklist) if each.verdict != "pass"]
+    wrong = [
+        (each.id, each.deciding_observation) for each in (*report.pitfalls, *report.checklist) if each.verdict != "pass"
+    ]
     assert not wrong
 
 
 def test_what_was_not_looked_at_is_unknown_with_its_reason() -> None:
-    blind: Look[Any] = Look(None, "the server does not answer", "check the VPN")
+    blind: Fact[Any] = Fact(None, "the server does not answer", "check the VPN")
     facts = replace(
         good(), workload=blind, traffic=blind, queries=blind, history=blind, flags=blind, names=blind, file=blind
     )
@@ -115,55 +119,55 @@ def test_what_was_not_looked_at_is_unknown_with_its_reason() -> None:
     report = examine_facts(facts)
     for finding in report.pitfalls:
         assert finding.verdict is Verdict.UNKNOWN, finding
-        assert finding.telling.text == "the server does not answer"
-        assert finding.telling.mend == "check the VPN"
+        assert finding.deciding_observation.text == "the server does not answer"
+        assert finding.deciding_observation.hint == "check the VPN"
     assert {finding.id for finding in report.checklist if finding.verdict is Verdict.PASS} == {"triggers"}
     assert not any(finding.verdict is Verdict.FAIL for finding in report.checklist)
 
 
-AFTER_CUTOVER: Callable[[Facts], Facts] = lambda facts: with_history(facts, cut_over_at=NOW - 60)  # noqa: E731
-LIVE = OldQuery("SELECT first_name FROM users", "called 3 times within 2 s")
-OLD = OldQuery("SELECT first_name FROM users", "")
+AFTER_CUTOVER: Callable[[DoctorFacts], DoctorFacts] = lambda facts: with_history(facts, cutover_at=NOW - 60)  # noqa: E731
+LIVE = OldSideQuery("SELECT first_name FROM users", "called 3 times within 2 s")
+OLD = OldSideQuery("SELECT first_name FROM users", "")
 
-CASES: list[tuple[str, Callable[[Facts], Facts], str, Verdict, str]] = [
+CASES: list[tuple[str, Callable[[DoctorFacts], DoctorFacts], str, Verdict, str]] = [
     (
         "old queries before the cutover",
-        lambda facts: replace(facts, queries=Look(QueryFacts((LIVE,)))),
+        lambda facts: replace(facts, queries=Fact(QueryFacts((LIVE,)))),
         "breaking-migration",
         Verdict.PASS,
         "1 query does",
     ),
     (
         "old queries after it",
-        lambda facts: replace(AFTER_CUTOVER(facts), queries=Look(QueryFacts((LIVE, OLD)))),
+        lambda facts: replace(AFTER_CUTOVER(facts), queries=Fact(QueryFacts((LIVE, OLD)))),
         "breaking-migration",
         Verdict.FAIL,
         "after the cutover: called 3 times within 2 s: SELECT first_name",
     ),
     (
         "entries that may be history",
-        lambda facts: replace(AFTER_CUTOVER(facts), queries=Look(QueryFacts((OLD,)))),
+        lambda facts: replace(AFTER_CUTOVER(facts), queries=Fact(QueryFacts((OLD,)))),
         "breaking-migration",
         Verdict.INCONCLUSIVE,
         "none was called while we looked",
     ),
     (
         "no pg_stat_statements",
-        lambda facts: replace(AFTER_CUTOVER(facts), queries=Look(QueryFacts((), ("it is not installed",)))),
+        lambda facts: replace(AFTER_CUTOVER(facts), queries=Fact(QueryFacts((), ("it is not installed",)))),
         "breaking-migration",
         Verdict.UNKNOWN,
         "it is not installed",
     ),
     (
         "sessionAffinity",
-        lambda facts: replace(facts, traffic=Look(TrafficFacts("users-api", "ClientIP", (), 0))),
+        lambda facts: replace(facts, traffic=Fact(TrafficFacts("users-api", "ClientIP", (), 0))),
         "sticky-sessions",
         Verdict.FAIL,
         "service/users-api: sessionAffinity ClientIP",
     ),
     (
         "an ingress with a cookie",
-        lambda facts: replace(facts, traffic=Look(TrafficFacts("users-api", "None", ("ingress/a: b=cookie",), 1))),
+        lambda facts: replace(facts, traffic=Fact(TrafficFacts("users-api", "None", ("ingress/a: b=cookie",), 1))),
         "sticky-sessions",
         Verdict.FAIL,
         "ingress/a: b=cookie",
@@ -226,7 +230,7 @@ CASES: list[tuple[str, Callable[[Facts], Facts], str, Verdict, str]] = [
     ),
     (
         "a flag that nobody set",
-        lambda facts: replace(facts, flags=Look({"w": "true", "r": None})),
+        lambda facts: replace(facts, flags=Fact({"w": "true", "r": None})),
         "leaking-flags",
         Verdict.UNKNOWN,
         "its age cannot be proven",
@@ -234,7 +238,7 @@ CASES: list[tuple[str, Callable[[Facts], Facts], str, Verdict, str]] = [
     (
         "a flag that has decided",
         lambda facts: with_history(
-            replace(facts, flags=Look({"w": "true", "r": None})), flag_set_at={"w": NOW - 31 * DAY}
+            replace(facts, flags=Fact({"w": "true", "r": None})), flag_set_at={"w": NOW - 31 * DAY}
         ),
         "leaking-flags",
         Verdict.FAIL,
@@ -243,7 +247,7 @@ CASES: list[tuple[str, Callable[[Facts], Facts], str, Verdict, str]] = [
     (
         "a flag of a release that has ended",
         lambda facts: with_history(
-            replace(facts, flags=Look({"w": "true", "r": None})), ended_flags={"w": "release x (done)"}
+            replace(facts, flags=Fact({"w": "true", "r": None})), ended_flags={"w": "release x (done)"}
         ),
         "leaking-flags",
         Verdict.FAIL,
@@ -252,7 +256,7 @@ CASES: list[tuple[str, Callable[[Facts], Facts], str, Verdict, str]] = [
     ("never rehearsed", lambda facts: with_history(facts, rehearsals=()), "rollback-rehearsed", Verdict.FAIL, "never"),
     (
         "another version was rehearsed",
-        lambda facts: with_history(facts, rehearsals=(WayBack("b" * 64, NOW - 60, "pass"),)),
+        lambda facts: with_history(facts, rehearsals=(RollbackRecord("b" * 64, NOW - 60, "pass"),)),
         "rollback-rehearsed",
         Verdict.FAIL,
         "for another version of the plan (bbbbbbbb)",
@@ -260,7 +264,7 @@ CASES: list[tuple[str, Callable[[Facts], Facts], str, Verdict, str]] = [
     (
         "a rehearsal that failed after one that passed",
         lambda facts: with_history(
-            facts, rehearsals=(WayBack(HASH, NOW - 90, "pass"), WayBack(HASH, NOW - 60, "fail"))
+            facts, rehearsals=(RollbackRecord(HASH, NOW - 90, "pass"), RollbackRecord(HASH, NOW - 60, "fail"))
         ),
         "rollback-rehearsed",
         Verdict.FAIL,
@@ -268,21 +272,21 @@ CASES: list[tuple[str, Callable[[Facts], Facts], str, Verdict, str]] = [
     ),
     (
         "a long TTL",
-        lambda facts: replace(with_plan(facts, dns=("a.example",)), names=Look((NameFacts("a.example", 61, True),))),
+        lambda facts: replace(with_plan(facts, dns=("a.example",)), names=Fact((DnsFacts("a.example", 61, True),))),
         "dns-ttl",
         Verdict.FAIL,
         "a.example: TTL 61 s",
     ),
     (
         "a TTL that is good enough",
-        lambda facts: replace(with_plan(facts, dns=("a.example",)), names=Look((NameFacts("a.example", 60, True),))),
+        lambda facts: replace(with_plan(facts, dns=("a.example",)), names=Fact((DnsFacts("a.example", 60, True),))),
         "dns-ttl",
         Verdict.PASS,
         "a.example: TTL 60 s",
     ),
     (
         "what is left of a TTL in a cache",
-        lambda facts: replace(with_plan(facts, dns=("a.example",)), names=Look((NameFacts("a.example", 7),))),
+        lambda facts: replace(with_plan(facts, dns=("a.example",)), names=Fact((DnsFacts("a.example", 7),))),
         "dns-ttl",
         Verdict.INCONCLUSIVE,
         "7 s left in a cache",
@@ -290,7 +294,7 @@ CASES: list[tuple[str, Callable[[Facts], Facts], str, Verdict, str]] = [
     (
         "a name that is not there",
         lambda facts: replace(
-            with_plan(facts, dns=("a.example",)), names=Look((NameFacts("a.example", None, problem="NXDOMAIN"),))
+            with_plan(facts, dns=("a.example",)), names=Fact((DnsFacts("a.example", None, problem="NXDOMAIN"),))
         ),
         "dns-ttl",
         Verdict.UNKNOWN,
@@ -314,7 +318,7 @@ CASES: list[tuple[str, Callable[[Facts], Facts], str, Verdict, str]] = [
     ),
     (
         "a plan that was changed",
-        lambda facts: replace(facts, file=Look(FileFacts("changed", "abc1234"))),
+        lambda facts: replace(facts, file=Fact(FileFacts("changed", "abc1234"))),
         "fragile-steps",
         Verdict.FAIL,
         "differs from what is committed",
@@ -340,17 +344,23 @@ CASES: list[tuple[str, Callable[[Facts], Facts], str, Verdict, str]] = [
         Verdict.PASS,
         "",
     ),
-    ("no guard", lambda facts: with_plan(facts, guard=None), "fragile-steps", Verdict.FAIL, "soak: no guard rule"),
+    (
+        "no guard",
+        lambda facts: with_plan(facts, guard_rules=None),
+        "fragile-steps",
+        Verdict.FAIL,
+        "soak: no guard rule",
+    ),
     (
         "no guard, no trigger",
-        lambda facts: with_plan(facts, guard=None),
+        lambda facts: with_plan(facts, guard_rules=None),
         "triggers",
         Verdict.FAIL,
         "no rule of the guard",
     ),
     (
         "a part of the volume",
-        lambda facts: with_history(facts, rehearsals=(WayBack(HASH, NOW, "pass", 100, 0.1, "a copy"),)),
+        lambda facts: with_history(facts, rehearsals=(RollbackRecord(HASH, NOW, "pass", 100, 0.1, "a copy"),)),
         "volume",
         Verdict.INCONCLUSIVE,
         "rehearsed on a copy with 100 rows, 10% of production's volume",
@@ -361,31 +371,33 @@ CASES: list[tuple[str, Callable[[Facts], Facts], str, Verdict, str]] = [
 @pytest.mark.parametrize(
     ("why", "change", "name", "verdict", "text"), CASES, ids=[f"{case[2]}: {case[0]}" for case in CASES]
 )
-def test_rule(why: str, change: Callable[[Facts], Facts], name: str, verdict: Verdict, text: str) -> None:
+def test_rule(
+    reason: str, change: Callable[[DoctorFacts], DoctorFacts], name: str, verdict: Verdict, text: str
+) -> None:
     finding = found(change(good()), name)
-    assert finding.verdict is verdict, (why, finding)
+    assert finding.verdict is verdict, (reason, finding)
     telling = [each for each in finding.observations if each.verdict is verdict]
-    assert any(text in each.text for each in telling), (why, telling)
+    assert any(text in each.text for each in telling), (reason, telling)
     if verdict is Verdict.FAIL:
-        assert all(each.mend for each in telling), "every failure names its mend"
+        assert all(each.hint for each in telling), "every failure names its mend"
 
 
 def test_an_answer_counts_for_its_version_of_the_plan_and_carries_name_and_date() -> None:
-    assert found(good(), "sessions").telling.text == "ana@bastion on 2027-01-15: I know"
+    assert found(good(), "sessions").deciding_observation.text == "ana@bastion on 2027-01-15: I know"
     other = with_history(good(), evidence=(*TRIALS, replace(ANSWERS[1], plan_hash="b" * 64)))
     finding = found(other, "sessions")
     assert finding.verdict is Verdict.INCONCLUSIVE
-    assert "answered for another version of the plan, ana@bastion" in finding.telling.text
-    asked = found(with_history(good(), evidence=TRIALS), "sessions")
-    assert asked.telling.mend.endswith("zdd doctor PLAN --answer sessions --reason TEXT")
+    assert "answered for another version of the plan, ana@bastion" in finding.deciding_observation.text
+    requested = found(with_history(good(), evidence=TRIALS), "sessions")
+    assert requested.deciding_observation.hint.endswith("zdd doctor PLAN --answer sessions --reason TEXT")
 
 
 def test_no_answer_stands_against_evidence() -> None:
-    sticky = replace(good(), traffic=Look(TrafficFacts("users-api", "ClientIP", (), 0)))
+    sticky = replace(good(), traffic=Fact(TrafficFacts("users-api", "ClientIP", (), 0)))
     finding = found(sticky, "sessions")
     assert finding.verdict is Verdict.FAIL
     assert not any("ana@bastion" in each.text for each in finding.observations)
-    blind = replace(good(), traffic=Look(None, "not allowed"))
+    blind = replace(good(), traffic=Fact(None, "not allowed"))
     assert found(blind, "sessions").verdict is Verdict.UNKNOWN
 
 
@@ -408,13 +420,13 @@ def test_every_strategy_is_examined(strategy: str) -> None:
         "database": {"dsn": "postgresql://x@y/z"},
         "kubernetes": {"deployment": "users-api", "image": "shop/users-api:2"},
     }
-    plan = PLANS[strategy].model_validate(document | OTHERS[strategy])
-    facts = replace(good(), plan=plan, migrations=Look(MigrationFacts()))
+    plan = PLAN_CLASSES[strategy].model_validate(document | OTHERS[strategy])
+    facts = replace(good(), plan=plan, migrations=Fact(MigrationFacts()))
     assert found(facts, "breaking-migration").verdict is Verdict.PASS
     breaks = MigrationFacts(2, (("m.sql:3: ALTER TABLE t DROP a", "the old pods read it"),), "zdd advise --sql m.sql")
-    told = found(replace(facts, migrations=Look(breaks)), "breaking-migration")
-    assert (told.verdict, told.telling.mend[-22:]) == (Verdict.FAIL, "zdd advise --sql m.sql")
-    blind = replace(facts, migrations=Look(None, "there is no file m.sql", "check the path"))
+    message = found(replace(facts, migrations=Fact(breaks)), "breaking-migration")
+    assert (message.verdict, message.deciding_observation.hint[-22:]) == (Verdict.FAIL, "zdd advise --sql m.sql")
+    blind = replace(facts, migrations=Fact(None, "there is no file m.sql", "check the path"))
     assert found(blind, "breaking-migration").verdict is Verdict.UNKNOWN
     assert found(facts, "probes").verdict is Verdict.PASS, "the new image was tried, and V3 is none of it"
     flags = found(facts, "leaking-flags")
@@ -429,7 +441,7 @@ def test_every_strategy_is_examined(strategy: str) -> None:
 
 
 def test_ids_are_unique() -> None:
-    names = [each.id for each in (*PITFALLS, *POINTS)]
+    names = [each.id for each in (*PITFALLS, *CHECKLIST)]
     assert len(set(names)) == len(names) == 15
 
 
@@ -441,7 +453,7 @@ def raw(container: dict[str, Any], **pod: Any) -> dict[str, Any]:
 
 
 def test_two_probes_of_one_question_read_the_same() -> None:
-    facts = workload_facts(
+    facts = extract_workload_facts(
         raw(
             {
                 "readinessProbe": {"httpGet": {"path": "/", "port": 80}, "periodSeconds": 1},
@@ -452,7 +464,7 @@ def test_two_probes_of_one_question_read_the_same() -> None:
             }
         ),
         "app",
-        drain=None,
+        drain_seconds=None,
     )
     assert facts is not None
     assert facts.readiness == facts.liveness == "GET 80/"
@@ -463,11 +475,11 @@ def test_two_probes_of_one_question_read_the_same() -> None:
 
 @pytest.mark.parametrize("junk", [None, [], "x", {"spec": 3}, {"spec": {"template": {"spec": {"containers": "x"}}}}])
 def test_a_deployment_that_is_none_has_no_container(junk: object) -> None:
-    assert workload_facts(junk, "app", drain=None) is None
+    assert extract_workload_facts(junk, "app", drain_seconds=None) is None
 
 
 def test_hints_of_sessions_in_memory() -> None:
-    facts = workload_facts(
+    facts = extract_workload_facts(
         raw(
             {
                 "env": [{"name": "SESSION_STORE", "value": "in-memory"}, {"name": "SESSION_TTL", "value": "30"}],
@@ -479,7 +491,7 @@ def test_hints_of_sessions_in_memory() -> None:
             volumes=[{"name": "scratch", "emptyDir": {}}, {"name": "x", "persistentVolumeClaim": {}}],
         ),
         "app",
-        drain=None,
+        drain_seconds=None,
     )
     assert facts is not None
     assert facts.session_hints == ("env SESSION_STORE=in-memory", "emptyDir at /var/lib/php/sessions")
@@ -511,15 +523,15 @@ VALUES = {
 def test_every_annotation_is_found_and_only_when_it_says_so(name: str) -> None:
     value = VALUES.get(name, "true")
     key = name.replace("*", "shop")
-    assert traffic_facts(SERVICE, [ingress("users-api", **{key: value})], []).sticky
-    assert not traffic_facts(SERVICE, [ingress("users-api", **{"not-" + key: value})], []).sticky
-    assert not traffic_facts(SERVICE, [ingress("another", **{key: value})], []).sticky
+    assert extract_traffic_facts(SERVICE, [ingress("users-api", **{key: value})], []).sticky
+    assert not extract_traffic_facts(SERVICE, [ingress("users-api", **{"not-" + key: value})], []).sticky
+    assert not extract_traffic_facts(SERVICE, [ingress("another", **{key: value})], []).sticky
 
 
 def test_a_route_with_session_persistence_is_sticky() -> None:
     rule = {"backendRefs": [{"name": "users-api", "port": 80}]}
     route = {"metadata": {"name": "shop"}, "spec": {"rules": [rule | {"sessionPersistence": {"type": "Cookie"}}]}}
-    facts = traffic_facts(SERVICE, [], [route])
+    facts = extract_traffic_facts(SERVICE, [], [route])
     assert (facts.sticky, facts.routes) == (("httproute/shop: sessionPersistence",), 1)
 
 
@@ -540,12 +552,12 @@ def test_a_route_with_session_persistence_is_sticky() -> None:
     ],
 )
 def test_which_queries_name_the_old_columns(query: str, named: bool) -> None:
-    assert names_old_side(make_plan(), query) is named
+    assert references_old_side(make_plan(), query) is named
 
 
 def test_a_change_of_tables_asks_for_the_table_alone() -> None:
-    assert names_old_side(make_plan("table"), "SELECT count(*) FROM users")
-    assert not names_old_side(make_plan("table"), "SELECT count(*) FROM people")
+    assert references_old_side(make_plan("table"), "SELECT count(*) FROM users")
+    assert not references_old_side(make_plan("table"), "SELECT count(*) FROM people")
 
 
 @pytest.mark.parametrize(
@@ -558,4 +570,4 @@ def test_a_change_of_tables_asks_for_the_table_alone() -> None:
     ],
 )
 def test_evidence_holds_nobodys_data(query: str, shown: str) -> None:
-    assert one_line(query) == shown
+    assert redact_query(query) == shown

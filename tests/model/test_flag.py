@@ -25,22 +25,22 @@ def test_refuses_what_no_flag_can_be(text: str) -> None:
 
 @given(st.integers(0, 100))
 def test_what_is_stored_reads_back(percent: int) -> None:
-    assert parse_flag(FlagValue(percent).stored) == FlagValue(percent)
+    assert parse_flag(FlagValue(percent).to_redis) == FlagValue(percent)
 
 
 def test_words() -> None:
     assert [str(ON), str(OFF), str(FlagValue(25))] == ["on", "off", "25%"]
-    assert ON.on
-    assert OFF.off
+    assert ON.is_on
+    assert OFF.is_off
     assert flag_key("x") == "ff:x"
 
 
 @given(st.text(min_size=1, max_size=20), st.text(max_size=20), st.integers(0, 99))
 def test_raising_a_percentage_never_turns_a_unit_off(key: str, unit: str, percent: int) -> None:
-    if FlagValue(percent).decides(key, unit):
-        assert FlagValue(percent + 1).decides(key, unit)
-    assert ON.decides(key, unit)
-    assert not OFF.decides(key, unit)
+    if FlagValue(percent).is_on_for(key, unit):
+        assert FlagValue(percent + 1).is_on_for(key, unit)
+    assert ON.is_on_for(key, unit)
+    assert not OFF.is_on_for(key, unit)
 
 
 def test_buckets_are_even() -> None:

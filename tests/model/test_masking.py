@@ -2,7 +2,7 @@
 
 import pytest
 
-from zdd_tui.model.masking import mask_text, masked, tidy_object
+from zdd_tui.model.masking import clean_object, mask_secrets, mask_text
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from zdd_tui.model.masking import mask_text, masked, tidy_object
     ],
 )
 def test_a_secret_of_the_guards_sources_is_masked(given: object, kept: object) -> None:
-    assert masked(given) == kept
+    assert mask_secrets(given) == kept
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_secret_in_what_others_wrote_is_masked(given: str, kept: str) -> None:
 
 
 def test_an_object_of_the_cluster_is_shown_without_its_secrets() -> None:
-    shown = tidy_object(
+    shown = clean_object(
         {
             "kind": "Secret",
             "metadata": {

@@ -4,16 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zdd_tui.model.rate_limiter import Cadence
+from zdd_tui.model.rate_limiter import RateLimiter
 
 
-def passed(cadence: Cadence, asked: list[float]) -> list[float]:
+def allowed_times(cadence: RateLimiter, asked: list[float]) -> list[float]:
     """When each of those that are asked for one after the other happens."""
     now, happened = 0.0, []
     for at in asked:
         now = max(now, at)
-        now += cadence.wait(now)
-        cadence.happened(now)
+        now += cadence.seconds_until_allowed(now)
+        cadence.record(now)
         happened.append(now)
     return happened
 
@@ -23,9 +23,9 @@ def passed(cadence: Cadence, asked: list[float]) -> list[float]:
     st.sampled_from([0.0, 0.05, 0.1]),
 )
 def test_never_more_than_its_rate_and_one_that_is_early(gaps: list[float], slack: float) -> None:
-    asked = [sum(gaps[: at + 1]) for at in range(len(gaps))]
-    happened = passed(Cadence(0.1, slack), asked)
-    assert all(after >= wanted for after, wanted in zip(happened, asked, strict=True))
+    requested = [sum(gaps[: at + 1]) for at in range(len(gaps))]
+    happened = allowed_times(RateLimiter(0.1, slack), requested)
+    assert all(after >= wanted for after, wanted in zip(happened, requested, strict=True))
     for first in range(len(happened)):
         for last in range(first + 1, len(happened)):
             assert happened[last] - happened[first] >= 0.1 * (last - first) - slack - 1e-9
@@ -33,14 +33,14 @@ def test_never_more_than_its_rate_and_one_that_is_early(gaps: list[float], slack
 
 @given(st.lists(st.floats(-0.049, 0.049), min_size=1, max_size=60))
 def test_a_steady_stream_of_that_rate_is_not_held_up(jitter: list[float]) -> None:
-    asked = [1 + 0.1 * at + early for at, early in enumerate(jitter)]
-    assert passed(Cadence(0.1, 0.1), asked) == pytest.approx(asked)
+    requested = [1 + 0.1 * at + early for at, early in enumerate(jitter)]
+    assert allowed_times(RateLimiter(0.1, 0.1), requested) == pytest.approx(requested)
 
 
 def test_at_once_after_a_rest_and_no_more_than_one_interval_after_many_that_were_forced() -> None:
-    cadence = Cadence(1.0)
-    assert cadence.wait(5.0) == 0
+    cadence = RateLimiter(1.0)
+    assert cadence.seconds_until_allowed(5.0) == 0
     for at in range(20):
-        cadence.happened(5.0 + at / 100)
-    assert cadence.wait(5.19) == pytest.approx(1.0)
-    assert cadence.wait(7.0) == 0
+        cadence.record(5.0 + at / 100)
+    assert cadence.seconds_until_allowed(5.19) == pytest.approx(1.0)
+    assert cadence.seconds_until_allowed(7.0) == 0

@@ -6,43 +6,43 @@ from hypothesis import strategies as st
 
 from zdd_tui.model.errors import PlanError, Refused
 from zdd_tui.model.plan.base import Backfill
-from zdd_tui.model.release.state import Command, CommandKind, Expected, Release, State, command
-from zdd_tui.model.release.strategies import blue_green
-from zdd_tui.model.release.strategy import expand_contract
+from zdd_tui.model.release.state import Command, CommandKind, Precondition, Release, ReleaseState, apply_command
+from zdd_tui.model.release.strategies import build_blue_green
+from zdd_tui.model.release.strategy import build_expand_contract
 from zdd_tui.model.tuning import (
     LIMITS,
-    back_to_plan,
-    changes_text,
-    faster,
-    in_force,
-    parse_asked,
-    retuned,
-    slower,
-    told,
+    apply_tuning,
+    describe_limit_changes,
+    describe_tuning,
+    effective_limits,
+    parse_requested_limits,
+    reset_to_plan,
+    slow_down,
+    speed_up,
 )
 
-FORWARD = expand_contract()
+FORWARD = build_expand_contract()
 PLAN = Backfill(max_rows_per_second=500)
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=3)
 KEYS = st.sampled_from([spec.key for spec in LIMITS] + ["max_failed_rows", "other"])
 
 
 def test_what_is_asked_for_differs_from_the_plan_and_goes_back_to_it() -> None:
-    tuning = retuned(PLAN, (), {"max_rows_per_second": None, "speed": "50", "batch_budget": "80ms"})
+    tuning = apply_tuning(PLAN, (), {"max_rows_per_second": None, "speed": "50", "batch_budget": "80ms"})
     assert tuning == (("batch_budget", 0.08), ("max_rows_per_second", None), ("speed", 50))
-    limits = in_force(PLAN, tuning)
+    limits = effective_limits(PLAN, tuning)
     assert (limits.max_rows_per_second, limits.speed, limits.batch_budget) == (None, 50, 0.08)
     assert limits.batch_rows == PLAN.batch_rows
-    assert told(PLAN, tuning) == (
+    assert describe_tuning(PLAN, tuning) == (
         "speed 50% (plan: 100%)",
         "batch_budget 80ms (plan: 150ms)",
         "max_rows_per_second none (plan: 500)",
     )
-    after = retuned(PLAN, tuning, {"speed": "plan", "batch_budget": 0.15})  # the plan's own value is no tuning
+    after = apply_tuning(PLAN, tuning, {"speed": "plan", "batch_budget": 0.15})  # the plan's own value is no tuning
     assert after == (("max_rows_per_second", None),)
-    assert changes_text(PLAN, tuning, after) == "speed 50% -> 100%, batch_budget 80ms -> 150ms"
-    assert retuned(PLAN, tuning, back_to_plan(tuning)) == ()
-    assert changes_text(PLAN, (), ()) == "every limit is as it was"
+    assert describe_limit_changes(PLAN, tuning, after) == "speed 50% -> 100%, batch_budget 80ms -> 150ms"
+    assert apply_tuning(PLAN, tuning, reset_to_plan(tuning)) == ()
+    assert describe_limit_changes(PLAN, (), ()) == "every limit is as it was"
 
 
 @pytest.mark.parametrize(
@@ -57,21 +57,21 @@ def test_what_is_asked_for_differs_from_the_plan_and_goes_back_to_it() -> None:
         ({"batch_rows": "'; DROP TABLE users"}, "backfill.batch_rows: .*integer", "first batch"),
     ],
 )
-def test_what_the_plans_rules_do_not_allow_is_refused(asked: dict[str, object], message: str, mend: str) -> None:
+def test_what_the_plans_rules_do_not_allow_is_refused(asked: dict[str, object], message: str, hint: str) -> None:
     with pytest.raises(PlanError, match=message) as caught:
-        retuned(PLAN, (), asked)
-    assert mend in caught.value.mend
+        apply_tuning(PLAN, (), asked)
+    assert hint in caught.value.hint
 
 
 @given(st.dictionaries(KEYS, JSON))
 def test_stored_limits_are_never_trusted(stored: dict[str, object]) -> None:
-    limits = in_force(PLAN, tuple(stored.items()))  # type: ignore[arg-type]
+    limits = effective_limits(PLAN, tuple(stored.items()))  # type: ignore[arg-type]
     assert Backfill.model_validate(limits.model_dump()) == limits
     assert limits.max_failed_rows == PLAN.max_failed_rows
 
 
 def test_one_bad_stored_limit_leaves_the_others() -> None:
-    limits = in_force(PLAN, (("batch_rows", -7), ("speed", 25)))
+    limits = effective_limits(PLAN, (("batch_rows", -7), ("speed", 25)))
     assert (limits.batch_rows, limits.speed) == (PLAN.batch_rows, 25)
 
 
@@ -83,7 +83,7 @@ def test_words_as_they_are_typed() -> None:
         "max_wal_mb_per_second=none",
         "batch_rows=plan",
     ]
-    assert parse_asked(words) == {
+    assert parse_requested_limits(words) == {
         "speed": 50,
         "max_rows_per_second": 5000,
         "batch_budget": "80ms",
@@ -91,20 +91,20 @@ def test_words_as_they_are_typed() -> None:
         "batch_rows": "plan",
     }
     with pytest.raises(PlanError, match="'speed' is no change of a limit"):
-        parse_asked(["speed"])
+        parse_requested_limits(["speed"])
 
 
 def test_faster_and_slower_go_all_the_way_and_stop_there() -> None:
     seen, limits = [100], Backfill()
-    while asked := slower(limits):
-        limits = in_force(limits, retuned(limits, (), asked))
+    while requested := slow_down(limits):
+        limits = effective_limits(limits, apply_tuning(limits, (), requested))
         seen.append(limits.speed)
     assert seen == [100, 75, 50, 25, 10]
-    while asked := faster(limits):
-        limits = in_force(limits, retuned(limits, (), asked))
+    while requested := speed_up(limits):
+        limits = effective_limits(limits, apply_tuning(limits, (), requested))
     assert limits.speed == 100
-    assert slower(Backfill(speed=60)) == {"speed": 50}
-    assert faster(Backfill(speed=60)) == {"speed": 75}
+    assert slow_down(Backfill(speed=60)) == {"speed": 50}
+    assert speed_up(Backfill(speed=60)) == {"speed": 75}
 
 
 TUNE = Command(CommandKind.TUNE, tuning=(("speed", 50),))
@@ -113,15 +113,15 @@ TUNE = Command(CommandKind.TUNE, tuning=(("speed", 50),))
 def test_a_tune_is_taken_until_the_backfill_is_over() -> None:
     phases = [phase.name for phase in FORWARD.phases]
     for phase in range(-1, phases.index("backfill") + 1):
-        release = Release("r", "h", FORWARD, State.RUNNING, phase, paused=True)
-        assert command(release, TUNE, {}, 0.0).tuning == (("speed", 50),)
-    moved = Expected("h", State.PLANNED, -1)  # what was seen matters less than that it comes in time
-    assert command(release, Command(CommandKind.TUNE, moved, tuning=TUNE.tuning), {}, 0.0).tuning
+        release = Release("r", "h", FORWARD, ReleaseState.RUNNING, phase, paused=True)
+        assert apply_command(release, TUNE, {}, 0.0).tuning == (("speed", 50),)
+    moved = Precondition("h", ReleaseState.PLANNED, -1)  # what was seen matters less than that it comes in time
+    assert apply_command(release, Command(CommandKind.TUNE, moved, tuning=TUNE.tuning), {}, 0.0).tuning
     for refused in (
-        Release("r", "h", FORWARD, State.RUNNING, phases.index("cutover")),
-        Release("r", "h", FORWARD, State.ROLLING_BACK, 1),
-        Release("r", "h", FORWARD, State.DONE, 5),
-        Release("r", "h", blue_green(), State.RUNNING, 0),
+        Release("r", "h", FORWARD, ReleaseState.RUNNING, phases.index("cutover")),
+        Release("r", "h", FORWARD, ReleaseState.ROLLING_BACK, 1),
+        Release("r", "h", FORWARD, ReleaseState.DONE, 5),
+        Release("r", "h", build_blue_green(), ReleaseState.RUNNING, 0),
     ):
         with pytest.raises(Refused):
-            command(refused, TUNE, {}, 0.0)
+            apply_command(refused, TUNE, {}, 0.0)

@@ -95,7 +95,7 @@ def plan_of(dsn: str, *, mode: str = "application", last_name: str = GOOD, **cha
     text = PLAN.format(mode=mode, last_name=last_name)
     for old, new in changes.items():
         text = text.replace(old, new)
-    return load_plan(text, source="plan.yaml", environ=os.environ | {"DATABASE_URL": dsn})
+    return load_plan(text, source="plan.yaml", environment=os.environ | {"DATABASE_URL": dsn})
 
 
 async def run(dsn: str, *scripts: str) -> None:

@@ -5,22 +5,22 @@ from dataclasses import replace
 import pytest
 
 from zdd_tui.model.errors import Refused
-from zdd_tui.model.release.rehearsal import FRESH, Rehearsal, lack, require
-from zdd_tui.model.release.strategy import expand_contract
-from zdd_tui.rehearsal.check_constraints import learned
-from zdd_tui.rehearsal.expected_rows import Losses
-from zdd_tui.rehearsal.generator import Choice
+from zdd_tui.model.release.rehearsal import MAX_REHEARSAL_AGE, Rehearsal, require_rehearsal_for_start, why_not_rehearsed
+from zdd_tui.model.release.strategy import build_expand_contract
+from zdd_tui.rehearsal.check_constraints import read_allowed_values
+from zdd_tui.rehearsal.expected_rows import RowDiff
+from zdd_tui.rehearsal.generator import AllowedValues
 from zdd_tui.rehearsal.pg_dump import split_password
-from zdd_tui.rehearsal.report import Outcome, as_text
-from zdd_tui.rehearsal.scenario import Walk
-from zdd_tui.rehearsal.step_metrics import Measure
-from zdd_tui.rehearsal.table_stats import ColumnShape, TableShape
+from zdd_tui.rehearsal.report import RehearsalReport, format_rehearsal_report
+from zdd_tui.rehearsal.scenario import ScenarioResult
+from zdd_tui.rehearsal.step_metrics import StepMetrics
+from zdd_tui.rehearsal.table_stats import ColumnStats, TableStats
 
 GOOD = Rehearsal("h", at=1000.0, passed=True, scale=0.1, actor="ana", host="bastion")
 
 
 def test_a_fresh_rehearsal_of_the_very_plan_that_passed_is_enough() -> None:
-    assert lack("h", GOOD, 1000.0 + FRESH - 1) == ""
+    assert why_not_rehearsed("h", GOOD, 1000.0 + MAX_REHEARSAL_AGE - 1) == ""
 
 
 @pytest.mark.parametrize(
@@ -29,14 +29,14 @@ def test_a_fresh_rehearsal_of_the_very_plan_that_passed_is_enough() -> None:
         (None, 1000.0, "never rehearsed"),
         (replace(GOOD, plan_hash="other"), 1000.0, "never rehearsed"),
         (replace(GOOD, passed=False), 1000.0, "ana@bastion, failed"),
-        (GOOD, 1000.0 + FRESH + 86400, "31d00h old"),
+        (GOOD, 1000.0 + MAX_REHEARSAL_AGE + 86400, "31d00h old"),
     ],
 )
 def test_what_is_missing_is_told(newest: Rehearsal | None, now: float, words: str) -> None:
-    assert words in lack("h", newest, now)
+    assert words in why_not_rehearsed("h", newest, now)
 
 
-def asked(**changes: object) -> str:
+def precondition_error(**changes: object) -> str:
     usual = {
         "strategy": "expand/contract",
         "environment": "production",
@@ -46,34 +46,34 @@ def asked(**changes: object) -> str:
         "unrehearsed": False,
         "reason": "",
     }
-    return require(**(usual | changes))  # type: ignore[arg-type]
+    return require_rehearsal_for_start(**(usual | changes))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("environment", ["production", "prod-eu", "LIVE"])
 def test_production_does_not_begin_unrehearsed_and_the_mend_names_both_ways(environment: str) -> None:
     with pytest.raises(Refused, match=f"^environment {environment}: ") as refused:
-        asked(environment=environment)
-    assert "zdd rehearse" in refused.value.mend
-    assert "--unrehearsed --reason" in refused.value.mend
+        precondition_error(environment=environment)
+    assert "zdd rehearse" in refused.value.hint
+    assert "--unrehearsed --reason" in refused.value.hint
 
 
 def test_a_waiver_needs_a_reason_and_leaves_a_trace() -> None:
     with pytest.raises(Refused, match="needs a reason"):
-        asked(unrehearsed=True, reason="  ")
-    assert "without a rehearsal" in asked(unrehearsed=True, reason="the fire of tonight")
+        precondition_error(unrehearsed=True, reason="  ")
+    assert "without a rehearsal" in precondition_error(unrehearsed=True, reason="the fire of tonight")
 
 
 @pytest.mark.parametrize("other", [{"environment": "pre-production"}, {"strategy": "canary"}, {"newest": GOOD}])
 def test_everybody_else_begins_without_a_word(other: dict[str, object]) -> None:
-    assert asked(**other) == ""
+    assert precondition_error(**other) == ""
 
 
 def test_checks_tell_lists_bounds_and_pairs() -> None:
     names = ("age", "plan", "born", "died", "score")
-    shape = TableShape(
+    table = TableStats(
         "s",
         "t",
-        tuple(ColumnShape(name, "int", "int4") for name in names),
+        tuple(ColumnStats(name, "int", "int4") for name in names),
         checks=(
             ("a", "((age >= 18) AND (age <= 99))"),
             ("b", "(plan = ANY (ARRAY['monthly'::text, 'yearly'::text]))"),
@@ -83,11 +83,11 @@ def test_checks_tell_lists_bounds_and_pairs() -> None:
             ("f", "(elsewhere > 3)"),
         ),
     )
-    assert learned(shape) == {
-        "age": Choice(low=18, high=99),
-        "plan": Choice(values=("monthly", "yearly")),
-        "died": Choice(same_as="born"),
-        "score": Choice(low=1),
+    assert read_allowed_values(table) == {
+        "age": AllowedValues(low=18, high=99),
+        "plan": AllowedValues(values=("monthly", "yearly")),
+        "died": AllowedValues(same_as="born"),
+        "score": AllowedValues(low=1),
     }
 
 
@@ -98,44 +98,48 @@ def test_passwords_never_stand_on_a_command_line() -> None:
     assert (plain, secret) == ("postgresql://db/shop?user=ana", {"PGPASSWORD": "p@ss"})
 
 
-def outcome(**changes: object) -> Outcome:
-    made = Outcome("p", "h", expand_contract(), 1000, 100_000, False, (15, 18), 3.0, None)
+def outcome(**changes: object) -> RehearsalReport:
+    made = RehearsalReport("p", "h", build_expand_contract(), 1000, 100_000, False, (15, 18), 3.0, None)
     for name, value in changes.items():
         setattr(made, name, value)
     return made
 
 
-def full(made: Outcome, step: str) -> list[float]:
+def estimated_seconds(made: RehearsalReport, step: str) -> list[float]:
     return next(entry["full_seconds"] for entry in made.to_json()["steps"] if entry["step"] == step)
 
 
 def test_only_what_grows_with_the_table_is_stretched_and_the_range_is_wider_where_little_is_known() -> None:
     runs = [
-        Measure("backfill-rows", "run", 2.0),
-        Measure("backfill-rows", "run", 3.0),
-        Measure("set-aside", "run", 0.2),
+        StepMetrics("backfill-rows", "run", 2.0),
+        StepMetrics("backfill-rows", "run", 3.0),
+        StepMetrics("set-aside", "run", 0.2),
     ]
     made = outcome(measures=runs)
-    assert full(made, "backfill-rows") == [pytest.approx(2.0 * 100 / 1.5, abs=0.01), 900.0]
-    assert full(made, "set-aside") == [0.2, 0.4]
-    short = outcome(measures=[Measure("backfill-rows", "run", 0.2)])
-    assert full(short, "backfill-rows") == [4.0, 60.0]
+    assert estimated_seconds(made, "backfill-rows") == [pytest.approx(2.0 * 100 / 1.5, abs=0.01), 900.0]
+    assert estimated_seconds(made, "set-aside") == [0.2, 0.4]
+    short = outcome(measures=[StepMetrics("backfill-rows", "run", 0.2)])
+    assert estimated_seconds(short, "backfill-rows") == [4.0, 60.0]
 
 
 def test_the_plans_own_ceiling_bounds_the_backfill_from_below() -> None:
-    made = outcome(measures=[Measure("backfill-rows", "run", 2.0)], ceiling=100)
-    assert full(made, "backfill-rows") == [1000.0, 1000.0]
+    made = outcome(measures=[StepMetrics("backfill-rows", "run", 2.0)], ceiling=100)
+    assert estimated_seconds(made, "backfill-rows") == [1000.0, 1000.0]
 
 
 def test_lost_rows_failed_writes_and_long_waits_fail_it_each_with_its_place() -> None:
     made = outcome(
-        walks=[Walk("cutover", Losses(10, missing=1, strange=0, changed=2, sample='["7"]'), 0.5, ("gone: x",))],
-        measures=[Measure("set-aside", "run", 9.0, blocked=5.0)],
+        walks=[
+            ScenarioResult(
+                "cutover", RowDiff(10, missing=1, unexpected=0, changed=2, sample='["7"]'), 0.5, ("gone: x",)
+            )
+        ],
+        measures=[StepMetrics("set-aside", "run", 9.0, blocked_seconds=5.0)],
     )
-    made.tally.failures["null value"] = 3
-    made.judge()
-    text = as_text(made.to_json())
-    assert not made.passed
+    made.writer_stats.failures["null value"] = 3
+    made.evaluate()
+    text = format_rehearsal_report(made.to_json())
+    assert not made.has_passed
     for words in (
         '1 rows are missing and 2 rows hold something else than was written, such as key ["7"]',
         "after the way back from cutover it is not as it was: gone: x",

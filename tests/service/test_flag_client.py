@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from zdd_tui.service.flags import Flag, FlagClient
+from zdd_tui.service.flags import FlagClient, FlagState
 from zdd_tui.testbed.servers import RedisServer, redis_server
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+async def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  what we wait for is another process's doing
             await asyncio.sleep(0.002)
@@ -40,11 +40,11 @@ async def test_values_and_their_problems(redis_url: str, client: "redis.asyncio.
     async with FlagClient(redis_url, keys, defaults={"bad": 100, "off": 100}) as flags:
         await flags.wait_loaded()
         assert flags.snapshot().flags == {
-            "on": Flag(100),
-            "half": Flag(50),
-            "bad": Flag(100, "not a flag's value: 'maybe'"),
-            "off": Flag(0),
-            "absent": Flag(0, "missing"),
+            "on": FlagState(100),
+            "half": FlagState(50),
+            "bad": FlagState(100, "not a flag's value: 'maybe'"),
+            "off": FlagState(0),
+            "absent": FlagState(0, "missing"),
         }
 
 
@@ -56,7 +56,7 @@ async def test_a_change_arrives_by_push_long_before_the_poll(redis_url: str, cli
             # The first push may precede the tracking; from the second on, each must arrive.
             for value in ("true", "false", "true", "false", "true"):
                 await client.set("ff:k", value)
-                await until(lambda expected=value == "true": flags.is_on("k", 1) is expected)  # type: ignore[misc]
+                await wait_until(lambda expected=value == "true": flags.is_on("k", 1) is expected)  # type: ignore[misc]
 
 
 async def test_without_tracking_polling_keeps_the_bound(redis_url: str, client: "redis.asyncio.Redis") -> None:
@@ -67,7 +67,7 @@ async def test_without_tracking_polling_keeps_the_bound(redis_url: str, client: 
         async with FlagClient(f"redis://plain:pw@{host}", ["k"], max_staleness=0.4) as flags:
             await flags.wait_loaded()
             await client.set("ff:k", "true")
-            await until(lambda: flags.is_on("k", 1))
+            await wait_until(lambda: flags.is_on("k", 1))
             assert flags.age is not None
             assert flags.age < 0.4
     finally:
@@ -81,22 +81,22 @@ async def test_a_lost_redis_keeps_what_is_known_and_a_new_one_is_found(server: R
         await flags.wait_loaded()
         await server.kill()
         lost = time.monotonic()
-        await until(lambda: (flags.age or 0) > 0.8)
+        await wait_until(lambda: (flags.age or 0) > 0.8)
         assert flags.age == pytest.approx(time.monotonic() - lost, abs=0.4)
         assert flags.is_on("k", 1)
-        assert flags.snapshot().flags["k"] == Flag(100)
+        assert flags.snapshot().flags["k"] == FlagState(100)
 
         await server.start()  # empty: its data is gone
-        await until(lambda: flags.snapshot().flags["k"] == Flag(100, "missing"))
+        await wait_until(lambda: flags.snapshot().flags["k"] == FlagState(100, "missing"))
         assert flags.is_on("k", 1)
         await client.connection_pool.disconnect()
         await client.set("ff:k", "garbage")
-        await until(lambda: "garbage" in flags.snapshot().flags["k"].problem)
+        await wait_until(lambda: "garbage" in flags.snapshot().flags["k"].problem)
         assert flags.is_on("k", 1)
         await client.set("ff:k", "false")
-        await until(lambda: flags.snapshot().flags["k"] == Flag(0))
+        await wait_until(lambda: flags.snapshot().flags["k"] == FlagState(0))
         # The push works again too, not only the poll.
-        await until(lambda: (flags.age or 9) < 0.2)
+        await wait_until(lambda: (flags.age or 9) < 0.2)
     await client.aclose()
 
 
@@ -108,11 +108,11 @@ async def test_a_redis_that_hangs_is_a_lost_one(server: RedisServer) -> None:
         await flags.wait_loaded()
         os.kill(server.pid, signal.SIGSTOP)
         try:
-            await until(lambda: (flags.age or 0) > 0.6)
+            await wait_until(lambda: (flags.age or 0) > 0.6)
             assert flags.is_on("k", 1)
         finally:
             os.kill(server.pid, signal.SIGCONT)
-        await until(lambda: (flags.age or 9) < 0.2)
+        await wait_until(lambda: (flags.age or 9) < 0.2)
     await client.aclose()
 
 
@@ -120,7 +120,7 @@ async def test_it_starts_without_redis_and_waits_for_it(server: RedisServer) -> 
     await server.kill()
     async with FlagClient(server.url, ["k"], max_staleness=0.2, defaults={"k": 100}) as flags:
         assert flags.is_on("k", 1)
-        assert not flags.loaded
+        assert not flags.is_loaded
         await server.start()
         async with asyncio.timeout(10):
             await flags.wait_loaded()

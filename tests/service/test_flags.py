@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zdd_tui.model import flag as model
-from zdd_tui.service.dual_write import DualWrite, Sides
-from zdd_tui.service.flags import PREFIX, Flag, FlagClient, bucket, parse_percent
+from zdd_tui.service.dual_write import DualWrite, WriteDecision
+from zdd_tui.service.flags import PREFIX, FlagClient, FlagState, bucket, parse_percent
 
 
 def test_the_prefix_is_the_models() -> None:
@@ -51,9 +51,9 @@ def test_before_redis_has_answered_defaults_hold_and_say_so() -> None:
     client = FlagClient("redis://unused", ["on", "off"], defaults={"on": 100})
     assert client.is_on("on", 1)
     assert not client.is_on("off", 1)
-    assert client.snapshot().flags["off"] == Flag(0, "not read yet")
+    assert client.snapshot().flags["off"] == FlagState(0, "not read yet")
     assert client.age is None
-    assert not client.loaded
+    assert not client.is_loaded
     with pytest.raises(KeyError):
         client.is_on("undeclared", 1)
 
@@ -64,12 +64,12 @@ def test_before_redis_has_answered_defaults_hold_and_say_so() -> None:
 )
 def test_what_is_not_written_is_not_read(write: int, read: int, sides: tuple[bool, bool]) -> None:
     flags = FlagClient("redis://unused", ["w", "r"], defaults={"w": write, "r": read})
-    assert DualWrite(flags, write_key="w", read_key="r").choose(7) == Sides(*sides)
+    assert DualWrite(flags, write_key="w", read_key="r").decide(7) == WriteDecision(*sides)
 
 
 def test_beside_a_trigger_the_read_flag_decides_alone() -> None:
     flags = FlagClient("redis://unused", ["r"], defaults={"r": 100})
-    assert DualWrite(flags, write_key=None, read_key="r").choose(7) == Sides(False, True)
+    assert DualWrite(flags, write_key=None, read_key="r").decide(7) == WriteDecision(False, True)
 
 
 def test_an_undeclared_flag_is_refused_at_start_up() -> None:
@@ -80,13 +80,13 @@ def test_an_undeclared_flag_is_refused_at_start_up() -> None:
 @pytest.mark.parametrize(
     ("sides", "calls", "answer"),
     [
-        (Sides(False, False), [("old", None)], "old row"),
-        (Sides(True, False), [("old", None), ("new", "old row")], "old row"),
-        (Sides(True, True), [("new", None), ("old", "new row")], "new row"),
+        (WriteDecision(False, False), [("old", None)], "old row"),
+        (WriteDecision(True, False), [("old", None), ("new", "old row")], "old row"),
+        (WriteDecision(True, True), [("new", None), ("old", "new row")], "new row"),
     ],
 )
 async def test_the_side_that_is_read_is_written_first_and_mirrored(
-    sides: Sides, calls: list[tuple[str, str | None]], answer: str
+    sides: WriteDecision, calls: list[tuple[str, str | None]], answer: str
 ) -> None:
     made: list[tuple[str, str | None]] = []
 
@@ -110,4 +110,4 @@ async def test_a_row_that_does_not_exist_is_not_mirrored() -> None:
     async def mirror(_: str | None) -> str | None:
         raise AssertionError("there is nothing to mirror")
 
-    assert await Sides(True, False).write(old=missing, new=mirror) is None
+    assert await WriteDecision(True, False).write(old=missing, new=mirror) is None

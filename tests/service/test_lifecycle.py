@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from zdd_tui.service.lifecycle import Check, Lifecycle, Stage
+from zdd_tui.service.lifecycle import Check, Lifecycle, LifecycleStage
 from zdd_tui.service.metrics import RequestMetrics
 
 
@@ -33,57 +33,57 @@ class Clock:
 
 async def test_not_ready_before_it_has_started() -> None:
     lifecycle = Lifecycle()
-    assert not (await lifecycle.readiness()).ready
-    lifecycle.started()
-    assert (await lifecycle.readiness()).ready
+    assert not (await lifecycle.check_readiness()).ready
+    lifecycle.mark_started()
+    assert (await lifecycle.check_readiness()).ready
 
 
 async def test_a_check_must_pass_once_whatever_its_tolerance() -> None:
     dependency = Dependency()
     dependency.away = True
     lifecycle = Lifecycle([Check("db", dependency.probe, tolerance=math.inf)])
-    lifecycle.started()
-    state = await lifecycle.readiness()
+    lifecycle.mark_started()
+    state = await lifecycle.check_readiness()
     assert not state.ready
     assert state.checks[0].error == "ConnectionError"
     assert "s3cret" not in repr(state)
     dependency.away = False
-    assert (await lifecycle.readiness()).ready
+    assert (await lifecycle.check_readiness()).ready
     dependency.away = True
-    assert (await lifecycle.readiness()).ready
+    assert (await lifecycle.check_readiness()).ready
 
 
 async def test_a_tolerance_runs_out() -> None:
     dependency, clock = Dependency(), Clock()
     lifecycle = Lifecycle([Check("db", dependency.probe, tolerance=10)], clock=clock)
-    lifecycle.started()
-    assert (await lifecycle.readiness()).ready
+    lifecycle.mark_started()
+    assert (await lifecycle.check_readiness()).ready
     dependency.away = True
     clock.now += 9.9
-    state = await lifecycle.readiness()
+    state = await lifecycle.check_readiness()
     assert state.ready
     assert state.checks[0].tolerated
     clock.now += 0.2
-    assert not (await lifecycle.readiness()).ready
+    assert not (await lifecycle.check_readiness()).ready
     dependency.away = False
-    assert (await lifecycle.readiness()).ready
+    assert (await lifecycle.check_readiness()).ready
 
 
 async def test_without_tolerance_the_first_failure_counts() -> None:
     dependency = Dependency()
     lifecycle = Lifecycle([Check("db", dependency.probe)], clock=Clock())
-    lifecycle.started()
-    assert (await lifecycle.readiness()).ready
+    lifecycle.mark_started()
+    assert (await lifecycle.check_readiness()).ready
     dependency.away = True
-    assert not (await lifecycle.readiness()).ready
+    assert not (await lifecycle.check_readiness()).ready
 
 
 async def test_a_hanging_check_is_cut_off() -> None:
     dependency = Dependency()
     dependency.hangs = True
     lifecycle = Lifecycle([Check("db", dependency.probe, timeout=0.02)])
-    lifecycle.started()
-    state = await lifecycle.readiness()
+    lifecycle.mark_started()
+    state = await lifecycle.check_readiness()
     assert (state.ready, state.checks[0].error) == (False, "TimeoutError")
 
 
@@ -94,39 +94,39 @@ async def test_sigterm_during_the_checks_makes_not_ready() -> None:
         lifecycle.start_draining()
 
     lifecycle = Lifecycle([Check("db", probe)])
-    lifecycle.started()
-    assert not (await lifecycle.readiness()).ready
+    lifecycle.mark_started()
+    assert not (await lifecycle.check_readiness()).ready
 
 
 async def test_drain_serves_late_requests_and_waits_for_those_in_flight() -> None:
     lifecycle = Lifecycle(drain_seconds=0.02, grace_seconds=5)
-    lifecycle.started()
+    lifecycle.mark_started()
     drained = asyncio.create_task(lifecycle.serve_until_drained())
     release = asyncio.Event()
 
     async def request() -> None:
-        with lifecycle.request():
+        with lifecycle.track_request():
             await release.wait()
 
     early = asyncio.create_task(request())
     await asyncio.sleep(0)
     lifecycle.start_draining()
-    assert lifecycle.draining
-    assert not (await lifecycle.readiness()).ready
+    assert lifecycle.is_draining
+    assert not (await lifecycle.check_readiness()).ready
     late = asyncio.create_task(request())
     done, _ = await asyncio.wait([drained], timeout=0.1)
     assert not done
     assert lifecycle.in_flight == 2
     release.set()
     assert await drained is True
-    assert lifecycle.stage is Stage.STOPPED
+    assert lifecycle.stage is LifecycleStage.STOPPED
     await asyncio.gather(early, late)
 
 
 async def test_drain_ends_with_the_grace() -> None:
     lifecycle = Lifecycle(drain_seconds=0, grace_seconds=0.02)
-    lifecycle.started()
-    with lifecycle.request():
+    lifecycle.mark_started()
+    with lifecycle.track_request():
         lifecycle.start_draining()
         lifecycle.start_draining()
         assert await lifecycle.serve_until_drained() is False
@@ -135,14 +135,14 @@ async def test_drain_ends_with_the_grace() -> None:
 async def test_a_drain_may_begin_before_the_start() -> None:
     lifecycle = Lifecycle(drain_seconds=0)
     lifecycle.start_draining()
-    lifecycle.started()
-    assert not (await lifecycle.readiness()).ready
+    lifecycle.mark_started()
+    assert not (await lifecycle.check_readiness()).ready
     assert await lifecycle.serve_until_drained() is True
 
 
 def test_a_request_that_raises_is_not_in_flight_any_more() -> None:
     lifecycle = Lifecycle()
-    with pytest.raises(ValueError, match="x"), lifecycle.request():
+    with pytest.raises(ValueError, match="x"), lifecycle.track_request():
         raise ValueError("x")
     assert lifecycle.in_flight == 0
 

@@ -9,29 +9,29 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from zdd_tui.model.plan.strategies import Dark
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.shadow import BAD, FAMILIES, ShadowCounts, agreement, speed
-from zdd_tui.service.differences import differing
-from zdd_tui.service.flags import Flag, FlagClient
-from zdd_tui.service.shadow import RESULTS, Shadow
+from zdd_tui.model.shadow import FAILED_RESULTS, METRIC_FAMILIES, ShadowCounters, evaluate_agreement, evaluate_latency
+from zdd_tui.service.differences import differing_fields
+from zdd_tui.service.flags import FlagClient, FlagState
+from zdd_tui.service.shadow import RESULTS, ShadowComparison
 
 
 @dataclass(frozen=True)
-class User:
+class SampleUser:
     id: int
     name: str
 
 
-def make(shadow: int = 100, read: int = 0, **options: object) -> Shadow[User | None]:
+def make(shadow: int = 100, read: int = 0, **options: object) -> ShadowComparison[SampleUser | None]:
     flags = FlagClient("redis://127.0.0.1:1/0", ["shadow", "read"])  # never started: it holds what we put there
-    flags._flags = {"shadow": Flag(shadow), "read": Flag(read)}
-    return Shadow("users", flags, shadow_key="shadow", read_key="read", **options)  # type: ignore[arg-type]
+    flags._flags = {"shadow": FlagState(shadow), "read": FlagState(read)}
+    return ShadowComparison("users", flags, shadow_key="shadow", read_key="read", **options)  # type: ignore[arg-type]
 
 
-def answers(*values: User | Exception | None) -> Callable[[], Awaitable[User | None]]:
+def answers(*values: SampleUser | Exception | None) -> Callable[[], Awaitable[SampleUser | None]]:
     """One after the other, the last for ever."""
     left = list(values)
 
-    async def answer() -> User | None:
+    async def answer() -> SampleUser | None:
         value = left.pop(0) if len(left) > 1 else left[0]
         if isinstance(value, Exception):
             raise value
@@ -40,28 +40,31 @@ def answers(*values: User | Exception | None) -> Callable[[], Awaitable[User | N
     return answer
 
 
-async def never() -> User | None:
+async def never_return() -> SampleUser | None:
     await asyncio.Event().wait()
     return None
 
 
-async def settle(shadow: Shadow[User | None]) -> ShadowCounts:
+async def wait_and_scrape(shadow: ShadowComparison[SampleUser | None]) -> ShadowCounters:
     """Waits for the comparisons and reads the page as a scraper does."""
     async with asyncio.timeout(5):
         await asyncio.gather(*shadow._running)
     families = text_string_to_metric_families(shadow.render())
     samples = [(s.name, s.labels, float(s.value)) for family in families for s in family.samples]
-    assert {name for name in FAMILIES if any(s[0].startswith(name) for s in samples)} >= {FAMILIES[0], FAMILIES[2]}
-    return ShadowCounts.of(samples, "users")
+    assert {name for name in METRIC_FAMILIES if any(s[0].startswith(name) for s in samples)} >= {
+        METRIC_FAMILIES[0],
+        METRIC_FAMILIES[2],
+    }
+    return ShadowCounters.from_samples(samples, "users")
 
 
-ANA, BOB = User(1, "Ana"), User(1, "Bob")
+ANA, BOB = SampleUser(1, "Ana"), SampleUser(1, "Bob")
 
 
 async def test_equal_answers_match_and_the_old_one_is_given() -> None:
     shadow = make()
     assert await shadow.run(1, old=answers(ANA), new=answers(ANA)) is ANA
-    counts = await settle(shadow)
+    counts = await wait_and_scrape(shadow)
     assert counts.results["match"] == 1
     assert (counts.new.requests, counts.new.errors) == (1, 0)
     assert counts.old.buckets[float("inf")] == counts.new.buckets[float("inf")] == 1
@@ -70,33 +73,33 @@ async def test_equal_answers_match_and_the_old_one_is_given() -> None:
 async def test_a_mismatch_names_the_field_and_no_value(caplog: pytest.LogCaptureFixture) -> None:
     shadow = make()
     assert await shadow.run(7, old=answers(ANA), new=answers(BOB)) is ANA
-    counts = await settle(shadow)
+    counts = await wait_and_scrape(shadow)
     assert (counts.results["mismatch"], dict(counts.fields)) == (1, {"name": 1})
-    assert [(sample.unit, sample.fields) for sample in shadow.samples] == [("7", ("name",))]
+    assert [(sample.unit, sample.field_names) for sample in shadow.samples] == [("7", ("name",))]
     assert "Bob" not in shadow.render() + repr(shadow.samples) + caplog.text
 
 
 async def test_a_row_that_moved_between_the_reads_is_no_mismatch() -> None:
     shadow = make()
     await shadow.run(1, old=answers(ANA, BOB), new=answers(BOB))
-    counts = await settle(shadow)
+    counts = await wait_and_scrape(shadow)
     assert (counts.results["moved"], counts.results["mismatch"], counts.new.requests) == (1, 0, 0)
 
 
 async def test_errors_and_hanging_of_the_new_path_hurt_nobody() -> None:
     shadow = make(timeout=0.01)
     assert await shadow.run(1, old=answers(ANA), new=answers(ValueError("secret"))) is ANA
-    assert await shadow.run(1, old=answers(ANA), new=never) is ANA
-    counts = await settle(shadow)
+    assert await shadow.run(1, old=answers(ANA), new=never_return) is ANA
+    counts = await wait_and_scrape(shadow)
     assert (counts.results["error"], counts.results["timeout"], counts.new.errors) == (1, 1, 2)
 
 
 async def test_comparisons_are_bounded_and_what_is_over_is_skipped() -> None:
-    shadow = make(at_once=2, timeout=0.05)
+    shadow = make(max_concurrent=2, timeout=0.05)
     for _ in range(5):
-        assert await shadow.run(1, old=answers(ANA), new=never) is ANA
+        assert await shadow.run(1, old=answers(ANA), new=never_return) is ANA
     assert len(shadow._running) == 2
-    counts = await settle(shadow)
+    counts = await wait_and_scrape(shadow)
     assert (counts.results["skipped"], counts.results["timeout"]) == (3, 2)
 
 
@@ -110,48 +113,50 @@ async def test_the_old_paths_own_error_is_the_requests_error() -> None:
 async def test_nothing_runs_beside_a_request_while_the_share_is_zero() -> None:
     shadow = make(shadow=0)
     await shadow.run(1, old=answers(ANA), new=answers(RuntimeError()))
-    assert sum((await settle(shadow)).results.values()) == 0
+    assert sum((await wait_and_scrape(shadow)).results.values()) == 0
 
 
 async def test_by_the_read_flag_the_new_path_answers_and_the_old_one_is_compared() -> None:
     shadow = make(read=100)
     assert await shadow.run(1, old=answers(ANA), new=answers(BOB)) is BOB
-    counts = await settle(shadow)
+    counts = await wait_and_scrape(shadow)
     assert counts.results["mismatch"] == 1
     assert counts.old.buckets[float("inf")] == 1
 
 
-@pytest.mark.parametrize("new", [answers(ValueError()), never])
-async def test_where_the_new_path_cannot_answer_the_old_one_does(new: Callable[[], Awaitable[User | None]]) -> None:
+@pytest.mark.parametrize("new", [answers(ValueError()), never_return])
+async def test_where_the_new_path_cannot_answer_the_old_one_does(
+    new: Callable[[], Awaitable[SampleUser | None]],
+) -> None:
     shadow = make(read=100, timeout=0.01)
     assert await shadow.run(1, old=answers(ANA), new=new) is ANA
     assert 'shadow_fallbacks_total{path="users"} 1' in shadow.render()
-    assert (await settle(shadow)).new.errors == 1
+    assert (await wait_and_scrape(shadow)).new.errors == 1
 
 
 async def test_stopping_ends_what_is_under_way() -> None:
     shadow = make(timeout=60)
-    await shadow.run(1, old=answers(ANA), new=never)
+    await shadow.run(1, old=answers(ANA), new=never_return)
     await shadow.stop()
     assert not shadow._running
 
 
 def test_flags_must_be_declared() -> None:
     with pytest.raises(ValueError, match="unknown"):
-        Shadow("users", FlagClient("redis://x", ["read"]), shadow_key="unknown", read_key="read")
+        ShadowComparison("users", FlagClient("redis://x", ["read"]), shadow_key="unknown", read_key="read")
 
 
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        (ANA, User(1, "Ana"), ()),
+        (ANA, SampleUser(1, "Ana"), ()),
         (ANA, None, ("presence",)),
         ({"a": 1, "b": 2}, {"a": 1, "c": 2}, ("b", "c")),
         (1, 2, ("value",)),
     ],
 )
 def test_what_differs_is_named(old: object, new: object, told: tuple[str, ...]) -> None:
-    assert differing(old, new) == told
+    assert differing_fields(old, new) == told
 
 
 # --- what the gates make of it ---------------------------------------------------------------------------------
@@ -159,7 +164,7 @@ def test_what_differs_is_named(old: object, new: object, told: tuple[str, ...]) 
 DARK = Dark(path="users", min_sample=10, max_mismatch=10, max_latency_ratio=2, latency_quantile=0.5)
 
 
-def counted(match: float, buckets: dict[str, dict[float, float]] | None = None, **bad: float) -> ShadowCounts:
+def counted(match: float, buckets: dict[str, dict[float, float]] | None = None, **bad: float) -> ShadowCounters:
     samples = [
         ("shadow_comparisons_total", {"path": "users", "result": r}, v) for r, v in {"match": match, **bad}.items()
     ]
@@ -168,13 +173,13 @@ def counted(match: float, buckets: dict[str, dict[float, float]] | None = None, 
             labels = {"path": "users", "side": side, "le": str(bound)}
             samples.append(("shadow_duration_seconds_bucket", labels, value))
     samples.append(("shadow_comparisons_total", {"path": "another", "result": "mismatch"}, 99.0))
-    return ShadowCounts.of(samples, "users")
+    return ShadowCounters.from_samples(samples, "users")
 
 
 @pytest.mark.parametrize(
     ("counts", "verdict"),
     [
-        (ShadowCounts(), Verdict.INCONCLUSIVE),
+        (ShadowCounters(), Verdict.INCONCLUSIVE),
         (counted(9), Verdict.INCONCLUSIVE),
         (counted(10), Verdict.PASS),
         (counted(9, mismatch=1), Verdict.PASS),
@@ -183,8 +188,8 @@ def counted(match: float, buckets: dict[str, dict[float, float]] | None = None, 
         (counted(1000, moved=500, skipped=500), Verdict.PASS),
     ],
 )
-def test_agreement(counts: ShadowCounts, verdict: Verdict) -> None:
-    assert agreement(counts, DARK)[0] is verdict
+def test_agreement(counts: ShadowCounters, verdict: Verdict) -> None:
+    assert evaluate_agreement(counts, DARK)[0] is verdict
 
 
 FAST = {0.001: 20.0, 0.01: 20.0, float("inf"): 20.0}
@@ -202,12 +207,12 @@ SLOW = {0.001: 0.0, 0.01: 20.0, float("inf"): 20.0}
     ],
 )
 def test_speed(old: dict[float, float], new: dict[float, float], verdict: Verdict) -> None:
-    assert speed(counted(20, {"old": old, "new": new}), DARK)[0] is verdict
+    assert evaluate_latency(counted(20, {"old": old, "new": new}), DARK)[0] is verdict
 
 
 def test_a_phase_counts_from_its_base_and_a_pod_that_began_anew_from_zero() -> None:
     before = counted(100, {"old": FAST, "new": FAST}, mismatch=3)
-    base = ShadowCounts.from_json(before.as_json())
+    base = ShadowCounters.from_json(before.as_json())
     later = counted(107, {"old": FAST, "new": FAST}, mismatch=4)
     assert later.since(base).results == {"match": 7, "mismatch": 1}
     assert later.since(base).new.buckets[float("inf")] == 0
@@ -217,4 +222,4 @@ def test_a_phase_counts_from_its_base_and_a_pod_that_began_anew_from_zero() -> N
 
 
 def test_the_gate_knows_the_results_that_the_library_counts() -> None:
-    assert set(BAD) < set(RESULTS)
+    assert set(FAILED_RESULTS) < set(RESULTS)

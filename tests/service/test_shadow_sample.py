@@ -6,46 +6,46 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.service.test_shadow import ANA, BOB, User, answers, make, never, settle
+from tests.service.test_shadow import ANA, BOB, SampleUser, answers, make, never_return, wait_and_scrape
 from zdd_tui.model import shadow as shadow_sample
-from zdd_tui.model.shadow import FieldDifference, ShadowSample, newest, sample_of
+from zdd_tui.model.shadow import FieldDifference, ShadowSample, parse_sample, select_newest_samples
 from zdd_tui.service import shadow as library
-from zdd_tui.service.differences import SHOWN_CHARS, Difference, differences
+from zdd_tui.service.differences import MAX_SHOWN_CHARS, Difference, compare_results
 
 
 def read(log: pytest.LogCaptureFixture, path: str = "users") -> list[ShadowSample]:
     """What stands in the log, line by line, as it would come from a pod."""
     lines = "\n".join(f"2026-11-24 {record.levelname} {record.getMessage()}" for record in log.records).split("\n")
-    return [sample for line in lines if (sample := sample_of(line, "pod-1", path)) is not None]
+    return [sample for line in lines if (sample := parse_sample(line, "pod-1", path)) is not None]
 
 
 def test_both_sides_know_the_same_mark() -> None:
-    assert library.MARK == shadow_sample.MARK
-    assert library.SAMPLES == shadow_sample.SHOWN
+    assert library.LOG_PREFIX == shadow_sample.LOG_PREFIX
+    assert library.MAX_SAMPLES == shadow_sample.MAX_SAMPLES
 
 
 async def test_a_mismatch_is_read_as_it_was_written(caplog: pytest.LogCaptureFixture) -> None:
-    shadow = make(show=["name"])
+    shadow = make(visible_fields=["name"])
     await shadow.run(7, old=answers(ANA), new=answers(BOB))
-    await settle(shadow)
+    await wait_and_scrape(shadow)
     (sample,) = read(caplog)
-    assert (sample.what, sample.unit, sample.number) == ("mismatch", "7", 1)
+    assert (sample.kind, sample.unit, sample.number) == ("mismatch", "7", 1)
     assert sample.fields == (FieldDifference("name", '"Ana"', '"Bob"', "from character 1"),)
     assert sample.at == pytest.approx(shadow.samples[0].at, abs=1)
     assert read(caplog, "orders") == []
 
 
 async def test_old_is_old_also_where_the_new_path_answers(caplog: pytest.LogCaptureFixture) -> None:
-    shadow = make(read=100, show=["name"])
+    shadow = make(read=100, visible_fields=["name"])
     assert await shadow.run(7, old=answers(ANA), new=answers(BOB)) is BOB
-    await settle(shadow)
+    await wait_and_scrape(shadow)
     assert read(caplog)[0].fields[0].old == '"Ana"'
 
 
 async def test_values_that_may_not_be_shown_are_shapes(caplog: pytest.LogCaptureFixture) -> None:
     shadow = make()
-    await shadow.run(7, old=answers(User(1, "Ana Lee")), new=answers(User(1, "ana lee")))
-    await settle(shadow)
+    await shadow.run(7, old=answers(SampleUser(1, "Ana Lee")), new=answers(SampleUser(1, "ana lee")))
+    await wait_and_scrape(shadow)
     assert read(caplog)[0].fields == (FieldDifference("name", "<text of 7>", "<text of 7>", "only case"),)
     assert "lee" not in caplog.text.casefold()
 
@@ -53,10 +53,10 @@ async def test_values_that_may_not_be_shown_are_shapes(caplog: pytest.LogCapture
 async def test_failures_tell_their_type_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
     shadow = make(timeout=0.01)
     await shadow.run(1, old=answers(ANA), new=answers(ValueError("hunter2")))
-    await shadow.run(2, old=answers(ANA), new=never)
-    await settle(shadow)
-    told = [(sample.what, sample.unit, sample.error, sample.number) for sample in read(caplog)]
-    assert told == [("error", "1", "ValueError", 1), ("timeout", "2", "TimeoutError", 2)]
+    await shadow.run(2, old=answers(ANA), new=never_return)
+    await wait_and_scrape(shadow)
+    text = [(sample.kind, sample.unit, sample.error, sample.number) for sample in read(caplog)]
+    assert text == [("error", "1", "ValueError", 1), ("timeout", "2", "TimeoutError", 2)]
     assert "hunter2" not in caplog.text
 
 
@@ -68,14 +68,14 @@ async def test_lines_are_few_and_the_next_one_tells_how_many_were_not_written(
     shadow = make()
     for unit in range(50):
         await shadow.run(unit, old=answers(ANA), new=answers(BOB))
-        await settle(shadow)
-    assert [sample.number for sample in read(caplog)] == list(range(1, library.SAMPLES + 1))
+        await wait_and_scrape(shadow)
+    assert [sample.number for sample in read(caplog)] == list(range(1, library.MAX_SAMPLES + 1))
     now[0] += 1
     for unit in range(2):
         await shadow.run(unit, old=answers(ANA), new=answers(BOB))
-        await settle(shadow)
+        await wait_and_scrape(shadow)
     assert read(caplog)[-1].number == 51
-    assert len(read(caplog)) == library.SAMPLES + 1
+    assert len(read(caplog)) == library.MAX_SAMPLES + 1
 
 
 async def test_a_unit_cannot_forge_a_line_nor_a_sample(caplog: pytest.LogCaptureFixture) -> None:
@@ -84,23 +84,23 @@ async def test_a_unit_cannot_forge_a_line_nor_a_sample(caplog: pytest.LogCapture
     )
     shadow = make()
     await shadow.run(forged, old=answers(ANA), new=answers(BOB))
-    await settle(shadow)
+    await wait_and_scrape(shadow)
     (sample,) = read(caplog)
-    assert (sample.number, sample.unit) == (1, forged[: library.UNIT_CHARS])
+    assert (sample.number, sample.unit) == (1, forged[: library.MAX_UNIT_CHARS])
     (line,) = (record.getMessage() for record in caplog.records)
     assert line.isascii()
     assert line.isprintable()
 
 
 async def test_a_line_has_a_length_and_counts_what_it_leaves_out(caplog: pytest.LogCaptureFixture) -> None:
-    shadow = make(show=[f"field{number}" for number in range(99)])
+    shadow = make(visible_fields=[f"field{number}" for number in range(99)])
     old = {f"field{number}": "ж" * 500 for number in range(99)}
     await shadow.run(1, old=answers(old), new=answers(dict.fromkeys(old, "x")))  # type: ignore[arg-type]
-    await settle(shadow)
+    await wait_and_scrape(shadow)
     (sample,) = read(caplog)
     assert len(caplog.records[0].getMessage()) < 4096
     assert len(sample.fields) > 0
-    assert len(sample.fields) + sample.more == 99
+    assert len(sample.fields) + sample.omitted_fields == 99
 
 
 @pytest.mark.parametrize(
@@ -117,21 +117,21 @@ async def test_a_line_has_a_length_and_counts_what_it_leaves_out(caplog: pytest.
     ],
 )
 def test_shapes_tell_how_and_not_what(old: object, new: object, told: Difference) -> None:
-    assert differences({"f": old}, {"f": new}) == (told,)
+    assert compare_results({"f": old}, {"f": new}) == (told,)
 
 
 def test_what_is_whole_or_missing_is_told_too() -> None:
-    assert differences(None, ANA) == (Difference("presence", "<nothing>", "<an answer>"),)
-    assert differences(1, 2, ["value"]) == (Difference("value", "1", "2"),)
-    assert differences({"a": 1}, {}, ["a"]) == (Difference("a", "1", "<absent>"),)
-    assert differences(ANA, ANA) == ()
+    assert compare_results(None, ANA) == (Difference("presence", "<nothing>", "<an answer>"),)
+    assert compare_results(1, 2, ["value"]) == (Difference("value", "1", "2"),)
+    assert compare_results({"a": 1}, {}, ["a"]) == (Difference("a", "1", "<absent>"),)
+    assert compare_results(ANA, ANA) == ()
 
 
 def test_a_long_value_is_cut_around_the_place_where_it_differs() -> None:
-    (found,) = differences({"f": "x" * 999 + "old" + "y" * 999}, {"f": "x" * 999 + "new" + "y" * 999}, ["f"])
+    (found,) = compare_results({"f": "x" * 999 + "old" + "y" * 999}, {"f": "x" * 999 + "new" + "y" * 999}, ["f"])
     assert "xold" in found.old
     assert "xnew" in found.new
-    assert max(len(found.old), len(found.new)) == SHOWN_CHARS + 2
+    assert max(len(found.old), len(found.new)) == MAX_SHOWN_CHARS + 2
 
 
 class Rude:
@@ -142,8 +142,8 @@ class Rude:
 def test_an_answer_that_cannot_be_told_harms_nobody() -> None:
     circle: dict[str, object] = {}
     circle["self"] = circle
-    assert differences({"f": Rude()}, {"f": 1}, ["f"])[0].old == "<Rude>"
-    assert differences({"f": circle}, {"f": 1}, ["f"])[0].old == "<object of 1>"
+    assert compare_results({"f": Rude()}, {"f": 1}, ["f"])[0].old == "<Rude>"
+    assert compare_results({"f": circle}, {"f": 1}, ["f"])[0].old == "<object of 1>"
 
 
 # --- what a log may hold ---------------------------------------------------------------------------------------------
@@ -151,14 +151,14 @@ def test_an_answer_that_cannot_be_told_harms_nobody() -> None:
 
 def line(**changes: object) -> str:
     made = {"path": "users", "what": "mismatch", "at": 5.5, "n": 3, "unit": "7", "fields": [["f", "1", "2", ""]]}
-    return f"12:00 WARNING {shadow_sample.MARK}{json.dumps(made | changes)}"
+    return f"12:00 WARNING {shadow_sample.LOG_PREFIX}{json.dumps(made | changes)}"
 
 
 def test_an_application_may_log_in_json() -> None:
-    plain = sample_of(line(), "pod-1", "users")
+    plain = parse_sample(line(), "pod-1", "users")
     assert plain is not None
-    assert sample_of(json.dumps({"level": "warning", "msg": line()}), "pod-1", "users") == plain
-    assert sample_of(line() + " trace_id=1", "pod-1", "users") == plain
+    assert parse_sample(json.dumps({"level": "warning", "msg": line()}), "pod-1", "users") == plain
+    assert parse_sample(line() + " trace_id=1", "pod-1", "users") == plain
 
 
 def test_what_looks_secret_is_masked_whatever_the_application_says() -> None:
@@ -166,7 +166,7 @@ def test_what_looks_secret_is_masked_whatever_the_application_says() -> None:
         ["api_key", '"hunter2 and more"', "<text of 4>", ""],
         ["dsn", '"postgresql://u:hunter2@db/x"', "null", ""],
     ]
-    found = sample_of(line(fields=fields, unit="token=hunter2"), "pod-1", "users")
+    found = parse_sample(line(fields=fields, unit="token=hunter2"), "pod-1", "users")
     assert found is not None
     assert "hunter2" not in repr(found)
     assert [(each.old, each.new) for each in found.fields] == [
@@ -179,10 +179,10 @@ def test_what_looks_secret_is_masked_whatever_the_application_says() -> None:
     "text",
     [
         "",
-        shadow_sample.MARK,
-        shadow_sample.MARK + "[1]",
-        shadow_sample.MARK + "{",
-        shadow_sample.MARK + "[" * 100_000,
+        shadow_sample.LOG_PREFIX,
+        shadow_sample.LOG_PREFIX + "[1]",
+        shadow_sample.LOG_PREFIX + "{",
+        shadow_sample.LOG_PREFIX + "[" * 100_000,
         line(path="orders"),
         line(what="fine"),
         line(at="now"),
@@ -190,20 +190,20 @@ def test_what_looks_secret_is_masked_whatever_the_application_says() -> None:
     ],
 )
 def test_what_is_no_sample_is_none(text: str) -> None:
-    assert sample_of(text, "pod-1", "users") is None
+    assert parse_sample(text, "pod-1", "users") is None
 
 
 @given(
     st.dictionaries(st.sampled_from(["n", "unit", "fields", "more", "error", "at"]), st.from_type(object) | st.text())
 )
 def test_anything_in_a_field_is_survived(changes: dict[str, object]) -> None:
-    sample_of(line(**{key: repr(value) for key, value in changes.items()}), "pod-1", "users")
-    sample_of(
+    parse_sample(line(**{key: repr(value) for key, value in changes.items()}), "pod-1", "users")
+    parse_sample(
         line(**{key: [value, [1, 2, 3, 4]] for key, value in changes.items() if isinstance(value, str)}), "p", "users"
     )
 
 
 def test_the_newest_are_kept_each_once() -> None:
     made = [ShadowSample("p", float(at), "mismatch", at, "u") for at in range(30)]
-    found = newest([*made, *made])
+    found = select_newest_samples([*made, *made])
     assert [sample.number for sample in found] == list(range(29, 9, -1))

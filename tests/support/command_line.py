@@ -16,18 +16,18 @@ from tests.support.kubelet import api_server
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.store.client import Store
 from zdd_tui.demo import manifests
-from zdd_tui.demo.data import create_schema, seed
-from zdd_tui.demo.plan import plan_text
+from zdd_tui.demo.data import create_schema, insert_seed_rows
+from zdd_tui.demo.plan import plan_yaml
 from zdd_tui.model.release.records import ReleaseRecord
 
-PATIENCE = 120.0
+TIMEOUT = 120.0
 """Seconds that anything may take on a machine that does much else."""
 
 NAME = "users-full-name"
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class CommandResult:
     """How a command ended."""
 
     code: int
@@ -35,19 +35,19 @@ class Ended:
     err: str
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self.out + self.err
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class CliEnvironment:
     """Where commands run: a plan file, and the environment that fills it."""
 
     folder: Path
     environ: dict[str, str]
 
     @property
-    def plan(self) -> Path:
+    def plan_file(self) -> Path:
         return self.folder / "plan.yaml"
 
     @property
@@ -56,38 +56,40 @@ class Ground:
         urls = (self.environ["DATABASE_URL"], self.environ.get("REDIS_URL", ""))
         return tuple(url.rpartition("@")[0].rpartition(":")[2] for url in urls if "@" in url)
 
-    def with_env(self, **changes: str) -> "Ground":
+    def with_env(self, **changes: str) -> "CliEnvironment":
         return replace(self, environ=self.environ | changes)
 
     def rewrite(self, old: str, new: str) -> None:
         """Changes the plan file."""
-        text = self.plan.read_text()
+        text = self.plan_file.read_text()
         assert old in text
-        self.plan.write_text(text.replace(old, new))
+        self.plan_file.write_text(text.replace(old, new))
 
     def line_of(self, key: str) -> str:
         """How an error names a key such as ``change.up``: with the file and the line where it stands."""
-        lines = self.plan.read_text().splitlines()
+        lines = self.plan_file.read_text().splitlines()
         last = f"{key.rpartition('.')[2]}:"
         number = next(number for number, line in enumerate(lines, 1) if line.strip().startswith(last))
-        return f"{self.plan}:{number}: {key}"
+        return f"{self.plan_file}:{number}: {key}"
 
-    async def zdd(self, verb: str, *options: str, stdin: str | None = None, after: tuple[str, ...] = ()) -> Ended:
+    async def run_zdd(
+        self, verb: str, *options: str, stdin: str | None = None, after: tuple[str, ...] = ()
+    ) -> CommandResult:
         """Runs one command on the plan to its end. ``after``: words behind the plan."""
-        process = await self.start(verb, *options, stdin=stdin is not None, after=after)
+        process = await self.start_zdd(verb, *options, stdin=stdin is not None, after=after)
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 out, err = await process.communicate(None if stdin is None else stdin.encode())
         finally:
-            await end(process)
+            await stop_process(process)
         assert process.returncode is not None
-        return Ended(process.returncode, out.decode(), err.decode())
+        return CommandResult(process.returncode, out.decode(), err.decode())
 
-    async def start(
+    async def start_zdd(
         self, verb: str, *options: str, stdin: bool = False, after: tuple[str, ...] = ()
     ) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "zdd_tui", verb, *options, str(self.plan), *after),
+            *(sys.executable, "-m", "zdd_tui", verb, *options, str(self.plan_file), *after),
             env=self.environ,
             stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -95,15 +97,15 @@ class Ground:
         )
 
     @asynccontextmanager
-    async def agent(self, *options: str) -> AsyncIterator["Agent"]:
+    async def run_agent(self, *options: str) -> AsyncIterator["AgentProcess"]:
         """An agent process with its log; killed at the end where it has not ended by itself."""
-        process = await self.start("agent", *options)
-        agent = Agent(process)
+        process = await self.start_zdd("agent", *options)
+        agent = AgentProcess(process)
         reading = asyncio.create_task(agent.read())
         try:
             yield agent
         finally:
-            await end(process)
+            await stop_process(process)
             await reading
 
     async def fetchval(self, query: str, *args: object) -> object:
@@ -114,42 +116,42 @@ class Ground:
             await connection.close()
 
 
-class Agent:
+class AgentProcess:
     """A running `zdd agent`."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
         self.log = ""
-        self._news = asyncio.Event()
+        self._new_output = asyncio.Event()
         self._ended = False
 
     async def read(self) -> None:
         assert self.process.stderr is not None
         while line := await self.process.stderr.readline():
             self.log += line.decode()
-            self._news.set()
+            self._new_output.set()
         self._ended = True
-        self._news.set()
+        self._new_output.set()
 
-    async def says(self, text: str, seconds: float = PATIENCE) -> None:
+    async def wait_for_output(self, text: str, seconds: float = TIMEOUT) -> None:
         """Waits until that stands in the log."""
         try:
             async with asyncio.timeout(seconds):
                 while text not in self.log:
                     assert not self._ended, f"the agent has ended without it: {text}\n{self.log}"
-                    self._news.clear()
-                    await self._news.wait()
+                    self._new_output.clear()
+                    await self._new_output.wait()
         except TimeoutError:
             raise AssertionError(f"not in the log within {seconds} s: {text}\n{self.log}") from None
 
-    async def ends(self, how: signal.Signals | None = None) -> int:
+    async def wait_for_exit(self, signal_number: signal.Signals | None = None) -> int:
         """Its exit code, after a signal where one is given."""
-        if how is not None:
-            self.process.send_signal(how)
-        return await asyncio.wait_for(self.process.wait(), PATIENCE)
+        if signal_number is not None:
+            self.process.send_signal(signal_number)
+        return await asyncio.wait_for(self.process.wait(), TIMEOUT)
 
 
-async def end(process: asyncio.subprocess.Process) -> None:
+async def stop_process(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -159,31 +161,31 @@ async def end(process: asyncio.subprocess.Process) -> None:
 
 
 @asynccontextmanager
-async def ground(folder: Path, dsn: str, redis_url: str) -> AsyncIterator[Ground]:
+async def make_environment(folder: Path, dsn: str, redis_url: str) -> AsyncIterator[CliEnvironment]:
     """A table with a few rows, a Deployment without pods, an empty Redis, and the demo's plan."""
     await create_schema(dsn)
-    await seed(dsn, 20)
+    await insert_seed_rows(dsn, 20)
     async with api_server(folder) as kubeconfig:
         async with Cluster.connect(kubeconfig, None, "default") as cluster:
-            body = manifests.deployment(dsn="postgresql://unused/x", redis_url="redis://unused", replicas=0)
-            await cluster.http.json("POST", cluster.path("apis/apps/v1", "deployments"), body=body)
+            body = manifests.deployment_manifest(dsn="postgresql://unused/x", redis_url="redis://unused", replicas=0)
+            await cluster.http.request_json("POST", cluster.path("apis/apps/v1", "deployments"), body=body)
         environ = os.environ | {"DATABASE_URL": dsn, "REDIS_URL": redis_url, "KUBECONFIG": kubeconfig, "COLUMNS": "80"}
-        made = Ground(folder, dict(environ))
-        made.plan.write_text(plan_text("column", "application"))
+        made = CliEnvironment(folder, dict(environ))
+        made.plan_file.write_text(plan_yaml("column", "application"))
         yield made
 
 
-async def record_of(store: Store) -> ReleaseRecord:
-    found = await store.find(NAME)
+async def read_record(store: Store) -> ReleaseRecord:
+    found = await store.find_release(NAME)
     assert found is not None
-    return await store.read(found)
+    return await store.read_release(found)
 
 
-async def until(there, seconds: float = PATIENCE):  # type: ignore[no-untyped-def]
+async def wait_until(is_done, seconds: float = TIMEOUT):  # type: ignore[no-untyped-def]
     """Asks until the answer is good; returns it. For what another process writes."""
     async with asyncio.timeout(seconds):
         while True:
-            if answer := await there():
+            if answer := await is_done():
                 return answer
             await asyncio.sleep(0.05)
 

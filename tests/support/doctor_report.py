@@ -2,15 +2,15 @@
 
 from tests.support.schema_change import make_plan
 from tests.support.states import EPOCH
-from zdd_tui.model.doctor import Facts, Look, Report, examine_facts
+from zdd_tui.model.doctor import DoctorFacts, Fact, Report, examine_facts
 from zdd_tui.model.doctor.facts import (
+    DnsFacts,
     Evidence,
     FileFacts,
-    History,
-    NameFacts,
-    OldQuery,
+    OldSideQuery,
     PreStop,
     QueryFacts,
+    ReleaseHistory,
     TrafficFacts,
     WorkloadFacts,
 )
@@ -34,25 +34,25 @@ def report() -> Report:
         drain=30.0,
     )
     traffic = TrafficFacts("users-api", "None", (), 1, ("not allowed to list httproutes in namespace 'shop'",))
-    history = History(
-        cut_over_at=EPOCH - 600,
+    history = ReleaseHistory(
+        cutover_at=EPOCH - 600,
         evidence=(
             Evidence("flags", "person", "pass", "reviewed with team users", "ana@bastion", EPOCH - 86400, "0" * 64),
         ),
         flag_set_at={"w": EPOCH - 3600},
     )
-    seen = OldQuery("SELECT first_name FROM users WHERE id = $1", "called 12 times within 2 s")
+    seen = OldSideQuery("SELECT first_name FROM users WHERE id = $1", "called 12 times within 2 s")
     return examine_facts(
-        Facts(
+        DoctorFacts(
             plan,
             "0" * 64,
             EPOCH,
-            workload=Look(workload),
-            traffic=Look(traffic),
-            queries=Look(QueryFacts((seen,))),
-            history=Look(history),
-            flags=Look({"w": "true", "r": None}),
-            names=Look((NameFacts("shop.example", 60, True),)),
-            file=Look(FileFacts("committed", "9bb38de")),
+            workload=Fact(workload),
+            traffic=Fact(traffic),
+            queries=Fact(QueryFacts((seen,))),
+            history=Fact(history),
+            flags=Fact({"w": "true", "r": None}),
+            names=Fact((DnsFacts("shop.example", 60, True),)),
+            file=Fact(FileFacts("committed", "9bb38de")),
         )
     )

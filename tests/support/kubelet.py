@@ -21,18 +21,18 @@ import yaml
 from aiohttp import web
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
-from zdd_tui.model.json_access import objects, text
+from zdd_tui.model.json_access import get_objects, get_text
 from zdd_tui.testbed.cluster.cluster import local_cluster
 from zdd_tui.testbed.kubelet.node import Kubelet
 
 T = TypeVar("T")
 APP = Path(__file__).with_name("kubelet_app.py")
-REAL = os.environ.get("ZDD_TEST_KUBECONFIG")
+REAL_KUBECONFIG = os.environ.get("ZDD_TEST_KUBECONFIG")
 NAME = "users"
 
 
 @dataclass
-class World:
+class TestCluster:
     """What a test works with. `node` names the kubelet's node, `folder` holds its logs and working directories."""
 
     cluster: Cluster
@@ -42,28 +42,28 @@ class World:
 
     async def create(self, resource: str, body: dict[str, Any]) -> Any:
         api = "apis/apps/v1" if resource == "deployments" else "api/v1"
-        return await self.cluster.http.json("POST", self.cluster.path(api, resource), body=body)
+        return await self.cluster.http.request_json("POST", self.cluster.path(api, resource), body=body)
 
     async def pod(self, name: str = "one") -> Any:
-        return await self.cluster.http.json("GET", self.cluster.path("api/v1", "pods", name))
+        return await self.cluster.http.request_json("GET", self.cluster.path("api/v1", "pods", name))
 
     async def delete_pod(self, name: str = "one", grace: int | None = None) -> None:
         body = {"apiVersion": "v1", "kind": "DeleteOptions"} | ({} if grace is None else {"gracePeriodSeconds": grace})
-        await self.cluster.http.json("DELETE", self.cluster.path("api/v1", "pods", name), body=body)
+        await self.cluster.http.request_json("DELETE", self.cluster.path("api/v1", "pods", name), body=body)
 
     async def pod_names(self) -> list[str]:
-        found = await self.cluster.http.json("GET", self.cluster.path("api/v1", "pods"))
-        return [text(item, "metadata", "name") for item in objects(found, "items")]
+        found = await self.cluster.http.request_json("GET", self.cluster.path("api/v1", "pods"))
+        return [get_text(item, "metadata", "name") for item in get_objects(found, "items")]
 
-    async def reasons(self) -> dict[str, str]:
+    async def event_reasons(self) -> dict[str, str]:
         """Reason to messages, one a line, of all Events in the namespace."""
-        found = await self.cluster.http.json("GET", self.cluster.path("api/v1", "events"))
-        told: dict[str, list[str]] = {}
-        for item in objects(found, "items"):
-            told.setdefault(text(item, "reason"), []).append(text(item, "message"))
-        return {reason: "\n".join(messages) for reason, messages in told.items()}
+        found = await self.cluster.http.request_json("GET", self.cluster.path("api/v1", "events"))
+        message: dict[str, list[str]] = {}
+        for item in get_objects(found, "items"):
+            message.setdefault(get_text(item, "reason"), []).append(get_text(item, "message"))
+        return {reason: "\n".join(messages) for reason, messages in message.items()}
 
-    def work(self, name: str = "one") -> Path:
+    def working_directory(self, name: str = "one") -> Path:
         """The working directory of a pod's process."""
         return self.folder / "pods" / name
 
@@ -78,11 +78,11 @@ class World:
             return await answer.text()
 
 
-async def until(ask: Callable[[], Awaitable[T]], good: Callable[[T], Any], *, seconds: float = 20.0) -> T:
+async def wait_until(read: Callable[[], Awaitable[T]], good: Callable[[T], Any], *, seconds: float = 20.0) -> T:
     """Ask the API until the answer is good. For outside state that no event announces to the test."""
     deadline = time.monotonic() + seconds
     while True:
-        answer = await ask()
+        answer = await read()
         if good(answer):
             return answer
         assert time.monotonic() < deadline, f"not within {seconds} s; the last answer was {answer}"
@@ -92,23 +92,23 @@ async def until(ask: Callable[[], Awaitable[T]], good: Callable[[T], Any], *, se
 @asynccontextmanager
 async def api_server(folder: Path) -> AsyncIterator[str]:
     """The path of a kubeconfig."""
-    if REAL:
-        yield REAL
+    if REAL_KUBECONFIG:
+        yield REAL_KUBECONFIG
         return
     async with local_cluster(folder / "cluster") as cluster:
         yield str(cluster.kubeconfig)
 
 
 @asynccontextmanager
-async def world(folder: Path, *, kubelet: bool = True) -> AsyncIterator[World]:
+async def make_cluster(folder: Path, *, kubelet: bool = True) -> AsyncIterator[TestCluster]:
     """A namespace of its own and, unless told otherwise, a kubelet."""
     namespace, node = f"test-{secrets.token_hex(4)}", f"node-{secrets.token_hex(4)}"
     async with api_server(folder) as kubeconfig, Cluster.connect(kubeconfig, None, namespace) as cluster:
-        await cluster.http.json("POST", "/api/v1/namespaces", body={"metadata": {"name": namespace}})
-        if REAL:  # pods are refused until the namespace's ServiceAccount is there
+        await cluster.http.request_json("POST", "/api/v1/namespaces", body={"metadata": {"name": namespace}})
+        if REAL_KUBECONFIG:  # pods are refused until the namespace's ServiceAccount is there
             account = cluster.path("api/v1", "serviceaccounts", "default")
-            await until(lambda: _exists(cluster, account), bool)
-        here = World(cluster, kubeconfig, folder / "node", node)
+            await wait_until(lambda: _exists(cluster, account), bool)
+        here = TestCluster(cluster, kubeconfig, folder / "node", node)
         running = asyncio.create_task(make_kubelet(here).run()) if kubelet else None
         try:
             yield here
@@ -120,31 +120,31 @@ async def world(folder: Path, *, kubelet: bool = True) -> AsyncIterator[World]:
                 await asyncio.gather(running, return_exceptions=True)
 
 
-def make_kubelet(here: World) -> Kubelet:
+def make_kubelet(here: TestCluster) -> Kubelet:
     return Kubelet(
         here.cluster.http,
         here.folder,
         name=here.node,
-        bind=bool(REAL),
-        advertise=10 if REAL else 127,
+        bind=bool(REAL_KUBECONFIG),
+        advertise=10 if REAL_KUBECONFIG else 127,
         backoff=0.2,
     )
 
 
 async def _exists(cluster: Cluster, path: str) -> bool:
     with contextlib.suppress(Exception):
-        await cluster.http.json("GET", path)
+        await cluster.http.request_json("GET", path)
         return True
     return False
 
 
 async def _clear(cluster: Cluster) -> None:
     http = cluster.http
-    await http.json("DELETE", cluster.path("apis/apps/v1", "deployments"))
-    await http.json("DELETE", cluster.path("apis/apps/v1", "replicasets"))
-    await http.json("DELETE", cluster.path("api/v1", "pods"), params={"gracePeriodSeconds": 0})
-    await http.json("DELETE", f"/api/v1/namespaces/{cluster.namespace}")
-    await http.json("DELETE", "/api/v1/nodes")
+    await http.request_json("DELETE", cluster.path("apis/apps/v1", "deployments"))
+    await http.request_json("DELETE", cluster.path("apis/apps/v1", "replicasets"))
+    await http.request_json("DELETE", cluster.path("api/v1", "pods"), params={"gracePeriodSeconds": 0})
+    await http.request_json("DELETE", f"/api/v1/namespaces/{cluster.namespace}")
+    await http.request_json("DELETE", "/api/v1/nodes")
 
 
 def container(**changes: Any) -> dict[str, Any]:
@@ -195,12 +195,15 @@ def service() -> dict[str, Any]:
 
 
 def is_ready(raw: Any) -> bool:
-    return any(text(c, "type") == "Ready" and text(c, "status") == "True" for c in objects(raw, "status", "conditions"))
+    return any(
+        get_text(c, "type") == "Ready" and get_text(c, "status") == "True"
+        for c in get_objects(raw, "status", "conditions")
+    )
 
 
 def main_status(raw: Any) -> Any:
     """The status of the pod's one container, or an empty object."""
-    return (objects(raw, "status", "containerStatuses") or [{}])[0]
+    return (get_objects(raw, "status", "containerStatuses") or [{}])[0]
 
 
 def read(kubeconfig: str) -> Any:

@@ -16,17 +16,17 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         bad = (self.path == "/ready" and Path("unready").exists()) or (self.path == "/health" and Path("sick").exists())
         if self.path == "/drain":
-            say("preStop")
-        told = " ".join(os.environ.get(name, "-") for name in ("IMAGE", "POD_NAME", "NODE", "GREETING"))
+            write_event("preStop")
+        text = " ".join(os.environ.get(name, "-") for name in ("IMAGE", "POD_NAME", "NODE", "GREETING"))
         self.send_response(503 if bad else 200)
         self.end_headers()
-        self.wfile.write(told.encode())
+        self.wfile.write(text.encode())
 
     def log_message(self, *_: object) -> None:
         pass
 
 
-def say(what: str) -> None:
+def write_event(what: str) -> None:
     sys.stdout.write(what + "\n")
     sys.stdout.flush()
 
@@ -35,14 +35,14 @@ def main() -> None:
     server = ThreadingHTTPServer((os.environ["POD_IP"], int(os.environ["PORT"])), Handler)
 
     def on_term(*_: object) -> None:
-        say("SIGTERM")
+        write_event("SIGTERM")
         if not Path("stubborn").exists():
             threading.Thread(target=server.shutdown).start()
 
     signal.signal(signal.SIGTERM, on_term)
-    say("serving")
+    write_event("serving")
     server.serve_forever()
-    say("bye")
+    write_event("bye")
 
 
 main()

@@ -28,7 +28,7 @@ class PoolingProxy:
         self._newest_first = newest_first
         self._mode = mode
         self._idle: list[Stream] = []
-        self._made = 0
+        self._opened_count = 0
         self._free = asyncio.Condition()
         self._writers: list[asyncio.StreamWriter] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -43,7 +43,7 @@ class PoolingProxy:
             if self._mode == "session":
                 await self._relay_session((reader, writer), server)
             else:
-                await self._offer(server)
+                await self._return_connection(server)
                 await self._relay_transactions((reader, writer))
         except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             pass  # one of the two hung up, or the proxy closes
@@ -88,36 +88,36 @@ class PoolingProxy:
         server[1].close()
 
     async def _relay_transactions(self, client: Stream) -> None:
-        asked = asyncio.create_task(_message(client[0]))
+        requested = asyncio.create_task(_message(client[0]))
         try:
-            while (await asked)[:1] != b"X":
-                server = await self._take()
+            while (await requested)[:1] != b"X":
+                server = await self._take_connection()
                 answers = asyncio.create_task(_until_idle(server[0], client[1]))
                 try:
                     while not answers.done():
-                        await asyncio.wait({asked, answers}, return_when=asyncio.FIRST_COMPLETED)
-                        if asked.done():
-                            server[1].write(asked.result())
-                            asked = asyncio.create_task(_message(client[0]))
+                        await asyncio.wait({requested, answers}, return_when=asyncio.FIRST_COMPLETED)
+                        if requested.done():
+                            server[1].write(requested.result())
+                            requested = asyncio.create_task(_message(client[0]))
                     await answers
                 finally:
                     answers.cancel()
-                    await self._offer(server, again=True)
+                    await self._return_connection(server, again=True)
         finally:
-            asked.cancel()
+            requested.cancel()
 
-    async def _take(self) -> Stream:
+    async def _take_connection(self) -> Stream:
         async with self._free:
             await self._free.wait_for(lambda: bool(self._idle))
             return self._idle.pop(-1 if self._newest_first else 0)
 
-    async def _offer(self, server: Stream, *, again: bool = False) -> None:
+    async def _return_connection(self, server: Stream, *, again: bool = False) -> None:
         async with self._free:
             if not again:
-                if self._made == self._size:
+                if self._opened_count == self._size:
                     server[1].close()
                     return
-                self._made += 1
+                self._opened_count += 1
             self._idle.append(server)
             self._free.notify()
 

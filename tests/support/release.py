@@ -9,62 +9,62 @@ from pathlib import Path
 import asyncpg
 
 from zdd_tui.backends.store.client import Store
-from zdd_tui.demo.environment import Environment, Options, environment
-from zdd_tui.demo.release_driver import Walker
+from zdd_tui.demo.environment import DemoOptions, Environment, start_environment
+from zdd_tui.demo.release_driver import ReleaseDriver
 from zdd_tui.model.release.records import ReleaseRecord
-from zdd_tui.model.release.state import CommandKind, State
+from zdd_tui.model.release.state import CommandKind, ReleaseState
 
 
 @asynccontextmanager
-async def production(folder: Path, **options: object) -> AsyncIterator[tuple[Environment, Store]]:
+async def start_production(folder: Path, **options: object) -> AsyncIterator[tuple[Environment, Store]]:
     """PostgreSQL, Redis, a cluster with two pods, a load, and a store with the zdd schema in it."""
-    said: list[str] = []
-    chosen = Options(**({"rows": 3000, "rate": 40, "soak": "500ms", "quick": True} | options))  # type: ignore[arg-type]
+    output: list[str] = []
+    chosen = DemoOptions(**({"rows": 3000, "rate": 40, "soak": "500ms", "quick": True} | options))  # type: ignore[arg-type]
     async with (
-        environment(folder, chosen, said.append) as env,
+        start_environment(folder, chosen, output.append) as env,
         await Store.open(env.postgres.dsn, application_name="zdd test") as store,
     ):
         await store.migrate()
         yield env, store
 
 
-def no_progress(_record: ReleaseRecord) -> None:
+def ignore_progress(_record: ReleaseRecord) -> None:
     """For walkers whose progress nobody watches."""
 
 
-async def back_from_the_middle_of_cleanup(env: Environment, store: Store, last: str = "clear-marks") -> None:
+async def roll_back_during_cleanup(env: Environment, store: Store, last: str = "clear-marks") -> None:
     """Walks a whole release, and rolls it back when all of cleanup but its last step is done."""
-    walker = Walker(env, store, no_progress)
-    await walker.begin()
-    *phases, cleanup = await walker.phase_names()
+    driver = ReleaseDriver(env, store, ignore_progress)
+    await driver.start_release()
+    *phases, cleanup = await driver.phase_names()
     for phase in phases:
-        await walker.advance(phase)
+        await driver.run_phase(phase)
     connection = await asyncpg.connect(env.postgres.dsn)
     try:
         async with connection.transaction():
             # The step cannot begin: its row is ours.
             await connection.execute("SELECT FROM zdd.step WHERE name = $1 FOR UPDATE", last)
-            await walker.enter(cleanup)
+            await driver.start_phase(cleanup)
             held = "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
             async with asyncio.timeout(60):
                 while not await connection.fetchval(held):  # noqa: ASYNC110 - another process comes to wait
                     await asyncio.sleep(0.05)
-            await walker.command(CommandKind.ROLLBACK)
+            await driver.run_command(CommandKind.ROLLBACK)
     finally:
         await connection.close()
-    record = await walker.until(lambda record: record.release.state is State.ROLLED_BACK)
-    await env.end("agent")
+    record = await driver.wait_until(lambda record: record.release.state is ReleaseState.ROLLED_BACK)
+    await env.stop("agent")
     statuses = {step.name: str(step.status) for step in record.steps}
     assert statuses[last] == "pending", statuses
 
 
-async def assert_nobody_was_hurt(env: Environment) -> None:
+async def assert_no_failures(env: Environment) -> None:
     """The load saw no failure and no wrong answer, and it did see traffic."""
-    before = env.load()["requests"]
+    before = env.read_load_report()["requests"]
     async with asyncio.timeout(10):
-        while env.load()["requests"] <= before + 20:  # noqa: ASYNC110 - another process writes it
+        while env.read_load_report()["requests"] <= before + 20:  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(0.1)
-    report = env.load()
+    report = env.read_load_report()
     assert report["failures"] == 0, json.dumps(report["failure_samples"], indent=1)
     assert report["wrong"] == 0, json.dumps(report["wrong_samples"], indent=1)
 

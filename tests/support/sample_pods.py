@@ -20,7 +20,7 @@ from zdd_tui.testbed.processes import free_port, spawn, stop
 
 
 @dataclass
-class Pod:
+class SamplePod:
     """One process of the sample application."""
 
     url: str
@@ -36,7 +36,7 @@ class Pod:
         async with self.http.request(method, self.url + path, json=body) as answer:
             return answer.status, await answer.json() if answer.status != 204 else None
 
-    async def until_ready(self, expected: int = 200) -> None:
+    async def wait_until_ready(self, expected: int = 200) -> None:
         async with asyncio.timeout(10):
             while True:
                 assert self.process.poll() is None, self.log.read_text()
@@ -48,7 +48,7 @@ class Pod:
                 await asyncio.sleep(0.01)
 
 
-StartPod = Callable[..., Coroutine[Any, Any, Pod]]
+StartPod = Callable[..., Coroutine[Any, Any, SamplePod]]
 SetFlags = Callable[..., Coroutine[Any, Any, None]]
 
 
@@ -56,10 +56,10 @@ SetFlags = Callable[..., Coroutine[Any, Any, None]]
 async def start_pod(pg_dsn: str, redis_url: str, tmp_path: Path) -> AsyncIterator[StartPod]:
     """``await start_pod(version, kind=..., mode=...)``: a running pod on an empty ``users`` table."""
     await create_schema(pg_dsn)
-    pods: list[Pod] = []
+    pods: list[SamplePod] = []
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as http:
 
-        async def start(version: int, kind: str = "column", mode: str = "application", **env: str) -> Pod:
+        async def start(version: int, kind: str = "column", mode: str = "application", **env: str) -> SamplePod:
             port = free_port()
             log = tmp_path / f"pod-{len(pods)}.log"
             settings = {
@@ -74,10 +74,10 @@ async def start_pod(pg_dsn: str, redis_url: str, tmp_path: Path) -> AsyncIterato
             with log.open("wb") as out:
                 command = [sys.executable, "-m", "zdd_tui.demo.sample"]
                 process = spawn(command, log=out, env=os.environ | settings | env)
-            pod = Pod(f"http://127.0.0.1:{port}", process, log, http)
+            pod = SamplePod(f"http://127.0.0.1:{port}", process, log, http)
             pods.append(pod)
             if env.get("WAIT", "yes") == "yes":
-                await pod.until_ready()
+                await pod.wait_until_ready()
             return pod
 
         try:
@@ -92,7 +92,7 @@ async def set_flags(redis_url: str) -> Any:
     """Sets flags and returns when every given pod has seen them."""
     client = redis.asyncio.Redis.from_url(redis_url)
 
-    async def set_them(*pods: Pod, **values: str) -> None:
+    async def set_them(*pods: SamplePod, **values: str) -> None:
         await client.mset({f"ff:{key}": value for key, value in values.items()})
         wanted = {key: parse_percent(value) for key, value in values.items()}
         async with asyncio.timeout(5):

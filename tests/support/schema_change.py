@@ -8,7 +8,7 @@ import asyncpg
 
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.ddl import LadderSettings, run_ddl
-from zdd_tui.backends.store.agent import AgentStore, take_lease
+from zdd_tui.backends.store.agent import AgentStore, acquire_lease
 from zdd_tui.backends.store.client import Store
 from zdd_tui.model.ddl import Catalog, expand_statements, sync_statements
 from zdd_tui.model.plan.base import Plan
@@ -56,7 +56,7 @@ def make_plan(
     return Plan.model_validate(document)
 
 
-async def fill(conn: asyncpg.Connection, count: int) -> None:
+async def insert_rows(conn: asyncpg.Connection, count: int) -> None:
     """Rows with and without a last name."""
     await conn.execute(
         "INSERT INTO users (first_name, last_name, email)"
@@ -67,30 +67,30 @@ async def fill(conn: asyncpg.Connection, count: int) -> None:
 
 
 @asynccontextmanager
-async def leased(dsn: str, plan: Plan) -> AsyncIterator[AgentStore]:
+async def open_leased_store(dsn: str, plan: Plan) -> AsyncIterator[AgentStore]:
     """An agent's store with the lease of a release of ``plan``."""
     async with await Store.open(dsn) as store:
         await store.migrate()
-        release_id = await store.register(plan, text="plan", document={}, plan_hash="hash", actor=ACTOR)
-    lease = await take_lease(dsn, release_id, ACTOR)
+        release_id = await store.register_release(plan, text="plan", document={}, plan_hash="hash", actor=ACTOR)
+    lease = await acquire_lease(dsn, release_id, ACTOR)
     assert lease is not None
     async with lease:
         yield lease
 
 
-async def no_record(conn: Any) -> None:
+async def ignore_record(conn: Any) -> None:
     pass
 
 
-async def no_wait(text: str) -> None:
+async def ignore_wait(text: str) -> None:
     pass
 
 
 async def ddl(store: AgentStore, statements: tuple[str, ...]) -> None:
-    await run_ddl(store.pool, store.fenced, statements, ladder=FAST, on_wait=no_wait, record=no_record)
+    await run_ddl(store.pool, store.fenced, statements, ladder=FAST, on_wait=ignore_wait, record=ignore_record)
 
 
-async def expanded(store: AgentStore, plan: Plan, *, forward: bool = False, reverse: bool = False) -> Catalog:
+async def run_expand(store: AgentStore, plan: Plan, *, forward: bool = False, reverse: bool = False) -> Catalog:
     """The schema as it is after expand (and, with ``reverse``, in cutover)."""
     await ddl(store, expand_statements(plan))
     async with store.pool.acquire() as conn:
@@ -102,7 +102,7 @@ async def expanded(store: AgentStore, plan: Plan, *, forward: bool = False, reve
         return await read_catalog(conn, plan)
 
 
-async def disagreements(conn: asyncpg.Connection, kind: str) -> list[Any]:
+async def count_disagreements(conn: asyncpg.Connection, kind: str) -> list[Any]:
     """Rows whose two sides differ, by a statement that shares nothing with ours."""
     if kind == "column":
         return await conn.fetch(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from zdd_tui.dashboard.state import Board, FlagView, PlanView, Sourced
+from zdd_tui.dashboard.state import DashboardState, FlagView, Observed, PlanView
 from zdd_tui.model.flag import OFF, ON, FlagValue
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.queries import LogQuery, LogView, Query
@@ -21,8 +21,8 @@ from zdd_tui.model.release.records import (
     StepRecord,
     StoredCommand,
 )
-from zdd_tui.model.release.state import CommandKind, Release, State, StepStatus
-from zdd_tui.model.release.strategy import Phase, expand_contract
+from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus
+from zdd_tui.model.release.strategy import Phase, build_expand_contract
 from zdd_tui.model.workload.pod import Pod, PodState
 from zdd_tui.model.workload.rollout import DeploymentView, RolloutStatus, WorkloadSnapshot
 
@@ -31,12 +31,12 @@ T = TypeVar("T")
 EPOCH = datetime(2026, 11, 24, 3, 12, 0, tzinfo=UTC).timestamp()
 """The database's clock of every record here."""
 
-MONO = 1000.0
+MONOTONIC = 1000.0
 """Monotonic seconds at which everything was read."""
 
 ANA = Actor("ana", "bastion")
 AGENT = Actor("agent", "bastion")
-STRATEGY = expand_contract(sync_by_trigger=True)
+STRATEGY = build_expand_contract(sync_by_trigger=True)
 PHASES = [phase.name for phase in STRATEGY.phases]
 
 PLAN = PlanView(
@@ -54,27 +54,27 @@ PLAN = PlanView(
 class FixedClock:
     """A clock that stands still until a test moves it."""
 
-    seconds: float = MONO + 1
+    seconds: float = MONOTONIC + 1
 
     def monotonic(self) -> float:
         return self.seconds
 
     def wall(self) -> float:
-        return EPOCH + self.seconds - MONO
+        return EPOCH + self.seconds - MONOTONIC
 
     def time_of_day(self, at: float) -> str:
         return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")
 
 
 @dataclass
-class FixedTail:
+class FixedLogTail:
     """A log that a test writes."""
 
     query: LogQuery
     current: LogView
     closed: bool = False
 
-    def view(self) -> LogView:
+    def snapshot(self) -> LogView:
         return self.current
 
     def close(self) -> None:
@@ -83,41 +83,41 @@ class FixedTail:
 
 @dataclass
 class FixedSource:
-    """A BoardSource whose boards a test sets and whose commands a test answers."""
+    """A StateSource whose boards a test sets and whose commands a test answers."""
 
-    current: Board
-    sent: list[CommandRequest] = field(default_factory=list)
+    current: DashboardState
+    sent_commands: list[CommandRequest] = field(default_factory=list)
     futures: list[Future[StoredCommand]] = field(default_factory=list)
     callbacks: list[Callable[[], None]] = field(default_factory=list)
     examinations: int = 0
     answers: dict[type, Any] = field(default_factory=dict)
-    asked: list[Query[Any]] = field(default_factory=list)
+    queries: list[Query[Any]] = field(default_factory=list)
     log: LogView = field(default_factory=LogView)
-    tails: list["FixedTail"] = field(default_factory=list)
+    tails: list["FixedLogTail"] = field(default_factory=list)
 
-    def board(self) -> Board:
+    def state(self) -> DashboardState:
         return self.current
 
     def subscribe(self, callback: Callable[[], None]) -> None:
         self.callbacks.append(callback)
 
-    def put(self, board: Board) -> None:
+    def set_board(self, board: DashboardState) -> None:
         self.current = board
         for callback in self.callbacks:
             callback()
 
-    def send(self, request: CommandRequest) -> Future[StoredCommand]:
+    def send_command(self, request: CommandRequest) -> Future[StoredCommand]:
         future: Future[StoredCommand] = Future()
-        self.sent.append(request)
+        self.sent_commands.append(request)
         self.futures.append(future)
         return future
 
-    def examine(self) -> None:
+    def run_doctor(self) -> None:
         self.examinations += 1
 
-    def ask(self, query: Query[T]) -> Future[T]:
+    def fetch(self, query: Query[T]) -> Future[T]:
         """The answer that the test has put there for queries of its kind; one that never comes where there is none."""
-        self.asked.append(query)
+        self.queries.append(query)
         future: Future[T] = Future()
         found = self.answers.get(type(query))
         if isinstance(found, Exception):
@@ -126,16 +126,16 @@ class FixedSource:
             future.set_result(found)
         return future
 
-    def follow(self, query: LogQuery) -> "FixedTail":
-        self.tails.append(FixedTail(query, self.log))
+    def follow_log(self, query: LogQuery) -> "FixedLogTail":
+        self.tails.append(FixedLogTail(query, self.log))
         return self.tails[-1]
 
     def answer(self, status: str, outcome: str) -> None:
-        self.futures[-1].set_result(StoredCommand(7, self.sent[-1], ANA, EPOCH, status, outcome))
+        self.futures[-1].set_result(StoredCommand(7, self.sent_commands[-1], ANA, EPOCH, status, outcome))
 
 
 def release(
-    state: State,
+    state: ReleaseState,
     phase: str | None = None,
     *,
     done: int | None = None,
@@ -162,9 +162,9 @@ def record(rel: Release, *, note: str = "", began: float = 41.0, **changes: Any)
         StepRecord(
             spec.name,
             status,
-            note=note if status in (StepStatus.INTENT, StepStatus.UNDOING) else "",
+            note=note if status in (StepStatus.STARTED, StepStatus.UNDOING) else "",
             error=rel.error if status in (StepStatus.FAILED, StepStatus.UNDO_FAILED) else "",
-            began_at=EPOCH - began if status is not StepStatus.PENDING else None,
+            started_at=EPOCH - began if status is not StepStatus.PENDING else None,
         )
         for spec, status in zip(rel.strategy.steps, rel.statuses, strict=True)
     )
@@ -174,7 +174,7 @@ def record(rel: Release, *, note: str = "", began: float = 41.0, **changes: Any)
         environment="production",
         plan_text="",
         created_at=EPOCH - 754,
-        finished_at=EPOCH if rel.state.ended else None,
+        finished_at=EPOCH if rel.state.has_ended else None,
         now=EPOCH,
         steps=steps,
         gates={},
@@ -187,10 +187,10 @@ def record(rel: Release, *, note: str = "", began: float = 41.0, **changes: Any)
     return replace(made, **changes)
 
 
-def events(*told: tuple[str, str, str]) -> tuple[Event, ...]:
+def events(*lines: tuple[str, str, str]) -> tuple[Event, ...]:
     return tuple(
         Event(number, EPOCH - 60 + number, ANA if kind in ("command", "refused") else AGENT, kind, what, why)
-        for number, (kind, what, why) in enumerate(told, start=1)
+        for number, (kind, what, why) in enumerate(lines, start=1)
     )
 
 
@@ -241,7 +241,7 @@ def workload(pods: Sequence[Pod], message: str = "", *, gone: Sequence[Pod] = ()
     )
     rollout = RolloutStatus(not message, False, message or "rolled out")
     return WorkloadSnapshot(
-        tuple(sorted(pods, key=lambda each: each.name)), tuple(gone), view, rollout, (), 0.0, MONO, None
+        tuple(sorted(pods, key=lambda each: each.name)), tuple(gone), view, rollout, (), 0.0, MONOTONIC, None
     )
 
 
@@ -252,12 +252,12 @@ def flags(write: FlagValue | None = None, read: FlagValue | None = None) -> tupl
     return (FlagView("users_full_name_write", "write", write), FlagView("users_full_name_read", "read", read))
 
 
-def board(rec: ReleaseRecord | None, **changes: Any) -> Board:
-    made = Board(
+def board(rec: ReleaseRecord | None, **changes: Any) -> DashboardState:
+    made = DashboardState(
         PLAN,
-        Sourced(rec, MONO) if rec else Sourced(),
-        Sourced(workload(SERVING), MONO),
-        Sourced(flags(), MONO),
+        Observed(rec, MONOTONIC) if rec else Observed(),
+        Observed(workload(SERVING), MONOTONIC),
+        Observed(flags(), MONOTONIC),
         {
             CommandKind.ADVANCE: (
                 "rollout-v2: roll out V2",
@@ -279,14 +279,14 @@ BACKFILL_STEP = 7
 """Steps done when `backfill-rows` runs: four of expand, two of dual-write, prepare-backfill."""
 
 
-def situations() -> dict[str, Board]:
+def dashboard_situations() -> dict[str, DashboardState]:
     """Every look of the dashboard that has a snapshot."""
-    made: dict[str, Board] = {
-        "connecting": Board(PLAN),
-        "planned": board(record(release(State.PLANNED), events=events())),
+    made: dict[str, DashboardState] = {
+        "connecting": DashboardState(PLAN),
+        "planned": board(record(release(ReleaseState.PLANNED), events=events())),
         "lock": board(
             record(
-                release(State.RUNNING, Phase.EXPAND, done=1, current=StepStatus.INTENT),
+                release(ReleaseState.RUNNING, Phase.EXPAND, done=1, current=StepStatus.STARTED),
                 note="waiting for a lock on public.users held by pid 4123 "
                 "(idle in transaction for 4m, app “report”); try 7 of 40",
             )
@@ -300,7 +300,7 @@ def situations() -> dict[str, Board]:
         "rolled-back": _rolled_back(),
         "done": board(
             record(
-                release(State.DONE, Phase.CLEANUP),
+                release(ReleaseState.DONE, Phase.CLEANUP),
                 backfill=backfill(
                     status="done",
                     rows_done=1_200_000,
@@ -313,7 +313,7 @@ def situations() -> dict[str, Board]:
         ),
         "contract": board(
             record(
-                release(State.WAITING, Phase.CONTRACT),
+                release(ReleaseState.WAITING, Phase.CONTRACT),
                 gates=dict(
                     [
                         gate("no-old-snapshot", Verdict.PASS, "oldest began after cutover"),
@@ -325,7 +325,7 @@ def situations() -> dict[str, Board]:
         ),
         "no-agent": board(
             record(
-                release(State.RUNNING, Phase.DUAL_WRITE, done=4, current=StepStatus.INTENT),
+                release(ReleaseState.RUNNING, Phase.DUAL_WRITE, done=4, current=StepStatus.STARTED),
                 note="2 of 4 new replicas available",
                 lease=Lease(4, "agent", "bastion", 4211, 12.0, 3.0),
             )
@@ -335,8 +335,8 @@ def situations() -> dict[str, Board]:
     return made
 
 
-def _backfilling(*, paused: bool = False) -> Board:
-    rel = release(State.RUNNING, Phase.BACKFILL, done=BACKFILL_STEP, current=StepStatus.INTENT, paused=paused)
+def _backfilling(*, paused: bool = False) -> DashboardState:
+    rel = release(ReleaseState.RUNNING, Phase.BACKFILL, done=BACKFILL_STEP, current=StepStatus.STARTED, paused=paused)
     rec = record(
         rel,
         began=18.0,
@@ -354,12 +354,12 @@ def _backfilling(*, paused: bool = False) -> Board:
             ("backfill", "throttled by replica lag", ""),
         ),
     )
-    return board(rec, flags=Sourced(flags(ON, OFF), MONO))
+    return board(rec, flags=Observed(flags(ON, OFF), MONOTONIC))
 
 
-def _gates() -> Board:
+def _gates() -> DashboardState:
     rec = record(
-        release(State.WAITING, Phase.CUTOVER),
+        release(ReleaseState.WAITING, Phase.CUTOVER),
         gates=dict(
             [
                 gate("soak-passed", Verdict.PASS, "30s without an error"),
@@ -383,15 +383,17 @@ def _gates() -> Board:
     gone = [pod("6d4f9c7b5d-b9h3w", "2", PodState.GONE)]
     return board(
         rec,
-        pods=Sourced(workload(pods, "2 older pods still there: users-api-6d4f9c7b5d-x7k2p", gone=gone, ready=2), MONO),
-        flags=Sourced(flags(ON, ON), MONO),
+        workload=Observed(
+            workload(pods, "2 older pods still there: users-api-6d4f9c7b5d-x7k2p", gone=gone, ready=2), MONOTONIC
+        ),
+        flags=Observed(flags(ON, ON), MONOTONIC),
     )
 
 
-def _open() -> Board:
+def _open() -> DashboardState:
     return board(
         record(
-            release(State.WAITING, Phase.EXPAND),
+            release(ReleaseState.WAITING, Phase.EXPAND),
             gates=dict(
                 [
                     gate("schema-valid", Verdict.PASS, "users.full_name text"),
@@ -410,14 +412,14 @@ LOCK_ERROR = (
 )
 
 
-def _failed() -> Board:
-    rel = release(State.FAILED, Phase.EXPAND, done=1, current=StepStatus.FAILED, error=LOCK_ERROR)
+def _failed() -> DashboardState:
+    rel = release(ReleaseState.FAILED, Phase.EXPAND, done=1, current=StepStatus.FAILED, error=LOCK_ERROR)
     return board(record(rel, events=events(("step", "add the new schema began", ""), ("error", LOCK_ERROR, ""))))
 
 
-def _rolling_back() -> Board:
+def _rolling_back() -> DashboardState:
     statuses = [StepStatus.DONE] * 4 + [StepStatus.UNDOING, StepStatus.UNDONE] + [StepStatus.UNDONE] * 2
-    rel = release(State.ROLLING_BACK, Phase.BACKFILL)
+    rel = release(ReleaseState.ROLLING_BACK, Phase.BACKFILL)
     rel = replace(rel, statuses=(*statuses, *[StepStatus.PENDING] * (len(STRATEGY.steps) - len(statuses))))
     pods = [
         pod("6d4f9c7b5d-x7k2p", "2", PodState.DRAINING, seconds_left=18.0),
@@ -425,25 +427,27 @@ def _rolling_back() -> Board:
     ]
     return board(
         record(rel, note="3 of 4 new replicas available", began=12, backfill=backfill(status="cancelled")),
-        pods=Sourced(workload(pods, "3 of 4 new replicas available", ready=3), MONO),
-        flags=Sourced(flags(OFF, None), MONO),
+        workload=Observed(workload(pods, "3 of 4 new replicas available", ready=3), MONOTONIC),
+        flags=Observed(flags(OFF, None), MONOTONIC),
     )
 
 
-def _rolled_back() -> Board:
-    rel = release(State.ROLLED_BACK, Phase.BACKFILL)
+def _rolled_back() -> DashboardState:
+    rel = release(ReleaseState.ROLLED_BACK, Phase.BACKFILL)
     return board(
         record(replace(rel, statuses=(StepStatus.UNDONE,) * 9 + (StepStatus.PENDING,) * (len(STRATEGY.steps) - 9)))
     )
 
 
-def _stale(fresh: Board) -> Board:
-    late = MONO - 41
+def _stale(fresh: DashboardState) -> DashboardState:
+    late = MONOTONIC - 41
     return replace(
         fresh,
-        release=Sourced(
+        release=Observed(
             fresh.release.value, late, "PostgreSQL zdd@db.shop:5432/shop: connection refused", "check that it runs"
         ),
-        pods=Sourced(fresh.pods.value, late, "the API server does not answer", "check the VPN"),
-        flags=Sourced(fresh.flags.value, late, "Redis cache.shop:6379/0 does not answer in time", "check that it runs"),
+        workload=Observed(fresh.workload.value, late, "the API server does not answer", "check the VPN"),
+        flags=Observed(
+            fresh.flags.value, late, "Redis cache.shop:6379/0 does not answer in time", "check that it runs"
+        ),
     )

@@ -33,8 +33,8 @@ def plan_for(dsn: str, name: str = "users-full-name") -> Plan:
     )
 
 
-async def register(store: Store, dsn: str, name: str = "users-full-name", plan_hash: str = "hash-1") -> int:
-    return await store.register(
+async def register_release(store: Store, dsn: str, name: str = "users-full-name", plan_hash: str = "hash-1") -> int:
+    return await store.register_release(
         plan_for(dsn, name),
         text="database: {dsn: ${DATABASE_URL}}",
         document={"database": {"dsn": "${DATABASE_URL}"}},
@@ -44,11 +44,11 @@ async def register(store: Store, dsn: str, name: str = "users-full-name", plan_h
 
 
 @asynccontextmanager
-async def opened(dsn: str) -> AsyncIterator[tuple[Store, int]]:
+async def open_store(dsn: str) -> AsyncIterator[tuple[Store, int]]:
     """A store on a migrated database, and the id of the release in it."""
     async with await Store.open(dsn) as store:
         await store.migrate()
-        yield store, await register(store, dsn)
+        yield store, await register_release(store, dsn)
 
 
 def password_of(dsn: str) -> str:
@@ -57,15 +57,15 @@ def password_of(dsn: str) -> str:
     return password
 
 
-def everything_said(error: BaseException) -> str:
+def all_error_text(error: BaseException) -> str:
     """All that any traceback or log could show of an error, suppressed contexts included."""
-    said, seen = [], set()
+    output, seen = [], set()
     pending: list[BaseException | None] = [error]
     while pending:
         one = pending.pop()
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        said += [str(one), repr(one), repr(vars(one)), *traceback.format_exception(one)]
+        output += [str(one), repr(one), repr(vars(one)), *traceback.format_exception(one)]
         pending += [one.__cause__, one.__context__]
-    return "\n".join(said)
+    return "\n".join(output)

@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.support.states import (
     EPOCH,
-    MONO,
+    MONOTONIC,
     PLAN,
     backfill,
     board,
@@ -17,20 +17,26 @@ from tests.support.states import (
     release,
     workload,
 )
-from zdd_tui.dashboard.state import Board, PlanView, Sourced
+from zdd_tui.dashboard.state import DashboardState, Observed, PlanView
 from zdd_tui.model.flag import OFF, ON, FlagValue
-from zdd_tui.model.guard.reading import GuardAction, GuardReading, Unit
+from zdd_tui.model.guard.reading import GuardAction, GuardReading, MetricUnit
 from zdd_tui.model.plan.strategies import CanaryPlan, DarkLaunchPlan
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import Actor
-from zdd_tui.model.release.state import Release, State, StepStatus
-from zdd_tui.model.release.strategies import blue_green, canary, dark_launch, rolling, with_guard
+from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
+from zdd_tui.model.release.strategies import (
+    add_guard_gate,
+    build_blue_green,
+    build_canary,
+    build_dark_launch,
+    build_rolling,
+)
 from zdd_tui.model.release.strategy import Phase, Strategy
 from zdd_tui.model.workload.pod import Pod, PodState
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
 
 CAUSE = "errors: v2 7.1% of 812 requests failed in 30s, limit 1%, for 12s"
-GUARDED = replace(PLAN, rules=("errors", "p99"))
+GUARDED = replace(PLAN, rule_names=("errors", "p99"))
 NEW, OLD = "shop/users-api:2", "shop/users-api:1"
 
 
@@ -39,7 +45,7 @@ def errors(**changes: Any) -> GuardReading:
         rule="errors",
         verdict=Verdict.PASS,
         reason="v2 0.12% of 812 requests failed in 30s",
-        unit=Unit.RATIO,
+        unit=MetricUnit.RATIO,
         value=0.0012,
         limit=0.01,
         samples=812,
@@ -55,7 +61,7 @@ def latency(**changes: Any) -> GuardReading:
         rule="p99",
         verdict=Verdict.PASS,
         reason="v2 82ms, v1 79ms, limit 118ms",
-        unit=Unit.SECONDS,
+        unit=MetricUnit.SECONDS,
         value=0.082,
         baseline=0.079,
         limit=0.118,
@@ -72,28 +78,28 @@ BROKEN = errors(
     reason="v2 7.1% of 812 requests failed in 30s, limit 1%, for 12s",
     value=0.071,
     series=(0.001, 0.001, 0.002, 0.001, 0.001, 0.02, 0.04, 0.06, 0.07, 0.071),
-    acting=True,
-    acted="rollback",
+    should_act=True,
+    action_taken="rollback",
 )
 
 
 def guarded(made: Release) -> Release:
     """The same release with a guard among its gates."""
-    return replace(made, strategy=with_guard(made.strategy))
+    return replace(made, strategy=add_guard_gate(made.strategy))
 
 
 def of_strategy(
-    strategy: Strategy, plan: PlanView, state: State, phase: str, *, done: bool = True, **changes: Any
-) -> Board:
+    strategy: Strategy, plan: PlanView, state: ReleaseState, phase: str, *, done: bool = True, **changes: Any
+) -> DashboardState:
     """A release whose steps up to the phase are done, those of the phase itself only where `done`."""
     names = [each.name for each in strategy.phases]
     index = names.index(phase)
     upto = sum(len(each.steps) for each in strategy.phases[: index + done])
     statuses = [StepStatus.DONE] * upto + [StepStatus.PENDING] * (len(strategy.steps) - upto)
     if not done:
-        statuses[upto] = StepStatus.INTENT
+        statuses[upto] = StepStatus.STARTED
     made = Release(plan.name, "hash-1", strategy, state, index, tuple(statuses))
-    return replace(board(record(made, **changes)), plan=plan, flags=Sourced(), previews={})
+    return replace(board(record(made, **changes)), plan=plan, flags=Observed(), previews={})
 
 
 def plan_of(strategy: str, name: str, **changes: Any) -> PlanView:
@@ -104,8 +110,8 @@ def plan_of(strategy: str, name: str, **changes: Any) -> PlanView:
         "users-api@shop",
         "zdd@db.shop:5432/shop",
         "eu-1, deployment shop/users-api",
-        backfills=False,
-        flagged=False,
+        has_backfill=False,
+        has_flags=False,
         new_image=NEW,
     )
     return replace(plain, **changes)
@@ -126,7 +132,7 @@ STABLE = ("5c9b8d7f6c-aaaaa", "5c9b8d7f6c-bbbbb", "5c9b8d7f6c-ccccc", "5c9b8d7f6
 OTHER = ("7f8c6d9b4f-x7k2p", "7f8c6d9b4f-q2pzz", "7f8c6d9b4f-m4t8c", "7f8c6d9b4f-b9h3w")
 
 
-def guard_situations() -> dict[str, Board]:
+def guard_situations() -> dict[str, DashboardState]:
     """Looks of the guard and of the other strategies that have a snapshot."""
     made = {
         "guard-pass": _guarded(Phase.DUAL_WRITE, errors(), latency()),
@@ -153,10 +159,10 @@ def guard_situations() -> dict[str, Board]:
     return made
 
 
-def _guarded(phase: str, *readings: GuardReading) -> Board:
+def _guarded(phase: str, *readings: GuardReading) -> DashboardState:
     worst = "pass" if all(one.verdict is Verdict.PASS for one in readings) else "unknown"
     rec = record(
-        guarded(release(State.WAITING, phase)),
+        guarded(release(ReleaseState.WAITING, phase)),
         gates=dict(
             [
                 gate("serving-v2", Verdict.PASS, "4 of 4"),
@@ -166,18 +172,18 @@ def _guarded(phase: str, *readings: GuardReading) -> Board:
         ),
         guard=readings,
     )
-    return board(rec, plan=GUARDED, flags=Sourced(flags(ON, OFF), MONO))
+    return board(rec, plan=GUARDED, flags=Observed(flags(ON, OFF), MONOTONIC))
 
 
-def _backfilling(*readings: GuardReading) -> Board:
-    rel = guarded(release(State.RUNNING, Phase.BACKFILL, done=7, current=StepStatus.INTENT))
+def _backfilling(*readings: GuardReading) -> DashboardState:
+    rel = guarded(release(ReleaseState.RUNNING, Phase.BACKFILL, done=7, current=StepStatus.STARTED))
     gates = gate("backfill-complete", Verdict.FAIL, "756k of 1.2M"), gate("guard", Verdict.PASS, "2 rules pass")
     rec = record(rel, began=18.0, backfill=backfill(), guard=readings, gates=dict(gates))
-    return board(rec, plan=GUARDED, flags=Sourced(flags(ON, OFF), MONO))
+    return board(rec, plan=GUARDED, flags=Observed(flags(ON, OFF), MONOTONIC))
 
 
-def _backwards() -> Board:
-    rel = release(State.ROLLING_BACK, Phase.DUAL_WRITE)
+def _backwards() -> DashboardState:
+    rel = release(ReleaseState.ROLLING_BACK, Phase.DUAL_WRITE)
     statuses = list(rel.statuses)
     statuses[5] = StepStatus.UNDONE
     statuses[4] = StepStatus.UNDOING
@@ -201,20 +207,24 @@ def _backwards() -> Board:
         *[pod(f"5c9b8d7f6c-{tail}", "1", PodState.SERVING) for tail in ("aaaaa", "bbbbb", "ccccc")],
     ]
     snapshot = workload(pods, "3 of 4 new replicas available", ready=3)
-    return board(rec, plan=GUARDED, pods=Sourced(snapshot, MONO), flags=Sourced(flags(OFF, None), MONO))
+    return board(rec, plan=GUARDED, workload=Observed(snapshot, MONOTONIC), flags=Observed(flags(OFF, None), MONOTONIC))
 
 
-def _rolled_back() -> Board:
-    rel = release(State.ROLLED_BACK, Phase.DUAL_WRITE)
+def _rolled_back() -> DashboardState:
+    rel = release(ReleaseState.ROLLED_BACK, Phase.DUAL_WRITE)
     statuses = tuple(StepStatus.UNDONE if one is StepStatus.DONE else one for one in rel.statuses)
     old = replace(BROKEN, observed_at=EPOCH - 300)
     rec = record(replace(rel, statuses=statuses), guard=(old, latency(observed_at=EPOCH - 300)), cause=CAUSE)
-    return board(rec, plan=GUARDED, flags=Sourced(flags(), MONO))
+    return board(rec, plan=GUARDED, flags=Observed(flags(), MONOTONIC))
 
 
-def _paused() -> Board:
+def _paused() -> DashboardState:
     slow = latency(
-        verdict=Verdict.FAIL, reason="v2 340ms, v1 79ms, limit 118ms, for 12s", value=0.34, acting=True, acted="pause"
+        verdict=Verdict.FAIL,
+        reason="v2 340ms, v1 79ms, limit 118ms, for 12s",
+        value=0.34,
+        should_act=True,
+        action_taken="pause",
     )
     made = _backfilling(errors(), slow)
     rec = made.release.value
@@ -225,14 +235,14 @@ def _paused() -> Board:
         cause=f"p99: {slow.reason}",
         backfill=backfill(status="paused", rate=0.0),
     )
-    return replace(made, release=Sourced(rec, MONO))
+    return replace(made, release=Observed(rec, MONOTONIC))
 
 
-def _rolling() -> Board:
+def _rolling() -> DashboardState:
     """Half way: two pods are new, one old one drains, one new one starts again and again."""
-    plan = plan_of("rolling", "users-api-2", rules=("errors", "p99"))
+    plan = plan_of("rolling", "users-api-2", rule_names=("errors", "p99"))
     made = of_strategy(
-        with_guard(rolling()), plan, State.RUNNING, "rollout", done=False, note="2 of 4 new replicas available",
+        add_guard_gate(build_rolling()), plan, ReleaseState.RUNNING, "rollout", done=False, note="2 of 4 new replicas available",
         guard=(errors(), latency()),
         gates=dict([
             gate("never-short", Verdict.PASS, "maxUnavailable 0, maxSurge 1"),
@@ -252,21 +262,21 @@ def _rolling() -> Board:
     ]
     rec = made.release.value
     assert rec is not None
-    statuses = (StepStatus.DONE, StepStatus.INTENT, *rec.release.statuses[2:])
+    statuses = (StepStatus.DONE, StepStatus.STARTED, *rec.release.statuses[2:])
     steps = tuple(replace(step, status=status) for step, status in zip(rec.steps, statuses, strict=True))
     rec = replace(rec, release=replace(rec.release, statuses=statuses), steps=steps)
     snapshot = workload(pods, "2 of 4 new replicas available", ready=3)
-    return replace(made, release=Sourced(rec, MONO), pods=Sourced(snapshot, MONO))
+    return replace(made, release=Observed(rec, MONOTONIC), workload=Observed(snapshot, MONOTONIC))
 
 
-def _canary() -> Board:
+def _canary() -> DashboardState:
     plan = plan_of(
         "canary",
         "users-api-canary",
-        rules=("errors", "p99"),
-        sides=(("stable", "users-api"), ("canary", "users-api-canary")),
+        rule_names=("errors", "p99"),
+        deployment_roles=(("stable", "users-api"), ("canary", "users-api-canary")),
     )
-    strategy = canary(
+    strategy = build_canary(
         CanaryPlan.model_validate(
             {
                 "name": "users-api-canary",
@@ -280,7 +290,7 @@ def _canary() -> Board:
     made = of_strategy(
         strategy,
         plan,
-        State.WAITING,
+        ReleaseState.WAITING,
         "canary-50",
         guard=(errors(), latency()),
         gates=dict(
@@ -293,19 +303,24 @@ def _canary() -> Board:
     )
     return replace(
         made,
-        pods=Sourced(pods_of("users-api", OLD, PodState.SERVING, STABLE), MONO),
-        twin=Sourced(pods_of("users-api-canary", NEW, PodState.SERVING, OTHER, created_at=EPOCH - 80), MONO),
+        workload=Observed(pods_of("users-api", OLD, PodState.SERVING, STABLE), MONOTONIC),
+        second_workload=Observed(
+            pods_of("users-api-canary", NEW, PodState.SERVING, OTHER, created_at=EPOCH - 80), MONOTONIC
+        ),
     )
 
 
-def _blue_green() -> Board:
+def _blue_green() -> DashboardState:
     plan = plan_of(
-        "blue/green", "users-api-green", sides=(("blue", "users-api"), ("green", "users-api-green")), switched=True
+        "blue/green",
+        "users-api-green",
+        deployment_roles=(("blue", "users-api"), ("green", "users-api-green")),
+        is_blue_green=True,
     )
     made = of_strategy(
-        blue_green(),
+        build_blue_green(),
         plan,
-        State.WAITING,
+        ReleaseState.WAITING,
         "switch",
         gates=dict(
             [
@@ -317,12 +332,14 @@ def _blue_green() -> Board:
     )
     return replace(
         made,
-        pods=Sourced(pods_of("users-api", OLD, PodState.WARMING, STABLE), MONO),
-        twin=Sourced(pods_of("users-api-green", NEW, PodState.SERVING, OTHER, created_at=EPOCH - 80), MONO),
+        workload=Observed(pods_of("users-api", OLD, PodState.WARMING, STABLE), MONOTONIC),
+        second_workload=Observed(
+            pods_of("users-api-green", NEW, PodState.SERVING, OTHER, created_at=EPOCH - 80), MONOTONIC
+        ),
     )
 
 
-def _dark_mismatch() -> Board:
+def _dark_mismatch() -> DashboardState:
     """The new path answers otherwise: its gate is shut."""
     made = _dark_launch()
     rec = made.release.value
@@ -332,7 +349,7 @@ def _dark_mismatch() -> Board:
     bad = "41 of 1,203 comparisons went badly (3.41%, limit 0.1%): 33 mismatch, 8 timeout; differs: email, name"
     rec = replace(
         rec,
-        release=replace(rec.release, state=State.WAITING, statuses=statuses),
+        release=replace(rec.release, state=ReleaseState.WAITING, statuses=statuses),
         gates=dict(
             [
                 gate("shadow-agrees", Verdict.FAIL, bad),
@@ -341,12 +358,12 @@ def _dark_mismatch() -> Board:
             ]
         ),
     )
-    return replace(made, release=Sourced(rec, MONO))
+    return replace(made, release=Observed(rec, MONOTONIC))
 
 
-def _dark_launch() -> Board:
-    plan = plan_of("dark-launch", "users-api-dark", flagged=True, rules=("errors",), flags="cache.shop:6379/0")
-    strategy = dark_launch(
+def _dark_launch() -> DashboardState:
+    plan = plan_of("dark-launch", "users-api-dark", has_flags=True, rule_names=("errors",), flags="cache.shop:6379/0")
+    strategy = build_dark_launch(
         DarkLaunchPlan.model_validate(
             {
                 "name": "users-api-dark",
@@ -358,7 +375,7 @@ def _dark_launch() -> Board:
             }
         )
     )
-    made = of_strategy(strategy, plan, State.RUNNING, "shadow-25", done=False, guard=(errors(),))
+    made = of_strategy(strategy, plan, ReleaseState.RUNNING, "shadow-25", done=False, guard=(errors(),))
     shadow, read = flags(ON, OFF)
     views = (
         replace(shadow, key="users_sql_shadow", role="shadow", value=FlagValue(25)),
@@ -366,6 +383,6 @@ def _dark_launch() -> Board:
     )
     return replace(
         made,
-        pods=Sourced(pods_of("users-api", NEW, PodState.SERVING, OTHER), MONO),
-        flags=Sourced(views, MONO),
+        workload=Observed(pods_of("users-api", NEW, PodState.SERVING, OTHER), MONOTONIC),
+        flags=Observed(views, MONOTONIC),
     )

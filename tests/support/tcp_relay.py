@@ -13,10 +13,10 @@ class Relay:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def open(self) -> None:
+    async def open_port(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
 
-    async def shut(self) -> None:
+    async def close_port(self) -> None:
         """Refuses new connections and cuts off the old ones."""
         if self._server is not None:
             self._server.close()
@@ -30,7 +30,7 @@ class Relay:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.shut()
+        await self.close_port()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -39,7 +39,7 @@ class Relay:
         far: asyncio.StreamWriter | None = None
         try:
             there, far = await asyncio.open_connection(*self._target)
-            pumps = [asyncio.create_task(_pump(reader, far)), asyncio.create_task(_pump(there, writer))]
+            pumps = [asyncio.create_task(_copy_stream(reader, far)), asyncio.create_task(_copy_stream(there, writer))]
             try:
                 await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -57,6 +57,6 @@ class Relay:
                         end.transport.abort()
 
 
-async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+async def _copy_stream(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
     while data := await source.read(65536):
         target.write(data)

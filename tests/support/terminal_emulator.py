@@ -12,17 +12,17 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import pyte
 
-PATIENCE = 90.0
+TIMEOUT = 90.0
 """Seconds that anything may take on a machine that does much else."""
 
 
 class Emulator:
-    """A terminal of so many columns and rows, with a program in it; see :func:`emulated`."""
+    """A terminal of so many columns and rows, with a program in it; see :func:`run_in_emulator`."""
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str], columns: int, rows: int) -> None:
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
-        self._news = asyncio.Event()
+        self._read_available = asyncio.Event()
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         unsized = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
@@ -42,7 +42,7 @@ class Emulator:
         """The screen as lines of text."""
         return "\n".join(line.rstrip() for line in self._screen.display)
 
-    def take(self) -> None:
+    def draw_output(self) -> None:
         """Draws what the program has written."""
         try:
             data = os.read(self.master, 65536)
@@ -54,44 +54,44 @@ class Emulator:
             self._stream.feed(data)
         else:
             asyncio.get_running_loop().remove_reader(self.master)
-        self._news.set()
+        self._read_available.set()
 
     def press(self, keys: str) -> None:
         """Types; what a key sends stands in the text, such as a carriage return for Enter."""
         os.write(self.master, keys.encode())
 
-    async def until(self, *wanted: str, without: str = "", seconds: float = PATIENCE) -> str:
+    async def wait_for(self, *wanted: str, without: str = "", seconds: float = TIMEOUT) -> str:
         """The screen on which all of that stands at once, and `without` does not."""
-        return await self.until_so(
+        return await self.wait_until(
             lambda text: all(each in text for each in wanted) and not (without and without in text),
             f"{' and '.join(wanted)}{f' without {without}' if without else ''}",
             seconds,
         )
 
-    async def until_so(self, there: Callable[[str], bool], told: str, seconds: float = PATIENCE) -> str:
+    async def wait_until(self, is_reached: Callable[[str], bool], description: str, seconds: float = TIMEOUT) -> str:
         """The first screen of which something holds."""
         try:
             async with asyncio.timeout(seconds):
-                while not there(text := self.text):
-                    self._news.clear()
-                    await self._news.wait()
+                while not is_reached(text := self.text):
+                    self._read_available.clear()
+                    await self._read_available.wait()
         except TimeoutError:
-            raise AssertionError(f"not on the screen within {seconds:.0f} s: {told}\n{self.text}") from None
+            raise AssertionError(f"not on the screen within {seconds:.0f} s: {description}\n{self.text}") from None
         return text
 
-    async def ends(self, seconds: float = PATIENCE) -> int:
+    async def wait_for_exit(self, seconds: float = TIMEOUT) -> int:
         """The exit code; what the program still writes is taken from it meanwhile."""
         return await asyncio.wait_for(asyncio.to_thread(self.process.wait), seconds)
 
 
 @contextlib.asynccontextmanager
-async def emulated(
+async def run_in_emulator(
     argv: Sequence[str], env: Mapping[str, str], *, columns: int = 80, rows: int = 24
 ) -> AsyncIterator[Emulator]:
     """Runs a program in a terminal; it is killed at the end where it has not ended by itself."""
     terminal = Emulator(argv, env, columns, rows)
     loop = asyncio.get_running_loop()
-    loop.add_reader(terminal.master, terminal.take)
+    loop.add_reader(terminal.master, terminal.draw_output)
     try:
         yield terminal
     finally:

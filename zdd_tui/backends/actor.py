@@ -9,11 +9,11 @@ from zdd_tui.model.release.records import Actor
 
 def this_actor() -> Actor:
     """The person at this terminal, also behind sudo."""
-    name = os.environ.get("SUDO_USER") or _login()
+    name = os.environ.get("SUDO_USER") or _login_name()
     return Actor(name, socket.gethostname())
 
 
-def _login() -> str:
+def _login_name() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without an entry, as in many containers

@@ -5,32 +5,32 @@ import os
 from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 
-from zdd_tui.model.doctor.facts import FileFacts, Look
+from zdd_tui.model.doctor.facts import Fact, FileFacts
 
-SECONDS = 5.0
+GIT_TIMEOUT = 5.0
 
 
-async def read_file_state(file: Path) -> Look[FileFacts]:
+async def read_file_state(file: Path) -> Fact[FileFacts]:
     """The state of a file in version control."""
     try:
-        inside, _, trouble = await _git(file, "rev-parse", "--is-inside-work-tree")
+        inside, _, trouble = await _run_git(file, "rev-parse", "--is-inside-work-tree")
         if inside != 0:
             if "not a git repository" in trouble:
-                return Look(FileFacts("outside"))
-            return Look(None, f"git does not tell: {trouble.splitlines()[0] if trouble else f'exit code {inside}'}")
-        _, revision, _ = await _git(file, "log", "-1", "--format=%h", "--", file.name)
-        tracked, _, _ = await _git(file, "ls-files", "--error-unmatch", "--", file.name)
+                return Fact(FileFacts("outside"))
+            return Fact(None, f"git does not tell: {trouble.splitlines()[0] if trouble else f'exit code {inside}'}")
+        _, revision, _ = await _run_git(file, "log", "-1", "--format=%h", "--", file.name)
+        tracked, _, _ = await _run_git(file, "ls-files", "--error-unmatch", "--", file.name)
         if tracked != 0 or not revision:
-            return Look(FileFacts("untracked"))
-        changed, _, _ = await _git(file, "diff", "--quiet", "HEAD", "--", file.name)
-        return Look(FileFacts("committed" if changed == 0 else "changed", revision))
+            return Fact(FileFacts("untracked"))
+        changed, _, _ = await _run_git(file, "diff", "--quiet", "HEAD", "--", file.name)
+        return Fact(FileFacts("committed" if changed == 0 else "changed", revision))
     except FileNotFoundError:
-        return Look(None, "git is not installed here: whether the plan is in version control cannot be seen")
+        return Fact(None, "git is not installed here: whether the plan is in version control cannot be seen")
     except TimeoutError:
-        return Look(None, f"git did not answer within {SECONDS:g} s")
+        return Fact(None, f"git did not answer within {GIT_TIMEOUT:g} s")
 
 
-async def _git(file: Path, *arguments: str) -> tuple[int, str, str]:
+async def _run_git(file: Path, *arguments: str) -> tuple[int, str, str]:
     """Exit code, output and errors of a git command in the file's folder. It writes nothing, not even its index."""
     folder = str(file.parent) or "."
     environ = os.environ | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
@@ -38,7 +38,7 @@ async def _git(file: Path, *arguments: str) -> tuple[int, str, str]:
         "git", "-C", folder, *arguments, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=environ
     )
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(GIT_TIMEOUT):
             out, errors = await process.communicate()
     except TimeoutError:
         process.kill()

@@ -39,7 +39,7 @@ return -1
 """
 
 
-FENCE_SECONDS = 86_400
+FENCE_TTL_SECONDS = 86_400
 # A burst of writes waits for one of these: a connection for each would be a storm on a server that may be in trouble.
 CONNECTIONS = 4
 
@@ -49,7 +49,7 @@ def fence_key(key: str) -> str:
     return f"zdd:epoch:{key}"
 
 
-def describe(url: str) -> str:
+def describe_redis_url(url: str) -> str:
     """``host:port/db`` (or the socket's path) without user and password, safe for screens."""
     try:
         parts = urlsplit(url)
@@ -68,7 +68,7 @@ class FlagStore:
 
     def __init__(self, client: Redis, place: str) -> None:
         self._client = client
-        self.place = place
+        self.address = place
 
     @classmethod
     async def connect(cls, url: str, *, timeout: float = 5.0) -> Self:
@@ -81,7 +81,7 @@ class FlagStore:
         Raises:
             FlagStoreError: the address cannot be used, or nobody there lets us in.
         """
-        place = describe(url)
+        place = describe_redis_url(url)
         try:
             pool = BlockingConnectionPool.from_url(
                 url,
@@ -102,7 +102,7 @@ class FlagStore:
         client = Redis.from_pool(pool)
         store = cls(client, place)
         try:
-            with store._errors():
+            with store._translate_errors():
                 await client.ping()
         except BaseException:
             await client.aclose()
@@ -124,7 +124,7 @@ class FlagStore:
         """The values as they are stored; None for a flag that does not exist."""
         if not keys:
             return {}
-        with self._errors():
+        with self._translate_errors():
             # The client's types do not know that decode_responses makes every answer a str.
             values = cast("list[str | None]", await self._client.mget([flag_key(key) for key in keys]))
         return dict(zip(keys, values, strict=True))
@@ -141,7 +141,7 @@ class FlagStore:
                 found[key] = None if raw is None else parse_flag(raw)
             except ValueError as error:
                 raise FlagStoreError(
-                    f"flag {flag_key(key)} in Redis {self.place}: {error}", "set it to true, false or a percentage"
+                    f"flag {flag_key(key)} in Redis {self.address}: {error}", "set it to true, false or a percentage"
                 ) from None
         return found
 
@@ -151,25 +151,25 @@ class FlagStore:
         Raises:
             StaleEpoch: an agent with a newer epoch has written it.
         """
-        await self._write(key, epoch, value.stored)
+        await self._write(key, epoch, value.to_redis)
 
     async def delete(self, key: str, *, epoch: int) -> None:
-        """Deletes a flag; one that does not exist is no error. The fence stays until :meth:`forget`.
+        """Deletes a flag; one that does not exist is no error. The fence stays until :meth:`expire_fences`.
 
         Raises:
             StaleEpoch: an agent with a newer epoch has written it.
         """
         await self._write(key, epoch)
 
-    async def forget(self, keys: Iterable[str]) -> None:
+    async def expire_fences(self, keys: Iterable[str]) -> None:
         """Lets the fences of flags run out, at the release's very end. They stay for a day: an agent that was frozen
         all the while must find them when it wakes."""
-        with self._errors():
+        with self._translate_errors():
             for key in keys:
-                await self._client.expire(fence_key(key), FENCE_SECONDS)
+                await self._client.expire(fence_key(key), FENCE_TTL_SECONDS)
 
     async def _write(self, key: str, epoch: int, *value: str) -> None:
-        with self._errors():
+        with self._translate_errors():
             newer = await self._client.eval(_FENCED_WRITE, 2, flag_key(key), fence_key(key), str(epoch), *value)
         if int(newer) >= 0:
             raise StaleEpoch(
@@ -178,40 +178,42 @@ class FlagStore:
             )
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except RedisError as error:
-            raise _explained(error, self.place) from None
+            raise _to_flag_store_error(error, self.address) from None
         except OSError as error:
-            raise FlagStoreError(f"Redis {self.place} cannot be reached: {_reason(error)}", _AWAY) from None
+            raise FlagStoreError(
+                f"Redis {self.address} cannot be reached: {_error_reason(error)}", _UNREACHABLE_HINT
+            ) from None
 
 
-_AWAY = "check that it runs and that flags.url names the right host and port"
+_UNREACHABLE_HINT = "check that it runs and that flags.url names the right host and port"
 
 
-def _explained(error: RedisError, place: str) -> FlagStoreError:
+def _to_flag_store_error(error: RedisError, address: str) -> FlagStoreError:
     match error:
         case NoPermissionError():
             return FlagStoreError(
-                f"Redis {place} forbids a command: {error}",
+                f"Redis {address} forbids a command: {error}",
                 "the user needs GET, MGET, SET, DEL, EVAL and PING on ff:* and zdd:epoch:*",
             )
         case AuthenticationError() | AuthorizationError():
-            return FlagStoreError(f"Redis {place} refuses the login", "check user and password in flags.url")
+            return FlagStoreError(f"Redis {address} refuses the login", "check user and password in flags.url")
         case TimeoutError():
-            return FlagStoreError(f"Redis {place} does not answer in time", _AWAY)
+            return FlagStoreError(f"Redis {address} does not answer in time", _UNREACHABLE_HINT)
         case ReadOnlyError():
-            return FlagStoreError(f"Redis {place} is a read-only replica", "point flags.url at the primary")
+            return FlagStoreError(f"Redis {address} is a read-only replica", "point flags.url at the primary")
         case ConnectionError():
-            return FlagStoreError(f"Redis {place} cannot be reached: {_reason(error)}", _AWAY)
+            return FlagStoreError(f"Redis {address} cannot be reached: {_error_reason(error)}", _UNREACHABLE_HINT)
         case _ if "NOAUTH" in str(error) or "Authentication required" in str(error):
-            return FlagStoreError(f"Redis {place} asks for a password", "put it into flags.url")
+            return FlagStoreError(f"Redis {address} asks for a password", "put it into flags.url")
         case _:
-            return FlagStoreError(f"Redis {place} refuses: {error}")
+            return FlagStoreError(f"Redis {address} refuses: {error}")
 
 
-def _reason(error: BaseException) -> str:
+def _error_reason(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, socket.gaierror):

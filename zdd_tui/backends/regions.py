@@ -4,68 +4,68 @@ import asyncio
 
 import asyncpg
 
-from zdd_tui.backends.postgres.connection import FAILURES, connect, describe, translate
+from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, connect, describe_dsn, translate_error
 from zdd_tui.model.errors import DatabaseError
 from zdd_tui.model.plan.base import BasePlan
-from zdd_tui.model.release.regions import RegionStand
-from zdd_tui.model.release.state import State
+from zdd_tui.model.release.regions import RegionStatus
+from zdd_tui.model.release.state import ReleaseState
 
-LOOK_SECONDS = 4.0
+READ_TIMEOUT = 4.0
 """For connecting and reading: under the limit of a gate, so that the reason tells which region does not answer."""
 
 _READ = """
 SELECT r.state, r.paused, CASE WHEN r.phase < 0 THEN '' ELSE r.strategy -> 'phases' -> r.phase ->> 'name' END AS phase,
-       extract(epoch FROM clock_timestamp() - r.finished_at)::float8 AS ended_for,
+       extract(epoch FROM clock_timestamp() - r.finished_at)::float8 AS seconds_since_end,
        EXISTS (SELECT FROM zdd.release o WHERE o.plan_hash = $1 AND o.region = $2
                AND o.state IN ('rolling-back', 'rollback-failed', 'rolled-back')) AS given_up
 FROM zdd.release r WHERE r.plan_hash = $1 AND r.region = $2 ORDER BY r.id DESC LIMIT 1
 """
-_OTHER = "SELECT EXISTS (SELECT FROM zdd.release WHERE name = $1)"
+_OTHER_PLAN_EXISTS = "SELECT EXISTS (SELECT FROM zdd.release WHERE name = $1)"
 
 
-async def read_stands(plan: BasePlan, plan_hash: str, names: tuple[str, ...]) -> tuple[RegionStand, ...]:
+async def read_region_statuses(plan: BasePlan, plan_hash: str, names: tuple[str, ...]) -> tuple[RegionStatus, ...]:
     """Every named region of a plan, asked side by side; one that cannot be read says why."""
-    return tuple(await asyncio.gather(*(read_stand(plan.in_region(name), plan_hash) for name in names)))
+    return tuple(await asyncio.gather(*(read_region_status(plan.for_region(name), plan_hash) for name in names)))
 
 
-async def read_stand(plan: BasePlan, plan_hash: str) -> RegionStand:
+async def read_region_status(plan: BasePlan, plan_hash: str) -> RegionStatus:
     """The newest release of that plan in the region that `plan` is for.
 
     Raises nothing for a region that cannot be reached: its stand has the error.
     """
     dsn = plan.database.dsn.get_secret_value()
     try:
-        async with asyncio.timeout(LOOK_SECONDS):
-            return await _read(dsn, plan, plan_hash, min(plan.database.connect_timeout, LOOK_SECONDS))
+        async with asyncio.timeout(READ_TIMEOUT):
+            return await _read_status(dsn, plan, plan_hash, min(plan.database.connect_timeout, READ_TIMEOUT))
     except TimeoutError:
-        return RegionStand(plan.region, error=f"{describe(dsn)} does not answer within {LOOK_SECONDS:.0f} s")
+        return RegionStatus(plan.region, error=f"{describe_dsn(dsn)} does not answer within {READ_TIMEOUT:.0f} s")
     except DatabaseError as error:
-        return RegionStand(plan.region, error=error.title)
+        return RegionStatus(plan.region, error=error.title)
 
 
-async def _read(dsn: str, plan: BasePlan, plan_hash: str, timeout: float) -> RegionStand:
+async def _read_status(dsn: str, plan: BasePlan, plan_hash: str, timeout: float) -> RegionStatus:
     region = plan.region
     conn = await connect(
         dsn, application_name=f"zdd region {region}", timeout=timeout, default_transaction_read_only="on"
     )
     try:
-        row = await conn.fetchrow(_READ, plan_hash, region, timeout=LOOK_SECONDS)
-        other = row is None and await conn.fetchval(_OTHER, plan.name, timeout=LOOK_SECONDS)
+        row = await conn.fetchrow(_READ, plan_hash, region, timeout=READ_TIMEOUT)
+        other = row is None and await conn.fetchval(_OTHER_PLAN_EXISTS, plan.name, timeout=READ_TIMEOUT)
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-        return RegionStand(region)  # no release was ever begun there
+        return RegionStatus(region)  # no release was ever begun there
     except asyncpg.UndefinedColumnError:
-        return RegionStand(region)  # its schema is older than regions, and so is every release in it
-    except FAILURES as error:
-        raise translate(error, dsn) from None
+        return RegionStatus(region)  # its schema is older than regions, and so is every release in it
+    except CONNECTION_ERRORS as error:
+        raise translate_error(error, dsn) from None
     finally:
         conn.terminate()
     if row is None:
-        return RegionStand(region, other_plan=bool(other))
-    return RegionStand(
+        return RegionStatus(region, runs_other_plan=bool(other))
+    return RegionStatus(
         region,
-        state=State(row["state"]),
+        state=ReleaseState(row["state"]),
         phase=row["phase"],
-        paused=row["paused"],
-        ended_for=row["ended_for"],
-        given_up=row["given_up"],
+        is_paused=row["paused"],
+        seconds_since_end=row["ended_for"],
+        was_rolled_back=row["given_up"],
     )

@@ -8,14 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from zdd_tui.backends.files import read_text
-from zdd_tui.backends.postgres.table_stats import look_at
-from zdd_tui.model.advice.locks import breaking, judge
-from zdd_tui.model.advice.migration import Live, Statement, all_actions, freshened, read_migration
+from zdd_tui.backends.postgres.table_stats import read_database_stats
+from zdd_tui.model.advice.locks import evaluate_statements, select_breaking
+from zdd_tui.model.advice.migration import DatabaseStats, Statement, all_actions, mark_new_tables, read_migration
 from zdd_tui.model.advice.rules import refuse_destructive
-from zdd_tui.model.doctor.facts import Look, MigrationFacts
+from zdd_tui.model.doctor.facts import Fact, MigrationFacts
 from zdd_tui.model.errors import DatabaseError, PlanError
-from zdd_tui.model.plan.file import LoadedPlan, placeholders
-from zdd_tui.model.plan.strategies import OneImagePlan
+from zdd_tui.model.plan.file import LoadedPlan, find_placeholders
+from zdd_tui.model.plan.strategies import SingleImagePlan
 
 
 async def check_migrations(loaded: LoadedPlan, *, offline: bool) -> list[str]:
@@ -32,28 +32,28 @@ async def check_migrations(loaded: LoadedPlan, *, offline: bool) -> list[str]:
     statements = read_migrations(loaded)
     if not statements:
         return []
-    live = None if offline else await _live(loaded, statements)
+    live = None if offline else await _read_stats(loaded, statements)
     try:
         refuse_destructive(statements, loaded.plan.strategy, live)
     except PlanError as error:
-        raise PlanError(error.title, f"{error.mend}\n  to have it written: {advice(loaded)}") from None
-    return [f"the SQL that ships with the release is additive: {_counted(statements)}"]
+        raise PlanError(error.title, f"{error.hint}\n  to have it written: {advise_command_line(loaded)}") from None
+    return [f"the SQL that ships with the release is additive: {_count_statements(statements)}"]
 
 
-async def look_at_migrations(loaded: LoadedPlan) -> Look[MigrationFacts]:
+async def read_migration_facts(loaded: LoadedPlan) -> Fact[MigrationFacts]:
     """The same for the doctor, who is told of everything."""
     try:
         statements = read_migrations(loaded)
     except PlanError as error:
-        return Look(None, error.title.replace("\n", " "), error.mend)
+        return Fact(None, error.title.replace("\n", " "), error.hint)
     live = None
     with suppress(DatabaseError):  # the doctor tells of that elsewhere; what the text alone shows is shown
-        live = await _live(loaded, statements) if statements else None
+        live = await _read_stats(loaded, statements) if statements else None
     found = tuple(
-        (f"{ruling.statement.place}: {ruling.statement.line[:60]}", ruling.rule.breaks)
-        for ruling in breaking(judge(statements, live))
+        (f"{ruling.statement.location}: {ruling.statement.one_line[:60]}", ruling.rule.breaking_reason)
+        for ruling in select_breaking(evaluate_statements(statements, live))
     )
-    return Look(MigrationFacts(len(statements), found, advice(loaded)))
+    return Fact(MigrationFacts(len(statements), found, advise_command_line(loaded)))
 
 
 def read_migrations(loaded: LoadedPlan) -> tuple[Statement, ...]:
@@ -63,7 +63,7 @@ def read_migrations(loaded: LoadedPlan) -> tuple[Statement, ...]:
         PlanError: a file cannot be read, or is no SQL.
     """
     statements: list[Statement] = []
-    for number, file in enumerate(_files(loaded)):
+    for number, file in enumerate(_migration_files(loaded)):
         try:
             text = read_text(str(file))
         except PlanError as error:
@@ -72,28 +72,30 @@ def read_migrations(loaded: LoadedPlan) -> tuple[Statement, ...]:
                 f"{loaded.source}:{line}: migrations: {error.title}", "paths are relative to the plan file"
             ) from None
         statements += read_migration(text, str(file))
-    return freshened(tuple(statements))
+    return mark_new_tables(tuple(statements))
 
 
-def advice(loaded: LoadedPlan) -> str:
+def advise_command_line(loaded: LoadedPlan) -> str:
     """The command that writes the expand/contract plan of these migrations."""
-    names = sorted(placeholders(loaded.document.get("database")))
+    names = sorted(find_placeholders(loaded.document.get("database")))
     dsn = ["--dsn", f"${{{names[0]}}}"] if len(names) == 1 else []
-    files = [str(file) for file in _files(loaded)]
+    files = [str(file) for file in _migration_files(loaded)]
     target = ["--deployment", loaded.plan.kubernetes.deployment, "--plan", f"{loaded.plan.name}-expand.yaml"]
     return shlex.join(["zdd", "advise", "--sql", *files, *dsn, *target])
 
 
-def _files(loaded: LoadedPlan) -> list[Path]:
+def _migration_files(loaded: LoadedPlan) -> list[Path]:
     plan = loaded.plan
-    return [Path(loaded.source).parent / name for name in plan.migrations] if isinstance(plan, OneImagePlan) else []
+    return [Path(loaded.source).parent / name for name in plan.migrations] if isinstance(plan, SingleImagePlan) else []
 
 
-async def _live(loaded: LoadedPlan, statements: tuple[Statement, ...]) -> Live | None:
-    tables = [action.table for action in all_actions(statements) if action.table is not None and not action.fresh]
+async def _read_stats(loaded: LoadedPlan, statements: tuple[Statement, ...]) -> DatabaseStats | None:
+    tables = [
+        action.table for action in all_actions(statements) if action.table is not None and not action.on_new_table
+    ]
     database = loaded.plan.database
-    return await look_at(database.dsn.get_secret_value(), tables, timeout=database.connect_timeout)
+    return await read_database_stats(database.dsn.get_secret_value(), tables, timeout=database.connect_timeout)
 
 
-def _counted(statements: tuple[Statement, ...]) -> str:
+def _count_statements(statements: tuple[Statement, ...]) -> str:
     return f"{len(statements)} statement{'' if len(statements) == 1 else 's'}"

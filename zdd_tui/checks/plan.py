@@ -10,29 +10,29 @@ import aiohttp
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.backends.kubernetes.routes import HTTP_ROUTES, get_route
-from zdd_tui.backends.kubernetes.services import DEPLOYMENTS, SERVICES, get_service, read_raw, refuse_foreign
+from zdd_tui.backends.kubernetes.services import DEPLOYMENTS, SERVICES, get_raw_object, get_service, require_owner
 from zdd_tui.backends.metrics import prometheus
-from zdd_tui.backends.postgres.connection import connect, describe, explained, refuse_pooler
+from zdd_tui.backends.postgres.connection import connect, describe_dsn, refuse_pooler, translate_errors
 from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.backends.store import migrations
 from zdd_tui.checks.migrations import check_migrations
-from zdd_tui.checks.schema import check_change, refuse_findings
+from zdd_tui.checks.schema import check_change, run_squawk_checks
 from zdd_tui.model.ddl.lint import lint_plan_sql
 from zdd_tui.model.errors import ClusterError, MetricsError, PlanError, Refused, ZddError
 from zdd_tui.model.guard.rules import require_scipy
-from zdd_tui.model.json_access import text
+from zdd_tui.model.json_access import get_text
 from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.plan.guard import Guard, Metric
-from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, OneImagePlan
-from zdd_tui.model.workload.rollout import DeploymentView, container_image, mend_of_shrinking, shrinks
-from zdd_tui.model.workload.route import canary_replicas, share, weighted
-from zdd_tui.model.workload.second_deployment import OWNER_ANNOTATION, switch_for
+from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, SingleImagePlan
+from zdd_tui.model.workload.rollout import DeploymentView, capacity_hint, container_image, reduces_capacity
+from zdd_tui.model.workload.route import compute_canary_replicas, percent_of_pods, set_backend_weight
+from zdd_tui.model.workload.second_deployment import OWNER_ANNOTATION, choose_switch_label
 
 # --- Can the guard of this plan judge here? For `zdd check`, and for an agent before it begins.
 
 
-def check_guard(guard: Guard | None) -> None:
+def check_guard_dependencies(guard: Guard | None) -> None:
     """
     Raises:
         PlanError: a rule needs what is not installed here.
@@ -42,7 +42,7 @@ def check_guard(guard: Guard | None) -> None:
             require_scipy(rule.name)
 
 
-async def check_queries(guard: Guard) -> list[str]:
+async def check_guard_queries(guard: Guard) -> list[str]:
     """Asks every query once; returns a line for each rule with the number it gave.
 
     Raises:
@@ -62,11 +62,11 @@ async def check_queries(guard: Guard) -> list[str]:
                 if query is None:
                     continue
                 try:
-                    numbers.append(f"{key} {await prometheus.ask(session, server, query, now=time.time()):g}")
+                    numbers.append(f"{key} {await prometheus.query_value(session, server, query, now=time.time()):g}")
                 except MetricsError as error:
-                    if not error.mend:  # the server, not the query
+                    if not error.hint:  # the server, not the query
                         raise MetricsError(error.title, "check guard.sources.prometheus, and the server") from None
-                    raise PlanError(f"guard.rules: rule {rule.name}: {key}: {error.title}", error.mend) from None
+                    raise PlanError(f"guard.rules: rule {rule.name}: {key}: {error.title}", error.hint) from None
             found.append(f"guard rule {rule.name}: {', '.join(numbers)}")
     return found
 
@@ -81,25 +81,32 @@ _FORBIDDEN = 403
 
 Permission = tuple[str, str, str]
 
-_SECOND: tuple[Permission, ...] = (("create", "apps", "deployments"), ("delete", "apps", "deployments"))
-_SERVICES: tuple[Permission, ...] = tuple((verb, "", "services") for verb in ("get", "create", "patch", "delete"))
+_SECOND_DEPLOYMENT_PERMISSIONS: tuple[Permission, ...] = (
+    ("create", "apps", "deployments"),
+    ("delete", "apps", "deployments"),
+)
+_SERVICE_PERMISSIONS: tuple[Permission, ...] = tuple(
+    (verb, "", "services") for verb in ("get", "create", "patch", "delete")
+)
 
-_ROUTES: tuple[Permission, ...] = tuple((verb, "gateway.networking.k8s.io", "httproutes") for verb in ("get", "patch"))
+_ROUTE_PERMISSIONS: tuple[Permission, ...] = tuple(
+    (verb, "gateway.networking.k8s.io", "httproutes") for verb in ("get", "patch")
+)
 
 
-def permissions(plan: BasePlan) -> tuple[Permission, ...]:
+def extra_permissions(plan: BasePlan) -> tuple[Permission, ...]:
     """(verb, group, resource) that this plan's strategy needs beyond what every release does."""
     match plan:
         case BlueGreenPlan():
-            return (*_SECOND, *_SERVICES)
+            return (*_SECOND_DEPLOYMENT_PERMISSIONS, *_SERVICE_PERMISSIONS)
         case CanaryPlan() if plan.canary.by == "gateway":
-            return (*_SECOND, *_SERVICES, *_ROUTES)
+            return (*_SECOND_DEPLOYMENT_PERMISSIONS, *_SERVICE_PERMISSIONS, *_ROUTE_PERMISSIONS)
         case CanaryPlan() if plan.canary.by == "replicas":
-            return _SECOND
+            return _SECOND_DEPLOYMENT_PERMISSIONS
     return ()
 
 
-async def refuse_held(cluster: Cluster, plan: BasePlan) -> None:
+async def require_not_owned_by_others(cluster: Cluster, plan: BasePlan) -> None:
     """
     Raises:
         ClusterError: a Service or HTTPRoute that this release would use is in the hands of another one.
@@ -109,15 +116,15 @@ async def refuse_held(cluster: Cluster, plan: BasePlan) -> None:
         wanted.append((HTTP_ROUTES, plan.canary.route))
     for kind, name in wanted:
         try:
-            refuse_foreign(kind, name, await read_raw(cluster, kind, name), plan.name)
+            require_owner(kind, name, await get_raw_object(cluster, kind, name), plan.name)
         except Refused as refusal:
-            raise ClusterError(refusal.title, refusal.mend) from None
+            raise ClusterError(refusal.title, refusal.hint) from None
         except KubeApiError as error:
             if error.status != _FORBIDDEN:  # who only rolls out needs no right to read Services
                 raise
 
 
-async def check_switch(cluster: Cluster, plan: BlueGreenPlan) -> list[str]:
+async def check_service_switch(cluster: Cluster, plan: BlueGreenPlan) -> list[str]:
     """What was found good.
 
     Raises:
@@ -127,17 +134,17 @@ async def check_switch(cluster: Cluster, plan: BlueGreenPlan) -> list[str]:
     service = await get_service(cluster, plan.service)
     if service.owner == plan.name:
         return [f"Kubernetes {cluster.namespace}/{plan.service}: the Service is in the hands of this release"]
-    deployment = await read_raw(cluster, DEPLOYMENTS, plan.kubernetes.deployment)
-    switch = switch_for(deployment, service, "green")
+    deployment = await get_raw_object(cluster, DEPLOYMENTS, plan.kubernetes.deployment)
+    switch = choose_switch_label(deployment, service, "green")
     for kind, name in ((DEPLOYMENTS, plan.green_deployment), (SERVICES, plan.preview_service)):
-        taken = await read_raw(cluster, kind, name)
-        if taken is not None and text(taken, "metadata", "annotations", OWNER_ANNOTATION) != plan.name:
+        taken = await get_raw_object(cluster, kind, name)
+        if taken is not None and get_text(taken, "metadata", "annotations", OWNER_ANNOTATION) != plan.name:
             what = kind[1].removesuffix("s")
             raise ClusterError(
                 f"{what} {name!r} is there already, and this release needs its name",
                 f"kubectl -n {cluster.namespace} delete {what}/{name}, if nobody needs it",
             )
-    told = f"{switch.label}={switch.first}, to be switched to {switch.label}={switch.twin}"
+    told = f"{switch.label}={switch.first_value}, to be switched to {switch.label}={switch.second_value}"
     return [f"Kubernetes {cluster.namespace}/{plan.service}: the Service selects {told}"]
 
 
@@ -147,7 +154,7 @@ async def check_switch(cluster: Cluster, plan: BlueGreenPlan) -> list[str]:
 # --- Can a new image be brought to this Deployment as the plan wants it? Looks, changes nothing.
 
 
-async def check_image(cluster: Cluster, plan: OneImagePlan, view: DeploymentView) -> list[str]:
+async def check_image(cluster: Cluster, plan: SingleImagePlan, view: DeploymentView) -> list[str]:
     """What was found good.
 
     Raises:
@@ -155,28 +162,28 @@ async def check_image(cluster: Cluster, plan: OneImagePlan, view: DeploymentView
         PlanError: a weight that the number of pods cannot give.
     """
     place = f"Kubernetes {cluster.namespace}/{view.name}"
-    if why := shrinks(view):
-        raise ClusterError(f"{place}: {why}", mend_of_shrinking(plan))
+    if why := reduces_capacity(view):
+        raise ClusterError(f"{place}: {why}", capacity_hint(plan))
     found = [f"{place}: a rollout takes no pod away before its heir is ready"]
     if container_image(plan, view) == plan.kubernetes.image:
         found.append(f"note: {place} runs {plan.kubernetes.image} already; a release would have nothing to bring")
     if isinstance(plan, CanaryPlan) and plan.canary.by != "flag":
-        await _refuse_taken(cluster, plan)
+        await _require_free_names(cluster, plan)
     if isinstance(plan, CanaryPlan) and plan.canary.route is not None:
         route = await get_route(cluster, plan.canary.route)
-        weighted(route, plan.service, plan.canary_service, plan.canary.weights[0])
+        set_backend_weight(route, plan.service, plan.canary_service, plan.canary.weights[0])
         found.append(f"Kubernetes {cluster.namespace}: httproute {route.name} can share out service {plan.service}")
     if isinstance(plan, CanaryPlan) and plan.canary.by == "replicas":
-        pods = [canary_replicas(view.desired, weight, plan.canary.tolerance) for weight in plan.canary.weights]
-        told = ", ".join(f"{each} make {share(each, view.desired):.0f}%" for each in pods)
+        pods = [compute_canary_replicas(view.desired, weight, plan.canary.tolerance) for weight in plan.canary.weights]
+        told = ", ".join(f"{each} make {percent_of_pods(each, view.desired):.0f}%" for each in pods)
         found.append(f"{place}: new pods beside its {view.desired}: {told}")
     return found
 
 
-async def _refuse_taken(cluster: Cluster, plan: CanaryPlan) -> None:
+async def _require_free_names(cluster: Cluster, plan: CanaryPlan) -> None:
     name = plan.canary_deployment
-    taken = await read_raw(cluster, DEPLOYMENTS, name)
-    if taken is not None and text(taken, "metadata", "annotations", OWNER_ANNOTATION) != plan.name:
+    taken = await get_raw_object(cluster, DEPLOYMENTS, name)
+    if taken is not None and get_text(taken, "metadata", "annotations", OWNER_ANNOTATION) != plan.name:
         raise ClusterError(
             f"deployment {name!r} is there already, and this release needs its name",
             f"kubectl -n {cluster.namespace} delete deployment/{name}, if nobody needs it",
@@ -194,16 +201,16 @@ async def check_plan(loaded: LoadedPlan, *, offline: bool) -> list[str]:
     """
     plan = loaded.plan
     try:
-        found = await _lint(plan)
+        found = await _check_sql(plan)
     except PlanError as error:
-        raise loaded.located(error) from None
+        raise loaded.with_location(error) from None
     if offline:
         return found + await check_migrations(loaded, offline=True)
-    looks = await asyncio.gather(*_looks(plan), check_migrations(loaded, offline=False), return_exceptions=True)
+    looks = await asyncio.gather(*_system_checks(plan), check_migrations(loaded, offline=False), return_exceptions=True)
     wrong: list[ZddError] = []
     for look in looks:
         if isinstance(look, PlanError):
-            wrong.append(loaded.located(look))
+            wrong.append(loaded.with_location(look))
         elif isinstance(look, ZddError):
             wrong.append(look)
         elif isinstance(look, BaseException):
@@ -217,40 +224,40 @@ async def check_plan(loaded: LoadedPlan, *, offline: bool) -> list[str]:
     return found
 
 
-def _looks(plan: BasePlan) -> list[Coroutine[Any, Any, list[str]]]:
-    asked = [_database(plan), _cluster(plan)]
+def _system_checks(plan: BasePlan) -> list[Coroutine[Any, Any, list[str]]]:
+    asked = [_check_database(plan), _check_cluster(plan)]
     if plan.redis_url is not None:
-        asked.append(_redis(plan, plan.redis_url.get_secret_value()))
+        asked.append(_check_redis(plan, plan.redis_url.get_secret_value()))
     if plan.guard is not None:
-        asked.append(check_queries(plan.guard))
+        asked.append(check_guard_queries(plan.guard))
     return asked
 
 
-async def _lint(plan: BasePlan) -> list[str]:
-    check_guard(plan.guard)
+async def _check_sql(plan: BasePlan) -> list[str]:
+    check_guard_dependencies(plan.guard)
     if not isinstance(plan, Plan):
         return []
     lint_plan_sql(plan)
-    await refuse_findings(plan)
+    await run_squawk_checks(plan)
     return ["the DDL is additive"]
 
 
-async def _database(plan: BasePlan) -> list[str]:
+async def _check_database(plan: BasePlan) -> list[str]:
     dsn = plan.database.dsn.get_secret_value()
     conn = await connect(dsn, application_name="zdd check", timeout=plan.database.connect_timeout)
     try:
-        with explained(dsn):
+        with translate_errors(dsn):
             await refuse_pooler(conn, dsn)
-            await migrations.check(conn, dsn)
+            await migrations.check_can_migrate(conn, dsn)
             if not isinstance(plan, Plan):
-                return [f"PostgreSQL {describe(dsn)}: keeps the release's record, nothing else"]
-            notes = await check_change(conn, plan, begun=await _under_way(conn, plan))
+                return [f"PostgreSQL {describe_dsn(dsn)}: keeps the release's record, nothing else"]
+            notes = await check_change(conn, plan, has_started=await _is_under_way(conn, plan))
     finally:
         await conn.close()
-    return [f"PostgreSQL {describe(dsn)}: {plan.change.table} can be changed", *(f"note: {note}" for note in notes)]
+    return [f"PostgreSQL {describe_dsn(dsn)}: {plan.change.table} can be changed", *(f"note: {note}" for note in notes)]
 
 
-async def _under_way(conn: object, plan: Plan) -> bool:
+async def _is_under_way(conn: object, plan: Plan) -> bool:
     """A release of this plan has begun and not ended: then what it makes may exist."""
     fetchval = conn.fetchval  # type: ignore[attr-defined]
     if not await fetchval("SELECT to_regclass('zdd.release') IS NOT NULL"):
@@ -264,25 +271,25 @@ async def _under_way(conn: object, plan: Plan) -> bool:
     )
 
 
-async def _cluster(plan: BasePlan) -> list[str]:
+async def _check_cluster(plan: BasePlan) -> list[str]:
     names = plan.kubernetes
     async with Cluster.connect(names.kubeconfig, names.context, names.namespace) as cluster:
         view = await cluster.get_deployment(names.deployment)
         image = container_image(plan, view)
-        if missing := await cluster.missing_permissions(*permissions(plan)):
+        if missing := await cluster.missing_permissions(*extra_permissions(plan)):
             raise ClusterError(
                 f"Kubernetes {names.namespace}: we are not allowed to {', '.join(missing)}",
                 "see config/kubernetes/ for the role that a release needs",
             )
-        await refuse_held(cluster, plan)
-        more = await check_switch(cluster, plan) if isinstance(plan, BlueGreenPlan) else []
-        more += await check_image(cluster, plan, view) if isinstance(plan, OneImagePlan) else []
+        await require_not_owned_by_others(cluster, plan)
+        more = await check_service_switch(cluster, plan) if isinstance(plan, BlueGreenPlan) else []
+        more += await check_image(cluster, plan, view) if isinstance(plan, SingleImagePlan) else []
     running = f"{view.ready} of {view.desired} pods ready, {image}"
     return [f"Kubernetes {names.namespace}/{names.deployment}: {running} ({plan.version_of(image).upper()})", *more]
 
 
-async def _redis(plan: BasePlan, url: str) -> list[str]:
+async def _check_redis(plan: BasePlan, url: str) -> list[str]:
     async with await FlagStore.connect(url) as store:
         values = await store.read(list(plan.flag_roles))
         shown = ", ".join(f"{key} {value if value is not None else 'not set'}" for key, value in values.items())
-        return [f"Redis {store.place}: {shown}"]
+        return [f"Redis {store.address}: {shown}"]

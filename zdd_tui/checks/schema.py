@@ -7,26 +7,33 @@ from typing import Any
 import asyncpg
 
 from zdd_tui.backends.postgres.catalog import Connection, find_table, read_catalog
-from zdd_tui.backends.postgres.squawk import squawk
+from zdd_tui.backends.postgres.squawk import run_squawk
 from zdd_tui.model.ddl import expand_statements
 from zdd_tui.model.ddl.catalog import Catalog, Table
-from zdd_tui.model.ddl.expand import Created
-from zdd_tui.model.ddl.lint import created_objects, down_reads, lint_plan_sql, nearest, new_column_types, up_reads
-from zdd_tui.model.ddl.names import ASIDE_SCHEMA, search_path
+from zdd_tui.model.ddl.expand import CreatedObjects
+from zdd_tui.model.ddl.lint import (
+    created_objects,
+    down_source_columns,
+    lint_plan_sql,
+    new_column_types,
+    suggest_name,
+    up_source_columns,
+)
+from zdd_tui.model.ddl.names import ARCHIVE_SCHEMA, search_path
 from zdd_tui.model.ddl.tokens import called_functions
 from zdd_tui.model.errors import DatabaseError, PlanError
-from zdd_tui.model.plan.base import DualWrite, Plan
-from zdd_tui.model.sql import ident, qualified
+from zdd_tui.model.plan.base import DualWriteMode, Plan
+from zdd_tui.model.sql import quote_identifier, quote_qualified
 
 MIN_SERVER = 140000
 """CREATE OR REPLACE TRIGGER and range scans by ctid came with PostgreSQL 14."""
 
 
-async def check_change(conn: Connection, plan: Plan, *, begun: bool = False) -> list[str]:
+async def check_change(conn: Connection, plan: Plan, *, has_started: bool = False) -> list[str]:
     """Judges the plan's change against the database. Nothing is changed, no lock is taken that anybody waits for.
 
     Args:
-        begun: the release has begun, so what it makes may exist already.
+        has_started: the release has begun, so what it makes may exist already.
 
     Returns:
         What an operator should know although nothing is wrong.
@@ -35,39 +42,39 @@ async def check_change(conn: Connection, plan: Plan, *, begun: bool = False) -> 
         PlanError, DatabaseError: the first thing that would not work, with its mend.
     """
     lint_plan_sql(plan)
-    await _server(conn)
+    await _check_server(conn)
     table = await find_table(conn, plan.change.table.schema_, plan.change.table.name)
     if table is not None:
-        _ordinary(plan, table)
+        _check_ordinary_table(plan, table)
     catalog = await read_catalog(conn, plan)
     if table is None:  # the old side is aside, or gone: there is nothing left to judge
         return []
-    await _rights(conn, plan, table)
-    _columns(plan, catalog)
-    if not begun and (there := await existing_objects(conn, plan)):
+    await _check_rights(conn, plan, table)
+    _check_columns(plan, catalog)
+    if not has_started and (there := await existing_objects(conn, plan)):
         raise PlanError(
             f"change.expand: {there[0]} exists already",
             "another release made it, or this one did and was not rolled back; remove it, or choose another name",
         )
-    if plan.change.dual_write is DualWrite.TRIGGER and catalog.foreign_before:
+    if plan.change.dual_write is DualWriteMode.TRIGGER and catalog.other_before_triggers:
         raise PlanError(
-            f"change.dual_write: {plan.change.table} has the BEFORE trigger {catalog.foreign_before[0]}, "
+            f"change.dual_write: {plan.change.table} has the BEFORE trigger {catalog.other_before_triggers[0]}, "
             "whose changes a sync trigger would miss",
             "drop or disable that trigger, or write dual_write: application",
         )
-    await _expressions(conn, plan, catalog)
-    return await _notes(conn, plan, catalog, table)
+    await _check_expressions(conn, plan, catalog)
+    return await _collect_notes(conn, plan, catalog, table)
 
 
 async def existing_objects(conn: Connection, plan: Plan) -> list[str]:
     """What the expand DDL would make and exists already, in words."""
-    created: Created = created_objects(plan)
+    created: CreatedObjects = created_objects(plan)
     found = []
     table = await find_table(conn, plan.change.table.schema_, plan.change.table.name)
     there = {column["name"] for column in (table or {}).get("columns") or []}
     found += [f"column {name} of {plan.change.table}" for name in created.columns if name in there]
     constraint = "SELECT EXISTS (SELECT FROM pg_constraint WHERE conrelid = to_regclass($1) AND conname = $2)"
-    where = qualified(plan.change.table.schema_, plan.change.table.name)
+    where = quote_qualified(plan.change.table.schema_, plan.change.table.name)
     found += [
         f"constraint {name} of {plan.change.table}"
         for name in created.constraints
@@ -77,17 +84,17 @@ async def existing_objects(conn: Connection, plan: Plan) -> list[str]:
     found += [
         f"{schema}.{name}"
         for schema, name in relations
-        if await conn.fetchval("SELECT to_regclass($1) IS NOT NULL", qualified(schema, name))
+        if await conn.fetchval("SELECT to_regclass($1) IS NOT NULL", quote_qualified(schema, name))
     ]
     found += [
         f"type {schema}.{name}"
         for schema, name in created.types
-        if await conn.fetchval("SELECT to_regtype($1) IS NOT NULL", qualified(schema, name))
+        if await conn.fetchval("SELECT to_regtype($1) IS NOT NULL", quote_qualified(schema, name))
     ]
     return found
 
 
-async def _server(conn: Connection) -> None:
+async def _check_server(conn: Connection) -> None:
     version = int(await conn.fetchval("SELECT current_setting('server_version_num')"))
     if version < MIN_SERVER:
         raise DatabaseError(
@@ -100,7 +107,7 @@ async def _server(conn: Connection) -> None:
         )
 
 
-def _ordinary(plan: Plan, table: dict[str, Any]) -> None:
+def _check_ordinary_table(plan: Plan, table: dict[str, Any]) -> None:
     kinds = {"p": "a partitioned table", "v": "a view", "m": "a materialized view", "f": "a foreign table"}
     what = kinds.get(table["kind"]) or (
         "part of an inheritance tree" if table["partition"] or table["children"] else ""
@@ -109,16 +116,16 @@ def _ordinary(plan: Plan, table: dict[str, Any]) -> None:
         raise PlanError(f"change.table: {plan.change.table} is {what}", "zdd changes ordinary tables only, so far")
 
 
-async def _rights(conn: Connection, plan: Plan, table: dict[str, Any]) -> None:
+async def _check_rights(conn: Connection, plan: Plan, table: dict[str, Any]) -> None:
     role, database = await conn.fetchrow("SELECT current_user::text, current_database()::text")
     if not table["owned"]:
         raise DatabaseError(
             f"role {role} does not own {plan.change.table}, and only its owner may change it",
-            f"GRANT {ident(table['owner'])} TO {ident(role)}, or use the owner's role in database.dsn",
+            f"GRANT {quote_identifier(table['owner'])} TO {quote_identifier(role)}, or use the owner's role in database.dsn",
         )
     if plan.change.into is None:
         return
-    schema = plan.change.target.schema_
+    schema = plan.change.target_table.schema_
     allowed = await conn.fetchval(
         "SELECT has_schema_privilege(n.oid, 'CREATE') FROM pg_namespace n WHERE n.nspname = $1", schema
     )
@@ -127,30 +134,30 @@ async def _rights(conn: Connection, plan: Plan, table: dict[str, Any]) -> None:
     if not allowed:
         raise DatabaseError(
             f"role {role} may not create tables in schema {schema}",
-            f"GRANT CREATE ON SCHEMA {ident(schema)} TO {ident(role)}",
+            f"GRANT CREATE ON SCHEMA {quote_identifier(schema)} TO {quote_identifier(role)}",
         )
     allowed = await conn.fetchval(
         "SELECT coalesce((SELECT has_schema_privilege(n.oid, 'CREATE') FROM pg_namespace n WHERE n.nspname = $1),"
         " has_database_privilege(current_database(), 'CREATE'))",
-        ASIDE_SCHEMA,
+        ARCHIVE_SCHEMA,
     )
     if not allowed:
         raise DatabaseError(
-            f"role {role} may not create the schema {ASIDE_SCHEMA}, where the old table is kept",
-            f"GRANT CREATE ON DATABASE {ident(database)} TO {ident(role)}",
+            f"role {role} may not create the schema {ARCHIVE_SCHEMA}, where the old table is kept",
+            f"GRANT CREATE ON DATABASE {quote_identifier(database)} TO {quote_identifier(role)}",
         )
 
 
-def _columns(plan: Plan, catalog: Catalog) -> None:
+def _check_columns(plan: Plan, catalog: Catalog) -> None:
     change, old = plan.change, [column.name for column in catalog.old.columns]
     for key, names in ((f"change.down.{name}", (name,)) for name in change.down):
-        _known(key, names, old, str(change.table))
-    _known("change.up", up_reads(plan), old, str(change.table))
-    _known(
+        _require_known(key, names, old, str(change.table))
+    _require_known("change.up", up_source_columns(plan), old, str(change.table))
+    _require_known(
         "change.down",
-        down_reads(plan),
+        down_source_columns(plan),
         [*new_column_types(plan), *catalog.key_names, *(old if change.into is None else ())],
-        str(change.target),
+        str(change.target_table),
     )
     for name in [*change.up, *change.down]:
         if name in catalog.key_names:
@@ -158,16 +165,16 @@ def _columns(plan: Plan, catalog: Catalog) -> None:
                 f"change: {name} is a column of the key",
                 "the key is the same on both sides: leave it out of up and down",
             )
-    for name in dict.fromkeys([*change.down, *catalog.up_reads]):
+    for name in dict.fromkeys([*change.down, *catalog.up_source_columns]):
         column = catalog.old.column(name)
-        if column is not None and column.generated:
+        if column is not None and column.is_generated:
             raise PlanError(
                 f"change: column {name} of {change.table} is generated: nobody can write it, and triggers see it empty",
                 "use the columns that it is generated from",
             )
     if change.into is not None:
         for column in catalog.old.columns:
-            if column.required and column.name not in change.down and column.name not in catalog.key_names:
+            if column.is_required and column.name not in change.down and column.name not in catalog.key_names:
                 raise PlanError(
                     f"change.down: column {column.name} of {change.table} is NOT NULL without a default, and down "
                     "does not fill it: rows that V3 writes could not be kept on the old side",
@@ -175,14 +182,16 @@ def _columns(plan: Plan, catalog: Catalog) -> None:
                 )
 
 
-def _known(key: str, names: tuple[str, ...], there: list[str], table: str) -> None:
+def _require_known(key: str, names: tuple[str, ...], existing: list[str], table: str) -> None:
     for name in names:
-        if name not in there:
-            raise PlanError(f"{key}: {table} has no column {name}{nearest(name, there)}", "name an existing column")
+        if name not in existing:
+            raise PlanError(
+                f"{key}: {table} has no column {name}{suggest_name(name, existing)}", "name an existing column"
+            )
 
 
 @contextmanager
-def _judged(key: str) -> Iterator[None]:
+def _name_plan_key(key: str) -> Iterator[None]:
     try:
         yield
     except asyncpg.PostgresError as error:
@@ -191,7 +200,7 @@ def _judged(key: str) -> Iterator[None]:
         ) from None
 
 
-async def _expressions(conn: Connection, plan: Plan, catalog: Catalog) -> None:
+async def _check_expressions(conn: Connection, plan: Plan, catalog: Catalog) -> None:
     """Has the server read every expression as the release will use it. Nothing of it is executed."""
     types = new_column_types(plan)
     made = created_objects(plan).types
@@ -200,41 +209,41 @@ async def _expressions(conn: Connection, plan: Plan, catalog: Catalog) -> None:
     try:
         await conn.execute(f"SET LOCAL search_path = {search_path(plan)}")
         for column, expression in plan.change.up.items():
-            with _judged(f"change.up.{column}"):
+            with _name_plan_key(f"change.up.{column}"):
                 # Twice: alone, to be sure that it is one expression; then as what the column will hold.
-                await _one(conn, f"SELECT ({expression}) FROM {catalog.old.sql}")  # noqa: S608  passed the lint
+                await _prepare_query(conn, f"SELECT ({expression}) FROM {catalog.old.sql}")  # noqa: S608  passed the lint
                 if not made:
-                    await _one(conn, f"SELECT CAST(({expression}) AS {types[column]}) FROM {catalog.old.sql}")  # noqa: S608
+                    await _prepare_query(conn, f"SELECT CAST(({expression}) AS {types[column]}) FROM {catalog.old.sql}")  # noqa: S608
         if not made:
-            await _down(conn, plan, catalog, types)
+            await _check_down_expressions(conn, plan, catalog, types)
         for side, expressions in (("up", plan.change.up), ("down", plan.change.down)):
             for column, expression in expressions.items():
-                await _steady(conn, f"change.{side}.{column}", expression)
+                await _check_immutable(conn, f"change.{side}.{column}", expression)
     finally:
         await transaction.rollback()
 
 
-async def _down(conn: Connection, plan: Plan, catalog: Catalog, types: dict[str, str]) -> None:
+async def _check_down_expressions(conn: Connection, plan: Plan, catalog: Catalog, types: dict[str, str]) -> None:
     have = {column.name: column.type for column in [*catalog.old.columns, *catalog.key]}
     if plan.change.into is not None:
         have = {column.name: column.type for column in catalog.key}
-    fields = ", ".join(f"CAST(NULL AS {kind}) AS {ident(name)}" for name, kind in (have | types).items())
-    row = f"(SELECT {fields}) AS {ident(plan.change.target.name)}"
+    fields = ", ".join(f"CAST(NULL AS {kind}) AS {quote_identifier(name)}" for name, kind in (have | types).items())
+    row = f"(SELECT {fields}) AS {quote_identifier(plan.change.target_table.name)}"
     for column, expression in plan.change.down.items():
-        with _judged(f"change.down.{column}"):
-            await _one(conn, f"SELECT ({expression}) FROM {row}")  # noqa: S608  passed the lint
+        with _name_plan_key(f"change.down.{column}"):
+            await _prepare_query(conn, f"SELECT ({expression}) FROM {row}")  # noqa: S608  passed the lint
             await conn.prepare(
-                f"UPDATE {catalog.old.sql} SET {ident(column)} = given.value"  # noqa: S608
+                f"UPDATE {catalog.old.sql} SET {quote_identifier(column)} = given.value"  # noqa: S608
                 f" FROM (SELECT ({expression}) AS value FROM {row}) AS given"
             )
 
 
-async def _one(conn: Connection, query: str) -> None:
+async def _prepare_query(conn: Connection, query: str) -> None:
     if len((await conn.prepare(query)).get_attributes()) != 1:
         raise asyncpg.PostgresSyntaxError("not one expression")
 
 
-async def _steady(conn: Connection, key: str, expression: str) -> None:
+async def _check_immutable(conn: Connection, key: str, expression: str) -> None:
     names = list(called_functions(expression))
     volatile = await conn.fetchval(
         "SELECT p.proname FROM pg_proc p WHERE p.proname = ANY ($1::text[]) AND pg_function_is_visible(p.oid)"
@@ -248,7 +257,7 @@ async def _steady(conn: Connection, key: str, expression: str) -> None:
         )
 
 
-async def _notes(conn: Connection, plan: Plan, catalog: Catalog, table: dict[str, Any]) -> list[str]:
+async def _collect_notes(conn: Connection, plan: Plan, catalog: Catalog, table: dict[str, Any]) -> list[str]:
     notes = []
     ours = f"zdd_{plan.name}_"
     fired = [
@@ -261,18 +270,18 @@ async def _notes(conn: Connection, plan: Plan, catalog: Catalog, table: dict[str
     keys = await conn.fetch(
         "SELECT conrelid::regclass::text AS table, conname FROM pg_constraint"
         " WHERE contype = 'f' AND confrelid = to_regclass($1)",
-        qualified(plan.change.table.schema_, plan.change.table.name),
+        quote_qualified(plan.change.table.schema_, plan.change.table.name),
     )
     notes += [
         f"foreign key {row['conname']} of {row['table']} refers to {plan.change.table}: "
         "the last step cannot drop the old table while it is there"
         for row in keys
     ]
-    notes += await _grants(conn, plan, catalog.old)
+    notes += await _missing_grants(conn, plan, catalog.old)
     return notes
 
 
-async def _grants(conn: Connection, plan: Plan, old: Table) -> list[str]:
+async def _missing_grants(conn: Connection, plan: Plan, old: Table) -> list[str]:
     rows = await conn.fetch(
         "SELECT DISTINCT pg_get_userbyid(a.grantee) AS role FROM pg_class c, aclexplode(c.relacl) a"
         " WHERE c.oid = to_regclass($1) AND a.grantee NOT IN (0, c.relowner) ORDER BY 1",
@@ -281,15 +290,15 @@ async def _grants(conn: Connection, plan: Plan, old: Table) -> list[str]:
     if not rows or "grant" in plan.change.expand.lower():
         return []
     roles = ", ".join(row["role"] for row in rows)
-    return [f"{roles} may use {plan.change.table}, and change.expand grants nothing on {plan.change.target}"]
+    return [f"{roles} may use {plan.change.table}, and change.expand grants nothing on {plan.change.target_table}"]
 
 
-async def refuse_findings(plan: Plan) -> None:
+async def run_squawk_checks(plan: Plan) -> None:
     """Asks squawk about the DDL that runs in a transaction; indexes run outside and are judged by the lint alone.
 
     Raises:
         PlanError: what it found.
     """
-    if findings := await squawk(expand_statements(plan)):
+    if findings := await run_squawk(expand_statements(plan)):
         listed = "; ".join(f"{finding.message} ({finding.rule})" for finding in findings)
-        raise PlanError(f"change.expand: {listed}", findings[0].mend)
+        raise PlanError(f"change.expand: {listed}", findings[0].hint)

@@ -12,23 +12,23 @@ from pathlib import Path
 
 from zdd_tui.backends.actor import this_actor
 from zdd_tui.backends.store.client import Store
-from zdd_tui.checks.plan import check_guard, check_plan
+from zdd_tui.checks.plan import check_guard_dependencies, check_plan
 from zdd_tui.engine.agent import LEASE_TTL, Agent
-from zdd_tui.engine.runner import Boundary
+from zdd_tui.engine.runner import StepHook
 from zdd_tui.model.errors import BackendError, ZddError
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.records import Actor
-from zdd_tui.model.release.regions import refuse_foreign
-from zdd_tui.model.release.state import State
+from zdd_tui.model.release.regions import require_same_region
+from zdd_tui.model.release.state import ReleaseState
 
 
-async def serve(
+async def run_agent(
     loaded: LoadedPlan,
     *,
     if_needed: bool = False,
-    anew: bool = False,
+    new: bool = False,
     ttl: float = LEASE_TTL,
-    boundary: Boundary | None = None,
+    hook: StepHook | None = None,
 ) -> int:
     """Registers the release, unless it is under way, and carries it out until it ends.
 
@@ -36,7 +36,7 @@ async def serve(
 
     Args:
         if_needed: return at once where another agent holds the lease.
-        anew: begin another release where the last one of this very plan has ended.
+        new: begin another release where the last one of this very plan has ended.
 
     Returns:
         0 when the release is done or rolled back, or when the agent was told to stop.
@@ -45,15 +45,17 @@ async def serve(
         ZddError: the release cannot be carried out here; nothing was changed.
     """
     actor = this_actor()
-    check_guard(loaded.plan.guard)
-    release_id = await register(loaded, actor, anew=anew)
+    check_guard_dependencies(loaded.plan.guard)
+    release_id = await register_release(loaded, actor, new=new)
     if release_id is None:
-        log(f"the release of {loaded.source} has ended; to begin another: zdd agent --anew {loaded.named}")
+        log_to_stderr(
+            f"the release of {loaded.source} has ended; to begin another: zdd agent --anew {loaded.command_line_name}"
+        )
         return 0
-    if if_needed and await _held(loaded, release_id):
-        log("another agent holds the lease; nothing to do")
+    if if_needed and await _is_lease_held(loaded, release_id):
+        log_to_stderr("another agent holds the lease; nothing to do")
         return 0
-    agent = Agent(loaded.plan, release_id, Actor("agent", actor.host), say=log, ttl=ttl, boundary=boundary)
+    agent = Agent(loaded.plan, release_id, Actor("agent", actor.host), log=log_to_stderr, ttl=ttl, boundary=hook)
     carrying = asyncio.create_task(agent.run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -61,12 +63,12 @@ async def serve(
     try:
         ended = await carrying
     except asyncio.CancelledError:
-        log("told to stop; another agent can go on at once")
+        log_to_stderr("told to stop; another agent can go on at once")
         return 0
-    return 0 if ended.state in (State.DONE, State.ROLLED_BACK) else 1
+    return 0 if ended.state in (ReleaseState.DONE, ReleaseState.ROLLED_BACK) else 1
 
 
-async def register(loaded: LoadedPlan, actor: Actor, *, anew: bool = False) -> int | None:
+async def register_release(loaded: LoadedPlan, actor: Actor, *, new: bool = False) -> int | None:
     """Brings the `zdd` schema up to date and registers the release, unless it is under way.
 
     A new release is begun only where the whole check of the plan passes; one that is under way is taken over although,
@@ -84,31 +86,31 @@ async def register(loaded: LoadedPlan, actor: Actor, *, anew: bool = False) -> i
     async with await Store.open(database.dsn.get_secret_value(), timeout=database.connect_timeout) as store:
         if await store.schema_version():
             await store.migrate()  # what is there already must be up to date to be read
-        found = await store.find(loaded.plan.name)
+        found = await store.find_release(loaded.plan.name)
         release = None
         if found is not None:
-            record = await store.read(found)
+            record = await store.read_release(found)
             release = record.release
             if release.plan_hash == loaded.hash:
-                refuse_foreign(loaded.plan, record.region)
-        if release is not None and release.state.ended and release.plan_hash == loaded.hash and not anew:
+                require_same_region(loaded.plan, record.region)
+        if release is not None and release.state.has_ended and release.plan_hash == loaded.hash and not new:
             return None
-        if release is None or release.state.ended:
+        if release is None or release.state.has_ended:
             for line in await check_plan(loaded, offline=False):
-                log(line)
+                log_to_stderr(line)
             await store.migrate()
-        return await store.register(
+        return await store.register_release(
             loaded.plan, text=loaded.text, document=loaded.document, plan_hash=loaded.hash, actor=actor
         )
 
 
-async def _held(loaded: LoadedPlan, release_id: int) -> bool:
+async def _is_lease_held(loaded: LoadedPlan, release_id: int) -> bool:
     async with await Store.open(loaded.plan.database.dsn.get_secret_value()) as store:
-        lease = await store.lease(release_id)
-        return lease is not None and lease.live
+        lease = await store.read_lease(release_id)
+        return lease is not None and lease.is_live
 
 
-def log(line: str) -> None:
+def log_to_stderr(line: str) -> None:
     """One line on stderr, with the time in UTC."""
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
     sys.stderr.write(f"{stamp}Z {line}\n")
@@ -118,49 +120,49 @@ def log(line: str) -> None:
 # --- Starts an agent that outlives the terminal.
 
 
-POLL = 0.5
-MEND = "  mend: "
+POLL_INTERVAL = 0.5
+HINT_PREFIX = "  mend: "
 
 
-def log_path(release: str, environ: Mapping[str, str]) -> Path:
+def agent_log_path(release: str, environ: Mapping[str, str]) -> Path:
     """Where the detached agent of a release writes its log (XDG base directory specification)."""
     state = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME", "/tmp")) / ".local" / "state")  # noqa: S108
     return Path(state) / "zdd" / f"agent-{release}.log"
 
 
 @dataclass(frozen=True, slots=True)
-class Detached:
+class DetachedAgent:
     """An agent that was started, and where its own part of the log begins."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
     offset: int
 
-    async def outcome(self) -> ZddError | None:
+    async def wait_for_exit(self) -> ZddError | None:
         """Waits until it ends, which may be in days; why it could not do its work, None where it did."""
         # Polled: a thread that waits would hold up our own exit.
         while (code := self.process.poll()) is None:  # noqa: ASYNC110
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(POLL_INTERVAL)
         if code <= 0:
             return None
         with self.log.open("rb") as file:
             file.seek(self.offset)
             said = file.read().decode(errors="replace")
-        return _last_error(said) or ZddError(f"the agent ended with exit code {code}", f"see {self.log}")
+        return _parse_last_error(said) or ZddError(f"the agent ended with exit code {code}", f"see {self.log}")
 
 
-def _last_error(said: str) -> ZddError | None:
+def _parse_last_error(output: str) -> ZddError | None:
     """The error with which a command of ours has ended, as it printed it."""
-    _, mark, block = said.rpartition("zdd: ")
+    _, mark, block = output.rpartition("zdd: ")
     lines = block.splitlines()
-    mends = [line.removeprefix(MEND) for line in lines if line.startswith(MEND)]
-    titles = [line.strip() for line in lines if not line.startswith(MEND)]
+    mends = [line.removeprefix(HINT_PREFIX) for line in lines if line.startswith(HINT_PREFIX)]
+    titles = [line.strip() for line in lines if not line.startswith(HINT_PREFIX)]
     return ZddError("; ".join(titles), "; ".join(mends)) if mark and titles else None
 
 
 def start_agent(
     plan_file: Path, release: str, region: str = "", *, environ: Mapping[str, str] = os.environ
-) -> Detached:
+) -> DetachedAgent:
     """Starts `zdd agent` in a session of its own, so that neither a hang-up nor ctrl-c reaches it.
 
     Secrets go by the environment, never by the command line, where every user of the machine could read them.
@@ -168,7 +170,7 @@ def start_agent(
     Raises:
         ZddError: the log cannot be written.
     """
-    log = log_path(f"{release}-{region}" if region else release, environ)
+    log = agent_log_path(f"{release}-{region}" if region else release, environ)
     there = ["--region", region] if region else []
     try:
         log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -187,13 +189,13 @@ def start_agent(
             f"no agent could be started: {error}",
             f"make {log.parent} writable, or run `zdd agent {' '.join([*there, str(plan_file)])}` yourself",
         ) from None
-    return Detached(process, log, offset)
+    return DetachedAgent(process, log, offset)
 
 
 # --- Makes sure that somebody carries the release out.
 
 
-AGAIN = 2.0
+RETRY_SECONDS = 2.0
 
 
 async def ensure_agent(loaded: LoadedPlan, plan_file: Path) -> bool:
@@ -210,24 +212,24 @@ async def ensure_agent(loaded: LoadedPlan, plan_file: Path) -> bool:
     """
     while True:
         try:
-            if not await _needed(loaded):
+            if not await _needs_agent(loaded):
                 return False
             break
         except BackendError:
-            await asyncio.sleep(AGAIN)  # the dashboard says why; we only wait
-    if (error := await start_agent(plan_file, loaded.plan.name, loaded.plan.region).outcome()) is not None:
+            await asyncio.sleep(RETRY_SECONDS)  # the dashboard says why; we only wait
+    if (error := await start_agent(plan_file, loaded.plan.name, loaded.plan.region).wait_for_exit()) is not None:
         raise error
     return True
 
 
-async def _needed(loaded: LoadedPlan) -> bool:
+async def _needs_agent(loaded: LoadedPlan) -> bool:
     async with await Store.open(loaded.plan.database.dsn.get_secret_value(), application_name="zdd open") as store:
         if not await store.schema_version():
             return True
-        release_id = await store.find(loaded.plan.name)
+        release_id = await store.find_release(loaded.plan.name)
         if release_id is None:
             return True
-        if (await store.read(release_id)).release.state.ended:
+        if (await store.read_release(release_id)).release.state.has_ended:
             return False  # another release of this name is begun by `zdd agent`, never by looking at the last one
-        lease = await store.lease(release_id)
-        return lease is None or not lease.live
+        lease = await store.read_lease(release_id)
+        return lease is None or not lease.is_live

@@ -9,16 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zdd_tui.cli.keys import key_choice_of
+from zdd_tui.cli.keys import load_dashboard_keys
 from zdd_tui.dashboard.app import ZddApp
-from zdd_tui.dashboard.live_source import Feeds
-from zdd_tui.dashboard.terminal.display_options import Look
+from zdd_tui.dashboard.live_source import LiveSource
+from zdd_tui.dashboard.terminal.display_options import DisplayOptions
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.records import Actor
 
 if TYPE_CHECKING:
-    from zdd_tui.dashboard.recording.writer import Recorder
+    from zdd_tui.dashboard.recording.writer import RecordingWriter
     from zdd_tui.model.doctor import Report
 
 
@@ -28,10 +28,10 @@ def run_dashboard(
     *,
     start_agent: bool,
     read_only: bool,
-    look: Look,
+    display: DisplayOptions,
     keymap: str | None = None,
     unlock_seconds: float | None = None,
-    record: str | None = None,
+    recording_file: str | None = None,
 ) -> int:
     """Shows the dashboard until the operator leaves; returns the exit code.
 
@@ -40,39 +40,39 @@ def run_dashboard(
     Args:
         keymap: a file with other keys; None for the default file, if it is there.
         unlock_seconds: how long an unlock of production lasts; None for the plan's own.
-        record: a file to write what the board says into; None for none.
+        recording_file: a file to write what the board says into; None for none.
     """
-    keys = key_choice_of(keymap, os.environ)
-    feeds = Feeds(loaded.plan, actor=actor, examine=partial(_examine, loaded), path=loaded.source)
-    recorder = _recorder(feeds, record) if record is not None else None
+    keys = load_dashboard_keys(keymap, os.environ)
+    feeds = LiveSource(loaded.plan, actor=actor, doctor=partial(_run_examination, loaded), path=loaded.source)
+    recorder = _open_recorder(feeds, recording_file) if recording_file is not None else None
     feeds.start()
     if start_agent:
         # A thread of its own: it may have to wait for the database as long as that is away.
-        threading.Thread(target=_ensure, args=(loaded, feeds), name="zdd-ensure-agent", daemon=True).start()
+        threading.Thread(target=_ensure_agent, args=(loaded, feeds), name="zdd-ensure-agent", daemon=True).start()
     try:
-        app = ZddApp(feeds, read_only=read_only, look=look, unlock_seconds=unlock_seconds, keys=keys)
+        app = ZddApp(feeds, read_only=read_only, display_options=display, unlock_seconds=unlock_seconds, keys=keys)
         return app.run().code
     finally:
         feeds.stop()
         if recorder is not None:
             recorder.close()
-            if recorder.problem:
-                sys.stderr.write(f"zdd: the recording is not complete: {recorder.problem}\n")
+            if recorder.error:
+                sys.stderr.write(f"zdd: the recording is not complete: {recorder.error}\n")
 
 
-def _recorder(feeds: Feeds, file: str) -> "Recorder":
-    from zdd_tui.dashboard.recording.writer import Recorder  # noqa: PLC0415  # nobody pays for it who does not record
+def _open_recorder(feeds: LiveSource, file: str) -> "RecordingWriter":
+    from zdd_tui.dashboard.recording.writer import RecordingWriter  # noqa: PLC0415  # nobody pays for it who does not record
 
-    return Recorder(feeds.board, Path(file), ready=feeds.wait_for_screen)
-
-
-async def _examine(loaded: LoadedPlan) -> "Report":
-    from zdd_tui.cli.doctor import examine  # noqa: PLC0415  # it brings the drivers
-
-    return await examine(loaded)
+    return RecordingWriter(feeds.state, Path(file), ready=feeds.wait_for_screen)
 
 
-def _ensure(loaded: LoadedPlan, feeds: Feeds) -> None:
+async def _run_examination(loaded: LoadedPlan) -> "Report":
+    from zdd_tui.cli.doctor import run_examination  # noqa: PLC0415  # it brings the drivers
+
+    return await run_examination(loaded)
+
+
+def _ensure_agent(loaded: LoadedPlan, feeds: LiveSource) -> None:
     feeds.wait_for_screen()
     from zdd_tui.cli.agent import ensure_agent  # noqa: PLC0415  # it brings the drivers
 
@@ -80,4 +80,4 @@ def _ensure(loaded: LoadedPlan, feeds: Feeds) -> None:
         try:
             asyncio.run(ensure_agent(loaded, Path(loaded.source)))
         except ZddError as error:
-            feeds.no_agent = error
+            feeds.agent_error = error

@@ -3,13 +3,13 @@
 import argparse
 from collections.abc import Mapping, Sequence
 
-from zdd_tui.dashboard.terminal.display_options import Look, check_terminal, speaks_unicode
+from zdd_tui.dashboard.terminal.display_options import DisplayOptions, check_terminal, is_utf8_locale
 from zdd_tui.model.duration import parse_duration
-from zdd_tui.model.plan.strategies import PLANS
+from zdd_tui.model.plan.strategies import PLAN_CLASSES
 from zdd_tui.model.tuning import LIMITS
 
 
-def add_look(parser: argparse.ArgumentParser) -> None:
+def add_display_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ascii", action="store_true", help="draw with ASCII only; by itself where LANG is not UTF-8")
     parser.add_argument(
         "--low-bandwidth", action="store_true", help="at most one paint a second, no histories: for a slow line"
@@ -17,27 +17,27 @@ def add_look(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-bell", action="store_true", help="no bell or notification when something needs you")
 
 
-def add_record(parser: argparse.ArgumentParser) -> None:
+def add_record_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--record", metavar="FILE", help="write what the dashboard sees, for `zdd replay FILE`; .gz compresses"
     )
 
 
-def look_of(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Look:
+def read_display_options(arguments: argparse.Namespace, environ: Mapping[str, str]) -> DisplayOptions:
     """What options and environment say together.
 
     Raises:
         ZddError: the terminal cannot show a dashboard at all.
     """
     check_terminal(environ)
-    return Look(
-        ascii=arguments.ascii or not speaks_unicode(environ),
+    return DisplayOptions(
+        ascii=arguments.ascii or not is_utf8_locale(environ),
         low_bandwidth=arguments.low_bandwidth,
         bell=not arguments.no_bell,
     )
 
 
-def handed_on(arguments: argparse.Namespace) -> Sequence[str]:
+def forwarded_options(arguments: argparse.Namespace) -> Sequence[str]:
     """The same options for another `zdd` in this terminal."""
     given = {"--ascii": arguments.ascii, "--low-bandwidth": arguments.low_bandwidth, "--no-bell": arguments.no_bell}
     record = ["--record", arguments.record] if arguments.record else []
@@ -55,7 +55,7 @@ examples:
 """
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_change_options(parser: argparse.ArgumentParser) -> None:
     """What both verbs take."""
     change = parser.add_argument_group("the change")
     change.add_argument("--sql", nargs="+", default=[], metavar="FILE", help="the migration, in order")
@@ -66,7 +66,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     change.add_argument("--dsn", default="", metavar="'${NAME}'", help="the database, for sizes, types and traffic")
     what = parser.add_argument_group("what only you know")
     what.add_argument("--feature-risk", choices=("low", "high"), default="low")
-    what.add_argument("--regions", type=_regions, default=1, metavar="N", help="how many regions serve")
+    what.add_argument("--regions", type=_parse_region_count, default=1, metavar="N", help="how many regions serve")
     what.add_argument("--sessions", choices=("external", "in-memory"), default="external")
     what.add_argument("--monolith", action="store_true", help="one large program with rare releases")
     what.add_argument("--experimental", action="store_true", help="logic that must be proven right first")
@@ -87,10 +87,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     plan.add_argument("--force", action="store_true", help="overwrite the plan file")
 
 
-def add_advise(parser: argparse.ArgumentParser) -> None:
+def add_advise_options(parser: argparse.ArgumentParser) -> None:
     """The options of `zdd advise`."""
-    add_options(parser)
-    parser.add_argument("--strategy", choices=tuple(PLANS), help="the one that you have in mind: is it safe?")
+    add_change_options(parser)
+    parser.add_argument("--strategy", choices=tuple(PLAN_CLASSES), help="the one that you have in mind: is it safe?")
     parser.add_argument("--json", action="store_true", help="one JSON document, for scripts")
     parser.add_argument("--plan", default="", metavar="FILE", help="write the plan there")
     parser.usage = "zdd advise [--sql FILE ...] [--manifest FILE ...] [--image OLD NEW] [options]"
@@ -98,15 +98,15 @@ def add_advise(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
 
 
-def add_init(parser: argparse.ArgumentParser) -> None:
+def add_init_options(parser: argparse.ArgumentParser) -> None:
     """The options of `zdd init`."""
     parser.add_argument("plan", metavar="PLAN", nargs="?", default="plan.yaml", help="default: %(default)s")
-    add_options(parser)
+    add_change_options(parser)
     parser.add_argument("--non-interactive", action="store_true", help="ask nothing: what is not told is an error")
     parser.usage = "zdd init [PLAN] [--non-interactive] [options]"
 
 
-def _regions(text: str) -> int:
+def _parse_region_count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 1000:
         raise argparse.ArgumentTypeError(f"expected a number of regions from 1 on, got {text!r}")
     return int(text)
@@ -115,18 +115,18 @@ def _regions(text: str) -> int:
 # --- The options of `zdd demo`. Imports nothing heavy: every command builds the whole parser.
 
 
-MISMATCH = "mismatch"
+MISMATCH_FAULT = "mismatch"
 """The fault of a dark launch: an image whose new path answers otherwise."""
 
 
-def add_demo(demo: argparse.ArgumentParser) -> None:
+def add_demo_options(demo: argparse.ArgumentParser) -> None:
     """The options of `zdd demo`."""
     demo.add_argument(
         "--strategy",
-        choices=tuple(PLANS),
+        choices=tuple(PLAN_CLASSES),
         default="expand/contract",
         metavar="NAME",
-        help=f"of the release: {', '.join(PLANS)} (default: %(default)s)",
+        help=f"of the release: {', '.join(PLAN_CLASSES)} (default: %(default)s)",
     )
     demo.add_argument(
         "--by", choices=("replicas", "flag", "gateway"), default="replicas", help="what makes a canary's weight"
@@ -141,13 +141,15 @@ def add_demo(demo: argparse.ArgumentParser) -> None:
     )
     demo.add_argument("--headless", action="store_true", help="walk the release by itself and print a report")
     demo.add_argument("--json", action="store_true", help="with --headless: the report as JSON on stdout")
-    demo.add_argument("--rows", type=positive, default=200_000, help="rows in the table (default: %(default)s)")
-    demo.add_argument("--rate", type=positive, default=120, help="requests a second of the load (default: %(default)s)")
+    demo.add_argument("--rows", type=parse_positive, default=200_000, help="rows in the table (default: %(default)s)")
+    demo.add_argument(
+        "--rate", type=parse_positive, default=120, help="requests a second of the load (default: %(default)s)"
+    )
     demo.add_argument("--kind", choices=("column", "table"), default="column", help="what is beside the old schema")
     demo.add_argument("--dual-write", choices=("application", "trigger"), default="application")
     demo.add_argument(
         "--inject",
-        choices=("errors", "latency", "crash-loop", "redis-down", "db-slow", "metrics-gone", MISMATCH),
+        choices=("errors", "latency", "crash-loop", "redis-down", "db-slow", "metrics-gone", MISMATCH_FAULT),
         metavar="FAULT",
         help="break the new version, and the guard rolls back by itself: errors, latency, crash-loop, redis-down,"
         " db-slow or metrics-gone; of a dark launch mismatch: its new path answers otherwise, and its gate stays shut",
@@ -156,11 +158,11 @@ def add_demo(demo: argparse.ArgumentParser) -> None:
         "--env", action="store_true", help="print the exports of the demo that runs, for kubectl and psql"
     )
     demo.add_argument("--keep", action="store_true", help="keep the temporary folder, for its logs")
-    add_look(demo)
-    add_record(demo)
+    add_display_options(demo)
+    add_record_option(demo)
 
 
-def positive(text: str) -> int:
+def parse_positive(text: str) -> int:
     """A whole number above 0, for argparse."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
@@ -170,18 +172,18 @@ def positive(text: str) -> int:
 # --- The options of `zdd open` that say what may be changed from the dashboard, and by which keys.
 
 
-def add_desk(parser: argparse.ArgumentParser) -> None:
+def add_dashboard_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--read-only", action="store_true", help="hide every key that changes something")
     parser.add_argument(
         "--unlock-for",
-        type=_duration,
+        type=_parse_duration,
         metavar="TIME",
         help="how long an unlock of production lasts (default: the plan's confirm.unlock, 15m)",
     )
-    add_keymap(parser)
+    add_keymap_option(parser)
 
 
-def add_keymap(parser: argparse.ArgumentParser) -> None:
+def add_keymap_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keymap",
         metavar="FILE",
@@ -189,12 +191,12 @@ def add_keymap(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_keys(parser: argparse.ArgumentParser) -> None:
-    add_keymap(parser)
+def add_keys_options(parser: argparse.ArgumentParser) -> None:
+    add_keymap_option(parser)
     parser.add_argument("--check", metavar="FILE", help="only say what cannot be taken from FILE; exit code 2 then")
 
 
-def _duration(text: str) -> float:
+def _parse_duration(text: str) -> float:
     try:
         seconds = parse_duration(text)
     except ValueError as error:
@@ -207,7 +209,7 @@ def _duration(text: str) -> float:
 # --- The arguments of `zdd tune`, without what it needs to run.
 
 
-def add_tune(parser: argparse.ArgumentParser) -> None:
+def add_tune_options(parser: argparse.ArgumentParser) -> None:
     """The verb's own arguments, after PLAN."""
     parser.epilog = "limits: " + ", ".join(spec.key for spec in LIMITS)
     parser.add_argument(

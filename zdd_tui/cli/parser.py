@@ -21,15 +21,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from zdd_tui import __version__
-from zdd_tui.cli.options import add_desk, add_keys, add_look, add_record, add_tune, look_of
-from zdd_tui.model.actions import ACTIONS, Danger, action
+from zdd_tui.cli.options import (
+    add_dashboard_options,
+    add_display_options,
+    add_keys_options,
+    add_record_option,
+    add_tune_options,
+    read_display_options,
+)
+from zdd_tui.model.actions import ACTIONS, Confirmation, find_action
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.plan.file import LoadedPlan, load_plan
 from zdd_tui.model.release.records import CommandRequest
-from zdd_tui.model.release.regions import refuse_whole
+from zdd_tui.model.release.regions import require_region
 from zdd_tui.model.release.state import CommandKind
 
-Verb = Callable[[argparse.Namespace], int]
+CommandHandler = Callable[[argparse.Namespace], int]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows no ✔ must not cost the answer
-    arguments = _parser().parse_args(argv)
-    verb: Verb = arguments.verb
+    arguments = _build_parser().parse_args(argv)
+    verb: CommandHandler = arguments.verb
     try:
         code = verb(arguments)
         sys.stdout.flush()  # here, where a reader that has gone is no error
@@ -54,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def read_plan(file: str, region: str = "") -> LoadedPlan:
+def load_plan_file(file: str, region: str = "") -> LoadedPlan:
     """Reads a plan file and fills in the environment.
 
     Args:
@@ -74,26 +81,26 @@ def read_plan(file: str, region: str = "") -> LoadedPlan:
         raise PlanError(f"{file} cannot be read: {error.strerror}", "check its permissions") from None
     except UnicodeDecodeError as error:
         raise PlanError(f"{file} is not UTF-8 text (byte {error.start})", "save it as UTF-8") from None
-    return load_plan(text, source=file, environ=os.environ, region=region)
+    return load_plan(text, source=file, environment=os.environ, region=region)
 
 
-def _current(arguments: argparse.Namespace) -> LoadedPlan:
+def _load_current_region(arguments: argparse.Namespace) -> LoadedPlan:
     """The plan in the region that is named, or else in its current one."""
-    loaded = read_plan(arguments.plan, arguments.region)
+    loaded = load_plan_file(arguments.plan, arguments.region)
     if loaded.plan.regions is None or loaded.plan.region:
         return loaded
-    from zdd_tui.cli.regions import in_current
+    from zdd_tui.cli.regions import in_current_region
 
-    return asyncio.run(in_current(loaded))
+    return asyncio.run(in_current_region(loaded))
 
 
 # --- verbs --------------------------------------------------------------------------------------------------
 
 
-def _check(arguments: argparse.Namespace) -> int:
+def _run_check(arguments: argparse.Namespace) -> int:
     from zdd_tui.checks.plan import check_plan
 
-    loaded = read_plan(arguments.plan, arguments.region)
+    loaded = load_plan_file(arguments.plan, arguments.region)
     check = check_plan
     if loaded.plan.regions is not None and not loaded.plan.region:
         from zdd_tui.cli.regions import check_regions as check
@@ -104,73 +111,73 @@ def _check(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _doctor(arguments: argparse.Namespace) -> int:
+def _run_doctor(arguments: argparse.Namespace) -> int:
     from zdd_tui.backends.actor import this_actor
-    from zdd_tui.cli.doctor import answer, doctor
+    from zdd_tui.cli.doctor import record_answer, run_doctor
 
-    loaded = _current(arguments)
+    loaded = _load_current_region(arguments)
     if arguments.answer is not None:
-        asyncio.run(answer(loaded, arguments.answer, arguments.reason, this_actor()))
-    return asyncio.run(doctor(loaded, as_json=arguments.json, out=sys.stdout))
+        asyncio.run(record_answer(loaded, arguments.answer, arguments.reason, this_actor()))
+    return asyncio.run(run_doctor(loaded, as_json=arguments.json, out=sys.stdout))
 
 
-def _status(arguments: argparse.Namespace) -> int:
-    from zdd_tui.cli.status import status
+def _run_status(arguments: argparse.Namespace) -> int:
+    from zdd_tui.cli.status import show_status
 
-    loaded = read_plan(arguments.plan, arguments.region)
+    loaded = load_plan_file(arguments.plan, arguments.region)
     asked = {"as_json": arguments.json, "wait": arguments.wait, "timeout": arguments.timeout, "out": sys.stdout}
     if loaded.plan.regions is None or loaded.plan.region:
-        return asyncio.run(status(loaded, **asked))
-    from zdd_tui.cli.regions import status_of_all
+        return asyncio.run(show_status(loaded, **asked))
+    from zdd_tui.cli.regions import show_all_regions
 
-    return asyncio.run(status_of_all(loaded, **asked))
+    return asyncio.run(show_all_regions(loaded, **asked))
 
 
-def _command(arguments: argparse.Namespace) -> int:
-    from zdd_tui.cli.commands import operate
+def _run_command(arguments: argparse.Namespace) -> int:
+    from zdd_tui.cli.commands import run_command
 
-    loaded = _current(arguments)
+    loaded = _load_current_region(arguments)
     request = CommandRequest(
         CommandKind(arguments.command),
         arguments.reason,
         typed=getattr(arguments, "confirm", None),
         unrehearsed=getattr(arguments, "unrehearsed", False),
     )
-    return operate(loaded, request, yes=getattr(arguments, "yes", True), timeout=arguments.timeout)
+    return run_command(loaded, request, assume_yes=getattr(arguments, "yes", True), timeout=arguments.timeout)
 
 
-def _tune(arguments: argparse.Namespace) -> int:
-    from zdd_tui.cli.commands import tune
+def _run_tune(arguments: argparse.Namespace) -> int:
+    from zdd_tui.cli.commands import tune_backfill
 
     wanted = {"reset": arguments.reset, "reason": arguments.reason, "timeout": arguments.timeout}
-    return tune(_current(arguments), arguments.changes, **wanted)
+    return tune_backfill(_load_current_region(arguments), arguments.changes, **wanted)
 
 
-def _rehearse(arguments: argparse.Namespace) -> int:
+def _run_rehearse(arguments: argparse.Namespace) -> int:
     try:
-        from zdd_tui.rehearsal.copy import Wish
+        from zdd_tui.rehearsal.copy import RehearsalOptions
         from zdd_tui.rehearsal.run import run_rehearsal
     except ModuleNotFoundError as error:
         raise ZddError(
             f"a rehearsal needs a package that is not installed: {error.name}", "pip install 'zdd-tui[demo]'"
         ) from None
-    wish = Wish(arguments.scale, arguments.rows, arguments.with_data)
-    return run_rehearsal(_current(arguments), wish, as_json=arguments.json)
+    wish = RehearsalOptions(arguments.scale, arguments.rows, arguments.with_data)
+    return run_rehearsal(_load_current_region(arguments), wish, as_json=arguments.json)
 
 
-def _agent(arguments: argparse.Namespace) -> int:
-    from zdd_tui.cli.agent import serve
+def _run_agent(arguments: argparse.Namespace) -> int:
+    from zdd_tui.cli.agent import run_agent
 
-    loaded = read_plan(arguments.plan, arguments.region)
-    refuse_whole(loaded.plan, loaded.source)
-    return asyncio.run(serve(loaded, if_needed=arguments.if_needed, anew=arguments.anew))
+    loaded = load_plan_file(arguments.plan, arguments.region)
+    require_region(loaded.plan, loaded.source)
+    return asyncio.run(run_agent(loaded, if_needed=arguments.if_needed, new=arguments.anew))
 
 
-def _open(arguments: argparse.Namespace) -> int:
+def _run_open(arguments: argparse.Namespace) -> int:
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         raise ZddError("the dashboard needs a terminal", f"use `zdd status {arguments.plan}` in scripts")
-    look = look_of(arguments, os.environ)
-    loaded = _current(arguments)
+    look = read_display_options(arguments, os.environ)
+    loaded = _load_current_region(arguments)
 
     from zdd_tui.backends.actor import this_actor
     from zdd_tui.cli.dashboard import run_dashboard
@@ -181,45 +188,45 @@ def _open(arguments: argparse.Namespace) -> int:
         this_actor(),
         start_agent=not watch_only,
         read_only=arguments.read_only,
-        look=look,
+        display=look,
         keymap=arguments.keymap,
         unlock_seconds=arguments.unlock_for,
-        record=arguments.record,
+        recording_file=arguments.record,
     )
 
 
-def _keys(arguments: argparse.Namespace) -> int:
-    from zdd_tui.cli.keys import run_keys
+def _run_keys(arguments: argparse.Namespace) -> int:
+    from zdd_tui.cli.keys import show_keys
 
-    return run_keys(arguments.check, arguments.keymap, os.environ, sys.stdout)
+    return show_keys(arguments.check, arguments.keymap, os.environ, sys.stdout)
 
 
-def _replay(arguments: argparse.Namespace) -> int:
-    from zdd_tui.cli.replay import player_of
+def _run_replay(arguments: argparse.Namespace) -> int:
+    from zdd_tui.cli.replay import open_player
 
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         raise ZddError("a replay needs a terminal", f"`gzip -dcf {arguments.file} | head` shows what is in it")
-    look = look_of(arguments, os.environ)
-    player = player_of(arguments.file, arguments.speed, arguments.at)
+    look = read_display_options(arguments, os.environ)
+    player = open_player(arguments.file, arguments.speed, arguments.at)
 
     from zdd_tui.dashboard.replay import run_replay
 
     return run_replay(player, look)
 
 
-def _advise(arguments: argparse.Namespace) -> int:
+def _run_advise(arguments: argparse.Namespace) -> int:
     from zdd_tui.cli.advise_report import run_advise
 
     return run_advise(arguments, sys.stdout)
 
 
-def _init(arguments: argparse.Namespace) -> int:
+def _run_init(arguments: argparse.Namespace) -> int:
     from zdd_tui.cli.init import run_init
 
     return run_init(arguments, sys.stdout)
 
 
-def _demo(arguments: argparse.Namespace) -> int:
+def _run_demo(arguments: argparse.Namespace) -> int:
     try:
         from zdd_tui.demo.run import run_demo
     except ModuleNotFoundError as error:
@@ -232,7 +239,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 # --- parser -------------------------------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="zdd",
         description="Drives zero-downtime releases from a terminal.",
@@ -241,83 +248,93 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"zdd {__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    _add_reading_verbs(verbs)
-    _add_commands(verbs)
-    _add_advisers(verbs)
-    _add_replay(verbs)
-    _add_demo(verbs)
+    _add_read_commands(verbs)
+    _add_release_commands(verbs)
+    _add_advice_commands(verbs)
+    _add_replay_command(verbs)
+    _add_demo_command(verbs)
     return parser
 
 
-def _add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, verb: Verb, text: str):  # type: ignore[no-untyped-def]
+def _add_command(  # type: ignore[no-untyped-def]
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, verb: CommandHandler, text: str
+):
     added = verbs.add_parser(name, help=text, description=text)
     added.set_defaults(verb=verb)
     return added
 
 
-def _add_reading_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from zdd_tui.cli.options import positive
+def _add_read_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from zdd_tui.cli.options import parse_positive
 
-    opened = _add(verbs, "open", _open, "Open the dashboard; start an agent on this machine if none is at work.")
-    _plan(opened)
-    opened.add_argument("--no-agent", action="store_true", help="only look: never start an agent")
-    add_desk(opened)
-    add_look(opened)
-    add_record(opened)
-
-    add_keys(_add(verbs, "keys", _keys, "List the dashboard's keys and where each comes from."))
-
-    check = _add(
-        verbs, "check", _check, "Check a plan, and that database, cluster and Redis can carry it. Changes nothing."
+    opened = _add_command(
+        verbs, "open", _run_open, "Open the dashboard; start an agent on this machine if none is at work."
     )
-    _plan(check)
+    _add_plan_argument(opened)
+    opened.add_argument("--no-agent", action="store_true", help="only look: never start an agent")
+    add_dashboard_options(opened)
+    add_display_options(opened)
+    add_record_option(opened)
+
+    add_keys_options(_add_command(verbs, "keys", _run_keys, "List the dashboard's keys and where each comes from."))
+
+    check = _add_command(
+        verbs, "check", _run_check, "Check a plan, and that database, cluster and Redis can carry it. Changes nothing."
+    )
+    _add_plan_argument(check)
     check.add_argument("--offline", action="store_true", help="only the file: ask no system")
 
-    doctor = _add(verbs, "doctor", _doctor, action("doctor").cli_help)
-    _plan(doctor)
+    doctor = _add_command(verbs, "doctor", _run_doctor, find_action("doctor").cli_help)
+    _add_plan_argument(doctor)
     doctor.add_argument("--json", action="store_true", help="one JSON document, for scripts")
     doctor.add_argument("--answer", metavar="POINT", help="first record what only you know about it, with --reason")
     doctor.add_argument("--reason", default="", help="what you know, and from where; kept with your name and the date")
 
-    rehearse = _add(
+    rehearse = _add_command(
         verbs,
         "rehearse",
-        _rehearse,
+        _run_rehearse,
         "Walk the plan forward, and back from every phase, on an embedded PostgreSQL with production's schema, made-up"
         " rows and writers. A production plan does not start without one that passed.",
     )
-    _plan(rehearse)
+    _add_plan_argument(rehearse)
     rehearse.add_argument(
-        "--scale", type=_share, default=0.1, metavar="SHARE", help="of production's rows (default: %(default)s)"
+        "--scale",
+        type=_parse_fraction,
+        default=0.1,
+        metavar="SHARE",
+        help="of production's rows (default: %(default)s)",
     )
-    rehearse.add_argument("--rows", type=positive, help="rows of the plan's table, instead of --scale")
+    rehearse.add_argument("--rows", type=parse_positive, help="rows of the plan's table, instead of --scale")
     rehearse.add_argument(
         "--with-data", action="store_true", help="with production's own rows; without it no value is read"
     )
     rehearse.add_argument("--json", action="store_true", help="the report as JSON on stdout")
 
-    status = _add(verbs, "status", _status, "Show where the release stands.")
-    _plan(status)
+    status = _add_command(verbs, "status", _run_status, "Show where the release stands.")
+    _add_plan_argument(status)
     status.add_argument("--json", action="store_true", help="one JSON document, for scripts")
     status.add_argument("--wait", metavar="PHASE", help="until PHASE may be left (or: done, rolled-back)")
-    _timeout(status, 600)
+    _add_timeout_option(status, 600)
 
-    agent = _add(verbs, "agent", _agent, "Carry the release out: wait for the lease, obey commands, until it ends.")
-    _plan(agent)
+    agent = _add_command(
+        verbs, "agent", _run_agent, "Carry the release out: wait for the lease, obey commands, until it ends."
+    )
+    _add_plan_argument(agent)
     agent.add_argument("--anew", action="store_true", help="begin another release of a plan whose last one has ended")
     agent.add_argument("--if-needed", action="store_true", help="go away where another agent holds the lease")
 
 
-def _add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_release_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     for each in ACTIONS:
-        if not each.verb:
+        if not each.has_cli_command:
             continue
-        added = _add(verbs, each.id, _command, each.cli_help)
+        added = _add_command(verbs, each.id, _run_command, each.cli_help)
         added.set_defaults(command=each.id)
-        _plan(added)
+        _add_plan_argument(added)
         added.add_argument("--reason", default="", metavar="WHY", help="goes into the audit")
-        _timeout(added, 30, "how long to wait for the agent's answer")
-        if each.danger is not Danger.PLAIN:
+        _add_timeout_option(added, 30, "how long to wait for the agent's answer")
+        if each.confirmation is not Confirmation.NONE:
             added.add_argument("--yes", "-y", action="store_true", help="do not ask; needed where there is no terminal")
         if each.id == "advance":
             added.add_argument(
@@ -330,41 +347,54 @@ def _add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
                 action="store_true",
                 help="begin a production plan without a fresh rehearsal; needs --reason, and is audited",
             )
-    tuner = _add(verbs, "tune", _tune, action("tune").cli_help)
-    _plan(tuner)
-    add_tune(tuner)
-    _timeout(tuner, 30, "how long to wait for the agent's answer")
+    tuner = _add_command(verbs, "tune", _run_tune, find_action("tune").cli_help)
+    _add_plan_argument(tuner)
+    add_tune_options(tuner)
+    _add_timeout_option(tuner, 30, "how long to wait for the agent's answer")
 
 
-def _add_advisers(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from zdd_tui.cli.options import add_advise, add_init
+def _add_advice_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from zdd_tui.cli.options import add_advise_options, add_init_options
 
-    add_advise(_add(verbs, "advise", _advise, "Look at a change and say which strategy it asks for, why, and how."))
-    add_init(_add(verbs, "init", _init, "Ask a few questions and write the first plan. Overwrites nothing."))
-
-
-def _add_replay(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from zdd_tui.cli.replay import add_replay
-
-    add_replay(_add(verbs, "replay", _replay, "Play what `zdd open --record FILE` has written, in the same screens."))
-
-
-def _add_demo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from zdd_tui.cli.options import add_demo
-
-    add_demo(
-        _add(verbs, "demo", _demo, "A living release on embedded PostgreSQL, Redis and Kubernetes. Needs nothing else.")
+    add_advise_options(
+        _add_command(verbs, "advise", _run_advise, "Look at a change and say which strategy it asks for, why, and how.")
+    )
+    add_init_options(
+        _add_command(verbs, "init", _run_init, "Ask a few questions and write the first plan. Overwrites nothing.")
     )
 
 
-def _plan(parser: argparse.ArgumentParser) -> None:
+def _add_replay_command(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from zdd_tui.cli.replay import add_replay_options
+
+    add_replay_options(
+        _add_command(
+            verbs, "replay", _run_replay, "Play what `zdd open --record FILE` has written, in the same screens."
+        )
+    )
+
+
+def _add_demo_command(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from zdd_tui.cli.options import add_demo_options
+
+    add_demo_options(
+        _add_command(
+            verbs,
+            "demo",
+            _run_demo,
+            "A living release on embedded PostgreSQL, Redis and Kubernetes. Needs nothing else.",
+        )
+    )
+
+
+def _add_plan_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("plan", metavar="PLAN", help="the release's YAML file")
     parser.add_argument(
         "--region", default="", metavar="NAME", help="of a plan with regions: which one; default: the current one"
     )
 
 
-def _timeout(parser: argparse.ArgumentParser, default: float, what: str = "how long to --wait") -> None:
+def _add_timeout_option(parser: argparse.ArgumentParser, default: float, help_text: str = "how long to --wait") -> None:
     from zdd_tui.model.duration import parse_duration
 
     def duration(text: str) -> float:
@@ -374,11 +404,11 @@ def _timeout(parser: argparse.ArgumentParser, default: float, what: str = "how l
             raise argparse.ArgumentTypeError(str(error)) from None
 
     parser.add_argument(
-        "--timeout", type=duration, default=default, metavar="TIME", help=f"{what} (default: {default:.0f}s)"
+        "--timeout", type=duration, default=default, metavar="TIME", help=f"{help_text} (default: {default:.0f}s)"
     )
 
 
-def _share(text: str) -> float:
+def _parse_fraction(text: str) -> float:
     try:
         share = float(text)
     except ValueError:

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zdd_tui.cli.options import add_look
-from zdd_tui.model.duration import human_duration, parse_duration
+from zdd_tui.cli.options import add_display_options
+from zdd_tui.model.duration import format_duration, parse_duration
 from zdd_tui.model.errors import ZddError
 
 if TYPE_CHECKING:
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 
 
-def add_replay(parser: argparse.ArgumentParser) -> None:
+def add_replay_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a recording")
     parser.add_argument("--speed", type=float, default=1.0, help="how fast, 0.25 to 64 (default: %(default)g)")
     parser.add_argument("--at", default="", metavar="TIME", help="where to begin: 3m after the start, or 14:02:11")
-    add_look(parser)
+    add_display_options(parser)
 
 
-def player_of(file: str, speed: float, at: str) -> "Player":
+def open_player(file: str, speed: float, at: str) -> "Player":
     """A recording, ready to be played.
 
     Args:
@@ -33,16 +33,18 @@ def player_of(file: str, speed: float, at: str) -> "Player":
     Raises:
         ZddError: it cannot be read, or there is nothing at that time.
     """
-    from zdd_tui.dashboard.recording.player import SPEEDS, Player  # noqa: PLC0415  # it brings the doctor's model
-    from zdd_tui.dashboard.recording.reader import load  # noqa: PLC0415
+    from zdd_tui.dashboard.recording.player import PLAYBACK_SPEEDS, Player  # noqa: PLC0415  # it brings the doctor's model
+    from zdd_tui.dashboard.recording.reader import load_recording  # noqa: PLC0415
 
-    if not SPEEDS[0] <= speed <= SPEEDS[-1]:
-        raise ZddError(f"--speed {speed:g} is not between {SPEEDS[0]:g} and {SPEEDS[-1]:g}", "try --speed 4")
-    recording = load(Path(file))
-    return Player(recording, speed=speed, at=seconds_of(at, recording) if at else 0.0)
+    if not PLAYBACK_SPEEDS[0] <= speed <= PLAYBACK_SPEEDS[-1]:
+        raise ZddError(
+            f"--speed {speed:g} is not between {PLAYBACK_SPEEDS[0]:g} and {PLAYBACK_SPEEDS[-1]:g}", "try --speed 4"
+        )
+    recording = load_recording(Path(file))
+    return Player(recording, speed=speed, at=parse_position(at, recording) if at else 0.0)
 
 
-def seconds_of(at: str, recording: "Recording") -> float:
+def parse_position(at: str, recording: "Recording") -> float:
     """Seconds after the recording's start.
 
     Raises:
@@ -63,6 +65,6 @@ def seconds_of(at: str, recording: "Recording") -> float:
         first, last = (time.strftime("%H:%M:%S", time.localtime(wall + each)) for each in (0.0, recording.length))
         raise ZddError(
             f"--at {at} is not in {recording.file}",
-            f"it goes from {first} to {last}, {human_duration(recording.length)}",
+            f"it goes from {first} to {last}, {format_duration(recording.length)}",
         )
     return seconds

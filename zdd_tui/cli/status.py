@@ -10,48 +10,48 @@ from typing import Any, TextIO
 
 from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.commands import EXIT_TIMEOUT, find_release
-from zdd_tui.model.duration import human_duration
+from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import DatabaseError, PlanError
 from zdd_tui.model.guard.reading import GuardReading
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import BackfillRecord, Lease, ReleaseRecord
-from zdd_tui.model.release.regions import refuse_foreign
+from zdd_tui.model.release.regions import require_same_region
 from zdd_tui.model.release.state import (
     CommandKind,
     Release,
-    State,
+    ReleaseState,
     StepStatus,
     closed_gates,
-    no_way_back,
-    readings,
+    current_readings,
+    is_irreversible,
     requires_name,
 )
-from zdd_tui.model.release.summary import wait_of
-from zdd_tui.model.tuning import Tuning, told
+from zdd_tui.model.release.summary import find_wait
+from zdd_tui.model.tuning import Tuning, describe_tuning
 
-GLYPH = {Verdict.PASS: "✔", Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "~", Verdict.UNKNOWN: "?"}
+VERDICT_GLYPHS = {Verdict.PASS: "✔", Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "~", Verdict.UNKNOWN: "?"}
 WIDTH = 80
-LOOK_AGAIN = 1.0
+RECHECK_SECONDS = 1.0
 """Seconds after which a wait looks although it heard of no change: gates grow stale without a word."""
 
 
-async def status(
+async def show_status(
     loaded: LoadedPlan,
     *,
     as_json: bool,
     wait: str | None,
     timeout: float,
     out: TextIO,
-    more: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> int:
     """Writes the status.
 
     Args:
         wait: a phase that is to be ready to be left, or a final state.
         timeout: seconds to wait.
-        more: what the JSON document says besides.
+        extra: what the JSON document says besides.
 
     Returns:
         0; 1 when the release failed or ended elsewhere while we waited; 4 when the wait ran out.
@@ -62,38 +62,43 @@ async def status(
     code = 0
     database = loaded.plan.database
     async with await Store.open(database.dsn.get_secret_value(), timeout=database.connect_timeout) as store:
-        record = await store.read(await find_release(store, loaded))
+        record = await store.read_release(await find_release(store, loaded))
         if record.release.plan_hash == loaded.hash:
-            refuse_foreign(loaded.plan, record.region)
+            require_same_region(loaded.plan, record.region)
         else:
             sys.stderr.write(f"zdd: {loaded.source} is not the plan that this release runs; it was changed since\n")
         if wait is not None:
-            _known(record, wait)
-            record, code = await _wait(store, record, wait, timeout)
-    document = as_document(record) | dict(more or {})
-    out.write(json.dumps(document, indent=2) + "\n" if as_json else as_text(record, loaded.named))
+            _require_known_wait_target(record, wait)
+            record, code = await _wait_until_reached(store, record, wait, timeout)
+    document = status_to_dict(record) | dict(extra or {})
+    out.write(json.dumps(document, indent=2) + "\n" if as_json else format_status(record, loaded.command_line_name))
     return code
 
 
-def _known(record: ReleaseRecord, wait: str) -> None:
-    places = [phase.name for phase in record.release.strategy.phases] + [State.DONE.value, State.ROLLED_BACK.value]
+def _require_known_wait_target(record: ReleaseRecord, wait: str) -> None:
+    places = [phase.name for phase in record.release.strategy.phases] + [
+        ReleaseState.DONE.value,
+        ReleaseState.ROLLED_BACK.value,
+    ]
     if wait not in places:
         raise PlanError(f"--wait {wait}: there is no such phase or end", f"one of: {', '.join(places)}")
 
 
-async def _wait(store: Store, record: ReleaseRecord, wait: str, timeout: float) -> tuple[ReleaseRecord, int]:
+async def _wait_until_reached(
+    store: Store, record: ReleaseRecord, wait: str, timeout: float
+) -> tuple[ReleaseRecord, int]:
     """The record when the wait is over; a server that goes away meanwhile is waited for."""
     try:
         async with (
             asyncio.timeout(timeout),
-            aclosing(store.changes(record.id, quiet=LOOK_AGAIN)) as changes,
+            aclosing(store.watch_changes(record.id, idle_timeout=RECHECK_SECONDS)) as changes,
         ):
             async for _ in changes:
                 try:
-                    record = await store.read(record.id)
+                    record = await store.read_release(record.id)
                 except DatabaseError:
                     continue
-                code = arrived(record, wait)
+                code = wait_result(record, wait)
                 if code is not None:
                     return record, code
     except TimeoutError:
@@ -101,24 +106,24 @@ async def _wait(store: Store, record: ReleaseRecord, wait: str, timeout: float) 
     return record, EXIT_TIMEOUT
 
 
-def arrived(record: ReleaseRecord, wait: str) -> int | None:
+def wait_result(record: ReleaseRecord, wait: str) -> int | None:
     """0 when the release is where it is waited for, 1 when it can no longer come there by itself, else None."""
     release = record.release
     if wait == release.state.value:
         return 0
     names = [phase.name for phase in release.strategy.phases]
-    if wait in names and not release.state.backwards:
+    if wait in names and not release.state.is_rolling_back:
         target = names.index(wait)
-        if release.phase > target or release.state is State.DONE:
+        if release.phase > target or release.state is ReleaseState.DONE:
             return 0
-        if release.phase == target and release.state is State.WAITING:
+        if release.phase == target and release.state is ReleaseState.WAITING:
             return None if closed_gates(release, record.gates, record.now) else 0
-    if release.state in (State.FAILED, State.ROLLBACK_FAILED) or release.state.ended:
+    if release.state in (ReleaseState.FAILED, ReleaseState.ROLLBACK_FAILED) or release.state.has_ended:
         return 1
-    return 1 if release.state.backwards and wait != State.ROLLED_BACK.value else None
+    return 1 if release.state.is_rolling_back and wait != ReleaseState.ROLLED_BACK.value else None
 
 
-def as_document(record: ReleaseRecord) -> dict[str, Any]:
+def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
     """The status for scripts. Keys are only ever added, and what a key means does not change.
 
     ============  =============================================================================================
@@ -151,36 +156,36 @@ def as_document(record: ReleaseRecord) -> dict[str, Any]:
         "region": record.region or None,
         "strategy": release.strategy.name,
         "state": str(release.state),
-        "phase": release.current.name if release.current else None,
-        "next_phase": release.next.name if release.next else None,
+        "phase": release.current_phase.name if release.current_phase else None,
+        "next_phase": release.next_phase.name if release.next_phase else None,
         "paused": release.paused,
         "error": release.error or None,
         "cause": record.cause or None,
-        "waits": _wait_document(record),
+        "waits": _wait_to_dict(record),
         "plan_hash": release.plan_hash,
-        "agent": _agent_document(record.lease),
-        "gates": [_gate_document(gate, record.now) for gate in readings(release, record.gates, record.now)],
-        "guard": [_guard_document(reading.at(record.now), record.now) for reading in record.guard],
+        "agent": _agent_to_dict(record.lease),
+        "gates": [_gate_to_dict(gate, record.now) for gate in current_readings(release, record.gates, record.now)],
+        "guard": [_guard_to_dict(reading.as_of(record.now), record.now) for reading in record.guard],
         "steps": [
             {"name": step.name, "status": str(step.status), "note": step.note or None, "error": step.error or None}
             for step in record.steps
         ],
-        "backfill": None if backfill is None else _backfill_document(backfill),
+        "backfill": None if backfill is None else _backfill_to_dict(backfill),
         "limits": None if record.limits is None else record.limits.model_dump(),
-        "tuned": None if record.plan_limits is None else _tuned(record.plan_limits, record.tuning),
+        "tuned": None if record.plan_limits is None else _tuned_to_dict(record.plan_limits, record.tuning),
         "created_at": record.created_at,
         "finished_at": record.finished_at,
         "now": record.now,
     }
 
 
-def _agent_document(lease: Lease | None) -> dict[str, Any] | None:
-    if lease is None or not lease.live:
+def _agent_to_dict(lease: Lease | None) -> dict[str, Any] | None:
+    if lease is None or not lease.is_live:
         return None
     return {"holder": lease.holder, "host": lease.host, "pid": lease.pid, "epoch": lease.epoch, "age": lease.age}
 
 
-def _gate_document(gate: GateReading, now: float) -> dict[str, Any]:
+def _gate_to_dict(gate: GateReading, now: float) -> dict[str, Any]:
     return {
         "name": gate.name,
         "verdict": str(gate.verdict),
@@ -189,15 +194,15 @@ def _gate_document(gate: GateReading, now: float) -> dict[str, Any]:
     }
 
 
-def _wait_document(record: ReleaseRecord) -> dict[str, Any] | None:
-    wait = wait_of(record, record.now)
+def _wait_to_dict(record: ReleaseRecord) -> dict[str, Any] | None:
+    wait = find_wait(record, record.now)
     if wait is None:
         return None
     told = {"since": wait.since, "owner": record.owner or None, "limit": record.wait_limit}
-    return told | {"over": wait.over, "text": wait.text}
+    return told | {"over": wait.is_overdue, "text": wait.description}
 
 
-def _guard_document(reading: GuardReading, now: float) -> dict[str, Any]:
+def _guard_to_dict(reading: GuardReading, now: float) -> dict[str, Any]:
     return {
         "rule": reading.rule,
         "verdict": str(reading.verdict),
@@ -208,12 +213,12 @@ def _guard_document(reading: GuardReading, now: float) -> dict[str, Any]:
         "limit": reading.limit,
         "samples": reading.samples,
         "action": str(reading.action),
-        "acted": reading.acted or None,
+        "acted": reading.action_taken or None,
         "age": round(reading.age(now), 1),
     }
 
 
-def _backfill_document(backfill: BackfillRecord) -> dict[str, Any]:
+def _backfill_to_dict(backfill: BackfillRecord) -> dict[str, Any]:
     return {
         "status": backfill.status,
         "rows_done": backfill.rows_done,
@@ -226,11 +231,11 @@ def _backfill_document(backfill: BackfillRecord) -> dict[str, Any]:
     }
 
 
-def _tuned(plan: Backfill, tuning: Tuning) -> dict[str, Any]:
+def _tuned_to_dict(plan: Backfill, tuning: Tuning) -> dict[str, Any]:
     return {key: getattr(plan, key) for key, _ in tuning}
 
 
-def as_text(record: ReleaseRecord, plan_file: str = "PLAN", width: int = WIDTH) -> str:
+def format_status(record: ReleaseRecord, plan_file: str = "PLAN", width: int = WIDTH) -> str:
     """The status for people: the first line says what matters most, the last what to do next.
 
     Args:
@@ -238,52 +243,59 @@ def as_text(record: ReleaseRecord, plan_file: str = "PLAN", width: int = WIDTH) 
         width: cells; longer lines are broken between words.
     """
     release = record.release
-    place = f" in {release.current.name}" if release.current and not release.state.ended else ""
-    lines = [f"{release.name}: {release.state}{place}{', PAUSED' if release.paused else ''} ({_where(record)})"]
+    place = f" in {release.current_phase.name}" if release.current_phase and not release.state.has_ended else ""
+    lines = [
+        f"{release.name}: {release.state}{place}{', PAUSED' if release.paused else ''} ({_format_location(record)})"
+    ]
     if record.cause:
         lines.insert(0, f"✗ GUARD: {record.cause}")
-    if (wait := wait_of(record, record.now)) is not None and (wait.over or record.owner):
-        lines.append(f"  {'✗ LATE: ' if wait.over else ''}{wait.text}")
-    lines += [f"  ✗ {part}" if number == 0 else f"    {part.strip()}" for number, part in enumerate(_parts(release))]
+    if (wait := find_wait(record, record.now)) is not None and (wait.is_overdue or record.owner):
+        lines.append(f"  {'✗ LATE: ' if wait.is_overdue else ''}{wait.description}")
+    lines += [
+        f"  ✗ {part}" if number == 0 else f"    {part.strip()}" for number, part in enumerate(_error_lines(release))
+    ]
     lines.append("  " + "  ".join(_stepper(release)))
-    if not release.state.ended and not release.state.backwards:
-        for gate in readings(release, record.gates, record.now):
-            age = f" ({human_duration(gate.age(record.now))} ago)" if gate.name in record.gates else ""
-            lines.append(f"  {GLYPH[gate.verdict]} gate {gate.name}: {gate.verdict}, {gate.reason}{age}")
-    working = (StepStatus.INTENT, StepStatus.UNDOING)
+    if not release.state.has_ended and not release.state.is_rolling_back:
+        for gate in current_readings(release, record.gates, record.now):
+            age = f" ({format_duration(gate.age(record.now))} ago)" if gate.name in record.gates else ""
+            lines.append(f"  {VERDICT_GLYPHS[gate.verdict]} gate {gate.name}: {gate.verdict}, {gate.reason}{age}")
+    working = (StepStatus.STARTED, StepStatus.UNDOING)
     for step in record.steps:
         if step.status in working:
             verb = "undoing" if step.status is StepStatus.UNDOING else "running"
             lines.append(f"  … {verb} {step.name}" + (f": {step.note}" if step.note else ""))
     if record.backfill is not None:
         lines.append(f"  {_backfill_line(record.backfill)}")
-    if record.plan_limits is not None and (changed := told(record.plan_limits, record.tuning)):
+    if record.plan_limits is not None and (changed := describe_tuning(record.plan_limits, record.tuning)):
         lines.append(f"  tuned: {', '.join(changed)}")
     lines += _agent_lines(record, plan_file)
-    if proposal := _proposal(record, plan_file):
+    if proposal := _next_commands(record, plan_file):
         lines.append(f"  next: {proposal}")
-    return "\n".join(piece for line in lines for piece in _wrapped(line, width)) + "\n"
+    return "\n".join(piece for line in lines for piece in _wrap_line(line, width)) + "\n"
 
 
-def _where(record: ReleaseRecord) -> str:
+def _format_location(record: ReleaseRecord) -> str:
     return f"{record.environment}, region {record.region}" if record.region else record.environment
 
 
-def _parts(release: Release) -> list[str]:
+def _error_lines(release: Release) -> list[str]:
     return release.error.splitlines()
 
 
 def _stepper(release: Release) -> list[str]:
     def glyph(index: int) -> str:
-        if release.state is State.DONE or index < release.phase:
+        if release.state is ReleaseState.DONE or index < release.phase:
             return "✔"
-        if index > release.phase or release.state is State.ROLLED_BACK:
+        if index > release.phase or release.state is ReleaseState.ROLLED_BACK:
             return "○"
-        return {State.FAILED: "✗", State.ROLLBACK_FAILED: "✗", State.ROLLING_BACK: "◀", State.WAITING: "✔"}.get(
-            release.state, "▶"
-        )
+        return {
+            ReleaseState.FAILED: "✗",
+            ReleaseState.ROLLBACK_FAILED: "✗",
+            ReleaseState.ROLLING_BACK: "◀",
+            ReleaseState.WAITING: "✔",
+        }.get(release.state, "▶")
 
-    if release.state is State.ROLLED_BACK:
+    if release.state is ReleaseState.ROLLED_BACK:
         return [f"○ {phase.name}" for phase in release.strategy.phases]
     return [f"{glyph(index)} {phase.name}" for index, phase in enumerate(release.strategy.phases)]
 
@@ -301,37 +313,39 @@ def _backfill_line(backfill: BackfillRecord) -> str:
 
 def _agent_lines(record: ReleaseRecord, plan_file: str) -> list[str]:
     lease = record.lease
-    if record.release.state.ended:
+    if record.release.state.has_ended:
         return []
-    if lease is not None and lease.live:
-        return [f"  agent {lease.holder}@{lease.host}, pid {lease.pid}, seen {human_duration(lease.age)} ago"]
+    if lease is not None and lease.is_live:
+        return [f"  agent {lease.holder}@{lease.host}, pid {lease.pid}, seen {format_duration(lease.age)} ago"]
     last = f"; the last was {lease.holder}@{lease.host}, pid {lease.pid}" if lease and lease.holder else ""
     return [f"  ✗ NO AGENT: nothing will happen until one runs{last}"]
 
 
-def _proposal(record: ReleaseRecord, plan_file: str) -> str:
+def _next_commands(record: ReleaseRecord, plan_file: str) -> str:
     """What an operator can do now, as a command to copy; empty when there is nothing to do but wait."""
     release = record.release
-    if release.state.ended:
+    if release.state.has_ended:
         return ""
-    if record.lease is None or not record.lease.live:
+    if record.lease is None or not record.lease.is_live:
         return f"zdd agent {plan_file}"
-    if release.state is State.ROLLBACK_FAILED:
+    if release.state is ReleaseState.ROLLBACK_FAILED:
         return f"mend the cause, then: zdd rollback {plan_file}"
     if release.paused:
         return f"zdd resume {plan_file}"
-    if release.state is State.FAILED:
-        back = "" if no_way_back(release) else f", or: zdd rollback {plan_file}"
+    if release.state is ReleaseState.FAILED:
+        back = "" if is_irreversible(release) else f", or: zdd rollback {plan_file}"
         return f"mend the cause, then: zdd advance {plan_file}{back}"
-    if release.state is State.PLANNED or (release.state is State.WAITING and release.next is not None):
+    if release.state is ReleaseState.PLANNED or (
+        release.state is ReleaseState.WAITING and release.next_phase is not None
+    ):
         if closed_gates(release, record.gates, record.now):
-            return f"{release.next.name if release.next else 'the end'} waits until every gate says pass"
+            return f"{release.next_phase.name if release.next_phase else 'the end'} waits until every gate says pass"
         typed = f" --confirm {release.name}" if requires_name(release, CommandKind.ADVANCE) else ""
-        return f"zdd advance{typed} {plan_file}   (runs {release.next.name if release.next else '?'})"
+        return f"zdd advance{typed} {plan_file}   (runs {release.next_phase.name if release.next_phase else '?'})"
     return ""
 
 
-def _wrapped(line: str, width: int) -> list[str]:
+def _wrap_line(line: str, width: int) -> list[str]:
     indent = " " * (len(line) - len(line.lstrip(" ")) + 2)
     return textwrap.wrap(
         line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from zdd_tui.dashboard.live_views import explained
+from zdd_tui.dashboard.live_views import describe_error
 from zdd_tui.model.errors import DatabaseError, ZddError
 from zdd_tui.model.log_buffer import LogBuffer
-from zdd_tui.model.masking import mask_text, masked
+from zdd_tui.model.masking import mask_secrets, mask_text
 from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.plan.strategies import DarkLaunchPlan
 from zdd_tui.model.queries import (
+    AuditLogQuery,
     BackfillDetail,
     BackfillQuery,
     LogQuery,
@@ -22,7 +23,6 @@ from zdd_tui.model.queries import (
     PlanQuery,
     PlanText,
     Query,
-    StoryQuery,
 )
 from zdd_tui.model.shadow import ShadowQuery, ShadowSamples
 
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NOT_YET = ("the database is not connected yet", "wait a moment, then look again")
+NOT_CONNECTED = ("the database is not connected yet", "wait a moment, then look again")
 
 
-def not_started() -> "Future[Any]":
+def failed_future() -> "Future[Any]":
     """The answer while the thread does not run."""
     failed: Future[Any] = Future()
-    failed.set_exception(DatabaseError(*NOT_YET))
+    failed.set_exception(DatabaseError(*NOT_CONNECTED))
     return failed
 
 
-class Details:
-    """Everything that is read on demand. All but :meth:`follow` belongs to the feeds' loop.
+class LiveQueries:
+    """Everything that is read on demand. All but :meth:`follow_log` belongs to the feeds' loop.
 
     Args:
         path: of the plan's file; empty where there is none.
@@ -56,52 +56,52 @@ class Details:
         self._stack = AsyncExitStack()
         self._cluster: Cluster | None = None
         self._connecting = asyncio.Lock()
-        self._tails: set[_Tail] = set()
+        self._tails: set[_LiveLogTail] = set()
         self._shadow: ShadowReader | None = None
 
-    async def answer(self, query: Query[T], store: "Store | None", release_id: int | None) -> T:
+    async def execute(self, query: Query[T], store: "Store | None", release_id: int | None) -> T:
         """What was asked for.
 
         Raises:
             ZddError: why it cannot be had, and what mends it.
         """
         try:
-            return cast(T, await self._answer(query, store, release_id))
+            return cast(T, await self._execute(query, store, release_id))
         except ZddError:
             raise
         except Exception as error:
-            raise DatabaseError(*explained("details", error)) from None
+            raise DatabaseError(*describe_error("details", error)) from None
 
-    async def _answer(self, query: Query[Any], store: "Store | None", release_id: int | None) -> Any:
+    async def _execute(self, query: Query[Any], store: "Store | None", release_id: int | None) -> Any:
         if isinstance(query, ObjectQuery):
-            from zdd_tui.backends.kubernetes.detail import read_object  # noqa: PLC0415  # heavy: when somebody asks
+            from zdd_tui.backends.kubernetes.detail import read_object_detail  # noqa: PLC0415  # heavy: when somebody asks
 
-            return await read_object(await self.cluster(), query)
+            return await read_object_detail(await self.connect_cluster(), query)
         if isinstance(query, ShadowQuery):
-            return await self._samples()
+            return await self._read_shadow_samples()
         if store is None or release_id is None:
-            raise DatabaseError(*NOT_YET)
-        from zdd_tui.backends.postgres.connection import FAILURES, translate  # noqa: PLC0415
+            raise DatabaseError(*NOT_CONNECTED)
+        from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, translate_error  # noqa: PLC0415
         from zdd_tui.backends.store import detail as store_detail  # noqa: PLC0415
 
         dsn = self._plan.database.dsn.get_secret_value()
         try:
             match query:
-                case StoryQuery():
-                    return await store_detail.read_story(store.pool, release_id, query.limit)
+                case AuditLogQuery():
+                    return await store_detail.read_audit_log(store.pool, release_id, query.limit)
                 case PlanQuery():
                     return await asyncio.to_thread(
-                        _beside, await store_detail.read_plan(store.pool, release_id), self._path
+                        _with_plan_file, await store_detail.read_stored_plan(store.pool, release_id), self._path
                     )
                 case BackfillQuery():
                     if not isinstance(self._plan, Plan):
                         return BackfillDetail(explain_error="this strategy moves no rows")
-                    return await store_detail.read_backfill(store.pool, release_id, self._plan, dsn)
-        except FAILURES as error:
-            raise translate(error, dsn) from None
+                    return await store_detail.read_backfill_detail(store.pool, release_id, self._plan, dsn)
+        except CONNECTION_ERRORS as error:
+            raise translate_error(error, dsn) from None
         raise TypeError(type(query).__name__)
 
-    async def _samples(self) -> ShadowSamples:
+    async def _read_shadow_samples(self) -> ShadowSamples:
         """What differs in a dark launch; nothing in any other strategy."""
         if not isinstance(self._plan, DarkLaunchPlan):
             return ShadowSamples()
@@ -110,9 +110,9 @@ class Details:
 
             names = self._plan.kubernetes
             self._shadow = ShadowReader(names.deployment, names.container, self._plan.dark.path)
-        return await self._shadow.read(await self.cluster())
+        return await self._shadow.read(await self.connect_cluster())
 
-    async def cluster(self) -> "Cluster":
+    async def connect_cluster(self) -> "Cluster":
         """A connection of our own: what a screen reads must not hold up the pods' feed."""
         async with self._connecting:
             if self._cluster is None:
@@ -124,16 +124,16 @@ class Details:
                 )
             return self._cluster
 
-    def follow(self, query: LogQuery, loop: asyncio.AbstractEventLoop) -> "_Tail":
+    def follow_log(self, query: LogQuery, loop: asyncio.AbstractEventLoop) -> "_LiveLogTail":
         """From any thread."""
-        tail = _Tail(self, replace(query, container=query.container or self._plan.kubernetes.container), loop)
+        tail = _LiveLogTail(self, replace(query, container=query.container or self._plan.kubernetes.container), loop)
         loop.call_soon_threadsafe(tail.start)
         return tail
 
-    def opened(self, tail: "_Tail") -> None:
+    def add_tail(self, tail: "_LiveLogTail") -> None:
         self._tails.add(tail)
 
-    def closed(self, tail: "_Tail") -> None:
+    def remove_tail(self, tail: "_LiveLogTail") -> None:
         self._tails.discard(tail)
 
     async def aclose(self) -> None:
@@ -141,40 +141,40 @@ class Details:
         tails = list(self._tails)
         for tail in tails:
             tail.cancel()
-        await asyncio.gather(*(tail.ended() for tail in tails))
+        await asyncio.gather(*(tail.wait_closed() for tail in tails))
         await self._stack.aclose()
 
 
-class _Tail:
+class _LiveLogTail:
     """One log that is followed: a task in the feeds' loop, a buffer between the threads."""
 
-    def __init__(self, details: Details, query: LogQuery, loop: asyncio.AbstractEventLoop) -> None:
-        self._details = details
+    def __init__(self, queries: LiveQueries, query: LogQuery, loop: asyncio.AbstractEventLoop) -> None:
+        self._queries = queries
         self._query = query
         self._loop = loop
-        self._buffer = LogBuffer(mask_text, stamped=True)
+        self._buffer = LogBuffer(mask_text, has_timestamps=True)
         self._task: asyncio.Task[None] | None = None
-        self._shut = False
+        self._is_closed = False
 
-    def view(self) -> LogView:
-        return self._buffer.view()
+    def snapshot(self) -> LogView:
+        return self._buffer.snapshot()
 
     def close(self) -> None:
-        self._shut = True
+        self._is_closed = True
         with suppress(RuntimeError):  # the loop has ended, and the task with it
             self._loop.call_soon_threadsafe(self.cancel)
 
     def start(self) -> None:
-        if not self._shut:
+        if not self._is_closed:
             self._task = self._loop.create_task(self._run())
-            self._details.opened(self)
-            self._task.add_done_callback(lambda _: self._details.closed(self))
+            self._queries.add_tail(self)
+            self._task.add_done_callback(lambda _: self._queries.remove_tail(self))
 
     def cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
 
-    async def ended(self) -> None:
+    async def wait_closed(self) -> None:
         if self._task is not None:
             await asyncio.wait([self._task])
 
@@ -182,29 +182,29 @@ class _Tail:
         from zdd_tui.backends.kubernetes.detail import follow_log  # noqa: PLC0415
 
         try:
-            await follow_log(await self._details.cluster(), self._query, self._buffer)
+            await follow_log(await self._queries.connect_cluster(), self._query, self._buffer)
         except Exception as error:
-            self._buffer.tell("ended", *explained("log", error))
+            self._buffer.set_state("ended", *describe_error("log", error))
 
 
-class NoTail:
+class DisconnectedTail:
     """The log while the thread does not run."""
 
-    def view(self) -> LogView:
-        return LogView(state="lost", error="the cluster is not connected yet", mend="wait a moment, then look again")
+    def snapshot(self) -> LogView:
+        return LogView(state="lost", error="the cluster is not connected yet", hint="wait a moment, then look again")
 
     def close(self) -> None:
         """There is nothing to end."""
 
 
-def _beside(plan: PlanText, path: str) -> PlanText:
+def _with_plan_file(plan: PlanText, path: str) -> PlanText:
     """The stored plan with the file that is there now."""
     if not path:
         return plan
     file = Path(path)
     try:
         changed = file.stat().st_mtime
-        text = str(masked(file.read_text(encoding="utf-8", errors="replace")))
+        text = str(mask_secrets(file.read_text(encoding="utf-8", errors="replace")))
     except OSError as error:
         return replace(plan, path=path, file_error=f"{path}: {error.strerror or type(error).__name__}")
     return replace(plan, path=path, file=text, file_changed_at=changed)

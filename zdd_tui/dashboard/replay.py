@@ -7,14 +7,14 @@ from textual.widgets import Input
 
 from zdd_tui.dashboard.app import ExitInfo, ZddApp
 from zdd_tui.dashboard.recording.player import Player
-from zdd_tui.dashboard.terminal.display_options import Look
+from zdd_tui.dashboard.terminal.display_options import DisplayOptions
 from zdd_tui.dashboard.widgets.bars.replay import ReplayLine
 from zdd_tui.model.errors import ZddError
 
-LOOK_EVERY = 0.1
+REPAINT_INTERVAL = 0.1
 """Seconds between two looks at the recording's clock."""
 
-JUMP = 10.0
+JUMP_SECONDS = 10.0
 """Seconds that one arrow goes."""
 
 
@@ -27,8 +27,8 @@ class ReplayApp(ZddApp):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "play", "Pause or play", show=False, priority=True, id="replay.toggle"),
-        Binding("left", f"jump(-{JUMP})", "Ten seconds back", show=False, priority=True, id="replay.back"),
-        Binding("right", f"jump({JUMP})", "Ten seconds on", show=False, priority=True, id="replay.on"),
+        Binding("left", f"jump(-{JUMP_SECONDS})", "Ten seconds back", show=False, priority=True, id="replay.back"),
+        Binding("right", f"jump({JUMP_SECONDS})", "Ten seconds on", show=False, priority=True, id="replay.on"),
         Binding("home", "start", "To the start", show=False, priority=True, id="replay.start"),
         Binding("end", "last", "To the end", show=False, priority=True, id="replay.end"),
         Binding("less_than_sign", "slower", "Slower", show=False, id="replay.slower"),
@@ -39,19 +39,19 @@ class ReplayApp(ZddApp):
     _ON_MAIN = frozenset({"play", "jump", "start", "last"})
     """A dialog has other uses for these keys, and so has a field that takes text."""
 
-    def __init__(self, player: Player, *, look: Look) -> None:
-        super().__init__(player, clock=player, read_only=True, look=look)
+    def __init__(self, player: Player, *, display_options: DisplayOptions) -> None:
+        super().__init__(player, clock=player, read_only=True, display_options=display_options)
         self._player = player
         self._shown: tuple[int, int, int] | None = None
-        self.problem: ZddError | None = None
+        self.error: ZddError | None = None
         """What was wrong with the recording."""
 
     def on_mount(self) -> None:
         self.screen.mount(ReplayLine(self._player), before=0)
-        self.set_interval(LOOK_EVERY, self._look)
-        self.call_after_refresh(self._player.begin)
+        self.set_interval(REPAINT_INTERVAL, self._check_for_change)
+        self.call_after_refresh(self._player.start_clock)
 
-    def _look(self) -> None:
+    def _check_for_change(self) -> None:
         """Paints where there is another board, or another second."""
         player = self._player
         now = (player.recording.index_at(player.position), int(player.position), int(player.playing))
@@ -64,7 +64,7 @@ class ReplayApp(ZddApp):
         try:
             super().repaint()
         except ZddError as error:
-            self.problem = error
+            self.error = error
             self.exit(ExitInfo(error.exit_code, error.title))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -90,21 +90,21 @@ class ReplayApp(ZddApp):
     def action_faster(self) -> None:
         self._player.faster()
 
-    def action_event(self, way: int) -> None:
-        if way > 0:
+    def action_jump_event(self, direction: int) -> None:
+        if direction > 0:
             self._player.next_mark()
         else:
             self._player.previous_mark()
 
 
-def run_replay(player: Player, look: Look) -> int:
+def run_replay(player: Player, display_options: DisplayOptions) -> int:
     """Plays until the operator leaves; returns the exit code.
 
     Raises:
         ZddError: a line of the recording cannot be shown.
     """
-    app = ReplayApp(player, look=look)
+    app = ReplayApp(player, display_options=display_options)
     code = app.run().code
-    if app.problem is not None:
-        raise app.problem
+    if app.error is not None:
+        raise app.error
     return code

@@ -11,48 +11,48 @@ from typing import Any
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.shadow_logs import ShadowReader
 from zdd_tui.backends.store.client import Store
-from zdd_tui.demo.environment import Environment, Options, environment
-from zdd_tui.demo.release_driver import Ticker, Walker
-from zdd_tui.demo.sample.version4 import PATH
-from zdd_tui.demo.state_snapshot import differences, take
+from zdd_tui.demo.environment import DemoOptions, Environment, start_environment
+from zdd_tui.demo.release_driver import ProgressLog, ReleaseDriver
+from zdd_tui.demo.sample.version4 import SHADOW_PATH
+from zdd_tui.demo.state_snapshot import describe_differences, read_environment_state
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.shadow import ShadowSample, ShadowSamples
 
-GATE = "shadow-agrees"
+MISMATCH_GATE = "shadow-agrees"
 
 
-async def headless_dark(folder: Path, options: Options) -> dict[str, Any]:
+async def run_dark_launch_mismatch(folder: Path, options: DemoOptions) -> dict[str, Any]:
     """Walks it and returns the report; progress goes to stderr."""
-    ticker = Ticker()
-    async with environment(folder, options, ticker.say) as env:
+    progress = ProgressLog()
+    async with start_environment(folder, options, progress.log) as env:
         async with await Store.open(env.postgres.dsn, application_name="zdd demo") as store:
             await store.migrate()
-            before = await take(env)
-            walker = Walker(env, store, ticker.show)
-            await walker.begin()
-            rollout, shadow, *_ = await walker.phase_names()
-            await walker.advance(rollout)
+            before = await read_environment_state(env)
+            driver = ReleaseDriver(env, store, progress.log_record)
+            await driver.start_release()
+            rollout, shadow, *_ = await driver.phase_names()
+            await driver.run_phase(rollout)
             began = time.monotonic()
-            await walker.enter(shadow)
-            record = await walker.until(_refused)
+            await driver.start_phase(shadow)
+            record = await driver.wait_until(_refusals)
             seconds = round(time.monotonic() - began, 2)
-            reason = record.gates[GATE].reason
-            ticker.say(f"{GATE}: {reason}")
-            found = await samples(env)
-            back = round(await walker.rollback(), 2)
-            await env.end("agent")
-            changed = differences(before, await take(env))
-        await env.end("load")
-        load = env.load()
+            reason = record.gates[MISMATCH_GATE].reason
+            progress.log(f"{MISMATCH_GATE}: {reason}")
+            found = await read_shadow_samples(env)
+            back = round(await driver.roll_back(), 2)
+            await env.stop("agent")
+            changed = describe_differences(before, await read_environment_state(env))
+        await env.stop("load")
+        load = env.read_load_report()
     clean = load["failures"] == load["wrong"] == 0 and not changed
     return {
         "ok": clean and bool(found.samples),
         "strategy": options.strategy,
         "gate": reason,
         "seconds_to_verdict": seconds,
-        "samples": [_told(sample) for sample in found.samples],
-        "samples_not_shown": max(0, found.known - len(found.samples)),
+        "samples": [_sample_text(sample) for sample in found.samples],
+        "samples_not_shown": max(0, found.total_failures - len(found.samples)),
         "rollback_seconds": back,
         "differences": changed,
         "requests": load["requests"],
@@ -61,24 +61,24 @@ async def headless_dark(folder: Path, options: Options) -> dict[str, Any]:
     }
 
 
-async def samples(env: Environment) -> ShadowSamples:
+async def read_shadow_samples(env: Environment) -> ShadowSamples:
     """Which answers differ, as the dashboard reads them."""
-    reader = ShadowReader("users-api", "app", PATH)
+    reader = ShadowReader("users-api", "app", SHADOW_PATH)
     async with Cluster.connect(str(env.kubeconfig), None, "default") as cluster:
         return await reader.read(cluster)
 
 
-def _refused(record: ReleaseRecord) -> bool:
-    reading = record.gates.get(GATE)
+def _refusals(record: ReleaseRecord) -> bool:
+    reading = record.gates.get(MISMATCH_GATE)
     return reading is not None and reading.verdict is Verdict.FAIL
 
 
-def _told(sample: ShadowSample) -> str:
-    fields = "; ".join(f"{each.name} {each.old} -> {each.new} {each.how}".rstrip() for each in sample.fields)
-    return f"{sample.pod} unit {sample.unit}: {fields or sample.what}"
+def _sample_text(sample: ShadowSample) -> str:
+    fields = "; ".join(f"{each.name} {each.old} -> {each.new} {each.difference}".rstrip() for each in sample.fields)
+    return f"{sample.pod} unit {sample.unit}: {fields or sample.kind}"
 
 
-def as_text(report: dict[str, Any]) -> str:
+def format_dark_launch_report(report: dict[str, Any]) -> str:
     """The report for people."""
     return "\n".join(
         [

@@ -9,60 +9,60 @@ from pathlib import Path
 from typing import Any
 
 from zdd_tui.backends.store.client import Store
-from zdd_tui.demo.environment import Environment, Options, environment
-from zdd_tui.demo.release_driver import Ticker, Walker
+from zdd_tui.demo.environment import DemoOptions, Environment, start_environment
+from zdd_tui.demo.release_driver import ProgressLog, ReleaseDriver
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.release.records import ReleaseRecord
-from zdd_tui.model.release.state import State
+from zdd_tui.model.release.state import ReleaseState
 
 HEALTHY_SECONDS = 8.0
 """So long does V2 serve before it breaks: the guard has a baseline, and says so."""
 
-ACTS_WITHIN = 90.0
-RECOVERS_WITHIN = 150.0
+GUARD_TIMEOUT = 90.0
+RECOVERY_TIMEOUT = 150.0
 
-REDIS_AWAY_SECONDS = 12.0
+REDIS_OUTAGE_SECONDS = 12.0
 """Redis comes back after that: flags cannot be put back without it, so no rollback could end before."""
 
 
-async def headless_inject(folder: Path, options: Options, fault: str) -> dict[str, Any]:
+async def run_fault_injection(folder: Path, options: DemoOptions, fault: str) -> dict[str, Any]:
     """Walks it and returns the report; progress goes to stderr."""
-    ticker = Ticker()
-    async with environment(folder, options, ticker.say) as env:
+    progress = ProgressLog()
+    async with start_environment(folder, options, progress.log) as env:
         async with await Store.open(env.postgres.dsn, application_name="zdd demo") as store:
-            walker = Walker(env, store, ticker.show)
-            await walker.begin()
-            await walker.advance("expand")
-            await walker.advance("dual-write")
+            driver = ReleaseDriver(env, store, progress.log_record)
+            await driver.start_release()
+            await driver.run_phase("expand")
+            await driver.run_phase("dual-write")
             await asyncio.sleep(HEALTHY_SECONDS)
-            report = await _break(env, walker, ticker, fault)
-        await env.end("load")
-        load = env.load()
+            report = await _inject_fault(env, driver, progress, fault)
+        await env.stop("load")
+        load = env.read_load_report()
     report["requests"], report["wrong_answers"] = load["requests"], load["wrong"]
-    report["ok"] = bool(report["cause"]) and report["state"] == State.ROLLED_BACK and load["wrong"] == 0
+    report["ok"] = bool(report["cause"]) and report["state"] == ReleaseState.ROLLED_BACK and load["wrong"] == 0
     return report
 
 
-async def _break(env: Environment, walker: Walker, ticker: Ticker, fault: str) -> dict[str, Any]:
-    before = env.load()
-    ticker.say(f"fault: {fault}")
-    env.inject_file.write_text(fault)
+async def _inject_fault(env: Environment, driver: ReleaseDriver, progress: ProgressLog, fault: str) -> dict[str, Any]:
+    before = env.read_load_report()
+    progress.log(f"fault: {fault}")
+    env.fault_file.write_text(fault)
     began = time.monotonic()
-    away = asyncio.create_task(_redis_away(env)) if fault == "redis-down" else None
-    acted = await _until(walker, ticker, lambda record: bool(record.cause), ACTS_WITHIN)
+    away = asyncio.create_task(_stop_redis_for_a_while(env)) if fault == "redis-down" else None
+    acted = await _wait_until(driver, progress, lambda record: bool(record.cause), GUARD_TIMEOUT)
     verdict = time.monotonic() - began
-    ticker.say(f"the guard acts after {verdict:.1f} s: {acted.cause}")
-    ended = await _until(
-        walker,
-        ticker,
-        lambda record: record.release.state in (State.ROLLED_BACK, State.ROLLBACK_FAILED),
-        RECOVERS_WITHIN,
+    progress.log(f"the guard acts after {verdict:.1f} s: {acted.cause}")
+    ended = await _wait_until(
+        driver,
+        progress,
+        lambda record: record.release.state in (ReleaseState.ROLLED_BACK, ReleaseState.ROLLBACK_FAILED),
+        RECOVERY_TIMEOUT,
     )
     recovered = time.monotonic() - began - verdict
     if away is not None:
         await away
-    env.inject_file.unlink()
-    after = env.load()
+    env.fault_file.unlink()
+    after = env.read_load_report()
     return {
         "fault": fault,
         "cause": acted.cause,
@@ -75,24 +75,24 @@ async def _break(env: Environment, walker: Walker, ticker: Ticker, fault: str) -
     }
 
 
-async def _redis_away(env: Environment) -> None:
+async def _stop_redis_for_a_while(env: Environment) -> None:
     await env.redis.stop()
-    await asyncio.sleep(REDIS_AWAY_SECONDS)
+    await asyncio.sleep(REDIS_OUTAGE_SECONDS)
     await env.redis.restart()
 
 
-async def _until(walker: Walker, ticker: Ticker, there: Any, within: float) -> ReleaseRecord:
+async def _wait_until(driver: ReleaseDriver, progress: ProgressLog, is_reached: Any, within: float) -> ReleaseRecord:
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
-        record = await walker.record()
-        ticker.show(record)
-        if there(record):
+        record = await driver.read_record()
+        progress.log_record(record)
+        if is_reached(record):
             return record
         await asyncio.sleep(0.1)
     raise ZddError(f"the guard did not get there within {within:.0f} s", "see the agent's log; --keep keeps it")
 
 
-def as_text(report: dict[str, Any]) -> str:
+def format_fault_report(report: dict[str, Any]) -> str:
     """The report for people."""
     return "\n".join(
         [

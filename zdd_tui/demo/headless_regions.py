@@ -10,78 +10,78 @@ from pathlib import Path
 from typing import Any
 
 from zdd_tui.backends.store.client import Store
-from zdd_tui.demo.environment import Environment, Options
+from zdd_tui.demo.environment import DemoOptions, Environment
 from zdd_tui.demo.plan import REGION_SOAK
-from zdd_tui.demo.regions import productions
-from zdd_tui.demo.release_driver import Ticker, Walker
-from zdd_tui.demo.report_lines import load_figures, load_lines
+from zdd_tui.demo.regions import start_regions
+from zdd_tui.demo.release_driver import ProgressLog, ReleaseDriver
+from zdd_tui.demo.report_lines import load_report_lines, load_summary
 from zdd_tui.model.duration import parse_duration
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.release.state import CommandKind, closed_gates
 
 
-async def headless_regions(folder: Path, options: Options) -> dict[str, Any]:
+async def run_regions(folder: Path, options: DemoOptions) -> dict[str, Any]:
     """Walks it and returns the report; progress goes to stderr."""
-    ticker = Ticker()
+    progress = ProgressLog()
     async with AsyncExitStack() as stack:
-        envs = await stack.enter_async_context(productions(folder, options, ticker.say))
+        envs = await stack.enter_async_context(start_regions(folder, options, progress.log))
         walkers = []
         for env in envs:
             store = await stack.enter_async_context(await Store.open(env.postgres.dsn, application_name="zdd demo"))
             await store.migrate()
-            walkers.append(Walker(env, store, ticker.show))
-            await walkers[-1].begin()
-        refused = [[] if number == 0 else [await _too_early(walker)] for number, walker in enumerate(walkers)]
-        walked: list[dict[str, Any]] = []
+            walkers.append(ReleaseDriver(env, store, progress.log_record))
+            await walkers[-1].start_release()
+        refused = [[] if number == 0 else [await _refusal_reason(driver)] for number, driver in enumerate(walkers)]
+        results: list[dict[str, Any]] = []
         ended = 0.0
-        for number, (env, walker) in enumerate(zip(envs, walkers, strict=True)):
+        for number, (env, driver) in enumerate(zip(envs, walkers, strict=True)):
             gap = 0.0
             if number:
-                refused[number].append(await _too_early(walker))
-                ticker.say(f"region {env.options.region} waits: {refused[number][-1]}")
-                await walker.until(lambda record: not closed_gates(record.release, record.gates, record.now))
+                refused[number].append(await _refusal_reason(driver))
+                progress.log(f"region {env.options.region} waits: {refused[number][-1]}")
+                await driver.wait_until(lambda record: not closed_gates(record.release, record.gates, record.now))
                 gap = time.time() - ended
-            ticker.say(f"region {env.options.region}: every phase")
-            walked.append(await _walk(walker) | {"refused": refused[number], "began_after": round(gap, 2)})
-            ended = (await walker.record()).finished_at or 0.0
+            progress.log(f"region {env.options.region}: every phase")
+            results.append(await _run_region(driver) | {"refused": refused[number], "began_after": round(gap, 2)})
+            ended = (await driver.read_record()).finished_at or 0.0
         for env in envs:
-            await env.end("load")
-        return _report(envs, walked)
+            await env.stop("load")
+        return _regions_report(envs, results)
 
 
-async def _too_early(walker: Walker) -> str:
+async def _refusal_reason(driver: ReleaseDriver) -> str:
     """The reason why the region may not begin.
 
     Raises:
         ZddError: it began.
     """
-    release = (await walker.record()).release
-    answer = await walker.ask(CommandKind.ADVANCE, typed=release.name)
+    release = (await driver.read_record()).release
+    answer = await driver.send_command(CommandKind.ADVANCE, typed=release.name)
     if answer.status != "refused":
         raise ZddError(f"a later region was not refused: {answer.status}, {answer.outcome}")
     return answer.outcome.splitlines()[0]
 
 
-async def _walk(walker: Walker) -> dict[str, Any]:
+async def _run_region(driver: ReleaseDriver) -> dict[str, Any]:
     began = time.monotonic()
-    for phase in await walker.phase_names():
-        await walker.advance(phase)
-    record = await walker.record()
+    for phase in await driver.phase_names():
+        await driver.run_phase(phase)
+    record = await driver.read_record()
     return {
         "region": record.region,
         "state": str(record.release.state),
         "seconds": round(time.monotonic() - began, 2),
-        "phases": walker.phases,
+        "phases": driver.phase_seconds,
         "verified_rows": record.backfill.verified_rows if record.backfill else None,
         "mismatches": record.backfill.mismatches if record.backfill else None,
     }
 
 
-def _report(envs: tuple[Environment, ...], walked: list[dict[str, Any]]) -> dict[str, Any]:
+def _regions_report(envs: tuple[Environment, ...], results: list[dict[str, Any]]) -> dict[str, Any]:
     soak = parse_duration(REGION_SOAK)
     regions = []
-    for env, found in zip(envs, walked, strict=True):
-        regions.append(found | load_figures(env.load()))
+    for env, found in zip(envs, results, strict=True):
+        regions.append(found | load_summary(env.read_load_report()))
     good = all(
         region["failures"] == region["wrong_answers"] == 0 and not region["mismatches"] and region["state"] == "done"
         for region in regions
@@ -95,12 +95,12 @@ def _report(envs: tuple[Environment, ...], walked: list[dict[str, Any]]) -> dict
     }
 
 
-def as_text(report: dict[str, Any]) -> str:
+def format_regions_report(report: dict[str, Any]) -> str:
     """The report for people."""
     names = ", then ".join(region["region"] for region in report["regions"])
     lines = ["", f"{'✔' if report['ok'] else '✗'} {report['strategy']} release of {names}"]
     for region in report["regions"]:
-        lines += [f"region {region['region']}: {region['state']} in {region['seconds']} s", *load_lines(region)]
+        lines += [f"region {region['region']}: {region['state']} in {region['seconds']} s", *load_report_lines(region)]
         if region["verified_rows"] is not None:
             lines.append(f"  verified       {region['verified_rows']:,} rows, {region['mismatches']} mismatches")
         lines += [f"  refused        {reason}" for reason in region["refused"]]

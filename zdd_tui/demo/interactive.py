@@ -10,17 +10,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from zdd_tui.backends.store.client import Store
-from zdd_tui.demo.environment import Environment, Options
-from zdd_tui.demo.regions import productions
+from zdd_tui.demo.environment import DemoOptions, Environment
+from zdd_tui.demo.regions import start_regions
 from zdd_tui.model.errors import ZddError
 
 ENV_FILE = "env"
-REGISTERED_WITHIN = 20.0
+REGISTRATION_TIMEOUT = 20.0
 """Seconds; after that the dashboard tells what is missing."""
 
 
 def run_interactive(
-    folder: Path, options: Options, fault: str | None = None, dashboard_options: Sequence[str] = ()
+    folder: Path, options: DemoOptions, fault: str | None = None, dashboard_options: Sequence[str] = ()
 ) -> int:
     """Runs until the operator leaves the dashboard, or the terminal goes away; returns the dashboard's exit code.
 
@@ -28,49 +28,51 @@ def run_interactive(
         fault: what is wrong with the new version from its first request on.
         dashboard_options: for `zdd open`.
     """
-    return asyncio.run(_interactive(folder, options, fault, dashboard_options))
+    return asyncio.run(_run_environment(folder, options, fault, dashboard_options))
 
 
-async def _interactive(folder: Path, options: Options, fault: str | None, dashboard_options: Sequence[str]) -> int:
+async def _run_environment(
+    folder: Path, options: DemoOptions, fault: str | None, dashboard_options: Sequence[str]
+) -> int:
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, ending.set)
-    async with productions(folder, options, _say) as envs:
+    async with start_regions(folder, options, _print_progress) as envs:
         env = envs[0]
         if fault is not None:
-            env.inject_file.write_text(fault)
+            env.fault_file.write_text(fault)
         for each in envs:
             each.start_agent()
-        _say("an agent registers the release")
-        await asyncio.gather(*map(_registered, envs))
-        _tell(folder, envs)
+        _print_progress("an agent registers the release")
+        await asyncio.gather(*map(_wait_for_registration, envs))
+        _print_access_help(folder, envs)
         trials = asyncio.create_task(_try_images(env))
         try:
-            return await _dashboard(env, ending, dashboard_options)
+            return await _run_dashboard(env, ending, dashboard_options)
         finally:
             trials.cancel()
             await asyncio.wait({trials})
 
 
-async def _registered(env: Environment) -> None:
+async def _wait_for_registration(env: Environment) -> None:
     """Until the agent has registered the release; without it the dashboard would begin with a complaint."""
     async with await Store.open(env.postgres.dsn, application_name="zdd demo") as store:
         with suppress(TimeoutError):
-            async with asyncio.timeout(REGISTERED_WITHIN):
-                while not (await store.schema_version() and await store.find(env.options.name)):  # noqa: ASYNC110
+            async with asyncio.timeout(REGISTRATION_TIMEOUT):
+                while not (await store.schema_version() and await store.find_release(env.options.name)):  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
 
 
 async def _try_images(env: Environment) -> None:
     """For the doctor; while the operator looks around."""
-    from zdd_tui.demo.image_trials import try_images  # noqa: PLC0415  # it brings the engine
+    from zdd_tui.demo.image_trials import run_image_trials  # noqa: PLC0415  # it brings the engine
 
     with suppress(ZddError, OSError):  # then the doctor says that nothing was tried
-        await try_images(env)
+        await run_image_trials(env)
 
 
-async def _dashboard(env: Environment, ending: asyncio.Event, options: Sequence[str]) -> int:
+async def _run_dashboard(env: Environment, stopping: asyncio.Event, options: Sequence[str]) -> int:
     # ctrl-c reaches the whole foreground group; what it means, the dashboard decides.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     dashboard = subprocess.Popen(  # noqa: ASYNC220 - a start, not a wait
@@ -79,7 +81,7 @@ async def _dashboard(env: Environment, ending: asyncio.Event, options: Sequence[
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no lock is taken in it
     )
     waiting = asyncio.create_task(asyncio.to_thread(dashboard.wait))
-    stopped = asyncio.create_task(ending.wait())
+    stopped = asyncio.create_task(stopping.wait())
     try:
         await asyncio.wait({waiting, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
@@ -88,13 +90,13 @@ async def _dashboard(env: Environment, ending: asyncio.Event, options: Sequence[
     finally:
         stopped.cancel()
         signal.signal(signal.SIGINT, before)
-        _say("ending the demo")
+        _print_progress("ending the demo")
 
 
-def _tell(folder: Path, envs: tuple[Environment, ...]) -> None:
+def _print_access_help(folder: Path, envs: tuple[Environment, ...]) -> None:
     """How others can look on; also in a file, since the dashboard is about to cover this."""
-    told = envs[0].addresses | envs[0].others
-    lines = [f"export {name}={shlex.quote(told[name])}" for name in sorted(told)]
+    text = envs[0].connection_variables | envs[0].region_variables
+    lines = [f"export {name}={shlex.quote(text[name])}" for name in sorted(text)]
     file = folder / ENV_FILE
     file.touch(mode=0o600)
     file.write_text("\n".join(lines) + "\n")
@@ -105,12 +107,12 @@ def _tell(folder: Path, envs: tuple[Environment, ...]) -> None:
     sys.stderr.flush()
 
 
-def running_env(temporary: Path) -> str:
+def find_running_exports(temporary: Path) -> str:
     """The exports of the newest demo that runs on this machine; empty where none runs."""
     files = sorted(temporary.glob(f"zdd-demo-*/{ENV_FILE}"), key=lambda file: file.stat().st_mtime)
     return files[-1].read_text() if files else ""
 
 
-def _say(text: str) -> None:
+def _print_progress(text: str) -> None:
     sys.stderr.write(f"zdd demo: {text}\n")
     sys.stderr.flush()

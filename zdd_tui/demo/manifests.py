@@ -9,11 +9,11 @@ PORT = 8080
 LABELS = {"app": NAME}
 
 
-def image(version: int) -> str:
+def image_name(version: int) -> str:
     return f"shop/users-api:{version}"
 
 
-def deployment(
+def deployment_manifest(
     *,
     dsn: str,
     redis_url: str,
@@ -30,7 +30,7 @@ def deployment(
     """
     Args:
         drain: seconds of preStop, and again of serving what comes late.
-        inject_file: where versions above 1 look for the name of a fault; empty for none.
+        fault_file: where versions above 1 look for the name of a fault; empty for none.
         dsn, redis_url: with their passwords, in plain env: this is the demo. In production, secretKeyRef.
     """
     env = {
@@ -47,13 +47,13 @@ def deployment(
     }
     container = {
         "name": CONTAINER,
-        "image": image(version),
+        "image": image_name(version),
         "command": [sys.executable, "-m", "zdd_tui.demo.sample"],
         "env": [{"name": name, "value": value} for name, value in env.items()],
         "ports": [{"name": "http", "containerPort": PORT}],
-        "startupProbe": _probe("/ready", failureThreshold=60),
-        "readinessProbe": _probe("/ready", failureThreshold=2),
-        "livenessProbe": _probe("/health", periodSeconds=5, failureThreshold=6),
+        "startupProbe": _http_probe("/ready", failureThreshold=60),
+        "readinessProbe": _http_probe("/ready", failureThreshold=2),
+        "livenessProbe": _http_probe("/health", periodSeconds=5, failureThreshold=6),
         "lifecycle": {"preStop": {"sleep": {"seconds": drain}}},
     }
     return {
@@ -75,7 +75,7 @@ def deployment(
     }
 
 
-def service(*, namespace: str = "default") -> dict[str, Any]:
+def service_manifest(*, namespace: str = "default") -> dict[str, Any]:
     """Port 80 to the pods' 8080."""
     return {
         "apiVersion": "v1",
@@ -89,7 +89,7 @@ ROUTE = NAME
 _GATEWAY_API = "gateway.networking.k8s.io/v1"
 
 
-def gateway_objects(*, namespace: str = "default") -> dict[str, dict[str, Any]]:
+def gateway_manifests(*, namespace: str = "default") -> dict[str, dict[str, Any]]:
     """GatewayClass, Gateway and the HTTPRoute that gives the Service every request, by path of creation."""
     base = f"/apis/{_GATEWAY_API}"
     listener = {"name": "http", "port": 80, "protocol": "HTTP"}
@@ -109,7 +109,7 @@ def gateway_objects(*, namespace: str = "default") -> dict[str, dict[str, Any]]:
     }
 
 
-def _probe(path: str, *, periodSeconds: int = 1, failureThreshold: int) -> dict[str, Any]:
+def _http_probe(path: str, *, periodSeconds: int = 1, failureThreshold: int) -> dict[str, Any]:
     return {
         "httpGet": {"path": path, "port": "http"},
         "periodSeconds": periodSeconds,

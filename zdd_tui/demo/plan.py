@@ -3,10 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-Kind = Literal["column", "table"]
-Mode = Literal["application", "trigger"]
+ChangeKind = Literal["column", "table"]
+DualWriteMode = Literal["application", "trigger"]
 
-_HEAD = """\
+_PLAN_HEAD = """\
 # The demo's release; config/plan.example.yaml explains every key.
 name: {name}
 strategy: expand/contract
@@ -37,7 +37,7 @@ change:
   dual_write: {mode}
 """
 
-_COLUMN = """\
+_COLUMN_CHANGE = """\
   expand: |
     ALTER TABLE users ADD COLUMN full_name text
   indexes:
@@ -49,7 +49,7 @@ _COLUMN = """\
     last_name: substr(full_name, length(split_part(full_name, ' ', 1)) + 2)
 """
 
-_TABLE = """\
+_TABLE_CHANGE = """\
   into: public.people
   expand: |
     CREATE TABLE people (
@@ -68,7 +68,7 @@ _TABLE = """\
     email: email
 """
 
-_TAIL = """\
+_PLAN_TAIL = """\
 
 backfill:
   batch_rows: 1000
@@ -80,12 +80,12 @@ gates:
 """
 
 
-def flags_expire() -> str:
+def flags_expiry_date() -> str:
     """A day well after the demo, as any plan would name one."""
     return f"{datetime.now(UTC) + timedelta(days=30):%Y-%m-%d}"
 
 
-GUARD = """
+GUARD_YAML = """
 guard:
   interval: 1s
   rules:
@@ -113,7 +113,7 @@ guard:
 """Short windows, so that a fault is answered while one looks; in production they are longer: see
 config/plan.example.yaml."""
 
-CALM_GUARD = """
+LENIENT_GUARD_YAML = """
 guard:
   interval: 1s
   rules:
@@ -143,43 +143,48 @@ guard:
 REGION_SOAK = "10s"
 """Between two regions: long enough to be refused in it."""
 
-_REGION = """\
+_REGION_YAML = """\
     - name: {name}
       database: {{dsn: "${{{up}_DATABASE_URL}}"}}
       kubernetes: {{kubeconfig: "${{{up}_KUBECONFIG}}"}}
 """
 
 
-def regions_text(names: tuple[str, ...], *, flagged: bool) -> str:
+def regions_yaml(names: tuple[str, ...], *, uses_flags: bool) -> str:
     """The regions of a plan, as its last section; each has all of its systems to itself. Empty without names.
 
     Args:
-        flagged: the strategy has flags.
+        uses_flags: the strategy has flags.
     """
     if not names:
         return ""
-    flags = '      flags: {{url: "${{{up}_REDIS_URL}}"}}\n' if flagged else ""
-    each = "".join((_REGION + flags).format(name=name, up=name.upper()) for name in names)
+    flags = '      flags: {{url: "${{{up}_REDIS_URL}}"}}\n' if uses_flags else ""
+    each = "".join((_REGION_YAML + flags).format(name=name, up=name.upper()) for name in names)
     return f"\nregions:\n  soak: {REGION_SOAK}\n  order:\n{each}"
 
 
-def plan_text(
-    kind: Kind, mode: Mode, *, name: str = "users-full-name", soak: str = "5s", ceiling: int | None = None
+def plan_yaml(
+    kind: ChangeKind,
+    mode: DualWriteMode,
+    *,
+    name: str = "users-full-name",
+    soak: str = "5s",
+    max_rows_per_second: int | None = None,
 ) -> str:
     """The plan as YAML; secrets stay in the environment.
 
     Args:
-        ceiling: rows a second that the backfill may move; None for as fast as it can.
+        max_rows_per_second: rows a second that the backfill may move; None for as fast as it can.
     """
-    limit = f"  max_rows_per_second: {ceiling}\n" if ceiling else ""
-    head = _HEAD.format(name=name, mode=mode, expires=flags_expire())
-    return head + (_COLUMN if kind == "column" else _TABLE) + _TAIL.format(soak=soak, ceiling=limit)
+    limit = f"  max_rows_per_second: {max_rows_per_second}\n" if max_rows_per_second else ""
+    head = _PLAN_HEAD.format(name=name, mode=mode, expires=flags_expiry_date())
+    return head + (_COLUMN_CHANGE if kind == "column" else _TABLE_CHANGE) + _PLAN_TAIL.format(soak=soak, ceiling=limit)
 
 
 # --- The demo's plans of the strategies that leave the schema alone.
 
 
-_PLAN = """\
+_PLAN_YAML = """\
 # The demo's release; config/examples/ explains every key.
 name: {name}
 strategy: {strategy}
@@ -208,7 +213,7 @@ IMAGE = "shop/users-api:2"
 DARK_IMAGE = "shop/users-api:4"
 """Version 4 reads as version 1 does, and has another way to read beside it."""
 
-MISTAKEN_IMAGE = "shop/users-api:5"
+WRONG_RESULTS_IMAGE = "shop/users-api:5"
 """The same with a mistake on the other way."""
 
 _CANARY = """
@@ -262,7 +267,7 @@ dark:
   latency_quantile: 0.5
 """
 
-MORE = {
+STRATEGY_SECTIONS = {
     "rolling": "",
     # As few as the demo's four pods, or the two of its tests, can give exactly.
     "canary": _CANARY,
@@ -271,22 +276,36 @@ MORE = {
 }
 """By strategy: what its plan has beside the common part."""
 
-_FULL = {"weights": "20, 50", "shares": "10, 50", "gateway": "10, 50", "shadow": "1, 25, 100", "ramp": "10, 50, 100"}
-_QUICK = {"weights": "33, 50", "shares": "50", "gateway": "33, 50", "shadow": "20, 100", "ramp": "50, 100"}
+_NORMAL_WEIGHTS = {
+    "weights": "20, 50",
+    "shares": "10, 50",
+    "gateway": "10, 50",
+    "shadow": "1, 25, 100",
+    "ramp": "10, 50, 100",
+}
+_FAST_WEIGHTS = {"weights": "33, 50", "shares": "50", "gateway": "33, 50", "shadow": "20, 100", "ramp": "50, 100"}
 
 
-def strategy_plan_text(
-    strategy: str, *, name: str, soak: str, quick: bool = False, by: str = "replicas", mistaken: bool = False
+def strategy_plan_yaml(
+    strategy: str,
+    *,
+    name: str,
+    soak: str,
+    is_fast: bool = False,
+    canary_by: str = "replicas",
+    has_wrong_results: bool = False,
 ) -> str:
     """The plan as YAML; secrets stay in the environment.
 
     Args:
-        by: what makes a canary's weight, ``replicas``, ``flag`` or ``gateway``.
-        mistaken: the image of a dark launch is one whose new path answers otherwise.
+        canary_by: what makes a canary's weight, ``replicas``, ``flag`` or ``gateway``.
+        has_wrong_results: the image of a dark launch is one whose new path answers otherwise.
     """
-    by_flag = strategy == "canary" and by == "flag"
-    chosen = {"flag": _CANARY_BY_FLAG, "gateway": _CANARY_BY_GATEWAY}.get(by) if strategy == "canary" else None
-    more = (chosen or MORE[strategy]).format(**(_QUICK if quick else _FULL), expires=flags_expire())
-    dark = MISTAKEN_IMAGE if mistaken else DARK_IMAGE
+    by_flag = strategy == "canary" and canary_by == "flag"
+    chosen = {"flag": _CANARY_BY_FLAG, "gateway": _CANARY_BY_GATEWAY}.get(canary_by) if strategy == "canary" else None
+    more = (chosen or STRATEGY_SECTIONS[strategy]).format(
+        **(_FAST_WEIGHTS if is_fast else _NORMAL_WEIGHTS), expires=flags_expiry_date()
+    )
+    dark = WRONG_RESULTS_IMAGE if has_wrong_results else DARK_IMAGE
     image = dark if strategy == "dark-launch" or by_flag else IMAGE
-    return _PLAN.format(name=name, strategy=strategy, image=image, soak=soak, more=more)
+    return _PLAN_YAML.format(name=name, strategy=strategy, image=image, soak=soak, more=more)

@@ -5,13 +5,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from zdd_tui.demo.environment import Environment, Options, Say, environment
+from zdd_tui.demo.environment import DemoOptions, Environment, ProgressCallback, start_environment
 
-NAMES = ("eu", "us", "ap")
+REGION_NAMES = ("eu", "us", "ap")
 
 
 @asynccontextmanager
-async def productions(folder: Path, options: Options, say: Say) -> AsyncIterator[tuple[Environment, ...]]:
+async def start_regions(
+    folder: Path, options: DemoOptions, log: ProgressCallback
+) -> AsyncIterator[tuple[Environment, ...]]:
     """One production for each of the options' regions, in order; one in all for a plan without regions.
 
     Each has its own folder, servers, cluster, pods and load, and the same plan file.
@@ -21,17 +23,19 @@ async def productions(folder: Path, options: Options, say: Say) -> AsyncIterator
     """
     async with AsyncExitStack() as stack:
         if not options.regions:
-            yield (await stack.enter_async_context(environment(folder, options, say)),)
+            yield (await stack.enter_async_context(start_environment(folder, options, log)),)
             return
         made: list[Environment] = []
         for name in options.regions:
-            say(f"region {name}")
+            log(f"region {name}")
             own = folder / name
             own.mkdir()
-            made.append(await stack.enter_async_context(environment(own, replace(options, region=name), say)))
+            made.append(await stack.enter_async_context(start_environment(own, replace(options, region=name), log)))
         shared = {
-            f"{env.options.region.upper()}_{name}": value for env in made for name, value in env.addresses.items()
+            f"{env.options.region.upper()}_{name}": value
+            for env in made
+            for name, value in env.connection_variables.items()
         }
         for env in made:
-            env.others = shared
+            env.region_variables = shared
         yield tuple(made)

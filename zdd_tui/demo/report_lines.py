@@ -3,7 +3,7 @@
 from typing import Any
 
 
-def load_figures(load: dict[str, Any]) -> dict[str, Any]:
+def load_summary(load: dict[str, Any]) -> dict[str, Any]:
     """What a report keeps of the load's account, see :mod:`zdd_tui.demo.load.stats`; times in ms and seconds."""
     return {
         "requests": load["requests"],
@@ -17,7 +17,7 @@ def load_figures(load: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def load_lines(report: dict[str, Any]) -> list[str]:
+def load_report_lines(report: dict[str, Any]) -> list[str]:
     """What the load saw."""
     return [
         f"  requests       {report['requests']:,}",
@@ -27,21 +27,21 @@ def load_lines(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def doctor_lines(report: dict[str, Any]) -> list[str]:
+def doctor_report_lines(report: dict[str, Any]) -> list[str]:
     """What the doctor counts, and a line for everything that is not well or could not be seen."""
     doctor = report["doctor"]
     counts = ", ".join(f"{number} {verdict}" for verdict, number in doctor["counts"].items())
     return [f"  doctor         {counts}", *(f"    {line}" for line in doctor["open"])]
 
 
-def closing_lines(report: dict[str, Any]) -> list[str]:
+def rollback_and_phase_lines(report: dict[str, Any]) -> list[str]:
     """The rehearsed rollback, the phases, and a line for everything that is not as it should be."""
     rehearsal = report["rollback_rehearsal"]
     return [
         f"  rollback       from {rehearsal['from']} in {rehearsal['rollback_seconds']} s,"
         f" {len(rehearsal['differences'])} differences",
         "  phases         " + ", ".join(f"{name} {seconds} s" for name, seconds in report["release"]["phases"].items()),
-        *doctor_lines(report),
+        *doctor_report_lines(report),
         *(f"  ✗ {line}" for line in rehearsal["differences"]),
         *(f"  ✗ failed: {sample}" for sample in report["failure_samples"]),
         *(f"  ✗ wrong: {sample}" for sample in report["wrong_samples"]),

@@ -9,17 +9,17 @@ import asyncpg
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.postgres.catalog import Catalog, read_catalog
-from zdd_tui.backends.postgres.connection import FAILURES
+from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS
 from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.model.plan.base import Backfill, BasePlan, Plan
 from zdd_tui.model.release.records import StepRecord
-from zdd_tui.model.tuning import Tuning, in_force
+from zdd_tui.model.tuning import Tuning, effective_limits
 
 PlanT = TypeVar("PlanT", bound=BasePlan)
 
 
-RELEASE_SECONDS = 5.0
+POOL_RELEASE_TIMEOUT = 5.0
 
 
 @dataclass(slots=True)
@@ -28,8 +28,8 @@ class Context:
 
     Attributes:
         flag_store: None where the plan has no flags.
-        paused: tells whether the operator has paused the release.
-        say: takes a line for the agent's log.
+        is_paused: tells whether the operator has paused the release.
+        log: takes a line for the agent's log.
         tuning: tells which limits of the backfill the operator has changed.
     """
 
@@ -37,8 +37,8 @@ class Context:
     store: AgentStore
     flag_store: FlagStore | None
     cluster: Cluster
-    paused: Callable[[], bool]
-    say: Callable[[str], None]
+    is_paused: Callable[[], bool]
+    log: Callable[[str], None]
     tuning: Callable[[], Tuning] = tuple
     _catalog: Catalog | None = field(default=None, init=False)
 
@@ -53,47 +53,47 @@ class Context:
         return self.flag_store
 
     @property
-    def change_plan(self) -> Plan:
+    def expand_contract_plan(self) -> Plan:
         """For the steps and gates of expand/contract."""
-        return self.plan_as(Plan)
+        return self.plan_of_type(Plan)
 
-    def limits(self) -> Backfill:
+    def current_limits(self) -> Backfill:
         """The limits of the backfill that hold now: the plan's, as far as no operator has changed them."""
-        return in_force(self.change_plan.backfill, self.tuning())
+        return effective_limits(self.expand_contract_plan.backfill, self.tuning())
 
-    def plan_as(self, kind: type[PlanT]) -> PlanT:
+    def plan_of_type(self, kind: type[PlanT]) -> PlanT:
         """The plan as its strategy's steps and gates know it; a step of another strategy is a defect of ours."""
         assert isinstance(self.plan, kind), f"{type(self.plan).__name__} is no {kind.__name__}"
         return self.plan
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[asyncpg.Connection]:
+    async def read_connection(self) -> AsyncIterator[asyncpg.Connection]:
         """A connection for looking, outside of any fence."""
         conn = await self.store.pool.acquire()
         try:
             yield conn
         finally:
             # With a limit: after a failover the old server never answers the cancel of what was asked of it.
-            with suppress(*FAILURES):
-                await self.store.pool.release(conn, timeout=RELEASE_SECONDS)
+            with suppress(*CONNECTION_ERRORS):
+                await self.store.pool.release(conn, timeout=POOL_RELEASE_TIMEOUT)
 
     async def catalog(self, *, fresh: bool = False) -> Catalog:
         """The facts about the tables; read anew after every change of the schema."""
         if self._catalog is None or fresh:
-            async with self.reading() as conn:
-                self._catalog = await read_catalog(conn, self.change_plan)
+            async with self.read_connection() as conn:
+                self._catalog = await read_catalog(conn, self.expand_contract_plan)
         return self._catalog
 
-    async def prove_lease(self) -> None:
+    async def check_lease(self) -> None:
         """Raises StaleEpoch unless the lease is still ours. Called right before an effect that PostgreSQL
         cannot put into the same transaction as its fence."""
-        await self.store.check()
+        await self.store.check_lease()
 
 
 class StepHandle:
     """One running step: its stored detail, its progress note, and its record.
 
-    ``value`` is the strategy's, such as a weight in percent. ``record`` may be called inside the transaction that has
+    ``value`` is the strategy's, such as a weight in percent. ``write_done`` may be called inside the transaction that has
     the step's effect; then both commit together.
     """
 
@@ -102,30 +102,30 @@ class StepHandle:
         stored: StepRecord,
         *,
         value: int | None = None,
-        note: Callable[[str], Awaitable[None]],
-        save_detail: Callable[[dict[str, Any]], Awaitable[None]],
-        record: Callable[[asyncpg.Connection, dict[str, Any]], Awaitable[None]],
+        write_note: Callable[[str], Awaitable[None]],
+        write_detail: Callable[[dict[str, Any]], Awaitable[None]],
+        write_done: Callable[[asyncpg.Connection, dict[str, Any]], Awaitable[None]],
     ) -> None:
         self.name = stored.name
         self.value = value
         self.detail: dict[str, Any] = dict(stored.detail)
         self._last_note = stored.note
-        self._note = note
-        self._save_detail = save_detail
-        self._record = record
+        self._write_note = write_note
+        self._write_detail = write_detail
+        self._write_done = write_done
 
-    async def note(self, text: str) -> None:
+    async def set_note(self, text: str) -> None:
         """What the step is doing now, for the screens; written only when it changes."""
         if text != self._last_note:
             self._last_note = text
-            await self._note(text)
+            await self._write_note(text)
 
-    async def remember(self, **facts: Any) -> None:
+    async def save_detail(self, **facts: Any) -> None:
         """Keeps what the undo will need. Called before the effect, so that a crash in between loses nothing."""
         self.detail |= facts
-        await self._save_detail(self.detail)
+        await self._write_detail(self.detail)
 
-    async def record(self, conn: asyncpg.Connection, **facts: Any) -> None:
+    async def record_done(self, conn: asyncpg.Connection, **facts: Any) -> None:
         """Writes the step's end, and facts for its undo, inside the transaction of its effect."""
         self.detail |= facts
-        await self._record(conn, self.detail)
+        await self._write_done(conn, self.detail)

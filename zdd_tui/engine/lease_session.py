@@ -14,82 +14,95 @@ from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.backends.store.client import Store
-from zdd_tui.backends.store.guard import tell
+from zdd_tui.backends.store.guard import record_overdue_wait
 from zdd_tui.engine.context import Context
-from zdd_tui.engine.gates.registry import judge
+from zdd_tui.engine.gates.registry import evaluate_gates
 from zdd_tui.engine.guard.loop import GuardLoop
-from zdd_tui.engine.preconditions import asked_of, recheck_objects, require_rehearsal, tuned_text
-from zdd_tui.engine.runner import Boundary, Holding, Runner
-from zdd_tui.model.errors import BackendError, DatabaseAway, Refused
+from zdd_tui.engine.preconditions import (
+    build_tune_command,
+    describe_tune_result,
+    require_rehearsal,
+    require_same_objects,
+)
+from zdd_tui.engine.runner import ReleaseHolder, Runner, StepHook
+from zdd_tui.model.errors import BackendError, DatabaseUnavailable, Refused
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.guard import Guard
 from zdd_tui.model.release.records import NewEvent, ReleaseRecord, StoredCommand
-from zdd_tui.model.release.state import Command, CommandKind, Release, State, command, finish, next_work
-from zdd_tui.model.release.summary import wait_of
+from zdd_tui.model.release.state import (
+    Command,
+    CommandKind,
+    Release,
+    ReleaseState,
+    apply_command,
+    complete_if_open,
+    next_pending_step,
+)
+from zdd_tui.model.release.summary import find_wait
 
-RENEWALS = 3
+RENEWALS_PER_TTL = 3
 """Renewals in the life of a lease: two may fail."""
-GATES_EVERY = 1.0
-CONNECT_AGAIN = 1.0
+GATE_INTERVAL = 1.0
+RECONNECT_DELAY = 1.0
 
-ENTRY_EVERY = 3.0
+ENTRY_GATE_INTERVAL = 3.0
 """Seconds between two looks before the first phase: each asks the databases of other regions."""
-Say = Callable[[str], None]
+LogCallback = Callable[[str], None]
 T = TypeVar("T")
 
 
-class Tenure:
+class LeaseSession:
     """What the agent does while it holds the lease."""
 
-    def __init__(self, plan: BasePlan, store: AgentStore, boundary: Boundary | None, say: Say) -> None:
+    def __init__(self, plan: BasePlan, store: AgentStore, hook: StepHook | None, log: LogCallback) -> None:
         self._plan = plan
         self._store = store
-        self._boundary = boundary
-        self._say = say
-        self._moved = asyncio.Event()
-        self._looking = asyncio.Lock()
-        self._steering = asyncio.Lock()  # held while the next step is chosen, and while a command changes course
-        self._step: asyncio.Task[None] | None = None
-        self._holding: Holding
+        self._hook = hook
+        self._log = log
+        self._state_changed = asyncio.Event()
+        self._gate_lock = asyncio.Lock()
+        self._step_lock = asyncio.Lock()  # held while the next step is chosen, and while a command changes course
+        self._running_step: asyncio.Task[None] | None = None
+        self._holder: ReleaseHolder
         self._ctx: Context
         self._cluster: Cluster | None = None
-        self._told_of = 0.0  # since when the wait has lasted that was told of
+        self._reported_wait_since = 0.0  # since when the wait has lasted that was told of
         self._runner: Runner
 
-    async def serve(self) -> Release:
+    async def run(self) -> Release:
         """Works until the release has ended; whatever ends the tenure before that is raised."""
-        self._holding = Holding((await self._store.read()).release)
+        self._holder = ReleaseHolder((await self._store.read()).release)
         # Renewed from the first moment on: connecting to the other systems may take longer than the lease lasts.
-        await _until_first(self._renew(), self._work())
+        await _run_until_first_ends(self._renew_loop(), self._run_loops())
         return self._release
 
     @property
     def _release(self) -> Release:
-        return self._holding.release
+        return self._holder.release
 
-    async def _renew(self) -> None:
+    async def _renew_loop(self) -> None:
         """Two renewals may fail, say by a reset of the connection, before the tenure is given up."""
         while True:
-            await asyncio.sleep(self._store.ttl / RENEWALS)
+            await asyncio.sleep(self._store.ttl / RENEWALS_PER_TTL)
             try:
-                await self._store.renew()
-            except DatabaseAway:
-                if self._store.remaining < self._store.ttl / RENEWALS:
+                await self._store.renew_lease()
+            except DatabaseUnavailable:
+                if self._store.seconds_remaining < self._store.ttl / RENEWALS_PER_TTL:
                     raise
 
-    async def _work(self) -> None:
+    async def _run_loops(self) -> None:
         async with AsyncExitStack() as stack:
-            loops = [self._carry_out(stack)]
+            loops = [self._run_release(stack)]
             if self._plan.guard is not None:
-                loops.append(self._guard(self._plan.guard).run())
-            await _until_first(*loops)
+                loops.append(self._build_guard(self._plan.guard).run())
+            await _run_until_first_ends(*loops)
 
-    async def _carry_out(self, stack: AsyncExitStack) -> None:
+    async def _run_release(self, stack: AsyncExitStack) -> None:
         await self._connect(stack)
-        self._announce()
-        await _until_first(self._take_commands(), self._run_steps(), self._judge_gates())
+        self._notify_change()
+        await _run_until_first_ends(self._command_loop(), self._step_loop(), self._gate_loop())
 
-    def _guard(self, guard: Guard) -> GuardLoop:
+    def _build_guard(self, guard: Guard) -> GuardLoop:
         """It waits for no other system: it begins with what it can see, and the rest is unknown."""
         return GuardLoop(
             self._plan,
@@ -97,18 +110,18 @@ class Tenure:
             self._store,
             cluster=lambda: self._cluster,
             release=lambda: self._release,
-            say=self._say,
+            log=self._log,
         )
 
     async def _connect(self, stack: AsyncExitStack) -> None:
         redis = asyncio.create_task(self._connect_flags(stack))
         try:
             names = self._plan.kubernetes
-            self._cluster = cluster = await self._patiently(
+            self._cluster = cluster = await self._connect_with_retry(
                 "Kubernetes",
                 lambda: stack.enter_async_context(Cluster.connect(names.kubeconfig, names.context, names.namespace)),
             )
-            cluster.prove = self._store.check
+            cluster.lease_check = self._store.check_lease
             flags = await redis
         finally:
             redis.cancel()
@@ -118,20 +131,20 @@ class Tenure:
             store=self._store,
             flag_store=flags,
             cluster=cluster,
-            paused=lambda: self._release.paused,
-            say=self._say,
+            is_paused=lambda: self._release.paused,
+            log=self._log,
             tuning=lambda: self._release.tuning,
         )
-        self._runner = Runner(self._ctx, self._holding, self._boundary)
+        self._runner = Runner(self._ctx, self._holder, self._hook)
 
     async def _connect_flags(self, stack: AsyncExitStack) -> FlagStore | None:
         if (url := self._plan.redis_url) is None:
             return None
-        flags = await self._patiently("Redis", lambda: FlagStore.connect(url.get_secret_value()))
+        flags = await self._connect_with_retry("Redis", lambda: FlagStore.connect(url.get_secret_value()))
         stack.push_async_callback(flags.close)
         return flags
 
-    async def _patiently(self, what: str, connect: Callable[[], Awaitable[T]]) -> T:
+    async def _connect_with_retry(self, system: str, connect: Callable[[], Awaitable[T]]) -> T:
         """Connects, for ever; the reason why it cannot is said once, where operators look."""
         said = ""
         while True:
@@ -140,127 +153,129 @@ class Tenure:
             except BackendError as error:
                 if error.title != said:
                     said = error.title
-                    self._say(f"waiting for {what}: {error}")
+                    self._log(f"waiting for {system}: {error}")
                     await self._store.save(
-                        self._release, events=[NewEvent("error", f"agent waits for {what}: {error}")]
+                        self._release, events=[NewEvent("error", f"agent waits for {system}: {error}")]
                     )
-            await asyncio.sleep(CONNECT_AGAIN)
+            await asyncio.sleep(RECONNECT_DELAY)
 
-    def _announce(self) -> None:
+    def _notify_change(self) -> None:
         """The state has changed: whoever waits for that looks again."""
-        self._moved.set()
+        self._state_changed.set()
 
     # --- steps ----------------------------------------------------------------------------------------------
 
-    async def _run_steps(self) -> None:
+    async def _step_loop(self) -> None:
         try:
-            while not self._release.state.ended:
-                async with self._steering:
-                    self._moved.clear()
-                    work = next_work(self._release)
+            while not self._release.state.has_ended:
+                async with self._step_lock:
+                    self._state_changed.clear()
+                    work = next_pending_step(self._release)
                     if work is not None:
-                        self._step = asyncio.create_task(self._runner.perform(work))
-                if self._step is None:
-                    await self._moved.wait()
+                        self._running_step = asyncio.create_task(self._runner.run_step(work))
+                if self._running_step is None:
+                    await self._state_changed.wait()
                     continue
-                await asyncio.wait([self._step])
-                finished, self._step = self._step, None
+                await asyncio.wait([self._running_step])
+                finished, self._running_step = self._running_step, None
                 if not finished.cancelled():
                     finished.result()
-            await self._store.end(self._release)
-            self._say(f"release {self._release.name} is {self._release.state}")
+            await self._store.save_end(self._release)
+            self._log(f"release {self._release.name} is {self._release.state}")
         finally:
-            await self._cut_off()
+            await self._cancel_step()
 
-    async def _cut_off(self) -> None:
+    async def _cancel_step(self) -> None:
         """Ends the running step wherever it is. Steps bear that: they are run again or undone."""
-        step = self._step
+        step = self._running_step
         if step is not None and not step.done():
             step.cancel()
             await asyncio.wait([step])
 
     # --- commands -------------------------------------------------------------------------------------------
 
-    async def _take_commands(self) -> None:
+    async def _command_loop(self) -> None:
         dsn = self._plan.database.dsn.get_secret_value()
         async with await Store.open(dsn, application_name="zdd agent listen") as store:
-            async for _ in store.changes(self._store.release_id):
+            async for _ in store.watch_changes(self._store.release_id):
                 while (stored := await self._store.next_command()) is not None:
-                    await self._obey(stored)
+                    await self._handle_command(stored)
 
-    async def _obey(self, stored: StoredCommand) -> None:
-        asked = stored.asked
+    async def _handle_command(self, stored: StoredCommand) -> None:
+        asked = stored.to_command
         if asked.kind is CommandKind.ADVANCE:
-            await self._look_at_gates()  # an operator must not be refused for a reading that is only old
-        async with self._steering:
+            await self._evaluate_gates()  # an operator must not be refused for a reading that is only old
+        async with self._step_lock:
             try:
-                await recheck_objects(self._ctx.cluster, stored)
+                await require_same_objects(self._ctx.cluster, stored)
                 if asked.kind is CommandKind.ROLLBACK:
-                    await self._stop_for_rollback(asked)
-                await self._apply(stored, asked)
+                    await self._stop_step_for_rollback(asked)
+                await self._apply_command(stored, asked)
             except Refused as refusal:
-                await self._store.answer(stored.id, refused=True, outcome=str(refusal), release=None)
-                self._say(f"refused {stored.kind} by {stored.actor}: {refusal.title}")
-        self._announce()
+                await self._store.complete_command(stored.id, refused=True, outcome=str(refusal), release=None)
+                self._log(f"refused {stored.kind} by {stored.actor}: {refusal.title}")
+        self._notify_change()
 
-    async def _stop_for_rollback(self, asked: Command) -> None:
+    async def _stop_step_for_rollback(self, requested: Command) -> None:
         record = await self._store.read()
-        command(self._release, asked, record.gates, record.now)  # a refused rollback must not cut a step off
-        await self._cut_off()
+        apply_command(self._release, requested, record.gates, record.now)  # a refused rollback must not cut a step off
+        await self._cancel_step()
         # The step may have committed its end before it noticed that it was cut off.
-        self._holding.release = (await self._store.read()).release
+        self._holder.release = (await self._store.read()).release
 
-    async def _apply(self, stored: StoredCommand, asked: Command) -> None:
-        async with self._holding.lock:
+    async def _apply_command(self, stored: StoredCommand, requested: Command) -> None:
+        async with self._holder.lock:
             record = await self._store.read()
-            before = self._holding.release
-            if self._plan.confirm.wants_reason(stored.kind, stored.request.reason):
+            before = self._holder.release
+            if self._plan.confirm.needs_reason(stored.kind, stored.request.reason):
                 raise Refused(f"the plan asks for a reason to {stored.kind}", "say why; it goes into the audit")
-            if asked.kind is CommandKind.TUNE:
-                asked = asked_of(self._plan, before, stored)
-            after = command(before, asked, record.gates, record.now)
+            if requested.kind is CommandKind.TUNE:
+                requested = build_tune_command(self._plan, before, stored)
+            after = apply_command(before, requested, record.gates, record.now)
             events = await require_rehearsal(self._ctx, before, stored, record.now)
-            if after.phase != before.phase and after.current is not None:
-                events.append(NewEvent("phase", f"{after.current.name} begins"))
-            place = after.current.name if after.current else after.name
+            if after.phase != before.phase and after.current_phase is not None:
+                events.append(NewEvent("phase", f"{after.current_phase.name} begins"))
+            place = after.current_phase.name if after.current_phase else after.name
             outcome = f"{place} is {after.state}{', paused' if after.paused else ''}"
-            if asked.kind is CommandKind.TUNE:
-                outcome = tuned_text(self._plan, before, after)
-            await self._store.answer(stored.id, refused=False, outcome=outcome, release=after, events=events)
-            self._holding.release = after
-            self._say(f"{stored.kind} by {stored.actor}: {outcome}")
+            if requested.kind is CommandKind.TUNE:
+                outcome = describe_tune_result(self._plan, before, after)
+            await self._store.complete_command(stored.id, refused=False, outcome=outcome, release=after, events=events)
+            self._holder.release = after
+            self._log(f"{stored.kind} by {stored.actor}: {outcome}")
 
     # --- gates ----------------------------------------------------------------------------------------------
 
-    async def _judge_gates(self) -> None:
+    async def _gate_loop(self) -> None:
         while True:
-            waiting = self._release.state is State.PLANNED
-            if self._release.state in (State.RUNNING, State.WAITING, State.FAILED) or (waiting and self._release.gates):
-                await self._look_at_gates()
-            await asyncio.sleep(ENTRY_EVERY if waiting and self._release.gates else GATES_EVERY)
+            waiting = self._release.state is ReleaseState.PLANNED
+            if self._release.state in (ReleaseState.RUNNING, ReleaseState.WAITING, ReleaseState.FAILED) or (
+                waiting and self._release.gates
+            ):
+                await self._evaluate_gates()
+            await asyncio.sleep(ENTRY_GATE_INTERVAL if waiting and self._release.gates else GATE_INTERVAL)
 
-    async def _look_at_gates(self) -> None:
-        async with self._looking:  # one look at a time: an older one must not be written over a newer one
-            await self._store.save_gates(await judge(self._ctx, await self._store.read()))
-        async with self._holding.lock:
+    async def _evaluate_gates(self) -> None:
+        async with self._gate_lock:  # one look at a time: an older one must not be written over a newer one
+            await self._store.save_gates(await evaluate_gates(self._ctx, await self._store.read()))
+        async with self._holder.lock:
             record = await self._store.read()
-            after = finish(self._release, record.gates, record.now)
+            after = complete_if_open(self._release, record.gates, record.now)
             if after is not self._release:
                 await self._store.save(after, events=[NewEvent("phase", f"release {after.name}: {after.state}")])
-                self._holding.release = after
-        self._announce()
-        await self._tell_of_wait(record)
+                self._holder.release = after
+        self._notify_change()
+        await self._report_overdue_wait(record)
 
-    async def _tell_of_wait(self, record: ReleaseRecord) -> None:
+    async def _report_overdue_wait(self, record: ReleaseRecord) -> None:
         """Once for each wait that lasts longer than the plan allows."""
-        wait = wait_of(record, record.now)
-        if wait is not None and wait.over and wait.since != self._told_of:
-            self._told_of = wait.since
-            if await tell(self._store, wait):
-                self._say(wait.text)
+        wait = find_wait(record, record.now)
+        if wait is not None and wait.is_overdue and wait.since != self._reported_wait_since:
+            self._reported_wait_since = wait.since
+            if await record_overdue_wait(self._store, wait):
+                self._log(wait.description)
 
 
-async def _until_first(*loops: Coroutine[Any, Any, None]) -> None:
+async def _run_until_first_ends(*loops: Coroutine[Any, Any, None]) -> None:
     """Runs loops side by side until one ends or fails; the others are ended with it, and its failure is raised."""
     tasks = [asyncio.create_task(loop) for loop in loops]
     try:

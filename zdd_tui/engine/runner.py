@@ -7,18 +7,18 @@ from typing import Any, Literal
 
 import asyncpg
 
-from zdd_tui.backends.postgres.connection import is_lost
+from zdd_tui.backends.postgres.connection import is_session_lost
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.steps.registry import STEPS
-from zdd_tui.model.errors import DatabaseAway, StaleEpoch, ZddError
+from zdd_tui.model.errors import DatabaseUnavailable, StaleEpoch, ZddError
 from zdd_tui.model.release.records import NewEvent, StepChange, StepRecord
-from zdd_tui.model.release.state import Release, Work, step_begins, step_ends, step_fails
+from zdd_tui.model.release.state import PendingStep, Release, mark_step_failed, mark_step_finished, mark_step_started
 
-Boundary = Callable[[Literal["intent", "effect", "record"], Work], None]
+StepHook = Callable[[Literal["intent", "effect", "record"], PendingStep], None]
 """Called after each of the three; the kill tests end the process here."""
 
 
-class Holding:
+class ReleaseHolder:
     """The release's state in this process. Commands and steps change it, one at a time, under its lock."""
 
     def __init__(self, release: Release) -> None:
@@ -29,128 +29,128 @@ class Holding:
 class Runner:
     """Runs and undoes steps, one at a time."""
 
-    def __init__(self, ctx: Context, holding: Holding, boundary: Boundary | None = None) -> None:
+    def __init__(self, ctx: Context, holder: ReleaseHolder, hook: StepHook | None = None) -> None:
         self._ctx = ctx
-        self._holding = holding
-        self._boundary: Boundary = boundary or (lambda _at, _work: None)
+        self._holder = holder
+        self._hook: StepHook = hook or (lambda _at, _work: None)
 
-    async def perform(self, work: Work) -> None:
+    async def run_step(self, pending: PendingStep) -> None:
         """Does one piece of work.
 
         A failure of the step itself is recorded and returns. Without the lease or the database nothing can be
         recorded: that is raised, and the next tenure does the work again.
         """
-        await self._begin(work)
-        self._boundary("intent", work)
-        record = _Record(self._ctx, self._holding, work)
+        await self._record_start(pending)
+        self._hook("intent", pending)
+        record = _DoneRecord(self._ctx, self._holder, pending)
         try:
-            await self._effect(work, record)
-        except (StaleEpoch, DatabaseAway):
+            await self._run_effect(pending, record)
+        except (StaleEpoch, DatabaseUnavailable):
             raise
         except Exception as error:
             record.close()  # its lock is not reentrant, and the failure is recorded under it
-            if is_lost(error):
+            if is_session_lost(error):
                 raise
-            await self._ctx.prove_lease()  # a step that was cut off because the lease went away has not failed
+            await self._ctx.check_lease()  # a step that was cut off because the lease went away has not failed
             if not isinstance(error, ZddError | asyncpg.PostgresError | OSError):
-                self._ctx.say("".join(traceback.format_exception(error)))
-            await self._fail(work, _explain(error))
+                self._ctx.log("".join(traceback.format_exception(error)))
+            await self._record_failure(pending, _describe_error(error))
             return
         finally:
             record.close()
-        self._boundary("record", work)
+        self._hook("record", pending)
 
-    async def _effect(self, work: Work, record: "_Record") -> None:
-        handle = await self._handle(work, record)
-        step = STEPS[work.step.key]
-        await (step.run if work.direction == "run" else step.undo)(self._ctx, handle)
-        self._boundary("effect", work)
-        if not record.written:
+    async def _run_effect(self, pending: PendingStep, record: "_DoneRecord") -> None:
+        handle = await self._build_handle(pending, record)
+        step = STEPS[pending.step.registry_key]
+        await (step.run if pending.direction == "run" else step.undo)(self._ctx, handle)
+        self._hook("effect", pending)
+        if not record.is_written:
             await record.write()
-        record.keep()
+        record.apply()
 
-    async def _begin(self, work: Work) -> None:
-        async with self._holding.lock:
-            after = step_begins(self._holding.release, work)
-            event = NewEvent("step", f"{_verb(work)} {work.step.name} begins: {work.step.label}")
-            await self._ctx.store.save(after, events=[event], step=StepChange(work.step.name, note="", error=""))
-            self._holding.release = after
+    async def _record_start(self, pending: PendingStep) -> None:
+        async with self._holder.lock:
+            after = mark_step_started(self._holder.release, pending)
+            event = NewEvent("step", f"{_direction_verb(pending)} {pending.step.name} begins: {pending.step.label}")
+            await self._ctx.store.save(after, events=[event], step=StepChange(pending.step.name, note="", error=""))
+            self._holder.release = after
 
-    async def _fail(self, work: Work, error: str) -> None:
-        async with self._holding.lock:
-            after = step_fails(self._holding.release, work, error)
-            event = NewEvent("error", f"{_verb(work)} {work.step.name} failed: {error}")
-            await self._ctx.store.save(after, events=[event], step=StepChange(work.step.name, note="", error=error))
-            self._holding.release = after
+    async def _record_failure(self, pending: PendingStep, error: str) -> None:
+        async with self._holder.lock:
+            after = mark_step_failed(self._holder.release, pending, error)
+            event = NewEvent("error", f"{_direction_verb(pending)} {pending.step.name} failed: {error}")
+            await self._ctx.store.save(after, events=[event], step=StepChange(pending.step.name, note="", error=error))
+            self._holder.release = after
 
-    async def _handle(self, work: Work, record: "_Record") -> StepHandle:
-        store, name = self._ctx.store, work.step.name
+    async def _build_handle(self, pending: PendingStep, record: "_DoneRecord") -> StepHandle:
+        store, name = self._ctx.store, pending.step.name
         stored = next(
             (step for step in (await store.read()).steps if step.name == name),
-            StepRecord(name, self._holding.release.status(name)),
+            StepRecord(name, self._holder.release.status(name)),
         )
 
         async def save_detail(detail: dict[str, Any]) -> None:
-            async with self._holding.lock:
-                await store.save(self._holding.release, step=StepChange(name, detail=detail))
+            async with self._holder.lock:
+                await store.save(self._holder.release, step=StepChange(name, detail=detail))
 
         return StepHandle(
             stored,
-            value=work.step.value,
-            note=lambda text: store.note(name, text),
-            save_detail=save_detail,
-            record=record.write,
+            value=pending.step.value,
+            write_note=lambda text: store.save_step_note(name, text),
+            write_detail=save_detail,
+            write_done=record.write,
         )
 
 
-class _Record:
+class _DoneRecord:
     """The end of a step, written either alone or inside the transaction of its effect.
 
     In the second case the lock is kept from the write until that transaction has ended, so that no command
     can write an older state over it.
     """
 
-    def __init__(self, ctx: Context, holding: Holding, work: Work) -> None:
+    def __init__(self, ctx: Context, holder: ReleaseHolder, pending: PendingStep) -> None:
         self._ctx = ctx
-        self._holding = holding
-        self._work = work
+        self._holder = holder
+        self._pending = pending
         self._after: Release | None = None
-        self._locked = False
+        self._holds_lock = False
 
     @property
-    def written(self) -> bool:
+    def is_written(self) -> bool:
         return self._after is not None
 
     async def write(self, conn: asyncpg.Connection | None = None, detail: dict[str, Any] | None = None) -> None:
-        if not self._locked:
-            await self._holding.lock.acquire()
-            self._locked = True
-        before = self._holding.release
-        after = step_ends(before, self._work)
-        events = [NewEvent("step", f"{_verb(self._work)} {self._work.step.name} done")]
+        if not self._holds_lock:
+            await self._holder.lock.acquire()
+            self._holds_lock = True
+        before = self._holder.release
+        after = mark_step_finished(before, self._pending)
+        events = [NewEvent("step", f"{_direction_verb(self._pending)} {self._pending.step.name} done")]
         if after.state is not before.state:
-            place = after.current.name if after.current else after.name
+            place = after.current_phase.name if after.current_phase else after.name
             events.append(NewEvent("phase", f"{place}: {after.state}"))
-        change = StepChange(self._work.step.name, note="", detail=detail)
+        change = StepChange(self._pending.step.name, note="", detail=detail)
         await self._ctx.store.save(after, conn=conn, events=events, step=change)
         self._after = after
 
-    def keep(self) -> None:
+    def apply(self) -> None:
         """The transaction has committed: the state in memory follows."""
         if self._after is not None:
-            self._holding.release = self._after
+            self._holder.release = self._after
 
     def close(self) -> None:
-        if self._locked:
-            self._holding.lock.release()
-            self._locked = False
+        if self._holds_lock:
+            self._holder.lock.release()
+            self._holds_lock = False
 
 
-def _verb(work: Work) -> str:
-    return "run" if work.direction == "run" else "undo"
+def _direction_verb(pending: PendingStep) -> str:
+    return "run" if pending.direction == "run" else "undo"
 
 
-def _explain(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     if isinstance(error, ZddError):
         return str(error)
     if isinstance(error, TimeoutError):

@@ -11,12 +11,12 @@ GROWTH = 1.25
 
 
 @dataclass(frozen=True, slots=True)
-class Sizer:
+class BatchSizer:
     """How many rows the next batch takes: it grows slowly, and halves when a batch is late or fails."""
 
     rows: int
 
-    def bounded(self, limits: Backfill) -> int:
+    def clamp(self, limits: Backfill) -> int:
         """The next batch, within the limits that hold now. A ceiling on rows a second also bounds one batch to a
         second's worth, so that a change of limits, or a pause, never waits for longer."""
         most = limits.batch_rows_max
@@ -24,29 +24,29 @@ class Sizer:
             most = min(most, math.ceil(limits.max_rows_per_second))
         return max(1, min(self.rows, most))
 
-    def after(self, rows: int, seconds: float, limits: Backfill) -> "Sizer":
+    def after_batch(self, rows: int, seconds: float, limits: Backfill) -> "BatchSizer":
         """After a batch of ``rows`` that took ``seconds``."""
         if seconds > limits.batch_budget:
-            return self.halved(rows)
+            return self.halve(rows)
         if rows < self.rows:
             return self  # it says nothing of a full one
         larger = min(max(self.rows + 1, int(self.rows * GROWTH)), max(self.rows, limits.batch_rows_max))
         # A larger one is tried only where it would have stayed within the budget at the same cost for each row.
-        return Sizer(larger) if seconds * larger <= limits.batch_budget * rows else self
+        return BatchSizer(larger) if seconds * larger <= limits.batch_budget * rows else self
 
-    def halved(self, rows: int | None = None) -> "Sizer":
+    def halve(self, rows: int | None = None) -> "BatchSizer":
         """After a batch that was late, failed, or stood in somebody's way."""
-        return Sizer(max(1, min(self.rows, rows or self.rows) // 2))
+        return BatchSizer(max(1, min(self.rows, rows or self.rows) // 2))
 
 
-def rest_seconds(rows: int, seconds: float, limits: Backfill) -> float:
+def pause_seconds(rows: int, seconds: float, limits: Backfill) -> float:
     """The pause after a batch of ``rows`` that took ``seconds``: for the ceiling, and then for the speed."""
     least = seconds if limits.max_rows_per_second is None else max(seconds, rows / limits.max_rows_per_second)
     return least * (100 / limits.speed) - seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class ThroughputRate:
     """Rows a second, smoothed over time, with its spread.
 
     Attributes:
@@ -59,7 +59,7 @@ class Rate:
     variance: float = 0.0
     half_life: float = 5.0
 
-    def after(self, rows: int, seconds: float) -> "Rate":
+    def after_batch(self, rows: int, seconds: float) -> "ThroughputRate":
         """With ``rows`` done in ``seconds``, pauses for the sake of a limit included."""
         if seconds < 1e-6:  # below what a clock can tell
             return self
@@ -92,7 +92,7 @@ class Eta:
     high: float
 
 
-def share_done(record: BackfillRecord) -> float:
+def fraction_done(record: BackfillRecord) -> float:
     """0 to 1; less than 1 until it is done, however wrong the estimate of the total was."""
     if record.status == "done":
         return 1.0

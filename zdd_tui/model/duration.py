@@ -31,10 +31,10 @@ def parse_duration(value: object) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
-def human_duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """The two most telling units, for screens: ``0.3s``, ``42s``, ``3m05s``, ``2h10m``, ``4d03h``."""
     if seconds < 0:
-        return "-" + human_duration(-seconds)
+        return "-" + format_duration(-seconds)
     if seconds < 9.95:
         return f"{seconds:.1f}s"
     total = round(seconds)

@@ -2,9 +2,9 @@
 
 import re
 
-_WORDS = frozenset({"prod", "production", "prd", "live"})
-_BEFORE = frozenset({"pre", "non", "not", "no", "pseudo"})
-_AFTER = frozenset({"like", "copy", "clone"})
+_PRODUCTION_WORDS = frozenset({"prod", "production", "prd", "live"})
+_NEGATING_PREFIXES = frozenset({"pre", "non", "not", "no", "pseudo"})
+_NEGATING_SUFFIXES = frozenset({"like", "copy", "clone"})
 _SPLIT = re.compile(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])")
 
 
@@ -16,6 +16,6 @@ def is_production(name: str) -> bool:
     for at, word in enumerate(words):
         before = words[at - 1] if at else ""
         after = words[at + 1] if at + 1 < len(words) else ""
-        if word in _WORDS and before not in _BEFORE and after not in _AFTER:
+        if word in _PRODUCTION_WORDS and before not in _NEGATING_PREFIXES and after not in _NEGATING_SUFFIXES:
             return True
     return False

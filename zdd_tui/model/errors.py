@@ -18,18 +18,18 @@ class ZddError(Exception):
 
     Args:
         title: what is wrong and where, in one line; no secret may stand in it.
-        mend: what the reader can do about it, in one line; empty when there is nothing.
+        hint: what the reader can do about it, in one line; empty when there is nothing.
     """
 
     exit_code = 2
 
-    def __init__(self, title: str, mend: str = "") -> None:
+    def __init__(self, title: str, hint: str = "") -> None:
         super().__init__(title)
         self.title = title
-        self.mend = mend
+        self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.title}\n  mend: {self.mend}" if self.mend else self.title
+        return f"{self.title}\n  mend: {self.hint}" if self.hint else self.title
 
 
 class PlanError(ZddError):
@@ -44,7 +44,7 @@ class DatabaseError(BackendError):
     """PostgreSQL."""
 
 
-class DatabaseAway(DatabaseError):
+class DatabaseUnavailable(DatabaseError):
     """PostgreSQL cannot be reached, or has ended our session. Trying again is right."""
 
 

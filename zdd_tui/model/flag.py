@@ -27,28 +27,28 @@ class FlagValue:
             raise ValueError(f"a flag's percentage is 0 to 100, got {self.percent}")
 
     @property
-    def on(self) -> bool:
+    def is_on(self) -> bool:
         """On for everybody."""
         return self.percent == 100
 
     @property
-    def off(self) -> bool:
+    def is_off(self) -> bool:
         """On for nobody."""
         return self.percent == 0
 
     @property
-    def stored(self) -> str:
+    def to_redis(self) -> str:
         """As Redis holds it."""
-        if self.on:
+        if self.is_on:
             return "true"
-        return "false" if self.off else str(self.percent)
+        return "false" if self.is_off else str(self.percent)
 
     def __str__(self) -> str:
-        if self.on:
+        if self.is_on:
             return "on"
-        return "off" if self.off else f"{self.percent}%"
+        return "off" if self.is_off else f"{self.percent}%"
 
-    def decides(self, key: str, unit: str) -> bool:
+    def is_on_for(self, key: str, unit: str) -> bool:
         """Whether the flag is on for one unit, such as a user's id."""
         return bucket(key, unit) < self.percent
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-Json = Mapping[str, Any]
-EMPTY: Json = {}
+JsonObject = Mapping[str, Any]
+EMPTY: JsonObject = {}
 
 
-def _at(value: Any, path: tuple[str, ...]) -> Any:
+def _get_at(value: Any, path: tuple[str, ...]) -> Any:
     """What is at `path` below `value`, or None. Of a pod some fifty times, and of pods some hundred a second."""
     for key in path:
         if not isinstance(value, dict):
@@ -22,47 +22,47 @@ def _at(value: Any, path: tuple[str, ...]) -> Any:
     return value
 
 
-def obj(value: Any, *path: str) -> Json:
+def get_object(value: Any, *path: str) -> JsonObject:
     """The object at `path` below `value`; empty when any part of the way is missing."""
-    value = _at(value, path)
+    value = _get_at(value, path)
     return value if isinstance(value, dict) else EMPTY
 
 
-def objects(value: Any, *path: str) -> list[Json]:
+def get_objects(value: Any, *path: str) -> list[JsonObject]:
     """The objects of the list at `path`; whatever is no object is left out."""
-    value = _at(value, path)
+    value = _get_at(value, path)
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def text(value: Any, *path: str) -> str:
+def get_text(value: Any, *path: str) -> str:
     """The string at `path`, or the empty string."""
-    value = _at(value, path)
+    value = _get_at(value, path)
     return value if isinstance(value, str) else ""
 
 
-def word(value: Any, *path: str) -> str:
+def interned_text(value: Any, *path: str) -> str:
     """As `text`, for what many objects have in common: kept in memory once."""
-    value = _at(value, path)
+    value = _get_at(value, path)
     return sys.intern(value) if type(value) is str else ""
 
 
-def number(value: Any, *path: str, default: int = 0) -> int:
+def get_number(value: Any, *path: str, default: int = 0) -> int:
     """The whole number at `path`, or `default`."""
-    value = _at(value, path)
+    value = _get_at(value, path)
     if isinstance(value, bool) or not isinstance(value, int):
         return default
     return value
 
 
-def flag(value: Any, *path: str) -> bool | None:
+def get_bool(value: Any, *path: str) -> bool | None:
     """The boolean at `path`, or None when it is not there."""
-    value = _at(value, path)
+    value = _get_at(value, path)
     return value if isinstance(value, bool) else None
 
 
-def moment(value: Any, *path: str) -> float | None:
+def get_timestamp(value: Any, *path: str) -> float | None:
     """The RFC 3339 time at `path` in seconds since 1970, or None."""
-    stamp = text(value, *path)
+    stamp = get_text(value, *path)
     if not stamp:
         return None
     try:

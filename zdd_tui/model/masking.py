@@ -10,19 +10,19 @@ _TOKEN = re.compile(r"""(\btoken:\s*["']?)(?!\$\{)[^\s"',}]+""")
 _NAMED_PASSWORD = re.compile(r"""([?&]password=)(?!\$\{)[^&\s"']+""")
 
 
-def masked(value: Any) -> Any:
+def mask_secrets(value: Any) -> Any:
     """A copy in which a password in a URL, or a token, that is no ${PLACEHOLDER} reads ``***``."""
     if isinstance(value, str):
         value = _HTTP_PASSWORD.sub(r"\1***@", _URL_PASSWORD.sub(r"\1***@", value))
         return _TOKEN.sub(r"\1***", _NAMED_PASSWORD.sub(r"\1***", value))
     if isinstance(value, Mapping):
-        return {key: _hidden(item) if key == "token" else masked(item) for key, item in value.items()}
+        return {key: _mask_value(item) if key == "token" else mask_secrets(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [masked(item) for item in value]
+        return [mask_secrets(item) for item in value]
     return value
 
 
-def _hidden(value: Any) -> Any:
+def _mask_value(value: Any) -> Any:
     return value if isinstance(value, str) and value.startswith("${") else "***"
 
 
@@ -39,21 +39,21 @@ _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 def mask_text(line: str) -> str:
     """Passwords in addresses, bearer tokens and ``password=…`` read ``***``."""
-    return _SECRET_PAIR.sub(r"\1***", _ANY_URL.sub(r"\1***@", str(masked(line))))
+    return _SECRET_PAIR.sub(r"\1***", _ANY_URL.sub(r"\1***@", str(mask_secrets(line))))
 
 
-def secret_name(name: str) -> bool:
+def is_secret_name(name: str) -> bool:
     """Whether what goes by that name should be kept from sight."""
     return _SECRET_NAME.search(name) is not None
 
 
-def tidy_object(raw: Mapping[str, Any]) -> dict[str, Any]:
+def clean_object(raw: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a Kubernetes object without what nobody reads, in which whatever looks secret reads ``***``.
 
     Masked are a Secret's data, environment variables whose name says so, passwords in addresses, and ``password=…``
     in arguments. The last applied configuration repeats all of it, so it is left out.
     """
-    document: dict[str, Any] = _tidied(raw)
+    document: dict[str, Any] = _clean_value(raw)
     metadata = document.get("metadata")
     if isinstance(metadata, dict):
         metadata.pop("managedFields", None)
@@ -67,15 +67,15 @@ def tidy_object(raw: Mapping[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _tidied(value: Any) -> Any:
+def _clean_value(value: Any) -> Any:
     if isinstance(value, str):
         return mask_text(value)
     if isinstance(value, list):
-        return [_tidied(item) for item in value]
+        return [_clean_value(item) for item in value]
     if not isinstance(value, Mapping):
         return value
-    copy = {key: _tidied(item) for key, item in value.items()}
+    copy = {key: _clean_value(item) for key, item in value.items()}
     name = copy.get("name")
-    if isinstance(name, str) and isinstance(copy.get("value"), str) and copy["value"] and secret_name(name):
+    if isinstance(name, str) and isinstance(copy.get("value"), str) and copy["value"] and is_secret_name(name):
         copy["value"] = "***"
     return copy

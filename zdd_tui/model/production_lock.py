@@ -13,50 +13,50 @@ UNLOCK_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class ProductionLock:
     """What may be changed.
 
     Attributes:
         read_only: nothing, for as long as the dashboard lives.
         guarded: the environment is production: it opens locked.
-        seconds: how long an unlock lasts.
-        until: when the present unlock runs out; None where there is none.
+        unlock_seconds: how long an unlock lasts.
+        unlocked_until: when the present unlock runs out; None where there is none.
     """
 
     read_only: bool = False
     guarded: bool = False
-    seconds: float = UNLOCK_SECONDS
-    until: float | None = None
+    unlock_seconds: float = UNLOCK_SECONDS
+    unlocked_until: float | None = None
 
-    def locked(self, now: float) -> bool:
+    def is_locked(self, now: float) -> bool:
         """It can be unlocked, and is not."""
-        return self.guarded and not self.read_only and self.left(now) <= 0
+        return self.guarded and not self.read_only and self.seconds_left(now) <= 0
 
-    def left(self, now: float) -> float:
+    def seconds_left(self, now: float) -> float:
         """Seconds of the unlock that are left; 0 where there is none."""
-        return 0.0 if self.until is None else max(0.0, self.until - now)
+        return 0.0 if self.unlocked_until is None else max(0.0, self.unlocked_until - now)
 
-    def unlocked(self, now: float) -> bool:
+    def is_unlocked(self, now: float) -> bool:
         """It was locked, and is open for a while."""
-        return self.guarded and not self.read_only and self.left(now) > 0
+        return self.guarded and not self.read_only and self.seconds_left(now) > 0
 
-    def unlock(self, now: float) -> "Access":
-        """Opens it for :attr:`seconds`; one that cannot be opened stays as it is."""
-        return replace(self, until=now + self.seconds) if self.guarded and not self.read_only else self
+    def unlock(self, now: float) -> "ProductionLock":
+        """Opens it for :attr:`unlock_seconds`; one that cannot be opened stays as it is."""
+        return replace(self, unlocked_until=now + self.unlock_seconds) if self.guarded and not self.read_only else self
 
-    def lock(self) -> "Access":
-        return replace(self, until=None)
+    def lock(self) -> "ProductionLock":
+        return replace(self, unlocked_until=None)
 
-    def shows(self, action: Action, now: float) -> bool:
+    def is_available(self, action: Action, now: float) -> bool:
         """Whether an action exists for the operator now."""
         if action.id == "unlock":
-            return self.locked(now)
+            return self.is_locked(now)
         if action.id == "lock":
-            return self.unlocked(now)
+            return self.is_unlocked(now)
         if not action.mutating:
             return True
-        return not self.read_only and (action.always or not self.locked(now))
+        return not self.read_only and (action.available_while_locked or not self.is_locked(now))
 
 
-OPEN = Access()
+UNRESTRICTED = ProductionLock()
 """No lock: what is not production."""

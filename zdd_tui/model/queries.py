@@ -28,14 +28,14 @@ class ChangeView:
 
     Attributes:
         old_columns, new_columns: name, and the expression that computes it from the other side.
-        by_trigger: a trigger, not the application, writes the new side until the cutover.
+        writes_by_trigger: a trigger, not the application, writes the new side until the cutover.
     """
 
     old_table: str
     new_table: str
     old_columns: tuple[tuple[str, str], ...]
     new_columns: tuple[tuple[str, str], ...]
-    by_trigger: bool = False
+    writes_by_trigger: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,14 @@ class RuleView:
     """A rule of the guard, as its detail screen tells it.
 
     Attributes:
-        told: word and text of what it asks, of whom, over which time and against which limit.
-        every: seconds between two looks.
+        properties: word and text of what it asks, of whom, over which time and against which limit.
+        interval: seconds between two looks.
         action: what it asks for when it fails.
     """
 
     name: str
-    told: tuple[tuple[str, str], ...] = ()
-    every: float = 0.0
+    properties: tuple[tuple[str, str], ...] = ()
+    interval: float = 0.0
     action: GuardAction = GuardAction.ALERT
 
 
@@ -104,12 +104,12 @@ class LogLine:
 
     Attributes:
         at: when it was written; None where that is not known.
-        note: it is ours, about the stream, and not the container's.
+        is_note: it is ours, about the stream, and not the container's.
     """
 
     text: str
     at: float | None = None
-    note: bool = False
+    is_note: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +128,13 @@ class LogView:
     dropped: int = 0
     state: Literal["connecting", "following", "ended", "lost"] = "connecting"
     error: str = ""
-    mend: str = ""
+    hint: str = ""
 
 
 class LogTail(Protocol):
     """A log that is followed until somebody closes it."""
 
-    def view(self) -> LogView:
+    def snapshot(self) -> LogView:
         """What is kept now; cheap, from any thread. The very same object while nothing has changed."""
         ...
 
@@ -147,24 +147,24 @@ class LogTail(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class AuditLog:
     """What has happened in a release, as far as the audit goes back.
 
     Attributes:
         events: oldest first.
         commands: oldest first.
-        earlier: events that are left out at the beginning.
-        since: what was before is not known; None where the audit is known from its beginning.
+        earlier_count: events that are left out at the beginning.
+        recorded_since: what was before is not known; None where the audit is known from its beginning.
     """
 
     events: tuple[Event, ...]
     commands: tuple[StoredCommand, ...] = ()
-    earlier: int = 0
-    since: float | None = None
+    earlier_count: int = 0
+    recorded_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class StoryQuery(Query[Story]):
+class AuditLogQuery(Query[AuditLog]):
     """The audit of the release on the board."""
 
     limit: int = 5000
@@ -219,7 +219,7 @@ class MismatchView:
     """A row whose two sides differ; its values are not kept anywhere."""
 
     key: tuple[str, ...]
-    what: str
+    reason: str
     columns: tuple[str, ...]
 
 
@@ -229,7 +229,7 @@ class BackfillDetail:
 
     Attributes:
         statement: the SQL of one batch.
-        explained: how the server would run it for the next page, from EXPLAIN without ANALYZE: nothing is run.
+        query_plan: how the server would run it for the next page, from EXPLAIN without ANALYZE: nothing is run.
         limits: what can be changed while it runs, by name.
     """
 
@@ -237,7 +237,7 @@ class BackfillDetail:
     failed: tuple[FailedRow, ...] = ()
     mismatches: tuple[MismatchView, ...] = ()
     statement: str = ""
-    explained: tuple[str, ...] = ()
+    query_plan: tuple[str, ...] = ()
     explain_error: str = ""
     limits: Mapping[str, Any] = field(default_factory=dict)
 

@@ -9,21 +9,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, cast
 
-from zdd_tui.model.guard.series import Counts, Tally
-from zdd_tui.model.json_access import Json, number, obj, text
-from zdd_tui.model.masking import mask_text, secret_name
+from zdd_tui.model.guard.series import CounterSample, WindowStats
+from zdd_tui.model.json_access import JsonObject, get_number, get_object, get_text
+from zdd_tui.model.masking import is_secret_name, mask_text
 from zdd_tui.model.plan.strategies import Dark
 from zdd_tui.model.queries import Query
 from zdd_tui.model.release.gate import Verdict
 
-FAMILIES = ("shadow_comparisons_total", "shadow_mismatched_fields_total", "shadow_duration_seconds")
-BAD = ("mismatch", "error", "timeout")
-Sample = tuple[str, Mapping[str, str], float]
-Finding = tuple[Verdict, str]
+METRIC_FAMILIES = ("shadow_comparisons_total", "shadow_mismatched_fields_total", "shadow_duration_seconds")
+FAILED_RESULTS = ("mismatch", "error", "timeout")
+MetricSample = tuple[str, Mapping[str, str], float]
+GateResult = tuple[Verdict, str]
 
 
 @dataclass(frozen=True, slots=True)
-class ShadowCounts:
+class ShadowCounters:
     """Counters of one pod, or of many together, since their processes began or since a look before.
 
     Attributes:
@@ -32,13 +32,13 @@ class ShadowCounts:
         fields: mismatches by the field that differs.
     """
 
-    old: Counts = field(default_factory=Counts)
-    new: Counts = field(default_factory=Counts)
+    old: CounterSample = field(default_factory=CounterSample)
+    new: CounterSample = field(default_factory=CounterSample)
     results: Mapping[str, float] = field(default_factory=dict)
     fields: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, samples: Iterable[Sample], path: str) -> Self:
+    def from_samples(cls, samples: Iterable[MetricSample], path: str) -> Self:
         """From the lines of a pod's /metrics."""
         results: dict[str, float] = {}
         fields: dict[str, float] = {}
@@ -52,26 +52,31 @@ class ShadowCounts:
                 fields[labels.get("field", "")] = value
             elif name == "shadow_duration_seconds_bucket" and labels.get("side") in buckets:
                 buckets[labels["side"]][float(labels.get("le", math.inf))] = value
-        return cls(_counts(results, buckets["old"]), _counts(results, buckets["new"]), results, fields)
+        return cls(
+            _build_counter_sample(results, buckets["old"]),
+            _build_counter_sample(results, buckets["new"]),
+            results,
+            fields,
+        )
 
-    def since(self, before: "ShadowCounts") -> "ShadowCounts":
+    def since(self, before: "ShadowCounters") -> "ShadowCounters":
         """What came after an earlier look at the same pod; a pod that began anew counts from zero."""
         if sum(self.results.values()) < sum(before.results.values()):
             return self
-        return ShadowCounts(
+        return ShadowCounters(
             self.old.since(before.old),
             self.new.since(before.new),
-            _less(self.results, before.results),
-            _less(self.fields, before.fields),
+            _subtract_counters(self.results, before.results),
+            _subtract_counters(self.fields, before.fields),
         )
 
-    def __add__(self, other: "ShadowCounts") -> "ShadowCounts":
-        results = _more(self.results, other.results)
-        return ShadowCounts(
-            _counts(results, _more(self.old.buckets, other.old.buckets)),
-            _counts(results, _more(self.new.buckets, other.new.buckets)),
+    def __add__(self, other: "ShadowCounters") -> "ShadowCounters":
+        results = _add_counters(self.results, other.results)
+        return ShadowCounters(
+            _build_counter_sample(results, _add_counters(self.old.buckets, other.old.buckets)),
+            _build_counter_sample(results, _add_counters(self.new.buckets, other.new.buckets)),
             results,
-            _more(self.fields, other.fields),
+            _add_counters(self.fields, other.fields),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -87,27 +92,27 @@ class ShadowCounts:
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         results = stored["results"]
         old, new = ({float(bound): count for bound, count in stored[side].items()} for side in ("old", "new"))
-        return cls(_counts(results, old), _counts(results, new), results, stored["fields"])
+        return cls(_build_counter_sample(results, old), _build_counter_sample(results, new), results, stored["fields"])
 
 
-def agreement(counts: ShadowCounts, dark: Dark) -> Finding:
+def evaluate_agreement(counters: ShadowCounters, dark: Dark) -> GateResult:
     """Whether few enough comparisons went badly."""
-    total, bad = counts.new.requests, counts.new.errors
-    if total < dark.min_sample and bad <= _allowed(dark, dark.min_sample):
+    total, bad = counters.new.requests, counters.new.errors
+    if total < dark.min_sample and bad <= _max_mismatches(dark, dark.min_sample):
         return Verdict.INCONCLUSIVE, f"{total:.0f} comparisons in this phase; wanted: {dark.min_sample}"
     share = 100 * bad / total
-    told = ", ".join(f"{counts.results[name]:.0f} {name}" for name in BAD if counts.results.get(name))
-    where = ", ".join(name for name, count in sorted(counts.fields.items()) if count)
+    told = ", ".join(f"{counters.results[name]:.0f} {name}" for name in FAILED_RESULTS if counters.results.get(name))
+    where = ", ".join(name for name, count in sorted(counters.fields.items()) if count)
     reason = f"{bad:.0f} of {total:.0f} comparisons went badly ({share:.3g}%, limit {dark.max_mismatch:g}%)"
     reason += f": {told}" if told else ""
     reason += f"; differs: {where}" if where else ""
     return (Verdict.PASS if share <= dark.max_mismatch else Verdict.FAIL), reason
 
 
-def speed(counts: ShadowCounts, dark: Dark) -> Finding:
+def evaluate_latency(counters: ShadowCounters, dark: Dark) -> GateResult:
     """Whether the new path's latency is not too many times the old one's."""
-    old = Tally("old", buckets=counts.old.buckets)
-    new = Tally("new", buckets=counts.new.buckets)
+    old = WindowStats("old", buckets=counters.old.buckets)
+    new = WindowStats("new", buckets=counters.new.buckets)
     if min(old.observations, new.observations) < dark.min_sample:
         seen = min(old.observations, new.observations)
         return Verdict.INCONCLUSIVE, f"{seen:.0f} latencies in this phase; wanted: {dark.min_sample}"
@@ -120,20 +125,20 @@ def speed(counts: ShadowCounts, dark: Dark) -> Finding:
     return (Verdict.PASS if ratio <= dark.max_latency_ratio else Verdict.FAIL), reason
 
 
-def _allowed(dark: Dark, total: float) -> float:
+def _max_mismatches(dark: Dark, total: float) -> float:
     return total * dark.max_mismatch / 100
 
 
-def _counts(results: Mapping[str, float], buckets: Mapping[float, float]) -> Counts:
-    bad = sum(results.get(name, 0.0) for name in BAD)
-    return Counts(requests=bad + results.get("match", 0.0), errors=bad, buckets=dict(buckets))
+def _build_counter_sample(results: Mapping[str, float], buckets: Mapping[float, float]) -> CounterSample:
+    bad = sum(results.get(name, 0.0) for name in FAILED_RESULTS)
+    return CounterSample(requests=bad + results.get("match", 0.0), errors=bad, buckets=dict(buckets))
 
 
-def _less(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
+def _subtract_counters(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
     return {name: max(0.0, value - before.get(name, 0.0)) for name, value in now.items()}
 
 
-def _more(one: Mapping[Any, float], other: Mapping[Any, float]) -> dict[Any, float]:
+def _add_counters(one: Mapping[Any, float], other: Mapping[Any, float]) -> dict[Any, float]:
     return {key: one.get(key, 0.0) + other.get(key, 0.0) for key in one.keys() | other.keys()}
 
 
@@ -144,13 +149,13 @@ def _more(one: Mapping[Any, float], other: Mapping[Any, float]) -> dict[Any, flo
 # A test holds the two sides together.
 
 
-MARK = "shadow-sample "
+LOG_PREFIX = "shadow-sample "
 """In a line of a log: a JSON object follows."""
 
-SHOWN = 20
+MAX_SAMPLES = 20
 """Samples that are kept and shown, the newest."""
 
-Kind = Literal["mismatch", "error", "timeout"]
+ComparisonFailure = Literal["mismatch", "error", "timeout"]
 _KINDS = ("mismatch", "error", "timeout")
 
 
@@ -161,7 +166,7 @@ class FieldDifference:
     name: str
     old: str
     new: str
-    how: str = ""
+    difference: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,17 +177,17 @@ class ShadowSample:
         at: seconds since 1970 by the pod's clock.
         number: how many mismatches, or failures, the pod's process had by then.
         unit: whose request it was, such as a user's id.
-        more: fields that differ too and are not told.
+        omitted_fields: fields that differ too and are not told.
         error: the exception's type, where the new path failed or was late.
     """
 
     pod: str
     at: float
-    what: Kind
+    kind: ComparisonFailure
     number: int
     unit: str
     fields: tuple[FieldDifference, ...] = ()
-    more: int = 0
+    omitted_fields: int = 0
     error: str = ""
 
 
@@ -192,18 +197,18 @@ class ShadowSamples:
 
     Attributes:
         samples: the newest, newest first.
-        known: how many went badly by what the samples say; there may have been more since.
-        pods: how many logs were read.
-        unread: how many were not; `why` is the first reason.
-        lines: how many of each log's last lines were looked at to begin with.
+        total_failures: how many went badly by what the samples say; there may have been more since.
+        logs_read: how many logs were read.
+        logs_not_read: how many were not; `why` is the first reason.
+        lines_per_log: how many of each log's last lines were looked at to begin with.
     """
 
     samples: tuple[ShadowSample, ...] = ()
-    known: int = 0
-    pods: int = 0
-    unread: int = 0
-    why: str = ""
-    lines: int = 0
+    total_failures: int = 0
+    logs_read: int = 0
+    logs_not_read: int = 0
+    not_read_reason: str = ""
+    lines_per_log: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,57 +216,57 @@ class ShadowQuery(Query[ShadowSamples]):
     """The samples of the dark launch on the board."""
 
 
-def sample_of(line: str, pod: str, path: str) -> ShadowSample | None:
+def parse_sample(line: str, pod: str, path: str) -> ShadowSample | None:
     """The sample that a line of a log holds; None where it holds none, or one of another path.
 
     An application that logs in JSON has it in one of its texts.
     """
-    found = _object(line)
-    if not found or text(found, "path") != path:
+    found = _find_sample_json(line)
+    if not found or get_text(found, "path") != path:
         return None
-    what, at = text(found, "what"), found.get("at")
+    what, at = get_text(found, "what"), found.get("at")
     if what not in _KINDS or isinstance(at, bool) or not isinstance(at, int | float):
         return None
     return ShadowSample(
         pod,
         float(at),
-        cast(Kind, what),
-        number(found, "n"),
-        mask_text(text(found, "unit")),
-        tuple(_fields(found.get("fields"))),
-        number(found, "more"),
-        text(found, "error"),
+        cast(ComparisonFailure, what),
+        get_number(found, "n"),
+        mask_text(get_text(found, "unit")),
+        tuple(_parse_fields(found.get("fields"))),
+        get_number(found, "more"),
+        get_text(found, "error"),
     )
 
 
-def newest(samples: Iterable[ShadowSample]) -> tuple[ShadowSample, ...]:
+def select_newest_samples(samples: Iterable[ShadowSample]) -> tuple[ShadowSample, ...]:
     """The newest, each once."""
-    return tuple(sorted(set(samples), key=lambda each: (each.at, each.pod, each.number), reverse=True)[:SHOWN])
+    return tuple(sorted(set(samples), key=lambda each: (each.at, each.pod, each.number), reverse=True)[:MAX_SAMPLES])
 
 
-def _object(line: str) -> Json:
-    place = line.find(MARK)
+def _find_sample_json(line: str) -> JsonObject:
+    place = line.find(LOG_PREFIX)
     if place < 0:
         return {}
     try:
-        return obj(json.JSONDecoder().raw_decode(line, place + len(MARK))[0])
+        return get_object(json.JSONDecoder().raw_decode(line, place + len(LOG_PREFIX))[0])
     except (ValueError, RecursionError):
         pass
     try:
         whole = json.loads(line)
     except (ValueError, RecursionError):
         return {}
-    values = (value for value in obj(whole).values() if isinstance(value, str) and value != line)
-    return next((found for value in values if (found := _object(value))), {})
+    values = (value for value in get_object(whole).values() if isinstance(value, str) and value != line)
+    return next((found for value in values if (found := _find_sample_json(value))), {})
 
 
-def _fields(told: Any) -> Iterable[FieldDifference]:
-    for each in told if isinstance(told, list) else ():
+def _parse_fields(raw_fields: Any) -> Iterable[FieldDifference]:
+    for each in raw_fields if isinstance(raw_fields, list) else ():
         if isinstance(each, list) and len(each) == 4 and all(isinstance(part, str) for part in each):
             name, old, new, how = each
-            yield FieldDifference(name, _masked(name, old), _masked(name, new), how)
+            yield FieldDifference(name, _mask_unless_shape(name, old), _mask_unless_shape(name, new), how)
 
 
-def _masked(name: str, value: str) -> str:
+def _mask_unless_shape(name: str, value: str) -> str:
     """A shape holds no data and stays as it is; JSON never begins like one."""
-    return "***" if secret_name(name) and not value.startswith("<") else mask_text(value)
+    return "***" if is_secret_name(name) and not value.startswith("<") else mask_text(value)

@@ -9,7 +9,7 @@ MAX_IDENTIFIER_BYTES = 63
 """NAMEDATALEN - 1: PostgreSQL silently cuts longer names, so we refuse them."""
 
 
-def ident(name: str) -> str:
+def quote_identifier(name: str) -> str:
     """One identifier, always double-quoted.
 
     Raises:
@@ -25,12 +25,12 @@ def ident(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def qualified(*parts: str) -> str:
+def quote_qualified(*parts: str) -> str:
     """A dotted name, every part quoted: ``qualified("public", "users")``."""
-    return ".".join(ident(part) for part in parts)
+    return ".".join(quote_identifier(part) for part in parts)
 
 
-def literal(value: str) -> str:
+def quote_literal(value: str) -> str:
     """A string literal that is safe whatever ``standard_conforming_strings`` says."""
     if "\0" in value:
         raise PlanError("a NUL cannot stand in an SQL string", "remove it")

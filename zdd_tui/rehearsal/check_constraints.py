@@ -2,27 +2,27 @@
 
 from typing import Any
 
-from zdd_tui.rehearsal.generator import Choice
-from zdd_tui.rehearsal.table_stats import TableShape
+from zdd_tui.rehearsal.generator import AllowedValues
+from zdd_tui.rehearsal.table_stats import TableStats
 
-_NAMES = {"GT": ">", "GTE": ">=", "LT": "<", "LTE": "<=", "EQ": "="}
-_MIRROR = {">": "<", ">=": "<=", "<": ">", "<=": ">=", "=": "="}
+_COMPARISON_SYMBOLS = {"GT": ">", "GTE": ">=", "LT": "<", "LTE": "<=", "EQ": "="}
+_FLIPPED = {">": "<", ">=": "<=", "<": ">", "<=": ">=", "=": "="}
 
 
-def learned(shape: TableShape) -> dict[str, Choice]:
+def read_allowed_values(table: TableStats) -> dict[str, AllowedValues]:
     """What columns may hold: lists, bounds, and pairs of which one is not greater than the other."""
     import sqlglot  # noqa: PLC0415  it takes a tenth of a second, and most commands need none of it
 
-    known: dict[str, Choice] = {}
-    for _, expression in shape.checks:
+    known: dict[str, AllowedValues] = {}
+    for _, expression in table.checks:
         try:
             tree = sqlglot.parse_one(expression, dialect="postgres")
         except sqlglot.ParseError:
             continue
         for part in _conjuncts(tree):
-            if (found := _read(part)) is not None and found[0] in {column.name for column in shape.columns}:
+            if (found := _parse_condition(part)) is not None and found[0] in {column.name for column in table.columns}:
                 name, choice = found
-                known[name] = _both(known[name], choice) if name in known else choice
+                known[name] = _column_pair(known[name], choice) if name in known else choice
     return known
 
 
@@ -41,54 +41,54 @@ def _conjuncts(tree: Any) -> list[Any]:
     return [tree]
 
 
-def _read(part: Any) -> tuple[str, Choice] | None:
+def _parse_condition(part: Any) -> tuple[str, AllowedValues] | None:
     from sqlglot import exp  # noqa: PLC0415
 
     if isinstance(part, exp.In) and (name := _column(part.this)):
-        return _listed(name, part.expressions)
+        return _value_list(name, part.expressions)
     if isinstance(part, exp.EQ) and isinstance(part.expression, exp.Any) and (name := _column(part.this)):
         array = part.expression.find(exp.Array)
-        return _listed(name, array.expressions) if array else None
-    sign = _NAMES.get(type(part).__name__)
+        return _value_list(name, array.expressions) if array else None
+    sign = _COMPARISON_SYMBOLS.get(type(part).__name__)
     if sign is None:
         return None
     left, right = _column(part.left), _column(part.right)
     if left and right:
         if sign in ("<=", "=", ">="):
-            return (right, Choice(same_as=left)) if sign != ">=" else (left, Choice(same_as=right))
+            return (right, AllowedValues(same_as=left)) if sign != ">=" else (left, AllowedValues(same_as=right))
         return None
     if left and (number := _number(part.right)) is not None:
-        return left, _bound(sign, number)
+        return left, _numeric_bound(sign, number)
     if right and (number := _number(part.left)) is not None:
-        return right, _bound(_MIRROR[sign], number)
+        return right, _numeric_bound(_FLIPPED[sign], number)
     return None
 
 
-def _listed(name: str, expressions: list[Any]) -> tuple[str, Choice] | None:
+def _value_list(name: str, expressions: list[Any]) -> tuple[str, AllowedValues] | None:
     values = tuple(text for one in expressions if (text := _literal(one)) is not None)
-    return (name, Choice(values=values)) if values and len(values) == len(expressions) else None
+    return (name, AllowedValues(values=values)) if values and len(values) == len(expressions) else None
 
 
-def _bound(sign: str, number: float) -> Choice:
+def _numeric_bound(sign: str, number: float) -> AllowedValues:
     whole = int(number)
     if sign == "=":
-        return Choice(low=whole, high=whole)
+        return AllowedValues(low=whole, high=whole)
     if sign in (">", ">="):
-        return Choice(low=whole + (1 if sign == ">" or number > whole else 0))
-    return Choice(high=whole - (1 if sign == "<" and number == whole else 0))
+        return AllowedValues(low=whole + (1 if sign == ">" or number > whole else 0))
+    return AllowedValues(high=whole - (1 if sign == "<" and number == whole else 0))
 
 
-def _both(one: Choice, other: Choice) -> Choice:
+def _column_pair(one: AllowedValues, other: AllowedValues) -> AllowedValues:
     if one.values or one.same_as:
         return one
     if other.values or other.same_as:
         return other
     lows = [bound for bound in (one.low, other.low) if bound is not None]
     highs = [bound for bound in (one.high, other.high) if bound is not None]
-    return Choice(low=max(lows, default=None), high=min(highs, default=None))
+    return AllowedValues(low=max(lows, default=None), high=min(highs, default=None))
 
 
-def _bare(node: Any) -> Any:
+def _strip_casts(node: Any) -> Any:
     from sqlglot import exp  # noqa: PLC0415
 
     while isinstance(node, exp.Cast | exp.Paren):
@@ -99,14 +99,14 @@ def _bare(node: Any) -> Any:
 def _column(node: Any) -> str | None:
     from sqlglot import exp  # noqa: PLC0415
 
-    node = _bare(node)
+    node = _strip_casts(node)
     return node.name if isinstance(node, exp.Column) else None
 
 
 def _literal(node: Any) -> str | None:
     from sqlglot import exp  # noqa: PLC0415
 
-    node = _bare(node)
+    node = _strip_casts(node)
     if isinstance(node, exp.Neg) and isinstance(node.this, exp.Literal):
         return f"-{node.this.name}"
     return node.name if isinstance(node, exp.Literal) else None

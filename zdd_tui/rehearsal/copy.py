@@ -10,26 +10,26 @@ from typing import Any, TypeAlias
 import asyncpg
 
 from zdd_tui.backends.postgres.catalog import read_catalog
-from zdd_tui.backends.postgres.connection import connect, explained, refuse_pooler
+from zdd_tui.backends.postgres.connection import connect, refuse_pooler, translate_errors
 from zdd_tui.model.ddl import expand_statements, search_path
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.plan.base import Plan
-from zdd_tui.rehearsal.dependencies import Closure, read_closure
-from zdd_tui.rehearsal.expected_rows import MAKE, SCHEMA
-from zdd_tui.rehearsal.pg_dump import bring_rows, bring_schema, refuse_newer
-from zdd_tui.rehearsal.populate import fill, generators, set_sequences
-from zdd_tui.rehearsal.table_stats import TableShape, read_structure, with_statistics
+from zdd_tui.rehearsal.dependencies import Dependencies, read_dependencies
+from zdd_tui.rehearsal.expected_rows import CREATE_EXPECTED, REHEARSAL_SCHEMA
+from zdd_tui.rehearsal.pg_dump import check_versions, copy_rows, copy_schema
+from zdd_tui.rehearsal.populate import make_generators, populate, set_sequences
+from zdd_tui.rehearsal.table_stats import TableStats, read_structure, with_statistics
 
 Connection: TypeAlias = Any
-Name: TypeAlias = tuple[str, str]
-Say: TypeAlias = Callable[[str], None]
+TableKey: TypeAlias = tuple[str, str]
+ProgressCallback: TypeAlias = Callable[[str], None]
 
-SMALLEST = 1000
+MIN_ROWS = 1000
 """Rows below which a scale makes no sense: so many are made where production has them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RehearsalOptions:
     """How large, and with what.
 
     Attributes:
@@ -44,7 +44,7 @@ class Wish:
 
 
 @dataclass(slots=True)
-class Copy:
+class SchemaCopy:
     """What was made.
 
     Attributes:
@@ -52,15 +52,15 @@ class Copy:
         new: the target table as expand will make it; None where expand fails.
         rows: of the plan's table, here.
         versions: major versions of PostgreSQL, in production and here.
-        trouble: why the plan cannot be walked on it; empty where it can.
+        error: why the plan cannot be walked on it; empty where it can.
     """
 
-    main: TableShape
+    main: TableStats
     rows: int
     versions: tuple[int, int]
-    new: TableShape | None = None
+    new: TableStats | None = None
     notes: list[str] = field(default_factory=list)
-    trouble: str = ""
+    error: str = ""
 
 
 @asynccontextmanager
@@ -75,7 +75,7 @@ async def copy_session(dsn: str, plan: Plan) -> AsyncIterator[Connection]:
 
 
 @asynccontextmanager
-async def _production(plan: Plan) -> AsyncIterator[Connection]:
+async def _read_production(plan: Plan) -> AsyncIterator[Connection]:
     """A session that cannot change anything."""
     dsn = plan.database.dsn.get_secret_value()
     conn = await connect(
@@ -86,15 +86,21 @@ async def _production(plan: Plan) -> AsyncIterator[Connection]:
     )
     try:
         await refuse_pooler(conn, dsn)
-        with explained(dsn):
+        with translate_errors(dsn):
             yield conn
     finally:
         conn.terminate()
 
 
 async def make_copy(
-    conn: Connection, plan: Plan, wish: Wish, target: str, programs: Path, folder: Path, say: Say
-) -> Copy:
+    conn: Connection,
+    plan: Plan,
+    options: RehearsalOptions,
+    target: str,
+    programs: Path,
+    folder: Path,
+    log: ProgressCallback,
+) -> SchemaCopy:
     """Brings everything over and fills it.
 
     Args:
@@ -107,59 +113,63 @@ async def make_copy(
         ZddError: production cannot be read, is newer than we are, or has what the embedded server has not.
     """
     source = plan.database.dsn.get_secret_value()
-    async with _production(plan) as production:
-        versions = await refuse_newer(production, source, programs)
-        closure = await read_closure(production, plan)
-        if not any(str(relation) == str(plan.change.table) for relation in closure.tables):
+    async with _read_production(plan) as production:
+        versions = await check_versions(production, source, programs)
+        dependencies = await read_dependencies(production, plan)
+        if not any(str(relation) == str(plan.change.table) for relation in dependencies.tables):
             await read_catalog(production, plan)  # says what is wrong, with the nearest name
-        say(f"bringing the schema of {len(closure.tables)} tables over")
-        await bring_schema(source, target, closure, programs, folder)
-        shapes = await _shapes(conn, production, closure)
+        log(f"bringing the schema of {len(dependencies.tables)} tables over")
+        await copy_schema(source, target, dependencies, programs, folder)
+        tables = await _read_table_stats(conn, production, dependencies)
     name = (plan.change.table.schema_, plan.change.table.name)
-    rows = wanted_rows(shapes, name, wish)
-    copy = Copy(shapes[name], rows[name], versions)
-    if not copy.main.analyzed and not wish.with_data:
+    rows = plan_row_counts(tables, name, options)
+    copy = SchemaCopy(tables[name], rows[name], versions)
+    if not copy.main.is_analyzed and not options.with_data:
         copy.notes.append(f"{plan.change.table} was never analyzed: nothing is known of its values but their types")
     _refuse_too_large(copy, folder)
     try:
         copy.new = await _structure_after_expand(conn, plan)
     except asyncpg.PostgresError as error:
-        copy.trouble = f"expand: {str(error).splitlines()[0]}"
+        copy.error = f"expand: {str(error).splitlines()[0]}"
         return copy
-    say(f"filling {copy.rows:,} rows")
-    if wish.with_data:
-        made = await _bring_all(conn, source, closure, shapes, name, copy, folder)
+    log(f"filling {copy.rows:,} rows")
+    if options.with_data:
+        made = await _copy_production_rows(conn, source, dependencies, tables, name, copy, folder)
     else:
-        filled = await fill(conn, generators(shapes, rows))
+        filled = await populate(conn, make_generators(tables, rows))
         made, copy.notes = filled.rows, copy.notes + filled.notes
-    await _finish(conn, shapes, 1_000_000_000 if wish.with_data else 2 * max(rows.values()) + 1)
+    await _finish_copy(conn, tables, 1_000_000_000 if options.with_data else 2 * max(rows.values()) + 1)
     copy.rows = made.get(str(plan.change.table), 0)
     if not copy.rows and copy.main.rows:
-        copy.trouble = f"{plan.change.table} could not be filled, so nothing would be shown by walking on"
+        copy.error = f"{plan.change.table} could not be filled, so nothing would be shown by walking on"
     return copy
 
 
-def wanted_rows(shapes: Mapping[Name, TableShape], main: Name, wish: Wish) -> dict[Name, int]:
+def plan_row_counts(
+    tables: Mapping[TableKey, TableStats], main: TableKey, options: RehearsalOptions
+) -> dict[TableKey, int]:
     """How many rows each table gets; the others no more than twice those of the plan's table."""
-    full = shapes[main].rows
-    wanted = min(full, wish.rows) if wish.rows else max(min(full, SMALLEST), round(full * wish.scale))
+    full = tables[main].rows
+    wanted = min(full, options.rows) if options.rows else max(min(full, MIN_ROWS), round(full * options.scale))
     share = wanted / full if full else 1.0
     rows = {}
-    for name, shape in shapes.items():
-        scaled = max(min(shape.rows, 100), round(shape.rows * share))
+    for name, table in tables.items():
+        scaled = max(min(table.rows, 100), round(table.rows * share))
         rows[name] = wanted if name == main else min(scaled, 2 * wanted)
     return rows
 
 
-async def _shapes(conn: Connection, production: Connection, closure: Closure) -> dict[Name, TableShape]:
-    shapes = {}
-    for relation in closure.tables:
-        shape = await read_structure(conn, relation.schema, relation.name)
-        shapes[relation.schema, relation.name] = await with_statistics(production, shape)
-    return shapes
+async def _read_table_stats(
+    conn: Connection, production: Connection, dependencies: Dependencies
+) -> dict[TableKey, TableStats]:
+    tables = {}
+    for relation in dependencies.tables:
+        table = await read_structure(conn, relation.schema, relation.name)
+        tables[relation.schema, relation.name] = await with_statistics(production, table)
+    return tables
 
 
-def _refuse_too_large(copy: Copy, folder: Path) -> None:
+def _refuse_too_large(copy: SchemaCopy, folder: Path) -> None:
     share = copy.rows / copy.main.rows if copy.main.rows else 0.0
     needed = int(copy.main.bytes * share * 4)  # the table, its new side, WAL, and dead rows
     free = shutil.disk_usage(folder).free
@@ -170,7 +180,7 @@ def _refuse_too_large(copy: Copy, folder: Path) -> None:
         )
 
 
-async def _structure_after_expand(conn: Connection, plan: Plan) -> TableShape:
+async def _structure_after_expand(conn: Connection, plan: Plan) -> TableStats:
     """What the target table will look like: made, looked at, and taken back."""
     transaction = conn.transaction()
     await transaction.start()
@@ -179,18 +189,18 @@ async def _structure_after_expand(conn: Connection, plan: Plan) -> TableShape:
             await conn.execute(statement)
         for statement in plan.change.indexes:
             await conn.execute(statement.replace("CONCURRENTLY", "").replace("concurrently", ""))
-        return await read_structure(conn, plan.change.target.schema_, plan.change.target.name)
+        return await read_structure(conn, plan.change.target_table.schema_, plan.change.target_table.name)
     finally:
         await transaction.rollback()
 
 
-async def _bring_all(
+async def _copy_production_rows(
     conn: Connection,
     source: str,
-    closure: Closure,
-    shapes: Mapping[Name, TableShape],
-    main: Name,
-    copy: Copy,
+    dependencies: Dependencies,
+    tables: Mapping[TableKey, TableStats],
+    main: TableKey,
+    copy: SchemaCopy,
     folder: Path,
 ) -> dict[str, int]:
     """Production's own rows: a share of the plan's table, all of what it refers to, and nothing that refers to it
@@ -199,21 +209,21 @@ async def _bring_all(
     made: dict[str, int] = {}
     await conn.execute("SET session_replication_role = replica")
     try:
-        for relation in closure.tables:
+        for relation in dependencies.tables:
             name = (relation.schema, relation.name)
-            refers = any((key.schema, key.table) == main for key in shapes[name].foreign)
+            refers = any((key.schema, key.table) == main for key in tables[name].foreign_keys)
             if refers and name != main and share < 1:
                 copy.notes.append(f"{relation} stays empty: it refers to rows that were not all brought over")
                 continue
-            made[str(relation)] = await bring_rows(source, conn, relation, share if name == main else 1.0, folder)
+            made[str(relation)] = await copy_rows(source, conn, relation, share if name == main else 1.0, folder)
     finally:
         await conn.execute("SET session_replication_role = origin")
     return made
 
 
-async def _finish(conn: Connection, shapes: Mapping[Name, TableShape], ordinal: int) -> None:
-    for shape in shapes.values():
-        await set_sequences(conn, shape)
-    await conn.execute(MAKE)
-    await conn.execute(f"SELECT setval('{SCHEMA}.ordinal', $1)", ordinal)
+async def _finish_copy(conn: Connection, tables: Mapping[TableKey, TableStats], ordinal: int) -> None:
+    for table in tables.values():
+        await set_sequences(conn, table)
+    await conn.execute(CREATE_EXPECTED)
+    await conn.execute(f"SELECT setval('{REHEARSAL_SCHEMA}.ordinal', $1)", ordinal)
     await conn.execute("VACUUM (ANALYZE)")

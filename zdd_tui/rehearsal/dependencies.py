@@ -12,7 +12,7 @@ Connection: TypeAlias = Any
 Object: TypeAlias = tuple[int, int]
 """(oid of the catalog, oid of the object), as in pg_depend and in the table of contents of a dump."""
 
-_OURS = "n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'zdd', 'zdd_aside')"
+_USER_SCHEMAS = "n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'zdd', 'zdd_aside')"
 
 # Tables that refer to the plan's: their foreign keys take part in its locks. Views on them: they are in the way of a
 # drop, and the application reads them.
@@ -44,20 +44,20 @@ FROM o JOIN pg_proc p ON o.classid = 'pg_proc'::regclass AND p.oid = o.objid
 JOIN pg_language l ON l.oid = p.prolang AND l.lanname NOT IN ('c', 'internal')
 JOIN pg_class c ON c.relkind IN ('r', 'p', 'v', 'm', 'S')
   AND p.prosrc ~* ('\\m' || regexp_replace(c.relname, '(\\W)', '\\\\\\1', 'g') || '\\M')
-JOIN pg_namespace n ON n.oid = c.relnamespace AND {_OURS}
+JOIN pg_namespace n ON n.oid = c.relnamespace AND {_USER_SCHEMAS}
 UNION
 SELECT 'pg_proc'::regclass::oid::bigint, f.oid::bigint
 FROM o JOIN pg_proc p ON o.classid = 'pg_proc'::regclass AND p.oid = o.objid
 JOIN pg_language l ON l.oid = p.prolang AND l.lanname NOT IN ('c', 'internal')
 JOIN pg_proc f ON f.oid <> p.oid
   AND p.prosrc ~* ('\\m' || regexp_replace(f.proname, '(\\W)', '\\\\\\1', 'g') || '\\s*\\(')
-JOIN pg_namespace n ON n.oid = f.pronamespace AND {_OURS}
+JOIN pg_namespace n ON n.oid = f.pronamespace AND {_USER_SCHEMAS}
 """
 
 _RELATIONS = f"""
 SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, c.relispartition AS part
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'i', 'I') AND {_OURS}
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'i', 'I') AND {_USER_SCHEMAS}
 """
 
 
@@ -67,14 +67,14 @@ class Relation:
 
     Attributes:
         kind: pg_class.relkind.
-        part: it is a partition of another.
+        is_partition: it is a partition of another.
     """
 
     oid: int
     schema: str
     name: str
     kind: str
-    part: bool = False
+    is_partition: bool = False
 
     @property
     def is_table(self) -> bool:
@@ -85,29 +85,29 @@ class Relation:
 
 
 @dataclass(frozen=True, slots=True)
-class Closure:
+class Dependencies:
     """What is brought over.
 
     Attributes:
-        inside: relations that belong to it.
-        outside: those that do not.
+        included: relations that belong to it.
+        excluded: those that do not.
     """
 
     objects: frozenset[Object]
-    inside: tuple[Relation, ...]
-    outside: tuple[Relation, ...]
+    included: tuple[Relation, ...]
+    excluded: tuple[Relation, ...]
 
     @property
     def tables(self) -> tuple[Relation, ...]:
         """Tables that rows can be put into; partitions get theirs through the table that they are part of."""
-        return tuple(relation for relation in self.inside if relation.is_table and not relation.part)
+        return tuple(relation for relation in self.included if relation.is_table and not relation.is_partition)
 
 
-async def read_closure(conn: Connection, plan: Plan) -> Closure:
+async def read_dependencies(conn: Connection, plan: Plan) -> Dependencies:
     """Follows dependencies from the plan's tables until nothing is added."""
     oids = [oid for table in (plan.change.table, plan.change.into) if (oid := await _oid(conn, table))]
     objects = {(await _class_of_tables(conn), oid) for oid in oids}
-    objects |= await _until_closed(conn, _DEPENDENTS, oids)
+    objects |= await _follow_dependents(conn, _DEPENDENTS, oids)
     fresh = objects
     while fresh:
         pairs = sorted(fresh)
@@ -116,14 +116,14 @@ async def read_closure(conn: Connection, plan: Plan) -> Closure:
         objects |= fresh
     relations = [Relation(**row) for row in await conn.fetch(_RELATIONS)]
     ours = {objid for _, objid in objects}
-    return Closure(
+    return Dependencies(
         frozenset(objects),
         tuple(relation for relation in relations if relation.oid in ours),
         tuple(relation for relation in relations if relation.oid not in ours),
     )
 
 
-async def _until_closed(conn: Connection, query: str, oids: list[int]) -> set[Object]:
+async def _follow_dependents(conn: Connection, query: str, oids: list[int]) -> set[Object]:
     """Tables and views that depend on the given ones; views on those views too, but no tables of tables."""
     found: set[Object] = set()
     while oids:

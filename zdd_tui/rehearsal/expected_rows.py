@@ -12,16 +12,16 @@ from typing import Any, TypeAlias
 
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.plan.base import Plan, TableName
-from zdd_tui.model.sql import ident, qualified
+from zdd_tui.model.sql import quote_identifier, quote_qualified
 
 Connection: TypeAlias = Any
 
-SCHEMA = "zdd_rehearsal"
+REHEARSAL_SCHEMA = "zdd_rehearsal"
 
-MAKE = f"""
-CREATE SCHEMA {SCHEMA};
-CREATE SEQUENCE {SCHEMA}.ordinal;
-CREATE TABLE {SCHEMA}.expected (key text PRIMARY KEY, old text, want text, gone boolean NOT NULL DEFAULT false)
+CREATE_EXPECTED = f"""
+CREATE SCHEMA {REHEARSAL_SCHEMA};
+CREATE SEQUENCE {REHEARSAL_SCHEMA}.ordinal;
+CREATE TABLE {REHEARSAL_SCHEMA}.expected (key text PRIMARY KEY, old text, want text, gone boolean NOT NULL DEFAULT false)
   WITH (autovacuum_enabled = off);
 """
 
@@ -29,29 +29,29 @@ _SAVE = "ON CONFLICT (key) DO UPDATE SET old = EXCLUDED.old, want = EXCLUDED.wan
 
 
 @dataclass(frozen=True, slots=True)
-class Losses:
+class RowDiff:
     """What a comparison found.
 
     Attributes:
         rows: how many rows were compared.
         missing: rows that are not there any more.
-        strange: rows that nobody wrote.
+        unexpected: rows that nobody wrote.
         changed: rows that hold something else than was written.
         sample: the key of one of them, empty where there is none.
     """
 
     rows: int
     missing: int
-    strange: int
+    unexpected: int
     changed: int
     sample: str = ""
 
     @property
-    def lost(self) -> int:
-        return self.missing + self.strange + self.changed
+    def total(self) -> int:
+        return self.missing + self.unexpected + self.changed
 
 
-class Ledger:
+class ExpectedRows:
     """Builds the statements; the old table is in its place whenever its side is asked about.
 
     Args:
@@ -62,59 +62,59 @@ class Ledger:
         self.catalog = catalog
         self.types = types
         self._key = [column.name for column in catalog.key]
-        self._old = list(dict.fromkeys([*plan.change.down, *catalog.up_reads]))
-        self._up = {name: f"CAST(({plan.change.up[name]}) AS {types[name]})" for name in plan.change.up}
+        self._old = list(dict.fromkeys([*plan.change.down, *catalog.up_source_columns]))
+        self._up_expressions = {name: f"CAST(({plan.change.up[name]}) AS {types[name]})" for name in plan.change.up}
         self.old_table = catalog.old.sql
-        self._alias = ident(plan.change.table.name)
+        self._alias = quote_identifier(plan.change.table.name)
 
     def old_row(self) -> str:
         """SELECT list over the old table: key, digest of the old columns, digest of what the new ones must be."""
-        old = ", ".join(f"{self._alias}.{ident(name)}" for name in self._old)
-        return f"{self._key_text(self._alias)}, md5(ROW({old})::text), md5(ROW({', '.join(self._up.values())})::text)"
+        old = ", ".join(f"{self._alias}.{quote_identifier(name)}" for name in self._old)
+        return f"{self._key_text(self._alias)}, md5(ROW({old})::text), md5(ROW({', '.join(self._up_expressions.values())})::text)"
 
     def new_row(self, alias: str) -> str:
         """SELECT list over the new table; who writes it knows nothing of the old columns."""
-        new = ", ".join(f"{alias}.{ident(name)}" for name in self._up)
+        new = ", ".join(f"{alias}.{quote_identifier(name)}" for name in self._up_expressions)
         return f"{self._key_text(alias)}, NULL::text, md5(ROW({new})::text)"
 
     def _key_text(self, alias: str) -> str:
-        return f"jsonb_build_array({', '.join(f'{alias}.{ident(name)}::text' for name in self._key)})::text"
+        return f"jsonb_build_array({', '.join(f'{alias}.{quote_identifier(name)}::text' for name in self._key)})::text"
 
-    async def begin(self, conn: Connection) -> int:
+    async def record_all(self, conn: Connection) -> int:
         """Writes down all rows as they are; returns how many."""
-        await conn.execute(f"TRUNCATE {SCHEMA}.expected")
-        told = await conn.execute(
-            f"INSERT INTO {SCHEMA}.expected (key, old, want)"
+        await conn.execute(f"TRUNCATE {REHEARSAL_SCHEMA}.expected")
+        text = await conn.execute(
+            f"INSERT INTO {REHEARSAL_SCHEMA}.expected (key, old, want)"
             f" SELECT {self.old_row()} FROM {self.old_table} AS {self._alias}"
         )
-        await conn.execute(f"ANALYZE {SCHEMA}.expected")
-        return int(str(told).rpartition(" ")[2])
+        await conn.execute(f"ANALYZE {REHEARSAL_SCHEMA}.expected")
+        return int(str(text).rpartition(" ")[2])
 
-    def save_old(self, condition: str) -> str:
+    def record_old_statement(self, condition: str) -> str:
         """The statement by which a writer of the old side tells what it wrote."""
         return (
-            f"INSERT INTO {SCHEMA}.expected (key, old, want) SELECT {self.old_row()}"
+            f"INSERT INTO {REHEARSAL_SCHEMA}.expected (key, old, want) SELECT {self.old_row()}"
             f" FROM {self.old_table} AS {self._alias} WHERE {condition} {_SAVE}"
         )
 
-    def save_new(self, table: str, condition: str) -> str:
+    def record_new_statement(self, table: str, condition: str) -> str:
         """The same for a writer of the new side."""
         return (
-            f"INSERT INTO {SCHEMA}.expected (key, old, want) SELECT {self.new_row('w')}"
+            f"INSERT INTO {REHEARSAL_SCHEMA}.expected (key, old, want) SELECT {self.new_row('w')}"
             f" FROM {table} AS w WHERE {condition} {_SAVE}"
         )
 
-    async def compare_old(self, conn: Connection) -> Losses:
+    async def compare_old(self, conn: Connection) -> RowDiff:
         """The old side against what was written, after a way back."""
         return await self._compare(conn, f"SELECT {self.old_row()} FROM {self.old_table} AS {self._alias}")
 
-    async def compare_new(self, conn: Connection, target: TableName) -> Losses:
+    async def compare_new(self, conn: Connection, target: TableName) -> RowDiff:
         """The new side against what was written, at the end of the way forward."""
         return await self._compare(
-            conn, f"SELECT {self.new_row('w')} FROM {qualified(target.schema_, target.name)} AS w"
+            conn, f"SELECT {self.new_row('w')} FROM {quote_qualified(target.schema_, target.name)} AS w"
         )
 
-    async def _compare(self, conn: Connection, rows: str) -> Losses:
+    async def _compare(self, conn: Connection, rows: str) -> RowDiff:
         found = await conn.fetchrow(
             f"WITH found (key, old, want) AS ({rows}),"
             " pairs AS (SELECT coalesce(e.key, i.key) AS key,"
@@ -122,15 +122,15 @@ class Ledger:
             "   i.key IS NOT NULL AND coalesce(e.gone, true) AS strange,"
             "   i.key IS NOT NULL AND NOT e.gone AND (i.want IS DISTINCT FROM e.want"
             "     OR (i.old IS NOT NULL AND e.old IS NOT NULL AND i.old <> e.old)) AS changed"
-            f" FROM {SCHEMA}.expected e FULL JOIN found i ON i.key = e.key)"
+            f" FROM {REHEARSAL_SCHEMA}.expected e FULL JOIN found i ON i.key = e.key)"
             " SELECT count(*) AS rows, count(*) FILTER (WHERE missing) AS missing,"
             " count(*) FILTER (WHERE strange) AS strange, count(*) FILTER (WHERE changed) AS changed,"
             " coalesce(min(key) FILTER (WHERE missing OR strange OR changed), '') AS sample FROM pairs"
         )
-        return Losses(**dict(found))
+        return RowDiff(**dict(found))
 
 
-async def round_trip(conn: Connection, plan: Plan, catalog: Catalog, types: Mapping[str, str]) -> tuple[int, int]:
+async def check_round_trip(conn: Connection, plan: Plan, catalog: Catalog, types: Mapping[str, str]) -> tuple[int, int]:
     """What V3 writes, and the way back brings to the old side: is it still the same?
 
     Returns:
@@ -141,23 +141,25 @@ async def round_trip(conn: Connection, plan: Plan, catalog: Catalog, types: Mapp
         asyncpg.PostgresError: an expression fails on a row.
     """
     change, columns = plan.change, catalog.old.column
-    names = dict.fromkeys([*change.down, *catalog.up_reads, *catalog.key_names, *catalog.down_reads])
+    names = dict.fromkeys([*change.down, *catalog.up_source_columns, *catalog.key_names, *catalog.down_source_columns])
     reads = [name for name in names if columns(name) is not None]
     kept = ", ".join(f"zdd_k{n}" for n in range(len(reads)))
     up = {name: f"CAST(({text}) AS {types[name]})" for name, text in change.up.items()}
     down = {name: f"CAST(({text}) AS {c.type})" for name, text in change.down.items() if (c := columns(name))}
-    old, new = ident(change.table.name), ident(change.target.name)
+    old, new = quote_identifier(change.table.name), quote_identifier(change.target_table.name)
     # Four layers: a row; what V3 sees of it; what the way back makes of that; what V2 sees then.
-    first = ", ".join(f"{ident(name)}, {ident(name)} AS zdd_k{n}" for n, name in enumerate(reads))
+    first = ", ".join(f"{quote_identifier(name)}, {quote_identifier(name)} AS zdd_k{n}" for n, name in enumerate(reads))
     row = f"(SELECT {first} FROM {catalog.old.sql} AS {old}) AS {old}"
-    shared = [ident(name) for name in reads if name not in up and name not in change.down]
-    seen = f"(SELECT {', '.join([kept, *shared, *_named(up)])} FROM {row}) AS {new}"
-    carried = [f"zdd_k{n} AS {ident(name)}" for n, name in enumerate(reads) if name not in down]
-    saw = [f"{ident(name)} AS zdd_n{n}" for n, name in enumerate(up)]
-    back = f"(SELECT {', '.join([kept, *carried, *saw, *_named(down)])} FROM {seen}) AS {old}"
+    shared = [quote_identifier(name) for name in reads if name not in up and name not in change.down]
+    seen = f"(SELECT {', '.join([kept, *shared, *_aliased(up)])} FROM {row}) AS {new}"
+    carried = [f"zdd_k{n} AS {quote_identifier(name)}" for n, name in enumerate(reads) if name not in down]
+    saw = [f"{quote_identifier(name)} AS zdd_n{n}" for n, name in enumerate(up)]
+    back = f"(SELECT {', '.join([kept, *carried, *saw, *_aliased(down)])} FROM {seen}) AS {old}"
     changed = " OR ".join(f"({text})::text IS DISTINCT FROM zdd_n{n}::text" for n, text in enumerate(up.values()))
     rewritten = " OR ".join(
-        f"{ident(name)}::text IS DISTINCT FROM zdd_k{n}::text" for n, name in enumerate(reads) if name in down
+        f"{quote_identifier(name)}::text IS DISTINCT FROM zdd_k{n}::text"
+        for n, name in enumerate(reads)
+        if name in down
     )
     found = await conn.fetchrow(
         f"SELECT count(*) FILTER (WHERE {changed}) AS changed,"
@@ -166,5 +168,5 @@ async def round_trip(conn: Connection, plan: Plan, catalog: Catalog, types: Mapp
     return int(found["changed"]), int(found["rewritten"])
 
 
-def _named(made: Mapping[str, str]) -> list[str]:
-    return [f"{text} AS {ident(name)}" for name, text in made.items()]
+def _aliased(made: Mapping[str, str]) -> list[str]:
+    return [f"{text} AS {quote_identifier(name)}" for name, text in made.items()]

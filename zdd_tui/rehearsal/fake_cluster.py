@@ -17,7 +17,7 @@ FIRST_IMAGE = "rehearsal/before:1"
 _UID = "rehearsal"
 
 
-class InstantApi:
+class FakeApi:
     """Answers what a release asks of an API server, from one object in memory."""
 
     def __init__(self, plan: Plan) -> None:
@@ -47,7 +47,7 @@ class InstantApi:
         return str(self._deployment["spec"]["template"]["spec"]["containers"][0]["image"])
 
     async def json(self, method: str, path: str, *, body: Any = None, **_options: Any) -> Any:
-        """As :meth:`zdd_tui.backends.kubernetes.http.KubeHttp.json`."""
+        """As :meth:`zdd_tui.backends.kubernetes.http.KubeHttp.request_json`."""
         if method == "PATCH":
             self._patch(body)
         if "/deployments" in path:
@@ -57,7 +57,7 @@ class InstantApi:
         return {"items": [made[kind]()], "metadata": {"resourceVersion": "1"}} if kind in made else {}
 
     async def payload(self, method: str, path: str, *_options: Any, **_more: Any) -> bytes:
-        """As :meth:`zdd_tui.backends.kubernetes.http.KubeHttp.payload`, for reading."""
+        """As :meth:`zdd_tui.backends.kubernetes.http.KubeHttp.request_bytes`, for reading."""
         return json.dumps(await self.json(method, path)).encode()
 
     def _patch(self, body: dict[str, Any]) -> None:
@@ -119,6 +119,6 @@ class InstantApi:
         }
 
 
-def instant_cluster(plan: Plan) -> Cluster:
+def fake_cluster(plan: Plan) -> Cluster:
     """The real client on a Deployment in memory."""
-    return Cluster(InstantApi(plan), plan.kubernetes.namespace, "rehearsal")  # type: ignore[arg-type]
+    return Cluster(FakeApi(plan), plan.kubernetes.namespace, "rehearsal")  # type: ignore[arg-type]

@@ -7,23 +7,23 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
-from zdd_tui.backends.postgres.connection import connect, describe, explained
+from zdd_tui.backends.postgres.connection import connect, describe_dsn, translate_errors
 from zdd_tui.model.errors import DatabaseError, ZddError
-from zdd_tui.model.sql import qualified
-from zdd_tui.rehearsal.dependencies import Closure, Connection, Relation
+from zdd_tui.model.sql import quote_qualified
+from zdd_tui.rehearsal.dependencies import Connection, Dependencies, Relation
 
-WAIT_FOR_LOCK_MS = 3000
+LOCK_WAIT_TIMEOUT_MS = 3000
 """A dump asks for ACCESS SHARE on what it reads; behind somebody's DDL it gives up rather than join the queue."""
 
-DUMP_WITHIN = 120.0
-COPY_WITHIN = 3600.0
+DUMP_TIMEOUT = 120.0
+COPY_TIMEOUT = 3600.0
 
-_ENTRY = re.compile(r"^\d+; (\d+) (\d+) (.*)$")
-_NAMED = ("SEQUENCE OWNED BY ", "TABLE ATTACH ", "INDEX ATTACH ")
+_TOC_ENTRY = re.compile(r"^\d+; (\d+) (\d+) (.*)$")
+_TOC_TYPES_BY_NAME = ("SEQUENCE OWNED BY ", "TABLE ATTACH ", "INDEX ATTACH ")
 """Entries of a table of contents that have no object of their own; they go with the relation that they name."""
 
 
-async def bring_schema(source: str, target: str, closure: Closure, programs: Path, folder: Path) -> None:
+async def copy_schema(source: str, target: str, dependencies: Dependencies, programs: Path, folder: Path) -> None:
     """Makes the closure's objects in the target database. Reads from the source, and takes no lock but ACCESS SHARE.
 
     Args:
@@ -35,58 +35,67 @@ async def bring_schema(source: str, target: str, closure: Closure, programs: Pat
     """
     archive, contents, choice = folder / "schema.dump", folder / "schema.list", folder / "tables.filter"
     choice.write_text(
-        "".join(f"exclude table {qualified(r.schema, r.name)}\n" for r in closure.outside if r.kind not in ("i", "I"))
+        "".join(
+            f"exclude table {quote_qualified(r.schema, r.name)}\n"
+            for r in dependencies.excluded
+            if r.kind not in ("i", "I")
+        )
         + 'exclude schema "zdd"\n'
     )
     plain, secret = split_password(source)
     dump = [str(programs / "pg_dump"), "--format=custom", "--schema-only", "--no-owner", "--no-privileges"]
     dump += ["--no-comments", "--no-publications", "--no-subscriptions", "--no-security-labels", "--no-tablespaces"]
-    dump += [f"--lock-wait-timeout={WAIT_FOR_LOCK_MS}", f"--filter={choice}", f"--file={archive}", f"--dbname={plain}"]
-    await _run(dump, secret, f"{describe(source)} cannot be dumped")
+    dump += [
+        f"--lock-wait-timeout={LOCK_WAIT_TIMEOUT_MS}",
+        f"--filter={choice}",
+        f"--file={archive}",
+        f"--dbname={plain}",
+    ]
+    await _run(dump, secret, f"{describe_dsn(source)} cannot be dumped")
     listed = await _run([str(programs / "pg_restore"), "--list", str(archive)], {}, "the dump cannot be read")
-    contents.write_text("\n".join(chosen(listed.splitlines(), closure)) + "\n")
+    contents.write_text("\n".join(select_toc_entries(listed.splitlines(), dependencies)) + "\n")
     plain, secret = split_password(target)
     restore = [str(programs / "pg_restore"), "--exit-on-error", "--no-owner", "--no-privileges"]
     restore += [f"--use-list={contents}", f"--dbname={plain}", str(archive)]
     await _run(restore, secret, "the rehearsal's PostgreSQL cannot take production's schema")
 
 
-def chosen(lines: Iterable[str], closure: Closure) -> list[str]:
+def select_toc_entries(lines: Iterable[str], dependencies: Dependencies) -> list[str]:
     """The lines of a table of contents that belong to the closure, in their order."""
-    prefixes = tuple(f"{kind}{r.schema} {r.name} " for kind in _NAMED for r in closure.inside)
+    prefixes = tuple(f"{kind}{r.schema} {r.name} " for kind in _TOC_TYPES_BY_NAME for r in dependencies.included)
     found = []
     for line in lines:
-        if (match := _ENTRY.match(line)) is None:
+        if (match := _TOC_ENTRY.match(line)) is None:
             continue
         pair, what = (int(match[1]), int(match[2])), match[3]
         if what.startswith("SCHEMA - public "):
             continue  # every database has it
-        if pair in closure.objects or (pair == (0, 0) and what.startswith(prefixes)):
+        if pair in dependencies.objects or (pair == (0, 0) and what.startswith(prefixes)):
             found.append(line)
     return found
 
 
-async def bring_rows(source: str, target: Connection, relation: Relation, share: float, folder: Path) -> int:
+async def copy_rows(source: str, target: Connection, relation: Relation, share: float, folder: Path) -> int:
     """Copies rows of one table, production's own, with every value; returns how many.
 
     Args:
         share: of the rows, from 0 to 1; the same ones every time.
     """
-    table = qualified(relation.schema, relation.name)
+    table = quote_qualified(relation.schema, relation.name)
     file = folder / "rows.copy"
     reading = await connect(source, application_name="zdd rehearse", default_transaction_read_only="on")
     try:
-        with explained(source):
-            columns = [row["attname"] for row in await reading.fetch(_COPIED, relation.oid)]
-            names = ", ".join(qualified(name) for name in columns)
+        with translate_errors(source):
+            columns = [row["attname"] for row in await reading.fetch(_COPIED_COLUMNS, relation.oid)]
+            names = ", ".join(quote_qualified(name) for name in columns)
             sample = "" if share >= 1 else f" TABLESAMPLE BERNOULLI ({100 * share:.6f}) REPEATABLE (1)"
             file.touch(mode=0o600)
             await reading.copy_from_query(
                 f"SELECT {names} FROM {table}{sample}",  # noqa: S608 - names are quoted, the share is a number
-                output=str(file), timeout=COPY_WITHIN,
+                output=str(file), timeout=COPY_TIMEOUT,
             )  # fmt: skip
         copied = await target.copy_to_table(
-            relation.name, schema_name=relation.schema, columns=columns, source=str(file), timeout=COPY_WITHIN
+            relation.name, schema_name=relation.schema, columns=columns, source=str(file), timeout=COPY_TIMEOUT
         )
         return int(str(copied).rpartition(" ")[2])
     finally:
@@ -94,24 +103,24 @@ async def bring_rows(source: str, target: Connection, relation: Relation, share:
         file.unlink(missing_ok=True)
 
 
-_COPIED = """
+_COPIED_COLUMNS = """
 SELECT attname FROM pg_attribute WHERE attrelid = $1::bigint::oid AND attnum > 0 AND NOT attisdropped
   AND attgenerated = '' ORDER BY attnum
 """
 
 
-async def refuse_newer(conn: Connection, dsn: str, programs: Path) -> tuple[int, int]:
+async def check_versions(conn: Connection, dsn: str, programs: Path) -> tuple[int, int]:
     """Major versions of the source and of the rehearsal's programs.
 
     Raises:
         DatabaseError: the source is newer than what could dump it.
     """
-    told = await _run([str(programs / "pg_dump"), "--version"], {}, "pg_dump does not run")
-    ours = int(re.findall(r"(\d+)", told)[0])
+    text = await _run([str(programs / "pg_dump"), "--version"], {}, "pg_dump does not run")
+    ours = int(re.findall(r"(\d+)", text)[0])
     theirs = int(await conn.fetchval("SELECT current_setting('server_version_num')::int / 10000"))
     if theirs > ours:
         raise DatabaseError(
-            f"{describe(dsn)} is PostgreSQL {theirs}, and the rehearsal's is {ours}: a newer one cannot be rehearsed on"
+            f"{describe_dsn(dsn)} is PostgreSQL {theirs}, and the rehearsal's is {ours}: a newer one cannot be rehearsed on"
             " an older one",
             'pip install --upgrade "zdd-tui[demo]"',
         )
@@ -130,7 +139,7 @@ def split_password(dsn: str) -> tuple[str, dict[str, str]]:
     return plain, {"PGPASSWORD": secret} if secret else {}
 
 
-async def _run(argv: list[str], secret: Mapping[str, str], trouble: str) -> str:
+async def _run(argv: list[str], secret: Mapping[str, str], title: str) -> str:
     process = await asyncio.create_subprocess_exec(
         *argv,
         stdin=asyncio.subprocess.DEVNULL,
@@ -139,30 +148,30 @@ async def _run(argv: list[str], secret: Mapping[str, str], trouble: str) -> str:
         env={**os.environ, **secret, "LC_MESSAGES": "C"},
     )
     try:
-        out, err = await asyncio.wait_for(process.communicate(), DUMP_WITHIN)
+        out, err = await asyncio.wait_for(process.communicate(), DUMP_TIMEOUT)
     except TimeoutError:
-        raise DatabaseError(f"{trouble}: no end within {DUMP_WITHIN:.0f} s", "try again at a quieter hour") from None
+        raise DatabaseError(f"{title}: no end within {DUMP_TIMEOUT:.0f} s", "try again at a quieter hour") from None
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if process.returncode:
-        raise _explained(trouble, err.decode(errors="replace"), secret)
+        raise _translate_error(title, err.decode(errors="replace"), secret)
     return out.decode()
 
 
-def _explained(trouble: str, told: str, secret: Mapping[str, str]) -> ZddError:
-    lines = [line for line in told.splitlines() if "error:" in line or "ERROR:" in line] or told.splitlines()[-1:]
+def _translate_error(title: str, output: str, secret: Mapping[str, str]) -> ZddError:
+    lines = [line for line in output.splitlines() if "error:" in line or "ERROR:" in line] or output.splitlines()[-1:]
     text = re.sub(r"^pg_(dump|restore): (error: )?", "", lines[0] if lines else "it said nothing")
     for value in secret.values():
         text = text.replace(value, "***")
     missing = re.search(r'extension "([^"]+)" is not available', text)
     if "permission denied" in text:
-        return DatabaseError(f"{trouble}: {text}", "grant the role of database.dsn SELECT on it, then rehearse again")
-    mend = (
+        return DatabaseError(f"{title}: {text}", "grant the role of database.dsn SELECT on it, then rehearse again")
+    hint = (
         f"the embedded PostgreSQL has no extension {missing[1]}: rehearse on a copy of your own, or begin with"
         " --unrehearsed --reason"
         if missing
         else "mend the cause, then rehearse again"
     )
-    return DatabaseError(f"{trouble}: {text}", mend)
+    return DatabaseError(f"{title}: {text}", hint)

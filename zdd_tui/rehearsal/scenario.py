@@ -7,65 +7,65 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from zdd_tui.backends.postgres.catalog import schema_lines
+from zdd_tui.backends.postgres.catalog import read_schema_objects
 from zdd_tui.backends.redis_flags import FlagStore
-from zdd_tui.backends.store.agent import take_lease
+from zdd_tui.backends.store.agent import acquire_lease
 from zdd_tui.backends.store.client import Store
 from zdd_tui.engine.context import Context
-from zdd_tui.engine.gates.registry import judge
-from zdd_tui.engine.runner import Holding, Runner
+from zdd_tui.engine.gates.registry import evaluate_gates
+from zdd_tui.engine.runner import ReleaseHolder, Runner
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.flag import OFF, parse_flag
-from zdd_tui.model.plan.base import DualWrite, Plan
+from zdd_tui.model.plan.base import DualWriteMode, Plan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.gate import GateReading
 from zdd_tui.model.release.records import Actor
 from zdd_tui.model.release.state import (
     Command,
     CommandKind,
-    State,
+    ReleaseState,
     StepStatus,
+    apply_command,
     closed_gates,
-    command,
-    finish,
-    next_work,
+    complete_if_open,
+    next_pending_step,
 )
-from zdd_tui.rehearsal.copy import Say, copy_session
-from zdd_tui.rehearsal.expected_rows import Ledger, Losses
-from zdd_tui.rehearsal.fake_cluster import instant_cluster
-from zdd_tui.rehearsal.step_metrics import Measure, Meter, MeteredStore
-from zdd_tui.rehearsal.workload import Stance, Writers
+from zdd_tui.rehearsal.copy import ProgressCallback, copy_session
+from zdd_tui.rehearsal.expected_rows import ExpectedRows, RowDiff
+from zdd_tui.rehearsal.fake_cluster import fake_cluster
+from zdd_tui.rehearsal.step_metrics import MeteredStore, StepMetrics, StepMetricsCollector
+from zdd_tui.rehearsal.workload import LiveVersions, Writers
 
-GATES_WITHIN = 60.0
+GATE_TIMEOUT = 60.0
 """Seconds that gates may take to open once the steps before them are done."""
 
-LOOK_AGAIN = 0.1
-DRAINS = frozenset({"rollout-v2", "rollout-v3", "write-flag-on", "read-flag-on"})
+POLL_INTERVAL = 0.1
+DRAINING_STEPS = frozenset({"rollout-v2", "rollout-v3", "write-flag-on", "read-flag-on"})
 """Steps that end when no request is under way any more that began before: pods drain, flags are waited for."""
 
-TTL = 60.0
+LEASE_TTL = 60.0
 """Seconds of the lease: nobody else wants it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
+class ScenarioResult:
     """One way forward, and back where it is said from where.
 
     Attributes:
-        back_from: the last phase before the rollback; empty for the way to the end.
-        back_seconds: of the rollback.
-        losses: what rows had come to at its end.
+        rollback_from: the last phase before the rollback; empty for the way to the end.
+        rollback_seconds: of the rollback.
+        row_diff: what rows had come to at its end.
         differences: of the schema, flags and image afterwards from before.
     """
 
-    back_from: str
-    losses: Losses
-    back_seconds: float = 0.0
+    rollback_from: str
+    row_diff: RowDiff
+    rollback_seconds: float = 0.0
     differences: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
-class Stage:
+class ScenarioSetup:
     """What all walks share: the copy's address, the flags, who writes, who measures, and what rows must hold."""
 
     loaded: LoadedPlan
@@ -73,63 +73,63 @@ class Stage:
     dsn: str
     flags: FlagStore
     writers: Writers
-    meter: Meter
-    ledger: Ledger
-    say: Say
-    stance: "Position"
-    measures: list[Measure]
+    metrics: StepMetricsCollector
+    expected_rows: ExpectedRows
+    log: ProgressCallback
+    live_state: "LiveState"
+    step_metrics: list[StepMetrics]
 
 
 @dataclass(slots=True)
-class Position:
+class LiveState:
     """Where the release stands, for the writers."""
 
     plan: Plan
     flags: FlagStore
-    holding: Holding | None = None
+    holding: ReleaseHolder | None = None
 
-    async def now(self) -> Stance:
+    async def read_versions(self) -> LiveVersions:
         """Which versions have pods now, and whether V2 writes both sides."""
         if self.holding is None:
-            return Stance()
+            return LiveVersions()
         release = self.holding.release
         v2, v3 = release.status("rollout-v2"), release.status("rollout-v3")
-        versions = _between(2, 3, v3) if v3.touched else _between(1, 2, v2)
-        if self.plan.change.dual_write is DualWrite.TRIGGER:
-            return Stance(versions)
+        versions = _live_versions(2, 3, v3) if v3.has_effect else _live_versions(1, 2, v2)
+        if self.plan.change.dual_write is DualWriteMode.TRIGGER:
+            return LiveVersions(versions)
         raw = (await self.flags.read_raw([self.plan.flags.write]))[self.plan.flags.write]
-        return Stance(versions, dual=raw is not None and parse_flag(raw) != OFF)
+        return LiveVersions(versions, is_dual_write=raw is not None and parse_flag(raw) != OFF)
 
 
-def _between(older: int, newer: int, status: StepStatus) -> tuple[int, ...]:
+def _live_versions(older: int, newer: int, status: StepStatus) -> tuple[int, ...]:
     if status is StepStatus.DONE:
         return (newer,)
-    return (older, newer) if status.touched else (older,)
+    return (older, newer) if status.has_effect else (older,)
 
 
-async def walk(stage: Stage, back_from: str) -> Walk:
-    """Walks from planned through ``back_from`` and back; to the end where it is empty.
+async def run_scenario(setup: ScenarioSetup, rollback_from: str) -> ScenarioResult:
+    """Walks from planned through ``rollback_from`` and back; to the end where it is empty.
 
     Raises:
         StepFailed: a step failed, or a gate did not open; says which and why.
     """
-    async with await Store.open(stage.dsn, application_name="zdd rehearsal") as registry:
-        release_id = await registry.register(
-            stage.plan,
-            text=stage.loaded.text,
-            document=stage.loaded.document,
-            plan_hash=stage.loaded.hash,
+    async with await Store.open(setup.dsn, application_name="zdd rehearsal") as registry:
+        release_id = await registry.register_release(
+            setup.plan,
+            text=setup.loaded.text,
+            document=setup.loaded.document,
+            plan_hash=setup.loaded.hash,
             actor=Actor("rehearsal", "here"),
         )
-    taken = await take_lease(stage.dsn, release_id, Actor("rehearsal", "here"), ttl=TTL)
+    taken = await acquire_lease(setup.dsn, release_id, Actor("rehearsal", "here"), ttl=LEASE_TTL)
     assert taken is not None, "nobody else knows this database"
     await taken.close()
-    store = await MeteredStore.start(
-        stage.dsn, release_id, taken.epoch, Actor("rehearsal", "here"), ttl=TTL, timeout=5.0
+    store = await MeteredStore.open(
+        setup.dsn, release_id, taken.epoch, Actor("rehearsal", "here"), ttl=LEASE_TTL, timeout=5.0
     )
-    renewing = asyncio.create_task(_renew(store))
+    renewing = asyncio.create_task(_renew_lease(store))
     try:
-        return await _Walker(stage, store, Holding((await store.read()).release)).walk(back_from)
+        return await _ScenarioRunner(setup, store, ReleaseHolder((await store.read()).release)).run(rollback_from)
     finally:
         renewing.cancel()
         await asyncio.gather(renewing, return_exceptions=True)
@@ -137,128 +137,128 @@ async def walk(stage: Stage, back_from: str) -> Walk:
         await store.close()
 
 
-async def _renew(store: MeteredStore) -> None:
+async def _renew_lease(store: MeteredStore) -> None:
     while True:
-        await store.renew()
-        await asyncio.sleep(TTL / 4)
+        await store.renew_lease()
+        await asyncio.sleep(LEASE_TTL / 4)
 
 
-class _Walker:
-    def __init__(self, stage: Stage, store: MeteredStore, holding: Holding) -> None:
-        self._stage = stage
+class _ScenarioRunner:
+    def __init__(self, setup: ScenarioSetup, store: MeteredStore, holding: ReleaseHolder) -> None:
+        self._setup = setup
         self._store = store
         self._holding = holding
-        self._cluster = instant_cluster(stage.plan)
+        self._cluster = fake_cluster(setup.plan)
         ctx = Context(
-            plan=stage.plan,
+            plan=setup.plan,
             store=store,
-            flag_store=stage.flags,
+            flag_store=setup.flags,
             cluster=self._cluster,
-            paused=lambda: False,
-            say=stage.say,
+            is_paused=lambda: False,
+            log=setup.log,
         )
         self._ctx = ctx
         self._runner = Runner(ctx, holding)
         self._gates: Mapping[str, GateReading] = {}
-        self._now = 0.0
+        self._server_now = 0.0
 
-    async def walk(self, back_from: str) -> Walk:
-        before = await self._looks()
-        self._stage.stance.holding = self._holding
+    async def run(self, rollback_from: str) -> ScenarioResult:
+        before = await self._read_environment()
+        self._setup.live_state.holding = self._holding
         try:
             for phase in self._holding.release.strategy.phases:
-                await self._advance(phase.name)
-                if phase.name == back_from:
-                    return await self._back(back_from, before)
-            await self._until_open(lambda: self._holding.release.state is State.DONE)
-            losses = await self._compare(new=True)
-            await self._stage.writers.rest()  # there is nothing left that V1 could write
-            return Walk("", losses)
+                await self.run_phase(phase.name)
+                if phase.name == rollback_from:
+                    return await self._roll_back(rollback_from, before)
+            await self._wait_for_gates(lambda: self._holding.release.state is ReleaseState.DONE)
+            row_diff = await self._compare_rows(new=True)
+            await self._setup.writers.pause()  # there is nothing left that V1 could write
+            return ScenarioResult("", row_diff)
         except BaseException:
-            await self._stage.writers.rest()  # nobody can tell any more which version would be right
+            await self._setup.writers.pause()  # nobody can tell any more which version would be right
             raise
         finally:
-            self._stage.stance.holding = None
+            self._setup.live_state.holding = None
 
-    async def _advance(self, phase: str) -> None:
-        self._stage.say(f"  {phase}")
-        await self._command(Command(CommandKind.ADVANCE, typed=self._holding.release.name))
-        await self._work()
-        await self._until_open(lambda: not closed_gates(self._holding.release, self._gates, self._now))
+    async def run_phase(self, phase: str) -> None:
+        self._setup.log(f"  {phase}")
+        await self._apply_command(Command(CommandKind.ADVANCE, typed=self._holding.release.name))
+        await self._run_pending_steps()
+        await self._wait_for_gates(lambda: not closed_gates(self._holding.release, self._gates, self._server_now))
 
-    async def _command(self, asked: Command) -> None:
+    async def _apply_command(self, requested: Command) -> None:
         record = await self._store.read()
-        after = command(self._holding.release, asked, record.gates, record.now)
+        after = apply_command(self._holding.release, requested, record.gates, record.now)
         await self._store.save(after)
         self._holding.release = after
 
-    async def _work(self) -> None:
-        while (work := next_work(self._holding.release)) is not None:
-            async with self._stage.meter.measuring(
-                self._store, self._stage.writers, work.step.name, work.direction
-            ) as measure:
-                self._stage.measures.append(measure)
-                await self._runner.perform(work)
-                if work.step.name in DRAINS:
-                    await self._stage.writers.drain()
+    async def _run_pending_steps(self) -> None:
+        while (work := next_pending_step(self._holding.release)) is not None:
+            async with self._setup.metrics.measure(
+                self._store, self._setup.writers, work.step.name, work.direction
+            ) as metrics:
+                self._setup.step_metrics.append(metrics)
+                await self._runner.run_step(work)
+                if work.step.name in DRAINING_STEPS:
+                    await self._setup.writers.drain()
             release = self._holding.release
-            if release.state in (State.FAILED, State.ROLLBACK_FAILED):
+            if release.state in (ReleaseState.FAILED, ReleaseState.ROLLBACK_FAILED):
                 verb = "the undo of " if work.direction == "undo" else ""
                 raise StepFailed(f"{verb}{work.step.name}: {release.error}")
 
-    async def _until_open(self, there: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + GATES_WITHIN
+    async def _wait_for_gates(self, is_done: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + GATE_TIMEOUT
         while True:
-            await self._store.save_gates(await judge(self._ctx, await self._store.read()))
+            await self._store.save_gates(await evaluate_gates(self._ctx, await self._store.read()))
             record = await self._store.read()
-            self._gates, self._now = record.gates, record.now
-            after = finish(self._holding.release, record.gates, record.now)
+            self._gates, self._server_now = record.gates, record.now
+            after = complete_if_open(self._holding.release, record.gates, record.now)
             if after is not self._holding.release:
-                await self._store.end(after)
+                await self._store.save_end(after)
                 self._holding.release = after
-            if there():
+            if is_done():
                 return
             if time.monotonic() > deadline:
-                shut = closed_gates(self._holding.release, record.gates, record.now)
-                listed = "; ".join(f"{gate.name} {gate.verdict}: {gate.reason}" for gate in shut)
-                raise StepFailed(f"gates did not open within {GATES_WITHIN:.0f} s: {listed}")
-            await asyncio.sleep(LOOK_AGAIN)
+                closed = closed_gates(self._holding.release, record.gates, record.now)
+                listed = "; ".join(f"{gate.name} {gate.verdict}: {gate.reason}" for gate in closed)
+                raise StepFailed(f"gates did not open within {GATE_TIMEOUT:.0f} s: {listed}")
+            await asyncio.sleep(POLL_INTERVAL)
 
-    async def _back(self, phase: str, before: list[str]) -> Walk:
-        self._stage.say(f"  back from {phase}")
+    async def _roll_back(self, phase: str, before: list[str]) -> ScenarioResult:
+        self._setup.log(f"  back from {phase}")
         began = time.monotonic()
-        await self._command(Command(CommandKind.ROLLBACK))
-        await self._work()
+        await self._apply_command(Command(CommandKind.ROLLBACK))
+        await self._run_pending_steps()
         seconds = time.monotonic() - began
         release = self._holding.release
-        if release.state is not State.ROLLED_BACK:
+        if release.state is not ReleaseState.ROLLED_BACK:
             raise StepFailed(f"the rollback from {phase} ended as {release.state}")
-        await self._store.end(release)
-        losses = await self._compare(new=False)
-        after = await self._looks()
+        await self._store.save_end(release)
+        row_diff = await self._compare_rows(new=False)
+        after = await self._read_environment()
         differences = [f"gone: {line}" for line in before if line not in after]
         differences += [f"left behind: {line}" for line in after if line not in before]
-        return Walk(phase, losses, seconds, tuple(differences))
+        return ScenarioResult(phase, row_diff, seconds, tuple(differences))
 
-    async def _compare(self, *, new: bool) -> Losses:
-        await self._stage.writers.rest()
+    async def _compare_rows(self, *, new: bool) -> RowDiff:
+        await self._setup.writers.pause()
         try:
-            async with copy_session(self._stage.dsn, self._stage.plan) as conn:
-                ledger, target = self._stage.ledger, self._stage.plan.change.target
+            async with copy_session(self._setup.dsn, self._setup.plan) as conn:
+                expected_rows, target = self._setup.expected_rows, self._setup.plan.change.target_table
                 if not new:
-                    return await ledger.compare_old(conn)
-                return await ledger.compare_new(conn, target)
+                    return await expected_rows.compare_old(conn)
+                return await expected_rows.compare_new(conn, target)
         finally:
-            self._stage.writers.go_on()
+            self._setup.writers.resume()
 
-    async def _looks(self) -> list[str]:
+    async def _read_environment(self) -> list[str]:
         """What a rollback must restore besides rows."""
-        conn = await asyncpg.connect(self._stage.dsn)
+        conn = await asyncpg.connect(self._setup.dsn)
         try:
-            lines = await schema_lines(conn)
+            lines = await read_schema_objects(conn)
         finally:
             await conn.close()
-        keys = [self._stage.plan.flags.write, self._stage.plan.flags.read]
-        lines += [f"flag {key}: {value}" for key, value in (await self._stage.flags.read_raw(keys)).items()]
-        view = await self._cluster.get_deployment(self._stage.plan.kubernetes.deployment)
+        keys = [self._setup.plan.flags.write, self._setup.plan.flags.read]
+        lines += [f"flag {key}: {value}" for key, value in (await self._setup.flags.read_raw(keys)).items()]
+        view = await self._cluster.get_deployment(self._setup.plan.kubernetes.deployment)
         return [*lines, f"image {view.images}", f"epoch {view.epoch}"]

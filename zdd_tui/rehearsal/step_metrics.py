@@ -10,14 +10,14 @@ from typing import Any, TypeAlias
 import asyncpg
 
 from zdd_tui.backends.store.agent import AgentStore
-from zdd_tui.rehearsal.workload import APPLICATION, Writers
+from zdd_tui.rehearsal.workload import APPLICATION_NAME, Writers
 
 Connection: TypeAlias = Any
 
-LOOK_EVERY = 0.03
+SAMPLE_INTERVAL = 0.03
 """Seconds between two looks from outside; what is shorter is told by the transaction itself."""
 
-MODES = (
+LOCK_MODES = (
     "AccessShareLock",
     "RowShareLock",
     "RowExclusiveLock",
@@ -30,7 +30,7 @@ MODES = (
 """Weakest first (PostgreSQL documentation, "Explicit Locking")."""
 
 # Relations that were there before the transaction: a new table may be locked as one likes.
-_HELD = """
+_HELD_LOCKS = """
 SELECT DISTINCT l.mode, extract(epoch FROM clock_timestamp() - now())::float8 AS seconds
 FROM pg_locks l JOIN pg_class c ON c.oid = l.relation AND c.relkind IN ('r', 'p')
 JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -38,7 +38,7 @@ WHERE l.pid = pg_backend_pid() AND l.granted AND l.locktype = 'relation'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'zdd', 'pg_toast')
 """
 
-_OUTSIDE = """
+_OBSERVED_LOCKS = """
 SELECT l.pid, l.mode, l.granted, a.application_name = $1 AS writer,
        extract(epoch FROM clock_timestamp() - l.waitstart)::float8 AS waited,
        coalesce(extract(epoch FROM clock_timestamp() - a.xact_start)::float8, 0) AS open
@@ -51,60 +51,60 @@ WHERE (NOT l.granted AND a.application_name = $1)
 
 
 @dataclass(slots=True)
-class Measure:
+class StepMetrics:
     """One run, or one undo, of a step.
 
     Attributes:
         seconds: from its intent to its record.
         locks: seconds that a lock of each mode was held on a table, at most; of one transaction.
-        blocked: seconds of the longest wait of a writer for a lock.
-        slowest: seconds of the slowest write meanwhile.
-        wal: bytes, the writers' included.
+        blocked_seconds: seconds of the longest wait of a writer for a lock.
+        slowest_write: seconds of the slowest write meanwhile.
+        wal_bytes: bytes, the writers' included.
     """
 
     step: str
     direction: str
     seconds: float = 0.0
     locks: dict[str, float] = field(default_factory=dict)
-    blocked: float = 0.0
-    slowest: float = 0.0
-    wal: int = 0
+    blocked_seconds: float = 0.0
+    slowest_write: float = 0.0
+    wal_bytes: int = 0
 
-    def held(self, mode: str, seconds: float) -> None:
+    def add_lock(self, mode: str, seconds: float) -> None:
         self.locks[mode] = max(self.locks.get(mode, 0.0), seconds)
 
     @property
-    def strongest(self) -> tuple[str, float] | None:
+    def strongest_lock(self) -> tuple[str, float] | None:
         """Mode and seconds of the strongest lock."""
         if not self.locks:
             return None
-        mode = max(self.locks, key=lambda mode: MODES.index(mode) if mode in MODES else -1)
+        mode = max(self.locks, key=lambda mode: LOCK_MODES.index(mode) if mode in LOCK_MODES else -1)
         return mode, self.locks[mode]
 
 
 class MeteredStore(AgentStore):
     """The lease's store, which asks at the end of each transaction what it holds."""
 
-    measure: Measure | None = None
+    step_metrics: StepMetrics | None = None
 
     @asynccontextmanager
     async def fenced(self) -> AsyncIterator[Connection]:
         """As :meth:`AgentStore.fenced`."""
         async with super().fenced() as conn:
             yield conn
-            if self.measure is not None:
-                for row in await conn.fetch(_HELD):
-                    self.measure.held(row["mode"], row["seconds"])
+            if self.step_metrics is not None:
+                for row in await conn.fetch(_HELD_LOCKS):
+                    self.step_metrics.add_lock(row["mode"], row["seconds"])
 
 
-class Meter:
+class StepMetricsCollector:
     """Looks from a session of its own while a step runs."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._conn: Connection = None
 
-    async def __aenter__(self) -> "Meter":
+    async def __aenter__(self) -> "StepMetricsCollector":
         self._conn = await asyncpg.connect(self._dsn, server_settings={"application_name": "zdd rehearsal meter"})
         return self
 
@@ -112,37 +112,37 @@ class Meter:
         await self._conn.close()
 
     @asynccontextmanager
-    async def measuring(
+    async def measure(
         self, store: MeteredStore, writers: Writers, step: str, direction: str
-    ) -> AsyncIterator[Measure]:
+    ) -> AsyncIterator[StepMetrics]:
         """Measures what happens inside the block."""
-        measure = Measure(step, direction)
-        writers.tally.take_slowest()
-        before, began = await self._wal(), time.monotonic()
-        store.measure = measure
-        looking = asyncio.create_task(self._look(store.application_name, measure))
+        metrics = StepMetrics(step, direction)
+        writers.stats.take_slowest()
+        before, began = await self._wal_position(), time.monotonic()
+        store.step_metrics = metrics
+        looking = asyncio.create_task(self._sample_locks(store.application_name, metrics))
         try:
-            yield measure
+            yield metrics
         finally:
-            store.measure = None
+            store.step_metrics = None
             looking.cancel()
             with suppress(asyncio.CancelledError):
                 await looking
-            measure.seconds = time.monotonic() - began
-            measure.wal = await self._wal() - before
-            measure.slowest = writers.tally.take_slowest()
+            metrics.seconds = time.monotonic() - began
+            metrics.wal_bytes = await self._wal_position() - before
+            metrics.slowest_write = writers.stats.take_slowest()
 
-    async def _look(self, application: str, measure: Measure) -> None:
+    async def _sample_locks(self, application: str, metrics: StepMetrics) -> None:
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(SAMPLE_INTERVAL)
             # Shielded, so that the end of the step cannot leave the session in the middle of an answer.
-            for row in await asyncio.shield(self._conn.fetch(_OUTSIDE, APPLICATION, application)):
+            for row in await asyncio.shield(self._conn.fetch(_OBSERVED_LOCKS, APPLICATION_NAME, application)):
                 if row["writer"]:
-                    measure.blocked = max(measure.blocked, row["waited"] or 0.0)
+                    metrics.blocked_seconds = max(metrics.blocked_seconds, row["waited"] or 0.0)
                 else:
-                    measure.held(row["mode"], row["open"])
+                    metrics.add_lock(row["mode"], row["open"])
 
-    async def _wal(self) -> int:
+    async def _wal_position(self) -> int:
         while True:
             try:
                 return int(await self._conn.fetchval("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from zdd_tui.model.sql import qualified
+from zdd_tui.model.sql import quote_qualified
 
 Connection: TypeAlias = Any
 
@@ -72,7 +72,7 @@ FROM pg_stats WHERE schemaname = $1 AND tablename = $2 ORDER BY attname, inherit
 
 
 @dataclass(frozen=True, slots=True)
-class ColumnShape:
+class ColumnStats:
     """A column: its type, and how its values are spread.
 
     Attributes:
@@ -81,10 +81,10 @@ class ColumnShape:
         element: name of the element's type, for an array.
         sequence: it takes its values from this one by default, else empty.
         default: expression of its default, else empty.
-        nulls: share of NULL, 0 to 1.
+        null_fraction: share of NULL, 0 to 1.
         width: average bytes.
-        distinct: as in pg_stats: a number, or a negative share of the rows; 0 where it is not known.
-        common: frequencies of the most common values, greatest first.
+        n_distinct: as in pg_stats: a number, or a negative share of the rows; 0 where it is not known.
+        common_frequencies: frequencies of the most common values, greatest first.
     """
 
     name: str
@@ -99,18 +99,18 @@ class ColumnShape:
     labels: tuple[str, ...] = ()
     sequence: str = ""
     default: str = ""
-    nulls: float = 0.0
+    null_fraction: float = 0.0
     width: int = 12
-    distinct: float = 0.0
-    common: tuple[float, ...] = ()
+    n_distinct: float = 0.0
+    common_frequencies: tuple[float, ...] = ()
 
     @property
-    def usual(self) -> str:
+    def constant_default(self) -> str:
         """A default that is a plain constant: most likely the most common value; else empty."""
         return self.default if self.default and "(" not in self.default else ""
 
     @property
-    def given(self) -> bool:
+    def has_server_default(self) -> bool:
         """An INSERT may leave it to the server."""
         return bool(self.identity or self.sequence)
 
@@ -122,11 +122,11 @@ class ForeignKey:
     schema: str
     table: str
     columns: tuple[str, ...]
-    refers: tuple[str, ...]
+    referenced_columns: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class TableShape:
+class TableStats:
     """A table.
 
     Attributes:
@@ -134,32 +134,32 @@ class TableShape:
         bytes: in production, indexes and TOAST included.
         unique: columns of each unique index (or exclusion constraint), the primary key first.
         checks: expression of each CHECK, by name.
-        analyzed: production has statistics of its columns.
+        is_analyzed: production has statistics of its columns.
     """
 
     schema: str
     name: str
-    columns: tuple[ColumnShape, ...]
+    columns: tuple[ColumnStats, ...]
     rows: int = 0
     bytes: int = 0
     unique: tuple[tuple[str, ...], ...] = ()
-    foreign: tuple[ForeignKey, ...] = ()
+    foreign_keys: tuple[ForeignKey, ...] = ()
     checks: tuple[tuple[str, str], ...] = ()
-    analyzed: bool = False
+    is_analyzed: bool = False
 
     @property
     def sql(self) -> str:
-        return qualified(self.schema, self.name)
+        return quote_qualified(self.schema, self.name)
 
-    def column(self, name: str) -> ColumnShape:
+    def column(self, name: str) -> ColumnStats:
         return next(column for column in self.columns if column.name == name)
 
     @property
-    def insertable(self) -> tuple[ColumnShape, ...]:
+    def insertable_columns(self) -> tuple[ColumnStats, ...]:
         return tuple(column for column in self.columns if not column.generated)
 
 
-async def read_structure(conn: Connection, schema: str, name: str) -> TableShape:
+async def read_structure(conn: Connection, schema: str, name: str) -> TableStats:
     """A table of the copy, its sizes and distributions still unknown."""
     # Types are told with their schemas then: they are used in casts.
     async with conn.transaction():
@@ -168,7 +168,7 @@ async def read_structure(conn: Connection, schema: str, name: str) -> TableShape
         raw = json.loads(await conn.fetchval(_STRUCTURE, schema, name))
         await conn.execute("SELECT set_config('search_path', $1, true)", before)
     columns = tuple(
-        ColumnShape(
+        ColumnStats(
             **{key: value for key, value in column.items() if key not in ("labels", "sequence", "default")},
             labels=tuple(column["labels"] or ()),
             sequence=column["sequence"] or "",
@@ -179,43 +179,43 @@ async def read_structure(conn: Connection, schema: str, name: str) -> TableShape
     foreign = tuple(
         ForeignKey(key["schema"], key["table"], tuple(key["columns"]), tuple(key["refers"])) for key in raw["foreign"]
     )
-    return TableShape(
+    return TableStats(
         schema,
         name,
         columns,
         unique=tuple(tuple(names) for names in raw["unique"]),
-        foreign=foreign,
+        foreign_keys=foreign,
         checks=tuple(raw["checks"].items()),
     )
 
 
-async def with_statistics(conn: Connection, shape: TableShape) -> TableShape:
+async def with_statistics(conn: Connection, table: TableStats) -> TableStats:
     """The shape with production's sizes and distributions; ``conn`` is a session of production.
 
     Rows of a table that was never analyzed are counted, if that takes no longer than a few seconds.
     """
-    sizes = await conn.fetchrow(_SIZES, shape.schema, shape.name)
+    sizes = await conn.fetchrow(_SIZES, table.schema, table.name)
     if sizes is None:
-        return shape
-    found = {row["name"]: row for row in await conn.fetch(_STATISTICS, shape.schema, shape.name)}
-    rows = sizes["rows"] if sizes["rows"] > 0 else await _counted(conn, shape, sizes["bytes"])
+        return table
+    found = {row["name"]: row for row in await conn.fetch(_STATISTICS, table.schema, table.name)}
+    rows = sizes["rows"] if sizes["rows"] > 0 else await _count_rows(conn, table, sizes["bytes"])
     columns = tuple(
         replace(
             column,
-            nulls=known["nulls"],
+            null_fraction=known["nulls"],
             width=known["width"],
-            distinct=known["distinct"],
-            common=tuple(known["common"]),
+            n_distinct=known["distinct"],
+            common_frequencies=tuple(known["common"]),
         )
         if (known := found.get(column.name))
         else column
-        for column in shape.columns
+        for column in table.columns
     )
-    return replace(shape, columns=columns, rows=rows, bytes=sizes["bytes"], analyzed=bool(found))
+    return replace(table, columns=columns, rows=rows, bytes=sizes["bytes"], is_analyzed=bool(found))
 
 
-async def _counted(conn: Connection, shape: TableShape, size: int) -> int:
+async def _count_rows(conn: Connection, table: TableStats, size: int) -> int:
     try:
-        return int(await conn.fetchval(f"SELECT count(*) FROM {shape.sql}", timeout=5.0))  # noqa: S608 - quoted
+        return int(await conn.fetchval(f"SELECT count(*) FROM {table.sql}", timeout=5.0))  # noqa: S608 - quoted
     except TimeoutError:
         return max(1, size // 100)  # a usual row with its share of the indexes

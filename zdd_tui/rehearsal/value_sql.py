@@ -6,14 +6,14 @@ what the row that it refers to holds, and a rehearsal that is repeated meets the
 
 from collections.abc import Callable
 
-from zdd_tui.model.sql import literal
-from zdd_tui.rehearsal.table_stats import ColumnShape
+from zdd_tui.model.sql import quote_literal
+from zdd_tui.rehearsal.table_stats import ColumnStats
 
 _MASK = 9_223_372_036_854_775_807
 _MAX_TEXT = 20_000
 """Characters: a wider value has a tail that nobody looks at, and costs minutes to make."""
 
-_NUMBERS: dict[str, Callable[[str], str]] = {
+_NUMBER_EXPRESSIONS: dict[str, Callable[[str], str]] = {
     "int2": lambda n: f"({n} % 32767)::int2",
     "int4": lambda n: f"({n} % 2147483647)::int4",
     "int8": lambda n: f"{n}",
@@ -43,19 +43,23 @@ _NUMBERS: dict[str, Callable[[str], str]] = {
     "tsvector": lambda n: f"to_tsvector('simple', to_hex({n}))",
     "xml": lambda n: f"('<v>' || ({n}) || '</v>')::xml",
 }
-_TEXTS = ("text", "varchar", "bpchar", "citext", "name", "char")
+_TEXT_TYPES = ("text", "varchar", "bpchar", "citext", "name", "char")
 
 
-def share_of(ordinal: str, seed: str) -> str:
+def random_share(ordinal: str, seed: str) -> str:
     """A number from 0 (included) to 1, the same for the same row and seed."""
-    return f"((hashint8extended({ordinal}, hashtext({literal(seed)})) & {_MASK})::float8 / {_MASK}.0)"
+    return f"((hashint8extended({ordinal}, hashtext({quote_literal(seed)})) & {_MASK})::float8 / {_MASK}.0)"
 
 
-def spread(column: ColumnShape, ordinal: str, rows: int, seed: str) -> str:
+def value_number(column: ColumnStats, ordinal: str, rows: int, seed: str) -> str:
     """Which of the column's values a row has, as a number from 0: the most common ones as often as in production."""
-    count = distinct_values(column, rows)
-    common = column.common[: max(0, count - 1)] if count <= len(column.common) else column.common
-    share = share_of(ordinal, seed)
+    count = count_distinct(column, rows)
+    common = (
+        column.common_frequencies[: max(0, count - 1)]
+        if count <= len(column.common_frequencies)
+        else column.common_frequencies
+    )
+    share = random_share(ordinal, seed)
     if not common:
         return f"floor({share} * {count})::bigint"
     sums, total = [], 0.0
@@ -63,51 +67,51 @@ def spread(column: ColumnShape, ordinal: str, rows: int, seed: str) -> str:
         total += frequency
         sums.append(f"{total:.9f}")
     rest = max(1, count - len(common))
-    left = max(1e-9, 1.0 - column.nulls - total)
+    left = max(1e-9, 1.0 - column.null_fraction - total)
     return (
         f"(CASE WHEN {share} < {total:.9f} THEN width_bucket({share}, ARRAY[{', '.join(sums)}]::float8[])"
         f" ELSE {len(common)} + floor(least(({share} - {total:.9f}) / {left:.9f}, 0.999999999) * {rest})::bigint END)"
     )
 
 
-def is_null(column: ColumnShape, ordinal: str, seed: str) -> str:
-    """The condition under which a row has NULL there; the same draw as in :func:`spread`, from its other end."""
-    return f"{share_of(ordinal, seed)} >= {1.0 - column.nulls:.9f}"
+def null_condition(column: ColumnStats, ordinal: str, seed: str) -> str:
+    """The condition under which a row has NULL there; the same draw as in :func:`value_number`, from its other end."""
+    return f"{random_share(ordinal, seed)} >= {1.0 - column.null_fraction:.9f}"
 
 
-def distinct_values(column: ColumnShape, rows: int) -> int:
+def count_distinct(column: ColumnStats, rows: int) -> int:
     """How many different values the column has among so many rows."""
-    if column.distinct < 0:
-        return max(1, round(-column.distinct * rows))
-    return max(1, min(rows, round(column.distinct)) if column.distinct else rows)
+    if column.n_distinct < 0:
+        return max(1, round(-column.n_distinct * rows))
+    return max(1, min(rows, round(column.n_distinct)) if column.n_distinct else rows)
 
 
-def value(column: ColumnShape, number: str) -> str | None:
+def value_expression(column: ColumnStats, number: str) -> str | None:
     """The value that stands for a number, of the column's type; None for a type that we cannot make."""
     if column.element is not None:
-        one = _plain(column.element, column, number)
+        one = _scalar_expression(column.element, column, number)
         return f"ARRAY[{one}]::{column.type}" if one else None
-    made = _plain(column.base, column, number)
+    made = _scalar_expression(column.base, column, number)
     return f"({made})::{column.type}" if made else None
 
 
-def _plain(base: str, column: ColumnShape, number: str) -> str | None:
+def _scalar_expression(base: str, column: ColumnStats, number: str) -> str | None:
     if column.labels:
-        listed = ", ".join(literal(label) for label in column.labels)
+        listed = ", ".join(quote_literal(label) for label in column.labels)
         return f"(ARRAY[{listed}])[1 + ({number}) % {len(column.labels)}]"
-    if base in _TEXTS:
-        return _text(base, column, number)
+    if base in _TEXT_TYPES:
+        return _text_expression(base, column, number)
     if base in ("json", "jsonb"):
-        return f"json_build_object('v', {number}, 'is', {_padding(number, column.width - 20)})::{base}"
+        return f"json_build_object('v', {number}, 'is', {_padding_expression(number, column.width - 20)})::{base}"
     if base == "bytea":
-        return f"decode({_padding(number, 2 * max(1, column.width - 1))}, 'hex')"
+        return f"decode({_padding_expression(number, 2 * max(1, column.width - 1))}, 'hex')"
     if base == "numeric":
-        return _numeric(column.typmod, number)
-    made = _NUMBERS.get(base)
+        return _numeric_expression(column.typmod, number)
+    made = _NUMBER_EXPRESSIONS.get(base)
     return made(number) if made else None
 
 
-def _text(base: str, column: ColumnShape, number: str) -> str:
+def _text_expression(base: str, column: ColumnStats, number: str) -> str:
     wide = max(1, column.width - 1)  # without the byte that tells the length
     limit = column.typmod - 4 if column.typmod > 4 and base in ("varchar", "bpchar") else 63 if base == "name" else None
     if base == "char":
@@ -116,17 +120,17 @@ def _text(base: str, column: ColumnShape, number: str) -> str:
         wide = min(wide, limit)
     made = f"to_hex({number})"
     if wide > 4:
-        made = f"rpad({made} || '-', greatest({wide}, length({made})), {_padding(number, wide)})"
+        made = f"rpad({made} || '-', greatest({wide}, length({made})), {_padding_expression(number, wide)})"
     return made if limit is None else f"left({made}, {limit})"
 
 
-def _padding(number: str, wide: int) -> str:
+def _padding_expression(number: str, wide: int) -> str:
     wide = max(1, min(wide, _MAX_TEXT))
     once = f"md5(({number})::text)"
     return f"left(repeat({once}, {wide // 32 + 1}), {wide})"
 
 
-def _numeric(typmod: int, number: str) -> str:
+def _numeric_expression(typmod: int, number: str) -> str:
     if typmod < 4:
         return f"({number})::numeric"
     precision, scale = (typmod - 4) >> 16 & 0xFFFF, (typmod - 4) & 0x7FF

@@ -11,11 +11,11 @@ import math
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 
-SHOWN_CHARS = 120
+MAX_SHOWN_CHARS = 120
 """Characters of a shown value."""
 
-NOTHING = "<nothing>"
-ANSWER = "<an answer>"
+NONE_TEXT = "<nothing>"
+RESULT_TEXT = "<an answer>"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,69 +24,73 @@ class Difference:
 
     Attributes:
         old, new: the value as JSON where it may be shown, else its shape.
-        how: what tells the two apart, such as ``only case`` or ``from character 5``; empty where shapes say it all.
+        kind: what tells the two apart, such as ``only case`` or ``from character 5``; empty where shapes say it all.
     """
 
     field: str
     old: str
     new: str
-    how: str = ""
+    kind: str = ""
 
 
-def differing(old: object, new: object) -> tuple[str, ...]:
+def differing_fields(old: object, new: object) -> tuple[str, ...]:
     """Names of what differs between two answers; empty when they are equal."""
     if old == new:
         return ()
     if old is None or new is None:
         return ("presence",)
-    one, other = _fields(old), _fields(new)
+    one, other = _as_fields(old), _as_fields(new)
     found = sorted({key for key in one.keys() | other.keys() if one.get(key) != other.get(key)})
     return tuple(found) or ("value",)
 
 
-def differences(old: object, new: object, show: Collection[str] = ()) -> tuple[Difference, ...]:
+def compare_results(old: object, new: object, visible_fields: Collection[str] = ()) -> tuple[Difference, ...]:
     """The same with both sides.
 
     Args:
-        show: fields whose values hold nothing personal and nothing secret, and may be told.
+        visible_fields: fields whose values hold nothing personal and nothing secret, and may be told.
     """
     if old is None or new is None:
-        told = tuple(NOTHING if value is None else ANSWER for value in (old, new))
+        told = tuple(NONE_TEXT if value is None else RESULT_TEXT for value in (old, new))
         return (Difference("presence", *told),) if old is not new else ()
-    one, other = _fields(old), _fields(new)
+    one, other = _as_fields(old), _as_fields(new)
     found = []
-    for name in differing(old, new):
+    for name in differing_fields(old, new):
         whole = name == "value" and name not in one.keys() | other.keys()
-        sides = (old, new) if whole else (one.get(name, _ABSENT), other.get(name, _ABSENT))
-        found.append(_difference(name, *sides, shown=name in show))
+        sides = (old, new) if whole else (one.get(name, _MISSING), other.get(name, _MISSING))
+        found.append(_build_difference(name, *sides, show_values=name in visible_fields))
     return tuple(found)
 
 
-class _Absent:
+class _Missing:
     """A field that one answer does not have."""
 
 
-_ABSENT = _Absent()
+_MISSING = _Missing()
 
 
-def _difference(name: str, old: object, new: object, *, shown: bool) -> Difference:
-    how = _how(old, new)
-    if not shown:
-        return Difference(name, _shape(old), _shape(new), how)
-    one, other = _json(old), _json(new)
-    start = max(0, _parting(one, other) - SHOWN_CHARS // 3) if max(len(one), len(other)) > SHOWN_CHARS else 0
-    return Difference(name, _window(one, start), _window(other, start), how)
+def _build_difference(name: str, old: object, new: object, *, show_values: bool) -> Difference:
+    how = _classify_difference(old, new)
+    if not show_values:
+        return Difference(name, _describe_shape(old), _describe_shape(new), how)
+    one, other = _to_json(old), _to_json(new)
+    start = (
+        max(0, _first_difference(one, other) - MAX_SHOWN_CHARS // 3)
+        if max(len(one), len(other)) > MAX_SHOWN_CHARS
+        else 0
+    )
+    return Difference(name, _excerpt(one, start), _excerpt(other, start), how)
 
 
-def _fields(value: object) -> Mapping[str, object]:
+def _as_fields(value: object) -> Mapping[str, object]:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     return {str(key): each for key, each in value.items()} if isinstance(value, Mapping) else {}
 
 
-def _shape(value: object) -> str:
+def _describe_shape(value: object) -> str:
     match value:
-        case _Absent():
+        case _Missing():
             return "<absent>"
         case None:
             return "<null>"
@@ -105,18 +109,18 @@ def _shape(value: object) -> str:
     return f"<{type(value).__name__}>"
 
 
-def _json(value: object) -> str:
-    if isinstance(value, _Absent):
-        return _shape(value)
+def _to_json(value: object) -> str:
+    if isinstance(value, _Missing):
+        return _describe_shape(value)
     try:
         return json.dumps(value, ensure_ascii=False, default=str)
     except Exception:  # a circle, keys of another kind, or what a class of the application does when asked for a text
-        return _shape(value)
+        return _describe_shape(value)
 
 
-def _how(old: object, new: object) -> str:
+def _classify_difference(old: object, new: object) -> str:
     if isinstance(old, str) and isinstance(new, str):
-        return _how_texts(old, new)
+        return _classify_text_difference(old, new)
     if isinstance(old, bool) or isinstance(new, bool):
         return ""
     if isinstance(old, int | float) and isinstance(new, int | float):
@@ -124,22 +128,22 @@ def _how(old: object, new: object) -> str:
     return ""
 
 
-def _how_texts(old: str, new: str) -> str:
+def _classify_text_difference(old: str, new: str) -> str:
     if unicodedata.normalize("NFC", old) == unicodedata.normalize("NFC", new):
         return "only the Unicode form"
     if "".join(old.split()) == "".join(new.split()):
         return "only blanks"
     if old.casefold() == new.casefold():
         return "only case"
-    return f"from character {_parting(old, new) + 1}"
+    return f"from character {_first_difference(old, new) + 1}"
 
 
-def _parting(one: str, other: str) -> int:
+def _first_difference(one: str, other: str) -> int:
     """Where two texts begin to differ; the shorter one's length where one begins with the other."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((at for at, (mine, theirs) in pairs if mine != theirs), min(len(one), len(other)))
 
 
-def _window(text: str, start: int) -> str:
-    kept = text[start : start + SHOWN_CHARS]
-    return ("…" if start else "") + kept + ("…" if start + SHOWN_CHARS < len(text) else "")
+def _excerpt(text: str, start: int) -> str:
+    kept = text[start : start + MAX_SHOWN_CHARS]
+    return ("…" if start else "") + kept + ("…" if start + MAX_SHOWN_CHARS < len(text) else "")

@@ -28,10 +28,10 @@ from typing import NamedTuple, TypeVar
 
 from zdd_tui.service.flags import FlagClient
 
-Row = TypeVar("Row")
+RowT = TypeVar("RowT")
 
 
-class Sides(NamedTuple):
+class WriteDecision(NamedTuple):
     """What one request does, for one unit."""
 
     write_new: bool
@@ -40,9 +40,9 @@ class Sides(NamedTuple):
     async def write(
         self,
         *,
-        old: Callable[[Row | None], Awaitable[Row | None]],
-        new: Callable[[Row | None], Awaitable[Row | None]],
-    ) -> Row | None:
+        old: Callable[[RowT | None], Awaitable[RowT | None]],
+        new: Callable[[RowT | None], Awaitable[RowT | None]],
+    ) -> RowT | None:
         """Run the writes that the flags ask for; the caller holds the transaction.
 
         Each callable gets None when it is the source, which applies the request to its own row, and else
@@ -78,10 +78,10 @@ class DualWrite:
         self.write_key = write_key
         self.read_key = read_key
 
-    def choose(self, unit: str | int) -> Sides:
+    def decide(self, unit: str | int) -> WriteDecision:
         """The decision for one unit, from one moment."""
         read_new = self.flags.is_on(self.read_key, unit)
         if self.write_key is None:
-            return Sides(False, read_new)
+            return WriteDecision(False, read_new)
         write_new = self.flags.is_on(self.write_key, unit)
-        return Sides(write_new, write_new and read_new)
+        return WriteDecision(write_new, write_new and read_new)

@@ -13,7 +13,7 @@ usually brings a change within milliseconds. Whoever changes a flag may rely on 
 back to a default in the middle of a release would part the data, and a wrong guess is worse than an old
 truth. For the same reason a flag that *disappears* (a Redis that restarted empty) or turns into something
 unreadable keeps its last value and is reported. To switch a flag off, set it to ``false``; deleting is no order.
-A process that has never seen a flag uses the default: gate readiness on :attr:`FlagClient.loaded`.
+A process that has never seen a flag uses the default: gate readiness on :attr:`FlagClient.is_loaded`.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ def parse_percent(text: str) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Flag:
+class FlagState:
     """One flag as this process uses it now.
 
     Attributes:
@@ -69,14 +69,14 @@ class Flag:
 
 
 @dataclass(frozen=True, slots=True)
-class Flags:
+class FlagSnapshot:
     """All flags at one moment.
 
     Attributes:
         age: seconds since Redis was asked last and answered; None when it never did.
     """
 
-    flags: Mapping[str, Flag]
+    flags: Mapping[str, FlagState]
     age: float | None
 
 
@@ -104,7 +104,7 @@ class FlagClient:
         # A poll that starts half a bound after the last one, and takes at most the other half, keeps the bound.
         self._period = max_staleness / 2
         self._url = url
-        self._flags = {key: Flag((defaults or {}).get(key, 0), "not read yet") for key in self.keys}
+        self._flags = {key: FlagState((defaults or {}).get(key, 0), "not read yet") for key in self.keys}
         self._read_at: float | None = None
         self._loaded = asyncio.Event()
         self._wake = asyncio.Event()
@@ -132,7 +132,10 @@ class FlagClient:
             retry=Retry(NoBackoff(), 0),  # the loop retries, with jitter, and knows the time
         )
         pool = ConnectionPool.from_url(self._url, protocol=3, socket_timeout=None)
-        self._tasks = [asyncio.create_task(self._poll(client)), asyncio.create_task(self._track(pool))]
+        self._tasks = [
+            asyncio.create_task(self._poll_loop(client)),
+            asyncio.create_task(self._watch_invalidations(pool)),
+        ]
 
     async def stop(self) -> None:
         pending = set(self._tasks)
@@ -153,8 +156,8 @@ class FlagClient:
         """
         return bucket(key, str(unit)) < self._flags[key].percent
 
-    def snapshot(self) -> Flags:
-        return Flags(dict(self._flags), self.age)
+    def snapshot(self) -> FlagSnapshot:
+        return FlagSnapshot(dict(self._flags), self.age)
 
     @property
     def age(self) -> float | None:
@@ -162,14 +165,14 @@ class FlagClient:
         return None if self._read_at is None else time.monotonic() - self._read_at
 
     @property
-    def loaded(self) -> bool:
+    def is_loaded(self) -> bool:
         """Redis has answered at least once, so that no flag is a mere default by ignorance."""
         return self._loaded.is_set()
 
     async def wait_loaded(self) -> None:
         await self._loaded.wait()
 
-    async def _poll(self, client: Redis) -> None:
+    async def _poll_loop(self, client: Redis) -> None:
         failures = 0
         try:
             while True:
@@ -184,29 +187,31 @@ class FlagClient:
                     failures += 1
                     if failures == 1:
                         _log.warning("flags: Redis is lost (%s); keeping what is known", type(error).__name__)
-                    await asyncio.sleep(_backoff(self._period, failures))
+                    await asyncio.sleep(_backoff_seconds(self._period, failures))
                     continue
                 if failures:
                     _log.warning("flags: Redis is back after %d failed attempts", failures)
                 failures = 0
-                self._take(values, asked_at)
+                self._apply_values(values, asked_at)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(0.0, asked_at + self._period - time.monotonic())):
                         await self._wake.wait()
         finally:
             await client.aclose()
 
-    def _take(self, values: Sequence[bytes | str | None], asked_at: float) -> None:
+    def _apply_values(self, values: Sequence[bytes | str | None], asked_at: float) -> None:
         flags = {}
         for key, value in zip(self.keys, values, strict=True):
             known = self._flags[key]
             if value is None:
-                flags[key] = Flag(known.percent, "missing")
+                flags[key] = FlagState(known.percent, "missing")
             else:
                 text = value.decode(errors="replace") if isinstance(value, bytes) else value
                 percent = parse_percent(text)
                 flags[key] = (
-                    Flag(known.percent, f"not a flag's value: {text[:40]!r}") if percent is None else Flag(percent)
+                    FlagState(known.percent, f"not a flag's value: {text[:40]!r}")
+                    if percent is None
+                    else FlagState(percent)
                 )
             if flags[key] != known:
                 _log.warning("flags: %s is %d%% %s", key, flags[key].percent, flags[key].problem)
@@ -214,7 +219,7 @@ class FlagClient:
         self._read_at = asked_at
         self._loaded.set()
 
-    async def _track(self, pool: ConnectionPool) -> None:
+    async def _watch_invalidations(self, pool: ConnectionPool) -> None:
         """Wakes the poll when any flag changes (client-side caching in broadcast mode, Redis 6 and later)."""
         failures = 0
         while True:
@@ -235,9 +240,9 @@ class FlagClient:
                 failures += 1  # the poll reports a lost Redis; this is only its shortcut
             finally:
                 await connection.disconnect(nowait=True)
-            await asyncio.sleep(_backoff(self._period, failures))
+            await asyncio.sleep(_backoff_seconds(self._period, failures))
 
 
-def _backoff(first: float, failures: int) -> float:
+def _backoff_seconds(first: float, failures: int) -> float:
     """Doubling, capped, with jitter, so that pods do not come back all at once."""
     return float(min(first * 2 ** min(failures - 1, 10), MAX_BACKOFF) * random.uniform(0.5, 1.0))  # noqa: S311

@@ -10,26 +10,26 @@ from aiohttp import web
 from zdd_tui.service.lifecycle import Lifecycle
 from zdd_tui.service.metrics import CONTENT_TYPE, RequestMetrics
 
-PROBES = frozenset({"/health", "/ready", "/metrics"})
+PROBE_PATHS = frozenset({"/health", "/ready", "/metrics"})
 
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_RequestHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def attach(app: web.Application, lifecycle: Lifecycle, *more: Callable[[], str]) -> None:
+def attach(app: web.Application, lifecycle: Lifecycle, *extra_metrics: Callable[[], str]) -> None:
     """Adds the probes and the middleware to an application. Probes are neither counted nor waited for.
 
     Args:
-        more: what else stands on /metrics, each in Prometheus' text format, such as ``Shadow.render``.
+        extra_metrics: what else stands on /metrics, each in Prometheus' text format, such as ``Shadow.render``.
     """
     metrics = RequestMetrics()
 
     @web.middleware
-    async def count(request: web.Request, handler: _Handler) -> web.StreamResponse:
-        if request.path in PROBES:
+    async def count(request: web.Request, handler: _RequestHandler) -> web.StreamResponse:
+        if request.path in PROBE_PATHS:
             return _close_if_draining(await handler(request))
         began = time.perf_counter()
         code = 500
-        with lifecycle.request():
+        with lifecycle.track_request():
             try:
                 response = await handler(request)
                 code = response.status
@@ -42,7 +42,7 @@ def attach(app: web.Application, lifecycle: Lifecycle, *more: Callable[[], str])
             return _close_if_draining(response)
 
     def _close_if_draining(response: web.StreamResponse) -> web.StreamResponse:
-        if lifecycle.draining:
+        if lifecycle.is_draining:
             response.force_close()
         return response
 
@@ -50,7 +50,7 @@ def attach(app: web.Application, lifecycle: Lifecycle, *more: Callable[[], str])
         return web.json_response({"ok": True, "stage": lifecycle.stage})
 
     async def ready(_: web.Request) -> web.Response:
-        state = await lifecycle.readiness()
+        state = await lifecycle.check_readiness()
         checks = {
             check.name: "ok" if check.ok else f"{check.error}{' (tolerated)' if check.tolerated else ''}"
             for check in state.checks
@@ -59,7 +59,7 @@ def attach(app: web.Application, lifecycle: Lifecycle, *more: Callable[[], str])
         return web.json_response(body, status=200 if state.ready else 503)
 
     async def show_metrics(_: web.Request) -> web.Response:
-        text = metrics.render(lifecycle.in_flight) + "".join(render() for render in more)
+        text = metrics.render(lifecycle.in_flight) + "".join(render() for render in extra_metrics)
         return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
     app.middlewares.append(count)
@@ -77,7 +77,7 @@ async def serve(app: web.Application, lifecycle: Lifecycle, host: str, port: int
     try:
         await runner.setup()
         await web.TCPSite(runner, host, port, backlog=512).start()
-        lifecycle.started()
+        lifecycle.mark_started()
         return await lifecycle.serve_until_drained()
     finally:
         await runner.cleanup()

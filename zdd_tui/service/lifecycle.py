@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Stage(StrEnum):
+class LifecycleStage(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     DRAINING = "draining"
@@ -58,7 +58,7 @@ class CheckResult:
 @dataclass(frozen=True, slots=True)
 class Readiness:
     ready: bool
-    stage: Stage
+    stage: LifecycleStage
     checks: tuple[CheckResult, ...] = ()
 
 
@@ -83,40 +83,40 @@ class Lifecycle:
         self.checks = tuple(checks)
         self.drain_seconds = drain_seconds
         self.grace_seconds = grace_seconds
-        self.stage = Stage.STARTING
+        self.stage = LifecycleStage.STARTING
         self.in_flight = 0
         self._clock = clock
         self._passed_at: dict[str, float] = {}
-        self._drain_asked = asyncio.Event()
+        self._drain_requested = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
     @property
-    def draining(self) -> bool:
-        return self.stage in (Stage.DRAINING, Stage.STOPPED)
+    def is_draining(self) -> bool:
+        return self.stage in (LifecycleStage.DRAINING, LifecycleStage.STOPPED)
 
-    def started(self) -> None:
+    def mark_started(self) -> None:
         """The application has built what it needs; from now on the checks decide."""
-        if self.stage is Stage.STARTING:
-            self.stage = Stage.RUNNING
+        if self.stage is LifecycleStage.STARTING:
+            self.stage = LifecycleStage.RUNNING
 
     def start_draining(self) -> None:
         """What SIGTERM calls. Safe to call again."""
-        if not self.draining:
-            self.stage = Stage.DRAINING
-        self._drain_asked.set()
+        if not self.is_draining:
+            self.stage = LifecycleStage.DRAINING
+        self._drain_requested.set()
 
-    async def readiness(self) -> Readiness:
+    async def check_readiness(self) -> Readiness:
         """Runs the checks side by side, each within its timeout."""
-        if self.stage is not Stage.RUNNING:
+        if self.stage is not LifecycleStage.RUNNING:
             return Readiness(False, self.stage)
-        results = tuple(await asyncio.gather(*map(self._run, self.checks)))
+        results = tuple(await asyncio.gather(*map(self._run_check, self.checks)))
         # SIGTERM may have come while the checks ran.
-        ready = self.stage is Stage.RUNNING and all(result.ok or result.tolerated for result in results)
+        ready = self.stage is LifecycleStage.RUNNING and all(result.ok or result.tolerated for result in results)
         return Readiness(ready, self.stage, results)
 
     @contextlib.contextmanager
-    def request(self) -> Iterator[None]:
+    def track_request(self) -> Iterator[None]:
         """Around every request, so that the drain knows when the last one has ended."""
         self.in_flight += 1
         self._idle.clear()
@@ -129,7 +129,7 @@ class Lifecycle:
 
     async def serve_until_drained(self) -> bool:
         """Returns when the process may end: True when nothing was in flight, False when the grace was over."""
-        await self._drain_asked.wait()
+        await self._drain_requested.wait()
         await asyncio.sleep(self.drain_seconds)
         clean = True
         try:
@@ -137,10 +137,10 @@ class Lifecycle:
                 await self._idle.wait()
         except TimeoutError:
             clean = False
-        self.stage = Stage.STOPPED
+        self.stage = LifecycleStage.STOPPED
         return clean
 
-    async def _run(self, check: Check) -> CheckResult:
+    async def _run_check(self, check: Check) -> CheckResult:
         try:
             async with asyncio.timeout(check.timeout):
                 await check.probe()

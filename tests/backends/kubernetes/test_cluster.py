@@ -10,36 +10,36 @@ import pytest
 
 from tests.support.kubelet import (
     NAME,
-    World,
+    TestCluster,
     deployment,
+    make_cluster,
     make_kubelet,
     service,
-    world,
 )
 from zdd_tui.backends.kubernetes.cluster import STRATEGIC_MERGE_PATCH, Cluster
-from zdd_tui.backends.kubernetes.deployment_watch import DeploymentWatch, read_workload
+from zdd_tui.backends.kubernetes.deployment_watch import DeploymentWatch, read_workload_snapshot
 from zdd_tui.model.errors import ClusterError, Refused, StaleEpoch
 from zdd_tui.model.workload.pod import PodState
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
 
 
 @pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[World]:
+async def api(tmp_path: Path) -> AsyncIterator[TestCluster]:
     """A cluster where no pod runs: enough for reads and writes."""
-    async with world(tmp_path, kubelet=False) as made:
+    async with make_cluster(tmp_path, kubelet=False) as made:
         yield made
 
 
 @pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[World]:
-    async with world(tmp_path) as made:
+async def here(tmp_path: Path) -> AsyncIterator[TestCluster]:
+    async with make_cluster(tmp_path) as made:
         yield made
 
 
 # Fenced writes
 
 
-async def test_set_image_marks_the_deployment(api: World) -> None:
+async def test_set_image_marks_the_deployment(api: TestCluster) -> None:
     await api.create("deployments", deployment(0))
     view = await api.cluster.set_image(NAME, "app", "shop/users:2", epoch=7, reason="zdd: V2")
     assert (view.images, view.epoch, view.change_cause) == ({"app": "shop/users:2"}, 7, "zdd: V2")
@@ -47,13 +47,13 @@ async def test_set_image_marks_the_deployment(api: World) -> None:
     assert (stored.images, stored.epoch, stored.change_cause) == (view.images, 7, "zdd: V2")
 
 
-async def test_an_older_epoch_is_refused_and_changes_nothing(api: World) -> None:
+async def test_an_older_epoch_is_refused_and_changes_nothing(api: TestCluster) -> None:
     await api.create("deployments", deployment(0))
     await api.cluster.fence(NAME, 8)
     for write in (
         api.cluster.set_image(NAME, "app", "shop/users:2", epoch=7, reason="late"),
         api.cluster.fence(NAME, 7),
-        api.cluster.clear_marks(NAME, epoch=7, change_cause=None),
+        api.cluster.remove_annotations(NAME, epoch=7, change_cause=None),
     ):
         with pytest.raises(StaleEpoch, match="epoch 8"):
             await write
@@ -61,7 +61,7 @@ async def test_an_older_epoch_is_refused_and_changes_nothing(api: World) -> None
     assert (view.images, view.epoch, view.change_cause) == ({"app": "shop/users:1"}, 8, None)
 
 
-async def test_setting_the_image_again_is_harmless(api: World) -> None:
+async def test_setting_the_image_again_is_harmless(api: TestCluster) -> None:
     await api.create("deployments", deployment(0))
     first = await api.cluster.set_image(NAME, "app", "shop/users:2", epoch=7, reason="V2")
     again = await api.cluster.set_image(NAME, "app", "shop/users:2", epoch=7, reason="V2 again")
@@ -71,7 +71,7 @@ async def test_setting_the_image_again_is_harmless(api: World) -> None:
     assert (newer.images, newer.change_cause, newer.epoch) == (first.images, "V2", 9)
 
 
-async def test_a_write_between_check_and_patch_is_seen(api: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_write_between_check_and_patch_is_seen(api: TestCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """The later agent fences after our check and before our patch: the patch must not go through."""
     await api.create("deployments", deployment(0))
     original = api.cluster.get_deployment
@@ -91,13 +91,13 @@ async def test_a_write_between_check_and_patch_is_seen(api: World, monkeypatch: 
     assert (await original(NAME)).images == {"app": "shop/users:1"}
 
 
-async def test_conflicts_with_other_writers_are_tried_again(api: World) -> None:
+async def test_conflicts_with_other_writers_are_tried_again(api: TestCluster) -> None:
     await api.create("deployments", deployment(0))
     path = api.cluster.path("apis/apps/v1", "deployments", NAME)
 
     async def bother(number: int) -> None:
         body = {"metadata": {"annotations": {"other": str(number)}}}
-        await api.cluster.http.json("PATCH", path, body=body, content_type=STRATEGIC_MERGE_PATCH)
+        await api.cluster.http.request_json("PATCH", path, body=body, content_type=STRATEGIC_MERGE_PATCH)
 
     results = await asyncio.gather(
         *(bother(number) for number in range(5)),
@@ -108,27 +108,27 @@ async def test_conflicts_with_other_writers_are_tried_again(api: World) -> None:
     assert (await api.cluster.get_deployment(NAME)).images == {"app": "shop/users:2"}
 
 
-async def test_a_paused_deployment_is_refused(api: World) -> None:
+async def test_a_paused_deployment_is_refused(api: TestCluster) -> None:
     body = deployment(0)
     body["spec"]["paused"] = True
     await api.create("deployments", body)
     with pytest.raises(Refused, match="paused Deployment cannot be rolled") as caught:
         await api.cluster.set_image(NAME, "app", "shop/users:2", epoch=7, reason="V2")
-    assert caught.value.mend == f"kubectl -n {api.cluster.namespace} rollout resume deployment/{NAME}"
+    assert caught.value.hint == f"kubectl -n {api.cluster.namespace} rollout resume deployment/{NAME}"
     assert (await api.cluster.get_deployment(NAME)).epoch == 0
 
 
-async def test_another_container_or_another_deployment_is_refused(api: World) -> None:
+async def test_another_container_or_another_deployment_is_refused(api: TestCluster) -> None:
     await api.create("deployments", deployment(0))
     with pytest.raises(ClusterError, match="no container 'sidecar'") as caught:
         await api.cluster.set_image(NAME, "sidecar", "x:2", epoch=7, reason="V2")
-    assert caught.value.mend == "it has: app"
+    assert caught.value.hint == "it has: app"
     with pytest.raises(Refused, match="made anew"):
         await api.cluster.set_image(NAME, "app", "x:2", epoch=7, reason="V2", uid="another")
 
 
 @pytest.mark.parametrize("cause", [None, "kubectl apply"])
-async def test_clearing_the_marks_restores_what_was(api: World, cause: str | None) -> None:
+async def test_clearing_the_marks_restores_what_was(api: TestCluster, cause: str | None) -> None:
     body = deployment(0)
     if cause:
         body["metadata"]["annotations"] = {"kubernetes.io/change-cause": cause}
@@ -136,11 +136,11 @@ async def test_clearing_the_marks_restores_what_was(api: World, cause: str | Non
     before = await api.cluster.get_deployment(NAME)
     await api.cluster.set_image(NAME, "app", "shop/users:2", epoch=7, reason="V2")
     for _ in range(2):  # twice, as an agent killed after the write would do
-        after = await api.cluster.clear_marks(NAME, epoch=7, change_cause=before.change_cause)
+        after = await api.cluster.remove_annotations(NAME, epoch=7, change_cause=before.change_cause)
     assert (after.epoch, after.change_cause) == (0, cause)
 
 
-async def test_nothing_is_missing_for_an_administrator(api: World) -> None:
+async def test_nothing_is_missing_for_an_administrator(api: TestCluster) -> None:
     assert await api.cluster.missing_permissions() == []
 
 
@@ -157,7 +157,7 @@ def unique(history: list[WorkloadSnapshot], name: str) -> list[PodState]:
     return states
 
 
-async def test_a_rollout_from_set_image_to_the_last_old_pod(here: World) -> None:
+async def test_a_rollout_from_set_image_to_the_last_old_pod(here: TestCluster) -> None:
     hook = {"preStop": {"sleep": {"seconds": 1}}}
     await here.create("services", service())
     await here.create("deployments", deployment(2, lifecycle=hook))
@@ -185,7 +185,7 @@ async def test_a_rollout_from_set_image_to_the_last_old_pod(here: World) -> None
         history.clear()
         await here.cluster.set_image(NAME, "app", "shop/users:2", epoch=1, reason="V2")
         after = await settled("2")
-        reading = await read_workload(here.cluster, NAME, container="app")
+        reading = await read_workload_snapshot(here.cluster, NAME, container="app")
     finally:
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)
@@ -211,13 +211,13 @@ async def test_a_rollout_from_set_image_to_the_last_old_pod(here: World) -> None
     assert reading.pods == after.pods
 
 
-async def test_a_rollout_that_cannot_start_says_why(here: World) -> None:
+async def test_a_rollout_that_cannot_start_says_why(here: TestCluster) -> None:
     body = deployment(1, command=["sh", "-c", "exit 3"])
     body["spec"]["progressDeadlineSeconds"] = 2
     await here.create("deployments", body)
     async with asyncio.timeout(40):
         while True:
-            reading = await read_workload(here.cluster, NAME)
+            reading = await read_workload_snapshot(here.cluster, NAME)
             assert reading.rollout is not None
             if reading.rollout.failed and "CrashLoopBackOff" in reading.rollout.message:
                 break
@@ -225,7 +225,7 @@ async def test_a_rollout_that_cannot_start_says_why(here: World) -> None:
     assert not reading.rollout.done
 
 
-async def test_a_watch_of_a_deployment_that_comes_later(here: World) -> None:
+async def test_a_watch_of_a_deployment_that_comes_later(here: TestCluster) -> None:
     snapshots: asyncio.Queue[WorkloadSnapshot] = asyncio.Queue()
     watch = asyncio.create_task(DeploymentWatch(here.cluster, NAME).run(snapshots.put_nowait))
     try:
@@ -240,7 +240,7 @@ async def test_a_watch_of_a_deployment_that_comes_later(here: World) -> None:
                 if [pod.state for pod in snapshot.pods] == [PodState.SERVING]:
                     break
             assert snapshot.error is None
-            await here.cluster.http.json("DELETE", here.cluster.path("apis/apps/v1", "deployments", NAME))
+            await here.cluster.http.request_json("DELETE", here.cluster.path("apis/apps/v1", "deployments", NAME))
             while (await snapshots.get()).deployment is not None:
                 pass
     finally:
@@ -248,7 +248,7 @@ async def test_a_watch_of_a_deployment_that_comes_later(here: World) -> None:
         await asyncio.gather(watch, return_exceptions=True)
 
 
-async def test_no_task_and_no_connection_is_left(api: World) -> None:
+async def test_no_task_and_no_connection_is_left(api: TestCluster) -> None:
     await api.create("deployments", deployment(0))
     before = asyncio.all_tasks()
     for _ in range(3):
@@ -264,13 +264,13 @@ async def test_no_task_and_no_connection_is_left(api: World) -> None:
 
 
 async def test_a_kubelet_that_starts_late_serves_all(tmp_path: Path) -> None:
-    async with world(tmp_path, kubelet=False) as here:
+    async with make_cluster(tmp_path, kubelet=False) as here:
         await here.create("deployments", deployment(1))
         kubelet = asyncio.create_task(make_kubelet(here).run())
         try:
             async with asyncio.timeout(30):
                 while True:
-                    reading = await read_workload(here.cluster, NAME)
+                    reading = await read_workload_snapshot(here.cluster, NAME)
                     if reading.rollout and reading.rollout.done:
                         break
                     await asyncio.sleep(0.1)

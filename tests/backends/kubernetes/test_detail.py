@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from zdd_tui.backends.kubernetes.cluster import MERGE_PATCH, Cluster
-from zdd_tui.backends.kubernetes.detail import follow_log, read_object
+from zdd_tui.backends.kubernetes.detail import follow_log, read_object_detail
 from zdd_tui.backends.kubernetes.http import KubeHttp
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.log_buffer import LogBuffer
@@ -45,7 +45,7 @@ POD: dict[str, Any] = {
 }
 
 
-class Logged:
+class LoggedPod:
     """A cluster with one pod that has a log file."""
 
     def __init__(self, local: LocalCluster, cluster: Cluster, file: Path) -> None:
@@ -62,29 +62,29 @@ class Logged:
 
 
 @asynccontextmanager
-async def logged(tmp_path: Path) -> AsyncIterator[Logged]:
+async def pod_with_log(tmp_path: Path) -> AsyncIterator[LoggedPod]:
     async with local_cluster(tmp_path) as local:
         local.api.create(kinds.POD, "default", POD)
         file = tmp_path / "web-1.log"
         file.touch()
         async with Cluster.connect(str(local.kubeconfig), None, "default") as cluster:
             body = {"metadata": {"annotations": {LOG_ANNOTATION: str(file)}}}
-            await cluster.http.json(
+            await cluster.http.request_json(
                 "PATCH", cluster.path("api/v1", "pods", "web-1"), body=body, content_type=MERGE_PATCH
             )
-            yield Logged(local, cluster, file)
+            yield LoggedPod(local, cluster, file)
 
 
 async def text_of(http: KubeHttp, path: str, **params: str | int) -> str:
-    told = b""
-    async for chunk in http.chunks(path, params, silence=5, verb="GET"):
-        told += chunk or b""
-    return told.decode()
+    text = b""
+    async for chunk in http.stream_chunks(path, params, silence_timeout=5, verb="GET"):
+        text += chunk or b""
+    return text.decode()
 
 
-async def until(buffer: LogBuffer, wanted: Callable[[LogView], bool]) -> LogView:
+async def wait_for_lines(buffer: LogBuffer, wanted: Callable[[LogView], bool]) -> LogView:
     async with asyncio.timeout(20):
-        while not wanted(view := buffer.view()):  # noqa: ASYNC110 - a buffer is looked at, it calls nobody
+        while not wanted(view := buffer.snapshot()):  # noqa: ASYNC110 - a buffer is looked at, it calls nobody
             await asyncio.sleep(0.02)
     return view
 
@@ -95,7 +95,7 @@ def texts(view: LogView) -> list[str]:
 
 async def test_the_log_is_served_as_asked(tmp_path: Path) -> None:
     assert PREVIOUS_SUFFIX == WRITTEN_SUFFIX
-    async with logged(tmp_path) as here:
+    async with pod_with_log(tmp_path) as here:
         path, http = here.cluster.path("api/v1", "pods", "web-1", "log"), here.cluster.http
         here.write("one", "", "three")
         assert await text_of(http, path) == "one\n\nthree\n"
@@ -105,50 +105,50 @@ async def test_the_log_is_served_as_asked(tmp_path: Path) -> None:
         assert [line.partition(" ")[2] for line in stamped] == ["one", "", "three"]
         assert all(line.startswith("20") for line in stamped)
         assert await text_of(http, path, sinceTime="2999-01-01T00:00:00Z") == ""
-        for params, told in (
+        for params, text in (
             ({"container": "sidecar"}, "container sidecar is not valid for pod web-1"),
             ({"previous": "true"}, 'previous terminated container "app" in pod "web-1" not found'),
             ({"sinceTime": "yesterday"}, "invalid value for sinceTime"),
         ):
-            with pytest.raises(ClusterError, match=told):
+            with pytest.raises(ClusterError, match=text):
                 await text_of(http, path, **params)
 
 
 async def test_a_tail_goes_on_over_a_restart_and_shows_the_container_before(tmp_path: Path) -> None:
-    async with logged(tmp_path) as here:
+    async with pod_with_log(tmp_path) as here:
         here.write(*(f"old {number}" for number in range(5)))
-        buffer = LogBuffer(mask_text, stamped=True)
+        buffer = LogBuffer(mask_text, has_timestamps=True)
         tail = asyncio.create_task(follow_log(here.cluster, LogQuery("web-1", tail=2), buffer))
         try:
-            view = await until(buffer, lambda each: len(each.lines) == 2)
+            view = await wait_for_lines(buffer, lambda each: len(each.lines) == 2)
             assert (texts(view), view.state) == (["old 3", "old 4"], "following")
             here.write("connects to postgresql://web:hunter2@db/x", "Authorization: Bearer abc.def")
-            view = await until(buffer, lambda each: len(each.lines) == 4)
+            view = await wait_for_lines(buffer, lambda each: len(each.lines) == 4)
             assert texts(view)[2:] == ["connects to postgresql://web:***@db/x", "Authorization: Bearer ***"]
             assert all(line.at is not None for line in view.lines)
             here.restart()
-            await until(buffer, lambda each: each.state == "lost")
+            await wait_for_lines(buffer, lambda each: each.state == "lost")
             here.write("new 1")
-            view = await until(buffer, lambda each: "new 1" in texts(each))
+            view = await wait_for_lines(buffer, lambda each: "new 1" in texts(each))
             assert view.state == "following"
         finally:
             tail.cancel()
-        before = LogBuffer(stamped=True)
+        before = LogBuffer(has_timestamps=True)
         await follow_log(here.cluster, LogQuery("web-1", previous=True), before)
-        assert before.view().state == "ended"
-        assert texts(before.view())[:2] == ["old 0", "old 1"]
+        assert before.snapshot().state == "ended"
+        assert texts(before.snapshot())[:2] == ["old 0", "old 1"]
 
 
 async def test_a_tail_of_a_pod_that_is_gone_ends_and_says_so(tmp_path: Path) -> None:
-    async with logged(tmp_path) as here:
+    async with pod_with_log(tmp_path) as here:
         buffer = LogBuffer()
         await follow_log(here.cluster, LogQuery("web-2"), buffer)
-        assert buffer.view().state == "ended"
-        assert "web-2" in buffer.view().error
+        assert buffer.snapshot().state == "ended"
+        assert "web-2" in buffer.snapshot().error
         never = LogBuffer()
         await follow_log(here.cluster, LogQuery("web-1", previous=True), never)
-        assert never.view().state == "ended"
-        assert "previous terminated container" in never.view().error
+        assert never.snapshot().state == "ended"
+        assert "previous terminated container" in never.snapshot().error
 
 
 async def test_the_kubelet_keeps_the_log_of_the_process_before(tmp_path: Path) -> None:
@@ -163,20 +163,20 @@ async def test_the_kubelet_keeps_the_log_of_the_process_before(tmp_path: Path) -
 
 
 async def test_an_object_is_read_with_its_events_and_without_its_secrets(tmp_path: Path) -> None:
-    async with logged(tmp_path) as here:
-        detail = await read_object(here.cluster, ObjectQuery("Pod", "web-1"))
+    async with pod_with_log(tmp_path) as here:
+        detail = await read_object_detail(here.cluster, ObjectQuery("Pod", "web-1"))
         assert detail.yaml.startswith("apiVersion: v1\nkind: Pod\n")
         assert "hunter2" not in repr(detail)
         assert "managedFields" not in detail.yaml
         assert {"name": "PORT", "value": "8080"} in detail.document["spec"]["containers"][0]["env"]
         assert {"name": "SIGNING_SECRET", "value": "***"} in detail.document["spec"]["containers"][0]["env"]
         with pytest.raises(ClusterError, match="no deployment 'web'"):
-            await read_object(here.cluster, ObjectQuery("Deployment", "web"))
+            await read_object_detail(here.cluster, ObjectQuery("Deployment", "web"))
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None and "KUBECTL" not in os.environ, reason="there is no kubectl")
 async def test_kubectl_logs_reads_the_same(tmp_path: Path) -> None:
-    async with logged(tmp_path) as here:
+    async with pod_with_log(tmp_path) as here:
         here.write("one", "two", "three")
         kubectl = os.environ.get("KUBECTL") or shutil.which("kubectl")
 

@@ -18,7 +18,7 @@ def test_it_reads_what_json_says(made: dict[str, Any], indent: int | None) -> No
     reader = ListReader(json.dumps(made, indent=indent).encode())
     items = made.get("items")
     assert list(reader) == (items if isinstance(items, list) else [])
-    assert reader.rest == {
+    assert reader.metadata == {
         name: value for name, value in made.items() if name != "items" or not isinstance(value, list)
     }
 
@@ -26,7 +26,7 @@ def test_it_reads_what_json_says(made: dict[str, Any], indent: int | None) -> No
 def test_space_and_letters_of_every_kind() -> None:
     reader = ListReader(' {\r\n"items" :\t[ {"a": "é𝄞"} , 7 ] , "metadata":{"continue" : "x"} } '.encode())
     assert list(reader) == [{"a": "é𝄞"}, 7]
-    assert reader.rest == {"metadata": {"continue": "x"}}
+    assert reader.metadata == {"metadata": {"continue": "x"}}
 
 
 @pytest.mark.parametrize(

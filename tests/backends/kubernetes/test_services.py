@@ -7,55 +7,55 @@ from typing import Any
 
 import pytest
 
-from tests.support.kubelet import NAME, World, deployment, service, world
+from tests.support.kubelet import NAME, TestCluster, deployment, make_cluster, service
 from zdd_tui.backends.kubernetes.services import (
     DEPLOYMENTS,
     SERVICES,
-    claim_service,
+    acquire_service,
     create_owned,
-    free_service,
+    get_raw_object,
     get_service,
-    point_service,
-    read_raw,
+    release_service,
     remove_owned,
+    set_service_selector,
 )
-from zdd_tui.backends.metrics.probe import smoke
-from zdd_tui.checks.plan import check_switch, refuse_held
+from zdd_tui.backends.metrics.probe import run_smoke_checks
+from zdd_tui.checks.plan import check_service_switch, require_not_owned_by_others
 from zdd_tui.model.errors import ClusterError, Refused, StaleEpoch
 from zdd_tui.model.plan.file import load_plan
 from zdd_tui.model.plan.strategies import BlueGreenPlan, SmokeCheck
-from zdd_tui.model.workload.second_deployment import preview_service, switch_for, twin_deployment
+from zdd_tui.model.workload.second_deployment import build_preview_service, build_second_deployment, choose_switch_label
 
 GREEN, PREVIEW = f"{NAME}-green", f"{NAME}-preview"
 
 
 @pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[World]:
+async def api(tmp_path: Path) -> AsyncIterator[TestCluster]:
     """A cluster where no pod runs: enough for reads and writes."""
-    async with world(tmp_path, kubelet=False) as made:
+    async with make_cluster(tmp_path, kubelet=False) as made:
         await made.create("deployments", deployment(2))
         await made.create("services", service())
         yield made
 
 
-async def raw(api: World, kind: tuple[str, str], name: str) -> Any:
-    found = await read_raw(api.cluster, kind, name)
+async def raw(api: TestCluster, kind: tuple[str, str], name: str) -> Any:
+    found = await get_raw_object(api.cluster, kind, name)
     assert found is not None
     return found
 
 
-async def make_green(api: World, owner: str = "one", epoch: int = 7) -> None:
+async def make_green(api: TestCluster, owner: str = "one", epoch: int = 7) -> None:
     first = await raw(api, DEPLOYMENTS, NAME)
-    switch = switch_for(first, await get_service(api.cluster, NAME), "green")
-    manifest = twin_deployment(
+    switch = choose_switch_label(first, await get_service(api.cluster, NAME), "green")
+    manifest = build_second_deployment(
         first, switch, name=GREEN, container="app", image="shop/users:2", owner=owner, epoch=epoch
     )
     await create_owned(api.cluster, DEPLOYMENTS, manifest, owner=owner)
-    preview = preview_service(await raw(api, SERVICES, NAME), switch, name=PREVIEW, owner=owner, epoch=epoch)
+    preview = build_preview_service(await raw(api, SERVICES, NAME), switch, name=PREVIEW, owner=owner, epoch=epoch)
     await create_owned(api.cluster, SERVICES, preview, owner=owner)
 
 
-async def test_green_is_like_the_first_and_no_service_finds_it(api: World) -> None:
+async def test_green_is_like_the_first_and_no_service_finds_it(api: TestCluster) -> None:
     await make_green(api)
     first, green = await raw(api, DEPLOYMENTS, NAME), await raw(api, DEPLOYMENTS, GREEN)
     containers = green["spec"]["template"]["spec"]["containers"]
@@ -74,7 +74,7 @@ async def test_green_is_like_the_first_and_no_service_finds_it(api: World) -> No
     assert (await raw(api, SERVICES, PREVIEW))["spec"]["ports"] == (await raw(api, SERVICES, NAME))["spec"]["ports"]
 
 
-async def test_making_it_again_is_harmless_and_another_release_may_not_have_it(api: World) -> None:
+async def test_making_it_again_is_harmless_and_another_release_may_not_have_it(api: TestCluster) -> None:
     await make_green(api)
     uid = (await raw(api, DEPLOYMENTS, GREEN))["metadata"]["uid"]
     await make_green(api, epoch=8)
@@ -85,7 +85,7 @@ async def test_making_it_again_is_harmless_and_another_release_may_not_have_it(a
     assert (await raw(api, DEPLOYMENTS, GREEN))["metadata"]["uid"] == uid
 
 
-async def test_an_object_that_belongs_to_nobody_is_left_alone(api: World) -> None:
+async def test_an_object_that_belongs_to_nobody_is_left_alone(api: TestCluster) -> None:
     stranger = service()
     stranger["metadata"]["name"] = PREVIEW
     await api.create("services", stranger)
@@ -95,26 +95,26 @@ async def test_an_object_that_belongs_to_nobody_is_left_alone(api: World) -> Non
     await raw(api, SERVICES, PREVIEW)
 
 
-async def test_a_service_is_switched_in_one_patch_and_given_back_as_it_was(api: World) -> None:
+async def test_a_service_is_switched_in_one_patch_and_given_back_as_it_was(api: TestCluster) -> None:
     before = (await raw(api, SERVICES, NAME))["metadata"].get("annotations"), await get_service(api.cluster, NAME)
-    await claim_service(api.cluster, NAME, owner="one", epoch=7)
+    await acquire_service(api.cluster, NAME, owner="one", epoch=7)
     first = await get_service(api.cluster, NAME)
-    switched = await point_service(api.cluster, NAME, {"app": f"{NAME}-green"}, owner="one", epoch=8)
+    switched = await set_service_selector(api.cluster, NAME, {"app": f"{NAME}-green"}, owner="one", epoch=8)
     assert (switched.selector, switched.owner, switched.epoch) == ({"app": f"{NAME}-green"}, "one", 8)
-    again = await point_service(api.cluster, NAME, {"app": f"{NAME}-green"}, owner="one", epoch=8)
+    again = await set_service_selector(api.cluster, NAME, {"app": f"{NAME}-green"}, owner="one", epoch=8)
     assert again.resource_version == switched.resource_version != first.resource_version
-    await point_service(api.cluster, NAME, {"app": NAME}, owner="one", epoch=8)
-    after = await free_service(api.cluster, NAME, owner="one", epoch=8)
+    await set_service_selector(api.cluster, NAME, {"app": NAME}, owner="one", epoch=8)
+    after = await release_service(api.cluster, NAME, owner="one", epoch=8)
     assert after.selector == before[1].selector
     assert (await raw(api, SERVICES, NAME))["metadata"].get("annotations") in (before[0], {})
 
 
-async def test_a_service_that_two_releases_want_is_refused_to_the_second(api: World) -> None:
-    await claim_service(api.cluster, NAME, owner="one", epoch=7)
+async def test_a_service_that_two_releases_want_is_refused_to_the_second(api: TestCluster) -> None:
+    await acquire_service(api.cluster, NAME, owner="one", epoch=7)
     for write in (
-        claim_service(api.cluster, NAME, owner="two", epoch=9),
-        point_service(api.cluster, NAME, {"app": "elsewhere"}, owner="two", epoch=9),
-        free_service(api.cluster, NAME, owner="two", epoch=9),
+        acquire_service(api.cluster, NAME, owner="two", epoch=9),
+        set_service_selector(api.cluster, NAME, {"app": "elsewhere"}, owner="two", epoch=9),
+        release_service(api.cluster, NAME, owner="two", epoch=9),
     ):
         with pytest.raises(Refused, match="in the hands of release 'one'"):
             await write
@@ -122,13 +122,13 @@ async def test_a_service_that_two_releases_want_is_refused_to_the_second(api: Wo
     assert (view.owner, view.epoch, view.selector) == ("one", 7, {"app": NAME})
 
 
-async def test_an_older_epoch_is_refused_and_changes_nothing(api: World) -> None:
+async def test_an_older_epoch_is_refused_and_changes_nothing(api: TestCluster) -> None:
     await make_green(api, epoch=8)
-    await claim_service(api.cluster, NAME, owner="one", epoch=8)
+    await acquire_service(api.cluster, NAME, owner="one", epoch=8)
     for write in (
-        claim_service(api.cluster, NAME, owner="one", epoch=7),
-        point_service(api.cluster, NAME, {"app": "elsewhere"}, owner="one", epoch=7),
-        free_service(api.cluster, NAME, owner="one", epoch=7),
+        acquire_service(api.cluster, NAME, owner="one", epoch=7),
+        set_service_selector(api.cluster, NAME, {"app": "elsewhere"}, owner="one", epoch=7),
+        release_service(api.cluster, NAME, owner="one", epoch=7),
     ):
         with pytest.raises(StaleEpoch, match="epoch 8"):
             await write
@@ -138,21 +138,21 @@ async def test_an_older_epoch_is_refused_and_changes_nothing(api: World) -> None
     await raw(api, DEPLOYMENTS, GREEN)
 
 
-async def test_a_write_between_look_and_patch_is_seen(api: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_write_between_look_and_patch_is_seen(api: TestCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another claims the Service after our look and before our patch: ours must not go through."""
-    send = api.cluster.http.json
+    send = api.cluster.http.request_json
     raced = False
 
     async def racing(method: str, path: str, **options: Any) -> Any:
         nonlocal raced
         if method == "PATCH" and not raced:
             raced = True
-            await claim_service(api.cluster, NAME, owner="two", epoch=3)
+            await acquire_service(api.cluster, NAME, owner="two", epoch=3)
         return await send(method, path, **options)
 
-    monkeypatch.setattr(api.cluster.http, "json", racing)
+    monkeypatch.setattr(api.cluster.http, "request_json", racing)
     with pytest.raises(Refused, match="'two'"):
-        await point_service(api.cluster, NAME, {"app": "elsewhere"}, owner="one", epoch=9)
+        await set_service_selector(api.cluster, NAME, {"app": "elsewhere"}, owner="one", epoch=9)
     assert raced
     assert (await get_service(api.cluster, NAME)).selector == {"app": NAME}
 
@@ -169,36 +169,36 @@ blue_green: {{smoke: [{{path: /ready}}]}}
 
 
 def plan() -> BlueGreenPlan:
-    found = load_plan(PLAN, source="plan.yaml", environ={}).plan
+    found = load_plan(PLAN, source="plan.yaml", environment={}).plan
     assert isinstance(found, BlueGreenPlan)
     return found
 
 
-async def test_check_tells_what_will_be_switched(api: World) -> None:
-    assert f"app={NAME}, to be switched to app={NAME}-green" in (await check_switch(api.cluster, plan()))[0]
-    await claim_service(api.cluster, NAME, owner="one", epoch=1)
-    assert "this release" in (await check_switch(api.cluster, plan()))[0]
+async def test_check_tells_what_will_be_switched(api: TestCluster) -> None:
+    assert f"app={NAME}, to be switched to app={NAME}-green" in (await check_service_switch(api.cluster, plan()))[0]
+    await acquire_service(api.cluster, NAME, owner="one", epoch=1)
+    assert "this release" in (await check_service_switch(api.cluster, plan()))[0]
 
 
-async def test_check_refuses_a_service_of_another_release_and_a_taken_name(api: World) -> None:
+async def test_check_refuses_a_service_of_another_release_and_a_taken_name(api: TestCluster) -> None:
     await make_green(api, owner="two")
     with pytest.raises(ClusterError, match=f"deployment '{GREEN}' is there already"):
-        await check_switch(api.cluster, plan())
-    await claim_service(api.cluster, NAME, owner="two", epoch=1)
+        await check_service_switch(api.cluster, plan())
+    await acquire_service(api.cluster, NAME, owner="two", epoch=1)
     with pytest.raises(ClusterError, match="in the hands of release 'two'") as refused:
-        await refuse_held(api.cluster, plan())
+        await require_not_owned_by_others(api.cluster, plan())
     assert refused.value.exit_code == 2
 
 
-async def test_a_service_that_shares_no_label_cannot_be_switched(api: World) -> None:
-    await api.cluster.http.json(
+async def test_a_service_that_shares_no_label_cannot_be_switched(api: TestCluster) -> None:
+    await api.cluster.http.request_json(
         "PATCH",
         api.cluster.path("api/v1", "services", NAME),
         body={"spec": {"selector": {"app": None, "tier": "web"}}},
         content_type="application/merge-patch+json",
     )
     with pytest.raises(ClusterError, match="no label in common"):
-        await check_switch(api.cluster, plan())
+        await check_service_switch(api.cluster, plan())
 
 
 # --- smoke checks ----------------------------------------------------------------------------------------------
@@ -226,10 +226,12 @@ async def test_smoke_checks_name_each_answer_that_is_wrong_and_quote_no_body() -
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        wrong = await smoke([("127.0.0.1", port)], checks, 0.5)
+        wrong = await run_smoke_checks([("127.0.0.1", port)], checks, 0.5)
     assert [line.split(" ", 1)[1] for line in wrong] == [
         "GET /ok: 'version 2' is not in the body",
         "GET /broken: 500 instead of 200",
         "GET /hangs: no answer within 0.5 s",
     ]
-    assert (await smoke([("127.0.0.1", port)], checks[:1], 0.5))[0].startswith(f"127.0.0.1:{port} GET /ok: Client")
+    assert (await run_smoke_checks([("127.0.0.1", port)], checks[:1], 0.5))[0].startswith(
+        f"127.0.0.1:{port} GET /ok: Client"
+    )

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
-from zdd_tui.backends.kubernetes.shadow_logs import LINE_BYTES, LINES, ShadowReader
+from zdd_tui.backends.kubernetes.shadow_logs import MAX_LINE_BYTES, MAX_LINES_PER_LOG, ShadowReader
 from zdd_tui.model.errors import ClusterError
-from zdd_tui.model.shadow import MARK, SHOWN
+from zdd_tui.model.shadow import LOG_PREFIX, MAX_SAMPLES
 from zdd_tui.testbed.cluster import kinds
 from zdd_tui.testbed.cluster.cluster import local_cluster
 from zdd_tui.testbed.cluster.pod_log import LOG_ANNOTATION
@@ -39,10 +39,10 @@ def pod(name: str, log: Path | None) -> dict[str, Any]:
 
 def line(at: float, number: int, **changes: object) -> str:
     made = {"path": "p", "what": "mismatch", "at": at, "n": number, "unit": str(number), "fields": []}
-    return f"WARNING {MARK}{json.dumps(made | changes)}"
+    return f"WARNING {LOG_PREFIX}{json.dumps(made | changes)}"
 
 
-class Here:
+class ShadowEnvironment:
     def __init__(self, cluster: Cluster, folder: Path, api: Any) -> None:
         self.cluster, self.folder, self.api = cluster, folder, api
 
@@ -59,26 +59,31 @@ class Here:
 
 
 @asynccontextmanager
-async def production(folder: Path) -> AsyncIterator[Here]:
+async def production(folder: Path) -> AsyncIterator[ShadowEnvironment]:
     async with local_cluster(folder) as local:
         local.api.create(kinds.DEPLOYMENT, "default", DEPLOYMENT)
         async with Cluster.connect(str(local.kubeconfig), None, "default") as cluster:
-            yield Here(cluster, folder, local.api)
+            yield ShadowEnvironment(cluster, folder, local.api)
 
 
 async def test_the_newest_of_all_pods_come_first_and_the_rest_is_counted(tmp_path: Path) -> None:
     async with production(tmp_path) as here:
         here.add("web-1", "noise", line(5, 1), line(7, 30), line(6, 2, path="other"))
-        here.add("web-2", line(6, 4), line(1, 1, what="error", error="ValueError"), '{"broken": ' + MARK + "{")
+        here.add("web-2", line(6, 4), line(1, 1, what="error", error="ValueError"), '{"broken": ' + LOG_PREFIX + "{")
         reader = ShadowReader("web", "app", "p")
         found = await reader.read(here.cluster)
-        assert [(each.pod, each.at, each.what) for each in found.samples] == [
+        assert [(each.pod, each.at, each.kind) for each in found.samples] == [
             ("web-1", 7, "mismatch"),
             ("web-2", 6, "mismatch"),
             ("web-1", 5, "mismatch"),
             ("web-2", 1, "error"),
         ]
-        assert (found.known, found.pods, found.unread, found.lines) == (30 + 4 + 1, 2, 0, LINES)
+        assert (found.total_failures, found.logs_read, found.logs_not_read, found.lines_per_log) == (
+            30 + 4 + 1,
+            2,
+            0,
+            MAX_LINES_PER_LOG,
+        )
 
 
 async def test_a_later_look_adds_what_is_new_and_counts_nothing_twice(tmp_path: Path) -> None:
@@ -87,17 +92,23 @@ async def test_a_later_look_adds_what_is_new_and_counts_nothing_twice(tmp_path: 
         reader = ShadowReader("web", "", "p")
         first = await reader.read(here.cluster)
         assert (await reader.read(here.cluster)).samples == first.samples
-        here.write("web-1", *(line(10 + number, 2 + number) for number in range(SHOWN)))
+        here.write("web-1", *(line(10 + number, 2 + number) for number in range(MAX_SAMPLES)))
         found = await reader.read(here.cluster)
-        assert [each.number for each in found.samples] == list(range(SHOWN + 1, 1, -1))
-        assert found.known == SHOWN + 1
+        assert [each.number for each in found.samples] == list(range(MAX_SAMPLES + 1, 1, -1))
+        assert found.total_failures == MAX_SAMPLES + 1
         here.write("web-1", line(99, 1))
-        assert (await reader.read(here.cluster)).known == 1, "its process began anew"
+        assert (await reader.read(here.cluster)).total_failures == 1, "its process began anew"
 
 
 async def test_a_flood_and_a_line_without_end_leave_the_newest_sample(tmp_path: Path) -> None:
     async with production(tmp_path) as here:
-        here.add("web-1", line(1, 1), *("x" * 100 for _ in range(LINES - 1)), "y" * (8 * LINE_BYTES), line(2, 2))
+        here.add(
+            "web-1",
+            line(1, 1),
+            *("x" * 100 for _ in range(MAX_LINES_PER_LOG - 1)),
+            "y" * (8 * MAX_LINE_BYTES),
+            line(2, 2),
+        )
         found = await ShadowReader("web", "app", "p").read(here.cluster)
         assert [each.number for each in found.samples] == [2]
 
@@ -109,7 +120,7 @@ async def test_a_log_that_cannot_be_read_is_counted_and_none_at_all_is_an_error(
             await ShadowReader("web", "app", "p").read(here.cluster)
         here.add("web-2", line(1, 1))
         found = await ShadowReader("web", "app", "p").read(here.cluster)
-        assert (len(found.samples), found.pods, found.unread) == (1, 1, 1)
-        assert "no log is kept" in found.why
+        assert (len(found.samples), found.logs_read, found.logs_not_read) == (1, 1, 1)
+        assert "no log is kept" in found.not_read_reason
         with pytest.raises(ClusterError, match="no deployment 'gone'"):
             await ShadowReader("gone", "app", "p").read(here.cluster)

@@ -5,9 +5,15 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zdd_tui.backends.kubernetes.snapshot import Assembler, Objects, Slice
+from zdd_tui.backends.kubernetes.snapshot import DeploymentObjects, EndpointSlice, SnapshotBuilder
 from zdd_tui.model.workload.pod import EndpointFacts, PodFacts, PodState
-from zdd_tui.model.workload.rollout import Condition, DeploymentView, EventView, ReplicaSetView, WorkloadSnapshot
+from zdd_tui.model.workload.rollout import (
+    DeploymentCondition,
+    DeploymentView,
+    EventView,
+    ReplicaSetView,
+    WorkloadSnapshot,
+)
 
 NOW = 1_800_000_000.0
 VIEW = DeploymentView(
@@ -24,8 +30,8 @@ SETS = tuple(
 def facts(number: int, **changes: object) -> PodFacts:
     made = PodFacts(
         name=f"web-{number:03}", uid=f"u{number}", namespace="shop", image="web:1", template_hash="a", owner_uid="ours",
-        node="n", ip="10.0.0.1", phase="Running", status_reason="", created_at=NOW - 60, deadline=None, grace=0.0,
-        ready=True, ready_since=NOW - 50, containers_ready=True, gates_pass=True, scheduled=True, containers=(),
+        node="n", ip="10.0.0.1", phase="Running", status_reason="", created_at=NOW - 60, deletion_deadline=None, grace_seconds=0.0,
+        ready=True, ready_since=NOW - 50, containers_ready=True, readiness_gates_pass=True, scheduled=True, containers=(),
         has_prestop=False, prestop_seconds=None,
     )  # fmt: skip
     return replace(made, **changes)  # type: ignore[arg-type]
@@ -35,12 +41,12 @@ def endpoint(number: int, serving: bool = True) -> EndpointFacts:
     return EndpointFacts(f"web-{number:03}", f"u{number}", "10.0.0.1", 80, serving, serving, not serving)
 
 
-def sliced(*numbers: int) -> tuple[Slice, ...]:
-    return (Slice("s", tuple(endpoint(number) for number in numbers)),)
+def sliced(*numbers: int) -> tuple[EndpointSlice, ...]:
+    return (EndpointSlice("s", tuple(endpoint(number) for number in numbers)),)
 
 
-def shot(assembler: Assembler, found: Objects, wall: float = NOW) -> WorkloadSnapshot:
-    return assembler.snapshot(found, wall=wall, skew=0.0, observed_at=1.0, error=None)
+def build_snapshot(assembler: SnapshotBuilder, found: DeploymentObjects, wall: float = NOW) -> WorkloadSnapshot:
+    return assembler.build(found, now=wall, clock_skew=0.0, observed_at=1.0, error=None)
 
 
 POD_CHANGES = st.sampled_from(
@@ -59,7 +65,7 @@ POD_CHANGES = st.sampled_from(
     ]
 )
 PLACES = st.integers(0, 5)
-LATE = (Condition("Progressing", "False", "ProgressDeadlineExceeded", ""),)
+LATE = (DeploymentCondition("Progressing", "False", "ProgressDeadlineExceeded", ""),)
 STEPS = st.one_of(
     st.tuples(st.just("pod"), PLACES, POD_CHANGES),
     st.tuples(st.just("come"), st.integers(0, 20)),
@@ -78,7 +84,7 @@ STEPS = st.one_of(
 )
 
 
-def stepped(found: Objects, step: tuple[object, ...]) -> Objects:
+def apply_step(found: DeploymentObjects, step: tuple[object, ...]) -> DeploymentObjects:
     kind, where = step[0], step[1]
     pods = list(found.pods)
     if kind == "pod" and pods:
@@ -92,16 +98,16 @@ def stepped(found: Objects, step: tuple[object, ...]) -> Objects:
     elif kind == "relist":
         pods = [replace(pod) for pod in pods]
     elif kind == "endpoint":
-        more = Slice(f"s{where}", (endpoint(int(str(where)), bool(step[2])),))
+        more = EndpointSlice(f"s{where}", (endpoint(int(str(where)), bool(step[2])),))
         return replace(found, slices=(*(each for each in found.slices if each.name != more.name), more))
     elif kind == "slices":
         return replace(found, slices=())
     elif kind == "view":
-        return replace(found, view=replace(found.view or VIEW, **step[1]))  # type: ignore[arg-type]
+        return replace(found, deployment=replace(found.deployment or VIEW, **step[1]))  # type: ignore[arg-type]
     elif kind == "away":
-        return replace(found, view=None if found.view else VIEW)
+        return replace(found, deployment=None if found.deployment else VIEW)
     elif kind == "sets":
-        return replace(found, sets=SETS[: int(str(where))])
+        return replace(found, replica_sets=SETS[: int(str(where))])
     elif kind == "event":
         return replace(found, events=(*found.events, EventView(float(str(where)), False, "Pulled", "pod/web", "", 1)))
     return found if pods == list(found.pods) and kind != "relist" else replace(found, pods=tuple(pods))
@@ -110,56 +116,56 @@ def stepped(found: Objects, step: tuple[object, ...]) -> Objects:
 @settings(max_examples=150)
 @given(st.lists(STEPS, max_size=25))
 def test_a_snapshot_made_from_the_one_before_is_that_made_anew(steps: list[tuple[object, ...]]) -> None:
-    kept, wall = Assembler(), NOW
+    kept, wall = SnapshotBuilder(), NOW
     ours, theirs = (facts(number) for number in (3, 1)), facts(2, owner_uid="theirs")
-    found = Objects(VIEW, SETS, (*ours, theirs), sliced(1, 2, 3))
+    found = DeploymentObjects(VIEW, SETS, (*ours, theirs), sliced(1, 2, 3))
     for step in [("time", 0.0), *steps]:
         wall += float(str(step[1])) if step[0] == "time" else 0.5
-        found, anew = stepped(found, step), Assembler()
-        assert shot(kept, found, wall) == shot(anew, found, wall)
-        assert kept.timed == anew.timed
+        found, anew = apply_step(found, step), SnapshotBuilder()
+        assert build_snapshot(kept, found, wall) == build_snapshot(anew, found, wall)
+        assert kept.depends_on_time == anew.depends_on_time
 
 
 def test_where_nothing_changed_the_pods_are_the_same_tuple() -> None:
-    kept, found = Assembler(), Objects(VIEW, SETS, tuple(map(facts, range(5))), sliced(*range(5)))
-    first, second = shot(kept, found), shot(kept, replace(found, pods=(*found.pods,)))
+    kept, found = SnapshotBuilder(), DeploymentObjects(VIEW, SETS, tuple(map(facts, range(5))), sliced(*range(5)))
+    first, second = build_snapshot(kept, found), build_snapshot(kept, replace(found, pods=(*found.pods,)))
     assert second.pods is first.pods
     assert second.rollout is first.rollout
 
 
 def test_one_changed_pod_leaves_all_others_as_they_are() -> None:
-    kept, pods = Assembler(), tuple(map(facts, range(5)))
-    found = Objects(VIEW, SETS, pods, sliced(*range(5)))
-    first = shot(kept, found)
+    kept, pods = SnapshotBuilder(), tuple(map(facts, range(5)))
+    found = DeploymentObjects(VIEW, SETS, pods, sliced(*range(5)))
+    first = build_snapshot(kept, found)
     changed = facts(2, status_reason="Evicted")
-    second = shot(kept, replace(found, pods=(*pods[:2], changed, *pods[3:])))
+    second = build_snapshot(kept, replace(found, pods=(*pods[:2], changed, *pods[3:])))
     assert [old is new for old, new in zip(first.pods, second.pods, strict=True)] == [True, True, False, True, True]
     assert second.pods[2].reason == "Evicted"
 
 
 def test_time_alone_moves_only_those_that_wait_for_it() -> None:
-    kept, pods = Assembler(), (facts(0), facts(1, deadline=NOW + 1, grace=30.0))
-    found = Objects(VIEW, SETS, pods, sliced(0, 1))
-    first = shot(kept, found)
-    assert kept.timed
-    second = shot(kept, found, NOW + 4)
+    kept, pods = SnapshotBuilder(), (facts(0), facts(1, deletion_deadline=NOW + 1, grace_seconds=30.0))
+    found = DeploymentObjects(VIEW, SETS, pods, sliced(0, 1))
+    first = build_snapshot(kept, found)
+    assert kept.depends_on_time
+    second = build_snapshot(kept, found, NOW + 4)
     assert second.pods[0] is first.pods[0]
     assert [pod.state for pod in (first.pods[1], second.pods[1])] == [PodState.DRAINING, PodState.OVERDUE]
 
 
 def test_once_a_pod_has_warmed_up_time_changes_nothing_more() -> None:
-    kept = Assembler()
+    kept = SnapshotBuilder()
     view = replace(VIEW, min_ready_seconds=10.0)
-    found = Objects(view, SETS, (facts(0, ready_since=NOW - 3),), sliced(0))
-    assert shot(kept, found).pods[0].state is PodState.WARMING
-    assert kept.timed
-    assert shot(kept, found, NOW + 8).pods[0].state is PodState.SERVING
-    assert not kept.timed
+    found = DeploymentObjects(view, SETS, (facts(0, ready_since=NOW - 3),), sliced(0))
+    assert build_snapshot(kept, found).pods[0].state is PodState.WARMING
+    assert kept.depends_on_time
+    assert build_snapshot(kept, found, NOW + 8).pods[0].state is PodState.SERVING
+    assert not kept.depends_on_time
 
 
 def test_a_failed_rollout_tells_the_newest_reason() -> None:
-    kept, found = Assembler(), Objects(replace(VIEW, conditions=LATE), SETS, (facts(0),), sliced(0))
-    shot(kept, found)
-    rollout = shot(kept, replace(found, pods=(facts(0, status_reason="Evicted"),))).rollout
+    kept, found = SnapshotBuilder(), DeploymentObjects(replace(VIEW, conditions=LATE), SETS, (facts(0),), sliced(0))
+    build_snapshot(kept, found)
+    rollout = build_snapshot(kept, replace(found, pods=(facts(0, status_reason="Evicted"),))).rollout
     assert rollout is not None
     assert "Evicted" in rollout.message

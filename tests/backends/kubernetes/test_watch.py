@@ -13,7 +13,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.kubelet import NAME, World, deployment, pod, read, serving, world, write_config
+from tests.support.kubelet import NAME, TestCluster, deployment, make_cluster, pod, read, serving, write_config
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.deployment_watch import DeploymentWatch
 from zdd_tui.backends.kubernetes.http import ServerClock
@@ -26,17 +26,17 @@ from zdd_tui.backends.kubernetes.watch import (
     list_all,
     list_and_watch,
 )
-from zdd_tui.model.json_access import text
+from zdd_tui.model.json_access import get_text
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
 
 Events = asyncio.Queue[WatchEvent[str]]
 
 
 def name_of(raw: Any) -> str:
-    return text(raw, "metadata", "name")
+    return get_text(raw, "metadata", "name")
 
 
-class Proxy:
+class TcpProxy:
     """A TCP proxy on loopback that can be cut, frozen and healed."""
 
     def __init__(self, host: str, port: int) -> None:
@@ -47,7 +47,7 @@ class Proxy:
         self.port = 0
         self.accepted = 0
 
-    async def heal(self) -> None:
+    async def restore(self) -> None:
         self._flows.set()
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
@@ -100,12 +100,12 @@ class Proxy:
 
 
 @asynccontextmanager
-async def through_proxy(here: World, folder: Path) -> AsyncIterator[tuple[Proxy, Cluster]]:
+async def through_proxy(here: TestCluster, folder: Path) -> AsyncIterator[tuple[TcpProxy, Cluster]]:
     config = read(here.kubeconfig)
     entry = config["clusters"][0]["cluster"]
     host, port = entry["server"].removeprefix("https://").split(":")
-    proxy = Proxy(host, int(port))
-    await proxy.heal()
+    proxy = TcpProxy(host, int(port))
+    await proxy.restore()
     entry["server"] = f"https://{host}:{proxy.port}"
     path = write_config(folder, entry, **config["users"][0]["user"])
     try:
@@ -116,8 +116,8 @@ async def through_proxy(here: World, folder: Path) -> AsyncIterator[tuple[Proxy,
 
 
 @pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[World]:
-    async with world(tmp_path, kubelet=False) as made:
+async def api(tmp_path: Path) -> AsyncIterator[TestCluster]:
+    async with make_cluster(tmp_path, kubelet=False) as made:
         yield made
 
 
@@ -130,7 +130,7 @@ async def _collect(events: AsyncIterator[WatchEvent[str]], into: Events) -> None
 async def watching(cluster: Cluster, *, silence: float = 10.0) -> AsyncIterator[Events]:
     queue: Events = asyncio.Queue()
     path = cluster.path("api/v1", "pods")
-    async with aclosing(list_and_watch(cluster.http, path, name_of, silence=silence)) as events:
+    async with aclosing(list_and_watch(cluster.http, path, name_of, silence_timeout=silence)) as events:
         task = asyncio.create_task(_collect(events, queue))
         try:
             yield queue
@@ -153,7 +153,7 @@ def bare(name: str) -> dict[str, Any]:
     return pod(name)
 
 
-async def test_list_then_changes(api: World) -> None:
+async def test_list_then_changes(api: TestCluster) -> None:
     await api.create("pods", bare("one"))
     async with watching(api.cluster) as queue:
         assert await queue.get() == Listed(("one",))
@@ -164,7 +164,7 @@ async def test_list_then_changes(api: World) -> None:
         await next_of(queue, lambda event: event == Changed("DELETED", "one"))
 
 
-async def test_a_cut_connection_resumes_and_misses_nothing(api: World, tmp_path: Path) -> None:
+async def test_a_cut_connection_resumes_and_misses_nothing(api: TestCluster, tmp_path: Path) -> None:
     await api.create("pods", bare("one"))
     async with through_proxy(api, tmp_path) as (proxy, cluster), watching(cluster) as queue:
         await next_of(queue, lambda event: event == Connected())
@@ -174,7 +174,7 @@ async def test_a_cut_connection_resumes_and_misses_nothing(api: World, tmp_path:
         assert lost.reason
         await api.create("pods", bare("two"))
         await api.delete_pod("one", grace=0)
-        await proxy.heal()
+        await proxy.restore()
         seen = [await next_of(queue, lambda event: isinstance(event, Changed | Listed))]
         while seen[-1] != Changed("DELETED", "one"):
             seen.append(await next_of(queue, lambda event: isinstance(event, Changed | Listed)))
@@ -183,7 +183,7 @@ async def test_a_cut_connection_resumes_and_misses_nothing(api: World, tmp_path:
         assert not any(isinstance(event, Listed) for event in seen)
 
 
-async def test_a_connection_gone_silent_is_replaced(api: World, tmp_path: Path) -> None:
+async def test_a_connection_gone_silent_is_replaced(api: TestCluster, tmp_path: Path) -> None:
     async with through_proxy(api, tmp_path) as (proxy, cluster), watching(cluster, silence=0.5) as queue:
         await next_of(queue, lambda event: event == Connected())
         proxy.freeze()
@@ -192,7 +192,7 @@ async def test_a_connection_gone_silent_is_replaced(api: World, tmp_path: Path) 
 
 
 async def test_a_watch_that_is_left_leaves_no_connection_behind_though_the_server_answers_no_goodbye(
-    api: World, tmp_path: Path
+    api: TestCluster, tmp_path: Path
 ) -> None:
     async with through_proxy(api, tmp_path) as (proxy, cluster):
         async with watching(cluster) as queue:
@@ -204,14 +204,14 @@ async def test_a_watch_that_is_left_leaves_no_connection_behind_though_the_serve
                 await asyncio.sleep(0.05)
 
 
-async def test_an_idle_watch_shows_signs_of_life(api: World) -> None:
+async def test_an_idle_watch_shows_signs_of_life(api: TestCluster) -> None:
     async with watching(api.cluster, silence=0.3) as queue:
         for _ in range(3):
             event = await next_of(queue, lambda event: not isinstance(event, Listed))
             assert event == Connected()
 
 
-async def test_an_idle_watch_is_renewed_over_the_connection_that_it_has(api: World, tmp_path: Path) -> None:
+async def test_an_idle_watch_is_renewed_over_the_connection_that_it_has(api: TestCluster, tmp_path: Path) -> None:
     async with through_proxy(api, tmp_path) as (proxy, cluster), watching(cluster, silence=5.0) as queue:
         await next_of(queue, lambda event: event == Connected())
         await next_of(queue, lambda event: event == Connected())
@@ -221,7 +221,7 @@ async def test_an_idle_watch_is_renewed_over_the_connection_that_it_has(api: Wor
         assert proxy.accepted == 1
 
 
-async def test_the_snapshot_keeps_what_is_known_and_says_that_it_is_old(api: World, tmp_path: Path) -> None:
+async def test_the_snapshot_keeps_what_is_known_and_says_that_it_is_old(api: TestCluster, tmp_path: Path) -> None:
     await api.create("deployments", deployment(0))
     snapshots: asyncio.Queue[WorkloadSnapshot] = asyncio.Queue()
 
@@ -240,7 +240,7 @@ async def test_the_snapshot_keeps_what_is_known_and_says_that_it_is_old(api: Wor
             later = await snapshot(lambda found: found.error is not None)
             assert stale.deployment == first.deployment
             assert stale.observed_at == later.observed_at
-            await proxy.heal()
+            await proxy.restore()
             healed = await snapshot(lambda found: found.error is None)
             assert healed.observed_at > later.observed_at
         finally:
@@ -251,7 +251,7 @@ async def test_the_snapshot_keeps_what_is_known_and_says_that_it_is_old(api: Wor
 # Faults that a healthy server does not produce: a scripted one
 
 
-class Script:
+class ScriptedApi:
     """An API server of pods whose answers are scripted: one list of names, then one watch after another."""
 
     def __init__(self, *watches: Any) -> None:
@@ -290,7 +290,7 @@ def event(kind: str, name: str, version: int) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def scripted(script: Script, folder: Path) -> AsyncIterator[Events]:
+async def serve_script(script: ScriptedApi, folder: Path) -> AsyncIterator[Events]:
     async with (
         serving(script.application()) as url,
         Cluster.connect(write_config(folder, url), None, "shop") as cluster,
@@ -304,8 +304,8 @@ EXPIRED = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": 
 
 @pytest.mark.parametrize("end", [410, [EXPIRED]])
 async def test_an_expired_version_leads_to_a_new_list(tmp_path: Path, end: Any) -> None:
-    script = Script([event("ADDED", "a", 101)], end)
-    async with scripted(script, tmp_path) as queue:
+    script = ScriptedApi([event("ADDED", "a", 101)], end)
+    async with serve_script(script, tmp_path) as queue:
         assert await queue.get() == Listed(("list-1",))
         await next_of(queue, lambda event: event == Changed("ADDED", "a"))
         seen = [await queue.get()]
@@ -318,8 +318,8 @@ async def test_an_expired_version_leads_to_a_new_list(tmp_path: Path, end: Any) 
 
 
 async def test_bookmarks_move_the_version_that_is_resumed_from(tmp_path: Path) -> None:
-    script = Script([event("ADDED", "a", 101), event("BOOKMARK", "", 150)], [event("ADDED", "b", 151)])
-    async with scripted(script, tmp_path) as queue:
+    script = ScriptedApi([event("ADDED", "a", 101), event("BOOKMARK", "", 150)], [event("ADDED", "b", 151)])
+    async with serve_script(script, tmp_path) as queue:
         await next_of(queue, lambda event: event == Changed("ADDED", "b"))
     assert script.asked[:2] == ["100", "150"]
 
@@ -328,24 +328,24 @@ async def test_an_event_in_pieces_and_one_of_megabytes(tmp_path: Path) -> None:
     big = event("ADDED", "big", 101)
     big["object"]["padding"] = "x" * 3_000_000
     line = json.dumps(event("ADDED", "pieces", 102)).encode() + b"\n"
-    script = Script([big, line[:10], line[10:20], line[20:]])
-    async with scripted(script, tmp_path) as queue:
+    script = ScriptedApi([big, line[:10], line[10:20], line[20:]])
+    async with serve_script(script, tmp_path) as queue:
         await next_of(queue, lambda event: event == Changed("ADDED", "big"))
         await next_of(queue, lambda event: event == Changed("ADDED", "pieces"))
 
 
 @pytest.mark.parametrize("nonsense", [b"<html>\n", b'{"type": "ADDED"', b"[]\n", b"7\n"])
 async def test_nonsense_does_not_end_the_watch(tmp_path: Path, nonsense: bytes) -> None:
-    script = Script([event("ADDED", "a", 101), nonsense], [event("ADDED", "b", 102)])
-    async with scripted(script, tmp_path) as queue:
+    script = ScriptedApi([event("ADDED", "a", 101), nonsense], [event("ADDED", "b", 102)])
+    async with serve_script(script, tmp_path) as queue:
         await next_of(queue, lambda event: event == Changed("ADDED", "b"))
     assert script.asked[:2] == ["100", "101"]
 
 
 @pytest.mark.parametrize("status", [401, 403, 500, 503])
 async def test_a_refused_watch_says_so_and_tries_again(tmp_path: Path, status: int) -> None:
-    script = Script(status, [event("ADDED", "a", 101)])
-    async with scripted(script, tmp_path) as queue:
+    script = ScriptedApi(status, [event("ADDED", "a", 101)])
+    async with serve_script(script, tmp_path) as queue:
         script_error = await next_of(queue, lambda event: isinstance(event, Disconnected))
         assert isinstance(script_error, Disconnected)
         assert "pods" in script_error.reason or "credentials" in script_error.reason
@@ -354,12 +354,12 @@ async def test_a_refused_watch_says_so_and_tries_again(tmp_path: Path, status: i
 
 
 async def test_a_list_comes_in_pages_and_starts_again_when_its_snapshot_expires(tmp_path: Path) -> None:
-    asked: list[tuple[str | None, str | None]] = []
+    requested: list[tuple[str | None, str | None]] = []
 
     async def answer(request: web.Request) -> web.Response:
         token = request.query.get("continue")
-        asked.append((request.query.get("limit"), token))
-        match len(asked):
+        requested.append((request.query.get("limit"), token))
+        match len(requested):
             case 1:
                 meta = {"continue": "p2", "resourceVersion": "5"}
                 return web.json_response({"metadata": meta, "items": [{"metadata": {"name": "a"}}]})
@@ -375,7 +375,7 @@ async def test_a_list_comes_in_pages_and_starts_again_when_its_snapshot_expires(
         Cluster.connect(write_config(tmp_path, url), None, "x", check=False) as cluster,
     ):
         assert await list_all(cluster.http, "/api/v1/pods", name_of) == (("a", "b"), "9")
-    assert asked == [("500", None), ("500", "p2"), (None, None)]
+    assert requested == [("500", None), ("500", "p2"), (None, None)]
 
 
 # The server's clock
@@ -390,7 +390,7 @@ def test_the_skew_is_right_within_the_bounds(skew: float, requests: list[tuple[f
     tightest = float("inf")
     for at, took, part in requests:
         answered = 1_800_000_000 + at + took * part  # our time when the server wrote the Date header
-        clock.observe(float(int(answered + skew)), 1_800_000_000 + at, 1_800_000_000 + at + took)
+        clock.add_observation(float(int(answered + skew)), 1_800_000_000 + at, 1_800_000_000 + at + took)
         tightest = min(tightest, 1.0 + took)
     assert abs(clock.skew - skew) <= tightest + 1e-3
 
@@ -399,12 +399,12 @@ def test_equal_clocks_show_no_skew() -> None:
     clock = ServerClock()
     now = time.time()
     for moment in (now, now + 0.4, now + 0.9):
-        clock.observe(float(int(moment)), moment, moment + 0.01)
+        clock.add_observation(float(int(moment)), moment, moment + 0.01)
     assert clock.skew == 0.0
 
 
 def test_a_clock_that_was_set_is_learned_anew() -> None:
     clock = ServerClock()
-    clock.observe(1000.0, 1000.2, 1000.3)
-    clock.observe(5000.0, 1001.2, 1001.3)
+    clock.add_observation(1000.0, 1000.2, 1000.3)
+    clock.add_observation(5000.0, 1001.2, 1001.3)
     assert abs(clock.skew - 3999.0) < 1.0

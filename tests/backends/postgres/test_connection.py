@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from tests.support.store import everything_said, password_of
-from zdd_tui.backends.postgres.connection import UNREADABLE, connect, create_pool, describe
+from tests.support.store import all_error_text, password_of
+from zdd_tui.backends.postgres.connection import UNPARSABLE_DSN_TEXT, connect, create_pool, describe_dsn
 from zdd_tui.backends.store.client import Store
 from zdd_tui.model.errors import DatabaseError
 from zdd_tui.testbed.processes import free_port
@@ -28,17 +28,17 @@ SECRET = "hunter2secret"
         (f"postgresql://ana:p@{SECRET}@db/shop", "ana@db:5432/shop"),
         ("postgresql://ana%40corp@db/shop", "ana@corp@db:5432/shop"),
         # A password that was not escaped: parts of it pass for host, port or database.
-        (f"postgresql://ana:12/{SECRET}@db/shop", UNREADABLE),
-        (f"postgresql://ana:12?{SECRET}@db/shop", UNREADABLE),
-        (f"postgresql://ana:12#{SECRET}@db/shop", UNREADABLE),
-        (f"postgresql://ana:{SECRET}/x", UNREADABLE),
-        (f"host=db user=ana password={SECRET}", UNREADABLE),
-        (f"postgresql://ana:{SECRET}@[db/shop", UNREADABLE),
+        (f"postgresql://ana:12/{SECRET}@db/shop", UNPARSABLE_DSN_TEXT),
+        (f"postgresql://ana:12?{SECRET}@db/shop", UNPARSABLE_DSN_TEXT),
+        (f"postgresql://ana:12#{SECRET}@db/shop", UNPARSABLE_DSN_TEXT),
+        (f"postgresql://ana:{SECRET}/x", UNPARSABLE_DSN_TEXT),
+        (f"host=db user=ana password={SECRET}", UNPARSABLE_DSN_TEXT),
+        (f"postgresql://ana:{SECRET}@[db/shop", UNPARSABLE_DSN_TEXT),
     ],
 )
 def test_a_place_is_described_without_its_password(dsn: str, expected: str) -> None:
-    assert describe(dsn) == expected
-    assert SECRET not in describe(dsn)
+    assert describe_dsn(dsn) == expected
+    assert SECRET not in describe_dsn(dsn)
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_a_place_is_described_without_its_password(dsn: str, expected: str) -> N
 async def test_a_bad_dsn_is_refused_without_being_quoted(dsn: str) -> None:
     with pytest.raises(DatabaseError) as caught:
         await Store.open(dsn)
-    assert SECRET not in everything_said(caught.value)
-    assert caught.value.mend
+    assert SECRET not in all_error_text(caught.value)
+    assert caught.value.hint
 
 
 def _changed(dsn: str, *, user: str = "", password: str = "", port: int = 0, database: str = "") -> str:
@@ -73,9 +73,9 @@ async def _refused(dsn: str, *words: str) -> DatabaseError:
         with pytest.raises(DatabaseError) as caught:
             await attempt
         error = caught.value
-        assert password_of(dsn) not in everything_said(error)
+        assert password_of(dsn) not in all_error_text(error)
         assert f":{urlsplit(dsn).port}/" in error.title
-        assert error.mend
+        assert error.hint
         for word in words:
             assert word in error.title
     return error
@@ -109,15 +109,15 @@ async def test_no_connection_left(pg_dsn: str, db: asyncpg.Connection) -> None:
 
 
 @asynccontextmanager
-async def _server_that(answers: bytes | None) -> AsyncIterator[int]:
+async def _serve_reply(reply: bytes | None) -> AsyncIterator[int]:
     """A server that says something that is not PostgreSQL, or (None) never says anything."""
     held = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         held.append(writer)
-        if answers is not None:
+        if reply is not None:
             await reader.read(8)
-            writer.write(answers)
+            writer.write(reply)
             writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
@@ -127,25 +127,25 @@ async def _server_that(answers: bytes | None) -> AsyncIterator[int]:
 
 
 async def test_a_server_that_never_answers() -> None:
-    async with _server_that(None) as port:
+    async with _serve_reply(None) as port:
         dsn = f"postgresql://ana:{SECRET}@127.0.0.1:{port}/shop"
         with pytest.raises(DatabaseError, match=r"does not answer within 0\.2 s") as caught:
             await connect(dsn, application_name="test", timeout=0.2)
-    assert SECRET not in everything_said(caught.value)
+    assert SECRET not in all_error_text(caught.value)
 
 
 async def test_a_server_that_is_no_postgresql() -> None:
-    async with _server_that(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
+    async with _serve_reply(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
         dsn = f"postgresql://ana:{SECRET}@127.0.0.1:{port}/shop"
         with pytest.raises(DatabaseError) as caught:
             await connect(dsn, application_name="test", timeout=2)
-    assert SECRET not in everything_said(caught.value)
+    assert SECRET not in all_error_text(caught.value)
     assert str(port) in caught.value.title
 
 
 async def test_a_pooler_that_rejects_startup_parameters_is_named() -> None:
     body = b"SFATAL\0VFATAL\0C08P01\0Munsupported startup parameter: application_name\0\0"
-    async with _server_that(b"E" + (len(body) + 4).to_bytes(4, "big") + body) as port:
+    async with _serve_reply(b"E" + (len(body) + 4).to_bytes(4, "big") + body) as port:
         dsn = f"postgresql://ana:{SECRET}@127.0.0.1:{port}/shop?sslmode=disable"
         with pytest.raises(DatabaseError, match="pooler in transaction mode"):
             await connect(dsn, application_name="test", timeout=2)

@@ -6,9 +6,18 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.support.schema_change import FAST, USERS, ddl, fill, leased, make_plan, no_record, no_wait
+from tests.support.schema_change import (
+    FAST,
+    USERS,
+    ddl,
+    ignore_record,
+    ignore_wait,
+    insert_rows,
+    make_plan,
+    open_leased_store,
+)
 from zdd_tui.backends.postgres.ddl import LadderSettings, create_index, drop_index, run_ddl
-from zdd_tui.backends.postgres.gate_queries import objects_valid, waiters_behind
+from zdd_tui.backends.postgres.gate_queries import find_invalid_objects, find_waiters
 from zdd_tui.model.ddl import expand_statements
 from zdd_tui.model.errors import StaleEpoch, StepFailed
 
@@ -34,7 +43,7 @@ async def test_a_blocker_is_named_and_the_ddl_runs_when_it_is_gone(db: asyncpg.C
             waited.set()
 
     try:
-        async with leased(pg_dsn, plan) as store:
+        async with open_leased_store(pg_dsn, plan) as store:
             transaction = reader.transaction()
             await transaction.start()
             await reader.fetch("SELECT * FROM users")
@@ -45,7 +54,7 @@ async def test_a_blocker_is_named_and_the_ddl_runs_when_it_is_gone(db: asyncpg.C
                     expand_statements(plan),
                     ladder=LadderSettings(0.1, 0.2, 200, 0.02),
                     on_wait=on_wait,
-                    record=no_record,
+                    record=ignore_record,
                 )
             )
             await waited.wait()
@@ -63,7 +72,7 @@ async def test_a_blocker_is_named_and_the_ddl_runs_when_it_is_gone(db: asyncpg.C
 async def test_the_step_fails_naming_blocker_and_mend(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn)
     await db.execute(USERS)
-    async with leased(pg_dsn, plan) as store, db.transaction():
+    async with open_leased_store(pg_dsn, plan) as store, db.transaction():
         await db.fetch("SELECT * FROM users")
         with pytest.raises(StepFailed) as caught:
             await run_ddl(
@@ -71,11 +80,11 @@ async def test_the_step_fails_naming_blocker_and_mend(db: asyncpg.Connection, pg
                 store.fenced,
                 expand_statements(plan),
                 ladder=LadderSettings(0.05, 0.1, 3, 0.01),
-                on_wait=no_wait,
-                record=no_record,
+                on_wait=ignore_wait,
+                record=ignore_record,
             )
         assert f"pid {db.get_server_pid()}" in caught.value.title
-        assert "pg_terminate_backend" in caught.value.mend
+        assert "pg_terminate_backend" in caught.value.hint
 
 
 async def test_effect_and_record_commit_together_or_not_at_all(db: asyncpg.Connection, pg_dsn: str) -> None:
@@ -89,14 +98,16 @@ async def test_effect_and_record_commit_together_or_not_at_all(db: asyncpg.Conne
     async def records(conn: Any) -> None:
         await conn.execute("CREATE TABLE recorded ()")
 
-    async with leased(pg_dsn, plan) as store:
+    async with open_leased_store(pg_dsn, plan) as store:
         with pytest.raises(RuntimeError):
             await run_ddl(
-                store.pool, store.fenced, expand_statements(plan), ladder=FAST, on_wait=no_wait, record=breaks
+                store.pool, store.fenced, expand_statements(plan), ladder=FAST, on_wait=ignore_wait, record=breaks
             )
         assert not await column_there(db)
         assert await db.fetchval("SELECT to_regclass('recorded')") is None
-        await run_ddl(store.pool, store.fenced, expand_statements(plan), ladder=FAST, on_wait=no_wait, record=records)
+        await run_ddl(
+            store.pool, store.fenced, expand_statements(plan), ladder=FAST, on_wait=ignore_wait, record=records
+        )
         assert await column_there(db)
         assert await db.fetchval("SELECT to_regclass('recorded')") is not None
 
@@ -104,7 +115,7 @@ async def test_effect_and_record_commit_together_or_not_at_all(db: asyncpg.Conne
 async def test_ddl_of_an_old_epoch_is_refused(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn)
     await db.execute(USERS)
-    async with leased(pg_dsn, plan) as store:
+    async with open_leased_store(pg_dsn, plan) as store:
         await db.execute("UPDATE zdd.lease SET epoch = nextval('zdd.epoch')")
         with pytest.raises(StaleEpoch):
             await ddl(store, expand_statements(plan))
@@ -114,7 +125,7 @@ async def test_ddl_of_an_old_epoch_is_refused(db: asyncpg.Connection, pg_dsn: st
 async def test_a_refused_statement_is_quoted_with_the_servers_reason(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn, change={"table": "users", "expand": "ALTER TABLE users ADD COLUMN full_name nosuch"})
     await db.execute(USERS)
-    async with leased(pg_dsn, plan) as store:
+    async with open_leased_store(pg_dsn, plan) as store:
         with pytest.raises(StepFailed, match=r'ADD COLUMN full_name nosuch: type "nosuch" does not exist'):
             await ddl(store, expand_statements(plan))
 
@@ -124,17 +135,17 @@ async def test_sessions_that_wait_behind_an_agent_are_seen(db: asyncpg.Connectio
     await db.execute(USERS)
     writer = await asyncpg.connect(pg_dsn, server_settings={"application_name": "writer"})
     try:
-        async with leased(pg_dsn, plan) as store:
-            assert await waiters_behind(db, plan) == []
+        async with open_leased_store(pg_dsn, plan) as store:
+            assert await find_waiters(db, plan) == []
             async with store.fenced() as conn:
                 await conn.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
                 insert = asyncio.create_task(writer.execute("INSERT INTO users (first_name) VALUES ('x')"))
                 async with asyncio.timeout(10):
-                    while not (found := await waiters_behind(db, plan)):  # noqa: ASYNC110  the event is in the database
+                    while not (found := await find_waiters(db, plan)):  # noqa: ASYNC110  the event is in the database
                         await asyncio.sleep(0.02)
             await insert
             assert [(waiter.pid, waiter.app) for waiter in found] == [(writer.get_server_pid(), "writer")]
-            assert await waiters_behind(db, plan) == []
+            assert await find_waiters(db, plan) == []
     finally:
         await writer.close()
 
@@ -145,7 +156,7 @@ async def test_an_invalid_index_is_found_removed_and_built_again(db: asyncpg.Con
         change={"indexes": [INDEX], "table": "users", "expand": "ALTER TABLE users ADD COLUMN full_name text"},
     )
     await db.execute(USERS)
-    await fill(db, 50)
+    await insert_rows(db, 50)
     other = await asyncpg.connect(pg_dsn)
     notes: list[str] = []
 
@@ -153,7 +164,7 @@ async def test_an_invalid_index_is_found_removed_and_built_again(db: asyncpg.Con
         notes.append(text)
 
     try:
-        async with leased(pg_dsn, plan) as store:
+        async with open_leased_store(pg_dsn, plan) as store:
             await ddl(store, expand_statements(plan))
             # A build that waits for an old transaction is cut off, as by the end of the agent.
             async with other.transaction():
@@ -167,11 +178,11 @@ async def test_an_invalid_index_is_found_removed_and_built_again(db: asyncpg.Con
                 assert f"pid {other.get_server_pid()}" in "".join(notes)
             valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('users_email')"
             assert await db.fetchval(valid) is False
-            assert await objects_valid(db, plan) == ["index users_email is invalid"]
+            assert await find_invalid_objects(db, plan) == ["index users_email is invalid"]
             await create_index(store.pool, INDEX, on_wait=on_wait)
             assert await db.fetchval(valid) is True
             assert "removing the invalid index users_email" in notes
-            assert await objects_valid(db, plan) == []
+            assert await find_invalid_objects(db, plan) == []
             oid = await db.fetchval("SELECT 'users_email'::regclass::oid")
             await create_index(store.pool, INDEX, on_wait=on_wait)
             assert await db.fetchval("SELECT 'users_email'::regclass::oid") == oid, "a valid index is left alone"

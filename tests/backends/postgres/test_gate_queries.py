@@ -5,7 +5,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from zdd_tui.backends.postgres.gate_queries import hidden_sessions, mark, oldest_snapshot_since
+from zdd_tui.backends.postgres.gate_queries import count_hidden_sessions, find_older_transactions, snapshot_marker
 
 
 def as_role(dsn: str, role: str, password: str) -> str:
@@ -23,13 +23,13 @@ async def test_sessions_that_may_not_be_looked_at_are_counted(pg_dsn: str, db: a
         transaction = other.transaction(isolation="repeatable_read")
         await transaction.start()
         await other.fetchval("SELECT count(*) FROM pg_class")
-        since = await mark(db)
-        assert [found.pid for found in await oldest_snapshot_since(db, since)] == [other.get_server_pid()]
-        assert await oldest_snapshot_since(low, since) == []
-        assert await hidden_sessions(low) >= 1
+        since = await snapshot_marker(db)
+        assert [found.pid for found in await find_older_transactions(db, since)] == [other.get_server_pid()]
+        assert await find_older_transactions(low, since) == []
+        assert await count_hidden_sessions(low) >= 1
         await db.execute(f"GRANT pg_read_all_stats TO {role}")
-        assert await hidden_sessions(low) == 0
-        assert [found.pid for found in await oldest_snapshot_since(low, since)] == [other.get_server_pid()]
+        assert await count_hidden_sessions(low) == 0
+        assert [found.pid for found in await find_older_transactions(low, since)] == [other.get_server_pid()]
         await transaction.rollback()
     finally:
         await other.close()

@@ -6,9 +6,9 @@ import asyncpg
 import pytest
 
 from tests.support.pooling_proxy import pooling_proxy
-from tests.support.store import AGENT, everything_said, opened, password_of
+from tests.support.store import AGENT, all_error_text, open_store, password_of
 from zdd_tui.backends.postgres.connection import connect, refuse_pooler
-from zdd_tui.backends.store.agent import take_lease
+from zdd_tui.backends.store.agent import acquire_lease
 from zdd_tui.backends.store.client import Store
 from zdd_tui.model.errors import DatabaseError
 
@@ -31,8 +31,8 @@ async def test_transaction_mode_is_refused(pg_dsn: str, size: int, newest_first:
                 await Store.open(dsn)
         assert "pooler in transaction mode" in caught.value.title
         assert dsn.rpartition("@")[2] in caught.value.title
-        assert "session-mode pool" in caught.value.mend
-        assert password_of(dsn) not in everything_said(caught.value)
+        assert "session-mode pool" in caught.value.hint
+        assert password_of(dsn) not in all_error_text(caught.value)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
@@ -66,10 +66,10 @@ async def test_transaction_mode_is_refused_while_others_compete(pg_dsn: str) -> 
 
 
 async def test_no_lease_through_a_pooler(pg_dsn: str) -> None:
-    async with opened(pg_dsn) as (store, release), pooling_proxy(pg_dsn) as dsn:
+    async with open_store(pg_dsn) as (store, release), pooling_proxy(pg_dsn) as dsn:
         with pytest.raises(DatabaseError, match="pooler in transaction mode"):
-            await take_lease(dsn, release, AGENT)
-        assert await store.lease(release) is None
+            await acquire_lease(dsn, release, AGENT)
+        assert await store.read_lease(release) is None
 
 
 async def test_a_direct_connection_and_a_session_mode_pool_are_fine(pg_dsn: str) -> None:

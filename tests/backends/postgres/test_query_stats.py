@@ -10,11 +10,11 @@ import pytest
 from tests.support.schema_change import ACTOR, USERS, make_plan
 from zdd_tui.backends.postgres.query_stats import read_old_queries
 from zdd_tui.backends.store.client import Store
-from zdd_tui.backends.store.evidence import add_evidence, keep, read_history
+from zdd_tui.backends.store.evidence import add_evidence, read_history, save_rehearsal
 from zdd_tui.model.doctor.facts import Evidence, QueryFacts
 from zdd_tui.model.plan.base import Plan
 
-LOOK = 0.2
+SAMPLE_INTERVAL = 0.2
 FLAGS = {"flags": {"write": "w", "read": "r"}}
 
 
@@ -27,7 +27,7 @@ async def watched(db: asyncpg.Connection) -> asyncpg.Connection:
 
 
 @pytest.fixture
-async def other(pg_dsn: str) -> AsyncIterator[asyncpg.Connection]:
+async def other_session(pg_dsn: str) -> AsyncIterator[asyncpg.Connection]:
     """Somebody else's session."""
     connection = await asyncpg.connect(pg_dsn, server_settings={"application_name": "reports"})
     yield connection
@@ -41,46 +41,48 @@ async def server_now(db: asyncpg.Connection) -> float:
 # --- who still asks for the old side ----------------------------------------------------------------------------
 
 
-async def test_before_a_cutover_they_are_only_counted(watched: asyncpg.Connection, other: asyncpg.Connection) -> None:
-    await other.fetch("SELECT first_name FROM users")
-    await other.fetch("SELECT email FROM users")
+async def test_before_a_cutover_they_are_only_counted(
+    watched: asyncpg.Connection, other_session: asyncpg.Connection
+) -> None:
+    await other_session.fetch("SELECT first_name FROM users")
+    await other_session.fetch("SELECT email FROM users")
     seen = await read_old_queries(watched, make_plan(), since=None)
-    assert [query.text for query in seen.queries if not query.proof] == ["SELECT first_name FROM users"]
-    assert seen.not_looked == ()
+    assert [query.text for query in seen.queries if not query.evidence] == ["SELECT first_name FROM users"]
+    assert seen.unavailable == ()
 
 
 async def test_a_query_that_began_after_the_cutover_is_live(
-    watched: asyncpg.Connection, other: asyncpg.Connection
+    watched: asyncpg.Connection, other_session: asyncpg.Connection
 ) -> None:
     cutover = await server_now(watched)
-    await other.fetch("SELECT last_name FROM users WHERE id = 42")
-    seen = await read_old_queries(watched, make_plan(), since=cutover, look=LOOK)
-    proofs = {query.proof.split(" ")[0]: query.text for query in seen.queries}
+    await other_session.fetch("SELECT last_name FROM users WHERE id = 42")
+    seen = await read_old_queries(watched, make_plan(), since=cutover, sample_seconds=SAMPLE_INTERVAL)
+    proofs = {query.evidence.split(" ")[0]: query.text for query in seen.queries}
     assert proofs["called"] == "SELECT last_name FROM users WHERE id = $1"
     assert proofs["pid"] == "SELECT last_name FROM users WHERE id = …", "nobody's data is told"
 
 
 async def test_an_older_entry_is_no_proof_until_it_is_called_again(
-    watched: asyncpg.Connection, other: asyncpg.Connection
+    watched: asyncpg.Connection, other_session: asyncpg.Connection
 ) -> None:
-    await other.fetch("SELECT first_name FROM users")
-    await other.fetch("SELECT 1")
+    await other_session.fetch("SELECT first_name FROM users")
+    await other_session.fetch("SELECT 1")
     cutover = await server_now(watched)
-    seen = await read_old_queries(watched, make_plan(), since=cutover, look=LOOK)
-    assert [query.proof for query in seen.queries] == [""]
+    seen = await read_old_queries(watched, make_plan(), since=cutover, sample_seconds=SAMPLE_INTERVAL)
+    assert [query.evidence for query in seen.queries] == [""]
 
     async def call_again() -> None:
         while True:
-            await other.fetch("SELECT first_name FROM users")
+            await other_session.fetch("SELECT first_name FROM users")
             await asyncio.sleep(0.01)
 
     calling = asyncio.create_task(call_again())
     try:
-        seen = await read_old_queries(watched, make_plan(), since=cutover, look=LOOK)
+        seen = await read_old_queries(watched, make_plan(), since=cutover, sample_seconds=SAMPLE_INTERVAL)
     finally:
         calling.cancel()
         await asyncio.wait({calling})
-    assert any(query.proof.startswith("called") and "within" in query.proof for query in seen.queries)
+    assert any(query.evidence.startswith("called") and "within" in query.evidence for query in seen.queries)
 
 
 async def test_our_own_sessions_and_schema_changes_do_not_count(watched: asyncpg.Connection, pg_dsn: str) -> None:
@@ -91,7 +93,7 @@ async def test_our_own_sessions_and_schema_changes_do_not_count(watched: asyncpg
         transaction = agent.transaction()
         await transaction.start()
         await agent.execute("LOCK TABLE users IN ACCESS SHARE MODE")
-        seen = await read_old_queries(watched, make_plan(), since=cutover, look=LOOK)
+        seen = await read_old_queries(watched, make_plan(), since=cutover, sample_seconds=SAMPLE_INTERVAL)
         await transaction.rollback()
     finally:
         await agent.close()
@@ -99,34 +101,34 @@ async def test_our_own_sessions_and_schema_changes_do_not_count(watched: asyncpg
 
 
 async def test_without_the_extension_it_says_what_it_cannot_see(
-    db: asyncpg.Connection, other: asyncpg.Connection
+    db: asyncpg.Connection, other_session: asyncpg.Connection
 ) -> None:
     await db.execute(USERS)
-    await other.fetch("SELECT first_name FROM users")
-    await other.fetch("SELECT 1")
-    seen = await read_old_queries(db, make_plan(), since=await server_now(db), look=LOOK)
+    await other_session.fetch("SELECT first_name FROM users")
+    await other_session.fetch("SELECT 1")
+    seen = await read_old_queries(db, make_plan(), since=await server_now(db), sample_seconds=SAMPLE_INTERVAL)
     assert seen.queries == ()
-    assert len(seen.not_looked) == 1
-    assert "pg_stat_statements is not installed" in seen.not_looked[0]
+    assert len(seen.unavailable) == 1
+    assert "pg_stat_statements is not installed" in seen.unavailable[0]
 
 
 # --- history ----------------------------------------------------------------------------------------------------
 
 
-async def begun(store: Store, plan: Plan, plan_hash: str) -> int:
-    return await store.register(plan, text="plan", document=FLAGS, plan_hash=plan_hash, actor=ACTOR)
+async def start_release(store: Store, plan: Plan, plan_hash: str) -> int:
+    return await store.register_release(plan, text="plan", document=FLAGS, plan_hash=plan_hash, actor=ACTOR)
 
 
 async def test_a_database_without_our_schema_knows_nothing(db: asyncpg.Connection) -> None:
     history = await read_history(db, make_plan())
-    assert (history.rehearsals, history.evidence, history.cut_over_at) == ((), (), None)
+    assert (history.rehearsals, history.evidence, history.cutover_at) == ((), (), None)
 
 
 async def test_the_history_of_a_release(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan()
     async with await Store.open(pg_dsn) as store:
         await store.migrate()
-        release = await begun(store, plan, "one")
+        release = await start_release(store, plan, "one")
         await db.execute(
             "UPDATE zdd.step SET status = 'done', ended_at = now() - $2::interval WHERE release_id = $1"
             " AND name IN ('write-flag-on', 'rollout-v3')",
@@ -137,7 +139,7 @@ async def test_the_history_of_a_release(db: asyncpg.Connection, pg_dsn: str) -> 
         history = await read_history(db, plan)
         now = await server_now(db)
         forty_days = pytest.approx(now - 40 * 86400, abs=60)
-        assert history.cut_over_at == forty_days
+        assert history.cutover_at == forty_days
         assert history.waiting_since == forty_days
         assert history.flag_set_at == {"w": forty_days}
         assert history.ended_flags == {}
@@ -153,11 +155,13 @@ async def test_the_history_of_a_release(db: asyncpg.Connection, pg_dsn: str) -> 
         [way] = history.rehearsals
         assert (way.plan_hash, way.verdict, way.rows, way.scale) == ("one", "pass", 25, 0.25)
 
-        await begun(store, plan, "two")
+        await start_release(store, plan, "two")
         assert (await read_history(db, plan)).ended_flags == {}, "a release that is under way has them"
         for plan_hash, name, passed, scale in (("two", plan.name, True, 1.0), ("three", "another", False, 0.1)):
             report = {"rows": round(100 * scale)}
-            await keep(db, plan_hash=plan_hash, name=name, passed=passed, scale=scale, report=report, actor=ACTOR)
+            await save_rehearsal(
+                db, plan_hash=plan_hash, name=name, passed=passed, scale=scale, report=report, actor=ACTOR
+            )
         rehearsed = (await read_history(db, plan)).rehearsals
         assert [(way.plan_hash, way.verdict, way.rows, way.scale) for way in rehearsed] == [
             ("one", "pass", 25, 0.25),
@@ -175,7 +179,7 @@ async def test_answers_keep_name_and_date_and_cannot_be_changed(db: asyncpg.Conn
     given = Evidence("sessions", "person", "pass", "redis://u:secret@h is where they are", "forged@there", 1.0)
     await add_evidence(db, plan, "one", ACTOR, [given])
     [kept] = (await read_history(db, plan)).evidence
-    assert (kept.point, kept.source, kept.who, kept.plan_hash) == ("sessions", "person", str(ACTOR), "one")
+    assert (kept.item_id, kept.source, kept.actor, kept.plan_hash) == ("sessions", "person", str(ACTOR), "one")
     assert kept.at == pytest.approx(await server_now(db), abs=60)
     assert "secret" not in kept.text
     for statement in ("UPDATE zdd.evidence SET what = 'x'", "DELETE FROM zdd.evidence", "TRUNCATE zdd.evidence"):

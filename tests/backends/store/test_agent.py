@@ -10,22 +10,22 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from tests.support.store import AGENT, ANA, OTHER, everything_said, opened, password_of, register
-from zdd_tui.backends.store.agent import AgentStore, take_lease
+from tests.support.store import AGENT, ANA, OTHER, all_error_text, open_store, password_of, register_release
+from zdd_tui.backends.store.agent import AgentStore, acquire_lease
 from zdd_tui.backends.store.client import Store
 from zdd_tui.model.errors import DatabaseError, StaleEpoch
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import Actor, CommandRequest, NewEvent, StepChange
-from zdd_tui.model.release.state import CommandKind, State
+from zdd_tui.model.release.state import CommandKind, ReleaseState
 
 
-async def taken(dsn: str, release: int, actor: Actor = AGENT, **settings: Any) -> AgentStore:
-    agent = await take_lease(dsn, release, actor, **settings)
+async def take_lease_for_test(dsn: str, release: int, actor: Actor = AGENT, **settings: Any) -> AgentStore:
+    agent = await acquire_lease(dsn, release, actor, **settings)
     assert agent is not None
     return agent
 
 
-async def run_out(db: asyncpg.Connection, release: int) -> None:
+async def expire_lease(db: asyncpg.Connection, release: int) -> None:
     """What time would do: the holder's last renewal is longer ago than its lease lives."""
     await db.execute(
         "UPDATE zdd.lease SET renewed_at = clock_timestamp() - make_interval(secs => ttl + 0.1) WHERE release_id = $1",
@@ -37,86 +37,88 @@ async def run_out(db: asyncpg.Connection, release: int) -> None:
 
 
 async def test_nobody_else_gets_a_lease_that_lives(pg_dsn: str) -> None:
-    async with opened(pg_dsn) as (store, release), await taken(pg_dsn, release) as agent:
-        assert await take_lease(pg_dsn, release, OTHER) is None
-        await agent.renew()
-        lease = await store.lease(release)
+    async with open_store(pg_dsn) as (store, release), await take_lease_for_test(pg_dsn, release) as agent:
+        assert await acquire_lease(pg_dsn, release, OTHER) is None
+        await agent.renew_lease()
+        lease = await store.read_lease(release)
         assert lease is not None
         assert (lease.epoch, lease.holder, lease.host, lease.ttl) == (agent.epoch, "agent", "pod-1", 3.0)
-        assert lease.live
-        assert 0 < agent.remaining <= 3.0
+        assert lease.is_live
+        assert 0 < agent.seconds_remaining <= 3.0
 
 
 async def test_of_many_takers_one_wins(pg_dsn: str, db: asyncpg.Connection) -> None:
-    async with opened(pg_dsn) as (_store, release):
+    async with open_store(pg_dsn) as (_store, release):
         for _ in range(2):
-            found = await asyncio.gather(*(take_lease(pg_dsn, release, Actor("agent", f"pod-{n}")) for n in range(6)))
+            found = await asyncio.gather(
+                *(acquire_lease(pg_dsn, release, Actor("agent", f"pod-{n}")) for n in range(6))
+            )
             winners = [agent for agent in found if agent is not None]
             assert len(winners) == 1
-            await winners[0].check()
+            await winners[0].check_lease()
             await winners[0].close()
-            await run_out(db, release)
+            await expire_lease(db, release)
 
 
 async def test_a_lease_runs_out_by_the_servers_clock(pg_dsn: str, db: asyncpg.Connection) -> None:
-    async with opened(pg_dsn) as (store, release), await taken(pg_dsn, release, ttl=60.0) as first:
-        await run_out(db, release)
-        lease = await store.lease(release)
+    async with open_store(pg_dsn) as (store, release), await take_lease_for_test(pg_dsn, release, ttl=60.0) as first:
+        await expire_lease(db, release)
+        lease = await store.read_lease(release)
         assert lease is not None
-        assert not lease.live
-        async with await taken(pg_dsn, release, OTHER) as second:
+        assert not lease.is_live
+        async with await take_lease_for_test(pg_dsn, release, OTHER) as second:
             assert second.epoch > first.epoch
             with pytest.raises(StaleEpoch):
-                await first.renew()
-            await second.renew()
-            told = (await store.read(release)).events[-1]
-            assert (told.kind, told.actor, told.what) == ("lease", OTHER, f"took the lease, epoch {second.epoch}")
-            assert re.fullmatch(r"agent@pod-1 was silent for 6\d\.\d s", told.why)
+                await first.renew_lease()
+            await second.renew_lease()
+            text = (await store.read_release(release)).events[-1]
+            assert (text.kind, text.actor, text.message) == ("lease", OTHER, f"took the lease, epoch {second.epoch}")
+            assert re.fullmatch(r"agent@pod-1 was silent for 6\d\.\d s", text.reason)
 
 
 async def test_a_lease_that_ran_out_unnoticed_can_still_be_renewed(pg_dsn: str, db: asyncpg.Connection) -> None:
-    async with opened(pg_dsn) as (_store, release), await taken(pg_dsn, release) as agent:
-        await run_out(db, release)
-        await agent.renew()
-        assert await take_lease(pg_dsn, release, OTHER) is None
+    async with open_store(pg_dsn) as (_store, release), await take_lease_for_test(pg_dsn, release) as agent:
+        await expire_lease(db, release)
+        await agent.renew_lease()
+        assert await acquire_lease(pg_dsn, release, OTHER) is None
 
 
 async def test_a_lease_that_is_given_back_is_free_at_once(pg_dsn: str) -> None:
-    async with opened(pg_dsn) as (store, release), await taken(pg_dsn, release, ttl=60.0) as first:
+    async with open_store(pg_dsn) as (store, release), await take_lease_for_test(pg_dsn, release, ttl=60.0) as first:
         await first.release_lease()
-        lease = await store.lease(release)
+        lease = await store.read_lease(release)
         assert lease is not None
-        assert not lease.live
+        assert not lease.is_live
         with pytest.raises(StaleEpoch):
-            await first.renew()
-        async with await taken(pg_dsn, release, OTHER, ttl=60.0) as second:
+            await first.renew_lease()
+        async with await take_lease_for_test(pg_dsn, release, OTHER, ttl=60.0) as second:
             await first.release_lease()  # too late to give anything back
-            await second.renew()
+            await second.renew_lease()
 
 
 async def test_epochs_are_unique_over_releases(pg_dsn: str) -> None:
-    async with opened(pg_dsn) as (store, one):
-        two = await register(store, pg_dsn, name="other")
+    async with open_store(pg_dsn) as (store, one):
+        two = await register_release(store, pg_dsn, name="other")
         epochs = []
         for release in (one, two, one, two, two):
-            async with await taken(pg_dsn, release) as agent:
+            async with await take_lease_for_test(pg_dsn, release) as agent:
                 epochs.append(agent.epoch)
                 await agent.release_lease()
         assert epochs == sorted(set(epochs))
 
 
 async def test_there_is_no_lease_without_its_release(pg_dsn: str) -> None:
-    async with opened(pg_dsn):
+    async with open_store(pg_dsn):
         with pytest.raises(DatabaseError, match="has no release 999"):
-            await take_lease(pg_dsn, 999, AGENT)
+            await acquire_lease(pg_dsn, 999, AGENT)
 
 
 async def test_renewal_does_not_wait_for_our_own_transactions_nor_for_the_pool(pg_dsn: str) -> None:
-    async with opened(pg_dsn) as (_store, release), await taken(pg_dsn, release) as agent:
+    async with open_store(pg_dsn) as (_store, release), await take_lease_for_test(pg_dsn, release) as agent:
         held = [await agent.pool.acquire() for _ in range(5)]
         async with agent.fenced() as connection, asyncio.timeout(2):
             await connection.execute("UPDATE zdd.release SET paused = true WHERE id = $1", release)
-            await agent.renew()
+            await agent.renew_lease()
         for connection in held:
             await agent.pool.release(connection)
 
@@ -125,36 +127,36 @@ async def test_renewal_does_not_wait_for_our_own_transactions_nor_for_the_pool(p
 
 
 async def test_an_old_epoch_writes_nothing(pg_dsn: str, db: asyncpg.Connection) -> None:
-    async with opened(pg_dsn) as (store, release), await taken(pg_dsn, release) as old:
-        asked = await store.send(release, CommandRequest(CommandKind.PAUSE), actor=ANA)
-        await run_out(db, release)
-        async with await taken(pg_dsn, release, OTHER):
-            before = await store.read(release)
-            moved = replace(before.release, state=State.RUNNING, phase=0)
+    async with open_store(pg_dsn) as (store, release), await take_lease_for_test(pg_dsn, release) as old:
+        requested = await store.send_command(release, CommandRequest(CommandKind.PAUSE), actor=ANA)
+        await expire_lease(db, release)
+        async with await take_lease_for_test(pg_dsn, release, OTHER):
+            before = await store.read_release(release)
+            moved = replace(before.release, state=ReleaseState.RUNNING, phase=0)
             line = [NewEvent("error", "from the grave")]
             for attempt in (
                 lambda: old.save(moved, events=line, step=StepChange("lint-ddl", note="x")),
-                lambda: old.end(replace(moved, state=State.ROLLED_BACK)),
-                lambda: old.note("lint-ddl", "x"),
-                lambda: old.record(line),
+                lambda: old.save_end(replace(moved, state=ReleaseState.ROLLED_BACK)),
+                lambda: old.save_step_note("lint-ddl", "x"),
+                lambda: old.append_events(line),
                 lambda: old.save_gates([GateReading("schema-valid", Verdict.PASS, "", 0)]),
-                lambda: old.answer(asked, refused=False, outcome="x", release=moved),
-                old.check,
-                old.renew,
+                lambda: old.complete_command(requested, refused=False, outcome="x", release=moved),
+                old.check_lease,
+                old.renew_lease,
             ):
                 with pytest.raises((StaleEpoch, DatabaseError)):
                     await attempt()
                 with pytest.raises(StaleEpoch, match=f"epoch {old.epoch} of release {release} is over"):
                     await attempt()
-            after = await store.read(release)
+            after = await store.read_release(release)
     assert replace(after, now=0, lease=None) == replace(before, now=0, lease=None)
 
 
 async def test_a_new_session_of_an_old_epoch_is_refused(pg_dsn: str, db: asyncpg.Connection) -> None:
     """Also where a statement that is not fenced would use it."""
-    async with opened(pg_dsn) as (_store, release), await taken(pg_dsn, release) as old:
-        await run_out(db, release)
-        async with await taken(pg_dsn, release, OTHER):
+    async with open_store(pg_dsn) as (_store, release), await take_lease_for_test(pg_dsn, release) as old:
+        await expire_lease(db, release)
+        async with await take_lease_for_test(pg_dsn, release, OTHER):
             await old.pool.expire_connections()
             with pytest.raises(StaleEpoch):
                 await old.pool.fetchval("SELECT 1")
@@ -163,30 +165,30 @@ async def test_a_new_session_of_an_old_epoch_is_refused(pg_dsn: str, db: asyncpg
 async def test_what_happens_in_a_fenced_transaction_commits_with_its_record(
     pg_dsn: str, db: asyncpg.Connection
 ) -> None:
-    async with opened(pg_dsn) as (store, release), await taken(pg_dsn, release) as agent:
+    async with open_store(pg_dsn) as (store, release), await take_lease_for_test(pg_dsn, release) as agent:
         planned = (await agent.read()).release
-        running = replace(planned, state=State.RUNNING, phase=0)
+        running = replace(planned, state=ReleaseState.RUNNING, phase=0)
 
         async def make(last: str) -> None:
             async with agent.fenced() as connection:
                 await connection.execute("CREATE TABLE made ()")
                 await agent.save(running, conn=connection, events=[NewEvent("step", "made")])
-                assert (await store.read(release)).release == planned
+                assert (await store.read_release(release)).release == planned
                 await connection.execute(last)
 
         with pytest.raises(asyncpg.DivisionByZeroError):
             await make("SELECT 1 / 0")
         assert await db.fetchval("SELECT to_regclass('made')") is None
-        assert (await store.read(release)).release == planned
+        assert (await store.read_release(release)).release == planned
 
         await make("SELECT 1")
         assert await db.fetchval("SELECT to_regclass('made')") is not None
-        record = await store.read(release)
-        assert (record.release, record.events[-1].what) == (running, "made")
+        record = await store.read_release(release)
+        assert (record.release, record.events[-1].message) == (running, "made")
 
 
 async def test_errors_of_the_callers_own_statements_come_through(pg_dsn: str, db: asyncpg.Connection) -> None:
-    async with opened(pg_dsn) as (_store, release), await taken(pg_dsn, release) as agent:
+    async with open_store(pg_dsn) as (_store, release), await take_lease_for_test(pg_dsn, release) as agent:
 
         async def run(statement: str, timeout: float) -> None:
             async with agent.fenced() as connection:
@@ -200,11 +202,11 @@ async def test_errors_of_the_callers_own_statements_come_through(pg_dsn: str, db
                 await run("ALTER TABLE busy ADD x int", timeout=5)
         with pytest.raises(TimeoutError):
             await run("SELECT pg_sleep(5)", timeout=0.05)
-        await agent.check()
+        await agent.check_lease()
 
 
 async def test_the_server_ends_a_transaction_that_idles_longer_than_the_lease_lives(pg_dsn: str) -> None:
-    async with opened(pg_dsn) as (_store, release), await taken(pg_dsn, release, ttl=0.3) as agent:
+    async with open_store(pg_dsn) as (_store, release), await take_lease_for_test(pg_dsn, release, ttl=0.3) as agent:
         ended = asyncio.Event()
 
         async def idle() -> None:
@@ -217,25 +219,28 @@ async def test_the_server_ends_a_transaction_that_idles_longer_than_the_lease_li
         with pytest.raises(DatabaseError) as caught:
             await idle()
         assert "connection is lost" in caught.value.title or "idled" in caught.value.title
-        assert password_of(pg_dsn) not in everything_said(caught.value)
-        await agent.check()  # nobody took over: it goes on with a new session
+        assert password_of(pg_dsn) not in all_error_text(caught.value)
+        await agent.check_lease()  # nobody took over: it goes on with a new session
 
 
 async def test_a_takeover_ends_the_sessions_of_the_old_epoch_and_no_others(pg_dsn: str, db: asyncpg.Connection) -> None:
     names = (
         "SELECT application_name FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
-    async with opened(pg_dsn) as (store, release):
-        other = await register(store, pg_dsn, name="other")
+    async with open_store(pg_dsn) as (store, release):
+        other = await register_release(store, pg_dsn, name="other")
         # Somebody else's session whose name only looks like ours must neither be ended nor stop us.
         odd = await asyncpg.connect(pg_dsn, server_settings={"application_name": f"zdd agent {release} {'9' * 30}"})
-        async with await taken(pg_dsn, release) as old, await taken(pg_dsn, other) as neighbour:
-            await run_out(db, release)
-            async with await taken(pg_dsn, release, OTHER) as new:
+        async with (
+            await take_lease_for_test(pg_dsn, release) as old,
+            await take_lease_for_test(pg_dsn, other) as neighbour,
+        ):
+            await expire_lease(db, release)
+            async with await take_lease_for_test(pg_dsn, release, OTHER) as new:
                 left = {row[0] for row in await db.fetch(names)}
                 assert old.application_name not in left
                 assert {neighbour.application_name, new.application_name} <= left
-                await neighbour.check()
+                await neighbour.check_lease()
                 assert await odd.fetchval("SELECT 1") == 1
         await odd.close()
 
@@ -244,7 +249,7 @@ async def test_a_takeover_ends_the_sessions_of_the_old_epoch_and_no_others(pg_ds
 
 
 @pytest.fixture
-async def deputy(pg_dsn: str, db: asyncpg.Connection) -> AsyncIterator[str]:
+async def limited_role_dsn(pg_dsn: str, db: asyncpg.Connection) -> AsyncIterator[str]:
     """The DSN of a role that may write to the zdd schema, and may not signal the sessions of others."""
     async with await Store.open(pg_dsn) as store:
         await store.migrate()
@@ -258,24 +263,24 @@ async def deputy(pg_dsn: str, db: asyncpg.Connection) -> AsyncIterator[str]:
 
 
 async def test_a_takeover_waits_for_an_open_transaction_that_it_cannot_end(
-    pg_dsn: str, db: asyncpg.Connection, deputy: str
+    pg_dsn: str, db: asyncpg.Connection, limited_role_dsn: str
 ) -> None:
     """The old epoch's transaction either commits before the new epoch begins, or not at all: never after it."""
-    async with opened(pg_dsn) as (store, release), await taken(pg_dsn, release, ttl=60.0) as old:
+    async with open_store(pg_dsn) as (store, release), await take_lease_for_test(pg_dsn, release, ttl=60.0) as old:
         async with old.fenced() as connection:
-            await run_out(db, release)
-            assert await take_lease(deputy, release, OTHER) is None
-            taker = asyncio.create_task(take_lease(deputy, release, OTHER))
+            await expire_lease(db, release)
+            assert await acquire_lease(limited_role_dsn, release, OTHER) is None
+            taker = asyncio.create_task(acquire_lease(limited_role_dsn, release, OTHER))
             async with asyncio.timeout(5):
                 while not await db.fetchval(  # noqa: ASYNC110  a lock queue sends no event
                     "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND usename = 'deputy'"
                 ):
                     await asyncio.sleep(0.02)
-            await old.record([NewEvent("step", "the last word")], conn=connection)
+            await old.append_events([NewEvent("step", "the last word")], conn=connection)
         new = await taker
         assert new is not None
         async with new:
-            kinds = [event.what for event in (await store.read(release)).events]
+            kinds = [event.message for event in (await store.read_release(release)).events]
             assert kinds.index("the last word") < kinds.index(f"took the lease, epoch {new.epoch}")
             with pytest.raises(StaleEpoch):
-                await old.check()
+                await old.check_lease()

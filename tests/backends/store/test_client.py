@@ -7,33 +7,33 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.support.store import AGENT, ANA, opened, password_of, plan_for, register
-from zdd_tui.backends.store.agent import take_lease
+from tests.support.store import AGENT, ANA, open_store, password_of, plan_for, register_release
+from zdd_tui.backends.store.agent import acquire_lease
 from zdd_tui.backends.store.client import Store
 from zdd_tui.model.errors import DatabaseError, Refused
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import Actor, BackfillRecord, CommandRequest, NewEvent, StepChange
 from zdd_tui.model.release.state import (
     CommandKind,
-    Expected,
+    Precondition,
     Release,
-    State,
+    ReleaseState,
     StepStatus,
-    command,
-    next_work,
-    step_begins,
-    step_ends,
-    step_fails,
+    apply_command,
+    mark_step_failed,
+    mark_step_finished,
+    mark_step_started,
+    next_pending_step,
 )
-from zdd_tui.model.release.strategies import strategy_for
+from zdd_tui.model.release.strategies import build_strategy
 
 # --- releases --------------------------------------------------------------------------------------------------
 
 
 async def test_a_registered_release_is_read_as_it_was_planned(pg_dsn: str) -> None:
-    async with opened(pg_dsn) as (store, release_id):
-        record = await store.read(release_id)
-    strategy = strategy_for(plan_for(pg_dsn))
+    async with open_store(pg_dsn) as (store, release_id):
+        record = await store.read_release(release_id)
+    strategy = build_strategy(plan_for(pg_dsn))
     assert record.release == Release("users-full-name", "hash-1", strategy)
     assert (record.environment, record.plan_text) == ("staging", "database: {dsn: ${DATABASE_URL}}")
     assert [step.name for step in record.steps] == [step.name for step in strategy.steps]
@@ -51,46 +51,46 @@ async def test_a_registered_release_is_read_as_it_was_planned(pg_dsn: str) -> No
 
 async def test_reading_is_one_statement(pg_dsn: str) -> None:
     """Every dashboard does it several times a second; one statement is also one snapshot."""
-    async with opened(pg_dsn) as (store, release_id):
+    async with open_store(pg_dsn) as (store, release_id):
         sent: list[str] = []
         async with store._pool.acquire() as connection:
             connection.add_query_logger(lambda query: sent.append(query.query))
-        await store.read(release_id)  # on the same connection: the pool hands out the one used last
+        await store.read_release(release_id)  # on the same connection: the pool hands out the one used last
         assert len(sent) == 1
         assert sent[0].lstrip().startswith("SELECT json_build_object")
 
 
 async def test_registering_again_finds_the_active_release(pg_dsn: str, db: asyncpg.Connection) -> None:
-    async with opened(pg_dsn) as (store, release_id):
-        assert await register(store, pg_dsn) == release_id
+    async with open_store(pg_dsn) as (store, release_id):
+        assert await register_release(store, pg_dsn) == release_id
         with pytest.raises(Refused, match="users-full-name is under way with another plan") as caught:
-            await register(store, pg_dsn, plan_hash="hash-2")
-        assert caught.value.mend
-        other = await register(store, pg_dsn, name="other")
+            await register_release(store, pg_dsn, plan_hash="hash-2")
+        assert caught.value.hint
+        other = await register_release(store, pg_dsn, name="other")
         assert other != release_id
         await db.execute("UPDATE zdd.release SET state = 'done', finished_at = now() WHERE id = $1", release_id)
-        again = await register(store, pg_dsn, plan_hash="hash-2")
+        again = await register_release(store, pg_dsn, plan_hash="hash-2")
         assert again not in (release_id, other)
-        assert await store.find("users-full-name") == again
-        assert await store.find("nobody") is None
+        assert await store.find_release("users-full-name") == again
+        assert await store.find_release("nobody") is None
     assert await db.fetchval("SELECT count(*) FROM zdd.release") == 3
 
 
 async def test_registering_at_once_makes_one_release(pg_dsn: str, db: asyncpg.Connection) -> None:
     async with await Store.open(pg_dsn) as one, await Store.open(pg_dsn) as two:
         await one.migrate()
-        found = await asyncio.gather(*(register(store, pg_dsn) for store in (one, two) for _ in range(6)))
+        found = await asyncio.gather(*(register_release(store, pg_dsn) for store in (one, two) for _ in range(6)))
     assert len(set(found)) == 1
     assert await db.fetchval("SELECT count(*) FROM zdd.release") == 1
 
 
 async def test_there_is_no_such_release_or_command(pg_dsn: str) -> None:
-    async with opened(pg_dsn) as (store, _):
-        for attempt in (store.read(999), store.send(999, CommandRequest(CommandKind.PAUSE), actor=ANA)):
+    async with open_store(pg_dsn) as (store, _):
+        for attempt in (store.read_release(999), store.send_command(999, CommandRequest(CommandKind.PAUSE), actor=ANA)):
             with pytest.raises(DatabaseError, match="has no release 999"):
                 await attempt
         with pytest.raises(DatabaseError, match="has no command 999"):
-            await store.command(999)
+            await store.read_command(999)
 
 
 async def test_secrets_reach_no_table(pg_dsn: str, db: asyncpg.Connection) -> None:
@@ -98,25 +98,25 @@ async def test_secrets_reach_no_table(pg_dsn: str, db: asyncpg.Connection) -> No
     secret = password_of(pg_dsn)
     async with await Store.open(pg_dsn) as store:
         await store.migrate()
-        release_id = await store.register(
+        release_id = await store.register_release(
             plan_for(pg_dsn),
             text=f"database: {{dsn: '{pg_dsn}'}}\nflags: {{url: redis://:{secret}@localhost}}",
             document={"database": {"dsn": pg_dsn}, "more": [f"postgres://ana@h/db?password={secret}"]},
             plan_hash="hash-1",
             actor=ANA,
         )
-        await store.send(release_id, CommandRequest(CommandKind.PAUSE, reason=f"look at {pg_dsn}"), actor=ANA)
-        agent = await take_lease(pg_dsn, release_id, AGENT)
+        await store.send_command(release_id, CommandRequest(CommandKind.PAUSE, reason=f"look at {pg_dsn}"), actor=ANA)
+        agent = await acquire_lease(pg_dsn, release_id, AGENT)
         assert agent is not None
         async with agent:
-            broken = replace((await agent.read()).release, state=State.FAILED, error=f"cannot reach {pg_dsn}")
+            broken = replace((await agent.read()).release, state=ReleaseState.FAILED, error=f"cannot reach {pg_dsn}")
             await agent.save(
                 broken,
                 events=[NewEvent("error", pg_dsn, pg_dsn)],
                 step=StepChange("lint-ddl", note=pg_dsn, error=pg_dsn),
             )
             await agent.save_gates([GateReading("schema-valid", Verdict.FAIL, pg_dsn, 0)])
-        assert "${DATABASE_URL}" not in (await store.read(release_id)).plan_text
+        assert "${DATABASE_URL}" not in (await store.read_release(release_id)).plan_text
     tables = await db.fetch("SELECT relname FROM pg_class WHERE relnamespace = 'zdd'::regnamespace AND relkind = 'r'")
     dump = [str(row) for (table,) in tables for row in await db.fetch(f"SELECT t::text FROM zdd.{table} t")]
     assert len(dump) > 20
@@ -125,9 +125,9 @@ async def test_secrets_reach_no_table(pg_dsn: str, db: asyncpg.Connection) -> No
 
 
 async def test_text_that_no_server_takes_is_made_storable(pg_dsn: str) -> None:
-    async with opened(pg_dsn) as (store, release_id):
-        await store.send(release_id, CommandRequest(CommandKind.PAUSE, reason="a\0b\udcff"), actor=ANA)
-        (stored,) = (await store.read(release_id)).commands
+    async with open_store(pg_dsn) as (store, release_id):
+        await store.send_command(release_id, CommandRequest(CommandKind.PAUSE, reason="a\0b\udcff"), actor=ANA)
+        (stored,) = (await store.read_release(release_id)).commands
         assert stored.request.reason == "a\N{REPLACEMENT CHARACTER}b?"
 
 
@@ -135,63 +135,65 @@ async def test_text_that_no_server_takes_is_made_storable(pg_dsn: str) -> None:
 
 
 async def test_a_step_is_stamped_by_its_status(pg_dsn: str) -> None:
-    async with opened(pg_dsn) as (store, release_id):
-        agent = await take_lease(pg_dsn, release_id, AGENT)
+    async with open_store(pg_dsn) as (store, release_id):
+        agent = await acquire_lease(pg_dsn, release_id, AGENT)
         assert agent is not None
         async with agent:
-            release = replace((await agent.read()).release, state=State.RUNNING, phase=0)
-            work = next_work(release)
+            release = replace((await agent.read()).release, state=ReleaseState.RUNNING, phase=0)
+            work = next_pending_step(release)
             assert work is not None
             name = work.step.name
 
-            release = step_begins(release, work)
+            release = mark_step_started(release, work)
             await agent.save(release, step=StepChange(name, detail={"image": "users:1"}, note="begins"))
-            begun = (await store.read(release_id)).steps[0]
-            assert (begun.status, begun.detail, begun.note) == (StepStatus.INTENT, {"image": "users:1"}, "begins")
-            assert begun.began_at is not None
+            begun = (await store.read_release(release_id)).steps[0]
+            assert (begun.status, begun.detail, begun.note) == (StepStatus.STARTED, {"image": "users:1"}, "begins")
+            assert begun.started_at is not None
             assert begun.ended_at is None
 
-            await agent.note(name, "blocked by 4711")
-            release = step_fails(release, work, "lock not available")
+            await agent.save_step_note(name, "blocked by 4711")
+            release = mark_step_failed(release, work, "lock not available")
             await agent.save(release, step=StepChange(name, error="lock not available"))
-            failed = await store.read(release_id)
+            failed = await store.read_release(release_id)
             assert failed.release == release
             assert (failed.steps[0].error, failed.steps[0].note) == ("lock not available", "")
-            assert failed.steps[0].began_at == begun.began_at
+            assert failed.steps[0].started_at == begun.started_at
             assert failed.steps[0].ended_at is not None
 
-            release = step_begins(replace(release, state=State.RUNNING, error=""), work)
+            release = mark_step_started(replace(release, state=ReleaseState.RUNNING, error=""), work)
             await agent.save(release)
-            again = (await store.read(release_id)).steps[0]
+            again = (await store.read_release(release_id)).steps[0]
             assert (again.error, again.ended_at, again.detail) == ("", None, {"image": "users:1"})
-            assert again.began_at is not None
-            assert again.began_at > begun.began_at
+            assert again.started_at is not None
+            assert again.started_at > begun.started_at
 
-            await agent.save(step_ends(release, work))
-            done = (await store.read(release_id)).steps[0]
+            await agent.save(mark_step_finished(release, work))
+            done = (await store.read_release(release_id)).steps[0]
             assert done.status is StepStatus.DONE
             assert done.ended_at is not None
 
 
 async def test_an_ended_release_is_finished_and_the_name_is_free(pg_dsn: str) -> None:
-    async with opened(pg_dsn) as (store, release_id):
-        agent = await take_lease(pg_dsn, release_id, AGENT)
+    async with open_store(pg_dsn) as (store, release_id):
+        agent = await acquire_lease(pg_dsn, release_id, AGENT)
         assert agent is not None
         async with agent:
             release = (await agent.read()).release
             with pytest.raises(ValueError, match="is no end"):
-                await agent.end(release)
-            await agent.end(replace(release, state=State.ROLLED_BACK), events=[NewEvent("phase", "rolled back")])
-        ended = await store.read(release_id)
+                await agent.save_end(release)
+            await agent.save_end(
+                replace(release, state=ReleaseState.ROLLED_BACK), events=[NewEvent("phase", "rolled back")]
+            )
+        ended = await store.read_release(release_id)
         assert ended.finished_at is not None
-        assert ended.release.state is State.ROLLED_BACK
-        assert ended.events[-1].what == "rolled back"
-        assert await register(store, pg_dsn, plan_hash="hash-2") != release_id
+        assert ended.release.state is ReleaseState.ROLLED_BACK
+        assert ended.events[-1].message == "rolled back"
+        assert await register_release(store, pg_dsn, plan_hash="hash-2") != release_id
 
 
 async def test_gates_carry_the_servers_clock_and_only_changes_are_audited(pg_dsn: str) -> None:
-    async with opened(pg_dsn) as (store, release_id):
-        agent = await take_lease(pg_dsn, release_id, AGENT)
+    async with open_store(pg_dsn) as (store, release_id):
+        agent = await acquire_lease(pg_dsn, release_id, AGENT)
         assert agent is not None
         async with agent:
 
@@ -210,16 +212,16 @@ async def test_gates_carry_the_servers_clock_and_only_changes_are_audited(pg_dsn
                 (Verdict.PASS, "valid"),
             ]:
                 await judged(verdict, reason)
-        record = await store.read(release_id)
+        record = await store.read_release(release_id)
         gate = record.gates["schema-valid"]
         assert (gate.verdict, gate.reason, gate.max_age) == (Verdict.PASS, "valid", 7.0)
         assert 0 <= gate.age(record.now) < 5
-        told = [(event.what, event.why) for event in record.events if event.kind == "gate"]
-        assert told == [("schema-valid: fail", "index invalid"), ("schema-valid: pass", "valid")]
+        text = [(event.message, event.reason) for event in record.events if event.kind == "gate"]
+        assert text == [("schema-valid: fail", "index invalid"), ("schema-valid: pass", "valid")]
 
 
 async def test_backfill_and_ledger_are_read(pg_dsn: str, db: asyncpg.Connection) -> None:
-    async with opened(pg_dsn) as (store, release_id):
+    async with open_store(pg_dsn) as (store, release_id):
         await db.execute(
             "INSERT INTO zdd.backfill (release_id, status, rows_total, rows_done, batch_rows, rate, throttle)"
             " VALUES ($1, 'running', 1200, 700, 1000, 41.5, 'replica lag')",
@@ -230,7 +232,7 @@ async def test_backfill_and_ledger_are_read(pg_dsn: str, db: asyncpg.Connection)
             " VALUES ($1, '[\"7\", \"a\"]', 'too long'), ($1, '[\"8\", \"b\"]', 'null')",
             release_id,
         )
-        record = await store.read(release_id)
+        record = await store.read_release(release_id)
         assert record.backfill == BackfillRecord(
             "running",
             1200,
@@ -240,28 +242,31 @@ async def test_backfill_and_ledger_are_read(pg_dsn: str, db: asyncpg.Connection)
             throttle="replica lag",
             updated_at=record.backfill.updated_at if record.backfill else 0,
         )
-        assert [(row.key, row.reason) for row in await store.failed_rows(release_id)] == [
+        assert [(row.key, row.reason) for row in await store.read_failed_rows(release_id)] == [
             (["7", "a"], "too long"),
             (["8", "b"], "null"),
         ]
-        assert len(await store.failed_rows(release_id, limit=1)) == 1
+        assert len(await store.read_failed_rows(release_id, limit=1)) == 1
 
 
 async def test_the_newest_events_and_commands_come_oldest_first(pg_dsn: str, db: asyncpg.Connection) -> None:
-    async with opened(pg_dsn) as (store, release_id):
-        sent = [await store.send(release_id, CommandRequest(CommandKind.PAUSE, str(nr)), actor=ANA) for nr in range(25)]
+    async with open_store(pg_dsn) as (store, release_id):
+        sent = [
+            await store.send_command(release_id, CommandRequest(CommandKind.PAUSE, str(nr)), actor=ANA)
+            for nr in range(25)
+        ]
         await db.execute(
             "INSERT INTO zdd.event (release_id, actor, host, kind, what)"
             " SELECT $1, 'a', 'h', 'step', 'nr ' || n FROM generate_series(1, 80) n",
             release_id,
         )
-        record = await store.read(release_id, events=10)
-        assert [event.what for event in record.events] == [f"nr {n}" for n in range(71, 81)]
+        record = await store.read_release(release_id, events=10)
+        assert [event.message for event in record.events] == [f"nr {n}" for n in range(71, 81)]
         assert [stored.id for stored in record.commands] == sent[-20:]
 
 
 async def test_the_audit_only_grows(pg_dsn: str, db: asyncpg.Connection) -> None:
-    async with opened(pg_dsn) as (_store, _):
+    async with open_store(pg_dsn) as (_store, _):
         for statement in (
             "UPDATE zdd.event SET what = 'nothing'",
             "DELETE FROM zdd.event",
@@ -279,34 +284,36 @@ async def test_the_audit_only_grows(pg_dsn: str, db: asyncpg.Connection) -> None
 
 
 async def test_a_command_goes_to_the_agent_and_its_answer_comes_back(pg_dsn: str) -> None:
-    async with opened(pg_dsn) as (store, release_id):
-        agent = await take_lease(pg_dsn, release_id, AGENT)
+    async with open_store(pg_dsn) as (store, release_id):
+        agent = await acquire_lease(pg_dsn, release_id, AGENT)
         assert agent is not None
         async with agent:
             assert await agent.next_command() is None
-            first = await store.send(
+            first = await store.send_command(
                 release_id,
                 CommandRequest(
                     CommandKind.ADVANCE,
                     "all is calm",
-                    Expected("hash-1", State.PLANNED, -1),
+                    Precondition("hash-1", ReleaseState.PLANNED, -1),
                     "users-full-name",
                     ("one", "two"),
                 ),
                 actor=ANA,
             )
-            second = await store.send(release_id, CommandRequest(CommandKind.RESUME), actor=Actor("bob", "laptop"))
+            second = await store.send_command(
+                release_id, CommandRequest(CommandKind.RESUME), actor=Actor("bob", "laptop")
+            )
             stored = await agent.next_command()
             assert stored is not None
             assert (stored.id, stored.request.reason, stored.actor) == (first, "all is calm", ANA)
             assert stored.request.targets == ("one", "two")
-            assert stored.asked.expected == Expected("hash-1", State.PLANNED, -1)
-            assert stored.asked.typed == "users-full-name"
+            assert stored.to_command.expected == Precondition("hash-1", ReleaseState.PLANNED, -1)
+            assert stored.to_command.typed == "users-full-name"
 
             record = await agent.read()
-            after = command(record.release, stored.asked, record.gates, record.now)
+            after = apply_command(record.release, stored.to_command, record.gates, record.now)
             waiting = asyncio.create_task(store.wait_command(first, 10))
-            await agent.answer(
+            await agent.complete_command(
                 first, refused=False, outcome="expand begins", release=after, events=[NewEvent("phase", "expand")]
             )
             assert ((await waiting).status, (await waiting).outcome) == ("done", "expand begins")
@@ -314,15 +321,15 @@ async def test_a_command_goes_to_the_agent_and_its_answer_comes_back(pg_dsn: str
             following = await agent.next_command()
             assert following is not None
             assert following.id == second
-            assert following.asked.expected is None
-            await agent.answer(second, refused=True, outcome="the release is not paused", release=None)
-            assert (await store.command(second)).status == "refused"
+            assert following.to_command.expected is None
+            await agent.complete_command(second, refused=True, outcome="the release is not paused", release=None)
+            assert (await store.read_command(second)).status == "refused"
             with pytest.raises(DatabaseError, match="answered already"):
-                await agent.answer(second, refused=False, outcome="twice", release=None)
+                await agent.complete_command(second, refused=False, outcome="twice", release=None)
 
-        record = await store.read(release_id)
-        assert (record.release.state, record.release.phase) == (State.RUNNING, 0)
-        assert [(event.kind, str(event.actor), event.what, event.why) for event in record.events[-3:]] == [
+        record = await store.read_release(release_id)
+        assert (record.release.state, record.release.phase) == (ReleaseState.RUNNING, 0)
+        assert [(event.kind, str(event.actor), event.message, event.reason) for event in record.events[-3:]] == [
             ("command", "ana@bastion", "advance: expand begins", "all is calm"),
             ("phase", "agent@pod-1", "expand", ""),
             ("refused", "bob@laptop", "resume: the release is not paused", ""),
@@ -330,8 +337,8 @@ async def test_a_command_goes_to_the_agent_and_its_answer_comes_back(pg_dsn: str
 
 
 async def test_a_command_of_a_newer_zdd_is_refused_and_stops_nobody(pg_dsn: str, db: asyncpg.Connection) -> None:
-    async with opened(pg_dsn) as (store, release_id):
-        agent = await take_lease(pg_dsn, release_id, AGENT)
+    async with open_store(pg_dsn) as (store, release_id):
+        agent = await acquire_lease(pg_dsn, release_id, AGENT)
         assert agent is not None
         async with agent:
             await db.execute(
@@ -339,25 +346,25 @@ async def test_a_command_of_a_newer_zdd_is_refused_and_stops_nobody(pg_dsn: str,
                 " VALUES ($1, 'teleport', 'ana', 'bastion', '')",
                 release_id,
             )
-            known = await store.send(release_id, CommandRequest(CommandKind.PAUSE), actor=ANA)
-            assert [each.id for each in (await store.read(release_id)).commands] == [known]
+            known = await store.send_command(release_id, CommandRequest(CommandKind.PAUSE), actor=ANA)
+            assert [each.id for each in (await store.read_release(release_id)).commands] == [known]
             following = await agent.next_command()
             assert following is not None
             assert following.id == known
-        told = (await store.read(release_id)).events[-1]
-        assert (told.kind, str(told.actor)) == ("refused", "ana@bastion")
-        assert "knows no command 'teleport'" in told.what
+        text = (await store.read_release(release_id)).events[-1]
+        assert (text.kind, str(text.actor)) == ("refused", "ana@bastion")
+        assert "knows no command 'teleport'" in text.message
 
 
 async def test_waiting_for_a_command_ends_in_time(pg_dsn: str) -> None:
-    async with opened(pg_dsn) as (store, release_id):
-        sent = await store.send(release_id, CommandRequest(CommandKind.PAUSE), actor=ANA)
+    async with open_store(pg_dsn) as (store, release_id):
+        sent = await store.send_command(release_id, CommandRequest(CommandKind.PAUSE), actor=ANA)
         assert (await store.wait_command(sent, 0.1)).status == "queued"
 
 
 def test_the_schema_knows_every_status() -> None:
     """The statuses that are stored are those of the model; a new one needs a migration."""
     sql = (Path(__file__).parents[3] / "zdd_tui/backends/sql/001_release.sql").read_text()
-    for kind in (StepStatus, State, Verdict):
+    for kind in (StepStatus, ReleaseState, Verdict):
         for value in kind:
             assert f"'{value}'" in sql

@@ -5,113 +5,120 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.store import AGENT, ANA, OTHER, opened
+from tests.support.store import AGENT, ANA, OTHER, open_store
 from zdd_tui.backends.store import guard as guard_store
-from zdd_tui.backends.store.agent import AgentStore, take_lease
+from zdd_tui.backends.store.agent import AgentStore, acquire_lease
 from zdd_tui.backends.store.client import Store
 from zdd_tui.model.errors import StaleEpoch
-from zdd_tui.model.guard.reading import Act, GuardAction, GuardReading, Unit
+from zdd_tui.model.guard.reading import GuardAction, GuardDecision, GuardReading, MetricUnit
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import CommandRequest
-from zdd_tui.model.release.state import CommandKind, State
+from zdd_tui.model.release.state import CommandKind, ReleaseState
 
 READING = GuardReading(
     rule="errors",
     verdict=Verdict.FAIL,
     reason="v2 errors 12.4%, limit 1%",
-    unit=Unit.RATIO,
+    unit=MetricUnit.RATIO,
     value=0.124,
     baseline=0.002,
     limit=0.01,
     samples=1240,
     series=(0.001, None, 0.124),
     action=GuardAction.ROLLBACK,
-    acting=True,
+    should_act=True,
     max_age=7.5,
 )
-ROLLBACK = Act("errors", GuardAction.ROLLBACK, CommandKind.ROLLBACK, "errors: v2 errors 12.4%, limit 1%")
-PAUSE = Act("slow", GuardAction.PAUSE, CommandKind.PAUSE, "slow: v2 p99 3s, limit 200ms")
+ROLLBACK = GuardDecision("errors", GuardAction.ROLLBACK, CommandKind.ROLLBACK, "errors: v2 errors 12.4%, limit 1%")
+PAUSE = GuardDecision("slow", GuardAction.PAUSE, CommandKind.PAUSE, "slow: v2 p99 3s, limit 200ms")
 
 
-async def moving(store: Store, release_id: int, dsn: str, state: State = State.RUNNING) -> AgentStore:
-    agent = await take_lease(dsn, release_id, AGENT)
+async def start_release(
+    store: Store, release_id: int, dsn: str, state: ReleaseState = ReleaseState.RUNNING
+) -> AgentStore:
+    agent = await acquire_lease(dsn, release_id, AGENT)
     assert agent is not None
-    await agent.save(replace((await store.read(release_id)).release, state=state, phase=0))
+    await agent.save(replace((await store.read_release(release_id)).release, state=state, phase=0))
     return agent
 
 
 async def test_readings_come_back_as_they_were_written(pg_dsn: str) -> None:
-    async with opened(pg_dsn) as (store, release_id), await moving(store, release_id, pg_dsn) as agent:
-        idle = GuardReading("slow", Verdict.INCONCLUSIVE, "only v1 runs", applies=False)
-        await guard_store.save(agent, [READING, idle])
-        await guard_store.save(agent, [READING, idle])
-        record = await store.read(release_id)
+    async with open_store(pg_dsn) as (store, release_id), await start_release(store, release_id, pg_dsn) as agent:
+        idle = GuardReading("slow", Verdict.INCONCLUSIVE, "only v1 runs", is_applicable=False)
+        await guard_store.save_readings(agent, [READING, idle])
+        await guard_store.save_readings(agent, [READING, idle])
+        record = await store.read_release(release_id)
         errors, slow = record.guard
         assert 0 <= errors.age(record.now) < 5
         assert replace(errors, observed_at=0.0) == READING
         assert replace(slow, observed_at=0.0) == idle
-        said = [(event.what, event.why) for event in record.events if event.kind == "guard"]
-        assert said == [("errors: fail", READING.reason), ("slow: inconclusive", idle.reason)], "said once"
+        output = [(event.message, event.reason) for event in record.events if event.kind == "guard"]
+        assert output == [("errors: fail", READING.reason), ("slow: inconclusive", idle.reason)], "said once"
 
 
 async def test_a_guard_that_is_asked_twice_asks_once(pg_dsn: str) -> None:
-    async with opened(pg_dsn) as (store, release_id), await moving(store, release_id, pg_dsn) as agent:
-        await guard_store.save(agent, [READING])
-        asked = await asyncio.gather(*(guard_store.act(agent, ROLLBACK) for _ in range(4)))
-        assert sorted(asked) == [False, False, False, True]
-        assert await guard_store.asked_for_rollback(agent)
-        record = await store.read(release_id)
+    async with open_store(pg_dsn) as (store, release_id), await start_release(store, release_id, pg_dsn) as agent:
+        await guard_store.save_readings(agent, [READING])
+        requested = await asyncio.gather(*(guard_store.execute_decision(agent, ROLLBACK) for _ in range(4)))
+        assert sorted(requested) == [False, False, False, True]
+        assert await guard_store.has_requested_rollback(agent)
+        record = await store.read_release(release_id)
         assert [(one.kind, one.actor.name, one.request.reason) for one in record.commands] == [
             (CommandKind.ROLLBACK, "guard", ROLLBACK.reason)
         ]
-        assert (record.cause, record.guard[0].acted) == (ROLLBACK.reason, "rollback")
-        assert not await guard_store.act(agent, replace(ROLLBACK, rule="another"))
+        assert (record.cause, record.guard[0].action_taken) == (ROLLBACK.reason, "rollback")
+        assert not await guard_store.execute_decision(agent, replace(ROLLBACK, rule="another"))
 
 
 async def test_the_next_agent_knows_what_was_asked(pg_dsn: str) -> None:
-    async with opened(pg_dsn) as (store, release_id), await moving(store, release_id, pg_dsn) as agent:
-        assert not await guard_store.asked_for_rollback(agent)
-        await guard_store.act(agent, ROLLBACK)
+    async with open_store(pg_dsn) as (store, release_id), await start_release(store, release_id, pg_dsn) as agent:
+        assert not await guard_store.has_requested_rollback(agent)
+        await guard_store.execute_decision(agent, ROLLBACK)
         await agent.release_lease()
-        second = await take_lease(pg_dsn, release_id, OTHER)
+        second = await acquire_lease(pg_dsn, release_id, OTHER)
         assert second is not None
         async with second:
-            assert await guard_store.asked_for_rollback(second)
-            assert not await guard_store.act(second, ROLLBACK)
+            assert await guard_store.has_requested_rollback(second)
+            assert not await guard_store.execute_decision(second, ROLLBACK)
         with pytest.raises(StaleEpoch):
-            await guard_store.act(agent, PAUSE)
+            await guard_store.execute_decision(agent, PAUSE)
         with pytest.raises(StaleEpoch):
-            await guard_store.save(agent, [READING])
+            await guard_store.save_readings(agent, [READING])
 
 
-@pytest.mark.parametrize("state", [State.PLANNED, State.DONE, State.ROLLED_BACK, State.ROLLING_BACK])
+@pytest.mark.parametrize(
+    "state", [ReleaseState.PLANNED, ReleaseState.DONE, ReleaseState.ROLLED_BACK, ReleaseState.ROLLING_BACK]
+)
 async def test_nothing_is_asked_of_a_release_that_has_not_begun_has_ended_or_goes_back(
-    pg_dsn: str, state: State
+    pg_dsn: str, state: ReleaseState
 ) -> None:
-    async with opened(pg_dsn) as (store, release_id), await moving(store, release_id, pg_dsn, state) as agent:
-        assert not await guard_store.act(agent, ROLLBACK)
-        record = await store.read(release_id)
+    async with (
+        open_store(pg_dsn) as (store, release_id),
+        await start_release(store, release_id, pg_dsn, state) as agent,
+    ):
+        assert not await guard_store.execute_decision(agent, ROLLBACK)
+        record = await store.read_release(release_id)
         assert (record.commands, record.cause) == ((), "")
 
 
 async def test_the_cause_of_a_pause_goes_with_it_and_that_of_a_rollback_stays(pg_dsn: str) -> None:
-    async with opened(pg_dsn) as (store, release_id), await moving(store, release_id, pg_dsn) as agent:
-        release = (await store.read(release_id)).release
-        assert await guard_store.act(agent, PAUSE)
+    async with open_store(pg_dsn) as (store, release_id), await start_release(store, release_id, pg_dsn) as agent:
+        release = (await store.read_release(release_id)).release
+        assert await guard_store.execute_decision(agent, PAUSE)
         await agent.save(replace(release, paused=True))
-        assert (await store.read(release_id)).cause == PAUSE.reason
+        assert (await store.read_release(release_id)).cause == PAUSE.reason
         await agent.save(release)
-        assert (await store.read(release_id)).cause == "", "somebody has resumed"
+        assert (await store.read_release(release_id)).cause == "", "somebody has resumed"
         await agent.save(replace(release, paused=True))
-        assert await guard_store.act(agent, ROLLBACK)
-        await agent.save(replace(release, state=State.ROLLING_BACK))
-        await agent.save(replace(release, state=State.ROLLED_BACK))
-        assert (await store.read(release_id)).cause == ROLLBACK.reason
+        assert await guard_store.execute_decision(agent, ROLLBACK)
+        await agent.save(replace(release, state=ReleaseState.ROLLING_BACK))
+        await agent.save(replace(release, state=ReleaseState.ROLLED_BACK))
+        assert (await store.read_release(release_id)).cause == ROLLBACK.reason
 
 
 async def test_an_operator_may_still_roll_back(pg_dsn: str) -> None:
-    async with opened(pg_dsn) as (store, release_id), await moving(store, release_id, pg_dsn) as agent:
-        await guard_store.act(agent, ROLLBACK)
+    async with open_store(pg_dsn) as (store, release_id), await start_release(store, release_id, pg_dsn) as agent:
+        await guard_store.execute_decision(agent, ROLLBACK)
         for _ in range(2):
-            await store.send(release_id, CommandRequest(CommandKind.ROLLBACK), actor=ANA)
-        assert len((await store.read(release_id)).commands) == 3
+            await store.send_command(release_id, CommandRequest(CommandKind.ROLLBACK), actor=ANA)
+        assert len((await store.read_release(release_id)).commands) == 3

@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from tests.support.store import everything_said
+from tests.support.store import all_error_text
 from zdd_tui.backends.store import migrations
 from zdd_tui.backends.store.client import Store
 from zdd_tui.model.errors import DatabaseError
 
-NEWEST = len(migrations.load())
+NEWEST = len(migrations.load_migrations())
 
 MIGRATE = """
 import asyncio, os, sys
@@ -44,7 +44,7 @@ async def _schema(db: asyncpg.Connection) -> str:
 async def test_from_nothing_and_again(pg_dsn: str, db: asyncpg.Connection) -> None:
     async with await Store.open(pg_dsn) as store:
         assert await store.schema_version() is None
-        assert await store.find("users-full-name") is None
+        assert await store.find_release("users-full-name") is None
         await store.migrate()
         assert await store.schema_version() == NEWEST
         before = await _schema(db)
@@ -97,7 +97,7 @@ async def test_many_stores_of_one_process_at_once(pg_dsn: str) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     target = tmp_path / "sql"
-    shutil.copytree(str(migrations.FOLDER), target)
+    shutil.copytree(str(migrations.SQL_FOLDER), target)
     return target
 
 
@@ -105,7 +105,7 @@ async def test_a_later_version_is_added_to_a_living_schema(pg_dsn: str, db: asyn
     assert len(await migrations.migrate(db, pg_dsn)) == NEWEST
     (folder / f"{NEWEST + 1:03}_later.sql").write_text("ALTER TABLE zdd.release ADD later text;")
     assert await migrations.migrate(db, pg_dsn, folder) == (NEWEST + 1,)
-    assert await migrations.version(db) == NEWEST + 1
+    assert await migrations.read_schema_version(db) == NEWEST + 1
     assert await db.fetchval("SELECT count(later) FROM zdd.release") == 0
 
 
@@ -126,7 +126,7 @@ async def test_a_changed_file_is_refused(pg_dsn: str, db: asyncpg.Connection, fo
     (folder / f"{NEWEST + 1:03}_later.sql").write_text("ALTER TABLE zdd.release ADD later text;")
     with pytest.raises(DatabaseError, match=r"version 1 \(release\) of the zdd schema was applied from another file"):
         await migrations.migrate(db, pg_dsn, folder)
-    assert await migrations.version(db) == NEWEST
+    assert await migrations.read_schema_version(db) == NEWEST
 
 
 async def test_a_version_that_fails_leaves_nothing(pg_dsn: str, db: asyncpg.Connection, folder: Path) -> None:
@@ -139,7 +139,7 @@ async def test_a_version_that_fails_leaves_nothing(pg_dsn: str, db: asyncpg.Conn
 def test_a_gap_in_the_files_is_noticed(folder: Path) -> None:
     (folder / "001_release.sql").unlink()
     with pytest.raises(DatabaseError, match="not complete"):
-        migrations.load(folder)
+        migrations.load_migrations(folder)
 
 
 # --- rights ----------------------------------------------------------------------------------------------------
@@ -160,11 +160,11 @@ async def test_no_right_to_create_the_schema(guest: str, db: asyncpg.Connection)
         with pytest.raises(DatabaseError) as caught:
             await store.migrate()
         assert 'role "odd Guest" may not create the schema zdd' in caught.value.title
-        assert "guest-secret" not in everything_said(caught.value)
+        assert "guest-secret" not in all_error_text(caught.value)
         assert await db.fetchval("SELECT to_regnamespace('zdd')") is None
         # The mend is what it says: run it, and it works.
         grant = f'GRANT CREATE ON DATABASE "{database}" TO "odd Guest";'
-        assert grant in caught.value.mend
+        assert grant in caught.value.hint
         await db.execute(grant)
         await store.migrate()
         assert await store.schema_version() == NEWEST
@@ -176,7 +176,7 @@ async def test_a_schema_that_an_administrator_made_for_us(guest: str, db: asyncp
         with pytest.raises(DatabaseError) as caught:
             await store.migrate()
         grant = 'GRANT CREATE, USAGE ON SCHEMA zdd TO "odd Guest";'
-        assert grant in caught.value.mend
+        assert grant in caught.value.hint
         await db.execute(grant)
         await store.migrate()
         assert await store.schema_version() == NEWEST
@@ -186,10 +186,10 @@ async def test_a_role_that_may_not_read_the_schema(guest: str, pg_dsn: str) -> N
     async with await Store.open(pg_dsn) as owner:
         await owner.migrate()
     async with await Store.open(guest) as store:
-        for attempt in (store.migrate(), store.schema_version(), store.find("x"), store.read(1)):
+        for attempt in (store.migrate(), store.schema_version(), store.find_release("x"), store.read_release(1)):
             with pytest.raises(DatabaseError, match="does not allow it to role odd Guest") as caught:
                 await attempt
-            assert "owns the zdd schema" in caught.value.mend
+            assert "owns the zdd schema" in caught.value.hint
 
 
 async def test_a_schema_of_somebody_else_is_left_alone(pg_dsn: str, db: asyncpg.Connection) -> None:
@@ -206,4 +206,4 @@ async def test_a_read_only_database(pg_dsn: str, db: asyncpg.Connection) -> None
     async with await Store.open(pg_dsn) as store:
         with pytest.raises(DatabaseError, match="standby or read-only") as caught:
             await store.migrate()
-    assert caught.value.mend == "point dsn at the primary"
+    assert caught.value.hint == "point dsn at the primary"

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from tests.support.store import ANA, everything_said, opened, password_of, register
+from tests.support.store import ANA, all_error_text, open_store, password_of, register_release
 from zdd_tui.model.errors import DatabaseError
 from zdd_tui.model.release.records import CommandRequest
 from zdd_tui.model.release.state import CommandKind
@@ -17,10 +17,10 @@ from zdd_tui.testbed.servers import postgres_server
 
 
 async def test_every_write_is_heard_and_carries_only_the_id(pg_dsn: str, db: asyncpg.Connection) -> None:
-    async with opened(pg_dsn) as (_store, release_id):
+    async with open_store(pg_dsn) as (_store, release_id):
         heard: asyncio.Queue[str] = asyncio.Queue()
         listener = await asyncpg.connect(pg_dsn)
-        await listener.add_listener("zdd", lambda *said: heard.put_nowait(said[-1]))
+        await listener.add_listener("zdd", lambda *output: heard.put_nowait(output[-1]))
         for statement in (
             "INSERT INTO zdd.command (release_id, kind, actor, host) VALUES ($1, 'pause', 'a', 'h')",
             "UPDATE zdd.command SET status = 'done' WHERE release_id = $1",
@@ -48,19 +48,19 @@ async def test_every_write_is_heard_and_carries_only_the_id(pg_dsn: str, db: asy
 
 
 async def test_changes_of_this_release_are_heard_and_coalesced(pg_dsn: str, db: asyncpg.Connection) -> None:
-    async with opened(pg_dsn) as (store, release_id):
-        other = await register(store, pg_dsn, name="other")
+    async with open_store(pg_dsn) as (store, release_id):
+        other = await register_release(store, pg_dsn, name="other")
         states: list[tuple[bool, str]] = []
         async with (
             asyncio.timeout(10),
-            aclosing(store.changes(release_id, on_state=lambda *said: states.append(said))) as changes,
+            aclosing(store.watch_changes(release_id, on_connection=lambda *output: states.append(output))) as changes,
         ):
             await anext(changes)
             assert states == [(True, "")]
             for _ in range(20):
                 await db.execute("UPDATE zdd.release SET paused = NOT paused WHERE id = $1", release_id)
             # All twenty are on their way before the listener's own next word.
-            await store.read(release_id)
+            await store.read_release(release_id)
             await anext(changes)
             waiting = asyncio.create_task(anext(changes))
             await db.execute("UPDATE zdd.release SET paused = true WHERE id = $1", other)
@@ -79,15 +79,18 @@ async def test_changes_of_this_release_are_heard_and_coalesced(pg_dsn: str, db: 
 async def test_a_quiet_release_can_be_looked_at_in_a_rhythm(pg_dsn: str) -> None:
     async with (
         asyncio.timeout(5),
-        opened(pg_dsn) as (store, release_id),
-        aclosing(store.changes(release_id, quiet=0.05)) as changes,
+        open_store(pg_dsn) as (store, release_id),
+        aclosing(store.watch_changes(release_id, idle_timeout=0.05)) as changes,
     ):
         for _ in range(4):
             await anext(changes)
 
 
 async def test_changes_survive_the_server(server_folder: Path) -> None:
-    async with postgres_server(server_folder / "restarted-store") as server, opened(server.dsn) as (store, release_id):
+    async with (
+        postgres_server(server_folder / "restarted-store") as server,
+        open_store(server.dsn) as (store, release_id),
+    ):
         states: list[tuple[bool, str]] = []
         lost, back = asyncio.Event(), asyncio.Event()
 
@@ -98,20 +101,20 @@ async def test_changes_survive_the_server(server_folder: Path) -> None:
             elif lost.is_set():
                 back.set()
 
-        async with asyncio.timeout(30), aclosing(store.changes(release_id, on_state=on_state)) as changes:
+        async with asyncio.timeout(30), aclosing(store.watch_changes(release_id, on_connection=on_state)) as changes:
             await anext(changes)
             following = asyncio.create_task(anext(changes))
             await server.kill()
             await lost.wait()
             with pytest.raises(DatabaseError) as caught:
-                await store.read(release_id)
-            assert password_of(server.dsn) not in everything_said(caught.value)
+                await store.read_release(release_id)
+            assert password_of(server.dsn) not in all_error_text(caught.value)
             await server.start()
             await following
             assert back.is_set()
-            await store.send(release_id, CommandRequest(CommandKind.PAUSE), actor=ANA)
+            await store.send_command(release_id, CommandRequest(CommandKind.PAUSE), actor=ANA)
             await anext(changes)
-            assert len((await store.read(release_id)).commands) == 1
+            assert len((await store.read_release(release_id)).commands) == 1
         assert states[0] == (True, "")
         assert states[-1] == (True, "")
         gone = [error for connected, error in states if not connected]
@@ -123,8 +126,8 @@ async def test_changes_survive_the_server(server_folder: Path) -> None:
 async def test_a_session_that_is_ended_is_opened_again(pg_dsn: str, db: asyncpg.Connection) -> None:
     async with (
         asyncio.timeout(10),
-        opened(pg_dsn) as (store, release_id),
-        aclosing(store.changes(release_id)) as changes,
+        open_store(pg_dsn) as (store, release_id),
+        aclosing(store.watch_changes(release_id)) as changes,
     ):
         await anext(changes)
         ended = await db.fetchval(
@@ -133,4 +136,4 @@ async def test_a_session_that_is_ended_is_opened_again(pg_dsn: str, db: asyncpg.
         )
         assert ended >= 2
         await anext(changes)
-        assert (await store.read(release_id)).id == release_id
+        assert (await store.read_release(release_id)).id == release_id

@@ -7,20 +7,22 @@ from typing import Any
 
 import yaml
 
-from tests.support.states import AGENT, ANA, EPOCH, situations
+from tests.support.states import AGENT, ANA, EPOCH, dashboard_situations
 from tests.support.strategy_states import OTHER, guard_situations
 from zdd_tui.dashboard.screens.details.backfill import BackfillScreen
 from zdd_tui.dashboard.screens.details.base import DetailScreen
-from zdd_tui.dashboard.screens.details.diagram import PictureScreen
+from zdd_tui.dashboard.screens.details.diagram import DiagramScreen
 from zdd_tui.dashboard.screens.details.flag import FlagScreen
-from zdd_tui.dashboard.screens.details.gate import GateScreen, OneGateScreen
+from zdd_tui.dashboard.screens.details.gate import GateDetailScreen, GateScreen
 from zdd_tui.dashboard.screens.details.log import LogScreen
 from zdd_tui.dashboard.screens.details.plan import PlanScreen
 from zdd_tui.dashboard.screens.details.pod import PodScreen
 from zdd_tui.dashboard.screens.details.timeline import TimelineScreen
 from zdd_tui.dashboard.screens.details.yaml import YamlScreen
-from zdd_tui.dashboard.state import Board, BoardSource, Moment
+from zdd_tui.dashboard.state import DashboardState, RenderContext, StateSource
 from zdd_tui.model.queries import (
+    AuditLog,
+    AuditLogQuery,
     BackfillDetail,
     BackfillQuery,
     ChangeView,
@@ -32,8 +34,6 @@ from zdd_tui.model.queries import (
     PlanQuery,
     PlanText,
     RangeView,
-    Story,
-    StoryQuery,
 )
 from zdd_tui.model.release.records import Actor, Event, FailedRow
 from zdd_tui.model.shadow import FieldDifference, ShadowQuery, ShadowSample, ShadowSamples
@@ -124,13 +124,13 @@ LOG = LogView(
 )
 
 
-def event(number: int, ago: float, kind: str, what: str, why: str = "", actor: Actor = AGENT) -> Event:
-    return Event(number, EPOCH - ago, actor, kind, what, why)
+def event(number: int, ago: float, kind: str, what: str, reason: str = "", actor: Actor = AGENT) -> Event:
+    return Event(number, EPOCH - ago, actor, kind, what, reason)
 
 
 GUARD = Actor("guard", "bastion")
 
-STORY = Story(
+AUDIT_LOG = AuditLog(
     (
         event(1, 754, "release", "registered users-full-name for production", actor=ANA),
         event(2, 753, "lease", "took the lease, epoch 3"),
@@ -198,15 +198,15 @@ BACKFILL = BackfillDetail(
 )
 
 
-def sample(ago: float, number: int, unit: str, *fields: FieldDifference, **changes: Any) -> ShadowSample:
+def shadow_sample(ago: float, number: int, unit: str, *fields: FieldDifference, **changes: Any) -> ShadowSample:
     made = ShadowSample(f"users-api-{OTHER[number % 4]}", EPOCH - ago, "mismatch", number, unit, fields)
     return replace(made, **changes)
 
 
 SAMPLES = ShadowSamples(
     (
-        sample(2, 41, "815", FieldDifference("name", '"Ana van der Berg"', '"Ana Van Der Berg"', "only case")),
-        sample(
+        shadow_sample(2, 41, "815", FieldDifference("name", '"Ana van der Berg"', '"Ana Van Der Berg"', "only case")),
+        shadow_sample(
             3,
             40,
             "4711",
@@ -215,32 +215,36 @@ SAMPLES = ShadowSamples(
                 "name", '"山田 さくら O\'Neil de la Cruz"', '"山田 さくら O\'neil De La Cruz"', "only case"
             ),
         ),
-        sample(9, 7, "90210", what="timeout", error="TimeoutError"),
-        sample(
-            64, 39, "ana@example.com", FieldDifference("display_name_short", "<absent>", '"\u202eA\x1b[2J"'), more=2
+        shadow_sample(9, 7, "90210", kind="timeout", error="TimeoutError"),
+        shadow_sample(
+            64,
+            39,
+            "ana@example.com",
+            FieldDifference("display_name_short", "<absent>", '"\u202eA\x1b[2J"'),
+            omitted_fields=2,
         ),
     ),
-    known=1_245,
-    pods=4,
-    unread=1,
-    why="pods 'users-api-7f8c6d9b4f-b9h3w' is forbidden",
-    lines=2000,
+    total_failures=1_245,
+    logs_read=4,
+    logs_not_read=1,
+    not_read_reason="pods 'users-api-7f8c6d9b4f-b9h3w' is forbidden",
+    lines_per_log=2000,
 )
 
 ANSWERS: dict[type, Any] = {
     ShadowQuery: SAMPLES,
     ObjectQuery: OBJECT,
-    StoryQuery: STORY,
+    AuditLogQuery: AUDIT_LOG,
     PlanQuery: PLAN_TEXT,
     BackfillQuery: BACKFILL,
 }
 
-Maker = Callable[[BoardSource, Callable[[], Moment]], DetailScreen]
+Maker = Callable[[StateSource, Callable[[], RenderContext]], DetailScreen]
 
-SITUATIONS = situations() | guard_situations()
+SITUATIONS = dashboard_situations() | guard_situations()
 
 
-def with_change(board: Board) -> Board:
+def with_change(board: DashboardState) -> DashboardState:
     return replace(board, plan=replace(board.plan, change=CHANGE))
 
 
@@ -251,13 +255,13 @@ SCREENS: dict[str, tuple[str, Maker]] = {
     "plan": ("backfill", PlanScreen),
     "timeline": ("backfill", TimelineScreen),
     "gates": ("gates", GateScreen),
-    "gate": ("gates", lambda source, look: OneGateScreen(source, look, "cutover", "serving-v3")),
+    "gate": ("gates", lambda source, look: GateDetailScreen(source, look, "cutover", "serving-v3")),
     "flag": ("backfill", lambda source, look: FlagScreen(source, look, "users_full_name_write")),
     "backfill": ("backfill", BackfillScreen),
-    "picture": ("backfill", PictureScreen),
-    "picture-cutover": ("gates", PictureScreen),
-    "picture-rolling": ("rolling", PictureScreen),
-    "picture-canary": ("canary", PictureScreen),
-    "picture-blue-green": ("blue-green", PictureScreen),
-    "picture-dark-launch": ("dark-mismatch", PictureScreen),
+    "picture": ("backfill", DiagramScreen),
+    "picture-cutover": ("gates", DiagramScreen),
+    "picture-rolling": ("rolling", DiagramScreen),
+    "picture-canary": ("canary", DiagramScreen),
+    "picture-blue-green": ("blue-green", DiagramScreen),
+    "picture-dark-launch": ("dark-mismatch", DiagramScreen),
 }

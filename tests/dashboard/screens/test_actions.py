@@ -5,109 +5,115 @@ from typing import Any
 
 import pytest
 
-from tests.dashboard.screens.test_keys import Desk
-from tests.support.states import board, record, release, situations
-from zdd_tui.dashboard.keymap import KeyChoice, choose, key_choice
-from zdd_tui.dashboard.screens.bindings import key_problem, known_bindings, long_name, together
-from zdd_tui.dashboard.state import Board
+from tests.dashboard.screens.test_keys import AppDriver
+from tests.support.states import board, dashboard_situations, record, release
+from zdd_tui.dashboard.keymap import DashboardKeys, build_dashboard_keys, resolve_keymap
+from zdd_tui.dashboard.screens.bindings import can_be_active_together, key_problem, known_bindings, textual_key_name
+from zdd_tui.dashboard.state import DashboardState
 from zdd_tui.model.actions import ACTIONS
-from zdd_tui.model.release.state import CommandKind, State
+from zdd_tui.model.release.state import CommandKind, ReleaseState
 
 PRODUCTION = [*"production", "enter"]
 
 
-def with_plan(situation: str, **changes: Any) -> Board:
-    made = situations()[situation]
+def with_plan(situation: str, **changes: Any) -> DashboardState:
+    made = dashboard_situations()[situation]
     return replace(made, plan=replace(made.plan, **changes))
 
 
-def staging(situation: str) -> Board:
+def staging(situation: str) -> DashboardState:
     return with_plan(situation, environment="staging")
 
 
-def kinds(desk: Desk) -> list[CommandKind]:
-    return [request.kind for request in desk.source.sent]
+def kinds(desk: AppDriver) -> list[CommandKind]:
+    return [request.kind for request in desk.source.sent_commands]
 
 
-def keys(document: dict[str, object]) -> KeyChoice:
+def keys(document: dict[str, object]) -> DashboardKeys:
     from zdd_tui.dashboard.app import ZddApp
 
     known = known_bindings(ZddApp)
-    chosen = choose(
-        document, known, source="k", lines={}, key_problem=key_problem, together=together, long_name=long_name
+    chosen = resolve_keymap(
+        document,
+        known,
+        source="k",
+        lines={},
+        key_problem=key_problem,
+        conflicts=can_be_active_together,
+        expand_key_name=textual_key_name,
     )
-    return key_choice(chosen)
+    return build_dashboard_keys(chosen)
 
 
 # --- lock -------------------------------------------------------------------------------------------------------------
 
 
 async def test_production_opens_locked_and_its_mutating_keys_do_not_exist() -> None:
-    async with Desk("open", unlocked=False) as desk:
+    async with AppDriver("open", unlocked=False) as desk:
         assert "LOCKED" in desk.screen.splitlines()[0]
         assert "u unlocks, then a runs dual-write" in desk.screen
         assert not {"advance", "pause", "tune"} & set(desk.footer.split())
         assert {"rollback", "unlock"} <= set(desk.footer.split())
         for key in ("a", "p", "t", "left_square_bracket", "right_square_bracket"):
             assert "WAITING FOR YOU" in await desk.press(key)
-        assert not desk.source.sent
+        assert not desk.source.sent_commands
 
 
 async def test_an_unlock_asks_for_the_environment_counts_down_and_runs_out() -> None:
-    async with Desk("open", unlocked=False) as desk:
+    async with AppDriver("open", unlocked=False) as desk:
         assert "the environment’s name is missing" in await desk.press("u", "enter")
         assert "“prod” is not the environment’s name" in await desk.press(*"prod", "enter")
         assert "UNLOCKED 15:00" in await desk.press(*"uction", "enter")
         assert "a advance" in desk.footer
         desk.clock.seconds += 61
-        await desk.put(desk.source.current)
+        await desk.set_board(desk.source.current)
         assert "UNLOCKED 13:59" in desk.screen
         desk.clock.seconds += 839
-        await desk.put(desk.source.current)
+        await desk.set_board(desk.source.current)
         assert "LOCKED" in desk.screen
         assert "UNLOCKED" not in desk.screen
         assert "Enter yes" not in await desk.press("a")
-        assert not desk.source.sent
+        assert not desk.source.sent_commands
 
 
 async def test_u_locks_again_at_once() -> None:
-    async with Desk("open") as desk:
+    async with AppDriver("open") as desk:
         assert "u lock" in desk.footer
         assert "u unlock" in (await desk.press("u")).splitlines()[-1]
 
 
 async def test_an_unlock_that_runs_out_under_a_dialog_confirms_nothing() -> None:
-    async with Desk("open") as desk:
+    async with AppDriver("open") as desk:
         await desk.press("a")
         desk.clock.seconds += 901
-        await desk.put(desk.source.current)
+        await desk.set_board(desk.source.current)
         assert "the unlock has run out" in desk.screen
         await desk.press("enter")
-        assert not desk.source.sent
+        assert not desk.source.sent_commands
 
 
 async def test_an_unlock_that_runs_out_between_two_paints_confirms_nothing() -> None:
-    async with Desk("open") as desk:
+    async with AppDriver("open") as desk:
         await desk.press("a")
         desk.clock.seconds += 901
         await desk.press("enter")
-        assert not desk.source.sent
+        assert not desk.source.sent_commands
         assert "the unlock has run out" in desk.screen
 
 
 async def test_rollback_of_locked_production_asks_for_the_environment() -> None:
-    async with Desk("backfill", unlocked=False) as desk:
+    async with AppDriver("backfill", unlocked=False) as desk:
         assert "the environment’s name is missing" in await desk.press("R", "enter")
         assert "“shop” is not the environment’s name" in await desk.press(*"shop", "enter")
-        assert not desk.source.sent
+        assert not desk.source.sent_commands
         await desk.press(*(["backspace"] * 4), *PRODUCTION)
         assert kinds(desk) == [CommandKind.ROLLBACK]
 
 
 async def test_all_that_will_run_can_be_read_while_a_name_is_typed() -> None:
-    many = situations()["backfill"]
+    many = dashboard_situations()["backfill"]
     steps = tuple(f"step-{at}: undo number {at}" for at in range(40))
-    async with Desk(replace(many, previews={CommandKind.ROLLBACK: steps}), unlocked=False) as desk:
+    async with AppDriver(replace(many, previews={CommandKind.ROLLBACK: steps}), unlocked=False) as desk:
         assert "step-39" not in await desk.press("R", *"prod")
         shown = await desk.press(*(["pagedown"] * 4), "up", "down")
         assert "step-39" in shown
@@ -116,7 +122,7 @@ async def test_all_that_will_run_can_be_read_while_a_name_is_typed() -> None:
 
 
 async def test_read_only_cannot_be_unlocked() -> None:
-    async with Desk("open", read_only=True) as desk:
+    async with AppDriver("open", read_only=True) as desk:
         assert "unlock" not in desk.screen
         assert "→ not from here (read-only): a runs dual-write" in desk.screen
         assert "WAITING FOR YOU" in await desk.press("u")
@@ -124,7 +130,7 @@ async def test_read_only_cannot_be_unlocked() -> None:
 
 
 async def test_staging_has_no_lock_and_confirms_with_y() -> None:
-    async with Desk(staging("open"), unlocked=False) as desk:
+    async with AppDriver(staging("open"), unlocked=False) as desk:
         assert "LOCKED" not in desk.screen
         assert "WAITING FOR YOU" in await desk.press("u")
         await desk.press("R", "y")
@@ -146,13 +152,13 @@ SCREENS = {
 
 
 async def test_rollback_is_two_keys_from_any_screen_and_its_course_is_told_on_the_main_one() -> None:
-    async with Desk("open") as desk:
+    async with AppDriver("open") as desk:
         for way, there in SCREENS.items():
             # The plain key wherever no text field would take it for a letter.
             key = "ctrl+r" if way in ("palette", "tune", "palette over details") else "R"
-            asked = await desk.press(*there, key)
-            assert "roll back: undo, newest first" in asked, way
-            before = len(desk.source.sent)
+            requested = await desk.press(*there, key)
+            assert "roll back: undo, newest first" in requested, way
+            before = len(desk.source.sent_commands)
             shown = await desk.press("enter")
             assert kinds(desk)[before:] == [CommandKind.ROLLBACK], way
             assert "… rollback sent 0s ago" in shown, way
@@ -160,7 +166,7 @@ async def test_rollback_is_two_keys_from_any_screen_and_its_course_is_told_on_th
 
 
 async def test_from_the_unlock_dialog_too() -> None:
-    async with Desk("open", unlocked=False) as desk:
+    async with AppDriver("open", unlocked=False) as desk:
         await desk.press("u", "ctrl+r", *PRODUCTION)
         assert kinds(desk) == [CommandKind.ROLLBACK]
 
@@ -169,73 +175,73 @@ async def test_from_the_unlock_dialog_too() -> None:
 
 
 async def test_a_reason_is_asked_where_the_plan_says_so() -> None:
-    async with Desk(with_plan("open", reasons=("advance", "pause"))) as desk:
+    async with AppDriver(with_plan("open", commands_needing_reason=("advance", "pause"))) as desk:
         assert "the plan asks for a reason" in await desk.press("a", "enter")
-        assert not desk.source.sent
+        assert not desk.source.sent_commands
         await desk.press(*"agreed", "enter")
         assert kinds(desk) == [CommandKind.ADVANCE]
-        assert [request.reason for request in desk.source.sent] == ["agreed"]
+        assert [request.reason for request in desk.source.sent_commands] == ["agreed"]
         await desk.press("p", *"lag", "enter")
         assert kinds(desk)[1:] == [CommandKind.PAUSE]
-        assert [request.reason for request in desk.source.sent[1:]] == ["lag"]
+        assert [request.reason for request in desk.source.sent_commands[1:]] == ["lag"]
 
 
 async def test_rollback_goes_without_one_and_takes_one() -> None:
-    async with Desk(with_plan("open", reasons=("rollback",))) as desk:
+    async with AppDriver(with_plan("open", commands_needing_reason=("rollback",))) as desk:
         await desk.press("R", "enter")
         await desk.press("R", *"errors", "enter")
-        assert [request.reason for request in desk.source.sent] == ["", "errors"]
+        assert [request.reason for request in desk.source.sent_commands] == ["", "errors"]
 
 
 # --- tuning -----------------------------------------------------------------------------------------------------------
 
 
 async def test_brackets_change_the_speed_and_the_line_says_when_it_is_in_force() -> None:
-    async with Desk("backfill") as desk:
+    async with AppDriver("backfill") as desk:
         assert "[ ] speed" in desk.footer
         await desk.press("left_square_bracket")
         assert kinds(desk) == [CommandKind.TUNE]
-        assert [request.tuning for request in desk.source.sent] == [{"speed": 75}]
-        assert [request.targets for request in desk.source.sent] == [("speed 100% -> 75%",)]
-        assert "… tune taken by the agent: speed 100% -> 75%" in await desk.settle("done", "speed 100% -> 75%")
+        assert [request.tuning for request in desk.source.sent_commands] == [{"speed": 75}]
+        assert [request.targets for request in desk.source.sent_commands] == [("speed 100% -> 75%",)]
+        assert "… tune taken by the agent: speed 100% -> 75%" in await desk.answer_command("done", "speed 100% -> 75%")
         made = desk.source.current.release.value
         assert made is not None
         tuned = replace(made, release=replace(made.release, tuning=(("speed", 75),)))
-        await desk.put(replace(desk.source.current, release=replace(desk.source.current.release, value=tuned)))
+        await desk.set_board(replace(desk.source.current, release=replace(desk.source.current.release, value=tuned)))
         assert "✔ tune in force: speed 100% -> 75%" in desk.screen
         await desk.press("right_square_bracket")
-        assert [request.tuning for request in desk.source.sent[1:]] == [{"speed": 100}]
+        assert [request.tuning for request in desk.source.sent_commands[1:]] == [{"speed": 100}]
 
 
 async def test_full_speed_is_told() -> None:
-    async with Desk("backfill") as desk:
+    async with AppDriver("backfill") as desk:
         assert "it is at 100% already" in await desk.press("right_square_bracket")
-        assert not desk.source.sent
+        assert not desk.source.sent_commands
 
 
 async def test_limits_are_noted_judged_and_sent_together() -> None:
-    async with Desk("backfill") as desk:
+    async with AppDriver("backfill") as desk:
         assert "nothing is to change" in await desk.press("t", "enter")
         shown = await desk.press(*"500", "enter")
         assert "✗ backfill.speed" in shown
         await desk.press(*(["backspace"] * 3), *"50", "enter", "down", *"2000", "enter")
         assert "to send: speed 100% -> 50%, batch_rows 1k -> 2k" in desk.screen
-        assert not desk.source.sent
+        assert not desk.source.sent_commands
         await desk.press("enter")
-        assert [request.tuning for request in desk.source.sent] == [{"speed": 50, "batch_rows": 2000}]
+        assert [request.tuning for request in desk.source.sent_commands] == [{"speed": 50, "batch_rows": 2000}]
 
 
 async def test_where_a_reason_is_wanted_a_bracket_opens_the_dialog() -> None:
-    async with Desk(with_plan("backfill", reasons=("tune",))) as desk:
+    async with AppDriver(with_plan("backfill", commands_needing_reason=("tune",))) as desk:
         assert "to send: speed 100% -> 75%" in await desk.press("left_square_bracket")
         assert "the plan asks for a reason" in await desk.press("enter")
         await desk.press(*"lag", "enter")
-        assert [request.tuning for request in desk.source.sent] == [{"speed": 75}]
-        assert [request.reason for request in desk.source.sent] == ["lag"]
+        assert [request.tuning for request in desk.source.sent_commands] == [{"speed": 75}]
+        assert [request.reason for request in desk.source.sent_commands] == ["lag"]
 
 
 async def test_what_cannot_be_tuned_is_told() -> None:
-    async with Desk("gates") as desk:  # cutover: the backfill is over
+    async with AppDriver("gates") as desk:  # cutover: the backfill is over
         assert "✗ tune refused: the backfill is over" in await desk.press("t")
 
 
@@ -243,43 +249,43 @@ async def test_what_cannot_be_tuned_is_told() -> None:
 
 
 async def test_the_palette_finds_by_some_letters_and_runs() -> None:
-    async with Desk("backfill") as desk:
+    async with AppDriver("backfill") as desk:
         await desk.press("colon", *"pau", "enter")
         assert kinds(desk) == [CommandKind.PAUSE]
         assert len(desk.app.screen_stack) == 1
 
 
 async def test_the_palette_says_why_something_is_not_possible_and_follows_the_board() -> None:
-    async with Desk("gates") as desk:
+    async with AppDriver("gates") as desk:
         shown = " ".join((await desk.press("colon", *"adva")).split())
         assert "✗ gates are not open: serving-v3 fail" in shown
-        await desk.put(situations()["open"])
+        await desk.set_board(dashboard_situations()["open"])
         assert "gates are not open" not in desk.screen
         await desk.press("enter")
         assert "run dual-write" in desk.screen
 
 
 async def test_the_palette_is_picked_from_with_arrows_and_left_with_escape() -> None:
-    async with Desk("open") as desk:
+    async with AppDriver("open") as desk:
         assert "▸ p" in await desk.press("colon", "down")
         assert "▸ a" in await desk.press("up", "up")
         assert "nothing is called that" in await desk.press(*"zzz", "enter")
         assert "WAITING FOR YOU" in await desk.press("escape")
-        assert not desk.source.sent
+        assert not desk.source.sent_commands
 
 
 # --- help and other keys ----------------------------------------------------------------------------------------------
 
 
 async def test_what_a_dialog_says_can_be_copied_and_y_is_yes_where_something_is_asked() -> None:
-    async with Desk("open") as desk:
+    async with AppDriver("open") as desk:
         assert "copied page" in await desk.press("e", "y")
         await desk.press("escape", "a", "y")
         assert kinds(desk) == [CommandKind.ADVANCE]
 
 
 async def test_help_begins_with_the_keys_of_the_focused_pane() -> None:
-    async with Desk("open") as desk:
+    async with AppDriver("open") as desk:
         assert "in the pane" not in await desk.press("question_mark")
         await desk.press("escape")
         first = (await desk.press("tab", "question_mark")).splitlines()[1]
@@ -287,14 +293,14 @@ async def test_help_begins_with_the_keys_of_the_focused_pane() -> None:
 
 
 async def test_a_remapped_key_does_it_and_footer_hints_and_help_call_it_by_its_name() -> None:
-    async with Desk("open", keys=keys({"advance": "f2", "resume": "x", "table.sort": "o"})) as desk:
+    async with AppDriver("open", keys=keys({"advance": "f2", "resume": "x", "table.sort": "o"})) as desk:
         assert "f2 advance" in desk.footer
         assert "f2 runs dual-write" in desk.screen
         assert "WAITING FOR YOU" in await desk.press("a")
         assert "run dual-write" in await desk.press("f2")
         await desk.press("escape", "p")
         assert kinds(desk) == [CommandKind.PAUSE]
-        await desk.put(situations()["paused"])
+        await desk.set_board(dashboard_situations()["paused"])
         assert "x resume" in desk.footer
         await desk.press("p", "x")
         assert kinds(desk) == [CommandKind.PAUSE, CommandKind.RESUME]
@@ -303,7 +309,7 @@ async def test_a_remapped_key_does_it_and_footer_hints_and_help_call_it_by_its_n
 
 
 async def test_what_was_not_taken_from_the_keymap_is_told_until_the_first_command() -> None:
-    async with Desk("backfill", keys=keys({"doctor": "p"})) as desk:
+    async with AppDriver("backfill", keys=keys({"doctor": "p"})) as desk:
         assert "keymap: k:1: doctor: p is the key of pause too" in desk.screen
         assert "keymap:" not in await desk.press("p")
 
@@ -312,56 +318,56 @@ async def test_what_was_not_taken_from_the_keymap_is_told_until_the_first_comman
 
 
 async def test_an_advance_is_followed_until_its_gates_pass() -> None:
-    async with Desk("open") as desk:
+    async with AppDriver("open") as desk:
         await desk.press("a", "enter")
-        assert "… advance taken by the agent" in await desk.settle("done", "dual-write is running")
-        running = record(release(State.RUNNING, "dual-write", done=5))
-        await desk.put(board(running))
+        assert "… advance taken by the agent" in await desk.answer_command("done", "dual-write is running")
+        running = record(release(ReleaseState.RUNNING, "dual-write", done=5))
+        await desk.set_board(board(running))
         assert "▶ advance running step 2 of 2 of dual-write: turn the write flag on" in desk.screen
-        waiting = replace(situations()["open"], release=situations()["gates"].release)
-        await desk.put(waiting)
+        waiting = replace(dashboard_situations()["open"], release=dashboard_situations()["gates"].release)
+        await desk.set_board(waiting)
         assert "▶ advance cutover has run; not verified yet: serving-v3, no-older-pod" in desk.screen
-        await desk.put(situations()["open"])
+        await desk.set_board(dashboard_situations()["open"])
         assert "✔ advance verified: expand has run, every gate passes" in desk.screen
         desk.clock.seconds += 11
-        await desk.put(situations()["open"])
+        await desk.set_board(dashboard_situations()["open"])
         assert "verified" not in desk.screen
 
 
 async def test_a_failed_step_ends_the_course_and_stays() -> None:
-    async with Desk("open") as desk:
+    async with AppDriver("open") as desk:
         await desk.press("a", "enter")
-        await desk.settle("done", "dual-write is running")
-        await desk.put(situations()["failed"])
+        await desk.answer_command("done", "dual-write is running")
+        await desk.set_board(dashboard_situations()["failed"])
         assert "✗ advance failed: " in desk.screen
         desk.clock.seconds += 60
-        await desk.put(situations()["failed"])
+        await desk.set_board(dashboard_situations()["failed"])
         assert "✗ advance failed: " in desk.screen
 
 
 async def test_a_rollback_is_followed_step_by_step() -> None:
-    async with Desk("backfill") as desk:
+    async with AppDriver("backfill") as desk:
         await desk.press("R", "enter")
-        await desk.settle("done", "backfill is rolling-back")
-        await desk.put(situations()["rolling-back"])
+        await desk.answer_command("done", "backfill is rolling-back")
+        await desk.set_board(dashboard_situations()["rolling-back"])
         assert "▶ rollback undoing step " in desk.screen
-        await desk.put(situations()["rolled-back"])
+        await desk.set_board(dashboard_situations()["rolled-back"])
         assert "✔ rollback verified: every step is undone" in desk.screen
 
 
 async def test_an_advance_that_somebody_rolls_back_is_overtaken() -> None:
-    async with Desk("open") as desk:
+    async with AppDriver("open") as desk:
         await desk.press("a", "enter")
-        await desk.settle("done", "dual-write is running")
-        await desk.put(situations()["rolling-back"])
+        await desk.answer_command("done", "dual-write is running")
+        await desk.set_board(dashboard_situations()["rolling-back"])
         assert "‖ advance overtaken: the release goes back" in desk.screen
 
 
 async def test_a_pause_is_verified_when_the_release_says_so() -> None:
-    async with Desk("backfill") as desk:
+    async with AppDriver("backfill") as desk:
         await desk.press("p")
-        assert "… pause taken by the agent" in await desk.settle("done", "backfill is running, paused")
-        await desk.put(situations()["paused"])
+        assert "… pause taken by the agent" in await desk.answer_command("done", "backfill is running, paused")
+        await desk.set_board(dashboard_situations()["paused"])
         assert "✔ pause verified: it is paused" in desk.screen
 
 
@@ -370,11 +376,11 @@ async def test_every_action_of_the_registry_is_carried_out(only: str) -> None:
     """Each opens a screen, sends a command or says why not; none is a key without effect."""
     idle = {"unlock", "lock", "resume", "quit"}  # there at other times, and tested there
     among = [each for each in ACTIONS if each.mutating is (only == "changing") and each.id not in idle]
-    async with Desk("backfill") as desk:
+    async with AppDriver("backfill") as desk:
         for each in among:
-            sent = len(desk.source.sent)
+            sent = len(desk.source.sent_commands)
             before = desk.screen
             shown = await desk.press(each.key.split(",")[0])
-            assert shown != before or len(desk.source.sent) > sent, each.id
+            assert shown != before or len(desk.source.sent_commands) > sent, each.id
             while len(desk.app.screen_stack) > 1:
                 await desk.press("escape")

@@ -8,24 +8,33 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from tests.dashboard.screens.detail_answers import ANSWERS, LOG, OBJECT, POD, SCREENS, SITUATIONS, STORY, with_change
+from tests.dashboard.screens.detail_answers import (
+    ANSWERS,
+    AUDIT_LOG,
+    LOG,
+    OBJECT,
+    POD,
+    SCREENS,
+    SITUATIONS,
+    with_change,
+)
 from tests.dashboard.screens.test_untrusted_text import EVIL
 from tests.support.screen_text import screen_text
-from tests.support.states import MONO, SERVING, FixedClock, FixedSource
+from tests.support.states import MONOTONIC, SERVING, FixedClock, FixedSource
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.screens.confirm import ConfirmScreen
 from zdd_tui.dashboard.screens.details.backfill import BackfillScreen
 from zdd_tui.dashboard.screens.details.base import DetailScreen
-from zdd_tui.dashboard.screens.details.diagram import PictureScreen
+from zdd_tui.dashboard.screens.details.diagram import DiagramScreen
 from zdd_tui.dashboard.screens.details.flag import FlagScreen
 from zdd_tui.dashboard.screens.details.gate import GateScreen
 from zdd_tui.dashboard.screens.details.plan import PlanScreen
 from zdd_tui.dashboard.screens.details.pod import PodScreen
 from zdd_tui.dashboard.screens.details.timeline import TimelineScreen
-from zdd_tui.dashboard.screens.dialog import Page
-from zdd_tui.dashboard.screens.status_details import DetailsScreen
-from zdd_tui.dashboard.state import Sourced
-from zdd_tui.dashboard.widgets.panes.pane import RowChosen
+from zdd_tui.dashboard.screens.dialog import PageView
+from zdd_tui.dashboard.screens.status_details import StatusDetailsScreen
+from zdd_tui.dashboard.state import Observed
+from zdd_tui.dashboard.widgets.panes.pane import RowSelected
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.queries import LogLine, ObjectQuery, PlanQuery
 from zdd_tui.model.release.records import FailedRow
@@ -57,7 +66,7 @@ def opened(
     for key, value in changes.items():
         setattr(source, key, value)
     app = ZddApp(source, clock=clock or FixedClock())
-    return app, source, lambda: maker(source, app.moment)
+    return app, source, lambda: maker(source, app.render_context)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -91,7 +100,7 @@ async def test_every_screen_is_left_by_escape_and_asks_no_more() -> None:
 
 KEYS = {
     "T": TimelineScreen,
-    "V": PictureScreen,
+    "V": DiagramScreen,
     "G": GateScreen,
     "B": BackfillScreen,
     "P": PlanScreen,
@@ -106,7 +115,7 @@ async def test_keys_open_the_screens_and_the_way_back_is_two_keys_from_each() ->
         await pilot.pause()
         for key, kind in KEYS.items():
             await pilot.press(key)
-            await until(pilot, lambda kind=kind: isinstance(app.screen, kind) and bool(app.screen.query(Page)))
+            await until(pilot, lambda kind=kind: isinstance(app.screen, kind) and bool(app.screen.query(PageView)))
             await pilot.press("R")
             await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
             await pilot.pause()
@@ -115,13 +124,13 @@ async def test_keys_open_the_screens_and_the_way_back_is_two_keys_from_each() ->
             await pilot.press("escape")
             await until(pilot, lambda: len(app.screen_stack) == 1)
         await pilot.press("T")
-        await until(pilot, lambda: isinstance(app.screen, TimelineScreen) and bool(app.screen.query(Page)))
+        await until(pilot, lambda: isinstance(app.screen, TimelineScreen) and bool(app.screen.query(PageView)))
         await pilot.press("R")
         await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
         await pilot.pause()
         await pilot.press("enter")
-        await until(pilot, lambda: len(source.sent) == 1)
-        assert source.sent[0].kind is CommandKind.ROLLBACK
+        await until(pilot, lambda: len(source.sent_commands) == 1)
+        assert source.sent_commands[0].kind is CommandKind.ROLLBACK
 
 
 async def test_enter_on_a_row_opens_what_is_behind_it() -> None:
@@ -132,10 +141,10 @@ async def test_enter_on_a_row_opens_what_is_behind_it() -> None:
             (SERVING[0], PodScreen),
             ((source.current.flags.value or ())[0], FlagScreen),
             (FailedRow(["1"], "why", 0.0), BackfillScreen),
-            (None, DetailsScreen),
+            (None, StatusDetailsScreen),
         ):
-            app.screen.post_message(RowChosen("x", "y", row))
-            await until(pilot, lambda kind=kind: isinstance(app.screen, kind) and bool(app.screen.query(Page)))
+            app.screen.post_message(RowSelected("x", "y", row))
+            await until(pilot, lambda kind=kind: isinstance(app.screen, kind) and bool(app.screen.query(PageView)))
             await pilot.press("escape")
             await until(pilot, lambda: len(app.screen_stack) == 1)
         assert source.tails[0].query.pod == SERVING[0].name
@@ -188,7 +197,7 @@ async def test_the_plan_screen_turns_to_the_difference() -> None:
         shown = screen_text(app)
         assert "-  soak: 30s" in shown
         assert "+  soak: 5s" in shown
-        assert len([query for query in source.asked if isinstance(query, PlanQuery)]) == 1
+        assert len([query for query in source.queries if isinstance(query, PlanQuery)]) == 1
 
 
 async def test_an_audit_that_the_board_confirms_is_not_read_again() -> None:
@@ -197,17 +206,17 @@ async def test_an_audit_that_the_board_confirms_is_not_read_again() -> None:
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         made = screen()
         await app.push_screen(made)
-        await until(pilot, lambda: "2nd try" in made.query_one(Page).plain())
-        made.ask_again()
-        assert len(source.asked) == 2, "the board's newest event is not the story's"
+        await until(pilot, lambda: "2nd try" in made.query_one(PageView).plain_text())
+        made.refresh_queries()
+        assert len(source.queries) == 2, "the board's newest event is not the story's"
         await pilot.pause()
         record = source.current.release.value
         assert record is not None
-        clock.seconds = MONO + 9
-        confirmed = Sourced(replace(record, events=STORY.events[-3:]), clock.seconds)
+        clock.seconds = MONOTONIC + 9
+        confirmed = Observed(replace(record, events=AUDIT_LOG.events[-3:]), clock.seconds)
         source.current = replace(source.current, release=confirmed)
-        made.ask_again()
-        assert len(source.asked) == 2
+        made.refresh_queries()
+        assert len(source.queries) == 2
         app.repaint()
         assert "1s old" in screen_text(app), "as old as the board's newest reading, not as the answer"
 
@@ -222,7 +231,7 @@ async def test_what_cannot_be_read_is_told_and_asked_for_again() -> None:
         assert "✗ Pod users-api-6d4f9c7b5d-x7k2p: no pod 'x' in namespace 'shop'" in screen_text(app)
         assert "→ check the name with" in screen_text(app)
         source.answers[ObjectQuery] = OBJECT
-        made.ask_again()
+        made.refresh_queries()
         await until(pilot, lambda: "apiVersion: v1" in screen_text(app))
         assert "no pod 'x'" not in screen_text(app)
 
@@ -244,7 +253,7 @@ async def test_hostile_answers_are_only_text(name: str) -> None:
             assert all(line.isprintable() for line in shown.splitlines())
         if name not in ("flag", "gate", "gates", "picture"):  # these choose by names of our own what they show
             await pilot.press("escape", "home")
-            text = "\n".join(app.screen.query_one(Page).plain().splitlines())
+            text = "\n".join(app.screen.query_one(PageView).plain_text().splitlines())
             assert "[/var/log/app]" in text
 
 
@@ -275,7 +284,7 @@ async def test_where_no_rows_move_the_backfills_screen_says_so() -> None:
     source = FixedSource(SITUATIONS["dark-launch"], answers=dict(ANSWERS))
     app = ZddApp(source, clock=FixedClock())
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
-        await app.push_screen(BackfillScreen(source, app.moment))
+        await app.push_screen(BackfillScreen(source, app.render_context))
         await pilot.pause()
         assert "a dark-launch release moves no rows" in screen_text(app)
         assert "a batch runs" not in screen_text(app)

@@ -7,15 +7,15 @@ import pytest
 
 from tests.support.doctor_report import report
 from tests.support.screen_text import screen_text
-from tests.support.states import MONO, FixedClock, FixedSource, situations
+from tests.support.states import MONOTONIC, FixedClock, FixedSource, dashboard_situations
 from zdd_tui.dashboard.app import ZddApp
-from zdd_tui.dashboard.state import Board, Sourced
+from zdd_tui.dashboard.state import DashboardState, Observed
 
 SIZES = {"80x24": (80, 24), "120x36": (120, 36)}
 
 
-def examined(**changes: object) -> Board:
-    return replace(situations()["open"], doctor=Sourced(report(), MONO), **changes)  # type: ignore[arg-type]
+def examined(**changes: object) -> DashboardState:
+    return replace(dashboard_situations()["open"], doctor_report=Observed(report(), MONOTONIC), **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -46,7 +46,7 @@ async def test_all_eight_points_are_on_one_screen() -> None:
 
 
 async def test_it_looks_when_opened_and_when_asked_again() -> None:
-    source = FixedSource(replace(situations()["open"], examining=True))
+    source = FixedSource(replace(dashboard_situations()["open"], is_doctor_running=True))
     app = ZddApp(source, clock=FixedClock())
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await pilot.pause()
@@ -54,7 +54,7 @@ async def test_it_looks_when_opened_and_when_asked_again() -> None:
         await pilot.pause()
         assert source.examinations == 1
         assert "looking …" in screen_text(app)
-        source.put(examined())
+        source.set_board(examined())
         app.repaint()
         await pilot.pause()
         assert "sessionAffinity None" in screen_text(app)
@@ -66,7 +66,10 @@ async def test_it_looks_when_opened_and_when_asked_again() -> None:
 
 
 async def test_a_doctor_that_cannot_work_says_why() -> None:
-    board = replace(situations()["open"], doctor=Sourced(None, None, "defect in reading doctor: KeyError", "report it"))
+    board = replace(
+        dashboard_situations()["open"],
+        doctor_report=Observed(None, None, "defect in reading doctor: KeyError", "report it"),
+    )
     app = ZddApp(FixedSource(board), clock=FixedClock())
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await pilot.pause()

@@ -8,33 +8,49 @@ import pytest
 from textual.pilot import Pilot
 
 from tests.support.screen_text import screen_text
-from tests.support.states import FixedClock, FixedSource, situations
+from tests.support.states import FixedClock, FixedSource, dashboard_situations
 from zdd_tui.dashboard.app import ExitInfo, ZddApp
-from zdd_tui.dashboard.keymap import KeyChoice
-from zdd_tui.dashboard.screens.dialog import Page
+from zdd_tui.dashboard.keymap import DashboardKeys
+from zdd_tui.dashboard.screens.dialog import PageView
 from zdd_tui.dashboard.screens.release import ReleaseScreen
-from zdd_tui.dashboard.state import Board, Moment
+from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.model.errors import DatabaseError
-from zdd_tui.model.release.state import CommandKind, Expected, State
+from zdd_tui.model.release.state import CommandKind, Precondition, ReleaseState
 
-_WAY_BACK = ["planned", "lock", "backfill", "paused", "gates", "open", "failed", "contract", "no-agent", "stale"]
+_ROLLBACK_SITUATIONS = [
+    "planned",
+    "lock",
+    "backfill",
+    "paused",
+    "gates",
+    "open",
+    "failed",
+    "contract",
+    "no-agent",
+    "stale",
+]
 
 
-class Desk:
+class AppDriver:
     """An application on a fixed source, and what can be done with it."""
 
     def __init__(
-        self, situation: str | Board, *, read_only: bool = False, unlocked: bool = True, keys: KeyChoice | None = None
+        self,
+        situation: str | DashboardState,
+        *,
+        read_only: bool = False,
+        unlocked: bool = True,
+        keys: DashboardKeys | None = None,
     ) -> None:
-        self.source = FixedSource(situations()[situation] if isinstance(situation, str) else situation)
+        self.source = FixedSource(dashboard_situations()[situation] if isinstance(situation, str) else situation)
         self.clock = FixedClock()
         self.app = ZddApp(self.source, clock=self.clock, read_only=read_only, keys=keys)
         if unlocked:
-            self.app.operator.access = self.app.operator.access.unlock(self.clock.seconds)
+            self.app.action_controller.access = self.app.action_controller.access.unlock(self.clock.seconds)
         self._running = self.app.run_test(size=(80, 24), notifications=True, tooltips=True)
         self.pilot: Pilot[ExitInfo]
 
-    async def __aenter__(self) -> "Desk":
+    async def __aenter__(self) -> "AppDriver":
         self.pilot = await self._running.__aenter__()
         await self.pilot.pause()
         return self
@@ -47,12 +63,12 @@ class Desk:
         await self.pilot.pause()
         return self.screen
 
-    async def settle(self, status: str, outcome: str) -> str:
+    async def answer_command(self, status: str, outcome: str) -> str:
         self.source.answer(status, outcome)
         await self.pilot.pause()
         return self.screen
 
-    async def put(self, board: Board) -> None:
+    async def set_board(self, board: DashboardState) -> None:
         self.source.current = board
         self.app.repaint()
         await self.pilot.pause()
@@ -67,24 +83,29 @@ class Desk:
 
 
 async def test_advance_shows_what_will_run_and_sends_what_was_seen() -> None:
-    async with Desk("open") as desk:
-        asked = await desk.press("a")
-        assert "SET ff:users_full_name_write true" in asked
-        assert "zdd@db.shop:5432/shop" in asked
-        assert not desk.source.sent
+    async with AppDriver("open") as desk:
+        requested = await desk.press("a")
+        assert "SET ff:users_full_name_write true" in requested
+        assert "zdd@db.shop:5432/shop" in requested
+        assert not desk.source.sent_commands
         after = await desk.press("enter")
-        sent = desk.source.sent[0]
+        sent = desk.source.sent_commands[0]
         assert sent.kind is CommandKind.ADVANCE
-        assert (sent.expected, sent.typed) == (Expected("hash-1", State.WAITING, 0, (("users-api", "d"),)), None)
-        assert desk.source.sent[-1].targets[0] == "rollout-v2: roll out V2"
+        assert (sent.expected, sent.typed) == (
+            Precondition("hash-1", ReleaseState.WAITING, 0, (("users-api", "d"),)),
+            None,
+        )
+        assert desk.source.sent_commands[-1].targets[0] == "rollout-v2: roll out V2"
         assert "… advance sent 0s ago, the agent has not answered yet" in after
-        assert "… advance taken by the agent: dual-write begins" in await desk.settle("done", "dual-write begins")
+        assert "… advance taken by the agent: dual-write begins" in await desk.answer_command(
+            "done", "dual-write begins"
+        )
 
 
 async def test_escape_says_no() -> None:
-    async with Desk("open") as desk:
+    async with AppDriver("open") as desk:
         await desk.press("a", "escape")
-        assert not desk.source.sent
+        assert not desk.source.sent_commands
         assert "WAITING FOR YOU" in desk.screen
 
 
@@ -93,75 +114,75 @@ async def test_a_refusal_is_shown_in_full() -> None:
         "gates are not open: serving-v3 fail: 2 of 4 pods are v2; no-older-pod unknown: STALE 32s: 2 older pods "
         "(wait until each says pass)"
     )
-    async with Desk("open") as desk:
+    async with AppDriver("open") as desk:
         await desk.press("a", "enter")
-        shown = await desk.settle("refused", reason)
+        shown = await desk.answer_command("refused", reason)
         assert f"✗ advance refused: {reason}" in " ".join(shown.replace("┃", " ").split())
         details = await desk.press("e")
         assert "✗ advance refused" in details
 
 
 async def test_what_the_rules_refuse_is_told_and_not_sent() -> None:
-    async with Desk("gates") as desk:
+    async with AppDriver("gates") as desk:
         assert "advance" not in desk.footer
         shown = " ".join((await desk.press("a")).split())
         assert "✗ advance refused: gates are not open: serving-v3 fail" in shown
-        assert not desk.source.sent
+        assert not desk.source.sent_commands
 
 
 async def test_a_release_that_moved_under_the_dialog_is_not_confirmed() -> None:
-    async with Desk("open") as desk:
+    async with AppDriver("open") as desk:
         await desk.press("a")
-        await desk.put(situations()["backfill"])
+        await desk.set_board(dashboard_situations()["backfill"])
         assert "the release has moved since" in desk.screen
         await desk.press("enter")
-        assert not desk.source.sent
+        assert not desk.source.sent_commands
         await desk.press("escape")
         assert "RUNNING" in desk.screen
 
 
 async def test_leaving_contract_asks_for_the_name() -> None:
-    async with Desk("contract") as desk:
+    async with AppDriver("contract") as desk:
         assert "cannot be undone" in await desk.press("a")
         assert "the release’s name is missing" in await desk.press("enter")
         assert "“users” is not the release’s name" in await desk.press(*"users", "enter")
-        assert not desk.source.sent
+        assert not desk.source.sent_commands
         await desk.press(*"-full-name", "enter")
-        sent = desk.source.sent[0]
+        sent = desk.source.sent_commands[0]
         assert (sent.kind, sent.typed) == (CommandKind.ADVANCE, "users-full-name")
-        assert sent.expected == Expected("hash-1", State.WAITING, 4, (("users-api", "d"),))
+        assert sent.expected == Precondition("hash-1", ReleaseState.WAITING, 4, (("users-api", "d"),))
 
 
 async def test_one_key_pauses_and_resumes() -> None:
-    async with Desk("backfill") as desk:
+    async with AppDriver("backfill") as desk:
         assert "p pause" in desk.footer
         await desk.press("p")
-        await desk.put(situations()["paused"])
+        await desk.set_board(dashboard_situations()["paused"])
         assert "p resume" in desk.footer
         await desk.press("p")
-        assert [request.kind for request in desk.source.sent] == [CommandKind.PAUSE, CommandKind.RESUME]
+        assert [request.kind for request in desk.source.sent_commands] == [CommandKind.PAUSE, CommandKind.RESUME]
 
 
 @pytest.mark.parametrize(
     "situation", ["planned", "lock", "backfill", "paused", "gates", "open", "failed", "contract", "no-agent", "stale"]
 )
 async def test_rollback_is_one_key_and_one_confirm_from_anywhere(situation: str) -> None:
-    async with Desk(situation) as desk:
+    async with AppDriver(situation) as desk:
         assert "R rollback" in desk.footer
         await desk.press("R", "enter")
-        assert [request.kind for request in desk.source.sent] == [CommandKind.ROLLBACK]
+        assert [request.kind for request in desk.source.sent_commands] == [CommandKind.ROLLBACK]
 
 
 @pytest.mark.parametrize("situation", ["rolling-back", "rolled-back", "done", "connecting"])
 async def test_rollback_is_not_offered_where_it_would_do_nothing(situation: str) -> None:
-    async with Desk(situation) as desk:
+    async with AppDriver(situation) as desk:
         assert "rollback" not in desk.footer
         assert "✗ rollback refused: " in await desk.press("R")
-        assert not desk.source.sent
+        assert not desk.source.sent_commands
 
 
 async def test_a_command_that_cannot_be_sent_says_so() -> None:
-    async with Desk("backfill") as desk:
+    async with AppDriver("backfill") as desk:
         await desk.press("p")
         desk.source.futures[-1].set_exception(DatabaseError("db.shop:5432 refuses connections", "check that it runs"))
         await desk.pilot.pause()
@@ -169,26 +190,26 @@ async def test_a_command_that_cannot_be_sent_says_so() -> None:
 
 
 async def test_without_an_agent_a_command_says_that_nobody_takes_it() -> None:
-    async with Desk("no-agent") as desk:
+    async with AppDriver("no-agent") as desk:
         await desk.press("p")
         assert "pause sent 0s ago; there is no agent to take it" in desk.screen
 
 
 async def test_read_only_has_no_mutating_keys() -> None:
-    async with Desk("open", read_only=True) as desk:
+    async with AppDriver("open", read_only=True) as desk:
         assert "READ-ONLY" in desk.screen
         assert desk.footer.split()[:6] == [":", "command", "?", "help", "q", "quit"]
         assert not {"advance", "pause", "rollback", "unlock"} & set(desk.footer.split())
         for key in ("a", "p", "R"):
             assert "WAITING FOR YOU" in await desk.press(key)
-        assert not desk.source.sent
+        assert not desk.source.sent_commands
         assert "rollback" not in await desk.press("question_mark")
 
 
 async def test_help_names_every_key() -> None:
-    async with Desk("open") as desk:
+    async with AppDriver("open") as desk:
         await desk.press("question_mark")
-        shown = desk.app.screen.query_one(Page).plain()
+        shown = desk.app.screen.query_one(PageView).plain_text()
         for word in ("advance", "pause", "resume", "rollback", "details", "doctor", "help", "quit"):
             assert word in shown
         await desk.press("escape")
@@ -197,14 +218,14 @@ async def test_help_names_every_key() -> None:
 
 @pytest.mark.parametrize("key", ["q", "ctrl+c", "ctrl+q"])
 async def test_leaving_leaves_with_code_0(key: str) -> None:
-    async with Desk("backfill") as desk:
+    async with AppDriver("backfill") as desk:
         await desk.pilot.press(key)
         await desk.pilot.pause()
     assert desk.app.return_value == ExitInfo(0, "left by the operator")
 
 
 async def test_ages_grow_without_news() -> None:
-    async with Desk("backfill") as desk:
+    async with AppDriver("backfill") as desk:
         assert "pods 1s" in desk.screen
         desk.clock.seconds += 30
         desk.app.repaint()
@@ -214,15 +235,17 @@ async def test_ages_grow_without_news() -> None:
 
 
 async def test_tab_and_arrows_scroll_what_overflows() -> None:
-    async with Desk("gates") as desk:
-        many = situations()["gates"]
-        assert many.pods.value is not None
+    async with AppDriver("gates") as desk:
+        many = dashboard_situations()["gates"]
+        assert many.workload.value is not None
         pods = tuple(
             replace(pod, name=f"{pod.name}-{n:02}", uid=f"{pod.uid}-{n:02}")
             for n in range(10)
-            for pod in many.pods.value.pods
+            for pod in many.workload.value.pods
         )
-        await desk.put(replace(many, pods=replace(many.pods, value=replace(many.pods.value, pods=pods))))
+        await desk.set_board(
+            replace(many, workload=replace(many.workload, value=replace(many.workload.value, pods=pods)))
+        )
         rows = int(re.search(r"1-(\d+) of 61 ↕", desk.screen)[1])  # type: ignore[index]
         await desk.press("tab")
         assert f"{62 - rows}-61 of 61 ↕" in await desk.press("end")
@@ -232,7 +255,7 @@ async def test_tab_and_arrows_scroll_what_overflows() -> None:
 
 async def test_only_what_changed_is_painted() -> None:
     """A change that cannot be seen costs nothing; a changed line costs that line."""
-    async with Desk("backfill") as desk:
+    async with AppDriver("backfill") as desk:
         painted: list[str] = []
         for widget in desk.app.screen.query("LineView"):
             before = widget.refresh
@@ -251,7 +274,7 @@ async def test_only_what_changed_is_painted() -> None:
         assert desk.source.current.release.value is not None
         backfill = desk.source.current.release.value.backfill
         assert backfill is not None
-        await desk.put(
+        await desk.set_board(
             replace(
                 desk.source.current,
                 release=replace(
@@ -264,19 +287,19 @@ async def test_only_what_changed_is_painted() -> None:
 
 
 async def test_news_from_another_thread_is_painted() -> None:
-    async with Desk("open") as desk:
+    async with AppDriver("open") as desk:
         shown = asyncio.Event()
         screen = desk.app.screen
         assert isinstance(screen, ReleaseScreen)
         show, loop = screen.show, asyncio.get_running_loop()
 
-        def spy(board: Board, moment: Moment) -> None:
-            show(board, moment)
+        def spy(board: DashboardState, context: RenderContext) -> None:
+            show(board, context)
             if board is desk.source.current:
                 loop.call_soon(shown.set)
 
         screen.show = spy  # type: ignore[method-assign]
-        await asyncio.to_thread(desk.source.put, situations()["done"])
+        await asyncio.to_thread(desk.source.set_board, dashboard_situations()["done"])
         async with asyncio.timeout(5):
             await shown.wait()
         await desk.pilot.pause()

@@ -14,12 +14,12 @@ from tests.support.states import EPOCH, FixedClock, FixedSource
 from tests.support.strategy_states import guard_situations, latency
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.recording.codec import Decoder, Encoder
-from zdd_tui.dashboard.screens.details.rule import RuleScreen, what_it_would_do
-from zdd_tui.dashboard.screens.dialog import Page
-from zdd_tui.dashboard.state import Board
-from zdd_tui.dashboard.widgets.drawing.chart import chart
-from zdd_tui.dashboard.widgets.drawing.line import Tone
-from zdd_tui.model.guard.describe import rule_views
+from zdd_tui.dashboard.screens.details.rule import RuleScreen, predict_action
+from zdd_tui.dashboard.screens.dialog import PageView
+from zdd_tui.dashboard.state import DashboardState
+from zdd_tui.dashboard.widgets.drawing.chart import draw_chart
+from zdd_tui.dashboard.widgets.drawing.line import TextStyle
+from zdd_tui.model.guard.describe import describe_rules
 from zdd_tui.model.plan.guard import Guard
 from zdd_tui.model.release.gate import Verdict
 
@@ -48,67 +48,67 @@ PICTURES = {
 }
 
 
-def told(board: Board) -> Board:
-    return replace(board, plan=replace(board.plan, guard=rule_views(GUARD)))
+def rule_text(board: DashboardState) -> DashboardState:
+    return replace(board, plan=replace(board.plan, guard_rules=describe_rules(GUARD)))
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("picture", PICTURES)
 async def test_picture(picture: str, size: str, same_as_before: Callable[[str, str], None]) -> None:
     situation, rule = PICTURES[picture]
-    source = FixedSource(told(guard_situations()[situation]), answers=dict(ANSWERS))
+    source = FixedSource(rule_text(guard_situations()[situation]), answers=dict(ANSWERS))
     app = ZddApp(source, clock=FixedClock())
     async with app.run_test(size=SIZES[size], notifications=True, tooltips=True) as pilot:
-        await app.push_screen(RuleScreen(source, app.moment, rule))
+        await app.push_screen(RuleScreen(source, app.render_context, rule))
         await pilot.pause()
         await pilot.pause()
         same_as_before(f"detail-rule-{picture}-{size}", screen_text(app))
 
 
 async def test_enter_on_the_row_of_a_rule_opens_it_and_it_follows_the_board() -> None:
-    source = FixedSource(told(guard_situations()["guard-pass"]), answers=dict(ANSWERS))
+    source = FixedSource(rule_text(guard_situations()["guard-pass"]), answers=dict(ANSWERS))
     app = ZddApp(source, clock=FixedClock())
     async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
         await pilot.pause()
         await pilot.press("4", "down", "enter")
         await until(pilot, lambda: isinstance(app.screen, RuleScreen) and "guard rule p99" in screen_text(app))
-        text = app.screen.query_one(Page).plain()
+        text = app.screen.query_one(PageView).plain_text()
         assert "79ms: new is 1.04 times old" in text
         assert "new at most 1.5 times old; under 50ms nobody minds" in text
         assert "p99 of the histogram http_request_duration_seconds" in text
         assert "pause the release, and call for a person" in text
         record = source.current.release.value
         assert record is not None
-        broken = latency(verdict=Verdict.FAIL, value=0.2, reason="v2 200ms, v1 79ms, limit 118ms", acted="pause")
+        broken = latency(verdict=Verdict.FAIL, value=0.2, reason="v2 200ms, v1 79ms, limit 118ms", action_taken="pause")
         moved = replace(record, guard=(record.guard[0], broken))
-        source.put(replace(source.current, release=replace(source.current.release, value=moved)))
+        source.set_board(replace(source.current, release=replace(source.current.release, value=moved)))
         await until(pilot, lambda: "over by 69% of the limit" in screen_text(app))
-        assert "asked for: pause; once for each breach" in app.screen.query_one(Page).plain()
+        assert "asked for: pause; once for each breach" in app.screen.query_one(PageView).plain_text()
         await pilot.press("escape")
         await until(pilot, lambda: len(app.screen_stack) == 1)
 
 
 async def test_hostile_words_of_a_rule_are_only_text() -> None:
-    made = told(guard_situations()["guard-pass"])
+    made = rule_text(guard_situations()["guard-pass"])
     record = made.release.value
     assert record is not None
     evil = replace(record.guard[0], **dict.fromkeys(("rule", "reason", "acted"), EVIL))
-    views = tuple(replace(hostile(replace(view, action=None)), action=view.action) for view in made.plan.guard)
+    views = tuple(replace(hostile(replace(view, action=None)), action=view.action) for view in made.plan.guard_rules)
     board = replace(
         made,
-        plan=replace(made.plan, rules=(evil.rule,), guard=views),
+        plan=replace(made.plan, rule_names=(evil.rule,), guard_rules=views),
         release=replace(made.release, value=replace(record, guard=(evil,))),
     )
     source = FixedSource(board, answers={kind: hostile(answer) for kind, answer in ANSWERS.items()})
     app = ZddApp(source, clock=FixedClock())
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
-        await app.push_screen(RuleScreen(source, app.moment, evil.rule))
+        await app.push_screen(RuleScreen(source, app.render_context, evil.rule))
         await pilot.pause()
         for key in ("end", "w", "home"):
             await pilot.press(key)
             await pilot.pause()
             assert all(line.isprintable() for line in screen_text(app).splitlines())
-        assert "[/var/log/app]" in app.screen.query_one(Page).plain()
+        assert "[/var/log/app]" in app.screen.query_one(PageView).plain_text()
 
 
 @pytest.mark.parametrize(
@@ -120,24 +120,24 @@ async def test_hostile_words_of_a_rule_are_only_text() -> None:
     ],
 )
 def test_what_it_would_do_is_the_guard_s_own_decision(situation: str, does: str) -> None:
-    board = told(guard_situations()[situation])
+    board = rule_text(guard_situations()[situation])
     record = board.release.value
     assert record is not None
-    assert does in what_it_would_do(record.guard[0], board.plan.guard[0], record)
+    assert does in predict_action(record.guard[0], board.plan.guard_rules[0], record)
 
 
 def test_after_its_one_rollback_it_would_pause() -> None:
-    board = told(guard_situations()["guard-pass"])
+    board = rule_text(guard_situations()["guard-pass"])
     record = board.release.value
     assert record is not None
-    before = replace(record, guard=(record.guard[0], replace(record.guard[1], acted="rollback")))
-    assert what_it_would_do(record.guard[0], board.plan.guard[0], before).startswith(
+    before = replace(record, guard=(record.guard[0], replace(record.guard[1], action_taken="rollback")))
+    assert predict_action(record.guard[0], board.plan.guard_rules[0], before).startswith(
         "pause the release (rollback is not to be had any more)"
     )
 
 
 def text(series: tuple[float | None, ...], limit: float | None, cells: int = 30) -> list[str]:
-    lines = chart(series, limit, cells, 4, lambda number: f"{number:g}")
+    lines = draw_chart(series, limit, cells, 4, lambda number: f"{number:g}")
     return ["".join(part for part, _ in line) for line in lines]
 
 
@@ -152,20 +152,20 @@ def test_bars_have_a_scale_and_the_limit() -> None:
     assert text((1.0, 2.0, None, 4.0), 2.0, 5) == ["4 ┤ █", "  ┤ █", "2 ┤─█", "0 ┤·█"], "the newest stay"
     assert text((1.0,), 8.0, 6)[0] == "8 ┤───"
     assert text((None, None), 1.0) == ["no value yet"]
-    over = chart((3.0,), 2.0, 10, 4, str)
-    assert any(tone is Tone.BAD for line in over for _, tone in line)
+    over = draw_chart((3.0,), 2.0, 10, 4, str)
+    assert any(style is TextStyle.BAD for line in over for _, style in line)
 
 
 def test_the_verdict_s_age_is_the_database_s() -> None:
-    board = told(guard_situations()["guard-unknown"])
+    board = rule_text(guard_situations()["guard-unknown"])
     record = board.release.value
     assert record is not None
     assert record.guard[0].age(EPOCH) == 31
 
 
 def test_a_recording_holds_what_rules_ask_and_an_older_one_plays_without() -> None:
-    board = told(guard_situations()["guard-pass"])
+    board = rule_text(guard_situations()["guard-pass"])
     parts = json.loads(json.dumps(Encoder().encode(board)))
-    assert Decoder().decode(parts).plan.guard == board.plan.guard
+    assert Decoder().decode(parts).plan.guard_rules == board.plan.guard_rules
     del parts["plan"]["guard"]
-    assert Decoder().decode(parts).plan.guard == ()
+    assert Decoder().decode(parts).plan.guard_rules == ()

@@ -5,21 +5,21 @@ import asyncio
 import pytest
 from textual import events
 
-from tests.support.states import FixedClock, FixedSource, situations
+from tests.support.states import FixedClock, FixedSource, dashboard_situations
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.screens.confirm import ConfirmScreen
-from zdd_tui.dashboard.screens.dialog import Keys, Page
+from zdd_tui.dashboard.screens.dialog import KeyHints, PageView
 
 KEYS = {"confirm": "a", "palette": "colon", "details": "e", "help": "question_mark", "unlock": "u", "tune": "t"}
 
 
 @pytest.mark.parametrize("dialog", KEYS)
-@pytest.mark.parametrize("first", [Page, Keys])
+@pytest.mark.parametrize("first", [PageView, KeyHints])
 async def test_a_board_that_comes_too_late(dialog: str, first: type, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = FixedClock()
-    app = ZddApp(FixedSource(situations()["backfill" if dialog == "tune" else "open"]), clock=clock)
+    app = ZddApp(FixedSource(dashboard_situations()["backfill" if dialog == "tune" else "open"]), clock=clock)
     if dialog != "unlock":
-        app.operator.access = app.operator.access.unlock(clock.seconds)
+        app.action_controller.access = app.action_controller.access.unlock(clock.seconds)
     came = []
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await pilot.pause()
@@ -35,9 +35,9 @@ async def test_a_board_that_comes_too_late(dialog: str, first: type, monkeypatch
 async def test_keys_typed_ahead_close_one_dialog_and_confirm_once(under: str, keys: list[str]) -> None:
     """As a terminal sends them: in one piece, before anything is drawn."""
     clock = FixedClock()
-    source = FixedSource(situations()["backfill"])
+    source = FixedSource(dashboard_situations()["backfill"])
     app = ZddApp(source, clock=clock)
-    app.operator.access = app.operator.access.unlock(clock.seconds)
+    app.action_controller.access = app.action_controller.access.unlock(clock.seconds)
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await pilot.pause()
         for opener in (*under, "R"):
@@ -53,5 +53,7 @@ async def test_keys_typed_ahead_close_one_dialog_and_confirm_once(under: str, ke
             while isinstance(app.screen, ConfirmScreen):
                 await pilot.pause(0.02)
         await pilot.pause(0.1)
-        assert len(app.screen_stack) == (1 if source.sent else 1 + len(under)), "what is sent is followed from home"
-        assert len(source.sent) == ("escape" not in keys)
+        assert len(app.screen_stack) == (1 if source.sent_commands else 1 + len(under)), (
+            "what is sent is followed from home"
+        )
+        assert len(source.sent_commands) == ("escape" not in keys)

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.screen_text import screen_text
-from tests.support.states import FixedClock, FixedSource, situations
+from tests.support.states import FixedClock, FixedSource, dashboard_situations
 from tests.support.strategy_states import guard_situations
 from zdd_tui.dashboard.app import ZddApp
 
-SITUATIONS = situations() | guard_situations()
+SITUATIONS = dashboard_situations() | guard_situations()
 SIZES = {"80x24": (80, 24), "120x36": (120, 36)}
 DIALOGS = {
     "confirm-advance": ("open", "a"),
@@ -47,7 +47,7 @@ async def test_picture(picture: str, size: str, same_as_before: Callable[[str, s
     clock = FixedClock()
     app = ZddApp(FixedSource(SITUATIONS[situation]), clock=clock)
     if picture in UNLOCKED:
-        app.operator.access = app.operator.access.unlock(clock.seconds)
+        app.action_controller.access = app.action_controller.access.unlock(clock.seconds)
     async with app.run_test(size=SIZES[size], notifications=True, tooltips=True) as pilot:
         await pilot.pause()
         if keys:

@@ -9,19 +9,19 @@ from tests.support.states import (
     FixedClock,
     FixedSource,
     board,
+    dashboard_situations,
     events,
     gate,
     pod,
     record,
     release,
-    situations,
     workload,
 )
 from zdd_tui.dashboard.app import ZddApp
-from zdd_tui.dashboard.state import FlagView, Sourced
+from zdd_tui.dashboard.state import FlagView, Observed
 from zdd_tui.model.errors import DatabaseError
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.state import CommandKind, State, StepStatus
+from zdd_tui.model.release.state import CommandKind, ReleaseState, StepStatus
 from zdd_tui.model.release.strategy import Phase
 from zdd_tui.model.workload.pod import PodState
 
@@ -30,11 +30,11 @@ SHOWN = "[/var/log/app]"
 
 
 def evil_source(state: str) -> FixedSource:
-    rel = release(State.RUNNING, Phase.EXPAND, done=1, current=StepStatus.INTENT)
+    rel = release(ReleaseState.RUNNING, Phase.EXPAND, done=1, current=StepStatus.STARTED)
     if state == "failed":
-        rel = release(State.FAILED, Phase.EXPAND, done=1, current=StepStatus.FAILED, error=EVIL)
+        rel = release(ReleaseState.FAILED, Phase.EXPAND, done=1, current=StepStatus.FAILED, error=EVIL)
     if state == "waiting":
-        rel = release(State.WAITING, Phase.EXPAND)
+        rel = release(ReleaseState.WAITING, Phase.EXPAND)
     rec = record(
         rel,
         note=EVIL,
@@ -43,8 +43,8 @@ def evil_source(state: str) -> FixedSource:
     )
     made = board(
         rec,
-        pods=Sourced(workload([pod(EVIL, EVIL, PodState.STARTING, reason=EVIL)], EVIL), 1000.0, EVIL, EVIL),
-        flags=Sourced((FlagView(EVIL, "write", None, EVIL),), 1000.0, EVIL, EVIL),
+        workload=Observed(workload([pod(EVIL, EVIL, PodState.STARTING, reason=EVIL)], EVIL), 1000.0, EVIL, EVIL),
+        flags=Observed((FlagView(EVIL, "write", None, EVIL),), 1000.0, EVIL, EVIL),
         previews=dict.fromkeys(CommandKind, (EVIL, f"  {EVIL}")),
     )
     return FixedSource(replace(made, plan=replace(made.plan, name=EVIL, environment=EVIL, target=EVIL, database=EVIL)))
@@ -68,8 +68,8 @@ async def test_hostile_data_is_only_text(state: str, size: tuple[int, int]) -> N
 
 
 async def test_a_hostile_first_error_is_only_text() -> None:
-    made = situations()["connecting"]
-    source = FixedSource(replace(made, release=Sourced(error=EVIL, mend=EVIL), pods=Sourced(error=EVIL)))
+    made = dashboard_situations()["connecting"]
+    source = FixedSource(replace(made, release=Observed(error=EVIL, hint=EVIL), workload=Observed(error=EVIL)))
     app = ZddApp(source, clock=FixedClock())
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await pilot.pause()

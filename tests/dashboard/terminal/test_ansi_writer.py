@@ -11,7 +11,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from zdd_tui.dashboard.terminal.ansi_writer import RESET, Piece, write
+from zdd_tui.dashboard.terminal.ansi_writer import RESET, Piece, encode_pieces
 
 STYLES = [
     None,
@@ -30,13 +30,13 @@ WORDS = ["7", "50", "Crashed", "●", "数据", "a─b", " "]
 COLUMNS, ROWS = 40, 8
 
 
-def pieces(chance: random.Random) -> list[Piece]:
+def pieces(rng: random.Random) -> list[Piece]:
     made = []
-    for _ in range(chance.randint(1, 12)):
-        strip = Strip([Segment(chance.choice(WORDS), chance.choice(STYLES)) for _ in range(chance.randint(1, 3))])
+    for _ in range(rng.randint(1, 12)):
+        strip = Strip([Segment(rng.choice(WORDS), rng.choice(STYLES)) for _ in range(rng.randint(1, 3))])
         most = COLUMNS - strip.cell_length
-        x = chance.choice([chance.randint(0, most), most, max(0, most - 1)])
-        made.append((x, chance.randrange(ROWS), strip))
+        x = rng.choice([rng.randint(0, most), most, max(0, most - 1)])
+        made.append((x, rng.randrange(ROWS), strip))
     return made
 
 
@@ -47,39 +47,45 @@ def screen() -> tuple[pyte.Screen, pyte.Stream]:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_a_terminal_shows_the_same(seed: int) -> None:
-    chance, (ours, our_stream), (theirs, their_stream) = random.Random(seed), screen(), screen()
+    rng, (ours, our_stream), (theirs, their_stream) = random.Random(seed), screen(), screen()
     console = Console(color_system="truecolor", force_terminal=True)  # a style remembers how it was drawn first
-    pen = ""
+    sgr = ""
     for _ in range(10):
-        made = pieces(chance)
-        writing = write(made, COLUMNS, ColorSystem.TRUECOLOR, pen)
-        pen = writing.pen
-        our_stream.feed(writing.text)
+        made = pieces(rng)
+        ansi_write = encode_pieces(made, COLUMNS, ColorSystem.TRUECOLOR, sgr)
+        sgr = ansi_write.sgr
+        our_stream.feed(ansi_write.text)
         for x, y, strip in made:
             their_stream.feed(Control.move_to(x, y).segment.text + strip.render(console))
         assert ours.buffer == theirs.buffer
-        if chance.random() < 0.3:  # somebody else writes in between, and finds a pen without colours
-            words = f"\x1b[{chance.randint(1, ROWS)};1Hsomebody"
-            our_stream.feed((RESET if pen else "") + words)
+        if rng.random() < 0.3:  # somebody else writes in between, and finds a pen without colours
+            words = f"\x1b[{rng.randint(1, ROWS)};1Hsomebody"
+            our_stream.feed((RESET if sgr else "") + words)
             their_stream.feed(words)
-            pen = ""
+            sgr = ""
 
 
 def test_a_changed_digit_costs_its_place_and_itself() -> None:
     style = Style.parse("yellow on default")
     digits = [(20, row, Strip([Segment("7", style)])) for row in (6, 7, 11)]
-    first = write(digits[:1], COLUMNS, ColorSystem.STANDARD)
-    assert (first.text, first.pen) == ("\x1b[7;21H\x1b[33m7", "33")
-    assert write(digits[1:2], COLUMNS, ColorSystem.STANDARD, first.pen).text == "\x1b[8;21H7"
-    assert write(digits[1:], COLUMNS, ColorSystem.STANDARD, first.pen).text == "\x1b[8;21H7\x1b[4B\b7"
+    first = encode_pieces(digits[:1], COLUMNS, ColorSystem.STANDARD)
+    assert (first.text, first.sgr) == ("\x1b[7;21H\x1b[33m7", "33")
+    assert encode_pieces(digits[1:2], COLUMNS, ColorSystem.STANDARD, first.sgr).text == "\x1b[8;21H7"
+    assert encode_pieces(digits[1:], COLUMNS, ColorSystem.STANDARD, first.sgr).text == "\x1b[8;21H7\x1b[4B\b7"
 
 
 def test_where_the_cursor_is_behind_a_sign_of_unknown_width_nobody_supposes() -> None:
-    told = write([(0, 0, Strip([Segment("●")])), (1, 1, Strip([Segment("x")]))], COLUMNS, ColorSystem.STANDARD).text
-    assert told == "\x1b[1;1H●\x1b[2;2Hx"
+    text = encode_pieces(
+        [(0, 0, Strip([Segment("●")])), (1, 1, Strip([Segment("x")]))], COLUMNS, ColorSystem.STANDARD
+    ).text
+    assert text == "\x1b[1;1H●\x1b[2;2Hx"
 
 
 def test_behind_the_last_column_nobody_supposes_where_the_cursor_is() -> None:
     edge = Strip([Segment("ab")])
-    assert write([(38, 0, edge), (38, 1, edge)], COLUMNS, ColorSystem.STANDARD).text == "\x1b[1;39Hab\x1b[2;39Hab"
-    assert write([(37, 0, edge), (37, 1, edge)], COLUMNS, ColorSystem.STANDARD).text == "\x1b[1;38Hab\x1b[B\b\bab"
+    assert (
+        encode_pieces([(38, 0, edge), (38, 1, edge)], COLUMNS, ColorSystem.STANDARD).text == "\x1b[1;39Hab\x1b[2;39Hab"
+    )
+    assert (
+        encode_pieces([(37, 0, edge), (37, 1, edge)], COLUMNS, ColorSystem.STANDARD).text == "\x1b[1;38Hab\x1b[B\b\bab"
+    )

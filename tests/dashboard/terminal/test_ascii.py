@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tests.support.screen_text import screen_text
-from tests.support.states import FixedClock, FixedSource, situations
+from tests.support.states import FixedClock, FixedSource, dashboard_situations
 from tests.support.strategy_states import guard_situations
 from zdd_tui.dashboard.app import ZddApp
-from zdd_tui.dashboard.terminal.ascii import SIGNS, to_ascii
-from zdd_tui.dashboard.widgets.bars.gates import GLYPHS
-from zdd_tui.dashboard.widgets.drawing.line import outside
+from zdd_tui.dashboard.terminal.ascii import ASCII_REPLACEMENTS, to_ascii
+from zdd_tui.dashboard.widgets.bars.gates import VERDICT_GLYPHS
+from zdd_tui.dashboard.widgets.drawing.line import sanitize
 
-SITUATIONS = situations() | guard_situations()
+SITUATIONS = dashboard_situations() | guard_situations()
 STATES = "✔✗▶◆‖◀◁○~?"
 PODS = "●◐○▽▼·◇"
 
@@ -28,17 +28,17 @@ async def test_every_sign_that_is_drawn_has_a_form(situation: str) -> None:
             await pilot.pause()
             text = screen_text(app)
             assert [len(line) for line in to_ascii(text).splitlines()] == [len(line) for line in text.splitlines()]
-            assert {char for char in text if not char.isascii() and char not in SIGNS} == set()
+            assert {char for char in text if not char.isascii() and char not in ASCII_REPLACEMENTS} == set()
 
 
-@pytest.mark.parametrize("family", [STATES, PODS, "▁▂▃▄▅▆▇█", "".join(glyph for glyph, _ in GLYPHS.values())])
+@pytest.mark.parametrize("family", [STATES, PODS, "▁▂▃▄▅▆▇█", "".join(glyph for glyph, _ in VERDICT_GLYPHS.values())])
 def test_signs_of_a_family_stay_different(family: str) -> None:
     assert len({to_ascii(sign) for sign in family}) == len(set(family))
 
 
 @given(st.text())
 def test_any_text_keeps_its_width(text: str) -> None:
-    shown = outside(text)
+    shown = sanitize(text)
     assert to_ascii(shown).isascii()
     assert cell_len(to_ascii(shown)) == sum(cell_len(char) for char in shown)
 

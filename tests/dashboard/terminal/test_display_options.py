@@ -4,8 +4,8 @@ import argparse
 
 import pytest
 
-from zdd_tui.cli.options import add_look, add_record, handed_on, look_of
-from zdd_tui.dashboard.terminal.display_options import Look, check_terminal, speaks_unicode
+from zdd_tui.cli.options import add_display_options, add_record_option, forwarded_options, read_display_options
+from zdd_tui.dashboard.terminal.display_options import DisplayOptions, check_terminal, is_utf8_locale
 from zdd_tui.model.errors import ZddError
 
 
@@ -26,7 +26,7 @@ from zdd_tui.model.errors import ZddError
     ],
 )
 def test_ascii_by_locale(environ: dict[str, str], unicode: bool) -> None:
-    assert speaks_unicode(environ) is unicode
+    assert is_utf8_locale(environ) is unicode
 
 
 @pytest.mark.parametrize("term", ["", "dumb", "unknown"])
@@ -34,17 +34,19 @@ def test_a_terminal_without_a_cursor_is_refused(term: str) -> None:
     with pytest.raises(ZddError) as caught:
         check_terminal({"TERM": term})
     assert "TERM" in caught.value.title
-    assert "zdd status" in caught.value.mend
+    assert "zdd status" in caught.value.hint
 
 
 def test_options_make_the_look_and_are_handed_on() -> None:
     parser = argparse.ArgumentParser()
-    add_look(parser)
+    add_display_options(parser)
     environ = {"TERM": "xterm", "LANG": "en_US.UTF-8"}
-    assert look_of(parser.parse_args([]), environ) == Look()
-    assert look_of(parser.parse_args([]), environ | {"LANG": "C"}) == Look(ascii=True)
+    assert read_display_options(parser.parse_args([]), environ) == DisplayOptions()
+    assert read_display_options(parser.parse_args([]), environ | {"LANG": "C"}) == DisplayOptions(ascii=True)
     given = ["--ascii", "--low-bandwidth", "--no-bell"]
-    assert look_of(parser.parse_args(given), environ) == Look(ascii=True, low_bandwidth=True, bell=False)
-    add_record(parser)
-    assert handed_on(parser.parse_args(given)) == given
-    assert handed_on(parser.parse_args(["--record", "x.gz"])) == ["--record", "x.gz"]
+    assert read_display_options(parser.parse_args(given), environ) == DisplayOptions(
+        ascii=True, low_bandwidth=True, bell=False
+    )
+    add_record_option(parser)
+    assert forwarded_options(parser.parse_args(given)) == given
+    assert forwarded_options(parser.parse_args(["--record", "x.gz"])) == ["--record", "x.gz"]

@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zdd_tui.dashboard.terminal.osc import CLIPBOARD_LIMIT, clipboard, notification, within_limit
+from zdd_tui.dashboard.terminal.osc import (
+    CLIPBOARD_LIMIT,
+    clipboard_sequence,
+    notification_sequence,
+    truncate_for_clipboard,
+)
 
 NESTED = {"TMUX": "/tmp/tmux,1,0", "STY": "1.pts", "TERM": "screen"}
 """One of the two runs in the other; which in which is not told."""
@@ -21,7 +26,7 @@ ANYWHERE: tuple[dict[str, str], ...] = (
 )
 
 
-def unwrapped(sequence: str) -> str:
+def unwrap_sequence(sequence: str) -> str:
     """What the terminal outside gets."""
     if sequence.startswith("\x1bPtmux;"):
         return sequence.removeprefix("\x1bPtmux;").partition("\x1b\\")[0].replace("\x1b\x1b", "\x1b")
@@ -31,14 +36,14 @@ def unwrapped(sequence: str) -> str:
 @pytest.mark.parametrize("environ", ANYWHERE)
 def test_the_clipboard_gets_the_text(environ: dict[str, str]) -> None:
     text = "zoë\n" * 500
-    told = unwrapped(clipboard(text, environ))
-    assert told.startswith("\x1b]52;c;")
-    assert told.endswith("\x07")
-    assert base64.b64decode(told[7:-1]).decode() == text
+    message = unwrap_sequence(clipboard_sequence(text, environ))
+    assert message.startswith("\x1b]52;c;")
+    assert message.endswith("\x07")
+    assert base64.b64decode(message[7:-1]).decode() == text
 
 
 def test_tmux_gets_both_forms() -> None:
-    assert clipboard("x", {"TMUX": "1"}).endswith(clipboard("x", {}))
+    assert clipboard_sequence("x", {"TMUX": "1"}).endswith(clipboard_sequence("x", {}))
 
 
 @pytest.mark.parametrize(
@@ -50,27 +55,30 @@ def test_where_it_may_be_either_nothing_goes_out_that_screen_would_print_or_tmux
     environ: dict[str, str],
 ) -> None:
     """GNU screen ends a string of its own that is too long by printing the rest; tmux drops what is not for it."""
-    assert clipboard("x", environ) == clipboard("x", {"STY": "1.pts"}) + clipboard("x", {})
-    long = clipboard("zdd " * 200, environ)
+    assert clipboard_sequence("x", environ) == clipboard_sequence("x", {"STY": "1.pts"}) + clipboard_sequence("x", {})
+    long = clipboard_sequence("zdd " * 200, environ)
     assert re.sub(r"\x1bP.{1,256}?\x1b\\", "", long, flags=re.DOTALL) == ""
-    assert clipboard("x", {"TERM": "xterm-256color"}) == clipboard("x", {})
+    assert clipboard_sequence("x", {"TERM": "xterm-256color"}) == clipboard_sequence("x", {})
 
 
 @given(st.text(max_size=300))
 def test_no_text_breaks_out_of_a_notification(text: str) -> None:
-    told = notification(text + "\x1b]52;c;aGFjaw==\x07\x9c", {})
-    body = told.removeprefix("\x07\x1b]9;").removesuffix("\x07")
+    message = notification_sequence(text + "\x1b]52;c;aGFjaw==\x07\x9c", {})
+    body = message.removeprefix("\x07\x1b]9;").removesuffix("\x07")
     assert not re.search(r"[\x00-\x1f\x7f-\x9f]", body)
 
 
 @pytest.mark.parametrize("environ", ANYWHERE)
 def test_a_notification_arrives_once_and_whole(environ: dict[str, str]) -> None:
-    assert unwrapped(notification("pod x is overdue", environ).removeprefix("\x07")) == "\x1b]9;pod x is overdue\x07"
+    assert (
+        unwrap_sequence(notification_sequence("pod x is overdue", environ).removeprefix("\x07"))
+        == "\x1b]9;pod x is overdue\x07"
+    )
 
 
 @given(st.text(alphabet="aë東", max_size=20))
 def test_what_is_too_long_is_cut_between_characters(unit: str) -> None:
     text = (unit + "x") * CLIPBOARD_LIMIT
-    kept = within_limit(text)
+    kept = truncate_for_clipboard(text)
     assert text.startswith(kept)
     assert CLIPBOARD_LIMIT - 4 < len(kept.encode()) <= CLIPBOARD_LIMIT

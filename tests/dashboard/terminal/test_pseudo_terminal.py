@@ -21,7 +21,7 @@ import psutil
 import pyte
 import pytest
 
-from tests.support.terminal_emulator import emulated
+from tests.support.terminal_emulator import run_in_emulator
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
@@ -41,7 +41,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 """
 """As far as a job is concerned, a shell."""
 
-LOOKS = """
+DISPLAY_PROGRAM = """
 from tests.support.states import FixedClock, FixedSource, situations
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.terminal.display_options import Look
@@ -51,7 +51,7 @@ source = FixedSource(boards["backfill"])
 signal.signal(signal.SIGUSR1, lambda *_: source.put(boards["no-agent"]))
 ZddApp(source, clock=FixedClock(), look=Look(ascii=%s, bell=%s)).run()
 """
-ALIVE = """
+BLOCKED_PROGRAM = """
 import threading, time
 from dataclasses import replace
 from tests.support.states import FixedSource, situations
@@ -92,7 +92,7 @@ ZddApp(source, clock=FixedClock()).run()
 """Restarts of four pods up to 30, 31, 32 and 33; then nothing."""
 
 
-class Terminal:
+class PtyTerminal:
     """A pty of 80x24 with the dashboard in it."""
 
     def __init__(self, program: str = PROGRAM, *arguments: str, **environ: str) -> None:
@@ -121,13 +121,13 @@ class Terminal:
             self.seen += os.read(self.master, 65536)
         return True
 
-    def until(self, wanted: bytes, seconds: float = 30) -> None:
+    def wait_for(self, wanted: bytes, seconds: float = 30) -> None:
         deadline = time.monotonic() + seconds
         while wanted not in self.seen:
             ended = self.process.poll() is not None
             assert self.read(0.5) or (not ended and time.monotonic() < deadline), self.seen[-2000:].decode()
 
-    def ends(self, seconds: float = 20) -> int:
+    def wait_for_exit(self, seconds: float = 20) -> int:
         """The exit code; what the program still writes is taken from it."""
         deadline = time.monotonic() + seconds
         while self.process.poll() is None:
@@ -149,7 +149,7 @@ class Terminal:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
 
-    def cpu(self) -> float:
+    def cpu_seconds(self) -> float:
         """Seconds of processor time that the program has used."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -162,41 +162,41 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal() -> Iterator[Terminal]:
-    with Terminal() as made:
-        made.until(b"users-full-name")
-        made.until(b"quit")
+def terminal() -> Iterator[PtyTerminal]:
+    with PtyTerminal() as made:
+        made.wait_for(b"users-full-name")
+        made.wait_for(b"quit")
         yield made
 
 
-def assert_restored(terminal: Terminal) -> None:
+def assert_restored(terminal: PtyTerminal) -> None:
     assert b"\x1b[?1049l" in terminal.seen, "the alternate screen was not left"
     assert b"\x1b[?25h" in terminal.seen, "the cursor was not shown again"
     assert termios.tcgetattr(terminal.slave)[:4] == terminal.before[:4]
 
 
-def test_q_leaves_and_restores_the_terminal(terminal: Terminal) -> None:
+def test_q_leaves_and_restores_the_terminal(terminal: PtyTerminal) -> None:
     os.write(terminal.master, b"q")
-    assert terminal.ends() == 0
+    assert terminal.wait_for_exit() == 0
     assert b"LEFT 0 left by the operator" in terminal.seen
     assert_restored(terminal)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_it_and_restores_the_terminal(terminal: Terminal, number: signal.Signals) -> None:
+def test_a_signal_ends_it_and_restores_the_terminal(terminal: PtyTerminal, number: signal.Signals) -> None:
     terminal.process.send_signal(number)
-    assert terminal.ends() == 128 + number
+    assert terminal.wait_for_exit() == 128 + number
     assert f"LEFT {128 + number} ended by signal {int(number)}".encode() in terminal.seen
     assert_restored(terminal)
 
 
-def test_a_terminal_that_goes_away_ends_it(terminal: Terminal) -> None:
+def test_a_terminal_that_goes_away_ends_it(terminal: PtyTerminal) -> None:
     os.close(terminal.slave)
     terminal.close_master()
     assert terminal.process.wait(20) in (129, -signal.SIGHUP)
 
 
-def test_a_terminal_that_takes_no_output_does_not_keep_it(terminal: Terminal) -> None:
+def test_a_terminal_that_takes_no_output_does_not_keep_it(terminal: PtyTerminal) -> None:
     """Nobody reads the master any more: a signal ends it all the same, and whoever reads again has a whole terminal."""
     for _ in range(200):
         os.write(terminal.master, b"?\x1b")  # help opens and closes: a whole screen each time
@@ -205,13 +205,13 @@ def test_a_terminal_that_takes_no_output_does_not_keep_it(terminal: Terminal) ->
     terminal.process.send_signal(signal.SIGTERM)
     assert terminal.process.wait(20) == 128 + signal.SIGTERM
     print(f"ended {time.monotonic() - began:.1f} s after the signal")
-    terminal.until(b"\x1b[?1049l")
-    terminal.until(b"\x1b[?25h")
+    terminal.wait_for(b"\x1b[?1049l")
+    terminal.wait_for(b"\x1b[?25h")
     assert_restored(terminal)
 
 
 def test_cells_go_to_a_real_terminal_as_a_whole_picture_would_and_leave_it_a_pen_without_colours() -> None:
-    with Terminal(MOVING) as moving:
+    with PtyTerminal(MOVING) as moving:
         screen = pyte.Screen(80, 24)
         stream = pyte.ByteStream(screen)
         coloured = 0
@@ -236,20 +236,20 @@ def test_cells_go_to_a_real_terminal_as_a_whole_picture_would_and_leave_it_a_pen
         assert by_cells == {y: dict(screen.buffer[y]) for y in range(24)}
         moving.seen = b""
         os.write(moving.master, b"q")
-        assert moving.ends() == 0
+        assert moving.wait_for_exit() == 0
         stream.feed(moving.seen)
         assert screen.cursor.attrs == pyte.Screen(1, 1).cursor.attrs
 
 
 def test_it_lives_through_a_terminal_that_does_not_read() -> None:
     """Boards go on, nothing spins, nothing piles up; who reads again sees the newest, not what was missed."""
-    with Terminal(ALIVE) as stalled:
-        stalled.until(b"quit")
+    with PtyTerminal(BLOCKED_PROGRAM) as stalled:
+        stalled.wait_for(b"quit")
         time.sleep(3)  # the pty's buffer is full, and nobody reads
-        before = stalled.cpu()
+        before = stalled.cpu_seconds()
         os.write(stalled.master, b"?\x1b" * 20)
         time.sleep(3)
-        used = stalled.cpu() - before
+        used = stalled.cpu_seconds() - before
         assert used < 1.5, "it spins"
         assert stalled.process.poll() is None
         stalled.seen = b""
@@ -273,44 +273,44 @@ def test_it_lives_through_a_terminal_that_does_not_read() -> None:
         assert fed < 120_000, "what was missed was sent all the same"
         time.sleep(max(0.0, pressed + 3 - time.monotonic()))  # an escape right before it would make alt+q of it
         os.write(stalled.master, b"q")
-        assert stalled.ends() == 0
+        assert stalled.wait_for_exit() == 0
         assert_restored(stalled)
 
 
 @pytest.mark.parametrize("asked", [True, False], ids=["ctrl-z", "SIGSTOP"])
 def test_it_can_be_stopped_and_goes_on(asked: bool) -> None:
-    with Terminal(SHELL, PROGRAM) as terminal:
-        terminal.until(b"quit")
+    with PtyTerminal(SHELL, PROGRAM) as terminal:
+        terminal.wait_for(b"quit")
         (job,) = psutil.Process(terminal.process.pid).children()
         if asked:
             os.write(terminal.master, b"\x1a")
         else:
             job.send_signal(signal.SIGSTOP)
-        terminal.until(f"STOPPED {job.pid}".encode())
+        terminal.wait_for(f"STOPPED {job.pid}".encode())
         if asked:
             assert_restored(terminal)
         while terminal.read(0):
             pass
         terminal.seen = b""
         os.killpg(job.pid, signal.SIGCONT)
-        terminal.until(b"users-full-name")
-        terminal.until(b"quit")
+        terminal.wait_for(b"users-full-name")
+        terminal.wait_for(b"quit")
         os.write(terminal.master, b"?")
-        terminal.until(b"Esc")
+        terminal.wait_for(b"Esc")
         terminal.seen = b""
         os.write(terminal.master, b"\x1b")
-        terminal.until(b"RUNNING")
+        terminal.wait_for(b"RUNNING")
         os.write(terminal.master, b"q")
-        assert terminal.ends() == 0
+        assert terminal.wait_for_exit() == 0
         assert_restored(terminal)
 
 
-def test_without_a_shell_it_is_not_stopped(terminal: Terminal) -> None:
+def test_without_a_shell_it_is_not_stopped(terminal: PtyTerminal) -> None:
     """Nobody could bring it back, and a stopped program holds the terminal."""
     os.write(terminal.master, b"\x1a")
-    terminal.until(b"no shell would bring it back")
+    terminal.wait_for(b"no shell would bring it back")
     os.write(terminal.master, b"q")
-    assert terminal.ends() == 0
+    assert terminal.wait_for_exit() == 0
 
 
 def colours(seen: bytes) -> set[str]:
@@ -324,31 +324,31 @@ def colours(seen: bytes) -> set[str]:
 
 
 def test_ascii_without_colour_and_what_is_copied() -> None:
-    with Terminal(LOOKS % (True, True), NO_COLOR="1", COLORTERM="truecolor") as plain:
-        plain.until(b"quit")
+    with PtyTerminal(DISPLAY_PROGRAM % (True, True), NO_COLOR="1", COLORTERM="truecolor") as plain:
+        plain.wait_for(b"quit")
         assert plain.seen.isascii()
         assert colours(plain.seen) == set()
         assert b"\x1b[1" in plain.seen, "attributes tell what colours would repeat"
         os.write(plain.master, b"y")
-        plain.until(b"copied the screen")
+        plain.wait_for(b"copied the screen")
         (copied,) = re.findall(rb"\x1b\]52;c;([A-Za-z0-9+/=]+)\x07", plain.seen)
         assert "✔ expand" in base64.b64decode(copied).decode(), "the text is the real one"
         plain.process.send_signal(signal.SIGUSR1)
-        plain.until(b"NO AGENT")
+        plain.wait_for(b"NO AGENT")
         assert plain.seen.count(b"\x07\x1b]9;no agent carries the release out\x07") == 1
         os.write(plain.master, b"q")
-        assert plain.ends() == 0
+        assert plain.wait_for_exit() == 0
 
 
 def test_sixteen_colours_and_no_bell() -> None:
-    with Terminal(LOOKS % (False, False), TERM="xterm", COLORTERM="", NO_COLOR="") as plain:
-        plain.until(b"quit")
+    with PtyTerminal(DISPLAY_PROGRAM % (False, False), TERM="xterm", COLORTERM="", NO_COLOR="") as plain:
+        plain.wait_for(b"quit")
         assert colours(plain.seen) <= {"16"}
         plain.process.send_signal(signal.SIGUSR1)
-        plain.until(b"NO AGENT")
+        plain.wait_for(b"NO AGENT")
         assert b"\x1b]9;" not in plain.seen
         os.write(plain.master, b"q")
-        assert plain.ends() == 0
+        assert plain.wait_for_exit() == 0
 
 
 UNKNOWN_TO_SCREEN = re.compile(
@@ -363,14 +363,14 @@ UNKNOWN_TO_SCREEN = re.compile(
 @pytest.mark.parametrize("environ", [{"TERM": "screen"}, {"TERM": "screen-256color"}, {"TERM": "screen", "STY": "1.a"}])
 def test_in_gnu_screen_nothing_is_sent_that_it_would_print(environ: dict[str, str]) -> None:
     """No truecolour although the environment promises it, no synchronised update unasked, no long raw string."""
-    with Terminal(LOOKS % (False, True), COLORTERM="truecolor", **environ) as inside:
-        inside.until(b"quit")
+    with PtyTerminal(DISPLAY_PROGRAM % (False, True), COLORTERM="truecolor", **environ) as inside:
+        inside.wait_for(b"quit")
         os.write(inside.master, b"y")
-        inside.until(b"copied the screen")
+        inside.wait_for(b"copied the screen")
         inside.process.send_signal(signal.SIGUSR1)
-        inside.until(b"NO AGENT")
+        inside.wait_for(b"NO AGENT")
         os.write(inside.master, b"q")
-        assert inside.ends() == 0
+        assert inside.wait_for_exit() == 0
         assert colours(inside.seen) <= {"16"}
         assert b"\x1b[?2026h" not in inside.seen
         left = UNKNOWN_TO_SCREEN.sub(b"", inside.seen)
@@ -383,8 +383,8 @@ def test_in_gnu_screen_nothing_is_sent_that_it_would_print(environ: dict[str, st
 
 async def test_digits_and_tab_lead_to_the_panes() -> None:
     """As a terminal sends them: the pane with the focus has the heavy frame, and alone it has the screen."""
-    async with emulated([sys.executable, "-c", PROGRAM], {**os.environ, "PYTHONPATH": str(ROOT)}) as screen:
-        await screen.until("q quit")
+    async with run_in_emulator([sys.executable, "-c", PROGRAM], {**os.environ, "PYTHONPATH": str(ROOT)}) as screen:
+        await screen.wait_for("q quit")
         for keys, wanted, without in (
             ("5", "┏━ 5:events", "┏━ 1"),
             ("\x1b[Z", "┏━ 3:flags", "┏━ 5"),
@@ -394,18 +394,18 @@ async def test_digits_and_tab_lead_to_the_panes() -> None:
             ("3", "┏━ 3:flags", "1:pods"),
         ):
             screen.press(keys)
-            await screen.until(wanted, without=without)
+            await screen.wait_for(wanted, without=without)
         screen.press("q")
-        assert await screen.ends() == 0
+        assert await screen.wait_for_exit() == 0
 
 
-def test_it_rests_while_nothing_happens(terminal: Terminal) -> None:
+def test_it_rests_while_nothing_happens(terminal: PtyTerminal) -> None:
     """No spinning, and no bytes for what does not change but ages once a second."""
     while terminal.read(0.5):
         pass
-    before, seen = terminal.cpu(), len(terminal.seen)
+    before, seen = terminal.cpu_seconds(), len(terminal.seen)
     time.sleep(3)
     while terminal.read(0):
         pass
-    assert terminal.cpu() - before < 0.6
+    assert terminal.cpu_seconds() - before < 0.6
     assert len(terminal.seen) - seen < 3000

@@ -5,18 +5,18 @@ import time
 from itertools import pairwise
 
 from tests.support.screen_text import screen_text
-from tests.support.states import FixedClock, FixedSource, situations
+from tests.support.states import FixedClock, FixedSource, dashboard_situations
 from tests.support.strategy_states import guard_situations
 from zdd_tui.dashboard.app import ZddApp
-from zdd_tui.dashboard.screens.actions import copied
-from zdd_tui.dashboard.terminal.display_options import Look
+from zdd_tui.dashboard.screens.actions import text_to_copy
+from zdd_tui.dashboard.terminal.display_options import DisplayOptions
 from zdd_tui.dashboard.widgets.panes.backfill import BackfillPane
 from zdd_tui.dashboard.widgets.panes.pods import PodPane
 
-HISTORY = frozenset("▁▂▃▄▅▆▇")
+SPARKLINE_CHARACTERS = frozenset("▁▂▃▄▅▆▇")
 
 
-class Counting(ZddApp):
+class PaintCountingApp(ZddApp):
     """Knows when it painted."""
 
     paints: list[float]
@@ -31,45 +31,45 @@ async def test_low_bandwidth_has_no_histories_and_few_paints() -> None:
     usual = ZddApp(FixedSource(board), clock=FixedClock())
     async with usual.run_test(size=(120, 36), notifications=True) as pilot:
         await pilot.pause()
-        assert HISTORY & set(screen_text(usual))
+        assert SPARKLINE_CHARACTERS & set(screen_text(usual))
     source = FixedSource(board)
-    app = Counting(source, clock=FixedClock(), look=Look(low_bandwidth=True))
+    app = PaintCountingApp(source, clock=FixedClock(), display_options=DisplayOptions(low_bandwidth=True))
     app.paints = []
     async with app.run_test(size=(120, 36), notifications=True) as pilot:
         await pilot.pause()
-        assert not HISTORY & set(screen_text(app))
+        assert not SPARKLINE_CHARACTERS & set(screen_text(app))
         app.paints.clear()
         began = time.monotonic()
         while time.monotonic() - began < 2.5:
-            source.put(board)
+            source.set_board(board)
             await asyncio.sleep(0.05)
         assert 2 <= len(app.paints) <= 3, app.paints
         assert all(after - before > 0.95 for before, after in pairwise(app.paints))
 
 
 async def test_what_y_means() -> None:
-    app = ZddApp(FixedSource(situations()["backfill"]), clock=FixedClock())
+    app = ZddApp(FixedSource(dashboard_situations()["backfill"]), clock=FixedClock())
     async with app.run_test(size=(120, 36), notifications=True) as pilot:
         await pilot.pause()
-        whole = copied(app.screen)
-        assert whole.what == "the screen"
+        whole = text_to_copy(app.screen)
+        assert whole.label == "the screen"
         assert "users-full-name" in whole.text
         assert "▶ backfill 63%" in whole.text
         app.screen.query_one(PodPane).focus()
         await pilot.press("down")
         await pilot.pause()
-        row = copied(app.screen)
-        assert row.what == "a row of pods"
+        row = text_to_copy(app.screen)
+        assert row.label == "a row of pods"
         assert row.text.count("\n") == 0
         assert "Serving" in row.text
         app.screen.query_one(BackfillPane).focus()
         await pilot.pause()
-        assert copied(app.screen).what == "backfill"
-        assert "replica lag" in copied(app.screen).text
+        assert text_to_copy(app.screen).label == "backfill"
+        assert "replica lag" in text_to_copy(app.screen).text
         await pilot.press("e")
         await pilot.pause()
-        page = copied(app.screen)
-        assert page.what == "page"
+        page = text_to_copy(app.screen)
+        assert page.label == "page"
         assert "sources" in page.text, "all of it, not only what is in sight"
         await pilot.press("y")
         await pilot.pause()

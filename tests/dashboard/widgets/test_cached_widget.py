@@ -6,7 +6,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from zdd_tui.dashboard.widgets.drawing.cached_widget import differing
+from zdd_tui.dashboard.widgets.drawing.cached_widget import changed_span
 
 STYLES = [None, Style(bold=True), Style(color="green")]
 pieces = st.lists(st.tuples(st.text("ab─数据e\u0301 ", max_size=4), st.sampled_from(STYLES)), max_size=5)
@@ -26,7 +26,7 @@ def cells(line: Strip) -> list[tuple[str, Style | None]]:
 def test_the_rest_is_as_it_was(old: list[tuple[str, Style | None]], new: list[tuple[str, Style | None]]) -> None:
     wide = max(strip(old).cell_length, strip(new).cell_length)
     before, after = strip(old).adjust_cell_length(wide), strip(new).adjust_cell_length(wide)
-    start, stop = differing(before, after)
+    start, stop = changed_span(before, after)
     assert 0 <= start <= stop <= wide
     pasted = Strip.join([before.crop(0, start), after.crop(start, stop), before.crop(stop)])
     assert pasted.cell_length == wide
@@ -35,8 +35,8 @@ def test_the_rest_is_as_it_was(old: list[tuple[str, Style | None]], new: list[tu
 
 def test_what_is_alike_is_left_out() -> None:
     before, after = strip([("pods 5s · 4/4", None)]), strip([("pods 6s · 4/4", None)])
-    assert differing(before, after) == (5, 6)
-    assert differing(before, before) == (0, 0)
-    assert differing(strip([("ab", None)]), strip([("ab", STYLES[1])])) == (0, 2)
-    assert differing(strip([("a数b", None)]), strip([("a据b", None)])) == (1, 3)
-    assert differing(strip([("a数b", None)]), strip([("axyb", None)])) == (1, 3)
+    assert changed_span(before, after) == (5, 6)
+    assert changed_span(before, before) == (0, 0)
+    assert changed_span(strip([("ab", None)]), strip([("ab", STYLES[1])])) == (0, 2)
+    assert changed_span(strip([("a数b", None)]), strip([("a据b", None)])) == (1, 3)
+    assert changed_span(strip([("a数b", None)]), strip([("axyb", None)])) == (1, 3)

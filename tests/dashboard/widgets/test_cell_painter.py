@@ -11,16 +11,16 @@ from textual._compositor import CompositorUpdate
 from textual.pilot import Pilot
 from textual.widget import Widget
 
-from tests.support.states import FixedClock, FixedSource, pod, situations, workload
+from tests.support.states import FixedClock, FixedSource, dashboard_situations, pod, workload
 from tests.support.strategy_states import guard_situations
 from zdd_tui.dashboard.app import ExitInfo, ZddApp
-from zdd_tui.dashboard.state import Board, Sourced
-from zdd_tui.dashboard.widgets.drawing.cached_widget import Calm
+from zdd_tui.dashboard.state import DashboardState, Observed
+from zdd_tui.dashboard.widgets.drawing.cached_widget import CachedWidget
 from zdd_tui.dashboard.widgets.drawing.cell_painter import CellsUpdate
 from zdd_tui.model.workload.pod import PodState
 
 
-class Screen:
+class TerminalScreen:
     """The terminal of an application without one: it is told all that a real one would be told."""
 
     def __init__(self, app: ZddApp, columns: int, rows: int) -> None:
@@ -38,7 +38,7 @@ class Screen:
 
         app._display = spy  # type: ignore[method-assign]
 
-    def check(self, when: str) -> None:
+    def assert_same_as_textual(self, when: str) -> None:
         """Compares with the whole picture, drawn by Textual at this moment.
 
         A view that Textual was not told of is not drawn anew by it: so all of them are.
@@ -46,8 +46,8 @@ class Screen:
         expected = pyte.Screen(*self._size)
         for widget in self._app.screen.walk_children(Widget):
             widget._styles_cache.clear()
-            if isinstance(widget, Calm):
-                widget._rendered = None
+            if isinstance(widget, CachedWidget):
+                widget._cached_lines = None
         compositor, behind = self._app.screen._compositor, self._app._background_screens
         update = compositor.render_update(full=True, screen_stack=behind)
         assert isinstance(update, CompositorUpdate)
@@ -60,53 +60,53 @@ class Screen:
                 assert not differ, f"{when}: line {y}: {differ}"
 
 
-def moved(board: Board, clock: FixedClock, chance: random.Random) -> Board:
+def change_board(board: DashboardState, clock: FixedClock, rng: random.Random) -> DashboardState:
     """The same board a little later, with other pods and other figures."""
     record = board.release.value
     assert record is not None
-    names = [f"abc-{number}" for number in range(chance.randint(1, 12))]
+    names = [f"abc-{number}" for number in range(rng.randint(1, 12))]
     states = [PodState.SERVING, PodState.DRAINING, PodState.STARTING, PodState.OVERDUE]
     pods = [
         pod(
             name,
-            chance.choice("12"),
-            chance.choice(states),
-            restarts=chance.randint(0, 20),
-            reason=chance.choice(["", "", "OOM", "数据库"]),
+            rng.choice("12"),
+            rng.choice(states),
+            restarts=rng.randint(0, 20),
+            reason=rng.choice(["", "", "OOM", "数据库"]),
         )
         for name in names
     ]
     backfill = record.backfill
     if backfill is not None:
-        backfill = replace(backfill, rows_done=backfill.rows_done + chance.randint(0, 5000), rate=chance.random() * 1e5)
+        backfill = replace(backfill, rows_done=backfill.rows_done + rng.randint(0, 5000), rate=rng.random() * 1e5)
     now = clock.seconds
     return replace(
         board,
-        pods=Sourced(workload(pods), now - chance.choice([0, 0, 30])),
-        release=Sourced(replace(record, now=record.now + 1, backfill=backfill), now),
+        workload=Observed(workload(pods), now - rng.choice([0, 0, 30])),
+        release=Observed(replace(record, now=record.now + 1, backfill=backfill), now),
     )
 
 
-async def walk(
-    board: Board, columns: int, rows: int, then: Callable[[Pilot[ExitInfo], int], Awaitable[None]]
-) -> Screen:
-    clock, source, chance = FixedClock(), FixedSource(board), random.Random(7)
+async def run_board_changes(
+    board: DashboardState, columns: int, rows: int, then: Callable[[Pilot[ExitInfo], int], Awaitable[None]]
+) -> TerminalScreen:
+    clock, source, rng = FixedClock(), FixedSource(board), random.Random(7)
     app = ZddApp(source, clock=clock)
-    screen = Screen(app, columns, rows)
+    screen = TerminalScreen(app, columns, rows)
     async with app.run_test(size=(columns, rows), notifications=True) as pilot:
-        await settled(pilot)
-        screen.check("at first")
+        await wait_until_painted(pilot)
+        screen.assert_same_as_textual("at first")
         for step in range(14):
-            clock.seconds += chance.choice([0.1, 0.6, 7.0])
-            source.current = moved(board, clock, chance)
+            clock.seconds += rng.choice([0.1, 0.6, 7.0])
+            source.current = change_board(board, clock, rng)
             await then(pilot, step)
             app.repaint()
-            await settled(pilot)
-            screen.check(f"step {step}")
+            await wait_until_painted(pilot)
+            screen.assert_same_as_textual(f"step {step}")
     return screen
 
 
-async def settled(pilot: Pilot[ExitInfo]) -> None:
+async def wait_until_painted(pilot: Pilot[ExitInfo]) -> None:
     """Textual, too, has painted all that it was told of."""
     calm = 0
     while calm < 2:
@@ -116,20 +116,20 @@ async def settled(pilot: Pilot[ExitInfo]) -> None:
         calm = 0 if busy else calm + 1
 
 
-async def nothing(pilot: Pilot[ExitInfo], step: int) -> None:
+async def no_change(pilot: Pilot[ExitInfo], step: int) -> None:
     """Only the board changes."""
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 36)], ids=["80x24", "120x36"])
 @pytest.mark.parametrize("name", ["backfill", "rolling-back", "canary"])
 async def test_a_release_that_moves_is_drawn_as_textual_would(name: str, size: tuple[int, int]) -> None:
-    screen = await walk((situations() | guard_situations())[name], *size, nothing)
+    screen = await run_board_changes((dashboard_situations() | guard_situations())[name], *size, no_change)
     assert screen.direct > 6
 
 
 async def test_without_colours_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    screen = await walk(guard_situations()["canary"], 120, 36, nothing)
+    screen = await run_board_changes(guard_situations()["canary"], 120, 36, no_change)
     assert screen.direct > 6
     assert {char.fg for row in screen._screen.buffer.values() for char in row.values()} == {"default"}
 
@@ -140,7 +140,7 @@ async def test_keys_panes_and_dialogs_between_the_changes() -> None:
     async def press(pilot: Pilot[ExitInfo], step: int) -> None:
         await pilot.press(keys[step % len(keys)])
 
-    screen = await walk(situations()["backfill"], 120, 36, press)
+    screen = await run_board_changes(dashboard_situations()["backfill"], 120, 36, press)
     assert screen.direct > 3
 
 
@@ -149,5 +149,5 @@ async def test_what_lies_over_a_pane_stays_whole() -> None:
         if step % 5 == 1:
             pilot.app.notify("copied 12 lines", markup=False, timeout=600)
 
-    screen = await walk(situations()["backfill"], 80, 24, tell)
+    screen = await run_board_changes(dashboard_situations()["backfill"], 80, 24, tell)
     assert screen.direct > 3

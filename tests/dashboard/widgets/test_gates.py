@@ -6,67 +6,67 @@ from dataclasses import replace
 import pytest
 
 from tests.dashboard.screens.test_details import until
-from tests.dashboard.screens.test_keys import Desk
-from tests.dashboard.widgets.test_panes import focused, shown
+from tests.dashboard.screens.test_keys import AppDriver
+from tests.dashboard.widgets.test_panes import focused_pane, visible_panes
 from tests.dashboard.widgets.test_table_interaction import cursor
 from tests.model.release.test_gate_rows import walked
 from tests.support.screen_text import screen_text
-from tests.support.states import MONO, FixedClock, FixedSource, board, flags, situations
+from tests.support.states import MONOTONIC, FixedClock, FixedSource, board, dashboard_situations, flags
 from tests.support.strategy_states import guard_situations
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.screens.details.backfill import BackfillScreen
-from zdd_tui.dashboard.screens.details.gate import OneGateScreen
-from zdd_tui.dashboard.screens.dialog import Page
-from zdd_tui.dashboard.state import Board, Sourced
+from zdd_tui.dashboard.screens.details.gate import GateDetailScreen
+from zdd_tui.dashboard.screens.dialog import PageView
+from zdd_tui.dashboard.state import DashboardState, Observed
 from zdd_tui.dashboard.widgets.panes.gates import GatePane
 from zdd_tui.model.flag import ON
-from zdd_tui.model.release.state import State
+from zdd_tui.model.release.state import ReleaseState
 
 
-def walking(state: State = State.WAITING) -> Board:
-    return board(walked(state), flags=Sourced(flags(ON, ON), MONO))
+def walking(state: ReleaseState = ReleaseState.WAITING) -> DashboardState:
+    return board(walked(state), flags=Observed(flags(ON, ON), MONOTONIC))
 
 
-def gates(desk: Desk) -> list[str]:
+def gates(desk: AppDriver) -> list[str]:
     """Phase and gate of each row in sight."""
-    lines = desk.app.screen.query_one(GatePane).plain().splitlines()
+    lines = desk.app.screen.query_one(GatePane).plain_text().splitlines()
     return [" ".join(line.replace("▶", " ").split()[:2]) for line in lines if "PHASE" not in line]
 
 
 async def test_a_key_gives_it_all_the_room_and_escape_gives_it_back() -> None:
-    async with Desk(walking()) as desk:
-        before = shown(desk)
+    async with AppDriver(walking()) as desk:
+        before = visible_panes(desk)
         assert "gates" not in before
         assert "━ 6:gates 1s · cutover: 1 of 3 pass" in await desk.press("6")
-        assert shown(desk) == ["gates"]
+        assert visible_panes(desk) == ["gates"]
         assert gates(desk)[0] == "expand schema-valid"
         assert cursor(desk.screen) == "▶", "the cursor is on the present phase's first gate"
-        assert desk.app.screen.query_one(GatePane).under_cursor().split()[:3] == ["▶", "cutover", "soak-passed"]
+        assert desk.app.screen.query_one(GatePane).text_under_cursor().split()[:3] == ["▶", "cutover", "soak-passed"]
         await desk.press("escape")
-        assert shown(desk) == before
+        assert visible_panes(desk) == before
         await desk.press("6", "5")
-        assert shown(desk) == before
-        assert focused(desk) == "events"
+        assert visible_panes(desk) == before
+        assert focused_pane(desk) == "events"
 
 
 async def test_zoom_gives_it_back_too_and_tab_leads_on() -> None:
-    async with Desk(walking()) as desk:
-        before = shown(desk)
+    async with AppDriver(walking()) as desk:
+        before = visible_panes(desk)
         await desk.press("6", "z")
-        assert shown(desk) == before
+        assert visible_panes(desk) == before
         await desk.press("6", "tab")
-        assert shown(desk) == before
-        assert focused(desk) == "events"
+        assert visible_panes(desk) == before
+        assert focused_pane(desk) == "events"
 
 
 async def test_filter_and_order() -> None:
-    async with Desk(walking()) as desk:
+    async with AppDriver(walking()) as desk:
         assert "1 of 13" in await desk.press("6", "slash", *"fail")
         assert gates(desk)[1:] == ["cutover serving-v3"]
         assert "3 of 13" in await desk.press("ctrl+u", *"phase:con", "enter")
         assert [row.split()[0] for row in gates(desk)[1:]] == ["contract"] * 3
         await desk.press("escape")
-        assert shown(desk) == ["gates"], "the filter goes first"
+        assert visible_panes(desk) == ["gates"], "the filter goes first"
         assert "SAYS▲" in await desk.press("s", "s", "s")
         assert gates(desk)[0] == "cutover serving-v3"
         assert "SAYS▼" in await desk.press("S")
@@ -74,25 +74,25 @@ async def test_filter_and_order() -> None:
 
 
 async def test_enter_opens_that_gate_and_escape_comes_back_to_it() -> None:
-    async with Desk(walking()) as desk:
+    async with AppDriver(walking()) as desk:
         await desk.press("6", "down", "enter")
         await until(
-            desk.pilot, lambda: isinstance(desk.app.screen, OneGateScreen) and bool(desk.app.screen.query(Page))
+            desk.pilot, lambda: isinstance(desk.app.screen, GateDetailScreen) and bool(desk.app.screen.query(PageView))
         )
         await desk.pilot.pause()
         assert "gate serving-v3 of cutover" in desk.screen
         assert "✗ fail  every pod is V3  serving-v3" in desk.screen
         assert "cutover is where the release stands: this gate counts now" in desk.screen
         await desk.press("escape")
-        assert shown(desk) == ["gates"]
-        assert desk.app.screen.query_one(GatePane).under_cursor().split()[2] == "serving-v3"
+        assert visible_panes(desk) == ["gates"]
+        assert desk.app.screen.query_one(GatePane).text_under_cursor().split()[2] == "serving-v3"
 
 
 async def test_a_gate_that_is_ahead_opens_with_what_it_will_ask() -> None:
-    async with Desk(walking()) as desk:
+    async with AppDriver(walking()) as desk:
         await desk.press("6", "end", "enter")
         await until(
-            desk.pilot, lambda: isinstance(desk.app.screen, OneGateScreen) and bool(desk.app.screen.query(Page))
+            desk.pilot, lambda: isinstance(desk.app.screen, GateDetailScreen) and bool(desk.app.screen.query(PageView))
         )
         await desk.pilot.pause()
         assert "○ not asked  nothing of the release is left behind" in desk.screen
@@ -101,14 +101,14 @@ async def test_a_gate_that_is_ahead_opens_with_what_it_will_ask() -> None:
 
 
 async def test_what_is_stale_is_told_by_word_and_grey() -> None:
-    async with Desk("stale") as desk:
+    async with AppDriver("stale") as desk:
         assert "STALE 42s" in await desk.press("6")
         pane = desk.app.screen.query_one(GatePane)
         assert pane.has_class("-stale")
-        present = [line for line in pane.plain().splitlines() if "▶" in line]
+        present = [line for line in pane.plain_text().splitlines() if "▶" in line]
         assert len(present) == 2
         assert all("? unknown" in line and "STALE 43s" in line for line in present)
-        tones = {str(tone) for at in range(1, len(pane._lines)) for text, tone in pane._lines[at] if text.strip()}
+        tones = {str(style) for at in range(1, len(pane._lines)) for text, style in pane._lines[at] if text.strip()}
         assert tones == {"dim"}
 
 
@@ -124,27 +124,29 @@ async def test_a_phase_that_begins_comes_into_sight_but_not_under_the_operator_s
         assert "schema-valid" not in screen_text(app)
         for phase, first in ((0, "schema-valid"), (3, "soak-passed")):
             rel = replace(made.release.value.release, phase=phase)
-            source = Sourced(replace(made.release.value, release=rel), MONO)
-            app.operator._source.current = replace(made, release=source)  # type: ignore[attr-defined]
+            source = Observed(replace(made.release.value, release=rel), MONOTONIC)
+            app.action_controller._source.current = replace(made, release=source)  # type: ignore[attr-defined]
             app.repaint()
             await pilot.pause()
-            assert pane.chosen is not None
-            assert pane.chosen.gate.name == first
+            assert pane.selected_row is not None
+            assert pane.selected_row.gate.name == first
             assert first in screen_text(app)
         await pilot.press("6")
-        app.operator._source.current = made  # type: ignore[attr-defined]
+        app.action_controller._source.current = made  # type: ignore[attr-defined]
         app.repaint()
         await pilot.pause()
-        assert pane.chosen is not None
-        assert pane.chosen.key == "backfill/backfill-complete", "it has the focus, and nobody has moved its cursor"
+        assert pane.selected_row is not None
+        assert pane.selected_row.key == "backfill/backfill-complete", (
+            "it has the focus, and nobody has moved its cursor"
+        )
         await pilot.press("end")
         rel = replace(made.release.value.release, phase=0)
-        made = replace(made, release=Sourced(replace(made.release.value, release=rel), MONO))
-        app.operator._source.current = made  # type: ignore[attr-defined]
+        made = replace(made, release=Observed(replace(made.release.value, release=rel), MONOTONIC))
+        app.action_controller._source.current = made  # type: ignore[attr-defined]
         app.repaint()
         await pilot.pause()
-        assert pane.chosen is not None
-        assert pane.chosen.key == "cleanup/guard"
+        assert pane.selected_row is not None
+        assert pane.selected_row.key == "cleanup/guard"
 
 
 async def test_on_a_high_screen_it_has_a_place_and_tab_goes_by_it() -> None:
@@ -158,29 +160,29 @@ async def test_on_a_high_screen_it_has_a_place_and_tab_goes_by_it() -> None:
         assert app.focused is pane
         await pilot.press("6")
         await pilot.pause()
-        assert not pane.maximised
+        assert not pane.is_maximised
 
 
 async def test_the_backfill_s_rows_are_searched_on_its_screen() -> None:
-    async with Desk("backfill") as desk:
+    async with AppDriver("backfill") as desk:
         await desk.press("2", "slash")
         await until(
-            desk.pilot, lambda: isinstance(desk.app.screen, BackfillScreen) and bool(desk.app.screen.query(Page))
+            desk.pilot, lambda: isinstance(desk.app.screen, BackfillScreen) and bool(desk.app.screen.query(PageView))
         )
         await desk.pilot.pause()
         await desk.press(*"lag", "enter")
         assert "n/N “lag”" in desk.screen
         await desk.press("escape", "escape")
         assert len(desk.app.screen_stack) == 1
-        assert focused(desk) == "backfill"
+        assert focused_pane(desk) == "backfill"
 
 
-PICTURES: dict[str, tuple[Callable[[], Board], str]] = {
+PICTURES: dict[str, tuple[Callable[[], DashboardState], str]] = {
     "gates-alone": (walking, "6"),
     "gates-alone-filtered": (walking, "6 s s s slash c u t o v e r"),
-    "gates-alone-stale": (lambda: situations()["stale"], "6"),
-    "gates-alone-back": (lambda: walking(State.ROLLING_BACK), "6"),
-    "gates-alone-ended": (lambda: walking(State.ROLLED_BACK), "6"),
+    "gates-alone-stale": (lambda: dashboard_situations()["stale"], "6"),
+    "gates-alone-back": (lambda: walking(ReleaseState.ROLLING_BACK), "6"),
+    "gates-alone-ended": (lambda: walking(ReleaseState.ROLLED_BACK), "6"),
     "gates-alone-guarded": (lambda: guard_situations()["canary"], "6"),
 }
 
@@ -202,7 +204,7 @@ async def test_the_present_phase_is_in_sight_in_whatever_room_there_is_afterward
     made = guard_situations()["guard-backfill"]
     assert made.release.value is not None
     contract = replace(made.release.value, release=replace(made.release.value.release, phase=4))
-    source = FixedSource(replace(made, release=Sourced(contract, MONO)))
+    source = FixedSource(replace(made, release=Observed(contract, MONOTONIC)))
     app = ZddApp(source, clock=FixedClock())
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await pilot.press("6", "slash", *"contract", "enter", "escape", "escape")

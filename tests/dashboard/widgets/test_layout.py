@@ -6,38 +6,46 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.states import SERVING, situations, workload
+from tests.support.states import SERVING, dashboard_situations, workload
 from tests.support.strategy_states import guard_situations
-from zdd_tui.dashboard.state import Board, Sourced
-from zdd_tui.dashboard.widgets.panes.layout import FRAME, Ask, Box, Layout, layout, places, shares
+from zdd_tui.dashboard.state import DashboardState, Observed
+from zdd_tui.dashboard.widgets.panes.layout import (
+    BORDER_ROWS,
+    Box,
+    LayoutRequest,
+    PaneRequest,
+    place_panes,
+    request_layout,
+    share_rows,
+)
 
-BOARDS = situations() | guard_situations()
+BOARDS = dashboard_situations() | guard_situations()
 SIZES = {"80x24": (80, 24), "120x36": (120, 36), "160x50": (160, 50), "200x60": (200, 60)}
-AROUND = 6
+ROWS_OUTSIDE = 6
 """Rows above and below the panes while nothing is wrong."""
 
 
-def many(board: Board, count: int) -> Board:
+def many(board: DashboardState, count: int) -> DashboardState:
     pods = [replace(SERVING[0], name=f"pod-{number}", uid=str(number)) for number in range(count)]
-    return replace(board, pods=Sourced(workload(pods), board.pods.observed_at))
+    return replace(board, workload=Observed(workload(pods), board.workload.observed_at))
 
 
-def placed(board: Board, size: str) -> tuple[Layout, dict[str, Box]]:
+def placed(board: DashboardState, size: str) -> tuple[LayoutRequest, dict[str, Box]]:
     width, rows = SIZES[size]
-    asked = layout(board, rows)
-    return asked, dict(places(asked, width, rows - AROUND))
+    requested = request_layout(board, rows)
+    return requested, dict(place_panes(requested, width, rows - ROWS_OUTSIDE))
 
 
-ASKS = st.builds(lambda least, more: Ask(least, least + more), st.integers(1, 12), st.integers(0, 12))
+REQUESTS = st.builds(lambda least, more: PaneRequest(least, least + more), st.integers(1, 12), st.integers(0, 12))
 
 
 @given(
     asked=st.builds(
-        Layout,
-        backfill=st.none() | ASKS,
-        flags=st.none() | ASKS,
-        guard=st.none() | ASKS,
-        gates=st.none() | ASKS,
+        LayoutRequest,
+        backfill=st.none() | REQUESTS,
+        flags=st.none() | REQUESTS,
+        guard=st.none() | REQUESTS,
+        gates=st.none() | REQUESTS,
         compact=st.booleans(),
         pods=st.integers(1, 600),
         events=st.integers(0, 300),
@@ -45,8 +53,8 @@ ASKS = st.builds(lambda least, more: Ask(least, least + more), st.integers(1, 12
     width=st.integers(2, 250),
     height=st.integers(0, 80),
 )
-def test_no_cell_belongs_to_two_panes_and_all_are_on_the_screen(asked: Layout, width: int, height: int) -> None:
-    found = places(asked, width, height)
+def test_no_cell_belongs_to_two_panes_and_all_are_on_the_screen(asked: LayoutRequest, width: int, height: int) -> None:
+    found = place_panes(asked, width, height)
     cells: set[tuple[int, int]] = set()
     for box in found.values():
         assert box.x >= 0
@@ -57,28 +65,28 @@ def test_no_cell_belongs_to_two_panes_and_all_are_on_the_screen(asked: Layout, w
         assert not cells & mine
         cells |= mine
         assert box.height >= min(3, height), "a frame around nothing"
-    assert found.keys() <= {"pods", "events", *asked.right}
+    assert found.keys() <= {"pods", "events", *asked.right_column}
     assert height == 0 or "pods" in found
     if height >= 30 and width >= 5:
-        assert found.keys() | {"gates"} == {"pods", "events", "gates", *asked.right}
+        assert found.keys() | {"gates"} == {"pods", "events", "gates", *asked.right_column}
     if "gates" in found:  # they take from nobody
         assert asked.gates is not None
-        assert found["gates"].height >= asked.gates.least + FRAME
+        assert found["gates"].height >= asked.gates.minimum + BORDER_ROWS
         assert found["gates"].y == sum(found[name].height for name in found.keys() & {"backfill", "flags", "guard"})
-        others = {name: ask for name, ask in asked.right.items() if name != "gates"}
-        assert all(found[name].height == ask.wish + FRAME for name, ask in others.items())
-        assert height < 9 or found["events"].height >= min(asked.events + FRAME, height // 3)
+        others = {name: ask for name, ask in asked.right_column.items() if name != "gates"}
+        assert all(found[name].height == ask.maximum + BORDER_ROWS for name, ask in others.items())
+        assert height < 9 or found["events"].height >= min(asked.events + BORDER_ROWS, height // 3)
 
 
-@given(asks=st.lists(ASKS, max_size=3), rows=st.integers(0, 60))
-def test_shares_are_what_is_wished_or_all_there_is(asks: list[Ask], rows: int) -> None:
-    heights = shares(asks, rows)
-    wish = [ask.wish + FRAME for ask in asks]
-    given = [wished for wished, height in zip(wish, heights, strict=True) if height]
+@given(asks=st.lists(REQUESTS, max_size=3), rows=st.integers(0, 60))
+def test_shares_are_what_is_wished_or_all_there_is(asks: list[PaneRequest], rows: int) -> None:
+    heights = share_rows(asks, rows)
+    request = [ask.maximum + BORDER_ROWS for ask in asks]
+    given = [wished for wished, height in zip(request, heights, strict=True) if height]
     assert sum(heights) == min(rows, sum(given))
     assert len(given) == min(len(asks), max(rows // 3, min(rows, 1)))
-    assert all(height <= wished for height, wished in zip(heights, wish, strict=True))
-    least = [ask.least + FRAME for ask in asks]
+    assert all(height <= wished for height, wished in zip(heights, request, strict=True))
+    least = [ask.minimum + BORDER_ROWS for ask in asks]
     if rows >= sum(least):
         assert all(height >= needed for height, needed in zip(heights, least, strict=True))
 
@@ -86,39 +94,39 @@ def test_shares_are_what_is_wished_or_all_there_is(asks: list[Ask], rows: int) -
 @pytest.mark.parametrize("size", ["120x36", "160x50", "200x60"])
 @pytest.mark.parametrize("name", BOARDS)
 def test_from_120x36_on_every_pane_at_the_right_shows_all_its_lines(name: str, size: str) -> None:
-    asked, found = placed(BOARDS[name], size)
-    for pane, ask in asked.right.items():
-        assert pane == "gates" or found[pane].height == ask.wish + FRAME, pane
+    requested, found = placed(BOARDS[name], size)
+    for pane, ask in requested.right_column.items():
+        assert pane == "gates" or found[pane].height == ask.maximum + BORDER_ROWS, pane
 
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_the_gates_have_a_place_where_a_screen_is_high_and_none_takes_it(name: str) -> None:
     for size in ("80x24", "120x36"):
-        asked, found = placed(BOARDS[name], size)
-        assert asked.gates is None
+        requested, found = placed(BOARDS[name], size)
+        assert requested.gates is None
         assert "gates" not in found
-    asked, found = placed(BOARDS[name], "200x60")
+    requested, found = placed(BOARDS[name], "200x60")
     if BOARDS[name].release.value is None:
-        assert asked.gates is None  # nobody knows them yet
+        assert requested.gates is None  # nobody knows them yet
     else:
-        assert asked.gates is not None
+        assert requested.gates is not None
         assert found["gates"].height >= 6
 
 
 def test_a_guard_of_many_rules_keeps_the_gates_without_a_place() -> None:
     made = BOARDS["guard-backfill"]
-    rules = replace(made.plan, rules=tuple(f"rule-{number}" for number in range(12)))
-    assert layout(replace(made, plan=rules), 50).gates is None
-    assert layout(made, 50).gates is not None
-    assert layout(made, 49).gates is None
+    rules = replace(made.plan, rule_names=tuple(f"rule-{number}" for number in range(12)))
+    assert request_layout(replace(made, plan=rules), 50).gates is None
+    assert request_layout(made, 50).gates is not None
+    assert request_layout(made, 49).gates is None
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", BOARDS)
 def test_no_pod_is_hidden_where_events_have_blank_lines(name: str, size: str) -> None:
-    asked, found = placed(BOARDS[name], size)
-    hidden = asked.pods + FRAME - found["pods"].height
-    blank = found["events"].height - FRAME - asked.events
+    requested, found = placed(BOARDS[name], size)
+    hidden = requested.pods + BORDER_ROWS - found["pods"].height
+    blank = found["events"].height - BORDER_ROWS - requested.events
     assert hidden <= 0 or blank <= 0 or found["events"].height <= 8
 
 
@@ -127,7 +135,7 @@ def test_no_pod_is_hidden_where_events_have_blank_lines(name: str, size: str) ->
 def test_five_hundred_pods_get_the_larger_part(name: str, size: str) -> None:
     _, found = placed(many(BOARDS[name], 500), size)
     pods, rest = found["pods"], [box for pane, box in found.items() if pane != "pods"]
-    assert pods.height * 3 >= (SIZES[size][1] - AROUND) * 2 - 2
+    assert pods.height * 3 >= (SIZES[size][1] - ROWS_OUTSIDE) * 2 - 2
     assert all(pods.width * pods.height > box.width * box.height for box in rest)
 
 
@@ -139,7 +147,7 @@ def test_on_a_wide_screen_many_pods_have_its_whole_height() -> None:
 
 
 def test_panes_do_not_jump_while_pods_come_and_go() -> None:
-    surge = layout(many(BOARDS["dark-launch"], 30), 36)
-    after = layout(many(BOARDS["dark-launch"], 4), 36, most_pods=30)
+    surge = request_layout(many(BOARDS["dark-launch"], 30), 36)
+    after = request_layout(many(BOARDS["dark-launch"], 4), 36, max_pods=30)
     assert after == surge
-    assert layout(many(BOARDS["dark-launch"], 4), 36) != surge
+    assert request_layout(many(BOARDS["dark-launch"], 4), 36) != surge

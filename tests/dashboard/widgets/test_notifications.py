@@ -4,20 +4,20 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.states import EPOCH, MONO, FixedClock, situations, workload
+from tests.support.states import EPOCH, MONOTONIC, FixedClock, dashboard_situations, workload
 from tests.support.states import pod as make_pod
 from tests.support.strategy_states import guard_situations
-from zdd_tui.dashboard.state import Board, Moment, Sourced
-from zdd_tui.dashboard.widgets.bars.notifications import LONGEST, Attention, needs
-from zdd_tui.dashboard.widgets.bars.summary import now_lines
+from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext
+from zdd_tui.dashboard.widgets.bars.notifications import MAX_TEXT_LENGTH, NotificationTracker, attention_items
+from zdd_tui.dashboard.widgets.bars.summary import summary_lines
 from zdd_tui.model.workload.pod import PodState
 
-BOARDS = situations() | guard_situations()
-MOMENT = Moment.of(FixedClock())
+BOARDS = dashboard_situations() | guard_situations()
+MOMENT = RenderContext.at_clock(FixedClock())
 
 
-def found(name: str) -> str:
-    return "; ".join((needs(BOARDS[name], MOMENT) or {}).values())
+def attention_for(name: str) -> str:
+    return "; ".join((attention_items(BOARDS[name], MOMENT) or {}).values())
 
 
 @pytest.mark.parametrize(
@@ -31,60 +31,60 @@ def found(name: str) -> str:
     ],
 )
 def test_what_needs_a_person(name: str, told: str) -> None:
-    assert told in found(name)
+    assert told in attention_for(name)
 
 
 @pytest.mark.parametrize("name", ["planned", "lock", "paused", "backfill", "rolling-back", "rolled-back", "done"])
 def test_what_needs_nobody(name: str) -> None:
-    assert found(name) == ""
+    assert attention_for(name) == ""
 
 
 @pytest.mark.parametrize("name", ["connecting", "stale"])
 def test_without_news_nobody_knows(name: str) -> None:
-    assert needs(BOARDS[name], MOMENT) is None
+    assert attention_items(BOARDS[name], MOMENT) is None
 
 
 def test_each_thing_is_told_once() -> None:
-    attention = Attention()
-    calm, open_, lost = (needs(BOARDS[name], MOMENT) for name in ("backfill", "open", "no-agent"))
-    assert attention.news(open_) == "", "it was there when the operator came"
-    assert attention.news(calm) == ""
-    assert "waits for you" in attention.news(open_)
-    assert attention.news(open_) == ""
-    assert attention.news(None) == ""
-    assert attention.news(open_) == "", "a lost connection is no new thing"
-    assert "no agent" in attention.news(lost)
+    attention = NotificationTracker()
+    calm, open_, lost = (attention_items(BOARDS[name], MOMENT) for name in ("backfill", "open", "no-agent"))
+    assert attention.pop_new_text(open_) == "", "it was there when the operator came"
+    assert attention.pop_new_text(calm) == ""
+    assert "waits for you" in attention.pop_new_text(open_)
+    assert attention.pop_new_text(open_) == ""
+    assert attention.pop_new_text(None) == ""
+    assert attention.pop_new_text(open_) == "", "a lost connection is no new thing"
+    assert "no agent" in attention.pop_new_text(lost)
 
 
 def test_a_wait_over_its_limit_is_told_when_the_limit_is_passed() -> None:
-    def board(since: float) -> Board:
+    def board(since: float) -> DashboardState:
         record = BOARDS["open"].release.value
         assert record is not None
         gates = {name: replace(gate, since=EPOCH - since) for name, gate in record.gates.items()}
-        return replace(BOARDS["open"], release=Sourced(replace(record, gates=gates, wait_limit=600.0), MONO))
+        return replace(BOARDS["open"], release=Observed(replace(record, gates=gates, wait_limit=600.0), MONOTONIC))
 
-    attention = Attention()
-    assert attention.news(needs(board(590.0), MOMENT)) == ""
-    assert attention.news(needs(board(610.0), MOMENT)) == "waits 10m11s for a person, limit 10m00s"
-    second = now_lines(board(610.0), MOMENT, 80)[1]
+    attention = NotificationTracker()
+    assert attention.pop_new_text(attention_items(board(590.0), MOMENT)) == ""
+    assert attention.pop_new_text(attention_items(board(610.0), MOMENT)) == "waits 10m11s for a person, limit 10m00s"
+    second = summary_lines(board(610.0), MOMENT, 80)[1]
     assert "".join(part for part, _tone in second) == "  waits 10m11s for a person, limit 10m00s"
 
 
 def test_an_overdue_pod_is_one_thing_however_its_seconds_run() -> None:
-    def board(*late: str, seconds: float = 0.0) -> Board:
+    def board(*late: str, seconds: float = 0.0) -> DashboardState:
         pods = [replace(make_pod(name, "1", PodState.OVERDUE), seconds_left=-seconds) for name in late]
-        return replace(BOARDS["gates"], pods=Sourced(workload(pods), MONO))
+        return replace(BOARDS["gates"], workload=Observed(workload(pods), MONOTONIC))
 
-    attention = Attention()
-    assert attention.news(needs(board(), MOMENT)) == ""
-    assert "is overdue" in attention.news(needs(board("aaaaa"), MOMENT))
-    assert attention.news(needs(board("aaaaa", seconds=9), MOMENT)) == ""
-    assert "bbbbb is overdue" in attention.news(needs(board("aaaaa", "bbbbb"), MOMENT))
+    attention = NotificationTracker()
+    assert attention.pop_new_text(attention_items(board(), MOMENT)) == ""
+    assert "is overdue" in attention.pop_new_text(attention_items(board("aaaaa"), MOMENT))
+    assert attention.pop_new_text(attention_items(board("aaaaa", seconds=9), MOMENT)) == ""
+    assert "bbbbb is overdue" in attention.pop_new_text(attention_items(board("aaaaa", "bbbbb"), MOMENT))
 
 
 def test_a_long_or_hostile_text_is_cut_and_cleaned() -> None:
-    attention = Attention()
-    attention.news({})
-    told = attention.news({"x": "\x1b[2J" + "long " * 100})
-    assert len(told) == LONGEST
-    assert told.startswith("[2J")
+    attention = NotificationTracker()
+    attention.pop_new_text({})
+    text = attention.pop_new_text({"x": "\x1b[2J" + "long " * 100})
+    assert len(text) == MAX_TEXT_LENGTH
+    assert text.startswith("[2J")

@@ -6,92 +6,92 @@ import pytest
 from textual import events
 
 from tests.dashboard.screens.test_actions import keys
-from tests.dashboard.screens.test_keys import Desk
+from tests.dashboard.screens.test_keys import AppDriver
 from tests.dashboard.widgets.test_layout import many
 from tests.support.screen_text import screen_text
-from tests.support.states import FixedClock, FixedSource, situations
+from tests.support.states import FixedClock, FixedSource, dashboard_situations
 from tests.support.strategy_states import guard_situations
 from zdd_tui.dashboard.app import ZddApp
-from zdd_tui.dashboard.screens.dialog import Page
-from zdd_tui.dashboard.widgets.bars.footer import in_short
+from zdd_tui.dashboard.screens.dialog import PageView
+from zdd_tui.dashboard.widgets.bars.footer import shorten_keys
 from zdd_tui.dashboard.widgets.panes.pane import Pane
 from zdd_tui.model.actions import ACTIONS
 
-BOARDS = situations() | guard_situations()
+BOARDS = dashboard_situations() | guard_situations()
 PANES = {"1": "pods", "2": "backfill", "3": "flags", "4": "guard", "5": "events"}
 
 
-def focused(desk: Desk) -> str:
+def focused_pane(desk: AppDriver) -> str:
     pane = desk.app.screen.focused
     assert isinstance(pane, Pane)
-    return pane.name_of_pane
+    return pane.pane_name
 
 
-def shown(desk: Desk) -> list[str]:
-    return [pane.name_of_pane for pane in desk.app.screen.query(Pane) if pane.display]
+def visible_panes(desk: AppDriver) -> list[str]:
+    return [pane.pane_name for pane in desk.app.screen.query(Pane) if pane.display]
 
 
 async def test_a_digit_in_the_title_leads_to_the_pane() -> None:
-    async with Desk(BOARDS["guard-pass"]) as desk:  # at 80x24 the backfill gives way to the guard
-        assert shown(desk) == ["pods", "flags", "guard", "events"]
+    async with AppDriver(BOARDS["guard-pass"]) as desk:  # at 80x24 the backfill gives way to the guard
+        assert visible_panes(desk) == ["pods", "flags", "guard", "events"]
         for key in "1345":
             assert f"━ {key}:{PANES[key]}" in await desk.press(key)
-            assert focused(desk) == PANES[key]
-        assert len(shown(desk)) == 4
+            assert focused_pane(desk) == PANES[key]
+        assert len(visible_panes(desk)) == 4
 
 
 async def test_a_pane_that_had_to_give_way_has_all_the_room_until_another_is_wanted() -> None:
-    async with Desk(BOARDS["guard-pass"]) as desk:
+    async with AppDriver(BOARDS["guard-pass"]) as desk:
         assert "━ 2:backfill" in await desk.press("2")
-        assert shown(desk) == ["backfill"]
+        assert visible_panes(desk) == ["backfill"]
         await desk.press("4")
-        assert shown(desk) == ["pods", "flags", "guard", "events"]
-        assert focused(desk) == "guard"
+        assert visible_panes(desk) == ["pods", "flags", "guard", "events"]
+        assert focused_pane(desk) == "guard"
         await desk.press("2", "escape")
-        assert len(shown(desk)) == 4
+        assert len(visible_panes(desk)) == 4
 
 
 async def test_where_one_pane_has_all_the_room_digits_and_tab_give_it_to_another() -> None:
-    async with Desk("backfill") as desk:
+    async with AppDriver("backfill") as desk:
         await desk.press("5", "z")
-        assert shown(desk) == ["events"]
+        assert visible_panes(desk) == ["events"]
         await desk.press("1")
-        assert shown(desk) == ["pods"]
+        assert visible_panes(desk) == ["pods"]
         await desk.press("tab")
-        assert shown(desk) == ["backfill"]
+        assert visible_panes(desk) == ["backfill"]
         await desk.press("shift+tab", "shift+tab")
-        assert shown(desk) == ["events"]
+        assert visible_panes(desk) == ["events"]
         await desk.press("z")
-        assert shown(desk) == ["pods", "backfill", "flags", "events"]
-        assert focused(desk) == "events"
+        assert visible_panes(desk) == ["pods", "backfill", "flags", "events"]
+        assert focused_pane(desk) == "events"
 
 
 async def test_tab_goes_round_the_panes_and_back() -> None:
-    async with Desk("backfill") as desk:
+    async with AppDriver("backfill") as desk:
         names = []
         for _ in range(5):
             await desk.press("tab")
-            names.append(focused(desk))
+            names.append(focused_pane(desk))
         assert names == ["pods", "backfill", "flags", "events", "pods"]
         await desk.press("shift+tab")
-        assert focused(desk) == "events"
+        assert focused_pane(desk) == "events"
         await desk.press("escape", "shift+tab")
-        assert focused(desk) == "events"
+        assert focused_pane(desk) == "events"
 
 
 async def test_keys_that_lie_in_a_heap_are_each_for_the_pane_of_the_one_before() -> None:
-    async with Desk("backfill") as desk:
+    async with AppDriver("backfill") as desk:
         for key in "1s5z/ref":
             desk.app.post_message(events.Key("slash" if key == "/" else key, key))
         for _ in range(3):
             await desk.pilot.pause()
-        assert shown(desk) == ["events"]
+        assert visible_panes(desk) == ["events"]
         assert "/ref▏" in desk.screen
         assert "1 of 4" in desk.screen
 
 
 async def test_a_row_is_opened_by_keys_typed_ahead() -> None:
-    async with Desk(BOARDS["guard-pass"]) as desk:
+    async with AppDriver(BOARDS["guard-pass"]) as desk:
         for key in ("4", "down", "enter"):
             desk.app.post_message(events.Key(key, None))
         for _ in range(5):
@@ -100,55 +100,55 @@ async def test_a_row_is_opened_by_keys_typed_ahead() -> None:
 
 
 async def test_a_table_s_keys_need_no_focus_first_and_the_pods_have_them_then() -> None:
-    async with Desk("gates") as desk:
+    async with AppDriver("gates") as desk:
         assert "/▏" in await desk.press("slash")
-        assert focused(desk) == "pods"
+        assert focused_pane(desk) == "pods"
         assert "1 of 7" in await desk.press(*"ccccc")
         await desk.press("escape", "escape")
         assert desk.app.screen.focused is None
         await desk.press("z")
-        assert shown(desk) == ["pods"]
+        assert visible_panes(desk) == ["pods"]
 
 
 async def test_what_a_pane_or_a_plan_has_not_is_told() -> None:
-    async with Desk("backfill") as desk:
+    async with AppDriver("backfill") as desk:
         assert "this plan has no guard" in await desk.press("4")
         assert desk.app.screen.focused is None
         assert "sort: the pane backfill has no rows" in await desk.press("2", "s")
 
 
 async def test_the_palette_goes_to_panes_and_acts_in_them_from_any_screen() -> None:
-    async with Desk("backfill") as desk:
+    async with AppDriver("backfill") as desk:
         await desk.press("T", "colon", *"to events", "enter")
         await desk.pilot.pause()
         assert len(desk.app.screen_stack) == 1
-        assert focused(desk) == "events"
+        assert focused_pane(desk) == "events"
         await desk.press("colon", *"zoom", "enter")
         await desk.pilot.pause()
-        assert shown(desk) == ["events"]
+        assert visible_panes(desk) == ["events"]
         assert "✗ this plan has no guard" in await desk.press("colon", *"to guard")
 
 
-@pytest.mark.parametrize("action", [each.id for each in ACTIONS if each.on_panes])
+@pytest.mark.parametrize("action", [each.id for each in ACTIONS if each.is_pane_action])
 async def test_help_palette_and_keymap_know_every_key_of_the_panes(action: str) -> None:
     each = next(each for each in ACTIONS if each.id == action)
-    async with Desk("backfill", keys=keys({action: "f9"})) as desk:
+    async with AppDriver("backfill", keys=keys({action: "f9"})) as desk:
         await desk.press("question_mark")
-        lines = desk.app.screen.query_one(Page).plain().splitlines()
+        lines = desk.app.screen.query_one(PageView).plain_text().splitlines()
         assert [line for line in lines if line.startswith(f"f9      {each.label} ") and each.help[:20] in line]
         await desk.press("escape", "colon")
-        lines = desk.app.screen.query_one(Page).plain().splitlines()
+        lines = desk.app.screen.query_one(PageView).plain_text().splitlines()
         assert [line for line in lines if line[2:].startswith(f"f9      {each.label} ")]
 
 
 async def test_another_key_leads_to_the_pane_and_stands_in_its_title() -> None:
-    async with Desk("backfill", keys=keys({"to-events": "f5", "to-flags": [], "maximise": "m"})) as desk:
+    async with AppDriver("backfill", keys=keys({"to-events": "f5", "to-flags": [], "maximise": "m"})) as desk:
         assert "f5:events" in desk.screen
         assert "─ flags 1s" in desk.screen
         await desk.press("5", "3")
         assert desk.app.screen.focused is None
         await desk.press("f5", "m")
-        assert shown(desk) == ["events"]
+        assert visible_panes(desk) == ["events"]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ async def test_another_key_leads_to_the_pane_and_stands_in_its_title() -> None:
     ],
 )
 def test_the_footer_tells_digits_that_follow_each_other_in_short(keys: str, told: str) -> None:
-    assert in_short(keys.split()) == told
+    assert shorten_keys(keys.split()) == told
 
 
 @pytest.mark.parametrize(("picture", "size"), [("few", "160x50"), ("few", "200x60"), ("many", "200x60")])

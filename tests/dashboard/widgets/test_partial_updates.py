@@ -3,32 +3,32 @@
 from dataclasses import replace
 
 from tests.support.screen_text import screen_text
-from tests.support.states import FixedClock, FixedSource, pod, situations, workload
+from tests.support.states import FixedClock, FixedSource, dashboard_situations, pod, workload
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.screens.release import ReleaseScreen
-from zdd_tui.dashboard.state import Sourced
-from zdd_tui.dashboard.widgets.drawing.cached_widget import ThinCompositor, ThinUpdate
+from zdd_tui.dashboard.state import Observed
+from zdd_tui.dashboard.widgets.drawing.cached_widget import CroppedUpdate, CroppingCompositor
 from zdd_tui.dashboard.widgets.panes.pods import PodPane
 from zdd_tui.model.workload.pod import PodState
 
 
 async def test_one_changed_cell_sends_that_cell_only() -> None:
     pods = [pod(f"abc-{number}", "2", PodState.SERVING) for number in range(5)]
-    start = replace(situations()["backfill"], pods=Sourced(workload(pods), 1000.0))
+    start = replace(dashboard_situations()["backfill"], workload=Observed(workload(pods), 1000.0))
     app = ZddApp(FixedSource(start), clock=FixedClock())
     async with app.run_test(size=(120, 36), notifications=True) as pilot:
         await pilot.pause()
         screen = app.screen
         assert isinstance(screen, ReleaseScreen)
         compositor = screen._compositor
-        assert isinstance(compositor, ThinCompositor)
+        assert isinstance(compositor, CroppingCompositor)
         pods[2] = replace(pods[2], restarts=7)
         with app.batch_update():  # so that the update is ours to look at
-            screen.show(replace(start, pods=Sourced(workload(pods), 1000.0)), app.moment())
+            screen.show(replace(start, workload=Observed(workload(pods), 1000.0)), app.render_context())
             widgets = set(screen.query("PodPane"))
             compositor.update_widgets(widgets)
             update = compositor.render_partial_update()
-        assert isinstance(update, ThinUpdate)
+        assert isinstance(update, CroppedUpdate)
         sent = update.render_segments(app.console)
         assert " 7" in sent
         assert "users-api" not in sent
@@ -36,7 +36,7 @@ async def test_one_changed_cell_sends_that_cell_only() -> None:
 
 
 async def test_an_age_in_a_title_sends_that_title_only() -> None:
-    start = situations()["backfill"]
+    start = dashboard_situations()["backfill"]
     clock = FixedClock()
     app = ZddApp(FixedSource(start), clock=clock)
     async with app.run_test(size=(120, 36), notifications=True) as pilot:
@@ -47,10 +47,10 @@ async def test_an_age_in_a_title_sends_that_title_only() -> None:
         pane = screen.query_one(PodPane)
         clock.seconds += 3
         with app.batch_update():
-            pane.show(start, app.moment())
+            pane.show(start, app.render_context())
             compositor.update_widgets({pane})
             update = compositor.render_partial_update()
-        assert isinstance(update, ThinUpdate)
+        assert isinstance(update, CroppedUpdate)
         sent = update.render_segments(app.console)
         assert "pods 4s · users-api 4/4 ready" in sent
         assert "Serving" not in sent

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.states import MONO, FixedClock
-from zdd_tui.dashboard.state import Moment, Sourced
-from zdd_tui.dashboard.widgets.diagrams.shadow import parted, shadow_lines, visible
-from zdd_tui.dashboard.widgets.drawing.line import cut, width, wrap
+from tests.support.states import MONOTONIC, FixedClock
+from zdd_tui.dashboard.state import Observed, RenderContext
+from zdd_tui.dashboard.widgets.diagrams.shadow import align_at_difference, escape_invisible, shadow_sample_lines
+from zdd_tui.dashboard.widgets.drawing.line import line_width, truncate, wrap
 from zdd_tui.model.shadow import FieldDifference, ShadowSample, ShadowSamples
 
-MOMENT = Moment.of(FixedClock())
+MOMENT = RenderContext.at_clock(FixedClock())
 TEXTS = st.text(max_size=60)
 FIELDS = st.builds(FieldDifference, TEXTS, TEXTS, TEXTS, TEXTS)
 SAMPLES = st.builds(
@@ -28,23 +28,23 @@ SAMPLES = st.builds(
 )
 
 
-def told(found: ShadowSamples | None, *, whole: bool = False, cells: int = 76, **changes: str) -> list[str]:
-    answer = replace(Sourced(found, MONO - 2 if found else None), **changes)
-    lines = shadow_lines(answer, 15.0, MOMENT, cells, whole=whole)
-    assert max(map(width, lines)) <= cells
+def sample_text(found: ShadowSamples | None, *, whole: bool = False, cells: int = 76, **changes: str) -> list[str]:
+    answer = replace(Observed(found, MONOTONIC - 2 if found else None), **changes)
+    lines = shadow_sample_lines(answer, 15.0, MOMENT, cells, in_full=whole)
+    assert max(map(line_width, lines)) <= cells
     return ["".join(text for text, _ in line).rstrip() for line in lines]
 
 
 @given(st.lists(SAMPLES, max_size=5), st.booleans(), st.sampled_from([56, 76, 116]))
 def test_whatever_comes_fits_and_is_printable(samples: list[ShadowSample], whole: bool, cells: int) -> None:
-    lines = told(ShadowSamples(tuple(samples), 99, 3, 1, "x", 2000), whole=whole, cells=cells)
+    lines = sample_text(ShadowSamples(tuple(samples), 99, 3, 1, "x", 2000), whole=whole, cells=cells)
     assert all(line.isprintable() for line in lines)
 
 
 @given(st.text("abж山 ", max_size=80), st.text("abж山 ", max_size=80), st.text("abж山 ", max_size=80))
 def test_where_two_values_part_is_in_sight(same: str, one: str, other: str) -> None:
     old, new = f"{same}1{one}", f"{same}2{other}"
-    shown = [cut(each, 20) for each in parted(old, new, 20)]
+    shown = [truncate(each, 20) for each in align_at_difference(old, new, 20)]
     assert ["1" in shown[0], "2" in shown[1]] == [True, True]
 
 
@@ -59,34 +59,34 @@ def test_where_two_values_part_is_in_sight(same: str, one: str, other: str) -> N
     ],
 )
 def test_a_character_that_cannot_be_seen_is_told(text: str, shown: str) -> None:
-    assert visible(text) == shown
+    assert escape_invisible(text) == shown
 
 
 def test_blanks_that_differ_are_kept_in_full() -> None:
     field = FieldDifference("name", '"a  b "', '"a b"', "only blanks")
-    lines = told(ShadowSamples((ShadowSample("p-1", 0, "mismatch", 1, "7", (field,)),), 1, 1), whole=True)
+    lines = sample_text(ShadowSamples((ShadowSample("p-1", 0, "mismatch", 1, "7", (field,)),), 1, 1), whole=True)
     assert '    old   "a  b "' in lines
 
 
 def test_what_is_not_shown_is_counted() -> None:
     sample = ShadowSample("p-1", 0, "mismatch", 7, "7")
-    assert told(ShadowSamples((sample,), 7, 1))[1] == "1 from the log of 1 pod, at least 6 more are not shown"
-    assert told(ShadowSamples((sample,), 1, 3))[1] == "1 from the logs of 3 pods, no other is known"
-    assert told(ShadowSamples((), 0, 3, 2, "why", 2000))[1:] == [
+    assert sample_text(ShadowSamples((sample,), 7, 1))[1] == "1 from the log of 1 pod, at least 6 more are not shown"
+    assert sample_text(ShadowSamples((sample,), 1, 3))[1] == "1 from the logs of 3 pods, no other is known"
+    assert sample_text(ShadowSamples((), 0, 3, 2, "why", 2000))[1:] == [
         "none in the logs of 3 pods, the last 2,000 lines of each",
         "? 2 logs were not read: why",
     ]
 
 
 def test_the_age_and_what_hinders_are_told() -> None:
-    assert told(None)[-1] == "… reading the pods' logs"
-    assert told(ShadowSamples((), 0, 1))[0].endswith("3s old")
-    failed = told(None, error="pods is forbidden", mend="ask for pods/log")
+    assert sample_text(None)[-1] == "… reading the pods' logs"
+    assert sample_text(ShadowSamples((), 0, 1))[0].endswith("3s old")
+    failed = sample_text(None, error="pods is forbidden", hint="ask for pods/log")
     assert failed[1:] == ["✗ the pods' logs: pods is forbidden", "→ ask for pods/log"]
 
 
 @given(st.text("ab 山ж-", max_size=80), st.integers(8, 40))
 def test_wrapped_text_is_no_wider_than_its_room_and_whole(text: str, cells: int) -> None:
     lines = wrap(text, cells)
-    assert max(map(width, lines)) <= cells
+    assert max(map(line_width, lines)) <= cells
     assert "".join(part for line in lines for part, _ in line).replace(" ", "") == text.replace(" ", "")

@@ -7,35 +7,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tests.support.states import EPOCH, MONO, FixedClock, backfill, board, record, release, situations
-from zdd_tui.dashboard.state import Moment, Sourced
-from zdd_tui.dashboard.widgets.bars.footer import available, why_not
+from tests.support.states import EPOCH, MONOTONIC, FixedClock, backfill, board, dashboard_situations, record, release
+from zdd_tui.dashboard.state import Observed, RenderContext
+from zdd_tui.dashboard.widgets.bars.footer import available_actions, disabled_reason
 from zdd_tui.dashboard.widgets.bars.gates import gate_lines
-from zdd_tui.dashboard.widgets.bars.header import header
-from zdd_tui.dashboard.widgets.bars.summary import now_lines
+from zdd_tui.dashboard.widgets.bars.header import header_line
+from zdd_tui.dashboard.widgets.bars.summary import summary_lines
 from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
-    Tone,
-    changed_cells,
+    TextStyle,
     clip,
-    cut,
-    cut_start,
+    find_changed_span,
     fit,
-    human_age,
-    human_count,
-    outside,
-    spread,
-    width,
+    format_age,
+    format_count,
+    justify,
+    line_width,
+    sanitize,
+    truncate,
+    truncate_start,
     wrap,
 )
 from zdd_tui.dashboard.widgets.panes.backfill import backfill_lines, done_percent
 from zdd_tui.model.release.records import Lease
-from zdd_tui.model.release.state import CommandKind, State, StepStatus
+from zdd_tui.model.release.state import CommandKind, ReleaseState, StepStatus
 from zdd_tui.model.release.strategy import Phase
-from zdd_tui.model.release.summary import Mood, situation
+from zdd_tui.model.release.summary import Severity, summarize_release
 
 HOSTILE = st.text(st.characters(codec="utf-8"), max_size=60)
-MOMENT = Moment.of(FixedClock())
+MOMENT = RenderContext.at_clock(FixedClock())
 
 
 def text(*lines: Line) -> str:
@@ -43,49 +43,49 @@ def text(*lines: Line) -> str:
 
 
 def test_a_value_grows_old_and_stale() -> None:
-    value = Sourced("x", 100.0)
+    value = Observed("x", 100.0)
     assert value.age(103.5) == 3.5
-    assert not value.stale(105.0, 5)
-    assert value.stale(105.1, 5)
-    assert Sourced().age(5) is None
-    assert Sourced().stale(5, 5)
+    assert not value.is_stale(105.0, 5)
+    assert value.is_stale(105.1, 5)
+    assert Observed().age(5) is None
+    assert Observed().is_stale(5, 5)
 
 
 def test_the_databases_clock_goes_on_between_readings() -> None:
-    assert board(record(release(State.PLANNED))).server_now(MONO + 2.5) == EPOCH + 2.5
-    assert situations()["connecting"].server_now(MONO) is None
+    assert board(record(release(ReleaseState.PLANNED))).server_now(MONOTONIC + 2.5) == EPOCH + 2.5
+    assert dashboard_situations()["connecting"].server_now(MONOTONIC) is None
 
 
 @given(HOSTILE)
 def test_no_control_character_from_outside_is_drawn(data: str) -> None:
-    assert outside(data).isprintable()
+    assert sanitize(data).isprintable()
 
 
 def test_what_is_outside_stays_readable() -> None:
-    assert outside("a\x1b[31mb\r\nc\u202ed\u200be\t[/var/log] é 漢") == "a[31mb  cde [/var/log] é 漢"
+    assert sanitize("a\x1b[31mb\r\nc\u202ed\u200be\t[/var/log] é 漢") == "a[31mb  cde [/var/log] é 漢"
 
 
 @given(HOSTILE, st.integers(0, 40))
 def test_cutting_and_filling_keep_to_their_cells(data: str, cells: int) -> None:
-    assert cell_len(cut(data, cells)) <= cells
-    assert cell_len(cut_start(data, cells)) <= cells
+    assert cell_len(truncate(data, cells)) <= cells
+    assert cell_len(truncate_start(data, cells)) <= cells
     assert cell_len(fit(data, cells)) == cells
     assert cell_len(fit(data, cells, right=True)) == cells
 
 
 @given(st.lists(HOSTILE, max_size=4), st.lists(HOSTILE, max_size=2), st.integers(0, 60))
 def test_lines_keep_to_their_cells(left: list[str], right: list[str], cells: int) -> None:
-    one: Line = tuple((outside(part), Tone.NORMAL) for part in left)
-    other: Line = tuple((cut(part, 10), Tone.NORMAL) for part in right)
-    assert width(clip(one, cells)) <= cells
-    assert width(spread(one, other, cells)) <= max(cells, width(other))
+    one: Line = tuple((sanitize(part), TextStyle.NORMAL) for part in left)
+    other: Line = tuple((truncate(part, 10), TextStyle.NORMAL) for part in right)
+    assert line_width(clip(one, cells)) <= cells
+    assert line_width(justify(one, other, cells)) <= max(cells, line_width(other))
 
 
 @given(st.lists(st.text("ab漢 ", max_size=3), max_size=5), st.lists(st.text("ab漢 ", max_size=3), max_size=5))
 def test_cells_outside_of_what_changed_are_the_same(left: list[str], right: list[str]) -> None:
-    one, other = (tuple((part, Tone.NORMAL) for part in parts) for parts in (left, right))
-    start, stop = changed_cells(one, other)
-    full = max(width(one), width(other))
+    one, other = (tuple((part, TextStyle.NORMAL) for part in parts) for parts in (left, right))
+    start, stop = find_changed_span(one, other)
+    full = max(line_width(one), line_width(other))
     assert 0 <= start <= stop <= full
     cells = [
         [char for part in parts for c in part for char in ([c] if cell_len(c) == 1 else [c, ""])]
@@ -98,90 +98,90 @@ def test_cells_outside_of_what_changed_are_the_same(left: list[str], right: list
 
 @given(HOSTILE, st.integers(8, 60))
 def test_wrapping_loses_no_word(data: str, cells: int) -> None:
-    assert "".join(text(*wrap(data, cells)).split()) == "".join(outside(data).split())
+    assert "".join(text(*wrap(data, cells)).split()) == "".join(sanitize(data).split())
 
 
 @pytest.mark.parametrize(
     ("number", "told"), [(0, "0"), (756, "756"), (999.6, "1k"), (41_000, "41k"), (756_000, "756k"), (1_200_000, "1.2M")]
 )
 def test_counts(number: float, told: str) -> None:
-    assert human_count(number) == told
+    assert format_count(number) == told
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(0.4, "0s"), (59.9, "59s"), (754, "12m"), (3600 * 5, "5h"), (3e5, "3d")])
 def test_ages(seconds: float, told: str) -> None:
-    assert human_age(seconds) == told
+    assert format_age(seconds) == told
 
 
 def test_each_end_and_failure_has_a_look_of_its_own() -> None:
-    looks = {}
-    for name, made in situations().items():
+    styles = {}
+    for name, made in dashboard_situations().items():
         if made.release.value is not None:
-            told = situation(made.release.value, EPOCH)
-            looks[name] = (told.glyph, told.word)
+            text = summarize_release(made.release.value, EPOCH)
+            styles[name] = (text.glyph, text.state_label)
     for name in ("done", "rolled-back", "failed", "rolling-back", "paused", "backfill", "open", "gates", "planned"):
-        assert [other for other, look in looks.items() if look == looks[name]].count(name) == 1
-    assert len({looks[name] for name in ("done", "rolled-back", "failed", "rolling-back")}) == 4
-    words = [looks[name][1] for name in ("done", "rolled-back", "failed")]
+        assert [other for other, look in styles.items() if look == styles[name]].count(name) == 1
+    assert len({styles[name] for name in ("done", "rolled-back", "failed", "rolling-back")}) == 4
+    words = [styles[name][1] for name in ("done", "rolled-back", "failed")]
     assert words == ["DONE", "ROLLED BACK", "FAILED"]
 
 
 def test_a_failed_undo_tells_its_error_and_the_key() -> None:
-    rel = release(State.ROLLBACK_FAILED, Phase.EXPAND, done=1, current=StepStatus.UNDO_FAILED, error="no rights")
-    told = situation(record(rel), EPOCH)
-    assert told.mood is Mood.BAD
-    assert told.notes == ("no rights",)
-    assert "R tries the undo again" in told.press
+    rel = release(ReleaseState.ROLLBACK_FAILED, Phase.EXPAND, done=1, current=StepStatus.UNDO_FAILED, error="no rights")
+    text = summarize_release(record(rel), EPOCH)
+    assert text.severity is Severity.ERROR
+    assert text.notes == ("no rights",)
+    assert "R tries the undo again" in text.next_action
 
 
 def test_where_there_is_no_way_back_nobody_is_told_to_roll_back() -> None:
-    steps = sum(len(phase.steps) for phase in release(State.PLANNED).strategy.phases[:5])
-    rel = release(State.FAILED, Phase.CLEANUP, done=steps + 2, current=StepStatus.FAILED, error="x")
-    assert "R" not in situation(record(rel), EPOCH).press.split()
-    assert "no way back" in why_not(board(record(rel)), MOMENT, CommandKind.ROLLBACK)
+    steps = sum(len(phase.steps) for phase in release(ReleaseState.PLANNED).strategy.phases[:5])
+    rel = release(ReleaseState.FAILED, Phase.CLEANUP, done=steps + 2, current=StepStatus.FAILED, error="x")
+    assert "R" not in summarize_release(record(rel), EPOCH).next_action.split()
+    assert "no way back" in disabled_reason(board(record(rel)), MOMENT, CommandKind.ROLLBACK)
 
 
 def test_long_errors_are_cut_with_a_way_to_all_of_it() -> None:
-    rel = release(State.FAILED, Phase.EXPAND, done=1, current=StepStatus.FAILED, error="word " * 400)
-    lines = now_lines(board(record(rel)), MOMENT, 78)
+    rel = release(ReleaseState.FAILED, Phase.EXPAND, done=1, current=StepStatus.FAILED, error="word " * 400)
+    lines = summary_lines(board(record(rel)), MOMENT, 78)
     assert len(lines) == 8
     assert "e shows all of it" in text(*lines)
     assert text(lines[-1]).startswith("→ a tries the step again")
 
 
 def test_a_note_is_never_cut_away_by_what_to_press() -> None:
-    made = situations()["lock"]
-    told = text(*now_lines(made, MOMENT, 78))
-    assert "held by pid 4123" in told
-    assert "try 7 of 40" in told
+    made = dashboard_situations()["lock"]
+    message = text(*summary_lines(made, MOMENT, 78))
+    assert "held by pid 4123" in message
+    assert "try 7 of 40" in message
 
 
 def test_the_header_gives_up_the_target_before_the_alarm() -> None:
-    made = situations()["no-agent"]
+    made = dashboard_situations()["no-agent"]
     for cells in (80, 60, 50):
-        told = text(header(made, MOMENT, cells))
-        assert "NO AGENT 13s" in told
-        assert "users-full-name" in told
-        assert len(told) <= cells
+        message = text(header_line(made, MOMENT, cells))
+        assert "NO AGENT 13s" in message
+        assert "users-full-name" in message
+        assert len(message) <= cells
 
 
 def test_an_agent_that_never_was_is_an_alarm_too() -> None:
     for lease in (None, Lease(3, "", "", 0, 0.0, 3.0)):
-        assert "✗ NO AGENT" in text(header(board(record(release(State.PLANNED), lease=lease)), MOMENT, 80))
+        assert "✗ NO AGENT" in text(header_line(board(record(release(ReleaseState.PLANNED), lease=lease)), MOMENT, 80))
 
 
 def test_an_ended_release_needs_no_agent() -> None:
-    made = board(record(release(State.DONE, Phase.CLEANUP), lease=None))
-    assert "NO AGENT" not in text(header(made, MOMENT, 80))
-    assert "nobody" not in text(*now_lines(made, MOMENT, 80))
+    made = board(record(release(ReleaseState.DONE, Phase.CLEANUP), lease=None))
+    assert "NO AGENT" not in text(header_line(made, MOMENT, 80))
+    assert "nobody" not in text(*summary_lines(made, MOMENT, 80))
 
 
 def test_queued_commands_are_counted_where_nobody_takes_them() -> None:
-    made = situations()["no-agent"]
+    made = dashboard_situations()["no-agent"]
     assert made.release.value is not None
     queued = replace(made.release.value, commands=(_command(1), _command(2)))
-    told = text(*now_lines(replace(made, release=Sourced(queued, MONO)), MOMENT, 90))
-    assert "2 commands wait" in told
+    message = text(*summary_lines(replace(made, release=Observed(queued, MONOTONIC)), MOMENT, 90))
+    assert "2 commands wait" in message
 
 
 def _command(number: int):  # type: ignore[no-untyped-def]
@@ -191,12 +191,12 @@ def _command(number: int):  # type: ignore[no-untyped-def]
 
 
 def test_a_stale_board_opens_no_gate() -> None:
-    made = situations()["open"]
-    assert why_not(made, MOMENT, CommandKind.ADVANCE) == ""
-    late = Moment(MONO + 60, EPOCH + 60, FixedClock())
-    assert "STALE" in why_not(made, late, CommandKind.ADVANCE)
+    made = dashboard_situations()["open"]
+    assert disabled_reason(made, MOMENT, CommandKind.ADVANCE) == ""
+    late = RenderContext(MONOTONIC + 60, EPOCH + 60, FixedClock())
+    assert "STALE" in disabled_reason(made, late, CommandKind.ADVANCE)
     assert all("unknown" in text(line) for line in gate_lines(made, late, 80))
-    assert CommandKind.ADVANCE not in [action.id for action in available(made, late)]
+    assert CommandKind.ADVANCE not in [action.id for action in available_actions(made, late)]
 
 
 def test_a_backfill_is_at_100_percent_only_when_it_is_over() -> None:
@@ -207,11 +207,13 @@ def test_a_backfill_is_at_100_percent_only_when_it_is_over() -> None:
 
 
 def test_what_the_backfill_found_is_told() -> None:
-    told = text(*backfill_lines(backfill(failed_rows=3, mismatches=2, status="done"), 26))
-    assert "✗ 3 rows failed" in told
-    assert "✗ 2 mismatches" in told
+    message = text(*backfill_lines(backfill(failed_rows=3, mismatches=2, status="done"), 26))
+    assert "✗ 3 rows failed" in message
+    assert "✗ 2 mismatches" in message
     assert "✔ verified 5, 0 wrong" in text(
         *backfill_lines(backfill(verified=True, verified_rows=5, mismatches=0, status="done"), 26)
     )
     assert text(*backfill_lines(None, 26)) == "○ not begun"
-    assert all(width(line) <= 26 for line in backfill_lines(backfill(rate=123_456.0, rows_done=1, batch_rows=5000), 26))
+    assert all(
+        line_width(line) <= 26 for line in backfill_lines(backfill(rate=123_456.0, rows_done=1, batch_rows=5000), 26)
+    )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.states import EPOCH, MONO, FixedClock, backfill, board, record, release, situations
+from tests.support.states import EPOCH, MONOTONIC, FixedClock, backfill, board, dashboard_situations, record, release
 from tests.support.strategy_states import (
     BROKEN,
     CAUSE,
@@ -21,26 +21,26 @@ from tests.support.strategy_states import (
     latency,
     pods_of,
 )
-from zdd_tui.dashboard.state import Board, Moment, Sourced
-from zdd_tui.dashboard.widgets.bars.stepper import stepper
-from zdd_tui.dashboard.widgets.bars.summary import now_lines
+from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext
+from zdd_tui.dashboard.widgets.bars.stepper import stepper_line
+from zdd_tui.dashboard.widgets.bars.summary import summary_lines
 from zdd_tui.dashboard.widgets.drawing.chart import sparkline
-from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, width
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, line_width
 from zdd_tui.dashboard.widgets.panes.columns import fit_columns, row_line
-from zdd_tui.dashboard.widgets.panes.guard import guard_columns, guard_heading, guard_readings, under_line
-from zdd_tui.dashboard.widgets.panes.layout import layout
-from zdd_tui.dashboard.widgets.panes.pod_rows import board_rows, pod_rows, widths_of
-from zdd_tui.dashboard.widgets.panes.pods import pod_columns, pod_notes, sides_heading
+from zdd_tui.dashboard.widgets.panes.guard import guard_columns, guard_heading, guard_readings, second_line
+from zdd_tui.dashboard.widgets.panes.layout import request_layout
+from zdd_tui.dashboard.widgets.panes.pod_rows import build_pod_rows, measure_widths, sorted_pod_rows
+from zdd_tui.dashboard.widgets.panes.pods import deployments_heading, pod_columns, pod_notes
 from zdd_tui.model.actions import default_keys
 from zdd_tui.model.guard.reading import GuardReading
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.state import State, StepStatus
+from zdd_tui.model.release.state import ReleaseState, StepStatus
 from zdd_tui.model.release.strategy import Phase
-from zdd_tui.model.release.summary import situation
+from zdd_tui.model.release.summary import summarize_release
 from zdd_tui.model.workload.pod import PodState
 from zdd_tui.model.workload.rollout import RolloutStatus
 
-MOMENT = Moment.of(FixedClock())
+MOMENT = RenderContext.at_clock(FixedClock())
 BOARDS = guard_situations()
 
 
@@ -50,26 +50,26 @@ def text(*lines: Line) -> str:
 
 def guard_lines(readings: Sequence[GuardReading], cells: int, *, compact: bool = False) -> list[Line]:
     """The rows of the pane."""
-    fitted = fit_columns(guard_columns(readings, cells, titles=not compact), cells)
+    fitted = fit_columns(guard_columns(readings, cells, with_titles=not compact), cells)
     shown = {column.key for column, _ in fitted}
     lines: list[Line] = []
     for reading in readings:
         lines.append(row_line(fitted, reading, not compact))
         if not compact:
-            lines.append(under_line(reading, shown, cells))
+            lines.append(second_line(reading, shown, cells))
     return lines
 
 
-def board_pods(made: Board, now: float, cells: int) -> list[Line]:
+def board_pods(made: DashboardState, now: float, cells: int) -> list[Line]:
     """Notes and rows of the pane."""
-    rows = board_rows(made)
-    fitted = fit_columns(pod_columns(widths_of(rows)), cells)
+    rows = sorted_pod_rows(made)
+    fitted = fit_columns(pod_columns(measure_widths(rows)), cells)
     return [*pod_notes(made, cells), *[row_line(fitted, row, now) for row in rows]]
 
 
-def of_record(made: Board, **changes: object) -> Board:
+def of_record(made: DashboardState, **changes: object) -> DashboardState:
     assert made.release.value is not None
-    return replace(made, release=Sourced(replace(made.release.value, **changes), MONO))  # type: ignore[arg-type]
+    return replace(made, release=Observed(replace(made.release.value, **changes), MONOTONIC))  # type: ignore[arg-type]
 
 
 # --- cause ----------------------------------------------------------------------------------------------------
@@ -79,18 +79,18 @@ def of_record(made: Board, **changes: object) -> Board:
 def test_what_the_guard_saw_stands_on_the_first_line_in_whole(name: str) -> None:
     made = BOARDS[name]
     assert made.release.value is not None
-    lines = now_lines(made, MOMENT, 78)
+    lines = summary_lines(made, MOMENT, 78)
     cause = made.release.value.cause
     assert "guard:" in text(lines[0])
     assert cause in " ".join(text(*lines).split())
-    assert situation(made.release.value, EPOCH + 1).text in " ".join(text(*lines).split())
+    assert summarize_release(made.release.value, EPOCH + 1).text in " ".join(text(*lines).split())
 
 
 def test_a_dark_launch_that_differs_says_where_one_sees_what() -> None:
     def press(name: str, keys: dict[str, str] | None = None) -> str:
         record = BOARDS[name].release.value
         assert record is not None
-        return situation(record, EPOCH, keys).press
+        return summarize_release(record, EPOCH, keys).next_action
 
     assert press("dark-mismatch").startswith("V shows which answers differ; a opens shadow-100")
     assert press("dark-mismatch", {**default_keys(), "picture": "F9"}).startswith("F9 shows which answers differ")
@@ -98,16 +98,16 @@ def test_a_dark_launch_that_differs_says_where_one_sees_what() -> None:
 
 
 def test_a_cause_that_is_over_is_told_no_more() -> None:
-    going = record(release(State.RUNNING, Phase.BACKFILL, done=7, current=StepStatus.INTENT), cause=CAUSE)
-    assert situation(going, EPOCH).cause == ""
-    assert situation(replace(going, release=replace(going.release, paused=True)), EPOCH).cause
+    going = record(release(ReleaseState.RUNNING, Phase.BACKFILL, done=7, current=StepStatus.STARTED), cause=CAUSE)
+    assert summarize_release(going, EPOCH).cause == ""
+    assert summarize_release(replace(going, release=replace(going.release, paused=True)), EPOCH).cause
 
 
 # --- guard ----------------------------------------------------------------------------------------------------
 
 
 def test_a_rule_that_was_never_judged_is_unknown_not_absent() -> None:
-    made = board(record(release(State.PLANNED)), plan=GUARDED)
+    made = board(record(release(ReleaseState.PLANNED)), plan=GUARDED)
     assert [(one.rule, one.verdict) for one in guard_readings(made, EPOCH)] == [
         ("errors", Verdict.UNKNOWN),
         ("p99", Verdict.UNKNOWN),
@@ -122,21 +122,21 @@ def test_an_old_reading_is_unknown_until_the_release_has_ended() -> None:
     assert (worst.rule, worst.verdict, other.verdict) == ("errors", Verdict.UNKNOWN, Verdict.PASS)
     assert "STALE 60s" in text(*guard_lines((worst,), 60))
     assert made.release.value is not None
-    ended = of_record(made, release=replace(made.release.value.release, state=State.DONE))
+    ended = of_record(made, release=replace(made.release.value.release, state=ReleaseState.DONE))
     assert {one.verdict for one in guard_readings(ended, EPOCH)} == {Verdict.PASS}
 
 
 def test_the_worst_rule_comes_first_with_its_word_and_numbers() -> None:
     readings = sorted((latency(), BROKEN), key=lambda one: one.rule, reverse=True)
-    made = board(record(release(State.PLANNED), guard=tuple(readings)), plan=GUARDED)
+    made = board(record(release(ReleaseState.PLANNED), guard=tuple(readings)), plan=GUARDED)
     found = guard_readings(made, EPOCH)
     assert [one.rule for one in found] == ["errors", "p99"]
     assert guard_heading(found) == "1 fail"
     for compact in (True, False):
-        told = text(*guard_lines(found, 28, compact=compact))
-        assert "✗ fail" in told
-        assert "7.1%" in told
-        assert "1%" in told.replace("7.1%", "")
+        message = text(*guard_lines(found, 28, compact=compact))
+        assert "✗ fail" in message
+        assert "7.1%" in message
+        assert "1%" in message.replace("7.1%", "")
     assert "old 79ms" in text(*guard_lines(found, 28))
 
 
@@ -160,13 +160,13 @@ def test_whatever_a_rule_says_fits_its_pane(reading: GuardReading, cells: int, c
     lines = guard_lines((reading,), cells, compact=compact)
     assert len(lines) == (1 if compact else 2)
     # Three numbers of a dozen digits each need more than the narrowest pane has; the pane cuts what is over.
-    assert all(width(line) <= max(cells, 45) for line in lines)
+    assert all(line_width(line) <= max(cells, 45) for line in lines)
 
 
 def test_a_strip_is_measured_by_the_limit_and_shows_gaps() -> None:
     assert text(sparkline((0.0, 0.5, 1.0), 1.0, 10)) == "▁▅█"
     assert text(sparkline((0.0, None, 0.01), 1.0, 10)) == "▁·▁"
-    assert sparkline((1.0, 4.0), 1.0, 10) == (("▃", Tone.NORMAL), ("█", Tone.BAD))
+    assert sparkline((1.0, 4.0), 1.0, 10) == (("▃", TextStyle.NORMAL), ("█", TextStyle.BAD))
     assert text(sparkline((1.0, 2.0, 3.0), 3.0, 2)) == "▆█"
     assert sparkline((), 1.0, 10) == ()
     assert text(sparkline((0.0, 0.0), None, 10)) == "▁▁"
@@ -177,25 +177,25 @@ def test_a_strip_is_measured_by_the_limit_and_shows_gaps() -> None:
 
 def test_on_a_low_screen_the_guard_takes_the_place_of_what_does_nothing() -> None:
     waiting, moving = BOARDS["guard-pass"], BOARDS["guard-backfill"]
-    assert list(layout(waiting, 24).right) == ["flags", "guard"]
-    assert list(layout(moving, 24).right) == ["backfill", "guard"]
-    assert layout(moving, 24).compact
+    assert list(request_layout(waiting, 24).right_column) == ["flags", "guard"]
+    assert list(request_layout(moving, 24).right_column) == ["backfill", "guard"]
+    assert request_layout(moving, 24).is_guard_compact
     for made in (waiting, moving):
-        high = layout(made, 36)
-        assert list(high.right) == ["backfill", "flags", "guard"]
-        assert not high.compact
+        high = request_layout(made, 36)
+        assert list(high.right_column) == ["backfill", "flags", "guard"]
+        assert not high.is_guard_compact
 
 
 def test_an_error_of_the_flags_is_never_hidden() -> None:
     moving = BOARDS["guard-backfill"]
-    assert layout(replace(moving, flags=replace(moving.flags, error="Redis is away")), 24).flags
+    assert request_layout(replace(moving, flags=replace(moving.flags, error="Redis is away")), 24).flags
 
 
 def test_only_what_the_plan_has_gets_a_pane() -> None:
-    bare = layout(BOARDS["blue-green"], 24)
-    assert not bare.right
-    plain = layout(situations()["backfill"], 24)
-    assert list(plain.right) == ["backfill", "flags"]
+    bare = request_layout(BOARDS["blue-green"], 24)
+    assert not bare.right_column
+    plain = request_layout(dashboard_situations()["backfill"], 24)
+    assert list(plain.right_column) == ["backfill", "flags"]
 
 
 # --- stepper --------------------------------------------------------------------------------------------------
@@ -207,45 +207,45 @@ def test_the_current_phase_is_in_sight_at_every_width(phase: int, cells: int) ->
     made = BOARDS["dark-launch"]
     assert made.release.value is not None
     rel = replace(made.release.value.release, phase=phase)
-    line = stepper(of_record(made, release=rel), cells)
-    assert width(line) <= cells
+    line = stepper_line(of_record(made, release=rel), cells)
+    assert line_width(line) <= cells
     assert f"▶ {rel.strategy.phases[phase].name}" in text(line)
 
 
 def test_a_stepper_that_does_not_fit_says_how_much_it_leaves_out() -> None:
-    told = text(stepper(BOARDS["dark-launch"], 40))
-    assert "before" in told
-    assert "more" in told
-    assert text(stepper(BOARDS["dark-launch"], 78)) == (
+    message = text(stepper_line(BOARDS["dark-launch"], 40))
+    assert "before" in message
+    assert "more" in message
+    assert text(stepper_line(BOARDS["dark-launch"], 78)) == (
         "✔ rollout ✔ shadow-1 ▶ shadow-25 ○ 100 ○ ramp-10 ○ 50 ○ 100 ○ cleanup"
     )
 
 
 def test_the_backfills_percent_stays() -> None:
-    going = release(State.RUNNING, Phase.BACKFILL, done=7, current=StepStatus.INTENT)
-    assert "backfill 63%" in text(stepper(board(record(going, backfill=backfill())), 78))
+    going = release(ReleaseState.RUNNING, Phase.BACKFILL, done=7, current=StepStatus.STARTED)
+    assert "backfill 63%" in text(stepper_line(board(record(going, backfill=backfill())), 78))
 
 
 # --- pods -----------------------------------------------------------------------------------------------------
 
 
 def test_pods_tell_which_side_and_whether_they_are_new() -> None:
-    told = text(*board_pods(BOARDS["canary"], EPOCH, 60))
-    assert sum("stable old" in line for line in told.splitlines()) == 4
-    assert sum("canary new" in line for line in told.splitlines()) == 4
+    message = text(*board_pods(BOARDS["canary"], EPOCH, 60))
+    assert sum("stable old" in line for line in message.splitlines()) == 4
+    assert sum("canary new" in line for line in message.splitlines()) == 4
 
 
 def test_a_pod_that_both_watches_see_is_shown_once_on_its_own_side() -> None:
     made = BOARDS["canary"]
-    first, twin = made.pods.value, made.twin.value
+    first, second = made.workload.value, made.second_workload.value
     assert first is not None
-    assert twin is not None
-    both = replace(first, pods=(*first.pods, *twin.pods))
-    assert len(pod_rows(made.plan, [both, twin])) == 8
+    assert second is not None
+    both = replace(first, pods=(*first.pods, *second.pods))
+    assert len(build_pod_rows(made.plan, [both, second])) == 8
     # The second Deployment is gone already, and its pods are not.
-    rows = pod_rows(made.plan, [both])
+    rows = build_pod_rows(made.plan, [both])
     assert [side for _, side in rows] == [0] * 4 + [1] * 4
-    assert sides_heading(made.plan, both, twin) == "serving: stable 4/4, canary 4/4"
+    assert deployments_heading(made.plan, both, second) == "serving: stable 4/4, canary 4/4"
 
 
 def test_ready_pods_without_traffic_stand_warm_and_those_that_come_up_do_not() -> None:
@@ -254,12 +254,16 @@ def test_ready_pods_without_traffic_stand_warm_and_those_that_come_up_do_not() -
     coming = pods_of("users-api-green", NEW, PodState.WARMING, OTHER)
     coming = replace(coming, rollout=RolloutStatus(False, False, "2 of 4 new replicas available"))
     blue = pods_of("users-api", OLD, PodState.SERVING, STABLE)
-    told = text(*board_pods(replace(made, pods=Sourced(blue, MONO), twin=Sourced(coming, MONO)), EPOCH, 70))
-    assert told.count("◐ Warming") == 4
-    assert "rollout green: 2 of 4" in told
+    message = text(
+        *board_pods(
+            replace(made, workload=Observed(blue, MONOTONIC), second_workload=Observed(coming, MONOTONIC)), EPOCH, 70
+        )
+    )
+    assert message.count("◐ Warming") == 4
+    assert "rollout green: 2 of 4" in message
 
 
 def test_the_second_deployments_error_is_told() -> None:
     made = BOARDS["canary"]
-    broken = replace(made, twin=replace(made.twin, error="the API server does not answer"))
+    broken = replace(made, second_workload=replace(made.second_workload, error="the API server does not answer"))
     assert "canary: the API server does not answer" in text(*board_pods(broken, EPOCH, 60))

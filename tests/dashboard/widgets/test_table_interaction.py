@@ -6,15 +6,15 @@ from dataclasses import replace
 from textual.message import Message
 
 from tests.dashboard.screens.test_details import opened
-from tests.dashboard.screens.test_keys import Desk
+from tests.dashboard.screens.test_keys import AppDriver
 from tests.support.screen_text import screen_text
-from tests.support.states import MONO, board, events, pod, record, release, situations, workload
-from zdd_tui.dashboard.state import Board, Sourced
+from tests.support.states import MONOTONIC, board, dashboard_situations, events, pod, record, release, workload
+from zdd_tui.dashboard.state import DashboardState, Observed
 from zdd_tui.dashboard.widgets.panes.events import EventPane
-from zdd_tui.dashboard.widgets.panes.failed_rows import LedgerPane
-from zdd_tui.dashboard.widgets.panes.pane import Pane, RowChosen
+from zdd_tui.dashboard.widgets.panes.failed_rows import FailedRowsPane
+from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected
 from zdd_tui.dashboard.widgets.panes.pods import PodPane
-from zdd_tui.model.release.state import State
+from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.workload.pod import Pod, PodState
 
 NAMES = [f"{letter * 5}" for letter in "abcdefghijklmnop"]
@@ -31,8 +31,8 @@ def many(*names: str, **changes: object) -> list[Pod]:
     ]
 
 
-def with_pods(pods: list[Pod], start: Board | None = None) -> Board:
-    return replace(start or situations()["open"], pods=Sourced(workload(pods), MONO))
+def with_pods(pods: list[Pod], start: DashboardState | None = None) -> DashboardState:
+    return replace(start or dashboard_situations()["open"], workload=Observed(workload(pods), MONOTONIC))
 
 
 def cursor(screen: str) -> str:
@@ -43,13 +43,13 @@ def cursor(screen: str) -> str:
 
 async def test_the_cursor_stays_on_its_pod_and_enter_opens_that_one() -> None:
     pods = many(*NAMES)
-    async with Desk(with_pods(pods)) as desk:
+    async with AppDriver(with_pods(pods)) as desk:
         pane = desk.app.screen.query_one(PodPane)
-        opened: list[RowChosen] = []
+        opened: list[RowSelected] = []
         post = pane.post_message
 
         def spy(message: Message) -> bool:
-            if not isinstance(message, RowChosen):
+            if not isinstance(message, RowSelected):
                 return post(message)
             opened.append(message)
             return True
@@ -59,19 +59,19 @@ async def test_the_cursor_stays_on_its_pod_and_enter_opens_that_one() -> None:
         assert cursor(await desk.press("tab", "down", "down", "j", "k")) == "users-api-ccccc"
         # Others come before it, and it moves itself: it fails.
         pods[2] = replace(pods[2], reason="OOMKilled", state=PodState.STARTING)
-        await desk.put(with_pods([*many("00000", "11111"), *pods]))
+        await desk.set_board(with_pods([*many("00000", "11111"), *pods]))
         assert cursor(desk.screen) == "users-api-ccccc"
         await desk.press("enter")
         assert [(each.pane, each.identity) for each in opened] == [("pods", "ccccc")]
         assert opened[0].row is pods[2]
         # It goes: the one behind it gets the cursor, and what opens is never a pod that is gone.
-        await desk.put(with_pods([each for each in pods if each.uid != "ccccc"]))
-        assert pane.chosen is not None
-        assert pane.chosen.pod.uid == "aaaaa"
-        assert pane.under_cursor().startswith("users-api-aaaaa")
-        await desk.put(with_pods([]))
+        await desk.set_board(with_pods([each for each in pods if each.uid != "ccccc"]))
+        assert pane.selected_row is not None
+        assert pane.selected_row.pod.uid == "aaaaa"
+        assert pane.text_under_cursor().startswith("users-api-aaaaa")
+        await desk.set_board(with_pods([]))
         assert "no pods" in desk.screen
-        assert pane.chosen is None
+        assert pane.selected_row is None
         await desk.press("enter")
         assert len(opened) == 1
 
@@ -79,11 +79,11 @@ async def test_the_cursor_stays_on_its_pod_and_enter_opens_that_one() -> None:
 async def test_any_column_sorts_both_ways_and_says_so() -> None:
     pods = many(*NAMES[:5])
     pods[3] = replace(pods[3], restarts=99)
-    async with Desk(with_pods(pods)) as desk:
+    async with AppDriver(with_pods(pods)) as desk:
         pane = desk.app.screen.query_one(PodPane)
 
         def names() -> str:
-            return "".join(re.findall(r"users-api-([a-e])", pane.plain()))
+            return "".join(re.findall(r"users-api-([a-e])", pane.plain_text()))
 
         await desk.press("tab")
         assert "POD▲" in await desk.press("s")
@@ -98,19 +98,19 @@ async def test_any_column_sorts_both_ways_and_says_so() -> None:
         assert names()[0] == "d"
         for _ in range(9):
             await desk.press("s")
-            if "▲" not in pane.plain():
+            if "▲" not in pane.plain_text():
                 break
         assert names() == "abcde"
 
 
 async def test_a_filter_counts_explains_itself_and_swallows_no_key() -> None:
-    async with Desk(with_pods(many(*NAMES))) as desk:
+    async with AppDriver(with_pods(many(*NAMES))) as desk:
         await desk.press("tab", "down", "down")
         assert "/▏" in await desk.press("slash")
         # Letters that are keys elsewhere are letters here.
         assert "0 of 16" in await desk.press(*"paRq")
         assert "no row matches" in desk.screen
-        assert not desk.source.sent
+        assert not desk.source.sent_commands
         assert "16 of 16" in await desk.press("ctrl+u")
         assert "8 of 16" in await desk.press(*"ver:1")
         wrong = await desk.press("space", *"pod:[")
@@ -122,7 +122,7 @@ async def test_a_filter_counts_explains_itself_and_swallows_no_key() -> None:
         assert "1 of 16" in await desk.press("slash", "space", *"label:tier=db", "space", *"!ccc", "enter")
         assert cursor(desk.screen) == "users-api-eeeee"  # its own row is hidden: the next one that is not
         # New rows pass through it.
-        await desk.put(with_pods([*many(*NAMES), *many("ecece", "zzzzz")]))
+        await desk.set_board(with_pods([*many(*NAMES), *many("ecece", "zzzzz")]))
         assert "2 of 18" in desk.screen
         assert "of 18 " not in (await desk.press("escape")).replace("of 18 ↕", "")
         assert cursor(desk.screen) == "users-api-eeeee"
@@ -131,9 +131,9 @@ async def test_a_filter_counts_explains_itself_and_swallows_no_key() -> None:
 
 
 async def test_a_pane_has_all_the_room_and_gives_it_back() -> None:
-    told = events(*[("phase", f"event {number}", "") for number in range(60)])
-    made = with_pods(many(*NAMES), board(record(release(State.PLANNED), events=told)))
-    async with Desk(made) as desk:
+    text = events(*[("phase", f"event {number}", "") for number in range(60)])
+    made = with_pods(many(*NAMES), board(record(release(ReleaseState.PLANNED), events=text)))
+    async with AppDriver(made) as desk:
         before = desk.screen
         alone = await desk.press("tab", "z")
         assert all(name in alone for name in NAMES)
@@ -144,7 +144,7 @@ async def test_a_pane_has_all_the_room_and_gives_it_back() -> None:
         assert "events" in await desk.press("z")
         for pane in desk.app.screen.query(Pane):
             pane.focus()
-            assert f":{pane.name_of_pane} " in (await desk.press("z")).split("┏━ ")[1][:20]
+            assert f":{pane.pane_name} " in (await desk.press("z")).split("┏━ ")[1][:20]
             assert (await desk.press("escape")).count("╭─") >= 2
         desk.app.screen.query_one(EventPane).focus()
         assert "event 0" in await desk.press("end")
@@ -161,11 +161,11 @@ async def test_rows_that_failed_are_a_table_below_the_backfill() -> None:
         await app.push_screen(screen())
         for _ in range(3):
             await pilot.pause()
-        ledger = app.screen.query_one(LedgerPane)
+        failed_rows = app.screen.query_one(FailedRowsPane)
         assert "4711" in screen_text(app)
         assert "1 row could not be moved" in screen_text(app)
         await pilot.press("tab", "slash", *"reason:null", "enter")
         await pilot.pause()
-        assert ledger.chosen is not None
-        assert ledger.chosen.key == ["4711"]
+        assert failed_rows.selected_row is not None
+        assert failed_rows.selected_row.key == ["4711"]
         assert "1 of 1" in screen_text(app)

@@ -7,17 +7,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.states import EPOCH, FixedClock, backfill, board, pod, situations, workload
-from zdd_tui.dashboard.state import FlagView, Sourced
-from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, changed_runs, width
-from zdd_tui.dashboard.widgets.panes.backfill import Pace, _further, backfill_lines, batch_rates, eta_range, eta_text
-from zdd_tui.dashboard.widgets.panes.columns import Column, cells_of, fit_columns, row_line, searchable, title_line
-from zdd_tui.dashboard.widgets.panes.failed_rows import ledger_columns
-from zdd_tui.dashboard.widgets.panes.filter import MOST_CHARACTERS, FilterError, FilterLine, parse_filter
+from tests.support.states import EPOCH, FixedClock, backfill, board, dashboard_situations, pod, workload
+from zdd_tui.dashboard.state import FlagView, Observed
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, find_changed_spans, line_width
+from zdd_tui.dashboard.widgets.panes.backfill import (
+    EtaEstimator,
+    _extra_lines,
+    backfill_lines,
+    batch_rates,
+    estimate_eta,
+    format_eta,
+)
+from zdd_tui.dashboard.widgets.panes.columns import (
+    PaneColumn,
+    filter_texts,
+    fit_columns,
+    row_line,
+    searchable_columns,
+    title_line,
+)
+from zdd_tui.dashboard.widgets.panes.failed_rows import failed_rows_columns
+from zdd_tui.dashboard.widgets.panes.filter import MAX_LENGTH, FilterError, FilterLine, parse_filter
 from zdd_tui.dashboard.widgets.panes.flags import days_left, flag_columns
-from zdd_tui.dashboard.widgets.panes.pod_rows import PodRows, Row, board_rows, widths_of
+from zdd_tui.dashboard.widgets.panes.pod_rows import PodRow, PodRowCache, measure_widths, sorted_pod_rows
 from zdd_tui.dashboard.widgets.panes.pods import pod_columns
-from zdd_tui.dashboard.widgets.panes.rows import RowStore, ordered
+from zdd_tui.dashboard.widgets.panes.rows import RowStore, sort_rows
 from zdd_tui.model.flag import ON
 from zdd_tui.model.release.records import BatchRecord, FailedRow
 from zdd_tui.model.workload.pod import Pod, PodState
@@ -28,7 +42,7 @@ COLUMNS = list(CELLS)
 
 
 def keeps(text: str) -> bool:
-    return parse_filter(text, COLUMNS).keeps(CELLS, LABELS)
+    return parse_filter(text, COLUMNS).matches(CELLS, LABELS)
 
 
 def text(*lines: Line) -> str:
@@ -80,7 +94,7 @@ def test_what_a_filter_keeps(typed: str, kept: bool) -> None:
         ("stat:x stae:x", "did you mean state?"),
         ("zzz:x", "there are pod, state, node"),
         ("pod:(a+)+$", "for ever"),
-        ("x" * (MOST_CHARACTERS + 1), "at most"),
+        ("x" * (MAX_LENGTH + 1), "at most"),
     ],
 )
 def test_a_filter_that_cannot_be_used_says_why(typed: str, told: str) -> None:
@@ -99,7 +113,7 @@ def test_no_filter_text_is_an_accident(typed: str) -> None:
         parsed = parse_filter(typed, COLUMNS)
     except FilterError:
         return
-    assert parsed.keeps(CELLS, LABELS) in (True, False)
+    assert parsed.matches(CELLS, LABELS) in (True, False)
 
 
 @given(st.text(string.ascii_letters + "-", min_size=1, max_size=8))
@@ -110,43 +124,43 @@ def test_a_term_and_its_opposite_part_the_rows(typed: str) -> None:
 # --- columns --------------------------------------------------------------------------------------------------
 
 PODS = [
-    Row(pod("6d4f9c7b5d-x7k2p", "2", PodState.DRAINING, seconds_left=18.0), "", "2"),
-    Row(pod("6d4f9c7b5d-q2pzz", "2", PodState.STARTING, restarts=5, reason="CrashLoopBackOff"), "", "2"),
-    Row(pod("6d4f9c7b5d-m4t8c", "2", PodState.SERVING, node="ip-10-0-12-7.eu-west-1.compute.internal"), "", "2"),
+    PodRow(pod("6d4f9c7b5d-x7k2p", "2", PodState.DRAINING, seconds_left=18.0), "", "2"),
+    PodRow(pod("6d4f9c7b5d-q2pzz", "2", PodState.STARTING, restarts=5, reason="CrashLoopBackOff"), "", "2"),
+    PodRow(pod("6d4f9c7b5d-m4t8c", "2", PodState.SERVING, node="ip-10-0-12-7.eu-west-1.compute.internal"), "", "2"),
 ]
 
 
 @given(st.integers(20, 160))
 def test_columns_fit_and_the_node_goes_first(cells: int) -> None:
-    fitted = fit_columns(pod_columns(widths_of(PODS)), cells)
+    fitted = fit_columns(pod_columns(measure_widths(PODS)), cells)
     shown = [column.key for column, _ in fitted]
     assert {"pod", "version", "state", "left", "restarts"} <= set(shown)
     assert "age" in shown or "node" not in shown
     lines = [title_line(fitted), *[row_line(fitted, row, EPOCH) for row in PODS]]
-    assert len({width(line) for line in lines}) == 1
+    assert len({line_width(line) for line in lines}) == 1
     if cells >= 36:
-        assert width(lines[0]) <= cells
+        assert line_width(lines[0]) <= cells
 
 
 def test_what_is_wrong_takes_the_place_of_the_state_and_leaves_the_rest() -> None:
-    told = text(row_line(fit_columns(pod_columns(widths_of(PODS)), 90), PODS[1], EPOCH))
-    assert "○ CrashLoopBackOff 5×" in told
-    assert "12m" in told
-    assert "node-1" in told
+    message = text(row_line(fit_columns(pod_columns(measure_widths(PODS)), 90), PODS[1], EPOCH))
+    assert "○ CrashLoopBackOff 5×" in message
+    assert "12m" in message
+    assert "node-1" in message
 
 
 def test_the_title_of_the_sorted_column_is_marked() -> None:
-    fitted = fit_columns(pod_columns(widths_of(PODS)), 90)
+    fitted = fit_columns(pod_columns(measure_widths(PODS)), 90)
     assert "AGE▲" in text(title_line(fitted, "age"))
     assert "T▼" in text(title_line(fitted, "left", down=True))
     assert text(title_line(fitted, "restarts")).count("▲") == 1
-    assert width(title_line(fitted, "restarts")) == width(title_line(fitted))
+    assert line_width(title_line(fitted, "restarts")) == line_width(title_line(fitted))
 
 
 def test_a_column_that_cannot_be_searched_is_none_that_a_filter_knows() -> None:
-    columns = pod_columns(widths_of(PODS))
-    assert searchable(columns) == ["pod", "version", "state", "restarts", "node"]
-    assert cells_of(columns, PODS[1])["state"] == "Starting CrashLoopBackOff"
+    columns = pod_columns(measure_widths(PODS))
+    assert searchable_columns(columns) == ["pod", "version", "state", "restarts", "node"]
+    assert filter_texts(columns, PODS[1])["state"] == "Starting CrashLoopBackOff"
 
 
 POD_STATES = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(PodState), st.integers(0, 2)), max_size=5)
@@ -157,8 +171,8 @@ def test_rows_that_are_patched_are_the_rows_that_would_be_made(
     readings: list[list[tuple[str, PodState, int]]], image: bool
 ) -> None:
     """From board to board, whatever comes, goes, or only changes."""
-    plan = replace(situations()["open"].plan, new_image="shop/users-api:2" if image else "")
-    rows = PodRows()
+    plan = replace(dashboard_situations()["open"].plan, new_image="shop/users-api:2" if image else "")
+    rows = PodRowCache()
     known: dict[str, Pod] = {}
     for reading in readings:
         pods = []
@@ -167,11 +181,11 @@ def test_rows_that_are_patched_are_the_rows_that_would_be_made(
             # What has not changed is the very same object, as from the feeds.
             pods.append(known[name] if known.get(name) == made else made)
         known = {each.uid: each for each in pods}
-        made_board = board(None, plan=plan, pods=Sourced(workload(pods), 1.0))
-        rows.see(made_board)
-        assert list(rows.rows) == board_rows(made_board)
+        made_board = board(None, plan=plan, workload=Observed(workload(pods), 1.0))
+        rows.update(made_board)
+        assert list(rows.rows) == sorted_pod_rows(made_board)
         assert sum(rows.counts.values()) == len(pods)
-        exact = widths_of(rows.rows)
+        exact = measure_widths(rows.rows)
         assert rows.widths.name >= exact.name
         assert rows.widths.reason >= exact.reason
 
@@ -190,10 +204,10 @@ def test_flags_tell_when_they_should_be_gone() -> None:
 
 def test_the_ledger_shows_key_reason_and_time() -> None:
     row = FailedRow(["7", "eu"], "value too long for type character varying(10)", EPOCH)
-    told = text(row_line(fit_columns(ledger_columns((row,)), 70), row, FixedClock()))
-    assert told.startswith("7, eu")
-    assert "value too long" in told
-    assert told.endswith("03:12:00")
+    message = text(row_line(fit_columns(failed_rows_columns((row,)), 70), row, FixedClock()))
+    assert message.startswith("7, eu")
+    assert "value too long" in message
+    assert message.endswith("03:12:00")
 
 
 # --- order and cursor -----------------------------------------------------------------------------------------
@@ -218,29 +232,29 @@ def test_the_cursor_is_on_a_row_that_is_shown(
     first: list[Item], later: list[list[Item]], at: int, room: int, by_number: bool
 ) -> None:
     store = store_of(first, room)
-    store.point(at)
+    store.move_cursor(at)
     for items in later:
-        before, cursor, was = list(store.shown), store.cursor, store.at
+        before, cursor, was = list(store.shown), store.cursor_identity, store.cursor_index
         store.update(items, key=(lambda item: item[1]) if by_number else None, keep=lambda item: item[1] != 3)
         names = [item[0] for item in store.shown]
-        assert bool(store.cursor) == (store.at >= 0)
+        assert bool(store.cursor_identity) == (store.cursor_index >= 0)
         if cursor in names:
-            assert store.cursor == cursor
+            assert store.cursor_identity == cursor
         elif cursor and names:
             # The next of the old order that is still there, else the one before.
-            heirs = [item[0] for item in (*before[was + 1 :], *reversed(before[:was])) if item[0] in names]
-            assert store.cursor == (heirs[0] if heirs else names[min(was, len(names) - 1)])
-        if store.at >= 0:
-            assert names[store.at] == store.cursor
+            successors = [item[0] for item in (*before[was + 1 :], *reversed(before[:was])) if item[0] in names]
+            assert store.cursor_identity == (successors[0] if successors else names[min(was, len(names) - 1)])
+        if store.cursor_index >= 0:
+            assert names[store.cursor_index] == store.cursor_identity
         else:
             assert not cursor or not names
-        assert 0 <= store.top <= max(0, len(names) - room)
+        assert 0 <= store.first_visible <= max(0, len(names) - room)
 
 
 @given(ITEMS, st.booleans())
 def test_sorting_is_stable_both_ways_and_what_has_no_value_comes_last(items: list[Item], down: bool) -> None:
     numbered = list(enumerate(items))
-    found = ordered(numbered, lambda item: item[1][1], reverse=down)
+    found = sort_rows(numbered, lambda item: item[1][1], reverse=down)
     values = [item[1][1] for item in found]
     known = [value for value in values if value is not None]
     assert known == sorted(known, reverse=down)
@@ -253,93 +267,103 @@ def test_sorting_is_stable_both_ways_and_what_has_no_value_comes_last(items: lis
 def test_a_row_that_moves_stays_where_it_is_on_the_screen() -> None:
     rows: list[Item] = [(name, 0) for name in "abcdefgh"]
     store = store_of(rows, 3)
-    store.point(5)
-    assert (store.top, store.at) == (3, 5)
+    store.move_cursor(5)
+    assert (store.first_visible, store.cursor_index) == (3, 5)
     store.update([("x", 0), ("y", 0), *rows])
-    assert (store.cursor, store.at, store.top) == ("f", 7, 5)
+    assert (store.cursor_identity, store.cursor_index, store.first_visible) == ("f", 7, 5)
     store.update(rows[4:])
-    assert (store.cursor, store.at, store.top) == ("f", 1, 0)
+    assert (store.cursor_identity, store.cursor_index, store.first_visible) == ("f", 1, 0)
 
 
 def test_a_row_that_goes_leaves_the_cursor_to_its_neighbour() -> None:
     rows: list[Item] = [(name, 0) for name in "abcd"]
     store = store_of(rows)
-    store.point(2)
+    store.move_cursor(2)
     store.update([rows[0], rows[1], rows[3]])
-    assert store.cursor == "d"
+    assert store.cursor_identity == "d"
     store.update(rows[:2])
-    assert store.cursor == "b"
+    assert store.cursor_identity == "b"
     store.update([])
-    assert (store.cursor, store.row) == ("", None)
+    assert (store.cursor_identity, store.selected_row) == ("", None)
 
 
 def test_whoever_comes_back_finds_the_cursor_where_it_was() -> None:
     store = store_of([(name, 0) for name in "abcdefgh"], 3)
     store.scroll(4)
-    store.enter()
-    assert store.cursor == "e"
-    store.point(99)
-    assert store.cursor == "h"
+    store.focus_cursor()
+    assert store.cursor_identity == "e"
+    store.move_cursor(99)
+    assert store.cursor_identity == "h"
     store.scroll(-99)
-    store.enter()
-    assert (store.cursor, store.top) == ("h", 5)
+    store.focus_cursor()
+    assert (store.cursor_identity, store.first_visible) == ("h", 5)
 
 
 # --- what is painted ------------------------------------------------------------------------------------------
 
 
 def test_columns_far_apart_are_painted_apart() -> None:
-    before: Line = (("name", Tone.NORMAL), (" 1", Tone.NORMAL), ("  a long middle  ", Tone.DIM), ("12m", Tone.DIM))
-    after: Line = (("name", Tone.NORMAL), (" 2", Tone.NORMAL), ("  a long middle  ", Tone.DIM), ("13m", Tone.DIM))
-    assert changed_runs(before, after) == [(4, 6), (23, 26)]
-    assert changed_runs(before, before) == []
-    assert changed_runs(before, (("name", Tone.BAD), *before[1:])) == [(0, 4)]
-    assert changed_runs((("abc", Tone.NORMAL),), (("ab", Tone.NORMAL),)) == [(0, 3)]
+    before: Line = (
+        ("name", TextStyle.NORMAL),
+        (" 1", TextStyle.NORMAL),
+        ("  a long middle  ", TextStyle.DIM),
+        ("12m", TextStyle.DIM),
+    )
+    after: Line = (
+        ("name", TextStyle.NORMAL),
+        (" 2", TextStyle.NORMAL),
+        ("  a long middle  ", TextStyle.DIM),
+        ("13m", TextStyle.DIM),
+    )
+    assert find_changed_spans(before, after) == [(4, 6), (23, 26)]
+    assert find_changed_spans(before, before) == []
+    assert find_changed_spans(before, (("name", TextStyle.BAD), *before[1:])) == [(0, 4)]
+    assert find_changed_spans((("abc", TextStyle.NORMAL),), (("ab", TextStyle.NORMAL),)) == [(0, 3)]
 
 
 # --- the backfill's pace --------------------------------------------------------------------------------------
 
 
 def test_the_range_of_the_time_left_is_as_wide_as_the_pace_was_uneven() -> None:
-    assert eta_text(eta_range(450_000, 41_000, ())) == "~11s"
+    assert format_eta(estimate_eta(450_000, 41_000, ())) == "~11s"
     steady = [41_000.0] * 10
-    assert eta_text(eta_range(450_000, 41_000, steady)) == "~11s"
+    assert format_eta(estimate_eta(450_000, 41_000, steady)) == "~11s"
     uneven = [10_000.0, 20_000.0, 40_000.0, 41_000.0, 41_000.0, 42_000.0, 60_000.0, 80_000.0]
-    assert eta_text(eta_range(450_000, 41_000, uneven)) == "8-23s"
-    assert eta_text(eta_range(450_000, 41_000, [0.0] * 4 + [41_000.0] * 4)) == ">11s"
-    assert eta_text(eta_range(4_000_000, 41_000, uneven)) == "67s-4m"
-    assert eta_text(eta_range(450_000, 0, uneven)) == "?"
-    assert eta_range(0, 41_000, uneven) is None
+    assert format_eta(estimate_eta(450_000, 41_000, uneven)) == "8-23s"
+    assert format_eta(estimate_eta(450_000, 41_000, [0.0] * 4 + [41_000.0] * 4)) == ">11s"
+    assert format_eta(estimate_eta(4_000_000, 41_000, uneven)) == "67s-4m"
+    assert format_eta(estimate_eta(450_000, 0, uneven)) == "?"
+    assert estimate_eta(0, 41_000, uneven) is None
 
 
 @given(st.floats(1, 1e9), st.floats(0.1, 1e6), st.lists(st.floats(0, 1e6), max_size=30))
 def test_the_range_holds_the_pace_of_now(left: float, rate: float, rates: list[float]) -> None:
-    found = eta_range(left, rate, rates)
+    found = estimate_eta(left, rate, rates)
     assert found is not None
     least, most = found
     assert least <= left / rate * 1.000001
     assert most >= left / rate * 0.999999
-    assert eta_text(found)
+    assert format_eta(found)
 
 
 def test_the_pace_is_what_was_seen_and_before_that_what_the_batches_took() -> None:
-    pace = Pace()
+    eta_estimator = EtaEstimator()
     batches = tuple(BatchRecord(EPOCH + 0.5 * number, 2000, 0.1) for number in range(4))
     first = backfill(recent=batches, updated_at=EPOCH)
-    pace.see(first)
-    assert pace.rates(first) == (4000.0, 4000.0, 4000.0)
+    eta_estimator.add_reading(first)
+    assert eta_estimator.rates(first) == (4000.0, 4000.0, 4000.0)
     for second in range(1, 8):
-        pace.see(backfill(rate=1000.0 * second, updated_at=EPOCH + second))
-        pace.see(backfill(rate=1000.0 * second + 1, updated_at=EPOCH + second + 0.5))
-    pace.see(backfill(status="paused", rate=0.0, updated_at=EPOCH + 9))
-    assert pace.rates(first) == (41_000.0, *[1000.0 * second + 1 for second in range(1, 8)])
-    pace.see(backfill(rate=5.0, updated_at=EPOCH - 100))
-    assert pace.rates(backfill()) == (5.0,)
+        eta_estimator.add_reading(backfill(rate=1000.0 * second, updated_at=EPOCH + second))
+        eta_estimator.add_reading(backfill(rate=1000.0 * second + 1, updated_at=EPOCH + second + 0.5))
+    eta_estimator.add_reading(backfill(status="paused", rate=0.0, updated_at=EPOCH + 9))
+    assert eta_estimator.rates(first) == (41_000.0, *[1000.0 * second + 1 for second in range(1, 8)])
+    eta_estimator.add_reading(backfill(rate=5.0, updated_at=EPOCH - 100))
+    assert eta_estimator.rates(backfill()) == (5.0,)
     assert batch_rates(()) == ()
 
 
 def test_a_column_needs_no_more_than_a_key_and_a_text() -> None:
-    plain: Column[str, None] = Column("it", "IT", lambda row, _: row, 4)
+    plain: PaneColumn[str, None] = PaneColumn("it", "IT", lambda row, _: row, 4)
     assert text(row_line(fit_columns([plain], 10), "a\x1b[2Jbcdefgh", None)) == "a[2…"
 
 
@@ -352,7 +376,7 @@ def test_a_changed_speed_is_among_the_first_five_lines_where_nothing_throttles()
     tuned = ("speed 50% (plan: 100%)", "workers 2 (plan: 1)")
     narrow = backfill_lines(backfill(), 29, tuned=tuned)
     assert text(narrow[3]) == "tuned: speed 50% (plan: 100%)"
-    assert all(width(line) <= 12 for line in backfill_lines(backfill(), 12, tuned=tuned)[3:4])
+    assert all(line_width(line) <= 12 for line in backfill_lines(backfill(), 12, tuned=tuned)[3:4])
     assert text(backfill_lines(backfill(), 60, tuned=tuned)[3]) == "throttle: -  tuned: speed 50% (plan: 100%)"
     assert text(backfill_lines(backfill(throttle="lag"), 60, tuned=tuned)[3]) == "throttle: lag"
 
@@ -360,15 +384,15 @@ def test_a_changed_speed_is_among_the_first_five_lines_where_nothing_throttles()
 @given(st.text(st.characters(codec="utf-8"), max_size=40), st.integers(16, 100), st.integers(0, 99_999))
 def test_the_line_of_a_filter_fits_and_tells_the_count(typed: str, cells: int, total: int) -> None:
     line = FilterLine()
-    line.begin()
-    line.write(typed, COLUMNS)
-    told = line.line(min(7, total), total, cells)
-    assert width(told) == cells
-    assert text(told).endswith(f"{min(7, total)} of {total}")
-    assert ("✗" in text(told)) or not line.problem
+    line.start_typing()
+    line.set_text(typed, COLUMNS)
+    message = line.render(min(7, total), total, cells)
+    assert line_width(message) == cells
+    assert text(message).endswith(f"{min(7, total)} of {total}")
+    assert ("✗" in text(message)) or not line.error
 
 
 def test_what_was_tuned_is_still_told_once_the_backfill_is_over() -> None:
     tuned = ("speed 50% (plan: 100%)",)
-    assert "tuned: speed 50%" in text(*_further(backfill(status="done"), tuned, (), 40))
-    assert "tuned" not in text(*_further(backfill(), tuned, (), 40))  # it stands above
+    assert "tuned: speed 50%" in text(*_extra_lines(backfill(status="done"), tuned, (), 40))
+    assert "tuned" not in text(*_extra_lines(backfill(), tuned, (), 40))  # it stands above

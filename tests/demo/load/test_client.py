@@ -15,23 +15,23 @@ import pytest
 
 from tests.demo.sample.test_versions import BACKFILL, EXPAND, READ, UP, WRITE
 from tests.support.sample_pods import SetFlags, StartPod
-from zdd_tui.demo.data import seed, seed_name
-from zdd_tui.demo.load.client import Client, RequestFailed
-from zdd_tui.demo.load.endpoints import Endpoints, routable
+from zdd_tui.demo.data import insert_seed_rows, seed_name
+from zdd_tui.demo.load.client import HttpClient, RequestFailed
+from zdd_tui.demo.load.endpoints import Endpoints, routable_addresses
 from zdd_tui.model.workload.pod import EndpointFacts
 from zdd_tui.testbed.processes import spawn, stop
 
 ROWS = 300
 
 
-class Load:
+class LoadProcess:
     """A running load process and its report."""
 
     def __init__(self, out: Path, process: Any) -> None:
         self.out = out
         self.process = process
 
-    async def until(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    async def wait_until(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         async with asyncio.timeout(20):
             while True:
                 assert self.process.poll() is None, "the load has ended"
@@ -46,19 +46,19 @@ class Load:
         return report
 
 
-StartLoad = Callable[..., Coroutine[Any, Any, Load]]
+StartLoad = Callable[..., Coroutine[Any, Any, LoadProcess]]
 
 
 @pytest.fixture
 async def start_load(tmp_path: Path) -> AsyncIterator[StartLoad]:
-    loads: list[Load] = []
+    loads: list[LoadProcess] = []
 
-    async def start(*endpoints: str, rate: int = 400, rows: int = ROWS) -> Load:
+    async def start(*endpoints: str, rate: int = 400, rows: int = ROWS) -> LoadProcess:
         out = tmp_path / f"load-{len(loads)}.json"
         argv = [sys.executable, "-m", "zdd_tui.demo.load", "--endpoints", ",".join(endpoints), "--out", str(out)]
         argv += ["--rate", str(rate), "--rows", str(rows), "--seed", "7"]
         with (tmp_path / "load.log").open("wb") as log:
-            load = Load(out, spawn(argv, log=log, env=os.environ))
+            load = LoadProcess(out, spawn(argv, log=log, env=os.environ))
         loads.append(load)
         return load
 
@@ -71,9 +71,9 @@ async def test_a_healthy_service_gets_no_failure_and_no_wrong_answer(
     start_pod: StartPod, start_load: StartLoad, pg_dsn: str, db: asyncpg.Connection
 ) -> None:
     pods = [await start_pod(1), await start_pod(1)]
-    await seed(pg_dsn, ROWS)
+    await insert_seed_rows(pg_dsn, ROWS)
     load = await start_load(*(pod.endpoint for pod in pods))
-    await load.until(lambda report: report["requests"] >= 1500)
+    await load.wait_until(lambda report: report["requests"] >= 1500)
     report = await load.finish()
     assert (report["failures"], report["wrong"]) == (0, 0), report
     assert set(report["operations"]) == {"read", "create", "update", "delete"}
@@ -91,13 +91,13 @@ async def test_flags_that_flip_under_load_leave_both_sides_equal(
 ) -> None:
     await start_pod(1)
     await db.execute(EXPAND[kind])
-    await seed(pg_dsn, ROWS)
+    await insert_seed_rows(pg_dsn, ROWS)
     pods = [await start_pod(2, kind), await start_pod(2, kind)]
     load = await start_load(*(pod.endpoint for pod in pods))
 
     async def more(requests: int = 200) -> None:
-        target = (await load.until(lambda report: True))["requests"] + requests
-        await load.until(lambda report: report["requests"] >= target)
+        target = (await load.wait_until(lambda report: True))["requests"] + requests
+        await load.wait_until(lambda report: report["requests"] >= target)
 
     for percent in ("25", "50%", "true"):
         await set_flags(*pods, **{WRITE: percent, READ: "false"})
@@ -123,13 +123,13 @@ async def test_a_row_that_changes_behind_its_back_is_a_wrong_answer(
     start_pod: StartPod, start_load: StartLoad, pg_dsn: str, db: asyncpg.Connection
 ) -> None:
     pod = await start_pod(1)
-    await seed(pg_dsn, ROWS)
+    await insert_seed_rows(pg_dsn, ROWS)
     load = await start_load(pod.endpoint)
-    await load.until(lambda report: report["requests"] >= 200)
+    await load.wait_until(lambda report: report["requests"] >= 200)
     await db.execute("UPDATE users SET last_name = last_name || 'x' WHERE id % 5 = 0")
-    await load.until(lambda report: report["wrong"] >= 3)
+    await load.wait_until(lambda report: report["wrong"] >= 3)
     await db.execute("DELETE FROM users WHERE id % 5 = 1")
-    report = await load.until(lambda report: any("404" in s["got"] for s in report["wrong_samples"]))
+    report = await load.wait_until(lambda report: any("404" in s["got"] for s in report["wrong_samples"]))
     sample = report["wrong_samples"][0]
     assert sample["expected"] != sample["got"]
     assert len(report["wrong_samples"]) <= 20
@@ -139,9 +139,9 @@ async def test_a_row_that_changes_behind_its_back_is_a_wrong_answer(
 async def test_a_killed_pod_is_failures_and_no_wrong_answer(start_pod: StartPod, start_load: StartLoad) -> None:
     pods = [await start_pod(1), await start_pod(1)]
     load = await start_load(*(pod.endpoint for pod in pods), rows=0)
-    await load.until(lambda report: report["requests"] >= 200)
+    await load.wait_until(lambda report: report["requests"] >= 200)
     pods[0].process.kill()
-    report = await load.until(lambda report: report["failures"] >= 20)
+    report = await load.wait_until(lambda report: report["failures"] >= 20)
     assert report["failure_kinds"]["connect"] > 0
     assert {sample["endpoint"] for sample in report["failure_samples"]} == {pods[0].endpoint}
     assert (await load.finish())["wrong"] == 0
@@ -156,12 +156,12 @@ def test_new_requests_go_where_kube_proxy_would_send_them() -> None:
     starting = endpoint("b", ready=False, serving=False, terminating=False)
     draining = endpoint("c", ready=False, serving=True, terminating=True)
     stopping = endpoint("d", ready=False, serving=False, terminating=True)
-    assert routable([ready, starting, draining, stopping]) == [("a", 8080)]
-    assert routable([starting, draining, stopping]) == [("c", 8080)]
-    assert routable([starting, stopping]) == []
+    assert routable_addresses([ready, starting, draining, stopping]) == [("a", 8080)]
+    assert routable_addresses([starting, draining, stopping]) == [("c", 8080)]
+    assert routable_addresses([starting, stopping]) == []
 
 
-class Server:
+class CountingServer:
     """A raw HTTP server that counts connections and can close them after an answer."""
 
     def __init__(self) -> None:
@@ -187,25 +187,25 @@ class Server:
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[tuple[Server, tuple[str, int]]]:
-    server = Server()
+async def server() -> AsyncIterator[tuple[CountingServer, tuple[str, int]]]:
+    server = CountingServer()
     listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
     async with listener:
         yield server, listener.sockets[0].getsockname()
 
 
-async def test_connections_are_reused_until_the_endpoint_leaves(server: tuple[Server, tuple[str, int]]) -> None:
+async def test_connections_are_reused_until_the_endpoint_leaves(server: tuple[CountingServer, tuple[str, int]]) -> None:
     counting, address = server
-    client = Client()
-    endpoints = Endpoints(on_leave=client.leave)
-    endpoints.set([address])
+    client = HttpClient()
+    endpoints = Endpoints(on_leave=client.close_endpoint)
+    endpoints.set_addresses([address])
     assert endpoints.pick(random.Random(1)) == address
     for _ in range(3):
         assert (await client.request(address, "GET", "/")).status == 200
     assert counting.connections == 1
-    endpoints.set([])
+    endpoints.set_addresses([])
     assert endpoints.pick(random.Random(1)) is None
-    endpoints.set([address])
+    endpoints.set_addresses([address])
     await client.request(address, "GET", "/")
     assert counting.connections == 2
     counting.header = "Connection: close\r\n"
@@ -216,10 +216,10 @@ async def test_connections_are_reused_until_the_endpoint_leaves(server: tuple[Se
 
 
 async def test_a_connection_that_breaks_is_one_failure_and_no_second_request(
-    server: tuple[Server, tuple[str, int]],
+    server: tuple[CountingServer, tuple[str, int]],
 ) -> None:
     counting, address = server
-    client = Client()
+    client = HttpClient()
     await client.request(address, "GET", "/")
     counting.close_silently = True
     with pytest.raises(RequestFailed) as failure:

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
-from zdd_tui.demo.environment import Environment, Options, environment
-from zdd_tui.demo.manifests import CONTAINER, NAME, image
+from zdd_tui.demo.environment import DemoOptions, Environment, start_environment
+from zdd_tui.demo.manifests import CONTAINER, NAME, image_name
 from zdd_tui.model.workload.rollout import DeploymentView
 
 
-async def report(made: Environment, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+async def report(env: Environment, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     async with asyncio.timeout(60):
-        while not condition(found := made.load()):  # noqa: ASYNC110  another process writes the file
+        while not condition(found := env.read_load_report()):  # noqa: ASYNC110  another process writes the file
             await asyncio.sleep(0.1)
     return found
 
@@ -26,14 +26,14 @@ async def test_a_rollout_fails_no_request(server_folder: Path) -> None:
     folder = server_folder / "rollout"
     folder.mkdir()
     async with (
-        environment(folder, Options(rows=2000, rate=150), lambda _: None) as made,
+        start_environment(folder, DemoOptions(rows=2000, rate=150), lambda _: None) as made,
         Cluster.connect(str(made.kubeconfig), None, "default") as cluster,
     ):
         before = set((await report(made, lambda found: len(found["endpoints"]) == 4))["endpoints"])
-        view = await cluster.set_image(NAME, CONTAINER, image(2), epoch=1, reason="test")
+        view = await cluster.set_image(NAME, CONTAINER, image_name(2), epoch=1, reason="test")
         deadline = time.monotonic() + 180  # beside other tests, each pod may take ten times as long as alone
-        while not _done(view, len(pods := await cluster.list_pods(f"app={NAME}"))):
-            assert time.monotonic() < deadline, _told(folder, view, *pods)
+        while not _is_done(view, len(pods := await cluster.list_pods(f"app={NAME}"))):
+            assert time.monotonic() < deadline, _describe_state(folder, view, *pods)
             await asyncio.sleep(0.1)
             view = await cluster.get_deployment(NAME)
         moved = time.time()
@@ -44,11 +44,11 @@ async def test_a_rollout_fails_no_request(server_folder: Path) -> None:
         assert after["requests"] > 500
 
 
-def _told(folder: Path, *state: object) -> str:
+def _describe_state(folder: Path, *state: object) -> str:
     """What a rollout that does not end can be understood by."""
     logs = [f"{log.name}: ...{log.read_text()[-600:]}" for log in sorted(folder.rglob("*.log"))]
     return "\n".join([*map(str, state), *logs])
 
 
-def _done(view: DeploymentView, pods: int) -> bool:
-    return view.observed and view.available == view.updated == view.desired == pods
+def _is_done(view: DeploymentView, pods: int) -> bool:
+    return view.is_observed and view.available == view.updated == view.desired == pods

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zdd_tui.demo.data import seed_email, seed_name
-from zdd_tui.demo.load.ledger import CHANGED, OWN, Expected, Ledger
-from zdd_tui.demo.load.stats import Histogram, Stats, write_report
-from zdd_tui.demo.sample.users import is_name, join_name, split_name
+from zdd_tui.demo.load.ledger import MAX_CHANGED_ROWS, MAX_OWN_ROWS, RowTracker, UserContent
+from zdd_tui.demo.load.stats import Histogram, LoadStats, write_load_report
+from zdd_tui.demo.sample.users import is_valid_name, join_full_name, split_full_name
 
 
 @given(st.lists(st.floats(0.0002, 20), min_size=1), st.sampled_from([0.01, 0.5, 0.99, 1.0]))
@@ -29,14 +29,14 @@ def test_an_empty_histogram_has_no_percentile() -> None:
 
 
 def test_a_report_is_replaced_whole(tmp_path: Path) -> None:
-    stats = Stats(150)
+    stats = LoadStats(150)
     for number in range(30):
-        stats.request("read", 0.01)
-        stats.failure("timeout", f"GET /users/{number}", "127.0.0.1:1", "no answer")
-        stats.wrong_answer("GET /users/1", "127.0.0.1:1", "Zoë", "?")
+        stats.count_request("read", 0.01)
+        stats.count_failure("timeout", f"GET /users/{number}", "127.0.0.1:1", "no answer")
+        stats.count_wrong_answer("GET /users/1", "127.0.0.1:1", "Zoë", "?")
     out = tmp_path / "load.json"
-    write_report(out, {"old": True})
-    write_report(out, stats.report(["127.0.0.1:1"], final=True))
+    write_load_report(out, {"old": True})
+    write_load_report(out, stats.report(["127.0.0.1:1"], final=True))
     report = json.loads(out.read_text())
     assert (report["requests"], report["failures"], report["wrong"], report["final"]) == (30, 30, 30, True)
     assert report["failure_kinds"] == {"timeout": 30}
@@ -49,9 +49,9 @@ def test_a_report_is_replaced_whole(tmp_path: Path) -> None:
 def test_workers_own_disjoint_seeded_rows() -> None:
     seen: dict[int, int] = {}
     for number in range(4):
-        ledger = Ledger(number, 4, 41, random.Random(number))
+        tracker = RowTracker(number, 4, 41, random.Random(number))
         for _ in range(300):
-            row_id = ledger.pick_seeded(to_change=False)
+            row_id = tracker.pick_seeded(to_change=False)
             assert row_id is not None
             assert 1 <= row_id <= 41
             assert seen.setdefault(row_id, number) == number
@@ -59,49 +59,49 @@ def test_workers_own_disjoint_seeded_rows() -> None:
 
 
 def test_a_ledger_forgets_in_bounded_memory_and_never_wrongly() -> None:
-    dice = random.Random(3)
-    ledger = Ledger(0, 1, 100_000, dice)
-    truth: dict[int, Expected | None] = {}
+    rng = random.Random(3)
+    tracker = RowTracker(0, 1, 100_000, rng)
+    truth: dict[int, UserContent | None] = {}
     next_id = 100_001
     for _ in range(30_000):
-        if ledger.wants_more and dice.random() < 0.2:
-            content = ledger.new_content()
-            ledger.created(next_id, content)
+        if tracker.needs_more_rows and rng.random() < 0.2:
+            content = tracker.new_content()
+            tracker.record_created(next_id, content)
             truth[next_id] = content
             next_id += 1
             continue
-        row_id = ledger.pick_own() if dice.random() < 0.5 else ledger.pick_seeded(to_change=True)
+        row_id = tracker.pick_own() if rng.random() < 0.5 else tracker.pick_seeded(to_change=True)
         if row_id is None:
             continue
-        assert ledger.expected(row_id) == truth.get(row_id, Expected(seed_name(row_id), seed_email(row_id)))
-        content_or_gone = None if dice.random() < 0.3 else ledger.new_content()
-        if ledger.expected(row_id) is None and content_or_gone is not None:
+        assert tracker.expected(row_id) == truth.get(row_id, UserContent(seed_name(row_id), seed_email(row_id)))
+        content_or_gone = None if rng.random() < 0.3 else tracker.new_content()
+        if tracker.expected(row_id) is None and content_or_gone is not None:
             continue  # a deleted row cannot be updated
         truth[row_id] = content_or_gone
-        ledger.wrote(row_id, content_or_gone)
-        assert ledger.own <= OWN
-        assert len(ledger._changed) <= CHANGED + 1
+        tracker.record_written(row_id, content_or_gone)
+        assert tracker.own_count <= MAX_OWN_ROWS
+        assert len(tracker._changed) <= MAX_CHANGED_ROWS + 1
     assert next_id > 100_100
 
 
 def test_a_row_in_doubt_is_left_alone() -> None:
-    ledger = Ledger(0, 1, 3, random.Random(1))
-    ledger.forget(2)
-    assert {ledger.pick_seeded(to_change=False) for _ in range(60)} == {1, 3, None}
+    tracker = RowTracker(0, 1, 3, random.Random(1))
+    tracker.mark_uncertain(2)
+    assert {tracker.pick_seeded(to_change=False) for _ in range(60)} == {1, 3, None}
 
 
 def test_every_name_of_the_load_survives_the_release() -> None:
-    ledger = Ledger(0, 1, 0, random.Random(5))
-    names = [ledger.new_content().name for _ in range(500)] + [seed_name(number) for number in range(1, 500)]
+    tracker = RowTracker(0, 1, 0, random.Random(5))
+    names = [tracker.new_content().name for _ in range(500)] + [seed_name(number) for number in range(1, 500)]
     assert len(set(names)) == len(names)
     for name in names:
-        assert is_name(name)
-        assert join_name(*split_name(name)) == name
+        assert is_valid_name(name)
+        assert join_full_name(*split_full_name(name)) == name
     assert any(" " not in name for name in names)
     assert any(name.count(" ") >= 3 for name in names)
 
 
 @given(st.text())
 def test_split_and_join_are_inverse_for_every_name_that_is_accepted(text: str) -> None:
-    if is_name(text):
-        assert join_name(*split_name(text)) == text
+    if is_valid_name(text):
+        assert join_full_name(*split_full_name(text)) == text

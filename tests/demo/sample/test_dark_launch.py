@@ -6,25 +6,25 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.support.sample_pods import Pod, SetFlags, StartPod
-from zdd_tui.backends.metrics.scrape import read_shadows
+from tests.support.sample_pods import SamplePod, SetFlags, StartPod
+from zdd_tui.backends.metrics.scrape import read_shadow_counters
 from zdd_tui.model.errors import MetricsError
-from zdd_tui.model.shadow import ShadowCounts
+from zdd_tui.model.shadow import ShadowCounters
 
 NAME = "Ana van der Berg"
 
 
-async def counted(pod: Pod, result: str, at_least: int) -> ShadowCounts:
+async def counted(pod: SamplePod, result: str, at_least: int) -> ShadowCounters:
     """The pod's counters, once a result was seen often enough: comparisons end after their requests."""
     async with asyncio.timeout(10):
         while True:
-            found = await read_shadows({"pod": pod.endpoint}, "users_name")
+            found = await read_shadow_counters({"pod": pod.endpoint}, "users_name")
             if found["pod"].results.get(result, 0) >= at_least:
                 return found["pod"]
             await asyncio.sleep(0.05)
 
 
-async def make_user(pod: Pod) -> dict[str, Any]:
+async def make_user(pod: SamplePod) -> dict[str, Any]:
     status, user = await pod.call("POST", "/users", {"name": NAME, "email": None})
     assert status == 201
     return user  # type: ignore[no-any-return]
@@ -61,4 +61,4 @@ async def test_by_the_read_flag_users_get_the_new_path_and_without_flags_the_old
 async def test_an_image_without_a_shadow_gives_no_numbers(start_pod: StartPod) -> None:
     pod = await start_pod(1)
     with pytest.raises(MetricsError, match="no shadow_comparisons_total for path 'users_name'"):
-        await read_shadows({"pod": pod.endpoint}, "users_name")
+        await read_shadow_counters({"pod": pod.endpoint}, "users_name")

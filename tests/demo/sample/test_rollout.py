@@ -12,29 +12,29 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.support.kubelet import World, world
+from tests.support.kubelet import TestCluster, make_cluster
 from zdd_tui.backends.kubernetes.cluster import SERVICE_LABEL
-from zdd_tui.backends.kubernetes.deployment_watch import read_workload
+from zdd_tui.backends.kubernetes.deployment_watch import read_workload_snapshot
 from zdd_tui.backends.kubernetes.watch import Changed, Listed
 from zdd_tui.demo import manifests
 from zdd_tui.demo.data import create_schema
-from zdd_tui.model.json_access import text
+from zdd_tui.model.json_access import get_text
 from zdd_tui.model.workload.pod import EndpointFacts, project_endpoints
 
 
 @pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[World]:
-    async with world(tmp_path) as made:
+async def here(tmp_path: Path) -> AsyncIterator[TestCluster]:
+    async with make_cluster(tmp_path) as made:
         yield made
 
 
-class Router:
+class EndpointRouter:
     """Knows the ready endpoints, as kube-proxy does."""
 
-    def __init__(self, here: World) -> None:
+    def __init__(self, here: TestCluster) -> None:
         self._here = here
         self._slices: dict[str, list[EndpointFacts]] = {}
-        self.some = asyncio.Event()
+        self.any_endpoint = asyncio.Event()
 
     @property
     def ready(self) -> list[str]:
@@ -44,7 +44,7 @@ class Router:
         events = self._here.cluster.watch(
             "apis/discovery.k8s.io/v1",
             "endpointslices",
-            lambda raw: (text(raw, "metadata", "name"), project_endpoints(raw)),
+            lambda raw: (get_text(raw, "metadata", "name"), project_endpoints(raw)),
             labels=f"{SERVICE_LABEL}={manifests.NAME}",
         )
         async with aclosing(events):
@@ -56,30 +56,30 @@ class Router:
                         name, endpoints = event.item
                         self._slices[name] = [] if event.kind == "DELETED" else endpoints
                 if self.ready:
-                    self.some.set()
+                    self.any_endpoint.set()
 
 
-async def until_rolled_out(here: World) -> None:
+async def wait_until_rolled_out(here: TestCluster) -> None:
     async with asyncio.timeout(60):
         while True:
-            reading = await read_workload(here.cluster, manifests.NAME)
+            reading = await read_workload_snapshot(here.cluster, manifests.NAME)
             if reading.rollout and reading.rollout.done:
                 return
             await asyncio.sleep(0.1)
 
 
-async def test_no_request_fails_during_a_rollout(here: World, pg_dsn: str, redis_url: str) -> None:
+async def test_no_request_fails_during_a_rollout(here: TestCluster, pg_dsn: str, redis_url: str) -> None:
     await create_schema(pg_dsn)
     namespace = here.cluster.namespace
-    await here.create("services", manifests.service(namespace=namespace))
-    body = manifests.deployment(dsn=pg_dsn, redis_url=redis_url, replicas=2, namespace=namespace)
+    await here.create("services", manifests.service_manifest(namespace=namespace))
+    body = manifests.deployment_manifest(dsn=pg_dsn, redis_url=redis_url, replicas=2, namespace=namespace)
     await here.create("deployments", body)
-    router = Router(here)
+    router = EndpointRouter(here)
     failures: list[str] = []
     answers: list[str] = []
 
     async def load() -> None:
-        await router.some.wait()
+        await router.any_endpoint.wait()
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(5)) as session:
             for number in itertools.count():
                 address = "127." + router.ready[number % len(router.ready)].split(".", 1)[1]
@@ -94,11 +94,11 @@ async def test_no_request_fails_during_a_rollout(here: World, pg_dsn: str, redis
 
     tasks = [asyncio.create_task(router.run()), asyncio.create_task(load())]
     try:
-        await until_rolled_out(here)
-        old = {pod.name for pod in (await read_workload(here.cluster, manifests.NAME)).pods}
+        await wait_until_rolled_out(here)
+        old = {pod.name for pod in (await read_workload_snapshot(here.cluster, manifests.NAME)).pods}
         before = len(answers)
-        await here.cluster.set_image(manifests.NAME, manifests.CONTAINER, manifests.image(2), epoch=1, reason="V2")
-        await until_rolled_out(here)
+        await here.cluster.set_image(manifests.NAME, manifests.CONTAINER, manifests.image_name(2), epoch=1, reason="V2")
+        await wait_until_rolled_out(here)
     finally:
         for task in tasks:
             task.cancel()

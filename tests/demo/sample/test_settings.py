@@ -36,7 +36,7 @@ def test_a_wrong_environment_names_the_variable(change: dict[str, str], place: s
 
 
 def test_the_manifest_gives_the_pod_what_it_reads() -> None:
-    made = manifests.deployment(
+    made = manifests.deployment_manifest(
         dsn="postgresql://d", redis_url="redis://r", kind="table", dual_write="trigger", version=3
     )
     spec = made["spec"]["template"]["spec"]
@@ -49,4 +49,4 @@ def test_the_manifest_gives_the_pod_what_it_reads() -> None:
     pre_stop = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pre_stop + settings.drain_seconds + 5 < spec["terminationGracePeriodSeconds"]
     assert made["spec"]["selector"]["matchLabels"] == made["spec"]["template"]["metadata"]["labels"]
-    assert manifests.service()["spec"]["selector"] == made["spec"]["template"]["metadata"]["labels"]
+    assert manifests.service_manifest()["spec"]["selector"] == made["spec"]["template"]["metadata"]["labels"]

@@ -10,8 +10,8 @@ import aiohttp
 import asyncpg
 import pytest
 
-from tests.support.sample_pods import Pod, SetFlags, StartPod
-from zdd_tui.demo.data import FIRST_NAMES, LAST_NAMES, create_schema, seed, seed_email, seed_name
+from tests.support.sample_pods import SamplePod, SetFlags, StartPod
+from zdd_tui.demo.data import FIRST_NAMES, LAST_NAMES, create_schema, insert_seed_rows, seed_email, seed_name
 from zdd_tui.service.flags import bucket
 from zdd_tui.testbed.servers import postgres_server
 
@@ -55,19 +55,19 @@ NEW_NAME = {
 NAMES = ["Ana", "Ana García Márquez", 'O\'Shea "Max" de la Cruz', "李 山田", "'; DROP TABLE users; --"]
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def wait_until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110  the other side is another process
             await asyncio.sleep(0.002)
 
 
-async def until_age(pod: Pod, condition: Callable[[float], bool]) -> None:
+async def wait_for_flag_age(pod: SamplePod, condition: Callable[[float], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition((await pod.call("GET", "/flags"))[1]["age"]):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
-async def crud(pod: Pod, name: str) -> int:
+async def check_crud(pod: SamplePod, name: str) -> int:
     """Create, read, change and read again; returns the id, which then has ``name`` and ``b@x``."""
     status, user = await pod.call("POST", "/users", {"name": "Before Change", "email": "a@x"})
     assert status == 201
@@ -91,7 +91,7 @@ async def test_versions_1_and_3_keep_users(
         await db.execute("ALTER TABLE users ALTER COLUMN first_name DROP NOT NULL")
     pod = await start_pod(version, kind)
     for name in NAMES:
-        user_id = await crud(pod, name)
+        user_id = await check_crud(pod, name)
         if version == 3:
             assert await db.fetchval(NEW_NAME[kind], user_id) == name
         assert await pod.call("DELETE", f"/users/{user_id}") == (204, None)
@@ -109,12 +109,12 @@ async def test_version_2_obeys_the_flags(
     pod = await start_pod(2, kind)
     await set_flags(pod, **{WRITE: "false", READ: "true"})
     for name in NAMES:  # the write flag is off: old alone, and the read flag is not looked at
-        assert await db.fetchval(NEW_NAME[kind], await crud(pod, name)) is None
+        assert await db.fetchval(NEW_NAME[kind], await check_crud(pod, name)) is None
     assert (await pod.call("DELETE", "/users/1"))[0] == 204
 
     await set_flags(pod, **{WRITE: "true", READ: "false"})
     for name in NAMES:
-        assert await db.fetchval(NEW_NAME[kind], await crud(pod, name)) == name
+        assert await db.fetchval(NEW_NAME[kind], await check_crud(pod, name)) == name
     # A row that the backfill has not reached: a change writes it whole on the new side.
     assert (await pod.call("PUT", "/users/2", {"name": "Touched By Hand"}))[0] == 200
     assert await db.fetchval(NEW_NAME[kind], 2) == "Touched By Hand"
@@ -126,7 +126,7 @@ async def test_version_2_obeys_the_flags(
     await db.execute(BACKFILL[kind])
     await set_flags(pod, **{WRITE: "true", READ: "100%"})
     for name in NAMES:
-        user_id = await crud(pod, name)
+        user_id = await check_crud(pod, name)
         # The read side is the new one: a change of it alone is what the pod shows, and what it carries back.
         table = "users" if kind == "column" else "people"
         await db.execute(f"UPDATE {table} SET full_name = 'Seen By V3' WHERE id = $1", user_id)
@@ -167,7 +167,7 @@ async def test_version_2_beside_a_trigger(
     for read in ("false", "true"):
         await set_flags(pod, **{READ: read})
         for name in NAMES:
-            user_id = await crud(pod, name)
+            user_id = await check_crud(pod, name)
             assert await db.fetchval(NEW_NAME[kind], user_id) == name
             assert await pod.call("DELETE", f"/users/{user_id}") == (204, None)
             assert (await pod.call("GET", f"/users/{user_id}"))[0] == 404
@@ -236,7 +236,7 @@ async def test_ddl_fails_no_request(start_pod: StartPod, db: asyncpg.Connection)
 async def test_seeded_rows_have_computable_names(start_pod: StartPod, pg_dsn: str, db: asyncpg.Connection) -> None:
     pod = await start_pod(1)
     rows = len(FIRST_NAMES) * len(LAST_NAMES) * 2 + 1
-    await seed(pg_dsn, rows)
+    await insert_seed_rows(pg_dsn, rows)
     for row in await db.fetch(f"SELECT id, {UP} AS name, email FROM users"):
         assert (row["name"], row["email"]) == (seed_name(row["id"]), seed_email(row["id"]))
     assert await db.fetchval("SELECT count(DISTINCT first_name || last_name) FROM users") == rows
@@ -259,13 +259,13 @@ async def test_drain_under_load_fails_no_request(start_pod: StartPod) -> None:
     async with asyncio.TaskGroup() as group:
         for _ in range(8):
             group.create_task(client())
-        await until(lambda: len(closes) >= 50)
+        await wait_until(lambda: len(closes) >= 50)
         assert not any(closes)
         pod.process.send_signal(signal.SIGTERM)
-        await pod.until_ready(503)
+        await pod.wait_until_ready(503)
         assert (await pod.call("GET", "/health"))[0] == 200
         served = len(closes)
-        await until(lambda: len(closes) >= served + 100)
+        await wait_until(lambda: len(closes) >= served + 100)
         assert all(closes[-50:])
         leave.set()
     assert await asyncio.to_thread(pod.process.wait, 5) == 0
@@ -282,25 +282,25 @@ async def test_a_lost_redis_takes_no_pod_out_of_rotation(
     await set_flags(pod, **{WRITE: "true", READ: "true"})
     await redis_instance.kill()
     try:
-        await until_age(pod, lambda age: age > 1.5)
+        await wait_for_flag_age(pod, lambda age: age > 1.5)
         assert (await pod.call("GET", "/ready"))[0] == 200
-        user_id = await crud(pod, "Still Written Twice")
+        user_id = await check_crud(pod, "Still Written Twice")
         assert await db.fetchval(NEW_NAME["column"], user_id) == "Still Written Twice"
         # A pod that has never seen the flags must not serve by defaults.
         fresh = await start_pod(2, WAIT="no")
-        await fresh.until_ready(503)
+        await fresh.wait_until_ready(503)
         assert (await fresh.call("GET", "/ready"))[1]["checks"]["flags"] == "TimeoutError"
     finally:
         await redis_instance.start()
-    await fresh.until_ready()
-    await until_age(pod, lambda age: age < 1)
+    await fresh.wait_until_ready()
+    await wait_for_flag_age(pod, lambda age: age < 1)
     # The Redis came back empty: what was known stays in force, and says so.
     assert (await pod.call("GET", "/flags"))[1]["flags"][WRITE] == {"percent": 100, "problem": "missing"}
 
 
 async def test_a_pod_without_a_database_is_alive_and_not_ready(start_pod: StartPod) -> None:
     pod = await start_pod(1, WAIT="no", DATABASE_URL="postgresql://u:s3cret@127.0.0.1:1/x")
-    await pod.until_ready(503)
+    await pod.wait_until_ready(503)
     assert (await pod.call("GET", "/health"))[0] == 200
     status, body = await pod.call("GET", "/users/1")
     assert status == 503

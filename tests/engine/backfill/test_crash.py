@@ -8,7 +8,14 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.support.schema_change import USERS, disagreements, expanded, fill, leased, make_plan
+from tests.support.schema_change import (
+    USERS,
+    count_disagreements,
+    insert_rows,
+    make_plan,
+    open_leased_store,
+    run_expand,
+)
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.backfill.verify import Verifier
@@ -19,14 +26,14 @@ from zdd_tui.testbed.servers import postgres_server
 
 @pytest.mark.parametrize("kind", ["column", "table"])
 async def test_a_killed_server_loses_no_row(server_folder: Path, kind: str) -> None:
-    dice = random.Random(7)
+    rng = random.Random(7)
     async with postgres_server(server_folder / f"crash-{kind}") as server:
         plan = make_plan(kind, dsn=server.dsn, backfill={"batch_rows": 20, "batch_rows_max": 20})
         db = await asyncpg.connect(server.dsn)
         await db.execute(USERS)
-        await fill(db, 5000)
-        async with leased(server.dsn, plan) as store:
-            await expanded(store, plan)
+        await insert_rows(db, 5000)
+        async with open_leased_store(server.dsn, plan) as store:
+            await run_expand(store, plan)
             await BackfillRunner(store, plan, await read_catalog(db, plan)).prepare()
             await db.close()
             crashes = 0
@@ -34,7 +41,7 @@ async def test_a_killed_server_loses_no_row(server_folder: Path, kind: str) -> N
                 async with store.pool.acquire() as conn:
                     catalog = await read_catalog(conn, plan)
                 run = asyncio.create_task(BackfillRunner(store, plan, catalog).run())
-                await asyncio.wait({run}, timeout=dice.uniform(0.1, 0.4) if crashes < 3 else None)
+                await asyncio.wait({run}, timeout=rng.uniform(0.1, 0.4) if crashes < 3 else None)
                 if run.done():
                     break
                 crashes += 1
@@ -50,7 +57,7 @@ async def test_a_killed_server_loses_no_row(server_folder: Path, kind: str) -> N
             assert record is not None
             assert record.rows_done == 5000
             db = await asyncpg.connect(server.dsn)
-            assert await disagreements(db, kind) == []
+            assert await count_disagreements(db, kind) == []
             await db.close()
 
 
@@ -65,9 +72,9 @@ async def test_a_server_that_is_back_before_the_next_batch_has_lost_the_last_one
         plan = make_plan(kind, dsn=server.dsn, backfill=limits)
         db = await asyncpg.connect(server.dsn)
         await db.execute(USERS)
-        await fill(db, 2000)
-        async with leased(server.dsn, plan) as store:
-            await expanded(store, plan)
+        await insert_rows(db, 2000)
+        async with open_leased_store(server.dsn, plan) as store:
+            await run_expand(store, plan)
             catalog = await read_catalog(db, plan)
             await db.close()
             rests = 0
@@ -100,5 +107,5 @@ async def test_a_server_that_is_back_before_the_next_batch_has_lost_the_last_one
             assert record is not None
             assert record.rows_done == 2000
             db = await asyncpg.connect(server.dsn)
-            assert await disagreements(db, kind) == []
+            assert await count_disagreements(db, kind) == []
             await db.close()

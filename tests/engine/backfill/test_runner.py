@@ -8,8 +8,15 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.model.ddl.test_sync import crowd, table_with_rows
-from tests.support.schema_change import USERS, disagreements, expanded, fill, leased, make_plan
+from tests.model.ddl.test_sync import run_writers, table_with_rows
+from tests.support.schema_change import (
+    USERS,
+    count_disagreements,
+    insert_rows,
+    make_plan,
+    open_leased_store,
+    run_expand,
+)
 from zdd_tui.backends.postgres.catalog import Connection, read_catalog
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.engine.backfill.runner import BackfillRunner
@@ -34,14 +41,14 @@ async def record(store: AgentStore) -> Any:
 async def test_every_row_moves_and_the_record_tells_so(db: asyncpg.Connection, pg_dsn: str, kind: str) -> None:
     plan = make_plan(kind, dsn=pg_dsn, backfill=SMALL)
     await db.execute(USERS)
-    await fill(db, 500)
-    async with leased(pg_dsn, plan) as store:
-        await expanded(store, plan)
+    await insert_rows(db, 500)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan)
         backfill = await runner(store, plan)
         await backfill.prepare()
         await db.execute("INSERT INTO users (id, first_name) VALUES (5000, 'after the bound')")
         await backfill.run()
-        assert [row[0] for row in await disagreements(db, kind)] == [5000]
+        assert [row[0] for row in await count_disagreements(db, kind)] == [5000]
         done = await record(store)
         assert (done.status, done.rows_done, done.rows_total, done.failed_rows) == ("done", 500, 500, 0)
         assert done.batches > 5
@@ -55,8 +62,8 @@ async def test_every_row_moves_and_the_record_tells_so(db: asyncpg.Connection, p
 async def test_an_empty_table_is_done_at_once(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn)
     await db.execute(USERS)
-    async with leased(pg_dsn, plan) as store:
-        await expanded(store, plan)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan)
         backfill = await runner(store, plan)
         await backfill.prepare()
         await backfill.run()
@@ -91,8 +98,8 @@ async def test_keys_of_many_types(
     plan = make_plan(dsn=pg_dsn, change=change, backfill=SMALL)
     await db.execute(f"CREATE TABLE t ({columns}, old text)")
     await db.execute(f"INSERT INTO t SELECT {values}, 'v' || n FROM generate_series(1, 300) n")
-    async with leased(pg_dsn, plan) as store:
-        await expanded(store, plan)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan)
         backfill = await runner(store, plan)
         await backfill.prepare()
         await backfill.run()
@@ -122,7 +129,7 @@ async def test_keys_that_cannot_serve_are_refused(
     await db.execute(f"CREATE TABLE t ({definition}, old text)")
     with pytest.raises(PlanError, match=message) as caught:
         await read_catalog(db, plan)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 @KINDS
@@ -138,13 +145,13 @@ async def test_rows_that_fail_go_to_the_ledger_and_the_rest_goes_on(
     await db.execute(
         "INSERT INTO t SELECT n, CASE WHEN n IN (1, 77, 78, 200) THEN 0 ELSE n END FROM generate_series(1, 200) n"
     )
-    async with leased(pg_dsn, plan) as store:
-        catalog = await expanded(store, plan)
+    async with open_leased_store(pg_dsn, plan) as store:
+        catalog = await run_expand(store, plan)
         backfill = await runner(store, plan)
         await backfill.prepare()
         with pytest.raises(StepFailed, match="4 rows could not be moved") as caught:
             await backfill.run()
-        assert "zdd.failed_row" in caught.value.mend
+        assert "zdd.failed_row" in caught.value.hint
         failed = await db.fetch("SELECT key, reason FROM zdd.failed_row ORDER BY (key->>0)::int")
         assert [row["key"] for row in failed] == ['["1"]', '["77"]', '["78"]', '["200"]']
         assert {row["reason"] for row in failed} == {"division by zero (22012)"}
@@ -157,7 +164,7 @@ async def test_rows_that_fail_go_to_the_ledger_and_the_rest_goes_on(
         report = await Verifier(store, plan, catalog, page_rows=41).run()
         assert (report.rows, report.mismatches) == (200, 1)
         assert report.samples[0].key == ("100",)
-        assert "division by zero" in report.samples[0].what
+        assert "division by zero" in report.samples[0].reason
         # Rows that were mended leave the ledger when the step is tried again.
         await db.execute("UPDATE t SET parts = 5 WHERE id IN (1, 77, 100); DELETE FROM t WHERE id = 78")
         if kind == "table":
@@ -180,21 +187,21 @@ async def test_killed_anywhere_it_goes_on_and_does_nothing_twice(
     db: asyncpg.Connection, pg_dsn: str, kind: str, seed: int
 ) -> None:
     """The task is cancelled, or its session ended by the server, at random moments, while writers go on."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     plan = make_plan(kind, "trigger", pg_dsn, backfill={**SMALL, "batch_rows_max": 15})
     await table_with_rows(db)
-    await fill(db, 3000)
-    async with leased(pg_dsn, plan) as store:
-        await expanded(store, plan, forward=True)
+    await insert_rows(db, 3000)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan, forward=True)
         await (await runner(store, plan)).prepare()
-        writers = asyncio.create_task(crowd(pg_dsn, plan, (1, 2), seed, times=100))
+        writers = asyncio.create_task(run_writers(pg_dsn, plan, (1, 2), seed, times=100))
         kills = 0
         while (await record(store)).status != "done":
             run = asyncio.create_task((await runner(store, plan)).run())
-            await asyncio.wait({run}, timeout=dice.uniform(0.0, 0.1))
+            await asyncio.wait({run}, timeout=rng.uniform(0.0, 0.1))
             if not run.done():
                 kills += 1
-                if dice.random() < 0.5:
+                if rng.random() < 0.5:
                     run.cancel()
                 else:
                     await db.execute(
@@ -212,7 +219,7 @@ async def test_killed_anywhere_it_goes_on_and_does_nothing_twice(
             assert pieces["rows"] == pieces["rows_done"], "cursor and counter commit together"
         await writers
         assert kills > 0
-        assert await disagreements(db, kind) == []
+        assert await count_disagreements(db, kind) == []
         report = await Verifier(store, plan, await read_catalog(db, plan), page_rows=500).run()
         assert report.mismatches == 0
         assert report.rows == await db.fetchval("SELECT count(*) FROM users")
@@ -224,10 +231,10 @@ async def test_dual_writers_during_the_backfill_never_clash_with_it(
 ) -> None:
     plan = make_plan(kind, "application", pg_dsn, backfill={**SMALL, "batch_budget": "50ms"})
     await table_with_rows(db)
-    async with leased(pg_dsn, plan) as store:
-        await expanded(store, plan)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan)
         stop = asyncio.Event()
-        crowding = asyncio.create_task(crowd(pg_dsn, plan, (2, 2, 2), 11, times=300))
+        crowding = asyncio.create_task(run_writers(pg_dsn, plan, (2, 2, 2), 11, times=300))
 
         async def again_and_again() -> None:
             while not stop.is_set():
@@ -241,26 +248,26 @@ async def test_dual_writers_during_the_backfill_never_clash_with_it(
         stop.set()
         await backfills
         assert sum(writer.deadlocks for writer in writers) == 0, "it is always the backfill that gives way"
-        assert await disagreements(db, kind) == []
+        assert await count_disagreements(db, kind) == []
 
 
 async def test_pause_holds_within_one_batch_and_goes_on(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn, backfill={"batch_rows": 5, "batch_rows_max": 5})
     await db.execute(USERS)
-    await fill(db, 100)
-    paused, waits, asked = True, asyncio.Event(), 0
+    await insert_rows(db, 100)
+    paused, waits, requested = True, asyncio.Event(), 0
 
     def should_pause() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked > 4 and paused
+        nonlocal requested
+        requested += 1
+        return requested > 4 and paused
 
     async def sleep(seconds: float) -> None:
         waits.set()
         await asyncio.sleep(0)
 
-    async with leased(pg_dsn, plan) as store:
-        await expanded(store, plan)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan)
         backfill = await runner(store, plan, sleep=sleep)
         await backfill.prepare()
         run = asyncio.create_task(backfill.run(should_pause))
@@ -273,17 +280,17 @@ async def test_pause_holds_within_one_batch_and_goes_on(db: asyncpg.Connection, 
         assert (await record(store)).rows_done == stands.rows_done
         paused = False
         await run
-        assert await disagreements(db, "column") == []
+        assert await count_disagreements(db, "column") == []
 
 
 async def test_limits_are_obeyed_and_can_be_changed_while_it_runs(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn, backfill={"batch_rows": 10, "batch_rows_max": 10, "max_rows_per_second": 40})
     await db.execute(USERS)
-    await fill(db, 200)
+    await insert_rows(db, 200)
     slept: list[float] = []
     limits = plan.backfill
 
-    async with leased(pg_dsn, plan) as store:
+    async with open_leased_store(pg_dsn, plan) as store:
 
         async def sleep(seconds: float) -> None:
             nonlocal limits
@@ -291,7 +298,7 @@ async def test_limits_are_obeyed_and_can_be_changed_while_it_runs(db: asyncpg.Co
             if len(slept) == 5:
                 limits = Backfill(batch_rows=10, batch_rows_max=10)
 
-        await expanded(store, plan)
+        await run_expand(store, plan)
         backfill = await runner(store, plan, sleep=sleep, signals=[])
         await backfill.prepare()
         await backfill.run(limits=lambda: limits)
@@ -306,11 +313,11 @@ async def test_limits_are_obeyed_and_can_be_changed_while_it_runs(db: asyncpg.Co
 async def test_half_the_speed_rests_as_long_as_it_works(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn, backfill={"batch_rows": 10, "batch_rows_max": 10, "speed": 50})
     await db.execute(USERS)
-    await fill(db, 100)
+    await insert_rows(db, 100)
     rested = 0.0
     limits = plan.backfill
 
-    async with leased(pg_dsn, plan) as store:
+    async with open_leased_store(pg_dsn, plan) as store:
 
         async def sleep(seconds: float) -> None:
             nonlocal rested, limits
@@ -318,7 +325,7 @@ async def test_half_the_speed_rests_as_long_as_it_works(db: asyncpg.Connection, 
             if (await record(store)).rows_done >= 50:
                 limits = Backfill(batch_rows=3, batch_rows_max=3)
 
-        await expanded(store, plan)
+        await run_expand(store, plan)
         backfill = await runner(store, plan, sleep=sleep, signals=[])
         await backfill.prepare()
         await backfill.run(limits=lambda: limits)
@@ -328,7 +335,7 @@ async def test_half_the_speed_rests_as_long_as_it_works(db: asyncpg.Connection, 
         assert rested >= 0.9 * sum(batch.seconds for batch in batches[:5])
 
 
-class Lagging:
+class LaggingSignal:
     """A signal that is in force for a while."""
 
     def __init__(self) -> None:
@@ -342,11 +349,11 @@ class Lagging:
 async def test_a_throttle_signal_is_shown_and_waited_for(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn)
     await db.execute(USERS)
-    await fill(db, 20)
+    await insert_rows(db, 20)
     seen: list[tuple[str, int]] = []
     now = 0.0
 
-    async with leased(pg_dsn, plan) as store:
+    async with open_leased_store(pg_dsn, plan) as store:
 
         async def sleep(seconds: float) -> None:
             nonlocal now
@@ -354,8 +361,8 @@ async def test_a_throttle_signal_is_shown_and_waited_for(db: asyncpg.Connection,
             stands = await record(store)
             seen.append((stands.throttle, stands.rows_done))
 
-        await expanded(store, plan)
-        backfill = await runner(store, plan, sleep=sleep, clock=lambda: now, signals=[Lagging()])
+        await run_expand(store, plan)
+        backfill = await runner(store, plan, sleep=sleep, clock=lambda: now, signals=[LaggingSignal()])
         await backfill.prepare()
         await backfill.run()
         assert seen == [("replica lag 9.0s", 0)] * 3
@@ -366,11 +373,11 @@ async def test_a_throttle_signal_is_shown_and_waited_for(db: asyncpg.Connection,
 async def test_a_locked_row_is_waited_for_and_its_holder_named(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn, backfill=SMALL)
     await db.execute(USERS)
-    await fill(db, 30)
+    await insert_rows(db, 30)
     other = await asyncpg.connect(pg_dsn, server_settings={"application_name": "sleepy"})
     try:
-        async with leased(pg_dsn, plan) as store:
-            await expanded(store, plan)
+        async with open_leased_store(pg_dsn, plan) as store:
+            await run_expand(store, plan)
             backfill = await runner(store, plan)
             await backfill.prepare()
             transaction = other.transaction()
@@ -383,7 +390,7 @@ async def test_a_locked_row_is_waited_for_and_its_holder_named(db: asyncpg.Conne
             assert not run.done()
             await transaction.commit()
             await run
-            assert await disagreements(db, "column") == []
+            assert await count_disagreements(db, "column") == []
             assert (await record(store)).throttle == ""
     finally:
         await other.close()
@@ -392,9 +399,9 @@ async def test_a_locked_row_is_waited_for_and_its_holder_named(db: asyncpg.Conne
 async def test_a_foreign_epoch_writes_nothing(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn, backfill=SMALL)
     await db.execute(USERS)
-    await fill(db, 100)
-    async with leased(pg_dsn, plan) as store:
-        await expanded(store, plan)
+    await insert_rows(db, 100)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan)
         backfill = await runner(store, plan)
         await backfill.prepare()
         await db.execute("UPDATE zdd.lease SET epoch = nextval('zdd.epoch')")
@@ -419,8 +426,8 @@ async def test_a_batch_that_would_read_the_whole_table_is_refused(db: asyncpg.Co
     await db.execute("CREATE UNIQUE INDEX ON t (id text_pattern_ops)")
     await db.execute("INSERT INTO t SELECT 'k' || n, 'x' FROM generate_series(1, 12000) n")
     await db.execute("ALTER DATABASE " + pg_dsn.rpartition("/")[2] + " SET enable_bitmapscan = off")
-    async with leased(pg_dsn, plan) as store:
-        await expanded(store, plan)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan)
         with pytest.raises(StepFailed, match=r"read all of public\.t"):
             await (await runner(store, plan)).prepare()
 
@@ -428,8 +435,8 @@ async def test_a_batch_that_would_read_the_whole_table_is_refused(db: asyncpg.Co
 async def test_it_is_not_run_unprepared(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn)
     await db.execute(USERS)
-    async with leased(pg_dsn, plan) as store:
-        await expanded(store, plan)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan)
         with pytest.raises(StepFailed, match="not prepared"):
             await (await runner(store, plan)).run()
 
@@ -438,9 +445,9 @@ async def test_ten_thousand_rows_take_no_minute(db: asyncpg.Connection, pg_dsn: 
     """Against a mistake of an order of magnitude, such as a scan of the table in every batch."""
     plan = make_plan(dsn=pg_dsn)
     await db.execute(USERS)
-    await fill(db, 20_000)
-    async with leased(pg_dsn, plan) as store:
-        await expanded(store, plan)
+    await insert_rows(db, 20_000)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan)
         backfill = await runner(store, plan)
         await backfill.prepare()
         began = time.monotonic()
@@ -451,9 +458,9 @@ async def test_ten_thousand_rows_take_no_minute(db: asyncpg.Connection, pg_dsn: 
 async def test_a_writer_who_is_faster_than_a_batch_of_an_untouched_page(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan("table", dsn=pg_dsn)
     await db.execute(USERS)
-    await fill(db, 40)
-    async with leased(pg_dsn, plan) as store:
-        await expanded(store, plan)
+    await insert_rows(db, 40)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan)
         backfill = await runner(store, plan, signals=[])
         await backfill.prepare()
         writer = await asyncpg.connect(pg_dsn)
@@ -468,7 +475,7 @@ async def test_a_writer_who_is_faster_than_a_batch_of_an_untouched_page(db: asyn
             await run
         finally:
             writer.terminate()
-        assert await disagreements(db, "table") == []
+        assert await count_disagreements(db, "table") == []
         assert (await record(store)).failed_rows == 0
 
 
@@ -479,12 +486,12 @@ async def test_several_workers_move_ranges_of_their_own_and_their_number_changes
     size = {"batch_rows": 20, "batch_rows_max": 20, "max_rows_per_second": 2000}  # slow enough to be watched
     plan = make_plan(kind, dsn=pg_dsn, backfill=size)
     await db.execute(USERS)
-    await fill(db, 4000)
+    await insert_rows(db, 4000)
     limits = plan.backfill
     seen: list[int] = []
 
-    async with leased(pg_dsn, plan) as store:
-        await expanded(store, plan)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan)
         backfill = await runner(store, plan, signals=[], range_rows=200)
         await backfill.prepare()
         pieces = await db.fetch("SELECT lo, hi, done FROM zdd.range ORDER BY id")
@@ -509,7 +516,7 @@ async def test_several_workers_move_ranges_of_their_own_and_their_number_changes
         await asyncio.gather(backfill.run(limits=now), watch())
         done = await record(store)
         assert (done.status, done.rows_done, done.failed_rows) == ("done", 4000, 0)
-        assert await disagreements(db, kind) == []
+        assert await count_disagreements(db, kind) == []
         assert seen[0] <= 1
         assert max(seen) == 4
         assert await db.fetchval("SELECT count(*) FROM zdd.range WHERE done") == 16

@@ -7,14 +7,21 @@ from typing import Any
 
 import asyncpg
 
-from tests.support.schema_change import USERS, disagreements, expanded, fill, leased, make_plan
+from tests.support.schema_change import (
+    USERS,
+    count_disagreements,
+    insert_rows,
+    make_plan,
+    open_leased_store,
+    run_expand,
+)
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.engine.backfill.runner import BackfillRunner
-from zdd_tui.engine.backfill.throttle import ReplicaLag
-from zdd_tui.testbed.servers import PgServer, _make_reachable, postgres_server
+from zdd_tui.engine.backfill.throttle import ReplicaLagSignal
+from zdd_tui.testbed.servers import PostgresServer, _make_reachable, postgres_server
 
 
-def _folder_for(primary: PgServer, standby: PgServer) -> None:
+def _folder_for(primary: PostgresServer, standby: PostgresServer) -> None:
     standby.folder.mkdir()
     standby._data.mkdir(mode=0o700)
     if primary._user is not None:
@@ -22,8 +29,8 @@ def _folder_for(primary: PgServer, standby: PgServer) -> None:
         _make_reachable(standby._data, primary._user)
 
 
-async def standby_of(primary: PgServer, folder: Path) -> PgServer:
-    standby = PgServer(folder)
+async def standby_of(primary: PostgresServer, folder: Path) -> PostgresServer:
+    standby = PostgresServer(folder)
     _folder_for(primary, standby)
     assert primary._bin is not None
     copy = await asyncio.create_subprocess_exec(
@@ -50,9 +57,9 @@ async def test_a_standby_that_stops_replaying_stops_the_backfill(server_folder: 
         reader = await asyncpg.connect(standby.dsn)
         try:
             await db.execute(USERS)
-            await fill(db, 20_000)
-            async with leased(primary.dsn, plan) as store:
-                await expanded(store, plan)
+            await insert_rows(db, 20_000)
+            async with open_leased_store(primary.dsn, plan) as store:
+                await run_expand(store, plan)
                 backfill = BackfillRunner(store, plan, await read_catalog(db, plan))
                 await backfill.prepare()
                 await reader.execute("SELECT pg_wal_replay_pause()")
@@ -68,7 +75,7 @@ async def test_a_standby_that_stops_replaying_stops_the_backfill(server_folder: 
                 await reader.execute("SELECT pg_wal_replay_resume()")
                 async with asyncio.timeout(30):
                     await run
-                assert await disagreements(db, "column") == []
+                assert await count_disagreements(db, "column") == []
                 assert (await seen()).throttle == ""
         finally:
             await reader.close()
@@ -78,9 +85,9 @@ async def test_a_standby_that_stops_replaying_stops_the_backfill(server_folder: 
 
 def test_lag_is_told_from_where_the_primary_was() -> None:
     """The server's own figure stands still while nothing is replayed; ours grows."""
-    lag = ReplicaLag()
-    lag.history.extend([(0.0, 100), (1.0, 200), (2.0, 300)])
-    assert lag.behind(300, 5.0) == 0.0
-    assert lag.behind(250, 5.0) == 3.0
-    assert lag.behind(150, 5.0) == 4.0
-    assert lag.behind(None, 5.0) == 0.0
+    lag = ReplicaLagSignal()
+    lag.lsn_history.extend([(0.0, 100), (1.0, 200), (2.0, 300)])
+    assert lag.seconds_behind(300, 5.0) == 0.0
+    assert lag.seconds_behind(250, 5.0) == 3.0
+    assert lag.seconds_behind(150, 5.0) == 4.0
+    assert lag.seconds_behind(None, 5.0) == 0.0

@@ -8,10 +8,15 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.model.ddl.test_sync import backfilled, crowd
-from tests.support.schema_change import USERS, expanded, fill, leased, make_plan
+from tests.model.ddl.test_sync import backfilled, run_writers
+from tests.support.schema_change import USERS, insert_rows, make_plan, open_leased_store, run_expand
 from zdd_tui.backends.postgres.catalog import read_catalog
-from zdd_tui.backends.postgres.gate_queries import mark, newest_key, oldest_snapshot_since, sample_recent
+from zdd_tui.backends.postgres.gate_queries import (
+    compare_recent_rows,
+    find_older_transactions,
+    read_newest_key,
+    snapshot_marker,
+)
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.backfill.verify import Verifier
@@ -20,7 +25,7 @@ from zdd_tui.model.plan.base import Backfill, Plan
 KINDS = pytest.mark.parametrize("kind", ["column", "table"])
 
 
-async def moved(store: AgentStore, plan: Plan) -> None:
+async def run_backfill(store: AgentStore, plan: Plan) -> None:
     async with store.pool.acquire() as conn:
         backfill = BackfillRunner(store, plan, await read_catalog(conn, plan))
     await backfill.prepare()
@@ -31,10 +36,10 @@ async def moved(store: AgentStore, plan: Plan) -> None:
 async def test_planted_mismatches_are_found_and_nothing_else(db: asyncpg.Connection, pg_dsn: str, kind: str) -> None:
     plan = make_plan(kind, dsn=pg_dsn)
     await db.execute(USERS)
-    await fill(db, 1000)
-    async with leased(pg_dsn, plan) as store:
-        await expanded(store, plan)
-        await moved(store, plan)
+    await insert_rows(db, 1000)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan)
+        await run_backfill(store, plan)
         target = "users" if kind == "column" else "people"
         planted = {("1",), ("333",), ("1000",)}
         await db.execute(f"UPDATE {target} SET full_name = full_name || '!' WHERE id IN (1, 333, 1000)")
@@ -46,16 +51,16 @@ async def test_planted_mismatches_are_found_and_nothing_else(db: asyncpg.Connect
         assert report.rows == 1000
         assert report.mismatches == len(planted)
         assert {mismatch.key for mismatch in report.samples} == planted
-        assert {m.what for m in report.samples if m.key == ("333",)} == {"full_name differs"}
+        assert {m.reason for m in report.samples if m.key == ("333",)} == {"full_name differs"}
         stored = (await store.read()).backfill
         assert stored is not None
         assert (stored.verified, stored.mismatches, stored.verified_rows) == (True, len(planted), 1000)
         raw = await db.fetchval("SELECT string_agg(old::text || new::text, '') FROM zdd.mismatch")
         assert "First" not in raw, "no value of a row is kept"
         # Mended, and verified anew because the last one found something.
-        await moved(store, plan)
+        await run_backfill(store, plan)
         await db.execute("UPDATE zdd.range SET done = false, cursor = NULL WHERE kind = 'backfill'")
-        await moved(store, plan)
+        await run_backfill(store, plan)
         if kind == "table":
             await db.execute("DELETE FROM people WHERE id IN (-5, 5000)")
         again = await Verifier(store, plan, catalog, page_rows=97).run()
@@ -67,17 +72,17 @@ async def test_planted_mismatches_are_found_and_nothing_else(db: asyncpg.Connect
 async def test_verification_goes_on_where_it_was_killed(db: asyncpg.Connection, pg_dsn: str, kind: str) -> None:
     plan = make_plan(kind, dsn=pg_dsn)
     await db.execute(USERS)
-    await fill(db, 2000)
-    dice = random.Random(5)
-    async with leased(pg_dsn, plan) as store:
-        catalog = await expanded(store, plan)
-        await moved(store, plan)
+    await insert_rows(db, 2000)
+    rng = random.Random(5)
+    async with open_leased_store(pg_dsn, plan) as store:
+        catalog = await run_expand(store, plan)
+        await run_backfill(store, plan)
         target = "users" if kind == "column" else "people"
         await db.execute(f"UPDATE {target} SET full_name = 'wrong' WHERE id % 200 = 7")
         kills = 0
         while True:
             run = asyncio.create_task(Verifier(store, plan, catalog, page_rows=50).run())
-            await asyncio.wait({run}, timeout=dice.uniform(0.02, 0.4))
+            await asyncio.wait({run}, timeout=rng.uniform(0.02, 0.4))
             if run.done():
                 break
             kills += 1
@@ -92,11 +97,11 @@ async def test_verification_goes_on_where_it_was_killed(db: asyncpg.Connection, 
 async def test_verification_under_writers_finds_no_mismatch(db: asyncpg.Connection, pg_dsn: str, kind: str) -> None:
     plan = make_plan(kind, dsn=pg_dsn)
     await db.execute(USERS)
-    await fill(db, 40)
-    async with leased(pg_dsn, plan) as store:
-        catalog = await expanded(store, plan)
-        await moved(store, plan)
-        writers = asyncio.create_task(crowd(pg_dsn, plan, (2, 2, 2), 3, times=150))
+    await insert_rows(db, 40)
+    async with open_leased_store(pg_dsn, plan) as store:
+        catalog = await run_expand(store, plan)
+        await run_backfill(store, plan)
+        writers = asyncio.create_task(run_writers(pg_dsn, plan, (2, 2, 2), 3, times=150))
         while not writers.done():
             async with store.fenced() as conn:
                 await conn.execute("DELETE FROM zdd.range WHERE kind = 'verify'")
@@ -109,40 +114,40 @@ async def test_verification_under_writers_finds_no_mismatch(db: asyncpg.Connecti
 async def test_recent_rows_are_sampled_and_older_ones_are_not(db: asyncpg.Connection, pg_dsn: str, kind: str) -> None:
     plan = make_plan(kind, dsn=pg_dsn)
     await db.execute(USERS)
-    await fill(db, 3000)  # not backfilled: none of them agrees
-    async with leased(pg_dsn, plan) as store:
-        catalog = await expanded(store, plan)
-        since = await mark(db)
-        assert (await sample_recent(db, plan, catalog, since)).rows == 0
-        await crowd(pg_dsn, plan, (2,), 3, times=60)
-        good = await sample_recent(db, plan, catalog, since)
+    await insert_rows(db, 3000)  # not backfilled: none of them agrees
+    async with open_leased_store(pg_dsn, plan) as store:
+        catalog = await run_expand(store, plan)
+        since = await snapshot_marker(db)
+        assert (await compare_recent_rows(db, plan, catalog, since)).rows == 0
+        await run_writers(pg_dsn, plan, (2,), 3, times=60)
+        good = await compare_recent_rows(db, plan, catalog, since)
         assert good.rows > 20
-        assert (good.disagree, good.example_key) == (0, None)
+        assert (good.mismatches, good.example_key) == (0, None)
         await db.execute("UPDATE users SET first_name = 'only old' WHERE id = 2500")
-        early = await sample_recent(db, plan, catalog, since)
+        early = await compare_recent_rows(db, plan, catalog, since)
         # Nothing on the new side yet: that is what the backfill is for, unless the row was born after the mark.
-        assert (early.disagree, early.unmoved, early.agree) == (0, 1, good.agree)
-        bad = await sample_recent(db, plan, catalog, since, born_after=2499)
-        assert (bad.disagree, bad.unmoved, bad.example_key) == (1, 0, "2500")
+        assert (early.mismatches, early.not_copied, early.matches) == (0, 1, good.matches)
+        bad = await compare_recent_rows(db, plan, catalog, since, inserted_after=2499)
+        assert (bad.mismatches, bad.not_copied, bad.example_key) == (1, 0, "2500")
         if kind == "table":
             await db.execute("UPDATE users SET first_name = 'x', last_name = '' WHERE id = 2500")
             await db.execute("INSERT INTO people VALUES (2500, 'x', '2500@x')")
             await db.execute("INSERT INTO people VALUES (70000, 'nobody')")
-            assert (await sample_recent(db, plan, catalog, since)).example_key == "70000"
+            assert (await compare_recent_rows(db, plan, catalog, since)).example_key == "70000"
         else:
             await db.execute("UPDATE users SET full_name = 'wrong' WHERE id = 2500")
-            assert (await sample_recent(db, plan, catalog, since)).example_key == "2500"
+            assert (await compare_recent_rows(db, plan, catalog, since)).example_key == "2500"
 
 
 async def test_the_sample_is_bounded(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn, gates={"sample_rows": 50})
     await db.execute(USERS)
-    async with leased(pg_dsn, plan) as store:
-        catalog = await expanded(store, plan)
-        since, newest = await mark(db), await newest_key(db, catalog)
-        await fill(db, 40_000)  # 400 blocks, so both the end of the table and blocks here and there are read
-        sample = await sample_recent(db, plan, catalog, since, born_after=newest)
-        assert (sample.rows, sample.disagree) == (50, 50)
+    async with open_leased_store(pg_dsn, plan) as store:
+        catalog = await run_expand(store, plan)
+        since, newest = await snapshot_marker(db), await read_newest_key(db, catalog)
+        await insert_rows(db, 40_000)  # 400 blocks, so both the end of the table and blocks here and there are read
+        sample = await compare_recent_rows(db, plan, catalog, since, inserted_after=newest)
+        assert (sample.rows, sample.mismatches) == (50, 50)
 
 
 async def test_a_recent_row_that_up_cannot_compute_disagrees(db: asyncpg.Connection, pg_dsn: str) -> None:
@@ -150,37 +155,37 @@ async def test_a_recent_row_that_up_cannot_compute_disagrees(db: asyncpg.Connect
     change["expand"] = "ALTER TABLE t ADD COLUMN share int"
     plan = make_plan(dsn=pg_dsn, change=change)
     await db.execute("CREATE TABLE t (id int PRIMARY KEY, parts int)")
-    async with leased(pg_dsn, plan) as store:
-        catalog = await expanded(store, plan)
-        since = await mark(db)
+    async with open_leased_store(pg_dsn, plan) as store:
+        catalog = await run_expand(store, plan)
+        since = await snapshot_marker(db)
         await db.execute(
             "INSERT INTO t SELECT n, n, 100 / n FROM generate_series(1, 50) n; INSERT INTO t VALUES (99, 0)"
         )
-        sample = await sample_recent(db, plan, catalog, since, born_after=0)
-        assert (sample.rows, sample.disagree, sample.example_key) == (51, 1, "99")
+        sample = await compare_recent_rows(db, plan, catalog, since, inserted_after=0)
+        assert (sample.rows, sample.mismatches, sample.example_key) == (51, 1, "99")
 
 
 async def test_transactions_older_than_a_mark_are_named(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn)
     await db.execute(USERS)
-    await fill(db, 2)
+    await insert_rows(db, 2)
     old = await asyncpg.connect(pg_dsn, server_settings={"application_name": "old report"})
     new = await asyncpg.connect(pg_dsn, server_settings={"application_name": "new report"})
     try:
-        async with leased(pg_dsn, plan) as store:
-            await expanded(store, plan)
+        async with open_leased_store(pg_dsn, plan) as store:
+            await run_expand(store, plan)
             await backfilled(db, plan)
             transaction = old.transaction(isolation="repeatable_read")
             await transaction.start()
             await old.fetch("SELECT count(*) FROM users")
-            since = await mark(db)
-            found = await oldest_snapshot_since(db, since)
+            since = await snapshot_marker(db)
+            found = await find_older_transactions(db, since)
             assert [(blocker.pid, blocker.app) for blocker in found] == [(old.get_server_pid(), "old report")]
             assert "old report, idle in transaction" in str(found[0])
             await transaction.rollback()
             async with new.transaction(isolation="repeatable_read"):
                 await new.fetch("SELECT count(*) FROM users")
-                assert await oldest_snapshot_since(db, since) == []
+                assert await find_older_transactions(db, since) == []
     finally:
         await old.close()
         await new.close()
@@ -189,7 +194,7 @@ async def test_transactions_older_than_a_mark_are_named(db: asyncpg.Connection, 
 async def test_a_lower_speed_rests_between_pages_and_can_be_changed(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn)
     await db.execute(USERS)
-    await fill(db, 100)
+    await insert_rows(db, 100)
     ticks = itertools.count()  # each page takes a second
     slept: list[float] = []
     limits = Backfill(speed=50)
@@ -200,9 +205,9 @@ async def test_a_lower_speed_rests_between_pages_and_can_be_changed(db: asyncpg.
         if len(slept) == 8:
             limits = Backfill()
 
-    async with leased(pg_dsn, plan) as store:
-        catalog = await expanded(store, plan)
-        await moved(store, plan)
+    async with open_leased_store(pg_dsn, plan) as store:
+        catalog = await run_expand(store, plan)
+        await run_backfill(store, plan)
         verifier = Verifier(store, plan, catalog, page_rows=20, clock=lambda: float(next(ticks)), sleep=sleep)
         report = await verifier.run(limits=lambda: limits)
         assert (report.rows, report.mismatches) == (100, 0)

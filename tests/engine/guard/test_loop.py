@@ -13,24 +13,24 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from tests.support.kubelet import NAME, World, deployment, world
-from tests.support.metric_servers import serving
+from tests.support.kubelet import NAME, TestCluster, deployment, make_cluster
+from tests.support.metric_servers import serve_handler
 from tests.support.store import AGENT, ANA, plan_for
-from zdd_tui.backends.store.agent import AgentStore, take_lease
+from zdd_tui.backends.store.agent import AgentStore, acquire_lease
 from zdd_tui.backends.store.client import Store
 from zdd_tui.engine.guard.loop import GuardLoop
-from zdd_tui.model.guard.reading import GuardReading, gate_verdict
+from zdd_tui.model.guard.reading import GuardReading, evaluate_guard_gate
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.guard import Guard
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord
-from zdd_tui.model.release.state import State
+from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.service.metrics import CONTENT_TYPE, RequestMetrics
 from zdd_tui.testbed.processes import free_port
 
 
 @dataclass
-class Pod:
+class MetricsPod:
     """A server with metrics; `alive` False: it has none to show."""
 
     name: str
@@ -51,16 +51,16 @@ class Pod:
 
 
 @dataclass
-class Scene:
+class GuardScenario:
     """A release that runs, two pods of V1 and one of V2, and what looks at them."""
 
-    api: World
+    api: TestCluster
     store: Store
     agent: AgentStore
     plan: Plan
-    pods: list[Pod]
+    pods: list[MetricsPod]
     session: aiohttp.ClientSession
-    said: list[str] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
     connected: bool = True
 
     @property
@@ -68,7 +68,7 @@ class Scene:
         assert self.plan.guard is not None
         return self.plan.guard
 
-    async def loop(self) -> GuardLoop:
+    async def start_loop(self) -> GuardLoop:
         """A guard as an agent begins it."""
         record = await self.record()
         made = GuardLoop(
@@ -77,54 +77,60 @@ class Scene:
             self.agent,
             cluster=lambda: self.api.cluster if self.connected else None,
             release=lambda: record.release,
-            say=self.said.append,
+            log=self.log.append,
         )
         await made.resume()
         return made
 
-    async def watch(self, loop: GuardLoop, there: Callable[[dict[str, GuardReading]], bool]) -> dict[str, GuardReading]:
+    async def run_until(
+        self, loop: GuardLoop, is_done: Callable[[dict[str, GuardReading]], bool]
+    ) -> dict[str, GuardReading]:
         """Traffic, and a look every interval, until it is so."""
         deadline = asyncio.get_running_loop().time() + 30
         while True:
             for pod in self.pods:
                 pod.serve()
-            said = {reading.rule: reading for reading in await loop.look(self.session)}
-            if there(said):
-                return said
-            assert asyncio.get_running_loop().time() < deadline, said
+            output = {reading.rule: reading for reading in await loop.evaluate_once(self.session)}
+            if is_done(output):
+                return output
+            assert asyncio.get_running_loop().time() < deadline, output
             await asyncio.sleep(self.guard.interval)
 
     async def record(self) -> ReleaseRecord:
-        found = await self.store.find(self.plan.name)
+        found = await self.store.find_release(self.plan.name)
         assert found is not None
-        return await self.store.read(found)
+        return await self.store.read_release(found)
 
 
 @asynccontextmanager
-async def scene(folder: Path, dsn: str, *rules: dict[str, Any]) -> AsyncIterator[Scene]:
+async def make_scenario(folder: Path, dsn: str, *rules: dict[str, Any]) -> AsyncIterator[GuardScenario]:
     port = free_port()
-    pods = [Pod("old-1", 1, "127.83.1.1"), Pod("old-2", 1, "127.83.1.2"), Pod("new-1", 2, "127.83.1.3")]
+    pods = [
+        MetricsPod("old-1", 1, "127.83.1.1"),
+        MetricsPod("old-2", 1, "127.83.1.2"),
+        MetricsPod("new-1", 2, "127.83.1.3"),
+    ]
     guard = {"interval": 0.2, "sources": {"scrape": {"port": port}}, "rules": rules}
     raw = plan_for(dsn).model_copy(update={"guard": Guard.model_validate(guard)})
     names = raw.kubernetes.model_copy(update={"deployment": NAME})
     plan = raw.model_copy(update={"kubernetes": names})
     async with AsyncExitStack() as stack:
         for pod in pods:
-            await stack.enter_async_context(serving(pod.answer, pod.address, port))
-        api = await stack.enter_async_context(world(folder, kubelet=False))
+            await stack.enter_async_context(serve_handler(pod.answer, pod.address, port))
+        api = await stack.enter_async_context(make_cluster(folder, kubelet=False))
         await make_pods(api, pods, port)
         store = await stack.enter_async_context(await Store.open(dsn))
         await store.migrate()
-        found = await store.register(plan, text="", document={}, plan_hash="hash-1", actor=ANA)
-        agent = await take_lease(dsn, found, AGENT, ttl=30.0)
+        found = await store.register_release(plan, text="", document={}, plan_hash="hash-1", actor=ANA)
+        agent = await acquire_lease(dsn, found, AGENT, ttl=30.0)
         assert agent is not None
         await stack.enter_async_context(agent)
-        await agent.save(replace((await store.read(found)).release, state=State.RUNNING, phase=0))
+        await agent.save(replace((await store.read_release(found)).release, state=ReleaseState.RUNNING, phase=0))
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        yield Scene(api, store, agent, plan, pods, session)
+        yield GuardScenario(api, store, agent, plan, pods, session)
 
 
-async def make_pods(api: World, pods: list[Pod], port: int) -> None:
+async def make_pods(api: TestCluster, pods: list[MetricsPod], port: int) -> None:
     """Pods that run, and take traffic, as far as the API knows."""
     body = deployment(0)
     await api.create("deployments", body)
@@ -140,7 +146,9 @@ async def make_pods(api: World, pods: list[Pod], port: int) -> None:
         conditions = [{"type": kind, "status": "True"} for kind in ("Ready", "ContainersReady")]
         status = {"phase": "Running", "podIP": pod.address, "conditions": conditions, "containerStatuses": [state]}
         path = api.cluster.path("api/v1", "pods", pod.name, "status")
-        await api.cluster.http.json("PATCH", path, body={"status": status}, content_type="application/merge-patch+json")
+        await api.cluster.http.request_json(
+            "PATCH", path, body={"status": status}, content_type="application/merge-patch+json"
+        )
     endpoints = [
         {
             "addresses": [pod.address],
@@ -157,7 +165,9 @@ async def make_pods(api: World, pods: list[Pod], port: int) -> None:
         "ports": [{"name": "http", "port": port}],
         "endpoints": endpoints,
     }
-    await api.cluster.http.json("POST", api.cluster.path("apis/discovery.k8s.io/v1", "endpointslices"), body=slices)
+    await api.cluster.http.request_json(
+        "POST", api.cluster.path("apis/discovery.k8s.io/v1", "endpointslices"), body=slices
+    )
 
 
 WORSE = {"name": "worse", "metric": "error-rate", "compare": {"ratio": 2}, "limit": "1%", "window": "3s"}
@@ -165,22 +175,22 @@ RANKED = {"name": "slower", "metric": "error-rate", "compare": {"rank_test": 0.0
 
 
 async def test_new_against_old_at_the_same_moment_and_only_once(tmp_path: Path, pg_dsn: str) -> None:
-    async with scene(tmp_path, pg_dsn, WORSE, RANKED) as here:
-        loop = await here.loop()
-        said = await here.watch(loop, lambda now: all(one.verdict is Verdict.PASS for one in now.values()))
-        assert said["worse"].baseline == 0
+    async with make_scenario(tmp_path, pg_dsn, WORSE, RANKED) as here:
+        loop = await here.start_loop()
+        output = await here.run_until(loop, lambda now: all(one.verdict is Verdict.PASS for one in now.values()))
+        assert output["worse"].baseline == 0
         here.pods[2].failing = True
-        said = await here.watch(loop, lambda now: now["worse"].acting and now["slower"].acting)
-        assert said["worse"].reason.startswith("v2 errors ")
-        assert "old 0%" in said["worse"].reason
-        assert "chance" in said["slower"].reason
+        output = await here.run_until(loop, lambda now: now["worse"].should_act and now["slower"].should_act)
+        assert output["worse"].reason.startswith("v2 errors ")
+        assert "old 0%" in output["worse"].reason
+        assert "chance" in output["slower"].reason
         record = await here.record()
         assert [(one.kind, one.actor.name) for one in record.commands] == [("rollback", "guard")]
         assert record.cause.startswith("worse: v2 errors ")
 
-        another = await here.loop()  # the agent was killed; nobody has obeyed yet, and the breach goes on
-        await here.watch(another, lambda now: now["worse"].acting)
-        await here.watch(another, lambda now: now["worse"].acting)
+        another = await here.start_loop()  # the agent was killed; nobody has obeyed yet, and the breach goes on
+        await here.run_until(another, lambda now: now["worse"].should_act)
+        await here.run_until(another, lambda now: now["worse"].should_act)
         assert len((await here.record()).commands) == 1
 
 
@@ -188,21 +198,21 @@ async def test_metrics_that_go_away_are_unknown_close_the_gate_and_pause_after_t
     tmp_path: Path, pg_dsn: str
 ) -> None:
     errors = {"name": "errors", "metric": "error-rate", "limit": "5%", "window": "5s"}
-    async with scene(tmp_path, pg_dsn, errors | {"no_data": {"after": "400ms", "action": "pause"}}) as here:
-        loop = await here.loop()
-        await here.watch(loop, lambda now: now["errors"].verdict is Verdict.PASS)
+    async with make_scenario(tmp_path, pg_dsn, errors | {"no_data": {"after": "400ms", "action": "pause"}}) as here:
+        loop = await here.start_loop()
+        await here.run_until(loop, lambda now: now["errors"].verdict is Verdict.PASS)
         here.pods[2].alive = False
-        said = await here.watch(loop, lambda now: now["errors"].acting)
-        assert said["errors"].verdict is Verdict.UNKNOWN
-        assert "1 of 1 v2 targets are silent (new-1: status 404)" in said["errors"].reason
+        output = await here.run_until(loop, lambda now: now["errors"].should_act)
+        assert output["errors"].verdict is Verdict.UNKNOWN
+        assert "1 of 1 v2 targets are silent (new-1: status 404)" in output["errors"].reason
         record = await here.record()
         assert [(one.kind, one.actor.name) for one in record.commands] == [("pause", "guard")]
-        verdict, why = gate_verdict(here.guard.demanded, {one.rule: one for one in record.guard}, record.now)
+        verdict, why = evaluate_guard_gate(here.guard.rule_actions, {one.rule: one for one in record.guard}, record.now)
         assert (verdict, why.startswith("errors: ")) == (Verdict.UNKNOWN, True)
 
         here.pods[2].alive = True
-        said = await here.watch(loop, lambda now: now["errors"].verdict is Verdict.PASS)
-        assert said["errors"].acted == "", "a rule that passes may act again"
+        output = await here.run_until(loop, lambda now: now["errors"].verdict is Verdict.PASS)
+        assert output["errors"].action_taken == "", "a rule that passes may act again"
 
 
 async def test_the_next_agent_goes_on_where_the_one_before_it_was(tmp_path: Path, pg_dsn: str) -> None:
@@ -210,29 +220,29 @@ async def test_the_next_agent_goes_on_where_the_one_before_it_was(tmp_path: Path
     worth as much as any."""
     slow = {"name": "errors", "metric": "error-rate", "limit": "5%", "window": "20s", "min_samples": 60, "for": "3s"}
     crashes = {"name": "crashes", "metric": "restarts", "limit": 2, "window": "20s", "action": "alert"}
-    async with scene(tmp_path, pg_dsn, slow, crashes) as here:
-        loop = await here.loop()
+    async with make_scenario(tmp_path, pg_dsn, slow, crashes) as here:
+        loop = await here.start_loop()
         here.pods[2].failing = True
-        said = await here.watch(loop, lambda now: "for 1." in now["errors"].reason)
-        assert said["crashes"].verdict is Verdict.PASS
-        before = loop._courses["errors"].broken
+        output = await here.run_until(loop, lambda now: "for 1." in now["errors"].reason)
+        assert output["crashes"].verdict is Verdict.PASS
+        before = loop._rule_states["errors"].breached_seconds
 
-        another = await here.loop()
-        (errors, crashes_said) = await another.look(here.session)
-        assert another._courses["errors"].broken >= before
+        another = await here.start_loop()
+        (errors, crashes_said) = await another.evaluate_once(here.session)
+        assert another._rule_states["errors"].breached_seconds >= before
         assert "of 3.0s" in errors.reason, "the window is as full as it was"
         assert errors.samples >= 60
         assert crashes_said.verdict is Verdict.PASS
 
         # Kubernetes is away when the next one begins: what was counted stays, and grows old.
         here.connected = False
-        third = await here.loop()
-        said = await here.watch(third, lambda now: now["errors"].verdict is Verdict.UNKNOWN)
-        assert "targets are silent" in said["errors"].reason
-        assert "there is no connection to Kubernetes yet" in said["errors"].reason
-        assert third._courses["errors"].broken >= before
+        third = await here.start_loop()
+        output = await here.run_until(third, lambda now: now["errors"].verdict is Verdict.UNKNOWN)
+        assert "targets are silent" in output["errors"].reason
+        assert "there is no connection to Kubernetes yet" in output["errors"].reason
+        assert third._rule_states["errors"].breached_seconds >= before
 
         here.connected = True
-        await here.watch(third, lambda now: now["errors"].acting)
-        await here.watch(third, lambda now: now["errors"].acting)
+        await here.run_until(third, lambda now: now["errors"].should_act)
+        await here.run_until(third, lambda now: now["errors"].should_act)
         assert [(one.kind, one.actor.name) for one in (await here.record()).commands] == [("rollback", "guard")]

@@ -8,15 +8,15 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from tests.support.metric_servers import Answer, answering
+from tests.support.metric_servers import ServerAnswer, serve_answer
 from tests.support.store import AGENT, ANA, plan_for
-from zdd_tui.backends.store.agent import take_lease
+from zdd_tui.backends.store.agent import acquire_lease
 from zdd_tui.backends.store.client import Store
 from zdd_tui.engine.agent import Agent
 from zdd_tui.model.guard.reading import GuardReading
 from zdd_tui.model.plan.guard import Guard
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.state import State
+from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.testbed.processes import free_port
 
 KUBECONFIG = """
@@ -48,40 +48,45 @@ async def test_the_guard_waits_for_no_other_system(tmp_path: Path, pg_dsn: str) 
     kubeconfig.write_text(KUBECONFIG.format(port=free_port()))
     plan = plan_for(pg_dsn)
     async with (
-        answering(Answer(status=503)) as probed,
-        answering(Answer(body=ELEMENT)) as asked,
+        serve_answer(ServerAnswer(status=503)) as probed,
+        serve_answer(ServerAnswer(body=ELEMENT)) as requested,
         await Store.open(pg_dsn) as store,
     ):
         redis = SecretStr(f"redis://127.0.0.1:{free_port()}/0")
         plan = plan.model_copy(
             update={
-                "guard": guard(probed, asked),
+                "guard": guard(probed, requested),
                 "flags": plan.flags.model_copy(update={"url": redis}),
                 "kubernetes": plan.kubernetes.model_copy(update={"kubeconfig": str(kubeconfig)}),
             }
         )
         await store.migrate()
-        release_id = await store.register(plan, text="", document={}, plan_hash="hash-1", actor=ANA)
-        async with await take_lease(pg_dsn, release_id, AGENT, ttl=30.0) as holder:  # type: ignore[union-attr]
-            await holder.save(replace((await store.read(release_id)).release, state=State.RUNNING, phase=0))
+        release_id = await store.register_release(plan, text="", document={}, plan_hash="hash-1", actor=ANA)
+        async with await acquire_lease(pg_dsn, release_id, AGENT, ttl=30.0) as holder:  # type: ignore[union-attr]
+            await holder.save(
+                replace((await store.read_release(release_id)).release, state=ReleaseState.RUNNING, phase=0)
+            )
             await holder.release_lease()
 
-        carrying = asyncio.create_task(Agent(plan, release_id, AGENT, say=lambda _line: None).run())
+        carrying = asyncio.create_task(Agent(plan, release_id, AGENT, log=lambda _line: None).run())
         try:
-            said: dict[str, GuardReading] = {}
+            output: dict[str, GuardReading] = {}
             waits: set[str] = set()
             async with asyncio.timeout(60):
                 # Both are asked for at once: none waits for the other.
-                while {name for name, one in said.items() if one.acted} != {"outside", "orders"} or waits != AWAY:
+                while {name for name, one in output.items() if one.action_taken} != {
+                    "outside",
+                    "orders",
+                } or waits != AWAY:
                     await asyncio.sleep(0.1)
-                    record = await store.read(release_id)
-                    said = {one.rule: one for one in record.guard}
-                    waits = {event.what.split(":")[0] for event in record.events if event.kind == "error"}
+                    record = await store.read_release(release_id)
+                    output = {one.rule: one for one in record.guard}
+                    waits = {event.message.split(":")[0] for event in record.events if event.kind == "error"}
         finally:
             carrying.cancel()
             with suppress(asyncio.CancelledError):
                 await carrying
-        assert said["outside"].verdict is said["orders"].verdict is Verdict.FAIL
-        assert said["orders"].value == 7
-        assert (said["pods"].verdict, said["pods"].acting) == (Verdict.UNKNOWN, False)
-        assert said["pods"].reason == "there is no connection to Kubernetes yet"
+        assert output["outside"].verdict is output["orders"].verdict is Verdict.FAIL
+        assert output["orders"].value == 7
+        assert (output["pods"].verdict, output["pods"].should_act) == (Verdict.UNKNOWN, False)
+        assert output["pods"].reason == "there is no connection to Kubernetes yet"

@@ -7,19 +7,19 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from zdd_tui.model.advice.draft import Target, as_yaml, document, missing
-from zdd_tui.model.advice.locks import judge
-from zdd_tui.model.advice.migration import Live, LiveTable, freshened, read_migration
-from zdd_tui.model.advice.plan_from_migration import Answers, Derived, carry_index, derive
+from zdd_tui.model.advice.draft import PlanTarget, build_plan_document, find_missing_inputs, format_yaml
+from zdd_tui.model.advice.locks import evaluate_statements
+from zdd_tui.model.advice.migration import DatabaseStats, LiveTableStats, mark_new_tables, read_migration
+from zdd_tui.model.advice.plan_from_migration import DerivedChange, UserAnswers, derive_change, retarget_index
 from zdd_tui.model.ddl.lint import lint_plan_sql
 from zdd_tui.model.plan.base import Plan, TableName
 from zdd_tui.model.plan.file import load_plan
-from zdd_tui.model.sql import ident
+from zdd_tui.model.sql import quote_identifier
 
-LIVE = Live(
+LIVE = DatabaseStats(
     "here",
     {
-        "public.users": LiveTable(
+        "public.users": LiveTableStats(
             TableName(name="users"),
             *(1000, 2**20, 2**20),
             columns={"id": "bigint", "mail": "text", "amount": "integer", "Odd One": "text"},
@@ -34,19 +34,19 @@ LIVE = Live(
         )
     },
 )
-IMAGES = Target(deployment="api", v2="a:2", v3="a:3")
+IMAGES = PlanTarget(deployment="api", v2="a:2", v3="a:3")
 
 
-def derived(sql: str, live: Live | None = LIVE, **answers: dict[str, str]) -> Derived:
-    statements = freshened(read_migration(sql, "m.sql"))
-    return derive(judge(statements, live), live, Answers(**answers))
+def derived(sql: str, live: DatabaseStats | None = LIVE, **answers: dict[str, str]) -> DerivedChange:
+    statements = mark_new_tables(read_migration(sql, "m.sql"))
+    return derive_change(evaluate_statements(statements, live), live, UserAnswers(**answers))
 
 
-def accepted(found: Derived) -> dict[str, Any]:
+def accepted(found: DerivedChange) -> dict[str, Any]:
     """The change section, after the whole way through a file and the plan's checks."""
-    assert found.change is not None, found.asks
-    text = as_yaml(document("expand/contract", IMAGES, found.change), "because")
-    loaded = load_plan(text, source="p", environ={"DATABASE_URL": "postgresql://x@y/z", "REDIS_URL": "redis://x"})
+    assert found.change is not None, found.missing_inputs
+    text = format_yaml(build_plan_document("expand/contract", IMAGES, found.change), "because")
+    loaded = load_plan(text, source="p", environment={"DATABASE_URL": "postgresql://x@y/z", "REDIS_URL": "redis://x"})
     assert isinstance(loaded.plan, Plan)
     lint_plan_sql(loaded.plan)
     return found.change
@@ -54,7 +54,7 @@ def accepted(found: Derived) -> dict[str, Any]:
 
 def plan_of(change: dict[str, Any]) -> dict[str, Any]:
     secrets = {"database": {"dsn": "postgresql://x@y/z"}}
-    plan = document("expand/contract", IMAGES, change) | secrets
+    plan = build_plan_document("expand/contract", IMAGES, change) | secrets
     return plan | {"flags": plan["flags"] | {"url": "redis://x"}}
 
 
@@ -90,7 +90,7 @@ types = st.sampled_from(["text", "bigint", "numeric(10,2)", "timestamptz", "doub
 @given(names, names, names, types)
 def test_any_name_survives_the_way_into_the_plan(table: str, old: str, new: str, kind: str) -> None:
     assume(old != new)
-    sql = f"ALTER TABLE {ident(table)} RENAME COLUMN {ident(old)} TO {ident(new)}"
+    sql = f"ALTER TABLE {quote_identifier(table)} RENAME COLUMN {quote_identifier(old)} TO {quote_identifier(new)}"
     change = accepted(derived(sql, None, types={old: kind}))
     loaded = Plan.model_validate(plan_of(change)).change
     assert loaded.table.name == table
@@ -101,7 +101,9 @@ def test_any_name_survives_the_way_into_the_plan(table: str, old: str, new: str,
 @settings(max_examples=40, deadline=None)
 @given(names, types, types)
 def test_any_type_change_casts_both_ways(old: str, before: str, after: str) -> None:
-    change = accepted(derived(f"ALTER TABLE users ALTER {ident(old)} TYPE {after}", None, types={old: before}))
+    change = accepted(
+        derived(f"ALTER TABLE users ALTER {quote_identifier(old)} TYPE {after}", None, types={old: before})
+    )
     [(new, up)] = change["up"].items()
     assert new != old
     assert up.startswith("CAST(")
@@ -125,14 +127,14 @@ def test_a_rename_and_a_type_change_of_one_column() -> None:
 
 def test_a_merge_is_asked_for_and_answered() -> None:
     sql = "ALTER TABLE users ADD COLUMN label text; ALTER TABLE users DROP COLUMN mail"
-    asked = derived(sql)
-    assert asked.change is None
-    assert {(ask.option, ask.name) for ask in asked.asks} == {("--up", "label"), ("--down", "mail")}
+    requested = derived(sql)
+    assert requested.change is None
+    assert {(ask.option, ask.name) for ask in requested.missing_inputs} == {("--up", "label"), ("--down", "mail")}
     change = accepted(derived(sql, up={"label": "lower(mail)"}, down={"mail": "label"}))
     assert change["up"] == {"label": "lower(mail)"}
     assert "indexes" not in change
-    told = derived(sql, up={"label": "lower(mail)"}, down={"mail": "label"}).notes
-    assert any("no heir" in note and "users_mail" in note for note in told)
+    text = derived(sql, up={"label": "lower(mail)"}, down={"mail": "label"}).notes
+    assert any("no heir" in note and "users_mail" in note for note in text)
 
 
 def test_additive_columns_come_along_and_the_rest_is_named() -> None:
@@ -158,15 +160,15 @@ def test_columns_of_the_same_statement_come_along_whole() -> None:
 
 @pytest.mark.parametrize(("changed", "said"), [({"key": ()}, "no primary key"), ({"ordinary": False}, "partitioned")])
 def test_tables_that_zdd_cannot_change(changed: dict[str, Any], said: str) -> None:
-    live = Live("here", {"public.users": replace(LIVE.tables["public.users"], **changed)})
+    live = DatabaseStats("here", {"public.users": replace(LIVE.tables["public.users"], **changed)})
     for sql in ("ALTER TABLE users RENAME COLUMN mail TO email", "ALTER TABLE users RENAME TO people"):
-        assert said in str(derived(sql, live).asks[0])
+        assert said in str(derived(sql, live).missing_inputs[0])
 
 
 def test_not_null_asks_what_stands_in_place_of_null() -> None:
-    asked = derived("ALTER TABLE users ALTER mail SET NOT NULL")
-    assert [(ask.option, ask.name) for ask in asked.asks] == [("--up", "mail_v2")]
-    assert any("VALIDATE CONSTRAINT" in note for note in asked.notes)
+    requested = derived("ALTER TABLE users ALTER mail SET NOT NULL")
+    assert [(ask.option, ask.name) for ask in requested.missing_inputs] == [("--up", "mail_v2")]
+    assert any("VALIDATE CONSTRAINT" in note for note in requested.notes)
     change = accepted(derived("ALTER TABLE users ALTER mail SET NOT NULL", up={"mail_v2": "coalesce(mail, '')"}))
     assert change["down"] == {"mail": "mail_v2"}
 
@@ -195,52 +197,52 @@ def test_a_renamed_table_is_a_new_table() -> None:
         ("ALTER TABLE users ADD a int NOT NULL", LIVE, '--up "a=…"'),
     ],
 )
-def test_what_only_a_person_knows_is_said(sql: str, live: Live | None, said: str) -> None:
+def test_what_only_a_person_knows_is_said(sql: str, live: DatabaseStats | None, said: str) -> None:
     found = derived(sql, live)
     assert found.change is None
-    assert any(said in str(ask) for ask in found.asks), found.asks
+    assert any(said in str(ask) for ask in found.missing_inputs), found.missing_inputs
 
 
 def test_a_table_that_the_database_does_not_have() -> None:
-    live = Live("ana@db:5432/shop", missing=(TableName(name="users"),))
+    live = DatabaseStats("ana@db:5432/shop", missing_tables=(TableName(name="users"),))
     found = derived("ALTER TABLE users RENAME COLUMN a TO b", live)
-    assert "public.users is not in ana@db:5432/shop" in str(found.asks[0])
+    assert "public.users is not in ana@db:5432/shop" in str(found.missing_inputs[0])
 
 
 def test_an_answer_that_fits_nothing_is_told() -> None:
     found = derived("ALTER TABLE users RENAME COLUMN mail TO email", up={"emial": "mail"})
-    assert "--up names emial" in str(found.asks[0])
+    assert "--up names emial" in str(found.missing_inputs[0])
 
 
 def test_indexes_on_other_columns_stay_where_they_are() -> None:
-    assert carry_index("CREATE INDEX i ON public.users USING gin (tags)", {"mail": "email"}) == ""
+    assert retarget_index("CREATE INDEX i ON public.users USING gin (tags)", {"mail": "email"}) == ""
 
 
 def test_long_names_are_cut_as_postgresql_would() -> None:
-    carried = carry_index(f"CREATE INDEX {'x' * 63} ON public.users USING btree (mail)", {"mail": "email"})
+    carried = retarget_index(f"CREATE INDEX {'x' * 63} ON public.users USING btree (mail)", {"mail": "email"})
     assert "x" * 57 + "_email ON" in carried
 
 
 @pytest.mark.parametrize(
     ("strategy", "target", "options"),
     [
-        ("rolling", Target(), ["--deployment", "--image"]),
-        ("expand/contract", Target(deployment="a"), ["--v2", "--v3"]),
-        ("blue/green", Target(deployment="a", image="a:2"), ["--smoke"]),
-        ("dark-launch", Target(deployment="a", image="a:2"), ["--dark-path"]),
-        ("canary", Target(deployment="a", image="a:2"), []),
+        ("rolling", PlanTarget(), ["--deployment", "--image"]),
+        ("expand/contract", PlanTarget(deployment="a"), ["--v2", "--v3"]),
+        ("blue/green", PlanTarget(deployment="a", image="a:2"), ["--smoke"]),
+        ("dark-launch", PlanTarget(deployment="a", image="a:2"), ["--dark-path"]),
+        ("canary", PlanTarget(deployment="a", image="a:2"), []),
     ],
 )
-def test_what_a_plan_lacks(strategy: str, target: Target, options: list[str]) -> None:
-    assert [ask.option.split()[0] for ask in missing(strategy, target)] == options
+def test_what_a_plan_lacks(strategy: str, target: PlanTarget, options: list[str]) -> None:
+    assert [ask.option.split()[0] for ask in find_missing_inputs(strategy, target)] == options
 
 
 @pytest.mark.parametrize("strategy", ["rolling", "canary", "blue/green", "dark-launch"])
 @pytest.mark.parametrize("flag", ["", "new_cart"])
 def test_the_other_strategies_plans_are_plans(strategy: str, flag: str) -> None:
-    target = Target(deployment="api", image="shop/api:2.1", smoke="/ready", path="cart", flag=flag)
-    text = as_yaml(document(strategy, target, None), "because")
-    loaded = load_plan(text, source="p", environ={"DATABASE_URL": "postgresql://x@y/z", "REDIS_URL": "redis://x"})
+    target = PlanTarget(deployment="api", image="shop/api:2.1", smoke="/ready", path="cart", flag=flag)
+    text = format_yaml(build_plan_document(strategy, target, None), "because")
+    loaded = load_plan(text, source="p", environment={"DATABASE_URL": "postgresql://x@y/z", "REDIS_URL": "redis://x"})
     assert loaded.plan.strategy == strategy
     assert loaded.plan.name == "api-2-1"
     assert "postgresql://" not in text

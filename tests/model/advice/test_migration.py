@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zdd_tui.model.advice.locks import Work, estimate, judge, widens
-from zdd_tui.model.advice.migration import Kind, Live, LiveTable, freshened, read_migration
+from zdd_tui.model.advice.locks import TableWork, estimate_lock_seconds, evaluate_statements, is_widening
+from zdd_tui.model.advice.migration import ActionKind, DatabaseStats, LiveTableStats, mark_new_tables, read_migration
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import TableName
 
@@ -15,56 +15,56 @@ USERS = TableName(name="users")
 @pytest.mark.parametrize(
     ("sql", "kind"),
     [
-        ("ALTER TABLE users RENAME COLUMN a TO b", Kind.RENAME_COLUMN),
-        ("ALTER TABLE users RENAME TO people", Kind.RENAME_TABLE),
-        ("ALTER TABLE users SET SCHEMA app", Kind.SET_SCHEMA),
-        ("ALTER TABLE users RENAME CONSTRAINT a TO b", Kind.HARMLESS),
-        ("ALTER INDEX a RENAME TO b", Kind.HARMLESS),
-        ("ALTER VIEW v RENAME TO w", Kind.RENAME_OTHER),
-        ("ALTER TYPE mood RENAME VALUE 'a' TO 'b'", Kind.RENAME_OTHER),
-        ("ALTER TYPE mood ADD VALUE 'x'", Kind.HARMLESS),
-        ("ALTER TABLE users ALTER a TYPE bigint", Kind.CHANGE_TYPE),
-        ("ALTER TABLE users ALTER a SET NOT NULL", Kind.SET_NOT_NULL),
-        ("ALTER TABLE users ALTER a DROP NOT NULL", Kind.DROP_NOT_NULL),
-        ("ALTER TABLE users ALTER a SET DEFAULT 1", Kind.SET_DEFAULT),
-        ("ALTER TABLE users DROP a", Kind.DROP_COLUMN),
-        ("ALTER TABLE users ADD a int", Kind.ADD_COLUMN),
-        ("ALTER TABLE users ADD a int DEFAULT 1 NOT NULL", Kind.ADD_COLUMN),
-        ("ALTER TABLE users ADD a timestamptz DEFAULT now()", Kind.ADD_COLUMN),
-        ("ALTER TABLE users ADD a int GENERATED ALWAYS AS (b) VIRTUAL", Kind.ADD_COLUMN),
-        ("ALTER TABLE users ADD a int NOT NULL", Kind.ADD_REQUIRED_COLUMN),
-        ("ALTER TABLE users ADD a uuid DEFAULT gen_random_uuid()", Kind.ADD_COLUMN_REWRITE),
-        ("ALTER TABLE users ADD a bigserial", Kind.ADD_COLUMN_REWRITE),
-        ("ALTER TABLE users ADD a int GENERATED ALWAYS AS (b) STORED", Kind.ADD_COLUMN_REWRITE),
-        ("ALTER TABLE users ADD a int UNIQUE", Kind.ADD_UNIQUE),
-        ("ALTER TABLE users ADD CHECK (a > 0)", Kind.ADD_CHECK),
-        ("ALTER TABLE users ADD CONSTRAINT c CHECK (a > 0) NOT VALID", Kind.ADD_NOT_VALID),
-        ("ALTER TABLE users ADD CONSTRAINT c NOT NULL a NOT VALID", Kind.ADD_NOT_VALID),
-        ("ALTER TABLE users ADD FOREIGN KEY (a) REFERENCES b", Kind.ADD_FOREIGN_KEY),
-        ("ALTER TABLE users ADD FOREIGN KEY (a) REFERENCES b NOT VALID", Kind.ADD_FOREIGN_KEY_NOT_VALID),
-        ("ALTER TABLE users ADD UNIQUE (a)", Kind.ADD_UNIQUE),
-        ("ALTER TABLE users ADD CONSTRAINT u UNIQUE USING INDEX i", Kind.ADD_UNIQUE_USING_INDEX),
-        ("ALTER TABLE users VALIDATE CONSTRAINT c", Kind.VALIDATE),
-        ("ALTER TABLE users SET TABLESPACE fast", Kind.REWRITE_OTHER),
-        ("CREATE INDEX ON users (a)", Kind.CREATE_INDEX),
-        ("CREATE INDEX CONCURRENTLY i ON users (a)", Kind.CREATE_INDEX_CONCURRENTLY),
-        ("DROP INDEX i", Kind.DROP_INDEX),
-        ("DROP INDEX CONCURRENTLY i", Kind.DROP_INDEX_CONCURRENTLY),
-        ("DROP VIEW v", Kind.DROP_OTHER),
-        ("DROP TABLE IF EXISTS app.users CASCADE", Kind.DROP_TABLE),
-        ("DROP TRIGGER t ON users", Kind.DROP_TRIGGER),
-        ("TRUNCATE users", Kind.TRUNCATE),
-        ("VACUUM FULL users", Kind.VACUUM_FULL),
-        ("VACUUM users", Kind.HARMLESS),
-        ("REINDEX TABLE CONCURRENTLY users", Kind.REINDEX_CONCURRENTLY),
-        ("UPDATE users SET a = 1", Kind.WRITE_ROWS),
-        ("LOCK TABLE users", Kind.LOCK),
-        ("COMMENT ON TABLE users IS 'x'", Kind.HARMLESS),
-        ("DO $$ BEGIN DROP TABLE users; END $$", Kind.UNKNOWN),
-        ("SELECT migrate_everything()", Kind.UNKNOWN),
+        ("ALTER TABLE users RENAME COLUMN a TO b", ActionKind.RENAME_COLUMN),
+        ("ALTER TABLE users RENAME TO people", ActionKind.RENAME_TABLE),
+        ("ALTER TABLE users SET SCHEMA app", ActionKind.SET_SCHEMA),
+        ("ALTER TABLE users RENAME CONSTRAINT a TO b", ActionKind.HARMLESS),
+        ("ALTER INDEX a RENAME TO b", ActionKind.HARMLESS),
+        ("ALTER VIEW v RENAME TO w", ActionKind.RENAME_OTHER),
+        ("ALTER TYPE mood RENAME VALUE 'a' TO 'b'", ActionKind.RENAME_OTHER),
+        ("ALTER TYPE mood ADD VALUE 'x'", ActionKind.HARMLESS),
+        ("ALTER TABLE users ALTER a TYPE bigint", ActionKind.CHANGE_TYPE),
+        ("ALTER TABLE users ALTER a SET NOT NULL", ActionKind.SET_NOT_NULL),
+        ("ALTER TABLE users ALTER a DROP NOT NULL", ActionKind.DROP_NOT_NULL),
+        ("ALTER TABLE users ALTER a SET DEFAULT 1", ActionKind.SET_DEFAULT),
+        ("ALTER TABLE users DROP a", ActionKind.DROP_COLUMN),
+        ("ALTER TABLE users ADD a int", ActionKind.ADD_COLUMN),
+        ("ALTER TABLE users ADD a int DEFAULT 1 NOT NULL", ActionKind.ADD_COLUMN),
+        ("ALTER TABLE users ADD a timestamptz DEFAULT now()", ActionKind.ADD_COLUMN),
+        ("ALTER TABLE users ADD a int GENERATED ALWAYS AS (b) VIRTUAL", ActionKind.ADD_COLUMN),
+        ("ALTER TABLE users ADD a int NOT NULL", ActionKind.ADD_REQUIRED_COLUMN),
+        ("ALTER TABLE users ADD a uuid DEFAULT gen_random_uuid()", ActionKind.ADD_COLUMN_REWRITE),
+        ("ALTER TABLE users ADD a bigserial", ActionKind.ADD_COLUMN_REWRITE),
+        ("ALTER TABLE users ADD a int GENERATED ALWAYS AS (b) STORED", ActionKind.ADD_COLUMN_REWRITE),
+        ("ALTER TABLE users ADD a int UNIQUE", ActionKind.ADD_UNIQUE),
+        ("ALTER TABLE users ADD CHECK (a > 0)", ActionKind.ADD_CHECK),
+        ("ALTER TABLE users ADD CONSTRAINT c CHECK (a > 0) NOT VALID", ActionKind.ADD_NOT_VALID),
+        ("ALTER TABLE users ADD CONSTRAINT c NOT NULL a NOT VALID", ActionKind.ADD_NOT_VALID),
+        ("ALTER TABLE users ADD FOREIGN KEY (a) REFERENCES b", ActionKind.ADD_FOREIGN_KEY),
+        ("ALTER TABLE users ADD FOREIGN KEY (a) REFERENCES b NOT VALID", ActionKind.ADD_FOREIGN_KEY_NOT_VALID),
+        ("ALTER TABLE users ADD UNIQUE (a)", ActionKind.ADD_UNIQUE),
+        ("ALTER TABLE users ADD CONSTRAINT u UNIQUE USING INDEX i", ActionKind.ADD_UNIQUE_USING_INDEX),
+        ("ALTER TABLE users VALIDATE CONSTRAINT c", ActionKind.VALIDATE),
+        ("ALTER TABLE users SET TABLESPACE fast", ActionKind.REWRITE_OTHER),
+        ("CREATE INDEX ON users (a)", ActionKind.CREATE_INDEX),
+        ("CREATE INDEX CONCURRENTLY i ON users (a)", ActionKind.CREATE_INDEX_CONCURRENTLY),
+        ("DROP INDEX i", ActionKind.DROP_INDEX),
+        ("DROP INDEX CONCURRENTLY i", ActionKind.DROP_INDEX_CONCURRENTLY),
+        ("DROP VIEW v", ActionKind.DROP_OTHER),
+        ("DROP TABLE IF EXISTS app.users CASCADE", ActionKind.DROP_TABLE),
+        ("DROP TRIGGER t ON users", ActionKind.DROP_TRIGGER),
+        ("TRUNCATE users", ActionKind.TRUNCATE),
+        ("VACUUM FULL users", ActionKind.VACUUM_FULL),
+        ("VACUUM users", ActionKind.HARMLESS),
+        ("REINDEX TABLE CONCURRENTLY users", ActionKind.REINDEX_CONCURRENTLY),
+        ("UPDATE users SET a = 1", ActionKind.WRITE_ROWS),
+        ("LOCK TABLE users", ActionKind.LOCK),
+        ("COMMENT ON TABLE users IS 'x'", ActionKind.HARMLESS),
+        ("DO $$ BEGIN DROP TABLE users; END $$", ActionKind.UNKNOWN),
+        ("SELECT migrate_everything()", ActionKind.UNKNOWN),
     ],
 )
-def test_every_kind(sql: str, kind: Kind) -> None:
+def test_every_kind(sql: str, kind: ActionKind) -> None:
     [statement] = read_migration(sql, "m.sql")
     assert [action.kind for action in statement.actions] == [kind]
 
@@ -75,10 +75,10 @@ def test_several_actions_and_their_places() -> None:
         "  DROP a, ADD b numeric(10,2); -- ;\n\nDROP TABLE x, y;\n"
     )
     first, second = read_migration(text, "dir/m.sql")
-    assert (first.place, second.place) == ("dir/m.sql:4", "dir/m.sql:7")
+    assert (first.location, second.location) == ("dir/m.sql:4", "dir/m.sql:7")
     assert [(a.kind, str(a.table), a.column, a.type) for a in first.actions] == [
-        (Kind.DROP_COLUMN, "Odd.users", "a", ""),
-        (Kind.ADD_COLUMN, "Odd.users", "b", "numeric(10, 2)"),
+        (ActionKind.DROP_COLUMN, "Odd.users", "a", ""),
+        (ActionKind.ADD_COLUMN, "Odd.users", "b", "numeric(10, 2)"),
     ]
     assert [str(action.table) for action in second.actions] == ["public.x", "public.y"]
 
@@ -100,14 +100,14 @@ def test_what_does_not_parse_names_its_line(text: str, place: str) -> None:
     with pytest.raises(PlanError) as error:
         read_migration(text, "m.sql")
     assert error.value.title.startswith(place + ": ")
-    assert error.value.mend
+    assert error.value.hint
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.text())
 def test_no_text_ends_in_a_traceback(text: str) -> None:
     try:
-        statements = judge(freshened(read_migration(text, "m.sql")))
+        statements = evaluate_statements(mark_new_tables(read_migration(text, "m.sql")))
     except PlanError:
         return
     assert statements
@@ -129,31 +129,34 @@ def test_no_text_ends_in_a_traceback(text: str) -> None:
     ],
 )
 def test_types_that_only_widen(old: str, new: str, expected: bool) -> None:
-    assert widens(old, new) is expected
+    assert is_widening(old, new) is expected
 
 
-def live(**columns: str) -> Live:
-    table = LiveTable(USERS, rows=1_000_000, heap_bytes=2**30, index_bytes=2**28, columns=columns)
-    return Live("here", {"public.users": table})
+def live(**columns: str) -> DatabaseStats:
+    table = LiveTableStats(USERS, rows=1_000_000, heap_bytes=2**30, index_bytes=2**28, columns=columns)
+    return DatabaseStats("here", {"public.users": table})
 
 
 def test_the_database_tells_that_a_type_only_widens() -> None:
     [statement] = read_migration("ALTER TABLE users ALTER a TYPE text", "m.sql")
-    [blind], [seeing] = judge([statement]), judge([statement], live(a="character varying(9)"))
-    assert blind.rule.breaks
-    assert blind.seconds is None
-    assert not seeing.rule.breaks
-    assert seeing.rule.work is Work.INSTANT
+    [blind], [seeing] = (
+        evaluate_statements([statement]),
+        evaluate_statements([statement], live(a="character varying(9)")),
+    )
+    assert blind.rule.breaking_reason
+    assert blind.lock_seconds is None
+    assert not seeing.rule.breaking_reason
+    assert seeing.rule.work is TableWork.INSTANT
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2**50), st.integers(0, 2**50), st.integers(-1, 10**12))
 def test_estimates_are_ranges_that_grow_with_the_table(heap: int, index: int, rows: int) -> None:
-    small = LiveTable(USERS, rows=rows, heap_bytes=heap, index_bytes=index, columns={})
-    large = LiveTable(USERS, rows=rows + 1000, heap_bytes=heap * 2, index_bytes=index * 2, columns={})
-    for work in Work:
-        low = estimate(work, small)
-        high = estimate(work, large)
+    small = LiveTableStats(USERS, rows=rows, heap_bytes=heap, index_bytes=index, columns={})
+    large = LiveTableStats(USERS, rows=rows + 1000, heap_bytes=heap * 2, index_bytes=index * 2, columns={})
+    for work in TableWork:
+        low = estimate_lock_seconds(work, small)
+        high = estimate_lock_seconds(work, large)
         if low is None or high is None:
             assert low is high is None
             continue

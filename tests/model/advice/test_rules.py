@@ -6,26 +6,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zdd_tui.model.advice.locks import RULES, judge
-from zdd_tui.model.advice.migration import Kind, freshened, read_migration
+from zdd_tui.model.advice.locks import LOCK_RULES, evaluate_statements
+from zdd_tui.model.advice.migration import ActionKind, mark_new_tables, read_migration
 from zdd_tui.model.advice.rules import (
-    AGAINST,
+    ADVICE_RULES,
     EXPAND_CONTRACT,
+    REJECTIONS,
     STRATEGIES,
-    TABLE,
-    Cost,
-    Facts,
-    Schema,
-    advise,
+    ChangeFacts,
+    EffortLevel,
+    SchemaImpact,
+    choose_strategy,
+    classify_schema_impact,
     refuse_destructive,
-    schema_of,
 )
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.plan.strategies import PLANS
+from zdd_tui.model.plan.strategies import PLAN_CLASSES
 
 facts = st.builds(
-    Facts,
-    schema=st.sampled_from(Schema),
+    ChangeFacts,
+    schema=st.sampled_from(SchemaImpact),
     risk=st.sampled_from(["low", "high"]),
     regions=st.integers(1, 5),
     sessions=st.sampled_from(["external", "in-memory"]),
@@ -37,51 +37,51 @@ facts = st.builds(
 @pytest.mark.parametrize(
     ("seen", "strategy", "cost"),
     [
-        (Facts(), "rolling", Cost.LOW),
-        (Facts(schema=Schema.ADDITIVE), "rolling", Cost.LOW),
-        (Facts(schema=Schema.ADDITIVE, risk="high"), "canary", Cost.HIGH),
-        (Facts(schema=Schema.BREAKING), "expand/contract", Cost.MEDIUM),
-        (Facts(risk="high"), "canary", Cost.HIGH),
-        (Facts(regions=3), "blue/green", Cost.HIGH),
-        (Facts(monolith=True), "blue/green", Cost.MEDIUM),
-        (Facts(experimental=True), "dark-launch", Cost.HIGH),
-        (Facts(sessions="in-memory"), "blue/green", Cost.MEDIUM),
-        (Facts(schema=Schema.BREAKING, regions=3, risk="high"), "expand/contract", Cost.HIGH),
-        (Facts(experimental=True, risk="high"), "dark-launch", Cost.HIGH),
+        (ChangeFacts(), "rolling", EffortLevel.LOW),
+        (ChangeFacts(schema=SchemaImpact.ADDITIVE), "rolling", EffortLevel.LOW),
+        (ChangeFacts(schema=SchemaImpact.ADDITIVE, risk="high"), "canary", EffortLevel.HIGH),
+        (ChangeFacts(schema=SchemaImpact.BREAKING), "expand/contract", EffortLevel.MEDIUM),
+        (ChangeFacts(risk="high"), "canary", EffortLevel.HIGH),
+        (ChangeFacts(regions=3), "blue/green", EffortLevel.HIGH),
+        (ChangeFacts(is_monolith=True), "blue/green", EffortLevel.MEDIUM),
+        (ChangeFacts(is_experimental=True), "dark-launch", EffortLevel.HIGH),
+        (ChangeFacts(sessions="in-memory"), "blue/green", EffortLevel.MEDIUM),
+        (ChangeFacts(schema=SchemaImpact.BREAKING, regions=3, risk="high"), "expand/contract", EffortLevel.HIGH),
+        (ChangeFacts(is_experimental=True, risk="high"), "dark-launch", EffortLevel.HIGH),
     ],
 )
-def test_each_row_of_the_table(seen: Facts, strategy: str, cost: Cost) -> None:
-    found = advise(seen)
+def test_each_row_of_the_table(seen: ChangeFacts, strategy: str, cost: EffortLevel) -> None:
+    found = choose_strategy(seen)
     assert (found.strategy, found.cost) == (strategy, cost)
 
 
 @settings(max_examples=100, deadline=None)
 @given(facts)
-def test_a_breaking_schema_never_yields_anything_but_expand_contract(seen: Facts) -> None:
-    assert advise(replace(seen, schema=Schema.BREAKING)).strategy == EXPAND_CONTRACT
-    if seen.schema is not Schema.BREAKING:
-        assert advise(seen).strategy != EXPAND_CONTRACT
+def test_a_breaking_schema_never_yields_anything_but_expand_contract(seen: ChangeFacts) -> None:
+    assert choose_strategy(replace(seen, schema=SchemaImpact.BREAKING)).strategy == EXPAND_CONTRACT
+    if seen.schema is not SchemaImpact.BREAKING:
+        assert choose_strategy(seen).strategy != EXPAND_CONTRACT
 
 
 @settings(max_examples=100, deadline=None)
 @given(facts, facts)
-def test_a_further_difficulty_never_makes_it_cheaper(one: Facts, other: Facts) -> None:
-    order = list(Schema)
-    worse = Facts(
+def test_a_further_difficulty_never_makes_it_cheaper(one: ChangeFacts, other: ChangeFacts) -> None:
+    order = list(SchemaImpact)
+    worse = ChangeFacts(
         schema=max(one.schema, other.schema, key=order.index),
         risk="high" if "high" in (one.risk, other.risk) else "low",
         regions=max(one.regions, other.regions),
         sessions="in-memory" if "in-memory" in (one.sessions, other.sessions) else "external",
-        monolith=one.monolith or other.monolith,
-        experimental=one.experimental or other.experimental,
+        is_monolith=one.is_monolith or other.is_monolith,
+        is_experimental=one.is_experimental or other.is_experimental,
     )
-    assert advise(worse).cost >= max(advise(one).cost, advise(other).cost)
+    assert choose_strategy(worse).cost >= max(choose_strategy(one).cost, choose_strategy(other).cost)
 
 
 @settings(max_examples=100, deadline=None)
 @given(facts)
-def test_every_other_strategy_is_rejected_with_a_reason(seen: Facts) -> None:
-    found = advise(seen)
+def test_every_other_strategy_is_rejected_with_a_reason(seen: ChangeFacts) -> None:
+    found = choose_strategy(seen)
     assert {found.strategy, *(name for name, _ in found.rejected)} == set(STRATEGIES)
     assert all(why for _, why in found.rejected)
     assert found.reasons[0].strategy == found.strategy
@@ -89,12 +89,12 @@ def test_every_other_strategy_is_rejected_with_a_reason(seen: Facts) -> None:
 
 
 def test_every_strategy_that_is_advised_can_be_planned() -> None:
-    assert set(STRATEGIES) == set(PLANS)
-    assert {row.strategy for row in TABLE} == {name for name, _, _ in AGAINST} == set(STRATEGIES)
+    assert set(STRATEGIES) == set(PLAN_CLASSES)
+    assert {row.strategy for row in ADVICE_RULES} == {name for name, _, _ in REJECTIONS} == set(STRATEGIES)
 
 
 def test_every_kind_of_statement_has_a_rule() -> None:
-    assert set(RULES) == set(Kind)
+    assert set(LOCK_RULES) == set(ActionKind)
 
 
 @pytest.mark.parametrize("strategy", ["rolling", "canary", "blue/green", "dark-launch"])
@@ -109,13 +109,13 @@ def test_every_kind_of_statement_has_a_rule() -> None:
         ("ALTER TABLE users RENAME TO people", "--dsn"),
     ],
 )
-def test_destructive_statements_are_refused_outside_of_expand_contract(sql: str, mend: str, strategy: str) -> None:
+def test_destructive_statements_are_refused_outside_of_expand_contract(sql: str, hint: str, strategy: str) -> None:
     statements = read_migration(f"SELECT 1;\n{sql}", "m.sql")
     with pytest.raises(PlanError) as error:
         refuse_destructive(statements, strategy)
     assert "m.sql:2: " + sql in error.value.title
-    assert "expand/contract" in error.value.mend
-    assert mend in error.value.mend
+    assert "expand/contract" in error.value.hint
+    assert hint in error.value.hint
     refuse_destructive(statements, EXPAND_CONTRACT)
 
 
@@ -135,11 +135,11 @@ def test_the_mend_is_the_change_where_it_can_be_derived() -> None:
     ],
 )
 def test_what_running_code_survives_is_not_refused(sql: str) -> None:
-    statements = freshened(read_migration(sql, "m.sql"))
+    statements = mark_new_tables(read_migration(sql, "m.sql"))
     refuse_destructive(statements, "rolling")
-    assert schema_of(judge(statements)) is Schema.ADDITIVE
+    assert classify_schema_impact(evaluate_statements(statements)) is SchemaImpact.ADDITIVE
 
 
 def test_a_check_that_is_not_validated_proves_nothing() -> None:
     sql = "ALTER TABLE t ADD CONSTRAINT c CHECK (a IS NOT NULL) NOT VALID; ALTER TABLE t ALTER a SET NOT NULL"
-    assert schema_of(judge(read_migration(sql, "m.sql"))) is Schema.BREAKING
+    assert classify_schema_impact(evaluate_statements(read_migration(sql, "m.sql"))) is SchemaImpact.BREAKING

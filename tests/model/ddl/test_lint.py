@@ -8,10 +8,10 @@ from tests.model.ddl.test_statements import plan
 from zdd_tui.model.ddl.lint import (
     check_expression,
     created_objects,
-    down_reads,
+    down_source_columns,
     lint_plan_sql,
     new_column_types,
-    up_reads,
+    up_source_columns,
 )
 from zdd_tui.model.errors import PlanError
 
@@ -81,7 +81,7 @@ def test_other_ddl_is_refused(expand: str, message: str) -> None:
     with pytest.raises((PlanError, ValueError), match=message) as caught:
         lint_plan_sql(plan(expand=expand))
     if isinstance(caught.value, PlanError):
-        assert caught.value.mend
+        assert caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_other_expressions_are_refused(expression: str, message: str) -> None:
     with pytest.raises(PlanError, match=message) as caught:
         lint_plan_sql(plan(up={"full_name": expression}))
     assert caught.value.title.startswith("change.up.full_name: ")
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -156,8 +156,8 @@ def test_what_is_read_and_made() -> None:
         down={"name": "full_name", "Last Name": "full_name || id"},
         expand='ALTER TABLE users ADD COLUMN full_name VARCHAR(20), ADD COLUMN "Odd" double precision',
     )
-    assert up_reads(change) == ("name", "Last Name")
-    assert down_reads(change) == ("full_name", "id")
+    assert up_source_columns(change) == ("name", "Last Name")
+    assert down_source_columns(change) == ("full_name", "id")
     assert created_objects(change).columns == ("full_name", "Odd")
     assert new_column_types(change) == {"full_name": "VARCHAR(20)", "Odd": "DOUBLE PRECISION"}
     assert check_expression("x", "'constant'", "users") == ()

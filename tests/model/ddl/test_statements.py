@@ -2,14 +2,14 @@
 
 from zdd_tui.model.ddl import (
     Catalog,
-    Column,
-    Created,
-    Sequence,
+    CatalogColumn,
+    CreatedObjects,
+    KeySequence,
     Table,
-    aside_name,
-    drop_aside_statements,
+    archive_statements,
+    archived_name,
+    drop_archive_statements,
     expand_statements,
-    set_aside_statements,
     sync_name,
     undo_expand_statements,
 )
@@ -37,7 +37,7 @@ def plan(**change: object) -> Plan:
 
 def test_names_stay_within_63_bytes_and_apart() -> None:
     long = plan(down={"é" * 31: "full_name", "é" * 30 + "x": "full_name"})
-    names = [aside_name(long, column) for column in long.change.down]
+    names = [archived_name(long, column) for column in long.change.down]
     assert all(len(name.encode()) <= 63 for name in names)
     assert len(set(names)) == 2
     assert len(sync_name(long, "forward")) <= 63
@@ -66,17 +66,19 @@ def test_undo_of_expand_drops_exactly_what_was_made_last_first() -> None:
         'DROP SEQUENCE IF EXISTS "other"."s"',
         'DROP TYPE IF EXISTS "public"."mood"',
     )
-    assert Created.from_json(made.to_json()) == made
-    assert undo_expand_statements(plan(), Created()) == ()
+    assert CreatedObjects.from_json(made.to_json()) == made
+    assert undo_expand_statements(plan(), CreatedObjects()) == ()
 
 
 def test_nothing_is_dropped_in_cascade_and_aside_is_done_once() -> None:
-    table = Table("public", "users", (Column("id", "bigint", not_null=True), Column("name", "text")))
-    new = Table("public", "people", (Column("id", "bigint", not_null=True), Column("full_name", "text")))
+    table = Table("public", "users", (CatalogColumn("id", "bigint", not_null=True), CatalogColumn("name", "text")))
+    new = Table("public", "people", (CatalogColumn("id", "bigint", not_null=True), CatalogColumn("full_name", "text")))
     kind = plan(into="people", expand="CREATE TABLE people (id bigint PRIMARY KEY, full_name text)")
-    sequence = Sequence("zdd_aside", "users_id_seq", "id", identity=True, shared=True, successor="people_id_seq")
-    catalog = Catalog(table, new, table.columns[:1], aside=True, sequences=(sequence,))
-    statements = drop_aside_statements(kind, catalog)
+    sequence = KeySequence(
+        "zdd_aside", "users_id_seq", "id", is_identity=True, is_shared=True, successor="people_id_seq"
+    )
+    catalog = Catalog(table, new, table.columns[:1], is_archived=True, sequences=(sequence,))
+    statements = drop_archive_statements(kind, catalog)
     assert not any("CASCADE" in statement for statement in statements)
     assert statements[-2:] == ('DROP TABLE "zdd_aside"."users"', 'DROP SCHEMA "zdd_aside"')
-    assert set_aside_statements(kind, catalog) == ()
+    assert archive_statements(kind, catalog) == ()

@@ -7,15 +7,23 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.support.schema_change import USERS, ddl, disagreements, expanded, fill, leased, make_plan
+from tests.support.schema_change import (
+    USERS,
+    count_disagreements,
+    ddl,
+    insert_rows,
+    make_plan,
+    open_leased_store,
+    run_expand,
+)
 from zdd_tui.backends.postgres.catalog import read_catalog
-from zdd_tui.backends.postgres.gate_queries import leftovers
+from zdd_tui.backends.postgres.gate_queries import find_leftovers
 from zdd_tui.model.ddl import (
     Catalog,
-    drop_aside_statements,
+    archive_statements,
+    drop_archive_statements,
     drop_sync_statements,
-    set_aside_statements,
-    undo_aside_statements,
+    restore_archive_statements,
     undo_expand_statements,
 )
 from zdd_tui.model.ddl.lint import created_objects
@@ -26,7 +34,7 @@ KINDS = pytest.mark.parametrize("kind", ["column", "table"])
 TIMES = 150
 
 
-class Writer:
+class VersionWriter:
     """Emulates one version of the application, one request after the other, on keys that all of them share."""
 
     def __init__(self, version: int, kind: str, trigger: bool, seed: int) -> None:
@@ -106,15 +114,17 @@ class Writer:
         )
 
 
-async def crowd(dsn: str, plan: Plan, versions: tuple[int, ...], seed: int, times: int = TIMES) -> list[Writer]:
-    writers = [Writer(v, plan.change.kind, plan.change.dual_write.value == "trigger", seed) for v in versions]
+async def run_writers(
+    dsn: str, plan: Plan, versions: tuple[int, ...], seed: int, times: int = TIMES
+) -> list[VersionWriter]:
+    writers = [VersionWriter(v, plan.change.kind, plan.change.dual_write.value == "trigger", seed) for v in versions]
     await asyncio.gather(*(writer.run(dsn, times) for writer in writers))
     return writers
 
 
 async def table_with_rows(db: asyncpg.Connection) -> None:
     await db.execute(USERS)
-    await fill(db, 40)
+    await insert_rows(db, 40)
 
 
 async def backfilled(db: asyncpg.Connection, plan: Plan) -> None:
@@ -132,11 +142,11 @@ async def test_forward_sync_keeps_the_new_side_in_step_under_v1_and_v2(
 ) -> None:
     plan = make_plan(kind, "trigger", pg_dsn)
     await table_with_rows(db)
-    async with leased(pg_dsn, plan) as store:
-        await expanded(store, plan, forward=True)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan, forward=True)
         await backfilled(db, plan)
-        writers = await crowd(pg_dsn, plan, (1, 1, 2), seed=1)
-        assert await disagreements(db, kind) == []
+        writers = await run_writers(pg_dsn, plan, (1, 1, 2), seed=1)
+        assert await count_disagreements(db, kind) == []
         assert await db.fetchval("SELECT count(*) FROM users") > 40
         assert sum(writer.deadlocks for writer in writers) == 0
 
@@ -148,11 +158,11 @@ async def test_reverse_sync_keeps_the_old_side_in_step_while_v3_rolls_out(
 ) -> None:
     plan = make_plan(kind, dual_write, pg_dsn)
     await table_with_rows(db)
-    async with leased(pg_dsn, plan) as store:
-        await expanded(store, plan, forward=dual_write == "trigger", reverse=True)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan, forward=dual_write == "trigger", reverse=True)
         await backfilled(db, plan)
-        writers = await crowd(pg_dsn, plan, (2, 2, 3, 3), seed=2)
-        assert await disagreements(db, kind) == []
+        writers = await run_writers(pg_dsn, plan, (2, 2, 3, 3), seed=2)
+        assert await count_disagreements(db, kind) == []
         # Only deletes of V3 in the table kind lock the sides in the other order; everything else must never clash.
         assert sum(writer.deadlocks for writer in writers) <= (2 if kind == "table" else 0)
 
@@ -164,47 +174,47 @@ async def test_set_aside_undo_and_drop_under_v3(
 ) -> None:
     plan = make_plan(kind, dual_write, pg_dsn)
     await table_with_rows(db)
-    async with leased(pg_dsn, plan) as store:
+    async with open_leased_store(pg_dsn, plan) as store:
 
         async def fresh() -> Catalog:
             async with store.pool.acquire() as conn:
                 return await read_catalog(conn, plan)
 
-        catalog = await expanded(store, plan, forward=dual_write == "trigger", reverse=True)
+        catalog = await run_expand(store, plan, forward=dual_write == "trigger", reverse=True)
         await backfilled(db, plan)
         before = {column.name for column in catalog.old.columns}
-        writers = asyncio.create_task(crowd(pg_dsn, plan, (3, 3), seed=3))
-        await ddl(store, set_aside_statements(plan, catalog))
+        writers = asyncio.create_task(run_writers(pg_dsn, plan, (3, 3), seed=3))
+        await ddl(store, archive_statements(plan, catalog))
         aside = await fresh()
-        assert aside.aside
+        assert aside.is_archived
         assert {column.name for column in aside.old.columns} == before, "columns keep their plan names"
-        assert set_aside_statements(plan, aside) == (), "doing it twice is harmless"
+        assert archive_statements(plan, aside) == (), "doing it twice is harmless"
         await writers
         # What V3 wrote while the old side was aside is there when it comes back.
-        await ddl(store, undo_aside_statements(plan, aside))
+        await ddl(store, restore_archive_statements(plan, aside))
         back = await fresh()
-        assert not back.aside
-        assert undo_aside_statements(plan, back) == ()
-        assert await disagreements(db, kind) == []
-        await crowd(pg_dsn, plan, (1, 2) if dual_write == "trigger" else (2,), seed=4)
-        assert await disagreements(db, kind) == []
+        assert not back.is_archived
+        assert restore_archive_statements(plan, back) == ()
+        assert await count_disagreements(db, kind) == []
+        await run_writers(pg_dsn, plan, (1, 2) if dual_write == "trigger" else (2,), seed=4)
+        assert await count_disagreements(db, kind) == []
         # And for good.
-        await ddl(store, set_aside_statements(plan, back))
+        await ddl(store, archive_statements(plan, back))
         aside = await fresh()
-        assert await leftovers(db, plan, aside) != []
-        await ddl(store, drop_aside_statements(plan, aside))
+        assert await find_leftovers(db, plan, aside) != []
+        await ddl(store, drop_archive_statements(plan, aside))
         gone = await fresh()
-        assert gone.gone
-        assert await leftovers(db, plan, gone) == []
-        await ddl(store, drop_aside_statements(plan, gone))
-        await crowd(pg_dsn, plan, (3,), seed=5, times=30)
+        assert gone.is_dropped
+        assert await find_leftovers(db, plan, gone) == []
+        await ddl(store, drop_archive_statements(plan, gone))
+        await run_writers(pg_dsn, plan, (3,), seed=5, times=30)
         if kind == "table":
             assert await db.fetchval("SELECT to_regnamespace('zdd_aside')") is None
             highest = await db.fetchval("SELECT max(id) FROM people")
             assert await db.fetchval("INSERT INTO people (full_name) VALUES ('x') RETURNING id") > highest
 
 
-async def shape(db: asyncpg.Connection) -> list[Any]:
+async def describe_schema(db: asyncpg.Connection) -> list[Any]:
     """Tables, columns, triggers and functions outside of zdd's own tables."""
     return [
         tuple(row)
@@ -225,27 +235,27 @@ async def test_undo_of_expand_leaves_the_schema_as_it_was_under_v1(
 ) -> None:
     plan = make_plan(kind, "trigger", pg_dsn)
     await table_with_rows(db)
-    before = await shape(db)
-    async with leased(pg_dsn, plan) as store:
-        catalog = await expanded(store, plan, forward=True, reverse=True)
-        assert await shape(db) != before
-        writers = asyncio.create_task(crowd(pg_dsn, plan, (1, 1), seed=6, times=60))
+    before = await describe_schema(db)
+    async with open_leased_store(pg_dsn, plan) as store:
+        catalog = await run_expand(store, plan, forward=True, reverse=True)
+        assert await describe_schema(db) != before
+        writers = asyncio.create_task(run_writers(pg_dsn, plan, (1, 1), seed=6, times=60))
         for direction in ("reverse", "forward"):
             await ddl(store, drop_sync_statements(plan, catalog, direction))  # type: ignore[arg-type]
         await ddl(store, undo_expand_statements(plan, created_objects(plan)))
         await ddl(store, undo_expand_statements(plan, created_objects(plan)))
         await writers
-        assert await shape(db) == before
+        assert await describe_schema(db) == before
 
 
 async def test_an_old_serial_sequence_is_handed_over(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan("table", "trigger", pg_dsn)
     await db.execute(USERS.replace("bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY", "bigserial PRIMARY KEY"))
-    await fill(db, 3)
-    async with leased(pg_dsn, plan) as store:
-        await expanded(store, plan, forward=True, reverse=True)
+    await insert_rows(db, 3)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan, forward=True, reverse=True)
         await backfilled(db, plan)
-        for build in (set_aside_statements, drop_aside_statements):
+        for build in (archive_statements, drop_archive_statements):
             await ddl(store, build(plan, await read_catalog(db, plan)))
         assert await db.fetchval("INSERT INTO people (full_name) VALUES ('x') RETURNING id") == 4
         assert await db.fetchval("SELECT pg_get_serial_sequence('people', 'id')") == "public.users_id_seq"
@@ -255,10 +265,10 @@ async def test_the_aside_schema_stays_while_others_use_it(db: asyncpg.Connection
     plan = make_plan("table", "trigger", pg_dsn)
     await table_with_rows(db)
     await db.execute("CREATE SCHEMA zdd_aside; CREATE TABLE zdd_aside.other ()")
-    async with leased(pg_dsn, plan) as store:
-        await expanded(store, plan, forward=True, reverse=True)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan, forward=True, reverse=True)
         await backfilled(db, plan)
-        for build in (set_aside_statements, drop_aside_statements):
+        for build in (archive_statements, drop_archive_statements):
             await ddl(store, build(plan, await read_catalog(db, plan)))
         assert await db.fetchval("SELECT to_regclass('zdd_aside.other') IS NOT NULL")
         assert await db.fetchval("SELECT to_regclass('zdd_aside.users') IS NULL")
@@ -268,11 +278,11 @@ async def test_drop_names_what_depends_on_the_old_side(db: asyncpg.Connection, p
     plan = make_plan("column", "application", pg_dsn)
     await table_with_rows(db)
     await db.execute("CREATE VIEW names AS SELECT first_name FROM users")
-    async with leased(pg_dsn, plan) as store:
-        catalog = await expanded(store, plan, reverse=True)
-        await ddl(store, set_aside_statements(plan, catalog))
+    async with open_leased_store(pg_dsn, plan) as store:
+        catalog = await run_expand(store, plan, reverse=True)
+        await ddl(store, archive_statements(plan, catalog))
         with pytest.raises(StepFailed, match="view names depends on column"):
-            await ddl(store, drop_aside_statements(plan, await read_catalog(db, plan)))
+            await ddl(store, drop_archive_statements(plan, await read_catalog(db, plan)))
         assert await db.fetchval("SELECT count(*) FROM names") == 40
 
 
@@ -280,8 +290,8 @@ async def test_drop_names_what_depends_on_the_old_side(db: asyncpg.Connection, p
 async def test_a_lossy_down_never_touches_rows_that_agree(db: asyncpg.Connection, pg_dsn: str, kind: str) -> None:
     plan = make_plan(kind, "trigger", pg_dsn)
     await db.execute(USERS)
-    async with leased(pg_dsn, plan) as store:
-        await expanded(store, plan, forward=True, reverse=True)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan, forward=True, reverse=True)
         # down would read "Ana Maria" as first name "Ana"
         key = await db.fetchval("INSERT INTO users (first_name, last_name) VALUES ('Ana Maria', 'Xu') RETURNING id")
         target = "users" if kind == "column" else "people"
@@ -289,14 +299,14 @@ async def test_a_lossy_down_never_touches_rows_that_agree(db: asyncpg.Connection
         row = await db.fetchrow("SELECT first_name, last_name, email FROM users")
         # In the table kind one column differed, so the whole row was written; it still reads the same.
         assert tuple(row) == (("Ana Maria", "Xu", "new") if kind == "column" else ("Ana", "Maria Xu", "new"))
-        assert await disagreements(db, kind) == []
+        assert await count_disagreements(db, kind) == []
 
 
 async def test_v3_may_write_null(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan("column", "application", pg_dsn)
     await db.execute(USERS)
-    async with leased(pg_dsn, plan) as store:
-        await expanded(store, plan, reverse=True)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan, reverse=True)
         key: Any = await db.fetchval("INSERT INTO users (email) VALUES ('e') RETURNING id")
         assert await db.fetchval("SELECT first_name FROM users WHERE id = $1", key) == ""
         await db.execute("UPDATE users SET full_name = 'A B' WHERE id = $1", key)
@@ -308,8 +318,8 @@ async def test_writers_need_no_rights_on_the_other_table(db: asyncpg.Connection,
     plan = make_plan("table", "trigger", pg_dsn)
     await table_with_rows(db)
     role = f"v1_{pg_dsn.rpartition('/')[2]}"
-    async with leased(pg_dsn, plan) as store:
-        await expanded(store, plan, forward=True, reverse=True)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan, forward=True, reverse=True)
         await db.execute(f"CREATE ROLE {role}")
         try:
             await db.execute(f"GRANT ALL ON users TO {role}; SET ROLE {role}")

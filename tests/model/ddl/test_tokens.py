@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zdd_tui.model.ddl.tokens import called_functions, dollar_quoted, lexemes, split_statements, trouble
+from zdd_tui.model.ddl.tokens import called_functions, dollar_quoted, split_statements, tokens, unsafe_token
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from zdd_tui.model.ddl.tokens import called_functions, dollar_quoted, lexemes, s
     ],
 )
 def test_plain_expressions_pass(text: str) -> None:
-    assert trouble(text) is None
+    assert unsafe_token(text) is None
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_plain_expressions_pass(text: str) -> None:
     ],
 )
 def test_what_could_escape_is_refused(text: str, what: str) -> None:
-    found = trouble(text)
+    found = unsafe_token(text)
     assert found is not None
     assert what in found
 
@@ -50,8 +50,8 @@ def test_what_could_escape_is_refused(text: str, what: str) -> None:
 def test_statements_are_cut_at_semicolons_only() -> None:
     text = "ALTER TABLE a ADD b text DEFAULT ';'; \n CREATE TYPE c AS ENUM ('x;y') ;;"
     assert split_statements(text) == ("ALTER TABLE a ADD b text DEFAULT ';'", "CREATE TYPE c AS ENUM ('x;y')")
-    assert trouble(text, statements=True) is None
-    assert trouble("f(a; b)", statements=True) == "it holds a semicolon"
+    assert unsafe_token(text, statements=True) is None
+    assert unsafe_token("f(a; b)", statements=True) == "it holds a semicolon"
 
 
 def test_called_functions() -> None:
@@ -61,8 +61,8 @@ def test_called_functions() -> None:
 @given(st.text(alphabet="abE'\"$();-/*[] \n\\&u1", max_size=40))
 def test_whatever_passes_stays_inside_its_parentheses(text: str) -> None:
     """Wrapped in brackets, text without trouble leaves exactly our own last bracket to close."""
-    if trouble(text) is None:
-        closed = [lexeme for kind, lexeme, _ in lexemes(f"({text}\n)") if kind in ("open", "close")]
+    if unsafe_token(text) is None:
+        closed = [lexeme for kind, lexeme, _ in tokens(f"({text}\n)") if kind in ("open", "close")]
         depth = 0
         for position, lexeme in enumerate(closed):
             depth += 1 if lexeme in "([" else -1

@@ -3,10 +3,10 @@
 import pytest
 
 from tests.model.plan.test_guard import GOOD, load
-from zdd_tui.model.guard.describe import rule_views
+from zdd_tui.model.guard.describe import describe_rules
 from zdd_tui.model.plan.guard import Guard
 
-VIEWS = {view.name: view for view in rule_views(load(GOOD).guard)}
+VIEWS = {view.name: view for view in describe_rules(load(GOOD).guard)}
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ VIEWS = {view.name: view for view in rule_views(load(GOOD).guard)}
     ],
 )
 def test_each_kind_of_rule_has_its_words(rule: str, word: str, text: str) -> None:
-    assert (word, text) in VIEWS[rule].told
+    assert (word, text) in VIEWS[rule].properties
 
 
 def test_no_name_password_or_token_of_an_address_is_told() -> None:
@@ -50,13 +50,13 @@ def test_no_name_password_or_token_of_an_address_is_told() -> None:
             ],
         }
     )
-    told = repr(rule_views(guard))
-    assert "prom.example.com:9090" in told
-    assert "shop.example.com" in told
-    assert "pa55word" not in told
-    assert "t0ken" not in told
-    assert "ana" not in told
+    text = repr(describe_rules(guard))
+    assert "prom.example.com:9090" in text
+    assert "shop.example.com" in text
+    assert "pa55word" not in text
+    assert "t0ken" not in text
+    assert "ana" not in text
 
 
 def test_a_plan_without_a_guard_has_no_words() -> None:
-    assert rule_views(None) == ()
+    assert describe_rules(None) == ()

@@ -14,27 +14,27 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from zdd_tui.model.errors import Refused
-from zdd_tui.model.guard.reading import GuardAction, GuardReading, decide, gate_verdict
-from zdd_tui.model.guard.rule_state import Course, resumed, step
-from zdd_tui.model.guard.rules import Look, judge
-from zdd_tui.model.guard.series import Counts, Series, Target
-from zdd_tui.model.guard.snapshot import keep_courses, keep_series, recall_courses, recall_series
+from zdd_tui.model.guard.reading import GuardAction, GuardReading, decide_actions, evaluate_guard_gate
+from zdd_tui.model.guard.rule_state import RuleState, resume_rule_state, update_rule_state
+from zdd_tui.model.guard.rules import RuleOutcome, evaluate_rule
+from zdd_tui.model.guard.series import CounterSample, MetricSeries, MetricTarget
+from zdd_tui.model.guard.snapshot import load_rule_states, load_series, save_rule_states, save_series
 from zdd_tui.model.plan.guard import Guard
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.state import (
     Command,
     CommandKind,
     Release,
-    State,
-    command,
-    finish,
-    next_work,
-    step_begins,
-    step_ends,
-    step_fails,
+    ReleaseState,
+    apply_command,
+    complete_if_open,
+    mark_step_failed,
+    mark_step_finished,
+    mark_step_started,
+    next_pending_step,
 )
-from zdd_tui.model.release.strategies import with_guard
-from zdd_tui.model.release.strategy import expand_contract
+from zdd_tui.model.release.strategies import add_guard_gate
+from zdd_tui.model.release.strategy import build_expand_contract
 
 ORDER = ("v1", "v2", "v3")
 GUARD = Guard.model_validate(
@@ -74,7 +74,7 @@ class GuardedRelease(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 1000.0
-        self.release = Release("r", "h", with_guard(expand_contract()))
+        self.release = Release("r", "h", add_guard_gate(build_expand_contract()))
         self.stored: dict[str, GuardReading] = {}
         self.gates: dict[str, GateReading] = {}
         self.asked: list[CommandKind] = []
@@ -92,14 +92,15 @@ class GuardedRelease(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         """The agent is killed: the next one has what was kept at the last look, and its own clock."""
-        self.series = Series(keep=6, patience=3)
-        courses: dict[str, Course] = {}
+        self.series = MetricSeries(retention=6, silence_timeout=3)
+        courses: dict[str, RuleState] = {}
         if self.kept:
-            at, said, counted = self.kept
-            courses, _ = recall_courses(said, self.now - at, self.now)
-            recall_series(counted, {"scrape": self.series}, self.now - at, self.now)
+            at, output, counted = self.kept
+            courses, _ = load_rule_states(output, self.now - at, self.now)
+            load_series(counted, {"scrape": self.series}, self.now - at, self.now)
         self.courses = {
-            one.name: resumed(self.stored.get(one.name), courses.get(one.name), self.now) for one in GUARD.rules
+            one.name: resume_rule_state(self.stored.get(one.name), courses.get(one.name), self.now)
+            for one in GUARD.rules
         }
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 3.0, 8.0, 600.0]))
@@ -107,46 +108,52 @@ class GuardedRelease(RuleBasedStateMachine):
         self.now += seconds
 
     @rule(seen=pods)
-    def look(self, seen: list[tuple[tuple[str, str], bool, tuple[int, int, int, int] | None]]) -> None:
+    def read(self, seen: list[tuple[tuple[str, str], bool, tuple[int, int, int, int] | None]]) -> None:
         self.now += 1.0
         targets, found = [], {}
         for (name, version), rotating, numbers in seen:
-            targets.append(Target(name, version, rotating))
+            targets.append(MetricTarget(name, version, rotating))
             if numbers is None:
                 found[name] = "no answer"
                 continue
             requests, errors, fast, slow = numbers
             buckets = {0.1: float(fast), 1.0: float(fast + slow), math.inf: float(fast + slow)}
-            found[name] = Counts(requests, min(errors, requests), buckets, known=frozenset({"requests", "duration"}))
-        self.series.look(self.now, targets, found)
-        self.judge()
+            found[name] = CounterSample(
+                requests, min(errors, requests), buckets, available=frozenset({"requests", "duration"})
+            )
+        self.series.observe(self.now, targets, found)
+        self.evaluate()
 
-    def judge(self) -> None:
+    def evaluate(self) -> None:
         self.dark = set()
         for one in GUARD.rules:
-            window = self.series.tallies(self.now, one.window)
-            finding = judge(one, [window], ORDER)
-            if finding.look in (Look.DARK, Look.THIN):
+            window = self.series.window_stats(self.now, one.window)
+            finding = evaluate_rule(one, [window], ORDER)
+            if finding.outcome in (RuleOutcome.DARK, RuleOutcome.THIN):
                 self.dark.add(one.name)
-            self.courses[one.name], reading = step(one, self.courses[one.name], finding, self.now, GUARD.interval)
+            self.courses[one.name], reading = update_rule_state(
+                one, self.courses[one.name], finding, self.now, GUARD.interval
+            )
             self.stored[one.name] = replace(reading, observed_at=self.now, max_age=MAX_AGE)
-        counted = keep_series({"scrape": self.series}, [5.0], self.now)
-        self.kept = self.now, keep_courses(self.courses, {}, self.now), counted
-        for act in decide(self.release, tuple(self.stored.values()), rolled_back=CommandKind.ROLLBACK in self.asked):
-            self.courses[act.rule] = replace(self.courses[act.rule], acted=str(act.action))
-            self.stored[act.rule] = replace(self.stored[act.rule], acted=str(act.action))
+        counted = save_series({"scrape": self.series}, [5.0], self.now)
+        self.kept = self.now, save_rule_states(self.courses, {}, self.now), counted
+        for act in decide_actions(
+            self.release, tuple(self.stored.values()), rolled_back=CommandKind.ROLLBACK in self.asked
+        ):
+            self.courses[act.rule] = replace(self.courses[act.rule], action_taken=str(act.action))
+            self.stored[act.rule] = replace(self.stored[act.rule], action_taken=str(act.action))
             if act.command is not None:
                 self.asked.append(act.command)
-                self.after_the_end += self.release.state.ended
-                self.release = command(self.release, Command(act.command), self.gates, self.now)
+                self.after_the_end += self.release.state.has_ended
+                self.release = apply_command(self.release, Command(act.command), self.gates, self.now)
 
     # --- the release ------------------------------------------------------------------------------------------------
 
     @rule(fails=st.booleans())
     def work(self, fails: bool) -> None:
-        if (work := next_work(self.release)) is not None:
-            begun = step_begins(self.release, work)
-            self.release = step_fails(begun, work, "no") if fails else step_ends(begun, work)
+        if (work := next_pending_step(self.release)) is not None:
+            begun = mark_step_started(self.release, work)
+            self.release = mark_step_failed(begun, work, "no") if fails else mark_step_finished(begun, work)
 
     @rule(kind=st.sampled_from(list(CommandKind)))
     def operate(self, kind: CommandKind) -> None:
@@ -154,31 +161,31 @@ class GuardedRelease(RuleBasedStateMachine):
 
     @precondition(lambda self: self.release.current is not None)
     @rule()
-    def walk(self) -> None:
+    def open_other_gates(self) -> None:
         """Everything but the guard lets the release through."""
-        while (work := next_work(self.release)) is not None:
-            self.release = step_ends(step_begins(self.release, work), work)
+        while (work := next_pending_step(self.release)) is not None:
+            self.release = mark_step_finished(mark_step_started(self.release, work), work)
         self.move(CommandKind.ADVANCE)
 
     def move(self, kind: CommandKind) -> None:
         before = self.release
-        said, why = gate_verdict(GUARD.demanded, self.stored, self.now)
+        output, why = evaluate_guard_gate(GUARD.rule_actions, self.stored, self.now)
         for phase in self.release.strategy.phases:
             for gate in phase.gates:
                 self.gates[gate.name] = GateReading(gate.name, Verdict.PASS, "ok", self.now)
-        self.gates["guard"] = GateReading("guard", said, why, self.now)
+        self.gates["guard"] = GateReading("guard", output, why, self.now)
         try:
-            self.release = command(self.release, Command(kind, typed="r"), self.gates, self.now)
-            self.release = finish(self.release, self.gates, self.now)
+            self.release = apply_command(self.release, Command(kind, typed="r"), self.gates, self.now)
+            self.release = complete_if_open(self.release, self.gates, self.now)
         except Refused:
             return
-        left = before.state is State.WAITING and kind is CommandKind.ADVANCE
+        left = before.state is ReleaseState.WAITING and kind is CommandKind.ADVANCE
         if left:
             for one in GUARD.rules:
                 if one.action is GuardAction.ALERT:
                     continue
-                reading = self.stored[one.name].at(self.now)
-                assert reading.verdict is Verdict.PASS or not reading.applies
+                reading = self.stored[one.name].as_of(self.now)
+                assert reading.verdict is Verdict.PASS or not reading.is_applicable
                 assert one.name not in self.dark, "a gate was left on too few or no data"
                 assert self.now - reading.observed_at <= MAX_AGE, "a gate was left on an old reading"
 
@@ -207,11 +214,11 @@ def test_the_gate_passes_only_when_every_rule_was_seen_to_pass(
     verdicts: dict[str, Verdict], age: float, applies: bool
 ) -> None:
     readings = {
-        name: GuardReading(name, verdict, "told", observed_at=1000.0, max_age=10.0, applies=applies)
+        name: GuardReading(name, verdict, "told", observed_at=1000.0, max_age=10.0, is_applicable=applies)
         for name, verdict in verdicts.items()
     }
-    said, _ = gate_verdict(GUARD.demanded, readings, 1000.0 + age)
-    if said is Verdict.PASS:
+    output, _ = evaluate_guard_gate(GUARD.rule_actions, readings, 1000.0 + age)
+    if output is Verdict.PASS:
         assert set(verdicts) == {"errors", "slow", "worse"}
         assert age <= 10.0
         assert not applies or set(verdicts.values()) == {Verdict.PASS}
@@ -220,10 +227,10 @@ def test_the_gate_passes_only_when_every_rule_was_seen_to_pass(
 @settings(max_examples=300, deadline=None)
 @given(looks=st.lists(st.tuples(counter, counter), min_size=2, max_size=20), window=st.floats(1, 30))
 def test_no_counter_makes_a_rate_outside_0_to_1(looks: list[tuple[int, int]], window: float) -> None:
-    series = Series(keep=30, patience=5)
+    series = MetricSeries(retention=30, silence_timeout=5)
     for at, (requests, errors) in enumerate(looks):
-        series.look(float(at), [Target("a", "v1")], {"a": Counts(requests, errors)})
-        for tally in series.tallies(float(at), window).values():
-            assert tally.requests >= 0
-            assert tally.errors >= 0
-            assert tally.error_rate is None or 0 <= tally.error_rate <= 1
+        series.observe(float(at), [MetricTarget("a", "v1")], {"a": CounterSample(requests, errors)})
+        for window_stats in series.window_stats(float(at), window).values():
+            assert window_stats.requests >= 0
+            assert window_stats.errors >= 0
+            assert window_stats.error_rate is None or 0 <= window_stats.error_rate <= 1

@@ -4,123 +4,128 @@ import math
 
 import pytest
 
-from zdd_tui.model.guard.series import Counts, Series, Tally, Target, together
+from zdd_tui.model.guard.series import CounterSample, MetricSeries, MetricTarget, WindowStats, merge_stats
 
-OLD = Target("pod-a", "v1")
-NEW = Target("pod-b", "v2")
-
-
-def counts(requests: float, errors: float = 0.0) -> Counts:
-    return Counts(requests, errors, known=frozenset({"requests"}))
+OLD = MetricTarget("pod-a", "v1")
+NEW = MetricTarget("pod-b", "v2")
 
 
-def buckets(*observed: float) -> Counts:
+def counts(requests: float, errors: float = 0.0) -> CounterSample:
+    return CounterSample(requests, errors, available=frozenset({"requests"}))
+
+
+def buckets(*observed: float) -> CounterSample:
     bounds = (0.1, 0.2, 0.5, math.inf)
-    return Counts(buckets={bound: float(sum(one <= bound for one in observed)) for bound in bounds})
+    return CounterSample(buckets={bound: float(sum(one <= bound for one in observed)) for bound in bounds})
 
 
 def test_a_window_is_what_was_counted_in_it() -> None:
-    series = Series(keep=60, patience=5)
+    series = MetricSeries(retention=60, silence_timeout=5)
     for at, total in ((0, 1000), (10, 1100), (20, 1150), (30, 1150)):
-        series.look(at, [OLD], {"pod-a": counts(total, total / 10)})
-    assert series.tallies(30, 20)["v1"].requests == 50
-    assert series.tallies(30, 30)["v1"].requests == 150
-    assert series.tallies(30, 30)["v1"].error_rate == pytest.approx(0.1)
+        series.observe(at, [OLD], {"pod-a": counts(total, total / 10)})
+    assert series.window_stats(30, 20)["v1"].requests == 50
+    assert series.window_stats(30, 30)["v1"].requests == 150
+    assert series.window_stats(30, 30)["v1"].error_rate == pytest.approx(0.1)
 
 
 def test_what_a_pod_counted_before_we_looked_is_not_ours() -> None:
-    series = Series(keep=60, patience=5)
-    series.look(0, [OLD], {"pod-a": counts(1_000_000, 500_000)})
-    assert series.tallies(0, 60)["v1"].error_rate is None
+    series = MetricSeries(retention=60, silence_timeout=5)
+    series.observe(0, [OLD], {"pod-a": counts(1_000_000, 500_000)})
+    assert series.window_stats(0, 60)["v1"].error_rate is None
 
 
 def test_a_pod_that_was_born_while_we_looked_on_brings_all_that_it_counted() -> None:
-    series = Series(keep=60, patience=5)
-    series.look(0, [OLD], {"pod-a": counts(100)})
-    series.look(2, [OLD, NEW], {"pod-a": counts(110), "pod-b": counts(8, 8)})
-    assert series.tallies(2, 60)["v2"].error_rate == 1.0
+    series = MetricSeries(retention=60, silence_timeout=5)
+    series.observe(0, [OLD], {"pod-a": counts(100)})
+    series.observe(2, [OLD, NEW], {"pod-a": counts(110), "pod-b": counts(8, 8)})
+    assert series.window_stats(2, 60)["v2"].error_rate == 1.0
 
 
 def test_a_pod_that_appears_after_a_time_in_which_nobody_looked_is_not_taken_for_new() -> None:
-    series = Series(keep=60, patience=5)
-    series.look(0, [OLD], {"pod-a": counts(100)})
-    series.look(50, [OLD, NEW], {"pod-a": counts(110), "pod-b": counts(5000, 5000)})
-    assert series.tallies(50, 60)["v2"].error_rate is None
+    series = MetricSeries(retention=60, silence_timeout=5)
+    series.observe(0, [OLD], {"pod-a": counts(100)})
+    series.observe(50, [OLD, NEW], {"pod-a": counts(110), "pod-b": counts(5000, 5000)})
+    assert series.window_stats(50, 60)["v2"].error_rate is None
 
 
 def test_a_reset_counter_counts_from_zero() -> None:
-    series = Series(keep=60, patience=5)
+    series = MetricSeries(retention=60, silence_timeout=5)
     for at, total in ((0, 900), (1, 1000), (2, 30), (3, 50)):
-        series.look(at, [OLD], {"pod-a": counts(total)})
-    assert series.tallies(3, 60)["v1"].requests == 100 + 30 + 20
+        series.observe(at, [OLD], {"pod-a": counts(total)})
+    assert series.window_stats(3, 60)["v1"].requests == 100 + 30 + 20
 
 
 def test_a_gap_longer_than_the_window_says_nothing() -> None:
-    series = Series(keep=60, patience=5)
-    series.look(0, [OLD], {"pod-a": counts(100)})
-    series.look(1, [OLD], {"pod-a": counts(200, 90)})
-    series.look(500, [OLD], {"pod-a": counts(10_000, 9_000)})
-    assert series.tallies(500, 60)["v1"].error_rate is None
+    series = MetricSeries(retention=60, silence_timeout=5)
+    series.observe(0, [OLD], {"pod-a": counts(100)})
+    series.observe(1, [OLD], {"pod-a": counts(200, 90)})
+    series.observe(500, [OLD], {"pod-a": counts(10_000, 9_000)})
+    assert series.window_stats(500, 60)["v1"].error_rate is None
 
 
 def test_pods_that_went_count_until_the_window_has_passed() -> None:
-    series = Series(keep=10, patience=5)
-    series.look(0, [OLD], {"pod-a": counts(0)})
-    series.look(1, [OLD], {"pod-a": counts(10)})
-    series.look(2, [], {})
-    tally = series.tallies(2, 10)["v1"]
-    assert (tally.requests, tally.live, tally.targets) == (10, False, 0)
-    series.look(30, [], {})
-    assert series.tallies(30, 10) == {}
+    series = MetricSeries(retention=10, silence_timeout=5)
+    series.observe(0, [OLD], {"pod-a": counts(0)})
+    series.observe(1, [OLD], {"pod-a": counts(10)})
+    series.observe(2, [], {})
+    window_stats = series.window_stats(2, 10)["v1"]
+    assert (window_stats.requests, window_stats.is_live, window_stats.targets) == (10, False, 0)
+    series.observe(30, [], {})
+    assert series.window_stats(30, 10) == {}
 
 
 def test_a_silent_target_makes_its_version_dark_and_one_that_starts_does_not() -> None:
-    series = Series(keep=60, patience=5)
-    starting = Target("pod-c", "v2", rotating=False, expected=False)
-    series.look(0, [OLD, starting], {"pod-a": counts(1)})
-    series.look(4, [OLD, starting], {"pod-a": "no answer within 1 s"})
-    assert not series.tallies(4, 60)["v1"].dark
-    series.look(6, [OLD, starting], {"pod-a": "no answer within 1 s"})
-    tallies = series.tallies(6, 60)
-    assert (tallies["v1"].dark, tallies["v1"].why_silent) == (True, "pod-a: no answer within 1 s")
-    assert not tallies["v2"].dark
+    series = MetricSeries(retention=60, silence_timeout=5)
+    starting = MetricTarget("pod-c", "v2", in_rotation=False, must_answer=False)
+    series.observe(0, [OLD, starting], {"pod-a": counts(1)})
+    series.observe(4, [OLD, starting], {"pod-a": "no answer within 1 s"})
+    assert not series.window_stats(4, 60)["v1"].is_missing_data
+    series.observe(6, [OLD, starting], {"pod-a": "no answer within 1 s"})
+    tallies = series.window_stats(6, 60)
+    assert (tallies["v1"].is_missing_data, tallies["v1"].silent_reason) == (True, "pod-a: no answer within 1 s")
+    assert not tallies["v2"].is_missing_data
 
 
 def test_one_silent_pod_of_many_is_borne() -> None:
-    pods = [Target(f"pod-{number}", "v1") for number in range(50)]
-    series = Series(keep=60, patience=5)
+    pods = [MetricTarget(f"pod-{number}", "v1") for number in range(50)]
+    series = MetricSeries(retention=60, silence_timeout=5)
     for at in (0, 6, 12):
-        series.look(at, pods, {pod.key: counts(at) for pod in pods[1:]})
-    assert (series.tallies(12, 60)["v1"].silent, series.tallies(12, 60)["v1"].dark) == (1, False)
+        series.observe(at, pods, {pod.key: counts(at) for pod in pods[1:]})
+    assert (series.window_stats(12, 60)["v1"].silent_targets, series.window_stats(12, 60)["v1"].is_missing_data) == (
+        1,
+        False,
+    )
 
 
 def test_quantiles_are_interpolated_and_end_at_the_largest_bound() -> None:
-    tally = Tally("v1", buckets=buckets(*[0.05] * 50, *[0.15] * 40, *[0.3] * 9, 7.0).buckets)
-    assert tally.quantile(0.5) == pytest.approx(0.1)
-    assert tally.quantile(0.9) == pytest.approx(0.2)
-    assert tally.quantile(0.999) == 0.5
-    assert (tally.observations, tally.highest) == (100, 0.5)
-    assert Tally("v1").quantile(0.5) is None
+    window_stats = WindowStats("v1", buckets=buckets(*[0.05] * 50, *[0.15] * 40, *[0.3] * 9, 7.0).buckets)
+    assert window_stats.quantile(0.5) == pytest.approx(0.1)
+    assert window_stats.quantile(0.9) == pytest.approx(0.2)
+    assert window_stats.quantile(0.999) == 0.5
+    assert (window_stats.observations, window_stats.highest_bound) == (100, 0.5)
+    assert WindowStats("v1").quantile(0.5) is None
 
 
 def test_a_histogram_whose_bounds_change_begins_anew() -> None:
-    series = Series(keep=60, patience=5)
-    series.look(0, [OLD], {"pod-a": buckets(*[0.05] * 10)})
-    series.look(1, [OLD], {"pod-a": Counts(buckets={1.0: 3.0, math.inf: 3.0})})
-    series.look(2, [OLD], {"pod-a": Counts(buckets={1.0: 5.0, math.inf: 6.0})})
-    assert series.tallies(2, 1.5)["v1"].buckets == {1.0: 2.0, math.inf: 3.0}
+    series = MetricSeries(retention=60, silence_timeout=5)
+    series.observe(0, [OLD], {"pod-a": buckets(*[0.05] * 10)})
+    series.observe(1, [OLD], {"pod-a": CounterSample(buckets={1.0: 3.0, math.inf: 3.0})})
+    series.observe(2, [OLD], {"pod-a": CounterSample(buckets={1.0: 5.0, math.inf: 6.0})})
+    assert series.window_stats(2, 1.5)["v1"].buckets == {1.0: 2.0, math.inf: 3.0}
 
 
 def test_an_hour_is_remembered_thinly() -> None:
-    series = Series(keep=3600, patience=5)
+    series = MetricSeries(retention=3600, silence_timeout=5)
     for at in range(0, 7200, 2):
-        series.look(at, [OLD], {"pod-a": counts(at * 3)})
-    assert series.tallies(7198, 3600)["v1"].requests == pytest.approx(3600 * 3, rel=0.02)
-    assert series.tallies(7198, 10)["v1"].requests == 30
-    line = series._lines["pod-a"]
-    assert len(line.points) + len(line.older) < 300
+        series.observe(at, [OLD], {"pod-a": counts(at * 3)})
+    assert series.window_stats(7198, 3600)["v1"].requests == pytest.approx(3600 * 3, rel=0.02)
+    assert series.window_stats(7198, 10)["v1"].requests == 30
+    line = series._histories["pod-a"]
+    assert len(line.recent_points) + len(line.coarse_points) < 300
 
 
 def test_versions_together() -> None:
-    both = together([Tally("v1", 90, 9, buckets(0.05).buckets), Tally("v2", 10, 1, buckets(0.3).buckets)])
+    both = merge_stats(
+        [WindowStats("v1", 90, 9, buckets(0.05).buckets), WindowStats("v2", 10, 1, buckets(0.3).buckets)]
+    )
     assert (both.requests, both.error_rate, both.observations) == (100, 0.1, 2)

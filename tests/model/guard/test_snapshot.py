@@ -7,92 +7,94 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zdd_tui.model.guard.reading import GuardReading
-from zdd_tui.model.guard.rule_state import Course, resumed, step
-from zdd_tui.model.guard.rules import Finding, Look, judge
-from zdd_tui.model.guard.series import Counts, Series, Target
-from zdd_tui.model.guard.snapshot import FORMAT, keep_courses, keep_series, recall_courses, recall_series
-from zdd_tui.model.plan.guard import Rule
+from zdd_tui.model.guard.rule_state import RuleState, resume_rule_state, update_rule_state
+from zdd_tui.model.guard.rules import RuleEvaluation, RuleOutcome, evaluate_rule
+from zdd_tui.model.guard.series import CounterSample, MetricSeries, MetricTarget
+from zdd_tui.model.guard.snapshot import SNAPSHOT_FORMAT, load_rule_states, load_series, save_rule_states, save_series
+from zdd_tui.model.plan.guard import GuardRule
 
 INTERVAL = 1.0
 WINDOW = 8.0
-PATIENCE = 3.0
+FOR_SECONDS = 3.0
 LAST = 80
-TARGETS = [Target("old-1", "v1"), Target("new-1", "v2"), Target("new-2", "v2")]
+TARGETS = [MetricTarget("old-1", "v1"), MetricTarget("new-1", "v2"), MetricTarget("new-2", "v2")]
 
 
-def rule(**keys: object) -> Rule:
+def rule(**keys: object) -> GuardRule:
     keys.setdefault("window", WINDOW)
-    return Rule.model_validate({"name": "rule"} | keys)
+    return GuardRule.model_validate({"name": "rule"} | keys)
 
 
 @dataclass
-class World:
+class FaultyPods:
     """Pods that count requests, and a fault that begins at a second and stays."""
 
     fault: str
     begins: int
     a_second: int
 
-    def counts(self, target: Target, at: int) -> Counts | str:
+    def counts(self, target: MetricTarget, at: int) -> CounterSample | str:
         broken = max(0, at - self.begins) if target.version == "v2" else 0
         if self.fault == "silence" and broken:
             return "status 404"
         requests = float(at * self.a_second)
         slow = float(broken * self.a_second) if self.fault == "slow" else 0.0
-        return Counts(
+        return CounterSample(
             requests=requests,
             errors=float(broken * self.a_second) if self.fault == "errors" else 0.0,
             buckets={0.1: requests - slow, 1.0: requests, math.inf: requests},
             restarts=float(broken // 2) if self.fault == "crashes" else 0.0,
-            known=frozenset({"requests", "duration", "restarts"}),
+            available=frozenset({"requests", "duration", "restarts"}),
         )
 
 
 @dataclass
-class Agent:
+class GuardProcess:
     """The guard of one process, whose clock began at `zero`."""
 
-    rule: Rule
+    rule: GuardRule
     zero: float
-    series: Series = field(default_factory=lambda: Series(WINDOW + INTERVAL, PATIENCE))
-    course: Course = field(default_factory=Course)
+    series: MetricSeries = field(default_factory=lambda: MetricSeries(WINDOW + INTERVAL, FOR_SECONDS))
+    course: RuleState = field(default_factory=RuleState)
 
-    def look(self, world: World, at: int) -> GuardReading:
+    def read(self, world: FaultyPods, at: int) -> GuardReading:
         now = at + self.zero
-        self.series.look(now, TARGETS, {target.key: world.counts(target, at) for target in TARGETS})
-        finding = judge(self.rule, [self.series.tallies(now, WINDOW)], ("v1", "v2"))
-        self.course, reading = step(self.rule, self.course, finding, now, INTERVAL)
+        self.series.observe(now, TARGETS, {target.key: world.counts(target, at) for target in TARGETS})
+        finding = evaluate_rule(self.rule, [self.series.window_stats(now, WINDOW)], ("v1", "v2"))
+        self.course, reading = update_rule_state(self.rule, self.course, finding, now, INTERVAL)
         return reading
 
-    def keep(self, at: int) -> tuple[int, bytes, bytes]:
+    def save(self, at: int) -> tuple[int, bytes, bytes]:
         now = at + self.zero
-        return at, keep_courses({"rule": self.course}, {}, now), keep_series({"s": self.series}, [WINDOW], now)
+        return at, save_rule_states({"rule": self.course}, {}, now), save_series({"s": self.series}, [WINDOW], now)
 
-    def recall(self, kept: tuple[int, bytes, bytes], at: int, stored: GuardReading) -> None:
+    def restore(self, kept: tuple[int, bytes, bytes], at: int, stored: GuardReading) -> None:
         then, courses, counters = kept
         now = at + self.zero
-        recall_series(counters, {"s": self.series}, at - then, now)
-        self.course = resumed(stored, recall_courses(courses, at - then, now)[0]["rule"], now)
+        load_series(counters, {"s": self.series}, at - then, now)
+        self.course = resume_rule_state(stored, load_rule_states(courses, at - then, now)[0]["rule"], now)
 
 
-def verdict_at(a_rule: Rule, world: World, *, killed: int | None = None, gap: int = 0) -> int | None:
+def verdict_at(a_rule: GuardRule, world: FaultyPods, *, killed: int | None = None, gap: int = 0) -> int | None:
     """The second in which the guard acts; by the way it proves that it acts once."""
-    agent, acted, kept, stored = Agent(a_rule, zero=1000.0), None, None, None
+    agent, acted, kept, stored = GuardProcess(a_rule, zero=1000.0), None, None, None
     for at in range(LAST):
         if killed is not None and killed < at < killed + gap:
             continue
         if killed is not None and at == killed + gap and kept is not None and stored is not None:
-            agent = Agent(a_rule, zero=-5.0)
-            agent.recall(kept, at, stored)
-        stored = agent.look(world, at)
-        if stored.acting and not stored.acted:
+            agent = GuardProcess(a_rule, zero=-5.0)
+            agent.restore(kept, at, stored)
+        stored = agent.read(world, at)
+        if stored.should_act and not stored.action_taken:
             assert acted is None, "it acts twice"
             acted = at
             # As the engine does it: what was done is stored with the doing.
-            agent.course = Course(**{name: getattr(agent.course, name) for name in Course.__slots__} | {"acted": "x"})
-            stored = GuardReading(stored.rule, stored.verdict, stored.reason, series=stored.series, acted="x")
+            agent.course = RuleState(
+                **{name: getattr(agent.course, name) for name in RuleState.__slots__} | {"acted": "x"}
+            )
+            stored = GuardReading(stored.rule, stored.verdict, stored.reason, series=stored.series, action_taken="x")
         if at == killed:
-            kept = agent.keep(at)
+            kept = agent.save(at)
     return acted
 
 
@@ -121,7 +123,7 @@ def test_no_restart_postpones_a_verdict_by_more_than_its_gap_and_a_look(
         a_rule = rule(**keys, no_data={"after": lasting + 0.5, "action": "rollback"})
     else:
         a_rule = rule(**keys, **{"for": float(lasting)})
-    world = World(fault, begins, a_second)
+    world = FaultyPods(fault, begins, a_second)
     undisturbed = verdict_at(a_rule, world)
     assert undisturbed is not None
     found = verdict_at(a_rule, world, killed=killed, gap=gap)
@@ -136,59 +138,61 @@ def test_no_restart_postpones_a_verdict_by_more_than_its_gap_and_a_look(
 def test_a_rule_that_takes_long_to_fill_its_window_goes_on_at_once(killed: int, gap: int) -> None:
     """Few requests: an empty window would be thin for as long as it takes to fill."""
     few = rule(metric="error-rate", limit="5%", min_samples=12)
-    agent, world = Agent(few, zero=1000.0), World("errors", 20, 2)
+    agent, world = GuardProcess(few, zero=1000.0), FaultyPods("errors", 20, 2)
     for at in range(killed + 1):
-        stored = agent.look(world, at)
-    kept = agent.keep(killed)
-    another = Agent(few, zero=7.0)
-    another.recall(kept, killed + gap, stored)
-    said = another.look(world, killed + gap)
-    assert said.acting
-    assert said.value == 1.0
+        stored = agent.read(world, at)
+    kept = agent.save(killed)
+    another = GuardProcess(few, zero=7.0)
+    another.restore(kept, killed + gap, stored)
+    output = another.read(world, killed + gap)
+    assert output.should_act
+    assert output.value == 1.0
 
 
 def test_a_gap_is_no_proof_of_health() -> None:
     """Longer than the window: the first look of the next agent passes nothing, and ends no breach."""
     for fault, keys in FAULTS.items():
         a_rule = rule(**keys, **{"for": "20s"})
-        agent, world = Agent(a_rule, zero=0.0), World(fault, 5, 100)
+        agent, world = GuardProcess(a_rule, zero=0.0), FaultyPods(fault, 5, 100)
         for at in range(16):
-            stored = agent.look(world, at)
-        another = Agent(a_rule, zero=50.0)
-        another.recall(agent.keep(15), 45, stored)
-        said = another.look(world, 45)
-        assert said.verdict in ("inconclusive", "unknown"), (fault, said)
-        assert another.course.broken == agent.course.broken or fault == "silence"
+            stored = agent.read(world, at)
+        another = GuardProcess(a_rule, zero=50.0)
+        another.restore(agent.save(15), 45, stored)
+        output = another.read(world, 45)
+        assert output.verdict in ("inconclusive", "unknown"), (fault, output)
+        assert another.course.breached_seconds == agent.course.breached_seconds or fault == "silence"
 
 
 def test_the_time_in_which_no_agent_was_there_does_not_count() -> None:
     a_rule = rule(metric="error-rate", limit="5%", **{"for": "5s"})
-    over = Finding(Look.OVER, "told", 0.5)
-    kept, _ = step(a_rule, Course(), over, 0.0, INTERVAL)
-    kept, _ = step(a_rule, kept, over, 2.0, INTERVAL)
-    course = resumed(None, kept, 1000.0)
-    course, said = step(a_rule, course, over, 1000.0, INTERVAL)
-    assert (course.broken, said.acting) == (2.0, False)
+    over = RuleEvaluation(RuleOutcome.OVER, "told", 0.5)
+    kept, _ = update_rule_state(a_rule, RuleState(), over, 0.0, INTERVAL)
+    kept, _ = update_rule_state(a_rule, kept, over, 2.0, INTERVAL)
+    rule_state = resume_rule_state(None, kept, 1000.0)
+    rule_state, output = update_rule_state(a_rule, rule_state, over, 1000.0, INTERVAL)
+    assert (rule_state.breached_seconds, output.should_act) == (2.0, False)
     for at in (1001.0, 1002.0, 1003.0):
-        course, said = step(a_rule, course, over, at, INTERVAL)
-    assert (course.broken, said.acting) == (5.0, True)
+        rule_state, output = update_rule_state(a_rule, rule_state, over, at, INTERVAL)
+    assert (rule_state.breached_seconds, output.should_act) == (5.0, True)
 
 
 def test_all_that_was_counted_comes_back() -> None:
-    world = World("slow", 4, 100)
-    agent = Agent(rule(metric="latency", limit="200ms"), zero=0.0)
+    world = FaultyPods("slow", 4, 100)
+    agent = GuardProcess(rule(metric="latency", limit="200ms"), zero=0.0)
     for at in range(12):
-        agent.look(world, at)
-    other = Series(WINDOW + INTERVAL, PATIENCE)
-    recall_series(keep_series({"s": agent.series}, [WINDOW], 11.0), {"s": other, "unknown": Series(1, 1)}, 0.0, 11.0)
-    assert other.tallies(11.0, WINDOW) == agent.series.tallies(11.0, WINDOW)
+        agent.read(world, at)
+    other = MetricSeries(WINDOW + INTERVAL, FOR_SECONDS)
+    load_series(
+        save_series({"s": agent.series}, [WINDOW], 11.0), {"s": other, "unknown": MetricSeries(1, 1)}, 0.0, 11.0
+    )
+    assert other.window_stats(11.0, WINDOW) == agent.series.window_stats(11.0, WINDOW)
     pairs = {"rule": [(10.0, 0.2, 0.1)]}
-    courses, back = recall_courses(keep_courses({"rule": agent.course}, pairs, 11.0), 3.0, 100.0)
+    courses, back = load_rule_states(save_rule_states({"rule": agent.course}, pairs, 11.0), 3.0, 100.0)
     assert back == {"rule": [(96.0, 0.2, 0.1)]}
-    assert courses["rule"].at == 97.0
+    assert courses["rule"].observed_at == 97.0
 
 
 def test_what_another_version_kept_is_forgotten() -> None:
-    assert b'"format": %d' % FORMAT in keep_courses({}, {}, 0.0)
-    other = keep_courses({"rule": Course(broken=3.0)}, {}, 0.0).replace(b'"format": 1', b'"format": 0')
-    assert recall_courses(other, 0.0, 0.0) == ({}, {})
+    assert b'"format": %d' % SNAPSHOT_FORMAT in save_rule_states({}, {}, 0.0)
+    other = save_rule_states({"rule": RuleState(breached_seconds=3.0)}, {}, 0.0).replace(b'"format": 1', b'"format": 0')
+    assert load_rule_states(other, 0.0, 0.0) == ({}, {})

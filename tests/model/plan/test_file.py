@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from zdd_tui.model.duration import human_duration, parse_duration
+from zdd_tui.model.duration import format_duration, parse_duration
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import TableName
-from zdd_tui.model.plan.file import load_plan, placeholders
-from zdd_tui.model.plan.strategies import plan_schema
+from zdd_tui.model.plan.file import find_placeholders, load_plan
+from zdd_tui.model.plan.strategies import build_plan_schema
 
 EXAMPLE = (Path(__file__).parents[3] / "config" / "plan.example.yaml").read_text()
 ENVIRON = {"DATABASE_URL": "postgresql://app:s3cret@db/shop", "REDIS_URL": "redis://:s3cret@cache/0"}
 
 
 def load(text: str, environ: dict[str, str] = ENVIRON):  # type: ignore[no-untyped-def]
-    return load_plan(text, source="plan.yaml", environ=environ)
+    return load_plan(text, source="plan.yaml", environment=environ)
 
 
 def line_of(text: str, fragment: str) -> int:
@@ -32,7 +32,7 @@ def test_the_example_is_a_plan() -> None:
 def test_the_stored_copy_and_every_repr_keep_secrets_out() -> None:
     loaded = load(EXAMPLE)
     assert loaded.document["database"]["dsn"] == "${DATABASE_URL}"
-    assert placeholders(loaded.document) == {"DATABASE_URL", "REDIS_URL"}
+    assert find_placeholders(loaded.document) == {"DATABASE_URL", "REDIS_URL"}
     for shown in (repr(loaded), str(loaded.plan), loaded.plan.model_dump_json(), repr(loaded.document)):
         assert "s3cret" not in shown
 
@@ -120,11 +120,11 @@ def test_bad_durations(text: object) -> None:
     [(0.04, "0.0s"), (9.94, "9.9s"), (9.96, "10s"), (59.6, "1m00s"), (3599.7, "1h00m"), (90_000, "1d01h")],
 )
 def test_human_durations_never_show_sixty(seconds: float, shown: str) -> None:
-    assert human_duration(seconds) == shown
+    assert format_duration(seconds) == shown
 
 
 def test_the_schema_in_config_is_the_model() -> None:
     import json
 
     stored = json.loads((Path(__file__).parents[3] / "config" / "plan.schema.json").read_text())
-    assert stored == plan_schema(), "run `make schema`"
+    assert stored == build_plan_schema(), "run `make schema`"

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.guard.reading import GuardAction, Unit
+from zdd_tui.model.guard.reading import GuardAction, MetricUnit
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.file import load_plan
-from zdd_tui.model.plan.guard import Guard, Rule, Source, parse_amount, parse_quantile
-from zdd_tui.model.release.strategies import strategy_for
+from zdd_tui.model.plan.guard import Guard, GuardRule, Source, parse_amount, parse_quantile
+from zdd_tui.model.release.strategies import build_strategy
 
 EXAMPLE = (Path(__file__).parents[3] / "config" / "plan.example.yaml").read_text()
 EXAMPLE = EXAMPLE.split("\nguard:")[0]
@@ -33,35 +33,35 @@ guard:
 
 
 def load(guard: str) -> BasePlan:
-    return load_plan(EXAMPLE + guard, source="plan.yaml", environ=ENVIRON).plan
+    return load_plan(EXAMPLE + guard, source="plan.yaml", environment=ENVIRON).plan
 
 
 def test_every_kind_of_rule_can_be_written() -> None:
     plan = load(GOOD)
     assert plan.guard is not None
     errors, p99, slower, budget, crashes, probes, orders = plan.guard.rules
-    assert (errors.limit, errors.for_, errors.needed, errors.action) == (0.01, 5.0, 50, GuardAction.ROLLBACK)
-    assert (p99.quantile, p99.limit, p99.unit) == (0.99, 0.2, Unit.SECONDS)
+    assert (errors.limit, errors.for_, errors.required_samples, errors.action) == (0.01, 5.0, 50, GuardAction.ROLLBACK)
+    assert (p99.quantile, p99.limit, p99.unit) == (0.99, 0.2, MetricUnit.SECONDS)
     assert p99.no_data is not None
     assert (p99.no_data.after, p99.no_data.action) == (60.0, GuardAction.ROLLBACK)
     assert (slower.compare and slower.compare.rank_test, slower.action) == (0.01, GuardAction.PAUSE)
     assert budget.burn is not None
     assert budget.burn.limit == pytest.approx(0.0144)
     assert budget.windows == (3600.0, 300.0)
-    sources = [rule.taken_from for rule in (errors, crashes, probes, orders)]
+    sources = [rule.effective_source for rule in (errors, crashes, probes, orders)]
     assert sources == [Source.SCRAPE, Source.KUBERNETES, Source.PROBE, Source.PROMETHEUS]
     assert "t0ken" not in repr(plan)
 
 
 def test_the_guard_is_a_gate_of_every_phase() -> None:
-    strategy = strategy_for(load(GOOD))
+    strategy = build_strategy(load(GOOD))
     assert all(phase.gates[-1].name == "guard" for phase in strategy.phases)
-    assert all(gate.name != "guard" for phase in strategy_for(load("")).phases for gate in phase.gates)
+    assert all(gate.name != "guard" for phase in build_strategy(load("")).phases for gate in phase.gates)
 
 
 def test_a_guard_that_only_alerts_closes_no_gate() -> None:
     plan = load("\nguard:\n  rules:\n    - {name: a, metric: error-rate, limit: 1%, action: alert}\n")
-    assert all(gate.name != "guard" for phase in strategy_for(plan).phases for gate in phase.gates)
+    assert all(gate.name != "guard" for phase in build_strategy(plan).phases for gate in phase.gates)
 
 
 @pytest.mark.parametrize(
@@ -174,5 +174,11 @@ def test_quantiles(text: object, value: float) -> None:
 
 
 def test_rules_have_sensible_defaults() -> None:
-    rule = Rule.model_validate({"name": "a", "metric": "error-rate", "limit": "1%"})
-    assert (rule.needed, rule.window, rule.for_, rule.action, rule.version) == (20, 60.0, 0.0, "rollback", "each")
+    rule = GuardRule.model_validate({"name": "a", "metric": "error-rate", "limit": "1%"})
+    assert (rule.required_samples, rule.window, rule.for_, rule.action, rule.version) == (
+        20,
+        60.0,
+        0.0,
+        "rollback",
+        "each",
+    )

@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from zdd_tui.demo.plan import MORE, plan_text, strategy_plan_text
+from zdd_tui.demo.plan import STRATEGY_SECTIONS, plan_yaml, strategy_plan_yaml
 from zdd_tui.engine.gates.registry import GATES
 from zdd_tui.engine.steps.registry import STEPS
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.file import load_plan
-from zdd_tui.model.plan.strategies import PLANS
-from zdd_tui.model.release.preview import preview, step_lines, undo_line
+from zdd_tui.model.plan.strategies import PLAN_CLASSES
+from zdd_tui.model.release.preview import preview_command, preview_step, preview_undo
 from zdd_tui.model.release.state import CommandKind, Release
-from zdd_tui.model.release.strategies import strategy_for
-from zdd_tui.model.workload.rollout import project_deployment, shrinks
-from zdd_tui.model.workload.route import canary_replicas, share
+from zdd_tui.model.release.strategies import build_strategy
+from zdd_tui.model.workload.rollout import project_deployment, reduces_capacity
+from zdd_tui.model.workload.route import compute_canary_replicas, percent_of_pods
 
 ENVIRON = {
     "DATABASE_URL": "postgresql://a@b/c",
@@ -28,45 +28,45 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "config" / "examples").glob("*.ya
 
 
 def load(text: str) -> BasePlan:
-    return load_plan(text, source="plan.yaml", environ=ENVIRON).plan
+    return load_plan(text, source="plan.yaml", environment=ENVIRON).plan
 
 
 def demo_plan(strategy: str) -> str:
     if strategy == "expand/contract":
-        return plan_text("column", "trigger")
-    return strategy_plan_text(strategy, name="x", soak="1s")
+        return plan_yaml("column", "trigger")
+    return strategy_plan_yaml(strategy, name="x", soak="1s")
 
 
 ROLLING = demo_plan("rolling")
 CANARY = demo_plan("canary")
 BY_FLAG = CANARY.replace("by: replicas", "by: flag\n  flag: {url: '${REDIS_URL}', key: new_path}")
-TEXTS = [*(demo_plan(strategy) for strategy in ("expand/contract", *MORE)), BY_FLAG]
+TEXTS = [*(demo_plan(strategy) for strategy in ("expand/contract", *STRATEGY_SECTIONS)), BY_FLAG]
 
 
 @pytest.mark.parametrize("text", [*TEXTS, *(file.read_text() for file in EXAMPLES)])
 def test_every_step_and_gate_of_a_strategy_can_be_run_judged_and_shown(text: str) -> None:
     plan = load(text)
-    strategy = strategy_for(plan)
+    strategy = build_strategy(plan)
     assert strategy.name == plan.strategy
     names = [step.name for step in strategy.steps]
     assert len(names) == len(set(names))
     for step in strategy.steps:
-        assert step.key in STEPS
-        assert isinstance(step_lines(plan, step), tuple)
-        assert undo_line(plan, step)
+        assert step.registry_key in STEPS
+        assert isinstance(preview_step(plan, step), tuple)
+        assert preview_undo(plan, step)
     later = plan.regions.names[1:] if plan.regions else ()
     for name in later:
-        assert {gate.name for gate in strategy_for(plan.in_region(name)).entry} <= set(GATES)
+        assert {gate.name for gate in build_strategy(plan.for_region(name)).entry} <= set(GATES)
     for phase in strategy.phases:
         assert phase.gates, f"{phase.name} can be left without a look"
         assert {gate.name for gate in phase.gates} <= set(GATES)
     assert strategy.phases[-1].name == "cleanup"
-    assert preview(plan, Release(plan.name, "hash", strategy), CommandKind.ADVANCE)
+    assert preview_command(plan, Release(plan.name, "hash", strategy), CommandKind.ADVANCE)
 
 
 def test_every_strategy_has_an_example() -> None:
     assert {load(file.read_text()).strategy for file in EXAMPLES} >= {"rolling", "canary"}
-    assert {load(file.read_text()).strategy for file in EXAMPLES} <= set(PLANS)
+    assert {load(file.read_text()).strategy for file in EXAMPLES} <= set(PLAN_CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -107,19 +107,19 @@ def test_only_plans_with_flags_ask_for_redis() -> None:
 @pytest.mark.parametrize("tolerance", [0, 5])
 def test_a_weight_is_had_as_near_as_pods_allow_or_refused(stable: int, tolerance: int) -> None:
     for weight in range(1, 100):
-        nearest = min(abs(share(pods, stable) - weight) for pods in range(1, 99 * stable + 1))
+        nearest = min(abs(percent_of_pods(pods, stable) - weight) for pods in range(1, 99 * stable + 1))
         if nearest <= tolerance:
-            pods = canary_replicas(stable, weight, tolerance)
-            assert abs(share(pods, stable) - weight) == pytest.approx(nearest)
+            pods = compute_canary_replicas(stable, weight, tolerance)
+            assert abs(percent_of_pods(pods, stable) - weight) == pytest.approx(nearest)
         else:
             with pytest.raises(PlanError, match=f"{weight}% cannot be had with {stable} pods") as caught:
-                canary_replicas(stable, weight, tolerance)
-            assert caught.value.mend.startswith("use weights such as ")
+                compute_canary_replicas(stable, weight, tolerance)
+            assert caught.value.hint.startswith("use weights such as ")
 
 
 def test_no_pod_has_no_share() -> None:
     with pytest.raises(PlanError, match="has no pod"):
-        canary_replicas(0, 50, 5)
+        compute_canary_replicas(0, 50, 5)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +135,6 @@ def test_no_pod_has_no_share() -> None:
         ({"type": "Recreate"}, 4, "Recreate"),
     ],
 )
-def test_a_rollout_that_takes_capacity_away_is_known_before(strategy: object, replicas: int, why: str) -> None:
+def test_a_rollout_that_takes_capacity_away_is_known_before(strategy: object, replicas: int, reason: str) -> None:
     view = project_deployment({"metadata": {"name": "x"}, "spec": {"replicas": replicas, "strategy": strategy}})
-    assert (why in shrinks(view)) if why else shrinks(view) == ""
+    assert (reason in reduces_capacity(view)) if reason else reduces_capacity(view) == ""

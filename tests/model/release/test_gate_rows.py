@@ -6,26 +6,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.states import EPOCH, FixedClock, board, gate, record, release, situations
+from tests.support.states import EPOCH, FixedClock, board, dashboard_situations, gate, record, release
 from tests.support.strategy_states import guard_situations
-from zdd_tui.dashboard.state import Moment
-from zdd_tui.dashboard.widgets.drawing.line import Tone, width
-from zdd_tui.dashboard.widgets.panes.columns import cells_of, fit_columns, row_line, searchable, sortable, title_line
+from zdd_tui.dashboard.state import RenderContext
+from zdd_tui.dashboard.widgets.drawing.line import TextStyle, line_width
+from zdd_tui.dashboard.widgets.panes.columns import (
+    filter_texts,
+    fit_columns,
+    row_line,
+    searchable_columns,
+    sortable_columns,
+    title_line,
+)
 from zdd_tui.dashboard.widgets.panes.filter import parse_filter
 from zdd_tui.dashboard.widgets.panes.gates import gate_columns, gates_heading, verdict_of
-from zdd_tui.dashboard.widgets.panes.rows import ordered
+from zdd_tui.dashboard.widgets.panes.rows import sort_rows
 from zdd_tui.model.release.gate import GateReading, Verdict
-from zdd_tui.model.release.gate_rows import BEFORE, GateRow, Place, gate_rows
+from zdd_tui.model.release.gate_rows import BEFORE_FIRST_PHASE, GateRow, PhasePosition, build_gate_rows
 from zdd_tui.model.release.records import ReleaseRecord
-from zdd_tui.model.release.state import State
+from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.release.strategy import GateSpec, Phase
-from zdd_tui.model.release.summary import current_gates
+from zdd_tui.model.release.summary import list_current_gates
 
-BOARDS = situations() | guard_situations()
+BOARDS = dashboard_situations() | guard_situations()
 MINUTES = 720.0
 
 
-def walked(state: State = State.WAITING, **changes: object) -> ReleaseRecord:
+def walked(state: ReleaseState = ReleaseState.WAITING, **changes: object) -> ReleaseRecord:
     """In cutover, with the last readings of the phases before it."""
     gates = dict(
         [
@@ -43,7 +50,7 @@ def walked(state: State = State.WAITING, **changes: object) -> ReleaseRecord:
 
 
 def rows_of(made: ReleaseRecord) -> dict[str, GateRow]:
-    return {row.key: row for row in gate_rows(made, EPOCH)}
+    return {row.key: row for row in build_gate_rows(made, EPOCH)}
 
 
 @pytest.mark.parametrize("name", [name for name, made in BOARDS.items() if made.release.value is not None])
@@ -51,70 +58,74 @@ def test_every_gate_of_every_phase_has_its_row_in_the_order_of_phases(name: str)
     made = BOARDS[name].release.value
     assert made is not None
     wanted = [(phase.name, gate.name) for phase in made.release.strategy.phases for gate in phase.gates]
-    rows = gate_rows(made, EPOCH)
+    rows = build_gate_rows(made, EPOCH)
     assert [(row.phase, row.gate.name) for row in rows] == wanted
     assert [row.number for row in rows] == list(range(len(wanted)))
     assert len({row.key for row in rows}) == len(rows)
-    present = [(row.gate.label, row.verdict) for row in rows if row.place is Place.PRESENT]
-    if made.release.state.ended:
+    present = [(row.gate.label, row.verdict) for row in rows if row.position is PhasePosition.PRESENT]
+    if made.release.state.has_ended:
         assert not present
     else:
-        assert present == [(label, reading.verdict) for label, reading in current_gates(made, EPOCH)]
+        assert present == [(label, reading.verdict) for label, reading in list_current_gates(made, EPOCH)]
 
 
 def test_what_is_past_is_told_as_past_and_what_is_ahead_says_what_it_wants() -> None:
     rows = rows_of(walked())
-    told = {key: (row.word, row.reason, verdict_of(row)[2]) for key, row in rows.items()}
-    assert told["expand/schema-valid"] == ("passed", "users.full_name text", Tone.DIM)
-    assert told["dual-write/recent-rows-agree"] == ("unknown", "STALE 300s: 1 of 500 rows differs", Tone.DIM)
-    assert told["backfill/no-mismatch"] == ("none", "no reading is known", Tone.DIM)
-    assert told["cutover/soak-passed"] == ("pass", "30s without an error", Tone.GOOD)
-    assert told["cutover/serving-v3"] == ("fail", "2 of 4 pods are v2", Tone.BAD)
-    assert told["cutover/no-older-pod"] == ("unknown", "STALE 31s: 2 older pods", Tone.WARN)
+    text = {key: (row.status_text, row.reason_text, verdict_of(row)[2]) for key, row in rows.items()}
+    assert text["expand/schema-valid"] == ("passed", "users.full_name text", TextStyle.DIM)
+    assert text["dual-write/recent-rows-agree"] == ("unknown", "STALE 300s: 1 of 500 rows differs", TextStyle.DIM)
+    assert text["backfill/no-mismatch"] == ("none", "no reading is known", TextStyle.DIM)
+    assert text["cutover/soak-passed"] == ("pass", "30s without an error", TextStyle.GOOD)
+    assert text["cutover/serving-v3"] == ("fail", "2 of 4 pods are v2", TextStyle.BAD)
+    assert text["cutover/no-older-pod"] == ("unknown", "STALE 31s: 2 older pods", TextStyle.WARN)
     # The same name in a later phase has not been asked for that phase, whatever it says in this one.
-    assert told["contract/serving-v3"][0] == "not asked"
-    assert told["contract/no-old-snapshot"][1].startswith("wants: no transaction is older")
+    assert text["contract/serving-v3"][0] == "not asked"
+    assert text["contract/no-old-snapshot"][1].startswith("wants: no transaction is older")
 
 
 def test_a_name_that_came_again_has_one_reading_and_the_earlier_phase_says_where() -> None:
-    rows = rows_of(walked(release=release(State.WAITING, Phase.CONTRACT)))
+    rows = rows_of(walked(release=release(ReleaseState.WAITING, Phase.CONTRACT)))
     before, now = rows["cutover/serving-v3"], rows["contract/serving-v3"]
-    assert (before.reading, before.word, before.reason) == (None, "passed", "asked again since, in contract")
-    assert (now.word, now.reason) == ("fail", "2 of 4 pods are v2")
+    assert (before.reading, before.status_text, before.reason_text) == (
+        None,
+        "passed",
+        "asked again since, in contract",
+    )
+    assert (now.status_text, now.reason_text) == ("fail", "2 of 4 pods are v2")
 
 
 def test_a_present_gate_that_nobody_has_looked_at_is_unknown_as_it_is_to_the_rules() -> None:
     row = rows_of(walked(gates={}))["cutover/soak-passed"]
-    assert (row.verdict, row.word, row.reading) == (Verdict.UNKNOWN, "unknown", None)
-    assert row.reason == "not asked yet; wants: it is over"
-    assert verdict_of(row) == ("?", "unknown", Tone.WARN)
+    assert (row.verdict, row.status_text, row.reading) == (Verdict.UNKNOWN, "unknown", None)
+    assert row.reason_text == "not asked yet; wants: it is over"
+    assert verdict_of(row) == ("?", "unknown", TextStyle.WARN)
 
 
 def test_of_a_release_that_has_ended_each_gate_tells_what_it_said_last() -> None:
-    rows = rows_of(walked(State.ROLLED_BACK))
-    assert {row.place for row in rows.values()} == {Place.PAST, Place.AHEAD}
-    assert rows["cutover/no-older-pod"].reason == "2 older pods"
-    assert rows["cutover/no-older-pod"].word == "fail"
-    assert rows["cutover/soak-passed"].word == "passed"
-    assert verdict_of(rows["cutover/no-older-pod"])[2] is Tone.DIM
+    rows = rows_of(walked(ReleaseState.ROLLED_BACK))
+    assert {row.position for row in rows.values()} == {PhasePosition.PAST, PhasePosition.AHEAD}
+    assert rows["cutover/no-older-pod"].reason_text == "2 older pods"
+    assert rows["cutover/no-older-pod"].status_text == "fail"
+    assert rows["cutover/soak-passed"].status_text == "passed"
+    assert verdict_of(rows["cutover/no-older-pod"])[2] is TextStyle.DIM
 
 
 def test_what_must_hold_before_the_first_phase_comes_first() -> None:
-    planned = release(State.PLANNED)
+    planned = release(ReleaseState.PLANNED)
     entry = replace(planned.strategy, entry=(GateSpec("region-before", "the region before is done"),))
     reading = dict([gate("region-before", Verdict.FAIL, "eu-1 runs")])
-    first, *others = gate_rows(record(replace(planned, strategy=entry), gates=reading), EPOCH)
-    assert (first.phase, first.place, first.word) == (BEFORE, Place.PRESENT, "fail")
-    assert {row.place for row in others} == {Place.AHEAD}
-    begun = replace(release(State.RUNNING, Phase.EXPAND), strategy=entry)
-    assert gate_rows(record(begun, gates=reading), EPOCH)[0].place is Place.PAST
+    first, *others = build_gate_rows(record(replace(planned, strategy=entry), gates=reading), EPOCH)
+    assert (first.phase, first.position, first.status_text) == (BEFORE_FIRST_PHASE, PhasePosition.PRESENT, "fail")
+    assert {row.position for row in others} == {PhasePosition.AHEAD}
+    begun = replace(release(ReleaseState.RUNNING, Phase.EXPAND), strategy=entry)
+    assert build_gate_rows(record(begun, gates=reading), EPOCH)[0].position is PhasePosition.PAST
 
 
 # --- columns --------------------------------------------------------------------------------------------------
 
 
 def test_at_eighty_columns_gate_verdict_and_reason_are_in_sight_and_the_reason_has_the_room() -> None:
-    rows = gate_rows(walked(), EPOCH)
+    rows = build_gate_rows(walked(), EPOCH)
     wide = {column.key: cells for column, cells in fit_columns(gate_columns(rows, 76), 76)}
     assert wide["gate"] == len("recent-rows-agree")
     assert wide["reason"] >= 28
@@ -131,48 +142,48 @@ def test_at_eighty_columns_gate_verdict_and_reason_are_in_sight_and_the_reason_h
 )
 def test_whatever_a_gate_says_fits_the_pane(cells: int, text: str, verdict: Verdict) -> None:
     made = walked(gates={"serving-v3": GateReading("serving-v3", verdict, text, EPOCH - 1)})
-    rows = gate_rows(made, EPOCH)
+    rows = build_gate_rows(made, EPOCH)
     fitted = fit_columns(gate_columns(rows, cells), cells)
     assert {"gate", "verdict"} <= {column.key for column, _ in fitted}
     for row in rows:
         line = row_line(fitted, row, EPOCH)
-        assert width(line) <= cells
+        assert line_width(line) <= cells
         assert all(part.isprintable() for part, _ in line)
 
 
-def kept(typed: str) -> list[str]:
-    rows = gate_rows(walked(), EPOCH)
+def matching_gates(typed: str) -> list[str]:
+    rows = build_gate_rows(walked(), EPOCH)
     columns = gate_columns(rows, 76)
-    wanted = parse_filter(typed, searchable(columns))
-    return [row.key for row in rows if wanted.keeps(cells_of(columns, row), {})]
+    wanted = parse_filter(typed, searchable_columns(columns))
+    return [row.key for row in rows if wanted.matches(filter_texts(columns, row), {})]
 
 
 def test_a_filter_sees_verdict_phase_and_answer_but_not_what_a_gate_will_want() -> None:
-    assert kept("fail") == ["cutover/serving-v3"]
-    assert kept("verdict:^pass$") == ["cutover/soak-passed"]
-    assert kept("phase:cut ver:unk") == ["cutover/no-older-pod"]
-    assert kept("reason:v2") == ["cutover/serving-v3"]
-    assert kept('"older pod is left" phase:con') == ["contract/no-older-pod"], "a gate's label is found too"
+    assert matching_gates("fail") == ["cutover/serving-v3"]
+    assert matching_gates("verdict:^pass$") == ["cutover/soak-passed"]
+    assert matching_gates("phase:cut ver:unk") == ["cutover/no-older-pod"]
+    assert matching_gates("reason:v2") == ["cutover/serving-v3"]
+    assert matching_gates('"older pod is left" phase:con') == ["contract/no-older-pod"], "a gate's label is found too"
 
 
 def test_sorted_by_verdict_what_needs_eyes_comes_first_and_by_age_the_newest() -> None:
-    rows = gate_rows(walked(), EPOCH)
+    rows = build_gate_rows(walked(), EPOCH)
     columns = {column.key: column for column in gate_columns(rows, 76)}
-    assert sortable(list(columns.values())) == ["phase", "gate", "verdict", "age", "reason"]
-    words = [row.word for row in ordered(rows, columns["verdict"].sort_by)]
+    assert sortable_columns(list(columns.values())) == ["phase", "gate", "verdict", "age", "reason"]
+    words = [row.status_text for row in sort_rows(rows, columns["verdict"].sort_key)]
     assert words[:4] == ["fail", "unknown", "unknown", "pass"]
     assert words[-1] == "passed"
-    ages = [row.reading.observed_at for row in ordered(rows, columns["age"].sort_by) if row.reading is not None]
+    ages = [row.reading.observed_at for row in sort_rows(rows, columns["age"].sort_key) if row.reading is not None]
     assert ages == sorted(ages, reverse=True)
 
 
 def test_the_title_counts_what_passes_or_says_why_nothing_counts() -> None:
-    moment = Moment.of(FixedClock(1000.0))
+    context = RenderContext.at_clock(FixedClock(1000.0))
 
     def title(made: ReleaseRecord) -> str:
-        return gates_heading(board(made), moment)
+        return gates_heading(board(made), context)
 
     assert title(walked()) == "cutover: 1 of 3 pass"
-    assert title(walked(State.ROLLING_BACK)) == "not asked on the way back"
-    assert title(walked(State.DONE)) == "as they were at the end"
-    assert title(record(release(State.PLANNED))) == ""
+    assert title(walked(ReleaseState.ROLLING_BACK)) == "not asked on the way back"
+    assert title(walked(ReleaseState.DONE)) == "as they were at the end"
+    assert title(record(release(ReleaseState.PLANNED))) == ""

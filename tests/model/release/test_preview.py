@@ -6,23 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from zdd_tui.demo.plan import plan_text
+from zdd_tui.demo.plan import plan_yaml
 from zdd_tui.model.ddl import (
     Catalog,
-    Column,
+    CatalogColumn,
     Table,
+    archive_statements,
     batch_statement,
-    drop_aside_statements,
+    drop_archive_statements,
     expand_statements,
     index_statements,
-    set_aside_statements,
     sync_statements,
 )
 from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.plan.file import load_plan
-from zdd_tui.model.release.preview import preview, step_lines, target, undo_line
-from zdd_tui.model.release.state import CommandKind, Release, State, StepStatus
-from zdd_tui.model.release.strategies import strategy_for
+from zdd_tui.model.release.preview import describe_target, preview_command, preview_step, preview_undo
+from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus
+from zdd_tui.model.release.strategies import build_strategy
 from zdd_tui.model.release.strategy import StepSpec
 
 SECRET = "t0p-Secret"
@@ -43,7 +43,7 @@ OTHERS = {
 
 
 def load(text: str) -> BasePlan:
-    return load_plan(text, source="plan.yaml", environ=ENVIRON).plan
+    return load_plan(text, source="plan.yaml", environment=ENVIRON).plan
 
 
 def other(case: str) -> BasePlan:
@@ -54,7 +54,7 @@ def other(case: str) -> BasePlan:
 
 
 def change(kind: str, mode: str) -> Plan:
-    plan = load(plan_text(kind, mode))  # type: ignore[arg-type]
+    plan = load(plan_yaml(kind, mode))  # type: ignore[arg-type]
     assert isinstance(plan, Plan)
     return plan
 
@@ -66,20 +66,25 @@ PLANS: Mapping[str, BasePlan] = {
 
 
 def catalog_of(plan: Plan, *, aside: bool = False) -> Catalog:
-    key = Column("id", "bigint", not_null=True)
-    old_columns = (key, Column("first_name", "text"), Column("last_name", "text"), Column("email", "text"))
-    new_columns = tuple(Column(name, "text") for name in plan.change.up)
+    key = CatalogColumn("id", "bigint", not_null=True)
+    old_columns = (
+        key,
+        CatalogColumn("first_name", "text"),
+        CatalogColumn("last_name", "text"),
+        CatalogColumn("email", "text"),
+    )
+    new_columns = tuple(CatalogColumn(name, "text") for name in plan.change.up)
     if plan.change.into is None:
         old = new = Table("public", "users", (*old_columns, *new_columns))
     else:
         old, new = Table("public", "users", old_columns), Table("public", "people", (key, *new_columns))
     reads = ("first_name", "last_name")
-    return Catalog(old, new, (key,), aside=aside, up_reads=reads, down_reads=("full_name",))
+    return Catalog(old, new, (key,), is_archived=aside, up_source_columns=reads, down_source_columns=("full_name",))
 
 
 def run(plan: BasePlan, step: str, catalog: Catalog | None = None) -> str:
-    spec = next(spec for spec in strategy_for(plan).steps if spec.key == step)
-    return "\n".join(step_lines(plan, spec, catalog))
+    spec = next(spec for spec in build_strategy(plan).steps if spec.registry_key == step)
+    return "\n".join(preview_step(plan, spec, catalog))
 
 
 def sql(*statements: str) -> str:
@@ -91,53 +96,53 @@ def test_every_step_says_what_it_runs_and_how_it_is_undone(case: str) -> None:
     plan = PLANS[case]
     facts = catalog_of(plan) if isinstance(plan, Plan) else None
     for catalog in {None, facts}:
-        for spec in strategy_for(plan).steps:
-            lines = step_lines(plan, spec, catalog)
-            assert lines or spec.key == "lint-ddl", f"{spec.name} shows nothing"
+        for spec in build_strategy(plan).steps:
+            lines = preview_step(plan, spec, catalog)
+            assert lines or spec.registry_key == "lint-ddl", f"{spec.name} shows nothing"
             assert any(lines) or not lines
             assert "\n" not in "".join(lines), "a line is one line, or a dialog would hide its rest"
-            assert undo_line(plan, spec)
+            assert preview_undo(plan, spec)
 
 
 def test_by_gateway_route_and_service_are_named_too() -> None:
     plan = PLANS["canary by gateway"]
-    first = strategy_for(plan).phases[0].steps
-    weight = next(spec for spec in first if spec.key == "set-weight")
-    assert step_lines(plan, weight, None) == (
+    first = build_strategy(plan).phases[0].steps
+    weight = next(spec for spec in first if spec.registry_key == "set-weight")
+    assert preview_step(plan, weight, None) == (
         f"scales deployment/api-canary to {weight.value}% of deployment/api",
         f"httproute/shop: {weight.value}% to service/api-canary",
     )
     removed = run(plan, "remove-canary")
     for part in ("httproute/shop: all to service/api", "delete service/api-canary", "delete deployment/api-canary"):
         assert part in removed
-    created = next(spec for spec in first if spec.key == "create-canary")
-    assert undo_line(plan, created) == "delete deployment/api-canary and service/api-canary"
+    created = next(spec for spec in first if spec.registry_key == "create-canary")
+    assert preview_undo(plan, created) == "delete deployment/api-canary and service/api-canary"
 
 
 @pytest.mark.parametrize("case", PLANS)
 def test_a_release_is_previewed_from_its_first_step_to_its_last(case: str) -> None:
     plan = PLANS[case]
-    release = Release(plan.name, "hash", strategy_for(plan))
+    release = Release(plan.name, "hash", build_strategy(plan))
     for index, phase in enumerate(release.strategy.phases):
-        before = replace(release, phase=index - 1, state=State.WAITING if index else State.PLANNED)
-        shown = preview(plan, before, CommandKind.ADVANCE)
-        heads = [line for line in shown if not line.startswith(" ")]
-        assert [head.partition(": ")[0] for head in heads] == [spec.name for spec in phase.steps]
-        for spec, head in zip(phase.steps, heads, strict=True):
+        before = replace(release, phase=index - 1, state=ReleaseState.WAITING if index else ReleaseState.PLANNED)
+        shown = preview_command(plan, before, CommandKind.ADVANCE)
+        header_lines = [line for line in shown if not line.startswith(" ")]
+        assert [head.partition(": ")[0] for head in header_lines] == [spec.name for spec in phase.steps]
+        for spec, head in zip(phase.steps, header_lines, strict=True):
             assert ("CANNOT BE UNDONE" in head) == spec.irreversible
-    last = replace(release, phase=len(release.strategy.phases) - 1, state=State.WAITING)
-    assert preview(plan, last, CommandKind.ADVANCE) == ("the release ends",)
+    last = replace(release, phase=len(release.strategy.phases) - 1, state=ReleaseState.WAITING)
+    assert preview_command(plan, last, CommandKind.ADVANCE) == ("the release ends",)
 
 
 @pytest.mark.parametrize("case", PLANS)
 def test_no_preview_holds_a_secret(case: str) -> None:
     plan = PLANS[case]
-    strategy = strategy_for(plan)
+    strategy = build_strategy(plan)
     done = Release(plan.name, "hash", strategy, statuses=(StepStatus.DONE,) * len(strategy.steps))
-    shown = [target(plan), *preview(plan, done, CommandKind.ROLLBACK)]
+    shown = [describe_target(plan), *preview_command(plan, done, CommandKind.ROLLBACK)]
     for index in range(-1, len(strategy.phases)):
         for kind in CommandKind:
-            shown += preview(plan, replace(done, phase=index, state=State.WAITING), kind)
+            shown += preview_command(plan, replace(done, phase=index, state=ReleaseState.WAITING), kind)
     assert SECRET not in "\n".join(shown)
 
 
@@ -151,32 +156,32 @@ def test_what_is_shown_is_the_sql_of_the_builders(case: str) -> None:
     assert run(plan, "sync-forward", catalog) == sql(*sync_statements(plan, catalog, "forward"))
     assert run(plan, "sync-reverse", catalog) == sql(*sync_statements(plan, catalog, "reverse"))
     assert run(plan, "backfill-rows", catalog).endswith(sql(batch_statement(plan, catalog)))
-    assert run(plan, "set-aside", catalog) == sql(*set_aside_statements(plan, catalog))
+    assert run(plan, "set-aside", catalog) == sql(*archive_statements(plan, catalog))
     aside = catalog_of(plan, aside=True)
-    assert run(plan, "drop-aside", aside) == sql(*drop_aside_statements(plan, aside))
+    assert run(plan, "drop-aside", aside) == sql(*drop_archive_statements(plan, aside))
 
 
 def test_a_failed_phase_shows_only_what_is_left() -> None:
     plan = PLANS["column application"]
-    release = Release(plan.name, "hash", strategy_for(plan), state=State.FAILED, phase=0)
+    release = Release(plan.name, "hash", build_strategy(plan), state=ReleaseState.FAILED, phase=0)
     first = release.strategy.phases[0].steps[0].name
-    shown = preview(plan, release.with_status(first, StepStatus.DONE), CommandKind.ADVANCE)
+    shown = preview_command(plan, release.with_status(first, StepStatus.DONE), CommandKind.ADVANCE)
     assert not any(line.startswith(f"{first}:") for line in shown)
     assert any(line.startswith("expand-schema:") for line in shown)
 
 
 def test_a_rollback_goes_backwards_over_what_was_touched() -> None:
     plan = PLANS["column application"]
-    release = Release(plan.name, "hash", strategy_for(plan), phase=1, state=State.FAILED)
-    assert preview(plan, release, CommandKind.ROLLBACK) == ("nothing was done yet: the release ends",)
+    release = Release(plan.name, "hash", build_strategy(plan), phase=1, state=ReleaseState.FAILED)
+    assert preview_command(plan, release, CommandKind.ROLLBACK) == ("nothing was done yet: the release ends",)
     for step, status in (
         ("lint-ddl", StepStatus.DONE),
         ("expand-schema", StepStatus.DONE),
-        ("rollout-v2", StepStatus.INTENT),
+        ("rollout-v2", StepStatus.STARTED),
         ("write-flag-on", StepStatus.UNDONE),
     ):
         release = release.with_status(step, status)
-    assert preview(plan, release, CommandKind.ROLLBACK) == (
+    assert preview_command(plan, release, CommandKind.ROLLBACK) == (
         "undo rollout-v2: roll deployment/users-api back to the image before the release",
         "undo expand-schema: drop full_name",
         "undo lint-ddl: nothing to undo",
@@ -185,10 +190,10 @@ def test_a_rollback_goes_backwards_over_what_was_touched() -> None:
 
 def test_a_step_that_nobody_described_is_found_here_and_not_by_an_operator() -> None:
     with pytest.raises(KeyError):
-        step_lines(PLANS["rolling"], StepSpec("brand-new", "nobody knows it"))
+        preview_step(PLANS["rolling"], StepSpec("brand-new", "nobody knows it"))
 
 
 def test_every_plan_of_the_repository_has_a_preview() -> None:
     for file in (Path(__file__).parents[3] / "config").glob("plan*.yaml"):
         plan = load(file.read_text())
-        assert preview(plan, Release(plan.name, "hash", strategy_for(plan)), CommandKind.ADVANCE)
+        assert preview_command(plan, Release(plan.name, "hash", build_strategy(plan)), CommandKind.ADVANCE)

@@ -8,28 +8,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.states import EPOCH, FixedClock, board, record
-from zdd_tui.cli.regions import as_document, as_text
-from zdd_tui.dashboard.live_views import plan_view
-from zdd_tui.dashboard.state import Moment, PlanView
+from zdd_tui.cli.regions import format_regions, region_status_to_dict
+from zdd_tui.dashboard.live_views import build_plan_view
+from zdd_tui.dashboard.state import PlanView, RenderContext
 from zdd_tui.dashboard.widgets.bars.gates import gate_lines
-from zdd_tui.dashboard.widgets.bars.header import header
-from zdd_tui.demo.environment import Options
+from zdd_tui.dashboard.widgets.bars.header import header_line
+from zdd_tui.demo.environment import DemoOptions
 from zdd_tui.model.errors import PlanError, Refused
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.file import LoadedPlan, load_plan
-from zdd_tui.model.plan.strategies import PLANS, CanaryPlan, DarkLaunchPlan
+from zdd_tui.model.plan.strategies import PLAN_CLASSES, CanaryPlan, DarkLaunchPlan
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.regions import (
     REGION_GATE,
-    RegionStand,
-    current_region,
-    judge_regions,
-    refuse_foreign,
-    refuse_whole,
+    RegionStatus,
+    evaluate_regions,
+    find_current_region,
+    require_region,
+    require_same_region,
 )
-from zdd_tui.model.release.state import Command, CommandKind, Release, State, command, readings
-from zdd_tui.model.release.strategies import strategy_for
-from zdd_tui.model.release.summary import situation
+from zdd_tui.model.release.state import Command, CommandKind, Release, ReleaseState, apply_command, current_readings
+from zdd_tui.model.release.strategies import build_strategy
+from zdd_tui.model.release.summary import summarize_release
 
 CONFIG = Path(__file__).parents[3] / "config"
 PLAIN = (CONFIG / "plan.example.yaml").read_text()
@@ -62,7 +62,7 @@ SOAK = 120.0
 
 def load(text: str = TEXT, region: str = "", *, without: tuple[str, ...] = (), **environ: str) -> LoadedPlan:
     given = {name: value for name, value in (ENVIRON | environ).items() if name not in without}
-    return load_plan(text, source="plan.yaml", environ=given, region=region)
+    return load_plan(text, source="plan.yaml", environment=given, region=region)
 
 
 def line_of(fragment: str, text: str = TEXT) -> int:
@@ -74,7 +74,7 @@ def line_of(fragment: str, text: str = TEXT) -> int:
 
 def test_a_region_overrides_what_it_names_and_nothing_else() -> None:
     whole = load().plan
-    eu, us, ap = (whole.in_region(name) for name in ("eu", "us", "ap"))
+    eu, us, ap = (whole.for_region(name) for name in ("eu", "us", "ap"))
     assert [plan.database.dsn.get_secret_value() for plan in (eu, us, ap)] == [
         ENVIRON[name] for name in ("DATABASE_URL", "US_DATABASE_URL", "AP_DATABASE_URL")
     ]
@@ -84,18 +84,18 @@ def test_a_region_overrides_what_it_names_and_nothing_else() -> None:
     assert ap.redis_url.get_secret_value() == ENVIRON["AP_REDIS_URL"]
     assert isinstance(ap, Plan)
     assert (ap.change, ap.gates, ap.database.lock_tries) == (whole.change, whole.gates, whole.database.lock_tries)
-    assert ap.in_region("eu").database == whole.database, "from one region to another goes by the whole plan"
+    assert ap.for_region("eu").database == whole.database, "from one region to another goes by the whole plan"
     assert [plan.earlier_regions for plan in (whole, eu, us, ap)] == [(), (), ("eu",), ("eu", "us")]
     assert [plan.region for plan in (whole, eu, us, ap)] == ["", "eu", "us", "ap"]
     alone = ap.without_regions()
     assert (alone.database, alone.region, alone.earlier_regions) == (ap.database, "", ())
-    assert strategy_for(alone).entry == (), "a rehearsal is of one region and waits for no other"
+    assert build_strategy(alone).entry == (), "a rehearsal is of one region and waits for no other"
 
 
 def test_the_hash_is_that_of_the_whole_file_in_every_region() -> None:
     assert {load(region=name).hash for name in ("", "eu", "us", "ap")} == {load().hash}
-    assert load(region="us").named == "plan.yaml --region us"
-    assert load().named == "plan.yaml"
+    assert load(region="us").command_line_name == "plan.yaml --region us"
+    assert load().command_line_name == "plan.yaml"
     assert load(TEXT.replace("soak: 2m", "soak: 3m")).hash != load().hash
 
 
@@ -135,10 +135,10 @@ def test_an_error_names_file_line_key_and_mend(old: str, new: str, at: str, key:
     assert text != TEXT
     with pytest.raises(PlanError) as caught:
         load(text)
-    told = str(caught.value)
-    assert f"plan.yaml:{line_of(at, text)}: {key}" in told
-    assert hint in told
-    assert "s3cret" not in told
+    message = str(caught.value)
+    assert f"plan.yaml:{line_of(at, text)}: {key}" in message
+    assert hint in message
+    assert "s3cret" not in message
 
 
 @pytest.mark.parametrize(
@@ -177,17 +177,17 @@ def test_the_flags_of_every_strategy_are_the_regions_own(name: str) -> None:
     assert loaded.plan.redis_url.get_secret_value() == ENVIRON["US_REDIS_URL"]
 
 
-@pytest.mark.parametrize("strategy", [*PLANS, "canary by flag"])
+@pytest.mark.parametrize("strategy", [*PLAN_CLASSES, "canary by flag"])
 def test_the_demos_plan_is_one_for_every_region(strategy: str) -> None:
     strategy, _, by = strategy.partition(" by ")
-    options = Options(strategy=strategy, by=by or "replicas", guard=True, regions=("eu", "us"))
+    options = DemoOptions(strategy=strategy, canary_by=by or "replicas", has_guard=True, regions=("eu", "us"))
     names = [f"{name}_{what}" for name in ("EU", "US") for what in ("DATABASE_URL", "REDIS_URL", "KUBECONFIG")]
     environ = {name: f"postgresql://{name.lower()}/x" for name in (*names, "DATABASE_URL", "REDIS_URL", "KUBECONFIG")}
-    plan = load_plan(options.plan_text(), source="plan.yaml", environ=environ).plan
+    plan = load_plan(options.plan_text(), source="plan.yaml", environment=environ).plan
     assert plan.regions is not None
-    eu, us = (plan.in_region(name) for name in plan.regions.names)
+    eu, us = (plan.for_region(name) for name in plan.regions.names)
     assert (us.kubernetes.kubeconfig, eu.kubernetes.kubeconfig) == (environ["US_KUBECONFIG"], environ["EU_KUBECONFIG"])
-    assert (us.redis_url is None) == (eu.redis_url is None) == (not options.flagged)
+    assert (us.redis_url is None) == (eu.redis_url is None) == (not options.uses_flags)
 
 
 def test_an_unknown_region_is_one_error_with_the_nearest_name() -> None:
@@ -198,65 +198,73 @@ def test_an_unknown_region_is_one_error_with_the_nearest_name() -> None:
     with pytest.raises(PlanError, match=r"plan\.yaml has no regions"):
         load(PLAIN, "eu")
     with pytest.raises(PlanError, match=r"one of: eu, us, ap"):
-        refuse_whole(load().plan, "plan.yaml")
-    refuse_whole(load(region="us").plan, "plan.yaml")
+        require_region(load().plan, "plan.yaml")
+    require_region(load(region="us").plan, "plan.yaml")
 
 
 def test_another_regions_release_is_not_taken_for_ours() -> None:
-    refuse_foreign(load(region="us").plan, "us")
+    require_same_region(load(region="us").plan, "us")
     with pytest.raises(PlanError, match="the database of region us holds the release of region eu"):
-        refuse_foreign(load(region="us").plan, "eu")
+        require_same_region(load(region="us").plan, "eu")
 
 
 # --- the rule ---------------------------------------------------------------------------------------------------
 
 
-def done(region: str, ended_for: float = 1000.0) -> RegionStand:
-    return RegionStand(region, State.DONE, "cleanup", ended_for=ended_for)
+def done(region: str, ended_for: float = 1000.0) -> RegionStatus:
+    return RegionStatus(region, ReleaseState.DONE, "cleanup", seconds_since_end=ended_for)
 
 
 @pytest.mark.parametrize(
     ("stand", "verdict", "reason"),
     [
-        (RegionStand("eu"), Verdict.FAIL, "region eu is not begun"),
-        (RegionStand("eu", State.PLANNED), Verdict.FAIL, "region eu is not begun"),
-        (RegionStand("eu", State.RUNNING, "backfill"), Verdict.FAIL, "region eu is running in backfill"),
-        (RegionStand("eu", State.RUNNING, "backfill", paused=True), Verdict.FAIL, "in backfill, PAUSED"),
-        (RegionStand("eu", State.FAILED, "cutover"), Verdict.FAIL, "region eu is failed in cutover"),
+        (RegionStatus("eu"), Verdict.FAIL, "region eu is not begun"),
+        (RegionStatus("eu", ReleaseState.PLANNED), Verdict.FAIL, "region eu is not begun"),
+        (RegionStatus("eu", ReleaseState.RUNNING, "backfill"), Verdict.FAIL, "region eu is running in backfill"),
+        (RegionStatus("eu", ReleaseState.RUNNING, "backfill", is_paused=True), Verdict.FAIL, "in backfill, PAUSED"),
+        (RegionStatus("eu", ReleaseState.FAILED, "cutover"), Verdict.FAIL, "region eu is failed in cutover"),
         (done("eu", 20.0), Verdict.FAIL, "region eu is done, soaking: 1m40s left"),
         (done("eu", 119.9), Verdict.FAIL, "soaking: 0.1s left"),
         (done("eu", 120.0), Verdict.PASS, "region eu is done and has soaked 2m00s"),
-        (RegionStand("eu", State.ROLLING_BACK, "cutover", given_up=True), Verdict.FAIL, "stops at region eu"),
-        (RegionStand("eu", State.ROLLED_BACK, given_up=True), Verdict.FAIL, "ROLLED BACK: the release stops at region"),
-        (replace(done("eu"), given_up=True), Verdict.FAIL, "ROLLED BACK"),
-        (RegionStand("eu", error="app@eu:5432/shop: refused"), Verdict.UNKNOWN, "unreachable: app@eu:5432/shop"),
+        (
+            RegionStatus("eu", ReleaseState.ROLLING_BACK, "cutover", was_rolled_back=True),
+            Verdict.FAIL,
+            "stops at region eu",
+        ),
+        (
+            RegionStatus("eu", ReleaseState.ROLLED_BACK, was_rolled_back=True),
+            Verdict.FAIL,
+            "ROLLED BACK: the release stops at region",
+        ),
+        (replace(done("eu"), was_rolled_back=True), Verdict.FAIL, "ROLLED BACK"),
+        (RegionStatus("eu", error="app@eu:5432/shop: refused"), Verdict.UNKNOWN, "unreachable: app@eu:5432/shop"),
     ],
 )
-def test_what_the_region_before_says(stand: RegionStand, verdict: Verdict, reason: str) -> None:
-    found, told = judge_regions([stand], SOAK)
+def test_what_the_region_before_says(stand: RegionStatus, verdict: Verdict, reason: str) -> None:
+    found, text = evaluate_regions([stand], SOAK)
     assert found is verdict
-    assert reason in told
+    assert reason in text
 
 
 def test_every_region_before_counts_and_only_the_last_must_soak() -> None:
-    assert judge_regions([done("eu", 1.0), done("us", 130.0)], SOAK)[0] is Verdict.PASS
-    assert judge_regions([done("eu"), RegionStand("us", error="away")], SOAK)[0] is Verdict.UNKNOWN
-    assert judge_regions([RegionStand("eu", error="away"), done("us")], SOAK)[0] is Verdict.UNKNOWN
-    stopped = [RegionStand("eu", error="away"), RegionStand("us", State.ROLLED_BACK, given_up=True)]
-    assert judge_regions(stopped, SOAK) == (Verdict.FAIL, "ROLLED BACK: the release stops at region us")
-    assert judge_regions([], SOAK)[0] is Verdict.PASS
+    assert evaluate_regions([done("eu", 1.0), done("us", 130.0)], SOAK)[0] is Verdict.PASS
+    assert evaluate_regions([done("eu"), RegionStatus("us", error="away")], SOAK)[0] is Verdict.UNKNOWN
+    assert evaluate_regions([RegionStatus("eu", error="away"), done("us")], SOAK)[0] is Verdict.UNKNOWN
+    stopped = [RegionStatus("eu", error="away"), RegionStatus("us", ReleaseState.ROLLED_BACK, was_rolled_back=True)]
+    assert evaluate_regions(stopped, SOAK) == (Verdict.FAIL, "ROLLED BACK: the release stops at region us")
+    assert evaluate_regions([], SOAK)[0] is Verdict.PASS
 
 
 def test_the_current_region_is_the_first_that_is_not_done_and_soaked() -> None:
-    eu, us = done("eu"), RegionStand("us")
-    assert current_region([eu, us], SOAK).region == "us"
-    assert current_region([done("eu", 5.0), us], SOAK).region == "eu"
-    assert current_region([RegionStand("eu", error="away"), us], SOAK).region == "eu"
-    assert current_region([eu, done("us")], SOAK).region == "us"
+    eu, us = done("eu"), RegionStatus("us")
+    assert find_current_region([eu, us], SOAK).region == "us"
+    assert find_current_region([done("eu", 5.0), us], SOAK).region == "eu"
+    assert find_current_region([RegionStatus("eu", error="away"), us], SOAK).region == "eu"
+    assert find_current_region([eu, done("us")], SOAK).region == "us"
 
 
 @dataclass
-class World:
+class RegionsModel:
     """Regions that each have a release, moved by the real rules at one time."""
 
     releases: list[Release]
@@ -267,38 +275,38 @@ class World:
         self.given_up: list[bool] = [False] * len(self.releases)
         self.away: list[bool] = [False] * len(self.releases)
 
-    def stand(self, index: int) -> RegionStand:
+    def region_status(self, index: int) -> RegionStatus:
         if self.away[index]:
-            return RegionStand(str(index), error="away")
+            return RegionStatus(str(index), error="away")
         ended = self.ended[index]
-        return RegionStand(
+        return RegionStatus(
             str(index),
             self.releases[index].state,
-            ended_for=None if ended is None else self.now - ended,
-            given_up=self.given_up[index],
+            seconds_since_end=None if ended is None else self.now - ended,
+            was_rolled_back=self.given_up[index],
         )
 
     def advance(self, index: int) -> bool:
-        verdict, reason = judge_regions([self.stand(before) for before in range(index)], SOAK)
+        verdict, reason = evaluate_regions([self.region_status(before) for before in range(index)], SOAK)
         gates = {REGION_GATE: GateReading(REGION_GATE, verdict, reason, self.now)}
         release = self.releases[index]
-        if release.state is not State.PLANNED:
+        if release.state is not ReleaseState.PLANNED:
             return False
         try:
-            self.releases[index] = command(release, Command(CommandKind.ADVANCE), gates, self.now)
+            self.releases[index] = apply_command(release, Command(CommandKind.ADVANCE), gates, self.now)
         except Refused:
             return False
         return True
 
-    def end(self, index: int, state: State) -> None:
-        if self.releases[index].state is State.RUNNING:
+    def end_release(self, index: int, state: ReleaseState) -> None:
+        if self.releases[index].state is ReleaseState.RUNNING:
             self.releases[index] = replace(self.releases[index], state=state)
             self.ended[index] = self.now
-            self.given_up[index] |= state is State.ROLLED_BACK
+            self.given_up[index] |= state is ReleaseState.ROLLED_BACK
 
-    def anew(self, index: int) -> None:
+    def start_again(self, index: int) -> None:
         release = self.releases[index]
-        if release.state.ended:
+        if release.state.has_ended:
             self.releases[index] = Release(release.name, release.plan_hash, release.strategy)
             self.ended[index] = None
 
@@ -311,13 +319,13 @@ MOVES = st.lists(
 )
 
 
-STRATEGIES = [strategy_for(load().plan.in_region(name)) for name in ("eu", "us", "ap")]
+STRATEGIES = [build_strategy(load().plan.for_region(name)) for name in ("eu", "us", "ap")]
 
 
 @settings(deadline=None)
 @given(MOVES)
 def test_no_order_of_ends_lets_a_later_region_begin_early(moves: list[tuple[str, int, float]]) -> None:
-    world = World([Release("r", "hash", strategy) for strategy in STRATEGIES])
+    world = RegionsModel([Release("r", "hash", strategy) for strategy in STRATEGIES])
     for what, index, seconds in moves:
         match what:
             case "wait":
@@ -325,14 +333,14 @@ def test_no_order_of_ends_lets_a_later_region_begin_early(moves: list[tuple[str,
             case "away":
                 world.away[index] = not world.away[index]
             case "anew":
-                world.anew(index)
+                world.start_again(index)
             case "done":
-                world.end(index, State.DONE)
+                world.end_release(index, ReleaseState.DONE)
             case "back":
-                world.end(index, State.ROLLED_BACK)
+                world.end_release(index, ReleaseState.ROLLED_BACK)
             case "advance" if world.advance(index):
                 before = range(index)
-                assert all(world.releases[each].state is State.DONE for each in before)
+                assert all(world.releases[each].state is ReleaseState.DONE for each in before)
                 assert not any(world.given_up[each] or world.away[each] for each in before)
                 if index:
                     ended = world.ended[index - 1]
@@ -344,48 +352,48 @@ def test_no_order_of_ends_lets_a_later_region_begin_early(moves: list[tuple[str,
 
 
 def test_the_gate_stands_before_the_first_phase_and_only_in_later_regions() -> None:
-    assert [spec.name for spec in strategy_for(load(region="us").plan).entry] == [REGION_GATE]
-    assert strategy_for(load(region="eu").plan).entry == ()
-    assert strategy_for(load(PLAIN).plan).entry == ()
-    later = Release("r", "hash", strategy_for(load(region="us").plan))
-    (unread,) = readings(later, {}, 0.0)
+    assert [spec.name for spec in build_strategy(load(region="us").plan).entry] == [REGION_GATE]
+    assert build_strategy(load(region="eu").plan).entry == ()
+    assert build_strategy(load(PLAIN).plan).entry == ()
+    later = Release("r", "hash", build_strategy(load(region="us").plan))
+    (unread,) = current_readings(later, {}, 0.0)
     assert unread.verdict is Verdict.UNKNOWN
     with pytest.raises(Refused, match="region unknown: not judged yet"):
-        command(later, Command(CommandKind.ADVANCE), {}, 0.0)
+        apply_command(later, Command(CommandKind.ADVANCE), {}, 0.0)
     old = GateReading(REGION_GATE, Verdict.PASS, "region eu is done", 0.0)
     with pytest.raises(Refused, match="STALE"):
-        command(later, Command(CommandKind.ADVANCE), {REGION_GATE: old}, 11.0)
-    assert command(later, Command(CommandKind.ADVANCE), {REGION_GATE: old}, 1.0).state is State.RUNNING
+        apply_command(later, Command(CommandKind.ADVANCE), {REGION_GATE: old}, 11.0)
+    assert apply_command(later, Command(CommandKind.ADVANCE), {REGION_GATE: old}, 1.0).state is ReleaseState.RUNNING
 
 
 def test_the_dashboard_tells_the_region_and_what_it_waits_for() -> None:
     plan = load(region="us").plan
     reason = "region eu is done, soaking: 3m12s left"
     gates = {REGION_GATE: GateReading(REGION_GATE, Verdict.FAIL, reason, EPOCH)}
-    release = Release(plan.name, "hash", strategy_for(plan))
-    made = replace(board(record(release, gates=gates, region="us")), plan=plan_view(plan))
-    moment = Moment.of(FixedClock())
+    release = Release(plan.name, "hash", build_strategy(plan))
+    made = replace(board(record(release, gates=gates, region="us")), plan=build_plan_view(plan))
+    context = RenderContext.at_clock(FixedClock())
 
     def flat(lines: list[tuple[tuple[str, object], ...]]) -> str:
         return "\n".join("".join(part for part, _ in line) for line in lines)
 
-    assert "region us 2/3" in flat([header(made, moment, 100)])
-    assert reason in flat(gate_lines(made, moment, 100))
+    assert "region us 2/3" in flat([header_line(made, context, 100)])
+    assert reason in flat(gate_lines(made, context, 100))
     assert made.release.value is not None
-    told = situation(made.release.value, EPOCH)
-    assert told.notes == (reason,)
-    assert "once its gate passes" in told.press
-    assert "region" not in flat([header(replace(made, plan=PlanView("n", "s", "e", "t")), moment, 100)])
+    text = summarize_release(made.release.value, EPOCH)
+    assert text.notes == (reason,)
+    assert "once its gate passes" in text.next_action
+    assert "region" not in flat([header_line(replace(made, plan=PlanView("n", "s", "e", "t")), context, 100)])
 
 
 def test_all_regions_are_told_in_order() -> None:
-    stands = [done("eu", 60.0), RegionStand("us"), RegionStand("ap-south", error="app@ap:5432/shop: refused")]
-    assert as_text("users", stands, SOAK, "eu").splitlines() == [
+    stands = [done("eu", 60.0), RegionStatus("us"), RegionStatus("ap-south", error="app@ap:5432/shop: refused")]
+    assert format_regions("users", stands, SOAK, "eu").splitlines() == [
         "users: 3 regions, one after the other",
         "▶ ◆ 1 eu        done, soaking: 1m00s left",
         "  ○ 2 us        not begun",
         "  ? 3 ap-south  unreachable: app@ap:5432/shop: refused",
         "",
     ]
-    assert as_document(stands[0], SOAK)["soak_left"] == 60.0
-    assert as_document(stands[2], SOAK)["error"] == "app@ap:5432/shop: refused"
+    assert region_status_to_dict(stands[0], SOAK)["soak_left"] == 60.0
+    assert region_status_to_dict(stands[2], SOAK)["error"] == "app@ap:5432/shop: refused"

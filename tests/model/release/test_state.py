@@ -12,21 +12,21 @@ from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.state import (
     Command,
     CommandKind,
-    Expected,
+    Precondition,
     Release,
-    State,
+    ReleaseState,
     StepStatus,
+    apply_command,
     closed_gates,
-    command,
-    finish,
-    next_work,
-    no_way_back,
-    settle,
-    step_begins,
-    step_ends,
-    step_fails,
+    complete_if_open,
+    is_irreversible,
+    mark_step_failed,
+    mark_step_finished,
+    mark_step_started,
+    next_pending_step,
+    next_state,
 )
-from zdd_tui.model.release.strategy import Strategy, expand_contract
+from zdd_tui.model.release.strategy import Strategy, build_expand_contract
 
 NOW = 1_000_000.0
 ADVANCE = Command(CommandKind.ADVANCE)
@@ -36,7 +36,7 @@ RESUME = Command(CommandKind.RESUME)
 
 
 def fresh(**flags: bool) -> Release:
-    return Release("users-full-name", "hash", expand_contract(**flags))
+    return Release("users-full-name", "hash", build_expand_contract(**flags))
 
 
 def passing(release: Release, at: float = NOW) -> dict[str, GateReading]:
@@ -48,32 +48,32 @@ def passing(release: Release, at: float = NOW) -> dict[str, GateReading]:
 
 
 def run_phase(release: Release) -> Release:
-    while (work := next_work(release)) is not None:
-        release = step_ends(step_begins(release, work), work)
+    while (work := next_pending_step(release)) is not None:
+        release = mark_step_finished(mark_step_started(release, work), work)
     return release
 
 
 def to_waiting(phase: str) -> Release:
     release = fresh()
     while True:
-        release = run_phase(command(release, replace(ADVANCE, typed=release.name), passing(release), NOW))
-        assert release.current is not None
-        if release.current.name == phase:
+        release = run_phase(apply_command(release, replace(ADVANCE, typed=release.name), passing(release), NOW))
+        assert release.current_phase is not None
+        if release.current_phase.name == phase:
             return release
 
 
-PHASES = [phase.name for phase in expand_contract().phases]
+PHASES = [phase.name for phase in build_expand_contract().phases]
 
 
 def test_a_release_walks_its_six_phases_and_ends() -> None:
     release = to_waiting("cleanup")
-    assert release.state is State.WAITING
-    assert finish(release, passing(release), NOW).state is State.DONE
+    assert release.state is ReleaseState.WAITING
+    assert complete_if_open(release, passing(release), NOW).state is ReleaseState.DONE
     assert set(release.statuses) == {StepStatus.DONE}
 
 
 def test_reads_may_move_by_a_ramp() -> None:
-    cutover = expand_contract(ramp=(10, 50)).phases[3]
+    cutover = build_expand_contract(ramp=(10, 50)).phases[3]
     assert [step.name for step in cutover.steps] == [
         "sync-reverse", "read-10", "read-50", "read-flag-on", "soak", "rollout-v3",
     ]  # fmt: skip
@@ -81,27 +81,27 @@ def test_reads_may_move_by_a_ramp() -> None:
 
 @pytest.mark.parametrize("phase", PHASES[:-1])
 def test_rollback_undoes_every_touched_step_in_reverse(phase: str) -> None:
-    release = command(to_waiting(phase), ROLLBACK, {}, NOW)
+    release = apply_command(to_waiting(phase), ROLLBACK, {}, NOW)
     undone = []
-    while (work := next_work(release)) is not None:
+    while (work := next_pending_step(release)) is not None:
         assert work.direction == "undo"
         undone.append(work.step.name)
-        release = step_ends(step_begins(release, work), work)
+        release = mark_step_finished(mark_step_started(release, work), work)
     done = [step.name for spec in release.strategy.phases[: PHASES.index(phase) + 1] for step in spec.steps]
     assert undone == done[::-1]
-    assert release.state is State.ROLLED_BACK
+    assert release.state is ReleaseState.ROLLED_BACK
 
 
 def test_there_is_no_way_back_once_the_old_data_is_dropped() -> None:
-    release = command(to_waiting("contract"), replace(ADVANCE, typed="users-full-name"), passing(fresh()), NOW)
-    while (work := next_work(release)) is not None:
-        began = step_begins(release, work)
-        for not_dropped in (began, step_fails(began, work, "a view depends on it")):
-            assert command(not_dropped, ROLLBACK, {}, NOW).state is State.ROLLING_BACK
-        release = step_ends(began, work)
+    release = apply_command(to_waiting("contract"), replace(ADVANCE, typed="users-full-name"), passing(fresh()), NOW)
+    while (work := next_pending_step(release)) is not None:
+        began = mark_step_started(release, work)
+        for not_dropped in (began, mark_step_failed(began, work, "a view depends on it")):
+            assert apply_command(not_dropped, ROLLBACK, {}, NOW).state is ReleaseState.ROLLING_BACK
+        release = mark_step_finished(began, work)
         if work.step.irreversible:
             with pytest.raises(Refused, match="no way back"):
-                command(release, ROLLBACK, {}, NOW)
+                apply_command(release, ROLLBACK, {}, NOW)
             return
     pytest.fail("the strategy has no irreversible step")
 
@@ -111,13 +111,13 @@ def test_only_pass_opens_a_gate(verdict: Verdict) -> None:
     release = to_waiting("expand")
     gates = passing(release) | {"no-waiters": GateReading("no-waiters", verdict, "pid 42 waits", NOW)}
     with pytest.raises(Refused, match="pid 42 waits"):
-        command(release, ADVANCE, gates, NOW)
+        apply_command(release, ADVANCE, gates, NOW)
 
 
 def test_a_stale_reading_is_unknown_and_opens_nothing() -> None:
     release = to_waiting("expand")
     with pytest.raises(Refused, match="STALE 11s"):
-        command(release, ADVANCE, passing(release, at=NOW - 11), NOW)
+        apply_command(release, ADVANCE, passing(release, at=NOW - 11), NOW)
 
 
 def test_a_gate_that_nobody_judged_is_closed() -> None:
@@ -129,57 +129,60 @@ def test_leaving_contract_asks_for_the_name() -> None:
     release = to_waiting("contract")
     for typed in (None, "", "users", "USERS-FULL-NAME"):
         with pytest.raises(Refused, match="typing users-full-name"):
-            command(release, replace(ADVANCE, typed=typed), passing(release), NOW)
-    assert command(release, replace(ADVANCE, typed=release.name), passing(release), NOW).state is State.RUNNING
+            apply_command(release, replace(ADVANCE, typed=typed), passing(release), NOW)
+    assert (
+        apply_command(release, replace(ADVANCE, typed=release.name), passing(release), NOW).state
+        is ReleaseState.RUNNING
+    )
 
 
 def test_what_was_confirmed_is_rechecked() -> None:
     release = to_waiting("expand")
-    moved = replace(ADVANCE, expected=Expected("hash", State.PLANNED, -1))
+    moved = replace(ADVANCE, expected=Precondition("hash", ReleaseState.PLANNED, -1))
     with pytest.raises(Refused, match="it was planned, it is waiting in expand"):
-        command(release, moved, passing(release), NOW)
-    other_plan = replace(ADVANCE, expected=Expected("other", State.WAITING, 0))
+        apply_command(release, moved, passing(release), NOW)
+    other_plan = replace(ADVANCE, expected=Precondition("other", ReleaseState.WAITING, 0))
     with pytest.raises(Refused, match="plan is not the one"):
-        command(release, other_plan, passing(release), NOW)
+        apply_command(release, other_plan, passing(release), NOW)
     with pytest.raises(Refused, match="plan is not the one"):
-        command(release, replace(other_plan, kind=CommandKind.ROLLBACK), {}, NOW)
+        apply_command(release, replace(other_plan, kind=CommandKind.ROLLBACK), {}, NOW)
 
 
 def test_a_rollback_is_not_refused_because_a_step_ended_meanwhile() -> None:
     release = to_waiting("expand")
-    confirmed_while_running = replace(ROLLBACK, expected=Expected("hash", State.RUNNING, 0))
-    assert command(release, confirmed_while_running, {}, NOW).state is State.ROLLING_BACK
+    confirmed_while_running = replace(ROLLBACK, expected=Precondition("hash", ReleaseState.RUNNING, 0))
+    assert apply_command(release, confirmed_while_running, {}, NOW).state is ReleaseState.ROLLING_BACK
 
 
 def test_a_failed_step_is_run_again_by_advance() -> None:
-    release = command(fresh(), ADVANCE, {}, NOW)
-    work = next_work(release)
+    release = apply_command(fresh(), ADVANCE, {}, NOW)
+    work = next_pending_step(release)
     assert work is not None
-    failed = step_fails(step_begins(release, work), work, "lock not had")
-    assert (failed.state, failed.error, next_work(failed)) == (State.FAILED, "lock not had", None)
-    assert next_work(command(failed, ADVANCE, {}, NOW)) == work
+    failed = mark_step_failed(mark_step_started(release, work), work, "lock not had")
+    assert (failed.state, failed.error, next_pending_step(failed)) == (ReleaseState.FAILED, "lock not had", None)
+    assert next_pending_step(apply_command(failed, ADVANCE, {}, NOW)) == work
 
 
 def test_a_failed_undo_is_tried_again_by_rollback() -> None:
-    release = command(to_waiting("expand"), ROLLBACK, {}, NOW)
-    work = next_work(release)
+    release = apply_command(to_waiting("expand"), ROLLBACK, {}, NOW)
+    work = next_pending_step(release)
     assert work is not None
-    failed = step_fails(step_begins(release, work), work, "cluster away")
-    assert (failed.state, next_work(failed)) == (State.ROLLBACK_FAILED, None)
+    failed = mark_step_failed(mark_step_started(release, work), work, "cluster away")
+    assert (failed.state, next_pending_step(failed)) == (ReleaseState.ROLLBACK_FAILED, None)
     with pytest.raises(Refused, match="rolled back"):
-        command(failed, ADVANCE, {}, NOW)
-    assert next_work(command(failed, ROLLBACK, {}, NOW)) == work
+        apply_command(failed, ADVANCE, {}, NOW)
+    assert next_pending_step(apply_command(failed, ROLLBACK, {}, NOW)) == work
 
 
 def test_pause_holds_back_further_steps_but_never_a_rollback() -> None:
-    release = command(command(fresh(), ADVANCE, {}, NOW), PAUSE, {}, NOW)
-    assert next_work(release) is None
+    release = apply_command(apply_command(fresh(), ADVANCE, {}, NOW), PAUSE, {}, NOW)
+    assert next_pending_step(release) is None
     with pytest.raises(Refused, match="paused already"):
-        command(release, PAUSE, {}, NOW)
+        apply_command(release, PAUSE, {}, NOW)
     with pytest.raises(Refused, match="resume it first"):
-        command(release, ADVANCE, {}, NOW)
-    assert next_work(command(release, RESUME, {}, NOW)) is not None
-    assert command(release, ROLLBACK, {}, NOW).paused is False
+        apply_command(release, ADVANCE, {}, NOW)
+    assert next_pending_step(apply_command(release, RESUME, {}, NOW)) is not None
+    assert apply_command(release, ROLLBACK, {}, NOW).paused is False
 
 
 class AnySequence(RuleBasedStateMachine):
@@ -210,77 +213,77 @@ class AnySequence(RuleBasedStateMachine):
     def operator_commands(self, kind: CommandKind, typed: str | None) -> None:
         before = self.release
         try:
-            after = command(before, Command(kind, typed=typed), self.gates, self.now)
+            after = apply_command(before, Command(kind, typed=typed), self.gates, self.now)
         except Refused:
             return
         if after.phase != before.phase:
             assert after.phase == before.phase + 1, "a phase was skipped"
-            if before.current is not None:
-                for gate in before.current.gates:
+            if before.current_phase is not None:
+                for gate in before.current_phase.gates:
                     reading = self.gates[gate.name]
                     assert reading.verdict is Verdict.PASS, "a phase was left through a closed gate"
                     assert self.now - reading.observed_at <= reading.max_age, "a phase was left on stale data"
-                assert not before.current.typed_confirm or typed == before.name
+                assert not before.current_phase.typed_confirm or typed == before.name
         self.release = after
 
-    @precondition(lambda self: next_work(self.release) is not None)
+    @precondition(lambda self: next_pending_step(self.release) is not None)
     @rule(outcome=st.sampled_from(["done", "done", "done", "fails", "crash after intent", "crash before intent"]))
     def agent_works(self, outcome: str) -> None:
-        work = next_work(self.release)
+        work = next_pending_step(self.release)
         assert work is not None
         if outcome == "crash before intent":
             return
-        began = step_begins(self.release, work)
+        began = mark_step_started(self.release, work)
         if outcome == "crash after intent":
-            assert next_work(began) == work, "the next agent would not do the cut-off step again"
+            assert next_pending_step(began) == work, "the next agent would not do the cut-off step again"
             self.release = began
         elif outcome == "fails":
-            self.release = step_fails(began, work, "because")
+            self.release = mark_step_failed(began, work, "because")
         else:
-            self.release = step_ends(began, work)
+            self.release = mark_step_finished(began, work)
 
     @rule()
     def agent_restarts(self) -> None:
-        assert settle(self.release) == self.release, "a stored state is one that needs no settling"
+        assert next_state(self.release) == self.release, "a stored state is one that needs no settling"
 
     @rule()
     def last_gate(self) -> None:
-        after = finish(self.release, self.gates, self.now)
-        if after.state is State.DONE and self.release.state is not State.DONE:
-            assert self.release.next is None
+        after = complete_if_open(self.release, self.gates, self.now)
+        if after.state is ReleaseState.DONE and self.release.state is not ReleaseState.DONE:
+            assert self.release.next_phase is None
             assert not closed_gates(self.release, self.gates, self.now)
         self.release = after
 
     @invariant()
     def steps_run_in_order(self) -> None:
-        if self.release.state.backwards:
+        if self.release.state.is_rolling_back:
             return
         statuses = list(self.release.statuses)
         first_open = next((i for i, s in enumerate(statuses) if s is not StepStatus.DONE), len(statuses))
         assert all(s is StepStatus.PENDING for s in statuses[first_open + 1 :])
         for spec, status in zip(self.strategy.steps, statuses, strict=True):
-            if status.touched:
-                assert self.strategy.phase_of(spec.name) <= self.release.phase
+            if status.has_effect:
+                assert self.strategy.phase_index_of(spec.name) <= self.release.phase
 
     @invariant()
     def the_way_back_is_there_until_the_drop(self) -> None:
-        if self.release.state.ended:
+        if self.release.state.has_ended:
             return
-        if no_way_back(self.release):
+        if is_irreversible(self.release):
             with pytest.raises(Refused):
-                command(self.release, ROLLBACK, {}, self.now)
+                apply_command(self.release, ROLLBACK, {}, self.now)
         else:
-            back = command(self.release, ROLLBACK, {}, self.now)
-            assert back.state is (State.ROLLING_BACK if next_work(back) else State.ROLLED_BACK)
+            back = apply_command(self.release, ROLLBACK, {}, self.now)
+            assert back.state is (ReleaseState.ROLLING_BACK if next_pending_step(back) else ReleaseState.ROLLED_BACK)
 
     @invariant()
     def rolled_back_means_nothing_is_touched(self) -> None:
-        if self.release.state is State.ROLLED_BACK:
-            assert not any(status.touched for status in self.release.statuses)
+        if self.release.state is ReleaseState.ROLLED_BACK:
+            assert not any(status.has_effect for status in self.release.statuses)
 
     @invariant()
     def done_means_everything_was_done(self) -> None:
-        if self.release.state is State.DONE:
+        if self.release.state is ReleaseState.DONE:
             assert set(self.release.statuses) == {StepStatus.DONE}
 
 
@@ -292,13 +295,13 @@ TestAnySequence.settings = settings(max_examples=100, stateful_step_count=60, de
 @settings(deadline=None, max_examples=50)
 def test_rollback_always_comes_to_an_end(phase: str, failures: list[bool]) -> None:
     """With undos that fail now and then, repeating the command gets home."""
-    release = command(to_waiting(phase), ROLLBACK, {}, NOW)
-    trouble = iter(failures)
-    while release.state is not State.ROLLED_BACK:
-        work = next_work(release)
+    release = apply_command(to_waiting(phase), ROLLBACK, {}, NOW)
+    error = iter(failures)
+    while release.state is not ReleaseState.ROLLED_BACK:
+        work = next_pending_step(release)
         if work is None:
-            release = command(release, ROLLBACK, {}, NOW)
+            release = apply_command(release, ROLLBACK, {}, NOW)
             continue
-        began = step_begins(release, work)
-        release = step_fails(began, work, "x") if next(trouble, False) else step_ends(began, work)
-    assert not any(status.touched for status in release.statuses)
+        began = mark_step_started(release, work)
+        release = mark_step_failed(began, work, "x") if next(error, False) else mark_step_finished(began, work)
+    assert not any(status.has_effect for status in release.statuses)

@@ -1,42 +1,48 @@
 """The release's course out of its audit."""
 
 from zdd_tui.model.plan.strategies import CanaryPlan, DarkLaunchPlan
-from zdd_tui.model.release.gate_rows import ASKS
+from zdd_tui.model.release.gate_rows import GATE_DESCRIPTIONS
 from zdd_tui.model.release.records import Actor, Event
 from zdd_tui.model.release.regions import REGION_GATE
-from zdd_tui.model.release.strategies import blue_green, canary, dark_launch, rolling, with_guard
-from zdd_tui.model.release.strategy import expand_contract
-from zdd_tui.model.release.timeline import Stretch, Try, timeline
+from zdd_tui.model.release.strategies import (
+    add_guard_gate,
+    build_blue_green,
+    build_canary,
+    build_dark_launch,
+    build_rolling,
+)
+from zdd_tui.model.release.strategy import build_expand_contract
+from zdd_tui.model.release.timeline import PhaseSpan, StepAttempt, build_timeline
 
 AGENT = Actor("agent", "bastion")
 
 
-def told(*lines: tuple[float, str, str]) -> tuple[Stretch, ...]:
+def make_audit_log(*lines: tuple[float, str, str]) -> tuple[PhaseSpan, ...]:
     events = [Event(number, at, AGENT, kind, what) for number, (at, kind, what) in enumerate(lines)]
-    return timeline(expand_contract(), events)
+    return build_timeline(build_expand_contract(), events)
 
 
-def tries(stretch: Stretch) -> list[Try]:
-    return [item for item in stretch.items if isinstance(item, Try)]
+def attempt_names(stretch: PhaseSpan) -> list[StepAttempt]:
+    return [item for item in stretch.items if isinstance(item, StepAttempt)]
 
 
 def test_a_step_that_failed_and_one_that_was_cut_off_are_tries_of_their_own() -> None:
-    (expand,) = told(
+    (expand,) = make_audit_log(
         (1, "step", "run lint-ddl begins: lint"),
         (2, "error", "run lint-ddl failed: no\nbecause: of: colons"),
         (5, "step", "run lint-ddl begins: lint"),
         (9, "step", "run lint-ddl begins: lint"),
         (10, "step", "run lint-ddl done"),
     )
-    first, second, third = tries(expand)
-    assert (first.outcome, first.ended, first.error) == ("failed", 2, "no\nbecause: of: colons")
-    assert (second.outcome, second.ended, second.number) == ("cut off", 9, 2)
-    assert (third.outcome, third.ended, third.number) == ("done", 10, 3)
-    assert (expand.name, expand.began, expand.ended) == ("expand", 1, 10)
+    first, second, third = attempt_names(expand)
+    assert (first.outcome, first.ended_at, first.error) == ("failed", 2, "no\nbecause: of: colons")
+    assert (second.outcome, second.ended_at, second.number) == ("cut off", 9, 2)
+    assert (third.outcome, third.ended_at, third.number) == ("done", 10, 3)
+    assert (expand.name, expand.started_at, expand.ended_at) == ("expand", 1, 10)
 
 
 def test_phases_follow_each_other_and_the_way_back_is_one_stretch() -> None:
-    expand, dual, back = told(
+    expand, dual, back = make_audit_log(
         (1, "step", "run expand-schema begins: x"),
         (2, "step", "run expand-schema done"),
         (3, "phase", "expand: waiting"),
@@ -48,18 +54,18 @@ def test_phases_follow_each_other_and_the_way_back_is_one_stretch() -> None:
         (8, "step", "undo expand-schema begins: x"),
     )
     assert [each.name for each in (expand, dual, back)] == ["expand", "dual-write", "rollback"]
-    assert [item.what for item in dual.items if isinstance(item, Event)] == ["errors: fail"]
-    assert [(each.outcome, each.ended) for each in tries(dual)] == [("stopped", 6)]
-    assert [each.undo for each in tries(back)] == [True, True]
-    assert back.ended is None
+    assert [item.message for item in dual.items if isinstance(item, Event)] == ["errors: fail"]
+    assert [(each.outcome, each.ended_at) for each in attempt_names(dual)] == [("stopped", 6)]
+    assert [each.is_undo for each in attempt_names(back)] == [True, True]
+    assert back.ended_at is None
 
 
 def test_what_came_before_the_first_step_is_kept_and_gates_only_where_wanted() -> None:
     lines = ((1.0, "release", "registered"), (2.0, "gate", "x: pass"), (3.0, "step", "run something-else begins: y"))
-    (before,) = told(*lines)
+    (before,) = make_audit_log(*lines)
     assert (before.name, len(before.items)) == ("before", 2)
     events = [Event(number, at, AGENT, kind, what) for number, (at, kind, what) in enumerate(lines)]
-    assert len(timeline(expand_contract(), events, gates=True)[0].items) == 3
+    assert len(build_timeline(build_expand_contract(), events, include_gates=True)[0].items) == 3
 
 
 def test_every_gate_has_its_words() -> None:
@@ -77,7 +83,13 @@ def test_every_gate_has_its_words() -> None:
             "dark": {"path": "p"},
         }
     )
-    strategies = [expand_contract(), rolling(), blue_green(), dark_launch(dark), *map(canary, plans)]
-    gates = {gate.name for each in strategies for phase in with_guard(each).phases for gate in phase.gates}
-    assert gates | {REGION_GATE} == set(ASKS)
-    assert all(ask.system and ask.query and ask.wanted for ask in ASKS.values())
+    strategies = [
+        build_expand_contract(),
+        build_rolling(),
+        build_blue_green(),
+        build_dark_launch(dark),
+        *map(build_canary, plans),
+    ]
+    gates = {gate.name for each in strategies for phase in add_guard_gate(each).phases for gate in phase.gates}
+    assert gates | {REGION_GATE} == set(GATE_DESCRIPTIONS)
+    assert all(ask.system and ask.query and ask.expected for ask in GATE_DESCRIPTIONS.values())

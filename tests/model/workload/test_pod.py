@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zdd_tui.model.workload.pod import (
-    OVERDUE_AFTER,
+    OVERDUE_AFTER_SECONDS,
     EndpointFacts,
     PodFacts,
     PodState,
-    classify,
-    image_version,
+    classify_pod,
+    extract_image_version,
     project_endpoints,
     project_pod,
 )
@@ -65,7 +65,7 @@ def raw(path: str, value: Any) -> dict[str, Any]:
 
 
 def state(pod: PodFacts, endpoint: EndpointFacts | None, **more: Any) -> PodState:
-    return classify(pod, endpoint, now=NOW + 100, **more).state
+    return classify_pod(pod, endpoint, now=NOW + 100, **more).state
 
 
 def test_the_stamp_of_these_tests_is_right() -> None:
@@ -102,23 +102,23 @@ def test_endpoint_ready_is_serving() -> None:
 
 def test_without_a_service_readiness_stands_in() -> None:
     assert state(facts(), None, has_service=False) is PodState.SERVING
-    assert state(facts(deadline=NOW + 200), None, has_service=False) is PodState.DRAINING
-    assert state(facts(deadline=NOW + 200, ready=False), None, has_service=False) is PodState.STOPPING
+    assert state(facts(deletion_deadline=NOW + 200), None, has_service=False) is PodState.DRAINING
+    assert state(facts(deletion_deadline=NOW + 200, ready=False), None, has_service=False) is PodState.STOPPING
 
 
 def test_deleted_while_the_endpoint_serves_is_draining() -> None:
-    pod = classify(facts(deadline=NOW + 118, grace=30.0), LEAVING, now=NOW + 100)
+    pod = classify_pod(facts(deletion_deadline=NOW + 118, grace_seconds=30.0), LEAVING, now=NOW + 100)
     assert pod.state is PodState.DRAINING
     assert pod.seconds_left == 18
 
 
 def test_draining_holds_while_the_slice_lags_behind_the_deletion() -> None:
-    assert state(facts(deadline=NOW + 118), SERVING) is PodState.DRAINING
+    assert state(facts(deletion_deadline=NOW + 118), SERVING) is PodState.DRAINING
 
 
 @pytest.mark.parametrize("endpoint", [OUT, None])
 def test_deleted_and_out_of_rotation_is_stopping(endpoint: EndpointFacts | None) -> None:
-    assert state(facts(deadline=NOW + 118), endpoint) is PodState.STOPPING
+    assert state(facts(deletion_deadline=NOW + 118), endpoint) is PodState.STOPPING
 
 
 def test_main_containers_ended_is_stopping_whatever_the_slice_says() -> None:
@@ -128,23 +128,23 @@ def test_main_containers_ended_is_stopping_whatever_the_slice_says() -> None:
 
 
 def test_overdue_begins_two_seconds_after_the_deadline() -> None:
-    deadline = NOW + 100 - OVERDUE_AFTER
-    assert state(facts(deadline=deadline), LEAVING) is PodState.DRAINING
-    assert state(facts(deadline=deadline - 0.1), LEAVING) is PodState.OVERDUE
-    assert state(facts(deadline=deadline - 0.1), None) is PodState.OVERDUE
+    deadline = NOW + 100 - OVERDUE_AFTER_SECONDS
+    assert state(facts(deletion_deadline=deadline), LEAVING) is PodState.DRAINING
+    assert state(facts(deletion_deadline=deadline - 0.1), LEAVING) is PodState.OVERDUE
+    assert state(facts(deletion_deadline=deadline - 0.1), None) is PodState.OVERDUE
 
 
 def test_the_deadline_is_the_clusters_clock() -> None:
     """A bastion whose clock is a minute slow must not show a pod as leaving in time when it is overdue."""
-    pod = facts(deadline=NOW + 110)
-    assert classify(pod, LEAVING, now=NOW + 100).seconds_left == 10
-    late = classify(pod, LEAVING, now=NOW + 100, clock_skew=60)
+    pod = facts(deletion_deadline=NOW + 110)
+    assert classify_pod(pod, LEAVING, now=NOW + 100).seconds_left == 10
+    late = classify_pod(pod, LEAVING, now=NOW + 100, clock_skew=60)
     assert late.seconds_left == -50
     assert late.state is PodState.OVERDUE
 
 
 def test_deleted_seen_is_gone() -> None:
-    gone = classify(facts(deadline=NOW), LEAVING, now=NOW + 500, deleted=True)
+    gone = classify_pod(facts(deletion_deadline=NOW), LEAVING, now=NOW + 500, is_deleted=True)
     assert gone.state is PodState.GONE
     assert gone.seconds_left is None
 
@@ -164,10 +164,10 @@ def test_prestop_is_estimated(hook: dict[str, Any], seconds: float | None) -> No
     containers = [{"name": "app", "image": "x:1", "lifecycle": {"preStop": hook}}]
     pod = project_pod(raw("spec.containers", containers))
     assert pod.prestop_seconds == seconds
-    leaving = replace(pod, deadline=NOW + 30, grace=30.0)  # deleted at NOW
-    assert not classify(pod, SERVING, now=NOW).prestop_estimated
-    assert classify(leaving, LEAVING, now=NOW + 4).prestop_estimated
-    assert classify(leaving, LEAVING, now=NOW + 6).prestop_estimated is (seconds is None)
+    leaving = replace(pod, deletion_deadline=NOW + 30, grace_seconds=30.0)  # deleted at NOW
+    assert not classify_pod(pod, SERVING, now=NOW).prestop_estimated
+    assert classify_pod(leaving, LEAVING, now=NOW + 4).prestop_estimated
+    assert classify_pod(leaving, LEAVING, now=NOW + 6).prestop_estimated is (seconds is None)
 
 
 @pytest.mark.parametrize(
@@ -193,24 +193,24 @@ def test_prestop_is_estimated(hook: dict[str, Any], seconds: float | None) -> No
 )
 def test_reason(status: dict[str, Any], reason: str) -> None:
     pod = project_pod(raw("status.containerStatuses", [{"name": "app", **status}]))
-    assert classify(pod, SERVING, now=NOW).reason == reason
+    assert classify_pod(pod, SERVING, now=NOW).reason == reason
 
 
 def test_reason_of_a_pod_that_no_node_takes() -> None:
     pending = raw("status", {"phase": "Pending"})
-    assert classify(project_pod(pending), None, now=NOW).reason == ""
+    assert classify_pod(project_pod(pending), None, now=NOW).reason == ""
     pending["status"]["conditions"] = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]
-    assert classify(project_pod(pending), None, now=NOW).reason == "Unschedulable"
+    assert classify_pod(project_pod(pending), None, now=NOW).reason == "Unschedulable"
 
 
 def test_an_evicted_pod_is_not_starting() -> None:
-    pod = classify(project_pod(raw("status", {"phase": "Failed", "reason": "Evicted"})), None, now=NOW)
+    pod = classify_pod(project_pod(raw("status", {"phase": "Failed", "reason": "Evicted"})), None, now=NOW)
     assert (pod.state, pod.reason) == (PodState.STOPPING, "Evicted")
 
 
 def test_restarts_add_up_over_containers() -> None:
     statuses = [{"name": "a", "restartCount": 2}, {"name": "b", "restartCount": 3}]
-    assert classify(project_pod(raw("status.containerStatuses", statuses)), None, now=NOW).restarts == 5
+    assert classify_pod(project_pod(raw("status.containerStatuses", statuses)), None, now=NOW).restarts == 5
 
 
 def test_the_named_container_gives_the_version() -> None:
@@ -232,11 +232,11 @@ def test_the_named_container_gives_the_version() -> None:
     ],
 )
 def test_image_version(image: str, version: str) -> None:
-    assert image_version(image) == version
+    assert extract_image_version(image) == version
 
 
 def test_endpoint_conditions_have_the_apis_defaults() -> None:
-    told = project_endpoints(
+    text = project_endpoints(
         {
             "ports": [{"port": 8080}],
             "endpoints": [
@@ -246,12 +246,12 @@ def test_endpoint_conditions_have_the_apis_defaults() -> None:
             ],
         }
     )
-    assert [(e.ready, e.serving, e.terminating) for e in told] == [
+    assert [(e.ready, e.serving, e.terminating) for e in text] == [
         (True, True, False),
         (False, False, False),
         (False, True, True),
     ]
-    assert (told[0].pod_uid, told[0].address, told[0].port) == ("1", "10.0.0.1", 8080)
+    assert (text[0].pod_uid, text[0].address, text[0].port) == ("1", "10.0.0.1", 8080)
 
 
 # What an outside party may send
@@ -270,14 +270,14 @@ PATHS = [
 
 @given(st.sampled_from(PATHS), JSON)
 def test_any_value_anywhere_is_tolerated(path: str, value: Any) -> None:
-    pod = classify(project_pod(raw(path, value)), None, now=NOW)
+    pod = classify_pod(project_pod(raw(path, value)), None, now=NOW)
     assert pod.state in PodState
     assert pod.restarts >= 0
 
 
 @given(JSON)
 def test_any_object_is_tolerated(value: Any) -> None:
-    classify(project_pod(value), None, now=NOW)
+    classify_pod(project_pod(value), None, now=NOW)
     project_endpoints(value)
     project_endpoints({"endpoints": value, "ports": value})
     project_endpoints({"endpoints": [{"addresses": value, "conditions": value, "targetRef": value}]})
@@ -304,12 +304,12 @@ def test_only_a_deleted_pod_leaves_and_skew_is_only_a_shift(
     min_ready: float,
     has_service: bool,
 ) -> None:
-    pod = facts(deadline=deadline, ready=ready, grace=30.0)
+    pod = facts(deletion_deadline=deadline, ready=ready, grace_seconds=30.0)
     circumstances = {"min_ready_seconds": min_ready, "has_service": has_service}
-    judged = classify(pod, endpoint, now=now, clock_skew=skew, **circumstances)
-    assert judged.state.leaving == (deadline is not None)
+    judged = classify_pod(pod, endpoint, now=now, clock_skew=skew, **circumstances)
+    assert judged.state.is_leaving == (deadline is not None)
     assert (judged.seconds_left is None) == (deadline is None)
-    shifted = classify(pod, endpoint, now=now + skew, **circumstances)
+    shifted = classify_pod(pod, endpoint, now=now + skew, **circumstances)
     assert judged.state is shifted.state
     if judged.seconds_left is not None and shifted.seconds_left is not None:
         assert math.isclose(judged.seconds_left, shifted.seconds_left, abs_tol=1e-3)

@@ -8,17 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.model.workload.test_pod import JSON, LEAVING, NOW, SERVING, facts
-from zdd_tui.model.workload.pod import Pod, classify
+from zdd_tui.model.workload.pod import Pod, classify_pod
 from zdd_tui.model.workload.rollout import (
-    Condition,
+    DeploymentCondition,
     DeploymentView,
     ReplicaSetView,
-    own_pods,
+    evaluate_rollout,
+    format_selector,
     project_deployment,
     project_event,
     project_replica_set,
-    rollout_status,
-    selector_text,
+    select_own_pods,
 )
 
 OLD = ReplicaSetView("users-1", "rs1", "d1", "h1", "1", {"app": "u:1"}, 0, 0, 0, 0)
@@ -39,7 +39,7 @@ SETTLED = DeploymentView(
     available=3,
     paused=False,
     min_ready_seconds=0.0,
-    conditions=(Condition("Progressing", "True", "NewReplicaSetAvailable", ""),),
+    conditions=(DeploymentCondition("Progressing", "True", "NewReplicaSetAvailable", ""),),
     revision="2",
     epoch=0,
     change_cause=None,
@@ -48,28 +48,28 @@ SETTLED = DeploymentView(
 
 def pod(name: str, template: str, *, leaving: bool = False, deleted: bool = False) -> Pod:
     deadline = NOW + 10 if leaving else None
-    made = facts(name=name, uid=name, template_hash=template, deadline=deadline)
-    return classify(made, LEAVING if leaving else SERVING, now=NOW, deleted=deleted)
+    made = facts(name=name, uid=name, template_hash=template, deletion_deadline=deadline)
+    return classify_pod(made, LEAVING if leaving else SERVING, now=NOW, is_deleted=deleted)
 
 
 PODS = [pod(f"new-{n}", "h2") for n in range(3)]
 
 
 def test_done() -> None:
-    status = rollout_status(SETTLED, [OLD, NEW], PODS)
+    status = evaluate_rollout(SETTLED, [OLD, NEW], PODS)
     assert (status.done, status.failed) == (True, False)
 
 
 def test_a_terminating_pod_of_an_older_template_keeps_it_open() -> None:
     """`kubectl rollout status` says done here; the old code may still write."""
-    status = rollout_status(SETTLED, [OLD, NEW], [*PODS, pod("old-1", "h1", leaving=True)])
+    status = evaluate_rollout(SETTLED, [OLD, NEW], [*PODS, pod("old-1", "h1", leaving=True)])
     assert not status.done
     assert status.old_pods == ("old-1",)
     assert "old-1" in status.message
 
 
 def test_a_pod_whose_deletion_was_seen_does_not_count() -> None:
-    assert rollout_status(SETTLED, [OLD, NEW], [*PODS, pod("old-1", "h1", deleted=True)]).done
+    assert evaluate_rollout(SETTLED, [OLD, NEW], [*PODS, pod("old-1", "h1", deleted=True)]).done
 
 
 @pytest.mark.parametrize(
@@ -83,40 +83,43 @@ def test_a_pod_whose_deletion_was_seen_does_not_count() -> None:
         ({"updated": 2}, "2 of 3 new replicas created"),
         ({"available": 2}, "2 of 3 new replicas available"),
         ({"replicas": 4}, "1 older pod"),
-        ({"conditions": (Condition("ReplicaFailure", "True", "FailedCreate", "exceeded quota"),)}, "exceeded quota"),
+        (
+            {"conditions": (DeploymentCondition("ReplicaFailure", "True", "FailedCreate", "exceeded quota"),)},
+            "exceeded quota",
+        ),
     ],
 )
 def test_what_it_waits_for(change: dict[str, Any], waits_for: str) -> None:
-    status = rollout_status(replace(SETTLED, **change), [OLD, NEW], PODS)
+    status = evaluate_rollout(replace(SETTLED, **change), [OLD, NEW], PODS)
     assert (status.done, status.failed) == (False, False)
     assert waits_for in status.message
 
 
 def test_available_pods_of_the_older_template_do_not_make_the_new_one_available() -> None:
-    status = rollout_status(SETTLED, [OLD, replace(NEW, available=1)], PODS)
+    status = evaluate_rollout(SETTLED, [OLD, replace(NEW, available=1)], PODS)
     assert not status.done
     assert "1 of 3" in status.message
 
 
 def test_failed_when_the_progress_deadline_is_exceeded_and_says_why() -> None:
-    conditions = (Condition("Progressing", "False", "ProgressDeadlineExceeded", ""),)
+    conditions = (DeploymentCondition("Progressing", "False", "ProgressDeadlineExceeded", ""),)
     ill = replace(PODS[0], reason="CrashLoopBackOff")
-    status = rollout_status(replace(SETTLED, available=2, conditions=conditions), [OLD, NEW], [ill, *PODS[1:]])
+    status = evaluate_rollout(replace(SETTLED, available=2, conditions=conditions), [OLD, NEW], [ill, *PODS[1:]])
     assert status.failed
     assert "CrashLoopBackOff" in status.message
 
 
 def test_the_condition_of_an_older_generation_is_not_the_verdict_on_the_new_one() -> None:
-    conditions = (Condition("Progressing", "False", "ProgressDeadlineExceeded", ""),)
+    conditions = (DeploymentCondition("Progressing", "False", "ProgressDeadlineExceeded", ""),)
     fresh = replace(SETTLED, generation=5, conditions=conditions)
-    assert not rollout_status(fresh, [OLD, NEW], PODS).failed
+    assert not evaluate_rollout(fresh, [OLD, NEW], PODS).failed
 
 
 def test_after_a_rollback_the_older_replica_set_is_the_new_one() -> None:
     back = replace(SETTLED, images={"app": "u:1"}, revision="3")
     reused = replace(OLD, revision="3", desired=3, replicas=3, ready=3, available=3)
-    assert rollout_status(back, [reused, NEW], [pod(f"b-{n}", "h1") for n in range(3)]).done
-    assert not rollout_status(back, [reused, NEW], [*PODS]).done
+    assert evaluate_rollout(back, [reused, NEW], [pod(f"b-{n}", "h1") for n in range(3)]).done
+    assert not evaluate_rollout(back, [reused, NEW], [*PODS]).done
 
 
 @given(
@@ -132,7 +135,7 @@ def test_never_done_with_an_older_pod_or_an_unseen_spec(
 ) -> None:
     view = replace(SETTLED, observed_generation=observed, paused=paused, updated=updated, available=available)
     pods = [pod(f"p{n}", template, leaving=leaving) for n, template in enumerate(hashes)]
-    status = rollout_status(view, [OLD, NEW], pods)
+    status = evaluate_rollout(view, [OLD, NEW], pods)
     if status.done:
         assert observed == 4
         assert not paused
@@ -143,7 +146,7 @@ def test_never_done_with_an_older_pod_or_an_unseen_spec(
 
 def test_pods_of_others_are_left_out_and_those_of_a_deleted_replica_set_are_not() -> None:
     foreign = replace(OLD, uid="rs9", owner_uid="d9")
-    found = own_pods(
+    found = select_own_pods(
         SETTLED,
         [OLD, NEW, foreign],
         [
@@ -178,7 +181,7 @@ def test_deployment_projection() -> None:
             "status": {"observedGeneration": 6},
         }
     )
-    assert (view.generation, view.observed_generation, view.observed) == (7, 6, False)
+    assert (view.generation, view.observed_generation, view.is_observed) == (7, 6, False)
     assert (view.revision, view.epoch, view.change_cause) == ("3", 41, "V2")
     assert (view.desired, view.min_ready_seconds, view.paused) == (1, 5.0, True)
     assert (view.images, view.selector) == ({"app": "u:2"}, "app=users")
@@ -196,7 +199,7 @@ def test_selector_text() -> None:
         {"key": "y", "operator": "Exists"},
         {"key": "z", "operator": "DoesNotExist"},
     ]
-    found = selector_text({"matchLabels": {"app": "users"}, "matchExpressions": rules})
+    found = format_selector({"matchLabels": {"app": "users"}, "matchExpressions": rules})
     assert found == "app=users,tier in (a,b),x notin (c),y,!z"
 
 
@@ -210,7 +213,7 @@ def test_any_object_is_tolerated(value: Any) -> None:
         view = project_deployment(raw)
         project_replica_set(raw)
         project_event(raw)
-        rollout_status(view, [], [])
+        evaluate_rollout(view, [], [])
 
 
 def test_event_projection_takes_the_newest_time_and_the_count() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from zdd_tui.model.errors import ClusterError
-from zdd_tui.model.workload.route import RouteView, canary_share, project_route, weighted
+from zdd_tui.model.workload.route import RouteView, canary_percentages, project_route, set_backend_weight
 
 
 def ref(name: str, weight: int | None = None, **more: Any) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def route(*rules: list[dict[str, Any]], generation: int = 1, seen: int = 1, acce
 def test_a_share_and_its_way_back() -> None:
     other = [ref("docs")]
     view = route([ref("users", kind="Service")], other)
-    rules = weighted(view, "users", "users-canary", 10)
+    rules = set_backend_weight(view, "users", "users-canary", 10)
     assert rules[0]["backendRefs"] == [
         ref("users", 90, kind="Service"),
         ref("users-canary", 10, kind="Service"),
@@ -34,17 +34,17 @@ def test_a_share_and_its_way_back() -> None:
     assert rules[1]["backendRefs"] == other
     assert view.rules[0]["backendRefs"] == [ref("users", kind="Service")], "what was read is not changed"
     shared = route(rules[0]["backendRefs"], other)
-    assert canary_share(shared, "users", "users-canary") == [10.0]
-    assert weighted(shared, "users", "users-canary", 10) == rules, "once more is the same"
-    back = weighted(shared, "users", "users-canary", 0)
+    assert canary_percentages(shared, "users", "users-canary") == [10.0]
+    assert set_backend_weight(shared, "users", "users-canary", 10) == rules, "once more is the same"
+    back = set_backend_weight(shared, "users", "users-canary", 0)
     assert back[0]["backendRefs"] == [ref("users", 1, kind="Service")]
 
 
 def test_a_route_that_cannot_be_shared_out_is_refused() -> None:
     with pytest.raises(ClusterError, match="no rule of httproute 'r' leads to service 'users'"):
-        weighted(route([ref("docs")], [ref("users", kind="Bucket")]), "users", "users-canary", 10)
+        set_backend_weight(route([ref("docs")], [ref("users", kind="Bucket")]), "users", "users-canary", 10)
     with pytest.raises(ClusterError, match="splits the requests of service 'users' already, with legacy"):
-        weighted(route([ref("users", 90), ref("legacy", 10)]), "users", "users-canary", 10)
+        set_backend_weight(route([ref("users", 90), ref("legacy", 10)]), "users", "users-canary", 10)
 
 
 @pytest.mark.parametrize(
@@ -56,5 +56,5 @@ def test_a_route_that_cannot_be_shared_out_is_refused() -> None:
         (project_route({"metadata": {"name": "r"}}), "no Gateway has taken the route"),
     ],
 )
-def test_it_is_known_whether_every_gateway_follows(view: RouteView, why: str) -> None:
-    assert (why in view.waits) if why else view.waits == ""
+def test_it_is_known_whether_every_gateway_follows(view: RouteView, reason: str) -> None:
+    assert (reason in view.pending_reason) if reason else view.pending_reason == ""

@@ -6,19 +6,24 @@ from typing import Any
 import pytest
 
 from zdd_tui.demo import manifests
-from zdd_tui.demo.plan import strategy_plan_text
+from zdd_tui.demo.plan import strategy_plan_yaml
 from zdd_tui.model.errors import ClusterError, PlanError
 from zdd_tui.model.plan.file import load_plan
-from zdd_tui.model.workload.second_deployment import Switch, project_service, switch_for, twin_deployment
+from zdd_tui.model.workload.second_deployment import (
+    SwitchLabel,
+    build_second_deployment,
+    choose_switch_label,
+    project_service,
+)
 
 ENVIRON = {"DATABASE_URL": "postgresql://a@b/c", "REDIS_URL": "redis://d/0", "KUBECONFIG": "/none"}
 
 
 def refused(strategy: str, old: str, new: str) -> str:
-    text = strategy_plan_text(strategy, name="x", soak="1s")
+    text = strategy_plan_yaml(strategy, name="x", soak="1s")
     assert old in text
     with pytest.raises(PlanError) as error:
-        load_plan(text.replace(old, new), source="plan.yaml", environ=ENVIRON)
+        load_plan(text.replace(old, new), source="plan.yaml", environment=ENVIRON)
     return str(error.value)
 
 
@@ -42,18 +47,18 @@ def test_what_cannot_work_is_refused_with_its_place(strategy: str, old: str, new
 
 
 def test_blue_green_without_smoke_checks_is_refused() -> None:
-    text = strategy_plan_text("blue/green", name="x", soak="1s")
+    text = strategy_plan_yaml("blue/green", name="x", soak="1s")
     start = text.index("blue_green:")
     bare = text[:start] + "blue_green: {smoke: []}\n" + text[text.index("gates:") :]
     with pytest.raises(PlanError, match=r"blue_green\.smoke"):
-        load_plan(bare, source="plan.yaml", environ=ENVIRON)
+        load_plan(bare, source="plan.yaml", environment=ENVIRON)
 
 
 # --- the twin --------------------------------------------------------------------------------------------------
 
 
 def first(**selector: Any) -> dict[str, Any]:
-    made = manifests.deployment(dsn="d", redis_url="r")
+    made = manifests.deployment_manifest(dsn="d", redis_url="r")
     # Not changed in place: it is one dict in three places.
     made["spec"]["template"]["metadata"]["labels"] = {"app": "users-api", "tier": "web", "team": "users"}
     made["spec"]["selector"] |= selector
@@ -66,26 +71,30 @@ def service(**selector: str) -> Any:
 
 def test_only_the_label_that_is_switched_differs() -> None:
     deployment = first(matchExpressions=[{"key": "app", "operator": "Exists"}, {"key": "tier", "operator": "Exists"}])
-    switch = switch_for(deployment, service(app="users-api", tier="web"), "green")
-    assert switch == Switch("app", "users-api", "users-api-green")
+    switch = choose_switch_label(deployment, service(app="users-api", tier="web"), "green")
+    assert switch == SwitchLabel("app", "users-api", "users-api-green")
     untouched = deepcopy(deployment)
-    twin = twin_deployment(deployment, switch, name="g", container="app", image="new", owner="one", epoch=3)
+    second = build_second_deployment(deployment, switch, name="g", container="app", image="new", owner="one", epoch=3)
     assert deployment == untouched
-    assert twin["spec"]["template"]["metadata"]["labels"] == {"app": "users-api-green", "tier": "web", "team": "users"}
-    assert twin["spec"]["selector"]["matchLabels"] == {"app": "users-api-green"}
+    assert second["spec"]["template"]["metadata"]["labels"] == {
+        "app": "users-api-green",
+        "tier": "web",
+        "team": "users",
+    }
+    assert second["spec"]["selector"]["matchLabels"] == {"app": "users-api-green"}
     # A rule about the switched label might exclude the twin's own pods.
-    assert twin["spec"]["selector"]["matchExpressions"] == [{"key": "tier", "operator": "Exists"}]
+    assert second["spec"]["selector"]["matchExpressions"] == [{"key": "tier", "operator": "Exists"}]
 
 
 def test_a_long_label_stays_a_label_and_stays_different() -> None:
     deployment, long = first(), "a" * 63
     deployment["spec"]["selector"]["matchLabels"]["app"] = long
-    switch = switch_for(deployment, service(app=long), "green")
-    assert len(switch.twin) == 63
-    assert switch.twin != long
+    switch = choose_switch_label(deployment, service(app=long), "green")
+    assert len(switch.second_value) == 63
+    assert switch.second_value != long
 
 
 @pytest.mark.parametrize("selector", [{}, {"app": "another"}, {"tier": "web"}])
 def test_a_service_that_shares_no_label_cannot_be_switched(selector: dict[str, str]) -> None:
     with pytest.raises(ClusterError, match="no label in common"):
-        switch_for(first(), service(**selector), "green")
+        choose_switch_label(first(), service(**selector), "green")

@@ -10,8 +10,8 @@ import pytest
 
 from tests.cluster import planes
 from tests.cluster.fake_node import FakeNode
-from tests.cluster.planes import Plane
-from tests.cluster.rest import Client
+from tests.cluster.planes import ControlPlane
+from tests.cluster.rest import KubernetesClient
 from tests.cluster.test_api import *  # noqa: F403
 from tests.cluster.test_drain import (  # noqa: F401
     test_a_pod_that_is_not_ready_is_listed_as_such,
@@ -41,14 +41,14 @@ from tests.cluster.test_watch import (  # noqa: F401
 
 
 @pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with planes.embedded(tmp_path_factory.mktemp("cluster")) as found, FakeNode(found).running():
         yield found
 
 
 @pytest.fixture
-def api(plane: Plane) -> Iterator[Client]:
-    client = Client(plane, f"case-{secrets.token_hex(3)}")
+def api(plane: ControlPlane) -> Iterator[KubernetesClient]:
+    client = KubernetesClient(plane, f"case-{secrets.token_hex(3)}")
     client.create("namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": client.namespace}})
     yield client
     client.delete(f"namespaces/{client.namespace}")

@@ -93,10 +93,10 @@ async def test_a_watch_that_nobody_reads_is_given_up(cluster: LocalCluster, sess
     """A client that vanished without a word must not keep its watcher."""
     store = cluster.api.store
     response = await session.get(PODS, params={"watch": "1"})
-    assert store.watching == 1
+    assert store.watcher_count == 1
     response.close()
     async with asyncio.timeout(5):
-        while store.watching:  # noqa: ASYNC110 - the server has no reason to announce it
+        while store.watcher_count:  # noqa: ASYNC110 - the server has no reason to announce it
             await asyncio.sleep(0.01)
 
 
@@ -104,7 +104,7 @@ async def test_a_compacted_history_answers_410(cluster: LocalCluster, session: a
     async with session.get(PODS) as listed:
         version = (await listed.json())["metadata"]["resourceVersion"]
     await (await session.post(PODS, json=pod())).read()
-    cluster.api.store.forget_history()
+    cluster.api.store.compact()
     async with session.get(PODS, params={"watch": "1", "resourceVersion": version}) as stream:
         lines = [json.loads(line) async for line in stream.content]
     assert [line["type"] for line in lines] == ["ERROR"], "and the watch ends"

@@ -11,21 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zdd_tui.testbed.cluster import schema, selectors
-from zdd_tui.testbed.cluster.controllers.endpoints import distribute
+from zdd_tui.testbed.cluster.controllers.endpoints import distribute_endpoints
 from zdd_tui.testbed.cluster.controllers.pods import deletion_order
 from zdd_tui.testbed.cluster.controllers.revisions import replica_set_annotations
 from zdd_tui.testbed.cluster.controllers.rollout import (
-    Bounds,
-    Sizes,
-    bounds,
-    new_size,
-    old_sizes,
+    ReplicaSetSize,
+    RolloutBounds,
+    next_new_size,
+    next_old_sizes,
     proportional_sizes,
+    resolve_bounds,
 )
 from zdd_tui.testbed.cluster.controllers.template import same_template, template_hash, with_label
 from zdd_tui.testbed.cluster.patches import json_patch, merge_patch
 from zdd_tui.testbed.cluster.strategic_merge_patch import strategic_merge
-from zdd_tui.testbed.cluster.tables import human_duration
+from zdd_tui.testbed.cluster.tables import format_kubectl_duration
 
 Json = dict[str, Any]
 
@@ -48,23 +48,27 @@ Json = dict[str, Any]
 def test_percentages_round_up_for_surge_and_down_for_unavailable(
     replicas: int, surge: Any, unavailable: Any, expected: tuple[int, int]
 ) -> None:
-    found = bounds(replicas, surge, unavailable)
+    found = resolve_bounds(replicas, surge, unavailable)
     assert (found.surge, found.unavailable) == expected
 
 
 def test_unhealthy_old_pods_go_first() -> None:
     """Case 1 of the comment in rolling.go: 4 of 5 crash-looping pods go after a rollback."""
-    limit = Bounds(10, 3, 2)
-    good, bad = Sizes("good", 8, 7), Sizes("bad", 5, 0, "2")
-    assert old_sizes(limit, good, [bad]) == {"bad": 1}
+    limit = RolloutBounds(10, 3, 2)
+    good, bad = ReplicaSetSize("good", 8, 7), ReplicaSetSize("bad", 5, 0, "2")
+    assert next_old_sizes(limit, good, [bad]) == {"bad": 1}
 
 
 def test_a_new_template_over_a_stuck_one_starts_at_zero_and_makes_room() -> None:
     """Case 2 of the same comment."""
-    limit = Bounds(10, 3, 2)
-    old, stuck, new = Sizes("old", 8, 8, "1"), Sizes("stuck", 5, 0, "2"), Sizes("new", 0, 0, "3")
-    assert new_size(limit, new, [old, stuck, new]) == 0
-    assert old_sizes(limit, new, [old, stuck]) == {"stuck": 0}
+    limit = RolloutBounds(10, 3, 2)
+    old, stuck, new = (
+        ReplicaSetSize("old", 8, 8, "1"),
+        ReplicaSetSize("stuck", 5, 0, "2"),
+        ReplicaSetSize("new", 0, 0, "3"),
+    )
+    assert next_new_size(limit, new, [old, stuck, new]) == 0
+    assert next_old_sizes(limit, new, [old, stuck]) == {"stuck": 0}
 
 
 @given(
@@ -77,13 +81,13 @@ def test_no_order_of_readiness_leaves_the_bounds_and_every_rollout_ends(
     replicas: int, surge: Any, unavailable: Any, data: st.DataObject
 ) -> None:
     """A rollout where, between two steps, any of the new pods may become ready or none."""
-    limit = bounds(replicas, surge, unavailable)
-    old, new = Sizes("old", replicas, replicas, "1"), Sizes("new", 0, 0, "2")
+    limit = resolve_bounds(replicas, surge, unavailable)
+    old, new = ReplicaSetSize("old", replicas, replicas, "1"), ReplicaSetSize("new", 0, 0, "2")
     for _ in range(8 * replicas + 8):
         if (old.replicas, new.available) == (0, replicas):
             break
-        new = replace(new, replicas=new_size(limit, new, [old, new]))
-        smaller = old_sizes(limit, new, [old]).get("old", old.replicas)
+        new = replace(new, replicas=next_new_size(limit, new, [old, new]))
+        smaller = next_old_sizes(limit, new, [old]).get("old", old.replicas)
         old = replace(old, replicas=smaller, available=min(old.available, smaller))
         assert old.replicas + new.replicas <= replicas + limit.surge
         assert old.available + new.available >= replicas - limit.unavailable
@@ -100,8 +104,8 @@ def test_no_order_of_readiness_leaves_the_bounds_and_every_rollout_ends(
 )
 def test_proportional_sizes_move_towards_what_is_allowed(sizes: list[int], replicas: int, surge: int) -> None:
     before = sum(sizes)
-    every = [Sizes(f"rs{i}", size, size, str(i), max_note=before) for i, size in enumerate(sizes)]
-    found = proportional_sizes(Bounds(replicas, surge, 1), every, before)
+    every = [ReplicaSetSize(f"rs{i}", size, size, str(i), max_annotation=before) for i, size in enumerate(sizes)]
+    found = proportional_sizes(RolloutBounds(replicas, surge, 1), every, before)
     if not any(sizes):
         assert found == {}
         return
@@ -136,10 +140,10 @@ def test_pods_are_deleted_in_the_order_of_the_real_controller() -> None:
 
 def test_endpoints_stay_in_their_slice_and_slices_hold_a_hundred() -> None:
     wanted = [{"targetRef": {"uid": str(number)}} for number in range(250)]
-    first = distribute(wanted, [])
+    first = distribute_endpoints(wanted, [])
     assert [len(item) for item in first] == [100, 100, 50]
     left = [item for item in wanted if int(item["targetRef"]["uid"]) % 2 or item in first[2]]
-    second = distribute(left, first)
+    second = distribute_endpoints(left, first)
     for old, new in zip(first, second, strict=True):
         assert [item for item in old if item in left] == new
 
@@ -232,7 +236,7 @@ def test_selectors_that_cannot_be_read_are_refused(text: str) -> None:
 
 
 def test_a_service_without_a_selector_selects_nothing() -> None:
-    matches: Callable[[dict[str, str]], bool] = selectors.from_map({})
+    matches: Callable[[dict[str, str]], bool] = selectors.match_map({})
     assert not matches({"a": "b"})
 
 
@@ -245,12 +249,12 @@ def test_a_service_without_a_selector_selects_nothing() -> None:
     ],
 )  # fmt: skip
 def test_ages_read_as_kubectl_writes_them(seconds: int, text: str) -> None:
-    assert human_duration(seconds) == text
+    assert format_kubectl_duration(seconds) == text
 
 
 def test_the_schema_is_that_of_the_installed_client() -> None:
-    assert isinstance(schema.FILE, Path)
-    generated = schema.generate()
+    assert isinstance(schema.SCHEMA_FILE, Path)
+    generated = schema.generate_schema()
     stored = schema._types()
     assert stored.keys() <= generated.keys(), "run python -m zdd_tui.testbed.cluster.schema"
     for name, fields in stored.items():

@@ -11,12 +11,12 @@ import aiohttp
 import psutil
 import pytest
 
-from zdd_tui.testbed.kubelet.container import Exit, Process, base_environment
-from zdd_tui.testbed.kubelet.zygote import MODULE, Zygote
+from zdd_tui.testbed.kubelet.container import ExitStatus, Process, base_environment
+from zdd_tui.testbed.kubelet.zygote import SAMPLE_MODULE, Zygote
 from zdd_tui.testbed.processes import free_port
 
-FORKED = [sys.executable, "-m", MODULE]
-EXECUTED = [sys.executable, "-u", "-m", MODULE]
+FORKED = [sys.executable, "-m", SAMPLE_MODULE]
+EXECUTED = [sys.executable, "-u", "-m", SAMPLE_MODULE]
 """The same program, by a command line that is not the zygote's."""
 
 BOTH = pytest.mark.parametrize("argv", [FORKED, EXECUTED], ids=["forked", "executed"])
@@ -42,7 +42,7 @@ def environment(version: str = "2", **more: str) -> dict[str, str]:
     }
 
 
-class Here:
+class ZygotePod:
     """One pod in its folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -50,7 +50,7 @@ class Here:
         self.log = folder / "logs" / "one.log"
 
     async def start(self, argv: list[str], env: dict[str, str], zygote: Zygote) -> Process:
-        assert zygote.takes(argv, env) == (argv == FORKED)
+        assert zygote.can_fork(argv, env) == (argv == FORKED)
         return await Process.start(argv, env, self.cwd, self.log, zygote)
 
     async def alive(self, process: Process) -> dict[str, str]:
@@ -61,24 +61,24 @@ class Here:
                 assert not process.exited.is_set(), self.log.read_text()
                 try:
                     async with http.get(url) as answer:
-                        told: dict[str, str] = await answer.json()
-                        return told
+                        text: dict[str, str] = await answer.json()
+                        return text
                 except aiohttp.ClientConnectionError:
                     await asyncio.sleep(0.01)
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Here:
-    return Here(tmp_path)
+def here(tmp_path: Path) -> ZygotePod:
+    return ZygotePod(tmp_path)
 
 
-async def ended(process: Process) -> Exit:
+async def wait_for_exit(process: Process) -> ExitStatus:
     await asyncio.wait_for(process.exited.wait(), 30)
     return process.exit
 
 
 @BOTH
-async def test_it_is_a_process_of_its_own(argv: list[str], here: Here, zygote: Zygote) -> None:
+async def test_it_is_a_process_of_its_own(argv: list[str], here: ZygotePod, zygote: Zygote) -> None:
     process = await here.start(argv, environment(), zygote)
     assert os.getsid(process.pid) == os.getpgid(process.pid) == process.pid != os.getsid(0)
     assert psutil.Process(process.pid).cwd() == str(here.cwd)
@@ -86,7 +86,7 @@ async def test_it_is_a_process_of_its_own(argv: list[str], here: Here, zygote: Z
     assert psutil.Process(process.pid).num_threads() == 1
     assert (psutil.Process(process.pid).name() == "one") == (argv == FORKED)
     process.terminate()
-    assert await ended(process) == Exit(0, 0)
+    assert await wait_for_exit(process) == ExitStatus(0, 0)
     assert "version 2 serves" in here.log.read_text()
     assert "no request was cut off" in here.log.read_text()
     assert not psutil.pid_exists(process.pid)
@@ -94,39 +94,39 @@ async def test_it_is_a_process_of_its_own(argv: list[str], here: Here, zygote: Z
 
 @BOTH
 async def test_nothing_of_our_environment_reaches_it(
-    argv: list[str], here: Here, zygote: Zygote, monkeypatch: pytest.MonkeyPatch
+    argv: list[str], here: ZygotePod, zygote: Zygote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://ours")
     env = environment()
     del env["REDIS_URL"]
     process = await here.start(argv, env, zygote)
-    assert (await ended(process)).code > 0
+    assert (await wait_for_exit(process)).code > 0
     assert "needs the environment variable REDIS_URL" in here.log.read_text()
 
 
 @BOTH
-async def test_its_exit_is_the_applications(argv: list[str], here: Here, zygote: Zygote) -> None:
+async def test_its_exit_is_the_applications(argv: list[str], here: ZygotePod, zygote: Zygote) -> None:
     for image, text in (("9", "the tag of IMAGE is '9'"), ("2", "ValueError: invalid literal for int()")):
         port = {"PORT": "http"} if image == "2" else {}
         process = await here.start(argv, environment(image, **port), zygote)
-        assert await ended(process) == Exit(2 if image == "9" else 1, 0)
+        assert await wait_for_exit(process) == ExitStatus(2 if image == "9" else 1, 0)
         assert text in here.log.read_text()
 
 
 @BOTH
-async def test_a_fault_and_a_kill_end_it(argv: list[str], here: Here, zygote: Zygote, tmp_path: Path) -> None:
+async def test_a_fault_and_a_kill_end_it(argv: list[str], here: ZygotePod, zygote: Zygote, tmp_path: Path) -> None:
     fault = tmp_path / "fault"
     process = await here.start(argv, environment(INJECT_FILE=str(fault)), zygote)
     await here.alive(process)
     fault.write_text("crash-loop")
-    assert await ended(process) == Exit(1, 0)
+    assert await wait_for_exit(process) == ExitStatus(1, 0)
     fault.unlink()
     process = await here.start(argv, environment(), zygote)
     process.kill()
-    assert await ended(process) == Exit(137, 9)
+    assert await wait_for_exit(process) == ExitStatus(137, 9)
 
 
-async def test_it_is_a_zombie_until_its_exit_was_asked_for(here: Here, zygote: Zygote) -> None:
+async def test_it_is_a_zombie_until_its_exit_was_asked_for(here: ZygotePod, zygote: Zygote) -> None:
     here.cwd.mkdir(parents=True)
     here.log.parent.mkdir()
     pod = await zygote.fork(environment("9"), here.cwd, here.log)
@@ -139,27 +139,29 @@ async def test_it_is_a_zombie_until_its_exit_was_asked_for(here: Here, zygote: Z
     assert not psutil.pid_exists(pod.pid)
 
 
-async def test_what_cannot_become_a_pod_says_why(here: Here, zygote: Zygote) -> None:
+async def test_what_cannot_become_a_pod_says_why(here: ZygotePod, zygote: Zygote) -> None:
     with pytest.raises(OSError, match="No such file or directory"):
         await zygote.fork(environment(), here.cwd, here.log)
     assert await here.alive(await here.start(FORKED, environment(), zygote))
 
 
-async def test_a_killed_zygote_takes_its_pods_along_and_another_takes_its_place(here: Here, zygote: Zygote) -> None:
+async def test_a_killed_zygote_takes_its_pods_along_and_another_takes_its_place(
+    here: ZygotePod, zygote: Zygote
+) -> None:
     first = await here.start(FORKED, environment(), zygote)
     await here.alive(first)
     parent = psutil.Process(first.pid).parent()
     assert parent is not None
     assert parent.num_threads() == 1
     parent.kill()
-    assert await ended(first) == Exit(137, 9)
+    assert await wait_for_exit(first) == ExitStatus(137, 9)
     second = await here.start(FORKED, environment(), zygote)
     assert await here.alive(second)
     zygote.close()
-    assert await ended(second) == Exit(137, 9)
+    assert await wait_for_exit(second) == ExitStatus(137, 9)
 
 
-async def test_a_zygote_may_be_closed_while_it_warms_up(here: Here, zygote: Zygote) -> None:
+async def test_a_zygote_may_be_closed_while_it_warms_up(here: ZygotePod, zygote: Zygote) -> None:
     starting = [asyncio.create_task(here.start(FORKED, environment(), zygote)) for _ in range(2)]
     await asyncio.sleep(0.01)
     zygote.close()
@@ -172,12 +174,12 @@ async def test_a_zygote_may_be_closed_while_it_warms_up(here: Here, zygote: Zygo
 def test_only_the_application_is_forked_and_only_as_a_new_interpreter_would_start(tmp_path: Path) -> None:
     zygote = Zygote(tmp_path, base_environment())
     env = environment()
-    assert zygote.takes(FORKED, env)
-    assert not zygote.takes([*FORKED, "--more"], env)
-    assert not zygote.takes([sys.executable, "-m", "http.server"], env)
-    assert not zygote.takes(["/bin/sh", "-c", "exit 1"], env)
-    assert not zygote.takes(FORKED, env | {"PYTHONPATH": "/elsewhere"})
-    assert not zygote.takes(FORKED, env | {"TZ": "Asia/Tokyo"})
+    assert zygote.can_fork(FORKED, env)
+    assert not zygote.can_fork([*FORKED, "--more"], env)
+    assert not zygote.can_fork([sys.executable, "-m", "http.server"], env)
+    assert not zygote.can_fork(["/bin/sh", "-c", "exit 1"], env)
+    assert not zygote.can_fork(FORKED, env | {"PYTHONPATH": "/elsewhere"})
+    assert not zygote.can_fork(FORKED, env | {"TZ": "Asia/Tokyo"})
 
 
 OWNER = """

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zdd_tui.backends.kubernetes.client_import import library
+from zdd_tui.backends.kubernetes.client_import import import_client
 from zdd_tui.model.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DEFAULT_KUBECONFIG = "~/.kube/config"
 
 
-class Access:
+class ApiSession:
     """An open session to one API server, with credentials that can be renewed.
 
     `source` is where the credentials come from, `context` the name of the context in force.
@@ -31,7 +31,7 @@ class Access:
         self._configuration = configuration
         self._rest = rest
         self._reload = reload
-        self._renewing = asyncio.Lock()
+        self._renewal_lock = asyncio.Lock()
         self._renewals = 0
         self.source = source
         self.context = context
@@ -58,14 +58,14 @@ class Access:
         return options
 
     @property
-    def renewals(self) -> int:
+    def renewal_count(self) -> int:
         """How often the credentials were renewed: pass it to `renew` so that many refused requests renew once."""
         return self._renewals
 
-    async def renew(self, seen: int) -> None:
+    async def renew_credentials(self, known_renewals: int) -> None:
         """Read the credentials anew (an exec plugin's token has run out, say)."""
-        async with self._renewing:
-            if self._renewals == seen:
+        async with self._renewal_lock:
+            if self._renewals == known_renewals:
                 await self._reload(self._configuration)
                 self._renewals += 1
 
@@ -76,7 +76,7 @@ class Access:
         await asyncio.sleep(0)
 
 
-async def open_access(kubeconfig: str | None, context: str | None) -> Access:
+async def open_api_session(kubeconfig: str | None, context: str | None) -> ApiSession:
     """Find the cluster and prepare a session. Nothing is sent yet.
 
     Args:
@@ -86,13 +86,13 @@ async def open_access(kubeconfig: str | None, context: str | None) -> Access:
     Raises:
         ClusterError: no such file or context, or the credentials cannot be made.
     """
-    found_library = await asyncio.to_thread(library)
+    found_library = await asyncio.to_thread(import_client)
     config, configuration = found_library.config, found_library.configuration()
     # Python 3.13 rejects certificate authorities that lack optional extensions; kubectl accepts them, and so do we.
     # Chain and host name are verified as ever.
     configuration.disable_strict_ssl_verification = True
     source = kubeconfig or os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
-    exists = _any_file(source)
+    exists = _has_kubeconfig(source)
     if not exists and kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ:
         source = "the pod's service account"
 
@@ -110,23 +110,23 @@ async def open_access(kubeconfig: str | None, context: str | None) -> Access:
             loader = await config.load_kube_config(source, context=context, client_configuration=target)
             return str(loader.current_context["name"])
 
-    found = await _load(load, configuration, source, context, config.ConfigException)
+    found = await _load_credentials(load, configuration, source, context, config.ConfigException)
     try:
         rest = found_library.rest(configuration)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise ClusterError(f"cannot use the certificates named in {source}", str(error)) from error
 
     async def reload(target: Any) -> None:
-        await _load(load, target, source, context, config.ConfigException)
+        await _load_credentials(load, target, source, context, config.ConfigException)
 
-    return Access(configuration, rest, source, found, reload)
+    return ApiSession(configuration, rest, source, found, reload)
 
 
-def _any_file(source: str) -> bool:
+def _has_kubeconfig(source: str) -> bool:
     return any(Path(part).expanduser().is_file() for part in source.split(os.pathsep) if part)
 
 
-async def _load(
+async def _load_credentials(
     load: Callable[[Any], Awaitable[str]],
     configuration: Any,
     source: str,

@@ -15,13 +15,13 @@ from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import Any
 
-ROOT = "kubernetes_asyncio"
-_importing = threading.Lock()
-_parts: list["Library"] = []
+PACKAGE = "kubernetes_asyncio"
+_import_lock = threading.Lock()
+_loaded: list["KubernetesClient"] = []
 
 
 @dataclass(frozen=True, slots=True)
-class Library:
+class KubernetesClient:
     """`configuration` is the class Configuration, `rest` RESTClientObject, `config` the module that fills the first."""
 
     configuration: Any
@@ -29,45 +29,47 @@ class Library:
     config: Any
 
 
-def library() -> Library:
+def import_client() -> KubernetesClient:
     """The parts; from any thread. Slow the first time.
 
     Raises:
         ImportError: the library is not installed.
     """
-    with _importing:
-        if not _parts:
+    with _import_lock:
+        if not _loaded:
             # It logs what credential plugins print, and response bodies: neither may reach a log of ours.
-            log = logging.getLogger(ROOT)
+            log = logging.getLogger(PACKAGE)
             log.addHandler(logging.NullHandler())
             log.propagate = False
-            _parts.append(_whole() if ROOT in sys.modules else _partly() or _whole())
-        return _parts[0]
+            _loaded.append(_import_full() if PACKAGE in sys.modules else _import_partial() or _import_full())
+        return _loaded[0]
 
 
-def _whole() -> Library:
-    client, config = importlib.import_module(f"{ROOT}.client"), importlib.import_module(f"{ROOT}.config")
-    return Library(client.Configuration, importlib.import_module(f"{ROOT}.client.rest").RESTClientObject, config)
+def _import_full() -> KubernetesClient:
+    client, config = importlib.import_module(f"{PACKAGE}.client"), importlib.import_module(f"{PACKAGE}.config")
+    return KubernetesClient(
+        client.Configuration, importlib.import_module(f"{PACKAGE}.client.rest").RESTClientObject, config
+    )
 
 
-def _partly() -> Library | None:
+def _import_partial() -> KubernetesClient | None:
     """None where the library has another layout."""
     try:
-        _hollow(ROOT, None)
-        client = _hollow(f"{ROOT}.client", sys.modules[ROOT].__path__)
-        client.Configuration = importlib.import_module(f"{ROOT}.client.configuration").Configuration  # type: ignore[attr-defined]
+        _empty_package(PACKAGE, None)
+        client = _empty_package(f"{PACKAGE}.client", sys.modules[PACKAGE].__path__)
+        client.Configuration = importlib.import_module(f"{PACKAGE}.client.configuration").Configuration  # type: ignore[attr-defined]
         client.ApiClient = None  # type: ignore[attr-defined]  # named in signatures only
-        rest = importlib.import_module(f"{ROOT}.client.rest").RESTClientObject
-        return Library(client.Configuration, rest, importlib.import_module(f"{ROOT}.config"))
+        rest = importlib.import_module(f"{PACKAGE}.client.rest").RESTClientObject
+        return KubernetesClient(client.Configuration, rest, importlib.import_module(f"{PACKAGE}.config"))
     except (ImportError, AttributeError, TypeError):
         return None
     finally:
         # Whoever imports the library after us gets all of it.
-        for name in [name for name in sys.modules if name == ROOT or name.startswith(f"{ROOT}.")]:
+        for name in [name for name in sys.modules if name == PACKAGE or name.startswith(f"{PACKAGE}.")]:
             del sys.modules[name]
 
 
-def _hollow(name: str, path: Any) -> ModuleType:
+def _empty_package(name: str, path: Any) -> ModuleType:
     """A package that finds its modules, but has not run its own code."""
     spec = PathFinder.find_spec(name, path)
     if spec is None or spec.submodule_search_locations is None:

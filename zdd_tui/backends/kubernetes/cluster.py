@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
-from zdd_tui.backends.kubernetes.auth import open_access
+from zdd_tui.backends.kubernetes.auth import open_api_session
 from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.backends.kubernetes.watch import WatchEvent, list_all, list_and_watch
 from zdd_tui.model.errors import ClusterError, Refused, StaleEpoch
-from zdd_tui.model.json_access import flag
+from zdd_tui.model.json_access import get_bool
 from zdd_tui.model.workload.pod import EndpointFacts, PodFacts, project_endpoints, project_pod
 from zdd_tui.model.workload.rollout import (
     CHANGE_CAUSE_ANNOTATION,
@@ -38,7 +38,7 @@ STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 _CONFLICT = 409
 _PATCH_ATTEMPTS = 10
 
-NEEDED = (
+REQUIRED_PERMISSIONS = (
     ("get", "apps", "deployments"),
     ("watch", "apps", "deployments"),
     ("patch", "apps", "deployments"),
@@ -59,14 +59,14 @@ class Cluster:
         self.http = http
         self.namespace = namespace
         self.context = context
-        self.prove: Callable[[], Awaitable[None]] | None = None
+        self.lease_check: Callable[[], Awaitable[None]] | None = None
         """Asked between reading an object and patching it: raises StaleEpoch where the lease is gone. An object whose
         marks a later agent has cleared would not tell an agent that was frozen all the while."""
 
-    async def proved(self) -> None:
+    async def check_lease(self) -> None:
         """The lease is still ours, where somebody can tell."""
-        if self.prove is not None:
-            await self.prove()
+        if self.lease_check is not None:
+            await self.lease_check()
 
     @classmethod
     @asynccontextmanager
@@ -83,20 +83,20 @@ class Cluster:
         Raises:
             ClusterError: no such file or context, connection refused, TLS failure, 401.
         """
-        access = await open_access(kubeconfig, context)
+        access = await open_api_session(kubeconfig, context)
         try:
             # aiohttp costs a quarter of a second to import: not before the first paint either.
             module = await asyncio.to_thread(importlib.import_module, "zdd_tui.backends.kubernetes.http")
             cluster = cls(module.KubeHttp(access), namespace, access.context)
             if check:
-                await cluster._greet()
+                await cluster._check_version()
             yield cluster
         finally:
             await access.close()
 
-    async def _greet(self) -> None:
+    async def _check_version(self) -> None:
         try:
-            await self.http.json("GET", "/version")
+            await self.http.request_json("GET", "/version")
         except KubeApiError as error:
             if error.status not in (403, 404):  # a locked-down server may hide its version and serve us all the same
                 raise
@@ -105,7 +105,7 @@ class Cluster:
 
     async def get_deployment(self, name: str) -> DeploymentView:
         """The Deployment as of now (a quorum read, never from a cache)."""
-        return project_deployment(await self.http.json("GET", self._deployment(name)))
+        return project_deployment(await self.http.request_json("GET", self._deployment(name)))
 
     async def list_pods(self, selector: str, *, container: str | None = None) -> list[PodFacts]:
         """Pods that match a label selector, terminating ones included."""
@@ -140,7 +140,7 @@ class Cluster:
         Args:
             api: such as ``api/v1`` or ``apis/apps/v1``.
         """
-        return list_and_watch(self.http, self.path(api, resource), project, _selectors(labels, fields))
+        return list_and_watch(self.http, self.path(api, resource), project, _selector_params(labels, fields))
 
     # Writing
 
@@ -181,8 +181,8 @@ class Cluster:
                     f"kubectl -n {self.namespace} rollout resume deployment/{deployment}",
                 )
             if view.images[container] == image:
-                return self._fencing(view, epoch)
-            patch: dict[str, Any] = _annotate({EPOCH_ANNOTATION: str(epoch), CHANGE_CAUSE_ANNOTATION: reason})
+                return self._fence_patch(view, epoch)
+            patch: dict[str, Any] = _annotations_patch({EPOCH_ANNOTATION: str(epoch), CHANGE_CAUSE_ANNOTATION: reason})
             patch["spec"] = {"template": {"spec": {"containers": [{"name": container, "image": image}]}}}
             return patch
 
@@ -198,8 +198,8 @@ class Cluster:
 
         def build(view: DeploymentView) -> dict[str, Any] | None:
             if view.desired == replicas:
-                return self._fencing(view, epoch)
-            return {**_annotate({EPOCH_ANNOTATION: str(epoch)}), "spec": {"replicas": replicas}}
+                return self._fence_patch(view, epoch)
+            return {**_annotations_patch({EPOCH_ANNOTATION: str(epoch)}), "spec": {"replicas": replicas}}
 
         return await self._fenced_patch(deployment, epoch, build)
 
@@ -209,9 +209,9 @@ class Cluster:
         Raises:
             StaleEpoch: a later epoch has written.
         """
-        return await self._fenced_patch(deployment, epoch, lambda view: self._fencing(view, epoch))
+        return await self._fenced_patch(deployment, epoch, lambda view: self._fence_patch(view, epoch))
 
-    async def clear_marks(self, deployment: str, *, epoch: int, change_cause: str | None) -> DeploymentView:
+    async def remove_annotations(self, deployment: str, *, epoch: int, change_cause: str | None) -> DeploymentView:
         """Take our annotations away at the end of a release and restore the change cause that stood before it.
 
         Raises:
@@ -221,7 +221,7 @@ class Cluster:
         def build(view: DeploymentView) -> dict[str, Any] | None:
             if not view.epoch and view.change_cause == change_cause:
                 return None
-            return _annotate({EPOCH_ANNOTATION: None, CHANGE_CAUSE_ANNOTATION: change_cause})
+            return _annotations_patch({EPOCH_ANNOTATION: None, CHANGE_CAUSE_ANNOTATION: change_cause})
 
         return await self._fenced_patch(deployment, epoch, build)
 
@@ -231,8 +231,8 @@ class Cluster:
         Args:
             more: what a strategy needs beyond what every release does.
         """
-        needed = (*NEEDED, *more)
-        answers = await asyncio.gather(*(self._may(*need) for need in needed))
+        needed = (*REQUIRED_PERMISSIONS, *more)
+        answers = await asyncio.gather(*(self._is_allowed(*need) for need in needed))
         return [f"{verb} {resource}" for (verb, _, resource), may in zip(needed, answers, strict=True) if not may]
 
     # Plumbing
@@ -246,12 +246,12 @@ class Cluster:
         return self.path("apis/apps/v1", "deployments", name)
 
     async def _list(self, api: str, resource: str, project: Callable[[Any], T], selector: str) -> list[T]:
-        items, _ = await list_all(self.http, self.path(api, resource), project, _selectors(selector, ""))
+        items, _ = await list_all(self.http, self.path(api, resource), project, _selector_params(selector, ""))
         return list(items)
 
     @staticmethod
-    def _fencing(view: DeploymentView, epoch: int) -> dict[str, Any] | None:
-        return None if view.epoch == epoch else _annotate({EPOCH_ANNOTATION: str(epoch)})
+    def _fence_patch(view: DeploymentView, epoch: int) -> dict[str, Any] | None:
+        return None if view.epoch == epoch else _annotations_patch({EPOCH_ANNOTATION: str(epoch)})
 
     async def _fenced_patch(
         self, name: str, epoch: int, build: Callable[[DeploymentView], dict[str, Any] | None]
@@ -267,9 +267,9 @@ class Cluster:
             if patch is None:
                 return view
             patch["metadata"]["resourceVersion"] = view.resource_version
-            await self.proved()
+            await self.check_lease()
             try:
-                answer = await self.http.json(
+                answer = await self.http.request_json(
                     "PATCH", self._deployment(name), body=patch, content_type=STRATEGIC_MERGE_PATCH
                 )
             except KubeApiError as error:
@@ -280,7 +280,7 @@ class Cluster:
             return project_deployment(answer)
         raise ClusterError(f"deployment {name!r} changes faster than it can be patched", "see who else writes to it")
 
-    async def _may(self, verb: str, group: str, resource: str) -> bool:
+    async def _is_allowed(self, verb: str, group: str, resource: str) -> bool:
         attributes = {"namespace": self.namespace, "verb": verb, "group": group, "resource": resource}
         review = {
             "apiVersion": "authorization.k8s.io/v1",
@@ -288,18 +288,20 @@ class Cluster:
             "spec": {"resourceAttributes": attributes},
         }
         try:
-            answer = await self.http.json("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review)
+            answer = await self.http.request_json(
+                "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review
+            )
         except KubeApiError as error:
             if error.status in (403, 404, 405):
                 return True
             raise
-        return flag(answer, "status", "allowed") is True
+        return get_bool(answer, "status", "allowed") is True
 
 
-def _annotate(annotations: Mapping[str, str | None]) -> dict[str, Any]:
+def _annotations_patch(annotations: Mapping[str, str | None]) -> dict[str, Any]:
     return {"metadata": {"annotations": dict(annotations)}}
 
 
-def _selectors(labels: str, fields: str) -> dict[str, str]:
+def _selector_params(labels: str, fields: str) -> dict[str, str]:
     found = {"labelSelector": labels, "fieldSelector": fields}
     return {key: value for key, value in found.items() if value}

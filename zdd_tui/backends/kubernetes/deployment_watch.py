@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from zdd_tui.backends.kubernetes.cluster import SERVICE_LABEL, Cluster
-from zdd_tui.backends.kubernetes.snapshot import Assembler, Objects, Slice
+from zdd_tui.backends.kubernetes.snapshot import DeploymentObjects, EndpointSlice, SnapshotBuilder
 from zdd_tui.backends.kubernetes.watch import Changed, Connected, Disconnected, Listed, WatchEvent
-from zdd_tui.model.json_access import text
-from zdd_tui.model.rate_limiter import Cadence
+from zdd_tui.model.json_access import get_text
+from zdd_tui.model.rate_limiter import RateLimiter
 from zdd_tui.model.workload.pod import PodFacts, project_endpoints, project_pod
 from zdd_tui.model.workload.rollout import (
     DeploymentView,
@@ -28,7 +28,7 @@ from zdd_tui.model.workload.rollout import (
 
 T = TypeVar("T")
 
-GONE_SECONDS = 5.0
+SHOW_DELETED_SECONDS = 5.0
 """How long a deleted pod stays on screen: long enough to be read, short enough not to be taken for a pod."""
 
 MIN_INTERVAL = 0.15
@@ -44,46 +44,46 @@ class _Event:
     view: EventView
 
 
-def _project_slice(raw: Any) -> Slice:
-    return Slice(text(raw, "metadata", "name"), tuple(project_endpoints(raw)))
+def _project_slice(raw: Any) -> EndpointSlice:
+    return EndpointSlice(get_text(raw, "metadata", "name"), tuple(project_endpoints(raw)))
 
 
 def _project_event(raw: Any) -> _Event:
-    return _Event(text(raw, "metadata", "uid"), project_event(raw))
+    return _Event(get_text(raw, "metadata", "uid"), project_event(raw))
 
 
 @dataclass(slots=True)
-class _Source(Generic[T]):
+class _WatchedCollection(Generic[T]):
     """The present objects of one watch and how well it does. Of all that it tells, only what is wanted is kept."""
 
     key: Callable[[T], str]
-    wanted: Callable[[T], bool] = lambda item: True
+    is_relevant: Callable[[T], bool] = lambda item: True
     items: dict[str, T] = field(default_factory=dict)
     _all: tuple[T, ...] | None = None
-    listed: bool = False
-    seen: float = 0.0
+    is_listed: bool = False
+    last_seen_at: float = 0.0
     error: str | None = None
 
-    def apply(self, event: WatchEvent[T], now: float) -> list[T]:
+    def handle_event(self, event: WatchEvent[T], now: float) -> list[T]:
         """Take an event in; returns what was deleted."""
         match event:
             case Disconnected():
                 self.error = event.reason
                 return []
             case Listed():
-                fresh = {self.key(item): item for item in event.items if self.wanted(item)}
+                fresh = {self.key(item): item for item in event.items if self.is_relevant(item)}
                 lost = [item for key, item in self.items.items() if key not in fresh]
-                self.items, self.listed, self._all = fresh, True, None
+                self.items, self.is_listed, self._all = fresh, True, None
             case Changed(kind="DELETED"):
                 lost = [event.item] if self.items.pop(self.key(event.item), None) is not None else []
                 self._all = None
             case Changed():
                 lost = []
-                if self.wanted(event.item):
+                if self.is_relevant(event.item):
                     self.items[self.key(event.item)], self._all = event.item, None
             case Connected():
                 lost = []
-        self.seen, self.error = now, None
+        self.last_seen_at, self.error = now, None
         return lost
 
     @property
@@ -109,17 +109,17 @@ class DeploymentWatch:
         self._name = deployment
         self._service = service or deployment
         self._container = container
-        self._deployments: _Source[DeploymentView] = _Source(lambda item: item.name)
-        self._sets: _Source[ReplicaSetView] = _Source(lambda item: item.uid)
-        self._pods: _Source[PodFacts] = _Source(lambda item: item.uid)
-        self._slices: _Source[Slice] = _Source(lambda item: item.name)
-        self._events: _Source[_Event] = _Source(
-            lambda item: item.uid, lambda item: _about(item.view.object, deployment)
+        self._deployments: _WatchedCollection[DeploymentView] = _WatchedCollection(lambda item: item.name)
+        self._sets: _WatchedCollection[ReplicaSetView] = _WatchedCollection(lambda item: item.uid)
+        self._pods: _WatchedCollection[PodFacts] = _WatchedCollection(lambda item: item.uid)
+        self._slices: _WatchedCollection[EndpointSlice] = _WatchedCollection(lambda item: item.name)
+        self._events: _WatchedCollection[_Event] = _WatchedCollection(
+            lambda item: item.uid, lambda item: _is_about_deployment(item.view.object, deployment)
         )
         self._views: tuple[tuple[_Event, ...], tuple[EventView, ...]] = ((), ())
-        self._gone: dict[str, tuple[float, PodFacts]] = {}
-        self._assembler = Assembler()
-        self._wake = asyncio.Event()
+        self._deleted_pods: dict[str, tuple[float, PodFacts]] = {}
+        self._snapshot_builder = SnapshotBuilder()
+        self._changed = asyncio.Event()
         self._started = time.monotonic()
         self._selector = ""
         self._selected: list[asyncio.Task[None]] = []
@@ -130,7 +130,7 @@ class DeploymentWatch:
         The first call comes when everything was listed once, or when something could not be.
         """
         self._started = time.monotonic()
-        cadence = Cadence(MIN_INTERVAL, MIN_INTERVAL / 2)
+        cadence = RateLimiter(MIN_INTERVAL, MIN_INTERVAL / 2)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch_deployment(group))
             group.create_task(
@@ -144,25 +144,25 @@ class DeploymentWatch:
             )
             group.create_task(self._watch(self._events, "api/v1", "events", _project_event))
             while True:
-                await self._wait()
-                if wait := cadence.wait(time.monotonic()):
+                await self._wait_for_change()
+                if wait := cadence.seconds_until_allowed(time.monotonic()):
                     await asyncio.sleep(wait)
-                self._wake.clear()
-                if self._complete or self.error:
-                    cadence.happened(time.monotonic())
+                self._changed.clear()
+                if self._is_complete or self.error:
+                    cadence.record(time.monotonic())
                     on_change(self.snapshot())
 
-    async def _wait(self) -> None:
-        limit = TICK if self._assembler.timed or self._gone else None
+    async def _wait_for_change(self) -> None:
+        limit = TICK if self._snapshot_builder.depends_on_time or self._deleted_pods else None
         try:
             async with asyncio.timeout(limit):
-                await self._wake.wait()
+                await self._changed.wait()
         except TimeoutError:
             pass  # time itself is the change
 
     async def _watch(
         self,
-        source: _Source[T],
+        source: _WatchedCollection[T],
         api: str,
         resource: str,
         project: Callable[[Any], T],
@@ -173,10 +173,10 @@ class DeploymentWatch:
         async with aclosing(events):
             async for event in events:
                 now = time.monotonic()
-                for lost in source.apply(event, now):
+                for lost in source.handle_event(event, now):
                     if isinstance(lost, PodFacts):
-                        self._gone[lost.uid] = (now, lost)
-                self._wake.set()
+                        self._deleted_pods[lost.uid] = (now, lost)
+                self._changed.set()
 
     async def _watch_deployment(self, group: asyncio.TaskGroup) -> None:
         events = self._cluster.watch(
@@ -184,19 +184,19 @@ class DeploymentWatch:
         )
         async with aclosing(events):
             async for event in events:
-                self._deployments.apply(event, time.monotonic())
+                self._deployments.handle_event(event, time.monotonic())
                 view = self._deployments.items.get(self._name)
                 if view is not None and view.selector != self._selector:
-                    await self._select(group, view.selector)
-                self._wake.set()
+                    await self._watch_selected(group, view.selector)
+                self._changed.set()
 
-    async def _select(self, group: asyncio.TaskGroup, selector: str) -> None:
+    async def _watch_selected(self, group: asyncio.TaskGroup, selector: str) -> None:
         """Watch what the selector finds; a Deployment made anew may have another one."""
         for task in self._selected:
             task.cancel()
         await asyncio.gather(*self._selected, return_exceptions=True)
         self._selector = selector
-        self._pods.listed = self._sets.listed = False
+        self._pods.is_listed = self._sets.is_listed = False
 
         def project(raw: Any) -> PodFacts:
             return project_pod(raw, self._container)
@@ -209,50 +209,52 @@ class DeploymentWatch:
         ]
 
     @property
-    def _sources(self) -> tuple[_Source[Any], ...]:
+    def _sources(self) -> tuple[_WatchedCollection[Any], ...]:
         # Events are left out: losing them costs a pane, not the truth about the pods.
         return (self._deployments, self._sets, self._pods, self._slices)
 
     @property
-    def _complete(self) -> bool:
-        return all(source.listed for source in self._sources)
+    def _is_complete(self) -> bool:
+        return all(source.is_listed for source in self._sources)
 
     @property
-    def absent(self) -> bool:
+    def is_absent(self) -> bool:
         """The server says that there is no such Deployment."""
-        return self._deployments.listed and not self._deployments.error and self._name not in self._deployments.items
+        return self._deployments.is_listed and not self._deployments.error and self._name not in self._deployments.items
 
     @property
     def error(self) -> str | None:
         """Why the newest data cannot be had; None while every source is well."""
-        if self._deployments.listed and self._name not in self._deployments.items:
+        if self._deployments.is_listed and self._name not in self._deployments.items:
             return f"no deployment {self._name!r} in namespace {self._cluster.namespace!r}"
         return next((source.error for source in self._sources if source.error), None)
 
     def snapshot(self) -> WorkloadSnapshot:
         """What is known now."""
         now, wall = time.monotonic(), time.time()
-        self._gone = {uid: lost for uid, lost in self._gone.items() if now - lost[0] < GONE_SECONDS}
+        self._deleted_pods = {
+            uid: lost for uid, lost in self._deleted_pods.items() if now - lost[0] < SHOW_DELETED_SECONDS
+        }
         if self._events.all is not self._views[0]:
             self._views = (self._events.all, tuple(event.view for event in self._events.all))
-        found = Objects(
+        found = DeploymentObjects(
             self._deployments.items.get(self._name),
             self._sets.all,
             self._pods.all,
             self._slices.all,
             self._views[1],
-            tuple(lost for _, lost in self._gone.values()),
+            tuple(lost for _, lost in self._deleted_pods.values()),
         )
-        return self._assembler.snapshot(
+        return self._snapshot_builder.build(
             found,
-            wall=wall,
-            skew=self._cluster.http.clock.skew,
-            observed_at=min(source.seen or self._started for source in self._sources),
+            now=wall,
+            clock_skew=self._cluster.http.clock.skew,
+            observed_at=min(source.last_seen_at or self._started for source in self._sources),
             error=self.error,
         )
 
 
-async def read_workload(
+async def read_workload_snapshot(
     cluster: Cluster, deployment: str, *, service: str | None = None, container: str | None = None
 ) -> WorkloadSnapshot:
     """One consistent enough reading for a gate, straight from the server; Events are left out.
@@ -268,17 +270,17 @@ async def read_workload(
     sets = await cluster.list_replica_sets(view.selector)
     endpoints = await cluster.list_endpoint_slices(service or deployment)
     pods = await cluster.list_pods(view.selector, container=container)
-    slices = (Slice("", tuple(endpoints)),) if endpoints else ()
-    return Assembler().snapshot(
-        Objects(view, tuple(sets), tuple(pods), slices),
-        wall=time.time(),
-        skew=cluster.http.clock.skew,
+    slices = (EndpointSlice("", tuple(endpoints)),) if endpoints else ()
+    return SnapshotBuilder().build(
+        DeploymentObjects(view, tuple(sets), tuple(pods), slices),
+        now=time.time(),
+        clock_skew=cluster.http.clock.skew,
         observed_at=began,
         error=None,
     )
 
 
-def _about(name: str, deployment: str) -> bool:
+def _is_about_deployment(name: str, deployment: str) -> bool:
     """Whether an Event's object belongs to the Deployment, by the names that its controller gives."""
     kind, _, name = name.partition("/")
     if kind in ("pod", "replicaset"):

@@ -4,58 +4,58 @@ from typing import Any
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.errors import KubeApiError
-from zdd_tui.model.doctor.facts import Look, TrafficFacts, WorkloadFacts
-from zdd_tui.model.doctor.workload import traffic_facts, workload_facts
+from zdd_tui.model.doctor.facts import Fact, TrafficFacts, WorkloadFacts
+from zdd_tui.model.doctor.workload import extract_traffic_facts, extract_workload_facts
 from zdd_tui.model.errors import ClusterError
-from zdd_tui.model.json_access import objects
+from zdd_tui.model.json_access import get_objects
 from zdd_tui.model.plan.base import BasePlan
 
 ROUTES = (
     ("apis/networking.k8s.io/v1", "ingresses"),
     ("apis/gateway.networking.k8s.io/v1", "httproutes"),
 )
-_NOT_SERVED = 404
+_NOT_FOUND = 404
 
 
-async def read_cluster(plan: BasePlan) -> tuple[Look[WorkloadFacts], Look[TrafficFacts]]:
+async def read_cluster(plan: BasePlan) -> tuple[Fact[WorkloadFacts], Fact[TrafficFacts]]:
     """How the application runs and how requests reach it."""
     names = plan.kubernetes
     try:
         async with Cluster.connect(names.kubeconfig, names.context, names.namespace) as cluster:
-            return await read_workload(cluster, plan), await read_traffic(cluster, plan.service)
+            return await read_workload_facts(cluster, plan), await read_traffic_facts(cluster, plan.service)
     except ClusterError as error:
-        return Look(None, error.title, error.mend), Look(None, error.title, error.mend)
+        return Fact(None, error.title, error.hint), Fact(None, error.title, error.hint)
 
 
-async def read_workload(cluster: Cluster, plan: BasePlan) -> Look[WorkloadFacts]:
+async def read_workload_facts(cluster: Cluster, plan: BasePlan) -> Fact[WorkloadFacts]:
     names = plan.kubernetes
     try:
-        raw = await cluster.http.json("GET", cluster.path("apis/apps/v1", "deployments", names.deployment))
+        raw = await cluster.http.request_json("GET", cluster.path("apis/apps/v1", "deployments", names.deployment))
     except ClusterError as error:
-        return Look(None, error.title, error.mend)
-    facts = workload_facts(raw, names.container, drain=names.drain)
+        return Fact(None, error.title, error.hint)
+    facts = extract_workload_facts(raw, names.container, drain_seconds=names.drain)
     if facts is None:
-        return Look(
+        return Fact(
             None, f"deployment {names.deployment!r} has no container {names.container!r}", "name one that it has"
         )
-    return Look(facts)
+    return Fact(facts)
 
 
-async def read_traffic(cluster: Cluster, service: str) -> Look[TrafficFacts]:
+async def read_traffic_facts(cluster: Cluster, service: str) -> Fact[TrafficFacts]:
     try:
-        raw = await cluster.http.json("GET", cluster.path("api/v1", "services", service))
+        raw = await cluster.http.request_json("GET", cluster.path("api/v1", "services", service))
     except ClusterError as error:
-        return Look(None, error.title, error.mend)
+        return Fact(None, error.title, error.hint)
     not_looked: list[str] = []
-    ingresses, routes = [await _list(cluster, api, resource, not_looked) for api, resource in ROUTES]
-    return Look(traffic_facts(raw, ingresses, routes, not_looked))
+    ingresses, routes = [await _list_objects(cluster, api, resource, not_looked) for api, resource in ROUTES]
+    return Fact(extract_traffic_facts(raw, ingresses, routes, not_looked))
 
 
-async def _list(cluster: Cluster, api: str, resource: str, not_looked: list[str]) -> list[Any]:
+async def _list_objects(cluster: Cluster, api: str, resource: str, unavailable: list[str]) -> list[Any]:
     """All objects of a kind; none where the server does not know the kind, for then there can be none."""
     try:
-        return list(objects(await cluster.http.json("GET", cluster.path(api, resource)), "items"))
+        return list(get_objects(await cluster.http.request_json("GET", cluster.path(api, resource)), "items"))
     except KubeApiError as error:
-        if error.status != _NOT_SERVED:
-            not_looked.append(error.title)
+        if error.status != _NOT_FOUND:
+            unavailable.append(error.title)
         return []

@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 from zdd_tui.model.errors import ClusterError
-from zdd_tui.model.json_access import number, text
+from zdd_tui.model.json_access import get_number, get_text
 
 if TYPE_CHECKING:
-    from zdd_tui.backends.kubernetes.auth import Access
+    from zdd_tui.backends.kubernetes.auth import ApiSession
 
 _VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete", "WATCH": "watch"}
 
@@ -18,32 +18,32 @@ class KubeApiError(ClusterError):
         status: of HTTP. reason: of the API, such as AlreadyExists or Conflict.
     """
 
-    def __init__(self, title: str, mend: str = "", *, status: int, reason: str = "") -> None:
-        super().__init__(title, mend)
+    def __init__(self, title: str, hint: str = "", *, status: int, reason: str = "") -> None:
+        super().__init__(title, hint)
         self.status = status
         self.reason = reason
 
     @property
-    def expired(self) -> bool:
+    def is_expired(self) -> bool:
         """The resource version asked for is too old: list again."""
         return self.status == 410 or self.reason in ("Gone", "Expired")
 
 
-class Unreachable(ClusterError):
+class ApiUnreachable(ClusterError):
     """The API server did not answer, or the connection broke."""
 
 
-def refusal(status: int, answer: Any, method: str, path: str, access: "Access") -> KubeApiError:
+def build_api_error(status: int, body: Any, method: str, path: str, session: "ApiSession") -> KubeApiError:
     """The error for an answer of `status` to a request."""
-    verb, reason, message = _VERBS[method], text(answer, "reason"), text(answer, "message")
-    namespace, resource, name = target(path)
+    verb, reason, message = _VERBS[method], get_text(body, "reason"), get_text(body, "message")
+    namespace, resource, name = parse_api_path(path)
     if method == "GET" and not name:
         verb = "list"
     what = f"{resource.removesuffix('s')} {name!r}" if name else resource
     where = f" in namespace {namespace!r}" if namespace else ""
     flag = f" -n {namespace}" if namespace else ""
     if status == 401:
-        title = f"{access.server} does not accept the credentials of {access.source}"
+        title = f"{session.server} does not accept the credentials of {session.source}"
         mend = "log in to the cluster again"
     elif status == 403:
         title = f"not allowed to {verb} {what}{where}"
@@ -56,16 +56,16 @@ def refusal(status: int, answer: Any, method: str, path: str, access: "Access") 
     return KubeApiError(title, mend, status=status, reason=reason)
 
 
-def stream_error(answer: Any, path: str) -> KubeApiError:
+def build_stream_error(body: Any, path: str) -> KubeApiError:
     """The error that a watch stream carries in an ERROR event."""
     return KubeApiError(
-        f"the watch of {target(path)[1]} ended: {text(answer, 'message') or text(answer, 'reason')}",
-        status=number(answer, "code"),
-        reason=text(answer, "reason"),
+        f"the watch of {parse_api_path(path)[1]} ended: {get_text(body, 'message') or get_text(body, 'reason')}",
+        status=get_number(body, "code"),
+        reason=get_text(body, "reason"),
     )
 
 
-def target(path: str) -> tuple[str, str, str]:
+def parse_api_path(path: str) -> tuple[str, str, str]:
     """Namespace, resource (with subresource) and name that a path of the API means; empty where it has none."""
     parts = [part for part in path.split("/") if part]
     parts = parts[2:] if parts[:1] == ["api"] else parts[3:]

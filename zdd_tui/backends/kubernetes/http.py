@@ -13,8 +13,8 @@ from typing import Any
 
 import aiohttp
 
-from zdd_tui.backends.kubernetes.auth import Access
-from zdd_tui.backends.kubernetes.errors import Unreachable, refusal
+from zdd_tui.backends.kubernetes.auth import ApiSession
+from zdd_tui.backends.kubernetes.errors import ApiUnreachable, build_api_error
 from zdd_tui.model.errors import ClusterError
 
 REQUEST_TIMEOUT = 10.0
@@ -31,7 +31,7 @@ class ServerClock:
         self._low = float("-inf")
         self._high = float("inf")
 
-    def observe(self, server_second: float, sent: float, received: float) -> None:
+    def add_observation(self, server_second: float, sent: float, received: float) -> None:
         """Take in one answer. All three are seconds since 1970, the last two by our clock."""
         low, high = server_second - received, server_second + 1.0 - sent
         self._low, self._high = max(self._low, low), min(self._high, high)
@@ -49,16 +49,16 @@ class ServerClock:
 class KubeHttp:
     """Requests to one API server. Safe to use from many tasks."""
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+    def __init__(self, session: ApiSession) -> None:
+        self._session = session
         self.clock = ServerClock()
 
     @property
     def server(self) -> str:
         """The server's base address."""
-        return self._access.server
+        return self._session.server
 
-    async def json(
+    async def request_json(
         self,
         method: str,
         path: str,
@@ -69,9 +69,9 @@ class KubeHttp:
         timeout: float = REQUEST_TIMEOUT,
     ) -> Any:
         """One request and its decoded answer; as `payload`."""
-        return _decode(await self.payload(method, path, params, body, content_type, timeout))
+        return _decode_json(await self.request_bytes(method, path, params, body, content_type, timeout))
 
-    async def payload(
+    async def request_bytes(
         self,
         method: str,
         path: str,
@@ -87,24 +87,24 @@ class KubeHttp:
             Unreachable: no answer within `timeout` seconds, or no connection.
         """
         for attempt in (0, 1):
-            renewals = self._access.renewals
+            renewals = self._session.renewal_count
             try:
                 async with asyncio.timeout(timeout):
                     response = await self._send(method, path, params, body, content_type)
                     async with response:
                         if response.status == 401 and attempt == 0:
-                            await self._access.renew(renewals)
+                            await self._session.renew_credentials(renewals)
                             continue
                         payload = await response.read()
             except (aiohttp.ClientError, OSError) as error:
-                raise self._unreachable(error) from error
+                raise self._unreachable_error(error) from error
             if response.status >= 400:
-                raise refusal(response.status, _decode(payload), method, path, self._access)
+                raise build_api_error(response.status, _decode_json(payload), method, path, self._session)
             return payload
         raise AssertionError("the second attempt returns or raises")
 
-    async def lines(
-        self, path: str, params: Params, *, silence: float, connect: float = REQUEST_TIMEOUT
+    async def stream_lines(
+        self, path: str, params: Params, *, silence_timeout: float, connect_timeout: float = REQUEST_TIMEOUT
     ) -> AsyncGenerator[bytes | None, None]:
         """A watch stream, line by line; None first, once the server has accepted it.
 
@@ -114,7 +114,9 @@ class KubeHttp:
             KubeApiError, Unreachable: as `json`.
         """
         rest = b""
-        async with aclosing(self.chunks(path, params, silence=silence, connect=connect)) as chunks:
+        async with aclosing(
+            self.stream_chunks(path, params, silence_timeout=silence_timeout, connect_timeout=connect_timeout)
+        ) as chunks:
             async for chunk in chunks:
                 if chunk is None:
                     yield None
@@ -124,26 +126,32 @@ class KubeHttp:
                     if line:
                         yield line
 
-    async def chunks(
-        self, path: str, params: Params, *, silence: float, connect: float = REQUEST_TIMEOUT, verb: str = "WATCH"
+    async def stream_chunks(
+        self,
+        path: str,
+        params: Params,
+        *,
+        silence_timeout: float,
+        connect_timeout: float = REQUEST_TIMEOUT,
+        verb: str = "WATCH",
     ) -> AsyncGenerator[bytes | None, None]:
         """As `lines`, in the pieces in which it comes."""
-        renewals = self._access.renewals
+        renewals = self._session.renewal_count
         try:
-            async with asyncio.timeout(connect):
+            async with asyncio.timeout(connect_timeout):
                 response = await self._send("GET", path, params, None, "application/json")
             async with response:
                 if response.status >= 400:
                     if response.status == 401:
-                        await self._access.renew(renewals)
-                    answer = _decode(await response.read())
-                    raise refusal(response.status, answer, verb, path, self._access)
+                        await self._session.renew_credentials(renewals)
+                    answer = _decode_json(await response.read())
+                    raise build_api_error(response.status, answer, verb, path, self._session)
                 try:
                     yield None
                     pieces = response.content.iter_any()
                     while True:
                         try:
-                            async with asyncio.timeout(silence):
+                            async with asyncio.timeout(silence_timeout):
                                 piece = await anext(pieces, b"")
                         except TimeoutError:
                             return
@@ -151,59 +159,61 @@ class KubeHttp:
                             return
                         yield piece
                 finally:
-                    _cut(response)
+                    _abort_stream(response)
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
-            raise self._unreachable(error) from error
+            raise self._unreachable_error(error) from error
 
     async def _send(
         self, method: str, path: str, params: Params | None, body: Any, content_type: str
     ) -> aiohttp.ClientResponse:
-        options = await self._access.request_options()
+        options = await self._session.request_options()
         if body is not None:
             options["data"] = json.dumps(body).encode()
             options["headers"]["Content-Type"] = content_type
         options["headers"]["Accept"] = "application/json"
         sent = time.time()
         # The library's session reads proxies and .netrc from the environment; the total limit is ours to set.
-        response = await self._access.session.request(
+        response = await self._session.session.request(
             method, self.server + path, params=params, timeout=aiohttp.ClientTimeout(total=None), **options
         )
         try:
             server_second = parsedate_to_datetime(response.headers["Date"]).timestamp()
         except (KeyError, ValueError, TypeError):
             return response
-        self.clock.observe(server_second, sent, time.time())
+        self.clock.add_observation(server_second, sent, time.time())
         return response
 
-    def _unreachable(self, error: BaseException) -> ClusterError:
+    def _unreachable_error(self, error: BaseException) -> ClusterError:
         if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
-            return Unreachable(
-                f"the certificate of {self.server} is not to be trusted: {_brief(error)}",
-                f"check certificate-authority and server in {self._access.source}",
+            return ApiUnreachable(
+                f"the certificate of {self.server} is not to be trusted: {_short_reason(error)}",
+                f"check certificate-authority and server in {self._session.source}",
             )
         if isinstance(error, TimeoutError):
-            return Unreachable(f"{self.server} does not answer", "check the network and the VPN")
+            return ApiUnreachable(f"{self.server} does not answer", "check the network and the VPN")
         if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
-            return Unreachable(
+            return ApiUnreachable(
                 f"{self.server} refuses the connection",
-                f"is the cluster up, is the server in {self._access.source} right?",
+                f"is the cluster up, is the server in {self._session.source} right?",
             )
-        return Unreachable(f"no connection to {self.server}: {_brief(error)}", "check the network and the VPN")
+        return ApiUnreachable(
+            f"no connection to {self.server}: {_short_reason(error)}", "check the network and the VPN"
+        )
 
 
-def _cut(response: aiohttp.ClientResponse) -> None:
+def _abort_stream(response: aiohttp.ClientResponse) -> None:
     """Ends a stream that is left in the middle, at once: TLS would wait half a minute for an answer to its goodbye."""
     connection = response.connection
     if connection is not None and connection.transport is not None:
         connection.transport.abort()
 
 
-def _decode(payload: bytes) -> Any:
+def _decode_json(payload: bytes) -> Any:
     try:
         return json.loads(payload) if payload else {}
     except ValueError:
         return {}
 
 
-def _brief(error: BaseException) -> str:
+def _short_reason(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:200]

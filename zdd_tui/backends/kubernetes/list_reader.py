@@ -21,47 +21,47 @@ class ListReader:
 
     def __init__(self, payload: bytes) -> None:
         self._text = payload.decode()
-        self.rest: dict[str, Any] = {}
+        self.metadata: dict[str, Any] = {}
 
     def __iter__(self) -> Iterator[Any]:
-        at = self._after("{", self._skip(0))
-        more = not self._is("}", at)
+        at = self._expect("{", self._skip_whitespace(0))
+        more = not self._is_at("}", at)
         while more:
-            name, at = self._value(at)
+            name, at = self._read_value(at)
             if not isinstance(name, str):
                 raise ValueError(f"expected a name before {at}")
-            at = self._after(":", at)
-            if name == "items" and self._is("[", at):
-                at = yield from self._objects(self._after("[", at))
+            at = self._expect(":", at)
+            if name == "items" and self._is_at("[", at):
+                at = yield from self._read_objects(self._expect("[", at))
             else:
-                self.rest[name], at = self._value(at)
-            more = self._is(",", at)
-            at = self._after("," if more else "}", at)
+                self.metadata[name], at = self._read_value(at)
+            more = self._is_at(",", at)
+            at = self._expect("," if more else "}", at)
 
-    def _objects(self, at: int) -> Generator[Any, None, int]:
-        more = not self._is("]", at)
+    def _read_objects(self, at: int) -> Generator[Any, None, int]:
+        more = not self._is_at("]", at)
         if not more:
-            at = self._after("]", at)
+            at = self._expect("]", at)
         while more:
-            value, at = self._value(at)
+            value, at = self._read_value(at)
             yield value
-            more = self._is(",", at)
-            at = self._after("," if more else "]", at)
+            more = self._is_at(",", at)
+            at = self._expect("," if more else "]", at)
         return at
 
-    def _value(self, at: int) -> tuple[Any, int]:
+    def _read_value(self, at: int) -> tuple[Any, int]:
         value, end = _decoder.raw_decode(self._text, at)
-        return value, self._skip(end)
+        return value, self._skip_whitespace(end)
 
-    def _skip(self, at: int) -> int:
+    def _skip_whitespace(self, at: int) -> int:
         found = _SPACE.match(self._text, at)
         assert found is not None  # it matches nothing, too
         return found.end()
 
-    def _is(self, sign: str, at: int) -> bool:
-        return self._text.startswith(sign, at)
+    def _is_at(self, token: str, at: int) -> bool:
+        return self._text.startswith(token, at)
 
-    def _after(self, sign: str, at: int) -> int:
-        if not self._is(sign, at):
-            raise ValueError(f"expected {sign} at {at}")
-        return self._skip(at + 1)
+    def _expect(self, token: str, at: int) -> int:
+        if not self._is_at(token, at):
+            raise ValueError(f"expected {token} at {at}")
+        return self._skip_whitespace(at + 1)

@@ -9,16 +9,16 @@ from typing import Any
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.errors import KubeApiError
-from zdd_tui.backends.kubernetes.services import fenced_patch, unmarked
+from zdd_tui.backends.kubernetes.services import fenced_patch, remove_ownership_patch
 from zdd_tui.model.errors import ClusterError
-from zdd_tui.model.workload.route import RouteView, project_route, weighted
-from zdd_tui.model.workload.second_deployment import marks
+from zdd_tui.model.workload.route import RouteView, project_route, set_backend_weight
+from zdd_tui.model.workload.second_deployment import ownership_annotations
 
 HTTP_ROUTES = "apis/gateway.networking.k8s.io/v1", "httproutes"
 _NOT_FOUND = 404
 
 Rules = Sequence[dict[str, Any]]
-Build = Callable[[RouteView], dict[str, Any] | None]
+PatchBuilder = Callable[[RouteView], dict[str, Any] | None]
 
 
 async def get_route(cluster: Cluster, name: str) -> RouteView:
@@ -27,7 +27,7 @@ async def get_route(cluster: Cluster, name: str) -> RouteView:
     Raises:
         ClusterError: there is none, or the cluster has no Gateway API.
     """
-    return project_route(await _read(cluster, name))
+    return project_route(await _read_route(cluster, name))
 
 
 async def set_weight(
@@ -39,12 +39,12 @@ async def set_weight(
     weight: int,
     owner: str,
     epoch: int,
-    before: Rules | None = None,
+    original_rules: Rules | None = None,
 ) -> RouteView:
     """Give the canary so many percent of the Service's requests; 0 takes it out.
 
     Args:
-        before: the rules before the release; put back to the letter where they are the same but for the weights.
+        original_rules: the rules before the release; put back to the letter where they are the same but for the weights.
 
     Raises:
         Refused: another release holds the route.
@@ -53,30 +53,33 @@ async def set_weight(
     """
 
     def build(view: RouteView) -> dict[str, Any] | None:
-        rules = weighted(view, service, canary, weight)
-        if before is not None and weighted(replace(view, rules=tuple(before)), service, canary, weight) == rules:
-            rules = list(before)
+        rules = set_backend_weight(view, service, canary, weight)
+        if (
+            original_rules is not None
+            and set_backend_weight(replace(view, rules=tuple(original_rules)), service, canary, weight) == rules
+        ):
+            rules = list(original_rules)
         if rules == list(view.rules) and (view.owner, view.epoch) == (owner, epoch):
             return None
-        return {"metadata": {"annotations": marks(owner, epoch)}, "spec": {"rules": rules}}
+        return {"metadata": {"annotations": ownership_annotations(owner, epoch)}, "spec": {"rules": rules}}
 
     return await _patch_route(cluster, name, owner, epoch, build)
 
 
-async def free_route(cluster: Cluster, name: str, *, owner: str, epoch: int) -> RouteView:
+async def release_route(cluster: Cluster, name: str, *, owner: str, epoch: int) -> RouteView:
     """Take our marks off.
 
     Raises:
         StaleEpoch: a later epoch has written.
     """
-    return await _patch_route(cluster, name, owner, epoch, unmarked)
+    return await _patch_route(cluster, name, owner, epoch, remove_ownership_patch)
 
 
-async def _read(cluster: Cluster, name: str) -> Any:
+async def _read_route(cluster: Cluster, name: str) -> Any:
     try:
-        return await cluster.http.json("GET", cluster.path(*HTTP_ROUTES, name))
+        return await cluster.http.request_json("GET", cluster.path(*HTTP_ROUTES, name))
     except KubeApiError as error:
-        if error.status != _NOT_FOUND or await _has_api(cluster):
+        if error.status != _NOT_FOUND or await _has_gateway_api(cluster):
             raise
     raise ClusterError(
         "the cluster has no Gateway API (gateway.networking.k8s.io/v1): nothing can split requests by weight",
@@ -84,9 +87,9 @@ async def _read(cluster: Cluster, name: str) -> Any:
     )
 
 
-async def _has_api(cluster: Cluster) -> bool:
+async def _has_gateway_api(cluster: Cluster) -> bool:
     try:
-        await cluster.http.json("GET", f"/{HTTP_ROUTES[0]}")
+        await cluster.http.request_json("GET", f"/{HTTP_ROUTES[0]}")
     except KubeApiError as error:
         if error.status == _NOT_FOUND:
             return False
@@ -94,7 +97,7 @@ async def _has_api(cluster: Cluster) -> bool:
     return True
 
 
-async def _patch_route(cluster: Cluster, name: str, owner: str, epoch: int, build: Build) -> RouteView:
+async def _patch_route(cluster: Cluster, name: str, owner: str, epoch: int, build: PatchBuilder) -> RouteView:
     return await fenced_patch(
         cluster,
         HTTP_ROUTES,
@@ -103,5 +106,5 @@ async def _patch_route(cluster: Cluster, name: str, owner: str, epoch: int, buil
         project=project_route,
         owner=owner,
         epoch=epoch,
-        read=lambda: _read(cluster, name),
+        read=lambda: _read_route(cluster, name),
     )

@@ -10,19 +10,24 @@ from typing import Any, Protocol, TypeVar
 from zdd_tui.backends.kubernetes.cluster import MERGE_PATCH, Cluster
 from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.model.errors import ClusterError, Refused, StaleEpoch
-from zdd_tui.model.json_access import text
+from zdd_tui.model.json_access import get_text
 from zdd_tui.model.workload.rollout import EPOCH_ANNOTATION
-from zdd_tui.model.workload.second_deployment import OWNER_ANNOTATION, ServiceView, marks, project_service
+from zdd_tui.model.workload.second_deployment import (
+    OWNER_ANNOTATION,
+    ServiceView,
+    ownership_annotations,
+    project_service,
+)
 
 DEPLOYMENTS = "apis/apps/v1", "deployments"
 SERVICES = "api/v1", "services"
 _CONFLICT, _NOT_FOUND = 409, 404
 _ATTEMPTS = 10
 
-Kind = tuple[str, str]
+ApiResource = tuple[str, str]
 
 
-class Marked(Protocol):
+class OwnedView(Protocol):
     """What fencing needs of an object's view."""
 
     @property
@@ -35,13 +40,13 @@ class Marked(Protocol):
     def resource_version(self) -> str: ...
 
 
-V = TypeVar("V", bound=Marked)
+OwnedViewT = TypeVar("OwnedViewT", bound=OwnedView)
 
 
-async def read_raw(cluster: Cluster, kind: Kind, name: str) -> Any | None:
+async def get_raw_object(cluster: Cluster, kind: ApiResource, name: str) -> Any | None:
     """An object as the API gives it; None where there is none."""
     try:
-        return await cluster.http.json("GET", cluster.path(*kind, name))
+        return await cluster.http.request_json("GET", cluster.path(*kind, name))
     except KubeApiError as error:
         if error.status == _NOT_FOUND:
             return None
@@ -54,12 +59,12 @@ async def get_service(cluster: Cluster, name: str) -> ServiceView:
     Raises:
         ClusterError: there is none.
     """
-    return project_service(await cluster.http.json("GET", cluster.path(*SERVICES, name)))
+    return project_service(await cluster.http.request_json("GET", cluster.path(*SERVICES, name)))
 
 
-def refuse_foreign(kind: Kind, name: str, raw: Any, owner: str) -> None:
+def require_owner(kind: ApiResource, name: str, raw: Any, owner: str) -> None:
     """Raises Refused where another release holds the object."""
-    held = text(raw, "metadata", "annotations", OWNER_ANNOTATION)
+    held = get_text(raw, "metadata", "annotations", OWNER_ANNOTATION)
     if held and held != owner:
         what = kind[1].removesuffix("s")
         raise Refused(
@@ -68,7 +73,7 @@ def refuse_foreign(kind: Kind, name: str, raw: Any, owner: str) -> None:
         )
 
 
-async def claim_service(cluster: Cluster, name: str, *, owner: str, epoch: int) -> ServiceView:
+async def acquire_service(cluster: Cluster, name: str, *, owner: str, epoch: int) -> ServiceView:
     """Mark a Service as ours. From then on no other release may have it.
 
     Raises:
@@ -79,12 +84,12 @@ async def claim_service(cluster: Cluster, name: str, *, owner: str, epoch: int) 
     def build(view: ServiceView) -> dict[str, Any] | None:
         if view.owner == owner and view.epoch == epoch:
             return None
-        return {"metadata": {"annotations": marks(owner, epoch)}}
+        return {"metadata": {"annotations": ownership_annotations(owner, epoch)}}
 
     return await _patch_service(cluster, name, owner, epoch, build)
 
 
-async def point_service(
+async def set_service_selector(
     cluster: Cluster, name: str, selector: Mapping[str, str], *, owner: str, epoch: int
 ) -> ServiceView:
     """Change values of a Service's selector, in one patch with our marks. Labels that are not named stay.
@@ -97,21 +102,21 @@ async def point_service(
     def build(view: ServiceView) -> dict[str, Any] | None:
         if view.owner == owner and view.epoch == epoch and selector.items() <= view.selector.items():
             return None
-        return {"metadata": {"annotations": marks(owner, epoch)}, "spec": {"selector": dict(selector)}}
+        return {"metadata": {"annotations": ownership_annotations(owner, epoch)}, "spec": {"selector": dict(selector)}}
 
     return await _patch_service(cluster, name, owner, epoch, build)
 
 
-async def free_service(cluster: Cluster, name: str, *, owner: str, epoch: int) -> ServiceView:
+async def release_service(cluster: Cluster, name: str, *, owner: str, epoch: int) -> ServiceView:
     """Take our marks off a Service.
 
     Raises:
         StaleEpoch: a later epoch has written.
     """
-    return await _patch_service(cluster, name, owner, epoch, unmarked)
+    return await _patch_service(cluster, name, owner, epoch, remove_ownership_patch)
 
 
-async def create_owned(cluster: Cluster, kind: Kind, manifest: Mapping[str, Any], *, owner: str) -> None:
+async def create_owned(cluster: Cluster, kind: ApiResource, manifest: Mapping[str, Any], *, owner: str) -> None:
     """Create an object unless we have created it already.
 
     Raises:
@@ -119,26 +124,26 @@ async def create_owned(cluster: Cluster, kind: Kind, manifest: Mapping[str, Any]
     """
     name = manifest["metadata"]["name"]
     try:
-        await cluster.http.json("POST", cluster.path(*kind), body=manifest)
+        await cluster.http.request_json("POST", cluster.path(*kind), body=manifest)
     except KubeApiError as error:
         if error.status != _CONFLICT:
             raise
-        raw = await read_raw(cluster, kind, name)
+        raw = await get_raw_object(cluster, kind, name)
         if raw is None:
             raise ClusterError(f"{kind[1]} {name!r} comes and goes", "see who else writes to it") from None
-        refuse_foreign(kind, name, raw, owner)
-        if not text(raw, "metadata", "annotations", OWNER_ANNOTATION):
+        require_owner(kind, name, raw, owner)
+        if not get_text(raw, "metadata", "annotations", OWNER_ANNOTATION):
             raise Refused(
                 f"{kind[1].removesuffix('s')} {name!r} is there already and belongs to no release",
                 f"kubectl -n {cluster.namespace} delete {kind[1]}/{name}, if nobody needs it",
             ) from None
-        if text(raw, "metadata", "deletionTimestamp"):
+        if get_text(raw, "metadata", "deletionTimestamp"):
             raise ClusterError(
                 f"{kind[1].removesuffix('s')} {name!r} is being deleted", "wait until it is gone"
             ) from None
 
 
-async def remove_owned(cluster: Cluster, kind: Kind, name: str, *, owner: str, epoch: int) -> bool:
+async def remove_owned(cluster: Cluster, kind: ApiResource, name: str, *, owner: str, epoch: int) -> bool:
     """Delete an object of ours; pods go after their Deployment, with their grace.
 
     Returns:
@@ -147,45 +152,45 @@ async def remove_owned(cluster: Cluster, kind: Kind, name: str, *, owner: str, e
     Raises:
         StaleEpoch: a later epoch has written.
     """
-    raw = await read_raw(cluster, kind, name)
-    if raw is None or text(raw, "metadata", "annotations", OWNER_ANNOTATION) != owner:
+    raw = await get_raw_object(cluster, kind, name)
+    if raw is None or get_text(raw, "metadata", "annotations", OWNER_ANNOTATION) != owner:
         return True
-    refuse_stale(kind, name, text(raw, "metadata", "annotations", EPOCH_ANNOTATION), epoch)
-    if not text(raw, "metadata", "deletionTimestamp"):
+    require_current_epoch(kind, name, get_text(raw, "metadata", "annotations", EPOCH_ANNOTATION), epoch)
+    if not get_text(raw, "metadata", "deletionTimestamp"):
         options = {
             "kind": "DeleteOptions",
             "apiVersion": "v1",
             "propagationPolicy": "Foreground",
-            "preconditions": {"uid": text(raw, "metadata", "uid")},
+            "preconditions": {"uid": get_text(raw, "metadata", "uid")},
         }
         try:
-            await cluster.http.json("DELETE", cluster.path(*kind, name), body=options)
+            await cluster.http.request_json("DELETE", cluster.path(*kind, name), body=options)
         except KubeApiError as error:
             if error.status not in (_NOT_FOUND, _CONFLICT):
                 raise
-    return await read_raw(cluster, kind, name) is None
+    return await get_raw_object(cluster, kind, name) is None
 
 
-def refuse_stale(kind: Kind, name: str, written: str, epoch: int) -> None:
+def require_current_epoch(kind: ApiResource, name: str, stored_epoch: str, epoch: int) -> None:
     """Raises StaleEpoch where a later epoch has written."""
-    if written.isdigit() and int(written) > epoch:
+    if stored_epoch.isdigit() and int(stored_epoch) > epoch:
         raise StaleEpoch(
-            f"{kind[1].removesuffix('s')} {name!r} was written by epoch {written}; this agent holds epoch {epoch}",
+            f"{kind[1].removesuffix('s')} {name!r} was written by epoch {stored_epoch}; this agent holds epoch {epoch}",
             "another agent carries the release now; this one must stop",
         )
 
 
 async def fenced_patch(
     cluster: Cluster,
-    kind: Kind,
+    kind: ApiResource,
     name: str,
-    build: Callable[[V], dict[str, Any] | None],
+    build: Callable[[OwnedViewT], dict[str, Any] | None],
     *,
-    project: Callable[[Any], V],
+    project: Callable[[Any], OwnedViewT],
     owner: str,
     epoch: int,
     read: Callable[[], Awaitable[Any]] | None = None,
-) -> V:
+) -> OwnedViewT:
     """Patch an object that a release may hold; the resourceVersion lets nothing come between check and write.
 
     Args:
@@ -198,24 +203,24 @@ async def fenced_patch(
     """
     path, what = cluster.path(*kind, name), kind[1].removesuffix("s")
     for _ in range(_ATTEMPTS):
-        raw = await (read() if read else cluster.http.json("GET", path))
-        refuse_foreign(kind, name, raw, owner)
+        raw = await (read() if read else cluster.http.request_json("GET", path))
+        require_owner(kind, name, raw, owner)
         view = project(raw)
-        refuse_stale(kind, name, str(view.epoch), epoch)
+        require_current_epoch(kind, name, str(view.epoch), epoch)
         patch = build(view)
         if patch is None:
             return view
         patch["metadata"]["resourceVersion"] = view.resource_version
-        await cluster.proved()
+        await cluster.check_lease()
         try:
-            return project(await cluster.http.json("PATCH", path, body=patch, content_type=MERGE_PATCH))
+            return project(await cluster.http.request_json("PATCH", path, body=patch, content_type=MERGE_PATCH))
         except KubeApiError as error:
             if error.status != _CONFLICT:
                 raise
     raise ClusterError(f"{what} {name!r} changes faster than it can be patched", "see who else writes to it")
 
 
-def unmarked(view: Marked) -> dict[str, Any] | None:
+def remove_ownership_patch(view: OwnedView) -> dict[str, Any] | None:
     """The patch that takes our marks off."""
     if not view.owner and not view.epoch:
         return None

@@ -10,13 +10,13 @@ from typing import Any
 
 import aiohttp
 
-from zdd_tui.model.guard.series import Counts
+from zdd_tui.model.guard.series import CounterSample
 from zdd_tui.model.plan.guard import Probe
 from zdd_tui.model.plan.strategies import SmokeCheck
 
-PARALLEL = 50
-_FASTEST = 0.001
-_GROWTH = 1.25
+MAX_CONCURRENT_PROBES = 50
+_SMALLEST_BUCKET = 0.001
+_BUCKET_GROWTH = 1.25
 """From one bucket's bound to the next: a quantile is off by at most a quarter."""
 
 
@@ -25,70 +25,72 @@ class Prober:
 
     def __init__(self, session: aiohttp.ClientSession, spec: Probe) -> None:
         self._session = session
-        self._spec = spec
-        self._expected = re.compile(spec.expect)
-        self._counts: dict[str, Counts] = {}
-        self._bounds = _bounds(spec.timeout)
+        self._config = spec
+        self._expected_status = re.compile(spec.expect)
+        self._counters: dict[str, CounterSample] = {}
+        self._bucket_bounds = _build_bucket_bounds(spec.timeout)
 
-    async def round(self, addresses: Mapping[str, str]) -> dict[str, Counts | str]:
+    async def probe_all(self, urls: Mapping[str, str]) -> dict[str, CounterSample | str]:
         """One request to each; the counters of all that came so far.
 
         Args:
-            addresses: by key, the whole URL. A target that is no longer among them is forgotten.
+            urls: by key, the whole URL. A target that is no longer among them is forgotten.
         """
-        turn = asyncio.Semaphore(PARALLEL)
+        turn = asyncio.Semaphore(MAX_CONCURRENT_PROBES)
 
         async def one(key: str, url: str) -> None:
             async with turn:
-                seconds = await self._probe(url)
-            self._counts[key] = self._plus(self._counts.get(key), seconds)
+                seconds = await self._probe_once(url)
+            self._counters[key] = self._add_observation(self._counters.get(key), seconds)
 
-        self._counts = {key: counts for key, counts in self._counts.items() if key in addresses}
-        await asyncio.gather(*(one(key, url) for key, url in addresses.items()))
-        return dict(self._counts)
+        self._counters = {key: counts for key, counts in self._counters.items() if key in urls}
+        await asyncio.gather(*(one(key, url) for key, url in urls.items()))
+        return dict(self._counters)
 
-    async def _probe(self, url: str) -> float | None:
+    async def _probe_once(self, url: str) -> float | None:
         """Seconds, None for an error."""
         began = perf_counter()
         try:
             async with (
-                asyncio.timeout(self._spec.timeout),
+                asyncio.timeout(self._config.timeout),
                 self._session.get(url, allow_redirects=False, headers={"User-Agent": "zdd-probe"}) as response,
             ):
                 await response.read()
-                good = self._expected.fullmatch(str(response.status))
+                good = self._expected_status.fullmatch(str(response.status))
         except (aiohttp.ClientError, OSError, ValueError):  # a timeout is an OSError
             return None
         return perf_counter() - began if good else None
 
-    def _plus(self, before: Counts | None, seconds: float | None) -> Counts:
-        old = before or Counts(buckets=dict.fromkeys(self._bounds, 0.0))
+    def _add_observation(self, before: CounterSample | None, seconds: float | None) -> CounterSample:
+        old = before or CounterSample(buckets=dict.fromkeys(self._bucket_bounds, 0.0))
         # No answer in time is an error, and slower than every bound.
         took = math.inf if seconds is None else seconds
-        return Counts(
+        return CounterSample(
             requests=old.requests + 1,
             errors=old.errors + (seconds is None),
             buckets={bound: count + (took <= bound) for bound, count in old.buckets.items()},
-            known=frozenset({"requests", "duration"}),
+            available=frozenset({"requests", "duration"}),
         )
 
 
-def _bounds(timeout: float) -> tuple[float, ...]:
+def _build_bucket_bounds(timeout: float) -> tuple[float, ...]:
     bounds = [timeout]
-    while bounds[-1] / _GROWTH > _FASTEST:
-        bounds.append(bounds[-1] / _GROWTH)
+    while bounds[-1] / _BUCKET_GROWTH > _SMALLEST_BUCKET:
+        bounds.append(bounds[-1] / _BUCKET_GROWTH)
     return (*reversed(bounds), math.inf)
 
 
 # --- Smoke checks: a few GET requests, straight to a pod, judged by status and by text in the body.
 
 
-MAX_BODY = 1 << 20
+MAX_BODY_BYTES = 1 << 20
 """Bytes of an answer that are looked at."""
-AT_ONCE = 8
+MAX_CONCURRENT_CHECKS = 8
 
 
-async def smoke(addresses: Sequence[tuple[str, int]], checks: Sequence[SmokeCheck], timeout: float) -> list[str]:
+async def run_smoke_checks(
+    addresses: Sequence[tuple[str, int]], checks: Sequence[SmokeCheck], timeout: float
+) -> list[str]:
     """Asks every address everything; nothing is asked twice, and redirects are answers like others.
 
     Args:
@@ -101,7 +103,7 @@ async def smoke(addresses: Sequence[tuple[str, int]], checks: Sequence[SmokeChec
     """
     # aiohttp costs a quarter of a second to import: not before the first paint.
     aiohttp: Any = await asyncio.to_thread(importlib.import_module, "aiohttp")
-    gate = asyncio.Semaphore(AT_ONCE)
+    gate = asyncio.Semaphore(MAX_CONCURRENT_CHECKS)
 
     async def one(session: Any, host: str, port: int, check: SmokeCheck) -> str:
         place = f"[{host}]" if ":" in host else host
@@ -110,7 +112,7 @@ async def smoke(addresses: Sequence[tuple[str, int]], checks: Sequence[SmokeChec
                 async with asyncio.timeout(timeout):
                     url = f"http://{place}:{port}{check.path}"
                     async with session.get(url, allow_redirects=False) as response:
-                        status, body = response.status, await _text(response)
+                        status, body = response.status, await _read_body(response)
             except TimeoutError:
                 return f"{place}:{port} GET {check.path}: no answer within {timeout:g} s"
             except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -127,10 +129,10 @@ async def smoke(addresses: Sequence[tuple[str, int]], checks: Sequence[SmokeChec
     return [line for line in found if line]
 
 
-async def _text(response: Any) -> str:
+async def _read_body(response: Any) -> str:
     payload = bytearray()
     async for chunk in response.content.iter_any():
         payload += chunk
-        if len(payload) >= MAX_BODY:
+        if len(payload) >= MAX_BODY_BYTES:
             break
     return payload.decode(response.charset or "utf-8", errors="replace")

@@ -10,28 +10,28 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from zdd_tui.model.errors import MetricsError
-from zdd_tui.model.guard.series import Counts
+from zdd_tui.model.guard.series import CounterSample
 from zdd_tui.model.plan.guard import Scrape
-from zdd_tui.model.shadow import FAMILIES, ShadowCounts
+from zdd_tui.model.shadow import METRIC_FAMILIES, ShadowCounters
 
-MAX_BYTES = 8 * 1024 * 1024
+MAX_PAGE_BYTES = 8 * 1024 * 1024
 """A page of metrics that is larger is refused."""
 
-ACCEPT = {"Accept": "text/plain;version=0.0.4"}
+ACCEPT_HEADERS = {"Accept": "text/plain;version=0.0.4"}
 
 
 async def scrape_all(
     session: aiohttp.ClientSession, addresses: Mapping[str, str], spec: Scrape
-) -> dict[str, Counts | str]:
+) -> dict[str, CounterSample | str]:
     """The counters of many targets at the same time, or in words why one has none.
 
     Args:
         addresses: by key, ``http://host:port``.
     """
     turn = asyncio.Semaphore(spec.parallel)
-    read = reader(spec)
+    read = build_reader(spec)
 
-    async def one(key: str, address: str) -> tuple[str, Counts | str]:
+    async def one(key: str, address: str) -> tuple[str, CounterSample | str]:
         async with turn:
             try:
                 return key, read(await _fetch(session, address + spec.path, spec.timeout))
@@ -43,22 +43,25 @@ async def scrape_all(
 
 async def _fetch(session: aiohttp.ClientSession, url: str, timeout: float) -> str:
     try:
-        async with asyncio.timeout(timeout), session.get(url, headers=ACCEPT, allow_redirects=False) as response:
+        async with (
+            asyncio.timeout(timeout),
+            session.get(url, headers=ACCEPT_HEADERS, allow_redirects=False) as response,
+        ):
             if response.status != 200:
                 raise MetricsError(f"status {response.status}")
-            body = await response.content.read(MAX_BYTES + 1)
-            while len(body) <= MAX_BYTES and (more := await response.content.read(MAX_BYTES)):
+            body = await response.content.read(MAX_PAGE_BYTES + 1)
+            while len(body) <= MAX_PAGE_BYTES and (more := await response.content.read(MAX_PAGE_BYTES)):
                 body += more
     except TimeoutError:
         raise MetricsError(f"no answer within {timeout:g} s") from None
     except (aiohttp.ClientError, OSError) as error:
-        raise MetricsError(why_unreachable(error)) from None
-    if len(body) > MAX_BYTES:
-        raise MetricsError(f"more than {MAX_BYTES // 1024 // 1024} MB of metrics")
+        raise MetricsError(describe_unreachable(error)) from None
+    if len(body) > MAX_PAGE_BYTES:
+        raise MetricsError(f"more than {MAX_PAGE_BYTES // 1024 // 1024} MB of metrics")
     return body.decode("utf-8", "replace")
 
 
-def why_unreachable(error: BaseException) -> str:
+def describe_unreachable(error: BaseException) -> str:
     """In a few words, without the address, which may hold a password."""
     if isinstance(error, aiohttp.ClientConnectorError):
         error = error.os_error
@@ -69,7 +72,7 @@ def why_unreachable(error: BaseException) -> str:
     return type(error).__name__
 
 
-def reader(spec: Scrape) -> Callable[[str], Counts]:
+def build_reader(spec: Scrape) -> Callable[[str], CounterSample]:
     """What reads one page. It raises MetricsError where the page holds no metrics.
 
     A page of a real service has thousands of lines, and the parser takes some 10 µs for each: only lines of the two
@@ -79,7 +82,7 @@ def reader(spec: Scrape) -> Callable[[str], Counts]:
     kinds = re.compile(r"^# TYPE (\S+) ", re.MULTILINE)
     errors = re.compile(spec.errors)
 
-    def read(page: str) -> Counts:
+    def read(page: str) -> CounterSample:
         if "\x00" in page or page.lstrip()[:1] == "<":
             raise MetricsError("not a page of metrics")
         shown = set(kinds.findall(page))
@@ -88,18 +91,18 @@ def reader(spec: Scrape) -> Callable[[str], Counts]:
         if spec.requests in shown or spec.requests.removesuffix("_total") in shown:
             known.add("requests")
         try:
-            return _counts(lines, spec, errors, known)
+            return _parse_counters(lines, spec, errors, known)
         except (ValueError, KeyError, IndexError) as error:
             raise MetricsError(f"not a page of metrics: {error}"[:120]) from None
 
     return read
 
 
-def _counts(lines: str, spec: Scrape, errors: "re.Pattern[str]", known: set[str]) -> Counts:
+def _parse_counters(lines: str, spec: Scrape, errors: "re.Pattern[str]", available: set[str]) -> CounterSample:
     requests = failed = 0.0
     coded = False
     buckets: dict[float, float] = {}
-    for name, labels, value in _samples(lines):
+    for name, labels, value in _parse_samples(lines):
         if not math.isfinite(value) or value < 0:
             raise ValueError(f"{name} is {value}, which no counter can be")
         if name == spec.requests:
@@ -110,15 +113,15 @@ def _counts(lines: str, spec: Scrape, errors: "re.Pattern[str]", known: set[str]
             bound = float(labels["le"])
             buckets[bound] = buckets.get(bound, 0.0) + value
     if requests and not coded:
-        known.discard("requests")  # without a status code nobody can tell good from bad
+        available.discard("requests")  # without a status code nobody can tell good from bad
     elif coded:
-        known.add("requests")
+        available.add("requests")
     if buckets:
-        known.add("duration")
-    return Counts(requests=requests, errors=failed, buckets=buckets, known=frozenset(known))
+        available.add("duration")
+    return CounterSample(requests=requests, errors=failed, buckets=buckets, available=frozenset(available))
 
 
-def _samples(lines: str) -> Iterable[tuple[str, Mapping[str, str], float]]:
+def _parse_samples(lines: str) -> Iterable[tuple[str, Mapping[str, str], float]]:
     for family in text_string_to_metric_families(lines + "\n"):
         for sample in family.samples:
             yield sample.name, sample.labels, float(sample.value)
@@ -140,7 +143,7 @@ async def scrape_samples(
     wanted = tuple(families)
     lines = "\n".join(line for line in page.splitlines() if line.startswith(wanted))
     try:
-        return list(_samples(lines))
+        return list(_parse_samples(lines))
     except (ValueError, KeyError, IndexError) as error:
         raise MetricsError(f"not a page of metrics: {error}"[:120]) from None
 
@@ -148,12 +151,12 @@ async def scrape_samples(
 # --- Reads the counters of shadow reads from the pods' /metrics.
 
 
-TIMEOUT = 3.0
+READ_TIMEOUT = 3.0
 """Seconds for one pod's page; a gate may look for five."""
-AT_ONCE = 16
+MAX_CONCURRENT_READS = 16
 
 
-async def read_shadows(addresses: Mapping[str, str], path: str) -> dict[str, ShadowCounts]:
+async def read_shadow_counters(addresses: Mapping[str, str], path: str) -> dict[str, ShadowCounters]:
     """The counters of every pod.
 
     Args:
@@ -165,15 +168,15 @@ async def read_shadows(addresses: Mapping[str, str], path: str) -> dict[str, Sha
     """
     import aiohttp  # noqa: PLC0415  # a quarter of a second: not before the first paint
 
-    turn = asyncio.Semaphore(AT_ONCE)
+    turn = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
-    async def one(session: aiohttp.ClientSession, address: str) -> ShadowCounts:
+    async def one(session: aiohttp.ClientSession, address: str) -> ShadowCounters:
         async with turn:
             try:
-                samples = await scrape_samples(session, f"http://{address}/metrics", FAMILIES, TIMEOUT)
+                samples = await scrape_samples(session, f"http://{address}/metrics", METRIC_FAMILIES, READ_TIMEOUT)
             except MetricsError as error:
                 raise MetricsError(f"metrics of {address}: {error.title}") from None
-        counts = ShadowCounts.of(samples, path)
+        counts = ShadowCounters.from_samples(samples, path)
         if not counts.results:
             raise MetricsError(
                 f"metrics of {address} have no shadow_comparisons_total for path {path!r}",

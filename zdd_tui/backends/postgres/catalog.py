@@ -4,13 +4,13 @@ old side is now."""
 import json
 from typing import Any, TypeAlias
 
-from zdd_tui.model.ddl.catalog import Catalog, Column, Sequence, Table
-from zdd_tui.model.ddl.lint import down_reads, nearest, up_reads
-from zdd_tui.model.ddl.names import ASIDE_SCHEMA, aside_name, order_name, sync_name
+from zdd_tui.model.ddl.catalog import Catalog, CatalogColumn, KeySequence, Table
+from zdd_tui.model.ddl.lint import down_source_columns, suggest_name, up_source_columns
+from zdd_tui.model.ddl.names import ARCHIVE_SCHEMA, archived_name, lock_order_name, sync_name
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import Plan, TableName
 
-__all__ = ["Catalog", "find_table", "ordered_types", "our_triggers", "read_catalog"]
+__all__ = ["Catalog", "find_table", "ordered_types", "read_catalog", "trigger_names"]
 
 Connection: TypeAlias = Any
 """asyncpg.Connection, or the pool's proxy of one."""
@@ -52,7 +52,7 @@ WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass A
 """
 
 # Whether a type has a default operator class is told by itself, by what it is binary coercible to, or by its kind.
-_ORDERED = """
+_ORDERED_TYPES = """
 SELECT t.oid::bigint AS oid FROM pg_type t
 JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
 LEFT JOIN pg_type e ON e.oid = b.typelem AND b.typcategory = 'A'
@@ -64,7 +64,7 @@ WHERE t.oid = ANY ($1::bigint[]::oid[]) AND (
         AND k.castmethod = 'b' AND k.castcontext = 'i'))))
 """
 
-_ASIDE_OTHERS = """
+_ARCHIVE_IN_USE = """
 SELECT NOT pg_has_role(n.nspowner, 'USAGE')
     OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
                AND c.relname <> $2)
@@ -82,12 +82,12 @@ async def find_table(conn: Connection, schema: str, name: str) -> dict[str, Any]
 
 async def ordered_types(conn: Connection, oids: list[int]) -> set[int]:
     """Those of the types that have an order and an equality, as keys need them."""
-    return {row["oid"] for row in await conn.fetch(_ORDERED, oids)}
+    return {row["oid"] for row in await conn.fetch(_ORDERED_TYPES, oids)}
 
 
-def our_triggers(plan: Plan) -> tuple[str, ...]:
+def trigger_names(plan: Plan) -> tuple[str, ...]:
     """Names of the triggers (and functions) that we make for a plan."""
-    return (sync_name(plan, "forward"), sync_name(plan, "reverse"), order_name(plan))
+    return (sync_name(plan, "forward"), sync_name(plan, "reverse"), lock_order_name(plan))
 
 
 async def read_catalog(conn: Connection, plan: Plan) -> Catalog:
@@ -100,62 +100,62 @@ async def read_catalog(conn: Connection, plan: Plan) -> Catalog:
         # Types are told with their schemas then, whatever the search path is that the texts are run with.
         before = await conn.fetchval("SELECT current_setting('search_path')")
         await conn.execute("SET LOCAL search_path = pg_catalog")
-        catalog = await _read(conn, plan)
+        catalog = await _read_catalog(conn, plan)
         await conn.execute("SELECT set_config('search_path', $1, true)", before)
         return catalog
 
 
-async def _read(conn: Connection, plan: Plan) -> Catalog:
+async def _read_catalog(conn: Connection, plan: Plan) -> Catalog:
     change = plan.change
     found = await find_table(conn, change.table.schema_, change.table.name)
     where, aside, gone = change.table.schema_, False, False
-    target = await find_table(conn, change.target.schema_, change.target.name) if change.into else found
+    target = await find_table(conn, change.target_table.schema_, change.target_table.name) if change.into else found
     if found is None and change.into is not None:
-        found = await find_table(conn, ASIDE_SCHEMA, change.table.name)
-        where, aside, gone = (ASIDE_SCHEMA, True, False) if found else (where, False, target is not None)
+        found = await find_table(conn, ARCHIVE_SCHEMA, change.table.name)
+        where, aside, gone = (ARCHIVE_SCHEMA, True, False) if found else (where, False, target is not None)
     if found is None and not gone:
-        raise await _no_table(conn, change.table)
-    names = {aside_name(plan, column): column for column in change.down}
+        raise await _table_not_found(conn, change.table)
+    names = {archived_name(plan, column): column for column in change.down}
     if change.kind == "column" and found is not None:
         present = {column["name"] for column in found["columns"]}
         aside = set(names) <= present
         gone = not aside and not set(change.down) & present
-    old = await _table(conn, found, where, change.table.name, names) if found else _empty(change.table)
+    old = await _read_table(conn, found, where, change.table.name, names) if found else _empty_table(change.table)
     new = old if change.into is None else None
     if change.into is not None and target is not None:
-        new = await _table(conn, target, change.target.schema_, change.target.name, {})
+        new = await _read_table(conn, target, change.target_table.schema_, change.target_table.name, {})
     triggers = [t for relation in (found, target) if relation for t in relation["triggers"] or []]
-    ours = our_triggers(plan)
-    others = await conn.fetchval(_ASIDE_OTHERS, ASIDE_SCHEMA, change.table.name)
+    ours = trigger_names(plan)
+    others = await conn.fetchval(_ARCHIVE_IN_USE, ARCHIVE_SCHEMA, change.table.name)
     return Catalog(
         old=old,
         new=new,
-        key=await _key(conn, plan, found or target or {}),
-        aside=aside,
-        gone=gone,
-        up_reads=_existing(old, up_reads(plan)),
-        down_reads=_existing(new, down_reads(plan)),
+        key=await _read_key(conn, plan, found or target or {}),
+        is_archived=aside,
+        is_dropped=gone,
+        up_source_columns=_select_existing(old, up_source_columns(plan)),
+        down_source_columns=_select_existing(new, down_source_columns(plan)),
         triggers=frozenset(t["name"] for t in triggers if t["name"] in ours and t["on"]),
-        foreign_before=tuple(
+        other_before_triggers=tuple(
             trigger["name"]
             for trigger in (found or {}).get("triggers") or []
             # pg_trigger.h: 1 is ROW, 2 is BEFORE, 4 is INSERT, 16 is UPDATE
             if trigger["on"] and trigger["type"] & 3 == 3 and trigger["type"] & 20 and trigger["name"] not in ours
         ),
-        sequences=await _sequences(conn, plan, found, target),
-        aside_shared=bool(others),
+        sequences=await _read_sequences(conn, plan, found, target),
+        archive_in_use=bool(others),
     )
 
 
-def _existing(table: Table | None, names: tuple[str, ...]) -> tuple[str, ...]:
+def _select_existing(table: Table | None, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in names if table is not None and table.column(name) is not None)
 
 
-def _empty(table: TableName) -> Table:
+def _empty_table(table: TableName) -> Table:
     return Table(table.schema_, table.name, ())
 
 
-async def _no_table(conn: Connection, table: TableName) -> PlanError:
+async def _table_not_found(conn: Connection, table: TableName) -> PlanError:
     rows = await conn.fetch(
         "SELECT n.nspname || '.' || c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'zdd')"
@@ -163,34 +163,36 @@ async def _no_table(conn: Connection, table: TableName) -> PlanError:
     names = [row["name"] for row in rows]
     return PlanError(
         f"change.table: {table} does not exist in database {await conn.fetchval('SELECT current_database()')}"
-        f"{nearest(str(table), names)}",
+        f"{suggest_name(str(table), names)}",
         "name an existing table, with its schema unless that is public; check the database in database.dsn",
     )
 
 
-async def _table(conn: Connection, found: dict[str, Any], schema: str, name: str, names: dict[str, str]) -> Table:
-    comparable = await ordered_types(conn, [column["type_oid"] for column in found["columns"] or []])
+async def _read_table(
+    conn: Connection, relation: dict[str, Any], schema: str, name: str, names: dict[str, str]
+) -> Table:
+    comparable = await ordered_types(conn, [column["type_oid"] for column in relation["columns"] or []])
     columns = tuple(
-        Column(
+        CatalogColumn(
             name=names.get(column["name"], column["name"]),
             type=column["type"],
             not_null=column["not_null"],
-            default=column["default"],
+            has_default=column["default"],
             identity=column["identity"],
-            generated=column["generated"],
-            comparable=column["type_oid"] in comparable,
+            is_generated=column["generated"],
+            is_comparable=column["type_oid"] in comparable,
         )
-        for column in found["columns"] or []
+        for column in relation["columns"] or []
     )
-    return Table(schema, name, columns, rows=found["rows"], blocks=found["blocks"])
+    return Table(schema, name, columns, rows=relation["rows"], blocks=relation["blocks"])
 
 
-async def _key(conn: Connection, plan: Plan, found: dict[str, Any]) -> tuple[Column, ...]:
-    wanted, columns = plan.change.key, {column["name"]: column for column in found["columns"] or []}
+async def _read_key(conn: Connection, plan: Plan, relation: dict[str, Any]) -> tuple[CatalogColumn, ...]:
+    wanted, columns = plan.change.key, {column["name"]: column for column in relation["columns"] or []}
     for name in wanted:
         if name not in columns:
             raise PlanError(
-                f"change.key: {plan.change.table} has no column {name}{nearest(name, list(columns))}",
+                f"change.key: {plan.change.table} has no column {name}{suggest_name(name, list(columns))}",
                 "name existing columns",
             )
     ordered = await ordered_types(conn, [columns[name]["type_oid"] for name in wanted])
@@ -205,15 +207,15 @@ async def _key(conn: Connection, plan: Plan, found: dict[str, Any]) -> tuple[Col
             raise PlanError(
                 f"change.key: column {name} of {plan.change.table} can be NULL", "choose columns that are NOT NULL"
             )
-    for index in found["unique"] or []:
+    for index in relation["unique"] or []:
         if (set(index["columns"]) == set(wanted)) if wanted else index["primary"]:
             # Pages follow the index, so its order of columns counts, not the plan's.
             return tuple(
-                Column(
+                CatalogColumn(
                     name,
                     columns[name]["type"],
                     not_null=True,
-                    default=columns[name]["default"],
+                    has_default=columns[name]["default"],
                     identity=columns[name]["identity"],
                 )
                 for name in index["columns"]
@@ -229,19 +231,21 @@ async def _key(conn: Connection, plan: Plan, found: dict[str, Any]) -> tuple[Col
     )
 
 
-async def _sequences(
-    conn: Connection, plan: Plan, found: dict[str, Any] | None, target: dict[str, Any] | None
-) -> tuple[Sequence, ...]:
-    if plan.change.into is None or found is None or target is None:
+async def _read_sequences(
+    conn: Connection, plan: Plan, relation: dict[str, Any] | None, target: dict[str, Any] | None
+) -> tuple[KeySequence, ...]:
+    if plan.change.into is None or relation is None or target is None:
         return ()
     sequences = []
-    for row in await conn.fetch(_SEQUENCES, found["oid"], target["oid"]):
-        successor = await _free_name(conn, plan.change.target, f"{plan.change.target.name}_{row['key']}_seq")
-        sequences.append(Sequence(row["schema"], row["name"], row["key"], row["identity"], row["shared"], successor))
+    for row in await conn.fetch(_SEQUENCES, relation["oid"], target["oid"]):
+        successor = await _unused_name(
+            conn, plan.change.target_table, f"{plan.change.target_table.name}_{row['key']}_seq"
+        )
+        sequences.append(KeySequence(row["schema"], row["name"], row["key"], row["identity"], row["shared"], successor))
     return tuple(sequences)
 
 
-async def _free_name(conn: Connection, table: TableName, wanted: str) -> str:
+async def _unused_name(conn: Connection, table: TableName, wanted: str) -> str:
     taken = {
         row["relname"]
         for row in await conn.fetch(
@@ -253,7 +257,7 @@ async def _free_name(conn: Connection, table: TableName, wanted: str) -> str:
     return next(name for name in [stem, *(f"{stem}{n}" for n in range(1, 10_000))] if name not in taken)
 
 
-_SCHEMA = """
+_SCHEMA_OBJECTS = """
 SELECT 'column' AS kind, format('%s.%s %s %s %s', c.table_schema, c.table_name, c.column_name, c.data_type,
                                 c.is_nullable) AS what
 FROM information_schema.columns c WHERE c.table_schema NOT IN ('pg_catalog', 'information_schema', 'zdd')
@@ -271,6 +275,6 @@ ORDER BY 1, 2
 """
 
 
-async def schema_lines(connection: Connection) -> list[str]:
+async def read_schema_objects(connection: Connection) -> list[str]:
     """Columns, indexes, triggers, our functions and sequences of a database that has a `zdd` schema, in words."""
-    return [f"{row['kind']} {row['what']}" for row in await connection.fetch(_SCHEMA)]
+    return [f"{row['kind']} {row['what']}" for row in await connection.fetch(_SCHEMA_OBJECTS)]

@@ -1,6 +1,6 @@
 """Connections to PostgreSQL, and every way in which they fail, explained without secrets.
 
-A place is written as :func:`describe` writes it, ``user@host:port/db``; a password stands in no message.
+A place is written as :func:`describe_dsn` writes it, ``user@host:port/db``; a password stands in no message.
 """
 
 import getpass
@@ -15,15 +15,15 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 
-from zdd_tui.model.errors import DatabaseAway, DatabaseError
+from zdd_tui.model.errors import DatabaseError, DatabaseUnavailable
 
-FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+CONNECTION_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """What asyncpg raises for a server that is away or refuses; TimeoutError is an OSError."""
 
-UNREADABLE = "the configured dsn"
+UNPARSABLE_DSN_TEXT = "the configured dsn"
 _HOST = re.compile(r"^(\[[0-9A-Fa-f:.%]+\]|[\w.-]*)(:\d+)?$")
 
-LOST: Final = (
+SESSION_LOST_ERRORS: Final = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.IdleInTransactionSessionTimeoutError,
@@ -31,24 +31,24 @@ LOST: Final = (
     asyncpg.InternalClientError,  # the server's last words came before its hang-up: asyncpg expected neither
     ConnectionError,
 )
-"""The session is gone, whatever it was doing. InterfaceError says so only in words: see :func:`is_lost`."""
+"""The session is gone, whatever it was doing. InterfaceError says so only in words: see :func:`is_session_lost`."""
 
 
-def describe(dsn: str) -> str:
+def describe_dsn(dsn: str) -> str:
     """``user@host:port/db``, safe for screens; a DSN that could be read in two ways is not quoted at all."""
     try:
         parts = urlsplit(dsn)
     except ValueError:
-        return UNREADABLE
+        return UNPARSABLE_DSN_TEXT
     # A password with an unescaped / ? or # ends the address early, and its rest would pass for a database.
     if parts.scheme not in ("postgresql", "postgres") or parts.fragment or "@" in parts.path + parts.query:
-        return UNREADABLE
+        return UNPARSABLE_DSN_TEXT
     login, _, hosts = parts.netloc.rpartition("@")
     query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
     hosts = unquote(hosts) or query.get("host") or os.environ.get("PGHOST") or "localhost"
     if not hosts.startswith("/"):
         if not all(_HOST.match(host) for host in hosts.split(",")):
-            return UNREADABLE
+            return UNPARSABLE_DSN_TEXT
         port = query.get("port") or os.environ.get("PGPORT") or "5432"
         hosts = ",".join(host if re.search(r":\d+$", host) else f"{host}:{port}" for host in hosts.split(","))
     user = unquote(login.partition(":")[0]) or query.get("user") or os.environ.get("PGUSER") or getpass.getuser()
@@ -67,7 +67,7 @@ async def connect(
     Raises:
         DatabaseError: unreachable, wrong password, unknown database, too many connections, TLS, timeout, bad DSN.
     """
-    return await _attempt(
+    return await _connect_with_timeout(
         dsn,
         timeout,
         lambda: asyncpg.connect(
@@ -126,46 +126,46 @@ async def create_pool(
             pool.terminate()
             raise
 
-    return await _attempt(dsn, timeout, start)
+    return await _connect_with_timeout(dsn, timeout, start)
 
 
 async def _no_reset(_connection: object) -> None:
     """Nothing was changed, so nothing has to be reset."""
 
 
-async def _attempt(dsn: str, timeout: float, start: Callable[[], Awaitable[Any]]) -> Any:
+async def _connect_with_timeout(dsn: str, timeout: float, connect: Callable[[], Awaitable[Any]]) -> Any:
     try:
-        return await start()
-    except (*FAILURES, ValueError, OverflowError) as error:  # OverflowError: a port beyond 65535
-        failure = translate(error, dsn, timeout=timeout)
+        return await connect()
+    except (*CONNECTION_ERRORS, ValueError, OverflowError) as error:  # OverflowError: a port beyond 65535
+        failure = translate_error(error, dsn, timeout=timeout)
     # Raised out here, so that the original, which may quote the DSN, does not even stay as its context.
     raise failure
 
 
 @contextmanager
-def explained(dsn: str) -> Iterator[None]:
+def translate_errors(dsn: str) -> Iterator[None]:
     """Turns whatever asyncpg raises inside into a DatabaseError that names the place."""
     try:
         yield
-    except FAILURES as error:
-        raise translate(error, dsn) from None
+    except CONNECTION_ERRORS as error:
+        raise translate_error(error, dsn) from None
 
 
-def is_lost(error: BaseException) -> bool:
+def is_session_lost(error: BaseException) -> bool:
     """The session has ended: by the server, by the network, or because we closed it."""
     if isinstance(error, asyncpg.InterfaceError):
         return not isinstance(error, asyncpg.ClientConfigurationError) and "clos" in str(error)
-    return isinstance(error, LOST)
+    return isinstance(error, SESSION_LOST_ERRORS)
 
 
 # --- one sentence and one mend for each failure ----------------------------------------------------------------
 
-POOLER = (
+POOLER_ERROR = (
     "is reached through a pooler in transaction mode, which loses LISTEN, leases and session settings",
     "point dsn at the server itself or at a session-mode pool",
 )
 
-_EXPLAINED: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
+_ERROR_TEXTS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     ((ssl.SSLError,), "does not agree on TLS: {error}", "check sslmode and sslrootcert in the dsn"),
     ((TimeoutError,), "does not answer within {timeout:g} s", "check host, port and firewall"),
     ((gaierror,), "has a host name that does not resolve", "check the host in the dsn"),
@@ -198,7 +198,7 @@ _EXPLAINED: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
         "does not allow it to role {user}: {error}",
         "use the role that owns the zdd schema, or grant this one its rights",
     ),
-    ((asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError), *POOLER),
+    ((asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError), *POOLER_ERROR),
     (
         (asyncpg.IdleInTransactionSessionTimeoutError,),
         "ended our session because it idled inside a transaction",
@@ -212,9 +212,9 @@ _EXPLAINED: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
 )
 
 
-def translate(error: BaseException, dsn: str, *, timeout: float = 10.0) -> DatabaseError:
+def translate_error(error: BaseException, dsn: str, *, timeout: float = 10.0) -> DatabaseError:
     """The DatabaseError for what asyncpg or the operating system raised."""
-    place = describe(dsn)
+    place = describe_dsn(dsn)
     if isinstance(error, ValueError) and "certificate" in str(error):
         return DatabaseError(
             f"{place}: its TLS settings name a certificate or key that cannot be used",
@@ -225,31 +225,31 @@ def translate(error: BaseException, dsn: str, *, timeout: float = 10.0) -> Datab
         return DatabaseError(
             f"{place} is not a usable dsn", "write postgresql://user:password@host:port/database, escaped as a URL"
         )
-    text = _without_secrets(str(error).splitlines()[0] if str(error) else type(error).__name__, dsn)
+    text = _mask_dsn(str(error).splitlines()[0] if str(error) else type(error).__name__, dsn)
     if "unsupported startup parameter" in text or "statement pooling mode" in text:
-        return pooler_found(dsn)
+        return pooler_error(dsn)
     if "SSL upgrade" in text:
         return DatabaseError(f"{place} does not offer TLS", "set sslmode=prefer, or enable ssl on the server")
     user = place.rpartition("@")[0] or "?"
-    away = is_lost(error) or isinstance(
+    away = is_session_lost(error) or isinstance(
         error, (OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)
     )
-    kind = DatabaseAway if away and not isinstance(error, (ssl.SSLError, gaierror)) else DatabaseError
-    for kinds, sentence, mend in _EXPLAINED:
+    kind = DatabaseUnavailable if away and not isinstance(error, (ssl.SSLError, gaierror)) else DatabaseError
+    for kinds, sentence, mend in _ERROR_TEXTS:
         if isinstance(error, kinds):
             return kind(f"{place} {sentence.format(error=text, user=user, timeout=timeout)}", mend)
-    if is_lost(error):
+    if is_session_lost(error):
         return kind(f"{place}: the connection is lost ({text})", "it is tried again; check the network")
     if isinstance(error, OSError):
         return kind(f"{place} cannot be reached: {text}", "check host, port and network")
     return kind(f"{place}: {text}")
 
 
-def pooler_found(dsn: str) -> DatabaseError:
-    return DatabaseError(f"{describe(dsn)} {POOLER[0]}", POOLER[1])
+def pooler_error(dsn: str) -> DatabaseError:
+    return DatabaseError(f"{describe_dsn(dsn)} {POOLER_ERROR[0]}", POOLER_ERROR[1])
 
 
-def _without_secrets(text: str, dsn: str) -> str:
+def _mask_dsn(text: str, dsn: str) -> str:
     try:
         parts = urlsplit(dsn)
         raw = parts.netloc.rpartition("@")[0].partition(":")[2]
@@ -264,7 +264,7 @@ def _without_secrets(text: str, dsn: str) -> str:
 
 # --- poolers ---------------------------------------------------------------------------------------------------
 
-_WHO = "SELECT pid || ' ' || backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+_BACKEND_IDENTITY = "SELECT pid || ' ' || backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 
 
 async def refuse_pooler(
@@ -281,19 +281,19 @@ async def refuse_pooler(
     """
     rival = await connect(dsn, application_name="zdd probe", timeout=timeout, statement_cache_size=0)
     try:
-        with explained(dsn):
-            ours, theirs = {await _who(connection, timeout)}, set[str]()
+        with translate_errors(dsn):
+            ours, theirs = {await _read_backend_identity(connection, timeout)}, set[str]()
             for _ in range(rounds):
                 async with rival.transaction():
-                    theirs.add(await _who(rival, timeout))
+                    theirs.add(await _read_backend_identity(rival, timeout))
                     # Asked in this order a pool of one backend is found out before we would wait for it.
                     if not ours & theirs:
-                        ours.add(await _who(connection, timeout))
+                        ours.add(await _read_backend_identity(connection, timeout))
                 if len(ours) > 1 or len(theirs) > 1 or ours & theirs:
-                    raise pooler_found(dsn)
+                    raise pooler_error(dsn)
     finally:
         rival.terminate()
 
 
-async def _who(connection: "asyncpg.Connection[asyncpg.Record]", timeout: float) -> str:
-    return str(await connection.fetchval(_WHO, timeout=timeout))
+async def _read_backend_identity(connection: "asyncpg.Connection[asyncpg.Record]", timeout: float) -> str:
+    return str(await connection.fetchval(_BACKEND_IDENTITY, timeout=timeout))

@@ -17,7 +17,7 @@ import asyncpg
 from zdd_tui.model.ddl.lint_ddl import index_name
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.base import Database
-from zdd_tui.model.sql import ident, literal, qualified
+from zdd_tui.model.sql import quote_identifier, quote_literal, quote_qualified
 
 Connection: TypeAlias = Any
 """asyncpg.Connection, or the pool's proxy of one."""
@@ -25,10 +25,10 @@ Connection: TypeAlias = Any
 Connections: TypeAlias = "asyncpg.Pool[asyncpg.Record] | Callable[[], AbstractAsyncContextManager[Connection]]"
 """Where a connection outside of any fence comes from."""
 
-OnWait: TypeAlias = Callable[[str], Awaitable[None]]
+WaitCallback: TypeAlias = Callable[[str], Awaitable[None]]
 """Told what we wait for, in words fit for a screen; the empty string when the wait is over."""
 
-_RETRIED = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+_RETRIED_ERRORS = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 _BLOCKERS = """
 SELECT a.pid, coalesce(a.application_name, '') AS app, coalesce(a.state, a.backend_type) AS state,
@@ -45,24 +45,24 @@ class LadderSettings:
     Attributes:
         lock_timeout: seconds on the first rung.
         lock_timeout_max: seconds on the last.
-        tries: rungs, the first included.
+        max_tries: rungs, the first included.
         pause: upper bound in seconds of the random pause after the first try; it doubles up to two seconds.
     """
 
     lock_timeout: float = 0.2
     lock_timeout_max: float = 2.0
-    tries: int = 40
+    max_tries: int = 40
     pause: float = 0.1
 
     @classmethod
-    def of(cls, database: Database) -> Self:
+    def from_database(cls, database: Database) -> Self:
         return cls(database.lock_timeout, database.lock_timeout_max, database.lock_tries)
 
     def timeout_at(self, attempt: int) -> float:
         """Seconds on rung ``attempt``, counted from 0: grows evenly from the first to the last."""
-        if self.tries < 2:
+        if self.max_tries < 2:
             return self.lock_timeout
-        share = min(1.0, attempt / (self.tries - 1))
+        share = min(1.0, attempt / (self.max_tries - 1))
         return max(0.001, self.lock_timeout + (self.lock_timeout_max - self.lock_timeout) * share)
 
     def pause_after(self, attempt: int) -> float:
@@ -75,7 +75,7 @@ async def run_ddl(
     statements: Iterable[str],
     *,
     ladder: LadderSettings,
-    on_wait: OnWait,
+    on_wait: WaitCallback,
     record: Callable[[Connection], Awaitable[None]],
 ) -> None:
     """Runs the statements and ``record`` in one fenced transaction, so that effect and record commit together.
@@ -85,24 +85,24 @@ async def run_ddl(
     """
     statements = tuple(statements)
     blockers: list[str] = []
-    for attempt in range(ladder.tries):
+    for attempt in range(ladder.max_tries):
         timeout = ladder.timeout_at(attempt)
         try:
             async with fenced() as conn:
                 await conn.execute("SET LOCAL statement_timeout = 0")
-                await conn.execute(f"SET LOCAL lock_timeout = {literal(f'{timeout * 1000:.0f}ms')}")
-                watch = _watching(connections, conn, timeout / 2, on_wait, blockers)
+                await conn.execute(f"SET LOCAL lock_timeout = {quote_literal(f'{timeout * 1000:.0f}ms')}")
+                watch = _report_blockers(connections, conn, timeout / 2, on_wait, blockers)
                 async with watch:
                     for statement in statements:
                         await _execute(conn, statement)
                 await conn.execute("SET LOCAL lock_timeout = 0")
                 await record(conn)
-        except _RETRIED as error:
+        except _RETRIED_ERRORS as error:
             who = ", ".join(blockers) or "a session that was gone when we looked"
-            await on_wait(f"try {attempt + 1} of {ladder.tries}: blocked by {who}")
-            if attempt + 1 == ladder.tries:
+            await on_wait(f"try {attempt + 1} of {ladder.max_tries}: blocked by {who}")
+            if attempt + 1 == ladder.max_tries:
                 raise StepFailed(
-                    f"the lock was not to be had in {ladder.tries} tries ({type(error).__name__}): blocked by {who}",
+                    f"the lock was not to be had in {ladder.max_tries} tries ({type(error).__name__}): blocked by {who}",
                     "let those transactions end, or end them with pg_terminate_backend(pid), then retry",
                 ) from None
             await asyncio.sleep(ladder.pause_after(attempt))
@@ -111,7 +111,7 @@ async def run_ddl(
 
 
 async def create_index(
-    conn_factory: Connections, statement: str, *, on_wait: OnWait, schema: str = "public", name: str | None = None
+    conn_factory: Connections, statement: str, *, on_wait: WaitCallback, schema: str = "public", name: str | None = None
 ) -> None:
     """Builds an index concurrently, as often as it is called: a valid one of that name is left, an invalid one,
     the leftover of a build that was cut off, is dropped and built again.
@@ -124,14 +124,14 @@ async def create_index(
         StepFailed: it cannot be built.
     """
     name = name or index_name(statement)
-    index = qualified(schema, name)
+    index = quote_qualified(schema, name)
     async with _session(conn_factory) as conn:
         # No lock_timeout: it would cut the build off and leave an invalid index (online_migrations #94).
         await conn.execute("SET lock_timeout = 0")
         await conn.execute("SET statement_timeout = 0")
-        await conn.execute(f"SET search_path = {ident(schema)}, public")
+        await conn.execute(f"SET search_path = {quote_identifier(schema)}, public")
         valid = await _index_valid(conn, index)
-        async with _watching(conn_factory, conn, 1.0, on_wait, [], progress=True):
+        async with _report_blockers(conn_factory, conn, 1.0, on_wait, [], show_progress=True):
             if valid is False:
                 await on_wait(f"removing the invalid index {name}")
                 await _execute(conn, f"DROP INDEX CONCURRENTLY IF EXISTS {index}")
@@ -141,16 +141,16 @@ async def create_index(
             raise StepFailed(f"index {name} is not valid after it was built", "retry: it is dropped and built again")
 
 
-async def drop_index(conn_factory: Connections, schema: str, name: str, *, on_wait: OnWait) -> None:
+async def drop_index(conn_factory: Connections, schema: str, name: str, *, on_wait: WaitCallback) -> None:
     """Drops an index without blocking anybody; nothing when it is not there."""
     async with _session(conn_factory) as conn:
         await conn.execute("SET lock_timeout = 0")
         await conn.execute("SET statement_timeout = 0")
-        async with _watching(conn_factory, conn, 1.0, on_wait, []):
-            await _execute(conn, f"DROP INDEX CONCURRENTLY IF EXISTS {qualified(schema, name)}")
+        async with _report_blockers(conn_factory, conn, 1.0, on_wait, []):
+            await _execute(conn, f"DROP INDEX CONCURRENTLY IF EXISTS {quote_qualified(schema, name)}")
 
 
-async def blockers_of(conn: Connection, pid: int) -> list[str]:
+async def list_blockers(conn: Connection, pid: int) -> list[str]:
     """Who blocks a session, longest first: ``pid 4711 (app, idle in transaction, 12s)``. No query text."""
     return [
         f"pid {row['pid']} ({row['app'] or 'no name'}, {row['state']}, {row['age']:.0f}s)"
@@ -179,43 +179,45 @@ async def _index_valid(conn: Connection, index: str) -> bool | None:
 async def _execute(conn: Connection, statement: str) -> None:
     try:
         await conn.execute(statement)
-    except _RETRIED:
+    except _RETRIED_ERRORS:
         raise
     except asyncpg.DependentObjectsStillExistError as error:
         raise StepFailed(
-            f"{_short(statement)}: {str(error).splitlines()[0]}: {(error.detail or '').replace(chr(10), '; ')}",
+            f"{_shorten(statement)}: {str(error).splitlines()[0]}: {(error.detail or '').replace(chr(10), '; ')}",
             "remove what depends on it, then retry; nothing is dropped in cascade",
         ) from None
     except asyncpg.InsufficientPrivilegeError as error:
         raise StepFailed(
-            f"{_short(statement)}: {str(error).splitlines()[0]}",
+            f"{_shorten(statement)}: {str(error).splitlines()[0]}",
             "grant the role of database.dsn that right, then retry",
         ) from None
     except (asyncpg.AdminShutdownError, asyncpg.PostgresConnectionError, asyncpg.IdleInTransactionSessionTimeoutError):
         raise
     except asyncpg.PostgresError as error:
         raise StepFailed(
-            f"{_short(statement)}: {str(error).splitlines()[0]}", "correct the database or the plan, then retry"
+            f"{_shorten(statement)}: {str(error).splitlines()[0]}", "correct the database or the plan, then retry"
         ) from None
 
 
-def _short(statement: str) -> str:
+def _shorten(statement: str) -> str:
     line = " ".join(statement.split())
     return line if len(line) <= 60 else line[:59] + "…"
 
 
 @asynccontextmanager
-async def _watching(
+async def _report_blockers(
     connections: Connections,
     conn: Connection,
-    after: float,
-    on_wait: OnWait,
+    interval: float,
+    on_wait: WaitCallback,
     blockers: list[str],
     *,
-    progress: bool = False,
+    show_progress: bool = False,
 ) -> AsyncIterator[None]:
-    """Looks from a second session who blocks ``conn``, every ``after`` seconds; ``blockers`` holds the last answer."""
-    task = asyncio.create_task(_watch(connections, conn.get_server_pid(), after, on_wait, blockers, progress))
+    """Looks from a second session who blocks ``conn``, every ``interval`` seconds; ``blockers`` holds the last answer."""
+    task = asyncio.create_task(
+        _report_blockers_loop(connections, conn.get_server_pid(), interval, on_wait, blockers, show_progress)
+    )
     try:
         yield
     finally:
@@ -225,24 +227,24 @@ async def _watching(
         raise error  # what on_wait raised
 
 
-async def _watch(
-    connections: Connections, pid: int, after: float, on_wait: OnWait, blockers: list[str], progress: bool
+async def _report_blockers_loop(
+    connections: Connections, pid: int, interval: float, on_wait: WaitCallback, blockers: list[str], show_progress: bool
 ) -> None:
     # The work goes on whether or not we can look.
     with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-        await asyncio.sleep(after)
+        await asyncio.sleep(interval)
         async with _session(connections) as second:
             while True:
-                found = await blockers_of(second, pid)
+                found = await list_blockers(second, pid)
                 if found:
                     blockers[:] = found
                     await on_wait(f"waiting for {', '.join(found)}")
-                elif progress and (phase := await _progress(second, pid)):
+                elif show_progress and (phase := await _index_build_progress(second, pid)):
                     await on_wait(phase)
-                await asyncio.sleep(after)
+                await asyncio.sleep(interval)
 
 
-async def _progress(conn: Connection, pid: int) -> str:
+async def _index_build_progress(conn: Connection, pid: int) -> str:
     row = await conn.fetchrow(
         "SELECT phase, blocks_done, blocks_total FROM pg_stat_progress_create_index WHERE pid = $1", pid
     )

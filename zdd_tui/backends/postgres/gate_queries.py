@@ -1,5 +1,5 @@
 """What gates look at in PostgreSQL: marks in time, recent rows, old snapshots, sessions that wait, leftovers."""
-# ruff: noqa: S608  the only text put in is the constant MARK_AGE
+# ruff: noqa: S608  the only text put in is the constant MARKER_AGE_SQL
 
 import json
 from collections.abc import Sequence
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from zdd_tui.backends.postgres.catalog import Connection, our_triggers, read_catalog
+from zdd_tui.backends.postgres.catalog import Connection, read_catalog, trigger_names
 from zdd_tui.model.ddl.catalog import Catalog, Table
 from zdd_tui.model.ddl.lint import created_objects
-from zdd_tui.model.ddl.names import ASIDE_SCHEMA, SCHEMA, aside_name, search_path, sync_name
+from zdd_tui.model.ddl.names import ARCHIVE_SCHEMA, SCHEMA, archived_name, search_path, sync_name
 from zdd_tui.model.ddl.rows import (
-    MARK_AGE,
+    MARKER_AGE_SQL,
     last_key_statement,
-    recent_statement,
-    unmoved_statement,
+    not_copied_statement,
+    recent_rows_statement,
     verify_keys_statement,
 )
-from zdd_tui.model.plan.base import DualWrite, Plan
-from zdd_tui.model.sql import qualified
+from zdd_tui.model.plan.base import DualWriteMode, Plan
+from zdd_tui.model.sql import quote_qualified
 
 TAIL_BLOCKS = 256
 """2 MiB at the end of a table, where most new rows are."""
@@ -33,20 +33,20 @@ class RecentSample:
 
     Attributes:
         rows: how many were compared.
-        disagree: how many of them hold something else on the new side than ``up`` makes of the old.
-        unmoved: how many have nothing on the new side yet. Before the backfill that is no fault of a row that is
+        mismatches: how many of them hold something else on the new side than ``up`` makes of the old.
+        not_copied: how many have nothing on the new side yet. Before the backfill that is no fault of a row that is
             older than the mark: a writer that changes another column of it need not touch the new side.
         example_key: of one that disagrees, readable.
     """
 
     rows: int
-    disagree: int
-    unmoved: int = 0
+    mismatches: int
+    not_copied: int = 0
     example_key: str | None = None
 
     @property
-    def agree(self) -> int:
-        return self.rows - self.disagree - self.unmoved
+    def matches(self) -> int:
+        return self.rows - self.mismatches - self.not_copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Blocker:
         return f"{who} ({self.app or 'no name'}, {self.state}, {self.age:.0f}s)"
 
 
-async def mark(conn: Connection) -> str:
+async def snapshot_marker(conn: Connection) -> str:
     """This moment, to be compared with later: an id of a transaction, and the server's clock. Opaque."""
     row = await conn.fetchrow(
         "SELECT pg_current_xact_id()::text AS xid, extract(epoch FROM clock_timestamp())::float8 AS at"
@@ -76,7 +76,7 @@ async def mark(conn: Connection) -> str:
     return f"{row['xid']}@{row['at']:.6f}"
 
 
-async def newest_key(conn: Connection, catalog: Catalog) -> int | None:
+async def read_newest_key(conn: Connection, catalog: Catalog) -> int | None:
     """The highest key, where keys are numbers that grow: what lies above it later was inserted later."""
     if len(catalog.key) != 1 or catalog.key[0].type not in ("smallint", "integer", "bigint"):
         return None
@@ -84,39 +84,39 @@ async def newest_key(conn: Connection, catalog: Catalog) -> int | None:
     return int(row[0]) if row else 0
 
 
-async def sample_recent(
-    conn: Connection, plan: Plan, catalog: Catalog, since: str, *, born_after: int | None = None
+async def compare_recent_rows(
+    conn: Connection, plan: Plan, catalog: Catalog, marker: str, *, inserted_after: int | None = None
 ) -> RecentSample:
     """Compares up to ``plan.gates.sample_rows`` rows that were written since a mark: the end of each table, and blocks
     here and there. A row that disagrees is looked at twice, because it may be in the middle of being written.
 
     Args:
-        born_after: of :func:`newest_key` at the mark; a row above it has no excuse for an empty new side.
+        inserted_after: of :func:`read_newest_key` at the mark; a row above it has no excuse for an empty new side.
     """
-    tables = [catalog.old] if plan.change.kind == "column" else [catalog.old, catalog.target]
+    tables = [catalog.old] if plan.change.kind == "column" else [catalog.old, catalog.new_table]
     keys: dict[tuple[str, ...], None] = {}
     for table in tables:
-        keys |= dict.fromkeys(await _recent_keys(conn, catalog, table, since, plan.gates.sample_rows))
+        keys |= dict.fromkeys(await _read_recent_keys(conn, catalog, table, marker, plan.gates.sample_rows))
     chosen = list(keys)[: plan.gates.sample_rows]
-    wrong = await disagreeing(conn, plan, catalog, chosen)
+    wrong = await find_mismatches(conn, plan, catalog, chosen)
     if wrong:
-        wrong = await disagreeing(conn, plan, catalog, wrong)
-    excused = set(await _unmoved(conn, plan, catalog, wrong, born_after))
+        wrong = await find_mismatches(conn, plan, catalog, wrong)
+    excused = set(await _find_not_copied(conn, plan, catalog, wrong, inserted_after))
     wrong = [key for key in wrong if key not in excused]
     return RecentSample(len(chosen), len(wrong), len(excused), ", ".join(wrong[0]) if wrong else None)
 
 
-async def _unmoved(
-    conn: Connection, plan: Plan, catalog: Catalog, keys: Sequence[tuple[str, ...]], born_after: int | None
+async def _find_not_copied(
+    conn: Connection, plan: Plan, catalog: Catalog, keys: Sequence[tuple[str, ...]], inserted_after: int | None
 ) -> list[tuple[str, ...]]:
-    older = [key for key in keys if born_after is None or int(key[0]) <= born_after]
+    older = [key for key in keys if inserted_after is None or int(key[0]) <= inserted_after]
     if not older:
         return []
-    rows = await conn.fetch(unmoved_statement(plan, catalog), *(list(column) for column in zip(*older, strict=True)))
+    rows = await conn.fetch(not_copied_statement(plan, catalog), *(list(column) for column in zip(*older, strict=True)))
     return [tuple(json.loads(row["key"])) for row in rows]
 
 
-async def disagreeing(
+async def find_mismatches(
     conn: Connection, plan: Plan, catalog: Catalog, keys: Sequence[tuple[str, ...]]
 ) -> list[tuple[str, ...]]:
     """Those of the keys whose two sides differ, or for which ``up`` cannot be computed."""
@@ -134,44 +134,44 @@ async def disagreeing(
             return list(keys)
         middle = len(keys) // 2
         return [
-            *await disagreeing(conn, plan, catalog, keys[:middle]),
-            *await disagreeing(conn, plan, catalog, keys[middle:]),
+            *await find_mismatches(conn, plan, catalog, keys[:middle]),
+            *await find_mismatches(conn, plan, catalog, keys[middle:]),
         ]
 
 
-async def _recent_keys(
-    conn: Connection, catalog: Catalog, table: Table, since: str, limit: int
+async def _read_recent_keys(
+    conn: Connection, catalog: Catalog, table: Table, marker: str, limit: int
 ) -> list[tuple[str, ...]]:
-    xid = since.partition("@")[0]
+    xid = marker.partition("@")[0]
     blocks = await conn.fetchval(
         "SELECT pg_relation_size(to_regclass($1)) / current_setting('block_size')::bigint", table.sql
     )
     first = max(0, blocks - TAIL_BLOCKS)
-    rows = await conn.fetch(recent_statement(catalog, table, tail=True), xid, limit, first)
+    rows = await conn.fetch(recent_rows_statement(catalog, table, from_end=True), xid, limit, first)
     if first and len(rows) < limit:
         share = min(100.0, 100.0 * SCATTERED_BLOCKS / blocks)
-        rows += await conn.fetch(recent_statement(catalog, table, tail=False), xid, limit, share)
+        rows += await conn.fetch(recent_rows_statement(catalog, table, from_end=False), xid, limit, share)
     return [tuple(row) for row in rows]
 
 
-async def oldest_snapshot_since(conn: Connection, since: str) -> list[Blocker]:
+async def find_older_transactions(conn: Connection, marker: str) -> list[Blocker]:
     """Transactions of this database, prepared ones included, that are older than a mark: longest first.
 
     Left out: ourselves, other agents, autovacuum and whatever cannot see rows.
     """
-    xid, _, began = since.partition("@")
+    xid, _, began = marker.partition("@")
     rows = await conn.fetch(
         "SELECT pid, coalesce(application_name, '') AS app, coalesce(state, backend_type) AS state,"
         " coalesce(extract(epoch FROM clock_timestamp() - xact_start)::float8, 0) AS age"
         " FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         " AND backend_type IN ('client backend', 'walsender') AND application_name NOT LIKE 'zdd agent %'"
-        f" AND (greatest(age(backend_xmin), age(backend_xid)) > ({MARK_AGE})"
+        f" AND (greatest(age(backend_xmin), age(backend_xid)) > ({MARKER_AGE_SQL})"
         "      OR extract(epoch FROM xact_start) < $2::float8)"
         " UNION ALL"
         " SELECT 0, gid, 'prepared', extract(epoch FROM clock_timestamp() - prepared)::float8 FROM pg_prepared_xacts"
         " WHERE database = current_database()"
-        f" AND (age(transaction) > ({MARK_AGE}) OR extract(epoch FROM prepared) < $2::float8)"
+        f" AND (age(transaction) > ({MARKER_AGE_SQL}) OR extract(epoch FROM prepared) < $2::float8)"
         " ORDER BY age DESC",
         xid,
         float(began or 0),
@@ -179,7 +179,7 @@ async def oldest_snapshot_since(conn: Connection, since: str) -> list[Blocker]:
     return [Blocker(*row) for row in rows]
 
 
-async def hidden_sessions(conn: Connection) -> int:
+async def count_hidden_sessions(conn: Connection) -> int:
     """Sessions of this database whose state we may not see: without pg_read_all_stats, those of other roles."""
     found = await conn.fetchval(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usesysid IS NOT NULL"
@@ -188,9 +188,9 @@ async def hidden_sessions(conn: Connection) -> int:
     return int(found)
 
 
-async def waiters_behind(conn: Connection, plan: Plan) -> list[Blocker]:
+async def find_waiters(conn: Connection, plan: Plan) -> list[Blocker]:
     """Sessions that wait for a lock that an agent holds on the plan's tables, longest first."""
-    tables = [qualified(table.schema_, table.name) for table in (plan.change.table, plan.change.target)]
+    tables = [quote_qualified(table.schema_, table.name) for table in (plan.change.table, plan.change.target_table)]
     rows = await conn.fetch(
         "SELECT DISTINCT a.pid, coalesce(a.application_name, '') AS app, coalesce(a.state, '') AS state,"
         " coalesce(extract(epoch FROM clock_timestamp() - a.query_start)::float8, 0) AS age"
@@ -205,9 +205,9 @@ async def waiters_behind(conn: Connection, plan: Plan) -> list[Blocker]:
     return [Blocker(*row) for row in rows]
 
 
-async def leftovers(conn: Connection, plan: Plan, catalog: Catalog | None = None) -> list[str]:
+async def find_leftovers(conn: Connection, plan: Plan, catalog: Catalog | None = None) -> list[str]:
     """What is left of the release in the database, in words; empty after cleanup. ``catalog`` may be old."""
-    names = list(our_triggers(plan))
+    names = list(trigger_names(plan))
     found = [
         f"trigger {row['tgname']} on {row['table']}"
         for row in await conn.fetch(
@@ -224,36 +224,41 @@ async def leftovers(conn: Connection, plan: Plan, catalog: Catalog | None = None
         )
     ]
     if plan.change.into is not None:
-        aside = qualified(ASIDE_SCHEMA, plan.change.table.name)
+        aside = quote_qualified(ARCHIVE_SCHEMA, plan.change.table.name)
         if await conn.fetchval("SELECT to_regclass($1) IS NOT NULL", aside):
-            found.append(f"table {ASIDE_SCHEMA}.{plan.change.table.name}")
+            found.append(f"table {ARCHIVE_SCHEMA}.{plan.change.table.name}")
         return found
-    columns = [aside_name(plan, column) for column in plan.change.down]
+    columns = [archived_name(plan, column) for column in plan.change.down]
     rows = await conn.fetch(
         "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = ANY ($2::text[])"
         " AND NOT attisdropped",
-        qualified(plan.change.table.schema_, plan.change.table.name),
+        quote_qualified(plan.change.table.schema_, plan.change.table.name),
         columns,
     )
     return found + [f"column {row['attname']} of {plan.change.table}" for row in rows]
 
 
-async def objects_valid(conn: Connection, plan: Plan) -> list[str]:
+async def find_invalid_objects(conn: Connection, plan: Plan) -> list[str]:
     """What of the expanded schema is missing or invalid, in words; empty when all is there (the expand gate)."""
     catalog = await read_catalog(conn, plan)
     if catalog.new is None:
-        return [f"table {plan.change.target} is missing"]
-    wrong = [f"column {name} of {plan.change.target} is missing" for name in plan.change.up if not _has(catalog, name)]
+        return [f"table {plan.change.target_table} is missing"]
+    wrong = [
+        f"column {name} of {plan.change.target_table} is missing"
+        for name in plan.change.up
+        if not _has_column(catalog, name)
+    ]
     for schema, name in created_objects(plan).indexes:
         valid = await conn.fetchval(
-            "SELECT indisvalid AND indisready FROM pg_index WHERE indexrelid = to_regclass($1)", qualified(schema, name)
+            "SELECT indisvalid AND indisready FROM pg_index WHERE indexrelid = to_regclass($1)",
+            quote_qualified(schema, name),
         )
         if not valid:
             wrong.append(f"index {name} is {'missing' if valid is None else 'invalid'}")
-    if plan.change.dual_write is DualWrite.TRIGGER and sync_name(plan, "forward") not in catalog.triggers:
+    if plan.change.dual_write is DualWriteMode.TRIGGER and sync_name(plan, "forward") not in catalog.triggers:
         wrong.append(f"trigger {sync_name(plan, 'forward')} is missing or disabled")
     return wrong
 
 
-def _has(catalog: Catalog, name: str) -> bool:
+def _has_column(catalog: Catalog, name: str) -> bool:
     return catalog.new is not None and catalog.new.column(name) is not None

@@ -9,16 +9,16 @@ import asyncio
 import asyncpg
 
 from zdd_tui.backends.postgres.catalog import Connection
-from zdd_tui.model.doctor.evidence import names_old_side, one_line
-from zdd_tui.model.doctor.facts import OldQuery, QueryFacts
-from zdd_tui.model.duration import human_duration
+from zdd_tui.model.doctor.evidence import redact_query, references_old_side
+from zdd_tui.model.doctor.facts import OldSideQuery, QueryFacts
+from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.base import BasePlan
-from zdd_tui.model.sql import qualified
+from zdd_tui.model.sql import quote_qualified
 
-Seen = dict[tuple[object, ...], tuple[str, int, float | None]]
+StatementCounts = dict[tuple[object, ...], tuple[str, int, float | None]]
 """Statements: text, calls, and seconds from the cutover to the first call."""
 
-LOOK_SECONDS = 2.0
+SAMPLE_SECONDS = 2.0
 """Between the two readings of the counts."""
 
 # Not what is idle: its last query may be of yesterday. Ours are the agent's, which may read both sides.
@@ -30,7 +30,7 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type 
   AND (state = 'active' OR state LIKE 'idle in transaction%' OR query_start >= to_timestamp($1::float8))
 """
 
-_HIDDEN = """
+_CANNOT_SEE_ALL = """
 SELECT NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
 """
 
@@ -41,50 +41,50 @@ WHERE e.extname = 'pg_stat_statements'
 
 
 async def read_old_queries(
-    conn: Connection, plan: BasePlan, *, since: float | None, look: float = LOOK_SECONDS
+    conn: Connection, plan: BasePlan, *, since: float | None, sample_seconds: float = SAMPLE_SECONDS
 ) -> QueryFacts:
     """Queries of this database that name the old side of the plan's change.
 
     Args:
         since: the cutover; None before it, and then nothing is waited for.
-        look: seconds between the two readings.
+        sample_seconds: seconds between the two readings.
     """
     not_looked: list[str] = []
-    if await conn.fetchval(_HIDDEN):
+    if await conn.fetchval(_CANNOT_SEE_ALL):
         not_looked.append("other roles' queries are hidden: this role is no member of pg_read_all_stats")
     schema = await conn.fetchval(_EXTENSION)
-    found: list[OldQuery] = []
+    found: list[OldSideQuery] = []
     if schema is None:
         not_looked.append("pg_stat_statements is not installed: only what runs this instant can be seen")
-        activity = await _activity(conn, plan, since)
+        activity = await _read_activity(conn, plan, since)
     else:
         try:
-            before = await _statements(conn, plan, schema, since)
+            before = await _read_statements(conn, plan, schema, since)
             if since is not None and before:
-                await asyncio.sleep(look)
-                found = _compared(before, await _statements(conn, plan, schema, since), look)
+                await asyncio.sleep(sample_seconds)
+                found = _compare_statements(before, await _read_statements(conn, plan, schema, since), sample_seconds)
             else:
-                found = [OldQuery(one_line(query), "") for query, _, _ in before.values()]
+                found = [OldSideQuery(redact_query(query), "") for query, _, _ in before.values()]
         except asyncpg.ObjectNotInPrerequisiteStateError:
             not_looked.append("pg_stat_statements is installed, but not in shared_preload_libraries")
-        activity = await _activity(conn, plan, since)
+        activity = await _read_activity(conn, plan, since)
     return QueryFacts((*activity, *found), tuple(not_looked))
 
 
-async def _activity(conn: Connection, plan: BasePlan, since: float | None) -> list[OldQuery]:
+async def _read_activity(conn: Connection, plan: BasePlan, since: float | None) -> list[OldSideQuery]:
     rows = await conn.fetch(_ACTIVITY, since if since is not None else float("inf"))
     found = []
     for row in rows:
-        if row["query"] and names_old_side(plan, row["query"]):
+        if row["query"] and references_old_side(plan, row["query"]):
             who = f"pid {row['pid']} ({row['application_name'] or 'no name'})"
-            age = human_duration(max(0.0, row["age"] or 0.0))
-            found.append(OldQuery(one_line(row["query"]), f"{who} sent it {age} ago"))
+            age = format_duration(max(0.0, row["age"] or 0.0))
+            found.append(OldSideQuery(redact_query(row["query"]), f"{who} sent it {age} ago"))
     return found
 
 
-async def _statements(conn: Connection, plan: BasePlan, schema: str, since: float | None) -> Seen:
+async def _read_statements(conn: Connection, plan: BasePlan, schema: str, since: float | None) -> StatementCounts:
     """The statements that name the old side."""
-    view = qualified(schema, "pg_stat_statements")
+    view = quote_qualified(schema, "pg_stat_statements")
     dated = await conn.fetchval(
         "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = $1::text::regclass AND attname = 'stats_since')", view
     )
@@ -94,23 +94,23 @@ async def _statements(conn: Connection, plan: BasePlan, schema: str, since: floa
         # What functions run is left out: it may be our own triggers, which keep both sides in step.
         " WHERE toplevel AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
-    found: Seen = {}
+    found: StatementCounts = {}
     for row in rows:
-        if names_old_side(plan, row["query"] or ""):
+        if references_old_side(plan, row["query"] or ""):
             late = None if since is None or row["first_seen"] is None else row["first_seen"] - since
             found[row["userid"], row["queryid"]] = (row["query"], row["calls"], late)
     return found
 
 
-def _compared(before: Seen, after: Seen, seconds: float) -> list[OldQuery]:
+def _compare_statements(before: StatementCounts, after: StatementCounts, seconds: float) -> list[OldSideQuery]:
     found = []
     for key, (query, calls, late) in after.items():
         more = calls - (before[key][1] if key in before else 0)
         if more > 0:
             proof = f"called {more} time{'' if more == 1 else 's'} within {seconds:g} s"
         elif late is not None and late > 0:
-            proof = f"called first {human_duration(late)} after it"
+            proof = f"called first {format_duration(late)} after it"
         else:
             proof = ""
-        found.append(OldQuery(one_line(query), proof))
-    return sorted(found, key=lambda each: not each.proof)
+        found.append(OldSideQuery(redact_query(query), proof))
+    return sorted(found, key=lambda each: not each.evidence)

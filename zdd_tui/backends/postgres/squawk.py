@@ -10,7 +10,7 @@ from pathlib import Path
 
 from zdd_tui.model.errors import ZddError
 
-ANSWERED = (
+IGNORED_RULES = (
     # The ladder sets both timeouts; the record of the step makes statements run once; the rest is taste.
     "require-lock-timeout",
     "require-statement-timeout",
@@ -22,26 +22,26 @@ ANSWERED = (
     "prefer-text-field",
     "prefer-timestamp-tz",
 )
-TIMEOUT = 20.0
+SQUAWK_TIMEOUT = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class SquawkViolation:
     """What squawk says about a statement.
 
     Attributes:
-        statement: counted from 1.
+        statement_number: counted from 1.
         level: `Warning` or `Error` (it cannot be parsed).
     """
 
-    statement: int
+    statement_number: int
     rule: str
     level: str
     message: str
-    mend: str = ""
+    hint: str = ""
 
 
-async def squawk(statements: Iterable[str], *, in_transaction: bool = True) -> list[Finding]:
+async def run_squawk(statements: Iterable[str], *, in_transaction: bool = True) -> list[SquawkViolation]:
     """Findings about the statements.
 
     Args:
@@ -58,16 +58,16 @@ async def squawk(statements: Iterable[str], *, in_transaction: bool = True) -> l
         piece = f"{statement.strip().rstrip(';')};\n"
         lines += [number] * piece.count("\n")
         text += piece
-    output = await _run(text, in_transaction)
+    output = await _run_process(text, in_transaction)
     try:
         raw = json.loads(output or "[]")
         return [
-            Finding(
-                statement=lines[min(item["line"], len(lines) - 1)],
+            SquawkViolation(
+                statement_number=lines[min(item["line"], len(lines) - 1)],
                 rule=item["rule_name"],
                 level=item["level"],
                 message=item["message"],
-                mend=item["help"] or "",
+                hint=item["help"] or "",
             )
             for item in raw
         ]
@@ -75,7 +75,7 @@ async def squawk(statements: Iterable[str], *, in_transaction: bool = True) -> l
         raise ZddError("squawk answered something else than JSON", "reinstall squawk-cli") from None
 
 
-async def _run(text: str, in_transaction: bool) -> str:
+async def _run_process(text: str, in_transaction: bool) -> str:
     program = Path(sys.executable).with_name("squawk")
     found = str(program) if program.exists() else shutil.which("squawk")
     if found is None:
@@ -83,16 +83,16 @@ async def _run(text: str, in_transaction: bool) -> str:
     process = await asyncio.create_subprocess_exec(
         *(found, "--reporter", "json", "--no-error-on-unmatched-pattern"),
         *(("--assume-in-transaction",) if in_transaction else ()),
-        f"--exclude={','.join(ANSWERED)}",
+        f"--exclude={','.join(IGNORED_RULES)}",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(SQUAWK_TIMEOUT):
             output, complaint = await process.communicate(text.encode())
     except TimeoutError:
-        raise ZddError(f"squawk did not answer within {TIMEOUT:.0f} s", "try again") from None
+        raise ZddError(f"squawk did not answer within {SQUAWK_TIMEOUT:.0f} s", "try again") from None
     finally:
         if process.returncode is None:
             process.kill()

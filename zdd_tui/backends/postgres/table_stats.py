@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from zdd_tui.backends.postgres.connection import connect, describe, explained
-from zdd_tui.model.advice.migration import Live, LiveTable
+from zdd_tui.backends.postgres.connection import connect, describe_dsn, translate_errors
+from zdd_tui.model.advice.migration import DatabaseStats, LiveTableStats
 from zdd_tui.model.plan.base import TableName
 
 _TABLE = """
@@ -43,39 +43,39 @@ SELECT coalesce(s.seq_scan, 0) + coalesce(s.idx_scan, 0) AS reads, s.n_tup_ins +
 FROM pg_stat_user_tables s, pg_stat_database d WHERE s.relid = $1::bigint::oid AND d.datname = current_database()
 """
 
-_LONGEST = """
+_LONGEST_TRANSACTION = """
 SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8
 FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database() AND backend_type = 'client backend'
 """
 
 
-async def look_at(dsn: str, tables: Iterable[TableName], *, timeout: float = 5.0) -> Live:
+async def read_database_stats(dsn: str, tables: Iterable[TableName], *, timeout: float = 5.0) -> DatabaseStats:
     """The tables as they are now; takes no lock that anybody waits for.
 
     Raises:
         DatabaseError: the database cannot be asked.
     """
     conn = await connect(dsn, application_name="zdd advise", timeout=timeout)
-    found: dict[str, LiveTable] = {}
+    found: dict[str, LiveTableStats] = {}
     missing = []
     try:
-        with explained(dsn):
+        with translate_errors(dsn):
             # Definitions and types are told with their schemas then.
             await conn.execute("SET search_path = pg_catalog")
             await conn.execute("SET default_transaction_read_only = on")
             for table in dict.fromkeys(tables):
-                live = await _table(conn, table)
+                live = await _read_table_stats(conn, table)
                 if live is None:
                     missing.append(table)
                 else:
                     found[str(table)] = live
-            longest = await conn.fetchval(_LONGEST)
+            longest = await conn.fetchval(_LONGEST_TRANSACTION)
     finally:
         await conn.close()
-    return Live(describe(dsn), found, tuple(missing), longest)
+    return DatabaseStats(describe_dsn(dsn), found, tuple(missing), longest)
 
 
-async def _table(conn: Any, table: TableName) -> LiveTable | None:
+async def _read_table_stats(conn: Any, table: TableName) -> LiveTableStats | None:
     row = await conn.fetchrow(_TABLE, table.schema_, table.name)
     if row is None:
         return None
@@ -90,7 +90,7 @@ async def _table(conn: Any, table: TableName) -> LiveTable | None:
         # pg_get_constraintdef writes it so, whatever the author wrote.
         if definition.startswith("CHECK ((") and definition.endswith(" IS NOT NULL))"):
             proven.add(column)
-    return LiveTable(
+    return LiveTableStats(
         table=table,
         rows=row["rows"],
         heap_bytes=row["heap"],
@@ -105,7 +105,7 @@ async def _table(conn: Any, table: TableName) -> LiveTable | None:
         indexes=tuple(row["index_defs"]),
         triggers=tuple(row["triggers"]),
         referenced_by=tuple(row["referenced_by"]),
-        ordinary=row["ordinary"],
+        is_ordinary=row["ordinary"],
         reads=traffic["reads"] / seconds if seconds else None,
         writes=traffic["writes"] / seconds if seconds else None,
     )

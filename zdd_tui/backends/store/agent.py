@@ -15,35 +15,35 @@ from typing import Any, Self, TypeAlias
 import asyncpg
 
 from zdd_tui.backends.postgres.connection import (
-    FAILURES,
+    CONNECTION_ERRORS,
     connect,
     create_pool,
-    describe,
-    explained,
-    is_lost,
+    describe_dsn,
+    is_session_lost,
     refuse_pooler,
-    translate,
+    translate_error,
+    translate_errors,
 )
 from zdd_tui.backends.store import records, writes
 from zdd_tui.model.errors import DatabaseError, StaleEpoch
 from zdd_tui.model.release.gate import GateReading
 from zdd_tui.model.release.records import Actor, NewEvent, ReleaseRecord, StepChange, StoredCommand
 from zdd_tui.model.release.state import Release
-from zdd_tui.model.sql import literal
+from zdd_tui.model.sql import quote_literal
 
 Connection: TypeAlias = Any
 """asyncpg.Connection, or the pool's proxy of one."""
 
-STALE = "ZD001"
+STALE_EPOCH_SQLSTATE = "ZD001"
 """SQLSTATE that zdd.fence raises."""
 
-TAKE_LOCK_SECONDS = 2.0
+TAKEOVER_WAIT_SECONDS = 2.0
 """How long a takeover waits for the last transaction of the old holder to end; then the next try."""
 
-_LIVE = "holder <> '' AND clock_timestamp() <= renewed_at + make_interval(secs => ttl) AS live"
+_IS_LIVE_SQL = "holder <> '' AND clock_timestamp() <= renewed_at + make_interval(secs => ttl) AS live"
 
 
-async def take_lease(
+async def acquire_lease(
     dsn: str, release_id: int, actor: Actor, *, ttl: float = 3.0, timeout: float = 5.0
 ) -> "AgentStore | None":
     """The right to carry a release out, or None while another live holder has it. Judged by the server's clock.
@@ -57,35 +57,37 @@ async def take_lease(
     """
     connection = await connect(dsn, application_name=f"zdd agent {release_id}", timeout=timeout)
     try:
-        with explained(dsn):
-            if await _held(connection, release_id):
+        with translate_errors(dsn):
+            if await _is_held(connection, release_id):
                 return None
             await refuse_pooler(connection, dsn, timeout=timeout)
-            epoch = await _take(connection, dsn, release_id, actor, ttl)
+            epoch = await _acquire(connection, dsn, release_id, actor, ttl)
         if epoch is None:
             return None
-        return await AgentStore.start(dsn, release_id, epoch, actor, ttl=ttl, timeout=timeout)
+        return await AgentStore.open(dsn, release_id, epoch, actor, ttl=ttl, timeout=timeout)
     except StaleEpoch:  # we were so slow that yet another has taken over
         return None
     finally:
         connection.terminate()
 
 
-async def _held(connection: Connection, release_id: int) -> bool:
-    return bool(await connection.fetchval(f"SELECT {_LIVE} FROM zdd.lease WHERE release_id = $1", release_id))  # noqa: S608
+async def _is_held(connection: Connection, release_id: int) -> bool:
+    return bool(await connection.fetchval(f"SELECT {_IS_LIVE_SQL} FROM zdd.lease WHERE release_id = $1", release_id))  # noqa: S608
 
 
-async def _take(connection: Connection, dsn: str, release_id: int, actor: Actor, ttl: float) -> int | None:
+async def _acquire(connection: Connection, dsn: str, release_id: int, actor: Actor, ttl: float) -> int | None:
     """The new epoch; None when another was faster, or the old holder's last transaction does not end."""
     # Judged and named in one statement: the sessions of one who was faster than we are not meant.
     await connection.execute(
-        f"SELECT zdd.evict(release_id, epoch) FROM (SELECT release_id, epoch, {_LIVE} FROM zdd.lease) l"  # noqa: S608
+        f"SELECT zdd.evict(release_id, epoch) FROM (SELECT release_id, epoch, {_IS_LIVE_SQL} FROM zdd.lease) l"  # noqa: S608
         " WHERE release_id = $1 AND NOT live",
         release_id,
     )
     try:
         async with connection.transaction():
-            await connection.execute(f"SET LOCAL lock_timeout = {literal(f'{TAKE_LOCK_SECONDS * 1000:.0f}ms')}")
+            await connection.execute(
+                f"SET LOCAL lock_timeout = {quote_literal(f'{TAKEOVER_WAIT_SECONDS * 1000:.0f}ms')}"
+            )
             await connection.execute(
                 "INSERT INTO zdd.lease (release_id, epoch, holder, host, pid, ttl)"
                 " VALUES ($1, nextval('zdd.epoch'), '', '', 0, $2) ON CONFLICT (release_id) DO NOTHING",
@@ -94,7 +96,7 @@ async def _take(connection: Connection, dsn: str, release_id: int, actor: Actor,
             )
             # FOR UPDATE waits for every fenced transaction of the old holder, and every later one waits for us.
             old = await connection.fetchrow(
-                f"SELECT holder, host, {_LIVE}, extract(epoch FROM clock_timestamp() - renewed_at)::float8 AS age"  # noqa: S608
+                f"SELECT holder, host, {_IS_LIVE_SQL}, extract(epoch FROM clock_timestamp() - renewed_at)::float8 AS age"  # noqa: S608
                 " FROM zdd.lease WHERE release_id = $1 FOR UPDATE",
                 release_id,
             )
@@ -110,14 +112,16 @@ async def _take(connection: Connection, dsn: str, release_id: int, actor: Actor,
                 ttl,
             )
             why = f"{old['holder']}@{old['host']} was silent for {old['age']:.1f} s" if old["holder"] else ""
-            await writes.events(
+            await writes.insert_events(
                 connection, release_id, actor, [NewEvent("lease", f"took the lease, epoch {epoch}", why)]
             )
             return int(epoch)
     except asyncpg.LockNotAvailableError:
         return None
     except asyncpg.ForeignKeyViolationError:
-        raise DatabaseError(f"{describe(dsn)} has no release {release_id}", "register it with its plan first") from None
+        raise DatabaseError(
+            f"{describe_dsn(dsn)} has no release {release_id}", "register it with its plan first"
+        ) from None
 
 
 class AgentStore:
@@ -126,7 +130,7 @@ class AgentStore:
     Attributes:
         epoch: of the lease; goes with every effect outside the database too.
         pool: sessions named ``zdd agent <release> <epoch>``. Statements on it are not fenced by themselves: use
-            :meth:`fenced`, or :meth:`check` right before what cannot run in a transaction.
+            :meth:`fenced`, or :meth:`check_lease` right before what cannot run in a transaction.
     """
 
     def __init__(self, dsn: str, release_id: int, epoch: int, actor: Actor, ttl: float, timeout: float) -> None:
@@ -141,8 +145,8 @@ class AgentStore:
         self._renewed = asyncio.get_running_loop().time()
 
     @classmethod
-    async def start(cls, dsn: str, release_id: int, epoch: int, actor: Actor, *, ttl: float, timeout: float) -> Self:
-        """Opens the sessions of a lease that was just taken; :func:`take_lease` does this."""
+    async def open(cls, dsn: str, release_id: int, epoch: int, actor: Actor, *, ttl: float, timeout: float) -> Self:
+        """Opens the sessions of a lease that was just taken; :func:`acquire_lease` does this."""
         store = cls(dsn, release_id, epoch, actor, ttl, timeout)
         store.pool = await create_pool(
             dsn,
@@ -159,7 +163,7 @@ class AgentStore:
         return f"zdd agent {self.release_id} {self.epoch}"
 
     @property
-    def remaining(self) -> float:
+    def seconds_remaining(self) -> float:
         """Seconds that the lease surely lives on without being renewed; negative when another may have it.
 
         By our own monotonic clock, counted from before the last renewal was sent: the check for effects outside
@@ -188,7 +192,7 @@ class AgentStore:
 
     # --- lease -------------------------------------------------------------------------------------------------
 
-    async def renew(self) -> None:
+    async def renew_lease(self) -> None:
         """Keeps the lease; call it at least three times in `ttl`.
 
         Raises:
@@ -208,18 +212,18 @@ class AgentStore:
                 self.epoch,
                 timeout=self.ttl,
             )
-        except FAILURES as error:
+        except CONNECTION_ERRORS as error:
             if self._heartbeat is not None:
                 self._heartbeat.terminate()
                 self._heartbeat = None
-            raise translate(error, self._dsn, timeout=self.ttl) from None
+            raise translate_error(error, self._dsn, timeout=self.ttl) from None
         if not kept:
-            raise self._stale()
+            raise self._stale_epoch_error()
         self._renewed = began
 
     async def release_lease(self) -> None:
         """Gives the lease back, so that another may take it at once. Nothing when it is lost already."""
-        with explained(self._dsn), suppress(StaleEpoch):
+        with translate_errors(self._dsn), suppress(StaleEpoch):
             async with self.pool.acquire() as connection, connection.transaction():
                 given = await connection.fetchval(
                     "UPDATE zdd.lease SET holder = '' WHERE release_id = $1 AND epoch = $2 AND holder <> ''"
@@ -229,9 +233,9 @@ class AgentStore:
                 )
                 if given:
                     gone = NewEvent("lease", f"gave the lease back, epoch {self.epoch}")
-                    await writes.events(connection, self.release_id, self.actor, [gone])
+                    await writes.insert_events(connection, self.release_id, self.actor, [gone])
 
-    async def check(self) -> None:
+    async def check_lease(self) -> None:
         """Right before an effect that no transaction can fence.
 
         Raises:
@@ -251,31 +255,33 @@ class AgentStore:
             StaleEpoch: another has taken over.
             DatabaseError: the session was ended, by the server or by whoever took over, or the server is away.
         """
-        with explained(self._dsn):
+        with translate_errors(self._dsn):
             connection = await self.pool.acquire()
         try:
             async with connection.transaction():
                 await self._fence(connection)
                 yield connection
-        except FAILURES as error:
-            if is_lost(error) or _closed(connection):
+        except CONNECTION_ERRORS as error:
+            if is_session_lost(error) or _is_closed(connection):
                 with suppress(asyncpg.InterfaceError):  # the pool has taken it back already
                     connection.terminate()
-                raise translate(error, self._dsn) from None
+                raise translate_error(error, self._dsn) from None
             raise
         finally:
-            with suppress(*FAILURES):  # its reset fails on a session that has ended; the pool drops it by itself
+            with suppress(
+                *CONNECTION_ERRORS
+            ):  # its reset fails on a session that has ended; the pool drops it by itself
                 await self.pool.release(connection, timeout=self._timeout)
 
     async def _fence(self, connection: Connection) -> None:
         try:
             await connection.execute("SELECT zdd.fence($1, $2)", self.release_id, self.epoch)
         except asyncpg.PostgresError as error:
-            if error.sqlstate == STALE:
-                raise self._stale() from None
+            if error.sqlstate == STALE_EPOCH_SQLSTATE:
+                raise self._stale_epoch_error() from None
             raise
 
-    def _stale(self) -> StaleEpoch:
+    def _stale_epoch_error(self) -> StaleEpoch:
         return StaleEpoch(
             f"epoch {self.epoch} of release {self.release_id} is over: another agent carries the release out",
             "nothing is lost and nothing has to be done; this agent stops",
@@ -284,26 +290,26 @@ class AgentStore:
     # --- reading -----------------------------------------------------------------------------------------------
 
     async def read(self) -> ReleaseRecord:
-        """As :meth:`zdd_tui.backends.store.client.Store.read`."""
-        with explained(self._dsn):
+        """As :meth:`zdd_tui.backends.store.client.Store.read_release`."""
+        with translate_errors(self._dsn):
             record = await records.read_release(self.pool, self.release_id)
         if record is None:
-            raise DatabaseError(f"{describe(self._dsn)} has no release {self.release_id}")
+            raise DatabaseError(f"{describe_dsn(self._dsn)} has no release {self.release_id}")
         return record
 
     async def next_command(self) -> StoredCommand | None:
         """The oldest command that has no answer; one that a newer zdd has sent and we do not know is refused."""
         while True:
-            with explained(self._dsn):
+            with translate_errors(self._dsn):
                 row = await self.pool.fetchrow(
-                    f"SELECT {records.COMMAND} FROM zdd.command WHERE release_id = $1 AND status = 'queued'"  # noqa: S608
+                    f"SELECT {records.COMMAND_COLUMNS} FROM zdd.command WHERE release_id = $1 AND status = 'queued'"  # noqa: S608
                     " ORDER BY id LIMIT 1",
                     self.release_id,
                 )
             if row is None or records.is_known(row["kind"]):
-                return records.command(row) if row else None
+                return records.parse_command(row) if row else None
             why = f"this agent knows no command {row['kind']!r}: it is older than the zdd that sent it; update it"
-            await self.answer(row["id"], refused=True, outcome=why, release=None)
+            await self.complete_command(row["id"], refused=True, outcome=why, release=None)
 
     # --- writing -----------------------------------------------------------------------------------------------
 
@@ -323,29 +329,29 @@ class AgentStore:
         A step whose status changes is stamped: intent and undoing begin it anew (note and error cleared); done,
         failed, undone and undo-failed end it. An ended release gets its finished_at.
         """
-        async with self._writing(conn) as connection:
-            await writes.release(connection, self.release_id, release)
+        async with self._write_transaction(conn) as connection:
+            await writes.update_release(connection, self.release_id, release)
             if step is not None:
-                await writes.step(connection, self.release_id, step)
-            await writes.events(connection, self.release_id, self.actor, events)
+                await writes.update_step(connection, self.release_id, step)
+            await writes.insert_events(connection, self.release_id, self.actor, events)
 
-    async def end(self, release: Release, *, events: Sequence[NewEvent] = ()) -> None:
+    async def save_end(self, release: Release, *, events: Sequence[NewEvent] = ()) -> None:
         """Writes the last state of a release that is done or rolled back."""
-        if not release.state.ended:
+        if not release.state.has_ended:
             raise ValueError(f"{release.name} is {release.state}, which is no end")
         await self.save(release, events=events)
 
-    async def note(self, step: str, note: str) -> None:
+    async def save_step_note(self, step: str, note: str) -> None:
         """The progress line of a running step."""
-        async with self._writing(None) as connection:
-            await writes.step(connection, self.release_id, StepChange(step, note=note))
+        async with self._write_transaction(None) as connection:
+            await writes.update_step(connection, self.release_id, StepChange(step, note=note))
 
-    async def record(self, events: Sequence[NewEvent], *, conn: Connection | None = None) -> None:
+    async def append_events(self, events: Sequence[NewEvent], *, conn: Connection | None = None) -> None:
         """Audit lines alone."""
-        async with self._writing(conn) as connection:
-            await writes.events(connection, self.release_id, self.actor, events)
+        async with self._write_transaction(conn) as connection:
+            await writes.insert_events(connection, self.release_id, self.actor, events)
 
-    async def answer(
+    async def complete_command(
         self,
         command_id: int,
         *,
@@ -359,22 +365,24 @@ class AgentStore:
         The audit line (kind `command` or `refused`, the operator as actor, the given reason as why) is written
         here; `events` come after it.
         """
-        async with self._writing(None) as connection:
-            asked = await writes.answer(connection, self.release_id, command_id, refused=refused, outcome=outcome)
+        async with self._write_transaction(None) as connection:
+            asked = await writes.complete_command(
+                connection, self.release_id, command_id, refused=refused, outcome=outcome
+            )
             if release is not None:
-                await writes.release(connection, self.release_id, release)
-            await writes.events(connection, self.release_id, self.actor, [asked, *events])
+                await writes.update_release(connection, self.release_id, release)
+            await writes.insert_events(connection, self.release_id, self.actor, [asked, *events])
 
     async def save_gates(self, readings: Sequence[GateReading]) -> None:
         """The newest readings, stamped with the server's clock; an audit line for each verdict that changed."""
         if not readings:
             return
-        async with self._writing(None) as connection:
-            changed = await writes.gates(connection, self.release_id, readings)
-            await writes.events(connection, self.release_id, self.actor, changed)
+        async with self._write_transaction(None) as connection:
+            changed = await writes.save_gates(connection, self.release_id, readings)
+            await writes.insert_events(connection, self.release_id, self.actor, changed)
 
     @asynccontextmanager
-    async def _writing(self, conn: Connection | None) -> AsyncIterator[Connection]:
+    async def _write_transaction(self, conn: Connection | None) -> AsyncIterator[Connection]:
         if conn is not None:
             yield conn
             return
@@ -382,10 +390,10 @@ class AgentStore:
             async with self.fenced() as connection:
                 yield connection
         except asyncpg.PostgresError as error:
-            raise translate(error, self._dsn) from None
+            raise translate_error(error, self._dsn) from None
 
 
-def _closed(connection: Connection) -> bool:
+def _is_closed(connection: Connection) -> bool:
     try:
         return bool(connection.is_closed())
     except asyncpg.InterfaceError:  # the pool takes a broken connection away from whoever holds it

@@ -11,7 +11,7 @@ from zdd_tui.backends.postgres.catalog import Connection
 Key = tuple[str, ...]
 """The texts of a key's columns."""
 
-Kind = Literal["backfill", "verify"]
+RangeKind = Literal["backfill", "verify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +32,22 @@ class Range:
     done: bool
 
     @property
-    def after(self) -> Key | None:
+    def start_key(self) -> Key | None:
         """Where the next page begins, exclusive."""
         return self.cursor or self.lo
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class BatchProgress:
     """What a batch adds to zdd.backfill.
 
     Attributes:
-        rows: looked at in this batch.
+        rows_scanned: looked at in this batch.
         seconds: that it took.
         recent: the newest batches, this one included, as zdd.backfill.recent has them.
     """
 
-    rows: int
+    rows_scanned: int
     seconds: float
     batch_rows: int
     rate: float
@@ -55,38 +55,38 @@ class Progress:
     recent: Sequence[Sequence[float]] = ()
 
 
-class TakenBack(Exception):
+class CheckpointLost(Exception):
     """Batches that were committed, but not yet flushed, are gone with a server that crashed and is back already."""
 
 
 @dataclass(frozen=True, slots=True)
-class Mismatch:
+class RowMismatch:
     """A row whose two sides differ. Its values are not kept.
 
     Attributes:
         columns: names of the new columns that differ; empty when a whole row is missing or ``up`` fails.
-        what: in words.
+        reason: in words.
     """
 
     key: Key
-    what: str
+    reason: str
     columns: tuple[str, ...] = ()
-    old: bool = True
-    new: bool = True
+    has_old: bool = True
+    has_new: bool = True
 
     def __str__(self) -> str:
-        return f"{', '.join(self.key)} ({self.what})"
+        return f"{', '.join(self.key)} ({self.reason})"
 
 
-def _key(raw: str | None) -> Key | None:
+def _parse_key(raw: str | None) -> Key | None:
     return None if raw is None else tuple(json.loads(raw))
 
 
-def _json(key: Key | None) -> str | None:
+def _dump_key(key: Key | None) -> str | None:
     return None if key is None else json.dumps(list(key))
 
 
-async def prepare(conn: Connection, release_id: int, *, rows_total: int, batch_rows: int) -> None:
+async def create_backfill(conn: Connection, release_id: int, *, rows_total: int, batch_rows: int) -> None:
     """The row of a backfill that begins; one that was begun before is left as it is."""
     await conn.execute(
         "INSERT INTO zdd.backfill (release_id, status, rows_total, batch_rows) VALUES ($1, 'prepared', $2, $3)"
@@ -98,7 +98,7 @@ async def prepare(conn: Connection, release_id: int, *, rows_total: int, batch_r
 
 
 async def add_ranges(
-    conn: Connection, release_id: int, kind: Kind, ends: Sequence[Key | None], *, done: bool = False
+    conn: Connection, release_id: int, kind: RangeKind, ends: Sequence[Key | None], *, done: bool = False
 ) -> None:
     """One range up to each of ``ends``, the first from the start; None: to the end of the table. Where there are
     ranges already nothing is added, so the bound stays fixed."""
@@ -109,29 +109,31 @@ async def add_ranges(
         " WHERE NOT EXISTS (SELECT FROM zdd.range WHERE release_id = $1 AND kind = $2)",
         release_id,
         kind,
-        [_json(end) for end in ends],
+        [_dump_key(end) for end in ends],
         done,
     )
 
 
-async def drop_ranges(conn: Connection, release_id: int, kind: Kind) -> None:
+async def drop_ranges(conn: Connection, release_id: int, kind: RangeKind) -> None:
     await conn.execute("DELETE FROM zdd.range WHERE release_id = $1 AND kind = $2", release_id, kind)
 
 
-async def ranges(conn: Connection, release_id: int, kind: Kind) -> list[Range]:
+async def list_ranges(conn: Connection, release_id: int, kind: RangeKind) -> list[Range]:
     rows = await conn.fetch(
         "SELECT id, lo, hi, cursor, rows, done FROM zdd.range WHERE release_id = $1 AND kind = $2 ORDER BY id",
         release_id,
         kind,
     )
     return [
-        Range(row["id"], _key(row["lo"]), _key(row["hi"]), _key(row["cursor"]), row["rows"], row["done"])
+        Range(
+            row["id"], _parse_key(row["lo"]), _parse_key(row["hi"]), _parse_key(row["cursor"]), row["rows"], row["done"]
+        )
         for row in rows
     ]
 
 
 async def advance_range(
-    conn: Connection, release_id: int, kind: Kind, number: int, *, cursor: Key | None, rows: int, done: bool
+    conn: Connection, release_id: int, kind: RangeKind, number: int, *, cursor: Key | None, rows: int, done: bool
 ) -> None:
     await conn.execute(
         "UPDATE zdd.range SET cursor = coalesce($4::jsonb, cursor), rows = rows + $5, done = $6"
@@ -139,19 +141,19 @@ async def advance_range(
         release_id,
         kind,
         number,
-        _json(cursor),
+        _dump_key(cursor),
         rows,
         done,
     )
 
 
-async def checkpoint(
-    conn: Connection, release_id: int, piece: Range, *, end: Key | None, done: bool, progress: Progress
+async def save_checkpoint(
+    conn: Connection, release_id: int, key_range: Range, *, end: Key | None, done: bool, progress: BatchProgress
 ) -> None:
-    """Cursor and counters of one batch, which went from where ``piece`` stands to ``end``.
+    """Cursor and counters of one batch, which went from where ``key_range`` stands to ``end``.
 
     Raises:
-        TakenBack: the range does not stand there: undo this batch, and read the range again.
+        CheckpointLost: the range does not stand there: undo this batch, and read the range again.
     """
     answer = await conn.execute(
         "WITH moved AS ("
@@ -163,19 +165,19 @@ async def checkpoint(
         "   throttle = $9, recent = $10, updated_at = clock_timestamp()"
         " FROM moved WHERE release_id = $1",
         release_id,
-        piece.id,
-        _json(end),
-        progress.rows,
+        key_range.id,
+        _dump_key(end),
+        progress.rows_scanned,
         done,
         progress.seconds,
         progress.batch_rows,
         progress.rate,
         progress.throttle,
         json.dumps(list(progress.recent)),
-        _json(piece.cursor),
+        _dump_key(key_range.cursor),
     )
     if answer == "UPDATE 0":
-        raise TakenBack
+        raise CheckpointLost
 
 
 async def set_status(conn: Connection, release_id: int, status: str, throttle: str = "") -> None:
@@ -190,41 +192,41 @@ async def set_status(conn: Connection, release_id: int, status: str, throttle: s
     )
 
 
-async def last_batch(conn: Connection, release_id: int) -> tuple[int, list[list[float]]] | None:
+async def read_last_batch(conn: Connection, release_id: int) -> tuple[int, list[list[float]]] | None:
     """Size of the last batch, and the newest batches as zdd.backfill.recent has them; None before the preparation."""
     row = await conn.fetchrow("SELECT batch_rows, recent FROM zdd.backfill WHERE release_id = $1", release_id)
     return None if row is None else (row["batch_rows"], json.loads(row["recent"]))
 
 
-async def add_failed(conn: Connection, release_id: int, key: Key, reason: str) -> None:
+async def add_failed_row(conn: Connection, release_id: int, key: Key, reason: str) -> None:
     """A row that could not be moved goes to the ledger."""
     await conn.execute(
         "WITH added AS (INSERT INTO zdd.failed_row (release_id, key, reason) VALUES ($1, $2::jsonb, $3)"
         " ON CONFLICT (release_id, key) DO UPDATE SET reason = EXCLUDED.reason RETURNING xmax = 0 AS fresh)"
         " UPDATE zdd.backfill SET failed_rows = failed_rows + added.fresh::int FROM added WHERE release_id = $1",
         release_id,
-        _json(key),
+        _dump_key(key),
         reason,
     )
 
 
-async def failed_keys(conn: Connection, release_id: int) -> list[Key]:
+async def list_failed_keys(conn: Connection, release_id: int) -> list[Key]:
     """The ledger, in no order."""
     found = await conn.fetch("SELECT key FROM zdd.failed_row WHERE release_id = $1", release_id)
     return [tuple(json.loads(row["key"])) for row in found]
 
 
-async def drop_failed(conn: Connection, release_id: int, key: Key) -> None:
+async def remove_failed_row(conn: Connection, release_id: int, key: Key) -> None:
     """A row that was moved after all, or deleted, leaves the ledger."""
     await conn.execute(
         "WITH gone AS (DELETE FROM zdd.failed_row WHERE release_id = $1 AND key = $2::jsonb RETURNING 1)"
         " UPDATE zdd.backfill SET failed_rows = failed_rows - 1 FROM gone WHERE release_id = $1",
         release_id,
-        _json(key),
+        _dump_key(key),
     )
 
 
-async def forget_verification(conn: Connection, release_id: int) -> None:
+async def reset_verification(conn: Connection, release_id: int) -> None:
     """Begins a verification anew."""
     await drop_ranges(conn, release_id, "verify")
     await conn.execute("DELETE FROM zdd.mismatch WHERE release_id = $1", release_id)
@@ -233,10 +235,10 @@ async def forget_verification(conn: Connection, release_id: int) -> None:
     )
 
 
-async def verified(
-    conn: Connection, release_id: int, *, rows: int, mismatches: Iterable[Mismatch], done: bool, cap: int
+async def save_verified_page(
+    conn: Connection, release_id: int, *, rows: int, mismatches: Iterable[RowMismatch], done: bool, max_kept: int
 ) -> None:
-    """One page of a verification; at most ``cap`` mismatches are kept in all, the rest is only counted."""
+    """One page of a verification; at most ``max_kept`` mismatches are kept in all, the rest is only counted."""
     found = list(mismatches)
     if found:
         await conn.execute(
@@ -246,13 +248,13 @@ async def verified(
             " LIMIT greatest(0, $5 - (SELECT count(*) FROM zdd.mismatch WHERE release_id = $1))"
             " ON CONFLICT (release_id, key) DO NOTHING",
             release_id,
-            [_json(mismatch.key) for mismatch in found],
-            [json.dumps({"present": mismatch.old}) for mismatch in found],
+            [_dump_key(mismatch.key) for mismatch in found],
+            [json.dumps({"present": mismatch.has_old}) for mismatch in found],
             [
-                json.dumps({"present": mismatch.new, "differs": list(mismatch.columns), "what": mismatch.what})
+                json.dumps({"present": mismatch.has_new, "differs": list(mismatch.columns), "what": mismatch.reason})
                 for mismatch in found
             ],
-            cap,
+            max_kept,
         )
     await conn.execute(
         "UPDATE zdd.backfill SET verified_rows = verified_rows + $2, mismatches = coalesce(mismatches, 0) + $3,"
@@ -264,7 +266,7 @@ async def verified(
     )
 
 
-async def report(conn: Connection, release_id: int, limit: int) -> tuple[int, int, list[Mismatch]]:
+async def read_verification(conn: Connection, release_id: int, limit: int) -> tuple[int, int, list[RowMismatch]]:
     """Rows verified, mismatches, and the first of them."""
     row = await conn.fetchrow(
         "SELECT verified_rows, coalesce(mismatches, 0) AS mismatches FROM zdd.backfill WHERE release_id = $1",
@@ -276,11 +278,11 @@ async def report(conn: Connection, release_id: int, limit: int) -> tuple[int, in
     return (
         row["verified_rows"],
         row["mismatches"],
-        [_mismatch(sample["key"], json.loads(sample["old"]), json.loads(sample["new"])) for sample in samples],
+        [_parse_mismatch(sample["key"], json.loads(sample["old"]), json.loads(sample["new"])) for sample in samples],
     )
 
 
-def _mismatch(key: str, old: dict[str, Any], new: dict[str, Any]) -> Mismatch:
-    return Mismatch(
+def _parse_mismatch(key: str, old: dict[str, Any], new: dict[str, Any]) -> RowMismatch:
+    return RowMismatch(
         tuple(json.loads(key)), new.get("what", ""), tuple(new.get("differs", ())), old["present"], new["present"]
     )

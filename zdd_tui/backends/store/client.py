@@ -13,14 +13,21 @@ from typing import Any, Self
 
 import asyncpg
 
-from zdd_tui.backends.postgres.connection import FAILURES, connect, create_pool, describe, explained, refuse_pooler
+from zdd_tui.backends.postgres.connection import (
+    CONNECTION_ERRORS,
+    connect,
+    create_pool,
+    describe_dsn,
+    refuse_pooler,
+    translate_errors,
+)
 from zdd_tui.backends.store import migrations, records
 from zdd_tui.model.errors import DatabaseError, Refused
-from zdd_tui.model.masking import masked
+from zdd_tui.model.masking import mask_secrets
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.release.records import Actor, CommandRequest, FailedRow, Lease, ReleaseRecord, StoredCommand
-from zdd_tui.model.release.regions import refuse_foreign
-from zdd_tui.model.release.strategies import strategy_for
+from zdd_tui.model.release.regions import require_same_region
+from zdd_tui.model.release.strategies import build_strategy
 
 # --- LISTEN for the changes of one release, on a connection of its own.
 
@@ -29,48 +36,48 @@ PING_SECONDS = 5.0
 """A listener that heard nothing for this long asks whether the server is still there: TCP would not tell."""
 
 
-class Listener:
+class NotificationListener:
     """LISTEN on one connection; notifications that pile up are one."""
 
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]", release_id: int) -> None:
         self._connection = connection
         self._payload = str(release_id)
-        self._news = asyncio.Event()
+        self._notified_event = asyncio.Event()
 
     async def start(self) -> None:
-        self._connection.add_termination_listener(lambda *_: self._news.set())
-        await self._connection.add_listener("zdd", self._notified)
+        self._connection.add_termination_listener(lambda *_: self._notified_event.set())
+        await self._connection.add_listener("zdd", self._on_notification)
 
     def close(self) -> None:
         self._connection.terminate()
 
-    def _notified(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+    def _on_notification(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         if payload == self._payload:
-            self._news.set()
+            self._notified_event.set()
 
-    async def heard(self, quiet: float | None) -> bool:
+    async def wait_for_change(self, idle_timeout: float | None) -> bool:
         """True after a change, or after `quiet` seconds without one; False when the connection is gone."""
         loop = asyncio.get_running_loop()
-        until = None if quiet is None else loop.time() + quiet
+        until = None if idle_timeout is None else loop.time() + idle_timeout
         while not self._connection.is_closed():
             left = PING_SECONDS if until is None else min(PING_SECONDS, max(0.0, until - loop.time()))
             try:
                 async with asyncio.timeout(left):
-                    await self._news.wait()
+                    await self._notified_event.wait()
             except TimeoutError:
                 if until is None or loop.time() < until:
-                    if not await self._alive():
+                    if not await self._is_alive():
                         return False
                     continue
                 return True
-            self._news.clear()
+            self._notified_event.clear()
             return not self._connection.is_closed()
         return False
 
-    async def _alive(self) -> bool:
+    async def _is_alive(self) -> bool:
         try:
             await self._connection.execute("SELECT 1", timeout=PING_SECONDS)
-        except FAILURES:
+        except CONNECTION_ERRORS:
             return False
         return True
 
@@ -78,13 +85,13 @@ class Listener:
 # --- end
 
 
-COMMAND_SECONDS = 10.0
+COMMAND_TIMEOUT = 10.0
 """Every statement here is short; one that takes longer has lost its server."""
 
 RECONNECT_SECONDS = (0.1, 4.0)
 """First and longest pause between two attempts to listen again; each is drawn from half of it to all of it."""
 
-StateCallback = Callable[[bool, str], None]
+ConnectionCallback = Callable[[bool, str], None]
 """Called with (connected, error); error is empty while connected."""
 
 
@@ -114,7 +121,7 @@ class Store:
             application_name,
             max_size=2,
             timeout=timeout,
-            command_timeout=COMMAND_SECONDS,
+            command_timeout=COMMAND_TIMEOUT,
             keep_session=True,
         )
         return cls(dsn, pool, application_name, timeout)
@@ -141,9 +148,9 @@ class Store:
         return self._pool
 
     @property
-    def place(self) -> str:
+    def address(self) -> str:
         """``user@host:port/db``, for screens."""
-        return describe(self._dsn)
+        return describe_dsn(self._dsn)
 
     # --- schema ------------------------------------------------------------------------------------------------
 
@@ -155,20 +162,20 @@ class Store:
         """
         connection = await connect(self._dsn, application_name=self._name, timeout=self._timeout)
         try:
-            with explained(self._dsn):
+            with translate_errors(self._dsn):
                 await migrations.migrate(connection, self._dsn)
         finally:
             connection.terminate()
 
     async def schema_version(self) -> int | None:
         """None when the database has no `zdd` schema of ours."""
-        with explained(self._dsn):
+        with translate_errors(self._dsn):
             async with self._pool.acquire() as connection:
-                return await migrations.version(connection)
+                return await migrations.read_schema_version(connection)
 
     # --- releases ----------------------------------------------------------------------------------------------
 
-    async def register(
+    async def register_release(
         self, plan: BasePlan, *, text: str, document: Mapping[str, Any], plan_hash: str, actor: Actor
     ) -> int:
         """The id of the active release of the plan's name; one is created where there is none.
@@ -180,8 +187,8 @@ class Store:
         Raises:
             Refused: a release of that name is under way with another plan.
         """
-        strategy = strategy_for(plan)
-        with explained(self._dsn):
+        strategy = build_strategy(plan)
+        with translate_errors(self._dsn):
             async with self._pool.acquire() as connection, connection.transaction():
                 created = await connection.fetchval(
                     "INSERT INTO zdd.release (name, environment, plan_text, document, plan_hash, strategy, region)"
@@ -189,14 +196,14 @@ class Store:
                     " ON CONFLICT (name) WHERE state NOT IN ('rolled-back', 'done') DO NOTHING RETURNING id",
                     plan.name,
                     plan.environment,
-                    masked(text),
-                    json.dumps(masked(document), default=str),  # YAML makes dates of dates
+                    mask_secrets(text),
+                    json.dumps(mask_secrets(document), default=str),  # YAML makes dates of dates
                     plan_hash,
-                    records.strategy_json(strategy),
+                    records.dump_strategy(strategy),
                     plan.region,
                 )
                 if created is None:
-                    return await _active(connection, plan, plan_hash)
+                    return await _require_same_plan(connection, plan, plan_hash)
                 await connection.executemany(
                     "INSERT INTO zdd.step (release_id, position, name) VALUES ($1, $2, $3)",
                     [(created, position, step.name) for position, step in enumerate(strategy.steps)],
@@ -210,9 +217,9 @@ class Store:
                 )
                 return int(created)
 
-    async def find(self, name: str) -> int | None:
+    async def find_release(self, name: str) -> int | None:
         """The newest release of that name; None also where there is no schema yet."""
-        with explained(self._dsn):
+        with translate_errors(self._dsn):
             try:
                 found = await self._pool.fetchval(
                     "SELECT id FROM zdd.release WHERE name = $1 ORDER BY id DESC LIMIT 1", name
@@ -221,7 +228,7 @@ class Store:
                 return None
         return None if found is None else int(found)
 
-    async def read(self, release_id: int, *, events: int = 50) -> ReleaseRecord:
+    async def read_release(self, release_id: int, *, events: int = 50) -> ReleaseRecord:
         """Everything about a release, in one snapshot and one round trip.
 
         Events (the newest `events`) and commands (the newest 20) come oldest first.
@@ -229,34 +236,36 @@ class Store:
         Raises:
             DatabaseError: the server is away, or there is no such release.
         """
-        with explained(self._dsn):
+        with translate_errors(self._dsn):
             record = await records.read_release(self._pool, release_id, events)
         if record is None:
-            raise self._no_release(release_id)
+            raise self._release_not_found(release_id)
         return record
 
-    async def lease(self, release_id: int) -> Lease | None:
+    async def read_lease(self, release_id: int) -> Lease | None:
         """Who carries the release out; None when nobody ever did."""
-        with explained(self._dsn):
-            row = await self._pool.fetchrow(f"SELECT {records.LEASE} FROM zdd.lease WHERE release_id = $1", release_id)  # noqa: S608
-        return records.lease(row) if row else None
+        with translate_errors(self._dsn):
+            row = await self._pool.fetchrow(
+                f"SELECT {records.LEASE_COLUMNS} FROM zdd.lease WHERE release_id = $1", release_id
+            )
+        return records.parse_lease(row) if row else None
 
-    async def failed_rows(self, release_id: int, limit: int = 100) -> tuple[FailedRow, ...]:
+    async def read_failed_rows(self, release_id: int, limit: int = 100) -> tuple[FailedRow, ...]:
         """The first rows that the backfill could not move, oldest first."""
-        with explained(self._dsn):
+        with translate_errors(self._dsn):
             rows = await self._pool.fetch(
                 "SELECT key, reason, extract(epoch FROM at)::float8 AS at FROM zdd.failed_row"
                 " WHERE release_id = $1 ORDER BY zdd.failed_row.at LIMIT $2",
                 release_id,
                 limit,
             )
-        return tuple(records.failed_row(row) for row in rows)
+        return tuple(records.parse_failed_row(row) for row in rows)
 
     # --- commands ----------------------------------------------------------------------------------------------
 
-    async def send(self, release_id: int, request: CommandRequest, *, actor: Actor) -> int:
+    async def send_command(self, release_id: int, request: CommandRequest, *, actor: Actor) -> int:
         """Queues a command for the agent and returns its id."""
-        with explained(self._dsn):
+        with translate_errors(self._dsn):
             try:
                 sent = await self._pool.fetchval(
                     "INSERT INTO zdd.command (release_id, kind, args, reason, actor, host)"
@@ -264,33 +273,33 @@ class Store:
                     release_id,
                     str(request.kind),
                     json.dumps(records.command_args(request)),
-                    records.storable(request.reason),
+                    records.strip_nul(request.reason),
                     actor.name,
                     actor.host,
                 )
             except asyncpg.ForeignKeyViolationError:
-                raise self._no_release(release_id) from None
+                raise self._release_not_found(release_id) from None
         return int(sent)
 
-    async def command(self, command_id: int) -> StoredCommand:
+    async def read_command(self, command_id: int) -> StoredCommand:
         """A command and what became of it.
 
         Raises:
             DatabaseError: the server is away, or there is no such command.
         """
-        return (await self._command(command_id))[0]
+        return (await self._read_command(command_id))[0]
 
     async def wait_command(self, command_id: int, timeout: float) -> StoredCommand:
         """The command once the agent has answered it, or as it is when `timeout` seconds are over.
 
         A server that goes away meanwhile is waited for.
         """
-        stored, release_id = await self._command(command_id)
+        stored, release_id = await self._read_command(command_id)
         try:
-            async with asyncio.timeout(timeout), aclosing(self.changes(release_id, quiet=1.0)) as changes:
+            async with asyncio.timeout(timeout), aclosing(self.watch_changes(release_id, idle_timeout=1.0)) as changes:
                 async for _ in changes:
                     try:
-                        stored, _release = await self._command(command_id)
+                        stored, _release = await self._read_command(command_id)
                     except DatabaseError:
                         continue
                     if stored.status != "queued":
@@ -299,20 +308,20 @@ class Store:
             pass
         return stored
 
-    async def _command(self, command_id: int) -> tuple[StoredCommand, int]:
-        with explained(self._dsn):
+    async def _read_command(self, command_id: int) -> tuple[StoredCommand, int]:
+        with translate_errors(self._dsn):
             row = await self._pool.fetchrow(
-                f"SELECT {records.COMMAND}, release_id FROM zdd.command WHERE id = $1",  # noqa: S608
+                f"SELECT {records.COMMAND_COLUMNS}, release_id FROM zdd.command WHERE id = $1",  # noqa: S608
                 command_id,
             )
         if row is None:
-            raise DatabaseError(f"{self.place} has no command {command_id}")
-        return records.command(row), row["release_id"]
+            raise DatabaseError(f"{self.address} has no command {command_id}")
+        return records.parse_command(row), row["release_id"]
 
     # --- changes -----------------------------------------------------------------------------------------------
 
-    async def changes(
-        self, release_id: int, *, quiet: float | None = None, on_state: StateCallback | None = None
+    async def watch_changes(
+        self, release_id: int, *, idle_timeout: float | None = None, on_connection: ConnectionCallback | None = None
     ) -> AsyncGenerator[None, None]:
         """Yields at once, after every change of the release, and after every reconnection; for ever.
 
@@ -320,9 +329,9 @@ class Store:
         server is told to `on_state` and tried again with growing, jittered pauses.
 
         Args:
-            quiet: yield also when nothing was heard for this many seconds.
+            idle_timeout: yield also when nothing was heard for this many seconds.
         """
-        told = on_state or (lambda connected, error: None)
+        told = on_connection or (lambda connected, error: None)
         pause = RECONNECT_SECONDS[0]
         while True:
             try:
@@ -334,32 +343,32 @@ class Store:
                 told(True, "")
                 try:
                     yield
-                    while await listener.heard(quiet):
+                    while await listener.wait_for_change(idle_timeout):
                         yield
                 finally:
                     listener.close()
-                told(False, f"{self.place}: the connection is lost")
+                told(False, f"{self.address}: the connection is lost")
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
             pause = min(pause * 2, RECONNECT_SECONDS[1])
 
-    async def _listen(self, release_id: int) -> Listener:
+    async def _listen(self, release_id: int) -> NotificationListener:
         connection = await connect(self._dsn, application_name=f"{self._name} listen", timeout=self._timeout)
-        listener = Listener(connection, release_id)
+        listener = NotificationListener(connection, release_id)
         try:
-            with explained(self._dsn):
+            with translate_errors(self._dsn):
                 await listener.start()
         except BaseException:
             listener.close()
             raise
         return listener
 
-    def _no_release(self, release_id: int) -> DatabaseError:
+    def _release_not_found(self, release_id: int) -> DatabaseError:
         return DatabaseError(
-            f"{self.place} has no release {release_id}", "look at the release's name with `zdd status`"
+            f"{self.address} has no release {release_id}", "look at the release's name with `zdd status`"
         )
 
 
-async def _active(connection: Any, plan: BasePlan, plan_hash: str) -> int:
+async def _require_same_plan(connection: Any, plan: BasePlan, plan_hash: str) -> int:
     row = await connection.fetchrow(
         "SELECT id, plan_hash, region FROM zdd.release WHERE name = $1 AND state NOT IN ('rolled-back', 'done')",
         plan.name,
@@ -371,5 +380,5 @@ async def _active(connection: Any, plan: BasePlan, plan_hash: str) -> int:
             f"a release {plan.name} is under way with another plan",
             "finish it or roll it back first, or take back the changes of the plan file",
         )
-    refuse_foreign(plan, row["region"])
+    require_same_region(plan, row["region"])
     return int(row["id"])

@@ -7,25 +7,25 @@ from typing import Any
 import asyncpg
 
 from zdd_tui.backends.postgres.catalog import Connection, read_catalog
-from zdd_tui.backends.postgres.connection import FAILURES, connect, translate
+from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, connect, translate_error
 from zdd_tui.backends.store import records
 from zdd_tui.model.ddl.names import search_path
 from zdd_tui.model.ddl.rows import batch_statement
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.plan.base import Plan
-from zdd_tui.model.queries import BackfillDetail, MismatchView, PlanText, RangeView, Story
+from zdd_tui.model.queries import AuditLog, BackfillDetail, MismatchView, PlanText, RangeView
 
-SAMPLES = 100
+MAX_ROWS = 100
 """Failed rows and mismatches that are shown, the oldest first."""
 
-_STORY_COMMANDS = 500
-EXPLAIN_SECONDS = 5.0
+_MAX_COMMANDS = 500
+EXPLAIN_TIMEOUT = 5.0
 
 
-async def read_story(pool: "asyncpg.Pool[asyncpg.Record]", release_id: int, limit: int) -> Story:
+async def read_audit_log(pool: "asyncpg.Pool[asyncpg.Record]", release_id: int, limit: int) -> AuditLog:
     """The newest `limit` lines of a release's audit, oldest first, and its commands."""
     rows = await pool.fetch(
-        f"SELECT {records.EVENT} FROM zdd.event WHERE release_id = $1 ORDER BY zdd.event.id DESC LIMIT $2",  # noqa: S608
+        f"SELECT {records.EVENT_COLUMNS} FROM zdd.event WHERE release_id = $1 ORDER BY zdd.event.id DESC LIMIT $2",  # noqa: S608
         release_id,
         limit,
     )
@@ -33,18 +33,18 @@ async def read_story(pool: "asyncpg.Pool[asyncpg.Record]", release_id: int, limi
     if len(rows) == limit:
         earlier = await pool.fetchval("SELECT count(*) FROM zdd.event WHERE release_id = $1", release_id) - limit
     commands = await pool.fetch(
-        f"SELECT {records.COMMAND} FROM zdd.command WHERE release_id = $1 ORDER BY id DESC LIMIT $2",  # noqa: S608
+        f"SELECT {records.COMMAND_COLUMNS} FROM zdd.command WHERE release_id = $1 ORDER BY id DESC LIMIT $2",  # noqa: S608
         release_id,
-        _STORY_COMMANDS,
+        _MAX_COMMANDS,
     )
-    return Story(
-        tuple(records.event(row) for row in reversed(rows)),
-        tuple(records.command(row) for row in reversed(commands)),
+    return AuditLog(
+        tuple(records.parse_event(row) for row in reversed(rows)),
+        tuple(records.parse_command(row) for row in reversed(commands)),
         max(0, earlier),
     )
 
 
-async def read_plan(pool: "asyncpg.Pool[asyncpg.Record]", release_id: int) -> PlanText:
+async def read_stored_plan(pool: "asyncpg.Pool[asyncpg.Record]", release_id: int) -> PlanText:
     """The plan as the release was registered with it."""
     row = await pool.fetchrow(
         "SELECT plan_text, plan_hash, extract(epoch FROM created_at)::float8 AS at FROM zdd.release WHERE id = $1",
@@ -54,10 +54,12 @@ async def read_plan(pool: "asyncpg.Pool[asyncpg.Record]", release_id: int) -> Pl
     return PlanText(row["plan_text"], row["at"], row["plan_hash"])
 
 
-async def read_backfill(pool: "asyncpg.Pool[asyncpg.Record]", release_id: int, plan: Plan, dsn: str) -> BackfillDetail:
+async def read_backfill_detail(
+    pool: "asyncpg.Pool[asyncpg.Record]", release_id: int, plan: Plan, dsn: str
+) -> BackfillDetail:
     """Ranges, the ledger, mismatches, and the batch's SQL with the server's plan for its next page."""
     ranges = [
-        _range(row)
+        _parse_range(row)
         for row in await pool.fetch(
             "SELECT kind, id, lo, hi, cursor, rows, done FROM zdd.range WHERE release_id = $1 ORDER BY kind, id",
             release_id,
@@ -67,17 +69,17 @@ async def read_backfill(pool: "asyncpg.Pool[asyncpg.Record]", release_id: int, p
         "SELECT key, reason, extract(epoch FROM at)::float8 AS at FROM zdd.failed_row"
         " WHERE release_id = $1 ORDER BY zdd.failed_row.at LIMIT $2",
         release_id,
-        SAMPLES,
+        MAX_ROWS,
     )
     mismatches = await pool.fetch(
-        "SELECT key, new FROM zdd.mismatch WHERE release_id = $1 ORDER BY at, key LIMIT $2", release_id, SAMPLES
+        "SELECT key, new FROM zdd.mismatch WHERE release_id = $1 ORDER BY at, key LIMIT $2", release_id, MAX_ROWS
     )
     limits = await pool.fetchval("SELECT tuning FROM zdd.release WHERE id = $1", release_id)
-    statement, explained, error = await _explain(plan, dsn, ranges)
+    statement, explained, error = await _explain_batch(plan, dsn, ranges)
     return BackfillDetail(
         tuple(ranges),
-        tuple(records.failed_row(row) for row in failed),
-        tuple(_mismatch(row) for row in mismatches),
+        tuple(records.parse_failed_row(row) for row in failed),
+        tuple(_parse_mismatch(row) for row in mismatches),
         statement,
         explained,
         error,
@@ -85,10 +87,10 @@ async def read_backfill(pool: "asyncpg.Pool[asyncpg.Record]", release_id: int, p
     )
 
 
-async def _explain(plan: Plan, dsn: str, ranges: list[RangeView]) -> tuple[str, tuple[str, ...], str]:
+async def _explain_batch(plan: Plan, dsn: str, ranges: list[RangeView]) -> tuple[str, tuple[str, ...], str]:
     """The batch's SQL, and how it would run. EXPLAIN without ANALYZE runs nothing; the session is read-only too."""
     try:
-        connection = await connect(dsn, application_name="zdd dashboard", timeout=EXPLAIN_SECONDS)
+        connection = await connect(dsn, application_name="zdd dashboard", timeout=EXPLAIN_TIMEOUT)
     except ZddError as error:
         return "", (), error.title
     statement = ""
@@ -103,34 +105,42 @@ async def _explain(plan: Plan, dsn: str, ranges: list[RangeView]) -> tuple[str, 
             return statement, (), "the upper bound is not fixed yet"
         place = next((piece.cursor or piece.lo for piece in moving if not piece.done), None)
         if place is None:
-            return statement, await _plan_of(connection, plan, statement, bound), ""
+            return statement, await _run_explain(connection, plan, statement, bound), ""
         statement = batch_statement(plan, catalog)
-        return statement, await _plan_of(connection, plan, statement, (*place, *bound)), ""
+        return statement, await _run_explain(connection, plan, statement, (*place, *bound)), ""
     except ZddError as error:
         return statement, (), error.title
-    except FAILURES as error:
-        return statement, (), translate(error, dsn).title
+    except CONNECTION_ERRORS as error:
+        return statement, (), translate_error(error, dsn).title
     finally:
         connection.terminate()
 
 
-async def _plan_of(connection: Connection, plan: Plan, statement: str, parameters: tuple[str, ...]) -> tuple[str, ...]:
+async def _run_explain(
+    connection: Connection, plan: Plan, statement: str, parameters: tuple[str, ...]
+) -> tuple[str, ...]:
     async with connection.transaction(readonly=True):
         await connection.execute(f"SET LOCAL search_path = {search_path(plan)}; SET LOCAL enable_seqscan = off")
-        rows = await connection.fetch(f"EXPLAIN {statement}", *parameters, timeout=EXPLAIN_SECONDS)
+        rows = await connection.fetch(f"EXPLAIN {statement}", *parameters, timeout=EXPLAIN_TIMEOUT)
     return tuple(row[0] for row in rows)
 
 
-def _range(row: Mapping[str, Any]) -> RangeView:
+def _parse_range(row: Mapping[str, Any]) -> RangeView:
     return RangeView(
-        row["kind"], row["id"], _key(row["lo"]), _key(row["hi"]), _key(row["cursor"]), row["rows"], row["done"]
+        row["kind"],
+        row["id"],
+        _parse_key(row["lo"]),
+        _parse_key(row["hi"]),
+        _parse_key(row["cursor"]),
+        row["rows"],
+        row["done"],
     )
 
 
-def _key(raw: str | None) -> tuple[str, ...] | None:
+def _parse_key(raw: str | None) -> tuple[str, ...] | None:
     return None if raw is None else tuple(json.loads(raw))
 
 
-def _mismatch(row: Mapping[str, Any]) -> MismatchView:
+def _parse_mismatch(row: Mapping[str, Any]) -> MismatchView:
     new = json.loads(row["new"])
-    return MismatchView(_key(row["key"]) or (), new.get("what", ""), tuple(new.get("differs", ())))
+    return MismatchView(_parse_key(row["key"]) or (), new.get("what", ""), tuple(new.get("differs", ())))

@@ -8,9 +8,9 @@ from typing import Any, Final
 import asyncpg
 
 from zdd_tui.backends.postgres.catalog import Connection
-from zdd_tui.backends.store.records import storable
-from zdd_tui.model.doctor.facts import Evidence, History, WayBack
-from zdd_tui.model.masking import masked
+from zdd_tui.backends.store.records import strip_nul
+from zdd_tui.model.doctor.facts import Evidence, ReleaseHistory, RollbackRecord
+from zdd_tui.model.masking import mask_secrets
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.release.records import Actor
 from zdd_tui.model.release.rehearsal import Rehearsal
@@ -18,7 +18,7 @@ from zdd_tui.model.release.rehearsal import Rehearsal
 _RELEASE = """
 SELECT r.id, r.state,
        (SELECT extract(epoch FROM s.ended_at)::float8 FROM zdd.step s
-         WHERE s.release_id = r.id AND s.name = 'rollout-v3' AND s.status = 'done') AS cut_over_at,
+         WHERE s.release_id = r.id AND s.name = 'rollout-v3' AND s.status = 'done') AS cutover_at,
        EXISTS (SELECT FROM zdd.step s WHERE s.release_id = r.id AND s.name = 'set-aside' AND s.status = 'done')
          AS contracted,
        CASE WHEN r.state IN ('waiting', 'failed') THEN
@@ -70,32 +70,32 @@ FROM zdd.evidence WHERE name = $1 ORDER BY id DESC LIMIT 500
 """
 
 
-async def read_history(conn: Connection, plan: BasePlan) -> History:
+async def read_history(conn: Connection, plan: BasePlan) -> ReleaseHistory:
     """What is known of a plan by its name. A database without a `zdd` schema knows nothing, and that is an answer."""
-    if not await _exists(conn, "release"):
-        return History()
+    if not await _table_exists(conn, "release"):
+        return ReleaseHistory()
     async with conn.transaction(isolation="repeatable_read", readonly=True):
         release = await conn.fetchrow(_RELEASE, plan.name)
-        rehearsals = [_rolled_back(row) for row in await conn.fetch(_ROLLED_BACK, plan.name)]
-        rehearsals += await _rehearsals(conn, plan)
-        known = _set_at(plan, await conn.fetch(_FLAG_SET, release["id"])) if release is not None else {}
+        rehearsals = [_rollback_from_row(row) for row in await conn.fetch(_ROLLED_BACK, plan.name)]
+        rehearsals += await _read_rehearsals(conn, plan)
+        known = _flag_set_times(plan, await conn.fetch(_FLAG_SET, release["id"])) if release is not None else {}
         ended = {row["key"]: row["release"] for row in await conn.fetch(_ENDED_FLAGS)}
         evidence: Iterable[asyncpg.Record] = ()
-        if await _exists(conn, "evidence"):
+        if await _table_exists(conn, "evidence"):
             evidence = await conn.fetch(_EVIDENCE, plan.name)
-    return History(
-        cut_over_at=release["cut_over_at"] if release else None,
-        contracted=bool(release and release["contracted"]),
+    return ReleaseHistory(
+        cutover_at=release["cut_over_at"] if release else None,
+        is_contracted=bool(release and release["contracted"]),
         waiting_since=release["waiting_since"] if release else None,
         rehearsals=tuple(rehearsals),
         flag_set_at=known,
         ended_flags=ended,
-        evidence=tuple(_evidence(row) for row in evidence),
+        evidence=tuple(_evidence_from_row(row) for row in evidence),
     )
 
 
 async def add_evidence(
-    conn: Connection, plan: BasePlan, plan_hash: str, actor: Actor, given: Iterable[Evidence]
+    conn: Connection, plan: BasePlan, plan_hash: str, actor: Actor, evidence: Iterable[Evidence]
 ) -> None:
     """Appends answers or trials, in the name of `actor` and by the database's clock: `who` and `at` are not taken.
 
@@ -107,20 +107,20 @@ async def add_evidence(
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         [
             (
-                plan.name, plan_hash, each.source, each.point, each.subject, each.verdict, storable(each.text),
+                plan.name, plan_hash, each.source, each.item_id, each.subject, each.verdict, strip_nul(each.text),
                 actor.name, actor.host,
             )
-            for each in given
+            for each in evidence
         ],
     )  # fmt: skip
 
 
-async def _rehearsals(conn: Connection, plan: BasePlan) -> list[WayBack]:
+async def _read_rehearsals(conn: Connection, plan: BasePlan) -> list[RollbackRecord]:
     """What `zdd rehearse` has kept."""
-    if not await _exists(conn, "rehearsal"):
+    if not await _table_exists(conn, "rehearsal"):
         return []
     return [
-        WayBack(
+        RollbackRecord(
             plan_hash=row["plan_hash"],
             at=row["at"],
             verdict="pass" if row["verdict"] == "passed" else "fail",
@@ -132,7 +132,7 @@ async def _rehearsals(conn: Connection, plan: BasePlan) -> list[WayBack]:
     ]
 
 
-async def _exists(conn: Connection, table: str) -> bool:
+async def _table_exists(conn: Connection, table: str) -> bool:
     # Not to_regclass(): it asks for USAGE of the schema, and a refusal is for the query itself to explain.
     return bool(
         await conn.fetchval(
@@ -143,7 +143,7 @@ async def _exists(conn: Connection, table: str) -> bool:
     )
 
 
-def _set_at(plan: BasePlan, steps: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+def _flag_set_times(plan: BasePlan, steps: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """When each flag was set last, by the steps that are done."""
     keys = {role: key for key, role in plan.flag_roles.items()}
     known: dict[str, float] = {}
@@ -154,19 +154,19 @@ def _set_at(plan: BasePlan, steps: Iterable[Mapping[str, Any]]) -> dict[str, flo
     return known
 
 
-def _rolled_back(row: Mapping[str, Any]) -> WayBack:
+def _rollback_from_row(row: Mapping[str, Any]) -> RollbackRecord:
     whole = row["status"] is not None and row["rows_total"] and row["rows_done"] >= row["rows_total"]
     scale = 1.0 if whole else (row["rows_done"] / row["rows_total"]) if row["rows_total"] else 0.0
-    return WayBack(row["plan_hash"], row["at"], "pass", row["rows_done"] or 0, scale, "this very database")
+    return RollbackRecord(row["plan_hash"], row["at"], "pass", row["rows_done"] or 0, scale, "this very database")
 
 
-def _evidence(row: Mapping[str, Any]) -> Evidence:
+def _evidence_from_row(row: Mapping[str, Any]) -> Evidence:
     return Evidence(
-        point=row["point"],
+        item_id=row["point"],
         source=row["source"],
         verdict=row["verdict"],
         text=row["what"],
-        who=row["who"],
+        actor=row["who"],
         at=row["at"],
         plan_hash=row["plan_hash"],
         subject=row["subject"],
@@ -176,7 +176,7 @@ def _evidence(row: Mapping[str, Any]) -> Evidence:
 # --- Rehearsals in the `zdd` schema.
 
 
-async def keep(
+async def save_rehearsal(
     conn: Connection,
     *,
     plan_hash: str,
@@ -194,13 +194,13 @@ async def keep(
         name,
         "passed" if passed else "failed",
         scale,
-        storable(json.dumps(masked(report))),
+        strip_nul(json.dumps(mask_secrets(report))),
         actor.name,
         actor.host,
     )
 
 
-async def newest(conn: Connection, plan_hash: str) -> Rehearsal | None:
+async def load_newest_rehearsal(conn: Connection, plan_hash: str) -> Rehearsal | None:
     """The last rehearsal of a plan; None also where the schema is older than rehearsals."""
     try:
         row = await conn.fetchrow(

@@ -9,12 +9,12 @@ import asyncpg
 
 from zdd_tui.backends.store import writes
 from zdd_tui.backends.store.agent import AgentStore
-from zdd_tui.backends.store.records import storable
-from zdd_tui.model.guard.reading import Act, GuardReading
+from zdd_tui.backends.store.records import strip_nul
+from zdd_tui.model.guard.reading import GuardDecision, GuardReading
 from zdd_tui.model.release.records import Actor, NewEvent
-from zdd_tui.model.release.summary import Wait
+from zdd_tui.model.release.summary import WaitStatus
 
-GUARD = "guard"
+GUARD_ACTOR = "guard"
 """The actor's name; a unique index lets an actor of this name ask for a release's rollback once."""
 
 _SAVE = """
@@ -40,19 +40,21 @@ FROM fresh LEFT JOIN before USING (rule) ORDER BY rule
 """
 
 
-_KEEP = """
+_SAVE_MEMORY = """
 INSERT INTO zdd.guard_memory (release_id, epoch, part, body) VALUES ($1, $2, $3, $4)
 ON CONFLICT (release_id, part) DO UPDATE SET
     epoch = excluded.epoch, body = excluded.body, kept_at = clock_timestamp()
 """
 
-_RECALL = """
+_LOAD_MEMORY = """
 SELECT part, body, extract(epoch FROM clock_timestamp() - kept_at)::float8 AS since
 FROM zdd.guard_memory WHERE release_id = $1
 """
 
 
-async def save(store: AgentStore, readings: Sequence[GuardReading], memory: Mapping[str, bytes] | None = None) -> None:
+async def save_readings(
+    store: AgentStore, readings: Sequence[GuardReading], memory: Mapping[str, bytes] | None = None
+) -> None:
     """The newest readings, stamped by the server's clock; an audit line where a rule begins or ends to fail or to be
     without data.
 
@@ -65,43 +67,43 @@ async def save(store: AgentStore, readings: Sequence[GuardReading], memory: Mapp
     """
     if not readings:
         return
-    rows = [_row(reading) for reading in readings]
+    rows = [_reading_to_row(reading) for reading in readings]
     async with store.fenced() as connection:
         changed = await connection.fetch(_SAVE, store.release_id, json.dumps(rows))
         for part, body in (memory or {}).items():
-            await connection.execute(_KEEP, store.release_id, store.epoch, part, body)
+            await connection.execute(_SAVE_MEMORY, store.release_id, store.epoch, part, body)
         lines = [
-            NewEvent(GUARD, f"{row['rule']}: {row['verdict']}", row["reason"], _actor(store))
+            NewEvent(GUARD_ACTOR, f"{row['rule']}: {row['verdict']}", row["reason"], _guard_actor(store))
             for row in changed
             if row["verdict"] != row["before"] and not {row["verdict"], row["before"]} <= {"pass", "inconclusive"}
         ]
-        await writes.events(connection, store.release_id, store.actor, lines)
+        await writes.insert_events(connection, store.release_id, store.actor, lines)
 
 
-def _row(reading: GuardReading) -> dict[str, Any]:
-    return asdict(reading) | {"reason": storable(reading.reason)}
+def _reading_to_row(reading: GuardReading) -> dict[str, Any]:
+    return asdict(reading) | {"reason": strip_nul(reading.reason)}
 
 
-async def recall(store: AgentStore) -> dict[str, tuple[bytes, float]]:
+async def load_memory(store: AgentStore) -> dict[str, tuple[bytes, float]]:
     """By part, what a guard before this one has kept, and how many seconds ago."""
     async with store.fenced() as connection:
-        rows = await connection.fetch(_RECALL, store.release_id)
+        rows = await connection.fetch(_LOAD_MEMORY, store.release_id)
     return {row["part"]: (row["body"], max(0.0, row["since"])) for row in rows}
 
 
-async def asked_for_rollback(store: AgentStore) -> bool:
+async def has_requested_rollback(store: AgentStore) -> bool:
     """Whether the guard, this one or one before it, has asked for this release's rollback."""
     async with store.fenced() as connection:
         return bool(
             await connection.fetchval(
                 "SELECT EXISTS (SELECT FROM zdd.command WHERE release_id = $1 AND actor = $2 AND kind = 'rollback')",
                 store.release_id,
-                GUARD,
+                GUARD_ACTOR,
             )
         )
 
 
-async def act(store: AgentStore, what: Act) -> bool:
+async def execute_decision(store: AgentStore, decision: GuardDecision) -> bool:
     """Asks for what the guard has decided, with its cause and its audit line, in one transaction.
 
     Returns:
@@ -114,29 +116,31 @@ async def act(store: AgentStore, what: Act) -> bool:
             "SELECT state IN ('running', 'waiting', 'failed') FROM zdd.release WHERE id = $1 FOR UPDATE",
             store.release_id,
         )
-        if not moving or (what.command is not None and not await _ask(connection, store, what)):
+        if not moving or (decision.command is not None and not await _enqueue_command(connection, store, decision)):
             return False
         await connection.execute(
             "UPDATE zdd.guard SET acted = $3 WHERE release_id = $1 AND rule = $2",
             store.release_id,
-            what.rule,
-            str(what.action),
+            decision.rule,
+            str(decision.action),
         )
-        doing = "alert" if what.command is None else f"asks for {what.command}"
-        line = NewEvent(GUARD, f"{what.rule}: {doing}", what.reason, _actor(store))
-        await writes.events(connection, store.release_id, store.actor, [line])
+        doing = "alert" if decision.command is None else f"asks for {decision.command}"
+        line = NewEvent(GUARD_ACTOR, f"{decision.rule}: {doing}", decision.reason, _guard_actor(store))
+        await writes.insert_events(connection, store.release_id, store.actor, [line])
     return True
 
 
-async def _ask(connection: "asyncpg.Connection[asyncpg.Record]", store: AgentStore, what: Act) -> bool:
-    reason = storable(what.reason)
+async def _enqueue_command(
+    connection: "asyncpg.Connection[asyncpg.Record]", store: AgentStore, decision: GuardDecision
+) -> bool:
+    reason = strip_nul(decision.reason)
     asked = await connection.fetchval(
         "INSERT INTO zdd.command (release_id, kind, reason, actor, host) VALUES ($1, $2, $3, $4, $5)"
         " ON CONFLICT DO NOTHING RETURNING id",
         store.release_id,
-        str(what.command),
+        str(decision.command),
         reason,
-        GUARD,
+        GUARD_ACTOR,
         store.actor.host,
     )
     if asked is None:
@@ -145,17 +149,19 @@ async def _ask(connection: "asyncpg.Connection[asyncpg.Record]", store: AgentSto
     return True
 
 
-def _actor(store: AgentStore) -> Actor:
-    return Actor(GUARD, store.actor.host)
+def _guard_actor(store: AgentStore) -> Actor:
+    return Actor(GUARD_ACTOR, store.actor.host)
 
 
 # --- What an agent says of a wait that lasts too long: one audit line, whichever agent it is that notices.
 
 
-_TOLD = "SELECT EXISTS (SELECT FROM zdd.event WHERE release_id = $1 AND kind = 'wait' AND at > to_timestamp($2))"
+_ALREADY_RECORDED = (
+    "SELECT EXISTS (SELECT FROM zdd.event WHERE release_id = $1 AND kind = 'wait' AND at > to_timestamp($2))"
+)
 
 
-async def tell(store: AgentStore, wait: Wait) -> bool:
+async def record_overdue_wait(store: AgentStore, wait: WaitStatus) -> bool:
     """An audit line of kind `wait`, unless there is one of this very wait already.
 
     Returns:
@@ -166,7 +172,7 @@ async def tell(store: AgentStore, wait: Wait) -> bool:
         DatabaseError: the server is away.
     """
     async with store.fenced() as connection:
-        if await connection.fetchval(_TOLD, store.release_id, wait.since):
+        if await connection.fetchval(_ALREADY_RECORDED, store.release_id, wait.since):
             return False
-        await writes.events(connection, store.release_id, store.actor, [NewEvent("wait", wait.text)])
+        await writes.insert_events(connection, store.release_id, store.actor, [NewEvent("wait", wait.description)])
     return True

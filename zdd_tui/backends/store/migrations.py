@@ -11,15 +11,15 @@ from importlib.resources.abc import Traversable
 
 import asyncpg
 
-from zdd_tui.backends.postgres.connection import describe
+from zdd_tui.backends.postgres.connection import describe_dsn
 from zdd_tui.model.errors import DatabaseError
-from zdd_tui.model.sql import ident
+from zdd_tui.model.sql import quote_identifier
 
-FOLDER: Traversable = files("zdd_tui.backends") / "sql"
+SQL_FOLDER: Traversable = files("zdd_tui.backends") / "sql"
 _NAME = re.compile(r"^(\d{3})_(\w+)\.sql$")
 _LOCK = 0x7A6464  # "zdd": the advisory lock that migrations of one database queue behind
 
-_LEDGER = """
+_CREATE_MIGRATION_TABLE = """
 CREATE TABLE zdd.migration (
     version    integer PRIMARY KEY,
     name       text NOT NULL,
@@ -30,7 +30,7 @@ CREATE TABLE zdd.migration (
 COMMENT ON TABLE zdd.migration IS 'versions of this schema';
 """
 
-_SCHEMA = """
+_CREATE_SCHEMA = """
 CREATE SCHEMA zdd;
 COMMENT ON SCHEMA zdd IS 'zero-downtime releases: state, commands, audit (zdd-tui)';
 """
@@ -50,7 +50,7 @@ class Migration:
     checksum: str
 
 
-def load(folder: Traversable = FOLDER) -> tuple[Migration, ...]:
+def load_migrations(folder: Traversable = SQL_FOLDER) -> tuple[Migration, ...]:
     """The versions in order, numbered from 1 without a gap."""
     found = []
     for path in folder.iterdir():
@@ -63,13 +63,13 @@ def load(folder: Traversable = FOLDER) -> tuple[Migration, ...]:
     return tuple(found)
 
 
-async def version(connection: "asyncpg.Connection[asyncpg.Record]") -> int | None:
+async def read_schema_version(connection: "asyncpg.Connection[asyncpg.Record]") -> int | None:
     """The version of the schema in the database, None where there is none."""
-    return max(await _applied(connection), default=None)
+    return max(await _read_applied(connection), default=None)
 
 
 async def migrate(
-    connection: "asyncpg.Connection[asyncpg.Record]", dsn: str, folder: Traversable = FOLDER
+    connection: "asyncpg.Connection[asyncpg.Record]", dsn: str, folder: Traversable = SQL_FOLDER
 ) -> tuple[int, ...]:
     """Applies what is missing, in one transaction; returns the versions that were applied.
 
@@ -77,8 +77,8 @@ async def migrate(
         DatabaseError: no right to create the schema, made by a newer zdd, an applied file was changed,
             or a schema `zdd` that is not ours.
     """
-    wanted = load(folder)
-    if not _missing(wanted, await _applied(connection), dsn):
+    wanted = load_migrations(folder)
+    if not _find_pending(wanted, await _read_applied(connection), dsn):
         return ()
     # Before the transaction: one that waited for its turn must begin with a fresh view of the catalog.
     await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
@@ -90,23 +90,25 @@ async def migrate(
             await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
 
 
-async def check(connection: "asyncpg.Connection[asyncpg.Record]", dsn: str, folder: Traversable = FOLDER) -> None:
+async def check_can_migrate(
+    connection: "asyncpg.Connection[asyncpg.Record]", dsn: str, folder: Traversable = SQL_FOLDER
+) -> None:
     """Whether :func:`migrate` could do its work. Changes nothing.
 
     Raises:
         DatabaseError: as :func:`migrate`.
     """
-    applied = await _applied(connection)
-    _missing(load(folder), applied, dsn)
+    applied = await _read_applied(connection)
+    _find_pending(load_migrations(folder), applied, dsn)
     if not applied:
-        await _may_create(connection, dsn)
+        await _can_create_schema(connection, dsn)
 
 
 async def _apply(
-    connection: "asyncpg.Connection[asyncpg.Record]", dsn: str, wanted: tuple[Migration, ...]
+    connection: "asyncpg.Connection[asyncpg.Record]", dsn: str, migrations: tuple[Migration, ...]
 ) -> tuple[int, ...]:
-    applied = await _applied(connection)  # another may have been faster
-    missing = _missing(wanted, applied, dsn)
+    applied = await _read_applied(connection)  # another may have been faster
+    missing = _find_pending(migrations, applied, dsn)
     if not applied:
         await _create_schema(connection, dsn)
     for migration in missing:
@@ -120,24 +122,24 @@ async def _apply(
     return tuple(migration.version for migration in missing)
 
 
-def _missing(wanted: tuple[Migration, ...], applied: dict[int, str], dsn: str) -> list[Migration]:
+def _find_pending(migrations: tuple[Migration, ...], applied: dict[int, str], dsn: str) -> list[Migration]:
     newest = max(applied, default=0)
-    if newest > len(wanted):
+    if newest > len(migrations):
         raise DatabaseError(
-            f"{describe(dsn)}: the zdd schema has version {newest}, this zdd knows versions up to {len(wanted)}",
+            f"{describe_dsn(dsn)}: the zdd schema has version {newest}, this zdd knows versions up to {len(migrations)}",
             "use a zdd that is as new as the one that made the schema",
         )
-    for migration in wanted:
+    for migration in migrations:
         if applied.get(migration.version, migration.checksum) != migration.checksum:
             raise DatabaseError(
-                f"{describe(dsn)}: version {migration.version} ({migration.name}) of the zdd schema was applied"
+                f"{describe_dsn(dsn)}: version {migration.version} ({migration.name}) of the zdd schema was applied"
                 " from another file than this zdd has",
                 "install an unchanged zdd-tui; a change of the schema is a new numbered file",
             )
-    return [migration for migration in wanted if migration.version not in applied]
+    return [migration for migration in migrations if migration.version not in applied]
 
 
-async def _applied(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[int, str]:
+async def _read_applied(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[int, str]:
     # Not to_regclass(): it asks for USAGE of the schema, and whether we have that is for later to explain.
     if not await connection.fetchval(
         "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'migration'"
@@ -158,32 +160,32 @@ FROM (SELECT) AS one LEFT JOIN pg_namespace n ON n.nspname = 'zdd'
 
 
 async def _create_schema(connection: "asyncpg.Connection[asyncpg.Record]", dsn: str) -> None:
-    if not await _may_create(connection, dsn):
-        await connection.execute(_SCHEMA)
-    await connection.execute(_LEDGER)
+    if not await _can_create_schema(connection, dsn):
+        await connection.execute(_CREATE_SCHEMA)
+    await connection.execute(_CREATE_MIGRATION_TABLE)
 
 
-async def _may_create(connection: "asyncpg.Connection[asyncpg.Record]", dsn: str) -> bool:
+async def _can_create_schema(connection: "asyncpg.Connection[asyncpg.Record]", dsn: str) -> bool:
     """Whether an empty schema is there already; raises where we could not fill it."""
     found = await connection.fetchrow(_RIGHTS)
     assert found is not None
-    database, role = ident(found["database"]), ident(found["role"])
+    database, role = quote_identifier(found["database"]), quote_identifier(found["role"])
     if found["standby"]:
-        raise DatabaseError(f"{describe(dsn)} is a standby: it takes no writes", "point dsn at the primary")
+        raise DatabaseError(f"{describe_dsn(dsn)} is a standby: it takes no writes", "point dsn at the primary")
     if found["filled"]:
         raise DatabaseError(
-            f"{describe(dsn)}: there is a schema zdd already, and it was not made by zdd",
+            f"{describe_dsn(dsn)}: there is a schema zdd already, and it was not made by zdd",
             "rename that schema, or look whether this is the right database",
         )
     if not found["there"] and not found["may_create"]:
         raise DatabaseError(
-            f"{describe(dsn)}: role {role} may not create the schema zdd in database {database}",
+            f"{describe_dsn(dsn)}: role {role} may not create the schema zdd in database {database}",
             f"as its owner run: GRANT CREATE ON DATABASE {database} TO {role};"
             f" or: CREATE SCHEMA zdd AUTHORIZATION {role};",
         )
     if found["there"] and not found["may_use"]:
         raise DatabaseError(
-            f"{describe(dsn)}: role {role} may not create tables in the schema zdd",
+            f"{describe_dsn(dsn)}: role {role} may not create tables in the schema zdd",
             f"as its owner run: GRANT CREATE, USAGE ON SCHEMA zdd TO {role};",
         )
     return bool(found["there"])

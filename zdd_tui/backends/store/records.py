@@ -8,8 +8,8 @@ import asyncpg
 from pydantic import TypeAdapter, ValidationError
 
 from zdd_tui.model.duration import parse_duration
-from zdd_tui.model.guard.reading import GuardAction, GuardReading, Unit
-from zdd_tui.model.masking import masked
+from zdd_tui.model.guard.reading import GuardAction, GuardReading, MetricUnit
+from zdd_tui.model.masking import mask_secrets
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import (
@@ -24,18 +24,22 @@ from zdd_tui.model.release.records import (
     StepRecord,
     StoredCommand,
 )
-from zdd_tui.model.release.state import CommandKind, Expected, Release, State, StepStatus
+from zdd_tui.model.release.state import CommandKind, Precondition, Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategy import Strategy
 
-SHOWN_COMMANDS = 20
+MAX_COMMANDS = 20
 """How many commands a record carries: the newest; one that is still queued is newer than all answered ones."""
 
 _STRATEGY: Final = TypeAdapter(Strategy)
-_KNOWN: Final = frozenset(kind.value for kind in CommandKind)
+_KNOWN_KINDS: Final = frozenset(kind.value for kind in CommandKind)
 
-EVENT = "id, extract(epoch FROM at)::float8 AS at, actor, host, kind, what, why"
-COMMAND = "id, kind, args, reason, actor, host, extract(epoch FROM created_at)::float8 AS created_at, status, outcome"
-LEASE = "epoch, holder, host, pid, ttl, greatest(0, extract(epoch FROM clock_timestamp() - renewed_at))::float8 AS age"
+EVENT_COLUMNS = "id, extract(epoch FROM at)::float8 AS at, actor, host, kind, what, why"
+COMMAND_COLUMNS = (
+    "id, kind, args, reason, actor, host, extract(epoch FROM created_at)::float8 AS created_at, status, outcome"
+)
+LEASE_COLUMNS = (
+    "epoch, holder, host, pid, ttl, greatest(0, extract(epoch FROM clock_timestamp() - renewed_at))::float8 AS age"
+)
 
 # One statement is one snapshot and one round trip: every dashboard asks it up to four times a second.
 _READ = f"""
@@ -60,10 +64,10 @@ SELECT json_build_object(
                extract(epoch FROM observed_at)::float8 AS observed_at, max_age
         FROM zdd.guard WHERE release_id = $1) g),
     'events', (SELECT coalesce(json_agg(e ORDER BY id), '[]') FROM (
-        SELECT {EVENT} FROM zdd.event WHERE release_id = $1 ORDER BY zdd.event.id DESC LIMIT $2) e),
+        SELECT {EVENT_COLUMNS} FROM zdd.event WHERE release_id = $1 ORDER BY zdd.event.id DESC LIMIT $2) e),
     'commands', (SELECT coalesce(json_agg(c ORDER BY id), '[]') FROM (
-        SELECT {COMMAND} FROM zdd.command WHERE release_id = $1 ORDER BY zdd.command.id DESC LIMIT {SHOWN_COMMANDS}) c),
-    'lease', (SELECT row_to_json(l) FROM (SELECT {LEASE} FROM zdd.lease WHERE release_id = $1) l),
+        SELECT {COMMAND_COLUMNS} FROM zdd.command WHERE release_id = $1 ORDER BY zdd.command.id DESC LIMIT {MAX_COMMANDS}) c),
+    'lease', (SELECT row_to_json(l) FROM (SELECT {LEASE_COLUMNS} FROM zdd.lease WHERE release_id = $1) l),
     'backfill', (SELECT row_to_json(b) FROM (
         SELECT status, rows_total, rows_done, batches, batch_rows, seconds, rate, throttle, failed_rows,
                verified_rows, mismatches, verified, recent, extract(epoch FROM updated_at)::float8 AS updated_at
@@ -77,17 +81,17 @@ async def read_release(
 ) -> ReleaseRecord | None:
     """Everything about a release in one snapshot; None when there is no such release."""
     raw = json.loads(await connection.fetchval(_READ, release_id, events))
-    return release_record(raw) if raw["release"] else None
+    return parse_release_record(raw) if raw["release"] else None
 
 
-def release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
+def parse_release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
     """The record out of the JSON of the one statement."""
     row = raw["release"]
     release = Release(
         name=row["name"],
         plan_hash=row["plan_hash"],
         strategy=_STRATEGY.validate_python(row["strategy"]),
-        state=State(row["state"]),
+        state=ReleaseState(row["state"]),
         phase=row["phase"],
         statuses=tuple(StepStatus(step["status"]) for step in raw["steps"]),
         paused=row["paused"],
@@ -102,22 +106,22 @@ def release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
         created_at=row["created_at"],
         finished_at=row["finished_at"],
         now=raw["now"],
-        steps=tuple(_step(step) for step in raw["steps"]),
-        gates={gate["name"]: _gate(gate) for gate in raw["gates"]},
-        events=tuple(event(row) for row in raw["events"]),
-        commands=tuple(command(row) for row in raw["commands"] if is_known(row["kind"])),
-        lease=lease(raw["lease"]) if raw["lease"] else None,
-        backfill=_backfill(raw["backfill"]) if raw["backfill"] else None,
-        guard=tuple(_guard(reading) for reading in raw["guard"]),
+        steps=tuple(_parse_step(step) for step in raw["steps"]),
+        gates={gate["name"]: _parse_gate(gate) for gate in raw["gates"]},
+        events=tuple(parse_event(row) for row in raw["events"]),
+        commands=tuple(parse_command(row) for row in raw["commands"] if is_known(row["kind"])),
+        lease=parse_lease(raw["lease"]) if raw["lease"] else None,
+        backfill=_parse_backfill(raw["backfill"]) if raw["backfill"] else None,
+        guard=tuple(_parse_guard_reading(reading) for reading in raw["guard"]),
         cause=row["cause"],
         region=row["region"],
-        plan_limits=_plan_limits(release.strategy, row["backfill"]),
+        plan_limits=_parse_plan_limits(release.strategy, row["backfill"]),
         owner=(row["waits"] or {}).get("owner") or "",
-        wait_limit=_wait_limit(row["waits"] or {}),
+        wait_limit=_parse_wait_limit(row["waits"] or {}),
     )
 
 
-def _plan_limits(strategy: Strategy, section: Any) -> Backfill | None:
+def _parse_plan_limits(strategy: Strategy, section: Any) -> Backfill | None:
     """The plan's own limits; a plan that leaves them out, or takes one from the environment, has the defaults."""
     if all(phase.name != "backfill" for phase in strategy.phases):
         return None
@@ -127,7 +131,7 @@ def _plan_limits(strategy: Strategy, section: Any) -> Backfill | None:
         return Backfill()
 
 
-def _wait_limit(section: Mapping[str, Any]) -> float | None:
+def _parse_wait_limit(section: Mapping[str, Any]) -> float | None:
     """Seconds; None where the plan has none, or takes it from the environment, which is not here."""
     given = section.get("wait_limit")
     try:
@@ -136,18 +140,18 @@ def _wait_limit(section: Mapping[str, Any]) -> float | None:
         return None
 
 
-def strategy_json(strategy: Strategy) -> str:
+def dump_strategy(strategy: Strategy) -> str:
     """A strategy as it is stored."""
     return _STRATEGY.dump_json(strategy).decode()
 
 
-def event(row: Mapping[str, Any]) -> Event:
+def parse_event(row: Mapping[str, Any]) -> Event:
     return Event(row["id"], row["at"], Actor(row["actor"], row["host"]), row["kind"], row["what"], row["why"])
 
 
 def is_known(kind: str) -> bool:
     """Whether this version knows that kind of command; a newer one may have sent others."""
-    return kind in _KNOWN
+    return kind in _KNOWN_KINDS
 
 
 def command_args(request: CommandRequest) -> dict[str, Any]:
@@ -175,7 +179,7 @@ def _request(kind: CommandKind, reason: str, args: Mapping[str, Any]) -> Command
     seen, expected = args.get("expected"), None
     if seen:
         objects = tuple(seen.get("objects", {}).items())
-        expected = Expected(seen["plan_hash"], State(seen["state"]), seen["phase"], objects)
+        expected = Precondition(seen["plan_hash"], ReleaseState(seen["state"]), seen["phase"], objects)
     return CommandRequest(
         kind,
         reason,
@@ -187,10 +191,10 @@ def _request(kind: CommandKind, reason: str, args: Mapping[str, Any]) -> Command
     )
 
 
-def command(row: Mapping[str, Any]) -> StoredCommand:
+def parse_command(row: Mapping[str, Any]) -> StoredCommand:
     return StoredCommand(
         id=row["id"],
-        request=_request(CommandKind(row["kind"]), row["reason"], _json(row["args"])),
+        request=_request(CommandKind(row["kind"]), row["reason"], _decode_json(row["args"])),
         actor=Actor(row["actor"], row["host"]),
         created_at=row["created_at"],
         status=row["status"],
@@ -198,47 +202,47 @@ def command(row: Mapping[str, Any]) -> StoredCommand:
     )
 
 
-def lease(row: Mapping[str, Any]) -> Lease:
+def parse_lease(row: Mapping[str, Any]) -> Lease:
     return Lease(row["epoch"], row["holder"], row["host"], row["pid"], row["age"], row["ttl"])
 
 
-def _backfill(row: Mapping[str, Any]) -> BackfillRecord:
+def _parse_backfill(row: Mapping[str, Any]) -> BackfillRecord:
     return BackfillRecord(**dict(row) | {"recent": tuple(BatchRecord(*batch) for batch in row["recent"])})
 
 
-def failed_row(row: Mapping[str, Any]) -> FailedRow:
-    return FailedRow(_json(row["key"]), row["reason"], row["at"])
+def parse_failed_row(row: Mapping[str, Any]) -> FailedRow:
+    return FailedRow(_decode_json(row["key"]), row["reason"], row["at"])
 
 
-def _step(row: Mapping[str, Any]) -> StepRecord:
+def _parse_step(row: Mapping[str, Any]) -> StepRecord:
     return StepRecord(
         name=row["name"],
         status=StepStatus(row["status"]),
         detail=row["detail"],
         note=row["note"],
         error=row["error"],
-        began_at=row["began_at"],
+        started_at=row["began_at"],
         ended_at=row["ended_at"],
     )
 
 
-def _gate(row: Mapping[str, Any]) -> GateReading:
+def _parse_gate(row: Mapping[str, Any]) -> GateReading:
     return GateReading(**dict(row) | {"verdict": Verdict(row["verdict"])})
 
 
-def _guard(row: Mapping[str, Any]) -> GuardReading:
+def _parse_guard_reading(row: Mapping[str, Any]) -> GuardReading:
     return GuardReading(
         **dict(row)
         | {
             "verdict": Verdict(row["verdict"]),
-            "unit": Unit(row["unit"]),
+            "unit": MetricUnit(row["unit"]),
             "action": GuardAction(row["action"]),
             "series": tuple(row["series"]),
         }
     )
 
 
-def _json(value: Any) -> Any:
+def _decode_json(value: Any) -> Any:
     # asyncpg hands out jsonb as text; within the one statement it is data already.
     return json.loads(value) if isinstance(value, str) else value
 
@@ -246,6 +250,6 @@ def _json(value: Any) -> Any:
 # --- secrets ---------------------------------------------------------------------------------------------------
 
 
-def storable(text: str) -> str:
+def strip_nul(text: str) -> str:
     """Text as it may be stored: passwords in URLs masked, NULs and lone surrogates, which no server takes, replaced."""
-    return str(masked(text)).replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+    return str(mask_secrets(text)).replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()

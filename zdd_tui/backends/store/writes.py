@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from zdd_tui.backends.store.records import storable
+from zdd_tui.backends.store.records import strip_nul
 from zdd_tui.model.errors import DatabaseError
 from zdd_tui.model.release.gate import GateReading
 from zdd_tui.model.release.records import Actor, NewEvent, StepChange
@@ -13,7 +13,7 @@ from zdd_tui.model.release.state import Release, StepStatus
 _STEPS = """
 UPDATE zdd.step s SET
     status = n.status,
-    began_at = CASE WHEN n.status = ANY ($4::text[]) THEN clock_timestamp()
+    started_at = CASE WHEN n.status = ANY ($4::text[]) THEN clock_timestamp()
                     WHEN n.status = ANY ($5::text[]) THEN s.began_at END,
     ended_at = CASE WHEN n.status = ANY ($5::text[]) THEN clock_timestamp() END,
     note = '',
@@ -37,7 +37,7 @@ SELECT fresh.*, coalesce(before.verdict, 'unknown') AS before FROM fresh LEFT JO
 """
 
 
-async def release(connection: Any, release_id: int, state: Release) -> None:
+async def update_release(connection: Any, release_id: int, state: Release) -> None:
     """Where the release stands, and its steps' statuses with their stamps."""
     await connection.execute(
         # A guard's pause is history once somebody has resumed; the reason of a rollback stays for good.
@@ -48,9 +48,9 @@ async def release(connection: Any, release_id: int, state: Release) -> None:
         str(state.state),
         state.phase,
         state.paused,
-        storable(state.error),
-        state.state.ended,
-        state.state.backwards,
+        strip_nul(state.error),
+        state.state.has_ended,
+        state.state.is_rolling_back,
         json.dumps(dict(state.tuning)),
     )
     await connection.execute(
@@ -58,12 +58,12 @@ async def release(connection: Any, release_id: int, state: Release) -> None:
         release_id,
         [spec.name for spec in state.strategy.steps],
         [str(status) for status in state.statuses],
-        [str(StepStatus.INTENT), str(StepStatus.UNDOING)],
+        [str(StepStatus.STARTED), str(StepStatus.UNDOING)],
         [str(status) for status in (StepStatus.DONE, StepStatus.FAILED, StepStatus.UNDONE, StepStatus.UNDO_FAILED)],
     )
 
 
-async def step(connection: Any, release_id: int, change: StepChange) -> None:
+async def update_step(connection: Any, release_id: int, change: StepChange) -> None:
     """What of a step is not None in `change`."""
     await connection.execute(
         "UPDATE zdd.step SET detail = coalesce($3::jsonb, detail), note = coalesce($4, note),"
@@ -71,12 +71,12 @@ async def step(connection: Any, release_id: int, change: StepChange) -> None:
         release_id,
         change.name,
         None if change.detail is None else json.dumps(change.detail),
-        None if change.note is None else storable(change.note),
-        None if change.error is None else storable(change.error),
+        None if change.note is None else strip_nul(change.note),
+        None if change.error is None else strip_nul(change.error),
     )
 
 
-async def gates(connection: Any, release_id: int, readings: Sequence[GateReading]) -> list[NewEvent]:
+async def save_gates(connection: Any, release_id: int, readings: Sequence[GateReading]) -> list[NewEvent]:
     """The newest readings, by the server's clock; returns a line for each verdict that changed."""
     newest = list({reading.name: reading for reading in readings}.values())
     rows = await connection.fetch(
@@ -84,7 +84,7 @@ async def gates(connection: Any, release_id: int, readings: Sequence[GateReading
         release_id,
         [reading.name for reading in newest],
         [str(reading.verdict) for reading in newest],
-        [storable(reading.reason) for reading in newest],
+        [strip_nul(reading.reason) for reading in newest],
         [reading.max_age for reading in newest],
     )
     return [
@@ -94,11 +94,11 @@ async def gates(connection: Any, release_id: int, readings: Sequence[GateReading
     ]
 
 
-async def events(connection: Any, release_id: int, own: Actor, lines: Sequence[NewEvent]) -> None:
+async def insert_events(connection: Any, release_id: int, default_actor: Actor, lines: Sequence[NewEvent]) -> None:
     """Audit lines, in their order; `own` is who acts where a line names nobody."""
     if not lines:
         return
-    actors = [line.actor or own for line in lines]
+    actors = [line.actor or default_actor for line in lines]
     # One statement, so that a burst of lines is one round trip.
     await connection.execute(
         "INSERT INTO zdd.event (release_id, actor, host, kind, what, why)"
@@ -108,12 +108,14 @@ async def events(connection: Any, release_id: int, own: Actor, lines: Sequence[N
         [actor.name for actor in actors],
         [actor.host for actor in actors],
         [line.kind for line in lines],
-        [storable(line.what) for line in lines],
-        [storable(line.why) for line in lines],
+        [strip_nul(line.message) for line in lines],
+        [strip_nul(line.reason) for line in lines],
     )
 
 
-async def answer(connection: Any, release_id: int, command_id: int, *, refused: bool, outcome: str) -> NewEvent:
+async def complete_command(
+    connection: Any, release_id: int, command_id: int, *, refused: bool, outcome: str
+) -> NewEvent:
     """What became of a command; the event that tells it.
 
     Raises:
@@ -125,7 +127,7 @@ async def answer(connection: Any, release_id: int, command_id: int, *, refused: 
         command_id,
         release_id,
         "refused" if refused else "done",
-        storable(outcome),
+        strip_nul(outcome),
     )
     if row is None:
         raise DatabaseError(f"command {command_id} of release {release_id} is answered already")

@@ -12,25 +12,25 @@ Json = Any
 
 Change = dict[str, Any]
 
-SAME: Change = {}
+UNCHANGED: Change = {}
 """Nothing has changed."""
 
 
-def delta(old: Json, new: Json) -> Change:
-    """What makes the new value of the old one; :data:`SAME` where they are equal."""
+def compute_delta(old: Json, new: Json) -> Change:
+    """What makes the new value of the old one; :data:`UNCHANGED` where they are equal."""
     if old is new:
-        return SAME
+        return UNCHANGED
     if isinstance(old, dict) and isinstance(new, dict):
         return _object_delta(old, new)
     if isinstance(old, list) and isinstance(new, list):
         return _list_delta(old, new)
-    return SAME if type(old) is type(new) and old == new else {"=": new}
+    return UNCHANGED if type(old) is type(new) and old == new else {"=": new}
 
 
 def _object_delta(old: dict[str, Json], new: dict[str, Json]) -> Change:
     changed: dict[str, Change] = {}
     for key, value in new.items():
-        change = delta(old[key], value) if key in old else {"=": value}
+        change = compute_delta(old[key], value) if key in old else {"=": value}
         if change:
             changed[key] = change
     gone = [key for key in old if key not in new]
@@ -39,24 +39,26 @@ def _object_delta(old: dict[str, Json], new: dict[str, Json]) -> Change:
 
 def _list_delta(old: list[Json], new: list[Json]) -> Change:
     if len(old) == len(new):
-        found = ((str(at), delta(before, after)) for at, (before, after) in enumerate(zip(old, new, strict=True)))
+        found = (
+            (str(at), compute_delta(before, after)) for at, (before, after) in enumerate(zip(old, new, strict=True))
+        )
         changed = {at: change for at, change in found if change}
-        return {"~": changed} if changed else SAME
+        return {"~": changed} if changed else UNCHANGED
     shorter = min(len(old), len(new))
     first = 0
-    while first < shorter and _equal(old[first], new[first]):
+    while first < shorter and _is_equal(old[first], new[first]):
         first += 1
     back = 0
-    while back < shorter - first and _equal(old[-1 - back], new[-1 - back]):
+    while back < shorter - first and _is_equal(old[-1 - back], new[-1 - back]):
         back += 1
     return {"@": [first, len(old) - back, new[first : len(new) - back]]}
 
 
-def _equal(one: Json, other: Json) -> bool:
-    return not delta(one, other)
+def _is_equal(one: Json, other: Json) -> bool:
+    return not compute_delta(one, other)
 
 
-def apply(old: Json, change: Change) -> Json:
+def apply_delta(old: Json, change: Change) -> Json:
     """The new value; the old one is left as it is, and what has not changed in it is shared.
 
     Raises:
@@ -73,11 +75,11 @@ def apply(old: Json, change: Change) -> Json:
         if isinstance(old, list):
             made = list(old)
             for at, inner in change["~"].items():
-                made[int(at)] = apply(made[int(at)], inner)
+                made[int(at)] = apply_delta(made[int(at)], inner)
             return made
         merged = {key: value for key, value in old.items() if key not in change.get("-", ())}
         for key, inner in change.get("~", {}).items():
-            merged[key] = apply(merged.get(key), inner)
+            merged[key] = apply_delta(merged.get(key), inner)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError("the change does not fit what was there before") from error
     return merged

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from zdd_tui.dashboard.recording.codec import Decoder
-from zdd_tui.dashboard.recording.delta import Json, apply
-from zdd_tui.dashboard.recording.writer import VERSION
-from zdd_tui.dashboard.state import Board
+from zdd_tui.dashboard.recording.delta import Json, apply_delta
+from zdd_tui.dashboard.recording.writer import FORMAT_VERSION
+from zdd_tui.dashboard.state import DashboardState
 from zdd_tui.model.errors import ZddError
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class RecordingHeader:
     """The first line.
 
     Attributes:
@@ -41,13 +41,13 @@ class Recording:
     """
 
     file: str
-    header: Header
+    header: RecordingHeader
     times: list[float]
     lines: list[dict[str, Any]]
     marks: list[float]
     events: dict[int, Json] = field(default_factory=dict)
     _decoder: Decoder = field(default_factory=Decoder)
-    _at: int = -1
+    _decoded_index: int = -1
     _parts: dict[str, Json] = field(default_factory=dict)
 
     @property
@@ -59,19 +59,19 @@ class Recording:
         """Which line tells what was so many seconds after the start."""
         return max(0, bisect_right(self.times, seconds) - 1)
 
-    def board_at(self, seconds: float) -> Board:
+    def board_at(self, seconds: float) -> DashboardState:
         """The board as it was so many seconds after the start; the first one before it.
 
         Raises:
             ZddError: a line holds what no board can hold.
         """
         wanted = self.index_at(seconds)
-        if wanted != self._at:
-            start = self._at + 1 if 0 <= self._at < wanted else 0
+        if wanted != self._decoded_index:
+            start = self._decoded_index + 1 if 0 <= self._decoded_index < wanted else 0
             whole = next((at for at in range(wanted, start - 1, -1) if "all" in self.lines[at]), start)
             for at in range(whole, wanted + 1):
-                self._parts = stepped(self._parts, self.lines[at])
-            self._at = wanted
+                self._parts = apply_line(self._parts, self.lines[at])
+            self._decoded_index = wanted
         try:
             return self._decoder.decode(self._parts)
         except (TypeError, ValueError) as error:
@@ -81,20 +81,20 @@ class Recording:
             ) from None
 
 
-def stepped(parts: dict[str, Json], line: dict[str, Any]) -> dict[str, Json]:
+def apply_line(parts: dict[str, Json], line: dict[str, Any]) -> dict[str, Json]:
     """The parts of the board after a line."""
-    made: dict[str, Json] = line["all"] if "all" in line else apply(parts, line["d"])
+    made: dict[str, Json] = line["all"] if "all" in line else apply_delta(parts, line["d"])
     return made
 
 
-def load(path: Path) -> Recording:
+def load_recording(path: Path) -> Recording:
     """Reads a whole recording.
 
     Raises:
         ZddError: it cannot be read, or is none; with the line.
     """
-    lines = _lines(path)
-    header = _header(path, next(lines, ""))
+    lines = _read_lines(path)
+    header = _parse_header(path, next(lines, ""))
     times: list[float] = []
     kept: list[dict[str, Any]] = []
     marks: list[float] = []
@@ -104,7 +104,7 @@ def load(path: Path) -> Recording:
     pending: tuple[int, str] | None = None
     for number, text in enumerate(lines, start=2):
         if pending is not None:
-            raise _bad(path, *pending)
+            raise _damaged_line_error(path, *pending)
         try:
             line = json.loads(text)
             if not times and "all" not in line:
@@ -112,27 +112,31 @@ def load(path: Path) -> Recording:
             if times and line["t"] < times[-1]:
                 raise ValueError("time runs backwards")
             at = float(line["t"])
-            parts = stepped(parts, line)
+            parts = apply_line(parts, line)
         except (KeyError, TypeError, ValueError) as error:
             pending = (number, f"no {error}" if isinstance(error, KeyError) else str(error))
             continue  # as the very last line it is one that a crash has cut
         times.append(at)
         kept.append(line)
-        if (happened := _happened(parts)) != seen:
+        if (happened := _mark_key(parts)) != seen:
             events |= {event["id"]: event for event in parts["release"]["value"]["events"]} if happened else {}
             if seen is not None:
                 marks.append(at)
             seen = happened
     if not times:
-        raise _bad(path, *pending) if pending else ZddError(f"{path} holds no board", "it ended before the first paint")
+        raise (
+            _damaged_line_error(path, *pending)
+            if pending
+            else ZddError(f"{path} holds no board", "it ended before the first paint")
+        )
     return Recording(str(path), header, times, kept, marks, events)
 
 
-def _bad(path: Path, number: int, why: str) -> ZddError:
-    return ZddError(f"{path} line {number} is not part of a recording: {why}", "it was changed, or is damaged")
+def _damaged_line_error(path: Path, number: int, reason: str) -> ZddError:
+    return ZddError(f"{path} line {number} is not part of a recording: {reason}", "it was changed, or is damaged")
 
 
-def _happened(parts: dict[str, Json]) -> Json:
+def _mark_key(parts: dict[str, Json]) -> Json:
     """What makes a moment worth a jump; None before the release was read."""
     record = (parts.get("release") or {}).get("value")
     if record is None:
@@ -142,25 +146,25 @@ def _happened(parts: dict[str, Json]) -> Json:
     return [newest, release["state"], release["phase"], release["paused"]]
 
 
-def _header(path: Path, text: str) -> Header:
+def _parse_header(path: Path, text: str) -> RecordingHeader:
     try:
         found = json.loads(text)
         if found["zdd"] != "recording":
             raise ValueError
         version = found["version"]
-        header = Header(found["plan"], float(found["wall"]), float(found["monotonic"]))
+        header = RecordingHeader(found["plan"], float(found["wall"]), float(found["monotonic"]))
     except (KeyError, TypeError, ValueError):
         raise ZddError(
             f"{path} line 1 is not the header of a recording", "make one with `zdd open PLAN --record FILE`"
         ) from None
-    if version != VERSION:
+    if version != FORMAT_VERSION:
         raise ZddError(
-            f"{path} is a recording of version {version}; this zdd reads {VERSION}", "use the zdd that made it"
+            f"{path} is a recording of version {version}; this zdd reads {FORMAT_VERSION}", "use the zdd that made it"
         )
     return header
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _read_lines(path: Path) -> Iterator[str]:
     try:
         with path.open("rb") as raw:
             packed = raw.read(2) == b"\x1f\x8b"

@@ -11,29 +11,29 @@ from typing import IO, Any, cast
 
 from zdd_tui import __version__
 from zdd_tui.dashboard.recording.codec import Encoder
-from zdd_tui.dashboard.recording.delta import Json, delta
-from zdd_tui.dashboard.state import Board
+from zdd_tui.dashboard.recording.delta import Json, compute_delta
+from zdd_tui.dashboard.state import DashboardState
 from zdd_tui.model.errors import ZddError
 
-VERSION = 1
+FORMAT_VERSION = 1
 
-EVERY = 0.2
+MIN_INTERVAL = 0.2
 """Seconds between two lines at least."""
 
-SHARE = 0.05
+MAX_CPU_SHARE = 0.05
 """Of one core: after a board that took much of it to write, so much longer is waited."""
 
-LONGEST = 2.0
+MAX_INTERVAL = 2.0
 """Seconds that it waits at most, whatever a board has cost."""
 
-WHOLE_EVERY = 60.0
+FULL_STATE_INTERVAL = 60.0
 """Seconds between two lines with the whole board: from there a seek begins."""
 
-LIMIT = 1 << 30
+MAX_BYTES = 1 << 30
 """Bytes of JSON after which a recording ends."""
 
 
-class Recorder:
+class RecordingWriter:
     """Writes a recording until it is closed.
 
     The board is looked at five times a second: that also catches sources that only got older or were confirmed, of
@@ -45,79 +45,83 @@ class Recorder:
         ready: waits until the first paint is over.
 
     Attributes:
-        problem: why it ended before its time; empty while all is well.
+        error: why it ended before its time; empty while all is well.
 
     Raises:
         ZddError: the file cannot be made.
     """
 
-    def __init__(self, board: Callable[[], Board], file: Path, *, ready: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self, board: Callable[[], DashboardState], file: Path, *, ready: Callable[[], object] = lambda: None
+    ) -> None:
         self._board = board
         self._ready = ready
         self._file = file
-        self.problem = ""
-        self._over = threading.Event()
+        self.error = ""
+        self._stopped = threading.Event()
         self._encoder = Encoder()
-        self._before: dict[str, Json] = {}
-        self._whole_at = float("-inf")
+        self._last_parts: dict[str, Json] = {}
+        self._last_full_at = float("-inf")
         self._size = 0
-        self._began = time.monotonic()
-        self._stream = _opened(file)
+        self._started_at = time.monotonic()
+        self._stream = _open_file(file)
         self._thread = threading.Thread(target=self._run, name="zdd-recorder", daemon=True)
         self._thread.start()
 
     def close(self, seconds: float = 5.0) -> None:
         """Writes the last board and ends."""
-        self._over.set()
+        self._stopped.set()
         self._thread.join(seconds)
 
     def _run(self) -> None:
         try:
             with self._stream:
                 self._ready()
-                self._header()
-                while not self._over.wait(min(max(EVERY, self._look() / SHARE), LONGEST)):
+                self._write_header()
+                while not self._stopped.wait(
+                    min(max(MIN_INTERVAL, self._record_change() / MAX_CPU_SHARE), MAX_INTERVAL)
+                ):
                     pass
-                self._look()
+                self._record_change()
         except (OSError, ValueError) as error:
-            self.problem = f"{self._file}: {getattr(error, 'strerror', None) or error}"
+            self.error = f"{self._file}: {getattr(error, 'strerror', None) or error}"
 
-    def _header(self) -> None:
+    def _write_header(self) -> None:
         plan = self._board().plan
         self._write(
             {
                 "zdd": "recording",
-                "version": VERSION,
+                "version": FORMAT_VERSION,
                 "by": __version__,
                 "plan": plan.name,
-                "wall": time.time() - (time.monotonic() - self._began),
-                "monotonic": self._began,
+                "wall": time.time() - (time.monotonic() - self._started_at),
+                "monotonic": self._started_at,
             }
         )
 
-    def _look(self) -> float:
+    def _record_change(self) -> float:
         """Writes what is new, and returns the seconds of processor time that it took."""
         began, used = time.monotonic(), time.thread_time()
         parts = self._encoder.encode(self._board())
-        line: dict[str, Any] = {"t": round(began - self._began, 3)}
-        if began - self._whole_at >= WHOLE_EVERY:
-            self._whole_at = began
+        line: dict[str, Any] = {"t": round(began - self._started_at, 3)}
+        if began - self._last_full_at >= FULL_STATE_INTERVAL:
+            self._last_full_at = began
             self._write(line | {"all": parts})
-        elif change := delta(self._before, parts):
+        elif change := compute_delta(self._last_parts, parts):
             self._write(line | {"d": change})
-        self._before = parts
+        self._last_parts = parts
         return time.thread_time() - used
 
     def _write(self, line: dict[str, Any]) -> None:
         text = json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n"
         self._size += len(text)
-        if self._size > LIMIT:
+        if self._size > MAX_BYTES:
             raise ValueError("the recording has reached its largest size, 1 GiB")
         self._stream.write(text.encode())
         self._stream.flush()
 
 
-def _opened(file: Path) -> IO[bytes]:
+def _open_file(file: Path) -> IO[bytes]:
     """For its owner alone: what a board says is not for everybody on a bastion."""
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -128,10 +132,10 @@ def _opened(file: Path) -> IO[bytes]:
     raw = os.fdopen(descriptor, "wb")
     if file.suffix != ".gz":
         return raw
-    return cast(IO[bytes], _Compressed(raw))
+    return cast(IO[bytes], _CompressedFile(raw))
 
 
-class _Compressed(gzip.GzipFile):
+class _CompressedFile(gzip.GzipFile):
     """Closes the file below as well; each line is on disk when it is written, whatever happens next."""
 
     def __init__(self, raw: IO[bytes]) -> None:

@@ -1,8 +1,8 @@
 """What every screen shares: the keys that work everywhere, and who carries actions out.
 
-A screen posts :class:`ActAsked`; the application hands it to its
-:class:`zdd_tui.dashboard.screens.actions.Operator`. So the way back is two keys from
-any screen that stands on :class:`Acting`.
+A screen posts :class:`ActionRequested`; the application hands it to its
+:class:`zdd_tui.dashboard.screens.actions.ActionController`. So the way back is two keys from
+any screen that stands on :class:`ActionScreen`.
 """
 
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
@@ -12,13 +12,13 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.screen import Screen
 
-from zdd_tui.model.actions import ACTIONS, Action, action, key_name
-from zdd_tui.model.production_lock import Access
+from zdd_tui.model.actions import ACTIONS, Action, find_action, key_name
+from zdd_tui.model.production_lock import ProductionLock
 
 ResultT = TypeVar("ResultT")
 
 
-class ActAsked(Message):
+class ActionRequested(Message):
     """The operator asks for an action of the registry."""
 
     def __init__(self, action_id: str) -> None:
@@ -26,35 +26,37 @@ class ActAsked(Message):
         self.action_id = action_id
 
 
-class Offers(Protocol):
+class ActionAvailability(Protocol):
     """Whoever knows which actions there are for the operator now."""
 
-    access: Access
+    access: ProductionLock
 
-    def offers(self, action_id: str) -> bool: ...
+    def is_offered(self, action_id: str) -> bool: ...
 
 
 @runtime_checkable
-class HasOperator(Protocol):
+class HasActionController(Protocol):
     """An application whose operator carries actions out."""
 
     @property
-    def operator(self) -> Offers: ...
+    def action_controller(self) -> ActionAvailability: ...
 
 
-def bindings_of(actions: tuple[Action, ...]) -> list[BindingType]:
-    """One binding an action; two that share a key take turns by :meth:`Acting.check_action`."""
+def action_bindings(actions: tuple[Action, ...]) -> list[BindingType]:
+    """One binding an action; two that share a key take turns by :meth:`ActionScreen.check_action`."""
     return [Binding(each.key, f"act('{each.id}')", each.help, id=each.binding_id, show=False) for each in actions]
 
 
-class Acting(Screen[ResultT]):
+class ActionScreen(Screen[ResultT]):
     """A screen with the keys that work everywhere: rollback, pause, unlock, palette, help."""
 
-    BINDINGS: ClassVar[list[BindingType]] = bindings_of(tuple(each for each in ACTIONS if each.everywhere))
+    BINDINGS: ClassVar[list[BindingType]] = action_bindings(tuple(each for each in ACTIONS if each.is_global))
 
     def on_mount(self) -> None:
         """Production is told by word and by frame on every screen, a subclass's own mounting aside."""
-        self.set_class(isinstance(self.app, HasOperator) and self.app.operator.access.guarded, "-production")
+        self.set_class(
+            isinstance(self.app, HasActionController) and self.app.action_controller.access.guarded, "-production"
+        )
 
     def dismiss(self, result: ResultT | None = None) -> AwaitComplete:
         """Leaves the screen, once.
@@ -66,14 +68,14 @@ class Acting(Screen[ResultT]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What may not be had now does not exist."""
-        if action != "act" or not isinstance(self.app, HasOperator):
+        if action != "act" or not isinstance(self.app, HasActionController):
             return True
-        return self.app.operator.offers(str(parameters[0]))
+        return self.app.action_controller.is_offered(str(parameters[0]))
 
-    def key_here(self, action_id: str) -> str:
+    def key_label(self, action_id: str) -> str:
         """What an action's key is called on this screen now; a text field takes single letters for itself."""
-        wanted = action(action_id).binding_id
+        wanted = find_action(action_id).binding_id
         return next((key_name(key) for key, each in self.active_bindings.items() if each.binding.id == wanted), "")
 
     def action_act(self, action_id: str) -> None:
-        self.post_message(ActAsked(action_id))
+        self.post_message(ActionRequested(action_id))

@@ -14,60 +14,62 @@ from textual.keys import KEY_NAME_REPLACEMENTS, Keys
 from textual.screen import Screen
 
 from zdd_tui.dashboard import screens, widgets
-from zdd_tui.dashboard.keymap import Bound
-from zdd_tui.dashboard.screens.base import Acting
+from zdd_tui.dashboard.keymap import KeyBinding
+from zdd_tui.dashboard.screens.base import ActionScreen
 from zdd_tui.dashboard.screens.release import ReleaseScreen
 from zdd_tui.model.actions import KEY_NAMES, key_name
 
 _MODIFIERS = ("ctrl", "shift", "alt", "super")
-_SAME = {"ctrl+i": "tab", "ctrl+m": "enter", "ctrl+j": "enter", "ctrl+h": "backspace"}
+_KEY_ALIASES = {"ctrl+i": "tab", "ctrl+m": "enter", "ctrl+j": "enter", "ctrl+h": "backspace"}
 """Keys that a terminal sends as another one."""
 
-_NAMES = frozenset(key.value for key in Keys if not key.value.startswith("<")) | frozenset(KEY_NAMES)
+_KEY_NAMES = frozenset(key.value for key in Keys if not key.value.startswith("<")) | frozenset(KEY_NAMES)
 
 
-def known_bindings(app: type[App[Any]]) -> tuple[Bound, ...]:
+def known_bindings(app: type[App[Any]]) -> tuple[KeyBinding, ...]:
     """Every binding with an id, the registry's own first; one id once, from where it was first declared."""
     for package in (widgets, screens):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
-    found: dict[str, Bound] = {}
+    found: dict[str, KeyBinding] = {}
     owners: list[type[DOMNode]] = [
         ReleaseScreen,
-        Acting,
+        ActionScreen,
         app,
-        *sorted(_ours(DOMNode), key=lambda each: (each.__module__, each.__name__)),
+        *sorted(_is_own_class(DOMNode), key=lambda each: (each.__module__, each.__name__)),
     ]
     for owner in owners:
-        for binding in _declared(owner):
+        for binding in _declared_bindings(owner):
             if binding.id and binding.id not in found:
-                home = Acting if binding.id in _SHARED else owner
+                home = ActionScreen if binding.id in _SHARED_IDS else owner
                 keys = tuple(binding_keys(binding.key))
-                found[binding.id] = Bound(binding.id, keys, binding.description, _place(home), _name(home))
+                found[binding.id] = KeyBinding(
+                    binding.id, keys, binding.description, _describe_place(home), _class_label(home)
+                )
     return tuple(found.values())
 
 
-def _declared(owner: type[DOMNode]) -> list[Binding]:
+def _declared_bindings(owner: type[DOMNode]) -> list[Binding]:
     return [each for each in owner.__dict__.get("BINDINGS", ()) if isinstance(each, Binding)]
 
 
-_SHARED = frozenset(each.id for each in _declared(Acting))
+_SHARED_IDS = frozenset(each.id for each in _declared_bindings(ActionScreen))
 
 
-def _ours(base: type[Any]) -> Iterator[type[DOMNode]]:
+def _is_own_class(base: type[Any]) -> Iterator[type[DOMNode]]:
     for each in base.__subclasses__():
         if each.__module__.startswith("zdd_tui."):
             yield each
-        yield from _ours(each)
+        yield from _is_own_class(each)
 
 
-def _name(owner: type[DOMNode]) -> str:
+def _class_label(owner: type[DOMNode]) -> str:
     return f"{owner.__module__}.{owner.__qualname__}"
 
 
-def _place(owner: type[DOMNode]) -> str:
+def _describe_place(owner: type[DOMNode]) -> str:
     """Where bindings of a class work, in words."""
-    if owner is Acting or issubclass(owner, App):
+    if owner is ActionScreen or issubclass(owner, App):
         return "everywhere"
     if owner is ReleaseScreen:
         return "main screen"
@@ -75,11 +77,11 @@ def _place(owner: type[DOMNode]) -> str:
     return f"{'screen' if issubclass(owner, Screen) else 'in'} {words.lower()}"
 
 
-def together(first: Bound, second: Bound) -> bool:
+def can_be_active_together(first: KeyBinding, second: KeyBinding) -> bool:
     """Whether both can be had at the same time: one of them everywhere, or a widget and a screen that shows it."""
-    if "everywhere" in (first.place, second.place):
+    if "everywhere" in (first.scope, second.scope):
         return True
-    one, other = _class(first), _class(second)
+    one, other = _bound_class(first), _bound_class(second)
     if issubclass(one, other) or issubclass(other, one):
         return True
     if issubclass(one, Screen) == issubclass(other, Screen):
@@ -88,7 +90,7 @@ def together(first: Bound, second: Bound) -> bool:
     return (screen is ReleaseScreen) is widget.__module__.startswith("zdd_tui.dashboard.widgets.")
 
 
-def _class(bound: Bound) -> type[Any]:
+def _bound_class(bound: KeyBinding) -> type[Any]:
     module, _, name = bound.owner.rpartition(".")
     found = getattr(importlib.import_module(module), name)
     assert isinstance(found, type)
@@ -97,10 +99,10 @@ def _class(bound: Bound) -> type[Any]:
 
 def binding_keys(keys: str) -> Iterator[str]:
     for key in keys.split(","):
-        yield long_name(key.strip())
+        yield textual_key_name(key.strip())
 
 
-def long_name(key: str) -> str:
+def textual_key_name(key: str) -> str:
     """Textual's name of a key: ``question_mark`` for ``?``."""
     if len(key) != 1 or key.isalnum():
         return key
@@ -114,9 +116,9 @@ def key_problem(key: str) -> str:
     unknown = next((each for each in modifiers if each not in _MODIFIERS), None)
     if unknown is not None or not last:
         return f"{key!r} is no key; a key with modifiers is written as ctrl+x or shift+f3"
-    if key in _SAME:
-        return f"a terminal sends {key} as {_SAME[key]}; choose another key"
-    if last in _NAMES or (key_name(long_name(last)) == last if len(last) == 1 else key_name(last) != last):
+    if key in _KEY_ALIASES:
+        return f"a terminal sends {key} as {_KEY_ALIASES[key]}; choose another key"
+    if last in _KEY_NAMES or (key_name(textual_key_name(last)) == last if len(last) == 1 else key_name(last) != last):
         return ""
-    near = get_close_matches(last, _NAMES, n=1, cutoff=0.5)
+    near = get_close_matches(last, _KEY_NAMES, n=1, cutoff=0.5)
     return f"{key!r} is no key" + (f"; did you mean {near[0]}?" if near else "; write it as x, ctrl+x, f5 or pageup")

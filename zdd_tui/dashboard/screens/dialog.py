@@ -5,12 +5,12 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from zdd_tui.dashboard.state import Board, Moment
-from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, spread
+from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, justify
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 
 
-class Page(LineView, can_focus=True):
+class PageView(LineView, can_focus=True):
     """Lines of a dialog; arrows and pages scroll it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -28,46 +28,46 @@ class Page(LineView, can_focus=True):
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
-        self._tell_keys()
+        self._update_key_hints()
 
     def set_lines(self, lines: Sequence[Line]) -> None:
         super().set_lines(lines)
-        self._tell_keys()
+        self._update_key_hints()
 
-    def _tell_keys(self) -> None:
+    def _update_key_hints(self) -> None:
         rows, total, first = self.content_size.height, len(self._lines), int(self.scroll_offset.y)
-        for keys in self.screen.query(Keys):  # none while the dialog is still being made
-            keys.more = f"{first + 1}-{min(total, first + rows)} of {total} ↕" if total > rows else ""
+        for keys in self.screen.query(KeyHints):  # none while the dialog is still being made
+            keys.position_text = f"{first + 1}-{min(total, first + rows)} of {total} ↕" if total > rows else ""
             keys.on_resize()
 
-    def lines(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
+    def lines(self, board: DashboardState, moment: RenderContext, cells: int) -> Sequence[Line]:
         screen = self.screen
         assert isinstance(screen, HasPage)
         return screen.page(board, moment, cells)
 
 
-class Keys(LineView):
+class KeyHints(LineView):
     """The dialog's own footer."""
 
     auto_height = 4
 
-    more = ""
+    position_text = ""
     """Which lines of the page are in sight, where not all are."""
 
-    def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+    def lines(self, board: DashboardState, moment: RenderContext, cells: int) -> list[Line]:
         screen = self.screen
         assert isinstance(screen, HasPage)
-        *above, last = screen.keys(board, moment, cells)
-        return [*above, spread(last, ((self.more, Tone.DIM),), cells)]
+        *above, last = screen.key_hints(board, moment, cells)
+        return [*above, justify(last, ((self.position_text, TextStyle.DIM),), cells)]
 
 
 class HasPage:
     """A dialog that makes the lines of its page and of its keys."""
 
-    def page(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
+    def page(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
         raise NotImplementedError
 
-    def keys(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+    def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         raise NotImplementedError
 
 

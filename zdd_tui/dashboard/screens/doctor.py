@@ -8,20 +8,20 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 
-from zdd_tui.dashboard.screens.base import Acting
-from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, Keys, Page
-from zdd_tui.dashboard.state import Board, Moment
-from zdd_tui.dashboard.widgets.bars.gates import GLYPHS
-from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, cut, human_age, spread, wrap
+from zdd_tui.dashboard.screens.base import ActionScreen
+from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView
+from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.bars.gates import VERDICT_GLYPHS
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, justify, truncate, wrap
 from zdd_tui.model.release.gate import Verdict
 
 if TYPE_CHECKING:
     from zdd_tui.model.doctor import Finding, Report  # its rules are for later than the first paint
 
-_WORD = max(len(verdict) for verdict in Verdict)
+_VERDICT_WIDTH = max(len(verdict) for verdict in Verdict)
 
 
-class DoctorScreen(Acting[None], ModalScreen[None], HasPage):
+class DoctorScreen(ActionScreen[None], ModalScreen[None], HasPage):
     """Two pages; it looks when it is opened and when it is asked to.
 
     Args:
@@ -36,86 +36,93 @@ class DoctorScreen(Acting[None], ModalScreen[None], HasPage):
 
     CSS = DIALOG_CSS.format(name="DoctorScreen")
 
-    def __init__(self, board: Board, moment: Moment, examine: Callable[[], None]) -> None:
+    def __init__(self, board: DashboardState, context: RenderContext, examine: Callable[[], None]) -> None:
         super().__init__()
-        self._last = (board, moment)
+        self._last_shown = (board, context)
         self._examine = examine
-        self._checklist = False
+        self._shows_checklist = False
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
-            yield Page()
-            yield Keys()
+            yield PageView()
+            yield KeyHints()
 
     def on_mount(self) -> None:
-        self.query_one(Page).focus()
+        self.query_one(PageView).focus()
         self._examine()
-        self.show(*self._last)
+        self.show(*self._last_shown)
 
-    def show(self, board: Board, moment: Moment) -> None:
-        self._last = (board, moment)
-        self.query_one(Page).show(board, moment)
-        self.query_one(Keys).show(board, moment)
+    def show(self, board: DashboardState, context: RenderContext) -> None:
+        self._last_shown = (board, context)
+        self.query_one(PageView).show(board, context)
+        self.query_one(KeyHints).show(board, context)
 
     def action_turn(self) -> None:
-        self._checklist = not self._checklist
-        self.query_one(Page).scroll_home(animate=False)
-        self.show(*self._last)
+        self._shows_checklist = not self._shows_checklist
+        self.query_one(PageView).scroll_home(animate=False)
+        self.show(*self._last_shown)
 
-    def action_again(self) -> None:
+    def action_refresh(self) -> None:
         self._examine()
 
-    def page(self, board: Board, moment: Moment, cells: int) -> list[Line]:
-        rows = self.query_one(Page).content_size.height
-        return doctor_lines(board, moment, cells, rows, checklist=self._checklist)
+    def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+        rows = self.query_one(PageView).content_size.height
+        return doctor_lines(board, context, cells, rows, checklist=self._shows_checklist)
 
-    def keys(self, board: Board, moment: Moment, cells: int) -> list[Line]:
-        other = "pitfalls" if self._checklist else "checklist"
+    def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+        other = "pitfalls" if self._shows_checklist else "checklist"
         hints = (("Tab", other), ("r", "look again"), ("↑ ↓", "scroll"), ("Esc", "close"))
-        return [tuple(part for key, told in hints for part in ((key, Tone.KEY), (f" {told}   ", Tone.NORMAL)))]
+        return [
+            tuple(part for key, text in hints for part in ((key, TextStyle.KEY), (f" {text}   ", TextStyle.NORMAL)))
+        ]
 
 
-def doctor_lines(board: Board, moment: Moment, cells: int, rows: int, *, checklist: bool) -> list[Line]:
+def doctor_lines(
+    board: DashboardState, context: RenderContext, cells: int, rows: int, *, checklist: bool
+) -> list[Line]:
     """One of the two pages.
 
     Args:
         rows: of the page: the checklist leaves out what would not fit into them.
     """
-    source, report = board.doctor, board.doctor.value
-    age = source.age(moment.now)
-    looked = "looking …" if board.examining else "" if age is None else f"looked {human_age(age)} ago"
+    source, report = board.doctor_report, board.doctor_report.value
+    age = source.age(context.now)
+    looked = "looking …" if board.is_doctor_running else "" if age is None else f"looked {format_age(age)} ago"
     title: Line = (
-        ("release checklist" if checklist else "pitfalls", Tone.STRONG),
-        (f"  {board.plan.name}", Tone.NORMAL),
+        ("release checklist" if checklist else "pitfalls", TextStyle.STRONG),
+        (f"  {board.plan.name}", TextStyle.NORMAL),
     )
-    lines = [spread(title, ((looked, Tone.DIM),), cells)]
+    lines = [justify(title, ((looked, TextStyle.DIM),), cells)]
     if source.error:
-        lines += wrap(f"✗ {source.error}", cells, Tone.BAD)
-        lines += wrap(f"→ {source.mend}", cells, Tone.STRONG) if source.mend else []
+        lines += wrap(f"✗ {source.error}", cells, TextStyle.BAD)
+        lines += wrap(f"→ {source.hint}", cells, TextStyle.STRONG) if source.hint else []
     if report is None:
-        told = "It asks the cluster, the database, Redis, DNS and git, each on its own; this takes some seconds."
-        waiting = told if board.examining else "" if source.error else "It has not looked yet: press r."
+        text = "It asks the cluster, the database, Redis, DNS and git, each on its own; this takes some seconds."
+        waiting = text if board.is_doctor_running else "" if source.error else "It has not looked yet: press r."
         return [*lines, (), *wrap(waiting, cells)]
-    return [*lines, *(_checklist(report, cells, rows - len(lines)) if checklist else _pitfalls(report, cells))]
+    return [
+        *lines,
+        *(_checklist_lines(report, cells, rows - len(lines)) if checklist else _pitfall_lines(report, cells)),
+    ]
 
 
-def _pitfalls(report: "Report", cells: int) -> list[Line]:
+def _pitfall_lines(report: "Report", cells: int) -> list[Line]:
     lines: list[Line] = []
     for number, finding in enumerate(report.pitfalls, 1):
-        lines += [(), _head(number, finding, cells)]
+        lines += [(), _finding_line(number, finding, cells)]
         for each in finding.observations:
-            glyph, tone = GLYPHS[each.verdict]
+            glyph, style = VERDICT_GLYPHS[each.verdict]
             quiet = each.verdict is Verdict.PASS
-            first, *rest = wrap(each.text, cells - 4, Tone.DIM if quiet else Tone.NORMAL)
-            lines.append((("  ", Tone.NORMAL), (f"{glyph} ", tone), *first))
-            lines += [(("    ", Tone.NORMAL), *line) for line in rest]
-            lines += wrap(f"→ {each.mend}", cells, Tone.STRONG, indent="    ") if each.mend and not quiet else []
+            first, *rest = wrap(each.text, cells - 4, TextStyle.DIM if quiet else TextStyle.NORMAL)
+            lines.append((("  ", TextStyle.NORMAL), (f"{glyph} ", style), *first))
+            lines += [(("    ", TextStyle.NORMAL), *line) for line in rest]
+            lines += wrap(f"→ {each.hint}", cells, TextStyle.STRONG, indent="    ") if each.hint and not quiet else []
     return lines
 
 
-def _checklist(report: "Report", cells: int, rows: int) -> list[Line]:
+def _checklist_lines(report: "Report", cells: int, rows: int) -> list[Line]:
     """All points at once; what to do is told where there is room for it."""
-    points = [_point(number, finding, cells) for number, finding in enumerate(report.checklist, 1)]
+    points = [_checklist_item_lines(number, finding, cells) for number, finding in enumerate(report.checklist, 1)]
     if sum(len(point) for point in points) + len(points) <= rows:
         return [line for point in points for line in ((), *point)]
     if sum(len(point) for point in points) <= rows:
@@ -123,18 +130,18 @@ def _checklist(report: "Report", cells: int, rows: int) -> list[Line]:
     return [line for point in points for line in point[:2]]
 
 
-def _point(number: int, finding: "Finding", cells: int) -> list[Line]:
-    telling = finding.telling
+def _checklist_item_lines(number: int, finding: "Finding", cells: int) -> list[Line]:
+    telling = finding.deciding_observation
     lines: list[Line] = [
-        spread(_head(number, finding, cells), ((finding.id, Tone.DIM),), cells),
-        ((f"    {cut(telling.text, cells - 4)}", Tone.NORMAL),),
+        justify(_finding_line(number, finding, cells), ((finding.id, TextStyle.DIM),), cells),
+        ((f"    {truncate(telling.text, cells - 4)}", TextStyle.NORMAL),),
     ]
-    if telling.mend and telling.verdict is not Verdict.PASS:
-        lines.append(((f"    {cut(f'→ {telling.mend}', cells - 4)}", Tone.STRONG),))
+    if telling.hint and telling.verdict is not Verdict.PASS:
+        lines.append(((f"    {truncate(f'→ {telling.hint}', cells - 4)}", TextStyle.STRONG),))
     return lines
 
 
-def _head(number: int, finding: "Finding", cells: int) -> Line:
-    glyph, tone = GLYPHS[finding.verdict]
-    head = f"{glyph} {finding.verdict:<{_WORD}} "
-    return ((head, tone), (cut(f"{number}. {finding.title}", cells - len(head)), Tone.STRONG))
+def _finding_line(number: int, finding: "Finding", cells: int) -> Line:
+    glyph, style = VERDICT_GLYPHS[finding.verdict]
+    head = f"{glyph} {finding.verdict:<{_VERDICT_WIDTH}} "
+    return ((head, style), (truncate(f"{number}. {finding.title}", cells - len(head)), TextStyle.STRONG))

@@ -9,13 +9,13 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen, Screen
 
-from zdd_tui.dashboard.screens.base import Acting
-from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, Keys, Page
-from zdd_tui.dashboard.state import Board, Moment
-from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, fit, wrap
-from zdd_tui.model.actions import ACTIONS, Action, Danger, key_name
+from zdd_tui.dashboard.screens.base import ActionScreen
+from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView
+from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, fit, wrap
+from zdd_tui.model.actions import ACTIONS, Action, Confirmation, key_name
 
-_SIGNS = (
+_LEGEND = (
     ("✔ pass, done", "✗ fail, failed, overdue", "~ inconclusive, estimated"),
     ("? unknown: no data, or older than its limit",),
     ("▶ running", "◆ waiting", "‖ paused", "◀ rolling back", "◁ undone", "○ not begun"),
@@ -24,14 +24,14 @@ _SIGNS = (
 )
 
 
-_REGISTRY = frozenset(each.binding_id for each in ACTIONS)
+_ACTION_BINDING_IDS = frozenset(each.binding_id for each in ACTIONS)
 
-_NAMES = 20
+_MAX_NAME_WIDTH = 20
 """Cells of key and name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class HelpSection:
     """The keys of the focused pane, or of the screen.
 
     Attributes:
@@ -42,11 +42,11 @@ class Section:
     hints: tuple[tuple[str, str], ...]
 
 
-class HelpScreen(Acting[None], ModalScreen[None], HasPage):
+class HelpScreen(ActionScreen[None], ModalScreen[None], HasPage):
     """A page to read.
 
     Args:
-        here: the keys that work where the help was asked for.
+        sections: the keys that work where the help was asked for.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -55,30 +55,37 @@ class HelpScreen(Acting[None], ModalScreen[None], HasPage):
 
     CSS = DIALOG_CSS.format(name="HelpScreen")
 
-    def __init__(self, board: Board, moment: Moment, here: Sequence[Section] = ()) -> None:
+    def __init__(self, board: DashboardState, context: RenderContext, sections: Sequence[HelpSection] = ()) -> None:
         super().__init__()
-        self._shown = (board, moment)
-        self._here = here
+        self._shown = (board, context)
+        self._sections = sections
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
-            yield Page()
-            yield Keys()
+            yield PageView()
+            yield KeyHints()
 
     def on_mount(self) -> None:
-        page = self.query_one(Page)
+        page = self.query_one(PageView)
         page.focus()
         page.show(*self._shown)
-        self.query_one(Keys).show(*self._shown)
+        self.query_one(KeyHints).show(*self._shown)
 
-    def page(self, board: Board, moment: Moment, cells: int) -> list[Line]:
-        return help_lines(moment, cells, self._here)
+    def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+        return help_lines(context, cells, self._sections)
 
-    def keys(self, board: Board, moment: Moment, cells: int) -> list[Line]:
-        return [(("↑ ↓", Tone.KEY), (" scroll   ", Tone.NORMAL), ("Esc", Tone.KEY), (" close", Tone.NORMAL))]
+    def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+        return [
+            (
+                ("↑ ↓", TextStyle.KEY),
+                (" scroll   ", TextStyle.NORMAL),
+                ("Esc", TextStyle.KEY),
+                (" close", TextStyle.NORMAL),
+            )
+        ]
 
 
-def sections(screen: Screen[Any]) -> tuple[Section, ...]:
+def help_sections(screen: Screen[Any]) -> tuple[HelpSection, ...]:
     """The keys of the focused pane and of the screen, as they are now, remapped ones too.
 
     Those of the registry are left out: they follow below with all that is to be said about them.
@@ -88,66 +95,75 @@ def sections(screen: Screen[Any]) -> tuple[Section, ...]:
         binding = active.binding
         if not binding.id or binding.id.startswith(("zdd.", "app.")):
             continue
-        if isinstance(active.node, Acting) and binding.id in _REGISTRY:
+        if isinstance(active.node, ActionScreen) and binding.id in _ACTION_BINDING_IDS:
             continue  # a pane's own, to be had without going there first
-        title = f"in {_name(active.node)}"
+        title = f"in {_node_label(active.node)}"
         keys, _ = found.setdefault(title, {}).setdefault(binding.id, ([], binding.description))
         keys.append(key_name(key))
     return tuple(
-        Section(title, tuple((" ".join(keys), told) for keys, told in hints.values())) for title, hints in found.items()
+        HelpSection(title, tuple((" ".join(keys), text) for keys, text in hints.values()))
+        for title, hints in found.items()
     )
 
 
-def _name(node: object) -> str:
+def _node_label(node: object) -> str:
     """``pods`` of a pane, ``this screen`` of a screen."""
     named = getattr(node, "name_of_pane", "")
     return f"the pane {named}" if named else "this screen" if isinstance(node, Screen) else "this page"
 
 
-def help_lines(moment: Moment, cells: int, here: Sequence[Section] = ()) -> list[Line]:
+def help_lines(context: RenderContext, cells: int, sections: Sequence[HelpSection] = ()) -> list[Line]:
     lines: list[Line] = []
-    for section in here:
-        lines.append(((section.title, Tone.DIM),))
-        for key, told in section.hints:
-            lines += _hint(key, "", told, cells)
+    for section in sections:
+        lines.append(((section.title, TextStyle.DIM),))
+        for key, text in section.hints:
+            lines += _hint_lines(key, "", text, cells)
         lines.append(())
-    lines.append((("everywhere", Tone.DIM),))
-    lines += _actions([each for each in ACTIONS if each.everywhere], moment, cells)
-    lines += [(), (("on the main screen", Tone.DIM),)]
-    lines += _actions([each for each in ACTIONS if not each.everywhere and not each.on_panes], moment, cells)
-    lines += [(), (("among its panes, and in the one that has the focus, or else in the first", Tone.DIM),)]
-    lines += _actions([each for each in ACTIONS if each.on_panes], moment, cells)
+    lines.append((("everywhere", TextStyle.DIM),))
+    lines += _action_lines([each for each in ACTIONS if each.is_global], context, cells)
+    lines += [(), (("on the main screen", TextStyle.DIM),)]
+    lines += _action_lines([each for each in ACTIONS if not each.is_global and not each.is_pane_action], context, cells)
+    lines += [(), (("among its panes, and in the one that has the focus, or else in the first", TextStyle.DIM),)]
+    lines += _action_lines([each for each in ACTIONS if each.is_pane_action], context, cells)
     lines += wrap("Arrows and pages scroll a pane, Enter opens a row; ? there tells all of its keys.", cells)
-    if moment.access.guarded:
-        lines += [(), *wrap(_LOCK.format_map(moment.keys), cells)]
-    lines += [(), (("signs", Tone.DIM),)]
-    lines += [line for row in _SIGNS for line in wrap("   ".join(row), cells)]
-    told = "The release is carried out by the agent: closing this screen, or losing it, stops nothing."
-    return [*lines, (), *wrap(told, cells)]
+    if context.production_lock.guarded:
+        lines += [(), *wrap(_LOCK_TEXT.format_map(context.key_names), cells)]
+    lines += [(), (("signs", TextStyle.DIM),)]
+    lines += [line for row in _LEGEND for line in wrap("   ".join(row), cells)]
+    text = "The release is carried out by the agent: closing this screen, or losing it, stops nothing."
+    return [*lines, (), *wrap(text, cells)]
 
 
-_LOCK = (
+_LOCK_TEXT = (
     "Production opens locked: {unlock} asks for the environment’s name, and the keys that change the release are there"
     " until the header has counted down. {rollback} (in a text field ctrl+r) works while it is locked too; its dialog"
     " asks for the environment’s name then."
 )
 
-_ASKS = {Danger.PLAIN: "", Danger.CONFIRM: " Asks first.", Danger.TYPE_NAME: " Asks for the release’s name."}
+_CONFIRMATION_TEXTS = {
+    Confirmation.NONE: "",
+    Confirmation.DIALOG: " Asks first.",
+    Confirmation.TYPED_NAME: " Asks for the release’s name.",
+}
 
 
-def _actions(among: Sequence[Action], moment: Moment, cells: int) -> list[Line]:
+def _action_lines(actions: Sequence[Action], context: RenderContext, cells: int) -> list[Line]:
     return [
         line
-        for each in among
-        if moment.access.shows(each, moment.now)
-        for line in _hint(moment.keys[each.id], each.label, f"{each.help}{_ASKS[each.danger]}", cells)
+        for each in actions
+        if context.production_lock.is_available(each, context.now)
+        for line in _hint_lines(
+            context.key_names[each.id], each.label, f"{each.help}{_CONFIRMATION_TEXTS[each.confirmation]}", cells
+        )
     ]
 
 
-def _hint(key: str, label: str, told: str, cells: int) -> list[Line]:
+def _hint_lines(key: str, label: str, text: str, cells: int) -> list[Line]:
     """Key, name, and what it does over as many lines as it needs."""
     head: Line = (
-        ((fit(key, 8), Tone.KEY), (fit(label, _NAMES - 8), Tone.STRONG)) if label else ((fit(key, _NAMES), Tone.KEY),)
+        ((fit(key, 8), TextStyle.KEY), (fit(label, _MAX_NAME_WIDTH - 8), TextStyle.STRONG))
+        if label
+        else ((fit(key, _MAX_NAME_WIDTH), TextStyle.KEY),)
     )
-    first, *rest = wrap(told, cells - _NAMES)
-    return [(*head, *first), *(((" " * _NAMES, Tone.NORMAL), *line) for line in rest)]
+    first, *rest = wrap(text, cells - _MAX_NAME_WIDTH)
+    return [(*head, *first), *(((" " * _MAX_NAME_WIDTH, TextStyle.NORMAL), *line) for line in rest)]

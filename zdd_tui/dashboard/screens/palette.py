@@ -10,27 +10,27 @@ from textual.fuzzy import Matcher
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
-from zdd_tui.dashboard.screens.base import ActAsked, Acting
-from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, Keys, Page
-from zdd_tui.dashboard.state import Board, Moment
-from zdd_tui.dashboard.widgets.bars.footer import offered, why_not_now
-from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, clip, cut, fit, width, wrap
+from zdd_tui.dashboard.screens.base import ActionRequested, ActionScreen
+from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView
+from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.bars.footer import action_disabled_reason, offered_actions
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, fit, line_width, truncate, wrap
 from zdd_tui.model.actions import Action
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PaletteEntry:
     """One action in the palette.
 
     Attributes:
-        why_not: why it would be refused now; empty when it would be taken.
+        disabled_reason: why it would be refused now; empty when it would be taken.
     """
 
     action: Action
-    why_not: str = ""
+    disabled_reason: str = ""
 
 
-class PaletteScreen(Acting[None], ModalScreen[None], HasPage):
+class PaletteScreen(ActionScreen[None], ModalScreen[None], HasPage):
     """Type, pick with the arrows, run with Enter."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -41,87 +41,96 @@ class PaletteScreen(Acting[None], ModalScreen[None], HasPage):
 
     CSS = DIALOG_CSS.format(name="PaletteScreen")
 
-    def __init__(self, board: Board, moment: Moment) -> None:
+    def __init__(self, board: DashboardState, context: RenderContext) -> None:
         super().__init__()
-        self._last = (board, moment)
-        self._found: tuple[Entry, ...] = entries(board, moment)
-        self._at = 0
+        self._last_shown = (board, context)
+        self._matches: tuple[PaletteEntry, ...] = palette_entries(board, context)
+        self._selected = 0
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
             yield Input(placeholder="some letters of an action")
-            yield Page()
-            yield Keys()
+            yield PageView()
+            yield KeyHints()
 
     def on_mount(self) -> None:
         self.query_one(Input).focus()
-        self.show(*self._last)
+        self.show(*self._last_shown)
 
-    def show(self, board: Board, moment: Moment) -> None:
+    def show(self, board: DashboardState, context: RenderContext) -> None:
         """Follows the board: what is possible changes while the palette is open; the pick stays on its action."""
-        self._last = (board, moment)
-        picked = self._found[self._at].action.id if self._found else ""
-        self._found = matching(entries(board, moment), self.query_one(Input).value)
-        self._at = next((at for at, each in enumerate(self._found) if each.action.id == picked), 0)
+        self._last_shown = (board, context)
+        picked = self._matches[self._selected].action.id if self._matches else ""
+        self._matches = filter_entries(palette_entries(board, context), self.query_one(Input).value)
+        self._selected = next((at for at, each in enumerate(self._matches) if each.action.id == picked), 0)
         self._draw()
 
     def _draw(self) -> None:
-        self.query_one(Page).show(*self._last)
-        self.query_one(Keys).show(*self._last)
+        self.query_one(PageView).show(*self._last_shown)
+        self.query_one(KeyHints).show(*self._last_shown)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
-        self._found, self._at = matching(entries(*self._last), event.value), 0
-        self.query_one(Page).scroll_home(animate=False)
+        self._matches, self._selected = filter_entries(palette_entries(*self._last_shown), event.value), 0
+        self.query_one(PageView).scroll_home(animate=False)
         self._draw()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        if self._found:
-            picked = self._found[self._at].action.id
+        if self._matches:
+            picked = self._matches[self._selected].action.id
             self.dismiss(None)
-            self.app.post_message(ActAsked(picked))
+            self.app.post_message(ActionRequested(picked))
 
     def action_move(self, by: int) -> None:
-        if self._found:
-            self._at = min(max(0, self._at + by), len(self._found) - 1)
-            page = self.query_one(Page)
+        if self._matches:
+            self._selected = min(max(0, self._selected + by), len(self._matches) - 1)
+            page = self.query_one(PageView)
             first, rows = int(page.scroll_offset.y), page.content_size.height
-            if not first <= self._at < first + rows:
-                page.scroll_to(y=self._at if by < 0 else self._at - rows + 1, animate=False)
+            if not first <= self._selected < first + rows:
+                page.scroll_to(y=self._selected if by < 0 else self._selected - rows + 1, animate=False)
             self._draw()
 
     def action_leave(self) -> None:
         self.dismiss(None)
 
-    def page(self, board: Board, moment: Moment, cells: int) -> list[Line]:
-        if not self._found:
-            return [(("nothing is called that", Tone.DIM),)]
-        return [_line(each, moment, cells, picked=at == self._at) for at, each in enumerate(self._found)]
+    def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+        if not self._matches:
+            return [(("nothing is called that", TextStyle.DIM),)]
+        return [_entry_line(each, context, cells, picked=at == self._selected) for at, each in enumerate(self._matches)]
 
-    def keys(self, board: Board, moment: Moment, cells: int) -> list[Line]:
-        hints = [("↑ ↓", "pick"), ("Enter", "run"), ("Esc", "close"), (self.key_here("rollback"), "rolls back at once")]
-        line = tuple(part for key, told in hints if key for part in ((key, Tone.KEY), (f" {told}   ", Tone.NORMAL)))
-        return [*(_in_full(self._found[self._at], cells) if self._found else []), line]
+    def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+        hints = [
+            ("↑ ↓", "pick"),
+            ("Enter", "run"),
+            ("Esc", "close"),
+            (self.key_label("rollback"), "rolls back at once"),
+        ]
+        line = tuple(
+            part for key, text in hints if key for part in ((key, TextStyle.KEY), (f" {text}   ", TextStyle.NORMAL))
+        )
+        return [*(_full_reason_lines(self._matches[self._selected], cells) if self._matches else []), line]
 
 
-def _in_full(entry: Entry, cells: int) -> list[Line]:
+def _full_reason_lines(entry: PaletteEntry, cells: int) -> list[Line]:
     """What one line above had no room for; at most so many lines as a dialog's footer has room for beside its keys."""
-    told = f"✗ {entry.why_not}" if entry.why_not else entry.action.help
-    return wrap(told, cells, Tone.WARN if entry.why_not else Tone.DIM)[:3]
+    text = f"✗ {entry.disabled_reason}" if entry.disabled_reason else entry.action.help
+    return wrap(text, cells, TextStyle.WARN if entry.disabled_reason else TextStyle.DIM)[:3]
 
 
-def entries(board: Board, moment: Moment) -> tuple[Entry, ...]:
+def palette_entries(board: DashboardState, context: RenderContext) -> tuple[PaletteEntry, ...]:
     """Every action that exists for the operator now, in the registry's order."""
     return tuple(
-        Entry(each, why_not_now(board, moment, each)) for each in offered(board, moment) if each.id != "palette"
+        PaletteEntry(each, action_disabled_reason(board, context, each))
+        for each in offered_actions(board, context)
+        if each.id != "palette"
     )
 
 
-def matching(among: tuple[Entry, ...], query: str) -> tuple[Entry, ...]:
+def filter_entries(entries: tuple[PaletteEntry, ...], query: str) -> tuple[PaletteEntry, ...]:
     """Those whose name or help has the letters in this order, the best first; all of them for an empty query."""
     if not query.strip():
-        return among
+        return entries
     matcher = Matcher(query.strip())
     scored = [
         (
@@ -130,19 +139,25 @@ def matching(among: tuple[Entry, ...], query: str) -> tuple[Entry, ...]:
             ),
             each,
         )
-        for each in among
+        for each in entries
     ]
     return tuple(each for score, each in sorted(scored, key=lambda pair: -pair[0]) if score > 0)
 
 
-def _line(entry: Entry, moment: Moment, cells: int, *, picked: bool) -> Line:
+def _entry_line(entry: PaletteEntry, context: RenderContext, cells: int, *, picked: bool) -> Line:
     """``▸ a  advance   Run the next phase``; what is not possible says why instead of what it is for."""
     each = entry.action
-    key = moment.keys.get(each.id, "")
+    key = context.key_names.get(each.id, "")
     head: Line = (
-        ("▸ " if picked else "  ", Tone.KEY),
-        (fit(key, 8), Tone.KEY),
-        (fit(each.label, 12), Tone.STRONG if not entry.why_not else Tone.DIM),
+        ("▸ " if picked else "  ", TextStyle.KEY),
+        (fit(key, 8), TextStyle.KEY),
+        (fit(each.label, 12), TextStyle.STRONG if not entry.disabled_reason else TextStyle.DIM),
     )
-    told = f"✗ {entry.why_not}" if entry.why_not else each.help
-    return clip((*head, (cut(told, cells - width(head)), Tone.WARN if entry.why_not else Tone.NORMAL)), cells)
+    text = f"✗ {entry.disabled_reason}" if entry.disabled_reason else each.help
+    return clip(
+        (
+            *head,
+            (truncate(text, cells - line_width(head)), TextStyle.WARN if entry.disabled_reason else TextStyle.NORMAL),
+        ),
+        cells,
+    )

@@ -6,36 +6,36 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from zdd_tui.dashboard.screens.base import Acting, bindings_of
-from zdd_tui.dashboard.state import Board, Moment
-from zdd_tui.dashboard.widgets.bars.command_progress import Course, MessageLine
+from zdd_tui.dashboard.screens.base import ActionScreen, action_bindings
+from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.bars.command_progress import CommandProgress, MessageLine
 from zdd_tui.dashboard.widgets.bars.footer import Footer
-from zdd_tui.dashboard.widgets.bars.gates import GateLine
-from zdd_tui.dashboard.widgets.bars.header import HeaderLine
+from zdd_tui.dashboard.widgets.bars.gates import GateSummary
+from zdd_tui.dashboard.widgets.bars.header import Header
 from zdd_tui.dashboard.widgets.bars.stepper import Stepper
-from zdd_tui.dashboard.widgets.bars.summary import NowLines
-from zdd_tui.dashboard.widgets.drawing.cached_widget import ThinCompositor
+from zdd_tui.dashboard.widgets.bars.summary import SummaryLines
+from zdd_tui.dashboard.widgets.drawing.cached_widget import CroppingCompositor
 from zdd_tui.dashboard.widgets.drawing.cell_painter import Painter
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
-from zdd_tui.dashboard.widgets.panes.container import Panes
+from zdd_tui.dashboard.widgets.panes.container import PaneContainer
 from zdd_tui.dashboard.widgets.panes.table import TablePane
-from zdd_tui.model.actions import ACTIONS, Action, action
+from zdd_tui.model.actions import ACTIONS, Action, find_action
 
 
-class ReleaseScreen(Acting[None]):
+class ReleaseScreen(ActionScreen[None]):
     """Header, stepper, gates, what happens now, panes, the course of commands, keys."""
 
     AUTO_FOCUS = ""
-    BINDINGS: ClassVar[list[BindingType]] = bindings_of(ACTIONS)
+    BINDINGS: ClassVar[list[BindingType]] = action_bindings(ACTIONS)
 
     DEFAULT_CSS = """
     ReleaseScreen {
-        GateLine, NowLines, MessageLine, HeaderLine, Stepper, Footer { padding: 0 1; }
+        GateSummary, SummaryLines, MessageLine, Header, Stepper, Footer { padding: 0 1; }
     }
     /* Production has a frame: bars above and below, edges where other environments have a blank. It takes no cell. */
     ReleaseScreen.-production {
-        HeaderLine, Footer { background: $error; color: ansi_bright_white; }
-        GateLine, NowLines, MessageLine, Stepper {
+        Header, Footer { background: $error; color: ansi_bright_white; }
+        GateSummary, SummaryLines, MessageLine, Stepper {
             padding: 0;
             border-left: heavy $error;
             border-right: heavy $error;
@@ -43,69 +43,69 @@ class ReleaseScreen(Acting[None]):
     }
     """
 
-    def __init__(self, board: Board, moment: Moment, notice: tuple[str, ...] = ()) -> None:
+    def __init__(self, board: DashboardState, context: RenderContext, notice: tuple[str, ...] = ()) -> None:
         super().__init__()
-        self._compositor = ThinCompositor()
+        self._compositor = CroppingCompositor()
         self._painter = Painter(self)
-        self._last = (board, moment)
+        self._last_shown = (board, context)
         self._notice = notice
         self._views: list[LineView] = []
-        self._panes: Panes | None = None
-        self._course: Course | None = None
+        self._panes: PaneContainer | None = None
+        self._progress: CommandProgress | None = None
 
     def compose(self) -> ComposeResult:
-        yield HeaderLine()
+        yield Header()
         yield Stepper()
-        yield NowLines()
-        yield GateLine()
-        yield Panes()
+        yield SummaryLines()
+        yield GateSummary()
+        yield PaneContainer()
         message = MessageLine()
         message.notice = self._notice
         yield message
         yield Footer()
 
     def on_mount(self) -> None:
-        self._views, self._panes = list(self.query(LineView)), self.query_one(Panes)
+        self._views, self._panes = list(self.query(LineView)), self.query_one(PaneContainer)
         for view in self._views:
             view.painter = self._painter
-        self.show(*self._last)
+        self.show(*self._last_shown)
 
-    def show(self, board: Board, moment: Moment) -> None:
+    def show(self, board: DashboardState, context: RenderContext) -> None:
         """Hands the board to every widget; each repaints only what changed."""
-        self._last = (board, moment)
+        self._last_shown = (board, context)
         if self._panes is None:
             return  # it is still being made, and begins with this
-        self._panes.place(board, self.size.height)
-        with self._painter.gathering([*self._views, self._panes]):
+        self._panes.place_panes(board, self.size.height)
+        with self._painter.batch([*self._views, self._panes]):
             for widget in self._views:
-                widget.show(board, moment)
+                widget.show(board, context)
 
     def on_resize(self) -> None:
         if self._panes is not None:  # else it is still being made
-            self._panes.place(self._last[0], self.size.height)
+            self._panes.place_panes(self._last_shown[0], self.size.height)
 
-    def late(self, event: events.Key) -> None:
+    def forward_to_filter(self, event: events.Key) -> None:
         """A key that was under way to another widget when a filter began is the filter's."""
-        if isinstance(self.focused, TablePane) and self.focused.typing:
+        if isinstance(self.focused, TablePane) and self.focused.is_typing:
             self.focused.on_key(event)
 
     def action_act(self, action_id: str) -> None:
         """At once where a pane is concerned: the next key may lie in the same heap, and is for that pane."""
-        each = action(action_id)
-        if not each.on_panes:
+        each = find_action(action_id)
+        if not each.is_pane_action:
             super().action_act(action_id)
         else:
-            self.on_panes(each)
+            self.run_pane_action(each)
 
-    def on_panes(self, each: Action) -> None:
+    def run_pane_action(self, action: Action) -> None:
         """Moves among the panes, or does something in one; tells why not where it cannot."""
-        if self._panes is not None and (told := self._panes.act(each)):
-            self.notify(told, markup=False, timeout=3)
+        if self._panes is not None and (text := self._panes.handle_action(action)):
+            self.notify(text, markup=False, timeout=3)
 
-    def tell(self, course: Course | None) -> None:
+    def show_progress(self, progress: CommandProgress | None) -> None:
         """Shows what has become of the last command."""
-        if course is self._course:
+        if progress is self._progress:
             return  # the line has been shown it with everything else
         for line in self.query(MessageLine):  # none while the screen is still being made
-            self._course = line.course = course
-            line.show(*self._last)
+            self._progress = line.progress = progress
+            line.show(*self._last_shown)

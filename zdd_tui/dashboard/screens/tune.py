@@ -10,36 +10,43 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
-from zdd_tui.dashboard.screens.base import Acting
-from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, Keys, Page
-from zdd_tui.dashboard.state import Board, Moment
-from zdd_tui.dashboard.widgets.bars.footer import why_not
-from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, clip, cut, fit, outside, wrap
+from zdd_tui.dashboard.screens.base import ActionScreen
+from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView
+from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.bars.footer import disabled_reason
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, fit, sanitize, truncate, wrap
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.release.state import CommandKind
-from zdd_tui.model.tuning import LIMITS, changes_text, in_force, parse_asked, retuned, value_text
+from zdd_tui.model.tuning import (
+    LIMITS,
+    apply_tuning,
+    describe_limit_changes,
+    effective_limits,
+    format_limit,
+    parse_requested_limits,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class TuneRequest:
     """What is to change.
 
     Attributes:
-        asked: limits by name, as :func:`zdd_tui.model.tuning.retuned` takes them.
-        told: the same for people: ``speed 100% -> 50%``.
+        changes: limits by name, as :func:`zdd_tui.model.tuning.apply_tuning` takes them.
+        text: the same for people: ``speed 100% -> 50%``.
         reason: goes into the audit.
     """
 
-    asked: dict[str, object]
-    told: str
+    changes: dict[str, object]
+    text: str
     reason: str = ""
 
 
-class TuneScreen(Acting[Wish], ModalScreen[Wish], HasPage):
+class TuneScreen(ActionScreen[TuneRequest], ModalScreen[TuneRequest], HasPage):
     """Arrows pick a limit; Enter notes the value that was typed, and with an empty line it sends what was noted.
 
     Args:
-        asked: what is noted already.
+        changes: what is noted already.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -50,45 +57,45 @@ class TuneScreen(Acting[Wish], ModalScreen[Wish], HasPage):
 
     CSS = DIALOG_CSS.format(name="TuneScreen")
 
-    def __init__(self, board: Board, moment: Moment, asked: dict[str, object] | None = None) -> None:
+    def __init__(self, board: DashboardState, context: RenderContext, changes: dict[str, object] | None = None) -> None:
         super().__init__()
-        self._last = (board, moment)
-        self._asked: dict[str, object] = dict(asked or {})
-        self._at = 0
-        self._wrong = ""
+        self._last_shown = (board, context)
+        self._staged: dict[str, object] = dict(changes or {})
+        self._selected = 0
+        self._error = ""
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
-            yield Page()
+            yield PageView()
             yield Input(id="value")
-            if self._needs_reason:
+            if self._is_reason_required:
                 reason = Input(id="reason")
                 reason.border_title = "why: the plan asks for a reason"
                 yield reason
-            yield Keys()
+            yield KeyHints()
 
     @property
-    def _needs_reason(self) -> bool:
-        return CommandKind.TUNE.value in self._last[0].plan.reasons
+    def _is_reason_required(self) -> bool:
+        return CommandKind.TUNE.value in self._last_shown[0].plan.commands_needing_reason
 
     def on_mount(self) -> None:
-        self.query_one("#reason" if self._asked and self._needs_reason else "#value").focus()
-        self._pick(0)
+        self.query_one("#reason" if self._staged and self._is_reason_required else "#value").focus()
+        self._select(0)
 
-    def show(self, board: Board, moment: Moment) -> None:
+    def show(self, board: DashboardState, context: RenderContext) -> None:
         """Follows the board: another operator may tune too."""
-        self._last = (board, moment)
+        self._last_shown = (board, context)
         self._draw()
 
     def _draw(self) -> None:
-        self.query_one(Page).show(*self._last)
-        self.query_one(Keys).show(*self._last)
+        self.query_one(PageView).show(*self._last_shown)
+        self.query_one(KeyHints).show(*self._last_shown)
 
     def action_move(self, by: int) -> None:
-        self._pick(min(max(0, self._at + by), len(LIMITS) - 1))
+        self._select(min(max(0, self._selected + by), len(LIMITS) - 1))
 
-    def _pick(self, at: int) -> None:
-        self._at, self._wrong = at, ""
+    def _select(self, at: int) -> None:
+        self._selected, self._error = at, ""
         line, spec = self.query_one("#value", Input), LIMITS[at]
         line.value = ""
         none = ", or none" if spec.optional else ""
@@ -97,94 +104,98 @@ class TuneScreen(Acting[Wish], ModalScreen[Wish], HasPage):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
-        self._wrong = ""
+        self._error = ""
         self._draw()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
         typed = self.query_one("#value", Input).value.strip()
         if typed:
-            self._note(typed)
+            self._stage(typed)
         else:
             self._send()
 
-    def _note(self, typed: str) -> None:
+    def _stage(self, typed: str) -> None:
         """Takes a value down, if the plan's rules allow it beside what is noted already."""
-        record = self._last[0].release.value
+        record = self._last_shown[0].release.value
         if record is None or record.plan_limits is None:
             return
         try:
-            asked = self._asked | parse_asked([f"{LIMITS[self._at].key}={typed}"])
-            retuned(record.plan_limits, record.tuning, asked)
+            requested = self._staged | parse_requested_limits([f"{LIMITS[self._selected].key}={typed}"])
+            apply_tuning(record.plan_limits, record.tuning, requested)
         except PlanError as error:
-            self._wrong = f"{error.title} ({error.mend})" if error.mend else error.title
+            self._error = f"{error.title} ({error.hint})" if error.hint else error.title
         else:
-            self._asked = asked
+            self._staged = requested
             self.query_one("#value", Input).value = ""
         self._draw()
 
     def _send(self) -> None:
-        board, moment = self._last
-        told = self._changes(board)
-        reason = self.query_one("#reason", Input).value.strip() if self._needs_reason else ""
-        self._wrong = why_not(board, moment, CommandKind.TUNE)
-        if not self._wrong and not told:
-            self._wrong = "nothing is to change: type a value first"
-        elif not self._wrong and self._needs_reason and not reason:
-            self._wrong = "the plan asks for a reason"
+        board, context = self._last_shown
+        text = self._changes_text(board)
+        reason = self.query_one("#reason", Input).value.strip() if self._is_reason_required else ""
+        self._error = disabled_reason(board, context, CommandKind.TUNE)
+        if not self._error and not text:
+            self._error = "nothing is to change: type a value first"
+        elif not self._error and self._is_reason_required and not reason:
+            self._error = "the plan asks for a reason"
             self.query_one("#reason").focus()
-        if self._wrong:
+        if self._error:
             self._draw()
         else:
-            self.dismiss(Wish(self._asked, told, reason))
+            self.dismiss(TuneRequest(self._staged, text, reason))
 
-    def _changes(self, board: Board) -> str:
+    def _changes_text(self, board: DashboardState) -> str:
         """What is noted, and would change something now."""
         record = board.release.value
-        if record is None or record.plan_limits is None or not self._asked:
+        if record is None or record.plan_limits is None or not self._staged:
             return ""
-        wanted = retuned(record.plan_limits, record.tuning, self._asked)
-        return changes_text(record.plan_limits, record.tuning, wanted) if wanted != record.tuning else ""
+        wanted = apply_tuning(record.plan_limits, record.tuning, self._staged)
+        return describe_limit_changes(record.plan_limits, record.tuning, wanted) if wanted != record.tuning else ""
 
     def action_leave(self) -> None:
         self.dismiss(None)
 
-    def page(self, board: Board, moment: Moment, cells: int) -> list[Line]:
-        return tune_lines(board, cells, self._at, self._asked)
+    def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+        return tune_lines(board, cells, self._selected, self._staged)
 
-    def keys(self, board: Board, moment: Moment, cells: int) -> list[Line]:
-        if self._wrong:
-            return wrap(f"✗ {self._wrong}", cells, Tone.BAD)
-        typing, told = self.query_one("#value", Input).value.strip(), self._changes(board)
-        above = wrap(f"to send: {told}", cells, Tone.STRONG)[:2] if told else []
-        enter = "note it" if typing else "send" if told else ""
+    def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+        if self._error:
+            return wrap(f"✗ {self._error}", cells, TextStyle.BAD)
+        typing, text = self.query_one("#value", Input).value.strip(), self._changes_text(board)
+        above = wrap(f"to send: {text}", cells, TextStyle.STRONG)[:2] if text else []
+        enter = "note it" if typing else "send" if text else ""
         hints = (("↑ ↓", "pick"), ("Enter", enter), ("Esc", "change nothing"))
-        return [*above, _hints(hints)]
+        return [*above, _hint_line(hints)]
 
 
-def _hints(hints: tuple[tuple[str, str], ...]) -> Line:
-    return tuple(part for key, told in hints if told for part in ((key, Tone.KEY), (f" {told}   ", Tone.NORMAL)))
+def _hint_line(hints: tuple[tuple[str, str], ...]) -> Line:
+    return tuple(
+        part for key, text in hints if text for part in ((key, TextStyle.KEY), (f" {text}   ", TextStyle.NORMAL))
+    )
 
 
-def tune_lines(board: Board, cells: int, picked: int, asked: dict[str, object]) -> list[Line]:
+def tune_lines(board: DashboardState, cells: int, selected: int, staged: dict[str, object]) -> list[Line]:
     """One line a limit: in force now, the plan's own, what is noted; then what the picked one is for."""
     record = board.release.value
     if record is None or record.plan_limits is None:
-        return [(("this release has no backfill: there are no limits to change", Tone.DIM),)]
-    plan, limits = record.plan_limits, in_force(record.plan_limits, record.tuning)
-    wanted: Any = in_force(plan, retuned(plan, record.tuning, asked))
+        return [(("this release has no backfill: there are no limits to change", TextStyle.DIM),)]
+    plan, limits = record.plan_limits, effective_limits(record.plan_limits, record.tuning)
+    wanted: Any = effective_limits(plan, apply_tuning(plan, record.tuning, staged))
     name, column = max(len(each.key) for each in LIMITS) + 2, 11
     head = f"  {fit('limit', name)}{fit('in force', column)}{fit('plan', column)}to send"
-    lines: list[Line] = [((cut(f"limits of the backfill of {outside(board.plan.name)}", cells), Tone.STRONG),)]
-    lines.append(((head, Tone.DIM),))
+    lines: list[Line] = [
+        ((truncate(f"limits of the backfill of {sanitize(board.plan.name)}", cells), TextStyle.STRONG),)
+    ]
+    lines.append(((head, TextStyle.DIM),))
     for at, spec in enumerate(LIMITS):
-        now, own, then = (value_text(spec.key, getattr(each, spec.key)) for each in (limits, plan, wanted))
+        now, own, then = (format_limit(spec.key, getattr(each, spec.key)) for each in (limits, plan, wanted))
         line: Line = (
-            ("▸ " if at == picked else "  ", Tone.KEY),
-            (fit(spec.key, name), Tone.STRONG if at == picked else Tone.NORMAL),
-            (fit(now, column), Tone.WARN if now != own else Tone.NORMAL),
-            (fit(own, column), Tone.DIM),
-            (f"→ {then}" if then != now else "", Tone.KEY),
+            ("▸ " if at == selected else "  ", TextStyle.KEY),
+            (fit(spec.key, name), TextStyle.STRONG if at == selected else TextStyle.NORMAL),
+            (fit(now, column), TextStyle.WARN if now != own else TextStyle.NORMAL),
+            (fit(own, column), TextStyle.DIM),
+            (f"→ {then}" if then != now else "", TextStyle.KEY),
         )
         lines.append(clip(line, cells))
-    return [*lines, (), *wrap(LIMITS[picked].help, cells, Tone.DIM)]
+    return [*lines, (), *wrap(LIMITS[selected].help, cells, TextStyle.DIM)]

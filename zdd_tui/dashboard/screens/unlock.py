@@ -9,14 +9,14 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
-from zdd_tui.dashboard.screens.base import Acting
-from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, Keys, Page
-from zdd_tui.dashboard.state import Board, Moment
-from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, outside, wrap
-from zdd_tui.model.duration import human_duration
+from zdd_tui.dashboard.screens.base import ActionScreen
+from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView
+from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize, wrap
+from zdd_tui.model.duration import format_duration
 
 
-class UnlockScreen(Acting[bool], ModalScreen[bool], HasPage):
+class UnlockScreen(ActionScreen[bool], ModalScreen[bool], HasPage):
     """True once the name was typed; False where the operator left it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -25,64 +25,64 @@ class UnlockScreen(Acting[bool], ModalScreen[bool], HasPage):
 
     CSS = DIALOG_CSS.format(name="UnlockScreen")
 
-    def __init__(self, board: Board, moment: Moment) -> None:
+    def __init__(self, board: DashboardState, context: RenderContext) -> None:
         super().__init__()
-        self._shown = (board, moment)
-        self._wrong = ""
+        self._last_shown = (board, context)
+        self._error = ""
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
-            yield Page()
+            yield PageView()
             line = Input(id="environment")
             line.border_title = Content("type the environment’s name")
             yield line
-            yield Keys()
+            yield KeyHints()
 
     def on_mount(self) -> None:
         self.query_one(Input).focus()
         self._draw()
 
     def _draw(self) -> None:
-        self.query_one(Page).show(*self._shown)
-        self.query_one(Keys).show(*self._shown)
+        self.query_one(PageView).show(*self._last_shown)
+        self.query_one(KeyHints).show(*self._last_shown)
 
-    def page(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+    def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         plan = board.plan
-        lasts = human_duration(moment.access.seconds)
+        lasts = format_duration(context.production_lock.unlock_seconds)
         lines: list[Line] = [
-            (("unlock ", Tone.STRONG), (f" ■ {plan.environment.upper()} ", Tone.ALARM)),
-            ((plan.name, Tone.STRONG), (f"  {plan.target}", Tone.NORMAL)),
+            (("unlock ", TextStyle.STRONG), (f" ■ {plan.environment.upper()} ", TextStyle.ALARM)),
+            ((plan.name, TextStyle.STRONG), (f"  {plan.target}", TextStyle.NORMAL)),
         ]
         for name, place in (("database", plan.database), ("cluster", plan.cluster), ("flags", plan.flags)):
             if place:
-                lines += wrap(f"{name:<9} {place}", cells, Tone.DIM)
-        told = (
+                lines += wrap(f"{name:<9} {place}", cells, TextStyle.DIM)
+        text = (
             f"For {lasts} every key that changes the release works here. Then it locks by itself;"
-            f" {moment.keys['lock']} locks it at once. It unlocks this screen only: the agent, the command line and"
-            f" other dashboards are as before. {self.key_here('rollback')} rolls back without it, here too."
+            f" {context.key_names['lock']} locks it at once. It unlocks this screen only: the agent, the command line and"
+            f" other dashboards are as before. {self.key_label('rollback')} rolls back without it, here too."
         )
-        return [*lines, (), *wrap(told, cells)]
+        return [*lines, (), *wrap(text, cells)]
 
-    def keys(self, board: Board, moment: Moment, cells: int) -> list[Line]:
-        wrong = wrap(f"✗ {self._wrong}", cells, Tone.BAD) if self._wrong else []
+    def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+        wrong = wrap(f"✗ {self._error}", cells, TextStyle.BAD) if self._error else []
         line: Line = (
-            ("type ", Tone.NORMAL),
-            (board.plan.environment, Tone.STRONG),
-            (", ", Tone.NORMAL),
-            ("Enter", Tone.KEY),
-            (" unlock   ", Tone.NORMAL),
-            ("Esc", Tone.KEY),
-            (" stay locked", Tone.NORMAL),
+            ("type ", TextStyle.NORMAL),
+            (board.plan.environment, TextStyle.STRONG),
+            (", ", TextStyle.NORMAL),
+            ("Enter", TextStyle.KEY),
+            (" unlock   ", TextStyle.NORMAL),
+            ("Esc", TextStyle.KEY),
+            (" stay locked", TextStyle.NORMAL),
         )
         return [*wrong, line]
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        typed, wanted = event.value.strip(), outside(self._shown[0].plan.environment).strip()
+        typed, wanted = event.value.strip(), sanitize(self._last_shown[0].plan.environment).strip()
         if typed.casefold() == wanted.casefold():
             self.dismiss(True)
             return
-        self._wrong = f"“{typed}” is not the environment’s name" if typed else "the environment’s name is missing"
+        self._error = f"“{typed}” is not the environment’s name" if typed else "the environment’s name is missing"
         self._draw()
 
     def action_leave(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from rich.cells import cell_len
 
-SIGNS: Mapping[str, str] = {
+ASCII_REPLACEMENTS: Mapping[str, str] = {
     # verdicts and states: + pass or done, x fail, > running, @ waiting, = paused, < rolling back, { undone, o not begun
     **dict(zip("✔✗▶◆‖◀◁○", "+x>@=<{o", strict=True)),
     # pods and sides: * serving, % warming, o starting, v draining, V stopping, & warm
@@ -31,24 +31,24 @@ SIGNS: Mapping[str, str] = {
 }
 
 
-class _Table(dict[int, str]):
+class _AsciiTable(dict[int, str]):
     """A translation that finds out about a character when it first meets it."""
 
     def __missing__(self, code: int) -> str:
-        found = self[code] = chr(code) if code < 128 else _plain(chr(code))
+        found = self[code] = chr(code) if code < 128 else _to_ascii_cells(chr(code))
         return found
 
 
-def _plain(char: str) -> str:
+def _to_ascii_cells(char: str) -> str:
     """As many cells as the character takes: its sign, its letter without accent, or question marks."""
     cells = cell_len(char)
-    if char in SIGNS:
-        return SIGNS[char]
+    if char in ASCII_REPLACEMENTS:
+        return ASCII_REPLACEMENTS[char]
     base = unicodedata.normalize("NFKD", char).encode("ascii", "ignore").decode()
     return base if base.isprintable() and len(base) == cells else "?" * cells
 
 
-_TABLE = _Table()
+_TABLE = _AsciiTable()
 
 
 def to_ascii(text: str) -> str:

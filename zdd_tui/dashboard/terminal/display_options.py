@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from zdd_tui.model.errors import ZddError
 
-_COERCED = "C.UTF-8"
+_COERCED_LOCALE = "C.UTF-8"
 """What Python itself puts into LC_CTYPE where LANG asks for plain C (PEP 538)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class DisplayOptions:
     """How the dashboard draws. Colours are decided by TERM, COLORTERM and NO_COLOR alone, and carry no meaning.
 
     Attributes:
@@ -24,20 +24,20 @@ class Look:
     bell: bool = True
 
     @property
-    def paint_every(self) -> float:
+    def paint_interval(self) -> float:
         """Seconds between two paints: more often than an eye follows is only traffic on the line."""
         return 1.0 if self.low_bandwidth else 0.1
 
     @property
-    def paint_early(self) -> float:
+    def paint_tolerance(self) -> float:
         """Seconds that a paint may come before it is due: changes of the same pace are not held up by it."""
         return 0.0 if self.low_bandwidth else 0.05
 
 
-def speaks_unicode(environ: Mapping[str, str]) -> bool:
+def is_utf8_locale(environ: Mapping[str, str]) -> bool:
     """Whether the locale is a UTF-8 one. Where none is set nothing is known, and UTF-8 is taken, as Python does."""
     ctype = environ.get("LC_CTYPE", "")
-    if ctype == _COERCED and environ.get("LANG") in ("C", "POSIX"):
+    if ctype == _COERCED_LOCALE and environ.get("LANG") in ("C", "POSIX"):
         ctype = ""
     locale = environ.get("LC_ALL") or ctype or environ.get("LANG") or ""
     return not locale or locale.lower().replace("-", "").partition("@")[0].endswith("utf8")
@@ -51,8 +51,8 @@ def check_terminal(environ: Mapping[str, str]) -> None:
     """
     term = environ.get("TERM", "")
     if term in ("", "dumb", "unknown"):
-        told = f"TERM is {term}" if term else "TERM is not set"
+        text = f"TERM is {term}" if term else "TERM is not set"
         raise ZddError(
-            f"this terminal cannot show the dashboard: {told}",
+            f"this terminal cannot show the dashboard: {text}",
             "set TERM to what the terminal is, such as xterm-256color, or use `zdd status PLAN`",
         )

@@ -15,25 +15,25 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-GRACE = 2.0
+SHUTDOWN_TIMEOUT = 2.0
 """Seconds that an orderly end may take."""
 
 _SIGNALS = (signal.SIGHUP, signal.SIGTERM)
 _POLL_MS = 250
 
 
-class TerminalGuard:
+class TerminalWatcher:
     """Watches signals and stdin while the dashboard runs.
 
     Args:
-        leave: asks the program to end; called from the main thread or another one, at most once.
+        on_end: asks the program to end; called from the main thread or another one, at most once.
     """
 
-    def __init__(self, leave: Callable[[int], None]) -> None:
-        self._leave = leave
-        self._over = threading.Event()
-        self._asked = False
-        self._before: dict[int, Any] = {}
+    def __init__(self, on_end: Callable[[int], None]) -> None:
+        self._on_end = on_end
+        self._stopped = threading.Event()
+        self._is_end_requested = False
+        self._previous_handlers: dict[int, Any] = {}
         self._terminals = [number for number in (0, 1, 2) if os.isatty(number)]
         self._attributes: list[Any] | None = None
         self.signal = 0
@@ -43,50 +43,50 @@ class TerminalGuard:
         with contextlib.suppress(termios.error, OSError, ValueError):
             self._attributes = termios.tcgetattr(sys.stdin.fileno())
         for number in _SIGNALS:
-            self._before[number] = signal.signal(number, self._on_signal)
+            self._previous_handlers[number] = signal.signal(number, self._on_signal)
         threading.Thread(target=self._watch_stdin, name="zdd-terminal", daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
-        for number, handler in self._before.items():
+        self._stopped.set()
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
-        self._let_go()
+        self._redirect_stalled_output()
 
-    def _let_go(self) -> None:
+    def _redirect_stalled_output(self) -> None:
         """Where the terminal is gone or stalled, output goes nowhere: the caller's last words must not fail or wait."""
         for descriptor in self._terminals:
-            if not _takes_output(descriptor):
+            if not _is_writable(descriptor):
                 with open(os.devnull, "r+b") as nowhere:
                     os.dup2(nowhere.fileno(), descriptor)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._end(number)
+        self._request_end(number)
 
     def _watch_stdin(self) -> None:
         try:
             poll = select.poll()
             poll.register(sys.stdin.fileno(), 0)  # a hang-up is reported without asking for it
         except (OSError, ValueError):
-            self._end(signal.SIGHUP)
+            self._request_end(signal.SIGHUP)
             return
-        while not self._over.is_set():
+        while not self._stopped.is_set():
             if poll.poll(_POLL_MS):
-                self._end(signal.SIGHUP)
+                self._request_end(signal.SIGHUP)
                 return
 
-    def _end(self, number: int) -> None:
-        if self._asked or self._over.is_set():
+    def _request_end(self, number: int) -> None:
+        if self._is_end_requested or self._stopped.is_set():
             return
-        self._asked = True
+        self._is_end_requested = True
         self.signal = number
-        threading.Thread(target=self._deadline, name="zdd-deadline", daemon=True).start()
-        self._leave(number)
+        threading.Thread(target=self._exit_after_timeout, name="zdd-deadline", daemon=True).start()
+        self._on_end(number)
 
-    def _deadline(self) -> None:
-        if self._over.wait(GRACE):
+    def _exit_after_timeout(self) -> None:
+        if self._stopped.wait(SHUTDOWN_TIMEOUT):
             return
         # The event loop is blocked by a terminal that takes no output. Nothing of the release is in this process.
         with contextlib.suppress(termios.error, OSError, ValueError):
@@ -95,7 +95,7 @@ class TerminalGuard:
         os._exit(128 + self.signal)
 
 
-def _takes_output(descriptor: int) -> bool:
+def _is_writable(descriptor: int) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     return any(event & select.POLLOUT and not event & select.POLLHUP for _, event in poll.poll(0))

@@ -9,17 +9,17 @@ import time
 from pathlib import Path
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
-from zdd_tui.demo.load.client import Client
+from zdd_tui.demo.load.client import HttpClient
 from zdd_tui.demo.load.endpoints import Endpoints, follow_service
-from zdd_tui.demo.load.gateway import Split, follow_route
-from zdd_tui.demo.load.ledger import Ledger
-from zdd_tui.demo.load.stats import Stats, write_report
-from zdd_tui.demo.load.traffic import Worker
+from zdd_tui.demo.load.gateway import WeightedEndpoints, follow_route
+from zdd_tui.demo.load.ledger import RowTracker
+from zdd_tui.demo.load.stats import LoadStats, write_load_report
+from zdd_tui.demo.load.traffic import LoadWorker
 
-REPORT_EVERY = 0.5
+REPORT_INTERVAL = 0.5
 
 
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m zdd_tui.demo.load", description=__doc__)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--kubeconfig", help="follow the EndpointSlices of --service in this cluster")
@@ -40,25 +40,25 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-async def run(args: argparse.Namespace) -> None:
+async def run_load(args: argparse.Namespace) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    client, stats = Client(), Stats(args.rate)
-    endpoints = (Split if args.route else Endpoints)(on_leave=client.leave)
+    client, stats = HttpClient(), LoadStats(args.rate)
+    endpoints = (WeightedEndpoints if args.route else Endpoints)(on_leave=client.close_endpoint)
 
     def report(*, final: bool = False) -> None:
         addresses = [f"{host}:{port}" for host, port in endpoints.addresses]
-        shared = dict(endpoints.picked) if isinstance(endpoints, Split) else {}
-        write_report(args.out, stats.report(addresses, final=final) | {"services": shared})
+        shared = dict(endpoints.picked) if isinstance(endpoints, WeightedEndpoints) else {}
+        write_load_report(args.out, stats.report(addresses, final=final) | {"services": shared})
 
     report()
-    following = asyncio.create_task(_follow(args, endpoints))
-    working = asyncio.create_task(_work(args, client, endpoints, stats, stop))
+    following = asyncio.create_task(_follow_endpoints(args, endpoints))
+    working = asyncio.create_task(_run_workers(args, client, endpoints, stats, stop))
     try:
         while not working.done():
-            await asyncio.wait([working], timeout=REPORT_EVERY)
+            await asyncio.wait([working], timeout=REPORT_INTERVAL)
             report()
             if following.done():
                 following.result()  # a load that no longer follows the Service would blame it for its own errors
@@ -71,39 +71,43 @@ async def run(args: argparse.Namespace) -> None:
     report(final=True)
 
 
-async def _follow(args: argparse.Namespace, endpoints: Endpoints | Split) -> None:
+async def _follow_endpoints(args: argparse.Namespace, endpoints: Endpoints | WeightedEndpoints) -> None:
     if args.endpoints:
         assert isinstance(endpoints, Endpoints)
         pairs = (text.rpartition(":") for text in args.endpoints.split(","))
-        endpoints.set((host, int(port)) for host, _, port in pairs)
+        endpoints.set_addresses((host, int(port)) for host, _, port in pairs)
         return
     async with Cluster.connect(args.kubeconfig, None, args.namespace, check=False) as cluster:
-        if isinstance(endpoints, Split):
+        if isinstance(endpoints, WeightedEndpoints):
             await follow_route(cluster, args.route, endpoints)
         else:
             await follow_service(cluster, args.service, endpoints)
 
 
-async def _work(
-    args: argparse.Namespace, client: Client, endpoints: Endpoints | Split, stats: Stats, stop: asyncio.Event
+async def _run_workers(
+    args: argparse.Namespace,
+    client: HttpClient,
+    endpoints: Endpoints | WeightedEndpoints,
+    stats: LoadStats,
+    stop: asyncio.Event,
 ) -> None:
     """Workers from the first endpoint until ``stop``. A worker that breaks breaks the load: no silent gap."""
-    stopping, first = asyncio.create_task(stop.wait()), asyncio.create_task(endpoints.wait_first())
+    stopping, first = asyncio.create_task(stop.wait()), asyncio.create_task(endpoints.wait_for_first())
     await asyncio.wait([stopping, first], return_when=asyncio.FIRST_COMPLETED)
     first.cancel()
     if not stop.is_set():
         seed = time.time_ns() if args.seed is None else args.seed
         async with asyncio.TaskGroup() as group:
             for number in range(args.workers):
-                dice = random.Random(f"{seed}:{number}")  # noqa: S311
-                ledger = Ledger(number, args.workers, args.rows, dice)
-                worker = Worker(ledger, dice, client, endpoints, stats, args.rate / args.workers)
+                rng = random.Random(f"{seed}:{number}")  # noqa: S311
+                tracker = RowTracker(number, args.workers, args.rows, rng)
+                worker = LoadWorker(tracker, rng, client, endpoints, stats, args.rate / args.workers)
                 group.create_task(worker.run(stop))
     await stopping
 
 
 def main() -> int:
-    asyncio.run(run(parse()))
+    asyncio.run(run_load(parse_arguments()))
     return 0
 
 

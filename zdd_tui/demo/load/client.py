@@ -13,10 +13,10 @@ from typing import Any
 
 from zdd_tui.demo.load.endpoints import Address
 
-TIMEOUT = 5.0
+REQUEST_TIMEOUT = 5.0
 """Seconds for connecting, sending and the whole answer together."""
 
-MAX_IDLE = 20.0
+MAX_IDLE_SECONDS = 20.0
 """Seconds after which an idle connection is not used again: well below the keep-alive of servers (aiohttp: 75)."""
 
 
@@ -30,7 +30,7 @@ class RequestFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     status: int
     body: Any
 
@@ -42,34 +42,34 @@ class _Connection:
     idle_since: float = 0.0
 
     @property
-    def usable(self) -> bool:
-        fresh = time.monotonic() - self.idle_since < MAX_IDLE
+    def is_usable(self) -> bool:
+        fresh = time.monotonic() - self.idle_since < MAX_IDLE_SECONDS
         return fresh and not self.reader.at_eof() and not self.writer.is_closing()
 
 
-class Client:
+class HttpClient:
     """Sends requests; keeps connections to endpoints until they leave."""
 
     def __init__(self) -> None:
         self._idle: defaultdict[Address, list[_Connection]] = defaultdict(list)
-        self._left: set[Address] = set()
+        self._left_rotation: set[Address] = set()
 
-    def leave(self, address: Address) -> None:
+    def close_endpoint(self, address: Address) -> None:
         """This endpoint has left rotation: close idle connections, keep none that comes back."""
-        self._left.add(address)
+        self._left_rotation.add(address)
         for connection in self._idle.pop(address, []):
             connection.writer.close()
 
-    async def request(self, address: Address, method: str, path: str, body: Any = None) -> Answer:
+    async def request(self, address: Address, method: str, path: str, body: Any = None) -> HttpAnswer:
         """
         Raises:
             RequestFailed: no whole answer within the time.
         """
         try:
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(REQUEST_TIMEOUT):
                 return await self._request(address, method, path, body)
         except TimeoutError:
-            raise RequestFailed("timeout", f"no answer within {TIMEOUT:g} s") from None
+            raise RequestFailed("timeout", f"no answer within {REQUEST_TIMEOUT:g} s") from None
 
     async def close(self) -> None:
         connections = [connection for idle in self._idle.values() for connection in idle]
@@ -82,10 +82,10 @@ class Client:
             except OSError:
                 continue
 
-    async def _request(self, address: Address, method: str, path: str, body: Any) -> Answer:
+    async def _request(self, address: Address, method: str, path: str, body: Any) -> HttpAnswer:
         connection = self._checkout(address)
         if connection is None:
-            self._left.discard(address)  # chosen again, so it is back
+            self._left_rotation.discard(address)  # chosen again, so it is back
             try:
                 connection = _Connection(*await asyncio.open_connection(*address))
             except OSError as error:
@@ -96,12 +96,12 @@ class Client:
             kind = "Content-Type: application/json\r\n" if payload else ""
             head = f"{method} {path} HTTP/1.1\r\nHost: users-api\r\n{kind}Content-Length: {len(payload)}\r\n\r\n"
             connection.writer.write(head.encode() + payload)
-            answer, keep = await _read(connection.reader)
+            answer, keep = await _read_answer(connection.reader)
             return answer
         except (OSError, EOFError, ValueError) as error:
             raise RequestFailed("broken", repr(error)) from None
         finally:
-            if keep and address not in self._left:
+            if keep and address not in self._left_rotation:
                 connection.idle_since = time.monotonic()
                 self._idle[address].append(connection)
             else:
@@ -111,13 +111,13 @@ class Client:
         idle = self._idle[address]
         while idle:
             connection = idle.pop()
-            if connection.usable:
+            if connection.is_usable:
                 return connection
             connection.writer.close()
         return None
 
 
-async def _read(reader: asyncio.StreamReader) -> tuple[Answer, bool]:
+async def _read_answer(reader: asyncio.StreamReader) -> tuple[HttpAnswer, bool]:
     """One answer, and whether the connection may be used again."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     status = int(head[0].split(" ", 2)[1])
@@ -127,4 +127,4 @@ async def _read(reader: asyncio.StreamReader) -> tuple[Answer, bool]:
         headers[name.strip().lower()] = value.strip()
     payload = await reader.readexactly(int(headers.get("content-length", "0")))
     body = json.loads(payload) if payload else None
-    return Answer(status, body), headers.get("connection", "").lower() != "close"
+    return HttpAnswer(status, body), headers.get("connection", "").lower() != "close"

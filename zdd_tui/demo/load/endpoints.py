@@ -26,7 +26,7 @@ class Endpoints:
         self._any = asyncio.Event()
         self._known = asyncio.Event()
 
-    def set(self, addresses: Iterable[Address]) -> None:
+    def set_addresses(self, addresses: Iterable[Address]) -> None:
         before, self.addresses = self.addresses, tuple(sorted(set(addresses)))
         for gone in set(before) - set(self.addresses):
             self._on_leave(gone)
@@ -34,20 +34,20 @@ class Endpoints:
         if self.addresses:
             self._any.set()
 
-    def pick(self, dice: random.Random) -> Address | None:
+    def pick(self, rng: random.Random) -> Address | None:
         """Any of them with equal chance; None when there is none."""
-        return dice.choice(self.addresses) if self.addresses else None
+        return rng.choice(self.addresses) if self.addresses else None
 
-    async def wait_first(self) -> None:
+    async def wait_for_first(self) -> None:
         """Until there has been an endpoint once."""
         await self._any.wait()
 
-    async def wait_known(self) -> None:
+    async def wait_until_known(self) -> None:
         """Until it was told once which endpoints there are, be it none."""
         await self._known.wait()
 
 
-def routable(endpoints: Iterable[EndpointFacts]) -> list[Address]:
+def routable_addresses(endpoints: Iterable[EndpointFacts]) -> list[Address]:
     """The addresses that receive new requests now."""
     known = [endpoint for endpoint in endpoints if endpoint.address]
     chosen = [e for e in known if e.ready] or [e for e in known if e.serving and e.terminating]
@@ -75,4 +75,4 @@ async def follow_service(cluster: Cluster, service: str, endpoints: Endpoints) -
                     continue
                 case _:
                     continue
-            endpoints.set(routable(endpoint for members in slices.values() for endpoint in members))
+            endpoints.set_addresses(routable_addresses(endpoint for members in slices.values() for endpoint in members))

@@ -17,14 +17,14 @@ from zdd_tui.backends.kubernetes.routes import HTTP_ROUTES
 from zdd_tui.backends.kubernetes.watch import Changed, Listed
 from zdd_tui.demo.load.endpoints import Address, Endpoints, follow_service
 from zdd_tui.model.errors import ClusterError
-from zdd_tui.model.json_access import number, objects, text
+from zdd_tui.model.json_access import get_number, get_objects, get_text
 
 CONTROLLER = "zdd.dev/demo-load"
-TRY_AGAIN = 0.5
+RETRY_DELAY = 0.5
 """Seconds until a status is written again that the API did not take."""
 
 
-class Split:
+class WeightedEndpoints:
     """Picks a Service by its weight, then one of its endpoints; has the manners of `Endpoints`."""
 
     def __init__(self, on_leave: Callable[[Address], None] = lambda _: None) -> None:
@@ -41,78 +41,78 @@ class Split:
         return tuple(sorted(set(found)))
 
     def backend(self, name: str) -> Endpoints:
-        """The endpoints of a Service; requests go there once :meth:`use` has given it a weight."""
+        """The endpoints of a Service; requests go there once :meth:`set_weights` has given it a weight."""
         return self.services.setdefault(name, Endpoints(self._on_leave))
 
-    def use(self, weights: dict[str, int]) -> None:
+    def set_weights(self, weights: dict[str, int]) -> None:
         """From now on requests go by these weights. Idle connections to Services without one are closed."""
         self._weights = weights
         for name in self.services.keys() - weights.keys():
-            self.services.pop(name).set(())
+            self.services.pop(name).set_addresses(())
         if self.addresses:
             self._any.set()
 
-    def pick(self, dice: random.Random) -> Address | None:
+    def pick(self, rng: random.Random) -> Address | None:
         """None where no Service has a weight, or the chosen one has no endpoint: that request fails, as behind a
         Gateway it would."""
         if not any(self._weights.values()):
             return None
-        (name,) = dice.choices(tuple(self._weights), tuple(self._weights.values()))
+        (name,) = rng.choices(tuple(self._weights), tuple(self._weights.values()))
         self.picked[name] += 1
-        return self.services[name].pick(dice)
+        return self.services[name].pick(rng)
 
-    async def wait_first(self) -> None:
+    async def wait_for_first(self) -> None:
         """Until there has been an endpoint once."""
         await self._any.wait()
 
 
-def shares(route: Any) -> dict[str, int]:
+def route_weights(route: Any) -> dict[str, int]:
     """Weight by Service, of the route's first rule."""
-    rule = next(iter(objects(route, "spec", "rules")), {})
-    return {text(ref, "name"): number(ref, "weight", default=1) for ref in objects(rule, "backendRefs")}
+    rule = next(iter(get_objects(route, "spec", "rules")), {})
+    return {get_text(ref, "name"): get_number(ref, "weight", default=1) for ref in get_objects(rule, "backendRefs")}
 
 
-def accepted(route: Any) -> dict[str, Any]:
+def accepted_status(route: Any) -> dict[str, Any]:
     """The status that says: requests go by this generation."""
     condition = {
         "type": "Accepted",
         "status": "True",
         "reason": "Accepted",
         "message": "the load shares its requests out by these weights",
-        "observedGeneration": number(route, "metadata", "generation"),
+        "observedGeneration": get_number(route, "metadata", "generation"),
         "lastTransitionTime": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
     }
     return {
         "parents": [
             {"parentRef": parent, "controllerName": CONTROLLER, "conditions": [condition]}
-            for parent in objects(route, "spec", "parentRefs")
+            for parent in get_objects(route, "spec", "parentRefs")
         ]
     }
 
 
-async def follow_route(cluster: Cluster, name: str, split: Split) -> None:
+async def follow_route(cluster: Cluster, name: str, split: WeightedEndpoints) -> None:
     """Keep ``split`` in step with an HTTPRoute, for ever: first its Services' endpoints, then the weights, then the
     route's status. While the API is away the last shares stand."""
     followers: dict[str, asyncio.Task[None]] = {}
     generation = -1
-    async with asyncio.TaskGroup() as group, aclosing(_states(cluster, name)) as states:
+    async with asyncio.TaskGroup() as group, aclosing(_route_states(cluster, name)) as states:
         async for route in states:
-            if (seen := number(route, "metadata", "generation")) == generation:
+            if (seen := get_number(route, "metadata", "generation")) == generation:
                 continue
-            weights = shares(route)
+            weights = route_weights(route)
             for service in weights.keys() - followers.keys():
                 followers[service] = group.create_task(follow_service(cluster, service, split.backend(service)))
             for service in weights:
-                await split.backend(service).wait_known()
-            split.use(weights)
+                await split.backend(service).wait_until_known()
+            split.set_weights(weights)
             for service in followers.keys() - weights.keys():
                 followers.pop(service).cancel()
             if route:
-                await _tell(cluster, name, accepted(route))
+                await _update_status(cluster, name, accepted_status(route))
             generation = seen
 
 
-async def _states(cluster: Cluster, name: str) -> AsyncGenerator[Any, None]:
+async def _route_states(cluster: Cluster, name: str) -> AsyncGenerator[Any, None]:
     """The route again and again as it changes; empty where it is gone."""
     watch = cluster.watch(*HTTP_ROUTES, lambda raw: raw, fields=f"metadata.name={name}")
     async with aclosing(watch) as events:
@@ -128,14 +128,14 @@ async def _states(cluster: Cluster, name: str) -> AsyncGenerator[Any, None]:
                     continue
 
 
-async def _tell(cluster: Cluster, name: str, status: dict[str, Any]) -> None:
+async def _update_status(cluster: Cluster, name: str, status: dict[str, Any]) -> None:
     path = cluster.path(*HTTP_ROUTES, name, "status")
     while True:
         try:
-            await cluster.http.json("PATCH", path, body={"status": status}, content_type=MERGE_PATCH)
+            await cluster.http.request_json("PATCH", path, body={"status": status}, content_type=MERGE_PATCH)
         except ClusterError as error:
             if getattr(error, "status", 0) == 404:  # deleted meanwhile; the watch tells
                 return
-            await asyncio.sleep(TRY_AGAIN)
+            await asyncio.sleep(RETRY_DELAY)
         else:
             return

@@ -20,8 +20,8 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
-SAMPLES = 20
-SECONDS_KEPT = 60
+MAX_SAMPLES = 20
+KEPT_SECONDS = 60
 _FIRST, _GROWTH, _BUCKETS = 0.0001, 1.08, 160
 """Buckets from 0.1 ms to 22 s, each 8 % wider than the last: a percentile is right within 8 %."""
 
@@ -63,7 +63,7 @@ class _Second:
         self.failures = 0
 
 
-class Stats:
+class LoadStats:
     """Everything that the load counts.
 
     Args:
@@ -80,31 +80,31 @@ class Stats:
         self._failure_samples: list[dict[str, Any]] = []
         self._wrong_samples: list[dict[str, Any]] = []
         self._total = Histogram()
-        self._seconds: deque[_Second] = deque(maxlen=SECONDS_KEPT + 1)
+        self._seconds: deque[_Second] = deque(maxlen=KEPT_SECONDS + 1)
 
     @property
-    def requests(self) -> int:
+    def request_count(self) -> int:
         return self._total.total
 
-    def request(self, operation: str, seconds: float) -> None:
+    def count_request(self, operation: str, seconds: float) -> None:
         """One request, whatever came of it."""
         self._operations[operation] += 1
         self._total.add(seconds)
         self._now().histogram.add(seconds)
 
-    def failure(self, kind: str, request: str, endpoint: str, detail: str) -> None:
-        """A request without the answer that it should have had. Count it with :meth:`request` too."""
+    def count_failure(self, kind: str, request: str, endpoint: str, detail: str) -> None:
+        """A request without the answer that it should have had. Count it with :meth:`count_request` too."""
         self.failures += 1
         self._kinds[kind] += 1
         self._now().failures += 1
-        if len(self._failure_samples) < SAMPLES:
+        if len(self._failure_samples) < MAX_SAMPLES:
             sample = {"at": time.time(), "kind": kind, "request": request, "endpoint": endpoint, "detail": detail}
             self._failure_samples.append(sample)
 
-    def wrong_answer(self, request: str, endpoint: str, expected: str, got: str) -> None:
+    def count_wrong_answer(self, request: str, endpoint: str, expected: str, got: str) -> None:
         """An answer that contradicts what was written before."""
         self.wrong += 1
-        if len(self._wrong_samples) < SAMPLES:
+        if len(self._wrong_samples) < MAX_SAMPLES:
             sample = {"at": time.time(), "request": request, "endpoint": endpoint, "expected": expected, "got": got}
             self._wrong_samples.append(sample)
 
@@ -122,7 +122,7 @@ class Stats:
             "updated_at": now,
             "seconds": round(seconds, 3),
             "rate": self.rate,
-            "requests": self.requests,
+            "requests": self.request_count,
             "failures": self.failures,
             "wrong": self.wrong,
             "operations": dict(self._operations),
@@ -160,7 +160,7 @@ def _summary(histogram: Histogram, failures: int, seconds: float) -> dict[str, A
     }
 
 
-def write_report(path: Path, report: dict[str, Any]) -> None:
+def write_load_report(path: Path, report: dict[str, Any]) -> None:
     """Replace the file at once, so that a reader never sees half of it."""
     beside = path.with_name(path.name + ".new")
     beside.write_text(json.dumps(report, ensure_ascii=False, indent=1))

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 
-from zdd_tui.demo.sample.app import run
+from zdd_tui.demo.sample.app import run_app
 from zdd_tui.demo.sample.settings import Settings
 from zdd_tui.model.errors import ZddError
 
@@ -17,7 +17,7 @@ def main() -> int:
     except ZddError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
-    return 0 if asyncio.run(run(settings)) else 1
+    return 0 if asyncio.run(run_app(settings)) else 1
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 from aiohttp import web
 
-from zdd_tui.demo.sample.database import Database
-from zdd_tui.demo.sample.faults import install
+from zdd_tui.demo.sample.database import ConnectionPool
+from zdd_tui.demo.sample.faults import install_faults
 from zdd_tui.demo.sample.settings import Settings
-from zdd_tui.demo.sample.users import User, UserStore, is_name
+from zdd_tui.demo.sample.users import User, UserStore, is_valid_name
 from zdd_tui.demo.sample.version1 import OldUsers
 from zdd_tui.demo.sample.version3 import NewColumnUsers, NewTableUsers
 from zdd_tui.service.http import attach, serve
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from zdd_tui.service.flags import FlagClient
 
 MAX_ID = 2**63 - 1
-LOGGED_EVERY = 10
+LOG_EVERY_REQUESTS = 10
 """One request of so many is worth a line."""
 
 _REQUESTS = itertools.count()
 _log = logging.getLogger(__name__)
 
 
-async def run(settings: Settings) -> bool:
+async def run_app(settings: Settings) -> bool:
     """Serve until drained. Returns whether every request had ended by then."""
-    database = Database(settings.database_url, settings.pod)
+    database = ConnectionPool(settings.database_url, settings.pod)
     await database.open()
     # Any pod can lose its way to the database; when all lose it, leaving rotation together helps nobody.
     checks = [Check("postgresql", database.check, timeout=2, tolerance=10)]
@@ -41,11 +41,11 @@ async def run(settings: Settings) -> bool:
     dark = None
     store: UserStore
     if settings.version == 2:
-        flags, store = _by_flags(settings)
+        flags, store = _flag_reader(settings)
     elif settings.version in (1, 4, 5):
         store = OldUsers()
         if settings.version > 1:
-            flags, dark = _dark(settings, database)
+            flags, dark = _shadowed_reads(settings, database)
     else:
         store = NewTableUsers() if settings.kind == "table" else NewColumnUsers()
     if flags is not None:
@@ -54,9 +54,9 @@ async def run(settings: Settings) -> bool:
         # Redis for as long as it must (flags fail static), so a dead Redis takes no pod out of rotation.
         checks.append(Check("flags", flags.wait_loaded, timeout=0.5, tolerance=math.inf))
     lifecycle = Lifecycle(checks, drain_seconds=settings.drain_seconds)
-    app = build(settings, database, store, flags, dark.get if dark else None)
+    app = build_app(settings, database, store, flags, dark.get if dark else None)
     attach(app, lifecycle, *((dark.shadow.render,) if dark else ()))
-    install(app, settings, database)
+    install_faults(app, settings, database)
     _log.info("version %d serves at %s:%d", settings.version, settings.host, settings.port)
     try:
         clean = await serve(app, lifecycle, settings.host, settings.port)
@@ -70,7 +70,7 @@ async def run(settings: Settings) -> bool:
         await database.close()
 
 
-def _by_flags(settings: Settings) -> "tuple[FlagClient, UserStore]":
+def _flag_reader(settings: Settings) -> "tuple[FlagClient, UserStore]":
     # Here and not above: versions 1 and 3 start a tenth of a second sooner without the Redis client.
     from zdd_tui.demo.sample.version2 import ColumnDualUsers, TableDualUsers, TriggerUsers  # noqa: PLC0415
     from zdd_tui.service.dual_write import DualWrite  # noqa: PLC0415
@@ -84,7 +84,7 @@ def _by_flags(settings: Settings) -> "tuple[FlagClient, UserStore]":
     return flags, TableDualUsers(dual) if settings.kind == "table" else ColumnDualUsers(dual)
 
 
-def _dark(settings: Settings, database: Database) -> "tuple[FlagClient, ShadowedReads]":
+def _shadowed_reads(settings: Settings, database: ConnectionPool) -> "tuple[FlagClient, ShadowedReads]":
     from zdd_tui.demo.sample.version4 import ShadowedReads  # noqa: PLC0415  # with it comes the Redis client
     from zdd_tui.service.flags import FlagClient  # noqa: PLC0415
 
@@ -94,14 +94,14 @@ def _dark(settings: Settings, database: Database) -> "tuple[FlagClient, Shadowed
         database,
         shadow_flag=settings.shadow_flag,
         dark_flag=settings.dark_flag,
-        mistaken=settings.version == 5,
+        wrong_results=settings.version == 5,
     )
     return flags, dark
 
 
-def build(
+def build_app(
     settings: Settings,
-    database: Database,
+    database: ConnectionPool,
     store: UserStore,
     flags: "FlagClient | None",
     get: Callable[[int], Awaitable[User | None]] | None = None,
@@ -121,18 +121,18 @@ def build(
     async def read(request: web.Request) -> web.Response:
         user_id = _user_id(request)
         if get is not None:
-            return _found(await get(user_id))
-        return _found(await database.read(lambda connection: store.get(connection, user_id)))
+            return _user_response(await get(user_id))
+        return _user_response(await database.read(lambda connection: store.get(connection, user_id)))
 
     async def update(request: web.Request) -> web.Response:
         user_id = _user_id(request)
         name, email = await _body(request, name_needed=False)
-        return _found(await database.write(lambda connection: store.update(connection, user_id, name, email)))
+        return _user_response(await database.write(lambda connection: store.update(connection, user_id, name, email)))
 
     async def delete(request: web.Request) -> web.Response:
         user_id = _user_id(request)
         if not await database.write(lambda connection: store.delete(connection, user_id)):
-            return _refusal(404, "no such user")
+            return _error_response(404, "no such user")
         return web.Response(status=204)
 
     async def version(_: web.Request) -> web.Response:
@@ -146,7 +146,7 @@ def build(
         shown = {key: {"percent": flag.percent, "problem": flag.problem} for key, flag in now.flags.items()}
         return web.json_response({"flags": shown, "age": now.age})
 
-    app = web.Application(middlewares=[_explain])
+    app = web.Application(middlewares=[_error_middleware])
     app.router.add_post("/users", create)
     app.router.add_get("/users/{id}", read)
     app.router.add_put("/users/{id}", update)
@@ -157,31 +157,31 @@ def build(
 
 
 @web.middleware
-async def _explain(
+async def _error_middleware(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """A failure becomes one JSON line; its text stays in the log, because it can hold data."""
     began = time.monotonic()
     try:
         answer = await handler(request)
-        if request.path.startswith("/users") and next(_REQUESTS) % LOGGED_EVERY == 0:
+        if request.path.startswith("/users") and next(_REQUESTS) % LOG_EVERY_REQUESTS == 0:
             took = 1000 * (time.monotonic() - began)
             _log.info("%s %s %d in %.1f ms", request.method, request.path, answer.status, took)
         return answer
     except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
         _log.warning("%s %s: database: %r", request.method, request.path, error)
-        return _refusal(503, f"database: {type(error).__name__}")
+        return _error_response(503, f"database: {type(error).__name__}")
     except asyncpg.PostgresError as error:
         _log.error("%s %s: %r", request.method, request.path, error)
-        return _refusal(500, f"database: {type(error).__name__}")
+        return _error_response(500, f"database: {type(error).__name__}")
 
 
-def _refusal(status: int, error: str) -> web.Response:
+def _error_response(status: int, error: str) -> web.Response:
     return web.json_response({"error": error}, status=status)
 
 
-def _found(user: User | None) -> web.Response:
-    return _refusal(404, "no such user") if user is None else web.json_response(user.as_json())
+def _user_response(user: User | None) -> web.Response:
+    return _error_response(404, "no such user") if user is None else web.json_response(user.as_json())
 
 
 def _user_id(request: web.Request) -> int:
@@ -199,7 +199,7 @@ async def _body(request: web.Request, *, name_needed: bool) -> tuple[str | None,
         body = None
     if isinstance(body, dict):
         name, email = body.get("name"), body.get("email")
-        name_ok = is_name(name) or (name is None and not name_needed)
+        name_ok = is_valid_name(name) or (name is None and not name_needed)
         if name_ok and (email is None or (isinstance(email, str) and "\0" not in email)):
             return name, email
     raise web.HTTPBadRequest(

@@ -9,8 +9,8 @@ from zdd_tui.demo.sample.users import Connection
 
 T = TypeVar("T")
 
-ATTEMPTS = 4
-AGAIN = (
+MAX_ATTEMPTS = 4
+RETRIED_ERRORS = (
     # DDL of a release came between the preparation of a statement and its use. asyncpg forgets its cached
     # statements when it raises these, but cannot run the statement again: a transaction may be broken.
     asyncpg.InvalidCachedStatementError,
@@ -20,7 +20,7 @@ AGAIN = (
 )
 
 
-class Database:
+class ConnectionPool:
     """A pool that connects when it is first needed, so that a pod starts while the database is away."""
 
     def __init__(self, dsn: str, application_name: str) -> None:
@@ -58,14 +58,14 @@ class Database:
         await self.read(lambda connection: connection.fetchval("SELECT 1"))
 
     async def _run(self, work: Callable[[Connection], Awaitable[T]], *, transaction: bool) -> T:
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 async with self._pool.acquire(timeout=3) as connection:
                     if not transaction:
                         return await work(connection)
                     async with connection.transaction():
                         return await work(connection)
-            except AGAIN:
-                if attempt == ATTEMPTS:
+            except RETRIED_ERRORS:
+                if attempt == MAX_ATTEMPTS:
                     raise
         raise AssertionError("the last attempt returns or raises")

@@ -12,19 +12,19 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from zdd_tui.demo.sample.database import Database
+from zdd_tui.demo.sample.database import ConnectionPool
 from zdd_tui.demo.sample.settings import Settings
 
 FAULTS = ("errors", "latency", "crash-loop", "redis-down", "db-slow", "metrics-gone")
 
 ERROR_SHARE = 0.3
 SLOW_SECONDS = 0.5
-LOOK_EVERY = 0.2
+POLL_INTERVAL = 0.2
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def install(app: web.Application, settings: Settings, database: Database) -> None:
+def install_faults(app: web.Application, settings: Settings, database: ConnectionPool) -> None:
     """Makes a version vulnerable, where the environment variable INJECT_FILE asks for it.
 
     Call it after the service library was attached: its counters must see what the faults do.
@@ -62,7 +62,7 @@ class Faults:
         self._file = file
         self._slow_query = slow_query
         self._ask_redis = ask_redis
-        self.fault = ""
+        self.active_fault = ""
 
     async def follow(self, _app: web.Application) -> AsyncIterator[None]:
         """Looks at the file for as long as the application runs (for aiohttp's ``cleanup_ctx``)."""
@@ -73,12 +73,12 @@ class Faults:
     async def _watch(self) -> None:
         while True:
             try:
-                self.fault = self._file.read_text().strip()
+                self.active_fault = self._file.read_text().strip()
             except FileNotFoundError:
-                self.fault = ""
-            if self.fault == "crash-loop":
+                self.active_fault = ""
+            if self.active_fault == "crash-loop":
                 os._exit(1)
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(POLL_INTERVAL)
 
     @property
     def middleware(self) -> Middleware:
@@ -86,18 +86,18 @@ class Faults:
 
         @web.middleware
         async def hurt(request: web.Request, handler: Handler) -> web.StreamResponse:
-            if request.path == "/metrics" and self.fault == "metrics-gone":
+            if request.path == "/metrics" and self.active_fault == "metrics-gone":
                 raise web.HTTPNotFound
             if request.path.startswith("/users"):
-                refused = await self._hurt()
+                refused = await self._apply_fault()
                 if refused is not None:
                     return refused
             return await handler(request)
 
         return hurt
 
-    async def _hurt(self) -> web.Response | None:
-        match self.fault:
+    async def _apply_fault(self) -> web.Response | None:
+        match self.active_fault:
             case "errors" if random.random() < ERROR_SHARE:  # noqa: S311
                 return web.json_response({"error": "injected"}, status=500)
             case "latency":

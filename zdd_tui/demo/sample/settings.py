@@ -6,8 +6,8 @@ from typing import Literal, cast
 
 from zdd_tui.model.errors import ZddError
 
-Kind = Literal["column", "table"]
-Mode = Literal["application", "trigger"]
+ChangeKind = Literal["column", "table"]
+DualWriteMode = Literal["application", "trigger"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class Settings:
     """
 
     version: int
-    kind: Kind
-    dual_write: Mode
+    kind: ChangeKind
+    dual_write: DualWriteMode
     database_url: str = field(repr=False)
     redis_url: str = field(repr=False)
     write_flag: str
@@ -41,15 +41,15 @@ class Settings:
         Raises:
             ZddError: a variable is missing or has a value that we do not know.
         """
-        image = _need(env, "IMAGE")
+        image = _required(env, "IMAGE")
         return cls(
             version=int(_one_of("the tag of IMAGE", image.rpartition(":")[2], *"12345")),
-            kind=cast(Kind, _one_of("CHANGE_KIND", env.get("CHANGE_KIND", "column"), "column", "table")),
+            kind=cast(ChangeKind, _one_of("CHANGE_KIND", env.get("CHANGE_KIND", "column"), "column", "table")),
             dual_write=cast(
-                Mode, _one_of("DUAL_WRITE", env.get("DUAL_WRITE", "application"), "application", "trigger")
+                DualWriteMode, _one_of("DUAL_WRITE", env.get("DUAL_WRITE", "application"), "application", "trigger")
             ),
-            database_url=_need(env, "DATABASE_URL"),
-            redis_url=_need(env, "REDIS_URL"),
+            database_url=_required(env, "DATABASE_URL"),
+            redis_url=_required(env, "REDIS_URL"),
             write_flag=env.get("ZDD_FLAG_WRITE", "users_full_name_write"),
             read_flag=env.get("ZDD_FLAG_READ", "users_full_name_read"),
             shadow_flag=env.get("ZDD_FLAG_SHADOW", "users_sql_name_shadow"),
@@ -62,13 +62,13 @@ class Settings:
         )
 
 
-def _need(env: Mapping[str, str], name: str) -> str:
+def _required(env: Mapping[str, str], name: str) -> str:
     if not env.get(name):
         raise ZddError(f"the sample application needs the environment variable {name}", "set it in the pod's env")
     return env[name]
 
 
-def _one_of(what: str, value: str, *known: str) -> str:
+def _one_of(label: str, value: str, *known: str) -> str:
     if value not in known:
-        raise ZddError(f"{what} is {value!r}", f"use one of {', '.join(known)}")
+        raise ZddError(f"{label} is {value!r}", f"use one of {', '.join(known)}")
     return value

@@ -31,17 +31,17 @@ class UserStore(Protocol):
     async def delete(self, connection: Connection, user_id: int) -> bool: ...
 
 
-def split_name(name: str) -> tuple[str, str]:
+def split_full_name(name: str) -> tuple[str, str]:
     """First name: up to the first space. Last name: the rest. The same rule as the plan's ``down``."""
     first, _, last = name.partition(" ")
     return first, last
 
 
-def join_name(first: str, last: str) -> str:
+def join_full_name(first: str, last: str) -> str:
     """The same rule as the plan's ``up``."""
     return f"{first} {last}" if last else first
 
 
-def is_name(value: object) -> bool:
+def is_valid_name(value: object) -> bool:
     """Whether a name survives being split and joined: words with single spaces between, and no NUL."""
     return isinstance(value, str) and value != "" and "\0" not in value and "" not in value.split(" ")

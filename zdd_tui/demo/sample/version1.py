@@ -5,7 +5,7 @@ Every statement names its columns: ``SELECT *`` would change its result with the
 
 from typing import Any
 
-from zdd_tui.demo.sample.users import Connection, User, join_name, split_name
+from zdd_tui.demo.sample.users import Connection, User, join_full_name, split_full_name
 
 INSERT = """
 INSERT INTO public.users (first_name, last_name, email) VALUES ($1, $2, $3)
@@ -24,14 +24,14 @@ DELETE = "DELETE FROM public.users WHERE id = $1 RETURNING id"
 
 
 def old_user(row: Any) -> User | None:
-    return None if row is None else User(row["id"], join_name(row["first_name"], row["last_name"]), row["email"])
+    return None if row is None else User(row["id"], join_full_name(row["first_name"], row["last_name"]), row["email"])
 
 
 class OldUsers:
     """The old side alone."""
 
     async def create(self, connection: Connection, name: str, email: str | None) -> User:
-        user = old_user(await connection.fetchrow(INSERT, *split_name(name), email))
+        user = old_user(await connection.fetchrow(INSERT, *split_full_name(name), email))
         assert user is not None
         return user
 
@@ -39,12 +39,12 @@ class OldUsers:
         return old_user(await connection.fetchrow(SELECT, user_id))
 
     async def update(self, connection: Connection, user_id: int, name: str | None, email: str | None) -> User | None:
-        parts = (None, None) if name is None else split_name(name)
+        parts = (None, None) if name is None else split_full_name(name)
         return old_user(await connection.fetchrow(UPDATE, user_id, *parts, email))
 
     async def store(self, connection: Connection, user: User) -> None:
         """Puts a whole row in place, whether there was one or not."""
-        await connection.execute(STORE, user.id, *split_name(user.name), user.email)
+        await connection.execute(STORE, user.id, *split_full_name(user.name), user.email)
 
     async def delete(self, connection: Connection, user_id: int) -> bool:
         return await connection.fetchval(DELETE, user_id) is not None

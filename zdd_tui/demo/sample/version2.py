@@ -6,7 +6,7 @@ Where the read flag is on, the new side is the truth, because pods of version 3 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from zdd_tui.demo.sample.users import Connection, User, split_name
+from zdd_tui.demo.sample.users import Connection, User, split_full_name
 from zdd_tui.demo.sample.version1 import OldUsers, old_user
 from zdd_tui.demo.sample.version3 import NewColumnUsers, NewTableUsers, new_user
 from zdd_tui.service.dual_write import DualWrite
@@ -44,14 +44,14 @@ class ColumnDualUsers:
     WHERE id = $1
     RETURNING id, full_name, email"""
 
-    dual: DualWrite
+    dual_write: DualWrite
     old: ClassVar = OldUsers()
     new: ClassVar = NewColumnUsers()
 
     async def create(self, connection: Connection, name: str, email: str | None) -> User:
         user_id = await connection.fetchval(NEXT_ID)
-        sides = self.dual.choose(user_id)
-        first, last = split_name(name)
+        sides = self.dual_write.decide(user_id)
+        first, last = split_full_name(name)
         if sides.write_new:
             row = await connection.fetchrow(self.INSERT, user_id, first, last, name, email)
         else:
@@ -61,16 +61,16 @@ class ColumnDualUsers:
         return user
 
     async def get(self, connection: Connection, user_id: int) -> User | None:
-        side = self.new if self.dual.choose(user_id).read_new else self.old
+        side = self.new if self.dual_write.decide(user_id).read_new else self.old
         return await side.get(connection, user_id)
 
     async def update(self, connection: Connection, user_id: int, name: str | None, email: str | None) -> User | None:
-        sides = self.dual.choose(user_id)
+        sides = self.dual_write.decide(user_id)
         if not sides.write_new:
             return await self.old.update(connection, user_id, name, email)
         if sides.read_new:
             return new_user(await connection.fetchrow(self.UPDATE_BY_NEW, user_id, name, email))
-        first, last = (None, None) if name is None else split_name(name)
+        first, last = (None, None) if name is None else split_full_name(name)
         return old_user(await connection.fetchrow(self.UPDATE_BY_OLD, user_id, first, last, email))
 
     async def delete(self, connection: Connection, user_id: int) -> bool:
@@ -81,19 +81,19 @@ class ColumnDualUsers:
 class TableDualUsers:
     """The application writes ``people`` beside ``users``, in the same transaction."""
 
-    dual: DualWrite
+    dual_write: DualWrite
     old: ClassVar = OldUsers()
     new: ClassVar = NewTableUsers()
 
     async def create(self, connection: Connection, name: str, email: str | None) -> User:
         user = User(await connection.fetchval(NEXT_ID), name, email)
         await self.old.store(connection, user)
-        if self.dual.choose(user.id).write_new:
+        if self.dual_write.decide(user.id).write_new:
             await self.new.store(connection, user)
         return user
 
     async def get(self, connection: Connection, user_id: int) -> User | None:
-        side = self.new if self.dual.choose(user_id).read_new else self.old
+        side = self.new if self.dual_write.decide(user_id).read_new else self.old
         return await side.get(connection, user_id)
 
     async def update(self, connection: Connection, user_id: int, name: str | None, email: str | None) -> User | None:
@@ -103,12 +103,12 @@ class TableDualUsers:
             await side.store(connection, source)
             return source
 
-        return await self.dual.choose(user_id).write(
+        return await self.dual_write.decide(user_id).write(
             old=lambda source: write(self.old, source), new=lambda source: write(self.new, source)
         )
 
     async def delete(self, connection: Connection, user_id: int) -> bool:
-        sides = self.dual.choose(user_id)
+        sides = self.dual_write.decide(user_id)
         found = await self.old.delete(connection, user_id)
         if not sides.write_new:
             return found
@@ -120,7 +120,7 @@ class TableDualUsers:
 class TriggerUsers:
     """A trigger of the database carries every write of the old side to the new one; we write old alone."""
 
-    dual: DualWrite
+    dual_write: DualWrite
     new: NewColumnUsers
     old: ClassVar = OldUsers()
 
@@ -131,7 +131,7 @@ class TriggerUsers:
         return written
 
     async def get(self, connection: Connection, user_id: int) -> User | None:
-        side = self.new if self.dual.choose(user_id).read_new else self.old
+        side = self.new if self.dual_write.decide(user_id).read_new else self.old
         return await side.get(connection, user_id)
 
     async def update(self, connection: Connection, user_id: int, name: str | None, email: str | None) -> User | None:
@@ -142,6 +142,6 @@ class TriggerUsers:
         return await self.old.delete(connection, user_id)
 
     async def _as_read(self, connection: Connection, user: User) -> User | None:
-        if not self.dual.choose(user.id).read_new:
+        if not self.dual_write.decide(user.id).read_new:
             return user
         return await self.new.get(connection, user.id)

@@ -13,23 +13,23 @@ from typing import Any
 from zdd_tui.backends.postgres.catalog import Connection
 from zdd_tui.backends.store import backfill as rows
 from zdd_tui.backends.store.backfill import Key, Range
-from zdd_tui.engine.backfill.pacing import LOOK_EVERY, Pace
-from zdd_tui.engine.backfill.throttle import Signal, signals_for
-from zdd_tui.engine.backfill.transaction import FencedStore, settings
-from zdd_tui.engine.backfill.worker import Mover
+from zdd_tui.engine.backfill.pacing import CHECK_INTERVAL, BackfillPacer
+from zdd_tui.engine.backfill.throttle import ThrottleSignal, build_signals
+from zdd_tui.engine.backfill.transaction import FencedStore, transaction_settings_sql
+from zdd_tui.engine.backfill.worker import BackfillWorker
 from zdd_tui.model.ddl.catalog import Catalog
-from zdd_tui.model.ddl.rows import batch_statement, last_key_statement, page_statement, piece_ends_statement
+from zdd_tui.model.ddl.rows import batch_statement, last_key_statement, page_statement, range_ends_statement
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.base import Backfill, Plan
 
 SMALL_TABLE = 10_000
 """Rows below which a sequential scan a batch does no harm."""
 
-RANGE_ROWS = 25_000
+MIN_RANGE_ROWS = 25_000
 """Rows that a range has at least: a table is moved in several, so that several workers find something to do, but each
 ends with a batch that is not full."""
 
-RANGES = 16
+MAX_RANGES = 16
 """At most; several for each worker, so that none is idle for long at the end."""
 
 SAMPLE_ROWS = 20_000
@@ -54,15 +54,15 @@ class BackfillRunner:
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
-        signals: Sequence[Signal] | None = None,
-        range_rows: int = RANGE_ROWS,
+        signals: Sequence[ThrottleSignal] | None = None,
+        range_rows: int = MIN_RANGE_ROWS,
     ) -> None:
         self._store = store
         self._plan = plan
         self._catalog = catalog
         self._range_rows = range_rows
-        asked = signals_for(store.release_id, catalog) if signals is None else signals
-        self._pace = Pace(store, plan.backfill, clock=clock, sleep=sleep, signals=asked)
+        asked = build_signals(store.release_id, catalog) if signals is None else signals
+        self._pacer = BackfillPacer(store, plan.backfill, clock=clock, sleep=sleep, signals=asked)
 
     async def prepare(self) -> None:
         """ANALYZE, the fixed upper bound, and a look at how a batch would run. Run again, it keeps the bound.
@@ -70,12 +70,12 @@ class BackfillRunner:
         Raises:
             StepFailed: every batch would read the whole table.
         """
-        release_id, limits = self._store.release_id, self._pace.limits
+        release_id, limits = self._store.release_id, self._pacer.limits
         async with self._store.fenced() as conn:
             await conn.execute("SET LOCAL statement_timeout = 0")
             await conn.execute(f"ANALYZE (SKIP_LOCKED) {self._catalog.old.sql}")
         async with self._store.fenced() as conn:
-            await conn.execute(settings(self._plan, limits.batch_budget))
+            await conn.execute(transaction_settings_sql(self._plan, limits.batch_budget))
             await conn.execute("SET LOCAL synchronous_commit = on")  # the bound must outlive a crash
             estimate = await conn.fetchval(
                 "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass($1)", self._catalog.old.sql
@@ -83,19 +83,19 @@ class BackfillRunner:
             last = await conn.fetchrow(last_key_statement(self._catalog))
             hi = tuple(last) if last else None
             if hi is not None and estimate >= SMALL_TABLE:
-                await self._explain(conn, hi)
+                await self._require_index_scan(conn, hi)
             ends = await self._range_ends(conn, hi, estimate) if hi else []
-            await rows.prepare(conn, release_id, rows_total=estimate, batch_rows=self._pace.size)
+            await rows.create_backfill(conn, release_id, rows_total=estimate, batch_rows=self._pacer.next_batch_rows)
             await rows.add_ranges(conn, release_id, "backfill", [*ends, hi], done=hi is None)
 
-    async def _range_ends(self, conn: Connection, hi: Key, estimate: int) -> list[Key]:
+    async def _range_ends(self, conn: Connection, upper_bound: Key, estimate: int) -> list[Key]:
         """The last keys of all ranges but the last."""
-        count = min(RANGES, estimate // self._range_rows)
+        count = min(MAX_RANGES, estimate // self._range_rows)
         if count < 2:
             return []
         await conn.execute("SET LOCAL statement_timeout = 0")
         percent = min(100.0, 100 * SAMPLE_ROWS / estimate)
-        found = await conn.fetch(piece_ends_statement(self._catalog), *hi, percent, count)
+        found = await conn.fetch(range_ends_statement(self._catalog), *upper_bound, percent, count)
         return [tuple(row) for row in found][:-1]
 
     async def run(
@@ -112,22 +112,22 @@ class BackfillRunner:
                 rows than the plan forgives cannot be moved (run again, it tries those first).
             StaleEpoch, DatabaseError: of the store; run again to go on.
         """
-        self._pace.limits_now = limits or self._pace.limits_now
-        self._pace.paused = should_pause
+        self._pacer.read_limits = limits or self._pacer.read_limits
+        self._pacer.is_paused = should_pause
         release_id = self._store.release_id
         async with self._store.fenced() as conn:
-            last = await rows.last_batch(conn, release_id)
-            todo = await rows.ranges(conn, release_id, "backfill")
+            last = await rows.read_last_batch(conn, release_id)
+            todo = await rows.list_ranges(conn, release_id, "backfill")
         if last is None or not todo:
             raise StepFailed("the backfill was not prepared", "roll back, or run prepare-backfill first")
-        self._pace.resume(*last)
+        self._pacer.resume(*last)
         while todo:
-            await self._move(deque(piece for piece in todo if not piece.done))
-            await self._mover().retry_failed()
+            await self._run_workers(deque(piece for piece in todo if not piece.done))
+            await self._new_worker().retry_failed()
             async with self._store.fenced() as conn:
                 # Asked of the server, in a transaction that is flushed: batches are not, and a crash takes some back.
-                todo = [piece for piece in await rows.ranges(conn, release_id, "backfill") if not piece.done]
-                left = len(await rows.failed_keys(conn, release_id))
+                todo = [piece for piece in await rows.list_ranges(conn, release_id, "backfill") if not piece.done]
+                left = len(await rows.list_failed_keys(conn, release_id))
                 if not todo:
                     await rows.set_status(conn, release_id, "done")
         forgiven = self._plan.backfill.max_failed_rows
@@ -137,15 +137,15 @@ class BackfillRunner:
                 "see zdd.failed_row for keys and reasons; mend those rows, then advance again",
             )
 
-    async def _move(self, todo: deque[Range]) -> None:
+    async def _run_workers(self, todo: deque[Range]) -> None:
         """Moves ranges, as many at a time as there may be workers now; the first failure ends all."""
         working: set[asyncio.Task[None]] = set()
         try:
             while todo or working:
-                self._pace.look()
-                while todo and len(working) < self._pace.limits.workers:
-                    working.add(asyncio.create_task(self._work(todo)))
-                done, working = await asyncio.wait(working, timeout=LOOK_EVERY, return_when=asyncio.FIRST_COMPLETED)
+                self._pacer.refresh_limits()
+                while todo and len(working) < self._pacer.limits.workers:
+                    working.add(asyncio.create_task(self._run_worker(todo)))
+                done, working = await asyncio.wait(working, timeout=CHECK_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
                 for worker in done:
                     worker.result()
         finally:
@@ -153,13 +153,13 @@ class BackfillRunner:
                 worker.cancel()
             await asyncio.gather(*working, return_exceptions=True)
 
-    async def _work(self, todo: deque[Range]) -> None:
+    async def _run_worker(self, todo: deque[Range]) -> None:
         """One worker: until nothing is left to do, or there are too many; then it gives back what it has."""
-        mover, position = self._mover(), todo.popleft()
-        self._pace.workers += 1
+        mover, position = self._new_worker(), todo.popleft()
+        self._pacer.workers += 1
         try:
             while True:
-                position = await mover.move(position)
+                position = await mover.process_range(position)
                 if not position.done:
                     todo.appendleft(position)
                     return
@@ -167,35 +167,35 @@ class BackfillRunner:
                     return
                 position = todo.popleft()
         finally:
-            self._pace.workers -= 1
+            self._pacer.workers -= 1
 
-    def _mover(self) -> Mover:
-        return Mover(self._store, self._plan, self._catalog, self._pace)
+    def _new_worker(self) -> BackfillWorker:
+        return BackfillWorker(self._store, self._plan, self._catalog, self._pacer)
 
-    async def cancel(self) -> None:
+    async def mark_cancelled(self) -> None:
         """Notes that the backfill will not go on, as when the release is rolled back."""
         async with self._store.fenced() as conn:
             await rows.set_status(conn, self._store.release_id, "cancelled")
 
-    async def _explain(self, conn: Connection, hi: Key) -> None:
+    async def _require_index_scan(self, conn: Connection, upper_bound: Key) -> None:
         """A page in the middle of nowhere must be found by an index."""
         size = self._plan.backfill.batch_rows_max
-        page = await conn.fetchrow(page_statement(self._catalog, first=True), *hi, size)
+        page = await conn.fetchrow(page_statement(self._catalog, first=True), *upper_bound, size)
         end = tuple(page.values())[1:]
         texts = (
-            (page_statement(self._catalog, first=False), (*end, *hi, size)),
-            (batch_statement(self._plan, self._catalog), (*end, *hi)),
+            (page_statement(self._catalog, first=False), (*end, *upper_bound, size)),
+            (batch_statement(self._plan, self._catalog), (*end, *upper_bound)),
         )
         for statement, parameters in texts:
             tree = json.loads(await conn.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *parameters))
-            if _reads_whole(tree[0]["Plan"], self._catalog.old.name):
+            if _has_sequential_scan(tree[0]["Plan"], self._catalog.old.name):
                 raise StepFailed(
                     f"every batch would read all of {self._plan.change.table}: no index serves the key's order",
                     "ANALYZE the table; make sure that the key's unique index is an ordinary, ascending btree",
                 )
 
 
-def _reads_whole(node: dict[str, Any], table: str) -> bool:
+def _has_sequential_scan(node: dict[str, Any], table: str) -> bool:
     if node["Node Type"] == "Seq Scan" and node.get("Relation Name") == table:
         return True
-    return any(_reads_whole(child, table) for child in node.get("Plans", ()))
+    return any(_has_sequential_scan(child, table) for child in node.get("Plans", ()))

@@ -10,16 +10,16 @@ from typing import Protocol
 
 from zdd_tui.backends.postgres.catalog import Connection
 from zdd_tui.model.ddl.catalog import Catalog
-from zdd_tui.model.duration import human_duration
+from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.base import Backfill
 
-READ_EVERY = 1.0
+READ_INTERVAL = 1.0
 """Seconds between two looks at the signals; a batch takes less."""
 
 MEGABYTE = 1024 * 1024
 
 
-class Signal(Protocol):
+class ThrottleSignal(Protocol):
     """One reason to wait."""
 
     async def read(self, conn: Connection, limits: Backfill, now: float) -> str:
@@ -31,28 +31,28 @@ class Signal(Protocol):
         ...
 
 
-def signals_for(release_id: int, catalog: Catalog) -> tuple[Signal, ...]:
+def build_signals(release_id: int, catalog: Catalog) -> tuple[ThrottleSignal, ...]:
     """All of them, in the order in which they are told: first what hurts others now."""
-    tables = tuple(dict.fromkeys((catalog.old.sql, catalog.target.sql)))
+    tables = tuple(dict.fromkeys((catalog.old.sql, catalog.new_table.sql)))
     return (
-        LockWaits(tables),
-        GuardLatency(release_id),
-        ReplicaLag(),
-        WalRate(),
-        Vacuum(tables),
-        OldestSnapshot(),
+        LockWaitSignal(tables),
+        GuardLatencySignal(release_id),
+        ReplicaLagSignal(),
+        WalRateSignal(),
+        VacuumSignal(tables),
+        OldestSnapshotSignal(),
     )
 
 
 @dataclass(slots=True)
-class ReplicaLag:
+class ReplicaLagSignal:
     """The standby that is furthest behind.
 
     The server's own ``replay_lag`` stands still while a standby replays nothing at all. So we remember when the
     primary was where, and tell from that how old the position is that a standby has replayed.
     """
 
-    history: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=1000))
+    lsn_history: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=1000))
 
     async def read(self, conn: Connection, limits: Backfill, now: float) -> str:
         rows = await conn.fetch(
@@ -62,26 +62,26 @@ class ReplicaLag:
             " FROM pg_stat_replication WHERE state IN ('streaming', 'catchup')"
         )
         if not rows:
-            self.history.clear()
+            self.lsn_history.clear()
             return ""
-        self.history.append((now, rows[0]["written"]))
+        self.lsn_history.append((now, rows[0]["written"]))
         name, lag = max(
-            ((row["name"], max(row["lag"] or 0.0, self.behind(row["replayed"], now))) for row in rows),
+            ((row["name"], max(row["lag"] or 0.0, self.seconds_behind(row["replayed"], now))) for row in rows),
             key=lambda pair: pair[1],
         )
         if lag <= limits.max_replica_lag:
             return ""
-        return f"replica lag {human_duration(lag)} ({name}), limit {human_duration(limits.max_replica_lag)}"
+        return f"replica lag {format_duration(lag)} ({name}), limit {format_duration(limits.max_replica_lag)}"
 
-    def behind(self, replayed: int | None, now: float) -> float:
+    def seconds_behind(self, replayed: int | None, now: float) -> float:
         """Seconds since the primary was at a position that a standby has not replayed."""
         if replayed is None:  # the role may not look (pg_monitor), so nothing is known
             return 0.0
-        return next((now - at for at, written in self.history if written > replayed), 0.0)
+        return next((now - at for at, written in self.lsn_history if written > replayed), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class LockWaits:
+class LockWaitSignal:
     """Somebody who waits for a lock on one of the tables, or for a row of it, whoever holds it: a table where requests
     queue already is no place for batches.
 
@@ -108,11 +108,11 @@ class LockWaits:
         if seconds <= limits.max_lock_wait:
             return ""
         who = "1 session" if row["waiters"] == 1 else f"{row['waiters']} sessions"
-        return f"lock waits {human_duration(seconds)} ({who}), limit {human_duration(limits.max_lock_wait)}"
+        return f"lock waits {format_duration(seconds)} ({who}), limit {format_duration(limits.max_lock_wait)}"
 
 
 @dataclass(frozen=True, slots=True)
-class OldestSnapshot:
+class OldestSnapshotSignal:
     """The oldest transaction of this database that keeps dead rows, of which a backfill makes many, from being
     cleaned up; prepared ones included."""
 
@@ -127,19 +127,19 @@ class OldestSnapshot:
         )
         if row is None or row["seconds"] <= limits.max_snapshot_age:
             return ""
-        limit = human_duration(limits.max_snapshot_age)
-        return f"oldest snapshot {human_duration(row['seconds'])} ({row['who']}), limit {limit}"
+        limit = format_duration(limits.max_snapshot_age)
+        return f"oldest snapshot {format_duration(row['seconds'])} ({row['who']}), limit {limit}"
 
 
 @dataclass(slots=True)
-class WalRate:
+class WalRateSignal:
     """What the whole server has written to its log since the last look, the application's share included."""
 
-    last: tuple[float, int] | None = None
+    last_reading: tuple[float, int] | None = None
 
     async def read(self, conn: Connection, limits: Backfill, now: float) -> str:
         written = await conn.fetchval("SELECT (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint")
-        before, self.last = self.last, (now, written)
+        before, self.last_reading = self.last_reading, (now, written)
         if before is None or limits.max_wal_mb_per_second is None or now <= before[0]:
             return ""
         rate = (written - before[1]) / (now - before[0]) / MEGABYTE
@@ -149,7 +149,7 @@ class WalRate:
 
 
 @dataclass(slots=True)
-class Vacuum:
+class VacuumSignal:
     """A vacuum of one of the tables is let alone for a while: each batch makes more work for it, and more of it is
     spent on pages that are dirty again. Not for ever: on a large table it takes hours.
 
@@ -158,7 +158,7 @@ class Vacuum:
     """
 
     tables: tuple[str, ...]
-    seen: dict[int, float] = field(default_factory=dict)
+    first_seen_at: dict[int, float] = field(default_factory=dict)
 
     async def read(self, conn: Connection, limits: Backfill, now: float) -> str:
         rows = await conn.fetch(
@@ -168,18 +168,18 @@ class Vacuum:
             "  AND v.relid = ANY (ARRAY(SELECT to_regclass(t)::oid FROM unnest($1::text[]) t))",
             list(self.tables),
         )
-        self.seen = {row["pid"]: self.seen.get(row["pid"], now) for row in rows}
+        self.first_seen_at = {row["pid"]: self.first_seen_at.get(row["pid"], now) for row in rows}
         for row in rows:
-            waited = now - self.seen[row["pid"]]
+            waited = now - self.first_seen_at[row["pid"]]
             if waited < limits.max_vacuum_wait:
                 word = "autovacuum" if row["auto"] else "vacuum"
-                limit = human_duration(limits.max_vacuum_wait)
-                return f"{word} of {row['name']} ({row['phase']}) {human_duration(waited)}, limit {limit}"
+                limit = format_duration(limits.max_vacuum_wait)
+                return f"{word} of {row['name']} ({row['phase']}) {format_duration(waited)}, limit {limit}"
         return ""
 
 
 @dataclass(frozen=True, slots=True)
-class GuardLatency:
+class GuardLatencySignal:
     """The guard's newest latency, of the rule that is nearest to its limit: we give way before it must act."""
 
     release_id: int
@@ -203,16 +203,16 @@ class Throttle:
     """Asks the signals, not more often than they are worth. What was found holds until the next look."""
 
     clock: Callable[[], float]
-    signals: Sequence[Signal]
+    signals: Sequence[ThrottleSignal]
     reason: str = ""
-    _asked: float = float("-inf")
+    _read_at: float = float("-inf")
 
-    def due(self) -> bool:
-        return self.clock() - self._asked >= READ_EVERY
+    def is_due(self) -> bool:
+        return self.clock() - self._read_at >= READ_INTERVAL
 
-    async def ask(self, conn: Connection, limits: Backfill) -> str:
+    async def evaluate(self, conn: Connection, limits: Backfill) -> str:
         """The first reason to wait, or empty."""
-        self._asked = now = self.clock()
+        self._read_at = now = self.clock()
         # Each is asked every time: some tell by comparison with the last look.
         reasons = [await signal.read(conn, limits, now) for signal in self.signals]
         self.reason = next((reason for reason in reasons if reason), "")

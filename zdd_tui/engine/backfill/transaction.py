@@ -8,14 +8,14 @@ import asyncpg
 from zdd_tui.backends.postgres.catalog import Connection
 from zdd_tui.model.ddl.names import search_path
 from zdd_tui.model.plan.base import Plan
-from zdd_tui.model.sql import literal
+from zdd_tui.model.sql import quote_literal
 
-LOCK_TIMEOUT = 0.2
+BATCH_LOCK_TIMEOUT = 0.2
 """Seconds that a batch waits for a row. Well below PostgreSQL's deadlock_timeout (1 s), so that in a deadlock with
 the application it is always we who give way, and never a request that fails."""
 
 
-BUSY = (
+RETRYABLE_ERRORS = (
     asyncpg.LockNotAvailableError,
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
@@ -23,7 +23,7 @@ BUSY = (
 )
 """Another try, with fewer rows, may go well."""
 
-BAD_ROW = (
+ROW_ERRORS = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.CardinalityViolationError,
@@ -40,28 +40,28 @@ class FencedStore(Protocol):
     def fenced(self) -> AbstractAsyncContextManager[Connection]: ...
 
 
-def settings(plan: Plan, budget: float) -> str:
+def transaction_settings_sql(plan: Plan, time_budget: float) -> str:
     """What holds in each transaction of a backfill or verification."""
-    timeout = max(1.0, 8 * budget)
+    timeout = max(1.0, 8 * time_budget)
     return (
         # Safe: a batch that a crash of the server loses takes its checkpoint with it.
         "SET LOCAL synchronous_commit = off;"
         # Only a page is read; without statistics the planner would sometimes rather read the table.
         "SET LOCAL enable_seqscan = off;"
         f"SET LOCAL search_path = {search_path(plan)};"
-        f"SET LOCAL lock_timeout = {literal(f'{LOCK_TIMEOUT * 1000:.0f}ms')};"
-        f"SET LOCAL statement_timeout = {literal(f'{timeout * 1000:.0f}ms')}"
+        f"SET LOCAL lock_timeout = {quote_literal(f'{BATCH_LOCK_TIMEOUT * 1000:.0f}ms')};"
+        f"SET LOCAL statement_timeout = {quote_literal(f'{timeout * 1000:.0f}ms')}"
     )
 
 
-def reason_of(error: asyncpg.PostgresError) -> str:
+def describe_row_error(error: asyncpg.PostgresError) -> str:
     """Why a row failed, without any of its values: the condition's name, its code, and what it is about."""
     words = "".join(f" {c.lower()}" if c.isupper() else c for c in type(error).__name__.removesuffix("Error")).strip()
     about = getattr(error, "constraint_name", None) or getattr(error, "column_name", None)
     return f"{words} ({error.sqlstate}{f', {about}' if about else ''})"
 
 
-async def longest_holder(conn: Connection, table: str) -> str:
+async def find_longest_writer(conn: Connection, table: str) -> str:
     """The longest transaction that has written to the table and is still open."""
     row = await conn.fetchrow(
         "SELECT a.pid, coalesce(a.application_name, '') AS app FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid"

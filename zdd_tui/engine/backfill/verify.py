@@ -12,19 +12,25 @@ import asyncpg
 
 from zdd_tui.backends.postgres.catalog import Connection
 from zdd_tui.backends.store import backfill as rows
-from zdd_tui.backends.store.backfill import Key, Mismatch, Range
-from zdd_tui.engine.backfill.pacing import LOOK_EVERY, rest
-from zdd_tui.engine.backfill.transaction import BAD_ROW, BUSY, FencedStore, reason_of, settings
+from zdd_tui.backends.store.backfill import Key, Range, RowMismatch
+from zdd_tui.engine.backfill.pacing import CHECK_INTERVAL, sleep_until
+from zdd_tui.engine.backfill.transaction import (
+    RETRYABLE_ERRORS,
+    ROW_ERRORS,
+    FencedStore,
+    describe_row_error,
+    transaction_settings_sql,
+)
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.rows import page_statement, verify_keys_statement, verify_statement
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.base import Backfill, Plan
 
 PAGE_ROWS = 5000
-KEPT = 1000
+MAX_KEPT_MISMATCHES = 1000
 """Mismatches kept with their keys; the rest is only counted."""
-SAMPLES = 20
-RECHECK_AFTER = 0.1
+SAMPLE_MISMATCHES = 20
+RECHECK_DELAY = 0.1
 """Seconds after which a mismatch is looked at again: a writer may have been between two transactions."""
 
 
@@ -39,7 +45,7 @@ class VerifyReport:
 
     rows: int
     mismatches: int
-    samples: tuple[Mismatch, ...] = ()
+    samples: tuple[RowMismatch, ...] = ()
 
 
 class Verifier:
@@ -63,7 +69,7 @@ class Verifier:
         self._page_rows = page_rows
         self._size = page_rows
         self._limits: Callable[[], Backfill] = lambda: plan.backfill
-        self._ledger = False
+        self._has_failed_rows = False
 
     async def run(
         self, should_pause: Callable[[], bool] = lambda: False, limits: Callable[[], Backfill] | None = None
@@ -80,51 +86,51 @@ class Verifier:
             StaleEpoch, DatabaseError: of the store; run again to go on.
         """
         self._limits = limits or self._limits
-        position = await self._begin()
+        position = await self._start_or_resume()
         while not position.done:
             if should_pause():
-                await self._sleep(LOOK_EVERY)
+                await self._sleep(CHECK_INTERVAL)
                 continue
             began = self._clock()
             try:
-                position = await self._step(position)
+                position = await self._verify_page(position)
                 if not position.done:
                     seconds = self._clock() - began
-                    await rest(partial(self._rest_seconds, seconds), should_pause, self._sleep)
-            except BUSY:
+                    await sleep_until(partial(self._pause_seconds, seconds), should_pause, self._sleep)
+            except RETRYABLE_ERRORS:
                 self._size = max(1, self._size // 2)
-                await self._sleep(RECHECK_AFTER)
+                await self._sleep(RECHECK_DELAY)
         async with self._store.fenced() as conn:
-            count, wrong, samples = await rows.report(conn, self._store.release_id, SAMPLES)
+            count, wrong, samples = await rows.read_verification(conn, self._store.release_id, SAMPLE_MISMATCHES)
         return VerifyReport(count, wrong, tuple(samples))
 
-    def _rest_seconds(self, seconds: float) -> float:
+    def _pause_seconds(self, seconds: float) -> float:
         return seconds * (100 / self._limits().speed) - seconds
 
-    async def _begin(self) -> Range:
+    async def _start_or_resume(self) -> Range:
         release_id = self._store.release_id
         async with self._store.fenced() as conn:
-            if await rows.last_batch(conn, release_id) is None:
+            if await rows.read_last_batch(conn, release_id) is None:
                 raise StepFailed("there was no backfill that could be verified", "run the backfill first")
-            self._ledger = bool(
+            self._has_failed_rows = bool(
                 await conn.fetchval("SELECT EXISTS (SELECT FROM zdd.failed_row WHERE release_id = $1)", release_id)
             )
-            begun = await rows.ranges(conn, release_id, "verify")
+            begun = await rows.list_ranges(conn, release_id, "verify")
             if begun and begun[0].done:
-                _, wrong, _ = await rows.report(conn, release_id, 0)
+                _, wrong, _ = await rows.read_verification(conn, release_id, 0)
                 if not wrong:
                     return begun[0]
             if not begun or begun[0].done:
-                await rows.forget_verification(conn, release_id)
+                await rows.reset_verification(conn, release_id)
                 await rows.add_ranges(conn, release_id, "verify", [None])
-                begun = await rows.ranges(conn, release_id, "verify")
+                begun = await rows.list_ranges(conn, release_id, "verify")
             return begun[0]
 
-    async def _step(self, position: Range) -> Range:
+    async def _verify_page(self, position: Range) -> Range:
         size = self._size
         async with self._store.fenced() as conn:
             await conn.execute(
-                settings(self._plan, self._limits().batch_budget * 8)
+                transaction_settings_sql(self._plan, self._limits().batch_budget * 8)
             )  # a page only reads: it stands in nobody's way
             page = await conn.fetchrow(
                 page_statement(self._catalog, first=position.cursor is None, last=True), *(position.cursor or ()), size
@@ -133,53 +139,55 @@ class Verifier:
         end: Key | None = tuple(page.values())[1:] if page else None
         last = count < size  # the page is open at its end then, so that no row beyond is missed
         try:
-            found = await self._compare(position.cursor, None if last else end)
-        except BAD_ROW as error:
+            found = await self._find_mismatches(position.cursor, None if last else end)
+        except ROW_ERRORS as error:
             if size > 1:
                 self._size = size // 2
                 return position
             # The only row of this page: a writer has put into it what `up` cannot compute.
-            found = [Mismatch(end, f"up fails: {reason_of(error)}")] if end else []
+            found = [RowMismatch(end, f"up fails: {describe_row_error(error)}")] if end else []
             last = False
         found = await self._recheck(found)
         async with self._store.fenced() as conn:
-            await rows.verified(conn, self._store.release_id, rows=count, mismatches=found, done=last, cap=KEPT)
+            await rows.save_verified_page(
+                conn, self._store.release_id, rows=count, mismatches=found, done=last, max_kept=MAX_KEPT_MISMATCHES
+            )
             await rows.advance_range(
                 conn, self._store.release_id, "verify", position.id, cursor=end, rows=count, done=last
             )
         self._size = min(self._size * 2, self._page_rows)
         return replace(position, cursor=end or position.cursor, rows=position.rows + count, done=last)
 
-    async def _compare(self, after: Key | None, end: Key | None) -> list[Mismatch]:
+    async def _find_mismatches(self, after: Key | None, end: Key | None) -> list[RowMismatch]:
         statement = verify_statement(
-            self._plan, self._catalog, first=after is None, last=end is None, ledger=self._ledger
+            self._plan, self._catalog, first=after is None, last=end is None, skip_failed_rows=self._has_failed_rows
         )
         return await self._fetch(statement, *(after or ()), *(end or ()))
 
-    async def _recheck(self, found: list[Mismatch]) -> list[Mismatch]:
+    async def _recheck(self, mismatches: list[RowMismatch]) -> list[RowMismatch]:
         """Only what differs in a later snapshot too is a mismatch."""
-        if not found:
-            return found
-        await self._sleep(RECHECK_AFTER)
-        statement = verify_keys_statement(self._plan, self._catalog, ledger=self._ledger)
-        keys = [list(column) for column in zip(*(mismatch.key for mismatch in found), strict=True)]
+        if not mismatches:
+            return mismatches
+        await self._sleep(RECHECK_DELAY)
+        statement = verify_keys_statement(self._plan, self._catalog, skip_failed_rows=self._has_failed_rows)
+        keys = [list(column) for column in zip(*(mismatch.key for mismatch in mismatches), strict=True)]
         try:
             return await self._fetch(statement, *keys)
-        except BAD_ROW:
-            return found
+        except ROW_ERRORS:
+            return mismatches
 
-    async def _fetch(self, statement: str, *parameters: Any) -> list[Mismatch]:
-        if self._ledger:
+    async def _fetch(self, statement: str, *parameters: Any) -> list[RowMismatch]:
+        if self._has_failed_rows:
             parameters = (*parameters, self._store.release_id)
         async with self._store.fenced() as conn:
-            await conn.execute(settings(self._plan, self._limits().batch_budget * 8))
-            return [_mismatch(row) for row in await _rows(conn, statement, parameters)]
+            await conn.execute(transaction_settings_sql(self._plan, self._limits().batch_budget * 8))
+            return [_parse_mismatch(row) for row in await _fetch_rows(conn, statement, parameters)]
 
 
-async def _rows(conn: Connection, statement: str, parameters: tuple[Any, ...]) -> list[Any]:
+async def _fetch_rows(conn: Connection, statement: str, parameters: tuple[Any, ...]) -> list[Any]:
     try:
         return list(await conn.fetch(statement, *parameters))
-    except (*BAD_ROW, *BUSY, asyncpg.PostgresConnectionError):
+    except (*ROW_ERRORS, *RETRYABLE_ERRORS, asyncpg.PostgresConnectionError):
         raise
     except asyncpg.PostgresError as error:
         raise StepFailed(
@@ -187,11 +195,11 @@ async def _rows(conn: Connection, statement: str, parameters: tuple[Any, ...]) -
         ) from None
 
 
-def _mismatch(row: Any) -> Mismatch:
+def _parse_mismatch(row: Any) -> RowMismatch:
     if not row["old"]:
         what = "the new side has a row that the old one has not"
     elif not row["new"]:
         what = "the row is missing on the new side"
     else:
         what = f"{', '.join(row['differs'])} differs"
-    return Mismatch(tuple(json.loads(row["key"])), what, tuple(row["differs"] or ()), row["old"], row["new"])
+    return RowMismatch(tuple(json.loads(row["key"])), what, tuple(row["differs"] or ()), row["old"], row["new"])

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from zdd_tui.backends.kubernetes.services import DEPLOYMENTS, SERVICES, get_service, read_raw
+from zdd_tui.backends.kubernetes.services import DEPLOYMENTS, SERVICES, get_raw_object, get_service
 from zdd_tui.engine.context import Context
-from zdd_tui.engine.gates.result import Finding, Judge, listed, passes, step_record
-from zdd_tui.engine.steps.blue_green import claimed, not_serving
+from zdd_tui.engine.gates.result import GateEvaluator, GateResult, find_step_record, format_list, pass_or_fail
+from zdd_tui.engine.steps.blue_green import read_claim, why_not_serving
 from zdd_tui.model.plan.strategies import BlueGreenPlan
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord
@@ -13,20 +13,20 @@ from zdd_tui.model.release.state import StepStatus
 from zdd_tui.model.workload.rollout import container_image
 
 
-async def _smoke_passed(_ctx: Context, record: ReleaseRecord) -> Finding:
-    step = step_record(record, "smoke-checks")
+async def _evaluate_smoke_passed(_ctx: Context, record: ReleaseRecord) -> GateResult:
+    step = find_step_record(record, "smoke-checks")
     if step is None or step.status is not StepStatus.DONE:
         return Verdict.FAIL, step.error.splitlines()[0] if step and step.error else "smoke checks have not passed"
     return Verdict.PASS, f"{step.detail.get('passed')} answers of {step.detail.get('pods')} pods as expected"
 
 
-async def _green_healthy(ctx: Context, _record: ReleaseRecord) -> Finding:
-    plan = ctx.plan_as(BlueGreenPlan)
+async def _evaluate_green_healthy(ctx: Context, _record: ReleaseRecord) -> GateResult:
+    plan = ctx.plan_of_type(BlueGreenPlan)
     view = await ctx.cluster.get_deployment(plan.green_deployment)
     pods = [
         pod
         for pod in await ctx.cluster.list_pods(view.selector, container=plan.kubernetes.container)
-        if pod.deadline is None
+        if pod.deletion_deadline is None
     ]
     wrong = [f"{pod.name} has image {pod.image}" for pod in pods if plan.version_of(pod.image) != "new"]
     wrong += [f"{pod.name} is not ready" for pod in pods if not pod.ready]
@@ -34,18 +34,18 @@ async def _green_healthy(ctx: Context, _record: ReleaseRecord) -> Finding:
     wrong += [f"{name} has restarted {count} times" for name, count in sorted(restarts.items()) if count]
     if len(pods) < view.desired:
         wrong.append(f"{len(pods)} of {view.desired} pods exist")
-    return passes(not wrong, listed(wrong) or f"{len(pods)} green pods are ready, none has restarted")
+    return pass_or_fail(not wrong, format_list(wrong) or f"{len(pods)} green pods are ready, none has restarted")
 
 
-async def _serving_green(ctx: Context, _record: ReleaseRecord) -> Finding:
-    plan = ctx.plan_as(BlueGreenPlan)
-    missing = await not_serving(ctx, plan.service, plan.green_deployment)
-    return passes(not missing, missing or f"every endpoint of {plan.service} is a green pod")
+async def _evaluate_serving_green(ctx: Context, _record: ReleaseRecord) -> GateResult:
+    plan = ctx.plan_of_type(BlueGreenPlan)
+    missing = await why_not_serving(ctx, plan.service, plan.green_deployment)
+    return pass_or_fail(not missing, missing or f"every endpoint of {plan.service} is a green pod")
 
 
-async def _first_warm(ctx: Context, record: ReleaseRecord) -> Finding:
+async def _evaluate_first_warm(ctx: Context, record: ReleaseRecord) -> GateResult:
     """An autoscaler sees no traffic on the first Deployment and may shrink it: then the way back is not warm."""
-    found = claimed(record)
+    found = read_claim(record)
     if found is None:
         return Verdict.UNKNOWN, "the Service was never claimed"
     _, replicas, image_before = found
@@ -54,30 +54,30 @@ async def _first_warm(ctx: Context, record: ReleaseRecord) -> Finding:
     if image != image_before:
         return Verdict.FAIL, f"deployment {view.name} has image {image}, not {image_before}"
     missing = "" if view.available >= replicas else f"{view.available} of {replicas} pods of {view.name} stand ready"
-    return passes(not missing, missing or f"{view.available} pods of {view.name} stand ready with {image_before}")
+    return pass_or_fail(not missing, missing or f"{view.available} pods of {view.name} stand ready with {image_before}")
 
 
-async def _green_gone(ctx: Context, record: ReleaseRecord) -> Finding:
-    plan, found = ctx.plan_as(BlueGreenPlan), claimed(record)
+async def _evaluate_green_gone(ctx: Context, record: ReleaseRecord) -> GateResult:
+    plan, found = ctx.plan_of_type(BlueGreenPlan), read_claim(record)
     left = []
     for kind, name in ((DEPLOYMENTS, plan.green_deployment), (SERVICES, plan.preview_service)):
-        if await read_raw(ctx.cluster, kind, name) is not None:
+        if await get_raw_object(ctx.cluster, kind, name) is not None:
             left.append(f"{kind[1].removesuffix('s')} {name}")
     service = await get_service(ctx.cluster, plan.service)
     if service.owner or service.epoch:
         left.append(f"annotations on service {service.name}")
-    if found is not None and service.selector.get(found[0].label) != found[0].first:
+    if found is not None and service.selector.get(found[0].label) != found[0].first_value:
         left.append(f"selector of service {service.name}")
     view = await ctx.cluster.get_deployment(plan.kubernetes.deployment)
     if view.epoch:
         left.append(f"annotation on deployment {view.name}")
-    return passes(not left, f"still there: {', '.join(left)}" if left else "nothing is left behind")
+    return pass_or_fail(not left, f"still there: {', '.join(left)}" if left else "nothing is left behind")
 
 
-BLUE_GREEN_GATES: Mapping[str, Judge] = {
-    "smoke-passed": _smoke_passed,
-    "green-healthy": _green_healthy,
-    "serving-green": _serving_green,
-    "first-warm": _first_warm,
-    "green-gone": _green_gone,
+BLUE_GREEN_GATES: Mapping[str, GateEvaluator] = {
+    "smoke-passed": _evaluate_smoke_passed,
+    "green-healthy": _evaluate_green_healthy,
+    "serving-green": _evaluate_serving_green,
+    "first-warm": _evaluate_first_warm,
+    "green-gone": _evaluate_green_gone,
 }

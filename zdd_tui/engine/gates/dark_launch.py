@@ -3,41 +3,43 @@
 from collections.abc import Callable, Mapping
 
 from zdd_tui.engine.context import Context
-from zdd_tui.engine.gates.result import Finding, Judge, own_step, passes, step_record
-from zdd_tui.engine.steps.dark_launch import shadows, since
+from zdd_tui.engine.gates.result import GateEvaluator, GateResult, find_current_step, find_step_record, pass_or_fail
+from zdd_tui.engine.steps.dark_launch import counters_since, read_pod_counters
 from zdd_tui.model.plan.strategies import Dark, DarkLaunchPlan
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord
-from zdd_tui.model.shadow import ShadowCounts, agreement, speed
+from zdd_tui.model.shadow import ShadowCounters, evaluate_agreement, evaluate_latency
 
 
-async def _judged(ctx: Context, record: ReleaseRecord, rule: Callable[[ShadowCounts, Dark], Finding]) -> Finding:
-    spec = own_step(record, "set-shadow") or own_step(record, "set-read")
-    step = step_record(record, spec.name) if spec else None
+async def _evaluate_counters(
+    ctx: Context, record: ReleaseRecord, evaluate: Callable[[ShadowCounters, Dark], GateResult]
+) -> GateResult:
+    spec = find_current_step(record, "set-shadow") or find_current_step(record, "set-read")
+    step = find_step_record(record, spec.name) if spec else None
     if step is None or "base" not in step.detail:
         return Verdict.INCONCLUSIVE, "the share is not set yet"
-    counts = since(await shadows(ctx), step.detail["base"])
-    return rule(counts, ctx.plan_as(DarkLaunchPlan).dark)
+    counts = counters_since(await read_pod_counters(ctx), step.detail["base"])
+    return evaluate(counts, ctx.plan_of_type(DarkLaunchPlan).dark)
 
 
-async def _agrees(ctx: Context, record: ReleaseRecord) -> Finding:
-    return await _judged(ctx, record, agreement)
+async def _evaluate_shadow_agrees(ctx: Context, record: ReleaseRecord) -> GateResult:
+    return await _evaluate_counters(ctx, record, evaluate_agreement)
 
 
-async def _fast(ctx: Context, record: ReleaseRecord) -> Finding:
-    return await _judged(ctx, record, speed)
+async def _evaluate_shadow_latency(ctx: Context, record: ReleaseRecord) -> GateResult:
+    return await _evaluate_counters(ctx, record, evaluate_latency)
 
 
-async def _read_held(ctx: Context, record: ReleaseRecord) -> Finding:
-    key = ctx.plan_as(DarkLaunchPlan).flags.read
-    spec = own_step(record, "set-read")
+async def _evaluate_read_flag(ctx: Context, record: ReleaseRecord) -> GateResult:
+    key = ctx.plan_of_type(DarkLaunchPlan).flags.read
+    spec = find_current_step(record, "set-read")
     wanted = spec.value if spec and spec.value is not None else 0
     value = (await ctx.flags.read([key]))[key]
-    return passes(value is not None and value.percent == wanted, f"flag {key} is {value}, wanted: {wanted}%")
+    return pass_or_fail(value is not None and value.percent == wanted, f"flag {key} is {value}, wanted: {wanted}%")
 
 
-async def _dark_gone(ctx: Context, _record: ReleaseRecord) -> Finding:
-    flags = ctx.plan_as(DarkLaunchPlan).flags
+async def _evaluate_dark_gone(ctx: Context, _record: ReleaseRecord) -> GateResult:
+    flags = ctx.plan_of_type(DarkLaunchPlan).flags
     values = await ctx.flags.read([flags.shadow, flags.read])
     left = [f"flag {flags.shadow}"] if values[flags.shadow] is not None else []
     view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
@@ -46,12 +48,12 @@ async def _dark_gone(ctx: Context, _record: ReleaseRecord) -> Finding:
     if left:
         return Verdict.FAIL, f"still there: {', '.join(left)}"
     value = values[flags.read]
-    return passes(value is not None and value.on, f"flag {flags.read} is {value}: everybody has the new path")
+    return pass_or_fail(value is not None and value.is_on, f"flag {flags.read} is {value}: everybody has the new path")
 
 
-DARK_LAUNCH_GATES: Mapping[str, Judge] = {
-    "shadow-agrees": _agrees,
-    "shadow-fast": _fast,
-    "read-held": _read_held,
-    "dark-gone": _dark_gone,
+DARK_LAUNCH_GATES: Mapping[str, GateEvaluator] = {
+    "shadow-agrees": _evaluate_shadow_agrees,
+    "shadow-fast": _evaluate_shadow_latency,
+    "read-held": _evaluate_read_flag,
+    "dark-gone": _evaluate_dark_gone,
 }

@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.model.errors import ClusterError
-from zdd_tui.model.guard.series import Counts, Target
+from zdd_tui.model.guard.series import CounterSample, MetricTarget
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.workload.pod import EndpointFacts, PodFacts
 
 
-class Pods:
+class PodTargets:
     """The pods of the release's Deployments, terminating ones included, and which of them take traffic.
 
     Args:
@@ -23,10 +23,10 @@ class Pods:
     def __init__(self, plan: BasePlan, cluster: Callable[[], Cluster | None]) -> None:
         self._plan = plan
         self._cluster = cluster
-        self.known = False
+        self.has_listed = False
         """They were listed at least once."""
         self._pods: dict[str, PodFacts] = {}
-        self._rotating: set[str] = set()
+        self._in_rotation: set[str] = set()
         self._port = 0
 
     async def refresh(self) -> None:
@@ -42,9 +42,9 @@ class Pods:
         found, slices = await asyncio.gather(pods, endpoints)
         self._pods = {pod.name: pod for some in found for pod in some}
         known: Sequence[EndpointFacts] = [endpoint for some in slices for endpoint in some]
-        self._rotating = {endpoint.pod_name for endpoint in known if endpoint.ready}
+        self._in_rotation = {endpoint.pod_name for endpoint in known if endpoint.ready}
         self._port = next((endpoint.port for endpoint in known if endpoint.port), self._port)
-        self.known = True
+        self.has_listed = True
 
     async def _list(self, cluster: Cluster, deployment: str, must_exist: bool) -> list[PodFacts]:
         names = self._plan.kubernetes
@@ -56,49 +56,52 @@ class Pods:
             raise
         return await cluster.list_pods(view.selector, container=names.container)
 
-    def _target(self, pod: PodFacts) -> Target:
-        return Target(
+    def _build_target(self, pod: PodFacts) -> MetricTarget:
+        return MetricTarget(
             key=pod.name,
             version=self._plan.version_of(pod.image),
-            rotating=pod.name in self._rotating,
+            in_rotation=pod.name in self._in_rotation,
             # One that starts, crashes or leaves need not answer.
-            expected=pod.containers_ready and pod.deadline is None,
+            must_answer=pod.containers_ready and pod.deletion_deadline is None,
         )
 
-    def restarts(self) -> tuple[list[Target], dict[str, Counts | str]]:
+    def restart_counts(self) -> tuple[list[MetricTarget], dict[str, CounterSample | str]]:
         """How often the containers of each pod began anew."""
-        found: dict[str, Counts | str] = {
-            pod.name: Counts(
-                restarts=float(sum(container.restarts for container in pod.containers)), known=frozenset({"restarts"})
+        found: dict[str, CounterSample | str] = {
+            pod.name: CounterSample(
+                restarts=float(sum(container.restarts for container in pod.containers)),
+                available=frozenset({"restarts"}),
             )
             for pod in self._pods.values()
         }
         # Kubernetes tells this of every pod, also of one that crashes and so could not answer for itself.
-        return [replace(self._target(pod), expected=True) for pod in self._pods.values()], found
+        return [replace(self._build_target(pod), must_answer=True) for pod in self._pods.values()], found
 
-    def to_scrape(self, port: int | None) -> tuple[list[Target], dict[str, str]]:
+    def scrape_targets(self, port: int | None) -> tuple[list[MetricTarget], dict[str, str]]:
         """Every pod, and ``http://ip:port`` of those that may answer."""
         pods = self._pods.values()
         number = port or self._port
-        addresses = {pod.name: f"http://{_host(pod.ip)}:{number}" for pod in pods if pod.ip and number and _runs(pod)}
-        return [self._target(pod) for pod in pods], addresses
+        addresses = {
+            pod.name: f"http://{_url_host(pod.ip)}:{number}" for pod in pods if pod.ip and number and _is_running(pod)
+        }
+        return [self._build_target(pod) for pod in pods], addresses
 
-    def to_probe(self, path: str) -> tuple[list[Target], dict[str, str]]:
+    def probe_targets(self, path: str) -> tuple[list[MetricTarget], dict[str, str]]:
         """The pods that take traffic, with the URL of a path at each."""
-        pods = [pod for pod in self._pods.values() if pod.name in self._rotating and pod.ip and self._port]
-        addresses = {pod.name: f"http://{_host(pod.ip)}:{self._port}{path}" for pod in pods}
-        return [self._target(pod) for pod in pods], addresses
+        pods = [pod for pod in self._pods.values() if pod.name in self._in_rotation and pod.ip and self._port]
+        addresses = {pod.name: f"http://{_url_host(pod.ip)}:{self._port}{path}" for pod in pods}
+        return [self._build_target(pod) for pod in pods], addresses
 
 
-def url_target(url: str) -> tuple[list[Target], dict[str, str]]:
+def build_url_target(url: str) -> tuple[list[MetricTarget], dict[str, str]]:
     """One address from outside, which has no version."""
     host = urlsplit(url).netloc.rpartition("@")[2]
-    return [Target(host, "service")], {host: url}
+    return [MetricTarget(host, "service")], {host: url}
 
 
-def _runs(pod: PodFacts) -> bool:
+def _is_running(pod: PodFacts) -> bool:
     return any(container.running for container in pod.containers)
 
 
-def _host(ip: str) -> str:
+def _url_host(ip: str) -> str:
     return f"[{ip}]" if ":" in ip else ip

@@ -6,11 +6,11 @@ from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.model.errors import StepFailed
 
 
-class Prepare:
+class PrepareBackfill:
     """Statistics, the fixed upper bound, and a look at the batch's plan."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        await BackfillRunner(ctx.store, ctx.change_plan, await ctx.catalog(fresh=True)).prepare()
+        await BackfillRunner(ctx.store, ctx.expand_contract_plan, await ctx.catalog(fresh=True)).prepare()
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """The ranges stay as a record; they belong to this release alone."""
@@ -20,20 +20,20 @@ class MoveRows:
     """The batches. Cut off anywhere, the next agent goes on at the last checkpoint."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        runner = BackfillRunner(ctx.store, ctx.change_plan, await ctx.catalog(fresh=True))
-        await runner.run(ctx.paused, ctx.limits)
+        runner = BackfillRunner(ctx.store, ctx.expand_contract_plan, await ctx.catalog(fresh=True))
+        await runner.run(ctx.is_paused, ctx.current_limits)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """What was moved goes with the new schema; only the backfill's own record says that it was stopped."""
-        await BackfillRunner(ctx.store, ctx.change_plan, await ctx.catalog(fresh=True)).cancel()
+        await BackfillRunner(ctx.store, ctx.expand_contract_plan, await ctx.catalog(fresh=True)).mark_cancelled()
 
 
 class VerifyRows:
     """Compares both sides of every row."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        verifier = Verifier(ctx.store, ctx.change_plan, await ctx.catalog(fresh=True))
-        report = await verifier.run(ctx.paused, ctx.limits)
+        verifier = Verifier(ctx.store, ctx.expand_contract_plan, await ctx.catalog(fresh=True))
+        report = await verifier.run(ctx.is_paused, ctx.current_limits)
         if report.mismatches:
             raise StepFailed(
                 f"{report.mismatches} of {report.rows} rows differ, such as key {report.samples[0]}",

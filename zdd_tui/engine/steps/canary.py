@@ -8,35 +8,35 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from zdd_tui.backends.kubernetes.errors import KubeApiError
-from zdd_tui.backends.kubernetes.routes import free_route, get_route, set_weight
+from zdd_tui.backends.kubernetes.routes import get_route, release_route, set_weight
 from zdd_tui.backends.kubernetes.services import (
     DEPLOYMENTS,
     SERVICES,
     create_owned,
+    get_raw_object,
     get_service,
-    read_raw,
     remove_owned,
 )
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.gates.result import step_record
-from zdd_tui.engine.retry import effect
-from zdd_tui.engine.steps.flags import flag_back, remember_flag, switch
-from zdd_tui.engine.steps.rollout import POLL, look
+from zdd_tui.engine.gates.result import find_step_record
+from zdd_tui.engine.retry import with_retry
+from zdd_tui.engine.steps.flags import save_flag_values, set_flag_and_wait, undo_flag_share
+from zdd_tui.engine.steps.rollout import POLL_INTERVAL, read_rollout_status
 from zdd_tui.model.errors import ClusterError, StepFailed
 from zdd_tui.model.flag import FlagValue
-from zdd_tui.model.json_access import text
+from zdd_tui.model.json_access import get_text
 from zdd_tui.model.plan.strategies import CanaryPlan
 from zdd_tui.model.workload.rollout import RolloutStatus
-from zdd_tui.model.workload.route import RouteView, canary_replicas, weighted
+from zdd_tui.model.workload.route import RouteView, compute_canary_replicas, set_backend_weight
 from zdd_tui.model.workload.second_deployment import (
     OWNER_ANNOTATION,
-    Switch,
-    preview_service,
-    switch_for,
-    twin_deployment,
+    SwitchLabel,
+    build_preview_service,
+    build_second_deployment,
+    choose_switch_label,
 )
 
-TRACK = Switch("zdd.dev/track", "", "canary")
+TRACK_LABEL = SwitchLabel("zdd.dev/track", "", "canary")
 """The label that tells the second Deployment's pods; no Service selects by it, so the Service finds both kinds."""
 
 
@@ -44,60 +44,60 @@ class CreateCanary:
     """The second Deployment, without a pod yet. Nothing but the weights gives it any."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        plan = ctx.plan_as(CanaryPlan)
+        plan = ctx.plan_of_type(CanaryPlan)
         # Fences too: an agent that lost its lease makes nothing any more.
-        await effect(ctx, step, lambda: ctx.cluster.fence(plan.kubernetes.deployment, ctx.epoch))
+        await with_retry(ctx, step, lambda: ctx.cluster.fence(plan.kubernetes.deployment, ctx.epoch))
         if plan.canary.by == "gateway":
-            await create_beside(ctx, step)
+            await create_canary_with_service(ctx, step)
         else:
-            await create(ctx, step, TRACK)
+            await create_canary(ctx, step, TRACK_LABEL)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        await _remove(ctx, step)
+        await _remove_canary(ctx, step)
 
 
 class SetWeight:
     """The new image gets its share, and has it when the step ends."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        plan, weight = ctx.plan_as(CanaryPlan), _weight_of(step)
+        plan, weight = ctx.plan_of_type(CanaryPlan), _step_weight(step)
         if plan.canary.flag is not None:
-            await remember_flag(ctx, step, plan.canary.flag.key)
-            await switch(ctx, step, plan.canary.flag.key, FlagValue(weight))
+            await save_flag_values(ctx, step, plan.canary.flag.key)
+            await set_flag_and_wait(ctx, step, plan.canary.flag.key, FlagValue(weight))
         elif plan.canary.by == "gateway":
-            await shift(ctx, step, weight)
+            await set_canary_weight(ctx, step, weight)
         else:
-            view = await effect(ctx, step, lambda: ctx.cluster.get_deployment(plan.kubernetes.deployment))
-            await scale(ctx, step, canary_replicas(view.desired, weight, plan.canary.tolerance))
+            view = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(plan.kubernetes.deployment))
+            await scale_canary(ctx, step, compute_canary_replicas(view.desired, weight, plan.canary.tolerance))
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        plan = ctx.plan_as(CanaryPlan)
+        plan = ctx.plan_of_type(CanaryPlan)
         if plan.canary.flag is not None:
-            await flag_back(ctx, step, plan.canary.flag.key, first=step.value == plan.canary.weights[0])
+            await undo_flag_share(ctx, step, plan.canary.flag.key, is_first_step=step.value == plan.canary.weights[0])
         elif plan.canary.by == "gateway":
-            await take_out(ctx, step)
+            await remove_from_route(ctx, step)
         else:
-            await drain(ctx, step)
+            await drain_canary(ctx, step)
 
 
 class RemoveCanary:
     """The second Deployment drains and goes; the first one has the new image by now. Going back needs it no more."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        await _remove(ctx, step)
+        await _remove_canary(ctx, step)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """The first Deployment goes back by itself, with all its pods."""
 
 
-async def _remove(ctx: Context, step: StepHandle) -> None:
-    if ctx.plan_as(CanaryPlan).canary.by == "gateway":
-        await remove_beside(ctx, step)
+async def _remove_canary(ctx: Context, step: StepHandle) -> None:
+    if ctx.plan_of_type(CanaryPlan).canary.by == "gateway":
+        await remove_canary_with_service(ctx, step)
     else:
-        await remove(ctx, step)
+        await remove_canary(ctx, step)
 
 
-def _weight_of(step: StepHandle) -> int:
+def _step_weight(step: StepHandle) -> int:
     assert step.value is not None, f"{step.name} has no weight"
     return step.value
 
@@ -105,79 +105,86 @@ def _weight_of(step: StepHandle) -> int:
 # --- Canary by gateway: the second Deployment has a Service of its own, and an HTTPRoute shares the requests out.
 
 
-async def create_beside(ctx: Context, step: StepHandle) -> None:
+async def create_canary_with_service(ctx: Context, step: StepHandle) -> None:
     """The second Deployment without a pod, and its Service; the first Service does not find its pods."""
-    plan = ctx.plan_as(CanaryPlan)
+    plan = ctx.plan_of_type(CanaryPlan)
     if "route_rules" not in step.detail:
-        view = await effect(ctx, step, lambda: get_route(ctx.cluster, _route(plan)))
-        weighted(view, plan.service, plan.canary_service, 1)  # refuses a route that cannot be shared out
-        await step.remember(route_rules=list(view.rules))
-    first = await effect(ctx, step, lambda: read_raw(ctx.cluster, DEPLOYMENTS, plan.kubernetes.deployment))
-    service = await effect(ctx, step, lambda: get_service(ctx.cluster, plan.service))
-    raw = await effect(ctx, step, lambda: read_raw(ctx.cluster, SERVICES, plan.service))
-    switch = switch_for(first, service, "canary")
-    manifest = preview_service(raw, switch, name=plan.canary_service, owner=plan.name, epoch=ctx.epoch)
-    await create(ctx, step, switch)
-    await effect(ctx, step, lambda: create_owned(ctx.cluster, SERVICES, manifest, owner=plan.name))
+        view = await with_retry(ctx, step, lambda: get_route(ctx.cluster, _route_name(plan)))
+        set_backend_weight(view, plan.service, plan.canary_service, 1)  # refuses a route that cannot be shared out
+        await step.save_detail(route_rules=list(view.rules))
+    first = await with_retry(ctx, step, lambda: get_raw_object(ctx.cluster, DEPLOYMENTS, plan.kubernetes.deployment))
+    service = await with_retry(ctx, step, lambda: get_service(ctx.cluster, plan.service))
+    raw = await with_retry(ctx, step, lambda: get_raw_object(ctx.cluster, SERVICES, plan.service))
+    switch = choose_switch_label(first, service, "canary")
+    manifest = build_preview_service(raw, switch, name=plan.canary_service, owner=plan.name, epoch=ctx.epoch)
+    await create_canary(ctx, step, switch)
+    await with_retry(ctx, step, lambda: create_owned(ctx.cluster, SERVICES, manifest, owner=plan.name))
 
 
-async def shift(ctx: Context, step: StepHandle, weight: int) -> None:
+async def set_canary_weight(ctx: Context, step: StepHandle, weight: int) -> None:
     """Pods for the share first, then the share."""
-    plan = ctx.plan_as(CanaryPlan)
-    view = await effect(ctx, step, lambda: ctx.cluster.get_deployment(plan.kubernetes.deployment))
-    await scale(ctx, step, max(1, -(-view.desired * weight // 100)))
-    await _route_to(ctx, step, weight)
+    plan = ctx.plan_of_type(CanaryPlan)
+    view = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(plan.kubernetes.deployment))
+    await scale_canary(ctx, step, max(1, -(-view.desired * weight // 100)))
+    await _set_route_weight(ctx, step, weight)
 
 
-async def take_out(ctx: Context, step: StepHandle) -> None:
+async def remove_from_route(ctx: Context, step: StepHandle) -> None:
     """No request goes to the canary any more; its pods, which get none, drain after that."""
-    await _route_to(ctx, step, 0)
-    await drain(ctx, step)
+    await _set_route_weight(ctx, step, 0)
+    await drain_canary(ctx, step)
 
 
-async def remove_beside(ctx: Context, step: StepHandle) -> None:
+async def remove_canary_with_service(ctx: Context, step: StepHandle) -> None:
     """The route is as it was, marks included; Service and Deployment of the canary are gone."""
-    plan = ctx.plan_as(CanaryPlan)
-    if await _rules_before(ctx) is None:
+    plan = ctx.plan_of_type(CanaryPlan)
+    if await _read_original_rules(ctx) is None:
         return  # nothing was made yet
-    await take_out(ctx, step)
-    await effect(ctx, step, lambda: free_route(ctx.cluster, _route(plan), owner=plan.name, epoch=ctx.epoch))
+    await remove_from_route(ctx, step)
+    await with_retry(ctx, step, lambda: release_route(ctx.cluster, _route_name(plan), owner=plan.name, epoch=ctx.epoch))
 
     async def gone() -> RolloutStatus:
         name = plan.canary_service
         done = await remove_owned(ctx.cluster, SERVICES, name, owner=plan.name, epoch=ctx.epoch)
         return RolloutStatus(done, False, f"{name} is being deleted")
 
-    await wait(ctx, step, gone, f"Service {plan.canary_service}")
-    await remove(ctx, step)
+    await wait_for_rollout(ctx, step, gone, f"Service {plan.canary_service}")
+    await remove_canary(ctx, step)
 
 
-async def _route_to(ctx: Context, step: StepHandle, weight: int) -> None:
-    plan = ctx.plan_as(CanaryPlan)
-    name, owner, service, canary = _route(plan), plan.name, plan.service, plan.canary_service
-    rules = None if weight else await _rules_before(ctx)
-    await effect(
+async def _set_route_weight(ctx: Context, step: StepHandle, weight: int) -> None:
+    plan = ctx.plan_of_type(CanaryPlan)
+    name, owner, service, canary = _route_name(plan), plan.name, plan.service, plan.canary_service
+    rules = None if weight else await _read_original_rules(ctx)
+    await with_retry(
         ctx,
         step,
         lambda: set_weight(
-            ctx.cluster, name, service=service, canary=canary, weight=weight, before=rules, owner=owner, epoch=ctx.epoch
+            ctx.cluster,
+            name,
+            service=service,
+            canary=canary,
+            weight=weight,
+            original_rules=rules,
+            owner=owner,
+            epoch=ctx.epoch,
         ),
     )
 
     async def taken() -> RolloutStatus:
         view: RouteView = await get_route(ctx.cluster, name)
-        return RolloutStatus(not view.waits, False, view.waits)
+        return RolloutStatus(not view.pending_reason, False, view.pending_reason)
 
-    await wait(ctx, step, taken, f"HTTPRoute {name}")
+    await wait_for_rollout(ctx, step, taken, f"HTTPRoute {name}")
 
 
-async def _rules_before(ctx: Context) -> list[dict[str, object]] | None:
+async def _read_original_rules(ctx: Context) -> list[dict[str, object]] | None:
     """As create-canary found them; None where it never came that far."""
-    stored = step_record(await ctx.store.read(), "create-canary")
+    stored = find_step_record(await ctx.store.read(), "create-canary")
     return stored.detail.get("route_rules") if stored else None
 
 
-def _route(plan: CanaryPlan) -> str:
+def _route_name(plan: CanaryPlan) -> str:
     assert plan.canary.route is not None, "by gateway needs route"
     return plan.canary.route
 
@@ -185,21 +192,21 @@ def _route(plan: CanaryPlan) -> str:
 # --- The second Deployment of a canary: made without a pod, given pods, drained, removed. Never one that is not ours.
 
 
-Look = Callable[[], Awaitable[RolloutStatus]]
+RolloutCheck = Callable[[], Awaitable[RolloutStatus]]
 
 
-async def create(ctx: Context, step: StepHandle, switch: Switch) -> None:
+async def create_canary(ctx: Context, step: StepHandle, label: SwitchLabel) -> None:
     """The second Deployment, without a pod yet.
 
     Args:
-        switch: the label that tells its pods from the first one's.
+        label: the label that tells its pods from the first one's.
     """
-    plan = ctx.plan_as(CanaryPlan)
+    plan = ctx.plan_of_type(CanaryPlan)
     names = plan.kubernetes
-    first = await effect(ctx, step, lambda: read_raw(ctx.cluster, DEPLOYMENTS, names.deployment))
-    manifest = twin_deployment(
+    first = await with_retry(ctx, step, lambda: get_raw_object(ctx.cluster, DEPLOYMENTS, names.deployment))
+    manifest = build_second_deployment(
         first,
-        switch,
+        label,
         name=plan.canary_deployment,
         container=names.container,
         image=names.image,
@@ -207,20 +214,20 @@ async def create(ctx: Context, step: StepHandle, switch: Switch) -> None:
         epoch=ctx.epoch,
     )
     manifest["spec"]["replicas"] = 0
-    await effect(ctx, step, lambda: create_owned(ctx.cluster, DEPLOYMENTS, manifest, owner=plan.name))
+    await with_retry(ctx, step, lambda: create_owned(ctx.cluster, DEPLOYMENTS, manifest, owner=plan.name))
 
 
-async def exists(ctx: Context, step: StepHandle) -> bool:
+async def canary_exists(ctx: Context, step: StepHandle) -> bool:
     """Whether there is a second Deployment of this release; one of its name that is not ours is none."""
-    plan = ctx.plan_as(CanaryPlan)
-    raw = await effect(ctx, step, lambda: read_raw(ctx.cluster, DEPLOYMENTS, plan.canary_deployment))
-    return raw is not None and text(raw, "metadata", "annotations", OWNER_ANNOTATION) == plan.name
+    plan = ctx.plan_of_type(CanaryPlan)
+    raw = await with_retry(ctx, step, lambda: get_raw_object(ctx.cluster, DEPLOYMENTS, plan.canary_deployment))
+    return raw is not None and get_text(raw, "metadata", "annotations", OWNER_ANNOTATION) == plan.name
 
 
-async def scale(ctx: Context, step: StepHandle, replicas: int) -> None:
+async def scale_canary(ctx: Context, step: StepHandle, replicas: int) -> None:
     """Gives the second Deployment so many pods and waits until exactly those are there, and available."""
-    name = ctx.plan_as(CanaryPlan).canary_deployment
-    await effect(ctx, step, lambda: ctx.cluster.scale(name, replicas, epoch=ctx.epoch))
+    name = ctx.plan_of_type(CanaryPlan).canary_deployment
+    await with_retry(ctx, step, lambda: ctx.cluster.scale(name, replicas, epoch=ctx.epoch))
 
     async def settled() -> RolloutStatus:
         view = await ctx.cluster.get_deployment(name)
@@ -228,38 +235,38 @@ async def scale(ctx: Context, step: StepHandle, replicas: int) -> None:
         if not replicas:
             # On the way to none, a controller that has given up on the new image is no failure of ours.
             return RolloutStatus(not pods, False, f"{pods} pods of {name} drain")
-        status = await look(ctx, name)
+        status = await read_rollout_status(ctx, name)
         if pods != replicas and not status.failed:
             return RolloutStatus(False, False, f"{pods} pods of {name} exist, {replicas} are wanted")
         return status
 
-    await wait(ctx, step, settled, f"Deployment {name}")
+    await wait_for_rollout(ctx, step, settled, f"Deployment {name}")
 
 
-async def drain(ctx: Context, step: StepHandle) -> None:
+async def drain_canary(ctx: Context, step: StepHandle) -> None:
     """Takes all its pods away, where there is such a Deployment."""
-    if await exists(ctx, step):
+    if await canary_exists(ctx, step):
         try:
-            await scale(ctx, step, 0)
+            await scale_canary(ctx, step, 0)
         except KubeApiError as error:
             if error.status != 404:
                 raise
 
 
-async def remove(ctx: Context, step: StepHandle) -> None:
+async def remove_canary(ctx: Context, step: StepHandle) -> None:
     """Drains it, deletes it, and waits until nothing of it is left."""
-    plan = ctx.plan_as(CanaryPlan)
+    plan = ctx.plan_of_type(CanaryPlan)
     name = plan.canary_deployment
-    await drain(ctx, step)
+    await drain_canary(ctx, step)
 
     async def gone() -> RolloutStatus:
         done = await remove_owned(ctx.cluster, DEPLOYMENTS, name, owner=plan.name, epoch=ctx.epoch)
         return RolloutStatus(done, False, f"{name} is being deleted")
 
-    await wait(ctx, step, gone, f"Deployment {name}")
+    await wait_for_rollout(ctx, step, gone, f"Deployment {name}")
 
 
-async def wait(ctx: Context, step: StepHandle, look_at: Look, what: str) -> None:
+async def wait_for_rollout(ctx: Context, step: StepHandle, check: RolloutCheck, object_name: str) -> None:
     """Looks until it is done.
 
     Raises:
@@ -269,15 +276,15 @@ async def wait(ctx: Context, step: StepHandle, look_at: Look, what: str) -> None
     loop = asyncio.get_running_loop()
     deadline = loop.time() + names.rollout_timeout
     while True:
-        await ctx.prove_lease()
+        await ctx.check_lease()
         try:
-            status = await look_at()
+            status = await check()
         except ClusterError as error:
             status = RolloutStatus(False, False, f"cluster: {error.title}")
         if status.done:
             return
         if status.failed or loop.time() > deadline:
-            described = f"kubectl -n {names.namespace} describe {what.lower().replace(' ', '/')}"
-            raise StepFailed(f"{what}: {status.message}", f"{described}; then advance again or roll back")
-        await step.note(status.message)
-        await asyncio.sleep(POLL)
+            described = f"kubectl -n {names.namespace} describe {object_name.lower().replace(' ', '/')}"
+            raise StepFailed(f"{object_name}: {status.message}", f"{described}; then advance again or roll back")
+        await step.set_note(status.message)
+        await asyncio.sleep(POLL_INTERVAL)

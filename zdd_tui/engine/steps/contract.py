@@ -1,27 +1,27 @@
 """Contract: the old schema is taken away. Its data stays aside until cleanup, and comes back in an instant."""
 
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.retry import effect
+from zdd_tui.engine.retry import with_retry
 from zdd_tui.engine.steps.expand import change_schema
-from zdd_tui.engine.steps.flags import remember_flag, restore
-from zdd_tui.engine.steps.rollout import look
-from zdd_tui.model.ddl import drop_aside_statements, set_aside_statements, undo_aside_statements
+from zdd_tui.engine.steps.flags import restore_flags, save_flag_values
+from zdd_tui.engine.steps.rollout import read_rollout_status
+from zdd_tui.model.ddl import archive_statements, drop_archive_statements, restore_archive_statements
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.sql import qualified
+from zdd_tui.model.sql import quote_qualified
 from zdd_tui.model.workload.rollout import container_image
 
 
-async def require_v3_alone(ctx: Context) -> None:
+async def require_only_v3_pods(ctx: Context) -> None:
     """Every pod is V3, terminating ones included: nobody who knows the old side can still come to it.
 
     Raises:
         StepFailed: names the pods that are not.
     """
-    plan = ctx.change_plan
+    plan = ctx.expand_contract_plan
     view = await ctx.cluster.get_deployment(plan.kubernetes.deployment)
     pods = await ctx.cluster.list_pods(view.selector, container=plan.kubernetes.container)
     other = sorted(pod.name for pod in pods if plan.version_of(pod.image) != "v3")
-    status = await look(ctx)
+    status = await read_rollout_status(ctx)
     if other or container_image(plan, view) != plan.kubernetes.images.v3 or not status.done:
         what = f"{', '.join(other[:3])} not V3" if other else status.message
         raise StepFailed(
@@ -30,16 +30,16 @@ async def require_v3_alone(ctx: Context) -> None:
         )
 
 
-class SetAside:
+class ArchiveOldSide:
     """Renames the old side out of everybody's way."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         # The gate said so, but a rollout from outside may have come between (design, invariant 6).
-        await require_v3_alone(ctx)
-        await change_schema(ctx, step, lambda catalog: set_aside_statements(ctx.change_plan, catalog))
+        await require_only_v3_pods(ctx)
+        await change_schema(ctx, step, lambda catalog: archive_statements(ctx.expand_contract_plan, catalog))
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        await change_schema(ctx, step, lambda catalog: undo_aside_statements(ctx.change_plan, catalog))
+        await change_schema(ctx, step, lambda catalog: restore_archive_statements(ctx.expand_contract_plan, catalog))
 
 
 # --- Cleanup: flags, triggers and the data kept aside go; nothing of the release is left behind.
@@ -49,51 +49,51 @@ class DeleteFlags:
     """V3 asks for no flag any more. They come back with the values that they had."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        keys = (ctx.change_plan.flags.write, ctx.change_plan.flags.read)
-        await remember_flag(ctx, step, *keys)
+        keys = (ctx.expand_contract_plan.flags.write, ctx.expand_contract_plan.flags.read)
+        await save_flag_values(ctx, step, *keys)
         for key in keys:
-            await effect(ctx, step, lambda key=key: ctx.flags.delete(key, epoch=ctx.epoch))  # type: ignore[misc]
+            await with_retry(ctx, step, lambda key=key: ctx.flags.delete(key, epoch=ctx.epoch))  # type: ignore[misc]
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        await restore(ctx, step)
+        await restore_flags(ctx, step)
 
 
-class DropAside:
+class DropArchive:
     """The old data goes for good: the one step without a way back."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        await require_v3_alone(ctx)
-        await change_schema(ctx, step, lambda catalog: drop_aside_statements(ctx.change_plan, catalog))
+        await require_only_v3_pods(ctx)
+        await change_schema(ctx, step, lambda catalog: drop_archive_statements(ctx.expand_contract_plan, catalog))
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """It had no effect, else the rules would not have let anybody come here: drop and record commit together."""
 
 
-class Analyze:
+class AnalyzeTable:
     """Statistics of the table as it is now."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        target = ctx.change_plan.change.target
+        target = ctx.expand_contract_plan.change.target_table
         async with ctx.store.fenced() as conn:
             # A role's own timeouts must not keep a release from its end when the old data is gone already.
             await conn.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
-            await conn.execute(f"ANALYZE {qualified(target.schema_, target.name)}")
+            await conn.execute(f"ANALYZE {quote_qualified(target.schema_, target.name)}")
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """Statistics are no harm."""
 
 
-class ClearMarks:
+class RemoveAnnotations:
     """Our annotations on the Deployment, and our fences in Redis."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        await effect(
+        await with_retry(
             ctx,
             step,
-            lambda: ctx.cluster.clear_marks(ctx.plan.kubernetes.deployment, epoch=ctx.epoch, change_cause=None),
+            lambda: ctx.cluster.remove_annotations(ctx.plan.kubernetes.deployment, epoch=ctx.epoch, change_cause=None),
         )
         if keys := list(ctx.plan.flag_roles):
-            await effect(ctx, step, lambda: ctx.flags.forget(keys))
+            await with_retry(ctx, step, lambda: ctx.flags.expire_fences(keys))
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """Marks are set anew by the next write."""

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from zdd_tui.backends.postgres.ddl import LadderSettings, create_index, drop_index, run_ddl
-from zdd_tui.checks.schema import check_change, refuse_findings
+from zdd_tui.checks.schema import check_change, run_squawk_checks
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.model.ddl import (
     Catalog,
-    Created,
+    CreatedObjects,
     Direction,
     drop_sync_statements,
     expand_statements,
@@ -18,15 +18,15 @@ from zdd_tui.model.ddl import (
 )
 from zdd_tui.model.ddl.lint import created_objects
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.sql import qualified
+from zdd_tui.model.sql import quote_qualified
 
 # --- Schema changes as the steps use them: under the lock ladder, committed together with their record.
 
 
-Build = Callable[[Catalog], tuple[str, ...]]
+DdlBuilder = Callable[[Catalog], tuple[str, ...]]
 
 
-async def change_schema(ctx: Context, step: StepHandle, build: Build) -> None:
+async def change_schema(ctx: Context, step: StepHandle, build: DdlBuilder) -> None:
     """Runs what ``build`` makes of the present catalog; DDL and the step's record commit together."""
     statements = build(await ctx.catalog(fresh=True))
     await run_statements(ctx, step, statements)
@@ -35,23 +35,23 @@ async def change_schema(ctx: Context, step: StepHandle, build: Build) -> None:
 async def run_statements(ctx: Context, step: StepHandle, statements: tuple[str, ...], **facts: Any) -> None:
     """Runs statements under the ladder; nothing but the record, with its facts, where there are none."""
     await run_ddl(
-        ctx.reading,
+        ctx.read_connection,
         ctx.store.fenced,
         statements,
-        ladder=LadderSettings.of(ctx.plan.database),
-        on_wait=step.note,
-        record=lambda conn: step.record(conn, **facts),
+        ladder=LadderSettings.from_database(ctx.plan.database),
+        on_wait=step.set_note,
+        record=lambda conn: step.record_done(conn, **facts),
     )
 
 
 async def install_sync(ctx: Context, step: StepHandle, direction: Direction) -> None:
     """Creates, or replaces, the trigger of one direction."""
-    await change_schema(ctx, step, lambda catalog: sync_statements(ctx.change_plan, catalog, direction))
+    await change_schema(ctx, step, lambda catalog: sync_statements(ctx.expand_contract_plan, catalog, direction))
 
 
 async def remove_sync(ctx: Context, step: StepHandle, direction: Direction) -> None:
     """Drops the trigger of one direction; one that is not there is no error."""
-    await change_schema(ctx, step, lambda catalog: drop_sync_statements(ctx.change_plan, catalog, direction))
+    await change_schema(ctx, step, lambda catalog: drop_sync_statements(ctx.expand_contract_plan, catalog, direction))
 
 
 # --- end
@@ -61,9 +61,9 @@ class LintDdl:
     """The DDL is additive, and the server can carry the whole change. Reads only."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        async with ctx.reading() as conn:
-            await check_change(conn, ctx.change_plan)
-        await refuse_findings(ctx.change_plan)
+        async with ctx.read_connection() as conn:
+            await check_change(conn, ctx.expand_contract_plan)
+        await run_squawk_checks(ctx.expand_contract_plan)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """Nothing was done."""
@@ -75,41 +75,41 @@ class ExpandSchema:
     async def run(self, ctx: Context, step: StepHandle) -> None:
         # Remembered in the transaction that makes it: had it failed because somebody else made such a column
         # meanwhile, the undo must not drop theirs.
-        created = created_objects(ctx.change_plan).to_json()
-        await run_statements(ctx, step, expand_statements(ctx.change_plan), created=created)
+        created = created_objects(ctx.expand_contract_plan).to_json()
+        await run_statements(ctx, step, expand_statements(ctx.expand_contract_plan), created=created)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        created = Created.from_json(step.detail.get("created", {}))
-        await run_statements(ctx, step, undo_expand_statements(ctx.change_plan, created))
+        created = CreatedObjects.from_json(step.detail.get("created", {}))
+        await run_statements(ctx, step, undo_expand_statements(ctx.expand_contract_plan, created))
 
 
 class CreateIndexes:
     """Indexes, built concurrently, outside of any transaction."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        indexes = created_objects(ctx.change_plan).indexes
-        for statement, (schema, name) in zip(index_statements(ctx.change_plan), indexes, strict=True):
-            await self._claim(ctx, step, schema, name)
-            await ctx.prove_lease()
-            await create_index(ctx.reading, statement, on_wait=step.note, schema=schema, name=name)
+        indexes = created_objects(ctx.expand_contract_plan).indexes
+        for statement, (schema, name) in zip(index_statements(ctx.expand_contract_plan), indexes, strict=True):
+            await self._require_own_index(ctx, step, schema, name)
+            await ctx.check_lease()
+            await create_index(ctx.read_connection, statement, on_wait=step.set_note, schema=schema, name=name)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         for schema, name in reversed(step.detail.get("made", [])):
-            await ctx.prove_lease()
-            await drop_index(ctx.reading, schema, name, on_wait=step.note)
+            await ctx.check_lease()
+            await drop_index(ctx.read_connection, schema, name, on_wait=step.set_note)
 
-    async def _claim(self, ctx: Context, step: StepHandle, schema: str, name: str) -> None:
+    async def _require_own_index(self, ctx: Context, step: StepHandle, schema: str, name: str) -> None:
         """An index of that name which we have not begun is somebody else's: it is neither taken over nor dropped."""
         made: list[list[str]] = step.detail.get("made", [])
         if [schema, name] in made:
             return
-        async with ctx.reading() as conn:
-            there = await conn.fetchval("SELECT to_regclass($1) IS NOT NULL", qualified(schema, name))
+        async with ctx.read_connection() as conn:
+            there = await conn.fetchval("SELECT to_regclass($1) IS NOT NULL", quote_qualified(schema, name))
         if there:
             raise StepFailed(
                 f"somebody else has made an index {schema}.{name}", "drop it, or give the plan's index another name"
             )
-        await step.remember(made=[*made, [schema, name]])
+        await step.save_detail(made=[*made, [schema, name]])
 
 
 class SyncForward:

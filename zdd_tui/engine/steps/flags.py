@@ -3,12 +3,12 @@
 import asyncio
 
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.retry import effect
+from zdd_tui.engine.retry import with_retry
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.flag import OFF, FlagValue, flag_key, parse_flag
 
 
-async def remember_flag(ctx: Context, step: StepHandle, *keys: str) -> None:
+async def save_flag_values(ctx: Context, step: StepHandle, *keys: str) -> None:
     """Keeps the values that stand now, once; None for a flag that does not exist.
 
     Raises:
@@ -16,7 +16,7 @@ async def remember_flag(ctx: Context, step: StepHandle, *keys: str) -> None:
     """
     if "flags_before" in step.detail:
         return
-    found = await effect(ctx, step, lambda: ctx.flags.read_raw(keys))
+    found = await with_retry(ctx, step, lambda: ctx.flags.read_raw(keys))
     for key, raw in found.items():
         try:
             parse_flag(raw or "false")
@@ -24,52 +24,52 @@ async def remember_flag(ctx: Context, step: StepHandle, *keys: str) -> None:
             raise StepFailed(
                 f"{flag_key(key)} in Redis: {error}", "set it to true, false or a percentage, then advance again"
             ) from None
-    await step.remember(flags_before=dict(found))
+    await step.save_detail(flags_before=dict(found))
 
 
-async def switch(ctx: Context, step: StepHandle, key: str, value: FlagValue) -> None:
+async def set_flag_and_wait(ctx: Context, step: StepHandle, key: str, value: FlagValue) -> None:
     """Writes the value and waits twice ``flags.max_staleness``: once because a pod may act on its copy that long,
     once for the requests that began under it."""
-    await effect(ctx, step, lambda: ctx.flags.set(key, value, epoch=ctx.epoch))
-    await _settle(ctx, step, f"flag {key} is {value}")
+    await with_retry(ctx, step, lambda: ctx.flags.set(key, value, epoch=ctx.epoch))
+    await _wait_until_seen(ctx, step, f"flag {key} is {value}")
 
 
-async def restore(ctx: Context, step: StepHandle) -> None:
-    """Puts back what :func:`remember_flag` kept; nothing where the step never came that far.
+async def restore_flags(ctx: Context, step: StepHandle) -> None:
+    """Puts back what :func:`save_flag_values` kept; nothing where the step never came that far.
 
     A flag that did not exist is switched off before it is deleted: applications keep the last value of a flag that
     disappears, so that a Redis which lost its data does not part them in the middle of a release.
     """
     before: dict[str, str | None] = step.detail.get("flags_before", {})
     for key, raw in before.items():
-        value = OFF if raw is None else readable(raw)
-        await effect(ctx, step, lambda key=key, value=value: ctx.flags.set(key, value, epoch=ctx.epoch))  # type: ignore[misc]
+        value = OFF if raw is None else parse_or_off(raw)
+        await with_retry(ctx, step, lambda key=key, value=value: ctx.flags.set(key, value, epoch=ctx.epoch))  # type: ignore[misc]
     if before:
-        await _settle(ctx, step, f"{', '.join(before)} as before")
+        await _wait_until_seen(ctx, step, f"{', '.join(before)} as before")
     for key, raw in before.items():
         if raw is None:
-            await effect(ctx, step, lambda key=key: ctx.flags.delete(key, epoch=ctx.epoch))  # type: ignore[misc]
+            await with_retry(ctx, step, lambda key=key: ctx.flags.delete(key, epoch=ctx.epoch))  # type: ignore[misc]
 
 
-async def flag_back(ctx: Context, step: StepHandle, key: str, *, first: bool) -> None:
+async def undo_flag_share(ctx: Context, step: StepHandle, key: str, *, is_first_step: bool) -> None:
     """The undo of one of several steps that each gave a flag a larger share: off at once, whichever is undone first.
 
     Args:
-        first: this step gave the first share; it knows what stood before the release, and puts that back.
+        is_first_step: this step gave the first share; it knows what stood before the release, and puts that back.
     """
     if "flags_before" not in step.detail:
         return
-    if first:
-        await restore(ctx, step)
-        await effect(ctx, step, lambda: ctx.flags.forget([key]))
+    if is_first_step:
+        await restore_flags(ctx, step)
+        await with_retry(ctx, step, lambda: ctx.flags.expire_fences([key]))
         return
-    raw = (await effect(ctx, step, lambda: ctx.flags.read_raw([key])))[key]
+    raw = (await with_retry(ctx, step, lambda: ctx.flags.read_raw([key])))[key]
     # Whatever somebody typed into it in the meantime: a way back must not stick on a value that nobody can read.
-    if raw is not None and raw != OFF.stored:
-        await switch(ctx, step, key, OFF)
+    if raw is not None and raw != OFF.to_redis:
+        await set_flag_and_wait(ctx, step, key, OFF)
 
 
-def readable(raw: str) -> FlagValue:
+def parse_or_off(raw: str) -> FlagValue:
     """A stored value; one that cannot be read counts as off, as it does for applications that never knew another."""
     try:
         return parse_flag(raw)
@@ -77,6 +77,6 @@ def readable(raw: str) -> FlagValue:
         return OFF
 
 
-async def _settle(ctx: Context, step: StepHandle, what: str) -> None:
-    await step.note(f"{what}; waiting {2 * ctx.plan.flag_staleness:.1f} s until every pod has seen it")
+async def _wait_until_seen(ctx: Context, step: StepHandle, description: str) -> None:
+    await step.set_note(f"{description}; waiting {2 * ctx.plan.flag_staleness:.1f} s until every pod has seen it")
     await asyncio.sleep(2 * ctx.plan.flag_staleness)

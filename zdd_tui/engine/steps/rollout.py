@@ -3,19 +3,19 @@
 import asyncio
 
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.retry import effect
+from zdd_tui.engine.retry import with_retry
 from zdd_tui.model.errors import ClusterError, StepFailed
-from zdd_tui.model.workload.rollout import RolloutStatus, container_image, own_pods, rollout_status
+from zdd_tui.model.workload.rollout import RolloutStatus, container_image, evaluate_rollout, select_own_pods
 
-POLL = 0.5
+POLL_INTERVAL = 0.5
 """Seconds between looks at a rollout: a tenth of the shortest one we have seen."""
 
 
-async def remember_image(ctx: Context, step: StepHandle) -> None:
+async def save_current_image(ctx: Context, step: StepHandle) -> None:
     """Keeps the image that runs now, once, so that the undo knows where to go back to."""
     if "image_before" not in step.detail:
-        view = await effect(ctx, step, lambda: ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment))
-        await step.remember(image_before=container_image(ctx.plan, view), change_cause_before=view.change_cause)
+        view = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment))
+        await step.save_detail(image_before=container_image(ctx.plan, view), change_cause_before=view.change_cause)
 
 
 async def roll_out(ctx: Context, step: StepHandle, image: str, reason: str) -> None:
@@ -25,7 +25,7 @@ async def roll_out(ctx: Context, step: StepHandle, image: str, reason: str) -> N
         StepFailed: the controller gave up, or kubernetes.rollout_timeout is over.
     """
     names = ctx.plan.kubernetes
-    await effect(
+    await with_retry(
         ctx,
         step,
         lambda: ctx.cluster.set_image(names.deployment, names.container, image, epoch=ctx.epoch, reason=reason),
@@ -34,11 +34,11 @@ async def roll_out(ctx: Context, step: StepHandle, image: str, reason: str) -> N
     deadline = loop.time() + names.rollout_timeout
     while True:
         try:
-            status = await look(ctx)
+            status = await read_rollout_status(ctx)
         except ClusterError as error:
             status = RolloutStatus(False, False, f"cluster: {error.title}")
         if status.done:
-            await _still_ours(ctx, image)
+            await _require_own_image(ctx, image)
             return
         if status.failed or loop.time() > deadline:
             why = status.message if status.failed else f"not over after {names.rollout_timeout:.0f} s: {status.message}"
@@ -46,11 +46,11 @@ async def roll_out(ctx: Context, step: StepHandle, image: str, reason: str) -> N
                 f"rollout of {image} on Deployment {names.deployment}: {why}",
                 f"kubectl -n {names.namespace} describe deployment {names.deployment}; then advance again or roll back",
             )
-        await step.note(status.message)
-        await asyncio.sleep(POLL)
+        await step.set_note(status.message)
+        await asyncio.sleep(POLL_INTERVAL)
 
 
-async def _still_ours(ctx: Context, image: str) -> None:
+async def _require_own_image(ctx: Context, image: str) -> None:
     view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
     if (found := container_image(ctx.plan, view)) != image:
         raise StepFailed(
@@ -59,9 +59,9 @@ async def _still_ours(ctx: Context, image: str) -> None:
         )
 
 
-async def look(ctx: Context, deployment: str = "") -> RolloutStatus:
+async def read_rollout_status(ctx: Context, deployment: str = "") -> RolloutStatus:
     """Judges the rollout of a Deployment, the plan's where none is named, as it stands."""
     view = await ctx.cluster.get_deployment(deployment or ctx.plan.kubernetes.deployment)
     replica_sets = await ctx.cluster.list_replica_sets(view.selector)
     pods = await ctx.cluster.list_pods(view.selector)
-    return rollout_status(view, replica_sets, own_pods(view, replica_sets, pods))
+    return evaluate_rollout(view, replica_sets, select_own_pods(view, replica_sets, pods))

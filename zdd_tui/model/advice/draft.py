@@ -7,12 +7,12 @@ from typing import Any
 
 import yaml
 
-from zdd_tui.model.advice.plan_from_migration import Ask
+from zdd_tui.model.advice.plan_from_migration import MissingInput
 from zdd_tui.model.advice.rules import BLUE_GREEN, CANARY, DARK_LAUNCH, EXPAND_CONTRACT
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class PlanTarget:
     """What a plan has to know beside the change. Empty: not told.
 
     Attributes:
@@ -39,36 +39,42 @@ class Target:
     dsn: str = "${DATABASE_URL}"
 
 
-def missing(strategy: str, target: Target) -> tuple[Ask, ...]:
+def find_missing_inputs(strategy: str, target: PlanTarget) -> tuple[MissingInput, ...]:
     """What the plan needs and nobody has told."""
     asks = []
     if not target.deployment:
-        asks.append(Ask("the Deployment that serves", "--deployment NAME or --manifest FILE"))
+        asks.append(MissingInput("the Deployment that serves", "--deployment NAME or --manifest FILE"))
     if strategy == EXPAND_CONTRACT:
         if not target.v2:
-            asks.append(Ask("the image that writes both sides behind a flag (V2)", "--v2 IMAGE"))
+            asks.append(MissingInput("the image that writes both sides behind a flag (V2)", "--v2 IMAGE"))
         if not target.v3:
-            asks.append(Ask("the image that knows only the new side (V3)", "--v3 IMAGE"))
+            asks.append(MissingInput("the image that knows only the new side (V3)", "--v3 IMAGE"))
     elif not target.image:
-        asks.append(Ask("the new image", "--image OLD NEW"))
+        asks.append(MissingInput("the new image", "--image OLD NEW"))
     if strategy == BLUE_GREEN and not target.smoke:
-        asks.append(Ask("the path that shows that a new pod works", "--smoke /PATH"))
+        asks.append(MissingInput("the path that shows that a new pod works", "--smoke /PATH"))
     if strategy == DARK_LAUNCH and not target.path:
-        asks.append(Ask("the new path's name in the application's metrics", "--dark-path NAME"))
+        asks.append(MissingInput("the new path's name in the application's metrics", "--dark-path NAME"))
     return tuple(asks)
 
 
-def document(strategy: str, target: Target, change: Mapping[str, Any] | None, regions: int = 1) -> dict[str, Any]:
-    """The plan as a document; nothing may be :func:`missing`.
+def build_plan_document(
+    strategy: str, target: PlanTarget, change: Mapping[str, Any] | None, region_count: int = 1
+) -> dict[str, Any]:
+    """The plan as a document; nothing may be :func:`find_missing_inputs`.
 
     Args:
-        regions: how many; the first is what the plan names, each other gets variables of its own.
+        region_count: how many; the first is what the plan names, each other gets variables of its own.
     """
-    plan = _document(strategy, target, change)
-    return plan if regions == 1 else plan | {"regions": _regions(regions, flagged="${REDIS_URL}" in str(plan))}
+    plan = _build_strategy_document(strategy, target, change)
+    return (
+        plan
+        if region_count == 1
+        else plan | {"regions": _build_regions(region_count, has_flags="${REDIS_URL}" in str(plan))}
+    )
 
 
-def _regions(count: int, *, flagged: bool) -> dict[str, Any]:
+def _build_regions(count: int, *, has_flags: bool) -> dict[str, Any]:
     order: list[dict[str, Any]] = [{"name": "region-1"}]
     for number in range(2, count + 1):
         variable = f"REGION_{number}"
@@ -77,12 +83,12 @@ def _regions(count: int, *, flagged: bool) -> dict[str, Any]:
             "database": {"dsn": f"${{{variable}_DATABASE_URL}}"},
             "kubernetes": {"kubeconfig": f"${{{variable}_KUBECONFIG}}"},
         }
-        order.append(own | ({"flags": {"url": f"${{{variable}_REDIS_URL}}"}} if flagged else {}))
+        order.append(own | ({"flags": {"url": f"${{{variable}_REDIS_URL}}"}} if has_flags else {}))
     return {"soak": "5m", "order": order}
 
 
-def _document(strategy: str, target: Target, change: Mapping[str, Any] | None) -> dict[str, Any]:
-    name = target.name or _release_name(strategy, target, change)
+def _build_strategy_document(strategy: str, target: PlanTarget, change: Mapping[str, Any] | None) -> dict[str, Any]:
+    name = target.name or _derive_release_name(strategy, target, change)
     workload: dict[str, Any] = {
         "namespace": target.namespace or "default",
         "deployment": target.deployment,
@@ -114,9 +120,9 @@ def _document(strategy: str, target: Target, change: Mapping[str, Any] | None) -
     return plan
 
 
-def as_yaml(plan: Mapping[str, Any], reasons: str) -> str:
+def format_yaml(plan: Mapping[str, Any], reasons: str) -> str:
     """The file's text: a line of reasons, then the sections with a blank line between them."""
-    sections = [yaml.dump({key: value}, Dumper=_Dumper, **_STYLE) for key, value in plan.items()]
+    sections = [yaml.dump({key: value}, Dumper=_Dumper, **_YAML_OPTIONS) for key, value in plan.items()]
     head = "".join(s for s in sections if not s.rstrip("\n").count("\n"))
     rest = [s for s in sections if s.rstrip("\n").count("\n")]
     return (
@@ -132,15 +138,15 @@ class _Dumper(yaml.SafeDumper):
         super().increase_indent(flow, False)
 
 
-def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
 
 
-_Dumper.add_representer(str, _text)
-_STYLE: dict[str, Any] = {"sort_keys": False, "width": 100, "allow_unicode": True}
+_Dumper.add_representer(str, _represent_text)
+_YAML_OPTIONS: dict[str, Any] = {"sort_keys": False, "width": 100, "allow_unicode": True}
 
 
-def _release_name(strategy: str, target: Target, change: Mapping[str, Any] | None) -> str:
+def _derive_release_name(strategy: str, target: PlanTarget, change: Mapping[str, Any] | None) -> str:
     """From what changes: ``users-full-name``, ``users-api-2-1``."""
     if change is not None:
         table = str(change.get("into") or change["table"]).rpartition(".")[2]

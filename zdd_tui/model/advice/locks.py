@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from zdd_tui.model.advice.migration import Action, Kind, Live, LiveTable, Statement
+from zdd_tui.model.advice.migration import ActionKind, DatabaseStats, LiveTableStats, Statement, StatementAction
 
 
-class Lock(StrEnum):
+class TableLock(StrEnum):
     """A table-level lock, by its name in the documentation."""
 
     ACCESS_EXCLUSIVE = "ACCESS EXCLUSIVE"
@@ -23,20 +23,20 @@ class Lock(StrEnum):
     NONE = "no lock"
 
     @property
-    def blocks(self) -> str:
+    def describe_blocked(self) -> str:
         """Whom it keeps waiting."""
-        return _BLOCKS.get(self, "nobody")
+        return _BLOCKED_BY_LOCK.get(self, "nobody")
 
 
-_BLOCKS = {
-    Lock.ACCESS_EXCLUSIVE: "reads and writes",
-    Lock.SHARE_ROW_EXCLUSIVE: "writes",
-    Lock.SHARE: "writes",
-    Lock.ROW_EXCLUSIVE: "writers of the same rows",
+_BLOCKED_BY_LOCK = {
+    TableLock.ACCESS_EXCLUSIVE: "reads and writes",
+    TableLock.SHARE_ROW_EXCLUSIVE: "writes",
+    TableLock.SHARE: "writes",
+    TableLock.ROW_EXCLUSIVE: "writers of the same rows",
 }
 
 
-class Work(StrEnum):
+class TableWork(StrEnum):
     """What is done while the lock is held."""
 
     NONE = "nothing"
@@ -49,154 +49,170 @@ class Work(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class LockRule:
     """
     Attributes:
-        breaks: why code that runs now does not survive it; empty where it does.
-        mend: how to come to the same end without harm; empty where there is nothing to mend.
+        breaking_reason: why code that runs now does not survive it; empty where it does.
+        hint: how to come to the same end without harm; empty where there is nothing to mend.
     """
 
-    lock: Lock
-    work: Work
-    breaks: str = ""
-    mend: str = ""
+    lock: TableLock
+    work: TableWork
+    breaking_reason: str = ""
+    hint: str = ""
 
 
-_AX, _SRX, _S = Lock.ACCESS_EXCLUSIVE, Lock.SHARE_ROW_EXCLUSIVE, Lock.SHARE
-_SUX, _RX, _NO = Lock.SHARE_UPDATE_EXCLUSIVE, Lock.ROW_EXCLUSIVE, Lock.NONE
+_AX, _SRX, _S = TableLock.ACCESS_EXCLUSIVE, TableLock.SHARE_ROW_EXCLUSIVE, TableLock.SHARE
+_SUX, _RX, _NO = TableLock.SHARE_UPDATE_EXCLUSIVE, TableLock.ROW_EXCLUSIVE, TableLock.NONE
 
-RULES: dict[Kind, Rule] = {
+LOCK_RULES: dict[ActionKind, LockRule] = {
     # --- what running code does not survive
-    Kind.DROP_TABLE: Rule(_AX, Work.INSTANT, "running code still uses the table, and its rows are gone"),
-    Kind.DROP_COLUMN: Rule(_AX, Work.INSTANT, "running code still names the column, and its data is gone"),
-    Kind.DROP_OTHER: Rule(_AX, Work.INSTANT, "running code may still use it"),
-    Kind.TRUNCATE: Rule(_AX, Work.INSTANT, "its rows are gone, and there is no way back"),
-    Kind.RENAME_TABLE: Rule(_AX, Work.INSTANT, "running code still uses the old name"),
-    Kind.SET_SCHEMA: Rule(_AX, Work.INSTANT, "running code looks for it in the old schema"),
-    Kind.RENAME_COLUMN: Rule(_AX, Work.INSTANT, "running code still uses the old name"),
-    Kind.RENAME_OTHER: Rule(_AX, Work.INSTANT, "running code may still use the old name"),
-    Kind.CHANGE_TYPE: Rule(_AX, Work.REWRITE, "running code reads and writes the old type"),
-    Kind.SET_NOT_NULL: Rule(
-        *(_AX, Work.SCAN, "running code may still write NULL, and the whole table is read under the lock"),
-        mend="ADD CONSTRAINT … CHECK (… IS NOT NULL) NOT VALID; VALIDATE CONSTRAINT; then SET NOT NULL",
+    ActionKind.DROP_TABLE: LockRule(_AX, TableWork.INSTANT, "running code still uses the table, and its rows are gone"),
+    ActionKind.DROP_COLUMN: LockRule(
+        _AX, TableWork.INSTANT, "running code still names the column, and its data is gone"
     ),
-    Kind.ADD_REQUIRED_COLUMN: Rule(
-        *(_AX, Work.SCAN, "INSERTs of running code do not name the column and fail"),
-        mend="add it nullable, or with a constant DEFAULT",
+    ActionKind.DROP_OTHER: LockRule(_AX, TableWork.INSTANT, "running code may still use it"),
+    ActionKind.TRUNCATE: LockRule(_AX, TableWork.INSTANT, "its rows are gone, and there is no way back"),
+    ActionKind.RENAME_TABLE: LockRule(_AX, TableWork.INSTANT, "running code still uses the old name"),
+    ActionKind.SET_SCHEMA: LockRule(_AX, TableWork.INSTANT, "running code looks for it in the old schema"),
+    ActionKind.RENAME_COLUMN: LockRule(_AX, TableWork.INSTANT, "running code still uses the old name"),
+    ActionKind.RENAME_OTHER: LockRule(_AX, TableWork.INSTANT, "running code may still use the old name"),
+    ActionKind.CHANGE_TYPE: LockRule(_AX, TableWork.REWRITE, "running code reads and writes the old type"),
+    ActionKind.SET_NOT_NULL: LockRule(
+        *(_AX, TableWork.SCAN, "running code may still write NULL, and the whole table is read under the lock"),
+        hint="ADD CONSTRAINT … CHECK (… IS NOT NULL) NOT VALID; VALIDATE CONSTRAINT; then SET NOT NULL",
+    ),
+    ActionKind.ADD_REQUIRED_COLUMN: LockRule(
+        *(_AX, TableWork.SCAN, "INSERTs of running code do not name the column and fail"),
+        hint="add it nullable, or with a constant DEFAULT",
     ),
     # --- what running code survives
-    Kind.ADD_COLUMN: Rule(_AX, Work.INSTANT),
-    Kind.ADD_COLUMN_REWRITE: Rule(
-        _AX, Work.REWRITE, mend="add it bare, SET DEFAULT for new rows, and fill the old ones in batches"
+    ActionKind.ADD_COLUMN: LockRule(_AX, TableWork.INSTANT),
+    ActionKind.ADD_COLUMN_REWRITE: LockRule(
+        _AX, TableWork.REWRITE, hint="add it bare, SET DEFAULT for new rows, and fill the old ones in batches"
     ),
-    Kind.ADD_CHECK: Rule(_AX, Work.SCAN, mend="add it NOT VALID, then VALIDATE CONSTRAINT in a transaction of its own"),
-    Kind.ADD_FOREIGN_KEY: Rule(
-        _SRX, Work.SCAN, mend="add it NOT VALID, then VALIDATE CONSTRAINT in a transaction of its own"
+    ActionKind.ADD_CHECK: LockRule(
+        _AX, TableWork.SCAN, hint="add it NOT VALID, then VALIDATE CONSTRAINT in a transaction of its own"
     ),
-    Kind.ADD_NOT_VALID: Rule(_AX, Work.INSTANT),
-    Kind.ADD_FOREIGN_KEY_NOT_VALID: Rule(_SRX, Work.INSTANT),
-    Kind.ADD_UNIQUE: Rule(_AX, Work.INDEX, mend="CREATE UNIQUE INDEX CONCURRENTLY, then ADD CONSTRAINT … USING INDEX"),
-    Kind.ADD_UNIQUE_USING_INDEX: Rule(_AX, Work.INSTANT),
-    Kind.VALIDATE: Rule(_SUX, Work.SCAN),
-    Kind.DROP_CONSTRAINT: Rule(_AX, Work.INSTANT),
-    Kind.DROP_NOT_NULL: Rule(_AX, Work.INSTANT),
-    Kind.SET_DEFAULT: Rule(_AX, Work.INSTANT),
-    Kind.ALTER_OTHER: Rule(_AX, Work.UNKNOWN),
-    Kind.REWRITE_OTHER: Rule(_AX, Work.REWRITE, mend="do it at a quiet hour, or with pg_repack"),
-    Kind.CREATE: Rule(_NO, Work.NONE),
-    Kind.CREATE_INDEX: Rule(_S, Work.INDEX, mend="CREATE INDEX CONCURRENTLY, outside of a transaction"),
-    Kind.CREATE_INDEX_CONCURRENTLY: Rule(_SUX, Work.INDEX),
-    Kind.DROP_INDEX: Rule(_AX, Work.INSTANT, mend="DROP INDEX CONCURRENTLY, outside of a transaction"),
-    Kind.DROP_INDEX_CONCURRENTLY: Rule(_SUX, Work.INSTANT),
-    Kind.REINDEX: Rule(_S, Work.INDEX, mend="REINDEX CONCURRENTLY"),
-    Kind.REINDEX_CONCURRENTLY: Rule(_SUX, Work.INDEX),
-    Kind.CREATE_TRIGGER: Rule(_SRX, Work.INSTANT),
-    Kind.DROP_TRIGGER: Rule(_AX, Work.INSTANT),
-    Kind.VACUUM_FULL: Rule(_AX, Work.REWRITE, mend="VACUUM without FULL, or pg_repack"),
-    Kind.REFRESH: Rule(_AX, Work.UNKNOWN, mend="REFRESH MATERIALIZED VIEW CONCURRENTLY"),
-    Kind.LOCK: Rule(_AX, Work.UNKNOWN, mend="leave it out"),
-    Kind.WRITE_ROWS: Rule(_RX, Work.ROWS, mend="where it touches many rows, run it in batches"),
-    Kind.HARMLESS: Rule(_NO, Work.NONE),
-    Kind.UNKNOWN: Rule(_NO, Work.UNKNOWN, mend="read it yourself: the adviser does not know such statements"),
+    ActionKind.ADD_FOREIGN_KEY: LockRule(
+        _SRX, TableWork.SCAN, hint="add it NOT VALID, then VALIDATE CONSTRAINT in a transaction of its own"
+    ),
+    ActionKind.ADD_NOT_VALID: LockRule(_AX, TableWork.INSTANT),
+    ActionKind.ADD_FOREIGN_KEY_NOT_VALID: LockRule(_SRX, TableWork.INSTANT),
+    ActionKind.ADD_UNIQUE: LockRule(
+        _AX, TableWork.INDEX, hint="CREATE UNIQUE INDEX CONCURRENTLY, then ADD CONSTRAINT … USING INDEX"
+    ),
+    ActionKind.ADD_UNIQUE_USING_INDEX: LockRule(_AX, TableWork.INSTANT),
+    ActionKind.VALIDATE: LockRule(_SUX, TableWork.SCAN),
+    ActionKind.DROP_CONSTRAINT: LockRule(_AX, TableWork.INSTANT),
+    ActionKind.DROP_NOT_NULL: LockRule(_AX, TableWork.INSTANT),
+    ActionKind.SET_DEFAULT: LockRule(_AX, TableWork.INSTANT),
+    ActionKind.ALTER_OTHER: LockRule(_AX, TableWork.UNKNOWN),
+    ActionKind.REWRITE_OTHER: LockRule(_AX, TableWork.REWRITE, hint="do it at a quiet hour, or with pg_repack"),
+    ActionKind.CREATE: LockRule(_NO, TableWork.NONE),
+    ActionKind.CREATE_INDEX: LockRule(_S, TableWork.INDEX, hint="CREATE INDEX CONCURRENTLY, outside of a transaction"),
+    ActionKind.CREATE_INDEX_CONCURRENTLY: LockRule(_SUX, TableWork.INDEX),
+    ActionKind.DROP_INDEX: LockRule(_AX, TableWork.INSTANT, hint="DROP INDEX CONCURRENTLY, outside of a transaction"),
+    ActionKind.DROP_INDEX_CONCURRENTLY: LockRule(_SUX, TableWork.INSTANT),
+    ActionKind.REINDEX: LockRule(_S, TableWork.INDEX, hint="REINDEX CONCURRENTLY"),
+    ActionKind.REINDEX_CONCURRENTLY: LockRule(_SUX, TableWork.INDEX),
+    ActionKind.CREATE_TRIGGER: LockRule(_SRX, TableWork.INSTANT),
+    ActionKind.DROP_TRIGGER: LockRule(_AX, TableWork.INSTANT),
+    ActionKind.VACUUM_FULL: LockRule(_AX, TableWork.REWRITE, hint="VACUUM without FULL, or pg_repack"),
+    ActionKind.REFRESH: LockRule(_AX, TableWork.UNKNOWN, hint="REFRESH MATERIALIZED VIEW CONCURRENTLY"),
+    ActionKind.LOCK: LockRule(_AX, TableWork.UNKNOWN, hint="leave it out"),
+    ActionKind.WRITE_ROWS: LockRule(_RX, TableWork.ROWS, hint="where it touches many rows, run it in batches"),
+    ActionKind.HARMLESS: LockRule(_NO, TableWork.NONE),
+    ActionKind.UNKNOWN: LockRule(
+        _NO, TableWork.UNKNOWN, hint="read it yourself: the adviser does not know such statements"
+    ),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Ruling:
+class StatementVerdict:
     """The rule for one action of a statement, with what is known of its table.
 
     Attributes:
-        seconds: from, to: how long the lock is held once it is granted; None where nobody can tell.
+        lock_seconds: from, to: how long the lock is held once it is granted; None where nobody can tell.
     """
 
     statement: Statement
-    action: Action
-    rule: Rule
-    seconds: tuple[float, float] | None
+    action: StatementAction
+    rule: LockRule
+    lock_seconds: tuple[float, float] | None
 
 
-def judge(statements: Iterable[Statement], live: Live | None = None) -> tuple[Ruling, ...]:
-    """A ruling for each action. Without ``live``, what only a database knows is taken for the worse."""
-    proven = _Proven()
+def evaluate_statements(
+    statements: Iterable[Statement], stats: DatabaseStats | None = None
+) -> tuple[StatementVerdict, ...]:
+    """A ruling for each action. Without ``stats``, what only a database knows is taken for the worse."""
+    proven = _NotNullProofs()
     rulings = []
     for statement in statements:
         for action in statement.actions:
-            table = live.of(action.table) if live is not None else None
-            rule = _in_context(action, proven, table)
-            proven.take(action)
-            rulings.append(Ruling(statement, action, rule, estimate(rule.work, None if action.fresh else table)))
+            table = stats.find_table(action.table) if stats is not None else None
+            rule = _rule_in_context(action, proven, table)
+            proven.record(action)
+            rulings.append(
+                StatementVerdict(
+                    statement, action, rule, estimate_lock_seconds(rule.work, None if action.on_new_table else table)
+                )
+            )
     return tuple(rulings)
 
 
-class _Proven:
+class _NotNullProofs:
     """Which columns the migration itself has proven not to be NULL."""
 
     def __init__(self) -> None:
         self.columns: set[tuple[str, str]] = set()
         self._pending: dict[tuple[str, str], str] = {}
 
-    def take(self, action: Action) -> None:
+    def record(self, action: StatementAction) -> None:
         table = str(action.table)
-        if action.kind is Kind.ADD_CHECK and action.column:
+        if action.kind is ActionKind.ADD_CHECK and action.column:
             self.columns.add((table, action.column))
-        elif action.kind is Kind.ADD_NOT_VALID and action.column:
+        elif action.kind is ActionKind.ADD_NOT_VALID and action.column:
             self._pending[table, action.name] = action.column
-        elif action.kind is Kind.VALIDATE and (column := self._pending.get((table, action.name))):
+        elif action.kind is ActionKind.VALIDATE and (column := self._pending.get((table, action.name))):
             self.columns.add((table, column))
 
 
-def _in_context(action: Action, proven: _Proven, table: LiveTable | None) -> Rule:
-    rule = RULES[action.kind]
-    if action.fresh:
-        return replace(rule, work=Work.INSTANT, breaks="", mend="")
-    if action.kind is Kind.SET_NOT_NULL:
-        known = (str(action.table), action.column) in proven.columns
+def _rule_in_context(
+    action: StatementAction, not_null_proofs: _NotNullProofs, table: LiveTableStats | None
+) -> LockRule:
+    rule = LOCK_RULES[action.kind]
+    if action.on_new_table:
+        return replace(rule, work=TableWork.INSTANT, breaking_reason="", hint="")
+    if action.kind is ActionKind.SET_NOT_NULL:
+        known = (str(action.table), action.column) in not_null_proofs.columns
         if known or (table is not None and action.column in table.not_null):
-            return Rule(rule.lock, Work.INSTANT)
-    if action.kind is Kind.CHANGE_TYPE and table is not None and not action.using:
+            return LockRule(rule.lock, TableWork.INSTANT)
+    if action.kind is ActionKind.CHANGE_TYPE and table is not None and not action.using:
         old = table.columns.get(action.column, "")
-        return Rule(rule.lock, Work.INSTANT) if widens(old, action.type) else rule
+        return LockRule(rule.lock, TableWork.INSTANT) if is_widening(old, action.type) else rule
     return rule
 
 
-_SIZED = re.compile(r"^(character varying|varchar|numeric|decimal|bit varying|varbit)(?:\((\d+)(?:, *(\d+))?\))?$")
-_SAME = {"varchar": "character varying", "decimal": "numeric", "varbit": "bit varying"}
+_SIZED_TYPE = re.compile(r"^(character varying|varchar|numeric|decimal|bit varying|varbit)(?:\((\d+)(?:, *(\d+))?\))?$")
+_TYPE_ALIASES = {"varchar": "character varying", "decimal": "numeric", "varbit": "bit varying"}
 
 
-def widens(old: str, new: str) -> bool:
+def is_widening(old: str, new: str) -> bool:
     """Whether the change of type holds every old value as it is, without reading or rewriting a row.
 
     Source: ALTER TABLE's notes: binary coercible types, and a longer or no limit of varchar, varbit and numeric.
     """
     if old and old == new:
         return True
-    before, after = _SIZED.match(old.lower()), _SIZED.match(new.lower())
+    before, after = _SIZED_TYPE.match(old.lower()), _SIZED_TYPE.match(new.lower())
     if before is None:
         return False
-    family = _SAME.get(before[1], before[1])
+    family = _TYPE_ALIASES.get(before[1], before[1])
     if family == "character varying" and new.lower() == "text":
         return True
-    if after is None or _SAME.get(after[1], after[1]) != family:
+    if after is None or _TYPE_ALIASES.get(after[1], after[1]) != family:
         return False
     if after[2] is None:
         return True
@@ -208,38 +224,42 @@ def widens(old: str, new: str) -> bool:
 # --- how long ------------------------------------------------------------------------------------------------
 
 _MB = 1024 * 1024
-_RATES = {Work.SCAN: (150 * _MB, 3000 * _MB), Work.REWRITE: (15 * _MB, 400 * _MB), Work.INDEX: (10 * _MB, 300 * _MB)}
+_BYTES_PER_SECOND = {
+    TableWork.SCAN: (150 * _MB, 3000 * _MB),
+    TableWork.REWRITE: (15 * _MB, 400 * _MB),
+    TableWork.INDEX: (10 * _MB, 300 * _MB),
+}
 """Bytes a second: cold on a slow disk and busy, to cached and idle. Wide on purpose."""
-_ROWS_A_SECOND = 5_000
+_ROWS_PER_SECOND = 5_000
 """The slow end, with many indexes; the fast end is a statement that touches few rows."""
-INSTANT = (0.001, 0.1)
+INSTANT_SECONDS = (0.001, 0.1)
 
 
-def estimate(work: Work, table: LiveTable | None) -> tuple[float, float] | None:
+def estimate_lock_seconds(work: TableWork, table: LiveTableStats | None) -> tuple[float, float] | None:
     """Seconds, from and to; None where only a database could tell."""
-    if work is Work.NONE:
+    if work is TableWork.NONE:
         return (0.0, 0.0)
-    if work is Work.INSTANT:
-        return INSTANT
-    if table is None or work is Work.UNKNOWN:
+    if work is TableWork.INSTANT:
+        return INSTANT_SECONDS
+    if table is None or work is TableWork.UNKNOWN:
         return None
-    if work is Work.ROWS:
-        return (INSTANT[0], max(table.rows / _ROWS_A_SECOND, INSTANT[1]))
-    size = table.heap_bytes + (table.index_bytes if work is Work.REWRITE else 0)
-    slow, fast = _RATES[work]
-    return (max(size / fast, INSTANT[0]), max(size / slow, INSTANT[1]))
+    if work is TableWork.ROWS:
+        return (INSTANT_SECONDS[0], max(table.rows / _ROWS_PER_SECOND, INSTANT_SECONDS[1]))
+    size = table.heap_bytes + (table.index_bytes if work is TableWork.REWRITE else 0)
+    slow, fast = _BYTES_PER_SECOND[work]
+    return (max(size / fast, INSTANT_SECONDS[0]), max(size / slow, INSTANT_SECONDS[1]))
 
 
-def breaking(rulings: Iterable[Ruling]) -> Iterator[Ruling]:
+def select_breaking(verdicts: Iterable[StatementVerdict]) -> Iterator[StatementVerdict]:
     """Those that running code does not survive."""
-    return (ruling for ruling in rulings if ruling.rule.breaks)
+    return (ruling for ruling in verdicts if ruling.rule.breaking_reason)
 
 
-def long_locks(rulings: Iterable[Ruling], patience: float = 1.0) -> Iterator[Ruling]:
-    """Those that would keep readers or writers waiting for longer than ``patience`` seconds, or for nobody knows how
+def select_long_locks(verdicts: Iterable[StatementVerdict], max_seconds: float = 1.0) -> Iterator[StatementVerdict]:
+    """Those that would keep readers or writers waiting for longer than ``max_seconds`` seconds, or for nobody knows how
     long."""
-    for ruling in rulings:
-        waits = ruling.rule.lock in (Lock.ACCESS_EXCLUSIVE, Lock.SHARE_ROW_EXCLUSIVE, Lock.SHARE)
-        works = ruling.rule.work not in (Work.NONE, Work.INSTANT)
-        if waits and works and (ruling.seconds is None or ruling.seconds[1] > patience):
+    for ruling in verdicts:
+        waits = ruling.rule.lock in (TableLock.ACCESS_EXCLUSIVE, TableLock.SHARE_ROW_EXCLUSIVE, TableLock.SHARE)
+        works = ruling.rule.work not in (TableWork.NONE, TableWork.INSTANT)
+        if waits and works and (ruling.lock_seconds is None or ruling.lock_seconds[1] > max_seconds):
             yield ruling

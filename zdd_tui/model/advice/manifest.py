@@ -7,11 +7,11 @@ from typing import Any
 import yaml
 
 from zdd_tui.model.doctor.facts import WorkloadFacts
-from zdd_tui.model.doctor.workload import traffic_facts, workload_facts
+from zdd_tui.model.doctor.workload import extract_traffic_facts, extract_workload_facts
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.json_access import obj, objects, text
+from zdd_tui.model.json_access import get_object, get_objects, get_text
 
-_MEND = "name a file with a Deployment (apps/v1), such as `kubectl get deployment NAME -o yaml` prints"
+_HINT = "name a file with a Deployment (apps/v1), such as `kubectl get deployment NAME -o yaml` prints"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +19,13 @@ class Manifest:
     """A Deployment, with the Service that is in the same files.
 
     Attributes:
-        place: file and line.
+        location: file and line.
         raw: the object itself.
         service: name of the Service that selects its pods; empty where none is there.
         sticky: what binds a client to one pod.
     """
 
-    place: str
+    location: str
     raw: Mapping[str, Any]
     container: str
     facts: WorkloadFacts
@@ -34,11 +34,11 @@ class Manifest:
 
     @property
     def name(self) -> str:
-        return text(self.raw, "metadata", "name")
+        return get_text(self.raw, "metadata", "name")
 
     @property
     def namespace(self) -> str:
-        return text(self.raw, "metadata", "namespace") or "default"
+        return get_text(self.raw, "metadata", "namespace") or "default"
 
 
 def read_objects(source_text: str, source: str) -> list[tuple[str, Mapping[str, Any]]]:
@@ -57,9 +57,9 @@ def read_objects(source_text: str, source: str) -> list[tuple[str, Mapping[str, 
             document = loader.construct_document(node)
             if document is None:
                 continue
-            for each in objects(document, "items") if text(document, "kind") == "List" else [document]:
-                if not text(each, "kind") or not text(each, "apiVersion"):
-                    raise PlanError(f"{place}: no Kubernetes manifest: apiVersion and kind are missing", _MEND)
+            for each in get_objects(document, "items") if get_text(document, "kind") == "List" else [document]:
+                if not get_text(each, "kind") or not get_text(each, "apiVersion"):
+                    raise PlanError(f"{place}: no Kubernetes manifest: apiVersion and kind are missing", _HINT)
                 found.append((place, each))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -70,7 +70,7 @@ def read_objects(source_text: str, source: str) -> list[tuple[str, Mapping[str, 
     finally:
         loader.dispose()
     if not found:
-        raise PlanError(f"{source}: there is no Kubernetes manifest in it", _MEND)
+        raise PlanError(f"{source}: there is no Kubernetes manifest in it", _HINT)
     return found
 
 
@@ -86,42 +86,42 @@ def read_manifests(files: Iterable[tuple[str, str]], *, container: str = "") -> 
     found = [(place, each) for source, content in files for place, each in read_objects(content, source)]
     if not found:
         return ()
-    services = [each for _, each in found if text(each, "kind") == "Service"]
-    ingresses = [each for _, each in found if text(each, "kind") == "Ingress"]
-    routes = [each for _, each in found if text(each, "kind") == "HTTPRoute"]
-    deployments = [(place, each) for place, each in found if text(each, "kind") == "Deployment"]
+    services = [each for _, each in found if get_text(each, "kind") == "Service"]
+    ingresses = [each for _, each in found if get_text(each, "kind") == "Ingress"]
+    routes = [each for _, each in found if get_text(each, "kind") == "HTTPRoute"]
+    deployments = [(place, each) for place, each in found if get_text(each, "kind") == "Deployment"]
     if not deployments:
-        kinds = ", ".join(dict.fromkeys(text(each, "kind") for _, each in found))
-        raise PlanError(f"{found[0][0]}: there is no Deployment in it, only {kinds}", _MEND)
-    return tuple(_manifest(place, raw, container, services, ingresses, routes) for place, raw in deployments)
+        kinds = ", ".join(dict.fromkeys(get_text(each, "kind") for _, each in found))
+        raise PlanError(f"{found[0][0]}: there is no Deployment in it, only {kinds}", _HINT)
+    return tuple(_build_manifest(place, raw, container, services, ingresses, routes) for place, raw in deployments)
 
 
-def _manifest(
-    place: str, raw: Any, container: str, services: list[Any], ingresses: list[Any], routes: list[Any]
+def _build_manifest(
+    location: str, raw: Any, container: str, services: list[Any], ingresses: list[Any], routes: list[Any]
 ) -> Manifest:
-    name = text(raw, "metadata", "name")
+    name = get_text(raw, "metadata", "name")
     if not name:
-        raise PlanError(f"{place}: the Deployment has no metadata.name", "give it one")
-    names = [text(each, "name") for each in objects(raw, "spec", "template", "spec", "containers")]
+        raise PlanError(f"{location}: the Deployment has no metadata.name", "give it one")
+    names = [get_text(each, "name") for each in get_objects(raw, "spec", "template", "spec", "containers")]
     if not names:
-        raise PlanError(f"{place}: Deployment {name} has no containers", "spec.template.spec.containers is missing")
+        raise PlanError(f"{location}: Deployment {name} has no containers", "spec.template.spec.containers is missing")
     if not container and len(names) > 1:
         raise PlanError(
-            f"{place}: Deployment {name} has {len(names)} containers: {', '.join(names)}",
+            f"{location}: Deployment {name} has {len(names)} containers: {', '.join(names)}",
             f"say whose image changes: --container {names[0]}",
         )
-    facts = workload_facts(raw, container or names[0], drain=None)
+    facts = extract_workload_facts(raw, container or names[0], drain_seconds=None)
     if facts is None:
-        raise PlanError(f"{place}: Deployment {name} has no container {container}", f"it has {', '.join(names)}")
-    labels = obj(raw, "spec", "template", "metadata", "labels")
-    service = next((each for each in services if _selects(obj(each, "spec", "selector"), labels)), None)
+        raise PlanError(f"{location}: Deployment {name} has no container {container}", f"it has {', '.join(names)}")
+    labels = get_object(raw, "spec", "template", "metadata", "labels")
+    service = next((each for each in services if _selects(get_object(each, "spec", "selector"), labels)), None)
     if service is None:
-        return Manifest(place, raw, container or names[0], facts)
-    traffic = traffic_facts(service, ingresses, routes)
+        return Manifest(location, raw, container or names[0], facts)
+    traffic = extract_traffic_facts(service, ingresses, routes)
     sticky = list(traffic.sticky)
     if traffic.affinity != "None":
         sticky.append(f"service/{traffic.service}: sessionAffinity {traffic.affinity}")
-    return Manifest(place, raw, container or names[0], facts, traffic.service, tuple(sticky))
+    return Manifest(location, raw, container or names[0], facts, traffic.service, tuple(sticky))
 
 
 def _selects(selector: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:
@@ -131,10 +131,10 @@ def _selects(selector: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:
 # --- what makes a release harder ------------------------------------------------------------------------------
 
 
-def cautions(manifest: Manifest) -> Iterator[str]:
+def find_cautions(manifest: Manifest) -> Iterator[str]:
     """What in a Deployment costs requests during any rollout, each with its mend."""
-    spec, facts, name = obj(manifest.raw, "spec"), manifest.facts, manifest.name
-    strategy, rolling = text(spec, "strategy", "type"), obj(spec, "strategy", "rollingUpdate")
+    spec, facts, name = get_object(manifest.raw, "spec"), manifest.facts, manifest.name
+    strategy, rolling = get_text(spec, "strategy", "type"), get_object(spec, "strategy", "rollingUpdate")
     if strategy == "Recreate":
         yield f"{name}: strategy Recreate stops every pod first: RollingUpdate, maxUnavailable 0"
     elif rolling.get("maxUnavailable", "25%") not in (0, "0", "0%"):
@@ -155,9 +155,9 @@ def cautions(manifest: Manifest) -> Iterator[str]:
     yield from (f"sessions stick to one pod: {what}" for what in manifest.sticky)
 
 
-def changes(old: Manifest, new: Manifest) -> Iterator[str]:
+def describe_manifest_changes(old: Manifest, new: Manifest) -> Iterator[str]:
     """What differs between two versions of one Deployment, in words."""
-    before, after = obj(old.raw, "spec"), obj(new.raw, "spec")
+    before, after = get_object(old.raw, "spec"), get_object(new.raw, "spec")
     if old.facts.image != new.facts.image:
         yield f"image {old.facts.image} → {new.facts.image}"
     if before.get("selector") != after.get("selector"):
@@ -169,9 +169,13 @@ def changes(old: Manifest, new: Manifest) -> Iterator[str]:
 
 
 def _without_image(manifest: Manifest) -> Any:
-    pod = obj(manifest.raw, "spec", "template", "spec")
+    pod = get_object(manifest.raw, "spec", "template", "spec")
     containers = [
-        {key: value for key, value in each.items() if not (key == "image" and text(each, "name") == manifest.container)}
-        for each in objects(pod, "containers")
+        {
+            key: value
+            for key, value in each.items()
+            if not (key == "image" and get_text(each, "name") == manifest.container)
+        }
+        for each in get_objects(pod, "containers")
     ]
     return {**pod, "containers": containers}

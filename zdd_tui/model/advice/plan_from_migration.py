@@ -10,14 +10,14 @@ from typing import Any
 import postgast
 import yaml
 
-from zdd_tui.model.advice.locks import Ruling, breaking
-from zdd_tui.model.advice.migration import Action, Kind, Live, LiveTable
+from zdd_tui.model.advice.locks import StatementVerdict, select_breaking
+from zdd_tui.model.advice.migration import ActionKind, DatabaseStats, LiveTableStats, StatementAction
 from zdd_tui.model.plan.base import TableName
 from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class UserAnswers:
     """What a person has told about the columns.
 
     Attributes:
@@ -32,7 +32,7 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class MissingInput:
     """Something that only a person knows.
 
     Attributes:
@@ -51,53 +51,59 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Derived:
+class DerivedChange:
     """
     Attributes:
         change: the section, None while something is asked.
-        asks: what only a person knows, and how to answer.
+        missing_inputs: what only a person knows, and how to answer.
         notes: what is good to know about the section.
     """
 
     change: dict[str, Any] | None
-    asks: tuple[Ask, ...] = ()
+    missing_inputs: tuple[MissingInput, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def as_mend(self) -> str:
+    def format_hint(self) -> str:
         """For an error: the section, or what is asked."""
         if self.change is None:
-            return "\n".join([f"  - {ask}" for ask in self.asks] + [f"  {note}" for note in self.notes])
+            return "\n".join([f"  - {ask}" for ask in self.missing_inputs] + [f"  {note}" for note in self.notes])
         text = yaml.safe_dump({"change": self.change}, sort_keys=False, width=1000, allow_unicode=True)
         return "\n".join(f"    {line}" for line in text.splitlines())
 
 
-def derive(rulings: Iterable[Ruling], live: Live | None = None, answers: Answers | None = None) -> Derived:
+def derive_change(
+    verdicts: Iterable[StatementVerdict], live: DatabaseStats | None = None, answers: UserAnswers | None = None
+) -> DerivedChange:
     """The `change` section for a migration with breaking statements."""
-    rulings = tuple(rulings)
-    tables = dict.fromkeys(str(ruling.action.table) for ruling in breaking(rulings))
+    verdicts = tuple(verdicts)
+    tables = dict.fromkeys(str(ruling.action.table) for ruling in select_breaking(verdicts))
     if "None" in tables:
-        place = next(r.statement.place for r in breaking(rulings) if r.action.table is None)
-        return Derived(None, (Ask(f"{place} changes no table: who still uses it, only you know"),))
+        place = next(r.statement.location for r in select_breaking(verdicts) if r.action.table is None)
+        return DerivedChange(None, (MissingInput(f"{place} changes no table: who still uses it, only you know"),))
     if len(tables) > 1:
         listed = ", ".join(tables)
-        return Derived(None, (Ask(f"it breaks {len(tables)} tables ({listed}): give each a migration and a release"),))
+        return DerivedChange(
+            None, (MissingInput(f"it breaks {len(tables)} tables ({listed}): give each a migration and a release"),)
+        )
     if not tables:
-        return Derived(None, (Ask("it breaks nothing: no expand/contract plan is needed"),))
-    first = next(breaking(rulings)).action
+        return DerivedChange(None, (MissingInput("it breaks nothing: no expand/contract plan is needed"),))
+    first = next(select_breaking(verdicts)).action
     assert first.table is not None
-    draft = _Draft(first.table, live.of(first.table) if live else None, answers or Answers())
-    if live is not None and first.table in live.missing:
-        return Derived(None, (Ask(f"{first.table} is not in {live.place}: check the DSN and the table's schema"),))
-    if draft.live is not None and (why := unfit(draft.live)):
-        return Derived(None, (Ask(why),))
-    if first.kind in (Kind.RENAME_TABLE, Kind.SET_SCHEMA):
-        return derive_table(rulings, first, draft.live)
-    return draft.take_all(rulings)
+    draft = _ChangeBuilder(first.table, live.find_table(first.table) if live else None, answers or UserAnswers())
+    if live is not None and first.table in live.missing_tables:
+        return DerivedChange(
+            None, (MissingInput(f"{first.table} is not in {live.database}: check the DSN and the table's schema"),)
+        )
+    if draft.live is not None and (why := why_unsupported(draft.live)):
+        return DerivedChange(None, (MissingInput(why),))
+    if first.kind in (ActionKind.RENAME_TABLE, ActionKind.SET_SCHEMA):
+        return derive_table_change(verdicts, first, draft.live)
+    return draft.build(verdicts)
 
 
-def unfit(table: LiveTable) -> str:
+def why_unsupported(table: LiveTableStats) -> str:
     """Why zdd cannot change a table; empty where it can."""
-    if not table.ordinary:
+    if not table.is_ordinary:
         return f"{table.table} is partitioned or inherits: zdd changes ordinary tables only, so far"
     return "" if table.key else f"{table.table} has no primary key, by which zdd finds rows: add one first"
 
@@ -129,99 +135,105 @@ def cast(expression: str, type_: str) -> str:
     return f"CAST({expression} AS {type_})"
 
 
-class _Draft:
+class _ChangeBuilder:
     """Takes a migration's actions one by one."""
 
-    def __init__(self, table: TableName, live: LiveTable | None, answers: Answers) -> None:
+    def __init__(self, table: TableName, live: LiveTableStats | None, answers: UserAnswers) -> None:
         self.table, self.live, self.answers = table, live, answers
         self.new: dict[str, str] = {}
         self.up: dict[str, str] = {}
         self.down: dict[str, str] = {}
-        self.came_from: dict[str, str] = {}  # new column: the old one that it replaces
+        self.source_columns: dict[str, str] = {}  # new column: the old one that it replaces
         self.extra: list[str] = []
-        self.asks: list[Ask] = []
+        self.missing_inputs: list[MissingInput] = []
         self.notes: list[str] = []
         self.indexes: list[str] = []
         self.dropped: list[str] = []
         self.replacing = False  # columns go: those that come may be what they go into
 
-    def take_all(self, rulings: tuple[Ruling, ...]) -> Derived:
-        self.replacing = any(r.action.kind is Kind.DROP_COLUMN and r.action.table == self.table for r in rulings)
-        for ruling in rulings:
-            self._take(ruling)
+    def build(self, verdicts: tuple[StatementVerdict, ...]) -> DerivedChange:
+        self.replacing = any(r.action.kind is ActionKind.DROP_COLUMN and r.action.table == self.table for r in verdicts)
+        for ruling in verdicts:
+            self._apply_verdict(ruling)
         for column, expression in self.answers.up.items():
             if column in self.new:
                 self.up[column] = expression
             else:
                 known = ", ".join(self.new) or "none"
-                self.asks.append(
-                    Ask(f"--up names {column}, and the migration makes no such column (it makes: {known})")
+                self.missing_inputs.append(
+                    MissingInput(f"--up names {column}, and the migration makes no such column (it makes: {known})")
                 )
         self.down |= self.answers.down
         for old in self.dropped:
             text = f"which expression over new columns keeps {self.table}.{old} for the way back"
-            self.asks.append(Ask(text, "--down", old))
+            self.missing_inputs.append(MissingInput(text, "--down", old))
         if self.dropped:
-            self.notes.append(f"where its data is needed nowhere, no plan is needed either: {_AFTERWARDS}")
+            self.notes.append(f"where its data is needed nowhere, no plan is needed either: {_RUN_AFTER_RELEASE}")
         for column in self.new:
             if column not in self.up:
-                self._ask_up(column)
-        if not self.down and not self.asks:
+                self._require_up_expression(column)
+        if not self.down and not self.missing_inputs:
             text = "no old column is replaced: give the new one a constant DEFAULT, and it breaks nothing"
-            self.asks.append(Ask(text))
-        if self.asks:
-            return Derived(None, tuple(dict.fromkeys(self.asks)), tuple(self.notes))
-        self._carry_indexes()
-        return Derived(self._section(), notes=tuple(dict.fromkeys(self.notes)))
+            self.missing_inputs.append(MissingInput(text))
+        if self.missing_inputs:
+            return DerivedChange(None, tuple(dict.fromkeys(self.missing_inputs)), tuple(self.notes))
+        self._recreate_indexes()
+        return DerivedChange(self._build_change_section(), notes=tuple(dict.fromkeys(self.notes)))
 
-    def _take(self, ruling: Ruling) -> None:
-        action, place = ruling.action, ruling.statement.place
+    def _apply_verdict(self, verdict: StatementVerdict) -> None:
+        action, place = verdict.action, verdict.statement.location
         if action.table != self.table:
-            if action.kind not in (Kind.HARMLESS,):
+            if action.kind not in (ActionKind.HARMLESS,):
                 self.notes.append(f"{place} is not in the plan: run it before the release")
             return
-        if action.kind in _TAKERS and (ruling.rule.breaks or action.kind is Kind.ADD_COLUMN):
-            if self.live and action.column in self.live.key and action.kind is not Kind.ADD_COLUMN:
+        if action.kind in _HANDLERS and (verdict.rule.breaking_reason or action.kind is ActionKind.ADD_COLUMN):
+            if self.live and action.column in self.live.key and action.kind is not ActionKind.ADD_COLUMN:
                 key = f"{self.table}.{action.column} is the key, by which zdd finds rows"
-                self.asks.append(Ask(f"{key}: it needs a new table, and a plan by hand (change.into)"))
+                self.missing_inputs.append(
+                    MissingInput(f"{key}: it needs a new table, and a plan by hand (change.into)")
+                )
                 return
-            _TAKERS[action.kind](self, ruling)
-        elif ruling.rule.breaks:
-            self.asks.append(Ask(f"{place}: {_AFTERWARDS}"))
-        elif action.kind in (Kind.CREATE_INDEX, Kind.CREATE_INDEX_CONCURRENTLY):
-            self.indexes.append(concurrently(ruling.statement.text))
-        elif action.kind is not Kind.HARMLESS:
+            _HANDLERS[action.kind](self, verdict)
+        elif verdict.rule.breaking_reason:
+            self.missing_inputs.append(MissingInput(f"{place}: {_RUN_AFTER_RELEASE}"))
+        elif action.kind in (ActionKind.CREATE_INDEX, ActionKind.CREATE_INDEX_CONCURRENTLY):
+            self.indexes.append(make_concurrent(verdict.statement.text))
+        elif action.kind is not ActionKind.HARMLESS:
             self.notes.append(f"{place} is not in the plan: run it after the release")
 
-    def _type(self, column: str) -> str:
+    def _column_type(self, column: str) -> str:
         known = self.answers.types.get(column) or (self.live.columns.get(column, "") if self.live else "")
         if not known:
             if self.live is not None:
-                self.asks.append(Ask(f"{self.table} has no column {column}; it has {', '.join(self.live.columns)}"))
+                self.missing_inputs.append(
+                    MissingInput(f"{self.table} has no column {column}; it has {', '.join(self.live.columns)}")
+                )
             else:
-                self.asks.append(Ask(f"the type of {self.table}.{column} (--dsn looks it up)", "--type", column))
+                self.missing_inputs.append(
+                    MissingInput(f"the type of {self.table}.{column} (--dsn looks it up)", "--type", column)
+                )
         return known
 
-    def _fresh_name(self, column: str) -> str:
+    def _unused_name(self, column: str) -> str:
         taken, number = set(self.live.columns if self.live else ()) | set(self.new), 2
-        while (name := cut(column, f"_v{number}")) in taken:
+        while (name := truncate_identifier(column, f"_v{number}")) in taken:
             number += 1
         return name
 
-    def _rename(self, ruling: Ruling) -> None:
-        old, new = ruling.action.column, ruling.action.name
-        self.new[new], self.came_from[new] = self._type(old), old
+    def _rename_column(self, verdict: StatementVerdict) -> None:
+        old, new = verdict.action.column, verdict.action.name
+        self.new[new], self.source_columns[new] = self._column_type(old), old
         self.up[new], self.down[old] = column_sql(old), column_sql(new)
 
-    def _change_type(self, ruling: Ruling) -> None:
-        action = ruling.action
-        if action.column in self.came_from:  # it was renamed a line above
-            new, old = action.column, self.came_from[action.column]
+    def _change_type(self, verdict: StatementVerdict) -> None:
+        action = verdict.action
+        if action.column in self.source_columns:  # it was renamed a line above
+            new, old = action.column, self.source_columns[action.column]
         else:
-            new, old = self._fresh_name(action.column), action.column
-            self.came_from[new] = old
+            new, old = self._unused_name(action.column), action.column
+            self.source_columns[new] = old
             self.notes.append(f"the new column is called {new}: two columns cannot share the name {old}")
-        before = self._type(old)
+        before = self._column_type(old)
         self.new[new] = action.type
         before_rename = renamed_sql(action.using or column_sql(action.column), {action.column: old})
         self.up[new] = cast(before_rename, action.type)
@@ -231,49 +243,51 @@ class _Draft:
             f" every value of {new} to cast to {before or 'the old type'}"
         )
 
-    def _set_not_null(self, ruling: Ruling) -> None:
-        old = ruling.action.column
+    def _set_not_null(self, verdict: StatementVerdict) -> None:
+        old = verdict.action.column
         if old in self.new:
             self.notes.append(f"{old} NOT NULL: after the release, through a validated CHECK")
             return
-        new = self._fresh_name(old)
+        new = self._unused_name(old)
         if new not in self.answers.up:
-            self.asks.append(Ask(f"what stands in {self.table}.{old} in place of NULL", "--up", new))
+            self.missing_inputs.append(MissingInput(f"what stands in {self.table}.{old} in place of NULL", "--up", new))
             self.notes.append(
-                f"where no row and no code has NULL in {old} any more, no plan is needed: {ruling.rule.mend}"
+                f"where no row and no code has NULL in {old} any more, no plan is needed: {verdict.rule.hint}"
             )
             return
-        self.new[new], self.down[old], self.came_from[new] = self._type(old), column_sql(new), old
+        self.new[new], self.down[old], self.source_columns[new] = self._column_type(old), column_sql(new), old
         self.notes.append(f"after the release: a CHECK ({new} IS NOT NULL) NOT VALID, VALIDATE, then SET NOT NULL")
 
-    def _drop(self, ruling: Ruling) -> None:
-        old = ruling.action.column
+    def _drop_column(self, verdict: StatementVerdict) -> None:
+        old = verdict.action.column
         if old not in self.answers.down:
             self.dropped.append(old)
 
-    def _add(self, ruling: Ruling) -> None:
-        action = ruling.action
-        plain = action.kind is Kind.ADD_COLUMN and not self.replacing
+    def _add_column(self, verdict: StatementVerdict) -> None:
+        action = verdict.action
+        plain = action.kind is ActionKind.ADD_COLUMN and not self.replacing
         if plain and action.column not in self.answers.up:
             self.extra.append(action.definition)
         else:
             self.new[action.column] = action.type
 
-    def _ask_up(self, column: str) -> None:
-        self.asks.append(Ask(f"what {self.table}.{column} holds for rows that exist", "--up", column))
+    def _require_up_expression(self, column: str) -> None:
+        self.missing_inputs.append(
+            MissingInput(f"what {self.table}.{column} holds for rows that exist", "--up", column)
+        )
 
-    def _carry_indexes(self) -> None:
+    def _recreate_indexes(self) -> None:
         if self.live is None:
             self.notes.append("without --dsn: indexes on the old columns are not known; the new ones may need some")
             return
-        renamed = {old: new for new, old in self.came_from.items()}
+        renamed = {old: new for new, old in self.source_columns.items()}
         merged = {old: old for old in self.down if old not in renamed}
         for definition in self.live.indexes:
-            if carry_index(definition, merged):
+            if retarget_index(definition, merged):
                 self.notes.append(f"no heir on the new columns (CREATE INDEX in the migration makes one): {definition}")
-            elif carried := carry_index(definition, renamed):
+            elif carried := retarget_index(definition, renamed):
                 self.indexes.append(carried)
-        for new, old in self.came_from.items():
+        for new, old in self.source_columns.items():
             lost = [
                 word
                 for word, there in (("NOT NULL", self.live.not_null), ("DEFAULT", self.live.defaults))
@@ -284,7 +298,7 @@ class _Draft:
         if self.live.triggers:
             self.notes.append(f"triggers of {self.table} ({', '.join(self.live.triggers)}) fire for the backfill too")
 
-    def _section(self) -> dict[str, Any]:
+    def _build_change_section(self) -> dict[str, Any]:
         where = table_sql(self.table)
         adds = [f"ALTER TABLE {where} ADD COLUMN {column_sql(name)} {kind}" for name, kind in self.new.items()]
         section: dict[str, Any] = {"table": table_sql(self.table), "expand": ";\n".join([*adds, *self.extra])}
@@ -293,22 +307,22 @@ class _Draft:
         return section | {"up": dict(self.up), "down": dict(self.down), "dual_write": "application"}
 
 
-_AFTERWARDS = "first release code that does not use it; when no older pod is left, run this statement by itself"
+_RUN_AFTER_RELEASE = "first release code that does not use it; when no older pod is left, run this statement by itself"
 
-_TAKERS = {
-    Kind.RENAME_COLUMN: _Draft._rename,
-    Kind.CHANGE_TYPE: _Draft._change_type,
-    Kind.SET_NOT_NULL: _Draft._set_not_null,
-    Kind.DROP_COLUMN: _Draft._drop,
-    Kind.ADD_COLUMN: _Draft._add,
-    Kind.ADD_REQUIRED_COLUMN: _Draft._add,
+_HANDLERS = {
+    ActionKind.RENAME_COLUMN: _ChangeBuilder._rename_column,
+    ActionKind.CHANGE_TYPE: _ChangeBuilder._change_type,
+    ActionKind.SET_NOT_NULL: _ChangeBuilder._set_not_null,
+    ActionKind.DROP_COLUMN: _ChangeBuilder._drop_column,
+    ActionKind.ADD_COLUMN: _ChangeBuilder._add_column,
+    ActionKind.ADD_REQUIRED_COLUMN: _ChangeBuilder._add_column,
 }
 
 
 # --- indexes -------------------------------------------------------------------------------------------------
 
 
-def concurrently(statement: str) -> str:
+def make_concurrent(statement: str) -> str:
     """A CREATE INDEX, made concurrent."""
     tree = postgast.parse(statement)
     index = tree.stmts[0].stmt.index_stmt
@@ -316,7 +330,7 @@ def concurrently(statement: str) -> str:
     return str(postgast.deparse(tree))
 
 
-def carry_index(definition: str, renamed: Mapping[str, str]) -> str:
+def retarget_index(definition: str, renamed: Mapping[str, str]) -> str:
     """The same index on the new columns; empty where it does not touch any of them."""
     tree = postgast.parse(definition)
     index = tree.stmts[0].stmt.index_stmt
@@ -324,7 +338,7 @@ def carry_index(definition: str, renamed: Mapping[str, str]) -> str:
     if not touched:
         return ""
     index.concurrent = True
-    index.idxname = cut(index.idxname, "_" + touched[0])
+    index.idxname = truncate_identifier(index.idxname, "_" + touched[0])
     return str(postgast.deparse(tree))
 
 
@@ -343,7 +357,7 @@ def _rename_in(node: Any, old: str, new: str) -> bool:
     return found
 
 
-def cut(name: str, suffix: str) -> str:
+def truncate_identifier(name: str, suffix: str) -> str:
     """A name with its ending, at most as long as PostgreSQL keeps."""
     return name.encode()[: MAX_IDENTIFIER_BYTES - len(suffix.encode())].decode(errors="ignore") + suffix
 
@@ -351,26 +365,34 @@ def cut(name: str, suffix: str) -> str:
 # --- A table that is renamed, or moved to another schema: a new table beside it, with the same columns.
 
 
-def derive_table(rulings: tuple[Ruling, ...], rename: Action, live: LiveTable | None) -> Derived:
+def derive_table_change(
+    verdicts: tuple[StatementVerdict, ...], rename: StatementAction, live: LiveTableStats | None
+) -> DerivedChange:
     """The `change` section for a rename of a table; needs the live table, for its columns."""
     old = rename.table
     assert old is not None
     if live is None:
-        return Derived(None, (Ask(f"the columns of {old}", "--dsn"),))
-    if others := [ruling for ruling in breaking(rulings) if ruling.action is not rename]:
-        return Derived(
+        return DerivedChange(None, (MissingInput(f"the columns of {old}", "--dsn"),))
+    if others := [ruling for ruling in select_breaking(verdicts) if ruling.action is not rename]:
+        return DerivedChange(
             None,
-            (Ask(f"{others[0].statement.place} breaks {old} in another way too: give each a migration and a release"),),
+            (
+                MissingInput(
+                    f"{others[0].statement.location} breaks {old} in another way too: give each a migration and a release"
+                ),
+            ),
         )
     if live.generated:
-        return Derived(None, (Ask(f"{old} has the generated column {min(live.generated)}: write the plan by hand"),))
-    moved = rename.kind is Kind.SET_SCHEMA
+        return DerivedChange(
+            None, (MissingInput(f"{old} has the generated column {min(live.generated)}: write the plan by hand"),)
+        )
+    moved = rename.kind is ActionKind.SET_SCHEMA
     new = TableName(schema_=rename.name if moved else old.schema_, name=old.name if moved else rename.name)
     same = {name: column_sql(name) for name in live.columns if name not in live.key}
     if not same:
-        return Derived(None, (Ask(f"{old} has no column beside its key: write the plan by hand"),))
-    indexes = [carried for definition in live.indexes if (carried := _onto(definition, new))]
-    section: dict[str, Any] = {"table": table_sql(old), "into": table_sql(new), "expand": _create(new, live)}
+        return DerivedChange(None, (MissingInput(f"{old} has no column beside its key: write the plan by hand"),))
+    indexes = [carried for definition in live.indexes if (carried := _retarget_statement(definition, new))]
+    section: dict[str, Any] = {"table": table_sql(old), "into": table_sql(new), "expand": _create_table_sql(new, live)}
     if indexes:
         section["indexes"] = indexes
     notes = [
@@ -378,10 +400,10 @@ def derive_table(rulings: tuple[Ruling, ...], rename: Action, live: LiveTable | 
     ]
     notes += [f"foreign keys of {table} point at {old}: move them before the contract" for table in live.referenced_by]
     notes += [f"trigger {name} of {old} is not copied" for name in live.triggers]
-    return Derived(section | {"up": same, "down": dict(same), "dual_write": "application"}, notes=tuple(notes))
+    return DerivedChange(section | {"up": same, "down": dict(same), "dual_write": "application"}, notes=tuple(notes))
 
 
-def _create(new: TableName, live: LiveTable) -> str:
+def _create_table_sql(new: TableName, live: LiveTableStats) -> str:
     lines = []
     for name, kind in live.columns.items():
         line = f"  {column_sql(name)} {kind}"
@@ -392,10 +414,10 @@ def _create(new: TableName, live: LiveTable) -> str:
     return f"CREATE TABLE {table_sql(new)} (\n" + ",\n".join(lines) + "\n)"
 
 
-def _onto(definition: str, table: TableName) -> str:
+def _retarget_statement(definition: str, table: TableName) -> str:
     tree = postgast.parse(definition)
     index = tree.stmts[0].stmt.index_stmt
     index.concurrent = True
     index.relation.schemaname, index.relation.relname = table.schema_, table.name
-    index.idxname = cut(index.idxname, "_" + table.name)
+    index.idxname = truncate_identifier(index.idxname, "_" + table.name)
     return str(postgast.deparse(tree))

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Literal
 
-from zdd_tui.model.advice.locks import Ruling, breaking, judge
-from zdd_tui.model.advice.migration import Live, Statement
+from zdd_tui.model.advice.locks import StatementVerdict, evaluate_statements, select_breaking
+from zdd_tui.model.advice.migration import DatabaseStats, Statement
 from zdd_tui.model.errors import PlanError
 
 
-class Cost(IntEnum):
+class EffortLevel(IntEnum):
     """In work, machines and attention."""
 
     LOW = 1
@@ -22,7 +22,7 @@ class Cost(IntEnum):
     HIGH = 3
 
 
-class Schema(StrEnum):
+class SchemaImpact(StrEnum):
     """What the change does to the database."""
 
     UNTOUCHED = "untouched"
@@ -36,86 +36,90 @@ STRATEGIES = (ROLLING, BLUE_GREEN, CANARY, DARK_LAUNCH, EXPAND_CONTRACT)
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ChangeFacts:
     """What is known of a change.
 
     Attributes:
         risk: of the feature, as its owner sees it.
         regions: how many of them serve.
         sessions: where users' sessions are kept.
-        monolith: one large program with rare releases.
-        experimental: logic whose answers have to be proven right first.
+        is_monolith: one large program with rare releases.
+        is_experimental: logic whose answers have to be proven right first.
     """
 
-    schema: Schema = Schema.UNTOUCHED
+    schema: SchemaImpact = SchemaImpact.UNTOUCHED
     risk: Literal["low", "high"] = "low"
     regions: int = 1
     sessions: Literal["external", "in-memory"] = "external"
-    monolith: bool = False
-    experimental: bool = False
+    is_monolith: bool = False
+    is_experimental: bool = False
 
 
-Condition = Callable[[Facts], bool]
+FactsPredicate = Callable[[ChangeFacts], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class AdviceRule:
     """When `holds`, take `strategy`."""
 
     change: str
     strategy: str
-    why: str
-    cost: Cost
-    holds: Condition
+    reason: str
+    cost: EffortLevel
+    applies: FactsPredicate
 
 
-def _breaks(facts: Facts) -> bool:
-    return facts.schema is Schema.BREAKING
+def _has_breaking_schema(facts: ChangeFacts) -> bool:
+    return facts.schema is SchemaImpact.BREAKING
 
 
-def _risky(facts: Facts) -> bool:
+def _is_risky(facts: ChangeFacts) -> bool:
     return facts.risk == "high"
 
 
-def _many(facts: Facts) -> bool:
+def _has_many_regions(facts: ChangeFacts) -> bool:
     return facts.regions > 1
 
 
-def _forgetful(facts: Facts) -> bool:
+def _keeps_sessions_in_memory(facts: ChangeFacts) -> bool:
     return facts.sessions == "in-memory"
 
 
-def _always(_facts: Facts) -> bool:
+def _always(_facts: ChangeFacts) -> bool:
     return True
 
 
-TABLE = (
-    Row(
+ADVICE_RULES = (
+    AdviceRule(
         *("database schema, breaking", EXPAND_CONTRACT, "the only one that survives a breaking change"),
-        *(Cost.MEDIUM, _breaks),
+        *(EffortLevel.MEDIUM, _has_breaking_schema),
     ),
-    Row(
+    AdviceRule(
         *("experimental logic", DARK_LAUNCH, "nobody sees it until it is right"),
-        *(Cost.HIGH, lambda facts: facts.experimental),
+        *(EffortLevel.HIGH, lambda facts: facts.experimental),
     ),
-    Row("high-risk feature, A/B test", CANARY, "with flags: fine control, kill switch", Cost.HIGH, _risky),
-    Row("many regions", BLUE_GREEN, "region by region: isolation, fast way back", Cost.HIGH, _many),
-    Row(
+    AdviceRule(
+        "high-risk feature, A/B test", CANARY, "with flags: fine control, kill switch", EffortLevel.HIGH, _is_risky
+    ),
+    AdviceRule(
+        "many regions", BLUE_GREEN, "region by region: isolation, fast way back", EffortLevel.HIGH, _has_many_regions
+    ),
+    AdviceRule(
         *("legacy monolith, rare releases", BLUE_GREEN, "simple way back"),
-        *(Cost.MEDIUM, lambda facts: facts.monolith),
+        *(EffortLevel.MEDIUM, lambda facts: facts.monolith),
     ),
-    Row(
+    AdviceRule(
         *("sessions in memory", BLUE_GREEN, "one switch: no session is lost more than once"),
-        *(Cost.MEDIUM, _forgetful),
+        *(EffortLevel.MEDIUM, _keeps_sessions_in_memory),
     ),
-    Row(
+    AdviceRule(
         *("database schema, additive", ROLLING, "code that runs now survives it: run the migration first, by itself"),
-        *(Cost.LOW, lambda facts: facts.schema is Schema.ADDITIVE),
+        *(EffortLevel.LOW, lambda facts: facts.schema is SchemaImpact.ADDITIVE),
     ),
-    Row("stateless service, configuration", ROLLING, "simple, safe without state", Cost.LOW, _always),
+    AdviceRule("stateless service, configuration", ROLLING, "simple, safe without state", EffortLevel.LOW, _always),
 )
 
-ROLLBACK = {
+ROLLBACK_TIMES = {
     ROLLING: ("minutes", "as long as a rollout: every pod is replaced once more"),
     BLUE_GREEN: ("seconds", "one patch of the Service, while the old pods are kept warm"),
     CANARY: ("seconds", "the weight goes back to 0"),
@@ -126,22 +130,26 @@ ROLLBACK = {
     ),
 }
 
-AGAINST: tuple[tuple[str, Condition, str], ...] = (
-    (ROLLING, _breaks, "old and new pods run side by side, and one of them meets a schema that it does not know"),
-    (ROLLING, lambda facts: facts.experimental, "every user meets the new logic before anybody has compared it"),
-    (ROLLING, _risky, "it cannot stop at a few users, and its way back takes as long as a rollout"),
-    (ROLLING, _many, "its way back takes minutes in each region"),
-    (ROLLING, lambda facts: facts.monolith, "a program that starts slowly makes the way back slow"),
-    (ROLLING, _forgetful, "a user whose pods go one by one can lose the session more than once"),
-    (BLUE_GREEN, _breaks, "both colours share one database: the switch back finds the old schema gone"),
-    (BLUE_GREEN, lambda facts: facts.experimental, "the switch shows the new logic to everybody at once"),
-    (BLUE_GREEN, _risky, "the switch brings the feature to everybody at once"),
+REJECTIONS: tuple[tuple[str, FactsPredicate, str], ...] = (
+    (
+        ROLLING,
+        _has_breaking_schema,
+        "old and new pods run side by side, and one of them meets a schema that it does not know",
+    ),
+    (ROLLING, lambda facts: facts.is_experimental, "every user meets the new logic before anybody has compared it"),
+    (ROLLING, _is_risky, "it cannot stop at a few users, and its way back takes as long as a rollout"),
+    (ROLLING, _has_many_regions, "its way back takes minutes in each region"),
+    (ROLLING, lambda facts: facts.is_monolith, "a program that starts slowly makes the way back slow"),
+    (ROLLING, _keeps_sessions_in_memory, "a user whose pods go one by one can lose the session more than once"),
+    (BLUE_GREEN, _has_breaking_schema, "both colours share one database: the switch back finds the old schema gone"),
+    (BLUE_GREEN, lambda facts: facts.is_experimental, "the switch shows the new logic to everybody at once"),
+    (BLUE_GREEN, _is_risky, "the switch brings the feature to everybody at once"),
     (BLUE_GREEN, _always, "a second set of pods, and nothing here needs it"),
-    (CANARY, _breaks, "old and new run side by side for hours on one schema that suits only one of them"),
-    (CANARY, lambda facts: facts.experimental, "some users would see answers that nobody has compared yet"),
-    (CANARY, _forgetful, "a user would go to and fro between versions and lose the session each time"),
+    (CANARY, _has_breaking_schema, "old and new run side by side for hours on one schema that suits only one of them"),
+    (CANARY, lambda facts: facts.is_experimental, "some users would see answers that nobody has compared yet"),
+    (CANARY, _keeps_sessions_in_memory, "a user would go to and fro between versions and lose the session each time"),
     (CANARY, _always, "steps and analysis cost time, and no risk here asks for them"),
-    (DARK_LAUNCH, _breaks, "it hides new code, not a changed schema"),
+    (DARK_LAUNCH, _has_breaking_schema, "it hides new code, not a changed schema"),
     (DARK_LAUNCH, _always, "a second path beside the first, and there is no experiment to hide"),
     (EXPAND_CONTRACT, _always, "six phases, and no schema change here needs them"),
 )
@@ -158,54 +166,54 @@ class Advice:
     """
 
     strategy: str
-    reasons: tuple[Row, ...]
-    cost: Cost
+    reasons: tuple[AdviceRule, ...]
+    cost: EffortLevel
     rollback: tuple[str, str]
     rejected: tuple[tuple[str, str], ...]
 
 
-def advise(facts: Facts) -> Advice:
+def choose_strategy(facts: ChangeFacts) -> Advice:
     """The strategy for a change."""
-    reasons = tuple(row for row in TABLE if row.holds(facts))
+    reasons = tuple(row for row in ADVICE_RULES if row.applies(facts))
     strategy = reasons[0].strategy
     rejected = tuple(
-        (other, next(why for name, holds, why in AGAINST if name == other and holds(facts)))
+        (other, next(why for name, holds, why in REJECTIONS if name == other and holds(facts)))
         for other in STRATEGIES
         if other != strategy
     )
-    return Advice(strategy, reasons, max(row.cost for row in reasons), ROLLBACK[strategy], rejected)
+    return Advice(strategy, reasons, max(row.cost for row in reasons), ROLLBACK_TIMES[strategy], rejected)
 
 
-def schema_of(rulings: Iterable[Ruling]) -> Schema:
+def classify_schema_impact(verdicts: Iterable[StatementVerdict]) -> SchemaImpact:
     """What a migration does to the schema, as running code sees it."""
-    seen = tuple(rulings)
-    if any(breaking(seen)):
-        return Schema.BREAKING
-    return Schema.ADDITIVE if seen else Schema.UNTOUCHED
+    seen = tuple(verdicts)
+    if any(select_breaking(seen)):
+        return SchemaImpact.BREAKING
+    return SchemaImpact.ADDITIVE if seen else SchemaImpact.UNTOUCHED
 
 
-def refuse_destructive(statements: Iterable[Statement], strategy: str, live: Live | None = None) -> None:
+def refuse_destructive(statements: Iterable[Statement], strategy: str, stats: DatabaseStats | None = None) -> None:
     """A destructive statement belongs to expand/contract alone.
 
     Args:
-        live: with it a NOT NULL that a validated CHECK has proven, and a type that only widens, pass.
+        stats: with it a NOT NULL that a validated CHECK has proven, and a type that only widens, pass.
 
     Raises:
         PlanError: place and statement, with the expand/contract plan as mend.
     """
     if strategy == EXPAND_CONTRACT:
         return
-    rulings = judge(tuple(statements), live)
-    found = tuple(breaking(rulings))
+    rulings = evaluate_statements(tuple(statements), stats)
+    found = tuple(select_breaking(rulings))
     if not found:
         return
-    from zdd_tui.model.advice.plan_from_migration import derive  # noqa: PLC0415  it needs the SQL parser
+    from zdd_tui.model.advice.plan_from_migration import derive_change  # noqa: PLC0415  it needs the SQL parser
 
-    derived = derive(rulings, live)
+    derived = derive_change(rulings, stats)
     first = found[0]
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     title = (
-        f"{first.statement.place}: {first.statement.line[:60]}{more}\n"
-        f"  a {strategy} release does not survive it: {first.rule.breaks}"
+        f"{first.statement.location}: {first.statement.one_line[:60]}{more}\n"
+        f"  a {strategy} release does not survive it: {first.rule.breaking_reason}"
     )
-    raise PlanError(title, f"make it an expand/contract release:\n{derived.as_mend()}")
+    raise PlanError(title, f"make it an expand/contract release:\n{derived.format_hint()}")

@@ -7,11 +7,11 @@ from typing import Any, Self
 from zdd_tui.model.ddl.names import search_path
 from zdd_tui.model.ddl.tokens import split_statements
 from zdd_tui.model.plan.base import Plan
-from zdd_tui.model.sql import ident, qualified
+from zdd_tui.model.sql import quote_identifier, quote_qualified
 
 
 @dataclass(frozen=True, slots=True)
-class Created:
+class CreatedObjects:
     """What the plan's expand DDL makes; columns are those of ``change.table``, the rest is schema and name.
 
     Kept in the step's detail as JSON, so that undo drops nothing that somebody else made.
@@ -45,14 +45,14 @@ def index_statements(plan: Plan) -> tuple[str, ...]:
     return tuple(statement.strip().rstrip(";").strip() for statement in plan.change.indexes)
 
 
-def undo_expand_statements(plan: Plan, created: Created) -> tuple[str, ...]:
+def undo_expand_statements(plan: Plan, created: CreatedObjects) -> tuple[str, ...]:
     """Drops what was created, last first, each only if it is there, nothing in cascade."""
-    table = qualified(plan.change.table.schema_, plan.change.table.name)
-    alters = [f"DROP CONSTRAINT IF EXISTS {ident(name)}" for name in created.constraints]
-    alters += [f"DROP COLUMN IF EXISTS {ident(name)}" for name in created.columns]
+    table = quote_qualified(plan.change.table.schema_, plan.change.table.name)
+    alters = [f"DROP CONSTRAINT IF EXISTS {quote_identifier(name)}" for name in created.constraints]
+    alters += [f"DROP COLUMN IF EXISTS {quote_identifier(name)}" for name in created.columns]
     statements = [f"ALTER TABLE {table} {', '.join(alters)}"] if alters else []
-    statements += [f"DROP INDEX IF EXISTS {qualified(*name)}" for name in reversed(created.indexes)]
-    statements += [f"DROP TABLE IF EXISTS {qualified(*name)}" for name in reversed(created.tables)]
-    statements += [f"DROP SEQUENCE IF EXISTS {qualified(*name)}" for name in reversed(created.sequences)]
-    statements += [f"DROP TYPE IF EXISTS {qualified(*name)}" for name in reversed(created.types)]
+    statements += [f"DROP INDEX IF EXISTS {quote_qualified(*name)}" for name in reversed(created.indexes)]
+    statements += [f"DROP TABLE IF EXISTS {quote_qualified(*name)}" for name in reversed(created.tables)]
+    statements += [f"DROP SEQUENCE IF EXISTS {quote_qualified(*name)}" for name in reversed(created.sequences)]
+    statements += [f"DROP TYPE IF EXISTS {quote_qualified(*name)}" for name in reversed(created.types)]
     return tuple(statements)

@@ -7,19 +7,26 @@ from difflib import get_close_matches
 from typing import Any
 
 from zdd_tui.model.ddl import lint_ddl
-from zdd_tui.model.ddl.expand import Created
-from zdd_tui.model.ddl.tokens import called_functions, lexemes, trouble
+from zdd_tui.model.ddl.expand import CreatedObjects
+from zdd_tui.model.ddl.tokens import called_functions, tokens, unsafe_token
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import Plan
 
-UNSTEADY = {
+NON_IMMUTABLE_FUNCTIONS = {
     *("now", "clock_timestamp", "statement_timestamp", "transaction_timestamp", "timeofday"),
     *("random", "gen_random_uuid", "uuid_generate_v4", "nextval", "currval", "lastval", "txid_current"),
 }
 """Functions that give another answer tomorrow: rows computed with them could never be verified."""
 
-_UNSTEADY_WORDS = {"current_timestamp", "current_date", "current_time", "localtime", "localtimestamp", "current_user"}
-_HOW = "write one expression over the columns of the row, such as first_name || ' ' || last_name"
+_NON_IMMUTABLE_KEYWORDS = {
+    "current_timestamp",
+    "current_date",
+    "current_time",
+    "localtime",
+    "localtimestamp",
+    "current_user",
+}
+_EXPRESSION_HINT = "write one expression over the columns of the row, such as first_name || ' ' || last_name"
 
 
 def lint_plan_sql(plan: Plan) -> None:
@@ -30,7 +37,7 @@ def lint_plan_sql(plan: Plan) -> None:
     """
     for side, expressions, table in (
         ("up", plan.change.up, plan.change.table.name),
-        ("down", plan.change.down, plan.change.target.name),
+        ("down", plan.change.down, plan.change.target_table.name),
     ):
         for column, expression in expressions.items():
             check_expression(f"change.{side}.{column}", expression, table)
@@ -45,15 +52,15 @@ def lint_plan_sql(plan: Plan) -> None:
         lint_ddl.check_index(plan, f"change.indexes statement {number}", statement)
 
 
-def check_expression(place: str, expression: str, table: str) -> tuple[str, ...]:
+def check_expression(plan_key: str, expression: str, table: str) -> tuple[str, ...]:
     """The columns that an expression reads, in the order of their first mention.
 
     Raises:
         PlanError: not exactly one expression over one row.
     """
-    if found := trouble(expression):
-        raise PlanError(f"{place}: not a plain expression: {found}", _HOW)
-    tree = _parse(place, expression)
+    if found := unsafe_token(expression):
+        raise PlanError(f"{plan_key}: not a plain expression: {found}", _EXPRESSION_HINT)
+    tree = _parse_expression(plan_key, expression)
     import sqlglot.expressions as exp  # noqa: PLC0415  it takes a tenth of a second, and most commands need none of it
 
     refused = (
@@ -61,36 +68,38 @@ def check_expression(place: str, expression: str, table: str) -> tuple[str, ...]
         ((exp.AggFunc, exp.Window), "an aggregate or window function", "it would read more than one row"),
         ((exp.Alias, exp.Aliases), "AS", "leave the alias out: the key in the plan is the column's name"),
         ((exp.Star,), "*", "name the columns"),
-        ((exp.DDL, exp.DML, exp.Command, exp.Drop, exp.Set), "a statement", _HOW),
+        ((exp.DDL, exp.DML, exp.Command, exp.Drop, exp.Set), "a statement", _EXPRESSION_HINT),
     )
     for node in tree.walk():
         for kinds, what, mend in refused:
             if isinstance(node, kinds):
-                raise PlanError(f"{place}: {what} cannot stand in it", mend)
-    called = {*called_functions(expression), *_words(expression, _UNSTEADY_WORDS)}
-    if unsteady := sorted(called & (UNSTEADY | _UNSTEADY_WORDS)):
+                raise PlanError(f"{plan_key}: {what} cannot stand in it", mend)
+    called = {*called_functions(expression), *_forbidden_keywords(expression, _NON_IMMUTABLE_KEYWORDS)}
+    if unsteady := sorted(called & (NON_IMMUTABLE_FUNCTIONS | _NON_IMMUTABLE_KEYWORDS)):
         raise PlanError(
-            f"{place}: {unsteady[0]} gives another answer each time, so the rows could never be verified",
+            f"{plan_key}: {unsteady[0]} gives another answer each time, so the rows could never be verified",
             "compute it from columns alone",
         )
     columns = list(tree.find_all(exp.Column))
     for column in columns:
-        if column.table and lint_ddl.folded(column.args["table"]) != table:
-            raise PlanError(f"{place}: {column.sql(dialect='postgres')} is not a column of {table}", _HOW)
-    return tuple(dict.fromkeys(lint_ddl.folded(column.this) for column in columns))
+        if column.table and lint_ddl.fold_identifier(column.args["table"]) != table:
+            raise PlanError(
+                f"{plan_key}: {column.sql(dialect='postgres')} is not a column of {table}", _EXPRESSION_HINT
+            )
+    return tuple(dict.fromkeys(lint_ddl.fold_identifier(column.this) for column in columns))
 
 
-def up_reads(plan: Plan) -> tuple[str, ...]:
+def up_source_columns(plan: Plan) -> tuple[str, ...]:
     """Columns of the old table that ``up`` reads."""
-    return _reads(plan, "up", plan.change.up, plan.change.table.name)
+    return _source_columns(plan, "up", plan.change.up, plan.change.table.name)
 
 
-def down_reads(plan: Plan) -> tuple[str, ...]:
+def down_source_columns(plan: Plan) -> tuple[str, ...]:
     """Columns of the new side that ``down`` reads."""
-    return _reads(plan, "down", plan.change.down, plan.change.target.name)
+    return _source_columns(plan, "down", plan.change.down, plan.change.target_table.name)
 
 
-def created_objects(plan: Plan) -> Created:
+def created_objects(plan: Plan) -> CreatedObjects:
     """What the expand DDL makes.
 
     Raises:
@@ -104,13 +113,13 @@ def new_column_types(plan: Plan) -> dict[str, str]:
     return lint_ddl.column_types(plan)
 
 
-def nearest(name: str, names: tuple[str, ...] | list[str]) -> str:
+def suggest_name(name: str, names: tuple[str, ...] | list[str]) -> str:
     """``; did you mean x?``, or nothing."""
     found = get_close_matches(name, names, 1)
     return f"; did you mean {found[0]}?" if found else ""
 
 
-def _reads(plan: Plan, side: str, expressions: dict[str, str], table: str) -> tuple[str, ...]:
+def _source_columns(plan: Plan, side: str, expressions: dict[str, str], table: str) -> tuple[str, ...]:
     read = (
         name
         for column, expression in expressions.items()
@@ -119,12 +128,12 @@ def _reads(plan: Plan, side: str, expressions: dict[str, str], table: str) -> tu
     return tuple(dict.fromkeys(read))
 
 
-def _words(expression: str, wanted: set[str]) -> set[str]:
-    return {lexeme.lower() for kind, lexeme, _ in lexemes(expression) if kind == "word"} & wanted
+def _forbidden_keywords(expression: str, wanted: set[str]) -> set[str]:
+    return {lexeme.lower() for kind, lexeme, _ in tokens(expression) if kind == "word"} & wanted
 
 
-def _parse(place: str, expression: str) -> Any:
-    trees = lint_ddl.parse(place, expression, _HOW)
+def _parse_expression(plan_key: str, expression: str) -> Any:
+    trees = lint_ddl.parse_sql(plan_key, expression, _EXPRESSION_HINT)
     if len(trees) != 1:
-        raise PlanError(f"{place}: expected one expression", _HOW)
+        raise PlanError(f"{plan_key}: expected one expression", _EXPRESSION_HINT)
     return trees[0]

@@ -3,18 +3,18 @@
 import logging
 from typing import Any
 
-from zdd_tui.model.ddl.expand import Created
-from zdd_tui.model.ddl.tokens import called_functions, split_statements, trouble
+from zdd_tui.model.ddl.expand import CreatedObjects
+from zdd_tui.model.ddl.tokens import called_functions, split_statements, unsafe_token
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import Plan, TableName
 
-_ADDITIVE = (
+_ADDITIVE_HINT = (
     "expand may hold ALTER TABLE … ADD COLUMN, ADD CONSTRAINT … NOT VALID, CREATE TABLE, CREATE TYPE, "
     "CREATE SEQUENCE, COMMENT ON and GRANT"
 )
 
 
-def parse(place: str, text: str, mend: str) -> list[Any]:
+def parse_sql(plan_key: str, text: str, hint: str) -> list[Any]:
     """The syntax trees of a text.
 
     Raises:
@@ -29,87 +29,87 @@ def parse(place: str, text: str, mend: str) -> list[Any]:
     except sqlglot.errors.SqlglotError as error:
         detail = getattr(error, "errors", None)
         reason = detail[0].get("description", "") if detail else ""
-        raise PlanError(f"{place}: cannot be read as PostgreSQL's SQL: {reason or 'syntax error'}", mend) from None
+        raise PlanError(f"{plan_key}: cannot be read as PostgreSQL's SQL: {reason or 'syntax error'}", hint) from None
     finally:
         logger.setLevel(level)
 
 
-def folded(identifier: Any) -> str:
+def fold_identifier(identifier: Any) -> str:
     """A name as PostgreSQL folds it."""
     return str(identifier.name if identifier.args.get("quoted") else identifier.name.lower())
 
 
-def check_expand(plan: Plan) -> Created:
+def check_expand(plan: Plan) -> CreatedObjects:
     """What the expand DDL makes.
 
     Raises:
         PlanError: naming statement and mend, for everything that is not known to be additive.
     """
     expand = plan.change.expand
-    if found := trouble(expand, statements=True):
+    if found := unsafe_token(expand, statements=True):
         raise PlanError(f"change.expand: {found}", "write plain statements, separated by semicolons")
-    made = _Made(plan)
+    made = _AdditiveChecker(plan)
     for number, statement in enumerate(split_statements(expand), 1):
         place = f"change.expand statement {number}"
-        trees = parse(place, statement, _ADDITIVE)
+        trees = parse_sql(place, statement, _ADDITIVE_HINT)
         if len(trees) != 1:
-            raise PlanError(f"{place}: expected one statement", _ADDITIVE)
-        made.take(place, trees[0])
+            raise PlanError(f"{place}: expected one statement", _ADDITIVE_HINT)
+        made.check_statement(place, trees[0])
     made.check_complete()
     return made.created()
 
 
 def column_types(plan: Plan) -> dict[str, str]:
     """Name and SQL type of the columns that the DDL makes in the target table."""
-    made = _Made(plan)
+    made = _AdditiveChecker(plan)
     for number, statement in enumerate(split_statements(plan.change.expand), 1):
-        for tree in parse(f"change.expand statement {number}", statement, _ADDITIVE):
-            made.take(f"change.expand statement {number}", tree)
+        for tree in parse_sql(f"change.expand statement {number}", statement, _ADDITIVE_HINT):
+            made.check_statement(f"change.expand statement {number}", tree)
     return made.types
 
 
-def check_index(plan: Plan, place: str, statement: str) -> tuple[str, str]:
+def check_index(plan: Plan, plan_key: str, statement: str) -> tuple[str, str]:
     """Schema and name of the index that a statement of ``indexes`` makes.
 
     Raises:
         PlanError: not CREATE INDEX CONCURRENTLY with a name, on a table of the plan.
     """
-    mend = f"write CREATE INDEX CONCURRENTLY name ON {plan.change.target} (column)"
+    mend = f"write CREATE INDEX CONCURRENTLY name ON {plan.change.target_table} (column)"
     text = statement.strip().rstrip(";")
-    if found := trouble(text):
-        raise PlanError(f"{place}: {found}", mend)
-    trees = parse(place, text, mend)
+    if found := unsafe_token(text):
+        raise PlanError(f"{plan_key}: {found}", mend)
+    trees = parse_sql(plan_key, text, mend)
     tree = trees[0] if len(trees) == 1 else None
     if tree is None or type(tree).__name__ != "Create" or tree.args.get("kind") != "INDEX":
-        raise PlanError(f"{place}: not a CREATE INDEX", mend)
+        raise PlanError(f"{plan_key}: not a CREATE INDEX", mend)
     if not tree.args.get("concurrently"):
-        raise PlanError(f"{place}: without CONCURRENTLY it would block every write while it is built", mend)
+        raise PlanError(f"{plan_key}: without CONCURRENTLY it would block every write while it is built", mend)
     index = tree.this
     if index.this is None:
-        raise PlanError(f"{place}: the index has no name, so it could not be found again", mend)
-    table = _table(plan, index.args["table"])
-    if table not in (plan.change.table, plan.change.target):
-        raise PlanError(f"{place}: {table} is no table of this plan", mend)
-    return table.schema_, folded(index.this)
+        raise PlanError(f"{plan_key}: the index has no name, so it could not be found again", mend)
+    table = _resolve_table_name(plan, index.args["table"])
+    if table not in (plan.change.table, plan.change.target_table):
+        raise PlanError(f"{plan_key}: {table} is no table of this plan", mend)
+    return table.schema_, fold_identifier(index.this)
 
 
 def index_name(statement: str) -> str:
     """The name in a CREATE INDEX statement that has passed :func:`check_index`."""
-    tree = parse("change.indexes", statement, "write CREATE INDEX CONCURRENTLY name ON table (column)")[0]
-    return folded(tree.this.this)
+    tree = parse_sql("change.indexes", statement, "write CREATE INDEX CONCURRENTLY name ON table (column)")[0]
+    return fold_identifier(tree.this.this)
 
 
-def _table(plan: Plan, table: Any) -> TableName:
+def _resolve_table_name(plan: Plan, table: Any) -> TableName:
     """What a table's name means under the search path that the statements run with."""
-    schema = folded(table.args["db"]) if table.args.get("db") else ""
-    name = folded(table.this)
+    schema = fold_identifier(table.args["db"]) if table.args.get("db") else ""
+    name = fold_identifier(table.this)
     if not schema:
-        known = next((known for known in (plan.change.target, plan.change.table) if known.name == name), None)
-        schema = known.schema_ if known else plan.change.target.schema_
+        known = next((known for known in (plan.change.target_table, plan.change.table) if known.name == name), None)
+        schema = known.schema_ if known else plan.change.target_table.schema_
     return TableName(schema_=schema, name=name)
 
 
-class _Made:
+class _AdditiveChecker:
     """Takes the statements one by one and keeps what they make."""
 
     def __init__(self, plan: Plan) -> None:
@@ -119,8 +119,8 @@ class _Made:
         self.constraints: list[str] = []
         self.relations: dict[str, list[tuple[str, str]]] = {"TABLE": [], "SEQUENCE": [], "TYPE": []}
 
-    def created(self) -> Created:
-        return Created(
+    def created(self) -> CreatedObjects:
+        return CreatedObjects(
             columns=tuple(self.columns),
             constraints=tuple(self.constraints),
             tables=tuple(self.relations["TABLE"]),
@@ -132,17 +132,17 @@ class _Made:
             ),
         )
 
-    def take(self, place: str, tree: Any) -> None:
+    def check_statement(self, plan_key: str, tree: Any) -> None:
         kind = type(tree).__name__
         if kind == "Alter" and tree.args.get("kind") == "TABLE":
-            self._alter(place, tree)
+            self._alter(plan_key, tree)
         elif kind == "Create":
-            self._create(place, tree)
+            self._create(plan_key, tree)
         elif kind not in ("Comment", "Grant"):
-            raise PlanError(f"{place}: {tree.sql(dialect='postgres')[:40]} is not additive", _ADDITIVE)
+            raise PlanError(f"{plan_key}: {tree.sql(dialect='postgres')[:40]} is not additive", _ADDITIVE_HINT)
 
     def check_complete(self) -> None:
-        target = self.plan.change.target
+        target = self.plan.change.target_table
         if self.plan.change.into is not None and (target.schema_, target.name) not in self.relations["TABLE"]:
             raise PlanError(f"change.expand: nothing creates {target}", "add its CREATE TABLE, or leave into out")
         for column in self.plan.change.up:
@@ -152,100 +152,110 @@ class _Made:
                     f"add it there; expand makes {', '.join(self.types) or 'no column'}",
                 )
 
-    def _alter(self, place: str, tree: Any) -> None:
-        table = _table(self.plan, tree.this)
-        ours = table in (self.plan.change.table, self.plan.change.target)
+    def _alter(self, plan_key: str, tree: Any) -> None:
+        table = _resolve_table_name(self.plan, tree.this)
+        ours = table in (self.plan.change.table, self.plan.change.target_table)
         fresh = (table.schema_, table.name) in self.relations["TABLE"]
         if not ours and not fresh:
-            raise PlanError(f"{place}: {table} is no table of this plan", f"alter {self.plan.change.target} only")
+            raise PlanError(
+                f"{plan_key}: {table} is no table of this plan", f"alter {self.plan.change.target_table} only"
+            )
         for action in tree.args.get("actions") or []:
             match type(action).__name__:
                 case "ColumnDef":
-                    self._column(place, action, table, fresh)
+                    self._column(plan_key, action, table, fresh)
                 case "AddConstraint":
-                    self._constraint(place, tree, action, fresh)
+                    self._constraint(plan_key, tree, action, fresh)
                 case _:
-                    raise PlanError(f"{place}: {action.sql(dialect='postgres')[:40]} is not additive", _ADDITIVE)
+                    raise PlanError(
+                        f"{plan_key}: {action.sql(dialect='postgres')[:40]} is not additive", _ADDITIVE_HINT
+                    )
 
-    def _constraint(self, place: str, tree: Any, action: Any, fresh: bool) -> None:
+    def _constraint(self, plan_key: str, tree: Any, action: Any, on_new_table: bool) -> None:
         for constraint in action.expressions:
             if type(constraint).__name__ != "Constraint":
-                raise PlanError(f"{place}: the constraint has no name", "write ADD CONSTRAINT name CHECK (…) NOT VALID")
-            kinds = {type(part).__name__ for part in constraint.expressions}
-            if not fresh and (not tree.args.get("not_valid") or not kinds <= {"CheckColumnConstraint", "ForeignKey"}):
                 raise PlanError(
-                    f"{place}: the constraint would read the whole table under a lock",
+                    f"{plan_key}: the constraint has no name", "write ADD CONSTRAINT name CHECK (…) NOT VALID"
+                )
+            kinds = {type(part).__name__ for part in constraint.expressions}
+            if not on_new_table and (
+                not tree.args.get("not_valid") or not kinds <= {"CheckColumnConstraint", "ForeignKey"}
+            ):
+                raise PlanError(
+                    f"{plan_key}: the constraint would read the whole table under a lock",
                     "add NOT VALID to a CHECK or FOREIGN KEY; build uniqueness as an index in `indexes`",
                 )
-            if not fresh:
-                self.constraints.append(folded(constraint.this))
+            if not on_new_table:
+                self.constraints.append(fold_identifier(constraint.this))
 
-    def _column(self, place: str, column: Any, table: TableName, fresh: bool) -> None:
-        name = folded(column.this)
+    def _column(self, plan_key: str, column: Any, table: TableName, on_new_table: bool) -> None:
+        name = fold_identifier(column.this)
         kinds = {type(part.kind).__name__: part.kind for part in column.args.get("constraints") or []}
         if column.args.get("kind") is None or column.args["kind"].sql(dialect="postgres").upper().endswith("SERIAL"):
-            raise PlanError(f"{place}: column {name} has a type that rewrites the table", "use a plain type")
+            raise PlanError(f"{plan_key}: column {name} has a type that rewrites the table", "use a plain type")
         if column.args.get("exists"):
-            raise PlanError(f"{place}: IF NOT EXISTS would take over a column of somebody else", "leave it out")
-        if not fresh:
-            self._added(place, name, kinds)
-        if table == self.plan.change.target:
+            raise PlanError(f"{plan_key}: IF NOT EXISTS would take over a column of somebody else", "leave it out")
+        if not on_new_table:
+            self._added(plan_key, name, kinds)
+        if table == self.plan.change.target_table:
             self.types[name] = column.args["kind"].sql(dialect="postgres")
-        if not fresh and table == self.plan.change.table:
+        if not on_new_table and table == self.plan.change.table:
             self.columns.append(name)
 
-    def _added(self, place: str, name: str, kinds: dict[str, Any]) -> None:
+    def _added(self, plan_key: str, name: str, kinds: dict[str, Any]) -> None:
         default = kinds.get("DefaultColumnConstraint")
         if not set(kinds) <= {"DefaultColumnConstraint", "NotNullColumnConstraint", "CollateColumnConstraint"}:
             raise PlanError(
-                f"{place}: column {name} has a constraint that needs a long lock or a rewrite",
+                f"{plan_key}: column {name} has a constraint that needs a long lock or a rewrite",
                 "add the column bare; constraints as NOT VALID, uniqueness as an index in `indexes`",
             )
         not_null = "NotNullColumnConstraint" in kinds and not kinds["NotNullColumnConstraint"].args.get("allow_null")
         if name in self.plan.change.up and (default is not None or not_null):
             raise PlanError(
-                f"{place}: column {name} must be nullable and without a default",
+                f"{plan_key}: column {name} must be nullable and without a default",
                 "NULL says that it is not written yet; add NOT NULL and DEFAULT after the release",
             )
         if not_null and default is None:
-            raise PlanError(f"{place}: column {name} is NOT NULL without a default", "drop NOT NULL or add a DEFAULT")
+            raise PlanError(
+                f"{plan_key}: column {name} is NOT NULL without a default", "drop NOT NULL or add a DEFAULT"
+            )
         if default is not None and called_functions(default.this.sql(dialect="postgres")):
             raise PlanError(
-                f"{place}: the default of {name} calls a function: it could rewrite the table",
+                f"{plan_key}: the default of {name} calls a function: it could rewrite the table",
                 "give a constant as default",
             )
 
-    def _create(self, place: str, tree: Any) -> None:
+    def _create(self, plan_key: str, tree: Any) -> None:
         kind = tree.args.get("kind")
         if kind == "INDEX":
-            raise PlanError(f"{place}: an index belongs to change.indexes", "CREATE INDEX CONCURRENTLY goes there")
+            raise PlanError(f"{plan_key}: an index belongs to change.indexes", "CREATE INDEX CONCURRENTLY goes there")
         if kind not in self.relations or tree.args.get("replace"):
-            raise PlanError(f"{place}: {tree.sql(dialect='postgres')[:40]} is not additive", _ADDITIVE)
+            raise PlanError(f"{plan_key}: {tree.sql(dialect='postgres')[:40]} is not additive", _ADDITIVE_HINT)
         if tree.args.get("exists"):
-            raise PlanError(f"{place}: IF NOT EXISTS would take over what somebody else made", "leave it out")
+            raise PlanError(f"{plan_key}: IF NOT EXISTS would take over what somebody else made", "leave it out")
         schema = tree.this
-        name = _table(self.plan, schema.this if type(schema).__name__ == "Schema" else schema)
+        name = _resolve_table_name(self.plan, schema.this if type(schema).__name__ == "Schema" else schema)
         if kind == "TABLE":
-            self._table(place, tree, name)
+            self._table(plan_key, tree, name)
         self.relations[kind].append((name.schema_, name.name))
 
-    def _table(self, place: str, tree: Any, name: TableName) -> None:
+    def _table(self, plan_key: str, tree: Any, name: TableName) -> None:
         if (
             tree.args.get("expression") is not None
             or tree.args.get("properties")
             or type(tree.this).__name__ != "Schema"
         ):
             raise PlanError(
-                f"{place}: {name} must be a plain table with a list of columns",
+                f"{plan_key}: {name} must be a plain table with a list of columns",
                 "no AS SELECT, TEMPORARY, PARTITION BY, INHERITS or UNLOGGED",
             )
-        if name != self.plan.change.target:
+        if name != self.plan.change.target_table:
             return
         key = self.plan.change.key
         for column in tree.this.expressions:
             if type(column).__name__ != "ColumnDef":
                 continue
-            column_name = folded(column.this)
+            column_name = fold_identifier(column.this)
             self.types[column_name] = column.args["kind"].sql(dialect="postgres") if column.args.get("kind") else ""
             kinds = {type(part.kind).__name__ for part in column.args.get("constraints") or []}
             filled = kinds & {
@@ -255,6 +265,6 @@ class _Made:
             needed = "NotNullColumnConstraint" in kinds and not filled
             if needed and column_name not in self.plan.change.up and key and column_name not in key:
                 raise PlanError(
-                    f"{place}: column {column_name} is NOT NULL, and up does not fill it",
+                    f"{plan_key}: column {column_name} is NOT NULL, and up does not fill it",
                     f"add change.up.{column_name}, or a DEFAULT",
                 )

@@ -3,11 +3,11 @@
 from typing import Literal
 
 from zdd_tui.model.plan.base import Plan
-from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES, ident
+from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES, quote_identifier
 
 SCHEMA = "zdd"
-ASIDE_SCHEMA = "zdd_aside"
-SYNCING = "zdd.sync_from"
+ARCHIVE_SCHEMA = "zdd_aside"
+SYNC_SETTING = "zdd.sync_from"
 """Setting of a transaction: which side the sync trigger that is at work copies from, so that the other one rests."""
 
 Direction = Literal["forward", "reverse"]
@@ -18,26 +18,26 @@ def sync_name(plan: Plan, direction: Direction) -> str:
     return f"zdd_{plan.name}_{'fwd' if direction == 'forward' else 'rev'}"
 
 
-def order_name(plan: Plan) -> str:
+def lock_order_name(plan: Plan) -> str:
     """Name of the trigger that keeps writers of both tables in one order, and of its function."""
     return f"zdd_{plan.name}_ord"
 
 
-def aside_name(plan: Plan, column: str) -> str:
+def archived_name(plan: Plan, column: str) -> str:
     """What an old column is called while it is set aside."""
     number = list(plan.change.down).index(column) + 1
     name = f"zdd_aside_{number}_{column}"
     return name.encode()[:MAX_IDENTIFIER_BYTES].decode(errors="ignore")
 
 
-def old_side_name(plan: Plan, column: str, aside: bool) -> str:
+def old_column_name(plan: Plan, column: str, archived: bool) -> str:
     """What a column of the old table is called now."""
-    if aside and plan.change.kind == "column" and column in plan.change.down:
-        return aside_name(plan, column)
+    if archived and plan.change.kind == "column" and column in plan.change.down:
+        return archived_name(plan, column)
     return column
 
 
 def search_path(plan: Plan) -> str:
     """The schemas in which names of the plan are looked up, whoever runs it: the tables' own, then public."""
-    schemas = dict.fromkeys([plan.change.target.schema_, plan.change.table.schema_, "public"])
-    return ", ".join(ident(schema) for schema in schemas) + ", pg_temp"
+    schemas = dict.fromkeys([plan.change.target_table.schema_, plan.change.table.schema_, "public"])
+    return ", ".join(quote_identifier(schema) for schema in schemas) + ", pg_temp"

@@ -6,36 +6,36 @@ the lower bound (exclusive; left out for the first page), then the upper bound (
 
 # ruff: noqa: S608  names are quoted by ident(), expressions have passed the lint, values are parameters
 
-from zdd_tui.model.ddl.catalog import Catalog, Column, Table
-from zdd_tui.model.ddl.sync import computed, distinct, overriding, upsert_tail
+from zdd_tui.model.ddl.catalog import Catalog, CatalogColumn, Table
+from zdd_tui.model.ddl.sync import distinct_condition, overriding_clause, stored_value, upsert_clause
 from zdd_tui.model.plan.base import Plan
-from zdd_tui.model.sql import ident, literal
+from zdd_tui.model.sql import quote_identifier, quote_literal
 
-MARK_AGE = "CASE WHEN age($1::text::xid8::xid) >= 0 THEN age($1::text::xid8::xid) ELSE 2147483647 END"
+MARKER_AGE_SQL = "CASE WHEN age($1::text::xid8::xid) >= 0 THEN age($1::text::xid8::xid) ELSE 2147483647 END"
 """Age of the transaction whose id is $1. Ages are compared over half the circle of ids: an older one is as old as can
 be, and tables are frozen long before that."""
 
 
 def key_texts(catalog: Catalog, alias: str) -> str:
     """The key's columns as text, ``k1`` and so on."""
-    return ", ".join(f"{alias}.{ident(c.name)}::text AS k{n}" for n, c in enumerate(catalog.key, 1))
+    return ", ".join(f"{alias}.{quote_identifier(c.name)}::text AS k{n}" for n, c in enumerate(catalog.key, 1))
 
 
 def last_key_statement(catalog: Catalog) -> str:
     """The greatest key; no row when the table is empty. No parameters."""
-    order = ", ".join(f"{_key(catalog, column)} DESC" for column in catalog.key)
-    return f"SELECT {key_texts(catalog, ident(catalog.old.name))} FROM {catalog.old.sql} ORDER BY {order} LIMIT 1"
+    order = ", ".join(f"{_key_expression(catalog, column)} DESC" for column in catalog.key)
+    return f"SELECT {key_texts(catalog, quote_identifier(catalog.old.name))} FROM {catalog.old.sql} ORDER BY {order} LIMIT 1"
 
 
-def piece_ends_statement(catalog: Catalog) -> str:
+def range_ends_statement(catalog: Catalog) -> str:
     """The greatest key of each of several pieces of the table, of about the same size, in order.
 
     Parameters: the table's upper bound, how much of it to look at (percent), how many pieces.
     """
     number = len(catalog.key)
-    order = ", ".join(_key(catalog, column) for column in catalog.key)
-    last = ", ".join(f"{_key(catalog, column)} DESC" for column in catalog.key)
-    name = ident(catalog.old.name)
+    order = ", ".join(_key_expression(catalog, column) for column in catalog.key)
+    last = ", ".join(f"{_key_expression(catalog, column)} DESC" for column in catalog.key)
+    name = quote_identifier(catalog.old.name)
     return (
         f"SELECT {key_texts(catalog, name)} FROM (\n"
         f"  SELECT DISTINCT ON (zdd_piece) * FROM (\n"
@@ -53,7 +53,7 @@ def page_statement(catalog: Catalog, *, first: bool, last: bool = False) -> str:
     A full page is one hop along the index; only where there is none, the rest is counted.
     """
     size = f"${1 + len(catalog.key) * ((not first) + (not last))}::bigint"
-    order = ", ".join(_key(catalog, column) for column in catalog.key)
+    order = ", ".join(_key_expression(catalog, column) for column in catalog.key)
     source = f"FROM {catalog.old.sql} WHERE {_bounds(catalog, catalog.old, first=first, last=last)}"
     return (
         f"WITH full_page AS (SELECT {order} {source} ORDER BY {order} OFFSET {size} - 1 LIMIT 1)\n"
@@ -66,80 +66,82 @@ def page_statement(catalog: Catalog, *, first: bool, last: bool = False) -> str:
     )
 
 
-def batch_statement(plan: Plan, catalog: Catalog, *, first: bool = False, untouched: bool = False) -> str:
+def batch_statement(plan: Plan, catalog: Catalog, *, first: bool = False, target_is_empty: bool = False) -> str:
     """Brings the rows of a page up to date; rows that agree are left alone. Parameters: both bounds.
 
     Args:
-        untouched: the new table has no row of the page. Then a plain INSERT does, which costs the server half of one
+        target_is_empty: the new table has no row of the page. Then a plain INSERT does, which costs the server half of one
             that looks for conflicts first; a writer who was faster makes it fail with a unique violation.
     """
-    return _batch(plan, catalog, _bounds(catalog, catalog.old, first=first), untouched)
+    return _batch(plan, catalog, _bounds(catalog, catalog.old, first=first), target_is_empty)
 
 
-def untouched_statement(catalog: Catalog, *, first: bool = False) -> str:
+def target_is_empty_statement(catalog: Catalog, *, first: bool = False) -> str:
     """Whether the new table has no row of a page. Parameters: both bounds."""
-    return f"SELECT NOT EXISTS (SELECT FROM {catalog.target.sql} WHERE {_bounds(catalog, catalog.target, first=first)})"
+    return f"SELECT NOT EXISTS (SELECT FROM {catalog.new_table.sql} WHERE {_bounds(catalog, catalog.new_table, first=first)})"
 
 
 def batch_row_statement(plan: Plan, catalog: Catalog) -> str:
     """As :func:`batch_statement`, for one row. Parameters: its key."""
-    key = ", ".join(_key(catalog, column) for column in catalog.key)
+    key = ", ".join(_key_expression(catalog, column) for column in catalog.key)
     values = ", ".join(f"${number}::text::{column.type}" for number, column in enumerate(catalog.key, 1))
     return _batch(plan, catalog, f"({key}) = ({values})")
 
 
-def _batch(plan: Plan, catalog: Catalog, page: str, untouched: bool = False) -> str:
+def _batch(plan: Plan, catalog: Catalog, page: str, target_is_empty: bool = False) -> str:
     columns = new_columns(plan, catalog)
-    names = ", ".join(ident(column.name) for column in columns)
+    names = ", ".join(quote_identifier(column.name) for column in columns)
     up = plan.change.up
     if plan.change.kind == "column":
-        table = ident(catalog.old.name)
-        differs = " OR ".join(distinct(c, f"{table}.{ident(c.name)}", computed(c, up[c.name])) for c in columns)
+        table = quote_identifier(catalog.old.name)
+        differs = " OR ".join(
+            distinct_condition(c, f"{table}.{quote_identifier(c.name)}", stored_value(c, up[c.name])) for c in columns
+        )
         values = ", ".join(f"({up[column.name]})" for column in columns)
         return f"UPDATE {catalog.old.sql} SET ({names}) = ROW({values})\nWHERE {page}\n  AND ({differs})"
-    keys = ", ".join(ident(name) for name in catalog.key_names)
-    reads = ", ".join(ident(name) for name in _reads(plan, catalog))
-    values = ", ".join([ident(name) for name in catalog.key_names] + [f"({up[c.name]})" for c in columns])
-    clause = overriding(catalog.target, catalog.key_names)
+    keys = ", ".join(quote_identifier(name) for name in catalog.key_names)
+    reads = ", ".join(quote_identifier(name) for name in _source_columns(plan, catalog))
+    values = ", ".join([quote_identifier(name) for name in catalog.key_names] + [f"({up[c.name]})" for c in columns])
+    clause = overriding_clause(catalog.new_table, catalog.key_names)
     return (
-        f"INSERT INTO {catalog.target.sql} AS zdd_new ({keys}, {names}){clause}\n"
+        f"INSERT INTO {catalog.new_table.sql} AS zdd_new ({keys}, {names}){clause}\n"
         f"SELECT {values} FROM (\n"
         # Without the lock a row that is changed or deleted meanwhile would come back as it was.
         f"  SELECT {reads} FROM {catalog.old.sql} WHERE {page} ORDER BY {keys} FOR SHARE\n"
-        f") AS {ident(plan.change.table.name)}"
-        + ("" if untouched else "\n" + upsert_tail(catalog.key_names, list(columns), "zdd_new"))
+        f") AS {quote_identifier(plan.change.table.name)}"
+        + ("" if target_is_empty else "\n" + upsert_clause(catalog.key_names, list(columns), "zdd_new"))
     )
 
 
-def verify_statement(plan: Plan, catalog: Catalog, *, first: bool, last: bool, ledger: bool = False) -> str:
-    """The rows of a page whose sides differ. Parameters: bounds, then, with ``ledger``, the release's id.
+def verify_statement(plan: Plan, catalog: Catalog, *, first: bool, last: bool, skip_failed_rows: bool = False) -> str:
+    """The rows of a page whose sides differ. Parameters: bounds, then, with ``skip_failed_rows``, the release's id.
 
     Columns of the answer: ``key`` (JSON array of texts), ``old`` and ``new`` (whether the row is there), ``differs``
     (names of the new columns that hold something else). Rows in the ledger of failures are left out.
     """
     release = 1 + len(catalog.key) * ((not first) + (not last))
-    return _disagreements(
+    return _mismatch_query(
         plan,
         catalog,
         [_bounds(catalog, table, first=first, last=last) for table in _tables(plan, catalog)],
-        release if ledger else 0,
+        release if skip_failed_rows else 0,
     )
 
 
-def verify_keys_statement(plan: Plan, catalog: Catalog, *, ledger: bool = False) -> str:
+def verify_keys_statement(plan: Plan, catalog: Catalog, *, skip_failed_rows: bool = False) -> str:
     """As :func:`verify_statement`, for given keys. Parameters: one ``text[]`` a key column, then the release's id."""
     arrays = ", ".join(f"${n}::text[]" for n in range(1, len(catalog.key) + 1))
     names = [f"k{n}" for n in range(1, len(catalog.key) + 1)]
     wanted = ", ".join(f"{name}::{column.type}" for name, column in zip(names, catalog.key, strict=True))
     conditions = [
-        f"({', '.join(_key(catalog, column, table) for column in catalog.key)}) IN "
+        f"({', '.join(_key_expression(catalog, column, table) for column in catalog.key)}) IN "
         f"(SELECT {wanted} FROM unnest({arrays}) AS wanted ({', '.join(names)}))"
         for table in _tables(plan, catalog)
     ]
-    return _disagreements(plan, catalog, conditions, len(catalog.key) + 1 if ledger else 0)
+    return _mismatch_query(plan, catalog, conditions, len(catalog.key) + 1 if skip_failed_rows else 0)
 
 
-def unmoved_statement(plan: Plan, catalog: Catalog) -> str:
+def not_copied_statement(plan: Plan, catalog: Catalog) -> str:
     """Which of given keys have nothing on the new side: every new column NULL, or no row in the new table.
 
     Parameters: one ``text[]`` a key column.
@@ -147,53 +149,53 @@ def unmoved_statement(plan: Plan, catalog: Catalog) -> str:
     arrays = ", ".join(f"${n}::text[]" for n in range(1, len(catalog.key) + 1))
     names = [f"k{n}" for n in range(1, len(catalog.key) + 1)]
     matches = " AND ".join(
-        f"new_side.{ident(column.name)} = wanted.{name}::{column.type}"
+        f"new_side.{quote_identifier(column.name)} = wanted.{name}::{column.type}"
         for name, column in zip(names, catalog.key, strict=True)
     )
-    written = " OR ".join(f"new_side.{ident(column)} IS NOT NULL" for column in plan.change.up)
+    written = " OR ".join(f"new_side.{quote_identifier(column)} IS NOT NULL" for column in plan.change.up)
     there = f"{matches} AND ({written})" if plan.change.kind == "column" else matches
     return (
         f"SELECT jsonb_build_array({', '.join(names)}) AS key FROM unnest({arrays}) AS wanted ({', '.join(names)})\n"
-        f"WHERE NOT EXISTS (SELECT FROM {catalog.target.sql} AS new_side WHERE {there})"
+        f"WHERE NOT EXISTS (SELECT FROM {catalog.new_table.sql} AS new_side WHERE {there})"
     )
 
 
-def recent_statement(catalog: Catalog, table: Table, *, tail: bool) -> str:
+def recent_rows_statement(catalog: Catalog, table: Table, *, from_end: bool) -> str:
     """Keys of rows that were written since a transaction began.
 
-    Parameters: that transaction's id (text), how many rows, then the first block (``tail``) or the percentage of
+    Parameters: that transaction's id (text), how many rows, then the first block (``from_end``) or the percentage of
     blocks to look at.
     """
-    name = ident(table.name)
-    if tail:
+    name = quote_identifier(table.name)
+    if from_end:
         source, where = f"{table.sql}", f"{name}.ctid >= ('(' || $3::bigint || ',0)')::tid AND "
     else:
         source, where = f"{table.sql} TABLESAMPLE SYSTEM ($3::real)", ""
     return (
         f"SELECT {key_texts(catalog, name)} FROM {source}\n"
-        f"WHERE {where}age({name}.xmin) <= (SELECT {MARK_AGE}) LIMIT $2::bigint"
+        f"WHERE {where}age({name}.xmin) <= (SELECT {MARKER_AGE_SQL}) LIMIT $2::bigint"
     )
 
 
-def new_columns(plan: Plan, catalog: Catalog) -> tuple[Column, ...]:
+def new_columns(plan: Plan, catalog: Catalog) -> tuple[CatalogColumn, ...]:
     """The columns that ``up`` fills, in the plan's order."""
-    return tuple(column for name in plan.change.up if (column := catalog.target.column(name)) is not None)
+    return tuple(column for name in plan.change.up if (column := catalog.new_table.column(name)) is not None)
 
 
 def _tables(plan: Plan, catalog: Catalog) -> list[Table]:
-    return [catalog.old] if plan.change.kind == "column" else [catalog.old, catalog.target]
+    return [catalog.old] if plan.change.kind == "column" else [catalog.old, catalog.new_table]
 
 
-def _reads(plan: Plan, catalog: Catalog) -> list[str]:
-    return list(dict.fromkeys([*catalog.key_names, *catalog.up_reads]))
+def _source_columns(plan: Plan, catalog: Catalog) -> list[str]:
+    return list(dict.fromkeys([*catalog.key_names, *catalog.up_source_columns]))
 
 
-def _key(catalog: Catalog, column: Column, table: Table | None = None) -> str:
-    return f"{ident((table or catalog.old).name)}.{ident(column.name)}"
+def _key_expression(catalog: Catalog, column: CatalogColumn, table: Table | None = None) -> str:
+    return f"{quote_identifier((table or catalog.old).name)}.{quote_identifier(column.name)}"
 
 
 def _bounds(catalog: Catalog, table: Table, *, first: bool = False, last: bool = False) -> str:
-    key = ", ".join(_key(catalog, column, table) for column in catalog.key)
+    key = ", ".join(_key_expression(catalog, column, table) for column in catalog.key)
     conditions, number = [], 1
     for operator, wanted in ((">", not first), ("<=", not last)):
         if wanted:
@@ -203,24 +205,24 @@ def _bounds(catalog: Catalog, table: Table, *, first: bool = False, last: bool =
     return " AND ".join(conditions) or "true"
 
 
-def _disagreements(plan: Plan, catalog: Catalog, conditions: list[str], release: int) -> str:
+def _mismatch_query(plan: Plan, catalog: Catalog, conditions: list[str], release: int) -> str:
     columns = new_columns(plan, catalog)
     if plan.change.kind == "column":
-        return _column_disagreements(plan, catalog, columns, conditions[0], release)
-    keys = [ident(name) for name in catalog.key_names]
+        return _column_mismatch_query(plan, catalog, columns, conditions[0], release)
+    keys = [quote_identifier(name) for name in catalog.key_names]
     old = (
         f"SELECT {', '.join(keys)}, "
-        + ", ".join(f"{computed(c, plan.change.up[c.name])} AS zdd_{n}" for n, c in enumerate(columns))
-        + f" FROM {_fenced(catalog, catalog.old, _reads(plan, catalog), conditions[0], release)}"
-        f" AS {ident(plan.change.table.name)}"
+        + ", ".join(f"{stored_value(c, plan.change.up[c.name])} AS zdd_{n}" for n, c in enumerate(columns))
+        + f" FROM {_optimization_fence(catalog, catalog.old, _source_columns(plan, catalog), conditions[0], release)}"
+        f" AS {quote_identifier(plan.change.table.name)}"
     )
     new = (
         f"SELECT {', '.join(keys)}, "
-        + ", ".join(f"{ident(c.name)} AS zdd_{n}" for n, c in enumerate(columns))
-        + f" FROM {_fenced(catalog, catalog.target, [*catalog.key_names, *plan.change.up], conditions[1], release)}"
+        + ", ".join(f"{quote_identifier(c.name)} AS zdd_{n}" for n, c in enumerate(columns))
+        + f" FROM {_optimization_fence(catalog, catalog.new_table, [*catalog.key_names, *plan.change.up], conditions[1], release)}"
         " AS kept"
     )
-    differs = _differs({c: (f"o.zdd_{n}", f"n.zdd_{n}") for n, c in enumerate(columns)})
+    differs = _differs_condition({c: (f"o.zdd_{n}", f"n.zdd_{n}") for n, c in enumerate(columns)})
     joined = " AND ".join(f"o.{key} = n.{key}" for key in keys)
     key = ", ".join(f"coalesce(o.{key}, n.{key})::text" for key in keys)
     return (
@@ -230,37 +232,39 @@ def _disagreements(plan: Plan, catalog: Catalog, conditions: list[str], release:
     )
 
 
-def _column_disagreements(
-    plan: Plan, catalog: Catalog, columns: tuple[Column, ...], condition: str, release: int
+def _column_mismatch_query(
+    plan: Plan, catalog: Catalog, columns: tuple[CatalogColumn, ...], condition: str, release: int
 ) -> str:
-    table = ident(catalog.old.name)
-    names = dict.fromkeys([*_reads(plan, catalog), *plan.change.up])
-    differs = _differs({c: (computed(c, plan.change.up[c.name]), f"{table}.{ident(c.name)}") for c in columns})
-    key = ", ".join(f"{table}.{ident(name)}::text" for name in catalog.key_names)
+    table = quote_identifier(catalog.old.name)
+    names = dict.fromkeys([*_source_columns(plan, catalog), *plan.change.up])
+    differs = _differs_condition(
+        {c: (stored_value(c, plan.change.up[c.name]), f"{table}.{quote_identifier(c.name)}") for c in columns}
+    )
+    key = ", ".join(f"{table}.{quote_identifier(name)}::text" for name in catalog.key_names)
     return (
         f"SELECT found.key, true AS old, true AS new, found.differs FROM (\n"
         f"  SELECT jsonb_build_array({key}) AS key, {differs} AS differs\n"
-        f"  FROM {_fenced(catalog, catalog.old, list(names), condition, release)} AS {table}\n"
+        f"  FROM {_optimization_fence(catalog, catalog.old, list(names), condition, release)} AS {table}\n"
         f") AS found WHERE cardinality(found.differs) > 0"
     )
 
 
-def _fenced(catalog: Catalog, table: Table, names: list[str], condition: str, release: int) -> str:
+def _optimization_fence(catalog: Catalog, table: Table, names: list[str], condition: str, release: int) -> str:
     """The rows of a page. OFFSET 0 keeps the planner from computing anything for rows that are left out."""
-    key = ", ".join(f"{_key(catalog, column, table)}::text" for column in catalog.key)
+    key = ", ".join(f"{_key_expression(catalog, column, table)}::text" for column in catalog.key)
     failed = (
         f" AND jsonb_build_array({key}) NOT IN (SELECT f.key FROM zdd.failed_row AS f"
         f" WHERE f.release_id = ${release}::bigint)"
         if release
         else ""
     )
-    listed = ", ".join(ident(name) for name in dict.fromkeys(names))
+    listed = ", ".join(quote_identifier(name) for name in dict.fromkeys(names))
     return f"(SELECT {listed} FROM {table.sql} WHERE {condition}{failed} OFFSET 0)"
 
 
-def _differs(pairs: dict[Column, tuple[str, str]]) -> str:
+def _differs_condition(pairs: dict[CatalogColumn, tuple[str, str]]) -> str:
     cases = ", ".join(
-        f"CASE WHEN {distinct(column, left, right)} THEN {literal(column.name)} END"
+        f"CASE WHEN {distinct_condition(column, left, right)} THEN {quote_literal(column.name)} END"
         for column, (left, right) in pairs.items()
     )
     return f"array_remove(ARRAY[{cases}], NULL)"

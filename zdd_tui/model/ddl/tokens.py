@@ -6,7 +6,7 @@ Rules: PostgreSQL documentation, "Lexical Structure", with ``standard_conforming
 import re
 from collections.abc import Iterator
 
-_LEXEME = re.compile(
+_TOKEN = re.compile(
     r"""
     (?P<comment>--[^\n]*|/\*)
   | (?P<escaped>\b(?:[eE]|[uU]&)'|[uU]&")
@@ -22,7 +22,7 @@ _LEXEME = re.compile(
     """,
     re.VERBOSE,
 )
-_FORBIDDEN = {
+_FORBIDDEN_TOKENS = {
     "comment": "a comment",
     "escaped": "an escape string (E'' or U&'')",
     "dollar": "a dollar-quoted string",
@@ -31,15 +31,15 @@ _FORBIDDEN = {
 }
 
 
-def lexemes(text: str) -> Iterator[tuple[str, str, int]]:
+def tokens(text: str) -> Iterator[tuple[str, str, int]]:
     """Kind, text and offset of what matters here; operators, numbers and blanks are passed over."""
     position = 0
-    while match := _LEXEME.search(text, position):
+    while match := _TOKEN.search(text, position):
         yield match.lastgroup or "", match[0], match.start()
         position = match.end()
 
 
-def trouble(text: str, *, statements: bool = False) -> str | None:
+def unsafe_token(text: str, *, statements: bool = False) -> str | None:
     """Why this text could mean something else to the server than to us, or None when it cannot.
 
     Escape strings, dollar quotes, parameters, comments and unbalanced brackets are refused as a whole:
@@ -48,9 +48,9 @@ def trouble(text: str, *, statements: bool = False) -> str | None:
     if "\0" in text:
         return "it holds a NUL"
     depth: list[str] = []
-    for kind, lexeme, _ in lexemes(text):
-        if kind in _FORBIDDEN:
-            return f"it holds {_FORBIDDEN[kind]}"
+    for kind, lexeme, _ in tokens(text):
+        if kind in _FORBIDDEN_TOKENS:
+            return f"it holds {_FORBIDDEN_TOKENS[kind]}"
         if kind == "semicolon" and (not statements or depth):
             return "it holds a semicolon"
         if kind == "open":
@@ -61,9 +61,9 @@ def trouble(text: str, *, statements: bool = False) -> str | None:
 
 
 def split_statements(text: str) -> tuple[str, ...]:
-    """The statements of a script, without their semicolons. The text must be free of :func:`trouble`."""
+    """The statements of a script, without their semicolons. The text must be free of :func:`unsafe_token`."""
     statements, start = [], 0
-    for kind, _, offset in lexemes(text):
+    for kind, _, offset in tokens(text):
         if kind == "semicolon":
             statements.append(text[start:offset])
             start = offset + 1
@@ -74,7 +74,7 @@ def split_statements(text: str) -> tuple[str, ...]:
 def called_functions(expression: str) -> tuple[str, ...]:
     """Names, folded as the server folds them, that stand before an opening parenthesis."""
     names, previous, end = [], "", 0
-    for kind, lexeme, offset in lexemes(expression):
+    for kind, lexeme, offset in tokens(expression):
         if lexeme == "(" and previous and not expression[end:offset].strip():
             names.append(previous)
         previous = lexeme.lower() if kind == "word" else lexeme[1:-1].replace('""', '"') if kind == "name" else ""

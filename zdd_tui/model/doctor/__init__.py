@@ -4,13 +4,13 @@
 :mod:`.workload` and :mod:`.queries` read what Kubernetes and PostgreSQL answered.
 """
 
-from zdd_tui.model.doctor.checklist import POINTS, check_points
-from zdd_tui.model.doctor.facts import Facts, Finding, Look, Observation, Report
-from zdd_tui.model.doctor.pitfalls import PITFALLS, look_for_pitfalls
+from zdd_tui.model.doctor.checklist import CHECKLIST, check_checklist
+from zdd_tui.model.doctor.facts import DoctorFacts, Fact, Finding, Observation, Report
+from zdd_tui.model.doctor.pitfalls import PITFALLS, check_pitfalls
 
-__all__ = ["PITFALLS", "POINTS", "Facts", "Finding", "Look", "Observation", "Report", "examine_facts"]
+__all__ = ["CHECKLIST", "PITFALLS", "DoctorFacts", "Fact", "Finding", "Observation", "Report", "examine_facts"]
 
 
-def examine_facts(facts: Facts) -> Report:
+def examine_facts(facts: DoctorFacts) -> Report:
     """Judges what was collected."""
-    return Report(facts.plan.name, facts.plan_hash, facts.now, look_for_pitfalls(facts), check_points(facts))
+    return Report(facts.plan.name, facts.plan_hash, facts.now, check_pitfalls(facts), check_checklist(facts))

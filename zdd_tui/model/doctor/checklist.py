@@ -10,108 +10,127 @@ from datetime import UTC, datetime
 from functools import partial
 
 from zdd_tui.model.doctor import pitfalls, probes
-from zdd_tui.model.doctor.evidence import at_production_volume, rollback_rules
-from zdd_tui.model.doctor.facts import Facts, Finding, Observation, Rule, apply, failed, passed, unsure
+from zdd_tui.model.doctor.evidence import check_production_volume_rehearsed, rollback_rule_names
+from zdd_tui.model.doctor.facts import (
+    DoctorFacts,
+    DoctorRule,
+    Finding,
+    Observation,
+    fail_observation,
+    inconclusive_observation,
+    pass_observation,
+    run_rules,
+)
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.release.gate import Verdict
 
-Judge = Callable[[Facts], Iterator[Observation]]
+DoctorCheck = Callable[[DoctorFacts], Iterator[Observation]]
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class ChecklistItem:
     """A point of the checklist.
 
     Attributes:
-        asks: the question for a person, where only a person knows what evidence leaves open; else empty.
+        question: the question for a person, where only a person knows what evidence leaves open; else empty.
     """
 
     id: str
     title: str
-    judge: Judge
-    asks: str = ""
+    check: DoctorCheck
+    question: str = ""
 
 
-def backward_compatible(facts: Facts) -> Iterator[Observation]:
-    yield from pitfalls.breaking_migration(facts)
+def check_backward_compatible(facts: DoctorFacts) -> Iterator[Observation]:
+    yield from pitfalls.check_breaking_migration(facts)
 
 
-def health_and_ready(facts: Facts) -> Iterator[Observation]:
+def check_health_and_ready(facts: DoctorFacts) -> Iterator[Observation]:
     workload = facts.workload.value
     if workload is None:
-        yield facts.workload.failure
+        yield facts.workload.as_unknown
         return
-    yield from probes.declared_probes(workload)
-    yield from probes.tried(facts, probes.READINESS_TRIAL, "readiness with its database away")
+    yield from probes.check_declared_probes(workload)
+    yield from probes.check_trials(facts, probes.READINESS_TRIAL, "readiness with its database away")
 
 
-def drain_timeout(facts: Facts) -> Iterator[Observation]:
+def check_drain_timeout(facts: DoctorFacts) -> Iterator[Observation]:
     workload = facts.workload.value
     if workload is None:
-        yield facts.workload.failure
+        yield facts.workload.as_unknown
         return
-    yield from probes.ending(workload)
+    yield from probes.check_shutdown(workload)
 
 
-def flags_for_all(facts: Facts) -> Iterator[Observation]:
+def check_flags(facts: DoctorFacts) -> Iterator[Observation]:
     plan = facts.plan
     if isinstance(plan, Plan):
-        yield passed(f"reads switch by {plan.flags.read}, writes by {plan.flags.write}")
+        yield pass_observation(f"reads switch by {plan.flags.read}, writes by {plan.flags.write}")
     elif plan.flag_roles:
-        yield passed(f"the new path is taken by {', '.join(plan.flag_roles)}")
+        yield pass_observation(f"the new path is taken by {', '.join(plan.flag_roles)}")
     else:
-        yield unsure(f"{plan.strategy}: no flag; the image alone brings what is new, and a rollback takes it away")
+        yield inconclusive_observation(
+            f"{plan.strategy}: no flag; the image alone brings what is new, and a rollback takes it away"
+        )
         return
-    yield unsure("whether the new images change anything else, no machine knows")
+    yield inconclusive_observation("whether the new images change anything else, no machine knows")
 
 
-def graceful_shutdown(facts: Facts) -> Iterator[Observation]:
-    yield from probes.tried(facts, probes.SHUTDOWN_TRIAL, "SIGTERM")
+def check_graceful_shutdown(facts: DoctorFacts) -> Iterator[Observation]:
+    yield from probes.check_trials(facts, probes.SHUTDOWN_TRIAL, "SIGTERM")
 
 
-def external_sessions(facts: Facts) -> Iterator[Observation]:
-    yield from pitfalls.sticky_sessions(facts)
-    yield unsure("whether the application keeps sessions at all, no manifest tells")
+def check_external_sessions(facts: DoctorFacts) -> Iterator[Observation]:
+    yield from pitfalls.check_sticky_sessions(facts)
+    yield inconclusive_observation("whether the application keeps sessions at all, no manifest tells")
 
 
-def rollback_triggers(facts: Facts) -> Iterator[Observation]:
-    rules = rollback_rules(facts.plan)
+def check_rollback_triggers(facts: DoctorFacts) -> Iterator[Observation]:
+    rules = rollback_rule_names(facts.plan)
     if rules:
-        yield passed(f"the guard rolls back by {', '.join(rules)}")
+        yield pass_observation(f"the guard rolls back by {', '.join(rules)}")
     else:
-        yield failed("no rule of the guard rolls back", "add guard rules with action: rollback to the plan")
+        yield fail_observation("no rule of the guard rolls back", "add guard rules with action: rollback to the plan")
 
 
-def production_volume(facts: Facts) -> Iterator[Observation]:
-    yield at_production_volume(facts)
+def check_production_volume(facts: DoctorFacts) -> Iterator[Observation]:
+    yield check_production_volume_rehearsed(facts)
 
 
-POINTS = (
-    Point("schema", "the schema change is backward-compatible", backward_compatible),
-    Point(
+CHECKLIST = (
+    ChecklistItem("schema", "the schema change is backward-compatible", check_backward_compatible),
+    ChecklistItem(
         "health-ready",
         "separate /health and /ready, with dependency checks",
-        health_and_ready,
+        check_health_and_ready,
         "does /ready say no while the database is away?",
     ),
-    Point("drain", "a drain timeout", drain_timeout),
-    Point("flags", "flags for all logic", flags_for_all, "is all new logic behind these flags?"),
-    Point("shutdown", "graceful shutdown", graceful_shutdown, "does each image end cleanly on SIGTERM?"),
-    Point("sessions", "sessions are kept outside", external_sessions, "are sessions outside of the pods, or are none?"),
-    Point("triggers", "rollback triggers", rollback_triggers),
-    Point(
-        "volume", "tested with production-like volume", production_volume, "was it tested with such a volume, where?"
+    ChecklistItem("drain", "a drain timeout", check_drain_timeout),
+    ChecklistItem("flags", "flags for all logic", check_flags, "is all new logic behind these flags?"),
+    ChecklistItem("shutdown", "graceful shutdown", check_graceful_shutdown, "does each image end cleanly on SIGTERM?"),
+    ChecklistItem(
+        "sessions",
+        "sessions are kept outside",
+        check_external_sessions,
+        "are sessions outside of the pods, or are none?",
+    ),
+    ChecklistItem("triggers", "rollback triggers", check_rollback_triggers),
+    ChecklistItem(
+        "volume",
+        "tested with production-like volume",
+        check_production_volume,
+        "was it tested with such a volume, where?",
     ),
 )
 
 
-def check_points(facts: Facts) -> tuple[Finding, ...]:
-    return apply((Rule(point.id, point.title, partial(_judge, point)) for point in POINTS), facts)
+def check_checklist(facts: DoctorFacts) -> tuple[Finding, ...]:
+    return run_rules((DoctorRule(point.id, point.title, partial(_check_item, point)) for point in CHECKLIST), facts)
 
 
-def _judge(point: Point, facts: Facts) -> Iterator[Observation]:
-    seen = list(point.judge(facts))
-    if not point.asks:
+def _check_item(item: ChecklistItem, facts: DoctorFacts) -> Iterator[Observation]:
+    seen = list(item.check(facts))
+    if not item.question:
         yield from seen
         return
     verdicts = {observation.verdict for observation in seen}
@@ -119,11 +138,11 @@ def _judge(point: Point, facts: Facts) -> Iterator[Observation]:
         # Evidence against it is not talked away, and proof needs no word.
         yield from seen
         return
-    answer = _answer(point, facts)
+    answer = _recorded_answer(item, facts)
     if answer is None:
         for observation in seen:
             open_ = observation.verdict is Verdict.INCONCLUSIVE
-            mend = f"{point.asks} zdd doctor PLAN --answer {point.id} --reason TEXT"
+            mend = f"{item.question} zdd doctor PLAN --answer {item.id} --reason TEXT"
             yield Observation(observation.verdict, observation.text, mend) if open_ else observation
         return
     # What could not be looked at stays unknown; the answer closes what evidence leaves open.
@@ -131,16 +150,16 @@ def _judge(point: Point, facts: Facts) -> Iterator[Observation]:
     yield answer
 
 
-def _answer(point: Point, facts: Facts) -> Observation | None:
+def _recorded_answer(item: ChecklistItem, facts: DoctorFacts) -> Observation | None:
     history = facts.history.value
     given = [
-        each for each in (history.evidence if history else ()) if each.source == "person" and each.point == point.id
+        each for each in (history.evidence if history else ()) if each.source == "person" and each.item_id == item.id
     ]
     if not given:
         return None
     newest = max(given, key=lambda each: each.at)
-    told = f"{newest.who} on {datetime.fromtimestamp(newest.at, UTC):%Y-%m-%d}: {newest.text}"
+    told = f"{newest.actor} on {datetime.fromtimestamp(newest.at, UTC):%Y-%m-%d}: {newest.text}"
     if newest.plan_hash != facts.plan_hash:
-        mend = f"{point.asks} zdd doctor PLAN --answer {point.id} --reason TEXT"
-        return unsure(f"answered for another version of the plan, {told}", mend)
-    return passed(told)
+        mend = f"{item.question} zdd doctor PLAN --answer {item.id} --reason TEXT"
+        return inconclusive_observation(f"answered for another version of the plan, {told}", mend)
+    return pass_observation(told)

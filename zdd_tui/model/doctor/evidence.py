@@ -4,17 +4,25 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import date
 
-from zdd_tui.model.ddl.tokens import lexemes
-from zdd_tui.model.doctor.facts import Facts, Observation, WayBack, WorkloadFacts, failed, passed, unsure
-from zdd_tui.model.duration import human_duration
+from zdd_tui.model.ddl.tokens import tokens
+from zdd_tui.model.doctor.facts import (
+    DoctorFacts,
+    Observation,
+    RollbackRecord,
+    WorkloadFacts,
+    fail_observation,
+    inconclusive_observation,
+    pass_observation,
+)
+from zdd_tui.model.duration import format_duration
 from zdd_tui.model.guard.reading import GuardAction
 from zdd_tui.model.plan.base import BasePlan, Plan
-from zdd_tui.model.plan.strategies import Canary, CanaryFlag, CanaryPlan, DarkLaunchPlan, OneImagePlan
+from zdd_tui.model.plan.strategies import Canary, CanaryFlag, CanaryPlan, DarkLaunchPlan, SingleImagePlan
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.strategies import strategy_for
+from zdd_tui.model.release.strategies import build_strategy
 
 
-def flag_owner(plan: BasePlan) -> tuple[str | None, date | None]:
+def find_flag_owner(plan: BasePlan) -> tuple[str | None, date | None]:
     """Who answers for the plan's flags, and until when they should be gone."""
     match plan:
         case Plan() | DarkLaunchPlan():
@@ -24,13 +32,13 @@ def flag_owner(plan: BasePlan) -> tuple[str | None, date | None]:
     return None, None
 
 
-def images(plan: BasePlan, workload: WorkloadFacts | None) -> Iterator[tuple[str, str]]:
+def list_images(plan: BasePlan, workload: WorkloadFacts | None) -> Iterator[tuple[str, str]]:
     """What is rolled out and what runs, with the part that each image plays."""
     seen: dict[str, str] = {}
     match plan:
         case Plan():
             seen = {plan.kubernetes.images.v2: "V2", plan.kubernetes.images.v3: "V3"}
-        case OneImagePlan():
+        case SingleImagePlan():
             seen = {plan.kubernetes.image: "new"}
     for image, role in seen.items():
         yield role, image
@@ -38,24 +46,24 @@ def images(plan: BasePlan, workload: WorkloadFacts | None) -> Iterator[tuple[str
         yield "that runs", workload.image
 
 
-def steps_that_watch(plan: BasePlan) -> tuple[str, ...]:
+def soak_step_labels(plan: BasePlan) -> tuple[str, ...]:
     """Labels of the steps that only let time pass while somebody should look: the soaks.
 
     Not those of shadow reads: there the gate compares the new path with the old one.
     """
-    steps = strategy_for(plan).steps
-    soaks = (step for step in steps if "soak" in (step.name, step.work))
+    steps = build_strategy(plan).steps
+    soaks = (step for step in steps if "soak" in (step.name, step.handler))
     return tuple(step.label for step in soaks if not step.name.startswith("soak-shadow"))
 
 
-def watches(plan: BasePlan) -> bool:
+def guard_acts(plan: BasePlan) -> bool:
     """Some rule of a guard does more than to say so."""
     return plan.guard is not None and plan.guard.closes_gates
 
 
-def rollback_rules(plan: BasePlan) -> tuple[str, ...]:
+def rollback_rule_names(plan: BasePlan) -> tuple[str, ...]:
     """Names of the guard's rules that roll back."""
-    demanded = plan.guard.demanded if plan.guard else {}
+    demanded = plan.guard.rule_actions if plan.guard else {}
     return tuple(name for name, action in demanded.items() if action is GuardAction.ROLLBACK)
 
 
@@ -68,10 +76,10 @@ _VALUE = re.compile(
       | (?P<number>(?<![\w$"])\d+(?:\.\d+)?\b)""",
     re.VERBOSE | re.DOTALL,
 )
-_READS_OR_WRITES = frozenset({"select", "insert", "update", "delete", "merge", "with", "table", "copy"})
+_DML_KEYWORDS = frozenset({"select", "insert", "update", "delete", "merge", "with", "table", "copy"})
 
 
-def names_old_side(plan: BasePlan, query: str) -> bool:
+def references_old_side(plan: BasePlan, query: str) -> bool:
     """Whether a query, as PostgreSQL shows it, reads or writes what contract takes away.
 
     For a change of columns it must name the table and one of the old columns; for a change of tables, the old table.
@@ -83,70 +91,72 @@ def names_old_side(plan: BasePlan, query: str) -> bool:
     while comment := _LEADING_COMMENT.match(query):
         query = query[comment.end() :]
     first = re.match(r"\W*(\w+)", query)
-    if first is None or first[1].lower() not in _READS_OR_WRITES:
+    if first is None or first[1].lower() not in _DML_KEYWORDS:
         return False
-    names = _names(query)
+    names = _identifiers(query)
     if plan.change.table.name not in names:
         return False
     return plan.change.into is not None or any(column in names for column in plan.change.down)
 
 
-def one_line(query: str, length: int = 100) -> str:
+def redact_query(query: str, length: int = 100) -> str:
     """A query for a line of evidence, without its strings and numbers: they are somebody's data."""
     text = " ".join(_VALUE.sub(lambda found: "…" if found["number"] else "'…'", query).split())
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _names(query: str) -> frozenset[str]:
+def _identifiers(query: str) -> frozenset[str]:
     def fold(kind: str, lexeme: str) -> str:
         return lexeme[1:-1].replace('""', '"') if kind == "name" else lexeme.lower()
 
-    found: Iterable[tuple[str, str, int]] = lexemes(query)
+    found: Iterable[tuple[str, str, int]] = tokens(query)
     return frozenset(fold(kind, lexeme) for kind, lexeme, _ in found if kind in ("name", "word"))
 
 
 # --- Was the way back walked, and how much did it carry?
 
 
-_MEND = "zdd rehearse PLAN"
+_HINT = "zdd rehearse PLAN"
 
 
-def rehearsed(facts: Facts) -> Observation:
+def check_rehearsed(facts: DoctorFacts) -> Observation:
     """Whether this version of the plan was walked forward and back."""
     history = facts.history.value
     if history is None:
-        return facts.history.failure
-    newest = newest_of(history.rehearsals, facts.plan_hash)
+        return facts.history.as_unknown
+    newest = newest_for_plan(history.rehearsals, facts.plan_hash)
     if newest is None:
         if other := max(history.rehearsals, key=lambda each: each.at, default=None):
-            age = human_duration(max(0.0, facts.now - other.at))
-            return failed(f"rehearsed {age} ago, but for another version of the plan ({other.plan_hash[:8]})", _MEND)
-        return failed("never rehearsed", _MEND)
-    age = human_duration(max(0.0, facts.now - newest.at))
+            age = format_duration(max(0.0, facts.now - other.at))
+            return fail_observation(
+                f"rehearsed {age} ago, but for another version of the plan ({other.plan_hash[:8]})", _HINT
+            )
+        return fail_observation("never rehearsed", _HINT)
+    age = format_duration(max(0.0, facts.now - newest.at))
     if newest.verdict == Verdict.PASS:
-        return passed(f"this version of the plan was rolled back on {newest.where} {age} ago")
-    return failed(
+        return pass_observation(f"this version of the plan was rolled back on {newest.where} {age} ago")
+    return fail_observation(
         f"the rehearsal of {age} ago on {newest.where} says {newest.verdict}", "read it, mend, rehearse again"
     )
 
 
-def at_production_volume(facts: Facts) -> Observation:
+def check_production_volume_rehearsed(facts: DoctorFacts) -> Observation:
     """Whether the rehearsal carried as much as production holds."""
     history = facts.history.value
     if history is None:
-        return facts.history.failure
+        return facts.history.as_unknown
     good = [each for each in history.rehearsals if each.plan_hash == facts.plan_hash and each.verdict == Verdict.PASS]
     if not good:
-        return unsure("no rehearsal of this version of the plan", f"{_MEND}, at full volume")
+        return inconclusive_observation("no rehearsal of this version of the plan", f"{_HINT}, at full volume")
     best = max(good, key=lambda each: each.scale or 0.0)
     told = f"rehearsed on {best.where}" + (f" with {best.rows:,} rows" if best.rows is not None else "")
     if best.scale is None:
-        return unsure(f"{told}; production's volume was not compared", _MEND)
+        return inconclusive_observation(f"{told}; production's volume was not compared", _HINT)
     if best.scale >= 1.0:
-        return passed(f"{told}, all of production's volume")
-    return unsure(f"{told}, {best.scale:.0%} of production's volume", f"{_MEND} --scale 1")
+        return pass_observation(f"{told}, all of production's volume")
+    return inconclusive_observation(f"{told}, {best.scale:.0%} of production's volume", f"{_HINT} --scale 1")
 
 
-def newest_of(rehearsals: tuple[WayBack, ...], plan_hash: str) -> WayBack | None:
+def newest_for_plan(rehearsals: tuple[RollbackRecord, ...], plan_hash: str) -> RollbackRecord | None:
     """The newest one of a version of the plan."""
     return max((each for each in rehearsals if each.plan_hash == plan_hash), key=lambda each: each.at, default=None)

@@ -23,12 +23,12 @@ class Observation:
     Attributes:
         verdict: unknown where it could not be looked at; then `text` is the reason.
         text: the evidence, in one line.
-        mend: what to do about it; empty where there is nothing to do.
+        hint: what to do about it; empty where there is nothing to do.
     """
 
     verdict: Verdict
     text: str
-    mend: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Finding:
         return next((verdict for verdict in WORST_FIRST if verdict in seen), Verdict.UNKNOWN)
 
     @property
-    def telling(self) -> Observation:
+    def deciding_observation(self) -> Observation:
         """The observation that made the verdict; where all is well, the last one, since proof follows declaration."""
         deciding = [each for each in self.observations if each.verdict is self.verdict]
         if not deciding:
@@ -78,68 +78,68 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class DoctorRule:
     """One line of a table of rules.
 
     Attributes:
-        judge: yields what it sees in the facts.
+        check: yields what it sees in the facts.
     """
 
     id: str
     title: str
-    judge: "Callable[[Facts], Iterator[Observation]]"
+    check: "Callable[[DoctorFacts], Iterator[Observation]]"
 
-    def finding(self, facts: "Facts") -> Finding:
-        return Finding(self.id, self.title, tuple(self.judge(facts)))
-
-
-def apply(rules: Iterable[Rule], facts: "Facts") -> tuple[Finding, ...]:
-    return tuple(rule.finding(facts) for rule in rules)
+    def run(self, facts: "DoctorFacts") -> Finding:
+        return Finding(self.id, self.title, tuple(self.check(facts)))
 
 
-def passed(text: str) -> Observation:
+def run_rules(rules: Iterable[DoctorRule], facts: "DoctorFacts") -> tuple[Finding, ...]:
+    return tuple(rule.run(facts) for rule in rules)
+
+
+def pass_observation(text: str) -> Observation:
     return Observation(Verdict.PASS, text)
 
 
-def failed(text: str, mend: str) -> Observation:
-    return Observation(Verdict.FAIL, text, mend)
+def fail_observation(text: str, hint: str) -> Observation:
+    return Observation(Verdict.FAIL, text, hint)
 
 
-def unsure(text: str, mend: str = "") -> Observation:
-    return Observation(Verdict.INCONCLUSIVE, text, mend)
+def inconclusive_observation(text: str, hint: str = "") -> Observation:
+    return Observation(Verdict.INCONCLUSIVE, text, hint)
 
 
-def unknown(text: str, mend: str = "") -> Observation:
-    return Observation(Verdict.UNKNOWN, text, mend)
+def unknown_observation(text: str, hint: str = "") -> Observation:
+    return Observation(Verdict.UNKNOWN, text, hint)
 
 
 # --- What is known about the systems.
 
 
 @dataclass(frozen=True, slots=True)
-class Look(Generic[T_co]):
+class Fact(Generic[T_co]):
     """A look at something.
 
     Attributes:
         value: what was seen; None where it could not be looked at.
-        why_not: then the reason.
+        unavailable_reason: then the reason.
     """
 
     value: T_co | None = None
-    why_not: str = ""
-    mend: str = ""
+    unavailable_reason: str = ""
+    hint: str = ""
 
     @property
-    def failure(self) -> Observation:
+    def as_unknown(self) -> Observation:
         """The observation that nothing could be observed."""
-        return unknown(self.why_not or "it was not looked at", self.mend)
+        return unknown_observation(self.unavailable_reason or "it was not looked at", self.hint)
 
 
 @dataclass(frozen=True, slots=True)
 class PreStop:
     """A container's preStop hook; `seconds` is None where only running it would tell."""
 
-    what: str
+    action: str
     seconds: float | None
 
 
@@ -171,26 +171,26 @@ class TrafficFacts:
         affinity: the Service's sessionAffinity.
         sticky: annotations and fields that bind a client to a pod, as ``ingress/shop: key=value``.
         routes: how many ingresses and HTTPRoutes lead to the Service.
-        not_looked: what could not be looked at, with the reason.
+        unavailable: what could not be looked at, with the reason.
     """
 
     service: str
     affinity: str
     sticky: tuple[str, ...]
     routes: int
-    not_looked: tuple[str, ...] = ()
+    unavailable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class OldQuery:
+class OldSideQuery:
     """A query that names the old side.
 
     Attributes:
-        proof: why it must be called live, such as ``called 3 times while we looked``; empty where it may be history.
+        evidence: why it must be called live, such as ``called 3 times while we looked``; empty where it may be history.
     """
 
     text: str
-    proof: str
+    evidence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,15 +198,15 @@ class QueryFacts:
     """Who still asks for the old side.
 
     Attributes:
-        not_looked: what could not be looked at, with the reason.
+        unavailable: what could not be looked at, with the reason.
     """
 
-    queries: tuple[OldQuery, ...]
-    not_looked: tuple[str, ...] = ()
+    queries: tuple[OldSideQuery, ...]
+    unavailable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class WayBack:
+class RollbackRecord:
     """What `zdd rehearse` has stored, or a release that was rolled back for good.
 
     Attributes:
@@ -229,45 +229,45 @@ class Evidence:
 
     Attributes:
         source: ``person`` or ``trial``.
-        point: of the checklist.
+        item_id: of the checklist.
         subject: of a trial, the image that was tried.
-        who: ``name@host``.
+        actor: ``name@host``.
     """
 
-    point: str
+    item_id: str
     source: str
     verdict: str
     text: str
-    who: str
+    actor: str
     at: float
     plan_hash: str = ""
     subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class ReleaseHistory:
     """What the `zdd` schema knows.
 
     Attributes:
-        cut_over_at: when the newest release of the plan had rolled out the version that knows only the new side.
-        contracted: the old side is set aside.
+        cutover_at: when the newest release of the plan had rolled out the version that knows only the new side.
+        is_contracted: the old side is set aside.
         waiting_since: since when it has been waiting for a person.
         flag_set_at: since when a flag has had the value that the release gave it, by its steps.
         ended_flags: flags of releases that have ended, with the release's name.
         other_versions: hashes that releases of the plan's name had.
     """
 
-    cut_over_at: float | None = None
-    contracted: bool = False
+    cutover_at: float | None = None
+    is_contracted: bool = False
     waiting_since: float | None = None
-    rehearsals: tuple[WayBack, ...] = ()
+    rehearsals: tuple[RollbackRecord, ...] = ()
     flag_set_at: dict[str, float] = field(default_factory=dict)
     ended_flags: dict[str, str] = field(default_factory=dict)
     evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class NameFacts:
+class DnsFacts:
     """A public name.
 
     Attributes:
@@ -311,7 +311,7 @@ class FileFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class DoctorFacts:
     """Everything that the rules look at.
 
     Attributes:
@@ -322,11 +322,11 @@ class Facts:
     plan: BasePlan
     plan_hash: str
     now: float
-    workload: Look[WorkloadFacts] = Look()
-    traffic: Look[TrafficFacts] = Look()
-    queries: Look[QueryFacts] = Look()
-    history: Look[History] = Look()
-    flags: Look[dict[str, str | None]] = Look()
-    names: Look[tuple[NameFacts, ...]] = Look()
-    file: Look[FileFacts] = Look()
-    migrations: Look[MigrationFacts] = Look()
+    workload: Fact[WorkloadFacts] = Fact()
+    traffic: Fact[TrafficFacts] = Fact()
+    queries: Fact[QueryFacts] = Fact()
+    history: Fact[ReleaseHistory] = Fact()
+    flags: Fact[dict[str, str | None]] = Fact()
+    names: Fact[tuple[DnsFacts, ...]] = Fact()
+    file: Fact[FileFacts] = Fact()
+    migrations: Fact[MigrationFacts] = Fact()

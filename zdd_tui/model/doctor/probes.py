@@ -2,9 +2,17 @@
 
 from collections.abc import Iterator
 
-from zdd_tui.model.doctor.evidence import images
-from zdd_tui.model.doctor.facts import Evidence, Facts, Observation, WorkloadFacts, failed, passed, unsure
-from zdd_tui.model.duration import human_duration
+from zdd_tui.model.doctor.evidence import list_images
+from zdd_tui.model.doctor.facts import (
+    DoctorFacts,
+    Evidence,
+    Observation,
+    WorkloadFacts,
+    fail_observation,
+    inconclusive_observation,
+    pass_observation,
+)
+from zdd_tui.model.duration import format_duration
 from zdd_tui.model.release.gate import Verdict
 
 READINESS_TRIAL = "readiness"
@@ -14,86 +22,94 @@ SHUTDOWN_TRIAL = "shutdown"
 """Evidence of this point: a process was sent SIGTERM."""
 
 
-def probes(facts: Facts) -> Iterator[Observation]:
+def check_probes(facts: DoctorFacts) -> Iterator[Observation]:
     """Pitfall 3."""
     workload = facts.workload.value
     if workload is None:
-        yield facts.workload.failure
+        yield facts.workload.as_unknown
         return
-    yield from declared_probes(workload)
-    yield from tried(facts, READINESS_TRIAL, "readiness with its database away")
-    yield from ending(workload)
+    yield from check_declared_probes(workload)
+    yield from check_trials(facts, READINESS_TRIAL, "readiness with its database away")
+    yield from check_shutdown(workload)
 
 
-def declared_probes(workload: WorkloadFacts) -> Iterator[Observation]:
+def check_declared_probes(workload: WorkloadFacts) -> Iterator[Observation]:
     if not workload.readiness:
-        yield failed("no readinessProbe: a pod gets requests before it can answer them", "add one that asks /ready")
+        yield fail_observation(
+            "no readinessProbe: a pod gets requests before it can answer them", "add one that asks /ready"
+        )
     if not workload.liveness:
-        yield failed("no livenessProbe: a process that hangs stays", "add one that asks /health, and no dependency")
+        yield fail_observation(
+            "no livenessProbe: a process that hangs stays", "add one that asks /health, and no dependency"
+        )
     if workload.readiness and workload.liveness:
         if workload.readiness == workload.liveness:
-            yield failed(
+            yield fail_observation(
                 f"readiness and liveness ask the same, {workload.readiness}: a dependency that is away restarts pods",
                 "let readiness ask /ready, which checks dependencies, and liveness /health, which checks none",
             )
         else:
-            yield passed(f"readiness asks {workload.readiness}, liveness {workload.liveness}")
+            yield pass_observation(f"readiness asks {workload.readiness}, liveness {workload.liveness}")
     if workload.startup:
-        yield passed(f"startup asks {workload.startup}")
+        yield pass_observation(f"startup asks {workload.startup}")
     else:
-        yield failed(
+        yield fail_observation(
             "no startupProbe: a slow start is killed by liveness, or liveness must be slack for ever", "add one"
         )
 
 
-def ending(workload: WorkloadFacts) -> Iterator[Observation]:
+def check_shutdown(workload: WorkloadFacts) -> Iterator[Observation]:
     """preStop, drain and the grace period that must hold them."""
-    hook, grace = workload.pre_stop, human_duration(workload.grace)
+    hook, grace = workload.pre_stop, format_duration(workload.grace)
     if hook is None:
-        yield failed(
+        yield fail_observation(
             "no preStop: the pod ends before the routers have heard of it",
             "add lifecycle.preStop.sleep of a few seconds",
         )
         before: float | None = 0.0
     else:
-        yield passed(f"preStop: {hook.what}")
+        yield pass_observation(f"preStop: {hook.action}")
         before = hook.seconds
     if before is None:
-        yield unsure(f"how long preStop takes is not to be seen; the grace period is {grace}", "use preStop.sleep")
+        yield inconclusive_observation(
+            f"how long preStop takes is not to be seen; the grace period is {grace}", "use preStop.sleep"
+        )
         return
     if workload.drain is None:
         if before >= workload.grace:
-            yield failed(f"preStop takes {before:g} s, the grace period is {grace}", "raise the grace period")
+            yield fail_observation(f"preStop takes {before:g} s, the grace period is {grace}", "raise the grace period")
             return
-        yield unsure(
+        yield inconclusive_observation(
             f"how long the application drains is not to be seen; after preStop it has {workload.grace - before:g} s",
             "say it in the plan: kubernetes.drain",
         )
         return
     told = f"preStop {before:g} s and drain {workload.drain:g} s in a grace period of {workload.grace:g} s"
     if before + workload.drain < workload.grace:
-        yield passed(told)
+        yield pass_observation(told)
     else:
-        yield failed(f"{told}: the last requests are cut off", "raise terminationGracePeriodSeconds")
+        yield fail_observation(f"{told}: the last requests are cut off", "raise terminationGracePeriodSeconds")
 
 
-def tried(facts: Facts, point: str, what: str) -> Iterator[Observation]:
+def check_trials(facts: DoctorFacts, item_id: str, description: str) -> Iterator[Observation]:
     """The newest trial of each image; only a trial proves what a process does."""
     history = facts.history.value
     trials: dict[str, Evidence] = {}
     for evidence in history.evidence if history else ():
-        if evidence.source == "trial" and evidence.point == point:
+        if evidence.source == "trial" and evidence.item_id == item_id:
             trials[evidence.subject] = max(evidence, trials.get(evidence.subject, evidence), key=lambda each: each.at)
     untried: list[str] = []
-    for _, image in images(facts.plan, facts.workload.value):
+    for _, image in list_images(facts.plan, facts.workload.value):
         if image not in trials:
             untried.append(image)
             continue
         trial = trials[image]
-        told = f"{what}, tried with {image}: {trial.text}"
+        told = f"{description}, tried with {image}: {trial.text}"
         if trial.verdict == Verdict.PASS:
-            yield passed(told)
+            yield pass_observation(told)
         else:
-            yield failed(told, "mend the application; zdd_tui.service does this part")
+            yield fail_observation(told, "mend the application; zdd_tui.service does this part")
     if untried:
-        yield unsure(f"{what} was not tried with {', '.join(untried)}", "try it where it hurts nobody")
+        yield inconclusive_observation(
+            f"{description} was not tried with {', '.join(untried)}", "try it where it hurts nobody"
+        )

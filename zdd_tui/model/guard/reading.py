@@ -7,11 +7,19 @@ act: once for each breach, and a rollback once for a whole release.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from zdd_tui.model.plan.guard import GuardAction, Unit
+from zdd_tui.model.plan.guard import GuardAction, MetricUnit
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.state import CommandKind, Release, State, no_way_back
+from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, is_irreversible
 
-__all__ = ["SERIES_POINTS", "Act", "GuardAction", "GuardReading", "Unit", "decide", "gate_verdict"]
+__all__ = [
+    "SERIES_POINTS",
+    "GuardAction",
+    "GuardDecision",
+    "GuardReading",
+    "MetricUnit",
+    "decide_actions",
+    "evaluate_guard_gate",
+]
 
 SERIES_POINTS = 60
 """How many of its last values a reading carries, for a strip on the screen."""
@@ -30,11 +38,11 @@ class GuardReading:
         samples: requests (or what else is counted) behind the value.
         series: the last values, oldest first; None where there was none.
         action: what the rule asks for when it fails.
-        acting: the guard should act on this reading: the limit was broken for as long as the rule says, or there
+        should_act: the guard should act on this reading: the limit was broken for as long as the rule says, or there
             were no data for as long as its no_data says. `action` is then what it asks for.
-        applies: False while there is nothing to judge, such as a comparison while one version runs alone; such a
+        is_applicable: False while there is nothing to judge, such as a comparison while one version runs alone; such a
             reading closes no gate.
-        acted: what the guard has done about the present breach: `rollback`, `pause`, `alert` or empty.
+        action_taken: what the guard has done about the present breach: `rollback`, `pause`, `alert` or empty.
         observed_at: seconds since the epoch, by the database's clock.
         max_age: seconds after which the reading counts as unknown.
     """
@@ -42,23 +50,23 @@ class GuardReading:
     rule: str
     verdict: Verdict
     reason: str
-    unit: Unit = Unit.NUMBER
+    unit: MetricUnit = MetricUnit.NUMBER
     value: float | None = None
     baseline: float | None = None
     limit: float | None = None
     samples: int = 0
     series: tuple[float | None, ...] = ()
     action: GuardAction = GuardAction.ALERT
-    acting: bool = False
-    applies: bool = True
-    acted: str = ""
+    should_act: bool = False
+    is_applicable: bool = True
+    action_taken: str = ""
     observed_at: float = 0.0
     max_age: float = 10.0
 
     def age(self, now: float) -> float:
         return max(0.0, now - self.observed_at)
 
-    def at(self, now: float) -> "GuardReading":
+    def as_of(self, now: float) -> "GuardReading":
         """The reading as it counts now: a stale one is unknown, whatever it said, and nobody acts on it."""
         if self.age(now) <= self.max_age:
             return self
@@ -66,13 +74,13 @@ class GuardReading:
             self,
             verdict=Verdict.UNKNOWN,
             reason=f"STALE {self.age(now):.0f}s: {self.reason}",
-            acting=False,
-            applies=True,
+            should_act=False,
+            is_applicable=True,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class GuardDecision:
     """What the guard does now, on behalf of one rule.
 
     Attributes:
@@ -86,10 +94,12 @@ class Act:
     reason: str
 
 
-_MOVING = (State.RUNNING, State.WAITING, State.FAILED)
+_ACTIVE_STATES = (ReleaseState.RUNNING, ReleaseState.WAITING, ReleaseState.FAILED)
 
 
-def decide(release: Release, readings: Sequence[GuardReading], *, rolled_back: bool) -> tuple[Act, ...]:
+def decide_actions(
+    release: Release, readings: Sequence[GuardReading], *, rolled_back: bool
+) -> tuple[GuardDecision, ...]:
     """What the guard does about its newest readings, the most drastic first; empty almost always.
 
     Args:
@@ -99,12 +109,12 @@ def decide(release: Release, readings: Sequence[GuardReading], *, rolled_back: b
     once for a breach (``acted``); one rollback is enough for all of them. Where the way back is lost, a rollback
     becomes a pause: it stops what is still to come, and calls for a person.
     """
-    if release.state not in _MOVING:
+    if release.state not in _ACTIVE_STATES:
         return ()
-    due = [reading for reading in readings if reading.acting and not reading.acted]
-    acts: list[Act] = []
+    due = [reading for reading in readings if reading.should_act and not reading.action_taken]
+    acts: list[GuardDecision] = []
     for reading in sorted(due, key=lambda one: list(GuardAction).index(one.action)):
-        act = _act(release, reading, rolled_back=rolled_back)
+        act = _decide_action(release, reading, rolled_back=rolled_back)
         if act.command is CommandKind.ROLLBACK:
             return (act,)
         if not any(other.command is act.command is CommandKind.PAUSE for other in acts):
@@ -112,38 +122,38 @@ def decide(release: Release, readings: Sequence[GuardReading], *, rolled_back: b
     return tuple(acts)
 
 
-def _act(release: Release, reading: GuardReading, *, rolled_back: bool) -> Act:
+def _decide_action(release: Release, reading: GuardReading, *, rolled_back: bool) -> GuardDecision:
     reason = f"{reading.rule}: {reading.reason}"
     if reading.action is GuardAction.ALERT:
-        return Act(reading.rule, reading.action, None, reason)
-    if reading.action is GuardAction.ROLLBACK and not rolled_back and not no_way_back(release):
-        return Act(reading.rule, reading.action, CommandKind.ROLLBACK, reason)
+        return GuardDecision(reading.rule, reading.action, None, reason)
+    if reading.action is GuardAction.ROLLBACK and not rolled_back and not is_irreversible(release):
+        return GuardDecision(reading.rule, reading.action, CommandKind.ROLLBACK, reason)
     if reading.action is GuardAction.ROLLBACK:
         why = "its rollback was asked for before" if rolled_back else "there is no way back any more"
         reason = f"{reason}; {why}"
     pause = None if release.paused else CommandKind.PAUSE
-    return Act(reading.rule, reading.action, pause, reason)
+    return GuardDecision(reading.rule, reading.action, pause, reason)
 
 
-def gate_verdict(
-    demanded: Mapping[str, GuardAction], readings: Mapping[str, GuardReading], now: float
+def evaluate_guard_gate(
+    rule_actions: Mapping[str, GuardAction], readings: Mapping[str, GuardReading], now: float
 ) -> tuple[Verdict, str]:
     """What the gate ``guard`` says: pass only while every rule passes that is more than an alert.
 
     Args:
-        demanded: the plan's rules, with what each asks for.
+        rule_actions: the plan's rules, with what each asks for.
         readings: the newest reading of each rule.
     """
     judged = {
-        name: readings[name].at(now) if name in readings else GuardReading(name, Verdict.UNKNOWN, "not judged yet")
-        for name, action in demanded.items()
+        name: readings[name].as_of(now) if name in readings else GuardReading(name, Verdict.UNKNOWN, "not judged yet")
+        for name, action in rule_actions.items()
         if action is not GuardAction.ALERT
     }
     for verdict in (Verdict.FAIL, Verdict.UNKNOWN, Verdict.INCONCLUSIVE):
-        shut = [one for one in judged.values() if one.applies and one.verdict is verdict]
+        shut = [one for one in judged.values() if one.is_applicable and one.verdict is verdict]
         if shut:
             return verdict, "; ".join(f"{one.rule}: {one.reason}" for one in shut)
-    idle = [one.rule for one in judged.values() if not one.applies]
+    idle = [one.rule for one in judged.values() if not one.is_applicable]
     passed = len(judged) - len(idle)
     nothing = f"; nothing to judge yet: {', '.join(idle)}" if idle else ""
     return Verdict.PASS, f"{passed} rule{'' if passed == 1 else 's'} pass{'es' if passed == 1 else ''}{nothing}"

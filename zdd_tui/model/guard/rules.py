@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from zdd_tui.model.duration import human_duration
+from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.guard.series import Tally, together
-from zdd_tui.model.plan.guard import Compare, Metric, Rule, Source, Unit
+from zdd_tui.model.guard.series import WindowStats, merge_stats
+from zdd_tui.model.plan.guard import Compare, GuardRule, Metric, MetricUnit, Source
 
 # --- Is the new version worse than the old one, or is that chance? The Mann-Whitney U test, by scipy.
 #
@@ -33,7 +33,7 @@ def require_scipy(rule: str) -> None:
         )
 
 
-def chance(new: Sequence[float], old: Sequence[float]) -> float:
+def p_value(new: Sequence[float], old: Sequence[float]) -> float:
     """How probable it is that values so much higher as `new` come about by chance; one-sided, 0 to 1.
 
     Both need at least one value. Where all values are the same, it is 1.
@@ -45,15 +45,15 @@ def chance(new: Sequence[float], old: Sequence[float]) -> float:
     return 1.0 if math.isnan(found) else found
 
 
-def least_chance(new: int, old: int) -> float:
-    """The smallest that :func:`chance` can be for so many values: every new one above every old one."""
+def min_p_value(new: int, old: int) -> float:
+    """The smallest that :func:`p_value` can be for so many values: every new one above every old one."""
     return 1 / math.comb(new + old, new)
 
 
 # --- end
 
 
-class Look(IntEnum):
+class RuleOutcome(IntEnum):
     """What one look found; of several versions the highest counts."""
 
     IDLE = 0
@@ -64,11 +64,11 @@ class Look(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class RuleEvaluation:
     """One look: the value was fine or over the limit, there were too few samples (thin), no data (dark), or nothing
     to judge (idle)."""
 
-    look: Look
+    outcome: RuleOutcome
     reason: str
     value: float | None = None
     baseline: float | None = None
@@ -80,13 +80,13 @@ Pairs = Sequence[tuple[float, float]]
 """Values of new and old in the same moments, for a rank test."""
 
 
-def show(value: float, unit: Unit) -> str:
+def format_value(value: float, unit: MetricUnit) -> str:
     """A value as people read it: ``1.2%``, ``180ms``, ``3``."""
     match unit:
-        case Unit.RATIO:
+        case MetricUnit.RATIO:
             return f"{value * 100:.3g}%"
-        case Unit.SECONDS:
-            return f"{value * 1000:.3g}ms" if value < 1 else human_duration(value)
+        case MetricUnit.SECONDS:
+            return f"{value * 1000:.3g}ms" if value < 1 else format_duration(value)
         case _:
             return f"{value:,.4g}"
 
@@ -94,7 +94,7 @@ def show(value: float, unit: Unit) -> str:
 # --- what was counted -----------------------------------------------------------------------------------------
 
 
-def value_of(rule: Rule, tally: Tally) -> float | None:
+def metric_value(rule: GuardRule, tally: WindowStats) -> float | None:
     """The rule's value for one version; None where nothing was counted."""
     match rule.metric:
         case Metric.LATENCY:
@@ -105,19 +105,21 @@ def value_of(rule: Rule, tally: Tally) -> float | None:
             return tally.error_rate
 
 
-def samples_of(rule: Rule, tally: Tally) -> int:
-    """What is behind :func:`value_of`."""
+def sample_count(rule: GuardRule, tally: WindowStats) -> int:
+    """What is behind :func:`metric_value`."""
     if rule.metric is Metric.RESTARTS:
-        return tally.watched
+        return tally.compared_targets
     return int(tally.observations if rule.metric is Metric.LATENCY else tally.requests)
 
 
-def newest(order: Sequence[str], tallies: Mapping[str, Tally]) -> str | None:
+def find_newest_version(order: Sequence[str], tallies: Mapping[str, WindowStats]) -> str | None:
     """The newest version that runs, unless only what ran before is there."""
-    return next((version for version in reversed(order[1:]) if version in tallies and tallies[version].live), None)
+    return next((version for version in reversed(order[1:]) if version in tallies and tallies[version].is_live), None)
 
 
-def judge(rule: Rule, windows: Sequence[Mapping[str, Tally]], order: Sequence[str], pairs: Pairs = ()) -> Finding:
+def evaluate_rule(
+    rule: GuardRule, windows: Sequence[Mapping[str, WindowStats]], order: Sequence[str], pairs: Pairs = ()
+) -> RuleEvaluation:
     """One look at a rule over counters.
 
     Args:
@@ -126,130 +128,147 @@ def judge(rule: Rule, windows: Sequence[Mapping[str, Tally]], order: Sequence[st
         pairs: of a rule with ``rank_test``.
     """
     tallies = windows[0]
-    if not any(tally.live for tally in tallies.values()):
-        return Finding(Look.DARK, "there is nothing to look at: no pod" if _by_pod(rule) else "not probed yet")
+    if not any(tally.is_live for tally in tallies.values()):
+        return RuleEvaluation(
+            RuleOutcome.DARK, "there is nothing to look at: no pod" if _is_per_pod(rule) else "not probed yet"
+        )
     if rule.compare is not None:
-        return _compare(rule, rule.compare, tallies, order, pairs)
+        return _evaluate_comparison(rule, rule.compare, tallies, order, pairs)
     if rule.version == "all":
-        return _absolute(rule, [together(window.values()) for window in windows])
+        return _evaluate_absolute(rule, [merge_stats(window.values()) for window in windows])
     if rule.version == "new":
-        new = newest(order, tallies)
+        new = find_newest_version(order, tallies)
         if new is None:
-            return Finding(Look.IDLE, "the new version does not run yet")
-        of_new = _absolute(rule, [window[new] for window in windows])
-        if of_new.look is Look.IDLE and not any(tally.rotating for tally in tallies.values()):
-            return replace(of_new, look=Look.DARK, reason="no pod takes traffic")
+            return RuleEvaluation(RuleOutcome.IDLE, "the new version does not run yet")
+        of_new = _evaluate_absolute(rule, [window[new] for window in windows])
+        if of_new.outcome is RuleOutcome.IDLE and not any(tally.in_rotation for tally in tallies.values()):
+            return replace(of_new, outcome=RuleOutcome.DARK, reason="no pod takes traffic")
         return of_new
-    found = [_absolute(rule, [window[version] for window in windows]) for version in sorted(tallies)]
-    worst = max(found, key=lambda one: (one.look, one.value or 0.0))
-    if worst.look is Look.IDLE:
-        return replace(worst, look=Look.DARK, reason="no pod takes traffic")
+    found = [_evaluate_absolute(rule, [window[version] for window in windows]) for version in sorted(tallies)]
+    worst = max(found, key=lambda one: (one.outcome, one.value or 0.0))
+    if worst.outcome is RuleOutcome.IDLE:
+        return replace(worst, outcome=RuleOutcome.DARK, reason="no pod takes traffic")
     return worst
 
 
-def _by_pod(rule: Rule) -> bool:
-    return rule.taken_from is not Source.PROBE
+def _is_per_pod(rule: GuardRule) -> bool:
+    return rule.effective_source is not Source.PROBE
 
 
-def _absolute(rule: Rule, windows: Sequence[Tally]) -> Finding:
+def _evaluate_absolute(rule: GuardRule, windows: Sequence[WindowStats]) -> RuleEvaluation:
     tally = windows[0]
     limit = rule.burn.limit if rule.burn else rule.limit
     assert limit is not None
-    values = [value_of(rule, window) for window in windows]
-    samples = samples_of(rule, tally)
+    values = [metric_value(rule, window) for window in windows]
+    samples = sample_count(rule, tally)
     lowest = min((value for value in values if value is not None), default=None)
-    found = Finding(Look.FINE, "", lowest, None, limit, samples)
-    if samples >= max(rule.needed, 1) and lowest is not None and None not in values and lowest > limit:
-        return replace(found, look=Look.OVER, reason=_sentence(rule, tally.version, found))
-    if blind := _blind(rule, tally, limit):
-        return replace(found, look=Look.DARK, reason=blind)
-    if samples < max(rule.needed, 1) or None in values:
-        look = Look.THIN if tally.rotating else Look.IDLE
-        return replace(found, look=look, reason=_thin(rule, tally, samples))
-    return replace(found, reason=_sentence(rule, tally.version, found))
+    found = RuleEvaluation(RuleOutcome.FINE, "", lowest, None, limit, samples)
+    if samples >= max(rule.required_samples, 1) and lowest is not None and None not in values and lowest > limit:
+        return replace(found, outcome=RuleOutcome.OVER, reason=_format_reason(rule, tally.version, found))
+    if blind := _no_data_reason(rule, tally, limit):
+        return replace(found, outcome=RuleOutcome.DARK, reason=blind)
+    if samples < max(rule.required_samples, 1) or None in values:
+        look = RuleOutcome.THIN if tally.in_rotation else RuleOutcome.IDLE
+        return replace(found, outcome=look, reason=_too_few_reason(rule, tally, samples))
+    return replace(found, reason=_format_reason(rule, tally.version, found))
 
 
-def _blind(rule: Rule, tally: Tally, limit: float) -> str:
+def _no_data_reason(rule: GuardRule, tally: WindowStats, limit: float) -> str:
     """Why this version has no data, or the rule could not see a breach; empty when it can."""
-    if tally.live and tally.dark:
-        return f"{tally.silent} of {tally.targets} {tally.version} targets are silent ({tally.why_silent})"
+    if tally.is_live and tally.is_missing_data:
+        return f"{tally.silent_targets} of {tally.targets} {tally.version} targets are silent ({tally.silent_reason})"
     wanted = {Metric.ERROR_RATE: "requests", Metric.LATENCY: "duration"}.get(rule.metric)
-    if wanted and tally.known and wanted not in tally.known and tally.rotating:
+    if wanted and tally.available and wanted not in tally.available and tally.in_rotation:
         return f"{tally.version} shows no such metric: see guard.sources.scrape.{wanted}"
-    if rule.metric is Metric.LATENCY and tally.observations > 0 and limit >= tally.highest:
-        top = show(tally.highest, Unit.SECONDS)
+    if rule.metric is Metric.LATENCY and tally.observations > 0 and limit >= tally.highest_bound:
+        top = format_value(tally.highest_bound, MetricUnit.SECONDS)
         return f"the histogram of {tally.version} ends at {top}, so it cannot tell latencies over the limit"
     return ""
 
 
-def _thin(rule: Rule, tally: Tally, samples: int) -> str:
-    window = human_duration(rule.windows[0])
-    return f"{tally.version}: {samples:,} of {max(rule.needed, 1):,} samples in {window}"
+def _too_few_reason(rule: GuardRule, tally: WindowStats, samples: int) -> str:
+    window = format_duration(rule.windows[0])
+    return f"{tally.version}: {samples:,} of {max(rule.required_samples, 1):,} samples in {window}"
 
 
-def _what(rule: Rule) -> str:
+def _metric_name(rule: GuardRule) -> str:
     if rule.metric is Metric.LATENCY:
         return f"p{rule.quantile * 100:g}"
     return {Metric.ERROR_RATE: "errors", Metric.RESTARTS: "restarts"}.get(rule.metric, "")
 
 
-def _sentence(rule: Rule, version: str, found: Finding) -> str:
-    assert found.value is not None
-    assert found.limit is not None
+def _format_reason(rule: GuardRule, version: str, evaluation: RuleEvaluation) -> str:
+    assert evaluation.value is not None
+    assert evaluation.limit is not None
     unit = rule.unit
-    against = "" if found.baseline is None else f", old {show(found.baseline, unit)}"
-    windows = " and ".join(human_duration(window) for window in rule.windows)
-    counted = {Metric.RESTARTS: "pods"}.get(rule.metric, "probes" if rule.taken_from is Source.PROBE else "requests")
+    against = "" if evaluation.baseline is None else f", old {format_value(evaluation.baseline, unit)}"
+    windows = " and ".join(format_duration(window) for window in rule.windows)
+    counted = {Metric.RESTARTS: "pods"}.get(
+        rule.metric, "probes" if rule.effective_source is Source.PROBE else "requests"
+    )
     return (
-        f"{version} {_what(rule)} {show(found.value, unit)}{against}, limit {show(found.limit, unit)}"
-        f" ({found.samples:,} {counted} in {windows})"
+        f"{version} {_metric_name(rule)} {format_value(evaluation.value, unit)}{against}, limit {format_value(evaluation.limit, unit)}"
+        f" ({evaluation.samples:,} {counted} in {windows})"
     )
 
 
 # --- new against old --------------------------------------------------------------------------------------------
 
 
-def sides(order: Sequence[str], tallies: Mapping[str, Tally]) -> tuple[Tally, Tally] | None:
+def split_new_and_old(
+    order: Sequence[str], tallies: Mapping[str, WindowStats]
+) -> tuple[WindowStats, WindowStats] | None:
     """New, and all that is older together; None while there are no two."""
-    new = newest(order, tallies)
+    new = find_newest_version(order, tallies)
     if new is None:
         return None
     older = [tally for version, tally in tallies.items() if version != new]
     if not older:
         return None
-    return tallies[new], together(older, " and ".join(sorted(tally.version for tally in older)))
+    return tallies[new], merge_stats(older, " and ".join(sorted(tally.version for tally in older)))
 
 
-def _compare(rule: Rule, compare: Compare, tallies: Mapping[str, Tally], order: Sequence[str], pairs: Pairs) -> Finding:
-    found = sides(order, tallies)
+def _evaluate_comparison(
+    rule: GuardRule, compare: Compare, tallies: Mapping[str, WindowStats], order: Sequence[str], pairs: Pairs
+) -> RuleEvaluation:
+    found = split_new_and_old(order, tallies)
     if found is None:
         alone = ", ".join(sorted(tallies))
-        return Finding(Look.IDLE, f"only {alone} runs: nothing to compare")
+        return RuleEvaluation(RuleOutcome.IDLE, f"only {alone} runs: nothing to compare")
     new, old = found
-    value, baseline = value_of(rule, new), value_of(rule, old)
-    samples, old_samples = samples_of(rule, new), samples_of(rule, old)
-    needed = max(rule.needed, 1)
-    if not old.live and (old_samples < needed or samples < needed):
-        return Finding(Look.IDLE, f"only {new.version} runs: nothing to compare", value, None, None, samples)
+    value, baseline = metric_value(rule, new), metric_value(rule, old)
+    samples, old_samples = sample_count(rule, new), sample_count(rule, old)
+    needed = max(rule.required_samples, 1)
+    if not old.is_live and (old_samples < needed or samples < needed):
+        return RuleEvaluation(
+            RuleOutcome.IDLE, f"only {new.version} runs: nothing to compare", value, None, None, samples
+        )
     limit = _relative_limit(rule, compare, baseline)
-    look = Finding(Look.FINE, "", value, baseline, limit, min(samples, old_samples))
+    look = RuleEvaluation(RuleOutcome.FINE, "", value, baseline, limit, min(samples, old_samples))
     for tally in (new, old):
-        if blind := _blind(rule, tally, limit or 0.0):
-            return replace(look, look=Look.DARK, reason=blind)
+        if blind := _no_data_reason(rule, tally, limit or 0.0):
+            return replace(look, outcome=RuleOutcome.DARK, reason=blind)
     for tally, count in ((new, samples), (old, old_samples)):
         if count < needed:
             return replace(
-                look, look=Look.THIN if tally.rotating else Look.IDLE, reason=_thin(rule, tally, count), samples=count
+                look,
+                outcome=RuleOutcome.THIN if tally.in_rotation else RuleOutcome.IDLE,
+                reason=_too_few_reason(rule, tally, count),
+                samples=count,
             )
     if value is None or baseline is None:
-        return replace(look, look=Look.THIN, reason="no value for both versions yet")
+        return replace(look, outcome=RuleOutcome.THIN, reason="no value for both versions yet")
     if compare.rank_test is not None:
-        return _rank(rule, compare.rank_test, new.version, look, pairs)
+        return _evaluate_rank_test(rule, compare.rank_test, new.version, look, pairs)
     assert limit is not None
-    return replace(look, look=Look.OVER if value > limit else Look.FINE, reason=_sentence(rule, new.version, look))
+    return replace(
+        look,
+        outcome=RuleOutcome.OVER if value > limit else RuleOutcome.FINE,
+        reason=_format_reason(rule, new.version, look),
+    )
 
 
-def _relative_limit(rule: Rule, compare: Compare, baseline: float | None) -> float | None:
+def _relative_limit(rule: GuardRule, compare: Compare, baseline: float | None) -> float | None:
     """What new may reach; never under the rule's own limit, under which nobody minds."""
     if baseline is None:
         return None
@@ -258,38 +277,44 @@ def _relative_limit(rule: Rule, compare: Compare, baseline: float | None) -> flo
     return max(allowed, rule.limit or 0.0)
 
 
-def _rank(rule: Rule, allowed: float, version: str, look: Finding, pairs: Pairs) -> Finding:
+def _evaluate_rank_test(
+    rule: GuardRule, max_p_value: float, version: str, evaluation: RuleEvaluation, pairs: Pairs
+) -> RuleEvaluation:
     count = len(pairs)
-    if count == 0 or least_chance(count, count) >= allowed:
-        return replace(look, look=Look.THIN, reason=f"{version}: {count} moments in which both had requests")
-    probability = chance([new for new, _ in pairs], [old for _, old in pairs])
-    assert look.value is not None
-    assert look.limit is not None
-    worse = probability < allowed and look.value > look.limit
-    told = f"{_sentence(rule, version, look)}; chance {probability:.2g} over {count} moments, allowed {allowed:g}"
-    return replace(look, look=Look.OVER if worse else Look.FINE, reason=told)
+    if count == 0 or min_p_value(count, count) >= max_p_value:
+        return replace(
+            evaluation, outcome=RuleOutcome.THIN, reason=f"{version}: {count} moments in which both had requests"
+        )
+    probability = p_value([new for new, _ in pairs], [old for _, old in pairs])
+    assert evaluation.value is not None
+    assert evaluation.limit is not None
+    worse = probability < max_p_value and evaluation.value > evaluation.limit
+    told = f"{_format_reason(rule, version, evaluation)}; chance {probability:.2g} over {count} moments, allowed {max_p_value:g}"
+    return replace(evaluation, outcome=RuleOutcome.OVER if worse else RuleOutcome.FINE, reason=told)
 
 
 # --- a query ----------------------------------------------------------------------------------------------------
 
-Answer = float | str
+QueryResult = float | str
 """A number, or why there is none."""
 
 
-def judge_query(rule: Rule, value: Answer, baseline: Answer | None = None, samples: Answer | None = None) -> Finding:
+def evaluate_query_rule(
+    rule: GuardRule, value: QueryResult, baseline: QueryResult | None = None, samples: QueryResult | None = None
+) -> RuleEvaluation:
     """One look at a rule whose numbers a server gave."""
     for given in (value, baseline, samples):
         if isinstance(given, str):
-            return Finding(Look.DARK, given, limit=rule.limit)
+            return RuleEvaluation(RuleOutcome.DARK, given, limit=rule.limit)
     assert isinstance(value, float)
     base = baseline if isinstance(baseline, float) else None
     limit = _relative_limit(rule, rule.compare, base) if rule.compare else rule.limit
     assert limit is not None
     counted = int(samples) if isinstance(samples, float) else 0
-    look = Finding(Look.FINE, "", value, base, limit, counted)
-    if counted < rule.needed:
-        return replace(look, look=Look.THIN, reason=f"{counted:,} of {rule.needed:,} samples")
-    against = "" if base is None else f", old {show(base, rule.unit)}"
+    look = RuleEvaluation(RuleOutcome.FINE, "", value, base, limit, counted)
+    if counted < rule.required_samples:
+        return replace(look, outcome=RuleOutcome.THIN, reason=f"{counted:,} of {rule.required_samples:,} samples")
+    against = "" if base is None else f", old {format_value(base, rule.unit)}"
     behind = f" ({counted:,} samples)" if samples is not None else ""
-    told = f"{show(value, rule.unit)}{against}, limit {show(limit, rule.unit)}{behind}"
-    return replace(look, look=Look.OVER if value > limit else Look.FINE, reason=told)
+    told = f"{format_value(value, rule.unit)}{against}, limit {format_value(limit, rule.unit)}{behind}"
+    return replace(look, outcome=RuleOutcome.OVER if value > limit else RuleOutcome.FINE, reason=told)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 Buckets = Mapping[float, float]
 """Upper bound in seconds (infinity for the last), to how many observations were at most that."""
 
-MANY_SILENT = 0.1
+MAX_SILENT_FRACTION = 0.1
 """A larger share of silent targets than this leaves a version without data."""
 
 FINE_SECONDS = 300.0
@@ -23,31 +23,31 @@ COARSE_POINTS = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class CounterSample:
     """Counters of one target at one moment, all since its process began.
 
     Attributes:
-        known: which of `requests`, `duration` and `restarts` the target has at all.
+        available: which of `requests`, `duration` and `restarts` the target has at all.
     """
 
     requests: float = 0.0
     errors: float = 0.0
     buckets: Buckets = field(default_factory=dict)
     restarts: float = 0.0
-    known: frozenset[str] = frozenset()
+    available: frozenset[str] = frozenset()
 
-    def since(self, before: "Counts") -> "Counts":
+    def since(self, before: "CounterSample") -> "CounterSample":
         """What came between two looks; never negative, whatever was reset."""
         reset = self.requests < before.requests
         rebucketed = _total(self.buckets) < _total(before.buckets) or set(self.buckets) != set(before.buckets)
-        return Counts(
+        return CounterSample(
             requests=self.requests if reset else self.requests - before.requests,
             errors=self.errors if reset or self.errors < before.errors else self.errors - before.errors,
             buckets=self.buckets
             if rebucketed
             else {bound: max(0.0, count - before.buckets[bound]) for bound, count in self.buckets.items()},
             restarts=max(0.0, self.restarts - before.restarts),
-            known=self.known,
+            available=self.available,
         )
 
 
@@ -56,18 +56,18 @@ def _total(buckets: Buckets) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class WindowStats:
     """What the targets of one version counted together in a window.
 
     Attributes:
         buckets: only bounds that all targets with observations share.
         targets: how many were looked at or should have been.
-        watched: how many were looked at twice, so that what came in between is known.
-        silent: how many of those gave no answer for too long.
-        rotating: some of them take traffic.
-        live: some of them exist now.
-        known: as :attr:`Counts.known`, of any target.
-        why_silent: what the first silent one said.
+        compared_targets: how many were looked at twice, so that what came in between is known.
+        silent_targets: how many of those gave no answer for too long.
+        in_rotation: some of them take traffic.
+        is_live: some of them exist now.
+        available: as :attr:`CounterSample.available`, of any target.
+        silent_reason: what the first silent one said.
     """
 
     version: str
@@ -76,17 +76,17 @@ class Tally:
     buckets: Buckets = field(default_factory=dict)
     restarts: float = 0.0
     targets: int = 0
-    watched: int = 0
-    silent: int = 0
-    rotating: bool = False
-    live: bool = False
-    known: frozenset[str] = frozenset()
-    why_silent: str = ""
+    compared_targets: int = 0
+    silent_targets: int = 0
+    in_rotation: bool = False
+    is_live: bool = False
+    available: frozenset[str] = frozenset()
+    silent_reason: str = ""
 
     @property
-    def dark(self) -> bool:
+    def is_missing_data(self) -> bool:
         """Too many of its targets are silent for the others to speak for them."""
-        return self.silent > MANY_SILENT * self.targets
+        return self.silent_targets > MAX_SILENT_FRACTION * self.targets
 
     @property
     def error_rate(self) -> float | None:
@@ -120,209 +120,211 @@ class Tally:
         return finite[-1]
 
     @property
-    def highest(self) -> float:
+    def highest_bound(self) -> float:
         """The largest latency that the buckets can tell, seconds."""
         return max((bound for bound in self.buckets if math.isfinite(bound)), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class MetricTarget:
     """Something that is looked at: a pod, or one address.
 
     Attributes:
-        rotating: it takes traffic.
-        expected: it should answer; a pod that is only starting need not.
+        in_rotation: it takes traffic.
+        must_answer: it should answer; a pod that is only starting need not.
     """
 
     key: str
     version: str
-    rotating: bool = True
-    expected: bool = True
+    in_rotation: bool = True
+    must_answer: bool = True
 
 
-Point = tuple[float, Counts]
+TimedSample = tuple[float, CounterSample]
 
 
 @dataclass(slots=True)
-class Line:
+class TargetHistory:
     """One target's history: its counters with the resets taken out, so that a window is one subtraction.
 
     Attributes:
-        raw: the counters as they were last.
-        older: thinned points, before those of `points`.
-        born: it began while we looked on, so that all it has ever counted came since.
+        last_sample: the counters as they were last.
+        coarse_points: thinned points, before those of `points`.
+        born_while_observed: it began while we looked on, so that all it has ever counted came since.
     """
 
-    target: Target
+    target: MetricTarget
     first_seen: float
-    born: bool
-    raw: Counts | None = None
-    points: deque[Point] = field(default_factory=deque)
-    older: deque[Point] = field(default_factory=deque)
-    live: bool = True
+    born_while_observed: bool
+    last_sample: CounterSample | None = None
+    recent_points: deque[TimedSample] = field(default_factory=deque)
+    coarse_points: deque[TimedSample] = field(default_factory=deque)
+    is_live: bool = True
     error: str = ""
 
-    def add(self, now: float, counts: Counts) -> None:
-        if self.raw is None or not self.points:
-            self.points.append((now, counts))
+    def add(self, now: float, sample: CounterSample) -> None:
+        if self.last_sample is None or not self.recent_points:
+            self.recent_points.append((now, sample))
         else:
-            self.points.append((now, _plus(self.points[-1][1], counts.since(self.raw))))
-        self.raw = counts
+            self.recent_points.append((now, _add_samples(self.recent_points[-1][1], sample.since(self.last_sample))))
+        self.last_sample = sample
         self.error = ""
 
-    def forget(self, now: float, keep: float) -> None:
-        spacing = keep / COARSE_POINTS
+    def expire(self, now: float, retention: float) -> None:
+        spacing = retention / COARSE_POINTS
         # The newest point stays for as long as the target lives: what comes next is counted from there.
-        while len(self.points) > 1 and self.points[0][0] < now - min(keep, FINE_SECONDS):
-            point = self.points.popleft()
-            if keep > FINE_SECONDS and (not self.older or point[0] - self.older[-1][0] >= spacing):
-                self.older.append(point)
-        while self.older and self.older[0][0] < now - keep:
-            self.older.popleft()
+        while len(self.recent_points) > 1 and self.recent_points[0][0] < now - min(retention, FINE_SECONDS):
+            point = self.recent_points.popleft()
+            if retention > FINE_SECONDS and (not self.coarse_points or point[0] - self.coarse_points[-1][0] >= spacing):
+                self.coarse_points.append(point)
+        while self.coarse_points and self.coarse_points[0][0] < now - retention:
+            self.coarse_points.popleft()
 
-    def gained(self, since: float) -> Counts | None:
+    def increase(self, since: float) -> CounterSample | None:
         """What came since; None where fewer than two looks were."""
-        if not self.points or self.points[-1][0] < since:
+        if not self.recent_points or self.recent_points[-1][0] < since:
             return None
-        last = self.points[-1]
-        first = next(point for point in (*self.older, *self.points) if point[0] >= since)
+        last = self.recent_points[-1]
+        first = next(point for point in (*self.coarse_points, *self.recent_points) if point[0] >= since)
         return None if first is last else last[1].since(first[1])
 
 
-def _plus(total: Counts, more: Counts) -> Counts:
-    return Counts(
-        requests=total.requests + more.requests,
-        errors=total.errors + more.errors,
-        buckets={bound: total.buckets.get(bound, 0.0) + count for bound, count in more.buckets.items()},
-        restarts=total.restarts + more.restarts,
-        known=more.known,
+def _add_samples(total: CounterSample, increase: CounterSample) -> CounterSample:
+    return CounterSample(
+        requests=total.requests + increase.requests,
+        errors=total.errors + increase.errors,
+        buckets={bound: total.buckets.get(bound, 0.0) + count for bound, count in increase.buckets.items()},
+        restarts=total.restarts + increase.restarts,
+        available=increase.available,
     )
 
 
-class Series:
+class MetricSeries:
     """Remembers the counters of all targets for as long as the longest window.
 
     Args:
-        keep: seconds.
-        patience: seconds without an answer after which a target is silent.
+        retention: seconds.
+        silence_timeout: seconds without an answer after which a target is silent.
     """
 
-    def __init__(self, keep: float, patience: float) -> None:
-        self._keep = keep
-        self._patience = patience
-        self._lines: dict[str, Line] = {}
-        self._looked: float | None = None
+    def __init__(self, retention: float, silence_timeout: float) -> None:
+        self._retention = retention
+        self._silence_timeout = silence_timeout
+        self._histories: dict[str, TargetHistory] = {}
+        self._observed_at: float | None = None
 
     @property
-    def looked(self) -> float | None:
+    def observed_at(self) -> float | None:
         """When it looked last; None before the first look."""
-        return self._looked
+        return self._observed_at
 
     @property
-    def lines(self) -> Mapping[str, Line]:
+    def histories(self) -> Mapping[str, TargetHistory]:
         """The history of each target by its key, for who keeps it."""
-        return self._lines
+        return self._histories
 
-    def recall(self, lines: Mapping[str, Line], looked: float | None) -> None:
+    def restore(self, histories: Mapping[str, TargetHistory], observed_at: float | None) -> None:
         """Goes on where another has stopped; the times are by the clock of the looks to come."""
-        self._lines, self._looked = dict(lines), looked
+        self._histories, self._observed_at = dict(histories), observed_at
 
-    def look(self, now: float, targets: Sequence[Target], found: Mapping[str, Counts | str]) -> None:
+    def observe(self, now: float, targets: Sequence[MetricTarget], results: Mapping[str, CounterSample | str]) -> None:
         """Takes one round in.
 
         Args:
             targets: all that exist now.
-            found: by key: the counters, or why there are none. A target may be missing in it.
+            results: by key: the counters, or why there are none. A target may be missing in it.
         """
-        looked_on = self._looked is not None and now - self._looked <= self._patience
-        self._looked = now
+        looked_on = self._observed_at is not None and now - self._observed_at <= self._silence_timeout
+        self._observed_at = now
         keys = {target.key for target in targets}
-        for key, line in self._lines.items():
-            line.live = key in keys
+        for key, line in self._histories.items():
+            line.is_live = key in keys
         for target in targets:
-            line = self._lines.setdefault(target.key, Line(target, now, looked_on))
+            line = self._histories.setdefault(target.key, TargetHistory(target, now, looked_on))
             line.target = target
-            answer = found.get(target.key)
-            if isinstance(answer, Counts):
-                self._add(line, now, answer)
+            answer = results.get(target.key)
+            if isinstance(answer, CounterSample):
+                self._add_sample(line, now, answer)
             elif answer:
                 line.error = answer
-        self._forget(now)
+        self._expire(now)
 
     @staticmethod
-    def _add(line: Line, now: float, counts: Counts) -> None:
-        if not line.points and line.born:
-            nothing = dict.fromkeys(counts.buckets, 0.0)
-            line.add(min(line.first_seen, now), Counts(buckets=nothing, known=counts.known))
-        line.add(now, counts)
+    def _add_sample(history: TargetHistory, now: float, sample: CounterSample) -> None:
+        if not history.recent_points and history.born_while_observed:
+            nothing = dict.fromkeys(sample.buckets, 0.0)
+            history.add(min(history.first_seen, now), CounterSample(buckets=nothing, available=sample.available))
+        history.add(now, sample)
 
-    def _forget(self, now: float) -> None:
-        for key, line in list(self._lines.items()):
-            line.forget(now, self._keep)
-            if not line.live and (not line.points or line.points[-1][0] < now - self._keep):
-                del self._lines[key]
+    def _expire(self, now: float) -> None:
+        for key, line in list(self._histories.items()):
+            line.expire(now, self._retention)
+            if not line.is_live and (not line.recent_points or line.recent_points[-1][0] < now - self._retention):
+                del self._histories[key]
 
-    def tallies(self, now: float, window: float) -> dict[str, Tally]:
+    def window_stats(self, now: float, window: float) -> dict[str, WindowStats]:
         """By version, what was counted in the last `window` seconds."""
-        grouped: dict[str, list[Line]] = {}
-        for line in self._lines.values():
+        grouped: dict[str, list[TargetHistory]] = {}
+        for line in self._histories.values():
             grouped.setdefault(line.target.version, []).append(line)
-        return {version: self._tally(version, lines, now, now - window) for version, lines in grouped.items()}
+        return {version: self._version_stats(version, lines, now, now - window) for version, lines in grouped.items()}
 
-    def _tally(self, version: str, lines: Sequence[Line], now: float, since: float) -> Tally:
-        gained: list[Counts] = []
+    def _version_stats(self, version: str, histories: Sequence[TargetHistory], now: float, since: float) -> WindowStats:
+        gained: list[CounterSample] = []
         targets = silent = 0
         live = rotating = False
         why = ""
-        for line in lines:
-            if (more := line.gained(since)) is not None:
+        for line in histories:
+            if (more := line.increase(since)) is not None:
                 gained.append(more)
-            live |= line.live
-            rotating |= line.live and line.target.rotating
-            if line.live and line.target.expected:
+            live |= line.is_live
+            rotating |= line.is_live and line.target.in_rotation
+            if line.is_live and line.target.must_answer:
                 targets += 1
-                last = line.points[-1][0] if line.points else line.first_seen
-                if now - last > self._patience:
+                last = line.recent_points[-1][0] if line.recent_points else line.first_seen
+                if now - last > self._silence_timeout:
                     silent += 1
                     why = why or f"{line.target.key}: {line.error or 'no answer'}"
-        known = frozenset(name for line in lines if line.points for name in line.points[-1][1].known)
-        return Tally(
+        known = frozenset(
+            name for line in histories if line.recent_points for name in line.recent_points[-1][1].available
+        )
+        return WindowStats(
             version=version,
             requests=sum(one.requests for one in gained),
             errors=sum(one.errors for one in gained),
-            buckets=_merged([one.buckets for one in gained if _total(one.buckets) > 0]),
+            buckets=_merge_buckets([one.buckets for one in gained if _total(one.buckets) > 0]),
             restarts=sum(one.restarts for one in gained),
             targets=targets,
-            watched=len(gained),
-            silent=silent,
-            rotating=rotating,
-            live=live,
-            known=known,
-            why_silent=why,
+            compared_targets=len(gained),
+            silent_targets=silent,
+            in_rotation=rotating,
+            is_live=live,
+            available=known,
+            silent_reason=why,
         )
 
 
-def _merged(all_buckets: Sequence[Buckets]) -> Buckets:
+def _merge_buckets(all_buckets: Sequence[Buckets]) -> Buckets:
     if not all_buckets:
         return {}
     shared = set(all_buckets[0]).intersection(*all_buckets)
     return {bound: sum(buckets[bound] for buckets in all_buckets) for bound in shared}
 
 
-def together(tallies: Iterable[Tally], version: str = "all") -> Tally:
+def merge_stats(stats: Iterable[WindowStats], version: str = "all") -> WindowStats:
     """Several versions as one."""
-    found = list(tallies)
-    return Tally(
+    found = list(stats)
+    return WindowStats(
         version=version,
         requests=sum(one.requests for one in found),
         errors=sum(one.errors for one in found),
-        buckets=_merged([one.buckets for one in found if one.observations > 0]),
+        buckets=_merge_buckets([one.buckets for one in found if one.observations > 0]),
         restarts=sum(one.restarts for one in found),
         targets=sum(one.targets for one in found),
-        watched=sum(one.watched for one in found),
-        silent=sum(one.silent for one in found),
-        rotating=any(one.rotating for one in found),
-        live=any(one.live for one in found),
-        known=frozenset().union(*(one.known for one in found)),
-        why_silent=next((one.why_silent for one in found if one.why_silent), ""),
+        compared_targets=sum(one.compared_targets for one in found),
+        silent_targets=sum(one.silent_targets for one in found),
+        in_rotation=any(one.in_rotation for one in found),
+        is_live=any(one.is_live for one in found),
+        available=frozenset().union(*(one.available for one in found)),
+        silent_reason=next((one.silent_reason for one in found if one.silent_reason), ""),
     )

@@ -11,55 +11,57 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from zdd_tui.model.guard.rule_state import Course
-from zdd_tui.model.guard.rules import Look
-from zdd_tui.model.guard.series import Counts, Line, Point, Series, Target
+from zdd_tui.model.guard.rule_state import RuleState
+from zdd_tui.model.guard.rules import RuleOutcome
+from zdd_tui.model.guard.series import CounterSample, MetricSeries, MetricTarget, TargetHistory, TimedSample
 
-FORMAT = 1
+SNAPSHOT_FORMAT = 1
 """Of both; what was kept in another is forgotten, and the guard begins with nothing."""
 
-POINTS = 2000
+MAX_POINTS_TOTAL = 2000
 """About how many are kept of all targets; of many targets each one needs fewer, because they add up."""
-MOST = 16
+MAX_POINTS_PER_TARGET = 16
 """Of one target and window."""
 
-Moments = Sequence[tuple[float, float, float]]
+PairSamples = Sequence[tuple[float, float, float]]
 """Moment, new and old, of a rule with a rank test."""
 
 
 # --- courses ----------------------------------------------------------------------------------------------------
 
 
-def keep_courses(courses: Mapping[str, Course], pairs: Mapping[str, Moments], now: float) -> bytes:
+def save_rule_states(states: Mapping[str, RuleState], pairs: Mapping[str, PairSamples], now: float) -> bytes:
     """By rule: how long it has been broken and dark, what it saw last, and the pairs of its rank test. What was done
     stands in the stored readings."""
     rules = {
         name: {
-            "broken": course.broken,
-            "dark": course.dark,
-            "last": course.last.name,
-            "age": None if course.at is None else now - course.at,
+            "broken": course.breached_seconds,
+            "dark": course.no_data_seconds,
+            "last": course.last_outcome.name,
+            "age": None if course.observed_at is None else now - course.observed_at,
             "pairs": [(now - at, new, old) for at, new, old in pairs.get(name, ())],
         }
-        for name, course in courses.items()
+        for name, course in states.items()
     }
-    return json.dumps({"format": FORMAT, "rules": rules}).encode()
+    return json.dumps({"format": SNAPSHOT_FORMAT, "rules": rules}).encode()
 
 
-def recall_courses(kept: bytes, since: float, now: float) -> tuple[dict[str, Course], dict[str, Moments]]:
+def load_rule_states(
+    saved: bytes, seconds_ago: float, now: float
+) -> tuple[dict[str, RuleState], dict[str, PairSamples]]:
     """
     Args:
-        since: seconds since they were kept.
+        seconds_ago: seconds since they were kept.
     """
-    body = json.loads(kept)
-    if body.get("format") != FORMAT:
+    body = json.loads(saved)
+    if body.get("format") != SNAPSHOT_FORMAT:
         return {}, {}
-    base = now - since
-    courses: dict[str, Course] = {}
-    pairs: dict[str, Moments] = {}
+    base = now - seconds_ago
+    courses: dict[str, RuleState] = {}
+    pairs: dict[str, PairSamples] = {}
     for name, rule in body["rules"].items():
         at = None if rule["age"] is None else base - rule["age"]
-        courses[name] = Course(rule["broken"], rule["dark"], Look[rule["last"]], at)
+        courses[name] = RuleState(rule["broken"], rule["dark"], RuleOutcome[rule["last"]], at)
         pairs[name] = [(base - age, new, old) for age, new, old in rule["pairs"]]
     return courses, pairs
 
@@ -67,7 +69,7 @@ def recall_courses(kept: bytes, since: float, now: float) -> tuple[dict[str, Cou
 # --- counters ---------------------------------------------------------------------------------------------------
 
 
-def keep_series(series: Mapping[str, Series], windows: Sequence[float], now: float) -> bytes:
+def save_series(series: Mapping[str, MetricSeries], windows: Sequence[float], now: float) -> bytes:
     """By source: of each target its last counters, and some points of each window.
 
     Args:
@@ -76,84 +78,89 @@ def keep_series(series: Mapping[str, Series], windows: Sequence[float], now: flo
     bounds: dict[tuple[float, ...], int] = {}
     sources = {
         name: {
-            "looked": None if one.looked is None else now - one.looked,
-            "lines": [_line(line, _moments(windows, now, len(one.lines)), now, bounds) for line in one.lines.values()],
+            "looked": None if one.observed_at is None else now - one.observed_at,
+            "lines": [
+                _pack_history(line, _sample_times(windows, now, len(one.histories)), now, bounds)
+                for line in one.histories.values()
+            ],
         }
         for name, one in series.items()
     }
-    body = {"format": FORMAT, "sources": sources, "bounds": list(bounds)}
+    body = {"format": SNAPSHOT_FORMAT, "sources": sources, "bounds": list(bounds)}
     return zlib.compress(json.dumps(body, separators=(",", ":")).encode(), 1)
 
 
-def recall_series(kept: bytes, series: Mapping[str, Series], since: float, now: float) -> None:
+def load_series(saved: bytes, series: Mapping[str, MetricSeries], seconds_ago: float, now: float) -> None:
     """Fills series that have not looked yet.
 
     Args:
-        since: seconds since they were kept.
+        seconds_ago: seconds since they were kept.
     """
-    body = json.loads(zlib.decompress(kept))
-    if body.get("format") != FORMAT:
+    body = json.loads(zlib.decompress(saved))
+    if body.get("format") != SNAPSHOT_FORMAT:
         return
-    base = now - since
+    base = now - seconds_ago
     for name, source in body["sources"].items():
         if name in series:
-            lines = [_line_from(packed, base, body["bounds"]) for packed in source["lines"]]
+            lines = [_unpack_history(packed, base, body["bounds"]) for packed in source["lines"]]
             looked = None if source["looked"] is None else base - source["looked"]
-            series[name].recall({line.target.key: line for line in lines}, looked)
+            series[name].restore({line.target.key: line for line in lines}, looked)
 
 
-def _moments(windows: Sequence[float], now: float, targets: int) -> list[float]:
+def _sample_times(windows: Sequence[float], now: float, targets: int) -> list[float]:
     """After which the next point of each target is kept, the oldest first."""
-    count = min(MOST, max(1, POINTS // max(1, targets)))
+    count = min(MAX_POINTS_PER_TARGET, max(1, MAX_POINTS_TOTAL // max(1, targets)))
     return sorted({now - window * part / count for window in windows for part in range(1, count + 1)})
 
 
-def _line(line: Line, moments: Sequence[float], now: float, bounds: dict[tuple[float, ...], int]) -> list[Any]:
-    target = line.target
+def _pack_history(
+    history: TargetHistory, sample_times: Sequence[float], now: float, bounds: dict[tuple[float, ...], int]
+) -> list[Any]:
+    target = history.target
     return [
-        [target.key, target.version, target.rotating, target.expected],
-        now - line.first_seen,
-        [line.born, line.live, line.error],
-        None if line.raw is None else _counts(line.raw, bounds),
-        [[now - at, *_counts(counts, bounds)] for at, counts in _points(line, moments)],
+        [target.key, target.version, target.in_rotation, target.must_answer],
+        now - history.first_seen,
+        [history.born_while_observed, history.is_live, history.error],
+        None if history.last_sample is None else _pack_sample(history.last_sample, bounds),
+        [[now - at, *_pack_sample(counts, bounds)] for at, counts in _select_samples(history, sample_times)],
     ]
 
 
-def _points(line: Line, moments: Sequence[float]) -> list[Point]:
+def _select_samples(history: TargetHistory, sample_times: Sequence[float]) -> list[TimedSample]:
     """The first after each moment, and the last."""
-    found: list[Point] = []
-    wanted = iter(moments)
+    found: list[TimedSample] = []
+    wanted = iter(sample_times)
     moment = next(wanted, None)
-    for point in chain(line.older, line.points):
+    for point in chain(history.coarse_points, history.recent_points):
         taken = False
         while moment is not None and point[0] >= moment:
             taken, moment = True, next(wanted, None)
-        if taken or point is line.points[-1]:
+        if taken or point is history.recent_points[-1]:
             found.append(point)
     return found
 
 
-def _counts(counts: Counts, bounds: dict[tuple[float, ...], int]) -> list[Any]:
-    order = tuple(counts.buckets)
+def _pack_sample(sample: CounterSample, bounds: dict[tuple[float, ...], int]) -> list[Any]:
+    order = tuple(sample.buckets)
     index = bounds.setdefault(order, len(bounds))
-    known = sorted(counts.known)
-    return [counts.requests, counts.errors, counts.restarts, known, index, list(counts.buckets.values())]
+    known = sorted(sample.available)
+    return [sample.requests, sample.errors, sample.restarts, known, index, list(sample.buckets.values())]
 
 
-def _line_from(packed: Sequence[Any], base: float, bounds: Sequence[Sequence[float]]) -> Line:
+def _unpack_history(packed: Sequence[Any], base: float, bounds: Sequence[Sequence[float]]) -> TargetHistory:
     target, first_seen, (born, live, error), raw, points = packed
-    return Line(
-        target=Target(*target),
+    return TargetHistory(
+        target=MetricTarget(*target),
         first_seen=base - first_seen,
-        born=born,
-        raw=None if raw is None else _counts_from(raw, bounds),
-        points=deque((base - age, _counts_from(counts, bounds)) for age, *counts in points),
-        live=live,
+        born_while_observed=born,
+        last_sample=None if raw is None else _unpack_sample(raw, bounds),
+        recent_points=deque((base - age, _unpack_sample(counts, bounds)) for age, *counts in points),
+        is_live=live,
         error=error,
     )
 
 
-def _counts_from(packed: Sequence[Any], bounds: Sequence[Sequence[float]]) -> Counts:
+def _unpack_sample(packed: Sequence[Any], bounds: Sequence[Sequence[float]]) -> CounterSample:
     requests, errors, restarts, known, index, counted = packed
     buckets = dict(zip(bounds[index], counted, strict=True))
-    return Counts(requests, errors, buckets, restarts, frozenset(known))
+    return CounterSample(requests, errors, buckets, restarts, frozenset(known))

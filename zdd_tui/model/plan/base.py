@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from zdd_tui.model.duration import Duration
-from zdd_tui.model.plan.guard import Guard, Section
+from zdd_tui.model.plan.guard import Guard, PlanSection
 from zdd_tui.model.plan.regions import Regions
 from zdd_tui.model.production_lock import UNLOCK_SECONDS
 
@@ -30,14 +30,14 @@ ReleaseName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,3
 _TABLE = re.compile(r'^(?:(?P<schema>"(?:[^"]|"")+"|[^\s."]+)\.)?(?P<name>"(?:[^"]|"")+"|[^\s."]+)$')
 
 
-class DualWrite(StrEnum):
+class DualWriteMode(StrEnum):
     """Who writes the old and the new side while both exist."""
 
     APPLICATION = "application"
     TRIGGER = "trigger"
 
 
-class TableName(Section):
+class TableName(PlanSection):
     """A table, split and unquoted."""
 
     schema_: str = "public"
@@ -64,7 +64,7 @@ def _unquote(part: str) -> str:
     return part[1:-1].replace('""', '"') if part.startswith('"') else part.lower()
 
 
-class Database(Section):
+class Database(PlanSection):
     """The PostgreSQL database that the release changes; the `zdd` schema lives in it too."""
 
     dsn: SecretStr = Field(description="postgresql:// address; take it from the environment: ${DATABASE_URL}")
@@ -76,20 +76,20 @@ class Database(Section):
     connect_timeout: Duration = Field(5.0, description="how long a connection may take")
 
 
-class Images(Section):
+class Images(PlanSection):
     """The images of the two new versions; the one that runs at the start is V1."""
 
     v2: str = Field(min_length=1, description="writes both sides behind the write flag, reads by the read flag")
     v3: str = Field(min_length=1, description="knows only the new side")
 
     @model_validator(mode="after")
-    def _differ(self) -> Self:
+    def _require_distinct(self) -> Self:
         if self.v2 == self.v3:
             raise ValueError("v2 and v3 are the same image: a rollout could not be told from its end")
         return self
 
 
-class Workload(Section):
+class Workload(PlanSection):
     """The Deployment that serves the application."""
 
     kubeconfig: str | None = Field(None, description="path; default: KUBECONFIG, ~/.kube/config or in-cluster")
@@ -112,13 +112,13 @@ class Kubernetes(Workload):
     images: Images
 
 
-class OneImage(Workload):
+class SingleImageWorkload(Workload):
     """The Deployment, and the one image that the release brings."""
 
     image: str = Field(min_length=1, description="the new image; what runs at the start is the old one")
 
 
-class Flags(Section):
+class Flags(PlanSection):
     """The feature flags in Redis, `ff:<key>` each."""
 
     url: SecretStr = Field(description="redis:// address; take it from the environment: ${REDIS_URL}")
@@ -129,13 +129,13 @@ class Flags(Section):
     expires: date | None = Field(None, description="the day on which they should be gone, such as 2027-01-31")
 
     @model_validator(mode="after")
-    def _differ(self) -> Self:
+    def _require_distinct(self) -> Self:
         if self.write == self.read:
             raise ValueError("write and read must be two flags: reads may only switch after the backfill")
         return self
 
 
-class Change(Section):
+class Change(PlanSection):
     """What becomes of the schema: columns beside the old ones, or a table beside the old one (`into`)."""
 
     table: TableName = Field(description="the table that is changed")
@@ -147,20 +147,22 @@ class Change(Section):
     indexes: tuple[str, ...] = Field((), description="CREATE INDEX CONCURRENTLY statements, one each")
     up: dict[str, str] = Field(min_length=1, description="new column: SQL expression over the old columns")
     down: dict[str, str] = Field(min_length=1, description="old column: SQL expression over the new columns")
-    dual_write: DualWrite = Field(DualWrite.APPLICATION, description="who keeps both sides in step until cutover")
+    dual_write: DualWriteMode = Field(
+        DualWriteMode.APPLICATION, description="who keeps both sides in step until cutover"
+    )
 
     @field_validator("table", "into", mode="before")
     @classmethod
-    def _parse_table(cls, value: object) -> object:
+    def _parse_table_name(cls, value: object) -> object:
         return TableName.parse(value) if isinstance(value, str) else value
 
     @field_validator("key", "indexes", mode="before")
     @classmethod
-    def _one_or_many(cls, value: object) -> object:
+    def _as_tuple(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _check_consistent(self) -> Self:
         if self.into is not None and str(self.into) == str(self.table):
             raise ValueError("into names the same table as table: leave it out to add columns to that table")
         if self.into is None and (both := sorted(set(self.up) & set(self.down))):
@@ -168,7 +170,7 @@ class Change(Section):
         return self
 
     @property
-    def target(self) -> TableName:
+    def target_table(self) -> TableName:
         """The table that holds the new columns."""
         return self.into or self.table
 
@@ -177,7 +179,7 @@ class Change(Section):
         return "table" if self.into else "column"
 
 
-class Backfill(Section):
+class Backfill(PlanSection):
     """How fast old rows are moved; every limit here can be changed while it runs."""
 
     speed: int = Field(
@@ -209,13 +211,13 @@ class Backfill(Section):
     max_failed_rows: int = Field(0, ge=0, description="rows in the ledger of failures that the gate forgives")
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _check_order(self) -> Self:
         if self.batch_rows > self.batch_rows_max:
             raise ValueError("batch_rows is larger than batch_rows_max")
         return self
 
 
-class Cutover(Section):
+class Cutover(PlanSection):
     """How reads move to the new side: at once, or by a ramp like a canary."""
 
     ramp: tuple[int, ...] = Field((), description="percent of reads before all of them, growing, such as [10, 50]")
@@ -223,7 +225,7 @@ class Cutover(Section):
 
     @field_validator("ramp")
     @classmethod
-    def _growing(cls, ramp: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_growing(cls, ramp: tuple[int, ...]) -> tuple[int, ...]:
         if any(not 0 < share < 100 for share in ramp):
             raise ValueError("a share of the ramp lies between 1 and 99 percent; all reads follow by themselves")
         if any(higher <= lower for lower, higher in pairwise(ramp)):
@@ -231,7 +233,7 @@ class Cutover(Section):
         return ramp
 
 
-class Gates(Section):
+class Gates(PlanSection):
     """How gates judge."""
 
     max_age: Duration = Field(10.0, description="a reading older than this is unknown, and unknown opens nothing")
@@ -245,7 +247,7 @@ class Gates(Section):
     )
 
 
-class Reasoned(StrEnum):
+class ReasonCommand(StrEnum):
     """Commands that a reason can be asked for."""
 
     ADVANCE = "advance"
@@ -255,10 +257,10 @@ class Reasoned(StrEnum):
     ROLLBACK = "rollback"
 
 
-class Confirm(Section):
+class ConfirmSection(PlanSection):
     """What is asked of whoever gives a command."""
 
-    reason: tuple[Reasoned, ...] = Field(
+    reason: tuple[ReasonCommand, ...] = Field(
         (),
         description="commands that want a reason, such as [advance]; rollback asks for one, and goes without it too",
     )
@@ -268,12 +270,12 @@ class Confirm(Section):
         description="how long an unlock of production lasts in the dashboard before it locks again",
     )
 
-    def wants_reason(self, kind: str, reason: str) -> bool:
+    def needs_reason(self, kind: str, reason: str) -> bool:
         """A command is refused for want of a reason. Rollback never is: the way back waits for no words."""
-        return kind in self.reason and kind != Reasoned.ROLLBACK and not reason.strip()
+        return kind in self.reason and kind != ReasonCommand.ROLLBACK and not reason.strip()
 
 
-class BasePlan(Section):
+class BasePlan(PlanSection):
     """What every release has, whatever its strategy."""
 
     name: ReleaseName = Field(description="also what the operator types to confirm the last steps")
@@ -283,12 +285,12 @@ class BasePlan(Section):
     kubernetes: Workload
     gates: Gates = Gates()
     guard: Guard | None = Field(None, description="rules that judge in every phase, and roll back by themselves")
-    confirm: Confirm = Field(Confirm(), description="how commands are confirmed")
+    confirm: ConfirmSection = Field(ConfirmSection(), description="how commands are confirmed")
     dns: tuple[str, ...] = Field((), description="public names that are switched by DNS; none: traffic is not")
     regions: Regions | None = Field(None, description="several clusters and databases, one after the other")
 
     _region: str = PrivateAttr("")
-    _whole: "BasePlan | None" = PrivateAttr(None)
+    _full_plan: "BasePlan | None" = PrivateAttr(None)
 
     @property
     def region(self) -> str:
@@ -301,13 +303,13 @@ class BasePlan(Section):
         names = self.regions.names if self.regions else ()
         return names[: names.index(self._region)] if self._region else ()
 
-    def in_region(self, name: str) -> Self:
+    def for_region(self, name: str) -> Self:
         """The plan of one region: what the region does not name is as in the whole plan.
 
         Raises:
             KeyError: there is no such region.
         """
-        whole = self._whole or self
+        whole = self._full_plan or self
         region = next((each for each in (whole.regions.order if whole.regions else ()) if each.name == name), None)
         if region is None:
             raise KeyError(name)
@@ -318,13 +320,13 @@ class BasePlan(Section):
         if region.kubernetes is not None:
             changes["kubernetes"] = own.kubernetes.model_copy(update=region.kubernetes.overrides)
         own = own.model_copy(update=changes)
-        own._region, own._whole = name, whole
+        own._region, own._full_plan = name, whole
         return own  # type: ignore[return-value]  # a copy of a plan has its class
 
     def without_regions(self) -> Self:
         """A copy that waits for no other region: for a rehearsal, which is of one."""
         alone = self.model_copy(update={"regions": None})
-        alone._region, alone._whole = "", None
+        alone._region, alone._full_plan = "", None
         return alone
 
     def with_redis(self, url: SecretStr) -> Self:

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from zdd_tui.model.duration import Duration, human_duration, parse_duration
+from zdd_tui.model.duration import Duration, format_duration, parse_duration
 
 # --- Where the guard's numbers come from, as a plan writes it, and how it writes limits.
 
@@ -35,7 +35,7 @@ class GuardAction(StrEnum):
     ALERT = "alert"
 
 
-class Unit(StrEnum):
+class MetricUnit(StrEnum):
     """What a rule's value counts: a share of 1, seconds, pieces, or whatever a query gives."""
 
     RATIO = "ratio"
@@ -48,7 +48,7 @@ _PERCENT = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*%\s*$")
 _QUANTILE = re.compile(r"^p(\d{1,2})(\d*)$")
 
 
-class Section(BaseModel):
+class PlanSection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
@@ -98,7 +98,7 @@ Quantile = Annotated[
 ]
 
 
-class Scrape(Section):
+class Scrape(PlanSection):
     """The pods' own metrics in Prometheus' text format; no server is needed."""
 
     path: str = Field("/metrics", pattern="^/", description="where a pod shows its metrics")
@@ -112,7 +112,7 @@ class Scrape(Section):
 
     @field_validator("errors")
     @classmethod
-    def _matches_something(cls, pattern: str) -> str:
+    def _check_pattern(cls, pattern: str) -> str:
         try:
             compiled = re.compile(pattern)
         except re.error as error:
@@ -122,7 +122,7 @@ class Scrape(Section):
         return pattern
 
 
-class PrometheusServer(Section):
+class PrometheusServer(PlanSection):
     """A Prometheus server, or whatever speaks its HTTP API."""
 
     url: SecretStr = Field(description="http(s):// address; take one with a password from the environment")
@@ -132,11 +132,11 @@ class PrometheusServer(Section):
 
     @field_validator("url")
     @classmethod
-    def _http(cls, url: SecretStr) -> SecretStr:
-        return _http_address(url, "http://prometheus:9090")
+    def _check_http_url(cls, url: SecretStr) -> SecretStr:
+        return _require_http_url(url, "http://prometheus:9090")
 
 
-class Probe(Section):
+class Probe(PlanSection):
     """Requests of our own, one to each target every `guard.interval`."""
 
     url: SecretStr | None = Field(None, description="one address that is asked, such as the public one")
@@ -146,12 +146,12 @@ class Probe(Section):
 
     @field_validator("url")
     @classmethod
-    def _http(cls, url: SecretStr | None) -> SecretStr | None:
-        return None if url is None else _http_address(url, "https://shop.example.com/ready")
+    def _check_http_url(cls, url: SecretStr | None) -> SecretStr | None:
+        return None if url is None else _require_http_url(url, "https://shop.example.com/ready")
 
     @field_validator("expect")
     @classmethod
-    def _compiles(cls, pattern: str) -> str:
+    def _check_pattern(cls, pattern: str) -> str:
         try:
             compiled = re.compile(pattern)
         except re.error as error:
@@ -161,19 +161,19 @@ class Probe(Section):
         return pattern
 
     @model_validator(mode="after")
-    def _one_target(self) -> Self:
+    def _require_one_target(self) -> Self:
         if (self.url is None) == (self.path is None):
             raise ValueError("a probe needs either url or path, and not both")
         return self
 
 
-def _http_address(url: SecretStr, example: str) -> SecretStr:
+def _require_http_url(url: SecretStr, example: str) -> SecretStr:
     if not re.match(r"^https?://[^/\s]+", url.get_secret_value()):
         raise ValueError(f"expected an address such as {example}")
     return url
 
 
-class Sources(Section):
+class Sources(PlanSection):
     """Where numbers come from; the pods' own metrics need no entry here."""
 
     scrape: Scrape = Scrape()
@@ -206,7 +206,7 @@ class Source(StrEnum):
     KUBERNETES = "kubernetes"
 
 
-class Compare(Section):
+class Compare(PlanSection):
     """New against old at the same moment; one of the three."""
 
     ratio: float | None = Field(None, gt=0, description="new may be at most this many times old")
@@ -216,7 +216,7 @@ class Compare(Section):
     )
 
     @model_validator(mode="after")
-    def _one_of(self) -> Self:
+    def _require_exactly_one(self) -> Self:
         if sum(part is not None for part in (self.ratio, self.difference, self.rank_test)) != 1:
             raise ValueError("compare needs exactly one of ratio, difference and rank_test")
         if self.ratio is not None and not math.isfinite(self.ratio):
@@ -224,7 +224,7 @@ class Compare(Section):
         return self
 
 
-class Burn(Section):
+class Burn(PlanSection):
     """How fast the error budget burns, over a long and a short window; both must say so."""
 
     objective: Amount = Field(gt=0, lt=1, description="the share of good requests that is promised, such as 99.9%")
@@ -238,7 +238,7 @@ class Burn(Section):
         return self.factor * (1 - self.objective)
 
     @model_validator(mode="after")
-    def _can_fire(self) -> Self:
+    def _check_can_fire(self) -> Self:
         if self.limit >= 1:
             most = 1 / (1 - self.objective)
             raise ValueError(
@@ -250,14 +250,14 @@ class Burn(Section):
         return self
 
 
-class NoData(Section):
+class NoData(PlanSection):
     """What happens when a rule has had no data for a time. Until then, unknown only keeps the gates closed."""
 
     after: Duration = Field(gt=0, description="how long there must have been none")
     action: GuardAction = Field(GuardAction.PAUSE, description="what the guard does then")
 
 
-class Rule(Section):
+class GuardRule(PlanSection):
     """One rule. It is broken while its value is above its limit."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,39}$")]
@@ -283,7 +283,7 @@ class Rule(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _unit_fits(cls, raw: Any) -> Any:
+    def _parse_units(cls, raw: Any) -> Any:
         if isinstance(raw, dict):
             metric, limit = raw.get("metric"), raw.get("limit")
             if metric == Metric.ERROR_RATE and isinstance(limit, str) and re.search(r"[a-z]", limit):
@@ -293,13 +293,17 @@ class Rule(Section):
         return raw
 
     @property
-    def unit(self) -> Unit:
+    def unit(self) -> MetricUnit:
         """Of its value and its limit."""
-        by_metric = {Metric.ERROR_RATE: Unit.RATIO, Metric.LATENCY: Unit.SECONDS, Metric.RESTARTS: Unit.COUNT}
-        return by_metric.get(self.metric, Unit.NUMBER)
+        by_metric = {
+            Metric.ERROR_RATE: MetricUnit.RATIO,
+            Metric.LATENCY: MetricUnit.SECONDS,
+            Metric.RESTARTS: MetricUnit.COUNT,
+        }
+        return by_metric.get(self.metric, MetricUnit.NUMBER)
 
     @property
-    def taken_from(self) -> Source:
+    def effective_source(self) -> Source:
         """Its source, with the default filled in."""
         if self.source is not None:
             return self.source
@@ -307,7 +311,7 @@ class Rule(Section):
         return by_metric.get(self.metric, Source.SCRAPE)
 
     @property
-    def needed(self) -> int:
+    def required_samples(self) -> int:
         """Samples that a verdict takes."""
         if self.min_samples is not None:
             return self.min_samples
@@ -319,23 +323,25 @@ class Rule(Section):
         return (self.burn.long, self.burn.short) if self.burn else (self.window,)
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> Self:
-        for check in (_source_fits, _needs_a_limit, _parts_fit, _limit_can_be_passed):
+    def _check_consistent(self) -> Self:
+        for check in (_check_source, _check_has_limit, _check_combination, _check_limit_reachable):
             check(self)
         return self
 
 
-def _source_fits(rule: Rule) -> None:
+def _check_source(rule: GuardRule) -> None:
     allowed = {
         Metric.QUERY: (Source.PROMETHEUS,),
         Metric.RESTARTS: (Source.KUBERNETES,),
     }.get(rule.metric, (Source.SCRAPE, Source.PROBE))
-    if rule.taken_from not in allowed:
-        hint = "\n  mend: write it as metric: query" if rule.taken_from is Source.PROMETHEUS else ""
-        raise ValueError(f"source: {rule.metric} comes from {' or '.join(allowed)}, not from {rule.taken_from}{hint}")
+    if rule.effective_source not in allowed:
+        hint = "\n  mend: write it as metric: query" if rule.effective_source is Source.PROMETHEUS else ""
+        raise ValueError(
+            f"source: {rule.metric} comes from {' or '.join(allowed)}, not from {rule.effective_source}{hint}"
+        )
 
 
-def _needs_a_limit(rule: Rule) -> None:
+def _check_has_limit(rule: GuardRule) -> None:
     if rule.limit is None and rule.compare is None and rule.burn is None:
         raise ValueError("this rule could never fire: it has no limit\n  mend: add limit, compare or burn")
     if rule.burn is not None and (rule.limit is not None or rule.compare is not None):
@@ -344,7 +350,7 @@ def _needs_a_limit(rule: Rule) -> None:
         raise ValueError("burn belongs to metric: error-rate")
 
 
-def _parts_fit(rule: Rule) -> None:
+def _check_combination(rule: GuardRule) -> None:
     if rule.metric is Metric.QUERY and rule.query is None:
         raise ValueError("metric: query needs query, some PromQL that gives one number")
     if rule.metric is not Metric.QUERY and (rule.query or rule.baseline or rule.samples):
@@ -363,7 +369,7 @@ def _parts_fit(rule: Rule) -> None:
         raise ValueError("restarts are counted, not sampled: leave out compare and min_samples")
 
 
-def _limit_can_be_passed(rule: Rule) -> None:
+def _check_limit_reachable(rule: GuardRule) -> None:
     difference = rule.compare.difference if rule.compare else None
     for key, amount in (("limit", rule.limit), ("compare.difference", difference)):
         if amount is not None and not math.isfinite(amount):
@@ -378,15 +384,15 @@ def _limit_can_be_passed(rule: Rule) -> None:
             )
 
 
-class Guard(Section):
+class Guard(PlanSection):
     """Judges the release in every phase, and acts by itself."""
 
     interval: Duration = Field(2.0, ge=0.2, le=60, description="how often it looks")
     sources: Sources = Sources()
-    rules: tuple[Rule, ...] = Field(description="one or more")
+    rules: tuple[GuardRule, ...] = Field(description="one or more")
 
     @property
-    def demanded(self) -> dict[str, GuardAction]:
+    def rule_actions(self) -> dict[str, GuardAction]:
         """Names of the rules, with what each asks for."""
         return {rule.name: rule.action for rule in self.rules}
 
@@ -396,13 +402,18 @@ class Guard(Section):
         return any(rule.action is not GuardAction.ALERT for rule in self.rules)
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _check_rules(self) -> Self:
         names = [rule.name for rule in self.rules]
         if not names:
             raise ValueError("a guard without rules guards nothing\n  mend: add a rule, or leave out guard")
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two rules have the name {twice[0]}")
-        checks: tuple[Callable[[Guard, Rule], str], ...] = (_source_missing, _window_short, _rank_short, _probe_blind)
+        checks: tuple[Callable[[Guard, GuardRule], str], ...] = (
+            _missing_source_reason,
+            _short_window_reason,
+            _short_rank_test_reason,
+            _probe_mismatch_reason,
+        )
         for rule in self.rules:
             for check in checks:
                 if wrong := check(self, rule):
@@ -410,24 +421,24 @@ class Guard(Section):
         return self
 
 
-def _source_missing(guard: Guard, rule: Rule) -> str:
-    if rule.taken_from is Source.PROMETHEUS and guard.sources.prometheus is None:
+def _missing_source_reason(guard: Guard, rule: GuardRule) -> str:
+    if rule.effective_source is Source.PROMETHEUS and guard.sources.prometheus is None:
         return "there is no Prometheus to ask\n  mend: add guard.sources.prometheus with its url"
-    if rule.taken_from is Source.PROBE and guard.sources.probe is None:
+    if rule.effective_source is Source.PROBE and guard.sources.probe is None:
         return "there is no probe\n  mend: add guard.sources.probe with a url or a path"
     return ""
 
 
-def _window_short(guard: Guard, rule: Rule) -> str:
+def _short_window_reason(guard: Guard, rule: GuardRule) -> str:
     if rule.metric is Metric.QUERY or min(rule.windows) >= 2 * guard.interval:
         return ""
     return (
-        f"a window of {human_duration(min(rule.windows))} holds fewer than two looks, {human_duration(guard.interval)}"
-        f" apart, so this rule could never fire\n  mend: a window of {human_duration(2 * guard.interval)} or more"
+        f"a window of {format_duration(min(rule.windows))} holds fewer than two looks, {format_duration(guard.interval)}"
+        f" apart, so this rule could never fire\n  mend: a window of {format_duration(2 * guard.interval)} or more"
     )
 
 
-def _rank_short(guard: Guard, rule: Rule) -> str:
+def _short_rank_test_reason(guard: Guard, rule: GuardRule) -> str:
     chance = rule.compare.rank_test if rule.compare else None
     if chance is None:
         return ""
@@ -437,30 +448,30 @@ def _rank_short(guard: Guard, rule: Rule) -> str:
     if least < chance:
         return ""
     return (
-        f"{looks} looks in a window of {human_duration(rule.window)} can at best be chance with {least:.2g}, never"
+        f"{looks} looks in a window of {format_duration(rule.window)} can at best be chance with {least:.2g}, never"
         f" under {chance:g}, so this rule could never fire\n  mend: a longer window, or a larger rank_test"
     )
 
 
-def _probe_blind(guard: Guard, rule: Rule) -> str:
+def _probe_mismatch_reason(guard: Guard, rule: GuardRule) -> str:
     probe = guard.sources.probe
-    if rule.taken_from is not Source.PROBE or probe is None:
+    if rule.effective_source is not Source.PROBE or probe is None:
         return ""
     difference = rule.compare.difference if rule.compare else None
     least = max(rule.limit or 0.0, difference or 0.0)
     if rule.metric is Metric.LATENCY and least >= probe.timeout:
         return (
-            f"a probe gives up after {human_duration(probe.timeout)}, so no latency can exceed"
-            f" {human_duration(least)}: this rule could never fire\n  mend: a longer guard.sources.probe.timeout"
+            f"a probe gives up after {format_duration(probe.timeout)}, so no latency can exceed"
+            f" {format_duration(least)}: this rule could never fire\n  mend: a longer guard.sources.probe.timeout"
         )
     if probe.url is None:
         return ""
     if rule.compare is not None or rule.version == "new":
         return "one address does not tell new from old\n  mend: guard.sources.probe with a path instead of a url"
     most = int(min(rule.windows) / guard.interval)
-    if rule.needed > most:
+    if rule.required_samples > most:
         return (
-            f"min_samples can never be reached: a window holds {most} probes, and {rule.needed} are wanted, so this"
+            f"min_samples can never be reached: a window holds {most} probes, and {rule.required_samples} are wanted, so this"
             " rule could never fire\n  mend: fewer min_samples, a longer window, or a shorter guard.interval"
         )
     return ""

@@ -5,18 +5,18 @@ from typing import Annotated, Self
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from zdd_tui.model.duration import Duration
-from zdd_tui.model.plan.guard import Section
+from zdd_tui.model.plan.guard import PlanSection
 
 RegionName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?$")]
 
 
-class RegionDatabase(Section):
+class RegionDatabase(PlanSection):
     """The region's own PostgreSQL."""
 
     dsn: SecretStr = Field(description="postgresql:// address; take it from the environment: ${EU_DATABASE_URL}")
 
 
-class RegionKubernetes(Section):
+class RegionKubernetes(PlanSection):
     """Where the region's Deployment is; its name is the same everywhere."""
 
     kubeconfig: str | None = Field(None, min_length=1, description="path; default: that of the plan")
@@ -24,7 +24,7 @@ class RegionKubernetes(Section):
     namespace: str | None = Field(None, min_length=1, description="default: that of the plan")
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _require_override(self) -> Self:
         if not self.overrides:
             raise ValueError("it overrides nothing: name a kubeconfig, a context or a namespace, or leave it out")
         return self
@@ -34,13 +34,13 @@ class RegionKubernetes(Section):
         return {name: value for name, value in self.model_dump().items() if value is not None}
 
 
-class RegionFlags(Section):
+class RegionFlags(PlanSection):
     """The region's own Redis."""
 
     url: SecretStr = Field(description="redis:// address; take it from the environment: ${EU_REDIS_URL}")
 
 
-class Region(Section):
+class Region(PlanSection):
     """One region: what it does not name is as in the rest of the plan."""
 
     name: RegionName = Field(description="such as eu-1; --region takes it")
@@ -49,7 +49,7 @@ class Region(Section):
     flags: RegionFlags | None = Field(None, description="the region's own Redis, where the strategy has flags")
 
 
-class Regions(Section):
+class Regions(PlanSection):
     """One region goes after the other: each begins when the one before it is done and has soaked."""
 
     soak: Duration = Field(300.0, description="how long a region must have been done before the next one begins")
@@ -57,7 +57,7 @@ class Regions(Section):
 
     @field_validator("order")
     @classmethod
-    def _named_once(cls, order: tuple[Region, ...]) -> tuple[Region, ...]:
+    def _check_unique_names(cls, order: tuple[Region, ...]) -> tuple[Region, ...]:
         names = [region.name for region in order]
         for name in names:
             if names.count(name) > 1:

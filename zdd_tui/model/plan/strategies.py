@@ -11,14 +11,14 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, StringConstraints, TypeAdapter, field_validator, model_validator
 
 from zdd_tui.model.duration import Duration
-from zdd_tui.model.plan.base import BasePlan, FlagKey, OneImage, Plan
-from zdd_tui.model.plan.guard import Section
+from zdd_tui.model.plan.base import BasePlan, FlagKey, Plan, SingleImageWorkload
+from zdd_tui.model.plan.guard import PlanSection
 
 
-class OneImagePlan(BasePlan):
+class SingleImagePlan(BasePlan):
     """A strategy that brings one new image."""
 
-    kubernetes: OneImage
+    kubernetes: SingleImageWorkload
     migrations: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(
         (),
         description="files with the SQL that ships with the release, relative to the plan file; zdd does not run them:"
@@ -27,7 +27,7 @@ class OneImagePlan(BasePlan):
 
     @field_validator("migrations", mode="before")
     @classmethod
-    def _one_or_many(cls, value: object) -> object:
+    def _as_tuple(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
 
     def version_of(self, image: str) -> str:
@@ -35,13 +35,13 @@ class OneImagePlan(BasePlan):
         return "new" if image == self.kubernetes.image else "old"
 
 
-class RollingPlan(OneImagePlan):
+class RollingPlan(SingleImagePlan):
     """Rolling: pods of the new image replace those of the old one, and capacity never shrinks."""
 
     strategy: Literal["rolling"]
 
 
-class CanaryFlag(Section):
+class CanaryFlag(PlanSection):
     """The feature flag whose percentage is the weight."""
 
     url: SecretStr = Field(description="redis:// address; take it from the environment: ${REDIS_URL}")
@@ -51,7 +51,7 @@ class CanaryFlag(Section):
     expires: date | None = Field(None, description="the day on which it should be gone, such as 2027-01-31")
 
 
-class Canary(Section):
+class Canary(PlanSection):
     """How the new image's share grows."""
 
     by: Literal["replicas", "flag", "gateway"] = Field(
@@ -66,7 +66,7 @@ class Canary(Section):
 
     @field_validator("weights")
     @classmethod
-    def _growing(cls, weights: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_growing(cls, weights: tuple[int, ...]) -> tuple[int, ...]:
         for weight in weights:
             if weight > 100:
                 raise ValueError(f"a weight is a percentage, and {weight} is over 100")
@@ -78,7 +78,7 @@ class Canary(Section):
         return weights
 
     @model_validator(mode="after")
-    def _needs(self) -> Self:
+    def _check_required_keys(self) -> Self:
         for by, name in (("flag", "flag"), ("gateway", "route")):
             if self.by == by and getattr(self, name) is None:
                 raise ValueError(f"by {by} needs {name}")
@@ -87,7 +87,7 @@ class Canary(Section):
         return self
 
 
-class CanaryPlan(OneImagePlan):
+class CanaryPlan(SingleImagePlan):
     """Canary: the new image gets a growing share, with a soak and an analysis at each weight."""
 
     strategy: Literal["canary"]
@@ -131,7 +131,7 @@ class CanaryPlan(OneImagePlan):
         return self.canary.flag.max_staleness if self.canary.flag else 0.0
 
 
-class SmokeCheck(Section):
+class SmokeCheck(PlanSection):
     """One GET request that the new pods must answer as told before they get traffic."""
 
     path: str = Field(pattern=r"^/[^\s#]*$", description="such as /version; with a query where it needs one")
@@ -143,7 +143,7 @@ class SmokeCheck(Section):
         return f"GET {self.path}: {self.status}{text}"
 
 
-class BlueGreen(Section):
+class BlueGreen(PlanSection):
     """How the new pods are tried before the switch."""
 
     smoke: tuple[SmokeCheck, ...] = Field(
@@ -152,7 +152,7 @@ class BlueGreen(Section):
     smoke_timeout: Duration = Field(5.0, description="how long one answer may take")
 
 
-class BlueGreenPlan(OneImagePlan):
+class BlueGreenPlan(SingleImagePlan):
     """Blue/green: a second Deployment is tried beside the first, then takes all traffic in one patch."""
 
     strategy: Literal["blue/green"]
@@ -173,7 +173,7 @@ class BlueGreenPlan(OneImagePlan):
         return f"{self.service}-preview"
 
 
-class DarkFlags(Section):
+class DarkFlags(PlanSection):
     """The two flags of a dark launch in Redis, `ff:<key>` each."""
 
     url: SecretStr = Field(description="redis:// address; take it from the environment: ${REDIS_URL}")
@@ -190,7 +190,7 @@ class DarkFlags(Section):
         return self
 
 
-class Dark(Section):
+class Dark(PlanSection):
     """How far the new path goes unseen and then seen, and what it may do wrong on the way."""
 
     path: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="name of the path, as the application's metrics say")
@@ -205,7 +205,7 @@ class Dark(Section):
 
     @field_validator("shadow", "ramp")
     @classmethod
-    def _growing(cls, weights: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_growing(cls, weights: tuple[int, ...]) -> tuple[int, ...]:
         for weight in weights:
             if not 0 < weight <= 100:
                 raise ValueError(f"a share lies between 1 and 100 percent, and {weight} does not")
@@ -216,13 +216,13 @@ class Dark(Section):
 
     @field_validator("ramp")
     @classmethod
-    def _ends_at_all(cls, weights: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_ends_at_100(cls, weights: tuple[int, ...]) -> tuple[int, ...]:
         if weights[-1] != 100:
             raise ValueError("the ramp ends at 100: until then not everybody has the new path")
         return weights
 
 
-class DarkLaunchPlan(OneImagePlan):
+class DarkLaunchPlan(SingleImagePlan):
     """Dark launch: the new path runs unseen beside the old one and is compared, then answers more and more users."""
 
     strategy: Literal["dark-launch"]
@@ -245,7 +245,7 @@ class DarkLaunchPlan(OneImagePlan):
         return self.flags.max_staleness
 
 
-PLANS: Mapping[str, type[BasePlan]] = {
+PLAN_CLASSES: Mapping[str, type[BasePlan]] = {
     "expand/contract": Plan,
     "rolling": RollingPlan,
     "canary": CanaryPlan,
@@ -255,7 +255,7 @@ PLANS: Mapping[str, type[BasePlan]] = {
 """What `strategy` may say; a plan that does not say it is an expand/contract plan."""
 
 
-def plan_schema() -> dict[str, object]:
+def build_plan_schema() -> dict[str, object]:
     """The JSON Schema of a plan file of any strategy.
 
     A plan file itself is read by class, so that an error names the class's own keys.

@@ -33,13 +33,13 @@ class GateReading:
     def age(self, now: float) -> float:
         return max(0.0, now - self.observed_at)
 
-    def at(self, now: float) -> "GateReading":
+    def as_of(self, now: float) -> "GateReading":
         """The reading as it counts now: a stale one is unknown, whatever it said."""
         if self.age(now) <= self.max_age:
             return self
         return replace(self, verdict=Verdict.UNKNOWN, reason=f"STALE {self.age(now):.0f}s: {self.reason}")
 
 
-def unread(name: str, now: float) -> GateReading:
+def unread_gate(name: str, now: float) -> GateReading:
     """A gate that nobody has looked at yet."""
     return GateReading(name, Verdict.UNKNOWN, "not judged yet", now)

@@ -16,106 +16,120 @@ from zdd_tui.model.release.strategy import GateSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class GateDescription:
     """A gate's question.
 
     Attributes:
         system: who is asked.
         query: what is asked.
-        wanted: what passes.
+        expected: what passes.
     """
 
     system: str
     query: str
-    wanted: str
+    expected: str
 
 
 _PODS = "GET Deployment, its pods by selector, the EndpointSlices of the Service"
 _NEW_PODS = "GET Deployment and its pods by selector; the containers' statuses"
 _SHADOW = "GET /metrics of every serving pod: shadow_comparisons_total, shadow_duration_seconds, since the phase began"
 
-ASKS: Mapping[str, Ask] = {
-    "guard": Ask("the guard", "the newest reading of each rule that demands something (zdd.guard)", "every one passes"),
-    REGION_GATE: Ask(
+GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
+    "guard": GateDescription(
+        "the guard", "the newest reading of each rule that demands something (zdd.guard)", "every one passes"
+    ),
+    REGION_GATE: GateDescription(
         "PostgreSQL of every region before it",
         "zdd.release of this plan's hash: the newest one's state and end, and whether any was rolled back",
         "all are done, the last for regions.soak, and none was rolled back",
     ),
-    "schema-valid": Ask(
+    "schema-valid": GateDescription(
         "PostgreSQL",
         "pg_attribute for the new columns, pg_index.indisvalid and indisready for the new indexes, pg_trigger",
         "all are there and valid",
     ),
-    "no-waiters": Ask(
+    "no-waiters": GateDescription(
         "PostgreSQL",
         "pg_locks not granted, whose pg_blocking_pids hold a lock of an agent's on the plan's tables",
         "no session",
     ),
-    "serving-v2": Ask("Kubernetes", _PODS, "every ready endpoint is a pod with the image of V2, as many as desired"),
-    "serving-v3": Ask("Kubernetes", _PODS, "every ready endpoint is a pod with the image of V3, as many as desired"),
-    "serving-new": Ask("Kubernetes", _PODS, "every ready endpoint is a pod with the new image, as many as desired"),
-    "recent-rows-agree": Ask(
+    "serving-v2": GateDescription(
+        "Kubernetes", _PODS, "every ready endpoint is a pod with the image of V2, as many as desired"
+    ),
+    "serving-v3": GateDescription(
+        "Kubernetes", _PODS, "every ready endpoint is a pod with the image of V3, as many as desired"
+    ),
+    "serving-new": GateDescription(
+        "Kubernetes", _PODS, "every ready endpoint is a pod with the new image, as many as desired"
+    ),
+    "recent-rows-agree": GateDescription(
         "PostgreSQL",
         "rows whose xmin is newer than the write flag, at the table's end and here and there; each compared with `up`",
         "none disagrees, and at least gates.min_recent_rows agree",
     ),
-    "backfill-complete": Ask(
+    "backfill-complete": GateDescription(
         "the store",
         "zdd.backfill: status, rows, failed_rows",
         "all ranges done, no more failed rows than max_failed_rows",
     ),
-    "no-mismatch": Ask(
+    "no-mismatch": GateDescription(
         "the store", "zdd.backfill: verified, mismatches of the last verification", "verified, 0 mismatches"
     ),
-    "soak-passed": Ask("the store", "zdd.step: the phase's soak", "it is over"),
-    "no-older-pod": Ask(
+    "soak-passed": GateDescription("the store", "zdd.step: the phase's soak", "it is over"),
+    "no-older-pod": GateDescription(
         "Kubernetes",
         "GET Deployment, its ReplicaSets and pods, terminating ones included",
         "no pod of an older template, and the rollout is done",
     ),
-    "no-old-snapshot": Ask(
+    "no-old-snapshot": GateDescription(
         "PostgreSQL",
         "pg_stat_activity.backend_xmin, backend_xid and xact_start, and pg_prepared_xacts, against the cutover's xid",
         "no transaction is older, and no session is hidden from us",
     ),
-    "nothing-left": Ask(
+    "nothing-left": GateDescription(
         "PostgreSQL, Redis, Kubernetes",
         "pg_trigger, pg_proc, columns and tables kept aside; both flags; the Deployment's annotations",
         "nothing of the release",
     ),
-    "never-short": Ask(
+    "never-short": GateDescription(
         "Kubernetes",
         "GET Deployment: strategy, maxUnavailable, maxSurge, replicas",
         "no pod goes before its heir is ready",
     ),
-    "pods-healthy": Ask("Kubernetes", _NEW_PODS, "every pod with the new image is ready, none has restarted"),
-    "weight-held": Ask(
+    "pods-healthy": GateDescription(
+        "Kubernetes", _NEW_PODS, "every pod with the new image is ready, none has restarted"
+    ),
+    "weight-held": GateDescription(
         "Kubernetes or Redis",
         "the share of serving pods with the new image, the weights of the HTTPRoute, or the flag's percentage",
         "the phase's weight, within canary.tolerance",
     ),
-    "marks-gone": Ask("Kubernetes", "GET Deployment, the canary's objects, the annotations", "nothing of the release"),
-    "smoke-passed": Ask(
+    "marks-gone": GateDescription(
+        "Kubernetes", "GET Deployment, the canary's objects, the annotations", "nothing of the release"
+    ),
+    "smoke-passed": GateDescription(
         "the store", "zdd.step: answers that the smoke checks got from every green pod", "all as expected"
     ),
-    "green-healthy": Ask(
+    "green-healthy": GateDescription(
         "Kubernetes", "GET the green Deployment and its pods", "new image, ready, no restart, as many as desired"
     ),
-    "serving-green": Ask(
+    "serving-green": GateDescription(
         "Kubernetes", "GET the EndpointSlices of the Service", "every endpoint is a green pod, and all of them"
     ),
-    "first-warm": Ask("Kubernetes", "GET the first Deployment", "the old image, as many available as before"),
-    "green-gone": Ask(
+    "first-warm": GateDescription(
+        "Kubernetes", "GET the first Deployment", "the old image, as many available as before"
+    ),
+    "green-gone": GateDescription(
         "Kubernetes",
         "GET the green Deployment, the preview Service, the Service's selector and marks",
         "nothing of the release",
     ),
-    "shadow-agrees": Ask("the application", _SHADOW, "no more than dark.max_mismatch percent went badly"),
-    "shadow-fast": Ask(
+    "shadow-agrees": GateDescription("the application", _SHADOW, "no more than dark.max_mismatch percent went badly"),
+    "shadow-fast": GateDescription(
         "the application", _SHADOW, "the new path's latency is at most dark.max_latency_ratio times the old's"
     ),
-    "read-held": Ask("Redis", "GET of the read flag", "the phase's share"),
-    "dark-gone": Ask(
+    "read-held": GateDescription("Redis", "GET of the read flag", "the phase's share"),
+    "dark-gone": GateDescription(
         "Redis, Kubernetes",
         "GET of both flags; the Deployment's annotations",
         "the read flag is on, the shadow flag is gone",
@@ -123,21 +137,21 @@ ASKS: Mapping[str, Ask] = {
 }
 
 
-def ask_of(gate: str) -> Ask | None:
+def describe_gate(gate: str) -> GateDescription | None:
     """None for a gate that nobody has put into words."""
-    return ASKS.get(gate)
+    return GATE_DESCRIPTIONS.get(gate)
 
 
 # --- end
 
 
-BEFORE = "start"
+BEFORE_FIRST_PHASE = "start"
 """In place of a phase's name, for what must hold before the first one."""
 
-NOT_ASKED = "not asked yet"
+NOT_EVALUATED = "not asked yet"
 
 
-class Place(StrEnum):
+class PhasePosition(StrEnum):
     """Where the gate's phase lies, seen from where the release stands."""
 
     PAST = "past"
@@ -151,68 +165,68 @@ class GateRow:
 
     Attributes:
         phase: its name, or ``BEFORE``.
-        place: of that phase; of a release that has ended none is present.
+        position: of that phase; of a release that has ended none is present.
         number: in the strategy's order, from 0.
         reading: as it counts now; None where none is known that was taken for this phase.
-        again: the phase that has asked the gate of this name since; else empty.
+        superseded_by: the phase that has asked the gate of this name since; else empty.
     """
 
     phase: str
-    place: Place
+    position: PhasePosition
     number: int
     gate: GateSpec
     reading: GateReading | None = None
-    again: str = ""
+    superseded_by: str = ""
 
     @property
     def key(self) -> str:
         return f"{self.phase}/{self.gate.name}"
 
     @property
-    def passed(self) -> bool:
+    def has_passed(self) -> bool:
         """It did while its phase, or the release, was not over: that says nothing of now."""
-        if self.place is not Place.PAST:
+        if self.position is not PhasePosition.PAST:
             return False
-        return bool(self.again) or (self.reading is not None and _passed(self.reading))
+        return bool(self.superseded_by) or (self.reading is not None and _is_pass(self.reading))
 
     @property
     def verdict(self) -> Verdict | None:
         """What counts now; None for a gate of another phase of which no reading is known."""
         if self.reading is not None:
             return self.reading.verdict
-        return Verdict.UNKNOWN if self.place is Place.PRESENT else None
+        return Verdict.UNKNOWN if self.position is PhasePosition.PRESENT else None
 
     @property
-    def word(self) -> str:
+    def status_text(self) -> str:
         """``pass``, ``fail``, ``inconclusive`` or ``unknown``; else ``passed``, ``not asked`` or ``none``."""
-        if self.passed:
+        if self.has_passed:
             return "passed"
         if self.verdict is not None:
             return str(self.verdict)
-        return "none" if self.place is Place.PAST else "not asked"
+        return "none" if self.position is PhasePosition.PAST else "not asked"
 
     @property
-    def answer(self) -> str:
+    def result_text(self) -> str:
         """What came back, in the gate's own words; empty where nothing did."""
         return self.reading.reason if self.reading is not None else ""
 
     @property
-    def reason(self) -> str:
+    def reason_text(self) -> str:
         """The answer, or why there is none, with what would pass."""
-        if self.again:
-            return f"asked again since, in {self.again}"
+        if self.superseded_by:
+            return f"asked again since, in {self.superseded_by}"
         if self.reading is not None:
-            return self.answer
-        if self.place is Place.PAST:
+            return self.result_text
+        if self.position is PhasePosition.PAST:
             return "no reading is known"
-        ask = ask_of(self.gate.name)
-        wants = f"wants: {ask.wanted}" if ask is not None else ""
+        ask = describe_gate(self.gate.name)
+        wants = f"wants: {ask.expected}" if ask is not None else ""
         # Where the word tells that it is not asked, the room is for what it will want.
-        told = (NOT_ASKED, wants) if self.place is Place.PRESENT or not wants else (wants,)
+        told = (NOT_EVALUATED, wants) if self.position is PhasePosition.PRESENT or not wants else (wants,)
         return "; ".join(text for text in told if text)
 
 
-def gate_rows(record: ReleaseRecord, now: float) -> tuple[GateRow, ...]:
+def build_gate_rows(record: ReleaseRecord, now: float) -> tuple[GateRow, ...]:
     """All gates in the order of their phases, those before the first phase at the head.
 
     A stale reading is unknown, as it is to the rules. Only two are told as they were: those by which a phase was left,
@@ -222,27 +236,29 @@ def gate_rows(record: ReleaseRecord, now: float) -> tuple[GateRow, ...]:
         now: seconds since the epoch, by the database's clock.
     """
     release = record.release
-    phases = [(-1, BEFORE, release.strategy.entry)]
+    phases = [(-1, BEFORE_FIRST_PHASE, release.strategy.entry)]
     phases += [(at, phase.name, phase.gates) for at, phase in enumerate(release.strategy.phases)]
     owners = {gate.name: (at, name) for at, name, gates in phases if at <= release.phase for gate in gates}
     rows: list[GateRow] = []
     for at, name, gates in phases:
-        place = _place(at, release.phase, ended=release.state.ended)
+        place = _phase_position(at, release.phase, has_ended=release.state.has_ended)
         for gate in gates:
             owner, again = owners.get(gate.name, (at, name))
             mine = at <= release.phase and owner == at
             reading = record.gates.get(gate.name) if mine else None
-            kept = release.state.ended or (place is Place.PAST and reading is not None and _passed(reading))
-            shown = reading if reading is None or kept else reading.at(now)
+            kept = release.state.has_ended or (
+                place is PhasePosition.PAST and reading is not None and _is_pass(reading)
+            )
+            shown = reading if reading is None or kept else reading.as_of(now)
             rows.append(GateRow(name, place, len(rows), gate, shown, again if at < owner else ""))
     return tuple(rows)
 
 
-def _passed(reading: GateReading) -> bool:
+def _is_pass(reading: GateReading) -> bool:
     return reading.verdict is Verdict.PASS
 
 
-def _place(at: int, present: int, *, ended: bool) -> Place:
-    if at == present and not ended:
-        return Place.PRESENT
-    return Place.AHEAD if at > present else Place.PAST
+def _phase_position(index: int, current: int, *, has_ended: bool) -> PhasePosition:
+    if index == current and not has_ended:
+        return PhasePosition.PRESENT
+    return PhasePosition.AHEAD if index > current else PhasePosition.PAST

@@ -8,51 +8,51 @@ from typing import Any
 
 from zdd_tui.model.ddl import (
     Catalog,
-    aside_name,
+    archive_statements,
+    archived_name,
     batch_statement,
-    drop_aside_statements,
+    drop_archive_statements,
     expand_statements,
     index_statements,
-    set_aside_statements,
     sync_name,
     sync_statements,
 )
-from zdd_tui.model.duration import human_duration
+from zdd_tui.model.duration import format_duration
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.plan.base import BasePlan, Plan
-from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, OneImagePlan
-from zdd_tui.model.release.state import CommandKind, Release, State, StepStatus
+from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, SingleImagePlan
+from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategy import StepSpec
 from zdd_tui.model.workload.second_deployment import OWNER_ANNOTATION
 
 # --- What the steps that work on Deployments, Services and single flags will run.
 
 
-Lines = tuple[str, ...]
+PreviewLines = tuple[str, ...]
 
 
 def _kubectl(plan: BasePlan, command: str) -> str:
     return f"kubectl -n {plan.kubernetes.namespace} {command}"
 
 
-def _remember(plan: BasePlan, _spec: StepSpec) -> Lines:
+def _record_workload(plan: BasePlan, _spec: StepSpec) -> PreviewLines:
     return (f"reads deployment/{plan.kubernetes.deployment} and marks it with our epoch",)
 
 
-def _rollout(plan: OneImagePlan, _spec: StepSpec) -> Lines:
+def _rollout(plan: SingleImagePlan, _spec: StepSpec) -> PreviewLines:
     names = plan.kubernetes
     return (_kubectl(plan, f"set image deployment/{names.deployment} {names.container}={names.image}"),)
 
 
-def _soak(plan: BasePlan, _spec: StepSpec) -> Lines:
-    return (f"waits {human_duration(plan.gates.soak)}",)
+def _soak(plan: BasePlan, _spec: StepSpec) -> PreviewLines:
+    return (f"waits {format_duration(plan.gates.soak)}",)
 
 
-def _marks(plan: BasePlan, _spec: StepSpec) -> Lines:
+def _clear_annotations(plan: BasePlan, _spec: StepSpec) -> PreviewLines:
     return (f"annotations of deployment/{plan.kubernetes.deployment}",)
 
 
-def _create(plan: CanaryPlan, _spec: StepSpec) -> Lines:
+def _create(plan: CanaryPlan, _spec: StepSpec) -> PreviewLines:
     names = plan.kubernetes
     if plan.canary.by == "gateway":
         return (
@@ -62,7 +62,7 @@ def _create(plan: CanaryPlan, _spec: StepSpec) -> Lines:
     return (f"deployment/{plan.canary_deployment} like deployment/{names.deployment}, with {names.image}, 0 replicas",)
 
 
-def _weight(plan: CanaryPlan, spec: StepSpec) -> Lines:
+def _weight(plan: CanaryPlan, spec: StepSpec) -> PreviewLines:
     if plan.canary.flag is not None:
         return (f"SET ff:{plan.canary.flag.key} {'true' if spec.value == 100 else spec.value}",)
     if plan.canary.by == "gateway":
@@ -73,7 +73,7 @@ def _weight(plan: CanaryPlan, spec: StepSpec) -> Lines:
     return (f"scales deployment/{plan.canary_deployment} until {spec.value}% of all pods are new",)
 
 
-def _remove(plan: CanaryPlan, _spec: StepSpec) -> Lines:
+def _remove(plan: CanaryPlan, _spec: StepSpec) -> PreviewLines:
     deletion = _kubectl(plan, f"delete deployment/{plan.canary_deployment}") + ", once its pods have drained"
     if plan.canary.by == "gateway":
         return (
@@ -84,52 +84,52 @@ def _remove(plan: CanaryPlan, _spec: StepSpec) -> Lines:
     return (deletion,)
 
 
-def _claim(plan: BlueGreenPlan, _spec: StepSpec) -> Lines:
+def _acquire_service(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
     return (f"annotation {OWNER_ANNOTATION}={plan.name} on service/{plan.service}",)
 
 
-def _create_green(plan: BlueGreenPlan, _spec: StepSpec) -> Lines:
+def _create_green(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
     names = plan.kubernetes
     return (f"deployment/{plan.green_deployment} as deployment/{names.deployment}, with {names.image}, all replicas",)
 
 
-def _create_preview(plan: BlueGreenPlan, _spec: StepSpec) -> Lines:
+def _create_preview(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
     return (f"service/{plan.preview_service} as service/{plan.service}, for deployment/{plan.green_deployment}",)
 
 
-def _smoke(plan: BlueGreenPlan, _spec: StepSpec) -> Lines:
+def _smoke(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
     return tuple(str(check) for check in plan.blue_green.smoke)
 
 
-def _to_green(plan: BlueGreenPlan, _spec: StepSpec) -> Lines:
+def _switch_to_green(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
     return (f"service/{plan.service}: selector to the pods of deployment/{plan.green_deployment}, one patch",)
 
 
-def _to_first(plan: BlueGreenPlan, _spec: StepSpec) -> Lines:
+def _switch_to_stable(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
     return (f"service/{plan.service}: selector to the pods of deployment/{plan.kubernetes.deployment}, one patch",)
 
 
-def _remove_green(plan: BlueGreenPlan, _spec: StepSpec) -> Lines:
+def _remove_green(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
     return (_kubectl(plan, f"delete deployment/{plan.green_deployment}") + ", and waits until its pods have drained",)
 
 
-def _remove_preview(plan: BlueGreenPlan, _spec: StepSpec) -> Lines:
+def _remove_preview(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
     return (_kubectl(plan, f"delete service/{plan.preview_service}"),)
 
 
-def _free(plan: BlueGreenPlan, _spec: StepSpec) -> Lines:
+def _release_service(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
     return (f"annotations of service/{plan.service}",)
 
 
-def _shadow(plan: DarkLaunchPlan, spec: StepSpec) -> Lines:
+def _shadow(plan: DarkLaunchPlan, spec: StepSpec) -> PreviewLines:
     return (f"SET ff:{plan.flags.shadow} {_stored(spec)}",)
 
 
-def _read(plan: DarkLaunchPlan, spec: StepSpec) -> Lines:
+def _read(plan: DarkLaunchPlan, spec: StepSpec) -> PreviewLines:
     return (f"SET ff:{plan.flags.read} {_stored(spec)}",)
 
 
-def _shadow_off(plan: DarkLaunchPlan, _spec: StepSpec) -> Lines:
+def _shadow_off(plan: DarkLaunchPlan, _spec: StepSpec) -> PreviewLines:
     return (
         f"SET ff:{plan.flags.shadow} false",
         f"DEL ff:{plan.flags.shadow}",
@@ -138,30 +138,30 @@ def _shadow_off(plan: DarkLaunchPlan, _spec: StepSpec) -> Lines:
 
 
 def _stored(spec: StepSpec) -> str:
-    return FlagValue(spec.value or 0).stored
+    return FlagValue(spec.value or 0).to_redis
 
 
-def _ramp(plan: Plan, spec: StepSpec) -> Lines:
-    return (f"SET ff:{plan.flags.read} {spec.value}", f"waits {human_duration(plan.cutover.hold)}")
+def _ramp(plan: Plan, spec: StepSpec) -> PreviewLines:
+    return (f"SET ff:{plan.flags.read} {spec.value}", f"waits {format_duration(plan.cutover.hold)}")
 
 
-WORKLOAD_LINES: Mapping[str, Callable[[Any, StepSpec], Lines]] = {
-    "remember-workload": _remember,
+WORKLOAD_LINES: Mapping[str, Callable[[Any, StepSpec], PreviewLines]] = {
+    "remember-workload": _record_workload,
     "rollout-new": _rollout,
     "soak": _soak,
-    "clear-marks": _marks,
+    "clear-marks": _clear_annotations,
     "create-canary": _create,
     "set-weight": _weight,
     "remove-canary": _remove,
-    "claim-service": _claim,
+    "claim-service": _acquire_service,
     "create-green": _create_green,
     "create-preview": _create_preview,
     "smoke-checks": _smoke,
-    "switch-to-green": _to_green,
-    "switch-to-first": _to_first,
+    "switch-to-green": _switch_to_green,
+    "switch-to-first": _switch_to_stable,
     "remove-green": _remove_green,
     "remove-preview": _remove_preview,
-    "free-service": _free,
+    "free-service": _release_service,
     "read-ramp": _ramp,
     "set-shadow": _shadow,
     "set-read": _read,
@@ -202,93 +202,93 @@ WORKLOAD_UNDO: Mapping[str, Callable[[Any, StepSpec], str]] = {
 # --- What the steps of expand/contract will run, made by the builders that the engine runs.
 
 
-def _sql(statements: Lines) -> Lines:
+def _as_sql_lines(statements: PreviewLines) -> PreviewLines:
     return tuple(line for statement in statements for line in statement.strip().splitlines())
 
 
-def _lint(_plan: Plan, _catalog: Catalog | None) -> Lines:
+def _lint(_plan: Plan, _catalog: Catalog | None) -> PreviewLines:
     return ()
 
 
-def _expand(plan: Plan, _catalog: Catalog | None) -> Lines:
-    return _sql(expand_statements(plan))
+def _expand(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
+    return _as_sql_lines(expand_statements(plan))
 
 
-def _indexes(plan: Plan, _catalog: Catalog | None) -> Lines:
-    return _sql(index_statements(plan))
+def _indexes(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
+    return _as_sql_lines(index_statements(plan))
 
 
-def _forward(plan: Plan, catalog: Catalog | None) -> Lines:
+def _forward(plan: Plan, catalog: Catalog | None) -> PreviewLines:
     if catalog is None or catalog.new is None:
         return (f"trigger {sync_name(plan, 'forward')} on {plan.change.table}",)
-    return _sql(sync_statements(plan, catalog, "forward"))
+    return _as_sql_lines(sync_statements(plan, catalog, "forward"))
 
 
-def _reverse(plan: Plan, catalog: Catalog | None) -> Lines:
+def _reverse(plan: Plan, catalog: Catalog | None) -> PreviewLines:
     if catalog is None or catalog.new is None:
-        return (f"trigger {sync_name(plan, 'reverse')} on {plan.change.target}",)
-    return _sql(sync_statements(plan, catalog, "reverse"))
+        return (f"trigger {sync_name(plan, 'reverse')} on {plan.change.target_table}",)
+    return _as_sql_lines(sync_statements(plan, catalog, "reverse"))
 
 
-def _image(plan: Plan, image: str) -> Lines:
+def _image(plan: Plan, image: str) -> PreviewLines:
     names = plan.kubernetes
     return (f"kubectl -n {names.namespace} set image deployment/{names.deployment} {names.container}={image}",)
 
 
-def _v2(plan: Plan, _catalog: Catalog | None) -> Lines:
+def _v2(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
     return _image(plan, plan.kubernetes.images.v2)
 
 
-def _v3(plan: Plan, _catalog: Catalog | None) -> Lines:
+def _v3(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
     return _image(plan, plan.kubernetes.images.v3)
 
 
-def _write_on(plan: Plan, _catalog: Catalog | None) -> Lines:
+def _write_on(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
     return (f"SET ff:{plan.flags.write} true",)
 
 
-def _read_on(plan: Plan, _catalog: Catalog | None) -> Lines:
+def _read_on(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
     return (f"SET ff:{plan.flags.read} true",)
 
 
-def _prepare(plan: Plan, _catalog: Catalog | None) -> Lines:
+def _prepare(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
     return (f"ANALYZE {plan.change.table}",)
 
 
-def _move(plan: Plan, catalog: Catalog | None) -> Lines:
+def _backfill_rows(plan: Plan, catalog: Catalog | None) -> PreviewLines:
     size = f"{plan.backfill.batch_rows} to {plan.backfill.batch_rows_max} rows a batch"
     if catalog is None or catalog.new is None:
         return (size,)
-    return (size, *_sql((batch_statement(plan, catalog),)))
+    return (size, *_as_sql_lines((batch_statement(plan, catalog),)))
 
 
-def _verify(plan: Plan, _catalog: Catalog | None) -> Lines:
+def _verify(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
     return (f"reads every row of {plan.change.table}" + (f" and {plan.change.into}" if plan.change.into else ""),)
 
 
-def _aside(plan: Plan, catalog: Catalog | None) -> Lines:
+def _archive(plan: Plan, catalog: Catalog | None) -> PreviewLines:
     if catalog is not None and catalog.new is not None:
-        return _sql(set_aside_statements(plan, catalog))
+        return _as_sql_lines(archive_statements(plan, catalog))
     if plan.change.kind == "table":
         return (f"table {plan.change.table} moves to the schema zdd_aside",)
-    return tuple(f"column {old} is renamed {aside_name(plan, old)}" for old in plan.change.down)
+    return tuple(f"column {old} is renamed {archived_name(plan, old)}" for old in plan.change.down)
 
 
-def _drop(plan: Plan, catalog: Catalog | None) -> Lines:
+def _drop(plan: Plan, catalog: Catalog | None) -> PreviewLines:
     if catalog is not None and catalog.new is not None:
-        return _sql(drop_aside_statements(plan, catalog))
+        return _as_sql_lines(drop_archive_statements(plan, catalog))
     return ("triggers, their functions, and the old data",)
 
 
-def _flags(plan: Plan, _catalog: Catalog | None) -> Lines:
+def _flags(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
     return (f"DEL ff:{plan.flags.write} ff:{plan.flags.read}",)
 
 
-def _analyze(plan: Plan, _catalog: Catalog | None) -> Lines:
-    return (f"ANALYZE {plan.change.target}",)
+def _analyze(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
+    return (f"ANALYZE {plan.change.target_table}",)
 
 
-CHANGE_LINES: Mapping[str, Callable[[Plan, Catalog | None], Lines]] = {
+CHANGE_LINES: Mapping[str, Callable[[Plan, Catalog | None], PreviewLines]] = {
     "lint-ddl": _lint,
     "expand-schema": _expand,
     "create-indexes": _indexes,
@@ -296,12 +296,12 @@ CHANGE_LINES: Mapping[str, Callable[[Plan, Catalog | None], Lines]] = {
     "rollout-v2": _v2,
     "write-flag-on": _write_on,
     "prepare-backfill": _prepare,
-    "backfill-rows": _move,
+    "backfill-rows": _backfill_rows,
     "verify-rows": _verify,
     "sync-reverse": _reverse,
     "read-flag-on": _read_on,
     "rollout-v3": _v3,
-    "set-aside": _aside,
+    "set-aside": _archive,
     "delete-flags": _flags,
     "drop-aside": _drop,
     "analyze": _analyze,
@@ -326,7 +326,9 @@ CHANGE_UNDO: Mapping[str, Callable[[Plan], str]] = {
 # --- end
 
 
-def preview(plan: BasePlan, release: Release, kind: CommandKind, catalog: Catalog | None = None) -> Lines:
+def preview_command(
+    plan: BasePlan, release: Release, kind: CommandKind, catalog: Catalog | None = None
+) -> PreviewLines:
     """What would happen, in order.
 
     Args:
@@ -334,9 +336,9 @@ def preview(plan: BasePlan, release: Release, kind: CommandKind, catalog: Catalo
     """
     match kind:
         case CommandKind.ADVANCE:
-            return _advance(plan, release, catalog)
+            return _preview_advance(plan, release, catalog)
         case CommandKind.ROLLBACK:
-            return _rollback(plan, release)
+            return _preview_rollback(plan, release)
         case CommandKind.PAUSE:
             return ("no further step begins; the backfill stops within one batch",)
         case CommandKind.RESUME:
@@ -345,48 +347,48 @@ def preview(plan: BasePlan, release: Release, kind: CommandKind, catalog: Catalo
             return ("the limits of the backfill change; in force within one batch",)
 
 
-def target(plan: BasePlan) -> str:
+def describe_target(plan: BasePlan) -> str:
     """What a release touches, in one line without secrets."""
     names = plan.kubernetes
     table = f"{plan.change.table} · " if isinstance(plan, Plan) else ""
     return f"{table}{names.namespace}/{names.deployment} · {plan.environment}"
 
 
-def _advance(plan: BasePlan, release: Release, catalog: Catalog | None) -> Lines:
-    if release.state is State.FAILED and release.current is not None:
-        steps = [spec for spec in release.current.steps if release.status(spec.name) is not StepStatus.DONE]
-    elif release.next is not None:
-        steps = list(release.next.steps)
+def _preview_advance(plan: BasePlan, release: Release, catalog: Catalog | None) -> PreviewLines:
+    if release.state is ReleaseState.FAILED and release.current_phase is not None:
+        steps = [spec for spec in release.current_phase.steps if release.status(spec.name) is not StepStatus.DONE]
+    elif release.next_phase is not None:
+        steps = list(release.next_phase.steps)
     else:
         return ("the release ends",)
     lines: list[str] = []
     for spec in steps:
         lines.append(f"{spec.name}: {spec.label}" + ("   ✗ CANNOT BE UNDONE" if spec.irreversible else ""))
-        lines += [f"  {line}" for line in step_lines(plan, spec, catalog)]
+        lines += [f"  {line}" for line in preview_step(plan, spec, catalog)]
     return tuple(lines)
 
 
-def _rollback(plan: BasePlan, release: Release) -> Lines:
+def _preview_rollback(plan: BasePlan, release: Release) -> PreviewLines:
     touched = [
         spec
         for spec, status in zip(reversed(release.strategy.steps), reversed(release.statuses), strict=True)
-        if status.touched
+        if status.has_effect
     ]
     if not touched:
         return ("nothing was done yet: the release ends",)
-    return tuple(f"undo {spec.name}: {undo_line(plan, spec)}" for spec in touched)
+    return tuple(f"undo {spec.name}: {preview_undo(plan, spec)}" for spec in touched)
 
 
-def step_lines(plan: BasePlan, spec: StepSpec, catalog: Catalog | None = None) -> Lines:
+def preview_step(plan: BasePlan, spec: StepSpec, catalog: Catalog | None = None) -> PreviewLines:
     """What one step runs."""
-    if isinstance(plan, Plan) and spec.key in CHANGE_LINES:
-        return CHANGE_LINES[spec.key](plan, catalog)
-    return WORKLOAD_LINES[spec.key](plan, spec)
+    if isinstance(plan, Plan) and spec.registry_key in CHANGE_LINES:
+        return CHANGE_LINES[spec.registry_key](plan, catalog)
+    return WORKLOAD_LINES[spec.registry_key](plan, spec)
 
 
-def undo_line(plan: BasePlan, spec: StepSpec) -> str:
+def preview_undo(plan: BasePlan, spec: StepSpec) -> str:
     """What its undo does."""
-    if isinstance(plan, Plan) and spec.key in CHANGE_UNDO:
-        return CHANGE_UNDO[spec.key](plan)
-    undo = WORKLOAD_UNDO.get(spec.key)
+    if isinstance(plan, Plan) and spec.registry_key in CHANGE_UNDO:
+        return CHANGE_UNDO[spec.registry_key](plan)
+    undo = WORKLOAD_UNDO.get(spec.registry_key)
     return undo(plan, spec) if undo else "nothing to undo"

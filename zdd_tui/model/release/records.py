@@ -7,8 +7,8 @@ from typing import Any
 from zdd_tui.model.guard.reading import GuardReading
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.release.gate import GateReading
-from zdd_tui.model.release.state import Command, CommandKind, Expected, Release, StepStatus
-from zdd_tui.model.tuning import Tuning, in_force
+from zdd_tui.model.release.state import Command, CommandKind, Precondition, Release, StepStatus
+from zdd_tui.model.tuning import Tuning, effective_limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +29,16 @@ class Event:
     Attributes:
         at: seconds since the epoch, by the database's clock.
         kind: `command`, `refused`, `step`, `phase`, `gate`, `backfill`, `lease`, `wait`, `error`.
-        what: what happened, in words.
-        why: the reason that was given, or empty.
+        message: what happened, in words.
+        reason: the reason that was given, or empty.
     """
 
     id: int
     at: float
     actor: Actor
     kind: str
-    what: str
-    why: str = ""
+    message: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ class NewEvent:
     """
 
     kind: str
-    what: str
-    why: str = ""
+    message: str
+    reason: str = ""
     actor: Actor | None = None
 
 
@@ -80,7 +80,7 @@ class CommandRequest:
 
     kind: CommandKind
     reason: str = ""
-    expected: Expected | None = None
+    expected: Precondition | None = None
     typed: str | None = None
     targets: tuple[str, ...] = ()
     unrehearsed: bool = False
@@ -108,7 +108,7 @@ class StoredCommand:
         return self.request.kind
 
     @property
-    def asked(self) -> Command:
+    def to_command(self) -> Command:
         """The command as the rules see it."""
         return Command(self.kind, self.request.expected, self.request.typed)
 
@@ -130,7 +130,7 @@ class Lease:
     ttl: float
 
     @property
-    def live(self) -> bool:
+    def is_live(self) -> bool:
         return bool(self.holder) and self.age <= self.ttl
 
 
@@ -148,7 +148,7 @@ class StepRecord:
     detail: dict[str, Any] = field(default_factory=dict)
     note: str = ""
     error: str = ""
-    began_at: float | None = None
+    started_at: float | None = None
     ended_at: float | None = None
 
 
@@ -253,4 +253,4 @@ class ReleaseRecord:
     @property
     def limits(self) -> Backfill | None:
         """The limits of the backfill that are in force; None where the strategy has no backfill."""
-        return None if self.plan_limits is None else in_force(self.plan_limits, self.release.tuning)
+        return None if self.plan_limits is None else effective_limits(self.plan_limits, self.release.tuning)

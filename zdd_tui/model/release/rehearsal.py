@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from zdd_tui.model.duration import human_duration
+from zdd_tui.model.duration import format_duration
 from zdd_tui.model.environment import is_production
 from zdd_tui.model.errors import Refused
 
-FRESH = 30 * 24 * 3600.0
+MAX_REHEARSAL_AGE = 30 * 24 * 3600.0
 """Seconds that a rehearsal counts: in a month tables grow, versions change, and people forget."""
 
-REHEARSED_STRATEGIES = frozenset({"expand/contract"})
+STRATEGIES_NEEDING_REHEARSAL = frozenset({"expand/contract"})
 """Strategies that change a database, which is what a rehearsal is of."""
 
 
@@ -30,7 +30,7 @@ class Rehearsal:
     host: str
 
 
-def lack(plan_hash: str, newest: Rehearsal | None, now: float) -> str:
+def why_not_rehearsed(plan_hash: str, newest: Rehearsal | None, now: float) -> str:
     """What is missing from the rehearsal of a plan, in words; empty where nothing is.
 
     Args:
@@ -40,19 +40,19 @@ def lack(plan_hash: str, newest: Rehearsal | None, now: float) -> str:
         return "it was never rehearsed as it is now"
     if not newest.passed:
         return f"its last rehearsal, by {newest.actor}@{newest.host}, failed"
-    if (age := now - newest.at) > FRESH:
-        return f"its last rehearsal is {human_duration(age)} old; after {human_duration(FRESH)} it counts no more"
+    if (age := now - newest.at) > MAX_REHEARSAL_AGE:
+        return f"its last rehearsal is {format_duration(age)} old; after {format_duration(MAX_REHEARSAL_AGE)} it counts no more"
     return ""
 
 
-def require(
+def require_rehearsal_for_start(
     *,
     strategy: str,
     environment: str,
     plan_hash: str,
     newest: Rehearsal | None,
     now: float,
-    unrehearsed: bool,
+    skip_rehearsal: bool,
     reason: str,
 ) -> str:
     """The rule for the first advance of a release.
@@ -63,12 +63,12 @@ def require(
     Raises:
         Refused: it must be rehearsed first, or the waiver gives no reason.
     """
-    if not is_production(environment) or strategy not in REHEARSED_STRATEGIES:
+    if not is_production(environment) or strategy not in STRATEGIES_NEEDING_REHEARSAL:
         return ""
-    missing = lack(plan_hash, newest, now)
+    missing = why_not_rehearsed(plan_hash, newest, now)
     if not missing:
         return ""
-    if not unrehearsed:
+    if not skip_rehearsal:
         raise Refused(
             f"environment {environment}: this plan does not start: {missing}",
             "run `zdd rehearse PLAN` first, or `zdd advance PLAN --unrehearsed --reason TEXT` in the shell",

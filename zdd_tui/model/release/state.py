@@ -19,12 +19,12 @@ from enum import StrEnum
 from typing import Literal
 
 from zdd_tui.model.errors import Refused
-from zdd_tui.model.release.gate import GateReading, Verdict, unread
+from zdd_tui.model.release.gate import GateReading, Verdict, unread_gate
 from zdd_tui.model.release.strategy import GateSpec, PhaseSpec, StepSpec, Strategy
 from zdd_tui.model.tuning import Tuning
 
 
-class State(StrEnum):
+class ReleaseState(StrEnum):
     """Where a release stands."""
 
     PLANNED = "planned"
@@ -37,12 +37,12 @@ class State(StrEnum):
     DONE = "done"
 
     @property
-    def ended(self) -> bool:
-        return self in (State.ROLLED_BACK, State.DONE)
+    def has_ended(self) -> bool:
+        return self in (ReleaseState.ROLLED_BACK, ReleaseState.DONE)
 
     @property
-    def backwards(self) -> bool:
-        return self in (State.ROLLING_BACK, State.ROLLBACK_FAILED, State.ROLLED_BACK)
+    def is_rolling_back(self) -> bool:
+        return self in (ReleaseState.ROLLING_BACK, ReleaseState.ROLLBACK_FAILED, ReleaseState.ROLLED_BACK)
 
 
 class StepStatus(StrEnum):
@@ -52,7 +52,7 @@ class StepStatus(StrEnum):
     """
 
     PENDING = "pending"
-    INTENT = "intent"
+    STARTED = "intent"
     DONE = "done"
     FAILED = "failed"
     UNDOING = "undoing"
@@ -60,7 +60,7 @@ class StepStatus(StrEnum):
     UNDONE = "undone"
 
     @property
-    def touched(self) -> bool:
+    def has_effect(self) -> bool:
         """The step may have had an effect that is still there."""
         return self not in (StepStatus.PENDING, StepStatus.UNDONE)
 
@@ -76,7 +76,7 @@ class CommandKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class Precondition:
     """What the operator saw when confirming; rechecked before the command takes effect (design, invariant 10).
 
     Attributes:
@@ -84,7 +84,7 @@ class Expected:
     """
 
     plan_hash: str
-    state: State
+    state: ReleaseState
     phase: int
     objects: tuple[tuple[str, str], ...] = ()
 
@@ -100,7 +100,7 @@ class Command:
     """
 
     kind: CommandKind
-    expected: Expected | None = None
+    expected: Precondition | None = None
     typed: str | None = None
     tuning: Tuning = ()
 
@@ -119,7 +119,7 @@ class Release:
     name: str
     plan_hash: str
     strategy: Strategy
-    state: State = State.PLANNED
+    state: ReleaseState = ReleaseState.PLANNED
     phase: int = -1
     statuses: tuple[StepStatus, ...] = ()
     paused: bool = False
@@ -131,16 +131,16 @@ class Release:
             object.__setattr__(self, "statuses", (StepStatus.PENDING,) * len(self.strategy.steps))
 
     @property
-    def current(self) -> PhaseSpec | None:
+    def current_phase(self) -> PhaseSpec | None:
         return self.strategy.phases[self.phase] if self.phase >= 0 else None
 
     @property
     def gates(self) -> tuple[GateSpec, ...]:
         """What must hold before it moves on: the current phase's, or those before the first."""
-        return self.current.gates if self.current else self.strategy.entry
+        return self.current_phase.gates if self.current_phase else self.strategy.entry
 
     @property
-    def next(self) -> PhaseSpec | None:
+    def next_phase(self) -> PhaseSpec | None:
         following = self.phase + 1
         return self.strategy.phases[following] if following < len(self.strategy.phases) else None
 
@@ -159,7 +159,7 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class PendingStep:
     """What the runner has to do next."""
 
     step: StepSpec
@@ -169,7 +169,7 @@ class Work:
 # --- commands -----------------------------------------------------------------------------------------------
 
 
-def command(release: Release, asked: Command, gates: Mapping[str, GateReading], now: float) -> Release:
+def apply_command(release: Release, command: Command, gates: Mapping[str, GateReading], now: float) -> Release:
     """The release after a command.
 
     Args:
@@ -179,11 +179,11 @@ def command(release: Release, asked: Command, gates: Mapping[str, GateReading], 
     Raises:
         Refused: the rules do not allow it; the message says why and what would help.
     """
-    if asked.expected is not None:
-        _recheck(release, asked.kind, asked.expected)
-    match asked.kind:
+    if command.expected is not None:
+        _check_precondition(release, command.kind, command.expected)
+    match command.kind:
         case CommandKind.ADVANCE:
-            return _advance(release, asked, gates, now)
+            return _advance(release, command, gates, now)
         case CommandKind.ROLLBACK:
             return _rollback(release)
         case CommandKind.PAUSE:
@@ -191,71 +191,73 @@ def command(release: Release, asked: Command, gates: Mapping[str, GateReading], 
         case CommandKind.RESUME:
             return _resume(release)
         case CommandKind.TUNE:
-            return _tune(release, asked.tuning)
+            return _tune(release, command.tuning)
 
 
-def _recheck(release: Release, kind: CommandKind, expected: Expected) -> None:
+def _check_precondition(release: Release, kind: CommandKind, expected: Precondition) -> None:
     if expected.plan_hash != release.plan_hash:
         raise Refused("the plan is not the one that was confirmed", "look at the plan again, then repeat the command")
     # A rollback undoes whatever was done, and the hour of a rollback is not the hour to be told that a step
     # has ended while the dialog was open. Nor does a limit depend on which step runs.
     at_any_time = kind in (CommandKind.ROLLBACK, CommandKind.TUNE)
     if not at_any_time and (expected.state, expected.phase) != (release.state, release.phase):
-        was = _place(release.strategy, expected.state, expected.phase)
-        now = _place(release.strategy, release.state, release.phase)
+        was = _describe_position(release.strategy, expected.state, expected.phase)
+        now = _describe_position(release.strategy, release.state, release.phase)
         raise Refused(
             f"the release has moved since it was confirmed: it was {was}, it is {now}",
             "look again, then repeat the command",
         )
 
 
-def _place(strategy: Strategy, state: State, phase: int) -> str:
+def _describe_position(strategy: Strategy, state: ReleaseState, phase: int) -> str:
     return f"{state} in {strategy.phases[phase].name}" if phase >= 0 else str(state)
 
 
-def _advance(release: Release, asked: Command, gates: Mapping[str, GateReading], now: float) -> Release:
-    if release.state.ended:
+def _advance(release: Release, command: Command, gates: Mapping[str, GateReading], now: float) -> Release:
+    if release.state.has_ended:
         raise Refused(f"the release is {release.state}", "start a new one with a plan of another name")
-    if release.state.backwards:
+    if release.state.is_rolling_back:
         raise Refused("the release is being rolled back", "repeat `rollback` if its undo failed")
     if release.paused:
         raise Refused("the release is paused", "resume it first")
-    if release.state is State.RUNNING:
-        raise Refused(f"{release.current.name if release.current else '?'} is still running", "wait for its steps")
-    if release.state is State.FAILED:
-        return replace(release, state=State.RUNNING, error="")
-    if release.state in (State.PLANNED, State.WAITING):
-        _check_gates(release, asked, gates, now)
-    if release.next is None:
-        return replace(release, state=State.DONE)
-    return replace(release, state=State.RUNNING, phase=release.phase + 1, error="")
+    if release.state is ReleaseState.RUNNING:
+        raise Refused(
+            f"{release.current_phase.name if release.current_phase else '?'} is still running", "wait for its steps"
+        )
+    if release.state is ReleaseState.FAILED:
+        return replace(release, state=ReleaseState.RUNNING, error="")
+    if release.state in (ReleaseState.PLANNED, ReleaseState.WAITING):
+        _check_gates(release, command, gates, now)
+    if release.next_phase is None:
+        return replace(release, state=ReleaseState.DONE)
+    return replace(release, state=ReleaseState.RUNNING, phase=release.phase + 1, error="")
 
 
-def _check_gates(release: Release, asked: Command, gates: Mapping[str, GateReading], now: float) -> None:
+def _check_gates(release: Release, command: Command, gates: Mapping[str, GateReading], now: float) -> None:
     shut = closed_gates(release, gates, now)
     if shut:
         listed = "; ".join(f"{gate.name} {gate.verdict}: {gate.reason}" for gate in shut)
         raise Refused(f"gates are not open: {listed}", "wait until each says pass")
-    if release.current is not None and release.current.typed_confirm and asked.typed != release.name:
+    if release.current_phase is not None and release.current_phase.typed_confirm and command.typed != release.name:
         raise Refused(
-            f"leaving {release.current.name} cannot be undone in the end, and the release's name was not typed",
+            f"leaving {release.current_phase.name} cannot be undone in the end, and the release's name was not typed",
             f"confirm by typing {release.name} (CLI: --confirm {release.name})",
         )
 
 
 def _rollback(release: Release) -> Release:
-    if release.state is State.ROLLED_BACK:
+    if release.state is ReleaseState.ROLLED_BACK:
         raise Refused("the release is rolled back already")
-    if release.state is State.DONE or no_way_back(release):
+    if release.state is ReleaseState.DONE or is_irreversible(release):
         raise Refused(
             "the old data is dropped: there is no way back any more",
             "go forward; write a new plan to change the schema again",
         )
     # Settled at once: a release of which nothing was done yet has nothing to undo.
-    return settle(replace(release, state=State.ROLLING_BACK, paused=False, error=""))
+    return next_state(replace(release, state=ReleaseState.ROLLING_BACK, paused=False, error=""))
 
 
-def no_way_back(release: Release) -> bool:
+def is_irreversible(release: Release) -> bool:
     """An irreversible step is done. One that has begun or failed had no effect: see StepSpec."""
     return any(
         spec.irreversible and status is StepStatus.DONE
@@ -264,7 +266,7 @@ def no_way_back(release: Release) -> bool:
 
 
 def _pause(release: Release) -> Release:
-    if release.state.ended or release.state.backwards:
+    if release.state.has_ended or release.state.is_rolling_back:
         raise Refused(f"the release is {release.state}: there is nothing to pause")
     if release.paused:
         raise Refused("the release is paused already", "resume it with `resume`")
@@ -281,7 +283,7 @@ def _tune(release: Release, tuning: Tuning) -> Release:
     phases = [phase.name for phase in release.strategy.phases]
     if "backfill" not in phases:
         raise Refused(f"a {release.strategy.name} release has no backfill: there are no limits to change")
-    if release.state.ended or release.state.backwards:
+    if release.state.has_ended or release.state.is_rolling_back:
         raise Refused(f"the release is {release.state}: its backfill will not run")
     if release.phase > phases.index("backfill"):
         raise Refused("the backfill is over: its limits hold for nothing any more")
@@ -291,76 +293,82 @@ def _tune(release: Release, tuning: Tuning) -> Release:
 # --- gates --------------------------------------------------------------------------------------------------
 
 
-def readings(release: Release, gates: Mapping[str, GateReading], now: float) -> tuple[GateReading, ...]:
+def current_readings(release: Release, gates: Mapping[str, GateReading], now: float) -> tuple[GateReading, ...]:
     """The gates of the current phase, or those before the first, as they count now."""
-    return tuple(gates.get(spec.name, unread(spec.name, now)).at(now) for spec in release.gates)
+    return tuple(gates.get(spec.name, unread_gate(spec.name, now)).as_of(now) for spec in release.gates)
 
 
 def closed_gates(release: Release, gates: Mapping[str, GateReading], now: float) -> tuple[GateReading, ...]:
     """Those that are not open."""
-    return tuple(reading for reading in readings(release, gates, now) if reading.verdict is not Verdict.PASS)
+    return tuple(reading for reading in current_readings(release, gates, now) if reading.verdict is not Verdict.PASS)
 
 
 # --- steps --------------------------------------------------------------------------------------------------
 
 
-def next_work(release: Release) -> Work | None:
+def next_pending_step(release: Release) -> PendingStep | None:
     """What to run or undo now; None when the release waits for somebody, is paused, or has ended."""
-    if release.state is State.RUNNING and not release.paused and release.current is not None:
-        for spec in release.current.steps:
+    if release.state is ReleaseState.RUNNING and not release.paused and release.current_phase is not None:
+        for spec in release.current_phase.steps:
             if release.status(spec.name) is not StepStatus.DONE:
-                return Work(spec, "run")
-    if release.state is State.ROLLING_BACK:
+                return PendingStep(spec, "run")
+    if release.state is ReleaseState.ROLLING_BACK:
         for spec, status in zip(reversed(release.strategy.steps), reversed(release.statuses), strict=True):
-            if status.touched:
-                return Work(spec, "undo")
+            if status.has_effect:
+                return PendingStep(spec, "undo")
     return None
 
 
-def step_begins(release: Release, work: Work) -> Release:
+def mark_step_started(release: Release, pending: PendingStep) -> Release:
     """Recorded before the effect."""
-    _expect(release, work)
-    return release.with_status(work.step.name, StepStatus.INTENT if work.direction == "run" else StepStatus.UNDOING)
-
-
-def step_ends(release: Release, work: Work) -> Release:
-    """Recorded after the effect; the last step of a phase makes the release wait, the last undo ends it."""
-    after = release.with_status(work.step.name, StepStatus.DONE if work.direction == "run" else StepStatus.UNDONE)
-    return settle(after)
-
-
-def step_fails(release: Release, work: Work, error: str) -> Release:
-    """The effect could not be had."""
-    if work.direction == "run":
-        return replace(release.with_status(work.step.name, StepStatus.FAILED), state=State.FAILED, error=error)
-    return replace(
-        release.with_status(work.step.name, StepStatus.UNDO_FAILED), state=State.ROLLBACK_FAILED, error=error
+    _require_pending(release, pending)
+    return release.with_status(
+        pending.step.name, StepStatus.STARTED if pending.direction == "run" else StepStatus.UNDOING
     )
 
 
-def settle(release: Release) -> Release:
+def mark_step_finished(release: Release, pending: PendingStep) -> Release:
+    """Recorded after the effect; the last step of a phase makes the release wait, the last undo ends it."""
+    after = release.with_status(pending.step.name, StepStatus.DONE if pending.direction == "run" else StepStatus.UNDONE)
+    return next_state(after)
+
+
+def mark_step_failed(release: Release, pending: PendingStep, error: str) -> Release:
+    """The effect could not be had."""
+    if pending.direction == "run":
+        return replace(
+            release.with_status(pending.step.name, StepStatus.FAILED), state=ReleaseState.FAILED, error=error
+        )
+    return replace(
+        release.with_status(pending.step.name, StepStatus.UNDO_FAILED), state=ReleaseState.ROLLBACK_FAILED, error=error
+    )
+
+
+def next_state(release: Release) -> Release:
     """Moves on where there is no work left in a state that works."""
-    if release.state is State.RUNNING and release.current is not None:
-        done = all(release.status(spec.name) is StepStatus.DONE for spec in release.current.steps)
-        return replace(release, state=State.WAITING) if done else release
-    if release.state is State.ROLLING_BACK and not any(status.touched for status in release.statuses):
-        return replace(release, state=State.ROLLED_BACK)
+    if release.state is ReleaseState.RUNNING and release.current_phase is not None:
+        done = all(release.status(spec.name) is StepStatus.DONE for spec in release.current_phase.steps)
+        return replace(release, state=ReleaseState.WAITING) if done else release
+    if release.state is ReleaseState.ROLLING_BACK and not any(status.has_effect for status in release.statuses):
+        return replace(release, state=ReleaseState.ROLLED_BACK)
     return release
 
 
-def finish(release: Release, gates: Mapping[str, GateReading], now: float) -> Release:
+def complete_if_open(release: Release, gates: Mapping[str, GateReading], now: float) -> Release:
     """The last phase needs no command to end: when its gates pass, the release is done."""
-    if release.state is State.WAITING and release.next is None and not closed_gates(release, gates, now):
-        return replace(release, state=State.DONE)
+    if release.state is ReleaseState.WAITING and release.next_phase is None and not closed_gates(release, gates, now):
+        return replace(release, state=ReleaseState.DONE)
     return release
 
 
-def _expect(release: Release, work: Work) -> None:
-    if next_work(release) != work:
-        raise Refused(f"{work.step.name} is not what has to be {'run' if work.direction == 'run' else 'undone'} now")
+def _require_pending(release: Release, pending: PendingStep) -> None:
+    if next_pending_step(release) != pending:
+        raise Refused(
+            f"{pending.step.name} is not what has to be {'run' if pending.direction == 'run' else 'undone'} now"
+        )
 
 
 def requires_name(release: Release, kind: CommandKind) -> bool:
     """Whether a command takes effect only with the release's name typed: leaving a phase that cannot be undone."""
-    leaves = kind is CommandKind.ADVANCE and release.state is State.WAITING
-    return leaves and release.current is not None and release.current.typed_confirm
+    leaves = kind is CommandKind.ADVANCE and release.state is ReleaseState.WAITING
+    return leaves and release.current_phase is not None and release.current_phase.typed_confirm

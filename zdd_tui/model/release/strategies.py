@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from zdd_tui.model.plan.base import BasePlan, DualWrite, Plan
+from zdd_tui.model.plan.base import BasePlan, DualWriteMode, Plan
 from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, RollingPlan
 from zdd_tui.model.release.regions import REGION_GATE
-from zdd_tui.model.release.strategy import GateSpec, PhaseSpec, StepSpec, Strategy, expand_contract
+from zdd_tui.model.release.strategy import GateSpec, PhaseSpec, StepSpec, Strategy, build_expand_contract
 
 _REGION = GateSpec(REGION_GATE, "the region before it is done and has soaked")
 _GUARD = GateSpec("guard", "every rule of the guard passes")
-_REMEMBER = StepSpec("remember-workload", "keep image and replicas of now for the way back")
+_RECORD_WORKLOAD = StepSpec("remember-workload", "keep image and replicas of now for the way back")
 _SOAK = StepSpec("soak", "soak")
 _NO_OLDER_POD = GateSpec("no-older-pod", "no older pod is left, terminating ones included")
 _SERVING_NEW = GateSpec("serving-new", "every serving pod has the new image")
@@ -22,51 +22,51 @@ _CLEANUP = PhaseSpec(
 )
 
 
-def strategy_for(plan: BasePlan) -> Strategy:
+def build_strategy(plan: BasePlan) -> Strategy:
     """The phases of a plan.
 
     Raises:
         TypeError: a class of plan that nobody gave phases to.
     """
-    strategy = _phases(plan)
+    strategy = _build_phases(plan)
     if plan.guard is not None and plan.guard.closes_gates:
-        strategy = with_guard(strategy)
+        strategy = add_guard_gate(strategy)
     return replace(strategy, entry=(_REGION,)) if plan.earlier_regions else strategy
 
 
-def with_guard(strategy: Strategy) -> Strategy:
+def add_guard_gate(strategy: Strategy) -> Strategy:
     """No phase is left unless the guard's rules pass."""
     phases = (replace(phase, gates=(*phase.gates, _GUARD)) for phase in strategy.phases)
     return replace(strategy, phases=tuple(phases))
 
 
-def _phases(plan: BasePlan) -> Strategy:
+def _build_phases(plan: BasePlan) -> Strategy:
     match plan:
         case Plan():
-            return expand_contract(
-                sync_by_trigger=plan.change.dual_write is DualWrite.TRIGGER,
+            return build_expand_contract(
+                sync_by_trigger=plan.change.dual_write is DualWriteMode.TRIGGER,
                 indexes=bool(plan.change.indexes),
                 ramp=plan.cutover.ramp,
             )
         case RollingPlan():
-            return rolling()
+            return build_rolling()
         case CanaryPlan():
-            return canary(plan)
+            return build_canary(plan)
         case BlueGreenPlan():
-            return blue_green()
+            return build_blue_green()
         case DarkLaunchPlan():
-            return dark_launch(plan)
+            return build_dark_launch(plan)
     raise TypeError(type(plan).__name__)
 
 
-def rolling() -> Strategy:
+def build_rolling() -> Strategy:
     """The new image pod by pod, a soak, and the operator's word that it stays."""
     return Strategy(
         "rolling",
         (
             PhaseSpec(
                 "rollout",
-                (_REMEMBER, StepSpec("rollout-new", "roll out the new image")),
+                (_RECORD_WORKLOAD, StepSpec("rollout-new", "roll out the new image")),
                 (
                     GateSpec("never-short", "the rollout takes no pod away before its heir is ready"),
                     _SERVING_NEW,
@@ -79,23 +79,26 @@ def rolling() -> Strategy:
     )
 
 
-def canary(plan: CanaryPlan) -> Strategy:
+def build_canary(plan: CanaryPlan) -> Strategy:
     """One phase for each weight, then everything.
 
     By replicas and by gateway the new image runs in a second Deployment; by flag it is everywhere from the start, and
     the flag's percentage says for how many users it takes its new path.
     """
     by_flag = plan.canary.by == "flag"
-    phases = [_weight(plan, weight) for weight in plan.canary.weights]
+    phases = [_canary_phase(plan, weight) for weight in plan.canary.weights]
     if by_flag:
-        phases.insert(0, rolling().phases[0])
+        phases.insert(0, build_rolling().phases[0])
         promote: tuple[StepSpec, ...] = (
-            StepSpec("weight-100", "the flag is on for everybody", work="set-weight", value=100),
+            StepSpec("weight-100", "the flag is on for everybody", handler="set-weight", value=100),
         )
         gates: tuple[GateSpec, ...] = (_WEIGHT_HELD, _HEALTHY)
         cleanup = _CLEANUP
     else:
-        first = (_REMEMBER, StepSpec("create-canary", "a second Deployment with the new image, without a pod yet"))
+        first = (
+            _RECORD_WORKLOAD,
+            StepSpec("create-canary", "a second Deployment with the new image, without a pod yet"),
+        )
         phases[0] = replace(phases[0], steps=(*first, *phases[0].steps))
         promote = (StepSpec("rollout-new", "roll out the new image on the first Deployment"),)
         gates = (_SERVING_NEW, _NO_OLDER_POD, _HEALTHY)
@@ -107,19 +110,19 @@ def canary(plan: CanaryPlan) -> Strategy:
 _WEIGHT_HELD = GateSpec("weight-held", "the new image has its share")
 
 
-def _weight(plan: CanaryPlan, weight: int) -> PhaseSpec:
+def _canary_phase(plan: CanaryPlan, weight: int) -> PhaseSpec:
     what = {"replicas": "of the pods", "flag": "of the users", "gateway": "of the requests"}[plan.canary.by]
     return PhaseSpec(
         f"canary-{weight}",
         (
-            StepSpec(f"weight-{weight}", f"{weight}% {what} get the new image", work="set-weight", value=weight),
-            StepSpec(f"soak-{weight}", f"soak at {weight}%", work="soak"),
+            StepSpec(f"weight-{weight}", f"{weight}% {what} get the new image", handler="set-weight", value=weight),
+            StepSpec(f"soak-{weight}", f"soak at {weight}%", handler="soak"),
         ),
         (_WEIGHT_HELD, _HEALTHY, _SOAK_PASSED),
     )
 
 
-def blue_green() -> Strategy:
+def build_blue_green() -> Strategy:
     """A second Deployment, green, is tried on a preview Service; then the Service is switched to it in one patch.
 
     Green is no permanent colour: at the end the first Deployment gets the new image while green serves, the Service is
@@ -130,7 +133,7 @@ def blue_green() -> Strategy:
     warm = GateSpec("first-warm", "the first Deployment stands ready with the old image")
     healthy = GateSpec("green-healthy", "green pods are ready and have not restarted")
     try_out = (
-        _REMEMBER,
+        _RECORD_WORKLOAD,
         StepSpec("claim-service", "take the Service for this release"),
         StepSpec("create-green", "a second Deployment with the new image, all replicas, without traffic"),
         StepSpec("create-preview", "a preview Service that finds its pods"),
@@ -162,7 +165,7 @@ def blue_green() -> Strategy:
     )
 
 
-def dark_launch(plan: DarkLaunchPlan) -> Strategy:
+def build_dark_launch(plan: DarkLaunchPlan) -> Strategy:
     """The new path runs unseen for a growing share of requests, then answers a growing share of users."""
     agrees = GateSpec("shadow-agrees", "the new path answers as the old one does")
     fast = GateSpec("shadow-fast", "the new path is not too slow")
@@ -171,9 +174,9 @@ def dark_launch(plan: DarkLaunchPlan) -> Strategy:
             f"shadow-{share}",
             (
                 StepSpec(
-                    f"shadow-{share}", f"{share}% of requests run the new path too", work="set-shadow", value=share
+                    f"shadow-{share}", f"{share}% of requests run the new path too", handler="set-shadow", value=share
                 ),
-                StepSpec(f"soak-shadow-{share}", f"compare at {share}%", work="soak"),
+                StepSpec(f"soak-shadow-{share}", f"compare at {share}%", handler="soak"),
             ),
             (agrees, fast, _HEALTHY),
         )
@@ -183,8 +186,8 @@ def dark_launch(plan: DarkLaunchPlan) -> Strategy:
         PhaseSpec(
             f"ramp-{share}",
             (
-                StepSpec(f"ramp-{share}", f"{share}% of users get the new path", work="set-read", value=share),
-                StepSpec(f"soak-ramp-{share}", f"soak at {share}%", work="soak"),
+                StepSpec(f"ramp-{share}", f"{share}% of users get the new path", handler="set-read", value=share),
+                StepSpec(f"soak-ramp-{share}", f"soak at {share}%", handler="soak"),
             ),
             (GateSpec("read-held", "the read flag has its share"), agrees, _HEALTHY),
         )
@@ -195,4 +198,4 @@ def dark_launch(plan: DarkLaunchPlan) -> Strategy:
         (StepSpec("shadow-off", "switch the shadow flag off and delete it"), *_CLEANUP.steps),
         (GateSpec("dark-gone", "the new path alone is left"),),
     )
-    return Strategy("dark-launch", (rolling().phases[0], *shadows, *ramps, cleanup))
+    return Strategy("dark-launch", (build_rolling().phases[0], *shadows, *ramps, cleanup))

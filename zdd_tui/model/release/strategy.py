@@ -28,20 +28,20 @@ class StepSpec:
         label: what an operator reads.
         irreversible: once done there is no way back. Its effect and its record must commit together, so that one
             that has begun or failed is known to have had no effect.
-        work: key in the engine's registry of steps, where several steps of a strategy do the same work; else empty.
+        handler: key in the engine's registry of steps, where several steps of a strategy do the same work; else empty.
         value: what that work is done with, such as a weight in percent.
     """
 
     name: str
     label: str
     irreversible: bool = False
-    work: str = ""
+    handler: str = ""
     value: int | None = None
 
     @property
-    def key(self) -> str:
+    def registry_key(self) -> str:
         """Under which the engine and the preview know the step."""
-        return self.work or self.name
+        return self.handler or self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Strategy:
     def steps(self) -> tuple[StepSpec, ...]:
         return tuple(step for phase in self.phases for step in phase.steps)
 
-    def phase_of(self, step_name: str) -> int:
+    def phase_index_of(self, step_name: str) -> int:
         """Index of the phase that a step belongs to."""
         for index, phase in enumerate(self.phases):
             if any(step.name == step_name for step in phase.steps):
@@ -90,7 +90,9 @@ class Strategy:
         raise KeyError(step_name)
 
 
-def expand_contract(*, sync_by_trigger: bool = False, indexes: bool = True, ramp: tuple[int, ...] = ()) -> Strategy:
+def build_expand_contract(
+    *, sync_by_trigger: bool = False, indexes: bool = True, ramp: tuple[int, ...] = ()
+) -> Strategy:
     """The six phases of design section 5.
 
     The contract phase moves the old side out of the way by renaming it (instant, and back again as fast);
@@ -104,14 +106,14 @@ def expand_contract(*, sync_by_trigger: bool = False, indexes: bool = True, ramp
     optional = {"create-indexes": indexes, "sync-forward": sync_by_trigger}
     steps = tuple(step for step in _EXPAND.steps if optional.get(step.name, True))
     phases = (replace(_EXPAND, steps=steps), *_AFTER_EXPAND)
-    return Strategy("expand/contract", tuple(_ramped(phase, ramp) for phase in phases))
+    return Strategy("expand/contract", tuple(_add_read_ramp(phase, ramp) for phase in phases))
 
 
-def _ramped(phase: PhaseSpec, ramp: tuple[int, ...]) -> PhaseSpec:
+def _add_read_ramp(phase: PhaseSpec, ramp: tuple[int, ...]) -> PhaseSpec:
     if phase.name != Phase.CUTOVER:
         return phase
     before, *after = phase.steps
-    shares = (StepSpec(f"read-{n}", f"{n}% of reads use the new side", work="read-ramp", value=n) for n in ramp)
+    shares = (StepSpec(f"read-{n}", f"{n}% of reads use the new side", handler="read-ramp", value=n) for n in ramp)
     return replace(phase, steps=(before, *shares, *after))
 
 

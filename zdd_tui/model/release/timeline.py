@@ -13,119 +13,123 @@ from zdd_tui.model.release.strategy import Strategy
 
 _STEP = re.compile(r"(run|undo) (\S+) (begins|done|failed)(?:: (.*))?", re.DOTALL)
 
-Outcome = Literal["running", "done", "failed", "cut off", "stopped"]
+AttemptOutcome = Literal["running", "done", "failed", "cut off", "stopped"]
 """Cut off: the agent was lost, and the step began anew. Stopped: the way back began in the middle of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
+class StepAttempt:
     """One run, or one undo, of one step.
 
     Attributes:
         number: 1 for the first of its direction.
-        ended: None while it is under way; of a try that was cut off, when the next one began.
+        ended_at: None while it is under way; of a try that was cut off, when the next one began.
         error: why it failed.
     """
 
     step: str
     label: str
-    undo: bool
+    is_undo: bool
     number: int
-    began: float
-    ended: float | None = None
-    outcome: Outcome = "running"
+    started_at: float
+    ended_at: float | None = None
+    outcome: AttemptOutcome = "running"
     error: str = ""
 
 
-Item = Try | Event
+TimelineItem = StepAttempt | Event
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class PhaseSpan:
     """A phase, or the way back, with all that happened in it.
 
     Attributes:
         name: the phase's; ``rollback`` for the way back, ``before`` for what came before the first step.
-        ended: when its last step ended; None while one is under way.
+        ended_at: when its last step ended; None while one is under way.
     """
 
     name: str
-    began: float
-    ended: float | None
-    items: tuple[Item, ...]
+    started_at: float
+    ended_at: float | None
+    items: tuple[TimelineItem, ...]
 
 
 @dataclass(slots=True)
-class _Open:
+class _OpenSpan:
     name: str
-    began: float
-    items: list[Item] = field(default_factory=list)
+    started_at: float
+    items: list[TimelineItem] = field(default_factory=list)
 
 
-def timeline(strategy: Strategy, events: Iterable[Event], *, gates: bool = False) -> tuple[Stretch, ...]:
+def build_timeline(
+    strategy: Strategy, events: Iterable[Event], *, include_gates: bool = False
+) -> tuple[PhaseSpan, ...]:
     """The stretches in order.
 
     Args:
         events: the audit, oldest first.
-        gates: also verdicts of gates, and those of the guard that are no failure.
+        include_gates: also verdicts of gates, and those of the guard that are no failure.
     """
     labels = {spec.name: spec.label for spec in strategy.steps}
     phases = {spec.name: phase.name for phase in strategy.phases for spec in phase.steps}
-    stretches: list[_Open] = []
-    running: dict[tuple[str, bool], tuple[_Open, int]] = {}
+    stretches: list[_OpenSpan] = []
+    running: dict[tuple[str, bool], tuple[_OpenSpan, int]] = {}
     tries: dict[tuple[str, bool], int] = {}
     for event in events:
-        found = _STEP.fullmatch(event.what) if event.kind in ("step", "error") else None
+        found = _STEP.fullmatch(event.message) if event.kind in ("step", "error") else None
         if found is None or found[2] not in phases:
-            if event.kind != "phase" and (gates or not _quiet(event)):
-                _stretch(stretches, "before", event.at).items.append(event)
+            if event.kind != "phase" and (include_gates or not _is_routine(event)):
+                _current_span(stretches, "before", event.at).items.append(event)
             continue
         verb, name, what, more = found[1], found[2], found[3], found[4] or ""
         key = (name, verb == "undo")
         if what == "begins":
-            _close(running, key, event.at, "cut off")
+            _finish_attempt(running, key, event.at, "cut off")
             if verb == "undo":
                 for other in [each for each in running if not each[1]]:
-                    _close(running, other, event.at, "stopped")
+                    _finish_attempt(running, other, event.at, "stopped")
             place = "rollback" if verb == "undo" else phases[name]
-            stretch = _stretch(stretches, place, event.at, new=True)
+            stretch = _current_span(stretches, place, event.at, allow_new=True)
             tries[key] = tries.get(key, 0) + 1
             running[key] = (stretch, len(stretch.items))
-            stretch.items.append(Try(name, labels[name], verb == "undo", tries[key], event.at))
+            stretch.items.append(StepAttempt(name, labels[name], verb == "undo", tries[key], event.at))
         else:
-            _close(running, key, event.at, "done" if what == "done" else "failed", more if what == "failed" else "")
-    return tuple(Stretch(each.name, each.began, _end(each), tuple(each.items)) for each in stretches)
+            _finish_attempt(
+                running, key, event.at, "done" if what == "done" else "failed", more if what == "failed" else ""
+            )
+    return tuple(PhaseSpan(each.name, each.started_at, _span_end(each), tuple(each.items)) for each in stretches)
 
 
-def _quiet(event: Event) -> bool:
-    quiet = event.kind == "guard" and event.what.endswith((": pass", ": inconclusive", ": unknown"))
+def _is_routine(event: Event) -> bool:
+    quiet = event.kind == "guard" and event.message.endswith((": pass", ": inconclusive", ": unknown"))
     return quiet or event.kind == "gate"
 
 
-def _stretch(stretches: list[_Open], name: str, at: float, *, new: bool = False) -> _Open:
+def _current_span(spans: list[_OpenSpan], name: str, at: float, *, allow_new: bool = False) -> _OpenSpan:
     """The one under way; a new one where there is none, or where another phase begins."""
-    if not stretches or (new and stretches[-1].name != name):
-        stretches.append(_Open(name, at))
-    return stretches[-1]
+    if not spans or (allow_new and spans[-1].name != name):
+        spans.append(_OpenSpan(name, at))
+    return spans[-1]
 
 
-def _close(
-    running: dict[tuple[str, bool], tuple[_Open, int]],
+def _finish_attempt(
+    running: dict[tuple[str, bool], tuple[_OpenSpan, int]],
     key: tuple[str, bool],
     at: float,
-    outcome: Outcome,
+    outcome: AttemptOutcome,
     error: str = "",
 ) -> None:
     if key in running:
         stretch, place = running.pop(key)
         begun = stretch.items[place]
-        assert isinstance(begun, Try)
-        stretch.items[place] = replace(begun, ended=at, outcome=outcome, error=error)
+        assert isinstance(begun, StepAttempt)
+        stretch.items[place] = replace(begun, ended_at=at, outcome=outcome, error=error)
 
 
-def _end(stretch: _Open) -> float | None:
-    tries = [item for item in stretch.items if isinstance(item, Try)]
-    if any(item.ended is None for item in tries):
+def _span_end(span: _OpenSpan) -> float | None:
+    tries = [item for item in span.items if isinstance(item, StepAttempt)]
+    if any(item.ended_at is None for item in tries):
         return None
-    ends = [item.ended for item in tries if item.ended is not None]
-    return max(ends) if ends else max(item.at for item in stretch.items if isinstance(item, Event))
+    ends = [item.ended_at for item in tries if item.ended_at is not None]
+    return max(ends) if ends else max(item.at for item in span.items if isinstance(item, Event))

@@ -12,9 +12,18 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from zdd_tui.model.json_access import Json, flag, moment, number, obj, objects, text, word
+from zdd_tui.model.json_access import (
+    JsonObject,
+    get_bool,
+    get_number,
+    get_object,
+    get_objects,
+    get_text,
+    get_timestamp,
+    interned_text,
+)
 
-OVERDUE_AFTER = 2.0
+OVERDUE_AFTER_SECONDS = 2.0
 """Seconds past the deadline after which a pod is Overdue; the kubelet itself adds up to two to a late preStop."""
 
 TEMPLATE_HASH_LABEL = "pod-template-hash"
@@ -34,7 +43,7 @@ class PodState(StrEnum):
     GONE = "Gone"
 
     @property
-    def leaving(self) -> bool:
+    def is_leaving(self) -> bool:
         """On the way out, or out."""
         return self in _LEAVING
 
@@ -51,9 +60,9 @@ class ContainerFacts:
     ready: bool
     restarts: int
     running: bool
-    waiting: str
-    ended: str
-    last_ended: str
+    waiting_reason: str
+    terminated_reason: str
+    last_terminated_reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +80,12 @@ class PodFacts:
     phase: str
     status_reason: str
     created_at: float | None
-    deadline: float | None
-    grace: float
+    deletion_deadline: float | None
+    grace_seconds: float
     ready: bool
     ready_since: float | None
     containers_ready: bool
-    gates_pass: bool
+    readiness_gates_pass: bool
     scheduled: bool
     containers: tuple[ContainerFacts, ...]
     has_prestop: bool
@@ -125,7 +134,7 @@ class Pod:
 
 
 @lru_cache(maxsize=256)
-def image_version(image: str) -> str:
+def extract_image_version(image: str) -> str:
     """What tells one release of an image from another: its tag, else the start of its digest, else ``latest``."""
     name, _, digest = image.partition("@")
     tail = name.rsplit("/", 1)[-1]
@@ -134,7 +143,7 @@ def image_version(image: str) -> str:
     return digest.removeprefix("sha256:")[:12] or "latest"
 
 
-def classify(
+def classify_pod(
     pod: PodFacts,
     endpoint: EndpointFacts | None,
     *,
@@ -142,7 +151,7 @@ def classify(
     clock_skew: float = 0.0,
     min_ready_seconds: float = 0.0,
     has_service: bool = True,
-    deleted: bool = False,
+    is_deleted: bool = False,
 ) -> Pod:
     """Judge one pod.
 
@@ -152,21 +161,21 @@ def classify(
         clock_skew: the cluster's clock minus this machine's, in seconds.
         min_ready_seconds: of the Deployment.
         has_service: False when no Service leads to the pods; readiness then stands in for the endpoint.
-        deleted: the DELETED event was seen.
+        is_deleted: the DELETED event was seen.
     """
     cluster_now = now + clock_skew
-    left = None if pod.deadline is None or deleted else pod.deadline - cluster_now
-    state = PodState.GONE if deleted else _state(pod, endpoint, cluster_now, min_ready_seconds, has_service)
+    left = None if pod.deletion_deadline is None or is_deleted else pod.deletion_deadline - cluster_now
+    state = PodState.GONE if is_deleted else _classify_state(pod, endpoint, cluster_now, min_ready_seconds, has_service)
     return Pod(
         name=pod.name,
         uid=pod.uid,
         namespace=pod.namespace,
         image=pod.image,
-        version=image_version(pod.image),
+        version=extract_image_version(pod.image),
         template_hash=pod.template_hash,
         state=state,
         seconds_left=left,
-        prestop_estimated=not deleted and _prestop_running(pod, cluster_now),
+        prestop_estimated=not is_deleted and _is_prestop_running(pod, cluster_now),
         restarts=sum(container.restarts for container in pod.containers),
         node=pod.node,
         created_at=pod.created_at,
@@ -175,19 +184,19 @@ def classify(
     )
 
 
-def _state(
+def _classify_state(
     pod: PodFacts, endpoint: EndpointFacts | None, cluster_now: float, min_ready: float, has_service: bool
 ) -> PodState:
-    if pod.deadline is not None:
-        if cluster_now > pod.deadline + OVERDUE_AFTER:
+    if pod.deletion_deadline is not None:
+        if cluster_now > pod.deletion_deadline + OVERDUE_AFTER_SECONDS:
             return PodState.OVERDUE
         # The Ready condition stands in where no Service leads to the pod.
         serving = (endpoint is not None and endpoint.serving) if has_service else pod.ready
-        return PodState.STOPPING if not serving or containers_ended(pod) else PodState.DRAINING
-    if containers_ended(pod):
+        return PodState.STOPPING if not serving or have_containers_terminated(pod) else PodState.DRAINING
+    if have_containers_terminated(pod):
         return PodState.STOPPING
     if not pod.ready:
-        return PodState.WARMING if pod.containers_ready and not pod.gates_pass else PodState.STARTING
+        return PodState.WARMING if pod.containers_ready and not pod.readiness_gates_pass else PodState.STARTING
     # A pod without a transition time is judged young: never call unproven what is Serving.
     if min_ready > 0 and (pod.ready_since is None or cluster_now - pod.ready_since < min_ready):
         return PodState.WARMING
@@ -196,36 +205,36 @@ def _state(
     return PodState.SERVING
 
 
-def containers_ended(pod: PodFacts) -> bool:
+def have_containers_terminated(pod: PodFacts) -> bool:
     """The main containers have ended and nothing will start them again."""
     if pod.phase in ("Succeeded", "Failed"):
         return True
-    if pod.deadline is None or not pod.containers:
+    if pod.deletion_deadline is None or not pod.containers:
         return False
-    return all(container.ended and not container.running for container in pod.containers)
+    return all(container.terminated_reason and not container.running for container in pod.containers)
 
 
-def _prestop_running(pod: PodFacts, cluster_now: float) -> bool:
-    if pod.deadline is None or not pod.has_prestop or containers_ended(pod):
+def _is_prestop_running(pod: PodFacts, cluster_now: float) -> bool:
+    if pod.deletion_deadline is None or not pod.has_prestop or have_containers_terminated(pod):
         return False
     if pod.prestop_seconds is None:
-        return cluster_now <= pod.deadline
-    return cluster_now < pod.deadline - pod.grace + pod.prestop_seconds
+        return cluster_now <= pod.deletion_deadline
+    return cluster_now < pod.deletion_deadline - pod.grace_seconds + pod.prestop_seconds
 
 
 def failure_reason(pod: PodFacts) -> str:
     """What is wrong with the pod in the API's own words; empty when nothing is."""
     found: list[str] = []
     for container in pod.containers:
-        if container.waiting not in _BENIGN_WAITING:
-            found.append(container.waiting)
+        if container.waiting_reason not in _BENIGN_WAITING:
+            found.append(container.waiting_reason)
         # Last ends matter while the container is not well again: an OOM kill is the cause behind a back-off.
-        last = container.ended or ("" if container.ready else container.last_ended)
-        if last not in ("", "Completed") and pod.deadline is None and last not in found:
+        last = container.terminated_reason or ("" if container.ready else container.last_terminated_reason)
+        if last not in ("", "Completed") and pod.deletion_deadline is None and last not in found:
             found.append(last)
     if pod.status_reason:
         found.insert(0, pod.status_reason)
-    if not found and not pod.scheduled and pod.deadline is None:
+    if not found and not pod.scheduled and pod.deletion_deadline is None:
         found.append("Unschedulable")
     if "CrashLoopBackOff" in found and "Error" in found:
         found.remove("Error")  # it adds nothing to the back-off
@@ -238,41 +247,42 @@ def project_pod(raw: Any, container: str | None = None) -> PodFacts:
     Args:
         container: whose image is the version; None takes the first container.
     """
-    meta, spec, status = obj(raw, "metadata"), obj(raw, "spec"), obj(raw, "status")
-    conditions = {text(item, "type"): item for item in objects(status, "conditions")}
+    meta, spec, status = get_object(raw, "metadata"), get_object(raw, "spec"), get_object(raw, "status")
+    conditions = {get_text(item, "type"): item for item in get_objects(status, "conditions")}
     ready = conditions.get("Ready", {})
-    main = objects(spec, "containers")
-    chosen = next((item for item in main if text(item, "name") == container), main[0] if main else {})
-    has_prestop, prestop_seconds = _prestop(main)
+    main = get_objects(spec, "containers")
+    chosen = next((item for item in main if get_text(item, "name") == container), main[0] if main else {})
+    has_prestop, prestop_seconds = _find_prestop(main)
     scheduled = conditions.get("PodScheduled", {})
     return PodFacts(
-        name=word(meta, "name"),
-        uid=word(meta, "uid"),
-        namespace=word(meta, "namespace"),
-        image=word(chosen, "image"),
-        template_hash=word(meta, "labels", TEMPLATE_HASH_LABEL),
+        name=interned_text(meta, "name"),
+        uid=interned_text(meta, "uid"),
+        namespace=interned_text(meta, "namespace"),
+        image=interned_text(chosen, "image"),
+        template_hash=interned_text(meta, "labels", TEMPLATE_HASH_LABEL),
         owner_uid=controller_uid(meta),
-        node=word(spec, "nodeName"),
-        ip=word(status, "podIP"),
-        phase=word(status, "phase"),
-        status_reason=text(status, "reason"),
-        created_at=moment(meta, "creationTimestamp"),
-        deadline=moment(meta, "deletionTimestamp"),
-        grace=float(max(number(meta, "deletionGracePeriodSeconds"), 0)),
+        node=interned_text(spec, "nodeName"),
+        ip=interned_text(status, "podIP"),
+        phase=interned_text(status, "phase"),
+        status_reason=get_text(status, "reason"),
+        created_at=get_timestamp(meta, "creationTimestamp"),
+        deletion_deadline=get_timestamp(meta, "deletionTimestamp"),
+        grace_seconds=float(max(get_number(meta, "deletionGracePeriodSeconds"), 0)),
         ready=_is_true(ready),
-        ready_since=moment(ready, "lastTransitionTime") if _is_true(ready) else None,
+        ready_since=get_timestamp(ready, "lastTransitionTime") if _is_true(ready) else None,
         containers_ready=_is_true(conditions.get("ContainersReady", {})),
-        gates_pass=all(
-            _is_true(conditions.get(text(gate, "conditionType"), {})) for gate in objects(spec, "readinessGates")
+        readiness_gates_pass=all(
+            _is_true(conditions.get(get_text(gate, "conditionType"), {}))
+            for gate in get_objects(spec, "readinessGates")
         ),
         # Only the scheduler's own "no" counts; a pod that nobody looked at yet is merely new.
-        scheduled=not (text(scheduled, "status") == "False" and text(scheduled, "reason") == "Unschedulable"),
-        containers=tuple(_container(item) for item in objects(status, "containerStatuses")),
+        scheduled=not (get_text(scheduled, "status") == "False" and get_text(scheduled, "reason") == "Unschedulable"),
+        containers=tuple(_container(item) for item in get_objects(status, "containerStatuses")),
         has_prestop=has_prestop,
         prestop_seconds=prestop_seconds,
-        resource_version=text(meta, "resourceVersion"),
+        resource_version=get_text(meta, "resourceVersion"),
         labels=_labels(
-            tuple((name, value) for name, value in obj(meta, "labels").items() if isinstance(value, str)),
+            tuple((name, value) for name, value in get_object(meta, "labels").items() if isinstance(value, str)),
         ),
     )
 
@@ -283,47 +293,54 @@ def _labels(pairs: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
     return MappingProxyType(dict(pairs))
 
 
-def controller_uid(meta: Json) -> str:
+def controller_uid(meta: JsonObject) -> str:
     """The uid of the controlling owner, or the empty string."""
-    return next((word(owner, "uid") for owner in objects(meta, "ownerReferences") if flag(owner, "controller")), "")
-
-
-def _is_true(condition: Json) -> bool:
-    return text(condition, "status") == "True"
-
-
-def _container(status: Json) -> ContainerFacts:
-    state = obj(status, "state")
-    return ContainerFacts(
-        name=word(status, "name"),
-        image=word(status, "image"),
-        ready=flag(status, "ready") is True,
-        restarts=max(number(status, "restartCount"), 0),
-        running="running" in state,
-        waiting=text(state, "waiting", "reason"),
-        ended=_ended(state),
-        last_ended=_ended(obj(status, "lastState")),
+    return next(
+        (
+            interned_text(owner, "uid")
+            for owner in get_objects(meta, "ownerReferences")
+            if get_bool(owner, "controller")
+        ),
+        "",
     )
 
 
-def _ended(state: Json) -> str:
+def _is_true(condition: JsonObject) -> bool:
+    return get_text(condition, "status") == "True"
+
+
+def _container(status: JsonObject) -> ContainerFacts:
+    state = get_object(status, "state")
+    return ContainerFacts(
+        name=interned_text(status, "name"),
+        image=interned_text(status, "image"),
+        ready=get_bool(status, "ready") is True,
+        restarts=max(get_number(status, "restartCount"), 0),
+        running="running" in state,
+        waiting_reason=get_text(state, "waiting", "reason"),
+        terminated_reason=_terminated_reason(state),
+        last_terminated_reason=_terminated_reason(get_object(status, "lastState")),
+    )
+
+
+def _terminated_reason(state: JsonObject) -> str:
     if not isinstance(state.get("terminated"), dict):
         return ""
-    return text(state, "terminated", "reason") or "Terminated"
+    return get_text(state, "terminated", "reason") or "Terminated"
 
 
-def _prestop(containers: list[Json]) -> tuple[bool, float | None]:
+def _find_prestop(containers: list[JsonObject]) -> tuple[bool, float | None]:
     """Whether any container has a preStop hook, and the longest known time of them (None when one is unknown)."""
-    hooks = [hook for item in containers if (hook := obj(item, "lifecycle", "preStop"))]
+    hooks = [hook for item in containers if (hook := get_object(item, "lifecycle", "preStop"))]
     times = [_hook_seconds(hook) for hook in hooks]
     known = [time for time in times if time is not None]
     return bool(hooks), max(known) if hooks and len(known) == len(times) else None
 
 
-def _hook_seconds(hook: Json) -> float | None:
+def _hook_seconds(hook: JsonObject) -> float | None:
     if "sleep" in hook:
-        return float(number(hook, "sleep", "seconds"))
-    command = obj(hook, "exec").get("command")
+        return float(get_number(hook, "sleep", "seconds"))
+    command = get_object(hook, "exec").get("command")
     if not isinstance(command, list):
         return None
     words = " ".join(word for word in command if isinstance(word, str)).split()
@@ -340,25 +357,25 @@ def project_endpoints(raw: Any) -> list[EndpointFacts]:
     A condition that is not told follows the API's rules: ready defaults to true, serving to ready, terminating to
     false.
     """
-    ports = objects(raw, "ports")
-    port = number(ports[0], "port") if ports else 0
+    ports = get_objects(raw, "ports")
+    port = get_number(ports[0], "port") if ports else 0
     found = []
-    for item in objects(raw, "endpoints"):
-        conditions, target = obj(item, "conditions"), obj(item, "targetRef")
-        ready = flag(conditions, "ready") is not False
-        serving = flag(conditions, "serving")
+    for item in get_objects(raw, "endpoints"):
+        conditions, target = get_object(item, "conditions"), get_object(item, "targetRef")
+        ready = get_bool(conditions, "ready") is not False
+        serving = get_bool(conditions, "serving")
         addresses = item.get("addresses")
         first = addresses[0] if isinstance(addresses, list) and addresses else ""
-        is_pod = text(target, "kind") == "Pod"
+        is_pod = get_text(target, "kind") == "Pod"
         found.append(
             EndpointFacts(
-                pod_name=word(target, "name") if is_pod else "",
-                pod_uid=word(target, "uid") if is_pod else "",
+                pod_name=interned_text(target, "name") if is_pod else "",
+                pod_uid=interned_text(target, "uid") if is_pod else "",
                 address=sys.intern(first) if isinstance(first, str) else "",
                 port=port,
                 ready=ready,
                 serving=ready if serving is None else serving,
-                terminating=flag(conditions, "terminating") is True,
+                terminating=get_bool(conditions, "terminating") is True,
             )
         )
     return found

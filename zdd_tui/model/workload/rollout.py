@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zdd_tui.model.errors import ClusterError
-from zdd_tui.model.json_access import flag, moment, number, obj, objects, text
+from zdd_tui.model.json_access import get_bool, get_number, get_object, get_objects, get_text, get_timestamp
 from zdd_tui.model.plan.base import BasePlan
-from zdd_tui.model.plan.strategies import OneImagePlan
+from zdd_tui.model.plan.strategies import SingleImagePlan
 from zdd_tui.model.workload.pod import TEMPLATE_HASH_LABEL, Pod, PodFacts, PodState, controller_uid
 
 EPOCH_ANNOTATION = "zdd.dev/epoch"
@@ -21,7 +21,7 @@ REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class DeploymentCondition:
     """One condition of a Deployment; `status` is True, False or Unknown."""
 
     type: str
@@ -49,7 +49,7 @@ class DeploymentView:
     available: int
     paused: bool
     min_ready_seconds: float
-    conditions: tuple[Condition, ...]
+    conditions: tuple[DeploymentCondition, ...]
     revision: str
     epoch: int
     change_cause: str | None
@@ -58,17 +58,17 @@ class DeploymentView:
     max_surge: str = "25%"
 
     @property
-    def observed(self) -> bool:
+    def is_observed(self) -> bool:
         """The controller has seen the newest spec."""
         return self.observed_generation >= self.generation
 
     @property
-    def deadline_exceeded(self) -> bool:
+    def has_exceeded_deadline(self) -> bool:
         """The controller says that the rollout made no progress within progressDeadlineSeconds."""
         return any(c.type == "Progressing" and c.reason == "ProgressDeadlineExceeded" for c in self.conditions)
 
     @property
-    def trouble(self) -> str:
+    def replica_failure_message(self) -> str:
         """The controller's message when it cannot create pods (quota, admission); empty when it can."""
         return next((c.message for c in self.conditions if c.type == "ReplicaFailure" and c.status == "True"), "")
 
@@ -136,7 +136,7 @@ class WorkloadSnapshot:
     error: str | None
 
 
-def new_replica_set(view: DeploymentView, replica_sets: Iterable[ReplicaSetView]) -> ReplicaSetView | None:
+def find_new_replica_set(view: DeploymentView, replica_sets: Iterable[ReplicaSetView]) -> ReplicaSetView | None:
     """The ReplicaSet of the present template: it carries the Deployment's revision and its very images."""
     return next(
         (
@@ -151,7 +151,9 @@ def new_replica_set(view: DeploymentView, replica_sets: Iterable[ReplicaSetView]
     )
 
 
-def own_pods(view: DeploymentView, replica_sets: Iterable[ReplicaSetView], pods: Iterable[PodFacts]) -> list[PodFacts]:
+def select_own_pods(
+    view: DeploymentView, replica_sets: Iterable[ReplicaSetView], pods: Iterable[PodFacts]
+) -> list[PodFacts]:
     """The pods among `pods` that came from the Deployment's templates.
 
     A pod whose ReplicaSet is deleted already still counts: it may still run. Bare pods that merely carry the labels,
@@ -161,7 +163,7 @@ def own_pods(view: DeploymentView, replica_sets: Iterable[ReplicaSetView], pods:
     return [pod for pod in pods if pod.template_hash and pod.owner_uid not in foreign]
 
 
-def rollout_status(
+def evaluate_rollout(
     view: DeploymentView, replica_sets: Iterable[ReplicaSetView], pods: Iterable[Pod | PodFacts]
 ) -> RolloutStatus:
     """Judge a rollout.
@@ -169,22 +171,22 @@ def rollout_status(
     Args:
         pods: every pod of the Deployment, terminating ones included; Gone ones do not count.
     """
-    if not view.observed:
+    if not view.is_observed:
         seen = f"{view.observed_generation} of {view.generation}"
         return RolloutStatus(False, False, f"waiting for the controller to see generation {seen}")
     if view.paused:
         return RolloutStatus(
             False, False, f"paused; resume it with: kubectl -n {view.namespace} rollout resume deployment/{view.name}"
         )
-    newest = new_replica_set(view, replica_sets)
+    newest = find_new_replica_set(view, replica_sets)
     if newest is None:
         return RolloutStatus(False, False, "waiting for the new ReplicaSet")
     existing = [pod for pod in pods if not (isinstance(pod, Pod) and pod.state is PodState.GONE)]
     old = tuple(sorted(pod.name for pod in existing if pod.template_hash != newest.template_hash))
-    if view.deadline_exceeded:
-        return RolloutStatus(False, True, _failure(view, existing, newest.template_hash), old)
-    if view.trouble:
-        return RolloutStatus(False, False, view.trouble, old)
+    if view.has_exceeded_deadline:
+        return RolloutStatus(False, True, _failure_message(view, existing, newest.template_hash), old)
+    if view.replica_failure_message:
+        return RolloutStatus(False, False, view.replica_failure_message, old)
     if view.updated < view.desired:
         return RolloutStatus(False, False, f"{view.updated} of {view.desired} new replicas created", old)
     available = min(view.available, newest.available)
@@ -197,7 +199,7 @@ def rollout_status(
     return RolloutStatus(True, False, f"rolled out: {view.desired} of {view.desired} available, no older pod left")
 
 
-def _failure(view: DeploymentView, pods: Iterable[Pod | PodFacts], new_hash: str) -> str:
+def _failure_message(view: DeploymentView, pods: Iterable[Pod | PodFacts], new_hash: str) -> str:
     reasons = sorted(
         {pod.reason for pod in pods if isinstance(pod, Pod) and pod.template_hash == new_hash and pod.reason}
     )
@@ -207,84 +209,86 @@ def _failure(view: DeploymentView, pods: Iterable[Pod | PodFacts], new_hash: str
 
 def project_deployment(raw: Any) -> DeploymentView:
     """Keep what we need of a raw Deployment object."""
-    meta, spec, status = obj(raw, "metadata"), obj(raw, "spec"), obj(raw, "status")
-    notes = obj(meta, "annotations")
+    meta, spec, status = get_object(raw, "metadata"), get_object(raw, "spec"), get_object(raw, "status")
+    notes = get_object(meta, "annotations")
     return DeploymentView(
-        name=text(meta, "name"),
-        uid=text(meta, "uid"),
-        namespace=text(meta, "namespace"),
-        resource_version=text(meta, "resourceVersion"),
-        generation=number(meta, "generation"),
-        observed_generation=number(status, "observedGeneration"),
-        images=_images(spec),
-        selector=selector_text(obj(spec, "selector")),
-        desired=number(spec, "replicas", default=1),
-        replicas=number(status, "replicas"),
-        updated=number(status, "updatedReplicas"),
-        ready=number(status, "readyReplicas"),
-        available=number(status, "availableReplicas"),
-        paused=flag(spec, "paused") is True,
-        min_ready_seconds=float(number(spec, "minReadySeconds")),
+        name=get_text(meta, "name"),
+        uid=get_text(meta, "uid"),
+        namespace=get_text(meta, "namespace"),
+        resource_version=get_text(meta, "resourceVersion"),
+        generation=get_number(meta, "generation"),
+        observed_generation=get_number(status, "observedGeneration"),
+        images=_container_images(spec),
+        selector=format_selector(get_object(spec, "selector")),
+        desired=get_number(spec, "replicas", default=1),
+        replicas=get_number(status, "replicas"),
+        updated=get_number(status, "updatedReplicas"),
+        ready=get_number(status, "readyReplicas"),
+        available=get_number(status, "availableReplicas"),
+        paused=get_bool(spec, "paused") is True,
+        min_ready_seconds=float(get_number(spec, "minReadySeconds")),
         conditions=tuple(
-            Condition(text(c, "type"), text(c, "status"), text(c, "reason"), text(c, "message"))
-            for c in objects(status, "conditions")
+            DeploymentCondition(
+                get_text(c, "type"), get_text(c, "status"), get_text(c, "reason"), get_text(c, "message")
+            )
+            for c in get_objects(status, "conditions")
         ),
-        revision=text(notes, REVISION_ANNOTATION),
-        epoch=_epoch(text(notes, EPOCH_ANNOTATION)),
-        change_cause=text(notes, CHANGE_CAUSE_ANNOTATION) or None,
-        strategy=text(spec, "strategy", "type") or "RollingUpdate",
-        max_unavailable=_share(spec, "maxUnavailable"),
-        max_surge=_share(spec, "maxSurge"),
+        revision=get_text(notes, REVISION_ANNOTATION),
+        epoch=_parse_epoch(get_text(notes, EPOCH_ANNOTATION)),
+        change_cause=get_text(notes, CHANGE_CAUSE_ANNOTATION) or None,
+        strategy=get_text(spec, "strategy", "type") or "RollingUpdate",
+        max_unavailable=_int_or_percent(spec, "maxUnavailable"),
+        max_surge=_int_or_percent(spec, "maxSurge"),
     )
 
 
 def project_replica_set(raw: Any) -> ReplicaSetView:
     """Keep what we need of a raw ReplicaSet object."""
-    meta, spec, status = obj(raw, "metadata"), obj(raw, "spec"), obj(raw, "status")
+    meta, spec, status = get_object(raw, "metadata"), get_object(raw, "spec"), get_object(raw, "status")
     return ReplicaSetView(
-        name=text(meta, "name"),
-        uid=text(meta, "uid"),
+        name=get_text(meta, "name"),
+        uid=get_text(meta, "uid"),
         owner_uid=controller_uid(meta),
-        template_hash=text(meta, "labels", TEMPLATE_HASH_LABEL),
-        revision=text(meta, "annotations", REVISION_ANNOTATION),
-        images=_images(spec),
-        desired=number(spec, "replicas", default=1),
-        replicas=number(status, "replicas"),
-        ready=number(status, "readyReplicas"),
-        available=number(status, "availableReplicas"),
+        template_hash=get_text(meta, "labels", TEMPLATE_HASH_LABEL),
+        revision=get_text(meta, "annotations", REVISION_ANNOTATION),
+        images=_container_images(spec),
+        desired=get_number(spec, "replicas", default=1),
+        replicas=get_number(status, "replicas"),
+        ready=get_number(status, "readyReplicas"),
+        available=get_number(status, "availableReplicas"),
     )
 
 
 def project_event(raw: Any) -> EventView:
     """Keep what we need of a raw core/v1 Event."""
-    involved = obj(raw, "involvedObject")
+    involved = get_object(raw, "involvedObject")
     return EventView(
         at=next(
             (
                 at
                 for at in (
-                    moment(raw, "series", "lastObservedTime"),
-                    moment(raw, "lastTimestamp"),
-                    moment(raw, "eventTime"),
-                    moment(raw, "metadata", "creationTimestamp"),
+                    get_timestamp(raw, "series", "lastObservedTime"),
+                    get_timestamp(raw, "lastTimestamp"),
+                    get_timestamp(raw, "eventTime"),
+                    get_timestamp(raw, "metadata", "creationTimestamp"),
                 )
                 if at is not None
             ),
             None,
         ),
-        warning=text(raw, "type") == "Warning",
-        reason=text(raw, "reason"),
-        object=f"{text(involved, 'kind').lower()}/{text(involved, 'name')}",
-        message=text(raw, "message"),
-        count=max(number(raw, "series", "count"), number(raw, "count"), 1),
+        warning=get_text(raw, "type") == "Warning",
+        reason=get_text(raw, "reason"),
+        object=f"{get_text(involved, 'kind').lower()}/{get_text(involved, 'name')}",
+        message=get_text(raw, "message"),
+        count=max(get_number(raw, "series", "count"), get_number(raw, "count"), 1),
     )
 
 
-def selector_text(selector: Any) -> str:
+def format_selector(selector: Any) -> str:
     """A LabelSelector in the form of the API's `labelSelector` parameter."""
-    parts = [f"{key}={value}" for key, value in obj(selector, "matchLabels").items()]
-    for rule in objects(selector, "matchExpressions"):
-        key, operator = text(rule, "key"), text(rule, "operator")
+    parts = [f"{key}={value}" for key, value in get_object(selector, "matchLabels").items()]
+    for rule in get_objects(selector, "matchExpressions"):
+        key, operator = get_text(rule, "key"), get_text(rule, "operator")
         listed = rule.get("values")
         values = ",".join(str(value) for value in listed) if isinstance(listed, list) else ""
         match operator:
@@ -299,7 +303,7 @@ def selector_text(selector: Any) -> str:
     return ",".join(parts)
 
 
-def shrinks(view: DeploymentView) -> str:
+def reduces_capacity(view: DeploymentView) -> str:
     """Why a rollout of this Deployment would take capacity away, in words; empty when it would not.
 
     Percentages count as the controller counts them: maxUnavailable rounded down, maxSurge up; both zero becomes one
@@ -307,32 +311,34 @@ def shrinks(view: DeploymentView) -> str:
     """
     if view.strategy != "RollingUpdate":
         return f"strategy {view.strategy} ends every old pod before the first new one begins"
-    unavailable = _count(view.max_unavailable, view.desired, up=False)
+    unavailable = _resolve_int_or_percent(view.max_unavailable, view.desired, round_up=False)
     if unavailable:
         return f"maxUnavailable {view.max_unavailable} lets {unavailable} of {view.desired} pods go before their heirs"
-    if not _count(view.max_surge, view.desired, up=True):
+    if not _resolve_int_or_percent(view.max_surge, view.desired, round_up=True):
         return f"maxSurge {view.max_surge} leaves no room for a new pod beside the old ones"
     return ""
 
 
-def _count(share: str, desired: int, *, up: bool) -> int:
-    if not share.endswith("%"):
-        return int(share) if share.isdigit() else 0
-    hundredths = int(share[:-1] or 0) * desired
-    return -(-hundredths // 100) if up else hundredths // 100
+def _resolve_int_or_percent(value: str, desired: int, *, round_up: bool) -> int:
+    if not value.endswith("%"):
+        return int(value) if value.isdigit() else 0
+    hundredths = int(value[:-1] or 0) * desired
+    return -(-hundredths // 100) if round_up else hundredths // 100
 
 
-def _share(spec: Any, name: str) -> str:
+def _int_or_percent(spec: Any, name: str) -> str:
     # An int-or-string: 0, "0", "25%". The API server fills in 25% where nothing is said.
-    value = obj(spec, "strategy", "rollingUpdate").get(name)
+    value = get_object(spec, "strategy", "rollingUpdate").get(name)
     return str(value) if isinstance(value, int | str) and value != "" else "25%"
 
 
-def _images(spec: Any) -> dict[str, str]:
-    return {text(item, "name"): text(item, "image") for item in objects(spec, "template", "spec", "containers")}
+def _container_images(spec: Any) -> dict[str, str]:
+    return {
+        get_text(item, "name"): get_text(item, "image") for item in get_objects(spec, "template", "spec", "containers")
+    }
 
 
-def _epoch(value: str) -> int:
+def _parse_epoch(value: str) -> int:
     # An annotation that somebody spoiled by hand counts as none: the store's lease stays the judge of epochs.
     return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else 0
 
@@ -353,7 +359,7 @@ def container_image(plan: BasePlan, view: DeploymentView) -> str:
         ) from None
 
 
-def mend_of_shrinking(plan: OneImagePlan) -> str:
+def capacity_hint(plan: SingleImagePlan) -> str:
     """The command after which a rollout takes no capacity away."""
     names = plan.kubernetes
     patch = '{"spec":{"strategy":{"type":"RollingUpdate","rollingUpdate":{"maxUnavailable":0,"maxSurge":1}}}}'

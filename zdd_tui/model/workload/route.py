@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from zdd_tui.model.errors import ClusterError, PlanError
-from zdd_tui.model.json_access import number, obj, objects, text
+from zdd_tui.model.json_access import get_number, get_object, get_objects, get_text
 from zdd_tui.model.workload.rollout import EPOCH_ANNOTATION
 from zdd_tui.model.workload.second_deployment import OWNER_ANNOTATION
 
-Json = dict[str, Any]
+RouteObject = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,46 +21,48 @@ class RouteView:
     """What we keep of an HTTPRoute.
 
     Attributes:
-        waits: why a Gateway does not route by the newest spec yet; empty when every one does.
+        pending_reason: why a Gateway does not route by the newest spec yet; empty when every one does.
     """
 
     name: str
     resource_version: str
-    rules: tuple[Json, ...]
+    rules: tuple[RouteObject, ...]
     epoch: int
     owner: str
-    waits: str
+    pending_reason: str
 
 
 def project_route(raw: Any) -> RouteView:
     """Keep what we need of a raw HTTPRoute."""
-    meta = obj(raw, "metadata")
-    epoch = text(meta, "annotations", EPOCH_ANNOTATION)
+    meta = get_object(raw, "metadata")
+    epoch = get_text(meta, "annotations", EPOCH_ANNOTATION)
     return RouteView(
-        name=text(meta, "name"),
-        resource_version=text(meta, "resourceVersion"),
-        rules=tuple(dict(rule) for rule in objects(raw, "spec", "rules")),
+        name=get_text(meta, "name"),
+        resource_version=get_text(meta, "resourceVersion"),
+        rules=tuple(dict(rule) for rule in get_objects(raw, "spec", "rules")),
         epoch=int(epoch) if epoch.isascii() and epoch.isdigit() and len(epoch) < 19 else 0,
-        owner=text(meta, "annotations", OWNER_ANNOTATION),
-        waits=_waits(raw, number(meta, "generation")),
+        owner=get_text(meta, "annotations", OWNER_ANNOTATION),
+        pending_reason=_pending_reason(raw, get_number(meta, "generation")),
     )
 
 
-def _waits(raw: Any, generation: int) -> str:
-    parents = objects(raw, "status", "parents")
+def _pending_reason(raw: Any, generation: int) -> str:
+    parents = get_objects(raw, "status", "parents")
     if not parents:
         return "no Gateway has taken the route"
     for parent in parents:
-        where = f"Gateway {text(parent, 'parentRef', 'name')}"
-        accepted = next((each for each in objects(parent, "conditions") if text(each, "type") == "Accepted"), None)
-        if accepted is None or number(accepted, "observedGeneration") < generation:
+        where = f"Gateway {get_text(parent, 'parentRef', 'name')}"
+        accepted = next(
+            (each for each in get_objects(parent, "conditions") if get_text(each, "type") == "Accepted"), None
+        )
+        if accepted is None or get_number(accepted, "observedGeneration") < generation:
             return f"{where} has not seen the newest weights"
-        if text(accepted, "status") != "True":
-            return f"{where} does not accept the route: {text(accepted, 'message') or text(accepted, 'reason')}"
+        if get_text(accepted, "status") != "True":
+            return f"{where} does not accept the route: {get_text(accepted, 'message') or get_text(accepted, 'reason')}"
     return ""
 
 
-def weighted(view: RouteView, service: str, canary: str, weight: int) -> list[Json]:
+def set_backend_weight(view: RouteView, service: str, canary: str, weight: int) -> list[RouteObject]:
     """The rules, with so many percent of what goes to a Service going to its canary instead; 0 takes the canary out.
 
     Raises:
@@ -69,18 +71,18 @@ def weighted(view: RouteView, service: str, canary: str, weight: int) -> list[Js
     rules = deepcopy(list(view.rules))
     found = False
     for rule in rules:
-        refs = [each for each in objects(rule, "backendRefs") if not _is(each, canary)]
-        ours = next((each for each in refs if _is(each, service)), None)
+        refs = [each for each in get_objects(rule, "backendRefs") if not _refers_to(each, canary)]
+        ours = next((each for each in refs if _refers_to(each, service)), None)
         if ours is None:
             continue
         if len(refs) > 1:
-            others = ", ".join(text(each, "name") for each in refs if each is not ours)
+            others = ", ".join(get_text(each, "name") for each in refs if each is not ours)
             raise ClusterError(
                 f"httproute {view.name!r} splits the requests of service {service!r} already, with {others}",
                 "give the release a rule of its own",
             )
         found = True
-        rule["backendRefs"] = _refs(dict(ours), canary, weight)
+        rule["backendRefs"] = _backend_refs(dict(ours), canary, weight)
     if not found:
         raise ClusterError(
             f"no rule of httproute {view.name!r} leads to service {service!r}",
@@ -89,36 +91,40 @@ def weighted(view: RouteView, service: str, canary: str, weight: int) -> list[Js
     return rules
 
 
-def canary_share(view: RouteView, service: str, canary: str) -> list[float]:
+def canary_percentages(view: RouteView, service: str, canary: str) -> list[float]:
     """Percent that the canary gets, by each rule that leads to the Service."""
     shares = []
     for rule in view.rules:
-        refs = objects(rule, "backendRefs")
-        if any(_is(each, service) for each in refs):
-            total = sum(_weight(each) for each in refs)
-            shares.append(100 * sum(_weight(each) for each in refs if _is(each, canary)) / total if total else 0.0)
+        refs = get_objects(rule, "backendRefs")
+        if any(_refers_to(each, service) for each in refs):
+            total = sum(_ref_weight(each) for each in refs)
+            shares.append(
+                100 * sum(_ref_weight(each) for each in refs if _refers_to(each, canary)) / total if total else 0.0
+            )
     return shares
 
 
-def _refs(ours: Json, canary: str, weight: int) -> list[Json]:
+def _backend_refs(stable_ref: RouteObject, canary: str, weight: int) -> list[RouteObject]:
     if not weight:
         # Alone, any weight above 0 is everything; 1 is what the API writes where none is given.
-        return [{**ours, "weight": 1}]
-    return [{**ours, "weight": 100 - weight}, {**ours, "name": canary, "weight": weight}]
+        return [{**stable_ref, "weight": 1}]
+    return [{**stable_ref, "weight": 100 - weight}, {**stable_ref, "name": canary, "weight": weight}]
 
 
-def _is(ref: Mapping[str, Any], service: str) -> bool:
-    return text(ref, "name") == service and text(ref, "kind") in ("", "Service") and not text(ref, "namespace")
+def _refers_to(ref: Mapping[str, Any], service: str) -> bool:
+    return (
+        get_text(ref, "name") == service and get_text(ref, "kind") in ("", "Service") and not get_text(ref, "namespace")
+    )
 
 
-def _weight(ref: Mapping[str, Any]) -> int:
-    return number(ref, "weight", default=1)
+def _ref_weight(ref: Mapping[str, Any]) -> int:
+    return get_number(ref, "weight", default=1)
 
 
 # --- Weights as numbers of pods: a share is as fine as the number of pods allows, and no finer.
 
 
-def canary_replicas(stable: int, weight: int, tolerance: int) -> int:
+def compute_canary_replicas(stable: int, weight: int, tolerance: int) -> int:
     """Pods of the new image beside ``stable`` old ones, so that every pod gets as many requests as any other and the
     new image's share of them comes nearest to the weight.
 
@@ -136,22 +142,22 @@ def canary_replicas(stable: int, weight: int, tolerance: int) -> int:
         )
     exact = stable * weight / (100 - weight)
     low = max(1, int(exact))
-    best = min((low, low + 1), key=lambda pods: abs(share(pods, stable) - weight))
-    if abs(share(best, stable) - weight) > tolerance:
+    best = min((low, low + 1), key=lambda pods: abs(percent_of_pods(pods, stable) - weight))
+    if abs(percent_of_pods(best, stable) - weight) > tolerance:
         raise PlanError(
             f"canary.weights: {weight}% cannot be had with {stable} pods: {best} beside them make"
-            f" {share(best, stable):.0f}%, more than {tolerance} points away",
-            f"use weights such as {', '.join(str(each) for each in realisable(stable))}, more replicas,"
+            f" {percent_of_pods(best, stable):.0f}%, more than {tolerance} points away",
+            f"use weights such as {', '.join(str(each) for each in achievable_weights(stable))}, more replicas,"
             " a larger canary.tolerance, or `by: flag`",
         )
     return best
 
 
-def share(canary: int, stable: int) -> float:
+def percent_of_pods(canary: int, stable: int) -> float:
     """Percent of all pods."""
     return 100 * canary / (canary + stable)
 
 
-def realisable(stable: int) -> list[int]:
+def achievable_weights(stable: int) -> list[int]:
     """The weights up to a half that so many pods give."""
-    return sorted({round(share(pods, stable)) for pods in range(1, stable + 1)})[:6]
+    return sorted({round(percent_of_pods(pods, stable)) for pods in range(1, stable + 1)})[:6]

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from zdd_tui.model.errors import ClusterError
-from zdd_tui.model.json_access import obj, objects, text
+from zdd_tui.model.json_access import get_object, get_objects, get_text
 from zdd_tui.model.workload.rollout import EPOCH_ANNOTATION
 
 OWNER_ANNOTATION = "zdd.dev/release"
 """On every object that a release makes or switches: the release's name. Another release leaves it alone."""
 
-MAX_LABEL = 63
-_KEPT_PORT = ("name", "port", "targetPort", "protocol", "appProtocol")
+MAX_LABEL_LENGTH = 63
+_COPIED_PORT_FIELDS = ("name", "port", "targetPort", "protocol", "appProtocol")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,100 +34,100 @@ class ServiceView:
 
 
 @dataclass(frozen=True, slots=True)
-class Switch:
+class SwitchLabel:
     """The one label that tells the two Deployments' pods apart, as the Service's selector names it."""
 
     label: str
-    first: str
-    twin: str
+    first_value: str
+    second_value: str
 
 
 def project_service(raw: Any) -> ServiceView:
     """Keep what we need of a raw Service."""
-    meta = obj(raw, "metadata")
-    epoch = text(meta, "annotations", EPOCH_ANNOTATION)
+    meta = get_object(raw, "metadata")
+    epoch = get_text(meta, "annotations", EPOCH_ANNOTATION)
     return ServiceView(
-        name=text(meta, "name"),
-        uid=text(meta, "uid"),
-        resource_version=text(meta, "resourceVersion"),
-        selector={key: str(value) for key, value in obj(raw, "spec", "selector").items()},
+        name=get_text(meta, "name"),
+        uid=get_text(meta, "uid"),
+        resource_version=get_text(meta, "resourceVersion"),
+        selector={key: str(value) for key, value in get_object(raw, "spec", "selector").items()},
         epoch=int(epoch) if epoch.isascii() and epoch.isdigit() and len(epoch) < 19 else 0,
-        owner=text(meta, "annotations", OWNER_ANNOTATION),
+        owner=get_text(meta, "annotations", OWNER_ANNOTATION),
     )
 
 
-def switch_for(deployment: Any, service: ServiceView, colour: str) -> Switch:
+def choose_switch_label(deployment: Any, service: ServiceView, suffix: str) -> SwitchLabel:
     """The label to switch by: one that the Service's selector and the Deployment's have in common.
 
     Args:
         deployment: the first one, raw.
         service: as it selects before the release.
-        colour: becomes the end of the twin's value.
+        suffix: becomes the end of the twin's value.
 
     Raises:
         ClusterError: they have no label in common, so that no single value tells the pods apart.
     """
-    wanted = obj(deployment, "spec", "selector", "matchLabels")
+    wanted = get_object(deployment, "spec", "selector", "matchLabels")
     shared = sorted(key for key, value in service.selector.items() if wanted.get(key) == value)
     if not shared:
         raise ClusterError(
-            f"service {service.name!r} and deployment {text(deployment, 'metadata', 'name')!r} select by no label"
+            f"service {service.name!r} and deployment {get_text(deployment, 'metadata', 'name')!r} select by no label"
             " in common",
             "give the Service's selector one of the Deployment's matchLabels",
         )
     first = service.selector[shared[0]]
-    return Switch(shared[0], first, f"{first[: MAX_LABEL - len(colour) - 1]}-{colour}")
+    return SwitchLabel(shared[0], first, f"{first[: MAX_LABEL_LENGTH - len(suffix) - 1]}-{suffix}")
 
 
-def twin_deployment(
-    deployment: Any, switch: Switch, *, name: str, container: str, image: str, owner: str, epoch: int
+def build_second_deployment(
+    deployment: Any, label: SwitchLabel, *, name: str, container: str, image: str, owner: str, epoch: int
 ) -> dict[str, Any]:
     """The manifest of the second Deployment: the first one's spec and replicas, the new image, a label of its own."""
-    first = obj(deployment, "spec")
+    first = get_object(deployment, "spec")
     spec = deepcopy(dict(first))
     spec.pop("paused", None)
     selector = spec["selector"]
-    selector["matchLabels"] = {**selector.get("matchLabels", {}), switch.label: switch.twin}
-    rules = [rule for rule in objects(selector, "matchExpressions") if rule.get("key") != switch.label]
+    selector["matchLabels"] = {**selector.get("matchLabels", {}), label.label: label.second_value}
+    rules = [rule for rule in get_objects(selector, "matchExpressions") if rule.get("key") != label.label]
     if rules:
         selector["matchExpressions"] = rules
     else:
         selector.pop("matchExpressions", None)
     metadata = spec["template"].setdefault("metadata", {})
     metadata.pop("creationTimestamp", None)
-    metadata["labels"] = {**metadata.get("labels", {}), switch.label: switch.twin}
+    metadata["labels"] = {**metadata.get("labels", {}), label.label: label.second_value}
     for each in spec["template"]["spec"]["containers"]:
         if each.get("name") == container:
             each["image"] = image
-    labels = {**obj(deployment, "metadata", "labels"), switch.label: switch.twin}
+    labels = {**get_object(deployment, "metadata", "labels"), label.label: label.second_value}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": name, "labels": labels, "annotations": marks(owner, epoch)},
+        "metadata": {"name": name, "labels": labels, "annotations": ownership_annotations(owner, epoch)},
         "spec": spec,
     }
 
 
-def preview_service(service: Any, switch: Switch, *, name: str, owner: str, epoch: int) -> dict[str, Any]:
+def build_preview_service(service: Any, label: SwitchLabel, *, name: str, owner: str, epoch: int) -> dict[str, Any]:
     """The manifest of a Service that finds the twin's pods, with the ports of the first one."""
-    spec = obj(service, "spec")
-    ports = [{key: port[key] for key in _KEPT_PORT if key in port} for port in objects(spec, "ports")]
+    spec = get_object(service, "spec")
+    ports = [{key: port[key] for key in _COPIED_PORT_FIELDS if key in port} for port in get_objects(spec, "ports")]
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {
             "name": name,
-            "labels": dict(obj(service, "metadata", "labels")),
-            "annotations": marks(owner, epoch),
+            "labels": dict(get_object(service, "metadata", "labels")),
+            "annotations": ownership_annotations(owner, epoch),
         },
         "spec": {
             "type": "ClusterIP",
-            "selector": {**obj(spec, "selector"), switch.label: switch.twin},
+            "selector": {**get_object(spec, "selector"), label.label: label.second_value},
             "ports": ports,
         },
     }
 
 
-def marks(owner: str, epoch: int) -> dict[str, str]:
+def ownership_annotations(owner: str, epoch: int) -> dict[str, str]:
     """The annotations of an object that a release holds."""
     return {OWNER_ANNOTATION: owner, EPOCH_ANNOTATION: str(epoch)}

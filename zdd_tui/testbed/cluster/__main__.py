@@ -14,7 +14,7 @@ from pathlib import Path
 from zdd_tui.testbed.cluster.cluster import local_cluster
 
 
-async def serve(directory: Path, port: int, log_root: Path | None) -> None:
+async def serve_cluster(directory: Path, port: int, log_root: Path | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--logs", type=Path, help="folder below which pod logs may be read; --dir by default")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    asyncio.run(serve(arguments.dir, arguments.port, arguments.logs))
+    asyncio.run(serve_cluster(arguments.dir, arguments.port, arguments.logs))
 
 
 if __name__ == "__main__":

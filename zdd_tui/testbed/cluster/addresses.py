@@ -5,17 +5,17 @@ import random
 from zdd_tui.testbed.cluster import kinds
 from zdd_tui.testbed.cluster.errors import invalid, unprocessable
 from zdd_tui.testbed.cluster.meta import Json, name_of
-from zdd_tui.testbed.cluster.store import Store
+from zdd_tui.testbed.cluster.store import ObjectStore
 
 # The range that kubeadm gives a cluster. Nothing routes it here; it is what kubectl shows.
-PREFIX = "10.96"
+SERVICE_NETWORK = "10.96"
 NODE_PORTS = range(30_000, 32_768)
 
 
-class Addresses:
+class ServiceAddressAllocator:
     """Hands out what no other Service has."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
     def assign(self, service: Json) -> None:
@@ -30,7 +30,7 @@ class Addresses:
             cause = invalid("spec.clusterIPs", [wanted], "failed to allocate IP: provided IP is already allocated")
             raise unprocessable(kinds.SERVICE, name_of(service), [cause])
         while not wanted or (wanted != "None" and wanted in taken):
-            wanted = f"{PREFIX}.{random.randrange(256)}.{random.randrange(2, 255)}"  # noqa: S311 - no secret
+            wanted = f"{SERVICE_NETWORK}.{random.randrange(256)}.{random.randrange(2, 255)}"  # noqa: S311 - no secret
         spec["clusterIP"] = wanted
         spec["clusterIPs"] = [wanted]
         if spec["type"] in ("NodePort", "LoadBalancer"):

@@ -12,77 +12,84 @@ from aiohttp import web
 
 from zdd_tui.testbed.cluster import defaults, kinds, validation
 from zdd_tui.testbed.cluster import request as requests
-from zdd_tui.testbed.cluster.addresses import Addresses
+from zdd_tui.testbed.cluster.addresses import ServiceAddressAllocator
 from zdd_tui.testbed.cluster.errors import (
-    STALE,
+    CONFLICT_MESSAGE,
     ApiError,
     already_exists,
     bad_request,
     conflict,
     not_found,
 )
-from zdd_tui.testbed.cluster.kinds import Kind
+from zdd_tui.testbed.cluster.kinds import ResourceType
 from zdd_tui.testbed.cluster.meta import (
     Json,
     annotations_of,
-    clone,
+    deep_copy,
     is_deleting,
     labels_of,
     name_of,
     namespace_of,
     now,
     parse_time,
-    suffix,
+    random_suffix,
     timestamp,
     uid_of,
     without_nulls,
 )
 from zdd_tui.testbed.cluster.selectors import ObjectMatch
-from zdd_tui.testbed.cluster.store import Store
+from zdd_tui.testbed.cluster.store import ObjectStore
 from zdd_tui.testbed.cluster.tables import NONE, label_selector
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
 # The server owns these: whatever a client sends, the stored values stay.
-_OWNED = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "namespace")
+_SERVER_OWNED_FIELDS = (
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+    "namespace",
+)
 
 
 class Api:
     """One cluster's objects and their rules. Results are the stored objects: read, never change."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ObjectStore) -> None:
         self.store = store
-        self._addresses = Addresses(store)
+        self._addresses = ServiceAddressAllocator(store)
 
-    def get(self, kind: Kind, namespace: str, name: str) -> Json:
+    def get(self, kind: ResourceType, namespace: str, name: str) -> Json:
         """Raises ApiError 404."""
         obj = self.store.get(kind, namespace if kind.namespaced else "", name)
         if obj is None:
             raise not_found(kind, name)
         return obj
 
-    def list(self, kind: Kind, namespace: str | None, match: ObjectMatch | None = None) -> list[Json]:
+    def list(self, kind: ResourceType, namespace: str | None, match: ObjectMatch | None = None) -> list[Json]:
         """In the order of the real server: by namespace and name."""
         found = [obj for obj in self.store.items(kind, namespace) if match is None or match(obj)]
         return sorted(found, key=lambda obj: (namespace_of(obj), name_of(obj)))
 
-    def create(self, kind: Kind, namespace: str, body: Json, *, dry_run: bool = False) -> Json:
+    def create(self, kind: ResourceType, namespace: str, body: Json, *, dry_run: bool = False) -> Json:
         """Raises ApiError 400, 404 (no such namespace), 409, 422."""
         obj = without_nulls(body)
         metadata = self._identify(kind, namespace, obj)
         self._admit_namespace(kind, namespace)
         obj.pop("status", None) if kind.has_status else None
-        defaults.fill(kind, obj)
+        defaults.apply_defaults(kind, obj)
         if kind is kinds.POD:
             defaults.admit_pod(obj)
-            obj["status"] = {"phase": "Pending", "qosClass": defaults.quality_of_service(obj["spec"])}
+            obj["status"] = {"phase": "Pending", "qosClass": defaults.qos_class(obj["spec"])}
         elif kind is kinds.NAMESPACE:
             obj["status"] = {"phase": "Active"}
         elif kind is kinds.SERVICE:
             obj["status"] = {"loadBalancer": {}}
         elif kind.has_status and not kind.custom:
             obj["status"] = {"replicas": 0} if kind is kinds.REPLICA_SET else {}
-        validation.check(kind, obj)
+        validation.validate(kind, obj)
         if self.store.get(kind, namespace_of(obj), name_of(obj)) is not None:
             raise already_exists(kind, name_of(obj))
         if kind is kinds.SERVICE:
@@ -92,14 +99,14 @@ class Api:
             metadata["generation"] = 1
         return obj if dry_run else self.store.put(kind, obj)
 
-    def _identify(self, kind: Kind, namespace: str, obj: Json) -> Json:
+    def _identify(self, kind: ResourceType, namespace: str, obj: Json) -> Json:
         """Check what the body says it is, and give it a name; returns its metadata."""
-        check_type(kind, obj)
+        validate_type(kind, obj)
         metadata: Json = obj.setdefault("metadata", {})
-        for name in (*_OWNED[:-1], "resourceVersion", "selfLink", "managedFields"):
+        for name in (*_SERVER_OWNED_FIELDS[:-1], "resourceVersion", "selfLink", "managedFields"):
             metadata.pop(name, None)
         if not metadata.get("name") and metadata.get("generateName"):
-            metadata["name"] = metadata["generateName"] + suffix()
+            metadata["name"] = metadata["generateName"] + random_suffix()
         if kind.namespaced:
             if metadata.setdefault("namespace", namespace) != namespace:
                 raise bad_request(
@@ -109,7 +116,7 @@ class Api:
             metadata.pop("namespace", None)
         return metadata
 
-    def _admit_namespace(self, kind: Kind, namespace: str) -> None:
+    def _admit_namespace(self, kind: ResourceType, namespace: str) -> None:
         if not kind.namespaced:
             return
         owner = self.store.get(kinds.NAMESPACE, "", namespace)
@@ -120,11 +127,11 @@ class Api:
             raise ApiError(403, "Forbidden", message, {"causes": [{"reason": "NamespaceTerminating"}]})
 
     def update(
-        self, kind: Kind, namespace: str, name: str, body: Json, *, status: bool = False, dry_run: bool = False
+        self, kind: ResourceType, namespace: str, name: str, body: Json, *, status: bool = False, dry_run: bool = False
     ) -> Json:
         """Replace an object, or its status. Raises ApiError 400, 404, 409 (stale), 422 (immutable or invalid)."""
         obj = without_nulls(body)
-        check_type(kind, obj)
+        validate_type(kind, obj)
         metadata = obj.setdefault("metadata", {})
         if not metadata.get("name"):
             raise bad_request("the name of the object (based on URL) was undeterminable: name must be provided")
@@ -138,21 +145,21 @@ class Api:
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {uid_of(old)}"
             raise conflict(kind, name, why)
         if version and version != old["metadata"]["resourceVersion"]:
-            raise conflict(kind, name, STALE)
-        self._keep_owned(kind, old, obj, status=status)
-        defaults.fill(kind, obj)
+            raise conflict(kind, name, CONFLICT_MESSAGE)
+        self._keep_server_fields(kind, old, obj, status=status)
+        defaults.apply_defaults(kind, obj)
         if not status:
-            validation.check(kind, obj)
-            validation.check_update(kind, old, obj)
+            validation.validate(kind, obj)
+            validation.validate_update(kind, old, obj)
             if kind is kinds.POD and old["spec"].get("nodeName") != obj["spec"].get("nodeName"):
                 raise bad_request("spec.nodeName is set by the binding subresource only")
         return self._store(kind, old, obj, bump=not status, dry_run=dry_run)
 
-    def _keep_owned(self, kind: Kind, old: Json, obj: Json, *, status: bool) -> None:
+    def _keep_server_fields(self, kind: ResourceType, old: Json, obj: Json, *, status: bool) -> None:
         metadata = obj["metadata"]
         metadata.pop("managedFields", None)
         metadata.pop("selfLink", None)
-        for name in (*_OWNED, "generateName"):
+        for name in (*_SERVER_OWNED_FIELDS, "generateName"):
             if name in old["metadata"]:
                 metadata[name] = old["metadata"][name]
             else:
@@ -164,7 +171,7 @@ class Api:
             annotations = metadata.get("annotations")
             obj_status = obj.get("status")
             obj.clear()
-            obj.update(clone(kept))
+            obj.update(deep_copy(kept))
             if kind in (kinds.DEPLOYMENT, kinds.REPLICA_SET) and annotations is not None:
                 obj["metadata"]["annotations"] = annotations
             if kind in (kinds.POD, kinds.NODE):
@@ -180,37 +187,39 @@ class Api:
                 if field in old["spec"]:
                     obj["spec"][field] = old["spec"][field]
 
-    def _store(self, kind: Kind, old: Json, obj: Json, *, bump: bool, dry_run: bool) -> Json:
-        if bump and _changed(kind, old, obj):
+    def _store(self, kind: ResourceType, old: Json, obj: Json, *, bump: bool, dry_run: bool) -> Json:
+        if bump and _has_spec_change(kind, old, obj):
             obj["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
         if obj == old:
             return old  # a write that changes nothing makes no new version
         if dry_run:
             return obj
         stored = self.store.put(kind, obj)
-        if is_deleting(stored) and not self._held(kind, stored):
+        if is_deleting(stored) and not self._is_deletion_pending(kind, stored):
             return self.store.remove(kind, stored)
         return stored
 
-    def _held(self, kind: Kind, obj: Json) -> bool:
+    def _is_deletion_pending(self, kind: ResourceType, obj: Json) -> bool:
         """Whether a deletion still waits: for a finalizer, or for the node agent to stop the pod."""
         if obj["metadata"].get("finalizers") or kind is kinds.NAMESPACE:
             return True
         return kind is kinds.POD and obj["metadata"].get("deletionGracePeriodSeconds", 0) > 0
 
-    def modify(self, kind: Kind, obj: Json, spec: Json, annotations: dict[str, str] | None = None) -> Json:
+    def modify(self, kind: ResourceType, obj: Json, spec: Json, annotations: dict[str, str] | None = None) -> Json:
         """A controller's write of the spec, and of the annotations where given."""
-        new = clone(self.get(kind, namespace_of(obj), name_of(obj)))
+        new = deep_copy(self.get(kind, namespace_of(obj), name_of(obj)))
         new["spec"] = spec
         return self._write_back(kind, new, annotations, status=False)
 
-    def set_status(self, kind: Kind, obj: Json, status: Json, annotations: dict[str, str] | None = None) -> Json:
+    def set_status(
+        self, kind: ResourceType, obj: Json, status: Json, annotations: dict[str, str] | None = None
+    ) -> Json:
         """A controller's write of the status, and of the annotations where given."""
-        new = clone(self.get(kind, namespace_of(obj), name_of(obj)))
+        new = deep_copy(self.get(kind, namespace_of(obj), name_of(obj)))
         new["status"] = status
         return self._write_back(kind, new, annotations, status=True)
 
-    def _write_back(self, kind: Kind, new: Json, annotations: dict[str, str] | None, *, status: bool) -> Json:
+    def _write_back(self, kind: ResourceType, new: Json, annotations: dict[str, str] | None, *, status: bool) -> Json:
         if annotations is not None:
             new["metadata"]["annotations"] = annotations
         return self.update(kind, namespace_of(new), name_of(new), new, status=status)
@@ -223,14 +232,14 @@ class Api:
             raise conflict(kinds.POD, name, why)
         if is_deleting(old):
             raise conflict(kinds.POD, name, f"pod {name} is being deleted, cannot be assigned to a host")
-        obj = clone(old)
+        obj = deep_copy(old)
         obj["spec"]["nodeName"] = node
         scheduled = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now()}
         conditions = [c for c in obj["status"].get("conditions") or () if c["type"] != "PodScheduled"]
         obj["status"]["conditions"] = [*conditions, scheduled]
         self.store.put(kinds.POD, obj)
 
-    def delete(self, kind: Kind, namespace: str, name: str, options: Json | None = None) -> tuple[Json, bool]:
+    def delete(self, kind: ResourceType, namespace: str, name: str, options: Json | None = None) -> tuple[Json, bool]:
         """Delete, or begin to; returns the object and whether it is gone.
 
         `options` as in metav1.DeleteOptions: gracePeriodSeconds, preconditions, propagationPolicy, dryRun.
@@ -241,23 +250,23 @@ class Api:
         _check_preconditions(kind, old, options.get("preconditions") or {})
         if options.get("dryRun"):
             return old, True
-        obj = clone(old)
+        obj = deep_copy(old)
         metadata = obj["metadata"]
         self._add_finalizer(kind, metadata, options)
-        grace = _grace(kind, old, options.get("gracePeriodSeconds"))
+        grace = _grace_period(kind, old, options.get("gracePeriodSeconds"))
         if kind is kinds.NAMESPACE:
             obj["status"] = {**obj.get("status", {}), "phase": "Terminating"}
         if not is_deleting(old):
             _set_deadline(metadata, grace)
         elif kind is kinds.POD and grace < metadata.get("deletionGracePeriodSeconds", 0):
             _shorten_deadline(metadata, grace)
-        if not self._held(kind, obj):
+        if not self._is_deletion_pending(kind, obj):
             return self.store.remove(kind, {**obj, "metadata": metadata}), True
         if kind.generation and not is_deleting(old):
             metadata["generation"] = metadata.get("generation", 0) + 1
         return (old if obj == old else self.store.put(kind, obj)), False
 
-    def _add_finalizer(self, kind: Kind, metadata: Json, options: Json) -> None:
+    def _add_finalizer(self, kind: ResourceType, metadata: Json, options: Json) -> None:
         policy = options.get("propagationPolicy")
         if policy is None and options.get("orphanDependents") is True:
             policy = "Orphan"
@@ -268,7 +277,7 @@ class Api:
             metadata["finalizers"] = [*metadata.get("finalizers", []), finalizer]
 
 
-def check_type(kind: Kind, obj: Json) -> None:
+def validate_type(kind: ResourceType, obj: Json) -> None:
     """A body may leave out apiVersion and kind, but not contradict the URL. Raises ApiError 400."""
     given = (obj.setdefault("apiVersion", kind.api_version), obj.setdefault("kind", kind.kind))
     if given != (kind.api_version, kind.kind):
@@ -280,7 +289,7 @@ def check_type(kind: Kind, obj: Json) -> None:
         )
 
 
-def _changed(kind: Kind, old: Json, new: Json) -> bool:
+def _has_spec_change(kind: ResourceType, old: Json, new: Json) -> bool:
     """Whether the generation grows: the spec changed, and for some kinds labels or annotations."""
     read = {"annotations": annotations_of, "labels": labels_of}
     for field in kind.generation:
@@ -290,7 +299,7 @@ def _changed(kind: Kind, old: Json, new: Json) -> bool:
     return False
 
 
-def _check_preconditions(kind: Kind, obj: Json, wanted: Json) -> None:
+def _check_preconditions(kind: ResourceType, obj: Json, wanted: Json) -> None:
     for field, label in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
         value, actual = wanted.get(field), obj["metadata"][field]
         if value and value != actual:
@@ -298,13 +307,13 @@ def _check_preconditions(kind: Kind, obj: Json, wanted: Json) -> None:
             raise conflict(kind, name_of(obj), why)
 
 
-def _grace(kind: Kind, obj: Json, asked: int | None) -> int:
+def _grace_period(kind: ResourceType, obj: Json, requested: int | None) -> int:
     """Seconds that a deletion waits. A pod that runs nowhere, or no more, has nobody to wait for."""
     if kind is not kinds.POD:
         return 0
     if not obj["spec"].get("nodeName") or obj.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         return 0
-    return int(obj["spec"].get("terminationGracePeriodSeconds", 30) if asked is None else asked)
+    return int(obj["spec"].get("terminationGracePeriodSeconds", 30) if requested is None else requested)
 
 
 def _set_deadline(metadata: Json, grace: int) -> None:
@@ -324,18 +333,18 @@ def _shorten_deadline(metadata: Json, grace: int) -> None:
 # answer would be the same. Only a question in JSON is answered with what was asked in it, and refused where it is none.
 
 
-PATH = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+REVIEW_PATH = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
-_WHAT = ("resourceAttributes", "nonResourceAttributes")
+_ATTRIBUTE_FIELDS = ("resourceAttributes", "nonResourceAttributes")
 
 
-async def review(request: web.Request) -> Json:
+async def review_access(request: web.Request) -> Json:
     """The review with its answer. Raises ApiError 400, 415, 422 (it does not ask about exactly one thing)."""
     answer: Json = {"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "metadata": {}}
     if request.content_type == PROTOBUF:
         return {**answer, "spec": {}, "status": {"allowed": True}}
-    spec: dict[str, Any] = (await requests.read_object(request)).get("spec") or {}
-    if sum(bool(spec.get(name)) for name in _WHAT) != 1:
+    spec: dict[str, Any] = (await requests.read_object_body(request)).get("spec") or {}
+    if sum(bool(spec.get(name)) for name in _ATTRIBUTE_FIELDS) != 1:
         message = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
         raise ApiError(422, "Invalid", f'SelfSubjectAccessReview.authorization.k8s.io "" is invalid: {message}', {})
     return {**answer, "spec": spec, "status": {"allowed": True}}
@@ -344,7 +353,7 @@ async def review(request: web.Request) -> Json:
 # --- The scale subresource: autoscaling/v1 Scale in front of a Deployment or ReplicaSet.
 
 
-def of(obj: Json) -> Json:
+def scale_of(obj: Json) -> Json:
     """The Scale that an object shows."""
     metadata = obj["metadata"]
     shown = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
@@ -360,12 +369,12 @@ def of(obj: Json) -> Json:
     }
 
 
-def set_replicas(api: Api, kind: Kind, namespace: str, name: str, wanted: Json) -> Json:
+def set_replicas(api: Api, kind: ResourceType, namespace: str, name: str, wanted: Json) -> Json:
     """Write spec.replicas of a Scale back. Raises ApiError 400, 404, 409 (stale), 422 (below zero)."""
     old = api.get(kind, namespace, name)
     version = (wanted.get("metadata") or {}).get("resourceVersion")
     if version and version != old["metadata"]["resourceVersion"]:
-        raise conflict(kind, name, STALE)
+        raise conflict(kind, name, CONFLICT_MESSAGE)
     replicas = (wanted.get("spec") or {}).get("replicas", 0)
     if not isinstance(replicas, int) or isinstance(replicas, bool):
         raise bad_request("spec.replicas is a whole number")
@@ -373,6 +382,6 @@ def set_replicas(api: Api, kind: Kind, namespace: str, name: str, wanted: Json) 
         message = f'Scale.autoscaling "{name}" is invalid: spec.replicas: Invalid value: {replicas}: '
         message += "must be greater than or equal to 0"
         raise ApiError(422, "Invalid", message, {"name": name, "group": "autoscaling", "kind": "Scale"})
-    new = clone(old)
+    new = deep_copy(old)
     new["spec"]["replicas"] = replicas
-    return of(api.update(kind, namespace, name, new))
+    return scale_of(api.update(kind, namespace, name, new))

@@ -11,9 +11,9 @@ from aiohttp import web
 from zdd_tui.testbed.cluster import kinds
 from zdd_tui.testbed.cluster import tls as kubeconfig
 from zdd_tui.testbed.cluster.api import Api
-from zdd_tui.testbed.cluster.controllers.manager import Manager
-from zdd_tui.testbed.cluster.server import Server
-from zdd_tui.testbed.cluster.store import Store
+from zdd_tui.testbed.cluster.controllers.manager import ControllerManager
+from zdd_tui.testbed.cluster.server import ApiServer
+from zdd_tui.testbed.cluster.store import ObjectStore
 from zdd_tui.testbed.cluster.tls import self_signed, server_context
 
 ADDRESS = "127.0.0.1"
@@ -43,10 +43,10 @@ async def local_cluster(directory: Path, *, port: int = 0, log_root: Path | None
     """
     directory.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - once, before anything is served
     token, identity = secrets.token_urlsafe(24), self_signed(ADDRESS)
-    api = Api(Store())
+    api = Api(ObjectStore())
     for name in NAMESPACES:
         api.create(kinds.NAMESPACE, "", {"metadata": {"name": name}})
-    server = Server(api, token, log_root or directory)
+    server = ApiServer(api, token, log_root or directory)
     runner = web.AppRunner(server.application(), access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -54,8 +54,8 @@ async def local_cluster(directory: Path, *, port: int = 0, log_root: Path | None
         await site.start()
         url = f"https://{ADDRESS}:{runner.addresses[0][1]}"
         path = directory / "kubeconfig"
-        kubeconfig.write(path, url, identity.certificate, token)
-        async with Manager(api):
+        kubeconfig.write_kubeconfig(path, url, identity.certificate, token)
+        async with ControllerManager(api):
             try:
                 yield LocalCluster(url, path, token, identity.certificate, api)
             finally:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from zdd_tui.testbed.cluster import kinds
-from zdd_tui.testbed.cluster.kinds import Kind
+from zdd_tui.testbed.cluster.kinds import ResourceType
 from zdd_tui.testbed.cluster.meta import Json
 
 
-def _default(obj: Json, key: str, value: Any) -> None:
+def _set_default(obj: Json, key: str, value: Any) -> None:
     if obj.get(key) is None:
         obj[key] = value
 
@@ -26,33 +26,33 @@ def _pull_policy(image: str) -> str:
 
 def _http_get(handler: Json) -> None:
     if handler.get("httpGet") is not None:
-        _default(handler["httpGet"], "path", "/")
-        _default(handler["httpGet"], "scheme", "HTTP")
+        _set_default(handler["httpGet"], "path", "/")
+        _set_default(handler["httpGet"], "scheme", "HTTP")
     if handler.get("grpc") is not None:
-        _default(handler["grpc"], "service", "")
+        _set_default(handler["grpc"], "service", "")
 
 
 def _probe(probe: Json) -> None:
-    _default(probe, "timeoutSeconds", 1)
-    _default(probe, "periodSeconds", 10)
-    _default(probe, "successThreshold", 1)
-    _default(probe, "failureThreshold", 3)
+    _set_default(probe, "timeoutSeconds", 1)
+    _set_default(probe, "periodSeconds", 10)
+    _set_default(probe, "successThreshold", 1)
+    _set_default(probe, "failureThreshold", 3)
     _http_get(probe)
 
 
 def _container(container: Json) -> None:
-    _default(container, "imagePullPolicy", _pull_policy(container.get("image") or ""))
-    _default(container, "terminationMessagePath", "/dev/termination-log")
-    _default(container, "terminationMessagePolicy", "File")
-    _default(container, "resources", {})
+    _set_default(container, "imagePullPolicy", _pull_policy(container.get("image") or ""))
+    _set_default(container, "terminationMessagePath", "/dev/termination-log")
+    _set_default(container, "terminationMessagePolicy", "File")
+    _set_default(container, "resources", {})
     for port in container.get("ports") or ():
-        _default(port, "protocol", "TCP")
+        _set_default(port, "protocol", "TCP")
     for variable in container.get("env") or ():
         if variable.get("value") == "":
             del variable["value"]  # Go's omitempty: an empty value and none are the same
         reference = (variable.get("valueFrom") or {}).get("fieldRef")
         if reference is not None:
-            _default(reference, "apiVersion", "v1")
+            _set_default(reference, "apiVersion", "v1")
     for name in ("livenessProbe", "readinessProbe", "startupProbe"):
         if container.get(name) is not None:
             _probe(container[name])
@@ -64,25 +64,25 @@ def _container(container: Json) -> None:
 def _volume(volume: Json) -> None:
     for source in ("configMap", "secret", "projected", "downwardAPI"):
         if volume.get(source) is not None:
-            _default(volume[source], "defaultMode", 420)
+            _set_default(volume[source], "defaultMode", 420)
     for item in (volume.get("downwardAPI") or {}).get("items") or ():
         if item.get("fieldRef") is not None:
-            _default(item["fieldRef"], "apiVersion", "v1")
+            _set_default(item["fieldRef"], "apiVersion", "v1")
     if volume.get("hostPath") is not None:
-        _default(volume["hostPath"], "type", "")
+        _set_default(volume["hostPath"], "type", "")
     if set(volume) == {"name"}:
         volume["emptyDir"] = {}
 
 
 def pod_spec(spec: Json) -> None:
     """Defaults of a pod template and of a pod."""
-    _default(spec, "restartPolicy", "Always")
-    _default(spec, "terminationGracePeriodSeconds", 30)
-    _default(spec, "dnsPolicy", "ClusterFirst")
-    _default(spec, "securityContext", {})
-    _default(spec, "schedulerName", "default-scheduler")
+    _set_default(spec, "restartPolicy", "Always")
+    _set_default(spec, "terminationGracePeriodSeconds", 30)
+    _set_default(spec, "dnsPolicy", "ClusterFirst")
+    _set_default(spec, "securityContext", {})
+    _set_default(spec, "schedulerName", "default-scheduler")
     if spec.get("serviceAccountName"):
-        _default(spec, "serviceAccount", spec["serviceAccountName"])
+        _set_default(spec, "serviceAccount", spec["serviceAccountName"])
     for container in [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]:
         _container(container)
     for volume in spec.get("volumes") or ():
@@ -92,7 +92,7 @@ def pod_spec(spec: Json) -> None:
 def _pod(pod: Json) -> None:
     spec = pod.setdefault("spec", {})
     pod_spec(spec)
-    _default(spec, "enableServiceLinks", True)
+    _set_default(spec, "enableServiceLinks", True)
     for container in [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]:
         resources = container["resources"]
         for name, amount in (resources.get("limits") or {}).items():
@@ -107,17 +107,17 @@ def _pod(pod: Json) -> None:
 def admit_pod(pod: Json) -> None:
     """What admission adds to a new pod; no token volume, because we issue no tokens to pods."""
     spec = pod["spec"]
-    _default(spec, "serviceAccountName", "default")
-    _default(spec, "serviceAccount", spec["serviceAccountName"])
-    _default(spec, "priority", 0)
-    _default(spec, "preemptionPolicy", "PreemptLowerPriority")
+    _set_default(spec, "serviceAccountName", "default")
+    _set_default(spec, "serviceAccount", spec["serviceAccountName"])
+    _set_default(spec, "priority", 0)
+    _set_default(spec, "preemptionPolicy", "PreemptLowerPriority")
     tolerations = spec.setdefault("tolerations", [])
     for taint in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
         if not any(item.get("key") in (taint, None) for item in tolerations):
             tolerations.append({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
 
 
-def quality_of_service(spec: Json) -> str:
+def qos_class(spec: Json) -> str:
     """Guaranteed, Burstable or BestEffort, by the requests and limits of the containers."""
     requests: list[Json] = []
     limits: list[Json] = []
@@ -140,42 +140,42 @@ def _template(spec: Json) -> None:
 
 def _deployment(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
-    _default(spec, "replicas", 1)
+    _set_default(spec, "replicas", 1)
     strategy = spec.setdefault("strategy", {})
-    _default(strategy, "type", "RollingUpdate")
+    _set_default(strategy, "type", "RollingUpdate")
     if strategy["type"] == "RollingUpdate":
-        _default(strategy, "rollingUpdate", {})
-        _default(strategy["rollingUpdate"], "maxUnavailable", "25%")
-        _default(strategy["rollingUpdate"], "maxSurge", "25%")
-    _default(spec, "revisionHistoryLimit", 10)
-    _default(spec, "progressDeadlineSeconds", 600)
+        _set_default(strategy, "rollingUpdate", {})
+        _set_default(strategy["rollingUpdate"], "maxUnavailable", "25%")
+        _set_default(strategy["rollingUpdate"], "maxSurge", "25%")
+    _set_default(spec, "revisionHistoryLimit", 10)
+    _set_default(spec, "progressDeadlineSeconds", 600)
     _template(spec)
 
 
 def _replica_set(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
-    _default(spec, "replicas", 1)
+    _set_default(spec, "replicas", 1)
     _template(spec)
 
 
 def _service(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
-    _default(spec, "type", "ClusterIP")
-    _default(spec, "sessionAffinity", "None")
+    _set_default(spec, "type", "ClusterIP")
+    _set_default(spec, "sessionAffinity", "None")
     if spec["sessionAffinity"] == "ClientIP":
         spec.setdefault("sessionAffinityConfig", {}).setdefault("clientIP", {}).setdefault("timeoutSeconds", 10800)
     for port in spec.get("ports") or ():
-        _default(port, "protocol", "TCP")
+        _set_default(port, "protocol", "TCP")
         if port.get("targetPort") in (None, "", 0):
             port["targetPort"] = port.get("port")
     if spec["type"] in ("NodePort", "LoadBalancer"):
-        _default(spec, "externalTrafficPolicy", "Cluster")
+        _set_default(spec, "externalTrafficPolicy", "Cluster")
     if spec["type"] == "LoadBalancer":
-        _default(spec, "allocateLoadBalancerNodePorts", True)
+        _set_default(spec, "allocateLoadBalancerNodePorts", True)
     if spec["type"] != "ExternalName":
-        _default(spec, "internalTrafficPolicy", "Cluster")
-        _default(spec, "ipFamilyPolicy", "SingleStack")
-        _default(spec, "ipFamilies", ["IPv4"])
+        _set_default(spec, "internalTrafficPolicy", "Cluster")
+        _set_default(spec, "ipFamilyPolicy", "SingleStack")
+        _set_default(spec, "ipFamilies", ["IPv4"])
 
 
 def _namespace(obj: Json) -> None:
@@ -187,8 +187,8 @@ def _namespace(obj: Json) -> None:
 
 def _endpoint_slice(obj: Json) -> None:
     for port in obj.get("ports") or ():
-        _default(port, "name", "")
-        _default(port, "protocol", "TCP")
+        _set_default(port, "name", "")
+        _set_default(port, "protocol", "TCP")
 
 
 def _event(obj: Json) -> None:
@@ -200,17 +200,17 @@ def _event(obj: Json) -> None:
 
 
 def _secret(obj: Json) -> None:
-    _default(obj, "type", "Opaque")
+    _set_default(obj, "type", "Opaque")
 
 
 def _reference(obj: Json, group: str, kind: str) -> None:
-    _default(obj, "group", group)
-    _default(obj, "kind", kind)
+    _set_default(obj, "group", group)
+    _set_default(obj, "kind", kind)
 
 
 def _gateway(obj: Json) -> None:
     for listener in obj.setdefault("spec", {}).get("listeners") or ():
-        _default(listener, "allowedRoutes", {"namespaces": {"from": "Same"}})
+        _set_default(listener, "allowedRoutes", {"namespaces": {"from": "Same"}})
 
 
 def _http_route(obj: Json) -> None:
@@ -218,15 +218,15 @@ def _http_route(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
     for parent in spec.get("parentRefs") or ():
         _reference(parent, "gateway.networking.k8s.io", "Gateway")
-    _default(spec, "rules", [{}])
+    _set_default(spec, "rules", [{}])
     for rule in spec["rules"]:
-        _default(rule, "matches", [{"path": {"type": "PathPrefix", "value": "/"}}])
+        _set_default(rule, "matches", [{"path": {"type": "PathPrefix", "value": "/"}}])
         for backend in rule.get("backendRefs") or ():
             _reference(backend, "", "Service")
-            _default(backend, "weight", 1)
+            _set_default(backend, "weight", 1)
 
 
-_FILL: dict[Kind, Callable[[Json], None]] = {
+_DEFAULTERS: dict[ResourceType, Callable[[Json], None]] = {
     kinds.POD: _pod,
     kinds.DEPLOYMENT: _deployment,
     kinds.REPLICA_SET: _replica_set,
@@ -240,7 +240,7 @@ _FILL: dict[Kind, Callable[[Json], None]] = {
 }
 
 
-def fill(kind: Kind, obj: Json) -> None:
+def apply_defaults(kind: ResourceType, obj: Json) -> None:
     """Fill the defaults of the kind in place."""
-    if kind in _FILL:
-        _FILL[kind](obj)
+    if kind in _DEFAULTERS:
+        _DEFAULTERS[kind](obj)

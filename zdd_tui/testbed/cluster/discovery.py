@@ -8,10 +8,10 @@ uses the types built into it.
 from typing import Any
 
 from zdd_tui.testbed.cluster import kinds
-from zdd_tui.testbed.cluster.kinds import Kind
+from zdd_tui.testbed.cluster.kinds import ResourceType
 from zdd_tui.testbed.cluster.meta import Json
 
-VERSION = {
+SERVER_VERSION = {
     "major": "1",
     "minor": "34",
     "gitVersion": "v1.34.4+zdd",
@@ -52,7 +52,7 @@ def api_group(name: str) -> Json | None:
     return {"kind": "APIGroup", "apiVersion": "v1", **_group(name)}
 
 
-def _resource(kind: Kind) -> Json:
+def _resource(kind: ResourceType) -> Json:
     return {
         "name": kind.plural,
         "singularName": kind.singular,
@@ -64,7 +64,7 @@ def _resource(kind: Kind) -> Json:
     }
 
 
-def _subresources(kind: Kind) -> list[Json]:
+def _subresources(kind: ResourceType) -> list[Json]:
     base = {"singularName": "", "namespaced": kind.namespaced, "kind": kind.kind}
     found = []
     if kind.has_status:

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from zdd_tui.testbed.cluster.kinds import Kind
+from zdd_tui.testbed.cluster.kinds import ResourceType
 from zdd_tui.testbed.cluster.meta import Json
 
 
@@ -37,7 +37,7 @@ class ApiError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
+class StatusCause:
     """One invalid field: reason such as FieldValueRequired, the dotted path and what is wrong with it."""
 
     reason: str
@@ -48,28 +48,30 @@ class Cause:
         return f"{self.field}: {self.message}"
 
 
-def required(field: str, detail: str = "") -> Cause:
-    return Cause("FieldValueRequired", field, "Required value" + (f": {detail}" if detail else ""))
+def required(field: str, detail: str = "") -> StatusCause:
+    return StatusCause("FieldValueRequired", field, "Required value" + (f": {detail}" if detail else ""))
 
 
-def invalid(field: str, value: Any, detail: str) -> Cause:
-    return Cause("FieldValueInvalid", field, f"Invalid value: {_go(value)}: {detail}")
+def invalid(field: str, value: Any, detail: str) -> StatusCause:
+    return StatusCause("FieldValueInvalid", field, f"Invalid value: {_format_value(value)}: {detail}")
 
 
-def unsupported(field: str, value: Any, *allowed: str) -> Cause:
+def unsupported(field: str, value: Any, *allowed: str) -> StatusCause:
     choices = ", ".join(f'"{item}"' for item in allowed)
-    return Cause("FieldValueNotSupported", field, f"Unsupported value: {_go(value)}: supported values: {choices}")
+    return StatusCause(
+        "FieldValueNotSupported", field, f"Unsupported value: {_format_value(value)}: supported values: {choices}"
+    )
 
 
-def forbidden_field(field: str, detail: str) -> Cause:
-    return Cause("FieldValueForbidden", field, f"Forbidden: {detail}")
+def forbidden_field(field: str, detail: str) -> StatusCause:
+    return StatusCause("FieldValueForbidden", field, f"Forbidden: {detail}")
 
 
-def duplicate(field: str, value: Any) -> Cause:
-    return Cause("FieldValueDuplicate", field, f"Duplicate value: {_go(value)}")
+def duplicate(field: str, value: Any) -> StatusCause:
+    return StatusCause("FieldValueDuplicate", field, f"Duplicate value: {_format_value(value)}")
 
 
-def _go(value: Any) -> str:
+def _format_value(value: Any) -> str:
     """A value as field errors print it: JSON for strings, numbers, and small objects."""
     return json.dumps(value, separators=(",", ":"))
 
@@ -82,7 +84,7 @@ def unauthorized() -> ApiError:
     return ApiError(401, "Unauthorized", "Unauthorized")
 
 
-def not_found(kind: Kind, name: str) -> ApiError:
+def not_found(kind: ResourceType, name: str) -> ApiError:
     details = {"name": name, **({"group": kind.group} if kind.group else {}), "kind": kind.plural}
     return ApiError(404, "NotFound", f'{kind.resource} "{name}" not found', details)
 
@@ -96,22 +98,22 @@ def method_not_allowed() -> ApiError:
     return ApiError(405, "MethodNotAllowed", message, {})
 
 
-def already_exists(kind: Kind, name: str) -> ApiError:
+def already_exists(kind: ResourceType, name: str) -> ApiError:
     details = {"name": name, **({"group": kind.group} if kind.group else {}), "kind": kind.plural}
     return ApiError(409, "AlreadyExists", f'{kind.resource} "{name}" already exists', details)
 
 
-def conflict(kind: Kind, name: str, why: str) -> ApiError:
+def conflict(kind: ResourceType, name: str, reason: str) -> ApiError:
     details = {"name": name, **({"group": kind.group} if kind.group else {}), "kind": kind.plural}
-    message = f'Operation cannot be fulfilled on {kind.resource} "{name}": {why}'
+    message = f'Operation cannot be fulfilled on {kind.resource} "{name}": {reason}'
     return ApiError(409, "Conflict", message, details)
 
 
-STALE = "the object has been modified; please apply your changes to the latest version and try again"
+CONFLICT_MESSAGE = "the object has been modified; please apply your changes to the latest version and try again"
 
 
-def expired(asked: int, oldest: int) -> ApiError:
-    return ApiError(410, "Expired", f"too old resource version: {asked} ({oldest})")
+def expired(requested: int, oldest: int) -> ApiError:
+    return ApiError(410, "Expired", f"too old resource version: {requested} ({oldest})")
 
 
 def unsupported_media_type(supported: str) -> ApiError:
@@ -119,7 +121,7 @@ def unsupported_media_type(supported: str) -> ApiError:
     return ApiError(415, "UnsupportedMediaType", message)
 
 
-def unprocessable(kind: Kind, name: str, causes: list[Cause]) -> ApiError:
+def unprocessable(kind: ResourceType, name: str, causes: list[StatusCause]) -> ApiError:
     qualified = f"{kind.kind}.{kind.group}" if kind.group else kind.kind
     texts = list(dict.fromkeys(cause.text() for cause in causes))
     joined = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"

@@ -1,11 +1,11 @@
 """events.k8s.io/v1 Events: the stored core Events with other names for their fields."""
 
 from zdd_tui.testbed.cluster import kinds
-from zdd_tui.testbed.cluster.kinds import Kind
+from zdd_tui.testbed.cluster.kinds import ResourceType
 from zdd_tui.testbed.cluster.meta import Json
 
 # Names in core v1, and in events.k8s.io/v1. Everything else has one name.
-_NAMES = {
+_EVENTS_V1_NAMES = {
     "involvedObject": "regarding",
     "message": "note",
     "reportingComponent": "reportingController",
@@ -14,23 +14,23 @@ _NAMES = {
     "lastTimestamp": "deprecatedLastTimestamp",
     "count": "deprecatedCount",
 }
-_BACK = {new: old for old, new in _NAMES.items()}
+_CORE_NAMES = {new: old for old, new in _EVENTS_V1_NAMES.items()}
 
 
-def stored_kind(kind: Kind) -> Kind:
+def stored_kind(kind: ResourceType) -> ResourceType:
     """The kind under which objects of a kind are stored."""
     return kinds.EVENT if kind is kinds.EVENT_V1 else kind
 
 
-def shown(kind: Kind, obj: Json) -> Json:
+def to_requested_kind(kind: ResourceType, obj: Json) -> Json:
     """A stored object as the asked kind."""
     if kind is not kinds.EVENT_V1 or obj.get("kind") != kinds.EVENT.kind:
         return obj
-    return {_NAMES.get(key, key): value for key, value in obj.items()} | {"apiVersion": kind.api_version}
+    return {_EVENTS_V1_NAMES.get(key, key): value for key, value in obj.items()} | {"apiVersion": kind.api_version}
 
 
-def taken(kind: Kind, body: Json) -> Json:
+def to_stored_kind(kind: ResourceType, body: Json) -> Json:
     """A body of the asked kind as it is stored."""
     if kind is not kinds.EVENT_V1:
         return body
-    return {_BACK.get(key, key): value for key, value in body.items()} | {"apiVersion": kinds.EVENT.api_version}
+    return {_CORE_NAMES.get(key, key): value for key, value in body.items()} | {"apiVersion": kinds.EVENT.api_version}

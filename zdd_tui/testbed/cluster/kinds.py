@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # one object per kind: compared and hashed by identity
-class Kind:
+class ResourceType:
     """One resource type. `generation` names the fields whose change bumps metadata.generation."""
 
     group: str
@@ -36,47 +36,49 @@ class Kind:
         return self.kind.lower()
 
 
-DEPLOYMENT = Kind(
+DEPLOYMENT = ResourceType(
     "apps", "v1", "Deployment", "deployments", ("deploy",),
     has_status=True, has_scale=True, in_all=True, generation=("spec", "annotations"),
 )  # fmt: skip
-REPLICA_SET = Kind(
+REPLICA_SET = ResourceType(
     "apps", "v1", "ReplicaSet", "replicasets", ("rs",),
     has_status=True, has_scale=True, in_all=True, generation=("spec",),
 )  # fmt: skip
-POD = Kind(
+POD = ResourceType(
     "", "v1", "Pod", "pods", ("po",),
     has_status=True, in_all=True, generation=("spec",), returns_deleted=True,
 )  # fmt: skip
-SERVICE = Kind("", "v1", "Service", "services", ("svc",), has_status=True, in_all=True, returns_deleted=True)
-EVENT = Kind("", "v1", "Event", "events", ("ev",))
+SERVICE = ResourceType("", "v1", "Service", "services", ("svc",), has_status=True, in_all=True, returns_deleted=True)
+EVENT = ResourceType("", "v1", "Event", "events", ("ev",))
 # The same events in another dress: stored as EVENT, converted on the way in and out.
-EVENT_V1 = Kind("events.k8s.io", "v1", "Event", "events", ("ev",))
-NODE = Kind("", "v1", "Node", "nodes", ("no",), namespaced=False, has_status=True)
-NAMESPACE = Kind("", "v1", "Namespace", "namespaces", ("ns",), namespaced=False, has_status=True)
-CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps", ("cm",))
-SECRET = Kind("", "v1", "Secret", "secrets")
-SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts", ("sa",), returns_deleted=True)
-ENDPOINT_SLICE = Kind(
+EVENT_V1 = ResourceType("events.k8s.io", "v1", "Event", "events", ("ev",))
+NODE = ResourceType("", "v1", "Node", "nodes", ("no",), namespaced=False, has_status=True)
+NAMESPACE = ResourceType("", "v1", "Namespace", "namespaces", ("ns",), namespaced=False, has_status=True)
+CONFIG_MAP = ResourceType("", "v1", "ConfigMap", "configmaps", ("cm",))
+SECRET = ResourceType("", "v1", "Secret", "secrets")
+SERVICE_ACCOUNT = ResourceType("", "v1", "ServiceAccount", "serviceaccounts", ("sa",), returns_deleted=True)
+ENDPOINT_SLICE = ResourceType(
     "discovery.k8s.io", "v1", "EndpointSlice", "endpointslices",
     generation=("endpoints", "ports", "labels"),
 )  # fmt: skip
 # Nobody routes here: it is what is looked at that counts.
-INGRESS = Kind("networking.k8s.io", "v1", "Ingress", "ingresses", ("ing",), has_status=True, generation=("spec",))
+INGRESS = ResourceType(
+    "networking.k8s.io", "v1", "Ingress", "ingresses", ("ing",), has_status=True, generation=("spec",)
+)
 # Whoever routes by them writes their status; we only keep them.
-GATEWAY_CLASS = Kind(
+GATEWAY_CLASS = ResourceType(
     "gateway.networking.k8s.io", "v1", "GatewayClass", "gatewayclasses", ("gc",),
     namespaced=False, has_status=True, generation=("spec",), custom=True,
 )  # fmt: skip
-GATEWAY = Kind(
+GATEWAY = ResourceType(
     "gateway.networking.k8s.io", "v1", "Gateway", "gateways", ("gtw",),
     has_status=True, generation=("spec",), custom=True,
 )  # fmt: skip
-HTTP_ROUTE = Kind(
+HTTP_ROUTE = ResourceType(
     "gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes",
     has_status=True, generation=("spec",), custom=True,
 )  # fmt: skip
-LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
+LEASE = ResourceType("coordination.k8s.io", "v1", "Lease", "leases")
 
 KINDS = (
     CONFIG_MAP, EVENT, NAMESPACE, NODE, POD, SECRET, SERVICE_ACCOUNT, SERVICE,
@@ -88,15 +90,15 @@ _BY_PATH = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}
 _BY_KIND = {(kind.api_version, kind.kind): kind for kind in KINDS}
 
 
-def by_path(group: str, version: str, plural: str) -> Kind | None:
+def by_path(group: str, version: str, plural: str) -> ResourceType | None:
     return _BY_PATH.get((group, version, plural))
 
 
-def by_kind(api_version: str, kind: str) -> Kind | None:
+def by_kind(api_version: str, kind: str) -> ResourceType | None:
     return _BY_KIND.get((api_version, kind))
 
 
-def groups() -> dict[str, tuple[Kind, ...]]:
+def groups() -> dict[str, tuple[ResourceType, ...]]:
     """Kinds by group, the core group under the empty name."""
     names = sorted({kind.group for kind in KINDS})
     return {name: tuple(kind for kind in KINDS if kind.group == name) for name in names}

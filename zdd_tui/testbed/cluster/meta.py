@@ -11,12 +11,12 @@ Json = dict[str, Any]
 SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
-def clone(value: Any) -> Any:
+def deep_copy(value: Any) -> Any:
     """A deep copy of a JSON value; ten times faster than copy.deepcopy, which must expect cycles."""
     if isinstance(value, dict):
-        return {key: clone(item) for key, item in value.items()}
+        return {key: deep_copy(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [clone(item) for item in value]
+        return [deep_copy(item) for item in value]
     return value
 
 
@@ -43,7 +43,7 @@ def parse_time(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
-def suffix(length: int = 5) -> str:
+def random_suffix(length: int = 5) -> str:
     return "".join(secrets.choice(SUFFIX_ALPHABET) for _ in range(length))
 
 

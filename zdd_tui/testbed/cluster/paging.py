@@ -11,52 +11,52 @@ from zdd_tui.testbed.cluster import request as requests
 from zdd_tui.testbed.cluster.errors import ApiError
 from zdd_tui.testbed.cluster.meta import Json
 
-KEPT_SECONDS = 300.0  # as long as etcd keeps a version after it was compacted, by default
-MOST_KEPT = 100
+CONTINUE_TTL = 300.0  # as long as etcd keeps a version after it was compacted, by default
+MAX_CONTINUED = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ListPage:
     """Some objects of a list, and the `metadata` of the answer."""
 
     items: list[Json]
     metadata: Json
 
 
-class Pages:
+class ListPages:
     """What is left of lists that were begun. Stored objects are never changed, so each is as of its own version."""
 
     def __init__(self) -> None:
-        self._left: OrderedDict[str, tuple[float, list[Json], int]] = OrderedDict()
+        self._remaining: OrderedDict[str, tuple[float, list[Json], int]] = OrderedDict()
 
-    def first(self, request: web.Request, items: list[Json], version: int) -> Page:
+    def first(self, request: web.Request, items: list[Json], version: int) -> ListPage:
         """The first page of a list as of a version; all of it where the request has no limit. Raises ApiError 400."""
         # With version 0 the real server answers from its cache, which knows no pages.
-        limit = 0 if request.query.get("resourceVersion") == "0" else requests.int_query(request, "limit") or 0
+        limit = 0 if request.query.get("resourceVersion") == "0" else requests.read_int_query(request, "limit") or 0
         return self._page(request, items, version, limit)
 
-    def next(self, request: web.Request) -> Page:
+    def next(self, request: web.Request) -> ListPage:
         """The page that a token stands for. Raises ApiError 400, 410."""
         token = request.query["continue"]
-        began, items, version = self._left.get(token, (0.0, [], 0))
-        if not version or time.monotonic() - began > KEPT_SECONDS:
+        began, items, version = self._remaining.get(token, (0.0, [], 0))
+        if not version or time.monotonic() - began > CONTINUE_TTL:
             message = (
                 "The provided continue parameter is too old to display a consistent list result. You can start a new "
                 "list without the continue parameter, or use the continue token in this response to retrieve the "
                 "remainder of the results."
             )
             raise ApiError(410, "Expired", message)
-        return self._page(request, items, version, requests.int_query(request, "limit") or 0)
+        return self._page(request, items, version, requests.read_int_query(request, "limit") or 0)
 
-    def _page(self, request: web.Request, items: list[Json], version: int, limit: int) -> Page:
+    def _page(self, request: web.Request, items: list[Json], version: int, limit: int) -> ListPage:
         metadata: Json = {"resourceVersion": str(version)}
         if not 0 < limit < len(items):
-            return Page(items, metadata)
+            return ListPage(items, metadata)
         token = secrets.token_urlsafe(24)
-        self._left[token] = (time.monotonic(), items[limit:], version)
-        while len(self._left) > MOST_KEPT:
-            self._left.popitem(last=False)
+        self._remaining[token] = (time.monotonic(), items[limit:], version)
+        while len(self._remaining) > MAX_CONTINUED:
+            self._remaining.popitem(last=False)
         metadata["continue"] = token
         if not request.query.get("labelSelector") and not request.query.get("fieldSelector"):
             metadata["remainingItemCount"] = len(items) - limit  # the real server cannot count what it must select
-        return Page(items[:limit], metadata)
+        return ListPage(items[:limit], metadata)

@@ -12,7 +12,7 @@ from typing import IO
 
 from aiohttp import web
 
-from zdd_tui.model.json_access import objects, text
+from zdd_tui.model.json_access import get_objects, get_text
 from zdd_tui.testbed.cluster import request as requests
 from zdd_tui.testbed.cluster.errors import bad_request
 from zdd_tui.testbed.cluster.meta import Json, annotations_of, name_of
@@ -23,7 +23,7 @@ LOG_ANNOTATION = "zdd.local/log-file"
 PREVIOUS_SUFFIX = ".previous"
 """In place of the file's own: the log of the container that ran before."""
 
-POLL = 0.25  # seconds between looks at a followed file
+POLL_INTERVAL = 0.25  # seconds between looks at a followed file
 
 
 async def serve_log(request: web.Request, pod: Json, root: Path, closing: asyncio.Event) -> web.StreamResponse:
@@ -37,12 +37,12 @@ async def serve_log(request: web.Request, pod: Json, root: Path, closing: asynci
     with _open_log(request, pod, root) as file:
         stamped = requests.is_true(request, "timestamps")
         written = os.fstat(file.fileno()).st_mtime
-        first = file.read() if written >= _since(request) else b""
+        first = file.read() if written >= _since_time(request) else b""
         file.seek(0, os.SEEK_END)
-        first = _tail(first, requests.int_query(request, "tailLines"))
-        line = _Lines(stamped)
-        first = line.of(first, written)
-        limit = requests.int_query(request, "limitBytes")
+        first = _last_lines(first, requests.read_int_query(request, "tailLines"))
+        line = _TimestampedLines(stamped)
+        first = line.stamp(first, written)
+        limit = requests.read_int_query(request, "limitBytes")
         if not requests.is_true(request, "follow"):
             return web.Response(body=first[:limit], content_type="text/plain")
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
@@ -50,18 +50,18 @@ async def serve_log(request: web.Request, pod: Json, root: Path, closing: asynci
         await response.write(first[:limit])
         while not closing.is_set():
             # Looked at before the file is read: what a container wrote last is not lost.
-            over = _replaced(file)
+            over = _is_superseded(file)
             if added := file.read():
-                await response.write(line.of(added, datetime.now(UTC).timestamp()))
+                await response.write(line.stamp(added, datetime.now(UTC).timestamp()))
             if over:
                 break
-            await _pause(closing)
+            await _wait_for_more(closing)
         return response
 
 
 def _open_log(request: web.Request, pod: Json, root: Path) -> IO[bytes]:
     wanted = request.query.get("container", "")
-    known = [text(each, "name") for each in objects(pod, "spec", "containers")]
+    known = [get_text(each, "name") for each in get_objects(pod, "spec", "containers")]
     if wanted and wanted not in known:
         raise bad_request(f"container {wanted} is not valid for pod {name_of(pod)}")
     named = annotations_of(pod).get(LOG_ANNOTATION)
@@ -78,9 +78,9 @@ def _open_log(request: web.Request, pod: Json, root: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def _since(request: web.Request) -> float:
+def _since_time(request: web.Request) -> float:
     """Seconds since 1970 before which nothing is wanted."""
-    seconds = requests.int_query(request, "sinceSeconds")
+    seconds = requests.read_int_query(request, "sinceSeconds")
     if seconds is not None:
         return datetime.now(UTC).timestamp() - seconds
     stamp = request.query.get("sinceTime", "")
@@ -93,32 +93,32 @@ def _since(request: web.Request) -> float:
         raise bad_request(f"invalid value for sinceTime: {stamp!r}") from error
 
 
-def _tail(data: bytes, lines: int | None) -> bytes:
+def _last_lines(data: bytes, lines: int | None) -> bytes:
     if lines is None:
         return data
     return b"".join(data.splitlines(keepends=True)[-lines:]) if lines else b""
 
 
-class _Lines:
+class _TimestampedLines:
     """Puts a time before each line, also where a line comes in pieces."""
 
     def __init__(self, stamped: bool) -> None:
         self._stamped = stamped
         self._begins = True
 
-    def of(self, data: bytes, at: float) -> bytes:
+    def stamp(self, data: bytes, at: float) -> bytes:
         if not self._stamped or not data:
             return data
         stamp = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z ").encode()
         *lines, rest = data.split(b"\n")
-        told = [(stamp if number or self._begins else b"") + each + b"\n" for number, each in enumerate(lines)]
+        text = [(stamp if number or self._begins else b"") + each + b"\n" for number, each in enumerate(lines)]
         if rest:
-            told.append((stamp if lines or self._begins else b"") + rest)
+            text.append((stamp if lines or self._begins else b"") + rest)
         self._begins = not rest
-        return b"".join(told)
+        return b"".join(text)
 
 
-def _replaced(file: IO[bytes]) -> bool:
+def _is_superseded(file: IO[bytes]) -> bool:
     """Whether the container whose log this is has been followed by another, or its pod is gone."""
     try:
         return not os.path.samestat(Path(file.name).stat(), os.fstat(file.fileno()))
@@ -126,9 +126,9 @@ def _replaced(file: IO[bytes]) -> bool:
         return True
 
 
-async def _pause(closing: asyncio.Event) -> None:
+async def _wait_for_more(closing: asyncio.Event) -> None:
     try:
-        async with asyncio.timeout(POLL):
+        async with asyncio.timeout(POLL_INTERVAL):
             await closing.wait()
     except TimeoutError:
         return

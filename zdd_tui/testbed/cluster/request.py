@@ -9,28 +9,28 @@ from aiohttp import web
 
 from zdd_tui.testbed.cluster import events_v1, kinds, schema
 from zdd_tui.testbed.cluster.errors import ApiError, bad_request, no_such_path, unsupported_media_type
-from zdd_tui.testbed.cluster.kinds import Kind
+from zdd_tui.testbed.cluster.kinds import ResourceType
 from zdd_tui.testbed.cluster.meta import Json, without_nulls
 
 MAX_BODY = 3 * 1024 * 1024  # bytes; what the real server takes
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RequestInfo:
     """What a path names. `namespace` is None for a request across namespaces."""
 
-    kind: Kind
+    kind: ResourceType
     namespace: str | None
     name: str | None
     subresource: str | None
 
     @property
-    def stored(self) -> Kind:
+    def storage_type(self) -> ResourceType:
         """The kind under which its objects are kept."""
         return events_v1.stored_kind(self.kind)
 
 
-def parse_path(path: str) -> Target:
+def parse_path(path: str) -> RequestInfo:
     """`/apis/apps/v1/namespaces/default/deployments/web/scale`. Raises ApiError 404."""
     parts = [part for part in path.split("/") if part]
     if parts[:1] == ["api"] and len(parts) >= 3:
@@ -48,7 +48,7 @@ def parse_path(path: str) -> Target:
     if kind.namespaced and namespace is None and len(rest) > 1:
         raise no_such_path()
     name = rest[1] if len(rest) > 1 else None
-    return Target(kind, namespace, name, rest[2] if len(rest) > 2 else None)
+    return RequestInfo(kind, namespace, name, rest[2] if len(rest) > 2 else None)
 
 
 async def read_body(request: web.Request, types: tuple[str, ...]) -> Any:
@@ -66,29 +66,29 @@ async def read_body(request: web.Request, types: tuple[str, ...]) -> Any:
 OBJECT_TYPES = ("application/json", "application/yaml")
 
 
-async def read_object(request: web.Request) -> Json:
+async def read_object_body(request: web.Request) -> Json:
     body = await read_body(request, OBJECT_TYPES)
     if not isinstance(body, dict):
         raise bad_request("the body of the request is not an object")
     return body
 
 
-def decode(request: web.Request, kind: Kind, body: Any) -> Json:
+def decode_request_body(request: web.Request, kind: ResourceType, body: Any) -> Json:
     """The body as the kind's type, by the request's fieldValidation. Raises ApiError 400.
 
     Unknown fields that are only to be warned of are dropped without the warning.
     """
-    return schema.decode(kind, without_nulls(body), request.query.get("fieldValidation", "Warn"))[0]
+    return schema.decode_resource(kind, without_nulls(body), request.query.get("fieldValidation", "Warn"))[0]
 
 
 async def read_delete_options(request: web.Request) -> Json:
     """DeleteOptions, from the body and, where it is silent, from the query."""
     options: Json = {}
     if request.can_read_body and (await request.read()).strip():
-        options = await read_object(request)
+        options = await read_object_body(request)
     query = request.query
     if "gracePeriodSeconds" in query:
-        options.setdefault("gracePeriodSeconds", int_query(request, "gracePeriodSeconds"))
+        options.setdefault("gracePeriodSeconds", read_int_query(request, "gracePeriodSeconds"))
     if "propagationPolicy" in query:
         options.setdefault("propagationPolicy", query["propagationPolicy"])
     if "orphanDependents" in query:
@@ -105,7 +105,7 @@ def is_true(request: web.Request, name: str) -> bool:
     return request.query.get(name, "").lower() in ("1", "true", "t")
 
 
-def int_query(request: web.Request, name: str) -> int | None:
+def read_int_query(request: web.Request, name: str) -> int | None:
     """A whole number of the query, None where it is absent. Raises ApiError 400."""
     text = request.query.get(name, "")
     if not text:

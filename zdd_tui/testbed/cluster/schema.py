@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from zdd_tui.testbed.cluster.errors import ApiError, bad_request
-from zdd_tui.testbed.cluster.kinds import KINDS, Kind
+from zdd_tui.testbed.cluster.kinds import KINDS, ResourceType
 from zdd_tui.testbed.cluster.meta import Json
 
-FILE = Path(__file__).with_name("schema.json")
+SCHEMA_FILE = Path(__file__).with_name("schema.json")
 
 _LIST = re.compile(r"list\[(.+)\]")
 _MAP = re.compile(r"dict\(str, (.+)\)")
@@ -32,7 +32,7 @@ _SCALARS: dict[str, tuple[type, str]] = {
 _QUANTITIES = frozenset({"limits", "requests", "capacity", "allocatable", "overhead", "hard"})
 
 
-def model_name(kind: Kind) -> str:
+def model_name(kind: ResourceType) -> str:
     if kind.kind == "Event":
         return "EventsV1Event" if kind.group else "CoreV1Event"
     return f"V1{kind.kind}"
@@ -40,7 +40,7 @@ def model_name(kind: Kind) -> str:
 
 @cache
 def _types() -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = json.loads(FILE.read_text())
+    found: dict[str, dict[str, str]] = json.loads(SCHEMA_FILE.read_text())
     return found
 
 
@@ -84,7 +84,7 @@ class _Decoder:
                 continue  # Go's omitempty: an empty collection and none are the same
             else:
                 inner = f"{field}.{key}" if field else key
-                result[key] = self.value(item, fields[key], _bare(type_), at, inner)
+                result[key] = self.value(item, fields[key], _strip_module(type_), at, inner)
         return result
 
     def _scalar(self, value: Any, type_: str, owner: str, field: str) -> Any:
@@ -95,12 +95,12 @@ class _Decoder:
         return value
 
 
-def _bare(type_: str) -> str:
+def _strip_module(type_: str) -> str:
     return re.sub(r"^(CoreV1|EventsV1|V1)", "", type_)
 
 
 def _go_name(type_: str) -> str:
-    return _SCALARS[type_][1] if type_ in _SCALARS else f"v1.{_bare(type_)}"
+    return _SCALARS[type_][1] if type_ in _SCALARS else f"v1.{_strip_module(type_)}"
 
 
 def _mismatch(value: Any, owner: str, field: str, wanted: str) -> _Mismatch:
@@ -110,7 +110,7 @@ def _mismatch(value: Any, owner: str, field: str, wanted: str) -> _Mismatch:
     return _Mismatch(text)
 
 
-def decode(kind: Kind, body: Any, validation: str = "Ignore") -> tuple[Json, list[str]]:
+def decode_resource(kind: ResourceType, body: Any, validation: str = "Ignore") -> tuple[Json, list[str]]:
     """A body with only the fields that its kind has, and the paths of those that it has not.
 
     `validation` is fieldValidation of the query: Strict refuses unknown fields. Raises ApiError 400.
@@ -123,25 +123,25 @@ def decode(kind: Kind, body: Any, validation: str = "Ignore") -> tuple[Json, lis
     try:
         result = decoder.struct(body, model_name(kind), "", "")
     except _Mismatch as error:
-        raise _refusal(kind, str(error)) from error
+        raise _decode_error(kind, str(error)) from error
     if decoder.unknown and validation == "Strict":
         listed = ", ".join(f'unknown field "{path}"' for path in sorted(decoder.unknown))
-        raise _refusal(kind, f"strict decoding error: {listed}")
+        raise _decode_error(kind, f"strict decoding error: {listed}")
     return result, decoder.unknown
 
 
-def _refusal(kind: Kind, why: str) -> ApiError:
-    return bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {why}')
+def _decode_error(kind: ResourceType, reason: str) -> ApiError:
+    return bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {reason}')
 
 
-def _custom(spec: str) -> dict[str, str]:
+def _custom_resource(spec: str) -> dict[str, str]:
     return {"apiVersion": "str", "kind": "str", "metadata": "V1ObjectMeta", "spec": spec, "status": "object"}
 
 
 # The CustomResourceDefinitions of Gateway API 1.x, as deep as we read them.
 _GATEWAY_API = {
-    "V1GatewayClass": _custom("object"),
-    "V1Gateway": _custom("GatewaySpec"),
+    "V1GatewayClass": _custom_resource("object"),
+    "V1Gateway": _custom_resource("GatewaySpec"),
     "GatewaySpec": {
         "gatewayClassName": "str", "listeners": "list[GatewayListener]",
         "addresses": "list[object]", "infrastructure": "object",
@@ -150,7 +150,7 @@ _GATEWAY_API = {
         "name": "str", "hostname": "str", "port": "int", "protocol": "str",
         "tls": "object", "allowedRoutes": "object",
     },
-    "V1HTTPRoute": _custom("HTTPRouteSpec"),
+    "V1HTTPRoute": _custom_resource("HTTPRouteSpec"),
     "HTTPRouteSpec": {
         "parentRefs": "list[ParentReference]", "hostnames": "list[str]", "rules": "list[HTTPRouteRule]",
     },
@@ -172,7 +172,7 @@ _GATEWAY_API = {
 }  # fmt: skip
 
 
-def generate() -> dict[str, dict[str, str]]:
+def generate_schema() -> dict[str, dict[str, str]]:
     """The types of all kinds and of everything inside them, from the installed models."""
     from kubernetes_asyncio.client import models  # noqa: PLC0415 - slow, and needed here only
 
@@ -190,5 +190,5 @@ def generate() -> dict[str, dict[str, str]]:
 
 
 if __name__ == "__main__":
-    FILE.write_text(json.dumps(generate(), separators=(",", ":"), sort_keys=True) + "\n")
-    sys.stdout.write(f"{FILE.name}: {len(_types())} types\n")
+    SCHEMA_FILE.write_text(json.dumps(generate_schema(), separators=(",", ":"), sort_keys=True) + "\n")
+    sys.stdout.write(f"{SCHEMA_FILE.name}: {len(_types())} types\n")

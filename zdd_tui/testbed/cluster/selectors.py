@@ -44,7 +44,7 @@ def parse_labels(text: str | None) -> Match | None:
     return lambda labels: all(matches(labels) for matches in requirements)
 
 
-def from_spec(selector: Json | None) -> Match:
+def match_label_selector(selector: Json | None) -> Match:
     """A LabelSelector of a spec (matchLabels, matchExpressions); an absent one selects nothing."""
     if selector is None:
         return lambda labels: False
@@ -70,7 +70,7 @@ def _expression(key: str, operator: str, values: list[str]) -> Match:
     return lambda labels: key not in labels
 
 
-def from_map(selector: dict[str, str] | None) -> Match:
+def match_map(selector: dict[str, str] | None) -> Match:
     """The plain map of a Service; an empty one selects nothing."""
     wanted = selector or {}
     return lambda labels: bool(wanted) and all(labels.get(key) == value for key, value in wanted.items())
@@ -113,7 +113,7 @@ def parse_fields(text: str | None) -> ObjectMatch | None:
     return lambda obj: all((_field(obj, path) == value) is equal for path, equal, value in wanted)
 
 
-def combine(labels: str | None, fields: str | None) -> ObjectMatch | None:
+def combine_selectors(labels: str | None, fields: str | None) -> ObjectMatch | None:
     """Both selectors of a list or watch request as one; None selects everything."""
     by_label, by_field = parse_labels(labels), parse_fields(fields)
     if by_label is None:

@@ -15,11 +15,11 @@ from zdd_tui.testbed.cluster import discovery, events_v1, kinds, selectors, tabl
 from zdd_tui.testbed.cluster import request as requests
 from zdd_tui.testbed.cluster.api import Api
 from zdd_tui.testbed.cluster.errors import ApiError, bad_request, method_not_allowed, no_such_path, unauthorized
-from zdd_tui.testbed.cluster.meta import Json, clone
-from zdd_tui.testbed.cluster.paging import Pages
+from zdd_tui.testbed.cluster.meta import Json, deep_copy
+from zdd_tui.testbed.cluster.paging import ListPages
 from zdd_tui.testbed.cluster.patches import json_patch, merge_patch
 from zdd_tui.testbed.cluster.pod_log import serve_log
-from zdd_tui.testbed.cluster.request import Target
+from zdd_tui.testbed.cluster.request import RequestInfo
 from zdd_tui.testbed.cluster.strategic_merge_patch import strategic_merge
 from zdd_tui.testbed.cluster.watching import WatchStream
 
@@ -36,19 +36,19 @@ def json_response(body: Any, status: int = 200) -> web.Response:
     return web.Response(text=text, status=status, content_type="application/json")
 
 
-class Server:
+class ApiServer:
     """The aiohttp application of one cluster. `close()` ends every watch, so that shutting down is quick."""
 
     def __init__(self, api: Api, token: str, log_root: Path) -> None:
         self.api = api
         self._token = token
         self._log_root = log_root
-        self._pages = Pages()
+        self._pages = ListPages()
         self._closing = asyncio.Event()
         self._closers: set[Callable[[], None]] = set()
 
     def application(self) -> web.Application:
-        app = web.Application(middlewares=[self._guard], client_max_size=requests.MAX_BODY)
+        app = web.Application(middlewares=[self._authenticate], client_max_size=requests.MAX_BODY)
         app.router.add_route("*", "/{path:.*}", self._route)
         return app
 
@@ -58,7 +58,7 @@ class Server:
             wake()
 
     @web.middleware
-    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _authenticate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse whoever has no token; turn our errors into Status objects."""
         given = request.headers.get("Authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
@@ -79,8 +79,8 @@ class Server:
                 return web.Response(text=document)
             if document is not None:
                 return json_response(document)
-        if path == reviews.PATH and request.method == "POST":
-            return json_response(await reviews.review(request), 201)
+        if path == reviews.REVIEW_PATH and request.method == "POST":
+            return json_response(await reviews.review_access(request), 201)
         target = requests.parse_path(path)
         if target.subresource is not None:
             return await self._subresource(request, target)
@@ -91,7 +91,7 @@ class Server:
         if path in ("/healthz", "/livez", "/readyz"):
             return "ok"
         fixed: dict[str, Callable[[], Json]] = {
-            "/version": lambda: discovery.VERSION,
+            "/version": lambda: discovery.SERVER_VERSION,
             "/api": lambda: discovery.api_versions(host),
             "/apis": discovery.api_groups,
             "/openapi/v3": discovery.openapi_index,
@@ -109,7 +109,7 @@ class Server:
             return discovery.openapi_document(path.removeprefix("/openapi/v3/"))
         return None
 
-    async def _verb(self, request: web.Request, target: Target) -> web.StreamResponse:
+    async def _verb(self, request: web.Request, target: RequestInfo) -> web.StreamResponse:
         method = request.method
         if method == "GET":
             if requests.is_true(request, "watch"):
@@ -125,62 +125,64 @@ class Server:
             return await (self._delete(request, target) if target.name else self._delete_all(request, target))
         raise method_not_allowed()
 
-    def _answer(self, request: web.Request, target: Target, obj: Json, status: int = 200) -> web.Response:
+    def _respond(self, request: web.Request, target: RequestInfo, obj: Json, status: int = 200) -> web.Response:
         if requests.wants_table(request):
-            return json_response(tables.table(target.stored, [obj], request.query.get("includeObject")), status)
-        return json_response(events_v1.shown(target.kind, obj), status)
+            return json_response(
+                tables.render_table(target.storage_type, [obj], request.query.get("includeObject")), status
+            )
+        return json_response(events_v1.to_requested_kind(target.kind, obj), status)
 
-    def _get(self, request: web.Request, target: Target) -> web.Response:
-        obj = self.api.get(target.stored, target.namespace or "", target.name or "")
-        return self._answer(request, target, obj)
+    def _get(self, request: web.Request, target: RequestInfo) -> web.Response:
+        obj = self.api.get(target.storage_type, target.namespace or "", target.name or "")
+        return self._respond(request, target, obj)
 
-    def _list(self, request: web.Request, target: Target) -> web.Response:
-        match = selectors.combine(request.query.get("labelSelector"), request.query.get("fieldSelector"))
+    def _list(self, request: web.Request, target: RequestInfo) -> web.Response:
+        match = selectors.combine_selectors(request.query.get("labelSelector"), request.query.get("fieldSelector"))
         if request.query.get("continue"):
             page = self._pages.next(request)
         else:
-            items = self.api.list(target.stored, target.namespace, match)
+            items = self.api.list(target.storage_type, target.namespace, match)
             page = self._pages.first(request, items, self.api.store.version)
         kind = target.kind
         if requests.wants_table(request):
             include, version = request.query.get("includeObject"), page.metadata["resourceVersion"]
-            made = tables.table(target.stored, page.items, include, version=version)
+            made = tables.render_table(target.storage_type, page.items, include, version=version)
             return json_response({**made, "metadata": page.metadata})
         bare = [
-            {k: v for k, v in events_v1.shown(kind, item).items() if k not in ("kind", "apiVersion")}
+            {k: v for k, v in events_v1.to_requested_kind(kind, item).items() if k not in ("kind", "apiVersion")}
             for item in page.items
         ]
         head = {"kind": f"{kind.kind}List", "apiVersion": kind.api_version}
         return json_response({**head, "metadata": page.metadata, "items": bare})
 
-    async def _create(self, request: web.Request, target: Target) -> web.Response:
-        body = requests.decode(request, target.kind, await requests.read_object(request))
+    async def _create(self, request: web.Request, target: RequestInfo) -> web.Response:
+        body = requests.decode_request_body(request, target.kind, await requests.read_object_body(request))
         if target.kind.namespaced and target.namespace is None:
             raise method_not_allowed()
-        body = events_v1.taken(target.kind, body)
-        obj = self.api.create(target.stored, target.namespace or "", body, dry_run="dryRun" in request.query)
-        return self._answer(request, target, obj, 201)
+        body = events_v1.to_stored_kind(target.kind, body)
+        obj = self.api.create(target.storage_type, target.namespace or "", body, dry_run="dryRun" in request.query)
+        return self._respond(request, target, obj, 201)
 
-    async def _update(self, request: web.Request, target: Target, *, status: bool) -> web.Response:
-        body = requests.decode(request, target.kind, await requests.read_object(request))
+    async def _update(self, request: web.Request, target: RequestInfo, *, status: bool) -> web.Response:
+        body = requests.decode_request_body(request, target.kind, await requests.read_object_body(request))
         return self._replace(request, target, body, status=status)
 
-    async def _patch(self, request: web.Request, target: Target, *, status: bool) -> web.Response:
+    async def _patch(self, request: web.Request, target: RequestInfo, *, status: bool) -> web.Response:
         apply = await read_patch(request, target.kind.kind, PATCH_TYPES[:2] if target.kind.custom else PATCH_TYPES)
-        old = self.api.get(target.stored, target.namespace or "", target.name or "")
-        body = requests.decode(request, target.kind, apply(events_v1.shown(target.kind, old)))
+        old = self.api.get(target.storage_type, target.namespace or "", target.name or "")
+        body = requests.decode_request_body(request, target.kind, apply(events_v1.to_requested_kind(target.kind, old)))
         return self._replace(request, target, body, status=status)
 
-    def _replace(self, request: web.Request, target: Target, body: Json, *, status: bool) -> web.Response:
-        body = events_v1.taken(target.kind, body)
+    def _replace(self, request: web.Request, target: RequestInfo, body: Json, *, status: bool) -> web.Response:
+        body = events_v1.to_stored_kind(target.kind, body)
         namespace, name, dry_run = target.namespace or "", target.name or "", "dryRun" in request.query
-        obj = self.api.update(target.stored, namespace, name, body, status=status, dry_run=dry_run)
-        return self._answer(request, target, obj)
+        obj = self.api.update(target.storage_type, namespace, name, body, status=status, dry_run=dry_run)
+        return self._respond(request, target, obj)
 
-    async def _delete(self, request: web.Request, target: Target) -> web.Response:
+    async def _delete(self, request: web.Request, target: RequestInfo) -> web.Response:
         options = await requests.read_delete_options(request)
         kind = target.kind
-        obj, gone = self.api.delete(target.stored, target.namespace or "", target.name or "", options)
+        obj, gone = self.api.delete(target.storage_type, target.namespace or "", target.name or "", options)
         if kind.returns_deleted or not gone:
             return json_response(obj)
         details = {"name": target.name, **({"group": kind.group} if kind.group else {}), "kind": kind.plural}
@@ -188,18 +190,18 @@ class Server:
         success = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
         return json_response({**success, "details": details})
 
-    async def _delete_all(self, request: web.Request, target: Target) -> web.Response:
+    async def _delete_all(self, request: web.Request, target: RequestInfo) -> web.Response:
         options = await requests.read_delete_options(request)
         if target.kind.namespaced and target.namespace is None:
             raise method_not_allowed()
-        match = selectors.combine(request.query.get("labelSelector"), request.query.get("fieldSelector"))
-        items = self.api.list(target.stored, target.namespace, match)
+        match = selectors.combine_selectors(request.query.get("labelSelector"), request.query.get("fieldSelector"))
+        items = self.api.list(target.storage_type, target.namespace, match)
         for item in items:
-            self.api.delete(target.stored, target.namespace or "", item["metadata"]["name"], options)
+            self.api.delete(target.storage_type, target.namespace or "", item["metadata"]["name"], options)
         head = {"kind": f"{target.kind.kind}List", "apiVersion": target.kind.api_version}
         return json_response({**head, "metadata": {"resourceVersion": str(self.api.store.version)}, "items": items})
 
-    async def _subresource(self, request: web.Request, target: Target) -> web.StreamResponse:
+    async def _subresource(self, request: web.Request, target: RequestInfo) -> web.StreamResponse:
         kind, method, sub = target.kind, request.method, target.subresource
         if sub == "status" and kind.has_status:
             if method == "GET":
@@ -215,7 +217,7 @@ class Server:
             pod = self.api.get(kind, target.namespace or "", target.name or "")
             return await serve_log(request, pod, self._log_root, self._closing)
         if kind is kinds.POD and sub == "binding" and method == "POST":
-            body = await requests.read_object(request)
+            body = await requests.read_object_body(request)
             node = (body.get("target") or {}).get("name")
             if not node:
                 raise bad_request("target.name: Required value")
@@ -224,15 +226,15 @@ class Server:
             return json_response(success, 201)
         raise no_such_path()
 
-    async def _scale(self, request: web.Request, target: Target) -> web.Response:
+    async def _scale(self, request: web.Request, target: RequestInfo) -> web.Response:
         namespace, name = target.namespace or "", target.name or ""
-        current = scale.of(self.api.get(target.kind, namespace, name))
+        current = scale.scale_of(self.api.get(target.kind, namespace, name))
         if request.method == "GET":
             return json_response(current)
         if request.method == "PUT":
-            wanted = await requests.read_object(request)
+            wanted = await requests.read_object_body(request)
         elif request.method == "PATCH":
-            wanted = (await read_patch(request, "Scale"))(clone(current))
+            wanted = (await read_patch(request, "Scale"))(deep_copy(current))
         else:
             raise method_not_allowed()
         return json_response(scale.set_replicas(self.api, target.kind, namespace, name, wanted))

@@ -8,7 +8,7 @@ $deleteFromPrimitiveList/<list>.
 from typing import Any
 
 from zdd_tui.testbed.cluster.errors import bad_request
-from zdd_tui.testbed.cluster.meta import Json, clone
+from zdd_tui.testbed.cluster.meta import Json, deep_copy
 
 MERGE_KEYS = {
     "containers": "name",
@@ -57,7 +57,7 @@ def _merge_key(path: tuple[str, ...]) -> str | None:
 def _merge_map(target: Json, patch: Json, path: tuple[str, ...]) -> Json:
     directive = patch.get("$patch")
     if directive == "replace":
-        return {key: clone(value) for key, value in patch.items() if key != "$patch"}
+        return {key: deep_copy(value) for key, value in patch.items() if key != "$patch"}
     if directive == "delete":
         return {}
     result = dict(target)
@@ -75,36 +75,40 @@ def _merge_map(target: Json, patch: Json, path: tuple[str, ...]) -> Json:
         elif value is None:
             result.pop(key, None)
         else:
-            result[key] = _merge_value(result.get(key), value, (*path, key))
+            result[key] = _merge_field(result.get(key), value, (*path, key))
     _order_lists(result, patch, target, path)
     return result
 
 
-def _merge_value(current: Any, value: Any, path: tuple[str, ...]) -> Any:
+def _merge_field(current: Any, value: Any, path: tuple[str, ...]) -> Any:
     if isinstance(value, dict):
         return _merge_map(current if isinstance(current, dict) else {}, value, path)
     if isinstance(value, list):
         existing = current if isinstance(current, list) else []
         if path[-1] in PRIMITIVE_MERGE:
             merged = existing + [item for item in value if item not in existing]
-            return _in_order(merged, value, existing, None)
+            return _order_items(merged, value, existing, None)
         key = _merge_key(path)
         if key is not None:
             return _merge_list(existing, value, key, path)
-        return [_strip(item) for item in value]
+        return [_strip_directives(item) for item in value]
     return value
 
 
-def _strip(item: Any) -> Any:
+def _strip_directives(item: Any) -> Any:
     """A whole value out of a patch, without directives that have nothing to act on."""
     if isinstance(item, dict):
-        return {key: _strip(value) for key, value in item.items() if not key.startswith("$") and value is not None}
-    return clone(item)
+        return {
+            key: _strip_directives(value)
+            for key, value in item.items()
+            if not key.startswith("$") and value is not None
+        }
+    return deep_copy(item)
 
 
 def _merge_list(current: list[Any], patch: list[Any], key: str, path: tuple[str, ...]) -> list[Any]:
     if any(isinstance(item, dict) and item.get("$patch") == "replace" for item in patch):
-        return [_strip(item) for item in patch if set(item) != {"$patch"}]
+        return [_strip_directives(item) for item in patch if set(item) != {"$patch"}]
     result = list(current)
     for item in patch:
         if not isinstance(item, dict) or key not in item:
@@ -117,7 +121,7 @@ def _merge_list(current: list[Any], patch: list[Any], key: str, path: tuple[str,
             result.append(_merge_map({}, item, path))
         else:
             result[index] = _merge_map(result[index], item, path)
-    return _in_order(result, [item for item in patch if item.get("$patch") != "delete"], current, key)
+    return _order_items(result, [item for item in patch if item.get("$patch") != "delete"], current, key)
 
 
 def _order_lists(result: Json, patch: Json, original: Json, path: tuple[str, ...]) -> None:
@@ -127,10 +131,10 @@ def _order_lists(result: Json, patch: Json, original: Json, path: tuple[str, ...
             name = directive.removeprefix(_ORDER)
             if isinstance(result.get(name), list):
                 key = None if name in PRIMITIVE_MERGE else _merge_key((*path, name))
-                result[name] = _in_order(result[name], order, original.get(name) or [], key)
+                result[name] = _order_items(result[name], order, original.get(name) or [], key)
 
 
-def _in_order(merged: list[Any], wanted: list[Any], before: list[Any], key: str | None) -> list[Any]:
+def _order_items(merged: list[Any], wanted: list[Any], before: list[Any], key: str | None) -> list[Any]:
     """Items in the order of `wanted`; the others keep theirs, each after the wanted ones that it came after.
 
     This is normalizeElementOrder of apimachinery: a wanted item that was not there before goes as far to the front as

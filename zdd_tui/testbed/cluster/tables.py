@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from zdd_tui.testbed.cluster import kinds
-from zdd_tui.testbed.cluster.kinds import Kind
+from zdd_tui.testbed.cluster.kinds import ResourceType
 from zdd_tui.testbed.cluster.meta import Json, find_condition, labels_of, name_of, parse_time
 
 NONE = "<none>"
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TableColumn:
     name: str
     type: str = "string"
     wide: bool = False
@@ -29,13 +29,13 @@ class Column:
         }
 
 
-def _columns(text: str, wide: str = "", integer: frozenset[str] = frozenset()) -> tuple[Column, ...]:
+def _columns(text: str, wide: str = "", integer: frozenset[str] = frozenset()) -> tuple[TableColumn, ...]:
     kind = dict.fromkeys(integer, "integer")
-    plain = [Column(name, kind.get(name, "string")) for name in text.split("|")]
-    return (*plain, *(Column(name, wide=True) for name in wide.split("|") if name))
+    plain = [TableColumn(name, kind.get(name, "string")) for name in text.split("|")]
+    return (*plain, *(TableColumn(name, wide=True) for name in wide.split("|") if name))
 
 
-def human_duration(seconds: int) -> str:
+def format_kubectl_duration(seconds: int) -> str:
     """An age as kubectl shows it (duration.HumanDuration): 45s, 3m20s, 5h2m, 3d4h, 2y30d."""
     if seconds < 60 * 2:
         return f"{max(seconds, 0)}s"
@@ -60,14 +60,14 @@ def human_duration(seconds: int) -> str:
     return f"{years}y"
 
 
-def age(text: str | None) -> str:
+def format_kubectl_age(text: str | None) -> str:
     if not text:
         return "<unknown>"
-    return human_duration(int((datetime.now(UTC) - parse_time(text)).total_seconds()))
+    return format_kubectl_duration(int((datetime.now(UTC) - parse_time(text)).total_seconds()))
 
 
 def _age(obj: Json) -> str:
-    return age(obj["metadata"].get("creationTimestamp"))
+    return format_kubectl_age(obj["metadata"].get("creationTimestamp"))
 
 
 def label_selector(selector: Json | None) -> str:
@@ -130,7 +130,7 @@ def _pod(pod: Json) -> list[Any]:
         name_of(pod),
         f"{ready}/{len(pod['spec'].get('containers') or ())}",
         reason,
-        f"{restarts} ({age(last)} ago)" if restarts and last else str(restarts),
+        f"{restarts} ({format_kubectl_age(last)} ago)" if restarts and last else str(restarts),
         _age(pod),
         (pod.get("status") or {}).get("podIP") or NONE,
         pod["spec"].get("nodeName") or NONE,
@@ -168,8 +168,8 @@ def _service(obj: Json) -> list[Any]:
 
 
 def _event(obj: Json) -> list[Any]:
-    first = age(obj.get("firstTimestamp") or obj.get("eventTime"))
-    last = age(obj.get("lastTimestamp")) if obj.get("lastTimestamp") else first
+    first = format_kubectl_age(obj.get("firstTimestamp") or obj.get("eventTime"))
+    last = format_kubectl_age(obj.get("lastTimestamp")) if obj.get("lastTimestamp") else first
     about = obj.get("involvedObject") or {}
     target = "/".join(filter(None, [about.get("kind", "").lower(), about.get("name")]))
     source = obj.get("source") or {}
@@ -199,7 +199,7 @@ def _node(obj: Json) -> list[Any]:
     ]  # fmt: skip
 
 
-def _some(items: list[str]) -> str:
+def _first_three(items: list[str]) -> str:
     """The first three, and how many more."""
     shown = ",".join(items[:3])
     return f"{shown} + {len(items) - 3} more..." if len(items) > 3 else shown or "<unset>"
@@ -208,7 +208,7 @@ def _some(items: list[str]) -> str:
 def _endpoint_slice(obj: Json) -> list[Any]:
     ports = [str(port.get("port", "*")) for port in obj.get("ports") or ()]
     addresses = [address for item in obj.get("endpoints") or () for address in item["addresses"]]
-    return [name_of(obj), obj.get("addressType"), _some(ports), _some(addresses), _age(obj)]
+    return [name_of(obj), obj.get("addressType"), _first_three(ports), _first_three(addresses), _age(obj)]
 
 
 def _namespace(obj: Json) -> list[Any]:
@@ -235,7 +235,14 @@ def _ingress(obj: Json) -> list[Any]:
     spec = obj.get("spec") or {}
     hosts = [rule["host"] for rule in spec.get("rules") or () if rule.get("host")]
     ports = "80, 443" if spec.get("tls") else "80"
-    return [name_of(obj), spec.get("ingressClassName") or NONE, _some(hosts) if hosts else "*", "", ports, _age(obj)]
+    return [
+        name_of(obj),
+        spec.get("ingressClassName") or NONE,
+        _first_three(hosts) if hosts else "*",
+        "",
+        ports,
+        _age(obj),
+    ]
 
 
 def _gateway_class(obj: Json) -> list[Any]:
@@ -256,7 +263,7 @@ def _http_route(obj: Json) -> list[Any]:
 
 
 _COUNTS = frozenset({"Desired", "Current", "Ready"})
-_LAYOUT: dict[Kind, tuple[tuple[Column, ...], Callable[[Json], list[Any]]]] = {
+_PRINTERS: dict[ResourceType, tuple[tuple[TableColumn, ...], Callable[[Json], list[Any]]]] = {
     kinds.POD: (
         _columns("Name|Ready|Status|Restarts|Age", "IP|Node|Nominated Node|Readiness Gates"), _pod
     ),
@@ -294,8 +301,8 @@ _LAYOUT: dict[Kind, tuple[tuple[Column, ...], Callable[[Json], list[Any]]]] = {
 }  # fmt: skip
 
 
-def _row(kind: Kind, obj: Json, include: str | None) -> Json:
-    row: Json = {"cells": _LAYOUT[kind][1](obj)}
+def _row(kind: ResourceType, obj: Json, include: str | None) -> Json:
+    row: Json = {"cells": _PRINTERS[kind][1](obj)}
     phase = (obj.get("status") or {}).get("phase") if kind is kinds.POD else None
     if phase in ("Succeeded", "Failed"):
         row["conditions"] = [{"type": "Completed", "status": "True", "reason": phase}]
@@ -307,11 +314,13 @@ def _row(kind: Kind, obj: Json, include: str | None) -> Json:
     return row
 
 
-def table(kind: Kind, objects: list[Json], include: str | None, *, version: str = "", headers: bool = True) -> Json:
+def render_table(
+    kind: ResourceType, objects: list[Json], include: str | None, *, version: str = "", headers: bool = True
+) -> Json:
     """A meta.k8s.io/v1 Table. `include` is includeObject of the query; `version` the list's resourceVersion."""
     if not version and len(objects) == 1:
         version = objects[0]["metadata"].get("resourceVersion", "")
-    columns = [column.definition() for column in _LAYOUT[kind][0]] if headers else []
+    columns = [column.definition() for column in _PRINTERS[kind][0]] if headers else []
     return {
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",

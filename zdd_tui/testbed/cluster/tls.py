@@ -18,18 +18,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 # The cluster lives for hours; a machine that sleeps over a weekend must not outlive it.
-VALID = timedelta(days=30)
+VALIDITY = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class ServerCertificate:
     """The server's certificate, which is its own authority, and the private key; PEM."""
 
     certificate: bytes
     key: bytes
 
 
-def self_signed(address: str) -> Identity:
+def self_signed(address: str) -> ServerCertificate:
     """A certificate for an IP address and `localhost`."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "zdd local cluster")])
@@ -42,7 +42,7 @@ def self_signed(address: str) -> Identity:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + VALID)
+        .not_valid_after(now + VALIDITY)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -52,7 +52,7 @@ def self_signed(address: str) -> Identity:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    return Identity(certificate.public_bytes(serialization.Encoding.PEM), private)
+    return ServerCertificate(certificate.public_bytes(serialization.Encoding.PEM), private)
 
 
 def _usage() -> x509.KeyUsage:
@@ -62,7 +62,7 @@ def _usage() -> x509.KeyUsage:
     )  # fmt: skip
 
 
-def server_context(identity: Identity, directory: Path) -> ssl.SSLContext:
+def server_context(identity: ServerCertificate, directory: Path) -> ssl.SSLContext:
     """A server-side context. ssl reads keys from files only: it is written, read and removed."""
     file = directory / "server.pem"
     file.touch(mode=0o600)
@@ -81,7 +81,7 @@ def server_context(identity: Identity, directory: Path) -> ssl.SSLContext:
 CONTEXT = "zdd-demo"
 
 
-def write(path: Path, server: str, certificate: bytes, token: str) -> None:
+def write_kubeconfig(path: Path, server: str, certificate: bytes, token: str) -> None:
     """Write a kubeconfig that only its owner can read; it replaces an older one at once."""
     authority = base64.b64encode(certificate).decode()
     config = {

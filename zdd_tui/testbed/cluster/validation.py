@@ -10,7 +10,7 @@ from typing import Any
 
 from zdd_tui.testbed.cluster import kinds, selectors
 from zdd_tui.testbed.cluster.errors import (
-    Cause,
+    StatusCause,
     duplicate,
     forbidden_field,
     invalid,
@@ -18,7 +18,7 @@ from zdd_tui.testbed.cluster.errors import (
     unprocessable,
     unsupported,
 )
-from zdd_tui.testbed.cluster.kinds import Kind
+from zdd_tui.testbed.cluster.kinds import ResourceType
 from zdd_tui.testbed.cluster.meta import Json
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -49,7 +49,7 @@ VALUE_RULE = (
 )
 
 
-def _name(kind: Kind, obj: Json) -> Iterator[Cause]:
+def _name(kind: ResourceType, obj: Json) -> Iterator[StatusCause]:
     name = obj["metadata"].get("name") or ""
     if not name:
         yield required("metadata.name", "name or generateName is required")
@@ -63,13 +63,13 @@ def _name(kind: Kind, obj: Json) -> Iterator[Cause]:
         yield invalid("metadata.name", name, SUBDOMAIN_RULE)
 
 
-def _labels(labels: Any, field: str) -> Iterator[Cause]:
+def _labels(labels: Any, field: str) -> Iterator[StatusCause]:
     for value in (labels or {}).values():
         if not isinstance(value, str) or len(value) > 63 or not _LABEL_VALUE.fullmatch(value):
             yield invalid(field, value, VALUE_RULE)
 
 
-def _containers(spec: Json, path: str) -> Iterator[Cause]:
+def _containers(spec: Json, path: str) -> Iterator[StatusCause]:
     containers = spec.get("containers") or []
     if not containers:
         yield required(f"{path}.containers")
@@ -90,24 +90,24 @@ def _containers(spec: Json, path: str) -> Iterator[Cause]:
             yield from _port(port.get("containerPort"), f"{at}.ports[{number}].containerPort")
 
 
-def _port(value: Any, field: str) -> Iterator[Cause]:
+def _port(value: Any, field: str) -> Iterator[StatusCause]:
     if not value:
         yield required(field)
     elif not isinstance(value, int) or not 1 <= value <= 65535:
         yield invalid(field, value, "must be between 1 and 65535, inclusive")
 
 
-def _pod_spec(spec: Json, path: str) -> Iterator[Cause]:
+def _pod_spec(spec: Json, path: str) -> Iterator[StatusCause]:
     yield from _containers(spec, path)
     if spec.get("restartPolicy") not in ("Always", "OnFailure", "Never"):
         yield unsupported(f"{path}.restartPolicy", spec.get("restartPolicy", ""), "Always", "OnFailure", "Never")
 
 
-def _pod(obj: Json) -> Iterator[Cause]:
+def _pod(obj: Json) -> Iterator[StatusCause]:
     yield from _pod_spec(obj["spec"], "spec")
 
 
-def _workload(obj: Json) -> Iterator[Cause]:
+def _workload(obj: Json) -> Iterator[StatusCause]:
     spec = obj["spec"]
     for field in ("replicas", "minReadySeconds"):
         if isinstance(spec.get(field), int) and spec[field] < 0:
@@ -118,7 +118,7 @@ def _workload(obj: Json) -> Iterator[Cause]:
         yield required("spec.selector")
     elif not selector.get("matchLabels") and not selector.get("matchExpressions"):
         yield invalid("spec.selector", selector, "empty selector is invalid for deployment")
-    if not selectors.from_spec(selector)(labels):
+    if not selectors.match_label_selector(selector)(labels):
         yield invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
     yield from _labels(labels, "spec.template.labels")
     template = spec["template"]["spec"]
@@ -130,7 +130,7 @@ def _workload(obj: Json) -> Iterator[Cause]:
 _PERCENT = re.compile(r"[0-9]+%")
 
 
-def _int_or_percent(value: Any, field: str) -> Iterator[Cause]:
+def _int_or_percent(value: Any, field: str) -> Iterator[StatusCause]:
     if isinstance(value, int):
         if value < 0:
             yield invalid(field, value, "must be greater than or equal to 0")
@@ -142,7 +142,7 @@ def _int_or_percent(value: Any, field: str) -> Iterator[Cause]:
         yield invalid(field, value, detail)
 
 
-def _deployment(obj: Json) -> Iterator[Cause]:
+def _deployment(obj: Json) -> Iterator[StatusCause]:
     yield from _workload(obj)
     spec = obj["spec"]
     kind, rolling = spec["strategy"].get("type"), spec["strategy"].get("rollingUpdate")
@@ -165,7 +165,7 @@ def _deployment(obj: Json) -> Iterator[Cause]:
             yield invalid("spec.progressDeadlineSeconds", deadline, "must be greater than minReadySeconds")
 
 
-def _service(obj: Json) -> Iterator[Cause]:
+def _service(obj: Json) -> Iterator[StatusCause]:
     spec = obj["spec"]
     if spec["type"] not in ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"):
         yield unsupported("spec.type", spec["type"], "ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
@@ -182,7 +182,7 @@ def _service(obj: Json) -> Iterator[Cause]:
 MAX_WEIGHT = 1_000_000
 
 
-def _http_route(obj: Json) -> Iterator[Cause]:
+def _http_route(obj: Json) -> Iterator[StatusCause]:
     """What a release writes: the shares. The rest of the CustomResourceDefinition is not looked at."""
     for at, rule in enumerate(obj["spec"]["rules"]):
         for number, backend in enumerate(rule.get("backendRefs") or ()):
@@ -197,7 +197,7 @@ def _http_route(obj: Json) -> Iterator[Cause]:
                 yield invalid(f"{path}.weight", weight, detail)
 
 
-_CHECKS: dict[Kind, Callable[[Json], Iterator[Cause]]] = {
+_VALIDATORS: dict[ResourceType, Callable[[Json], Iterator[StatusCause]]] = {
     kinds.POD: _pod,
     kinds.DEPLOYMENT: _deployment,
     kinds.REPLICA_SET: _workload,
@@ -206,11 +206,11 @@ _CHECKS: dict[Kind, Callable[[Json], Iterator[Cause]]] = {
 }
 
 
-def check(kind: Kind, obj: Json) -> None:
+def validate(kind: ResourceType, obj: Json) -> None:
     """Raises ApiError 422 that lists every invalid field."""
     causes = [*_name(kind, obj), *_labels(obj["metadata"].get("labels"), "metadata.labels")]
-    if kind in _CHECKS:
-        causes += _CHECKS[kind](obj)
+    if kind in _VALIDATORS:
+        causes += _VALIDATORS[kind](obj)
     if causes:
         raise unprocessable(kind, obj["metadata"].get("name") or "", causes)
 
@@ -223,7 +223,7 @@ _POD_RULE = (
 )
 
 
-def _fixed_pod_spec(spec: Json) -> Json:
+def _immutable_pod_spec(spec: Json) -> Json:
     """What may not change in a pod's spec once it exists."""
     fixed = {k: v for k, v in spec.items() if k not in ("activeDeadlineSeconds", "tolerations")}
     for field in ("containers", "initContainers"):
@@ -232,12 +232,12 @@ def _fixed_pod_spec(spec: Json) -> Json:
     return fixed
 
 
-def check_update(kind: Kind, old: Json, new: Json) -> None:
+def validate_update(kind: ResourceType, old: Json, new: Json) -> None:
     """Raises ApiError 422 where a field was changed that cannot change."""
-    causes: list[Cause] = []
+    causes: list[StatusCause] = []
     if kind in (kinds.DEPLOYMENT, kinds.REPLICA_SET) and old["spec"]["selector"] != new["spec"].get("selector"):
         causes.append(invalid("spec.selector", new["spec"].get("selector"), _IMMUTABLE))
-    elif kind is kinds.POD and _fixed_pod_spec(old["spec"]) != _fixed_pod_spec(new["spec"]):
+    elif kind is kinds.POD and _immutable_pod_spec(old["spec"]) != _immutable_pod_spec(new["spec"]):
         causes.append(forbidden_field("spec", _POD_RULE))
     elif kind is kinds.SERVICE and old["spec"].get("clusterIP") != new["spec"].get("clusterIP"):
         causes.append(invalid("spec.clusterIPs[0]", new["spec"].get("clusterIP"), "may not change once set"))

@@ -11,10 +11,10 @@ from zdd_tui.testbed.cluster import events_v1, selectors, tables
 from zdd_tui.testbed.cluster import request as requests
 from zdd_tui.testbed.cluster.errors import ApiError
 from zdd_tui.testbed.cluster.meta import Json
-from zdd_tui.testbed.cluster.request import Target
-from zdd_tui.testbed.cluster.store import Change, Store, Watcher
+from zdd_tui.testbed.cluster.request import RequestInfo
+from zdd_tui.testbed.cluster.store import ObjectChange, ObjectStore, Watcher
 
-BOOKMARK_EVERY = 60.0  # seconds, as in the real server
+BOOKMARK_INTERVAL = 60.0  # seconds, as in the real server
 BOOKMARK_BEFORE_END = 2.0  # seconds before the deadline of the watch
 # A watch without timeoutSeconds ends after 30 to 60 minutes (--min-request-timeout).
 MIN_TIMEOUT = 1800.0
@@ -24,21 +24,21 @@ INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 class WatchStream:
     """One watch request from its first event to its end."""
 
-    def __init__(self, store: Store, request: web.Request, target: Target) -> None:
+    def __init__(self, store: ObjectStore, request: web.Request, target: RequestInfo) -> None:
         self._store = store
         self._request = request
         self._kind = target.kind
         self._match = self._selector(target)
         self._wake = asyncio.Event()
-        self._watcher = Watcher(target.stored, target.namespace, self._wake.set)
+        self._watcher = Watcher(target.storage_type, target.namespace, self._wake.set)
         self._encode = self._table_line if requests.wants_table(request) else self._plain_line
-        self._headed = False
+        self._has_table_header = False
 
-    def _selector(self, target: Target) -> selectors.ObjectMatch | None:
+    def _selector(self, target: RequestInfo) -> selectors.ObjectMatch | None:
         fields = self._request.query.get("fieldSelector")
         if target.name is not None:
             fields = ",".join(filter(None, [fields, f"metadata.name={target.name}"]))
-        return selectors.combine(self._request.query.get("labelSelector"), fields)
+        return selectors.combine_selectors(self._request.query.get("labelSelector"), fields)
 
     async def run(self, closing: asyncio.Event, closers: set[Callable[[], None]]) -> web.StreamResponse:
         """Serve until the client leaves, the timeout, or `closing`; `closers` holds what wakes us then."""
@@ -72,23 +72,23 @@ class WatchStream:
             if requests.is_true(self._request, "sendInitialEvents"):
                 lines.append(self._bookmark({INITIAL_EVENTS_END: "true"}))
             return lines
-        since = requests.int_query(self._request, "resourceVersion")
+        since = requests.read_int_query(self._request, "resourceVersion")
         try:
             self._store.watch(self._watcher, since)
         except ApiError as error:
             # The real server opens the stream and says it there.
-            self._watcher.overrun = True
+            self._watcher.is_overrun = True
             return [_line("ERROR", error.status())]
         return []
 
     async def _follow(self, response: web.StreamResponse, closing: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         start = loop.time()
-        asked = requests.int_query(self._request, "timeoutSeconds")
-        end = start + (asked or MIN_TIMEOUT * (1 + random.random()))  # noqa: S311 - spreads reconnects
+        requested = requests.read_int_query(self._request, "timeoutSeconds")
+        end = start + (requested or MIN_TIMEOUT * (1 + random.random()))  # noqa: S311 - spreads reconnects
         bookmarks = requests.is_true(self._request, "allowWatchBookmarks")
         bookmark_at = _next_bookmark(start, end)
-        while not closing.is_set() and not self._watcher.overrun:
+        while not closing.is_set() and not self._watcher.is_overrun:
             self._wake.clear()
             lines = self._drain()
             now = loop.time()
@@ -112,21 +112,21 @@ class WatchStream:
         pending = self._watcher.pending
         while pending:
             change = pending.popleft()
-            type_ = change.type_for(self._match)
+            type_ = change.event_type_for(self._match)
             if type_ is not None:
-                lines.append(self._encode(type_, change.seen_as(type_), change))
+                lines.append(self._encode(type_, change.object_for(type_), change))
         return lines
 
-    def _plain_line(self, type_: str, obj: Json, change: Change | None) -> bytes:
+    def _plain_line(self, type_: str, obj: Json, change: ObjectChange | None) -> bytes:
         if change is None or self._kind is not self._watcher.kind:
-            return _line(type_, events_v1.shown(self._kind, obj))
-        return change.line(type_)
+            return _line(type_, events_v1.to_requested_kind(self._kind, obj))
+        return change.event_line(type_)
 
-    def _table_line(self, type_: str, obj: Json, change: Change | None) -> bytes:
-        table = tables.table(
-            self._watcher.kind, [obj], self._request.query.get("includeObject"), headers=not self._headed
+    def _table_line(self, type_: str, obj: Json, change: ObjectChange | None) -> bytes:
+        table = tables.render_table(
+            self._watcher.kind, [obj], self._request.query.get("includeObject"), headers=not self._has_table_header
         )
-        self._headed = True
+        self._has_table_header = True
         return _line(type_, table)
 
     def _bookmark(self, annotations: dict[str, str]) -> bytes:
@@ -137,7 +137,7 @@ class WatchStream:
 
 
 def _next_bookmark(now: float, end: float) -> float:
-    regular, last = now + BOOKMARK_EVERY, end - BOOKMARK_BEFORE_END
+    regular, last = now + BOOKMARK_INTERVAL, end - BOOKMARK_BEFORE_END
     return last if now < last < regular else regular
 
 

@@ -17,7 +17,7 @@ from zdd_tui.model.errors import ZddError
 from zdd_tui.testbed.kubelet.node import Kubelet
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m zdd_tui.testbed.kubelet", description=__doc__)
     parser.add_argument("--kubeconfig", required=True, help="of the API server to serve")
     parser.add_argument("--context", help="of the kubeconfig; default: the current one")
@@ -43,7 +43,7 @@ async def _serve(options: argparse.Namespace) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, running.cancel)
-        announcing = asyncio.create_task(_announce(kubelet, options))
+        announcing = asyncio.create_task(_print_ready(kubelet, options))
         try:
             await running
         except asyncio.CancelledError:
@@ -52,10 +52,10 @@ async def _serve(options: argparse.Namespace) -> None:
             announcing.cancel()
 
 
-async def _announce(kubelet: Kubelet, options: argparse.Namespace) -> None:
+async def _print_ready(kubelet: Kubelet, options: argparse.Namespace) -> None:
     await kubelet.ready.wait()
-    told = {"node": options.node, "pid": os.getpid(), "logs": str(options.dir / "logs")}
-    sys.stdout.write(json.dumps(told) + "\n")
+    text = {"node": options.node, "pid": os.getpid(), "logs": str(options.dir / "logs")}
+    sys.stdout.write(json.dumps(text) + "\n")
     sys.stdout.flush()
 
 
@@ -63,7 +63,7 @@ def main() -> int:
     """Run the kubelet. Returns the exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s kubelet %(levelname)s %(message)s")
     try:
-        asyncio.run(_serve(_arguments()))
+        asyncio.run(_serve(_parse_arguments()))
     except ZddError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from zdd_tui.model.json_access import Json, number, obj, objects, text
-from zdd_tui.testbed.kubelet.zygote import Forked, Zygote
+from zdd_tui.model.json_access import JsonObject, get_number, get_object, get_objects, get_text
+from zdd_tui.testbed.kubelet.zygote import ForkedProcess, Zygote
 from zdd_tui.testbed.processes import spawn
 
 DEFAULT_PORT = 8080
@@ -25,13 +25,13 @@ class ConfigError(Exception):
     """The container cannot be made from its spec; the text is what the waiting state shows."""
 
 
-def port_of(container: Json) -> int:
+def container_port(container: JsonObject) -> int:
     """The port that the application is told to listen on: $PORT, the first containerPort, or 8080."""
-    for item in objects(container, "env"):
-        if text(item, "name") == "PORT" and text(item, "value").isdigit():
-            return int(text(item, "value"))
-    ports = objects(container, "ports")
-    return number(ports[0], "containerPort", default=DEFAULT_PORT) if ports else DEFAULT_PORT
+    for item in get_objects(container, "env"):
+        if get_text(item, "name") == "PORT" and get_text(item, "value").isdigit():
+            return int(get_text(item, "value"))
+    ports = get_objects(container, "ports")
+    return get_number(ports[0], "containerPort", default=DEFAULT_PORT) if ports else DEFAULT_PORT
 
 
 def base_environment() -> dict[str, str]:
@@ -41,40 +41,42 @@ def base_environment() -> dict[str, str]:
     return own | {"PYTHONUNBUFFERED": "1"}
 
 
-def environment(pod: Json, container: Json, address: str, reported: str, node: str) -> dict[str, str]:
+def container_environment(
+    pod: JsonObject, container: JsonObject, address: str, reported: str, node: str
+) -> dict[str, str]:
     """The process's whole environment.
 
     Raises:
         ConfigError: a value comes from where we cannot read it (ConfigMap, Secret).
     """
     own = base_environment() | {
-        "POD_NAME": text(pod, "metadata", "name"),
+        "POD_NAME": get_text(pod, "metadata", "name"),
         "POD_IP": address,
-        "HOSTNAME": text(pod, "metadata", "name"),
-        "IMAGE": text(container, "image"),
-        "PORT": str(port_of(container)),
+        "HOSTNAME": get_text(pod, "metadata", "name"),
+        "IMAGE": get_text(container, "image"),
+        "PORT": str(container_port(container)),
     }
     if container.get("envFrom"):
         raise ConfigError("envFrom is not supported")
     fields = {
-        "metadata.name": text(pod, "metadata", "name"),
-        "metadata.namespace": text(pod, "metadata", "namespace"),
-        "metadata.uid": text(pod, "metadata", "uid"),
+        "metadata.name": get_text(pod, "metadata", "name"),
+        "metadata.namespace": get_text(pod, "metadata", "namespace"),
+        "metadata.uid": get_text(pod, "metadata", "uid"),
         "spec.nodeName": node,
-        "spec.serviceAccountName": text(pod, "spec", "serviceAccountName"),
+        "spec.serviceAccountName": get_text(pod, "spec", "serviceAccountName"),
         "status.podIP": address,
         "status.podIPs": address,
         "status.hostIP": reported,
     }
-    for item in objects(container, "env"):
-        name, source = text(item, "name"), obj(item, "valueFrom")
+    for item in get_objects(container, "env"):
+        name, source = get_text(item, "name"), get_object(item, "valueFrom")
         if not source:
-            own[name] = expand(text(item, "value"), own)
+            own[name] = expand_variables(get_text(item, "value"), own)
             continue
-        path = text(source, "fieldRef", "fieldPath")
+        path = get_text(source, "fieldRef", "fieldPath")
         key = re.fullmatch(r"metadata\.(labels|annotations)\['([^']+)'\]", path)
         if key:
-            own[name] = text(pod, "metadata", key[1], key[2])
+            own[name] = get_text(pod, "metadata", key[1], key[2])
         elif path in fields:
             own[name] = fields[path]
         else:
@@ -82,7 +84,7 @@ def environment(pod: Json, container: Json, address: str, reported: str, node: s
     return own
 
 
-def expand(value: str, env: dict[str, str]) -> str:
+def expand_variables(value: str, env: dict[str, str]) -> str:
     """``$(NAME)`` by the API's rules: what is not known stays as it is, ``$$`` is a dollar."""
 
     def replace(match: re.Match[str]) -> str:
@@ -91,14 +93,14 @@ def expand(value: str, env: dict[str, str]) -> str:
     return _REFERENCE.sub(replace, value)
 
 
-def command(container: Json, env: dict[str, str]) -> list[str]:
+def container_command(container: JsonObject, env: dict[str, str]) -> list[str]:
     """The argument vector; ``python`` is the interpreter that runs us.
 
     Raises:
         ConfigError: there is no command, and we have no image to take one from.
     """
     words = [*(container.get("command") or []), *(container.get("args") or [])]
-    argv = [expand(str(word), env) for word in words]
+    argv = [expand_variables(str(word), env) for word in words]
     if not argv:
         raise ConfigError("no command specified")
     if argv[0] in ("python", "python3"):
@@ -107,7 +109,7 @@ def command(container: Json, env: dict[str, str]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Exit:
+class ExitStatus:
     """How a process ended. `signal` is 0 unless one ended it; `code` is then 128 + signal, as in a shell."""
 
     code: int
@@ -117,14 +119,16 @@ class Exit:
 class Process:
     """A running container. `exited` is set with no polling (pidfd_open(2))."""
 
-    def __init__(self, child: subprocess.Popen[bytes] | Forked, env: dict[str, str], cwd: Path, mark: Path) -> None:
+    def __init__(
+        self, child: subprocess.Popen[bytes] | ForkedProcess, env: dict[str, str], cwd: Path, mark: Path
+    ) -> None:
         self._child = child
-        self._mark = mark
+        self._mark_file = mark
         self.env = env
         self.cwd = cwd
         self.exited = asyncio.Event()
         self._pidfd = os.pidfd_open(child.pid)
-        asyncio.get_running_loop().add_reader(self._pidfd, self._ended)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._on_exit)
 
     @classmethod
     async def start(cls, argv: list[str], env: dict[str, str], cwd: Path, log: Path, zygote: Zygote) -> "Process":
@@ -135,34 +139,34 @@ class Process:
         Raises:
             OSError: no such program, or it may not be run.
         """
-        _make_room(cwd, log)
-        child: subprocess.Popen[bytes] | Forked
-        if zygote.takes(argv, env):
+        _rotate_log(cwd, log)
+        child: subprocess.Popen[bytes] | ForkedProcess
+        if zygote.can_fork(argv, env):
             child = await zygote.fork(env, cwd, log)
         else:
             with log.open("ab") as sink:
                 child = spawn(argv, log=sink, env=env, cwd=cwd)
-        return cls(child, env, cwd, _leave_mark(cwd, child.pid))
+        return cls(child, env, cwd, _write_mark(cwd, child.pid))
 
     @property
     def pid(self) -> int:
         """Its process id."""
         return self._child.pid
 
-    def _ended(self) -> None:
+    def _on_exit(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
         _kill_group(self._child.pid)  # what it left behind in its session; before wait, while the pid is surely its own
         self._child.wait()
-        self._mark.unlink(missing_ok=True)
+        self._mark_file.unlink(missing_ok=True)
         self.exited.set()
 
     @property
-    def exit(self) -> Exit:
+    def exit(self) -> ExitStatus:
         """How it ended; only once `exited` is set."""
         code = self._child.returncode
         assert code is not None
-        return Exit(128 - code, -code) if code < 0 else Exit(code, 0)
+        return ExitStatus(128 - code, -code) if code < 0 else ExitStatus(code, 0)
 
     def terminate(self) -> None:
         """SIGTERM to the process alone, as a container runtime does."""
@@ -175,17 +179,17 @@ class Process:
             _kill_group(self._child.pid)
 
 
-def _make_room(cwd: Path, log: Path) -> None:
+def _rotate_log(cwd: Path, log: Path) -> None:
     cwd.mkdir(parents=True, exist_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists():
         log.replace(log.with_suffix(PREVIOUS_SUFFIX))
 
 
-def _leave_mark(cwd: Path, pid: int) -> Path:
-    """For :func:`clean_up`, should we be killed."""
+def _write_mark(cwd: Path, pid: int) -> Path:
+    """For :func:`kill_leftovers`, should we be killed."""
     mark = cwd / "process.json"
-    mark.write_text(json.dumps({"pid": pid, "started": started_at(pid)}))
+    mark.write_text(json.dumps({"pid": pid, "started": process_start_time(pid)}))
     return mark
 
 
@@ -194,7 +198,7 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def started_at(pid: int) -> str:
+def process_start_time(pid: int) -> str:
     """The kernel's start time of a process: with the pid it names one process for ever. Empty when it is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
@@ -203,14 +207,14 @@ def started_at(pid: int) -> str:
     return stat.rpartition(")")[2].split()[19]
 
 
-def clean_up(folder: Path) -> None:
+def kill_leftovers(folder: Path) -> None:
     """End what a kubelet before us left running below `folder`."""
     for mark in folder.glob("*/process.json"):
         try:
-            told = json.loads(mark.read_text())
+            message = json.loads(mark.read_text())
         except (OSError, ValueError):
-            told = None
-        pid = number(told, "pid")
-        if pid > 1 and started_at(pid) == text(told, "started"):
+            message = None
+        pid = get_number(message, "pid")
+        if pid > 1 and process_start_time(pid) == get_text(message, "started"):
             _kill_group(pid)
         mark.unlink(missing_ok=True)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from zdd_tui.model.json_access import Json, number, obj, objects, text
+from zdd_tui.model.json_access import JsonObject, get_number, get_object, get_objects, get_text
 from zdd_tui.testbed.kubelet.container import Process
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ProbeTarget:
     """Where a container can be asked: its address and its ports by name."""
 
     address: str
@@ -19,7 +19,7 @@ class Target:
     process: Process
 
 
-async def run_handler(handler: Json, target: Target, session: aiohttp.ClientSession, seconds: float) -> str:
+async def run_handler(handler: JsonObject, target: ProbeTarget, session: aiohttp.ClientSession, seconds: float) -> str:
     """Run one handler.
 
     Args:
@@ -31,52 +31,52 @@ async def run_handler(handler: Json, target: Target, session: aiohttp.ClientSess
     try:
         async with asyncio.timeout(seconds):
             if "sleep" in handler:
-                await asyncio.sleep(number(handler, "sleep", "seconds"))
+                await asyncio.sleep(get_number(handler, "sleep", "seconds"))
                 return ""
             if "exec" in handler:
-                return await _exec(obj(handler, "exec"), target)
+                return await _exec_command(get_object(handler, "exec"), target)
             if "tcpSocket" in handler:
-                return await _tcp(obj(handler, "tcpSocket"), target)
-            return await _http(obj(handler, "httpGet"), target, session)
+                return await _tcp_connect(get_object(handler, "tcpSocket"), target)
+            return await _http_get(get_object(handler, "httpGet"), target, session)
     except TimeoutError:
         return "context deadline exceeded"
 
 
-def _port(handler: Json, target: Target) -> int:
+def _resolve_port(handler: JsonObject, target: ProbeTarget) -> int:
     port = handler.get("port")
     return target.ports.get(port, 0) if isinstance(port, str) and not port.isdigit() else int(port or 0)
 
 
-async def _http(handler: Json, target: Target, session: aiohttp.ClientSession) -> str:
-    host = text(handler, "host") or target.address
-    path = text(handler, "path") or "/"
-    scheme = (text(handler, "scheme") or "HTTP").lower()
-    url = f"{scheme}://{host}:{_port(handler, target)}{path if path.startswith('/') else '/' + path}"
-    headers = {text(item, "name"): text(item, "value") for item in objects(handler, "httpHeaders")}
+async def _http_get(handler: JsonObject, target: ProbeTarget, session: aiohttp.ClientSession) -> str:
+    host = get_text(handler, "host") or target.address
+    path = get_text(handler, "path") or "/"
+    scheme = (get_text(handler, "scheme") or "HTTP").lower()
+    url = f"{scheme}://{host}:{_resolve_port(handler, target)}{path if path.startswith('/') else '/' + path}"
+    headers = {get_text(item, "name"): get_text(item, "value") for item in get_objects(handler, "httpHeaders")}
     try:
         async with session.get(url, headers=headers, allow_redirects=False, ssl=False) as answer:
             # The rule of the API: 200 to 399 is success.
             return "" if 200 <= answer.status < 400 else f"HTTP probe failed with statuscode: {answer.status}"
     except aiohttp.ClientConnectorError as error:
         reason = "connection refused" if isinstance(error.os_error, ConnectionRefusedError) else str(error.os_error)
-        return f'Get "{url}": dial tcp {host}:{_port(handler, target)}: connect: {reason}'
+        return f'Get "{url}": dial tcp {host}:{_resolve_port(handler, target)}: connect: {reason}'
     except (aiohttp.ClientError, OSError) as error:
         if isinstance(error, TimeoutError):
             raise
         return f'Get "{url}": {error or type(error).__name__}'
 
 
-async def _tcp(handler: Json, target: Target) -> str:
-    host = text(handler, "host") or target.address
+async def _tcp_connect(handler: JsonObject, target: ProbeTarget) -> str:
+    host = get_text(handler, "host") or target.address
     try:
-        _, writer = await asyncio.open_connection(host, _port(handler, target))
+        _, writer = await asyncio.open_connection(host, _resolve_port(handler, target))
     except OSError as error:
-        return f"dial tcp {host}:{_port(handler, target)}: {error.strerror or error}"
+        return f"dial tcp {host}:{_resolve_port(handler, target)}: {error.strerror or error}"
     writer.close()
     return ""
 
 
-async def _exec(handler: Json, target: Target) -> str:
+async def _exec_command(handler: JsonObject, target: ProbeTarget) -> str:
     words = [str(word) for word in handler.get("command") or []]
     try:
         child = await asyncio.create_subprocess_exec(

@@ -14,19 +14,19 @@ import aiohttp
 from zdd_tui.backends.kubernetes.cluster import MERGE_PATCH
 from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.backends.kubernetes.http import KubeHttp
-from zdd_tui.backends.kubernetes.watch import Changed, Disconnected, Listed, backoff, list_and_watch
+from zdd_tui.backends.kubernetes.watch import Changed, Disconnected, Listed, backoff_seconds, list_and_watch
 from zdd_tui.model.errors import ClusterError
-from zdd_tui.model.json_access import Json, text
-from zdd_tui.testbed.kubelet.addresses import Addresses
-from zdd_tui.testbed.kubelet.container import base_environment, clean_up
-from zdd_tui.testbed.kubelet.events import EventRecorder
-from zdd_tui.testbed.kubelet.status import stamp
-from zdd_tui.testbed.kubelet.worker import Node, PodWorker
+from zdd_tui.model.json_access import JsonObject, get_text
+from zdd_tui.testbed.kubelet.addresses import PodAddressAllocator
+from zdd_tui.testbed.kubelet.container import base_environment, kill_leftovers
+from zdd_tui.testbed.kubelet.events import PodEventRecorder
+from zdd_tui.testbed.kubelet.status import format_time
+from zdd_tui.testbed.kubelet.worker import NodeContext, PodWorker
 from zdd_tui.testbed.kubelet.zygote import Zygote
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 10.0
+HEARTBEAT_INTERVAL = 10.0
 """The node controller calls a node lost after 40 to 50 seconds without one."""
 
 HOST = "127.0.0.1"
@@ -58,24 +58,26 @@ class Kubelet:
         self._advertise = advertise
         self._backoff = backoff
         self._workers: dict[str, tuple[PodWorker, asyncio.Task[None]]] = {}
-        self._since = stamp()
+        self._since = format_time()
         self._binding: set[str] = set()
         self.ready = asyncio.Event()
 
     async def run(self) -> None:
         """Until cancelled; then every process is ended."""
-        clean_up(self._folder / "pods")
+        kill_leftovers(self._folder / "pods")
         # One connection a probe, like the real kubelet: a pod that closes idle connections must not look ill.
         connector = aiohttp.TCPConnector(force_close=True, limit=0)
         headers = {"User-Agent": "kube-probe/zdd"}
         async with aiohttp.ClientSession(
             connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar()
         ) as session:
-            events = EventRecorder(self._http, self._name)
-            addresses = Addresses(self._advertise)
-            host = addresses.reported(HOST)
+            events = PodEventRecorder(self._http, self._name)
+            addresses = PodAddressAllocator(self._advertise)
+            host = addresses.advertised(HOST)
             zygote = Zygote(self._folder, base_environment())
-            node = Node(self._name, host, self._folder, self._backoff, self._http, session, events, addresses, zygote)
+            node = NodeContext(
+                self._name, host, self._folder, self._backoff, self._http, session, events, addresses, zygote
+            )
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(events.run())
@@ -95,17 +97,17 @@ class Kubelet:
         attempt = 0
         while True:
             try:
-                await self._beat(host)
+                await self._renew_lease(host)
             except ClusterError as error:
                 log.warning("node %s: %s", self._name, error.title)
                 attempt += 1
-                await asyncio.sleep(backoff(attempt))
+                await asyncio.sleep(backoff_seconds(attempt))
                 continue
             attempt = 0
             self.ready.set()
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await asyncio.sleep(HEARTBEAT_INTERVAL)
 
-    async def _beat(self, host: str) -> None:
+    async def _renew_lease(self, host: str) -> None:
         try:
             await self._report(host)
         except KubeApiError as error:
@@ -113,15 +115,17 @@ class Kubelet:
                 raise
             labels = {"kubernetes.io/hostname": self._name, "kubernetes.io/os": "linux"}
             body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self._name, "labels": labels}}
-            await self._http.json("POST", "/api/v1/nodes", body=body)
+            await self._http.request_json("POST", "/api/v1/nodes", body=body)
             await self._report(host)
 
     async def _report(self, host: str) -> None:
         body = {"status": self._node_status(host)}
-        await self._http.json("PATCH", f"/api/v1/nodes/{self._name}/status", body=body, content_type=MERGE_PATCH)
+        await self._http.request_json(
+            "PATCH", f"/api/v1/nodes/{self._name}/status", body=body, content_type=MERGE_PATCH
+        )
 
     def _node_status(self, host: str) -> dict[str, Any]:
-        now = stamp()
+        now = format_time()
         healthy = {
             "Ready": ("True", "KubeletReady", "pods run as processes"),
             "MemoryPressure": ("False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
@@ -165,64 +169,64 @@ class Kubelet:
 
     # Pods
 
-    async def _watch(self, node: Node) -> None:
+    async def _watch(self, node: NodeContext) -> None:
         fields = {} if self._bind else {"fieldSelector": f"spec.nodeName={self._name}"}
-        async with aclosing(list_and_watch(self._http, "/api/v1/pods", _as_it_is, fields)) as events:
+        async with aclosing(list_and_watch(self._http, "/api/v1/pods", _identity, fields)) as events:
             async for event in events:
                 match event:
                     case Listed():
-                        present = {text(pod, "metadata", "uid") for pod in event.items}
+                        present = {get_text(pod, "metadata", "uid") for pod in event.items}
                         for uid in self._workers.keys() - present:
-                            self._workers[uid][0].vanish()
+                            self._workers[uid][0].mark_deleted()
                         for pod in event.items:
-                            await self._see(node, pod)
+                            await self._handle_pod(node, pod)
                     case Changed(kind="DELETED"):
-                        worker = self._workers.get(text(event.item, "metadata", "uid"))
+                        worker = self._workers.get(get_text(event.item, "metadata", "uid"))
                         if worker is not None:
-                            worker[0].vanish()
+                            worker[0].mark_deleted()
                     case Changed():
-                        await self._see(node, event.item)
+                        await self._handle_pod(node, event.item)
                     case Disconnected():
                         log.warning("pods: %s", event.reason)
 
-    async def _see(self, node: Node, pod: Json) -> None:
-        uid, where = text(pod, "metadata", "uid"), text(pod, "spec", "nodeName")
+    async def _handle_pod(self, node: NodeContext, pod: JsonObject) -> None:
+        uid, where = get_text(pod, "metadata", "uid"), get_text(pod, "spec", "nodeName")
         if uid in self._workers:
             self._workers[uid][0].update(pod)
         elif where == self._name:
             self._binding.discard(uid)
             worker = PodWorker(node, pod)
-            task = asyncio.create_task(worker.run(), name=text(pod, "metadata", "name"))
-            task.add_done_callback(lambda done: self._forget(uid, done))
+            task = asyncio.create_task(worker.run(), name=get_text(pod, "metadata", "name"))
+            task.add_done_callback(lambda done: self._remove_worker(uid, done))
             self._workers[uid] = (worker, task)
         elif self._bind and not where and uid not in self._binding:
-            await self._place(node, pod)
+            await self._bind_pod(node, pod)
 
-    def _forget(self, uid: str, task: asyncio.Task[None]) -> None:
+    def _remove_worker(self, uid: str, task: asyncio.Task[None]) -> None:
         self._workers.pop(uid, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the worker of pod %s failed", task.get_name(), exc_info=error)
 
-    async def _place(self, node: Node, pod: Json) -> None:
-        if text(pod, "metadata", "deletionTimestamp"):
+    async def _bind_pod(self, node: NodeContext, pod: JsonObject) -> None:
+        if get_text(pod, "metadata", "deletionTimestamp"):
             return
-        namespace, name = text(pod, "metadata", "namespace"), text(pod, "metadata", "name")
+        namespace, name = get_text(pod, "metadata", "namespace"), get_text(pod, "metadata", "name")
         body = {
             "apiVersion": "v1",
             "kind": "Binding",
-            "metadata": {"name": name, "uid": text(pod, "metadata", "uid")},
+            "metadata": {"name": name, "uid": get_text(pod, "metadata", "uid")},
             "target": {"apiVersion": "v1", "kind": "Node", "name": self._name},
         }
         try:
-            await self._http.json("POST", f"/api/v1/namespaces/{namespace}/pods/{name}/binding", body=body)
+            await self._http.request_json("POST", f"/api/v1/namespaces/{namespace}/pods/{name}/binding", body=body)
         except ClusterError as error:
             log.warning("binding of %s: %s", name, error.title)
             return
-        self._binding.add(text(pod, "metadata", "uid"))
+        self._binding.add(get_text(pod, "metadata", "uid"))
         message = f"Successfully assigned {namespace}/{name} to {self._name}"
         node.events.record(pod, "Scheduled", message, by="default-scheduler")
 
 
-def _as_it_is(raw: Any) -> Json:
-    found: Json = raw
+def _identity(raw: Any) -> JsonObject:
+    found: JsonObject = raw
     return found

@@ -5,16 +5,16 @@ from collections.abc import Callable
 
 import aiohttp
 
-from zdd_tui.model.json_access import Json, number, obj
-from zdd_tui.testbed.kubelet.handlers import Target, run_handler
+from zdd_tui.model.json_access import JsonObject, get_number, get_object
+from zdd_tui.testbed.kubelet.handlers import ProbeTarget, run_handler
 
-FIRST_AFTER = 0.25
+INITIAL_DELAY = 0.25
 """Seconds from a container's start to its first probe. The real kubelet's probes tick from before that start, so that
 the first comes at any time within a period; one at the very instant of the start would find no container listening, and
 nothing would be asked again for a whole period."""
 
 
-class Prober:
+class ContainerProber:
     """Runs a container's probes and keeps their verdicts.
 
     Args:
@@ -24,8 +24,8 @@ class Prober:
 
     def __init__(
         self,
-        container: Json,
-        target: Target,
+        container: JsonObject,
+        target: ProbeTarget,
         session: aiohttp.ClientSession,
         changed: Callable[[], None],
         failed: Callable[[str, str], None],
@@ -38,65 +38,65 @@ class Prober:
         self._tasks: list[asyncio.Task[None]] = []
         self._alive_tasks: list[asyncio.Task[None]] = []
         self._first_due = 0.0
-        self.started = False
-        self.ready = False
-        self.unhealthy = asyncio.Event()
+        self.is_started = False
+        self.is_ready = False
+        self.is_unhealthy = asyncio.Event()
         """Set when the container must be restarted: liveness or startup failed too often."""
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Start probing: the startup probe first, where there is one."""
-        self._first_due = asyncio.get_running_loop().time() + FIRST_AFTER
-        if obj(self._container, "startupProbe"):
+        self._first_due = asyncio.get_running_loop().time() + INITIAL_DELAY
+        if get_object(self._container, "startupProbe"):
             self._alive_tasks.append(asyncio.create_task(self._loop("Startup", self._on_startup)))
         else:
             self._on_startup(True)
 
-    def spare(self) -> None:
+    def keep_readiness_only(self) -> None:
         """The pod is leaving: only readiness is still asked, as the real kubelet does."""
         for task in self._alive_tasks:
             task.cancel()
 
-    async def end(self) -> None:
+    async def stop(self) -> None:
         """Stop probing."""
         tasks = [*self._tasks, *self._alive_tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self.ready = False
+        self.is_ready = False
 
     def _on_startup(self, good: bool) -> None:
         if not good:
-            self.unhealthy.set()
+            self.is_unhealthy.set()
             return
-        if self.started:
+        if self.is_started:
             return
-        self.started = True
-        if obj(self._container, "livenessProbe"):
+        self.is_started = True
+        if get_object(self._container, "livenessProbe"):
             self._alive_tasks.append(asyncio.create_task(self._loop("Liveness", self._on_liveness)))
-        if obj(self._container, "readinessProbe"):
+        if get_object(self._container, "readinessProbe"):
             self._tasks.append(asyncio.create_task(self._loop("Readiness", self._on_readiness)))
         else:
-            self.ready = True
+            self.is_ready = True
         self._changed()
 
     def _on_liveness(self, good: bool) -> None:
         if not good:
-            self.unhealthy.set()
+            self.is_unhealthy.set()
 
     def _on_readiness(self, good: bool) -> None:
-        if self.ready != good:
-            self.ready = good
+        if self.is_ready != good:
+            self.is_ready = good
             self._changed()
 
     async def _loop(self, kind: str, verdict: Callable[[bool], None]) -> None:
         """Ask every period; call `verdict` whenever a threshold is reached."""
-        probe = obj(self._container, f"{kind.lower()}Probe")
-        period = max(number(probe, "periodSeconds", default=10), 1)
-        timeout = max(number(probe, "timeoutSeconds", default=1), 1)
-        enough_good = max(number(probe, "successThreshold", default=1), 1)
-        enough_bad = max(number(probe, "failureThreshold", default=3), 1)
+        probe = get_object(self._container, f"{kind.lower()}Probe")
+        period = max(get_number(probe, "periodSeconds", default=10), 1)
+        timeout = max(get_number(probe, "timeoutSeconds", default=1), 1)
+        enough_good = max(get_number(probe, "successThreshold", default=1), 1)
+        enough_bad = max(get_number(probe, "failureThreshold", default=3), 1)
         clock = asyncio.get_running_loop().time
-        await asyncio.sleep(max(number(probe, "initialDelaySeconds"), self._first_due - clock()))
+        await asyncio.sleep(max(get_number(probe, "initialDelaySeconds"), self._first_due - clock()))
         good = bad = 0
         while True:
             due = clock() + period

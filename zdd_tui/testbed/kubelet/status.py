@@ -5,28 +5,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from zdd_tui.model.json_access import Json, objects, text
-from zdd_tui.testbed.kubelet.container import Exit
+from zdd_tui.model.json_access import JsonObject, get_objects, get_text
+from zdd_tui.testbed.kubelet.container import ExitStatus
 
-State = dict[str, Any]
+ContainerState = dict[str, Any]
 OWN_CONDITIONS = frozenset({"PodScheduled", "Initialized", "PodReadyToStartContainers", "ContainersReady", "Ready"})
 
 
-def stamp(at: float | None = None) -> str:
+def format_time(at: float | None = None) -> str:
     """RFC 3339 in whole seconds, as the API writes times."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() if at is None else at))
 
 
-def waiting(reason: str, message: str = "") -> State:
+def waiting_state(reason: str, message: str = "") -> ContainerState:
     """A container that does not run yet, or not now."""
     return {"waiting": {"reason": reason, **({"message": message} if message else {})}}
 
 
-def terminated(end: Exit, started: str) -> State:
+def terminated_state(exit_status: ExitStatus, started: str) -> ContainerState:
     """A container that has ended."""
-    reason = "Completed" if end.code == 0 else "Error"
-    told = {"exitCode": end.code, "reason": reason, "startedAt": started, "finishedAt": stamp()}
-    return {"terminated": told | ({"signal": end.signal} if end.signal else {})}
+    reason = "Completed" if exit_status.code == 0 else "Error"
+    text = {"exitCode": exit_status.code, "reason": reason, "startedAt": started, "finishedAt": format_time()}
+    return {"terminated": text | ({"signal": exit_status.signal} if exit_status.signal else {})}
 
 
 @dataclass(slots=True)
@@ -35,34 +35,34 @@ class PodRecord:
 
     address: str = ""
     host: str = ""
-    started_at: str = field(default_factory=stamp)
-    state: State = field(default_factory=lambda: waiting("ContainerCreating"))
-    last_state: State = field(default_factory=dict)
+    started_at: str = field(default_factory=format_time)
+    state: ContainerState = field(default_factory=lambda: waiting_state("ContainerCreating"))
+    last_state: ContainerState = field(default_factory=dict)
     restarts: int = 0
     container_id: str = ""
     started: bool = False
     ready: bool = False
     has_run: bool = False
     phase: str = ""
-    _conditions: dict[str, Json] = field(default_factory=dict)
+    _conditions: dict[str, JsonObject] = field(default_factory=dict)
 
-    def adopt(self, pod: Json) -> None:
+    def restore_from(self, pod: JsonObject) -> None:
         """Go on from what a kubelet before us has reported."""
-        for condition in objects(pod, "status", "conditions"):
-            if text(condition, "type") in OWN_CONDITIONS:
-                self._conditions[text(condition, "type")] = condition
-        self.started_at = text(pod, "status", "startTime") or self.started_at
+        for condition in get_objects(pod, "status", "conditions"):
+            if get_text(condition, "type") in OWN_CONDITIONS:
+                self._conditions[get_text(condition, "type")] = condition
+        self.started_at = get_text(pod, "status", "startTime") or self.started_at
 
-    def render(self, pod: Json) -> dict[str, Any]:
+    def render(self, pod: JsonObject) -> dict[str, Any]:
         """The whole status. Conditions that others own (readiness gates) are taken over from `pod`."""
-        container = objects(pod, "spec", "containers")[0]
-        name, image = text(container, "name"), text(container, "image")
+        container = get_objects(pod, "spec", "containers")[0]
+        name, image = get_text(container, "name"), get_text(container, "image")
         phase = self.phase or ("Running" if self.has_run else "Pending")
         final = phase in ("Succeeded", "Failed")
         ready = self.ready and "running" in self.state
-        given = {text(item, "type"): item for item in objects(pod, "status", "conditions")}
-        gates = [text(gate, "conditionType") for gate in objects(pod, "spec", "readinessGates")]
-        closed = [gate for gate in gates if text(given.get(gate, {}), "status") != "True"]
+        given = {get_text(item, "type"): item for item in get_objects(pod, "status", "conditions")}
+        gates = [get_text(gate, "conditionType") for gate in get_objects(pod, "spec", "readinessGates")]
+        closed = [gate for gate in gates if get_text(given.get(gate, {}), "status") != "True"]
         unready = ("PodCompleted" if phase == "Succeeded" else "PodFailed") if final else "ContainersNotReady"
         why = {} if final else {"message": f"containers with unready status: [{name}]"}
         self._set("PodScheduled", True)
@@ -101,6 +101,11 @@ class PodRecord:
     def _set(self, kind: str, good: bool, **detail: str) -> None:
         status = "True" if good else "False"
         before: Mapping[str, Any] = self._conditions.get(kind, {})
-        same = text(before, "status") == status
-        since = text(before, "lastTransitionTime") if same else ""
-        self._conditions[kind] = {"type": kind, "status": status, "lastTransitionTime": since or stamp(), **detail}
+        same = get_text(before, "status") == status
+        since = get_text(before, "lastTransitionTime") if same else ""
+        self._conditions[kind] = {
+            "type": kind,
+            "status": status,
+            "lastTransitionTime": since or format_time(),
+            **detail,
+        }

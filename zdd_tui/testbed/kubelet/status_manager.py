@@ -7,9 +7,9 @@ from typing import Any
 from zdd_tui.backends.kubernetes.cluster import MERGE_PATCH
 from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.backends.kubernetes.http import KubeHttp
-from zdd_tui.backends.kubernetes.watch import backoff
+from zdd_tui.backends.kubernetes.watch import backoff_seconds
 from zdd_tui.model.errors import ClusterError
-from zdd_tui.model.json_access import Json, text
+from zdd_tui.model.json_access import JsonObject, get_text
 from zdd_tui.testbed.kubelet.status import PodRecord
 
 log = logging.getLogger(__name__)
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 LOG_ANNOTATION = "zdd.local/log-file"
 
 
-class Reporter:
+class StatusManager:
     """Sends one pod's status, and its final deletion."""
 
-    def __init__(self, http: KubeHttp, pod: Json, record: PodRecord, log_file: str) -> None:
+    def __init__(self, http: KubeHttp, pod: JsonObject, record: PodRecord, log_file: str) -> None:
         self._http = http
         self._record = record
         self._dirty = asyncio.Event()
@@ -31,7 +31,7 @@ class Reporter:
         self.pod = pod
         self.log_file = log_file
 
-    def changed(self) -> None:
+    def mark_changed(self) -> None:
         """There is something new to tell."""
         self._dirty.set()
 
@@ -41,16 +41,16 @@ class Reporter:
 
     async def run(self) -> None:
         """Send after each change, until there is nobody to be told."""
-        await self._tell_log_file()
+        await self._annotate_log_file()
         while not self._stopped:
             await self._dirty.wait()
             await self._send()
 
-    async def _tell_log_file(self) -> None:
+    async def _annotate_log_file(self) -> None:
         # The embedded API server reads the file itself for `kubectl logs`: a process needs no log proxy.
         body = {"metadata": {"annotations": {LOG_ANNOTATION: self.log_file}}}
         try:
-            await self._http.json("PATCH", self._path, body=body, content_type=MERGE_PATCH)
+            await self._http.request_json("PATCH", self._path, body=body, content_type=MERGE_PATCH)
         except ClusterError as error:
             log.info("log file of %s: %s", self._path, error.title)
 
@@ -63,9 +63,12 @@ class Reporter:
                 status = self._record.render(self.pod)
                 if status == self._last:
                     return
-                body = {"metadata": {"uid": text(self.pod, "metadata", "uid")}, "status": _with_nulls(status)}
+                body = {
+                    "metadata": {"uid": get_text(self.pod, "metadata", "uid")},
+                    "status": _with_removed_fields(status),
+                }
                 try:
-                    await self._http.json("PATCH", self._path + "/status", body=body, content_type=MERGE_PATCH)
+                    await self._http.request_json("PATCH", self._path + "/status", body=body, content_type=MERGE_PATCH)
                 except KubeApiError as error:
                     if await self._is_lost(error):
                         return
@@ -76,7 +79,7 @@ class Reporter:
                     self._last = status
                     return
                 attempt += 1
-                await asyncio.sleep(backoff(attempt))
+                await asyncio.sleep(backoff_seconds(attempt))
 
     async def delete(self) -> None:
         """Send the last status, then remove the object: the pod has ended."""
@@ -85,12 +88,12 @@ class Reporter:
             "apiVersion": "v1",
             "kind": "DeleteOptions",
             "gracePeriodSeconds": 0,
-            "preconditions": {"uid": text(self.pod, "metadata", "uid")},
+            "preconditions": {"uid": get_text(self.pod, "metadata", "uid")},
         }
         attempt = 0
         while not self._stopped:
             try:
-                await self._http.json("DELETE", self._path, body=body)
+                await self._http.request_json("DELETE", self._path, body=body)
             except KubeApiError as error:
                 if await self._is_lost(error):
                     return
@@ -100,26 +103,26 @@ class Reporter:
             else:
                 return
             attempt += 1
-            await asyncio.sleep(backoff(attempt))
+            await asyncio.sleep(backoff_seconds(attempt))
 
     async def _is_lost(self, error: KubeApiError) -> bool:
         """The pod is gone, or another one has its name (our uid is a precondition of every write)."""
         if error.status != 409:  # 409 may also be a mere race with another writer
             return error.status == 404
         try:
-            found = await self._http.json("GET", self._path)
+            found = await self._http.request_json("GET", self._path)
         except KubeApiError as missing:
             return missing.status == 404
         except ClusterError:
             return False
-        return text(found, "metadata", "uid") != text(self.pod, "metadata", "uid")
+        return get_text(found, "metadata", "uid") != get_text(self.pod, "metadata", "uid")
 
     @property
     def _path(self) -> str:
-        namespace, name = text(self.pod, "metadata", "namespace"), text(self.pod, "metadata", "name")
+        namespace, name = get_text(self.pod, "metadata", "namespace"), get_text(self.pod, "metadata", "name")
         return f"/api/v1/namespaces/{namespace}/pods/{name}"
 
 
-def _with_nulls(status: dict[str, Any]) -> dict[str, Any]:
+def _with_removed_fields(status: dict[str, Any]) -> dict[str, Any]:
     """Fields that a status before may have had and this one has not: null takes them away in a merge patch."""
     return {"reason": None, "message": None, **status}

@@ -8,28 +8,34 @@ from pathlib import Path
 import aiohttp
 
 from zdd_tui.backends.kubernetes.http import KubeHttp
-from zdd_tui.model.json_access import Json, number, obj, objects, text
-from zdd_tui.testbed.kubelet.addresses import Addresses
-from zdd_tui.testbed.kubelet.container import ConfigError, Process, command, environment, port_of
-from zdd_tui.testbed.kubelet.events import EventRecorder
-from zdd_tui.testbed.kubelet.handlers import Target, run_handler
-from zdd_tui.testbed.kubelet.probes import Prober
-from zdd_tui.testbed.kubelet.status import PodRecord, stamp, terminated, waiting
-from zdd_tui.testbed.kubelet.status_manager import Reporter
+from zdd_tui.model.json_access import JsonObject, get_number, get_object, get_objects, get_text
+from zdd_tui.testbed.kubelet.addresses import PodAddressAllocator
+from zdd_tui.testbed.kubelet.container import (
+    ConfigError,
+    Process,
+    container_command,
+    container_environment,
+    container_port,
+)
+from zdd_tui.testbed.kubelet.events import PodEventRecorder
+from zdd_tui.testbed.kubelet.handlers import ProbeTarget, run_handler
+from zdd_tui.testbed.kubelet.probes import ContainerProber
+from zdd_tui.testbed.kubelet.status import PodRecord, format_time, terminated_state, waiting_state
+from zdd_tui.testbed.kubelet.status_manager import StatusManager
 from zdd_tui.testbed.kubelet.zygote import Zygote
 
 log = logging.getLogger(__name__)
 
-MINIMUM_GRACE = 2.0
+MIN_GRACE_SECONDS = 2.0
 """Seconds that the process gets after SIGTERM even when preStop has used up the grace, as in the real kubelet."""
 
-BACKOFF_LAST = 300.0
-BACKOFF_RESET = 600.0
+MAX_BACKOFF = 300.0
+BACKOFF_RESET_SECONDS = 600.0
 """Seconds of running after which the back-off starts anew."""
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class NodeContext:
     """What all workers of a kubelet share. `backoff` is the first wait of a crash loop in seconds."""
 
     name: str
@@ -38,25 +44,25 @@ class Node:
     backoff: float
     http: KubeHttp
     session: aiohttp.ClientSession
-    events: EventRecorder
-    addresses: Addresses
+    events: PodEventRecorder
+    addresses: PodAddressAllocator
     zygote: Zygote
 
 
 class PodWorker:
     """Runs one pod; `run` ends when the pod is gone from the API or from this node."""
 
-    def __init__(self, node: Node, pod: Json) -> None:
+    def __init__(self, node: NodeContext, pod: JsonObject) -> None:
         self._node = node
         self._pod = pod
         self._record = PodRecord(host=node.host)
-        self._log = node.folder / "logs" / f"{text(pod, 'metadata', 'name')}.log"
-        self._reporter = Reporter(node.http, pod, self._record, str(self._log.absolute()))
+        self._log = node.folder / "logs" / f"{get_text(pod, 'metadata', 'name')}.log"
+        self._reporter = StatusManager(node.http, pod, self._record, str(self._log.absolute()))
         self._deleting = asyncio.Event()
         self._changed = asyncio.Event()
-        self._vanished = False
+        self._is_object_gone = False
         self._process: Process | None = None
-        self._prober: Prober | None = None
+        self._prober: ContainerProber | None = None
         self._own_address = ""
         self._began = 0.0
         self._deadline = float("inf")
@@ -65,22 +71,22 @@ class PodWorker:
 
     # What the watch tells
 
-    def update(self, pod: Json) -> None:
+    def update(self, pod: JsonObject) -> None:
         """The API's object has changed."""
         self._pod = self._reporter.pod = pod
-        if text(pod, "metadata", "deletionTimestamp"):
-            grace = float(max(number(pod, "metadata", "deletionGracePeriodSeconds"), 0))
-            self._expire(grace)
-        elif objects(pod, "spec", "readinessGates"):
-            self._reporter.changed()
+        if get_text(pod, "metadata", "deletionTimestamp"):
+            grace = float(max(get_number(pod, "metadata", "deletionGracePeriodSeconds"), 0))
+            self._shorten_grace(grace)
+        elif get_objects(pod, "spec", "readinessGates"):
+            self._reporter.mark_changed()
 
-    def vanish(self) -> None:
+    def mark_deleted(self) -> None:
         """The API's object is gone, by force: there is nobody left to report to."""
-        self._vanished = True
+        self._is_object_gone = True
         self._reporter.stop()
-        self._expire(MINIMUM_GRACE)
+        self._shorten_grace(MIN_GRACE_SECONDS)
 
-    def _expire(self, grace: float) -> None:
+    def _shorten_grace(self, grace: float) -> None:
         deadline = asyncio.get_running_loop().time() + grace
         if not self._deleting.is_set() or deadline < self._deadline:
             self._deadline, self._grace = deadline, grace
@@ -93,104 +99,104 @@ class PodWorker:
         """The whole life. When cancelled (this kubelet ends) the process is killed and the API keeps its object."""
         reporting = asyncio.create_task(self._reporter.run())
         try:
-            await self._live()
+            await self._run_until_deleted()
             await self._stop("Stopping container")
-            if not self._vanished:
+            if not self._is_object_gone:
                 self._record.phase = self._record.phase or self._final_phase()
                 await self._reporter.delete()
         finally:
             reporting.cancel()
             await asyncio.gather(reporting, return_exceptions=True)
             if self._prober:
-                await self._prober.end()
+                await self._prober.stop()
             if self._process and not self._process.exited.is_set():
                 self._process.kill()
                 await self._process.exited.wait()
-            self._node.addresses.give_back(self._own_address)
+            self._node.addresses.release(self._own_address)
 
-    async def _live(self) -> None:
+    async def _run_until_deleted(self) -> None:
         """Until deletion: start, watch, start again."""
-        policy = text(self._pod, "spec", "restartPolicy") or "Always"
-        self._adopt()
+        policy = get_text(self._pod, "spec", "restartPolicy") or "Always"
+        self._restore_previous()
         delay = 0.0
         while not self._deleting.is_set() and not self._record.phase:
             if not await self._start():
                 await self._deleting.wait()
                 return
-            await self._until_trouble()
+            await self._wait_for_restart_cause()
             if self._deleting.is_set():
                 return
             await self._stop("failed liveness probe, will be restarted", liveness=True)
             if policy == "Never" or (policy == "OnFailure" and self._exit_code() == 0):
                 self._record.phase = self._final_phase()
-                self._reporter.changed()
+                self._reporter.mark_changed()
                 continue
             ran = asyncio.get_running_loop().time() - self._began
-            if ran > BACKOFF_RESET:
+            if ran > BACKOFF_RESET_SECONDS:
                 delay = 0.0
             await self._back_off(delay)
-            delay = min(delay * 2, BACKOFF_LAST) if delay else self._node.backoff
+            delay = min(delay * 2, MAX_BACKOFF) if delay else self._node.backoff
             self._record.restarts += 1
         await self._deleting.wait()
 
-    def _adopt(self) -> None:
+    def _restore_previous(self) -> None:
         """A pod that ran under a kubelet before us has lost its process: that counts as a restart."""
-        self._record.adopt(self._pod)
-        phase = text(self._pod, "status", "phase")
+        self._record.restore_from(self._pod)
+        phase = get_text(self._pod, "status", "phase")
         if phase in ("Succeeded", "Failed"):
             self._record.phase = phase
-        told = objects(self._pod, "status", "containerStatuses")
-        if told and text(told[0], "containerID"):
-            self._record.restarts = number(told[0], "restartCount") + 1
+        message = get_objects(self._pod, "status", "containerStatuses")
+        if message and get_text(message[0], "containerID"):
+            self._record.restarts = get_number(message[0], "restartCount") + 1
             self._record.has_run = True
 
     async def _start(self) -> bool:
         """Start the process and its probes; False, with the status telling why, when it cannot be made."""
-        containers = objects(self._pod, "spec", "containers")
-        container, name = containers[0], text(containers[0], "name")
+        containers = get_objects(self._pod, "spec", "containers")
+        container, name = containers[0], get_text(containers[0], "name")
         try:
-            if len(containers) > 1 or objects(self._pod, "spec", "initContainers"):
+            if len(containers) > 1 or get_objects(self._pod, "spec", "initContainers"):
                 raise ConfigError("this kubelet runs pods of one container only")
             if not self._own_address:
-                self._own_address = self._node.addresses.take(port_of(container))
-                self._record.address = self._node.addresses.reported(self._own_address)
-            env = environment(self._pod, container, self._own_address, self._node.host, self._node.name)
-            argv = command(container, env)
-            image = text(container, "image")
+                self._own_address = self._node.addresses.allocate(container_port(container))
+                self._record.address = self._node.addresses.advertised(self._own_address)
+            env = container_environment(self._pod, container, self._own_address, self._node.host, self._node.name)
+            argv = container_command(container, env)
+            image = get_text(container, "image")
             self._event("Pulled", f'Container image "{image}" already present on machine')
             self._event("Created", f"Created container: {name}")
-            folder = self._node.folder / "pods" / text(self._pod, "metadata", "name")
+            folder = self._node.folder / "pods" / get_text(self._pod, "metadata", "name")
             self._process = process = await Process.start(argv, env, folder, self._log, self._node.zygote)
         except (ConfigError, OSError) as error:
             reason = "CreateContainerConfigError" if isinstance(error, ConfigError) else "RunContainerError"
-            self._record.state = waiting(reason, str(error))
+            self._record.state = waiting_state(reason, str(error))
             self._event("Failed", f"Error: {error}", warning=True)
-            self._reporter.changed()
+            self._reporter.mark_changed()
             return False
         self._began = asyncio.get_running_loop().time()
         self._event("Started", f"Started container {name}")
-        self._record.state = {"running": {"startedAt": stamp()}}
+        self._record.state = {"running": {"startedAt": format_time()}}
         self._record.has_run = True
         self._record.container_id = f"process://{process.pid}"
-        ports = {text(item, "name"): number(item, "containerPort") for item in objects(container, "ports")}
-        self._prober = Prober(
+        ports = {get_text(item, "name"): get_number(item, "containerPort") for item in get_objects(container, "ports")}
+        self._prober = ContainerProber(
             container,
-            Target(self._own_address, ports, process),
+            ProbeTarget(self._own_address, ports, process),
             self._node.session,
             self._on_probe_change,
             self._on_probe_failure,
         )
-        self._prober.begin()
+        self._prober.start()
         self._on_probe_change()
         return True
 
-    async def _until_trouble(self) -> None:
+    async def _wait_for_restart_cause(self) -> None:
         """Until the process ends, is unhealthy, or the pod is deleted."""
         assert self._process is not None
         assert self._prober is not None
         waits = [
             asyncio.ensure_future(event.wait())
-            for event in (self._process.exited, self._prober.unhealthy, self._deleting)
+            for event in (self._process.exited, self._prober.is_unhealthy, self._deleting)
         ]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -199,14 +205,14 @@ class PodWorker:
                 wait.cancel()
 
     async def _back_off(self, delay: float) -> None:
-        name = text(self._pod, "metadata", "name")
-        container = text(objects(self._pod, "spec", "containers")[0], "name")
+        name = get_text(self._pod, "metadata", "name")
+        container = get_text(get_objects(self._pod, "spec", "containers")[0], "name")
         self._record.last_state = self._record.state
         if not delay:
             return  # the first restart comes at once
         message = f"back-off {delay:g}s restarting failed container={container} pod={name}"
-        self._record.state = waiting("CrashLoopBackOff", message)
-        self._reporter.changed()
+        self._record.state = waiting_state("CrashLoopBackOff", message)
+        self._reporter.mark_changed()
         self._event("BackOff", f"Back-off restarting failed container {container} in pod {name}", warning=True)
         try:
             async with asyncio.timeout(delay):
@@ -214,43 +220,43 @@ class PodWorker:
         except TimeoutError:
             pass
 
-    async def _stop(self, why: str, *, liveness: bool = False) -> None:
+    async def _stop(self, reason: str, *, liveness: bool = False) -> None:
         """preStop, SIGTERM, the rest of the grace, SIGKILL. Records how the container ended."""
         process, prober = self._process, self._prober
         if process is None or prober is None:
             return
-        container = objects(self._pod, "spec", "containers")[0]
+        container = get_objects(self._pod, "spec", "containers")[0]
         if not process.exited.is_set():
-            name = text(container, "name")
-            self._event("Killing", f"Container {name} {why}" if liveness else f"{why} {name}")
+            name = get_text(container, "name")
+            self._event("Killing", f"Container {name} {reason}" if liveness else f"{reason} {name}")
             if liveness:
-                grace = number(self._pod, "spec", "terminationGracePeriodSeconds", default=30)
+                grace = get_number(self._pod, "spec", "terminationGracePeriodSeconds", default=30)
                 self._deadline = asyncio.get_running_loop().time() + grace
                 self._grace = float(grace)
-            prober.spare()
+            prober.keep_readiness_only()
             await self._prestop(container, process)
             clock = asyncio.get_running_loop().time
-            self._deadline = max(self._deadline, clock() + min(MINIMUM_GRACE, max(self._grace, 0.1)))
+            self._deadline = max(self._deadline, clock() + min(MIN_GRACE_SECONDS, max(self._grace, 0.1)))
             process.terminate()
             await self._exited_by_deadline(process)
             process.kill()
             await process.exited.wait()
-        await prober.end()
-        started = text(self._record.state, "running", "startedAt")
-        self._record.state = terminated(process.exit, started)
+        await prober.stop()
+        started = get_text(self._record.state, "running", "startedAt")
+        self._record.state = terminated_state(process.exit, started)
         self._record.started = self._record.ready = False
         self._process = self._prober = None
         if not self._deleting.is_set():
             self._deadline = float("inf")
-        self._reporter.changed()
+        self._reporter.mark_changed()
 
-    async def _prestop(self, container: Json, process: Process) -> None:
-        hook = obj(container, "lifecycle", "preStop")
+    async def _prestop(self, container: JsonObject, process: Process) -> None:
+        hook = get_object(container, "lifecycle", "preStop")
         left = self._deadline - asyncio.get_running_loop().time()
         if not hook or left <= 0:
             return
-        ports = {text(item, "name"): number(item, "containerPort") for item in objects(container, "ports")}
-        target = Target(self._own_address, ports, process)
+        ports = {get_text(item, "name"): get_number(item, "containerPort") for item in get_objects(container, "ports")}
+        target = ProbeTarget(self._own_address, ports, process)
         running = asyncio.ensure_future(run_handler(hook, target, self._node.session, left))
         ended = asyncio.ensure_future(self._exited_by_deadline(process))
         try:
@@ -281,15 +287,15 @@ class PodWorker:
         return "Succeeded" if self._exit_code() == 0 else "Failed"
 
     def _exit_code(self) -> int:
-        return number(self._record.state, "terminated", "exitCode", default=1)
+        return get_number(self._record.state, "terminated", "exitCode", default=1)
 
     def _on_probe_change(self) -> None:
         if self._prober is not None:
-            self._record.started, self._record.ready = self._prober.started, self._prober.ready
-        self._reporter.changed()
+            self._record.started, self._record.ready = self._prober.is_started, self._prober.is_ready
+        self._reporter.mark_changed()
 
-    def _on_probe_failure(self, kind: str, why: str) -> None:
-        self._event("Unhealthy", f"{kind} probe failed: {why}", warning=True)
+    def _on_probe_failure(self, kind: str, reason: str) -> None:
+        self._event("Unhealthy", f"{kind} probe failed: {reason}", warning=True)
 
     def _event(self, reason: str, message: str, *, warning: bool = False) -> None:
         self._node.events.record(self._pod, reason, message, warning=warning)

@@ -28,26 +28,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zdd_tui.testbed.processes import die_with, spawn
+from zdd_tui.testbed.processes import end_with_parent, spawn
 
-MODULE = "zdd_tui.demo.sample"
+SAMPLE_MODULE = "zdd_tui.demo.sample"
 """What is run, as ``python -m`` would."""
 
-WARM = ("app", "version2", "version4")
+PRELOADED_MODULES = ("app", "version2", "version4")
 """Its modules that bring all the others."""
 
 _LIMIT = 1 << 20
-_ANSWER_WITHIN = 30.0
+_ANSWER_TIMEOUT = 30.0
 """Seconds, on a machine that may do much else."""
 
 _READ_AT_START = ("PYTHON", "LANG", "LC_", "TZ", "LD_", "MALLOC_", "OPENSSL_", "SSL_")
 """Variables that a process reads once, at its start: a pod that has others than the zygote cannot be forked from it."""
 
 
-class Forked:
+class ForkedProcess:
     """A pod that was forked. A zombie until :meth:`wait`, so that its pid is no other process's before."""
 
-    def __init__(self, link: "_Link", pid: int) -> None:
+    def __init__(self, link: "_ZygoteConnection", pid: int) -> None:
         self._link = link
         self.pid = pid
         self.returncode: int | None = None
@@ -61,7 +61,7 @@ class Forked:
         """Its exit, as :attr:`subprocess.Popen.returncode`. Blocks unless it has ended."""
         if self.returncode is None:
             try:
-                self.returncode = int(self._link.ask({"wait": self.pid})["code"])
+                self.returncode = int(self._link.send_order({"wait": self.pid})["code"])
             except OSError:
                 self.returncode = -signal.SIGKILL  # the zygote is gone, and the kernel ended its pods with it
         return self.returncode
@@ -78,23 +78,23 @@ class Zygote:
     def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
         self._folder = folder
         self._env = dict(env)
-        self._link: _Link | None = None
+        self._link: _ZygoteConnection | None = None
 
-    def takes(self, argv: list[str], env: Mapping[str, str]) -> bool:
+    def can_fork(self, argv: list[str], env: Mapping[str, str]) -> bool:
         """It can be started by a fork: the sample application, and nothing that only a new interpreter would heed."""
-        return argv == [sys.executable, "-m", MODULE] and _read_at_start(env) == _read_at_start(self._env)
+        return argv == [sys.executable, "-m", SAMPLE_MODULE] and _read_at_start(env) == _read_at_start(self._env)
 
-    async def fork(self, env: Mapping[str, str], cwd: Path, log: Path) -> Forked:
+    async def fork(self, env: Mapping[str, str], cwd: Path, log: Path) -> ForkedProcess:
         """A new pod; `cwd` exists. It has its own session when this returns.
 
         Raises:
             OSError: it could not be started.
         """
-        if self._link is None or self._link.lost:
+        if self._link is None or self._link.is_lost:
             self.close()
-            self._link = _Link(self._folder, self._env)
+            self._link = _ZygoteConnection(self._folder, self._env)
         link = self._link
-        await link.warm()
+        await link.wait_until_ready()
         return link.fork(env, cwd, log)
 
     def close(self) -> None:
@@ -104,7 +104,7 @@ class Zygote:
             self._link = None
 
 
-class _Link:
+class _ZygoteConnection:
     """One warm process and the socket to it."""
 
     def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
@@ -117,29 +117,29 @@ class _Link:
         self._warming: asyncio.Future[None] | None = None
 
     @property
-    def lost(self) -> bool:
+    def is_lost(self) -> bool:
         return self._child.poll() is not None
 
-    async def warm(self) -> None:
+    async def wait_until_ready(self) -> None:
         """Until its imports are done; whoever waits with us may be cancelled.
 
         Raises:
             OSError: it ended before.
         """
         if self._warming is None:
-            self._warming = asyncio.ensure_future(self._greeted())
+            self._warming = asyncio.ensure_future(self._read_greeting())
         await asyncio.shield(self._warming)
 
-    async def _greeted(self) -> None:
+    async def _read_greeting(self) -> None:
         if not await asyncio.get_running_loop().sock_recv(self._socket, _LIMIT):
             raise OSError("the zygote ended at its start; see zygote.log")
-        self._socket.settimeout(_ANSWER_WITHIN)
+        self._socket.settimeout(_ANSWER_TIMEOUT)
 
-    def fork(self, env: Mapping[str, str], cwd: Path, log: Path) -> Forked:
+    def fork(self, env: Mapping[str, str], cwd: Path, log: Path) -> ForkedProcess:
         order = {"env": dict(env), "cwd": str(cwd.absolute()), "log": str(log.absolute())}
-        return Forked(self, int(self.ask(order)["pid"]))
+        return ForkedProcess(self, int(self.send_order(order)["pid"]))
 
-    def ask(self, order: Mapping[str, Any]) -> Any:
+    def send_order(self, order: Mapping[str, Any]) -> Any:
         """The answer to an order, which takes milliseconds.
 
         Raises:
@@ -147,11 +147,11 @@ class _Link:
         """
         try:
             self._socket.send(json.dumps(order).encode())
-            told = self._socket.recv(_LIMIT)
+            text = self._socket.recv(_LIMIT)
         except TimeoutError:
             self._child.kill()  # its answer would be taken for that to another order
             raise
-        answer = json.loads(told) if told else {"error": "the zygote is gone"}
+        answer = json.loads(text) if text else {"error": "the zygote is gone"}
         if "error" in answer:
             raise OSError(answer["error"])
         return answer
@@ -173,21 +173,21 @@ def _read_at_start(env: Mapping[str, str]) -> dict[str, str]:
 
 def main() -> None:
     """Serve until the kubelet closes its end. Returns in the zygote only; in a pod it ends as the application does."""
-    for name in WARM:
-        importlib.import_module(f"{MODULE}.{name}")
+    for name in PRELOADED_MODULES:
+        importlib.import_module(f"{SAMPLE_MODULE}.{name}")
     gc.collect()
     gc.freeze()  # the pods share these pages: no collection of theirs writes to them
     if _serve(socket.socket(fileno=int(sys.argv[1]))):
         sys.argv[1:] = []
-        runpy.run_module(MODULE, run_name="__main__", alter_sys=True)
+        runpy.run_module(SAMPLE_MODULE, run_name="__main__", alter_sys=True)
 
 
 def _serve(kubelet: socket.socket) -> bool:
     """True in each pod, False in the zygote at its end."""
     with kubelet:
         kubelet.send(b"{}")
-        while told := kubelet.recv(_LIMIT):
-            order = json.loads(told)
+        while text := kubelet.recv(_LIMIT):
+            order = json.loads(text)
             try:
                 if "wait" in order:
                     answer: dict[str, Any] = {"code": os.waitstatus_to_exitcode(os.waitpid(order["wait"], 0)[1])}
@@ -208,18 +208,18 @@ def _fork(order: Mapping[str, Any]) -> int:
         OSError: no process could be made, or it could not become what the order says.
     """
     zygote = os.getpid()
-    reading, writing = os.pipe()
-    with open(reading, "rb") as wrong, open(writing, "wb") as told:
+    reading, ansi_write = os.pipe()
+    with open(reading, "rb") as wrong, open(ansi_write, "wb") as text:
         pid = os.fork()
         if pid == 0:
             try:
-                _become(order, zygote)
+                _run_as_pod(order, zygote)
             except BaseException as error:
-                told.write(str(error).encode())
-                told.flush()
+                text.write(str(error).encode())
+                text.flush()
                 os._exit(127)
             return 0
-        told.close()
+        text.close()
         why = wrong.read()  # ends when the pod closes its end: from then on it has its session
     if why:
         os.waitpid(pid, 0)
@@ -227,8 +227,8 @@ def _fork(order: Mapping[str, Any]) -> int:
     return pid
 
 
-def _become(order: Mapping[str, Any], zygote: int) -> None:
-    die_with(zygote, signal.SIGKILL)
+def _run_as_pod(order: Mapping[str, Any], zygote: int) -> None:
+    end_with_parent(zygote, signal.SIGKILL)
     os.setsid()
     os.environ.clear()
     os.environ.update(order["env"])

@@ -11,116 +11,120 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import Input
 
-from zdd_tui.dashboard.screens.base import Acting
-from zdd_tui.dashboard.screens.dialog import HasPage, Keys, Page
-from zdd_tui.dashboard.state import RELEASE_STALE, Board, BoardSource, Moment, Sourced
-from zdd_tui.dashboard.widgets.drawing.cached_widget import ThinCompositor
+from zdd_tui.dashboard.screens.base import ActionScreen
+from zdd_tui.dashboard.screens.dialog import HasPage, KeyHints, PageView
+from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Observed, RenderContext, StateSource
+from zdd_tui.dashboard.widgets.drawing.cached_widget import CroppingCompositor
 from zdd_tui.dashboard.widgets.drawing.line import (
+    LazyLines,
     Line,
-    Rows,
-    Tone,
+    TextStyle,
     clip,
-    found_in,
+    contains,
+    format_source_age,
+    highlight_matches,
     join,
-    marked,
-    outside,
-    source_age,
-    spread,
-    width,
+    justify,
+    line_width,
+    sanitize,
     wrap,
 )
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
-from zdd_tui.model.queries import Query, Story
+from zdd_tui.model.queries import AuditLog, Query
 from zdd_tui.model.release.records import ReleaseRecord
 
 T = TypeVar("T")
 
-Look = Callable[[], Moment]
+ContextSource = Callable[[], RenderContext]
 """The moment at which a screen is drawn."""
 
 
-class Told(Protocol):
+class TextFormatter(Protocol):
     """Makes lines of a text: over as many as it needs, or cut at the edge, as the operator has it."""
 
-    def __call__(self, text: str, cells: int, tone: Tone = Tone.NORMAL, *, indent: str = "") -> list[Line]: ...
+    def __call__(
+        self, text: str, cells: int, style: TextStyle = TextStyle.NORMAL, *, indent: str = ""
+    ) -> list[Line]: ...
 
 
-Still = Callable[[Board, T], bool]
+FreshnessCheck = Callable[[DashboardState, T], bool]
 
 
-def same_story(board: Board, story: Story) -> bool:
+def is_same_audit_log(board: DashboardState, audit_log: AuditLog) -> bool:
     """The audit on the board ends where the story does."""
     record = board.release.value
-    ids = [event.id for event in (*record.events[-1:], *story.events[-1:])] if record is not None else []
+    ids = [event.id for event in (*record.events[-1:], *audit_log.events[-1:])] if record is not None else []
     return len(ids) == 2 and ids[0] == ids[1]
 
 
-class Answered(Message):
+class QueryAnswered(Message):
     """An answer has come for a screen that asked."""
 
-    def __init__(self, asked: "Asked[Any]", future: "Future[Any]") -> None:
+    def __init__(self, query: "PolledQuery[Any]", future: "Future[Any]") -> None:
         super().__init__()
-        self.asked, self.future = asked, future
+        self.query, self.future = query, future
 
 
-class Asked(Generic[T]):
+class PolledQuery(Generic[T]):
     """What a screen asks for again and again: the last answer, its age, and why there is none newer."""
 
-    def __init__(self, query: Query[T], name: str, limit: float, still: "Still[T] | None" = None) -> None:
+    def __init__(
+        self, query: Query[T], name: str, stale_after: float, is_fresh: "FreshnessCheck[T] | None" = None
+    ) -> None:
         self.query = query
         self.name = name
-        self.limit = limit
-        self._still = still
-        self.answer: Sourced[T] = Sourced()
-        self._pending = False
+        self.stale_after = stale_after
+        self._is_fresh = is_fresh
+        self.answer: Observed[T] = Observed()
+        self._is_pending = False
 
     @property
     def value(self) -> T | None:
         return self.answer.value
 
-    def ask(self, source: BoardSource, tell: Callable[[Message], Any]) -> None:
+    def refresh(self, source: StateSource, post: Callable[[Message], Any]) -> None:
         """One question at a time: a slow system is not asked twice, and none for what the board confirms."""
-        board = source.board()
-        if self._confirmed(board):
+        board = source.state()
+        if self._is_confirmed_by(board):
             self.answer = replace(self.answer, observed_at=board.release.observed_at)
             return
-        if not self._pending:
-            self._pending = True
-            source.ask(self.query).add_done_callback(lambda done: tell(Answered(self, done)))
+        if not self._is_pending:
+            self._is_pending = True
+            source.fetch(self.query).add_done_callback(lambda done: post(QueryAnswered(self, done)))
 
-    def _confirmed(self, board: Board) -> bool:
+    def _is_confirmed_by(self, board: DashboardState) -> bool:
         known = self.answer
-        if self._still is None or known.value is None or known.error or board.release.error:
+        if self._is_fresh is None or known.value is None or known.error or board.release.error:
             return False
-        return self._still(board, known.value)
+        return self._is_fresh(board, known.value)
 
-    def take(self, future: "Future[T]", now: float) -> None:
-        self._pending = False
+    def set_result(self, future: "Future[T]", now: float) -> None:
+        self._is_pending = False
         if future.cancelled():
             return
         error = future.exception()
         if error is None:
-            self.answer = Sourced(future.result(), now)
+            self.answer = Observed(future.result(), now)
         else:
             title = getattr(error, "title", "") or type(error).__name__
-            self.answer = replace(self.answer, error=title, mend=getattr(error, "mend", ""))
+            self.answer = replace(self.answer, error=title, hint=getattr(error, "mend", ""))
 
 
 class TitleLine(LineView):
     """What is shown, and how old it is."""
 
-    def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+    def lines(self, board: DashboardState, moment: RenderContext, cells: int) -> list[Line]:
         screen = self.screen
         assert isinstance(screen, DetailScreen)
         return [screen.title_line(board, moment, cells)]
 
 
-class DetailScreen(Acting[None], HasPage):
+class DetailScreen(ActionScreen[None], HasPage):
     """A page over the whole screen. It follows the board, and asks for what is not on it.
 
     Args:
         source: where boards and answers come from.
-        look: the present moment.
+        get_context: the present moment.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -141,28 +145,28 @@ class DetailScreen(Acting[None], HasPage):
     }
     """
 
-    every: ClassVar[float] = 2.0
+    refresh_interval: ClassVar[float] = 2.0
     """Seconds between two questions."""
 
     hints: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Keys of this screen alone, with what they do."""
 
-    def __init__(self, source: BoardSource, look: Look) -> None:
+    def __init__(self, source: StateSource, get_context: ContextSource) -> None:
         super().__init__()
-        self._compositor = ThinCompositor()
-        self._source, self._look = source, look
-        self._questions: list[Asked[Any]] = []
-        self._needle = ""
-        self._match = 0
-        self.wrapped = True
+        self._compositor = CroppingCompositor()
+        self._source, self._get_context = source, get_context
+        self._queries: list[PolledQuery[Any]] = []
+        self._search_text = ""
+        self._match_index = 0
+        self.is_wrapped = True
 
     # --- for subclasses ------------------------------------------------------------------------------------------
 
-    def heading(self, board: Board) -> str:
+    def heading(self, board: DashboardState) -> str:
         """What is shown."""
         raise NotImplementedError
 
-    def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
+    def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
         """The page's lines."""
         raise NotImplementedError
 
@@ -170,93 +174,101 @@ class DetailScreen(Acting[None], HasPage):
         """Keys of this screen alone, with what they do now."""
         return self.hints
 
-    def aged(self, board: Board) -> tuple[Sourced[object], float]:
+    def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
         """The source whose age the title tells, and from what age on it is stale."""
-        question = self._questions[0] if self._questions else None
-        return (question.answer, question.limit) if question else (board.release, 5.0)
+        question = self._queries[0] if self._queries else None
+        return (question.answer, question.stale_after) if question else (board.release, 5.0)
 
-    def will_ask(self, query: Query[T], name: str, still: Still[T] | None = None) -> Asked[T]:
+    def add_query(self, query: Query[T], name: str, is_fresh: FreshnessCheck[T] | None = None) -> PolledQuery[T]:
         """Asks as long as the screen is open.
 
         Args:
-            still: whether the board says that an answer is still the newest; then nobody is asked.
+            is_fresh: whether the board says that an answer is still the newest; then nobody is asked.
         """
-        asked = Asked(query, name, 3 * self.every, still)
-        self._questions.append(asked)
-        return asked
+        requested = PolledQuery(query, name, 3 * self.refresh_interval, is_fresh)
+        self._queries.append(requested)
+        return requested
 
-    def text(self, text: str, cells: int, tone: Tone = Tone.NORMAL, *, indent: str = "") -> list[Line]:
+    def format_text(
+        self, text: str, cells: int, style: TextStyle = TextStyle.NORMAL, *, indent: str = ""
+    ) -> list[Line]:
         """A text, over as many lines as it needs or cut at the edge, as the operator has it."""
-        if self.wrapped:
-            return wrap(text, cells, tone, indent=indent)
-        return [clip(((indent + outside(part), tone),), cells) for part in text.splitlines() or [""]]
+        if self.is_wrapped:
+            return wrap(text, cells, style, indent=indent)
+        return [clip(((indent + sanitize(part), style),), cells) for part in text.splitlines() or [""]]
 
-    def missing(self, asked: Asked[Any], cells: int) -> list[Line]:
+    def query_error_lines(self, query: PolledQuery[Any], cells: int) -> list[Line]:
         """Why an answer is not there, or not newer; nothing while all is well."""
-        answer = asked.answer
+        answer = query.answer
         if answer.error:
-            lines = wrap(f"✗ {asked.name}: {answer.error}", cells, Tone.BAD)
-            return lines + (wrap(f"→ {answer.mend}", cells, Tone.STRONG) if answer.mend else [])
-        return [] if answer.value is not None else [((f"… reading {asked.name}", Tone.DIM),)]
+            lines = wrap(f"✗ {query.name}: {answer.error}", cells, TextStyle.BAD)
+            return lines + (wrap(f"→ {answer.hint}", cells, TextStyle.STRONG) if answer.hint else [])
+        return [] if answer.value is not None else [((f"… reading {query.name}", TextStyle.DIM),)]
 
     # --- drawing -------------------------------------------------------------------------------------------------
 
     def compose(self) -> ComposeResult:
         yield TitleLine()
         with Vertical(id="detail"):
-            yield Page()
+            yield PageView()
         yield Input(placeholder="search, Enter", id="search")
-        yield Keys()
+        yield KeyHints()
 
     def on_mount(self) -> None:
-        self.query_one(Page).focus()
-        self.ask_again()
-        if self._questions:
-            self.set_interval(self.every, self.ask_again)
+        self.query_one(PageView).focus()
+        self.refresh_queries()
+        if self._queries:
+            self.set_interval(self.refresh_interval, self.refresh_queries)
         self.redraw()
 
-    def ask_again(self) -> None:
+    def refresh_queries(self) -> None:
         """Asks for everything that is not being asked for."""
-        for question in self._questions:
-            question.ask(self._source, self.post_message)
+        for question in self._queries:
+            question.refresh(self._source, self.post_message)
 
-    def on_answered(self, message: Answered) -> None:
-        message.asked.take(message.future, self._look().now)
+    def on_query_answered(self, message: QueryAnswered) -> None:
+        message.query.set_result(message.future, self._get_context().now)
         self.redraw()
 
     def redraw(self) -> None:
-        self.show(self._source.board(), self._look())
+        self.show(self._source.state(), self._get_context())
 
-    def show(self, board: Board, moment: Moment) -> None:
+    def show(self, board: DashboardState, context: RenderContext) -> None:
         for view in self.query(LineView):  # none while the screen is still being made
-            view.show(board, moment)
+            view.show(board, context)
 
-    def title_line(self, board: Board, moment: Moment, cells: int) -> Line:
-        source, limit = self.aged(board)
-        age = source.age(moment.now)
-        stale = source.stale(moment.now, limit)
-        told = "not read yet" if age is None else f"{source_age(age, stale=stale)} old"
+    def title_line(self, board: DashboardState, context: RenderContext, cells: int) -> Line:
+        source, limit = self.age_source(board)
+        age = source.age(context.now)
+        stale = source.is_stale(context.now, limit)
+        text = "not read yet" if age is None else f"{format_source_age(age, stale=stale)} old"
         environment = board.plan.environment.upper()
-        mark: Line = ((f" ■ {outside(environment)} ", Tone.ALARM), ("  ", Tone.NORMAL)) if board.plan.production else ()
-        right: Line = (*mark, (told, Tone.WARN if stale else Tone.DIM))
-        return spread(((outside(self.heading(board)), Tone.STRONG),), right, cells)
+        mark: Line = (
+            ((f" ■ {sanitize(environment)} ", TextStyle.ALARM), ("  ", TextStyle.NORMAL))
+            if board.plan.is_production
+            else ()
+        )
+        right: Line = (*mark, (text, TextStyle.WARN if stale else TextStyle.DIM))
+        return justify(((sanitize(self.heading(board)), TextStyle.STRONG),), right, cells)
 
-    def page(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
-        lines = self.body(board, moment, cells)
-        if not self._needle:
+    def page(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
+        lines = self.body(board, context, cells)
+        if not self._search_text:
             return lines
-        return Rows((), len(lines), lambda at: marked(lines[at], self._needle))
+        return LazyLines((), len(lines), lambda at: highlight_matches(lines[at], self._search_text))
 
-    def keys(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+    def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         """The way back and rollback stay in sight; where it is narrow, what is less needed gives way."""
-        found = f"n/N “{outside(self._needle)}”" if self._needle else "search"
-        own, common = list(self.own_hints()), [("w", "cut" if self.wrapped else "wrap"), ("/", found)]
-        back = self.key_here("rollback")  # none where it may not be had
+        found = f"n/N “{sanitize(self._search_text)}”" if self._search_text else "search"
+        own, common = list(self.own_hints()), [("w", "cut" if self.is_wrapped else "wrap"), ("/", found)]
+        back = self.key_label("rollback")  # none where it may not be had
         kept = [*([(back, "rollback")] if back else []), ("Esc", "back")]
-        room = cells - max((len(view.more) + 1 for view in self.query(Keys) if view.more), default=0)
-        while (own or common) and width(_hints([*own, *common, *kept])) > room:
+        room = cells - max(
+            (len(view.position_text) + 1 for view in self.query(KeyHints) if view.position_text), default=0
+        )
+        while (own or common) and line_width(_hint_line([*own, *common, *kept])) > room:
             common.pop(0) if common else own.pop()
-        return [clip(_hints([*own, *common, *kept]), cells)]
+        return [clip(_hint_line([*own, *common, *kept]), cells)]
 
     # --- keys ----------------------------------------------------------------------------------------------------
 
@@ -265,62 +277,64 @@ class DetailScreen(Acting[None], HasPage):
         box = self.query_one("#search", Input)
         if box.has_class("-open"):
             box.remove_class("-open")
-            self.query_one(Page).focus()
-        elif self._needle:
-            self._needle = ""
+            self.query_one(PageView).focus()
+        elif self._search_text:
+            self._search_text = ""
             self.redraw()
         else:
             self.dismiss()
 
     def action_wrap(self) -> None:
-        self.wrapped = not self.wrapped
+        self.is_wrapped = not self.is_wrapped
         self.redraw()
 
     def action_search(self) -> None:
         box = self.query_one("#search", Input)
         box.add_class("-open")
-        box.value = self._needle
+        box.value = self._search_text
         box.focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        self._needle, self._match = event.value.strip(), -1
+        self._search_text, self._match_index = event.value.strip(), -1
         self.query_one("#search", Input).remove_class("-open")
-        self.query_one(Page).focus()
+        self.query_one(PageView).focus()
         self.redraw()
         self.action_match(1)
 
     def action_match(self, step: int) -> None:
         """To the next line that holds what was searched for, round and round."""
-        if not self._needle:
+        if not self._search_text:
             return
-        page = self.query_one(Page)
-        hits = [at for at, line in enumerate(page.all_lines()) if found_in(line, self._needle)]
+        page = self.query_one(PageView)
+        hits = [at for at, line in enumerate(page.all_lines()) if contains(line, self._search_text)]
         if not hits:
-            self.notify(f"nothing here holds “{self._needle}”", markup=False, timeout=3)
+            self.notify(f"nothing here holds “{self._search_text}”", markup=False, timeout=3)
             return
-        self._match = (self._match + step) % len(hits)
-        page.scroll_to(y=max(0, hits[self._match] - page.content_size.height // 3), animate=False)
+        self._match_index = (self._match_index + step) % len(hits)
+        page.scroll_to(y=max(0, hits[self._match_index] - page.content_size.height // 3), animate=False)
 
 
-def _hints(pairs: Sequence[tuple[str, str]]) -> Line:
-    return join((((key, Tone.KEY), (f" {told}", Tone.NORMAL)) for key, told in pairs), ("  ", Tone.NORMAL))
+def _hint_line(pairs: Sequence[tuple[str, str]]) -> Line:
+    return join(
+        (((key, TextStyle.KEY), (f" {text}", TextStyle.NORMAL)) for key, text in pairs), ("  ", TextStyle.NORMAL)
+    )
 
 
 class RecordScreen(DetailScreen):
     """A page that is made of the release's record."""
 
-    def aged(self, board: Board) -> tuple[Sourced[object], float]:
-        return board.release, RELEASE_STALE
+    def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
+        return board.release, RELEASE_STALE_SECONDS
 
-    def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
-        record, now = board.release.value, board.server_now(moment.now)
+    def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
+        record, now = board.release.value, board.server_now(context.now)
         if record is None or now is None:
-            return [(("… connecting", Tone.DIM),)]
-        return self.record_body(board, record, now, moment, cells)
+            return [(("… connecting", TextStyle.DIM),)]
+        return self.record_body(board, record, now, context, cells)
 
     def record_body(
-        self, board: Board, record: ReleaseRecord, now: float, moment: Moment, cells: int
+        self, board: DashboardState, record: ReleaseRecord, now: float, context: RenderContext, cells: int
     ) -> Sequence[Line]:
         """The page's lines.
 

@@ -3,21 +3,21 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from zdd_tui.dashboard.screens.details.base import DetailScreen, Look, Told, same_story
-from zdd_tui.dashboard.state import FLAGS_STALE, Board, BoardSource, FlagView, Moment, Sourced
-from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, human_age, outside
-from zdd_tui.model.queries import Story, StoryQuery
+from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter, is_same_audit_log
+from zdd_tui.dashboard.state import FLAGS_STALE_SECONDS, DashboardState, FlagView, Observed, RenderContext, StateSource
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, sanitize
+from zdd_tui.model.queries import AuditLog, AuditLogQuery
 from zdd_tui.model.release.records import Event
 from zdd_tui.model.release.strategy import Strategy
-from zdd_tui.model.release.timeline import Try, timeline
+from zdd_tui.model.release.timeline import StepAttempt, build_timeline
 
-_MEANING = {
+_ROLE_DESCRIPTIONS = {
     "write": "while it is on the application writes the new side too",
     "read": "this share of requests is answered by the new side",
     "shadow": "for this share of requests the new path runs too, unseen",
     "weight": "this share of users gets the new image's path",
 }
-_STEPS = {
+_STEPS_BY_ROLE = {
     "write": ("write-flag-on", "delete-flags"),
     "read": ("read-ramp", "read-flag-on", "set-read", "delete-flags"),
     "shadow": ("set-shadow", "shadow-off"),
@@ -29,77 +29,91 @@ _STEPS = {
 class FlagScreen(DetailScreen):
     """One flag, by its key."""
 
-    every: ClassVar[float] = 2.0
+    refresh_interval: ClassVar[float] = 2.0
 
-    def __init__(self, source: BoardSource, look: Look, key: str) -> None:
-        super().__init__(source, look)
+    def __init__(self, source: StateSource, get_context: ContextSource, key: str) -> None:
+        super().__init__(source, get_context)
         self._key = key
-        self._asked = self.will_ask(StoryQuery(), "the audit", same_story)
+        self._query = self.add_query(AuditLogQuery(), "the audit", is_same_audit_log)
 
-    def heading(self, board: Board) -> str:
+    def heading(self, board: DashboardState) -> str:
         return f"flag {self._key}"
 
-    def aged(self, board: Board) -> tuple[Sourced[object], float]:
-        return board.flags, FLAGS_STALE
+    def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
+        return board.flags, FLAGS_STALE_SECONDS
 
-    def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
+    def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
         flag = next((each for each in board.flags.value or () if each.key == self._key), None)
         if flag is None:
-            return [(("the flag is not among the release's", Tone.WARN),)]
-        lines = [_value(flag), *self._about(flag, board, moment, cells), (), (("changes", Tone.DIM),)]
-        lines += self.missing(self._asked, cells)
+            return [(("the flag is not among the release's", TextStyle.WARN),)]
+        lines = [
+            _value_text(flag),
+            *self._description_lines(flag, board, context, cells),
+            (),
+            (("changes", TextStyle.DIM),),
+        ]
+        lines += self.query_error_lines(self._query, cells)
         record = board.release.value
-        if self._asked.value is not None and record is not None:
-            lines += history_lines(flag, record.release.strategy, self._asked.value, moment, cells, self.text)
+        if self._query.value is not None and record is not None:
+            lines += flag_history_lines(
+                flag, record.release.strategy, self._query.value, context, cells, self.format_text
+            )
         return lines
 
-    def _about(self, flag: FlagView, board: Board, moment: Moment, cells: int) -> list[Line]:
-        lines = self.text(f"ff:{flag.key} at {board.plan.flags or '?'}", cells, Tone.DIM)
-        if meaning := _MEANING.get(flag.role):
-            lines += self.text(f"{flag.role}: {meaning}", cells)
-        lines += self.text(f"owner {flag.owner or 'nobody is named'}, expires {flag.expires or 'never'}", cells)
+    def _description_lines(
+        self, flag: FlagView, board: DashboardState, context: RenderContext, cells: int
+    ) -> list[Line]:
+        lines = self.format_text(f"ff:{flag.key} at {board.plan.flags or '?'}", cells, TextStyle.DIM)
+        if meaning := _ROLE_DESCRIPTIONS.get(flag.role):
+            lines += self.format_text(f"{flag.role}: {meaning}", cells)
+        lines += self.format_text(f"owner {flag.owner or 'nobody is named'}, expires {flag.expires or 'never'}", cells)
         if flag.changed_at is not None:
-            ago = human_age(max(0.0, moment.wall - flag.changed_at))
-            lines += self.text(f"this dashboard saw it change {ago} ago", cells, Tone.DIM)
+            ago = format_age(max(0.0, context.wall - flag.changed_at))
+            lines += self.format_text(f"this dashboard saw it change {ago} ago", cells, TextStyle.DIM)
         return lines
 
 
-def _value(flag: FlagView) -> Line:
+def _value_text(flag: FlagView) -> Line:
     if flag.problem:
-        return ((f"✗ {outside(flag.problem)}", Tone.BAD),)
+        return ((f"✗ {sanitize(flag.problem)}", TextStyle.BAD),)
     if flag.value is None:
-        return (("· unset: the application takes its default", Tone.DIM),)
-    glyph = "○" if flag.value.off else "●" if flag.value.on else "◐"
-    return ((f"{glyph} {flag.value}", Tone.NORMAL if flag.value.off else Tone.GOOD),)
+        return (("· unset: the application takes its default", TextStyle.DIM),)
+    glyph = "○" if flag.value.is_off else "●" if flag.value.is_on else "◐"
+    return ((f"{glyph} {flag.value}", TextStyle.NORMAL if flag.value.is_off else TextStyle.GOOD),)
 
 
-def history_lines(
-    flag: FlagView, strategy: Strategy, story: Story, moment: Moment, cells: int, told: Told
+def flag_history_lines(
+    flag: FlagView,
+    strategy: Strategy,
+    audit_log: AuditLog,
+    context: RenderContext,
+    cells: int,
+    format_text: TextFormatter,
 ) -> list[Line]:
     """The tries of the steps that change the flag, newest first, each under the command that led to it."""
-    works = _STEPS.get(flag.role, ())
-    names = {spec.name for spec in strategy.steps if spec.key in works}
+    works = _STEPS_BY_ROLE.get(flag.role, ())
+    names = {spec.name for spec in strategy.steps if spec.registry_key in works}
     tries = [
         item
-        for stretch in timeline(strategy, story.events)
-        for item in stretch.items
-        if isinstance(item, Try) and item.step in names
+        for span in build_timeline(strategy, audit_log.events)
+        for item in span.items
+        if isinstance(item, StepAttempt) and item.step in names
     ]
     if not tries:
-        return [(("this release has not changed it", Tone.DIM),)]
+        return [(("this release has not changed it", TextStyle.DIM),)]
     lines: list[Line] = []
     for item in reversed(tries):
-        verb, tone = ("undone", Tone.WARN) if item.undo else ("done", Tone.NORMAL)
-        outcome = verb if item.outcome == "done" else item.outcome
-        lines += told(f"{moment.clock.time_of_day(item.began)} {item.label}: {outcome}", cells, tone)
-        lines += told(f"✗ {item.error}", cells, Tone.BAD, indent="         ") if item.error else []
-        asked = _asked(story.events, item.began)
-        if asked is not None:
-            why = f": “{asked.why}”" if asked.why else ""
-            lines += told(f"asked by {asked.actor}{why}", cells, Tone.DIM, indent="         ")
+        verb, style = ("undone", TextStyle.WARN) if item.is_undo else ("done", TextStyle.NORMAL)
+        report = verb if item.outcome == "done" else item.outcome
+        lines += format_text(f"{context.clock.time_of_day(item.started_at)} {item.label}: {report}", cells, style)
+        lines += format_text(f"✗ {item.error}", cells, TextStyle.BAD, indent="         ") if item.error else []
+        requested = _command_before(audit_log.events, item.started_at)
+        if requested is not None:
+            why = f": “{requested.reason}”" if requested.reason else ""
+            lines += format_text(f"asked by {requested.actor}{why}", cells, TextStyle.DIM, indent="         ")
     return lines
 
 
-def _asked(events: Sequence[Event], before: float) -> Event | None:
+def _command_before(events: Sequence[Event], before: float) -> Event | None:
     """The newest command before a moment."""
     return next((event for event in reversed(events) if event.kind == "command" and event.at <= before), None)

@@ -5,18 +5,18 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from zdd_tui.dashboard.screens.details.base import Look, RecordScreen, Told, same_story
-from zdd_tui.dashboard.state import Board, BoardSource, Moment
-from zdd_tui.dashboard.widgets.bars.gates import GLYPHS
-from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, clip, human_age, outside, spread
+from zdd_tui.dashboard.screens.details.base import ContextSource, RecordScreen, TextFormatter, is_same_audit_log
+from zdd_tui.dashboard.state import DashboardState, RenderContext, StateSource
+from zdd_tui.dashboard.widgets.bars.gates import VERDICT_GLYPHS
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, format_age, justify, sanitize
 from zdd_tui.dashboard.widgets.panes.gates import verdict_of
-from zdd_tui.model.queries import Story, StoryQuery
+from zdd_tui.model.queries import AuditLog, AuditLogQuery
 from zdd_tui.model.release.gate import GateReading
-from zdd_tui.model.release.gate_rows import GateRow, Place, ask_of, gate_rows
+from zdd_tui.model.release.gate_rows import GateRow, PhasePosition, build_gate_rows, describe_gate
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.strategy import GateSpec
 
-CHANGES = 6
+MAX_CHANGES = 6
 """Changes of a verdict that are told, the newest first."""
 
 
@@ -27,158 +27,176 @@ class GateScreen(RecordScreen):
         Binding("tab", "turn", "The present phase, or all of them", show=False, id="gate.turn"),
     ]
 
-    def __init__(self, source: BoardSource, look: Look) -> None:
-        super().__init__(source, look)
-        self._asked = self.will_ask(StoryQuery(), "the audit", same_story)
-        self._all = False
+    def __init__(self, source: StateSource, get_context: ContextSource) -> None:
+        super().__init__(source, get_context)
+        self._query = self.add_query(AuditLogQuery(), "the audit", is_same_audit_log)
+        self._shows_all = False
 
-    def heading(self, board: Board) -> str:
+    def heading(self, board: DashboardState) -> str:
         record = board.release.value
-        phase = record.release.current if record else None
-        return f"gates of {'every phase' if self._all else phase.name if phase else 'no phase yet'}"
+        phase = record.release.current_phase if record else None
+        return f"gates of {'every phase' if self._shows_all else phase.name if phase else 'no phase yet'}"
 
     def own_hints(self) -> tuple[tuple[str, str], ...]:
-        return (("Tab", "this phase" if self._all else "every phase"),)
+        return (("Tab", "this phase" if self._shows_all else "every phase"),)
 
     def record_body(
-        self, board: Board, record: ReleaseRecord, now: float, moment: Moment, cells: int
+        self, board: DashboardState, record: ReleaseRecord, now: float, context: RenderContext, cells: int
     ) -> Sequence[Line]:
         phases = record.release.strategy.phases
-        current = record.release.current
-        shown = phases if self._all or current is None else (current,)
-        lines = self.missing(self._asked, cells)
+        current = record.release.current_phase
+        shown = phases if self._shows_all or current is None else (current,)
+        lines = self.query_error_lines(self._query, cells)
         if current is None and (entry := record.release.strategy.entry):
-            lines += [(("before the first phase", Tone.STRONG),)]
+            lines += [(("before the first phase", TextStyle.STRONG),)]
             for gate in entry:
                 reading = record.gates.get(gate.name)
-                lines += gate_detail(gate, reading, record, now, moment, cells, self.text, self._asked.value)
+                lines += gate_detail_lines(
+                    gate, reading, record, now, context, cells, self.format_text, self._query.value
+                )
         for phase in shown:
             if len(shown) > 1:
-                lines += [(), ((phase.name, Tone.STRONG),)]
+                lines += [(), ((phase.name, TextStyle.STRONG),)]
             judged = phase == current
             for gate in phase.gates:
                 reading = record.gates.get(gate.name) if judged else None
-                lines += gate_detail(gate, reading, record, now, moment, cells, self.text, self._asked.value)
+                lines += gate_detail_lines(
+                    gate, reading, record, now, context, cells, self.format_text, self._query.value
+                )
         return lines
 
     def action_turn(self) -> None:
-        self._all = not self._all
+        self._shows_all = not self._shows_all
         self.redraw()
 
 
-class OneGateScreen(RecordScreen):
+class GateDetailScreen(RecordScreen):
     """One gate of one phase: what the table's row has no room for."""
 
-    def __init__(self, source: BoardSource, look: Look, phase: str, gate: str) -> None:
-        super().__init__(source, look)
+    def __init__(self, source: StateSource, get_context: ContextSource, phase: str, gate: str) -> None:
+        super().__init__(source, get_context)
         self._phase, self._gate = phase, gate
-        self._asked = self.will_ask(StoryQuery(), "the audit", same_story)
+        self._query = self.add_query(AuditLogQuery(), "the audit", is_same_audit_log)
 
-    def heading(self, board: Board) -> str:
+    def heading(self, board: DashboardState) -> str:
         return f"gate {self._gate} of {self._phase}"
 
     def record_body(
-        self, board: Board, record: ReleaseRecord, now: float, moment: Moment, cells: int
+        self, board: DashboardState, record: ReleaseRecord, now: float, context: RenderContext, cells: int
     ) -> Sequence[Line]:
         key = f"{self._phase}/{self._gate}"
-        row = next((each for each in gate_rows(record, now) if each.key == key), None)
+        row = next((each for each in build_gate_rows(record, now) if each.key == key), None)
         if row is None:
-            return [(("the gate is not among the release's", Tone.WARN),)]
-        lines = row_detail(row, record, now, cells, self.text)
-        lines += [(), (("changes of the verdict, in whatever phase", Tone.DIM),), *self.missing(self._asked, cells)]
-        if self._asked.value is not None:
-            changes = change_lines(self._gate, self._asked.value, moment, cells, self.text, indent="  ")
-            lines += changes or [(("  none in this release", Tone.DIM),)]
+            return [(("the gate is not among the release's", TextStyle.WARN),)]
+        lines = gate_row_lines(row, record, now, cells, self.format_text)
+        lines += [
+            (),
+            (("changes of the verdict, in whatever phase", TextStyle.DIM),),
+            *self.query_error_lines(self._query, cells),
+        ]
+        if self._query.value is not None:
+            changes = gate_change_lines(self._gate, self._query.value, context, cells, self.format_text, indent="  ")
+            lines += changes or [(("  none in this release", TextStyle.DIM),)]
         return lines
 
 
-_PLACES = {
-    Place.PAST: "is over: this gate counts no more",
-    Place.PRESENT: "is where the release stands: this gate counts now",
-    Place.AHEAD: "is still ahead: nobody asks this gate yet",
+_PLACE_TEXTS = {
+    PhasePosition.PAST: "is over: this gate counts no more",
+    PhasePosition.PRESENT: "is where the release stands: this gate counts now",
+    PhasePosition.AHEAD: "is still ahead: nobody asks this gate yet",
 }
 
 
-def row_detail(row: GateRow, record: ReleaseRecord, now: float, cells: int, told: Told) -> list[Line]:
+def gate_row_lines(
+    row: GateRow, record: ReleaseRecord, now: float, cells: int, format_text: TextFormatter
+) -> list[Line]:
     """A gate as its row in the table has it, in full."""
-    glyph, word, tone = verdict_of(row)
+    glyph, word, style = verdict_of(row)
     reading = row.reading
-    age = "" if reading is None else f"{human_age(reading.age(now))} old"
-    if reading is not None and row.place is Place.PRESENT:
-        age += f", counts for {human_age(reading.max_age)}"
+    age = "" if reading is None else f"{format_age(reading.age(now))} old"
+    if reading is not None and row.position is PhasePosition.PRESENT:
+        age += f", counts for {format_age(reading.max_age)}"
     head: Line = (
-        (f"{glyph} {word}  ", tone),
-        (row.gate.label, Tone.STRONG),
-        (f"  {row.gate.name}", Tone.DIM),
+        (f"{glyph} {word}  ", style),
+        (row.gate.label, TextStyle.STRONG),
+        (f"  {row.gate.name}", TextStyle.DIM),
     )
     state = record.release.state
-    where = f"{row.phase} {_PLACES[row.place]}"
-    if state.ended or state.backwards:
+    where = f"{row.phase} {_PLACE_TEXTS[row.position]}"
+    if state.has_ended or state.is_rolling_back:
         where = f"{row.phase}; " + (
-            "the release has ended" if state.ended else "it is being undone, and no gate counts"
+            "the release has ended" if state.has_ended else "it is being undone, and no gate counts"
         )
-    lines = [spread(clip(head, cells), ((age, Tone.DIM),), cells)]
-    lines += _named("phase", where, cells, told)
-    lines += _question(row.gate.name, cells, told)
-    if row.again or reading is not None:
-        lines += _named("answer", row.reason, cells, told, tone if tone is Tone.BAD else Tone.NORMAL)
+    lines = [justify(clip(head, cells), ((age, TextStyle.DIM),), cells)]
+    lines += _labelled_lines("phase", where, cells, format_text)
+    lines += _query_lines(row.gate.name, cells, format_text)
+    if row.superseded_by or reading is not None:
+        lines += _labelled_lines(
+            "answer", row.reason_text, cells, format_text, style if style is TextStyle.BAD else TextStyle.NORMAL
+        )
     return lines
 
 
-def gate_detail(
+def gate_detail_lines(
     gate: GateSpec,
     reading: GateReading | None,
     record: ReleaseRecord,
     now: float,
-    moment: Moment,
+    context: RenderContext,
     cells: int,
-    told: Told,
-    story: Story | None,
+    format_text: TextFormatter,
+    audit_log: AuditLog | None,
 ) -> list[Line]:
     """One gate.
 
     Args:
         reading: None where it has not been judged in the present phase.
     """
-    shown = reading if reading is None or record.release.state.ended else reading.at(now)
-    glyph, tone = GLYPHS[shown.verdict] if shown else ("○", Tone.DIM)
-    age = "" if reading is None else f"{human_age(reading.age(now))} old, counts for {human_age(reading.max_age)}"
+    shown = reading if reading is None or record.release.state.has_ended else reading.as_of(now)
+    glyph, style = VERDICT_GLYPHS[shown.verdict] if shown else ("○", TextStyle.DIM)
+    age = "" if reading is None else f"{format_age(reading.age(now))} old, counts for {format_age(reading.max_age)}"
     head: Line = (
-        (f"{glyph} {shown.verdict if shown else 'not judged'}  ", tone),
-        (gate.label, Tone.STRONG),
-        (f"  {gate.name}", Tone.DIM),
+        (f"{glyph} {shown.verdict if shown else 'not judged'}  ", style),
+        (gate.label, TextStyle.STRONG),
+        (f"  {gate.name}", TextStyle.DIM),
     )
-    lines: list[Line] = [(), spread(clip(head, cells), ((age, Tone.DIM),), cells)]
-    lines += _question(gate.name, cells, told)
+    lines: list[Line] = [(), justify(clip(head, cells), ((age, TextStyle.DIM),), cells)]
+    lines += _query_lines(gate.name, cells, format_text)
     if shown is not None:
-        lines += _named("answer", shown.reason, cells, told, tone if tone is Tone.BAD else Tone.NORMAL)
-    if reading is not None and story is not None:
-        lines += change_lines(gate.name, story, moment, cells, told, indent="          ")
+        lines += _labelled_lines(
+            "answer", shown.reason, cells, format_text, style if style is TextStyle.BAD else TextStyle.NORMAL
+        )
+    if reading is not None and audit_log is not None:
+        lines += gate_change_lines(gate.name, audit_log, context, cells, format_text, indent="          ")
     return lines
 
 
-def _question(gate: str, cells: int, told: Told) -> list[Line]:
-    ask = ask_of(gate)
+def _query_lines(gate: str, cells: int, format_text: TextFormatter) -> list[Line]:
+    ask = describe_gate(gate)
     if ask is None:
         return []
     return [
-        *_named("asks", f"{ask.system}: {ask.query}", cells, told),
-        *_named("wants", ask.wanted, cells, told),
+        *_labelled_lines("asks", f"{ask.system}: {ask.query}", cells, format_text),
+        *_labelled_lines("wants", ask.expected, cells, format_text),
     ]
 
 
-def change_lines(gate: str, story: Story, moment: Moment, cells: int, told: Told, *, indent: str) -> list[Line]:
+def gate_change_lines(
+    gate: str, audit_log: AuditLog, context: RenderContext, cells: int, format_text: TextFormatter, *, indent: str
+) -> list[Line]:
     """When the verdict of a gate of that name changed, and why, the newest first."""
     prefix = f"{gate}: "
-    changes = [event for event in story.events if event.kind == "gate" and event.what.startswith(prefix)]
+    changes = [event for event in audit_log.events if event.kind == "gate" and event.message.startswith(prefix)]
     lines: list[Line] = []
-    for event in reversed(changes[-CHANGES:]):
-        when, verdict = moment.clock.time_of_day(event.at), outside(event.what.removeprefix(prefix))
-        lines += told(f"{when} {verdict}: {event.why}", cells, Tone.DIM, indent=indent)
+    for event in reversed(changes[-MAX_CHANGES:]):
+        when, verdict = context.clock.time_of_day(event.at), sanitize(event.message.removeprefix(prefix))
+        lines += format_text(f"{when} {verdict}: {event.reason}", cells, TextStyle.DIM, indent=indent)
     return lines
 
 
-def _named(name: str, text: str, cells: int, told: Told, tone: Tone = Tone.NORMAL) -> list[Line]:
+def _labelled_lines(
+    name: str, text: str, cells: int, format_text: TextFormatter, style: TextStyle = TextStyle.NORMAL
+) -> list[Line]:
     """A text beside its name; further lines of it stand under the first."""
-    first, *rest = told(text, max(10, cells - 10), tone)
-    return [((f"  {name:<8}", Tone.DIM), *first), *(((" " * 10, Tone.NORMAL), *line) for line in rest)]
+    first, *rest = format_text(text, max(10, cells - 10), style)
+    return [((f"  {name:<8}", TextStyle.DIM), *first), *(((" " * 10, TextStyle.NORMAL), *line) for line in rest)]

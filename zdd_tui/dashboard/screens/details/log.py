@@ -6,20 +6,20 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from zdd_tui.dashboard.screens.details.base import DetailScreen, Look
-from zdd_tui.dashboard.screens.dialog import Page
-from zdd_tui.dashboard.state import Board, BoardSource, Clock, Moment, Sourced
-from zdd_tui.dashboard.terminal.display_options import Look as TerminalLook
-from zdd_tui.dashboard.widgets.drawing.line import Line, Rows, Tone, clip, outside, wrap
+from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen
+from zdd_tui.dashboard.screens.dialog import PageView
+from zdd_tui.dashboard.state import Clock, DashboardState, Observed, RenderContext, StateSource
+from zdd_tui.dashboard.terminal.display_options import DisplayOptions as TerminalLook
+from zdd_tui.dashboard.widgets.drawing.line import LazyLines, Line, TextStyle, clip, sanitize, wrap
 from zdd_tui.model.queries import LogLine, LogQuery, LogTail, LogView
 
-LOOK_EVERY = 0.25
+REFRESH_INTERVAL = 0.25
 """Seconds between two looks at the log: faster than this nobody reads."""
 
-SLOW_EVERY = 1.0
+SLOW_REFRESH_INTERVAL = 1.0
 """The same on a slow line."""
 
-WRAPPED_LINES = 300
+MAX_WRAPPED_LINES = 300
 """So many of the newest lines are shown while they are wrapped."""
 
 
@@ -32,138 +32,138 @@ class LogScreen(DetailScreen):
         Binding("t", "times", "Show times, or not", show=False, id="log.times"),
     ]
 
-    def __init__(self, source: BoardSource, look: Look, pod: str) -> None:
-        super().__init__(source, look)
-        self.wrapped = False
+    def __init__(self, source: StateSource, get_context: ContextSource, pod: str) -> None:
+        super().__init__(source, get_context)
+        self.is_wrapped = False
         self._query = LogQuery(pod)
         self._tail: LogTail | None = None
         self._shown = LogView()
-        self._followed = True
-        self._times = True
+        self._is_following = True
+        self._shows_times = True
 
     def on_mount(self) -> None:
         self._open()
-        look = getattr(self.app, "look", None)
-        slow = isinstance(look, TerminalLook) and look.low_bandwidth
-        self.set_interval(SLOW_EVERY if slow else LOOK_EVERY, self._news)
-        self.call_after_refresh(self._to_end)
+        display_options = getattr(self.app, "look", None)
+        slow = isinstance(display_options, TerminalLook) and display_options.low_bandwidth
+        self.set_interval(SLOW_REFRESH_INTERVAL if slow else REFRESH_INTERVAL, self._refresh_new_lines)
+        self.call_after_refresh(self._scroll_to_end)
 
-    def _to_end(self) -> None:
-        self.query_one(Page).scroll_end(animate=False)
+    def _scroll_to_end(self) -> None:
+        self.query_one(PageView).scroll_end(animate=False)
 
     def on_unmount(self) -> None:
         self._close()
 
     def _open(self) -> None:
         self._close()
-        self._tail = self._source.follow(self._query)
-        self._shown = self._tail.view()
+        self._tail = self._source.follow_log(self._query)
+        self._shown = self._tail.snapshot()
 
     def _close(self) -> None:
         if self._tail is not None:
             self._tail.close()
 
-    def _news(self) -> None:
+    def _refresh_new_lines(self) -> None:
         """While it stands still only the count of what waits is drawn anew."""
         terminal = getattr(self.app, "terminal", None)
         if self._tail is None or (terminal is not None and terminal.behind):
             return  # a terminal that does not read is not written to
-        view = self._tail.view()
-        if self._followed and view is not self._shown:
+        view = self._tail.snapshot()
+        if self._is_following and view is not self._shown:
             self._shown = view
             self.redraw()
-            self._to_end()
-        elif not self._followed:
+            self._scroll_to_end()
+        elif not self._is_following:
             self.redraw()
 
-    def heading(self, board: Board) -> str:
+    def heading(self, board: DashboardState) -> str:
         before = "  the container before" if self._query.previous else ""
         return f"log of {self._query.pod}{before}"
 
-    def aged(self, board: Board) -> tuple[Sourced[object], float]:
-        return board.pods, 15.0
+    def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
+        return board.workload, 15.0
 
-    def title_line(self, board: Board, moment: Moment, cells: int) -> Line:
-        newest = self._newest()
-        head: Line = ((outside(self.heading(board)) + "  ", Tone.STRONG),)
-        if self._followed:
-            return clip((*head, *log_state(newest)), cells)
+    def title_line(self, board: DashboardState, context: RenderContext, cells: int) -> Line:
+        newest = self._newest_time()
+        head: Line = ((sanitize(self.heading(board)) + "  ", TextStyle.STRONG),)
+        if self._is_following:
+            return clip((*head, *log_status_line(newest)), cells)
         still = f"‖ standing still, {newest.total - self._shown.total:,} newer lines"
-        return clip((*head, (still, Tone.WARN), *_dropped(newest)), cells)
+        return clip((*head, (still, TextStyle.WARN), *_dropped_text(newest)), cells)
 
-    def _newest(self) -> LogView:
-        return self._tail.view() if self._tail is not None else self._shown
+    def _newest_time(self) -> LogView:
+        return self._tail.snapshot() if self._tail is not None else self._shown
 
-    def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
+    def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
         view = self._shown
         head: list[Line] = []
         if view.error:
-            head += wrap(f"✗ {view.error}", cells, Tone.WARN)
-            head += wrap(f"→ {view.mend}", cells, Tone.STRONG) if view.mend else []
+            head += wrap(f"✗ {view.error}", cells, TextStyle.WARN)
+            head += wrap(f"→ {view.hint}", cells, TextStyle.STRONG) if view.hint else []
         if not view.lines and view.state == "following":
-            head.append((("nothing has been written yet", Tone.DIM),))
+            head.append((("nothing has been written yet", TextStyle.DIM),))
         if view.dropped:
-            head.append(((f"… {view.dropped:,} older lines are not kept", Tone.DIM),))
-        clock = moment.clock if self._times else None
-        if self.wrapped:
-            kept = view.lines[-WRAPPED_LINES:]
-            return head + [piece for line in kept for piece in _pieces(log_line(line, clock), cells)]
-        return Rows(head, len(view.lines), lambda at: log_line(view.lines[at], clock))
+            head.append(((f"… {view.dropped:,} older lines are not kept", TextStyle.DIM),))
+        clock = context.clock if self._shows_times else None
+        if self.is_wrapped:
+            kept = view.lines[-MAX_WRAPPED_LINES:]
+            return head + [piece for line in kept for piece in _wrap_log_line(log_line(line, clock), cells)]
+        return LazyLines(head, len(view.lines), lambda at: log_line(view.lines[at], clock))
 
     def own_hints(self) -> tuple[tuple[str, str], ...]:
-        follow = "stand still" if self._followed else "follow"
+        follow = "stand still" if self._is_following else "follow"
         return (("f", follow), ("b", "present" if self._query.previous else "before"), ("t", "times"), ("y", "copy"))
 
     def action_follow(self) -> None:
-        self._followed = not self._followed
-        if self._followed and self._tail is not None:
-            self._shown = self._tail.view()
+        self._is_following = not self._is_following
+        if self._is_following and self._tail is not None:
+            self._shown = self._tail.snapshot()
         self.redraw()
-        if self._followed:
-            self._to_end()
+        if self._is_following:
+            self._scroll_to_end()
 
     def action_match(self, step: int) -> None:
         """Who searches reads: the page stands still."""
-        self._followed = False
+        self._is_following = False
         super().action_match(step)
 
     def action_times(self) -> None:
-        self._times = not self._times
+        self._shows_times = not self._shows_times
         self.redraw()
 
-    def action_before(self) -> None:
+    def action_previous(self) -> None:
         self._query = replace(self._query, previous=not self._query.previous)
-        self._followed = True
+        self._is_following = True
         self._open()
         self.redraw()
 
 
-def log_state(view: LogView) -> Line:
+def log_status_line(view: LogView) -> Line:
     """``▶ following  1,204 lines, 204 dropped``."""
-    glyph, tone = _STATES[view.state]
-    return ((f"{glyph} {view.state}", tone), (f"  {view.total:,} lines", Tone.NORMAL), *_dropped(view))
+    glyph, style = _STATES[view.state]
+    return ((f"{glyph} {view.state}", style), (f"  {view.total:,} lines", TextStyle.NORMAL), *_dropped_text(view))
 
 
-def _dropped(view: LogView) -> Line:
-    return ((f", {view.dropped:,} dropped", Tone.WARN),) if view.dropped else ()
+def _dropped_text(view: LogView) -> Line:
+    return ((f", {view.dropped:,} dropped", TextStyle.WARN),) if view.dropped else ()
 
 
 _STATES = {
-    "connecting": ("…", Tone.DIM),
-    "following": ("▶", Tone.BUSY),
-    "ended": ("·", Tone.NORMAL),
-    "lost": ("✗", Tone.WARN),
+    "connecting": ("…", TextStyle.DIM),
+    "following": ("▶", TextStyle.RUNNING),
+    "ended": ("·", TextStyle.NORMAL),
+    "lost": ("✗", TextStyle.WARN),
 }
 
 
 def log_line(line: LogLine, clock: Clock | None) -> Line:
     """A line with the time at which it was written, where that is known and wanted."""
-    if line.note:
-        return ((outside(line.text), Tone.DIM),)
+    if line.is_note:
+        return ((sanitize(line.text), TextStyle.DIM),)
     when = f"{clock.time_of_day(line.at)} " if clock is not None and line.at is not None else ""
-    return ((when, Tone.DIM), (outside(line.text), Tone.NORMAL))
+    return ((when, TextStyle.DIM), (sanitize(line.text), TextStyle.NORMAL))
 
 
-def _pieces(line: Line, cells: int) -> list[Line]:
+def _wrap_log_line(line: Line, cells: int) -> list[Line]:
     text = "".join(part for part, _ in line)
-    return [((text[at : at + cells], Tone.NORMAL),) for at in range(0, len(text), max(1, cells))] or [()]
+    return [((text[at : at + cells], TextStyle.NORMAL),) for at in range(0, len(text), max(1, cells))] or [()]

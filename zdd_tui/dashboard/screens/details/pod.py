@@ -5,21 +5,21 @@ from typing import Any, ClassVar
 
 from textual.binding import Binding, BindingType
 
-from zdd_tui.dashboard.screens.details.base import DetailScreen, Look, Told
-from zdd_tui.dashboard.screens.details.log import LogScreen, log_line, log_state
+from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter
+from zdd_tui.dashboard.screens.details.log import LogScreen, log_line, log_status_line
 from zdd_tui.dashboard.screens.details.yaml import YamlScreen
-from zdd_tui.dashboard.state import Board, BoardSource, Clock, Moment
-from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, clip, cut, fit, human_age, outside
-from zdd_tui.dashboard.widgets.panes.pod_rows import MARKS
-from zdd_tui.model.json_access import Json, flag, number, obj, objects, text
-from zdd_tui.model.json_access import moment as seconds_of
+from zdd_tui.dashboard.state import Clock, DashboardState, RenderContext, StateSource
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, fit, format_age, sanitize, truncate
+from zdd_tui.dashboard.widgets.panes.pod_rows import POD_GLYPHS
+from zdd_tui.model.json_access import JsonObject, get_bool, get_number, get_object, get_objects, get_text
+from zdd_tui.model.json_access import get_timestamp as seconds_of
 from zdd_tui.model.queries import LogQuery, LogTail, ObjectDetail, ObjectQuery
 from zdd_tui.model.workload.rollout import EventView
 
-TAIL = 200
+LOG_TAIL_LINES = 200
 """Lines of the log that are fetched for its end."""
 
-SHOWN = 4
+SHOWN_LOG_LINES = 4
 """Lines of the log's end that are shown here; `l` shows all of it."""
 
 
@@ -33,183 +33,198 @@ class PodScreen(DetailScreen):
 
     hints: ClassVar[tuple[tuple[str, str], ...]] = (("l", "log"), ("v", "YAML"))
 
-    def __init__(self, source: BoardSource, look: Look, pod: str) -> None:
-        super().__init__(source, look)
+    def __init__(self, source: StateSource, get_context: ContextSource, pod: str) -> None:
+        super().__init__(source, get_context)
         self._pod = pod
-        self._asked = self.will_ask(ObjectQuery("Pod", pod), f"pod {pod}")
+        self._query = self.add_query(ObjectQuery("Pod", pod), f"pod {pod}")
         self._tail: LogTail | None = None
 
     def on_mount(self) -> None:
-        self._tail = self._source.follow(LogQuery(self._pod, tail=TAIL))
+        self._tail = self._source.follow_log(LogQuery(self._pod, tail=LOG_TAIL_LINES))
 
     def on_unmount(self) -> None:
         if self._tail is not None:
             self._tail.close()
 
-    def heading(self, board: Board) -> str:
+    def heading(self, board: DashboardState) -> str:
         return f"pod {self._pod}"
 
-    def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
-        lines = self.missing(self._asked, cells)
-        detail = self._asked.value
+    def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
+        lines = self.query_error_lines(self._query, cells)
+        detail = self._query.value
         if detail is None:
-            lines += board_lines(board, self._pod, moment, self.text, cells)
+            lines += pod_board_lines(board, self._pod, context, self.format_text, cells)
         else:
-            snapshot = board.pods.value
-            now = moment.wall + (snapshot.clock_skew if snapshot else 0.0)
-            lines += pod_lines(detail, now, self.text, cells)
+            snapshot = board.workload.value
+            now = context.wall + (snapshot.clock_skew if snapshot else 0.0)
+            lines += pod_lines(detail, now, self.format_text, cells)
         if self._tail is not None:
-            view = self._tail.view()
-            lines += [(), clip((("log  ", Tone.DIM), *log_state(view)), cells)]
-            lines += self.text(f"✗ {view.error}", cells, Tone.WARN) if view.error else []
-            lines += [clip(log_line(line, moment.clock), cells) for line in view.lines[-SHOWN:]]
-        return lines + (event_lines(detail, moment.clock, self.text, cells) if detail else [])
+            view = self._tail.snapshot()
+            lines += [(), clip((("log  ", TextStyle.DIM), *log_status_line(view)), cells)]
+            lines += self.format_text(f"✗ {view.error}", cells, TextStyle.WARN) if view.error else []
+            lines += [clip(log_line(line, context.clock), cells) for line in view.lines[-SHOWN_LOG_LINES:]]
+        return lines + (pod_event_lines(detail, context.clock, self.format_text, cells) if detail else [])
 
     def action_log(self) -> None:
-        self.app.push_screen(LogScreen(self._source, self._look, self._pod))
+        self.app.push_screen(LogScreen(self._source, self._get_context, self._pod))
 
     def action_yaml(self) -> None:
-        self.app.push_screen(YamlScreen(self._source, self._look, ObjectQuery("Pod", self._pod)))
+        self.app.push_screen(YamlScreen(self._source, self._get_context, ObjectQuery("Pod", self._pod)))
 
 
-def board_lines(board: Board, name: str, moment: Moment, told: Told, cells: int) -> list[Line]:
+def pod_board_lines(
+    board: DashboardState, name: str, context: RenderContext, format_text: TextFormatter, cells: int
+) -> list[Line]:
     """What the board has of a pod, until the API has answered, or where it cannot be asked."""
-    snapshots = [source.value for source in (board.pods, board.twin) if source.value is not None]
+    snapshots = [source.value for source in (board.workload, board.second_workload) if source.value is not None]
     for snapshot in snapshots:
         for pod in (*snapshot.pods, *snapshot.gone):
             if pod.name == name:
-                glyph, tone = MARKS[pod.state]
+                glyph, style = POD_GLYPHS[pod.state]
                 age = (
                     ""
                     if pod.created_at is None
-                    else f"  {human_age(moment.wall + snapshot.clock_skew - pod.created_at)} old"
+                    else f"  {format_age(context.wall + snapshot.clock_skew - pod.created_at)} old"
                 )
-                lines: list[Line] = [(), ((f"{glyph} {pod.state}", tone), (age, Tone.NORMAL))]
-                lines += told(f"image {pod.image}  node {pod.node or '-'}  {pod.restarts} restarts", cells)
-                return lines + (told(pod.reason, cells, Tone.WARN) if pod.reason else [])
+                lines: list[Line] = [(), ((f"{glyph} {pod.state}", style), (age, TextStyle.NORMAL))]
+                lines += format_text(f"image {pod.image}  node {pod.node or '-'}  {pod.restarts} restarts", cells)
+                return lines + (format_text(pod.reason, cells, TextStyle.WARN) if pod.reason else [])
     return []
 
 
-def pod_lines(detail: ObjectDetail, now: float, told: Told, cells: int) -> list[Line]:
+def pod_lines(detail: ObjectDetail, now: float, format_text: TextFormatter, cells: int) -> list[Line]:
     """State, conditions and containers.
 
     Args:
         now: by the cluster's clock.
-        told: makes lines of a text: (text, cells, tone, indent=…).
+        format_text: makes lines of a text: (text, cells, tone, indent=…).
     """
     pod = detail.document
-    status, spec = obj(pod, "status"), obj(pod, "spec")
+    status, spec = get_object(pod, "status"), get_object(pod, "spec")
     created, deadline = (
         seconds_of(pod, "metadata", "creationTimestamp"),
         seconds_of(pod, "metadata", "deletionTimestamp"),
     )
-    age = "" if created is None else f"  {human_age(now - created)} old"
+    age = "" if created is None else f"  {format_age(now - created)} old"
     lines: list[Line] = [
         (
-            (text(status, "phase") or "?", Tone.STRONG),
+            (get_text(status, "phase") or "?", TextStyle.STRONG),
             (
-                f"{age}  node {outside(text(spec, 'nodeName')) or '-'}  ip {outside(text(status, 'podIP')) or '-'}",
-                Tone.NORMAL,
+                f"{age}  node {sanitize(get_text(spec, 'nodeName')) or '-'}  ip {sanitize(get_text(status, 'podIP')) or '-'}",
+                TextStyle.NORMAL,
             ),
         )
     ]
-    owners = ", ".join(f"{text(o, 'kind')} {text(o, 'name')}" for o in objects(pod, "metadata", "ownerReferences"))
-    lines += told(f"owner {owners}", cells, Tone.DIM) if owners else []
+    owners = ", ".join(
+        f"{get_text(o, 'kind')} {get_text(o, 'name')}" for o in get_objects(pod, "metadata", "ownerReferences")
+    )
+    lines += format_text(f"owner {owners}", cells, TextStyle.DIM) if owners else []
     if deadline is not None:
-        grace = number(pod, "metadata", "deletionGracePeriodSeconds")
+        grace = get_number(pod, "metadata", "deletionGracePeriodSeconds")
         left = deadline - now
-        when = f"{human_age(left)} left of {grace}s" if left >= 0 else f"{human_age(-left)} past its deadline"
-        lines += told(f"▽ is being deleted: {when}", cells, Tone.WARN)
-    if reason := text(status, "reason"):
-        lines += told(f"✗ {reason}: {text(status, 'message')}", cells, Tone.BAD)
-    lines += [(), (("conditions", Tone.DIM),)]
-    lines += [line for each in objects(status, "conditions") for line in _condition(each, now, told, cells)]
-    lines += [(), (("containers", Tone.DIM),)]
-    specs = {text(each, "name"): each for each in objects(spec, "containers")}
-    for each in (*objects(status, "initContainerStatuses"), *objects(status, "containerStatuses")):
-        lines += _container(each, specs.get(text(each, "name"), {}), now, told, cells)
+        when = f"{format_age(left)} left of {grace}s" if left >= 0 else f"{format_age(-left)} past its deadline"
+        lines += format_text(f"▽ is being deleted: {when}", cells, TextStyle.WARN)
+    if reason := get_text(status, "reason"):
+        lines += format_text(f"✗ {reason}: {get_text(status, 'message')}", cells, TextStyle.BAD)
+    lines += [(), (("conditions", TextStyle.DIM),)]
+    lines += [
+        line for each in get_objects(status, "conditions") for line in _condition_lines(each, now, format_text, cells)
+    ]
+    lines += [(), (("containers", TextStyle.DIM),)]
+    specs = {get_text(each, "name"): each for each in get_objects(spec, "containers")}
+    for each in (*get_objects(status, "initContainerStatuses"), *get_objects(status, "containerStatuses")):
+        lines += _container_lines(each, specs.get(get_text(each, "name"), {}), now, format_text, cells)
     return lines
 
 
-def event_lines(detail: ObjectDetail, clock: Clock, told: Told, cells: int) -> list[Line]:
+def pod_event_lines(detail: ObjectDetail, clock: Clock, format_text: TextFormatter, cells: int) -> list[Line]:
     """What happened to it, newest first."""
-    lines: list[Line] = [(), (("events", Tone.DIM),)]
-    lines += told(f"✗ {detail.events_error}", cells, Tone.BAD) if detail.events_error else []
+    lines: list[Line] = [(), (("events", TextStyle.DIM),)]
+    lines += format_text(f"✗ {detail.events_error}", cells, TextStyle.BAD) if detail.events_error else []
     if not detail.events and not detail.events_error:
-        lines.append((("none is kept any more", Tone.DIM),))
-    return lines + [line for event in reversed(detail.events) for line in _event(event, clock, told, cells)]
+        lines.append((("none is kept any more", TextStyle.DIM),))
+    return lines + [
+        line for event in reversed(detail.events) for line in _event_lines(event, clock, format_text, cells)
+    ]
 
 
-def _condition(each: Json, now: float, told: Told, cells: int) -> list[Line]:
-    good = text(each, "status") == "True"
-    since = seconds_of(each, "lastTransitionTime")
-    age = "" if since is None else human_age(now - since)
+def _condition_lines(condition: JsonObject, now: float, format_text: TextFormatter, cells: int) -> list[Line]:
+    good = get_text(condition, "status") == "True"
+    since = seconds_of(condition, "lastTransitionTime")
+    age = "" if since is None else format_age(now - since)
     head: Line = (
-        (("✔ " if good else "✗ "), Tone.GOOD if good else Tone.BAD),
-        (fit(f"{text(each, 'type')} {text(each, 'status')}", 34), Tone.NORMAL),
-        (f" {age:>4}", Tone.DIM),
+        (("✔ " if good else "✗ "), TextStyle.GOOD if good else TextStyle.BAD),
+        (fit(f"{get_text(condition, 'type')} {get_text(condition, 'status')}", 34), TextStyle.NORMAL),
+        (f" {age:>4}", TextStyle.DIM),
     )
-    why = ": ".join(part for part in (text(each, "reason"), text(each, "message")) if part)
-    return [clip(head, cells), *(told(why, cells, Tone.NORMAL, indent="    ") if why and not good else [])]
+    why = ": ".join(part for part in (get_text(condition, "reason"), get_text(condition, "message")) if part)
+    return [clip(head, cells), *(format_text(why, cells, TextStyle.NORMAL, indent="    ") if why and not good else [])]
 
 
-def _container(each: Json, spec: Mapping[str, Any], now: float, told: Told, cells: int) -> list[Line]:
-    state = obj(each, "state")
-    word, detail = _state(state, now)
-    good = word == "running" and flag(each, "ready") is True
-    restarts = number(each, "restartCount")
+def _container_lines(
+    status: JsonObject, spec: Mapping[str, Any], now: float, format_text: TextFormatter, cells: int
+) -> list[Line]:
+    state = get_object(status, "state")
+    word, detail = _container_state_text(state, now)
+    good = word == "running" and get_bool(status, "ready") is True
+    restarts = get_number(status, "restartCount")
     lines: list[Line] = [
         clip(
             (
-                (("● " if good else "✗ " if word == "waiting" else "○ "), Tone.GOOD if good else Tone.WARN),
-                (f"{outside(text(each, 'name'))}  ", Tone.STRONG),
-                (f"{word}{detail}  {'ready' if flag(each, 'ready') else 'not ready'}  ", Tone.NORMAL),
-                (f"{restarts} restarts", Tone.WARN if restarts else Tone.DIM),
+                (("● " if good else "✗ " if word == "waiting" else "○ "), TextStyle.GOOD if good else TextStyle.WARN),
+                (f"{sanitize(get_text(status, 'name'))}  ", TextStyle.STRONG),
+                (f"{word}{detail}  {'ready' if get_bool(status, 'ready') else 'not ready'}  ", TextStyle.NORMAL),
+                (f"{restarts} restarts", TextStyle.WARN if restarts else TextStyle.DIM),
             ),
             cells,
         )
     ]
-    lines += told(f"image {text(each, 'image')}", cells, Tone.DIM, indent="    ")
-    waiting = obj(state, "waiting")
-    if message := text(waiting, "message"):
-        lines += told(message, cells, Tone.BAD, indent="    ")
-    last = obj(each, "lastState", "terminated")
+    lines += format_text(f"image {get_text(status, 'image')}", cells, TextStyle.DIM, indent="    ")
+    waiting = get_object(state, "waiting")
+    if message := get_text(waiting, "message"):
+        lines += format_text(message, cells, TextStyle.BAD, indent="    ")
+    last = get_object(status, "lastState", "terminated")
     if last:
-        lines += told(f"before: {_ended(last, now)}", cells, Tone.WARN, indent="    ")
-    probes = [f"{name.removesuffix('Probe')} {_probe(obj(spec, name))}" for name in _PROBES if obj(spec, name)]
-    return lines + (told("probes " + ", ".join(probes), cells, Tone.DIM, indent="    ") if probes else [])
+        lines += format_text(f"before: {_termination_text(last, now)}", cells, TextStyle.WARN, indent="    ")
+    probes = [
+        f"{name.removesuffix('Probe')} {_probe_text(get_object(spec, name))}"
+        for name in _PROBES
+        if get_object(spec, name)
+    ]
+    return lines + (format_text("probes " + ", ".join(probes), cells, TextStyle.DIM, indent="    ") if probes else [])
 
 
 _PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 
 
-def _state(state: Json, now: float) -> tuple[str, str]:
-    if running := obj(state, "running"):
+def _container_state_text(state: JsonObject, now: float) -> tuple[str, str]:
+    if running := get_object(state, "running"):
         since = seconds_of(running, "startedAt")
-        return "running", "" if since is None else f" for {human_age(now - since)}"
-    if ended := obj(state, "terminated"):
-        return "ended", f": {_ended(ended, now)}"
-    return "waiting", f": {text(obj(state, 'waiting'), 'reason') or '?'}"
+        return "running", "" if since is None else f" for {format_age(now - since)}"
+    if ended := get_object(state, "terminated"):
+        return "ended", f": {_termination_text(ended, now)}"
+    return "waiting", f": {get_text(get_object(state, 'waiting'), 'reason') or '?'}"
 
 
-def _ended(ended: Json, now: float) -> str:
+def _termination_text(ended: JsonObject, now: float) -> str:
     at = seconds_of(ended, "finishedAt")
-    ago = "" if at is None else f", {human_age(now - at)} ago"
-    killed = f", signal {number(ended, 'signal')}" if number(ended, "signal") else ""
-    return f"{text(ended, 'reason') or 'ended'}, exit code {number(ended, 'exitCode')}{killed}{ago}"
+    ago = "" if at is None else f", {format_age(now - at)} ago"
+    killed = f", signal {get_number(ended, 'signal')}" if get_number(ended, "signal") else ""
+    return f"{get_text(ended, 'reason') or 'ended'}, exit code {get_number(ended, 'exitCode')}{killed}{ago}"
 
 
-def _probe(probe: Json) -> str:
-    http = obj(probe, "httpGet")
-    what = f"GET {text(http, 'path')}" if http else "exec" if obj(probe, "exec") else "tcp"
-    return (
-        f"{what} every {number(probe, 'periodSeconds', default=10)}s, {number(probe, 'failureThreshold', default=3)}×"
-    )
+def _probe_text(probe: JsonObject) -> str:
+    http = get_object(probe, "httpGet")
+    what = f"GET {get_text(http, 'path')}" if http else "exec" if get_object(probe, "exec") else "tcp"
+    return f"{what} every {get_number(probe, 'periodSeconds', default=10)}s, {get_number(probe, 'failureThreshold', default=3)}×"
 
 
-def _event(event: EventView, clock: Clock, told: Told, cells: int) -> list[Line]:
+def _event_lines(event: EventView, clock: Clock, format_text: TextFormatter, cells: int) -> list[Line]:
     when = "--:--:--" if event.at is None else clock.time_of_day(event.at)
     many = f" ({event.count}×)" if event.count > 1 else ""
-    mark, tone = ("✗ ", Tone.BAD) if event.warning else ("· ", Tone.NORMAL)
-    first, *rest = told(f"{cut(event.reason, 24)}{many}: {event.message}", max(10, cells - 11), tone)
-    return [((f"{when} ", Tone.DIM), (mark, tone), *first), *(((" " * 11, Tone.NORMAL), *line) for line in rest)]
+    mark, style = ("✗ ", TextStyle.BAD) if event.warning else ("· ", TextStyle.NORMAL)
+    first, *rest = format_text(f"{truncate(event.reason, 24)}{many}: {event.message}", max(10, cells - 11), style)
+    return [
+        ((f"{when} ", TextStyle.DIM), (mark, style), *first),
+        *(((" " * 11, TextStyle.NORMAL), *line) for line in rest),
+    ]

@@ -3,145 +3,162 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from zdd_tui.dashboard.screens.details.base import Look, RecordScreen, Told, same_story
-from zdd_tui.dashboard.screens.details.gate import CHANGES
-from zdd_tui.dashboard.state import Board, BoardSource, Moment
-from zdd_tui.dashboard.widgets.bars.gates import GLYPHS
-from zdd_tui.dashboard.widgets.drawing.chart import chart
-from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, clip, human_age, outside, spread
-from zdd_tui.dashboard.widgets.panes.guard import budget_left, guard_readings
-from zdd_tui.model.duration import human_duration
-from zdd_tui.model.guard.reading import GuardAction, GuardReading, decide
-from zdd_tui.model.guard.rules import show
-from zdd_tui.model.queries import RuleView, Story, StoryQuery
+from zdd_tui.dashboard.screens.details.base import ContextSource, RecordScreen, TextFormatter, is_same_audit_log
+from zdd_tui.dashboard.screens.details.gate import MAX_CHANGES
+from zdd_tui.dashboard.state import DashboardState, RenderContext, StateSource
+from zdd_tui.dashboard.widgets.bars.gates import VERDICT_GLYPHS
+from zdd_tui.dashboard.widgets.drawing.chart import draw_chart
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, format_age, justify, sanitize
+from zdd_tui.dashboard.widgets.panes.guard import guard_readings, headroom
+from zdd_tui.model.duration import format_duration
+from zdd_tui.model.guard.reading import GuardAction, GuardReading, decide_actions
+from zdd_tui.model.guard.rules import format_value
+from zdd_tui.model.queries import AuditLog, AuditLogQuery, RuleView
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord
-from zdd_tui.model.release.state import CommandKind, State
+from zdd_tui.model.release.state import CommandKind, ReleaseState
 
 CHART_ROWS = 4
 """Lines of the bars."""
 
-_NAME = 10
+_LABEL_WIDTH = 10
 """Cells of a word and the blanks around it."""
 
-_BAR = 20
+_BAR_WIDTH = 20
 """Cells of the bar of the budget."""
 
 
 class RuleScreen(RecordScreen):
     """One rule, by its name."""
 
-    def __init__(self, source: BoardSource, look: Look, rule: str) -> None:
-        super().__init__(source, look)
+    def __init__(self, source: StateSource, get_context: ContextSource, rule: str) -> None:
+        super().__init__(source, get_context)
         self._rule = rule
-        self._asked = self.will_ask(StoryQuery(), "the audit", same_story)
+        self._query = self.add_query(AuditLogQuery(), "the audit", is_same_audit_log)
 
-    def heading(self, board: Board) -> str:
+    def heading(self, board: DashboardState) -> str:
         return f"guard rule {self._rule}"
 
     def record_body(
-        self, board: Board, record: ReleaseRecord, now: float, moment: Moment, cells: int
+        self, board: DashboardState, record: ReleaseRecord, now: float, context: RenderContext, cells: int
     ) -> Sequence[Line]:
         reading = next((each for each in guard_readings(board, now) if each.rule == self._rule), None)
         if reading is None:
-            return [(("the rule is not among the release's", Tone.WARN),)]
-        view = next((each for each in board.plan.guard if each.name == self._rule), RuleView(self._rule))
+            return [(("the rule is not among the release's", TextStyle.WARN),)]
+        view = next((each for each in board.plan.guard_rules if each.name == self._rule), RuleView(self._rule))
         judged = any(each.rule == self._rule for each in record.guard)
-        lines = verdict_lines(reading, judged, now, cells, self.text)
-        lines += [(), *number_lines(reading, view, cells, self.text)]
-        lines += [(), *would_lines(reading, view, record, cells, self.text)]
-        lines += [(), *(line for word, text in view.told for line in _named(word, text, cells, self.text))]
-        if not view.told:
-            lines += _named("asks", "not known: the recording is older than this screen", cells, self.text, Tone.DIM)
-        lines += [(), (("changes of the verdict", Tone.DIM),), *self.missing(self._asked, cells)]
-        if self._asked.value is not None:
-            lines += change_lines(self._rule, self._asked.value, moment, cells, self.text)
+        lines = verdict_lines(reading, judged, now, cells, self.format_text)
+        lines += [(), *number_lines(reading, view, cells, self.format_text)]
+        lines += [(), *rule_action_lines(reading, view, record, cells, self.format_text)]
+        lines += [
+            (),
+            *(line for word, text in view.properties for line in _labelled_lines(word, text, cells, self.format_text)),
+        ]
+        if not view.properties:
+            lines += _labelled_lines(
+                "asks", "not known: the recording is older than this screen", cells, self.format_text, TextStyle.DIM
+            )
+        lines += [(), (("changes of the verdict", TextStyle.DIM),), *self.query_error_lines(self._query, cells)]
+        if self._query.value is not None:
+            lines += rule_change_lines(self._rule, self._query.value, context, cells, self.format_text)
         return lines
 
 
-def verdict_lines(reading: GuardReading, judged: bool, now: float, cells: int, told: Told) -> list[Line]:
+def verdict_lines(
+    reading: GuardReading, evaluated: bool, now: float, cells: int, format_text: TextFormatter
+) -> list[Line]:
     """Verdict, its age, and the numbers in the rule's own words."""
-    glyph, tone = GLYPHS[reading.verdict]
-    head: Line = ((f"{glyph} {reading.verdict}  ", tone), (outside(reading.rule), Tone.STRONG))
-    age = f"{human_age(reading.age(now))} old, counts for {human_age(reading.max_age)}" if judged else ""
+    glyph, style = VERDICT_GLYPHS[reading.verdict]
+    head: Line = ((f"{glyph} {reading.verdict}  ", style), (sanitize(reading.rule), TextStyle.STRONG))
+    age = f"{format_age(reading.age(now))} old, counts for {format_age(reading.max_age)}" if evaluated else ""
     return [
-        spread(clip(head, cells), ((age, Tone.DIM),), cells),
-        *told(reading.reason, cells, tone if reading.verdict is Verdict.FAIL else Tone.NORMAL, indent="  "),
+        justify(clip(head, cells), ((age, TextStyle.DIM),), cells),
+        *format_text(
+            reading.reason, cells, style if reading.verdict is Verdict.FAIL else TextStyle.NORMAL, indent="  "
+        ),
     ]
 
 
-def number_lines(reading: GuardReading, view: RuleView, cells: int, told: Told) -> list[Line]:
+def number_lines(reading: GuardReading, view: RuleView, cells: int, format_text: TextFormatter) -> list[Line]:
     """Value, old version, limit, what is left of it, and where the value has been."""
 
     def value(number: float) -> str:
-        return show(number, reading.unit)
+        return format_value(number, reading.unit)
 
     lines: list[Line] = []
     now = "no value" if reading.value is None else value(reading.value)
     if reading.samples:
         now += f" of {reading.samples:,} samples"
-    lines += _named("now", now, cells, told)
+    lines += _labelled_lines("now", now, cells, format_text)
     if reading.baseline is not None:
-        lines += _named("old", f"{value(reading.baseline)}{_beside(reading)}", cells, told)
+        lines += _labelled_lines("old", f"{value(reading.baseline)}{_ratio_text(reading)}", cells, format_text)
     if reading.limit is not None:
-        lines += _named("limit", value(reading.limit), cells, told)
-    left = budget_left(reading)
+        lines += _labelled_lines("limit", value(reading.limit), cells, format_text)
+    left = headroom(reading)
     if left is not None:
         share = min(1.0, max(0.0, left))
-        full = int(_BAR * share + 0.5)
-        tone = Tone.BAD if left < 0 else Tone.WARN if left < 0.1 else Tone.GOOD
+        full = int(_BAR_WIDTH * share + 0.5)
+        style = TextStyle.BAD if left < 0 else TextStyle.WARN if left < 0.1 else TextStyle.GOOD
         over = f"over by {-100 * left:.0f}% of the limit" if left < 0 else f"{int(100 * left)}% of the limit"
-        bar: Line = (("█" * full, tone), ("░" * (_BAR - full), Tone.DIM), (f" {over}", Tone.STRONG))
-        lines.append(clip(((f"  {'left':<{_NAME - 2}}", Tone.DIM), *bar), cells))
+        bar: Line = (("█" * full, style), ("░" * (_BAR_WIDTH - full), TextStyle.DIM), (f" {over}", TextStyle.STRONG))
+        lines.append(clip(((f"  {'left':<{_LABEL_WIDTH - 2}}", TextStyle.DIM), *bar), cells))
     if reading.series:
-        lines += [(), *_history(reading, view, cells)]
+        lines += [(), *_history_lines(reading, view, cells)]
     return lines
 
 
-def _beside(reading: GuardReading) -> str:
+def _ratio_text(reading: GuardReading) -> str:
     """The new version's value as a share of the old one's."""
     if reading.value is None or not reading.baseline:
         return ""
     return f": new is {reading.value / reading.baseline:.2f} times old"
 
 
-def _history(reading: GuardReading, view: RuleView, cells: int) -> list[Line]:
-    bars = chart(reading.series, reading.limit, cells - 2, CHART_ROWS, lambda number: show(number, reading.unit))
-    looks = f"the last {len(reading.series)} looks"
-    if view.every:
-        looks += f", one every {human_duration(view.every)}"
+def _history_lines(reading: GuardReading, view: RuleView, cells: int) -> list[Line]:
+    bars = draw_chart(
+        reading.series, reading.limit, cells - 2, CHART_ROWS, lambda number: format_value(number, reading.unit)
+    )
+    styles = f"the last {len(reading.series)} looks"
+    if view.interval:
+        styles += f", one every {format_duration(view.interval)}"
     known = [value for value in reading.series if value is not None]
     if known:
-        looks += f": {show(min(known), reading.unit)} to {show(max(known), reading.unit)}, the newest last"
-    return [*((("  ", Tone.NORMAL), *line) for line in bars), clip(((f"  {looks}", Tone.DIM),), cells)]
+        styles += (
+            f": {format_value(min(known), reading.unit)} to {format_value(max(known), reading.unit)}, the newest last"
+        )
+    return [*((("  ", TextStyle.NORMAL), *line) for line in bars), clip(((f"  {styles}", TextStyle.DIM),), cells)]
 
 
-def would_lines(reading: GuardReading, view: RuleView, record: ReleaseRecord, cells: int, told: Told) -> list[Line]:
+def rule_action_lines(
+    reading: GuardReading, view: RuleView, record: ReleaseRecord, cells: int, format_text: TextFormatter
+) -> list[Line]:
     """What the guard has done about a breach, or what it would do about one now."""
-    if reading.acted:
-        lines = _named("did", f"asked for: {reading.acted}; once for each breach", cells, told, Tone.WARN)
+    if reading.action_taken:
+        lines = _labelled_lines(
+            "did", f"asked for: {reading.action_taken}; once for each breach", cells, format_text, TextStyle.WARN
+        )
     else:
-        lines = _named("would", what_it_would_do(reading, view, record), cells, told, Tone.STRONG)
-    demands = view.action if view.told else reading.action
+        lines = _labelled_lines("would", predict_action(reading, view, record), cells, format_text, TextStyle.STRONG)
+    demands = view.action if view.properties else reading.action
     gates = (
         "closes the gate “guard” of every phase until it passes"
         if demands is not GuardAction.ALERT
         else "closes no gate"
     )
-    return lines + _named("gates", gates, cells, told)
+    return lines + _labelled_lines("gates", gates, cells, format_text)
 
 
-def what_it_would_do(reading: GuardReading, view: RuleView, record: ReleaseRecord) -> str:
+def predict_action(reading: GuardReading, view: RuleView, record: ReleaseRecord) -> str:
     """By the guard's own decision, as if the rule were broken for long enough now."""
-    action = view.action if view.told else reading.action
+    action = view.action if view.properties else reading.action
     release = record.release
-    rolled_back = any(each.acted == GuardAction.ROLLBACK for each in record.guard)
-    broken = replace(reading, verdict=Verdict.FAIL, acting=True, acted="", action=action)
-    act = next(iter(decide(release, [broken], rolled_back=rolled_back)), None)
+    rolled_back = any(each.action_taken == GuardAction.ROLLBACK for each in record.guard)
+    broken = replace(reading, verdict=Verdict.FAIL, should_act=True, action_taken="", action=action)
+    act = next(iter(decide_actions(release, [broken], rolled_back=rolled_back)), None)
     if act is None:
-        if release.state.ended:
+        if release.state.has_ended:
             return f"do nothing: the release is {release.state}"
-        if release.state is State.PLANNED:
+        if release.state is ReleaseState.PLANNED:
             return "do nothing: the release has not begun"
         return "do nothing: the release is on its way back"
     if act.command is CommandKind.ROLLBACK:
@@ -152,21 +169,25 @@ def what_it_would_do(reading: GuardReading, view: RuleView, record: ReleaseRecor
     return "only tell: " + ("it is paused already" if action is not GuardAction.ALERT else "an alert changes nothing")
 
 
-def change_lines(rule: str, story: Story, moment: Moment, cells: int, told: Told) -> list[Line]:
+def rule_change_lines(
+    rule: str, audit_log: AuditLog, context: RenderContext, cells: int, format_text: TextFormatter
+) -> list[Line]:
     """When the verdict changed, and what the guard did, the newest first."""
     prefix = f"{rule}: "
-    changes = [event for event in story.events if event.kind == "guard" and event.what.startswith(prefix)]
+    changes = [event for event in audit_log.events if event.kind == "guard" and event.message.startswith(prefix)]
     lines: list[Line] = []
-    for event in reversed(changes[-CHANGES:]):
-        when, what = moment.clock.time_of_day(event.at), outside(event.what.removeprefix(prefix))
-        lines += told(f"{when} {what}: {event.why}", cells, indent="  ")
-    return lines or [(("  none in this release", Tone.DIM),)]
+    for event in reversed(changes[-MAX_CHANGES:]):
+        when, what = context.clock.time_of_day(event.at), sanitize(event.message.removeprefix(prefix))
+        lines += format_text(f"{when} {what}: {event.reason}", cells, indent="  ")
+    return lines or [(("  none in this release", TextStyle.DIM),)]
 
 
-def _named(word: str, text: str, cells: int, told: Told, tone: Tone = Tone.NORMAL) -> list[Line]:
+def _labelled_lines(
+    label: str, text: str, cells: int, format_text: TextFormatter, style: TextStyle = TextStyle.NORMAL
+) -> list[Line]:
     """A text beside its word; further lines of it stand under the first."""
-    first, *rest = told(text, max(10, cells - _NAME), tone)
+    first, *rest = format_text(text, max(10, cells - _LABEL_WIDTH), style)
     return [
-        ((f"  {word:<{_NAME - 2}}", Tone.DIM), *first),
-        *(((" " * _NAME, Tone.NORMAL), *line) for line in rest),
+        ((f"  {label:<{_LABEL_WIDTH - 2}}", TextStyle.DIM), *first),
+        *(((" " * _LABEL_WIDTH, TextStyle.NORMAL), *line) for line in rest),
     ]

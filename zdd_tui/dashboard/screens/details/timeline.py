@@ -5,26 +5,26 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from zdd_tui.dashboard.screens.details.base import DetailScreen, Look, Told, same_story
-from zdd_tui.dashboard.state import Board, BoardSource, Moment
-from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, clip, fit, outside, width
+from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter, is_same_audit_log
+from zdd_tui.dashboard.state import DashboardState, RenderContext, StateSource
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, fit, line_width, sanitize
 from zdd_tui.dashboard.widgets.panes.events import event_line
-from zdd_tui.model.duration import human_duration
-from zdd_tui.model.queries import Story, StoryQuery
+from zdd_tui.model.duration import format_duration
+from zdd_tui.model.queries import AuditLog, AuditLogQuery
 from zdd_tui.model.release.records import Event, ReleaseRecord
-from zdd_tui.model.release.timeline import Stretch, Try, timeline
+from zdd_tui.model.release.timeline import PhaseSpan, StepAttempt, build_timeline
 
-WIDE = 100
+WIDE_FROM = 100
 """Cells from which on each phase has a bar."""
 
-BAR = 36
+BAR_WIDTH = 36
 
 _OUTCOMES = {
-    "running": ("▶", Tone.BUSY),
-    "done": ("✔", Tone.GOOD),
-    "failed": ("✗", Tone.BAD),
-    "cut off": ("~", Tone.WARN),
-    "stopped": ("◁", Tone.WARN),
+    "running": ("▶", TextStyle.RUNNING),
+    "done": ("✔", TextStyle.GOOD),
+    "failed": ("✗", TextStyle.BAD),
+    "cut off": ("~", TextStyle.WARN),
+    "stopped": ("◁", TextStyle.WARN),
 }
 
 
@@ -35,116 +35,158 @@ class TimelineScreen(DetailScreen):
         Binding("g", "gates", "Show verdicts of gates and guard too, or not", show=False, id="timeline.gates"),
     ]
 
-    def __init__(self, source: BoardSource, look: Look) -> None:
-        super().__init__(source, look)
-        self._asked = self.will_ask(StoryQuery(), "the audit", same_story)
-        self._gates = False
+    def __init__(self, source: StateSource, get_context: ContextSource) -> None:
+        super().__init__(source, get_context)
+        self._query = self.add_query(AuditLogQuery(), "the audit", is_same_audit_log)
+        self._shows_gates = False
 
-    def heading(self, board: Board) -> str:
+    def heading(self, board: DashboardState) -> str:
         return f"timeline of {board.plan.name}"
 
     def own_hints(self) -> tuple[tuple[str, str], ...]:
-        return (("g", "without verdicts" if self._gates else "verdicts"),)
+        return (("g", "without verdicts" if self._shows_gates else "verdicts"),)
 
-    def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
-        lines = self.missing(self._asked, cells)
-        record, now = board.release.value, board.server_now(moment.now)
-        if self._asked.value is None or record is None or now is None:
+    def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
+        lines = self.query_error_lines(self._query, cells)
+        record, now = board.release.value, board.server_now(context.now)
+        if self._query.value is None or record is None or now is None:
             return lines
-        return lines + timeline_lines(record, self._asked.value, now, moment, cells, self.text, gates=self._gates)
+        return lines + timeline_lines(
+            record, self._query.value, now, context, cells, self.format_text, gates=self._shows_gates
+        )
 
     def action_gates(self) -> None:
-        self._gates = not self._gates
+        self._shows_gates = not self._shows_gates
         self.redraw()
 
 
 def timeline_lines(
-    record: ReleaseRecord, story: Story, now: float, moment: Moment, cells: int, told: Told, *, gates: bool
+    record: ReleaseRecord,
+    audit_log: AuditLog,
+    now: float,
+    context: RenderContext,
+    cells: int,
+    format_text: TextFormatter,
+    *,
+    gates: bool,
 ) -> list[Line]:
     """One line a phase and a try, and one an act.
 
     Args:
         now: by the database's clock.
     """
-    stretches = timeline(record.release.strategy, story.events, gates=gates)
+    spans = build_timeline(record.release.strategy, audit_log.events, include_gates=gates)
     end = record.finished_at or now
     lines: list[Line] = []
-    if story.earlier:
-        lines.append(((f"… {story.earlier:,} earlier lines of the audit are left out", Tone.WARN),))
-    if story.since is not None:
-        when = moment.clock.time_of_day(story.since)
-        lines += told(f"… the audit is recorded from {when} on; what came before is not there", cells, Tone.WARN)
-    begun = moment.clock.time_of_day(record.created_at)
-    over = f", over after {human_duration(end - record.created_at)}" if record.finished_at else ""
-    lines += told(f"registered {begun}, {human_duration(now - record.created_at)} ago{over}", cells, Tone.DIM)
+    if audit_log.earlier_count:
+        lines.append(((f"… {audit_log.earlier_count:,} earlier lines of the audit are left out", TextStyle.WARN),))
+    if audit_log.recorded_since is not None:
+        when = context.clock.time_of_day(audit_log.recorded_since)
+        lines += format_text(
+            f"… the audit is recorded from {when} on; what came before is not there", cells, TextStyle.WARN
+        )
+    begun = context.clock.time_of_day(record.created_at)
+    over = f", over after {format_duration(end - record.created_at)}" if record.finished_at else ""
+    lines += format_text(
+        f"registered {begun}, {format_duration(now - record.created_at)} ago{over}", cells, TextStyle.DIM
+    )
     before: float | None = None
-    for stretch in stretches:
-        if before is not None and stretch.began - before >= 1:
-            lines.append(((f"{'':9}waited {human_duration(stretch.began - before)} for gates and a person", Tone.DIM),))
-        lines += [(), _stretch_line(stretch, record.created_at, end, moment, cells)]
-        for item in stretch.items:
-            if isinstance(item, Try):
-                lines += _try_lines(item, record, now, moment, cells, told)
+    for span in spans:
+        if before is not None and span.started_at - before >= 1:
+            lines.append(
+                (
+                    (
+                        f"{'':9}waited {format_duration(span.started_at - before)} for gates and a person",
+                        TextStyle.DIM,
+                    ),
+                )
+            )
+        lines += [(), _phase_line(span, record.created_at, end, context, cells)]
+        for item in span.items:
+            if isinstance(item, StepAttempt):
+                lines += _attempt_lines(item, record, now, context, cells, format_text)
             else:
-                lines += _act(item, moment, cells, told)
-        before = stretch.ended
+                lines += _event_lines(item, context, cells, format_text)
+        before = span.ended_at
     rest = [phase.name for phase in record.release.strategy.phases[record.release.phase + 1 :]]
-    if rest and not record.release.state.ended and not record.release.state.backwards:
-        lines += [(), *told(f"○ still to come: {', '.join(rest)}", cells, Tone.DIM)]
+    if rest and not record.release.state.has_ended and not record.release.state.is_rolling_back:
+        lines += [(), *format_text(f"○ still to come: {', '.join(rest)}", cells, TextStyle.DIM)]
     return lines
 
 
-def _stretch_line(stretch: Stretch, first: float, end: float, moment: Moment, cells: int) -> Line:
-    took = (stretch.ended or end) - stretch.began
-    backwards = stretch.name == "rollback"
-    glyph = "◀" if backwards else "▶" if stretch.ended is None else "■"
+def _phase_line(span: PhaseSpan, first: float, end: float, context: RenderContext, cells: int) -> Line:
+    took = (span.ended_at or end) - span.started_at
+    backwards = span.name == "rollback"
+    glyph = "◀" if backwards else "▶" if span.ended_at is None else "■"
     head: Line = (
-        (f"{moment.clock.time_of_day(stretch.began)} ", Tone.DIM),
-        (f"{glyph} {fit(stretch.name, 12)} ", Tone.UNDONE if backwards else Tone.STRONG),
-        (f"{_since(stretch.began, first):>8}", Tone.DIM),
-        (f"  took {human_duration(took)}" + (" so far" if stretch.ended is None else ""), Tone.NORMAL),
+        (f"{context.clock.time_of_day(span.started_at)} ", TextStyle.DIM),
+        (f"{glyph} {fit(span.name, 12)} ", TextStyle.ROLLED_BACK if backwards else TextStyle.STRONG),
+        (f"{_offset_text(span.started_at, first):>8}", TextStyle.DIM),
+        (f"  took {format_duration(took)}" + (" so far" if span.ended_at is None else ""), TextStyle.NORMAL),
     )
-    if cells < WIDE:
+    if cells < WIDE_FROM:
         return clip(head, cells)
-    blank = " " * max(1, cells - BAR - width(head))
-    return (*head, (blank, Tone.NORMAL), *bar(stretch.began, stretch.ended or end, first, end))
+    blank = " " * max(1, cells - BAR_WIDTH - line_width(head))
+    return (*head, (blank, TextStyle.NORMAL), *bar(span.started_at, span.ended_at or end, first, end))
 
 
 def bar(began: float, ended: float, first: float, end: float) -> Line:
     """Where in the release's time a stretch lies; however short, it takes one cell."""
     span = max(end - first, 0.001)
-    start = min(BAR - 1, int(BAR * max(0.0, began - first) / span))
-    stop = min(BAR, max(start + 1, round(BAR * (ended - first) / span)))
-    return (("·" * start, Tone.DIM), ("█" * (stop - start), Tone.BUSY), ("·" * (BAR - stop), Tone.DIM))
-
-
-def _try_lines(item: Try, record: ReleaseRecord, now: float, moment: Moment, cells: int, told: Told) -> list[Line]:
-    glyph, tone = _OUTCOMES[item.outcome]
-    took = human_duration((item.ended if item.ended is not None else record.finished_at or now) - item.began)
-    verb = "undo " if item.undo else ""
-    again = f"  {_nth(item.number)} try" if item.number > 1 else ""
-    cut = {"cut off": "  cut off: the agent was lost", "stopped": "  stopped by the rollback"}.get(item.outcome, "")
-    line: Line = (
-        (f"{moment.clock.time_of_day(item.began)}   ", Tone.DIM),
-        (f"{glyph} ", tone),
-        (f"{took:>6}  ", Tone.NORMAL),
-        (f"{verb}{outside(item.label)}", Tone.NORMAL),
-        (again + cut, Tone.WARN),
+    start = min(BAR_WIDTH - 1, int(BAR_WIDTH * max(0.0, began - first) / span))
+    stop = min(BAR_WIDTH, max(start + 1, round(BAR_WIDTH * (ended - first) / span)))
+    return (
+        ("·" * start, TextStyle.DIM),
+        ("█" * (stop - start), TextStyle.RUNNING),
+        ("·" * (BAR_WIDTH - stop), TextStyle.DIM),
     )
-    return [clip(line, cells), *(told(f"✗ {item.error}", cells, Tone.BAD, indent=" " * 21) if item.error else [])]
 
 
-def _act(event: Event, moment: Moment, cells: int, told: Told) -> list[Line]:
-    spans = event_line(event, moment.clock)
+def _attempt_lines(
+    attempt: StepAttempt,
+    record: ReleaseRecord,
+    now: float,
+    context: RenderContext,
+    cells: int,
+    format_text: TextFormatter,
+) -> list[Line]:
+    glyph, style = _OUTCOMES[attempt.outcome]
+    took = format_duration(
+        (attempt.ended_at if attempt.ended_at is not None else record.finished_at or now) - attempt.started_at
+    )
+    verb = "undo " if attempt.is_undo else ""
+    again = f"  {_ordinal_text(attempt.number)} try" if attempt.number > 1 else ""
+    cut = {"cut off": "  cut off: the agent was lost", "stopped": "  stopped by the rollback"}.get(attempt.outcome, "")
+    line: Line = (
+        (f"{context.clock.time_of_day(attempt.started_at)}   ", TextStyle.DIM),
+        (f"{glyph} ", style),
+        (f"{took:>6}  ", TextStyle.NORMAL),
+        (f"{verb}{sanitize(attempt.label)}", TextStyle.NORMAL),
+        (again + cut, TextStyle.WARN),
+    )
+    return [
+        clip(line, cells),
+        *(format_text(f"✗ {attempt.error}", cells, TextStyle.BAD, indent=" " * 21) if attempt.error else []),
+    ]
+
+
+def _event_lines(event: Event, context: RenderContext, cells: int, format_text: TextFormatter) -> list[Line]:
+    spans = event_line(event, context.clock)
     text = "".join(part for part, _ in spans)
-    tone = Tone.BAD if event.kind in ("refused", "error") else Tone.WARN if event.kind == "guard" else Tone.KEY
-    return told(text, cells, tone if event.kind not in ("lease", "gate", "release") else Tone.DIM)
+    style = (
+        TextStyle.BAD
+        if event.kind in ("refused", "error")
+        else TextStyle.WARN
+        if event.kind == "guard"
+        else TextStyle.KEY
+    )
+    return format_text(text, cells, style if event.kind not in ("lease", "gate", "release") else TextStyle.DIM)
 
 
-def _since(at: float, first: float) -> str:
-    return f"+{human_duration(max(0.0, at - first))}"
+def _offset_text(at: float, first: float) -> str:
+    return f"+{format_duration(max(0.0, at - first))}"
 
 
-def _nth(number: int) -> str:
+def _ordinal_text(number: int) -> str:
     endings = {1: "st", 2: "nd", 3: "rd"}
     return f"{number}{'th' if 10 < number % 100 < 14 else endings.get(number % 10, 'th')}"

@@ -5,10 +5,10 @@ from typing import ClassVar, cast, get_args
 
 from textual.binding import Binding, BindingType
 
-from zdd_tui.dashboard.screens.details.base import DetailScreen, Look
-from zdd_tui.dashboard.state import Board, BoardSource, Moment
-from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, outside
-from zdd_tui.model.json_access import objects, text
+from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen
+from zdd_tui.dashboard.state import DashboardState, RenderContext, StateSource
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize
+from zdd_tui.model.json_access import get_objects, get_text
 from zdd_tui.model.queries import ObjectKind, ObjectQuery
 
 
@@ -19,42 +19,42 @@ class YamlScreen(DetailScreen):
         Binding("o", "owner", "The object that owns this one", show=False, id="yaml.owner"),
     ]
 
-    every = 5.0
+    refresh_interval = 5.0
     hints: ClassVar[tuple[tuple[str, str], ...]] = (("o", "owner"), ("y", "copy"))
 
-    def __init__(self, source: BoardSource, look: Look, query: ObjectQuery) -> None:
-        super().__init__(source, look)
+    def __init__(self, source: StateSource, get_context: ContextSource, query: ObjectQuery) -> None:
+        super().__init__(source, get_context)
         self._query = query
-        self._asked = self.will_ask(query, f"{query.kind} {query.name}")
-        self.wrapped = False
+        self._polled_query = self.add_query(query, f"{query.kind} {query.name}")
+        self.is_wrapped = False
 
-    def heading(self, board: Board) -> str:
+    def heading(self, board: DashboardState) -> str:
         return f"{self._query.kind.lower()}/{self._query.name}  secrets masked"
 
-    def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
-        lines = self.missing(self._asked, cells)
-        detail = self._asked.value
+    def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
+        lines = self.query_error_lines(self._polled_query, cells)
+        detail = self._polled_query.value
         if detail is None:
             return lines
-        if self.wrapped:
-            return lines + [piece for line in detail.yaml.splitlines() for piece in self.text(line, cells)]
+        if self.is_wrapped:
+            return lines + [piece for line in detail.yaml.splitlines() for piece in self.format_text(line, cells)]
         return lines + [yaml_line(line) for line in detail.yaml.splitlines()]
 
     def action_owner(self) -> None:
-        detail = self._asked.value
-        for owner in objects(detail.document, "metadata", "ownerReferences") if detail else []:
-            kind = text(owner, "kind")
+        detail = self._polled_query.value
+        for owner in get_objects(detail.document, "metadata", "ownerReferences") if detail else []:
+            kind = get_text(owner, "kind")
             if kind in get_args(ObjectKind):
-                query = ObjectQuery(cast(ObjectKind, kind), text(owner, "name"))
-                self.app.push_screen(YamlScreen(self._source, self._look, query))
+                query = ObjectQuery(cast(ObjectKind, kind), get_text(owner, "name"))
+                self.app.push_screen(YamlScreen(self._source, self._get_context, query))
                 return
         self.notify("nothing that this dashboard can read owns it", timeout=3)
 
 
 def yaml_line(line: str) -> Line:
     """A key stands out from its value."""
-    line = outside(line)
+    line = sanitize(line)
     key, colon, rest = line.partition(":")
     if not colon or (rest and not rest.startswith(" ")) or "'" in key or '"' in key:
-        return ((line, Tone.NORMAL),)
-    return ((key + colon, Tone.KEY), (rest, Tone.NORMAL))
+        return ((line, TextStyle.NORMAL),)
+    return ((key + colon, TextStyle.KEY), (rest, TextStyle.NORMAL))

@@ -3,176 +3,183 @@
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from zdd_tui.dashboard.state import Board, Moment
-from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, human_age, wrap
+from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.model.release.records import StoredCommand
-from zdd_tui.model.release.state import CommandKind, Expected, Release, State, StepStatus, closed_gates
-from zdd_tui.model.release.summary import no_agent
+from zdd_tui.model.release.state import CommandKind, Precondition, Release, ReleaseState, StepStatus, closed_gates
+from zdd_tui.model.release.summary import has_no_agent
 from zdd_tui.model.tuning import Tuning
 
-GOOD_NEWS_SECONDS = 10.0
+SUCCESS_SHOWN_SECONDS = 10.0
 """How long a success stays; it would soon contradict the state above it. A refusal stays until the next command."""
 
 
-class Stage(StrEnum):
+class CommandStage(StrEnum):
     """Where a command is."""
 
     SENT = "sent"
-    TAKEN = "taken"
+    ACCEPTED = "taken"
     RUNNING = "running"
-    VERIFIED = "verified"
-    OVERTAKEN = "overtaken"
+    SUCCEEDED = "verified"
+    CANCELLED = "overtaken"
     FAILED = "failed"
     REFUSED = "refused"
 
     @property
-    def settled(self) -> bool:
-        return self not in (Stage.SENT, Stage.TAKEN, Stage.RUNNING)
+    def is_final(self) -> bool:
+        return self not in (CommandStage.SENT, CommandStage.ACCEPTED, CommandStage.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class CommandProgress:
     """A command on its way.
 
     Attributes:
         sent_at: monotonic seconds.
-        before: where the release stood when it was sent: a board that still says so has not seen the effect.
+        expected: where the release stood when it was sent: a board that still says so has not seen the effect.
         text: what is told beside the stage.
-        settled_at: monotonic seconds at which the stage became the last one.
-        wanted: of ``tune``: the tuning that it comes to.
+        finished_at: monotonic seconds at which the stage became the last one.
+        target_tuning: of ``tune``: the tuning that it comes to.
     """
 
     kind: CommandKind
     sent_at: float
-    before: Expected | None = None
-    stage: Stage = Stage.SENT
+    expected: Precondition | None = None
+    stage: CommandStage = CommandStage.SENT
     text: str = ""
-    settled_at: float = 0.0
-    wanted: Tuning | None = None
+    finished_at: float = 0.0
+    target_tuning: Tuning | None = None
 
-    def answered(self, command: StoredCommand, now: float) -> "Course":
+    def with_result(self, command: StoredCommand, now: float) -> "CommandProgress":
         """The agent has taken it, or has refused it."""
         if command.status == "refused":
-            return self.refused(command.outcome, now)
-        return replace(self, stage=Stage.TAKEN, text=command.outcome)
+            return self.with_refusal(command.outcome, now)
+        return replace(self, stage=CommandStage.ACCEPTED, text=command.outcome)
 
-    def refused(self, why: str, now: float) -> "Course":
-        return replace(self, stage=Stage.REFUSED, text=f"refused: {why}", settled_at=now)
+    def with_refusal(self, reason: str, now: float) -> "CommandProgress":
+        return replace(self, stage=CommandStage.REFUSED, text=f"refused: {reason}", finished_at=now)
 
-    def failed(self, error: BaseException, now: float) -> "Course":
+    def with_send_error(self, error: BaseException, now: float) -> "CommandProgress":
         """It could not be sent."""
         title = getattr(error, "title", "") or str(error) or type(error).__name__
-        mend = getattr(error, "mend", "")
+        hint = getattr(error, "mend", "")
         return replace(
-            self, stage=Stage.REFUSED, text=f"not sent: {title}{f' ({mend})' if mend else ''}", settled_at=now
+            self, stage=CommandStage.REFUSED, text=f"not sent: {title}{f' ({hint})' if hint else ''}", finished_at=now
         )
 
-    def followed(self, board: Board, moment: Moment) -> "Course":
+    def with_board(self, board: DashboardState, context: RenderContext) -> "CommandProgress":
         """Where it is by a newer board. Only what the agent has taken can have an effect."""
-        record, now = board.release.value, board.server_now(moment.now)
-        if self.stage not in (Stage.TAKEN, Stage.RUNNING) or record is None or now is None:
+        record, now = board.release.value, board.server_now(context.now)
+        if self.stage not in (CommandStage.ACCEPTED, CommandStage.RUNNING) or record is None or now is None:
             return self
         release = record.release
-        if self.kind in _EFFECTS:
-            stage, text = _EFFECTS[self.kind](release, self)
-        elif self.kind is CommandKind.ADVANCE and release.state is State.WAITING and self._seen(release):
-            stage, text = _at_gates(release, tuple(g.name for g in closed_gates(release, record.gates, now)))
+        if self.kind in _PROGRESS_BY_COMMAND:
+            setup, text = _PROGRESS_BY_COMMAND[self.kind](release, self)
+        elif self.kind is CommandKind.ADVANCE and release.state is ReleaseState.WAITING and self._has_effect(release):
+            setup, text = _gates_progress(release, tuple(g.name for g in closed_gates(release, record.gates, now)))
         else:
-            stage, text = self._by_steps(release)
-        return replace(self, stage=stage, text=text, settled_at=moment.now if stage.settled else 0.0)
+            setup, text = self._advance_progress(release)
+        return replace(self, stage=setup, text=text, finished_at=context.now if setup.is_final else 0.0)
 
-    def _seen(self, release: Release) -> bool:
+    def _has_effect(self, release: Release) -> bool:
         """The board has seen an effect."""
-        if self.stage is Stage.RUNNING or self.before is None:
+        if self.stage is CommandStage.RUNNING or self.expected is None:
             return True
-        return (release.state, release.phase) != (self.before.state, self.before.phase)
+        return (release.state, release.phase) != (self.expected.state, self.expected.phase)
 
-    def _by_steps(self, release: Release) -> tuple[Stage, str]:
+    def _advance_progress(self, release: Release) -> tuple[CommandStage, str]:
         """How far an advance has come."""
-        if not self._seen(release):
+        if not self._has_effect(release):
             return self.stage, self.text
-        if release.state.backwards:
-            return Stage.OVERTAKEN, "overtaken: the release goes back"
-        if release.state is State.FAILED:
-            return Stage.FAILED, f"failed: {release.error}"
-        if release.state is State.DONE:
-            return Stage.VERIFIED, "verified: the release is done"
-        phase = release.current
+        if release.state.is_rolling_back:
+            return CommandStage.CANCELLED, "overtaken: the release goes back"
+        if release.state is ReleaseState.FAILED:
+            return CommandStage.FAILED, f"failed: {release.error}"
+        if release.state is ReleaseState.DONE:
+            return CommandStage.SUCCEEDED, "verified: the release is done"
+        phase = release.current_phase
         if phase is None:
             return self.stage, self.text
         done = sum(release.status(step.name) is StepStatus.DONE for step in phase.steps)
         at = min(done, len(phase.steps) - 1)
         held = "paused at" if release.paused else "running"
-        return Stage.RUNNING, f"{held} step {at + 1} of {len(phase.steps)} of {phase.name}: {phase.steps[at].label}"
+        return (
+            CommandStage.RUNNING,
+            f"{held} step {at + 1} of {len(phase.steps)} of {phase.name}: {phase.steps[at].label}",
+        )
 
 
-def _at_gates(release: Release, shut: tuple[str, ...]) -> tuple[Stage, str]:
-    phase = release.current
+def _gates_progress(release: Release, closed: tuple[str, ...]) -> tuple[CommandStage, str]:
+    phase = release.current_phase
     assert phase is not None
-    if shut:
-        return Stage.RUNNING, f"{phase.name} has run; not verified yet: {', '.join(shut)}"
-    return Stage.VERIFIED, f"verified: {phase.name} has run, every gate passes"
+    if closed:
+        return CommandStage.RUNNING, f"{phase.name} has run; not verified yet: {', '.join(closed)}"
+    return CommandStage.SUCCEEDED, f"verified: {phase.name} has run, every gate passes"
 
 
-def _back(release: Release, course: Course) -> tuple[Stage, str]:
+def _rollback_progress(release: Release, progress: CommandProgress) -> tuple[CommandStage, str]:
     """How far the way back has come."""
-    if release.state is State.ROLLED_BACK:
-        return Stage.VERIFIED, "verified: every step is undone"
-    if release.state is State.ROLLBACK_FAILED and course._seen(release):
-        return Stage.FAILED, f"failed: {release.error}"
-    if release.state is not State.ROLLING_BACK:
-        return course.stage, course.text
-    left = sum(status.touched for status in release.statuses)
+    if release.state is ReleaseState.ROLLED_BACK:
+        return CommandStage.SUCCEEDED, "verified: every step is undone"
+    if release.state is ReleaseState.ROLLBACK_FAILED and progress._has_effect(release):
+        return CommandStage.FAILED, f"failed: {release.error}"
+    if release.state is not ReleaseState.ROLLING_BACK:
+        return progress.stage, progress.text
+    left = sum(status.has_effect for status in release.statuses)
     total = left + sum(status is StepStatus.UNDONE for status in release.statuses)
-    return Stage.RUNNING, f"undoing step {min(total, total - left + 1)} of {total}, newest first"
+    return CommandStage.RUNNING, f"undoing step {min(total, total - left + 1)} of {total}, newest first"
 
 
-def _paused(release: Release, course: Course) -> tuple[Stage, str]:
-    return (Stage.VERIFIED, "verified: it is paused") if release.paused else (course.stage, course.text)
+def _pause_progress(release: Release, progress: CommandProgress) -> tuple[CommandStage, str]:
+    return (CommandStage.SUCCEEDED, "verified: it is paused") if release.paused else (progress.stage, progress.text)
 
 
-def _resumed(release: Release, course: Course) -> tuple[Stage, str]:
-    return (course.stage, course.text) if release.paused else (Stage.VERIFIED, "verified: it goes on")
+def _resume_progress(release: Release, progress: CommandProgress) -> tuple[CommandStage, str]:
+    return (progress.stage, progress.text) if release.paused else (CommandStage.SUCCEEDED, "verified: it goes on")
 
 
-def _tuned(release: Release, course: Course) -> tuple[Stage, str]:
+def _tune_progress(release: Release, progress: CommandProgress) -> tuple[CommandStage, str]:
     """The limits hold within one batch from when the release has them."""
-    if course.wanted is None or release.tuning != course.wanted:
-        return course.stage, course.text
-    return Stage.VERIFIED, f"in force: {course.text}"
+    if progress.target_tuning is None or release.tuning != progress.target_tuning:
+        return progress.stage, progress.text
+    return CommandStage.SUCCEEDED, f"in force: {progress.text}"
 
 
-_EFFECTS = {
-    CommandKind.ROLLBACK: _back,
-    CommandKind.PAUSE: _paused,
-    CommandKind.RESUME: _resumed,
-    CommandKind.TUNE: _tuned,
+_PROGRESS_BY_COMMAND = {
+    CommandKind.ROLLBACK: _rollback_progress,
+    CommandKind.PAUSE: _pause_progress,
+    CommandKind.RESUME: _resume_progress,
+    CommandKind.TUNE: _tune_progress,
 }
 
 
-def course_lines(course: Course, board: Board, moment: Moment, cells: int) -> list[Line]:
+def command_progress_lines(
+    progress: CommandProgress, board: DashboardState, context: RenderContext, cells: int
+) -> list[Line]:
     """What is told of a command; nothing more once its success is old."""
-    kind, text = course.kind, course.text
+    kind, text = progress.kind, progress.text
     record = board.release.value
-    ago = human_age(moment.now - course.sent_at)
-    match course.stage:
-        case Stage.SENT if record is not None and no_agent(record.lease):
-            return wrap(f"… {kind} sent {ago} ago; there is no agent to take it", cells, Tone.WARN)
-        case Stage.SENT:
-            return wrap(f"… {kind} sent {ago} ago, the agent has not answered yet", cells, Tone.BUSY)
-        case Stage.TAKEN:
-            return wrap(f"… {kind} taken by the agent{f': {text}' if text else ''}", cells, Tone.BUSY)
-        case Stage.RUNNING:
-            return wrap(f"▶ {kind} {text}", cells, Tone.BUSY)
-        case Stage.VERIFIED | Stage.OVERTAKEN if moment.now - course.settled_at > GOOD_NEWS_SECONDS:
+    ago = format_age(context.now - progress.sent_at)
+    match progress.stage:
+        case CommandStage.SENT if record is not None and has_no_agent(record.lease):
+            return wrap(f"… {kind} sent {ago} ago; there is no agent to take it", cells, TextStyle.WARN)
+        case CommandStage.SENT:
+            return wrap(f"… {kind} sent {ago} ago, the agent has not answered yet", cells, TextStyle.RUNNING)
+        case CommandStage.ACCEPTED:
+            return wrap(f"… {kind} taken by the agent{f': {text}' if text else ''}", cells, TextStyle.RUNNING)
+        case CommandStage.RUNNING:
+            return wrap(f"▶ {kind} {text}", cells, TextStyle.RUNNING)
+        case CommandStage.SUCCEEDED | CommandStage.CANCELLED if (
+            context.now - progress.finished_at > SUCCESS_SHOWN_SECONDS
+        ):
             return []
-        case Stage.VERIFIED:
-            return wrap(f"✔ {kind} {text}", cells, Tone.GOOD)
-        case Stage.OVERTAKEN:
-            return wrap(f"‖ {kind} {text}", cells, Tone.WARN)
+        case CommandStage.SUCCEEDED:
+            return wrap(f"✔ {kind} {text}", cells, TextStyle.GOOD)
+        case CommandStage.CANCELLED:
+            return wrap(f"‖ {kind} {text}", cells, TextStyle.WARN)
         case _:
-            return wrap(f"✗ {kind} {text}", cells, Tone.BAD)
+            return wrap(f"✗ {kind} {text}", cells, TextStyle.BAD)
 
 
 # --- The message line: what became of the last command, and what the dashboard itself has to say.
@@ -183,12 +190,12 @@ class MessageLine(LineView):
 
     auto_height = 4
 
-    course: Course | None = None
+    progress: CommandProgress | None = None
 
     notice: tuple[str, ...] = ()
     """What is to be known before the first command, such as a keymap that could not be taken as it is."""
 
-    def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
-        if self.course is not None:
-            return course_lines(self.course, board, moment, cells)
-        return [line for text in self.notice for line in wrap(text, cells, Tone.WARN)]
+    def lines(self, board: DashboardState, moment: RenderContext, cells: int) -> list[Line]:
+        if self.progress is not None:
+            return command_progress_lines(self.progress, board, moment, cells)
+        return [line for text in self.notice for line in wrap(text, cells, TextStyle.WARN)]

@@ -2,73 +2,82 @@
 
 from rich.cells import cell_len
 
-from zdd_tui.dashboard.state import Board, Moment
-from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, clip, cut, human_age, join, outside, width
+from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.drawing.line import (
+    Line,
+    TextStyle,
+    clip,
+    format_age,
+    join,
+    line_width,
+    sanitize,
+    truncate,
+)
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.model.release.gate import GateReading, Verdict
-from zdd_tui.model.release.state import State
-from zdd_tui.model.release.summary import current_gates
+from zdd_tui.model.release.state import ReleaseState
+from zdd_tui.model.release.summary import list_current_gates
 
-GLYPHS = {
-    Verdict.PASS: ("✔", Tone.GOOD),
-    Verdict.FAIL: ("✗", Tone.BAD),
-    Verdict.INCONCLUSIVE: ("~", Tone.WARN),
-    Verdict.UNKNOWN: ("?", Tone.WARN),
+VERDICT_GLYPHS = {
+    Verdict.PASS: ("✔", TextStyle.GOOD),
+    Verdict.FAIL: ("✗", TextStyle.BAD),
+    Verdict.INCONCLUSIVE: ("~", TextStyle.WARN),
+    Verdict.UNKNOWN: ("?", TextStyle.WARN),
 }
 
 
-class GateLine(LineView):
+class GateSummary(LineView):
     """Verdict by glyph and word, reason and age."""
 
     auto_height = 4
 
-    def watched(self, board: Board) -> tuple[object, ...]:
+    def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         return board.plan, board.release
 
-    def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+    def lines(self, board: DashboardState, moment: RenderContext, cells: int) -> list[Line]:
         return gate_lines(board, moment, cells)
 
 
-def gate_lines(board: Board, moment: Moment, cells: int) -> list[Line]:
-    record, now = board.release.value, board.server_now(moment.now)
+def gate_lines(board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+    record, now = board.release.value, board.server_now(context.now)
     if record is None or now is None:
         return []
-    gates = current_gates(record, now)
+    gates = list_current_gates(record, now)
     release = record.release
-    if not gates or release.state.ended or release.state.backwards:
+    if not gates or release.state.has_ended or release.state.is_rolling_back:
         return []
-    following = f"{release.next.name} waits for" if release.next else "the end waits for"
-    if release.state is State.WAITING:
+    following = f"{release.next_phase.name} waits for" if release.next_phase else "the end waits for"
+    if release.state is ReleaseState.WAITING:
         column = max(len(reading.verdict) for _, reading in gates)
         return [_gate_line(label, reading, now, cells, column) for label, reading in gates]
     for reasons in (True, False):
         # Reasons where they fit; the names alone must do where they do not.
-        short = join([_short(reading, reasons) for _, reading in gates], ("  ", Tone.NORMAL))
-        line = ((f"{following}: ", Tone.DIM), *short)
-        if width(line) <= cells:
+        short = join([_summary_text(reading, reasons) for _, reading in gates], ("  ", TextStyle.NORMAL))
+        line = ((f"{following}: ", TextStyle.DIM), *short)
+        if line_width(line) <= cells:
             break
     return [clip(line, cells)]
 
 
 def _gate_line(label: str, reading: GateReading, now: float, cells: int, column: int) -> Line:
-    glyph, tone = GLYPHS[reading.verdict]
+    glyph, style = VERDICT_GLYPHS[reading.verdict]
     # A stale reading tells its age in its reason.
-    age = "" if reading.age(now) > reading.max_age else f" {human_age(reading.age(now))}"
-    reason = f": {outside(reading.reason)}" if reading.reason else ""
+    age = "" if reading.age(now) > reading.max_age else f" {format_age(reading.age(now))}"
+    reason = f": {sanitize(reading.reason)}" if reading.reason else ""
     head = f"{glyph} {reading.verdict:<{column}} "
     room = cells - len(head) - len(age)
     if reason and cell_len(label + reason) > room:
         label = reading.name  # the reason matters more than the long label
-    label = cut(label, room)
+    label = truncate(label, room)
     return (
-        (head, tone),
-        (label, Tone.NORMAL if reading.verdict is Verdict.PASS else Tone.STRONG),
-        (cut(reason, max(0, room - cell_len(label))), Tone.NORMAL),
-        (age, Tone.DIM),
+        (head, style),
+        (label, TextStyle.NORMAL if reading.verdict is Verdict.PASS else TextStyle.STRONG),
+        (truncate(reason, max(0, room - cell_len(label))), TextStyle.NORMAL),
+        (age, TextStyle.DIM),
     )
 
 
-def _short(reading: GateReading, reasons: bool) -> Line:
-    glyph, tone = GLYPHS[reading.verdict]
-    reason = f": {outside(reading.reason)}" if reasons and reading.reason else ""
-    return ((f"{glyph} ", tone), (reading.name, Tone.NORMAL), (reason, Tone.DIM))
+def _summary_text(reading: GateReading, reasons: bool) -> Line:
+    glyph, style = VERDICT_GLYPHS[reading.verdict]
+    reason = f": {sanitize(reading.reason)}" if reasons and reading.reason else ""
+    return ((f"{glyph} ", style), (reading.name, TextStyle.NORMAL), (reason, TextStyle.DIM))

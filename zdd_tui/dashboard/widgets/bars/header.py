@@ -1,70 +1,80 @@
 """The first line: which release, where, and whether an agent carries it out."""
 
-from zdd_tui.dashboard.state import RELEASE_STALE, Board, Moment
-from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, human_age, join, source_age, spread, width
+from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.drawing.line import (
+    Line,
+    TextStyle,
+    format_age,
+    format_source_age,
+    join,
+    justify,
+    line_width,
+)
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
-from zdd_tui.model.release.summary import no_agent
+from zdd_tui.model.release.summary import has_no_agent
 
-_GAP = ("  ", Tone.NORMAL)
+_GAP = ("  ", TextStyle.NORMAL)
 
 
-class HeaderLine(LineView):
+class Header(LineView):
     """Name, strategy, environment and target, lock, agent. In production it is the upper edge of a frame."""
 
-    plated = True
+    is_coloured_in_production = True
 
-    def watched(self, board: Board) -> tuple[object, ...]:
+    def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         return board.plan, board.release
 
-    def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
-        return [header(board, moment, cells)]
+    def lines(self, board: DashboardState, moment: RenderContext, cells: int) -> list[Line]:
+        return [header_line(board, moment, cells)]
 
 
-def header(board: Board, moment: Moment, cells: int) -> Line:
+def header_line(board: DashboardState, context: RenderContext, cells: int) -> Line:
     """What is left out first on a narrow terminal: the strategy, then the target."""
     plan = board.plan
-    name: Line = (("zdd ", Tone.DIM), (plan.name, Tone.STRONG))
-    strategy: Line = ((plan.strategy, Tone.DIM),)
+    name: Line = (("zdd ", TextStyle.DIM), (plan.name, TextStyle.STRONG))
+    strategy: Line = ((plan.strategy, TextStyle.DIM),)
     word = f"■ {plan.environment.upper()}"
-    environment: Line = ((f" {word} " if plan.production else word, Tone.ALARM if plan.production else Tone.STRONG),)
+    environment: Line = (
+        (f" {word} " if plan.is_production else word, TextStyle.ALARM if plan.is_production else TextStyle.STRONG),
+    )
     if plan.region:
-        environment = (*environment, _GAP, (f"region {plan.region}", Tone.STRONG))
-    target: Line = ((plan.target, Tone.NORMAL),)
-    lock = lock_state(moment)
-    right = (*lock, _GAP, *agent_state(board, moment)) if lock else agent_state(board, moment)
+        environment = (*environment, _GAP, (f"region {plan.region}", TextStyle.STRONG))
+    target: Line = ((plan.target, TextStyle.NORMAL),)
+    lock = lock_status(context)
+    right = (*lock, _GAP, *agent_status(board, context)) if lock else agent_status(board, context)
     for parts in ((name, strategy, environment, target), (name, environment, target), (name, environment)):
         left = join(parts, _GAP)
-        if width(left) + width(right) < cells:
+        if line_width(left) + line_width(right) < cells:
             break
-    return spread(left, right, cells)
+    return justify(left, right, cells)
 
 
-def lock_state(moment: Moment) -> Line:
+def lock_status(context: RenderContext) -> Line:
     """What may be changed from here: nothing, nothing yet, or anything for so long; empty where there is no lock."""
-    access, now = moment.access, moment.now
+    access, now = context.production_lock, context.now
     if access.read_only:
-        return (("READ-ONLY", Tone.WARN),)
-    if access.locked(now):
-        return (("LOCKED", Tone.STRONG),)
-    if access.unlocked(now):
-        left = int(access.left(now) + 0.999)
-        return ((f" UNLOCKED {left // 60}:{left % 60:02} ", Tone.ALARM),)
+        return (("READ-ONLY", TextStyle.WARN),)
+    if access.is_locked(now):
+        return (("LOCKED", TextStyle.STRONG),)
+    if access.is_unlocked(now):
+        left = int(access.seconds_left(now) + 0.999)
+        return ((f" UNLOCKED {left // 60}:{left % 60:02} ", TextStyle.ALARM),)
     return ()
 
 
-def agent_state(board: Board, moment: Moment) -> Line:
+def agent_status(board: DashboardState, context: RenderContext) -> Line:
     """Alive with the age of its last sign, or an alarm."""
     record = board.release.value
-    age = board.release.age(moment.now)
+    age = board.release.age(context.now)
     if record is None or age is None:
-        return (("agent ?", Tone.DIM),)
-    if board.release.stale(moment.now, RELEASE_STALE):
-        return ((f"agent ? DATABASE STALE {human_age(age)}", Tone.WARN),)
+        return (("agent ?", TextStyle.DIM),)
+    if board.release.is_stale(context.now, RELEASE_STALE_SECONDS):
+        return ((f"agent ? DATABASE STALE {format_age(age)}", TextStyle.WARN),)
     lease = record.lease
-    if record.release.state.ended and no_agent(lease):
-        return (("agent not needed", Tone.DIM),)
+    if record.release.state.has_ended and has_no_agent(lease):
+        return (("agent not needed", TextStyle.DIM),)
     if lease is None or not lease.holder:
-        return ((" ✗ NO AGENT ", Tone.ALARM),)
-    if no_agent(lease):
-        return ((f" ✗ NO AGENT {human_age(lease.age + age)} ", Tone.ALARM),)
-    return ((f"agent {source_age(lease.age + age)}", Tone.GOOD),)
+        return ((" ✗ NO AGENT ", TextStyle.ALARM),)
+    if has_no_agent(lease):
+        return ((f" ✗ NO AGENT {format_age(lease.age + age)} ", TextStyle.ALARM),)
+    return ((f"agent {format_source_age(lease.age + age)}", TextStyle.GOOD),)

@@ -2,18 +2,18 @@
 
 from typing import Protocol
 
-from zdd_tui.dashboard.state import Board, Moment
-from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, spread, width
+from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, justify, line_width
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 
-_KEYS: Line = (
-    *(("space", Tone.KEY), (" pause  ", Tone.DIM), ("← →", Tone.KEY), (" 10s  ", Tone.DIM)),
-    *(("< >", Tone.KEY), (" speed  ", Tone.DIM), ("n N", Tone.KEY), (" event", Tone.DIM)),
+_KEY_HINTS: Line = (
+    *(("space", TextStyle.KEY), (" pause  ", TextStyle.DIM), ("← →", TextStyle.KEY), (" 10s  ", TextStyle.DIM)),
+    *(("< >", TextStyle.KEY), (" speed  ", TextStyle.DIM), ("n N", TextStyle.KEY), (" event", TextStyle.DIM)),
 )
-_BARE: Line = (("space arrows <> nN", Tone.KEY),)
+_SHORT_KEY_HINTS: Line = (("space arrows <> nN", TextStyle.KEY),)
 
 
-class Playing(Protocol):
+class PlaybackState(Protocol):
     """What is played, and how."""
 
     speed: float
@@ -32,28 +32,28 @@ class ReplayLine(LineView):
     ReplayLine { padding: 0 1; }
     """
 
-    def __init__(self, playing: Playing) -> None:
+    def __init__(self, playback: PlaybackState) -> None:
         super().__init__()
-        self._playing = playing
+        self._playback = playback
 
-    def lines(self, board: Board, moment: Moment, cells: int) -> list[Line]:
-        return [replay_line(self._playing, moment, cells)]
+    def lines(self, board: DashboardState, moment: RenderContext, cells: int) -> list[Line]:
+        return [replay_line(self._playback, moment, cells)]
 
 
-def replay_line(playing: Playing, moment: Moment, cells: int) -> Line:
+def replay_line(playback: PlaybackState, context: RenderContext, cells: int) -> Line:
     """What the keys do gives way where it is narrow."""
-    word = "ended" if playing.position >= playing.length else "playing" if playing.playing else "paused"
+    word = "ended" if playback.position >= playback.length else "playing" if playback.playing else "paused"
     glyph = {"ended": "■", "playing": "▶", "paused": "‖"}[word]
-    told: Line = (
-        (" REPLAY ", Tone.UNDONE),
-        (f"  {moment.clock.time_of_day(moment.wall)}", Tone.STRONG),
-        (f"  {clocked(playing.position)} of {clocked(playing.length)}", Tone.NORMAL),
-        (f"  ×{playing.speed:g}  {glyph} {word}", Tone.NORMAL),
+    text: Line = (
+        (" REPLAY ", TextStyle.ROLLED_BACK),
+        (f"  {context.clock.time_of_day(context.wall)}", TextStyle.STRONG),
+        (f"  {format_position(playback.position)} of {format_position(playback.length)}", TextStyle.NORMAL),
+        (f"  ×{playback.speed:g}  {glyph} {word}", TextStyle.NORMAL),
     )
-    return spread(told, _KEYS if width(told) + width(_KEYS) < cells else _BARE, cells)
+    return justify(text, _KEY_HINTS if line_width(text) + line_width(_KEY_HINTS) < cells else _SHORT_KEY_HINTS, cells)
 
 
-def clocked(seconds: float) -> str:
+def format_position(seconds: float) -> str:
     """``3:05`` or ``1:03:05``: of one width while it runs, as far as can be."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)

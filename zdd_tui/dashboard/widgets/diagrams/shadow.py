@@ -7,123 +7,145 @@ from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len
 
-from zdd_tui.dashboard.state import Moment, Sourced
+from zdd_tui.dashboard.state import Observed, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
-    Tone,
+    TextStyle,
     clip,
-    cut,
-    cut_start,
     fit,
-    source_age,
-    spread,
-    width,
+    format_source_age,
+    justify,
+    line_width,
+    truncate,
+    truncate_start,
     wrap,
 )
 from zdd_tui.model.shadow import ShadowSample, ShadowSamples
 
-POD = 6
-NARROW = 100
+POD_NAME_WIDTH = 6
+NARROW_BELOW = 100
 """Cells below which unit and field give way to the two values."""
 
-LEAD = 6
+CONTEXT_CHARACTERS = 6
 """Characters before the place where two values part that stay in sight."""
 
-_FAILED = {"error": "the new path failed", "timeout": "the new path was too late"}
+_FAILURE_TEXTS = {"error": "the new path failed", "timeout": "the new path was too late"}
 
 
-def shadow_lines(
-    answer: Sourced[ShadowSamples], limit: float, moment: Moment, cells: int, *, whole: bool
+def shadow_sample_lines(
+    source: Observed[ShadowSamples], limit: float, context: RenderContext, cells: int, *, in_full: bool
 ) -> list[Line]:
     """A heading with the age of what was read, then a row a field; or every value in full.
 
     Args:
         limit: seconds after which the answer is stale.
-        whole: nothing is cut.
+        in_full: nothing is cut.
     """
-    age = answer.age(moment.now)
-    stale = answer.stale(moment.now, limit)
-    told = "" if age is None else f"{source_age(age, stale=stale)} old"
+    age = source.age(context.now)
+    stale = source.is_stale(context.now, limit)
+    text = "" if age is None else f"{format_source_age(age, stale=stale)} old"
     lines = [
-        spread((("which answers differ, newest first", Tone.DIM),), ((told, Tone.WARN if stale else Tone.DIM),), cells)
+        justify(
+            (("which answers differ, newest first", TextStyle.DIM),),
+            ((text, TextStyle.WARN if stale else TextStyle.DIM),),
+            cells,
+        )
     ]
-    if answer.error:
-        lines += wrap(f"✗ the pods' logs: {answer.error}", cells, Tone.BAD)
-        lines += wrap(f"→ {answer.mend}", cells, Tone.STRONG) if answer.mend else []
-    found = answer.value
+    if source.error:
+        lines += wrap(f"✗ the pods' logs: {source.error}", cells, TextStyle.BAD)
+        lines += wrap(f"→ {source.hint}", cells, TextStyle.STRONG) if source.hint else []
+    found = source.value
     if found is None:
-        return lines if answer.error else [*lines, (("… reading the pods' logs", Tone.DIM),)]
-    lines += _counted(found, cells)
+        return lines if source.error else [*lines, (("… reading the pods' logs", TextStyle.DIM),)]
+    lines += _count_text(found, cells)
     if not found.samples:
         return lines
-    if whole:
-        return lines + [line for sample in found.samples for line in _in_full(sample, moment, cells)]
-    return lines + _table(found.samples, moment, cells)
+    if in_full:
+        return lines + [line for sample in found.samples for line in _full_lines(sample, context, cells)]
+    return lines + _table(found.samples, context, cells)
 
 
-def _counted(found: ShadowSamples, cells: int) -> list[Line]:
+def _count_text(samples: ShadowSamples, cells: int) -> list[Line]:
     """How much of it is in sight."""
-    logs = "the log of 1 pod" if found.pods == 1 else f"the logs of {found.pods} pods"
+    logs = "the log of 1 pod" if samples.logs_read == 1 else f"the logs of {samples.logs_read} pods"
     lines: list[Line] = []
-    if found.samples:
-        rest = max(0, found.known - len(found.samples))
+    if samples.samples:
+        rest = max(0, samples.total_failures - len(samples.samples))
         more = f"at least {rest:,} more are not shown" if rest else "no other is known"
-        lines += wrap(f"{len(found.samples)} from {logs}, {more}", cells, Tone.WARN if rest else Tone.NORMAL)
+        lines += wrap(
+            f"{len(samples.samples)} from {logs}, {more}", cells, TextStyle.WARN if rest else TextStyle.NORMAL
+        )
     else:
-        lines += wrap(f"none in {logs}, the last {found.lines:,} lines of each", cells)
-    if found.unread:
-        unread = "1 log was" if found.unread == 1 else f"{found.unread} logs were"
-        lines += wrap(f"? {unread} not read: {found.why}", cells, Tone.WARN)
+        lines += wrap(f"none in {logs}, the last {samples.lines_per_log:,} lines of each", cells)
+    if samples.logs_not_read:
+        unread = "1 log was" if samples.logs_not_read == 1 else f"{samples.logs_not_read} logs were"
+        lines += wrap(f"? {unread} not read: {samples.not_read_reason}", cells, TextStyle.WARN)
     return lines
 
 
-def _table(samples: Sequence[ShadowSample], moment: Moment, cells: int) -> list[Line]:
-    most = 8 if cells < NARROW else 16
+def _table(samples: Sequence[ShadowSample], context: RenderContext, cells: int) -> list[Line]:
+    most = 8 if cells < NARROW_BELOW else 16
     unit = _column("UNIT", (sample.unit for sample in samples), most)
     field = _column("FIELD", (each.name for sample in samples for each in sample.fields), most)
-    room = max(8, (cells - 8 - POD - unit - field - 5) // 2)
-    head = f"{'WHEN':<8} {'POD':<{POD}} {'UNIT':<{unit}} {'FIELD':<{field}} {'OLD':<{room}} NEW"
-    lines: list[Line] = [clip(((head, Tone.DIM),), cells)]
+    room = max(8, (cells - 8 - POD_NAME_WIDTH - unit - field - 5) // 2)
+    head = f"{'WHEN':<8} {'POD':<{POD_NAME_WIDTH}} {'UNIT':<{unit}} {'FIELD':<{field}} {'OLD':<{room}} NEW"
+    lines: list[Line] = [clip(((head, TextStyle.DIM),), cells)]
     for sample in samples:
-        who = f"{moment.clock.time_of_day(sample.at):<8} {_pod(sample):<{POD}} {fit(visible(sample.unit), unit)} "
-        for row in _rows(sample, field, room):
-            line: Line = ((who, Tone.NORMAL), *row)
-            fits = width(line) <= cells or row[-1][1] is not Tone.DIM  # how they differ is seen, too
+        who = f"{context.clock.time_of_day(sample.at):<8} {_short_pod_name(sample):<{POD_NAME_WIDTH}} {fit(escape_invisible(sample.unit), unit)} "
+        for row in _field_lines(sample, field, room):
+            line: Line = ((who, TextStyle.NORMAL), *row)
+            fits = line_width(line) <= cells or row[-1][1] is not TextStyle.DIM  # how they differ is seen, too
             lines.append(clip(line if fits else line[:-1], cells))
             who = " " * cell_len(who)
     return lines
 
 
-def _rows(sample: ShadowSample, field: int, room: int) -> list[Line]:
+def _field_lines(sample: ShadowSample, field: int, room: int) -> list[Line]:
     if not sample.fields:
-        return [((_failure(sample), Tone.BAD),)]
+        return [((_failure_text(sample), TextStyle.BAD),)]
     rows: list[Line] = []
     for each in sample.fields:
-        old, new = parted(visible(each.old), visible(each.new), room)
-        how: Line = ((f"  {visible(each.how)}", Tone.DIM),) if each.how else ()
-        name = f"{fit(visible(each.name), field)} "
-        rows.append(((name, Tone.KEY), (f"{fit(old, room)} ", Tone.NORMAL), (cut(new, room), Tone.WARN), *how))
-    if sample.more:
-        rows.append(((f"and {sample.more} more fields", Tone.DIM),))
+        old, new = align_at_difference(escape_invisible(each.old), escape_invisible(each.new), room)
+        how: Line = ((f"  {escape_invisible(each.difference)}", TextStyle.DIM),) if each.difference else ()
+        name = f"{fit(escape_invisible(each.name), field)} "
+        rows.append(
+            (
+                (name, TextStyle.KEY),
+                (f"{fit(old, room)} ", TextStyle.NORMAL),
+                (truncate(new, room), TextStyle.WARN),
+                *how,
+            )
+        )
+    if sample.omitted_fields:
+        rows.append(((f"and {sample.omitted_fields} more fields", TextStyle.DIM),))
     return rows
 
 
-def _in_full(sample: ShadowSample, moment: Moment, cells: int) -> list[Line]:
-    when = moment.clock.time_of_day(sample.at)
-    lines: list[Line] = [(), *wrap(f"{when}  {visible(sample.pod)}  unit {visible(sample.unit)}", cells, Tone.STRONG)]
+def _full_lines(sample: ShadowSample, context: RenderContext, cells: int) -> list[Line]:
+    when = context.clock.time_of_day(sample.at)
+    lines: list[Line] = [
+        (),
+        *wrap(f"{when}  {escape_invisible(sample.pod)}  unit {escape_invisible(sample.unit)}", cells, TextStyle.STRONG),
+    ]
     if not sample.fields:
-        return lines + wrap(_failure(sample), cells, Tone.BAD, indent="  ")
+        return lines + wrap(_failure_text(sample), cells, TextStyle.BAD, indent="  ")
     for each in sample.fields:
-        lines += wrap(f"{visible(each.name)}{f': {visible(each.how)}' if each.how else ''}", cells, indent="  ")
-        lines += _value("old", each.old, cells, Tone.NORMAL) + _value("new", each.new, cells, Tone.WARN)
-    if sample.more:
-        lines += wrap(f"and {sample.more} more fields", cells, Tone.DIM, indent="  ")
+        lines += wrap(
+            f"{escape_invisible(each.name)}{f': {escape_invisible(each.difference)}' if each.difference else ''}",
+            cells,
+            indent="  ",
+        )
+        lines += _value_lines("old", each.old, cells, TextStyle.NORMAL) + _value_lines(
+            "new", each.new, cells, TextStyle.WARN
+        )
+    if sample.omitted_fields:
+        lines += wrap(f"and {sample.omitted_fields} more fields", cells, TextStyle.DIM, indent="  ")
     return lines
 
 
-def _value(side: str, value: str, cells: int, tone: Tone) -> list[Line]:
+def _value_lines(side: str, value: str, cells: int, style: TextStyle) -> list[Line]:
     """Blanks are kept: they may be all that differs."""
-    text, room = visible(value), max(8, cells - 10)
+    text, room = escape_invisible(value), max(8, cells - 10)
     pieces = []
     while text:
         piece = ""
@@ -132,38 +154,39 @@ def _value(side: str, value: str, cells: int, tone: Tone) -> list[Line]:
         pieces.append(piece)
     head = f"    {side}   "
     return [
-        ((head if at == 0 else " " * len(head), Tone.DIM), (piece, tone)) for at, piece in enumerate(pieces or [""])
+        ((head if at == 0 else " " * len(head), TextStyle.DIM), (piece, style))
+        for at, piece in enumerate(pieces or [""])
     ]
 
 
-def _failure(sample: ShadowSample) -> str:
-    told = _FAILED.get(sample.what, "nothing is told of it")
-    return f"✗ {told}" + (f": {visible(sample.error)}" if sample.error else "")
+def _failure_text(sample: ShadowSample) -> str:
+    text = _FAILURE_TEXTS.get(sample.kind, "nothing is told of it")
+    return f"✗ {text}" + (f": {escape_invisible(sample.error)}" if sample.error else "")
 
 
-def _pod(sample: ShadowSample) -> str:
+def _short_pod_name(sample: ShadowSample) -> str:
     """What tells one pod of a Deployment from another."""
-    return cut_start(visible(sample.pod).rpartition("-")[2], POD)
+    return truncate_start(escape_invisible(sample.pod).rpartition("-")[2], POD_NAME_WIDTH)
 
 
 def _column(name: str, values: Iterable[str], most: int) -> int:
-    return min(most, max([len(name), *(cell_len(visible(value)) for value in values)]))
+    return min(most, max([len(name), *(cell_len(escape_invisible(value)) for value in values)]))
 
 
-def visible(text: str) -> str:
+def escape_invisible(text: str) -> str:
     """The text with every character that cannot be seen as an escape: it may be the very one that differs."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def parted(old: str, new: str, room: int) -> tuple[str, str]:
+def align_at_difference(old: str, new: str, room: int) -> tuple[str, str]:
     """Both texts from a little before the place where they part, where that would be out of sight."""
     if max(cell_len(old), cell_len(new)) <= room:
         return old, new
     pairs = enumerate(zip(old, new, strict=False))
     place = next((at for at, (one, other) in pairs if one != other), min(len(old), len(new)))
-    start = place - LEAD
-    if start < 2 or cell_len(old[:place]) < room - LEAD:
+    start = place - CONTEXT_CHARACTERS
+    if start < 2 or cell_len(old[:place]) < room - CONTEXT_CHARACTERS:
         return old, new
     return "…" + old[start:], "…" + new[start:]

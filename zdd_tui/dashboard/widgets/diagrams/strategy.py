@@ -2,42 +2,44 @@
 
 from collections.abc import Sequence
 
-from zdd_tui.dashboard.state import Board, Moment
-from zdd_tui.dashboard.widgets.bars.gates import GLYPHS
-from zdd_tui.dashboard.widgets.diagrams.schema import frame, schema_lines
-from zdd_tui.dashboard.widgets.drawing.glyphs import STEP_SIGNS, step_word
-from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, cut, human_age, outside, wrap
-from zdd_tui.dashboard.widgets.panes.pod_rows import MARKS
+from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.bars.gates import VERDICT_GLYPHS
+from zdd_tui.dashboard.widgets.diagrams.schema import draw_box, schema_diagram_lines
+from zdd_tui.dashboard.widgets.drawing.glyphs import STEP_GLYPHS, step_status_text
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, sanitize, truncate, wrap
+from zdd_tui.dashboard.widgets.panes.pod_rows import POD_GLYPHS
 from zdd_tui.model.release.records import ReleaseRecord, StepRecord
 from zdd_tui.model.release.state import Release, StepStatus
 from zdd_tui.model.release.strategy import StepSpec
-from zdd_tui.model.release.summary import situation
+from zdd_tui.model.release.summary import summarize_release
 from zdd_tui.model.workload.pod import Pod, PodState
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
 
 
-def picture_lines(board: Board, moment: Moment, cells: int, samples: Sequence[Line] = ()) -> list[Line]:
+def diagram_lines(
+    board: DashboardState, context: RenderContext, cells: int, samples: Sequence[Line] = ()
+) -> list[Line]:
     """The picture of the board's strategy, with the release's state above it.
 
     Args:
         samples: of a dark launch: which answers differ.
     """
-    record, now = board.release.value, board.server_now(moment.now)
+    record, now = board.release.value, board.server_now(context.now)
     if record is None or now is None:
         error = board.release.error
-        return wrap(f"✗ {error}", cells, Tone.BAD) if error else [(("… connecting", Tone.DIM),)]
-    told = situation(record, now)
-    lines = [*wrap(f"{told.glyph} {told.word}  {told.text}", cells, Tone.STRONG), ()]
+        return wrap(f"✗ {error}", cells, TextStyle.BAD) if error else [(("… connecting", TextStyle.DIM),)]
+    text = summarize_release(record, now)
+    lines = [*wrap(f"{text.glyph} {text.state_label}  {text.text}", cells, TextStyle.STRONG), ()]
     match board.plan.strategy:
         case "expand/contract":
-            return lines + schema_lines(board, record, cells)
+            return lines + schema_diagram_lines(board, record, cells)
         case "blue/green":
-            return lines + _blue_green(board, record, now, cells)
+            return lines + _blue_green_diagram(board, record, now, cells)
         case "canary":
-            return lines + _canary(board, record, now, cells)
+            return lines + _canary_diagram(board, record, now, cells)
         case "dark-launch":
-            return lines + _dark(board, record, now, cells, samples)
-    return lines + _rolling(board, record, now, cells)
+            return lines + _dark_launch_diagram(board, record, now, cells, samples)
+    return lines + _rolling_diagram(board, record, now, cells)
 
 
 # --- rolling ---------------------------------------------------------------------------------------------------------
@@ -46,43 +48,43 @@ def picture_lines(board: Board, moment: Moment, cells: int, samples: Sequence[Li
 _ROLLING_GATES = ("never-short", "serving-new", "no-older-pod", "guard")
 
 
-def _rolling(board: Board, record: ReleaseRecord, now: float, cells: int) -> list[Line]:
-    moving = [step for step in record.release.strategy.steps if step.key in ("rollout-new", "soak")]
-    steps: list[Line] = [(), (("steps", Tone.DIM),), *(_step(step, record, cells) for step in moving)]
-    said = [(), *_said(record, _ROLLING_GATES, now, cells), *_soak(record, cells)]
-    return [*_pods(board, cells), *steps, *said]
+def _rolling_diagram(board: DashboardState, record: ReleaseRecord, now: float, cells: int) -> list[Line]:
+    moving = [step for step in record.release.strategy.steps if step.registry_key in ("rollout-new", "soak")]
+    steps: list[Line] = [(), (("steps", TextStyle.DIM),), *(_step_line(step, record, cells) for step in moving)]
+    output = [(), *_gate_reason_lines(record, _ROLLING_GATES, now, cells), *_soak_lines(record, cells)]
+    return [*_pods_diagram(board, cells), *steps, *output]
 
 
-def _pods(board: Board, cells: int) -> list[Line]:
+def _pods_diagram(board: DashboardState, cells: int) -> list[Line]:
     """Old ones over new ones, a sign each."""
-    snapshot = board.pods.value
+    snapshot = board.workload.value
     if snapshot is None:
-        return wrap(f"✗ {board.pods.error or 'no pods are known'}", cells, Tone.WARN)
-    old, new = _by_image(board, snapshot.pods)
-    lines = [*_row("old", old, cells), *_row("new", new, cells), (), *wrap(_LEGEND, cells, Tone.DIM), ()]
+        return wrap(f"✗ {board.workload.error or 'no pods are known'}", cells, TextStyle.WARN)
+    old, new = _split_by_image(board, snapshot.pods)
+    lines = [*_pod_row("old", old, cells), *_pod_row("new", new, cells), (), *wrap(_LEGEND, cells, TextStyle.DIM), ()]
     if snapshot.rollout is not None:
         lines += wrap(f"rollout: {snapshot.rollout.message}", cells)
     view = snapshot.deployment
     if view is not None:
-        told = f"{view.ready} of {view.desired} ready; at most {view.max_surge} more, {view.max_unavailable} fewer"
-        lines += wrap(told, cells, Tone.DIM)
+        text = f"{view.ready} of {view.desired} ready; at most {view.max_surge} more, {view.max_unavailable} fewer"
+        lines += wrap(text, cells, TextStyle.DIM)
     return lines
 
 
 _LEGEND = "● Serving  ◐ Warming  ○ Starting  ▽ Draining  ▼ Stopping  ✗ Overdue"
 
 
-def _row(name: str, pods: Sequence[Pod], cells: int) -> list[Line]:
+def _pod_row(name: str, pods: Sequence[Pod], cells: int) -> list[Line]:
     """A sign a pod, as many as there is room for."""
     head = f"{name:<7}"
     count = f" {len(pods)} pods, {sum(pod.state is PodState.SERVING for pod in pods)} serving"
     room = max(1, (cells - len(head) - len(count)) // 2)
-    signs: Line = tuple((f"{MARKS[pod.state][0]} ", MARKS[pod.state][1]) for pod in pods[:room])
+    signs: Line = tuple((f"{POD_GLYPHS[pod.state][0]} ", POD_GLYPHS[pod.state][1]) for pod in pods[:room])
     more = f"+{len(pods) - room} " if len(pods) > room else ""
-    return [((head, Tone.STRONG), *signs, (more + count, Tone.NORMAL))]
+    return [((head, TextStyle.STRONG), *signs, (more + count, TextStyle.NORMAL))]
 
 
-def _by_image(board: Board, pods: Sequence[Pod]) -> tuple[list[Pod], list[Pod]]:
+def _split_by_image(board: DashboardState, pods: Sequence[Pod]) -> tuple[list[Pod], list[Pod]]:
     new = [pod for pod in pods if pod.image == board.plan.new_image]
     return [pod for pod in pods if pod.image != board.plan.new_image], new
 
@@ -93,80 +95,86 @@ def _by_image(board: Board, pods: Sequence[Pod]) -> tuple[list[Pod], list[Pod]]:
 _BLUE_GREEN_GATES = ("smoke-passed", "serving-green", "green-healthy", "first-warm", "guard")
 
 
-def _blue_green(board: Board, record: ReleaseRecord, now: float, cells: int) -> list[Line]:
-    sides = board.plan.sides
+def _blue_green_diagram(board: DashboardState, record: ReleaseRecord, now: float, cells: int) -> list[Line]:
+    sides = board.plan.deployment_roles
     if len(sides) < 2:
-        return _rolling(board, record, now, cells)
-    snapshots = (board.pods.value, board.twin.value)
+        return _rolling_diagram(board, record, now, cells)
+    snapshots = (board.workload.value, board.second_workload.value)
     second = f"{sides[1][1]}-"
     room = (cells - 3) // 2
     boxes = []
     for number, ((colour, name), snapshot) in enumerate(zip(sides, snapshots, strict=False)):
         pods = [pod for pod in snapshot.pods if pod.name.startswith(second) is (number == 1)] if snapshot else []
-        boxes.append(_side(colour, name, snapshot, pods, room))
+        boxes.append(_deployment_box(colour, name, snapshot, pods, room))
     serving = [sum(pod.state is PodState.SERVING for pod in snapshot.pods) if snapshot else 0 for snapshot in snapshots]
-    lines: list[Line] = [_traffic(boxes[0][1], boxes[1][1], room, sum(serving) > 0)]
+    lines: list[Line] = [_traffic_arrow(boxes[0][1], boxes[1][1], room, sum(serving) > 0)]
     height = max(len(box) for box, _ in boxes)
     for at in range(height):
-        pair = [box[at] if at < len(box) else ((" " * room, Tone.NORMAL),) for box, _ in boxes]
-        lines.append((*pair[0], ("   ", Tone.NORMAL), *pair[1]))
-    said = _said(record, _BLUE_GREEN_GATES, now, cells)
-    return [*lines, (), *_soak(record, cells), *_way(record, cells), (), *said]
+        pair = [box[at] if at < len(box) else ((" " * room, TextStyle.NORMAL),) for box, _ in boxes]
+        lines.append((*pair[0], ("   ", TextStyle.NORMAL), *pair[1]))
+    output = _gate_reason_lines(record, _BLUE_GREEN_GATES, now, cells)
+    return [*lines, (), *_soak_lines(record, cells), *_switch_lines(record, cells), (), *output]
 
 
-def _side(
+def _deployment_box(
     colour: str, name: str, snapshot: WorkloadSnapshot | None, pods: Sequence[Pod], room: int
 ) -> tuple[list[Line], bool]:
     """A box for one Deployment, and whether it has traffic."""
     serving = sum(pod.state is PodState.SERVING for pod in pods)
     ready = sum(pod.state in (PodState.SERVING, PodState.WARMING) for pod in pods)
     view = snapshot.deployment if snapshot else None
-    body: list[tuple[str, Tone]] = [(f"{colour.upper()}  {outside(name)}", Tone.STRONG)]
+    body: list[tuple[str, TextStyle]] = [(f"{colour.upper()}  {sanitize(name)}", TextStyle.STRONG)]
     if view is None:
-        return frame([*body, ("○ it is not there", Tone.DIM)], room), False
-    body += [(outside(image), Tone.DIM) for image in sorted({pod.image for pod in pods})]
-    body.append((f"{ready} of {view.desired} pods stand ready", Tone.NORMAL))
+        return draw_box([*body, ("○ it is not there", TextStyle.DIM)], room), False
+    body += [(sanitize(image), TextStyle.DIM) for image in sorted({pod.image for pod in pods})]
+    body.append((f"{ready} of {view.desired} pods stand ready", TextStyle.NORMAL))
     if serving:
-        body.append((f"● traffic: {serving} pods serve", Tone.GOOD))
+        body.append((f"● traffic: {serving} pods serve", TextStyle.GOOD))
     elif ready >= view.desired > 0:
-        body.append(("◇ warm: ready, without traffic", Tone.NORMAL))
+        body.append(("◇ warm: ready, without traffic", TextStyle.NORMAL))
     else:
-        body.append(("○ not ready, without traffic", Tone.WARN))
-    return frame(body, room), serving > 0
+        body.append(("○ not ready, without traffic", TextStyle.WARN))
+    return draw_box(body, room), serving > 0
 
 
-def _traffic(left: bool, right: bool, room: int, known: bool) -> Line:
+def _traffic_arrow(left: bool, right: bool, room: int, known: bool) -> Line:
     """The arrow of requests over the side that gets them."""
     if not known:
-        return (("requests: no serving pod is known", Tone.WARN),)
+        return (("requests: no serving pod is known", TextStyle.WARN),)
     arrow = "▼ requests ▼"
     return (
-        (f"{arrow if left else '':^{room}}", Tone.GOOD),
-        ("   ", Tone.NORMAL),
-        (f"{arrow if right else '':^{room}}", Tone.GOOD),
+        (f"{arrow if left else '':^{room}}", TextStyle.GOOD),
+        ("   ", TextStyle.NORMAL),
+        (f"{arrow if right else '':^{room}}", TextStyle.GOOD),
     )
 
 
 # --- canary and dark launch ------------------------------------------------------------------------------------------
 
 
-def _canary(board: Board, record: ReleaseRecord, now: float, cells: int) -> list[Line]:
+def _canary_diagram(board: DashboardState, record: ReleaseRecord, now: float, cells: int) -> list[Line]:
     weights = _steps(record.release, "set-weight")
-    weight = _reached(record.release, weights)
+    weight = _reached_share(record.release, weights)
     promotion = _steps(record.release, "rollout-new")
     last = max((step.value or 0 for step in weights), default=0)
     # By flag the new image is everywhere from the start, and the last weight is 100 by itself.
     promoted = any(record.release.status(step.name) is StepStatus.DONE for step in promotion) and weight == last
     share = 100 if promoted else weight
-    lines = [share_bar("new image", share, cells), (), (("weights", Tone.DIM),)]
-    lines += [_step(step, record, cells) for step in (*weights, *promotion)]
-    pods = [pod for found in (board.pods.value, board.twin.value) if found for pod in found.pods]
-    old, new = _by_image(board, list({pod.uid: pod for pod in pods}.values()))
-    lines += [(), *_row("old", old, cells), *_row("new", new, cells), ()]
-    return [*lines, *_said(record, ("weight-held", "pods-healthy", "guard"), now, cells), *_soak(record, cells)]
+    lines = [share_bar("new image", share, cells), (), (("weights", TextStyle.DIM),)]
+    lines += [_step_line(step, record, cells) for step in (*weights, *promotion)]
+    pods = [pod for found in (board.workload.value, board.second_workload.value) if found for pod in found.pods]
+    old, new = _split_by_image(board, list({pod.uid: pod for pod in pods}.values()))
+    lines += [(), *_pod_row("old", old, cells), *_pod_row("new", new, cells), ()]
+    return [
+        *lines,
+        *_gate_reason_lines(record, ("weight-held", "pods-healthy", "guard"), now, cells),
+        *_soak_lines(record, cells),
+    ]
 
 
-def _dark(board: Board, record: ReleaseRecord, now: float, cells: int, samples: Sequence[Line]) -> list[Line]:
+def _dark_launch_diagram(
+    board: DashboardState, record: ReleaseRecord, now: float, cells: int, samples: Sequence[Line]
+) -> list[Line]:
     """What is wrong stands above what is still to come."""
     values = {flag.role: flag.value.percent if flag.value else 0 for flag in board.flags.value or ()}
     shadows, ramps = _steps(record.release, "set-shadow"), _steps(record.release, "set-read")
@@ -174,13 +182,13 @@ def _dark(board: Board, record: ReleaseRecord, now: float, cells: int, samples: 
         share_bar("shadow reads, unseen and compared", values.get("shadow", 0), cells),
         share_bar("users answered by the new path", values.get("read", 0), cells),
         (),
-        (("what the comparisons say, since the phase began", Tone.DIM),),
-        *_said(record, ("shadow-agrees", "shadow-fast"), now, cells),
-        *_soak(record, cells),
+        (("what the comparisons say, since the phase began", TextStyle.DIM),),
+        *_gate_reason_lines(record, ("shadow-agrees", "shadow-fast"), now, cells),
+        *_soak_lines(record, cells),
     ]
     lines += [(), *samples] if samples else []
-    lines += [(), (("shares", Tone.DIM),)]
-    return lines + [_step(step, record, cells) for step in (*shadows, *ramps)]
+    lines += [(), (("shares", TextStyle.DIM),)]
+    return lines + [_step_line(step, record, cells) for step in (*shadows, *ramps)]
 
 
 def share_bar(name: str, percent: int, cells: int) -> Line:
@@ -188,53 +196,57 @@ def share_bar(name: str, percent: int, cells: int) -> Line:
     room = 20 if cells < 100 else 40
     full = max(1, room * percent // 100) if percent else 0
     return (
-        ("█" * full, Tone.GOOD),
-        ("░" * (room - full), Tone.DIM),
-        (f" {percent:>3}% ", Tone.STRONG),
-        (cut(name, max(4, cells - room - 6)), Tone.NORMAL),
+        ("█" * full, TextStyle.GOOD),
+        ("░" * (room - full), TextStyle.DIM),
+        (f" {percent:>3}% ", TextStyle.STRONG),
+        (truncate(name, max(4, cells - room - 6)), TextStyle.NORMAL),
     )
 
 
 def _steps(release: Release, key: str) -> list[StepSpec]:
-    return [step for step in release.strategy.steps if step.key == key]
+    return [step for step in release.strategy.steps if step.registry_key == key]
 
 
-def _reached(release: Release, steps: Sequence[StepSpec]) -> int:
+def _reached_share(release: Release, steps: Sequence[StepSpec]) -> int:
     """The highest share whose step is done."""
     return max((step.value or 0 for step in steps if release.status(step.name) is StepStatus.DONE), default=0)
 
 
-def _step(step: StepSpec, record: ReleaseRecord, cells: int) -> Line:
+def _step_line(step: StepSpec, record: ReleaseRecord, cells: int) -> Line:
     status = record.release.status(step.name)
-    glyph, tone = STEP_SIGNS[status]
-    return ((f"{glyph} ", tone), (cut(step.label, cells - 14), Tone.NORMAL), (f"  {step_word(status)}", Tone.DIM))
+    glyph, style = STEP_GLYPHS[status]
+    return (
+        (f"{glyph} ", style),
+        (truncate(step.label, cells - 14), TextStyle.NORMAL),
+        (f"  {step_status_text(status)}", TextStyle.DIM),
+    )
 
 
-def _said(record: ReleaseRecord, names: Sequence[str], now: float, cells: int) -> list[Line]:
+def _gate_reason_lines(record: ReleaseRecord, names: Sequence[str], now: float, cells: int) -> list[Line]:
     """What gates said of it, in their own words."""
     lines: list[Line] = []
     for name in names:
         reading = record.gates.get(name)
         if reading is None:
             continue
-        shown = reading if record.release.state.ended else reading.at(now)
-        glyph, tone = GLYPHS[shown.verdict]
-        lines += wrap(f"{glyph} {name}: {shown.reason} ({human_age(reading.age(now))} old)", cells, tone)
-    return lines or [(("no gate has said anything of it yet", Tone.DIM),)]
+        shown = reading if record.release.state.has_ended else reading.as_of(now)
+        glyph, style = VERDICT_GLYPHS[shown.verdict]
+        lines += wrap(f"{glyph} {name}: {shown.reason} ({format_age(reading.age(now))} old)", cells, style)
+    return lines or [(("no gate has said anything of it yet", TextStyle.DIM),)]
 
 
-def _soak(record: ReleaseRecord, cells: int) -> list[Line]:
+def _soak_lines(record: ReleaseRecord, cells: int) -> list[Line]:
     """How long the present soak goes on."""
-    step = _running(record, "soak")
-    return wrap(f"soak: {step.note or 'has begun'}", cells, Tone.BUSY) if step else []
+    step = _running_step(record, "soak")
+    return wrap(f"soak: {step.note or 'has begun'}", cells, TextStyle.RUNNING) if step else []
 
 
-def _running(record: ReleaseRecord, key: str) -> StepRecord | None:
+def _running_step(record: ReleaseRecord, key: str) -> StepRecord | None:
     names = {step.name for step in _steps(record.release, key)}
-    return next((step for step in record.steps if step.name in names and step.status is StepStatus.INTENT), None)
+    return next((step for step in record.steps if step.name in names and step.status is StepStatus.STARTED), None)
 
 
-def _way(record: ReleaseRecord, cells: int) -> list[Line]:
+def _switch_lines(record: ReleaseRecord, cells: int) -> list[Line]:
     """The steps that move traffic."""
     moving = [step for step in record.release.strategy.steps if step.name.startswith(("switch-", "remove-green"))]
-    return [(("switches", Tone.DIM),), *(_step(step, record, cells) for step in moving)]
+    return [(("switches", TextStyle.DIM),), *(_step_line(step, record, cells) for step in moving)]

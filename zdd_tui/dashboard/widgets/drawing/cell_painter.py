@@ -17,8 +17,8 @@ from textual._compositor import CompositorUpdate
 from textual.geometry import Region
 from textual.screen import Screen
 
-from zdd_tui.dashboard.terminal.ansi_writer import RESET, Piece, Writing, write
-from zdd_tui.dashboard.widgets.drawing.cached_widget import Calm
+from zdd_tui.dashboard.terminal.ansi_writer import RESET, AnsiWrite, Piece, encode_pieces
+from zdd_tui.dashboard.widgets.drawing.cached_widget import CachedWidget
 
 
 class CellsUpdate(CompositorUpdate):
@@ -28,13 +28,13 @@ class CellsUpdate(CompositorUpdate):
         self.pieces = pieces
         self._columns = columns
 
-    def writing(self, console: Console, pen: str = "") -> Writing:
+    def encode(self, console: Console, sgr: str = "") -> AnsiWrite:
         """What to send to a terminal whose pen is known, and will be remembered."""
-        return write(self.pieces, self._columns, console._color_system or ColorSystem.TRUECOLOR, pen)
+        return encode_pieces(self.pieces, self._columns, console._color_system or ColorSystem.TRUECOLOR, sgr)
 
     def render_segments(self, console: Console) -> str:
-        writing = self.writing(console)
-        return writing.text + RESET if writing.pen else writing.text
+        ansi_write = self.encode(console)
+        return ansi_write.text + RESET if ansi_write.sgr else ansi_write.text
 
 
 class Painter:
@@ -42,48 +42,48 @@ class Painter:
 
     def __init__(self, screen: Screen[Any]) -> None:
         self._screen = screen
-        self._gathering = False
-        self._changes: dict[Calm, list[Region]] = {}
+        self._is_batching = False
+        self._changes: dict[CachedWidget, list[Region]] = {}
 
     @contextmanager
-    def gathering(self, views: "list[Any]") -> Iterator[None]:
+    def batch(self, views: "list[Any]") -> Iterator[None]:
         """What the views change within it is painted at its end."""
-        self._gathering = True
+        self._is_batching = True
         try:
             yield
         finally:
-            self._gathering = False
+            self._is_batching = False
             changes, self._changes = self._changes, {}
             if changes:
                 self._paint(changes, views)
 
-    def take(self, view: Calm, region: Region) -> bool:
+    def add_change(self, view: CachedWidget, region: Region) -> bool:
         """Takes a change, in the view's content; False where the view must see to it itself."""
-        if self._gathering:
+        if self._is_batching:
             self._changes.setdefault(view, []).append(region)
-        return self._gathering
+        return self._is_batching
 
-    def _paint(self, changes: dict[Calm, list[Region]], views: "list[Any]") -> None:
+    def _paint(self, changes: dict[CachedWidget, list[Region]], views: "list[Any]") -> None:
         screen = self._screen
         in_front = screen.app.screen is screen  # `is_current` is true behind a dialog, too
-        steady = in_front and not screen.app._batch_count and not _moving(screen, views)
+        steady = in_front and not screen.app._batch_count and not _is_layout_changing(screen, views)
         pieces: list[Piece] = []
         for view, regions in changes.items():
-            place = _uncovered(screen, view) if steady else None
+            place = _visible_region(screen, view) if steady else None
             if place is None:
                 view.refresh(*regions)
             else:
-                pieces += view.pieces(regions, place)
+                pieces += view.render_pieces(regions, place)
         if pieces:
             screen.app._display(screen, CellsUpdate(pieces, screen.size.width))  # type: ignore[arg-type]  # as a ChopsUpdate
 
 
-def _moving(screen: Screen[Any], views: list[Any]) -> bool:
+def _is_layout_changing(screen: Screen[Any], views: list[Any]) -> bool:
     """Widgets are about to get other places."""
     return screen._layout_required or screen._scroll_required or any(view._layout_required for view in views)
 
 
-def _uncovered(screen: Screen[Any], view: Calm) -> Region | None:
+def _visible_region(screen: Screen[Any], view: CachedWidget) -> Region | None:
     """Where on the screen a view is, where all of it is in sight and nothing is in front of it."""
     visible = screen._compositor.visible_widgets
     place, clip = visible.get(view, (Region(), Region()))

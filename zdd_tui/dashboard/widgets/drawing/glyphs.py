@@ -2,20 +2,20 @@
 
 from collections.abc import Mapping
 
-from zdd_tui.dashboard.widgets.drawing.line import Tone
+from zdd_tui.dashboard.widgets.drawing.line import TextStyle
 from zdd_tui.model.release.state import StepStatus
 
-STEP_SIGNS: Mapping[StepStatus, tuple[str, Tone]] = {
-    StepStatus.PENDING: ("○", Tone.DIM),
-    StepStatus.INTENT: ("▶", Tone.BUSY),
-    StepStatus.DONE: ("✔", Tone.GOOD),
-    StepStatus.FAILED: ("✗", Tone.BAD),
-    StepStatus.UNDOING: ("◀", Tone.WARN),
-    StepStatus.UNDO_FAILED: ("✗", Tone.BAD),
-    StepStatus.UNDONE: ("◁", Tone.DIM),
+STEP_GLYPHS: Mapping[StepStatus, tuple[str, TextStyle]] = {
+    StepStatus.PENDING: ("○", TextStyle.DIM),
+    StepStatus.STARTED: ("▶", TextStyle.RUNNING),
+    StepStatus.DONE: ("✔", TextStyle.GOOD),
+    StepStatus.FAILED: ("✗", TextStyle.BAD),
+    StepStatus.UNDOING: ("◀", TextStyle.WARN),
+    StepStatus.UNDO_FAILED: ("✗", TextStyle.BAD),
+    StepStatus.UNDONE: ("◁", TextStyle.DIM),
 }
 
 
-def step_word(status: StepStatus) -> str:
+def step_status_text(status: StepStatus) -> str:
     """What a person calls it: an intent is a step that runs."""
-    return "running" if status is StepStatus.INTENT else status.value.replace("_", " ").replace("-", " ")
+    return "running" if status is StepStatus.STARTED else status.value.replace("_", " ").replace("-", " ")

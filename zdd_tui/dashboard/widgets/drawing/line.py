@@ -1,6 +1,6 @@
 """Lines of toned text: what every widget draws with.
 
-Nothing here is ever parsed as markup, and no control character from outside gets through :func:`outside`.
+Nothing here is ever parsed as markup, and no control character from outside gets through :func:`sanitize`.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import overload
 from rich.cells import cell_len, chop_cells, set_cell_size
 
 
-class Tone(StrEnum):
+class TextStyle(StrEnum):
     """How a piece of text looks. A tone only ever repeats what glyph and word already say."""
 
     NORMAL = "normal"
@@ -22,19 +22,19 @@ class Tone(StrEnum):
     GOOD = "good"
     BAD = "bad"
     WARN = "warn"
-    BUSY = "busy"
+    RUNNING = "busy"
     ALARM = "alarm"
     KEY = "key"
     DONE = "done"
-    UNDONE = "undone"
-    FOUND = "found"
+    ROLLED_BACK = "undone"
+    MATCH = "found"
 
 
-Span = tuple[str, Tone]
+Span = tuple[str, TextStyle]
 Line = tuple[Span, ...]
 
 
-class Rows(Sequence[Line]):
+class LazyLines(Sequence[Line]):
     """Lines that are made when they are looked at: of thousands of pods only some dozens are in sight.
 
     Args:
@@ -63,39 +63,41 @@ class Rows(Sequence[Line]):
         return self._head[at] if at < len(self._head) else self._make(at - len(self._head))
 
 
-def dimmed(line: Line) -> Line:
+def dim(line: Line) -> Line:
     """What is known no longer for sure."""
-    return tuple((text, Tone.DIM) for text, _ in line)
+    return tuple((text, TextStyle.DIM) for text, _ in line)
 
 
-_DROPPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+_DROPPED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 
 
-def outside(text: str) -> str:
+def sanitize(text: str) -> str:
     """Text from outside, made safe to draw: white space becomes blanks, control and format characters vanish."""
     if text.isprintable():
         return text
     return "".join(
-        " " if char.isspace() else char for char in text if char.isspace() or unicodedata.category(char) not in _DROPPED
+        " " if char.isspace() else char
+        for char in text
+        if char.isspace() or unicodedata.category(char) not in _DROPPED_CATEGORIES
     )
 
 
-def width(line: Line) -> int:
+def line_width(line: Line) -> int:
     """Cells that a line takes."""
     return sum(cell_len(text) for text, _ in line)
 
 
-def cut(text: str, cells: int) -> str:
+def truncate(text: str, cells: int) -> str:
     """At most so many cells; what was cut off the end is told by an ellipsis."""
-    text = outside(text)
+    text = sanitize(text)
     if cell_len(text) <= cells:
         return text
     return set_cell_size(text, cells - 1).rstrip() + "…" if cells > 0 else ""
 
 
-def cut_start(text: str, cells: int) -> str:
-    """Like :func:`cut`, but keeps the end: what tells one pod from another is there."""
-    text = outside(text)
+def truncate_start(text: str, cells: int) -> str:
+    """Like :func:`truncate`, but keeps the end: what tells one pod from another is there."""
+    text = sanitize(text)
     if cell_len(text) <= cells:
         return text
     while text and cell_len(text) > cells - 1:
@@ -105,67 +107,67 @@ def cut_start(text: str, cells: int) -> str:
 
 def fit(text: str, cells: int, *, right: bool = False) -> str:
     """Exactly so many cells."""
-    text = cut(text, cells)
+    text = truncate(text, cells)
     blank = " " * (cells - cell_len(text))
     return blank + text if right else text + blank
 
 
-def wrap(text: str, cells: int, tone: Tone = Tone.NORMAL, *, indent: str = "") -> list[Line]:
+def wrap(text: str, cells: int, style: TextStyle = TextStyle.NORMAL, *, indent: str = "") -> list[Line]:
     """Text over as many lines as it needs. Line breaks in the text are kept."""
     lines: list[Line] = []
     for part in text.splitlines() or [""]:
         # Names of pods and images stay whole where they can.
         room = max(8, cells - len(indent))
-        pieces = textwrap.wrap(outside(part), room, break_long_words=True, break_on_hyphens=False) or [""]
+        pieces = textwrap.wrap(sanitize(part), room, break_long_words=True, break_on_hyphens=False) or [""]
         # Characters were counted; wide ones take two cells.
         whole = (chop_cells(piece, room) if cell_len(piece) > room else [piece] for piece in pieces)
-        lines.extend(((indent + piece, tone),) for chopped in whole for piece in chopped)
+        lines.extend(((indent + piece, style),) for chopped in whole for piece in chopped)
     return lines
 
 
 def clip(line: Line, cells: int) -> Line:
     """A line that fits, cut at its end if it must be."""
-    if width(line) <= cells:
+    if line_width(line) <= cells:
         return line
     kept: list[Span] = []
-    for text, tone in line:
+    for text, style in line:
         room = cells - sum(cell_len(piece) for piece, _ in kept)
         if cell_len(text) > room - 1:
-            kept.append((cut(text, room) if cell_len(text) > room else cut(text + "…", room), tone))
+            kept.append((truncate(text, room) if cell_len(text) > room else truncate(text + "…", room), style))
             break
-        kept.append((text, tone))
+        kept.append((text, style))
     return tuple(kept)
 
 
-def found_in(line: Line, needle: str) -> bool:
+def contains(line: Line, query: str) -> bool:
     """Whether a line holds a text, in whatever case."""
-    return needle.casefold() in outside("".join(text for text, _ in line)).casefold()
+    return query.casefold() in sanitize("".join(text for text, _ in line)).casefold()
 
 
-def marked(line: Line, needle: str) -> Line:
+def highlight_matches(line: Line, query: str) -> Line:
     """The line with every piece that was searched for standing out. A piece that spans two tones is left as it is."""
-    if not needle or not found_in(line, needle):
+    if not query or not contains(line, query):
         return line
-    wanted = re.compile(re.escape(needle), re.IGNORECASE)
+    wanted = re.compile(re.escape(query), re.IGNORECASE)
     spans: list[Span] = []
-    for text, tone in line:
+    for text, style in line:
         at = 0
         for hit in wanted.finditer(text):
-            spans += [(text[at : hit.start()], tone), (hit[0], Tone.FOUND)]
+            spans += [(text[at : hit.start()], style), (hit[0], TextStyle.MATCH)]
             at = hit.end()
-        spans.append((text[at:], tone))
+        spans.append((text[at:], style))
     return tuple(span for span in spans if span[0])
 
 
-def changed_cells(before: Line, after: Line) -> tuple[int, int]:
+def find_changed_span(before: Line, after: Line) -> tuple[int, int]:
     """From which cell to before which cell two lines of text differ; only there a terminal must be painted again."""
     start = 0
     for old, new in zip(before, after, strict=False):
         if old != new:
             break
         start += cell_len(old[0])
-    stop = max(width(before), width(after))
-    if width(before) == width(after):
+    stop = max(line_width(before), line_width(after))
+    if line_width(before) == line_width(after):
         for old, new in zip(reversed(before), reversed(after), strict=False):
             if old != new:
                 break
@@ -173,16 +175,16 @@ def changed_cells(before: Line, after: Line) -> tuple[int, int]:
     return start, max(start, stop)
 
 
-_JUMP = 8
+_MAX_GAP = 8
 """Cells: to move the cursor over fewer unchanged ones costs more bytes than to send them."""
 
 
-def changed_runs(before: Line, after: Line) -> list[tuple[int, int]]:
-    """Like :func:`changed_cells`, but in several pieces where columns far from each other have changed."""
+def find_changed_spans(before: Line, after: Line) -> list[tuple[int, int]]:
+    """Like :func:`find_changed_span`, but in several pieces where columns far from each other have changed."""
     if len(before) != len(after) or any(
         cell_len(old[0]) != cell_len(new[0]) for old, new in zip(before, after, strict=True)
     ):
-        start, stop = changed_cells(before, after)
+        start, stop = find_changed_span(before, after)
         return [(start, stop)] if start < stop else []
     runs: list[tuple[int, int]] = []
     at = 0
@@ -190,18 +192,18 @@ def changed_runs(before: Line, after: Line) -> list[tuple[int, int]]:
         start, at = at, at + cell_len(new[0])
         if old == new:
             continue
-        if runs and start - runs[-1][1] < _JUMP:
+        if runs and start - runs[-1][1] < _MAX_GAP:
             runs[-1] = (runs[-1][0], at)
         else:
             runs.append((start, at))
     return runs
 
 
-def spread(left: Line, right: Line, cells: int) -> Line:
+def justify(left: Line, right: Line, cells: int) -> Line:
     """Two lines in one, the second at the right edge; the first gives way."""
-    room = cells - width(right)
+    room = cells - line_width(right)
     left = clip(left, max(0, room - 1))
-    return (*left, (" " * max(0, room - width(left)), Tone.NORMAL), *right)
+    return (*left, (" " * max(0, room - line_width(left)), TextStyle.NORMAL), *right)
 
 
 def join(lines: Iterable[Line], between: Span) -> Line:
@@ -214,7 +216,7 @@ def join(lines: Iterable[Line], between: Span) -> Line:
     return tuple(joined)
 
 
-def human_count(number: float) -> str:
+def format_count(number: float) -> str:
     """``756``, ``41k``, ``1.2M``: three telling digits at most."""
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= limit * 0.9995:
@@ -223,15 +225,15 @@ def human_count(number: float) -> str:
     return f"{number:.0f}"
 
 
-def source_age(seconds: float, *, stale: bool = False) -> str:
+def format_source_age(seconds: float, *, stale: bool = False) -> str:
     """The age of what a source told, from a second on: one that is read each second would be 0s and 1s by turns.
 
     What is stale says so before it.
     """
-    return f"{'STALE ' if stale else ''}{human_age(max(1.0, seconds))}"
+    return f"{'STALE ' if stale else ''}{format_age(max(1.0, seconds))}"
 
 
-def human_age(seconds: float) -> str:
+def format_age(seconds: float) -> str:
     """Whole units, one at a time: ``0s``, ``42s``, ``12m``, ``5h``, ``3d``. It changes no more often than it must."""
     for limit, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= limit:

@@ -6,44 +6,44 @@ from textual.layout import ArrangeResult, WidgetPlacement
 from textual.layout import Layout as TextualLayout
 from textual.widget import Widget
 
-from zdd_tui.dashboard.state import Board
-from zdd_tui.dashboard.widgets.drawing.cached_widget import Calm
+from zdd_tui.dashboard.state import DashboardState
+from zdd_tui.dashboard.widgets.drawing.cached_widget import CachedWidget
 from zdd_tui.dashboard.widgets.panes.backfill import BackfillPane
 from zdd_tui.dashboard.widgets.panes.events import EventPane
 from zdd_tui.dashboard.widgets.panes.flags import FlagPane
 from zdd_tui.dashboard.widgets.panes.gates import GatePane
 from zdd_tui.dashboard.widgets.panes.guard import GuardPane
-from zdd_tui.dashboard.widgets.panes.layout import Box, Layout, layout, places, pod_count
-from zdd_tui.dashboard.widgets.panes.pane import Pane, missing
+from zdd_tui.dashboard.widgets.panes.layout import Box, LayoutRequest, place_panes, pod_count, request_layout
+from zdd_tui.dashboard.widgets.panes.pane import Pane, missing_pane_reason
 from zdd_tui.dashboard.widgets.panes.pods import PodPane
 from zdd_tui.model.actions import Action
 
 _STEPS = {"next-pane": 1, "previous-pane": -1}
 
 
-class Places(TextualLayout):
-    """Puts each pane where :func:`zdd_tui.dashboard.widgets.panes.layout.places` says."""
+class PaneLayout(TextualLayout):
+    """Puts each pane where :func:`zdd_tui.dashboard.widgets.panes.layout.place_panes` says."""
 
     name = "places"
 
     def __init__(self) -> None:
-        self.wanted: Layout | None = None
+        self.request: LayoutRequest | None = None
 
     def arrange(self, parent: Widget, children: list[Widget], size: Size, greedy: bool = True) -> ArrangeResult:
         panes = [child for child in children if isinstance(child, Pane)]
-        if self.wanted is None:
+        if self.request is None:
             return []
-        boxes = places(self.wanted, size.width, size.height)
+        boxes = place_panes(self.request, size.width, size.height)
         if len(panes) == 1:  # it has all the room
-            boxes = {panes[0].name_of_pane: Box(0, 0, size.width, size.height)}
+            boxes = {panes[0].pane_name: Box(0, 0, size.width, size.height)}
         return [
             WidgetPlacement(Region(box.x, box.y, box.width, box.height), NULL_OFFSET, NULL_SPACING, pane)
             for pane in panes
-            if (box := boxes.get(pane.name_of_pane)) is not None
+            if (box := boxes.get(pane.pane_name)) is not None
         ]
 
 
-class Panes(Calm):
+class PaneContainer(CachedWidget):
     """Pods at the left, backfill, flags, guard and gates at the right, events below, or at the right too.
 
     A pane that wants it has all the room, and what stands above and below the panes stays.
@@ -55,13 +55,13 @@ class Panes(Calm):
 
     def __init__(self) -> None:
         super().__init__()
-        self._places = Places()
-        self._alone: Pane | None = None
-        self._last: tuple[Board, int] | None = None
-        self._placed: tuple[Layout, Pane | None] | None = None
-        self._lifted = False
+        self._pane_layout = PaneLayout()
+        self._maximised: Pane | None = None
+        self._last_placed: tuple[DashboardState, int] | None = None
+        self._placed: tuple[LayoutRequest, Pane | None] | None = None
+        self._is_overlaid = False
         """The pane that is alone has no place of its own on so low a screen."""
-        self._most_pods = 0
+        self._max_pods = 0
 
     def compose(self) -> ComposeResult:
         yield PodPane()
@@ -74,92 +74,92 @@ class Panes(Calm):
     @property
     def layout(self) -> TextualLayout:
         """Textual's styles take none but Textual's own."""
-        return self._places
+        return self._pane_layout
 
-    def place(self, board: Board, rows: int) -> None:
+    def place_panes(self, board: DashboardState, rows: int) -> None:
         """Gives the panes that there are their place on a screen of so many rows."""
-        self._last = board, rows
-        self._most_pods = max(self._most_pods, pod_count(board))
-        wanted = layout(board, rows, self._most_pods)
-        if (wanted, self._alone) != self._placed:
-            self._placed = wanted, self._alone
-            self._put(wanted)
+        self._last_placed = board, rows
+        self._max_pods = max(self._max_pods, pod_count(board))
+        wanted = request_layout(board, rows, self._max_pods)
+        if (wanted, self._maximised) != self._placed:
+            self._placed = wanted, self._maximised
+            self._apply(wanted)
 
     def on_pane_maximise(self, message: Pane.Maximise) -> None:
         """All the room for a pane, or its own place again."""
         message.stop()
-        self._give_all(None if self._alone is message.pane else message.pane)
+        self._maximise(None if self._maximised is message.pane else message.pane)
 
-    def _give_all(self, pane: Pane | None, *, lifted: bool = False) -> None:
-        self._alone, self._lifted = pane, lifted
-        if self._last is not None:
-            self.place(*self._last)
+    def _maximise(self, pane: Pane | None, *, overlaid: bool = False) -> None:
+        self._maximised, self._is_overlaid = pane, overlaid
+        if self._last_placed is not None:
+            self.place_panes(*self._last_placed)
 
     # --- keys ----------------------------------------------------------------------------------------------------
 
-    def act(self, each: Action) -> str:
+    def handle_action(self, action: Action) -> str:
         """Goes to a pane, or does something in the one that has the focus, or else in the first.
 
         Returns:
             Why that cannot be, for the operator; empty where it is done.
         """
-        if self._last is None:
+        if self._last_placed is None:
             return "the panes are not there yet"
-        if each.pane:
-            return missing(self._last[0].plan, each.pane) or self._go(each.pane)
-        focused = self._focused
-        if each.id in _STEPS:
-            names = self._names()
-            at = names.index(focused.name_of_pane) + _STEPS[each.id] if focused else min(0, _STEPS[each.id])
-            return self._go(names[at % len(names)])
-        pane = focused or self._pane("pods")
-        does = getattr(pane, f"action_{each.id}", None)
+        if action.pane:
+            return missing_pane_reason(self._last_placed[0].plan, action.pane) or self._focus_pane(action.pane)
+        focused = self._focused_pane
+        if action.id in _STEPS:
+            names = self._visible_names()
+            at = names.index(focused.pane_name) + _STEPS[action.id] if focused else min(0, _STEPS[action.id])
+            return self._focus_pane(names[at % len(names)])
+        pane = focused or self._pane_named("pods")
+        does = getattr(pane, f"action_{action.id}", None)
         if does is None:
-            return f"{each.label}: the pane {pane.name_of_pane} has no rows"
+            return f"{action.label}: the pane {pane.pane_name} has no rows"
         self.screen.set_focus(pane)
         does()
         return ""
 
-    def _go(self, name: str) -> str:
+    def _focus_pane(self, name: str) -> str:
         """The focus for a pane, and the room of one that is alone; one that had to give way has all the room."""
-        pane = self._pane(name)
-        hidden = name not in self._with_place or not self._fits(name)
-        if hidden or (self._alone is not None and not self._lifted):
-            self._give_all(pane, lifted=hidden)
-        elif self._lifted and self._alone is not pane:
-            self._give_all(None)
+        pane = self._pane_named(name)
+        hidden = name not in self._placed_names or not self._is_placed(name)
+        if hidden or (self._maximised is not None and not self._is_overlaid):
+            self._maximise(pane, overlaid=hidden)
+        elif self._is_overlaid and self._maximised is not pane:
+            self._maximise(None)
         self.screen.set_focus(pane)
         return ""
 
     @property
-    def _focused(self) -> Pane | None:
+    def _focused_pane(self) -> Pane | None:
         return next((pane for pane in self.query(Pane) if pane is self.screen.focused), None)
 
-    def _pane(self, name: str) -> Pane:
-        return next(pane for pane in self.query(Pane) if pane.name_of_pane == name)
+    def _pane_named(self, name: str) -> Pane:
+        return next(pane for pane in self.query(Pane) if pane.pane_name == name)
 
     @property
-    def _with_place(self) -> set[str]:
+    def _placed_names(self) -> set[str]:
         """Names of the panes that have a place of their own."""
-        return {"pods", "events", *(self._placed[0].right if self._placed is not None else ())}
+        return {"pods", "events", *(self._placed[0].right_column if self._placed is not None else ())}
 
-    def _fits(self, name: str) -> bool:
+    def _is_placed(self, name: str) -> bool:
         """Whether a pane with a place gets a row: the lines above the panes may have left too few."""
         size = self.size
-        return self._placed is None or not size or name in places(self._placed[0], size.width, size.height)
+        return self._placed is None or not size or name in place_panes(self._placed[0], size.width, size.height)
 
-    def _names(self) -> list[str]:
+    def _visible_names(self) -> list[str]:
         """Those, and the one that has the focus, in the order of the screen."""
-        there = self._with_place | ({self._focused.name_of_pane} if self._focused is not None else set())
-        return [pane.name_of_pane for pane in self.query(Pane) if pane.name_of_pane in there]
+        there = self._placed_names | ({self._focused_pane.pane_name} if self._focused_pane is not None else set())
+        return [pane.pane_name for pane in self.query(Pane) if pane.pane_name in there]
 
     # --- places --------------------------------------------------------------------------------------------------
 
-    def _put(self, wanted: Layout) -> None:
-        self._places.wanted = wanted
-        self.query_one(GuardPane).compact = wanted.compact
-        there = self._with_place
+    def _apply(self, request: LayoutRequest) -> None:
+        self._pane_layout.request = request
+        self.query_one(GuardPane).is_compact = request.is_guard_compact
+        there = self._placed_names
         for pane in self.query(Pane):
-            pane.set_class(pane is self._alone, "-maximised")
-            pane.display = pane is self._alone if self._alone is not None else pane.name_of_pane in there
+            pane.set_class(pane is self._maximised, "-maximised")
+            pane.display = pane is self._maximised if self._maximised is not None else pane.pane_name in there
         self.refresh(layout=True)

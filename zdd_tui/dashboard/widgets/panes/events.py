@@ -2,55 +2,59 @@
 
 from collections.abc import Mapping, Sequence
 
-from zdd_tui.dashboard.state import RELEASE_STALE, Board, Clock, Moment, Sourced
-from zdd_tui.dashboard.widgets.drawing.line import Line, Span, Tone, cut, outside, width
-from zdd_tui.dashboard.widgets.panes.columns import Column
+from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, Clock, DashboardState, Observed, RenderContext
+from zdd_tui.dashboard.widgets.drawing.line import Line, Span, TextStyle, line_width, sanitize, truncate
+from zdd_tui.dashboard.widgets.panes.columns import PaneColumn
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.release.records import Event
 
-_MARKS = {"refused": ("✗ refused ", Tone.BAD), "error": ("✗ ", Tone.BAD), "command": ("» ", Tone.KEY)}
+_KIND_PREFIXES = {
+    "refused": ("✗ refused ", TextStyle.BAD),
+    "error": ("✗ ", TextStyle.BAD),
+    "command": ("» ", TextStyle.KEY),
+}
 
 
-_OURS = ("agent", "guard")
+_OWN_ACTORS = ("agent", "guard")
 """Actors whose host matters only where there is room."""
 
-_WIDE = 100
+_WIDE_FROM = 100
 """Cells from which on there is."""
 
-_LONGEST_NAME = 24
+_MAX_NAME_WIDTH = 24
 
 
 class EventPane(TablePane[Event, Clock]):
     """A row an event."""
 
-    name_of_pane = "events"
-    tells_error = False
-    limit = RELEASE_STALE
-    titles_from = 9
+    pane_name = "events"
+    shows_error = False
+    stale_after = RELEASE_STALE_SECONDS
+    titles_from_height = 9
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self._ordered: tuple[object, list[Event]] = (None, [])
+        self._sorted_events: tuple[object, list[Event]] = (None, [])
 
-    def source(self, board: Board) -> Sourced[object]:
+    def source(self, board: DashboardState) -> Observed[object]:
         return board.release
 
-    def watched(self, board: Board) -> tuple[object, ...]:
+    def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         record = board.release.value
         return board.release.error, record is None, record.events if record else ()
 
-    def rows(self, board: Board, moment: Moment) -> Sequence[Event]:
+    def rows(self, board: DashboardState, context: RenderContext) -> Sequence[Event]:
         record = board.release.value
         events = record.events if record is not None else ()
-        if self._ordered[0] is not events:
-            self._ordered = (events, sorted(events, key=lambda event: event.id, reverse=True))
-        return self._ordered[1]
+        if self._sorted_events[0] is not events:
+            self._sorted_events = (events, sorted(events, key=lambda event: event.id, reverse=True))
+        return self._sorted_events[1]
 
-    def columns(self, board: Board, rows: Sequence[Event], cells: int) -> Sequence[Column[Event, Clock]]:
+    def columns(self, board: DashboardState, rows: Sequence[Event], cells: int) -> Sequence[PaneColumn[Event, Clock]]:
         return event_columns(rows, cells)
 
-    def context(self, board: Board, moment: Moment) -> Clock:
-        return moment.clock
+    def cell_context(self, board: DashboardState, context: RenderContext) -> Clock:
+        return context.clock
 
     def identity(self, row: Event) -> str:
         return str(row.id)
@@ -58,73 +62,73 @@ class EventPane(TablePane[Event, Clock]):
     def labels(self, row: Event) -> Mapping[str, str]:
         return {"kind": row.kind, "actor": row.actor.name, "host": row.actor.host}
 
-    def nothing(self, board: Board) -> Line:
-        return (("nothing has happened yet", Tone.DIM),)
+    def empty_line(self, board: DashboardState) -> Line:
+        return (("nothing has happened yet", TextStyle.DIM),)
 
 
-def event_columns(rows: Sequence[Event], cells: int) -> list[Column[Event, Clock]]:
+def event_columns(rows: Sequence[Event], cells: int) -> list[PaneColumn[Event, Clock]]:
     """The columns of these events. Cells get a clock that tells the time of day."""
-    full = cells >= _WIDE
-    longest = min(_LONGEST_NAME, max((len(outside(_who(row, full))) for row in rows), default=0))
-    kind = max((len(outside(row.kind)) for row in rows), default=0)
-    columns: list[Column[Event, Clock]] = [
-        Column("time", "TIME", lambda row, clock: clock.time_of_day(row.at), 8, tone=lambda _row, _: Tone.DIM,
+    full = cells >= _WIDE_FROM
+    longest = min(_MAX_NAME_WIDTH, max((len(sanitize(_actor_text(row, full))) for row in rows), default=0))
+    kind = max((len(sanitize(row.kind)) for row in rows), default=0)
+    columns: list[PaneColumn[Event, Clock]] = [
+        PaneColumn("time", "TIME", lambda row, clock: clock.time_of_day(row.at), 8, style=lambda _row, _: TextStyle.DIM,
                sort=lambda row: row.at),
-        Column("who", "WHO", lambda row, _: _who(row, full), min(5, longest), longest, tone=lambda _row, _: Tone.DIM,
+        PaneColumn("who", "WHO", lambda row, _: _actor_text(row, full), min(5, longest), longest, style=lambda _row, _: TextStyle.DIM,
                find=lambda row: str(row.actor)),
     ]  # fmt: skip
     if full:
         columns.append(
-            Column(
+            PaneColumn(
                 "kind",
                 "KIND",
                 lambda row, _: row.kind,
                 min(8, kind),
                 min(12, kind),
                 find=lambda row: row.kind,
-                tone=lambda _row, _: Tone.DIM,
+                style=lambda _row, _: TextStyle.DIM,
             )
         )
     columns.append(
-        Column(
+        PaneColumn(
             "what",
             "WHAT",
-            lambda row, _: row.what,
+            lambda row, _: row.message,
             16,
             10_000,
-            draw=_draw_what,
-            find=lambda row: f"{_MARKS.get(row.kind, ('', None))[0]}{row.what} {row.why}",
+            draw=_draw_event,
+            find=lambda row: f"{_KIND_PREFIXES.get(row.kind, ('', None))[0]}{row.message} {row.reason}",
         )
     )
     return columns
 
 
-def _who(event: Event, full: bool) -> str:
-    return str(event.actor) if full or event.actor.name not in _OURS else event.actor.name
+def _actor_text(event: Event, full: bool) -> str:
+    return str(event.actor) if full or event.actor.name not in _OWN_ACTORS else event.actor.name
 
 
-def _what(event: Event) -> Line:
-    mark, tone = _MARKS.get(event.kind, ("", Tone.NORMAL))
-    why = f": “{outside(event.why)}”" if event.why else ""
+def _event_text(event: Event) -> Line:
+    mark, style = _KIND_PREFIXES.get(event.kind, ("", TextStyle.NORMAL))
+    why = f": “{sanitize(event.reason)}”" if event.reason else ""
     return (
-        (mark, tone),
-        (outside(event.what), Tone.BAD if tone is Tone.BAD else Tone.NORMAL),
-        (why, Tone.DIM),
+        (mark, style),
+        (sanitize(event.message), TextStyle.BAD if style is TextStyle.BAD else TextStyle.NORMAL),
+        (why, TextStyle.DIM),
     )
 
 
-def _draw_what(event: Event, _clock: Clock, cells: int) -> Line:
+def _draw_event(event: Event, _clock: Clock, cells: int) -> Line:
     spans: list[Span] = []
-    for text, tone in _what(event):
-        room = cells - width(tuple(spans))
-        spans.append((cut(text, room), tone))
+    for text, style in _event_text(event):
+        room = cells - line_width(tuple(spans))
+        spans.append((truncate(text, room), style))
     return tuple(spans)
 
 
 def event_line(event: Event, clock: Clock, *, full: bool = False) -> Line:
     """``14:02:11 ana@bastion resumed backfill: "lag recovered"``; our own hosts only where there is room."""
     return (
-        (f"{clock.time_of_day(event.at)} ", Tone.DIM),
-        (f"{outside(_who(event, full))} ", Tone.DIM),
-        *_what(event),
+        (f"{clock.time_of_day(event.at)} ", TextStyle.DIM),
+        (f"{sanitize(_actor_text(event, full))} ", TextStyle.DIM),
+        *_event_text(event),
     )

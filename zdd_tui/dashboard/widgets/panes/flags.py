@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 
-from zdd_tui.dashboard.state import FLAGS_STALE, Board, FlagView, Moment, Sourced
-from zdd_tui.dashboard.widgets.drawing.line import Line, Tone, cut, human_age, outside
-from zdd_tui.dashboard.widgets.panes.columns import Column
+from zdd_tui.dashboard.state import FLAGS_STALE_SECONDS, DashboardState, FlagView, Observed, RenderContext
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, sanitize, truncate
+from zdd_tui.dashboard.widgets.panes.columns import PaneColumn
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 
 _DAY = 86400.0
@@ -14,25 +14,27 @@ _DAY = 86400.0
 class FlagPane(TablePane[FlagView, float]):
     """A row a flag: role, value, name, and since when, until when and by whom."""
 
-    name_of_pane = "flags"
-    limit = FLAGS_STALE
-    titles_from = 3
+    pane_name = "flags"
+    stale_after = FLAGS_STALE_SECONDS
+    titles_from_height = 3
 
-    def source(self, board: Board) -> Sourced[object]:
+    def source(self, board: DashboardState) -> Observed[object]:
         return board.flags
 
-    def watched(self, board: Board) -> tuple[object, ...]:
+    def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         record = board.release.value
         return board.flags.value, board.flags.error, record.steps if record else ()
 
-    def rows(self, board: Board, moment: Moment) -> Sequence[FlagView]:
+    def rows(self, board: DashboardState, context: RenderContext) -> Sequence[FlagView]:
         return board.flags.value or ()
 
-    def columns(self, board: Board, rows: Sequence[FlagView], cells: int) -> Sequence[Column[FlagView, float]]:
-        return flag_columns(rows, {flag.key: last_change(board, flag) for flag in rows})
+    def columns(
+        self, board: DashboardState, rows: Sequence[FlagView], cells: int
+    ) -> Sequence[PaneColumn[FlagView, float]]:
+        return flag_columns(rows, {flag.key: last_changed_at(board, flag) for flag in rows})
 
-    def context(self, board: Board, moment: Moment) -> float:
-        return moment.wall
+    def cell_context(self, board: DashboardState, context: RenderContext) -> float:
+        return context.wall
 
     def identity(self, row: FlagView) -> str:
         return row.key
@@ -40,16 +42,16 @@ class FlagPane(TablePane[FlagView, float]):
     def labels(self, row: FlagView) -> Mapping[str, str]:
         return {"role": row.role, "owner": row.owner, "expires": row.expires}
 
-    def notes(self, board: Board, moment: Moment, cells: int) -> list[Line]:
+    def notes(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         return flag_notes(board.flags.value or (), cells)
 
 
 def flag_notes(flags: Sequence[FlagView], cells: int) -> list[Line]:
     """What cannot be understood of their values."""
-    return [((cut(f"✗ {flag.role}: {flag.problem}", cells), Tone.BAD),) for flag in flags if flag.problem]
+    return [((truncate(f"✗ {flag.role}: {flag.problem}", cells), TextStyle.BAD),) for flag in flags if flag.problem]
 
 
-def flag_columns(rows: Sequence[FlagView], changes: Mapping[str, float | None]) -> list[Column[FlagView, float]]:
+def flag_columns(rows: Sequence[FlagView], changes: Mapping[str, float | None]) -> list[PaneColumn[FlagView, float]]:
     """The columns of these flags. Cells get this machine's clock.
 
     Args:
@@ -58,51 +60,59 @@ def flag_columns(rows: Sequence[FlagView], changes: Mapping[str, float | None]) 
 
     def since(row: FlagView, now: float) -> str:
         at = changes.get(row.key)
-        return "" if at is None else human_age(now - at)
+        return "" if at is None else format_age(now - at)
 
-    columns: list[Column[FlagView, float]] = [
-        Column(
+    columns: list[PaneColumn[FlagView, float]] = [
+        PaneColumn(
             "role", "ROLE", lambda row, _: row.role, max((len(row.role) for row in rows), default=5),
             find=lambda row: row.role,
         ),
-        Column("value", "VALUE", lambda row, _: " ".join(_value(row)[:2]), 7, tone=lambda row, _: _value(row)[2],
-               find=lambda row: _value(row)[1], sort=lambda row: row.value.percent if row.value else None),
-        Column(
-            "key", "FLAG", lambda row, _: row.key, 12, max((len(outside(row.key)) for row in rows), default=12),
-            tail=True, tone=lambda _row, _: Tone.DIM, find=lambda row: row.key,
+        PaneColumn("value", "VALUE", lambda row, _: " ".join(_value_cell(row)[:2]), 7, style=lambda row, _: _value_cell(row)[2],
+               find=lambda row: _value_cell(row)[1], sort=lambda row: row.value.percent if row.value else None),
+        PaneColumn(
+            "key", "FLAG", lambda row, _: row.key, 12, max((len(sanitize(row.key)) for row in rows), default=12),
+            keep_end=True, style=lambda _row, _: TextStyle.DIM, find=lambda row: row.key,
         ),
-        Column("since", "SINCE", since, 5, right=True, gives_way=1, tone=lambda _row, _: Tone.DIM,
+        PaneColumn("since", "SINCE", since, 5, align_right=True, drop_order=1, style=lambda _row, _: TextStyle.DIM,
                sort=lambda row: changes.get(row.key)),
     ]  # fmt: skip
     if any(row.expires for row in rows):
         columns.append(
-            Column("expires", "EXPIRES", _expires, 8, gives_way=2, tone=_expired, sort=lambda row: row.expires or None)
+            PaneColumn(
+                "expires",
+                "EXPIRES",
+                _expiry_text,
+                8,
+                drop_order=2,
+                style=_expiry_style,
+                sort=lambda row: row.expires or None,
+            )
         )
     if any(row.owner for row in rows):
         longest = max(5, *(len(row.owner) for row in rows))
         columns.append(
-            Column(
+            PaneColumn(
                 "owner",
                 "OWNER",
                 lambda row, _: row.owner,
                 min(8, longest),
                 longest,
-                gives_way=3,
+                drop_order=3,
                 find=lambda row: row.owner,
             )
         )
     return columns
 
 
-def _value(flag: FlagView) -> tuple[str, str, Tone]:
+def _value_cell(flag: FlagView) -> tuple[str, str, TextStyle]:
     """Glyph, word and tone."""
     if flag.problem:
-        return "✗", "bad", Tone.BAD
+        return "✗", "bad", TextStyle.BAD
     if flag.value is None:
-        return "·", "unset", Tone.DIM
-    if flag.value.off:
-        return "○", "off", Tone.NORMAL
-    return ("●" if flag.value.on else "◐"), str(flag.value), Tone.GOOD
+        return "·", "unset", TextStyle.DIM
+    if flag.value.is_off:
+        return "○", "off", TextStyle.NORMAL
+    return ("●" if flag.value.is_on else "◐"), str(flag.value), TextStyle.GOOD
 
 
 def days_left(flag: FlagView, now: float) -> int | None:
@@ -112,19 +122,19 @@ def days_left(flag: FlagView, now: float) -> int | None:
     return (date.fromisoformat(flag.expires) - datetime.fromtimestamp(now, UTC).date()).days
 
 
-def _expires(flag: FlagView, now: float) -> str:
+def _expiry_text(flag: FlagView, now: float) -> str:
     left = days_left(flag, now)
     if left is None:
         return ""
     return f"✗ {-left}d ago" if left < 0 else "today" if left == 0 else f"in {left}d"
 
 
-def _expired(flag: FlagView, now: float) -> Tone:
+def _expiry_style(flag: FlagView, now: float) -> TextStyle:
     left = days_left(flag, now)
-    return Tone.BAD if left is not None and left < 0 else Tone.DIM
+    return TextStyle.BAD if left is not None and left < 0 else TextStyle.DIM
 
 
-def last_change(board: Board, flag: FlagView) -> float | None:
+def last_changed_at(board: DashboardState, flag: FlagView) -> float | None:
     """When a flag was changed last: as this dashboard saw it, else by the step of the release that switches it."""
     record = board.release.value
     steps = record.steps if record is not None else ()

@@ -8,20 +8,29 @@ from textual.content import Content
 from textual.geometry import Region
 from textual.message import Message
 
-from zdd_tui.dashboard.state import Board, Moment, PlanView, Sourced
-from zdd_tui.dashboard.widgets.drawing.line import Line, Rows, Tone, cut, dimmed, outside, source_age, wrap
+from zdd_tui.dashboard.state import DashboardState, Observed, PlanView, RenderContext
+from zdd_tui.dashboard.widgets.drawing.line import (
+    LazyLines,
+    Line,
+    TextStyle,
+    dim,
+    format_source_age,
+    sanitize,
+    truncate,
+    wrap,
+)
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.model.actions import ACTIONS
 
 # --- The registry's keys in a pane, and how a pane is called beside the key that leads to it.
 
 
-def bindings_in(place: str) -> tuple[Binding, ...]:
+def pane_bindings(place: str) -> tuple[Binding, ...]:
     """Bindings of a kind of pane: ``pane`` for every one, ``table`` for tables."""
     return tuple(
         Binding(each.key, each.id, each.help.removesuffix("."), show=False, id=each.binding_id)
         for each in ACTIONS
-        if each.binding.startswith(f"{place}.")
+        if each.binding_name.startswith(f"{place}.")
     )
 
 
@@ -35,9 +44,9 @@ def name_with_key(name: str, keys: Mapping[str, str]) -> str:
     return name if key == "-" else f"{key}:{name}"
 
 
-def missing(plan: PlanView, pane: str) -> str:
+def missing_pane_reason(plan: PlanView, pane: str) -> str:
     """Why a plan's release has no such pane; empty where it has."""
-    there = {"backfill": plan.backfills, "flags": plan.flagged, "guard": bool(plan.rules)}
+    there = {"backfill": plan.has_backfill, "flags": plan.has_flags, "guard": bool(plan.rule_names)}
     return "" if there.get(pane, True) else f"this plan has no {pane}"
 
 
@@ -47,7 +56,7 @@ def missing(plan: PlanView, pane: str) -> str:
 # --- What a pane tells its screen when the operator opens a row.
 
 
-class RowChosen(Message):
+class RowSelected(Message):
     """Enter on a row of a pane. Whoever shows the pane opens what there is to see.
 
     Attributes:
@@ -81,7 +90,7 @@ class Pane(LineView, can_focus=True):
         Binding("home", "first_line", "Top", show=False, id="pane.top"),
         Binding("end", "last_line", "End", show=False, id="pane.end"),
         Binding("enter", "open", "Open what is behind the row", show=False, id="pane.open"),
-        *bindings_in("pane"),
+        *pane_bindings("pane"),
         Binding("escape", "back", "Back: the filter, the one pane, the focus", show=False, id="pane.back"),
     ]
 
@@ -104,59 +113,65 @@ class Pane(LineView, can_focus=True):
             super().__init__()
             self.pane = pane
 
-    tells_error: ClassVar[bool] = True
+    shows_error: ClassVar[bool] = True
     """An error is shown above the last known values; False where the lines above the panes tell it."""
 
-    name_of_pane: ClassVar[str] = ""
+    pane_name: ClassVar[str] = ""
 
-    limit: ClassVar[float] = 5.0
+    stale_after: ClassVar[float] = 5.0
     """Seconds after which the source counts as stale."""
 
-    def source(self, board: Board) -> Sourced[object]:
+    def source(self, board: DashboardState) -> Observed[object]:
         """The source whose age the title tells."""
         raise NotImplementedError
 
-    def watched(self, board: Board) -> tuple[object, ...]:
+    def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         return (self.source(board),)
 
-    def heading(self, board: Board, moment: Moment) -> str:
+    def heading(self, board: DashboardState, context: RenderContext) -> str:
         """What the title says behind name and age; it is what a narrow pane cuts off."""
         return ""
 
-    def body(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
+    def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
         """Lines, called only when there is a value."""
         raise NotImplementedError
 
-    def lines(self, board: Board, moment: Moment, cells: int) -> Sequence[Line]:
+    def lines(self, board: DashboardState, moment: RenderContext, cells: int) -> Sequence[Line]:
         source = self.source(board)
-        troubled = wrap(f"✗ {source.error}", cells, Tone.BAD) if source.error else []
+        troubled = wrap(f"✗ {source.error}", cells, TextStyle.BAD) if source.error else []
         if source.value is None:
-            return troubled or [(("… connecting", Tone.DIM),)]
+            return troubled or [(("… connecting", TextStyle.DIM),)]
         body = self.body(board, moment, cells)
-        if source.error or source.stale(moment.now, self.limit):
-            body = _dimmed(body)
-        if not self.tells_error:
+        if source.error or source.is_stale(moment.now, self.stale_after):
+            body = _dim_lines(body)
+        if not self.shows_error:
             return body
         # A line or two of the error are enough here: the last known values stay in sight, and `e` shows all of it.
-        head = troubled[:2] if len(body) <= 3 else [((cut(f"✗ {source.error}", cells), Tone.BAD),)] if troubled else []
-        return Rows(head, len(body), body.__getitem__)
+        head = (
+            troubled[:2]
+            if len(body) <= 3
+            else [((truncate(f"✗ {source.error}", cells), TextStyle.BAD),)]
+            if troubled
+            else []
+        )
+        return LazyLines(head, len(body), body.__getitem__)
 
-    def draw(self, board: Board, moment: Moment) -> None:
-        super().draw(board, moment)
+    def draw(self, board: DashboardState, context: RenderContext) -> None:
+        super().draw(board, context)
         source = self.source(board)
-        age = source.age(moment.now)
-        stale = source.value is not None and source.stale(moment.now, self.limit)
+        age = source.age(context.now)
+        stale = source.value is not None and source.is_stale(context.now, self.stale_after)
         if self.has_class("-stale") is not stale:
             self.set_class(stale, "-stale")
-        told = "" if age is None else f" {source_age(age, stale=stale)}"
-        heading = self.heading(board, moment)
-        name = name_with_key(self.name_of_pane, moment.keys)
-        self._set_titles(f"{name}{told}{f' · {heading}' if heading else ''}")
+        text = "" if age is None else f" {format_source_age(age, stale=stale)}"
+        heading = self.heading(board, context)
+        name = name_with_key(self.pane_name, context.key_names)
+        self._update_title(f"{name}{text}{f' · {heading}' if heading else ''}")
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self._title_told = ""
-        self._more_told = ""
+        self._shown_title = ""
+        self._shown_position = ""
 
     # --- keys ----------------------------------------------------------------------------------------------------
 
@@ -179,19 +194,19 @@ class Pane(LineView, can_focus=True):
         self.scroll_end()
 
     def action_open(self) -> None:
-        self.post_message(RowChosen(self.name_of_pane, ""))
+        self.post_message(RowSelected(self.pane_name, ""))
 
     def action_maximise(self) -> None:
         self.post_message(self.Maximise(self))
 
     @property
-    def maximised(self) -> bool:
+    def is_maximised(self) -> bool:
         """It has all the room; its screen sets the class."""
         return self.has_class("-maximised")
 
     def action_back(self) -> None:
         """Out of what was entered last: all the room first, then the focus."""
-        if self.maximised:
+        if self.is_maximised:
             self.action_maximise()
         else:
             self.screen.set_focus(None)
@@ -200,30 +215,30 @@ class Pane(LineView, can_focus=True):
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
-        self._set_more()
+        self._update_position()
 
-    def _set_titles(self, title: str) -> None:
-        if title != self._title_told:
-            self._title_told = title
+    def _update_title(self, title: str) -> None:
+        if title != self._shown_title:
+            self._shown_title = title
             # Not by Textual's own property, which paints the whole pane again for every second that its source ages.
-            self._border_title = Content(outside(title))
+            self._border_title = Content(sanitize(title))
             across, down = self.content_offset
-            self.touch(Region(-across, -down, self.outer_size.width, 1))
-        self._set_more()
+            self.request_paint(Region(-across, -down, self.outer_size.width, 1))
+        self._update_position()
 
-    def more(self) -> str:
+    def position_text(self) -> str:
         """Which lines are in sight, where not all are."""
         rows, total, first = self.content_size.height, len(self._lines), int(self.scroll_offset.y)
         return f"{first + 1}-{min(total, first + rows)} of {total} ↕" if rows and total > rows else ""
 
-    def _set_more(self) -> None:
-        more = self.more()
-        if more != self._more_told:
-            self._more_told = more
-            self._border_subtitle = Content(outside(more)) if more else None
+    def _update_position(self) -> None:
+        more = self.position_text()
+        if more != self._shown_position:
+            self._shown_position = more
+            self._border_subtitle = Content(sanitize(more)) if more else None
             across, down = self.content_offset
-            self.touch(Region(-across, self.outer_size.height - down - 1, self.outer_size.width, 1))
+            self.request_paint(Region(-across, self.outer_size.height - down - 1, self.outer_size.width, 1))
 
 
-def _dimmed(lines: Sequence[Line]) -> Rows:
-    return Rows((), len(lines), lambda at: dimmed(lines[at]))
+def _dim_lines(lines: Sequence[Line]) -> LazyLines:
+    return LazyLines((), len(lines), lambda at: dim(lines[at]))

@@ -4,30 +4,32 @@ from collections.abc import Callable, Iterable
 from typing import ClassVar, TypeAlias
 
 from zdd_tui.testbed.cluster.api import Api
-from zdd_tui.testbed.cluster.controllers.events import Recorder
-from zdd_tui.testbed.cluster.kinds import Kind
-from zdd_tui.testbed.cluster.store import Change
+from zdd_tui.testbed.cluster.controllers.events import ControllerEventRecorder
+from zdd_tui.testbed.cluster.kinds import ResourceType
+from zdd_tui.testbed.cluster.store import ObjectChange
 
-Key: TypeAlias = tuple[str, str]
+QueueKey: TypeAlias = tuple[str, str]
 
 
 class Controller:
     """Brings the world towards what one object asks for. `sync` is idempotent and never waits."""
 
-    kinds: ClassVar[frozenset[Kind]]
+    kinds: ClassVar[frozenset[ResourceType]]
 
-    def __init__(self, api: Api, recorder: Recorder, after: "Callable[[Controller, Key, float], None]") -> None:
+    def __init__(
+        self, api: Api, recorder: ControllerEventRecorder, after: "Callable[[Controller, QueueKey, float], None]"
+    ) -> None:
         self.api = api
         self.store = api.store
         self.recorder = recorder
         self._after = after
 
-    def keys_for(self, change: Change) -> Iterable[Key]:
+    def keys_for(self, change: ObjectChange) -> Iterable[QueueKey]:
         """Namespace and name of what has to be looked at after a change of one of `kinds`."""
         raise NotImplementedError
 
     def sync(self, namespace: str, name: str) -> None:
         raise NotImplementedError
 
-    def look_again(self, key: Key, seconds: float) -> None:
+    def requeue_after(self, key: QueueKey, seconds: float) -> None:
         self._after(self, key, seconds)

@@ -6,7 +6,7 @@ After pkg/controller/deployment/progress.go and sync.go 1.34. Times are RFC 3339
 from datetime import datetime, timedelta
 
 from zdd_tui.testbed.cluster.controllers import rollout
-from zdd_tui.testbed.cluster.controllers.rollout import Bounds, Counts
+from zdd_tui.testbed.cluster.controllers.rollout import ReplicaCounts, RolloutBounds
 from zdd_tui.testbed.cluster.meta import Json, find_condition, name_of, parse_time, prune_empty, timestamp
 
 NEW_AVAILABLE = "NewReplicaSetAvailable"
@@ -18,7 +18,7 @@ RESUMED = "DeploymentResumed"
 NO_DEADLINE = 2**31 - 1
 
 
-def deadline_of(deployment: Json) -> int | None:
+def progress_deadline(deployment: Json) -> int | None:
     """Seconds without progress until the rollout counts as failed; None for no deadline."""
     seconds = deployment["spec"].get("progressDeadlineSeconds")
     return None if seconds in (None, NO_DEADLINE) else int(seconds)
@@ -50,19 +50,19 @@ def without_condition(conditions: list[Json], kind: str) -> list[Json]:
     return [item for item in conditions if item["type"] != kind]
 
 
-def counts_of(status: Json) -> Counts:
+def replica_counts(status: Json) -> ReplicaCounts:
     fields = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
-    return Counts(*(status.get(name, 0) for name in fields))
+    return ReplicaCounts(*(status.get(name, 0) for name in fields))
 
 
-def _count(sets: list[Json], field: str) -> int:
+def _sum_status(sets: list[Json], field: str) -> int:
     return sum((item.get("status") or {}).get(field, 0) for item in sets)
 
 
-def base_status(deployment: Json, new: Json | None, old: list[Json], limit: Bounds, moment: datetime) -> Json:
+def base_status(deployment: Json, new: Json | None, old: list[Json], limit: RolloutBounds, moment: datetime) -> Json:
     """Counts and the Available condition."""
     every = [*old, *([new] if new else [])]
-    available = _count(every, "availableReplicas")
+    available = _sum_status(every, "availableReplicas")
     total = sum(item["spec"].get("replicas", 0) for item in every)
     previous = deployment.get("status") or {}
     enough = available >= limit.replicas - limit.unavailable
@@ -75,9 +75,9 @@ def base_status(deployment: Json, new: Json | None, old: list[Json], limit: Boun
     )
     return {
         "observedGeneration": deployment["metadata"]["generation"],
-        "replicas": _count(every, "replicas"),
-        "updatedReplicas": _count([new] if new else [], "replicas"),
-        "readyReplicas": _count(every, "readyReplicas"),
+        "replicas": _sum_status(every, "replicas"),
+        "updatedReplicas": _sum_status([new] if new else [], "replicas"),
+        "readyReplicas": _sum_status(every, "readyReplicas"),
         "availableReplicas": available,
         "unavailableReplicas": max(0, total - available),
         "collisionCount": previous.get("collisionCount"),
@@ -85,23 +85,27 @@ def base_status(deployment: Json, new: Json | None, old: list[Json], limit: Boun
     }
 
 
-def rollout_status(deployment: Json, new: Json | None, old: list[Json], limit: Bounds, moment: datetime) -> Json:
+def deployment_rollout_status(
+    deployment: Json, new: Json | None, old: list[Json], limit: RolloutBounds, moment: datetime
+) -> Json:
     """base_status with the progress of the rollout judged and the ReplicaSets' failures brought up."""
     status = base_status(deployment, new, old, limit, moment)
     conditions = status["conditions"]
-    if deadline_of(deployment) is None:
+    if progress_deadline(deployment) is None:
         conditions = without_condition(conditions, "Progressing")
     else:
-        conditions = _progress(deployment, new, status, conditions, moment)
-    failure = _failure(new, old)
+        conditions = _progressing_conditions(deployment, new, status, conditions, moment)
+    failure = _replica_failure(new, old)
     conditions = (
         without_condition(conditions, "ReplicaFailure") if failure is None else with_condition(conditions, failure)
     )
     return {**status, "conditions": conditions}
 
 
-def _progress(deployment: Json, new: Json | None, status: Json, conditions: list[Json], moment: datetime) -> list[Json]:
-    counts = counts_of(status)
+def _progressing_conditions(
+    deployment: Json, new: Json | None, status: Json, conditions: list[Json], moment: datetime
+) -> list[Json]:
+    counts = replica_counts(status)
     current = find_condition((deployment.get("status") or {}).get("conditions"), "Progressing")
     if counts.replicas == counts.updated and current is not None and current.get("reason") == NEW_AVAILABLE:
         return conditions  # complete before: a resync, not a rollout
@@ -109,21 +113,21 @@ def _progress(deployment: Json, new: Json | None, status: Json, conditions: list
     if rollout.is_complete(deployment["spec"]["replicas"], counts):
         text = f"{subject} has successfully progressed."
         return with_condition(conditions, condition("Progressing", "True", NEW_AVAILABLE, text, moment))
-    if rollout.has_progressed(counts_of(deployment.get("status") or {}), counts):
+    if rollout.has_progressed(replica_counts(deployment.get("status") or {}), counts):
         made = condition("Progressing", "True", UPDATED, f"{subject} is progressing.", moment)
         if current is not None and current["status"] == "True":
             made["lastTransitionTime"] = current["lastTransitionTime"]
         # Replaced even when status and reason are the same: lastUpdateTime is what the deadline counts from.
         return [*without_condition(conditions, "Progressing"), made]
-    if timed_out(deployment, conditions, moment):
+    if has_timed_out(deployment, conditions, moment):
         text = f"{subject} has timed out progressing."
         return with_condition(conditions, condition("Progressing", "False", TIMED_OUT, text, moment))
     return conditions
 
 
-def timed_out(deployment: Json, conditions: list[Json], moment: datetime) -> bool:
+def has_timed_out(deployment: Json, conditions: list[Json], moment: datetime) -> bool:
     """Whether the last progress lies further back than the deadline."""
-    seconds, current = deadline_of(deployment), find_condition(conditions, "Progressing")
+    seconds, current = progress_deadline(deployment), find_condition(conditions, "Progressing")
     if seconds is None or current is None or current.get("reason") == NEW_AVAILABLE:
         return False
     if current.get("reason") == TIMED_OUT:
@@ -131,7 +135,7 @@ def timed_out(deployment: Json, conditions: list[Json], moment: datetime) -> boo
     return parse_time(current["lastUpdateTime"]) + timedelta(seconds=seconds) < moment
 
 
-def _failure(new: Json | None, old: list[Json]) -> Json | None:
+def _replica_failure(new: Json | None, old: list[Json]) -> Json | None:
     for item in [*([new] if new else []), *old]:
         found = find_condition((item.get("status") or {}).get("conditions"), "ReplicaFailure")
         if found is not None:
@@ -141,15 +145,15 @@ def _failure(new: Json | None, old: list[Json]) -> Json | None:
 
 def recheck_after(deployment: Json, status: Json, moment: datetime) -> float | None:
     """Seconds until the deadline has to be judged again; None where nothing is awaited."""
-    seconds, current = deadline_of(deployment), find_condition(status.get("conditions"), "Progressing")
+    seconds, current = progress_deadline(deployment), find_condition(status.get("conditions"), "Progressing")
     if seconds is None or current is None or current.get("reason") == TIMED_OUT:
         return None
-    if rollout.is_complete(deployment["spec"]["replicas"], counts_of(status)):
+    if rollout.is_complete(deployment["spec"]["replicas"], replica_counts(status)):
         return None
     left = (parse_time(current["lastUpdateTime"]) + timedelta(seconds=seconds) - moment).total_seconds()
     return max(left, 0) + 1
 
 
-def written(status: Json) -> Json:
+def as_stored(status: Json) -> Json:
     """As the API stores it: zeros left out."""
     return prune_empty(status)

@@ -4,14 +4,14 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from zdd_tui.testbed.cluster import kinds, selectors
-from zdd_tui.testbed.cluster.controllers.base import Controller, Key
-from zdd_tui.testbed.cluster.controllers.pods import is_ready, turned_at
-from zdd_tui.testbed.cluster.kinds import Kind
+from zdd_tui.testbed.cluster.controllers.base import Controller, QueueKey
+from zdd_tui.testbed.cluster.controllers.pods import is_ready, ready_changed_at
+from zdd_tui.testbed.cluster.kinds import ResourceType
 from zdd_tui.testbed.cluster.meta import (
     Json,
     annotations_of,
-    clone,
     controller_reference,
+    deep_copy,
     is_deleting,
     labels_of,
     name_of,
@@ -19,7 +19,7 @@ from zdd_tui.testbed.cluster.meta import (
     timestamp,
     uid_of,
 )
-from zdd_tui.testbed.cluster.store import Change
+from zdd_tui.testbed.cluster.store import ObjectChange
 
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
@@ -29,7 +29,7 @@ TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 MAX_ENDPOINTS = 100
 
 
-def conditions(pod: Json, *, publish_not_ready: bool) -> dict[str, bool]:
+def endpoint_conditions(pod: Json, *, publish_not_ready: bool) -> dict[str, bool]:
     """ready is for new traffic, serving for what is under way, terminating for a deletion in progress."""
     serving, terminating = is_ready(pod), is_deleting(pod)
     return {
@@ -39,11 +39,11 @@ def conditions(pod: Json, *, publish_not_ready: bool) -> dict[str, bool]:
     }
 
 
-def endpoint(service: Json, pod: Json) -> Json:
+def make_endpoint(service: Json, pod: Json) -> Json:
     publish = bool(service["spec"].get("publishNotReadyAddresses"))
     found: Json = {
         "addresses": [pod["status"]["podIP"]],
-        "conditions": conditions(pod, publish_not_ready=publish),
+        "conditions": endpoint_conditions(pod, publish_not_ready=publish),
         "targetRef": {
             "kind": "Pod",
             "namespace": namespace_of(pod),
@@ -56,18 +56,18 @@ def endpoint(service: Json, pod: Json) -> Json:
     return found
 
 
-def ports(service: Json, pod: Json) -> list[Json]:
+def resolve_ports(service: Json, pod: Json) -> list[Json]:
     """The Service's ports with the target resolved in this pod; a named port that it lacks is left out."""
     found = []
     for port in service["spec"].get("ports") or ():
-        number = _target(port, pod)
+        number = _target_port(port, pod)
         if number is not None:
             made = {"name": port.get("name", ""), "port": number, "protocol": port.get("protocol", "TCP")}
             found.append(made | ({"appProtocol": port["appProtocol"]} if port.get("appProtocol") else {}))
     return found
 
 
-def _target(port: Json, pod: Json) -> int | None:
+def _target_port(port: Json, pod: Json) -> int | None:
     target = port.get("targetPort", port["port"])
     if isinstance(target, int):
         return target
@@ -78,7 +78,7 @@ def _target(port: Json, pod: Json) -> int | None:
     return None
 
 
-def distribute(wanted: list[Json], slices: list[list[Json]]) -> list[list[Json]]:
+def distribute_endpoints(wanted: list[Json], slices: list[list[Json]]) -> list[list[Json]]:
     """Spread endpoints over slices of at most 100, each staying in the slice where it is.
 
     `slices` are the endpoints of the present slices; the result has as many lists or more, some perhaps empty.
@@ -100,25 +100,25 @@ def distribute(wanted: list[Json], slices: list[list[Json]]) -> list[list[Json]]
 
 
 class EndpointSliceController(Controller):
-    kinds: ClassVar[frozenset[Kind]] = frozenset({kinds.SERVICE, kinds.POD, kinds.ENDPOINT_SLICE})
+    kinds: ClassVar[frozenset[ResourceType]] = frozenset({kinds.SERVICE, kinds.POD, kinds.ENDPOINT_SLICE})
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         # By service: when its pods last turned ready or unready, as of the sync before (by uid; RFC 3339).
-        self._turned: dict[Key, dict[str, str]] = {}
+        self._readiness_changed_at: dict[QueueKey, dict[str, str]] = {}
 
-    def _trigger(self, service: Json, pods: list[Json]) -> str | None:
+    def _trigger_time(self, service: Json, pods: list[Json]) -> str | None:
         """The time of the earliest change that this sync is about; None where no pod's readiness changed."""
         key = (namespace_of(service), name_of(service))
-        known = self._turned.get(key)
-        turned = {uid_of(pod): timestamp(at) for pod in pods if (at := turned_at(pod)) is not None}
-        self._turned[key] = turned
+        known = self._readiness_changed_at.get(key)
+        turned = {uid_of(pod): timestamp(at) for pod in pods if (at := ready_changed_at(pod)) is not None}
+        self._readiness_changed_at[key] = turned
         news = [at for uid, at in turned.items() if known is None or known.get(uid) != at]
         if known is None:
             news.append(service["metadata"]["creationTimestamp"])
         return min(news, default=None)
 
-    def keys_for(self, change: Change) -> Iterable[Key]:
+    def keys_for(self, change: ObjectChange) -> Iterable[QueueKey]:
         obj = change.current
         if change.kind is kinds.SERVICE:
             return [(namespace_of(obj), name_of(obj))]
@@ -130,23 +130,23 @@ class EndpointSliceController(Controller):
         return [
             (namespace_of(service), name_of(service))
             for service in self.store.items(kinds.SERVICE, namespace_of(obj))
-            if any(map(selectors.from_map(service["spec"].get("selector")), states))
+            if any(map(selectors.match_map(service["spec"].get("selector")), states))
         ]
 
     def sync(self, namespace: str, name: str) -> None:
         service = self.store.get(kinds.SERVICE, namespace, name)
         if service is None:
-            self._turned.pop((namespace, name), None)
+            self._readiness_changed_at.pop((namespace, name), None)
             return
         if not service["spec"].get("selector") or service["spec"]["type"] == "ExternalName":
             return  # the slices of a Service that is gone go with it, as its dependents
-        matches = selectors.from_map(service["spec"]["selector"])
+        matches = selectors.match_map(service["spec"]["selector"])
         groups: dict[str, tuple[list[Json], list[Json]]] = {}
         pods = [pod for pod in self.store.items(kinds.POD, namespace) if matches(labels_of(pod))]
-        trigger = self._trigger(service, pods)
-        for pod in filter(_belongs, pods):
-            resolved = ports(service, pod)
-            groups.setdefault(repr(resolved), (resolved, []))[1].append(endpoint(service, pod))
+        trigger = self._trigger_time(service, pods)
+        for pod in filter(_is_endpoint, pods):
+            resolved = resolve_ports(service, pod)
+            groups.setdefault(repr(resolved), (resolved, []))[1].append(make_endpoint(service, pod))
         present = [
             item
             for _, item in self.store.owned_by(uid_of(service), kinds.ENDPOINT_SLICE)
@@ -165,7 +165,7 @@ class EndpointSliceController(Controller):
         self, service: Json, present: list[Json], resolved: list[Json], wanted: list[Json], trigger: str | None
     ) -> None:
         namespace = namespace_of(service)
-        spread = distribute(wanted, [item.get("endpoints") or [] for item in present])
+        spread = distribute_endpoints(wanted, [item.get("endpoints") or [] for item in present])
         if not spread:
             spread = [[]]
         kept = False
@@ -197,7 +197,7 @@ class EndpointSliceController(Controller):
         before = {"endpoints": old.get("endpoints"), "ports": old.get("ports")}
         if before == content and labels_of(old) == labels:
             return
-        new = {**clone(old), **content}
+        new = {**deep_copy(old), **content}
         new["metadata"]["labels"] = labels
         notes = {k: v for k, v in annotations_of(old).items() if k != TRIGGER_TIME} | notes
         new["metadata"].pop("annotations", None)
@@ -206,7 +206,7 @@ class EndpointSliceController(Controller):
         self.api.update(kinds.ENDPOINT_SLICE, namespace, name_of(old), new)
 
 
-def _belongs(pod: Json) -> bool:
+def _is_endpoint(pod: Json) -> bool:
     """A pod with an address that has not ended; a terminating one stays until it is gone."""
     status = pod["status"]
     return bool(status.get("podIP")) and status.get("phase") not in ("Succeeded", "Failed")

@@ -5,18 +5,18 @@ from typing import ClassVar
 
 from zdd_tui.testbed.cluster import kinds
 from zdd_tui.testbed.cluster.api import FOREGROUND, ORPHAN
-from zdd_tui.testbed.cluster.controllers.base import Controller, Key
-from zdd_tui.testbed.cluster.kinds import Kind
-from zdd_tui.testbed.cluster.meta import Json, clone, is_deleting, name_of, namespace_of, owner_references, uid_of
-from zdd_tui.testbed.cluster.store import Change
+from zdd_tui.testbed.cluster.controllers.base import Controller, QueueKey
+from zdd_tui.testbed.cluster.kinds import ResourceType
+from zdd_tui.testbed.cluster.meta import Json, deep_copy, is_deleting, name_of, namespace_of, owner_references, uid_of
+from zdd_tui.testbed.cluster.store import ObjectChange
 
 
 class GarbageCollector(Controller):
     """Its keys are uids of owners: ("", uid)."""
 
-    kinds: ClassVar[frozenset[Kind]] = frozenset(kinds.KINDS) - {kinds.EVENT}
+    kinds: ClassVar[frozenset[ResourceType]] = frozenset(kinds.KINDS) - {kinds.EVENT}
 
-    def keys_for(self, change: Change) -> Iterable[Key]:
+    def keys_for(self, change: ObjectChange) -> Iterable[QueueKey]:
         obj = change.current
         owners = [ref["uid"] for ref in owner_references(obj)]
         if change.deleted:
@@ -31,7 +31,7 @@ class GarbageCollector(Controller):
         dependents = self.store.owned_by(name)
         if owner is None:
             for kind, item in dependents:
-                self._without_owner(kind, item, name)
+                self._handle_missing_owner(kind, item, name)
         elif is_deleting(owner) and ORPHAN in _finalizers(owner):
             for kind, item in dependents:
                 self._drop_reference(kind, item, name)
@@ -49,18 +49,18 @@ class GarbageCollector(Controller):
             if not blocking:
                 self._drop_finalizer(owner, FOREGROUND)
 
-    def _without_owner(self, kind: Kind, item: Json, uid: str) -> None:
+    def _handle_missing_owner(self, kind: ResourceType, item: Json, uid: str) -> None:
         if any(self.store.by_uid(ref["uid"]) is not None for ref in owner_references(item)):
             self._drop_reference(kind, item, uid)
         elif not is_deleting(item):
             self._delete(kind, item, "Background")
 
-    def _delete(self, kind: Kind, item: Json, policy: str) -> None:
+    def _delete(self, kind: ResourceType, item: Json, policy: str) -> None:
         options = {"propagationPolicy": policy, "preconditions": {"uid": uid_of(item)}}
         self.api.delete(kind, namespace_of(item), name_of(item), options)
 
-    def _drop_reference(self, kind: Kind, item: Json, uid: str) -> None:
-        new = clone(item)
+    def _drop_reference(self, kind: ResourceType, item: Json, uid: str) -> None:
+        new = deep_copy(item)
         left = [ref for ref in owner_references(item) if ref["uid"] != uid]
         new["metadata"].pop("ownerReferences")
         if left:
@@ -70,7 +70,7 @@ class GarbageCollector(Controller):
     def _drop_finalizer(self, owner: Json, finalizer: str) -> None:
         kind = kinds.by_kind(owner["apiVersion"], owner["kind"])
         assert kind is not None
-        new = clone(owner)
+        new = deep_copy(owner)
         left = [item for item in owner["metadata"]["finalizers"] if item != finalizer]
         new["metadata"].pop("finalizers")
         if left:

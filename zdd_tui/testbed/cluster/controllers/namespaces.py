@@ -4,16 +4,16 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from zdd_tui.testbed.cluster import kinds
-from zdd_tui.testbed.cluster.controllers.base import Controller, Key
-from zdd_tui.testbed.cluster.kinds import Kind
+from zdd_tui.testbed.cluster.controllers.base import Controller, QueueKey
+from zdd_tui.testbed.cluster.kinds import ResourceType
 from zdd_tui.testbed.cluster.meta import is_deleting, name_of, namespace_of
-from zdd_tui.testbed.cluster.store import Change
+from zdd_tui.testbed.cluster.store import ObjectChange
 
 
 class NamespaceController(Controller):
-    kinds: ClassVar[frozenset[Kind]] = frozenset(kinds.KINDS)
+    kinds: ClassVar[frozenset[ResourceType]] = frozenset(kinds.KINDS)
 
-    def keys_for(self, change: Change) -> Iterable[Key]:
+    def keys_for(self, change: ObjectChange) -> Iterable[QueueKey]:
         if change.kind is kinds.NAMESPACE:
             name = name_of(change.current)
         elif change.deleted:

@@ -26,7 +26,7 @@ def is_ready(pod: Json) -> bool:
     return condition_true(pod, "Ready")
 
 
-def turned_at(pod: Json) -> datetime | None:
+def ready_changed_at(pod: Json) -> datetime | None:
     """When the pod last turned ready, or unready."""
     found = find_condition(pod["status"].get("conditions"), "Ready")
     text = found.get("lastTransitionTime") if found else None
@@ -34,10 +34,10 @@ def turned_at(pod: Json) -> datetime | None:
 
 
 def ready_since(pod: Json) -> datetime | None:
-    return turned_at(pod) if is_ready(pod) else None
+    return ready_changed_at(pod) if is_ready(pod) else None
 
 
-def available_at(pod: Json, min_ready_seconds: int) -> datetime | None:
+def available_from(pod: Json, min_ready_seconds: int) -> datetime | None:
     """When the pod has been, or will have been, ready long enough; None while it is not ready."""
     since = ready_since(pod)
     return since + timedelta(seconds=min_ready_seconds) if since else None
@@ -46,7 +46,7 @@ def available_at(pod: Json, min_ready_seconds: int) -> datetime | None:
 def is_available(pod: Json, min_ready_seconds: int, moment: datetime) -> bool:
     if min_ready_seconds == 0:
         return is_ready(pod)
-    at = available_at(pod, min_ready_seconds)
+    at = available_from(pod, min_ready_seconds)
     return at is not None and at <= moment
 
 
@@ -56,13 +56,13 @@ def deletion_order(pods: Iterable[Json], neighbours: dict[str, int], moment: dat
     Unassigned before assigned, pending before running, not ready before ready, cheap before dear, crowded nodes
     before empty ones, young before old in steps of doubled age. `neighbours` counts related pods by node.
     """
-    return sorted(pods, key=lambda pod: _rank(pod, neighbours, moment))
+    return sorted(pods, key=lambda pod: _deletion_rank(pod, neighbours, moment))
 
 
 _PHASES = {"Pending": 0, "Unknown": 1, "Running": 2}
 
 
-def _rank(pod: Json, neighbours: dict[str, int], moment: datetime) -> tuple[Any, ...]:
+def _deletion_rank(pod: Json, neighbours: dict[str, int], moment: datetime) -> tuple[Any, ...]:
     node = pod["spec"].get("nodeName", "")
     status = pod["status"]
     restarts = sum(item.get("restartCount", 0) for item in status.get("containerStatuses") or ())
@@ -73,14 +73,14 @@ def _rank(pod: Json, neighbours: dict[str, int], moment: datetime) -> tuple[Any,
         is_ready(pod),
         int(cost) if cost.lstrip("+-").isdecimal() else 0,
         -neighbours.get(node, 0),
-        _age_step(ready_since(pod), moment),
+        _age_bucket(ready_since(pod), moment),
         -restarts,
-        _age_step(parse_time(pod["metadata"]["creationTimestamp"]), moment),
+        _age_bucket(parse_time(pod["metadata"]["creationTimestamp"]), moment),
         uid_of(pod),
     )
 
 
-def _age_step(since: datetime | None, moment: datetime) -> int:
+def _age_bucket(since: datetime | None, moment: datetime) -> int:
     """The age in powers of two: pods of about the same age are chosen among by chance (uid)."""
     if since is None:
         return -1

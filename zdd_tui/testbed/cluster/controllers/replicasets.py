@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 
 from zdd_tui.testbed.cluster import kinds, selectors
 from zdd_tui.testbed.cluster.controllers import pods as podlib
-from zdd_tui.testbed.cluster.controllers.base import Controller, Key
+from zdd_tui.testbed.cluster.controllers.base import Controller, QueueKey
 from zdd_tui.testbed.cluster.errors import ApiError
-from zdd_tui.testbed.cluster.kinds import Kind
+from zdd_tui.testbed.cluster.kinds import ResourceType
 from zdd_tui.testbed.cluster.meta import (
     Json,
-    clone,
     controller_of,
     controller_reference,
+    deep_copy,
     find_condition,
     is_deleting,
     labels_of,
@@ -25,21 +25,21 @@ from zdd_tui.testbed.cluster.meta import (
     prune_empty,
     uid_of,
 )
-from zdd_tui.testbed.cluster.store import Change
+from zdd_tui.testbed.cluster.store import ObjectChange
 
 COMPONENT = "replicaset-controller"
 # Pods created or deleted in one sync (BurstReplicas).
-BURST = 500
+BURST_REPLICAS = 500
 
 
 class ReplicaSetController(Controller):
-    kinds: ClassVar[frozenset[Kind]] = frozenset({kinds.REPLICA_SET, kinds.POD})
+    kinds: ClassVar[frozenset[ResourceType]] = frozenset({kinds.REPLICA_SET, kinds.POD})
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._orphans: set[Key] = set()
+        self._orphaned_pods: set[QueueKey] = set()
 
-    def keys_for(self, change: Change) -> Iterable[Key]:
+    def keys_for(self, change: ObjectChange) -> Iterable[QueueKey]:
         obj = change.current
         key = (namespace_of(obj), name_of(obj))
         if change.kind is kinds.REPLICA_SET:
@@ -47,11 +47,11 @@ class ReplicaSetController(Controller):
         before = controller_of(change.previous) if change.previous else None
         owner = controller_of(obj)
         found = {(key[0], ref["name"]) for ref in (before, owner) if ref and ref["kind"] == "ReplicaSet"}
-        self._orphans.discard(key)
+        self._orphaned_pods.discard(key)
         if owner is None and not change.deleted:
-            self._orphans.add(key)
+            self._orphaned_pods.add(key)
             for item in self.store.items(kinds.REPLICA_SET, key[0]):
-                if selectors.from_spec(item["spec"]["selector"])(labels_of(obj)):
+                if selectors.match_label_selector(item["spec"]["selector"])(labels_of(obj)):
                     found.add((key[0], name_of(item)))
         return found
 
@@ -59,18 +59,18 @@ class ReplicaSetController(Controller):
         replica_set = self.store.get(kinds.REPLICA_SET, namespace, name)
         if replica_set is None:
             return
-        pods = [pod for pod in self._claim(replica_set) if podlib.is_active(pod)]
+        pods = [pod for pod in self._claim_pods(replica_set) if podlib.is_active(pod)]
         failure: tuple[str, ApiError] | None = None
         if not is_deleting(replica_set):
-            failure = self._manage(replica_set, pods)
+            failure = self._reconcile_pods(replica_set, pods)
             pods = [pod for _, pod in self.store.owned_by(uid_of(replica_set), kinds.POD) if podlib.is_active(pod)]
         self._write_status(replica_set, pods, failure)
         if failure is not None:
             raise failure[1]
 
-    def _claim(self, replica_set: Json) -> list[Json]:
+    def _claim_pods(self, replica_set: Json) -> list[Json]:
         """Its pods: orphans that match are adopted, pods that no longer match are released."""
-        matches = selectors.from_spec(replica_set["spec"]["selector"])
+        matches = selectors.match_label_selector(replica_set["spec"]["selector"])
         claimed = []
         for _, pod in self.store.owned_by(uid_of(replica_set), kinds.POD):
             if matches(labels_of(pod)) or is_deleting(replica_set):
@@ -78,7 +78,7 @@ class ReplicaSetController(Controller):
             else:
                 self._set_owners(pod, [r for r in owner_references(pod) if r["uid"] != uid_of(replica_set)])
         namespace = namespace_of(replica_set)
-        for key in [key for key in self._orphans if key[0] == namespace and not is_deleting(replica_set)]:
+        for key in [key for key in self._orphaned_pods if key[0] == namespace and not is_deleting(replica_set)]:
             orphan = self.store.get(kinds.POD, *key)
             if orphan is not None and matches(labels_of(orphan)) and podlib.is_active(orphan):
                 owners = [*owner_references(orphan), controller_reference(replica_set)]
@@ -86,31 +86,31 @@ class ReplicaSetController(Controller):
         return claimed
 
     def _set_owners(self, pod: Json, references: list[Json]) -> Json:
-        new = clone(pod)
+        new = deep_copy(pod)
         new["metadata"].pop("ownerReferences", None)
         if references:
             new["metadata"]["ownerReferences"] = references
         return self.api.update(kinds.POD, namespace_of(pod), name_of(pod), new)
 
-    def _manage(self, replica_set: Json, pods: list[Json]) -> tuple[str, ApiError] | None:
+    def _reconcile_pods(self, replica_set: Json, pods: list[Json]) -> tuple[str, ApiError] | None:
         """Create or delete pods; the reason and error where the API refused."""
         missing = replica_set["spec"]["replicas"] - len(pods)
         try:
-            for _ in range(min(missing, BURST)):
+            for _ in range(min(missing, BURST_REPLICAS)):
                 self._create_pod(replica_set)
         except ApiError as error:
             text = f"Error creating: {error}"
             self.recorder.warning(replica_set, COMPONENT, "FailedCreate", text)
             return "FailedCreate", error
         if missing < 0:
-            for pod in self._victims(replica_set, pods, min(-missing, BURST)):
+            for pod in self._pods_to_delete(replica_set, pods, min(-missing, BURST_REPLICAS)):
                 self.api.delete(kinds.POD, namespace_of(pod), name_of(pod))
                 text = f"Deleted pod: {name_of(pod)}"
                 self.recorder.normal(replica_set, COMPONENT, "SuccessfulDelete", text)
         return None
 
     def _create_pod(self, replica_set: Json) -> None:
-        template = clone(replica_set["spec"]["template"])
+        template = deep_copy(replica_set["spec"]["template"])
         copied = {k: v for k, v in template.get("metadata", {}).items() if k in ("labels", "annotations", "finalizers")}
         metadata = {
             **copied,
@@ -121,7 +121,7 @@ class ReplicaSetController(Controller):
         pod = self.api.create(kinds.POD, namespace_of(replica_set), body)
         self.recorder.normal(replica_set, COMPONENT, "SuccessfulCreate", f"Created pod: {name_of(pod)}")
 
-    def _victims(self, replica_set: Json, pods: list[Json], count: int) -> list[Json]:
+    def _pods_to_delete(self, replica_set: Json, pods: list[Json], count: int) -> list[Json]:
         owner = controller_of(replica_set)
         family = self.store.owned_by(owner["uid"], kinds.REPLICA_SET) if owner else [(kinds.REPLICA_SET, replica_set)]
         related = [
@@ -148,14 +148,14 @@ class ReplicaSetController(Controller):
         status = prune_empty(status, keep=frozenset({"replicas"}))
         if status != replica_set.get("status"):
             self.api.set_status(kinds.REPLICA_SET, replica_set, status)
-        self._appoint(replica_set, pods, wait_ready, moment)
+        self._schedule_recheck(replica_set, pods, wait_ready, moment)
 
-    def _appoint(self, replica_set: Json, pods: list[Json], wait_ready: int, moment: datetime) -> None:
+    def _schedule_recheck(self, replica_set: Json, pods: list[Json], wait_ready: int, moment: datetime) -> None:
         """Come back when the next pod has been ready for minReadySeconds."""
-        due = [at for pod in pods if (at := podlib.available_at(pod, wait_ready)) is not None and at > moment]
+        due = [at for pod in pods if (at := podlib.available_from(pod, wait_ready)) is not None and at > moment]
         if due:
             wait = (min(due) - moment).total_seconds()
-            self.look_again((namespace_of(replica_set), name_of(replica_set)), wait + 0.01)
+            self.requeue_after((namespace_of(replica_set), name_of(replica_set)), wait + 0.01)
 
 
 def _conditions(replica_set: Json, failure: tuple[str, ApiError] | None) -> list[Json]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class ReplicaSetSize:
     """One ReplicaSet as the rollout sees it.
 
     `replicas` is what it is asked to run, `available` what serves; `created` orders them (RFC 3339 sorts).
@@ -17,12 +17,12 @@ class Sizes:
     replicas: int
     available: int
     created: str = ""
-    desired_note: int | None = None
-    max_note: int | None = None
+    desired_annotation: int | None = None
+    max_annotation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class RolloutBounds:
     """What a Deployment allows: replicas, and pods above and below that number while it rolls."""
 
     replicas: int
@@ -30,7 +30,7 @@ class Bounds:
     unavailable: int
 
 
-def scaled(value: int | str, total: int, *, up: bool) -> int:
+def resolve_percentage(value: int | str, total: int, *, up: bool) -> int:
     """A number, or a percentage of `total` rounded up or down."""
     if isinstance(value, int):
         return value
@@ -38,16 +38,16 @@ def scaled(value: int | str, total: int, *, up: bool) -> int:
     return math.ceil(share) if up else math.floor(share)
 
 
-def bounds(replicas: int, surge: int | str | None, unavailable: int | str | None) -> Bounds:
+def resolve_bounds(replicas: int, surge: int | str | None, unavailable: int | str | None) -> RolloutBounds:
     """maxSurge rounds up, maxUnavailable down; if both come to nothing, one pod may be unavailable."""
-    above = scaled(surge or 0, replicas, up=True)
-    below = scaled(unavailable or 0, replicas, up=False)
+    above = resolve_percentage(surge or 0, replicas, up=True)
+    below = resolve_percentage(unavailable or 0, replicas, up=False)
     if above == 0 and below == 0:
         below = 1
-    return Bounds(replicas, above, 0 if replicas == 0 else min(below, replicas))
+    return RolloutBounds(replicas, above, 0 if replicas == 0 else min(below, replicas))
 
 
-def new_size(limit: Bounds, new: Sizes, every: Iterable[Sizes]) -> int:
+def next_new_size(limit: RolloutBounds, new: ReplicaSetSize, every: Iterable[ReplicaSetSize]) -> int:
     """How many replicas the new ReplicaSet may have now; `every` includes it."""
     room = limit.replicas + limit.surge - sum(item.replicas for item in every)
     if room <= 0:
@@ -55,7 +55,7 @@ def new_size(limit: Bounds, new: Sizes, every: Iterable[Sizes]) -> int:
     return new.replicas + min(room, limit.replicas - new.replicas)
 
 
-def old_sizes(limit: Bounds, new: Sizes, old: list[Sizes]) -> dict[str, int]:
+def next_old_sizes(limit: RolloutBounds, new: ReplicaSetSize, old: list[ReplicaSetSize]) -> dict[str, int]:
     """The old ReplicaSets to scale down now, with their new sizes: unhealthy pods first, then by age."""
     active = [item for item in old if item.replicas > 0]
     total = sum(item.replicas for item in active) + new.replicas
@@ -64,13 +64,13 @@ def old_sizes(limit: Bounds, new: Sizes, old: list[Sizes]) -> dict[str, int]:
     if not active or spare <= 0:
         return {}
     ordered = sorted(active, key=lambda item: (item.created, item.name))
-    cleaned = _without_unhealthy(ordered, spare)
+    cleaned = _remove_unhealthy(ordered, spare)
     surplus = new.available + sum(item.available for item in cleaned) - least
     final = _shrink(cleaned, surplus)
     return {item.name: item.replicas for item, before in zip(final, ordered, strict=True) if item != before}
 
 
-def _without_unhealthy(ordered: list[Sizes], spare: int) -> list[Sizes]:
+def _remove_unhealthy(ordered: list[ReplicaSetSize], spare: int) -> list[ReplicaSetSize]:
     result = []
     for item in ordered:
         drop = max(0, min(spare, item.replicas - item.available))
@@ -79,7 +79,7 @@ def _without_unhealthy(ordered: list[Sizes], spare: int) -> list[Sizes]:
     return result
 
 
-def _shrink(ordered: list[Sizes], surplus: int) -> list[Sizes]:
+def _shrink(ordered: list[ReplicaSetSize], surplus: int) -> list[ReplicaSetSize]:
     result = []
     for item in ordered:
         drop = max(0, min(surplus, item.replicas))
@@ -88,7 +88,7 @@ def _shrink(ordered: list[Sizes], surplus: int) -> list[Sizes]:
     return result
 
 
-def proportional_sizes(limit: Bounds, every: list[Sizes], status_replicas: int) -> dict[str, int]:
+def proportional_sizes(limit: RolloutBounds, every: list[ReplicaSetSize], status_replicas: int) -> dict[str, int]:
     """Sizes of all active ReplicaSets when the Deployment is scaled in the middle of a rollout."""
     active = [item for item in every if item.replicas > 0]
     if not active:
@@ -115,7 +115,7 @@ def proportional_sizes(limit: Bounds, every: list[Sizes], status_replicas: int) 
     return sizes
 
 
-def _proportion(item: Sizes, limit: Bounds, status_replicas: int, to_add: int, added: int) -> int:
+def _proportion(item: ReplicaSetSize, limit: RolloutBounds, status_replicas: int, to_add: int, added: int) -> int:
     if to_add == added:
         return 0
     fraction = _fraction(item, limit, status_replicas)
@@ -123,28 +123,28 @@ def _proportion(item: Sizes, limit: Bounds, status_replicas: int, to_add: int, a
     return min(fraction, left) if to_add > 0 else max(fraction, left)
 
 
-def _fraction(item: Sizes, limit: Bounds, status_replicas: int) -> int:
+def _fraction(item: ReplicaSetSize, limit: RolloutBounds, status_replicas: int) -> int:
     if limit.replicas == 0:
         return -item.replicas
-    before = item.max_note or status_replicas
+    before = item.max_annotation or status_replicas
     if before == 0:
         return 0
     share = item.replicas * (limit.replicas + limit.surge) / before
     return math.floor(share + 0.5) - item.replicas
 
 
-def is_saturated(limit: Bounds, new: Sizes | None) -> bool:
+def is_saturated(limit: RolloutBounds, new: ReplicaSetSize | None) -> bool:
     """Whether the new ReplicaSet runs everything, and believes that it should."""
     return (
         new is not None
         and new.replicas == limit.replicas
-        and new.desired_note == limit.replicas
+        and new.desired_annotation == limit.replicas
         and new.available == limit.replicas
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class ReplicaCounts:
     """The replica counts of a Deployment's status."""
 
     replicas: int = 0
@@ -153,11 +153,11 @@ class Counts:
     available: int = 0
 
 
-def is_complete(wanted: int, counts: Counts) -> bool:
+def is_complete(wanted: int, counts: ReplicaCounts) -> bool:
     return counts.updated == counts.replicas == counts.available == wanted
 
 
-def has_progressed(before: Counts, after: Counts) -> bool:
+def has_progressed(before: ReplicaCounts, after: ReplicaCounts) -> bool:
     """More new pods, fewer old ones, or more that are ready or available."""
     return (
         after.updated > before.updated

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from zdd_tui.testbed.cluster import kinds
-from zdd_tui.testbed.cluster.controllers.base import Controller, Key
-from zdd_tui.testbed.cluster.kinds import Kind
+from zdd_tui.testbed.cluster.controllers.base import Controller, QueueKey
+from zdd_tui.testbed.cluster.kinds import ResourceType
 from zdd_tui.testbed.cluster.meta import (
     Json,
     condition_true,
@@ -17,51 +17,51 @@ from zdd_tui.testbed.cluster.meta import (
     namespace_of,
     now,
 )
-from zdd_tui.testbed.cluster.store import Change
+from zdd_tui.testbed.cluster.store import ObjectChange
 
 COMPONENT = "default-scheduler"
 
 
-def takes_pods(node: Json) -> bool:
+def is_schedulable(node: Json) -> bool:
     return condition_true(node, "Ready") and not (node.get("spec") or {}).get("unschedulable") and not is_deleting(node)
 
 
-def fits(node: Json, pod: Json) -> bool:
+def can_schedule(node: Json, pod: Json) -> bool:
     wanted = pod["spec"].get("nodeSelector") or {}
-    return takes_pods(node) and wanted.items() <= labels_of(node).items()
+    return is_schedulable(node) and wanted.items() <= labels_of(node).items()
 
 
 class Scheduler(Controller):
-    kinds: ClassVar[frozenset[Kind]] = frozenset({kinds.POD, kinds.NODE})
+    kinds: ClassVar[frozenset[ResourceType]] = frozenset({kinds.POD, kinds.NODE})
 
-    def keys_for(self, change: Change) -> Iterable[Key]:
+    def keys_for(self, change: ObjectChange) -> Iterable[QueueKey]:
         obj = change.current
         if change.kind is kinds.POD:
-            return [] if change.deleted or not _waits(obj) else [(namespace_of(obj), name_of(obj))]
-        was = change.previous is not None and takes_pods(change.previous)
-        if change.deleted or was or not takes_pods(obj):
+            return [] if change.deleted or not _is_pending(obj) else [(namespace_of(obj), name_of(obj))]
+        was = change.previous is not None and is_schedulable(change.previous)
+        if change.deleted or was or not is_schedulable(obj):
             return []
-        return [(namespace_of(pod), name_of(pod)) for pod in self.store.items(kinds.POD) if _waits(pod)]
+        return [(namespace_of(pod), name_of(pod)) for pod in self.store.items(kinds.POD) if _is_pending(pod)]
 
     def sync(self, namespace: str, name: str) -> None:
         pod = self.store.get(kinds.POD, namespace, name)
-        if pod is None or not _waits(pod):
+        if pod is None or not _is_pending(pod):
             return
         nodes = list(self.store.items(kinds.NODE))
-        fitting = [name_of(node) for node in nodes if fits(node, pod)]
+        fitting = [name_of(node) for node in nodes if can_schedule(node, pod)]
         if not fitting:
-            self._unschedulable(pod, len(nodes))
+            self._mark_unschedulable(pod, len(nodes))
             return
-        node = fitting[0] if len(fitting) == 1 else self._emptiest(fitting)
+        node = fitting[0] if len(fitting) == 1 else self._least_loaded(fitting)
         self.api.bind(namespace, name, node)
         text = f"Successfully assigned {namespace}/{name} to {node}"
         self.recorder.normal(pod, COMPONENT, "Scheduled", text)
 
-    def _emptiest(self, names: list[str]) -> str:
+    def _least_loaded(self, names: list[str]) -> str:
         load = Counter(pod["spec"].get("nodeName") for pod in self.store.items(kinds.POD))
         return min(names, key=lambda name: (load[name], name))
 
-    def _unschedulable(self, pod: Json, nodes: int) -> None:
+    def _mark_unschedulable(self, pod: Json, nodes: int) -> None:
         text = f"0/{nodes} nodes are available." if nodes else "no nodes available to schedule pods"
         status = pod["status"]
         old = find_condition(status.get("conditions"), "PodScheduled")
@@ -76,7 +76,7 @@ class Scheduler(Controller):
         self.recorder.warning(pod, COMPONENT, "FailedScheduling", text)
 
 
-def _waits(pod: Json) -> bool:
+def _is_pending(pod: Json) -> bool:
     spec = pod["spec"]
     gated = spec.get("schedulingGates") or spec.get("schedulerName", COMPONENT) != COMPONENT
     return not spec.get("nodeName") and not is_deleting(pod) and not gated

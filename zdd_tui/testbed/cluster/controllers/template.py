@@ -2,7 +2,7 @@
 
 import json
 
-from zdd_tui.testbed.cluster.meta import SUFFIX_ALPHABET, Json, clone
+from zdd_tui.testbed.cluster.meta import SUFFIX_ALPHABET, Json, deep_copy
 
 HASH_LABEL = "pod-template-hash"
 
@@ -20,17 +20,17 @@ def template_hash(template: Json, collisions: int = 0) -> str:
 
 
 def with_label(template: Json, value: str) -> Json:
-    labelled: Json = clone(template)
+    labelled: Json = deep_copy(template)
     labelled.setdefault("metadata", {}).setdefault("labels", {})[HASH_LABEL] = value
     return labelled
 
 
 def same_template(one: Json, other: Json) -> bool:
     """Equal but for the hash label."""
-    return _bare(one) == _bare(other)
+    return _without_hash(one) == _without_hash(other)
 
 
-def _bare(template: Json) -> Json:
+def _without_hash(template: Json) -> Json:
     metadata = {k: v for k, v in (template.get("metadata") or {}).items() if v}
     if "labels" in metadata:
         metadata["labels"] = {k: v for k, v in metadata["labels"].items() if k != HASH_LABEL}

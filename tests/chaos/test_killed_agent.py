@@ -13,8 +13,8 @@ from zdd_tui.demo.state_snapshot import describe_differences, read_environment_s
 from zdd_tui.model.release.state import ReleaseState, StepStatus
 
 PHASES = ("expand", "dual-write", "backfill", "cutover", "contract", "cleanup")
-BOUNDARIES = ("intent", "effect", "record")
-ONE_COMMIT = {"expand-schema", "sync-forward", "sync-reverse", "set-aside", "drop-aside"}
+BOUNDARIES = ("started", "effect", "record")
+ONE_COMMIT = {"expand-schema", "sync-forward", "sync-reverse", "archive-old-side", "drop-archive"}
 """Steps whose effect and record commit together: who dies after the effect has recorded it already."""
 
 
@@ -47,7 +47,7 @@ async def _count_step_ends(env: Environment, direction: str) -> dict[str, int]:
     connection = await asyncpg.connect(env.postgres.dsn)
     try:
         rows = await connection.fetch(
-            "SELECT split_part(what, ' ', 2) AS step, count(*) FROM zdd.event"
+            "SELECT split_part(message, ' ', 2) AS step, count(*) FROM zdd.event"
             " WHERE kind = 'step' AND what LIKE $1 || ' % done' GROUP BY 1",
             direction,
         )

@@ -14,7 +14,7 @@ from zdd_tui.demo.plan import strategy_plan_yaml
 
 pytestmark = pytest.mark.timeout(300)
 
-STRATEGIES = ("rolling", "canary", "blue/green", "dark-launch")
+STRATEGIES = ("rolling", "canary", "blue-green", "dark-launch")
 RENAME = """-- the marketing department wants it
 
 CREATE INDEX CONCURRENTLY users_email ON users (email);

@@ -54,7 +54,7 @@ async def test_check_of_rolling_and_canary(here: CliEnvironment) -> None:
     rolling = strategy_plan_yaml("rolling", name="r", soak="1s")
     canary = strategy_plan_yaml("canary", name="c", soak="1s")
     by_flag = strategy_plan_yaml("canary", name="f", soak="1s", canary_by="flag")
-    blue_green = strategy_plan_yaml("blue/green", name="b", soak="1s")
+    blue_green = strategy_plan_yaml("blue-green", name="b", soak="1s")
 
     good = await check(here, rolling)
     assert good.code == 0, good.output

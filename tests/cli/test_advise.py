@@ -190,9 +190,9 @@ def test_a_rename_without_a_database_asks_for_the_type(here: Path, capsys: pytes
         (["--image", "shop/api:1", "shop/api:2", "--deployment", "api"], "rolling"),
         (["--manifest", "deploy.yaml", "--feature-risk", "high"], "canary"),
         (["--manifest", "deploy.yaml", "--feature-risk", "high", "--flag", "cart"], "canary"),
-        (["--manifest", "deploy.yaml", "--regions", "3"], "blue/green"),
-        (["--manifest", "deploy.yaml", "--monolith"], "blue/green"),
-        (["--manifest", "deploy.yaml", "--sessions", "in-memory"], "blue/green"),
+        (["--manifest", "deploy.yaml", "--regions", "3"], "blue-green"),
+        (["--manifest", "deploy.yaml", "--monolith"], "blue-green"),
+        (["--manifest", "deploy.yaml", "--sessions", "in-memory"], "blue-green"),
         (["--manifest", "deploy.yaml", "--experimental", "--dark-path", "cart"], "dark-launch"),
     ],
 )
@@ -234,13 +234,13 @@ def test_a_weak_deployment_is_told(here: Path, capsys: pytest.CaptureFixture[str
     Path("deploy.yaml").write_text(weak.replace("maxUnavailable: 0", "maxUnavailable: 1"))
     assert advise("--manifest", "deploy.yaml", "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["strategy"] == "blue/green"  # sessions in memory
+    assert found["strategy"] == "blue-green"  # sessions in memory
     text = " ".join(found["cautions"])
     for word in ("maxUnavailable 1", "1 replica", "ask the same", "no preStop", "no fixed tag"):
         assert word in text
 
 
-@pytest.mark.parametrize("strategy", ["rolling", "canary", "blue/green", "dark-launch"])
+@pytest.mark.parametrize("strategy", ["rolling", "canary", "blue-green", "dark-launch"])
 def test_a_strategy_in_mind_that_does_not_survive_is_refused(
     here: Path, capsys: pytest.CaptureFixture[str], strategy: str
 ) -> None:
@@ -330,7 +330,7 @@ def test_init_without_a_terminal_asks_nothing(here: Path, capsys: pytest.Capture
     assert Path("plan.yaml").read_text() == first
     assert main(["init", "other.yaml", *options, "--regions", "2", "--smoke", "/ready"]) == 0
     plan = load_plan_file("other.yaml").plan
-    assert plan.strategy == "blue/green"
+    assert plan.strategy == "blue-green"
     assert plan.regions is not None
     assert plan.regions.names == ("region-1", "region-2")
     assert plan.for_region("region-2").kubernetes.kubeconfig == "/y2"

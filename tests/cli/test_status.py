@@ -167,6 +167,6 @@ def test_when_a_wait_is_over(seen: ReleaseRecord, wait: str, code: int | None) -
 
 
 def test_a_way_back_that_is_lost_is_not_proposed() -> None:
-    release = at("cleanup", ReleaseState.FAILED, error="analyze failed").with_status("drop-aside", StepStatus.DONE)
+    release = at("cleanup", ReleaseState.FAILED, error="analyze failed").with_status("drop-archive", StepStatus.DONE)
     failed = record(release)
     assert "rollback" not in format_status(failed)

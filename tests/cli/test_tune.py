@@ -89,7 +89,7 @@ async def test_limits_change_under_a_running_backfill_and_outlive_its_agent(
             assert (await read_record(store)).tuning == (("max_rows_per_second", None),)
 
         audit = await here.fetchval(
-            "SELECT array_agg(actor || ': ' || what || '; ' || why ORDER BY id) FROM zdd.event WHERE what LIKE 'tune%'"
+            "SELECT array_agg(actor || ': ' || message || '; ' || reason ORDER BY id) FROM zdd.event WHERE message LIKE 'tune%'"
         )
         assert isinstance(audit, list)
         assert [line.partition(": ")[2] for line in audit] == [

@@ -58,7 +58,7 @@ def _note(record: ReleaseRecord, name: str) -> str:
 
 @pytest.mark.timeout(600)
 async def test_back_by_one_patch_while_the_first_deployment_is_warm(tmp_path: Path) -> None:
-    async with start_production(tmp_path, strategy="blue/green") as (env, store):
+    async with start_production(tmp_path, strategy="blue-green") as (env, store):
         before = await read_environment_state(env)
         good = env.plan_file.read_text()
         env.plan_file.write_text(good.replace("'\"version\": 2'", "no such text"))
@@ -78,7 +78,7 @@ async def test_back_by_one_patch_while_the_first_deployment_is_warm(tmp_path: Pa
 
 @pytest.mark.timeout(600)
 async def test_back_after_the_promotion_then_the_whole_release(tmp_path: Path) -> None:
-    async with start_production(tmp_path, strategy="blue/green") as (env, store):
+    async with start_production(tmp_path, strategy="blue-green") as (env, store):
         before = await read_environment_state(env)
         driver = await walk_to(env, store, "promote")
         await driver.roll_back()

@@ -40,7 +40,8 @@ async def find_lease_holder(*agents: AgentProcess) -> tuple[AgentProcess, AgentP
 
 async def events(here: CliEnvironment, kind: str) -> list[str]:
     text = await here.fetchval(
-        "SELECT coalesce(string_agg(what || '|' || why, E'\\n' ORDER BY id), '') FROM zdd.event WHERE kind = $1", kind
+        "SELECT coalesce(string_agg(message || '|' || reason, E'\\n' ORDER BY id), '') FROM zdd.event WHERE kind = $1",
+        kind,
     )
     return str(text).splitlines()
 

@@ -18,7 +18,7 @@ async def here(tmp_path: Path, pg_dsn: str, redis_url: str) -> AsyncIterator[Cli
 
 
 async def waiting_release(here: CliEnvironment) -> list[str]:
-    text = "SELECT coalesce(string_agg(what, E'\\n' ORDER BY id), '') FROM zdd.event WHERE kind = 'wait'"
+    text = "SELECT coalesce(string_agg(message, E'\\n' ORDER BY id), '') FROM zdd.event WHERE kind = 'wait'"
     return str(await here.fetchval(text)).splitlines()
 
 

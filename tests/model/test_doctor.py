@@ -403,7 +403,7 @@ def test_no_answer_stands_against_evidence() -> None:
 
 OTHERS: dict[str, dict[str, Any]] = {
     "rolling": {},
-    "blue/green": {"blue_green": {"smoke": [{"path": "/ready"}]}},
+    "blue-green": {"blue_green": {"smoke": [{"path": "/ready"}]}},
     "canary": {"canary": {"by": "flag", "flag": {"url": "redis://x", "key": "w", "owner": "ana"}}},
     "dark-launch": {
         "flags": {"url": "redis://x", "shadow": "s", "read": "w", "owner": "ana"},

@@ -63,7 +63,7 @@ ANALYZE;
 
 PLAN = """\
 name: crm-names
-strategy: expand/contract
+strategy: expand-contract
 environment: production
 database: {{dsn: "${{DATABASE_URL}}", lock_timeout_max: 20s}}
 kubernetes:

@@ -38,7 +38,7 @@ def test_what_is_missing_is_told(newest: Rehearsal | None, now: float, words: st
 
 def precondition_error(**changes: object) -> str:
     usual = {
-        "strategy": "expand/contract",
+        "strategy": "expand-contract",
         "environment": "production",
         "plan_hash": "h",
         "newest": None,
@@ -113,11 +113,11 @@ def test_only_what_grows_with_the_table_is_stretched_and_the_range_is_wider_wher
     runs = [
         StepMetrics("backfill-rows", "run", 2.0),
         StepMetrics("backfill-rows", "run", 3.0),
-        StepMetrics("set-aside", "run", 0.2),
+        StepMetrics("archive-old-side", "run", 0.2),
     ]
     made = outcome(measures=runs)
     assert estimated_seconds(made, "backfill-rows") == [pytest.approx(2.0 * 100 / 1.5, abs=0.01), 900.0]
-    assert estimated_seconds(made, "set-aside") == [0.2, 0.4]
+    assert estimated_seconds(made, "archive-old-side") == [0.2, 0.4]
     short = outcome(measures=[StepMetrics("backfill-rows", "run", 0.2)])
     assert estimated_seconds(short, "backfill-rows") == [4.0, 60.0]
 
@@ -134,7 +134,7 @@ def test_lost_rows_failed_writes_and_long_waits_fail_it_each_with_its_place() ->
                 "cutover", RowDiff(10, missing=1, unexpected=0, changed=2, sample='["7"]'), 0.5, ("gone: x",)
             )
         ],
-        measures=[StepMetrics("set-aside", "run", 9.0, blocked_seconds=5.0)],
+        measures=[StepMetrics("archive-old-side", "run", 9.0, blocked_seconds=5.0)],
     )
     made.writer_stats.failures["null value"] = 3
     made.evaluate()
@@ -144,7 +144,7 @@ def test_lost_rows_failed_writes_and_long_waits_fail_it_each_with_its_place() ->
         '1 rows are missing and 2 rows hold something else than was written, such as key ["7"]',
         "after the way back from cutover it is not as it was: gone: x",
         "3 writes of the application failed: null value",
-        "set-aside kept a write waiting for 5.0s; allowed is 3.0s",
+        "archive-old-side kept a write waiting for 5.0s; allowed is 3.0s",
         "no pods were rolled out",
     ):
         assert words in text

@@ -129,7 +129,7 @@ async def test_a_good_plan_passes_forward_and_back_from_every_phase_and_the_verd
     assert report["writers"]["failures"] == {}
     steps = {step["step"]: step for step in report["steps"]}
     assert set(steps) == {spec.name for spec in rehearsal_report.strategy.steps}
-    assert steps["set-aside"]["lock"] == "AccessExclusiveLock"
+    assert steps["archive-old-side"]["lock"] == "AccessExclusiveLock"
     assert steps["create-indexes"]["undo_seconds"] is not None
     assert steps["backfill-rows"]["wal_bytes"] > 100_000
     low, high = steps["backfill-rows"]["full_seconds"]
@@ -185,7 +185,7 @@ async def test_a_strategy_without_a_database_and_a_newer_server_are_refused(
     text = plan_of(pg_dsn).text
     rolling = (
         text.partition("flags:")[0]
-        .replace("expand/contract", "rolling")
+        .replace("expand-contract", "rolling")
         .replace('images: {v2: "crm:2", v3: "crm:3"}', "image: crm:2")
     )
     loaded = load_plan(rolling, source="plan.yaml", environment={"DATABASE_URL": pg_dsn})

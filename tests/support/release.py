@@ -32,7 +32,7 @@ def ignore_progress(_record: ReleaseRecord) -> None:
     """For walkers whose progress nobody watches."""
 
 
-async def roll_back_during_cleanup(env: Environment, store: Store, last: str = "clear-marks") -> None:
+async def roll_back_during_cleanup(env: Environment, store: Store, last: str = "remove-annotations") -> None:
     """Walks a whole release, and rolls it back when all of cleanup but its last step is done."""
     driver = ReleaseDriver(env, store, ignore_progress)
     await driver.start_release()

@@ -41,7 +41,7 @@ PHASES = [phase.name for phase in STRATEGY.phases]
 
 PLAN = PlanView(
     name="users-full-name",
-    strategy="expand/contract",
+    strategy="expand-contract",
     environment="production",
     target="users-api@shop",
     database="zdd@db.shop:5432/shop",
@@ -182,7 +182,7 @@ def record(rel: Release, *, note: str = "", began: float = 41.0, **changes: Any)
         commands=(),
         lease=Lease(4, "agent", "bastion", 4211, 0.3, 3.0),
         backfill=None,
-        plan_limits=Backfill() if rel.strategy.name == "expand/contract" else None,
+        plan_limits=Backfill() if rel.strategy.name == "expand-contract" else None,
     )
     return replace(made, **changes)
 

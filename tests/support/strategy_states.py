@@ -245,7 +245,7 @@ def _rolling() -> DashboardState:
         add_guard_gate(build_rolling()), plan, ReleaseState.RUNNING, "rollout", done=False, note="2 of 4 new replicas available",
         guard=(errors(), latency()),
         gates=dict([
-            gate("never-short", Verdict.PASS, "maxUnavailable 0, maxSurge 1"),
+            gate("capacity-kept", Verdict.PASS, "maxUnavailable 0, maxSurge 1"),
             gate("serving-new", Verdict.FAIL, "1 of 3 pods serve the new image"),
             gate("no-older-pod", Verdict.FAIL, "4 older pods still there"),
             gate("guard", Verdict.PASS, "2 rules pass"),
@@ -312,7 +312,7 @@ def _canary() -> DashboardState:
 
 def _blue_green() -> DashboardState:
     plan = plan_of(
-        "blue/green",
+        "blue-green",
         "users-api-green",
         deployment_roles=(("blue", "users-api"), ("green", "users-api-green")),
         is_blue_green=True,
@@ -326,7 +326,7 @@ def _blue_green() -> DashboardState:
             [
                 gate("serving-green", Verdict.PASS, "the Service finds 4 of 4 green pods and no other"),
                 gate("green-healthy", Verdict.PASS, "4 of 4 ready, no restart"),
-                gate("first-warm", Verdict.PASS, "4 of 4 ready"),
+                gate("stable-ready", Verdict.PASS, "4 of 4 ready"),
             ]
         ),
     )

@@ -124,7 +124,7 @@ def add_demo_options(demo: argparse.ArgumentParser) -> None:
     demo.add_argument(
         "--strategy",
         choices=tuple(PLAN_CLASSES),
-        default="expand/contract",
+        default="expand-contract",
         metavar="NAME",
         help=f"of the release: {', '.join(PLAN_CLASSES)} (default: %(default)s)",
     )

@@ -138,7 +138,7 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
     waits         null while it does not wait, or a gate says no; since (like ``now``), owner or null, limit (seconds
                   or null), over (the limit), text
     guard         of every rule: rule, verdict, reason, unit (ratio, seconds, count, number), value, baseline and
-                  limit (or null), samples, action, acted (rollback, pause, alert or null), age (seconds)
+                  limit (or null), samples, action, action_taken (rollback, pause, alert or null), age (seconds)
     steps         all, in order: name, status (pending, intent, done, failed, undoing, undo-failed, undone),
                   note (what it does now) and error, or null
     backfill      null before it; status, rows_done, rows_total (an estimate until done), rows_per_second,
@@ -213,7 +213,7 @@ def _guard_to_dict(reading: GuardReading, now: float) -> dict[str, Any]:
         "limit": reading.limit,
         "samples": reading.samples,
         "action": str(reading.action),
-        "acted": reading.action_taken or None,
+        "action_taken": reading.action_taken or None,
         "age": round(reading.age(now), 1),
     }
 

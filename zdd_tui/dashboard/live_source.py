@@ -244,7 +244,7 @@ class LiveSource:
             return
         async with aclosing(self._live_queries), asyncio.TaskGroup() as group:
             group.create_task(self._run_source_forever("release", self._watch_store))
-            for slot, deployment in zip(("pods", "twin"), self._plan.workloads, strict=False):
+            for slot, deployment in zip(("workload", "second_workload"), self._plan.workloads, strict=False):
                 group.create_task(self._run_source_forever(slot, partial(self._watch_pods, slot, deployment)))
             if self._plan.redis_url is not None:
                 group.create_task(self._run_source_forever("flags", self._watch_flags))
@@ -275,7 +275,7 @@ class LiveSource:
 
     def _publish_error(self, source_name: str, title: str, hint: str = "") -> None:
         """Keeps the last known value and its age, and tells why there is none newer."""
-        self._publish(**{source_name: replace(getattr(self._state, source_name), error=title, mend=hint)})
+        self._publish(**{source_name: replace(getattr(self._state, source_name), error=title, hint=hint)})
 
     def _schedule_callbacks(self) -> None:
         if not self._callback_scheduled and self._loop is not None:
@@ -404,7 +404,7 @@ class LiveSource:
     def _start_doctor(self) -> None:
         """One at a time: whoever asks meanwhile gets the result of the one that is under way."""
         if self._doctor is None:
-            self._publish_error("doctor", "this dashboard has no doctor", "run `zdd doctor PLAN`")
+            self._publish_error("doctor_report", "this dashboard has no doctor", "run `zdd doctor PLAN`")
         elif not self._state.is_doctor_running:
             self._publish(is_doctor_running=True)
             task = asyncio.get_running_loop().create_task(self._run_doctor(self._doctor))
@@ -415,7 +415,7 @@ class LiveSource:
         try:
             report = await doctor()
         except Exception as error:
-            self._publish_error("doctor", *describe_error("doctor", error))
+            self._publish_error("doctor_report", *describe_error("doctor", error))
         else:
             self._publish(doctor_report=Observed(report, time.monotonic()))
         finally:
@@ -430,12 +430,12 @@ class LiveSource:
         names = self._plan.kubernetes
         async with Cluster.connect(names.kubeconfig, names.context, names.namespace, check=False) as cluster:
             # By gateway the second Deployment's pods are in a Service of their own.
-            service = self._plan.services[-1 if source_name == "twin" else 0]
+            service = self._plan.services[-1 if source_name == "second_workload" else 0]
             watch = DeploymentWatch(cluster, deployment, service=service, container=names.container)
 
             def changed(snapshot: WorkloadSnapshot) -> None:
                 # The second Deployment comes and goes with the release: without it all is well.
-                away = source_name == "twin" and watch.is_absent
+                away = source_name == "second_workload" and watch.is_absent
                 self._publish(**{source_name: Observed(None, snapshot.observed_at) if away else observe_pods(snapshot)})
 
             await watch.run(changed)

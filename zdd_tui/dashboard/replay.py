@@ -33,8 +33,8 @@ class ReplayApp(ZddApp):
         Binding("end", "last", "To the end", show=False, priority=True, id="replay.end"),
         Binding("less_than_sign", "slower", "Slower", show=False, id="replay.slower"),
         Binding("greater_than_sign", "faster", "Faster", show=False, id="replay.faster"),
-        Binding("n", "event(1)", "Next event", show=False, id="replay.next"),
-        Binding("N", "event(-1)", "Event before", show=False, id="replay.previous"),
+        Binding("n", "jump_event(1)", "Next event", show=False, id="replay.next"),
+        Binding("N", "jump_event(-1)", "Event before", show=False, id="replay.previous"),
     ]
     _ON_MAIN = frozenset({"play", "jump", "start", "last"})
     """A dialog has other uses for these keys, and so has a field that takes text."""

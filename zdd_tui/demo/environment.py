@@ -33,7 +33,7 @@ from zdd_tui.model.errors import ZddError
 from zdd_tui.testbed.processes import spawn, stop, wait_until
 from zdd_tui.testbed.servers import PostgresServer, RedisServer, postgres_server, redis_server
 
-EXPAND_CONTRACT = "expand/contract"
+EXPAND_CONTRACT = "expand-contract"
 PODS_READY_TIMEOUT = 60.0
 START_TIMEOUT = 30.0
 

@@ -9,7 +9,7 @@ DualWriteMode = Literal["application", "trigger"]
 _PLAN_HEAD = """\
 # The demo's release; config/plan.example.yaml explains every key.
 name: {name}
-strategy: expand/contract
+strategy: expand-contract
 environment: demo
 
 database:
@@ -271,7 +271,7 @@ STRATEGY_SECTIONS = {
     "rolling": "",
     # As few as the demo's four pods, or the two of its tests, can give exactly.
     "canary": _CANARY,
-    "blue/green": _BLUE_GREEN,
+    "blue-green": _BLUE_GREEN,
     "dark-launch": _DARK_LAUNCH,
 }
 """By strategy: what its plan has beside the common part."""

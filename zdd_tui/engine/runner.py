@@ -14,7 +14,7 @@ from zdd_tui.model.errors import DatabaseUnavailable, StaleEpoch, ZddError
 from zdd_tui.model.release.records import NewEvent, StepChange, StepRecord
 from zdd_tui.model.release.state import PendingStep, Release, mark_step_failed, mark_step_finished, mark_step_started
 
-StepHook = Callable[[Literal["intent", "effect", "record"], PendingStep], None]
+StepHook = Callable[[Literal["started", "effect", "record"], PendingStep], None]
 """Called after each of the three; the kill tests end the process here."""
 
 
@@ -41,7 +41,7 @@ class Runner:
         recorded: that is raised, and the next tenure does the work again.
         """
         await self._record_start(pending)
-        self._hook("intent", pending)
+        self._hook("started", pending)
         record = _DoneRecord(self._ctx, self._holder, pending)
         try:
             await self._run_effect(pending, record)

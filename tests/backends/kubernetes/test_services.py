@@ -161,7 +161,7 @@ async def test_a_write_between_look_and_patch_is_seen(api: TestCluster, monkeypa
 
 PLAN = f"""
 name: one
-strategy: blue/green
+strategy: blue-green
 database: {{dsn: postgresql://localhost/x}}
 kubernetes: {{deployment: {NAME}, image: "shop/users:2"}}
 blue_green: {{smoke: [{{path: /ready}}]}}

@@ -182,7 +182,7 @@ async def test_answers_keep_name_and_date_and_cannot_be_changed(db: asyncpg.Conn
     assert (kept.item_id, kept.source, kept.actor, kept.plan_hash) == ("sessions", "person", str(ACTOR), "one")
     assert kept.at == pytest.approx(await server_now(db), abs=60)
     assert "secret" not in kept.text
-    for statement in ("UPDATE zdd.evidence SET what = 'x'", "DELETE FROM zdd.evidence", "TRUNCATE zdd.evidence"):
+    for statement in ("UPDATE zdd.evidence SET message = 'x'", "DELETE FROM zdd.evidence", "TRUNCATE zdd.evidence"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
             await db.execute(statement)
     assert (await read_history(db, plan)).evidence == (kept,)

@@ -256,7 +256,7 @@ async def test_the_newest_events_and_commands_come_oldest_first(pg_dsn: str, db:
             for nr in range(25)
         ]
         await db.execute(
-            "INSERT INTO zdd.event (release_id, actor, host, kind, what)"
+            "INSERT INTO zdd.event (release_id, actor, host, kind, message)"
             " SELECT $1, 'a', 'h', 'step', 'nr ' || n FROM generate_series(1, 80) n",
             release_id,
         )
@@ -268,7 +268,7 @@ async def test_the_newest_events_and_commands_come_oldest_first(pg_dsn: str, db:
 async def test_the_audit_only_grows(pg_dsn: str, db: asyncpg.Connection) -> None:
     async with open_store(pg_dsn) as (_store, _):
         for statement in (
-            "UPDATE zdd.event SET what = 'nothing'",
+            "UPDATE zdd.event SET message = 'nothing'",
             "DELETE FROM zdd.event",
             "TRUNCATE zdd.event",
             "TRUNCATE zdd.release CASCADE",

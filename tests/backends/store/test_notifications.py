@@ -28,7 +28,7 @@ async def test_every_write_is_heard_and_carries_only_the_id(pg_dsn: str, db: asy
             "UPDATE zdd.step SET note = 'x' WHERE release_id = $1",
             "INSERT INTO zdd.gate VALUES ($1, 'g', 'pass', '', now(), 10)",
             "UPDATE zdd.gate SET verdict = 'fail' WHERE release_id = $1",
-            "INSERT INTO zdd.event (release_id, actor, host, kind, what) VALUES ($1, 'a', 'h', 'k', 'w')",
+            "INSERT INTO zdd.event (release_id, actor, host, kind, message) VALUES ($1, 'a', 'h', 'k', 'w')",
             "INSERT INTO zdd.lease VALUES ($1, 1, 'a', 'h', 1, 3)",
             "UPDATE zdd.lease SET epoch = 2 WHERE release_id = $1",
             "UPDATE zdd.lease SET holder = '' WHERE release_id = $1",

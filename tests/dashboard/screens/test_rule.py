@@ -92,7 +92,7 @@ async def test_hostile_words_of_a_rule_are_only_text() -> None:
     made = rule_text(guard_situations()["guard-pass"])
     record = made.release.value
     assert record is not None
-    evil = replace(record.guard[0], **dict.fromkeys(("rule", "reason", "acted"), EVIL))
+    evil = replace(record.guard[0], **dict.fromkeys(("rule", "reason", "action_taken"), EVIL))
     views = tuple(replace(hostile(replace(view, action=None)), action=view.action) for view in made.plan.guard_rules)
     board = replace(
         made,

@@ -150,8 +150,8 @@ readings_of_any_kind = st.builds(
     baseline=st.none() | st.floats(min_value=0, max_value=1e9),
     samples=st.integers(0, 10**9),
     series=st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False), max_size=60).map(tuple),
-    acted=st.sampled_from(["", "rollback", "pause", "alert"]),
-    applies=st.booleans(),
+    action_taken=st.sampled_from(["", "rollback", "pause", "alert"]),
+    is_applicable=st.booleans(),
 )
 
 

@@ -45,7 +45,7 @@ def derived(sql: str, live: DatabaseStats | None = LIVE, **answers: dict[str, st
 def accepted(found: DerivedChange) -> dict[str, Any]:
     """The change section, after the whole way through a file and the plan's checks."""
     assert found.change is not None, found.missing_inputs
-    text = format_yaml(build_plan_document("expand/contract", IMAGES, found.change), "because")
+    text = format_yaml(build_plan_document("expand-contract", IMAGES, found.change), "because")
     loaded = load_plan(text, source="p", environment={"DATABASE_URL": "postgresql://x@y/z", "REDIS_URL": "redis://x"})
     assert isinstance(loaded.plan, Plan)
     lint_plan_sql(loaded.plan)
@@ -54,7 +54,7 @@ def accepted(found: DerivedChange) -> dict[str, Any]:
 
 def plan_of(change: dict[str, Any]) -> dict[str, Any]:
     secrets = {"database": {"dsn": "postgresql://x@y/z"}}
-    plan = build_plan_document("expand/contract", IMAGES, change) | secrets
+    plan = build_plan_document("expand-contract", IMAGES, change) | secrets
     return plan | {"flags": plan["flags"] | {"url": "redis://x"}}
 
 
@@ -227,8 +227,8 @@ def test_long_names_are_cut_as_postgresql_would() -> None:
     ("strategy", "target", "options"),
     [
         ("rolling", PlanTarget(), ["--deployment", "--image"]),
-        ("expand/contract", PlanTarget(deployment="a"), ["--v2", "--v3"]),
-        ("blue/green", PlanTarget(deployment="a", image="a:2"), ["--smoke"]),
+        ("expand-contract", PlanTarget(deployment="a"), ["--v2", "--v3"]),
+        ("blue-green", PlanTarget(deployment="a", image="a:2"), ["--smoke"]),
         ("dark-launch", PlanTarget(deployment="a", image="a:2"), ["--dark-path"]),
         ("canary", PlanTarget(deployment="a", image="a:2"), []),
     ],
@@ -237,7 +237,7 @@ def test_what_a_plan_lacks(strategy: str, target: PlanTarget, options: list[str]
     assert [ask.option.split()[0] for ask in find_missing_inputs(strategy, target)] == options
 
 
-@pytest.mark.parametrize("strategy", ["rolling", "canary", "blue/green", "dark-launch"])
+@pytest.mark.parametrize("strategy", ["rolling", "canary", "blue-green", "dark-launch"])
 @pytest.mark.parametrize("flag", ["", "new_cart"])
 def test_the_other_strategies_plans_are_plans(strategy: str, flag: str) -> None:
     target = PlanTarget(deployment="api", image="shop/api:2.1", smoke="/ready", path="cart", flag=flag)

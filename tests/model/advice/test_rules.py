@@ -40,13 +40,13 @@ facts = st.builds(
         (ChangeFacts(), "rolling", EffortLevel.LOW),
         (ChangeFacts(schema=SchemaImpact.ADDITIVE), "rolling", EffortLevel.LOW),
         (ChangeFacts(schema=SchemaImpact.ADDITIVE, risk="high"), "canary", EffortLevel.HIGH),
-        (ChangeFacts(schema=SchemaImpact.BREAKING), "expand/contract", EffortLevel.MEDIUM),
+        (ChangeFacts(schema=SchemaImpact.BREAKING), "expand-contract", EffortLevel.MEDIUM),
         (ChangeFacts(risk="high"), "canary", EffortLevel.HIGH),
-        (ChangeFacts(regions=3), "blue/green", EffortLevel.HIGH),
-        (ChangeFacts(is_monolith=True), "blue/green", EffortLevel.MEDIUM),
+        (ChangeFacts(regions=3), "blue-green", EffortLevel.HIGH),
+        (ChangeFacts(is_monolith=True), "blue-green", EffortLevel.MEDIUM),
         (ChangeFacts(is_experimental=True), "dark-launch", EffortLevel.HIGH),
-        (ChangeFacts(sessions="in-memory"), "blue/green", EffortLevel.MEDIUM),
-        (ChangeFacts(schema=SchemaImpact.BREAKING, regions=3, risk="high"), "expand/contract", EffortLevel.HIGH),
+        (ChangeFacts(sessions="in-memory"), "blue-green", EffortLevel.MEDIUM),
+        (ChangeFacts(schema=SchemaImpact.BREAKING, regions=3, risk="high"), "expand-contract", EffortLevel.HIGH),
         (ChangeFacts(is_experimental=True, risk="high"), "dark-launch", EffortLevel.HIGH),
     ],
 )
@@ -97,7 +97,7 @@ def test_every_kind_of_statement_has_a_rule() -> None:
     assert set(LOCK_RULES) == set(ActionKind)
 
 
-@pytest.mark.parametrize("strategy", ["rolling", "canary", "blue/green", "dark-launch"])
+@pytest.mark.parametrize("strategy", ["rolling", "canary", "blue-green", "dark-launch"])
 @pytest.mark.parametrize(
     ("sql", "mend"),
     [
@@ -114,7 +114,7 @@ def test_destructive_statements_are_refused_outside_of_expand_contract(sql: str,
     with pytest.raises(PlanError) as error:
         refuse_destructive(statements, strategy)
     assert "m.sql:2: " + sql in error.value.title
-    assert "expand/contract" in error.value.hint
+    assert "expand-contract" in error.value.hint
     assert hint in error.value.hint
     refuse_destructive(statements, EXPAND_CONTRACT)
 

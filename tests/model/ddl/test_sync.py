@@ -1,4 +1,4 @@
-"""Sync triggers, set-aside and drop, on a real PostgreSQL, under writers of all three versions."""
+"""Sync triggers, archive-old-side and drop, on a real PostgreSQL, under writers of all three versions."""
 
 import asyncio
 import random

@@ -90,7 +90,7 @@ def verdict_at(a_rule: GuardRule, world: FaultyPods, *, killed: int | None = Non
             acted = at
             # As the engine does it: what was done is stored with the doing.
             agent.course = RuleState(
-                **{name: getattr(agent.course, name) for name in RuleState.__slots__} | {"acted": "x"}
+                **{name: getattr(agent.course, name) for name in RuleState.__slots__} | {"action_taken": "x"}
             )
             stored = GuardReading(stored.rule, stored.verdict, stored.reason, series=stored.series, action_taken="x")
         if at == killed:

@@ -32,7 +32,7 @@ def load(text: str) -> BasePlan:
 
 
 def demo_plan(strategy: str) -> str:
-    if strategy == "expand/contract":
+    if strategy == "expand-contract":
         return plan_yaml("column", "trigger")
     return strategy_plan_yaml(strategy, name="x", soak="1s")
 
@@ -40,7 +40,7 @@ def demo_plan(strategy: str) -> str:
 ROLLING = demo_plan("rolling")
 CANARY = demo_plan("canary")
 BY_FLAG = CANARY.replace("by: replicas", "by: flag\n  flag: {url: '${REDIS_URL}', key: new_path}")
-TEXTS = [*(demo_plan(strategy) for strategy in ("expand/contract", *STRATEGY_SECTIONS)), BY_FLAG]
+TEXTS = [*(demo_plan(strategy) for strategy in ("expand-contract", *STRATEGY_SECTIONS)), BY_FLAG]
 
 
 @pytest.mark.parametrize("text", [*TEXTS, *(file.read_text() for file in EXAMPLES)])

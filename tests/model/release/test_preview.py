@@ -37,7 +37,7 @@ OTHERS = {
     "canary": "canary: {weights: [5, 50]}\n",
     "canary by flag": "canary: {by: flag, flag: {url: '${REDIS_URL}', key: checkout}}\n",
     "canary by gateway": "canary: {by: gateway, route: shop}\n",
-    "blue/green": "blue_green: {smoke: [{path: /version, contains: '2'}]}\n",
+    "blue-green": "blue_green: {smoke: [{path: /version, contains: '2'}]}\n",
     "dark-launch": "flags: {url: '${REDIS_URL}', shadow: s, read: r}\ndark: {path: search}\n",
 }
 
@@ -156,9 +156,9 @@ def test_what_is_shown_is_the_sql_of_the_builders(case: str) -> None:
     assert run(plan, "sync-forward", catalog) == sql(*sync_statements(plan, catalog, "forward"))
     assert run(plan, "sync-reverse", catalog) == sql(*sync_statements(plan, catalog, "reverse"))
     assert run(plan, "backfill-rows", catalog).endswith(sql(batch_statement(plan, catalog)))
-    assert run(plan, "set-aside", catalog) == sql(*archive_statements(plan, catalog))
+    assert run(plan, "archive-old-side", catalog) == sql(*archive_statements(plan, catalog))
     aside = catalog_of(plan, aside=True)
-    assert run(plan, "drop-aside", aside) == sql(*drop_archive_statements(plan, aside))
+    assert run(plan, "drop-archive", aside) == sql(*drop_archive_statements(plan, aside))
 
 
 def test_a_failed_phase_shows_only_what_is_left() -> None:

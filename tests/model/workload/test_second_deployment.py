@@ -30,9 +30,9 @@ def refused(strategy: str, old: str, new: str) -> str:
 @pytest.mark.parametrize(
     ("strategy", "old", "new", "told"),
     [
-        ("blue/green", "path: /ready", "path: ready", "blue_green.smoke[0].path"),
-        ("blue/green", "path: /ready", "url: /ready", "blue_green.smoke[0].url: unknown key"),
-        ("blue/green", "path: /ready", "path: /ready\n      status: 700", "blue_green.smoke[0].status"),
+        ("blue-green", "path: /ready", "path: ready", "blue_green.smoke[0].path"),
+        ("blue-green", "path: /ready", "url: /ready", "blue_green.smoke[0].url: unknown key"),
+        ("blue-green", "path: /ready", "path: /ready\n      status: 700", "blue_green.smoke[0].status"),
         ("dark-launch", "ramp: [10, 50, 100]", "ramp: [10, 50]", "the ramp ends at 100"),
         ("dark-launch", "ramp: [10, 50, 100]", "ramp: [10, 101]", "101 does not"),
         ("dark-launch", "shadow: [1, 25, 100]", "shadow: [25, 1]", "1 follows 25"),
@@ -47,7 +47,7 @@ def test_what_cannot_work_is_refused_with_its_place(strategy: str, old: str, new
 
 
 def test_blue_green_without_smoke_checks_is_refused() -> None:
-    text = strategy_plan_yaml("blue/green", name="x", soak="1s")
+    text = strategy_plan_yaml("blue-green", name="x", soak="1s")
     start = text.index("blue_green:")
     bare = text[:start] + "blue_green: {smoke: []}\n" + text[text.index("gates:") :]
     with pytest.raises(PlanError, match=r"blue_green\.smoke"):

@@ -209,7 +209,7 @@ class Store:
                     [(created, position, step.name) for position, step in enumerate(strategy.steps)],
                 )
                 await connection.execute(
-                    "INSERT INTO zdd.event (release_id, actor, host, kind, what) VALUES ($1, $2, $3, 'release', $4)",
+                    "INSERT INTO zdd.event (release_id, actor, host, kind, message) VALUES ($1, $2, $3, 'release', $4)",
                     created,
                     actor.name,
                     actor.host,

@@ -19,7 +19,7 @@ _RELEASE = """
 SELECT r.id, r.state,
        (SELECT extract(epoch FROM s.ended_at)::float8 FROM zdd.step s
          WHERE s.release_id = r.id AND s.name = 'rollout-v3' AND s.status = 'done') AS cutover_at,
-       EXISTS (SELECT FROM zdd.step s WHERE s.release_id = r.id AND s.name = 'set-aside' AND s.status = 'done')
+       EXISTS (SELECT FROM zdd.step s WHERE s.release_id = r.id AND s.name = 'archive-old-side' AND s.status = 'done')
          AS contracted,
        CASE WHEN r.state IN ('waiting', 'failed') THEN
          (SELECT extract(epoch FROM max(s.ended_at))::float8 FROM zdd.step s WHERE s.release_id = r.id) END
@@ -64,7 +64,7 @@ GROUP BY key HAVING bool_and(ended)
 """
 
 _EVIDENCE = """
-SELECT point, source, verdict, what, actor || '@' || host AS who, extract(epoch FROM at)::float8 AS at,
+SELECT point, source, verdict, message, actor || '@' || host AS who, extract(epoch FROM at)::float8 AS at,
        plan_hash, subject
 FROM zdd.evidence WHERE name = $1 ORDER BY id DESC LIMIT 500
 """
@@ -103,7 +103,7 @@ async def add_evidence(
         asyncpg.PostgresError: as the server says; without a `zdd` schema an UndefinedTableError.
     """
     await conn.executemany(
-        "INSERT INTO zdd.evidence (name, plan_hash, source, point, subject, verdict, what, actor, host)"
+        "INSERT INTO zdd.evidence (name, plan_hash, source, point, subject, verdict, message, actor, host)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         [
             (
@@ -165,7 +165,7 @@ def _evidence_from_row(row: Mapping[str, Any]) -> Evidence:
         item_id=row["point"],
         source=row["source"],
         verdict=row["verdict"],
-        text=row["what"],
+        text=row["message"],
         actor=row["who"],
         at=row["at"],
         plan_hash=row["plan_hash"],

@@ -21,18 +21,20 @@ _SAVE = """
 WITH given AS (
     SELECT * FROM jsonb_to_recordset($2) AS given(
         rule text, verdict text, reason text, unit text, value float8, baseline float8, "limit" float8,
-        samples bigint, series float8[], action text, acting boolean, applies boolean, max_age float8, acted text)
-), before AS (SELECT rule, verdict, applies FROM zdd.guard WHERE release_id = $1),
+        samples bigint, series float8[], action text, should_act boolean, is_applicable boolean, max_age float8,
+        action_taken text)
+), before AS (SELECT rule, verdict, is_applicable FROM zdd.guard WHERE release_id = $1),
 fresh AS (
     INSERT INTO zdd.guard AS old (release_id, rule, verdict, reason, unit, value, baseline, "limit", samples, series,
-                                  action, acting, applies, max_age, acted, observed_at)
-    SELECT $1, rule, verdict, reason, unit, value, baseline, "limit", samples, series, action, acting, applies,
-           max_age, acted, clock_timestamp() FROM given
+                                  action, should_act, is_applicable, max_age, action_taken, observed_at)
+    SELECT $1, rule, verdict, reason, unit, value, baseline, "limit", samples, series, action, should_act,
+           is_applicable, max_age, action_taken, clock_timestamp() FROM given
     ON CONFLICT (release_id, rule) DO UPDATE SET
         verdict = excluded.verdict, reason = excluded.reason, unit = excluded.unit, value = excluded.value,
         baseline = excluded.baseline, "limit" = excluded."limit", samples = excluded.samples,
-        series = excluded.series, action = excluded.action, acting = excluded.acting, applies = excluded.applies,
-        max_age = excluded.max_age, acted = excluded.acted, observed_at = excluded.observed_at
+        series = excluded.series, action = excluded.action, should_act = excluded.should_act,
+        is_applicable = excluded.is_applicable,
+        max_age = excluded.max_age, action_taken = excluded.action_taken, observed_at = excluded.observed_at
     RETURNING rule, verdict, reason
 )
 SELECT fresh.rule, fresh.verdict, fresh.reason, coalesce(before.verdict, 'unknown') AS before
@@ -41,14 +43,14 @@ FROM fresh LEFT JOIN before USING (rule) ORDER BY rule
 
 
 _SAVE_MEMORY = """
-INSERT INTO zdd.guard_memory (release_id, epoch, part, body) VALUES ($1, $2, $3, $4)
+INSERT INTO zdd.guard_snapshot (release_id, epoch, part, body) VALUES ($1, $2, $3, $4)
 ON CONFLICT (release_id, part) DO UPDATE SET
-    epoch = excluded.epoch, body = excluded.body, kept_at = clock_timestamp()
+    epoch = excluded.epoch, body = excluded.body, saved_at = clock_timestamp()
 """
 
 _LOAD_MEMORY = """
-SELECT part, body, extract(epoch FROM clock_timestamp() - kept_at)::float8 AS since
-FROM zdd.guard_memory WHERE release_id = $1
+SELECT part, body, extract(epoch FROM clock_timestamp() - saved_at)::float8 AS since
+FROM zdd.guard_snapshot WHERE release_id = $1
 """
 
 
@@ -119,7 +121,7 @@ async def execute_decision(store: AgentStore, decision: GuardDecision) -> bool:
         if not moving or (decision.command is not None and not await _enqueue_command(connection, store, decision)):
             return False
         await connection.execute(
-            "UPDATE zdd.guard SET acted = $3 WHERE release_id = $1 AND rule = $2",
+            "UPDATE zdd.guard SET action_taken = $3 WHERE release_id = $1 AND rule = $2",
             store.release_id,
             decision.rule,
             str(decision.action),

@@ -33,7 +33,7 @@ MAX_COMMANDS = 20
 _STRATEGY: Final = TypeAdapter(Strategy)
 _KNOWN_KINDS: Final = frozenset(kind.value for kind in CommandKind)
 
-EVENT_COLUMNS = "id, extract(epoch FROM at)::float8 AS at, actor, host, kind, what, why"
+EVENT_COLUMNS = "id, extract(epoch FROM at)::float8 AS at, actor, host, kind, message, reason"
 COMMAND_COLUMNS = (
     "id, kind, args, reason, actor, host, extract(epoch FROM created_at)::float8 AS created_at, status, outcome"
 )
@@ -53,14 +53,15 @@ SELECT json_build_object(
         FROM zdd.release WHERE id = $1) r),
     'steps', (SELECT coalesce(json_agg(s ORDER BY position), '[]') FROM (
         SELECT position, name, status, detail, note, error,
-               extract(epoch FROM began_at)::float8 AS began_at, extract(epoch FROM ended_at)::float8 AS ended_at
+               extract(epoch FROM started_at)::float8 AS started_at, extract(epoch FROM ended_at)::float8 AS ended_at
         FROM zdd.step WHERE release_id = $1) s),
     'gates', (SELECT coalesce(json_agg(g), '[]') FROM (
         SELECT name, verdict, reason, extract(epoch FROM observed_at)::float8 AS observed_at, max_age,
                extract(epoch FROM since)::float8 AS since
         FROM zdd.gate WHERE release_id = $1) g),
     'guard', (SELECT coalesce(json_agg(g ORDER BY rule), '[]') FROM (
-        SELECT rule, verdict, reason, unit, value, baseline, "limit", samples, series, action, acting, applies, acted,
+        SELECT rule, verdict, reason, unit, value, baseline, "limit", samples, series, action, should_act, is_applicable,
+               action_taken,
                extract(epoch FROM observed_at)::float8 AS observed_at, max_age
         FROM zdd.guard WHERE release_id = $1) g),
     'events', (SELECT coalesce(json_agg(e ORDER BY id), '[]') FROM (
@@ -146,7 +147,7 @@ def dump_strategy(strategy: Strategy) -> str:
 
 
 def parse_event(row: Mapping[str, Any]) -> Event:
-    return Event(row["id"], row["at"], Actor(row["actor"], row["host"]), row["kind"], row["what"], row["why"])
+    return Event(row["id"], row["at"], Actor(row["actor"], row["host"]), row["kind"], row["message"], row["reason"])
 
 
 def is_known(kind: str) -> bool:
@@ -221,7 +222,7 @@ def _parse_step(row: Mapping[str, Any]) -> StepRecord:
         detail=row["detail"],
         note=row["note"],
         error=row["error"],
-        started_at=row["began_at"],
+        started_at=row["started_at"],
         ended_at=row["ended_at"],
     )
 

@@ -14,7 +14,7 @@ _STEPS = """
 UPDATE zdd.step s SET
     status = n.status,
     started_at = CASE WHEN n.status = ANY ($4::text[]) THEN clock_timestamp()
-                    WHEN n.status = ANY ($5::text[]) THEN s.began_at END,
+                    WHEN n.status = ANY ($5::text[]) THEN s.started_at END,
     ended_at = CASE WHEN n.status = ANY ($5::text[]) THEN clock_timestamp() END,
     note = '',
     error = CASE WHEN n.status = ANY ($4::text[]) THEN '' ELSE s.error END
@@ -101,7 +101,7 @@ async def insert_events(connection: Any, release_id: int, default_actor: Actor, 
     actors = [line.actor or default_actor for line in lines]
     # One statement, so that a burst of lines is one round trip.
     await connection.execute(
-        "INSERT INTO zdd.event (release_id, actor, host, kind, what, why)"
+        "INSERT INTO zdd.event (release_id, actor, host, kind, message, reason)"
         " SELECT $1, n.actor, n.host, n.kind, n.what, n.why FROM unnest($2::text[], $3::text[], $4::text[],"
         " $5::text[], $6::text[]) WITH ORDINALITY AS n(actor, host, kind, what, why, nr) ORDER BY n.nr",
         release_id,

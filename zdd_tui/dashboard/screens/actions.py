@@ -68,7 +68,7 @@ def screen_for_row(message: RowSelected, source: StateSource, get_context: Conte
 
 _DETAIL_SCREENS = {
     "timeline": ("timeline", "TimelineScreen"),
-    "picture": ("diagram", "PictureScreen"),
+    "picture": ("diagram", "DiagramScreen"),
     "gates": ("gate", "GateScreen"),
     "backfill-detail": ("backfill", "BackfillScreen"),
     "plan": ("plan", "PlanScreen"),

@@ -64,10 +64,10 @@ class ConfirmScreen(ActionScreen[ConfirmResult], ModalScreen[ConfirmResult], Has
         Binding("enter,y", "yes", "Yes, do it", show=False, id="confirm.yes"),
         Binding("escape,n", "no", "No", show=False, id="confirm.no"),
         # A text field has the focus, and all of what will run can be read all the same.
-        Binding("up", "read(-1)", "Scroll up", show=False, id="confirm.up"),
-        Binding("down", "read(1)", "Scroll down", show=False, id="confirm.down"),
-        Binding("pageup", "read(-10)", "Ten lines up", show=False, id="confirm.page-up"),
-        Binding("pagedown", "read(10)", "Ten lines down", show=False, id="confirm.page-down"),
+        Binding("up", "scroll(-1)", "Scroll up", show=False, id="confirm.up"),
+        Binding("down", "scroll(1)", "Scroll down", show=False, id="confirm.down"),
+        Binding("pageup", "scroll(-10)", "Ten lines up", show=False, id="confirm.page-up"),
+        Binding("pagedown", "scroll(10)", "Ten lines down", show=False, id="confirm.page-down"),
     ]
 
     CSS = DIALOG_CSS.format(name="ConfirmScreen")

@@ -23,7 +23,7 @@ class PageView(LineView, can_focus=True):
     ]
 
     DEFAULT_CSS = """
-    Page { height: 1fr; }
+    PageView { height: 1fr; }
     """
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:

@@ -31,7 +31,7 @@ class DoctorScreen(ActionScreen[None], ModalScreen[None], HasPage):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,d,q", "dismiss", "Close", show=False, id="doctor.close"),
         Binding("tab,c", "turn", "Other page", show=False, id="doctor.turn"),
-        Binding("r", "again", "Look again", show=False, id="doctor.again"),
+        Binding("r", "refresh", "Look again", show=False, id="doctor.again"),
     ]
 
     CSS = DIALOG_CSS.format(name="DoctorScreen")

@@ -108,7 +108,7 @@ def help_sections(screen: Screen[Any]) -> tuple[HelpSection, ...]:
 
 def _node_label(node: object) -> str:
     """``pods`` of a pane, ``this screen`` of a screen."""
-    named = getattr(node, "name_of_pane", "")
+    named = getattr(node, "pane_name", "")
     return f"the pane {named}" if named else "this screen" if isinstance(node, Screen) else "this page"
 
 

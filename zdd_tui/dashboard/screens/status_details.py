@@ -34,7 +34,7 @@ class StatusDetailsScreen(ActionScreen[None], ModalScreen[None], HasPage):
         Binding("escape,e,q,enter", "dismiss", "Close", show=False, id="details.close"),
     ]
 
-    CSS = DIALOG_CSS.format(name="DetailsScreen")
+    CSS = DIALOG_CSS.format(name="StatusDetailsScreen")
 
     def __init__(self, board: DashboardState, context: RenderContext, progress: CommandProgress | None = None) -> None:
         super().__init__()

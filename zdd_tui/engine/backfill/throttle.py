@@ -187,7 +187,7 @@ class GuardLatencySignal:
     async def read(self, conn: Connection, limits: Backfill, now: float) -> str:
         row = await conn.fetchrow(
             'SELECT rule, value, "limit", 100 * value / "limit" AS percent FROM zdd.guard'
-            " WHERE release_id = $1 AND unit = 'seconds' AND applies AND value IS NOT NULL AND \"limit\" > 0"
+            " WHERE release_id = $1 AND unit = 'seconds' AND is_applicable AND value IS NOT NULL AND \"limit\" > 0"
             "  AND observed_at > clock_timestamp() - make_interval(secs => max_age)"
             " ORDER BY percent DESC LIMIT 1",
             self.release_id,

@@ -78,6 +78,6 @@ BLUE_GREEN_GATES: Mapping[str, GateEvaluator] = {
     "smoke-passed": _evaluate_smoke_passed,
     "green-healthy": _evaluate_green_healthy,
     "serving-green": _evaluate_serving_green,
-    "first-warm": _evaluate_first_warm,
-    "green-gone": _evaluate_green_gone,
+    "stable-ready": _evaluate_first_warm,
+    "green-removed": _evaluate_green_gone,
 }

@@ -55,5 +55,5 @@ DARK_LAUNCH_GATES: Mapping[str, GateEvaluator] = {
     "shadow-agrees": _evaluate_shadow_agrees,
     "shadow-fast": _evaluate_shadow_latency,
     "read-held": _evaluate_read_flag,
-    "dark-gone": _evaluate_dark_gone,
+    "dark-launch-removed": _evaluate_dark_gone,
 }

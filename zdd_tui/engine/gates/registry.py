@@ -199,5 +199,5 @@ GATES: Mapping[str, GateEvaluator] = {
     "no-mismatch": _evaluate_no_mismatch,
     "serving-v3": _evaluate_serving_v3,
     "no-old-snapshot": _evaluate_no_old_snapshot,
-    "nothing-left": _evaluate_nothing_left,
+    "cleanup-complete": _evaluate_nothing_left,
 }

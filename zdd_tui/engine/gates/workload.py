@@ -166,9 +166,9 @@ async def _canary_leftovers(ctx: Context, plan: CanaryPlan) -> list[str]:
 WORKLOAD_GATES: Mapping[str, GateEvaluator] = {
     "serving-new": _evaluate_serving_new,
     "no-older-pod": evaluate_no_older_pod,
-    "never-short": _evaluate_capacity_kept,
+    "capacity-kept": _evaluate_capacity_kept,
     "pods-healthy": _evaluate_pods_healthy,
     "soak-passed": evaluate_soak_passed,
     "weight-held": _evaluate_weight,
-    "marks-gone": _evaluate_annotations_removed,
+    "annotations-removed": _evaluate_annotations_removed,
 }

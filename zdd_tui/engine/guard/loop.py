@@ -134,8 +134,8 @@ class GuardLoop:
         kept = await guard_store.load_memory(self._store)
         now = asyncio.get_running_loop().time()
         courses: dict[str, RuleState] = {}
-        if "courses" in kept:
-            courses, pairs = load_rule_states(*kept["courses"], now)
+        if "rule_states" in kept:
+            courses, pairs = load_rule_states(*kept["rule_states"], now)
             self._pairs = {name: deque(moments) for name, moments in pairs.items()}
         if "counters" in kept:
             load_series(kept["counters"][0], self._series, kept["counters"][1], now)
@@ -170,7 +170,7 @@ class GuardLoop:
 
     def _build_snapshot(self, now: float) -> dict[str, bytes]:
         """What the next agent will need."""
-        parts = {"courses": save_rule_states(self._rule_states, self._pairs, now)}
+        parts = {"rule_states": save_rule_states(self._rule_states, self._pairs, now)}
         if self._sources and now >= self._next_save_at:
             windows = [window for rule in self._guard.rules for window in rule.windows]
             parts["counters"] = save_series(self._series, windows, now)

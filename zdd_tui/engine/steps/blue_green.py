@@ -218,7 +218,7 @@ class ReleaseService:
 
 def read_claim(record: ReleaseRecord) -> tuple[SwitchLabel, int, str] | None:
     """The switch, the replicas and the image before the release; None before the Service was claimed."""
-    detail = next((step.detail for step in record.steps if step.name == "claim-service"), {})
+    detail = next((step.detail for step in record.steps if step.name == "acquire-service"), {})
     if "switch" not in detail:
         return None
     return SwitchLabel(*detail["switch"]), int(detail["replicas"]), str(detail["image_before"])

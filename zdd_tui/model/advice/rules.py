@@ -30,8 +30,8 @@ class SchemaImpact(StrEnum):
     BREAKING = "breaking"
 
 
-ROLLING, BLUE_GREEN, CANARY = "rolling", "blue/green", "canary"
-DARK_LAUNCH, EXPAND_CONTRACT = "dark-launch", "expand/contract"
+ROLLING, BLUE_GREEN, CANARY = "rolling", "blue-green", "canary"
+DARK_LAUNCH, EXPAND_CONTRACT = "dark-launch", "expand-contract"
 STRATEGIES = (ROLLING, BLUE_GREEN, CANARY, DARK_LAUNCH, EXPAND_CONTRACT)
 
 

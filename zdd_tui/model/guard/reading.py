@@ -106,7 +106,7 @@ def decide_actions(
         rolled_back: the guard has asked for this release's rollback before.
 
     It acts on a release that has begun and has not ended, and never on one that is on its way back. A rule acts
-    once for a breach (``acted``); one rollback is enough for all of them. Where the way back is lost, a rollback
+    once for a breach (``action_taken``); one rollback is enough for all of them. Where the way back is lost, a rollback
     becomes a pause: it stops what is still to come, and calls for a person.
     """
     if release.state not in _ACTIVE_STATES:

@@ -379,7 +379,7 @@ class BasePlan(PlanSection):
 class Plan(BasePlan):
     """Expand/contract: the schema changes under the running application."""
 
-    strategy: Literal["expand/contract"] = "expand/contract"
+    strategy: Literal["expand-contract"] = "expand-contract"
     kubernetes: Kubernetes
     flags: Flags
     change: Change

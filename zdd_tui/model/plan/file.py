@@ -116,7 +116,7 @@ def select_plan_class(document: Mapping[str, Any], lines: "_LineMap") -> type[Ba
     Raises:
         PlanError: there is no such strategy; names the nearest.
     """
-    given = document.get("strategy", "expand/contract")
+    given = document.get("strategy", "expand-contract")
     if found := PLAN_CLASSES.get(given) if isinstance(given, str) else None:
         return found
     near = difflib.get_close_matches(str(given), PLAN_CLASSES, n=1, cutoff=0.4)

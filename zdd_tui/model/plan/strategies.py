@@ -155,7 +155,7 @@ class BlueGreen(PlanSection):
 class BlueGreenPlan(SingleImagePlan):
     """Blue/green: a second Deployment is tried beside the first, then takes all traffic in one patch."""
 
-    strategy: Literal["blue/green"]
+    strategy: Literal["blue-green"]
     blue_green: BlueGreen
 
     @property
@@ -246,10 +246,10 @@ class DarkLaunchPlan(SingleImagePlan):
 
 
 PLAN_CLASSES: Mapping[str, type[BasePlan]] = {
-    "expand/contract": Plan,
+    "expand-contract": Plan,
     "rolling": RollingPlan,
     "canary": CanaryPlan,
-    "blue/green": BlueGreenPlan,
+    "blue-green": BlueGreenPlan,
     "dark-launch": DarkLaunchPlan,
 }
 """What `strategy` may say; a plan that does not say it is an expand/contract plan."""

@@ -86,12 +86,12 @@ GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
         "pg_stat_activity.backend_xmin, backend_xid and xact_start, and pg_prepared_xacts, against the cutover's xid",
         "no transaction is older, and no session is hidden from us",
     ),
-    "nothing-left": GateDescription(
+    "cleanup-complete": GateDescription(
         "PostgreSQL, Redis, Kubernetes",
         "pg_trigger, pg_proc, columns and tables kept aside; both flags; the Deployment's annotations",
         "nothing of the release",
     ),
-    "never-short": GateDescription(
+    "capacity-kept": GateDescription(
         "Kubernetes",
         "GET Deployment: strategy, maxUnavailable, maxSurge, replicas",
         "no pod goes before its heir is ready",
@@ -104,7 +104,7 @@ GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
         "the share of serving pods with the new image, the weights of the HTTPRoute, or the flag's percentage",
         "the phase's weight, within canary.tolerance",
     ),
-    "marks-gone": GateDescription(
+    "annotations-removed": GateDescription(
         "Kubernetes", "GET Deployment, the canary's objects, the annotations", "nothing of the release"
     ),
     "smoke-passed": GateDescription(
@@ -116,10 +116,10 @@ GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
     "serving-green": GateDescription(
         "Kubernetes", "GET the EndpointSlices of the Service", "every endpoint is a green pod, and all of them"
     ),
-    "first-warm": GateDescription(
+    "stable-ready": GateDescription(
         "Kubernetes", "GET the first Deployment", "the old image, as many available as before"
     ),
-    "green-gone": GateDescription(
+    "green-removed": GateDescription(
         "Kubernetes",
         "GET the green Deployment, the preview Service, the Service's selector and marks",
         "nothing of the release",
@@ -129,7 +129,7 @@ GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
         "the application", _SHADOW, "the new path's latency is at most dark.max_latency_ratio times the old's"
     ),
     "read-held": GateDescription("Redis", "GET of the read flag", "the phase's share"),
-    "dark-gone": GateDescription(
+    "dark-launch-removed": GateDescription(
         "Redis, Kubernetes",
         "GET of both flags; the Deployment's annotations",
         "the read flag is on, the shadow flag is gone",

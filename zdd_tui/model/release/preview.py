@@ -146,22 +146,22 @@ def _ramp(plan: Plan, spec: StepSpec) -> PreviewLines:
 
 
 WORKLOAD_LINES: Mapping[str, Callable[[Any, StepSpec], PreviewLines]] = {
-    "remember-workload": _record_workload,
+    "record-workload": _record_workload,
     "rollout-new": _rollout,
     "soak": _soak,
-    "clear-marks": _clear_annotations,
+    "remove-annotations": _clear_annotations,
     "create-canary": _create,
     "set-weight": _weight,
     "remove-canary": _remove,
-    "claim-service": _acquire_service,
+    "acquire-service": _acquire_service,
     "create-green": _create_green,
     "create-preview": _create_preview,
     "smoke-checks": _smoke,
     "switch-to-green": _switch_to_green,
-    "switch-to-first": _switch_to_stable,
+    "switch-to-stable": _switch_to_stable,
     "remove-green": _remove_green,
     "remove-preview": _remove_preview,
-    "free-service": _release_service,
+    "release-service": _release_service,
     "read-ramp": _ramp,
     "set-shadow": _shadow,
     "set-read": _read,
@@ -170,7 +170,7 @@ WORKLOAD_LINES: Mapping[str, Callable[[Any, StepSpec], PreviewLines]] = {
 """By a step's key. A plan's class is what its strategy's steps need."""
 
 WORKLOAD_UNDO: Mapping[str, Callable[[Any, StepSpec], str]] = {
-    "remember-workload": lambda plan, _spec: f"remove our marks from deployment/{plan.kubernetes.deployment}",
+    "record-workload": lambda plan, _spec: f"remove our marks from deployment/{plan.kubernetes.deployment}",
     "rollout-new": lambda plan, _spec: (
         f"roll deployment/{plan.kubernetes.deployment} back to the image before the release"
     ),
@@ -179,13 +179,13 @@ WORKLOAD_UNDO: Mapping[str, Callable[[Any, StepSpec], str]] = {
         + (f" and service/{plan.canary_service}" if plan.canary.by == "gateway" else "")
     ),
     "set-weight": lambda _plan, _spec: "weight 0: everybody gets what ran before",
-    "claim-service": lambda plan, _spec: f"remove our marks from service/{plan.service}",
+    "acquire-service": lambda plan, _spec: f"remove our marks from service/{plan.service}",
     "create-green": lambda plan, _spec: f"delete deployment/{plan.green_deployment}",
     "create-preview": lambda plan, _spec: f"delete service/{plan.preview_service}",
     "switch-to-green": lambda plan, _spec: (
         f"service/{plan.service}: selector back to the pods of deployment/{plan.kubernetes.deployment}, one patch"
     ),
-    "switch-to-first": lambda plan, _spec: (
+    "switch-to-stable": lambda plan, _spec: (
         f"service/{plan.service}: selector to deployment/{plan.green_deployment} while the first one goes back"
     ),
     "read-ramp": lambda plan, _spec: f"ff:{plan.flags.read} as before",
@@ -301,9 +301,9 @@ CHANGE_LINES: Mapping[str, Callable[[Plan, Catalog | None], PreviewLines]] = {
     "sync-reverse": _reverse,
     "read-flag-on": _read_on,
     "rollout-v3": _v3,
-    "set-aside": _archive,
+    "archive-old-side": _archive,
     "delete-flags": _flags,
-    "drop-aside": _drop,
+    "drop-archive": _drop,
     "analyze": _analyze,
 }
 
@@ -318,7 +318,7 @@ CHANGE_UNDO: Mapping[str, Callable[[Plan], str]] = {
     "sync-reverse": lambda plan: f"drop trigger {sync_name(plan, 'reverse')}",
     "read-flag-on": lambda plan: f"ff:{plan.flags.read} as before",
     "rollout-v3": lambda plan: f"roll deployment/{plan.kubernetes.deployment} back to {plan.kubernetes.images.v2}",
-    "set-aside": lambda plan: f"bring back the old side of {plan.change.table}",
+    "archive-old-side": lambda plan: f"bring back the old side of {plan.change.table}",
     "delete-flags": lambda plan: f"ff:{plan.flags.write} and ff:{plan.flags.read} as before",
 }
 

@@ -9,7 +9,7 @@ from zdd_tui.model.errors import Refused
 MAX_REHEARSAL_AGE = 30 * 24 * 3600.0
 """Seconds that a rehearsal counts: in a month tables grow, versions change, and people forget."""
 
-STRATEGIES_NEEDING_REHEARSAL = frozenset({"expand/contract"})
+STRATEGIES_NEEDING_REHEARSAL = frozenset({"expand-contract"})
 """Strategies that change a database, which is what a rehearsal is of."""
 
 

@@ -52,7 +52,7 @@ class StepStatus(StrEnum):
     """
 
     PENDING = "pending"
-    STARTED = "intent"
+    STARTED = "started"
     DONE = "done"
     FAILED = "failed"
     UNDOING = "undoing"

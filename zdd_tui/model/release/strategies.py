@@ -9,7 +9,7 @@ from zdd_tui.model.release.strategy import GateSpec, PhaseSpec, StepSpec, Strate
 
 _REGION = GateSpec(REGION_GATE, "the region before it is done and has soaked")
 _GUARD = GateSpec("guard", "every rule of the guard passes")
-_RECORD_WORKLOAD = StepSpec("remember-workload", "keep image and replicas of now for the way back")
+_RECORD_WORKLOAD = StepSpec("record-workload", "keep image and replicas of now for the way back")
 _SOAK = StepSpec("soak", "soak")
 _NO_OLDER_POD = GateSpec("no-older-pod", "no older pod is left, terminating ones included")
 _SERVING_NEW = GateSpec("serving-new", "every serving pod has the new image")
@@ -17,8 +17,8 @@ _HEALTHY = GateSpec("pods-healthy", "new pods are ready and have not restarted")
 _SOAK_PASSED = GateSpec("soak-passed", "soak passed")
 _CLEANUP = PhaseSpec(
     "cleanup",
-    (StepSpec("clear-marks", "remove our marks from the Deployment"),),
-    (GateSpec("marks-gone", "nothing of the release is left behind"),),
+    (StepSpec("remove-annotations", "remove our marks from the Deployment"),),
+    (GateSpec("annotations-removed", "nothing of the release is left behind"),),
 )
 
 
@@ -68,7 +68,7 @@ def build_rolling() -> Strategy:
                 "rollout",
                 (_RECORD_WORKLOAD, StepSpec("rollout-new", "roll out the new image")),
                 (
-                    GateSpec("never-short", "the rollout takes no pod away before its heir is ready"),
+                    GateSpec("capacity-kept", "the rollout takes no pod away before its heir is ready"),
                     _SERVING_NEW,
                     _NO_OLDER_POD,
                 ),
@@ -130,27 +130,27 @@ def build_blue_green() -> Strategy:
     they know. Flagger does it so for plain Deployments; Argo Rollouts can keep two ReplicaSets under one name only
     because it replaces the Deployment by a resource of its own.
     """
-    warm = GateSpec("first-warm", "the first Deployment stands ready with the old image")
+    warm = GateSpec("stable-ready", "the first Deployment stands ready with the old image")
     healthy = GateSpec("green-healthy", "green pods are ready and have not restarted")
     try_out = (
         _RECORD_WORKLOAD,
-        StepSpec("claim-service", "take the Service for this release"),
+        StepSpec("acquire-service", "take the Service for this release"),
         StepSpec("create-green", "a second Deployment with the new image, all replicas, without traffic"),
         StepSpec("create-preview", "a preview Service that finds its pods"),
         StepSpec("smoke-checks", "smoke checks on every pod of the preview Service"),
     )
     promote = (
         StepSpec("rollout-new", "roll out the new image on the first Deployment, which has no traffic"),
-        StepSpec("switch-to-first", "switch the Service's selector back to it, one patch"),
+        StepSpec("switch-to-stable", "switch the Service's selector back to it, one patch"),
     )
     cleanup = (
         StepSpec("remove-green", "remove the second Deployment, once its pods have drained"),
         StepSpec("remove-preview", "remove the preview Service"),
-        StepSpec("free-service", "remove our marks from the Service"),
+        StepSpec("release-service", "remove our marks from the Service"),
         *_CLEANUP.steps,
     )
     return Strategy(
-        "blue/green",
+        "blue-green",
         (
             PhaseSpec("preview", try_out, (GateSpec("smoke-passed", "smoke checks passed"), healthy, warm)),
             PhaseSpec(
@@ -160,7 +160,7 @@ def build_blue_green() -> Strategy:
             ),
             PhaseSpec("soak", (_SOAK,), (_SOAK_PASSED, healthy, warm)),
             PhaseSpec("promote", promote, (_SERVING_NEW, _NO_OLDER_POD, _HEALTHY)),
-            PhaseSpec("cleanup", cleanup, (GateSpec("green-gone", "nothing of the release is left behind"),)),
+            PhaseSpec("cleanup", cleanup, (GateSpec("green-removed", "nothing of the release is left behind"),)),
         ),
     )
 
@@ -196,6 +196,6 @@ def build_dark_launch(plan: DarkLaunchPlan) -> Strategy:
     cleanup = PhaseSpec(
         "cleanup",
         (StepSpec("shadow-off", "switch the shadow flag off and delete it"), *_CLEANUP.steps),
-        (GateSpec("dark-gone", "the new path alone is left"),),
+        (GateSpec("dark-launch-removed", "the new path alone is left"),),
     )
     return Strategy("dark-launch", (build_rolling().phases[0], *shadows, *ramps, cleanup))

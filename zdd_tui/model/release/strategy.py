@@ -106,7 +106,7 @@ def build_expand_contract(
     optional = {"create-indexes": indexes, "sync-forward": sync_by_trigger}
     steps = tuple(step for step in _EXPAND.steps if optional.get(step.name, True))
     phases = (replace(_EXPAND, steps=steps), *_AFTER_EXPAND)
-    return Strategy("expand/contract", tuple(_add_read_ramp(phase, ramp) for phase in phases))
+    return Strategy("expand-contract", tuple(_add_read_ramp(phase, ramp) for phase in phases))
 
 
 def _add_read_ramp(phase: PhaseSpec, ramp: tuple[int, ...]) -> PhaseSpec:
@@ -173,7 +173,7 @@ _AFTER_EXPAND = (
     ),
     PhaseSpec(
         Phase.CONTRACT,
-        (StepSpec("set-aside", "take the old schema away, keeping its data aside"),),
+        (StepSpec("archive-old-side", "take the old schema away, keeping its data aside"),),
         (
             GateSpec("no-old-snapshot", "no transaction is older than the cutover"),
             GateSpec("serving-v3", "every pod is V3"),
@@ -185,10 +185,10 @@ _AFTER_EXPAND = (
         Phase.CLEANUP,
         (
             StepSpec("delete-flags", "delete the flags"),
-            StepSpec("drop-aside", "drop triggers and the data kept aside", irreversible=True),
+            StepSpec("drop-archive", "drop triggers and the data kept aside", irreversible=True),
             StepSpec("analyze", "ANALYZE"),
-            StepSpec("clear-marks", "remove our marks from the Deployment"),
+            StepSpec("remove-annotations", "remove our marks from the Deployment"),
         ),
-        (GateSpec("nothing-left", "nothing of the release is left behind"),),
+        (GateSpec("cleanup-complete", "nothing of the release is left behind"),),
     ),
 )

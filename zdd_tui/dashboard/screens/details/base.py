@@ -107,7 +107,7 @@ class PolledQuery(Generic[T]):
             self.answer = Observed(future.result(), now)
         else:
             title = getattr(error, "title", "") or type(error).__name__
-            self.answer = replace(self.answer, error=title, hint=getattr(error, "mend", ""))
+            self.answer = replace(self.answer, error=title, hint=getattr(error, "hint", ""))
 
 
 class TitleLine(LineView):
@@ -139,7 +139,7 @@ class DetailScreen(ActionScreen[None], HasPage):
     DetailScreen {
         #detail { border: round $secondary; padding: 0 1; height: 1fr; }
         &.-production #detail { border: round $error; }
-        TitleLine, Keys { padding: 0 2; }
+        TitleLine, KeyHints { padding: 0 2; }
         #search { height: 3; border: round $warning; padding: 0 1; display: none; }
         #search.-open { display: block; }
     }

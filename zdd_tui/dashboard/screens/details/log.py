@@ -28,7 +28,7 @@ class LogScreen(DetailScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f,space", "follow", "Follow the end, or stand still", show=False, id="log.follow"),
-        Binding("b", "before", "The container that ran before, or the present one", show=False, id="log.before"),
+        Binding("b", "previous", "The container that ran before, or the present one", show=False, id="log.before"),
         Binding("t", "times", "Show times, or not", show=False, id="log.times"),
     ]
 
@@ -43,7 +43,7 @@ class LogScreen(DetailScreen):
 
     def on_mount(self) -> None:
         self._open()
-        display_options = getattr(self.app, "look", None)
+        display_options = getattr(self.app, "display_options", None)
         slow = isinstance(display_options, TerminalLook) and display_options.low_bandwidth
         self.set_interval(SLOW_REFRESH_INTERVAL if slow else REFRESH_INTERVAL, self._refresh_new_lines)
         self.call_after_refresh(self._scroll_to_end)

@@ -63,7 +63,7 @@ class CommandProgress:
     def with_send_error(self, error: BaseException, now: float) -> "CommandProgress":
         """It could not be sent."""
         title = getattr(error, "title", "") or str(error) or type(error).__name__
-        hint = getattr(error, "mend", "")
+        hint = getattr(error, "hint", "")
         return replace(
             self, stage=CommandStage.REFUSED, text=f"not sent: {title}{f' ({hint})' if hint else ''}", finished_at=now
         )

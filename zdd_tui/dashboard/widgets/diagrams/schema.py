@@ -97,20 +97,20 @@ def _data_movement(record: ReleaseRecord) -> list[tuple[str, TextStyle]]:
         arrows.append(("── trigger ─▶", TextStyle.RUNNING))
     state = record.backfill
     percent = done_percent(state)
-    if state is not None and percent is not None and not _is_step_done(release, "set-aside"):
+    if state is not None and percent is not None and not _is_step_done(release, "archive-old-side"):
         done = state.status == "done"
         arrows.append(("backfill", TextStyle.DIM))
         arrows.append((f"━━ {percent}% ━━▶", TextStyle.GOOD if done else TextStyle.RUNNING))
-    if _is_step_done(release, "sync-reverse") and not _is_step_done(release, "set-aside"):
+    if _is_step_done(release, "sync-reverse") and not _is_step_done(release, "archive-old-side"):
         arrows.append(("◀─ trigger ──", TextStyle.RUNNING))
     return arrows
 
 
 def describe_old_state(release: Release) -> str:
     """``there``, or what became of it."""
-    if _is_step_done(release, "drop-aside"):
+    if _is_step_done(release, "drop-archive"):
         return "gone"
-    return "set aside, data kept" if _is_step_done(release, "set-aside") else "there"
+    return "set aside, data kept" if _is_step_done(release, "archive-old-side") else "there"
 
 
 def describe_new_state(release: Release) -> str:

@@ -31,9 +31,9 @@ def diagram_lines(
     text = summarize_release(record, now)
     lines = [*wrap(f"{text.glyph} {text.state_label}  {text.text}", cells, TextStyle.STRONG), ()]
     match board.plan.strategy:
-        case "expand/contract":
+        case "expand-contract":
             return lines + schema_diagram_lines(board, record, cells)
-        case "blue/green":
+        case "blue-green":
             return lines + _blue_green_diagram(board, record, now, cells)
         case "canary":
             return lines + _canary_diagram(board, record, now, cells)
@@ -45,7 +45,7 @@ def diagram_lines(
 # --- rolling ---------------------------------------------------------------------------------------------------------
 
 
-_ROLLING_GATES = ("never-short", "serving-new", "no-older-pod", "guard")
+_ROLLING_GATES = ("capacity-kept", "serving-new", "no-older-pod", "guard")
 
 
 def _rolling_diagram(board: DashboardState, record: ReleaseRecord, now: float, cells: int) -> list[Line]:
@@ -92,7 +92,7 @@ def _split_by_image(board: DashboardState, pods: Sequence[Pod]) -> tuple[list[Po
 # --- blue/green ------------------------------------------------------------------------------------------------------
 
 
-_BLUE_GREEN_GATES = ("smoke-passed", "serving-green", "green-healthy", "first-warm", "guard")
+_BLUE_GREEN_GATES = ("smoke-passed", "serving-green", "green-healthy", "stable-ready", "guard")
 
 
 def _blue_green_diagram(board: DashboardState, record: ReleaseRecord, now: float, cells: int) -> list[Line]:

@@ -139,7 +139,7 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
     @property
     def shows_history(self) -> bool:
         """Strips of past values are drawn; not on a slow line, where each reading would paint them anew."""
-        display_options = getattr(self.app, "look", None)
+        display_options = getattr(self.app, "display_options", None)
         return not (isinstance(display_options, DisplayOptions) and display_options.low_bandwidth)
 
     def text_under_cursor(self) -> str:

@@ -50,7 +50,7 @@ class PaneContainer(CachedWidget):
     """
 
     DEFAULT_CSS = """
-    Panes { height: 1fr; width: 1fr; }
+    PaneContainer { height: 1fr; width: 1fr; }
     """
 
     def __init__(self) -> None:

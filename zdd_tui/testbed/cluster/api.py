@@ -6,6 +6,7 @@ Controllers call it directly; the HTTP server calls it for everyone else.
 
 import uuid
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
@@ -19,6 +20,7 @@ from zdd_tui.testbed.cluster.errors import (
     already_exists,
     bad_request,
     conflict,
+    invalid_request,
     not_found,
 )
 from zdd_tui.testbed.cluster.kinds import ResourceType
@@ -124,7 +126,7 @@ class Api:
             raise not_found(kinds.NAMESPACE, namespace)
         if is_deleting(owner) and kind is not kinds.EVENT:
             message = f"unable to create new content in namespace {namespace} because it is being terminated"
-            raise ApiError(403, "Forbidden", message, {"causes": [{"reason": "NamespaceTerminating"}]})
+            raise ApiError(HTTPStatus.FORBIDDEN, "Forbidden", message, {"causes": [{"reason": "NamespaceTerminating"}]})
 
     def update(
         self, kind: ResourceType, namespace: str, name: str, body: Json, *, status: bool = False, dry_run: bool = False
@@ -346,7 +348,7 @@ async def review_access(request: web.Request) -> Json:
     spec: dict[str, Any] = (await requests.read_object_body(request)).get("spec") or {}
     if sum(bool(spec.get(name)) for name in _ATTRIBUTE_FIELDS) != 1:
         message = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-        raise ApiError(422, "Invalid", f'SelfSubjectAccessReview.authorization.k8s.io "" is invalid: {message}', {})
+        raise invalid_request(f'SelfSubjectAccessReview.authorization.k8s.io "" is invalid: {message}')
     return {**answer, "spec": spec, "status": {"allowed": True}}
 
 
@@ -381,7 +383,7 @@ def set_replicas(api: Api, kind: ResourceType, namespace: str, name: str, wanted
     if replicas < 0:
         message = f'Scale.autoscaling "{name}" is invalid: spec.replicas: Invalid value: {replicas}: '
         message += "must be greater than or equal to 0"
-        raise ApiError(422, "Invalid", message, {"name": name, "group": "autoscaling", "kind": "Scale"})
+        raise invalid_request(message, {"name": name, "group": "autoscaling", "kind": "Scale"})
     new = deep_copy(old)
     new["spec"]["replicas"] = replicas
     return scale_of(api.update(kind, namespace, name, new))

@@ -6,6 +6,7 @@ on the reason.
 
 import json
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from zdd_tui.testbed.cluster.kinds import ResourceType
@@ -77,48 +78,52 @@ def _format_value(value: Any) -> str:
 
 
 def bad_request(message: str) -> ApiError:
-    return ApiError(400, "BadRequest", message)
+    return ApiError(HTTPStatus.BAD_REQUEST, "BadRequest", message)
 
 
 def unauthorized() -> ApiError:
-    return ApiError(401, "Unauthorized", "Unauthorized")
+    return ApiError(HTTPStatus.UNAUTHORIZED, "Unauthorized", "Unauthorized")
 
 
 def not_found(kind: ResourceType, name: str) -> ApiError:
     details = {"name": name, **({"group": kind.group} if kind.group else {}), "kind": kind.plural}
-    return ApiError(404, "NotFound", f'{kind.resource} "{name}" not found', details)
+    return ApiError(HTTPStatus.NOT_FOUND, "NotFound", f'{kind.resource} "{name}" not found', details)
 
 
 def no_such_path() -> ApiError:
-    return ApiError(404, "NotFound", "the server could not find the requested resource", {})
+    return ApiError(HTTPStatus.NOT_FOUND, "NotFound", "the server could not find the requested resource", {})
 
 
 def method_not_allowed() -> ApiError:
     message = "the server does not allow this method on the requested resource"
-    return ApiError(405, "MethodNotAllowed", message, {})
+    return ApiError(HTTPStatus.METHOD_NOT_ALLOWED, "MethodNotAllowed", message, {})
 
 
 def already_exists(kind: ResourceType, name: str) -> ApiError:
     details = {"name": name, **({"group": kind.group} if kind.group else {}), "kind": kind.plural}
-    return ApiError(409, "AlreadyExists", f'{kind.resource} "{name}" already exists', details)
+    return ApiError(HTTPStatus.CONFLICT, "AlreadyExists", f'{kind.resource} "{name}" already exists', details)
 
 
 def conflict(kind: ResourceType, name: str, reason: str) -> ApiError:
     details = {"name": name, **({"group": kind.group} if kind.group else {}), "kind": kind.plural}
     message = f'Operation cannot be fulfilled on {kind.resource} "{name}": {reason}'
-    return ApiError(409, "Conflict", message, details)
+    return ApiError(HTTPStatus.CONFLICT, "Conflict", message, details)
 
 
 CONFLICT_MESSAGE = "the object has been modified; please apply your changes to the latest version and try again"
 
 
 def expired(requested: int, oldest: int) -> ApiError:
-    return ApiError(410, "Expired", f"too old resource version: {requested} ({oldest})")
+    return ApiError(HTTPStatus.GONE, "Expired", f"too old resource version: {requested} ({oldest})")
 
 
 def unsupported_media_type(supported: str) -> ApiError:
     message = f"the body of the request was in an unknown format - accepted media types include: {supported}"
-    return ApiError(415, "UnsupportedMediaType", message)
+    return ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
+
+
+def invalid_request(message: str, details: Json | None = None) -> ApiError:
+    return ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid", message, details or {})
 
 
 def unprocessable(kind: ResourceType, name: str, causes: list[StatusCause]) -> ApiError:
@@ -131,4 +136,4 @@ def unprocessable(kind: ResourceType, name: str, causes: list[StatusCause]) -> A
         "kind": kind.kind,
         "causes": [{"reason": c.reason, "message": c.message, "field": c.field} for c in causes],
     }
-    return ApiError(422, "Invalid", f'{qualified} "{name}" is invalid: {joined}', details)
+    return ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid", f'{qualified} "{name}" is invalid: {joined}', details)

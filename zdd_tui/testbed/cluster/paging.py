@@ -4,6 +4,7 @@ import secrets
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from aiohttp import web
 
@@ -45,7 +46,7 @@ class ListPages:
                 "list without the continue parameter, or use the continue token in this response to retrieve the "
                 "remainder of the results."
             )
-            raise ApiError(410, "Expired", message)
+            raise ApiError(HTTPStatus.GONE, "Expired", message)
         return self._page(request, items, version, requests.read_int_query(request, "limit") or 0)
 
     def _page(self, request: web.Request, items: list[Json], version: int, limit: int) -> ListPage:

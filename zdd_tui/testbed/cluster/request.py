@@ -8,7 +8,7 @@ import yaml
 from aiohttp import web
 
 from zdd_tui.testbed.cluster import events_v1, kinds, schema
-from zdd_tui.testbed.cluster.errors import ApiError, bad_request, no_such_path, unsupported_media_type
+from zdd_tui.testbed.cluster.errors import bad_request, invalid_request, no_such_path, unsupported_media_type
 from zdd_tui.testbed.cluster.kinds import ResourceType
 from zdd_tui.testbed.cluster.meta import Json, without_nulls
 
@@ -97,7 +97,7 @@ async def read_delete_options(request: web.Request) -> Json:
         options.setdefault("dryRun", [query["dryRun"]])
     grace = options.get("gracePeriodSeconds")
     if grace is not None and (not isinstance(grace, int) or grace < 0):
-        raise ApiError(422, "Invalid", "gracePeriodSeconds: must be greater than or equal to 0", {})
+        raise invalid_request("gracePeriodSeconds: must be greater than or equal to 0")
     return options
 
 

@@ -6,6 +6,7 @@ import os
 import platform
 import uuid
 from contextlib import aclosing
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ class Kubelet:
         try:
             await self._report(host)
         except KubeApiError as error:
-            if error.status != 404:
+            if error.status != HTTPStatus.NOT_FOUND:
                 raise
             labels = {"kubernetes.io/hostname": self._name, "kubernetes.io/os": "linux"}
             body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self._name, "labels": labels}}

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from http import HTTPStatus
 from typing import Any
 
 from zdd_tui.backends.kubernetes.cluster import MERGE_PATCH
@@ -107,12 +108,12 @@ class StatusManager:
 
     async def _is_lost(self, error: KubeApiError) -> bool:
         """The pod is gone, or another one has its name (our uid is a precondition of every write)."""
-        if error.status != 409:  # 409 may also be a mere race with another writer
-            return error.status == 404
+        if error.status != HTTPStatus.CONFLICT:  # 409 may also be a mere race with another writer
+            return error.status == HTTPStatus.NOT_FOUND
         try:
             found = await self._http.request_json("GET", self._path)
         except KubeApiError as missing:
-            return missing.status == 404
+            return missing.status == HTTPStatus.NOT_FOUND
         except ClusterError:
             return False
         return get_text(found, "metadata", "uid") != get_text(self.pod, "metadata", "uid")

@@ -76,7 +76,7 @@ async def wait_for_exit(child: subprocess.Popen[bytes], seconds: float) -> int |
 
 
 async def stop(child: subprocess.Popen[bytes], signal_number: signal.Signals, grace: float) -> int:
-    """Ask politely, wait ``grace`` seconds, then kill. Returns the exit code."""
+    """Sends SIGTERM, waits ``grace`` seconds, then kills. Returns the exit code."""
     if child.poll() is None:
         child.send_signal(signal_number)
         if await wait_for_exit(child, grace) is None:
@@ -95,7 +95,7 @@ async def wait_until(child: subprocess.Popen[bytes], ready: Callable[[], bool], 
 
 
 def free_port() -> int:
-    """A loopback TCP port that nobody listens on now; the caller retries if somebody takes it in between."""
+    """A free loopback TCP port; the caller retries if another process takes it in between."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])

@@ -1,7 +1,7 @@
 """PostgreSQL and Redis for the demo and the tests: real servers out of wheels, in a folder that goes away.
 
-They listen on 127.0.0.1 only, on ports that were free, and ask for a random password. They end with us,
-whatever ends us. Durability is switched off: the data is for show.
+They listen on 127.0.0.1 only, on ports that were free, and require a random password. They stop when this
+process ends, however it ends. Durability is switched off: the data is disposable.
 """
 
 import asyncio
@@ -227,7 +227,7 @@ class RedisServer:
 
 @contextlib.asynccontextmanager
 async def postgres_server(folder: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[PostgresServer]:
-    """A running PostgreSQL whose data is in ``folder`` (created when missing); stopped on the way out."""
+    """A running PostgreSQL whose data is in ``folder`` (created when missing); stopped at exit."""
     server = PostgresServer(folder, settings)
     try:
         await server.start()
@@ -238,7 +238,7 @@ async def postgres_server(folder: Path, settings: Mapping[str, str] | None = Non
 
 @contextlib.asynccontextmanager
 async def redis_server(folder: Path) -> AsyncIterator[RedisServer]:
-    """A running Redis; stopped on the way out."""
+    """A running Redis; stopped at exit."""
     server = RedisServer(folder)
     try:
         await server.start()

@@ -12,5 +12,5 @@ these rooms:
 
 tests/cluster holds it against a real control plane, object by object and refusal by refusal.
 Left out: server-side apply, protobuf bodies (`kubectl create deployment` sends them; `kubectl create -f` does not),
-authorization (whoever has the token may do everything, and is told so), admission by policy, custom resources.
+authorization (every client that has the token may do everything), admission by policy, custom resources.
 """

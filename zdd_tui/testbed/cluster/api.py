@@ -102,7 +102,7 @@ class Api:
         return obj if dry_run else self.store.put(kind, obj)
 
     def _identify(self, kind: ResourceType, namespace: str, obj: Json) -> Json:
-        """Check what the body says it is, and give it a name; returns its metadata."""
+        """Checks kind and version of the body and gives it a name; returns its metadata."""
         validate_type(kind, obj)
         metadata: Json = obj.setdefault("metadata", {})
         for name in (*_SERVER_OWNED_FIELDS[:-1], "resourceVersion", "selfLink", "managedFields"):
@@ -310,7 +310,7 @@ def _check_preconditions(kind: ResourceType, obj: Json, wanted: Json) -> None:
 
 
 def _grace_period(kind: ResourceType, obj: Json, requested: int | None) -> int:
-    """Seconds that a deletion waits. A pod that runs nowhere, or no more, has nobody to wait for."""
+    """Seconds that a deletion waits. A pod that does not run anywhere is deleted at once."""
     if kind is not kinds.POD:
         return 0
     if not obj["spec"].get("nodeName") or obj.get("status", {}).get("phase") in ("Succeeded", "Failed"):
@@ -329,10 +329,10 @@ def _shorten_deadline(metadata: Json, grace: int) -> None:
     metadata["deletionGracePeriodSeconds"] = grace
 
 
-# --- What a client may do, asked by itself (SelfSubjectAccessReview). Whoever has the token may do everything here.
+# --- SelfSubjectAccessReview: every client that has the token may do everything here.
 #
-# k9s asks before every view, and `kubectl auth can-i` is nothing else. Both send protobuf, which we do not read: the
-# answer would be the same. Only a question in JSON is answered with what was asked in it, and refused where it is none.
+# k9s sends one before every view, and so does `kubectl auth can-i`. Both send protobuf, which is not read here: the
+# result would be the same. Only a review in JSON gets its spec back, and is refused where it is malformed.
 
 
 REVIEW_PATH = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -341,7 +341,7 @@ _ATTRIBUTE_FIELDS = ("resourceAttributes", "nonResourceAttributes")
 
 
 async def review_access(request: web.Request) -> Json:
-    """The review with its answer. Raises ApiError 400, 415, 422 (it does not ask about exactly one thing)."""
+    """The review with its result. Raises ApiError 400, 415, 422 (it does not ask about exactly one thing)."""
     answer: Json = {"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "metadata": {}}
     if request.content_type == PROTOBUF:
         return {**answer, "spec": {}, "status": {"allowed": True}}

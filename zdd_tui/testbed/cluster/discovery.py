@@ -1,4 +1,4 @@
-"""What a client asks before it asks for objects: versions, groups, resources, and a minimal OpenAPI v3.
+"""Discovery: versions, groups, resources, and a minimal OpenAPI v3.
 
 kubectl falls back from aggregated discovery to these documents. Of OpenAPI it reads two facts: that PATCH takes
 `fieldValidation`, so that it leaves validation to the server, and no schema for strategic merge, so that it

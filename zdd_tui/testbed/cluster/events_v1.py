@@ -23,14 +23,14 @@ def stored_kind(kind: ResourceType) -> ResourceType:
 
 
 def to_requested_kind(kind: ResourceType, obj: Json) -> Json:
-    """A stored object as the asked kind."""
+    """A stored object as the requested kind."""
     if kind is not kinds.EVENT_V1 or obj.get("kind") != kinds.EVENT.kind:
         return obj
     return {_EVENTS_V1_NAMES.get(key, key): value for key, value in obj.items()} | {"apiVersion": kind.api_version}
 
 
 def to_stored_kind(kind: ResourceType, body: Json) -> Json:
-    """A body of the asked kind as it is stored."""
+    """A body of the requested kind as it is stored."""
     if kind is not kinds.EVENT_V1:
         return body
     return {_CORE_NAMES.get(key, key): value for key, value in body.items()} | {"apiVersion": kinds.EVENT.api_version}

@@ -50,7 +50,7 @@ POD = ResourceType(
 )  # fmt: skip
 SERVICE = ResourceType("", "v1", "Service", "services", ("svc",), has_status=True, in_all=True, returns_deleted=True)
 EVENT = ResourceType("", "v1", "Event", "events", ("ev",))
-# The same events in another dress: stored as EVENT, converted on the way in and out.
+# The same events in another API group: stored as EVENT, converted when read and written.
 EVENT_V1 = ResourceType("events.k8s.io", "v1", "Event", "events", ("ev",))
 NODE = ResourceType("", "v1", "Node", "nodes", ("no",), namespaced=False, has_status=True)
 NAMESPACE = ResourceType("", "v1", "Namespace", "namespaces", ("ns",), namespaced=False, has_status=True)
@@ -61,7 +61,7 @@ ENDPOINT_SLICE = ResourceType(
     "discovery.k8s.io", "v1", "EndpointSlice", "endpointslices",
     generation=("endpoints", "ports", "labels"),
 )  # fmt: skip
-# Nobody routes here: it is what is looked at that counts.
+# Nothing routes here: only the stored object matters.
 INGRESS = ResourceType(
     "networking.k8s.io", "v1", "Ingress", "ingresses", ("ing",), has_status=True, generation=("spec",)
 )

@@ -18,7 +18,7 @@ MAX_CONTINUED = 100
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
-    """Some objects of a list, and the `metadata` of the answer."""
+    """Some objects of a list, and the `metadata` of the response."""
 
     items: list[Json]
     metadata: Json

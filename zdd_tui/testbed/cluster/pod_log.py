@@ -23,7 +23,7 @@ LOG_ANNOTATION = "zdd.local/log-file"
 PREVIOUS_SUFFIX = ".previous"
 """In place of the file's own: the log of the container that ran before."""
 
-POLL_INTERVAL = 0.25  # seconds between looks at a followed file
+POLL_INTERVAL = 0.25  # seconds between reads of a followed file
 
 
 async def serve_log(request: web.Request, pod: Json, root: Path, closing: asyncio.Event) -> web.StreamResponse:
@@ -49,7 +49,7 @@ async def serve_log(request: web.Request, pod: Json, root: Path, closing: asynci
         await response.prepare(request)
         await response.write(first[:limit])
         while not closing.is_set():
-            # Looked at before the file is read: what a container wrote last is not lost.
+            # Checked before the file is read, so that the last output of a container is not lost.
             over = _is_superseded(file)
             if added := file.read():
                 await response.write(line.stamp(added, datetime.now(UTC).timestamp()))

@@ -45,7 +45,7 @@ def _types() -> dict[str, dict[str, str]]:
 
 
 class _Mismatch(Exception):
-    """A value of another type: what Go's decoder says about it."""
+    """A value of another type: the message of Go's decoder."""
 
 
 class _Decoder:
@@ -118,7 +118,7 @@ def decode_resource(kind: ResourceType, body: Any, validation: str = "Ignore") -
     if not isinstance(body, dict):
         raise bad_request("the object provided is unrecognized (must be of type Object): " + kind.kind)
     if (body.get("apiVersion", kind.api_version), body.get("kind", kind.kind)) != (kind.api_version, kind.kind):
-        return body, []  # refused for that, in the words that say it
+        return body, []  # refused, with the decoder's message
     decoder = _Decoder()
     try:
         result = decoder.struct(body, model_name(kind), "", "")

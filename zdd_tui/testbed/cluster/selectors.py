@@ -1,4 +1,4 @@
-"""Label and field selectors, as they stand in a query or in a spec."""
+"""Label and field selectors, as written in a query or in a spec."""
 
 import re
 from collections.abc import Callable

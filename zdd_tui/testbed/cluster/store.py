@@ -14,9 +14,9 @@ from zdd_tui.testbed.cluster.kinds import ResourceType
 from zdd_tui.testbed.cluster.meta import Json, name_of, namespace_of, owner_references, uid_of
 from zdd_tui.testbed.cluster.selectors import ObjectMatch
 
-# Writes kept for watches that resume, some 10 KB each: minutes of a demo's busiest rollout. Older ones answer 410.
+# Writes kept for watches that resume, some 10 KB each: minutes of a demo's busiest rollout. Older ones responds 410.
 HISTORY_LENGTH = 5_000
-# Numbering does not begin at 1, so that a version from another cluster's life is told apart from ours.
+# Numbering does not begin at 1, so that a version of another cluster is not mistaken for ours.
 FIRST_VERSION = 100
 # A watcher that lags by this many events is closed: it resumes or relists, and memory stays bounded.
 MAX_WATCH_BACKLOG = 10_000
@@ -34,7 +34,7 @@ class ObjectChange:
     _lines: dict[str, bytes] = field(default_factory=dict)
 
     def event_type_for(self, match: ObjectMatch | None) -> str | None:
-        """What a watch with this selector is told: leaving the selection reads as DELETED."""
+        """The event for a watch with this selector: leaving the selection reads as DELETED."""
         before = self.previous is not None and (match is None or match(self.previous))
         after = not self.deleted and (match is None or match(self.current))
         if before and after:

@@ -183,7 +183,7 @@ MAX_WEIGHT = 1_000_000
 
 
 def _http_route(obj: Json) -> Iterator[StatusCause]:
-    """What a release writes: the shares. The rest of the CustomResourceDefinition is not looked at."""
+    """What a release writes: the shares. The rest of the CustomResourceDefinition is not validated."""
     for at, rule in enumerate(obj["spec"]["rules"]):
         for number, backend in enumerate(rule.get("backendRefs") or ()):
             path = f"spec.rules[{at}].backendRefs[{number}]"

@@ -26,7 +26,7 @@ class ConfigError(Exception):
 
 
 def container_port(container: JsonObject) -> int:
-    """The port that the application is told to listen on: $PORT, the first containerPort, or 8080."""
+    """The port that the application listens on: $PORT, the first containerPort, or 8080."""
     for item in get_objects(container, "env"):
         if get_text(item, "name") == "PORT" and get_text(item, "value").isdigit():
             return int(get_text(item, "value"))
@@ -132,7 +132,7 @@ class Process:
 
     @classmethod
     async def start(cls, argv: list[str], env: dict[str, str], cwd: Path, log: Path, zygote: Zygote) -> "Process":
-        """Start the process; it dies with us. The log of a process before it is kept aside, as a kubelet does it.
+        """Start the process; it dies with us. The log of the previous process is kept as `previous`, as a kubelet does.
 
         What the zygote has warm is forked from it; all else is a new program.
 

@@ -12,7 +12,7 @@ from zdd_tui.testbed.kubelet.container import Process
 
 @dataclass(frozen=True, slots=True)
 class ProbeTarget:
-    """Where a container can be asked: its address and its ports by name."""
+    """Where a container can be probed: its address and its ports by name."""
 
     address: str
     ports: Mapping[str, int]

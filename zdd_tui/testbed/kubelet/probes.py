@@ -11,7 +11,7 @@ from zdd_tui.testbed.kubelet.handlers import ProbeTarget, run_handler
 INITIAL_DELAY = 0.25
 """Seconds from a container's start to its first probe. The real kubelet's probes tick from before that start, so that
 the first comes at any time within a period; one at the very instant of the start would find no container listening, and
-nothing would be asked again for a whole period."""
+nothing would be probed again for a whole period."""
 
 
 class ContainerProber:
@@ -52,7 +52,7 @@ class ContainerProber:
             self._on_startup(True)
 
     def keep_readiness_only(self) -> None:
-        """The pod is leaving: only readiness is still asked, as the real kubelet does."""
+        """The pod is terminating: only readiness is still probed, as in the real kubelet."""
         for task in self._alive_tasks:
             task.cancel()
 
@@ -89,7 +89,7 @@ class ContainerProber:
             self._changed()
 
     async def _loop(self, kind: str, verdict: Callable[[bool], None]) -> None:
-        """Ask every period; call `verdict` whenever a threshold is reached."""
+        """Probes every period; calls `verdict` whenever a threshold is reached."""
         probe = get_object(self._container, f"{kind.lower()}Probe")
         period = max(get_number(probe, "periodSeconds", default=10), 1)
         timeout = max(get_number(probe, "timeoutSeconds", default=1), 1)

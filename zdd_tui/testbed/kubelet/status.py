@@ -31,7 +31,7 @@ def terminated_state(exit_status: ExitStatus, started: str) -> ContainerState:
 
 @dataclass(slots=True)
 class PodRecord:
-    """What the kubelet knows of a pod. `phase` is set by hand only once it is final."""
+    """State of a pod in the kubelet. `phase` is set only once it is final."""
 
     address: str = ""
     host: str = ""
@@ -47,7 +47,7 @@ class PodRecord:
     _conditions: dict[str, JsonObject] = field(default_factory=dict)
 
     def restore_from(self, pod: JsonObject) -> None:
-        """Go on from what a kubelet before us has reported."""
+        """Continues from what an earlier kubelet reported."""
         for condition in get_objects(pod, "status", "conditions"):
             if get_text(condition, "type") in OWN_CONDITIONS:
                 self._conditions[get_text(condition, "type")] = condition

@@ -1,4 +1,4 @@
-"""Tells the API server how a pod is. Only the newest status counts; what could not be sent is sent again."""
+"""Reports pod statuses to the API server. Only the newest status counts; one that could not be sent is retried."""
 
 import asyncio
 import logging
@@ -33,15 +33,15 @@ class StatusManager:
         self.log_file = log_file
 
     def mark_changed(self) -> None:
-        """There is something new to tell."""
+        """Schedules a report of the new status."""
         self._dirty.set()
 
     def stop(self) -> None:
-        """Nobody is there to be told."""
+        """Stops reporting: the pod is gone from the API."""
         self._stopped = True
 
     async def run(self) -> None:
-        """Send after each change, until there is nobody to be told."""
+        """Sends a status after each change, until the pod is gone from the API."""
         await self._annotate_log_file()
         while not self._stopped:
             await self._dirty.wait()

@@ -69,7 +69,7 @@ class PodWorker:
         self._grace = 0.0
         self.update(pod)
 
-    # What the watch tells
+    # What the watch reports
 
     def update(self, pod: JsonObject) -> None:
         """The API's object has changed."""
@@ -81,7 +81,7 @@ class PodWorker:
             self._reporter.mark_changed()
 
     def mark_deleted(self) -> None:
-        """The API's object is gone, by force: there is nobody left to report to."""
+        """The API object was deleted by force: stops reporting."""
         self._is_object_gone = True
         self._reporter.stop()
         self._shorten_grace(MIN_GRACE_SECONDS)

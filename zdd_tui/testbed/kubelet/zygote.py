@@ -5,7 +5,7 @@ A fork of a process that has the imports already costs a few milliseconds. The p
 session, environment, folder, log, signals and exit; and it dies with the zygote, which dies with the kubelet.
 
 Why not multiprocessing's forkserver: it runs the kubelet's ``__main__`` in every child, there is one of it in a
-process, and it reaps children by itself, so that nobody could kill what a pod has left behind in its session while the
+process, and it reaps children by itself, so that the processes that a pod left in its session could not be killed while the
 pid is surely the pod's. Here a pod stays a zombie until the kubelet asks for its exit.
 
 ``python -m zdd_tui.testbed.kubelet.zygote FD`` is the warm process: one thread, no loop, no connection but FD, a
@@ -140,7 +140,7 @@ class _ZygoteConnection:
         return ForkedProcess(self, int(self.send_order(order)["pid"]))
 
     def send_order(self, order: Mapping[str, Any]) -> Any:
-        """The answer to an order, which takes milliseconds.
+        """Sends a request and returns the response, within milliseconds.
 
         Raises:
             OSError: the zygote is gone, or it could not do it.
@@ -149,7 +149,7 @@ class _ZygoteConnection:
             self._socket.send(json.dumps(order).encode())
             text = self._socket.recv(_LIMIT)
         except TimeoutError:
-            self._child.kill()  # its answer would be taken for that to another order
+            self._child.kill()  # its late response would be read as that to the next request
             raise
         answer = json.loads(text) if text else {"error": "the zygote is gone"}
         if "error" in answer:
@@ -205,7 +205,7 @@ def _fork(order: Mapping[str, Any]) -> int:
     """The pod's pid, and 0 in the pod.
 
     Raises:
-        OSError: no process could be made, or it could not become what the order says.
+        OSError: no process could be made, or it could not start the requested module.
     """
     zygote = os.getpid()
     reading, ansi_write = os.pipe()

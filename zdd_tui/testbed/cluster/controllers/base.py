@@ -12,7 +12,7 @@ QueueKey: TypeAlias = tuple[str, str]
 
 
 class Controller:
-    """Brings the world towards what one object asks for. `sync` is idempotent and never waits."""
+    """Reconciles one object with its spec. `sync` is idempotent and never waits."""
 
     kinds: ClassVar[frozenset[ResourceType]]
 
@@ -25,7 +25,7 @@ class Controller:
         self._after = after
 
     def keys_for(self, change: ObjectChange) -> Iterable[QueueKey]:
-        """Namespace and name of what has to be looked at after a change of one of `kinds`."""
+        """Namespace and name of the objects to sync after a change of one of `kinds`."""
         raise NotImplementedError
 
     def sync(self, namespace: str, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The Deployment controller: ReplicaSets that follow the template, and the status that tells how far it is."""
+"""The Deployment controller: ReplicaSets that follow the template, and the status of the rollout."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -53,7 +53,7 @@ def replica_set_size(replica_set: Json) -> ReplicaSetSize:
 
 
 class _DeploymentSync:
-    """One look at one Deployment: its ReplicaSets as they are now, and writes to them."""
+    """One sync of one Deployment: its ReplicaSets as they are now, and writes to them."""
 
     def __init__(self, controller: "DeploymentController", deployment: Json, sets: list[Json]) -> None:
         self.api: Api = controller.api

@@ -123,7 +123,7 @@ class EndpointSliceController(Controller):
         if change.kind is kinds.SERVICE:
             return [(namespace_of(obj), name_of(obj))]
         if change.kind is kinds.ENDPOINT_SLICE:
-            # Only somebody else's hand on a slice is news; our own writes lead to a sync that finds no work.
+            # Only changes by another client matter; our own writes lead to a sync that finds no work.
             owner = labels_of(obj).get(SERVICE_NAME)
             return [(namespace_of(obj), owner)] if owner and labels_of(obj).get(MANAGED_BY) == MANAGER else []
         states = [labels_of(state) for state in (obj, change.previous) if state is not None]

@@ -86,7 +86,7 @@ class ControllerManager:
             self._wake.set()
 
     def enqueue_after(self, controller: Controller, key: QueueKey, seconds: float) -> None:
-        """Look at a key again later; an earlier appointment stays."""
+        """Schedules a later sync of a key; an earlier one stays."""
         loop = asyncio.get_running_loop()
         item = (controller, key)
         due = loop.time() + seconds
@@ -127,7 +127,7 @@ class ControllerManager:
             log.info("%s %s: %s", type(controller).__name__, "/".join(key), error)
             self.enqueue_after(controller, key, RETRY_DELAY)
         except Exception:
-            # A defect in one object's sync must not end the cluster: the others go on, this one is tried again.
+            # A defect in one object's sync must not end the cluster: the others continue, this one is retried.
             log.exception("%s could not sync %s", type(controller).__name__, "/".join(key))
             self.enqueue_after(controller, key, RETRY_DELAY)
         took = time.monotonic() - start

@@ -1,4 +1,4 @@
-"""What controllers ask of a pod: is it active, ready, available; and which of many to delete first. Pure."""
+"""Pod predicates of controllers: active, ready, available; and which pods to delete first. Pure."""
 
 import math
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The ReplicaSet controller: as many active pods as asked for, and their count in the status."""
+"""The ReplicaSet controller: keeps the desired number of active pods, and counts them in the status."""
 
 from collections import Counter
 from collections.abc import Iterable

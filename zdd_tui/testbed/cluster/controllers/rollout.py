@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 class ReplicaSetSize:
     """One ReplicaSet as the rollout sees it.
 
-    `replicas` is what it is asked to run, `available` what serves; `created` orders them (RFC 3339 sorts).
+    `replicas` is the desired number, `available` what serves; `created` orders them (RFC 3339 sorts).
     `desired_note` and `max_note` are its desired-replicas and max-replicas annotations.
     """
 

@@ -1,4 +1,4 @@
-"""A scheduler that asks only whether a node is ready and wanted, and takes the emptiest."""
+"""A scheduler that filters by readiness and node selector only, and takes the emptiest node."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Pod templates: the hash that names a ReplicaSet, and whether two templates ask for the same pods."""
+"""Pod templates: the hash that names a ReplicaSet, and whether two templates are equal."""
 
 import json
 

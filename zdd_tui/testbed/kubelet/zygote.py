@@ -5,8 +5,8 @@ A fork of a process that has the imports already costs a few milliseconds. The p
 session, environment, folder, log, signals and exit; and it dies with the zygote, which dies with the kubelet.
 
 Why not multiprocessing's forkserver: it runs the kubelet's ``__main__`` in every child, there is one of it in a
-process, and it reaps children by itself, so that the processes that a pod left in its session could not be killed while the
-pid is surely the pod's. Here a pod stays a zombie until the kubelet asks for its exit.
+process, and it reaps children by itself, so that the processes that a pod left in its session could not
+be killed while the pid is surely the pod's. Here a pod stays a zombie until the kubelet collects its exit code.
 
 ``python -m zdd_tui.testbed.kubelet.zygote FD`` is the warm process: one thread, no loop, no connection but FD, a
 SOCK_SEQPACKET to the kubelet. Each order is one JSON object, and so is each answer; it says ``{}`` once it is warm:

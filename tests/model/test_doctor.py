@@ -149,7 +149,7 @@ CASES: list[tuple[str, Callable[[DoctorFacts], DoctorFacts], str, Verdict, str]]
         lambda facts: replace(AFTER_CUTOVER(facts), queries=Fact(QueryFacts((OLD,)))),
         "breaking-migration",
         Verdict.INCONCLUSIVE,
-        "none was called while we looked",
+        "none was called during the check",
     ),
     (
         "no pg_stat_statements",
@@ -187,7 +187,7 @@ CASES: list[tuple[str, Callable[[DoctorFacts], DoctorFacts], str, Verdict, str]]
         lambda facts: with_workload(facts, liveness=WORKLOAD.readiness),
         "probes",
         Verdict.FAIL,
-        "ask the same, GET http/ready",
+        "are the same, GET http/ready",
     ),
     ("no preStop", lambda facts: with_workload(facts, pre_stop=None), "probes", Verdict.FAIL, "no preStop"),
     (
@@ -198,18 +198,18 @@ CASES: list[tuple[str, Callable[[DoctorFacts], DoctorFacts], str, Verdict, str]]
         "preStop 5 s and drain 5 s in a grace period of 10 s",
     ),
     (
-        "a drain that nobody tells",
+        "unknown drain time",
         lambda facts: with_workload(facts, drain=None),
         "probes",
         Verdict.INCONCLUSIVE,
-        "how long the application drains is not to be seen",
+        "the drain time of the application is unknown",
     ),
     (
-        "a preStop that nobody can time",
+        "unknown preStop time",
         lambda facts: with_workload(facts, pre_stop=PreStop("exec /drain.sh", None)),
         "probes",
         Verdict.INCONCLUSIVE,
-        "how long preStop takes",
+        "the duration of preStop is unknown",
     ),
     (
         "an image that was not tried",
@@ -229,7 +229,7 @@ CASES: list[tuple[str, Callable[[DoctorFacts], DoctorFacts], str, Verdict, str]]
         "tried with shop/users-api:2: /ready said 200",
     ),
     (
-        "a flag that nobody set",
+        "a flag without a step",
         lambda facts: replace(facts, flags=Fact({"w": "true", "r": None})),
         "leaking-flags",
         Verdict.UNKNOWN,
@@ -268,7 +268,7 @@ CASES: list[tuple[str, Callable[[DoctorFacts], DoctorFacts], str, Verdict, str]]
         ),
         "rollback-rehearsed",
         Verdict.FAIL,
-        "says fail",
+        "on an embedded server: fail",
     ),
     (
         "a long TTL",
@@ -300,7 +300,7 @@ CASES: list[tuple[str, Callable[[DoctorFacts], DoctorFacts], str, Verdict, str]]
         Verdict.UNKNOWN,
         "a.example: NXDOMAIN",
     ),
-    ("nobody advances", lambda facts: gates(facts, owner=None), "fragile-steps", Verdict.FAIL, "nobody is named"),
+    ("no owner", lambda facts: gates(facts, owner=None), "fragile-steps", Verdict.FAIL, "no owner is named"),
     ("no limit", lambda facts: gates(facts, wait_limit=None), "fragile-steps", Verdict.FAIL, "for ever"),
     (
         "a release that waits too long",
@@ -346,14 +346,14 @@ CASES: list[tuple[str, Callable[[DoctorFacts], DoctorFacts], str, Verdict, str]]
     ),
     (
         "no guard",
-        lambda facts: with_plan(facts, guard_rules=None),
+        lambda facts: with_plan(facts, guard=None),
         "fragile-steps",
         Verdict.FAIL,
         "soak: no guard rule",
     ),
     (
         "no guard, no trigger",
-        lambda facts: with_plan(facts, guard_rules=None),
+        lambda facts: with_plan(facts, guard=None),
         "triggers",
         Verdict.FAIL,
         "no rule of the guard",
@@ -369,7 +369,7 @@ CASES: list[tuple[str, Callable[[DoctorFacts], DoctorFacts], str, Verdict, str]]
 
 
 @pytest.mark.parametrize(
-    ("why", "change", "name", "verdict", "text"), CASES, ids=[f"{case[2]}: {case[0]}" for case in CASES]
+    ("reason", "change", "name", "verdict", "text"), CASES, ids=[f"{case[2]}: {case[0]}" for case in CASES]
 )
 def test_rule(
     reason: str, change: Callable[[DoctorFacts], DoctorFacts], name: str, verdict: Verdict, text: str
@@ -379,7 +379,7 @@ def test_rule(
     telling = [each for each in finding.observations if each.verdict is verdict]
     assert any(text in each.text for each in telling), (reason, telling)
     if verdict is Verdict.FAIL:
-        assert all(each.hint for each in telling), "every failure names its mend"
+        assert all(each.hint for each in telling), "every failure has a hint"
 
 
 def test_an_answer_counts_for_its_version_of_the_plan_and_carries_name_and_date() -> None:

@@ -1,6 +1,6 @@
 """The doctor: seven pitfalls and eight points of a release checklist, judged by collected facts. Pure.
 
-:mod:`.facts` says what is collected, :mod:`.pitfalls` and :mod:`.checklist` are the two tables of rules,
+:mod:`.facts` holds what is collected, :mod:`.pitfalls` and :mod:`.checklist` are the two tables of rules,
 :mod:`.workload` and :mod:`.queries` read what Kubernetes and PostgreSQL answered.
 """
 

@@ -82,7 +82,7 @@ def check_graceful_shutdown(facts: DoctorFacts) -> Iterator[Observation]:
 
 def check_external_sessions(facts: DoctorFacts) -> Iterator[Observation]:
     yield from pitfalls.check_sticky_sessions(facts)
-    yield inconclusive_observation("whether the application keeps sessions at all, no manifest tells")
+    yield inconclusive_observation("no manifest shows whether the application keeps sessions at all")
 
 
 def check_rollback_triggers(facts: DoctorFacts) -> Iterator[Observation]:
@@ -103,11 +103,13 @@ CHECKLIST = (
         "health-ready",
         "separate /health and /ready, with dependency checks",
         check_health_and_ready,
-        "does /ready say no while the database is away?",
+        "does /ready fail while the database is away?",
     ),
     ChecklistItem("drain", "a drain timeout", check_drain_timeout),
     ChecklistItem("flags", "flags for all logic", check_flags, "is all new logic behind these flags?"),
-    ChecklistItem("shutdown", "graceful shutdown", check_graceful_shutdown, "does each image end cleanly on SIGTERM?"),
+    ChecklistItem(
+        "shutdown", "graceful shutdown", check_graceful_shutdown, "does each image shut down cleanly on SIGTERM?"
+    ),
     ChecklistItem(
         "sessions",
         "sessions are kept outside",
@@ -135,17 +137,17 @@ def _check_item(item: ChecklistItem, facts: DoctorFacts) -> Iterator[Observation
         return
     verdicts = {observation.verdict for observation in seen}
     if Verdict.FAIL in verdicts or verdicts <= {Verdict.PASS}:
-        # Evidence against it is not talked away, and proof needs no word.
+        # An answer never overrides evidence against it, and proof needs no answer.
         yield from seen
         return
     answer = _recorded_answer(item, facts)
     if answer is None:
         for observation in seen:
             open_ = observation.verdict is Verdict.INCONCLUSIVE
-            mend = f"{item.question} zdd doctor PLAN --answer {item.id} --reason TEXT"
-            yield Observation(observation.verdict, observation.text, mend) if open_ else observation
+            hint = f"{item.question} zdd doctor PLAN --answer {item.id} --reason TEXT"
+            yield Observation(observation.verdict, observation.text, hint) if open_ else observation
         return
-    # What could not be looked at stays unknown; the answer closes what evidence leaves open.
+    # What could not be examined stays unknown; the answer settles what evidence leaves open.
     yield from (each for each in seen if each.verdict is not Verdict.INCONCLUSIVE)
     yield answer
 
@@ -158,8 +160,8 @@ def _recorded_answer(item: ChecklistItem, facts: DoctorFacts) -> Observation | N
     if not given:
         return None
     newest = max(given, key=lambda each: each.at)
-    told = f"{newest.actor} on {datetime.fromtimestamp(newest.at, UTC):%Y-%m-%d}: {newest.text}"
+    text = f"{newest.actor} on {datetime.fromtimestamp(newest.at, UTC):%Y-%m-%d}: {newest.text}"
     if newest.plan_hash != facts.plan_hash:
-        mend = f"{item.question} zdd doctor PLAN --answer {item.id} --reason TEXT"
-        return inconclusive_observation(f"answered for another version of the plan, {told}", mend)
-    return pass_observation(told)
+        hint = f"{item.question} zdd doctor PLAN --answer {item.id} --reason TEXT"
+        return inconclusive_observation(f"answered for another version of the plan, {text}", hint)
+    return pass_observation(text)

@@ -1,4 +1,4 @@
-"""What the doctor asks a plan, whatever its strategy."""
+"""What the doctor reads from a plan of any strategy."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ from zdd_tui.model.release.strategies import build_strategy
 
 
 def find_flag_owner(plan: BasePlan) -> tuple[str | None, date | None]:
-    """Who answers for the plan's flags, and until when they should be gone."""
+    """Owner and expiry of the plan's flags."""
     match plan:
         case Plan() | DarkLaunchPlan():
             return plan.flags.owner, plan.flags.expires
@@ -33,7 +33,7 @@ def find_flag_owner(plan: BasePlan) -> tuple[str | None, date | None]:
 
 
 def list_images(plan: BasePlan, workload: WorkloadFacts | None) -> Iterator[tuple[str, str]]:
-    """What is rolled out and what runs, with the part that each image plays."""
+    """The images that are rolled out and the one that runs, each with its role."""
     seen: dict[str, str] = {}
     match plan:
         case Plan():
@@ -47,7 +47,7 @@ def list_images(plan: BasePlan, workload: WorkloadFacts | None) -> Iterator[tupl
 
 
 def soak_step_labels(plan: BasePlan) -> tuple[str, ...]:
-    """Labels of the steps that only let time pass while somebody should look: the soaks.
+    """Labels of the soak steps, in which metrics must be watched.
 
     Not those of shadow reads: there the gate compares the new path with the old one.
     """
@@ -57,7 +57,7 @@ def soak_step_labels(plan: BasePlan) -> tuple[str, ...]:
 
 
 def guard_acts(plan: BasePlan) -> bool:
-    """Some rule of a guard does more than to say so."""
+    """Whether some rule of the guard does more than alert."""
     return plan.guard is not None and plan.guard.closes_gates
 
 
@@ -83,7 +83,7 @@ def references_old_side(plan: BasePlan, query: str) -> bool:
     """Whether a query, as PostgreSQL shows it, reads or writes what contract takes away.
 
     For a change of columns it must name the table and one of the old columns; for a change of tables, the old table.
-    ``SELECT *`` names no column: it survives the change, and what is done with its result is not to be seen here.
+    ``SELECT *`` names no column: it survives the change, and its use of the result cannot be seen here.
     Schema changes, such as our own, are left out.
     """
     if not isinstance(plan, Plan):
@@ -100,7 +100,7 @@ def references_old_side(plan: BasePlan, query: str) -> bool:
 
 
 def redact_query(query: str, length: int = 100) -> str:
-    """A query for a line of evidence, without its strings and numbers: they are somebody's data."""
+    """A query for a line of evidence, without its strings and numbers, which may be personal data."""
     text = " ".join(_VALUE.sub(lambda found: "…" if found["number"] else "'…'", query).split())
     return text if len(text) <= length else text[: length - 1] + "…"
 
@@ -113,14 +113,14 @@ def _identifiers(query: str) -> frozenset[str]:
     return frozenset(fold(kind, lexeme) for kind, lexeme, _ in found if kind in ("name", "word"))
 
 
-# --- Was the way back walked, and how much did it carry?
+# --- Was the rollback rehearsed, and with how many rows?
 
 
 _HINT = "zdd rehearse PLAN"
 
 
 def check_rehearsed(facts: DoctorFacts) -> Observation:
-    """Whether this version of the plan was walked forward and back."""
+    """Whether this version of the plan was rehearsed forward and back."""
     history = facts.history.value
     if history is None:
         return facts.history.as_unknown
@@ -136,12 +136,13 @@ def check_rehearsed(facts: DoctorFacts) -> Observation:
     if newest.verdict == Verdict.PASS:
         return pass_observation(f"this version of the plan was rolled back on {newest.where} {age} ago")
     return fail_observation(
-        f"the rehearsal of {age} ago on {newest.where} says {newest.verdict}", "read it, mend, rehearse again"
+        f"the rehearsal of {age} ago on {newest.where}: {newest.verdict}",
+        "read its report, fix the cause, run zdd rehearse PLAN",
     )
 
 
 def check_production_volume_rehearsed(facts: DoctorFacts) -> Observation:
-    """Whether the rehearsal carried as much as production holds."""
+    """Whether the rehearsal had production's volume."""
     history = facts.history.value
     if history is None:
         return facts.history.as_unknown
@@ -149,12 +150,12 @@ def check_production_volume_rehearsed(facts: DoctorFacts) -> Observation:
     if not good:
         return inconclusive_observation("no rehearsal of this version of the plan", f"{_HINT}, at full volume")
     best = max(good, key=lambda each: each.scale or 0.0)
-    told = f"rehearsed on {best.where}" + (f" with {best.rows:,} rows" if best.rows is not None else "")
+    text = f"rehearsed on {best.where}" + (f" with {best.rows:,} rows" if best.rows is not None else "")
     if best.scale is None:
-        return inconclusive_observation(f"{told}; production's volume was not compared", _HINT)
+        return inconclusive_observation(f"{text}; production's volume was not compared", _HINT)
     if best.scale >= 1.0:
-        return pass_observation(f"{told}, all of production's volume")
-    return inconclusive_observation(f"{told}, {best.scale:.0%} of production's volume", f"{_HINT} --scale 1")
+        return pass_observation(f"{text}, all of production's volume")
+    return inconclusive_observation(f"{text}, {best.scale:.0%} of production's volume", f"{_HINT} --scale 1")
 
 
 def newest_for_plan(rehearsals: tuple[RollbackRecord, ...], plan_hash: str) -> RollbackRecord | None:

@@ -1,4 +1,4 @@
-"""What the doctor collects before it judges. Times are seconds since the epoch unless they say otherwise."""
+"""Facts that the doctor collects before it evaluates its rules. Times are seconds since the epoch."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from zdd_tui.model.release.gate import Verdict
 T_co = TypeVar("T_co", covariant=True)
 
 
-# --- What the doctor says: observations with a verdict each, and findings made of them.
+# --- Results: observations with a verdict each, and findings made of them.
 
 
 WORST_FIRST = (Verdict.FAIL, Verdict.UNKNOWN, Verdict.INCONCLUSIVE, Verdict.PASS)
@@ -18,10 +18,10 @@ WORST_FIRST = (Verdict.FAIL, Verdict.UNKNOWN, Verdict.INCONCLUSIVE, Verdict.PASS
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One thing that was looked at.
+    """One thing that was examined.
 
     Attributes:
-        verdict: unknown where it could not be looked at; then `text` is the reason.
+        verdict: unknown where it could not be examined; then `text` is the reason.
         text: the evidence, in one line.
         hint: what to do about it; empty where there is nothing to do.
     """
@@ -54,7 +54,7 @@ class Finding:
         """The observation that made the verdict; where all is well, the last one, since proof follows declaration."""
         deciding = [each for each in self.observations if each.verdict is self.verdict]
         if not deciding:
-            return Observation(Verdict.UNKNOWN, "nobody has looked")
+            return Observation(Verdict.UNKNOWN, "not examined")
         return deciding[-1 if self.verdict is Verdict.PASS else 0]
 
 
@@ -118,10 +118,10 @@ def unknown_observation(text: str, hint: str = "") -> Observation:
 
 @dataclass(frozen=True, slots=True)
 class Fact(Generic[T_co]):
-    """A look at something.
+    """A fact, or the reason why it is missing.
 
     Attributes:
-        value: what was seen; None where it could not be looked at.
+        value: what was read; None where it could not be read.
         unavailable_reason: then the reason.
     """
 
@@ -132,12 +132,12 @@ class Fact(Generic[T_co]):
     @property
     def as_unknown(self) -> Observation:
         """The observation that nothing could be observed."""
-        return unknown_observation(self.unavailable_reason or "it was not looked at", self.hint)
+        return unknown_observation(self.unavailable_reason or "not examined", self.hint)
 
 
 @dataclass(frozen=True, slots=True)
 class PreStop:
-    """A container's preStop hook; `seconds` is None where only running it would tell."""
+    """A container's preStop hook; `seconds` is None where it cannot be known without running it."""
 
     action: str
     seconds: float | None
@@ -148,9 +148,9 @@ class WorkloadFacts:
     """The container that serves, as its Deployment describes it.
 
     Attributes:
-        startup, readiness, liveness: what each probe asks, such as ``GET http/ready``; empty where there is none.
-        drain: seconds that the application goes on serving after SIGTERM; None where nothing tells.
-        session_hints: what looks as if sessions were kept in the process.
+        startup, readiness, liveness: what each probe calls, such as ``GET http/ready``; empty where there is none.
+        drain: seconds that the application serves after SIGTERM; None where unknown.
+        session_hints: hints at sessions kept in the process.
     """
 
     image: str
@@ -171,7 +171,7 @@ class TrafficFacts:
         affinity: the Service's sessionAffinity.
         sticky: annotations and fields that bind a client to a pod, as ``ingress/shop: key=value``.
         routes: how many ingresses and HTTPRoutes lead to the Service.
-        unavailable: what could not be looked at, with the reason.
+        unavailable: what could not be examined, with the reason.
     """
 
     service: str
@@ -186,7 +186,7 @@ class OldSideQuery:
     """A query that names the old side.
 
     Attributes:
-        evidence: why it must be called live, such as ``called 3 times while we looked``; empty where it may be history.
+        evidence: why it counts as live, such as ``called 3 times during the check``; empty where it may be old.
     """
 
     text: str
@@ -195,10 +195,10 @@ class OldSideQuery:
 
 @dataclass(frozen=True, slots=True)
 class QueryFacts:
-    """Who still asks for the old side.
+    """Queries that still use the old side.
 
     Attributes:
-        unavailable: what could not be looked at, with the reason.
+        unavailable: what could not be examined, with the reason.
     """
 
     queries: tuple[OldSideQuery, ...]
@@ -211,8 +211,8 @@ class RollbackRecord:
 
     Attributes:
         verdict: as stored; ``pass`` is the good one.
-        rows: how many it moved; None where it does not tell.
-        scale: part of production's volume, 1.0 for all of it; None where it does not tell.
+        rows: how many it copied; None where unknown.
+        scale: part of production's volume, 1.0 for all of it; None where unknown.
     """
 
     plan_hash: str
@@ -250,7 +250,7 @@ class ReleaseHistory:
 
     Attributes:
         cutover_at: when the newest release of the plan had rolled out the version that knows only the new side.
-        is_contracted: the old side is set aside.
+        is_contracted: the old side is archived.
         waiting_since: since when it has been waiting for a person.
         flag_set_at: since when a flag has had the value that the release gave it, by its steps.
         ended_flags: flags of releases that have ended, with the release's name.
@@ -312,7 +312,7 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True)
 class DoctorFacts:
-    """Everything that the rules look at.
+    """Everything that the rules evaluate.
 
     Attributes:
         now: of this machine.

@@ -24,7 +24,7 @@ MAX_TTL = 60
 """Seconds: clients may use the old address for so long after a switch."""
 
 FLAG_DAYS = 30
-"""A flag that has said the same for so long has decided; it belongs removed."""
+"""A flag that kept one value for so long is settled: remove it."""
 
 DAY = 86400.0
 _MAX_SHOWN = 4
@@ -34,7 +34,7 @@ _MAX_SHOWN = 4
 
 
 def check_breaking_migration(facts: DoctorFacts) -> Iterator[Observation]:
-    """Only expand/contract carries a breaking change of the schema, and only once nobody asks for the old side."""
+    """Only expand/contract can make a breaking change of the schema, and only after the last query of the old side."""
     plan = facts.plan
     if not isinstance(plan, Plan):
         yield from _check_shipped_sql(facts)
@@ -50,7 +50,7 @@ def check_breaking_migration(facts: DoctorFacts) -> Iterator[Observation]:
     old = ", ".join(sorted(plan.change.down)) if plan.change.into is None else str(plan.change.table)
     proven = [query for query in queries.queries if query.evidence]
     if history.cutover_at is None:
-        yield pass_observation(f"before the cutover {old} may be asked for: {_format_count(len(queries.queries))}")
+        yield pass_observation(f"before the cutover queries may use {old}: {_format_count(len(queries.queries))}")
         return
     for query in proven[:_MAX_SHOWN]:
         yield fail_observation(
@@ -58,14 +58,14 @@ def check_breaking_migration(facts: DoctorFacts) -> Iterator[Observation]:
             f"find who sends it and move it off {old} before contract; `zdd rollback` is still open",
         )
     if len(proven) > _MAX_SHOWN:
-        yield fail_observation(f"and {len(proven) - _MAX_SHOWN} more", "look into pg_stat_statements")
+        yield fail_observation(f"and {len(proven) - _MAX_SHOWN} more", "see pg_stat_statements")
     for reason in queries.unavailable:
         yield unknown_observation(reason, "CREATE EXTENSION pg_stat_statements; it also needs shared_preload_libraries")
     if not proven and (stale := len(queries.queries)):
         yield inconclusive_observation(
             f"{stale} older entr{'y' if stale == 1 else 'ies'} in pg_stat_statements name{'s' if stale == 1 else ''}"
-            f" {old}; none was called while we looked: {queries.queries[0].text}",
-            "look again later: entries that nobody calls any more stay until pg_stat_statements_reset()",
+            f" {old}; none was called during the check: {queries.queries[0].text}",
+            "check again later: unused entries stay until pg_stat_statements_reset()",
         )
     elif not proven and not queries.unavailable:
         yield pass_observation(f"after the cutover: no query names {old}")
@@ -115,7 +115,7 @@ def check_sticky_sessions(facts: DoctorFacts) -> Iterator[Observation]:
             many = f"{traffic.routes} route{'' if traffic.routes == 1 else 's'} from outside"
             yield pass_observation(f"no affinity annotation on the Service and {many}")
         for reason in traffic.unavailable:
-            yield unknown_observation(reason, "grant list on it, or look yourself")
+            yield unknown_observation(reason, "grant list on it, or check it by hand")
     if workload is None:
         yield facts.workload.as_unknown
     elif workload.session_hints:
@@ -165,7 +165,7 @@ def _check_flag_ages(facts: DoctorFacts) -> Iterator[Observation]:
         if value is None:
             yield pass_observation(f"{key}: not set in Redis")
         elif key in history.ended_flags:
-            continue  # told below
+            continue  # reported below
         elif since is None:
             yield unknown_observation(
                 f"{key}: {value!r} in Redis, and no step of a release has set it: its age cannot be proven",
@@ -174,7 +174,7 @@ def _check_flag_ages(facts: DoctorFacts) -> Iterator[Observation]:
         elif facts.now - since > FLAG_DAYS * DAY:
             days = int((facts.now - since) / DAY)
             yield fail_observation(
-                f"{key}: {value!r} for {days} days, by the audit", "it has decided: finish the release"
+                f"{key}: {value!r} for {days} days, by the audit", "its value is settled: finish the release"
             )
         else:
             yield pass_observation(
@@ -182,16 +182,14 @@ def _check_flag_ages(facts: DoctorFacts) -> Iterator[Observation]:
             )
     left = {key: name for key, name in history.ended_flags.items() if stored.get(key) is not None}
     for key, name in left.items():
-        yield fail_observation(
-            f"{key}: left behind by {name}, which has ended", f"DEL ff:{key}, when no code asks for it"
-        )
+        yield fail_observation(f"{key}: left behind by {name}, which has ended", f"DEL ff:{key}, when no code reads it")
 
 
 # --- 5 ------------------------------------------------------------------------------------------------------------
 
 
 def check_rollback_rehearsed(facts: DoctorFacts) -> Iterator[Observation]:
-    """A way back that nobody has walked is a hope."""
+    """A rollback that was never run is not proven."""
     yield check_rehearsed(facts)
 
 
@@ -211,17 +209,17 @@ def check_dns_ttl(facts: DoctorFacts) -> Iterator[Observation]:
 
 
 def _check_name(facts: DnsFacts) -> Observation:
-    mend = f"lower its TTL to {MAX_TTL} s at least one old TTL before the release"
+    hint = f"lower its TTL to {MAX_TTL} s at least one old TTL before the release"
     if facts.ttl is None:
         return unknown_observation(
             f"{facts.name}: {facts.problem}", "check the name, and that this machine reaches a resolver"
         )
     if facts.ttl > MAX_TTL:
-        return fail_observation(f"{facts.name}: TTL {facts.ttl} s", mend)
+        return fail_observation(f"{facts.name}: TTL {facts.ttl} s", hint)
     if not facts.authoritative:
         return inconclusive_observation(
             f"{facts.name}: {facts.ttl} s left in a cache; the zone's own server was not reached",
-            "ask from where the zone's name servers can be reached",
+            "run this where the zone's name servers can be reached",
         )
     return pass_observation(f"{facts.name}: TTL {facts.ttl} s")
 
@@ -230,7 +228,7 @@ def _check_name(facts: DnsFacts) -> Observation:
 
 
 def check_manual_dependencies(facts: DoctorFacts) -> Iterator[Observation]:
-    """What depends on one person, on one machine, or on a name that means something else tomorrow."""
+    """What depends on one person, on one machine, or on a tag that can move."""
     yield from _check_manual_gates(facts)
     yield from _check_version_control(facts)
     for what, image in list_images(facts.plan, facts.workload.value):
@@ -250,19 +248,19 @@ def _check_manual_gates(facts: DoctorFacts) -> Iterator[Observation]:
     if gates.owner:
         yield pass_observation(f"each phase is advanced by {gates.owner}")
     else:
-        yield fail_observation("nobody is named who advances the release", "add gates.owner to the plan")
+        yield fail_observation("no owner is named who advances the release", "add gates.owner to the plan")
     if gates.wait_limit is None:
         yield fail_observation("a release may wait for a person for ever", "add gates.wait_limit to the plan")
     elif history is None or history.waiting_since is None:
         yield pass_observation(f"waits for a person for at most {format_duration(gates.wait_limit)}")
     else:
         waited = max(0.0, facts.now - history.waiting_since)
-        told = f"it has been waiting for {format_duration(waited)}, of {format_duration(gates.wait_limit)} at most"
+        text = f"it has been waiting for {format_duration(waited)}, of {format_duration(gates.wait_limit)} at most"
         late = waited > gates.wait_limit
         yield (
-            fail_observation(told, f"ask {gates.owner or 'its owner'}: advance or roll back")
+            fail_observation(text, f"ask {gates.owner or 'its owner'}: advance or roll back")
             if late
-            else pass_observation(told)
+            else pass_observation(text)
         )
 
 
@@ -289,22 +287,22 @@ def _check_version_control(facts: DoctorFacts) -> Iterator[Observation]:
 def _check_unguarded_soaks(plan: BasePlan) -> Iterator[Observation]:
     watched = soak_step_labels(plan)
     if not watched:
-        yield pass_observation("every gate is judged by the agent; no step waits for an eye on a graph")
+        yield pass_observation("the agent evaluates every gate; no step needs a person to watch a graph")
     elif guard_acts(plan):
         yield pass_observation(f"{', '.join(watched)}: the guard watches")
     else:
         yield fail_observation(
-            f"{', '.join(watched)}: no guard rule, so only a person who looks would see errors or latency",
+            f"{', '.join(watched)}: no guard rule, so errors and latency are seen only by a person who watches",
             "add guard rules with a limit to the plan",
         )
 
 
 PITFALLS = (
     DoctorRule(
-        "breaking-migration", "a breaking migration in a strategy that cannot bear it", check_breaking_migration
+        "breaking-migration", "a breaking migration in a strategy that cannot make it", check_breaking_migration
     ),
     DoctorRule("sticky-sessions", "sticky sessions", check_sticky_sessions),
-    DoctorRule("probes", "probes that say nothing, endings that cut off", probes.check_probes),
+    DoctorRule("probes", "shallow probes, abrupt shutdown", probes.check_probes),
     DoctorRule("leaking-flags", "flags that leak", check_flag_lifetime),
     DoctorRule("rollback-rehearsed", "a rollback that was never rehearsed", check_rollback_rehearsed),
     DoctorRule("dns-ttl", "slow DNS", check_dns_ttl),

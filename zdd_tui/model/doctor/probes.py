@@ -1,4 +1,4 @@
-"""Probes, and the end of a pod: what its Deployment says, and what was tried."""
+"""Probes and shutdown of a pod: what its Deployment declares, and what was tried."""
 
 from collections.abc import Iterator
 
@@ -16,10 +16,10 @@ from zdd_tui.model.duration import format_duration
 from zdd_tui.model.release.gate import Verdict
 
 READINESS_TRIAL = "readiness"
-"""Evidence of this point: a process was asked with its database away."""
+"""Id of the trial: a process was probed with its database away."""
 
 SHUTDOWN_TRIAL = "shutdown"
-"""Evidence of this point: a process was sent SIGTERM."""
+"""Id of the trial: a process was sent SIGTERM."""
 
 
 def check_probes(facts: DoctorFacts) -> Iterator[Observation]:
@@ -36,22 +36,22 @@ def check_probes(facts: DoctorFacts) -> Iterator[Observation]:
 def check_declared_probes(workload: WorkloadFacts) -> Iterator[Observation]:
     if not workload.readiness:
         yield fail_observation(
-            "no readinessProbe: a pod gets requests before it can answer them", "add one that asks /ready"
+            "no readinessProbe: a pod gets requests before it can serve them", "add one that calls /ready"
         )
     if not workload.liveness:
         yield fail_observation(
-            "no livenessProbe: a process that hangs stays", "add one that asks /health, and no dependency"
+            "no livenessProbe: a process that hangs is not restarted", "add one that calls /health, and no dependency"
         )
     if workload.readiness and workload.liveness:
         if workload.readiness == workload.liveness:
             yield fail_observation(
-                f"readiness and liveness ask the same, {workload.readiness}: a dependency that is away restarts pods",
-                "let readiness ask /ready, which checks dependencies, and liveness /health, which checks none",
+                f"readiness and liveness are the same, {workload.readiness}: a dependency that is away restarts pods",
+                "let readiness call /ready, which checks dependencies, and liveness /health, which checks none",
             )
         else:
-            yield pass_observation(f"readiness asks {workload.readiness}, liveness {workload.liveness}")
+            yield pass_observation(f"readiness calls {workload.readiness}, liveness {workload.liveness}")
     if workload.startup:
-        yield pass_observation(f"startup asks {workload.startup}")
+        yield pass_observation(f"startup calls {workload.startup}")
     else:
         yield fail_observation(
             "no startupProbe: a slow start is killed by liveness, or liveness must be slack for ever", "add one"
@@ -63,7 +63,7 @@ def check_shutdown(workload: WorkloadFacts) -> Iterator[Observation]:
     hook, grace = workload.pre_stop, format_duration(workload.grace)
     if hook is None:
         yield fail_observation(
-            "no preStop: the pod ends before the routers have heard of it",
+            "no preStop: the pod stops before endpoints are updated",
             "add lifecycle.preStop.sleep of a few seconds",
         )
         before: float | None = 0.0
@@ -72,7 +72,7 @@ def check_shutdown(workload: WorkloadFacts) -> Iterator[Observation]:
         before = hook.seconds
     if before is None:
         yield inconclusive_observation(
-            f"how long preStop takes is not to be seen; the grace period is {grace}", "use preStop.sleep"
+            f"the duration of preStop is unknown; the grace period is {grace}", "use preStop.sleep"
         )
         return
     if workload.drain is None:
@@ -80,15 +80,15 @@ def check_shutdown(workload: WorkloadFacts) -> Iterator[Observation]:
             yield fail_observation(f"preStop takes {before:g} s, the grace period is {grace}", "raise the grace period")
             return
         yield inconclusive_observation(
-            f"how long the application drains is not to be seen; after preStop it has {workload.grace - before:g} s",
-            "say it in the plan: kubernetes.drain",
+            f"the drain time of the application is unknown; after preStop it has {workload.grace - before:g} s",
+            "set kubernetes.drain in the plan",
         )
         return
-    told = f"preStop {before:g} s and drain {workload.drain:g} s in a grace period of {workload.grace:g} s"
+    text = f"preStop {before:g} s and drain {workload.drain:g} s in a grace period of {workload.grace:g} s"
     if before + workload.drain < workload.grace:
-        yield pass_observation(told)
+        yield pass_observation(text)
     else:
-        yield fail_observation(f"{told}: the last requests are cut off", "raise terminationGracePeriodSeconds")
+        yield fail_observation(f"{text}: the last requests are cut off", "raise terminationGracePeriodSeconds")
 
 
 def check_trials(facts: DoctorFacts, item_id: str, description: str) -> Iterator[Observation]:
@@ -104,12 +104,12 @@ def check_trials(facts: DoctorFacts, item_id: str, description: str) -> Iterator
             untried.append(image)
             continue
         trial = trials[image]
-        told = f"{description}, tried with {image}: {trial.text}"
+        text = f"{description}, tried with {image}: {trial.text}"
         if trial.verdict == Verdict.PASS:
-            yield pass_observation(told)
+            yield pass_observation(text)
         else:
-            yield fail_observation(told, "mend the application; zdd_tui.service does this part")
+            yield fail_observation(text, "fix the application; zdd_tui.service does this part")
     if untried:
         yield inconclusive_observation(
-            f"{description} was not tried with {', '.join(untried)}", "try it where it hurts nobody"
+            f"{description} was not tried with {', '.join(untried)}", "try it in a test environment"
         )

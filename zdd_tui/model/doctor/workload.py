@@ -28,7 +28,7 @@ STICKY_ANNOTATIONS: tuple[tuple[str, str], ...] = (
     ("service.beta.kubernetes.io/do-loadbalancer-sticky-sessions-type", r"cookies"),
     ("konghq.com/upstream-policy", r".+"),
 )
-"""Patterns match the whole value; a trailing ``*`` in a name stands for the rest of it."""
+"""Patterns match the whole value; a trailing ``*`` matches the rest of a name."""
 
 _IN_MEMORY = re.compile(r"(in[-_]?)?memory|local|file(system)?|array|none|inproc", re.IGNORECASE)
 _SESSION = re.compile(r"session", re.IGNORECASE)
@@ -40,7 +40,7 @@ def extract_workload_facts(raw: Any, container: str, *, drain_seconds: float | N
     """The facts of a raw Deployment; None when it has no such container.
 
     Args:
-        drain_seconds: seconds, where the plan says them.
+        drain_seconds: seconds, where the plan sets them.
     """
     pod = get_object(raw, "spec", "template", "spec")
     found = next((each for each in get_objects(pod, "containers") if get_text(each, "name") == container), None)
@@ -62,15 +62,15 @@ def extract_workload_facts(raw: Any, container: str, *, drain_seconds: float | N
 
 
 def describe_probe(container: JsonObject, name: str) -> str:
-    """What a probe asks, so that two that ask the same read the same; empty where there is none."""
-    asked = get_object(container, name)
-    if http := get_object(asked, "httpGet"):
+    """The call of a probe in one form, so that equal probes compare equal; empty where there is none."""
+    probe = get_object(container, name)
+    if http := get_object(probe, "httpGet"):
         return f"GET {_port(http)}{get_text(http, 'path') or '/'}"
-    if tcp := get_object(asked, "tcpSocket"):
+    if tcp := get_object(probe, "tcpSocket"):
         return f"TCP {_port(tcp)}"
-    if grpc := get_object(asked, "grpc"):
+    if grpc := get_object(probe, "grpc"):
         return f"gRPC {_port(grpc)}/{get_text(grpc, 'service')}"
-    command = get_object(asked, "exec").get("command")
+    command = get_object(probe, "exec").get("command")
     return f"exec {' '.join(map(str, command))}" if isinstance(command, list) else ""
 
 

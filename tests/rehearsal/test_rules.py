@@ -43,14 +43,14 @@ def precondition_error(**changes: object) -> str:
         "plan_hash": "h",
         "newest": None,
         "now": 0.0,
-        "unrehearsed": False,
+        "skip_rehearsal": False,
         "reason": "",
     }
     return require_rehearsal_for_start(**(usual | changes))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("environment", ["production", "prod-eu", "LIVE"])
-def test_production_does_not_begin_unrehearsed_and_the_mend_names_both_ways(environment: str) -> None:
+def test_production_does_not_begin_unrehearsed_and_the_hint_names_both_ways(environment: str) -> None:
     with pytest.raises(Refused, match=f"^environment {environment}: ") as refused:
         precondition_error(environment=environment)
     assert "zdd rehearse" in refused.value.hint
@@ -59,8 +59,8 @@ def test_production_does_not_begin_unrehearsed_and_the_mend_names_both_ways(envi
 
 def test_a_waiver_needs_a_reason_and_leaves_a_trace() -> None:
     with pytest.raises(Refused, match="needs a reason"):
-        precondition_error(unrehearsed=True, reason="  ")
-    assert "without a rehearsal" in precondition_error(unrehearsed=True, reason="the fire of tonight")
+        precondition_error(skip_rehearsal=True, reason="  ")
+    assert "without a rehearsal" in precondition_error(skip_rehearsal=True, reason="the fire of tonight")
 
 
 @pytest.mark.parametrize("other", [{"environment": "pre-production"}, {"strategy": "canary"}, {"newest": GOOD}])
@@ -115,26 +115,26 @@ def test_only_what_grows_with_the_table_is_stretched_and_the_range_is_wider_wher
         StepMetrics("backfill-rows", "run", 3.0),
         StepMetrics("archive-old-side", "run", 0.2),
     ]
-    made = outcome(measures=runs)
+    made = outcome(step_metrics=runs)
     assert estimated_seconds(made, "backfill-rows") == [pytest.approx(2.0 * 100 / 1.5, abs=0.01), 900.0]
     assert estimated_seconds(made, "archive-old-side") == [0.2, 0.4]
-    short = outcome(measures=[StepMetrics("backfill-rows", "run", 0.2)])
+    short = outcome(step_metrics=[StepMetrics("backfill-rows", "run", 0.2)])
     assert estimated_seconds(short, "backfill-rows") == [4.0, 60.0]
 
 
 def test_the_plans_own_ceiling_bounds_the_backfill_from_below() -> None:
-    made = outcome(measures=[StepMetrics("backfill-rows", "run", 2.0)], ceiling=100)
+    made = outcome(step_metrics=[StepMetrics("backfill-rows", "run", 2.0)], max_rows_per_second=100)
     assert estimated_seconds(made, "backfill-rows") == [1000.0, 1000.0]
 
 
 def test_lost_rows_failed_writes_and_long_waits_fail_it_each_with_its_place() -> None:
     made = outcome(
-        walks=[
+        scenarios=[
             ScenarioResult(
                 "cutover", RowDiff(10, missing=1, unexpected=0, changed=2, sample='["7"]'), 0.5, ("gone: x",)
             )
         ],
-        measures=[StepMetrics("archive-old-side", "run", 9.0, blocked_seconds=5.0)],
+        step_metrics=[StepMetrics("archive-old-side", "run", 9.0, blocked_seconds=5.0)],
     )
     made.writer_stats.failures["null value"] = 3
     made.evaluate()
@@ -142,7 +142,7 @@ def test_lost_rows_failed_writes_and_long_waits_fail_it_each_with_its_place() ->
     assert not made.has_passed
     for words in (
         '1 rows are missing and 2 rows hold something else than was written, such as key ["7"]',
-        "after the way back from cutover it is not as it was: gone: x",
+        "after the rollback from cutover these differ: gone: x",
         "3 writes of the application failed: null value",
         "archive-old-side kept a write waiting for 5.0s; allowed is 3.0s",
         "no pods were rolled out",

@@ -122,9 +122,9 @@ async def test_a_good_plan_passes_forward_and_back_from_every_phase_and_the_verd
     report = rehearsal_report.to_json()
     assert report["passed"], report["reasons"]
     phases = ["expand", "dual-write", "backfill", "cutover", "contract"]
-    assert [result["back_from"] for result in report["walks"]] == [*phases, ""]
-    assert [result["lost"] for result in report["walks"]] == [0] * 6
-    assert all(result["rows"] >= 1000 for result in report["walks"])
+    assert [result["rollback_from"] for result in report["scenarios"]] == [*phases, ""]
+    assert [result["row_differences"] for result in report["scenarios"]] == [0] * 6
+    assert all(result["rows"] >= 1000 for result in report["scenarios"])
     assert report["writers"]["writes"] > 50
     assert report["writers"]["failures"] == {}
     steps = {step["step"]: step for step in report["steps"]}
@@ -265,11 +265,11 @@ async def test_an_agent_refuses_the_advance_and_writes_down_who_went_without(pro
             release_id, CommandRequest(CommandKind.ADVANCE, "the index is on fire", unrehearsed=True), actor=ANA
         )
         record = await store.read_release(release_id)
-        tenure._holding.release = record.release
+        tenure._holder.release = record.release
         for _ in range(2):
             stored = await ctx.store.next_command()
             assert stored is not None
-            await asyncio.wait_for(tenure._obey(stored), 20)
+            await asyncio.wait_for(tenure._handle_command(stored), 20)
         answer = await store.read_command(refused)
         assert answer.status == "refused"
         assert "zdd rehearse" in answer.outcome

@@ -1,7 +1,7 @@
-"""A release on a copy of production's schema, before production: how long, which locks, and is the way back whole?
+"""A release on a copy of production's schema, before production: durations, locks, and whether rollback restores all.
 
 closure    which objects belong to the tables of a plan
-transfer   brings their definitions (and, when asked for, their rows) over
+transfer   copies their definitions and, on request, their rows
 shape      sizes and distributions, from the statistics; never values
 values     SQL that makes up a row from its number
 fill       makes the rows

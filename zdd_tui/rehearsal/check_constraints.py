@@ -1,4 +1,4 @@
-"""What a CHECK constraint asks for, as far as its expression tells in a plain way."""
+"""What a CHECK constraint requires, as far as its expression is simple."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The copy: production's definitions, and rows that look like production's, on a server of the rehearsal's own."""
+"""The copy: production's definitions, and rows with production's shape, on a server of the rehearsal's own."""
 
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -65,7 +65,7 @@ class SchemaCopy:
 
 @asynccontextmanager
 async def copy_session(dsn: str, plan: Plan) -> AsyncIterator[Connection]:
-    """A session of the copy that finds names where the plan's texts look for them."""
+    """A session of the copy with the search_path of the plan's statements."""
     settings = {"application_name": "zdd rehearsal", "search_path": search_path(plan)}
     conn = await asyncpg.connect(dsn, server_settings=settings)
     try:
@@ -117,7 +117,7 @@ async def make_copy(
         versions = await check_versions(production, source, programs)
         dependencies = await read_dependencies(production, plan)
         if not any(str(relation) == str(plan.change.table) for relation in dependencies.tables):
-            await read_catalog(production, plan)  # says what is wrong, with the nearest name
+            await read_catalog(production, plan)  # raises with the nearest name
         log(f"bringing the schema of {len(dependencies.tables)} tables over")
         await copy_schema(source, target, dependencies, programs, folder)
         tables = await _read_table_stats(conn, production, dependencies)
@@ -181,7 +181,7 @@ def _refuse_too_large(copy: SchemaCopy, folder: Path) -> None:
 
 
 async def _structure_after_expand(conn: Connection, plan: Plan) -> TableStats:
-    """What the target table will look like: made, looked at, and taken back."""
+    """The shape of the target table: created, read, and rolled back."""
     transaction = conn.transaction()
     await transaction.start()
     try:

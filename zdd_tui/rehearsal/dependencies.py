@@ -1,4 +1,4 @@
-"""Which objects of a database belong to the tables of a plan: what they need, and what looks at them."""
+"""The database objects that belong to the tables of a plan: what they depend on, and what depends on them."""
 
 # ruff: noqa: S608  only our own condition is put together
 
@@ -55,7 +55,7 @@ JOIN pg_namespace n ON n.oid = f.pronamespace AND {_USER_SCHEMAS}
 """
 
 _RELATIONS = f"""
-SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, c.relispartition AS part
+SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, c.relispartition AS is_partition
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'i', 'I') AND {_USER_SCHEMAS}
 """

@@ -1,7 +1,7 @@
 """What every row must hold, kept beside the tables by everybody who writes; and what does not agree with it.
 
 For each key: a digest of the old columns (where the last writer knew them), a digest of the new ones, and whether
-the row was deleted. After every way back the old side must tell the same, and at the end the new side.
+the row was deleted. After every rollback the old side must hold the same, and at the end the new side.
 """
 
 # ruff: noqa: S608  names are quoted by ident(), expressions have passed the lint, values are parameters
@@ -21,8 +21,9 @@ REHEARSAL_SCHEMA = "zdd_rehearsal"
 CREATE_EXPECTED = f"""
 CREATE SCHEMA {REHEARSAL_SCHEMA};
 CREATE SEQUENCE {REHEARSAL_SCHEMA}.ordinal;
-CREATE TABLE {REHEARSAL_SCHEMA}.expected (key text PRIMARY KEY, old text, want text, gone boolean NOT NULL DEFAULT false)
-  WITH (autovacuum_enabled = off);
+CREATE TABLE {REHEARSAL_SCHEMA}.expected (
+  key text PRIMARY KEY, old text, want text, gone boolean NOT NULL DEFAULT false
+) WITH (autovacuum_enabled = off);
 """
 
 _SAVE = "ON CONFLICT (key) DO UPDATE SET old = EXCLUDED.old, want = EXCLUDED.want, gone = false"
@@ -35,7 +36,7 @@ class RowDiff:
     Attributes:
         rows: how many rows were compared.
         missing: rows that are not there any more.
-        unexpected: rows that nobody wrote.
+        unexpected: rows that no writer wrote.
         changed: rows that hold something else than was written.
         sample: the key of one of them, empty where there is none.
     """
@@ -52,7 +53,7 @@ class RowDiff:
 
 
 class ExpectedRows:
-    """Builds the statements; the old table is in its place whenever its side is asked about.
+    """Builds the statements; the old table is in its place whenever its side is compared.
 
     Args:
         types: type of each new column, as the expand makes it.
@@ -70,7 +71,8 @@ class ExpectedRows:
     def old_row(self) -> str:
         """SELECT list over the old table: key, digest of the old columns, digest of what the new ones must be."""
         old = ", ".join(f"{self._alias}.{quote_identifier(name)}" for name in self._old)
-        return f"{self._key_text(self._alias)}, md5(ROW({old})::text), md5(ROW({', '.join(self._up_expressions.values())})::text)"
+        new = ", ".join(self._up_expressions.values())
+        return f"{self._key_text(self._alias)}, md5(ROW({old})::text), md5(ROW({new})::text)"
 
     def new_row(self, alias: str) -> str:
         """SELECT list over the new table; who writes it knows nothing of the old columns."""
@@ -91,7 +93,7 @@ class ExpectedRows:
         return int(str(text).rpartition(" ")[2])
 
     def record_old_statement(self, condition: str) -> str:
-        """The statement by which a writer of the old side tells what it wrote."""
+        """The statement by which a writer of the old side records what it wrote."""
         return (
             f"INSERT INTO {REHEARSAL_SCHEMA}.expected (key, old, want) SELECT {self.old_row()}"
             f" FROM {self.old_table} AS {self._alias} WHERE {condition} {_SAVE}"
@@ -105,7 +107,7 @@ class ExpectedRows:
         )
 
     async def compare_old(self, conn: Connection) -> RowDiff:
-        """The old side against what was written, after a way back."""
+        """The old side against what was written, after a rollback."""
         return await self._compare(conn, f"SELECT {self.old_row()} FROM {self.old_table} AS {self._alias}")
 
     async def compare_new(self, conn: Connection, target: TableName) -> RowDiff:
@@ -119,19 +121,19 @@ class ExpectedRows:
             f"WITH found (key, old, want) AS ({rows}),"
             " pairs AS (SELECT coalesce(e.key, i.key) AS key,"
             "   i.key IS NULL AND NOT e.gone AS missing,"
-            "   i.key IS NOT NULL AND coalesce(e.gone, true) AS strange,"
+            "   i.key IS NOT NULL AND coalesce(e.gone, true) AS unexpected,"
             "   i.key IS NOT NULL AND NOT e.gone AND (i.want IS DISTINCT FROM e.want"
             "     OR (i.old IS NOT NULL AND e.old IS NOT NULL AND i.old <> e.old)) AS changed"
             f" FROM {REHEARSAL_SCHEMA}.expected e FULL JOIN found i ON i.key = e.key)"
             " SELECT count(*) AS rows, count(*) FILTER (WHERE missing) AS missing,"
-            " count(*) FILTER (WHERE strange) AS strange, count(*) FILTER (WHERE changed) AS changed,"
-            " coalesce(min(key) FILTER (WHERE missing OR strange OR changed), '') AS sample FROM pairs"
+            " count(*) FILTER (WHERE unexpected) AS unexpected, count(*) FILTER (WHERE changed) AS changed,"
+            " coalesce(min(key) FILTER (WHERE missing OR unexpected OR changed), '') AS sample FROM pairs"
         )
         return RowDiff(**dict(found))
 
 
 async def check_round_trip(conn: Connection, plan: Plan, catalog: Catalog, types: Mapping[str, str]) -> tuple[int, int]:
-    """What V3 writes, and the way back brings to the old side: is it still the same?
+    """Whether what V3 writes is unchanged after a rollback to the old side.
 
     Returns:
         rows whose new columns would change (a loss), and rows whose old columns would come back in another form that
@@ -147,7 +149,7 @@ async def check_round_trip(conn: Connection, plan: Plan, catalog: Catalog, types
     up = {name: f"CAST(({text}) AS {types[name]})" for name, text in change.up.items()}
     down = {name: f"CAST(({text}) AS {c.type})" for name, text in change.down.items() if (c := columns(name))}
     old, new = quote_identifier(change.table.name), quote_identifier(change.target_table.name)
-    # Four layers: a row; what V3 sees of it; what the way back makes of that; what V2 sees then.
+    # Four layers: a row; what V3 sees of it; what the rollback makes of that; what V2 sees then.
     first = ", ".join(f"{quote_identifier(name)}, {quote_identifier(name)} AS zdd_k{n}" for n, name in enumerate(reads))
     row = f"(SELECT {first} FROM {catalog.old.sql} AS {old}) AS {old}"
     shared = [quote_identifier(name) for name in reads if name not in up and name not in change.down]

@@ -1,6 +1,6 @@
 """A Deployment without pods that run: a rehearsal is of the database.
 
-The real client speaks to it, so fences and annotations are as they are; a rollout is over as soon as it is asked for.
+The real client speaks to it, so fences and annotations are real; a rollout completes at once.
 """
 
 import copy
@@ -18,7 +18,7 @@ _UID = "rehearsal"
 
 
 class FakeApi:
-    """Answers what a release asks of an API server, from one object in memory."""
+    """Serves what a release needs of an API server, from one object in memory."""
 
     def __init__(self, plan: Plan) -> None:
         names = plan.kubernetes
@@ -43,10 +43,10 @@ class FakeApi:
 
     @property
     def image(self) -> str:
-        """What runs now."""
+        """The image that runs now."""
         return str(self._deployment["spec"]["template"]["spec"]["containers"][0]["image"])
 
-    async def json(self, method: str, path: str, *, body: Any = None, **_options: Any) -> Any:
+    async def request_json(self, method: str, path: str, *, body: Any = None, **_options: Any) -> Any:
         """As :meth:`zdd_tui.backends.kubernetes.http.KubeHttp.request_json`."""
         if method == "PATCH":
             self._patch(body)
@@ -56,9 +56,9 @@ class FakeApi:
         made = {"replicasets": self._replica_set, "pods": self._pod, "endpointslices": self._slice}
         return {"items": [made[kind]()], "metadata": {"resourceVersion": "1"}} if kind in made else {}
 
-    async def payload(self, method: str, path: str, *_options: Any, **_more: Any) -> bytes:
+    async def request_bytes(self, method: str, path: str, *_options: Any, **_more: Any) -> bytes:
         """As :meth:`zdd_tui.backends.kubernetes.http.KubeHttp.request_bytes`, for reading."""
-        return json.dumps(await self.json(method, path)).encode()
+        return json.dumps(await self.request_json(method, path)).encode()
 
     def _patch(self, body: dict[str, Any]) -> None:
         meta, spec = self._deployment["metadata"], self._deployment["spec"]

@@ -27,7 +27,7 @@ class RowGenerator:
 
     Attributes:
         rows: how many will be made.
-        others: the generators of all tables, by (schema, name); foreign keys look there.
+        others: the generators of all tables, by (schema, name), for foreign keys.
         allowed_values: what was learned from CHECK constraints.
         unsupported_columns: columns of a type for which no value can be made.
     """
@@ -65,7 +65,7 @@ class RowGenerator:
     def unique_number(self, name: str, ordinal: str) -> str | None:
         """The number that no other row has in this column, or in this column together with its index's others.
 
-        All but the last column of an index count like digits, the last one goes on for ever.
+        All but the last column of an index count like digits, the last one is unbounded.
         """
         for columns in self.shape.unique:
             if name not in columns or any(self._is_unique_alone(other) for other in columns if len(columns) > 1):

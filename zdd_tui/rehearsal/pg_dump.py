@@ -1,4 +1,4 @@
-"""Brings definitions, and rows where they are asked for, from one server to another with PostgreSQL's own tools."""
+"""Copies definitions, and rows on request, from one server to another with PostgreSQL's own tools."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from zdd_tui.model.sql import quote_qualified
 from zdd_tui.rehearsal.dependencies import Connection, Dependencies, Relation
 
 LOCK_WAIT_TIMEOUT_MS = 3000
-"""A dump asks for ACCESS SHARE on what it reads; behind somebody's DDL it gives up rather than join the queue."""
+"""A dump takes ACCESS SHARE on what it reads; behind another session's DDL it fails rather than join the queue."""
 
 DUMP_TIMEOUT = 120.0
 COPY_TIMEOUT = 3600.0
@@ -120,8 +120,8 @@ async def check_versions(conn: Connection, dsn: str, programs: Path) -> tuple[in
     theirs = int(await conn.fetchval("SELECT current_setting('server_version_num')::int / 10000"))
     if theirs > ours:
         raise DatabaseError(
-            f"{describe_dsn(dsn)} is PostgreSQL {theirs}, and the rehearsal's is {ours}: a newer one cannot be rehearsed on"
-            " an older one",
+            f"{describe_dsn(dsn)} is PostgreSQL {theirs}, and the rehearsal's is {ours}: a newer one cannot be"
+            " rehearsed on an older one",
             'pip install --upgrade "zdd-tui[demo]"',
         )
     return theirs, ours
@@ -162,7 +162,7 @@ async def _run(argv: list[str], secret: Mapping[str, str], title: str) -> str:
 
 def _translate_error(title: str, output: str, secret: Mapping[str, str]) -> ZddError:
     lines = [line for line in output.splitlines() if "error:" in line or "ERROR:" in line] or output.splitlines()[-1:]
-    text = re.sub(r"^pg_(dump|restore): (error: )?", "", lines[0] if lines else "it said nothing")
+    text = re.sub(r"^pg_(dump|restore): (error: )?", "", lines[0] if lines else "no error message")
     for value in secret.values():
         text = text.replace(value, "***")
     missing = re.search(r'extension "([^"]+)" is not available', text)
@@ -172,6 +172,6 @@ def _translate_error(title: str, output: str, secret: Mapping[str, str]) -> ZddE
         f"the embedded PostgreSQL has no extension {missing[1]}: rehearse on a copy of your own, or begin with"
         " --unrehearsed --reason"
         if missing
-        else "mend the cause, then rehearse again"
+        else "fix the cause, then run zdd rehearse again"
     )
     return DatabaseError(f"{title}: {text}", hint)

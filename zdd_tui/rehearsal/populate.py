@@ -1,4 +1,4 @@
-"""Fills the copy's tables with made-up rows, and tells what could not be made."""
+"""Fills the copy's tables with generated rows, and lists what could not be generated."""
 
 # ruff: noqa: S608  names are quoted, expressions are built by us from types, values of ours are literals
 
@@ -27,7 +27,7 @@ class PopulateResult:
 
     Attributes:
         rows: by table.
-        notes: what could not be satisfied, in words.
+        notes: what could not be satisfied.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -64,7 +64,7 @@ def qualified_name(table: TableStats) -> str:
 
 
 async def set_sequences(conn: Connection, table: TableStats) -> None:
-    """Sequences go on behind the greatest value there is."""
+    """Sequences continue after the greatest value."""
     for column in table.columns:
         if not column.has_server_default:
             continue
@@ -73,7 +73,8 @@ async def set_sequences(conn: Connection, table: TableStats) -> None:
         )
         if sequence:
             await conn.execute(
-                f"SELECT setval($1::text::regclass, greatest((SELECT max({quote_identifier(column.name)}) FROM {table.sql}), 1))",
+                "SELECT setval($1::text::regclass,"
+                f" greatest((SELECT max({quote_identifier(column.name)}) FROM {table.sql}), 1))",
                 sequence,
             )
 
@@ -88,10 +89,11 @@ async def _check_sample_rows(conn: Connection, maker: RowGenerator, filled: Popu
         try:
             bad = await conn.fetchval(
                 f"SELECT count(*) FILTER (WHERE NOT ({expression})) FROM (SELECT {columns}"
-                f" FROM generate_series(1, {min(PROBE_ROWS, maker.rows)}::bigint) AS g (i)) AS {quote_identifier(table.name)}"
+                f" FROM generate_series(1, {min(PROBE_ROWS, maker.rows)}::bigint) AS g (i))"
+                f" AS {quote_identifier(table.name)}"
             )
         except asyncpg.PostgresError:
-            continue  # it reads what is computed by the server; the INSERT will tell
+            continue  # it reads what the server computes; the INSERT checks it
         if bad:
             await _drop_constraint(conn, maker, name, filled)
 
@@ -99,8 +101,8 @@ async def _check_sample_rows(conn: Connection, maker: RowGenerator, filled: Popu
 async def _drop_constraint(conn: Connection, maker: RowGenerator, name: str, filled: PopulateResult) -> None:
     await conn.execute(f"ALTER TABLE {maker.shape.sql} DROP CONSTRAINT {quote_identifier(name)}")
     filled.notes.append(
-        f"{qualified_name(maker.shape)}: made-up rows do not meet CHECK {name}; the rehearsal runs without it (--with-data has"
-        " rows that do)"
+        f"{qualified_name(maker.shape)}: generated rows do not meet CHECK {name}; the rehearsal runs without it"
+        " (--with-data has rows that do)"
     )
 
 
@@ -110,7 +112,7 @@ async def _populate_table(conn: Connection, maker: RowGenerator, filled: Populat
     values = ", ".join(maker.expression(column.name) for column in table.insertable_columns)
     for column in sorted(maker.unsupported_columns):
         filled.notes.append(
-            f"{qualified_name(table)}.{column}: no values can be made for its type {table.column(column).type}; it is NULL"
+            f"{qualified_name(table)}.{column}: type {table.column(column).type} cannot be generated; it is NULL"
         )
     statement = (
         f"INSERT INTO {table.sql} ({names}) OVERRIDING SYSTEM VALUE SELECT {values}"
@@ -130,7 +132,7 @@ async def _populate_table(conn: Connection, maker: RowGenerator, filled: Populat
         else:
             if made < maker.rows:
                 filled.notes.append(
-                    f"{qualified_name(table)}: {maker.rows - made:,} of {maker.rows:,} rows met a unique index and are left out"
+                    f"{qualified_name(table)}: {maker.rows - made:,} of {maker.rows:,} rows violate a unique index"
                 )
             return made
     return 0

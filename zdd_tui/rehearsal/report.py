@@ -14,16 +14,17 @@ SIZE_DEPENDENT_STEPS = frozenset({"create-indexes", "backfill-rows", "verify-row
 """Steps whose time grows with the table; the others change the catalog, flags or pods."""
 
 RELIABLE_SECONDS = 1.0
-"""Seconds below which a figure is mostly start and end, and says little about a larger table."""
+"""Seconds below which a figure is mostly overhead and does not scale to a larger table."""
 
 SLOWER_FACTOR, FASTER_FACTOR, FASTER_FACTOR_IF_SHORT = 3.0, 1.5, 5.0
 """How far the full size may be from a straight line: a table that memory does not hold, other disks, other load."""
 
 LIMITATIONS = (
-    "no pods were rolled out and no other service was asked: rollouts were answered at once, probes and drains are"
+    "no pods were rolled out and no other service was called: rollouts completed at once, probes and drains are"
     " not part of this",
     "WAL and waits are with this rehearsal's own writers, not with production's traffic",
-    f"locks are told by the transactions that held them, and from outside every {SAMPLE_INTERVAL * 1000:.0f} ms",
+    "locks are reported by the transactions that held them, and sampled from outside every"
+    f" {SAMPLE_INTERVAL * 1000:.0f} ms",
 )
 
 
@@ -35,7 +36,7 @@ class RehearsalReport:
         rows, full_rows: of the plan's table, rehearsed and in production.
         reasons: why it failed; empty where it passed.
         warnings: what an operator should know all the same.
-        notes: what could not be brought over or made up.
+        notes: what could not be copied or generated.
         max_wait: seconds that a write may wait for a lock before the rehearsal fails.
         max_rows_per_second: rows a second that the plan allows its backfill; None for no ceiling.
     """
@@ -67,13 +68,13 @@ class RehearsalReport:
         return self.rows / self.full_rows if self.full_rows else 1.0
 
     def evaluate(self) -> None:
-        """Adds the reasons that the walks and the writers give."""
+        """Adds the reasons found in the scenarios and by the writers."""
         for result in self.scenarios:
-            place = f"after the way back from {result.rollback_from}" if result.rollback_from else "at the end"
+            place = f"after the rollback from {result.rollback_from}" if result.rollback_from else "at the end"
             if result.row_diff.total:
                 self.reasons.append(f"{place} {_describe_diff(result)}")
             if result.differences:
-                self.reasons.append(f"{place} it is not as it was: {'; '.join(result.differences[:3])}")
+                self.reasons.append(f"{place} these differ: {'; '.join(result.differences[:3])}")
         for text, count in sorted(self.writer_stats.failures.items(), key=lambda item: -item[1])[:3]:
             self.reasons.append(f"{count} writes of the application failed: {text}")
         for metrics in self.step_metrics:
@@ -99,12 +100,12 @@ class RehearsalReport:
             "postgres": {"production": self.versions[0], "rehearsal": self.versions[1]},
             "seconds": round(self.seconds, 2),
             "steps": self.steps(),
-            "walks": [
+            "scenarios": [
                 {
-                    "back_from": result.rollback_from,
-                    "back_seconds": round(result.rollback_seconds, 3),
+                    "rollback_from": result.rollback_from,
+                    "rollback_seconds": round(result.rollback_seconds, 3),
                     "rows": result.row_diff.rows,
-                    "lost": result.row_diff.total,
+                    "row_differences": result.row_diff.total,
                     "differences": list(result.differences),
                 }
                 for result in self.scenarios
@@ -165,7 +166,7 @@ def _describe_diff(result: ScenarioResult) -> str:
         for count, what in (
             (row_diff.missing, "are missing"),
             (row_diff.changed, "hold something else than was written"),
-            (row_diff.unexpected, "are there that nobody wrote"),
+            (row_diff.unexpected, "exist that no writer wrote"),
         )
         if count
     ]
@@ -187,11 +188,13 @@ def format_rehearsal_report(report: dict[str, Any]) -> str:
         lines += ["", f"  {'STEP':<17}{'TIME':>7}{'UNDO':>7}  {'LONGEST LOCK':<32}{'BLOCKED':>8}{'WAL':>9}  FULL SIZE"]
         lines += [_step_line(step) for step in report["steps"]]
     lines.append("")
-    for result in report["walks"]:
+    for result in report["scenarios"]:
         place = (
-            f"back from {result['back_from']} in {result['back_seconds']:.1f}s" if result["back_from"] else "to the end"
+            f"rollback from {result['rollback_from']} in {result['rollback_seconds']:.1f}s"
+            if result["rollback_from"]
+            else "to the end"
         )
-        lines.append(f"  {place}: {result['rows']:,} rows compared, {result['lost']:,} lost")
+        lines.append(f"  {place}: {result['rows']:,} rows compared, {result['row_differences']:,} differ")
     writers = report["writers"]
     lines.append(
         f"  writers: {writers['writes']:,} writes, {sum(writers['failures'].values())} failed,"

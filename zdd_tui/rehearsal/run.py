@@ -1,4 +1,4 @@
-"""`zdd rehearse`: a copy of the schema, rows that look like production's, writers, and every way there and back."""
+"""`zdd rehearse`: a copy of the schema, generated rows, writers, and every path forward and back."""
 
 import asyncio
 import json
@@ -117,7 +117,7 @@ async def _rehearse_on_copy(
 
 
 async def _record_expected_rows(conn: Connection, expected_rows: ExpectedRows, report: RehearsalReport) -> bool:
-    """Notes what every row must hold; False where ``up`` cannot tell."""
+    """Records what every row must hold; False where ``up`` cannot compute it."""
     try:
         await expected_rows.record_all(conn)
     except asyncpg.PostgresError as error:
@@ -134,7 +134,7 @@ async def _try_round_trip(conn: Connection, plan: Plan, expected_rows: ExpectedR
         return
     if changed:
         report.reasons.append(
-            f"change.down loses what V3 writes: after a way back {changed:,} of {report.rows:,} rows would hold"
+            f"change.down loses what V3 writes: after a rollback {changed:,} of {report.rows:,} rows would hold"
             " something else (up of down of up is not up)"
         )
     if rewritten:

@@ -44,7 +44,7 @@ DRAINING_STEPS = frozenset({"rollout-v2", "rollout-v3", "write-flag-on", "read-f
 """Steps that end when no request is under way any more that began before: pods drain, flags are waited for."""
 
 LEASE_TTL = 60.0
-"""Seconds of the lease: nobody else wants it."""
+"""Seconds of the lease: no other agent competes for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class ScenarioResult:
     """One way forward, and back where it is said from where.
 
     Attributes:
-        rollback_from: the last phase before the rollback; empty for the way to the end.
+        rollback_from: the last phase before the rollback; empty for the run to the end.
         rollback_seconds: of the rollback.
         row_diff: what rows had come to at its end.
         differences: of the schema, flags and image afterwards from before.
@@ -66,7 +66,7 @@ class ScenarioResult:
 
 @dataclass(slots=True)
 class ScenarioSetup:
-    """What all walks share: the copy's address, the flags, who writes, who measures, and what rows must hold."""
+    """What all scenarios share: the copy's address, the flags, who writes, who measures, and what rows must hold."""
 
     loaded: LoadedPlan
     plan: Plan
@@ -82,7 +82,7 @@ class ScenarioSetup:
 
 @dataclass(slots=True)
 class LiveState:
-    """Where the release stands, for the writers."""
+    """Which versions are live, for the writers."""
 
     plan: Plan
     flags: FlagStore
@@ -108,10 +108,10 @@ def _live_versions(older: int, newer: int, status: StepStatus) -> tuple[int, ...
 
 
 async def run_scenario(setup: ScenarioSetup, rollback_from: str) -> ScenarioResult:
-    """Walks from planned through ``rollback_from`` and back; to the end where it is empty.
+    """Runs from planned through ``rollback_from`` and back; to the end where it is empty.
 
     Raises:
-        StepFailed: a step failed, or a gate did not open; says which and why.
+        StepFailed: a step failed, or a gate did not open; names it and the reason.
     """
     async with await Store.open(setup.dsn, application_name="zdd rehearsal") as registry:
         release_id = await registry.register_release(
@@ -122,7 +122,7 @@ async def run_scenario(setup: ScenarioSetup, rollback_from: str) -> ScenarioResu
             actor=Actor("rehearsal", "here"),
         )
     taken = await acquire_lease(setup.dsn, release_id, Actor("rehearsal", "here"), ttl=LEASE_TTL)
-    assert taken is not None, "nobody else knows this database"
+    assert taken is not None, "no other client uses this database"
     await taken.close()
     store = await MeteredStore.open(
         setup.dsn, release_id, taken.epoch, Actor("rehearsal", "here"), ttl=LEASE_TTL, timeout=5.0
@@ -175,7 +175,7 @@ class _ScenarioRunner:
             await self._setup.writers.pause()  # there is nothing left that V1 could write
             return ScenarioResult("", row_diff)
         except BaseException:
-            await self._setup.writers.pause()  # nobody can tell any more which version would be right
+            await self._setup.writers.pause()  # which version would be right is undefined from here
             raise
         finally:
             self._setup.live_state.holding = None

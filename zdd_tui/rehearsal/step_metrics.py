@@ -15,7 +15,7 @@ from zdd_tui.rehearsal.workload import APPLICATION_NAME, Writers
 Connection: TypeAlias = Any
 
 SAMPLE_INTERVAL = 0.03
-"""Seconds between two looks from outside; what is shorter is told by the transaction itself."""
+"""Seconds between two samples from outside; the transaction itself reports what is shorter."""
 
 LOCK_MODES = (
     "AccessShareLock",
@@ -83,7 +83,7 @@ class StepMetrics:
 
 
 class MeteredStore(AgentStore):
-    """The lease's store, which asks at the end of each transaction what it holds."""
+    """The lease's store; at the end of each transaction it reads which locks it holds."""
 
     step_metrics: StepMetrics | None = None
 
@@ -98,7 +98,7 @@ class MeteredStore(AgentStore):
 
 
 class StepMetricsCollector:
-    """Looks from a session of its own while a step runs."""
+    """Samples from a session of its own while a step runs."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
@@ -146,5 +146,5 @@ class StepMetricsCollector:
         while True:
             try:
                 return int(await self._conn.fetchval("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))
-            except asyncpg.InterfaceError:  # the last look is still being answered
+            except asyncpg.InterfaceError:  # the last query is still running
                 await asyncio.sleep(0.005)

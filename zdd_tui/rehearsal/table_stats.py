@@ -1,4 +1,4 @@
-"""What tables look like: structure from the copy, sizes and distributions from production's statistics.
+"""Shape of tables: structure from the copy, sizes and distributions from production's statistics.
 
 Only frequencies are read, never a value: `most_common_freqs` and not `most_common_vals`.
 """
@@ -161,7 +161,7 @@ class TableStats:
 
 async def read_structure(conn: Connection, schema: str, name: str) -> TableStats:
     """A table of the copy, its sizes and distributions still unknown."""
-    # Types are told with their schemas then: they are used in casts.
+    # Type names are then qualified: they are used in casts.
     async with conn.transaction():
         before = await conn.fetchval("SELECT current_setting('search_path')")
         await conn.execute("SET LOCAL search_path = pg_catalog")

@@ -11,7 +11,7 @@ from zdd_tui.rehearsal.table_stats import ColumnStats
 
 _MASK = 9_223_372_036_854_775_807
 _MAX_TEXT = 20_000
-"""Characters: a wider value has a tail that nobody looks at, and costs minutes to make."""
+"""Characters: a wider value would cost minutes to generate for no use."""
 
 _NUMBER_EXPRESSIONS: dict[str, Callable[[str], str]] = {
     "int2": lambda n: f"({n} % 32767)::int2",
@@ -87,7 +87,7 @@ def count_distinct(column: ColumnStats, rows: int) -> int:
 
 
 def value_expression(column: ColumnStats, number: str) -> str | None:
-    """The value that stands for a number, of the column's type; None for a type that we cannot make."""
+    """The value for a number, in the column's type; None for a type that cannot be generated."""
     if column.element is not None:
         one = _scalar_expression(column.element, column, number)
         return f"ARRAY[{one}]::{column.type}" if one else None
@@ -112,7 +112,7 @@ def _scalar_expression(base: str, column: ColumnStats, number: str) -> str | Non
 
 
 def _text_expression(base: str, column: ColumnStats, number: str) -> str:
-    wide = max(1, column.width - 1)  # without the byte that tells the length
+    wide = max(1, column.width - 1)  # without the length byte
     limit = column.typmod - 4 if column.typmod > 4 and base in ("varchar", "bpchar") else 63 if base == "name" else None
     if base == "char":
         return f'chr(97 + ({number} % 26)::int)::"char"'

@@ -1,4 +1,4 @@
-"""The application at work while the release goes on: sessions that insert, change and delete rows."""
+"""The application during the release: sessions that insert, update and delete rows."""
 
 import asyncio
 import random
@@ -44,7 +44,7 @@ class WriterStats:
     """What the writers met.
 
     Attributes:
-        slowest: seconds of the slowest write since it was last asked for.
+        slowest: seconds of the slowest write since it was last read.
         refused: writes that a unique index or a foreign key refused: made-up rows meet that, a release is no cause.
         retried: writes that ran into a deadlock and went well the second time.
         failures: what the application would have seen as an error, with how often.
@@ -65,7 +65,7 @@ class Writers:
     """Runs the sessions; ``async with`` starts and ends them.
 
     Args:
-        live_versions: asked before every write.
+        live_versions: called before every write.
         hide_values: keep the server's words out of the report: they could quote production's values.
     """
 
@@ -127,7 +127,7 @@ class Writers:
         try:
             while True:
                 await asyncio.sleep(WRITE_INTERVAL * SESSIONS * 0.5 * rng.uniform(0.5, 1.5))
-                while not self._running.is_set():  # woken, and told to rest again before it was our turn
+                while not self._running.is_set():  # woken, but paused again before it was our turn
                     await self._running.wait()
                 self._writes_in_progress += 1
                 try:

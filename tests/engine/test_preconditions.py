@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.command_line import NAME as RELEASE
 from tests.support.command_line import make_environment
-from tests.support.kubelet import NAME, TestCluster, deployment, make_cluster
+from tests.support.kubelet import NAME, ClusterClient, deployment, make_cluster
 from zdd_tui.backends.store.client import Store
 from zdd_tui.engine.preconditions import require_same_objects
 from zdd_tui.model.errors import Refused
@@ -22,7 +22,7 @@ def confirmed(kind: CommandKind, uid: str) -> StoredCommand:
     return StoredCommand(1, CommandRequest(kind, expected=expected), ANA, 0.0)
 
 
-async def recreate_deployment(api: TestCluster) -> tuple[str, str]:
+async def recreate_deployment(api: ClusterClient) -> tuple[str, str]:
     """The uids of a Deployment and of the one that has its name now."""
     await api.create("deployments", deployment(0))
     first = (await api.cluster.get_deployment(NAME)).uid

@@ -32,7 +32,7 @@ NAME = "users"
 
 
 @dataclass
-class TestCluster:
+class ClusterClient:
     """What a test works with. `node` names the kubelet's node, `folder` holds its logs and working directories."""
 
     cluster: Cluster
@@ -100,7 +100,7 @@ async def api_server(folder: Path) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def make_cluster(folder: Path, *, kubelet: bool = True) -> AsyncIterator[TestCluster]:
+async def make_cluster(folder: Path, *, kubelet: bool = True) -> AsyncIterator[ClusterClient]:
     """A namespace of its own and, unless told otherwise, a kubelet."""
     namespace, node = f"test-{secrets.token_hex(4)}", f"node-{secrets.token_hex(4)}"
     async with api_server(folder) as kubeconfig, Cluster.connect(kubeconfig, None, namespace) as cluster:
@@ -108,7 +108,7 @@ async def make_cluster(folder: Path, *, kubelet: bool = True) -> AsyncIterator[T
         if REAL_KUBECONFIG:  # pods are refused until the namespace's ServiceAccount is there
             account = cluster.path("api/v1", "serviceaccounts", "default")
             await wait_until(lambda: _exists(cluster, account), bool)
-        here = TestCluster(cluster, kubeconfig, folder / "node", node)
+        here = ClusterClient(cluster, kubeconfig, folder / "node", node)
         running = asyncio.create_task(make_kubelet(here).run()) if kubelet else None
         try:
             yield here
@@ -120,7 +120,7 @@ async def make_cluster(folder: Path, *, kubelet: bool = True) -> AsyncIterator[T
                 await asyncio.gather(running, return_exceptions=True)
 
 
-def make_kubelet(here: TestCluster) -> Kubelet:
+def make_kubelet(here: ClusterClient) -> Kubelet:
     return Kubelet(
         here.cluster.http,
         here.folder,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from tests.support.kubelet import TestCluster, api_server, make_cluster, read, serving, write_config
+from tests.support.kubelet import ClusterClient, api_server, make_cluster, read, serving, write_config
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.model.errors import ClusterError
@@ -19,7 +19,7 @@ NAME = "users"
 
 
 @pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[TestCluster]:
+async def api(tmp_path: Path) -> AsyncIterator[ClusterClient]:
     async with make_cluster(tmp_path, kubelet=False) as made:
         yield made
 
@@ -101,7 +101,7 @@ async def test_credentials_that_are_not_accepted(tmp_path: Path) -> None:
         assert "wr0ng-secret" not in str(caught.value)
 
 
-async def test_a_deployment_that_does_not_exist(api: TestCluster) -> None:
+async def test_a_deployment_that_does_not_exist(api: ClusterClient) -> None:
     with pytest.raises(KubeApiError, match="no deployment 'nobody' in namespace") as caught:
         await api.cluster.get_deployment("nobody")
     assert caught.value.status == 404

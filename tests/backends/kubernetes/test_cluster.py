@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.kubelet import (
     NAME,
-    TestCluster,
+    ClusterClient,
     deployment,
     make_cluster,
     make_kubelet,
@@ -24,14 +24,14 @@ from zdd_tui.model.workload.rollout import WorkloadSnapshot
 
 
 @pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[TestCluster]:
+async def api(tmp_path: Path) -> AsyncIterator[ClusterClient]:
     """A cluster where no pod runs: enough for reads and writes."""
     async with make_cluster(tmp_path, kubelet=False) as made:
         yield made
 
 
 @pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[TestCluster]:
+async def here(tmp_path: Path) -> AsyncIterator[ClusterClient]:
     async with make_cluster(tmp_path) as made:
         yield made
 
@@ -39,7 +39,7 @@ async def here(tmp_path: Path) -> AsyncIterator[TestCluster]:
 # Fenced writes
 
 
-async def test_set_image_marks_the_deployment(api: TestCluster) -> None:
+async def test_set_image_marks_the_deployment(api: ClusterClient) -> None:
     await api.create("deployments", deployment(0))
     view = await api.cluster.set_image(NAME, "app", "shop/users:2", epoch=7, reason="zdd: V2")
     assert (view.images, view.epoch, view.change_cause) == ({"app": "shop/users:2"}, 7, "zdd: V2")
@@ -47,7 +47,7 @@ async def test_set_image_marks_the_deployment(api: TestCluster) -> None:
     assert (stored.images, stored.epoch, stored.change_cause) == (view.images, 7, "zdd: V2")
 
 
-async def test_an_older_epoch_is_refused_and_changes_nothing(api: TestCluster) -> None:
+async def test_an_older_epoch_is_refused_and_changes_nothing(api: ClusterClient) -> None:
     await api.create("deployments", deployment(0))
     await api.cluster.fence(NAME, 8)
     for write in (
@@ -61,7 +61,7 @@ async def test_an_older_epoch_is_refused_and_changes_nothing(api: TestCluster) -
     assert (view.images, view.epoch, view.change_cause) == ({"app": "shop/users:1"}, 8, None)
 
 
-async def test_setting_the_image_again_is_harmless(api: TestCluster) -> None:
+async def test_setting_the_image_again_is_harmless(api: ClusterClient) -> None:
     await api.create("deployments", deployment(0))
     first = await api.cluster.set_image(NAME, "app", "shop/users:2", epoch=7, reason="V2")
     again = await api.cluster.set_image(NAME, "app", "shop/users:2", epoch=7, reason="V2 again")
@@ -71,7 +71,7 @@ async def test_setting_the_image_again_is_harmless(api: TestCluster) -> None:
     assert (newer.images, newer.change_cause, newer.epoch) == (first.images, "V2", 9)
 
 
-async def test_a_write_between_check_and_patch_is_seen(api: TestCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_write_between_check_and_patch_is_seen(api: ClusterClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """The later agent fences after our check and before our patch: the patch must not go through."""
     await api.create("deployments", deployment(0))
     original = api.cluster.get_deployment
@@ -91,7 +91,7 @@ async def test_a_write_between_check_and_patch_is_seen(api: TestCluster, monkeyp
     assert (await original(NAME)).images == {"app": "shop/users:1"}
 
 
-async def test_conflicts_with_other_writers_are_tried_again(api: TestCluster) -> None:
+async def test_conflicts_with_other_writers_are_tried_again(api: ClusterClient) -> None:
     await api.create("deployments", deployment(0))
     path = api.cluster.path("apis/apps/v1", "deployments", NAME)
 
@@ -108,7 +108,7 @@ async def test_conflicts_with_other_writers_are_tried_again(api: TestCluster) ->
     assert (await api.cluster.get_deployment(NAME)).images == {"app": "shop/users:2"}
 
 
-async def test_a_paused_deployment_is_refused(api: TestCluster) -> None:
+async def test_a_paused_deployment_is_refused(api: ClusterClient) -> None:
     body = deployment(0)
     body["spec"]["paused"] = True
     await api.create("deployments", body)
@@ -118,7 +118,7 @@ async def test_a_paused_deployment_is_refused(api: TestCluster) -> None:
     assert (await api.cluster.get_deployment(NAME)).epoch == 0
 
 
-async def test_another_container_or_another_deployment_is_refused(api: TestCluster) -> None:
+async def test_another_container_or_another_deployment_is_refused(api: ClusterClient) -> None:
     await api.create("deployments", deployment(0))
     with pytest.raises(ClusterError, match="no container 'sidecar'") as caught:
         await api.cluster.set_image(NAME, "sidecar", "x:2", epoch=7, reason="V2")
@@ -128,7 +128,7 @@ async def test_another_container_or_another_deployment_is_refused(api: TestClust
 
 
 @pytest.mark.parametrize("cause", [None, "kubectl apply"])
-async def test_clearing_the_marks_restores_what_was(api: TestCluster, cause: str | None) -> None:
+async def test_clearing_the_marks_restores_what_was(api: ClusterClient, cause: str | None) -> None:
     body = deployment(0)
     if cause:
         body["metadata"]["annotations"] = {"kubernetes.io/change-cause": cause}
@@ -140,7 +140,7 @@ async def test_clearing_the_marks_restores_what_was(api: TestCluster, cause: str
     assert (after.epoch, after.change_cause) == (0, cause)
 
 
-async def test_nothing_is_missing_for_an_administrator(api: TestCluster) -> None:
+async def test_nothing_is_missing_for_an_administrator(api: ClusterClient) -> None:
     assert await api.cluster.missing_permissions() == []
 
 
@@ -157,7 +157,7 @@ def unique(history: list[WorkloadSnapshot], name: str) -> list[PodState]:
     return states
 
 
-async def test_a_rollout_from_set_image_to_the_last_old_pod(here: TestCluster) -> None:
+async def test_a_rollout_from_set_image_to_the_last_old_pod(here: ClusterClient) -> None:
     hook = {"preStop": {"sleep": {"seconds": 1}}}
     await here.create("services", service())
     await here.create("deployments", deployment(2, lifecycle=hook))
@@ -211,7 +211,7 @@ async def test_a_rollout_from_set_image_to_the_last_old_pod(here: TestCluster) -
     assert reading.pods == after.pods
 
 
-async def test_a_rollout_that_cannot_start_says_why(here: TestCluster) -> None:
+async def test_a_rollout_that_cannot_start_says_why(here: ClusterClient) -> None:
     body = deployment(1, command=["sh", "-c", "exit 3"])
     body["spec"]["progressDeadlineSeconds"] = 2
     await here.create("deployments", body)
@@ -225,7 +225,7 @@ async def test_a_rollout_that_cannot_start_says_why(here: TestCluster) -> None:
     assert not reading.rollout.done
 
 
-async def test_a_watch_of_a_deployment_that_comes_later(here: TestCluster) -> None:
+async def test_a_watch_of_a_deployment_that_comes_later(here: ClusterClient) -> None:
     snapshots: asyncio.Queue[WorkloadSnapshot] = asyncio.Queue()
     watch = asyncio.create_task(DeploymentWatch(here.cluster, NAME).run(snapshots.put_nowait))
     try:
@@ -248,7 +248,7 @@ async def test_a_watch_of_a_deployment_that_comes_later(here: TestCluster) -> No
         await asyncio.gather(watch, return_exceptions=True)
 
 
-async def test_no_task_and_no_connection_is_left(api: TestCluster) -> None:
+async def test_no_task_and_no_connection_is_left(api: ClusterClient) -> None:
     await api.create("deployments", deployment(0))
     before = asyncio.all_tasks()
     for _ in range(3):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.kubelet import NAME, TestCluster, deployment, make_cluster, service
+from tests.support.kubelet import NAME, ClusterClient, deployment, make_cluster, service
 from zdd_tui.backends.kubernetes.services import (
     DEPLOYMENTS,
     SERVICES,
@@ -30,7 +30,7 @@ GREEN, PREVIEW = f"{NAME}-green", f"{NAME}-preview"
 
 
 @pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[TestCluster]:
+async def api(tmp_path: Path) -> AsyncIterator[ClusterClient]:
     """A cluster where no pod runs: enough for reads and writes."""
     async with make_cluster(tmp_path, kubelet=False) as made:
         await made.create("deployments", deployment(2))
@@ -38,13 +38,13 @@ async def api(tmp_path: Path) -> AsyncIterator[TestCluster]:
         yield made
 
 
-async def raw(api: TestCluster, kind: tuple[str, str], name: str) -> Any:
+async def raw(api: ClusterClient, kind: tuple[str, str], name: str) -> Any:
     found = await get_raw_object(api.cluster, kind, name)
     assert found is not None
     return found
 
 
-async def make_green(api: TestCluster, owner: str = "one", epoch: int = 7) -> None:
+async def make_green(api: ClusterClient, owner: str = "one", epoch: int = 7) -> None:
     first = await raw(api, DEPLOYMENTS, NAME)
     switch = choose_switch_label(first, await get_service(api.cluster, NAME), "green")
     manifest = build_second_deployment(
@@ -55,7 +55,7 @@ async def make_green(api: TestCluster, owner: str = "one", epoch: int = 7) -> No
     await create_owned(api.cluster, SERVICES, preview, owner=owner)
 
 
-async def test_green_is_like_the_first_and_no_service_finds_it(api: TestCluster) -> None:
+async def test_green_is_like_the_first_and_no_service_finds_it(api: ClusterClient) -> None:
     await make_green(api)
     first, green = await raw(api, DEPLOYMENTS, NAME), await raw(api, DEPLOYMENTS, GREEN)
     containers = green["spec"]["template"]["spec"]["containers"]
@@ -74,7 +74,7 @@ async def test_green_is_like_the_first_and_no_service_finds_it(api: TestCluster)
     assert (await raw(api, SERVICES, PREVIEW))["spec"]["ports"] == (await raw(api, SERVICES, NAME))["spec"]["ports"]
 
 
-async def test_making_it_again_is_harmless_and_another_release_may_not_have_it(api: TestCluster) -> None:
+async def test_making_it_again_is_harmless_and_another_release_may_not_have_it(api: ClusterClient) -> None:
     await make_green(api)
     uid = (await raw(api, DEPLOYMENTS, GREEN))["metadata"]["uid"]
     await make_green(api, epoch=8)
@@ -85,7 +85,7 @@ async def test_making_it_again_is_harmless_and_another_release_may_not_have_it(a
     assert (await raw(api, DEPLOYMENTS, GREEN))["metadata"]["uid"] == uid
 
 
-async def test_an_object_that_belongs_to_nobody_is_left_alone(api: TestCluster) -> None:
+async def test_an_object_that_belongs_to_nobody_is_left_alone(api: ClusterClient) -> None:
     stranger = service()
     stranger["metadata"]["name"] = PREVIEW
     await api.create("services", stranger)
@@ -95,7 +95,7 @@ async def test_an_object_that_belongs_to_nobody_is_left_alone(api: TestCluster) 
     await raw(api, SERVICES, PREVIEW)
 
 
-async def test_a_service_is_switched_in_one_patch_and_given_back_as_it_was(api: TestCluster) -> None:
+async def test_a_service_is_switched_in_one_patch_and_given_back_as_it_was(api: ClusterClient) -> None:
     before = (await raw(api, SERVICES, NAME))["metadata"].get("annotations"), await get_service(api.cluster, NAME)
     await acquire_service(api.cluster, NAME, owner="one", epoch=7)
     first = await get_service(api.cluster, NAME)
@@ -109,7 +109,7 @@ async def test_a_service_is_switched_in_one_patch_and_given_back_as_it_was(api: 
     assert (await raw(api, SERVICES, NAME))["metadata"].get("annotations") in (before[0], {})
 
 
-async def test_a_service_that_two_releases_want_is_refused_to_the_second(api: TestCluster) -> None:
+async def test_a_service_that_two_releases_want_is_refused_to_the_second(api: ClusterClient) -> None:
     await acquire_service(api.cluster, NAME, owner="one", epoch=7)
     for write in (
         acquire_service(api.cluster, NAME, owner="two", epoch=9),
@@ -122,7 +122,7 @@ async def test_a_service_that_two_releases_want_is_refused_to_the_second(api: Te
     assert (view.owner, view.epoch, view.selector) == ("one", 7, {"app": NAME})
 
 
-async def test_an_older_epoch_is_refused_and_changes_nothing(api: TestCluster) -> None:
+async def test_an_older_epoch_is_refused_and_changes_nothing(api: ClusterClient) -> None:
     await make_green(api, epoch=8)
     await acquire_service(api.cluster, NAME, owner="one", epoch=8)
     for write in (
@@ -138,7 +138,7 @@ async def test_an_older_epoch_is_refused_and_changes_nothing(api: TestCluster) -
     await raw(api, DEPLOYMENTS, GREEN)
 
 
-async def test_a_write_between_look_and_patch_is_seen(api: TestCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_write_between_look_and_patch_is_seen(api: ClusterClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another claims the Service after our look and before our patch: ours must not go through."""
     send = api.cluster.http.request_json
     raced = False
@@ -174,13 +174,13 @@ def plan() -> BlueGreenPlan:
     return found
 
 
-async def test_check_tells_what_will_be_switched(api: TestCluster) -> None:
+async def test_check_tells_what_will_be_switched(api: ClusterClient) -> None:
     assert f"app={NAME}, to be switched to app={NAME}-green" in (await check_service_switch(api.cluster, plan()))[0]
     await acquire_service(api.cluster, NAME, owner="one", epoch=1)
     assert "this release" in (await check_service_switch(api.cluster, plan()))[0]
 
 
-async def test_check_refuses_a_service_of_another_release_and_a_taken_name(api: TestCluster) -> None:
+async def test_check_refuses_a_service_of_another_release_and_a_taken_name(api: ClusterClient) -> None:
     await make_green(api, owner="two")
     with pytest.raises(ClusterError, match=f"deployment '{GREEN}' is there already"):
         await check_service_switch(api.cluster, plan())
@@ -190,7 +190,7 @@ async def test_check_refuses_a_service_of_another_release_and_a_taken_name(api: 
     assert refused.value.exit_code == 2
 
 
-async def test_a_service_that_shares_no_label_cannot_be_switched(api: TestCluster) -> None:
+async def test_a_service_that_shares_no_label_cannot_be_switched(api: ClusterClient) -> None:
     await api.cluster.http.request_json(
         "PATCH",
         api.cluster.path("api/v1", "services", NAME),

@@ -13,7 +13,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.kubelet import NAME, TestCluster, deployment, make_cluster, pod, read, serving, write_config
+from tests.support.kubelet import NAME, ClusterClient, deployment, make_cluster, pod, read, serving, write_config
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.deployment_watch import DeploymentWatch
 from zdd_tui.backends.kubernetes.http import ServerClock
@@ -100,7 +100,7 @@ class TcpProxy:
 
 
 @asynccontextmanager
-async def through_proxy(here: TestCluster, folder: Path) -> AsyncIterator[tuple[TcpProxy, Cluster]]:
+async def through_proxy(here: ClusterClient, folder: Path) -> AsyncIterator[tuple[TcpProxy, Cluster]]:
     config = read(here.kubeconfig)
     entry = config["clusters"][0]["cluster"]
     host, port = entry["server"].removeprefix("https://").split(":")
@@ -116,7 +116,7 @@ async def through_proxy(here: TestCluster, folder: Path) -> AsyncIterator[tuple[
 
 
 @pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[TestCluster]:
+async def api(tmp_path: Path) -> AsyncIterator[ClusterClient]:
     async with make_cluster(tmp_path, kubelet=False) as made:
         yield made
 
@@ -153,7 +153,7 @@ def bare(name: str) -> dict[str, Any]:
     return pod(name)
 
 
-async def test_list_then_changes(api: TestCluster) -> None:
+async def test_list_then_changes(api: ClusterClient) -> None:
     await api.create("pods", bare("one"))
     async with watching(api.cluster) as queue:
         assert await queue.get() == Listed(("one",))
@@ -164,7 +164,7 @@ async def test_list_then_changes(api: TestCluster) -> None:
         await next_of(queue, lambda event: event == Changed("DELETED", "one"))
 
 
-async def test_a_cut_connection_resumes_and_misses_nothing(api: TestCluster, tmp_path: Path) -> None:
+async def test_a_cut_connection_resumes_and_misses_nothing(api: ClusterClient, tmp_path: Path) -> None:
     await api.create("pods", bare("one"))
     async with through_proxy(api, tmp_path) as (proxy, cluster), watching(cluster) as queue:
         await next_of(queue, lambda event: event == Connected())
@@ -183,7 +183,7 @@ async def test_a_cut_connection_resumes_and_misses_nothing(api: TestCluster, tmp
         assert not any(isinstance(event, Listed) for event in seen)
 
 
-async def test_a_connection_gone_silent_is_replaced(api: TestCluster, tmp_path: Path) -> None:
+async def test_a_connection_gone_silent_is_replaced(api: ClusterClient, tmp_path: Path) -> None:
     async with through_proxy(api, tmp_path) as (proxy, cluster), watching(cluster, silence=0.5) as queue:
         await next_of(queue, lambda event: event == Connected())
         proxy.freeze()
@@ -192,7 +192,7 @@ async def test_a_connection_gone_silent_is_replaced(api: TestCluster, tmp_path: 
 
 
 async def test_a_watch_that_is_left_leaves_no_connection_behind_though_the_server_answers_no_goodbye(
-    api: TestCluster, tmp_path: Path
+    api: ClusterClient, tmp_path: Path
 ) -> None:
     async with through_proxy(api, tmp_path) as (proxy, cluster):
         async with watching(cluster) as queue:
@@ -204,14 +204,14 @@ async def test_a_watch_that_is_left_leaves_no_connection_behind_though_the_serve
                 await asyncio.sleep(0.05)
 
 
-async def test_an_idle_watch_shows_signs_of_life(api: TestCluster) -> None:
+async def test_an_idle_watch_shows_signs_of_life(api: ClusterClient) -> None:
     async with watching(api.cluster, silence=0.3) as queue:
         for _ in range(3):
             event = await next_of(queue, lambda event: not isinstance(event, Listed))
             assert event == Connected()
 
 
-async def test_an_idle_watch_is_renewed_over_the_connection_that_it_has(api: TestCluster, tmp_path: Path) -> None:
+async def test_an_idle_watch_is_renewed_over_the_connection_that_it_has(api: ClusterClient, tmp_path: Path) -> None:
     async with through_proxy(api, tmp_path) as (proxy, cluster), watching(cluster, silence=5.0) as queue:
         await next_of(queue, lambda event: event == Connected())
         await next_of(queue, lambda event: event == Connected())
@@ -221,7 +221,7 @@ async def test_an_idle_watch_is_renewed_over_the_connection_that_it_has(api: Tes
         assert proxy.accepted == 1
 
 
-async def test_the_snapshot_keeps_what_is_known_and_says_that_it_is_old(api: TestCluster, tmp_path: Path) -> None:
+async def test_the_snapshot_keeps_what_is_known_and_says_that_it_is_old(api: ClusterClient, tmp_path: Path) -> None:
     await api.create("deployments", deployment(0))
     snapshots: asyncio.Queue[WorkloadSnapshot] = asyncio.Queue()
 

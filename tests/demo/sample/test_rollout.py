@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.support.kubelet import TestCluster, make_cluster
+from tests.support.kubelet import ClusterClient, make_cluster
 from zdd_tui.backends.kubernetes.cluster import SERVICE_LABEL
 from zdd_tui.backends.kubernetes.deployment_watch import read_workload_snapshot
 from zdd_tui.backends.kubernetes.watch import Changed, Listed
@@ -23,7 +23,7 @@ from zdd_tui.model.workload.pod import EndpointFacts, project_endpoints
 
 
 @pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[TestCluster]:
+async def here(tmp_path: Path) -> AsyncIterator[ClusterClient]:
     async with make_cluster(tmp_path) as made:
         yield made
 
@@ -31,7 +31,7 @@ async def here(tmp_path: Path) -> AsyncIterator[TestCluster]:
 class EndpointRouter:
     """Knows the ready endpoints, as kube-proxy does."""
 
-    def __init__(self, here: TestCluster) -> None:
+    def __init__(self, here: ClusterClient) -> None:
         self._here = here
         self._slices: dict[str, list[EndpointFacts]] = {}
         self.any_endpoint = asyncio.Event()
@@ -59,7 +59,7 @@ class EndpointRouter:
                     self.any_endpoint.set()
 
 
-async def wait_until_rolled_out(here: TestCluster) -> None:
+async def wait_until_rolled_out(here: ClusterClient) -> None:
     async with asyncio.timeout(60):
         while True:
             reading = await read_workload_snapshot(here.cluster, manifests.NAME)
@@ -68,7 +68,7 @@ async def wait_until_rolled_out(here: TestCluster) -> None:
             await asyncio.sleep(0.1)
 
 
-async def test_no_request_fails_during_a_rollout(here: TestCluster, pg_dsn: str, redis_url: str) -> None:
+async def test_no_request_fails_during_a_rollout(here: ClusterClient, pg_dsn: str, redis_url: str) -> None:
     await create_schema(pg_dsn)
     namespace = here.cluster.namespace
     await here.create("services", manifests.service_manifest(namespace=namespace))

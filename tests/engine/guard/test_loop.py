@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from tests.support.kubelet import NAME, TestCluster, deployment, make_cluster
+from tests.support.kubelet import NAME, ClusterClient, deployment, make_cluster
 from tests.support.metric_servers import serve_handler
 from tests.support.store import AGENT, ANA, plan_for
 from zdd_tui.backends.store.agent import AgentStore, acquire_lease
@@ -54,7 +54,7 @@ class MetricsPod:
 class GuardScenario:
     """A release that runs, two pods of V1 and one of V2, and what looks at them."""
 
-    api: TestCluster
+    api: ClusterClient
     store: Store
     agent: AgentStore
     plan: Plan
@@ -130,7 +130,7 @@ async def make_scenario(folder: Path, dsn: str, *rules: dict[str, Any]) -> Async
         yield GuardScenario(api, store, agent, plan, pods, session)
 
 
-async def make_pods(api: TestCluster, pods: list[MetricsPod], port: int) -> None:
+async def make_pods(api: ClusterClient, pods: list[MetricsPod], port: int) -> None:
     """Pods that run, and take traffic, as far as the API knows."""
     body = deployment(0)
     await api.create("deployments", body)

@@ -14,7 +14,7 @@ import pytest
 from tests.support.kubelet import (
     PYTHON,
     REAL_KUBECONFIG,
-    TestCluster,
+    ClusterClient,
     is_ready,
     main_status,
     make_cluster,
@@ -29,7 +29,7 @@ from zdd_tui.testbed.kubelet.probes import INITIAL_DELAY, ContainerProber
 
 
 @pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[TestCluster]:
+async def here(tmp_path: Path) -> AsyncIterator[ClusterClient]:
     async with make_cluster(tmp_path) as made:
         yield made
 
@@ -46,11 +46,11 @@ def pid_of(raw: Any) -> int:
     return int(get_text(main_status(raw), "containerID").removeprefix("process://") or 0)
 
 
-async def is_gone(here: TestCluster, name: str = "one") -> bool:
+async def is_gone(here: ClusterClient, name: str = "one") -> bool:
     return name not in await here.pod_names()
 
 
-async def test_a_pod_becomes_ready_and_tells_how_it_runs(here: TestCluster) -> None:
+async def test_a_pod_becomes_ready_and_tells_how_it_runs(here: ClusterClient) -> None:
     env = [
         {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
         {"name": "GREETING", "value": "hello-$(POD_NAME)-$(UNKNOWN)-$$(POD_NAME)"},
@@ -71,7 +71,7 @@ async def test_a_pod_becomes_ready_and_tells_how_it_runs(here: TestCluster) -> N
     assert reasons["Pulled"] == 'Container image "shop/users:1" already present on machine'
 
 
-async def test_two_pods_have_two_addresses(here: TestCluster) -> None:
+async def test_two_pods_have_two_addresses(here: ClusterClient) -> None:
     await here.create("pods", pod("one"))
     await here.create("pods", pod("two"))
     first = await wait_until(lambda: here.pod("one"), is_ready)
@@ -80,7 +80,7 @@ async def test_two_pods_have_two_addresses(here: TestCluster) -> None:
     assert "two" in await here.ask(get_text(second, "status", "podIP"))
 
 
-async def test_deletion_runs_prestop_then_terminates_then_removes(here: TestCluster) -> None:
+async def test_deletion_runs_prestop_then_terminates_then_removes(here: ClusterClient) -> None:
     await here.create("pods", pod(lifecycle={"preStop": {"httpGet": {"path": "/drain", "port": "http"}}}))
     raw = await wait_until(here.pod, is_ready)
     await here.delete_pod()
@@ -91,7 +91,7 @@ async def test_deletion_runs_prestop_then_terminates_then_removes(here: TestClus
     assert "Killing" in await here.event_reasons()
 
 
-async def test_prestop_sleep_keeps_the_pod_serving(here: TestCluster) -> None:
+async def test_prestop_sleep_keeps_the_pod_serving(here: ClusterClient) -> None:
     await here.create("pods", pod(lifecycle={"preStop": {"sleep": {"seconds": 1}}}))
     raw = await wait_until(here.pod, is_ready)
     await here.delete_pod()
@@ -102,7 +102,7 @@ async def test_prestop_sleep_keeps_the_pod_serving(here: TestCluster) -> None:
     assert here.log()[-2:] == ["SIGTERM", "bye"]
 
 
-async def test_what_ignores_sigterm_is_killed_when_the_grace_ends(here: TestCluster) -> None:
+async def test_what_ignores_sigterm_is_killed_when_the_grace_ends(here: ClusterClient) -> None:
     await here.create("pods", pod(grace=1))
     raw = await wait_until(here.pod, is_ready)
     (here.working_directory() / "stubborn").touch()
@@ -114,7 +114,7 @@ async def test_what_ignores_sigterm_is_killed_when_the_grace_ends(here: TestClus
     assert not alive(pid_of(raw))
 
 
-async def test_forced_deletion_leaves_no_process(here: TestCluster) -> None:
+async def test_forced_deletion_leaves_no_process(here: ClusterClient) -> None:
     await here.create("pods", pod(grace=30))
     raw = await wait_until(here.pod, is_ready)
     (here.working_directory() / "stubborn").touch()
@@ -127,7 +127,7 @@ async def test_forced_deletion_leaves_no_process(here: TestCluster) -> None:
     await wait_until(lives, lambda found: not found)
 
 
-async def test_a_second_deletion_shortens_the_grace(here: TestCluster) -> None:
+async def test_a_second_deletion_shortens_the_grace(here: ClusterClient) -> None:
     await here.create("pods", pod(grace=600, lifecycle={"preStop": {"sleep": {"seconds": 500}}}))
     await wait_until(here.pod, is_ready)
     await here.delete_pod()
@@ -137,7 +137,7 @@ async def test_a_second_deletion_shortens_the_grace(here: TestCluster) -> None:
     assert here.log()[-2:] == ["SIGTERM", "bye"]
 
 
-async def test_failing_readiness_takes_a_pod_out_and_back(here: TestCluster) -> None:
+async def test_failing_readiness_takes_a_pod_out_and_back(here: ClusterClient) -> None:
     await here.create("pods", pod())
     await wait_until(here.pod, is_ready)
     (here.working_directory() / "unready").touch()
@@ -150,7 +150,7 @@ async def test_failing_readiness_takes_a_pod_out_and_back(here: TestCluster) -> 
     await wait_until(here.pod, is_ready)
 
 
-async def test_readiness_is_still_asked_while_a_pod_leaves(here: TestCluster) -> None:
+async def test_readiness_is_still_asked_while_a_pod_leaves(here: ClusterClient) -> None:
     await here.create("pods", pod(lifecycle={"preStop": {"sleep": {"seconds": 5}}}))
     await wait_until(here.pod, is_ready)
     await here.delete_pod()
@@ -160,7 +160,7 @@ async def test_readiness_is_still_asked_while_a_pod_leaves(here: TestCluster) ->
     assert "running" in main_status(raw)["state"]
 
 
-async def test_failing_liveness_restarts_the_container(here: TestCluster) -> None:
+async def test_failing_liveness_restarts_the_container(here: ClusterClient) -> None:
     probe = {"httpGet": {"path": "/health", "port": 8080}, "periodSeconds": 1, "failureThreshold": 2}
     await here.create("pods", pod(livenessProbe=probe, grace=5))
     first = await wait_until(here.pod, is_ready)
@@ -174,7 +174,7 @@ async def test_failing_liveness_restarts_the_container(here: TestCluster) -> Non
     assert (await here.event_reasons())["Killing"] == "Container app failed liveness probe, will be restarted"
 
 
-async def test_nothing_is_ready_before_the_startup_probe_has_passed(here: TestCluster) -> None:
+async def test_nothing_is_ready_before_the_startup_probe_has_passed(here: ClusterClient) -> None:
     slow = {"exec": {"command": ["test", "-e", "up"]}, "periodSeconds": 1, "failureThreshold": 60}
     await here.create("pods", pod(startupProbe=slow))
     raw = await wait_until(here.pod, lambda found: "running" in get_object(main_status(found), "state"))
@@ -186,7 +186,7 @@ async def test_nothing_is_ready_before_the_startup_probe_has_passed(here: TestCl
     assert main_status(raw)["started"] is True
 
 
-async def test_a_crashing_container_backs_off(here: TestCluster) -> None:
+async def test_a_crashing_container_backs_off(here: ClusterClient) -> None:
     await here.create("pods", pod(command=["sh", "-c", "echo crash; exit 7"]))
 
     def backs_off(raw: Any) -> bool:
@@ -202,7 +202,7 @@ async def test_a_crashing_container_backs_off(here: TestCluster) -> None:
     await wait_until(lambda: is_gone(here), bool)
 
 
-async def test_a_pod_that_is_not_to_restart_ends_in_its_final_phase(here: TestCluster) -> None:
+async def test_a_pod_that_is_not_to_restart_ends_in_its_final_phase(here: ClusterClient) -> None:
     await here.create("pods", pod("good", policy="Never", command=["sh", "-c", "exit 0"]))
     await here.create("pods", pod("bad", policy="Never", command=["sh", "-c", "exit 3"]))
     good = await wait_until(lambda: here.pod("good"), lambda raw: get_text(raw, "status", "phase") == "Succeeded")
@@ -225,7 +225,7 @@ async def test_a_pod_that_is_not_to_restart_ends_in_its_final_phase(here: TestCl
     ],
 )
 async def test_what_cannot_be_started_says_why_and_can_be_deleted(
-    here: TestCluster, changes: dict[str, Any], reason: str, message: str
+    here: ClusterClient, changes: dict[str, Any], reason: str, message: str
 ) -> None:
     await here.create("pods", pod(**changes))
     raw = await wait_until(here.pod, lambda found: get_text(main_status(found), "state", "waiting", "reason") == reason)
@@ -234,7 +234,7 @@ async def test_what_cannot_be_started_says_why_and_can_be_deleted(
     await wait_until(lambda: is_gone(here), bool)
 
 
-async def test_the_node_is_ready(here: TestCluster) -> None:
+async def test_the_node_is_ready(here: ClusterClient) -> None:
     path = f"/api/v1/nodes/{here.node}"
 
     async def node() -> Any:
@@ -266,7 +266,7 @@ async def test_killed_kubelet_takes_its_pods_along_and_the_next_one_restarts_the
         assert not alive(pid_of(again))
 
 
-async def _start(here: TestCluster) -> asyncio.subprocess.Process:
+async def _start(here: ClusterClient) -> asyncio.subprocess.Process:
     options = ["--kubeconfig", here.kubeconfig, "--dir", str(here.folder), "--node", here.node]
     options += ["--bind", "--advertise", "10"] if REAL_KUBECONFIG else []
     process = await asyncio.create_subprocess_exec(
@@ -278,7 +278,7 @@ async def _start(here: TestCluster) -> asyncio.subprocess.Process:
     return process
 
 
-async def test_the_process_sees_nothing_of_our_environment(here: TestCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_process_sees_nothing_of_our_environment(here: ClusterClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgres://secret")
     await here.create("pods", pod(command=["sh", "-c", "env; exec sleep 60"], readinessProbe=None))
     await wait_until(here.pod, is_ready)
@@ -287,7 +287,7 @@ async def test_the_process_sees_nothing_of_our_environment(here: TestCluster, mo
     assert {"POD_NAME", "POD_IP", "IMAGE", "PORT", "NODE"} <= names
 
 
-async def test_a_connection_refused_is_told_in_the_kubelets_words(here: TestCluster) -> None:
+async def test_a_connection_refused_is_told_in_the_kubelets_words(here: ClusterClient) -> None:
     await here.create("pods", pod(command=["sleep", "60"]))
     reasons = await wait_until(here.event_reasons, lambda found: "Unhealthy" in found)
     assert reasons["Unhealthy"].endswith("connect: connection refused")
@@ -311,7 +311,7 @@ async def test_the_first_probe_leaves_the_container_time_to_listen_and_readiness
             {"startupProbe": probe, "readinessProbe": probe},
             ProbeTarget("127.0.0.1", {}, None),  # type: ignore[arg-type]  # no exec
             session,
-            lambda: became.set() if prober.ready else None,
+            lambda: became.set() if prober.is_ready else None,
             lambda kind, why: pytest.fail(f"{kind}: {why}"),
         )
         began = clock()

@@ -185,10 +185,11 @@ def test_only_the_application_is_forked_and_only_as_a_new_interpreter_would_star
 OWNER = """
 import asyncio, sys
 from pathlib import Path
+from tests.testbed.kubelet.test_zygote import FORKED, Zygote, ZygotePod, base_environment, environment
 
 async def main():
     folder = Path(sys.argv[1])
-    here = Here(folder)
+    here = ZygotePod(folder)
     process = await here.start(FORKED, environment(), Zygote(folder, base_environment()))
     await here.alive(process)
     print(process.pid, flush=True)

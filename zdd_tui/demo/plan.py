@@ -103,9 +103,7 @@ def plan_yaml(
     """
     limit = f"  max_rows_per_second: {max_rows_per_second}\n" if max_rows_per_second else ""
     return (
-        _HEAD.format(
-            reference="config/plan.example.yaml", name=name, strategy=EXPAND_CONTRACT, images=_CHANGE_IMAGES
-        )
+        _HEAD.format(reference="config/plan.example.yaml", name=name, strategy=EXPAND_CONTRACT, images=_CHANGE_IMAGES)
         + _CHANGE.format(expires=flags_expiry_date(), mode=mode)
         + (_COLUMN_CHANGE if kind == "column" else _TABLE_CHANGE)
         + f"\nbackfill:\n  batch_rows: 1000\n{limit}"

@@ -363,7 +363,9 @@ async def _run_mismatch(productions: Sequence[Production]) -> Report:
 
 
 def _sample_text(sample: ShadowSample) -> str:
-    fields = "; ".join(f"{field.name} {field.old} -> {field.new} {field.difference}".rstrip() for field in sample.fields)
+    fields = "; ".join(
+        f"{field.name} {field.old} -> {field.new} {field.difference}".rstrip() for field in sample.fields
+    )
     return f"{sample.pod} unit {sample.unit}: {fields or sample.kind}"
 
 

@@ -248,7 +248,7 @@ async def poll_until(is_reached: Callable[[], Awaitable[bool]], timeout: float) 
     """Polls another process's state; False when ``timeout`` seconds have passed."""
     with suppress(TimeoutError):
         async with asyncio.timeout(timeout):
-            while not await is_reached():
+            while not await is_reached():  # noqa: ASYNC110 - another process changes it
                 await asyncio.sleep(POLL_INTERVAL)
             return True
     return False

@@ -1,5 +1,6 @@
 """`zdd demo --headless`: every scenario on a small production, and its report."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from zdd_tui.demo.scenarios import choose_scenario
 
 async def run_small(folder: Path, **options: Any) -> tuple[dict[str, Any], str]:
     """The report of a scenario, as JSON and as text."""
-    chosen = DemoOptions(**({"rows": 2000, "rate": 60, "soak": "500ms", "is_fast": True, "has_guard": True} | options))
+    chosen = replace(DemoOptions(rows=2000, rate=60, soak="500ms", is_fast=True, has_guard=True), **options)
     report = await run_scenario(folder, chosen)
     return report, as_text(report, choose_scenario(chosen))
 

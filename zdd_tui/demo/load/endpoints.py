@@ -110,5 +110,5 @@ async def follow_service(cluster: Cluster, service: str, endpoints: Endpoints) -
                     continue
                 case _:
                     continue
-            members = (endpoint for members in slices.values() for endpoint in members)
-            endpoints.set_addresses(service, routable_addresses(members))
+            found = (endpoint for members in slices.values() for endpoint in members)
+            endpoints.set_addresses(service, routable_addresses(found))

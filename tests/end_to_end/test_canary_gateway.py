@@ -38,7 +38,7 @@ async def share(env: Environment) -> list[float]:
 
 @pytest.mark.timeout(600)
 async def test_requests_are_shared_out_by_phases_and_back_at_once(tmp_path: Path) -> None:
-    async with start_production(tmp_path, strategy="canary", by="gateway", name="users-canary", rate=60) as (
+    async with start_production(tmp_path, strategy="canary", canary_by="gateway", name="users-canary", rate=60) as (
         env,
         store,
     ):

@@ -37,7 +37,7 @@ async def test_forward_and_back_by_commands(tmp_path: Path) -> None:
             assert (reached.code, reached.out.partition("\n")[0]) == (0, f"{NAME}: rolled-back (demo)"), reached.output
             assert await agent.wait_for_exit() == 0
 
-        why = await here.fetchval("SELECT string_agg(why, ', ' ORDER BY id) FROM zdd.event WHERE kind = 'command'")
+        why = await here.fetchval("SELECT string_agg(reason, ', ' ORDER BY id) FROM zdd.event WHERE kind = 'command'")
         assert why == "time for expand, time for dual-write, wrong customer"
         for secret in here.secrets:
             assert secret not in agent.log

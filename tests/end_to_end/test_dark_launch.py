@@ -61,7 +61,7 @@ async def test_rollback_from_every_phase_then_the_release(tmp_path: Path) -> Non
 
 @pytest.mark.timeout(400)
 async def test_a_new_path_that_is_wrong_is_seen_by_the_gate_and_by_nobody_else(tmp_path: Path) -> None:
-    async with start_production(tmp_path, strategy="dark-launch", rate=100, mistaken=True) as (env, store):
+    async with start_production(tmp_path, strategy="dark-launch", rate=100, has_wrong_results=True) as (env, store):
         before = await read_environment_state(env)
         driver = ReleaseDriver(env, store, ignore_progress)
         await driver.start_release()

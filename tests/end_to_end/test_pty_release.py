@@ -72,7 +72,7 @@ async def advance(terminal: Emulator, phase: str, *shows: str) -> None:
 
 @pytest.mark.timeout(600)
 async def test_a_whole_release_by_keys(tmp_path: Path) -> None:
-    async with small_production(tmp_path, rows=4000, ceiling=500) as (env, store):
+    async with small_production(tmp_path, rows=4000, max_rows_per_second=500) as (env, store):
         async with dashboard(env) as terminal:
             await terminal.wait_for("PLANNED", "nothing has run yet", "2/2 ready", "write · unset")
             (agent,) = running_agents(env)

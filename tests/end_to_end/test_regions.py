@@ -191,7 +191,7 @@ async def test_the_second_region_waits_for_the_first(
 
         record = await wait_until(opened)  # judged without anybody asking
         assert (record.region, record.release.state) == ("us", ReleaseState.PLANNED)
-        assert any("registered users-api-regions for test, region us" in event.what for event in record.events)
+        assert any("registered users-api-regions for test, region us" in event.message for event in record.events)
         assert await zdd("status", file) == 0
         text = capsys.readouterr()
         assert "  ✔ 1 eu  done" in text.out
@@ -261,7 +261,7 @@ async def test_every_verb_takes_a_region_and_refuses_an_unknown_one(
     verbs = ("check", "agent", "status", "advance", "pause", "resume", "rollback", "doctor", "rehearse")
     for verb in verbs:
         assert await zdd(verb, "--region", "uss", str(two_regions.file)) == 2
-        assert "has no such region\n  mend: did you mean us?" in capsys.readouterr().err
+        assert "has no such region\n  Fix: did you mean us?" in capsys.readouterr().err
     assert await zdd("agent", str(two_regions.file)) == 2
     assert "--region NAME, one of: eu, us" in capsys.readouterr().err
     await two_regions.relay.open_port()

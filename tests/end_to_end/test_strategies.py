@@ -41,7 +41,7 @@ async def assert_as_before(env: Environment, before: EnvironmentState, where: st
 async def test_rollback_from_every_phase(
     strategy: str, by: str, phases: tuple[str, ...], begun: str, tmp_path: Path
 ) -> None:
-    async with start_production(tmp_path, strategy=strategy, by=by, name=f"users-{strategy}") as (env, store):
+    async with start_production(tmp_path, strategy=strategy, canary_by=by, name=f"users-{strategy}") as (env, store):
         before = await read_environment_state(env)
         for last in phases:
             driver = ReleaseDriver(env, store, ignore_progress)
@@ -82,7 +82,7 @@ def _note(record: ReleaseRecord, name: str) -> str:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("strategy", "by"), [("rolling", ""), ("canary", "replicas"), ("canary", "flag")])
 async def test_a_whole_release_leaves_the_new_image_and_nothing_else(strategy: str, by: str, tmp_path: Path) -> None:
-    async with start_production(tmp_path, strategy=strategy, by=by, name=f"users-{strategy}") as (env, store):
+    async with start_production(tmp_path, strategy=strategy, canary_by=by, name=f"users-{strategy}") as (env, store):
         before = await read_environment_state(env)
         driver = ReleaseDriver(env, store, ignore_progress)
         await driver.start_release()

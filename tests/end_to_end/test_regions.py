@@ -245,9 +245,9 @@ async def test_two_addresses_of_one_database_are_detected(two_regions: TwoRegion
         await register_release(loaded, AGENT)
 
 
-async def test_the_agent_that_a_dashboard_starts_is_for_its_region(two_regions: TwoRegions, tmp_path: Path) -> None:
-    unreachable = "postgresql://x@127.0.0.1:1/us"
-    environ = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state"), "US_DATABASE_URL": unreachable}
+async def test_the_agent_that_a_dashboard_starts_works_in_its_region(two_regions: TwoRegions, tmp_path: Path) -> None:
+    nobody = "postgresql://x@127.0.0.1:1/us"
+    environ = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state"), "US_DATABASE_URL": nobody}
     agent = start_agent(two_regions.file, NAME, "us", environ=environ)
     error = await agent.wait_for_exit()
     assert error is not None
@@ -255,12 +255,12 @@ async def test_the_agent_that_a_dashboard_starts_is_for_its_region(two_regions: 
     assert agent.log.name == f"agent-{NAME}-us.log"
 
 
-async def test_every_command_takes_a_region_and_refuses_an_unknown_one(
+async def test_every_verb_takes_a_region_and_refuses_an_unknown_one(
     two_regions: TwoRegions, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    commands = ("check", "agent", "status", "advance", "pause", "resume", "rollback", "doctor", "rehearse")
-    for command in commands:
-        assert await zdd(command, "--region", "uss", str(two_regions.file)) == 2
+    verbs = ("check", "agent", "status", "advance", "pause", "resume", "rollback", "doctor", "rehearse")
+    for verb in verbs:
+        assert await zdd(verb, "--region", "uss", str(two_regions.file)) == 2
         assert "has no such region\n  Fix: did you mean us?" in capsys.readouterr().err
     assert await zdd("agent", str(two_regions.file)) == 2
     assert "--region NAME, one of: eu, us" in capsys.readouterr().err

@@ -1,1 +1,1 @@
-"""What is measured, against what. `python -m benchmarks` runs all; README.md has the last figures."""
+"""Benchmarks. `python -m benchmarks` runs all of them; README.md has the latest figures and the budgets."""

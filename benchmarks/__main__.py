@@ -1,4 +1,4 @@
-"""`make bench`: every benchmark of this folder, one after the other."""
+"""`make bench`: the benchmarks of this folder, one after the other."""
 
 import importlib
 import pkgutil
@@ -8,11 +8,11 @@ import benchmarks
 
 
 def main() -> int:
-    """Runs those that are named on the command line, or all."""
-    found = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name != "__main__")
-    for name in sys.argv[1:] or found:
+    """Runs the benchmarks named on the command line, or all."""
+    names = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name != "__main__")
+    for name in sys.argv[1:] or names:
         run = getattr(importlib.import_module(f"benchmarks.{name}"), "main", None)
-        if run is not None:  # some only help others
+        if run is not None:  # a module of helpers has none
             print(f"== {name}", flush=True)
             run()
     return 0

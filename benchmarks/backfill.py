@@ -3,8 +3,8 @@
     python -m benchmarks.backfill [--rows 200000] [--rounds 3] [--kind column] [--wide] [--workers 1]
 
 It starts a PostgreSQL of its own. Each round fills two fresh tables, moves one by a single statement and the other
-by the BackfillRunner with the plan's defaults, then verifies it. Printed: the median of the rounds and the
-ratio, and the ratio of the best rounds, which a busy machine disturbs least.
+by the BackfillRunner with the plan's defaults, then verifies it. Prints the medians of the rounds, their ratio, and
+the ratio of the best rounds, which a busy machine disturbs least.
 """
 
 import argparse
@@ -52,6 +52,7 @@ async def time_single_update(conn: asyncpg.Connection, kind: str) -> float:
 
 
 async def time_backfill(dsn: str, conn: asyncpg.Connection, plan: Plan) -> tuple[float, float, Any]:
+    """Seconds of the backfill and of its verification, and the backfill's record."""
     await conn.execute("DROP SCHEMA IF EXISTS zdd CASCADE")
     async with open_leased_store(dsn, plan) as store:
         await run_expand(store, plan)
@@ -60,11 +61,11 @@ async def time_backfill(dsn: str, conn: asyncpg.Connection, plan: Plan) -> tuple
         await runner.prepare()
         began = time.perf_counter()
         await runner.run()
-        moved = time.perf_counter() - began
+        backfill_seconds = time.perf_counter() - began
         began = time.perf_counter()
         report = await Verifier(store, plan, catalog).run()
         assert report.mismatches == 0, report
-        return moved, time.perf_counter() - began, (await store.read()).backfill
+        return backfill_seconds, time.perf_counter() - began, (await store.read()).backfill
 
 
 def main() -> None:
@@ -83,26 +84,25 @@ async def measure(options: argparse.Namespace) -> None:
         async with postgres_server(Path(folder) / "pg") as server:
             conn = await asyncpg.connect(server.dsn)
             plan = make_plan(options.kind, dsn=server.dsn, backfill={"workers": options.workers})
-            one, many, verified = [], [], []
+            single_rates, backfill_rates, verify_rates = [], [], []
             for number in range(options.rounds):
                 await insert_rows(conn, rows, options.wide)
-                one.append(rows / await time_single_update(conn, options.kind))
+                single_rates.append(rows / await time_single_update(conn, options.kind))
                 await insert_rows(conn, rows, options.wide)
-                moved, checked, record = await time_backfill(server.dsn, conn, plan)
-                many.append(rows / moved)
-                verified.append(rows / checked)
+                backfill_seconds, verify_seconds, record = await time_backfill(server.dsn, conn, plan)
+                backfill_rates.append(rows / backfill_seconds)
+                verify_rates.append(rows / verify_seconds)
                 print(
-                    f"round {number + 1}: one statement {one[-1]:,.0f} rows/s, backfill {many[-1]:,.0f} rows/s"
-                    f" ({record.batches} batches, the last of {record.batch_rows}), verification {verified[-1]:,.0f}"
+                    f"round {number + 1}: one statement {single_rates[-1]:,.0f} rows/s,"
+                    f" backfill {backfill_rates[-1]:,.0f} rows/s ({record.batches} batches, the last of"
+                    f" {record.batch_rows} rows), verification {verify_rates[-1]:,.0f} rows/s"
                 )
             await conn.close()
-    medians = [statistics.median(values) for values in (one, many, verified)]
+    single, backfill, verify = map(statistics.median, (single_rates, backfill_rates, verify_rates))
     print(
-        f"{options.kind} kind, {rows:,} rows, workers {options.workers}, median of {options.rounds}:"
-        f" one statement {medians[0]:,.0f} rows/s,"
-        f" backfill {medians[1]:,.0f} rows/s, ratio {medians[1] / medians[0]:.2f},"
-        f" of the best rounds {max(many) / max(one):.2f};"
-        f" verification {medians[2]:,.0f} rows/s"
+        f"{options.kind} kind, {rows:,} rows, workers {options.workers}, medians of {options.rounds} rounds:"
+        f" one statement {single:,.0f} rows/s, backfill {backfill:,.0f} rows/s, ratio {backfill / single:.2f},"
+        f" ratio of the best rounds {max(backfill_rates) / max(single_rates):.2f}; verification {verify:,.0f} rows/s"
     )
 
 

@@ -1,11 +1,11 @@
-"""What a backfill at its defaults does to the application: the p99 of requests while it runs, against before it.
+"""The p99 of the application's requests during a backfill at its defaults, against before it.
 
     python -m benchmarks.backfill_load [--rows 300000] [--kind column] [--rate 200] [--seconds 15] [--workers 1]
         [--budget 150ms]
 
-It starts a PostgreSQL of its own. Requests come at fixed times, whatever the ones before them do, and their time counts
-from when they were due: each reads one row by its key, and every second one changes it, on both sides. The guard and
-its throttle are not part of it.
+It starts a PostgreSQL of its own. Requests are sent at a fixed rate without waiting for earlier ones, and their time
+counts from when they were due. Each reads one row by its key, and every second one changes it, on both sides. The guard
+and its throttle are not part of it.
 """
 
 import argparse
@@ -37,23 +37,23 @@ async def run_requests(
     pool: "asyncpg.Pool[asyncpg.Record]", kind: str, rows: int, rate: float, until: asyncio.Event
 ) -> list[float]:
     """Seconds of each request, from when it was due."""
-    took: list[float] = []
+    latencies: list[float] = []
     rng = random.Random(3)
 
-    async def one(due: float, key: int, change: bool) -> None:
+    async def send(due: float, key: int, change: bool) -> None:
         await pool.fetchrow("SELECT * FROM users WHERE id = $1", key)
         if change:
             await pool.execute(CHANGE[kind], key, f"{due}@example.org")
-        took.append(time.perf_counter() - due)
+        latencies.append(time.perf_counter() - due)
 
     began, number = time.perf_counter(), 0
     async with asyncio.TaskGroup() as group:
         while not until.is_set():
             due = began + number / rate
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            group.create_task(one(due, rng.randint(1, rows), number % 2 == 0))
+            group.create_task(send(due, rng.randint(1, rows), number % 2 == 0))
             number += 1
-    return took
+    return latencies
 
 
 async def measure(options: argparse.Namespace) -> None:
@@ -83,8 +83,8 @@ async def measure(options: argparse.Namespace) -> None:
                 during = await load
             await conn.close()
     quantiles = [statistics.quantiles(sample, n=100) for sample in (before, during)]
-    for name, at in (("p50", 49), ("p99", 98)):
-        idle, busy = (values[at] * 1000 for values in quantiles)
+    for name, index in (("p50", 49), ("p99", 98)):
+        idle, busy = (values[index] * 1000 for values in quantiles)
         print(f"{name}: {idle:.1f} ms before, {busy:.1f} ms during the backfill, {busy / idle:.2f} times")
     print(f"{options.kind} kind, {options.rows / seconds:,.0f} rows/s, {len(before)} and {len(during)} requests")
 
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=300_000)
     parser.add_argument("--kind", choices=["column", "table"], default="column")
     parser.add_argument("--rate", type=float, default=200.0, help="requests a second")
-    parser.add_argument("--seconds", type=float, default=15.0, help="how long it is measured before")
+    parser.add_argument("--seconds", type=float, default=15.0, help="duration of the measurement before the backfill")
     parser.add_argument("--workers", type=int, default=1, help="backfill.workers of the plan")
     parser.add_argument("--budget", default=Backfill().batch_budget, help="backfill.batch_budget of the plan")
     asyncio.run(measure(parser.parse_known_args()[0]))

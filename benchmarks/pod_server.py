@@ -1,12 +1,12 @@
-"""An API server with many pods of one Deployment, some of which change all the time; a process of its own.
+"""An API server with many pods of one Deployment, some of which change continuously; a process of its own.
 
     python -m benchmarks.pod_server --pods 500 --dir DIR
 
-It is the demo's API server without its controllers: nothing but what is told here changes. The first line that it
-prints is {"kubeconfig": PATH}. It then reads a line of JSON at a time, answers each with one, and ends with its input:
+It is the testbed's API server without its controllers: only the changes below happen. The first line of its output is
+{"kubeconfig": PATH}. It then reads lines of JSON, responds to each with one, and exits at the end of its input:
 
-    {"visible": 10, "others": 160}   changes a second, of the first rows and of all other pods; answers {}
-    {"word": "Crashed"}              says so in the status of the first pod; answers {"at": monotonic seconds}
+    {"visible": 10, "others": 160}   changes per second, of the first rows and of all other pods; responds {}
+    {"word": "Crashed"}              sets the reason in the first pod's status; responds {"at": monotonic seconds}
 """
 
 import argparse
@@ -36,14 +36,14 @@ Json = dict[str, Any]
 ADDRESS, NAMESPACE, TOKEN, TEMPLATE = "127.0.0.1", "default", "benchmark", "6d4f9c7b5d"
 NODES = 20
 STARTED_AT = time.time() - 3 * 86_400
-"""When the pods came: ages of days do not change while somebody looks."""
+"""Age of the pods: one of days does not change during a measurement."""
 
 VISIBLE_PODS = 6
-"""Rows that every terminal shows without scrolling; the visible changes go round among them."""
+"""Rows that every terminal shows without scrolling; the visible changes rotate among them."""
 
 
 class PodFleet:
-    """A Deployment at rest with all its pods ready, and what changes of it."""
+    """A Deployment without a rollout and with all its pods ready, and the changes of its pods."""
 
     def __init__(self, count: int) -> None:
         self.store = ObjectStore()
@@ -123,32 +123,32 @@ class PodFleet:
         self.api.create(kinds.ENDPOINT_SLICE, NAMESPACE, body)
 
     def _put(self, kind: kinds.ResourceType, obj: Json, *, status: Json) -> Json:
-        # A stored object is never changed: the parts that differ are new, all others are shared.
+        # A stored object is immutable: changed parts are new, all others are shared.
         return self.store.put(kind, {**obj, "metadata": {**obj["metadata"]}, "status": status})
 
     def restart(self, which: str) -> None:
-        """The next of the `visible` or of the `others` has one restart more, or begins again after 99."""
-        turn = self._next_pod[which]
+        """Increments the restarts of the next of the `visible` or of the `others`; after 99 comes 0."""
+        number = self._next_pod[which]
         self._next_pod[which] += 1
         others = len(self.names) - VISIBLE_PODS
-        # A step that shares no factor with their number comes by every one of them.
-        place = turn % VISIBLE_PODS if which == "visible" else VISIBLE_PODS + turn * 7919 % others
-        pod = self.api.get(kinds.POD, NAMESPACE, self.names[place])
+        # A step without a common factor with their count reaches every one of them.
+        index = number % VISIBLE_PODS if which == "visible" else VISIBLE_PODS + number * 7919 % others
+        pod = self.api.get(kinds.POD, NAMESPACE, self.names[index])
         (container,) = pod["status"]["containerStatuses"]
         changed = {**container, "restartCount": (container["restartCount"] + 1) % 100}
         self._put(kinds.POD, pod, status={**pod["status"], "containerStatuses": [changed]})
 
     def set_reason(self, word: str) -> float:
-        """The first pod's reason is this word; returns when."""
+        """Sets the first pod's reason; returns the monotonic time."""
         pod = self.api.get(kinds.POD, NAMESPACE, self.names[0])
         self._put(kinds.POD, pod, status={**pod["status"], "reason": word})
         return time.monotonic()
 
 
 def managed_fields(at: str) -> list[Json]:
-    """Who owns which field, as a real server tells it: a third of every pod that it sends."""
+    """The managedFields of a real server: a third of the size of each pod."""
     names = ("type", "status", "lastProbeTime", "lastTransitionTime")
-    condition = {".": {}, **{f"f:{name}": {} for name in names}}
+    condition: Json = {".": {}, **{f"f:{name}": {} for name in names}}
     kinds_of = ("ContainersReady", "Initialized", "PodReadyToStartContainers", "Ready")
     kubelet = {
         "f:conditions": {f'k:{{"type":"{kind}"}}': condition for kind in kinds_of},
@@ -156,7 +156,7 @@ def managed_fields(at: str) -> list[Json]:
         "f:podIPs": {".": {}, 'k:{"ip":"10.1.0.1"}': {".": {}, "f:ip": {}}},
     }
     fields = ("command", "env", "image", "imagePullPolicy", "lifecycle", "livenessProbe", "name", "ports", "resources")
-    container = {".": {}, **{f"f:{name}": {} for name in (*fields, "readinessProbe", "startupProbe")}}
+    container: Json = {".": {}, **{f"f:{name}": {} for name in (*fields, "readinessProbe", "startupProbe")}}
     controller = {
         "f:metadata": {"f:generateName": {}, "f:labels": {".": {}, "f:app": {}, "f:pod-template-hash": {}}},
         "f:spec": {
@@ -189,7 +189,7 @@ async def serve_api(api: Api, directory: Path) -> AsyncIterator[Path]:
 
 
 async def change_pods(pods: PodFleet, which: str, rate: float) -> None:
-    """So many changes a second, evenly, for ever."""
+    """Changes pods at an even rate until cancelled."""
     loop = asyncio.get_running_loop()
     due = loop.time()
     while True:
@@ -203,18 +203,18 @@ async def serve(count: int, directory: Path) -> None:
     async with serve_api(pods.api, directory) as path:
         print_json({"kubeconfig": str(path)})
         while line := await asyncio.to_thread(sys.stdin.readline):
-            requested = json.loads(line)
-            if "word" in requested:
-                print_json({"at": pods.set_reason(requested["word"])})
+            request = json.loads(line)
+            if "word" in request:
+                print_json({"at": pods.set_reason(request["word"])})
                 continue
             for task in tasks:
                 task.cancel()
-            tasks = [asyncio.create_task(change_pods(pods, which, rate)) for which, rate in requested.items() if rate]
+            tasks = [asyncio.create_task(change_pods(pods, which, rate)) for which, rate in request.items() if rate]
             print_json({})
 
 
-def print_json(answer: Json) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
+def print_json(response: Json) -> None:
+    sys.stdout.write(json.dumps(response) + "\n")
     sys.stdout.flush()
 
 

@@ -1,4 +1,4 @@
-"""A program in a pseudo-terminal that only counts: when bytes come, and how many."""
+"""A program in a pseudo-terminal that counts its output, its processor time and its memory."""
 
 import contextlib
 import fcntl
@@ -17,7 +17,7 @@ from typing import Self
 
 
 class PseudoTerminal:
-    """Runs a program in a terminal that answers no query, which is what a slow line looks like at first."""
+    """Runs a program in a terminal that responds to no query, as over a slow line at first."""
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str], *, columns: int, rows: int) -> None:
         self.master, slave = pty.openpty()
@@ -31,7 +31,7 @@ class PseudoTerminal:
             env={name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
             | {"TERM": "xterm-256color"},
             start_new_session=True,
-            # k9s, for one, opens /dev/tty: this must be the controlling terminal, as in a login.
+            # k9s opens /dev/tty, so this must be the controlling terminal, as in a login.
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  # nothing else before exec
         )
         os.close(slave)
@@ -48,57 +48,59 @@ class PseudoTerminal:
         os.close(self.master)
 
     def wait_for(self, wanted: bytes, seconds: float = 60.0) -> float:
-        """Seconds from the start to the moment at which all of a text has come.
+        """Seconds from the start until a text has been printed.
 
         Raises:
-            TimeoutError: it has not; with the last that came.
+            TimeoutError: it has not been; with the end of the output.
         """
         deadline = time.perf_counter() + seconds
         while wanted not in self.received:
             if time.perf_counter() > deadline or self.process.poll() is not None:
-                raise TimeoutError(f"{wanted!r} did not come: {self.received[-1000:]!r}")
+                raise TimeoutError(f"{wanted!r} was not printed: {self.received[-1000:]!r}")
             self.received += self.read(0.5)
         return time.perf_counter() - self.began
 
     def count_for(self, seconds: float) -> int:
-        """The number of bytes that come in a time."""
+        """The number of bytes that are printed in so many seconds."""
         count, deadline = 0, time.perf_counter() + seconds
         while (left := deadline - time.perf_counter()) > 0:
             count += len(self.read(left))
         return count
 
     def cpu_seconds(self) -> float:
-        """Seconds of processor time that the program's threads have used, to the nanosecond: the ticks of
-        /proc/PID/stat are samples, and a program that wakes with the clock is often caught, or never."""
+        """Processor time of the program's threads in seconds, exact to the nanosecond.
+
+        The ticks of /proc/PID/stat are samples: a program that wakes with the clock is counted too often, or never.
+        """
         used = 0
         for path in Path(f"/proc/{self.process.pid}/task").glob("*/schedstat"):
             with contextlib.suppress(OSError):  # the thread has ended
                 used += int(path.read_text().split()[0])
         return used / 1e9
 
-    def measure_cost(self, spells: int, seconds: float) -> tuple[float, float]:
-        """Bytes a second and percent of a core, medians of so many spells of so many seconds."""
+    def measure_cost(self, intervals: int, seconds: float) -> tuple[float, float]:
+        """Bytes per second and percent of a core, medians of so many intervals of so many seconds."""
         rates, shares = [], []
-        for _ in range(spells):
+        for _ in range(intervals):
             used, began = self.cpu_seconds(), time.perf_counter()
             count = self.count_for(seconds)
-            took = time.perf_counter() - began
-            rates.append(count / took)
-            shares.append(100 * (self.cpu_seconds() - used) / took)
+            elapsed = time.perf_counter() - began
+            rates.append(count / elapsed)
+            shares.append(100 * (self.cpu_seconds() - used) / elapsed)
         return statistics.median(rates), statistics.median(shares)
 
     def memory_mb(self, name: str) -> float:
-        """MB of memory that the program has in use: VmRSS for now, VmHWM for the most so far."""
+        """Resident memory of the program in MB: VmRSS now, VmHWM at its peak."""
         with open(f"/proc/{self.process.pid}/status") as file:
-            found = dict(line.split(":", 1) for line in file)
-        return int(found[name].split()[0]) / 1024
+            fields = dict(line.split(":", 1) for line in file)
+        return int(fields[name].split()[0]) / 1024
 
     def send(self, keys: bytes) -> None:
-        """As if they were typed."""
+        """Types keys."""
         os.write(self.master, keys)
 
     def read(self, seconds: float) -> bytes:
-        """What comes next, or nothing after so many seconds."""
+        """The next output; empty where there is none within so many seconds."""
         if select.select([self.master], [], [], seconds)[0]:
             with contextlib.suppress(OSError):  # the program has closed it
                 return os.read(self.master, 65536)

@@ -1,10 +1,10 @@
-"""What `--low-bandwidth` saves, what a terminal costs that does not read for a while, and what recording costs.
+"""Effect of `--low-bandwidth`, cost of a terminal that does not read for a while, and cost of a recording.
 
     python -m benchmarks.slow_line
 
-A backfill under a guard at 120x36: rows, rate and three rules with their histories move ten times a second. Printed:
-bytes a second with and without `--low-bandwidth`; the processor while nobody reads, and the bytes of the first second
-after; then the processor with and without `--record`, and the size of the recording.
+A backfill under a guard at 120x36: rows, rate and three rules with their histories change ten times a second. Prints
+bytes per second with and without `--low-bandwidth`; processor time while the terminal does not read, and the bytes of
+the five seconds after; then processor time with and without `--record`, and the size of the recording.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from benchmarks.pseudo_terminal import PseudoTerminal
 
 CHANGES_A_SECOND = 10
 WARM_UP_SECONDS = 4.0
-SPELL_SECONDS = 15.0
+MEASURED_SECONDS = 15.0
 STALL_SECONDS = 60.0
 READY = b"users-full-name"
 
 
-def run_dashboard(low_bandwidth: bool, record: str) -> None:
-    """The dashboard on a board that moves."""
+def run_dashboard(low_bandwidth: bool, record_path: str) -> None:
+    """The dashboard with a state that changes."""
     from tests.support.states import FixedSource
     from tests.support.strategy_states import guard_situations
     from zdd_tui.dashboard.app import SystemClock, ZddApp
@@ -35,34 +35,39 @@ def run_dashboard(low_bandwidth: bool, record: str) -> None:
 
     clock = SystemClock()
     start = guard_situations()["guard-backfill"]
-    record_ = start.release.value
-    assert record_ is not None
-    assert record_.backfill is not None
-    backfill, began = record_.backfill, clock.monotonic()
+    first = start.release.value
+    assert first is not None
+    assert first.backfill is not None
+    backfill, began = first.backfill, clock.monotonic()
     source = FixedSource(start)
 
-    def work() -> None:
+    def change() -> None:
         for number in range(sys.maxsize):
             time.sleep(1 / CHANGES_A_SECOND)
             now = clock.monotonic()
-            guard = tuple(
-                replace(each, value=(number % 50) / 1000, series=(*each.series[1:], (number * 7 % 50) / 1000))
-                for each in record_.guard
-            )
-            moved = replace(
-                record_,
-                now=record_.now + now - began,
-                guard=tuple(replace(each, observed_at=record_.now + now - began) for each in guard),
+            server_now = first.now + now - began
+            value, point = (number % 50) / 1000, (number * 7 % 50) / 1000
+            release = replace(
+                first,
+                now=server_now,
+                guard=tuple(
+                    replace(reading, value=value, series=(*reading.series[1:], point), observed_at=server_now)
+                    for reading in first.guard
+                ),
                 backfill=replace(backfill, rows_done=backfill.rows_done + 4000 * number, rate=40_000 + number % 900),
             )
-            pods, flags = (replace(each, observed_at=now) for each in (start.workload, start.flags))
             source.set_board(
-                replace(start, release=replace(start.release, value=moved, observed_at=now), workload=pods, flags=flags)
+                replace(
+                    start,
+                    release=replace(start.release, value=release, observed_at=now),
+                    workload=replace(start.workload, observed_at=now),
+                    flags=replace(start.flags, observed_at=now),
+                )
             )
 
-    threading.Thread(target=work, daemon=True).start()
-    if record:
-        RecordingWriter(source.state, Path(record))
+    threading.Thread(target=change, daemon=True).start()
+    if record_path:
+        RecordingWriter(source.state, Path(record_path))
     ZddApp(source, clock=clock, display_options=DisplayOptions(low_bandwidth=low_bandwidth)).run()
 
 
@@ -72,50 +77,49 @@ def open_terminal(*options: str) -> PseudoTerminal:
 
 
 def measure_dashboard(*options: str) -> tuple[float, float]:
-    """Bytes a second and percent of a core."""
-    with open_terminal(*options) as shown:
-        shown.wait_for(READY)
-        shown.count_for(WARM_UP_SECONDS)
-        used = shown.cpu_seconds()
-        count = shown.count_for(SPELL_SECONDS)
-        return count / SPELL_SECONDS, 100 * (shown.cpu_seconds() - used) / SPELL_SECONDS
+    """Bytes per second and percent of a core."""
+    with open_terminal(*options) as terminal:
+        terminal.wait_for(READY)
+        terminal.count_for(WARM_UP_SECONDS)
+        return terminal.measure_cost(1, MEASURED_SECONDS)
 
 
 def measure_stall(seconds: float) -> tuple[float, int]:
-    """Percent of a core while nobody reads, and bytes that come in the five seconds after."""
-    with open_terminal() as shown:
-        shown.wait_for(READY)
-        shown.count_for(WARM_UP_SECONDS)
-        used = shown.cpu_seconds()
+    """Percent of a core while the terminal does not read, and the bytes of the five seconds after."""
+    with open_terminal() as terminal:
+        terminal.wait_for(READY)
+        terminal.count_for(WARM_UP_SECONDS)
+        used = terminal.cpu_seconds()
         time.sleep(seconds)
-        share = 100 * (shown.cpu_seconds() - used) / seconds
-        return share, shown.count_for(5.0)
+        share = 100 * (terminal.cpu_seconds() - used) / seconds
+        return share, terminal.count_for(5.0)
 
 
-def main(stalled: float = STALL_SECONDS) -> None:
-    """Prints the three."""
-    usual, low = measure_dashboard(), measure_dashboard("--low-bandwidth")
+def main(stall_seconds: float = STALL_SECONDS) -> None:
+    normal, low = measure_dashboard(), measure_dashboard("--low-bandwidth")
     print(
-        f"slow_line: {usual[0]:,.0f} B/s, with --low-bandwidth {low[0]:,.0f} B/s: {usual[0] / low[0]:.1f} times fewer;"
-        f" {usual[1]:.1f} and {low[1]:.1f} % of a core"
+        f"slow_line: {normal[0]:,.0f} B/s, with --low-bandwidth {low[0]:,.0f} B/s,"
+        f" {normal[0] / low[0]:.1f} times fewer; {normal[1]:.1f} and {low[1]:.1f} % of a core"
     )
-    share, count = measure_stall(stalled)
-    print(f"slow_line: nobody reads for {stalled:.0f} s: {share:.1f} % of a core, then {count:,} bytes in 5 s")
+    share, count = measure_stall(stall_seconds)
+    print(f"slow_line: no reads for {stall_seconds:.0f} s: {share:.1f} % of a core, then {count:,} bytes in 5 s")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "r.jsonl.gz"
         recorded = measure_dashboard("--record", str(file))
-        size = file.stat().st_size / (WARM_UP_SECONDS + SPELL_SECONDS)
-    print(f"slow_line: recording: {recorded[1]:.1f} % of a core instead of {usual[1]:.1f}, {size:,.0f} B/s to the disk")
+        size = file.stat().st_size / (WARM_UP_SECONDS + MEASURED_SECONDS)
+    print(
+        f"slow_line: recording: {recorded[1]:.1f} % of a core instead of {normal[1]:.1f}, {size:,.0f} B/s to the disk"
+    )
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--show", action="store_true", help="what a run shows in its terminals")
+    parser.add_argument("--show", action="store_true", help="run the measured dashboard in this terminal")
     parser.add_argument("--low-bandwidth", action="store_true")
     parser.add_argument("--record", default="")
     parser.add_argument("--stall", type=float, default=STALL_SECONDS, help="seconds (default: %(default)g)")
-    given = parser.parse_args()
-    if given.show:
-        run_dashboard(given.low_bandwidth, given.record)
+    arguments = parser.parse_args()
+    if arguments.show:
+        run_dashboard(arguments.low_bandwidth, arguments.record)
     else:
-        main(given.stall)
+        main(arguments.stall)

@@ -1,9 +1,9 @@
-"""Seconds from the command `zdd open` to its first paint, in a real terminal of 80x24.
+"""Seconds from the command `zdd open` to its first paint, in a terminal of 80x24.
 
     python -m benchmarks.startup
 
-No backend is there: the first paint must not wait for one. What Python and Textual cost by themselves is measured in
-the same run, since both are most of it. Printed: one line, medians of five.
+No backend is reachable: the first paint must not wait for one. The start of Python with Textual, which is most of the
+time, is measured in the same run. Prints medians of five rounds.
 """
 
 import os
@@ -27,7 +27,7 @@ UNREACHABLE = {
 
 
 def measure_first_paint(plan: Path) -> float:
-    """Seconds until the header and the footer of the dashboard have come."""
+    """Seconds until the header and the footer of the dashboard are printed."""
     script = Path(sys.executable).with_name("zdd")
     command = [str(script)] if script.exists() else [sys.executable, "-m", "zdd_tui"]
     argv = [*command, "open", "--no-agent", str(plan)]
@@ -36,7 +36,7 @@ def measure_first_paint(plan: Path) -> float:
 
 
 def measure_textual_import() -> float:
-    """Seconds of a Python that imports Textual and ends."""
+    """Seconds of a Python process that only imports Textual."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import textual.app"], check=True)
     return time.perf_counter() - began
@@ -46,7 +46,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="zdd-bench-") as folder:
         plan = Path(folder) / "plan.yaml"
         plan.write_text(plan_yaml("column", "application", name=NAME))
-        measure_first_paint(plan)  # the first start of all compiles and fills the page cache
+        measure_first_paint(plan)  # the very first start compiles and fills the page cache
         pairs = [(measure_first_paint(plan), measure_textual_import()) for _ in range(ROUNDS)]
     paint, textual = (statistics.median(column) for column in zip(*pairs, strict=True))
     print(

@@ -1,13 +1,13 @@
-"""What the dashboard costs a slow line and a busy bastion, against Textual's DataTable doing the same.
+"""Bytes and processor time of the dashboard, against Textual's DataTable with the same content.
 
     python -m benchmarks.terminal
 
-120 columns, 36 rows, 500 pods, ten visible cells changed a second. Both run in the same run, one after the other,
-each in a terminal of its own, and so does the least that a Textual application can do: one widget, one cell, no more.
-Printed: bytes a second and share of a core, one line each, medians of three spells.
+120 columns, 36 rows, 500 pods, ten changes of visible cells per second. Both run one after the other, each in a
+terminal of its own, and so does the minimum of a Textual application: one widget with one cell. Prints bytes per
+second and share of a core of each, medians of three intervals.
 
-Then 5,000 pods and 500 changes a second: from a change of a visible cell to that cell on the line, and from a key to
-what it does, while keys are pressed all the time; no key may be lost.
+Then 5,000 pods and 500 changes per second: the delay from a change of a visible cell to the terminal, and from a key
+to its effect while keys are pressed continuously; no key may be lost.
 """
 
 import argparse
@@ -26,14 +26,14 @@ from benchmarks.pseudo_terminal import PseudoTerminal
 PODS = 500
 CHANGES_A_SECOND = 10
 VISIBLE = 6
-"""Rows that both show without scrolling; the changes go round among them."""
+"""Rows that both show without scrolling; the changes rotate among them."""
 
 STORE_EVERY = 3
-"""Changes between two readings of the release: a little over three a second, as while a backfill runs."""
+"""Changes between two readings of the release: a little over three per second, as during a backfill."""
 
 WARM_UP_SECONDS = 3.0
-SPELL_SECONDS = 5.0
-SPELLS = 3
+INTERVAL_SECONDS = 5.0
+INTERVALS = 3
 READY = b"users-api-000"
 
 MANY_PODS = 5_000
@@ -41,23 +41,23 @@ MANY_CHANGES = 500
 PRESSES = 60
 PROBES = 60
 DELAY_TIMEOUT = 10.0
-"""Seconds after which a change or a key counts as lost."""
+"""Seconds after which a key counts as lost."""
 
 
 def measure_program(kind: str) -> tuple[float, float]:
-    """Bytes a second and percent of a core of one of the two."""
+    """Bytes per second and percent of a core of one program."""
     argv = [sys.executable, "-m", "benchmarks.terminal", "--show", kind]
     with PseudoTerminal(argv, os.environ, columns=120, rows=36) as terminal:
         terminal.wait_for(READY)
         terminal.count_for(WARM_UP_SECONDS)
-        cost = terminal.measure_cost(SPELLS, SPELL_SECONDS)
+        cost = terminal.measure_cost(INTERVALS, INTERVAL_SECONDS)
         if terminal.process.poll() is not None:
-            raise RuntimeError(f"{kind} ended by itself with code {terminal.process.returncode}")
+            raise RuntimeError(f"{kind} ended with code {terminal.process.returncode}")
     return cost
 
 
 def run_changes(change: Callable[[int], None], rate: float = CHANGES_A_SECOND) -> None:
-    """Calls back for every change, at the rate, from a thread of its own."""
+    """Calls ``change`` at a rate per second, with a number that counts up, from a thread of its own."""
 
     def run() -> None:
         due = time.monotonic()
@@ -70,7 +70,7 @@ def run_changes(change: Callable[[int], None], rate: float = CHANGES_A_SECOND) -
 
 
 def show_dashboard() -> None:
-    """The dashboard in a backfill, with the restarts of one visible pod counted up at each change."""
+    """The dashboard in a backfill; each change increments the restarts of one visible pod."""
     from tests.support.states import FixedSource, dashboard_situations, pod, workload
     from zdd_tui.dashboard.app import SystemClock, ZddApp
     from zdd_tui.dashboard.state import Observed
@@ -99,20 +99,23 @@ def show_dashboard() -> None:
 
 
 def encode_time(at: float, *, odd: bool) -> str:
-    """A moment in letters, of which none is that of the stamp before: only cells that differ go over the line."""
+    """A time in letters of which none is in the time before: only cells that differ are sent to the terminal."""
     text = f"<{at:.3f}>"
     return text.translate(_ODD if odd else _EVEN)
 
 
-def decode_time(seen: bytes) -> float | None:
-    """The last moment that stands in a piece of the line."""
-    found = _STAMP.findall(seen.decode("utf-8", "replace").translate(_BACK))
-    return float(found[-1]) if found else None
+def decode_time(output: bytes) -> float | None:
+    """The last time in a piece of output."""
+    times = _STAMP.findall(output.decode("utf-8", "replace").translate(_BACK))
+    return float(times[-1]) if times else None
 
 
 def show_many() -> None:
-    """The dashboard with 5,000 pods, of which 500 change in each second. Some seven times a second the first
-    one in sight gets a reason that tells when, by the clock that all processes of a machine share."""
+    """The dashboard with 5,000 pods, of which 500 change per second.
+
+    About seven times per second the first visible pod gets the time as its reason, by the monotonic clock, which all
+    processes of a machine share.
+    """
     from tests.support.states import FixedSource, dashboard_situations, pod, workload
     from zdd_tui.dashboard.app import SystemClock, ZddApp
     from zdd_tui.dashboard.state import Observed
@@ -122,13 +125,13 @@ def show_many() -> None:
     pods = [pod(f"{number:04}", "2", PodState.SERVING) for number in range(MANY_PODS)]
     whole = workload(pods, ready=MANY_PODS)
     source = FixedSource(replace(dashboard_situations()["backfill"], workload=Observed(whole, clock.monotonic())))
-    a_time = MANY_CHANGES // 50  # as a watch does: what came within 20 ms is one reading
+    batch = MANY_CHANGES // 50  # as a watch does: all events within 20 ms are one reading
 
     def change(number: int) -> None:
-        for at in range(a_time):
-            place = 1 + (number * a_time + at) * 7 % (MANY_PODS - 1)
-            pods[place] = replace(pods[place], restarts=(pods[place].restarts + 1) % 100)
-        if number % 7 == 0:  # in no step with the paints
+        for item in range(batch):
+            index = 1 + (number * batch + item) * 7 % (MANY_PODS - 1)
+            pods[index] = replace(pods[index], restarts=(pods[index].restarts + 1) % 100)
+        if number % 7 == 0:  # not synchronous with the paints
             pods[0] = replace(pods[0], reason=encode_time(time.monotonic(), odd=bool(number // 7 % 2)))
         source.set_board(
             replace(source.current, workload=Observed(replace(whole, pods=tuple(pods)), clock.monotonic()))
@@ -139,7 +142,7 @@ def show_many() -> None:
 
 
 def show_minimum() -> None:
-    """One widget, one cell that changes: what Textual itself costs."""
+    """One widget with one cell that changes: the cost of Textual itself."""
     from rich.segment import Segment
     from textual.app import App, ComposeResult
     from textual.geometry import Region
@@ -153,7 +156,7 @@ def show_minimum() -> None:
             text = f"users-api-{y:03} {self.number if y == 3 else 0:3}"
             return Strip([Segment(text)]).adjust_cell_length(self.size.width)
 
-    class Floor(App[None]):
+    class MinimalApp(App[None]):
         def compose(self) -> ComposeResult:
             yield Cell()
 
@@ -165,11 +168,11 @@ def show_minimum() -> None:
             cell.number = number % 1000
             cell.refresh(Region(14, 3, 3, 1))
 
-    Floor().run()
+    MinimalApp().run()
 
 
 def show_data_table() -> None:
-    """The same rows and the same changes in a DataTable, and nothing else."""
+    """Only a DataTable, with the same rows and the same changes."""
     from textual.app import App, ComposeResult
     from textual.widgets import DataTable
 
@@ -179,49 +182,54 @@ def show_data_table() -> None:
 
         def on_mount(self) -> None:
             table = self.query_one(DataTable)
-            for column in ("POD", "VER", "STATE", "LEFT", "RS", "AGE"):
+            for column in ("POD", "VERSION", "STATE", "DRAIN", "RESTARTS", "AGE"):
                 table.add_column(column, key=column)
             for number in range(PODS):
                 table.add_row(f"users-api-{number:03}", "2", "● Serving", "", "0", "12m", key=str(number))
             run_changes(lambda number: self.call_from_thread(self.change, number))
 
         def change(self, number: int) -> None:
-            self.query_one(DataTable).update_cell(str(number % VISIBLE), "RS", str(number // VISIBLE % 100))
+            self.query_one(DataTable).update_cell(str(number % VISIBLE), "RESTARTS", str(number // VISIBLE % 100))
 
     Table().run()
 
 
 def measure_delays() -> tuple[list[float], list[float], int]:
-    """Of the dashboard with many pods: seconds from each probed change to the line, seconds from each key to its
-    effect, and how many keys had none."""
+    """Measures the dashboard with many pods.
+
+    Returns:
+        Seconds from each probed change to the terminal, seconds from each key to its effect, and the number of keys
+        without an effect.
+    """
     argv = [sys.executable, "-m", "benchmarks.terminal", "--show", "many"]
     changes: list[float] = []
     keys: list[float] = []
     with PseudoTerminal(argv, os.environ, columns=120, rows=36) as terminal:
         terminal.wait_for(b"users-api-0001", 60.0)
         terminal.count_for(WARM_UP_SECONDS)
-        seen = b""
+        output = b""
         while len(changes) < PROBES:
-            seen = (seen + terminal.read(1.0))[-4096:]
+            output = (output + terminal.read(1.0))[-4096:]
             arrived = time.monotonic()
-            if (at := decode_time(seen)) is not None:
-                changes.append(arrived - at)
-                seen = b""
+            if (changed_at := decode_time(output)) is not None:
+                changes.append(arrived - changed_at)
+                output = b""
         lost = 0
-        # Maximised and back: each press draws the whole screen anew, so its effect cannot be missed.
+        # Maximises a pane and restores it: each press redraws the whole screen, so its effect is always visible.
         terminal.send(b"\t")
         terminal.count_for(1.0)
         for press in range(PRESSES):
-            wanted = b"events" if press % 2 else b" of 5000"
+            expected = b"events" if press % 2 else b" of 5000"
             began = time.monotonic()
             terminal.send(b"z")
-            seen, there = b"", False
-            while not there and time.monotonic() - began < DELAY_TIMEOUT:
-                seen = (seen + terminal.read(0.5))[-65536:]
-                there = wanted in seen
-            if there:
+            output, is_shown = b"", False
+            while not is_shown and time.monotonic() - began < DELAY_TIMEOUT:
+                output = (output + terminal.read(0.5))[-65536:]
+                is_shown = expected in output
+            if is_shown:
                 keys.append(time.monotonic() - began)
-            lost += not there
+            else:
+                lost += 1
     return changes, keys, lost
 
 
@@ -231,17 +239,20 @@ def format_values(values: list[float]) -> str:
 
 
 def main() -> None:
-    floor, ours, theirs = measure_program("floor"), measure_program("dashboard"), measure_program("data-table")
+    minimum, dashboard, table = (measure_program(kind) for kind in ("minimum", "dashboard", "data-table"))
     case = f"120x36, {PODS} pods, {CHANGES_A_SECOND} changes a second"
-    print(f"terminal: dashboard {ours[0]:,.0f} B/s (budget 1,000), {ours[1]:.1f} % of a core (budget 3): {case}")
     print(
-        f"terminal: DataTable {theirs[0]:,.0f} B/s, {theirs[1]:.1f} % of a core;"
-        f" {theirs[0] / ours[0]:.1f} times the bytes, {theirs[1] / ours[1]:.1f} times the processor"
+        f"terminal: dashboard {dashboard[0]:,.0f} B/s (budget 1,000), {dashboard[1]:.1f} % of a core (budget 3): {case}"
     )
-    print(f"terminal: Textual with one cell {floor[0]:,.0f} B/s, {floor[1]:.1f} % of a core")
+    print(
+        f"terminal: DataTable {table[0]:,.0f} B/s, {table[1]:.1f} % of a core;"
+        f" {table[0] / dashboard[0]:.1f} times the bytes, {table[1] / dashboard[1]:.1f} times the processor"
+    )
+    print(f"terminal: Textual with one cell {minimum[0]:,.0f} B/s, {minimum[1]:.1f} % of a core")
     changes, keys, lost = measure_delays()
     print(
-        f"terminal: {MANY_PODS} pods, {MANY_CHANGES} changes a second: change to line {format_values(changes)} (budget 200 ms)"
+        f"terminal: {MANY_PODS} pods, {MANY_CHANGES} changes a second:"
+        f" change to line {format_values(changes)} (budget 200 ms)"
     )
     print(f"terminal: key to effect {format_values(keys)}; {lost} of {PRESSES} keys lost (budget none)")
 
@@ -254,11 +265,11 @@ _STAMP = re.compile(r"<(\d+\.\d{3})>")
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    shows: dict[str, Callable[[], None]] = {
+    programs: dict[str, Callable[[], None]] = {
         "dashboard": show_dashboard,
         "data-table": show_data_table,
-        "floor": show_minimum,
+        "minimum": show_minimum,
         "many": show_many,
     }
-    parser.add_argument("--show", choices=list(shows), help="what a run shows in its terminals")
-    shows.get(parser.parse_args().show, main)()
+    parser.add_argument("--show", choices=list(programs), help="run a measured program in this terminal")
+    programs.get(parser.parse_args().show, main)()

@@ -1,14 +1,14 @@
-"""What the dashboard costs beside k9s, where that is on PATH: both watch the same pods of the same API server.
+"""The dashboard against k9s, where that is on PATH: both watch the same pods of the same API server.
 
     python -m benchmarks.terminal_k9s
 
-120x36. First 500 pods, ten visible changes a second (restarts of the first rows); then 5,000 pods and 160 changes a
-second more, anywhere. k9s runs with its default settings on the pods of the namespace; the dashboard is `zdd open
---no-agent` on a release in a PostgreSQL of its own, with a Redis for its flags, once as it is and once with
-`--low-bandwidth`, which is what it has for slow lines. One after the other, each with an API server of its own.
-Printed of each: bytes a second and share of a core, medians of three spells; memory then, and at most; seconds from
-the command to the first pod's row, of the clock and of the processor, medians of three starts; and from a change of
-the first row to that change on the line. How fast the API server answers is in these last two.
+120x36. First 500 pods, ten visible changes per second (restarts of the first rows); then 5,000 pods and 160 more
+changes per second, of any pod. k9s runs with its default settings on the pods of the namespace; the dashboard is `zdd
+open --no-agent` on a release in a PostgreSQL of its own, with a Redis for its flags, once with its defaults and once
+with `--low-bandwidth`. One after the other, each with an API server of its own. Prints for each: bytes per second and
+share of a core, medians of three intervals; memory then, and at its peak; seconds from the command to the first pod's
+row, of the clock and of the processor, medians of three starts; and from a change of the first row to the terminal.
+The last two include the response time of the API server.
 """
 
 import argparse
@@ -33,8 +33,8 @@ from benchmarks.pseudo_terminal import PseudoTerminal
 CASES = ((500, {"visible": 10, "others": 0}), (5_000, {"visible": 10, "others": 160}))
 PROGRAMS = ("dashboard", "low-bandwidth", "k9s")
 WARM_UP_SECONDS = 8.0
-SPELL_SECONDS = 10.0
-SPELLS = 3
+INTERVAL_SECONDS = 10.0
+INTERVALS = 3
 STARTS = 3
 PROBES = 12
 DELAY_TIMEOUT = 20.0
@@ -42,13 +42,19 @@ DELAY_TIMEOUT = 20.0
 
 ROW = b"users-api-6d4f9c7b5d-0"
 ALPHABETS = ("ABCDEFGHIJKLM", "NOPQRSTUVWXYZ")
-"""Words are of one and the other by turns: no letter stays, so none is left out when the next one is drawn."""
+"""Words alternate between the two: no letter is the same as before, so every cell of the next word is drawn."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramCost:
-    """Of one program: bytes a second, percent of a core, MB of memory now and at most, seconds to the first row by the
-    clock and of the processor, and seconds from each probed change to the line."""
+    """The cost of one program.
+
+    Attributes:
+        rate, share: bytes per second, percent of a core.
+        memory, peak: MB.
+        first_row, first_row_cpu: seconds to the first row, of the clock and of the processor.
+        delays: seconds from each probed change to the terminal.
+    """
 
     rate: float
     share: float
@@ -60,34 +66,34 @@ class ProgramCost:
 
     def format(self) -> str:
         return (
-            f"{self.rate:,.0f} B/s, {self.share:.1f} % of a core, {self.memory:.0f} MB (at most {self.peak:.0f}), first"
-            f" row {self.first_row:.1f} s ({self.first_row_cpu:.1f} s of processor), change to line"
-            f" {1000 * statistics.median(self.delays):,.0f} ms (at most {1000 * max(self.delays):,.0f})"
+            f"{self.rate:,.0f} B/s, {self.share:.1f} % of a core, {self.memory:.0f} MB (peak {self.peak:.0f}),"
+            f" first row {self.first_row:.1f} s ({self.first_row_cpu:.1f} s of processor),"
+            f" change to line {1000 * statistics.median(self.delays):,.0f} ms (at most {1000 * max(self.delays):,.0f})"
         )
 
 
 class PodServer:
-    """`benchmarks.pod_server`, asked and answered."""
+    """Client of a running `benchmarks.pod_server`."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
-        self.kubeconfig = str(self.read_answer()["kubeconfig"])
+        self.kubeconfig = str(self._read_response()["kubeconfig"])
 
-    def read_answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        found: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return found
-
-    def send_command(self, question: Mapping[str, object]) -> dict[str, Any]:
+    def send(self, request: Mapping[str, object]) -> dict[str, Any]:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        return self.read_answer()
+        return self._read_response()
+
+    def _read_response(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        response: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return response
 
 
 @contextmanager
 def start_pod_server(pods: int, folder: Path) -> Iterator[PodServer]:
-    """An API server in a process of its own, whose processor time is nobody's."""
+    """An API server in a process of its own, whose processor time does not count."""
     argv = [sys.executable, "-m", "benchmarks.pod_server", "--pods", str(pods), "--dir", str(folder)]
     process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
@@ -100,11 +106,11 @@ def start_pod_server(pods: int, folder: Path) -> Iterator[PodServer]:
 def measure_program(
     argv: Sequence[str], env: Mapping[str, str], server: PodServer, changes: Mapping[str, int]
 ) -> ProgramCost:
-    """Runs one program against a server at rest, then with changes.
+    """Runs one program against a server without changes, then with changes.
 
     Raises:
-        RuntimeError: the program ended by itself.
-        TimeoutError: no row, or a change that did not come within `SLOW` seconds.
+        RuntimeError: the program has ended.
+        TimeoutError: no row, or a change that was not shown within ``DELAY_TIMEOUT``.
     """
     starts = []
     for _ in range(STARTS - 1):
@@ -112,31 +118,31 @@ def measure_program(
             starts.append((terminal.wait_for(ROW), terminal.cpu_seconds()))
     with PseudoTerminal(argv, env, columns=120, rows=36) as terminal:
         starts.append((terminal.wait_for(ROW), terminal.cpu_seconds()))
-        server.send_command(changes)
+        server.send(changes)
         terminal.count_for(WARM_UP_SECONDS)
-        rate, share = terminal.measure_cost(SPELLS, SPELL_SECONDS)
+        rate, share = terminal.measure_cost(INTERVALS, INTERVAL_SECONDS)
         memory, peak = terminal.memory_mb("VmRSS"), terminal.memory_mb("VmHWM")
         delays = tuple(measure_delay(terminal, server, probe) for probe in range(PROBES))
         if terminal.process.poll() is not None:
-            raise RuntimeError(f"{argv[0]} ended by itself with code {terminal.process.returncode}")
+            raise RuntimeError(f"{argv[0]} ended with code {terminal.process.returncode}")
     first_row, first_row_cpu = (statistics.median(column) for column in zip(*starts, strict=True))
     return ProgramCost(rate, share, memory, peak, first_row, first_row_cpu, delays)
 
 
 def measure_delay(terminal: PseudoTerminal, server: PodServer, probe: int) -> float:
-    """Seconds from a change of the first row to the line; changes keep no step with anybody's refresh."""
-    terminal.count_for(random.uniform(0.5, 2.5))
+    """Seconds from a change of the first row to the terminal."""
+    terminal.count_for(random.uniform(0.5, 2.5))  # not synchronous with a program's refresh
     word = "".join(random.choices(ALPHABETS[probe % 2], k=8))
-    changed_at, seen = float(server.send_command({"word": word})["at"]), b""
-    while word.encode() not in seen:
+    changed_at, output = float(server.send({"word": word})["at"]), b""
+    while word.encode() not in output:
         if time.monotonic() - changed_at > DELAY_TIMEOUT:
-            raise TimeoutError(f"{word} did not come: {seen[-300:]!r}")
-        seen = (seen + terminal.read(0.5))[-65536:]
+            raise TimeoutError(f"{word} was not printed: {output[-300:]!r}")
+        output = (output + terminal.read(0.5))[-65536:]
     return time.monotonic() - changed_at
 
 
 def measure_k9s(program: str, folder: Path, pods: int, changes: Mapping[str, int]) -> ProgramCost:
-    """k9s with a home of its own, so that nobody's settings count."""
+    """k9s with a home of its own, so that it has its default settings."""
     with start_pod_server(pods, folder) as server:
         homes = {f"XDG_{name}_HOME": str(folder / name.lower()) for name in ("CONFIG", "DATA", "STATE", "CACHE")}
         env = os.environ | homes | {"HOME": str(folder), "KUBECONFIG": server.kubeconfig}
@@ -144,12 +150,12 @@ def measure_k9s(program: str, folder: Path, pods: int, changes: Mapping[str, int
 
 
 async def measure_dashboard(folder: Path, pods: int, changes: Mapping[str, int], *options: str) -> ProgramCost:
-    """`zdd open --no-agent` with everything that it reads."""
+    """`zdd open --no-agent` with all of its sources."""
     from zdd_tui.demo.plan import plan_yaml
 
     with start_pod_server(pods, folder) as server:
-        async with start_databases(folder) as places:
-            env = os.environ | places | {"KUBECONFIG": server.kubeconfig}
+        async with start_databases(folder) as urls:
+            env = os.environ | urls | {"KUBECONFIG": server.kubeconfig}
             plan = folder / "plan.yaml"
             plan.write_text(text := plan_yaml("column", "application"))
             await register_release(text, str(plan), env)
@@ -167,7 +173,7 @@ async def start_databases(folder: Path) -> AsyncIterator[dict[str, str]]:
 
 
 async def register_release(plan: str, source: str, env: Mapping[str, str]) -> None:
-    """Puts the plan's release there, as an agent would; none of its phases has begun."""
+    """Registers the plan's release as an agent would; none of its phases has started."""
     from zdd_tui.backends.store.client import Store
     from zdd_tui.model.plan.file import load_plan
     from zdd_tui.model.release.records import Actor
@@ -192,7 +198,7 @@ def main(sides: Sequence[str] = PROGRAMS, cases: Sequence[int] = (500, 5_000)) -
     for pods, changes in CASES:
         if pods not in cases:
             continue
-        print(f"terminal_k9s: 120x36, {pods:,} pods, {sum(changes.values())} changes a second, ten of them in sight")
+        print(f"terminal_k9s: 120x36, {pods:,} pods, {sum(changes.values())} changes a second, ten of them visible")
         for side in sides:
             with tempfile.TemporaryDirectory(prefix="zdd-bench-") as name:
                 folder = Path(name)
@@ -208,5 +214,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", action="append", choices=PROGRAMS)
     parser.add_argument("--pods", type=int, action="append", choices=[pods for pods, _ in CASES])
-    given = parser.parse_args()
-    main(given.side or PROGRAMS, given.pods or (500, 5_000))
+    arguments = parser.parse_args()
+    main(arguments.side or PROGRAMS, arguments.pods or (500, 5_000))

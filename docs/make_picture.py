@@ -1,7 +1,7 @@
-"""Makes docs/dashboard.svg: the dashboard on a live demo, 120x36, in the middle of a backfill.
+"""Makes docs/dashboard.svg: the dashboard on a live demo, 120x36, during a backfill.
 
-Run as ``python docs/make_picture.py``; it takes a minute. Nothing in the picture is drawn by hand: a production is
-started as `zdd demo` does it, the release is walked into its backfill, and the screen is exported.
+Run ``python docs/make_picture.py``; it takes a minute. It starts a production as `zdd demo` does, drives the release
+into its backfill, and exports the screen.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ OUTPUT_FILE = Path(__file__).with_name("dashboard.svg")
 OPERATOR = Actor("ana", "bastion")
 SIZE = (120, 36)
 MIN_BACKFILL_SHARE = 0.55
-"""How much of the backfill is to be done."""
+"""Share of the backfill that is done in the picture."""
 
 TIMEOUT = 120.0
 
@@ -45,56 +45,56 @@ async def _make_screenshot(folder: Path) -> None:
         driver = ReleaseDriver(env, store, lambda record: None)
         await driver.start_release()
         plan = load_plan(env.plan_file.read_text(), source=str(env.plan_file), environment=env.environ).plan
-        feeds = LiveSource(plan, actor=OPERATOR)
-        feeds.start(wait_for_screen=0)
+        source = LiveSource(plan, actor=OPERATOR)
+        source.start(wait_for_screen=0)
         try:
             for phase in (Phase.EXPAND, Phase.DUAL_WRITE):
-                await _advance(feeds)
+                await _advance(source)
                 await driver.wait_for_phase(phase)
-            await _advance(feeds)
-            svg = _strip_fonts(await _take_screenshot(feeds))
+            await _advance(source)
+            svg = _strip_fonts(await _take_screenshot(source))
         finally:
-            feeds.stop()
+            source.stop()
     for private in (str(this_actor()), str(folder)):
         if private in svg:
-            raise SystemExit(f"the picture would tell {private}")
+            raise SystemExit(f"the picture contains {private}")
     OUTPUT_FILE.write_text(svg, encoding="utf-8")
 
 
-async def _advance(feeds: LiveSource) -> None:
-    """Sends what the key `a` sends."""
-    await _wait_until(lambda: feeds.state().release.value is not None)
-    sent = feeds.send_command(CommandRequest(CommandKind.ADVANCE, expected=feeds.state().build_precondition()))
+async def _advance(source: LiveSource) -> None:
+    """Sends the command of the key `a`."""
+    await _wait_until(lambda: source.state().release.value is not None)
+    sent = source.send_command(CommandRequest(CommandKind.ADVANCE, expected=source.state().build_precondition()))
     answer = await asyncio.wait_for(asyncio.wrap_future(sent), TIMEOUT)
     if answer.status != "done":
         raise SystemExit(f"advance: {answer.outcome}")
 
 
-async def _wait_until(ready: Callable[[], bool]) -> None:
+async def _wait_until(is_reached: Callable[[], bool]) -> None:
     async with asyncio.timeout(TIMEOUT):
-        while not ready():  # noqa: ASYNC110 - another thread changes it
+        while not is_reached():  # noqa: ASYNC110 - another thread changes it
             await asyncio.sleep(0.1)
 
 
-async def _take_screenshot(feeds: LiveSource) -> str:
-    """The screen as SVG, as soon as the backfill is far enough and every pane has something to show."""
-    app = ZddApp(feeds)
+async def _take_screenshot(source: LiveSource) -> str:
+    """The screen as SVG, as soon as the backfill has reached its share and every pane has content."""
+    app = ZddApp(source)
     async with app.run_test(size=SIZE) as pilot:
-        await _wait_until(lambda: _has_all_panes(feeds.state()))
+        await _wait_until(lambda: _has_all_panes(source.state()))
         await pilot.pause(0.3)
         return app.export_screenshot(title="zdd")
 
 
-def _has_all_panes(board: DashboardState) -> bool:
-    record = board.release.value
-    if record is None or record.backfill is None or board.workload.value is None or board.flags.value is None:
+def _has_all_panes(state: DashboardState) -> bool:
+    record = state.release.value
+    if record is None or record.backfill is None or state.workload.value is None or state.flags.value is None:
         return False
-    seen = all(len(reading.series) > 8 and reading.value is not None for reading in record.guard)
-    return seen and record.backfill.rows_done >= MIN_BACKFILL_SHARE * record.backfill.rows_total
+    has_guard_values = all(len(reading.series) > 8 and reading.value is not None for reading in record.guard)
+    return has_guard_values and record.backfill.rows_done >= MIN_BACKFILL_SHARE * record.backfill.rows_total
 
 
 def _strip_fonts(svg: str) -> str:
-    """Without the fonts that a viewer would fetch from elsewhere, and with every blank."""
+    """Removes the fonts that a viewer would download, and keeps every blank."""
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
     return svg.replace("<svg ", '<svg xml:space="preserve" ', 1)
 

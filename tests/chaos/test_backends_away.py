@@ -47,7 +47,7 @@ async def freeze_process(env: Environment, pid: int, seconds: float) -> AsyncIte
 
 @pytest.mark.timeout(300)
 async def test_a_release_outlives_its_backends(tmp_path: Path) -> None:
-    async with start_production(tmp_path, rows=8000, ceiling=1600) as (env, store):
+    async with start_production(tmp_path, rows=8000, max_rows_per_second=1600) as (env, store):
         driver = PatientDriver(env, store, ignore_progress)
         await driver.start_release()
         await driver.run_phase("expand")

@@ -182,8 +182,8 @@ async def test_the_demo_tries_what_no_manifest_tells(
     monkeypatch.setattr(manifests, "deployment_manifest", deployment)
     found = await trials.run_image_trial(made, manifests.image_name(3))
     assert [(each.item_id, each.verdict, each.text) for each in found] == [
-        ("readiness", "fail", "/ready said 200, /health 200"),
-        ("shutdown", "fail", "it ran on for 1 s"),
+        ("readiness", "fail", "/ready returned 200, /health 200"),
+        ("shutdown", "fail", "still running after 1 s"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""What `zdd demo` makes of its options before it starts anything."""
+"""How `zdd demo` reads its options before it starts anything."""
 
 import argparse
 
@@ -7,35 +7,52 @@ import pytest
 from zdd_tui.cli.options import add_demo_options
 from zdd_tui.demo.environment import DemoOptions
 from zdd_tui.demo.run import read_options, run_demo
+from zdd_tui.demo.scenarios import choose_scenario
 from zdd_tui.model.errors import ZddError
 
 
-def parsed(*words: str) -> argparse.Namespace:
+def parse(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     add_demo_options(parser)
     return parser.parse_args(words)
 
 
-def made(*words: str) -> DemoOptions:
-    return read_options(parsed(*words))
+def make_options(*words: str) -> DemoOptions:
+    return read_options(parse(*words))
 
 
-def test_a_mismatch_is_an_image_whose_new_path_is_wrong() -> None:
-    wrong = made("--strategy", "dark-launch", "--inject", "mismatch")
+def test_mismatch_is_an_image_whose_new_path_returns_different_results() -> None:
+    wrong = make_options("--strategy", "dark-launch", "--inject", "mismatch")
+    assert (wrong.has_wrong_results, wrong.fault, wrong.is_guard_lenient) == (True, "", True)
     assert "image: shop/users-api:5" in wrong.plan_text()
-    right = made("--strategy", "dark-launch")
+    right = make_options("--strategy", "dark-launch")
     assert right.plan_text() == wrong.plan_text().replace("users-api:5", "users-api:4")
 
 
 @pytest.mark.parametrize("more", [[], ["--strategy", "canary"]])
-def test_a_mismatch_is_of_a_dark_launch_alone(more: list[str]) -> None:
-    with pytest.raises(ZddError, match="--inject mismatch is of a dark launch"):
-        run_demo(parsed("--inject", "mismatch", *more))
+def test_mismatch_is_only_for_a_dark_launch(more: list[str]) -> None:
+    with pytest.raises(ZddError, match="--inject mismatch needs a dark launch"):
+        run_demo(parse("--inject", "mismatch", *more))
 
 
-def test_other_faults_have_a_guard_that_does_not_forgive() -> None:
-    assert (made("--inject", "errors").is_guard_lenient, made().is_guard_lenient) == (False, True)
-    with pytest.raises(ZddError, match="a release of expand/contract alone"):
-        made("--inject", "errors", "--strategy", "canary", "--headless")
+def test_other_faults_have_a_strict_guard() -> None:
+    broken = make_options("--inject", "errors")
+    assert (broken.fault, broken.is_guard_lenient, make_options().is_guard_lenient) == ("errors", False, True)
+    with pytest.raises(ZddError, match="needs an Expand/Contract release"):
+        make_options("--inject", "errors", "--strategy", "canary", "--headless")
     with pytest.raises(ZddError, match="--regions starts several"):
-        made("--inject", "errors", "--regions", "2")
+        make_options("--inject", "errors", "--regions", "2")
+
+
+@pytest.mark.parametrize(
+    ("words", "scenario"),
+    [
+        ([], "_run_release"),
+        (["--strategy", "blue-green"], "_run_release"),
+        (["--inject", "latency"], "_run_fault"),
+        (["--strategy", "dark-launch", "--inject", "mismatch"], "_run_mismatch"),
+        (["--regions", "2"], "_run_regions"),
+    ],
+)
+def test_the_options_choose_the_headless_scenario(words: list[str], scenario: str) -> None:
+    assert choose_scenario(make_options("--headless", *words)).run.__name__ == scenario

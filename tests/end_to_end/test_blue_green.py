@@ -1,4 +1,4 @@
-"""Blue/green under load: rolled back from each of its phases, then the whole release; nobody is hurt either way."""
+"""Blue/Green under load: a rollback from each of its phases, then the whole release, without a failed request."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ PHASES = ("preview", "switch", "soak", "promote", "cleanup")
 GREEN = "users-api-green"
 
 
-async def walk_to(env: Environment, store: Store, last: str) -> ReleaseDriver:
+async def run_until(env: Environment, store: Store, last: str) -> ReleaseDriver:
     driver = ReleaseDriver(env, store, ignore_progress)
     await driver.start_release()
     for phase in PHASES[: PHASES.index(last) + 1]:
@@ -38,18 +38,18 @@ async def assert_as_before(env: Environment, driver: ReleaseDriver, before: Envi
 
 
 @contextlib.asynccontextmanager
-async def held(env: Environment, deployment: str) -> AsyncIterator[None]:
-    """The Deployment cannot go while the block runs: a finalizer keeps it."""
+async def keep_deployment(env: Environment, deployment: str) -> AsyncIterator[None]:
+    """A finalizer keeps the Deployment from being deleted while the block runs."""
     async with Cluster.connect(str(env.kubeconfig), None, "default") as cluster:
         path = cluster.path("apis/apps/v1", "deployments", deployment)
 
-        async def keep(finalizers: list[str]) -> Any:
+        async def set_finalizers(finalizers: list[str]) -> Any:
             body = {"metadata": {"finalizers": finalizers}}
             return await cluster.http.request_json("PATCH", path, body=body, content_type=MERGE_PATCH)
 
-        await keep(["example.com/held"])
+        await set_finalizers(["example.com/keep"])
         yield
-        await keep([])
+        await set_finalizers([])
 
 
 def _note(record: ReleaseRecord, name: str) -> str:
@@ -57,7 +57,7 @@ def _note(record: ReleaseRecord, name: str) -> str:
 
 
 @pytest.mark.timeout(600)
-async def test_back_by_one_patch_while_the_first_deployment_is_warm(tmp_path: Path) -> None:
+async def test_a_rollback_is_one_patch_while_the_first_deployment_is_running(tmp_path: Path) -> None:
     async with start_production(tmp_path, strategy="blue-green") as (env, store):
         before = await read_environment_state(env)
         good = env.plan_file.read_text()
@@ -71,28 +71,28 @@ async def test_back_by_one_patch_while_the_first_deployment_is_warm(tmp_path: Pa
         await assert_as_before(env, driver, before, "preview, where a smoke check failed")
         env.plan_file.write_text(good)
         for last in ("preview", "switch", "soak"):
-            driver = await walk_to(env, store, last)
+            driver = await run_until(env, store, last)
             await driver.roll_back()
             await assert_as_before(env, driver, before, last)
 
 
 @pytest.mark.timeout(600)
-async def test_back_after_the_promotion_then_the_whole_release(tmp_path: Path) -> None:
+async def test_a_rollback_after_the_promotion_then_the_whole_release(tmp_path: Path) -> None:
     async with start_production(tmp_path, strategy="blue-green") as (env, store):
         before = await read_environment_state(env)
-        driver = await walk_to(env, store, "promote")
+        driver = await run_until(env, store, "promote")
         await driver.roll_back()
         await assert_as_before(env, driver, before, "promote")
 
-        driver = await walk_to(env, store, "promote")
-        async with held(env, GREEN):
+        driver = await run_until(env, store, "promote")
+        async with keep_deployment(env, GREEN):
             await driver.start_phase("cleanup")
             await driver.wait_until(lambda record: _note(record, "remove-green") != "")
             await driver.run_command(CommandKind.ROLLBACK)
         await driver.wait_until(lambda record: record.release.state is ReleaseState.ROLLED_BACK)
         await assert_as_before(env, driver, before, "the middle of cleanup")
 
-        driver = await walk_to(env, store, "cleanup")
+        driver = await run_until(env, store, "cleanup")
         assert (await driver.read_record()).release.state is ReleaseState.DONE
         after = await read_environment_state(env)
         assert (after.image, set(after.pods)) == (IMAGE, {IMAGE})

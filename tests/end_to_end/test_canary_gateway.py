@@ -1,4 +1,4 @@
-"""Canary by gateway: an HTTPRoute shares the requests out; the way back from each phase, nothing left, nobody hurt."""
+"""Canary by gateway: an HTTPRoute distributes the requests; a rollback from each phase leaves nothing behind."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,15 +30,15 @@ FIRST, CANARY = manifests.NAME, f"{manifests.NAME}-canary"
 PHASES = ("canary-33", "canary-50", "promote")
 
 
-async def share(env: Environment) -> list[float]:
-    """Percent that the route gives the canary."""
+async def read_canary_percentages(env: Environment) -> list[float]:
+    """The canary's share in the route, in percent."""
     async with Cluster.connect(str(env.kubeconfig), None, "default") as cluster:
         return canary_percentages(await get_route(cluster, manifests.ROUTE), FIRST, CANARY)
 
 
 @pytest.mark.timeout(600)
-async def test_requests_are_shared_out_by_phases_and_back_at_once(tmp_path: Path) -> None:
-    async with start_production(tmp_path, strategy="canary", by="gateway", name="users-canary", rate=60) as (
+async def test_each_phase_sets_the_weights_and_a_rollback_resets_them_at_once(tmp_path: Path) -> None:
+    async with start_production(tmp_path, strategy="canary", canary_by="gateway", name="users-canary", rate=60) as (
         env,
         store,
     ):
@@ -49,14 +49,14 @@ async def test_requests_are_shared_out_by_phases_and_back_at_once(tmp_path: Path
             await driver.start_release()
             for phase in PHASES[: PHASES.index(last) + 1]:
                 await driver.run_phase(phase)
-            assert await share(env) == [33 if last == "canary-33" else 50]
+            assert await read_canary_percentages(env) == [33 if last == "canary-33" else 50]
             await driver.roll_back()
             await env.stop("agent")
             assert describe_differences(before, await read_environment_state(env)) == [], (
                 f"after a rollback from {last}"
             )
 
-        # The canary is gone by then, and so is its Service.
+        # By then the canary and its Service are deleted.
         await roll_back_during_cleanup(env, store)
         assert describe_differences(before, await read_environment_state(env)) == [], (
             "after a rollback from the middle of cleanup"
@@ -67,10 +67,10 @@ async def test_requests_are_shared_out_by_phases_and_back_at_once(tmp_path: Path
         await driver.run_phase("canary-33")
         await driver.run_phase("canary-50")
         await driver.start_phase("promote")
-        served = env.read_load_report()["services"]
+        before_rollout = env.read_load_report()["services"]
         await assert_no_failures(env)
-        assert env.read_load_report()["services"][CANARY] > served[CANARY], (
-            "the canary answers while the first Deployment rolls"
+        assert env.read_load_report()["services"][CANARY] > before_rollout[CANARY], (
+            "the canary serves during the rollout of the first Deployment"
         )
         await driver.wait_for_phase("promote")
         gate = (await driver.read_record()).gates["serving-new"]
@@ -84,13 +84,13 @@ async def test_requests_are_shared_out_by_phases_and_back_at_once(tmp_path: Path
 
 @asynccontextmanager
 async def bare_api(folder: Path) -> AsyncIterator[Cluster]:
-    """An API server that serves no group at all."""
+    """An API server without any API group."""
 
-    async def nothing(_request: web.Request) -> web.Response:
+    async def respond_not_found(_request: web.Request) -> web.Response:
         return web.json_response({"reason": "NotFound", "message": "the server could not find it"}, status=404)
 
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", nothing)
+    app.router.add_route("*", "/{path:.*}", respond_not_found)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
@@ -106,7 +106,7 @@ async def bare_api(folder: Path) -> AsyncIterator[Cluster]:
         await runner.cleanup()
 
 
-async def test_a_cluster_without_the_api_and_a_route_that_is_not_there_are_told_apart(tmp_path: Path) -> None:
+async def test_a_missing_gateway_api_and_a_missing_route_are_different_errors(tmp_path: Path) -> None:
     async with bare_api(tmp_path) as cluster:
         with pytest.raises(ClusterError, match="no Gateway API") as caught:
             await get_route(cluster, manifests.ROUTE)

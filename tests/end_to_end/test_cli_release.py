@@ -1,4 +1,4 @@
-"""A release driven by commands alone, on a whole small production under load: forward to dual-write, then back."""
+"""A release by CLI commands only, on a whole small production under load: to dual-write, then a rollback."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from zdd_tui.demo.state_snapshot import describe_differences, read_environment_s
 
 
 @pytest.mark.timeout(300)
-async def test_forward_and_back_by_commands(tmp_path: Path) -> None:
+async def test_a_release_and_its_rollback_by_commands(tmp_path: Path) -> None:
     async with start_production(tmp_path) as (env, _store):
         before = await read_environment_state(env)
         here = CliEnvironment(env.folder, env.environ)
@@ -37,8 +37,10 @@ async def test_forward_and_back_by_commands(tmp_path: Path) -> None:
             assert (reached.code, reached.out.partition("\n")[0]) == (0, f"{NAME}: rolled-back (demo)"), reached.output
             assert await agent.wait_for_exit() == 0
 
-        why = await here.fetchval("SELECT string_agg(why, ', ' ORDER BY id) FROM zdd.event WHERE kind = 'command'")
-        assert why == "time for expand, time for dual-write, wrong customer"
+        reasons = await here.fetchval(
+            "SELECT string_agg(reason, ', ' ORDER BY id) FROM zdd.event WHERE kind = 'command'"
+        )
+        assert reasons == "time for expand, time for dual-write, wrong customer"
         for secret in here.secrets:
             assert secret not in agent.log
         assert describe_differences(before, await read_environment_state(env)) == []

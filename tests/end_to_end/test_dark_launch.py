@@ -1,4 +1,4 @@
-"""Dark launch under load: back from every phase, the whole way, and a new path that is wrong gets no further."""
+"""Dark launch under load: a rollback from every phase, the whole release, and a new path with wrong results."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ async def test_rollback_from_every_phase_then_the_release(tmp_path: Path) -> Non
                 f"after a rollback from {last}"
             )
             await assert_no_failures(env)
-        # The shadow flag is deleted by then, and comes back before it goes for good.
+        # By then the shadow flag is deleted; the rollback sets it again before it restores the old state.
         await roll_back_during_cleanup(env, store)
         assert describe_differences(before, await read_environment_state(env)) == [], (
             "after a rollback from the middle of cleanup"
@@ -60,8 +60,8 @@ async def test_rollback_from_every_phase_then_the_release(tmp_path: Path) -> Non
 
 
 @pytest.mark.timeout(400)
-async def test_a_new_path_that_is_wrong_is_seen_by_the_gate_and_by_nobody_else(tmp_path: Path) -> None:
-    async with start_production(tmp_path, strategy="dark-launch", rate=100, mistaken=True) as (env, store):
+async def test_wrong_results_of_the_new_path_fail_the_gate_and_reach_no_user(tmp_path: Path) -> None:
+    async with start_production(tmp_path, strategy="dark-launch", rate=100, has_wrong_results=True) as (env, store):
         before = await read_environment_state(env)
         driver = ReleaseDriver(env, store, ignore_progress)
         await driver.start_release()
@@ -75,7 +75,7 @@ async def test_a_new_path_that_is_wrong_is_seen_by_the_gate_and_by_nobody_else(t
             )
         )
         assert "mismatch; differs: name" in record.gates["shadow-agrees"].reason
-        await assert_the_dashboard_tells_which_answers_differ(env)
+        await assert_the_dashboard_shows_which_results_differ(env)
         with pytest.raises(ZddError, match="shadow-agrees"):
             await driver.run_command(CommandKind.ADVANCE)
         await driver.roll_back()
@@ -84,28 +84,28 @@ async def test_a_new_path_that_is_wrong_is_seen_by_the_gate_and_by_nobody_else(t
         await assert_no_failures(env)
 
 
-async def assert_the_dashboard_tells_which_answers_differ(env: Environment) -> None:
-    """By the logs of the real pods: the user, and the name as it stands in the table against what the new path says."""
+async def assert_the_dashboard_shows_which_results_differ(env: Environment) -> None:
+    """From the logs of the real pods: the user, and the name in the table against the new path's."""
     plan = load_plan(env.plan_file.read_text(), source="plan.yaml", environment=env.environ).plan
-    feeds = LiveSource(plan, actor=ANA)
-    feeds.start(wait_for_screen=0)
+    source = LiveSource(plan, actor=ANA)
+    source.start(wait_for_screen=0)
     connection = await asyncpg.connect(env.postgres.dsn)
     try:
         async with asyncio.timeout(60):
-            # The load changes rows: some sample is of one that still has the name.
+            # The load changes rows: at least one sample must be of a row that still has the name.
             while True:
-                found = await asyncio.wrap_future(feeds.fetch(ShadowQuery()))
-                assert found.total_failures >= len(found.samples) > 0
-                assert (found.logs_read, found.logs_not_read) == (2, 0)
-                if [sample for sample in found.samples if await _old_as_in_the_table(connection, sample)]:
+                shadows = await asyncio.wrap_future(source.fetch(ShadowQuery()))
+                assert shadows.total_failures >= len(shadows.samples) > 0
+                assert (shadows.logs_read, shadows.logs_not_read) == (2, 0)
+                if [sample for sample in shadows.samples if await _is_old_name_in_table(connection, sample)]:
                     return
                 await asyncio.sleep(0.5)
     finally:
         await connection.close()
-        assert await asyncio.to_thread(feeds.stop, 5.0)
+        assert await asyncio.to_thread(source.stop, 5.0)
 
 
-async def _old_as_in_the_table(connection: asyncpg.Connection, sample: ShadowSample) -> bool:
+async def _is_old_name_in_table(connection: asyncpg.Connection, sample: ShadowSample) -> bool:
     (field,) = sample.fields
     assert (field.name, field.difference) == ("name", "only case")
     assert field.old.casefold() == field.new.casefold()
@@ -114,4 +114,4 @@ async def _old_as_in_the_table(connection: asyncpg.Connection, sample: ShadowSam
         "SELECT first_name || CASE WHEN last_name = '' THEN '' ELSE ' ' || last_name END FROM users WHERE id = $1",
         int(sample.unit),
     )
-    return name == json.loads(field.old)
+    return bool(name == json.loads(field.old))

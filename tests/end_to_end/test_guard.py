@@ -1,6 +1,5 @@
-"""The guard on a real release with real pods: it lets through what is well, and takes back what is not."""
+"""The guard on a real release with real pods: it passes a healthy version and rolls a failing one back."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from zdd_tui.demo.environment import Environment
 from zdd_tui.demo.release_driver import ReleaseDriver
 from zdd_tui.demo.state_snapshot import describe_differences, read_environment_state
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState
 
 GUARD = """
@@ -30,7 +28,7 @@ guard:
 
 
 class FrontServer:
-    """What stands before the service, as the probe sees it."""
+    """The server in front of the service that the probe requests."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -44,17 +42,8 @@ def add_guard(env: Environment, url: str) -> None:
     env.plan_file.write_text(plain + GUARD.format(url=url))
 
 
-async def wait_until(driver: ReleaseDriver, there: object) -> ReleaseRecord:
-    async with asyncio.timeout(60):
-        while True:
-            record = await driver.read_record()
-            if there(record):  # type: ignore[operator]
-                return record
-            await asyncio.sleep(0.1)
-
-
 @pytest.mark.timeout(240)
-async def test_the_guard_lets_a_good_release_through_and_rolls_a_bad_one_back_by_itself(tmp_path: Path) -> None:
+async def test_the_guard_passes_a_healthy_release_and_rolls_a_failing_one_back(tmp_path: Path) -> None:
     front = FrontServer()
     async with start_production(tmp_path, rate=60) as (env, store), serve_handler(front.answer) as url:
         add_guard(env, url)
@@ -62,7 +51,7 @@ async def test_the_guard_lets_a_good_release_through_and_rolls_a_bad_one_back_by
         driver = ReleaseDriver(env, store, ignore_progress)
         await driver.start_release()
         await driver.run_phase("expand")
-        await driver.run_phase("dual-write")  # the gate `guard` has passed twice, on numbers of real pods of V1 and V2
+        await driver.run_phase("dual-write")  # the gate `guard` has passed twice, on data of real pods of V1 and V2
         record = await driver.read_record()
         assert record.gates["guard"].verdict is Verdict.PASS
         errors = next(reading for reading in record.guard if reading.rule == "errors")
@@ -70,21 +59,19 @@ async def test_the_guard_lets_a_good_release_through_and_rolls_a_bad_one_back_by
         assert errors.samples >= 5
         assert record.cause == ""
 
-        front.status = 503  # while the release waits for a person at the gate
-        record = await wait_until(driver, lambda one: one.release.state is ReleaseState.ROLLED_BACK)
+        front.status = 503  # while the release waits for approval
+        record = await driver.wait_until(lambda record: record.release.state is ReleaseState.ROLLED_BACK)
         await env.stop("agent")
         assert describe_differences(before, await read_environment_state(env)) == []
         await assert_no_failures(env)
 
     assert record.cause.startswith("front: service errors ")
     assert "limit 50%" in record.cause
-    requested = [command for command in record.commands if command.actor.name == "guard"]
-    assert [(one.kind, one.status, one.request.reason) for one in requested] == [("rollback", "done", record.cause)]
-    assert (
-        format_status(record).splitlines()[0]
-        == f"✗ GUARD: {record.cause}"[: len(format_status(record).splitlines()[0])]
-    )
+    commands = [command for command in record.commands if command.actor.name == "guard"]
+    assert [(each.kind, each.status, each.request.reason) for each in commands] == [("rollback", "done", record.cause)]
+    first_line = format_status(record).splitlines()[0]
+    assert first_line == f"✗ GUARD: {record.cause}"[: len(first_line)]
     assert status_to_dict(record)["cause"] == record.cause
-    output = [event for event in record.events if event.actor.name == "guard"]
-    assert any(event.kind == "guard" and event.message == "front: fail" for event in output)
-    assert any(event.kind == "command" and event.reason == record.cause for event in output)
+    events = [event for event in record.events if event.actor.name == "guard"]
+    assert any(event.kind == "guard" and event.message == "front: fail" for event in events)
+    assert any(event.kind == "command" and event.reason == record.cause for event in events)

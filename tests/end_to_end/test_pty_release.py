@@ -1,4 +1,4 @@
-"""Whole releases by keys alone: `zdd open` in a real terminal, with the agent that it starts, on a real production."""
+"""Whole releases by keys only: `zdd open` in a terminal, with the agent that it starts, on a real production."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ NAME = "users-full-name"
 
 @asynccontextmanager
 async def small_production(folder: Path, **options: object) -> AsyncIterator[tuple[Environment, Store]]:
-    """A production, and the end of whatever agent was started for its plan."""
+    """A production; agents that were started for its plan are stopped at the end."""
     async with start_production(folder, **options) as (env, store):
         try:
             yield env, store
@@ -36,7 +36,7 @@ async def small_production(folder: Path, **options: object) -> AsyncIterator[tup
 
 
 def running_agents(env: Environment) -> list[psutil.Process]:
-    """Agents of this plan; its path is in no other test's folder."""
+    """The agents of this plan; no other test has its path."""
     return [
         process
         for process in psutil.process_iter(["cmdline"])
@@ -72,7 +72,7 @@ async def advance(terminal: Emulator, phase: str, *shows: str) -> None:
 
 @pytest.mark.timeout(600)
 async def test_a_whole_release_by_keys(tmp_path: Path) -> None:
-    async with small_production(tmp_path, rows=4000, ceiling=500) as (env, store):
+    async with small_production(tmp_path, rows=4000, max_rows_per_second=500) as (env, store):
         async with dashboard(env) as terminal:
             await terminal.wait_for("PLANNED", "nothing has run yet", "2/2 ready", "write · unset")
             (agent,) = running_agents(env)

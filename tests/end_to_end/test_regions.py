@@ -1,4 +1,4 @@
-"""Regions on real databases: the second waits for the first, whoever asks, and says why."""
+"""Regions on real databases: the second waits for the first, and gives the reason."""
 
 import asyncio
 import json
@@ -55,7 +55,7 @@ AGENT = Actor("agent", "pod-1")
 
 @dataclass
 class TwoRegions:
-    """Two regions: what leads to the database of the first can be shut."""
+    """Two regions; the relay to the first one's database can be closed."""
 
     loaded: LoadedPlan
     file: Path
@@ -67,7 +67,7 @@ class TwoRegions:
 
     @asynccontextmanager
     async def eu(self) -> AsyncIterator["FirstRegion"]:
-        """The first region's release, in the hands of the test as an agent."""
+        """The first region's release; the test is its agent."""
         async with await Store.open(self.eu_dsn) as store:
             await store.migrate()
             plan = self.plan("eu")
@@ -127,7 +127,7 @@ async def two_regions(
 
 
 async def zdd(*argv: str) -> int:
-    """The verb runs a loop of its own, and this test has one already."""
+    """In a thread: the command runs an event loop of its own."""
     return await asyncio.to_thread(main, argv)
 
 
@@ -156,7 +156,7 @@ async def test_the_second_region_waits_for_the_first(
         assert await zdd("advance", "--region", "us", "--yes", file) == 1
         assert reason in capsys.readouterr().err
 
-    # Nothing can be read of the first: unknown opens nothing, and nobody guesses which region is current.
+    # The first cannot be read: unknown opens nothing, and the current region is not guessed.
     async with agent_in_us(two_regions) as store:
         await refused("region unknown: region eu is unreachable: ")
         assert await zdd("advance", "--yes", file) == 2
@@ -189,9 +189,9 @@ async def test_the_second_region_waits_for_the_first(
             record = await store.read_release(found)
             return record if record.gates[REGION_GATE].verdict is Verdict.PASS else None
 
-        record = await wait_until(opened)  # judged without anybody asking
+        record = await wait_until(opened)  # the agent evaluates it without a command
         assert (record.region, record.release.state) == ("us", ReleaseState.PLANNED)
-        assert any("registered users-api-regions for test, region us" in event.what for event in record.events)
+        assert any("registered users-api-regions for test, region us" in event.message for event in record.events)
         assert await zdd("status", file) == 0
         text = capsys.readouterr()
         assert "  ✔ 1 eu  done" in text.out
@@ -200,7 +200,7 @@ async def test_the_second_region_waits_for_the_first(
         assert "advance done: rollout is running" in capsys.readouterr().out
 
 
-async def test_a_rollback_of_the_first_stops_the_release_for_good(
+async def test_a_rollback_of_the_first_stops_the_release(
     two_regions: TwoRegions, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await two_regions.relay.open_port()
@@ -220,21 +220,21 @@ async def test_a_rollback_of_the_first_stops_the_release_for_good(
         assert (document["region"], document["regions"][0]["rolled_back"]) == ("eu", True)
 
 
-async def test_a_look_into_another_region_can_change_nothing(two_regions: TwoRegions, db: asyncpg.Connection) -> None:
+async def test_reading_another_region_changes_nothing(two_regions: TwoRegions, db: asyncpg.Connection) -> None:
     await two_regions.relay.open_port()
-    (stand,) = await read_region_statuses(two_regions.loaded.plan, two_regions.loaded.hash, ("eu",))
-    assert (stand.state, stand.error) == (None, "")
-    assert await db.fetchval("SELECT to_regnamespace('zdd') IS NULL"), "a look makes no schema"
+    (status,) = await read_region_statuses(two_regions.loaded.plan, two_regions.loaded.hash, ("eu",))
+    assert (status.state, status.error) == (None, "")
+    assert await db.fetchval("SELECT to_regnamespace('zdd') IS NULL"), "reading creates no schema"
     async with two_regions.eu() as first:
         await first.move_to(ReleaseState.RUNNING)
-    (stand,) = await read_region_statuses(two_regions.loaded.plan, two_regions.loaded.hash, ("eu",))
-    assert (stand.state, stand.phase) == (ReleaseState.RUNNING, "rollout")
+    (status,) = await read_region_statuses(two_regions.loaded.plan, two_regions.loaded.hash, ("eu",))
+    assert (status.state, status.phase) == (ReleaseState.RUNNING, "rollout")
     (other,) = await read_region_statuses(two_regions.loaded.plan, "another plan", ("eu",))
     assert other.state is None, "the release of another plan is no release of this one"
     assert "another version" in other.describe(5.0)
 
 
-async def test_two_addresses_of_one_database_are_found_out(two_regions: TwoRegions) -> None:
+async def test_two_addresses_of_one_database_are_detected(two_regions: TwoRegions) -> None:
     await two_regions.relay.open_port()
     async with two_regions.eu():
         pass
@@ -261,7 +261,7 @@ async def test_every_verb_takes_a_region_and_refuses_an_unknown_one(
     verbs = ("check", "agent", "status", "advance", "pause", "resume", "rollback", "doctor", "rehearse")
     for verb in verbs:
         assert await zdd(verb, "--region", "uss", str(two_regions.file)) == 2
-        assert "has no such region\n  mend: did you mean us?" in capsys.readouterr().err
+        assert "has no such region\n  Fix: did you mean us?" in capsys.readouterr().err
     assert await zdd("agent", str(two_regions.file)) == 2
     assert "--region NAME, one of: eu, us" in capsys.readouterr().err
     await two_regions.relay.open_port()

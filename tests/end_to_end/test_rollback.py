@@ -1,4 +1,4 @@
-"""Rollback from every phase, under load: afterwards schema, flags, pods and data are as before, and no row is lost."""
+"""A rollback from every phase under load restores schema, flags, pods and data, and no row is lost."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ async def test_rollback_from_every_phase(
 
 @pytest.mark.timeout(200)
 async def test_rollback_from_cleanup_while_the_old_data_is_still_there(tmp_path: Path) -> None:
-    """A forgotten view keeps the old data from being dropped: the step fails by name, and the way back is open."""
+    """A view keeps the old data from being dropped: the step fails and names it, and a rollback is possible."""
     async with start_production(tmp_path) as (env, store):
         connection = await asyncpg.connect(env.postgres.dsn)
         try:

@@ -1,4 +1,4 @@
-"""Each strategy, rolled back from each of its phases under load: afterwards all is as before, and nobody was hurt."""
+"""A rollback of each strategy from each of its phases under load restores everything, without a failed request."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState
 
 BROKEN = "shop/users-api:9"
-"""There is no such version: its pods end with an error as soon as they start."""
+"""A version that does not exist: its pods exit with an error as soon as they start."""
 
 
 async def assert_as_before(env: Environment, before: EnvironmentState, where: str) -> None:
@@ -31,7 +31,7 @@ async def assert_as_before(env: Environment, before: EnvironmentState, where: st
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("strategy", "by", "phases", "begun"),
+    ("strategy", "by", "phases", "first_step"),
     [
         ("rolling", "", ("rollout", "soak"), "rollout-new"),
         ("canary", "replicas", ("canary-33", "canary-50", "promote"), "weight-33"),
@@ -39,9 +39,9 @@ async def assert_as_before(env: Environment, before: EnvironmentState, where: st
     ],
 )
 async def test_rollback_from_every_phase(
-    strategy: str, by: str, phases: tuple[str, ...], begun: str, tmp_path: Path
+    strategy: str, by: str, phases: tuple[str, ...], first_step: str, tmp_path: Path
 ) -> None:
-    async with start_production(tmp_path, strategy=strategy, by=by, name=f"users-{strategy}") as (env, store):
+    async with start_production(tmp_path, strategy=strategy, canary_by=by, name=f"users-{strategy}") as (env, store):
         before = await read_environment_state(env)
         for last in phases:
             driver = ReleaseDriver(env, store, ignore_progress)
@@ -49,9 +49,9 @@ async def test_rollback_from_every_phase(
             for phase in phases[: phases.index(last) + 1]:
                 await driver.run_phase(phase)
             if (by, last) == ("replicas", "promote"):
-                # The canary's pods serve beside them, and stand in for none.
-                text = (await driver.read_record()).gates["serving-new"].reason
-                assert text == "2 of 2 pods serve the new image, 2 of another Deployment beside them"
+                # The canary's pods serve too, and replace none of them.
+                reason = (await driver.read_record()).gates["serving-new"].reason
+                assert reason == "2 of 2 pods serve the new image, 2 of another Deployment beside them"
             await driver.roll_back()
             await env.stop("agent")
             assert (await driver.read_record()).release.state is ReleaseState.ROLLED_BACK
@@ -60,15 +60,15 @@ async def test_rollback_from_every_phase(
         await roll_back_during_cleanup(env, store)
         await assert_as_before(env, before, "the middle of cleanup")
 
-        # An image whose pods never become ready: the step waits, nothing old goes, and the way back is open.
+        # An image whose pods never become ready: the step waits, no old pod goes, and a rollback is possible.
         env.plan_file.write_text(env.plan_file.read_text().replace(f"image: {_image(by)}", f"image: {BROKEN}"))
         driver = ReleaseDriver(env, store, ignore_progress)
         await driver.start_release()
         await driver.start_phase(phases[0])
-        await driver.wait_until(lambda record: _note(record, begun) != "")
+        await driver.wait_until(lambda record: _note(record, first_step) != "")
         await driver.roll_back()
         await env.stop("agent")
-        await assert_as_before(env, before, f"the middle of {begun}")
+        await assert_as_before(env, before, f"the middle of {first_step}")
 
 
 def _image(by: str) -> str:
@@ -81,8 +81,8 @@ def _note(record: ReleaseRecord, name: str) -> str:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("strategy", "by"), [("rolling", ""), ("canary", "replicas"), ("canary", "flag")])
-async def test_a_whole_release_leaves_the_new_image_and_nothing_else(strategy: str, by: str, tmp_path: Path) -> None:
-    async with start_production(tmp_path, strategy=strategy, by=by, name=f"users-{strategy}") as (env, store):
+async def test_a_whole_release_leaves_only_the_new_image(strategy: str, by: str, tmp_path: Path) -> None:
+    async with start_production(tmp_path, strategy=strategy, canary_by=by, name=f"users-{strategy}") as (env, store):
         before = await read_environment_state(env)
         driver = ReleaseDriver(env, store, ignore_progress)
         await driver.start_release()
@@ -91,17 +91,17 @@ async def test_a_whole_release_leaves_the_new_image_and_nothing_else(strategy: s
         assert (await driver.read_record()).release.state is ReleaseState.DONE
         after = await read_environment_state(env)
         assert (after.image, set(after.pods)) == (_image(by), {_image(by)})
-        # By flag the new path lies behind the flag until the next release: the flag has to stay on.
-        left = {key: value for key, value in after.flags.items() if value is not None}
-        assert left == ({"users_sql_name_read": "true"} if by == "flag" else {})
+        # By flag the new path needs the flag until the next release, so the flag stays on.
+        remaining = {key: value for key, value in after.flags.items() if value is not None}
+        assert remaining == ({"users_sql_name_read": "true"} if by == "flag" else {})
         assert after.objects == before.objects
         assert after.annotations == before.annotations
         await assert_no_failures(env)
 
 
 @pytest.mark.timeout(240)
-async def test_a_foreign_deployment_of_the_canarys_name_is_left_alone(tmp_path: Path) -> None:
-    """It came after the plan was checked: the step refuses, and the way back does not touch it either."""
+async def test_another_deployment_with_the_canarys_name_is_not_changed(tmp_path: Path) -> None:
+    """It was created after the plan was checked: the step refuses, and the rollback does not change it either."""
     async with start_production(tmp_path, strategy="canary", name="users-canary") as (env, store):
         driver = ReleaseDriver(env, store, ignore_progress)
         await driver.start_release()

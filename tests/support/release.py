@@ -4,7 +4,9 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
@@ -16,12 +18,15 @@ from zdd_tui.model.release.state import CommandKind, ReleaseState
 
 
 @asynccontextmanager
-async def start_production(folder: Path, **options: object) -> AsyncIterator[tuple[Environment, Store]]:
-    """PostgreSQL, Redis, a cluster with two pods, a load, and a store with the zdd schema in it."""
-    output: list[str] = []
-    chosen = DemoOptions(**({"rows": 3000, "rate": 40, "soak": "500ms", "quick": True} | options))  # type: ignore[arg-type]
+async def start_production(folder: Path, **changes: Any) -> AsyncIterator[tuple[Environment, Store]]:
+    """PostgreSQL, Redis, a cluster with two pods, a load, and a store with the zdd schema in it.
+
+    Args:
+        changes: of the options of a small demo.
+    """
+    options = replace(DemoOptions(rows=3000, rate=40, soak="500ms", is_fast=True), **changes)
     async with (
-        start_environment(folder, chosen, output.append) as env,
+        start_environment(folder, options, lambda _: None) as env,
         await Store.open(env.postgres.dsn, application_name="zdd test") as store,
     ):
         await store.migrate()
@@ -29,11 +34,11 @@ async def start_production(folder: Path, **options: object) -> AsyncIterator[tup
 
 
 def ignore_progress(_record: ReleaseRecord) -> None:
-    """For walkers whose progress nobody watches."""
+    """The progress callback of a driver whose progress is not shown."""
 
 
 async def roll_back_during_cleanup(env: Environment, store: Store, last: str = "remove-annotations") -> None:
-    """Walks a whole release, and rolls it back when all of cleanup but its last step is done."""
+    """Runs a whole release, and rolls it back when all of cleanup but its last step is done."""
     driver = ReleaseDriver(env, store, ignore_progress)
     await driver.start_release()
     *phases, cleanup = await driver.phase_names()
@@ -42,12 +47,12 @@ async def roll_back_during_cleanup(env: Environment, store: Store, last: str = "
     connection = await asyncpg.connect(env.postgres.dsn)
     try:
         async with connection.transaction():
-            # The step cannot begin: its row is ours.
+            # The step cannot begin: its row is locked.
             await connection.execute("SELECT FROM zdd.step WHERE name = $1 FOR UPDATE", last)
             await driver.start_phase(cleanup)
-            held = "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+            blocked = "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
             async with asyncio.timeout(60):
-                while not await connection.fetchval(held):  # noqa: ASYNC110 - another process comes to wait
+                while not await connection.fetchval(blocked):  # noqa: ASYNC110 - another process comes to wait
                     await asyncio.sleep(0.05)
             await driver.run_command(CommandKind.ROLLBACK)
     finally:
@@ -59,7 +64,7 @@ async def roll_back_during_cleanup(env: Environment, store: Store, last: str = "
 
 
 async def assert_no_failures(env: Environment) -> None:
-    """The load saw no failure and no wrong answer, and it did see traffic."""
+    """The load counted no failure and no wrong result, and it did send requests."""
     before = env.read_load_report()["requests"]
     async with asyncio.timeout(10):
         while env.read_load_report()["requests"] <= before + 20:  # noqa: ASYNC110 - another process writes it
@@ -70,7 +75,7 @@ async def assert_no_failures(env: Environment) -> None:
 
 
 async def assert_both_sides_agree(env: Environment) -> int:
-    """Every row holds the same on both sides, judged by SQL of our own; returns the number of rows."""
+    """Every row is the same on both sides, by SQL that is not the product's; returns the number of rows."""
     up = "u.first_name || CASE WHEN u.last_name = '' THEN '' ELSE ' ' || u.last_name END"
     table = env.options.kind == "table"
     source = "public.users u FULL JOIN public.people n USING (id)" if table else "public.users u"

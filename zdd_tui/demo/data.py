@@ -1,10 +1,8 @@
-"""The demo's table, and seed rows whose content can be computed from their ids.
+"""The demo's table, and seed rows whose content is computed from their ids.
 
-The load checks every answer against :func:`seed_name`, so Python and SQL must make the same names: both index the
-same arrays.
+The load checks every response against :func:`seed_name`, so Python and SQL must compute the same names: both index
+the same arrays.
 """
-
-from typing import Literal
 
 import asyncpg
 
@@ -12,10 +10,10 @@ FIRST_NAMES = (
     "Ana", "Zoë", "José", "Σοφία", "李", "Björn", "O'Shea", "Łukasz", "Nguyễn", "Fatima", "Иван", "Mary-Jane",
     "Ravi", "Chloé", "“Max”", "Søren", "さくら", "D\"Arcy", "Noor", "Émile", "Ağa", "Back\\slash", "100%",
 )  # fmt: skip
-"""Accents, scripts of several widths, quotes of both kinds, a backslash: what breaks careless SQL."""
+"""Accents, scripts of several widths, both kinds of quotes, a backslash: input that breaks careless SQL."""
 
 LAST_NAMES = ("", "Lee", "van der Berg", "García Márquez", "O'Neil", "de la Cruz", "Müller", "Öztürk", "山田")
-"""The empty one stands for people of a single name; several have more than one word."""
+"""The empty one is for people with a single name; several have more than one word."""
 
 SCHEMA_SQL = """
 CREATE TABLE public.users (
@@ -27,8 +25,8 @@ CREATE TABLE public.users (
   updated_at timestamptz NOT NULL DEFAULT now()
 )"""
 
-# The number of the row stands in the last name, so that every name is unique and a row that took another's
-# content is noticed; people of a single name carry it in their first name.
+# The last name contains the row's id, so that every name is unique and a row with another row's content is noticed;
+# people with a single name have it in their first name.
 SEED_SQL = """
 INSERT INTO public.users (id, first_name, last_name, email)
 SELECT id,
@@ -51,9 +49,8 @@ def seed_email(row_id: int) -> str:
     return f"user{row_id}@example.com"
 
 
-async def create_schema(dsn: str, kind: Literal["column", "table"] = "column") -> None:
-    """Create the old table. It is the same for both kinds: what differs is made by the release's expand."""
-    del kind
+async def create_schema(dsn: str) -> None:
+    """Creates the old table, which is the same for both kinds of release."""
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute(SCHEMA_SQL)
@@ -62,7 +59,7 @@ async def create_schema(dsn: str, kind: Literal["column", "table"] = "column") -
 
 
 async def enable_statement_stats(dsn: str) -> None:
-    """pg_stat_statements, as every production has it; out of the way of the schema that is released."""
+    """Creates pg_stat_statements, in a schema that no release changes."""
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute("CREATE SCHEMA monitoring; CREATE EXTENSION pg_stat_statements WITH SCHEMA monitoring")
@@ -71,7 +68,7 @@ async def enable_statement_stats(dsn: str) -> None:
 
 
 async def insert_seed_rows(dsn: str, rows: int) -> None:
-    """Fill the table with rows 1 to ``rows``, some 200,000 a second, and tell the planner about them."""
+    """Fills the table with rows 1 to ``rows``, about 200,000 per second, and analyzes it."""
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute(SEED_SQL, rows, list(FIRST_NAMES), list(LAST_NAMES), timeout=600)

@@ -1,13 +1,12 @@
-"""What the demo tries for `zdd doctor`: each image of the plan as a process of its own, which serves nobody.
+"""Evidence for `zdd doctor`: runs each image of the plan as a process of its own that receives no traffic.
 
-Its database is away: /ready must say no and /health yes. Then SIGTERM: it must end by itself, with exit code 0, well
-inside of the grace period.
+Its database is unreachable: /ready must fail and /health succeed. After SIGTERM it must exit with code 0 within the
+grace period.
 """
 
 import asyncio
 import os
 import signal
-from collections.abc import Iterable
 from pathlib import Path
 
 import aiohttp
@@ -19,7 +18,7 @@ from zdd_tui.demo.environment import Environment
 from zdd_tui.model.doctor.evidence import list_images
 from zdd_tui.model.doctor.facts import Evidence
 from zdd_tui.model.doctor.probes import READINESS_TRIAL, SHUTDOWN_TRIAL
-from zdd_tui.model.plan.file import LoadedPlan, load_plan
+from zdd_tui.model.plan.file import load_plan
 from zdd_tui.testbed.processes import LOOPBACK, free_port, spawn, stop, wait_for_exit
 
 START_TIMEOUT = 20.0
@@ -27,25 +26,21 @@ PROBE_COUNT = 3
 
 
 async def run_image_trials(env: Environment) -> list[Evidence]:
-    """Tries every image of the environment's plan, and stores what came of it."""
+    """Tries every image of the environment's plan and stores the evidence."""
     text = await asyncio.to_thread(env.plan_file.read_text)
     loaded = load_plan(text, source=str(env.plan_file), environment=env.environ)
-    names = [image for _, image in list_images(loaded.plan, None)] + [manifests.image_name(1)]
-    found = [each for image in names for each in await run_image_trial(env, image)]
-    await _save_evidence(loaded, found)
-    return found
-
-
-async def _save_evidence(loaded: LoadedPlan, evidence: Iterable[Evidence]) -> None:
-    await store_evidence(loaded, this_actor(), list(evidence))
+    images = [image for _, image in list_images(loaded.plan, None)] + [manifests.image_name(1)]
+    evidence = [each for image in images for each in await run_image_trial(env, image)]
+    await store_evidence(loaded, this_actor(), evidence)
+    return evidence
 
 
 async def run_image_trial(env: Environment, image: str) -> list[Evidence]:
-    """Tries one image: a verdict on its readiness, and one on its end."""
+    """Tries one image; returns evidence of its readiness and of its shutdown."""
     port = free_port()
     pod = manifests.deployment_manifest(
-        # Nobody listens on port 1.
-        dsn=f"postgresql://nobody@{LOOPBACK}:1/away",
+        # No server listens on port 1.
+        dsn=f"postgresql://nobody@{LOOPBACK}:1/unreachable",
         redis_url=env.redis.url,
         kind=env.options.kind,
         dual_write=env.options.mode,
@@ -64,9 +59,7 @@ async def run_image_trial(env: Environment, image: str) -> list[Evidence]:
         grace = float(pod["terminationGracePeriodSeconds"])
         code = await wait_for_exit(process, grace)
         seconds = asyncio.get_running_loop().time() - began
-        text = (
-            f"it ended with exit code {code} in {seconds:.1f} s" if code is not None else f"it ran on for {grace:g} s"
-        )
+        text = f"still running after {grace:g} s" if code is None else f"exit code {code} after {seconds:.1f} s"
         return [
             _make_evidence(READINESS_TRIAL, image, *ready),
             _make_evidence(SHUTDOWN_TRIAL, image, code == 0, text),
@@ -76,25 +69,25 @@ async def run_image_trial(env: Environment, image: str) -> list[Evidence]:
 
 
 async def _check_readiness(url: str, log: Path) -> tuple[bool, str]:
-    """Asks until the process answers, then some times more: once could be a start that is not over."""
-    output: list[tuple[int, int]] = []
+    """Polls until the process responds, then some times more: the first response may come before its start is over."""
+    statuses: list[tuple[int, int]] = []
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http:
         deadline = asyncio.get_running_loop().time() + START_TIMEOUT
-        while len(output) < PROBE_COUNT:
+        while len(statuses) < PROBE_COUNT:
             try:
-                output.append((await _get_status(http, f"{url}/ready"), await _get_status(http, f"{url}/health")))
+                statuses.append((await _get_status(http, f"{url}/ready"), await _get_status(http, f"{url}/health")))
             except (aiohttp.ClientError, TimeoutError):
                 if asyncio.get_running_loop().time() > deadline:
-                    return False, f"it did not answer within {START_TIMEOUT:g} s, see {log.name}"
+                    return False, f"no response within {START_TIMEOUT:g} s, see {log.name}"
             await asyncio.sleep(0.1)
-    ready, health = output[-1]
-    good = all(ready >= 500 and health == 200 for ready, health in output)
-    return good, f"/ready said {ready}, /health {health}"
+    ready, health = statuses[-1]
+    good = all(ready >= 500 and health == 200 for ready, health in statuses)
+    return good, f"/ready returned {ready}, /health {health}"
 
 
 async def _get_status(http: aiohttp.ClientSession, url: str) -> int:
-    async with http.get(url) as answer:
-        return answer.status
+    async with http.get(url) as response:
+        return response.status
 
 
 def _make_evidence(point: str, image: str, passed: bool, text: str) -> Evidence:

@@ -10,41 +10,36 @@ from contextlib import suppress
 from pathlib import Path
 
 from zdd_tui.backends.store.client import Store
-from zdd_tui.demo.environment import DemoOptions, Environment
-from zdd_tui.demo.regions import start_regions
+from zdd_tui.demo.environment import DemoOptions, Environment, poll_until, start_regions
 from zdd_tui.model.errors import ZddError
 
 ENV_FILE = "env"
 REGISTRATION_TIMEOUT = 20.0
-"""Seconds; after that the dashboard tells what is missing."""
+"""Seconds; after that the dashboard starts anyway and shows that there is no release."""
 
 
-def run_interactive(
-    folder: Path, options: DemoOptions, fault: str | None = None, dashboard_options: Sequence[str] = ()
-) -> int:
-    """Runs until the operator leaves the dashboard, or the terminal goes away; returns the dashboard's exit code.
+def run_interactive(folder: Path, options: DemoOptions, dashboard_options: Sequence[str] = ()) -> int:
+    """Runs until the operator quits the dashboard or the terminal is closed; returns the dashboard's exit code.
 
     Args:
-        fault: what is wrong with the new version from its first request on.
+        options: a fault is injected from the new version's first request on.
         dashboard_options: for `zdd open`.
     """
-    return asyncio.run(_run_environment(folder, options, fault, dashboard_options))
+    return asyncio.run(_run_environment(folder, options, dashboard_options))
 
 
-async def _run_environment(
-    folder: Path, options: DemoOptions, fault: str | None, dashboard_options: Sequence[str]
-) -> int:
+async def _run_environment(folder: Path, options: DemoOptions, dashboard_options: Sequence[str]) -> int:
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, ending.set)
     async with start_regions(folder, options, _print_progress) as envs:
         env = envs[0]
-        if fault is not None:
-            env.fault_file.write_text(fault)
+        if options.fault:
+            env.fault_file.write_text(options.fault)
         for each in envs:
             each.start_agent()
-        _print_progress("an agent registers the release")
+        _print_progress("waiting until the agent has registered the release")
         await asyncio.gather(*map(_wait_for_registration, envs))
         _print_access_help(folder, envs)
         trials = asyncio.create_task(_try_images(env))
@@ -56,24 +51,25 @@ async def _run_environment(
 
 
 async def _wait_for_registration(env: Environment) -> None:
-    """Until the agent has registered the release; without it the dashboard would begin with a complaint."""
+    """Waits for the release, so that the dashboard does not begin with an error."""
     async with await Store.open(env.postgres.dsn, application_name="zdd demo") as store:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(REGISTRATION_TIMEOUT):
-                while not (await store.schema_version() and await store.find_release(env.options.name)):  # noqa: ASYNC110
-                    await asyncio.sleep(0.1)
+
+        async def is_registered() -> bool:
+            return bool(await store.schema_version() and await store.find_release(env.options.name))
+
+        await poll_until(is_registered, REGISTRATION_TIMEOUT)
 
 
 async def _try_images(env: Environment) -> None:
-    """For the doctor; while the operator looks around."""
-    from zdd_tui.demo.image_trials import run_image_trials  # noqa: PLC0415  # it brings the engine
+    """Collects evidence for the doctor while the dashboard runs."""
+    from zdd_tui.demo.image_trials import run_image_trials  # noqa: PLC0415  it imports the engine
 
-    with suppress(ZddError, OSError):  # then the doctor says that nothing was tried
+    with suppress(ZddError, OSError):  # then the doctor reports that no image was tried
         await run_image_trials(env)
 
 
 async def _run_dashboard(env: Environment, stopping: asyncio.Event, options: Sequence[str]) -> int:
-    # ctrl-c reaches the whole foreground group; what it means, the dashboard decides.
+    # ctrl-c reaches the whole foreground process group; the dashboard handles it.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     dashboard = subprocess.Popen(  # noqa: ASYNC220 - a start, not a wait
         [sys.executable, "-m", "zdd_tui", "open", "--no-agent", *options, str(env.plan_file)],
@@ -90,13 +86,13 @@ async def _run_dashboard(env: Environment, stopping: asyncio.Event, options: Seq
     finally:
         stopped.cancel()
         signal.signal(signal.SIGINT, before)
-        _print_progress("ending the demo")
+        _print_progress("stopping")
 
 
 def _print_access_help(folder: Path, envs: tuple[Environment, ...]) -> None:
-    """How others can look on; also in a file, since the dashboard is about to cover this."""
-    text = envs[0].connection_variables | envs[0].region_variables
-    lines = [f"export {name}={shlex.quote(text[name])}" for name in sorted(text)]
+    """Prints how other tools reach the productions; also to a file, since the dashboard will cover this."""
+    variables = envs[0].connection_variables | envs[0].region_variables
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in sorted(variables.items())]
     file = folder / ENV_FILE
     file.touch(mode=0o600)
     file.write_text("\n".join(lines) + "\n")
@@ -108,7 +104,7 @@ def _print_access_help(folder: Path, envs: tuple[Environment, ...]) -> None:
 
 
 def find_running_exports(temporary: Path) -> str:
-    """The exports of the newest demo that runs on this machine; empty where none runs."""
+    """The export lines of the newest demo on this machine; empty where none is running."""
     files = sorted(temporary.glob(f"zdd-demo-*/{ENV_FILE}"), key=lambda file: file.stat().st_mtime)
     return files[-1].read_text() if files else ""
 

@@ -1,7 +1,9 @@
-"""The Deployment and the Service of the sample application, as Kubernetes takes them (apps/v1, v1)."""
+"""The sample application's Deployment, Service and HTTPRoute as Kubernetes manifests."""
 
 import sys
-from typing import Any, Literal
+from typing import Any
+
+from zdd_tui.demo.plan import ChangeKind, DualWriteMode
 
 NAME = "users-api"
 CONTAINER = "app"
@@ -17,21 +19,21 @@ def deployment_manifest(
     *,
     dsn: str,
     redis_url: str,
-    kind: Literal["column", "table"] = "column",
-    dual_write: Literal["application", "trigger"] = "application",
+    kind: ChangeKind = "column",
+    dual_write: DualWriteMode = "application",
     version: int = 1,
     replicas: int = 4,
     drain: int = 2,
     namespace: str = "default",
     write_flag: str = "users_full_name_write",
     read_flag: str = "users_full_name_read",
-    inject_file: str = "",
+    fault_file: str = "",
 ) -> dict[str, Any]:
     """
     Args:
-        drain: seconds of preStop, and again of serving what comes late.
-        fault_file: where versions above 1 look for the name of a fault; empty for none.
-        dsn, redis_url: with their passwords, in plain env: this is the demo. In production, secretKeyRef.
+        dsn, redis_url: with their passwords, in plain env, which only a demo may do. In production: secretKeyRef.
+        drain: seconds of preStop, and as many of serving late requests after it.
+        fault_file: file in which versions above 1 read the name of a fault; empty for none.
     """
     env = {
         "DATABASE_URL": dsn,
@@ -43,7 +45,7 @@ def deployment_manifest(
         "ZDD_FLAG_READ": read_flag,
         # preStop has already waited for the routers; together they stay well inside the grace period.
         "DRAIN_SECONDS": str(drain),
-        "INJECT_FILE": inject_file,
+        "INJECT_FILE": fault_file,
     }
     container = {
         "name": CONTAINER,
@@ -90,20 +92,20 @@ _GATEWAY_API = "gateway.networking.k8s.io/v1"
 
 
 def gateway_manifests(*, namespace: str = "default") -> dict[str, dict[str, Any]]:
-    """GatewayClass, Gateway and the HTTPRoute that gives the Service every request, by path of creation."""
+    """GatewayClass, Gateway and an HTTPRoute that sends every request to the Service, by API path."""
     base = f"/apis/{_GATEWAY_API}"
     listener = {"name": "http", "port": 80, "protocol": "HTTP"}
     rule = {"backendRefs": [{"name": NAME, "port": 80}]}
 
-    def made(kind: str, name: str, spec: dict[str, Any], **scope: str) -> dict[str, Any]:
+    def manifest(kind: str, name: str, spec: dict[str, Any], **scope: str) -> dict[str, Any]:
         return {"apiVersion": _GATEWAY_API, "kind": kind, "metadata": {"name": name, **scope}, "spec": spec}
 
     return {
-        f"{base}/gatewayclasses": made("GatewayClass", "zdd-demo", {"controllerName": "zdd.dev/demo-load"}),
-        f"{base}/namespaces/{namespace}/gateways": made(
+        f"{base}/gatewayclasses": manifest("GatewayClass", "zdd-demo", {"controllerName": "zdd.dev/demo-load"}),
+        f"{base}/namespaces/{namespace}/gateways": manifest(
             "Gateway", "public", {"gatewayClassName": "zdd-demo", "listeners": [listener]}, namespace=namespace
         ),
-        f"{base}/namespaces/{namespace}/httproutes": made(
+        f"{base}/namespaces/{namespace}/httproutes": manifest(
             "HTTPRoute", ROUTE, {"parentRefs": [{"name": "public"}], "rules": [rule]}, namespace=namespace
         ),
     }

@@ -1,4 +1,4 @@
-"""The demo's plan: the same file that an operator would write."""
+"""The demo's plans: the same files that an operator would write."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -6,10 +6,12 @@ from typing import Literal
 ChangeKind = Literal["column", "table"]
 DualWriteMode = Literal["application", "trigger"]
 
-_PLAN_HEAD = """\
-# The demo's release; config/plan.example.yaml explains every key.
+EXPAND_CONTRACT = "expand-contract"
+
+_HEAD = """\
+# The demo's release. Every key is explained in {reference}.
 name: {name}
-strategy: expand-contract
+strategy: {strategy}
 environment: demo
 
 database:
@@ -20,11 +22,23 @@ kubernetes:
   namespace: default
   deployment: users-api
   container: app
+{images}
+  rollout_timeout: 3m
+"""
+
+_GATES = """
+gates:
+  soak: {soak}
+  owner: you
+  wait_limit: 1d
+"""
+
+_CHANGE_IMAGES = """\
   images:
     v2: shop/users-api:2
-    v3: shop/users-api:3
-  rollout_timeout: 3m
+    v3: shop/users-api:3"""
 
+_CHANGE = """
 flags:
   url: ${{REDIS_URL}}
   write: users_full_name_write
@@ -68,99 +82,10 @@ _TABLE_CHANGE = """\
     email: email
 """
 
-_PLAN_TAIL = """\
-
-backfill:
-  batch_rows: 1000
-{ceiling}
-gates:
-  soak: {soak}
-  owner: you
-  wait_limit: 1d
-"""
-
 
 def flags_expiry_date() -> str:
-    """A day well after the demo, as any plan would name one."""
+    """A date 30 days from now: a plan must say when its flags expire."""
     return f"{datetime.now(UTC) + timedelta(days=30):%Y-%m-%d}"
-
-
-GUARD_YAML = """
-guard:
-  interval: 1s
-  rules:
-    - name: errors
-      metric: error-rate
-      limit: 2%
-      window: 6s
-      for: 2s
-      version: new
-      min_samples: 20
-      no_data: {after: 8s, action: rollback}
-    - name: p95
-      metric: latency
-      quantile: p95
-      limit: 250ms
-      window: 6s
-      for: 3s
-      version: new
-      min_samples: 20
-    - name: restarts
-      metric: restarts
-      limit: 1
-      window: 30s
-"""
-"""Short windows, so that a fault is answered while one looks; in production they are longer: see
-config/plan.example.yaml."""
-
-LENIENT_GUARD_YAML = """
-guard:
-  interval: 1s
-  rules:
-    - name: errors
-      metric: error-rate
-      limit: 2%
-      window: 10s
-      for: 3s
-      version: new
-      min_samples: 20
-    - name: p95
-      metric: latency
-      quantile: p95
-      limit: 2s
-      window: 10s
-      for: 10s
-      version: new
-      min_samples: 20
-    - name: restarts
-      metric: restarts
-      limit: 1
-      window: 30s
-"""
-"""Where nobody breaks anything: two busy cores that also run the servers and the load are slow, and are not ill."""
-
-
-REGION_SOAK = "10s"
-"""Between two regions: long enough to be refused in it."""
-
-_REGION_YAML = """\
-    - name: {name}
-      database: {{dsn: "${{{up}_DATABASE_URL}}"}}
-      kubernetes: {{kubeconfig: "${{{up}_KUBECONFIG}}"}}
-"""
-
-
-def regions_yaml(names: tuple[str, ...], *, uses_flags: bool) -> str:
-    """The regions of a plan, as its last section; each has all of its systems to itself. Empty without names.
-
-    Args:
-        uses_flags: the strategy has flags.
-    """
-    if not names:
-        return ""
-    flags = '      flags: {{url: "${{{up}_REDIS_URL}}"}}\n' if uses_flags else ""
-    each = "".join((_REGION_YAML + flags).format(name=name, up=name.upper()) for name in names)
-    return f"\nregions:\n  soak: {REGION_SOAK}\n  order:\n{each}"
 
 
 def plan_yaml(
@@ -171,50 +96,29 @@ def plan_yaml(
     soak: str = "5s",
     max_rows_per_second: int | None = None,
 ) -> str:
-    """The plan as YAML; secrets stay in the environment.
+    """The plan of an expand/contract release as YAML; secrets stay in the environment.
 
     Args:
-        max_rows_per_second: rows a second that the backfill may move; None for as fast as it can.
+        max_rows_per_second: limit of the backfill; None for no limit.
     """
     limit = f"  max_rows_per_second: {max_rows_per_second}\n" if max_rows_per_second else ""
-    head = _PLAN_HEAD.format(name=name, mode=mode, expires=flags_expiry_date())
-    return head + (_COLUMN_CHANGE if kind == "column" else _TABLE_CHANGE) + _PLAN_TAIL.format(soak=soak, ceiling=limit)
+    return (
+        _HEAD.format(reference="config/plan.example.yaml", name=name, strategy=EXPAND_CONTRACT, images=_CHANGE_IMAGES)
+        + _CHANGE.format(expires=flags_expiry_date(), mode=mode)
+        + (_COLUMN_CHANGE if kind == "column" else _TABLE_CHANGE)
+        + f"\nbackfill:\n  batch_rows: 1000\n{limit}"
+        + _GATES.format(soak=soak)
+    )
 
-
-# --- The demo's plans of the strategies that leave the schema alone.
-
-
-_PLAN_YAML = """\
-# The demo's release; config/examples/ explains every key.
-name: {name}
-strategy: {strategy}
-environment: demo
-
-database:
-  dsn: ${{DATABASE_URL}}
-
-kubernetes:
-  kubeconfig: ${{KUBECONFIG}}
-  namespace: default
-  deployment: users-api
-  container: app
-  image: {image}
-  rollout_timeout: 3m
-{more}
-gates:
-  soak: {soak}
-  owner: you
-  wait_limit: 1d
-"""
 
 IMAGE = "shop/users-api:2"
 """Version 2 with its flags unset does what version 1 does: a new image that needs no change of the schema."""
 
 DARK_IMAGE = "shop/users-api:4"
-"""Version 4 reads as version 1 does, and has another way to read beside it."""
+"""Version 4 reads as version 1 does, and has a second way to read, behind a flag."""
 
 WRONG_RESULTS_IMAGE = "shop/users-api:5"
-"""The same with a mistake on the other way."""
+"""Version 4 with a bug in that second way."""
 
 _CANARY = """
 canary:
@@ -262,20 +166,15 @@ dark:
   shadow: [{shadow}]
   ramp: [{ramp}]
   min_sample: 5
-  # Reads of about a millisecond on a busy machine: the median, and room for noise.
+  # Reads take about a millisecond on a busy machine: compare the median, and leave room for noise.
   max_latency_ratio: 10
   latency_quantile: 0.5
 """
 
-STRATEGY_SECTIONS = {
-    "rolling": "",
-    # As few as the demo's four pods, or the two of its tests, can give exactly.
-    "canary": _CANARY,
-    "blue-green": _BLUE_GREEN,
-    "dark-launch": _DARK_LAUNCH,
-}
-"""By strategy: what its plan has beside the common part."""
+STRATEGY_SECTIONS = {"rolling": "", "canary": _CANARY, "blue-green": _BLUE_GREEN, "dark-launch": _DARK_LAUNCH}
+"""By strategy: the sections that its plan has besides the common ones."""
 
+# The weights are those that the demo's four pods, or the two of its tests, can reach exactly.
 _NORMAL_WEIGHTS = {
     "weights": "20, 50",
     "shares": "10, 50",
@@ -295,17 +194,99 @@ def strategy_plan_yaml(
     canary_by: str = "replicas",
     has_wrong_results: bool = False,
 ) -> str:
-    """The plan as YAML; secrets stay in the environment.
+    """The plan of a strategy that leaves the schema alone, as YAML; secrets stay in the environment.
 
     Args:
-        canary_by: what makes a canary's weight, ``replicas``, ``flag`` or ``gateway``.
-        has_wrong_results: the image of a dark launch is one whose new path answers otherwise.
+        canary_by: what sets a canary's weight: ``replicas``, ``flag`` or ``gateway``.
+        has_wrong_results: the new path of a dark launch returns different results.
     """
-    by_flag = strategy == "canary" and canary_by == "flag"
-    chosen = {"flag": _CANARY_BY_FLAG, "gateway": _CANARY_BY_GATEWAY}.get(canary_by) if strategy == "canary" else None
-    more = (chosen or STRATEGY_SECTIONS[strategy]).format(
-        **(_FAST_WEIGHTS if is_fast else _NORMAL_WEIGHTS), expires=flags_expiry_date()
+    section, image = STRATEGY_SECTIONS[strategy], IMAGE
+    if strategy == "dark-launch":
+        image = WRONG_RESULTS_IMAGE if has_wrong_results else DARK_IMAGE
+    elif strategy == "canary" and canary_by == "flag":
+        section, image = _CANARY_BY_FLAG, DARK_IMAGE
+    elif strategy == "canary" and canary_by == "gateway":
+        section = _CANARY_BY_GATEWAY
+    weights = _FAST_WEIGHTS if is_fast else _NORMAL_WEIGHTS
+    return (
+        _HEAD.format(reference="config/examples/", name=name, strategy=strategy, images=f"  image: {image}")
+        + section.format(**weights, expires=flags_expiry_date())
+        + _GATES.format(soak=soak)
     )
-    dark = WRONG_RESULTS_IMAGE if has_wrong_results else DARK_IMAGE
-    image = dark if strategy == "dark-launch" or by_flag else IMAGE
-    return _PLAN_YAML.format(name=name, strategy=strategy, image=image, soak=soak, more=more)
+
+
+GUARD_YAML = """
+guard:
+  interval: 1s
+  rules:
+    - name: errors
+      metric: error-rate
+      limit: 2%
+      window: 6s
+      for: 2s
+      version: new
+      min_samples: 20
+      no_data: {after: 8s, action: rollback}
+    - name: p95
+      metric: latency
+      quantile: p95
+      limit: 250ms
+      window: 6s
+      for: 3s
+      version: new
+      min_samples: 20
+    - name: restarts
+      metric: restarts
+      limit: 1
+      window: 30s
+"""
+"""Short windows, so that the guard reacts within seconds; production uses longer ones: config/plan.example.yaml."""
+
+LENIENT_GUARD_YAML = """
+guard:
+  interval: 1s
+  rules:
+    - name: errors
+      metric: error-rate
+      limit: 2%
+      window: 10s
+      for: 3s
+      version: new
+      min_samples: 20
+    - name: p95
+      metric: latency
+      quantile: p95
+      limit: 2s
+      window: 10s
+      for: 10s
+      version: new
+      min_samples: 20
+    - name: restarts
+      metric: restarts
+      limit: 1
+      window: 30s
+"""
+"""For runs without a fault: a small machine that also runs the servers and the load is slow, which is no defect."""
+
+
+REGION_SOAK = "10s"
+"""Soak between two regions: long enough for an advance to be refused during it."""
+
+_REGION_YAML = """\
+    - name: {name}
+      database: {{dsn: "${{{up}_DATABASE_URL}}"}}
+      kubernetes: {{kubeconfig: "${{{up}_KUBECONFIG}}"}}
+"""
+
+
+def regions_yaml(names: tuple[str, ...], *, uses_flags: bool) -> str:
+    """The last section of a plan, for its regions; each has systems of its own. Empty without names.
+
+    Args:
+        uses_flags: the strategy has flags.
+    """
+    if not names:
+        return ""
+    flags = '      flags: {{url: "${{{up}_REDIS_URL}}"}}\n' if uses_flags else ""
+    regions = "".join((_REGION_YAML + flags).format(name=name, up=name.upper()) for name in names)
+    return f"\nregions:\n  soak: {REGION_SOAK}\n  order:\n{regions}"

@@ -1,4 +1,4 @@
-"""Walks a release as an operator would, by commands through the store, and measures on the way."""
+"""Drives a release as an operator would, by commands through the store, and measures it."""
 
 import asyncio
 import signal
@@ -11,14 +11,14 @@ from zdd_tui.backends.actor import this_actor
 from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.commands import build_precondition
 from zdd_tui.cli.status import format_status, wait_result
-from zdd_tui.demo.environment import Environment
+from zdd_tui.demo.environment import POLL_INTERVAL, Environment
 from zdd_tui.model.errors import StepFailed, ZddError
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, ReleaseState
 
 RecordCallback = Callable[[ReleaseRecord], None]
 
-ANSWER_TIMEOUT = 30.0
+COMMAND_TIMEOUT = 30.0
 PHASE_TIMEOUT = 120.0
 
 
@@ -26,7 +26,10 @@ class ReleaseDriver:
     """One release of the environment's plan, from planned to its end.
 
     Args:
-        progress: called with every state that is seen.
+        progress: called with every state that is read.
+
+    Attributes:
+        phase_seconds: duration of each phase that has been run, in seconds.
     """
 
     def __init__(self, env: Environment, store: Store, progress: RecordCallback) -> None:
@@ -38,28 +41,28 @@ class ReleaseDriver:
 
     async def start_release(self) -> None:
         """Starts an agent and waits until it has registered a release that has not begun."""
-        self._env.start_agent("--anew")
+        self._env.start_agent("--new")
         record = await self.wait_until(
             lambda record: record.release.state is ReleaseState.PLANNED and _has_live_agent(record)
         )
         self.release_id = record.id
 
     async def run_phase(self, phase: str) -> None:
-        """Runs the next phase until its gates are open; its duration in seconds goes to ``phases``."""
+        """Runs the next phase until its gates are open."""
         began = time.monotonic()
         await self.start_phase(phase)
         await self.wait_for_phase(phase)
         self.phase_seconds[phase] = round(time.monotonic() - began, 2)
 
     async def start_phase(self, phase: str) -> None:
-        """Sends the advance into a phase and returns when the agent has taken it."""
+        """Sends the advance into a phase and returns when the agent has accepted it."""
         record = await self.read_record()
         assert record.release.next_phase is not None
         assert record.release.next_phase.name == phase, f"{phase} is not next"
         await self.run_command(CommandKind.ADVANCE, typed=record.release.name)
 
     async def wait_for_phase(self, phase: str) -> None:
-        """Waits until a phase may be left; the last one until the release is done."""
+        """Waits until a phase may be left; for the last one, until the release is done."""
         await self.wait_until(
             lambda record: (
                 wait_result(record, ReleaseState.DONE.value if record.release.next_phase is None else phase) == 0
@@ -70,28 +73,28 @@ class ReleaseDriver:
         """Sends one command.
 
         Raises:
-            ZddError: it was refused, or nobody answered.
+            ZddError: it was refused, or no agent answered.
         """
         answer = await self.send_command(kind, typed=typed)
         if answer.status != "done":
             raise ZddError(f"{kind} was refused: {answer.outcome}")
 
     async def send_command(self, kind: CommandKind, *, typed: str | None = None) -> StoredCommand:
-        """Sends one command and returns what became of it, refused or not."""
+        """Sends one command and returns it with its outcome, refused or not."""
         record = await self.read_record()
         request = CommandRequest(kind, "demo", build_precondition(record), typed)
         sent = await self._store.send_command(self.release_id, request, actor=this_actor())
-        return await self._store.wait_command(sent, ANSWER_TIMEOUT)
+        return await self._store.wait_command(sent, COMMAND_TIMEOUT)
 
     async def roll_back(self) -> float:
-        """Rolls back and waits for the end of it; returns seconds."""
+        """Rolls back and waits until it is done; returns seconds."""
         began = time.monotonic()
         await self.run_command(CommandKind.ROLLBACK)
         await self.wait_until(lambda record: record.release.state is ReleaseState.ROLLED_BACK)
         return time.monotonic() - began
 
     async def wait_for_backfill(self, at_least: float) -> ReleaseRecord:
-        """Waits until a share of the backfill is done."""
+        """Waits until a share of the backfill, from 0 to 1, is done."""
         return await self.wait_until(
             lambda record: (
                 record.backfill is not None
@@ -100,51 +103,46 @@ class ReleaseDriver:
         )
 
     async def pause_and_resume(self) -> dict[str, Any]:
-        """Pauses the backfill in the middle: nothing may move until it is resumed."""
+        """Pauses the backfill, counts the rows that still move, and resumes it."""
         began = time.monotonic()
         await self.run_command(CommandKind.PAUSE)
-        answered = time.monotonic() - began
-        await asyncio.sleep(0.5)  # the batch that was under way may end
-        still = await self.read_record()
+        accepted = time.monotonic() - began
+        await asyncio.sleep(0.5)  # the batch in progress may end
+        paused = _rows_done(await self.read_record())
         await asyncio.sleep(1.0)
-        later = await self.read_record()
+        moved = _rows_done(await self.read_record()) - paused
         await self.run_command(CommandKind.RESUME)
         return {
-            "answered_seconds": round(answered, 3),
-            "rows_when_paused": _rows_done(still),
-            "rows_moved_while_paused": _rows_done(later) - _rows_done(still),
+            "accepted_seconds": round(accepted, 3),
+            "rows_when_paused": paused,
+            "rows_moved_while_paused": moved,
         }
 
     async def kill_agent(self) -> dict[str, Any]:
-        """SIGKILL to the agent; another is started, and goes on with the batch after the last checkpoint."""
-        killed, at_kill, taken = await self.replace_agent()
-        await self.wait_until(
-            lambda record: _rows_done(record) > at_kill or record.release.state is ReleaseState.WAITING
-        )
-        return {
-            "rows_at_kill": at_kill,
-            "takeover_seconds": taken,
-            "going_on_seconds": round(time.monotonic() - killed, 2),
-        }
-
-    async def replace_agent(self) -> tuple[float, int, float]:
-        """Kills the agent wherever it is and starts another.
+        """Kills the agent with SIGKILL, starts another, and waits until that one holds the lease.
 
         Returns:
-            when it was killed (monotonic), rows that were moved by then, and after how many seconds the other held
-            the lease.
+            takeover_seconds: from the kill until the other agent held the lease.
+            rows_at_kill: rows that the backfill had moved; this and the next only where there is a backfill.
+            resumed_seconds: from the kill until the backfill moved rows again.
         """
         before = await self.read_record()
         assert before.lease is not None
-        await self._env.stop("agent", signal.SIGKILL)
-        killed = time.monotonic()
-        at_kill = _rows_done(await self.read_record())
-        self._env.start_agent()
         epoch = before.lease.epoch
+        await self._env.stop("agent", signal.SIGKILL)
+        killed_at = time.monotonic()
+        rows = _rows_done(await self.read_record())
+        self._env.start_agent()
         await self.wait_until(
             lambda record: record.lease is not None and record.lease.epoch > epoch and _has_live_agent(record)
         )
-        return killed, at_kill, round(time.monotonic() - killed, 2)
+        result: dict[str, Any] = {"takeover_seconds": round(time.monotonic() - killed_at, 2)}
+        if before.backfill is not None:
+            await self.wait_until(
+                lambda record: _rows_done(record) > rows or record.release.state is ReleaseState.WAITING
+            )
+            result |= {"rows_at_kill": rows, "resumed_seconds": round(time.monotonic() - killed_at, 2)}
+        return result
 
     async def phase_names(self) -> tuple[str, ...]:
         """The phases of the release, in order."""
@@ -153,34 +151,38 @@ class ReleaseDriver:
     async def read_record(self) -> ReleaseRecord:
         return await self._store.read_release(self.release_id)
 
-    async def wait_until(self, is_reached: Callable[[ReleaseRecord], bool]) -> ReleaseRecord:
-        """Looks until it is so.
+    async def wait_until(
+        self, is_reached: Callable[[ReleaseRecord], bool], timeout: float = PHASE_TIMEOUT
+    ) -> ReleaseRecord:
+        """Polls the release until a condition holds.
 
         Raises:
             StepFailed: a step failed.
-            ZddError: it took too long; names the gates that are closed.
+            ZddError: it did not hold within ``timeout`` seconds; shows the release's status.
         """
-        deadline = time.monotonic() + PHASE_TIMEOUT
-        seen: ReleaseRecord | None = None
+        deadline = time.monotonic() + timeout
+        record: ReleaseRecord | None = None
         while time.monotonic() < deadline:
             release_id = self.release_id or await self._find_release()
             if release_id:
-                seen = await self._store.read_release(release_id)
-                self._progress(seen)
-                if is_reached(seen):
-                    return seen
-                if seen.release.state in (ReleaseState.FAILED, ReleaseState.ROLLBACK_FAILED):
-                    raise StepFailed(seen.release.error)
-            await asyncio.sleep(0.1)
-        status = format_status(seen) if seen else "no release was registered"
-        raise ZddError(f"nothing moved for {PHASE_TIMEOUT:.0f} s:\n{status}", "see the agent's log; --keep keeps it")
+                record = await self._store.read_release(release_id)
+                self._progress(record)
+                if is_reached(record):
+                    return record
+                if record.release.state in (ReleaseState.FAILED, ReleaseState.ROLLBACK_FAILED):
+                    raise StepFailed(record.release.error)
+            await asyncio.sleep(POLL_INTERVAL)
+        status = format_status(record) if record else "no release was registered"
+        raise ZddError(f"no progress for {timeout:.0f} s:\n{status}", "see the agent's log; `zdd demo --keep` keeps it")
 
     async def _find_release(self) -> int:
-        """The release that the new agent has registered; an older one of the name has ended."""
+        """The release that the new agent has registered; older ones of the name have ended. 0 before that."""
         if not await self._store.schema_version():
             return 0
-        found = await self._store.find_release(self._env.options.name)
-        return found if found and not (await self._store.read_release(found)).release.state.has_ended else 0
+        release_id = await self._store.find_release(self._env.options.name)
+        if not release_id or (await self._store.read_release(release_id)).release.state.has_ended:
+            return 0
+        return release_id
 
 
 def _has_live_agent(record: ReleaseRecord) -> bool:
@@ -191,11 +193,8 @@ def _rows_done(record: ReleaseRecord) -> int:
     return record.backfill.rows_done if record.backfill else 0
 
 
-# --- What the headless demo says while it walks.
-
-
 class ProgressLog:
-    """Progress on stderr: a line whenever something that a person would notice has changed."""
+    """Progress on stderr: a line for each change of phase and state, and for each tenth of the backfill."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -207,9 +206,9 @@ class ProgressLog:
 
     def log_record(self, record: ReleaseRecord) -> None:
         release = record.release
-        place = release.current_phase.name if release.current_phase else "before the first phase"
-        text = f"{place}: {release.state}"
-        if (backfill := record.backfill) is not None and place == "backfill" and backfill.rows_total:
+        phase = release.current_phase.name if release.current_phase else "before the first phase"
+        text = f"{phase}: {release.state}"
+        if (backfill := record.backfill) is not None and phase == "backfill" and backfill.rows_total:
             tenth = 10 * min(backfill.rows_done, backfill.rows_total) // backfill.rows_total
             text += f" {10 * tenth}%" + (", paused" if release.paused else "")
         if text != self._last:

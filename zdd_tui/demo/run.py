@@ -1,4 +1,4 @@
-"""`zdd demo`: a living release to play with, or one that walks by itself."""
+"""`zdd demo`: a live release with a dashboard, or a headless one that prints a report."""
 
 import argparse
 import os
@@ -10,45 +10,42 @@ import tempfile
 from pathlib import Path
 
 from zdd_tui.cli.options import MISMATCH_FAULT, forwarded_options, read_display_options
-from zdd_tui.demo.environment import EXPAND_CONTRACT, DemoOptions
+from zdd_tui.demo.environment import REGION_NAMES, DemoOptions
 from zdd_tui.demo.headless import run_headless
-from zdd_tui.demo.regions import REGION_NAMES
 from zdd_tui.model.errors import ZddError
 
 HEADLESS_BACKFILL_SECONDS = 8
-"""At least so long does the headless backfill take, so that there is time to pause it and to kill its agent."""
-
+"""Minimum duration of the headless backfill, so that there is time to pause it and to kill its agent."""
 
 DEFAULT_ROWS, REGION_ROWS = 200_000, 20_000
-"""Rows of a production, and of each where there are several, if nothing else is asked for."""
+"""Default rows of a single production, and of each one where there are several on this machine."""
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
-    """Runs the demo in a temporary folder that goes when it ends.
+    """Runs the demo in a temporary folder that is deleted at the end; returns the exit code.
 
     Raises:
-        ZddError: there is no terminal to show a dashboard on, or something did not come up.
+        ZddError: there is no terminal to show a dashboard on, or a part did not start.
     """
     if arguments.env:
         return _print_exports()
     options = read_options(arguments)
-    fault = None if options.has_wrong_results else arguments.inject
     interactive = not arguments.headless
     if interactive and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ZddError("the dashboard needs a terminal", "use `zdd demo --headless`")
     if interactive:
-        read_display_options(arguments, os.environ)  # refuses a terminal before anything is started for it
+        read_display_options(arguments, os.environ)  # refuses an unusable terminal before anything starts
     folder = Path(tempfile.mkdtemp(prefix="zdd-demo-"))
-    # Raised wherever we are, so that the servers are ended and the folder goes.
+    # An exception from wherever we are, so that the servers are stopped and the folder is deleted.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
         if interactive:
-            from zdd_tui.demo.interactive import run_interactive  # noqa: PLC0415 - Textual only where it is shown
+            from zdd_tui.demo.interactive import run_interactive  # noqa: PLC0415  not needed when headless
 
-            return run_interactive(folder, options, fault, forwarded_options(arguments))
+            return run_interactive(folder, options, forwarded_options(arguments))
         options.max_rows_per_second = max(1000, options.rows // HEADLESS_BACKFILL_SECONDS)
-        return run_headless(folder, options, as_json=arguments.json, fault=fault)
+        return run_headless(folder, options, as_json=arguments.json)
     finally:
         if arguments.keep:
             sys.stderr.write(f"kept: {folder}\n")
@@ -57,10 +54,10 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
 
 def read_options(arguments: argparse.Namespace) -> DemoOptions:
-    """What is wanted.
+    """The production that the command line requests.
 
     Raises:
-        ZddError: two options that do not go together.
+        ZddError: two options that exclude each other.
     """
     options = DemoOptions(
         rows=_row_count(arguments), rate=arguments.rate, kind=arguments.kind, mode=arguments.dual_write
@@ -69,25 +66,21 @@ def read_options(arguments: argparse.Namespace) -> DemoOptions:
         options.strategy, options.name = arguments.strategy, f"users-api-{re.sub('[^a-z]', '-', arguments.strategy)}"
     options.canary_by = arguments.by
     options.has_wrong_results = arguments.inject == MISMATCH_FAULT
+    options.fault = "" if options.has_wrong_results else arguments.inject or ""
+    options.has_guard, options.is_guard_lenient = True, not options.fault
     if options.has_wrong_results and options.strategy != "dark-launch":
-        raise ZddError("--inject mismatch is of a dark launch", "add --strategy dark-launch")
-    if (
-        arguments.headless
-        and arguments.inject
-        and not options.has_wrong_results
-        and options.strategy != EXPAND_CONTRACT
-    ):
-        raise ZddError("--headless breaks a release of expand/contract alone", "leave --headless or --strategy out")
-    options.has_guard, options.is_guard_lenient = True, arguments.inject is None or options.has_wrong_results
+        raise ZddError("--inject mismatch needs a dark launch", "add --strategy dark-launch")
+    if arguments.headless and options.fault and not options.changes_schema:
+        raise ZddError("--headless --inject needs an Expand/Contract release", "omit --headless or --strategy")
     if arguments.regions > 1:
         if arguments.inject is not None:
-            raise ZddError("--inject breaks one production, and --regions starts several", "leave one of them out")
+            raise ZddError("--inject works on one production, --regions starts several", "omit one of them")
         options.regions, options.is_fast = REGION_NAMES[: arguments.regions], True
     return options
 
 
 def _row_count(arguments: argparse.Namespace) -> int:
-    """Several productions on one machine are small ones, unless somebody asks for more."""
+    """Several productions on one machine are small by default."""
     requested: int = arguments.rows
     return REGION_ROWS if arguments.regions > 1 and requested == DEFAULT_ROWS else requested
 
@@ -101,6 +94,6 @@ def _print_exports() -> int:
 
     found = find_running_exports(Path(tempfile.gettempdir()))
     if not found:
-        raise ZddError("no demo runs on this machine", "start one with `zdd demo`")
+        raise ZddError("no demo is running on this machine", "start one with `zdd demo`")
     sys.stdout.write(found)
     return 0

@@ -1,4 +1,4 @@
-"""Is everything as it was? What a rollback must restore, read from the systems themselves."""
+"""The state that a rollback must restore, read from the systems themselves."""
 
 import json
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ FLAG_KEYS = ("users_full_name_write", "users_full_name_read", "users_sql_name_sh
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentState:
-    """What a release may have touched."""
+    """Everything that a release may change, except rows: the load checks those, it knows what each must contain."""
 
     schema: tuple[str, ...]
     flags: dict[str, str | None]
@@ -29,7 +29,6 @@ class EnvironmentState:
 
 
 async def read_environment_state(env: Environment) -> EnvironmentState:
-    """Reads it all. Rows are judged by the load, which knows what every row must hold."""
     connection = await asyncpg.connect(env.postgres.dsn)
     try:
         await connection.execute("CREATE SCHEMA IF NOT EXISTS zdd")
@@ -43,40 +42,38 @@ async def read_environment_state(env: Environment) -> EnvironmentState:
         raw = await cluster.http.request_json("GET", cluster.path("apis/apps/v1", "deployments", manifests.NAME))
         pods = await cluster.list_pods(view.selector)
         objects = await _read_cluster_objects(cluster)
-    notes = {
-        key: value
-        for key, value in raw["metadata"].get("annotations", {}).items()
-        if key != "deployment.kubernetes.io/revision"  # counts every rollout, the ones back too
-    }
-    return EnvironmentState(
-        schema, dict(flags), view.images[manifests.CONTAINER], notes, tuple(sorted(p.image for p in pods)), objects
-    )
+    annotations = raw["metadata"].get("annotations", {})
+    annotations.pop("deployment.kubernetes.io/revision", None)  # a rollback increments it too
+    images = tuple(sorted(pod.image for pod in pods))
+    return EnvironmentState(schema, dict(flags), view.images[manifests.CONTAINER], annotations, images, objects)
 
 
 async def _read_cluster_objects(cluster: Cluster) -> tuple[str, ...]:
-    """Deployments with their sizes, Services with what they select, HTTPRoutes with their rules, and our notes."""
-    deployments = await cluster.http.request_json("GET", cluster.path("apis/apps/v1", "deployments"))
-    services = await cluster.http.request_json("GET", cluster.path("api/v1", "services"))
-    found = [
-        f"deployment {raw['metadata']['name']}, {raw['spec']['replicas']} replicas" for raw in deployments["items"]
+    """A line for each Deployment with its replicas, Service with its selector and HTTPRoute with its rules."""
+
+    async def list_objects(group: str, resource: str) -> list[tuple[str, Any, Any]]:
+        response = await cluster.http.request_json("GET", cluster.path(group, resource))
+        return [
+            (raw["metadata"]["name"], raw["spec"], raw["metadata"].get("annotations", {})) for raw in response["items"]
+        ]
+
+    lines = [
+        f"deployment {name}, {spec['replicas']} replicas"
+        for name, spec, _ in await list_objects("apis/apps/v1", "deployments")
     ]
-    for raw in services["items"]:
-        notes = raw["metadata"].get("annotations", {})
-        found.append(f"service {raw['metadata']['name']} selects {raw['spec'].get('selector')}, {notes}")
-    for raw in (await cluster.http.request_json("GET", cluster.path(*HTTP_ROUTES)))["items"]:
-        notes = raw["metadata"].get("annotations", {})
-        found.append(
-            f"httproute {raw['metadata']['name']} has {json.dumps(raw['spec']['rules'], sort_keys=True)}, {notes}"
-        )
-    return tuple(sorted(found))
+    for name, spec, annotations in await list_objects("api/v1", "services"):
+        lines.append(f"service {name} selects {spec.get('selector')}, {annotations}")
+    for name, spec, annotations in await list_objects(*HTTP_ROUTES):
+        lines.append(f"httproute {name} has {json.dumps(spec['rules'], sort_keys=True)}, {annotations}")
+    return tuple(sorted(lines))
 
 
 def describe_differences(before: EnvironmentState, after: EnvironmentState) -> list[str]:
-    """What is not as it was, in words."""
-    found = [f"gone: {line}" for line in before.schema if line not in after.schema]
-    found += [f"left behind: {line}" for line in after.schema if line not in before.schema]
+    """A line for each difference; empty where the states are equal."""
+    lines = [f"missing: {line}" for line in before.schema if line not in after.schema]
+    lines += [f"left over: {line}" for line in after.schema if line not in before.schema]
     for name in ("flags", "image", "annotations", "pods", "objects"):
-        was, now = getattr(before, name), getattr(after, name)
-        if was != now:
-            found.append(f"{name}: {was} became {now}")
-    return found
+        old, new = getattr(before, name), getattr(after, name)
+        if old != new:
+            lines.append(f"{name}: {old} became {new}")
+    return lines

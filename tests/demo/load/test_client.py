@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tests.demo.sample.test_versions import BACKFILL, EXPAND, READ, UP, WRITE
 from tests.support.sample_pods import SetFlags, StartPod
 from zdd_tui.demo.data import insert_seed_rows, seed_name
 from zdd_tui.demo.load.client import HttpClient, RequestFailed
-from zdd_tui.demo.load.endpoints import Endpoints, routable_addresses
+from zdd_tui.demo.load.endpoints import Address, Endpoints, routable_addresses
 from zdd_tui.model.workload.pod import EndpointFacts
 from zdd_tui.testbed.processes import spawn, stop
 
@@ -35,7 +36,8 @@ class LoadProcess:
         async with asyncio.timeout(20):
             while True:
                 assert self.process.poll() is None, "the load has ended"
-                if self.out.exists() and condition(report := json.loads(self.out.read_text())):
+                report: dict[str, Any] = json.loads(self.out.read_text()) if self.out.exists() else {}
+                if report and condition(report):
                     return report
                 await asyncio.sleep(0.05)
 
@@ -67,7 +69,7 @@ async def start_load(tmp_path: Path) -> AsyncIterator[StartLoad]:
         await stop(load.process, signal.SIGKILL, 5)
 
 
-async def test_a_healthy_service_gets_no_failure_and_no_wrong_answer(
+async def test_a_healthy_service_has_no_failures_and_no_wrong_results(
     start_pod: StartPod, start_load: StartLoad, pg_dsn: str, db: asyncpg.Connection
 ) -> None:
     pods = [await start_pod(1), await start_pod(1)]
@@ -86,7 +88,7 @@ async def test_a_healthy_service_gets_no_failure_and_no_wrong_answer(
 
 
 @pytest.mark.parametrize("kind", ["column", "table"])
-async def test_flags_that_flip_under_load_leave_both_sides_equal(
+async def test_flags_that_change_under_load_leave_both_sides_equal(
     start_pod: StartPod, start_load: StartLoad, set_flags: SetFlags, pg_dsn: str, db: asyncpg.Connection, kind: str
 ) -> None:
     await start_pod(1)
@@ -119,7 +121,7 @@ async def test_flags_that_flip_under_load_leave_both_sides_equal(
     assert [tuple(row) for row in names if row["old"] != row["new"] or row["old"] is None] == []
 
 
-async def test_a_row_that_changes_behind_its_back_is_a_wrong_answer(
+async def test_a_row_that_another_client_changes_is_a_wrong_result(
     start_pod: StartPod, start_load: StartLoad, pg_dsn: str, db: asyncpg.Connection
 ) -> None:
     pod = await start_pod(1)
@@ -136,7 +138,7 @@ async def test_a_row_that_changes_behind_its_back_is_a_wrong_answer(
     assert report["failures"] == 0
 
 
-async def test_a_killed_pod_is_failures_and_no_wrong_answer(start_pod: StartPod, start_load: StartLoad) -> None:
+async def test_a_killed_pod_causes_failures_and_no_wrong_results(start_pod: StartPod, start_load: StartLoad) -> None:
     pods = [await start_pod(1), await start_pod(1)]
     load = await start_load(*(pod.endpoint for pod in pods), rows=0)
     await load.wait_until(lambda report: report["requests"] >= 200)
@@ -151,7 +153,7 @@ def endpoint(address: str, *, ready: bool, serving: bool, terminating: bool) -> 
     return EndpointFacts("", "", address, 8080, ready, serving, terminating)
 
 
-def test_new_requests_go_where_kube_proxy_would_send_them() -> None:
+def test_requests_go_to_the_endpoints_that_kube_proxy_would_choose() -> None:
     ready = endpoint("a", ready=True, serving=True, terminating=False)
     starting = endpoint("b", ready=False, serving=False, terminating=False)
     draining = endpoint("c", ready=False, serving=True, terminating=True)
@@ -194,18 +196,40 @@ async def server() -> AsyncIterator[tuple[CountingServer, tuple[str, int]]]:
         yield server, listener.sockets[0].getsockname()
 
 
+def test_weights_choose_the_service_and_one_without_endpoints_fails() -> None:
+    left: list[Address] = []
+    endpoints = Endpoints(on_leave=left.append)
+    rng = random.Random(1)
+    assert endpoints.pick(rng) is None, "no Service has a weight"
+    endpoints.set_addresses("first", [("a", 1), ("b", 1)])
+    endpoints.set_addresses("canary", [("c", 1)])
+    endpoints.set_weights({"first": 80, "canary": 20})
+    assert endpoints.addresses == (("a", 1), ("b", 1), ("c", 1))
+    picked = Counter(endpoints.pick(rng) for _ in range(1000))
+    assert 150 < picked["c", 1] < 250
+    assert endpoints.picked == {"first": 1000 - picked["c", 1], "canary": picked["c", 1]}
+    endpoints.set_weights({"first": 0, "canary": 100})
+    assert {endpoints.pick(rng) for _ in range(20)} == {("c", 1)}
+    assert left == [], "a Service with weight 0 keeps its addresses"
+    endpoints.set_addresses("canary", [])
+    assert endpoints.pick(rng) is None, "a Service without endpoints"
+    endpoints.set_weights({"canary": 100})
+    assert left == [("c", 1), ("a", 1), ("b", 1)]
+
+
 async def test_connections_are_reused_until_the_endpoint_leaves(server: tuple[CountingServer, tuple[str, int]]) -> None:
     counting, address = server
     client = HttpClient()
     endpoints = Endpoints(on_leave=client.close_endpoint)
-    endpoints.set_addresses([address])
+    endpoints.set_weights({"users-api": 1})
+    endpoints.set_addresses("users-api", [address])
     assert endpoints.pick(random.Random(1)) == address
     for _ in range(3):
         assert (await client.request(address, "GET", "/")).status == 200
     assert counting.connections == 1
-    endpoints.set_addresses([])
+    endpoints.set_addresses("users-api", [])
     assert endpoints.pick(random.Random(1)) is None
-    endpoints.set_addresses([address])
+    endpoints.set_addresses("users-api", [address])
     await client.request(address, "GET", "/")
     assert counting.connections == 2
     counting.header = "Connection: close\r\n"

@@ -1,4 +1,4 @@
-"""The load's books: histogram, report, ledger."""
+"""What the load counts and expects: histogram, report, rows."""
 
 import json
 import random
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zdd_tui.demo.data import seed_email, seed_name
-from zdd_tui.demo.load.ledger import MAX_CHANGED_ROWS, MAX_OWN_ROWS, RowTracker, UserContent
+from zdd_tui.demo.load.rows import MAX_CHANGED_ROWS, MAX_OWN_ROWS, RowTracker, UserContent
 from zdd_tui.demo.load.stats import Histogram, LoadStats, write_load_report
 from zdd_tui.demo.sample.users import is_valid_name, join_full_name, split_full_name
 
@@ -28,12 +28,12 @@ def test_an_empty_histogram_has_no_percentile() -> None:
     assert Histogram().quantile(0.5) is None
 
 
-def test_a_report_is_replaced_whole(tmp_path: Path) -> None:
+def test_a_report_is_replaced_atomically(tmp_path: Path) -> None:
     stats = LoadStats(150)
     for number in range(30):
         stats.count_request("read", 0.01)
         stats.count_failure("timeout", f"GET /users/{number}", "127.0.0.1:1", "no answer")
-        stats.count_wrong_answer("GET /users/1", "127.0.0.1:1", "Zoë", "?")
+        stats.count_wrong_result("GET /users/1", "127.0.0.1:1", "Zoë", "?")
     out = tmp_path / "load.json"
     write_load_report(out, {"old": True})
     write_load_report(out, stats.report(["127.0.0.1:1"], final=True))
@@ -58,7 +58,7 @@ def test_workers_own_disjoint_seeded_rows() -> None:
     assert set(seen) == set(range(1, 42))
 
 
-def test_a_ledger_forgets_in_bounded_memory_and_never_wrongly() -> None:
+def test_expected_rows_are_bounded_and_never_wrong() -> None:
     rng = random.Random(3)
     tracker = RowTracker(0, 1, 100_000, rng)
     truth: dict[int, UserContent | None] = {}
@@ -84,7 +84,7 @@ def test_a_ledger_forgets_in_bounded_memory_and_never_wrongly() -> None:
     assert next_id > 100_100
 
 
-def test_a_row_in_doubt_is_left_alone() -> None:
+def test_an_uncertain_row_is_not_picked() -> None:
     tracker = RowTracker(0, 1, 3, random.Random(1))
     tracker.mark_uncertain(2)
     assert {tracker.pick_seeded(to_change=False) for _ in range(60)} == {1, 3, None}

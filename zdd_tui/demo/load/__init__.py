@@ -1,10 +1,10 @@
-"""The demo's load: users that never stop, checking every answer against what they wrote before.
+"""The demo's load: clients that send requests without a break and check each response against what they wrote.
 
-__main__   arguments, wiring, signals
-gateway    which Service a request goes to, by an HTTPRoute's weights
-endpoints  which pods may receive requests, as kube-proxy would choose
-client     HTTP over pooled connections, without any retry
-ledger     what each user row must look like
+__main__   arguments, set-up, signals
+endpoints  chooses the pod for a request, as kube-proxy does
+gateway    follows an HTTPRoute's weights
+client     HTTP over pooled connections, without retries
+rows       the expected content of each row
 traffic    the workers
-stats      counts, latencies, and the file that others read
+stats      counts, latencies, and the report file
 """

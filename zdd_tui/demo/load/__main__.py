@@ -11,8 +11,8 @@ from pathlib import Path
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.demo.load.client import HttpClient
 from zdd_tui.demo.load.endpoints import Endpoints, follow_service
-from zdd_tui.demo.load.gateway import WeightedEndpoints, follow_route
-from zdd_tui.demo.load.ledger import RowTracker
+from zdd_tui.demo.load.gateway import follow_route
+from zdd_tui.demo.load.rows import RowTracker
 from zdd_tui.demo.load.stats import LoadStats, write_load_report
 from zdd_tui.demo.load.traffic import LoadWorker
 
@@ -23,18 +23,18 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m zdd_tui.demo.load", description=__doc__)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--kubeconfig", help="follow the EndpointSlices of --service in this cluster")
-    where.add_argument("--endpoints", help="host:port,...: these, without a cluster")
+    where.add_argument("--endpoints", help="host:port,...: fixed ones, without a cluster")
     parser.add_argument("--service", default="users-api")
-    parser.add_argument("--route", help="requests are shared out by this HTTPRoute, whose status says so")
+    parser.add_argument("--route", help="HTTPRoute that distributes the requests; its status is updated")
     parser.add_argument("--namespace", default="default")
-    parser.add_argument("--out", type=Path, required=True, help="the JSON report, replaced every half second")
-    parser.add_argument("--rate", type=float, default=150, help="requests per second of all workers together")
+    parser.add_argument("--out", type=Path, required=True, help="JSON report, replaced every half second")
+    parser.add_argument("--rate", type=float, default=150, help="requests per second, of all workers together")
     parser.add_argument("--workers", type=int, default=16)
-    parser.add_argument("--rows", type=int, default=0, help="seeded rows that may be read and changed")
+    parser.add_argument("--rows", type=int, default=0, help="number of seeded rows that may be read and changed")
     parser.add_argument("--seed", type=int, default=None)
     args = parser.parse_args(argv)
     if args.route and args.endpoints:
-        parser.error("--route needs a cluster, by --kubeconfig")
+        parser.error("--route needs a cluster: use --kubeconfig")
     if args.rate <= 0 or args.workers <= 0:
         parser.error("--rate and --workers must be above 0")
     return args
@@ -46,39 +46,39 @@ async def run_load(args: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     client, stats = HttpClient(), LoadStats(args.rate)
-    endpoints = (WeightedEndpoints if args.route else Endpoints)(on_leave=client.close_endpoint)
+    endpoints = Endpoints(on_leave=client.close_endpoint)
 
     def report(*, final: bool = False) -> None:
         addresses = [f"{host}:{port}" for host, port in endpoints.addresses]
-        shared = dict(endpoints.picked) if isinstance(endpoints, WeightedEndpoints) else {}
-        write_load_report(args.out, stats.report(addresses, final=final) | {"services": shared})
+        write_load_report(args.out, stats.report(addresses, final=final) | {"services": dict(endpoints.picked)})
 
     report()
-    following = asyncio.create_task(_follow_endpoints(args, endpoints))
-    working = asyncio.create_task(_run_workers(args, client, endpoints, stats, stop))
+    follower = asyncio.create_task(_follow_endpoints(args, endpoints))
+    workers = asyncio.create_task(_run_workers(args, client, endpoints, stats, stop))
     try:
-        while not working.done():
-            await asyncio.wait([working], timeout=REPORT_INTERVAL)
+        while not workers.done():
+            await asyncio.wait([workers], timeout=REPORT_INTERVAL)
             report()
-            if following.done():
-                following.result()  # a load that no longer follows the Service would blame it for its own errors
-        await working
+            if follower.done():
+                follower.result()  # without its addresses the load would count its own errors as the Service's
+        await workers
     finally:
-        following.cancel()
-        working.cancel()
-        await asyncio.gather(following, working, return_exceptions=True)
+        follower.cancel()
+        workers.cancel()
+        await asyncio.gather(follower, workers, return_exceptions=True)
         await client.close()
     report(final=True)
 
 
-async def _follow_endpoints(args: argparse.Namespace, endpoints: Endpoints | WeightedEndpoints) -> None:
+async def _follow_endpoints(args: argparse.Namespace, endpoints: Endpoints) -> None:
+    if not args.route:
+        endpoints.set_weights({args.service: 1})
     if args.endpoints:
-        assert isinstance(endpoints, Endpoints)
         pairs = (text.rpartition(":") for text in args.endpoints.split(","))
-        endpoints.set_addresses((host, int(port)) for host, _, port in pairs)
+        endpoints.set_addresses(args.service, ((host, int(port)) for host, _, port in pairs))
         return
     async with Cluster.connect(args.kubeconfig, None, args.namespace, check=False) as cluster:
-        if isinstance(endpoints, WeightedEndpoints):
+        if args.route:
             await follow_route(cluster, args.route, endpoints)
         else:
             await follow_service(cluster, args.service, endpoints)
@@ -87,11 +87,11 @@ async def _follow_endpoints(args: argparse.Namespace, endpoints: Endpoints | Wei
 async def _run_workers(
     args: argparse.Namespace,
     client: HttpClient,
-    endpoints: Endpoints | WeightedEndpoints,
+    endpoints: Endpoints,
     stats: LoadStats,
     stop: asyncio.Event,
 ) -> None:
-    """Workers from the first endpoint until ``stop``. A worker that breaks breaks the load: no silent gap."""
+    """Runs the workers from the first endpoint until ``stop``. An error in one of them ends the load."""
     stopping, first = asyncio.create_task(stop.wait()), asyncio.create_task(endpoints.wait_for_first())
     await asyncio.wait([stopping, first], return_when=asyncio.FIRST_COMPLETED)
     first.cancel()

@@ -1,7 +1,7 @@
-"""HTTP/1.1 over pooled connections, without any retry.
+"""HTTP/1.1 over pooled connections, without retries.
 
-General clients repeat a request by themselves when a pooled connection turns out to be closed (aiohttp does, for
-idempotent methods, and cannot be told not to): a load that counts failures must not.
+General clients repeat a request when a pooled connection turns out to be closed (aiohttp does, for idempotent methods,
+without an option to disable it). A load that counts failures must not.
 """
 
 import asyncio
@@ -14,14 +14,14 @@ from typing import Any
 from zdd_tui.demo.load.endpoints import Address
 
 REQUEST_TIMEOUT = 5.0
-"""Seconds for connecting, sending and the whole answer together."""
+"""Seconds for connecting, sending and receiving together."""
 
 MAX_IDLE_SECONDS = 20.0
-"""Seconds after which an idle connection is not used again: well below the keep-alive of servers (aiohttp: 75)."""
+"""An idle connection older than this is not used again: well below the servers' keep-alive (aiohttp: 75 s)."""
 
 
 class RequestFailed(Exception):
-    """No answer came. ``kind`` is ``connect``, ``broken`` or ``timeout``."""
+    """No response. ``kind`` is ``connect``, ``broken``, ``timeout`` or ``no endpoint``."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(kind, detail)
@@ -30,7 +30,7 @@ class RequestFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class HttpAnswer:
+class HttpResponse:
     status: int
     body: Any
 
@@ -55,21 +55,21 @@ class HttpClient:
         self._left_rotation: set[Address] = set()
 
     def close_endpoint(self, address: Address) -> None:
-        """This endpoint has left rotation: close idle connections, keep none that comes back."""
+        """The endpoint has left rotation: closes its idle connections, and each busy one after its response."""
         self._left_rotation.add(address)
         for connection in self._idle.pop(address, []):
             connection.writer.close()
 
-    async def request(self, address: Address, method: str, path: str, body: Any = None) -> HttpAnswer:
+    async def request(self, address: Address, method: str, path: str, body: Any = None) -> HttpResponse:
         """
         Raises:
-            RequestFailed: no whole answer within the time.
+            RequestFailed: no complete response within ``REQUEST_TIMEOUT``.
         """
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 return await self._request(address, method, path, body)
         except TimeoutError:
-            raise RequestFailed("timeout", f"no answer within {REQUEST_TIMEOUT:g} s") from None
+            raise RequestFailed("timeout", f"no response within {REQUEST_TIMEOUT:g} s") from None
 
     async def close(self) -> None:
         connections = [connection for idle in self._idle.values() for connection in idle]
@@ -82,10 +82,10 @@ class HttpClient:
             except OSError:
                 continue
 
-    async def _request(self, address: Address, method: str, path: str, body: Any) -> HttpAnswer:
+    async def _request(self, address: Address, method: str, path: str, body: Any) -> HttpResponse:
         connection = self._checkout(address)
         if connection is None:
-            self._left_rotation.discard(address)  # chosen again, so it is back
+            self._left_rotation.discard(address)  # picked again, so it is back in rotation
             try:
                 connection = _Connection(*await asyncio.open_connection(*address))
             except OSError as error:
@@ -96,8 +96,8 @@ class HttpClient:
             kind = "Content-Type: application/json\r\n" if payload else ""
             head = f"{method} {path} HTTP/1.1\r\nHost: users-api\r\n{kind}Content-Length: {len(payload)}\r\n\r\n"
             connection.writer.write(head.encode() + payload)
-            answer, keep = await _read_answer(connection.reader)
-            return answer
+            response, keep = await _read_response(connection.reader)
+            return response
         except (OSError, EOFError, ValueError) as error:
             raise RequestFailed("broken", repr(error)) from None
         finally:
@@ -117,8 +117,8 @@ class HttpClient:
         return None
 
 
-async def _read_answer(reader: asyncio.StreamReader) -> tuple[HttpAnswer, bool]:
-    """One answer, and whether the connection may be used again."""
+async def _read_response(reader: asyncio.StreamReader) -> tuple[HttpResponse, bool]:
+    """One response, and whether the connection may be used again."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     status = int(head[0].split(" ", 2)[1])
     headers = {}
@@ -127,4 +127,4 @@ async def _read_answer(reader: asyncio.StreamReader) -> tuple[HttpAnswer, bool]:
         headers[name.strip().lower()] = value.strip()
     payload = await reader.readexactly(int(headers.get("content-length", "0")))
     body = json.loads(payload) if payload else None
-    return HttpAnswer(status, body), headers.get("connection", "").lower() != "close"
+    return HttpResponse(status, body), headers.get("connection", "").lower() != "close"

@@ -1,13 +1,11 @@
-"""The Gateway of the demo: requests are shared out among the Services of an HTTPRoute by weight.
+"""The Gateway of the demo: distributes requests among the Services of an HTTPRoute by weight.
 
-Rules: Gateway API documentation, "HTTPRoute" (backendRefs, weight) and its conditions (Accepted, with the generation
-that was seen). One rule is looked at, the first: the demo's route has no other.
+Rules: Gateway API documentation, "HTTPRoute" (backendRefs, weight) and its conditions (Accepted, with the observed
+generation). Only the first rule counts: the demo's route has no other.
 """
 
 import asyncio
-import random
-from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
@@ -15,55 +13,13 @@ from typing import Any
 from zdd_tui.backends.kubernetes.cluster import MERGE_PATCH, Cluster
 from zdd_tui.backends.kubernetes.routes import HTTP_ROUTES
 from zdd_tui.backends.kubernetes.watch import Changed, Listed
-from zdd_tui.demo.load.endpoints import Address, Endpoints, follow_service
+from zdd_tui.demo.load.endpoints import Endpoints, follow_service
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.json_access import get_number, get_objects, get_text
 
 CONTROLLER = "zdd.dev/demo-load"
 RETRY_DELAY = 0.5
-"""Seconds until a status is written again that the API did not take."""
-
-
-class WeightedEndpoints:
-    """Picks a Service by its weight, then one of its endpoints; has the manners of `Endpoints`."""
-
-    def __init__(self, on_leave: Callable[[Address], None] = lambda _: None) -> None:
-        self.services: dict[str, Endpoints] = {}
-        self.picked: Counter[str] = Counter()
-        self._weights: dict[str, int] = {}
-        self._on_leave = on_leave
-        self._any = asyncio.Event()
-
-    @property
-    def addresses(self) -> tuple[Address, ...]:
-        """Those of every Service that gets requests."""
-        found = (each for name, weight in self._weights.items() if weight for each in self.services[name].addresses)
-        return tuple(sorted(set(found)))
-
-    def backend(self, name: str) -> Endpoints:
-        """The endpoints of a Service; requests go there once :meth:`set_weights` has given it a weight."""
-        return self.services.setdefault(name, Endpoints(self._on_leave))
-
-    def set_weights(self, weights: dict[str, int]) -> None:
-        """From now on requests go by these weights. Idle connections to Services without one are closed."""
-        self._weights = weights
-        for name in self.services.keys() - weights.keys():
-            self.services.pop(name).set_addresses(())
-        if self.addresses:
-            self._any.set()
-
-    def pick(self, rng: random.Random) -> Address | None:
-        """None where no Service has a weight, or the chosen one has no endpoint: that request fails, as behind a
-        Gateway it would."""
-        if not any(self._weights.values()):
-            return None
-        (name,) = rng.choices(tuple(self._weights), tuple(self._weights.values()))
-        self.picked[name] += 1
-        return self.services[name].pick(rng)
-
-    async def wait_for_first(self) -> None:
-        """Until there has been an endpoint once."""
-        await self._any.wait()
+"""Seconds until a status that the API refused is written again."""
 
 
 def route_weights(route: Any) -> dict[str, int]:
@@ -73,12 +29,12 @@ def route_weights(route: Any) -> dict[str, int]:
 
 
 def accepted_status(route: Any) -> dict[str, Any]:
-    """The status that says: requests go by this generation."""
+    """The status of a route whose present generation is in effect."""
     condition = {
         "type": "Accepted",
         "status": "True",
         "reason": "Accepted",
-        "message": "the load shares its requests out by these weights",
+        "message": "the load distributes its requests by these weights",
         "observedGeneration": get_number(route, "metadata", "generation"),
         "lastTransitionTime": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
     }
@@ -90,30 +46,32 @@ def accepted_status(route: Any) -> dict[str, Any]:
     }
 
 
-async def follow_route(cluster: Cluster, name: str, split: WeightedEndpoints) -> None:
-    """Keep ``split`` in step with an HTTPRoute, for ever: first its Services' endpoints, then the weights, then the
-    route's status. While the API is away the last shares stand."""
+async def follow_route(cluster: Cluster, name: str, endpoints: Endpoints) -> None:
+    """Follows an HTTPRoute until cancelled: first its Services' endpoints, then the weights, then the route's status.
+
+    While the API is unreachable the last weights stay.
+    """
     followers: dict[str, asyncio.Task[None]] = {}
     generation = -1
     async with asyncio.TaskGroup() as group, aclosing(_route_states(cluster, name)) as states:
         async for route in states:
-            if (seen := get_number(route, "metadata", "generation")) == generation:
+            if (current := get_number(route, "metadata", "generation")) == generation:
                 continue
             weights = route_weights(route)
             for service in weights.keys() - followers.keys():
-                followers[service] = group.create_task(follow_service(cluster, service, split.backend(service)))
+                followers[service] = group.create_task(follow_service(cluster, service, endpoints))
             for service in weights:
-                await split.backend(service).wait_until_known()
-            split.set_weights(weights)
+                await endpoints.wait_until_known(service)
             for service in followers.keys() - weights.keys():
                 followers.pop(service).cancel()
+            endpoints.set_weights(weights)
             if route:
                 await _update_status(cluster, name, accepted_status(route))
-            generation = seen
+            generation = current
 
 
 async def _route_states(cluster: Cluster, name: str) -> AsyncGenerator[Any, None]:
-    """The route again and again as it changes; empty where it is gone."""
+    """The route each time it changes; empty where it is deleted."""
     watch = cluster.watch(*HTTP_ROUTES, lambda raw: raw, fields=f"metadata.name={name}")
     async with aclosing(watch) as events:
         async for event in events:
@@ -134,7 +92,7 @@ async def _update_status(cluster: Cluster, name: str, status: dict[str, Any]) ->
         try:
             await cluster.http.request_json("PATCH", path, body={"status": status}, content_type=MERGE_PATCH)
         except ClusterError as error:
-            if getattr(error, "status", 0) == 404:  # deleted meanwhile; the watch tells
+            if getattr(error, "status", 0) == 404:  # deleted meanwhile; the watch reports it
                 return
             await asyncio.sleep(RETRY_DELAY)
         else:

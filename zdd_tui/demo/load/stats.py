@@ -1,15 +1,15 @@
-"""Counts and latencies in bounded memory, and the JSON file that others read.
+"""Counts and latencies in bounded memory, and the report file in JSON.
 
 The file (schema version 1):
-  seconds, rate (asked for, per second), requests, failures, wrong, final
+  seconds, rate (requested, per second), requests, failures, wrong (results), final
   operations        requests by kind
   failure_kinds     failures by kind; failure_samples, wrong_samples: the first 20 of each
   total, last_10s   requests, failures, per_second, p50_ms, p99_ms, max_ms
   per_second        the last 60 whole seconds: at (Unix time), requests, failures
   endpoints         host:port that receive requests now
-  services          requests by Service, where an HTTPRoute shares them out
+  services          requests by Service
 
-A latency runs from the moment when the request was *due*, so that a stall counts for every request it held up.
+A latency counts from the time when the request was *due*, so that a stall counts for every request that it delays.
 """
 
 import json
@@ -23,7 +23,7 @@ from typing import Any
 MAX_SAMPLES = 20
 KEPT_SECONDS = 60
 _FIRST, _GROWTH, _BUCKETS = 0.0001, 1.08, 160
-"""Buckets from 0.1 ms to 22 s, each 8 % wider than the last: a percentile is right within 8 %."""
+"""Buckets from 0.1 ms to 22 s, each 8 % wider than the one before: a percentile is exact within 8 %."""
 
 
 class Histogram:
@@ -46,7 +46,7 @@ class Histogram:
         self.maximum = max(self.maximum, other.maximum)
 
     def quantile(self, share: float) -> float | None:
-        """Upper bound in seconds of the bucket that holds this share; None when empty."""
+        """Upper bound in seconds of the bucket that contains this quantile; None when empty."""
         rank = math.ceil(share * self.total)
         seen = 0
         for place, count in enumerate(self.counts):
@@ -67,7 +67,7 @@ class LoadStats:
     """Everything that the load counts.
 
     Args:
-        rate: requests per second asked for, for the file.
+        rate: requested requests per second, for the report.
     """
 
     def __init__(self, rate: float) -> None:
@@ -87,28 +87,25 @@ class LoadStats:
         return self._total.total
 
     def count_request(self, operation: str, seconds: float) -> None:
-        """One request, whatever came of it."""
+        """Counts one request, whatever its outcome."""
         self._operations[operation] += 1
         self._total.add(seconds)
         self._now().histogram.add(seconds)
 
     def count_failure(self, kind: str, request: str, endpoint: str, detail: str) -> None:
-        """A request without the answer that it should have had. Count it with :meth:`count_request` too."""
+        """Counts a request without a response, or with an error status. :meth:`count_request` counts it too."""
         self.failures += 1
         self._kinds[kind] += 1
         self._now().failures += 1
-        if len(self._failure_samples) < MAX_SAMPLES:
-            sample = {"at": time.time(), "kind": kind, "request": request, "endpoint": endpoint, "detail": detail}
-            self._failure_samples.append(sample)
+        _add_sample(self._failure_samples, kind=kind, request=request, endpoint=endpoint, detail=detail)
 
-    def count_wrong_answer(self, request: str, endpoint: str, expected: str, got: str) -> None:
-        """An answer that contradicts what was written before."""
+    def count_wrong_result(self, request: str, endpoint: str, expected: str, got: str) -> None:
+        """Counts a response that contradicts what was written before."""
         self.wrong += 1
-        if len(self._wrong_samples) < MAX_SAMPLES:
-            sample = {"at": time.time(), "request": request, "endpoint": endpoint, "expected": expected, "got": got}
-            self._wrong_samples.append(sample)
+        _add_sample(self._wrong_samples, request=request, endpoint=endpoint, expected=expected, got=got)
 
     def report(self, endpoints: list[str], *, final: bool) -> dict[str, Any]:
+        """The content of the report file, except ``services``."""
         now = time.time()
         recent, recent_failures = Histogram(), 0
         for second in self._seconds:
@@ -146,6 +143,11 @@ class LoadStats:
         return self._seconds[-1]
 
 
+def _add_sample(samples: list[dict[str, Any]], **fields: str) -> None:
+    if len(samples) < MAX_SAMPLES:
+        samples.append({"at": time.time(), **fields})
+
+
 def _summary(histogram: Histogram, failures: int, seconds: float) -> dict[str, Any]:
     def milliseconds(value: float | None) -> float | None:
         return None if value is None else round(value * 1000, 2)
@@ -161,7 +163,7 @@ def _summary(histogram: Histogram, failures: int, seconds: float) -> dict[str, A
 
 
 def write_load_report(path: Path, report: dict[str, Any]) -> None:
-    """Replace the file at once, so that a reader never sees half of it."""
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(json.dumps(report, ensure_ascii=False, indent=1))
-    os.replace(beside, path)
+    """Replaces the file atomically, so that a reader never sees half of it."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(json.dumps(report, ensure_ascii=False, indent=1))
+    os.replace(new, path)

@@ -1,22 +1,21 @@
-"""The workers: each sends one request after the other, when it is due, and judges the answer."""
+"""The workers: each sends one request after the other, when it is due, and checks the response."""
 
 import asyncio
 import random
 import time
 from typing import Any
 
-from zdd_tui.demo.load.client import HttpAnswer, HttpClient, RequestFailed
+from zdd_tui.demo.load.client import HttpClient, HttpResponse, RequestFailed
 from zdd_tui.demo.load.endpoints import Endpoints
-from zdd_tui.demo.load.gateway import WeightedEndpoints
-from zdd_tui.demo.load.ledger import RowTracker, UserContent
+from zdd_tui.demo.load.rows import RowTracker, UserContent
 from zdd_tui.demo.load.stats import LoadStats
 
 MAX_BACKLOG_SECONDS = 5.0
-"""Seconds of missed requests that a worker makes up for after an outage; what is older is dropped."""
+"""Seconds of missed requests that a worker sends late after an outage; older ones are dropped."""
 
 
 class LoadWorker:
-    """One of ``workers`` users.
+    """One client.
 
     Args:
         rate: requests per second of this worker.
@@ -27,7 +26,7 @@ class LoadWorker:
         rows: RowTracker,
         rng: random.Random,
         client: HttpClient,
-        endpoints: Endpoints | WeightedEndpoints,
+        endpoints: Endpoints,
         stats: LoadStats,
         rate: float,
     ) -> None:
@@ -40,7 +39,7 @@ class LoadWorker:
         self._due = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until ``stop``; the request in flight is waited for."""
+        """Runs until ``stop`` is set and the request in flight has ended."""
         self._due = time.monotonic() + self._rng.random() * self._interval
         while not stop.is_set():
             now = time.monotonic()
@@ -52,7 +51,7 @@ class LoadWorker:
             self._due += self._interval * self._rng.uniform(0.5, 1.5)
 
     async def send_one(self) -> None:
-        """One request: 60 % reads, 25 % updates, 15 % creations and deletions in balance."""
+        """Sends one request: 60 % reads, 25 % updates, 15 % creations and deletions in balance."""
         roll = self._rng.random()
         if roll < 0.15:
             if self._rng.random() * 2 > self.rows.own_count / 40 and self.rows.needs_more_rows:
@@ -76,15 +75,15 @@ class LoadWorker:
     async def _create(self) -> None:
         content = self.rows.new_content()
         body = {"name": content.name, "email": content.email}
-        answer, endpoint = await self._send("create", "POST", "/users", body)
-        if answer is None:
+        response, endpoint = await self._send("create", "POST", "/users", body)
+        if response is None:
             return
-        if answer.status != 201:
-            self._failed(answer, "POST /users", endpoint)
-        elif (got := _content(answer.body)) != content or not isinstance(answer.body.get("id"), int):
-            self._stats.count_wrong_answer("POST /users", endpoint, str(content), str(answer.body))
+        if response.status != 201:
+            self._count_failure(response, "POST /users", endpoint)
+        elif (got := _content(response.body)) != content or not isinstance(response.body.get("id"), int):
+            self._stats.count_wrong_result("POST /users", endpoint, str(content), str(response.body))
         else:
-            self.rows.record_created(answer.body["id"], got)
+            self.rows.record_created(response.body["id"], got)
 
     async def _read(self, row_id: int) -> None:
         await self._send_and_check("read", "GET", row_id, None, self.rows.expected(row_id))
@@ -113,42 +112,44 @@ class LoadWorker:
     async def _send_and_check(
         self, operation: str, method: str, row_id: int, body: Any, expected: UserContent | None, gone: int = 404
     ) -> bool:
-        """Send, and compare with ``expected`` (None: the status ``gone``). False: the row is in doubt now."""
-        path = f"/users/{row_id}"
-        answer, endpoint = await self._send(operation, method, path, body)
-        if answer is not None:
-            if answer.status == (gone if expected is None else 200):
-                if expected is None or (answer.body.get("id") == row_id and _content(answer.body) == expected):
+        """Sends a request and compares the response with ``expected`` (None: the status ``gone``).
+
+        Returns:
+            True where they are equal. False where not: unless the row was only read, its content is uncertain now.
+        """
+        request = f"{method} /users/{row_id}"
+        response, endpoint = await self._send(operation, method, f"/users/{row_id}", body)
+        has_failed = response is None
+        if response is not None:
+            if response.status == (gone if expected is None else 200):
+                if expected is None or (response.body.get("id") == row_id and _content(response.body) == expected):
                     return True
-                self._stats.count_wrong_answer(f"{method} {path}", endpoint, str(expected), str(answer.body))
-            elif answer.status in (200, 204, 404):
-                # A row that should be there is not, or the other way round.
-                got = f"status {answer.status} {answer.body}"
-                self._stats.count_wrong_answer(f"{method} {path}", endpoint, str(expected or f"status {gone}"), got)
+                self._stats.count_wrong_result(request, endpoint, str(expected), str(response.body))
+            elif response.status in (200, 204, 404):  # the row is missing, or exists and should not
+                got = f"status {response.status} {response.body}"
+                self._stats.count_wrong_result(request, endpoint, str(expected or f"status {gone}"), got)
             else:
-                self._failed(answer, f"{method} {path}", endpoint)
-                if method == "GET":
-                    return False
-        elif method == "GET":
-            return False  # a read that got no answer has changed nothing
-        self.rows.mark_uncertain(row_id)
+                has_failed = True
+                self._count_failure(response, request, endpoint)
+        if not (has_failed and method == "GET"):
+            self.rows.mark_uncertain(row_id)
         return False
 
-    async def _send(self, operation: str, method: str, path: str, body: Any) -> tuple[HttpAnswer | None, str]:
+    async def _send(self, operation: str, method: str, path: str, body: Any) -> tuple[HttpResponse | None, str]:
         address = self._endpoints.pick(self._rng)
         endpoint = "none" if address is None else f"{address[0]}:{address[1]}"
-        answer = None
+        response = None
         try:
             if address is None:
                 raise RequestFailed("no endpoint", "the Service has no endpoint that serves")
-            answer = await self._client.request(address, method, path, body)
+            response = await self._client.request(address, method, path, body)
         except RequestFailed as error:
             self._stats.count_failure(error.kind, f"{method} {path}", endpoint, error.detail)
         self._stats.count_request(operation, time.monotonic() - self._due)
-        return answer, endpoint
+        return response, endpoint
 
-    def _failed(self, answer: HttpAnswer, request: str, endpoint: str) -> None:
-        self._stats.count_failure(f"status {answer.status}", request, endpoint, str(answer.body)[:200])
+    def _count_failure(self, response: HttpResponse, request: str, endpoint: str) -> None:
+        self._stats.count_failure(f"status {response.status}", request, endpoint, str(response.body)[:200])
 
 
 def _content(body: Any) -> UserContent | None:

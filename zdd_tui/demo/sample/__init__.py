@@ -3,11 +3,11 @@
 | version | reads | writes |
 |---|---|---|
 | 1 | old | old |
-| 2 | the side that the read flag says | both sides behind the write flag, or old alone beside a trigger |
+| 2 | old or new, by the read flag | both sides behind the write flag; only old where a trigger writes the new side |
 | 3 | new | new |
-| 4 | old, and beside it a query that puts the name together in the database: a dark launch | old |
-| 5 | as 4, but that query has a mistake | old |
+| 4 | old, compared with a query that joins the name in the database: a dark launch | old |
+| 5 | as 4, but that query has a bug | old |
 
 Two kinds of release: ``column`` (``users.full_name`` beside first and last name) and ``table`` (``people`` beside
-``users``). Start reading in :mod:`zdd_tui.demo.sample.app`; each version's SQL is in its own module.
+``users``). Start in :mod:`zdd_tui.demo.sample.app`; the SQL of each version is in its own module.
 """

@@ -1,4 +1,4 @@
-"""``python -m zdd_tui.demo.sample``: one pod's process."""
+"""``python -m zdd_tui.demo.sample``: the process of one pod."""
 
 import asyncio
 import logging

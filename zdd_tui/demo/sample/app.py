@@ -1,4 +1,4 @@
-"""The wiring: environment, storage of this version, routes, lifecycle."""
+"""Sets the application up: storage of this version, routes, lifecycle."""
 
 import itertools
 import logging
@@ -25,42 +25,42 @@ if TYPE_CHECKING:
 
 MAX_ID = 2**63 - 1
 LOG_EVERY_REQUESTS = 10
-"""One request of so many is worth a line."""
+"""One request of this many is logged."""
 
-_REQUESTS = itertools.count()
+_request_numbers = itertools.count()
 _log = logging.getLogger(__name__)
 
 
 async def run_app(settings: Settings) -> bool:
-    """Serve until drained. Returns whether every request had ended by then."""
+    """Serves until drained. Returns whether every request had ended by then."""
     database = ConnectionPool(settings.database_url, settings.pod)
     await database.open()
-    # Any pod can lose its way to the database; when all lose it, leaving rotation together helps nobody.
+    # One pod may lose its connection to the database. When all do, the tolerance keeps them in rotation.
     checks = [Check("postgresql", database.check, timeout=2, tolerance=10)]
     flags = None
     dark = None
     store: UserStore
     if settings.version == 2:
-        flags, store = _flag_reader(settings)
+        flags, store = _make_dual_users(settings)
     elif settings.version in (1, 4, 5):
         store = OldUsers()
         if settings.version > 1:
-            flags, dark = _shadowed_reads(settings, database)
+            flags, dark = _make_shadowed_reads(settings, database)
     else:
         store = NewTableUsers() if settings.kind == "table" else NewColumnUsers()
     if flags is not None:
         flags.start()
-        # Needed once: a pod that has never seen the flags would write by defaults. After that it does without
-        # Redis for as long as it must (flags fail static), so a dead Redis takes no pod out of rotation.
+        # Needed once: a pod that has never read the flags would write by defaults. After that the last values stay
+        # in effect, so an unreachable Redis takes no pod out of rotation.
         checks.append(Check("flags", flags.wait_loaded, timeout=0.5, tolerance=math.inf))
     lifecycle = Lifecycle(checks, drain_seconds=settings.drain_seconds)
     app = build_app(settings, database, store, flags, dark.get if dark else None)
     attach(app, lifecycle, *((dark.shadow.render,) if dark else ()))
     install_faults(app, settings, database)
-    _log.info("version %d serves at %s:%d", settings.version, settings.host, settings.port)
+    _log.info("version %d listens on %s:%d", settings.version, settings.host, settings.port)
     try:
         clean = await serve(app, lifecycle, settings.host, settings.port)
-        _log.info("drained; %s", "no request was cut off" if clean else "requests were cut off")
+        _log.info("drained; %s", "every request had ended" if clean else "requests were aborted")
         return clean
     finally:
         if dark is not None:
@@ -70,8 +70,8 @@ async def run_app(settings: Settings) -> bool:
         await database.close()
 
 
-def _flag_reader(settings: Settings) -> "tuple[FlagClient, UserStore]":
-    # Here and not above: versions 1 and 3 start a tenth of a second sooner without the Redis client.
+def _make_dual_users(settings: Settings) -> "tuple[FlagClient, UserStore]":
+    # Imported here: versions 1 and 3 start 0.1 s sooner without the Redis client.
     from zdd_tui.demo.sample.version2 import ColumnDualUsers, TableDualUsers, TriggerUsers  # noqa: PLC0415
     from zdd_tui.service.dual_write import DualWrite  # noqa: PLC0415
     from zdd_tui.service.flags import FlagClient  # noqa: PLC0415
@@ -84,8 +84,8 @@ def _flag_reader(settings: Settings) -> "tuple[FlagClient, UserStore]":
     return flags, TableDualUsers(dual) if settings.kind == "table" else ColumnDualUsers(dual)
 
 
-def _shadowed_reads(settings: Settings, database: ConnectionPool) -> "tuple[FlagClient, ShadowedReads]":
-    from zdd_tui.demo.sample.version4 import ShadowedReads  # noqa: PLC0415  # with it comes the Redis client
+def _make_shadowed_reads(settings: Settings, database: ConnectionPool) -> "tuple[FlagClient, ShadowedReads]":
+    from zdd_tui.demo.sample.version4 import ShadowedReads  # noqa: PLC0415  imports the Redis client
     from zdd_tui.service.flags import FlagClient  # noqa: PLC0415
 
     flags = FlagClient(settings.redis_url, [settings.shadow_flag, settings.dark_flag])
@@ -109,7 +109,7 @@ def build_app(
     """The routes.
 
     Args:
-        get: reads a user where the store alone does not.
+        get: reads a user in place of the store.
     """
 
     async def create(request: web.Request) -> web.Response:
@@ -139,12 +139,12 @@ def build_app(
         return web.json_response({"version": settings.version, "image": settings.image, "pod": settings.pod})
 
     async def show_flags(_: web.Request) -> web.Response:
-        """The flags that this version looks at: none in versions 1 and 3."""
+        """The flags that this version reads: none in versions 1 and 3."""
         if flags is None:
             return web.json_response({"flags": {}, "age": None})
-        now = flags.snapshot()
-        shown = {key: {"percent": flag.percent, "problem": flag.problem} for key, flag in now.flags.items()}
-        return web.json_response({"flags": shown, "age": now.age})
+        snapshot = flags.snapshot()
+        states = {key: {"percent": flag.percent, "problem": flag.problem} for key, flag in snapshot.flags.items()}
+        return web.json_response({"flags": states, "age": snapshot.age})
 
     app = web.Application(middlewares=[_error_middleware])
     app.router.add_post("/users", create)
@@ -160,14 +160,14 @@ def build_app(
 async def _error_middleware(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """A failure becomes one JSON line; its text stays in the log, because it can hold data."""
+    """Turns a database error into a JSON response; its text is only logged, because it can contain data."""
     began = time.monotonic()
     try:
-        answer = await handler(request)
-        if request.path.startswith("/users") and next(_REQUESTS) % LOG_EVERY_REQUESTS == 0:
-            took = 1000 * (time.monotonic() - began)
-            _log.info("%s %s %d in %.1f ms", request.method, request.path, answer.status, took)
-        return answer
+        response = await handler(request)
+        if request.path.startswith("/users") and next(_request_numbers) % LOG_EVERY_REQUESTS == 0:
+            ms = 1000 * (time.monotonic() - began)
+            _log.info("%s %s %d in %.1f ms", request.method, request.path, response.status, ms)
+        return response
     except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
         _log.warning("%s %s: database: %r", request.method, request.path, error)
         return _error_response(503, f"database: {type(error).__name__}")
@@ -192,7 +192,7 @@ def _user_id(request: web.Request) -> int:
 
 
 async def _body(request: web.Request, *, name_needed: bool) -> tuple[str | None, str | None]:
-    """Name and e-mail of the request. A missing one or null is None: leave it as it is."""
+    """Name and e-mail of the request. None, for a missing one or null, leaves the column unchanged."""
     try:
         body: Any = await request.json()
     except ValueError:

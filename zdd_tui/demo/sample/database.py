@@ -1,4 +1,4 @@
-"""The connection pool, and the retries that keep schema changes from failing a request."""
+"""The connection pool, with retries so that a schema change fails no request."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -11,17 +11,17 @@ T = TypeVar("T")
 
 MAX_ATTEMPTS = 4
 RETRIED_ERRORS = (
-    # DDL of a release came between the preparation of a statement and its use. asyncpg forgets its cached
-    # statements when it raises these, but cannot run the statement again: a transaction may be broken.
+    # DDL of a release ran between the preparation of a statement and its use. asyncpg clears its cache of statements
+    # when it raises these, but does not retry: it may be inside a transaction.
     asyncpg.InvalidCachedStatementError,
     asyncpg.OutdatedSchemaCacheError,
-    # Two pods disagree about the read flag for an instant and lock the two sides in opposite order.
+    # Two pods briefly see different values of the read flag and lock the two sides in opposite order.
     asyncpg.DeadlockDetectedError,
 )
 
 
 class ConnectionPool:
-    """A pool that connects when it is first needed, so that a pod starts while the database is away."""
+    """A pool that connects on first use, so that a pod starts while the database is unreachable."""
 
     def __init__(self, dsn: str, application_name: str) -> None:
         self._pool = asyncpg.create_pool(
@@ -32,9 +32,9 @@ class ConnectionPool:
             command_timeout=4.5,
             server_settings={
                 "application_name": application_name,
-                # Below the patience of our callers (5 s), so that the answer is ours and the lock is let go.
+                # Below the clients' timeout of 5 s: they get a response, and the lock is released.
                 "statement_timeout": "4000",
-                # DDL of a release holds its lock for milliseconds and waits in short tries; this is for accidents.
+                # DDL of a release holds its lock for milliseconds and waits in short attempts; this limits the rest.
                 "lock_timeout": "3000",
                 "idle_in_transaction_session_timeout": "5000",
             },
@@ -47,11 +47,11 @@ class ConnectionPool:
         await self._pool.close()
 
     async def read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run single-statement work outside a transaction."""
+        """Runs work of a single statement outside a transaction."""
         return await self._run(work, transaction=False)
 
     async def write(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run work in a transaction of its own; it may run again from the start, so it must have no other effect."""
+        """Runs work in a transaction of its own. It may be retried, so it must have no other effect."""
         return await self._run(work, transaction=True)
 
     async def check(self) -> None:

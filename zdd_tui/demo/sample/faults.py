@@ -1,6 +1,6 @@
-"""What can be wrong with a new version: switched on while it runs, by writing a fault's name into a file.
+"""Faults that can be injected into a running version by writing a fault's name to a file.
 
-Only versions above 1 have these faults: the version before them is the one that a rollback goes back to.
+Only versions above 1 have them: version 1 is the one that a rollback restores.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def install_faults(app: web.Application, settings: Settings, database: ConnectionPool) -> None:
-    """Makes a version vulnerable, where the environment variable INJECT_FILE asks for it.
+    """Adds the faults to versions above 1 where the environment variable INJECT_FILE is set.
 
-    Call it after the service library was attached: its counters must see what the faults do.
+    Call it after the service library was attached, so that its counters see the effects.
     """
     file = os.environ.get("INJECT_FILE")
     if not file or settings.version == 1:
@@ -36,41 +36,41 @@ def install_faults(app: web.Application, settings: Settings, database: Connectio
     async def slow_query() -> None:
         await database.read(lambda connection: connection.execute(f"SELECT pg_sleep({SLOW_SECONDS})"))
 
-    async def ask_redis() -> None:
+    async def ping_redis() -> None:
         from redis.asyncio import Redis  # noqa: PLC0415 - versions without faults start sooner without it
 
         async with Redis.from_url(settings.redis_url, socket_connect_timeout=SLOW_SECONDS) as client:
             await client.ping()
 
-    faults = Faults(Path(file), slow_query, ask_redis)
+    faults = Faults(Path(file), slow_query, ping_redis)
     app.middlewares.append(faults.middleware)
     app.cleanup_ctx.append(faults.follow)
 
 
 class Faults:
-    """The fault that is on, if any.
+    """Applies the active fault, if any.
 
     Args:
-        file: holds the name of a fault, or does not exist.
-        slow_query: a query that takes ``SLOW_SECONDS``.
-        ask_redis: fails when Redis does not answer.
+        file: contains the name of a fault, or does not exist.
+        slow_query: runs a query that takes ``SLOW_SECONDS``.
+        ping_redis: fails when Redis does not respond.
     """
 
     def __init__(
-        self, file: Path, slow_query: Callable[[], Awaitable[object]], ask_redis: Callable[[], Awaitable[object]]
+        self, file: Path, slow_query: Callable[[], Awaitable[object]], ping_redis: Callable[[], Awaitable[object]]
     ) -> None:
         self._file = file
         self._slow_query = slow_query
-        self._ask_redis = ask_redis
+        self._ping_redis = ping_redis
         self.active_fault = ""
 
     async def follow(self, _app: web.Application) -> AsyncIterator[None]:
-        """Looks at the file for as long as the application runs (for aiohttp's ``cleanup_ctx``)."""
-        watching = asyncio.create_task(self._watch())
+        """Polls the file while the application runs (for aiohttp's ``cleanup_ctx``)."""
+        task = asyncio.create_task(self._poll())
         yield
-        watching.cancel()
+        task.cancel()
 
-    async def _watch(self) -> None:
+    async def _poll(self) -> None:
         while True:
             try:
                 self.active_fault = self._file.read_text().strip()
@@ -82,19 +82,19 @@ class Faults:
 
     @property
     def middleware(self) -> Middleware:
-        """Hurts the requests that come through it."""
+        """Applies the fault to requests for users and to /metrics."""
 
         @web.middleware
-        async def hurt(request: web.Request, handler: Handler) -> web.StreamResponse:
+        async def apply(request: web.Request, handler: Handler) -> web.StreamResponse:
             if request.path == "/metrics" and self.active_fault == "metrics-gone":
                 raise web.HTTPNotFound
             if request.path.startswith("/users"):
-                refused = await self._apply_fault()
-                if refused is not None:
-                    return refused
+                error = await self._apply_fault()
+                if error is not None:
+                    return error
             return await handler(request)
 
-        return hurt
+        return apply
 
     async def _apply_fault(self) -> web.Response | None:
         match self.active_fault:
@@ -105,10 +105,10 @@ class Faults:
             case "db-slow":
                 await self._slow_query()
             case "redis-down":
-                # What a careless version does: every request waits for Redis.
+                # A common bug: every request needs Redis.
                 try:
                     async with asyncio.timeout(SLOW_SECONDS):
-                        await self._ask_redis()
+                        await self._ping_redis()
                 except Exception:
                     return web.json_response({"error": "no Redis"}, status=500)
         return None

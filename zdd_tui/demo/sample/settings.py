@@ -1,13 +1,11 @@
-"""What the environment of a pod says."""
+"""The settings of a pod, from its environment."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import cast
 
+from zdd_tui.demo.plan import ChangeKind, DualWriteMode
 from zdd_tui.model.errors import ZddError
-
-ChangeKind = Literal["column", "table"]
-DualWriteMode = Literal["application", "trigger"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +13,8 @@ class Settings:
     """The names of the variables are in :meth:`from_env`.
 
     Attributes:
-        version: 1 to 5: the tag of the image.
-        shadow_flag, dark_flag: of versions 4 and 5: share of requests compared, share of users answered anew.
+        version: 1 to 5, the tag of the image.
+        shadow_flag, dark_flag: of versions 4 and 5: share of requests compared, share of users on the new path.
         drain_seconds: how long requests are still served after SIGTERM.
     """
 
@@ -39,7 +37,7 @@ class Settings:
     def from_env(cls, env: Mapping[str, str]) -> "Settings":
         """
         Raises:
-            ZddError: a variable is missing or has a value that we do not know.
+            ZddError: a variable is missing or has an unknown value.
         """
         image = _required(env, "IMAGE")
         return cls(
@@ -68,7 +66,7 @@ def _required(env: Mapping[str, str], name: str) -> str:
     return env[name]
 
 
-def _one_of(label: str, value: str, *known: str) -> str:
-    if value not in known:
-        raise ZddError(f"{label} is {value!r}", f"use one of {', '.join(known)}")
+def _one_of(label: str, value: str, *allowed: str) -> str:
+    if value not in allowed:
+        raise ZddError(f"{label} is {value!r}", f"use one of {', '.join(allowed)}")
     return value

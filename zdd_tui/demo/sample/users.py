@@ -1,4 +1,4 @@
-"""A user, the form of every version's storage, and the rule between a full name and its two parts."""
+"""A user, the interface of every version's storage, and the rule between a full name and its two parts."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ class User:
 
 
 class UserStore(Protocol):
-    """How one version keeps users. Writes run in a transaction that the caller holds."""
+    """The storage of one version. Writes run in a transaction of the caller."""
 
     async def create(self, connection: Connection, name: str, email: str | None) -> User: ...
 
@@ -43,5 +43,5 @@ def join_full_name(first: str, last: str) -> str:
 
 
 def is_valid_name(value: object) -> bool:
-    """Whether a name survives being split and joined: words with single spaces between, and no NUL."""
+    """Whether a name is unchanged after a split and a join: words with single spaces between, and no NUL."""
     return isinstance(value, str) and value != "" and "\0" not in value and "" not in value.split(" ")

@@ -1,6 +1,6 @@
-"""Version 1: first and last name in ``users``. It knows nothing of the release.
+"""Version 1: first and last name in ``users``, without any code for the release.
 
-Every statement names its columns: ``SELECT *`` would change its result with the first ALTER TABLE.
+Every statement names its columns: the first ALTER TABLE would change the result of ``SELECT *``.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ def old_user(row: Any) -> User | None:
 
 
 class OldUsers:
-    """The old side alone."""
+    """Only the old side."""
 
     async def create(self, connection: Connection, name: str, email: str | None) -> User:
         user = old_user(await connection.fetchrow(INSERT, *split_full_name(name), email))
@@ -43,7 +43,7 @@ class OldUsers:
         return old_user(await connection.fetchrow(UPDATE, user_id, *parts, email))
 
     async def store(self, connection: Connection, user: User) -> None:
-        """Puts a whole row in place, whether there was one or not."""
+        """Inserts or replaces a whole row."""
         await connection.execute(STORE, user.id, *split_full_name(user.name), user.email)
 
     async def delete(self, connection: Connection, user_id: int) -> bool:

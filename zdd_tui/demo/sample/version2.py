@@ -1,6 +1,6 @@
-"""Version 2: both sides, by flags. One class for each way to keep the new side in step.
+"""Version 2: both sides, by flags. One class for each way to keep the new side equal to the old one.
 
-Where the read flag is on, the new side is the truth, because pods of version 3 may already write it alone.
+Where the read flag is on, the new side is authoritative, because pods of version 3 may already write only that one.
 """
 
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from zdd_tui.demo.sample.version3 import NewColumnUsers, NewTableUsers, new_user
 from zdd_tui.service.dual_write import DualWrite
 
 NEXT_ID = "SELECT nextval(pg_get_serial_sequence('public.users', 'id'))"
-"""The flags decide by id, so a new user needs one before the first write."""
+"""The flags decide by id, so a new user needs its id before the first write."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnDualUsers:
-    """The application writes ``full_name`` beside the old columns, in the same statement.
+    """The application writes ``full_name`` and the old columns in the same statement.
 
-    Every change makes the whole row agree, also a change of the e-mail address alone: a row can be out of step
-    because a pod that had not seen the write flag yet wrote it last, and no backfill looks at it before the gate does.
+    Every change makes both sides of the row equal, even a change of only the e-mail address: they can differ because
+    a pod that had not read the write flag yet wrote the row last, and the gate checks it before any backfill does.
     """
 
     INSERT = """
@@ -79,7 +79,7 @@ class ColumnDualUsers:
 
 @dataclass(frozen=True, slots=True)
 class TableDualUsers:
-    """The application writes ``people`` beside ``users``, in the same transaction."""
+    """The application writes ``people`` and ``users`` in the same transaction."""
 
     dual_write: DualWrite
     old: ClassVar = OldUsers()
@@ -109,16 +109,16 @@ class TableDualUsers:
 
     async def delete(self, connection: Connection, user_id: int) -> bool:
         sides = self.dual_write.decide(user_id)
-        found = await self.old.delete(connection, user_id)
+        old_existed = await self.old.delete(connection, user_id)
         if not sides.write_new:
-            return found
-        found_new = await self.new.delete(connection, user_id)
-        return found_new if sides.read_new else found
+            return old_existed
+        new_existed = await self.new.delete(connection, user_id)
+        return new_existed if sides.read_new else old_existed
 
 
 @dataclass(frozen=True, slots=True)
 class TriggerUsers:
-    """A trigger of the database carries every write of the old side to the new one; we write old alone."""
+    """The application writes only the old side; a trigger in the database copies each write to the new one."""
 
     dual_write: DualWrite
     new: NewColumnUsers
@@ -127,7 +127,7 @@ class TriggerUsers:
     async def create(self, connection: Connection, name: str, email: str | None) -> User:
         user = await self.old.create(connection, name, email)
         written = await self._as_read(connection, user)
-        assert written is not None, "the trigger has not carried an insert to the new side"
+        assert written is not None, "the trigger has not copied an insert to the new side"
         return written
 
     async def get(self, connection: Connection, user_id: int) -> User | None:

@@ -1,4 +1,4 @@
-"""Version 3: the full name, in ``users.full_name`` or in ``people``. The old columns are not in its SQL."""
+"""Version 3: the full name, in ``users.full_name`` or in ``people``. Its SQL does not name the old columns."""
 
 from typing import Any
 
@@ -40,8 +40,8 @@ class NewTableUsers(NewColumnUsers):
 
     INSERT = "INSERT INTO public.people (full_name, email) VALUES ($1, $2) RETURNING id, full_name, email"
     SELECT = "SELECT id, full_name, email FROM public.people WHERE id = $1"
-    # An upsert although the row is there: a release's triggers lock the old row before an INSERT's new one, in
-    # the order in which version 2 locks them. The SELECT only says whether the row exists.
+    # An upsert although the row exists: a release's triggers then lock the old row before the new one, in the order
+    # of version 2. The SELECT only checks that the row exists.
     UPDATE = """
     INSERT INTO public.people AS p (id, full_name, email)
       SELECT id, coalesce($2, full_name), coalesce($3, email) FROM public.people WHERE id = $1
@@ -53,5 +53,5 @@ class NewTableUsers(NewColumnUsers):
     ON CONFLICT (id) DO UPDATE SET full_name = excluded.full_name, email = excluded.email"""
 
     async def store(self, connection: Connection, user: User) -> None:
-        """Puts a whole row in place, whether the backfill has been there or not."""
+        """Inserts or replaces a whole row: the backfill may have copied it or not."""
         await connection.execute(self.STORE, user.id, user.name, user.email)

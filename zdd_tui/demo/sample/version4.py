@@ -1,7 +1,6 @@
-"""Versions 4 and 5: a dark launch. The name is put together by the database instead of by us.
+"""Versions 4 and 5: a dark launch. The database joins the name instead of the application.
 
-Version 5 is the same with the mistake that somebody who "only tidies up" makes: it capitalises every word, which is
-wrong for people like van der Berg.
+Version 5 has a bug: it capitalises every word, which is wrong for names like van der Berg.
 """
 
 from zdd_tui.demo.sample.database import ConnectionPool
@@ -18,7 +17,7 @@ SELECT_WRONG = f"SELECT id, initcap({NAME_SQL}) AS full_name, email FROM public.
 
 
 class SqlNameUsers:
-    """The new path: reads alone."""
+    """The new path; it only reads."""
 
     def __init__(self, *, wrong_results: bool) -> None:
         self._statement = SELECT_WRONG if wrong_results else SELECT_BY_SQL_NAME
@@ -28,12 +27,12 @@ class SqlNameUsers:
 
 
 class ShadowedReads:
-    """Reads by the old path, the new one, or both, as the flags say. Each uses a connection of its own."""
+    """Reads by the old path, the new one, or both, by the flags. Each uses a connection of its own."""
 
     def __init__(
         self, flags: FlagClient, database: ConnectionPool, *, shadow_flag: str, dark_flag: str, wrong_results: bool
     ) -> None:
-        # Real names would not be shown; these are made up.
+        # Only synthetic names may be shown.
         self.shadow: ShadowComparison[User | None] = ShadowComparison(
             SHADOW_PATH, flags, shadow_key=shadow_flag, read_key=dark_flag, visible_fields=["name"]
         )

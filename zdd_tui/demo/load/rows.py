@@ -1,7 +1,7 @@
-"""What one worker knows about the rows that only it writes: exactly what every answer must say.
+"""The expected content of the rows that only one worker writes.
 
-Bounded: a worker keeps at most ``OWN`` rows of its own and changes at most ``CHANGED`` seeded rows; the content of
-all other seeded rows is computed from their ids.
+Bounded: a worker keeps at most ``MAX_OWN_ROWS`` rows of its own and changes at most ``MAX_CHANGED_ROWS`` seeded rows;
+the content of all other seeded rows is computed from their ids.
 """
 
 import random
@@ -22,15 +22,14 @@ class UserContent:
 
 
 class RowTracker:
-    """Rows of worker ``number`` of ``workers``: those it created, and seeded ids that leave that rest.
+    """The rows of worker ``number`` of ``workers``: those it created, and every ``workers``-th seeded row.
 
     Args:
-        rows: how many rows were seeded; 0 keeps away from them.
-        label: stands in every name, so that names are unique among workers.
+        rows: number of seeded rows; with 0 none of them is read or changed.
     """
 
     def __init__(self, number: int, workers: int, rows: int, rng: random.Random) -> None:
-        self._label = f"w{number}"
+        self._label = f"w{number}"  # in every name, so that names are unique among workers
         self._rng = rng
         self._rows: dict[int, UserContent | None] = {}
         self._own: list[int] = []
@@ -49,14 +48,14 @@ class RowTracker:
 
     @property
     def may_delete_seeded(self) -> bool:
-        """Only a few of them, so that a long run does not end with reading nothing but deleted rows."""
+        """Few seeded rows are deleted, so that a long run still reads rows that exist."""
         return sum(content is None for content in self._changed.values()) < MAX_CHANGED_ROWS // 8
 
     def pick_own(self) -> int | None:
         return self._rng.choice(self._own) if self._own else None
 
     def pick_seeded(self, *, to_change: bool) -> int | None:
-        """A seeded row, one of the few changed ones in half of the cases; None when there is none to be had."""
+        """A seeded row, in half of the cases one that was changed before; None where none is certain."""
         if not self._seeded:
             return None
         full = len(self._changed) >= MAX_CHANGED_ROWS
@@ -67,7 +66,7 @@ class RowTracker:
         return None if row_id in self._uncertain else row_id
 
     def expected(self, row_id: int) -> UserContent | None:
-        """What the row must hold; None when it must not exist."""
+        """The row's content; None when it must not exist."""
         if row_id in self._rows:
             return self._rows[row_id]
         if row_id in self._changed:
@@ -85,11 +84,11 @@ class RowTracker:
             return
         before, self._rows[row_id] = self._rows[row_id], content
         if content is None and (before is None or self._rng.random() < 0.7):
-            # The others stay known until they are deleted once more, to see that they stay away.
+            # The others stay expected as deleted until they are deleted once more.
             self.mark_uncertain(row_id)
 
     def mark_uncertain(self, row_id: int) -> None:
-        """The row's content is in doubt: a request for it got no answer, or a wrong one was reported already."""
+        """The row's content is unknown: a request for it got no response, or a wrong result was counted already."""
         if row_id in self._rows:
             del self._rows[row_id]
             self._own.remove(row_id)
@@ -98,7 +97,7 @@ class RowTracker:
             self._uncertain.add(row_id)
 
     def new_content(self) -> UserContent:
-        """A name that obeys the sample's rule (words, single spaces): of one word to four, in many scripts."""
+        """A name by the sample's rule (words, single spaces): one to four words, in several scripts."""
         self._names += 1
         first = self._rng.choice(FIRST_NAMES)
         last = self._rng.choice(LAST_NAMES)

@@ -157,7 +157,7 @@ async def test_a_database_that_is_lost_later_is_waited_for(here: CliEnvironment)
         async with away.run_agent() as agent:
             await agent.wait_for_output("holding the lease")
             await relay.close_port()
-            await agent.wait_for_output("trying again until it works")
+            await agent.wait_for_output("retrying until it works")
             await asyncio.sleep(1.5)  # several tries: they must not fill the log
             refused = agent.log.count("refuses connections")
             assert refused <= 1, agent.log

@@ -28,7 +28,7 @@ class _Context:
     def __init__(self, flags: FlagStore) -> None:
         self.flags = flags
 
-    async def prove_lease(self) -> None: ...
+    async def check_lease(self) -> None: ...
 
 
 def handle(**detail: Any) -> StepHandle:

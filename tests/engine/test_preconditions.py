@@ -36,7 +36,7 @@ async def test_another_object_under_a_confirmed_name_is_refused(tmp_path: Path) 
         first, now = await recreate_deployment(api)
         for kind in (CommandKind.ADVANCE, CommandKind.ROLLBACK):
             await require_same_objects(api.cluster, confirmed(kind, now))
-            with pytest.raises(Refused, match=rf"made anew since it was confirmed \(uid {first} is {now} now\)"):
+            with pytest.raises(Refused, match=rf"created again since it was confirmed \(uid {first} is {now} now\)"):
                 await require_same_objects(api.cluster, confirmed(kind, first))
         await api.cluster.http.request_json("DELETE", api.cluster.path("apis/apps/v1", "deployments", NAME))
         await require_same_objects(api.cluster, confirmed(CommandKind.ROLLBACK, now))  # the way back is open, whatever

@@ -100,5 +100,5 @@ async def test_a_defect_fails_the_step_without_its_text(pg_dsn: str, monkeypatch
         await perform(monkeypatch, runner, work, effect)
         stored: Any = (await store.read()).release
         assert stored.state is ReleaseState.FAILED
-        assert "defect in zdd: KeyError" in stored.error
+        assert "bug in zdd: KeyError" in stored.error
         assert "s3cret" not in stored.error

@@ -149,7 +149,7 @@ async def test_rows_that_fail_go_to_the_ledger_and_the_rest_goes_on(
         catalog = await run_expand(store, plan)
         backfill = await runner(store, plan)
         await backfill.prepare()
-        with pytest.raises(StepFailed, match="4 rows could not be moved") as caught:
+        with pytest.raises(StepFailed, match="4 rows failed") as caught:
             await backfill.run()
         assert "zdd.failed_row" in caught.value.hint
         failed = await db.fetch("SELECT key, reason FROM zdd.failed_row ORDER BY (key->>0)::int")
@@ -171,7 +171,7 @@ async def test_rows_that_fail_go_to_the_ledger_and_the_rest_goes_on(
             await db.execute("INSERT INTO t2 VALUES (100, 20) ON CONFLICT (id) DO UPDATE SET share = 20")
         else:
             await db.execute("UPDATE t SET share = 20 WHERE id = 100")
-        with pytest.raises(StepFailed, match="1 rows could not be moved"):
+        with pytest.raises(StepFailed, match="1 rows failed"):
             await backfill.run()
         await db.execute("UPDATE t SET parts = 1 WHERE id = 200")
         await backfill.run()

@@ -239,7 +239,7 @@ async def test_the_next_agent_goes_on_where_the_one_before_it_was(tmp_path: Path
         third = await here.start_loop()
         output = await here.run_until(third, lambda now: now["errors"].verdict is Verdict.UNKNOWN)
         assert "targets are silent" in output["errors"].reason
-        assert "there is no connection to Kubernetes yet" in output["errors"].reason
+        assert "not connected to Kubernetes yet" in output["errors"].reason
         assert third._rule_states["errors"].breached_seconds >= before
 
         here.connected = True

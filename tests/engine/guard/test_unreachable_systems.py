@@ -89,4 +89,4 @@ async def test_the_guard_waits_for_no_other_system(tmp_path: Path, pg_dsn: str) 
         assert output["outside"].verdict is output["orders"].verdict is Verdict.FAIL
         assert output["orders"].value == 7
         assert (output["pods"].verdict, output["pods"].should_act) == (Verdict.UNKNOWN, False)
-        assert output["pods"].reason == "there is no connection to Kubernetes yet"
+        assert output["pods"].reason == "not connected to Kubernetes yet"

@@ -67,7 +67,7 @@ class DropArchive:
         await change_schema(ctx, step, lambda catalog: drop_archive_statements(ctx.expand_contract_plan, catalog))
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        """Nothing to undo: a drop that had an effect is recorded in its transaction, and no rollback starts after it."""
+        """Nothing to undo: a drop that succeeded is recorded in its transaction, and no rollback starts after it."""
 
 
 class AnalyzeTable:

@@ -121,7 +121,7 @@ def test_shapes_tell_how_and_not_what(old: object, new: object, told: Difference
 
 
 def test_what_is_whole_or_missing_is_told_too() -> None:
-    assert compare_results(None, ANA) == (Difference("presence", "<nothing>", "<an answer>"),)
+    assert compare_results(None, ANA) == (Difference("presence", "<no result>", "<result>"),)
     assert compare_results(1, 2, ["value"]) == (Difference("value", "1", "2"),)
     assert compare_results({"a": 1}, {}, ["a"]) == (Difference("a", "1", "<absent>"),)
     assert compare_results(ANA, ANA) == ()

@@ -20,9 +20,7 @@ class Backoff:
         reset_after: an attempt that ran for this many seconds counts as a success.
     """
 
-    def __init__(
-        self, first: float, longest: float, *, jitter: float = 0.5, reset_after: float | None = None
-    ) -> None:
+    def __init__(self, first: float, longest: float, *, jitter: float = 0.5, reset_after: float | None = None) -> None:
         self._first = first
         self._longest = longest
         self._jitter = jitter

@@ -48,7 +48,7 @@ async def _count_step_ends(env: Environment, direction: str) -> dict[str, int]:
     try:
         rows = await connection.fetch(
             "SELECT split_part(message, ' ', 2) AS step, count(*) FROM zdd.event"
-            " WHERE kind = 'step' AND what LIKE $1 || ' % done' GROUP BY 1",
+            " WHERE kind = 'step' AND message LIKE $1 || ' % done' GROUP BY 1",
             direction,
         )
     finally:
@@ -100,7 +100,7 @@ async def test_a_rollback_survives_a_kill_at_every_boundary(tmp_path: Path) -> N
         assert {step.status for step in record.steps} <= {StepStatus.UNDONE, StepStatus.PENDING}
         undone = [step.name for step in reversed(there)]
         assert driver.killed_at()[forward:] == kill_points("undo", undone)
-        assert await _count_step_ends(env, "undo") == dict.fromkeys(undone, 1), "an undo was lost, or done twice"
+        assert await _count_step_ends(env, "revert") == dict.fromkeys(undone, 1), "an undo was lost, or done twice"
         assert describe_differences(before, await read_environment_state(env)) == []
         await assert_no_failures(env)
 
@@ -121,6 +121,6 @@ async def test_a_canary_survives_a_kill_at_every_boundary_there_and_back(tmp_pat
         undone = list(reversed(steps))
         assert (await driver.read_record()).release.state is ReleaseState.ROLLED_BACK
         assert driver.killed_at() == kill_points("run", steps) + kill_points("undo", undone)
-        assert await _count_step_ends(env, "undo") == dict.fromkeys(undone, 1), "an undo was lost, or done twice"
+        assert await _count_step_ends(env, "revert") == dict.fromkeys(undone, 1), "an undo was lost, or done twice"
         assert describe_differences(before, await read_environment_state(env)) == []
         await assert_no_failures(env)

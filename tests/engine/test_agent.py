@@ -1,4 +1,4 @@
-"""Agents as processes: one works and the others stand by; systems that are away are waited for; an end is an end."""
+"""Agents as processes: one works and the others stand by; all wait for unreachable systems."""
 
 import asyncio
 import re
@@ -27,14 +27,14 @@ async def here(tmp_path: Path, pg_dsn: str, redis_url: str) -> AsyncIterator[Cli
 
 
 async def find_lease_holder(*agents: AgentProcess) -> tuple[AgentProcess, AgentProcess]:
-    """The one that holds the lease, then the one that stands by."""
+    """The agent that holds the lease, then the one that stands by."""
 
-    async def judged() -> tuple[AgentProcess, AgentProcess] | None:
+    async def find() -> tuple[AgentProcess, AgentProcess] | None:
         working = [agent for agent in agents if "holding the lease" in agent.log]
         waiting = [agent for agent in agents if "standing by" in agent.log]
         return (working[0], waiting[0]) if working and waiting else None
 
-    found: tuple[AgentProcess, AgentProcess] = await wait_until(judged)
+    found: tuple[AgentProcess, AgentProcess] = await wait_until(find)
     return found
 
 
@@ -46,7 +46,7 @@ async def events(here: CliEnvironment, kind: str) -> list[str]:
     return str(text).splitlines()
 
 
-async def test_one_works_the_other_takes_over(here: CliEnvironment) -> None:
+async def test_one_agent_works_and_the_other_takes_over(here: CliEnvironment) -> None:
     async with here.run_agent() as one, here.run_agent() as two:
         first, second = await find_lease_holder(one, two)
         assert "holding the lease" not in second.log, "both work"
@@ -62,7 +62,7 @@ async def test_one_works_the_other_takes_over(here: CliEnvironment) -> None:
             assert await second.wait_for_exit(signal.SIGTERM) == 0
             assert "told to stop" in second.log
             await third.wait_for_output("holding the lease")
-            # Given back, not run out: nobody was silent.
+            # Released, not expired: no agent was silent.
             given, taken = (await events(here, "lease"))[-2:]
             assert given.startswith("gave the lease back")
             assert taken.startswith("took the lease")
@@ -75,7 +75,7 @@ async def test_one_works_the_other_takes_over(here: CliEnvironment) -> None:
             assert (await here.run_zdd("pause")).out == f"pause done: {NAME} is planned, paused\n"
 
 
-async def test_an_ended_release_is_begun_again_only_when_asked_to(here: CliEnvironment) -> None:
+async def test_an_ended_release_starts_again_only_with_new(here: CliEnvironment) -> None:
     async with here.run_agent() as agent:
         await agent.wait_for_output("holding the lease")
         ended = await here.run_zdd("rollback", "--yes", "--reason", "wrong day")
@@ -96,7 +96,7 @@ async def test_an_ended_release_is_begun_again_only_when_asked_to(here: CliEnvir
     async with here.run_agent("--anew") as agent:
         await agent.wait_for_output("holding the lease")
         assert await here.fetchval("SELECT count(*) FROM zdd.release") == 2
-        # --anew is no licence to begin a third while the second is under way.
+        # --anew does not start a third release while the second one runs.
         more = await here.run_zdd("agent", "--anew", "--if-needed")
         assert (more.code, "another agent holds the lease" in more.err) == (0, True)
         assert await here.fetchval("SELECT count(*) FROM zdd.release") == 2
@@ -120,7 +120,7 @@ async def _start_behind_relay(here: CliEnvironment, system: str) -> tuple[Relay,
 
 
 @pytest.mark.parametrize("system", ["Redis", "Kubernetes"])
-async def test_a_release_under_way_is_taken_over_although_a_system_is_away(here: CliEnvironment, system: str) -> None:
+async def test_a_release_is_taken_over_while_a_system_is_unreachable(here: CliEnvironment, system: str) -> None:
     async with here.run_agent() as agent:
         await agent.wait_for_output("holding the lease")
         assert await agent.wait_for_exit(signal.SIGTERM) == 0
@@ -132,7 +132,7 @@ async def test_a_release_under_way_is_taken_over_although_a_system_is_away(here:
         output: list[str] = await wait_until(lambda: events(here, "error"))  # the log is written first
         assert output[0].startswith(f"agent waits for {system}")
 
-        # It holds the lease all the while: nobody else works, and its silence is explained.
+        # It holds the lease meanwhile: no other agent works, and the audit explains why commands wait.
         held = await here.run_zdd("agent", "--if-needed")
         assert "another agent holds the lease" in held.err
         unanswered = await here.run_zdd("pause", "--timeout", "1s")
@@ -146,7 +146,7 @@ async def test_a_release_under_way_is_taken_over_although_a_system_is_away(here:
         assert f"{NAME}: planned, PAUSED" in status.out
 
 
-async def test_a_database_that_is_lost_later_is_waited_for(here: CliEnvironment) -> None:
+async def test_the_agent_waits_for_a_lost_database(here: CliEnvironment) -> None:
     parts = urlsplit(here.environ["DATABASE_URL"])
     assert parts.port
     relay = Relay("127.0.0.1", parts.port, free_port())
@@ -157,7 +157,7 @@ async def test_a_database_that_is_lost_later_is_waited_for(here: CliEnvironment)
         async with away.run_agent() as agent:
             await agent.wait_for_output("holding the lease")
             await relay.close_port()
-            await agent.wait_for_output("trying again until it works")
+            await agent.wait_for_output("retrying until it works")
             await asyncio.sleep(1.5)  # several tries: they must not fill the log
             refused = agent.log.count("refuses connections")
             assert refused <= 1, agent.log

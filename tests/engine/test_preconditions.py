@@ -1,4 +1,4 @@
-"""The Deployments of a confirmed command are held against the cluster before it takes effect."""
+"""The Deployments of a confirmed command are compared with the cluster before it takes effect."""
 
 import signal
 from pathlib import Path
@@ -36,10 +36,10 @@ async def test_another_object_under_a_confirmed_name_is_refused(tmp_path: Path) 
         first, now = await recreate_deployment(api)
         for kind in (CommandKind.ADVANCE, CommandKind.ROLLBACK):
             await require_same_objects(api.cluster, confirmed(kind, now))
-            with pytest.raises(Refused, match=rf"made anew since it was confirmed \(uid {first} is {now} now\)"):
+            with pytest.raises(Refused, match=rf"created again since it was confirmed \(uid {first} is {now} now\)"):
                 await require_same_objects(api.cluster, confirmed(kind, first))
         await api.cluster.http.request_json("DELETE", api.cluster.path("apis/apps/v1", "deployments", NAME))
-        await require_same_objects(api.cluster, confirmed(CommandKind.ROLLBACK, now))  # the way back is open, whatever
+        await require_same_objects(api.cluster, confirmed(CommandKind.ROLLBACK, now))  # a rollback does what it can
         with pytest.raises(Refused, match="deleted since it was confirmed"):
             await require_same_objects(api.cluster, confirmed(CommandKind.ADVANCE, now))
 

@@ -1,4 +1,4 @@
-"""One piece of work on a real store: what is recorded when its effect, its record or the step itself goes wrong."""
+"""One step on a real store: the record when its effect, its record or the step itself fails."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,7 +10,7 @@ import pytest
 from tests.support.store import AGENT, open_store, plan_for
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.store.agent import AgentStore, acquire_lease
-from zdd_tui.engine import runner as room
+from zdd_tui.engine import runner as runner_module
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.runner import ReleaseHolder, Runner
 from zdd_tui.model.errors import StepFailed
@@ -56,12 +56,12 @@ async def open_runner(dsn: str) -> AsyncIterator[tuple[AgentStore, ReleaseHolder
 
 
 async def perform(monkeypatch: pytest.MonkeyPatch, runner: Runner, work: PendingStep, effect: Effect) -> None:
-    monkeypatch.setattr(room, "STEPS", {work.step.registry_key: FakeStep(effect)})
+    monkeypatch.setattr(runner_module, "STEPS", {work.step.registry_key: FakeStep(effect)})
     async with asyncio.timeout(10):
         await runner.run_step(work)
 
 
-async def test_a_failure_after_the_record_was_written_fails_the_step_and_locks_nobody_out(
+async def test_a_failure_after_the_record_fails_the_step_and_releases_the_lock(
     pg_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def effect(ctx: Context, step: StepHandle) -> None:
@@ -92,7 +92,7 @@ async def test_effect_and_record_commit_together(pg_dsn: str, monkeypatch: pytes
         assert next(step for step in record.steps if step.name == work.step.name).detail == {"made": "made"}
 
 
-async def test_a_defect_fails_the_step_without_its_text(pg_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bug_fails_the_step_without_its_text(pg_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def effect(_ctx: Context, _step: StepHandle) -> None:
         raise KeyError("s3cret")
 
@@ -100,5 +100,5 @@ async def test_a_defect_fails_the_step_without_its_text(pg_dsn: str, monkeypatch
         await perform(monkeypatch, runner, work, effect)
         stored: Any = (await store.read()).release
         assert stored.state is ReleaseState.FAILED
-        assert "defect in zdd: KeyError" in stored.error
+        assert "bug in zdd: KeyError" in stored.error
         assert "s3cret" not in stored.error

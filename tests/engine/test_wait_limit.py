@@ -1,4 +1,4 @@
-"""A release that waits longer than its plan allows: said once, by whichever agent notices, and first in its status."""
+"""A release that waits longer than its plan allows: reported once, and first in the status."""
 
 import json
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ async def waiting_release(here: CliEnvironment) -> list[str]:
     return str(await here.fetchval(text)).splitlines()
 
 
-async def test_a_wait_over_its_limit_is_told_once(here: CliEnvironment) -> None:
+async def test_a_wait_over_its_limit_is_reported_once(here: CliEnvironment) -> None:
     here.plan_file.write_text(here.plan_file.read_text().split("\nguard:")[0] + "\n")
     here.rewrite("wait_limit: 1d", "wait_limit: 1s")
     async with here.run_agent() as agent:
@@ -39,8 +39,8 @@ async def test_a_wait_over_its_limit_is_told_once(here: CliEnvironment) -> None:
         shown = (await here.run_zdd("status")).out.splitlines()
         assert shown[0] == f"{NAME}: waiting in expand (demo)"
         assert shown[1].startswith("  ✗ LATE: waits ")
-        # The next phase cannot be left here, where no pod runs: its gates say no, and that is no wait.
+        # The next phase cannot be left here, where no pod runs: its gates fail, and that is no wait.
         assert (await here.run_zdd("pause")).code == 0
         assert (await here.run_zdd("status")).out.count("LATE") == 0
     (text,) = await waiting_release(here)
-    assert text.endswith("for you, limit 1.0s"), "the second agent says nothing of the same wait"
+    assert text.endswith("for you, limit 1.0s"), "the second agent must not report the same wait"

@@ -259,17 +259,17 @@ async def test_an_agent_refuses_the_advance_and_writes_down_who_went_without(pro
     """The rule is asked where commands are taken: one refused, one with a waiver that lands in the audit."""
     loaded = plan_of(production)
     async with make_planned_release(loaded) as (ctx, store, release_id):
-        tenure = make_lease_session(ctx, loaded)
+        session = make_lease_session(ctx, loaded)
         refused = await store.send_command(release_id, CommandRequest(CommandKind.ADVANCE), actor=ANA)
         waived = await store.send_command(
             release_id, CommandRequest(CommandKind.ADVANCE, "the index is on fire", unrehearsed=True), actor=ANA
         )
         record = await store.read_release(release_id)
-        tenure._holder.release = record.release
+        session._holder.release = record.release
         for _ in range(2):
             stored = await ctx.store.next_command()
             assert stored is not None
-            await asyncio.wait_for(tenure._handle_command(stored), 20)
+            await asyncio.wait_for(session._handle_command(stored), 20)
         answer = await store.read_command(refused)
         assert answer.status == "refused"
         assert "zdd rehearse" in answer.outcome
@@ -281,11 +281,11 @@ async def test_an_agent_refuses_the_advance_and_writes_down_who_went_without(pro
 
 
 def make_lease_session(ctx: Context, loaded: LoadedPlan) -> Any:
-    """A tenure that is connected, and whose loops do not run."""
+    """A session that is connected, and whose loops do not run."""
     from zdd_tui.engine.lease_session import LeaseSession
     from zdd_tui.engine.runner import ReleaseHolder
 
-    tenure = LeaseSession(loaded.plan, ctx.store, None, ignore_progress)
-    tenure._ctx = ctx
-    tenure._holder = ReleaseHolder(None)  # type: ignore[arg-type]
-    return tenure
+    session = LeaseSession(loaded.plan, ctx.store, None, ignore_progress)
+    session._ctx = ctx
+    session._holder = ReleaseHolder(None)  # type: ignore[arg-type]
+    return session

@@ -1,4 +1,4 @@
-"""The flag client on a real Redis: fresh, fail static, back again."""
+"""The flag client on a real Redis: fresh, fail static, reconnect."""
 
 import asyncio
 import os
@@ -74,7 +74,7 @@ async def test_without_tracking_polling_keeps_the_bound(redis_url: str, client: 
         await client.execute_command("ACL", "DELUSER", "plain")
 
 
-async def test_a_lost_redis_keeps_what_is_known_and_a_new_one_is_found(server: RedisServer) -> None:
+async def test_a_lost_redis_keeps_the_last_values_and_a_new_one_is_used(server: RedisServer) -> None:
     client = redis.asyncio.Redis.from_url(server.url)
     await client.set("ff:k", "true")
     async with FlagClient(server.url, ["k"], max_staleness=0.2) as flags:

@@ -47,7 +47,7 @@ def test_a_unit_that_is_on_stays_on_when_the_percentage_grows(first: int, second
     assert client.is_on("k", unit) or not on
 
 
-def test_before_redis_has_answered_defaults_hold_and_say_so() -> None:
+def test_defaults_are_used_and_reported_before_the_first_read() -> None:
     client = FlagClient("redis://unused", ["on", "off"], defaults={"on": 100})
     assert client.is_on("on", 1)
     assert not client.is_on("off", 1)
@@ -62,12 +62,12 @@ def test_before_redis_has_answered_defaults_hold_and_say_so() -> None:
     ("write", "read", "sides"),
     [(0, 0, (False, False)), (0, 100, (False, False)), (100, 0, (True, False)), (100, 100, (True, True))],
 )
-def test_what_is_not_written_is_not_read(write: int, read: int, sides: tuple[bool, bool]) -> None:
+def test_a_side_that_is_not_written_is_not_read(write: int, read: int, sides: tuple[bool, bool]) -> None:
     flags = FlagClient("redis://unused", ["w", "r"], defaults={"w": write, "r": read})
     assert DualWrite(flags, write_key="w", read_key="r").decide(7) == WriteDecision(*sides)
 
 
-def test_beside_a_trigger_the_read_flag_decides_alone() -> None:
+def test_with_a_trigger_only_the_read_flag_decides() -> None:
     flags = FlagClient("redis://unused", ["r"], defaults={"r": 100})
     assert DualWrite(flags, write_key=None, read_key="r").decide(7) == WriteDecision(False, True)
 

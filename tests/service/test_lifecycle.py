@@ -10,7 +10,7 @@ from zdd_tui.service.metrics import RequestMetrics
 
 
 class Dependency:
-    """Something that can be away or slow."""
+    """A dependency that can be unavailable or slow."""
 
     def __init__(self) -> None:
         self.away = False
@@ -78,7 +78,7 @@ async def test_without_tolerance_the_first_failure_counts() -> None:
     assert not (await lifecycle.check_readiness()).ready
 
 
-async def test_a_hanging_check_is_cut_off() -> None:
+async def test_a_hanging_check_times_out() -> None:
     dependency = Dependency()
     dependency.hangs = True
     lifecycle = Lifecycle([Check("db", dependency.probe, timeout=0.02)])
@@ -123,7 +123,7 @@ async def test_drain_serves_late_requests_and_waits_for_those_in_flight() -> Non
     await asyncio.gather(early, late)
 
 
-async def test_drain_ends_with_the_grace() -> None:
+async def test_drain_ends_after_the_grace_period() -> None:
     lifecycle = Lifecycle(drain_seconds=0, grace_seconds=0.02)
     lifecycle.mark_started()
     with lifecycle.track_request():

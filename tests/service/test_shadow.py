@@ -1,4 +1,4 @@
-"""Shadow reads: the answered request is never hurt, and what is counted is what happened."""
+"""Shadow reads: requests are not affected, and the counters are correct."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,13 +22,13 @@ class SampleUser:
 
 
 def make(shadow: int = 100, read: int = 0, **options: object) -> ShadowComparison[SampleUser | None]:
-    flags = FlagClient("redis://127.0.0.1:1/0", ["shadow", "read"])  # never started: it holds what we put there
+    flags = FlagClient("redis://127.0.0.1:1/0", ["shadow", "read"])  # never started: it holds the values of the test
     flags._flags = {"shadow": FlagState(shadow), "read": FlagState(read)}
     return ShadowComparison("users", flags, shadow_key="shadow", read_key="read", **options)  # type: ignore[arg-type]
 
 
 def answers(*values: SampleUser | Exception | None) -> Callable[[], Awaitable[SampleUser | None]]:
-    """One after the other, the last for ever."""
+    """Returns one after the other, and then the last one again."""
     left = list(values)
 
     async def answer() -> SampleUser | None:
@@ -46,7 +46,7 @@ async def never_return() -> SampleUser | None:
 
 
 async def wait_and_scrape(shadow: ShadowComparison[SampleUser | None]) -> ShadowCounters:
-    """Waits for the comparisons and reads the page as a scraper does."""
+    """Waits for the comparisons and scrapes the metrics."""
     async with asyncio.timeout(5):
         await asyncio.gather(*shadow._running)
     families = text_string_to_metric_families(shadow.render())
@@ -61,7 +61,7 @@ async def wait_and_scrape(shadow: ShadowComparison[SampleUser | None]) -> Shadow
 ANA, BOB = SampleUser(1, "Ana"), SampleUser(1, "Bob")
 
 
-async def test_equal_answers_match_and_the_old_one_is_given() -> None:
+async def test_equal_results_match_and_the_old_one_is_returned() -> None:
     shadow = make()
     assert await shadow.run(1, old=answers(ANA), new=answers(ANA)) is ANA
     counts = await wait_and_scrape(shadow)
@@ -86,7 +86,7 @@ async def test_a_row_that_moved_between_the_reads_is_no_mismatch() -> None:
     assert (counts.results["moved"], counts.results["mismatch"], counts.new.requests) == (1, 0, 0)
 
 
-async def test_errors_and_hanging_of_the_new_path_hurt_nobody() -> None:
+async def test_errors_and_timeouts_of_the_new_path_affect_no_request() -> None:
     shadow = make(timeout=0.01)
     assert await shadow.run(1, old=answers(ANA), new=answers(ValueError("secret"))) is ANA
     assert await shadow.run(1, old=answers(ANA), new=never_return) is ANA
@@ -94,7 +94,7 @@ async def test_errors_and_hanging_of_the_new_path_hurt_nobody() -> None:
     assert (counts.results["error"], counts.results["timeout"], counts.new.errors) == (1, 1, 2)
 
 
-async def test_comparisons_are_bounded_and_what_is_over_is_skipped() -> None:
+async def test_comparisons_above_the_limit_are_skipped() -> None:
     shadow = make(max_concurrent=2, timeout=0.05)
     for _ in range(5):
         assert await shadow.run(1, old=answers(ANA), new=never_return) is ANA
@@ -110,13 +110,13 @@ async def test_the_old_paths_own_error_is_the_requests_error() -> None:
     assert not shadow._running
 
 
-async def test_nothing_runs_beside_a_request_while_the_share_is_zero() -> None:
+async def test_nothing_is_compared_while_the_share_is_zero() -> None:
     shadow = make(shadow=0)
     await shadow.run(1, old=answers(ANA), new=answers(RuntimeError()))
     assert sum((await wait_and_scrape(shadow)).results.values()) == 0
 
 
-async def test_by_the_read_flag_the_new_path_answers_and_the_old_one_is_compared() -> None:
+async def test_with_the_read_flag_the_new_path_serves_and_the_old_one_is_compared() -> None:
     shadow = make(read=100)
     assert await shadow.run(1, old=answers(ANA), new=answers(BOB)) is BOB
     counts = await wait_and_scrape(shadow)
@@ -125,7 +125,7 @@ async def test_by_the_read_flag_the_new_path_answers_and_the_old_one_is_compared
 
 
 @pytest.mark.parametrize("new", [answers(ValueError()), never_return])
-async def test_where_the_new_path_cannot_answer_the_old_one_does(
+async def test_the_old_path_serves_when_the_new_one_fails(
     new: Callable[[], Awaitable[SampleUser | None]],
 ) -> None:
     shadow = make(read=100, timeout=0.01)
@@ -134,7 +134,7 @@ async def test_where_the_new_path_cannot_answer_the_old_one_does(
     assert (await wait_and_scrape(shadow)).new.errors == 1
 
 
-async def test_stopping_ends_what_is_under_way() -> None:
+async def test_stop_cancels_running_comparisons() -> None:
     shadow = make(timeout=60)
     await shadow.run(1, old=answers(ANA), new=never_return)
     await shadow.stop()
@@ -147,7 +147,7 @@ def test_flags_must_be_declared() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "expected"),
     [
         (ANA, SampleUser(1, "Ana"), ()),
         (ANA, None, ("presence",)),
@@ -155,11 +155,11 @@ def test_flags_must_be_declared() -> None:
         (1, 2, ("value",)),
     ],
 )
-def test_what_differs_is_named(old: object, new: object, told: tuple[str, ...]) -> None:
-    assert differing_fields(old, new) == told
+def test_fields_that_differ_are_named(old: object, new: object, expected: tuple[str, ...]) -> None:
+    assert differing_fields(old, new) == expected
 
 
-# --- what the gates make of it ---------------------------------------------------------------------------------
+# The evaluation of the counters by the gates
 
 DARK = Dark(path="users", min_sample=10, max_mismatch=10, max_latency_ratio=2, latency_quantile=0.5)
 
@@ -184,7 +184,7 @@ def counted(match: float, buckets: dict[str, dict[float, float]] | None = None, 
         (counted(10), Verdict.PASS),
         (counted(9, mismatch=1), Verdict.PASS),
         (counted(8, mismatch=1, error=1), Verdict.FAIL),
-        (counted(0, timeout=2), Verdict.FAIL),  # too many already, however many may follow
+        (counted(0, timeout=2), Verdict.FAIL),  # too many already, whatever follows
         (counted(1000, moved=500, skipped=500), Verdict.PASS),
     ],
 )
@@ -210,7 +210,7 @@ def test_speed(old: dict[float, float], new: dict[float, float], verdict: Verdic
     assert evaluate_latency(counted(20, {"old": old, "new": new}), DARK)[0] is verdict
 
 
-def test_a_phase_counts_from_its_base_and_a_pod_that_began_anew_from_zero() -> None:
+def test_a_phase_counts_from_its_base_and_a_restarted_pod_from_zero() -> None:
     before = counted(100, {"old": FAST, "new": FAST}, mismatch=3)
     base = ShadowCounters.from_json(before.as_json())
     later = counted(107, {"old": FAST, "new": FAST}, mismatch=4)

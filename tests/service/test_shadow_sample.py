@@ -1,4 +1,4 @@
-"""Samples of a dark launch: what the service library writes to a log, and what the dashboard reads out of it."""
+"""Samples of a dark launch: the service library writes them to a log, the dashboard reads them."""
 
 import json
 
@@ -14,12 +14,12 @@ from zdd_tui.service.differences import MAX_SHOWN_CHARS, Difference, compare_res
 
 
 def read(log: pytest.LogCaptureFixture, path: str = "users") -> list[ShadowSample]:
-    """What stands in the log, line by line, as it would come from a pod."""
+    """The samples of the log, line by line, as they come from a pod."""
     lines = "\n".join(f"2026-11-24 {record.levelname} {record.getMessage()}" for record in log.records).split("\n")
     return [sample for line in lines if (sample := parse_sample(line, "pod-1", path)) is not None]
 
 
-def test_both_sides_know_the_same_mark() -> None:
+def test_both_sides_use_the_same_prefix() -> None:
     assert library.LOG_PREFIX == shadow_sample.LOG_PREFIX
     assert library.MAX_SAMPLES == shadow_sample.MAX_SAMPLES
 
@@ -35,14 +35,14 @@ async def test_a_mismatch_is_read_as_it_was_written(caplog: pytest.LogCaptureFix
     assert read(caplog, "orders") == []
 
 
-async def test_old_is_old_also_where_the_new_path_answers(caplog: pytest.LogCaptureFixture) -> None:
+async def test_old_stays_old_when_the_new_path_serves(caplog: pytest.LogCaptureFixture) -> None:
     shadow = make(read=100, visible_fields=["name"])
     assert await shadow.run(7, old=answers(ANA), new=answers(BOB)) is BOB
     await wait_and_scrape(shadow)
     assert read(caplog)[0].fields[0].old == '"Ana"'
 
 
-async def test_values_that_may_not_be_shown_are_shapes(caplog: pytest.LogCaptureFixture) -> None:
+async def test_hidden_values_are_shapes(caplog: pytest.LogCaptureFixture) -> None:
     shadow = make()
     await shadow.run(7, old=answers(SampleUser(1, "Ana Lee")), new=answers(SampleUser(1, "ana lee")))
     await wait_and_scrape(shadow)
@@ -50,7 +50,7 @@ async def test_values_that_may_not_be_shown_are_shapes(caplog: pytest.LogCapture
     assert "lee" not in caplog.text.casefold()
 
 
-async def test_failures_tell_their_type_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+async def test_failures_show_only_their_type(caplog: pytest.LogCaptureFixture) -> None:
     shadow = make(timeout=0.01)
     await shadow.run(1, old=answers(ANA), new=answers(ValueError("hunter2")))
     await shadow.run(2, old=answers(ANA), new=never_return)
@@ -60,7 +60,7 @@ async def test_failures_tell_their_type_and_nothing_else(caplog: pytest.LogCaptu
     assert "hunter2" not in caplog.text
 
 
-async def test_lines_are_few_and_the_next_one_tells_how_many_were_not_written(
+async def test_lines_are_limited_and_numbered(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
@@ -104,7 +104,7 @@ async def test_a_line_has_a_length_and_counts_what_it_leaves_out(caplog: pytest.
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "expected"),
     [
         ("a b", "a  b", Difference("f", "<text of 3>", "<text of 4>", "only blanks")),
         ("\u00e9", "e\u0301", Difference("f", "<text of 1>", "<text of 2>", "only the Unicode form")),
@@ -116,18 +116,18 @@ async def test_a_line_has_a_length_and_counts_what_it_leaves_out(caplog: pytest.
         ({"a": 1}, b"xy", Difference("f", "<object of 1>", "<bytes, 2>")),
     ],
 )
-def test_shapes_tell_how_and_not_what(old: object, new: object, told: Difference) -> None:
-    assert compare_results({"f": old}, {"f": new}) == (told,)
+def test_shapes_show_the_kind_and_not_the_value(old: object, new: object, expected: Difference) -> None:
+    assert compare_results({"f": old}, {"f": new}) == (expected,)
 
 
-def test_what_is_whole_or_missing_is_told_too() -> None:
-    assert compare_results(None, ANA) == (Difference("presence", "<nothing>", "<an answer>"),)
+def test_whole_and_missing_values_are_described() -> None:
+    assert compare_results(None, ANA) == (Difference("presence", "<no result>", "<result>"),)
     assert compare_results(1, 2, ["value"]) == (Difference("value", "1", "2"),)
     assert compare_results({"a": 1}, {}, ["a"]) == (Difference("a", "1", "<absent>"),)
     assert compare_results(ANA, ANA) == ()
 
 
-def test_a_long_value_is_cut_around_the_place_where_it_differs() -> None:
+def test_a_long_value_is_truncated_around_its_difference() -> None:
     (found,) = compare_results({"f": "x" * 999 + "old" + "y" * 999}, {"f": "x" * 999 + "new" + "y" * 999}, ["f"])
     assert "xold" in found.old
     assert "xnew" in found.new
@@ -139,14 +139,14 @@ class Rude:
         raise RuntimeError("no")
 
 
-def test_an_answer_that_cannot_be_told_harms_nobody() -> None:
+def test_a_value_without_text_affects_no_request() -> None:
     circle: dict[str, object] = {}
     circle["self"] = circle
     assert compare_results({"f": Rude()}, {"f": 1}, ["f"])[0].old == "<Rude>"
     assert compare_results({"f": circle}, {"f": 1}, ["f"])[0].old == "<object of 1>"
 
 
-# --- what a log may hold ---------------------------------------------------------------------------------------------
+# The lines of a log
 
 
 def line(**changes: object) -> str:
@@ -161,7 +161,7 @@ def test_an_application_may_log_in_json() -> None:
     assert parse_sample(line() + " trace_id=1", "pod-1", "users") == plain
 
 
-def test_what_looks_secret_is_masked_whatever_the_application_says() -> None:
+def test_likely_secrets_are_masked_even_in_visible_fields() -> None:
     fields = [
         ["api_key", '"hunter2 and more"', "<text of 4>", ""],
         ["dsn", '"postgresql://u:hunter2@db/x"', "null", ""],
@@ -189,21 +189,21 @@ def test_what_looks_secret_is_masked_whatever_the_application_says() -> None:
         line(at=True),
     ],
 )
-def test_what_is_no_sample_is_none(text: str) -> None:
+def test_other_lines_are_no_samples(text: str) -> None:
     assert parse_sample(text, "pod-1", "users") is None
 
 
 @given(
     st.dictionaries(st.sampled_from(["n", "unit", "fields", "more", "error", "at"]), st.from_type(object) | st.text())
 )
-def test_anything_in_a_field_is_survived(changes: dict[str, object]) -> None:
+def test_any_field_value_is_accepted(changes: dict[str, object]) -> None:
     parse_sample(line(**{key: repr(value) for key, value in changes.items()}), "pod-1", "users")
     parse_sample(
         line(**{key: [value, [1, 2, 3, 4]] for key, value in changes.items() if isinstance(value, str)}), "p", "users"
     )
 
 
-def test_the_newest_are_kept_each_once() -> None:
+def test_the_newest_samples_are_kept_once_each() -> None:
     made = [ShadowSample("p", float(at), "mismatch", at, "u") for at in range(30)]
     found = select_newest_samples([*made, *made])
     assert [sample.number for sample in found] == list(range(29, 9, -1))

@@ -55,7 +55,8 @@ async def run_agent(
     if if_needed and await _is_lease_held(loaded, release_id):
         log_to_stderr("another agent holds the lease; nothing to do")
         return 0
-    agent = Agent(loaded.plan, release_id, Actor("agent", actor.host), log=log_to_stderr, ttl=ttl, boundary=hook)
+    agent_actor, check = Actor("agent", actor.host), lambda: check_plan(loaded, offline=False)
+    agent = Agent(loaded.plan, release_id, agent_actor, log=log_to_stderr, check=check, ttl=ttl, boundary=hook)
     carrying = asyncio.create_task(agent.run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""What a step or a gate has to work with."""
+"""The context of a step or gate: the backends of the release, and the handle of the running step."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -20,17 +20,18 @@ PlanT = TypeVar("PlanT", bound=BasePlan)
 
 
 POOL_RELEASE_TIMEOUT = 5.0
+"""Seconds: after a failover the old server never confirms the cancellation of a query."""
 
 
 @dataclass(slots=True)
 class Context:
-    """The backends of one release, as the agent that holds the lease sees them.
+    """The backends of one release, in the agent that holds the lease.
 
     Attributes:
-        flag_store: None where the plan has no flags.
-        is_paused: tells whether the operator has paused the release.
-        log: takes a line for the agent's log.
-        tuning: tells which limits of the backfill the operator has changed.
+        flag_store: None for a plan without flags.
+        is_paused: returns whether the release is paused now.
+        log: writes a line to the agent's log.
+        tuning: returns the limits of the backfill that the operator has changed.
     """
 
     plan: BasePlan
@@ -48,53 +49,56 @@ class Context:
 
     @property
     def flags(self) -> FlagStore:
-        """For steps and gates of strategies that have flags."""
+        """The flag store, for steps and gates of strategies with flags."""
         assert self.flag_store is not None, f"{self.plan.strategy} plan without flags"
         return self.flag_store
 
     @property
     def expand_contract_plan(self) -> Plan:
-        """For the steps and gates of expand/contract."""
+        """The plan, for the steps and gates of expand/contract."""
         return self.plan_of_type(Plan)
 
     def current_limits(self) -> Backfill:
-        """The limits of the backfill that hold now: the plan's, as far as no operator has changed them."""
+        """The effective limits of the backfill: the plan's, with the changes of the operator."""
         return effective_limits(self.expand_contract_plan.backfill, self.tuning())
 
     def plan_of_type(self, kind: type[PlanT]) -> PlanT:
-        """The plan as its strategy's steps and gates know it; a step of another strategy is a defect of ours."""
-        assert isinstance(self.plan, kind), f"{type(self.plan).__name__} is no {kind.__name__}"
+        """The plan with the type of its strategy. Another type is a bug: the step belongs to another strategy."""
+        assert isinstance(self.plan, kind), f"{type(self.plan).__name__} is not a {kind.__name__}"
         return self.plan
 
     @asynccontextmanager
     async def read_connection(self) -> AsyncIterator[asyncpg.Connection]:
-        """A connection for looking, outside of any fence."""
+        """A connection for reads, without a fence."""
         conn = await self.store.pool.acquire()
         try:
             yield conn
         finally:
-            # With a limit: after a failover the old server never answers the cancel of what was asked of it.
             with suppress(*CONNECTION_ERRORS):
                 await self.store.pool.release(conn, timeout=POOL_RELEASE_TIMEOUT)
 
     async def catalog(self, *, fresh: bool = False) -> Catalog:
-        """The facts about the tables; read anew after every change of the schema."""
+        """The catalog of the plan's tables. Pass ``fresh`` to read it again, as after a change of the schema."""
         if self._catalog is None or fresh:
             async with self.read_connection() as conn:
                 self._catalog = await read_catalog(conn, self.expand_contract_plan)
         return self._catalog
 
     async def check_lease(self) -> None:
-        """Raises StaleEpoch unless the lease is still ours. Called right before an effect that PostgreSQL
-        cannot put into the same transaction as its fence."""
+        """Raises StaleEpoch unless this agent still holds the lease.
+
+        Called right before an effect that cannot be in one transaction with its fence.
+        """
         await self.store.check_lease()
 
 
 class StepHandle:
-    """One running step: its stored detail, its progress note, and its record.
+    """One running step: its stored detail, its progress note and its record.
 
-    ``value`` is the strategy's, such as a weight in percent. ``write_done`` may be called inside the transaction that has
-    the step's effect; then both commit together.
+    Args:
+        value: of the strategy's step, such as a weight in percent.
+        write_done: writes the step's end. It may be called in the transaction of the step's effect; both then commit
+            together.
     """
 
     def __init__(
@@ -115,17 +119,17 @@ class StepHandle:
         self._write_done = write_done
 
     async def set_note(self, text: str) -> None:
-        """What the step is doing now, for the screens; written only when it changes."""
+        """Shows on the screens what the step does now. Written only when it changes."""
         if text != self._last_note:
             self._last_note = text
             await self._write_note(text)
 
     async def save_detail(self, **facts: Any) -> None:
-        """Keeps what the undo will need. Called before the effect, so that a crash in between loses nothing."""
+        """Saves what the undo needs. Call it before the effect, so that a crash in between loses nothing."""
         self.detail |= facts
         await self._write_detail(self.detail)
 
     async def record_done(self, conn: asyncpg.Connection, **facts: Any) -> None:
-        """Writes the step's end, and facts for its undo, inside the transaction of its effect."""
+        """Writes the step's end, and facts for its undo, in the transaction of its effect."""
         self.detail |= facts
         await self._write_done(conn, self.detail)

@@ -1,8 +1,8 @@
-"""One tenure of the lease: from taking it to losing it or to the end of the release.
+"""The agent's work from acquiring the lease until it loses the lease or the release ends.
 
-Five loops run side by side: the lease is renewed, commands are taken one at a time, steps are run one at a time, gates
-are judged, and so are the rules of the guard, which waits for no other system to be there. The first that ends, ends
-the tenure.
+Five loops run concurrently, in the manner of a Kubernetes controller: one renews the lease, one handles commands one
+at a time, one runs steps one at a time, one evaluates the gates, and one evaluates the guard's rules. The first loop
+that ends or fails ends the session; the next session continues from the state in PostgreSQL.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
+from zdd_tui.backends.backoff import Backoff
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.backends.store.agent import AgentStore
@@ -25,7 +26,7 @@ from zdd_tui.engine.preconditions import (
     require_same_objects,
 )
 from zdd_tui.engine.runner import ReleaseHolder, Runner, StepHook
-from zdd_tui.model.errors import BackendError, DatabaseUnavailable, Refused
+from zdd_tui.model.errors import BackendError, DatabaseUnavailable, Refused, ZddError
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.guard import Guard
 from zdd_tui.model.release.records import NewEvent, ReleaseRecord, StoredCommand
@@ -41,38 +42,50 @@ from zdd_tui.model.release.state import (
 from zdd_tui.model.release.summary import find_wait
 
 RENEWALS_PER_TTL = 3
-"""Renewals in the life of a lease: two may fail."""
+"""Renewals in the lifetime of a lease: two may fail."""
 GATE_INTERVAL = 1.0
-RECONNECT_DELAY = 1.0
-
+"""Seconds between two evaluations of the gates."""
 ENTRY_GATE_INTERVAL = 3.0
-"""Seconds between two looks before the first phase: each asks the databases of other regions."""
+"""Seconds between two evaluations before the first phase: each reads the databases of other regions."""
+RECONNECT_DELAY = 1.0
+"""The longest pause between two attempts to connect to Kubernetes or Redis."""
+
 LogCallback = Callable[[str], None]
+PlanCheck = Callable[[], Awaitable[object]]
+"""Raises a ZddError for a plan that must not start."""
 T = TypeVar("T")
 
 
 class LeaseSession:
-    """What the agent does while it holds the lease."""
+    """Runs the release while the lease is held."""
 
-    def __init__(self, plan: BasePlan, store: AgentStore, hook: StepHook | None, log: LogCallback) -> None:
+    def __init__(
+        self,
+        plan: BasePlan,
+        store: AgentStore,
+        hook: StepHook | None,
+        log: LogCallback,
+        check: PlanCheck | None = None,
+    ) -> None:
         self._plan = plan
         self._store = store
         self._hook = hook
         self._log = log
+        self._check = check
         self._state_changed = asyncio.Event()
         self._gate_lock = asyncio.Lock()
-        self._step_lock = asyncio.Lock()  # held while the next step is chosen, and while a command changes course
+        self._step_lock = asyncio.Lock()  # held while the next step is chosen and while a command changes the release
         self._running_step: asyncio.Task[None] | None = None
         self._holder: ReleaseHolder
         self._ctx: Context
         self._cluster: Cluster | None = None
-        self._reported_wait_since = 0.0  # since when the wait has lasted that was told of
+        self._reported_wait_since = 0.0
         self._runner: Runner
 
     async def run(self) -> Release:
-        """Works until the release has ended; whatever ends the tenure before that is raised."""
+        """Runs until the release has ended. Whatever ends the session earlier is raised."""
         self._holder = ReleaseHolder((await self._store.read()).release)
-        # Renewed from the first moment on: connecting to the other systems may take longer than the lease lasts.
+        # The renewals start first: connecting to the other systems may take longer than the lease lasts.
         await _run_until_first_ends(self._renew_loop(), self._run_loops())
         return self._release
 
@@ -81,7 +94,7 @@ class LeaseSession:
         return self._holder.release
 
     async def _renew_loop(self) -> None:
-        """Two renewals may fail, say by a reset of the connection, before the tenure is given up."""
+        """Renews the lease. While the database is unreachable it retries for as long as the lease lasts."""
         while True:
             await asyncio.sleep(self._store.ttl / RENEWALS_PER_TTL)
             try:
@@ -99,11 +112,11 @@ class LeaseSession:
 
     async def _run_release(self, stack: AsyncExitStack) -> None:
         await self._connect(stack)
-        self._notify_change()
+        self._state_changed.set()
         await _run_until_first_ends(self._command_loop(), self._step_loop(), self._gate_loop())
 
     def _build_guard(self, guard: Guard) -> GuardLoop:
-        """It waits for no other system: it begins with what it can see, and the rest is unknown."""
+        """The guard starts before the connections exist. A rule is unknown while its source is unavailable."""
         return GuardLoop(
             self._plan,
             guard,
@@ -112,6 +125,8 @@ class LeaseSession:
             release=lambda: self._release,
             log=self._log,
         )
+
+    # Connections
 
     async def _connect(self, stack: AsyncExitStack) -> None:
         redis = asyncio.create_task(self._connect_flags(stack))
@@ -145,34 +160,30 @@ class LeaseSession:
         return flags
 
     async def _connect_with_retry(self, system: str, connect: Callable[[], Awaitable[T]]) -> T:
-        """Connects, for ever; the reason why it cannot is said once, where operators look."""
-        said = ""
+        """Retries without limit. Each new reason is logged and written to the audit once."""
+        backoff = Backoff(RECONNECT_DELAY, RECONNECT_DELAY)
+        reported = ""
         while True:
             try:
                 return await connect()
             except BackendError as error:
-                if error.title != said:
-                    said = error.title
+                if error.title != reported:
+                    reported = error.title
                     self._log(f"waiting for {system}: {error}")
-                    await self._store.save(
-                        self._release, events=[NewEvent("error", f"agent waits for {system}: {error}")]
-                    )
-            await asyncio.sleep(RECONNECT_DELAY)
+                    event = NewEvent("error", f"agent waits for {system}: {error}")
+                    await self._store.save(self._release, events=[event])
+            await backoff.sleep()
 
-    def _notify_change(self) -> None:
-        """The state has changed: whoever waits for that looks again."""
-        self._state_changed.set()
-
-    # --- steps ----------------------------------------------------------------------------------------------
+    # Steps
 
     async def _step_loop(self) -> None:
         try:
             while not self._release.state.has_ended:
                 async with self._step_lock:
                     self._state_changed.clear()
-                    work = next_pending_step(self._release)
-                    if work is not None:
-                        self._running_step = asyncio.create_task(self._runner.run_step(work))
+                    pending = next_pending_step(self._release)
+                    if pending is not None:
+                        self._running_step = asyncio.create_task(self._runner.run_step(pending))
                 if self._running_step is None:
                     await self._state_changed.wait()
                     continue
@@ -186,13 +197,13 @@ class LeaseSession:
             await self._cancel_step()
 
     async def _cancel_step(self) -> None:
-        """Ends the running step wherever it is. Steps bear that: they are run again or undone."""
+        """Cancels the running step wherever it is. Steps are idempotent: it is run again or undone."""
         step = self._running_step
         if step is not None and not step.done():
             step.cancel()
             await asyncio.wait([step])
 
-    # --- commands -------------------------------------------------------------------------------------------
+    # Commands
 
     async def _command_loop(self) -> None:
         dsn = self._plan.database.dsn.get_secret_value()
@@ -202,60 +213,72 @@ class LeaseSession:
                     await self._handle_command(stored)
 
     async def _handle_command(self, stored: StoredCommand) -> None:
-        asked = stored.to_command
-        if asked.kind is CommandKind.ADVANCE:
-            await self._evaluate_gates()  # an operator must not be refused for a reading that is only old
-        async with self._step_lock:
-            try:
+        command = stored.to_command
+        try:
+            if command.kind is CommandKind.ADVANCE:
+                await self._evaluate_gates()  # a reading that is only old must not refuse the command
+                await self._require_checked_plan(command)
+            async with self._step_lock:
                 await require_same_objects(self._ctx.cluster, stored)
-                if asked.kind is CommandKind.ROLLBACK:
-                    await self._stop_step_for_rollback(asked)
-                await self._apply_command(stored, asked)
-            except Refused as refusal:
-                await self._store.complete_command(stored.id, refused=True, outcome=str(refusal), release=None)
-                self._log(f"refused {stored.kind} by {stored.actor}: {refusal.title}")
-        self._notify_change()
+                if command.kind is CommandKind.ROLLBACK:
+                    await self._stop_step_for_rollback(command)
+                await self._apply_command(stored, command)
+        except Refused as refusal:
+            await self._store.complete_command(stored.id, refused=True, outcome=str(refusal), release=None)
+            self._log(f"refused {stored.kind} by {stored.actor}: {refusal.title}")
+        self._state_changed.set()
 
-    async def _stop_step_for_rollback(self, requested: Command) -> None:
+    async def _require_checked_plan(self, advance: Command) -> None:
+        """Refuses to start a release that `zdd check` refuses. The plan or a system may have changed since it was
+        registered. A release that has started is resumed without the check: it must be possible to finish it."""
+        if self._check is None or self._release.state is not ReleaseState.PLANNED:
+            return
         record = await self._store.read()
-        apply_command(self._release, requested, record.gates, record.now)  # a refused rollback must not cut a step off
+        apply_command(self._release, advance, record.gates, record.now)  # the rules refuse it at once, without a check
+        try:
+            await self._check()
+        except ZddError as error:
+            raise Refused(f"zdd check refuses this plan: {error.title}", error.hint) from None
+
+    async def _stop_step_for_rollback(self, rollback: Command) -> None:
+        record = await self._store.read()
+        apply_command(self._release, rollback, record.gates, record.now)  # a refused rollback must not cancel a step
         await self._cancel_step()
-        # The step may have committed its end before it noticed that it was cut off.
+        # The step may have committed its end before it was cancelled.
         self._holder.release = (await self._store.read()).release
 
-    async def _apply_command(self, stored: StoredCommand, requested: Command) -> None:
+    async def _apply_command(self, stored: StoredCommand, command: Command) -> None:
         async with self._holder.lock:
             record = await self._store.read()
             before = self._holder.release
             if self._plan.confirm.needs_reason(stored.kind, stored.request.reason):
-                raise Refused(f"the plan asks for a reason to {stored.kind}", "say why; it goes into the audit")
-            if requested.kind is CommandKind.TUNE:
-                requested = build_tune_command(self._plan, before, stored)
-            after = apply_command(before, requested, record.gates, record.now)
+                raise Refused(f"the plan asks for a reason to {stored.kind}", "repeat the command with --reason TEXT")
+            if command.kind is CommandKind.TUNE:
+                command = build_tune_command(self._plan, before, stored)
+            after = apply_command(before, command, record.gates, record.now)
             events = await require_rehearsal(self._ctx, before, stored, record.now)
             if after.phase != before.phase and after.current_phase is not None:
                 events.append(NewEvent("phase", f"{after.current_phase.name} begins"))
-            place = after.current_phase.name if after.current_phase else after.name
-            outcome = f"{place} is {after.state}{', paused' if after.paused else ''}"
-            if requested.kind is CommandKind.TUNE:
+            if command.kind is CommandKind.TUNE:
                 outcome = describe_tune_result(self._plan, before, after)
+            else:
+                outcome = f"{_position_name(after)} is {after.state}{', paused' if after.paused else ''}"
             await self._store.complete_command(stored.id, refused=False, outcome=outcome, release=after, events=events)
             self._holder.release = after
             self._log(f"{stored.kind} by {stored.actor}: {outcome}")
 
-    # --- gates ----------------------------------------------------------------------------------------------
+    # Gates
 
     async def _gate_loop(self) -> None:
         while True:
-            waiting = self._release.state is ReleaseState.PLANNED
-            if self._release.state in (ReleaseState.RUNNING, ReleaseState.WAITING, ReleaseState.FAILED) or (
-                waiting and self._release.gates
-            ):
+            has_entry_gates = self._release.state is ReleaseState.PLANNED and bool(self._release.gates)
+            is_active = self._release.state in (ReleaseState.RUNNING, ReleaseState.WAITING, ReleaseState.FAILED)
+            if is_active or has_entry_gates:
                 await self._evaluate_gates()
-            await asyncio.sleep(ENTRY_GATE_INTERVAL if waiting and self._release.gates else GATE_INTERVAL)
+            await asyncio.sleep(ENTRY_GATE_INTERVAL if has_entry_gates else GATE_INTERVAL)
 
     async def _evaluate_gates(self) -> None:
-        async with self._gate_lock:  # one look at a time: an older one must not be written over a newer one
+        async with self._gate_lock:  # one evaluation at a time: an older result must not replace a newer one
             await self._store.save_gates(await evaluate_gates(self._ctx, await self._store.read()))
         async with self._holder.lock:
             record = await self._store.read()
@@ -263,11 +286,11 @@ class LeaseSession:
             if after is not self._release:
                 await self._store.save(after, events=[NewEvent("phase", f"release {after.name}: {after.state}")])
                 self._holder.release = after
-        self._notify_change()
+        self._state_changed.set()
         await self._report_overdue_wait(record)
 
     async def _report_overdue_wait(self, record: ReleaseRecord) -> None:
-        """Once for each wait that lasts longer than the plan allows."""
+        """Reports each wait that lasts longer than the plan allows, once."""
         wait = find_wait(record, record.now)
         if wait is not None and wait.is_overdue and wait.since != self._reported_wait_since:
             self._reported_wait_since = wait.since
@@ -275,8 +298,12 @@ class LeaseSession:
                 self._log(wait.description)
 
 
+def _position_name(release: Release) -> str:
+    return release.current_phase.name if release.current_phase else release.name
+
+
 async def _run_until_first_ends(*loops: Coroutine[Any, Any, None]) -> None:
-    """Runs loops side by side until one ends or fails; the others are ended with it, and its failure is raised."""
+    """Runs loops concurrently until one ends or fails, cancels the others, and raises the failure."""
     tasks = [asyncio.create_task(loop) for loop in loops]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

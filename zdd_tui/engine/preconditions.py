@@ -1,10 +1,11 @@
-"""What an operator confirmed is what a command touches: the Deployments are still the ones that were on screen."""
+"""Rechecks before a command takes effect: the confirmed objects, the rehearsal of production, the tuned limits."""
 
 from dataclasses import replace
+from http import HTTPStatus
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.errors import KubeApiError
-from zdd_tui.backends.store import evidence as rehearsals
+from zdd_tui.backends.store import evidence
 from zdd_tui.engine.context import Context
 from zdd_tui.model.errors import BackendError, PlanError, Refused
 from zdd_tui.model.plan.base import BasePlan, Plan
@@ -13,48 +14,45 @@ from zdd_tui.model.release.rehearsal import require_rehearsal_for_start
 from zdd_tui.model.release.state import Command, CommandKind, Release, ReleaseState
 from zdd_tui.model.tuning import apply_tuning, describe_limit_changes
 
-_NOT_FOUND = 404
-
 
 async def require_same_objects(cluster: Cluster, command: StoredCommand) -> None:
-    """Holds the uids that the command froze against the cluster (design, invariant 10).
+    """Compares the uids that the command froze with the cluster (design, invariant 10).
 
-    A rollback goes on where the cluster cannot be asked, or has lost a Deployment: it undoes what it can.
+    A rollback continues when the cluster is unreachable or a Deployment is gone: it undoes what it can.
 
     Raises:
-        Refused: another object stands under a confirmed name now, or an advance cannot be rechecked.
+        Refused: another object has a confirmed name now, or an advance cannot be rechecked.
     """
     expected = command.to_command.expected
-    back = command.kind is CommandKind.ROLLBACK
+    is_rollback = command.kind is CommandKind.ROLLBACK
+    repeat = f"review the state, then repeat the {command.kind}"
     for name, uid in expected.objects if expected else ():
         try:
             view = await cluster.get_deployment(name)
         except BackendError as error:
-            if back:
+            if is_rollback:
                 continue
-            if isinstance(error, KubeApiError) and error.status == _NOT_FOUND:
-                raise Refused(f"Deployment {name} was deleted since it was confirmed", "look again") from None
+            if isinstance(error, KubeApiError) and error.status == HTTPStatus.NOT_FOUND:
+                raise Refused(f"Deployment {name} was deleted since it was confirmed", repeat) from None
             raise Refused(
-                f"what was confirmed cannot be rechecked: {error.title}", "repeat it when it is back"
+                f"the confirmed objects cannot be rechecked: {error.title}",
+                f"repeat the {command.kind} when Kubernetes is reachable",
             ) from None
         if view.uid != uid:
             raise Refused(
-                f"Deployment {name} was deleted and made anew since it was confirmed (uid {uid} is {view.uid} now)",
-                "look at it, then repeat the command",
+                f"Deployment {name} was deleted and created again since it was confirmed (uid {uid} is {view.uid} now)",
+                repeat,
             )
 
 
-# --- A release of production does not begin before its plan was rehearsed.
-
-
 async def require_rehearsal(ctx: Context, release: Release, command: StoredCommand, now: float) -> list[NewEvent]:
-    """Judges the first advance of a release.
+    """Checks that the plan of a production release was rehearsed before its first advance.
 
     Args:
         now: seconds since the epoch, by the database's clock.
 
     Returns:
-        what the audit must say, besides the command itself.
+        audit events for a rehearsal that was waived.
 
     Raises:
         Refused: it was not rehearsed, and the command does not waive that with a reason.
@@ -62,7 +60,7 @@ async def require_rehearsal(ctx: Context, release: Release, command: StoredComma
     if release.state is not ReleaseState.PLANNED or command.kind is not CommandKind.ADVANCE:
         return []
     async with ctx.read_connection() as conn:
-        newest = await rehearsals.load_newest_rehearsal(conn, release.plan_hash)
+        newest = await evidence.load_newest_rehearsal(conn, release.plan_hash)
     waived = require_rehearsal_for_start(
         strategy=release.strategy.name,
         environment=ctx.plan.environment,
@@ -75,25 +73,21 @@ async def require_rehearsal(ctx: Context, release: Release, command: StoredComma
     return [NewEvent("rehearsal", waived, command.request.reason, command.actor)] if waived else []
 
 
-# --- Changes of the backfill's limits while it runs: what an operator asks for is judged by the plan's own rules.
-
-
 def build_tune_command(plan: BasePlan, before: Release, stored: StoredCommand) -> Command:
-    """The command as the rules see it; a ``tune`` carries the limits that it leads to.
+    """The command with the limits that it leads to, checked by the plan's own rules.
 
     Raises:
-        Refused: no such limit, or a value that the plan's rules do not allow.
+        Refused: an unknown limit, or a value that the plan's rules do not allow.
     """
     if stored.kind is not CommandKind.TUNE or not isinstance(plan, Plan):
         return stored.to_command
     try:
-        return replace(
-            stored.to_command, tuning=apply_tuning(plan.backfill, before.tuning, stored.request.tuning or {})
-        )
+        tuning = apply_tuning(plan.backfill, before.tuning, stored.request.tuning or {})
     except PlanError as error:
         raise Refused(error.title, error.hint) from None
+    return replace(stored.to_command, tuning=tuning)
 
 
 def describe_tune_result(plan: BasePlan, before: Release, after: Release) -> str:
-    """What became of a ``tune``, for the answer and the audit."""
+    """The changed limits, for the outcome of a ``tune`` and the audit."""
     return describe_limit_changes(plan.backfill, before.tuning, after.tuning) if isinstance(plan, Plan) else ""

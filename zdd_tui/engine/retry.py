@@ -1,16 +1,15 @@
-"""Effects outside of PostgreSQL: the lease is proved right before, and a short absence of the system is waited out."""
+"""Effects outside PostgreSQL: the lease is checked right before each, and a short outage of the system is retried."""
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from zdd_tui.backends.backoff import Backoff
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.model.errors import BackendError, DatabaseError
 
 RETRY_SECONDS = 30.0
-"""Seconds: longer than a failover of Redis or a restart of an API server usually takes."""
-
+"""Longer than a failover of Redis or a restart of an API server usually takes."""
 
 T = TypeVar("T")
 
@@ -18,15 +17,15 @@ T = TypeVar("T")
 async def with_retry(
     ctx: Context, step: StepHandle, action: Callable[[], Awaitable[T]], retry_seconds: float = RETRY_SECONDS
 ) -> T:
-    """Has an idempotent effect on Redis or Kubernetes.
+    """Runs an idempotent action on Redis or Kubernetes, and repeats it while the system is unavailable.
 
     Raises:
-        StaleEpoch: the lease is gone; nothing was done by us after that.
-        BackendError: the system stayed away for ``retry_seconds`` seconds, or refuses.
+        StaleEpoch: the lease is lost; the action does not run after that.
+        BackendError: the system was unavailable, or refused, for ``retry_seconds`` seconds.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + retry_seconds
-    pause = 0.2
+    backoff = Backoff(0.2, 2.0)
     while True:
         await ctx.check_lease()
         try:
@@ -37,5 +36,4 @@ async def with_retry(
             if loop.time() > deadline:
                 raise
             await step.set_note(f"retrying: {error.title}")
-        await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
-        pause = min(2.0, pause * 2)
+        await backoff.sleep()

@@ -1,4 +1,7 @@
-"""Carries out one piece of work: intent, effect, record. Cut off anywhere, it is simply done again."""
+"""Runs or undoes one step: record the start, have the effect, record the end.
+
+The order makes a step safe to interrupt anywhere: a step that was started and not finished is run again.
+"""
 
 import asyncio
 import traceback
@@ -15,11 +18,11 @@ from zdd_tui.model.release.records import NewEvent, StepChange, StepRecord
 from zdd_tui.model.release.state import PendingStep, Release, mark_step_failed, mark_step_finished, mark_step_started
 
 StepHook = Callable[[Literal["started", "effect", "record"], PendingStep], None]
-"""Called after each of the three; the kill tests end the process here."""
+"""Called after each of the three parts; the crash tests end the process there."""
 
 
 class ReleaseHolder:
-    """The release's state in this process. Commands and steps change it, one at a time, under its lock."""
+    """The release's state in this process. Commands and steps change it one at a time, under its lock."""
 
     def __init__(self, release: Release) -> None:
         self.release = release
@@ -35,10 +38,10 @@ class Runner:
         self._hook: StepHook = hook or (lambda _at, _work: None)
 
     async def run_step(self, pending: PendingStep) -> None:
-        """Does one piece of work.
+        """Runs or undoes a step and records the result. A failure of the step is a result, too.
 
-        A failure of the step itself is recorded and returns. Without the lease or the database nothing can be
-        recorded: that is raised, and the next tenure does the work again.
+        Raises:
+            StaleEpoch, DatabaseUnavailable: nothing can be recorded. The next session runs the step again.
         """
         await self._record_start(pending)
         self._hook("started", pending)
@@ -48,10 +51,10 @@ class Runner:
         except (StaleEpoch, DatabaseUnavailable):
             raise
         except Exception as error:
-            record.close()  # its lock is not reentrant, and the failure is recorded under it
+            record.close()  # the failure is recorded under the same lock, which is not reentrant
             if is_session_lost(error):
                 raise
-            await self._ctx.check_lease()  # a step that was cut off because the lease went away has not failed
+            await self._ctx.check_lease()  # a step that was interrupted by the loss of the lease has not failed
             if not isinstance(error, ZddError | asyncpg.PostgresError | OSError):
                 self._ctx.log("".join(traceback.format_exception(error)))
             await self._record_failure(pending, _describe_error(error))
@@ -72,7 +75,7 @@ class Runner:
     async def _record_start(self, pending: PendingStep) -> None:
         async with self._holder.lock:
             after = mark_step_started(self._holder.release, pending)
-            event = NewEvent("step", f"{_direction_verb(pending)} {pending.step.name} begins: {pending.step.label}")
+            event = NewEvent("step", _describe_start(pending))
             await self._ctx.store.save(after, events=[event], step=StepChange(pending.step.name, note="", error=""))
             self._holder.release = after
 
@@ -104,10 +107,10 @@ class Runner:
 
 
 class _DoneRecord:
-    """The end of a step, written either alone or inside the transaction of its effect.
+    """The end of a step, written alone or in the transaction of its effect.
 
-    In the second case the lock is kept from the write until that transaction has ended, so that no command
-    can write an older state over it.
+    In the second case the lock is held from the write until that transaction has ended, so that no command can
+    overwrite it with an older state.
     """
 
     def __init__(self, ctx: Context, holder: ReleaseHolder, pending: PendingStep) -> None:
@@ -129,14 +132,14 @@ class _DoneRecord:
         after = mark_step_finished(before, self._pending)
         events = [NewEvent("step", f"{_direction_verb(self._pending)} {self._pending.step.name} done")]
         if after.state is not before.state:
-            place = after.current_phase.name if after.current_phase else after.name
-            events.append(NewEvent("phase", f"{place}: {after.state}"))
+            position = after.current_phase.name if after.current_phase else after.name
+            events.append(NewEvent("phase", f"{position}: {after.state}"))
         change = StepChange(self._pending.step.name, note="", detail=detail)
         await self._ctx.store.save(after, conn=conn, events=events, step=change)
         self._after = after
 
     def apply(self) -> None:
-        """The transaction has committed: the state in memory follows."""
+        """Updates the state in memory, after the transaction has committed."""
         if self._after is not None:
             self._holder.release = self._after
 
@@ -147,7 +150,13 @@ class _DoneRecord:
 
 
 def _direction_verb(pending: PendingStep) -> str:
-    return "run" if pending.direction == "run" else "undo"
+    """The first word of the audit events of a step, which model/release/timeline.py reads."""
+    return "run" if pending.direction == "run" else "revert"
+
+
+def _describe_start(pending: PendingStep) -> str:
+    text = f"{_direction_verb(pending)} {pending.step.name} begins"
+    return f"{text}: {pending.step.label}" if pending.direction == "run" else text
 
 
 def _describe_error(error: Exception) -> str:
@@ -157,5 +166,5 @@ def _describe_error(error: Exception) -> str:
         return f"timed out{f': {error}' if str(error) else ''}"
     if isinstance(error, asyncpg.PostgresError | OSError):
         return f"{type(error).__name__}: {error}"
-    # The text of a defect may hold anything, also a secret.
-    return f"defect in zdd: {type(error).__name__}\n  mend: see the agent's log, please report it; then advance again"
+    # The text of an unexpected error may hold anything, also a secret.
+    return str(ZddError(f"bug in zdd: {type(error).__name__}", "see the agent's log and report it; then advance again"))

@@ -1,8 +1,8 @@
-"""What differs between two answers, in words that hold no data unless their field may be shown.
+"""Describes the differences between two results without their data, except for fields that may be shown.
 
-A field that may not be shown is told by its shape (``<text of 14>``) and by how its two values differ (``only case``):
-enough to tell a rounding from a lost name, and nothing that a log must not hold. A shown one is told as JSON, cut
-around the place where the two part.
+Other fields are described by shape (``<text of 14>``) and kind of difference (``only case``): enough to distinguish a
+rounding from a lost name, and nothing that a log must not contain. A visible field is shown as JSON, truncated around
+the first difference.
 """
 
 import dataclasses
@@ -14,17 +14,17 @@ from collections.abc import Collection, Mapping, Sequence
 MAX_SHOWN_CHARS = 120
 """Characters of a shown value."""
 
-NONE_TEXT = "<nothing>"
-RESULT_TEXT = "<an answer>"
+NO_RESULT_TEXT = "<no result>"
+RESULT_TEXT = "<result>"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Difference:
-    """One field of two answers.
+    """One field that differs.
 
     Attributes:
-        old, new: the value as JSON where it may be shown, else its shape.
-        kind: what tells the two apart, such as ``only case`` or ``from character 5``; empty where shapes say it all.
+        old, new: the value as JSON if the field is visible, else its shape.
+        kind: such as ``only case`` or ``from character 5``; empty if there is no special kind.
     """
 
     field: str
@@ -34,58 +34,55 @@ class Difference:
 
 
 def differing_fields(old: object, new: object) -> tuple[str, ...]:
-    """Names of what differs between two answers; empty when they are equal."""
+    """Names of the fields that differ; empty if the results are equal."""
     if old == new:
         return ()
     if old is None or new is None:
         return ("presence",)
     one, other = _as_fields(old), _as_fields(new)
-    found = sorted({key for key in one.keys() | other.keys() if one.get(key) != other.get(key)})
-    return tuple(found) or ("value",)
+    names = sorted({key for key in one.keys() | other.keys() if one.get(key) != other.get(key)})
+    return tuple(names) or ("value",)
 
 
 def compare_results(old: object, new: object, visible_fields: Collection[str] = ()) -> tuple[Difference, ...]:
-    """The same with both sides.
+    """The fields that differ, with both sides.
 
     Args:
-        visible_fields: fields whose values hold nothing personal and nothing secret, and may be told.
+        visible_fields: fields whose values are neither personal nor secret and may be shown.
     """
     if old is None or new is None:
-        told = tuple(NONE_TEXT if value is None else RESULT_TEXT for value in (old, new))
-        return (Difference("presence", *told),) if old is not new else ()
+        sides = tuple(NO_RESULT_TEXT if value is None else RESULT_TEXT for value in (old, new))
+        return (Difference("presence", *sides),) if old is not new else ()
     one, other = _as_fields(old), _as_fields(new)
-    found = []
+    differences = []
     for name in differing_fields(old, new):
-        whole = name == "value" and name not in one.keys() | other.keys()
-        sides = (old, new) if whole else (one.get(name, _MISSING), other.get(name, _MISSING))
-        found.append(_build_difference(name, *sides, show_values=name in visible_fields))
-    return tuple(found)
+        is_whole_value = name == "value" and name not in one.keys() | other.keys()
+        values = (old, new) if is_whole_value else (one.get(name, _MISSING), other.get(name, _MISSING))
+        differences.append(_build_difference(name, *values, show_values=name in visible_fields))
+    return tuple(differences)
 
 
 class _Missing:
-    """A field that one answer does not have."""
+    """The value of a field that one result does not have."""
 
 
 _MISSING = _Missing()
 
 
 def _build_difference(name: str, old: object, new: object, *, show_values: bool) -> Difference:
-    how = _classify_difference(old, new)
+    kind = _classify_difference(old, new)
     if not show_values:
-        return Difference(name, _describe_shape(old), _describe_shape(new), how)
+        return Difference(name, _describe_shape(old), _describe_shape(new), kind)
     one, other = _to_json(old), _to_json(new)
-    start = (
-        max(0, _first_difference(one, other) - MAX_SHOWN_CHARS // 3)
-        if max(len(one), len(other)) > MAX_SHOWN_CHARS
-        else 0
-    )
-    return Difference(name, _excerpt(one, start), _excerpt(other, start), how)
+    is_long = max(len(one), len(other)) > MAX_SHOWN_CHARS
+    start = max(0, _first_difference(one, other) - MAX_SHOWN_CHARS // 3) if is_long else 0
+    return Difference(name, _excerpt(one, start), _excerpt(other, start), kind)
 
 
 def _as_fields(value: object) -> Mapping[str, object]:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    return {str(key): each for key, each in value.items()} if isinstance(value, Mapping) else {}
+    return {str(key): field for key, field in value.items()} if isinstance(value, Mapping) else {}
 
 
 def _describe_shape(value: object) -> str:
@@ -114,7 +111,7 @@ def _to_json(value: object) -> str:
         return _describe_shape(value)
     try:
         return json.dumps(value, ensure_ascii=False, default=str)
-    except Exception:  # a circle, keys of another kind, or what a class of the application does when asked for a text
+    except Exception:  # a cycle, keys of other types, or an error in a class of the application
         return _describe_shape(value)
 
 
@@ -139,11 +136,11 @@ def _classify_text_difference(old: str, new: str) -> str:
 
 
 def _first_difference(one: str, other: str) -> int:
-    """Where two texts begin to differ; the shorter one's length where one begins with the other."""
+    """Index of the first difference; the length of the shorter text if the other starts with it."""
     pairs = enumerate(zip(one, other, strict=False))
-    return next((at for at, (mine, theirs) in pairs if mine != theirs), min(len(one), len(other)))
+    return next((index for index, (left, right) in pairs if left != right), min(len(one), len(other)))
 
 
 def _excerpt(text: str, start: int) -> str:
-    kept = text[start : start + MAX_SHOWN_CHARS]
-    return ("…" if start else "") + kept + ("…" if start + MAX_SHOWN_CHARS < len(text) else "")
+    excerpt = text[start : start + MAX_SHOWN_CHARS]
+    return ("…" if start else "") + excerpt + ("…" if start + MAX_SHOWN_CHARS < len(text) else "")

@@ -1,24 +1,24 @@
-"""Dual writing by the application: the old and the new place of a datum in one transaction, behind two flags.
+"""Dual writing by the application: the old and the new side of the data in one transaction, behind two flags.
 
-How to use it in a release that moves data from an old place to a new one::
+How to use it in a release that moves data from an old side to a new one::
 
     dual = DualWrite(flags, write_key="users_full_name_write", read_key="users_full_name_read")
 
     async def rename(user_id, name):
-        sides = dual.choose(user_id)        # once per request: the answer may change between two calls
+        decision = dual.decide(user_id)     # once per request: the flags may change between two calls
         async with pool.acquire() as connection, connection.transaction():
-            return await sides.write(
+            return await decision.write(
                 old=lambda source: write_users(connection, user_id, name, source),
                 new=lambda source: write_people(connection, user_id, name, source),
             )
 
-Rules that keep both places equal:
+Rules that keep both sides equal:
 
-1. *One transaction.* Both writes commit or none does.
-2. *The side that is read is the truth.* It is written first and returns the whole row; the other side is then
-   written from that row, whole, by an UPSERT: its row may not exist yet (not backfilled), or may be old.
-3. *Never read what is not written.* While the write flag is off for a unit, the read flag is not looked at.
-   (With ``write_key=None`` a trigger of the database does the second write, and the read flag decides alone.)
+1. *One transaction.* Both writes commit or neither does.
+2. *The side that is read is the source.* It is written first and returns the whole row. The other side is then written
+   from that row, whole, by an UPSERT: its row may not exist yet (no backfill), or may be old.
+3. *Never read a side that is not written.* While the write flag is off for a unit, the read flag is ignored.
+   (With ``write_key=None`` a trigger of the database does the second write, and only the read flag decides.)
 4. *Order of flags.* On: write, then backfill and verification, then read. Off: read, then write. After each
    switch wait ``max_staleness`` of the flag client plus the longest request before the next.
 """
@@ -32,7 +32,7 @@ RowT = TypeVar("RowT")
 
 
 class WriteDecision(NamedTuple):
-    """What one request does, for one unit."""
+    """Which sides one request writes and reads, for one unit."""
 
     write_new: bool
     read_new: bool
@@ -43,11 +43,11 @@ class WriteDecision(NamedTuple):
         old: Callable[[RowT | None], Awaitable[RowT | None]],
         new: Callable[[RowT | None], Awaitable[RowT | None]],
     ) -> RowT | None:
-        """Run the writes that the flags ask for; the caller holds the transaction.
+        """Runs the writes of the decision, in the caller's transaction.
 
-        Each callable gets None when it is the source, which applies the request to its own row, and else
-        the source's row, which it stores whole. Each returns the row in the application's common form. A source
-        that returns None has found no row; then there is nothing to mirror.
+        The source's callable gets None and applies the request to its own row. The other callable gets the source's
+        row and stores it whole. Both return the row in the application's common form. A source that returns None has
+        found no row; then there is nothing to mirror.
 
         Returns:
             The row of the side that is read, or None.
@@ -66,8 +66,8 @@ class DualWrite:
 
     Args:
         flags: a running client that declares both keys.
-        write_key: flag that switches writing of the new place on; None when a trigger keeps it in step.
-        read_key: flag that switches reading to the new place.
+        write_key: flag that turns on writes to the new side; None if a trigger writes it.
+        read_key: flag that moves reads to the new side.
     """
 
     def __init__(self, flags: FlagClient, *, write_key: str | None, read_key: str) -> None:
@@ -79,7 +79,7 @@ class DualWrite:
         self.read_key = read_key
 
     def decide(self, unit: str | int) -> WriteDecision:
-        """The decision for one unit, from one moment."""
+        """The decision for one unit, from the flags as they are now."""
         read_new = self.flags.is_on(self.read_key, unit)
         if self.write_key is None:
             return WriteDecision(False, read_new)

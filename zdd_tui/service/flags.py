@@ -1,19 +1,18 @@
-"""Feature flags as an application sees them: local, fresh within a second, and never lost.
+"""Feature flags for an application: read from memory, fresh within a second, and kept when Redis is lost.
 
 **Values.** ``ff:<key>`` in Redis holds ``true``, ``false``, or a percentage ``0``..``100`` (also ``25%``).
-A percentage is decided per unit (a user's id, say) by a stable hash, so that a unit that is on at 10 % is on
-at 20 % too, and every pod decides alike.
+A percentage is decided per unit (a user's id, for example) by a stable hash: a unit that is on at 10 % is also on at
+20 %, and every pod decides alike.
 
-**Freshness.** A decision reads memory only. The memory is kept fresh by polling, which bounds the age of
-a value to ``max_staleness`` seconds while Redis answers, and by Redis's client-side tracking, which
-usually brings a change within milliseconds. Whoever changes a flag may rely on it after
-``max_staleness`` plus the time of the longest request.
+**Freshness.** A decision reads memory only. Polling limits the age of a value to ``max_staleness`` seconds while Redis
+responds; Redis's client-side tracking usually brings a change within milliseconds. A change is in effect everywhere
+after ``max_staleness`` plus the time of the longest request.
 
-**Fail static.** When Redis is lost, every pod keeps the value that it knows, for ever: half of the pods falling
-back to a default in the middle of a release would part the data, and a wrong guess is worse than an old
-truth. For the same reason a flag that *disappears* (a Redis that restarted empty) or turns into something
-unreadable keeps its last value and is reported. To switch a flag off, set it to ``false``; deleting is no order.
-A process that has never seen a flag uses the default: gate readiness on :attr:`FlagClient.is_loaded`.
+**Fail static.** When Redis is lost, every pod keeps the last value, without limit: if half of the pods fell back to a
+default in the middle of a release, they would write different data, and a wrong guess is worse than an old value. For
+the same reason a flag that *disappears* (a Redis that restarted empty) or becomes unreadable keeps its last value and
+is reported. To switch a flag off, set it to ``false``; deleting it has no effect.
+A process that has never read a flag uses the default: make readiness depend on :attr:`FlagClient.is_loaded`.
 """
 
 import asyncio
@@ -35,19 +34,19 @@ from redis.exceptions import ResponseError
 
 PREFIX = "ff:"
 MAX_BACKOFF = 2.0
-"""Seconds between attempts to reach a lost Redis, at most."""
+"""The longest pause between attempts to reach a lost Redis, in seconds."""
 
 _PERCENT = re.compile(r"(\d{1,3})\s*%?")
 _log = logging.getLogger(__name__)
 
 
 def bucket(key: str, unit: str) -> int:
-    """0 to 99, always the same for a key and a unit, spread evenly over units."""
+    """0 to 99; always the same for a key and a unit, and evenly distributed over units."""
     return zlib.crc32(f"{key}:{unit}".encode()) % 100
 
 
 def parse_percent(text: str) -> int | None:
-    """The percentage that a stored value stands for; None when it is not a flag's value."""
+    """The percentage of a stored value; None if it is not a flag's value."""
     word = text.strip().lower()
     if word in ("true", "false"):
         return 100 if word == "true" else 0
@@ -61,7 +60,7 @@ class FlagState:
 
     Attributes:
         percent: 0 (off) to 100 (on).
-        problem: why Redis's present content is not used; empty when all is well.
+        problem: why the current value in Redis is not used; empty if it is used.
     """
 
     percent: int
@@ -70,10 +69,10 @@ class FlagState:
 
 @dataclass(frozen=True, slots=True)
 class FlagSnapshot:
-    """All flags at one moment.
+    """All flags at one time.
 
     Attributes:
-        age: seconds since Redis was asked last and answered; None when it never did.
+        age: seconds since the last successful read was sent; None before the first.
     """
 
     flags: Mapping[str, FlagState]
@@ -86,8 +85,8 @@ class FlagClient:
     Args:
         url: Redis, with password.
         keys: the flags, without ``ff:``.
-        max_staleness: seconds that a value may be old while Redis answers.
-        defaults: percentages for flags that this process has never seen; 0 when not named.
+        max_staleness: the greatest age of a value in seconds while Redis responds.
+        defaults: percentages for flags that this process has never read; 0 if not given.
     """
 
     def __init__(
@@ -101,7 +100,7 @@ class FlagClient:
         if not keys or max_staleness <= 0:
             raise ValueError("a FlagClient needs at least one key, and a max_staleness above 0")
         self.keys = tuple(keys)
-        # A poll that starts half a bound after the last one, and takes at most the other half, keeps the bound.
+        # A poll starts half of max_staleness after the last one and takes at most the other half.
         self._period = max_staleness / 2
         self._url = url
         self._flags = {key: FlagState((defaults or {}).get(key, 0), "not read yet") for key in self.keys}
@@ -120,16 +119,16 @@ class FlagClient:
         await self.stop()
 
     def start(self) -> None:
-        """Begin to read, in the background, for ever; it does not wait for Redis.
+        """Starts to read in the background until :meth:`stop`. Does not wait for Redis.
 
         Raises:
-            ValueError: the URL is none.
+            ValueError: the URL is invalid.
         """
         client = Redis.from_url(
             self._url,
             socket_timeout=self._period,
             socket_connect_timeout=self._period,
-            retry=Retry(NoBackoff(), 0),  # the loop retries, with jitter, and knows the time
+            retry=Retry(NoBackoff(), 0),  # the loop retries with jitter
         )
         pool = ConnectionPool.from_url(self._url, protocol=3, socket_timeout=None)
         self._tasks = [
@@ -140,7 +139,7 @@ class FlagClient:
     async def stop(self) -> None:
         pending = set(self._tasks)
         while pending:
-            # Again and again: Python 3.11's wait_for, which the Redis client uses, can swallow a cancellation.
+            # Repeated: wait_for of Python 3.11, which the Redis client uses, can lose a cancellation.
             for task in pending:
                 task.cancel()
             _, pending = await asyncio.wait(pending, timeout=0.05)
@@ -149,7 +148,7 @@ class FlagClient:
     def is_on(self, key: str, unit: str | int) -> bool:
         """Whether the flag is on for this unit. Reads memory only; never fails for a declared key.
 
-        Two calls without an ``await`` between them see the same moment.
+        Two calls without an ``await`` between them read the same values.
 
         Raises:
             KeyError: the key was not declared in the constructor.
@@ -161,12 +160,12 @@ class FlagClient:
 
     @property
     def age(self) -> float | None:
-        """Seconds since the last answer of Redis was asked for; None before the first."""
+        """Seconds since the last successful read was sent; None before the first."""
         return None if self._read_at is None else time.monotonic() - self._read_at
 
     @property
     def is_loaded(self) -> bool:
-        """Redis has answered at least once, so that no flag is a mere default by ignorance."""
+        """Whether Redis was read at least once, so that no flag is only a default."""
         return self._loaded.is_set()
 
     async def wait_loaded(self) -> None:
@@ -177,29 +176,28 @@ class FlagClient:
         try:
             while True:
                 self._wake.clear()
-                asked_at = time.monotonic()
+                sent_at = time.monotonic()
                 try:
                     async with asyncio.timeout(self._period):
                         values = await client.mget([PREFIX + key for key in self.keys])
                 except Exception as error:
-                    # Whatever a client throws while a connection dies: a loop that ends here would freeze the flags
-                    # without a word, and age tells the rest.
+                    # Any error of the client: a loop that ends here would freeze the flags without a report.
                     failures += 1
                     if failures == 1:
-                        _log.warning("flags: Redis is lost (%s); keeping what is known", type(error).__name__)
+                        _log.warning("flags: Redis is lost (%s); keeping the last values", type(error).__name__)
                     await asyncio.sleep(_backoff_seconds(self._period, failures))
                     continue
                 if failures:
                     _log.warning("flags: Redis is back after %d failed attempts", failures)
                 failures = 0
-                self._apply_values(values, asked_at)
+                self._apply_values(values, sent_at)
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.0, asked_at + self._period - time.monotonic())):
+                    async with asyncio.timeout(max(0.0, sent_at + self._period - time.monotonic())):
                         await self._wake.wait()
         finally:
             await client.aclose()
 
-    def _apply_values(self, values: Sequence[bytes | str | None], asked_at: float) -> None:
+    def _apply_values(self, values: Sequence[bytes | str | None], sent_at: float) -> None:
         flags = {}
         for key, value in zip(self.keys, values, strict=True):
             known = self._flags[key]
@@ -216,7 +214,7 @@ class FlagClient:
             if flags[key] != known:
                 _log.warning("flags: %s is %d%% %s", key, flags[key].percent, flags[key].problem)
         self._flags = flags
-        self._read_at = asked_at
+        self._read_at = sent_at
         self._loaded.set()
 
     async def _watch_invalidations(self, pool: ConnectionPool) -> None:
@@ -229,20 +227,20 @@ class FlagClient:
                 await connection.send_command("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", PREFIX)
                 await connection.read_response()
                 failures = 0
-                self._wake.set()  # for what changed before we listened
+                self._wake.set()  # for changes before the tracking started
                 while True:
                     await connection.read_response(push_request=True)
                     self._wake.set()
             except ResponseError as error:
-                _log.warning("flags: no tracking on this Redis (%s); polling alone", error)
+                _log.warning("flags: this Redis has no tracking (%s); polling only", error)
                 return
             except Exception:
-                failures += 1  # the poll reports a lost Redis; this is only its shortcut
+                failures += 1  # the poll reports a lost Redis
             finally:
                 await connection.disconnect(nowait=True)
             await asyncio.sleep(_backoff_seconds(self._period, failures))
 
 
 def _backoff_seconds(first: float, failures: int) -> float:
-    """Doubling, capped, with jitter, so that pods do not come back all at once."""
+    """Doubles up to MAX_BACKOFF, with jitter, so that pods do not reconnect all at once."""
     return float(min(first * 2 ** min(failures - 1, 10), MAX_BACKOFF) * random.uniform(0.5, 1.0))  # noqa: S311

@@ -16,10 +16,10 @@ _RequestHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def attach(app: web.Application, lifecycle: Lifecycle, *extra_metrics: Callable[[], str]) -> None:
-    """Adds the probes and the middleware to an application. Probes are neither counted nor waited for.
+    """Adds the probes and the middleware to an application. Probes are not counted and do not delay a drain.
 
     Args:
-        extra_metrics: what else stands on /metrics, each in Prometheus' text format, such as ``Shadow.render``.
+        extra_metrics: more text for /metrics in Prometheus' text format, such as ``ShadowComparison.render``.
     """
     metrics = RequestMetrics()
 
@@ -27,18 +27,18 @@ def attach(app: web.Application, lifecycle: Lifecycle, *extra_metrics: Callable[
     async def count(request: web.Request, handler: _RequestHandler) -> web.StreamResponse:
         if request.path in PROBE_PATHS:
             return _close_if_draining(await handler(request))
-        began = time.perf_counter()
+        started_at = time.perf_counter()
         code = 500
         with lifecycle.track_request():
             try:
                 response = await handler(request)
                 code = response.status
-            except web.HTTPException as answer:
-                code = answer.status
-                _close_if_draining(answer)
+            except web.HTTPException as error:
+                code = error.status
+                _close_if_draining(error)
                 raise
             finally:
-                metrics.observe(request.method, code, time.perf_counter() - began)
+                metrics.observe(request.method, code, time.perf_counter() - started_at)
             return _close_if_draining(response)
 
     def _close_if_draining(response: web.StreamResponse) -> web.StreamResponse:
@@ -69,7 +69,7 @@ def attach(app: web.Application, lifecycle: Lifecycle, *extra_metrics: Callable[
 
 
 async def serve(app: web.Application, lifecycle: Lifecycle, host: str, port: int) -> bool:
-    """Serve until SIGTERM or SIGINT has come and the drain is over. Returns whether the drain was clean."""
+    """Serves until SIGTERM or SIGINT, then drains. Returns whether every request ended within the grace period."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lifecycle.start_draining)

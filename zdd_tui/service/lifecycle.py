@@ -1,15 +1,15 @@
 """Health, readiness and drain of a service process, for any HTTP framework.
 
-**Health** (liveness) says that this process answers. It looks at no dependency: restarting every pod because the
-database is away cures nothing and loses the connections that would come back.
+**Health** (liveness) means that this process responds. It checks no dependency: restarting every pod because the
+database is unreachable cures nothing and loses connections.
 
-**Readiness** says that this pod should receive requests. While starting, every check must pass once. Later a
-check may fail for its ``tolerance`` before the pod leaves rotation: all pods share their dependencies, and if each
-of them left at the first hiccup there would be no endpoint at all.
+**Readiness** means that this pod should receive requests. During the start every check must pass once. Later a check
+may fail for its ``tolerance`` before the pod leaves rotation: all pods share their dependencies, and if each of them
+left at the first failure, no endpoint would remain.
 
-**Drain**, on SIGTERM: not ready at once; requests go on being served for ``drain_seconds``, because routers learn of
-our leaving a little later than we do; every answer says ``Connection: close``, so that pooled connections go
-elsewhere; then the process ends as soon as no request is in flight, or when ``grace_seconds`` are over.
+**Drain**, on SIGTERM: the pod is not ready at once. It serves requests for another ``drain_seconds``, because routers
+learn about the change a little later; every response has ``Connection: close``, so that pooled connections move to
+other pods. Then the process ends as soon as no request is in flight, or after ``grace_seconds``.
 """
 
 import asyncio
@@ -30,15 +30,15 @@ class LifecycleStage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A dependency that readiness looks at.
+    """A dependency that readiness checks.
 
     Attributes:
-        name: as /ready shows it.
-        probe: returns when the dependency is fine, raises when it is not. Its error's *type* is shown, never
-            its text, which could hold a secret.
-        timeout: seconds that the probe may take.
-        tolerance: seconds that a check which has passed once may fail before the pod is not ready;
-            ``math.inf`` for what the service can do without once it has started.
+        name: for /ready.
+        probe: returns if the dependency is available, else raises. Only the *type* of the error is shown, because its
+            text could contain a secret.
+        timeout: of the probe, in seconds.
+        tolerance: seconds that a check which has passed once may fail before the pod is not ready; ``math.inf`` for a
+            dependency that is only needed at the start.
     """
 
     name: str
@@ -66,9 +66,9 @@ class Lifecycle:
     """The state of one service process; a framework's adapter calls it.
 
     Args:
-        checks: what readiness depends on.
-        drain_seconds: how long requests are served after :meth:`start_draining`.
-        grace_seconds: how long, after that, requests in flight may take to end.
+        checks: the dependencies of readiness.
+        drain_seconds: seconds that requests are served after :meth:`start_draining`.
+        grace_seconds: seconds after that for requests in flight to end.
         clock: monotonic seconds.
     """
 
@@ -96,28 +96,28 @@ class Lifecycle:
         return self.stage in (LifecycleStage.DRAINING, LifecycleStage.STOPPED)
 
     def mark_started(self) -> None:
-        """The application has built what it needs; from now on the checks decide."""
+        """Call it when the application is initialized; from now on the checks decide about readiness."""
         if self.stage is LifecycleStage.STARTING:
             self.stage = LifecycleStage.RUNNING
 
     def start_draining(self) -> None:
-        """What SIGTERM calls. Safe to call again."""
+        """The handler of SIGTERM. Safe to call again."""
         if not self.is_draining:
             self.stage = LifecycleStage.DRAINING
         self._drain_requested.set()
 
     async def check_readiness(self) -> Readiness:
-        """Runs the checks side by side, each within its timeout."""
+        """Runs the checks concurrently, each within its timeout."""
         if self.stage is not LifecycleStage.RUNNING:
             return Readiness(False, self.stage)
         results = tuple(await asyncio.gather(*map(self._run_check, self.checks)))
-        # SIGTERM may have come while the checks ran.
+        # SIGTERM may have arrived during the checks.
         ready = self.stage is LifecycleStage.RUNNING and all(result.ok or result.tolerated for result in results)
         return Readiness(ready, self.stage, results)
 
     @contextlib.contextmanager
     def track_request(self) -> Iterator[None]:
-        """Around every request, so that the drain knows when the last one has ended."""
+        """Wrap every request in it, so that the drain knows when the last one has ended."""
         self.in_flight += 1
         self._idle.clear()
         try:
@@ -128,7 +128,7 @@ class Lifecycle:
                 self._idle.set()
 
     async def serve_until_drained(self) -> bool:
-        """Returns when the process may end: True when nothing was in flight, False when the grace was over."""
+        """Returns when the process may end: True if no request is in flight, False after the grace period."""
         await self._drain_requested.wait()
         await asyncio.sleep(self.drain_seconds)
         clean = True
@@ -146,7 +146,7 @@ class Lifecycle:
                 await check.probe()
         except Exception as error:
             last = self._passed_at.get(check.name, -math.inf)
-            # "<" and not "<=": a tolerance of 0 tolerates nothing, and inf - -inf is not a number we compare.
+            # "<" and not "<=": a tolerance of 0 tolerates nothing.
             tolerated = check.name in self._passed_at and self._clock() - last < check.tolerance
             return CheckResult(check.name, False, type(error).__name__, tolerated)
         self._passed_at[check.name] = self._clock()

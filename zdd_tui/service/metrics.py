@@ -1,6 +1,6 @@
 """Request metrics in Prometheus' text format (version 0.0.4): one counter, one histogram, one gauge.
 
-The official client would cost every pod a tenth of its start-up time for three series.
+The official client would add a tenth to the start-up time of every pod for three series.
 """
 
 from bisect import bisect_left

@@ -1,26 +1,27 @@
-"""Dark launch: a new path runs beside the old one without being seen, is compared, and then answers more and more.
+"""Dark launch: a new path runs unseen beside the old one, is compared with it, and then serves more and more users.
 
 How to use it, for a read that is safe to repeat::
 
-    shadow = Shadow("users_name", flags, shadow_key="users_sql_name_shadow", read_key="users_sql_name_read")
-    attach(app, lifecycle, shadow.render)          # its counters stand on /metrics
+    shadow = ShadowComparison("users_name", flags, shadow_key="users_sql_name_shadow", read_key="users_sql_name_read")
+    attach(app, lifecycle, shadow.render)          # adds its counters to /metrics
 
     async def read(user_id):
         return await shadow.run(user_id, old=lambda: read_old(user_id), new=lambda: read_new(user_id))
 
-**Shares.** The shadow flag's percentage is a share of *requests*, drawn anew for each; the read flag's is a share of
-*units* (users), who keep their answer while it grows.
+**Shares.** The shadow flag's percentage is a share of *requests*, chosen at random for each; the read flag's is a share
+of *units* (users), who keep their path while it grows.
 
-**The answered request is never hurt.** The comparison begins after the answer, in the background, with a time limit
-of its own, and only so many run at once; what is over that is skipped and counted. Where the new path answers and
-fails or is late, the old one answers instead, and that counts as an error of the new path.
+**Requests are never affected.** The comparison starts after the response, in the background, with a timeout of its own
+and limited concurrency; comparisons above the limit are skipped and counted. If the new path serves a request and
+fails or is late, the old one serves it instead, and that counts as an error of the new path.
 
-**Rows move.** Between two reads somebody may write. What differs is therefore read again by the first path: only
-a new answer that agrees with neither is a mismatch; the other is counted as moved.
+**Rows change.** Another client may write between the two reads. If the results differ, the first path therefore reads
+again: only if that result also differs, it is a mismatch; otherwise it counts as moved.
 
-**No data leaves.** Metrics name fields that differ, never values. Samples hold the unit, and of each field its shape
-(``<text of 14>``) and how the two differ; values only of fields that `show` names. The newest ones are lines of the
-log, from where the dashboard reads them: plain ASCII, at most :data:`MAX_SAMPLES` at once and then one a second.
+**No data leaves the process.** Metrics contain the names of fields that differ, never values. Samples contain the unit,
+and of each field its shape (``<text of 14>``) and the kind of difference; values only of `visible_fields`. The newest
+samples are lines of the log, where the dashboard reads them: plain ASCII, a burst of :data:`MAX_SAMPLES`, then one per
+second.
 """
 
 import asyncio
@@ -41,18 +42,18 @@ from zdd_tui.service.metrics import BUCKET_BOUNDS
 T = TypeVar("T")
 
 MAX_SAMPLES = 20
-"""Samples that are kept, and lines of the log that may be written at once."""
+"""Samples in memory, and the largest burst of lines in the log."""
 
 LOG_PREFIX = "shadow-sample "
-"""In a line of the log: a JSON object follows."""
+"""The start of a sample in a log line; a JSON object follows."""
 
 MAX_LINE_BYTES = 3000
-"""A sample's line is no longer: what runs containers splits long ones."""
+"""The longest line of a sample: container runtimes split longer lines."""
 
 MAX_UNIT_CHARS = 80
 
 MAX_FIELDS = 50
-"""Names of fields that become series on /metrics; others are counted as ``other``."""
+"""Fields with a series of their own on /metrics; the rest is counted as ``other``."""
 RESULTS = ("match", "mismatch", "error", "timeout", "moved", "skipped")
 
 _log = logging.getLogger(__name__)
@@ -60,12 +61,12 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ShadowMismatch:
-    """One comparison that failed.
+    """One comparison with different results.
 
     Attributes:
-        unit: whose request it was.
-        differences: by field; of fields that may not be shown, no values.
-        number: how many mismatches this process had by then, this one included.
+        unit: of the request, such as a user's id.
+        differences: by field; without values for fields that are not visible.
+        number: mismatches of this process so far, this one included.
         at: seconds since 1970.
     """
 
@@ -76,8 +77,7 @@ class ShadowMismatch:
 
     @property
     def field_names(self) -> tuple[str, ...]:
-        """Names of what differs."""
-        return tuple(each.field for each in self.differences)
+        return tuple(difference.field for difference in self.differences)
 
 
 class ShadowComparison(Generic[T]):
@@ -86,11 +86,11 @@ class ShadowComparison(Generic[T]):
     Args:
         path: its name on /metrics.
         flags: a running client that declares both keys.
-        shadow_key: for this share of requests both versions run.
-        read_key: this share of units is answered by the new one.
-        timeout: seconds that the new version may take.
-        max_concurrent: comparisons that may run at the same time; leave enough database connections for the rest.
-        visible_fields: fields whose values may stand in samples, which are written to the log: nothing personal, nothing secret.
+        shadow_key: flag for the share of requests that run both versions.
+        read_key: flag for the share of units that get the new version's result.
+        timeout: of the new version, in seconds.
+        max_concurrent: concurrent comparisons; leave enough database connections for requests.
+        visible_fields: fields whose values may be written to the log in samples: neither personal nor secret.
     """
 
     def __init__(
@@ -123,31 +123,31 @@ class ShadowComparison(Generic[T]):
         self.samples: deque[ShadowMismatch] = deque(maxlen=MAX_SAMPLES)
 
     async def run(self, unit: str | int, *, old: Callable[[], Awaitable[T]], new: Callable[[], Awaitable[T]]) -> T:
-        """The answer: the old version's, or the new one's for units that the read flag is on for.
+        """Returns the old version's result, or the new one's for units for which the read flag is on.
 
-        Both callables must be safe to run more than once and have no effect.
+        Both callables must be safe to repeat and have no effect.
         """
         compared = self._flags.is_on(self._shadow_key, random.getrandbits(32))
         if not self._flags.is_on(self._read_key, unit):
-            began = time.perf_counter()
-            answer = await old()
+            started_at = time.perf_counter()
+            result = await old()
             if compared:
-                self._start_comparison(str(unit), "old", answer, time.perf_counter() - began, old, new)
-            return answer
-        began = time.perf_counter()
+                self._start_comparison(str(unit), "old", result, time.perf_counter() - started_at, old, new)
+            return result
+        started_at = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout):
-                answer = await new()
+                result = await new()
         except Exception as error:
             self._record_failure(str(unit), error)
             self._fallbacks += 1
             return await old()
         if compared:
-            self._start_comparison(str(unit), "new", answer, time.perf_counter() - began, new, old)
-        return answer
+            self._start_comparison(str(unit), "new", result, time.perf_counter() - started_at, new, old)
+        return result
 
     async def stop(self) -> None:
-        """Ends the comparisons that are under way."""
+        """Cancels the running comparisons."""
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
@@ -161,7 +161,7 @@ class ShadowComparison(Generic[T]):
         first: Callable[[], Awaitable[T]],
         second: Callable[[], Awaitable[T]],
     ) -> None:
-        """In the background: runs the other version, and the first one again where they differ."""
+        """Runs the other version in the background, and the first one again if the results differ."""
         if len(self._running) >= self._max_concurrent:
             self._results["skipped"] += 1
             return
@@ -179,10 +179,10 @@ class ShadowComparison(Generic[T]):
         second: Callable[[], Awaitable[T]],
     ) -> None:
         try:
-            began = time.perf_counter()
+            started_at = time.perf_counter()
             async with asyncio.timeout(self._timeout):
                 other = await second()
-            taken = time.perf_counter() - began
+            other_seconds = time.perf_counter() - started_at
             fields = differing_fields(result, other)
             if fields:
                 async with asyncio.timeout(self._timeout):
@@ -191,11 +191,11 @@ class ShadowComparison(Generic[T]):
                     self._results["moved"] += 1
                     return
         except Exception as error:
-            # Whatever it raises: nobody waits for this task, and the request has its answer.
+            # Any error: no caller waits for this task, and the request has its response.
             self._record_failure(unit, error)
             return
         self._durations[side].observe(seconds)
-        self._durations["old" if side == "new" else "new"].observe(taken)
+        self._durations["old" if side == "new" else "new"].observe(other_seconds)
         if fields:
             self._record_mismatch(unit, *((result, other) if side == "old" else (other, result)))
         else:
@@ -209,17 +209,17 @@ class ShadowComparison(Generic[T]):
 
     def _record_mismatch(self, unit: str, old: T, new: T) -> None:
         self._results["mismatch"] += 1
-        found = compare_results(old, new, self._visible_fields)
-        for each in found:
-            known = each.field in self._fields or len(self._fields) < MAX_FIELDS
-            self._fields[each.field if known else "other"] += 1
-        sample = ShadowMismatch(unit, found, self._results["mismatch"], time.time())
+        differences = compare_results(old, new, self._visible_fields)
+        for difference in differences:
+            has_series = difference.field in self._fields or len(self._fields) < MAX_FIELDS
+            self._fields[difference.field if has_series else "other"] += 1
+        sample = ShadowMismatch(unit, differences, self._results["mismatch"], time.time())
         self.samples.append(sample)
-        told = [dataclasses.astuple(each) for each in found]
-        self._log_sample("mismatch", {"what": "mismatch", "n": sample.number, "unit": unit, "fields": told})
+        fields = [dataclasses.astuple(difference) for difference in differences]
+        self._log_sample("mismatch", {"what": "mismatch", "n": sample.number, "unit": unit, "fields": fields})
 
     def _log_sample(self, kind: str, sample: dict[str, Any]) -> None:
-        """A line of the log, unless there were too many of late: the next one's number tells how many were not."""
+        """Writes a line to the log within the rate limit. The next line's number shows how many were left out."""
         if not self._log_limiters[kind].try_acquire(time.monotonic()):
             return
         sample |= {"path": self.path, "at": round(time.time(), 3), "unit": sample["unit"][:MAX_UNIT_CHARS]}
@@ -233,7 +233,7 @@ class ShadowComparison(Generic[T]):
     def render(self) -> str:
         """Prometheus' text format: comparisons by result, fields that differ, durations of both versions."""
         path = _escape_label(self.path)
-        lines = ["# HELP shadow_comparisons_total Runs of the new version beside the old one, by result."]
+        lines = ["# HELP shadow_comparisons_total Comparisons of the new version with the old one, by result."]
         lines.append("# TYPE shadow_comparisons_total counter")
         for result, count in self._results.items():
             lines.append(f'shadow_comparisons_total{{path="{path}",result="{result}"}} {count}')
@@ -241,10 +241,10 @@ class ShadowComparison(Generic[T]):
         lines.append("# TYPE shadow_mismatched_fields_total counter")
         for field, count in sorted(self._fields.items()):
             lines.append(f'shadow_mismatched_fields_total{{path="{path}",field="{_escape_label(field)}"}} {count}')
-        lines.append("# HELP shadow_fallbacks_total Requests that the old version answered for the new one.")
+        lines.append("# HELP shadow_fallbacks_total Requests that the old version served because the new one failed.")
         lines.append("# TYPE shadow_fallbacks_total counter")
         lines.append(f'shadow_fallbacks_total{{path="{path}"}} {self._fallbacks}')
-        lines.append("# HELP shadow_duration_seconds Time of each version, for the comparisons that ended.")
+        lines.append("# HELP shadow_duration_seconds Duration of each version, for finished comparisons.")
         lines.append("# TYPE shadow_duration_seconds histogram")
         for side, durations in self._durations.items():
             lines += durations.lines("shadow_duration_seconds", f'path="{path}",side="{side}"')
@@ -252,14 +252,14 @@ class ShadowComparison(Generic[T]):
 
 
 class _LogRateLimiter:
-    """So many at once, then one a second."""
+    """A burst of MAX_SAMPLES, then one per second."""
 
     def __init__(self) -> None:
         self._left = float(MAX_SAMPLES)
         self._at: float | None = None
 
     def try_acquire(self, now: float) -> bool:
-        """Whether one may be had at this moment, in monotonic seconds."""
+        """Takes one from the bucket, if there is one. ``now`` is in monotonic seconds."""
         if self._at is not None:
             self._left = min(float(MAX_SAMPLES), self._left + now - self._at)
         self._at = now
@@ -270,7 +270,7 @@ class _LogRateLimiter:
 
 
 class _DurationHistogram:
-    """A histogram with the bounds of the requests'."""
+    """A histogram with the bounds of the request metrics."""
 
     def __init__(self) -> None:
         self._buckets = [0] * (len(BUCKET_BOUNDS) + 1)
@@ -281,11 +281,11 @@ class _DurationHistogram:
         self._seconds += seconds
 
     def lines(self, name: str, labels: str) -> list[str]:
-        found, total = [], 0
+        lines, total = [], 0
         for bound, count in zip((*map(str, BUCKET_BOUNDS), "+Inf"), self._buckets, strict=True):
             total += count
-            found.append(f'{name}_bucket{{{labels},le="{bound}"}} {total}')
-        return [*found, f"{name}_sum{{{labels}}} {self._seconds}", f"{name}_count{{{labels}}} {total}"]
+            lines.append(f'{name}_bucket{{{labels},le="{bound}"}} {total}')
+        return [*lines, f"{name}_sum{{{labels}}} {self._seconds}", f"{name}_count{{{labels}}} {total}"]
 
 
 def _escape_label(text: str) -> str:

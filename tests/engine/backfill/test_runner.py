@@ -1,4 +1,4 @@
-"""The backfill on a real PostgreSQL: every kind of key, failing rows, kills, pauses, limits, writers meanwhile."""
+"""The backfill on a real PostgreSQL: all kinds of keys, failing rows, kills, pauses, limits, concurrent writers."""
 
 import asyncio
 import random
@@ -38,7 +38,7 @@ async def record(store: AgentStore) -> Any:
 
 
 @KINDS
-async def test_every_row_moves_and_the_record_tells_so(db: asyncpg.Connection, pg_dsn: str, kind: str) -> None:
+async def test_every_row_is_copied_and_recorded(db: asyncpg.Connection, pg_dsn: str, kind: str) -> None:
     plan = make_plan(kind, dsn=pg_dsn, backfill=SMALL)
     await db.execute(USERS)
     await insert_rows(db, 500)
@@ -121,7 +121,7 @@ async def test_keys_of_many_types(
         ("id int PRIMARY KEY", ["ids"], "no column ids; did you mean id"),
     ],
 )
-async def test_keys_that_cannot_serve_are_refused(
+async def test_unsuitable_keys_are_refused(
     db: asyncpg.Connection, pg_dsn: str, definition: str, key: list[str], message: str
 ) -> None:
     change = {"table": "t", "key": key, "up": {"new": "old"}, "down": {"old": "new"}}
@@ -133,9 +133,7 @@ async def test_keys_that_cannot_serve_are_refused(
 
 
 @KINDS
-async def test_rows_that_fail_go_to_the_ledger_and_the_rest_goes_on(
-    db: asyncpg.Connection, pg_dsn: str, kind: str
-) -> None:
+async def test_failed_rows_are_recorded_and_the_rest_is_copied(db: asyncpg.Connection, pg_dsn: str, kind: str) -> None:
     change: dict[str, Any] = {"table": "t", "up": {"share": "100 / parts"}, "down": {"parts": "100 / share"}}
     change["expand"] = "ALTER TABLE t ADD COLUMN share int"
     if kind == "table":
@@ -149,7 +147,7 @@ async def test_rows_that_fail_go_to_the_ledger_and_the_rest_goes_on(
         catalog = await run_expand(store, plan)
         backfill = await runner(store, plan)
         await backfill.prepare()
-        with pytest.raises(StepFailed, match="4 rows could not be moved") as caught:
+        with pytest.raises(StepFailed, match="4 rows failed") as caught:
             await backfill.run()
         assert "zdd.failed_row" in caught.value.hint
         failed = await db.fetch("SELECT key, reason FROM zdd.failed_row ORDER BY (key->>0)::int")
@@ -159,19 +157,19 @@ async def test_rows_that_fail_go_to_the_ledger_and_the_rest_goes_on(
         assert (done.rows_done, done.failed_rows) == (200, 4)
         target = "t" if kind == "column" else "t2"
         assert await db.fetchval(f"SELECT count(*) FROM {target} WHERE share IS NOT NULL") == 196
-        # Verification leaves those rows out, and finds one that a writer has broken since.
+        # Verification skips those rows, and finds one that a writer has broken since.
         await db.execute("UPDATE t SET parts = 0 WHERE id = 100")
         report = await Verifier(store, plan, catalog, page_rows=41).run()
         assert (report.rows, report.mismatches) == (200, 1)
         assert report.samples[0].key == ("100",)
         assert "division by zero" in report.samples[0].reason
-        # Rows that were mended leave the ledger when the step is tried again.
+        # Corrected rows are copied and removed from the record when the step runs again.
         await db.execute("UPDATE t SET parts = 5 WHERE id IN (1, 77, 100); DELETE FROM t WHERE id = 78")
         if kind == "table":
             await db.execute("INSERT INTO t2 VALUES (100, 20) ON CONFLICT (id) DO UPDATE SET share = 20")
         else:
             await db.execute("UPDATE t SET share = 20 WHERE id = 100")
-        with pytest.raises(StepFailed, match="1 rows could not be moved"):
+        with pytest.raises(StepFailed, match="1 rows failed"):
             await backfill.run()
         await db.execute("UPDATE t SET parts = 1 WHERE id = 200")
         await backfill.run()
@@ -183,10 +181,10 @@ async def test_rows_that_fail_go_to_the_ledger_and_the_rest_goes_on(
 
 @KINDS
 @pytest.mark.parametrize("seed", range(4))
-async def test_killed_anywhere_it_goes_on_and_does_nothing_twice(
+async def test_killed_anywhere_it_continues_and_repeats_nothing(
     db: asyncpg.Connection, pg_dsn: str, kind: str, seed: int
 ) -> None:
-    """The task is cancelled, or its session ended by the server, at random moments, while writers go on."""
+    """The task is cancelled, or its session ended by the server, at random times, under concurrent writers."""
     rng = random.Random(seed)
     plan = make_plan(kind, "trigger", pg_dsn, backfill={**SMALL, "batch_rows_max": 15})
     await table_with_rows(db)
@@ -226,9 +224,7 @@ async def test_killed_anywhere_it_goes_on_and_does_nothing_twice(
 
 
 @KINDS
-async def test_dual_writers_during_the_backfill_never_clash_with_it(
-    db: asyncpg.Connection, pg_dsn: str, kind: str
-) -> None:
+async def test_dual_writers_do_not_conflict_with_the_backfill(db: asyncpg.Connection, pg_dsn: str, kind: str) -> None:
     plan = make_plan(kind, "application", pg_dsn, backfill={**SMALL, "batch_budget": "50ms"})
     await table_with_rows(db)
     async with open_leased_store(pg_dsn, plan) as store:
@@ -236,14 +232,14 @@ async def test_dual_writers_during_the_backfill_never_clash_with_it(
         stop = asyncio.Event()
         crowding = asyncio.create_task(run_writers(pg_dsn, plan, (2, 2, 2), 11, times=300))
 
-        async def again_and_again() -> None:
+        async def write_repeatedly() -> None:
             while not stop.is_set():
                 await db.execute("DELETE FROM zdd.range; DELETE FROM zdd.backfill")
                 backfill = await runner(store, plan)
                 await backfill.prepare()
                 await backfill.run()
 
-        backfills = asyncio.create_task(again_and_again())
+        backfills = asyncio.create_task(write_repeatedly())
         writers = await crowding
         stop.set()
         await backfills
@@ -251,7 +247,7 @@ async def test_dual_writers_during_the_backfill_never_clash_with_it(
         assert await count_disagreements(db, kind) == []
 
 
-async def test_pause_holds_within_one_batch_and_goes_on(db: asyncpg.Connection, pg_dsn: str) -> None:
+async def test_pause_takes_effect_within_one_batch(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn, backfill={"batch_rows": 5, "batch_rows_max": 5})
     await db.execute(USERS)
     await insert_rows(db, 100)
@@ -283,7 +279,7 @@ async def test_pause_holds_within_one_batch_and_goes_on(db: asyncpg.Connection, 
         assert await count_disagreements(db, "column") == []
 
 
-async def test_limits_are_obeyed_and_can_be_changed_while_it_runs(db: asyncpg.Connection, pg_dsn: str) -> None:
+async def test_limits_apply_and_can_be_changed_while_it_runs(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn, backfill={"batch_rows": 10, "batch_rows_max": 10, "max_rows_per_second": 40})
     await db.execute(USERS)
     await insert_rows(db, 200)
@@ -302,7 +298,7 @@ async def test_limits_are_obeyed_and_can_be_changed_while_it_runs(db: asyncpg.Co
         backfill = await runner(store, plan, sleep=sleep, signals=[])
         await backfill.prepare()
         await backfill.run(limits=lambda: limits)
-        assert len(slept) == 5  # without a ceiling there is nothing to rest for
+        assert len(slept) == 5  # without a limit there is no pause
         assert all(0.1 < seconds <= 0.25 for seconds in slept)
         done = await record(store)
         assert done.rows_done == 200
@@ -310,7 +306,7 @@ async def test_limits_are_obeyed_and_can_be_changed_while_it_runs(db: asyncpg.Co
         assert all(0 < batch.seconds < 60 for batch in done.recent)
 
 
-async def test_half_the_speed_rests_as_long_as_it_works(db: asyncpg.Connection, pg_dsn: str) -> None:
+async def test_at_half_speed_it_pauses_as_long_as_it_works(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn, backfill={"batch_rows": 10, "batch_rows_max": 10, "speed": 50})
     await db.execute(USERS)
     await insert_rows(db, 100)
@@ -331,12 +327,12 @@ async def test_half_the_speed_rests_as_long_as_it_works(db: asyncpg.Connection, 
         await backfill.run(limits=lambda: limits)
         batches = (await record(store)).recent
         assert [batch.rows for batch in batches] == [10] * 5 + [3] * 16 + [2]
-        # Measured up to the checkpoint, so a little less than what was rested for.
+        # Measured up to the checkpoint, so a little less than the pause.
         assert rested >= 0.9 * sum(batch.seconds for batch in batches[:5])
 
 
 class LaggingSignal:
-    """A signal that is in force for a while."""
+    """A signal that is active for a while."""
 
     def __init__(self) -> None:
         self.reads = 0
@@ -346,7 +342,7 @@ class LaggingSignal:
         return "replica lag 9.0s" if self.reads < 4 else ""
 
 
-async def test_a_throttle_signal_is_shown_and_waited_for(db: asyncpg.Connection, pg_dsn: str) -> None:
+async def test_a_throttle_signal_is_shown_and_delays_the_backfill(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn)
     await db.execute(USERS)
     await insert_rows(db, 20)
@@ -370,7 +366,7 @@ async def test_a_throttle_signal_is_shown_and_waited_for(db: asyncpg.Connection,
         assert (done.throttle, done.rows_done) == ("", 20)
 
 
-async def test_a_locked_row_is_waited_for_and_its_holder_named(db: asyncpg.Connection, pg_dsn: str) -> None:
+async def test_a_locked_row_delays_the_backfill_and_its_holder_is_named(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn, backfill=SMALL)
     await db.execute(USERS)
     await insert_rows(db, 30)
@@ -432,7 +428,7 @@ async def test_a_batch_that_would_read_the_whole_table_is_refused(db: asyncpg.Co
             await (await runner(store, plan)).prepare()
 
 
-async def test_it_is_not_run_unprepared(db: asyncpg.Connection, pg_dsn: str) -> None:
+async def test_it_does_not_run_unprepared(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn)
     await db.execute(USERS)
     async with open_leased_store(pg_dsn, plan) as store:
@@ -441,7 +437,7 @@ async def test_it_is_not_run_unprepared(db: asyncpg.Connection, pg_dsn: str) -> 
             await (await runner(store, plan)).run()
 
 
-async def test_ten_thousand_rows_take_no_minute(db: asyncpg.Connection, pg_dsn: str) -> None:
+async def test_ten_thousand_rows_take_less_than_a_minute(db: asyncpg.Connection, pg_dsn: str) -> None:
     """Against a mistake of an order of magnitude, such as a scan of the table in every batch."""
     plan = make_plan(dsn=pg_dsn)
     await db.execute(USERS)
@@ -455,7 +451,7 @@ async def test_ten_thousand_rows_take_no_minute(db: asyncpg.Connection, pg_dsn: 
         assert time.monotonic() - began < 30
 
 
-async def test_a_writer_who_is_faster_than_a_batch_of_an_untouched_page(db: asyncpg.Connection, pg_dsn: str) -> None:
+async def test_a_writer_inserts_a_row_before_the_batch(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan("table", dsn=pg_dsn)
     await db.execute(USERS)
     await insert_rows(db, 40)
@@ -465,7 +461,7 @@ async def test_a_writer_who_is_faster_than_a_batch_of_an_untouched_page(db: asyn
         await backfill.prepare()
         writer = await asyncpg.connect(pg_dsn)
         try:
-            # Not committed, so the page looks untouched; then the INSERT meets the row.
+            # Not committed, so the page looks empty; then the INSERT conflicts with the row.
             await writer.execute("BEGIN; INSERT INTO people (id, full_name, email) VALUES (7, 'stale', 'stale')")
             run = asyncio.create_task(backfill.run())
             async with asyncio.timeout(20):
@@ -480,7 +476,7 @@ async def test_a_writer_who_is_faster_than_a_batch_of_an_untouched_page(db: asyn
 
 
 @KINDS
-async def test_several_workers_move_ranges_of_their_own_and_their_number_changes(
+async def test_workers_copy_separate_ranges_and_their_number_changes(
     db: asyncpg.Connection, pg_dsn: str, kind: str
 ) -> None:
     size = {"batch_rows": 20, "batch_rows_max": 20, "max_rows_per_second": 2000}  # slow enough to be watched

@@ -1,4 +1,4 @@
-"""The backfill waits for a standby: a real one, whose replay is stopped and goes on."""
+"""The backfill waits for a standby: a real one, whose replay is stopped and resumed."""
 
 import asyncio
 import os
@@ -47,7 +47,7 @@ async def standby_of(primary: PostgresServer, folder: Path) -> PostgresServer:
 
 
 async def test_a_standby_that_stops_replaying_stops_the_backfill(server_folder: Path) -> None:
-    # Slow enough to be still at work when the standby is behind by so much.
+    # Slow enough to still run when the standby lags by more than the limit.
     slow = {"batch_rows": 50, "batch_rows_max": 50, "max_rows_per_second": 4000, "max_replica_lag": "500ms"}
     plan = make_plan(backfill=slow)
     async with postgres_server(server_folder / "primary") as primary:
@@ -65,26 +65,26 @@ async def test_a_standby_that_stops_replaying_stops_the_backfill(server_folder: 
                 await reader.execute("SELECT pg_wal_replay_pause()")
                 run = asyncio.create_task(backfill.run())
 
-                async def seen() -> Any:
+                async def read_state() -> Any:
                     return (await store.read()).backfill
 
                 async with asyncio.timeout(30):
-                    while not (await seen()).throttle.startswith("replica lag "):  # noqa: ASYNC110
+                    while not (await read_state()).throttle.startswith("replica lag "):  # noqa: ASYNC110
                         await asyncio.sleep(0.05)
                 assert not run.done()
                 await reader.execute("SELECT pg_wal_replay_resume()")
                 async with asyncio.timeout(30):
                     await run
                 assert await count_disagreements(db, "column") == []
-                assert (await seen()).throttle == ""
+                assert (await read_state()).throttle == ""
         finally:
             await reader.close()
             await db.close()
             await standby.stop()
 
 
-def test_lag_is_told_from_where_the_primary_was() -> None:
-    """The server's own figure stands still while nothing is replayed; ours grows."""
+def test_lag_is_computed_from_positions_of_the_primary() -> None:
+    """The server's own value does not change while nothing is replayed; ours grows."""
     lag = ReplicaLagSignal()
     lag.lsn_history.extend([(0.0, 100), (1.0, 200), (2.0, 300)])
     assert lag.seconds_behind(300, 5.0) == 0.0

@@ -1,4 +1,4 @@
-"""Each signal that makes the backfill wait, on a real PostgreSQL: when it speaks, with what numbers, when not."""
+"""Each signal that makes the backfill wait, on a real PostgreSQL: when it is active, and with which numbers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ TABLES = ("public.users",)
 
 
 @asynccontextmanager
-async def session(dsn: str, name: str = "somebody") -> AsyncIterator[asyncpg.Connection]:
+async def session(dsn: str, name: str = "reader") -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(dsn, server_settings={"application_name": name})
     try:
         yield connection
@@ -40,18 +40,18 @@ async def session(dsn: str, name: str = "somebody") -> AsyncIterator[asyncpg.Con
 
 
 async def read_signal(
-    signal: ThrottleSignal, db: asyncpg.Connection, limits: Backfill, wanted: str, now: float = 0.0
+    signal: ThrottleSignal, db: asyncpg.Connection, limits: Backfill, expected: str, now: float = 0.0
 ) -> str:
-    """What a signal says, once it has to do with ``wanted``; "" waits until it is silent."""
+    """The signal's reason, once it contains ``expected``; "" waits until it is inactive."""
     async with asyncio.timeout(20):
         while True:
             text = await signal.read(db, limits, now)
-            if (wanted in text) if wanted else not text:
+            if (expected in text) if expected else not text:
                 return text
             await asyncio.sleep(0.02)
 
 
-async def test_lock_waits_of_others_are_seen_and_their_end(db: asyncpg.Connection, pg_dsn: str) -> None:
+async def test_lock_waits_of_other_sessions_are_detected_until_they_end(db: asyncpg.Connection, pg_dsn: str) -> None:
     await db.execute(USERS)
     await insert_rows(db, 3)
     signal, limits = LockWaitSignal(TABLES), Backfill(max_lock_wait=0.05)
@@ -69,7 +69,7 @@ async def test_lock_waits_of_others_are_seen_and_their_end(db: asyncpg.Connectio
         await waits
         await read_signal(signal, db, limits, "")
 
-        # A lock on the whole table, and one on another table, which is not ours.
+        # A lock on the whole table, and one on another table, which is not the plan's.
         await holder.execute("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
         elsewhere = asyncio.create_task(wait_for_lock_wait(pg_dsn, "SELECT * FROM elsewhere"))
         waits = asyncio.create_task(waiter.execute("SELECT * FROM users"))
@@ -93,11 +93,11 @@ async def test_the_oldest_snapshot_is_named(db: asyncpg.Connection, pg_dsn: str)
         assert text.startswith("oldest snapshot 0.")
         assert f"(pid {pid}, a report), limit 0.1s" in text
         assert await signal.read(db, Backfill(), 0.0) == ""
-        await reader.execute("ROLLBACK; BEGIN")  # a transaction without a snapshot holds nothing back
+        await reader.execute("ROLLBACK; BEGIN")  # a transaction without a snapshot prevents no cleanup
         await read_signal(signal, db, limits, "")
 
 
-async def test_the_wal_rate_is_measured_between_two_looks(db: asyncpg.Connection) -> None:
+async def test_the_wal_rate_is_measured_between_two_reads(db: asyncpg.Connection) -> None:
     signal, limits = WalRateSignal(), Backfill(max_wal_mb_per_second=3)
     await db.execute("CREATE TABLE heavy (text text)")
     assert await signal.read(db, limits, 10.0) == ""
@@ -111,7 +111,7 @@ async def test_the_wal_rate_is_measured_between_two_looks(db: asyncpg.Connection
     assert await signal.read(db, Backfill(max_wal_mb_per_second=None), 13.0) == ""
 
 
-async def test_a_vacuum_is_let_alone_but_not_for_ever(db: asyncpg.Connection, pg_dsn: str) -> None:
+async def test_a_vacuum_delays_the_backfill_for_a_limited_time(db: asyncpg.Connection, pg_dsn: str) -> None:
     await db.execute(USERS)
     await insert_rows(db, 30_000)
     await db.execute("DELETE FROM users WHERE id % 3 = 0")
@@ -152,7 +152,7 @@ async def test_the_guards_latency_and_every_signal_in_one_run(db: asyncpg.Connec
         assert await signal.read(db, Backfill(max_guard_latency=96), 0.0) == ""
         assert await GuardLatencySignal(store.release_id + 1).read(db, Backfill(), 0.0) == ""
 
-        # The whole list, in a backfill: it waits, says why, and goes on when the guard is content.
+        # All signals in one backfill: it waits with a reason, and continues when the guard passes.
         waited: list[tuple[str, int]] = []
 
         async def sleep(seconds: float) -> None:
@@ -173,7 +173,7 @@ async def test_the_guards_latency_and_every_signal_in_one_run(db: asyncpg.Connec
 
 
 class FakeSignal:
-    """A signal with a word of its own."""
+    """A signal with fixed reasons."""
 
     def __init__(self, *words: str) -> None:
         self.words = list(words)
@@ -182,7 +182,7 @@ class FakeSignal:
         return self.words.pop(0)
 
 
-async def test_what_was_found_holds_until_the_next_look_and_the_first_is_told(db: asyncpg.Connection) -> None:
+async def test_a_reason_is_used_until_the_next_read_and_the_first_is_shown(db: asyncpg.Connection) -> None:
     now = 0.0
     second = FakeSignal("second", "second", "")
     throttle = Throttle(lambda: now, [FakeSignal("", "first", ""), second])
@@ -194,5 +194,5 @@ async def test_what_was_found_holds_until_the_next_look_and_the_first_is_told(db
     now = 1.0
     assert throttle.is_due()
     assert await throttle.evaluate(db, Backfill()) == "first"
-    assert second.words == [""]  # asked all the same
+    assert second.words == [""]  # read all the same
     assert await throttle.evaluate(db, Backfill()) == ""

@@ -57,7 +57,7 @@ async def test_planted_mismatches_are_found_and_nothing_else(db: asyncpg.Connect
         assert (stored.verified, stored.mismatches, stored.verified_rows) == (True, len(planted), 1000)
         raw = await db.fetchval("SELECT string_agg(old::text || new::text, '') FROM zdd.mismatch")
         assert "First" not in raw, "no value of a row is kept"
-        # Mended, and verified anew because the last one found something.
+        # Corrected, and verified again because the last run found mismatches.
         await run_backfill(store, plan)
         await db.execute("UPDATE zdd.range SET done = false, cursor = NULL WHERE kind = 'backfill'")
         await run_backfill(store, plan)
@@ -69,7 +69,7 @@ async def test_planted_mismatches_are_found_and_nothing_else(db: asyncpg.Connect
 
 
 @KINDS
-async def test_verification_goes_on_where_it_was_killed(db: asyncpg.Connection, pg_dsn: str, kind: str) -> None:
+async def test_verification_continues_where_it_was_killed(db: asyncpg.Connection, pg_dsn: str, kind: str) -> None:
     plan = make_plan(kind, dsn=pg_dsn)
     await db.execute(USERS)
     await insert_rows(db, 2000)
@@ -125,14 +125,14 @@ async def test_recent_rows_are_sampled_and_older_ones_are_not(db: asyncpg.Connec
         assert (good.mismatches, good.example_key) == (0, None)
         await db.execute("UPDATE users SET first_name = 'only old' WHERE id = 2500")
         early = await compare_recent_rows(db, plan, catalog, since)
-        # Nothing on the new side yet: that is what the backfill is for, unless the row was born after the mark.
+        # Nothing on the new side yet: that is what the backfill is for, unless the row was inserted after the marker.
         assert (early.mismatches, early.not_copied, early.matches) == (0, 1, good.matches)
         bad = await compare_recent_rows(db, plan, catalog, since, inserted_after=2499)
         assert (bad.mismatches, bad.not_copied, bad.example_key) == (1, 0, "2500")
         if kind == "table":
             await db.execute("UPDATE users SET first_name = 'x', last_name = '' WHERE id = 2500")
             await db.execute("INSERT INTO people VALUES (2500, 'x', '2500@x')")
-            await db.execute("INSERT INTO people VALUES (70000, 'nobody')")
+            await db.execute("INSERT INTO people VALUES (70000, 'unknown')")
             assert (await compare_recent_rows(db, plan, catalog, since)).example_key == "70000"
         else:
             await db.execute("UPDATE users SET full_name = 'wrong' WHERE id = 2500")
@@ -145,7 +145,7 @@ async def test_the_sample_is_bounded(db: asyncpg.Connection, pg_dsn: str) -> Non
     async with open_leased_store(pg_dsn, plan) as store:
         catalog = await run_expand(store, plan)
         since, newest = await snapshot_marker(db), await read_newest_key(db, catalog)
-        await insert_rows(db, 40_000)  # 400 blocks, so both the end of the table and blocks here and there are read
+        await insert_rows(db, 40_000)  # 400 blocks, so the end of the table and scattered blocks are read
         sample = await compare_recent_rows(db, plan, catalog, since, inserted_after=newest)
         assert (sample.rows, sample.mismatches) == (50, 50)
 
@@ -165,7 +165,7 @@ async def test_a_recent_row_that_up_cannot_compute_disagrees(db: asyncpg.Connect
         assert (sample.rows, sample.mismatches, sample.example_key) == (51, 1, "99")
 
 
-async def test_transactions_older_than_a_mark_are_named(db: asyncpg.Connection, pg_dsn: str) -> None:
+async def test_transactions_older_than_a_marker_are_named(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn)
     await db.execute(USERS)
     await insert_rows(db, 2)
@@ -191,7 +191,7 @@ async def test_transactions_older_than_a_mark_are_named(db: asyncpg.Connection, 
         await new.close()
 
 
-async def test_a_lower_speed_rests_between_pages_and_can_be_changed(db: asyncpg.Connection, pg_dsn: str) -> None:
+async def test_a_lower_speed_pauses_between_pages_and_can_be_changed(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn)
     await db.execute(USERS)
     await insert_rows(db, 100)

@@ -1,4 +1,4 @@
-"""The guard's loop between a real API server, real pages of metrics and a real store.
+"""The guard's loop between a real API server, real metrics endpoints and a real store.
 
 No kubelet: the pods are small servers on loopback addresses, and the API says that they run there.
 """
@@ -31,7 +31,7 @@ from zdd_tui.testbed.processes import free_port
 
 @dataclass
 class MetricsPod:
-    """A server with metrics; `alive` False: it has none to show."""
+    """A server with metrics; without any where `alive` is False."""
 
     name: str
     version: int
@@ -52,7 +52,7 @@ class MetricsPod:
 
 @dataclass
 class GuardScenario:
-    """A release that runs, two pods of V1 and one of V2, and what looks at them."""
+    """A running release, two pods of V1 and one of V2, and a guard."""
 
     api: ClusterClient
     store: Store
@@ -69,7 +69,7 @@ class GuardScenario:
         return self.plan.guard
 
     async def start_loop(self) -> GuardLoop:
-        """A guard as an agent begins it."""
+        """A guard as an agent starts it."""
         record = await self.record()
         made = GuardLoop(
             self.plan,
@@ -85,7 +85,7 @@ class GuardScenario:
     async def run_until(
         self, loop: GuardLoop, is_done: Callable[[dict[str, GuardReading]], bool]
     ) -> dict[str, GuardReading]:
-        """Traffic, and a look every interval, until it is so."""
+        """Sends traffic and evaluates every interval until the condition holds."""
         deadline = asyncio.get_running_loop().time() + 30
         while True:
             for pod in self.pods:
@@ -131,7 +131,7 @@ async def make_scenario(folder: Path, dsn: str, *rules: dict[str, Any]) -> Async
 
 
 async def make_pods(api: ClusterClient, pods: list[MetricsPod], port: int) -> None:
-    """Pods that run, and take traffic, as far as the API knows."""
+    """Pods that run and are in rotation according to the API."""
     body = deployment(0)
     await api.create("deployments", body)
     labels = body["spec"]["selector"]["matchLabels"]
@@ -174,7 +174,7 @@ WORSE = {"name": "worse", "metric": "error-rate", "compare": {"ratio": 2}, "limi
 RANKED = {"name": "slower", "metric": "error-rate", "compare": {"rank_test": 0.01}, "window": "3s", "action": "alert"}
 
 
-async def test_new_against_old_at_the_same_moment_and_only_once(tmp_path: Path, pg_dsn: str) -> None:
+async def test_new_is_compared_with_old_and_acts_only_once(tmp_path: Path, pg_dsn: str) -> None:
     async with make_scenario(tmp_path, pg_dsn, WORSE, RANKED) as here:
         loop = await here.start_loop()
         output = await here.run_until(loop, lambda now: all(one.verdict is Verdict.PASS for one in now.values()))
@@ -188,15 +188,13 @@ async def test_new_against_old_at_the_same_moment_and_only_once(tmp_path: Path, 
         assert [(one.kind, one.actor.name) for one in record.commands] == [("rollback", "guard")]
         assert record.cause.startswith("worse: v2 errors ")
 
-        another = await here.start_loop()  # the agent was killed; nobody has obeyed yet, and the breach goes on
+        another = await here.start_loop()  # the agent was killed before it handled the command
         await here.run_until(another, lambda now: now["worse"].should_act)
         await here.run_until(another, lambda now: now["worse"].should_act)
         assert len((await here.record()).commands) == 1
 
 
-async def test_metrics_that_go_away_are_unknown_close_the_gate_and_pause_after_their_time(
-    tmp_path: Path, pg_dsn: str
-) -> None:
+async def test_lost_metrics_are_unknown_close_the_gate_and_pause_after_their_time(tmp_path: Path, pg_dsn: str) -> None:
     errors = {"name": "errors", "metric": "error-rate", "limit": "5%", "window": "5s"}
     async with make_scenario(tmp_path, pg_dsn, errors | {"no_data": {"after": "400ms", "action": "pause"}}) as here:
         loop = await here.start_loop()
@@ -215,9 +213,8 @@ async def test_metrics_that_go_away_are_unknown_close_the_gate_and_pause_after_t
         assert output["errors"].action_taken == "", "a rule that passes may act again"
 
 
-async def test_the_next_agent_goes_on_where_the_one_before_it_was(tmp_path: Path, pg_dsn: str) -> None:
-    """Half of `for` was seen before the agent was killed: the next one needs the other half, and its first look is
-    worth as much as any."""
+async def test_the_next_agent_continues_the_evaluation(tmp_path: Path, pg_dsn: str) -> None:
+    """Half of `for` had passed before the agent was killed: the next one needs only the other half."""
     slow = {"name": "errors", "metric": "error-rate", "limit": "5%", "window": "20s", "min_samples": 60, "for": "3s"}
     crashes = {"name": "crashes", "metric": "restarts", "limit": 2, "window": "20s", "action": "alert"}
     async with make_scenario(tmp_path, pg_dsn, slow, crashes) as here:
@@ -228,18 +225,18 @@ async def test_the_next_agent_goes_on_where_the_one_before_it_was(tmp_path: Path
         before = loop._rule_states["errors"].breached_seconds
 
         another = await here.start_loop()
-        (errors, crashes_said) = await another.evaluate_once(here.session)
+        (errors_reading, crashes_reading) = await another.evaluate_once(here.session)
         assert another._rule_states["errors"].breached_seconds >= before
-        assert "of 3.0s" in errors.reason, "the window is as full as it was"
-        assert errors.samples >= 60
-        assert crashes_said.verdict is Verdict.PASS
+        assert "of 3.0s" in errors_reading.reason, "the window is as full as it was"
+        assert errors_reading.samples >= 60
+        assert crashes_reading.verdict is Verdict.PASS
 
-        # Kubernetes is away when the next one begins: what was counted stays, and grows old.
+        # Kubernetes is unreachable when the next one starts: the counters stay, and become stale.
         here.connected = False
         third = await here.start_loop()
         output = await here.run_until(third, lambda now: now["errors"].verdict is Verdict.UNKNOWN)
         assert "targets are silent" in output["errors"].reason
-        assert "there is no connection to Kubernetes yet" in output["errors"].reason
+        assert "not connected to Kubernetes yet" in output["errors"].reason
         assert third._rule_states["errors"].breached_seconds >= before
 
         here.connected = True

@@ -1,4 +1,4 @@
-"""An agent whose other systems are away: its guard judges what it can see, and calls the rest unknown."""
+"""An agent whose other systems are unreachable: the guard evaluates the rules it can, the rest is unknown."""
 
 import asyncio
 from contextlib import suppress
@@ -31,7 +31,7 @@ ELEMENT = '{"status": "success", "data": {"resultType": "scalar", "result": [NOW
 AWAY = {"agent waits for Redis", "agent waits for Kubernetes"}
 
 
-def guard(probed: str, asked: str) -> Guard:
+def guard(probed: str, queried: str) -> Guard:
     rules: list[dict[str, Any]] = [
         {"name": "outside", "metric": "error-rate", "source": "probe", "version": "all", "limit": "5%"},
         {"name": "orders", "metric": "query", "query": "failed", "limit": 3},
@@ -39,11 +39,11 @@ def guard(probed: str, asked: str) -> Guard:
     ]
     for rule in rules[:2]:
         rule |= {"window": "20s", "min_samples": 0, "action": "alert"}
-    sources = {"probe": {"url": probed}, "prometheus": {"url": asked}}
+    sources = {"probe": {"url": probed}, "prometheus": {"url": queried}}
     return Guard.model_validate({"interval": 0.2, "sources": sources, "rules": rules})
 
 
-async def test_the_guard_waits_for_no_other_system(tmp_path: Path, pg_dsn: str) -> None:
+async def test_the_guard_does_not_wait_for_other_systems(tmp_path: Path, pg_dsn: str) -> None:
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(KUBECONFIG.format(port=free_port()))
     plan = plan_for(pg_dsn)
@@ -73,7 +73,7 @@ async def test_the_guard_waits_for_no_other_system(tmp_path: Path, pg_dsn: str) 
             output: dict[str, GuardReading] = {}
             waits: set[str] = set()
             async with asyncio.timeout(60):
-                # Both are asked for at once: none waits for the other.
+                # Both are connected concurrently.
                 while {name for name, one in output.items() if one.action_taken} != {
                     "outside",
                     "orders",
@@ -89,4 +89,4 @@ async def test_the_guard_waits_for_no_other_system(tmp_path: Path, pg_dsn: str) 
         assert output["outside"].verdict is output["orders"].verdict is Verdict.FAIL
         assert output["orders"].value == 7
         assert (output["pods"].verdict, output["pods"].should_act) == (Verdict.UNKNOWN, False)
-        assert output["pods"].reason == "there is no connection to Kubernetes yet"
+        assert output["pods"].reason == "not connected to Kubernetes yet"

@@ -1,4 +1,4 @@
-"""What the workers of one backfill share: limits and throttle, the size of the next batch, the rate."""
+"""The pace of a backfill, shared by its workers: limits, throttle, the size of the next batch, the rate."""
 
 import time
 from collections import deque
@@ -12,34 +12,34 @@ from zdd_tui.model.backfill import BatchSizer, ThroughputRate, pause_seconds
 from zdd_tui.model.plan.base import Backfill
 
 CHECK_INTERVAL = 0.25
-"""Seconds between two looks at pause and limits while nothing is written."""
+"""Seconds between two checks of pause and limits while nothing is written."""
 
 RECENT_BATCHES = 40
-"""Batches whose times are kept for the screens."""
+"""Batches whose durations are stored for the screens."""
 
 
 async def sleep_until(
-    wanted_seconds: Callable[[], float], is_paused: Callable[[], bool], sleep: Callable[[float], Awaitable[Any]]
+    total_seconds: Callable[[], float], is_paused: Callable[[], bool], sleep: Callable[[float], Awaitable[Any]]
 ) -> None:
-    """Sleeps until it has slept as long as is wanted now, or there is a pause."""
-    rested = 0.0
-    while (left := wanted_seconds() - rested) > 0 and not is_paused():
+    """Sleeps for a time that may change meanwhile, or until the release is paused."""
+    slept = 0.0
+    while (left := total_seconds() - slept) > 0 and not is_paused():
         await sleep(min(left, CHECK_INTERVAL))
-        rested += min(left, CHECK_INTERVAL)
+        slept += min(left, CHECK_INTERVAL)
 
 
 class BackfillPacer:
-    """When the next batch may begin, and how large it is.
+    """Decides when the next batch may start and how large it is.
 
     Args:
         clock: seconds, monotonic.
-        signals: reasons to wait, asked in order.
+        signals: reasons to wait, in order of priority.
 
     Attributes:
-        read_limits: what is allowed now; asked before every batch and while a worker rests.
-        is_paused: while it says yes, nothing is written and no lock is held.
-        limits: those of the next batch.
-        workers: how many are at work.
+        read_limits: returns the effective limits; called before every batch and during pauses.
+        is_paused: while it returns True, nothing is written and no lock is held.
+        limits: of the next batch.
+        workers: number of running workers.
     """
 
     def __init__(
@@ -61,32 +61,30 @@ class BackfillPacer:
         self.workers = 0
         self.sizer = BatchSizer(limits.batch_rows)
         self._rate = ThroughputRate()
-        self._rate_updated_at: float | None = None  # when the rate was last told
+        self._rate_updated_at: float | None = None
         self._recent: deque[tuple[float, int, float]] = deque(maxlen=RECENT_BATCHES)
 
     def resume(self, batch_rows: int, recent: Sequence[Sequence[float]]) -> None:
-        """Goes on where the last run stood."""
+        """Continues with the batch size and durations of the last run."""
         self.sizer = BatchSizer(max(1, batch_rows))
         self._recent.extend((at, int(count), seconds) for at, count, seconds in recent)
 
     def refresh_limits(self) -> None:
-        """Takes what an operator has changed; a new first size is begun with."""
+        """Applies changes of the operator. A new ``batch_rows`` restarts the batch size."""
         before, self.limits = self.limits, self.read_limits()
         if self.limits.batch_rows != before.batch_rows:
             self.sizer = BatchSizer(self.limits.batch_rows)
 
     @property
     def next_batch_rows(self) -> int:
-        """Rows of the next batch."""
         return self.sizer.clamp(self.limits)
 
     @property
     def has_too_many_workers(self) -> bool:
-        """More are at work than may be."""
         return self.workers > self.limits.workers
 
     async def wait_if_blocked(self) -> bool:
-        """Waits a moment when paused or throttled, and tells so."""
+        """Waits once, for CHECK_INTERVAL, if paused or throttled. Returns whether it waited."""
         paused = self.is_paused()
         reason = "" if paused else self._throttle.reason
         if paused or self._throttle.is_due():
@@ -102,26 +100,26 @@ class BackfillPacer:
         return False
 
     async def pause_after_batch(self, row_count: int, seconds: float) -> None:
-        """The pause that a ceiling or a speed below 100 % asks for; a change of either counts at once."""
+        """Pauses for max_rows_per_second or a speed below 100 %. A change of either applies at once."""
 
-        def wanted() -> float:  # the ceiling holds for all workers together
+        def total_seconds() -> float:  # max_rows_per_second is for all workers together
             return pause_seconds(row_count * max(1, self.workers), seconds, self.read_limits())
 
-        await sleep_until(wanted, self.is_paused, self.sleep)
+        await sleep_until(total_seconds, self.is_paused, self.sleep)
 
     def build_progress(self, row_count: int, seconds: float, size: int, throttle: str) -> rows.BatchProgress:
-        """What a batch writes with its checkpoint."""
+        """The progress that a batch writes with its checkpoint."""
         rate = self._rate.after_batch(row_count, seconds).value if self._rate.value == 0 else self._rate.value
         recent = (*self._recent, (round(time.time(), 3), row_count, round(seconds, 4)))
         return rows.BatchProgress(row_count, seconds, size, rate, throttle, recent[-RECENT_BATCHES:])
 
     def record_committed(self, progress: rows.BatchProgress) -> None:
-        """The batch is in the database."""
-        at, moved, seconds = progress.recent[-1]
-        self._recent.append((at, int(moved), seconds))
+        """Call it after the batch has committed."""
+        at, row_count, seconds = progress.recent[-1]
+        self._recent.append((at, int(row_count), seconds))
 
     def record_rate(self, row_count: int, started_at: float) -> None:
-        """Counts a batch into the rate. Tries that failed and waits for a throttle belong to it; pauses do not."""
+        """Updates the rate. The time of failed attempts and throttling counts; pauses do not."""
         now = self.clock()
         self._rate = self._rate.after_batch(
             row_count, now - (started_at if self._rate_updated_at is None else self._rate_updated_at)

@@ -1,6 +1,6 @@
-"""Moves old rows to the new side: pages in key order, each one transaction with its checkpoint.
+"""Copies old rows to the new side in batches, in key order. Each batch commits with its checkpoint.
 
-Kill it anywhere: what is committed is checkpointed, and the next run goes on behind it.
+The next run continues after the last checkpoint, wherever this one was interrupted.
 """
 
 import asyncio
@@ -23,27 +23,26 @@ from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.base import Backfill, Plan
 
 SMALL_TABLE = 10_000
-"""Rows below which a sequential scan a batch does no harm."""
+"""Rows. Below this a sequential scan for every batch is harmless."""
 
 MIN_RANGE_ROWS = 25_000
-"""Rows that a range has at least: a table is moved in several, so that several workers find something to do, but each
-ends with a batch that is not full."""
+"""The smallest range, in rows. More ranges keep more workers busy, but each ends with a batch that is not full."""
 
 MAX_RANGES = 16
-"""At most; several for each worker, so that none is idle for long at the end."""
+"""Several ranges for each worker, so that none is idle for long at the end."""
 
 SAMPLE_ROWS = 20_000
-"""Rows from which the ends of the ranges are guessed; nothing depends on how well."""
+"""Sampled rows for the ends of the ranges. Correctness does not depend on them."""
 
 
 class BackfillRunner:
     """The backfill of one release.
 
     Args:
-        store: the lease's store; every write goes through its fence.
+        store: of the lease; it fences every write.
         clock: seconds, monotonic.
-        signals: reasons to wait, asked in order; None: all that there are.
-        range_rows: rows that a range has at least.
+        signals: reasons to wait, in order of priority; None: all of them.
+        range_rows: the smallest range, in rows.
     """
 
     def __init__(
@@ -61,11 +60,12 @@ class BackfillRunner:
         self._plan = plan
         self._catalog = catalog
         self._range_rows = range_rows
-        asked = build_signals(store.release_id, catalog) if signals is None else signals
-        self._pacer = BackfillPacer(store, plan.backfill, clock=clock, sleep=sleep, signals=asked)
+        if signals is None:
+            signals = build_signals(store.release_id, catalog)
+        self._pacer = BackfillPacer(store, plan.backfill, clock=clock, sleep=sleep, signals=signals)
 
     async def prepare(self) -> None:
-        """ANALYZE, the fixed upper bound, and a look at how a batch would run. Run again, it keeps the bound.
+        """Runs ANALYZE, fixes the upper bound and checks the query plan of a batch. A second call keeps the bound.
 
         Raises:
             StepFailed: every batch would read the whole table.
@@ -89,28 +89,28 @@ class BackfillRunner:
             await rows.add_ranges(conn, release_id, "backfill", [*ends, hi], done=hi is None)
 
     async def _range_ends(self, conn: Connection, upper_bound: Key, estimate: int) -> list[Key]:
-        """The last keys of all ranges but the last."""
+        """The last key of each range, except the last range."""
         count = min(MAX_RANGES, estimate // self._range_rows)
         if count < 2:
             return []
         await conn.execute("SET LOCAL statement_timeout = 0")
         percent = min(100.0, 100 * SAMPLE_ROWS / estimate)
-        found = await conn.fetch(range_ends_statement(self._catalog), *upper_bound, percent, count)
-        return [tuple(row) for row in found][:-1]
+        ends = await conn.fetch(range_ends_statement(self._catalog), *upper_bound, percent, count)
+        return [tuple(row) for row in ends][:-1]
 
     async def run(
         self, should_pause: Callable[[], bool] = lambda: False, limits: Callable[[], Backfill] | None = None
     ) -> None:
-        """Moves everything up to the bound. Returns when all is done; cancel the task to stop it.
+        """Copies all rows up to the bound. Cancel the task to stop it.
 
         Args:
-            should_pause: asked before every batch; while it says yes, nothing is written and no lock is held.
-            limits: what is allowed now, asked before every batch and while it rests; by default the plan's own.
+            should_pause: called before every batch; while it returns True, nothing is written and no lock is held.
+            limits: returns the effective limits; called before every batch and during pauses. Default: the plan's.
 
         Raises:
-            StepFailed: it was not prepared; a statement is refused for a reason that no smaller batch mends; or more
-                rows than the plan forgives cannot be moved (run again, it tries those first).
-            StaleEpoch, DatabaseError: of the store; run again to go on.
+            StepFailed: it was not prepared; a statement is refused for a reason that a smaller batch does not avoid;
+                or more rows failed than the plan allows (the next run tries those first).
+            StaleEpoch, DatabaseError: from the store; run it again to continue.
         """
         self._pacer.read_limits = limits or self._pacer.read_limits
         self._pacer.is_paused = should_pause
@@ -119,47 +119,47 @@ class BackfillRunner:
             last = await rows.read_last_batch(conn, release_id)
             todo = await rows.list_ranges(conn, release_id, "backfill")
         if last is None or not todo:
-            raise StepFailed("the backfill was not prepared", "roll back, or run prepare-backfill first")
+            raise StepFailed("the backfill was not prepared", "roll back")
         self._pacer.resume(*last)
         while todo:
             await self._run_workers(deque(piece for piece in todo if not piece.done))
             await self._new_worker().retry_failed()
             async with self._store.fenced() as conn:
-                # Asked of the server, in a transaction that is flushed: batches are not, and a crash takes some back.
+                # Read in a transaction that is flushed: batches are not, and a crash of the server loses some.
                 todo = [piece for piece in await rows.list_ranges(conn, release_id, "backfill") if not piece.done]
-                left = len(await rows.list_failed_keys(conn, release_id))
+                failed = len(await rows.list_failed_keys(conn, release_id))
                 if not todo:
                     await rows.set_status(conn, release_id, "done")
-        forgiven = self._plan.backfill.max_failed_rows
-        if left > forgiven:
+        allowed = self._plan.backfill.max_failed_rows
+        if failed > allowed:
             raise StepFailed(
-                f"{left} rows could not be moved; backfill.max_failed_rows forgives {forgiven}",
-                "see zdd.failed_row for keys and reasons; mend those rows, then advance again",
+                f"{failed} rows failed; backfill.max_failed_rows allows {allowed}",
+                "see zdd.failed_row for keys and reasons; correct those rows, then advance again",
             )
 
     async def _run_workers(self, todo: deque[Range]) -> None:
-        """Moves ranges, as many at a time as there may be workers now; the first failure ends all."""
-        working: set[asyncio.Task[None]] = set()
+        """Copies the ranges with as many workers as the limits allow now. The first failure stops all."""
+        running: set[asyncio.Task[None]] = set()
         try:
-            while todo or working:
+            while todo or running:
                 self._pacer.refresh_limits()
-                while todo and len(working) < self._pacer.limits.workers:
-                    working.add(asyncio.create_task(self._run_worker(todo)))
-                done, working = await asyncio.wait(working, timeout=CHECK_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
+                while todo and len(running) < self._pacer.limits.workers:
+                    running.add(asyncio.create_task(self._run_worker(todo)))
+                done, running = await asyncio.wait(running, timeout=CHECK_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
                 for worker in done:
                     worker.result()
         finally:
-            for worker in working:
+            for worker in running:
                 worker.cancel()
-            await asyncio.gather(*working, return_exceptions=True)
+            await asyncio.gather(*running, return_exceptions=True)
 
     async def _run_worker(self, todo: deque[Range]) -> None:
-        """One worker: until nothing is left to do, or there are too many; then it gives back what it has."""
-        mover, position = self._new_worker(), todo.popleft()
+        """Runs one worker until no range is left. If there are too many workers, it returns its range and ends."""
+        worker, position = self._new_worker(), todo.popleft()
         self._pacer.workers += 1
         try:
             while True:
-                position = await mover.process_range(position)
+                position = await worker.process_range(position)
                 if not position.done:
                     todo.appendleft(position)
                     return
@@ -173,25 +173,25 @@ class BackfillRunner:
         return BackfillWorker(self._store, self._plan, self._catalog, self._pacer)
 
     async def mark_cancelled(self) -> None:
-        """Notes that the backfill will not go on, as when the release is rolled back."""
+        """Records that the backfill does not continue, as after a rollback."""
         async with self._store.fenced() as conn:
             await rows.set_status(conn, self._store.release_id, "cancelled")
 
     async def _require_index_scan(self, conn: Connection, upper_bound: Key) -> None:
-        """A page in the middle of nowhere must be found by an index."""
+        """Checks that a page in the middle of the table is read with an index."""
         size = self._plan.backfill.batch_rows_max
         page = await conn.fetchrow(page_statement(self._catalog, first=True), *upper_bound, size)
         end = tuple(page.values())[1:]
-        texts = (
+        statements = (
             (page_statement(self._catalog, first=False), (*end, *upper_bound, size)),
             (batch_statement(self._plan, self._catalog), (*end, *upper_bound)),
         )
-        for statement, parameters in texts:
+        for statement, parameters in statements:
             tree = json.loads(await conn.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *parameters))
             if _has_sequential_scan(tree[0]["Plan"], self._catalog.old.name):
                 raise StepFailed(
                     f"every batch would read all of {self._plan.change.table}: no index serves the key's order",
-                    "ANALYZE the table; make sure that the key's unique index is an ordinary, ascending btree",
+                    "ANALYZE the table; the key needs a unique btree index in ascending order, without an expression",
                 )
 
 

@@ -1,6 +1,6 @@
-"""Signals that make the backfill wait, each with a name that the screens show, a value and a limit.
+"""Signals that make the backfill wait, each with a name for the screens, a value and a limit.
 
-Each signal is one cheap query. What the role may not see (pg_monitor) is no reason to wait.
+Each signal is one cheap query. A value that is not visible to the role (pg_monitor) is no reason to wait.
 """
 
 from collections import deque
@@ -14,7 +14,7 @@ from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.base import Backfill
 
 READ_INTERVAL = 1.0
-"""Seconds between two looks at the signals; a batch takes less."""
+"""Seconds between two reads of the signals; a batch takes less."""
 
 MEGABYTE = 1024 * 1024
 
@@ -23,7 +23,7 @@ class ThrottleSignal(Protocol):
     """One reason to wait."""
 
     async def read(self, conn: Connection, limits: Backfill, now: float) -> str:
-        """Why to wait, in words that begin with the signal's name; empty when there is no reason.
+        """The reason to wait, starting with the signal's name; empty if there is none.
 
         Args:
             now: seconds, monotonic.
@@ -32,7 +32,7 @@ class ThrottleSignal(Protocol):
 
 
 def build_signals(release_id: int, catalog: Catalog) -> tuple[ThrottleSignal, ...]:
-    """All of them, in the order in which they are told: first what hurts others now."""
+    """All signals by priority: first those that affect other sessions now."""
     tables = tuple(dict.fromkeys((catalog.old.sql, catalog.new_table.sql)))
     return (
         LockWaitSignal(tables),
@@ -46,10 +46,10 @@ def build_signals(release_id: int, catalog: Catalog) -> tuple[ThrottleSignal, ..
 
 @dataclass(slots=True)
 class ReplicaLagSignal:
-    """The standby that is furthest behind.
+    """The lag of the slowest standby.
 
-    The server's own ``replay_lag`` stands still while a standby replays nothing at all. So we remember when the
-    primary was where, and tell from that how old the position is that a standby has replayed.
+    The server's own ``replay_lag`` does not grow while a standby replays nothing. The signal therefore records the
+    primary's positions, and computes from them the age of the position that a standby has replayed.
     """
 
     lsn_history: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=1000))
@@ -74,16 +74,15 @@ class ReplicaLagSignal:
         return f"replica lag {format_duration(lag)} ({name}), limit {format_duration(limits.max_replica_lag)}"
 
     def seconds_behind(self, replayed: int | None, now: float) -> float:
-        """Seconds since the primary was at a position that a standby has not replayed."""
-        if replayed is None:  # the role may not look (pg_monitor), so nothing is known
+        """Seconds since the primary wrote the first position that the standby has not replayed."""
+        if replayed is None:  # not visible to the role (pg_monitor)
             return 0.0
         return next((now - at for at, written in self.lsn_history if written > replayed), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class LockWaitSignal:
-    """Somebody who waits for a lock on one of the tables, or for a row of it, whoever holds it: a table where requests
-    queue already is no place for batches.
+    """The longest wait of a session for a lock on one of the tables or its rows, whoever holds the lock.
 
     Args:
         tables: quoted names.
@@ -93,7 +92,7 @@ class LockWaitSignal:
 
     async def read(self, conn: Connection, limits: Backfill, now: float) -> str:
         row = await conn.fetchrow(
-            # Who waits for a row waits for a transaction, and holds a lock on the table meanwhile.
+            # A session that waits for a row waits for a transaction, and holds a lock on the table meanwhile.
             "WITH held AS (SELECT pid, granted, waitstart, relation = ANY (ARRAY(SELECT to_regclass(t)::oid"
             "   FROM unnest($1::text[]) t)) AND database = (SELECT oid FROM pg_database"
             "   WHERE datname = current_database()) AS ours FROM pg_locks)"
@@ -107,14 +106,14 @@ class LockWaitSignal:
         seconds = row["seconds"] or 0.0
         if seconds <= limits.max_lock_wait:
             return ""
-        who = "1 session" if row["waiters"] == 1 else f"{row['waiters']} sessions"
-        return f"lock waits {format_duration(seconds)} ({who}), limit {format_duration(limits.max_lock_wait)}"
+        waiters = "1 session" if row["waiters"] == 1 else f"{row['waiters']} sessions"
+        return f"lock waits {format_duration(seconds)} ({waiters}), limit {format_duration(limits.max_lock_wait)}"
 
 
 @dataclass(frozen=True, slots=True)
 class OldestSnapshotSignal:
-    """The oldest transaction of this database that keeps dead rows, of which a backfill makes many, from being
-    cleaned up; prepared ones included."""
+    """The oldest transaction of this database, prepared ones included. It prevents the cleanup of dead rows, of which a
+    backfill creates many."""
 
     async def read(self, conn: Connection, limits: Backfill, now: float) -> str:
         row = await conn.fetchrow(
@@ -133,7 +132,7 @@ class OldestSnapshotSignal:
 
 @dataclass(slots=True)
 class WalRateSignal:
-    """What the whole server has written to its log since the last look, the application's share included."""
+    """The WAL rate of the whole server since the last read, the application's share included."""
 
     last_reading: tuple[float, int] | None = None
 
@@ -150,8 +149,8 @@ class WalRateSignal:
 
 @dataclass(slots=True)
 class VacuumSignal:
-    """A vacuum of one of the tables is let alone for a while: each batch makes more work for it, and more of it is
-    spent on pages that are dirty again. Not for ever: on a large table it takes hours.
+    """A running vacuum of one of the tables: each batch makes more work for it. The wait has a limit, because a vacuum
+    of a large table takes hours.
 
     Args:
         tables: quoted names.
@@ -180,7 +179,7 @@ class VacuumSignal:
 
 @dataclass(frozen=True, slots=True)
 class GuardLatencySignal:
-    """The guard's newest latency, of the rule that is nearest to its limit: we give way before it must act."""
+    """The newest latency of the guard's rule that is nearest to its limit: the backfill waits before the guard acts."""
 
     release_id: int
 
@@ -200,7 +199,7 @@ class GuardLatencySignal:
 
 @dataclass(slots=True)
 class Throttle:
-    """Asks the signals, not more often than they are worth. What was found holds until the next look."""
+    """Reads the signals at most once in READ_INTERVAL; the result is used until the next read."""
 
     clock: Callable[[], float]
     signals: Sequence[ThrottleSignal]
@@ -211,9 +210,9 @@ class Throttle:
         return self.clock() - self._read_at >= READ_INTERVAL
 
     async def evaluate(self, conn: Connection, limits: Backfill) -> str:
-        """The first reason to wait, or empty."""
+        """Returns the first reason to wait, or an empty text."""
         self._read_at = now = self.clock()
-        # Each is asked every time: some tell by comparison with the last look.
+        # Every signal is read every time: some compare with their last value.
         reasons = [await signal.read(conn, limits, now) for signal in self.signals]
         self.reason = next((reason for reason in reasons if reason), "")
         return self.reason

@@ -1,4 +1,4 @@
-"""What holds in every transaction of a backfill or a verification, and what its failures mean."""
+"""The settings of every transaction of a backfill or verification, and the classes of its errors."""
 
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -11,9 +11,8 @@ from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.sql import quote_literal
 
 BATCH_LOCK_TIMEOUT = 0.2
-"""Seconds that a batch waits for a row. Well below PostgreSQL's deadlock_timeout (1 s), so that in a deadlock with
-the application it is always we who give way, and never a request that fails."""
-
+"""Seconds that a batch waits for a row lock. Well below PostgreSQL's deadlock_timeout (1 s), so that in a deadlock with
+the application always the batch fails, never a request."""
 
 RETRYABLE_ERRORS = (
     asyncpg.LockNotAvailableError,
@@ -21,7 +20,7 @@ RETRYABLE_ERRORS = (
     asyncpg.SerializationError,
     asyncpg.QueryCanceledError,
 )
-"""Another try, with fewer rows, may go well."""
+"""A retry with fewer rows may succeed."""
 
 ROW_ERRORS = (
     asyncpg.DataError,
@@ -29,11 +28,11 @@ ROW_ERRORS = (
     asyncpg.CardinalityViolationError,
     asyncpg.PLPGSQLError,
 )
-"""A row that will fail again."""
+"""A row that fails again at every attempt."""
 
 
 class FencedStore(Protocol):
-    """What we need of :class:`zdd_tui.backends.store.agent.AgentStore`."""
+    """The part of :class:`zdd_tui.backends.store.agent.AgentStore` that a backfill needs."""
 
     release_id: int
 
@@ -41,12 +40,12 @@ class FencedStore(Protocol):
 
 
 def transaction_settings_sql(plan: Plan, time_budget: float) -> str:
-    """What holds in each transaction of a backfill or verification."""
+    """SET LOCAL statements for the start of the transaction. ``time_budget`` is in seconds."""
     timeout = max(1.0, 8 * time_budget)
     return (
-        # Safe: a batch that a crash of the server loses takes its checkpoint with it.
+        # Safe: if a crash of the server loses a batch, it also loses its checkpoint.
         "SET LOCAL synchronous_commit = off;"
-        # Only a page is read; without statistics the planner would sometimes rather read the table.
+        # Only a page is read, but without statistics the planner sometimes reads the whole table.
         "SET LOCAL enable_seqscan = off;"
         f"SET LOCAL search_path = {search_path(plan)};"
         f"SET LOCAL lock_timeout = {quote_literal(f'{BATCH_LOCK_TIMEOUT * 1000:.0f}ms')};"
@@ -55,14 +54,14 @@ def transaction_settings_sql(plan: Plan, time_budget: float) -> str:
 
 
 def describe_row_error(error: asyncpg.PostgresError) -> str:
-    """Why a row failed, without any of its values: the condition's name, its code, and what it is about."""
+    """Why a row failed, without its values: the error's name, its code, and the constraint or column."""
     words = "".join(f" {c.lower()}" if c.isupper() else c for c in type(error).__name__.removesuffix("Error")).strip()
-    about = getattr(error, "constraint_name", None) or getattr(error, "column_name", None)
-    return f"{words} ({error.sqlstate}{f', {about}' if about else ''})"
+    subject = getattr(error, "constraint_name", None) or getattr(error, "column_name", None)
+    return f"{words} ({error.sqlstate}{f', {subject}' if subject else ''})"
 
 
 async def find_longest_writer(conn: Connection, table: str) -> str:
-    """The longest transaction that has written to the table and is still open."""
+    """The session with the longest open transaction that has written to the table; empty if there is none."""
     row = await conn.fetchrow(
         "SELECT a.pid, coalesce(a.application_name, '') AS app FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid"
         " WHERE l.relation = to_regclass($1)::oid AND l.granted AND a.pid <> pg_backend_pid()"

@@ -1,4 +1,4 @@
-"""Compares every row on both sides, page by page in key order, to the present end of the table."""
+"""Compares every row on both sides, page by page in key order, up to the current end of the table."""
 
 import asyncio
 import json
@@ -28,18 +28,18 @@ from zdd_tui.model.plan.base import Backfill, Plan
 
 PAGE_ROWS = 5000
 MAX_KEPT_MISMATCHES = 1000
-"""Mismatches kept with their keys; the rest is only counted."""
+"""Mismatches stored with their keys; the rest is only counted."""
 SAMPLE_MISMATCHES = 20
 RECHECK_DELAY = 0.1
-"""Seconds after which a mismatch is looked at again: a writer may have been between two transactions."""
+"""Seconds until a mismatch is checked again: a writer may have been between two transactions."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What a verification found.
+    """The result of a verification.
 
     Attributes:
-        rows: keys of the old side that were compared; those in the ledger of failures count, but are not compared.
+        rows: keys of the old side. Failed rows count, but are not compared.
         samples: the first mismatches.
     """
 
@@ -49,7 +49,7 @@ class VerifyReport:
 
 
 class Verifier:
-    """The verification of one release. Kill it anywhere: the next run goes on behind the last page."""
+    """The verification of one release. The next run continues after the last page, wherever it was interrupted."""
 
     def __init__(
         self,
@@ -74,16 +74,15 @@ class Verifier:
     async def run(
         self, should_pause: Callable[[], bool] = lambda: False, limits: Callable[[], Backfill] | None = None
     ) -> VerifyReport:
-        """Verifies what is not verified yet. A finished verification without mismatch is not repeated; one with
-        mismatches begins anew.
+        """Verifies the remaining rows. A finished verification is repeated only if it found mismatches.
 
         Args:
-            should_pause: asked before every page; while it says yes, nothing is read.
-            limits: those that hold now; of them the speed counts here, and the budget. By default the plan's own.
+            should_pause: called before every page; while it returns True, nothing is read.
+            limits: returns the effective limits, of which speed and batch_budget are used. Default: the plan's.
 
         Raises:
             StepFailed: there was no backfill, or a statement is refused.
-            StaleEpoch, DatabaseError: of the store; run again to go on.
+            StaleEpoch, DatabaseError: from the store; run it again to continue.
         """
         self._limits = limits or self._limits
         position = await self._start_or_resume()
@@ -101,8 +100,8 @@ class Verifier:
                 self._size = max(1, self._size // 2)
                 await self._sleep(RECHECK_DELAY)
         async with self._store.fenced() as conn:
-            count, wrong, samples = await rows.read_verification(conn, self._store.release_id, SAMPLE_MISMATCHES)
-        return VerifyReport(count, wrong, tuple(samples))
+            count, mismatches, samples = await rows.read_verification(conn, self._store.release_id, SAMPLE_MISMATCHES)
+        return VerifyReport(count, mismatches, tuple(samples))
 
     def _pause_seconds(self, seconds: float) -> float:
         return seconds * (100 / self._limits().speed) - seconds
@@ -111,46 +110,45 @@ class Verifier:
         release_id = self._store.release_id
         async with self._store.fenced() as conn:
             if await rows.read_last_batch(conn, release_id) is None:
-                raise StepFailed("there was no backfill that could be verified", "run the backfill first")
+                raise StepFailed("there is no backfill to verify", "roll back")
             self._has_failed_rows = bool(
                 await conn.fetchval("SELECT EXISTS (SELECT FROM zdd.failed_row WHERE release_id = $1)", release_id)
             )
-            begun = await rows.list_ranges(conn, release_id, "verify")
-            if begun and begun[0].done:
-                _, wrong, _ = await rows.read_verification(conn, release_id, 0)
-                if not wrong:
-                    return begun[0]
-            if not begun or begun[0].done:
+            ranges = await rows.list_ranges(conn, release_id, "verify")
+            if ranges and ranges[0].done:
+                _, mismatches, _ = await rows.read_verification(conn, release_id, 0)
+                if not mismatches:
+                    return ranges[0]
+            if not ranges or ranges[0].done:
                 await rows.reset_verification(conn, release_id)
                 await rows.add_ranges(conn, release_id, "verify", [None])
-                begun = await rows.list_ranges(conn, release_id, "verify")
-            return begun[0]
+                ranges = await rows.list_ranges(conn, release_id, "verify")
+            return ranges[0]
 
     async def _verify_page(self, position: Range) -> Range:
         size = self._size
         async with self._store.fenced() as conn:
-            await conn.execute(
-                transaction_settings_sql(self._plan, self._limits().batch_budget * 8)
-            )  # a page only reads: it stands in nobody's way
+            # A page only reads and blocks no other session, so it may take longer than a batch.
+            await conn.execute(transaction_settings_sql(self._plan, self._limits().batch_budget * 8))
             page = await conn.fetchrow(
                 page_statement(self._catalog, first=position.cursor is None, last=True), *(position.cursor or ()), size
             )
         count = page["rows"] if page else 0
         end: Key | None = tuple(page.values())[1:] if page else None
-        last = count < size  # the page is open at its end then, so that no row beyond is missed
+        last = count < size  # the last page has no upper end, so that no later row is missed
         try:
-            found = await self._find_mismatches(position.cursor, None if last else end)
+            mismatches = await self._find_mismatches(position.cursor, None if last else end)
         except ROW_ERRORS as error:
             if size > 1:
                 self._size = size // 2
                 return position
-            # The only row of this page: a writer has put into it what `up` cannot compute.
-            found = [RowMismatch(end, f"up fails: {describe_row_error(error)}")] if end else []
+            # The only row of this page has a value that `up` cannot compute.
+            mismatches = [RowMismatch(end, f"up fails: {describe_row_error(error)}")] if end else []
             last = False
-        found = await self._recheck(found)
+        mismatches = await self._recheck(mismatches)
         async with self._store.fenced() as conn:
             await rows.save_verified_page(
-                conn, self._store.release_id, rows=count, mismatches=found, done=last, max_kept=MAX_KEPT_MISMATCHES
+                conn, self._store.release_id, rows=count, mismatches=mismatches, done=last, max_kept=MAX_KEPT_MISMATCHES
             )
             await rows.advance_range(
                 conn, self._store.release_id, "verify", position.id, cursor=end, rows=count, done=last
@@ -165,7 +163,7 @@ class Verifier:
         return await self._fetch(statement, *(after or ()), *(end or ()))
 
     async def _recheck(self, mismatches: list[RowMismatch]) -> list[RowMismatch]:
-        """Only what differs in a later snapshot too is a mismatch."""
+        """Returns the mismatches that a later snapshot also shows."""
         if not mismatches:
             return mismatches
         await self._sleep(RECHECK_DELAY)
@@ -191,13 +189,14 @@ async def _fetch_rows(conn: Connection, statement: str, parameters: tuple[Any, .
         raise
     except asyncpg.PostgresError as error:
         raise StepFailed(
-            f"the verification is refused: {str(error).splitlines()[0]}", "mend the cause, then retry"
+            f"PostgreSQL refused the verification: {str(error).splitlines()[0]}",
+            "correct the cause, then advance again",
         ) from None
 
 
 def _parse_mismatch(row: Any) -> RowMismatch:
     if not row["old"]:
-        what = "the new side has a row that the old one has not"
+        what = "only the new side has the row"
     elif not row["new"]:
         what = "the row is missing on the new side"
     else:

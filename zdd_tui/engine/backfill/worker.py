@@ -1,12 +1,12 @@
-"""One worker of a backfill: moves a range of keys, batch by batch, each one transaction with its checkpoint."""
+"""One worker of a backfill: copies ranges of keys, batch by batch. Each batch commits with its checkpoint."""
 
-import random
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import asyncpg
 
+from zdd_tui.backends.backoff import Backoff
 from zdd_tui.backends.postgres.catalog import Connection
 from zdd_tui.backends.store import backfill as rows
 from zdd_tui.backends.store.backfill import Key, Range
@@ -26,20 +26,21 @@ from zdd_tui.model.plan.base import Plan
 
 
 class BackfillWorker:
-    """Moves one range after the other; what it learns of one place says nothing of another."""
+    """Copies one range after the other. Its state is about its own position, so workers do not share it."""
 
     def __init__(self, store: FencedStore, plan: Plan, catalog: Catalog, pacer: BackfillPacer) -> None:
         self._store = store
         self._plan = plan
         self._catalog = catalog
         self._pacer = pacer
-        self._bisect_rows: int | None = None  # rows of a batch while we close in on a row that fails
-        self._last_lock_wait = ""  # the lock wait that the last try met
-        self._tries = 0
-        self._lost_race = False  # a writer was faster than our last try
+        self._bisect_rows: int | None = None  # rows of a batch while it searches for a row that fails
+        self._throttle_reason = ""  # why the last attempt was retried
+        self._retries = 0
+        self._backoff = Backoff(0.1, 1.0, jitter=0.9)
+        self._lost_race = False  # another writer inserted a row of the last attempt first
 
     async def process_range(self, position: Range) -> Range:
-        """Moves a range to its end, or until there are too many workers; returns where it stands then."""
+        """Copies a range to its end, or until there are too many workers. Returns the range with its new position."""
         while not position.done:
             self._pacer.refresh_limits()
             if self._pacer.has_too_many_workers:
@@ -49,7 +50,7 @@ class BackfillWorker:
         return position
 
     async def retry_failed(self) -> None:
-        """Tries the rows of the ledger once more; somebody may have mended them."""
+        """Tries the failed rows once more: they may have been corrected."""
         release_id = self._store.release_id
         async with self._store.fenced() as conn:
             keys = await rows.list_failed_keys(conn, release_id)
@@ -62,13 +63,13 @@ class BackfillWorker:
                         await rows.remove_failed_row(conn, release_id, key)
 
     async def _try_batch(self, position: Range) -> Range:
-        """One try of one batch, and the pause that a ceiling asks for after it."""
+        """Attempts one batch, and pauses after it as the limits require."""
         size = self._pacer.next_batch_rows
         if self._bisect_rows is not None:
             size = min(size, self._bisect_rows)
-        began = self._pacer.clock()
+        started_at = self._pacer.clock()
         try:
-            after, moved = await self._run_batch(position, size, began)
+            after, moved = await self._run_batch(position, size, started_at)
         except rows.CheckpointLost:
             async with self._store.fenced() as conn:
                 known = await rows.list_ranges(conn, self._store.release_id, "backfill")
@@ -83,23 +84,25 @@ class BackfillWorker:
             if isinstance(error, ROW_ERRORS) and size > 1:
                 self._bisect_rows = size // 2
                 return position
-            # A single row fails here only at COMMIT, by a deferred constraint: its key cannot be told.
+            # A single row fails here only at COMMIT, by a deferred constraint, and its key is then unknown.
             raise StepFailed(
-                f"a batch of the backfill is refused: {str(error).splitlines()[0]}", "mend the cause, then retry"
+                f"PostgreSQL refused a batch of the backfill: {str(error).splitlines()[0]}",
+                "correct the cause, then advance again",
             ) from None
-        seconds = self._pacer.clock() - began
-        self._last_lock_wait, self._tries, self._lost_race = "", 0, False
+        seconds = self._pacer.clock() - started_at
+        self._throttle_reason, self._retries, self._lost_race = "", 0, False
+        self._backoff.reset()
         if self._bisect_rows is not None:
             self._bisect_rows = self._bisect_rows * 2 if self._bisect_rows * 2 < self._pacer.sizer.rows else None
         elif moved == size or seconds > self._pacer.limits.batch_budget:
             self._pacer.sizer = self._pacer.sizer.after_batch(moved, seconds, self._pacer.limits)
         if not after.done:
             await self._pacer.pause_after_batch(moved, seconds)
-        self._pacer.record_rate(moved, began)
+        self._pacer.record_rate(moved, started_at)
         return after
 
     async def _run_batch(self, position: Range, size: int, started_at: float) -> tuple[Range, int]:
-        """Page, work and checkpoint in one transaction."""
+        """Reads the page, copies it and saves the checkpoint in one transaction."""
         async with self._store.fenced() as conn:
             await conn.execute(transaction_settings_sql(self._plan, self._pacer.limits.batch_budget))
             page = await self._read_page(conn, position, size)
@@ -112,19 +115,19 @@ class BackfillWorker:
                 )
                 await self._execute_batch(conn, statement, parameters, single_key=end if size == 1 else None)
             done = moved < size
-            progress = self._pacer.build_progress(moved, self._pacer.clock() - started_at, size, self._last_lock_wait)
+            progress = self._pacer.build_progress(moved, self._pacer.clock() - started_at, size, self._throttle_reason)
             await rows.save_checkpoint(conn, self._store.release_id, position, end=end, done=done, progress=progress)
         self._pacer.record_committed(progress)
         return replace(position, cursor=end or position.cursor, rows=position.rows + moved, done=done), moved
 
     async def _batch_sql(self, conn: Connection, parameters: Key, *, first: bool, single_row: bool) -> str:
-        """Of the batch: a plain INSERT where the new table has no row of the page yet."""
-        untouched = (
+        """The statement of the batch: a plain INSERT if the new table has no row of the page yet."""
+        target_is_empty = (
             self._plan.change.kind == "table"
             and not (single_row or self._lost_race)
             and await conn.fetchval(target_is_empty_statement(self._catalog, first=first), *parameters)
         )
-        return batch_statement(self._plan, self._catalog, first=first, target_is_empty=untouched)
+        return batch_statement(self._plan, self._catalog, first=first, target_is_empty=target_is_empty)
 
     async def _read_page(self, conn: Connection, position: Range, size: int) -> Any:
         statement = page_statement(self._catalog, first=position.start_key is None, last=position.hi is None)
@@ -133,8 +136,10 @@ class BackfillWorker:
     async def _execute_batch(
         self, conn: Connection, statement: str, parameters: Key, *, single_key: Key | None
     ) -> bool:
-        """Runs a batch. Of a row that stands ``single_key`` a failure is noted in the same transaction, so that it is this
-        row, as it is now, that is in the ledger. False when it failed."""
+        """Runs a batch; False if its single row failed.
+
+        The failure of a single row is recorded in the same transaction, so that the record matches the row as it is.
+        """
         if single_key is None:
             await conn.execute(statement, *parameters)
             return True
@@ -147,13 +152,13 @@ class BackfillWorker:
         return True
 
     async def _back_off(self, position: Range, size: int, error: asyncpg.PostgresError) -> None:
-        """Somebody holds a lock, or the batch was late: fewer rows, a pause, another try; for ever, but visibly."""
+        """After a lock wait or a timeout: fewer rows, a pause and a retry. Without limit, but shown as a throttle."""
         self._pacer.sizer = self._pacer.sizer.halve(size)
-        self._tries += 1
-        self._last_lock_wait = "lock waits" if not isinstance(error, asyncpg.QueryCanceledError) else "late batches"
-        if self._tries % 5 == 0:
+        self._retries += 1
+        self._throttle_reason = "lock waits" if not isinstance(error, asyncpg.QueryCanceledError) else "late batches"
+        if self._retries % 5 == 0:
             async with self._store.fenced() as conn:
-                who = await find_longest_writer(conn, self._catalog.old.sql)
-                self._last_lock_wait = f"{self._last_lock_wait}: {who}" if who else self._last_lock_wait
-                await rows.set_status(conn, self._store.release_id, "running", self._last_lock_wait)
-        await self._pacer.sleep(random.uniform(0.02, min(1.0, 0.05 * 2 ** min(self._tries, 6))))  # noqa: S311  jitter
+                writer = await find_longest_writer(conn, self._catalog.old.sql)
+                self._throttle_reason = f"{self._throttle_reason}: {writer}" if writer else self._throttle_reason
+                await rows.set_status(conn, self._store.release_id, "running", self._throttle_reason)
+        await self._pacer.sleep(self._backoff.next_delay())

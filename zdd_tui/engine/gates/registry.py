@@ -1,4 +1,4 @@
-"""Judges the gates of the current phase. What cannot be looked at is unknown, with the reason why."""
+"""The registry of gates, and the evaluation of the current phase's. A gate that cannot be evaluated is unknown."""
 
 import asyncio
 from collections.abc import Mapping
@@ -18,36 +18,30 @@ from zdd_tui.backends.regions import read_region_statuses
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates.blue_green import BLUE_GREEN_GATES
 from zdd_tui.engine.gates.dark_launch import DARK_LAUNCH_GATES
-from zdd_tui.engine.gates.result import GateEvaluator, GateResult, find_step_record, format_list, pass_or_fail
+from zdd_tui.engine.gates.result import (
+    GateEvaluator,
+    GateResult,
+    describe_leftovers,
+    format_list,
+    pass_after,
+    pass_or_fail,
+    pass_or_pending,
+)
 from zdd_tui.engine.gates.workload import WORKLOAD_GATES, evaluate_serving_version
+from zdd_tui.engine.observations import find_step_record
 from zdd_tui.model.errors import DatabaseUnavailable, StaleEpoch, ZddError
 from zdd_tui.model.guard.reading import evaluate_guard_gate
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.regions import REGION_GATE, evaluate_regions
 
-# --- A region begins only when those before it are done and the last has soaked.
-
-
-async def evaluate_earlier_regions(ctx: Context, record: ReleaseRecord) -> GateResult:
-    """The gate before the first phase. Nothing waives it: what cannot be read is unknown, and opens nothing."""
-    plan = ctx.plan
-    assert plan.regions is not None, "only a plan with regions has this gate"
-    stands = await read_region_statuses(plan, record.release.plan_hash, plan.earlier_regions)
-    return evaluate_regions(stands, plan.regions.soak)
-
-
-# --- end
-
-
 GATE_TIMEOUT = 5.0
-"""Seconds that one gate may look; after that it is unknown, so that it cannot hold up the others."""
+"""Seconds for one gate. A gate that takes longer is unknown, so that it does not delay the others."""
 
 
 async def evaluate_gates(ctx: Context, record: ReleaseRecord) -> list[GateReading]:
-    """Every gate of the current phase, or of those before the first, judged now."""
-    found = await asyncio.gather(*(_evaluate_gate(ctx, record, spec.name) for spec in record.release.gates))
-    return list(found)
+    """Evaluates every gate of the current phase, or the entry gates before the first phase."""
+    return list(await asyncio.gather(*(_evaluate_gate(ctx, record, spec.name) for spec in record.release.gates)))
 
 
 async def _evaluate_gate(ctx: Context, record: ReleaseRecord, name: str) -> GateReading:
@@ -55,7 +49,7 @@ async def _evaluate_gate(ctx: Context, record: ReleaseRecord, name: str) -> Gate
         async with asyncio.timeout(GATE_TIMEOUT):
             verdict, reason = await GATES[name](ctx, record)
     except TimeoutError:
-        verdict, reason = Verdict.UNKNOWN, f"no answer within {GATE_TIMEOUT:.0f} s"
+        verdict, reason = Verdict.UNKNOWN, f"no result within {GATE_TIMEOUT:.0f} s"
     except (DatabaseUnavailable, StaleEpoch):
         raise
     except ZddError as error:
@@ -67,127 +61,120 @@ async def _evaluate_gate(ctx: Context, record: ReleaseRecord, name: str) -> Gate
     except Exception as error:
         if is_session_lost(error):
             raise
-        # One gate that cannot be judged must not take the agent with it, and with it a rollback.
-        verdict, reason = Verdict.UNKNOWN, f"defect in zdd: {type(error).__name__}; please report it"
+        # A bug in one gate must not stop the agent: the agent must still be able to roll back.
+        verdict, reason = Verdict.UNKNOWN, f"bug in zdd: {type(error).__name__}; please report it"
     return GateReading(name, verdict, reason, record.now, ctx.plan.gates.max_age)
 
 
-# --- expand -------------------------------------------------------------------------------------------------
+async def _evaluate_earlier_regions(ctx: Context, record: ReleaseRecord) -> GateResult:
+    """Every earlier region is done and the last of them has soaked. A region that cannot be read is unknown."""
+    plan = ctx.plan
+    assert plan.regions is not None, "only a plan with regions has this gate"
+    statuses = await read_region_statuses(plan, record.release.plan_hash, plan.earlier_regions)
+    return evaluate_regions(statuses, plan.regions.soak)
 
 
-async def _evaluate_schema_valid(ctx: Context, _record: ReleaseRecord) -> GateResult:
+async def _evaluate_guard(ctx: Context, record: ReleaseRecord) -> GateResult:
+    """The guard has a loop of its own; the gate reports its newest readings."""
+    rule_actions = ctx.plan.guard.rule_actions if ctx.plan.guard else {}
+    return evaluate_guard_gate(rule_actions, {reading.rule: reading for reading in record.guard}, record.now)
+
+
+# The gates of expand/contract, in the order of its phases.
+
+
+async def _evaluate_schema_valid(ctx: Context, record: ReleaseRecord) -> GateResult:
     async with ctx.read_connection() as conn:
-        broken = await find_invalid_objects(conn, ctx.expand_contract_plan)
-    return pass_or_fail(not broken, "; ".join(broken) or "columns, indexes and triggers are there and valid")
+        invalid = await find_invalid_objects(conn, ctx.expand_contract_plan)
+    reason = "; ".join(invalid) or "columns, indexes and triggers exist and are valid"
+    return pass_after(record, ["expand-schema", "create-indexes", "sync-forward"], not invalid, reason)
 
 
 async def _evaluate_no_waiters(ctx: Context, _record: ReleaseRecord) -> GateResult:
     async with ctx.read_connection() as conn:
         waiters = await find_waiters(conn, ctx.expand_contract_plan)
-    return pass_or_fail(not waiters, format_list(waiters) or "no session waits for a lock of ours")
+    return pass_or_fail(not waiters, format_list(waiters) or "no session waits for a lock that the agent holds")
 
 
-# --- dual-write ---------------------------------------------------------------------------------------------
-
-
-async def _evaluate_serving_v2(ctx: Context, _record: ReleaseRecord) -> GateResult:
-    return await evaluate_serving_version(ctx, "v2")
+async def _evaluate_serving_v2(ctx: Context, record: ReleaseRecord) -> GateResult:
+    return await evaluate_serving_version(ctx, record, "v2", "rollout-v2")
 
 
 async def _evaluate_recent_rows(ctx: Context, record: ReleaseRecord) -> GateResult:
     step = find_step_record(record, "write-flag-on")
     since = step.detail.get("since") if step else None
     if not since:
-        return Verdict.INCONCLUSIVE, "the write flag is not on yet"
+        return Verdict.PENDING, "the write flag is not on yet"
     assert step is not None
     async with ctx.read_connection() as conn:
         sample = await compare_recent_rows(
             conn, ctx.expand_contract_plan, await ctx.catalog(), since, inserted_after=step.detail.get("newest_key")
         )
     if sample.mismatches:
-        return (
-            Verdict.FAIL,
-            f"{sample.mismatches} of {sample.rows} recent rows disagree, such as key {sample.example_key}",
-        )
-    wanted = ctx.plan.gates.min_recent_rows
-    if sample.matches < wanted:
-        return (
-            Verdict.INCONCLUSIVE,
-            f"{sample.matches} rows written on both sides since the flag is on; wanted: {wanted}",
-        )
-    unmoved = f", {sample.not_copied} older ones wait for the backfill" if sample.not_copied else ""
-    return Verdict.PASS, f"{sample.matches} recent rows agree{unmoved}"
-
-
-# --- backfill -----------------------------------------------------------------------------------------------
+        differ = f"{sample.mismatches} of {sample.rows} recent rows differ"
+        return Verdict.FAIL, f"{differ}, for example key {sample.example_key}"
+    required = ctx.plan.gates.min_recent_rows
+    if sample.matches < required:
+        written = f"{sample.matches} rows written on both sides since the flag is on"
+        return Verdict.INCONCLUSIVE, f"{written}, required: {required}"
+    not_copied = f", {sample.not_copied} older ones wait for the backfill" if sample.not_copied else ""
+    return Verdict.PASS, f"{sample.matches} recent rows agree{not_copied}"
 
 
 async def _evaluate_backfill_complete(ctx: Context, record: ReleaseRecord) -> GateResult:
     state = record.backfill
     if state is None:
-        return Verdict.FAIL, "not begun"
+        return Verdict.PENDING, "not started"
     if state.status != "done":
-        return Verdict.FAIL, f"{state.rows_done:,} of about {state.rows_total:,} rows"
+        return Verdict.PENDING, f"{state.rows_done:,} of about {state.rows_total:,} rows"
     if state.failed_rows > ctx.expand_contract_plan.backfill.max_failed_rows:
-        return Verdict.FAIL, f"{state.failed_rows} rows could not be moved; see zdd.failed_row"
+        return Verdict.FAIL, f"{state.failed_rows} rows failed; see zdd.failed_row"
     return Verdict.PASS, f"all ranges done, {state.rows_done:,} rows"
 
 
 async def _evaluate_no_mismatch(_ctx: Context, record: ReleaseRecord) -> GateResult:
     state = record.backfill
     if state is None or not state.verified or state.mismatches is None:
-        done = f", {state.verified_rows:,} rows compared so far" if state and state.verified_rows else ""
-        return Verdict.INCONCLUSIVE, f"not verified yet{done}"
+        progress = f", {state.verified_rows:,} rows compared so far" if state and state.verified_rows else ""
+        return Verdict.PENDING, f"not verified yet{progress}"
     return pass_or_fail(state.mismatches == 0, f"{state.mismatches} mismatches in {state.verified_rows:,} rows")
 
 
-# --- cutover, contract ----------------------------------------------------------------------------------------
-
-
-async def _evaluate_serving_v3(ctx: Context, _record: ReleaseRecord) -> GateResult:
-    return await evaluate_serving_version(ctx, "v3")
+async def _evaluate_serving_v3(ctx: Context, record: ReleaseRecord) -> GateResult:
+    return await evaluate_serving_version(ctx, record, "v3", "rollout-v3")
 
 
 async def _evaluate_no_old_snapshot(ctx: Context, record: ReleaseRecord) -> GateResult:
     step = find_step_record(record, "rollout-v3")
     since = step.detail.get("since") if step else None
     if not since:
-        return Verdict.UNKNOWN, "the cutover's transaction is not on record"
+        return Verdict.UNKNOWN, "rollout-v3 has not recorded the transaction of the cutover"
     async with ctx.read_connection() as conn:
         older = await find_older_transactions(conn, since)
         hidden = 0 if older else await count_hidden_sessions(conn)
         role = await conn.fetchval("SELECT current_user::text")
     if hidden:
-        return Verdict.UNKNOWN, f"{hidden} sessions cannot be looked at: GRANT pg_read_all_stats TO {role}"
-    return pass_or_fail(not older, format_list(older) or "no transaction is older than the cutover")
+        return Verdict.UNKNOWN, f"{hidden} sessions are not visible to us: GRANT pg_read_all_stats TO {role}"
+    return pass_or_pending(not older, format_list(older) or "no transaction is older than the cutover")
 
 
-# --- cleanup --------------------------------------------------------------------------------------------------
-
-
-async def _evaluate_nothing_left(ctx: Context, _record: ReleaseRecord) -> GateResult:
+async def _evaluate_cleanup_complete(ctx: Context, record: ReleaseRecord) -> GateResult:
+    plan = ctx.expand_contract_plan
     async with ctx.read_connection() as conn:
-        left = await find_leftovers(conn, ctx.expand_contract_plan, await ctx.catalog())
-    flags = await ctx.flags.read_raw([ctx.expand_contract_plan.flags.write, ctx.expand_contract_plan.flags.read])
+        left = await find_leftovers(conn, plan, await ctx.catalog())
+    flags = await ctx.flags.read_raw([plan.flags.write, plan.flags.read])
     left += [f"flag {key}" for key, value in flags.items() if value is not None]
-    view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
+    view = await ctx.cluster.get_deployment(plan.kubernetes.deployment)
     if view.epoch:
         left.append(f"annotation on Deployment {view.name}")
-    return pass_or_fail(not left, f"still there: {', '.join(left)}" if left else "nothing is left behind")
-
-
-# --- every phase ------------------------------------------------------------------------------------------------
-
-
-async def _evaluate_guard(ctx: Context, record: ReleaseRecord) -> GateResult:
-    """The guard looks by itself; the gate tells what it said last, and how old that is."""
-    demanded = ctx.plan.guard.rule_actions if ctx.plan.guard else {}
-    return evaluate_guard_gate(demanded, {reading.rule: reading for reading in record.guard}, record.now)
+    return pass_after(
+        record, ["delete-flags", "drop-archive", "remove-annotations"], not left, describe_leftovers(left)
+    )
 
 
 GATES: Mapping[str, GateEvaluator] = {
     "guard": _evaluate_guard,
-    REGION_GATE: evaluate_earlier_regions,
+    REGION_GATE: _evaluate_earlier_regions,
     **WORKLOAD_GATES,
     **BLUE_GREEN_GATES,
     **DARK_LAUNCH_GATES,
@@ -199,5 +186,5 @@ GATES: Mapping[str, GateEvaluator] = {
     "no-mismatch": _evaluate_no_mismatch,
     "serving-v3": _evaluate_serving_v3,
     "no-old-snapshot": _evaluate_no_old_snapshot,
-    "cleanup-complete": _evaluate_nothing_left,
+    "cleanup-complete": _evaluate_cleanup_complete,
 }

@@ -1,11 +1,12 @@
-"""What every judge of a gate uses."""
+"""The result of a gate's evaluation, and the rule for pending."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
 from zdd_tui.engine.context import Context
+from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.records import ReleaseRecord, StepRecord
-from zdd_tui.model.release.strategy import StepSpec
+from zdd_tui.model.release.records import ReleaseRecord
+from zdd_tui.model.release.state import StepStatus
 
 GateResult = tuple[Verdict, str]
 GateEvaluator = Callable[[Context, ReleaseRecord], Awaitable[GateResult]]
@@ -15,18 +16,34 @@ def pass_or_fail(condition: bool, reason: str) -> GateResult:
     return (Verdict.PASS if condition else Verdict.FAIL), reason
 
 
+def pass_or_pending(condition: bool, reason: str) -> GateResult:
+    return (Verdict.PASS if condition else Verdict.PENDING), reason
+
+
+def pass_after(record: ReleaseRecord, steps: Sequence[str], condition: bool, reason: str) -> GateResult:
+    """Pass when the condition holds. Otherwise pending while one of the steps has not finished, and fail after that.
+
+    Args:
+        steps: registry keys of the steps that bring the condition about. Those of other phases do not count.
+    """
+    release = record.release
+    phase_steps = release.current_phase.steps if release.current_phase else ()
+    unfinished = any(
+        step.registry_key in steps and release.status(step.name) is not StepStatus.DONE for step in phase_steps
+    )
+    return (pass_or_pending if unfinished else pass_or_fail)(condition, reason)
+
+
 def format_list(items: Sequence[object], max_shown: int = 3) -> str:
-    """The first few, and how many more there are."""
-    text = "; ".join(str(blocker) for blocker in items[:max_shown])
+    """The first few items, and how many more there are."""
+    text = "; ".join(str(item) for item in items[:max_shown])
     return text + (f"; and {len(items) - max_shown} more" if len(items) > max_shown else "")
 
 
-def find_step_record(record: ReleaseRecord, name: str) -> StepRecord | None:
-    """What is stored of a step."""
-    return next((step for step in record.steps if step.name == name), None)
+def describe_flag(key: str, value: FlagValue | None, expected: FlagValue) -> str:
+    current = f"flag {key} is {'not set' if value is None else value}"
+    return current if value == expected else f"{current}, expected {expected}"
 
 
-def find_current_step(record: ReleaseRecord, key: str) -> StepSpec | None:
-    """The present phase's step that does this work: several phases may have one."""
-    phase = record.release.current_phase
-    return next((step for step in phase.steps if step.registry_key == key), None) if phase else None
+def describe_leftovers(left: Sequence[str]) -> str:
+    return f"still there: {', '.join(left)}" if left else "nothing is left behind"

@@ -1,4 +1,4 @@
-"""Gates of the strategies that leave the schema alone: what serves, how well it does, what is left behind."""
+"""Gates of the strategies that do not change the schema: what is serving, its health, what is left behind."""
 
 from collections.abc import Mapping
 
@@ -8,12 +8,14 @@ from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates.result import (
     GateEvaluator,
     GateResult,
-    find_current_step,
-    find_step_record,
+    describe_flag,
+    describe_leftovers,
     format_list,
+    pass_after,
     pass_or_fail,
 )
-from zdd_tui.engine.steps.rollout import read_rollout_status
+from zdd_tui.engine.observations import find_current_step, find_step_record, list_serving_pods, read_rollout_status
+from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.plan.strategies import CanaryPlan
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord
@@ -23,51 +25,41 @@ from zdd_tui.model.workload.rollout import reduces_capacity, select_own_pods
 from zdd_tui.model.workload.route import canary_percentages
 
 
-async def list_serving_pods(ctx: Context) -> list[PodFacts]:
-    """The pods that the Service sends requests to."""
-    names = ctx.plan.kubernetes
-    view = await ctx.cluster.get_deployment(names.deployment)
-    pods = {pod.name: pod for pod in await ctx.cluster.list_pods(view.selector, container=names.container)}
-    endpoints = await ctx.cluster.list_endpoint_slices(ctx.plan.service)
-    return [pods[endpoint.pod_name] for endpoint in endpoints if endpoint.ready and endpoint.pod_name in pods]
+async def evaluate_serving_version(ctx: Context, record: ReleaseRecord, version: str, step: str) -> GateResult:
+    """Passes when every serving pod has the version, and as many of the Deployment's own pods serve as it wants.
 
+    In a canary by replicas the Service also finds the canary's pods; they do not count as the first Deployment's.
 
-async def evaluate_serving_version(ctx: Context, version: str) -> GateResult:
-    """Passes when every pod that serves is of a version, and as many of the Deployment's own as it wants.
-
-    By replicas the Service finds the canary's pods too: they stand in for none of the first Deployment's.
+    Args:
+        step: registry key of the step that rolls the version out.
     """
     view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
     serving = await list_serving_pods(ctx)
-    other = sorted(pod.name for pod in serving if ctx.plan.version_of(pod.image) != version)
     if not serving:
         return Verdict.FAIL, "no pod is serving"
+    name = "the new image" if version == "new" else version.upper()
+    other = sorted(pod.name for pod in serving if ctx.plan.version_of(pod.image) != version)
     if other:
-        return (
-            Verdict.FAIL,
-            f"{len(other)} of {len(serving)} serving pods do not have {_version_name(version)}: {', '.join(other[:3])}",
-        )
+        reason = f"{len(other)} of {len(serving)} serving pods do not have {name}: {', '.join(other[:3])}"
+        return pass_after(record, [step], False, reason)
     own = select_own_pods(view, await ctx.cluster.list_replica_sets(view.selector), serving)
     beside = f", {len(serving) - len(own)} of another Deployment beside them" if len(serving) > len(own) else ""
-    return pass_or_fail(
-        len(own) >= view.desired, f"{len(own)} of {view.desired} pods serve {_version_name(version)}{beside}"
-    )
+    reason = f"{len(own)} of {view.desired} pods serve {name}{beside}"
+    return pass_after(record, [step], len(own) >= view.desired, reason)
 
 
-def _version_name(version: str) -> str:
-    return "the new image" if version == "new" else version.upper()
+async def _evaluate_serving_new(ctx: Context, record: ReleaseRecord) -> GateResult:
+    return await evaluate_serving_version(ctx, record, "new", "rollout-new")
 
 
-async def _evaluate_serving_new(ctx: Context, _record: ReleaseRecord) -> GateResult:
-    return await evaluate_serving_version(ctx, "new")
-
-
-async def evaluate_no_older_pod(ctx: Context, _record: ReleaseRecord) -> GateResult:
-    """Terminating ones count."""
+async def _evaluate_no_older_pod(ctx: Context, _record: ReleaseRecord) -> GateResult:
+    """Terminating pods count. A rollout that is under way is pending until the controller gives up."""
     status = await read_rollout_status(ctx)
-    if status.old_pods:
-        return Verdict.FAIL, f"{len(status.old_pods)} older pods exist: {', '.join(status.old_pods[:3])}"
-    return pass_or_fail(status.done, status.message)
+    if status.done:
+        return Verdict.PASS, status.message
+    names = f"{', '.join(status.old_pods[:3])}{' ...' if len(status.old_pods) > 3 else ''}"
+    reason = f"{len(status.old_pods)} older pods exist: {names}" if status.old_pods else status.message
+    return (Verdict.FAIL, status.message) if status.failed else (Verdict.PENDING, reason)
 
 
 async def _evaluate_capacity_kept(ctx: Context, _record: ReleaseRecord) -> GateResult:
@@ -76,82 +68,84 @@ async def _evaluate_capacity_kept(ctx: Context, _record: ReleaseRecord) -> GateR
     return pass_or_fail(not why, why or f"maxUnavailable {view.max_unavailable}, maxSurge {view.max_surge}")
 
 
-async def _evaluate_pods_healthy(ctx: Context, _record: ReleaseRecord) -> GateResult:
+async def _evaluate_pods_healthy(ctx: Context, record: ReleaseRecord) -> GateResult:
     names = ctx.plan.kubernetes
     view = await ctx.cluster.get_deployment(names.deployment)
     pods = await ctx.cluster.list_pods(view.selector, container=names.container)
     if isinstance(ctx.plan, CanaryPlan) and ctx.plan.canary.route is not None:
-        pods += await _canary_pods(ctx, ctx.plan)
+        pods += await _list_canary_pods(ctx, ctx.plan)
     new = [pod for pod in pods if ctx.plan.version_of(pod.image) == "new" and pod.deletion_deadline is None]
-    if not new:
-        return Verdict.FAIL, "no pod has the new image"
-    ill = [f"{pod.name} {trouble}" for pod in new if (trouble := _pod_problem(pod))]
-    many = "1 new pod is" if len(new) == 1 else f"{len(new)} new pods are"
-    return pass_or_fail(not ill, format_list(ill) or f"{many} ready, none has restarted")
+    restarted = [f"{pod.name} restarted {count} times" for pod in new if (count := _count_restarts(pod))]
+    if restarted:
+        return Verdict.FAIL, format_list(restarted)
+    not_ready = [f"{pod.name} is not ready" for pod in new if not pod.ready]
+    subject = "1 new pod is" if len(new) == 1 else f"{len(new)} new pods are"
+    reason = format_list(not_ready) or (f"{subject} ready, none has restarted" if new else "no pod has the new image")
+    return pass_after(record, ["rollout-new", "set-weight"], bool(new) and not not_ready, reason)
 
 
-async def _canary_pods(ctx: Context, plan: CanaryPlan) -> list[PodFacts]:
-    """By gateway the canary's pods carry another label than the first Deployment's; it may be gone already."""
+async def _list_canary_pods(ctx: Context, plan: CanaryPlan) -> list[PodFacts]:
+    """By gateway the canary's pods have another label than the first Deployment's. None once it is removed."""
     if await get_raw_object(ctx.cluster, DEPLOYMENTS, plan.canary_deployment) is None:
         return []
     view = await ctx.cluster.get_deployment(plan.canary_deployment)
     return await ctx.cluster.list_pods(view.selector, container=plan.kubernetes.container)
 
 
-def _pod_problem(pod: PodFacts) -> str:
-    restarts = sum(container.restarts for container in pod.containers)
-    if restarts:
-        return f"restarted {restarts} times"
-    return "" if pod.ready else "is not ready"
+def _count_restarts(pod: PodFacts) -> int:
+    return sum(container.restarts for container in pod.containers)
 
 
-async def evaluate_soak_passed(_ctx: Context, record: ReleaseRecord) -> GateResult:
-    """Of the present phase."""
+async def _evaluate_soak_passed(_ctx: Context, record: ReleaseRecord) -> GateResult:
+    """The soak of the current phase."""
     spec = find_current_step(record, "soak")
     step = find_step_record(record, spec.name) if spec else None
-    if step is None or step.status is not StepStatus.DONE:
-        return Verdict.FAIL, step.note if step and step.note else "soak is not over"
-    return Verdict.PASS, "soak is over"
+    if step is not None and step.status is StepStatus.DONE:
+        return Verdict.PASS, "soaked for the time that the plan sets"
+    return Verdict.PENDING, step.note if step and step.note else "the soak has not finished"
 
 
 async def _evaluate_weight(ctx: Context, record: ReleaseRecord) -> GateResult:
-    """The share that the new image really has, as far as it can be seen from here."""
+    """The share that the new image really has, as far as it can be observed."""
     plan = ctx.plan_of_type(CanaryPlan)
     spec = find_current_step(record, "set-weight")
     weight = spec.value if spec and spec.value is not None else 0
     if plan.canary.flag is not None:
-        key = plan.canary.flag.key
+        key, expected = plan.canary.flag.key, FlagValue(weight)
         value = (await ctx.flags.read([key]))[key]
-        return pass_or_fail(value is not None and value.percent == weight, f"flag {key} is {value}, wanted: {weight}%")
+        return pass_after(record, ["set-weight"], value == expected, describe_flag(key, value, expected))
     if plan.canary.route is not None:
-        return await _evaluate_route_weight(ctx, plan, plan.canary.route, weight)
+        return await _evaluate_route_weight(ctx, record, plan, plan.canary.route, weight)
     serving = await list_serving_pods(ctx)
-    new = sum(ctx.plan.version_of(pod.image) == "new" for pod in serving)
-    real = 100 * new / len(serving) if serving else 0.0
-    told = f"{new} of {len(serving)} serving pods are new: {real:.0f}%, wanted: {weight}%"
-    return pass_or_fail(bool(serving) and abs(real - weight) <= plan.canary.tolerance, told)
+    new = sum(plan.version_of(pod.image) == "new" for pod in serving)
+    share = 100 * new / len(serving) if serving else 0.0
+    reason = f"{new} of {len(serving)} serving pods are new: {share:.0f}%, expected {weight}%"
+    has_share = bool(serving) and abs(share - weight) <= plan.canary.tolerance
+    return pass_after(record, ["set-weight"], has_share, reason)
 
 
-async def _evaluate_route_weight(ctx: Context, plan: CanaryPlan, name: str, weight: int) -> GateResult:
+async def _evaluate_route_weight(
+    ctx: Context, record: ReleaseRecord, plan: CanaryPlan, name: str, weight: int
+) -> GateResult:
     view = await get_route(ctx.cluster, name)
     shares = canary_percentages(view, plan.service, plan.canary_service)
-    off = [f"{share:.0f}%" for share in shares if abs(share - weight) > 1]
-    if off or not shares:
-        return Verdict.FAIL, f"httproute {name} gives the canary {', '.join(off) or 'nothing'}, wanted: {weight}%"
-    return pass_or_fail(
-        not view.pending_reason, view.pending_reason or f"every Gateway of httproute {name} gives the canary {weight}%"
-    )
+    wrong = [f"{share:.0f}%" for share in shares if abs(share - weight) > 1]
+    if wrong or not shares:
+        reason = f"httproute {name} sends {', '.join(wrong) or 'nothing'} to the canary, expected {weight}%"
+        return pass_after(record, ["set-weight"], False, reason)
+    reason = view.pending_reason or f"every Gateway of httproute {name} sends {weight}% to the canary"
+    return pass_after(record, ["set-weight"], not view.pending_reason, reason)
 
 
-async def _evaluate_annotations_removed(ctx: Context, _record: ReleaseRecord) -> GateResult:
+async def _evaluate_annotations_removed(ctx: Context, record: ReleaseRecord) -> GateResult:
     view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
     left = [f"annotation on Deployment {view.name}"] if view.epoch else []
     if isinstance(ctx.plan, CanaryPlan):
-        left += await _canary_leftovers(ctx, ctx.plan)
-    return pass_or_fail(not left, f"still there: {', '.join(left)}" if left else "nothing is left behind")
+        left += await _find_canary_leftovers(ctx, ctx.plan)
+    return pass_after(record, ["remove-canary", "remove-annotations"], not left, describe_leftovers(left))
 
 
-async def _canary_leftovers(ctx: Context, plan: CanaryPlan) -> list[str]:
+async def _find_canary_leftovers(ctx: Context, plan: CanaryPlan) -> list[str]:
     left = []
     if plan.canary.by != "flag" and await get_raw_object(ctx.cluster, DEPLOYMENTS, plan.canary_deployment):
         left.append(f"Deployment {plan.canary_deployment}")
@@ -165,10 +159,10 @@ async def _canary_leftovers(ctx: Context, plan: CanaryPlan) -> list[str]:
 
 WORKLOAD_GATES: Mapping[str, GateEvaluator] = {
     "serving-new": _evaluate_serving_new,
-    "no-older-pod": evaluate_no_older_pod,
+    "no-older-pod": _evaluate_no_older_pod,
     "capacity-kept": _evaluate_capacity_kept,
     "pods-healthy": _evaluate_pods_healthy,
-    "soak-passed": evaluate_soak_passed,
+    "soak-passed": _evaluate_soak_passed,
     "weight-held": _evaluate_weight,
     "annotations-removed": _evaluate_annotations_removed,
 }

@@ -1,7 +1,7 @@
-"""The guard at work: it looks, judges, writes down what it saw, and acts, for as long as the agent holds the lease.
+"""The guard's loop: reads the sources, evaluates the rules, stores the readings and acts, while the lease is held.
 
-It is a loop of its own, beside the steps and the gates: it judges while a rollout runs, while a gate waits for a person
-and while the release is paused.
+It runs beside the steps and the gates: also during a rollout, while the release waits for approval, and while it is
+paused.
 """
 
 import asyncio
@@ -36,13 +36,13 @@ from zdd_tui.model.guard.series import CounterSample, MetricSeries, MetricTarget
 from zdd_tui.model.guard.snapshot import load_rule_states, load_series, save_rule_states, save_series
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.guard import Guard, GuardRule, Metric, Source
-from zdd_tui.model.release.state import Release
+from zdd_tui.model.release.state import CommandKind, Release
 
 MIN_SILENCE_TIMEOUT = 3.0
-"""Seconds without an answer that are no silence yet, however often the guard looks."""
+"""Seconds without a response before a source counts as silent, however short the interval is."""
 
 SNAPSHOT_BYTES_PER_SECOND = 20_000
-"""Bytes: the counters of many pods are kept more seldom than at every look, or they would fill the log."""
+"""The counters of many pods are stored less often than every interval, to limit the WAL that they cost."""
 
 MIN_PAUSE = 0.05
 TIME_TOLERANCE = 1e-6
@@ -50,7 +50,7 @@ TIME_TOLERANCE = 1e-6
 
 @dataclass(slots=True)
 class _MetricSource:
-    """One source of counters: what it showed, and why it showed nothing last time."""
+    """One source of counters: its series, and the error of its last read."""
 
     series: MetricSeries
     error: str = ""
@@ -66,13 +66,13 @@ class _MetricSource:
         self.cached_stats.clear()
 
     def observe_failure(self, now: float, error: str) -> None:
-        """Nobody could look: the targets stay what they were, and grow silent."""
+        """The source could not be read: the targets stay, and become silent."""
         self.error = error
         self.series.observe(now, self.targets, {target.key: error for target in self.targets})
         self.cached_stats.clear()
 
     def restore_from_series(self) -> None:
-        """The series goes on where that of another agent stopped, and so does this."""
+        """Continues the restored series of an earlier agent."""
         self.targets = tuple(line.target for line in self.series.histories.values() if line.is_live)
         self.last_at = self.series.observed_at
 
@@ -83,12 +83,12 @@ class _MetricSource:
 
 
 class GuardLoop:
-    """Judges one release.
+    """Evaluates the rules of one release.
 
     Args:
-        cluster: None while there is no connection yet; the guard judges what it can without.
-        release: where the release stands now.
-        log: takes a line for the agent's log.
+        cluster: returns None while there is no connection; rules that need no cluster are evaluated all the same.
+        release: returns the current state of the release.
+        log: writes a line to the agent's log.
     """
 
     def __init__(
@@ -107,9 +107,9 @@ class GuardLoop:
         self._release = release
         self._log = log
         longest = max(max(rule.windows) for rule in guard.rules)
-        patience = max(MAX_MISSED_INTERVALS * guard.interval + guard.sources.scrape.timeout, MIN_SILENCE_TIMEOUT)
-        wanted = {rule.effective_source for rule in guard.rules} - {Source.PROMETHEUS}
-        self._sources = {source: _MetricSource(MetricSeries(longest + guard.interval, patience)) for source in wanted}
+        silence = max(MAX_MISSED_INTERVALS * guard.interval + guard.sources.scrape.timeout, MIN_SILENCE_TIMEOUT)
+        needed = {rule.effective_source for rule in guard.rules} - {Source.PROMETHEUS}
+        self._sources = {source: _MetricSource(MetricSeries(longest + guard.interval, silence)) for source in needed}
         self._pods = PodTargets(plan, cluster)
         self._rule_states: dict[str, RuleState] = {}
         self._pairs: dict[str, deque[tuple[float, float, float]]] = {}
@@ -118,31 +118,31 @@ class GuardLoop:
         self._probe_source = ProbeSource(guard)
 
     async def run(self) -> None:
-        """For ever. What a source cannot tell becomes a verdict; only a lost database or lease ends it."""
+        """Runs until cancelled. An unavailable source is a verdict; only a lost database or lease ends the loop."""
         await self.resume()
         loop = asyncio.get_running_loop()
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
             while True:
-                began = loop.time()
+                started_at = loop.time()
                 await self.evaluate_once(session)
-                await asyncio.sleep(max(MIN_PAUSE, self._guard.interval - (loop.time() - began)))
+                await asyncio.sleep(max(MIN_PAUSE, self._guard.interval - (loop.time() - started_at)))
 
     async def resume(self) -> None:
-        """Reads what a guard before this one has seen, said and done."""
-        stored = {reading.rule: reading for reading in (await self._store.read()).guard}
-        kept = await guard_store.load_memory(self._store)
+        """Loads the readings, rule states and counters that an earlier agent stored."""
+        readings = {reading.rule: reading for reading in (await self._store.read()).guard}
+        snapshot = await guard_store.load_memory(self._store)
         now = asyncio.get_running_loop().time()
-        courses: dict[str, RuleState] = {}
-        if "rule_states" in kept:
-            courses, pairs = load_rule_states(*kept["rule_states"], now)
-            self._pairs = {name: deque(moments) for name, moments in pairs.items()}
-        if "counters" in kept:
-            load_series(kept["counters"][0], self._series, kept["counters"][1], now)
-            for sight in self._sources.values():
-                sight.restore_from_series()
+        states: dict[str, RuleState] = {}
+        if "rule_states" in snapshot:
+            states, pairs = load_rule_states(*snapshot["rule_states"], now)
+            self._pairs = {name: deque(samples) for name, samples in pairs.items()}
+        if "counters" in snapshot:
+            load_series(snapshot["counters"][0], self._series, snapshot["counters"][1], now)
+            for source in self._sources.values():
+                source.restore_from_series()
         self._rule_states = {
-            rule.name: resume_rule_state(stored.get(rule.name), courses.get(rule.name), now)
+            rule.name: resume_rule_state(readings.get(rule.name), states.get(rule.name), now)
             for rule in self._guard.rules
         }
         self._rolled_back = await guard_store.has_requested_rollback(self._store)
@@ -150,15 +150,16 @@ class GuardLoop:
             await asyncio.to_thread(_import_scipy)
 
     async def evaluate_once(self, session: aiohttp.ClientSession) -> tuple[GuardReading, ...]:
-        """One round."""
-        asked = asyncio.gather(*(self._run_queries(session, rule) for rule in self._guard.rules))
-        _, answers = await asyncio.gather(self._read_sources(session), asked)
+        """Reads every source, evaluates every rule once, stores the readings and acts on them."""
+        queries = asyncio.gather(*(self._run_queries(session, rule) for rule in self._guard.rules))
+        _, results = await asyncio.gather(self._read_sources(session), queries)
         now = asyncio.get_running_loop().time()
-        findings = [
-            self._evaluate_rule(rule, now, answer) for rule, answer in zip(self._guard.rules, answers, strict=True)
+        evaluations = [
+            self._evaluate_rule(rule, now, result) for rule, result in zip(self._guard.rules, results, strict=True)
         ]
         readings = tuple(
-            self._update_rule(rule, found, now) for rule, found in zip(self._guard.rules, findings, strict=True)
+            self._update_rule(rule, evaluation, now)
+            for rule, evaluation in zip(self._guard.rules, evaluations, strict=True)
         )
         await guard_store.save_readings(self._store, readings, self._build_snapshot(asyncio.get_running_loop().time()))
         await self._execute_decisions(readings)
@@ -166,10 +167,10 @@ class GuardLoop:
 
     @property
     def _series(self) -> dict[str, MetricSeries]:
-        return {str(source): sight.series for source, sight in self._sources.items()}
+        return {str(name): source.series for name, source in self._sources.items()}
 
     def _build_snapshot(self, now: float) -> dict[str, bytes]:
-        """What the next agent will need."""
+        """The state that the next agent loads."""
         parts = {"rule_states": save_rule_states(self._rule_states, self._pairs, now)}
         if self._sources and now >= self._next_save_at:
             windows = [window for rule in self._guard.rules for window in rule.windows]
@@ -178,25 +179,24 @@ class GuardLoop:
         return parts
 
     def _update_rule(self, rule: GuardRule, evaluation: RuleEvaluation, now: float) -> GuardReading:
-        course, reading = update_rule_state(rule, self._rule_states[rule.name], evaluation, now, self._guard.interval)
-        self._rule_states[rule.name] = course
-        # A look may take as long as its slowest source; a reading is stale when the next ones are overdue.
+        state, reading = update_rule_state(rule, self._rule_states[rule.name], evaluation, now, self._guard.interval)
+        self._rule_states[rule.name] = state
+        # An evaluation takes as long as its slowest source; a reading is stale when the next ones are overdue.
         slowest = self._guard.sources.prometheus.timeout if self._guard.sources.prometheus else 0.0
         age = max(self._plan.gates.max_age, MAX_MISSED_INTERVALS * self._guard.interval + slowest)
         return replace(reading, max_age=age)
 
     async def _execute_decisions(self, readings: Sequence[GuardReading]) -> None:
-        for what in decide_actions(self._release(), readings, rolled_back=self._rolled_back):
-            if not await guard_store.execute_decision(self._store, what):
+        for decision in decide_actions(self._release(), readings, rolled_back=self._rolled_back):
+            if not await guard_store.execute_decision(self._store, decision):
                 continue
-            self._rolled_back |= what.command == "rollback"
-            self._rule_states[what.rule] = replace(self._rule_states[what.rule], action_taken=str(what.action))
-            self._log(f"guard: {what.command or 'alert'}: {what.reason}")
-
-    # --- looking ------------------------------------------------------------------------------------------------
+            self._rolled_back |= decision.command is CommandKind.ROLLBACK
+            state = self._rule_states[decision.rule]
+            self._rule_states[decision.rule] = replace(state, action_taken=str(decision.action))
+            self._log(f"guard: {decision.command or 'alert'}: {decision.reason}")
 
     async def _read_sources(self, session: aiohttp.ClientSession) -> None:
-        """Every source of counters, once."""
+        """Reads every source of counters once."""
         error = ""
         if self._sources and (set(self._sources) != {Source.PROBE} or self._probe_source.is_per_pod):
             try:
@@ -205,40 +205,40 @@ class GuardLoop:
             except BackendError as failure:
                 error = failure.title
             except TimeoutError:
-                error = "Kubernetes gives no answer"
+                error = "Kubernetes does not respond"
         await asyncio.gather(
-            *(self._read_source(session, source, sight, error) for source, sight in self._sources.items())
+            *(self._read_source(session, name, source, error) for name, source in self._sources.items())
         )
 
     async def _read_source(
-        self, session: aiohttp.ClientSession, source: Source, metric_source: _MetricSource, error: str
+        self, session: aiohttp.ClientSession, name: Source, source: _MetricSource, cluster_error: str
     ) -> None:
         clock = asyncio.get_running_loop().time
-        if source is Source.KUBERNETES:
-            if error:
-                metric_source.observe_failure(clock(), error)
+        if name is Source.KUBERNETES:
+            if cluster_error:
+                source.observe_failure(clock(), cluster_error)
             else:
-                metric_source.observe(clock(), *self._pods.restart_counts())
+                source.observe(clock(), *self._pods.restart_counts())
             return
-        if error and not self._pods.has_listed and not self._probe_source.is_single_url:
-            metric_source.observe_failure(clock(), error)
+        if cluster_error and not self._pods.has_listed and not self._probe_source.is_single_url:
+            source.observe_failure(clock(), cluster_error)
             return
-        # Pods that are known still can be asked while Kubernetes cannot.
-        if source is Source.SCRAPE:
+        # The pods of the last list are read even while Kubernetes is unreachable.
+        if name is Source.SCRAPE:
             targets, addresses = self._pods.scrape_targets(self._guard.sources.scrape.port)
-            found = await scrape_all(session, addresses, self._guard.sources.scrape)
+            samples = await scrape_all(session, addresses, self._guard.sources.scrape)
         else:
-            targets, found = await self._probe_source.probe_all(session, self._pods)
-        metric_source.observe(clock(), targets, found)
-        metric_source.error = error
+            targets, samples = await self._probe_source.probe_all(session, self._pods)
+        source.observe(clock(), targets, samples)
+        source.error = cluster_error
 
     async def _run_queries(self, session: aiohttp.ClientSession, rule: GuardRule) -> tuple[QueryResult | None, ...]:
-        """The numbers of a query rule: value, baseline, samples."""
+        """The results of a rule's queries: value, baseline, samples."""
         server = self._guard.sources.prometheus
         if rule.metric is not Metric.QUERY or server is None:
             return ()
 
-        async def one(query: str | None) -> QueryResult | None:
+        async def run_query(query: str | None) -> QueryResult | None:
             if query is None:
                 return None
             try:
@@ -246,9 +246,7 @@ class GuardLoop:
             except MetricsError as error:
                 return error.title
 
-        return tuple(await asyncio.gather(one(rule.query), one(rule.baseline), one(rule.samples)))
-
-    # --- judging ------------------------------------------------------------------------------------------------
+        return tuple(await asyncio.gather(*map(run_query, (rule.query, rule.baseline, rule.samples))))
 
     def _evaluate_rule(
         self, rule: GuardRule, now: float, query_results: tuple[QueryResult | None, ...]
@@ -257,25 +255,21 @@ class GuardLoop:
             value, baseline, samples = query_results
             assert value is not None
             return evaluate_query_rule(rule, value, baseline, samples)
-        sight = self._sources[rule.effective_source]
-        found = evaluate_rule(
-            rule,
-            [sight.window_stats(now, window) for window in rule.windows],
-            self._plan.versions,
-            self._collect_pairs(rule, now),
-        )
-        if found.outcome is RuleOutcome.DARK and sight.error and not sight.targets:
-            return replace(found, reason=sight.error)
-        return found
+        source = self._sources[rule.effective_source]
+        stats = [source.window_stats(now, window) for window in rule.windows]
+        evaluation = evaluate_rule(rule, stats, self._plan.versions, self._collect_pairs(rule, now))
+        if evaluation.outcome is RuleOutcome.DARK and source.error and not source.targets:
+            return replace(evaluation, reason=source.error)
+        return evaluation
 
     def _collect_pairs(self, rule: GuardRule, now: float) -> list[tuple[float, float]]:
-        """New and old in the moments of the window in which both had a value."""
+        """The values of the new and the old version, from the samples of the window in which both had a value."""
         if rule.compare is None or rule.compare.rank_test is None:
             return []
         pairs = self._pairs.setdefault(rule.name, deque())
-        sight = self._sources[rule.effective_source]
-        if sight.previous_at is not None:
-            latest = sight.series.window_stats(now, now - sight.previous_at + TIME_TOLERANCE)
+        source = self._sources[rule.effective_source]
+        if source.previous_at is not None:
+            latest = source.series.window_stats(now, now - source.previous_at + TIME_TOLERANCE)
             if (both := split_new_and_old(self._plan.versions, latest)) is not None:
                 new, old = (metric_value(rule, side) for side in both)
                 if new is not None and old is not None:
@@ -298,7 +292,7 @@ class ProbeSource:
 
     @property
     def is_single_url(self) -> bool:
-        """One address from outside: nothing has to be asked of Kubernetes."""
+        """One URL from outside the cluster: Kubernetes is not needed."""
         return self._config is not None and self._config.url is not None
 
     async def probe_all(
@@ -316,5 +310,5 @@ class ProbeSource:
 
 
 def _import_scipy() -> None:
-    # Importing scipy takes a second, in which the agent must not stand still.
+    # The import takes a second; the caller runs it in a thread so that it does not block the event loop.
     p_value([1.0, 2.0], [0.0, 1.0])

@@ -1,8 +1,10 @@
-"""What the guard looks at: the pods of every version, as Kubernetes shows them now."""
+"""The targets of the guard's sources: the pods of every version, as Kubernetes lists them now."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from http import HTTPStatus
+from itertools import chain
 from urllib.parse import urlsplit
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
@@ -14,36 +16,36 @@ from zdd_tui.model.workload.pod import EndpointFacts, PodFacts
 
 
 class PodTargets:
-    """The pods of the release's Deployments, terminating ones included, and which of them take traffic.
+    """The pods of the release's Deployments, terminating ones included, and which of them are in rotation.
 
     Args:
-        cluster: None while there is no connection yet.
+        cluster: returns None while there is no connection.
     """
 
     def __init__(self, plan: BasePlan, cluster: Callable[[], Cluster | None]) -> None:
         self._plan = plan
         self._cluster = cluster
         self.has_listed = False
-        """They were listed at least once."""
         self._pods: dict[str, PodFacts] = {}
         self._in_rotation: set[str] = set()
         self._port = 0
 
     async def refresh(self) -> None:
-        """
+        """Lists the pods and endpoints again.
+
         Raises:
-            ClusterError: Kubernetes is away or refuses us; what was known stays.
+            ClusterError: Kubernetes is unreachable or refuses; the last list stays.
         """
         plan, cluster = self._plan, self._cluster()
         if cluster is None:
-            raise ClusterError("there is no connection to Kubernetes yet")
+            raise ClusterError("not connected to Kubernetes yet")
         pods = asyncio.gather(*(self._list(cluster, name, index == 0) for index, name in enumerate(plan.workloads)))
         endpoints = asyncio.gather(*(cluster.list_endpoint_slices(name) for name in plan.services))
-        found, slices = await asyncio.gather(pods, endpoints)
-        self._pods = {pod.name: pod for some in found for pod in some}
-        known: Sequence[EndpointFacts] = [endpoint for some in slices for endpoint in some]
-        self._in_rotation = {endpoint.pod_name for endpoint in known if endpoint.ready}
-        self._port = next((endpoint.port for endpoint in known if endpoint.port), self._port)
+        pod_lists, slices = await asyncio.gather(pods, endpoints)
+        self._pods = {pod.name: pod for pod in chain.from_iterable(pod_lists)}
+        all_endpoints: Sequence[EndpointFacts] = list(chain.from_iterable(slices))
+        self._in_rotation = {endpoint.pod_name for endpoint in all_endpoints if endpoint.ready}
+        self._port = next((endpoint.port for endpoint in all_endpoints if endpoint.port), self._port)
         self.has_listed = True
 
     async def _list(self, cluster: Cluster, deployment: str, must_exist: bool) -> list[PodFacts]:
@@ -51,7 +53,7 @@ class PodTargets:
         try:
             view = await cluster.get_deployment(deployment)
         except KubeApiError as error:
-            if error.status == 404 and not must_exist:
+            if error.status == HTTPStatus.NOT_FOUND and not must_exist:
                 return []
             raise
         return await cluster.list_pods(view.selector, container=names.container)
@@ -61,24 +63,24 @@ class PodTargets:
             key=pod.name,
             version=self._plan.version_of(pod.image),
             in_rotation=pod.name in self._in_rotation,
-            # One that starts, crashes or leaves need not answer.
+            # A pod that starts, crashes or terminates may not respond.
             must_answer=pod.containers_ready and pod.deletion_deadline is None,
         )
 
     def restart_counts(self) -> tuple[list[MetricTarget], dict[str, CounterSample | str]]:
-        """How often the containers of each pod began anew."""
-        found: dict[str, CounterSample | str] = {
+        """The restarts of the containers of each pod."""
+        samples: dict[str, CounterSample | str] = {
             pod.name: CounterSample(
                 restarts=float(sum(container.restarts for container in pod.containers)),
                 available=frozenset({"restarts"}),
             )
             for pod in self._pods.values()
         }
-        # Kubernetes tells this of every pod, also of one that crashes and so could not answer for itself.
-        return [replace(self._build_target(pod), must_answer=True) for pod in self._pods.values()], found
+        # Kubernetes reports this for every pod, also for one that crashes and does not respond itself.
+        return [replace(self._build_target(pod), must_answer=True) for pod in self._pods.values()], samples
 
     def scrape_targets(self, port: int | None) -> tuple[list[MetricTarget], dict[str, str]]:
-        """Every pod, and ``http://ip:port`` of those that may answer."""
+        """Every pod, and ``http://ip:port`` of those with a running container."""
         pods = self._pods.values()
         number = port or self._port
         addresses = {
@@ -87,14 +89,14 @@ class PodTargets:
         return [self._build_target(pod) for pod in pods], addresses
 
     def probe_targets(self, path: str) -> tuple[list[MetricTarget], dict[str, str]]:
-        """The pods that take traffic, with the URL of a path at each."""
+        """The pods in rotation, and the URL of a path at each."""
         pods = [pod for pod in self._pods.values() if pod.name in self._in_rotation and pod.ip and self._port]
         addresses = {pod.name: f"http://{_url_host(pod.ip)}:{self._port}{path}" for pod in pods}
         return [self._build_target(pod) for pod in pods], addresses
 
 
 def build_url_target(url: str) -> tuple[list[MetricTarget], dict[str, str]]:
-    """One address from outside, which has no version."""
+    """One URL from outside the cluster, without a version."""
     host = urlsplit(url).netloc.rpartition("@")[2]
     return [MetricTarget(host, "service")], {host: url}
 

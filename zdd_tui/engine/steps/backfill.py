@@ -1,4 +1,4 @@
-"""Backfill: old rows are moved in batches, then every row is compared."""
+"""Backfill: copies old rows in batches, then compares every row."""
 
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.backfill.verify import Verifier
@@ -7,24 +7,24 @@ from zdd_tui.model.errors import StepFailed
 
 
 class PrepareBackfill:
-    """Statistics, the fixed upper bound, and a look at the batch's plan."""
+    """Updates statistics, fixes the upper bound and checks the query plan of a batch."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         await BackfillRunner(ctx.store, ctx.expand_contract_plan, await ctx.catalog(fresh=True)).prepare()
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        """The ranges stay as a record; they belong to this release alone."""
+        """The ranges stay as a record of this release."""
 
 
-class MoveRows:
-    """The batches. Cut off anywhere, the next agent goes on at the last checkpoint."""
+class CopyRows:
+    """Runs the batches. The next agent continues after the last checkpoint."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         runner = BackfillRunner(ctx.store, ctx.expand_contract_plan, await ctx.catalog(fresh=True))
         await runner.run(ctx.is_paused, ctx.current_limits)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        """What was moved goes with the new schema; only the backfill's own record says that it was stopped."""
+        """Marks the backfill as cancelled. The undo of expand drops the copied rows with the new schema."""
         await BackfillRunner(ctx.store, ctx.expand_contract_plan, await ctx.catalog(fresh=True)).mark_cancelled()
 
 
@@ -36,9 +36,9 @@ class VerifyRows:
         report = await verifier.run(ctx.is_paused, ctx.current_limits)
         if report.mismatches:
             raise StepFailed(
-                f"{report.mismatches} of {report.rows} rows differ, such as key {report.samples[0]}",
-                "see zdd.mismatch; mend the rows or the expressions in change.up, then advance again",
+                f"{report.mismatches} of {report.rows} rows differ, for example key {report.samples[0]}",
+                "see zdd.mismatch; correct the rows or the expressions in change.up, then advance again",
             )
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        """Nothing was changed."""
+        """The verification only reads."""

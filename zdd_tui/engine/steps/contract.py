@@ -1,10 +1,10 @@
-"""Contract: the old schema is taken away. Its data stays aside until cleanup, and comes back in an instant."""
+"""Contract and cleanup: the old side is archived (a rename, undone in an instant), and cleanup drops the archive."""
 
 from zdd_tui.engine.context import Context, StepHandle
+from zdd_tui.engine.observations import read_rollout_status
 from zdd_tui.engine.retry import with_retry
 from zdd_tui.engine.steps.expand import change_schema
 from zdd_tui.engine.steps.flags import restore_flags, save_flag_values
-from zdd_tui.engine.steps.rollout import read_rollout_status
 from zdd_tui.model.ddl import archive_statements, drop_archive_statements, restore_archive_statements
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.sql import quote_qualified
@@ -12,10 +12,10 @@ from zdd_tui.model.workload.rollout import container_image
 
 
 async def require_only_v3_pods(ctx: Context) -> None:
-    """Every pod is V3, terminating ones included: nobody who knows the old side can still come to it.
+    """Checks that every pod is V3, terminating pods included: no older version can use the old side any more.
 
     Raises:
-        StepFailed: names the pods that are not.
+        StepFailed: with the names of the other pods.
     """
     plan = ctx.expand_contract_plan
     view = await ctx.cluster.get_deployment(plan.kubernetes.deployment)
@@ -23,18 +23,18 @@ async def require_only_v3_pods(ctx: Context) -> None:
     other = sorted(pod.name for pod in pods if plan.version_of(pod.image) != "v3")
     status = await read_rollout_status(ctx)
     if other or container_image(plan, view) != plan.kubernetes.images.v3 or not status.done:
-        what = f"{', '.join(other[:3])} not V3" if other else status.message
+        reason = f"{', '.join(other[:3])} not V3" if other else status.message
         raise StepFailed(
-            f"an older version may still use the old side: {what}",
+            f"an older version may still use the old side: {reason}",
             "roll out V3 again and wait until every other pod is gone, then advance again; or roll back",
         )
 
 
 class ArchiveOldSide:
-    """Renames the old side out of everybody's way."""
+    """Moves the old side into the archive by renaming it."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        # The gate said so, but a rollout from outside may have come between (design, invariant 6).
+        # The gate has passed, but another client may have rolled out since then (design, invariant 6).
         await require_only_v3_pods(ctx)
         await change_schema(ctx, step, lambda catalog: archive_statements(ctx.expand_contract_plan, catalog))
 
@@ -42,14 +42,15 @@ class ArchiveOldSide:
         await change_schema(ctx, step, lambda catalog: restore_archive_statements(ctx.expand_contract_plan, catalog))
 
 
-# --- Cleanup: flags, triggers and the data kept aside go; nothing of the release is left behind.
+# Cleanup: nothing of the release is left behind.
 
 
 class DeleteFlags:
-    """V3 asks for no flag any more. They come back with the values that they had."""
+    """Deletes the flags, which V3 does not read. The undo restores them with their values."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        keys = (ctx.expand_contract_plan.flags.write, ctx.expand_contract_plan.flags.read)
+        flags = ctx.expand_contract_plan.flags
+        keys = (flags.write, flags.read)
         await save_flag_values(ctx, step, *keys)
         for key in keys:
             await with_retry(ctx, step, lambda key=key: ctx.flags.delete(key, epoch=ctx.epoch))  # type: ignore[misc]
@@ -59,32 +60,32 @@ class DeleteFlags:
 
 
 class DropArchive:
-    """The old data goes for good: the one step without a way back."""
+    """Drops the archive: the one step that cannot be undone."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         await require_only_v3_pods(ctx)
         await change_schema(ctx, step, lambda catalog: drop_archive_statements(ctx.expand_contract_plan, catalog))
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        """It had no effect, else the rules would not have let anybody come here: drop and record commit together."""
+        """Nothing to undo: a drop that succeeded is recorded in its transaction, and no rollback starts after it."""
 
 
 class AnalyzeTable:
-    """Statistics of the table as it is now."""
+    """Updates the statistics of the changed table."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         target = ctx.expand_contract_plan.change.target_table
         async with ctx.store.fenced() as conn:
-            # A role's own timeouts must not keep a release from its end when the old data is gone already.
+            # The timeouts of the role must not stop a release whose old data is dropped already.
             await conn.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
             await conn.execute(f"ANALYZE {quote_qualified(target.schema_, target.name)}")
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        """Statistics are no harm."""
+        """New statistics do no harm."""
 
 
 class RemoveAnnotations:
-    """Our annotations on the Deployment, and our fences in Redis."""
+    """Removes our annotations from the Deployment and lets our fences in Redis expire."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         await with_retry(
@@ -96,4 +97,4 @@ class RemoveAnnotations:
             await with_retry(ctx, step, lambda: ctx.flags.expire_fences(keys))
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        """Marks are set anew by the next write."""
+        """The next write sets the annotations again."""

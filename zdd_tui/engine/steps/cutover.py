@@ -1,4 +1,4 @@
-"""Cutover: reads move to the new side at once, soak there, then V3 forgets the old side."""
+"""Cutover: reads move to the new side, soak there, and V3, which knows only the new side, is rolled out."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from zdd_tui.model.flag import ON, FlagValue
 
 
 class SyncReverse:
-    """Before anybody writes the new side alone, a trigger keeps the old side in step: the way back stays open."""
+    """Installs the trigger that copies changes of the new side to the old side, so that rollback stays possible."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         await install_sync(ctx, step, "reverse")
@@ -22,7 +22,7 @@ class SyncReverse:
 
 
 class ReadRamp:
-    """A share of the reads uses the new side for a while, as in a canary; the guard looks on."""
+    """Sends a share of the reads to the new side for a while, as in a canary, under the guard."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         assert step.value is not None, f"{step.name} has no share"
@@ -39,20 +39,20 @@ class ReadRamp:
 
 
 class ReadFlagOn:
-    """One atomic switch: every pod reads the new side."""
+    """Switches all reads to the new side with one flag."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        await save_flag_values(ctx, step, ctx.expand_contract_plan.flags.read)
-        await set_flag_and_wait(ctx, step, ctx.expand_contract_plan.flags.read, ON)
+        key = ctx.expand_contract_plan.flags.read
+        await save_flag_values(ctx, step, key)
+        await set_flag_and_wait(ctx, step, key, ON)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        await undo_flag_share(
-            ctx, step, ctx.expand_contract_plan.flags.read, is_first_step=not ctx.expand_contract_plan.cutover.ramp
-        )
+        plan = ctx.expand_contract_plan
+        await undo_flag_share(ctx, step, plan.flags.read, is_first_step=not plan.cutover.ramp)
 
 
 class Soak:
-    """Reads stay on the new side for a while; a restart of the agent does not begin the soak anew."""
+    """Waits for the soak time of the plan. A restart of the agent does not restart the soak."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         await _wait_until_deadline(ctx, step, ctx.plan.gates.soak, "soaking")
@@ -62,7 +62,7 @@ class Soak:
 
 
 class RolloutV3:
-    """The Deployment runs V3, which knows only the new side."""
+    """Rolls out V3, which knows only the new side."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         await save_current_image(ctx, step)
@@ -78,12 +78,12 @@ class RolloutV3:
             await roll_out(ctx, step, before, f"zdd {ctx.plan.name}: rolled back to V2")
 
 
-async def _wait_until_deadline(ctx: Context, step: StepHandle, seconds: float, what: str) -> None:
+async def _wait_until_deadline(ctx: Context, step: StepHandle, seconds: float, note: str) -> None:
     if not step.detail.get("until"):
-        # The agent that ends the wait may run on another machine: the database's clock is the one they share.
+        # The agent that ends the wait may run on another machine; both use the database's clock.
         await step.save_detail(until=await _read_database_time(ctx) + seconds)
     while (left := step.detail["until"] - await _read_database_time(ctx)) > 0:
-        await step.set_note(f"{what}: {format_duration(left)} left")
+        await step.set_note(f"{note}: {format_duration(left)} left")
         await asyncio.sleep(min(1.0, left))
 
 

@@ -1,4 +1,4 @@
-"""Dual-write: V2 is rolled out, then writes both sides behind the write flag."""
+"""Dual-write: V2 is rolled out, then the write flag makes it write both sides."""
 
 from zdd_tui.backends.postgres.gate_queries import read_newest_key, snapshot_marker
 from zdd_tui.engine.context import Context, StepHandle
@@ -9,7 +9,7 @@ from zdd_tui.model.flag import ON
 
 
 class RolloutV2:
-    """The Deployment runs V2; the undo brings back the image that ran before and takes our marks away."""
+    """Rolls out V2. The undo rolls out the image before it and removes our annotations."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         await save_current_image(ctx, step)
@@ -31,11 +31,12 @@ class RolloutV2:
 
 
 class WriteFlagOn:
-    """The write flag is on for everybody; remembers from which transaction on rows must agree."""
+    """Turns the write flag on and saves the transaction from which on rows must agree."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        await save_flag_values(ctx, step, ctx.expand_contract_plan.flags.write)
-        await set_flag_and_wait(ctx, step, ctx.expand_contract_plan.flags.write, ON)
+        key = ctx.expand_contract_plan.flags.write
+        await save_flag_values(ctx, step, key)
+        await set_flag_and_wait(ctx, step, key, ON)
         if "since" not in step.detail:
             async with ctx.read_connection() as conn:
                 newest = await read_newest_key(conn, await ctx.catalog())

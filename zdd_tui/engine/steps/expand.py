@@ -1,4 +1,4 @@
-"""Expand: the new schema is added beside the old one, and nothing that works is touched."""
+"""Expand: adds the new schema beside the old one. Also the helpers by which all steps change the schema."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,20 +20,16 @@ from zdd_tui.model.ddl.lint import created_objects
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.sql import quote_qualified
 
-# --- Schema changes as the steps use them: under the lock ladder, committed together with their record.
-
-
 DdlBuilder = Callable[[Catalog], tuple[str, ...]]
 
 
 async def change_schema(ctx: Context, step: StepHandle, build: DdlBuilder) -> None:
-    """Runs what ``build`` makes of the present catalog; DDL and the step's record commit together."""
-    statements = build(await ctx.catalog(fresh=True))
-    await run_statements(ctx, step, statements)
+    """Runs the statements that ``build`` makes from the current catalog."""
+    await run_statements(ctx, step, build(await ctx.catalog(fresh=True)))
 
 
 async def run_statements(ctx: Context, step: StepHandle, statements: tuple[str, ...], **facts: Any) -> None:
-    """Runs statements under the ladder; nothing but the record, with its facts, where there are none."""
+    """Runs DDL with the ladder of lock timeouts. It commits together with the step's record, which gets ``facts``."""
     await run_ddl(
         ctx.read_connection,
         ctx.store.fenced,
@@ -45,20 +41,17 @@ async def run_statements(ctx: Context, step: StepHandle, statements: tuple[str, 
 
 
 async def install_sync(ctx: Context, step: StepHandle, direction: Direction) -> None:
-    """Creates, or replaces, the trigger of one direction."""
+    """Creates or replaces the trigger of one direction."""
     await change_schema(ctx, step, lambda catalog: sync_statements(ctx.expand_contract_plan, catalog, direction))
 
 
 async def remove_sync(ctx: Context, step: StepHandle, direction: Direction) -> None:
-    """Drops the trigger of one direction; one that is not there is no error."""
+    """Drops the trigger of one direction, if it exists."""
     await change_schema(ctx, step, lambda catalog: drop_sync_statements(ctx.expand_contract_plan, catalog, direction))
 
 
-# --- end
-
-
 class LintDdl:
-    """The DDL is additive, and the server can carry the whole change. Reads only."""
+    """Checks that the DDL is additive and that the server supports the whole change. Only reads."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         async with ctx.read_connection() as conn:
@@ -66,15 +59,15 @@ class LintDdl:
         await run_squawk_checks(ctx.expand_contract_plan)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        """Nothing was done."""
+        """The check only reads."""
 
 
 class ExpandSchema:
-    """The new columns, or the new table. Remembers what it makes, and its undo drops that and nothing else."""
+    """Adds the new columns or the new table. Records what it creates; the undo drops exactly that."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        # Remembered in the transaction that makes it: had it failed because somebody else made such a column
-        # meanwhile, the undo must not drop theirs.
+        # Recorded in the same transaction: if it fails because another client created such a column meanwhile,
+        # the undo must not drop that column.
         created = created_objects(ctx.expand_contract_plan).to_json()
         await run_statements(ctx, step, expand_statements(ctx.expand_contract_plan), created=created)
 
@@ -84,7 +77,7 @@ class ExpandSchema:
 
 
 class CreateIndexes:
-    """Indexes, built concurrently, outside of any transaction."""
+    """Builds the indexes concurrently, outside of any transaction."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         indexes = created_objects(ctx.expand_contract_plan).indexes
@@ -99,21 +92,21 @@ class CreateIndexes:
             await drop_index(ctx.read_connection, schema, name, on_wait=step.set_note)
 
     async def _require_own_index(self, ctx: Context, step: StepHandle, schema: str, name: str) -> None:
-        """An index of that name which we have not begun is somebody else's: it is neither taken over nor dropped."""
+        """Refuses an index of that name that this step did not create: it is neither used nor dropped."""
         made: list[list[str]] = step.detail.get("made", [])
         if [schema, name] in made:
             return
         async with ctx.read_connection() as conn:
-            there = await conn.fetchval("SELECT to_regclass($1) IS NOT NULL", quote_qualified(schema, name))
-        if there:
+            exists = await conn.fetchval("SELECT to_regclass($1) IS NOT NULL", quote_qualified(schema, name))
+        if exists:
             raise StepFailed(
-                f"somebody else has made an index {schema}.{name}", "drop it, or give the plan's index another name"
+                f"another client has created an index {schema}.{name}", "drop it, or rename the index in the plan"
             )
         await step.save_detail(made=[*made, [schema, name]])
 
 
 class SyncForward:
-    """The trigger by which changes of the old side reach the new side."""
+    """Installs the trigger that copies changes of the old side to the new side."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         await install_sync(ctx, step, "forward")

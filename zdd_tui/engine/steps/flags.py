@@ -1,4 +1,4 @@
-"""Switches a flag and waits until every pod must have seen it."""
+"""Changes a flag and waits until every pod has seen the change."""
 
 import asyncio
 
@@ -9,53 +9,53 @@ from zdd_tui.model.flag import OFF, FlagValue, flag_key, parse_flag
 
 
 async def save_flag_values(ctx: Context, step: StepHandle, *keys: str) -> None:
-    """Keeps the values that stand now, once; None for a flag that does not exist.
+    """Saves the current values for the undo, once; None for a flag that does not exist.
 
     Raises:
-        StepFailed: a value that nobody can read, and so could not be put back.
+        StepFailed: a value that is not a flag's, so that the undo could not restore it.
     """
     if "flags_before" in step.detail:
         return
-    found = await with_retry(ctx, step, lambda: ctx.flags.read_raw(keys))
-    for key, raw in found.items():
+    values = await with_retry(ctx, step, lambda: ctx.flags.read_raw(keys))
+    for key, raw in values.items():
         try:
             parse_flag(raw or "false")
         except ValueError as error:
             raise StepFailed(
                 f"{flag_key(key)} in Redis: {error}", "set it to true, false or a percentage, then advance again"
             ) from None
-    await step.save_detail(flags_before=dict(found))
+    await step.save_detail(flags_before=dict(values))
 
 
 async def set_flag_and_wait(ctx: Context, step: StepHandle, key: str, value: FlagValue) -> None:
-    """Writes the value and waits twice ``flags.max_staleness``: once because a pod may act on its copy that long,
-    once for the requests that began under it."""
+    """Writes the value and waits twice ``flags.max_staleness``: once because a pod may use its copy for that long,
+    once for the requests that started with the copy."""
     await with_retry(ctx, step, lambda: ctx.flags.set(key, value, epoch=ctx.epoch))
     await _wait_until_seen(ctx, step, f"flag {key} is {value}")
 
 
 async def restore_flags(ctx: Context, step: StepHandle) -> None:
-    """Puts back what :func:`save_flag_values` kept; nothing where the step never came that far.
+    """Restores the values that :func:`save_flag_values` saved, if it did.
 
     A flag that did not exist is switched off before it is deleted: applications keep the last value of a flag that
-    disappears, so that a Redis which lost its data does not part them in the middle of a release.
+    disappears, so that all pods still agree when Redis loses its data in the middle of a release.
     """
     before: dict[str, str | None] = step.detail.get("flags_before", {})
     for key, raw in before.items():
-        value = OFF if raw is None else parse_or_off(raw)
+        value = OFF if raw is None else _parse_or_off(raw)
         await with_retry(ctx, step, lambda key=key, value=value: ctx.flags.set(key, value, epoch=ctx.epoch))  # type: ignore[misc]
     if before:
-        await _wait_until_seen(ctx, step, f"{', '.join(before)} as before")
+        await _wait_until_seen(ctx, step, f"restored {', '.join(before)}")
     for key, raw in before.items():
         if raw is None:
             await with_retry(ctx, step, lambda key=key: ctx.flags.delete(key, epoch=ctx.epoch))  # type: ignore[misc]
 
 
 async def undo_flag_share(ctx: Context, step: StepHandle, key: str, *, is_first_step: bool) -> None:
-    """The undo of one of several steps that each gave a flag a larger share: off at once, whichever is undone first.
+    """Undoes one of several steps that each gave a flag a larger share. The first undo switches it off at once.
 
     Args:
-        is_first_step: this step gave the first share; it knows what stood before the release, and puts that back.
+        is_first_step: this step set the first share and saved the value before the release, which is restored.
     """
     if "flags_before" not in step.detail:
         return
@@ -64,13 +64,13 @@ async def undo_flag_share(ctx: Context, step: StepHandle, key: str, *, is_first_
         await with_retry(ctx, step, lambda: ctx.flags.expire_fences([key]))
         return
     raw = (await with_retry(ctx, step, lambda: ctx.flags.read_raw([key])))[key]
-    # Whatever somebody typed into it in the meantime: a way back must not stick on a value that nobody can read.
+    # Another client may have written any text meanwhile: a rollback must not stop at an unreadable value.
     if raw is not None and raw != OFF.to_redis:
         await set_flag_and_wait(ctx, step, key, OFF)
 
 
-def parse_or_off(raw: str) -> FlagValue:
-    """A stored value; one that cannot be read counts as off, as it does for applications that never knew another."""
+def _parse_or_off(raw: str) -> FlagValue:
+    """A stored value. An unreadable one counts as off, as it does for an application that never read another value."""
     try:
         return parse_flag(raw)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The registry of steps: key in the strategy → what it does and how it is undone."""
+"""The registry of steps: the key in the strategy and the object that runs and undoes the step."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -15,11 +15,10 @@ from zdd_tui.engine.steps import (
     expand,
     workload,
 )
-from zdd_tui.engine.steps import contract as cleanup
 
 
 class Step(Protocol):
-    """One idempotent effect with its undo. Both may be cut off anywhere and are then called again."""
+    """One idempotent effect with its undo. Both may be interrupted anywhere and are then called again."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None: ...
 
@@ -34,7 +33,7 @@ STEPS: Mapping[str, Step] = {
     "rollout-v2": dual_write.RolloutV2(),
     "write-flag-on": dual_write.WriteFlagOn(),
     "prepare-backfill": backfill.PrepareBackfill(),
-    "backfill-rows": backfill.MoveRows(),
+    "backfill-rows": backfill.CopyRows(),
     "verify-rows": backfill.VerifyRows(),
     "sync-reverse": cutover.SyncReverse(),
     "read-ramp": cutover.ReadRamp(),
@@ -42,10 +41,10 @@ STEPS: Mapping[str, Step] = {
     "soak": cutover.Soak(),
     "rollout-v3": cutover.RolloutV3(),
     "archive-old-side": contract.ArchiveOldSide(),
-    "delete-flags": cleanup.DeleteFlags(),
-    "drop-archive": cleanup.DropArchive(),
-    "analyze": cleanup.AnalyzeTable(),
-    "remove-annotations": cleanup.RemoveAnnotations(),
+    "delete-flags": contract.DeleteFlags(),
+    "drop-archive": contract.DropArchive(),
+    "analyze": contract.AnalyzeTable(),
+    "remove-annotations": contract.RemoveAnnotations(),
     "record-workload": workload.RecordWorkload(),
     "rollout-new": workload.RolloutNew(),
     "create-canary": canary.CreateCanary(),
@@ -56,7 +55,7 @@ STEPS: Mapping[str, Step] = {
     "create-preview": blue_green.CreatePreview(),
     "smoke-checks": blue_green.SmokeChecks(),
     "switch-to-green": blue_green.SwitchToGreen(),
-    "switch-to-stable": blue_green.SwitchToFirst(),
+    "switch-to-stable": blue_green.SwitchToStable(),
     "remove-green": blue_green.RemoveGreen(),
     "remove-preview": blue_green.RemovePreview(),
     "release-service": blue_green.ReleaseService(),

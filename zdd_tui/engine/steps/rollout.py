@@ -1,28 +1,31 @@
-"""Rolls an image out and waits until no pod of an older template is left."""
+"""Rolls an image out, and waits until a change of the cluster is done."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
+from zdd_tui.backends.kubernetes.services import ApiResource, remove_owned
 from zdd_tui.engine.context import Context, StepHandle
+from zdd_tui.engine.observations import read_rollout_status
 from zdd_tui.engine.retry import with_retry
 from zdd_tui.model.errors import ClusterError, StepFailed
-from zdd_tui.model.workload.rollout import RolloutStatus, container_image, evaluate_rollout, select_own_pods
+from zdd_tui.model.workload.rollout import RolloutStatus, container_image
 
-POLL_INTERVAL = 0.5
-"""Seconds between looks at a rollout: a tenth of the shortest one we have seen."""
+POLL_INTERVAL = 0.3
+"""Seconds between two polls: short against the shortest rollout, which takes some seconds."""
 
 
 async def save_current_image(ctx: Context, step: StepHandle) -> None:
-    """Keeps the image that runs now, once, so that the undo knows where to go back to."""
+    """Saves the image that runs now, once, for the undo."""
     if "image_before" not in step.detail:
         view = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment))
         await step.save_detail(image_before=container_image(ctx.plan, view), change_cause_before=view.change_cause)
 
 
 async def roll_out(ctx: Context, step: StepHandle, image: str, reason: str) -> None:
-    """Sets the image, unless it is there already, and waits for the end of the rollout.
+    """Sets the image of the plan's Deployment, unless it is set already, and waits for the end of the rollout.
 
     Raises:
-        StepFailed: the controller gave up, or kubernetes.rollout_timeout is over.
+        StepFailed: as :func:`wait_until_done`; or another client has set another image meanwhile.
     """
     names = ctx.plan.kubernetes
     await with_retry(
@@ -30,38 +33,68 @@ async def roll_out(ctx: Context, step: StepHandle, image: str, reason: str) -> N
         step,
         lambda: ctx.cluster.set_image(names.deployment, names.container, image, epoch=ctx.epoch, reason=reason),
     )
+    subject = f"rollout of {image} on Deployment {names.deployment}"
+    await wait_until_done(
+        ctx, step, lambda: read_rollout_status(ctx), subject=subject, resource=f"deployment/{names.deployment}"
+    )
+    view = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(names.deployment))
+    if (current := container_image(ctx.plan, view)) != image:
+        raise StepFailed(
+            f"another client set the image of Deployment {view.name} to {current} during the rollout of {image}",
+            f"find it with kubectl -n {names.namespace} get deployment {view.name} --show-managed-fields -o yaml;"
+            " then advance again or roll back",
+        )
+
+
+async def wait_until_done(
+    ctx: Context, step: StepHandle, check: Callable[[], Awaitable[RolloutStatus]], *, subject: str, resource: str
+) -> None:
+    """Polls the cluster until a change is done. While Kubernetes is unavailable it continues to poll.
+
+    Every poll first checks the lease: an agent that has lost it must neither act nor report on a release that
+    another agent runs.
+
+    Args:
+        check: reads the state of the change. It may also repeat an idempotent request.
+        subject: the change, for the error.
+        resource: ``kind/name`` for ``kubectl describe``.
+
+    Raises:
+        StaleEpoch: the lease is lost.
+        StepFailed: the controller gave up, or kubernetes.rollout_timeout has passed.
+    """
+    names = ctx.plan.kubernetes
     loop = asyncio.get_running_loop()
     deadline = loop.time() + names.rollout_timeout
     while True:
+        await ctx.check_lease()
         try:
-            status = await read_rollout_status(ctx)
+            status = await check()
         except ClusterError as error:
-            status = RolloutStatus(False, False, f"cluster: {error.title}")
+            status = RolloutStatus(done=False, failed=False, message=f"Kubernetes: {error.title}")
         if status.done:
-            await _require_own_image(ctx, image)
             return
         if status.failed or loop.time() > deadline:
-            why = status.message if status.failed else f"not over after {names.rollout_timeout:.0f} s: {status.message}"
+            late = "" if status.failed else f"not done after {names.rollout_timeout:.0f} s: "
             raise StepFailed(
-                f"rollout of {image} on Deployment {names.deployment}: {why}",
-                f"kubectl -n {names.namespace} describe deployment {names.deployment}; then advance again or roll back",
+                f"{subject}: {late}{status.message}",
+                f"kubectl -n {names.namespace} describe {resource}; then advance again or roll back",
             )
         await step.set_note(status.message)
         await asyncio.sleep(POLL_INTERVAL)
 
 
-async def _require_own_image(ctx: Context, image: str) -> None:
-    view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
-    if (found := container_image(ctx.plan, view)) != image:
-        raise StepFailed(
-            f"somebody else has set the image of Deployment {view.name} to {found} while {image} was rolled out",
-            "find out who; then advance again or roll back",
-        )
+async def remove_and_wait(ctx: Context, step: StepHandle, kind: ApiResource, name: str) -> None:
+    """Deletes an object that this release owns, and waits until it is gone. Objects of other owners stay."""
+    resource = f"{kind[1].removesuffix('s')}/{name}"
+
+    async def check() -> RolloutStatus:
+        removed = await remove_owned(ctx.cluster, kind, name, owner=ctx.plan.name, epoch=ctx.epoch)
+        return build_status("" if removed else f"{resource} is being deleted")
+
+    await wait_until_done(ctx, step, check, subject=f"removal of {resource}", resource=resource)
 
 
-async def read_rollout_status(ctx: Context, deployment: str = "") -> RolloutStatus:
-    """Judges the rollout of a Deployment, the plan's where none is named, as it stands."""
-    view = await ctx.cluster.get_deployment(deployment or ctx.plan.kubernetes.deployment)
-    replica_sets = await ctx.cluster.list_replica_sets(view.selector)
-    pods = await ctx.cluster.list_pods(view.selector)
-    return evaluate_rollout(view, replica_sets, select_own_pods(view, replica_sets, pods))
+def build_status(unfinished: str) -> RolloutStatus:
+    """The status of a change that the controller cannot fail: done when ``unfinished`` is empty."""
+    return RolloutStatus(done=not unfinished, failed=False, message=unfinished)

@@ -1,4 +1,4 @@
-"""What several strategies have in common: the Deployment of now is kept in mind, and one image is rolled out."""
+"""Steps of the strategies with one image: record the workload, roll the image out."""
 
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.retry import with_retry
@@ -9,7 +9,7 @@ from zdd_tui.model.workload.rollout import capacity_hint, container_image, reduc
 
 
 class RecordWorkload:
-    """Notes what runs now, and marks the Deployment with our epoch: an older agent can write no more."""
+    """Saves what runs now for the undo and writes our epoch on the Deployment, which fences older agents."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         plan = ctx.plan_of_type(SingleImagePlan)
@@ -20,7 +20,7 @@ class RecordWorkload:
             if image == plan.kubernetes.image:
                 raise StepFailed(
                     f"Deployment {name} runs {image} already: there is nothing to release",
-                    "set kubernetes.image to the new image",
+                    "set kubernetes.image in the plan to the new image",
                 )
             await step.save_detail(
                 image_before=image,
@@ -40,7 +40,7 @@ class RecordWorkload:
 
 
 class RolloutNew:
-    """The Deployment runs the new image; the undo goes back to the image, and so to the revision, that ran before."""
+    """Rolls out the new image. The undo rolls out the image, and so the revision, that ran before."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         plan = ctx.plan_of_type(SingleImagePlan)

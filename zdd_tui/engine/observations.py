@@ -1,0 +1,93 @@
+"""What steps and gates both read: the release's record of its steps, the cluster now, the counters of the pods."""
+
+from collections.abc import Mapping
+
+from zdd_tui.backends.metrics.scrape import read_shadow_counters
+from zdd_tui.engine.context import Context
+from zdd_tui.model.errors import MetricsError
+from zdd_tui.model.plan.strategies import DarkLaunchPlan
+from zdd_tui.model.release.records import ReleaseRecord, StepRecord
+from zdd_tui.model.release.strategy import StepSpec
+from zdd_tui.model.shadow import ShadowCounters
+from zdd_tui.model.workload.pod import PodFacts
+from zdd_tui.model.workload.rollout import RolloutStatus, evaluate_rollout, select_own_pods
+from zdd_tui.model.workload.second_deployment import SwitchLabel
+
+
+def find_step_record(record: ReleaseRecord, name: str) -> StepRecord | None:
+    return next((step for step in record.steps if step.name == name), None)
+
+
+def find_current_step(record: ReleaseRecord, key: str) -> StepSpec | None:
+    """The step of the current phase with this key in the registry. Other phases may have a step with the same key."""
+    phase = record.release.current_phase
+    return next((step for step in phase.steps if step.registry_key == key), None) if phase else None
+
+
+def find_service_claim(record: ReleaseRecord) -> tuple[SwitchLabel, int, str] | None:
+    """The label that the Service is switched by, and replicas and image before the release.
+
+    None until acquire-service has saved them.
+    """
+    step = find_step_record(record, "acquire-service")
+    if step is None or "switch" not in step.detail:
+        return None
+    return SwitchLabel(*step.detail["switch"]), int(step.detail["replicas"]), str(step.detail["image_before"])
+
+
+async def read_rollout_status(ctx: Context, deployment: str = "") -> RolloutStatus:
+    """The rollout of a Deployment now; of the plan's own Deployment by default."""
+    view = await ctx.cluster.get_deployment(deployment or ctx.plan.kubernetes.deployment)
+    replica_sets = await ctx.cluster.list_replica_sets(view.selector)
+    pods = await ctx.cluster.list_pods(view.selector)
+    return evaluate_rollout(view, replica_sets, select_own_pods(view, replica_sets, pods))
+
+
+async def list_serving_pods(ctx: Context) -> list[PodFacts]:
+    """The pods that the Service sends requests to."""
+    names = ctx.plan.kubernetes
+    view = await ctx.cluster.get_deployment(names.deployment)
+    pods = {pod.name: pod for pod in await ctx.cluster.list_pods(view.selector, container=names.container)}
+    endpoints = await ctx.cluster.list_endpoint_slices(ctx.plan.service)
+    return [pods[endpoint.pod_name] for endpoint in endpoints if endpoint.ready and endpoint.pod_name in pods]
+
+
+async def why_not_serving(ctx: Context, service: str, deployment: str) -> str:
+    """Why the Service's ready endpoints are not exactly the pods of the Deployment; empty when they are."""
+    view = await ctx.cluster.get_deployment(deployment)
+    own = {pod.name for pod in await ctx.cluster.list_pods(view.selector)}
+    ready = [endpoint for endpoint in await ctx.cluster.list_endpoint_slices(service) if endpoint.ready]
+    foreign = sorted(endpoint.pod_name or endpoint.address for endpoint in ready if endpoint.pod_name not in own)
+    if foreign:
+        return f"{len(foreign)} of {len(ready)} endpoints are not pods of {deployment}: {', '.join(foreign[:3])}"
+    if len(ready) < max(1, view.desired):
+        return f"{len(ready)} of {view.desired} pods of {deployment} are ready endpoints of service {service}"
+    return ""
+
+
+async def read_pod_counters(ctx: Context) -> dict[str, ShadowCounters]:
+    """The dark launch's counters of each serving pod, by the pod's uid.
+
+    Raises:
+        MetricsError: a pod does not return them, or no pod is serving.
+    """
+    plan = ctx.plan_of_type(DarkLaunchPlan)
+    serving = {pod.name: pod for pod in await list_serving_pods(ctx)}
+    endpoints = await ctx.cluster.list_endpoint_slices(plan.service)
+    addresses = {
+        serving[endpoint.pod_name].uid: f"{endpoint.address}:{endpoint.port}"
+        for endpoint in endpoints
+        if endpoint.ready and endpoint.pod_name in serving
+    }
+    if not addresses:
+        raise MetricsError("no pod is serving")
+    return await read_shadow_counters(addresses, plan.dark.path)
+
+
+def counters_since(current: Mapping[str, ShadowCounters], base: Mapping[str, object]) -> ShadowCounters:
+    """The sum over all pods since the base that a step saved; a pod that started later counts from zero."""
+    total = ShadowCounters()
+    for uid, counts in current.items():
+        before = base.get(uid)
+        total += counts.since(ShadowCounters.from_json(before)) if isinstance(before, Mapping) else counts
+    return total

@@ -55,7 +55,7 @@ async def test_queries_are_tried_before_the_release_begins(here: CliEnvironment)
             assert here.line_of("guard.rules") in bad.err
             assert "rule orders: query: " in bad.err
             assert words in bad.err
-            assert hint in bad.err.partition("mend: ")[2]
+            assert hint in bad.err.partition("Fix: ")[2]
 
         # It is the server that lies, not the query: the mend names the server.
         answer.body = VECTOR % ELEMENT.replace("NOW", "1700000000") % 1
@@ -63,7 +63,7 @@ async def test_queries_are_tried_before_the_release_begins(here: CliEnvironment)
         assert (past.code, past.out) == (2, "")
         assert "Prometheus answers for a moment" in past.err
         assert "in the past: compare the clocks" in past.err
-        assert "mend: check guard.sources.prometheus" in past.err
+        assert "Fix: check guard.sources.prometheus" in past.err
         answer.body, answer.wait = VECTOR % (ELEMENT % 1), 30.0
         slow = await here.run_zdd("check")
         assert (slow.code, slow.out) == (2, "")
@@ -74,5 +74,5 @@ async def test_queries_are_tried_before_the_release_begins(here: CliEnvironment)
     away = await here.run_zdd("check")
     assert away.code == 2
     assert "is away: Connection refused" in away.err
-    assert "mend: check guard.sources.prometheus" in away.err
+    assert "Fix: check guard.sources.prometheus" in away.err
     assert await here.fetchval("SELECT to_regnamespace('zdd')") is None

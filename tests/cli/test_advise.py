@@ -301,7 +301,7 @@ def test_bad_input_is_one_error_and_nothing_is_written(
     assert advise(*options, *([] if "--plan" in options else ["--plan", "plan.yaml"])) == 2
     error = capsys.readouterr().err
     assert said in error
-    assert "mend:" in error or "same image" in error or "name" in error
+    assert "Fix:" in error or "same image" in error or "name" in error
     assert "Traceback" not in error
     assert "geheim" not in error
     assert sorted(here.iterdir()) == before

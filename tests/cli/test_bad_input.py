@@ -38,7 +38,7 @@ def assert_refused(ended: CommandResult, here: CliEnvironment, *expected: str) -
     assert ended.out == ""
     assert ended.err.count("zdd: ") == 1, ended.err
     assert ended.err.startswith("zdd: ")
-    assert "\n  mend: " in ended.err, "it tells no mend"
+    assert "\n  Fix: " in ended.err, "it tells no mend"
     for text in expected:
         assert (here.line_of(text[1:]) if text.startswith("@") else text) in ended.err
     assert "Traceback" not in ended.err
@@ -331,7 +331,7 @@ async def test_everything_that_is_wrong_is_told_at_once(here: CliEnvironment) ->
     bad = _no_deployment((await _unused_port(here)).with_env(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0"))
     ended = await bad.run_zdd("check")
     assert_refused(ended, bad, "3 systems cannot carry it", "refuses connections", "no deployment", "Redis")
-    assert ended.err.count("mend: ") == 3
+    assert ended.err.count("Fix: ") == 3
 
 
 async def test_offline_asks_no_system(plan_without_systems: CliEnvironment) -> None:
@@ -360,7 +360,7 @@ async def test_another_plan_of_the_same_name_is_refused_and_said_why(here: CliEn
         ended = await here.run_zdd("agent")
         assert ended.code == 1
         assert "under way with another plan" in ended.err
-        assert "\n  mend: " in ended.err
+        assert "\n  Fix: " in ended.err
         ended = await here.run_zdd("advance", "--yes")
         assert ended.code == 1
         assert "is not the plan that release users-full-name runs" in ended.err

@@ -149,7 +149,7 @@ async def test_pause_and_resume_and_why(here: CliEnvironment, store: Store) -> N
         refused = await here.run_zdd("pause")
         assert refused.code == 1
         assert refused.out == ""
-        assert refused.err == "zdd: pause refused: the release is paused already\n  mend: resume it with `resume`\n"
+        assert refused.err == "zdd: pause refused: the release is paused already\n  Fix: resume it with `resume`\n"
         resumed = await here.run_zdd("resume")
         assert resumed.code == 0
     record = await read_record(store)
@@ -166,7 +166,7 @@ async def test_nobody_there_to_confirm(here: CliEnvironment, store: Store) -> No
             ended = await here.run_zdd(verb, stdin="y\n")
             assert (ended.code, ended.out) == (2, "")
             assert f"{verb} asks for a confirmation, and there is no terminal to give it; nothing was sent" in ended.err
-            assert ended.err.endswith("\n  mend: add --yes\n")
+            assert ended.err.endswith("\n  Fix: add --yes\n")
         assert await last_command(store) is None
 
         assert (await here.run_zdd("advance", "--yes")) == CommandResult(0, "advance done: it is running\n", "")
@@ -182,7 +182,7 @@ async def test_gates_that_are_shut_refuse(here: CliEnvironment, store: Store) ->
         ended = await here.run_zdd("advance", "-y")
         assert (ended.code, ended.out) == (1, "")
         assert "advance refused: gates are not open: schema-valid unknown" in ended.err
-        assert "\n  mend: " in ended.err
+        assert "\n  Fix: " in ended.err
 
 
 async def test_no_answer(here: CliEnvironment, store: Store) -> None:
@@ -190,7 +190,7 @@ async def test_no_answer(here: CliEnvironment, store: Store) -> None:
     assert ended.code == 4
     assert "no agent holds the lease" in ended.err
     assert "no answer within 0.5 s; the pause stays queued, and no agent is there to take it" in ended.err
-    assert f"mend: start one with `zdd agent {here.plan_file}`" in ended.err
+    assert f"Fix: start one with `zdd agent {here.plan_file}`" in ended.err
     async with lease(here, store) as agent:
         ended = await here.run_zdd("resume", "--timeout", "500ms")
         assert ended.code == 4

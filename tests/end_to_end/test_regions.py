@@ -261,7 +261,7 @@ async def test_every_verb_takes_a_region_and_refuses_an_unknown_one(
     verbs = ("check", "agent", "status", "advance", "pause", "resume", "rollback", "doctor", "rehearse")
     for verb in verbs:
         assert await zdd(verb, "--region", "uss", str(two_regions.file)) == 2
-        assert "has no such region\n  mend: did you mean us?" in capsys.readouterr().err
+        assert "has no such region\n  Fix: did you mean us?" in capsys.readouterr().err
     assert await zdd("agent", str(two_regions.file)) == 2
     assert "--region NAME, one of: eu, us" in capsys.readouterr().err
     await two_regions.relay.open_port()

@@ -15,7 +15,7 @@ from zdd_tui.backends.store.client import Store
 from zdd_tui.checks.plan import check_guard_dependencies, check_plan
 from zdd_tui.engine.agent import LEASE_TTL, Agent
 from zdd_tui.engine.runner import StepHook
-from zdd_tui.model.errors import BackendError, ZddError
+from zdd_tui.model.errors import HINT_PREFIX, BackendError, ZddError
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.records import Actor
 from zdd_tui.model.release.regions import require_same_region
@@ -49,7 +49,7 @@ async def run_agent(
     release_id = await register_release(loaded, actor, new=new)
     if release_id is None:
         log_to_stderr(
-            f"the release of {loaded.source} has ended; to begin another: zdd agent --anew {loaded.command_line_name}"
+            f"the release of {loaded.source} has ended; to begin another: zdd agent --new {loaded.command_line_name}"
         )
         return 0
     if if_needed and await _is_lease_held(loaded, release_id):
@@ -121,7 +121,6 @@ def log_to_stderr(line: str) -> None:
 
 
 POLL_INTERVAL = 0.5
-HINT_PREFIX = "  mend: "
 
 
 def agent_log_path(release: str, environ: Mapping[str, str]) -> Path:

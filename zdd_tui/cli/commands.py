@@ -10,7 +10,7 @@ from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, connect
 from zdd_tui.backends.store.client import Store
 from zdd_tui.model.actions import Confirmation, find_action
 from zdd_tui.model.ddl import Catalog
-from zdd_tui.model.errors import PlanError, Refused, ZddError
+from zdd_tui.model.errors import PlanError, Refused, ZddError, with_hint
 from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.preview import describe_target, preview_command
@@ -113,7 +113,7 @@ async def _prepare_command(loaded: LoadedPlan, request: CommandRequest) -> Prepa
         region = f" in region {record.region}" if record.region else ""
         raise Refused(
             f"release {release.name} has ended{region}: it is {release.state}",
-            f"begin another with `zdd agent --anew {loaded.command_line_name}`",
+            f"begin another with `zdd agent --new {loaded.command_line_name}`",
         )
     catalog = await _read_catalog(loaded.plan) if find_action(kind).confirmation is not Confirmation.NONE else None
     targets = preview_command(loaded.plan, release, kind, catalog)
@@ -173,14 +173,12 @@ def _explain_no_answer(loaded: LoadedPlan, verb: str, record: ReleaseRecord, tim
     lease = record.lease
     told = f"no answer within {timeout:g} s; the {verb} stays queued"
     if lease is None or not lease.is_live:
-        return (
-            f"{told}, and no agent is there to take it\n  mend: start one with `zdd agent {loaded.command_line_name}`"
-        )
+        return with_hint(f"{told}, and no agent is running", f"start one with `zdd agent {loaded.command_line_name}`")
     holder = f"agent {lease.holder}@{lease.host}, pid {lease.pid}"
     word = next((event.message for event in reversed(record.events) if event.kind == "error"), "")
     if word:
         return f"{told}\n  {holder}, said last: {word}"
-    return f"{told}\n  mend: see the log of {holder}: it holds the lease and does not answer"
+    return with_hint(told, f"see the log of {holder}: it holds the lease and does not answer")
 
 
 def _print_message(text: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions, check_terminal, is_utf8_locale
 from zdd_tui.model.duration import parse_duration
-from zdd_tui.model.plan.strategies import PLAN_CLASSES
+from zdd_tui.model.plan.strategies import PLAN_CLASSES, normalize_strategy
 from zdd_tui.model.tuning import LIMITS
 
 
@@ -90,7 +90,12 @@ def add_change_options(parser: argparse.ArgumentParser) -> None:
 def add_advise_options(parser: argparse.ArgumentParser) -> None:
     """The options of `zdd advise`."""
     add_change_options(parser)
-    parser.add_argument("--strategy", choices=tuple(PLAN_CLASSES), help="the one that you have in mind: is it safe?")
+    parser.add_argument(
+        "--strategy",
+        type=normalize_strategy,
+        choices=tuple(PLAN_CLASSES),
+        help="the one that you have in mind: is it safe?",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document, for scripts")
     parser.add_argument("--plan", default="", metavar="FILE", help="write the plan there")
     parser.usage = "zdd advise [--sql FILE ...] [--manifest FILE ...] [--image OLD NEW] [options]"
@@ -123,6 +128,7 @@ def add_demo_options(demo: argparse.ArgumentParser) -> None:
     """The options of `zdd demo`."""
     demo.add_argument(
         "--strategy",
+        type=normalize_strategy,
         choices=tuple(PLAN_CLASSES),
         default="expand-contract",
         metavar="NAME",

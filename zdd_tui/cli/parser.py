@@ -170,7 +170,7 @@ def _run_agent(arguments: argparse.Namespace) -> int:
 
     loaded = load_plan_file(arguments.plan, arguments.region)
     require_region(loaded.plan, loaded.source)
-    return asyncio.run(run_agent(loaded, if_needed=arguments.if_needed, new=arguments.anew))
+    return asyncio.run(run_agent(loaded, if_needed=arguments.if_needed, new=arguments.new))
 
 
 def _run_open(arguments: argparse.Namespace) -> int:
@@ -321,7 +321,7 @@ def _add_read_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParse
         verbs, "agent", _run_agent, "Carry the release out: wait for the lease, obey commands, until it ends."
     )
     _add_plan_argument(agent)
-    agent.add_argument("--anew", action="store_true", help="begin another release of a plan whose last one has ended")
+    agent.add_argument("--new", action="store_true", help="begin another release of a plan whose last one has ended")
     agent.add_argument("--if-needed", action="store_true", help="go away where another agent holds the lease")
 
 

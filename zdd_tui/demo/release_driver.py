@@ -38,7 +38,7 @@ class ReleaseDriver:
 
     async def start_release(self) -> None:
         """Starts an agent and waits until it has registered a release that has not begun."""
-        self._env.start_agent("--anew")
+        self._env.start_agent("--new")
         record = await self.wait_until(
             lambda record: record.release.state is ReleaseState.PLANNED and _has_live_agent(record)
         )

@@ -10,7 +10,7 @@ import asyncpg
 from zdd_tui.backends.postgres.connection import is_session_lost
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.steps.registry import STEPS
-from zdd_tui.model.errors import DatabaseUnavailable, StaleEpoch, ZddError
+from zdd_tui.model.errors import DatabaseUnavailable, StaleEpoch, ZddError, with_hint
 from zdd_tui.model.release.records import NewEvent, StepChange, StepRecord
 from zdd_tui.model.release.state import PendingStep, Release, mark_step_failed, mark_step_finished, mark_step_started
 
@@ -158,4 +158,6 @@ def _describe_error(error: Exception) -> str:
     if isinstance(error, asyncpg.PostgresError | OSError):
         return f"{type(error).__name__}: {error}"
     # The text of a defect may hold anything, also a secret.
-    return f"defect in zdd: {type(error).__name__}\n  mend: see the agent's log, please report it; then advance again"
+    return with_hint(
+        f"defect in zdd: {type(error).__name__}", "see the agent's log, please report it; then advance again"
+    )

@@ -12,9 +12,17 @@ ZddError                 anything that we explain to a person
  └─ StepFailed           a step could not do its work; the release waits for retry or rollback
 """
 
+HINT_PREFIX = "  Fix: "
+"""Begins the line that a hint has below its error on screen and on stderr."""
+
+
+def with_hint(title: str, hint: str) -> str:
+    """An error's text: its title, and its hint on a line of its own where there is one."""
+    return f"{title}\n{HINT_PREFIX}{hint}" if hint else title
+
 
 class ZddError(Exception):
-    """An error with a place and a mend.
+    """An error with a place and a hint.
 
     Args:
         title: what is wrong and where, in one line; no secret may stand in it.
@@ -29,7 +37,7 @@ class ZddError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.title}\n  mend: {self.hint}" if self.hint else self.title
+        return with_hint(self.title, self.hint)
 
 
 class PlanError(ZddError):

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from zdd_tui.model.duration import Duration
+from zdd_tui.model.environment import is_production
 from zdd_tui.model.plan.guard import Guard, PlanSection
 from zdd_tui.model.plan.regions import Regions
 from zdd_tui.model.production_lock import UNLOCK_SECONDS
@@ -281,6 +282,9 @@ class BasePlan(PlanSection):
     name: ReleaseName = Field(description="also what the operator types to confirm the last steps")
     strategy: str
     environment: str = Field("production", min_length=1, max_length=40, description="shown on every screen")
+    production: bool | None = Field(
+        None, description="whether this is production: locked screens, rehearsal required; default: guessed by name"
+    )
     database: Database
     kubernetes: Workload
     gates: Gates = Gates()
@@ -291,6 +295,10 @@ class BasePlan(PlanSection):
 
     _region: str = PrivateAttr("")
     _full_plan: "BasePlan | None" = PrivateAttr(None)
+
+    @property
+    def is_production(self) -> bool:
+        return is_production(self.environment, self.production)
 
     @property
     def region(self) -> str:

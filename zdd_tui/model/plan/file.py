@@ -15,9 +15,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from zdd_tui.model.errors import PlanError
+from zdd_tui.model.errors import PlanError, with_hint
 from zdd_tui.model.plan.base import BasePlan
-from zdd_tui.model.plan.strategies import PLAN_CLASSES
+from zdd_tui.model.plan.strategies import PLAN_CLASSES, normalize_strategy
 from zdd_tui.model.release.regions import (
     find_region_errors,
     region_names_in,
@@ -93,6 +93,8 @@ def load_plan(text: str, *, source: str, environment: Mapping[str, str], region:
         raise PlanError(f"{source}: it is nested too deep, or refers to itself", f"see {EXAMPLE}") from None
     if not isinstance(document, dict):
         raise PlanError(f"{source}: a plan is a mapping of keys to values", f"see {EXAMPLE}")
+    if isinstance(given := document.get("strategy"), str):
+        document["strategy"] = normalize_strategy(given)
     kind = select_plan_class(document, lines)
     spared: Callable[[KeyPath], bool] = lambda path: False  # noqa: E731
     if region:
@@ -104,7 +106,7 @@ def load_plan(text: str, *, source: str, environment: Mapping[str, str], region:
     except ValidationError as error:
         told = [_format_validation_error(kind, detail, lines, document, environment) for detail in error.errors()]
         raise PlanError("\n".join(told)) from None
-    if wrong := [f"{lines.locate(path)}: {what}\n  mend: {mend}" for path, what, mend in find_region_errors(plan)]:
+    if wrong := [with_hint(f"{lines.locate(path)}: {what}", mend) for path, what, mend in find_region_errors(plan)]:
         raise PlanError("\n".join(wrong))
     loaded = LoadedPlan(plan, source, text, document, plan_hash(document), lines.to_mapping())
     return loaded.for_region(region) if region else loaded
@@ -251,9 +253,9 @@ def _format_validation_error(
         known = _field_names_at(kind, path[:-1])
         near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
         mend = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-        return f"{place}: unknown key\n  mend: {mend}"
+        return with_hint(f"{place}: unknown key", mend)
     if detail["type"] == "missing":
-        return f"{place}: missing\n  mend: add it; {_field_description(kind, path)}"
+        return with_hint(f"{place}: missing", f"add it; {_field_description(kind, path)}")
     told = _describe_violation(kind, detail, path)
     # A value from the environment may be a secret that stands in the wrong place.
     for name in sorted(find_placeholders(_value_at(document, path)), key=lambda name: -len(environment.get(name, ""))):
@@ -268,12 +270,12 @@ def _describe_violation(kind: type[BasePlan], detail: ErrorDetails, path: KeyPat
         given = str(detail["input"])
         allowed = re.findall(r"'([^']+)'", message)
         near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.4)
-        return f"{message}, got {given!r}\n  mend: " + (f"did you mean {near[0]}?" if near else "write one of them")
+        return with_hint(f"{message}, got {given!r}", f"did you mean {near[0]}?" if near else "write one of them")
     if detail["type"] == "string_pattern_mismatch":
         message = f"{detail['input']!r} does not match {detail.get('ctx', {}).get('pattern')}"
     if detail["type"].endswith(("_type", "_parsing")):
-        return f"{message}: {_field_description(kind, path)}\n  mend: see {EXAMPLE}"
-    return f"{message}\n  mend: see {EXAMPLE}"
+        return with_hint(f"{message}: {_field_description(kind, path)}", f"see {EXAMPLE}")
+    return with_hint(message, f"see {EXAMPLE}")
 
 
 def _value_at(document: Any, path: KeyPath) -> Any:

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from zdd_tui.model.duration import Duration, format_duration, parse_duration
+from zdd_tui.model.errors import with_hint
 
 # --- Where the guard's numbers come from, as a plan writes it, and how it writes limits.
 
@@ -241,10 +242,10 @@ class Burn(PlanSection):
     def _check_can_fire(self) -> Self:
         if self.limit >= 1:
             most = 1 / (1 - self.objective)
-            raise ValueError(
-                f"burning {self.factor:g} times too fast means an error rate of {self.limit:.0%}: this rule could"
-                f" never fire\n  mend: use a factor under {most:.3g}, or a stricter objective"
+            title = (
+                f"burning {self.factor:g} times too fast means an error rate of {self.limit:.0%}: it could never fire"
             )
+            raise ValueError(with_hint(title, f"use a factor under {most:.3g}, or a stricter objective"))
         if self.short >= self.long:
             raise ValueError("short must be shorter than long")
         return self
@@ -335,15 +336,14 @@ def _check_source(rule: GuardRule) -> None:
         Metric.RESTARTS: (Source.KUBERNETES,),
     }.get(rule.metric, (Source.SCRAPE, Source.PROBE))
     if rule.effective_source not in allowed:
-        hint = "\n  mend: write it as metric: query" if rule.effective_source is Source.PROMETHEUS else ""
-        raise ValueError(
-            f"source: {rule.metric} comes from {' or '.join(allowed)}, not from {rule.effective_source}{hint}"
-        )
+        title = f"source: {rule.metric} comes from {' or '.join(allowed)}, not from {rule.effective_source}"
+        is_prometheus = rule.effective_source is Source.PROMETHEUS
+        raise ValueError(with_hint(title, "write it as metric: query" if is_prometheus else ""))
 
 
 def _check_has_limit(rule: GuardRule) -> None:
     if rule.limit is None and rule.compare is None and rule.burn is None:
-        raise ValueError("this rule could never fire: it has no limit\n  mend: add limit, compare or burn")
+        raise ValueError(with_hint("this rule could never fire: it has no limit", "add limit, compare or burn"))
     if rule.burn is not None and (rule.limit is not None or rule.compare is not None):
         raise ValueError("burn makes the limit by itself: leave out limit and compare")
     if rule.burn is not None and rule.metric is not Metric.ERROR_RATE:
@@ -360,11 +360,15 @@ def _check_combination(rule: GuardRule) -> None:
             raise ValueError("a query that compares needs both compare and baseline, the PromQL of the old version")
         if rule.min_samples and rule.samples is None:
             raise ValueError(
-                "min_samples can never be reached: nothing counts them, so this rule could never fire\n  mend: add"
-                " samples, PromQL such as sum(increase(http_requests_total[1m])), or leave out min_samples"
+                with_hint(
+                    "min_samples can never be reached: nothing counts them, so this rule could never fire",
+                    "add samples, PromQL such as sum(increase(http_requests_total[1m])), or leave out min_samples",
+                )
             )
         if rule.compare is not None and rule.compare.rank_test is not None:
-            raise ValueError("a query gives one number, and rank_test compares many\n  mend: use ratio or difference")
+            raise ValueError(
+                with_hint("a query gives one number, and rank_test compares many", "use ratio or difference")
+            )
     if rule.metric is Metric.RESTARTS and (rule.compare is not None or rule.min_samples):
         raise ValueError("restarts are counted, not sampled: leave out compare and min_samples")
 
@@ -378,10 +382,8 @@ def _check_limit_reachable(rule: GuardRule) -> None:
         return
     for key, amount in (("limit", rule.limit), ("compare.difference", difference)):
         if amount is not None and amount >= 1:
-            raise ValueError(
-                f"{key}: an error rate never exceeds 100%, so with {amount:.0%} this rule could never fire\n"
-                f"  mend: write {amount:g}% if you mean {amount:g} percent"
-            )
+            title = f"{key}: an error rate never exceeds 100%, so with {amount:.0%} this rule could never fire"
+            raise ValueError(with_hint(title, f"write {amount:g}% if you mean {amount:g} percent"))
 
 
 class Guard(PlanSection):
@@ -405,7 +407,7 @@ class Guard(PlanSection):
     def _check_rules(self) -> Self:
         names = [rule.name for rule in self.rules]
         if not names:
-            raise ValueError("a guard without rules guards nothing\n  mend: add a rule, or leave out guard")
+            raise ValueError(with_hint("a guard without rules guards nothing", "add a rule, or leave out guard"))
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two rules have the name {twice[0]}")
         checks: tuple[Callable[[Guard, GuardRule], str], ...] = (
@@ -423,33 +425,35 @@ class Guard(PlanSection):
 
 def _missing_source_reason(guard: Guard, rule: GuardRule) -> str:
     if rule.effective_source is Source.PROMETHEUS and guard.sources.prometheus is None:
-        return "there is no Prometheus to ask\n  mend: add guard.sources.prometheus with its url"
+        return with_hint("no Prometheus server is configured", "add guard.sources.prometheus with its url")
     if rule.effective_source is Source.PROBE and guard.sources.probe is None:
-        return "there is no probe\n  mend: add guard.sources.probe with a url or a path"
+        return with_hint("no probe is configured", "add guard.sources.probe with a url or a path")
     return ""
 
 
 def _short_window_reason(guard: Guard, rule: GuardRule) -> str:
     if rule.metric is Metric.QUERY or min(rule.windows) >= 2 * guard.interval:
         return ""
-    return (
-        f"a window of {format_duration(min(rule.windows))} holds fewer than two looks, {format_duration(guard.interval)}"
-        f" apart, so this rule could never fire\n  mend: a window of {format_duration(2 * guard.interval)} or more"
+    return with_hint(
+        f"a window of {format_duration(min(rule.windows))} holds fewer than two checks,"
+        f" {format_duration(guard.interval)} apart, so this rule could never fire",
+        f"use a window of {format_duration(2 * guard.interval)} or more",
     )
 
 
 def _short_rank_test_reason(guard: Guard, rule: GuardRule) -> str:
-    chance = rule.compare.rank_test if rule.compare else None
-    if chance is None:
+    p_value = rule.compare.rank_test if rule.compare else None
+    if p_value is None:
         return ""
-    looks = int(rule.window / guard.interval)
-    # The most that a rank test of n against n can say is one order out of all: every new one above every old one.
-    least = 1 / math.comb(2 * looks, looks)
-    if least < chance:
+    samples = int(rule.window / guard.interval)
+    # The smallest p-value of a rank test of n against n is one order out of all: every new value above every old one.
+    least = 1 / math.comb(2 * samples, samples)
+    if least < p_value:
         return ""
-    return (
-        f"{looks} looks in a window of {format_duration(rule.window)} can at best be chance with {least:.2g}, never"
-        f" under {chance:g}, so this rule could never fire\n  mend: a longer window, or a larger rank_test"
+    return with_hint(
+        f"{samples} checks in a window of {format_duration(rule.window)} reach a p-value of {least:.2g} at best, never"
+        f" under {p_value:g}, so this rule could never fire",
+        "use a longer window, or a larger rank_test",
     )
 
 
@@ -460,18 +464,20 @@ def _probe_mismatch_reason(guard: Guard, rule: GuardRule) -> str:
     difference = rule.compare.difference if rule.compare else None
     least = max(rule.limit or 0.0, difference or 0.0)
     if rule.metric is Metric.LATENCY and least >= probe.timeout:
-        return (
-            f"a probe gives up after {format_duration(probe.timeout)}, so no latency can exceed"
-            f" {format_duration(least)}: this rule could never fire\n  mend: a longer guard.sources.probe.timeout"
+        return with_hint(
+            f"a probe times out after {format_duration(probe.timeout)}, so no latency can exceed"
+            f" {format_duration(least)}: this rule could never fire",
+            "use a longer guard.sources.probe.timeout",
         )
     if probe.url is None:
         return ""
     if rule.compare is not None or rule.version == "new":
-        return "one address does not tell new from old\n  mend: guard.sources.probe with a path instead of a url"
+        return with_hint("one address cannot tell new from old", "use guard.sources.probe with a path instead of a url")
     most = int(min(rule.windows) / guard.interval)
     if rule.required_samples > most:
-        return (
-            f"min_samples can never be reached: a window holds {most} probes, and {rule.required_samples} are wanted, so this"
-            " rule could never fire\n  mend: fewer min_samples, a longer window, or a shorter guard.interval"
+        return with_hint(
+            f"min_samples can never be reached: a window holds {most} probes, and {rule.required_samples} are required,"
+            " so this rule could never fire",
+            "use fewer min_samples, a longer window, or a shorter guard.interval",
         )
     return ""

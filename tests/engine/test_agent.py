@@ -60,7 +60,7 @@ async def test_one_works_the_other_takes_over(here: CliEnvironment) -> None:
         async with here.run_agent() as third:
             await third.wait_for_output("standing by")
             assert await second.wait_for_exit(signal.SIGTERM) == 0
-            assert "told to stop" in second.log
+            assert "stopped by a signal" in second.log
             await third.wait_for_output("holding the lease")
             # Given back, not run out: nobody was silent.
             given, taken = (await events(here, "lease"))[-2:]

@@ -75,6 +75,7 @@ def good() -> DoctorFacts:
         flags=Fact({"w": None, "r": None}),
         names=Fact(()),
         file=Fact(FileFacts("committed", "abc1234")),
+        refusals=Fact(()),
     )
 
 
@@ -113,7 +114,15 @@ def test_everything_can_pass() -> None:
 def test_what_was_not_looked_at_is_unknown_with_its_reason() -> None:
     blind: Fact[Any] = Fact(None, "the server does not answer", "check the VPN")
     facts = replace(
-        good(), workload=blind, traffic=blind, queries=blind, history=blind, flags=blind, names=blind, file=blind
+        good(),
+        workload=blind,
+        traffic=blind,
+        queries=blind,
+        history=blind,
+        flags=blind,
+        names=blind,
+        file=blind,
+        refusals=blind,
     )
     facts = with_plan(facts, dns=("shop.example",))
     report = examine_facts(facts)
@@ -345,15 +354,22 @@ CASES: list[tuple[str, Callable[[DoctorFacts], DoctorFacts], str, Verdict, str]]
         "",
     ),
     (
+        "refused by check",
+        lambda facts: replace(facts, refusals=Fact((("change.expand: DROP TABLE is not additive", "write ADD"),))),
+        "breaking-migration",
+        Verdict.FAIL,
+        "change.expand: DROP TABLE",
+    ),
+    (
         "no guard",
-        lambda facts: with_plan(facts, guard_rules=None),
+        lambda facts: with_plan(facts, guard=None),
         "fragile-steps",
         Verdict.FAIL,
         "soak: no guard rule",
     ),
     (
         "no guard, no trigger",
-        lambda facts: with_plan(facts, guard_rules=None),
+        lambda facts: with_plan(facts, guard=None),
         "triggers",
         Verdict.FAIL,
         "no rule of the guard",
@@ -369,7 +385,7 @@ CASES: list[tuple[str, Callable[[DoctorFacts], DoctorFacts], str, Verdict, str]]
 
 
 @pytest.mark.parametrize(
-    ("why", "change", "name", "verdict", "text"), CASES, ids=[f"{case[2]}: {case[0]}" for case in CASES]
+    ("reason", "change", "name", "verdict", "text"), CASES, ids=[f"{case[2]}: {case[0]}" for case in CASES]
 )
 def test_rule(
     reason: str, change: Callable[[DoctorFacts], DoctorFacts], name: str, verdict: Verdict, text: str

@@ -46,7 +46,7 @@ def test_what_is_asked_for_differs_from_the_plan_and_goes_back_to_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "message", "mend"),
+    ("asked", "message", "hint"),
     [
         ({"max_rows_per_secnd": 5}, "no limit max_rows_per_secnd", "max_rows_per_second"),
         ({"max_failed_rows": 5}, "no limit max_failed_rows", ""),

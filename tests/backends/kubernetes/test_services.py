@@ -20,7 +20,7 @@ from zdd_tui.backends.kubernetes.services import (
     set_service_selector,
 )
 from zdd_tui.backends.metrics.probe import run_smoke_checks
-from zdd_tui.checks.plan import check_service_switch, require_not_owned_by_others
+from zdd_tui.checks.cluster import check_service_switch, require_not_owned_by_others
 from zdd_tui.model.errors import ClusterError, Refused, StaleEpoch
 from zdd_tui.model.plan.file import load_plan
 from zdd_tui.model.plan.strategies import BlueGreenPlan, SmokeCheck

@@ -123,7 +123,7 @@ def test_no_pod_has_no_share() -> None:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "replicas", "why"),
+    ("strategy", "replicas", "reason"),
     [
         ({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}, 4, ""),
         ({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "0%", "maxSurge": "1%"}}, 4, ""),

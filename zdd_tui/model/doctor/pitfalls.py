@@ -39,7 +39,13 @@ def check_breaking_migration(facts: DoctorFacts) -> Iterator[Observation]:
     if not isinstance(plan, Plan):
         yield from _check_shipped_sql(facts)
         return
-    yield pass_observation(f"{plan.strategy}: the schema changes beside the old one, `zdd check` holds the DDL to that")
+    if facts.refusals.value is None:
+        yield facts.refusals.as_unknown
+    elif facts.refusals.value:
+        for title, hint in facts.refusals.value:
+            yield fail_observation(title, hint)
+    else:
+        yield pass_observation(f"{plan.strategy}: the new schema is added beside the old one, and the DDL is additive")
     history, queries = facts.history.value, facts.queries.value
     if history is None:
         yield facts.history.as_unknown

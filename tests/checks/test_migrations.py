@@ -64,7 +64,7 @@ async def test_no_such_strategy_carries_a_destructive_statement(here: CliEnviron
     found = next(each for each in json.loads(ended.out)["pitfalls"] if each["id"] == "breaking-migration")
     assert found["verdict"] == "fail"
     assert f"{file}:4: ALTER TABLE users RENAME COLUMN email TO mail" in found["evidence"][0]["text"]
-    assert "zdd advise --sql" in found["evidence"][0]["mend"]
+    assert "zdd advise --sql" in found["evidence"][0]["hint"]
 
 
 async def test_what_the_database_proves_is_let_through(here: CliEnvironment) -> None:

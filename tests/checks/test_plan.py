@@ -58,7 +58,7 @@ async def test_check_of_rolling_and_canary(here: CliEnvironment) -> None:
 
     good = await check(here, rolling)
     assert good.code == 0, good.output
-    assert "a rollout takes no pod away before its heir is ready" in good.out
+    assert "a rollout removes no pod before its replacement is ready" in good.out
     assert "Redis" not in good.out
 
     bad = await check(here, canary)
@@ -100,5 +100,5 @@ async def test_check_of_rolling_and_canary(here: CliEnvironment) -> None:
     await create_canary(here)
     bad = await check(here, canary)
     assert bad.code == 2
-    assert "deployment 'users-api-canary' is there already" in bad.err
+    assert "deployment 'users-api-canary' exists already" in bad.err
     assert (await check(here, rolling)).code == 0

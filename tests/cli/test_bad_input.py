@@ -1,4 +1,4 @@
-"""What cannot work is refused by one clear error that names place and mend: exit code 2, nothing changed, no secret.
+"""What cannot work is refused by one clear error that names the place and a hint: exit code 2, nothing changed, no secret.
 
 Every case goes through the real command line, against a real PostgreSQL, Redis and API server.
 """
@@ -38,7 +38,7 @@ def assert_refused(ended: CommandResult, here: CliEnvironment, *expected: str) -
     assert ended.out == ""
     assert ended.err.count("zdd: ") == 1, ended.err
     assert ended.err.startswith("zdd: ")
-    assert "\n  Fix: " in ended.err, "it tells no mend"
+    assert "\n  Fix: " in ended.err, "it has no hint"
     for text in expected:
         assert (here.line_of(text[1:]) if text.startswith("@") else text) in ended.err
     assert "Traceback" not in ended.err
@@ -330,7 +330,7 @@ async def test_redis_with_a_wrong_password(here: CliEnvironment) -> None:
 async def test_everything_that_is_wrong_is_told_at_once(here: CliEnvironment) -> None:
     bad = _no_deployment((await _unused_port(here)).with_env(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0"))
     ended = await bad.run_zdd("check")
-    assert_refused(ended, bad, "3 systems cannot carry it", "refuses connections", "no deployment", "Redis")
+    assert_refused(ended, bad, "3 systems cannot run this plan", "refuses connections", "no deployment", "Redis")
     assert ended.err.count("Fix: ") == 3
 
 
@@ -370,4 +370,4 @@ async def test_another_plan_of_the_same_name_is_refused_and_said_why(here: CliEn
         # Whoever edits the file in the middle of an incident must still be able to stop and to go back.
         ended = await here.run_zdd("rollback", "--yes", "--timeout", "300ms")
         assert ended.code == 4, ended.output
-        assert "the rollback goes by the plan that it runs" in ended.err
+        assert "the rollback uses the plan that it runs" in ended.err

@@ -100,7 +100,7 @@ async def test_what_only_a_person_knows_is_kept_with_name_and_date(doctor_enviro
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--answer", "drain", "--reason", "x"), "proven by evidence, and no word stands in for it"),
+        (("--answer", "drain", "--reason", "x"), "proven by evidence only, not by an answer"),
         (("--answer", "sesions", "--reason", "x"), "did you mean sessions?"),
         (("--answer", "sessions", "--reason", "  "), "no reason was given"),
     ],

@@ -44,6 +44,6 @@ async def test_without_a_reason_nothing_is_sent_and_nothing_is_taken(here: CliEn
 
         taken = await here.run_zdd("pause", "--reason", "lag")
         assert (taken.code, taken.err) == (0, "")
-        assert "lag" in str(await here.fetchval("SELECT string_agg(why, ',') FROM zdd.event"))
+        assert "lag" in str(await here.fetchval("SELECT string_agg(reason, ',') FROM zdd.event"))
         back = await here.run_zdd("rollback", "--yes")
         assert "asks for a reason" not in back.output

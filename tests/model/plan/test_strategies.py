@@ -10,7 +10,7 @@ from zdd_tui.engine.steps.registry import STEPS
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.file import load_plan
-from zdd_tui.model.plan.strategies import PLAN_CLASSES
+from zdd_tui.model.plan.strategies import PLAN_CLASSES, normalize_strategy, strategy_title
 from zdd_tui.model.release.preview import preview_command, preview_step, preview_undo
 from zdd_tui.model.release.state import CommandKind, Release
 from zdd_tui.model.release.strategies import build_strategy
@@ -76,7 +76,7 @@ def test_every_strategy_has_an_example() -> None:
         (ROLLING, "strategy: rolling", "strategy: 7", "strategy", "known: "),
         (ROLLING, "image:", "imag:", "kubernetes.imag", "did you mean image?"),
         (ROLLING, "gates:", "canary: {}\ngates:", "canary", "unknown key"),
-        (CANARY, "20, 50", "20, 120", "canary.weights", "120 is over 100"),
+        (CANARY, "20, 50", "20, 120", "canary.weights", "between 1 and 99 percent, got 120"),
         (CANARY, "20, 50", "50, 20", "canary.weights", "must grow, and 20 follows 50"),
         (CANARY, "20, 50", "20, 20", "canary.weights", "must grow, and 20 follows 20"),
         (CANARY, "20, 50", "0", "canary.weights", "between 1 and 99"),
@@ -95,6 +95,14 @@ def test_a_plan_that_cannot_be_meant_is_refused_by_name(text: str, old: str, new
         load(text.replace(old, new))
     assert f": {place}: " in str(caught.value)
     assert hint in str(caught.value)
+
+
+def test_a_strategy_is_read_in_the_form_that_is_shown() -> None:
+    for name in PLAN_CLASSES:
+        assert strategy_title(name) != name
+        assert normalize_strategy(strategy_title(name)) == name
+        assert normalize_strategy(name) == name
+    assert normalize_strategy(" blue/green ") == "blue-green"
 
 
 def test_only_plans_with_flags_ask_for_redis() -> None:

@@ -162,7 +162,7 @@ async def test_what_an_operator_should_know(db: asyncpg.Connection, pg_dsn: str)
     await db.execute(f"CREATE ROLE {role}; GRANT SELECT ON users TO {role}")
     try:
         (note,) = await check_change(db, make_plan())
-        assert note == "trigger stamp of public.users fires for every row that is backfilled"
+        assert note == "trigger stamp of public.users fires for every backfilled row"
         notes = await check_change(db, make_plan("table"))
         assert any("foreign key buyer of orders refers to public.users" in note for note in notes)
         assert any(note.startswith(f"{role} may use public.users") for note in notes)

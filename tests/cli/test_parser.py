@@ -4,10 +4,10 @@ import argparse
 
 import pytest
 
-from zdd_tui.cli.parser import _build_parser
+from zdd_tui.cli.parser import build_parser
 from zdd_tui.model.actions import ACTIONS, Action
 
-VERBS = next(each for each in _build_parser()._actions if isinstance(each, argparse._SubParsersAction))
+VERBS = next(each for each in build_parser()._actions if isinstance(each, argparse._SubParsersAction))
 BOTH = [each for each in ACTIONS if each.id in VERBS.choices]
 
 

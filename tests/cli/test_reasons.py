@@ -25,9 +25,7 @@ async def test_without_a_reason_nothing_is_sent_and_nothing_is_taken(here: CliEn
         await agent.wait_for_output("holding the lease")
         refused = await here.run_zdd("pause")
         assert refused.code == 2
-        assert (
-            f"the plan asks for a reason to pause (confirm.reason in {here.plan_file}); nothing was sent" in refused.err
-        )
+        assert f"pause requires a reason (confirm.reason in {here.plan_file}); nothing was sent" in refused.err
         assert "--reason TEXT" in refused.err
         assert await here.fetchval("SELECT count(*) FROM zdd.command") == 0
 

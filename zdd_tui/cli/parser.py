@@ -5,8 +5,8 @@ Exit codes:
     1    refused, or not confirmed; with --wait: the release failed or ended
          otherwise
     2    bad input, or a system that cannot be used; nothing was changed
-    4    --timeout expired: with --wait before the phase, else before the agent's
-         result (the command stays queued)
+    4    --timeout expired: with --wait before the phase, else before the result
+         of the agent (the command stays queued)
     130  interrupted
 
 PLAN is the release's YAML file; ${NAME} in it is filled from the environment.
@@ -18,6 +18,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 from zdd_tui import __version__
@@ -37,7 +38,7 @@ from zdd_tui.cli.options import (
 from zdd_tui.cli.replay import add_replay_options, open_player
 from zdd_tui.model.actions import ACTIONS, Confirmation, find_action
 from zdd_tui.model.duration import parse_duration
-from zdd_tui.model.errors import ZddError
+from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.plan.file import LoadedPlan, load_plan
 from zdd_tui.model.release.records import CommandRequest
 from zdd_tui.model.release.regions import require_region
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without ✔ must not lose the output
-    arguments = _build_parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     verb: CommandHandler = arguments.verb
     try:
         code = verb(arguments)
@@ -78,6 +79,10 @@ def load_plan_file(file: str, region: str = "") -> LoadedPlan:
     Raises:
         PlanError: it cannot be read, or it is invalid.
     """
+    if not Path(file).exists():
+        raise PlanError(
+            f"there is no plan at {file}", "check the path; `zdd init` writes a plan, config/plan.example.yaml is one"
+        )
     return load_plan(read_text(file), source=file, environment=os.environ, region=region)
 
 
@@ -227,7 +232,7 @@ def _run_demo(arguments: argparse.Namespace) -> int:
     return run_demo(arguments)
 
 
-def _build_parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="zdd",
         description="Drives zero-downtime releases from a terminal.",

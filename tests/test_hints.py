@@ -46,7 +46,6 @@ def modules() -> Iterator[tuple[ModuleType, ast.Module]]:
         yield module, ast.parse(Path(module.__file__).read_text())
 
 
-@cache
 def hint_position(function: Any) -> int | None:
     """The position of the parameter ``hint`` of a function or class; None where it has none."""
     if not callable(function):
@@ -154,11 +153,7 @@ def problems_of(text: str) -> list[str]:
     every_option = set().union(*options_by_verb().values())
     found += [f"there is no option {option}" for option in sorted(set(_OPTION.findall(own)) - every_option)]
     for quoted in _BACKTICKS.findall(own):
-        if (
-            re.fullmatch(r"[a-z][a-z-]*", quoted)
-            and quoted not in {action.id for action in ACTIONS}
-            and not is_plan_key(quoted)
-        ):
+        if re.fullmatch(r"[a-z][a-z-]*", quoted) and quoted not in ACTION_IDS and quoted not in plan_key_names():
             found.append(f"there is no action and no key of the plan {quoted}")
     for path in _PLAN_KEY.findall(own):
         if is_plan_key(path.split(".")[0]) and not is_plan_key(path):

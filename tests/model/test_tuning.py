@@ -42,7 +42,7 @@ def test_what_is_asked_for_differs_from_the_plan_and_goes_back_to_it() -> None:
     assert after == (("max_rows_per_second", None),)
     assert describe_limit_changes(PLAN, tuning, after) == "speed 50% -> 100%, batch_budget 80ms -> 150ms"
     assert apply_tuning(PLAN, tuning, reset_to_plan(tuning)) == ()
-    assert describe_limit_changes(PLAN, (), ()) == "every limit is as it was"
+    assert describe_limit_changes(PLAN, (), ()) == "limits unchanged"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_words_as_they_are_typed() -> None:
         "max_wal_mb_per_second": None,
         "batch_rows": "plan",
     }
-    with pytest.raises(PlanError, match="'speed' is no change of a limit"):
+    with pytest.raises(PlanError, match="'speed' is not a change of a limit"):
         parse_requested_limits(["speed"])
 
 

@@ -168,7 +168,7 @@ def _check_columns(plan: Plan, catalog: Catalog) -> None:
         column = catalog.old.column(name)
         if column is not None and column.is_generated:
             raise PlanError(
-                f"change: column {name} of {change.table} is generated: it cannot be written, and triggers see it empty",
+                f"change: column {name} of {change.table} is generated: it cannot be written, and is NULL in triggers",
                 "use the columns that it is generated from",
             )
     if change.into is not None:

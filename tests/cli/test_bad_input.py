@@ -1,4 +1,4 @@
-"""What cannot work is refused by one clear error that names the place and a hint: exit code 2, nothing changed, no secret.
+"""Bad input is refused by one clear error with a place and a hint: exit code 2, nothing changed, no secret.
 
 Every case goes through the real command line, against a real PostgreSQL, Redis and API server.
 """

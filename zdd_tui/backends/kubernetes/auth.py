@@ -101,7 +101,7 @@ async def open_api_session(kubeconfig: str | None, context: str | None) -> ApiSe
             return "in-cluster"
     elif not exists:
         raise ClusterError(
-            f"no kubeconfig at {source}", "set kubernetes.kubeconfig in the plan, or KUBECONFIG, or run inside the cluster"
+            f"no kubeconfig at {source}", "set kubernetes.kubeconfig or KUBECONFIG, or run inside the cluster"
         )
     else:
 

@@ -1,5 +1,5 @@
 """The SQL that ships with a rolling, canary, blue/green or dark launch release: what running code does not survive is
-refused with place and mend, by `zdd check`, by an agent before it begins, and found by the doctor."""
+refused with place and hint, by `zdd check`, by an agent before it starts, and found by the doctor."""
 
 import json
 from collections.abc import AsyncIterator

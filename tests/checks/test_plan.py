@@ -1,4 +1,4 @@
-"""`zdd check` of rolling and canary plans against a real API server: what would hurt is told before."""
+"""`zdd check` of rolling and canary plans against a real API server: it refuses what would fail later."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

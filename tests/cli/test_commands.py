@@ -1,6 +1,6 @@
-"""The command line beside the dashboard: what a key can do, a command can do, and its exit code tells how it went.
+"""The command line: every action of the dashboard is a command, and its exit code is the result.
 
-Agents here are the real store in the hands of the test: they answer commands by the real rules and run no step.
+Agents here are the real store driven by the test: they answer commands by the real rules and run no step.
 """
 
 import asyncio
@@ -66,12 +66,12 @@ async def store(here: CliEnvironment) -> AsyncIterator[Store]:
 
 @asynccontextmanager
 async def lease(here: CliEnvironment, store: Store) -> AsyncIterator[AgentStore]:
-    """The lease, in the hands of the test, long enough for any test."""
+    """The lease, held by the test, long enough for any test."""
     record = await read_record(store)
-    taken = await acquire_lease(here.environ["DATABASE_URL"], record.id, AGENT, ttl=600)
-    assert taken is not None
-    async with taken:
-        yield taken
+    held = await acquire_lease(here.environ["DATABASE_URL"], record.id, AGENT, ttl=600)
+    assert held is not None
+    async with held:
+        yield held
 
 
 @asynccontextmanager
@@ -324,7 +324,7 @@ async def test_status_waits(here: CliEnvironment, store: Store) -> None:
         assert (await here.run_zdd("status", "--wait", "rolled-back")).code == 1
 
 
-async def test_a_reader_that_goes_away_is_no_error(here: CliEnvironment) -> None:
+async def test_a_closed_pipe_is_no_error(here: CliEnvironment) -> None:
     process = await here.start_zdd("status", "--json")
     assert process.stdout is not None
     process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The command line's help of what is an action too says what the registry says."""
+"""The help of every verb that is also an action comes from the registry."""
 
 import argparse
 

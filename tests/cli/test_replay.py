@@ -32,7 +32,7 @@ async def test_a_recording_is_played_by_keys() -> None:
         assert await terminal.wait_for_exit() == 0
 
 
-def test_without_a_terminal_it_says_so() -> None:
+def test_without_a_terminal_it_is_refused() -> None:
     argv = [*ZDD, RECORDING]
     done = subprocess.run(argv, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2

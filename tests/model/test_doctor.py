@@ -111,7 +111,7 @@ def test_everything_can_pass() -> None:
     assert not wrong
 
 
-def test_what_was_not_looked_at_is_unknown_with_its_reason() -> None:
+def test_facts_that_were_not_read_are_unknown_with_the_reason() -> None:
     blind: Fact[Any] = Fact(None, "the server does not answer", "check the VPN")
     facts = replace(
         good(),
@@ -207,14 +207,14 @@ CASES: list[tuple[str, Callable[[DoctorFacts], DoctorFacts], str, Verdict, str]]
         "preStop 5 s and drain 5 s in a grace period of 10 s",
     ),
     (
-        "a drain that nobody tells",
+        "an undeclared drain",
         lambda facts: with_workload(facts, drain=None),
         "probes",
         Verdict.INCONCLUSIVE,
         "how long the application drains is not to be seen",
     ),
     (
-        "a preStop that nobody can time",
+        "a preStop of unknown duration",
         lambda facts: with_workload(facts, pre_stop=PreStop("exec /drain.sh", None)),
         "probes",
         Verdict.INCONCLUSIVE,
@@ -238,7 +238,7 @@ CASES: list[tuple[str, Callable[[DoctorFacts], DoctorFacts], str, Verdict, str]]
         "tried with shop/users-api:2: /ready said 200",
     ),
     (
-        "a flag that nobody set",
+        "a flag that was not set",
         lambda facts: replace(facts, flags=Fact({"w": "true", "r": None})),
         "leaking-flags",
         Verdict.UNKNOWN,
@@ -309,7 +309,7 @@ CASES: list[tuple[str, Callable[[DoctorFacts], DoctorFacts], str, Verdict, str]]
         Verdict.UNKNOWN,
         "a.example: NXDOMAIN",
     ),
-    ("nobody advances", lambda facts: gates(facts, owner=None), "fragile-steps", Verdict.FAIL, "nobody is named"),
+    ("no owner", lambda facts: gates(facts, owner=None), "fragile-steps", Verdict.FAIL, "nobody is named"),
     ("no limit", lambda facts: gates(facts, wait_limit=None), "fragile-steps", Verdict.FAIL, "for ever"),
     (
         "a release that waits too long",
@@ -395,7 +395,7 @@ def test_rule(
     telling = [each for each in finding.observations if each.verdict is verdict]
     assert any(text in each.text for each in telling), (reason, telling)
     if verdict is Verdict.FAIL:
-        assert all(each.hint for each in telling), "every failure names its mend"
+        assert all(each.hint for each in telling), "every failure has a hint"
 
 
 def test_an_answer_counts_for_its_version_of_the_plan_and_carries_name_and_date() -> None:
@@ -536,7 +536,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize("name", [name for name, _ in STICKY_ANNOTATIONS])
-def test_every_annotation_is_found_and_only_when_it_says_so(name: str) -> None:
+def test_every_annotation_is_found_and_only_when_it_is_set(name: str) -> None:
     value = VALUES.get(name, "true")
     key = name.replace("*", "shop")
     assert extract_traffic_facts(SERVICE, [ingress("users-api", **{key: value})], []).sticky
@@ -585,5 +585,5 @@ def test_a_change_of_tables_asks_for_the_table_alone() -> None:
         ("WHERE a = 'cut off in the mid", "WHERE a = '…'"),
     ],
 )
-def test_evidence_holds_nobodys_data(query: str, shown: str) -> None:
+def test_evidence_holds_no_personal_data(query: str, shown: str) -> None:
     assert redact_query(query) == shown

@@ -86,7 +86,7 @@ def test_a_plan_decides_what_production_is_and_its_name_only_where_it_does_not(
         ("- CREATE INDEX", "- 7\n    - CREATE INDEX", "- 7", "change.indexes[0]", "valid string"),
     ],
 )
-def test_an_error_names_file_line_key_and_mend(old: str, new: str, at: str, key: str, hint: str) -> None:
+def test_an_error_names_file_line_key_and_hint(old: str, new: str, at: str, key: str, hint: str) -> None:
     text = EXAMPLE.replace(old, new)
     assert text != EXAMPLE
     with pytest.raises(PlanError) as caught:
@@ -102,14 +102,14 @@ def test_a_near_miss_in_the_environment_is_named() -> None:
         load(EXAMPLE, {"DATABASE_URI": "x", "REDIS_URL": "y"})
 
 
-def test_all_errors_are_told_at_once() -> None:
+def test_all_errors_are_reported_at_once() -> None:
     with pytest.raises(PlanError) as caught:
         load(EXAMPLE.replace("deployment:", "deploymnt:").replace("200ms", "soon"))
     assert str(caught.value).count("plan.yaml:") == 3
 
 
 @pytest.mark.parametrize("text", ["", "a: [", "- just\n- a list", "\t", "plain"])
-def test_what_is_no_plan_says_so(text: str) -> None:
+def test_a_text_that_is_no_plan_is_refused(text: str) -> None:
     with pytest.raises(PlanError, match=r"plan\.yaml"):
         load(text)
 

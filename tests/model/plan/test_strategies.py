@@ -58,7 +58,7 @@ def test_every_step_and_gate_of_a_strategy_can_be_run_judged_and_shown(text: str
     for name in later:
         assert {gate.name for gate in build_strategy(plan.for_region(name)).entry} <= set(GATES)
     for phase in strategy.phases:
-        assert phase.gates, f"{phase.name} can be left without a look"
+        assert phase.gates, f"{phase.name} can be left without a gate"
         assert {gate.name for gate in phase.gates} <= set(GATES)
     assert strategy.phases[-1].name == "cleanup"
     assert preview_command(plan, Release(plan.name, "hash", strategy), CommandKind.ADVANCE)
@@ -113,7 +113,7 @@ def test_only_plans_with_flags_ask_for_redis() -> None:
 
 @pytest.mark.parametrize("stable", [1, 2, 3, 4, 7, 10, 50])
 @pytest.mark.parametrize("tolerance", [0, 5])
-def test_a_weight_is_had_as_near_as_pods_allow_or_refused(stable: int, tolerance: int) -> None:
+def test_a_weight_is_matched_as_closely_as_pods_allow_or_refused(stable: int, tolerance: int) -> None:
     for weight in range(1, 100):
         nearest = min(abs(percent_of_pods(pods, stable) - weight) for pods in range(1, 99 * stable + 1))
         if nearest <= tolerance:
@@ -143,6 +143,6 @@ def test_no_pod_has_no_share() -> None:
         ({"type": "Recreate"}, 4, "Recreate"),
     ],
 )
-def test_a_rollout_that_takes_capacity_away_is_known_before(strategy: object, replicas: int, reason: str) -> None:
+def test_a_rollout_that_reduces_capacity_is_refused_before(strategy: object, replicas: int, reason: str) -> None:
     view = project_deployment({"metadata": {"name": "x"}, "spec": {"replicas": replicas, "strategy": strategy}})
     assert (reason in reduces_capacity(view)) if reason else reduces_capacity(view) == ""

@@ -184,9 +184,7 @@ def add_dashboard_options(parser: argparse.ArgumentParser) -> None:
 
 def add_keymap_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--keymap",
-        metavar="FILE",
-        help="other keys; see `zdd keys` (default: ~/.config/zdd/keymap.yaml, if it exists)",
+        "--keymap", metavar="FILE", help="other keys; see `zdd keys` (default: ~/.config/zdd/keymap.yaml, if it exists)"
     )
 
 

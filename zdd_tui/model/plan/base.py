@@ -7,14 +7,7 @@ import re
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    Field,
-    PrivateAttr,
-    SecretStr,
-    StringConstraints,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, SecretStr, StringConstraints, field_validator, model_validator
 
 from zdd_tui.model.duration import Duration
 from zdd_tui.model.environment import is_production
@@ -69,8 +62,7 @@ class Database(PlanSection):
     dsn: SecretStr = Field(description="postgresql:// address; take it from the environment: ${DATABASE_URL}")
     lock_timeout: Duration = Field(0.2, description="lock_timeout of the first attempt of DDL")
     lock_timeout_max: Duration = Field(
-        0.8,
-        description="lock_timeout of the last attempts; below the server's deadlock_timeout",
+        0.8, description="lock_timeout of the last attempts; below the server's deadlock_timeout"
     )
     lock_tries: int = Field(40, ge=1, le=1000, description="how often DDL tries to get its lock before the step fails")
     connect_timeout: Duration = Field(5.0, description="how long a connection may take")
@@ -229,10 +221,7 @@ class Gates(PlanSection):
     min_recent_rows: int = Field(1, ge=0, description="with fewer recent rows than this the gate is inconclusive")
     soak: Duration = Field(30.0, description="duration of a soak: before the rollout of V3, or at each weight")
     owner: str | None = Field(None, min_length=1, description="who advances the release: a person or a team")
-    wait_limit: Duration | None = Field(
-        None,
-        description="how long the release may wait before that is audited",
-    )
+    wait_limit: Duration | None = Field(None, description="how long the release may wait before that is audited")
 
 
 class ReasonCommand(StrEnum):
@@ -249,14 +238,9 @@ class ConfirmSection(PlanSection):
     """What an operator must give with a command."""
 
     reason: tuple[ReasonCommand, ...] = Field(
-        (),
-        description="commands that require a reason, such as [advance]; for rollback it stays optional",
+        (), description="commands that require a reason, such as [advance]; for rollback it stays optional"
     )
-    unlock: Duration = Field(
-        UNLOCK_SECONDS,
-        gt=0,
-        description="how long production stays unlocked in the dashboard",
-    )
+    unlock: Duration = Field(UNLOCK_SECONDS, gt=0, description="how long production stays unlocked in the dashboard")
 
     def needs_reason(self, kind: str, reason: str) -> bool:
         """Whether a command is refused because it has no reason. Rollback never is."""

@@ -321,10 +321,9 @@ class GuardRule(PlanSection):
 
 
 def _check_source(rule: GuardRule) -> None:
-    allowed = {
-        Metric.QUERY: (Source.PROMETHEUS,),
-        Metric.RESTARTS: (Source.KUBERNETES,),
-    }.get(rule.metric, (Source.SCRAPE, Source.PROBE))
+    allowed = {Metric.QUERY: (Source.PROMETHEUS,), Metric.RESTARTS: (Source.KUBERNETES,)}.get(
+        rule.metric, (Source.SCRAPE, Source.PROBE)
+    )
     if rule.effective_source not in allowed:
         title = f"source: {rule.metric} comes from {' or '.join(allowed)}, not from {rule.effective_source}"
         is_prometheus = rule.effective_source is Source.PROMETHEUS

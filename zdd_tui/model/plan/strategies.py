@@ -48,12 +48,7 @@ class Canary(PlanSection):
         "replicas", description="what sets the weight: the share of pods, a flag's percentage, or HTTPRoute weights"
     )
     weights: tuple[int, ...] = Field((10, 50), min_length=1, description="percent, growing; `promote` follows the last")
-    tolerance: int = Field(
-        5,
-        ge=0,
-        le=50,
-        description="by replicas: how far the share of pods may be from the weight",
-    )
+    tolerance: int = Field(5, ge=0, le=50, description="by replicas: how far the share of pods may be from the weight")
     flag: CanaryFlag | None = Field(None, description="by flag: the flag")
     route: str | None = Field(None, min_length=1, description="by gateway: name of the HTTPRoute")
 

@@ -60,6 +60,11 @@ async def test_check_of_rolling_and_canary(here: CliEnvironment) -> None:
     assert good.code == 0, good.output
     assert "a rollout removes no pod before its replacement is ready" in good.out
     assert "Redis" not in good.out
+    note = "note: environment demo counts as not production by its name"
+    assert note in good.out
+    declared = await check(here, rolling + "\nproduction: true\n")
+    assert declared.code == 0, declared.output
+    assert note not in declared.out
 
     bad = await check(here, canary)
     assert bad.code == 2

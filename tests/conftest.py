@@ -22,7 +22,7 @@ from zdd_tui.testbed.servers import PostgresServer, RedisServer
 pytest_plugins = ["tests.support.sample_pods"]
 
 # Several hundred processes of ours are started: none shall compile the same hundred modules again, also where whoever
-# runs the tests (an image that is built in layers, usually) has said that Python keeps no bytecode.
+# runs the tests (an image that is built in layers, usually) has told Python to write no bytecode.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
@@ -32,7 +32,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, so that none of them is left alone at the end; what a test may take tells which they are."""
+    """The longest first, so that none of them runs alone at the end; their timeouts show which they are."""
 
     def patience(item: pytest.Item) -> float:
         marker = item.get_closest_marker("timeout")

@@ -1,4 +1,4 @@
-"""`zdd check` asks the guard's queries once: what gives no number is refused with place and mend, exit code 2."""
+"""`zdd check` runs the guard's queries once: a query without a number is refused with place and hint, exit code 2."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -55,15 +55,15 @@ async def test_queries_are_tried_before_the_release_begins(here: CliEnvironment)
             assert here.line_of("guard.rules") in bad.err
             assert "rule orders: query: " in bad.err
             assert words in bad.err
-            assert hint in bad.err.partition("mend: ")[2]
+            assert hint in bad.err.partition("Fix: ")[2]
 
-        # It is the server that lies, not the query: the mend names the server.
+        # The server is at fault, not the query: the hint names the server.
         answer.body = VECTOR % ELEMENT.replace("NOW", "1700000000") % 1
         past = await here.run_zdd("check")
         assert (past.code, past.out) == (2, "")
         assert "Prometheus answers for a moment" in past.err
         assert "in the past: compare the clocks" in past.err
-        assert "mend: check guard.sources.prometheus" in past.err
+        assert "Fix: check guard.sources.prometheus" in past.err
         answer.body, answer.wait = VECTOR % (ELEMENT % 1), 30.0
         slow = await here.run_zdd("check")
         assert (slow.code, slow.out) == (2, "")
@@ -71,8 +71,8 @@ async def test_queries_are_tried_before_the_release_begins(here: CliEnvironment)
         answer.wait = 0.0
 
     here.plan_file.write_text(plain + GUARD.format(url=f"http://127.0.0.1:{free_port()}"))
-    away = await here.run_zdd("check")
-    assert away.code == 2
-    assert "is away: Connection refused" in away.err
-    assert "mend: check guard.sources.prometheus" in away.err
+    unreachable = await here.run_zdd("check")
+    assert unreachable.code == 2
+    assert "is away: Connection refused" in unreachable.err
+    assert "Fix: check guard.sources.prometheus" in unreachable.err
     assert await here.fetchval("SELECT to_regnamespace('zdd')") is None

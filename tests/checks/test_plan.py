@@ -1,4 +1,4 @@
-"""`zdd check` of rolling and canary plans against a real API server: what would hurt is told before."""
+"""`zdd check` of rolling and canary plans against a real API server: it refuses what would fail later."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -58,8 +58,13 @@ async def test_check_of_rolling_and_canary(here: CliEnvironment) -> None:
 
     good = await check(here, rolling)
     assert good.code == 0, good.output
-    assert "a rollout takes no pod away before its heir is ready" in good.out
+    assert "a rollout removes no pod before its replacement is ready" in good.out
     assert "Redis" not in good.out
+    note = "note: environment demo counts as not production by its name"
+    assert note in good.out
+    declared = await check(here, rolling + "\nproduction: true\n")
+    assert declared.code == 0, declared.output
+    assert note not in declared.out
 
     bad = await check(here, canary)
     assert bad.code == 2
@@ -92,7 +97,7 @@ async def test_check_of_rolling_and_canary(here: CliEnvironment) -> None:
         bad = await check(here, text)
         assert (bad.code, bad.out) == (2, "")
         assert "service 'users-api' is in the hands of release 'another'" in bad.err
-        assert "mend: finish or roll back 'another' first" in bad.err
+        assert "Fix: finish or roll back 'another' first" in bad.err
     await hold_service(here, "r")
     assert (await check(here, rolling)).code == 0, "its own"
     await hold_service(here, None)
@@ -100,5 +105,5 @@ async def test_check_of_rolling_and_canary(here: CliEnvironment) -> None:
     await create_canary(here)
     bad = await check(here, canary)
     assert bad.code == 2
-    assert "deployment 'users-api-canary' is there already" in bad.err
+    assert "deployment 'users-api-canary' exists already" in bad.err
     assert (await check(here, rolling)).code == 0

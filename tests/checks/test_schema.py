@@ -1,4 +1,4 @@
-"""What the catalog tells, and everything that only the server can judge about a planned change."""
+"""The catalog, and everything that only the server can judge about a planned change."""
 
 from typing import Any
 
@@ -114,7 +114,7 @@ async def test_facts_before_and_after_expand(db: asyncpg.Connection, pg_dsn: str
         (changed(table="seen", expand=ADD.format("seen")), "public.seen is a view"),
     ],
 )
-async def test_bad_changes_are_refused_with_place_and_mend(db: asyncpg.Connection, plan: Any, message: str) -> None:
+async def test_bad_changes_are_refused_with_place_and_hint(db: asyncpg.Connection, plan: Any, message: str) -> None:
     plain = USERS.replace("TABLE users", "TABLE {}")
     await db.execute(USERS)
     await db.execute(plain.format("guarded"))
@@ -132,7 +132,7 @@ async def test_bad_changes_are_refused_with_place_and_mend(db: asyncpg.Connectio
     assert caught.value.hint
 
 
-async def test_a_role_without_rights_is_told_which(db: asyncpg.Connection, pg_dsn: str) -> None:
+async def test_a_role_without_rights_gets_the_missing_ones(db: asyncpg.Connection, pg_dsn: str) -> None:
     role = f"dev_{pg_dsn.rpartition('/')[2]}"
     await db.execute(USERS)
     await db.execute(f"CREATE ROLE {role}; GRANT ALL ON users TO {role}; SET ROLE {role}")
@@ -162,7 +162,7 @@ async def test_what_an_operator_should_know(db: asyncpg.Connection, pg_dsn: str)
     await db.execute(f"CREATE ROLE {role}; GRANT SELECT ON users TO {role}")
     try:
         (note,) = await check_change(db, make_plan())
-        assert note == "trigger stamp of public.users fires for every row that is backfilled"
+        assert note == "trigger stamp of public.users fires for every backfilled row"
         notes = await check_change(db, make_plan("table"))
         assert any("foreign key buyer of orders refers to public.users" in note for note in notes)
         assert any(note.startswith(f"{role} may use public.users") for note in notes)
@@ -214,7 +214,7 @@ async def test_odd_names_and_schemas(db: asyncpg.Connection, pg_dsn: str) -> Non
         assert tuple(await db.fetchrow('SELECT * FROM "Odd ""Schema"."Us ers"')) == (1, "Bob", "Bob!")
 
 
-async def test_types_of_other_schemas_are_told_with_them(db: asyncpg.Connection) -> None:
+async def test_types_of_other_schemas_are_qualified(db: asyncpg.Connection) -> None:
     await db.execute("CREATE SCHEMA app; CREATE TYPE app.mood AS ENUM ('a'); SET search_path = app, public")
     await db.execute(USERS.replace("email text", "email app.mood").replace("TABLE users", "TABLE public.users"))
     async with db.transaction():

@@ -10,7 +10,7 @@ import pytest
 from zdd_tui.backends.postgres.table_stats import read_database_stats
 from zdd_tui.checks.schema import check_change
 from zdd_tui.cli.init import run_init
-from zdd_tui.cli.parser import _build_parser, load_plan_file, main
+from zdd_tui.cli.parser import build_parser, load_plan_file, main
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.plan.base import Plan, TableName
 
@@ -301,7 +301,7 @@ def test_bad_input_is_one_error_and_nothing_is_written(
     assert advise(*options, *([] if "--plan" in options else ["--plan", "plan.yaml"])) == 2
     error = capsys.readouterr().err
     assert said in error
-    assert "mend:" in error or "same image" in error or "name" in error
+    assert "Fix:" in error or "same image" in error or "name" in error
     assert "Traceback" not in error
     assert "geheim" not in error
     assert sorted(here.iterdir()) == before
@@ -358,7 +358,7 @@ def test_init_asks_until_the_plan_is_known(here: Path) -> None:
     def prompt(question: str) -> str:
         return next(given for key, given in answers.items() if key in question).pop(0)
 
-    arguments = _build_parser().parse_args(["init", "plan.yaml"])
+    arguments = build_parser().parse_args(["init", "plan.yaml"])
     with Path("out").open("w") as out:
         assert run_init(arguments, out, prompt) == 0
     output = Path("out").read_text()
@@ -378,7 +378,7 @@ def test_answers_that_end_write_nothing(here: Path) -> None:
         raise EOFError
 
     with Path("out").open("w") as out, pytest.raises(ZddError, match="the answers ended"):
-        run_init(_build_parser().parse_args(["init"]), out, prompt)
+        run_init(build_parser().parse_args(["init"]), out, prompt)
     assert not Path("plan.yaml").exists()
 
 

@@ -1,4 +1,4 @@
-"""What cannot work is refused by one clear error that names place and mend: exit code 2, nothing changed, no secret.
+"""Bad input is refused by one clear error with a place and a hint: exit code 2, nothing changed, no secret.
 
 Every case goes through the real command line, against a real PostgreSQL, Redis and API server.
 """
@@ -33,12 +33,12 @@ async def here(tmp_path: Path, pg_dsn: str, redis_url: str) -> AsyncIterator[Cli
 
 
 def assert_refused(ended: CommandResult, here: CliEnvironment, *expected: str) -> None:
-    """One error, with its mend, and nothing that should not be seen. ``@key`` in `told` is a key with file and line."""
+    """One error with its hint, and no secret. ``@key`` in `expected` is a key with file and line."""
     assert ended.code == 2, ended.output
     assert ended.out == ""
     assert ended.err.count("zdd: ") == 1, ended.err
     assert ended.err.startswith("zdd: ")
-    assert "\n  mend: " in ended.err, "it tells no mend"
+    assert "\n  Fix: " in ended.err, "it has no hint"
     for text in expected:
         assert (here.line_of(text[1:]) if text.startswith("@") else text) in ended.err
     assert "Traceback" not in ended.err
@@ -46,10 +46,10 @@ def assert_refused(ended: CommandResult, here: CliEnvironment, *expected: str) -
         assert secret not in ended.err
 
 
-async def assert_refused_by_all(bad: CliEnvironment, clean: CliEnvironment, *told: str) -> None:
+async def assert_refused_by_all(bad: CliEnvironment, clean: CliEnvironment, *expected: str) -> None:
     """`zdd check` and `zdd agent` both refuse, and the database is as it was."""
     for ended in await asyncio.gather(bad.run_zdd("check"), bad.run_zdd("agent")):
-        assert_refused(ended, bad, *told)
+        assert_refused(ended, bad, *expected)
     assert await clean.fetchval("SELECT to_regnamespace('zdd')") is None, "something was changed"
 
 
@@ -79,8 +79,8 @@ FILES: dict[str, Rewrite] = {
         "dual_write: ${DATABASE_URL}",
         ("@change.dual_write", "got '${DATABASE_URL}'"),
     ),
-    "a key that is there twice": ("environment: demo", "name: again", ("name is there twice",)),
-    "not YAML": ("strategy:", "strategy: [", ("not valid YAML")),
+    "a key that is there twice": ("environment: demo", "name: again", ("name is defined twice",)),
+    "not YAML": ("strategy:", "strategy: [", ("not valid YAML",)),
     "refers to itself": ("environment: demo", "environment: &a [*a]", ("refers to itself",)),
     "dangerous DDL": ("ADD COLUMN full_name text", "DROP COLUMN email", ("@change.expand",)),
 }
@@ -206,7 +206,7 @@ DATABASES: dict[str, tuple[Callable[[CliEnvironment], Awaitable[CliEnvironment]]
 
 
 @pytest.mark.parametrize("case", DATABASES)
-async def test_a_database_that_cannot_carry_it(here: CliEnvironment, case: str) -> None:
+async def test_a_database_that_cannot_run_it(here: CliEnvironment, case: str) -> None:
     make, text = DATABASES[case]
     await assert_refused_by_all(await make(here), here, *text)
 
@@ -229,7 +229,7 @@ async def test_a_pooler_in_transaction_mode(here: CliEnvironment) -> None:
 async def test_commands_and_status_say_the_same(here: CliEnvironment, case: str) -> None:
     make, text = DATABASES[case]
     bad = await make(here)
-    rights = case == "no rights to create the schema"  # they may look: there is no release
+    rights = case == "no rights to create the schema"  # a read is allowed: there is no release
     for ended in await asyncio.gather(*(bad.run_zdd(verb) for verb in ("status", "advance", "rollback"))):
         assert_refused(ended, bad, "has no release users-full-name" if rights else text[-1])
 
@@ -299,7 +299,7 @@ async def test_a_cluster_that_refuses_us(here: CliEnvironment, case: str) -> Non
 
 
 async def test_open_shows_why_the_release_does_not_begin(here: CliEnvironment) -> None:
-    """The agent that it starts refuses the plan; the dashboard tells, instead of waiting for a release for ever."""
+    """The agent that it starts refuses the plan; the dashboard shows the error instead of waiting forever."""
     from tests.support.terminal_emulator import run_in_emulator
 
     bad = _no_deployment(here).with_env(XDG_STATE_HOME=str(here.folder / "state"))
@@ -316,7 +316,7 @@ async def test_open_shows_why_the_release_does_not_begin(here: CliEnvironment) -
 # --- Redis ------------------------------------------------------------------------------------------------------
 
 
-async def test_redis_that_is_away(here: CliEnvironment) -> None:
+async def test_redis_that_is_unreachable(here: CliEnvironment) -> None:
     bad = here.with_env(REDIS_URL=f"redis://:{PASSWORD}@127.0.0.1:{free_port()}/0")
     await assert_refused_by_all(bad, here, "Redis 127.0.0.1:", "cannot be reached", "flags.url")
 
@@ -327,11 +327,11 @@ async def test_redis_with_a_wrong_password(here: CliEnvironment) -> None:
     await assert_refused_by_all(bad, here, "refuses the login", "check user and password")
 
 
-async def test_everything_that_is_wrong_is_told_at_once(here: CliEnvironment) -> None:
+async def test_all_errors_are_reported_at_once(here: CliEnvironment) -> None:
     bad = _no_deployment((await _unused_port(here)).with_env(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0"))
     ended = await bad.run_zdd("check")
-    assert_refused(ended, bad, "3 systems cannot carry it", "refuses connections", "no deployment", "Redis")
-    assert ended.err.count("mend: ") == 3
+    assert_refused(ended, bad, "3 systems cannot run this plan", "refuses connections", "no deployment", "Redis")
+    assert ended.err.count("Fix: ") == 3
 
 
 async def test_offline_asks_no_system(plan_without_systems: CliEnvironment) -> None:
@@ -354,13 +354,13 @@ async def registered(here: CliEnvironment) -> AsyncIterator[None]:
     yield
 
 
-async def test_another_plan_of_the_same_name_is_refused_and_said_why(here: CliEnvironment) -> None:
+async def test_another_plan_of_the_same_name_is_refused_with_the_reason(here: CliEnvironment) -> None:
     async with registered(here):
         here.rewrite("soak: 5s", "soak: 6s")
         ended = await here.run_zdd("agent")
         assert ended.code == 1
         assert "under way with another plan" in ended.err
-        assert "\n  mend: " in ended.err
+        assert "\n  Fix: " in ended.err
         ended = await here.run_zdd("advance", "--yes")
         assert ended.code == 1
         assert "is not the plan that release users-full-name runs" in ended.err
@@ -370,4 +370,4 @@ async def test_another_plan_of_the_same_name_is_refused_and_said_why(here: CliEn
         # Whoever edits the file in the middle of an incident must still be able to stop and to go back.
         ended = await here.run_zdd("rollback", "--yes", "--timeout", "300ms")
         assert ended.code == 4, ended.output
-        assert "the rollback goes by the plan that it runs" in ended.err
+        assert "the rollback uses the plan that it runs" in ended.err

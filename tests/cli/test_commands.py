@@ -1,6 +1,6 @@
-"""The command line beside the dashboard: what a key can do, a command can do, and its exit code tells how it went.
+"""The command line: every action of the dashboard is a command, and its exit code is the result.
 
-Agents here are the real store in the hands of the test: they answer commands by the real rules and run no step.
+Agents here are the real store driven by the test: they answer commands by the real rules and run no step.
 """
 
 import asyncio
@@ -66,12 +66,12 @@ async def store(here: CliEnvironment) -> AsyncIterator[Store]:
 
 @asynccontextmanager
 async def lease(here: CliEnvironment, store: Store) -> AsyncIterator[AgentStore]:
-    """The lease, in the hands of the test, long enough for any test."""
+    """The lease, held by the test, long enough for any test."""
     record = await read_record(store)
-    taken = await acquire_lease(here.environ["DATABASE_URL"], record.id, AGENT, ttl=600)
-    assert taken is not None
-    async with taken:
-        yield taken
+    held = await acquire_lease(here.environ["DATABASE_URL"], record.id, AGENT, ttl=600)
+    assert held is not None
+    async with held:
+        yield held
 
 
 @asynccontextmanager
@@ -102,7 +102,7 @@ async def _handle_commands(store: Store, agent: AgentStore) -> None:
 
 
 async def move_release(agent: AgentStore, change: Callable[[Release], Release], *, gates: bool = False) -> None:
-    """The release as it would stand after some work."""
+    """Saves the release as it would be after some work."""
     record = await agent.read()
     release = change(record.release)
     await agent.save(release)
@@ -142,14 +142,14 @@ async def last_command(store: Store) -> Any:
 # --- commands ---------------------------------------------------------------------------------------------------
 
 
-async def test_pause_and_resume_and_why(here: CliEnvironment, store: Store) -> None:
+async def test_pause_and_resume_with_a_reason(here: CliEnvironment, store: Store) -> None:
     async with run_command_handler(here, store):
         paused = await here.run_zdd("pause", "--reason", "lag on eu-2; 50% over")
         assert paused == CommandResult(0, "pause done: it is planned\n", "")
         refused = await here.run_zdd("pause")
         assert refused.code == 1
         assert refused.out == ""
-        assert refused.err == "zdd: pause refused: the release is paused already\n  mend: resume it with `resume`\n"
+        assert refused.err == "zdd: pause refused: the release is paused already\n  Fix: resume it with `resume`\n"
         resumed = await here.run_zdd("resume")
         assert resumed.code == 0
     record = await read_record(store)
@@ -160,13 +160,13 @@ async def test_pause_and_resume_and_why(here: CliEnvironment, store: Store) -> N
     assert audit[0].reason == "lag on eu-2; 50% over"
 
 
-async def test_nobody_there_to_confirm(here: CliEnvironment, store: Store) -> None:
+async def test_without_a_terminal_there_is_no_confirmation(here: CliEnvironment, store: Store) -> None:
     async with run_command_handler(here, store):
         for verb in ("advance", "rollback"):
             ended = await here.run_zdd(verb, stdin="y\n")
             assert (ended.code, ended.out) == (2, "")
-            assert f"{verb} asks for a confirmation, and there is no terminal to give it; nothing was sent" in ended.err
-            assert ended.err.endswith("\n  mend: add --yes\n")
+            assert f"{verb} requires a confirmation, and stdin is no terminal; nothing was sent" in ended.err
+            assert ended.err.endswith("\n  Fix: add --yes\n")
         assert await last_command(store) is None
 
         assert (await here.run_zdd("advance", "--yes")) == CommandResult(0, "advance done: it is running\n", "")
@@ -176,26 +176,26 @@ async def test_nobody_there_to_confirm(here: CliEnvironment, store: Store) -> No
         assert sent.request.expected.state == "planned"
 
 
-async def test_gates_that_are_shut_refuse(here: CliEnvironment, store: Store) -> None:
+async def test_gates_that_do_not_pass_refuse(here: CliEnvironment, store: Store) -> None:
     async with run_command_handler(here, store) as agent:
         await move_release(agent, wait_in_phase("expand"))
         ended = await here.run_zdd("advance", "-y")
         assert (ended.code, ended.out) == (1, "")
         assert "advance refused: gates are not open: schema-valid unknown" in ended.err
-        assert "\n  mend: " in ended.err
+        assert "\n  Fix: " in ended.err
 
 
 async def test_no_answer(here: CliEnvironment, store: Store) -> None:
     ended = await here.run_zdd("pause", "--timeout", "500ms")
     assert ended.code == 4
     assert "no agent holds the lease" in ended.err
-    assert "no answer within 0.5 s; the pause stays queued, and no agent is there to take it" in ended.err
-    assert f"mend: start one with `zdd agent {here.plan_file}`" in ended.err
+    assert "no answer within 0.5 s; the pause stays queued, and no agent is running" in ended.err
+    assert f"Fix: start one with `zdd agent {here.plan_file}`" in ended.err
     async with lease(here, store) as agent:
         ended = await here.run_zdd("resume", "--timeout", "500ms")
         assert ended.code == 4
         assert "see the log of agent agent@pod-1, pid " in ended.err
-        # Nothing is lost: both wait for their turn.
+        # Nothing is lost: both stay queued.
         first = await agent.next_command()
         assert first is not None
         assert first.kind == "pause"
@@ -215,11 +215,11 @@ async def test_ctrl_c_while_waiting_leaves_the_command(here: CliEnvironment, sto
     finally:
         await stop_process(process)
     assert process.returncode == 130
-    assert err == b"zdd: interrupted: the pause stays queued, and the agent will take it\n"
+    assert err == b"zdd: interrupted; the pause stays queued, and the agent will run it\n"
     assert (await last_command(store)).status == "queued"
 
 
-async def test_the_way_back_ends_only_with_the_name(here: CliEnvironment, store: Store) -> None:
+async def test_an_irreversible_advance_needs_the_name(here: CliEnvironment, store: Store) -> None:
     async with run_command_handler(here, store) as agent:
         await move_release(agent, wait_in_phase("contract"), gates=True)
         ended = await here.run_zdd("advance")
@@ -247,32 +247,32 @@ async def _answer(terminal: Emulator, prompt: str, typed: str) -> tuple[int, str
 async def test_a_terminal_asks(here: CliEnvironment, store: Store) -> None:
     async with run_command_handler(here, store):
         async with terminal(here, "advance") as shown:
-            code, text = await _answer(shown, "Go on? [y/N]", "\r")
+            code, text = await _answer(shown, "Continue? [y/N]", "\r")
             assert code == 1
             assert "advance of users-full-name on public.users · default/users-api · demo will run:" in text
             assert "ALTER TABLE users ADD COLUMN full_name text" in text
-            await shown.until("not confirmed; nothing was sent")
+            await shown.wait_for("not confirmed; nothing was sent")
         async with terminal(here, "advance") as shown:  # the end of input is no yes
-            assert (await _answer(shown, "Go on? [y/N]", "\x04"))[0] == 1
+            assert (await _answer(shown, "Continue? [y/N]", "\x04"))[0] == 1
         async with terminal(here, "advance") as shown:
-            await shown.until("Go on? [y/N]")
+            await shown.wait_for("Continue? [y/N]")
             shown.process.send_signal(signal.SIGINT)
-            assert await shown.ends() == 130
+            assert await shown.wait_for_exit() == 130
         assert await last_command(store) is None
         async with terminal(here, "advance") as shown:
-            assert (await _answer(shown, "Go on? [y/N]", "y\r"))[0] == 0
-            await shown.until("advance done: it is running")
+            assert (await _answer(shown, "Continue? [y/N]", "y\r"))[0] == 0
+            await shown.wait_for("advance done: it is running")
 
 
-async def test_a_terminal_asks_for_the_name_where_the_way_back_ends(here: CliEnvironment, store: Store) -> None:
+async def test_a_terminal_asks_for_the_name_of_an_irreversible_advance(here: CliEnvironment, store: Store) -> None:
     async with run_command_handler(here, store) as agent:
         await move_release(agent, wait_in_phase("contract"), gates=True)
         async with terminal(here, "advance") as shown:
-            await shown.until("CANNOT BE UNDONE")
-            assert (await _answer(shown, "Type the release's name to go on", "y\r"))[0] == 1
+            await shown.wait_for("CANNOT BE UNDONE")
+            assert (await _answer(shown, "Type the release's name to confirm", "y\r"))[0] == 1
         assert await last_command(store) is None
         async with terminal(here, "advance") as shown:
-            assert (await _answer(shown, "Type the release's name to go on", f"{NAME}\r"))[0] == 0
+            assert (await _answer(shown, "Type the release's name to confirm", f"{NAME}\r"))[0] == 0
         assert (await last_command(store)).request.typed == NAME
 
 
@@ -305,7 +305,7 @@ async def test_status_waits(here: CliEnvironment, store: Store) -> None:
         assert late.out.startswith(f"{NAME}: planned")
 
         waiting = asyncio.create_task(here.run_zdd("status", "--wait", "expand", "--timeout", "1m"))
-        await move_release(agent, wait_in_phase("expand"))  # its gates are still shut
+        await move_release(agent, wait_in_phase("expand"))  # its gates do not pass yet
         await move_release(agent, wait_in_phase("expand"), gates=True)
         assert (await waiting).code == 0
 
@@ -324,7 +324,7 @@ async def test_status_waits(here: CliEnvironment, store: Store) -> None:
         assert (await here.run_zdd("status", "--wait", "rolled-back")).code == 1
 
 
-async def test_a_reader_that_goes_away_is_no_error(here: CliEnvironment) -> None:
+async def test_a_closed_pipe_is_no_error(here: CliEnvironment) -> None:
     process = await here.start_zdd("status", "--json")
     assert process.stdout is not None
     process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
@@ -366,21 +366,21 @@ for verb in sys.argv[1:]:
     assert all(f"\n    {verb} " in output and f"usage: zdd {verb} " in output for verb in verbs)
 
 
-# --- what a wait means ------------------------------------------------------------------------------------------
+# --- wait results ------------------------------------------------------------------------------------------------
 
 
-async def test_arrived_is_judged_by_state_and_gates(here: CliEnvironment, store: Store) -> None:
+async def test_a_wait_result_depends_on_state_and_gates(here: CliEnvironment, store: Store) -> None:
     async with lease(here, store) as agent:
 
-        async def judged(wait: str) -> int | None:
+        async def result_of(wait: str) -> int | None:
             record: ReleaseRecord = await agent.read()
             return wait_result(record, wait)
 
-        assert await judged("expand") is None
+        assert await result_of("expand") is None
         await move_release(agent, wait_in_phase("backfill"))
-        assert [await judged(phase) for phase in ("expand", "backfill", "cutover", "done")] == [0, None, None, None]
+        assert [await result_of(phase) for phase in ("expand", "backfill", "cutover", "done")] == [0, None, None, None]
         await move_release(agent, lambda release: replace(release, state=ReleaseState.ROLLING_BACK))
-        assert [await judged(place) for place in ("expand", "done", "rolled-back")] == [1, 1, None]
+        assert [await result_of(place) for place in ("expand", "done", "rolled-back")] == [1, 1, None]
 
 
 async def test_registering_again_finds_the_same_release(here: CliEnvironment, store: Store) -> None:

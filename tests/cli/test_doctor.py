@@ -94,27 +94,27 @@ async def test_what_only_a_person_knows_is_kept_with_name_and_date(doctor_enviro
     assert f"pass {who}: there are none" in evidence(report, "sessions")
     doctor_environment.rewrite("batch_rows: 1000", "batch_rows: 900")
     _, report = await doctor_report(doctor_environment)
-    assert verdicts(report, "checklist")["sessions"] == "inconclusive", "it was said of another version"
+    assert verdicts(report, "checklist")["sessions"] == "inconclusive", "the answer is about another version"
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        (("--answer", "drain", "--reason", "x"), "proven by evidence, and no word stands in for it"),
+        (("--answer", "drain", "--reason", "x"), "proven by evidence only, not by an answer"),
         (("--answer", "sesions", "--reason", "x"), "did you mean sessions?"),
         (("--answer", "sessions", "--reason", "  "), "no reason was given"),
     ],
 )
 async def test_an_answer_that_cannot_count_is_refused(
-    doctor_environment: CliEnvironment, options: tuple[str, ...], said: str
+    doctor_environment: CliEnvironment, options: tuple[str, ...], message: str
 ) -> None:
     ended = await doctor_environment.run_zdd("doctor", *options)
     assert ended.code == 1
-    assert said in ended.err
+    assert message in ended.err
     assert await doctor_environment.fetchval("SELECT to_regnamespace('zdd') IS NULL"), "nothing was changed"
 
 
-async def test_a_doctor_who_sees_nothing_says_so(doctor_environment: CliEnvironment) -> None:
+async def test_a_doctor_without_facts_reports_unknown(doctor_environment: CliEnvironment) -> None:
     blind = doctor_environment.with_env(
         DATABASE_URL="postgresql://ana:hidden@127.0.0.1:1/shop",
         REDIS_URL="redis://:hidden@127.0.0.1:1/0",
@@ -148,10 +148,10 @@ async def test_a_plan_in_version_control(doctor_environment: CliEnvironment) -> 
     assert any(each.text.startswith("the plan is in version control") for each in fragile.observations)
 
 
-async def test_the_demo_tries_what_no_manifest_tells(
+async def test_the_demo_tests_what_no_manifest_shows(
     doctor_environment: CliEnvironment, pg: PostgresServer, redis_instance: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One image as a process: it must say no to /ready while its database is away, and end on SIGTERM."""
+    """One image as a process: /ready must fail while its database is unreachable, and SIGTERM must end it."""
     (doctor_environment.folder / "logs").mkdir()
     made = Environment(
         doctor_environment.folder, DemoOptions(), pg, redis_instance, Path(doctor_environment.environ["KUBECONFIG"])
@@ -190,22 +190,22 @@ async def test_the_demo_tries_what_no_manifest_tells(
 # --- in the dashboard's thread ------------------------------------------------------------------------------------
 
 
-async def test_the_feeds_look_when_they_are_asked(pg_dsn: str) -> None:
+async def test_the_source_examines_on_request(pg_dsn: str) -> None:
     made = feed_plan(pg_dsn)
     requested = 0
 
-    async def look() -> Report:
+    async def examine() -> Report:
         nonlocal requested
         requested += 1
         if requested == 2:
             raise KeyError("secret")
         return examine_facts(DoctorFacts(made, "hash", 0.0))
 
-    feeds = LiveSource(made, actor=ANA, doctor=look)
+    feeds = LiveSource(made, actor=ANA, doctor=examine)
     feeds.start(wait_for_screen=0)
     try:
         await wait_for_board(feeds, lambda board: bool(board.release.error))
-        assert (requested, feeds.state().doctor_report.value) == (0, None), "nobody asked"
+        assert (requested, feeds.state().doctor_report.value) == (0, None), "not requested yet"
         feeds.run_doctor()
         board = await wait_for_board(
             feeds, lambda board: board.doctor_report.value is not None and not board.is_doctor_running

@@ -1,13 +1,13 @@
-"""The command line's help of what is an action too says what the registry says."""
+"""The help of every verb that is also an action comes from the registry."""
 
 import argparse
 
 import pytest
 
-from zdd_tui.cli.parser import _build_parser
+from zdd_tui.cli.parser import build_parser
 from zdd_tui.model.actions import ACTIONS, Action
 
-VERBS = next(each for each in _build_parser()._actions if isinstance(each, argparse._SubParsersAction))
+VERBS = next(each for each in build_parser()._actions if isinstance(each, argparse._SubParsersAction))
 BOTH = [each for each in ACTIONS if each.id in VERBS.choices]
 
 

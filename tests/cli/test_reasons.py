@@ -19,15 +19,13 @@ async def here(tmp_path: Path, pg_dsn: str, redis_url: str) -> AsyncIterator[Cli
         yield made
 
 
-async def test_without_a_reason_nothing_is_sent_and_nothing_is_taken(here: CliEnvironment) -> None:
+async def test_without_a_reason_nothing_is_sent_and_nothing_accepted(here: CliEnvironment) -> None:
     here.rewrite("environment: demo\n", "environment: demo\nconfirm:\n  reason: [pause, rollback]\n")
     async with here.run_agent() as agent:
         await agent.wait_for_output("holding the lease")
         refused = await here.run_zdd("pause")
         assert refused.code == 2
-        assert (
-            f"the plan asks for a reason to pause (confirm.reason in {here.plan_file}); nothing was sent" in refused.err
-        )
+        assert f"pause requires a reason (confirm.reason in {here.plan_file}); nothing was sent" in refused.err
         assert "--reason TEXT" in refused.err
         assert await here.fetchval("SELECT count(*) FROM zdd.command") == 0
 
@@ -42,8 +40,8 @@ async def test_without_a_reason_nothing_is_sent_and_nothing_is_taken(here: CliEn
             assert "the plan asks for a reason to pause" in answer.outcome
             assert not (await store.read_release(found)).release.paused
 
-        taken = await here.run_zdd("pause", "--reason", "lag")
-        assert (taken.code, taken.err) == (0, "")
-        assert "lag" in str(await here.fetchval("SELECT string_agg(why, ',') FROM zdd.event"))
+        accepted = await here.run_zdd("pause", "--reason", "lag")
+        assert (accepted.code, accepted.err) == (0, "")
+        assert "lag" in str(await here.fetchval("SELECT string_agg(reason, ',') FROM zdd.event"))
         back = await here.run_zdd("rollback", "--yes")
         assert "asks for a reason" not in back.output

@@ -32,7 +32,7 @@ async def test_a_recording_is_played_by_keys() -> None:
         assert await terminal.wait_for_exit() == 0
 
 
-def test_without_a_terminal_it_says_so() -> None:
+def test_without_a_terminal_it_is_refused() -> None:
     argv = [*ZDD, RECORDING]
     done = subprocess.run(argv, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
@@ -50,5 +50,5 @@ async def test_what_is_wrong_is_one_error(tmp_path: Path) -> None:
         # TERM is for a program in the terminal; the emulator itself is one that could do more
         wrapped = ["env", *(f"{name}={value}" for name, value in environ.items()), *ZDD, *argv]
         async with run_in_emulator(wrapped, os.environ, columns=300, rows=24) as terminal:
-            await terminal.wait_for(text, "mend:")
+            await terminal.wait_for(text, "Fix:")
             assert await terminal.wait_for_exit() == 2

@@ -16,7 +16,7 @@ STRATEGY = build_expand_contract()
 LIVE = Lease(7, "agent", "node-3", 4711, 0.4, 3.0)
 DEAD = replace(LIVE, age=90.0)
 ERROR = (
-    "ALTER TABLE users got no lock in 40 tries: blocked by pid 812 (psql, idle in transaction for 12m)\n  mend: end it"
+    "ALTER TABLE users got no lock in 40 tries: blocked by pid 812 (psql, idle in transaction for 12m)\n  Fix: end it"
 )
 
 
@@ -85,7 +85,7 @@ CASES: dict[str, tuple[ReleaseRecord, tuple[str, ...]]] = {
         (
             "users: failed in expand",
             "✗ ALTER TABLE users got no lock",
-            "mend: end it",
+            "Fix: end it",
             "✗ expand",
             "zdd rollback p.yaml",
         ),

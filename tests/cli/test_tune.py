@@ -1,4 +1,4 @@
-"""`zdd tune` on a backfill that runs: in force at once, told, audited, kept when the agent is killed."""
+"""`zdd tune` on a running backfill: effective at once, shown, audited, kept when the agent is killed."""
 
 import json
 import signal
@@ -78,9 +78,9 @@ async def test_limits_change_under_a_running_backfill_and_outlive_its_agent(
             before = (await read_record(store)).backfill
             assert before is not None
             await wait_until(lambda: rows_done(before.rows_done + 1))
-            stands = (await read_record(store)).backfill
-            assert stands is not None
-            assert stands.recent[-1].rows == 1  # a batch is a second's worth at most: the new agent has the limit
+            backfill = (await read_record(store)).backfill
+            assert backfill is not None
+            assert backfill.recent[-1].rows == 1  # a batch is bounded to one second: the new agent has the limit
 
             back = await here.run_zdd("tune", "--reset", after=("max_rows_per_second=none",))
             text = "speed 50% -> 100%, max_rows_per_second 1 -> none"
@@ -89,7 +89,8 @@ async def test_limits_change_under_a_running_backfill_and_outlive_its_agent(
             assert (await read_record(store)).tuning == (("max_rows_per_second", None),)
 
         audit = await here.fetchval(
-            "SELECT array_agg(actor || ': ' || message || '; ' || reason ORDER BY id) FROM zdd.event WHERE message LIKE 'tune%'"
+            "SELECT array_agg(actor || ': ' || message || '; ' || reason ORDER BY id) FROM zdd.event"
+            " WHERE message LIKE 'tune%'"
         )
         assert isinstance(audit, list)
         assert [line.partition(": ")[2] for line in audit] == [

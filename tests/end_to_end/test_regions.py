@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -245,10 +244,13 @@ async def test_two_addresses_of_one_database_are_detected(two_regions: TwoRegion
         await register_release(loaded, AGENT)
 
 
-async def test_the_agent_that_a_dashboard_starts_works_in_its_region(two_regions: TwoRegions, tmp_path: Path) -> None:
+async def test_the_agent_that_a_dashboard_starts_works_in_its_region(
+    two_regions: TwoRegions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nobody = "postgresql://x@127.0.0.1:1/us"
-    environ = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state"), "US_DATABASE_URL": nobody}
-    agent = start_agent(two_regions.file, NAME, "us", environ=environ)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("US_DATABASE_URL", nobody)
+    agent = start_agent(two_regions.file, NAME, "us")
     error = await agent.wait_for_exit()
     assert error is not None
     assert "x@127.0.0.1:1/us" in error.title

@@ -60,7 +60,7 @@ async def test_one_agent_works_and_the_other_takes_over(here: CliEnvironment) ->
         async with here.run_agent() as third:
             await third.wait_for_output("standing by")
             assert await second.wait_for_exit(signal.SIGTERM) == 0
-            assert "told to stop" in second.log
+            assert "stopped by a signal" in second.log
             await third.wait_for_output("holding the lease")
             # Released, not expired: no agent was silent.
             given, taken = (await events(here, "lease"))[-2:]
@@ -85,19 +85,19 @@ async def test_an_ended_release_starts_again_only_with_new(here: CliEnvironment)
     for options in ((), ("--if-needed",)):
         again = await here.run_zdd("agent", *options)
         assert again.code == 0
-        assert "has ended; to begin another: zdd agent --anew" in again.err
+        assert "has ended; to begin another: zdd agent --new" in again.err
     assert await here.fetchval("SELECT count(*) FROM zdd.release") == 1
 
     late = await here.run_zdd("advance", "--yes")
     assert late.code == 1
     assert f"release {NAME} has ended: it is rolled-back" in late.err
-    assert "--anew" in late.err
+    assert "--new" in late.err
 
-    async with here.run_agent("--anew") as agent:
+    async with here.run_agent("--new") as agent:
         await agent.wait_for_output("holding the lease")
         assert await here.fetchval("SELECT count(*) FROM zdd.release") == 2
-        # --anew does not start a third release while the second one runs.
-        more = await here.run_zdd("agent", "--anew", "--if-needed")
+        # --new is no licence to begin a third while the second is under way.
+        more = await here.run_zdd("agent", "--new", "--if-needed")
         assert (more.code, "another agent holds the lease" in more.err) == (0, True)
         assert await here.fetchval("SELECT count(*) FROM zdd.release") == 2
 

@@ -75,6 +75,7 @@ def good() -> DoctorFacts:
         flags=Fact({"w": None, "r": None}),
         names=Fact(()),
         file=Fact(FileFacts("committed", "abc1234")),
+        refusals=Fact(()),
     )
 
 
@@ -110,10 +111,18 @@ def test_everything_can_pass() -> None:
     assert not wrong
 
 
-def test_what_was_not_looked_at_is_unknown_with_its_reason() -> None:
+def test_facts_that_were_not_read_are_unknown_with_the_reason() -> None:
     blind: Fact[Any] = Fact(None, "the server does not answer", "check the VPN")
     facts = replace(
-        good(), workload=blind, traffic=blind, queries=blind, history=blind, flags=blind, names=blind, file=blind
+        good(),
+        workload=blind,
+        traffic=blind,
+        queries=blind,
+        history=blind,
+        flags=blind,
+        names=blind,
+        file=blind,
+        refusals=blind,
     )
     facts = with_plan(facts, dns=("shop.example",))
     report = examine_facts(facts)
@@ -345,6 +354,13 @@ CASES: list[tuple[str, Callable[[DoctorFacts], DoctorFacts], str, Verdict, str]]
         "",
     ),
     (
+        "refused by check",
+        lambda facts: replace(facts, refusals=Fact((("change.expand: DROP TABLE is not additive", "write ADD"),))),
+        "breaking-migration",
+        Verdict.FAIL,
+        "change.expand: DROP TABLE",
+    ),
+    (
         "no guard",
         lambda facts: with_plan(facts, guard=None),
         "fragile-steps",
@@ -520,7 +536,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize("name", [name for name, _ in STICKY_ANNOTATIONS])
-def test_every_annotation_is_found_and_only_when_it_says_so(name: str) -> None:
+def test_every_annotation_is_found_and_only_when_it_is_set(name: str) -> None:
     value = VALUES.get(name, "true")
     key = name.replace("*", "shop")
     assert extract_traffic_facts(SERVICE, [ingress("users-api", **{key: value})], []).sticky
@@ -569,5 +585,5 @@ def test_a_change_of_tables_asks_for_the_table_alone() -> None:
         ("WHERE a = 'cut off in the mid", "WHERE a = '…'"),
     ],
 )
-def test_evidence_holds_nobodys_data(query: str, shown: str) -> None:
+def test_evidence_holds_no_personal_data(query: str, shown: str) -> None:
     assert redact_query(query) == shown

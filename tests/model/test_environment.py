@@ -1,4 +1,4 @@
-"""One rule says what production is."""
+"""Which names suggest production."""
 
 import pytest
 

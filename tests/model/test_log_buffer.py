@@ -28,7 +28,7 @@ def test_a_flood_keeps_the_newest_and_counts_the_rest() -> None:
     view = buffer.snapshot()
     assert (view.total, view.dropped, len(view.lines)) == (50_000, 49_900, 100)
     assert (view.lines[0].text, view.lines[-1].text) == ("line 49900", "line 49999")
-    assert len(decoded) == 100, "what nobody can see is not worked on"
+    assert len(decoded) == 100, "lines that are never shown are not decoded"
 
 
 def test_the_view_is_the_same_object_until_something_comes() -> None:
@@ -52,7 +52,7 @@ def test_a_line_without_end_takes_no_more_room_than_any(size: int) -> None:
     assert following == "next"
 
 
-def test_stamps_become_times_and_what_was_had_is_left_out() -> None:
+def test_stamps_become_times_and_duplicates_are_left_out() -> None:
     buffer = LogBuffer(has_timestamps=True)
     buffer.append(b"2026-11-24T03:12:00.000000001Z one\n2026-11-24T03:12:00.5Z two\nno time\n")
     first, second, third = buffer.snapshot().lines

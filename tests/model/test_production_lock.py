@@ -1,4 +1,4 @@
-"""What may be changed from a dashboard: production opens locked, an unlock runs out, the way back stays."""
+"""The production lock: it opens locked, an unlock expires, rollback stays available."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def test_what_is_not_production_has_no_lock() -> None:
     assert UNRESTRICTED.unlock(0) == UNRESTRICTED
 
 
-def test_locked_production_keeps_only_the_way_back() -> None:
+def test_locked_production_keeps_only_rollback() -> None:
     assert [each.id for each in MUTATING if LOCKED.is_available(each, 0)] == ["rollback"]
     assert all(LOCKED.is_available(each, 0) for each in HARMLESS)
     assert LOCKED.is_available(find_action("unlock"), 0)
@@ -45,7 +45,7 @@ def test_read_only_cannot_be_unlocked(guarded: bool) -> None:
         assert not access.is_locked(0)
 
 
-def test_a_reason_is_wanted_where_the_plan_says_so_and_never_for_the_way_back() -> None:
+def test_a_reason_is_required_where_the_plan_says_so_and_never_for_rollback() -> None:
     confirm = ConfirmSection(reason=(ReasonCommand.ADVANCE, ReasonCommand.ROLLBACK))
     assert confirm.needs_reason("advance", "  ")
     assert not confirm.needs_reason("advance", "agreed with the team")

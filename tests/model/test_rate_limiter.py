@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from zdd_tui.model.rate_limiter import RateLimiter
 
 
-def allowed_times(cadence: RateLimiter, asked: list[float]) -> list[float]:
-    """When each of those that are asked for one after the other happens."""
+def allowed_times(limiter: RateLimiter, requested: list[float]) -> list[float]:
+    """The times at which consecutive requests are allowed."""
     now, happened = 0.0, []
-    for at in asked:
+    for at in requested:
         now = max(now, at)
-        now += cadence.seconds_until_allowed(now)
-        cadence.record(now)
+        now += limiter.seconds_until_allowed(now)
+        limiter.record(now)
         happened.append(now)
     return happened
 
@@ -38,9 +38,9 @@ def test_a_steady_stream_of_that_rate_is_not_held_up(jitter: list[float]) -> Non
 
 
 def test_at_once_after_a_rest_and_no_more_than_one_interval_after_many_that_were_forced() -> None:
-    cadence = RateLimiter(1.0)
-    assert cadence.seconds_until_allowed(5.0) == 0
+    limiter = RateLimiter(1.0)
+    assert limiter.seconds_until_allowed(5.0) == 0
     for at in range(20):
-        cadence.record(5.0 + at / 100)
-    assert cadence.seconds_until_allowed(5.19) == pytest.approx(1.0)
-    assert cadence.seconds_until_allowed(7.0) == 0
+        limiter.record(5.0 + at / 100)
+    assert limiter.seconds_until_allowed(5.19) == pytest.approx(1.0)
+    assert limiter.seconds_until_allowed(7.0) == 0

@@ -1,4 +1,4 @@
-"""Which limits of a backfill can be changed while it runs, by what rules, and how that is told."""
+"""Limits of a backfill: which can be changed while it runs, by which rules, and how a change is described."""
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,7 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st
 KEYS = st.sampled_from([spec.key for spec in LIMITS] + ["max_failed_rows", "other"])
 
 
-def test_what_is_asked_for_differs_from_the_plan_and_goes_back_to_it() -> None:
+def test_a_tuning_holds_the_differences_from_the_plan_and_can_be_reset() -> None:
     tuning = apply_tuning(PLAN, (), {"max_rows_per_second": None, "speed": "50", "batch_budget": "80ms"})
     assert tuning == (("batch_budget", 0.08), ("max_rows_per_second", None), ("speed", 50))
     limits = effective_limits(PLAN, tuning)
@@ -42,11 +42,11 @@ def test_what_is_asked_for_differs_from_the_plan_and_goes_back_to_it() -> None:
     assert after == (("max_rows_per_second", None),)
     assert describe_limit_changes(PLAN, tuning, after) == "speed 50% -> 100%, batch_budget 80ms -> 150ms"
     assert apply_tuning(PLAN, tuning, reset_to_plan(tuning)) == ()
-    assert describe_limit_changes(PLAN, (), ()) == "every limit is as it was"
+    assert describe_limit_changes(PLAN, (), ()) == "limits unchanged"
 
 
 @pytest.mark.parametrize(
-    ("asked", "message", "mend"),
+    ("requested", "message", "hint"),
     [
         ({"max_rows_per_secnd": 5}, "no limit max_rows_per_secnd", "max_rows_per_second"),
         ({"max_failed_rows": 5}, "no limit max_failed_rows", ""),
@@ -57,9 +57,9 @@ def test_what_is_asked_for_differs_from_the_plan_and_goes_back_to_it() -> None:
         ({"batch_rows": "'; DROP TABLE users"}, "backfill.batch_rows: .*integer", "first batch"),
     ],
 )
-def test_what_the_plans_rules_do_not_allow_is_refused(asked: dict[str, object], message: str, hint: str) -> None:
+def test_what_the_plans_rules_do_not_allow_is_refused(requested: dict[str, object], message: str, hint: str) -> None:
     with pytest.raises(PlanError, match=message) as caught:
-        apply_tuning(PLAN, (), asked)
+        apply_tuning(PLAN, (), requested)
     assert hint in caught.value.hint
 
 
@@ -90,7 +90,7 @@ def test_words_as_they_are_typed() -> None:
         "max_wal_mb_per_second": None,
         "batch_rows": "plan",
     }
-    with pytest.raises(PlanError, match="'speed' is no change of a limit"):
+    with pytest.raises(PlanError, match="'speed' is not a change of a limit"):
         parse_requested_limits(["speed"])
 
 
@@ -110,7 +110,7 @@ def test_faster_and_slower_go_all_the_way_and_stop_there() -> None:
 TUNE = Command(CommandKind.TUNE, tuning=(("speed", 50),))
 
 
-def test_a_tune_is_taken_until_the_backfill_is_over() -> None:
+def test_a_tune_is_accepted_until_the_backfill_has_ended() -> None:
     phases = [phase.name for phase in FORWARD.phases]
     for phase in range(-1, phases.index("backfill") + 1):
         release = Release("r", "h", FORWARD, ReleaseState.RUNNING, phase, paused=True)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from zdd_tui.model.environment import is_production
 from zdd_tui.model.errors import Refused
 from zdd_tui.model.release.rehearsal import MAX_REHEARSAL_AGE, Rehearsal, require_rehearsal_for_start, why_not_rehearsed
 from zdd_tui.model.release.strategy import build_expand_contract
@@ -46,6 +47,7 @@ def precondition_error(**changes: object) -> str:
         "skip_rehearsal": False,
         "reason": "",
     }
+    usual["is_production"] = is_production(str((usual | changes)["environment"]))
     return require_rehearsal_for_start(**(usual | changes))  # type: ignore[arg-type]
 
 

@@ -54,5 +54,6 @@ def report() -> Report:
             flags=Fact({"w": "true", "r": None}),
             names=Fact((DnsFacts("shop.example", 60, True),)),
             file=Fact(FileFacts("committed", "9bb38de")),
+            refusals=Fact(()),
         )
     )

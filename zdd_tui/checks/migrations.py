@@ -1,6 +1,6 @@
-"""The SQL that ships with a release of an unchanged schema strategy: read, and held to what running code survives.
+"""Whether running code survives the SQL that ships with a release whose strategy leaves the schema alone.
 
-What runs it is not us; a statement that breaks running code must not ship with such a release at all.
+zdd does not run that SQL; a statement that breaks running code must not ship with such a release at all.
 """
 
 import shlex
@@ -19,15 +19,18 @@ from zdd_tui.model.plan.strategies import SingleImagePlan
 
 
 async def check_migrations(loaded: LoadedPlan, *, offline: bool) -> list[str]:
-    """A line for what was found good; none where the plan names no SQL.
+    """Checks every migration file of the plan.
 
     Args:
         offline: without the database, which could prove that a NOT NULL is checked already, or that a type only widens.
 
+    Returns:
+        one line; none where the plan names no SQL.
+
     Raises:
-        PlanError: a file that is not there or does not parse, or a destructive statement: its file and line, and the
-            expand/contract plan as mend.
-        DatabaseError: the tables cannot be looked at.
+        PlanError: a file that is missing or does not parse, or a destructive statement: its file and line, and the
+            command that writes an expand/contract plan as the hint.
+        DatabaseError: the tables cannot be read.
     """
     statements = read_migrations(loaded)
     if not statements:
@@ -36,18 +39,18 @@ async def check_migrations(loaded: LoadedPlan, *, offline: bool) -> list[str]:
     try:
         refuse_destructive(statements, loaded.plan.strategy, live)
     except PlanError as error:
-        raise PlanError(error.title, f"{error.hint}\n  to have it written: {advise_command_line(loaded)}") from None
+        raise PlanError(error.title, f"{error.hint}\n  to write the plan: {advise_command_line(loaded)}") from None
     return [f"the SQL that ships with the release is additive: {_count_statements(statements)}"]
 
 
 async def read_migration_facts(loaded: LoadedPlan) -> Fact[MigrationFacts]:
-    """The same for the doctor, who is told of everything."""
+    """All breaking statements, for the doctor; it reports what is wrong instead of stopping at the first."""
     try:
         statements = read_migrations(loaded)
     except PlanError as error:
         return Fact(None, error.title.replace("\n", " "), error.hint)
     live = None
-    with suppress(DatabaseError):  # the doctor tells of that elsewhere; what the text alone shows is shown
+    with suppress(DatabaseError):  # the doctor reports that elsewhere; the text alone still shows something
         live = await _read_stats(loaded, statements) if statements else None
     found = tuple(
         (f"{ruling.statement.location}: {ruling.statement.one_line[:60]}", ruling.rule.breaking_reason)
@@ -57,10 +60,10 @@ async def read_migration_facts(loaded: LoadedPlan) -> Fact[MigrationFacts]:
 
 
 def read_migrations(loaded: LoadedPlan) -> tuple[Statement, ...]:
-    """Every statement, with its place as the operator would open it.
+    """Every statement, with its file and line as the operator would open it.
 
     Raises:
-        PlanError: a file cannot be read, or is no SQL.
+        PlanError: a file cannot be read, or is not SQL.
     """
     statements: list[Statement] = []
     for number, file in enumerate(_migration_files(loaded)):

@@ -1,25 +1,32 @@
-"""`zdd agent`: the process around the agent."""
+"""`zdd agent`: registers a release and runs it; and starts such an agent detached from the terminal."""
 
 import asyncio
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from platformdirs import user_state_path
 
 from zdd_tui.backends.actor import this_actor
 from zdd_tui.backends.store.client import Store
 from zdd_tui.checks.plan import check_guard_dependencies, check_plan
 from zdd_tui.engine.agent import LEASE_TTL, Agent
 from zdd_tui.engine.runner import StepHook
-from zdd_tui.model.errors import BackendError, ZddError
+from zdd_tui.model.errors import HINT_PREFIX, BackendError, ZddError
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.records import Actor
 from zdd_tui.model.release.regions import require_same_region
 from zdd_tui.model.release.state import ReleaseState
+
+POLL_INTERVAL = 0.5
+"""Seconds between two checks of a detached agent's process."""
+
+RETRY_SECONDS = 2.0
+"""Seconds between two attempts to reach the database, before an agent is started."""
 
 
 async def run_agent(
@@ -30,26 +37,27 @@ async def run_agent(
     ttl: float = LEASE_TTL,
     hook: StepHook | None = None,
 ) -> int:
-    """Registers the release, unless it is under way, and carries it out until it ends.
+    """Registers the release, unless it is already registered, and runs it until it ends.
 
-    SIGTERM and SIGINT end the agent cleanly: the lease is given back, and the next agent goes on at once.
+    SIGTERM and SIGINT end the agent cleanly: it releases the lease, and the next agent continues at once.
 
     Args:
         if_needed: return at once where another agent holds the lease.
-        new: begin another release where the last one of this very plan has ended.
+        new: start another release where the last one of this very plan has ended.
+        ttl: seconds until the lease expires without renewal.
 
     Returns:
-        0 when the release is done or rolled back, or when the agent was told to stop.
+        0 when the release is done or rolled back, when there is nothing to do, or after a signal; else 1.
 
     Raises:
-        ZddError: the release cannot be carried out here; nothing was changed.
+        ZddError: the release cannot run here; nothing was changed.
     """
     actor = this_actor()
     check_guard_dependencies(loaded.plan.guard)
     release_id = await register_release(loaded, actor, new=new)
     if release_id is None:
         log_to_stderr(
-            f"the release of {loaded.source} has ended; to begin another: zdd agent --anew {loaded.command_line_name}"
+            f"the release of {loaded.source} has ended; to begin another: zdd agent --new {loaded.command_line_name}"
         )
         return 0
     if if_needed and await _is_lease_held(loaded, release_id):
@@ -57,36 +65,36 @@ async def run_agent(
         return 0
     agent_actor, check = Actor("agent", actor.host), lambda: check_plan(loaded, offline=False)
     agent = Agent(loaded.plan, release_id, agent_actor, log=log_to_stderr, check=check, ttl=ttl, boundary=hook)
-    carrying = asyncio.create_task(agent.run())
+    task = asyncio.create_task(agent.run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, carrying.cancel)
+        loop.add_signal_handler(number, task.cancel)
     try:
-        ended = await carrying
+        release = await task
     except asyncio.CancelledError:
-        log_to_stderr("told to stop; another agent can go on at once")
+        log_to_stderr("stopped by a signal; the lease is released")
         return 0
-    return 0 if ended.state in (ReleaseState.DONE, ReleaseState.ROLLED_BACK) else 1
+    return 0 if release.state in (ReleaseState.DONE, ReleaseState.ROLLED_BACK) else 1
 
 
 async def register_release(loaded: LoadedPlan, actor: Actor, *, new: bool = False) -> int | None:
-    """Brings the `zdd` schema up to date and registers the release, unless it is under way.
+    """Migrates the `zdd` schema and registers the release, unless it is already registered.
 
-    A new release is begun only where the whole check of the plan passes; one that is under way is taken over although,
-    say, Redis is away for the moment.
+    A new release is registered only where the whole check of the plan passes. One that has not ended is taken over
+    without the check: it must continue although, say, Redis is unreachable for the moment.
 
     Returns:
-        the release's id; None where the last one of this very plan has ended and another is not asked for, so that
-        an agent which is restarted for ever does not begin it again.
+        the release's id; None where the last one of this very plan has ended and ``new`` is false, so that a
+        supervisor that restarts the agent does not start the release again.
 
     Raises:
-        ZddError: the plan cannot be carried out here; nothing was changed.
+        ZddError: the plan cannot run here; nothing was changed.
         Refused: a release of that name runs with another plan.
     """
     database = loaded.plan.database
     async with await Store.open(database.dsn.get_secret_value(), timeout=database.connect_timeout) as store:
         if await store.schema_version():
-            await store.migrate()  # what is there already must be up to date to be read
+            await store.migrate()  # an older schema cannot be read
         found = await store.find_release(loaded.plan.name)
         release = None
         if found is not None:
@@ -112,104 +120,87 @@ async def _is_lease_held(loaded: LoadedPlan, release_id: int) -> bool:
 
 
 def log_to_stderr(line: str) -> None:
-    """One line on stderr, with the time in UTC."""
+    """Writes one line to stderr, with the time in UTC."""
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
     sys.stderr.write(f"{stamp}Z {line}\n")
     sys.stderr.flush()
 
 
-# --- Starts an agent that outlives the terminal.
-
-
-POLL_INTERVAL = 0.5
-HINT_PREFIX = "  mend: "
-
-
-def agent_log_path(release: str, environ: Mapping[str, str]) -> Path:
-    """Where the detached agent of a release writes its log (XDG base directory specification)."""
-    state = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME", "/tmp")) / ".local" / "state")  # noqa: S108
-    return Path(state) / "zdd" / f"agent-{release}.log"
+def agent_log_path(release: str) -> Path:
+    """The log file of a detached agent, in the user's state folder."""
+    return user_state_path("zdd", appauthor=False) / f"agent-{release}.log"
 
 
 @dataclass(frozen=True, slots=True)
 class DetachedAgent:
-    """An agent that was started, and where its own part of the log begins."""
+    """A started agent; its own part of the log begins at ``offset`` bytes."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
     offset: int
 
     async def wait_for_exit(self) -> ZddError | None:
-        """Waits until it ends, which may be in days; why it could not do its work, None where it did."""
-        # Polled: a thread that waits would hold up our own exit.
+        """Waits until the agent exits, which may take days; returns the error that it exited with, if any."""
+        # Polled: a waiting thread would delay our own exit.
         while (code := self.process.poll()) is None:  # noqa: ASYNC110
             await asyncio.sleep(POLL_INTERVAL)
         if code <= 0:
             return None
         with self.log.open("rb") as file:
             file.seek(self.offset)
-            said = file.read().decode(errors="replace")
-        return _parse_last_error(said) or ZddError(f"the agent ended with exit code {code}", f"see {self.log}")
+            output = file.read().decode(errors="replace")
+        return _parse_last_error(output) or ZddError(f"the agent exited with code {code}", f"see {self.log}")
 
 
 def _parse_last_error(output: str) -> ZddError | None:
-    """The error with which a command of ours has ended, as it printed it."""
-    _, mark, block = output.rpartition("zdd: ")
+    """The error that `zdd` printed last before it exited."""
+    _, marker, block = output.rpartition("zdd: ")
     lines = block.splitlines()
-    mends = [line.removeprefix(HINT_PREFIX) for line in lines if line.startswith(HINT_PREFIX)]
+    hints = [line.removeprefix(HINT_PREFIX) for line in lines if line.startswith(HINT_PREFIX)]
     titles = [line.strip() for line in lines if not line.startswith(HINT_PREFIX)]
-    return ZddError("; ".join(titles), "; ".join(mends)) if mark and titles else None
+    return ZddError("; ".join(titles), "; ".join(hints)) if marker and titles else None
 
 
-def start_agent(
-    plan_file: Path, release: str, region: str = "", *, environ: Mapping[str, str] = os.environ
-) -> DetachedAgent:
+def start_agent(plan_file: Path, release: str, region: str = "") -> DetachedAgent:
     """Starts `zdd agent` in a session of its own, so that neither a hang-up nor ctrl-c reaches it.
 
-    Secrets go by the environment, never by the command line, where every user of the machine could read them.
+    Secrets are passed in the environment, never on the command line, where every user of the machine could read them.
 
     Raises:
         ZddError: the log cannot be written.
     """
-    log = agent_log_path(f"{release}-{region}" if region else release, environ)
-    there = ["--region", region] if region else []
+    log = agent_log_path(f"{release}-{region}" if region else release)
+    options = ["--region", region] if region else []
     try:
         log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with log.open("ab") as out:
             offset = out.seek(0, os.SEEK_END)
             process = subprocess.Popen(
-                [sys.executable, "-m", "zdd_tui", "agent", "--if-needed", *there, str(plan_file.resolve())],
+                [sys.executable, "-m", "zdd_tui", "agent", "--if-needed", *options, str(plan_file.resolve())],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
-                env=dict(environ),
             )
     except OSError as error:
         raise ZddError(
             f"no agent could be started: {error}",
-            f"make {log.parent} writable, or run `zdd agent {' '.join([*there, str(plan_file)])}` yourself",
+            f"make {log.parent} writable, or run `zdd agent {' '.join([*options, str(plan_file)])}` yourself",
         ) from None
     return DetachedAgent(process, log, offset)
 
 
-# --- Makes sure that somebody carries the release out.
-
-
-RETRY_SECONDS = 2.0
-
-
 async def ensure_agent(loaded: LoadedPlan, plan_file: Path) -> bool:
-    """Starts a detached agent unless one holds the lease, or the release has ended.
+    """Starts a detached agent unless one holds the lease, or the release has ended; then waits until it exits.
 
-    Waits for the database as long as it is away, and for the end of the agent that it started. Two that do this at
-    once do no harm: the agent that finds the lease held goes away by itself.
+    Waits for the database as long as it is unreachable. Two callers at once are harmless: the agent that finds the
+    lease held exits.
 
     Returns:
-        whether one was started.
+        whether an agent was started.
 
     Raises:
-        ZddError: no agent could be started, or it refused the plan, or it ended in an error.
+        ZddError: no agent could be started, it refused the plan, or it exited with an error.
     """
     while True:
         try:
@@ -217,7 +208,7 @@ async def ensure_agent(loaded: LoadedPlan, plan_file: Path) -> bool:
                 return False
             break
         except BackendError:
-            await asyncio.sleep(RETRY_SECONDS)  # the dashboard says why; we only wait
+            await asyncio.sleep(RETRY_SECONDS)  # the dashboard shows the reason
     if (error := await start_agent(plan_file, loaded.plan.name, loaded.plan.region).wait_for_exit()) is not None:
         raise error
     return True
@@ -231,6 +222,6 @@ async def _needs_agent(loaded: LoadedPlan) -> bool:
         if release_id is None:
             return True
         if (await store.read_release(release_id)).release.state.has_ended:
-            return False  # another release of this name is begun by `zdd agent`, never by looking at the last one
+            return False  # only `zdd agent` starts another release of this name, never a dashboard
         lease = await store.read_lease(release_id)
         return lease is None or not lease.is_live

@@ -1,4 +1,4 @@
-"""An operator's command from the shell: show what will run, ask, send, and say what came of it."""
+"""An operator's command from the shell: shows what will run, confirms, sends it and prints the result."""
 
 import asyncio
 import sys
@@ -10,9 +10,10 @@ from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, connect
 from zdd_tui.backends.store.client import Store
 from zdd_tui.model.actions import Confirmation, find_action
 from zdd_tui.model.ddl import Catalog
-from zdd_tui.model.errors import PlanError, Refused, ZddError
+from zdd_tui.model.errors import PlanError, Refused, ZddError, with_hint
 from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.plan.file import LoadedPlan
+from zdd_tui.model.plan.strategies import strategy_title
 from zdd_tui.model.release.preview import describe_target, preview_command
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.regions import require_same_region
@@ -20,11 +21,12 @@ from zdd_tui.model.release.state import Command, CommandKind, Precondition, appl
 from zdd_tui.model.tuning import LIMITS, apply_tuning, format_limit, parse_requested_limits, reset_to_plan
 
 EXIT_TIMEOUT = 4
+"""The agent did not answer in time; the command stays queued."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedCommand:
-    """A command as the operator sees it before it is sent; the request holds what was seen and what will run."""
+    """A command before it is sent; its request holds the precondition and the lines that will run."""
 
     record: ReleaseRecord
     request: CommandRequest
@@ -35,10 +37,10 @@ class PreparedCommand:
 
 
 async def find_release(store: Store, loaded: LoadedPlan) -> int:
-    """The newest release of the plan's name.
+    """The id of the newest release of the plan's name.
 
     Raises:
-        ZddError: there is none yet.
+        ZddError: there is no release yet.
     """
     found = await store.find_release(loaded.plan.name) if await store.schema_version() else None
     if found is None:
@@ -50,47 +52,46 @@ async def find_release(store: Store, loaded: LoadedPlan) -> int:
 
 
 def build_precondition(record: ReleaseRecord) -> Precondition:
-    """What the operator sees now, to be rechecked when the agent takes the command."""
+    """The state that the operator sees now; the agent rechecks it before it runs the command."""
     return Precondition(record.release.plan_hash, record.release.state, record.release.phase)
 
 
 def require_reason(loaded: LoadedPlan, verb: str, reason: str) -> None:
-    """Where the plan asks for a reason, nothing is sent without one.
-
+    """
     Raises:
-        PlanError: there is none.
+        PlanError: the plan requires a reason for this command, and none was given.
     """
     if loaded.plan.confirm.needs_reason(verb, reason):
-        title = f"the plan asks for a reason to {verb} (confirm.reason in {loaded.source}); nothing was sent"
-        raise PlanError(title, "say why with --reason TEXT; it goes into the audit")
+        title = f"{verb} requires a reason (confirm.reason in {loaded.source}); nothing was sent"
+        raise PlanError(title, "add --reason TEXT; it is stored in the audit")
 
 
 def run_command(loaded: LoadedPlan, request: CommandRequest, *, assume_yes: bool, timeout: float) -> int:
-    """Sends one command and waits for the agent's answer.
+    """Sends one command and waits for the agent's result.
 
-    What was asked for on the terminal goes to stderr; stdout carries the answer alone. The question is put between
-    two event loops: inside of one, ctrl-c would not end it.
+    The confirmation goes to stderr; stdout carries the result alone. The question is asked between two event loops:
+    inside of one, ctrl-c would not end it.
 
     Args:
-        request: what was given on the command line; what was seen, what will run and the name are added here.
-        assume_yes: do not ask.
-        timeout: seconds to wait for the answer.
+        request: from the command line; precondition, targets and typed name are added here.
+        assume_yes: do not ask for a confirmation.
+        timeout: seconds to wait for the result.
 
     Returns:
-        0 done, 1 refused, 4 no answer within ``timeout`` seconds.
+        0 done, 1 refused, 4 no result within ``timeout`` seconds.
 
     Raises:
-        PlanError: the plan asks for a reason and there is none; nothing was sent.
-        ZddError: there is no release, or nobody to confirm; nothing was sent.
-        Refused: the release runs another plan, has ended, or the operator said no; nothing was sent.
+        PlanError: the plan requires a reason, and none was given; nothing was sent.
+        ZddError: there is no release, or no terminal for the confirmation; nothing was sent.
+        Refused: the release runs another plan, has ended, or the operator declined; nothing was sent.
     """
     if request.unrehearsed and not request.reason.strip():
-        raise PlanError("--unrehearsed needs a reason", "say why with --reason TEXT; it goes into the audit")
+        raise PlanError("--unrehearsed needs a reason", "add --reason TEXT; it is stored in the audit")
     require_reason(loaded, request.kind, request.reason)
     prepared = asyncio.run(_prepare_command(loaded, request))
     name = prepared.record.release.name
     if request.typed is not None and request.typed != name:
-        raise Refused(f"{request.typed!r} is not the release's name; nothing was sent", f"--confirm {name}")
+        raise Refused(f"{request.typed!r} is not the release's name; nothing was sent", f"add --confirm {name}")
     if find_action(request.kind).confirmation is not Confirmation.NONE and not assume_yes and request.typed is None:
         prepared = replace(prepared, request=replace(prepared.request, typed=_ask_confirmation(loaded, prepared)))
     return asyncio.run(send_command(loaded, prepared, timeout))
@@ -106,14 +107,13 @@ async def _prepare_command(loaded: LoadedPlan, request: CommandRequest) -> Prepa
         other = f"{loaded.source} is not the plan that release {release.name} runs"
         if kind in (CommandKind.ADVANCE, CommandKind.RESUME):
             raise Refused(other, "use the file it was started with, or roll back and start the new one")
-        _print_message(
-            f"{other}; the {kind} goes by the plan that it runs"
-        )  # in an incident the way back is open, whatever
-    if release.state.has_ended:  # no agent is there to refuse it
+        # In an incident, rollback and pause stay possible.
+        _print_message(f"{other}; the {kind} uses the plan that it runs")
+    if release.state.has_ended:  # no agent runs that could refuse it
         region = f" in region {record.region}" if record.region else ""
         raise Refused(
             f"release {release.name} has ended{region}: it is {release.state}",
-            f"begin another with `zdd agent --anew {loaded.command_line_name}`",
+            f"begin another with `zdd agent --new {loaded.command_line_name}`",
         )
     catalog = await _read_catalog(loaded.plan) if find_action(kind).confirmation is not Confirmation.NONE else None
     targets = preview_command(loaded.plan, release, kind, catalog)
@@ -127,7 +127,7 @@ async def open_store(loaded: LoadedPlan) -> Store:
 
 
 async def _read_catalog(plan: BasePlan) -> Catalog | None:
-    """Facts for the preview; None where they cannot be had, and the preview describes what it cannot show."""
+    """The catalog for the preview; None where it cannot be read, and the preview describes the steps instead."""
     if not isinstance(plan, Plan):
         return None
     database = plan.database
@@ -142,17 +142,17 @@ async def _read_catalog(plan: BasePlan) -> Catalog | None:
 
 
 async def send_command(loaded: LoadedPlan, prepared: PreparedCommand, timeout: float) -> int:
-    """Sends a command that was prepared and confirmed, and waits for the answer; see :func:`run_command`."""
+    """Sends a confirmed command and waits for the result; see :func:`run_command`."""
     verb, record = prepared.request.kind, prepared.record
     async with await open_store(loaded) as store:
         command_id = await store.send_command(record.id, prepared.request, actor=this_actor())
         lease = await store.read_lease(record.id)
         if lease is None or not lease.is_live:
-            _print_message(f"no agent holds the lease; waiting {timeout:.0f} s for one to take the command")
+            _print_message(f"no agent holds the lease; waiting {timeout:.0f} s for one")
         try:
             answer = await store.wait_command(command_id, timeout)
         except asyncio.CancelledError:
-            _print_message(f"interrupted: the {verb} stays queued, and the agent will take it")
+            _print_message(f"interrupted; the {verb} stays queued, and the agent will run it")
             raise
         if answer.status == "queued":
             _print_message(_explain_no_answer(loaded, verb, await store.read_release(record.id), timeout))
@@ -169,18 +169,16 @@ def _report_outcome(verb: str, answer: StoredCommand) -> int:
 
 
 def _explain_no_answer(loaded: LoadedPlan, verb: str, record: ReleaseRecord, timeout: float) -> str:
-    """Why nobody answers, as far as it can be known, and what to do."""
+    """Why there is no result, as far as it is known, and what to do."""
     lease = record.lease
-    told = f"no answer within {timeout:g} s; the {verb} stays queued"
+    text = f"no answer within {timeout:g} s; the {verb} stays queued"
     if lease is None or not lease.is_live:
-        return (
-            f"{told}, and no agent is there to take it\n  mend: start one with `zdd agent {loaded.command_line_name}`"
-        )
+        return with_hint(f"{text}, and no agent is running", f"start one with `zdd agent {loaded.command_line_name}`")
     holder = f"agent {lease.holder}@{lease.host}, pid {lease.pid}"
-    word = next((event.message for event in reversed(record.events) if event.kind == "error"), "")
-    if word:
-        return f"{told}\n  {holder}, said last: {word}"
-    return f"{told}\n  mend: see the log of {holder}: it holds the lease and does not answer"
+    last_error = next((event.message for event in reversed(record.events) if event.kind == "error"), "")
+    if last_error:
+        return f"{text}\n  last error of {holder}: {last_error}"
+    return with_hint(text, f"see the log of {holder}: it holds the lease and does not answer")
 
 
 def _print_message(text: str) -> None:
@@ -189,23 +187,25 @@ def _print_message(text: str) -> None:
 
 
 def _ask_confirmation(loaded: LoadedPlan, prepared: PreparedCommand) -> str | None:
-    """Shows what will run and asks; what was typed where the release's name is asked for.
+    """Shows what will run and asks for a confirmation.
+
+    Returns:
+        the typed name, where the release's name is required.
 
     Raises:
-        ZddError: nobody is there to ask.
-        Refused: the operator said no.
+        ZddError: stdin is no terminal.
+        Refused: the operator declined.
     """
     name = prepared.record.release.name
     if not sys.stdin.isatty():
-        mend = f"look at it with `zdd status {loaded.command_line_name}`, then add --confirm {name}"
+        named = f"check it with `zdd status {loaded.command_line_name}`, then add --confirm {name}"
         raise ZddError(
-            f"{prepared.request.kind} asks for a confirmation, and there is no terminal to give it; nothing was sent",
-            mend if prepared.requires_name else "add --yes",
+            f"{prepared.request.kind} requires a confirmation, and stdin is no terminal; nothing was sent",
+            named if prepared.requires_name else "add --yes",
         )
     sys.stderr.write(f"{prepared.request.kind} of {name} on {describe_target(loaded.plan)} will run:\n")
     sys.stderr.write("".join(f"  {line}\n" for line in prepared.request.targets))
-    wanted = f"Type the release's name to go on ({name}): " if prepared.requires_name else "Go on? [y/N] "
-    sys.stderr.write(wanted)
+    sys.stderr.write(f"Type the release's name to confirm ({name}): " if prepared.requires_name else "Continue? [y/N] ")
     sys.stderr.flush()
     typed = sys.stdin.readline().strip()
     if prepared.requires_name and typed == name:
@@ -215,20 +215,17 @@ def _ask_confirmation(loaded: LoadedPlan, prepared: PreparedCommand) -> str | No
     return None
 
 
-# --- `zdd tune`: changes limits of the backfill while it runs, or shows which hold.
-
-
 def tune_backfill(loaded: LoadedPlan, assignments: list[str], *, reset: bool, reason: str, timeout: float) -> int:
-    """Sends the change and waits for the agent's answer; without one, shows the limits.
+    """`zdd tune`: changes limits of the backfill while it runs; without a change, shows the limits.
 
     Returns:
-        0 done, 1 refused, 4 no answer within ``timeout`` seconds.
+        0 done, 1 refused, 4 no result within ``timeout`` seconds.
 
     Raises:
         PlanError: no such limit, or a value that the plan's rules do not allow; nothing was sent.
-        Refused: the release has no backfill, or it is over; nothing was sent.
+        Refused: the release has no backfill, or the backfill has ended; nothing was sent.
     """
-    asked = parse_requested_limits(assignments)
+    requested = parse_requested_limits(assignments)
     if assignments or reset:
         require_reason(loaded, CommandKind.TUNE, reason)
     record = asyncio.run(_read_record(loaded))
@@ -237,15 +234,15 @@ def tune_backfill(loaded: LoadedPlan, assignments: list[str], *, reset: bool, re
         sys.stdout.write(format_limits(record))
         return 0
     before = record.tuning
-    asked = (reset_to_plan(before) if reset else {}) | asked
-    tuning = apply_tuning(plan, before, asked) if plan is not None else ()
-    # Judged here as the agent will, so that what cannot be is not sent.
+    requested = (reset_to_plan(before) if reset else {}) | requested
+    tuning = apply_tuning(plan, before, requested) if plan is not None else ()
+    # The same rules as the agent's, so that an impossible change is not sent.
     apply_command(record.release, Command(CommandKind.TUNE, tuning=tuning), {}, record.now)
-    if not asked:
-        sys.stdout.write("every limit is the plan's own already\n")
+    if not requested:
+        sys.stdout.write("every limit has the plan's value already\n")
         return 0
     targets = preview_command(loaded.plan, record.release, CommandKind.TUNE)
-    request = CommandRequest(CommandKind.TUNE, reason, build_precondition(record), targets=targets, tuning=asked)
+    request = CommandRequest(CommandKind.TUNE, reason, build_precondition(record), targets=targets, tuning=requested)
     return asyncio.run(send_command(loaded, PreparedCommand(record, request), timeout))
 
 
@@ -255,14 +252,15 @@ async def _read_record(loaded: LoadedPlan) -> ReleaseRecord:
 
 
 def format_limits(record: ReleaseRecord) -> str:
-    """Every limit with its value; the plan's own where it differs.
+    """Every limit with its value, and the plan's value where it differs.
 
     Raises:
         Refused: the release has no backfill.
     """
     plan, limits = record.plan_limits, record.limits
     if plan is None or limits is None:
-        raise Refused(f"a {record.release.strategy.name} release has no backfill: there are no limits to change")
+        title = strategy_title(record.release.strategy.name)
+        raise Refused(f"{title}: this release has no backfill, so there are no limits to change")
     lines = []
     for spec in LIMITS:
         now, own = (format_limit(spec.key, getattr(values, spec.key)) for values in (limits, plan))

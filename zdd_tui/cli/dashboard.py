@@ -1,7 +1,6 @@
-"""`zdd open`: the dashboard on a plan, and an agent where none is at work."""
+"""`zdd open`: the dashboard on a plan, and an agent where none runs."""
 
 import asyncio
-import os
 import sys
 import threading
 from contextlib import suppress
@@ -33,51 +32,51 @@ def run_dashboard(
     unlock_seconds: float | None = None,
     recording_file: str | None = None,
 ) -> int:
-    """Shows the dashboard until the operator leaves; returns the exit code.
+    """Shows the dashboard until the operator quits; returns the exit code.
 
     Nothing here waits for a backend: the first paint comes before the first connection.
 
     Args:
-        keymap: a file with other keys; None for the default file, if it is there.
-        unlock_seconds: how long an unlock of production lasts; None for the plan's own.
-        recording_file: a file to write what the board says into; None for none.
+        keymap: a file with other keys; None for the default file, if it exists.
+        unlock_seconds: duration of an unlock of production; None for the plan's own.
+        recording_file: a file that the dashboard's state is recorded into; None for none.
     """
-    keys = load_dashboard_keys(keymap, os.environ)
-    feeds = LiveSource(loaded.plan, actor=actor, doctor=partial(_run_examination, loaded), path=loaded.source)
-    recorder = _open_recorder(feeds, recording_file) if recording_file is not None else None
-    feeds.start()
+    keys = load_dashboard_keys(keymap)
+    source = LiveSource(loaded.plan, actor=actor, doctor=partial(_run_examination, loaded), path=loaded.source)
+    recorder = _open_recorder(source, recording_file) if recording_file is not None else None
+    source.start()
     if start_agent:
-        # A thread of its own: it may have to wait for the database as long as that is away.
-        threading.Thread(target=_ensure_agent, args=(loaded, feeds), name="zdd-ensure-agent", daemon=True).start()
+        # A thread of its own: it waits for an unreachable database without limit.
+        threading.Thread(target=_ensure_agent, args=(loaded, source), name="zdd-ensure-agent", daemon=True).start()
     try:
-        app = ZddApp(feeds, read_only=read_only, display_options=display, unlock_seconds=unlock_seconds, keys=keys)
+        app = ZddApp(source, read_only=read_only, display_options=display, unlock_seconds=unlock_seconds, keys=keys)
         return app.run().code
     finally:
-        feeds.stop()
+        source.stop()
         if recorder is not None:
             recorder.close()
             if recorder.error:
-                sys.stderr.write(f"zdd: the recording is not complete: {recorder.error}\n")
+                sys.stderr.write(f"zdd: the recording is incomplete: {recorder.error}\n")
 
 
-def _open_recorder(feeds: LiveSource, file: str) -> "RecordingWriter":
-    from zdd_tui.dashboard.recording.writer import RecordingWriter  # noqa: PLC0415  # nobody pays for it who does not record
+def _open_recorder(source: LiveSource, file: str) -> "RecordingWriter":
+    from zdd_tui.dashboard.recording.writer import RecordingWriter  # noqa: PLC0415  # only recording pays for it
 
-    return RecordingWriter(feeds.state, Path(file), ready=feeds.wait_for_screen)
+    return RecordingWriter(source.state, Path(file), ready=source.wait_for_screen)
 
 
 async def _run_examination(loaded: LoadedPlan) -> "Report":
-    from zdd_tui.cli.doctor import run_examination  # noqa: PLC0415  # it brings the drivers
+    from zdd_tui.cli.doctor import run_examination  # noqa: PLC0415  # imports the drivers
 
     return await run_examination(loaded)
 
 
-def _ensure_agent(loaded: LoadedPlan, feeds: LiveSource) -> None:
-    feeds.wait_for_screen()
-    from zdd_tui.cli.agent import ensure_agent  # noqa: PLC0415  # it brings the drivers
+def _ensure_agent(loaded: LoadedPlan, source: LiveSource) -> None:
+    source.wait_for_screen()
+    from zdd_tui.cli.agent import ensure_agent  # noqa: PLC0415  # imports the drivers
 
     with suppress(asyncio.CancelledError):
         try:
             asyncio.run(ensure_agent(loaded, Path(loaded.source)))
         except ZddError as error:
-            feeds.agent_error = error
+            source.agent_error = error

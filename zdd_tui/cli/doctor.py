@@ -1,4 +1,4 @@
-"""`zdd doctor`: collects facts from every system side by side, and judges them. Changes nothing, but for an answer."""
+"""`zdd doctor`: reads facts from every system in parallel and examines them. Only `--answer` stores anything."""
 
 import asyncio
 import json
@@ -17,6 +17,7 @@ from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.backends.store.client import Store
 from zdd_tui.backends.store.evidence import add_evidence, read_history
 from zdd_tui.checks.migrations import read_migration_facts
+from zdd_tui.checks.plan import check_plan
 from zdd_tui.cli.status import VERDICT_GLYPHS
 from zdd_tui.model.doctor import CHECKLIST, DoctorFacts, Fact, Finding, Report, examine_facts
 from zdd_tui.model.doctor.facts import Evidence, QueryFacts, ReleaseHistory
@@ -30,19 +31,19 @@ T = TypeVar("T")
 
 
 async def run_examination(loaded: LoadedPlan, *, sample_seconds: float = SAMPLE_SECONDS) -> Report:
-    """The whole examination. A system that cannot be reached makes its part unknown; nothing here raises for it.
+    """Runs every rule. An unreachable system makes its part unknown and raises nothing.
 
     Args:
-        sample_seconds: seconds between the two readings of the counts of queries, after a cutover.
+        sample_seconds: seconds between the two readings of the query counts, after a cutover.
     """
     plan = loaded.plan
-    database, cluster, flags, names, file, migrations = await asyncio.gather(
+    database, cluster, flags, names, file, (migrations, refusals) = await asyncio.gather(
         _read_database_facts(plan, sample_seconds),
         read_cluster(plan),
         _read_flags(plan),
         read_ttls(plan.dns),
         read_file_state(Path(loaded.source)),
-        read_migration_facts(loaded),
+        asyncio.gather(read_migration_facts(loaded), _read_refusals(loaded)),
     )
     return examine_facts(
         DoctorFacts(
@@ -56,37 +57,38 @@ async def run_examination(loaded: LoadedPlan, *, sample_seconds: float = SAMPLE_
             flags=flags,
             names=names,
             file=file,
+            refusals=refusals,
             migrations=migrations,
         )
     )
 
 
 async def record_answer(loaded: LoadedPlan, item_id: str, reason: str, actor: Actor) -> None:
-    """Records what a person says about a point that no evidence can prove.
+    """Stores a person's answer to a checklist item that no evidence can prove.
 
     Raises:
-        Refused: there is no such point, it is proven by evidence alone, or there is no reason.
+        Refused: there is no such item, only evidence can prove it, or there is no reason.
         DatabaseError: it cannot be stored.
     """
-    asked = next((each for each in CHECKLIST if each.id == item_id), None)
-    open_to_answers = [each.id for each in CHECKLIST if each.question]
-    if asked is None:
-        near = get_close_matches(item_id, open_to_answers, 1)
-        mend = f"did you mean {near[0]}?" if near else f"one of: {', '.join(open_to_answers)}"
-        raise Refused(f"--answer {item_id}: the checklist has no such point", mend)
-    if not asked.question:
+    item = next((candidate for candidate in CHECKLIST if candidate.id == item_id), None)
+    answerable = [candidate.id for candidate in CHECKLIST if candidate.question]
+    if item is None:
+        near = get_close_matches(item_id, answerable, 1)
+        hint = f"did you mean {near[0]}?" if near else f"use one of: {', '.join(answerable)}"
+        raise Refused(f"--answer {item_id}: the checklist has no such item", hint)
+    if not item.question:
         raise Refused(
-            f"--answer {item_id}: {asked.title} is proven by evidence, and no word stands in for it",
-            f"run `zdd doctor {loaded.command_line_name}` and do what it says",
+            f"--answer {item_id}: {item.title} is proven by evidence only, not by an answer",
+            f"run `zdd doctor {loaded.command_line_name}` and follow its hints",
         )
     if not reason.strip():
-        raise Refused(f"--answer {item_id}: no reason was given", f"--reason TEXT answers: {asked.question}")
-    given = Evidence(item_id, "person", Verdict.PASS, " ".join(reason.split()), str(actor), 0.0)
-    await store_evidence(loaded, actor, [given])
+        raise Refused(f"--answer {item_id}: no reason was given", f"add --reason TEXT, which answers: {item.question}")
+    answer = Evidence(item_id, "person", Verdict.PASS, " ".join(reason.split()), str(actor), 0.0)
+    await store_evidence(loaded, actor, [answer])
 
 
 async def store_evidence(loaded: LoadedPlan, actor: Actor, evidence: list[Evidence]) -> None:
-    """Stores evidence; makes the `zdd` schema where there is none yet.
+    """Stores evidence; creates the `zdd` schema where it is missing.
 
     Raises:
         DatabaseError: it cannot be stored.
@@ -122,8 +124,16 @@ async def _read_fact(read: Awaitable[T], dsn: str) -> Fact[T]:
     try:
         return Fact(await read)
     except CONNECTION_ERRORS as error:
-        explained = translate_error(error, dsn)
-        return Fact(None, explained.title, explained.hint)
+        translated = translate_error(error, dsn)
+        return Fact(None, translated.title, translated.hint)
+
+
+async def _read_refusals(loaded: LoadedPlan) -> Fact[tuple[tuple[str, str], ...]]:
+    try:
+        await check_plan(loaded, offline=True)
+    except ZddError as error:
+        return Fact(((error.title, error.hint),))
+    return Fact(())
 
 
 async def _read_flags(plan: BasePlan) -> Fact[dict[str, str | None]]:
@@ -136,14 +146,11 @@ async def _read_flags(plan: BasePlan) -> Fact[dict[str, str | None]]:
         return Fact(None, error.title, error.hint)
 
 
-# --- The doctor's report on the shell: for people and for scripts.
-
-
 async def run_doctor(loaded: LoadedPlan, *, as_json: bool, out: TextIO) -> int:
-    """Examines and writes the report.
+    """Examines the release and writes the report.
 
     Returns:
-        1 when anything fails; 0 else, also where something is unknown or inconclusive.
+        1 when anything fails; else 0, also where something is unknown or inconclusive.
     """
     report = await run_examination(loaded)
     out.write(json.dumps(report_to_dict(report), indent=2) + "\n" if as_json else format_report(report))
@@ -167,28 +174,28 @@ def _finding_to_dict(finding: Finding) -> dict[str, Any]:
         "title": finding.title,
         "verdict": str(finding.verdict),
         "evidence": [
-            {"verdict": str(each.verdict), "text": each.text, "mend": each.hint or None}
-            for each in finding.observations
+            {"verdict": str(observation.verdict), "text": observation.text, "hint": observation.hint or None}
+            for observation in finding.observations
         ],
     }
 
 
 def format_report(report: Report) -> str:
-    """The report for people: pitfalls with all their evidence, the checklist with what decides each point."""
+    """The report for people: pitfalls with all their evidence, the checklist with its deciding evidence."""
     lines = [f"{report.name}, plan {report.plan_hash[:8]}", "", "pitfalls"]
     for number, finding in enumerate(report.pitfalls, 1):
         lines.append(f" {VERDICT_GLYPHS[finding.verdict]} {number}. {finding.title}: {finding.verdict}")
-        for each in finding.observations:
-            lines.append(f"     {VERDICT_GLYPHS[each.verdict]} {each.text}")
-            if each.hint and each.verdict is not Verdict.PASS:
-                lines.append(f"       → {each.hint}")
+        for observation in finding.observations:
+            lines.append(f"     {VERDICT_GLYPHS[observation.verdict]} {observation.text}")
+            if observation.hint and observation.verdict is not Verdict.PASS:
+                lines.append(f"       → {observation.hint}")
     lines += ["", "release checklist"]
     for number, finding in enumerate(report.checklist, 1):
-        telling = finding.deciding_observation
+        deciding = finding.deciding_observation
         lines.append(
             f" {VERDICT_GLYPHS[finding.verdict]} {number}. {finding.title}: {finding.verdict}   [{finding.id}]"
         )
-        lines.append(f"     {telling.text}")
-        if telling.hint and finding.verdict is not Verdict.PASS:
-            lines.append(f"       → {telling.hint}")
+        lines.append(f"     {deciding.text}")
+        if deciding.hint and finding.verdict is not Verdict.PASS:
+            lines.append(f"       → {deciding.hint}")
     return "\n".join(lines) + "\n"

@@ -1,93 +1,88 @@
-"""`zdd keys`, and the keymap file that `zdd open` reads: which keys there are, and what is wrong with a file."""
+"""`zdd keys`, and the keymap file that `zdd open` reads."""
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
 import yaml
+from platformdirs import user_config_path
 
+from zdd_tui.backends.files import read_text
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.keymap import DashboardKeys, KeyBinding, ResolvedKeymap, build_dashboard_keys, resolve_keymap
 from zdd_tui.dashboard.screens.bindings import can_be_active_together, key_problem, known_bindings, textual_key_name
 from zdd_tui.model.actions import key_name
-from zdd_tui.model.errors import ZddError
+from zdd_tui.model.errors import PlanError, ZddError
 
 
 class KeymapError(ZddError):
-    """The keymap file cannot be read, or something in it cannot be taken."""
+    """The keymap file cannot be read, or an entry of it is invalid."""
 
 
-def default_keymap_path(environ: Mapping[str, str]) -> Path:
-    """Where a keymap is looked for: in ``zdd/keymap.yaml`` of the XDG configuration folder."""
-    home = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME") or "~", ".config")
-    return Path(home).expanduser() / "zdd" / "keymap.yaml"
+def default_keymap_path() -> Path:
+    """``keymap.yaml`` in the user's configuration folder of zdd."""
+    return user_config_path("zdd", appauthor=False) / "keymap.yaml"
 
 
-def load_dashboard_keys(file: str | None, environ: Mapping[str, str]) -> DashboardKeys:
-    """The keys of a dashboard: those of the file that was named, else of the default file, else the defaults.
+def load_dashboard_keys(file: str | None) -> DashboardKeys:
+    """The keys of a dashboard: from the named file, else from the default file, else the defaults.
 
-    What is wrong with a file is told in the dashboard, and defaults hold instead: it never keeps it from starting.
+    An invalid file never prevents the start: the dashboard shows the problems and uses the default keys.
     """
-    path = Path(file) if file is not None else default_keymap_path(environ)
+    path = Path(file) if file is not None else default_keymap_path()
     if file is None and not path.exists():
         return DashboardKeys()
     try:
         return build_dashboard_keys(_load_keymap(path, known_bindings(ZddApp)))
     except KeymapError as error:
-        return DashboardKeys(warnings=(f"keymap: {error.title}; the default keys hold",))
+        return DashboardKeys(warnings=(f"keymap: {error.title}; the default keys apply",))
 
 
-def show_keys(check_file: str | None, file: str | None, environ: Mapping[str, str], out: TextIO) -> int:
-    """Lists every binding, its keys and where they come from; with `check`, says whether a file can be taken as it is.
+def show_keys(check_file: str | None, file: str | None, out: TextIO) -> int:
+    """Lists every binding with its keys and their source; with ``check_file``, only validates that file.
 
     Raises:
-        KeymapError: the file cannot be read, or something in it cannot be taken.
+        KeymapError: the file cannot be read, or an entry of it is invalid.
     """
     known = known_bindings(ZddApp)
-    path = (
-        Path(check_file) if check_file is not None else Path(file) if file is not None else default_keymap_path(environ)
-    )
-    chosen = (
-        _load_keymap(path, known)
-        if check_file or file or path.exists()
-        else ResolvedKeymap({each.id: each.keys for each in known})
-    )
+    named = check_file if check_file is not None else file
+    path = Path(named) if named is not None else default_keymap_path()
+    if named is not None or path.exists():
+        keymap = _load_keymap(path, known)
+    else:
+        keymap = ResolvedKeymap({binding.id: binding.keys for binding in known})
     if check_file is None:
-        for line in format_bindings(known, chosen, str(path)):
+        for line in format_bindings(known, keymap, str(path)):
             out.write(f"{line}\n")
-    if chosen.problems:
-        raise KeymapError("\n  ".join(chosen.problems), f"the defaults hold for these; mend them in {path}")
+    if keymap.problems:
+        raise KeymapError("\n  ".join(keymap.problems), f"correct them in {path}; the default keys apply until then")
     if check_file is not None:
-        count = len(chosen.changed)
+        count = len(keymap.changed)
         out.write(f"✔ {path}: {count} binding{'' if count == 1 else 's'} changed, no clash\n")
     return 0
 
 
 def format_bindings(bindings: tuple[KeyBinding, ...], keymap: ResolvedKeymap, source: str) -> list[str]:
-    """One line a binding: id, keys, where it works, where its keys come from, what it does."""
+    """One line for each binding: id, keys, scope, source of its keys, description."""
     rows = [
         (
-            each.id.removeprefix("zdd."),
-            " ".join(key_name(key) for key in keymap.keys[each.id]) or "none",
-            each.scope,
-            source if each.id in keymap.changed else "default",
-            each.help,
+            binding.id.removeprefix("zdd."),
+            " ".join(key_name(key) for key in keymap.keys[binding.id]) or "none",
+            binding.scope,
+            source if binding.id in keymap.changed else "default",
+            binding.help,
         )
-        for each in bindings
+        for binding in bindings
     ]
-    head = ("binding", "keys", "works", "from", "does")
-    sizes = [max(len(row[at]) for row in [head, *rows]) for at in range(4)]
-    return ["  ".join([*(f"{row[at]:<{sizes[at]}}" for at in range(4)), row[4]]).rstrip() for row in [head, *rows]]
+    table = [("binding", "keys", "scope", "source", "action"), *rows]
+    widths = [max(len(row[at]) for row in table) for at in range(4)]
+    return ["  ".join([*(f"{row[at]:<{widths[at]}}" for at in range(4)), row[4]]).rstrip() for row in table]
 
 
 def _load_keymap(path: Path, bindings: tuple[KeyBinding, ...]) -> ResolvedKeymap:
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise KeymapError(f"{path} cannot be read: {error.strerror}", "see config/keymap.example.yaml") from None
-    except UnicodeDecodeError as error:
-        raise KeymapError(f"{path} is not UTF-8 text (byte {error.start})", "save it as UTF-8") from None
+        text = read_text(str(path))
+    except PlanError as error:
+        raise KeymapError(error.title, f"{error.hint}; see config/keymap.example.yaml") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         document = yaml.safe_load(text)

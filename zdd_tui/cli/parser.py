@@ -1,12 +1,12 @@
 """`zdd`: one command per verb, on the same core as the screens.
 
 Exit codes:
-    0    done as asked
-    1    refused by the rules or by you; or, with --wait, the release failed or
-         came to another end
+    0    done
+    1    refused, or not confirmed; with --wait: the release failed or ended
+         otherwise
     2    bad input, or a system that cannot be used; nothing was changed
-    4    nothing came within --timeout: the phase with --wait, else the agent's
-         answer (the command stays queued)
+    4    --timeout expired: with --wait before the phase, else before the result
+         of the agent (the command stays queued)
     130  interrupted
 
 PLAN is the release's YAML file; ${NAME} in it is filled from the environment.
@@ -19,17 +19,25 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from zdd_tui import __version__
+from zdd_tui.backends.files import read_text
 from zdd_tui.cli.options import (
+    add_advise_options,
     add_dashboard_options,
+    add_demo_options,
     add_display_options,
+    add_init_options,
     add_keys_options,
     add_record_option,
     add_tune_options,
+    parse_positive,
     read_display_options,
 )
+from zdd_tui.cli.replay import add_replay_options, open_player
 from zdd_tui.model.actions import ACTIONS, Confirmation, find_action
+from zdd_tui.model.duration import parse_duration
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.plan.file import LoadedPlan, load_plan
 from zdd_tui.model.release.records import CommandRequest
@@ -37,18 +45,19 @@ from zdd_tui.model.release.regions import require_region
 from zdd_tui.model.release.state import CommandKind
 
 CommandHandler = Callable[[argparse.Namespace], int]
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb and returns its exit code; every expected error is one message on stderr."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that knows no ✔ must not cost the answer
-    arguments = _build_parser().parse_args(argv)
+            stream.reconfigure(errors="replace")  # a terminal without ✔ must not lose the output
+    arguments = build_parser().parse_args(argv)
     verb: CommandHandler = arguments.verb
     try:
         code = verb(arguments)
-        sys.stdout.flush()  # here, where a reader that has gone is no error
+        sys.stdout.flush()  # here, where a reader that has closed the pipe is no error
         return code
     except ZddError as error:
         print(f"zdd: {error}", file=sys.stderr)
@@ -56,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # `zdd status | head`: nobody reads any more. Python would complain once again at exit.
+        # `zdd status | head`: the reader has closed the pipe. Python would report it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -65,27 +74,20 @@ def load_plan_file(file: str, region: str = "") -> LoadedPlan:
     """Reads a plan file and fills in the environment.
 
     Args:
-        region: which one of the plan's is meant; empty for the whole plan.
+        region: one of the plan's regions; empty for the whole plan.
 
     Raises:
-        PlanError: it cannot be read, or it is wrong.
+        PlanError: it cannot be read, or it is invalid.
     """
-    path = Path(file)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise PlanError(f"there is no plan at {file}", "see config/plan.example.yaml for one to start from") from None
-    except IsADirectoryError:
-        raise PlanError(f"{file} is a directory", "name the plan file in it") from None
-    except OSError as error:
-        raise PlanError(f"{file} cannot be read: {error.strerror}", "check its permissions") from None
-    except UnicodeDecodeError as error:
-        raise PlanError(f"{file} is not UTF-8 text (byte {error.start})", "save it as UTF-8") from None
-    return load_plan(text, source=file, environment=os.environ, region=region)
+    if not Path(file).exists():
+        raise PlanError(
+            f"there is no plan at {file}", "check the path; `zdd init` writes a plan, config/plan.example.yaml is one"
+        )
+    return load_plan(read_text(file), source=file, environment=os.environ, region=region)
 
 
 def _load_current_region(arguments: argparse.Namespace) -> LoadedPlan:
-    """The plan in the region that is named, or else in its current one."""
+    """The plan in the named region, else in its current one."""
     loaded = load_plan_file(arguments.plan, arguments.region)
     if loaded.plan.regions is None or loaded.plan.region:
         return loaded
@@ -94,20 +96,16 @@ def _load_current_region(arguments: argparse.Namespace) -> LoadedPlan:
     return asyncio.run(in_current_region(loaded))
 
 
-# --- verbs --------------------------------------------------------------------------------------------------
+# One handler for each verb. They import late: `zdd status` must not pay for Textual or the drivers of other verbs.
 
 
 def _run_check(arguments: argparse.Namespace) -> int:
     from zdd_tui.checks.plan import check_plan
 
     loaded = load_plan_file(arguments.plan, arguments.region)
-    check = check_plan
-    if loaded.plan.regions is not None and not loaded.plan.region:
-        from zdd_tui.cli.regions import check_regions as check
-    for line in asyncio.run(check(loaded, offline=arguments.offline)):
+    for line in asyncio.run(check_plan(loaded, offline=arguments.offline)):
         print(f"✔ {line}")
-    where = "its SQL and its keys are right" if arguments.offline else "it can be carried out here"
-    print(f"{loaded.plan.name}: {where}")
+    print(f"{loaded.plan.name}: {'keys and SQL are valid' if arguments.offline else 'ready to run'}")
     return 0
 
 
@@ -125,12 +123,12 @@ def _run_status(arguments: argparse.Namespace) -> int:
     from zdd_tui.cli.status import show_status
 
     loaded = load_plan_file(arguments.plan, arguments.region)
-    asked = {"as_json": arguments.json, "wait": arguments.wait, "timeout": arguments.timeout, "out": sys.stdout}
+    options = {"as_json": arguments.json, "wait": arguments.wait, "timeout": arguments.timeout, "out": sys.stdout}
     if loaded.plan.regions is None or loaded.plan.region:
-        return asyncio.run(show_status(loaded, **asked))
+        return asyncio.run(show_status(loaded, **options))
     from zdd_tui.cli.regions import show_all_regions
 
-    return asyncio.run(show_all_regions(loaded, **asked))
+    return asyncio.run(show_all_regions(loaded, **options))
 
 
 def _run_command(arguments: argparse.Namespace) -> int:
@@ -149,8 +147,8 @@ def _run_command(arguments: argparse.Namespace) -> int:
 def _run_tune(arguments: argparse.Namespace) -> int:
     from zdd_tui.cli.commands import tune_backfill
 
-    wanted = {"reset": arguments.reset, "reason": arguments.reason, "timeout": arguments.timeout}
-    return tune_backfill(_load_current_region(arguments), arguments.changes, **wanted)
+    options = {"reset": arguments.reset, "reason": arguments.reason, "timeout": arguments.timeout}
+    return tune_backfill(_load_current_region(arguments), arguments.changes, **options)
 
 
 def _run_rehearse(arguments: argparse.Namespace) -> int:
@@ -161,8 +159,8 @@ def _run_rehearse(arguments: argparse.Namespace) -> int:
         raise ZddError(
             f"a rehearsal needs a package that is not installed: {error.name}", "pip install 'zdd-tui[demo]'"
         ) from None
-    wish = RehearsalOptions(arguments.scale, arguments.rows, arguments.with_data)
-    return run_rehearsal(_load_current_region(arguments), wish, as_json=arguments.json)
+    options = RehearsalOptions(arguments.scale, arguments.rows, arguments.with_data)
+    return run_rehearsal(_load_current_region(arguments), options, as_json=arguments.json)
 
 
 def _run_agent(arguments: argparse.Namespace) -> int:
@@ -170,13 +168,13 @@ def _run_agent(arguments: argparse.Namespace) -> int:
 
     loaded = load_plan_file(arguments.plan, arguments.region)
     require_region(loaded.plan, loaded.source)
-    return asyncio.run(run_agent(loaded, if_needed=arguments.if_needed, new=arguments.anew))
+    return asyncio.run(run_agent(loaded, if_needed=arguments.if_needed, new=arguments.new))
 
 
 def _run_open(arguments: argparse.Namespace) -> int:
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         raise ZddError("the dashboard needs a terminal", f"use `zdd status {arguments.plan}` in scripts")
-    look = read_display_options(arguments, os.environ)
+    display = read_display_options(arguments, os.environ)
     loaded = _load_current_region(arguments)
 
     from zdd_tui.backends.actor import this_actor
@@ -188,7 +186,7 @@ def _run_open(arguments: argparse.Namespace) -> int:
         this_actor(),
         start_agent=not watch_only,
         read_only=arguments.read_only,
-        display=look,
+        display=display,
         keymap=arguments.keymap,
         unlock_seconds=arguments.unlock_for,
         recording_file=arguments.record,
@@ -198,20 +196,18 @@ def _run_open(arguments: argparse.Namespace) -> int:
 def _run_keys(arguments: argparse.Namespace) -> int:
     from zdd_tui.cli.keys import show_keys
 
-    return show_keys(arguments.check, arguments.keymap, os.environ, sys.stdout)
+    return show_keys(arguments.check, arguments.keymap, sys.stdout)
 
 
 def _run_replay(arguments: argparse.Namespace) -> int:
-    from zdd_tui.cli.replay import open_player
-
     if not sys.stdout.isatty() or not sys.stdin.isatty():
-        raise ZddError("a replay needs a terminal", f"`gzip -dcf {arguments.file} | head` shows what is in it")
-    look = read_display_options(arguments, os.environ)
+        raise ZddError("a replay needs a terminal", f"`gzip -dcf {arguments.file} | head` shows its contents")
+    display = read_display_options(arguments, os.environ)
     player = open_player(arguments.file, arguments.speed, arguments.at)
 
     from zdd_tui.dashboard.replay import run_replay
 
-    return run_replay(player, look)
+    return run_replay(player, display)
 
 
 def _run_advise(arguments: argparse.Namespace) -> int:
@@ -236,10 +232,7 @@ def _run_demo(arguments: argparse.Namespace) -> int:
     return run_demo(arguments)
 
 
-# --- parser -------------------------------------------------------------------------------------------------
-
-
-def _build_parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="zdd",
         description="Drives zero-downtime releases from a terminal.",
@@ -251,51 +244,54 @@ def _build_parser() -> argparse.ArgumentParser:
     _add_read_commands(verbs)
     _add_release_commands(verbs)
     _add_advice_commands(verbs)
-    _add_replay_command(verbs)
-    _add_demo_command(verbs)
+    add_replay_options(_add_command(verbs, "replay", _run_replay, "Play a recording of `zdd open --record FILE`."))
+    add_demo_options(
+        _add_command(
+            verbs,
+            "demo",
+            _run_demo,
+            "Run a live demo on embedded PostgreSQL, Redis and Kubernetes. Needs nothing else.",
+        )
+    )
     return parser
 
 
-def _add_command(  # type: ignore[no-untyped-def]
-    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, verb: CommandHandler, text: str
-):
+def _add_command(verbs: Verbs, name: str, verb: CommandHandler, text: str) -> argparse.ArgumentParser:
     added = verbs.add_parser(name, help=text, description=text)
     added.set_defaults(verb=verb)
     return added
 
 
-def _add_read_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from zdd_tui.cli.options import parse_positive
-
+def _add_read_commands(verbs: Verbs) -> None:
     opened = _add_command(
-        verbs, "open", _run_open, "Open the dashboard; start an agent on this machine if none is at work."
+        verbs, "open", _run_open, "Open the dashboard; start an agent on this machine if none is running."
     )
     _add_plan_argument(opened)
-    opened.add_argument("--no-agent", action="store_true", help="only look: never start an agent")
+    opened.add_argument("--no-agent", action="store_true", help="never start an agent")
     add_dashboard_options(opened)
     add_display_options(opened)
     add_record_option(opened)
 
-    add_keys_options(_add_command(verbs, "keys", _run_keys, "List the dashboard's keys and where each comes from."))
+    add_keys_options(_add_command(verbs, "keys", _run_keys, "List the dashboard's keys and the source of each."))
 
     check = _add_command(
-        verbs, "check", _run_check, "Check a plan, and that database, cluster and Redis can carry it. Changes nothing."
+        verbs, "check", _run_check, "Check a plan, and that database, cluster and Redis can run it. Changes nothing."
     )
     _add_plan_argument(check)
-    check.add_argument("--offline", action="store_true", help="only the file: ask no system")
+    check.add_argument("--offline", action="store_true", help="check the file only; connect to nothing")
 
     doctor = _add_command(verbs, "doctor", _run_doctor, find_action("doctor").cli_help)
     _add_plan_argument(doctor)
     doctor.add_argument("--json", action="store_true", help="one JSON document, for scripts")
-    doctor.add_argument("--answer", metavar="POINT", help="first record what only you know about it, with --reason")
-    doctor.add_argument("--reason", default="", help="what you know, and from where; kept with your name and the date")
+    doctor.add_argument("--answer", metavar="ITEM", help="first store your answer to a checklist item, with --reason")
+    doctor.add_argument("--reason", default="", help="the answer, and how you know; stored with your name and the date")
 
     rehearse = _add_command(
         verbs,
         "rehearse",
         _run_rehearse,
-        "Walk the plan forward, and back from every phase, on an embedded PostgreSQL with production's schema, made-up"
-        " rows and writers. A production plan does not start without one that passed.",
+        "Run the plan forward, and back from every phase, on an embedded PostgreSQL with production's schema, generated"
+        " rows and writers. A production plan does not start without a rehearsal that passed.",
     )
     _add_plan_argument(rehearse)
     rehearse.add_argument(
@@ -307,96 +303,72 @@ def _add_read_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParse
     )
     rehearse.add_argument("--rows", type=parse_positive, help="rows of the plan's table, instead of --scale")
     rehearse.add_argument(
-        "--with-data", action="store_true", help="with production's own rows; without it no value is read"
+        "--with-data", action="store_true", help="copy production's rows; without it no value is read"
     )
     rehearse.add_argument("--json", action="store_true", help="the report as JSON on stdout")
 
-    status = _add_command(verbs, "status", _run_status, "Show where the release stands.")
+    status = _add_command(verbs, "status", _run_status, "Show the state of the release.")
     _add_plan_argument(status)
     status.add_argument("--json", action="store_true", help="one JSON document, for scripts")
-    status.add_argument("--wait", metavar="PHASE", help="until PHASE may be left (or: done, rolled-back)")
+    status.add_argument("--wait", metavar="PHASE", help="wait until the gates of PHASE pass (or: done, rolled-back)")
     _add_timeout_option(status, 600)
 
     agent = _add_command(
-        verbs, "agent", _run_agent, "Carry the release out: wait for the lease, obey commands, until it ends."
+        verbs, "agent", _run_agent, "Run the release: wait for the lease, then handle commands until it ends."
     )
     _add_plan_argument(agent)
-    agent.add_argument("--anew", action="store_true", help="begin another release of a plan whose last one has ended")
-    agent.add_argument("--if-needed", action="store_true", help="go away where another agent holds the lease")
+    agent.add_argument("--new", action="store_true", help="start another release of a plan whose last one has ended")
+    agent.add_argument("--if-needed", action="store_true", help="exit where another agent holds the lease")
 
 
-def _add_release_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_release_commands(verbs: Verbs) -> None:
     for each in ACTIONS:
         if not each.has_cli_command:
             continue
         added = _add_command(verbs, each.id, _run_command, each.cli_help)
         added.set_defaults(command=each.id)
         _add_plan_argument(added)
-        added.add_argument("--reason", default="", metavar="WHY", help="goes into the audit")
-        _add_timeout_option(added, 30, "how long to wait for the agent's answer")
+        added.add_argument("--reason", default="", metavar="TEXT", help="stored in the audit")
+        _add_timeout_option(added, 30, "how long to wait for the agent's result")
         if each.confirmation is not Confirmation.NONE:
-            added.add_argument("--yes", "-y", action="store_true", help="do not ask; needed where there is no terminal")
+            added.add_argument("--yes", "-y", action="store_true", help="do not ask; required without a terminal")
         if each.id == "advance":
             added.add_argument(
                 "--confirm",
                 metavar="NAME",
-                help="the release's name: needed where a step cannot be undone; as good as --yes",
+                help="the release's name: required where a step cannot be undone; implies --yes",
             )
             added.add_argument(
                 "--unrehearsed",
                 action="store_true",
-                help="begin a production plan without a fresh rehearsal; needs --reason, and is audited",
+                help="start a production plan without a fresh rehearsal; needs --reason, and is audited",
             )
     tuner = _add_command(verbs, "tune", _run_tune, find_action("tune").cli_help)
     _add_plan_argument(tuner)
     add_tune_options(tuner)
-    _add_timeout_option(tuner, 30, "how long to wait for the agent's answer")
+    _add_timeout_option(tuner, 30, "how long to wait for the agent's result")
 
 
-def _add_advice_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from zdd_tui.cli.options import add_advise_options, add_init_options
-
+def _add_advice_commands(verbs: Verbs) -> None:
     add_advise_options(
-        _add_command(verbs, "advise", _run_advise, "Look at a change and say which strategy it asks for, why, and how.")
+        _add_command(verbs, "advise", _run_advise, "Read a change and recommend a strategy, with reasons and a plan.")
     )
     add_init_options(
-        _add_command(verbs, "init", _run_init, "Ask a few questions and write the first plan. Overwrites nothing.")
-    )
-
-
-def _add_replay_command(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from zdd_tui.cli.replay import add_replay_options
-
-    add_replay_options(
-        _add_command(
-            verbs, "replay", _run_replay, "Play what `zdd open --record FILE` has written, in the same screens."
-        )
-    )
-
-
-def _add_demo_command(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from zdd_tui.cli.options import add_demo_options
-
-    add_demo_options(
         _add_command(
             verbs,
-            "demo",
-            _run_demo,
-            "A living release on embedded PostgreSQL, Redis and Kubernetes. Needs nothing else.",
+            "init",
+            _run_init,
+            "Ask a few questions and write the first plan. Overwrites nothing without --force.",
         )
     )
 
 
 def _add_plan_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("plan", metavar="PLAN", help="the release's YAML file")
-    parser.add_argument(
-        "--region", default="", metavar="NAME", help="of a plan with regions: which one; default: the current one"
-    )
+    parser.add_argument("--region", default="", metavar="NAME", help="one region of the plan; default: the current one")
 
 
 def _add_timeout_option(parser: argparse.ArgumentParser, default: float, help_text: str = "how long to --wait") -> None:
-    from zdd_tui.model.duration import parse_duration
-
     def duration(text: str) -> float:
         try:
             return parse_duration(text)
@@ -414,5 +386,5 @@ def _parse_fraction(text: str) -> float:
     except ValueError:
         share = 0.0
     if not 0 < share <= 1:
-        raise argparse.ArgumentTypeError(f"expected a share over 0 and up to 1, such as 0.1, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a number above 0 and up to 1, such as 0.1, got {text!r}")
     return share

@@ -1,4 +1,4 @@
-"""`zdd replay`: its options, and what they mean."""
+"""`zdd replay`: its options, and the recording that they select."""
 
 import argparse
 import re
@@ -19,21 +19,23 @@ _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 
 def add_replay_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a recording")
-    parser.add_argument("--speed", type=float, default=1.0, help="how fast, 0.25 to 64 (default: %(default)g)")
-    parser.add_argument("--at", default="", metavar="TIME", help="where to begin: 3m after the start, or 14:02:11")
+    parser.add_argument("--speed", type=float, default=1.0, help="playback speed, 0.25 to 64 (default: %(default)g)")
+    parser.add_argument(
+        "--at", default="", metavar="TIME", help="start position: 3m after the start, or the time of day 14:02:11"
+    )
     add_display_options(parser)
 
 
 def open_player(file: str, speed: float, at: str) -> "Player":
-    """A recording, ready to be played.
+    """Loads a recording and a player for it.
 
     Args:
-        at: how far from the start (``3m``), or a time of day here (``14:02:11``); empty for the start.
+        at: time from the start (``3m``), or a local time of day (``14:02:11``); empty for the start.
 
     Raises:
-        ZddError: it cannot be read, or there is nothing at that time.
+        ZddError: the file cannot be read, or holds nothing at that time.
     """
-    from zdd_tui.dashboard.recording.player import PLAYBACK_SPEEDS, Player  # noqa: PLC0415  # it brings the doctor's model
+    from zdd_tui.dashboard.recording.player import PLAYBACK_SPEEDS, Player  # noqa: PLC0415  # slow to import
     from zdd_tui.dashboard.recording.reader import load_recording  # noqa: PLC0415
 
     if not PLAYBACK_SPEEDS[0] <= speed <= PLAYBACK_SPEEDS[-1]:
@@ -48,23 +50,23 @@ def parse_position(at: str, recording: "Recording") -> float:
     """Seconds after the recording's start.
 
     Raises:
-        ZddError: it is no time, or not in the recording.
+        ZddError: not a time, or not within the recording.
     """
     wall = recording.header.wall
     if match := _CLOCK.fullmatch(at):
         day = time.localtime(wall)
-        asked = time.mktime((*day[:3], int(match[1]), int(match[2]), int(match[3] or 0), 0, 0, -1))
-        seconds = (asked - wall) % 86400  # a recording may go past midnight
+        wanted = time.mktime((*day[:3], int(match[1]), int(match[2]), int(match[3] or 0), 0, 0, -1))
+        seconds = (wanted - wall) % 86400  # a recording may go past midnight
     else:
         try:
             seconds = parse_duration(at)
         except ValueError:
-            told = "say how far from the start, such as 3m, or a time of day, such as 14:02:11"
-            raise ZddError(f"--at {at} is no time", told) from None
+            hint = "use a time from the start, such as --at 3m, or a time of day, such as --at 14:02:11"
+            raise ZddError(f"--at {at} is not a time", hint) from None
     if seconds > recording.length + 1:
-        first, last = (time.strftime("%H:%M:%S", time.localtime(wall + each)) for each in (0.0, recording.length))
+        first, last = (time.strftime("%H:%M:%S", time.localtime(wall + offset)) for offset in (0.0, recording.length))
         raise ZddError(
             f"--at {at} is not in {recording.file}",
-            f"it goes from {first} to {last}, {format_duration(recording.length)}",
+            f"use a time from {first} to {last} ({format_duration(recording.length)})",
         )
     return seconds

@@ -20,6 +20,7 @@ def build_plan_view(plan: BasePlan) -> PlanView:
         name=plan.name,
         strategy=plan.strategy,
         environment=plan.environment,
+        production=plan.production,
         target=f"{names.deployment}@{names.context or names.namespace}",
         cluster=f"deployment {names.namespace}/{names.deployment}{context}",
         has_backfill=isinstance(plan, Plan),

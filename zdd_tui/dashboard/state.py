@@ -97,10 +97,11 @@ class PlanView:
     commands_needing_reason: tuple[str, ...] = ()
     unlock_seconds: float = UNLOCK_SECONDS
     guard_rules: tuple[RuleView, ...] = ()
+    production: bool | None = None
 
     @property
     def is_production(self) -> bool:
-        return is_production(self.environment)
+        return is_production(self.environment, self.production)
 
 
 @dataclass(frozen=True, slots=True)

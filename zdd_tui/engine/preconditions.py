@@ -64,6 +64,7 @@ async def require_rehearsal(ctx: Context, release: Release, command: StoredComma
     waived = require_rehearsal_for_start(
         strategy=release.strategy.name,
         environment=ctx.plan.environment,
+        is_production=ctx.plan.is_production,
         plan_hash=release.plan_hash,
         newest=newest,
         now=now,

@@ -13,7 +13,7 @@ import asyncpg
 from zdd_tui.backends.postgres.connection import is_session_lost
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.steps.registry import STEPS
-from zdd_tui.model.errors import DatabaseUnavailable, StaleEpoch, ZddError
+from zdd_tui.model.errors import DatabaseUnavailable, StaleEpoch, ZddError, with_hint
 from zdd_tui.model.release.records import NewEvent, StepChange, StepRecord
 from zdd_tui.model.release.state import PendingStep, Release, mark_step_failed, mark_step_finished, mark_step_started
 
@@ -167,4 +167,4 @@ def _describe_error(error: Exception) -> str:
     if isinstance(error, asyncpg.PostgresError | OSError):
         return f"{type(error).__name__}: {error}"
     # The text of an unexpected error may hold anything, also a secret.
-    return str(ZddError(f"bug in zdd: {type(error).__name__}", "see the agent's log and report it; then advance again"))
+    return with_hint(f"bug in zdd: {type(error).__name__}", "see the agent's log and report it; then advance again")

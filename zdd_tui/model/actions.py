@@ -1,4 +1,4 @@
-"""The one registry of what an operator can do: it feeds key bindings, footer, palette, help and the CLI."""
+"""The registry of operator actions: it feeds key bindings, footer, palette, help and the CLI."""
 
 import unicodedata
 from collections.abc import Mapping
@@ -18,24 +18,24 @@ class Confirmation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Something an operator can do.
+    """An operator action.
 
     Attributes:
         id: stable name; also the CLI's verb where ``has_cli_command`` is true.
         key: Textual's names of the default keys, the first of which is shown; two actions may share one where only
-            one of them can be had at a time.
-        label: what the footer says beside the key.
+            one of them is available at a time.
+        label: the footer's text beside the key.
         mutating: it changes the release; hidden in read-only, and while production is locked.
-        available_while_locked: the way back: also there while production is locked.
+        has_cli_command: its id is also a verb of the command line that sends its command.
+        available_while_locked: it stays available while production is locked.
         is_global: its key works on every screen, not only on the main one.
-        group: the footer tells neighbours of one group together, by this word.
-        command: what a mutating action sends to the agent; its id unless said otherwise.
-        is_pane_action: it moves among the main screen's panes, or does something in the one that has the focus.
-        pane: the name of the pane that it goes to.
-        binding_name: its name in a keymap file where it is not the usual one.
-        hidden_in_footer: the footer never tells it.
-        cli_help_suffix: what the help of the command line's verb of its name adds; there is no such verb where it is empty, and
-            ``has_cli_command`` is false.
+        group: the footer shows adjacent actions of one group together, under this name.
+        command: the kind of command that a mutating action sends to the agent; default: its id.
+        is_pane_action: it moves among the main screen's panes, or acts on the focused one.
+        pane: the name of the pane that it focuses.
+        binding_name: its name in a keymap file; default: ``zdd.`` and its id.
+        hidden_in_footer: the footer never shows it.
+        cli_help_suffix: added to the help of its verb on the command line.
     """
 
     id: str
@@ -67,19 +67,19 @@ class Action:
 
     @property
     def cli_help(self) -> str:
-        """What the command line says of the verb of its name."""
+        """The help of its verb on the command line."""
         return f"{self.help} {self.cli_help_suffix}".rstrip()
 
 
 def _focus_pane_action(pane: str, key: str, help_text: str) -> Action:
-    """To a pane of the main screen."""
+    """Moves the focus to a pane of the main screen."""
     return Action(f"to-{pane}", key, f"to {pane}", f"To {help_text}", is_pane_action=True, pane=pane, group="panes")
 
 
 def _pane_action(
     action_id: str, key: str, help_text: str, binding_scope: str = "", *, label: str = "", hidden_in_footer: bool = True
 ) -> Action:
-    """Something in the pane that has the focus, or else in the first; a pane's own binding where it has a place."""
+    """Acts on the focused pane, else on the first; with a scope it is the pane's own binding."""
     binding = f"{binding_scope}.{action_id}" if binding_scope else ""
     return Action(
         action_id,
@@ -97,7 +97,7 @@ ACTIONS: tuple[Action, ...] = (
         "advance",
         "a",
         "advance",
-        "Run the next phase (or the failed step again). Gates permitting.",
+        "Run the next phase, or retry the failed step; refused while gates do not pass.",
         Confirmation.DIALOG,
         mutating=True,
         has_cli_command=True,
@@ -106,16 +106,16 @@ ACTIONS: tuple[Action, ...] = (
         "pause",
         "p",
         "pause",
-        "Pause: the backfill stops within one batch and no further step begins.",
+        "Pause: the backfill stops within one batch, and no further step starts.",
         mutating=True,
         has_cli_command=True,
     ),
-    Action("resume", "p", "resume", "Resume what was paused.", mutating=True, has_cli_command=True),
+    Action("resume", "p", "resume", "Resume the paused release.", mutating=True, has_cli_command=True),
     Action(
         "slower",
         "left_square_bracket",
         "slower",
-        "Slow the backfill down by one step of its speed; in force within one batch.",
+        "Slow the backfill down by one step; takes effect within one batch.",
         mutating=True,
         group="speed",
         command="tune",
@@ -124,7 +124,7 @@ ACTIONS: tuple[Action, ...] = (
         "faster",
         "right_square_bracket",
         "faster",
-        "Let the backfill go faster by one step, up to what its throttle allows.",
+        "Speed the backfill up by one step, up to the limit of its throttles.",
         mutating=True,
         group="speed",
         command="tune",
@@ -133,17 +133,17 @@ ACTIONS: tuple[Action, ...] = (
         "tune",
         "t",
         "tune",
-        "Show the limits of the backfill, and change them while it runs: in force within one batch, and audited.",
+        "Show and change the limits of the running backfill; takes effect within one batch, and is audited.",
         Confirmation.DIALOG,
         mutating=True,
-        cli_help_suffix="They are kept with the release; the plan is not changed. Without key=value: show the limits that hold.",
+        cli_help_suffix="They are stored with the release, not in the plan. Without key=value: show the limits.",
     ),
-    # A text field takes R for a letter; ctrl+r reaches the way back from there too.
+    # A text field takes R as a letter; ctrl+r works there too.
     Action(
         "rollback",
         "R,ctrl+r",
         "rollback",
-        "Undo every step in reverse order, back to where the release began.",
+        "Undo every step in reverse order, back to the state before the release.",
         Confirmation.DIALOG,
         mutating=True,
         has_cli_command=True,
@@ -154,47 +154,43 @@ ACTIONS: tuple[Action, ...] = (
         "unlock",
         "u",
         "unlock",
-        "Unlock production for a while; asks for the environment’s name.",
+        "Unlock production for a limited time; requires the environment’s name.",
         is_global=True,
     ),
-    Action("lock", "u", "lock", "Lock production again at once.", is_global=True),
-    Action(
-        "palette",
-        "colon",
-        "command",
-        "Find any action by some letters of its name, and run it.",
-        is_global=True,
-    ),
-    Action("help", "question_mark", "help", "Show the keys that work here, then every other key.", is_global=True),
-    Action("quit", "q", "quit", "Leave the dashboard. The agent and the release go on."),
+    Action("lock", "u", "lock", "Lock production at once.", is_global=True),
+    Action("palette", "colon", "command", "Search actions by name, and run one.", is_global=True),
+    Action("help", "question_mark", "help", "Show the keys of this screen, then all others.", is_global=True),
+    Action("quit", "q", "quit", "Quit the dashboard; the agent keeps running the release."),
     Action("details", "e", "details", "Show errors, refused commands, gates, sources and events in full."),
     Action(
         "doctor",
         "d",
         "doctor",
-        "Look for the seven pitfalls, and prove the release checklist.",
-        cli_help_suffix="Exit code 1 where something fails.",
+        "Check for the seven pitfalls, and the release checklist.",
+        cli_help_suffix="Exit code 1 where a check fails.",
     ),
     Action(
         "copy",
         "y",
         "copy",
-        "Copy the row under the cursor, the focused pane or the page to your clipboard.",
+        "Copy the row under the cursor, the focused pane or the screen to the clipboard.",
         is_global=True,
     ),
-    Action("timeline", "T", "timeline", "Everything that has happened, phase by phase and try by try.", group="more"),
-    Action("picture", "V", "picture", "Draw the strategy: where traffic and data go now, what is next.", group="more"),
-    Action("gates", "G", "gates", "What each gate asks, of whom, and what came back.", group="more"),
-    Action("backfill-detail", "B", "backfill", "Ranges, failed rows, the batch’s SQL and its plan.", group="more"),
-    Action("plan", "P", "plan", "The plan as stored, and how the file differs from it.", group="more"),
-    _focus_pane_action("pods", "1", "the pods: state, drain, restarts; Enter opens one, with its log."),
-    _focus_pane_action("backfill", "2", "the backfill: how far, how fast, what holds it back."),
-    _focus_pane_action("flags", "3", "the flags: value, since when, until when."),
-    _focus_pane_action(
-        "guard", "4", "the guard: each rule’s value beside its limit; Enter opens what it asks and would do."
+    Action("timeline", "T", "timeline", "The history of the release: phases and attempts.", group="more"),
+    Action(
+        "picture", "V", "picture", "Draw the topology: where traffic and data go now, and what is next.", group="more"
     ),
+    Action("gates", "G", "gates", "The query of each gate, its source and its result.", group="more"),
+    Action(
+        "backfill-detail", "B", "backfill", "Ranges, failed rows, the batch’s SQL and its query plan.", group="more"
+    ),
+    Action("plan", "P", "plan", "The stored plan, and its differences from the file.", group="more"),
+    _focus_pane_action("pods", "1", "the pods: state, drain, restarts; Enter opens one, with its log."),
+    _focus_pane_action("backfill", "2", "the backfill: progress, rate, throttles."),
+    _focus_pane_action("flags", "3", "the flags: value, time of the last change, expiry."),
+    _focus_pane_action("guard", "4", "the guard: each rule’s value and limit; Enter opens its query and action."),
     _focus_pane_action("events", "5", "the audit, newest first."),
-    _focus_pane_action("gates", "6", "the gates of every phase: verdict, age, reason; Enter opens what one asks."),
+    _focus_pane_action("gates", "6", "the gates of every phase: verdict, age, reason; Enter opens the query."),
     _pane_action(
         "filter",
         "slash",
@@ -202,19 +198,19 @@ ACTIONS: tuple[Action, ...] = (
         "table",
         hidden_in_footer=False,
     ),
-    _pane_action("sort", "s", "Sort by the next column, and behind the last in the table’s own order", "table"),
+    _pane_action("sort", "s", "Sort by the next column; after the last one, in the table’s default order", "table"),
     _pane_action("reverse", "S", "Reverse the order", "table"),
-    _pane_action("maximise", "z", "This pane alone, and back", "pane", label="zoom"),
+    _pane_action("maximise", "z", "Maximise this pane, and restore", "pane", label="zoom"),
     _pane_action("next-pane", "tab", "To the next pane", label="next"),
-    _pane_action("previous-pane", "shift+tab", "To the pane before", label="previous"),
+    _pane_action("previous-pane", "shift+tab", "To the previous pane", label="previous"),
 )
 
 
 def find_action(action_id: str) -> Action:
-    """Looks an action up.
+    """Finds an action by its id.
 
     Raises:
-        KeyError: there is none of that id.
+        KeyError: no action has that id.
     """
     for candidate in ACTIONS:
         if candidate.id == action_id:
@@ -254,13 +250,13 @@ KEY_NAMES = {
 
 
 def key_name(keys: str) -> str:
-    """How the first of some keys is written on screen: ``?`` for ``question_mark``."""
+    """The first of the keys as it is shown on screen: ``?`` for ``question_mark``."""
     first = keys.split(",", maxsplit=1)[0].strip()
     return KEY_NAMES.get(first) or _symbol_of_unicode_name(first) or first
 
 
 def _symbol_of_unicode_name(name: str) -> str:
-    """``;`` for ``semicolon``: such keys are named as Unicode names their signs."""
+    """``;`` for ``semicolon``: such keys have Unicode character names."""
     try:
         sign = unicodedata.lookup(name.replace("_", " "))
     except KeyError:
@@ -270,5 +266,5 @@ def _symbol_of_unicode_name(name: str) -> str:
 
 @cache
 def default_keys() -> Mapping[str, str]:
-    """What each action's key is called on screen, by the action's id."""
+    """The shown key of each action, by the action's id."""
     return MappingProxyType({each.id: key_name(each.key) for each in ACTIONS})

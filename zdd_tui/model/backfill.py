@@ -1,4 +1,4 @@
-"""Backfill: how far it is, how fast, how long yet, and how large the next batch is. Pure; time comes in."""
+"""Backfill: progress, rate, time left and size of the next batch. Pure; the caller passes the time."""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,40 +7,40 @@ from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.release.records import BackfillRecord
 
 GROWTH = 1.25
-"""A batch well within its budget is followed by one that is larger by a quarter."""
+"""After a batch well within its budget, the next one is larger by a quarter."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchSizer:
-    """How many rows the next batch takes: it grows slowly, and halves when a batch is late or fails."""
+    """The number of rows of the next batch: it grows slowly, and halves when a batch is late or fails."""
 
     rows: int
 
     def clamp(self, limits: Backfill) -> int:
-        """The next batch, within the limits that hold now. A ceiling on rows a second also bounds one batch to a
-        second's worth, so that a change of limits, or a pause, never waits for longer."""
-        most = limits.batch_rows_max
+        """Rows of the next batch within the current limits. A rate limit also bounds one batch to the rows of one
+        second, so that a change of limits, or a pause, never waits longer."""
+        maximum = limits.batch_rows_max
         if limits.max_rows_per_second is not None:
-            most = min(most, math.ceil(limits.max_rows_per_second))
-        return max(1, min(self.rows, most))
+            maximum = min(maximum, math.ceil(limits.max_rows_per_second))
+        return max(1, min(self.rows, maximum))
 
     def after_batch(self, rows: int, seconds: float, limits: Backfill) -> "BatchSizer":
-        """After a batch of ``rows`` that took ``seconds``."""
+        """The sizer after a batch of ``rows`` that took ``seconds``."""
         if seconds > limits.batch_budget:
             return self.halve(rows)
         if rows < self.rows:
-            return self  # it says nothing of a full one
+            return self  # a partial batch does not show how long a full one takes
         larger = min(max(self.rows + 1, int(self.rows * GROWTH)), max(self.rows, limits.batch_rows_max))
-        # A larger one is tried only where it would have stayed within the budget at the same cost for each row.
+        # Grow only where the larger batch would have stayed within the budget at the same cost for each row.
         return BatchSizer(larger) if seconds * larger <= limits.batch_budget * rows else self
 
     def halve(self, rows: int | None = None) -> "BatchSizer":
-        """After a batch that was late, failed, or stood in somebody's way."""
+        """The sizer after a batch that was late, failed, or blocked a session."""
         return BatchSizer(max(1, min(self.rows, rows or self.rows) // 2))
 
 
 def pause_seconds(rows: int, seconds: float, limits: Backfill) -> float:
-    """The pause after a batch of ``rows`` that took ``seconds``: for the ceiling, and then for the speed."""
+    """Seconds to pause after a batch of ``rows`` that took ``seconds``: for the rate limit, then for the speed."""
     least = seconds if limits.max_rows_per_second is None else max(seconds, rows / limits.max_rows_per_second)
     return least * (100 / limits.speed) - seconds
 
@@ -60,14 +60,14 @@ class ThroughputRate:
     half_life: float = 5.0
 
     def after_batch(self, rows: int, seconds: float) -> "ThroughputRate":
-        """With ``rows`` done in ``seconds``, pauses for the sake of a limit included."""
-        if seconds < 1e-6:  # below what a clock can tell
+        """The rate after ``rows`` in ``seconds``, pauses for limits included."""
+        if seconds < 1e-6:  # below the clock's resolution
             return self
-        seen = rows / seconds
+        observed = rows / seconds
         if self.value == 0:
-            return replace(self, value=seen)
+            return replace(self, value=observed)
         weight = 1 - 0.5 ** (seconds / self.half_life)
-        difference = seen - self.value
+        difference = observed - self.value
         return replace(
             self,
             value=self.value + weight * difference,
@@ -75,7 +75,7 @@ class ThroughputRate:
         )
 
     def eta(self, rows_left: int) -> "Eta | None":
-        """How long ``rows_left`` take at this rate; None while there is none."""
+        """The time that ``rows_left`` take at this rate; None while it is unknown."""
         if self.value <= 0:
             return None
         spread = min(math.sqrt(self.variance) / self.value, 0.9)
@@ -85,7 +85,7 @@ class ThroughputRate:
 
 @dataclass(frozen=True, slots=True)
 class Eta:
-    """Seconds left: the estimate, and the bounds that one standard deviation of the rate gives."""
+    """Seconds left: the estimate, and its bounds by one standard deviation of the rate."""
 
     seconds: float
     low: float
@@ -93,7 +93,7 @@ class Eta:
 
 
 def fraction_done(record: BackfillRecord) -> float:
-    """0 to 1; less than 1 until it is done, however wrong the estimate of the total was."""
+    """0 to 1; less than 1 until it is done, also where the estimated total was too low."""
     if record.status == "done":
         return 1.0
     if record.rows_total <= 0:
@@ -102,7 +102,7 @@ def fraction_done(record: BackfillRecord) -> float:
 
 
 def eta_seconds(record: BackfillRecord) -> float | None:
-    """Seconds left by the stored rate; None while there is none, or nothing is left."""
+    """Seconds left at the stored rate; None while the rate is unknown, or nothing is left."""
     if record.status == "done" or record.rate <= 0:
         return None
     return max(record.rows_total - record.rows_done, 0) / record.rate

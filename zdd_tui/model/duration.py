@@ -1,4 +1,4 @@
-"""Durations as people write them in a plan: ``500ms``, ``10s``, ``2m``, ``1h30m``; a bare number is seconds."""
+"""Durations as a plan writes them: ``500ms``, ``10s``, ``2m``, ``1h30m``; a bare number is seconds."""
 
 import math
 import re
@@ -11,7 +11,7 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
 def parse_duration(value: object) -> float:
-    """Seconds.
+    """Parses a duration into seconds.
 
     Raises:
         ValueError: not a duration, or negative.
@@ -20,7 +20,7 @@ def parse_duration(value: object) -> float:
         raise ValueError("expected a duration such as 10s or 2m")
     if isinstance(value, int | float):
         if not math.isfinite(value):
-            raise ValueError("a duration has an end")
+            raise ValueError("a duration must be finite")
         if value < 0:
             raise ValueError("a duration cannot be negative")
         return float(value)
@@ -32,7 +32,7 @@ def parse_duration(value: object) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """The two most telling units, for screens: ``0.3s``, ``42s``, ``3m05s``, ``2h10m``, ``4d03h``."""
+    """The two largest units, for screens: ``0.3s``, ``42s``, ``3m05s``, ``2h10m``, ``4d03h``."""
     if seconds < 0:
         return "-" + format_duration(-seconds)
     if seconds < 9.95:
@@ -51,12 +51,7 @@ Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
     WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"},
-                {"type": "number", "minimum": 0},
-            ]
-        }
+        {"anyOf": [{"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"}, {"type": "number", "minimum": 0}]}
     ),
 ]
-"""Seconds in the program, ``10s`` in the plan."""
+"""Seconds in code, ``10s`` in the plan."""

@@ -1,4 +1,4 @@
-"""Which environments are production: where the rules are strictest, and the screen is read-only until unlocked."""
+"""Whether an environment is production, where the rules are strictest and the screen stays locked until unlocked."""
 
 import re
 
@@ -8,8 +8,13 @@ _NEGATING_SUFFIXES = frozenset({"like", "copy", "clone"})
 _SPLIT = re.compile(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])")
 
 
-def is_production(name: str) -> bool:
-    """Whether an environment of this name is production: ``prod``, ``production``, ``prd`` or ``live`` as a word of
+def is_production(name: str, declared: bool | None = None) -> bool:
+    """Whether an environment is production: what the plan declares; its name decides only where the plan is silent."""
+    return is_production_name(name) if declared is None else declared
+
+
+def is_production_name(name: str) -> bool:
+    """Whether a name suggests production: ``prod``, ``production``, ``prd`` or ``live`` as a word of
     it, in any case, such as ``prod-eu`` or ``shop_Production2``; but not ``preprod``, ``non-prod`` or ``prod-like``.
     """
     words = [word.lower() for word in _SPLIT.split(name) if word]

@@ -1,24 +1,32 @@
-"""Every error that a user of zdd can meet.
+"""Every error that a user of zdd can see.
 
-ZddError                 anything that we explain to a person
+ZddError                 every expected error
  ├─ PlanError            the plan file is wrong: file, line, key, nearest spelling
- ├─ BackendError         a system that we talk to is away, refuses us or is not what we need
+ ├─ BackendError         a system that is unreachable, refuses a request or is unsuitable
  │   ├─ DatabaseError
  │   ├─ ClusterError
  │   ├─ FlagStoreError
  │   └─ MetricsError     a source of the guard's numbers
- ├─ StaleEpoch           an agent that lost its lease tried to write
+ ├─ StaleEpoch           an agent that has lost its lease tried to write
  ├─ Refused              a command that the rules do not allow now
- └─ StepFailed           a step could not do its work; the release waits for retry or rollback
+ └─ StepFailed           a step failed; the release waits for retry or rollback
 """
+
+HINT_PREFIX = "  Fix: "
+"""Begins the line that a hint has below its error on screen and on stderr."""
+
+
+def with_hint(title: str, hint: str) -> str:
+    """An error's text: its title, and its hint on a line of its own where there is one."""
+    return f"{title}\n{HINT_PREFIX}{hint}" if hint else title
 
 
 class ZddError(Exception):
-    """An error with a place and a mend.
+    """An error with a hint.
 
     Args:
-        title: what is wrong and where, in one line; no secret may stand in it.
-        hint: what the reader can do about it, in one line; empty when there is nothing.
+        title: what failed, and where, in one line, without secrets.
+        hint: what to do about it, with a command, option or key that exists; empty where there is nothing to do.
     """
 
     exit_code = 2
@@ -29,7 +37,7 @@ class ZddError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.title}\n  mend: {self.hint}" if self.hint else self.title
+        return with_hint(self.title, self.hint)
 
 
 class PlanError(ZddError):
@@ -37,7 +45,7 @@ class PlanError(ZddError):
 
 
 class BackendError(ZddError):
-    """A system that we talk to is away, refuses us, or is not what we need."""
+    """A system is unreachable, refuses a request, or is unsuitable."""
 
 
 class DatabaseError(BackendError):
@@ -45,7 +53,7 @@ class DatabaseError(BackendError):
 
 
 class DatabaseUnavailable(DatabaseError):
-    """PostgreSQL cannot be reached, or has ended our session. Trying again is right."""
+    """PostgreSQL is unreachable, or has ended the session; a retry may succeed."""
 
 
 class ClusterError(BackendError):
@@ -61,7 +69,7 @@ class MetricsError(BackendError):
 
 
 class StaleEpoch(ZddError):
-    """A write carried the epoch of a lease that another agent has taken over since."""
+    """A write carried the epoch of a lease that another agent has acquired since."""
 
     exit_code = 3
 
@@ -73,6 +81,6 @@ class Refused(ZddError):
 
 
 class StepFailed(ZddError):
-    """A step could not do its work. The release stays where it is: retry or roll back."""
+    """A step failed. The release keeps its state: retry or roll back."""
 
     exit_code = 1

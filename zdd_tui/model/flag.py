@@ -1,7 +1,7 @@
 """Feature flags: the value of ``ff:<key>`` in Redis is ``true``, ``false``, or a percentage such as ``25`` or ``25%``.
 
-:mod:`zdd_tui.service.flags` holds its own copy of the bucket, because an application imports that room alone;
-a test compares the two.
+:mod:`zdd_tui.service.flags` has its own copy of ``bucket``, because an application imports that package alone; a test
+compares the two.
 """
 
 import re
@@ -14,7 +14,7 @@ _PERCENT = re.compile(r"(\d{1,3})\s*%?")
 
 @dataclass(frozen=True, slots=True)
 class FlagValue:
-    """How many of a hundred units a flag is on for.
+    """The share of units that a flag is on for.
 
     Attributes:
         percent: 0 (``false``) to 100 (``true``).
@@ -28,17 +28,17 @@ class FlagValue:
 
     @property
     def is_on(self) -> bool:
-        """On for everybody."""
+        """Whether it is on for all units."""
         return self.percent == 100
 
     @property
     def is_off(self) -> bool:
-        """On for nobody."""
+        """Whether it is on for no unit."""
         return self.percent == 0
 
     @property
     def to_redis(self) -> str:
-        """As Redis holds it."""
+        """The value as stored in Redis."""
         if self.is_on:
             return "true"
         return "false" if self.is_off else str(self.percent)
@@ -58,7 +58,7 @@ OFF = FlagValue(0)
 
 
 def parse_flag(text: str) -> FlagValue:
-    """Reads a stored value.
+    """Parses a stored value.
 
     Raises:
         ValueError: neither ``true``, ``false`` nor a percentage from 0 to 100.
@@ -73,10 +73,10 @@ def parse_flag(text: str) -> FlagValue:
 
 
 def bucket(key: str, unit: str) -> int:
-    """0 to 99, always the same for a key and a unit, spread evenly over units."""
+    """0 to 99, stable for a key and a unit, and evenly distributed over units."""
     return zlib.crc32(f"{key}:{unit}".encode()) % 100
 
 
 def flag_key(key: str) -> str:
-    """The name in Redis."""
+    """The flag's key in Redis."""
     return PREFIX + key

@@ -1,7 +1,7 @@
-"""Reading JSON that somebody else wrote: every accessor tolerates what is missing or of another type.
+"""Access to untrusted JSON: every accessor tolerates a missing field and a value of another type.
 
-The Kubernetes API is an outside party. An object that lacks a field, or holds a string where a number belongs,
-must not end the dashboard in the middle of an incident.
+An object of the Kubernetes API that lacks a field, or holds a string instead of a number, must not end the dashboard in
+the middle of an incident.
 """
 
 import sys
@@ -14,7 +14,7 @@ EMPTY: JsonObject = {}
 
 
 def _get_at(value: Any, path: tuple[str, ...]) -> Any:
-    """What is at `path` below `value`, or None. Of a pod some fifty times, and of pods some hundred a second."""
+    """The value at `path`, or None. Called some fifty times for each pod, for hundreds of pods a second."""
     for key in path:
         if not isinstance(value, dict):
             return None
@@ -23,13 +23,13 @@ def _get_at(value: Any, path: tuple[str, ...]) -> Any:
 
 
 def get_object(value: Any, *path: str) -> JsonObject:
-    """The object at `path` below `value`; empty when any part of the way is missing."""
+    """The object at `path`; empty where any part of the path is missing."""
     value = _get_at(value, path)
     return value if isinstance(value, dict) else EMPTY
 
 
 def get_objects(value: Any, *path: str) -> list[JsonObject]:
-    """The objects of the list at `path`; whatever is no object is left out."""
+    """The objects of the list at `path`, without its other items."""
     value = _get_at(value, path)
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
@@ -41,7 +41,7 @@ def get_text(value: Any, *path: str) -> str:
 
 
 def interned_text(value: Any, *path: str) -> str:
-    """As `text`, for what many objects have in common: kept in memory once."""
+    """Like `get_text`, for values that many objects share: held in memory once."""
     value = _get_at(value, path)
     return sys.intern(value) if type(value) is str else ""
 
@@ -55,7 +55,7 @@ def get_number(value: Any, *path: str, default: int = 0) -> int:
 
 
 def get_bool(value: Any, *path: str) -> bool | None:
-    """The boolean at `path`, or None when it is not there."""
+    """The boolean at `path`, or None."""
     value = _get_at(value, path)
     return value if isinstance(value, bool) else None
 

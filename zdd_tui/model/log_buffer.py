@@ -1,4 +1,4 @@
-"""The newest lines of a log in bounded room, whatever comes: a flood, a line without end, bytes that are no text."""
+"""The newest lines of a log in bounded memory, also for endless lines and bytes that are not text."""
 
 import re
 import threading
@@ -12,17 +12,17 @@ from zdd_tui.model.queries import LogLine, LogView
 
 MAX_LINES = 2000
 MAX_LINE_BYTES = 4096
-"""A longer line is cut there, and says by how much."""
+"""A longer line is truncated, and shows by how much."""
 
 _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)) ?")
 
 
 class LogBuffer:
-    """Takes bytes in one thread and shows lines to another.
+    """Takes bytes in one thread and returns lines to another.
 
     Args:
-        sanitize: what becomes of a line's text before it is kept, such as the masking of secrets.
-        has_timestamps: each line begins with the time at which it was written (RFC 3339), as the API does it.
+        sanitize: transforms the text of a line before it is stored, such as masking secrets.
+        has_timestamps: each line begins with its RFC 3339 time, as the Kubernetes API writes it.
     """
 
     def __init__(
@@ -32,25 +32,25 @@ class LogBuffer:
         self._has_timestamps = has_timestamps
         self._lines: deque[LogLine] = deque(maxlen=max_lines)
         self._partial_line = b""
-        self._dropped_bytes = 0  # bytes of the unfinished line that are not kept
+        self._dropped_bytes = 0  # of the unfinished line
         self._lock = threading.Lock()
         self._view = LogView()
         self._is_dirty = False
         self._total = 0
         self.last_timestamp = ""
-        """Of the newest stamped line, as it was written."""
+        """The time of the newest line, as it was written."""
 
     def append(self, chunk: bytes, *, after: str = "") -> None:
-        """Takes what has come; lines that no reader could see any more are counted, not decoded.
+        """Appends bytes of the stream; lines beyond the buffer's size are counted, not decoded.
 
         Args:
-            after: lines stamped at this moment or earlier are had already.
+            after: skip lines with this RFC 3339 time or an earlier one; they are stored already.
         """
         *whole, rest = (self._partial_line + chunk).split(b"\n")
         if after:
             whole = [line for line in whole if not _is_duplicate(line, after)]
         skipped = max(0, len(whole) - (self._lines.maxlen or 0))
-        made = [
+        lines = [
             self._decode_line(raw, self._dropped_bytes if at == 0 and not skipped else 0)
             for at, raw in enumerate(whole[skipped:])
         ]
@@ -59,17 +59,17 @@ class LogBuffer:
         self._dropped_bytes += max(0, len(rest) - MAX_LINE_BYTES)
         self._partial_line = rest[:MAX_LINE_BYTES]
         with self._lock:
-            self._lines.extend(made)
-            self._total += skipped + len(made)
+            self._lines.extend(lines)
+            self._total += skipped + len(lines)
             self._is_dirty = self._is_dirty or bool(whole)
 
     def flush(self) -> None:
-        """The stream has ended: an unfinished line is one all the same."""
+        """Ends the unfinished line, because the stream has ended."""
         if self._partial_line:
             self.append(b"\n")
 
     def add_note(self, text: str) -> None:
-        """A line of our own about the stream."""
+        """Appends a line about the stream itself."""
         with self._lock:
             self._lines.append(LogLine(text, is_note=True))
             self._total += 1
@@ -78,14 +78,14 @@ class LogBuffer:
     def set_state(
         self, state: Literal["connecting", "following", "ended", "lost"], error: str = "", hint: str = ""
     ) -> None:
-        """How the stream is."""
+        """Sets the state of the stream."""
         with self._lock:
             if (self._view.state, self._view.error, self._view.hint) != (state, error, hint):
                 self._view = replace(self._view, state=state, error=error, hint=hint)
                 self._is_dirty = True
 
     def snapshot(self) -> LogView:
-        """The kept lines; the very same object while nothing has changed."""
+        """The stored lines; the same object while nothing has changed."""
         with self._lock:
             if self._is_dirty:
                 self._is_dirty = False
@@ -101,8 +101,8 @@ class LogBuffer:
             at = _parse_timestamp(found[1])
             self.last_timestamp = found[1]
             text = text[found.end() :]
-        cut = f" … and {dropped_bytes:,} bytes more" if dropped_bytes else ""
-        return LogLine(self._sanitize(text) + cut, at)
+        suffix = f" … and {dropped_bytes:,} bytes more" if dropped_bytes else ""
+        return LogLine(self._sanitize(text) + suffix, at)
 
 
 def _is_duplicate(line: bytes, after: str) -> bool:

@@ -1,4 +1,4 @@
-"""What looks like a secret reads ``***``, wherever a text may be shown or stored."""
+"""Replaces secrets by ``***`` in everything that is shown or stored."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ _NAMED_PASSWORD = re.compile(r"""([?&]password=)(?!\$\{)[^&\s"']+""")
 
 
 def mask_secrets(value: Any) -> Any:
-    """A copy in which a password in a URL, or a token, that is no ${PLACEHOLDER} reads ``***``."""
+    """A copy with passwords in URLs and tokens masked; a ${PLACEHOLDER} stays."""
     if isinstance(value, str):
         value = _HTTP_PASSWORD.sub(r"\1***@", _URL_PASSWORD.sub(r"\1***@", value))
         return _TOKEN.sub(r"\1***", _NAMED_PASSWORD.sub(r"\1***", value))
@@ -26,7 +26,7 @@ def _mask_value(value: Any) -> Any:
     return value if isinstance(value, str) and value.startswith("${") else "***"
 
 
-# --- what others wrote: objects of a cluster, lines of a log ---------------------------------------------------------
+# Objects of a cluster and lines of a log: their secrets are recognised by name.
 
 _SECRET_NAME = re.compile(r"pass|secret|token|credential|private|api_?key|access_?key|auth", re.IGNORECASE)
 _SECRET_PAIR = re.compile(
@@ -38,20 +38,20 @@ _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 def mask_text(line: str) -> str:
-    """Passwords in addresses, bearer tokens and ``password=…`` read ``***``."""
+    """Masks passwords in addresses, bearer tokens and ``password=…``."""
     return _SECRET_PAIR.sub(r"\1***", _ANY_URL.sub(r"\1***@", str(mask_secrets(line))))
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether what goes by that name should be kept from sight."""
+    """Whether a field of that name holds a secret."""
     return _SECRET_NAME.search(name) is not None
 
 
 def clean_object(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a Kubernetes object without what nobody reads, in which whatever looks secret reads ``***``.
+    """A copy of a Kubernetes object without managedFields, with secrets masked.
 
-    Masked are a Secret's data, environment variables whose name says so, passwords in addresses, and ``password=…``
-    in arguments. The last applied configuration repeats all of it, so it is left out.
+    Masked are a Secret's data, environment variables with a secret name, passwords in addresses, and ``password=…`` in
+    arguments. The last applied configuration repeats all of them, so it is left out.
     """
     document: dict[str, Any] = _clean_value(raw)
     metadata = document.get("metadata")

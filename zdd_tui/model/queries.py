@@ -1,6 +1,6 @@
-"""What a detail screen asks, and what it is told: data that is fetched when somebody looks, never kept on the board.
+"""Queries of the detail screens, and their results: data that is read on demand, never part of the dashboard's state.
 
-Times are seconds since 1970 by the clock of the system that was asked, unless they say otherwise.
+Times are seconds since 1970 by the clock of the queried system, unless stated otherwise.
 """
 
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ ObjectKind = Literal["Pod", "ReplicaSet", "Deployment", "Service"]
 
 
 class Query(Generic[T_co]):
-    """A question to the systems behind the board; its type says what the answer is."""
+    """A query to the release's systems; the type parameter is its result."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeView:
-    """What a schema change makes of what, as far as a screen draws it.
+    """A schema change, as a screen draws it.
 
     Attributes:
         old_columns, new_columns: name, and the expression that computes it from the other side.
@@ -40,12 +40,12 @@ class ChangeView:
 
 @dataclass(frozen=True, slots=True)
 class RuleView:
-    """A rule of the guard, as its detail screen tells it.
+    """A rule of the guard, for its detail screen.
 
     Attributes:
-        properties: word and text of what it asks, of whom, over which time and against which limit.
-        interval: seconds between two looks.
-        action: what it asks for when it fails.
+        properties: label and text of its query, source, window and limit.
+        interval: seconds between two evaluations.
+        action: the guard's action when the rule fails.
     """
 
     name: str
@@ -54,7 +54,7 @@ class RuleView:
     action: GuardAction = GuardAction.ALERT
 
 
-# --- Kubernetes ----------------------------------------------------------------------------------------------------
+# Kubernetes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,10 @@ class ObjectDetail:
     """An object of the release's namespace.
 
     Attributes:
-        document: as the API gave it, without managedFields, with what looks secret masked.
-        yaml: the same, as kubectl would write it.
-        events: about it, the oldest first.
-        events_error: why there are none, where they could not be read.
+        document: as the API returned it, without managedFields and with secrets masked.
+        yaml: the document in the form of kubectl.
+        events: the object's events, oldest first.
+        events_error: why the events could not be read, else empty.
     """
 
     document: Mapping[str, Any]
@@ -87,9 +87,9 @@ class LogQuery:
     """A container's log.
 
     Attributes:
-        container: empty takes the pod's only one, or the one that the plan names.
-        previous: of the container that ended before the present one.
-        tail: how many lines of what is there already.
+        container: empty selects the pod's only container, or the one that the plan names.
+        previous: the log of the container before the last restart.
+        tail: number of existing lines to read.
     """
 
     pod: str
@@ -103,8 +103,8 @@ class LogLine:
     """One line.
 
     Attributes:
-        at: when it was written; None where that is not known.
-        is_note: it is ours, about the stream, and not the container's.
+        at: time of the line; None where it is unknown.
+        is_note: a message of zdd about the stream, not a line of the container.
     """
 
     text: str
@@ -117,9 +117,9 @@ class LogView:
     """The newest lines of a log.
 
     Attributes:
-        total: lines that came in all, the dropped ones included.
-        dropped: lines that came and are not kept any more, oldest first.
-        state: ``connecting``, ``following``, ``ended`` (there is no more to come) or ``lost`` (it is tried again).
+        total: lines received, the dropped ones included.
+        dropped: received lines that are no longer stored, the oldest ones.
+        state: ``connecting``, ``following``, ``ended`` (no more lines follow) or ``lost`` (it reconnects).
         error: why the log is lost, in one line.
     """
 
@@ -132,29 +132,29 @@ class LogView:
 
 
 class LogTail(Protocol):
-    """A log that is followed until somebody closes it."""
+    """A log that is followed until it is closed."""
 
     def snapshot(self) -> LogView:
-        """What is kept now; cheap, from any thread. The very same object while nothing has changed."""
+        """The stored lines; cheap, callable from any thread; the same object while nothing has changed."""
         ...
 
     def close(self) -> None:
-        """Ends the subscription; from any thread, more than once."""
+        """Ends the subscription; callable from any thread, and repeatedly."""
         ...
 
 
-# --- the store -----------------------------------------------------------------------------------------------------
+# The store
 
 
 @dataclass(frozen=True, slots=True)
 class AuditLog:
-    """What has happened in a release, as far as the audit goes back.
+    """The history of a release, as far as the audit goes back.
 
     Attributes:
         events: oldest first.
         commands: oldest first.
-        earlier_count: events that are left out at the beginning.
-        recorded_since: what was before is not known; None where the audit is known from its beginning.
+        earlier_count: number of events before the first one returned.
+        recorded_since: nothing is known before this time; None where the audit is complete.
     """
 
     events: tuple[Event, ...]
@@ -165,20 +165,20 @@ class AuditLog:
 
 @dataclass(frozen=True, slots=True)
 class AuditLogQuery(Query[AuditLog]):
-    """The audit of the release on the board."""
+    """The audit of the shown release."""
 
     limit: int = 5000
 
 
 @dataclass(frozen=True, slots=True)
 class PlanText:
-    """The plan as the release was registered with it, beside the file that it came from.
+    """The stored plan of the release, and the plan file.
 
     Attributes:
-        stored: with its ${PLACEHOLDERS}; passwords that stood in it all the same are masked.
-        at: when the release was registered.
-        path: of the file; empty where the dashboard was not opened with one.
-        file: its text now, masked like the stored one; None where it cannot be read.
+        stored: with its ${PLACEHOLDERS}; any passwords in it are masked.
+        at: time of the release's registration.
+        path: of the file; empty where the dashboard was opened without one.
+        file: its current text, masked like the stored one; None where it cannot be read.
         file_changed_at: by this machine's clock.
     """
 
@@ -193,7 +193,7 @@ class PlanText:
 
 @dataclass(frozen=True, slots=True)
 class PlanQuery(Query[PlanText]):
-    """The plan of the release on the board."""
+    """The plan of the shown release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ class RangeView:
 
     Attributes:
         kind: ``backfill`` or ``verify``.
-        lo, hi, cursor: key texts; None: from the start, to the end, not begun.
+        lo, hi, cursor: key texts; None: from the start, to the end, not started.
     """
 
     kind: str
@@ -216,7 +216,7 @@ class RangeView:
 
 @dataclass(frozen=True, slots=True)
 class MismatchView:
-    """A row whose two sides differ; its values are not kept anywhere."""
+    """A row whose two sides differ; its values are never stored."""
 
     key: tuple[str, ...]
     reason: str
@@ -225,12 +225,12 @@ class MismatchView:
 
 @dataclass(frozen=True, slots=True)
 class BackfillDetail:
-    """The backfill with what it runs.
+    """The backfill with its ranges and its SQL.
 
     Attributes:
         statement: the SQL of one batch.
-        query_plan: how the server would run it for the next page, from EXPLAIN without ANALYZE: nothing is run.
-        limits: what can be changed while it runs, by name.
+        query_plan: EXPLAIN without ANALYZE for the next batch; nothing is executed.
+        limits: the limits that can be changed while it runs, by name.
     """
 
     ranges: tuple[RangeView, ...] = ()
@@ -244,4 +244,4 @@ class BackfillDetail:
 
 @dataclass(frozen=True, slots=True)
 class BackfillQuery(Query[BackfillDetail]):
-    """The backfill of the release on the board."""
+    """The backfill of the shown release."""

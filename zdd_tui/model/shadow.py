@@ -1,6 +1,6 @@
-"""What a dark launch's counters say: does the new path agree with the old one, and is it fast enough?
+"""Counters and samples of a dark launch: whether the new path agrees with the old one, and is fast enough.
 
-The counters are those of :mod:`zdd_tui.service.shadow`, which stands alone; a test compares the names.
+:mod:`zdd_tui.service.shadow` writes both and imports nothing of zdd; a test compares the names.
 """
 
 import json
@@ -24,10 +24,10 @@ GateResult = tuple[Verdict, str]
 
 @dataclass(frozen=True, slots=True)
 class ShadowCounters:
-    """Counters of one pod, or of many together, since their processes began or since a look before.
+    """Counters of one pod, or the sum of many, since their processes started or since an earlier sample.
 
     Attributes:
-        old, new: ``requests`` are comparisons, ``errors`` those that went badly; each with its side's latencies.
+        old, new: ``requests`` are comparisons, ``errors`` the failed ones; each with the latencies of its side.
         results: comparisons by result.
         fields: mismatches by the field that differs.
     """
@@ -39,7 +39,7 @@ class ShadowCounters:
 
     @classmethod
     def from_samples(cls, samples: Iterable[MetricSample], path: str) -> Self:
-        """From the lines of a pod's /metrics."""
+        """Reads the samples of a pod's /metrics."""
         results: dict[str, float] = {}
         fields: dict[str, float] = {}
         buckets: dict[str, dict[float, float]] = {"old": {}, "new": {}}
@@ -60,7 +60,7 @@ class ShadowCounters:
         )
 
     def since(self, before: "ShadowCounters") -> "ShadowCounters":
-        """What came after an earlier look at the same pod; a pod that began anew counts from zero."""
+        """The difference from an earlier sample of the same pod; a restarted pod counts from zero."""
         if sum(self.results.values()) < sum(before.results.values()):
             return self
         return ShadowCounters(
@@ -80,7 +80,7 @@ class ShadowCounters:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """For the record of a step. Infinity has no JSON: bounds are texts."""
+        """For the detail of a step. JSON has no infinity, so bounds are texts."""
         return {
             "results": dict(self.results),
             "fields": dict(self.fields),
@@ -96,29 +96,29 @@ class ShadowCounters:
 
 
 def evaluate_agreement(counters: ShadowCounters, dark: Dark) -> GateResult:
-    """Whether few enough comparisons went badly."""
+    """The gate for the share of failed comparisons."""
     total, bad = counters.new.requests, counters.new.errors
     if total < dark.min_sample and bad <= _max_mismatches(dark, dark.min_sample):
-        return Verdict.INCONCLUSIVE, f"{total:.0f} comparisons in this phase; wanted: {dark.min_sample}"
+        return Verdict.INCONCLUSIVE, f"{total:.0f} comparisons in this phase; required: {dark.min_sample}"
     share = 100 * bad / total
-    told = ", ".join(f"{counters.results[name]:.0f} {name}" for name in FAILED_RESULTS if counters.results.get(name))
-    where = ", ".join(name for name, count in sorted(counters.fields.items()) if count)
-    reason = f"{bad:.0f} of {total:.0f} comparisons went badly ({share:.3g}%, limit {dark.max_mismatch:g}%)"
-    reason += f": {told}" if told else ""
-    reason += f"; differs: {where}" if where else ""
+    counts = ", ".join(f"{counters.results[name]:.0f} {name}" for name in FAILED_RESULTS if counters.results.get(name))
+    fields = ", ".join(name for name, count in sorted(counters.fields.items()) if count)
+    reason = f"{bad:.0f} of {total:.0f} comparisons failed ({share:.3g}%, limit {dark.max_mismatch:g}%)"
+    reason += f": {counts}" if counts else ""
+    reason += f"; differs: {fields}" if fields else ""
     return (Verdict.PASS if share <= dark.max_mismatch else Verdict.FAIL), reason
 
 
 def evaluate_latency(counters: ShadowCounters, dark: Dark) -> GateResult:
-    """Whether the new path's latency is not too many times the old one's."""
+    """The gate for the new path's latency, relative to the old one's."""
     old = WindowStats("old", buckets=counters.old.buckets)
     new = WindowStats("new", buckets=counters.new.buckets)
     if min(old.observations, new.observations) < dark.min_sample:
-        seen = min(old.observations, new.observations)
-        return Verdict.INCONCLUSIVE, f"{seen:.0f} latencies in this phase; wanted: {dark.min_sample}"
+        count = min(old.observations, new.observations)
+        return Verdict.INCONCLUSIVE, f"{count:.0f} latencies in this phase; required: {dark.min_sample}"
     before, after = old.quantile(dark.latency_quantile), new.quantile(dark.latency_quantile)
     if not before or after is None:
-        return Verdict.INCONCLUSIVE, "the latencies cannot be told from the buckets"
+        return Verdict.INCONCLUSIVE, "the buckets do not determine the latency"
     ratio = after / before
     reason = f"p{100 * dark.latency_quantile:g} {1000 * after:.1f} ms, old path {1000 * before:.1f} ms: "
     reason += f"{ratio:.2f} times, limit {dark.max_latency_ratio:g}"
@@ -142,18 +142,17 @@ def _add_counters(one: Mapping[Any, float], other: Mapping[Any, float]) -> dict[
     return {key: one.get(key, 0.0) + other.get(key, 0.0) for key in one.keys() | other.keys()}
 
 
-# --- Samples of a dark launch: which answers differ. The service library writes them to the pods' logs.
+# Samples of a dark launch: which results differ. The service library writes them to the pods' logs.
 #
-# What a line may hold is decided where it is written (:mod:`zdd_tui.service.shadow`): values only of fields that the
-# application says may be shown, of all others their shape. Here whatever looks like a secret is masked all the same.
-# A test holds the two sides together.
+# :mod:`zdd_tui.service.shadow` decides what a line may hold: values only of fields that the application allows, of all
+# others their shape. Secrets are masked here all the same.
 
 
 LOG_PREFIX = "shadow-sample "
-"""In a line of a log: a JSON object follows."""
+"""Precedes a JSON object in a line of a log."""
 
 MAX_SAMPLES = 20
-"""Samples that are kept and shown, the newest."""
+"""Number of samples that are stored and shown, the newest ones."""
 
 ComparisonFailure = Literal["mismatch", "error", "timeout"]
 _KINDS = ("mismatch", "error", "timeout")
@@ -161,7 +160,7 @@ _KINDS = ("mismatch", "error", "timeout")
 
 @dataclass(frozen=True, slots=True)
 class FieldDifference:
-    """A field whose values differ: as JSON, or their shapes, and what tells the two apart."""
+    """A field whose values differ: as JSON or as shapes, and the kind of difference."""
 
     name: str
     old: str
@@ -171,14 +170,14 @@ class FieldDifference:
 
 @dataclass(frozen=True, slots=True)
 class ShadowSample:
-    """One comparison that went badly.
+    """One failed comparison.
 
     Attributes:
         at: seconds since 1970 by the pod's clock.
-        number: how many mismatches, or failures, the pod's process had by then.
-        unit: whose request it was, such as a user's id.
-        omitted_fields: fields that differ too and are not told.
-        error: the exception's type, where the new path failed or was late.
+        number: mismatches, or failures, of the pod's process so far.
+        unit: the unit of the request, such as a user's id.
+        omitted_fields: number of further fields that differ.
+        error: the exception's type, where the new path failed or timed out.
     """
 
     pod: str
@@ -193,14 +192,14 @@ class ShadowSample:
 
 @dataclass(frozen=True, slots=True)
 class ShadowSamples:
-    """What the logs of all pods hold.
+    """The samples in the logs of all pods.
 
     Attributes:
-        samples: the newest, newest first.
-        total_failures: how many went badly by what the samples say; there may have been more since.
-        logs_read: how many logs were read.
-        logs_not_read: how many were not; `why` is the first reason.
-        lines_per_log: how many of each log's last lines were looked at to begin with.
+        samples: the newest ones, newest first.
+        total_failures: failed comparisons according to the samples; more may have followed.
+        logs_read: number of logs that were read.
+        logs_not_read: number of logs that could not be read; ``not_read_reason`` is the first reason.
+        lines_per_log: number of last lines of each log that were read first.
     """
 
     samples: tuple[ShadowSample, ...] = ()
@@ -213,13 +212,13 @@ class ShadowSamples:
 
 @dataclass(frozen=True, slots=True)
 class ShadowQuery(Query[ShadowSamples]):
-    """The samples of the dark launch on the board."""
+    """The samples of the shown dark launch."""
 
 
 def parse_sample(line: str, pod: str, path: str) -> ShadowSample | None:
-    """The sample that a line of a log holds; None where it holds none, or one of another path.
+    """The sample in a line of a log; None where it has none, or one of another path.
 
-    An application that logs in JSON has it in one of its texts.
+    An application that logs in JSON has the sample in one of its strings.
     """
     found = _find_sample_json(line)
     if not found or get_text(found, "path") != path:
@@ -240,7 +239,7 @@ def parse_sample(line: str, pod: str, path: str) -> ShadowSample | None:
 
 
 def select_newest_samples(samples: Iterable[ShadowSample]) -> tuple[ShadowSample, ...]:
-    """The newest, each once."""
+    """The newest samples without duplicates."""
     return tuple(sorted(set(samples), key=lambda each: (each.at, each.pod, each.number), reverse=True)[:MAX_SAMPLES])
 
 
@@ -268,5 +267,5 @@ def _parse_fields(raw_fields: Any) -> Iterable[FieldDifference]:
 
 
 def _mask_unless_shape(name: str, value: str) -> str:
-    """A shape holds no data and stays as it is; JSON never begins like one."""
+    """Masks a value, but not a shape: that holds no data, and JSON never begins with ``<``."""
     return "***" if is_secret_name(name) and not value.startswith("<") else mask_text(value)

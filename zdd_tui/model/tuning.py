@@ -1,8 +1,8 @@
-"""Limits of a backfill that an operator changes while it runs: which there are, what is in force, faster and slower.
+"""Limits of a backfill that an operator changes while it runs.
 
-A **tuning** is what differs from the plan: pairs of a limit's name and its value, sorted by name, stored with the
-release. It never changes the plan. What is asked for is a mapping of names to values; ``"plan"`` as a value takes the
-limit back to the plan's own, ``None`` lifts one that may be lifted.
+A **tuning** holds the differences from the plan: pairs of a limit's name and its value, sorted by name, stored with the
+release. It never changes the plan. A request maps names to values; the value ``"plan"`` restores the plan's value,
+``None`` removes an optional limit.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,13 +18,13 @@ from zdd_tui.model.plan.base import Backfill
 LimitValue = int | float | None
 Tuning = tuple[tuple[str, LimitValue], ...]
 RequestedLimits = Mapping[str, object]
-"""Name to value: a number, a text as the plan has it (``500ms``), None, or PLAN."""
+"""Name to value: a number, a text as in the plan (``500ms``), None, or PLAN_VALUE."""
 
 PLAN_VALUE = "plan"
-"""The value that takes a limit back to the plan's own."""
+"""The value that restores the plan's limit."""
 
 SPEEDS = (10, 25, 50, 75, 100)
-"""Percent that :func:`slow_down` and :func:`speed_up` step through."""
+"""The steps of :func:`slow_down` and :func:`speed_up`, in percent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class LimitSpec:
     Attributes:
         key: as in the plan's `backfill:`.
         unit: ``rows``, ``rows/s``, ``s``, ``%``, ``MB/s``, ``workers``.
-        optional: it may be none, which lifts it.
-        help: what it does, in one line, as the plan's schema says it.
+        optional: it may be none, which removes it.
+        help: one line, from the plan's schema.
     """
 
     key: str
@@ -63,13 +63,13 @@ _OPTIONAL = frozenset({"max_rows_per_second", "max_wal_mb_per_second"})
 LIMITS = tuple(
     LimitSpec(key, unit, key in _OPTIONAL, Backfill.model_fields[key].description or "") for key, unit in _UNITS.items()
 )
-"""In the order in which screens list them."""
+"""In the order of the screens."""
 
 
 def effective_limits(plan: Backfill, tuning: Tuning) -> Backfill:
-    """The limits that hold now. A stored value that the plan's rules do not allow any more is left out."""
+    """The limits in effect. A stored value that the plan's rules no longer allow is ignored."""
     if not tuning:
-        return plan  # asked with every board
+        return plan  # the usual case, on every repaint
     try:
         return _with_changes(plan, dict(tuning))
     except ValidationError:
@@ -84,7 +84,7 @@ def effective_limits(plan: Backfill, tuning: Tuning) -> Backfill:
 
 
 def apply_tuning(plan: Backfill, tuning: Tuning, requested: RequestedLimits) -> Tuning:
-    """The tuning after what is asked for; a value that is the plan's own is no tuning.
+    """The tuning after a request; a value equal to the plan's is not stored.
 
     Raises:
         PlanError: no such limit (names the nearest), or a value that the plan's rules do not allow.
@@ -109,18 +109,18 @@ def apply_tuning(plan: Backfill, tuning: Tuning, requested: RequestedLimits) -> 
 
 
 def parse_requested_limits(assignments: Sequence[str]) -> dict[str, object]:
-    """``key=value`` as typed: ``speed=50``, ``max_rows_per_second=5k`` or ``none``, ``batch_rows=plan``.
+    """Parses ``key=value``: ``speed=50``, ``max_rows_per_second=5k`` or ``none``, ``batch_rows=plan``.
 
     Raises:
-        PlanError: a word is not of that form.
+        PlanError: an assignment has another form.
     """
-    asked: dict[str, object] = {}
+    requested: dict[str, object] = {}
     for word in assignments:
         key, equals, text = word.partition("=")
         if not (key and equals and text):
-            raise PlanError(f"{word!r} is no change of a limit", "write it as key=value, such as speed=50")
-        asked[key.strip()] = _parse_value(text.strip())
-    return asked
+            raise PlanError(f"{word!r} is not a change of a limit", "write it as key=value, such as speed=50")
+        requested[key.strip()] = _parse_value(text.strip())
+    return requested
 
 
 def _parse_value(text: str) -> object:
@@ -135,24 +135,24 @@ def _parse_value(text: str) -> object:
 
 
 def reset_to_plan(tuning: Tuning) -> dict[str, object]:
-    """What to ask for so that the plan's own limits hold again."""
+    """The request that restores every limit of the plan."""
     return {key: PLAN_VALUE for key, _ in tuning}
 
 
 def slow_down(limits: Backfill) -> dict[str, object]:
-    """One step slower: what to ask for; empty at the slowest."""
+    """The request for one step slower; empty at the slowest."""
     below = [speed for speed in SPEEDS if speed < limits.speed]
     return {"speed": below[-1]} if below else {}
 
 
 def speed_up(limits: Backfill) -> dict[str, object]:
-    """One step faster: what to ask for; empty at full speed."""
+    """The request for one step faster; empty at full speed."""
     above = [speed for speed in SPEEDS if speed > limits.speed]
     return {"speed": above[0]} if above else {}
 
 
 def describe_tuning(plan: Backfill, tuning: Tuning) -> tuple[str, ...]:
-    """What is tuned, one text a limit: ``max_rows_per_second 5k (plan: none)``."""
+    """The changed limits, one text each: ``max_rows_per_second 5k (plan: none)``."""
     limits = effective_limits(plan, tuning)
     return tuple(
         f"{key} {format_limit(key, getattr(limits, key))} (plan: {format_limit(key, getattr(plan, key))})"
@@ -162,18 +162,18 @@ def describe_tuning(plan: Backfill, tuning: Tuning) -> tuple[str, ...]:
 
 
 def describe_limit_changes(plan: Backfill, before: Tuning, after: Tuning) -> str:
-    """What a change does, for the audit: ``speed 100% -> 50%``; says so where it changes nothing."""
+    """The effect of a change, for the audit: ``speed 100% -> 50%``, or ``limits unchanged``."""
     old, new = effective_limits(plan, before), effective_limits(plan, after)
     changed = [
         f"{key} {format_limit(key, getattr(old, key))} -> {format_limit(key, getattr(new, key))}"
         for key in _UNITS
         if getattr(old, key) != getattr(new, key)
     ]
-    return ", ".join(changed) or "every limit is as it was"
+    return ", ".join(changed) or "limits unchanged"
 
 
 def format_limit(key: str, value: LimitValue) -> str:
-    """A limit's value for people: ``5k``, ``150ms``, ``50%``, ``none``."""
+    """A limit's value for screens: ``5k``, ``150ms``, ``50%``, ``none``."""
     if value is None:
         return "none"
     match _UNITS[key]:
@@ -195,11 +195,11 @@ def _with_changes(plan: Backfill, changes: Mapping[str, object]) -> Backfill:
 def _to_plan_error(error: ValidationError, plan: Backfill) -> PlanError:
     first = error.errors()[0]
     key = str(first["loc"][0]) if first["loc"] else ""
-    what = str(first["msg"]).removeprefix("Value error, ")
-    if not key:  # two limits that do not go together
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    if not key:  # two limits that contradict each other
         return PlanError(
-            f"backfill: {what}",
+            f"backfill: {reason}",
             f"change both at once (the plan has batch_rows={plan.batch_rows}, batch_rows_max={plan.batch_rows_max})",
         )
     help_text = Backfill.model_fields[key].description
-    return PlanError(f"backfill.{key}: {what}, got {first['input']!r}", f"{key}: {help_text}")
+    return PlanError(f"backfill.{key}: {reason}, got {first['input']!r}", f"{key}: {help_text}")

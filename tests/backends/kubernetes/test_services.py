@@ -20,7 +20,7 @@ from zdd_tui.backends.kubernetes.services import (
     set_service_selector,
 )
 from zdd_tui.backends.metrics.probe import run_smoke_checks
-from zdd_tui.checks.plan import check_service_switch, require_not_owned_by_others
+from zdd_tui.checks.cluster import check_service_switch, require_not_owned_by_others
 from zdd_tui.model.errors import ClusterError, Refused, StaleEpoch
 from zdd_tui.model.plan.file import load_plan
 from zdd_tui.model.plan.strategies import BlueGreenPlan, SmokeCheck
@@ -182,7 +182,7 @@ async def test_check_tells_what_will_be_switched(api: ClusterClient) -> None:
 
 async def test_check_refuses_a_service_of_another_release_and_a_taken_name(api: ClusterClient) -> None:
     await make_green(api, owner="two")
-    with pytest.raises(ClusterError, match=f"deployment '{GREEN}' is there already"):
+    with pytest.raises(ClusterError, match=f"deployment '{GREEN}' exists already"):
         await check_service_switch(api.cluster, plan())
     await acquire_service(api.cluster, NAME, owner="two", epoch=1)
     with pytest.raises(ClusterError, match="in the hands of release 'two'") as refused:

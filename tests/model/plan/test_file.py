@@ -1,5 +1,6 @@
 """Plans and the errors that name file, line, key and the nearest spelling."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -45,11 +46,30 @@ def test_the_hash_is_of_the_content() -> None:
     assert elsewhere.hash == same.hash, "a rotated password is not another plan"
 
 
+@pytest.mark.parametrize("written", ["Expand/Contract", "expand/contract", "EXPAND-CONTRACT"])
+def test_every_way_to_write_a_strategy_is_one_plan(written: str) -> None:
+    loaded = load(EXAMPLE.replace("strategy: expand-contract", f"strategy: {written}"))
+    assert loaded.plan.strategy == loaded.document["strategy"] == "expand-contract"
+    assert loaded.hash == load(EXAMPLE).hash
+
+
+@pytest.mark.parametrize(
+    ("declared", "name", "expected"),
+    [("", "prod-eu", True), ("", "staging", False), ("false", "prod-eu", False), ("true", "staging", True)],
+)
+def test_a_plan_decides_what_production_is_and_its_name_only_where_it_does_not(
+    declared: str, name: str, expected: bool
+) -> None:
+    line = f"\nproduction: {declared}" if declared else ""
+    text = re.sub(r"(?m)^(production|environment):.*\n", "", EXAMPLE) + f"environment: {name}{line}\n"
+    assert load(text).plan.is_production is expected
+
+
 @pytest.mark.parametrize(
     ("old", "new", "at", "key", "hint"),
     [
         ("lock_timeout:", "lock_timeot:", "lock_timeot", "database.lock_timeot", "did you mean lock_timeout?"),
-        ("strategy: expand/contract", "strategy: expand-contract", "strategy:", "strategy", "expand/contract?"),
+        ("strategy: expand-contract", "strategy: expand-contrac", "strategy:", "strategy", "mean expand-contract?"),
         ("200ms", "soon", "lock_timeout:", "database.lock_timeout", "500ms, 10s, 2m"),
         ("  deployment: users-api\n", "", "kubernetes:", "kubernetes.deployment", "missing"),
         ("dual_write: application", "dual_write: app", "dual_write:", "change.dual_write", "application?"),
@@ -60,13 +80,13 @@ def test_the_hash_is_of_the_content() -> None:
         ("_read", "_write", "flags:", "flags", "must be two flags"),
         ("first_name: split", "full_name: split", "change:", "change", "either new or old"),
         ("table: public.users", "table: a.b.c", "table:", "change.table", "users or public.users"),
-        ("name: users-full-name", "name: x\nname: y", "name: y", "name", "there twice"),
+        ("name: users-full-name", "name: x\nname: y", "name: y", "name", "defined twice"),
         ("${REDIS_URL}", "${REDIS}", "url:", "flags.url", "REDIS is not set"),
         ("${REDIS_URL}", "${}", "url:", "flags.url", "${NAME}"),
         ("- CREATE INDEX", "- 7\n    - CREATE INDEX", "- 7", "change.indexes[0]", "valid string"),
     ],
 )
-def test_an_error_names_file_line_key_and_mend(old: str, new: str, at: str, key: str, hint: str) -> None:
+def test_an_error_names_file_line_key_and_hint(old: str, new: str, at: str, key: str, hint: str) -> None:
     text = EXAMPLE.replace(old, new)
     assert text != EXAMPLE
     with pytest.raises(PlanError) as caught:
@@ -82,14 +102,14 @@ def test_a_near_miss_in_the_environment_is_named() -> None:
         load(EXAMPLE, {"DATABASE_URI": "x", "REDIS_URL": "y"})
 
 
-def test_all_errors_are_told_at_once() -> None:
+def test_all_errors_are_reported_at_once() -> None:
     with pytest.raises(PlanError) as caught:
         load(EXAMPLE.replace("deployment:", "deploymnt:").replace("200ms", "soon"))
     assert str(caught.value).count("plan.yaml:") == 3
 
 
 @pytest.mark.parametrize("text", ["", "a: [", "- just\n- a list", "\t", "plain"])
-def test_what_is_no_plan_says_so(text: str) -> None:
+def test_a_text_that_is_no_plan_is_refused(text: str) -> None:
     with pytest.raises(PlanError, match=r"plan\.yaml"):
         load(text)
 

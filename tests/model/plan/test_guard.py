@@ -69,25 +69,28 @@ def test_a_guard_that_only_alerts_closes_no_gate() -> None:
     [
         ("metric: error-rate, limit: 1", "never exceeds 100%, so with 100% this rule could never fire"),
         ("metric: error-rate, limit: 100%", "could never fire"),
-        ("metric: error-rate, limit: .inf", "could never be broken"),
+        ("metric: error-rate, limit: .inf", "can never be exceeded"),
         ("metric: error-rate, limit: 200ms", "a share such as 1%"),
         ("metric: latency, limit: 5%", "a time such as 200ms"),
         ("metric: error-rate", "it has no limit"),
         ("metric: error-rate, compare: {difference: 100%}", "could never fire"),
-        ("metric: error-rate, limit: 1%, window: 1s", "fewer than two looks"),
+        ("metric: error-rate, limit: 1%, window: 1s", "fewer than two checks"),
         ("metric: error-rate, limit: 1%, for: 2h", "less than or equal to 3600"),
-        ("metric: latency, compare: {rank_test: 0.01}, window: 6s", "3 looks in a window of 6.0s can at best"),
+        (
+            "metric: latency, compare: {rank_test: 0.01}, window: 6s",
+            "3 checks in a window of 6.0s reach a p-value of 0.05 at best",
+        ),
         ("metric: latency, compare: {ratio: 2, difference: 1s}", "exactly one of"),
         ("metric: error-rate, burn: {objective: 90%}", "an error rate of 144%"),
         ("metric: error-rate, burn: {objective: 99%, long: 1m, short: 5m}", "short must be shorter"),
-        ("metric: error-rate, burn: {objective: 99.9%}, limit: 1%", "burn makes the limit by itself"),
+        ("metric: error-rate, burn: {objective: 99.9%}, limit: 1%", "burn computes the limit"),
         ("metric: latency, burn: {objective: 99.9%}", "belongs to metric: error-rate"),
-        ("metric: query, query: up, limit: 1", "there is no Prometheus to ask"),
+        ("metric: query, query: up, limit: 1", "no Prometheus server is configured"),
         ("metric: query, limit: 1", "needs query"),
         ("metric: query, query: up, limit: 1, min_samples: 5", "min_samples can never be reached"),
         ("metric: query, query: up, limit: 1, compare: {ratio: 2}", "needs both compare and baseline"),
         ("metric: error-rate, source: prometheus, limit: 1%", "write it as metric: query"),
-        ("metric: error-rate, source: probe, limit: 1%", "there is no probe"),
+        ("metric: error-rate, source: probe, limit: 1%", "no probe is configured"),
         ("metric: error-rate, limit: 1%, query: up", "belong to metric: query"),
         ("metric: restarts, limit: 1, min_samples: 5", "leave out compare and min_samples"),
         ("metric: errorrate, limit: 1%", "did you mean error-rate?"),
@@ -95,12 +98,12 @@ def test_a_guard_that_only_alerts_closes_no_gate() -> None:
         ("metric: latency, limit: 1s, quantile: p0", "a quantile lies between 0 and 1"),
         ("metric: latency, limit: -1", "greater than or equal to 0"),
         ("metric: latency, limit: .nan", "greater than or equal to 0"),
-        ("metric: latency, compare: {difference: .inf}", "compare.difference: a limit without end"),
-        ("metric: latency, compare: {ratio: .inf}", "a ratio without end"),
-        ("metric: error-rate, limit: 1%, window: .inf", "a duration has an end"),
-        ("metric: error-rate, limit: 1%, for: .inf", "a duration has an end"),
-        ("metric: error-rate, limit: 1%, no_data: {after: .nan}", "a duration has an end"),
-        ("metric: error-rate, burn: {objective: 99.9%, long: .inf}", "a duration has an end"),
+        ("metric: latency, compare: {difference: .inf}", "compare.difference: an infinite limit"),
+        ("metric: latency, compare: {ratio: .inf}", "an infinite ratio"),
+        ("metric: error-rate, limit: 1%, window: .inf", "a duration must be finite"),
+        ("metric: error-rate, limit: 1%, for: .inf", "a duration must be finite"),
+        ("metric: error-rate, limit: 1%, no_data: {after: .nan}", "a duration must be finite"),
+        ("metric: error-rate, burn: {objective: 99.9%, long: .inf}", "a duration must be finite"),
         ("metric: error-rate, burn: {objective: 99.9%, factor: .inf}", "could never fire"),
         ("metric: error-rate, compare: {ratio: 2}, limit: 100%", "could never fire"),
         ("metric: restarts, limit: 1, compare: {ratio: 2}", "leave out compare and min_samples"),
@@ -124,11 +127,11 @@ def test_a_rule_that_could_never_fire_or_makes_no_sense_is_refused_with_its_plac
             "metric: error-rate, source: probe, limit: 1%, min_samples: 31",
             "30 probes",
         ),
-        ("probe: {url: 'http://shop/ready'}", "metric: latency, source: probe, limit: 3s", "gives up after 2.0s"),
+        ("probe: {url: 'http://shop/ready'}", "metric: latency, source: probe, limit: 3s", "times out after 2.0s"),
         (
             "probe: {url: 'http://shop/ready'}",
             "metric: error-rate, source: probe, compare: {ratio: 2}",
-            "does not tell new from old",
+            "cannot tell new from old",
         ),
         (
             "probe: {path: /ready}",
@@ -157,7 +160,7 @@ def test_names_are_unique_and_there_is_a_rule() -> None:
     rule = {"name": "a", "metric": "restarts", "limit": 1}
     with pytest.raises(ValueError, match="two rules have the name a"):
         Guard.model_validate({"rules": [rule, rule]})
-    with pytest.raises(ValueError, match="guards nothing"):
+    with pytest.raises(ValueError, match="checks nothing"):
         Guard.model_validate({"rules": []})
 
 

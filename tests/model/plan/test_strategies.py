@@ -10,7 +10,7 @@ from zdd_tui.engine.steps.registry import STEPS
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.file import load_plan
-from zdd_tui.model.plan.strategies import PLAN_CLASSES
+from zdd_tui.model.plan.strategies import PLAN_CLASSES, normalize_strategy, strategy_title
 from zdd_tui.model.release.preview import preview_command, preview_step, preview_undo
 from zdd_tui.model.release.state import CommandKind, Release
 from zdd_tui.model.release.strategies import build_strategy
@@ -58,7 +58,7 @@ def test_every_step_and_gate_of_a_strategy_can_be_run_judged_and_shown(text: str
     for name in later:
         assert {gate.name for gate in build_strategy(plan.for_region(name)).entry} <= set(GATES)
     for phase in strategy.phases:
-        assert phase.gates, f"{phase.name} can be left without a look"
+        assert phase.gates, f"{phase.name} can be left without a gate"
         assert {gate.name for gate in phase.gates} <= set(GATES)
     assert strategy.phases[-1].name == "cleanup"
     assert preview_command(plan, Release(plan.name, "hash", strategy), CommandKind.ADVANCE)
@@ -76,7 +76,7 @@ def test_every_strategy_has_an_example() -> None:
         (ROLLING, "strategy: rolling", "strategy: 7", "strategy", "known: "),
         (ROLLING, "image:", "imag:", "kubernetes.imag", "did you mean image?"),
         (ROLLING, "gates:", "canary: {}\ngates:", "canary", "unknown key"),
-        (CANARY, "20, 50", "20, 120", "canary.weights", "120 is over 100"),
+        (CANARY, "20, 50", "20, 120", "canary.weights", "between 1 and 99 percent, got 120"),
         (CANARY, "20, 50", "50, 20", "canary.weights", "must grow, and 20 follows 50"),
         (CANARY, "20, 50", "20, 20", "canary.weights", "must grow, and 20 follows 20"),
         (CANARY, "20, 50", "0", "canary.weights", "between 1 and 99"),
@@ -97,6 +97,14 @@ def test_a_plan_that_cannot_be_meant_is_refused_by_name(text: str, old: str, new
     assert hint in str(caught.value)
 
 
+def test_a_strategy_is_read_in_the_form_that_is_shown() -> None:
+    for name in PLAN_CLASSES:
+        assert strategy_title(name) != name
+        assert normalize_strategy(strategy_title(name)) == name
+        assert normalize_strategy(name) == name
+    assert normalize_strategy(" blue/green ") == "blue-green"
+
+
 def test_only_plans_with_flags_ask_for_redis() -> None:
     assert load(ROLLING).redis_url is None
     assert load(CANARY).redis_url is None
@@ -105,7 +113,7 @@ def test_only_plans_with_flags_ask_for_redis() -> None:
 
 @pytest.mark.parametrize("stable", [1, 2, 3, 4, 7, 10, 50])
 @pytest.mark.parametrize("tolerance", [0, 5])
-def test_a_weight_is_had_as_near_as_pods_allow_or_refused(stable: int, tolerance: int) -> None:
+def test_a_weight_is_matched_as_closely_as_pods_allow_or_refused(stable: int, tolerance: int) -> None:
     for weight in range(1, 100):
         nearest = min(abs(percent_of_pods(pods, stable) - weight) for pods in range(1, 99 * stable + 1))
         if nearest <= tolerance:
@@ -123,7 +131,7 @@ def test_no_pod_has_no_share() -> None:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "replicas", "why"),
+    ("strategy", "replicas", "reason"),
     [
         ({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}, 4, ""),
         ({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "0%", "maxSurge": "1%"}}, 4, ""),
@@ -135,6 +143,6 @@ def test_no_pod_has_no_share() -> None:
         ({"type": "Recreate"}, 4, "Recreate"),
     ],
 )
-def test_a_rollout_that_takes_capacity_away_is_known_before(strategy: object, replicas: int, reason: str) -> None:
+def test_a_rollout_that_reduces_capacity_is_refused_before(strategy: object, replicas: int, reason: str) -> None:
     view = project_deployment({"metadata": {"name": "x"}, "spec": {"replicas": replicas, "strategy": strategy}})
     assert (reason in reduces_capacity(view)) if reason else reduces_capacity(view) == ""

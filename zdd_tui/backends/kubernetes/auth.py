@@ -101,7 +101,7 @@ async def open_api_session(kubeconfig: str | None, context: str | None) -> ApiSe
             return "in-cluster"
     elif not exists:
         raise ClusterError(
-            f"no kubeconfig at {source}", "name one with --kubeconfig or KUBECONFIG, or run inside the cluster"
+            f"no kubeconfig at {source}", "set kubernetes.kubeconfig or KUBECONFIG, or run inside the cluster"
         )
     else:
 
@@ -140,7 +140,7 @@ async def _load_credentials(
             title = f"no context {context!r} in {source}"
             raise ClusterError(title, "list them with: kubectl config get-contexts") from error
         if "current-context" in str(error):
-            raise ClusterError(f"{source} has no current context", "name one with --context") from error
+            raise ClusterError(f"{source} has no current context", "set kubernetes.context in the plan") from error
         if "exec:" in str(error):  # the library quotes what the plugin printed, which may be a token
             title = f"the credential plugin named in {source} failed"
             raise ClusterError(title, "see why with: kubectl version") from None

@@ -17,19 +17,15 @@ from zdd_tui.model.doctor.facts import (
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.guard.reading import GuardAction
 from zdd_tui.model.plan.base import BasePlan, Plan
-from zdd_tui.model.plan.strategies import Canary, CanaryFlag, CanaryPlan, DarkLaunchPlan, SingleImagePlan
+from zdd_tui.model.plan.strategies import SingleImagePlan
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.strategies import build_strategy
 
 
 def find_flag_owner(plan: BasePlan) -> tuple[str | None, date | None]:
-    """Owner and expiry of the plan's flags."""
-    match plan:
-        case Plan() | DarkLaunchPlan():
-            return plan.flags.owner, plan.flags.expires
-        case CanaryPlan(canary=Canary(flag=CanaryFlag() as flag)):
-            return flag.owner, flag.expires
-    return None, None
+    """The owner of the plan's flags, and the date by which they must be removed."""
+    section = plan.flag_section
+    return (section.owner, section.expires) if section else (None, None)
 
 
 def list_images(plan: BasePlan, workload: WorkloadFacts | None) -> Iterator[tuple[str, str]]:

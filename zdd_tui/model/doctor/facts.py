@@ -317,6 +317,7 @@ class DoctorFacts:
     Attributes:
         now: of this machine.
         flags: the stored values in Redis by key; None for one that does not exist.
+        refusals: title and hint of each reason for which `zdd check --offline` refuses the plan.
     """
 
     plan: BasePlan
@@ -328,5 +329,6 @@ class DoctorFacts:
     history: Fact[ReleaseHistory] = Fact()
     flags: Fact[dict[str, str | None]] = Fact()
     names: Fact[tuple[DnsFacts, ...]] = Fact()
+    refusals: Fact[tuple[tuple[str, str], ...]] = Fact()
     file: Fact[FileFacts] = Fact()
     migrations: Fact[MigrationFacts] = Fact()

@@ -39,7 +39,7 @@ def check_breaking_migration(facts: DoctorFacts) -> Iterator[Observation]:
     if not isinstance(plan, Plan):
         yield from _check_shipped_sql(facts)
         return
-    yield pass_observation(f"{plan.strategy}: the schema changes beside the old one, `zdd check` holds the DDL to that")
+    yield from _check_ddl(facts)
     history, queries = facts.history.value, facts.queries.value
     if history is None:
         yield facts.history.as_unknown
@@ -69,6 +69,17 @@ def check_breaking_migration(facts: DoctorFacts) -> Iterator[Observation]:
         )
     elif not proven and not queries.unavailable:
         yield pass_observation(f"after the cutover: no query names {old}")
+
+
+def _check_ddl(facts: DoctorFacts) -> Iterator[Observation]:
+    """The DDL of expand/contract, as `zdd check --offline` judges it."""
+    if facts.refusals.value is None:
+        yield facts.refusals.as_unknown
+        return
+    for title, hint in facts.refusals.value:
+        yield fail_observation(title, hint)
+    if not facts.refusals.value:
+        yield pass_observation("the new schema is added beside the old one, and the DDL is additive")
 
 
 def _check_shipped_sql(facts: DoctorFacts) -> Iterator[Observation]:

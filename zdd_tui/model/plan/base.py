@@ -1,37 +1,29 @@
-"""The plan: what a release is to do, as an operator writes it in YAML.
+"""The plan that an operator writes in YAML: the sections that all strategies share, and expand/contract.
 
 Reading a file into a plan, and the errors that name file, line and key, are in :mod:`zdd_tui.model.plan.file`.
 """
 
 import re
-from datetime import date
 from enum import StrEnum
-from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    Field,
-    PrivateAttr,
-    SecretStr,
-    StringConstraints,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, SecretStr, StringConstraints, field_validator, model_validator
 
 from zdd_tui.model.duration import Duration
-from zdd_tui.model.plan.guard import Guard, PlanSection
+from zdd_tui.model.environment import is_production
+from zdd_tui.model.plan.guard import Guard
 from zdd_tui.model.plan.regions import Regions
+from zdd_tui.model.plan.section import FlagKey, FlagSection, PlanSection, Strings, require_growing_shares
 from zdd_tui.model.production_lock import UNLOCK_SECONDS
 
-FlagKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 ReleaseName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
-"""At most 40 characters, so that names derived from it stay under PostgreSQL's 63 bytes."""
+"""At most 40 characters, so that names derived from it fit into PostgreSQL's 63 bytes."""
 
 _TABLE = re.compile(r'^(?:(?P<schema>"(?:[^"]|"")+"|[^\s."]+)\.)?(?P<name>"(?:[^"]|"")+"|[^\s."]+)$')
 
 
 class DualWriteMode(StrEnum):
-    """Who writes the old and the new side while both exist."""
+    """Which of the two writes the old and the new side while both exist."""
 
     APPLICATION = "application"
     TRIGGER = "trigger"
@@ -48,7 +40,7 @@ class TableName(PlanSection):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Reads ``users``, ``public.users`` or ``"Odd Schema"."users"``; no schema means ``public``.
+        """Parses ``users``, ``public.users`` or ``"Odd Schema"."users"``; the default schema is ``public``.
 
         Raises:
             ValueError: not a table name.
@@ -60,24 +52,24 @@ class TableName(PlanSection):
 
 
 def _unquote(part: str) -> str:
-    # PostgreSQL folds what is not quoted to lower case.
+    # PostgreSQL folds unquoted names to lower case.
     return part[1:-1].replace('""', '"') if part.startswith('"') else part.lower()
 
 
 class Database(PlanSection):
-    """The PostgreSQL database that the release changes; the `zdd` schema lives in it too."""
+    """The PostgreSQL database that the release changes; it also holds the `zdd` schema."""
 
     dsn: SecretStr = Field(description="postgresql:// address; take it from the environment: ${DATABASE_URL}")
-    lock_timeout: Duration = Field(0.2, description="first rung of the lock_timeout ladder for DDL")
+    lock_timeout: Duration = Field(0.2, description="lock_timeout of the first attempt of DDL")
     lock_timeout_max: Duration = Field(
-        0.8, description="last rung of the ladder; below the server's deadlock_timeout, so that it is we who give way"
+        0.8, description="lock_timeout of the last attempts; below the server's deadlock_timeout"
     )
-    lock_tries: int = Field(40, ge=1, le=1000, description="how often DDL asks for its lock before the step fails")
+    lock_tries: int = Field(40, ge=1, le=1000, description="how often DDL tries to get its lock before the step fails")
     connect_timeout: Duration = Field(5.0, description="how long a connection may take")
 
 
 class Images(PlanSection):
-    """The images of the two new versions; the one that runs at the start is V1."""
+    """The images of the two new versions; the image that runs at the start is V1."""
 
     v2: str = Field(min_length=1, description="writes both sides behind the write flag, reads by the read flag")
     v3: str = Field(min_length=1, description="knows only the new side")
@@ -85,7 +77,7 @@ class Images(PlanSection):
     @model_validator(mode="after")
     def _require_distinct(self) -> Self:
         if self.v2 == self.v3:
-            raise ValueError("v2 and v3 are the same image: a rollout could not be told from its end")
+            raise ValueError("v2 and v3 are the same image: their rollouts could not be distinguished")
         return self
 
 
@@ -98,11 +90,11 @@ class Workload(PlanSection):
     deployment: str = Field(min_length=1)
     container: str = Field("app", min_length=1, description="the container whose image changes")
     service: str | None = Field(
-        None, description="Service whose EndpointSlices tell what serves; default: the deployment"
+        None, description="Service whose EndpointSlices list the serving pods; default: the deployment's name"
     )
     rollout_timeout: Duration = Field(600.0, description="how long one rollout may take before its step fails")
     drain: Duration | None = Field(
-        None, description="how long the application serves on after SIGTERM; default: its DRAIN_SECONDS, if it has one"
+        None, description="how long the application serves after SIGTERM; default: its DRAIN_SECONDS, if it has one"
     )
 
 
@@ -113,20 +105,16 @@ class Kubernetes(Workload):
 
 
 class SingleImageWorkload(Workload):
-    """The Deployment, and the one image that the release brings."""
+    """The Deployment, and the one image that the release rolls out."""
 
-    image: str = Field(min_length=1, description="the new image; what runs at the start is the old one")
+    image: str = Field(min_length=1, description="the new image; the image that runs at the start is the old one")
 
 
-class Flags(PlanSection):
-    """The feature flags in Redis, `ff:<key>` each."""
+class Flags(FlagSection):
+    """The two feature flags of expand/contract."""
 
-    url: SecretStr = Field(description="redis:// address; take it from the environment: ${REDIS_URL}")
-    write: FlagKey = Field(description="V2 writes the new side too while this is on")
-    read: FlagKey = Field(description="V2 reads the new side while this is on")
-    max_staleness: Duration = Field(1.0, description="how long a pod may act on a value that was changed")
-    owner: str | None = Field(None, min_length=1, description="who answers for the flags: a person or a team")
-    expires: date | None = Field(None, description="the day on which they should be gone, such as 2027-01-31")
+    write: FlagKey = Field(description="while this is on, V2 writes the new side too")
+    read: FlagKey = Field(description="while this is on, V2 reads the new side")
 
     @model_validator(mode="after")
     def _require_distinct(self) -> Self:
@@ -136,30 +124,23 @@ class Flags(PlanSection):
 
 
 class Change(PlanSection):
-    """What becomes of the schema: columns beside the old ones, or a table beside the old one (`into`)."""
+    """The change of the schema: columns beside the old ones, or a table beside the old one (`into`)."""
 
-    table: TableName = Field(description="the table that is changed")
-    into: TableName | None = Field(None, description="the new table, when the old one is to be replaced by it")
-    key: tuple[str, ...] = Field(
-        (), description="columns of the key, the same in both tables; default: the primary key"
-    )
+    table: TableName = Field(description="the changed table")
+    into: TableName | None = Field(None, description="the new table, where it replaces the old one")
+    key: Strings = Field((), description="columns of the key, the same in both tables; default: the primary key")
     expand: str = Field(min_length=1, description="additive DDL, one or more statements; indexes belong to `indexes`")
-    indexes: tuple[str, ...] = Field((), description="CREATE INDEX CONCURRENTLY statements, one each")
+    indexes: Strings = Field((), description="CREATE INDEX CONCURRENTLY statements, one each")
     up: dict[str, str] = Field(min_length=1, description="new column: SQL expression over the old columns")
     down: dict[str, str] = Field(min_length=1, description="old column: SQL expression over the new columns")
     dual_write: DualWriteMode = Field(
-        DualWriteMode.APPLICATION, description="who keeps both sides in step until cutover"
+        DualWriteMode.APPLICATION, description="what keeps both sides equal until cutover"
     )
 
     @field_validator("table", "into", mode="before")
     @classmethod
     def _parse_table_name(cls, value: object) -> object:
         return TableName.parse(value) if isinstance(value, str) else value
-
-    @field_validator("key", "indexes", mode="before")
-    @classmethod
-    def _as_tuple(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check_consistent(self) -> Self:
@@ -180,35 +161,33 @@ class Change(PlanSection):
 
 
 class Backfill(PlanSection):
-    """How fast old rows are moved; every limit here can be changed while it runs."""
+    """How fast old rows are copied; every limit can be changed while the backfill runs."""
 
-    speed: int = Field(
-        100, ge=10, le=100, description="percent of what the other limits allow; the rest of the time it rests"
-    )
-    workers: int = Field(1, ge=1, le=4, description="how many batches run at a time, each in a range of its own")
-    batch_rows: int = Field(1000, ge=1, le=100_000, description="rows in the first batch")
-    batch_rows_max: int = Field(5000, ge=1, le=100_000, description="a batch never grows beyond this")
+    speed: int = Field(100, ge=10, le=100, description="duty cycle: percent of the time that the other limits allow")
+    workers: int = Field(1, ge=1, le=4, description="number of parallel batches, each in its own range")
+    batch_rows: int = Field(1000, ge=1, le=100_000, description="rows of the first batch")
+    batch_rows_max: int = Field(5000, ge=1, le=100_000, description="the most rows of a batch")
     batch_budget: Duration = Field(
-        0.15, ge=0.001, le=10, description="a batch that takes longer is followed by a smaller one"
+        0.15, ge=0.001, le=10, description="after a batch that takes longer, the next one is smaller"
     )
-    max_rows_per_second: int | None = Field(None, ge=1, description="a ceiling; default: none")
-    max_replica_lag: Duration = Field(5.0, description="wait while a standby replays later than this")
+    max_rows_per_second: int | None = Field(None, ge=1, description="rate limit; default: none")
+    max_replica_lag: Duration = Field(5.0, description="pause while a standby lags more than this")
     max_lock_wait: Duration = Field(
-        1.0, description="wait while somebody has waited longer than this for a lock on the table"
+        1.0, description="pause while a session has waited longer than this for a lock on the table"
     )
     max_snapshot_age: Duration = Field(
-        1800.0, description="wait while a transaction is older than this: it keeps dead rows from being cleaned up"
+        1800.0, description="pause while a transaction is older than this: it blocks vacuum"
     )
     max_wal_mb_per_second: int | None = Field(
-        256, ge=1, description="wait while the server writes more WAL than this; none: no limit"
+        256, ge=1, description="pause while the server writes more WAL than this; none: no limit"
     )
     max_vacuum_wait: Duration = Field(
-        30.0, description="let a vacuum of the table work alone, but for no longer than this; 0: never wait"
+        30.0, description="pause while a vacuum of the table runs, but no longer than this; 0: never"
     )
     max_guard_latency: int = Field(
-        90, ge=1, le=1000, description="wait while a latency rule of the guard is above this percent of its limit"
+        90, ge=1, le=1000, description="pause while a latency rule of the guard is above this percent of its limit"
     )
-    max_failed_rows: int = Field(0, ge=0, description="rows in the ledger of failures that the gate forgives")
+    max_failed_rows: int = Field(0, ge=0, description="failed rows that the gate tolerates")
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -218,37 +197,35 @@ class Backfill(PlanSection):
 
 
 class Cutover(PlanSection):
-    """How reads move to the new side: at once, or by a ramp like a canary."""
+    """How reads switch to the new side: at once, or in growing shares like a canary."""
 
-    ramp: tuple[int, ...] = Field((), description="percent of reads before all of them, growing, such as [10, 50]")
-    hold: Duration = Field(30.0, description="how long each share of the ramp is kept before the next")
+    ramp: tuple[int, ...] = Field((), description="percent of reads before 100, growing, such as [10, 50]")
+    hold: Duration = Field(30.0, description="how long each share of the ramp lasts")
 
     @field_validator("ramp")
     @classmethod
     def _check_growing(cls, ramp: tuple[int, ...]) -> tuple[int, ...]:
-        if any(not 0 < share < 100 for share in ramp):
-            raise ValueError("a share of the ramp lies between 1 and 99 percent; all reads follow by themselves")
-        if any(higher <= lower for lower, higher in pairwise(ramp)):
-            raise ValueError("the shares of the ramp must grow")
+        require_growing_shares(ramp, maximum=99)
         return ramp
 
 
 class Gates(PlanSection):
-    """How gates judge."""
+    """Settings of the gates."""
 
-    max_age: Duration = Field(10.0, description="a reading older than this is unknown, and unknown opens nothing")
-    sample_rows: int = Field(500, ge=1, le=100_000, description="recent rows that are compared after dual-write began")
-    min_recent_rows: int = Field(1, ge=0, description="fewer recent rows than this are inconclusive")
-    soak: Duration = Field(30.0, description="how long a soak lasts: before V3 is rolled out, or at each weight")
-    owner: str | None = Field(None, min_length=1, description="who advances the release: a person or a team")
-    wait_limit: Duration | None = Field(
-        None,
-        description="how long it may wait for its owner, or a gate be undecided, before that is audited",
+    max_age: Duration = Field(
+        10.0, description="a reading older than this is unknown, and an unknown gate stays closed"
     )
+    sample_rows: int = Field(
+        500, ge=1, le=100_000, description="recent rows that are compared after dual-write has started"
+    )
+    min_recent_rows: int = Field(1, ge=0, description="with fewer recent rows than this the gate is inconclusive")
+    soak: Duration = Field(30.0, description="duration of a soak: before the rollout of V3, or at each weight")
+    owner: str | None = Field(None, min_length=1, description="who advances the release: a person or a team")
+    wait_limit: Duration | None = Field(None, description="how long the release may wait before that is audited")
 
 
 class ReasonCommand(StrEnum):
-    """Commands that a reason can be asked for."""
+    """Commands that a plan can require a reason for."""
 
     ADVANCE = "advance"
     PAUSE = "pause"
@@ -258,53 +235,57 @@ class ReasonCommand(StrEnum):
 
 
 class ConfirmSection(PlanSection):
-    """What is asked of whoever gives a command."""
+    """What an operator must give with a command."""
 
     reason: tuple[ReasonCommand, ...] = Field(
-        (),
-        description="commands that want a reason, such as [advance]; rollback asks for one, and goes without it too",
+        (), description="commands that require a reason, such as [advance]; for rollback it stays optional"
     )
-    unlock: Duration = Field(
-        UNLOCK_SECONDS,
-        gt=0,
-        description="how long an unlock of production lasts in the dashboard before it locks again",
-    )
+    unlock: Duration = Field(UNLOCK_SECONDS, gt=0, description="how long production stays unlocked in the dashboard")
 
     def needs_reason(self, kind: str, reason: str) -> bool:
-        """A command is refused for want of a reason. Rollback never is: the way back waits for no words."""
+        """Whether a command is refused because it has no reason. Rollback never is."""
         return kind in self.reason and kind != ReasonCommand.ROLLBACK and not reason.strip()
 
 
 class BasePlan(PlanSection):
-    """What every release has, whatever its strategy."""
+    """The sections of every plan, whatever its strategy."""
 
-    name: ReleaseName = Field(description="also what the operator types to confirm the last steps")
+    name: ReleaseName = Field(description="unique; the operator types it to confirm irreversible steps")
     strategy: str
     environment: str = Field("production", min_length=1, max_length=40, description="shown on every screen")
+    production: bool | None = Field(
+        None, description="whether this is production: locked screens, rehearsal required; default: guessed by name"
+    )
     database: Database
     kubernetes: Workload
     gates: Gates = Gates()
-    guard: Guard | None = Field(None, description="rules that judge in every phase, and roll back by themselves")
-    confirm: ConfirmSection = Field(ConfirmSection(), description="how commands are confirmed")
-    dns: tuple[str, ...] = Field((), description="public names that are switched by DNS; none: traffic is not")
+    guard: Guard | None = Field(
+        None, description="rules that are evaluated in every phase, and can roll back automatically"
+    )
+    confirm: ConfirmSection = Field(ConfirmSection(), description="confirmation of commands")
+    dns: tuple[str, ...] = Field((), description="public names, where traffic is switched by DNS")
     regions: Regions | None = Field(None, description="several clusters and databases, one after the other")
 
     _region: str = PrivateAttr("")
     _full_plan: "BasePlan | None" = PrivateAttr(None)
 
     @property
+    def is_production(self) -> bool:
+        return is_production(self.environment, self.production)
+
+    @property
     def region(self) -> str:
-        """Which region this plan is for; empty for the whole plan, and for one without regions."""
+        """The region of this plan; empty for the whole plan, and for a plan without regions."""
         return self._region
 
     @property
     def earlier_regions(self) -> tuple[str, ...]:
-        """The regions that go before this one, in order."""
+        """The regions before this one, in order."""
         names = self.regions.names if self.regions else ()
         return names[: names.index(self._region)] if self._region else ()
 
     def for_region(self, name: str) -> Self:
-        """The plan of one region: what the region does not name is as in the whole plan.
+        """The plan of one region; keys that the region does not set are those of the whole plan.
 
         Raises:
             KeyError: there is no such region.
@@ -324,55 +305,59 @@ class BasePlan(PlanSection):
         return own  # type: ignore[return-value]  # a copy of a plan has its class
 
     def without_regions(self) -> Self:
-        """A copy that waits for no other region: for a rehearsal, which is of one."""
+        """A copy that waits for no other region, for a rehearsal."""
         alone = self.model_copy(update={"regions": None})
         alone._region, alone._full_plan = "", None
         return alone
 
     def with_redis(self, url: SecretStr) -> Self:
-        """A copy whose flags are there.
+        """A copy whose flags are in that Redis.
 
         Raises:
             ValueError: the release has no flags.
         """
-        raise ValueError(f"a {self.strategy} plan has no flags: nothing to override")
+        raise ValueError(f"a {self.strategy} plan has no flags to override")
 
     @property
     def service(self) -> str:
         return self.kubernetes.service or self.kubernetes.deployment
 
     @property
-    def redis_url(self) -> SecretStr | None:
-        """Where the release's flags are; None when it has none."""
+    def flag_section(self) -> FlagSection | None:
+        """The section with the release's flags; None where it has no flags."""
         return None
 
     @property
-    def flag_roles(self) -> dict[str, str]:
-        """Keys of the release's flags, with what each decides."""
-        return {}
+    def redis_url(self) -> SecretStr | None:
+        return self.flag_section.url if self.flag_section else None
 
     @property
     def flag_staleness(self) -> float:
-        """Seconds that a pod may act on a flag's value that was changed."""
-        return 0.0
+        """Seconds that a pod may use a flag's value after it was changed."""
+        return self.flag_section.max_staleness if self.flag_section else 0.0
+
+    @property
+    def flag_roles(self) -> dict[str, str]:
+        """Keys of the release's flags, with the role of each."""
+        return {}
 
     @property
     def workloads(self) -> tuple[str, ...]:
-        """The Deployments whose pods serve the application at some time of the release; the first is always there."""
+        """The Deployments whose pods serve the application during the release; the first one always exists."""
         return (self.kubernetes.deployment,)
 
     @property
     def services(self) -> tuple[str, ...]:
-        """The Services by which requests reach them; the first is always there."""
+        """The Services through which requests reach them; the first one always exists."""
         return (self.service,)
 
     @property
     def versions(self) -> tuple[str, ...]:
-        """What :meth:`version_of` can say, the oldest first."""
+        """Every result of :meth:`version_of`, the oldest first."""
         return ("old", "new")
 
     def version_of(self, image: str) -> str:
-        """Which version a container image is, in one short word."""
+        """The version of a container image, as one short word."""
         raise NotImplementedError
 
 
@@ -387,8 +372,8 @@ class Plan(BasePlan):
     cutover: Cutover = Cutover()
 
     @property
-    def redis_url(self) -> SecretStr | None:
-        return self.flags.url
+    def flag_section(self) -> FlagSection:
+        return self.flags
 
     def with_redis(self, url: SecretStr) -> Self:
         return self.model_copy(update={"flags": self.flags.model_copy(update={"url": url})})
@@ -396,10 +381,6 @@ class Plan(BasePlan):
     @property
     def flag_roles(self) -> dict[str, str]:
         return {self.flags.write: "write", self.flags.read: "read"}
-
-    @property
-    def flag_staleness(self) -> float:
-        return self.flags.max_staleness
 
     @property
     def versions(self) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
-"""From the text of a plan file to a plan, with errors that name file, line, key and the nearest valid spelling.
+"""Parses the text of a plan file, with errors that name file, line, key and the nearest valid spelling.
 
-Reading the file and the environment is the caller's; this room does no I/O.
+The caller reads the file and the environment; this module does no I/O.
 """
 
 import difflib
@@ -15,9 +15,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from zdd_tui.model.errors import PlanError
+from zdd_tui.model.errors import HINT_PREFIX, PlanError, with_hint
 from zdd_tui.model.plan.base import BasePlan
-from zdd_tui.model.plan.strategies import PLAN_CLASSES
+from zdd_tui.model.plan.strategies import PLAN_CLASSES, normalize_strategy
 from zdd_tui.model.release.regions import (
     find_region_errors,
     region_names_in,
@@ -36,13 +36,13 @@ KeyPath = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class LoadedPlan:
-    """A plan and what it was made from.
+    """A plan with its source.
 
     Attributes:
         text: the file as written, secrets still as ``${NAME}``.
-        document: the same, parsed; this is what is stored and hashed.
+        document: the parsed file; this is stored and hashed.
         hash: SHA-256 over the document in canonical JSON, so that comments and order do not count.
-        lines: where each key stands, such as ``change.up`` to 12.
+        lines: line number by key, such as 12 by ``change.up``.
     """
 
     plan: BasePlan
@@ -54,11 +54,11 @@ class LoadedPlan:
 
     @property
     def command_line_name(self) -> str:
-        """As the command line names it: the file, and the region where one is meant."""
+        """The arguments that select it on the command line: the file, and the region if there is one."""
         return f"{self.source} --region {self.plan.region}" if self.plan.region else self.source
 
     def for_region(self, name: str) -> "LoadedPlan":
-        """The same for one region; text, document and hash stay those of the whole file.
+        """The plan of one region; text, document and hash stay those of the whole file.
 
         Raises:
             PlanError: the plan has no such region; names the nearest.
@@ -67,71 +67,73 @@ class LoadedPlan:
         return replace(self, plan=self.plan.for_region(name))
 
     def with_location(self, error: PlanError) -> PlanError:
-        """An error that begins with a key of the plan, with file and line before it; any other as it is."""
-        found = _PLAN_KEY.match(error.title)
-        key = found[0] if found else ""
+        """Adds file and line to an error whose title begins with a key of the plan; returns any other unchanged."""
+        match = _PLAN_KEY.match(error.title)
+        key = match[0] if match else ""
         while key and key not in self.lines:
             key = key.rpartition(".")[0]
         return PlanError(f"{self.source}:{self.lines[key]}: {error.title}", error.hint) if key else error
 
 
 def load_plan(text: str, *, source: str, environment: Mapping[str, str], region: str = "") -> LoadedPlan:
-    """Parses and checks a plan.
+    """Parses and validates a plan.
 
     Args:
         source: the file's name, for messages.
-        environment: where ``${NAME}`` is looked up.
-        region: which one of the plan's is meant; variables that it does not need may be unset.
+        environment: the values of ``${NAME}``.
+        region: one of the plan's regions; variables that it does not need may be unset.
 
     Raises:
-        PlanError: names every place that is wrong.
+        PlanError: names every invalid place.
     """
     lines = _LineMap(source)
     try:
         document = _build_value(_parse_yaml_nodes(text, source), (), lines)
     except RecursionError:
-        raise PlanError(f"{source}: it is nested too deep, or refers to itself", f"see {EXAMPLE}") from None
+        raise PlanError(f"{source}: the document is nested too deep, or refers to itself", f"see {EXAMPLE}") from None
     if not isinstance(document, dict):
         raise PlanError(f"{source}: a plan is a mapping of keys to values", f"see {EXAMPLE}")
+    if isinstance(given := document.get("strategy"), str):
+        document["strategy"] = normalize_strategy(given)
     kind = select_plan_class(document, lines)
-    spared: Callable[[KeyPath], bool] = lambda path: False  # noqa: E731
+    is_exempt: Callable[[KeyPath], bool] = lambda path: False  # noqa: E731
     if region:
         require_known_region(region_names_in(document), region, source)
-        spared = variables_not_needed(document, region)
-    filled = _substitute_variables(document, (), lines, environment, spared)
+        is_exempt = variables_not_needed(document, region)
+    filled = _substitute_variables(document, (), lines, environment, is_exempt)
     try:
         plan = kind.model_validate(filled)
     except ValidationError as error:
-        told = [_format_validation_error(kind, detail, lines, document, environment) for detail in error.errors()]
-        raise PlanError("\n".join(told)) from None
-    if wrong := [f"{lines.locate(path)}: {what}\n  mend: {mend}" for path, what, mend in find_region_errors(plan)]:
-        raise PlanError("\n".join(wrong))
+        texts = [_format_validation_error(kind, detail, lines, document, environment) for detail in error.errors()]
+        raise PlanError("\n".join(texts)) from None
+    if texts := [with_hint(f"{lines.locate(path)}: {title}", hint) for path, title, hint in find_region_errors(plan)]:
+        raise PlanError("\n".join(texts))
     loaded = LoadedPlan(plan, source, text, document, plan_hash(document), lines.to_mapping())
     return loaded.for_region(region) if region else loaded
 
 
 def select_plan_class(document: Mapping[str, Any], lines: "_LineMap") -> type[BasePlan]:
-    """The class that reads a plan of this strategy.
+    """The class of the plan's strategy.
 
     Raises:
         PlanError: there is no such strategy; names the nearest.
     """
     given = document.get("strategy", "expand-contract")
-    if found := PLAN_CLASSES.get(given) if isinstance(given, str) else None:
-        return found
+    if isinstance(given, str) and given in PLAN_CLASSES:
+        return PLAN_CLASSES[given]
     near = difflib.get_close_matches(str(given), PLAN_CLASSES, n=1, cutoff=0.4)
-    mend = f"did you mean {near[0]}?" if near else f"known: {', '.join(PLAN_CLASSES)}"
-    raise PlanError(f"{lines.locate(('strategy',))}: there is no strategy {given!r}", mend)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(PLAN_CLASSES)}"
+    raise PlanError(f"{lines.locate(('strategy',))}: there is no strategy {given!r}", hint)
 
 
 def plan_hash(document: Mapping[str, Any]) -> str:
-    """Stable over comments, order of keys and white space."""
+    """Independent of comments, order of keys and white space."""
     canonical = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def find_placeholders(value: object) -> set[str]:
-    """Names of the environment variables that a document asks for."""
+    """Names of the environment variables that a document uses."""
     if isinstance(value, str):
         return set(_VARIABLE.findall(value))
     children = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
@@ -139,7 +141,7 @@ def find_placeholders(value: object) -> set[str]:
 
 
 class _LineMap:
-    """Where each key stands in the file."""
+    """The line of each key in the file."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -194,7 +196,7 @@ def _build_value(node: yaml.Node, path: KeyPath, lines: _LineMap) -> Any:
             here = (*path, key)
             if key in result:
                 line = key_node.start_mark.line + 1
-                raise PlanError(f"{lines.source}:{line}: {format_key_path(here)} is there twice", "keep one of them")
+                raise PlanError(f"{lines.source}:{line}: {format_key_path(here)} is defined twice", "keep one of them")
             lines.record(here, key_node)
             result[key] = _build_value(value_node, here, lines)
         return result
@@ -202,15 +204,15 @@ def _build_value(node: yaml.Node, path: KeyPath, lines: _LineMap) -> Any:
         return [_build_value(child, (*path, index), lines) for index, child in enumerate(node.value)]
     try:
         return yaml.SafeLoader("").construct_object(node)
-    except (ValueError, yaml.YAMLError):  # a date in the 13th month, a tag that we do not know
-        mend = "write it in quotes, without a tag"
-        raise PlanError(f"{lines.locate(path)}: {node.value!r} is not of its type {node.tag!r}", mend) from None
+    except (ValueError, yaml.YAMLError):  # a date in the 13th month, an unknown tag
+        hint = "write it in quotes, without a tag"
+        raise PlanError(f"{lines.locate(path)}: {node.value!r} is not of its type {node.tag!r}", hint) from None
 
 
 def _substitute_variables(
     value: Any, path: KeyPath, lines: _LineMap, environment: Mapping[str, str], is_exempt: Callable[[KeyPath], bool]
 ) -> Any:
-    """Puts the environment's values in; what is spared keeps its placeholder where there is none."""
+    """Replaces ``${NAME}`` by the environment's value; an exempt path keeps its placeholder where there is none."""
     if isinstance(value, dict):
         return {
             key: _substitute_variables(child, (*path, key), lines, environment, is_exempt)
@@ -228,16 +230,15 @@ def _substitute_variables(
 
     def look_up(match: re.Match[str]) -> str:
         name = match[1]
-        found = environment.get(name)
-        if not found and is_exempt(path):
+        if replacement := environment.get(name):
+            return replacement
+        if is_exempt(path):
             return match[0]
-        if not found:
-            near = difflib.get_close_matches(name, environment, n=1, cutoff=0.8)
-            hint = f" (there is {near[0]})" if near else ""
-            raise PlanError(
-                f"{lines.locate(path)}: the environment variable {name} is not set{hint}", f"export {name}=..."
-            )
-        return found
+        near = difflib.get_close_matches(name, environment, n=1, cutoff=0.8)
+        similar = f" (there is {near[0]})" if near else ""
+        raise PlanError(
+            f"{lines.locate(path)}: the environment variable {name} is not set{similar}", f"export {name}=..."
+        )
 
     return _VARIABLE.sub(look_up, value)
 
@@ -250,16 +251,16 @@ def _format_validation_error(
     if detail["type"] == "extra_forbidden":
         known = _field_names_at(kind, path[:-1])
         near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
-        mend = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-        return f"{place}: unknown key\n  mend: {mend}"
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        return with_hint(f"{place}: unknown key", hint)
     if detail["type"] == "missing":
-        return f"{place}: missing\n  mend: add it; {_field_description(kind, path)}"
-    told = _describe_violation(kind, detail, path)
-    # A value from the environment may be a secret that stands in the wrong place.
+        return with_hint(f"{place}: missing", f"add it; {_field_description(kind, path)}")
+    text = _describe_violation(kind, detail, path)
+    # A value from the environment may be a secret in the wrong place.
     for name in sorted(find_placeholders(_value_at(document, path)), key=lambda name: -len(environment.get(name, ""))):
         for value in (environment.get(name, ""), repr(environment.get(name, ""))[1:-1]):
-            told = told.replace(value, f"${{{name}}}") if value else told
-    return f"{place}: {told}"
+            text = text.replace(value, f"${{{name}}}") if value else text
+    return f"{place}: {text}"
 
 
 def _describe_violation(kind: type[BasePlan], detail: ErrorDetails, path: KeyPath) -> str:
@@ -268,12 +269,12 @@ def _describe_violation(kind: type[BasePlan], detail: ErrorDetails, path: KeyPat
         given = str(detail["input"])
         allowed = re.findall(r"'([^']+)'", message)
         near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.4)
-        return f"{message}, got {given!r}\n  mend: " + (f"did you mean {near[0]}?" if near else "write one of them")
+        return with_hint(f"{message}, got {given!r}", f"did you mean {near[0]}?" if near else "write one of them")
     if detail["type"] == "string_pattern_mismatch":
         message = f"{detail['input']!r} does not match {detail.get('ctx', {}).get('pattern')}"
     if detail["type"].endswith(("_type", "_parsing")):
-        return f"{message}: {_field_description(kind, path)}\n  mend: see {EXAMPLE}"
-    return f"{message}\n  mend: see {EXAMPLE}"
+        return with_hint(f"{message}: {_field_description(kind, path)}", f"see {EXAMPLE}")
+    return message if HINT_PREFIX in message else with_hint(message, f"see {EXAMPLE}")
 
 
 def _value_at(document: Any, path: KeyPath) -> Any:
@@ -286,7 +287,7 @@ def _value_at(document: Any, path: KeyPath) -> Any:
 
 
 def _is_union_branch(part: str | int) -> bool:
-    # pydantic puts the branch of a union into the location; the file does not have it.
+    # pydantic puts the branch of a union into the location; the file has no such key.
     return isinstance(part, str) and ("function-" in part or part.startswith("constrained-"))
 
 
@@ -294,7 +295,7 @@ def _model_at(kind: type[BasePlan], path: KeyPath) -> type[BaseModel] | None:
     model: Any = kind
     for part in path:
         if isinstance(part, int):
-            continue  # an element of the list whose model we have already
+            continue  # an element of the list whose model is known already
         field = model.model_fields.get(part) if isinstance(part, str) else None
         annotation = field.annotation if field else None
         candidates = [annotation, *getattr(annotation, "__args__", ())]

@@ -1,6 +1,6 @@
 """The plan's `guard` section: where the numbers come from, and the rules over them.
 
-A rule that could never fire is refused here: a guard that looks awake and is blind is worse than none.
+A rule that could never fire is refused here: a guard that only seems to watch is worse than none.
 Burn rates: Google, The Site Reliability Workbook, chapter 5, "6: Multiwindow, Multi-Burn-Rate Alerts".
 """
 
@@ -11,9 +11,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
@@ -23,12 +21,12 @@ from pydantic import (
 )
 
 from zdd_tui.model.duration import Duration, format_duration, parse_duration
-
-# --- Where the guard's numbers come from, as a plan writes it, and how it writes limits.
+from zdd_tui.model.errors import with_hint
+from zdd_tui.model.plan.section import PlanSection
 
 
 class GuardAction(StrEnum):
-    """What a rule asks for when it fails."""
+    """What the guard does when a rule fails."""
 
     ROLLBACK = "rollback"
     PAUSE = "pause"
@@ -36,7 +34,7 @@ class GuardAction(StrEnum):
 
 
 class MetricUnit(StrEnum):
-    """What a rule's value counts: a share of 1, seconds, pieces, or whatever a query gives."""
+    """The unit of a rule's value: a share of 1, seconds, a count, or whatever a query returns."""
 
     RATIO = "ratio"
     SECONDS = "seconds"
@@ -48,15 +46,11 @@ _PERCENT = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*%\s*$")
 _QUANTILE = re.compile(r"^p(\d{1,2})(\d*)$")
 
 
-class PlanSection(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-
-
 def parse_amount(value: object) -> float:
     """A limit: ``1%`` is 0.01, ``200ms`` is 0.2, a bare number is itself.
 
     Raises:
-        ValueError: none of them.
+        ValueError: not a limit.
     """
     if isinstance(value, str) and (match := _PERCENT.match(value)):
         return float(match[1]) / 100
@@ -78,7 +72,7 @@ def parse_quantile(value: object) -> float:
     """``p99`` or ``0.99``.
 
     Raises:
-        ValueError: no quantile between 0 and 1.
+        ValueError: not a quantile between 0 and 1.
     """
     if isinstance(value, str) and (match := _QUANTILE.match(value.strip().lower())):
         found = float(f"0.{match[1]:0>2}{match[2]}")
@@ -92,7 +86,7 @@ def parse_quantile(value: object) -> float:
 Amount = Annotated[
     float, BeforeValidator(parse_amount), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number"}]})
 ]
-"""A share of 1, seconds, or a plain number; what it is follows from the rule's metric."""
+"""A share of 1, seconds, or a plain number; the rule's metric decides which."""
 Quantile = Annotated[
     float, BeforeValidator(parse_quantile), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number"}]})
 ]
@@ -101,12 +95,12 @@ Quantile = Annotated[
 class Scrape(PlanSection):
     """The pods' own metrics in Prometheus' text format; no server is needed."""
 
-    path: str = Field("/metrics", pattern="^/", description="where a pod shows its metrics")
+    path: str = Field("/metrics", pattern="^/", description="path of the pods' metrics")
     port: int | None = Field(None, ge=1, le=65535, description="the pods' port; default: the Service's target port")
     timeout: Duration = Field(1.0, gt=0, description="how long one pod may take to answer")
-    parallel: int = Field(50, ge=1, le=500, description="pods that are asked at the same time")
+    parallel: int = Field(50, ge=1, le=500, description="pods that are read at the same time")
     requests: str = Field("http_requests_total", min_length=1, description="counter of requests, by status code")
-    code: str = Field("code", min_length=1, description="its label that holds the status code")
+    code: str = Field("code", min_length=1, description="the label with the status code")
     errors: str = Field("5..", min_length=1, description="regular expression: which status codes are errors")
     duration: str = Field("http_request_duration_seconds", min_length=1, description="histogram of latencies, seconds")
 
@@ -118,7 +112,7 @@ class Scrape(PlanSection):
         except re.error as error:
             raise ValueError(f"not a regular expression: {error}") from None
         if not any(compiled.fullmatch(str(code)) for code in range(100, 600)):
-            raise ValueError(f"{pattern!r} matches no HTTP status code, so no rule over errors could ever fire")
+            raise ValueError(f"{pattern!r} matches no HTTP status code, so no rule for errors could ever fire")
         return pattern
 
 
@@ -127,8 +121,10 @@ class PrometheusServer(PlanSection):
 
     url: SecretStr = Field(description="http(s):// address; take one with a password from the environment")
     token: SecretStr | None = Field(None, description="bearer token; take it from the environment")
-    timeout: Duration = Field(5.0, gt=0, description="how long an answer may take; then the rule is unknown")
-    max_skew: Duration = Field(30.0, description="an answer for a moment further from now than this counts as none")
+    timeout: Duration = Field(5.0, gt=0, description="how long a response may take; after that the rule has no data")
+    max_skew: Duration = Field(
+        30.0, description="a result with a timestamp further from now than this counts as no data"
+    )
 
     @field_validator("url")
     @classmethod
@@ -137,12 +133,12 @@ class PrometheusServer(PlanSection):
 
 
 class Probe(PlanSection):
-    """Requests of our own, one to each target every `guard.interval`."""
+    """Requests that the agent sends, one to each target every `guard.interval`."""
 
-    url: SecretStr | None = Field(None, description="one address that is asked, such as the public one")
-    path: str | None = Field(None, pattern="^/", description="asked at each ready endpoint of the Service")
-    timeout: Duration = Field(2.0, gt=0, description="an answer that takes longer is an error")
-    expect: str = Field("[23]..", min_length=1, description="regular expression: status codes that are no error")
+    url: SecretStr | None = Field(None, description="one address that is requested, such as the public one")
+    path: str | None = Field(None, pattern="^/", description="requested at each ready endpoint of the Service")
+    timeout: Duration = Field(2.0, gt=0, description="a response that takes longer is an error")
+    expect: str = Field("[23]..", min_length=1, description="regular expression: status codes of success")
 
     @field_validator("url")
     @classmethod
@@ -174,22 +170,19 @@ def _require_http_url(url: SecretStr, example: str) -> SecretStr:
 
 
 class Sources(PlanSection):
-    """Where numbers come from; the pods' own metrics need no entry here."""
+    """Where the numbers come from; the pods' own metrics need no entry here."""
 
     scrape: Scrape = Scrape()
     prometheus: PrometheusServer | None = None
     probe: Probe | None = None
 
 
-# --- end
-
-
 MAX_FOR = 3600.0
-"""Seconds. A breach that must last longer than this outlives the release that made it."""
+"""Seconds. A breach that must last longer than this would end after the release that caused it."""
 
 
 class Metric(StrEnum):
-    """What a rule looks at."""
+    """What a rule measures."""
 
     ERROR_RATE = "error-rate"
     LATENCY = "latency"
@@ -207,12 +200,12 @@ class Source(StrEnum):
 
 
 class Compare(PlanSection):
-    """New against old at the same moment; one of the three."""
+    """The new version against the old one at the same time; exactly one of the three."""
 
     ratio: float | None = Field(None, gt=0, description="new may be at most this many times old")
     difference: Amount | None = Field(None, ge=0, description="new may be at most this much above old")
     rank_test: float | None = Field(
-        None, gt=0, lt=0.5, description="Mann-Whitney: new is worse when chance explains it with less than this"
+        None, gt=0, lt=0.5, description="Mann-Whitney: new is worse where the p-value is below this"
     )
 
     @model_validator(mode="after")
@@ -220,17 +213,17 @@ class Compare(PlanSection):
         if sum(part is not None for part in (self.ratio, self.difference, self.rank_test)) != 1:
             raise ValueError("compare needs exactly one of ratio, difference and rank_test")
         if self.ratio is not None and not math.isfinite(self.ratio):
-            raise ValueError("a ratio without end could never be broken: this rule could never fire")
+            raise ValueError("an infinite ratio can never be exceeded: this rule could never fire")
         return self
 
 
 class Burn(PlanSection):
-    """How fast the error budget burns, over a long and a short window; both must say so."""
+    """How fast the error budget burns, over a long and a short window; both must exceed the limit."""
 
-    objective: Amount = Field(gt=0, lt=1, description="the share of good requests that is promised, such as 99.9%")
+    objective: Amount = Field(gt=0, lt=1, description="the promised share of good requests, such as 99.9%")
     factor: float = Field(14.4, gt=0, description="how many times faster than the budget allows")
-    long: Duration = Field(3600.0, description="the window that tells that it matters")
-    short: Duration = Field(300.0, description="the window that tells that it is still going on")
+    long: Duration = Field(3600.0, description="the window that shows that the breach matters")
+    short: Duration = Field(300.0, description="the window that shows that the breach continues")
 
     @property
     def limit(self) -> float:
@@ -241,42 +234,40 @@ class Burn(PlanSection):
     def _check_can_fire(self) -> Self:
         if self.limit >= 1:
             most = 1 / (1 - self.objective)
-            raise ValueError(
-                f"burning {self.factor:g} times too fast means an error rate of {self.limit:.0%}: this rule could"
-                f" never fire\n  mend: use a factor under {most:.3g}, or a stricter objective"
-            )
+            title = f"burning {self.factor:g} times too fast is an error rate of {self.limit:.0%}: it could never fire"
+            raise ValueError(with_hint(title, f"use a factor under {most:.3g}, or a stricter objective"))
         if self.short >= self.long:
             raise ValueError("short must be shorter than long")
         return self
 
 
 class NoData(PlanSection):
-    """What happens when a rule has had no data for a time. Until then, unknown only keeps the gates closed."""
+    """The action for a rule without data. Until then, an unknown verdict only keeps the gates closed."""
 
-    after: Duration = Field(gt=0, description="how long there must have been none")
+    after: Duration = Field(gt=0, description="how long there must have been no data")
     action: GuardAction = Field(GuardAction.PAUSE, description="what the guard does then")
 
 
 class GuardRule(PlanSection):
-    """One rule. It is broken while its value is above its limit."""
+    """One rule. It is breached while its value is above its limit."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,39}$")]
     metric: Metric
     source: Source | None = Field(None, description="default: scrape; prometheus for a query")
     limit: Amount | None = Field(
-        None, ge=0, description="1%, 200ms or a number; where the rule compares: under this nobody minds"
+        None, ge=0, description="1%, 200ms or a number; with compare: values below this never breach"
     )
     quantile: Quantile = Field(0.99, description="of a latency: p99 or 0.99")
-    query: str | None = Field(None, min_length=1, description="PromQL that gives one number")
+    query: str | None = Field(None, min_length=1, description="PromQL that returns one number")
     baseline: str | None = Field(None, min_length=1, description="of a query that compares: PromQL for the old version")
-    samples: str | None = Field(None, min_length=1, description="of a query: PromQL that counts what is behind it")
+    samples: str | None = Field(None, min_length=1, description="of a query: PromQL that counts its samples")
     version: Literal["each", "new", "all"] = Field(
-        "each", description="each version by itself, and the worst counts; the new one; or all together"
+        "each", description="each version separately, and the worst counts; the new one; or all"
     )
     compare: Compare | None = None
     burn: Burn | None = None
-    window: Duration = Field(60.0, gt=0, description="over how much time the value is taken")
-    for_: Duration = Field(0.0, alias="for", le=MAX_FOR, description="how long the limit must stay broken")
+    window: Duration = Field(60.0, gt=0, description="the time that the value covers")
+    for_: Duration = Field(0.0, alias="for", le=MAX_FOR, description="how long the limit must be exceeded")
     min_samples: int | None = Field(None, ge=0, description="fewer are inconclusive; default: 20, of a query 0")
     action: GuardAction = GuardAction.ROLLBACK
     no_data: NoData | None = None
@@ -294,7 +285,7 @@ class GuardRule(PlanSection):
 
     @property
     def unit(self) -> MetricUnit:
-        """Of its value and its limit."""
+        """The unit of its value and its limit."""
         by_metric = {
             Metric.ERROR_RATE: MetricUnit.RATIO,
             Metric.LATENCY: MetricUnit.SECONDS,
@@ -312,14 +303,14 @@ class GuardRule(PlanSection):
 
     @property
     def required_samples(self) -> int:
-        """Samples that a verdict takes."""
+        """Number of samples that a verdict needs."""
         if self.min_samples is not None:
             return self.min_samples
         return 20 if self.metric in (Metric.ERROR_RATE, Metric.LATENCY) else 0
 
     @property
     def windows(self) -> tuple[float, ...]:
-        """Seconds; two for a burn rate."""
+        """In seconds; two for a burn rate."""
         return (self.burn.long, self.burn.short) if self.burn else (self.window,)
 
     @model_validator(mode="after")
@@ -330,29 +321,27 @@ class GuardRule(PlanSection):
 
 
 def _check_source(rule: GuardRule) -> None:
-    allowed = {
-        Metric.QUERY: (Source.PROMETHEUS,),
-        Metric.RESTARTS: (Source.KUBERNETES,),
-    }.get(rule.metric, (Source.SCRAPE, Source.PROBE))
+    allowed = {Metric.QUERY: (Source.PROMETHEUS,), Metric.RESTARTS: (Source.KUBERNETES,)}.get(
+        rule.metric, (Source.SCRAPE, Source.PROBE)
+    )
     if rule.effective_source not in allowed:
-        hint = "\n  mend: write it as metric: query" if rule.effective_source is Source.PROMETHEUS else ""
-        raise ValueError(
-            f"source: {rule.metric} comes from {' or '.join(allowed)}, not from {rule.effective_source}{hint}"
-        )
+        title = f"source: {rule.metric} comes from {' or '.join(allowed)}, not from {rule.effective_source}"
+        is_prometheus = rule.effective_source is Source.PROMETHEUS
+        raise ValueError(with_hint(title, "write it as metric: query" if is_prometheus else ""))
 
 
 def _check_has_limit(rule: GuardRule) -> None:
     if rule.limit is None and rule.compare is None and rule.burn is None:
-        raise ValueError("this rule could never fire: it has no limit\n  mend: add limit, compare or burn")
+        raise ValueError(with_hint("this rule could never fire: it has no limit", "add limit, compare or burn"))
     if rule.burn is not None and (rule.limit is not None or rule.compare is not None):
-        raise ValueError("burn makes the limit by itself: leave out limit and compare")
+        raise ValueError("burn computes the limit: leave out limit and compare")
     if rule.burn is not None and rule.metric is not Metric.ERROR_RATE:
         raise ValueError("burn belongs to metric: error-rate")
 
 
 def _check_combination(rule: GuardRule) -> None:
     if rule.metric is Metric.QUERY and rule.query is None:
-        raise ValueError("metric: query needs query, some PromQL that gives one number")
+        raise ValueError("metric: query needs query, PromQL that returns one number")
     if rule.metric is not Metric.QUERY and (rule.query or rule.baseline or rule.samples):
         raise ValueError("query, baseline and samples belong to metric: query")
     if rule.metric is Metric.QUERY:
@@ -360,11 +349,15 @@ def _check_combination(rule: GuardRule) -> None:
             raise ValueError("a query that compares needs both compare and baseline, the PromQL of the old version")
         if rule.min_samples and rule.samples is None:
             raise ValueError(
-                "min_samples can never be reached: nothing counts them, so this rule could never fire\n  mend: add"
-                " samples, PromQL such as sum(increase(http_requests_total[1m])), or leave out min_samples"
+                with_hint(
+                    "min_samples can never be reached: nothing counts them, so this rule could never fire",
+                    "add samples, PromQL such as sum(increase(http_requests_total[1m])), or leave out min_samples",
+                )
             )
         if rule.compare is not None and rule.compare.rank_test is not None:
-            raise ValueError("a query gives one number, and rank_test compares many\n  mend: use ratio or difference")
+            raise ValueError(
+                with_hint("a query returns one number, and rank_test compares many", "use ratio or difference")
+            )
     if rule.metric is Metric.RESTARTS and (rule.compare is not None or rule.min_samples):
         raise ValueError("restarts are counted, not sampled: leave out compare and min_samples")
 
@@ -373,39 +366,37 @@ def _check_limit_reachable(rule: GuardRule) -> None:
     difference = rule.compare.difference if rule.compare else None
     for key, amount in (("limit", rule.limit), ("compare.difference", difference)):
         if amount is not None and not math.isfinite(amount):
-            raise ValueError(f"{key}: a limit without end could never be broken: this rule could never fire")
+            raise ValueError(f"{key}: an infinite limit can never be exceeded: this rule could never fire")
     if rule.metric is not Metric.ERROR_RATE:
         return
     for key, amount in (("limit", rule.limit), ("compare.difference", difference)):
         if amount is not None and amount >= 1:
-            raise ValueError(
-                f"{key}: an error rate never exceeds 100%, so with {amount:.0%} this rule could never fire\n"
-                f"  mend: write {amount:g}% if you mean {amount:g} percent"
-            )
+            title = f"{key}: an error rate never exceeds 100%, so with {amount:.0%} this rule could never fire"
+            raise ValueError(with_hint(title, f"write {amount:g}% if you mean {amount:g} percent"))
 
 
 class Guard(PlanSection):
-    """Judges the release in every phase, and acts by itself."""
+    """Judges the release in every phase, and acts automatically."""
 
-    interval: Duration = Field(2.0, ge=0.2, le=60, description="how often it looks")
+    interval: Duration = Field(2.0, ge=0.2, le=60, description="time between two evaluations")
     sources: Sources = Sources()
     rules: tuple[GuardRule, ...] = Field(description="one or more")
 
     @property
     def rule_actions(self) -> dict[str, GuardAction]:
-        """Names of the rules, with what each asks for."""
+        """Names of the rules, with their actions."""
         return {rule.name: rule.action for rule in self.rules}
 
     @property
     def closes_gates(self) -> bool:
-        """Some rule asks for more than an alert."""
+        """Whether any rule does more than alert."""
         return any(rule.action is not GuardAction.ALERT for rule in self.rules)
 
     @model_validator(mode="after")
     def _check_rules(self) -> Self:
         names = [rule.name for rule in self.rules]
         if not names:
-            raise ValueError("a guard without rules guards nothing\n  mend: add a rule, or leave out guard")
+            raise ValueError(with_hint("a guard without rules checks nothing", "add a rule, or leave out guard"))
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two rules have the name {twice[0]}")
         checks: tuple[Callable[[Guard, GuardRule], str], ...] = (
@@ -423,33 +414,35 @@ class Guard(PlanSection):
 
 def _missing_source_reason(guard: Guard, rule: GuardRule) -> str:
     if rule.effective_source is Source.PROMETHEUS and guard.sources.prometheus is None:
-        return "there is no Prometheus to ask\n  mend: add guard.sources.prometheus with its url"
+        return with_hint("no Prometheus server is configured", "add guard.sources.prometheus with its url")
     if rule.effective_source is Source.PROBE and guard.sources.probe is None:
-        return "there is no probe\n  mend: add guard.sources.probe with a url or a path"
+        return with_hint("no probe is configured", "add guard.sources.probe with a url or a path")
     return ""
 
 
 def _short_window_reason(guard: Guard, rule: GuardRule) -> str:
     if rule.metric is Metric.QUERY or min(rule.windows) >= 2 * guard.interval:
         return ""
-    return (
-        f"a window of {format_duration(min(rule.windows))} holds fewer than two looks, {format_duration(guard.interval)}"
-        f" apart, so this rule could never fire\n  mend: a window of {format_duration(2 * guard.interval)} or more"
+    return with_hint(
+        f"a window of {format_duration(min(rule.windows))} holds fewer than two checks,"
+        f" {format_duration(guard.interval)} apart, so this rule could never fire",
+        f"use a window of {format_duration(2 * guard.interval)} or more",
     )
 
 
 def _short_rank_test_reason(guard: Guard, rule: GuardRule) -> str:
-    chance = rule.compare.rank_test if rule.compare else None
-    if chance is None:
+    p_value = rule.compare.rank_test if rule.compare else None
+    if p_value is None:
         return ""
-    looks = int(rule.window / guard.interval)
-    # The most that a rank test of n against n can say is one order out of all: every new one above every old one.
-    least = 1 / math.comb(2 * looks, looks)
-    if least < chance:
+    samples = int(rule.window / guard.interval)
+    # The smallest p-value of a rank test of n against n is one order out of all: every new value above every old one.
+    least = 1 / math.comb(2 * samples, samples)
+    if least < p_value:
         return ""
-    return (
-        f"{looks} looks in a window of {format_duration(rule.window)} can at best be chance with {least:.2g}, never"
-        f" under {chance:g}, so this rule could never fire\n  mend: a longer window, or a larger rank_test"
+    return with_hint(
+        f"{samples} checks in a window of {format_duration(rule.window)} reach a p-value of {least:.2g} at best, never"
+        f" under {p_value:g}, so this rule could never fire",
+        "use a longer window, or a larger rank_test",
     )
 
 
@@ -460,18 +453,20 @@ def _probe_mismatch_reason(guard: Guard, rule: GuardRule) -> str:
     difference = rule.compare.difference if rule.compare else None
     least = max(rule.limit or 0.0, difference or 0.0)
     if rule.metric is Metric.LATENCY and least >= probe.timeout:
-        return (
-            f"a probe gives up after {format_duration(probe.timeout)}, so no latency can exceed"
-            f" {format_duration(least)}: this rule could never fire\n  mend: a longer guard.sources.probe.timeout"
+        return with_hint(
+            f"a probe times out after {format_duration(probe.timeout)}, so no latency can exceed"
+            f" {format_duration(least)}: this rule could never fire",
+            "use a longer guard.sources.probe.timeout",
         )
     if probe.url is None:
         return ""
     if rule.compare is not None or rule.version == "new":
-        return "one address does not tell new from old\n  mend: guard.sources.probe with a path instead of a url"
+        return with_hint("one address cannot tell new from old", "use guard.sources.probe with a path instead of a url")
     most = int(min(rule.windows) / guard.interval)
     if rule.required_samples > most:
-        return (
-            f"min_samples can never be reached: a window holds {most} probes, and {rule.required_samples} are wanted, so this"
-            " rule could never fire\n  mend: fewer min_samples, a longer window, or a shorter guard.interval"
+        return with_hint(
+            f"min_samples can never be reached: a window holds {most} probes, and {rule.required_samples} are required,"
+            " so this rule could never fire",
+            "use fewer min_samples, a longer window, or a shorter guard.interval",
         )
     return ""

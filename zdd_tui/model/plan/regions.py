@@ -1,11 +1,11 @@
-"""The regions of a plan, as an operator writes them: in order, each with what differs from the rest of the plan."""
+"""The `regions` section of a plan: the regions in order, each with its differences from the rest of the plan."""
 
 from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from zdd_tui.model.duration import Duration
-from zdd_tui.model.plan.guard import PlanSection
+from zdd_tui.model.plan.section import PlanSection
 
 RegionName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?$")]
 
@@ -17,7 +17,7 @@ class RegionDatabase(PlanSection):
 
 
 class RegionKubernetes(PlanSection):
-    """Where the region's Deployment is; its name is the same everywhere."""
+    """Location of the region's Deployment; its name is the same everywhere."""
 
     kubeconfig: str | None = Field(None, min_length=1, description="path; default: that of the plan")
     context: str | None = Field(None, min_length=1, description="context of the kubeconfig; default: that of the plan")
@@ -26,7 +26,7 @@ class RegionKubernetes(PlanSection):
     @model_validator(mode="after")
     def _require_override(self) -> Self:
         if not self.overrides:
-            raise ValueError("it overrides nothing: name a kubeconfig, a context or a namespace, or leave it out")
+            raise ValueError("it overrides nothing: set kubeconfig, context or namespace, or leave it out")
         return self
 
     @property
@@ -41,18 +41,18 @@ class RegionFlags(PlanSection):
 
 
 class Region(PlanSection):
-    """One region: what it does not name is as in the rest of the plan."""
+    """One region: keys that it does not set are those of the rest of the plan."""
 
-    name: RegionName = Field(description="such as eu-1; --region takes it")
+    name: RegionName = Field(description="such as eu-1; used with --region")
     database: RegionDatabase | None = Field(None, description="the region's own database")
     kubernetes: RegionKubernetes | None = Field(None, description="the region's own cluster, or namespace")
     flags: RegionFlags | None = Field(None, description="the region's own Redis, where the strategy has flags")
 
 
 class Regions(PlanSection):
-    """One region goes after the other: each begins when the one before it is done and has soaked."""
+    """The regions are released one after the other: each starts when the one before it is done and has soaked."""
 
-    soak: Duration = Field(300.0, description="how long a region must have been done before the next one begins")
+    soak: Duration = Field(300.0, description="how long a region must have been done before the next one starts")
     order: tuple[Region, ...] = Field(min_length=2, description="the regions, in the order of the release")
 
     @field_validator("order")
@@ -61,7 +61,7 @@ class Regions(PlanSection):
         names = [region.name for region in order]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"two regions are called {name}")
+                raise ValueError(f"two regions have the name {name}")
         return order
 
     @property

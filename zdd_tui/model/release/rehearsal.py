@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.environment import is_production
 from zdd_tui.model.errors import Refused
 
 MAX_REHEARSAL_AGE = 30 * 24 * 3600.0
@@ -49,6 +48,7 @@ def require_rehearsal_for_start(
     *,
     strategy: str,
     environment: str,
+    is_production: bool,
     plan_hash: str,
     newest: Rehearsal | None,
     now: float,
@@ -63,7 +63,7 @@ def require_rehearsal_for_start(
     Raises:
         Refused: it must be rehearsed first, or the waiver gives no reason.
     """
-    if not is_production(environment) or strategy not in STRATEGIES_NEEDING_REHEARSAL:
+    if not is_production or strategy not in STRATEGIES_NEEDING_REHEARSAL:
         return ""
     missing = why_not_rehearsed(plan_hash, newest, now)
     if not missing:

@@ -64,7 +64,7 @@ CASES: dict[str, tuple[ReleaseRecord, tuple[str, ...]]] = {
         (
             "users: running in backfill",
             "✔ expand  ✔ dual-write  ▶ backfill  ○ cutover",
-            "? gate no-mismatch: unknown, not judged yet … running backfill-rows",
+            "? gate no-mismatch: unknown, not checked yet … running backfill-rows",
             "756,000 of 1,200,000 rows, 41,234 a second",
             "replica lag",
             "2 failed",

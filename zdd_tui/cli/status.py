@@ -12,11 +12,10 @@ from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.commands import EXIT_TIMEOUT, find_release
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import DatabaseError, PlanError
-from zdd_tui.model.guard.reading import GuardReading
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.gate import GateReading, Verdict
-from zdd_tui.model.release.records import BackfillRecord, Lease, ReleaseRecord
+from zdd_tui.model.release.records import BackfillRecord, GuardReading, Lease, ReleaseRecord
 from zdd_tui.model.release.regions import require_same_region
 from zdd_tui.model.release.state import (
     CommandKind,

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from zdd_tui.model.errors import Refused
-from zdd_tui.model.guard.reading import GuardAction, GuardReading, decide_actions, evaluate_guard_gate
+from zdd_tui.model.guard.decisions import decide_actions, evaluate_guard_gate
 from zdd_tui.model.guard.rule_state import RuleState, resume_rule_state, update_rule_state
 from zdd_tui.model.guard.rules import RuleOutcome, evaluate_rule
 from zdd_tui.model.guard.series import CounterSample, MetricSeries, MetricTarget
 from zdd_tui.model.guard.snapshot import load_rule_states, load_series, save_rule_states, save_series
-from zdd_tui.model.plan.guard import Guard
+from zdd_tui.model.plan.guard import Guard, GuardAction
 from zdd_tui.model.release.gate import GateReading, Verdict
+from zdd_tui.model.release.records import GuardReading
 from zdd_tui.model.release.state import (
     Command,
     CommandKind,
@@ -93,13 +94,13 @@ class GuardedRelease(RuleBasedStateMachine):
     def restart(self) -> None:
         """The agent is killed: the next one has what was kept at the last look, and its own clock."""
         self.series = MetricSeries(retention=6, silence_timeout=3)
-        courses: dict[str, RuleState] = {}
+        states: dict[str, RuleState] = {}
         if self.kept:
             at, output, counted = self.kept
-            courses, _ = load_rule_states(output, self.now - at, self.now)
+            states, _ = load_rule_states(output, self.now - at, self.now)
             load_series(counted, {"scrape": self.series}, self.now - at, self.now)
-        self.courses = {
-            one.name: resume_rule_state(self.stored.get(one.name), courses.get(one.name), self.now)
+        self.states = {
+            one.name: resume_rule_state(self.stored.get(one.name), states.get(one.name), self.now)
             for one in GUARD.rules
         }
 
@@ -129,18 +130,18 @@ class GuardedRelease(RuleBasedStateMachine):
         for one in GUARD.rules:
             window = self.series.window_stats(self.now, one.window)
             finding = evaluate_rule(one, [window], ORDER)
-            if finding.outcome in (RuleOutcome.DARK, RuleOutcome.THIN):
+            if finding.outcome in (RuleOutcome.NO_DATA, RuleOutcome.TOO_FEW):
                 self.dark.add(one.name)
-            self.courses[one.name], reading = update_rule_state(
-                one, self.courses[one.name], finding, self.now, GUARD.interval
+            self.states[one.name], reading = update_rule_state(
+                one, self.states[one.name], finding, self.now, GUARD.interval
             )
             self.stored[one.name] = replace(reading, observed_at=self.now, max_age=MAX_AGE)
         counted = save_series({"scrape": self.series}, [5.0], self.now)
-        self.kept = self.now, save_rule_states(self.courses, {}, self.now), counted
+        self.kept = self.now, save_rule_states(self.states, {}, self.now), counted
         for act in decide_actions(
             self.release, tuple(self.stored.values()), rolled_back=CommandKind.ROLLBACK in self.asked
         ):
-            self.courses[act.rule] = replace(self.courses[act.rule], action_taken=str(act.action))
+            self.states[act.rule] = replace(self.states[act.rule], action_taken=str(act.action))
             self.stored[act.rule] = replace(self.stored[act.rule], action_taken=str(act.action))
             if act.command is not None:
                 self.asked.append(act.command)
@@ -159,7 +160,7 @@ class GuardedRelease(RuleBasedStateMachine):
     def operate(self, kind: CommandKind) -> None:
         self.move(kind)
 
-    @precondition(lambda self: self.release.current is not None)
+    @precondition(lambda self: self.release.current_phase is not None)
     @rule()
     def open_other_gates(self) -> None:
         """Everything but the guard lets the release through."""

@@ -17,6 +17,7 @@ from zdd_tui.demo.environment import DemoOptions
 from zdd_tui.model.errors import PlanError, Refused
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.file import LoadedPlan, load_plan
+from zdd_tui.model.plan.region_rules import require_region
 from zdd_tui.model.plan.strategies import PLAN_CLASSES, CanaryPlan, DarkLaunchPlan
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.regions import (
@@ -24,7 +25,6 @@ from zdd_tui.model.release.regions import (
     RegionStatus,
     evaluate_regions,
     find_current_region,
-    require_region,
     require_same_region,
 )
 from zdd_tui.model.release.state import Command, CommandKind, Release, ReleaseState, apply_command, current_readings
@@ -358,7 +358,7 @@ def test_the_gate_stands_before_the_first_phase_and_only_in_later_regions() -> N
     later = Release("r", "hash", build_strategy(load(region="us").plan))
     (unread,) = current_readings(later, {}, 0.0)
     assert unread.verdict is Verdict.UNKNOWN
-    with pytest.raises(Refused, match="region unknown: not judged yet"):
+    with pytest.raises(Refused, match="region unknown: not checked yet"):
         apply_command(later, Command(CommandKind.ADVANCE), {}, 0.0)
     old = GateReading(REGION_GATE, Verdict.PASS, "region eu is done", 0.0)
     with pytest.raises(Refused, match="STALE"):

@@ -48,7 +48,7 @@ def test_a_route_that_cannot_be_shared_out_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("view", "why"),
+    ("view", "reason"),
     [
         (route([ref("users")]), ""),
         (route([ref("users")], generation=2), "Gateway public has not seen the newest weights"),

@@ -35,11 +35,10 @@ from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected
 from zdd_tui.model.actions import ACTIONS, Action, default_keys, find_action
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.guard.reading import GuardReading
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.production_lock import UNRESTRICTED, ProductionLock
 from zdd_tui.model.release.gate_rows import GateRow
-from zdd_tui.model.release.records import CommandRequest, FailedRow, ReleaseRecord, StoredCommand
+from zdd_tui.model.release.records import CommandRequest, FailedRow, GuardReading, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, Precondition
 from zdd_tui.model.tuning import Tuning, apply_tuning, slow_down, speed_up
 from zdd_tui.model.workload.pod import Pod

@@ -20,7 +20,7 @@ from zdd_tui.backends.store import guard as guard_store
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.engine.guard.targets import PodTargets, build_url_target
 from zdd_tui.model.errors import BackendError, MetricsError
-from zdd_tui.model.guard.reading import GuardReading, decide_actions
+from zdd_tui.model.guard.decisions import decide_actions
 from zdd_tui.model.guard.rule_state import MAX_MISSED_INTERVALS, RuleState, resume_rule_state, update_rule_state
 from zdd_tui.model.guard.rules import (
     QueryResult,
@@ -36,6 +36,7 @@ from zdd_tui.model.guard.series import CounterSample, MetricSeries, MetricTarget
 from zdd_tui.model.guard.snapshot import load_rule_states, load_series, save_rule_states, save_series
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.guard import Guard, GuardRule, Metric, Source
+from zdd_tui.model.release.records import GuardReading
 from zdd_tui.model.release.state import Release
 
 MIN_SILENCE_TIMEOUT = 3.0
@@ -264,7 +265,7 @@ class GuardLoop:
             self._plan.versions,
             self._collect_pairs(rule, now),
         )
-        if found.outcome is RuleOutcome.DARK and sight.error and not sight.targets:
+        if found.outcome is RuleOutcome.NO_DATA and sight.error and not sight.targets:
             return replace(found, reason=sight.error)
         return found
 

@@ -1,12 +1,12 @@
 """What is stored about a release besides its state: audit, commands, lease, steps, backfill."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from zdd_tui.model.guard.reading import GuardReading
 from zdd_tui.model.plan.base import Backfill
-from zdd_tui.model.release.gate import GateReading
+from zdd_tui.model.plan.guard import GuardAction, MetricUnit
+from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.state import Command, CommandKind, Precondition, Release, StepStatus
 from zdd_tui.model.tuning import Tuning, effective_limits
 
@@ -209,6 +209,60 @@ class FailedRow:
     key: list[str]
     reason: str
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class GuardReading:
+    """What a rule said, with the numbers that it saw.
+
+    Attributes:
+        reason: one line with the numbers, for people.
+        unit: of value, baseline and limit.
+        value: None where there was none.
+        baseline: the old version's value at the same moment, for a rule that compares; else None.
+        limit: what the value must stay under, in the same unit; of a comparison it follows the baseline.
+        samples: requests (or what else is counted) behind the value.
+        series: the last values, oldest first; None where there was none.
+        action: what the rule asks for when it fails.
+        should_act: the guard should act on this reading: the limit was broken for as long as the rule says, or there
+            were no data for as long as its no_data says. `action` is then what it asks for.
+        is_applicable: False while there is nothing to judge, such as a comparison while one version runs alone; such a
+            reading closes no gate.
+        action_taken: what the guard has done about the present breach: `rollback`, `pause`, `alert` or empty.
+        observed_at: seconds since the epoch, by the database's clock.
+        max_age: seconds after which the reading counts as unknown.
+    """
+
+    rule: str
+    verdict: Verdict
+    reason: str
+    unit: MetricUnit = MetricUnit.NUMBER
+    value: float | None = None
+    baseline: float | None = None
+    limit: float | None = None
+    samples: int = 0
+    series: tuple[float | None, ...] = ()
+    action: GuardAction = GuardAction.ALERT
+    should_act: bool = False
+    is_applicable: bool = True
+    action_taken: str = ""
+    observed_at: float = 0.0
+    max_age: float = 10.0
+
+    def age(self, now: float) -> float:
+        return max(0.0, now - self.observed_at)
+
+    def as_of(self, now: float) -> "GuardReading":
+        """The reading as it counts now: a stale one is unknown, whatever it said, and nobody acts on it."""
+        if self.age(now) <= self.max_age:
+            return self
+        return replace(
+            self,
+            verdict=Verdict.UNKNOWN,
+            reason=f"STALE {self.age(now):.0f}s: {self.reason}",
+            should_act=False,
+            is_applicable=True,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ def precondition_error(**changes: object) -> str:
         "plan_hash": "h",
         "newest": None,
         "now": 0.0,
-        "unrehearsed": False,
+        "skip_rehearsal": False,
         "reason": "",
     }
     return require_rehearsal_for_start(**(usual | changes))  # type: ignore[arg-type]
@@ -59,8 +59,8 @@ def test_production_does_not_begin_unrehearsed_and_the_mend_names_both_ways(envi
 
 def test_a_waiver_needs_a_reason_and_leaves_a_trace() -> None:
     with pytest.raises(Refused, match="needs a reason"):
-        precondition_error(unrehearsed=True, reason="  ")
-    assert "without a rehearsal" in precondition_error(unrehearsed=True, reason="the fire of tonight")
+        precondition_error(skip_rehearsal=True, reason="  ")
+    assert "without a rehearsal" in precondition_error(skip_rehearsal=True, reason="the fire of tonight")
 
 
 @pytest.mark.parametrize("other", [{"environment": "pre-production"}, {"strategy": "canary"}, {"newest": GOOD}])

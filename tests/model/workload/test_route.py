@@ -43,7 +43,7 @@ def test_a_share_and_its_way_back() -> None:
 def test_a_route_that_cannot_be_shared_out_is_refused() -> None:
     with pytest.raises(ClusterError, match="no rule of httproute 'r' leads to service 'users'"):
         set_backend_weight(route([ref("docs")], [ref("users", kind="Bucket")]), "users", "users-canary", 10)
-    with pytest.raises(ClusterError, match="splits the requests of service 'users' already, with legacy"):
+    with pytest.raises(ClusterError, match="already splits the requests of service 'users' with legacy"):
         set_backend_weight(route([ref("users", 90), ref("legacy", 10)]), "users", "users-canary", 10)
 
 
@@ -51,9 +51,9 @@ def test_a_route_that_cannot_be_shared_out_is_refused() -> None:
     ("view", "reason"),
     [
         (route([ref("users")]), ""),
-        (route([ref("users")], generation=2), "Gateway public has not seen the newest weights"),
+        (route([ref("users")], generation=2), "Gateway public has not observed the newest weights"),
         (route([ref("users")], accepted="False"), "does not accept the route: no such listener"),
-        (project_route({"metadata": {"name": "r"}}), "no Gateway has taken the route"),
+        (project_route({"metadata": {"name": "r"}}), "no Gateway has accepted the route"),
     ],
 )
 def test_it_is_known_whether_every_gateway_follows(view: RouteView, reason: str) -> None:

@@ -207,7 +207,8 @@ def _format_reason(rule: GuardRule, version: str, evaluation: RuleEvaluation) ->
     counted = "probes" if rule.effective_source is Source.PROBE else "requests"
     counted = "pods" if rule.metric is Metric.RESTARTS else counted
     value, limit = format_value(evaluation.value, unit), format_value(evaluation.limit, unit)
-    return f"{version} {_metric_name(rule)} {value}{against}, limit {limit} ({evaluation.samples:,} {counted} in {windows})"
+    samples = f"{evaluation.samples:,} {counted} in {windows}"
+    return f"{version} {_metric_name(rule)} {value}{against}, limit {limit} ({samples})"
 
 
 # --- new against old --------------------------------------------------------------------------------------------

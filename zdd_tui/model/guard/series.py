@@ -1,7 +1,7 @@
 """Counters of many targets over time, and statistics of each version in a window.
 
-A counter that falls was reset: its process restarted, so the whole new value was counted since (Prometheus, "increase").
-Nothing is extrapolated over a gap: a target needs two samples inside the window, or it has no data.
+A counter that falls was reset: its process restarted, and all of the new value was counted since (Prometheus,
+"increase"). Nothing is extrapolated over a gap: a target needs two samples inside the window, or it has no data.
 
 Times are seconds of a monotonic clock.
 """

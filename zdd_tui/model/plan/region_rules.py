@@ -14,7 +14,7 @@ KeyPath = tuple[str | int, ...]
 def require_known_region(names: Sequence[str], requested: str, source: str) -> None:
     """
     Raises:
-        PlanError: the plan has no region of that name; names the nearest.
+        PlanError: the plan has no region of that name.
     """
     if requested in names:
         return
@@ -23,8 +23,8 @@ def require_known_region(names: Sequence[str], requested: str, source: str) -> N
             f"--region {requested}: {source} has no regions", "leave --region out, or add regions to the plan"
         )
     near = difflib.get_close_matches(requested, names, n=1, cutoff=0.4)
-    mend = f"did you mean {near[0]}?" if near else f"its regions: {', '.join(names)}"
-    raise PlanError(f"--region {requested}: {source} has no such region", mend)
+    hint = f"did you mean {near[0]}?" if near else f"its regions: {', '.join(names)}"
+    raise PlanError(f"--region {requested}: {source} has no such region", hint)
 
 
 def require_region(plan: BasePlan, source: str) -> None:
@@ -34,11 +34,11 @@ def require_region(plan: BasePlan, source: str) -> None:
     """
     if plan.regions is not None and not plan.region:
         names = ", ".join(plan.regions.names)
-        raise PlanError(f"{source} has several regions, and an agent works in one", f"--region NAME, one of: {names}")
+        raise PlanError(f"{source} has several regions, and an agent runs one", f"add --region NAME, one of: {names}")
 
 
 def region_names_in(document: Mapping[str, Any]) -> list[str]:
-    """The regions' names in a document that may be wrong in every other way."""
+    """The regions' names in a document that may have other errors."""
     return [str(region.get("name")) for region in _region_sections(document)]
 
 
@@ -49,9 +49,9 @@ def _region_sections(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def variables_not_needed(document: Mapping[str, Any], region: str) -> Callable[[KeyPath], bool]:
-    """Whose variables need not be set on a machine that carries out one region.
+    """A predicate: the value at a path is not needed on a machine that runs one region, so its variables may be unset.
 
-    It needs its own systems, and the databases of the regions before it: nobody has to hand it the others' secrets.
+    Such a machine needs the systems of its region and the databases of the earlier ones, not the secrets of the others.
     """
     names = region_names_in(document)
     here = names.index(region)
@@ -62,13 +62,13 @@ def variables_not_needed(document: Mapping[str, Any], region: str) -> Callable[[
         ("flags", "url"): [here],
     }
 
-    def spared(path: KeyPath) -> bool:
+    def is_not_needed(path: KeyPath) -> bool:
         if path[:2] == ("regions", "order") and len(path) > 3 and isinstance(path[2], int):
             return path[2] > here or (path[2] < here and path[3] != "database")
         base = ("flags", "url") if path == ("canary", "flag", "url") else path
         return base in users and all(_has_key(_region_sections(document)[index], base) for index in users[base])
 
-    return spared
+    return is_not_needed
 
 
 def _has_key(region: Mapping[str, Any], path: KeyPath) -> bool:
@@ -77,18 +77,18 @@ def _has_key(region: Mapping[str, Any], path: KeyPath) -> bool:
 
 
 def find_region_errors(plan: BasePlan) -> Iterator[tuple[KeyPath, str, str]]:
-    """What regions override in vain, or have in common and must not: where, what, and the mend."""
+    """Overrides without effect, and systems that two regions share but must not: path, error, hint."""
     if plan.regions is None:
         return
     seen: dict[tuple[object, ...], str] = {}
     for index, region in enumerate(plan.regions.order):
-        name, place = region.name, ("regions", "order", index)
+        name, path = region.name, ("regions", "order", index)
         if region.flags is not None and plan.redis_url is None:
-            yield (*place, "flags"), f"this {plan.strategy} plan has no flags", "leave it out"
+            yield (*path, "flags"), f"this {plan.strategy} plan has no flags", "leave it out"
             continue
         own = plan.for_region(name)
         cluster = own.kubernetes
-        found: list[tuple[str, tuple[object, ...], str, str]] = [
+        systems: list[tuple[str, tuple[object, ...], str, str]] = [
             (
                 "database",
                 ("db", _database_identity(own.database.dsn.get_secret_value())),
@@ -103,17 +103,17 @@ def find_region_errors(plan: BasePlan) -> Iterator[tuple[KeyPath, str, str]]:
             ),
         ]
         if own.redis_url is not None:
-            # Epochs are counted by each database: in one Redis, those of two regions would fence each other off.
-            found.append(("flags", ("redis", own.redis_url.get_secret_value()), "Redis", "flags: {url: ...}"))
-        for section, key, what, mend in found:
+            # Every database counts its own epochs: in one Redis those of two regions would fence each other.
+            systems.append(("flags", ("redis", own.redis_url.get_secret_value()), "Redis", "flags: {url: ...}"))
+        for section, key, what, hint in systems:
             first = seen.setdefault(key, name)
             if first != name:
-                told = f"regions {first} and {name} have the same {what}"
-                yield (*place, section), told, f"give region {name} its own: {mend}"
+                text = f"regions {first} and {name} have the same {what}"
+                yield (*path, section), text, f"give region {name} its own: {hint}"
 
 
 def _database_identity(dsn: str) -> tuple[str, ...]:
-    """Which database an address means, whoever logs in."""
+    """Host and database of an address, without the user."""
     try:
         parts = urlsplit(dsn)
     except ValueError:

@@ -1,4 +1,4 @@
-"""An agent that is killed anywhere: the next one goes on judging where it was, later by no more than the gap."""
+"""When an agent is killed, the next one continues the guard: verdicts come later by no more than the gap."""
 
 import math
 from dataclasses import dataclass, field
@@ -115,7 +115,7 @@ FAULTS = {
     gap=st.integers(1, 30),
     a_second=st.sampled_from([20, 200]),
 )
-def test_no_restart_postpones_a_verdict_by_more_than_its_gap_and_a_look(
+def test_a_restart_delays_a_verdict_by_at_most_its_gap_and_one_interval(
     fault: str, begins: int, lasting: int, killed: int, gap: int, a_second: int
 ) -> None:
     keys = dict(FAULTS[fault])
@@ -135,7 +135,7 @@ def test_no_restart_postpones_a_verdict_by_more_than_its_gap_and_a_look(
 
 @settings(max_examples=100, deadline=None)
 @given(killed=st.integers(30, 60), gap=st.integers(1, 7))
-def test_a_rule_that_takes_long_to_fill_its_window_goes_on_at_once(killed: int, gap: int) -> None:
+def test_a_restored_window_is_usable_at_once(killed: int, gap: int) -> None:
     """Few requests: an empty window would be thin for as long as it takes to fill."""
     few = rule(metric="error-rate", limit="5%", min_samples=12)
     agent, world = GuardProcess(few, zero=1000.0), FaultyPods("errors", 20, 2)
@@ -163,9 +163,9 @@ def test_a_gap_is_no_proof_of_health() -> None:
         assert another.state.breached_seconds == agent.state.breached_seconds or fault == "silence"
 
 
-def test_the_time_in_which_no_agent_was_there_does_not_count() -> None:
+def test_time_without_an_agent_does_not_count() -> None:
     a_rule = rule(metric="error-rate", limit="5%", **{"for": "5s"})
-    over = RuleEvaluation(RuleOutcome.BREACHED, "told", 0.5)
+    over = RuleEvaluation(RuleOutcome.BREACHED, "reason", 0.5)
     kept, _ = update_rule_state(a_rule, RuleState(), over, 0.0, INTERVAL)
     kept, _ = update_rule_state(a_rule, kept, over, 2.0, INTERVAL)
     rule_state = resume_rule_state(None, kept, 1000.0)
@@ -176,7 +176,7 @@ def test_the_time_in_which_no_agent_was_there_does_not_count() -> None:
     assert (rule_state.breached_seconds, output.should_act) == (5.0, True)
 
 
-def test_all_that_was_counted_comes_back() -> None:
+def test_a_snapshot_restores_all_counters() -> None:
     world = FaultyPods("slow", 4, 100)
     agent = GuardProcess(rule(metric="latency", limit="200ms"), zero=0.0)
     for at in range(12):
@@ -192,7 +192,7 @@ def test_all_that_was_counted_comes_back() -> None:
     assert states["rule"].observed_at == 97.0
 
 
-def test_what_another_version_kept_is_forgotten() -> None:
+def test_a_snapshot_in_another_format_is_ignored() -> None:
     assert b'"format": %d' % SNAPSHOT_FORMAT in save_rule_states({}, {}, 0.0)
     other = save_rule_states({"rule": RuleState(breached_seconds=3.0)}, {}, 0.0).replace(b'"format": 1', b'"format": 0')
     assert load_rule_states(other, 0.0, 0.0) == ({}, {})

@@ -125,7 +125,7 @@ def _ref_weight(ref: Mapping[str, Any]) -> int:
 
 
 def compute_canary_replicas(stable: int, weight: int, tolerance: int) -> int:
-    """The number of pods with the new image beside ``stable`` old ones whose share of all pods is nearest to the weight.
+# --- weights as numbers of pods, which limit the possible shares --------------------------------------------------
 
     Args:
         stable: pods of the old image; they all stay.

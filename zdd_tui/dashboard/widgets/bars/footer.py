@@ -8,8 +8,8 @@ from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, line_width
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.panes.pane import missing_pane_reason
 from zdd_tui.model.actions import ACTIONS, Action
-from zdd_tui.model.release.state import CommandKind
 from zdd_tui.model.release.next_commands import explain_refusal, pause_or_resume
+from zdd_tui.model.release.state import CommandKind
 
 _GAP = ("  ", TextStyle.NORMAL)
 _DIGITS = tuple("0123456789")

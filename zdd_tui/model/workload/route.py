@@ -125,7 +125,7 @@ def _ref_weight(ref: Mapping[str, Any]) -> int:
 
 
 def compute_canary_replicas(stable: int, weight: int, tolerance: int) -> int:
-# --- weights as numbers of pods, which limit the possible shares --------------------------------------------------
+    """The number of pods with the new image, beside ``stable`` old ones, whose share is nearest to the weight.
 
     Args:
         stable: pods of the old image; they all stay.

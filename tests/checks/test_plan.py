@@ -81,14 +81,14 @@ async def test_check_of_rolling_and_canary(here: CliEnvironment) -> None:
 
     bad = await check(here, canary.replace("20, 50", "10, 50"))
     assert bad.code == 2
-    assert f"{here.line_of('canary.weights')}: 10% cannot be had with 4 pods: 1 beside them make 20%" in bad.err
+    assert f"{here.line_of('canary.weights')}: 10% is not possible with 4 pods: 1 more would be 20%" in bad.err
     assert "use weights such as 20, 33, 43, 50" in bad.err
 
     await patch(here, {"strategy": {"rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}})
     for text in (rolling, canary, by_flag):
         bad = await check(here, text)
         assert bad.code == 2
-        assert "maxUnavailable 1 lets 1 of 4 pods go before their heirs" in bad.err
+        assert "maxUnavailable 1 removes 1 of 4 pods before their successors are ready" in bad.err
         assert '"maxUnavailable":0' in bad.err
 
     await patch(here, {"strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}})

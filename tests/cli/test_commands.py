@@ -149,7 +149,7 @@ async def test_pause_and_resume_with_a_reason(here: CliEnvironment, store: Store
         refused = await here.run_zdd("pause")
         assert refused.code == 1
         assert refused.out == ""
-        assert refused.err == "zdd: pause refused: the release is paused already\n  Fix: resume it with `resume`\n"
+        assert refused.err == "zdd: pause refused: the release is paused already\n  Fix: resume it: zdd resume PLAN\n"
         resumed = await here.run_zdd("resume")
         assert resumed.code == 0
     record = await read_record(store)

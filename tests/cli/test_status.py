@@ -1,4 +1,4 @@
-"""`zdd status` for people: what stands in it at each place of a release, within 80 columns."""
+"""`zdd status` for people: what it shows in each state of a release, within 80 columns."""
 
 import json
 from dataclasses import replace
@@ -58,13 +58,13 @@ DONE = record(at("cleanup", ReleaseState.DONE), lease=None)
 ALONE = record(at("expand", ReleaseState.WAITING), gates=gates("expand"), lease=DEAD)
 
 CASES: dict[str, tuple[ReleaseRecord, tuple[str, ...]]] = {
-    "planned": (PLANNED, ("users: planned (production)", "○ expand", "next: zdd advance p.yaml   (runs expand)")),
+    "planned": (PLANNED, ("users: planned (production)", "○ expand", "next: zdd advance p.yaml runs expand")),
     "running": (
         RUNNING,
         (
             "users: running in backfill",
             "✔ expand  ✔ dual-write  ▶ backfill  ○ cutover",
-            "? gate no-mismatch: unknown, not judged yet … running backfill-rows",
+            "? gate no-mismatch: unknown, not checked yet … running backfill-rows",
             "756,000 of 1,200,000 rows, 41,234 a second",
             "replica lag",
             "2 failed",
@@ -73,13 +73,21 @@ CASES: dict[str, tuple[ReleaseRecord, tuple[str, ...]]] = {
     ),
     "waiting": (
         WAITING,
-        ("users: waiting in expand", "✔ gate schema-valid: pass, all is well (0.5s ago)", "(runs dual-write)"),
+        (
+            "users: waiting in expand",
+            "✔ gate schema-valid: pass, all is well (0.5s ago)",
+            "runs dual-write",
+            "zdd rollback p.yaml undoes",
+        ),
     ),
     "shut": (
         SHUT,
-        ("✗ gate serving-v2: fail, users-api-x7k runs V1", "next: backfill waits until every gate says pass"),
+        (
+            "✗ gate serving-v2: fail, users-api-x7k runs V1",
+            "next: zdd advance p.yaml runs backfill, once all gates pass",
+        ),
     ),
-    "contract": (CONTRACT, ("next: zdd advance --confirm users p.yaml   (runs cleanup)",)),
+    "contract": (CONTRACT, ("next: zdd advance --confirm users p.yaml runs cleanup",)),
     "failed": (
         FAILED,
         (
@@ -87,38 +95,46 @@ CASES: dict[str, tuple[ReleaseRecord, tuple[str, ...]]] = {
             "✗ ALTER TABLE users got no lock",
             "Fix: end it",
             "✗ expand",
+            "next: zdd advance p.yaml retries the failed step",
             "zdd rollback p.yaml",
         ),
     ),
-    "paused": (PAUSED, ("users: running in backfill, PAUSED", "next: zdd resume p.yaml")),
-    "rolling back": (BACK, ("users: rolling-back in dual-write", "◀ dual-write", "… undoing expand-schema")),
-    "rollback failed": (BACK_FAILED, ("users: rollback-failed", "then: zdd rollback p.yaml")),
+    "paused": (
+        PAUSED,
+        ("users: running in backfill, PAUSED", "next: zdd resume p.yaml continues", "zdd rollback p.yaml undoes"),
+    ),
+    "rolling back": (
+        BACK,
+        ("users: rolling-back in dual-write", "◀ dual-write", "… undoing expand-schema", "next: No action needed"),
+    ),
+    "rollback failed": (BACK_FAILED, ("users: rollback-failed", "next: zdd rollback p.yaml retries the failed undo")),
     "rolled back": (ROLLED_BACK, ("users: rolled-back (production)", "○ expand")),
     "done": (DONE, ("users: done (production)", "✔ cleanup")),
     "no agent": (
         ALONE,
         (
-            "✗ NO AGENT: nothing will happen until one runs",
+            "✗ STALLED: no agent is running this release",
             "the last was agent@node-3, pid 4711",
-            "next: zdd agent p.yaml",
+            "next: zdd agent p.yaml starts an agent",
+            "zdd advance p.yaml runs dual-write",
         ),
     ),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_status_tells(case: str) -> None:
-    seen, message = CASES[case]
+def test_the_status_shows(case: str) -> None:
+    seen, expected = CASES[case]
     text = format_status(seen, "p.yaml")
     flat = " ".join(text.split())
-    for wanted in message:
-        assert " ".join(wanted.split()) in flat, text
+    for part in expected:
+        assert " ".join(part.split()) in flat, text
     assert max(map(len, text.splitlines())) <= WIDTH
     assert text.endswith("\n")
 
 
 @pytest.mark.parametrize("seen", [DONE, ROLLED_BACK])
-def test_an_end_needs_no_agent_and_proposes_nothing(seen: ReleaseRecord) -> None:
+def test_an_ended_release_needs_no_agent_and_no_command(seen: ReleaseRecord) -> None:
     text = format_status(seen)
     assert "AGENT" not in text
     assert "next:" not in text
@@ -126,12 +142,12 @@ def test_an_end_needs_no_agent_and_proposes_nothing(seen: ReleaseRecord) -> None
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_document_is_json_with_the_same_keys_everywhere(case: str) -> None:
+def test_the_json_document_has_the_same_keys_in_every_state(case: str) -> None:
     document = json.loads(json.dumps(status_to_dict(CASES[case][0])))
     assert document.keys() == status_to_dict(PLANNED).keys()
 
 
-def test_a_lease_that_has_run_out_is_no_agent() -> None:
+def test_an_expired_lease_counts_as_no_agent() -> None:
     assert status_to_dict(ALONE)["agent"] is None
     assert status_to_dict(WAITING)["agent"]["pid"] == 4711
 
@@ -140,10 +156,10 @@ def test_stale_gates_count_as_unknown() -> None:
     stale = replace(WAITING, now=NOW + 60)
     assert [gate["verdict"] for gate in status_to_dict(stale)["gates"]] == ["unknown", "unknown"]
     assert wait_result(stale, "expand") is None
-    assert "waits until every gate says pass" in " ".join(format_status(stale).split())
+    assert "runs dual-write, once all gates pass" in " ".join(format_status(stale).split())
 
 
-ARRIVALS: list[tuple[ReleaseRecord, str, int | None]] = [
+WAIT_RESULTS: list[tuple[ReleaseRecord, str, int | None]] = [
     (PLANNED, "expand", None),
     (WAITING, "expand", 0),
     (SHUT, "expand", 0),
@@ -161,12 +177,12 @@ ARRIVALS: list[tuple[ReleaseRecord, str, int | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("seen", "wait", "code"), ARRIVALS)
-def test_when_a_wait_is_over(seen: ReleaseRecord, wait: str, code: int | None) -> None:
+@pytest.mark.parametrize(("seen", "wait", "code"), WAIT_RESULTS)
+def test_the_exit_code_of_a_wait(seen: ReleaseRecord, wait: str, code: int | None) -> None:
     assert wait_result(seen, wait) == code
 
 
-def test_a_way_back_that_is_lost_is_not_proposed() -> None:
+def test_a_rollback_that_is_no_longer_possible_is_not_shown() -> None:
     release = at("cleanup", ReleaseState.FAILED, error="analyze failed").with_status("drop-archive", StepStatus.DONE)
     failed = record(release)
     assert "rollback" not in format_status(failed)

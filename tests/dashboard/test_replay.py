@@ -206,4 +206,4 @@ async def test_the_gates_of_then_have_their_pane(recording: Recording) -> None:
         shown = screen_text(app)
         assert "╍ 6:gates STALE 1m" in shown, "nothing was heard at that moment of the recording"
         assert "▶ backfill   backfill-complete ? unknown     1m STALE 62s: 756k of 1.2M" in shown
-        assert "cleanup    cleanup-complete      ○ not asked" in shown
+        assert "cleanup    cleanup-complete      ○ upcoming" in shown

@@ -19,10 +19,10 @@ from tests.support.states import (
 )
 from zdd_tui.dashboard.state import DashboardState, Observed, PlanView
 from zdd_tui.model.flag import OFF, ON, FlagValue
-from zdd_tui.model.guard.reading import GuardAction, GuardReading, MetricUnit
+from zdd_tui.model.plan.guard import GuardAction, MetricUnit
 from zdd_tui.model.plan.strategies import CanaryPlan, DarkLaunchPlan
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.records import Actor
+from zdd_tui.model.release.records import Actor, GuardReading
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategies import (
     add_guard_gate,

@@ -40,8 +40,8 @@ from zdd_tui.model.actions import ACTIONS, Confirmation, find_action
 from zdd_tui.model.duration import parse_duration
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.plan.file import LoadedPlan, load_plan
+from zdd_tui.model.plan.region_rules import require_region
 from zdd_tui.model.release.records import CommandRequest
-from zdd_tui.model.release.regions import require_region
 from zdd_tui.model.release.state import CommandKind
 
 CommandHandler = Callable[[argparse.Namespace], int]

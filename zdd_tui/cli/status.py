@@ -1,4 +1,4 @@
-"""`zdd status`: where a release stands, in words or as JSON, now or once it has come somewhere."""
+"""`zdd status`: the state of a release, for people or as JSON, now or once it has reached a phase or state."""
 
 import asyncio
 import json
@@ -12,23 +12,14 @@ from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.commands import EXIT_TIMEOUT, find_release
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import DatabaseError, PlanError
-from zdd_tui.model.guard.reading import GuardReading
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.gate import GateReading, Verdict
-from zdd_tui.model.release.records import BackfillRecord, Lease, ReleaseRecord
+from zdd_tui.model.release.next_commands import NextCommand, next_commands
+from zdd_tui.model.release.records import BackfillRecord, GuardReading, Lease, ReleaseRecord
 from zdd_tui.model.release.regions import require_same_region
-from zdd_tui.model.release.state import (
-    CommandKind,
-    Release,
-    ReleaseState,
-    StepStatus,
-    closed_gates,
-    current_readings,
-    is_irreversible,
-    requires_name,
-)
-from zdd_tui.model.release.summary import find_wait
+from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, closed_gates, current_readings
+from zdd_tui.model.release.summary import CONTINUES_AUTOMATICALLY, find_wait, has_no_agent
 from zdd_tui.model.tuning import Tuning, describe_tuning
 
 VERDICT_GLYPHS = {
@@ -40,7 +31,7 @@ VERDICT_GLYPHS = {
 }
 WIDTH = 80
 RECHECK_SECONDS = 1.0
-"""Seconds after which a wait looks although it heard of no change: gates grow stale without a word."""
+"""Seconds after which a wait reads again although no change was notified: gates become stale without one."""
 
 
 async def show_status(
@@ -55,12 +46,12 @@ async def show_status(
     """Writes the status.
 
     Args:
-        wait: a phase that is to be ready to be left, or a final state.
+        wait: a phase whose gates must be open, or a final state.
         timeout: seconds to wait.
-        extra: what the JSON document says besides.
+        extra: further keys of the JSON document.
 
     Returns:
-        0; 1 when the release failed or ended elsewhere while we waited; 4 when the wait ran out.
+        0; 1 when the release failed or ended in another state; 4 when the timeout ran out.
 
     Raises:
         ZddError: the database cannot be used, there is no release, or no such phase.
@@ -72,7 +63,7 @@ async def show_status(
         if record.release.plan_hash == loaded.hash:
             require_same_region(loaded.plan, record.region)
         else:
-            sys.stderr.write(f"zdd: {loaded.source} is not the plan that this release runs; it was changed since\n")
+            sys.stderr.write(f"zdd: {loaded.source} is not the plan of this release; the file was changed since\n")
         if wait is not None:
             _require_known_wait_target(record, wait)
             record, code = await _wait_until_reached(store, record, wait, timeout)
@@ -82,18 +73,16 @@ async def show_status(
 
 
 def _require_known_wait_target(record: ReleaseRecord, wait: str) -> None:
-    places = [phase.name for phase in record.release.strategy.phases] + [
-        ReleaseState.DONE.value,
-        ReleaseState.ROLLED_BACK.value,
-    ]
-    if wait not in places:
-        raise PlanError(f"--wait {wait}: there is no such phase or end", f"one of: {', '.join(places)}")
+    targets = [phase.name for phase in record.release.strategy.phases]
+    targets += [ReleaseState.DONE.value, ReleaseState.ROLLED_BACK.value]
+    if wait not in targets:
+        raise PlanError(f"--wait {wait}: no such phase or final state", f"one of: {', '.join(targets)}")
 
 
 async def _wait_until_reached(
     store: Store, record: ReleaseRecord, wait: str, timeout: float
 ) -> tuple[ReleaseRecord, int]:
-    """The record when the wait is over; a server that goes away meanwhile is waited for."""
+    """The record when the wait is over, and the exit code; it also waits for a server that is away."""
     try:
         async with (
             asyncio.timeout(timeout),
@@ -113,7 +102,7 @@ async def _wait_until_reached(
 
 
 def wait_result(record: ReleaseRecord, wait: str) -> int | None:
-    """0 when the release is where it is waited for, 1 when it can no longer come there by itself, else None."""
+    """0 when the release has reached the target, 1 when it cannot reach it without a person, else None."""
     release = record.release
     if wait == release.state.value:
         return 0
@@ -138,20 +127,21 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
     state         planned, running, waiting, failed, rolling-back, rollback-failed, rolled-back or done
     phase         the current one, null before the first; ``next_phase`` null after the last
     paused        true or false; ``error`` why it is failed, else null
-    agent         who holds the lease: holder, host, pid, epoch, age (seconds); null when nobody does
-    gates         of the current phase: name, verdict (pass, fail, inconclusive, unknown), reason, age (seconds)
-    cause         why the guard rolled the release back or paused it, with the numbers it saw, or null
-    waits         null while it does not wait, or a gate says no; since (like ``now``), owner or null, limit (seconds
+    agent         that holds the lease: holder, host, pid, epoch, age (seconds); null when none does
+    gates         of the current phase: name, verdict (pass, fail, pending, inconclusive, unknown), reason, age
+                  (seconds)
+    cause         why the guard rolled the release back or paused it, with the numbers, or null
+    waits         null while it does not wait, or a gate fails; since (like ``now``), owner or null, limit (seconds
                   or null), over (the limit), text
     guard         of every rule: rule, verdict, reason, unit (ratio, seconds, count, number), value, baseline and
                   limit (or null), samples, action, action_taken (rollback, pause, alert or null), age (seconds)
-    steps         all, in order: name, status (pending, intent, done, failed, undoing, undo-failed, undone),
+    steps         all, in order: name, status (pending, started, done, failed, undoing, undo-failed, undone),
                   note (what it does now) and error, or null
     backfill      null before it; status, rows_done, rows_total (an estimate until done), rows_per_second,
-                  throttle (the signal in force, or null), failed_rows, verified_rows, mismatches (null before
+                  throttle (the active signal, or null), failed_rows, verified_rows, mismatches (null before
                   the first verification)
-    limits        of the backfill that hold now, by name; ``tuned``: those of them that an operator has changed, with
-                  the plan's own values; null where the strategy has no backfill
+    limits        effective limits of the backfill, by name; ``tuned``: those that an operator has changed, with the
+                  plan's own values; null where the strategy has no backfill
     created_at    seconds since the epoch by the database's clock, like ``now``; ``finished_at`` null until it ends
     ============  =============================================================================================
     """
@@ -204,8 +194,13 @@ def _wait_to_dict(record: ReleaseRecord) -> dict[str, Any] | None:
     wait = find_wait(record, record.now)
     if wait is None:
         return None
-    told = {"since": wait.since, "owner": record.owner or None, "limit": record.wait_limit}
-    return told | {"over": wait.is_overdue, "text": wait.description}
+    return {
+        "since": wait.since,
+        "owner": record.owner or None,
+        "limit": record.wait_limit,
+        "over": wait.is_overdue,
+        "text": wait.description,
+    }
 
 
 def _guard_to_dict(reading: GuardReading, now: float) -> dict[str, Any]:
@@ -242,10 +237,10 @@ def _tuned_to_dict(plan: Backfill, tuning: Tuning) -> dict[str, Any]:
 
 
 def format_status(record: ReleaseRecord, plan_file: str = "PLAN", width: int = WIDTH) -> str:
-    """The status for people: the first line says what matters most, the last what to do next.
+    """The status for people: the first line says what matters most, the last ones what to do next.
 
     Args:
-        plan_file: as the commands that are proposed name it.
+        plan_file: the plan's name in the commands that are shown.
         width: cells; longer lines are broken between words.
     """
     release = record.release
@@ -257,9 +252,8 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN", width: int = W
         lines.insert(0, f"✗ GUARD: {record.cause}")
     if (wait := find_wait(record, record.now)) is not None and (wait.is_overdue or record.owner):
         lines.append(f"  {'✗ LATE: ' if wait.is_overdue else ''}{wait.description}")
-    lines += [
-        f"  ✗ {part}" if number == 0 else f"    {part.strip()}" for number, part in enumerate(_error_lines(release))
-    ]
+    errors = release.error.splitlines()
+    lines += [f"  ✗ {part}" for part in errors[:1]] + [f"    {part.strip()}" for part in errors[1:]]
     lines.append("  " + "  ".join(_stepper(release)))
     if not release.state.has_ended and not release.state.is_rolling_back:
         for gate in current_readings(release, record.gates, record.now):
@@ -274,18 +268,13 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN", width: int = W
         lines.append(f"  {_backfill_line(record.backfill)}")
     if record.plan_limits is not None and (changed := describe_tuning(record.plan_limits, record.tuning)):
         lines.append(f"  tuned: {', '.join(changed)}")
-    lines += _agent_lines(record, plan_file)
-    if proposal := _next_commands(record, plan_file):
-        lines.append(f"  next: {proposal}")
+    lines += _agent_lines(record)
+    lines += _next_lines(record, plan_file)
     return "\n".join(piece for line in lines for piece in _wrap_line(line, width)) + "\n"
 
 
 def _format_location(record: ReleaseRecord) -> str:
     return f"{record.environment}, region {record.region}" if record.region else record.environment
-
-
-def _error_lines(release: Release) -> list[str]:
-    return release.error.splitlines()
 
 
 def _stepper(release: Release) -> list[str]:
@@ -317,38 +306,35 @@ def _backfill_line(backfill: BackfillRecord) -> str:
     return text if backfill.mismatches is None else f"{text}, {backfill.mismatches:,} mismatches"
 
 
-def _agent_lines(record: ReleaseRecord, plan_file: str) -> list[str]:
+def _agent_lines(record: ReleaseRecord) -> list[str]:
     lease = record.lease
     if record.release.state.has_ended:
         return []
-    if lease is not None and lease.is_live:
+    if lease is not None and not has_no_agent(lease):
         return [f"  agent {lease.holder}@{lease.host}, pid {lease.pid}, seen {format_duration(lease.age)} ago"]
     last = f"; the last was {lease.holder}@{lease.host}, pid {lease.pid}" if lease and lease.holder else ""
-    return [f"  ✗ NO AGENT: nothing will happen until one runs{last}"]
+    return [f"  ✗ STALLED: no agent is running this release{last}"]
 
 
-def _next_commands(record: ReleaseRecord, plan_file: str) -> str:
-    """What an operator can do now, as a command to copy; empty when there is nothing to do but wait."""
+def _next_lines(record: ReleaseRecord, plan_file: str) -> list[str]:
+    """The commands that make sense now, to copy, each with what it does."""
     release = record.release
-    if release.state.has_ended:
-        return ""
-    if record.lease is None or not record.lease.is_live:
+    commands = next_commands(release, record.gates, record.now, has_agent=not has_no_agent(record.lease))
+    if not commands:
+        return [] if release.state.has_ended else [f"  next: {CONTINUES_AUTOMATICALLY}"]
+    lines = [(_command_line(each, release, plan_file), each.effect) for each in commands]
+    column = max(len(command) for command, _ in lines)
+    return [
+        f"  {'' if number else 'next:':5} {command:<{column}}   {effect}"
+        for number, (command, effect) in enumerate(lines)
+    ]
+
+
+def _command_line(command: NextCommand, release: Release, plan_file: str) -> str:
+    if command.kind is None:
         return f"zdd agent {plan_file}"
-    if release.state is ReleaseState.ROLLBACK_FAILED:
-        return f"mend the cause, then: zdd rollback {plan_file}"
-    if release.paused:
-        return f"zdd resume {plan_file}"
-    if release.state is ReleaseState.FAILED:
-        back = "" if is_irreversible(release) else f", or: zdd rollback {plan_file}"
-        return f"mend the cause, then: zdd advance {plan_file}{back}"
-    if release.state is ReleaseState.PLANNED or (
-        release.state is ReleaseState.WAITING and release.next_phase is not None
-    ):
-        if closed_gates(release, record.gates, record.now):
-            return f"{release.next_phase.name if release.next_phase else 'the end'} waits until every gate says pass"
-        typed = f" --confirm {release.name}" if requires_name(release, CommandKind.ADVANCE) else ""
-        return f"zdd advance{typed} {plan_file}   (runs {release.next_phase.name if release.next_phase else '?'})"
-    return ""
+    confirm = f" --confirm {release.name}" if command.requires_name else ""
+    return f"zdd {command.kind}{confirm} {plan_file}"
 
 
 def _wrap_line(line: str, width: int) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from zdd_tui.model.guard.reading import GuardAction
+from zdd_tui.model.plan.guard import GuardAction
 from zdd_tui.model.release.records import Event, FailedRow, StoredCommand
 from zdd_tui.model.workload.rollout import EventView
 

@@ -10,9 +10,10 @@ from zdd_tui.backends.store import guard as guard_store
 from zdd_tui.backends.store.agent import AgentStore, acquire_lease
 from zdd_tui.backends.store.client import Store
 from zdd_tui.model.errors import StaleEpoch
-from zdd_tui.model.guard.reading import GuardAction, GuardDecision, GuardReading, MetricUnit
+from zdd_tui.model.guard.decisions import GuardDecision
+from zdd_tui.model.plan.guard import GuardAction, MetricUnit
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.records import CommandRequest
+from zdd_tui.model.release.records import CommandRequest, GuardReading
 from zdd_tui.model.release.state import CommandKind, ReleaseState
 
 READING = GuardReading(

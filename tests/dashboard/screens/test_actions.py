@@ -55,7 +55,7 @@ async def test_production_opens_locked_and_its_mutating_keys_do_not_exist() -> N
         assert not {"advance", "pause", "tune"} & set(desk.footer.split())
         assert {"rollback", "unlock"} <= set(desk.footer.split())
         for key in ("a", "p", "t", "left_square_bracket", "right_square_bracket"):
-            assert "WAITING FOR YOU" in await desk.press(key)
+            assert "AWAITING APPROVAL" in await desk.press(key)
         assert not desk.source.sent_commands
 
 
@@ -125,14 +125,14 @@ async def test_read_only_cannot_be_unlocked() -> None:
     async with AppDriver("open", read_only=True) as desk:
         assert "unlock" not in desk.screen
         assert "→ not from here (read-only): a runs dual-write" in desk.screen
-        assert "WAITING FOR YOU" in await desk.press("u")
+        assert "AWAITING APPROVAL" in await desk.press("u")
         assert "rollback" not in await desk.press("colon")
 
 
 async def test_staging_has_no_lock_and_confirms_with_y() -> None:
     async with AppDriver(staging("open"), unlocked=False) as desk:
         assert "LOCKED" not in desk.screen
-        assert "WAITING FOR YOU" in await desk.press("u")
+        assert "AWAITING APPROVAL" in await desk.press("u")
         await desk.press("R", "y")
         assert kinds(desk) == [CommandKind.ROLLBACK]
 
@@ -270,7 +270,7 @@ async def test_the_palette_is_picked_from_with_arrows_and_left_with_escape() -> 
         assert "▸ p" in await desk.press("colon", "down")
         assert "▸ a" in await desk.press("up", "up")
         assert "nothing is called that" in await desk.press(*"zzz", "enter")
-        assert "WAITING FOR YOU" in await desk.press("escape")
+        assert "AWAITING APPROVAL" in await desk.press("escape")
         assert not desk.source.sent_commands
 
 
@@ -296,7 +296,7 @@ async def test_a_remapped_key_does_it_and_footer_hints_and_help_call_it_by_its_n
     async with AppDriver("open", keys=keys({"advance": "f2", "resume": "x", "table.sort": "o"})) as desk:
         assert "f2 advance" in desk.footer
         assert "f2 runs dual-write" in desk.screen
-        assert "WAITING FOR YOU" in await desk.press("a")
+        assert "AWAITING APPROVAL" in await desk.press("a")
         assert "run dual-write" in await desk.press("f2")
         await desk.press("escape", "p")
         assert kinds(desk) == [CommandKind.PAUSE]

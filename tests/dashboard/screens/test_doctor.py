@@ -62,7 +62,7 @@ async def test_it_looks_when_opened_and_when_asked_again() -> None:
         assert source.examinations == 2
         await pilot.press("escape")
         await pilot.pause()
-        assert "WAITING FOR YOU" in screen_text(app)
+        assert "AWAITING APPROVAL" in screen_text(app)
 
 
 async def test_a_doctor_that_cannot_work_says_why() -> None:

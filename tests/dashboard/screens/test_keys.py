@@ -106,13 +106,13 @@ async def test_escape_says_no() -> None:
     async with AppDriver("open") as desk:
         await desk.press("a", "escape")
         assert not desk.source.sent_commands
-        assert "WAITING FOR YOU" in desk.screen
+        assert "AWAITING APPROVAL" in desk.screen
 
 
 async def test_a_refusal_is_shown_in_full() -> None:
     reason = (
         "gates are not open: serving-v3 fail: 2 of 4 pods are v2; no-older-pod unknown: STALE 32s: 2 older pods "
-        "(wait until each says pass)"
+        "(wait until every gate passes)"
     )
     async with AppDriver("open") as desk:
         await desk.press("a", "enter")
@@ -201,7 +201,7 @@ async def test_read_only_has_no_mutating_keys() -> None:
         assert desk.footer.split()[:6] == [":", "command", "?", "help", "q", "quit"]
         assert not {"advance", "pause", "rollback", "unlock"} & set(desk.footer.split())
         for key in ("a", "p", "R"):
-            assert "WAITING FOR YOU" in await desk.press(key)
+            assert "AWAITING APPROVAL" in await desk.press(key)
         assert not desk.source.sent_commands
         assert "rollback" not in await desk.press("question_mark")
 
@@ -213,7 +213,7 @@ async def test_help_names_every_key() -> None:
         for word in ("advance", "pause", "resume", "rollback", "details", "doctor", "help", "quit"):
             assert word in shown
         await desk.press("escape")
-        assert "WAITING FOR YOU" in desk.screen
+        assert "AWAITING APPROVAL" in desk.screen
 
 
 @pytest.mark.parametrize("key", ["q", "ctrl+c", "ctrl+q"])

@@ -95,7 +95,7 @@ async def test_a_gate_that_is_ahead_opens_with_what_it_will_ask() -> None:
             desk.pilot, lambda: isinstance(desk.app.screen, GateDetailScreen) and bool(desk.app.screen.query(PageView))
         )
         await desk.pilot.pause()
-        assert "○ not asked  nothing of the release is left behind" in desk.screen
+        assert "○ upcoming  nothing of the release is left behind" in desk.screen
         assert "cleanup is still ahead" in desk.screen
         assert "answer" not in desk.screen
 

@@ -131,14 +131,14 @@ def test_a_failed_undo_tells_its_error_and_the_key() -> None:
     text = summarize_release(record(rel), EPOCH)
     assert text.severity is Severity.ERROR
     assert text.notes == ("no rights",)
-    assert "R tries the undo again" in text.next_action
+    assert "R retries the undo" in text.next_action
 
 
 def test_where_there_is_no_way_back_nobody_is_told_to_roll_back() -> None:
     steps = sum(len(phase.steps) for phase in release(ReleaseState.PLANNED).strategy.phases[:5])
     rel = release(ReleaseState.FAILED, Phase.CLEANUP, done=steps + 2, current=StepStatus.FAILED, error="x")
     assert "R" not in summarize_release(record(rel), EPOCH).next_action.split()
-    assert "no way back" in disabled_reason(board(record(rel)), MOMENT, CommandKind.ROLLBACK)
+    assert "rollback is no longer possible" in disabled_reason(board(record(rel)), MOMENT, CommandKind.ROLLBACK)
 
 
 def test_long_errors_are_cut_with_a_way_to_all_of_it() -> None:
@@ -146,7 +146,7 @@ def test_long_errors_are_cut_with_a_way_to_all_of_it() -> None:
     lines = summary_lines(board(record(rel)), MOMENT, 78)
     assert len(lines) == 8
     assert "e shows all of it" in text(*lines)
-    assert text(lines[-1]).startswith("→ a tries the step again")
+    assert text(lines[-1]).startswith("→ a retries the failed step")
 
 
 def test_a_note_is_never_cut_away_by_what_to_press() -> None:

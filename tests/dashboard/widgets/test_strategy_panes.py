@@ -32,8 +32,8 @@ from zdd_tui.dashboard.widgets.panes.layout import request_layout
 from zdd_tui.dashboard.widgets.panes.pod_rows import build_pod_rows, measure_widths, sorted_pod_rows
 from zdd_tui.dashboard.widgets.panes.pods import deployments_heading, pod_columns, pod_notes
 from zdd_tui.model.actions import default_keys
-from zdd_tui.model.guard.reading import GuardReading
 from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.records import GuardReading
 from zdd_tui.model.release.state import ReleaseState, StepStatus
 from zdd_tui.model.release.strategy import Phase
 from zdd_tui.model.release.summary import summarize_release
@@ -112,7 +112,7 @@ def test_a_rule_that_was_never_judged_is_unknown_not_absent() -> None:
         ("errors", Verdict.UNKNOWN),
         ("p99", Verdict.UNKNOWN),
     ]
-    assert "not judged yet" in text(*guard_lines(guard_readings(made, EPOCH), 60))
+    assert "not checked yet" in text(*guard_lines(guard_readings(made, EPOCH), 60))
     assert "STALE" not in text(*guard_lines(guard_readings(made, EPOCH), 60))
 
 

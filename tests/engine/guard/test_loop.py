@@ -19,11 +19,11 @@ from tests.support.store import AGENT, ANA, plan_for
 from zdd_tui.backends.store.agent import AgentStore, acquire_lease
 from zdd_tui.backends.store.client import Store
 from zdd_tui.engine.guard.loop import GuardLoop
-from zdd_tui.model.guard.reading import GuardReading, evaluate_guard_gate
+from zdd_tui.model.guard.decisions import evaluate_guard_gate
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.guard import Guard
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.records import ReleaseRecord
+from zdd_tui.model.release.records import GuardReading, ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.service.metrics import CONTENT_TYPE, RequestMetrics
 from zdd_tui.testbed.processes import free_port

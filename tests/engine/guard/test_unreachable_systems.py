@@ -13,9 +13,9 @@ from tests.support.store import AGENT, ANA, plan_for
 from zdd_tui.backends.store.agent import acquire_lease
 from zdd_tui.backends.store.client import Store
 from zdd_tui.engine.agent import Agent
-from zdd_tui.model.guard.reading import GuardReading
 from zdd_tui.model.plan.guard import Guard
 from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.records import GuardReading
 from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.testbed.processes import free_port
 

@@ -12,32 +12,32 @@ VIEWS = {view.name: view for view in describe_rules(load(GOOD).guard)}
 @pytest.mark.parametrize(
     ("rule", "word", "text"),
     [
-        ("errors", "asks", "each pod, every 1.0s: GET /metrics"),
-        ("errors", "counts", "the share of http_requests_total whose code is 5.."),
-        ("errors", "judges", "each version by itself, and the worst counts"),
-        ("errors", "limit", "broken above 1%"),
-        ("errors", "needs", "50 samples, or the verdict is inconclusive"),
-        ("errors", "for", "the limit broken for 5.0s"),
-        ("errors", "no data", "unknown: never a pass, and nothing is done"),
-        ("p99", "counts", "p99 of the histogram http_request_duration_seconds"),
-        ("p99", "for", "acts at the first broken look"),
+        ("errors", "source", "each pod, every 1.0s: GET /metrics"),
+        ("errors", "metric", "the share of http_requests_total whose code is 5.."),
+        ("errors", "scope", "each version separately; the worst counts"),
+        ("errors", "limit", "breached above 1%"),
+        ("errors", "minimum", "50 samples; fewer are inconclusive"),
+        ("errors", "for", "acts once breached for 5.0s"),
+        ("errors", "no data", "unknown: never a pass, no action"),
+        ("p99", "metric", "p99 of the histogram http_request_duration_seconds"),
+        ("p99", "for", "acts at the first breach"),
         ("p99", "no data", "unknown; after 1m00s: rollback"),
-        ("slower", "judges", "the new version against the old one"),
-        ("slower", "limit", "new worse than old with a chance under 0.01 (Mann-Whitney)"),
+        ("slower", "scope", "the new version compared with the old one"),
+        ("slower", "limit", "breached when new is worse with p-value below 0.01 (Mann-Whitney)"),
         ("budget", "limit", "1.44%: 14.4 times the budget of 0.1%, in both windows"),
         ("budget", "window", "1h00m and 5m00s"),
-        ("crashes", "asks", "Kubernetes, every 1.0s: the restart counts of the Deployment’s pods"),
-        ("probes", "asks", "a probe of our own, every 1.0s: GET /ready of each ready endpoint"),
-        ("probes", "counts", "answers whose status is not [23].."),
-        ("orders", "asks", "Prometheus at prometheus.example.com, every 1.0s"),
+        ("crashes", "source", "Kubernetes, every 1.0s: restart counts of the Deployment’s pods"),
+        ("probes", "source", "zdd’s own probe, every 1.0s: GET /ready of each ready endpoint"),
+        ("probes", "metric", "responses whose status is not [23].."),
+        ("orders", "source", "Prometheus at prometheus.example.com, every 1.0s"),
         ("orders", "query", "sum(rate(orders_failed_total[1m]))"),
     ],
 )
-def test_each_kind_of_rule_has_its_words(rule: str, word: str, text: str) -> None:
+def test_every_kind_of_rule_is_described(rule: str, word: str, text: str) -> None:
     assert (word, text) in VIEWS[rule].properties
 
 
-def test_no_name_password_or_token_of_an_address_is_told() -> None:
+def test_no_user_name_password_or_token_of_an_address_is_shown() -> None:
     guard = Guard.model_validate(
         {
             "sources": {
@@ -58,5 +58,5 @@ def test_no_name_password_or_token_of_an_address_is_told() -> None:
     assert "ana" not in text
 
 
-def test_a_plan_without_a_guard_has_no_words() -> None:
+def test_a_plan_without_a_guard_has_no_descriptions() -> None:
     assert describe_rules(None) == ()

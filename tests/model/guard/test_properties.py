@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from zdd_tui.model.errors import Refused
-from zdd_tui.model.guard.reading import GuardAction, GuardReading, decide_actions, evaluate_guard_gate
+from zdd_tui.model.guard.decisions import decide_actions, evaluate_guard_gate
 from zdd_tui.model.guard.rule_state import RuleState, resume_rule_state, update_rule_state
 from zdd_tui.model.guard.rules import RuleOutcome, evaluate_rule
 from zdd_tui.model.guard.series import CounterSample, MetricSeries, MetricTarget
 from zdd_tui.model.guard.snapshot import load_rule_states, load_series, save_rule_states, save_series
-from zdd_tui.model.plan.guard import Guard
+from zdd_tui.model.plan.guard import Guard, GuardAction
 from zdd_tui.model.release.gate import GateReading, Verdict
+from zdd_tui.model.release.records import GuardReading
 from zdd_tui.model.release.state import (
     Command,
     CommandKind,
@@ -52,7 +53,7 @@ GUARD = Guard.model_validate(
                 "no_data": {"after": "4s", "action": "rollback"},
             },
             {"name": "worse", "metric": "error-rate", "compare": {"ratio": 2}, "window": "5s", "action": "pause"},
-            {"name": "told", "metric": "error-rate", "limit": "1%", "window": "5s", "action": "alert"},
+            {"name": "alerting", "metric": "error-rate", "limit": "1%", "window": "5s", "action": "alert"},
         ],
     }
 )
@@ -77,10 +78,10 @@ class GuardedRelease(RuleBasedStateMachine):
         self.release = Release("r", "h", add_guard_gate(build_expand_contract()))
         self.stored: dict[str, GuardReading] = {}
         self.gates: dict[str, GateReading] = {}
-        self.asked: list[CommandKind] = []
-        self.dark: set[str] = set()
+        self.commands: list[CommandKind] = []
+        self.no_data: set[str] = set()
         self.after_the_end = 0
-        self.kept: tuple[float, bytes, bytes] | None = None
+        self.saved: tuple[float, bytes, bytes] | None = None
         self.restart()
 
     @initialize()
@@ -91,15 +92,15 @@ class GuardedRelease(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        """The agent is killed: the next one has what was kept at the last look, and its own clock."""
+        """The agent is killed: the next one has the last snapshot, and its own clock."""
         self.series = MetricSeries(retention=6, silence_timeout=3)
-        courses: dict[str, RuleState] = {}
-        if self.kept:
-            at, output, counted = self.kept
-            courses, _ = load_rule_states(output, self.now - at, self.now)
+        states: dict[str, RuleState] = {}
+        if self.saved:
+            at, output, counted = self.saved
+            states, _ = load_rule_states(output, self.now - at, self.now)
             load_series(counted, {"scrape": self.series}, self.now - at, self.now)
-        self.courses = {
-            one.name: resume_rule_state(self.stored.get(one.name), courses.get(one.name), self.now)
+        self.states = {
+            one.name: resume_rule_state(self.stored.get(one.name), states.get(one.name), self.now)
             for one in GUARD.rules
         }
 
@@ -125,25 +126,25 @@ class GuardedRelease(RuleBasedStateMachine):
         self.evaluate()
 
     def evaluate(self) -> None:
-        self.dark = set()
+        self.no_data = set()
         for one in GUARD.rules:
             window = self.series.window_stats(self.now, one.window)
             finding = evaluate_rule(one, [window], ORDER)
-            if finding.outcome in (RuleOutcome.DARK, RuleOutcome.THIN):
-                self.dark.add(one.name)
-            self.courses[one.name], reading = update_rule_state(
-                one, self.courses[one.name], finding, self.now, GUARD.interval
+            if finding.outcome in (RuleOutcome.NO_DATA, RuleOutcome.TOO_FEW):
+                self.no_data.add(one.name)
+            self.states[one.name], reading = update_rule_state(
+                one, self.states[one.name], finding, self.now, GUARD.interval
             )
             self.stored[one.name] = replace(reading, observed_at=self.now, max_age=MAX_AGE)
         counted = save_series({"scrape": self.series}, [5.0], self.now)
-        self.kept = self.now, save_rule_states(self.courses, {}, self.now), counted
+        self.saved = self.now, save_rule_states(self.states, {}, self.now), counted
         for act in decide_actions(
-            self.release, tuple(self.stored.values()), rolled_back=CommandKind.ROLLBACK in self.asked
+            self.release, tuple(self.stored.values()), rolled_back=CommandKind.ROLLBACK in self.commands
         ):
-            self.courses[act.rule] = replace(self.courses[act.rule], action_taken=str(act.action))
+            self.states[act.rule] = replace(self.states[act.rule], action_taken=str(act.action))
             self.stored[act.rule] = replace(self.stored[act.rule], action_taken=str(act.action))
             if act.command is not None:
-                self.asked.append(act.command)
+                self.commands.append(act.command)
                 self.after_the_end += self.release.state.has_ended
                 self.release = apply_command(self.release, Command(act.command), self.gates, self.now)
 
@@ -159,7 +160,7 @@ class GuardedRelease(RuleBasedStateMachine):
     def operate(self, kind: CommandKind) -> None:
         self.move(kind)
 
-    @precondition(lambda self: self.release.current is not None)
+    @precondition(lambda self: self.release.current_phase is not None)
     @rule()
     def open_other_gates(self) -> None:
         """Everything but the guard lets the release through."""
@@ -186,17 +187,17 @@ class GuardedRelease(RuleBasedStateMachine):
                     continue
                 reading = self.stored[one.name].as_of(self.now)
                 assert reading.verdict is Verdict.PASS or not reading.is_applicable
-                assert one.name not in self.dark, "a gate was left on too few or no data"
+                assert one.name not in self.no_data, "a gate was left on too few or no data"
                 assert self.now - reading.observed_at <= MAX_AGE, "a gate was left on an old reading"
 
     # --- what must hold ---------------------------------------------------------------------------------------------
 
     @invariant()
-    def one_rollback_at_most(self) -> None:
-        assert self.asked.count(CommandKind.ROLLBACK) <= 1
+    def at_most_one_rollback(self) -> None:
+        assert self.commands.count(CommandKind.ROLLBACK) <= 1
 
     @invariant()
-    def nothing_is_asked_of_a_release_that_has_ended(self) -> None:
+    def an_ended_release_gets_no_command(self) -> None:
         assert self.after_the_end == 0
 
 
@@ -214,7 +215,7 @@ def test_the_gate_passes_only_when_every_rule_was_seen_to_pass(
     verdicts: dict[str, Verdict], age: float, applies: bool
 ) -> None:
     readings = {
-        name: GuardReading(name, verdict, "told", observed_at=1000.0, max_age=10.0, is_applicable=applies)
+        name: GuardReading(name, verdict, "reason", observed_at=1000.0, max_age=10.0, is_applicable=applies)
         for name, verdict in verdicts.items()
     }
     output, _ = evaluate_guard_gate(GUARD.rule_actions, readings, 1000.0 + age)

@@ -28,20 +28,20 @@ def test_a_window_is_what_was_counted_in_it() -> None:
     assert series.window_stats(30, 30)["v1"].error_rate == pytest.approx(0.1)
 
 
-def test_what_a_pod_counted_before_we_looked_is_not_ours() -> None:
+def test_counts_before_the_first_sample_are_ignored() -> None:
     series = MetricSeries(retention=60, silence_timeout=5)
     series.observe(0, [OLD], {"pod-a": counts(1_000_000, 500_000)})
     assert series.window_stats(0, 60)["v1"].error_rate is None
 
 
-def test_a_pod_that_was_born_while_we_looked_on_brings_all_that_it_counted() -> None:
+def test_a_pod_that_starts_while_observed_counts_from_zero() -> None:
     series = MetricSeries(retention=60, silence_timeout=5)
     series.observe(0, [OLD], {"pod-a": counts(100)})
     series.observe(2, [OLD, NEW], {"pod-a": counts(110), "pod-b": counts(8, 8)})
     assert series.window_stats(2, 60)["v2"].error_rate == 1.0
 
 
-def test_a_pod_that_appears_after_a_time_in_which_nobody_looked_is_not_taken_for_new() -> None:
+def test_a_pod_that_appears_after_a_gap_is_not_taken_for_new() -> None:
     series = MetricSeries(retention=60, silence_timeout=5)
     series.observe(0, [OLD], {"pod-a": counts(100)})
     series.observe(50, [OLD, NEW], {"pod-a": counts(110), "pod-b": counts(5000, 5000)})
@@ -55,7 +55,7 @@ def test_a_reset_counter_counts_from_zero() -> None:
     assert series.window_stats(3, 60)["v1"].requests == 100 + 30 + 20
 
 
-def test_a_gap_longer_than_the_window_says_nothing() -> None:
+def test_a_gap_longer_than_the_window_gives_no_data() -> None:
     series = MetricSeries(retention=60, silence_timeout=5)
     series.observe(0, [OLD], {"pod-a": counts(100)})
     series.observe(1, [OLD], {"pod-a": counts(200, 90)})
@@ -63,7 +63,7 @@ def test_a_gap_longer_than_the_window_says_nothing() -> None:
     assert series.window_stats(500, 60)["v1"].error_rate is None
 
 
-def test_pods_that_went_count_until_the_window_has_passed() -> None:
+def test_deleted_pods_count_until_the_window_has_passed() -> None:
     series = MetricSeries(retention=10, silence_timeout=5)
     series.observe(0, [OLD], {"pod-a": counts(0)})
     series.observe(1, [OLD], {"pod-a": counts(10)})
@@ -74,7 +74,7 @@ def test_pods_that_went_count_until_the_window_has_passed() -> None:
     assert series.window_stats(30, 10) == {}
 
 
-def test_a_silent_target_makes_its_version_dark_and_one_that_starts_does_not() -> None:
+def test_a_silent_target_leaves_its_version_without_data_unless_it_is_starting() -> None:
     series = MetricSeries(retention=60, silence_timeout=5)
     starting = MetricTarget("pod-c", "v2", in_rotation=False, must_answer=False)
     series.observe(0, [OLD, starting], {"pod-a": counts(1)})
@@ -86,7 +86,7 @@ def test_a_silent_target_makes_its_version_dark_and_one_that_starts_does_not() -
     assert not tallies["v2"].is_missing_data
 
 
-def test_one_silent_pod_of_many_is_borne() -> None:
+def test_one_silent_pod_of_many_is_tolerated() -> None:
     pods = [MetricTarget(f"pod-{number}", "v1") for number in range(50)]
     series = MetricSeries(retention=60, silence_timeout=5)
     for at in (0, 6, 12):
@@ -106,7 +106,7 @@ def test_quantiles_are_interpolated_and_end_at_the_largest_bound() -> None:
     assert WindowStats("v1").quantile(0.5) is None
 
 
-def test_a_histogram_whose_bounds_change_begins_anew() -> None:
+def test_a_histogram_whose_bounds_change_restarts() -> None:
     series = MetricSeries(retention=60, silence_timeout=5)
     series.observe(0, [OLD], {"pod-a": buckets(*[0.05] * 10)})
     series.observe(1, [OLD], {"pod-a": CounterSample(buckets={1.0: 3.0, math.inf: 3.0})})
@@ -114,7 +114,7 @@ def test_a_histogram_whose_bounds_change_begins_anew() -> None:
     assert series.window_stats(2, 1.5)["v1"].buckets == {1.0: 2.0, math.inf: 3.0}
 
 
-def test_an_hour_is_remembered_thinly() -> None:
+def test_old_points_are_thinned() -> None:
     series = MetricSeries(retention=3600, silence_timeout=5)
     for at in range(0, 7200, 2):
         series.observe(at, [OLD], {"pod-a": counts(at * 3)})
@@ -124,7 +124,7 @@ def test_an_hour_is_remembered_thinly() -> None:
     assert len(line.recent_points) + len(line.coarse_points) < 300
 
 
-def test_versions_together() -> None:
+def test_merged_versions() -> None:
     both = merge_stats(
         [WindowStats("v1", 90, 9, buckets(0.05).buckets), WindowStats("v2", 10, 1, buckets(0.3).buckets)]
     )

@@ -1,4 +1,4 @@
-"""An agent that is killed anywhere: the next one goes on judging where it was, later by no more than the gap."""
+"""When an agent is killed, the next one continues the guard: verdicts come later by no more than the gap."""
 
 import math
 from dataclasses import dataclass, field
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zdd_tui.model.guard.reading import GuardReading
 from zdd_tui.model.guard.rule_state import RuleState, resume_rule_state, update_rule_state
 from zdd_tui.model.guard.rules import RuleEvaluation, RuleOutcome, evaluate_rule
 from zdd_tui.model.guard.series import CounterSample, MetricSeries, MetricTarget
 from zdd_tui.model.guard.snapshot import SNAPSHOT_FORMAT, load_rule_states, load_series, save_rule_states, save_series
 from zdd_tui.model.plan.guard import GuardRule
+from zdd_tui.model.release.records import GuardReading
 
 INTERVAL = 1.0
 WINDOW = 8.0
@@ -55,24 +55,24 @@ class GuardProcess:
     rule: GuardRule
     zero: float
     series: MetricSeries = field(default_factory=lambda: MetricSeries(WINDOW + INTERVAL, FOR_SECONDS))
-    course: RuleState = field(default_factory=RuleState)
+    state: RuleState = field(default_factory=RuleState)
 
     def read(self, world: FaultyPods, at: int) -> GuardReading:
         now = at + self.zero
         self.series.observe(now, TARGETS, {target.key: world.counts(target, at) for target in TARGETS})
         finding = evaluate_rule(self.rule, [self.series.window_stats(now, WINDOW)], ("v1", "v2"))
-        self.course, reading = update_rule_state(self.rule, self.course, finding, now, INTERVAL)
+        self.state, reading = update_rule_state(self.rule, self.state, finding, now, INTERVAL)
         return reading
 
     def save(self, at: int) -> tuple[int, bytes, bytes]:
         now = at + self.zero
-        return at, save_rule_states({"rule": self.course}, {}, now), save_series({"s": self.series}, [WINDOW], now)
+        return at, save_rule_states({"rule": self.state}, {}, now), save_series({"s": self.series}, [WINDOW], now)
 
     def restore(self, kept: tuple[int, bytes, bytes], at: int, stored: GuardReading) -> None:
-        then, courses, counters = kept
+        then, states, counters = kept
         now = at + self.zero
         load_series(counters, {"s": self.series}, at - then, now)
-        self.course = resume_rule_state(stored, load_rule_states(courses, at - then, now)[0]["rule"], now)
+        self.state = resume_rule_state(stored, load_rule_states(states, at - then, now)[0]["rule"], now)
 
 
 def verdict_at(a_rule: GuardRule, world: FaultyPods, *, killed: int | None = None, gap: int = 0) -> int | None:
@@ -89,8 +89,8 @@ def verdict_at(a_rule: GuardRule, world: FaultyPods, *, killed: int | None = Non
             assert acted is None, "it acts twice"
             acted = at
             # As the engine does it: what was done is stored with the doing.
-            agent.course = RuleState(
-                **{name: getattr(agent.course, name) for name in RuleState.__slots__} | {"action_taken": "x"}
+            agent.state = RuleState(
+                **{name: getattr(agent.state, name) for name in RuleState.__slots__} | {"action_taken": "x"}
             )
             stored = GuardReading(stored.rule, stored.verdict, stored.reason, series=stored.series, action_taken="x")
         if at == killed:
@@ -115,7 +115,7 @@ FAULTS = {
     gap=st.integers(1, 30),
     a_second=st.sampled_from([20, 200]),
 )
-def test_no_restart_postpones_a_verdict_by_more_than_its_gap_and_a_look(
+def test_a_restart_delays_a_verdict_by_at_most_its_gap_and_one_interval(
     fault: str, begins: int, lasting: int, killed: int, gap: int, a_second: int
 ) -> None:
     keys = dict(FAULTS[fault])
@@ -135,7 +135,7 @@ def test_no_restart_postpones_a_verdict_by_more_than_its_gap_and_a_look(
 
 @settings(max_examples=100, deadline=None)
 @given(killed=st.integers(30, 60), gap=st.integers(1, 7))
-def test_a_rule_that_takes_long_to_fill_its_window_goes_on_at_once(killed: int, gap: int) -> None:
+def test_a_restored_window_is_usable_at_once(killed: int, gap: int) -> None:
     """Few requests: an empty window would be thin for as long as it takes to fill."""
     few = rule(metric="error-rate", limit="5%", min_samples=12)
     agent, world = GuardProcess(few, zero=1000.0), FaultyPods("errors", 20, 2)
@@ -160,12 +160,12 @@ def test_a_gap_is_no_proof_of_health() -> None:
         another.restore(agent.save(15), 45, stored)
         output = another.read(world, 45)
         assert output.verdict in ("inconclusive", "unknown"), (fault, output)
-        assert another.course.breached_seconds == agent.course.breached_seconds or fault == "silence"
+        assert another.state.breached_seconds == agent.state.breached_seconds or fault == "silence"
 
 
-def test_the_time_in_which_no_agent_was_there_does_not_count() -> None:
+def test_time_without_an_agent_does_not_count() -> None:
     a_rule = rule(metric="error-rate", limit="5%", **{"for": "5s"})
-    over = RuleEvaluation(RuleOutcome.OVER, "told", 0.5)
+    over = RuleEvaluation(RuleOutcome.BREACHED, "reason", 0.5)
     kept, _ = update_rule_state(a_rule, RuleState(), over, 0.0, INTERVAL)
     kept, _ = update_rule_state(a_rule, kept, over, 2.0, INTERVAL)
     rule_state = resume_rule_state(None, kept, 1000.0)
@@ -176,7 +176,7 @@ def test_the_time_in_which_no_agent_was_there_does_not_count() -> None:
     assert (rule_state.breached_seconds, output.should_act) == (5.0, True)
 
 
-def test_all_that_was_counted_comes_back() -> None:
+def test_a_snapshot_restores_all_counters() -> None:
     world = FaultyPods("slow", 4, 100)
     agent = GuardProcess(rule(metric="latency", limit="200ms"), zero=0.0)
     for at in range(12):
@@ -187,12 +187,12 @@ def test_all_that_was_counted_comes_back() -> None:
     )
     assert other.window_stats(11.0, WINDOW) == agent.series.window_stats(11.0, WINDOW)
     pairs = {"rule": [(10.0, 0.2, 0.1)]}
-    courses, back = load_rule_states(save_rule_states({"rule": agent.course}, pairs, 11.0), 3.0, 100.0)
+    states, back = load_rule_states(save_rule_states({"rule": agent.state}, pairs, 11.0), 3.0, 100.0)
     assert back == {"rule": [(96.0, 0.2, 0.1)]}
-    assert courses["rule"].observed_at == 97.0
+    assert states["rule"].observed_at == 97.0
 
 
-def test_what_another_version_kept_is_forgotten() -> None:
+def test_a_snapshot_in_another_format_is_ignored() -> None:
     assert b'"format": %d' % SNAPSHOT_FORMAT in save_rule_states({}, {}, 0.0)
     other = save_rule_states({"rule": RuleState(breached_seconds=3.0)}, {}, 0.0).replace(b'"format": 1', b'"format": 0')
     assert load_rule_states(other, 0.0, 0.0) == ({}, {})

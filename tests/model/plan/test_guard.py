@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.guard.reading import GuardAction, MetricUnit
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.file import load_plan
-from zdd_tui.model.plan.guard import Guard, GuardRule, Source, parse_amount, parse_quantile
+from zdd_tui.model.plan.guard import Guard, GuardAction, GuardRule, MetricUnit, Source, parse_amount, parse_quantile
 from zdd_tui.model.release.strategies import build_strategy
 
 EXAMPLE = (Path(__file__).parents[3] / "config" / "plan.example.yaml").read_text()

@@ -120,7 +120,7 @@ def test_a_weight_is_matched_as_closely_as_pods_allow_or_refused(stable: int, to
             pods = compute_canary_replicas(stable, weight, tolerance)
             assert abs(percent_of_pods(pods, stable) - weight) == pytest.approx(nearest)
         else:
-            with pytest.raises(PlanError, match=f"{weight}% cannot be had with {stable} pods") as caught:
+            with pytest.raises(PlanError, match=f"{weight}% is not possible with {stable} pods") as caught:
                 compute_canary_replicas(stable, weight, tolerance)
             assert caught.value.hint.startswith("use weights such as ")
 

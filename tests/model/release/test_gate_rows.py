@@ -1,4 +1,4 @@
-"""The rows of the gates' pane: every gate of every phase, and no more said of it than is known."""
+"""The rows of the gates pane: every gate of every phase, with no more than its reading supports."""
 
 from dataclasses import replace
 
@@ -69,7 +69,7 @@ def test_every_gate_of_every_phase_has_its_row_in_the_order_of_phases(name: str)
         assert present == [(label, reading.verdict) for label, reading in list_current_gates(made, EPOCH)]
 
 
-def test_what_is_past_is_told_as_past_and_what_is_ahead_says_what_it_wants() -> None:
+def test_a_past_gate_shows_how_it_passed_and_one_ahead_what_it_expects() -> None:
     rows = rows_of(walked())
     text = {key: (row.status_text, row.reason_text, verdict_of(row)[2]) for key, row in rows.items()}
     assert text["expand/schema-valid"] == ("passed", "users.full_name text", TextStyle.DIM)
@@ -78,30 +78,30 @@ def test_what_is_past_is_told_as_past_and_what_is_ahead_says_what_it_wants() -> 
     assert text["cutover/soak-passed"] == ("pass", "30s without an error", TextStyle.GOOD)
     assert text["cutover/serving-v3"] == ("fail", "2 of 4 pods are v2", TextStyle.BAD)
     assert text["cutover/no-older-pod"] == ("unknown", "STALE 31s: 2 older pods", TextStyle.WARN)
-    # The same name in a later phase has not been asked for that phase, whatever it says in this one.
-    assert text["contract/serving-v3"][0] == "not asked"
-    assert text["contract/no-old-snapshot"][1].startswith("wants: no transaction is older")
+    # The gate of the same name in a later phase is not checked yet, whatever its verdict in this phase.
+    assert text["contract/serving-v3"][0] == "upcoming"
+    assert text["contract/no-old-snapshot"][1].startswith("expected: no transaction is older")
 
 
-def test_a_name_that_came_again_has_one_reading_and_the_earlier_phase_says_where() -> None:
+def test_a_gate_checked_again_has_one_reading_and_the_earlier_phase_refers_to_it() -> None:
     rows = rows_of(walked(release=release(ReleaseState.WAITING, Phase.CONTRACT)))
     before, now = rows["cutover/serving-v3"], rows["contract/serving-v3"]
     assert (before.reading, before.status_text, before.reason_text) == (
         None,
         "passed",
-        "asked again since, in contract",
+        "checked again since, in contract",
     )
     assert (now.status_text, now.reason_text) == ("fail", "2 of 4 pods are v2")
 
 
-def test_a_present_gate_that_nobody_has_looked_at_is_unknown_as_it_is_to_the_rules() -> None:
+def test_a_present_gate_without_a_reading_is_unknown_as_for_the_rules() -> None:
     row = rows_of(walked(gates={}))["cutover/soak-passed"]
     assert (row.verdict, row.status_text, row.reading) == (Verdict.UNKNOWN, "unknown", None)
-    assert row.reason_text == "not asked yet; wants: it is over"
+    assert row.reason_text == "not checked yet; expected: the soak is over"
     assert verdict_of(row) == ("?", "unknown", TextStyle.WARN)
 
 
-def test_of_a_release_that_has_ended_each_gate_tells_what_it_said_last() -> None:
+def test_gates_of_an_ended_release_keep_their_last_reading() -> None:
     rows = rows_of(walked(ReleaseState.ROLLED_BACK))
     assert {row.position for row in rows.values()} == {PhasePosition.PAST, PhasePosition.AHEAD}
     assert rows["cutover/no-older-pod"].reason_text == "2 older pods"
@@ -110,7 +110,7 @@ def test_of_a_release_that_has_ended_each_gate_tells_what_it_said_last() -> None
     assert verdict_of(rows["cutover/no-older-pod"])[2] is TextStyle.DIM
 
 
-def test_what_must_hold_before_the_first_phase_comes_first() -> None:
+def test_the_gates_before_the_first_phase_come_first() -> None:
     planned = release(ReleaseState.PLANNED)
     entry = replace(planned.strategy, entry=(GateSpec("region-before", "the region before is done"),))
     reading = dict([gate("region-before", Verdict.FAIL, "eu-1 runs")])
@@ -124,7 +124,7 @@ def test_what_must_hold_before_the_first_phase_comes_first() -> None:
 # --- columns --------------------------------------------------------------------------------------------------
 
 
-def test_at_eighty_columns_gate_verdict_and_reason_are_in_sight_and_the_reason_has_the_room() -> None:
+def test_eighty_columns_show_gate_verdict_and_reason() -> None:
     rows = build_gate_rows(walked(), EPOCH)
     wide = {column.key: cells for column, cells in fit_columns(gate_columns(rows, 76), 76)}
     assert wide["gate"] == len("recent-rows-agree")
@@ -140,7 +140,7 @@ def test_at_eighty_columns_gate_verdict_and_reason_are_in_sight_and_the_reason_h
     text=st.text(st.characters(codec="utf-8"), max_size=60),
     verdict=st.sampled_from(Verdict),
 )
-def test_whatever_a_gate_says_fits_the_pane(cells: int, text: str, verdict: Verdict) -> None:
+def test_any_reading_fits_the_pane(cells: int, text: str, verdict: Verdict) -> None:
     made = walked(gates={"serving-v3": GateReading("serving-v3", verdict, text, EPOCH - 1)})
     rows = build_gate_rows(made, EPOCH)
     fitted = fit_columns(gate_columns(rows, cells), cells)
@@ -158,7 +158,7 @@ def matching_gates(typed: str) -> list[str]:
     return [row.key for row in rows if wanted.matches(filter_texts(columns, row), {})]
 
 
-def test_a_filter_sees_verdict_phase_and_answer_but_not_what_a_gate_will_want() -> None:
+def test_a_filter_finds_verdict_phase_and_reason_but_not_expected_results() -> None:
     assert matching_gates("fail") == ["cutover/serving-v3"]
     assert matching_gates("verdict:^pass$") == ["cutover/soak-passed"]
     assert matching_gates("phase:cut ver:unk") == ["cutover/no-older-pod"]
@@ -166,7 +166,7 @@ def test_a_filter_sees_verdict_phase_and_answer_but_not_what_a_gate_will_want() 
     assert matching_gates('"older pod is left" phase:con') == ["contract/no-older-pod"], "a gate's label is found too"
 
 
-def test_sorted_by_verdict_what_needs_eyes_comes_first_and_by_age_the_newest() -> None:
+def test_sorting_by_verdict_puts_failures_first_and_by_age_the_newest() -> None:
     rows = build_gate_rows(walked(), EPOCH)
     columns = {column.key: column for column in gate_columns(rows, 76)}
     assert sortable_columns(list(columns.values())) == ["phase", "gate", "verdict", "age", "reason"]
@@ -177,7 +177,7 @@ def test_sorted_by_verdict_what_needs_eyes_comes_first_and_by_age_the_newest() -
     assert ages == sorted(ages, reverse=True)
 
 
-def test_the_title_counts_what_passes_or_says_why_nothing_counts() -> None:
+def test_the_title_counts_passing_gates_or_says_why_none_counts() -> None:
     context = RenderContext.at_clock(FixedClock(1000.0))
 
     def title(made: ReleaseRecord) -> str:

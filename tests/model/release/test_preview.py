@@ -1,4 +1,4 @@
-"""What an operator is shown before confirming is what runs: every step has its lines, made by the same builders."""
+"""The preview of a command is what runs: every step has its lines, made by the engine's builders."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -92,7 +92,7 @@ def sql(*statements: str) -> str:
 
 
 @pytest.mark.parametrize("case", PLANS)
-def test_every_step_says_what_it_runs_and_how_it_is_undone(case: str) -> None:
+def test_every_step_has_a_preview_of_run_and_undo(case: str) -> None:
     plan = PLANS[case]
     facts = catalog_of(plan) if isinstance(plan, Plan) else None
     for catalog in {None, facts}:
@@ -100,11 +100,11 @@ def test_every_step_says_what_it_runs_and_how_it_is_undone(case: str) -> None:
             lines = preview_step(plan, spec, catalog)
             assert lines or spec.registry_key == "lint-ddl", f"{spec.name} shows nothing"
             assert any(lines) or not lines
-            assert "\n" not in "".join(lines), "a line is one line, or a dialog would hide its rest"
+            assert "\n" not in "".join(lines), "a dialog would hide the rest of a line with a line break"
             assert preview_undo(plan, spec)
 
 
-def test_by_gateway_route_and_service_are_named_too() -> None:
+def test_by_gateway_the_route_and_the_service_are_named_too() -> None:
     plan = PLANS["canary by gateway"]
     first = build_strategy(plan).phases[0].steps
     weight = next(spec for spec in first if spec.registry_key == "set-weight")
@@ -113,7 +113,7 @@ def test_by_gateway_route_and_service_are_named_too() -> None:
         f"httproute/shop: {weight.value}% to service/api-canary",
     )
     removed = run(plan, "remove-canary")
-    for part in ("httproute/shop: all to service/api", "delete service/api-canary", "delete deployment/api-canary"):
+    for part in ("httproute/shop: 100% to service/api", "delete service/api-canary", "delete deployment/api-canary"):
         assert part in removed
     created = next(spec for spec in first if spec.registry_key == "create-canary")
     assert preview_undo(plan, created) == "delete deployment/api-canary and service/api-canary"
@@ -147,7 +147,7 @@ def test_no_preview_holds_a_secret(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["column trigger", "table trigger"])
-def test_what_is_shown_is_the_sql_of_the_builders(case: str) -> None:
+def test_the_preview_is_the_sql_of_the_builders(case: str) -> None:
     plan = PLANS[case]
     assert isinstance(plan, Plan)
     catalog = catalog_of(plan)
@@ -170,10 +170,10 @@ def test_a_failed_phase_shows_only_what_is_left() -> None:
     assert any(line.startswith("expand-schema:") for line in shown)
 
 
-def test_a_rollback_goes_backwards_over_what_was_touched() -> None:
+def test_a_rollback_previews_the_undo_of_every_step_with_an_effect() -> None:
     plan = PLANS["column application"]
     release = Release(plan.name, "hash", build_strategy(plan), phase=1, state=ReleaseState.FAILED)
-    assert preview_command(plan, release, CommandKind.ROLLBACK) == ("nothing was done yet: the release ends",)
+    assert preview_command(plan, release, CommandKind.ROLLBACK) == ("nothing has run yet: the release ends",)
     for step, status in (
         ("lint-ddl", StepStatus.DONE),
         ("expand-schema", StepStatus.DONE),
@@ -188,9 +188,9 @@ def test_a_rollback_goes_backwards_over_what_was_touched() -> None:
     )
 
 
-def test_a_step_that_nobody_described_is_found_here_and_not_by_an_operator() -> None:
+def test_a_step_without_a_preview_raises() -> None:
     with pytest.raises(KeyError):
-        preview_step(PLANS["rolling"], StepSpec("brand-new", "nobody knows it"))
+        preview_step(PLANS["rolling"], StepSpec("brand-new", "an unknown step"))
 
 
 def test_every_plan_of_the_repository_has_a_preview() -> None:

@@ -1,4 +1,4 @@
-"""Regions: the plan of each, the errors of a plan file, and the rule that one begins after the other."""
+"""Regions: the plan of each, the errors of a plan file, and the rule that one starts after the other."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from zdd_tui.demo.environment import DemoOptions
 from zdd_tui.model.errors import PlanError, Refused
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.file import LoadedPlan, load_plan
+from zdd_tui.model.plan.region_rules import require_region
 from zdd_tui.model.plan.strategies import PLAN_CLASSES, CanaryPlan, DarkLaunchPlan
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.regions import (
@@ -24,7 +25,6 @@ from zdd_tui.model.release.regions import (
     RegionStatus,
     evaluate_regions,
     find_current_region,
-    require_region,
     require_same_region,
 )
 from zdd_tui.model.release.state import Command, CommandKind, Release, ReleaseState, apply_command, current_readings
@@ -130,7 +130,7 @@ def test_a_machine_needs_only_its_own_secrets_and_the_databases_before_it() -> N
         ('{dsn: "${US_DATABASE_URL}"}', "{}", "database: {}", "regions.order[1].database.dsn", "missing"),
     ],
 )
-def test_an_error_names_file_line_key_and_mend(old: str, new: str, at: str, key: str, hint: str) -> None:
+def test_an_error_names_file_line_key_and_hint(old: str, new: str, at: str, key: str, hint: str) -> None:
     text = TEXT.replace(old, new)
     assert text != TEXT
     with pytest.raises(PlanError) as caught:
@@ -149,12 +149,12 @@ def test_an_error_names_file_line_key_and_mend(old: str, new: str, at: str, key:
         "postgresql:///shop?host=eu&port=5432",
     ],
 )
-def test_the_same_database_by_another_address_is_seen(dsn: str) -> None:
+def test_the_same_database_by_another_address_is_detected(dsn: str) -> None:
     with pytest.raises(PlanError, match="regions eu and us have the same database"):
         load(US_DATABASE_URL=dsn)
 
 
-def test_one_region_is_none() -> None:
+def test_one_region_alone_is_an_error() -> None:
     one = PLAIN + "\nregions:\n  order:\n    - name: eu\n"
     with pytest.raises(PlanError, match=r"regions\.order: Tuple should have at least 2"):
         load(one)
@@ -202,7 +202,7 @@ def test_an_unknown_region_is_one_error_with_the_nearest_name() -> None:
     require_region(load(region="us").plan, "plan.yaml")
 
 
-def test_another_regions_release_is_not_taken_for_ours() -> None:
+def test_the_release_of_another_region_is_refused() -> None:
     require_same_region(load(region="us").plan, "us")
     with pytest.raises(PlanError, match="the database of region us holds the release of region eu"):
         require_same_region(load(region="us").plan, "eu")
@@ -216,15 +216,15 @@ def done(region: str, ended_for: float = 1000.0) -> RegionStatus:
 
 
 @pytest.mark.parametrize(
-    ("stand", "verdict", "reason"),
+    ("status", "verdict", "reason"),
     [
-        (RegionStatus("eu"), Verdict.FAIL, "region eu is not begun"),
-        (RegionStatus("eu", ReleaseState.PLANNED), Verdict.FAIL, "region eu is not begun"),
-        (RegionStatus("eu", ReleaseState.RUNNING, "backfill"), Verdict.FAIL, "region eu is running in backfill"),
-        (RegionStatus("eu", ReleaseState.RUNNING, "backfill", is_paused=True), Verdict.FAIL, "in backfill, PAUSED"),
+        (RegionStatus("eu"), Verdict.PENDING, "region eu is not started"),
+        (RegionStatus("eu", ReleaseState.PLANNED), Verdict.PENDING, "region eu is not started"),
+        (RegionStatus("eu", ReleaseState.RUNNING, "backfill"), Verdict.PENDING, "region eu is running in backfill"),
+        (RegionStatus("eu", ReleaseState.RUNNING, "backfill", is_paused=True), Verdict.PENDING, "in backfill, PAUSED"),
         (RegionStatus("eu", ReleaseState.FAILED, "cutover"), Verdict.FAIL, "region eu is failed in cutover"),
-        (done("eu", 20.0), Verdict.FAIL, "region eu is done, soaking: 1m40s left"),
-        (done("eu", 119.9), Verdict.FAIL, "soaking: 0.1s left"),
+        (done("eu", 20.0), Verdict.PENDING, "region eu is done, soaking: 1m40s left"),
+        (done("eu", 119.9), Verdict.PENDING, "soaking: 0.1s left"),
         (done("eu", 120.0), Verdict.PASS, "region eu is done and has soaked 2m00s"),
         (
             RegionStatus("eu", ReleaseState.ROLLING_BACK, "cutover", was_rolled_back=True),
@@ -240,9 +240,9 @@ def done(region: str, ended_for: float = 1000.0) -> RegionStatus:
         (RegionStatus("eu", error="app@eu:5432/shop: refused"), Verdict.UNKNOWN, "unreachable: app@eu:5432/shop"),
     ],
 )
-def test_what_the_region_before_says(stand: RegionStatus, verdict: Verdict, reason: str) -> None:
-    found, text = evaluate_regions([stand], SOAK)
-    assert found is verdict
+def test_the_verdict_about_the_region_before(status: RegionStatus, verdict: Verdict, reason: str) -> None:
+    result, text = evaluate_regions([status], SOAK)
+    assert result is verdict
     assert reason in text
 
 
@@ -313,7 +313,7 @@ class RegionsModel:
 
 MOVES = st.lists(
     st.tuples(
-        st.sampled_from(["advance", "done", "back", "away", "anew", "wait"]), st.integers(0, 2), st.floats(0, 200)
+        st.sampled_from(["advance", "done", "back", "away", "again", "wait"]), st.integers(0, 2), st.floats(0, 200)
     ),
     max_size=40,
 )
@@ -324,7 +324,7 @@ STRATEGIES = [build_strategy(load().plan.for_region(name)) for name in ("eu", "u
 
 @settings(deadline=None)
 @given(MOVES)
-def test_no_order_of_ends_lets_a_later_region_begin_early(moves: list[tuple[str, int, float]]) -> None:
+def test_no_order_of_events_lets_a_later_region_start_early(moves: list[tuple[str, int, float]]) -> None:
     world = RegionsModel([Release("r", "hash", strategy) for strategy in STRATEGIES])
     for what, index, seconds in moves:
         match what:
@@ -332,7 +332,7 @@ def test_no_order_of_ends_lets_a_later_region_begin_early(moves: list[tuple[str,
                 world.now += seconds
             case "away":
                 world.away[index] = not world.away[index]
-            case "anew":
+            case "again":
                 world.start_again(index)
             case "done":
                 world.end_release(index, ReleaseState.DONE)
@@ -348,17 +348,17 @@ def test_no_order_of_ends_lets_a_later_region_begin_early(moves: list[tuple[str,
                     assert world.now - ended >= SOAK
 
 
-# --- where it is told -------------------------------------------------------------------------------------------
+# --- where it is shown ------------------------------------------------------------------------------------------
 
 
-def test_the_gate_stands_before_the_first_phase_and_only_in_later_regions() -> None:
+def test_only_later_regions_have_the_gate_before_the_first_phase() -> None:
     assert [spec.name for spec in build_strategy(load(region="us").plan).entry] == [REGION_GATE]
     assert build_strategy(load(region="eu").plan).entry == ()
     assert build_strategy(load(PLAIN).plan).entry == ()
     later = Release("r", "hash", build_strategy(load(region="us").plan))
     (unread,) = current_readings(later, {}, 0.0)
     assert unread.verdict is Verdict.UNKNOWN
-    with pytest.raises(Refused, match="region unknown: not judged yet"):
+    with pytest.raises(Refused, match="region unknown: not checked yet"):
         apply_command(later, Command(CommandKind.ADVANCE), {}, 0.0)
     old = GateReading(REGION_GATE, Verdict.PASS, "region eu is done", 0.0)
     with pytest.raises(Refused, match="STALE"):
@@ -366,10 +366,10 @@ def test_the_gate_stands_before_the_first_phase_and_only_in_later_regions() -> N
     assert apply_command(later, Command(CommandKind.ADVANCE), {REGION_GATE: old}, 1.0).state is ReleaseState.RUNNING
 
 
-def test_the_dashboard_tells_the_region_and_what_it_waits_for() -> None:
+def test_the_dashboard_shows_the_region_and_what_it_waits_for() -> None:
     plan = load(region="us").plan
     reason = "region eu is done, soaking: 3m12s left"
-    gates = {REGION_GATE: GateReading(REGION_GATE, Verdict.FAIL, reason, EPOCH)}
+    gates = {REGION_GATE: GateReading(REGION_GATE, Verdict.PENDING, reason, EPOCH)}
     release = Release(plan.name, "hash", build_strategy(plan))
     made = replace(board(record(release, gates=gates, region="us")), plan=build_plan_view(plan))
     context = RenderContext.at_clock(FixedClock())
@@ -386,14 +386,14 @@ def test_the_dashboard_tells_the_region_and_what_it_waits_for() -> None:
     assert "region" not in flat([header_line(replace(made, plan=PlanView("n", "s", "e", "t")), context, 100)])
 
 
-def test_all_regions_are_told_in_order() -> None:
-    stands = [done("eu", 60.0), RegionStatus("us"), RegionStatus("ap-south", error="app@ap:5432/shop: refused")]
-    assert format_regions("users", stands, SOAK, "eu").splitlines() == [
+def test_all_regions_are_shown_in_order() -> None:
+    statuses = [done("eu", 60.0), RegionStatus("us"), RegionStatus("ap-south", error="app@ap:5432/shop: refused")]
+    assert format_regions("users", statuses, SOAK, "eu").splitlines() == [
         "users: 3 regions, one after the other",
         "▶ ◆ 1 eu        done, soaking: 1m00s left",
-        "  ○ 2 us        not begun",
+        "  ○ 2 us        not started",
         "  ? 3 ap-south  unreachable: app@ap:5432/shop: refused",
         "",
     ]
-    assert region_status_to_dict(stands[0], SOAK)["soak_left"] == 60.0
-    assert region_status_to_dict(stands[2], SOAK)["error"] == "app@ap:5432/shop: refused"
+    assert region_status_to_dict(statuses[0], SOAK)["soak_left"] == 60.0
+    assert region_status_to_dict(statuses[2], SOAK)["error"] == "app@ap:5432/shop: refused"

@@ -1,4 +1,4 @@
-"""The rules of the release: by example, and by every sequence that hypothesis can think of."""
+"""The rules of the release: by example, and by random sequences of commands and failures."""
 
 from dataclasses import replace
 
@@ -65,14 +65,14 @@ def to_waiting(phase: str) -> Release:
 PHASES = [phase.name for phase in build_expand_contract().phases]
 
 
-def test_a_release_walks_its_six_phases_and_ends() -> None:
+def test_a_release_runs_its_six_phases_and_ends() -> None:
     release = to_waiting("cleanup")
     assert release.state is ReleaseState.WAITING
     assert complete_if_open(release, passing(release), NOW).state is ReleaseState.DONE
     assert set(release.statuses) == {StepStatus.DONE}
 
 
-def test_reads_may_move_by_a_ramp() -> None:
+def test_a_read_ramp_adds_steps_to_the_cutover() -> None:
     cutover = build_expand_contract(ramp=(10, 50)).phases[3]
     assert [step.name for step in cutover.steps] == [
         "sync-reverse", "read-10", "read-50", "read-flag-on", "soak", "rollout-v3",
@@ -80,7 +80,7 @@ def test_reads_may_move_by_a_ramp() -> None:
 
 
 @pytest.mark.parametrize("phase", PHASES[:-1])
-def test_rollback_undoes_every_touched_step_in_reverse(phase: str) -> None:
+def test_rollback_undoes_every_step_with_an_effect_in_reverse(phase: str) -> None:
     release = apply_command(to_waiting(phase), ROLLBACK, {}, NOW)
     undone = []
     while (work := next_pending_step(release)) is not None:
@@ -92,7 +92,7 @@ def test_rollback_undoes_every_touched_step_in_reverse(phase: str) -> None:
     assert release.state is ReleaseState.ROLLED_BACK
 
 
-def test_there_is_no_way_back_once_the_old_data_is_dropped() -> None:
+def test_rollback_is_refused_once_the_old_data_is_dropped() -> None:
     release = apply_command(to_waiting("contract"), replace(ADVANCE, typed="users-full-name"), passing(fresh()), NOW)
     while (work := next_pending_step(release)) is not None:
         began = mark_step_started(release, work)
@@ -100,7 +100,7 @@ def test_there_is_no_way_back_once_the_old_data_is_dropped() -> None:
             assert apply_command(not_dropped, ROLLBACK, {}, NOW).state is ReleaseState.ROLLING_BACK
         release = mark_step_finished(began, work)
         if work.step.irreversible:
-            with pytest.raises(Refused, match="no way back"):
+            with pytest.raises(Refused, match="rollback is no longer possible"):
                 apply_command(release, ROLLBACK, {}, NOW)
             return
     pytest.fail("the strategy has no irreversible step")
@@ -120,7 +120,7 @@ def test_a_stale_reading_is_unknown_and_opens_nothing() -> None:
         apply_command(release, ADVANCE, passing(release, at=NOW - 11), NOW)
 
 
-def test_a_gate_that_nobody_judged_is_closed() -> None:
+def test_a_gate_that_was_not_checked_is_closed() -> None:
     release = to_waiting("expand")
     assert {reading.verdict for reading in closed_gates(release, {}, NOW)} == {Verdict.UNKNOWN}
 
@@ -136,7 +136,7 @@ def test_leaving_contract_asks_for_the_name() -> None:
     )
 
 
-def test_what_was_confirmed_is_rechecked() -> None:
+def test_the_confirmed_state_is_rechecked() -> None:
     release = to_waiting("expand")
     moved = replace(ADVANCE, expected=Precondition("hash", ReleaseState.PLANNED, -1))
     with pytest.raises(Refused, match="it was planned, it is waiting in expand"):
@@ -158,8 +158,8 @@ def test_a_failed_step_is_run_again_by_advance() -> None:
     release = apply_command(fresh(), ADVANCE, {}, NOW)
     work = next_pending_step(release)
     assert work is not None
-    failed = mark_step_failed(mark_step_started(release, work), work, "lock not had")
-    assert (failed.state, failed.error, next_pending_step(failed)) == (ReleaseState.FAILED, "lock not had", None)
+    failed = mark_step_failed(mark_step_started(release, work), work, "lock timeout")
+    assert (failed.state, failed.error, next_pending_step(failed)) == (ReleaseState.FAILED, "lock timeout", None)
     assert next_pending_step(apply_command(failed, ADVANCE, {}, NOW)) == work
 
 
@@ -186,7 +186,7 @@ def test_pause_holds_back_further_steps_but_never_a_rollback() -> None:
 
 
 class AnySequence(RuleBasedStateMachine):
-    """Commands, crashes, failures and readings in any order: the promises of the design must hold throughout."""
+    """Commands, crashes, failures and readings in any order: the invariants of the design hold throughout."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -203,7 +203,7 @@ class AnySequence(RuleBasedStateMachine):
         self.now += seconds
 
     @rule(verdicts=st.lists(st.sampled_from(list(Verdict)), min_size=3, max_size=3), all_pass=st.booleans())
-    def gates_are_judged(self, verdicts: list[Verdict], all_pass: bool) -> None:
+    def gates_are_checked(self, verdicts: list[Verdict], all_pass: bool) -> None:
         for phase in self.strategy.phases:
             for gate, verdict in zip(phase.gates, verdicts, strict=False):
                 chosen = Verdict.PASS if all_pass else verdict
@@ -227,15 +227,15 @@ class AnySequence(RuleBasedStateMachine):
         self.release = after
 
     @precondition(lambda self: next_pending_step(self.release) is not None)
-    @rule(outcome=st.sampled_from(["done", "done", "done", "fails", "crash after intent", "crash before intent"]))
+    @rule(outcome=st.sampled_from(["done", "done", "done", "fails", "crash after start", "crash before start"]))
     def agent_works(self, outcome: str) -> None:
         work = next_pending_step(self.release)
         assert work is not None
-        if outcome == "crash before intent":
+        if outcome == "crash before start":
             return
         began = mark_step_started(self.release, work)
-        if outcome == "crash after intent":
-            assert next_pending_step(began) == work, "the next agent would not do the cut-off step again"
+        if outcome == "crash after start":
+            assert next_pending_step(began) == work, "the next agent would not repeat the interrupted step"
             self.release = began
         elif outcome == "fails":
             self.release = mark_step_failed(began, work, "because")
@@ -244,7 +244,7 @@ class AnySequence(RuleBasedStateMachine):
 
     @rule()
     def agent_restarts(self) -> None:
-        assert next_state(self.release) == self.release, "a stored state is one that needs no settling"
+        assert next_state(self.release) == self.release, "a stored state needs no further transition"
 
     @rule()
     def last_gate(self) -> None:
@@ -266,7 +266,7 @@ class AnySequence(RuleBasedStateMachine):
                 assert self.strategy.phase_index_of(spec.name) <= self.release.phase
 
     @invariant()
-    def the_way_back_is_there_until_the_drop(self) -> None:
+    def rollback_is_possible_until_the_drop(self) -> None:
         if self.release.state.has_ended:
             return
         if is_irreversible(self.release):
@@ -277,12 +277,12 @@ class AnySequence(RuleBasedStateMachine):
             assert back.state is (ReleaseState.ROLLING_BACK if next_pending_step(back) else ReleaseState.ROLLED_BACK)
 
     @invariant()
-    def rolled_back_means_nothing_is_touched(self) -> None:
+    def rolled_back_means_no_effect_is_left(self) -> None:
         if self.release.state is ReleaseState.ROLLED_BACK:
             assert not any(status.has_effect for status in self.release.statuses)
 
     @invariant()
-    def done_means_everything_was_done(self) -> None:
+    def done_means_every_step_is_done(self) -> None:
         if self.release.state is ReleaseState.DONE:
             assert set(self.release.statuses) == {StepStatus.DONE}
 
@@ -293,8 +293,8 @@ TestAnySequence.settings = settings(max_examples=100, stateful_step_count=60, de
 
 @given(st.sampled_from(PHASES[:-1]), st.lists(st.booleans(), max_size=60))
 @settings(deadline=None, max_examples=50)
-def test_rollback_always_comes_to_an_end(phase: str, failures: list[bool]) -> None:
-    """With undos that fail now and then, repeating the command gets home."""
+def test_a_repeated_rollback_always_completes(phase: str, failures: list[bool]) -> None:
+    """With undos that fail now and then, repeating the command completes the rollback."""
     release = apply_command(to_waiting(phase), ROLLBACK, {}, NOW)
     error = iter(failures)
     while release.state is not ReleaseState.ROLLED_BACK:

@@ -1,4 +1,4 @@
-"""A release that waits: for whom, for how long, and when that is too long."""
+"""A release that waits: for whom or what, how long, and when that is too long."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ PHASE = STRATEGY.phases[0]
 def record(
     *, ran: float = 7200.0, verdict: Verdict = Verdict.PASS, since: float = 7100.0, **changes: object
 ) -> ReleaseRecord:
-    """Expand has run `ran` seconds ago, and its last gate has said so for `since` seconds."""
+    """Expand ended `ran` seconds ago, and its last gate has had its verdict for `since` seconds."""
     done = len(PHASE.steps)
     statuses = (StepStatus.DONE,) * done + (StepStatus.PENDING,) * (len(STRATEGY.steps) - done)
     release = Release("users", "hash", STRATEGY, ReleaseState.WAITING, 0, statuses)
@@ -27,20 +27,20 @@ def record(
         for spec, status in zip(STRATEGY.steps, statuses, strict=True)
     )
     names = [gate.name for gate in PHASE.gates]
-    gates = {name: GateReading(name, Verdict.PASS, "well", NOW - 0.5, since=NOW - ran) for name in names}
-    gates[names[-1]] = GateReading(names[-1], verdict, "told", NOW - 0.5, since=NOW - since)
+    gates = {name: GateReading(name, Verdict.PASS, "ok", NOW - 0.5, since=NOW - ran) for name in names}
+    gates[names[-1]] = GateReading(names[-1], verdict, "reason", NOW - 0.5, since=NOW - since)
     made = ReleaseRecord(1, release, "live", "", NOW - 9000, None, NOW, steps, gates, (), (), None, None)
     return replace(made, **({"owner": "team-x", "wait_limit": 3600.0} | changes))  # type: ignore[arg-type]
 
 
-def test_it_waits_for_its_owner_from_the_moment_on_in_which_all_gates_passed() -> None:
+def test_the_wait_for_the_owner_starts_when_all_gates_pass() -> None:
     wait = find_wait(record(), NOW)
     assert wait is not None
     assert (wait.description, wait.is_overdue, wait.since) == ("waits 1h58m for team-x, limit 1h00m", True, NOW - 7100)
     assert summarize_release(record(), NOW).notes == (wait.description,)
 
 
-def test_a_wait_within_its_limit_is_told_and_not_late() -> None:
+def test_a_wait_within_its_limit_is_shown_and_not_overdue() -> None:
     wait = find_wait(record(since=60.0), NOW)
     assert wait is not None
     assert (wait.description, wait.is_overdue) == ("waits 1m00s for team-x, limit 1h00m", False)
@@ -49,11 +49,11 @@ def test_a_wait_within_its_limit_is_told_and_not_late() -> None:
     free = find_wait(record(wait_limit=None, owner=""), NOW)
     assert free is not None
     assert (free.description, free.is_overdue) == ("waits 1h58m for a person", False)
-    assert summarize_release(record(wait_limit=None, owner=""), NOW).notes == (), "nobody set a limit, nobody is named"
+    assert summarize_release(record(wait_limit=None, owner=""), NOW).notes == (), "no limit and no owner"
 
 
-@pytest.mark.parametrize("verdict", [Verdict.UNKNOWN, Verdict.INCONCLUSIVE])
-def test_a_gate_that_nobody_can_judge_is_late_too(verdict: Verdict) -> None:
+@pytest.mark.parametrize("verdict", [Verdict.UNKNOWN, Verdict.INCONCLUSIVE, Verdict.PENDING])
+def test_a_gate_that_is_undecided_for_too_long_is_overdue_too(verdict: Verdict) -> None:
     late = record(verdict=verdict, since=5000.0)
     wait = find_wait(late, NOW)
     assert wait is not None
@@ -64,13 +64,13 @@ def test_a_gate_that_nobody_can_judge_is_late_too(verdict: Verdict) -> None:
     young = find_wait(fresh, NOW)
     assert young is not None
     assert not young.is_overdue
-    assert summarize_release(fresh, NOW).notes == (), "gates take their time"
+    assert summarize_release(fresh, NOW).notes == (), "an undecided gate within the limit needs no note"
 
 
-def test_who_is_not_asked_is_not_late() -> None:
-    assert find_wait(record(verdict=Verdict.FAIL), NOW) is None, "the gate says no"
-    calm = record()
+def test_a_release_that_does_not_wait_is_not_overdue() -> None:
+    assert find_wait(record(verdict=Verdict.FAIL), NOW) is None, "the gate fails"
+    waiting = record()
     for state in (ReleaseState.RUNNING, ReleaseState.FAILED, ReleaseState.ROLLING_BACK, ReleaseState.DONE):
-        assert find_wait(replace(calm, release=replace(calm.release, state=state)), NOW) is None
-    assert find_wait(replace(calm, release=replace(calm.release, paused=True)), NOW) is None
-    assert find_wait(replace(calm, steps=(), gates={}), NOW) is None
+        assert find_wait(replace(waiting, release=replace(waiting.release, state=state)), NOW) is None
+    assert find_wait(replace(waiting, release=replace(waiting.release, paused=True)), NOW) is None
+    assert find_wait(replace(waiting, steps=(), gates={}), NOW) is None

@@ -1,4 +1,4 @@
-"""The release's course out of its audit."""
+"""The timeline of a release, built from its audit."""
 
 from zdd_tui.model.plan.strategies import CanaryPlan, DarkLaunchPlan
 from zdd_tui.model.release.gate_rows import GATE_DESCRIPTIONS
@@ -22,11 +22,11 @@ def make_audit_log(*lines: tuple[float, str, str]) -> tuple[PhaseSpan, ...]:
     return build_timeline(build_expand_contract(), events)
 
 
-def attempt_names(stretch: PhaseSpan) -> list[StepAttempt]:
-    return [item for item in stretch.items if isinstance(item, StepAttempt)]
+def attempt_names(span: PhaseSpan) -> list[StepAttempt]:
+    return [item for item in span.items if isinstance(item, StepAttempt)]
 
 
-def test_a_step_that_failed_and_one_that_was_cut_off_are_tries_of_their_own() -> None:
+def test_a_failed_and_a_cut_off_run_are_separate_attempts() -> None:
     (expand,) = make_audit_log(
         (1, "step", "run lint-ddl begins: lint"),
         (2, "error", "run lint-ddl failed: no\nbecause: of: colons"),
@@ -41,7 +41,7 @@ def test_a_step_that_failed_and_one_that_was_cut_off_are_tries_of_their_own() ->
     assert (expand.name, expand.started_at, expand.ended_at) == ("expand", 1, 10)
 
 
-def test_phases_follow_each_other_and_the_way_back_is_one_stretch() -> None:
+def test_phases_follow_each_other_and_a_rollback_is_one_span() -> None:
     expand, dual, back = make_audit_log(
         (1, "step", "run expand-schema begins: x"),
         (2, "step", "run expand-schema done"),
@@ -60,7 +60,7 @@ def test_phases_follow_each_other_and_the_way_back_is_one_stretch() -> None:
     assert back.ended_at is None
 
 
-def test_what_came_before_the_first_step_is_kept_and_gates_only_where_wanted() -> None:
+def test_events_before_the_first_step_are_kept_and_gates_only_on_request() -> None:
     lines = ((1.0, "release", "registered"), (2.0, "gate", "x: pass"), (3.0, "step", "run something-else begins: y"))
     (before,) = make_audit_log(*lines)
     assert (before.name, len(before.items)) == ("before", 2)
@@ -68,7 +68,7 @@ def test_what_came_before_the_first_step_is_kept_and_gates_only_where_wanted() -
     assert len(build_timeline(build_expand_contract(), events, include_gates=True)[0].items) == 3
 
 
-def test_every_gate_has_its_words() -> None:
+def test_every_gate_has_a_description() -> None:
     common = {"name": "x", "database": {"dsn": "postgresql:///x"}, "kubernetes": {"deployment": "x", "image": "x:2"}}
     flag = {"url": "redis:///", "key": "x"}
     plans = [

@@ -21,7 +21,7 @@ from zdd_tui.model.workload.pod import (
 )
 
 NOW = 1_800_000_000.0
-STAMP = "2027-01-15T08:00:00Z"  # NOW in the API's words
+STAMP = "2027-01-15T08:00:00Z"  # NOW as the API writes it
 
 RUNNING: dict[str, Any] = {
     "metadata": {
@@ -68,7 +68,7 @@ def state(pod: PodFacts, endpoint: EndpointFacts | None, **more: Any) -> PodStat
     return classify_pod(pod, endpoint, now=NOW + 100, **more).state
 
 
-def test_the_stamp_of_these_tests_is_right() -> None:
+def test_the_timestamp_of_these_tests() -> None:
     assert project_pod(RUNNING).created_at == NOW
 
 
@@ -100,7 +100,7 @@ def test_endpoint_ready_is_serving() -> None:
     assert state(facts(), SERVING) is PodState.SERVING
 
 
-def test_without_a_service_readiness_stands_in() -> None:
+def test_without_a_service_readiness_decides() -> None:
     assert state(facts(), None, has_service=False) is PodState.SERVING
     assert state(facts(deletion_deadline=NOW + 200), None, has_service=False) is PodState.DRAINING
     assert state(facts(deletion_deadline=NOW + 200, ready=False), None, has_service=False) is PodState.STOPPING
@@ -196,7 +196,7 @@ def test_reason(status: dict[str, Any], reason: str) -> None:
     assert classify_pod(pod, SERVING, now=NOW).reason == reason
 
 
-def test_reason_of_a_pod_that_no_node_takes() -> None:
+def test_reason_of_an_unschedulable_pod() -> None:
     pending = raw("status", {"phase": "Pending"})
     assert classify_pod(project_pod(pending), None, now=NOW).reason == ""
     pending["status"]["conditions"] = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]
@@ -254,7 +254,7 @@ def test_endpoint_conditions_have_the_apis_defaults() -> None:
     assert (text[0].pod_uid, text[0].address, text[0].port) == ("1", "10.0.0.1", 8080)
 
 
-# What an outside party may send
+# What an API server may send
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

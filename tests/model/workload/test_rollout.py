@@ -60,8 +60,8 @@ def test_done() -> None:
     assert (status.done, status.failed) == (True, False)
 
 
-def test_a_terminating_pod_of_an_older_template_keeps_it_open() -> None:
-    """`kubectl rollout status` says done here; the old code may still write."""
+def test_a_terminating_pod_of_an_older_template_keeps_the_rollout_open() -> None:
+    """`kubectl rollout status` reports success here; the old code may still write."""
     status = evaluate_rollout(SETTLED, [OLD, NEW], [*PODS, pod("old-1", "h1", leaving=True)])
     assert not status.done
     assert status.old_pods == ("old-1",)
@@ -144,7 +144,7 @@ def test_never_done_with_an_older_pod_or_an_unseen_spec(
     assert not (status.done and status.failed)
 
 
-def test_pods_of_others_are_left_out_and_those_of_a_deleted_replica_set_are_not() -> None:
+def test_pods_of_others_do_not_count_and_those_of_a_deleted_replica_set_do() -> None:
     foreign = replace(OLD, uid="rs9", owner_uid="d9")
     found = select_own_pods(
         SETTLED,
@@ -188,7 +188,7 @@ def test_deployment_projection() -> None:
 
 
 @pytest.mark.parametrize("spoiled", ["", "x", "-3", "1.5", "٣", "9" * 40])
-def test_a_spoiled_epoch_counts_as_none(spoiled: str) -> None:
+def test_a_malformed_epoch_counts_as_none(spoiled: str) -> None:
     assert project_deployment({"metadata": {"annotations": {"zdd.dev/epoch": spoiled}}}).epoch == 0
 
 

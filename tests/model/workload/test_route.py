@@ -23,7 +23,7 @@ def route(*rules: list[dict[str, Any]], generation: int = 1, seen: int = 1, acce
     )
 
 
-def test_a_share_and_its_way_back() -> None:
+def test_setting_and_removing_a_weight() -> None:
     other = [ref("docs")]
     view = route([ref("users", kind="Service")], other)
     rules = set_backend_weight(view, "users", "users-canary", 10)
@@ -40,21 +40,21 @@ def test_a_share_and_its_way_back() -> None:
     assert back[0]["backendRefs"] == [ref("users", 1, kind="Service")]
 
 
-def test_a_route_that_cannot_be_shared_out_is_refused() -> None:
+def test_a_route_that_cannot_be_split_is_refused() -> None:
     with pytest.raises(ClusterError, match="no rule of httproute 'r' leads to service 'users'"):
         set_backend_weight(route([ref("docs")], [ref("users", kind="Bucket")]), "users", "users-canary", 10)
-    with pytest.raises(ClusterError, match="splits the requests of service 'users' already, with legacy"):
+    with pytest.raises(ClusterError, match="already splits the requests of service 'users' with legacy"):
         set_backend_weight(route([ref("users", 90), ref("legacy", 10)]), "users", "users-canary", 10)
 
 
 @pytest.mark.parametrize(
-    ("view", "why"),
+    ("view", "reason"),
     [
         (route([ref("users")]), ""),
-        (route([ref("users")], generation=2), "Gateway public has not seen the newest weights"),
+        (route([ref("users")], generation=2), "Gateway public has not observed the newest weights"),
         (route([ref("users")], accepted="False"), "does not accept the route: no such listener"),
-        (project_route({"metadata": {"name": "r"}}), "no Gateway has taken the route"),
+        (project_route({"metadata": {"name": "r"}}), "no Gateway has accepted the route"),
     ],
 )
-def test_it_is_known_whether_every_gateway_follows(view: RouteView, reason: str) -> None:
+def test_a_gateway_that_does_not_follow_is_named(view: RouteView, reason: str) -> None:
     assert (reason in view.pending_reason) if reason else view.pending_reason == ""

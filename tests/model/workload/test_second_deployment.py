@@ -1,4 +1,4 @@
-"""What a plan of blue/green or dark launch may not say, and the twin that is made of a Deployment."""
+"""Invalid plans of blue/green and dark launch, and the second Deployment that is built from the first."""
 
 from copy import deepcopy
 from typing import Any
@@ -28,7 +28,7 @@ def refused(strategy: str, old: str, new: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "old", "new", "told"),
+    ("strategy", "old", "new", "message"),
     [
         ("blue-green", "path: /ready", "path: ready", "blue_green.smoke[0].path"),
         ("blue-green", "path: /ready", "url: /ready", "blue_green.smoke[0].url: unknown key"),
@@ -42,8 +42,8 @@ def refused(strategy: str, old: str, new: str) -> str:
         ("dark-launch", "latency_quantile: 0.5", "latency_quantile: 99", "dark.latency_quantile"),
     ],
 )
-def test_what_cannot_work_is_refused_with_its_place(strategy: str, old: str, new: str, told: str) -> None:
-    assert told in refused(strategy, old, new)
+def test_an_invalid_plan_is_refused_with_its_location(strategy: str, old: str, new: str, message: str) -> None:
+    assert message in refused(strategy, old, new)
 
 
 def test_blue_green_without_smoke_checks_is_refused() -> None:
@@ -54,7 +54,7 @@ def test_blue_green_without_smoke_checks_is_refused() -> None:
         load_plan(bare, source="plan.yaml", environment=ENVIRON)
 
 
-# --- the twin --------------------------------------------------------------------------------------------------
+# --- the second Deployment -----------------------------------------------------------------------------------------
 
 
 def first(**selector: Any) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def test_only_the_label_that_is_switched_differs() -> None:
         "team": "users",
     }
     assert second["spec"]["selector"]["matchLabels"] == {"app": "users-api-green"}
-    # A rule about the switched label might exclude the twin's own pods.
+    # A rule about the switched label might exclude the second Deployment's own pods.
     assert second["spec"]["selector"]["matchExpressions"] == [{"key": "tier", "operator": "Exists"}]
 
 

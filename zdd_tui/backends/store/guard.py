@@ -10,8 +10,8 @@ import asyncpg
 from zdd_tui.backends.store import writes
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.backends.store.records import strip_nul
-from zdd_tui.model.guard.reading import GuardDecision, GuardReading
-from zdd_tui.model.release.records import Actor, NewEvent
+from zdd_tui.model.guard.decisions import GuardDecision
+from zdd_tui.model.release.records import Actor, GuardReading, NewEvent
 from zdd_tui.model.release.summary import WaitStatus
 
 GUARD_ACTOR = "guard"

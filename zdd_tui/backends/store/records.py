@@ -8,9 +8,9 @@ import asyncpg
 from pydantic import TypeAdapter, ValidationError
 
 from zdd_tui.model.duration import parse_duration
-from zdd_tui.model.guard.reading import GuardAction, GuardReading, MetricUnit
 from zdd_tui.model.masking import mask_secrets
 from zdd_tui.model.plan.base import Backfill
+from zdd_tui.model.plan.guard import GuardAction, MetricUnit
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import (
     Actor,
@@ -19,6 +19,7 @@ from zdd_tui.model.release.records import (
     CommandRequest,
     Event,
     FailedRow,
+    GuardReading,
     Lease,
     ReleaseRecord,
     StepRecord,

@@ -35,11 +35,11 @@ from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected
 from zdd_tui.model.actions import ACTIONS, Action, default_keys, find_action
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.guard.reading import GuardReading
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.production_lock import UNRESTRICTED, ProductionLock
 from zdd_tui.model.release.gate_rows import GateRow
-from zdd_tui.model.release.records import CommandRequest, FailedRow, ReleaseRecord, StoredCommand
+from zdd_tui.model.release.next_commands import pause_or_resume
+from zdd_tui.model.release.records import CommandRequest, FailedRow, GuardReading, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, Precondition
 from zdd_tui.model.tuning import Tuning, apply_tuning, slow_down, speed_up
 from zdd_tui.model.workload.pod import Pod
@@ -149,8 +149,7 @@ class ActionController:
         """Whether an action exists for the operator now; pause and resume, unlock and lock take turns."""
         context = self.render_context()
         record = self._source.state().release.value
-        paused = record is not None and record.release.paused
-        if action_id in ("pause", "resume") and paused is not (action_id == "resume"):
+        if action_id in ("pause", "resume") and action_id != pause_or_resume(record.release if record else None):
             return False
         return context.production_lock.is_available(find_action(action_id), context.now)
 

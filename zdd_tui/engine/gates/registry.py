@@ -30,7 +30,7 @@ from zdd_tui.engine.gates.result import (
 from zdd_tui.engine.gates.workload import WORKLOAD_GATES, evaluate_serving_version
 from zdd_tui.engine.observations import find_step_record
 from zdd_tui.model.errors import DatabaseUnavailable, StaleEpoch, ZddError
-from zdd_tui.model.guard.reading import evaluate_guard_gate
+from zdd_tui.model.guard.decisions import evaluate_guard_gate
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.regions import REGION_GATE, evaluate_regions

@@ -20,7 +20,7 @@ from zdd_tui.backends.store import guard as guard_store
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.engine.guard.targets import PodTargets, build_url_target
 from zdd_tui.model.errors import BackendError, MetricsError
-from zdd_tui.model.guard.reading import GuardReading, decide_actions
+from zdd_tui.model.guard.decisions import decide_actions
 from zdd_tui.model.guard.rule_state import MAX_MISSED_INTERVALS, RuleState, resume_rule_state, update_rule_state
 from zdd_tui.model.guard.rules import (
     QueryResult,
@@ -36,6 +36,7 @@ from zdd_tui.model.guard.series import CounterSample, MetricSeries, MetricTarget
 from zdd_tui.model.guard.snapshot import load_rule_states, load_series, save_rule_states, save_series
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.guard import Guard, GuardRule, Metric, Source
+from zdd_tui.model.release.records import GuardReading
 from zdd_tui.model.release.state import CommandKind, Release
 
 MIN_SILENCE_TIMEOUT = 3.0
@@ -258,7 +259,7 @@ class GuardLoop:
         source = self._sources[rule.effective_source]
         stats = [source.window_stats(now, window) for window in rule.windows]
         evaluation = evaluate_rule(rule, stats, self._plan.versions, self._collect_pairs(rule, now))
-        if evaluation.outcome is RuleOutcome.DARK and source.error and not source.targets:
+        if evaluation.outcome is RuleOutcome.NO_DATA and source.error and not source.targets:
             return replace(evaluation, reason=source.error)
         return evaluation
 

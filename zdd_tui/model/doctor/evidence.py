@@ -15,8 +15,8 @@ from zdd_tui.model.doctor.facts import (
     pass_observation,
 )
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.guard.reading import GuardAction
 from zdd_tui.model.plan.base import BasePlan, Plan
+from zdd_tui.model.plan.guard import GuardAction
 from zdd_tui.model.plan.strategies import SingleImagePlan
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.strategies import build_strategy

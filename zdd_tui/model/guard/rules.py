@@ -1,6 +1,7 @@
-"""What a rule says about what was counted: first each look by itself, then over time (`for`, `no_data`).
+"""The evaluation of a rule over counters or query results, at one moment.
 
-Too few samples are inconclusive, no data are unknown, and neither is ever a pass.
+What follows over time (`for`, `no_data`) is in :mod:`zdd_tui.model.guard.rule_state`. Too few samples are inconclusive,
+missing data is unknown, and neither is ever a pass.
 """
 
 import importlib
@@ -15,16 +16,16 @@ from zdd_tui.model.errors import PlanError
 from zdd_tui.model.guard.series import WindowStats, merge_stats
 from zdd_tui.model.plan.guard import Compare, GuardRule, Metric, MetricUnit, Source
 
-# --- Is the new version worse than the old one, or is that chance? The Mann-Whitney U test, by scipy.
+# --- rank test ----------------------------------------------------------------------------------------------------
 #
-# scipy is large, and only a rule with ``rank_test`` needs it: it comes with the extra ``analysis`` and is imported when
-# the first such rule is judged.
+# The Mann-Whitney U test tells whether the new version is worse or only unlucky. scipy is large, and only a rule with
+# ``rank_test`` needs it: it comes with the extra ``analysis`` and is imported when the first such rule is evaluated.
 
 
 def require_scipy(rule: str) -> None:
     """
     Raises:
-        PlanError: scipy is not installed; names the mend.
+        PlanError: scipy is not installed.
     """
     if importlib.util.find_spec("scipy") is None:
         raise PlanError(
@@ -34,39 +35,42 @@ def require_scipy(rule: str) -> None:
 
 
 def p_value(new: Sequence[float], old: Sequence[float]) -> float:
-    """How probable it is that values so much higher as `new` come about by chance; one-sided, 0 to 1.
+    """The probability that `new` is that much higher by chance; one-sided, 0 to 1.
 
-    Both need at least one value. Where all values are the same, it is 1.
+    Both need at least one value. It is 1 where all values are the same.
     """
     if len({*new, *old}) == 1:
         return 1.0
     test = importlib.import_module("scipy.stats").mannwhitneyu(list(new), list(old), alternative="greater")
-    found = float(test.pvalue)
-    return 1.0 if math.isnan(found) else found
+    value = float(test.pvalue)
+    return 1.0 if math.isnan(value) else value
 
 
 def min_p_value(new: int, old: int) -> float:
-    """The smallest that :func:`p_value` can be for so many values: every new one above every old one."""
+    """The smallest possible :func:`p_value` for so many values: every new one above every old one."""
     return 1 / math.comb(new + old, new)
 
 
-# --- end
+# --- one evaluation -----------------------------------------------------------------------------------------------
 
 
 class RuleOutcome(IntEnum):
-    """What one look found; of several versions the highest counts."""
+    """The result of one evaluation; of several versions the highest counts."""
 
-    IDLE = 0
-    FINE = 1
-    THIN = 2
-    DARK = 3
-    OVER = 4
+    NOT_APPLICABLE = 0
+    OK = 1
+    TOO_FEW = 2
+    NO_DATA = 3
+    BREACHED = 4
 
 
 @dataclass(frozen=True, slots=True)
 class RuleEvaluation:
-    """One look: the value was fine or over the limit, there were too few samples (thin), no data (dark), or nothing
-    to judge (idle)."""
+    """One evaluation of a rule, with its numbers.
+
+    Attributes:
+        value, baseline, limit: in the rule's unit; None where there is none.
+    """
 
     outcome: RuleOutcome
     reason: str
@@ -77,11 +81,11 @@ class RuleEvaluation:
 
 
 Pairs = Sequence[tuple[float, float]]
-"""Values of new and old in the same moments, for a rank test."""
+"""Values of the new and the old version at the same times, for a rank test."""
 
 
 def format_value(value: float, unit: MetricUnit) -> str:
-    """A value as people read it: ``1.2%``, ``180ms``, ``3``."""
+    """A value in its unit: ``1.2%``, ``180ms``, ``3``."""
     match unit:
         case MetricUnit.RATIO:
             return f"{value * 100:.3g}%"
@@ -91,104 +95,101 @@ def format_value(value: float, unit: MetricUnit) -> str:
             return f"{value:,.4g}"
 
 
-# --- what was counted -----------------------------------------------------------------------------------------
-
-
-def metric_value(rule: GuardRule, tally: WindowStats) -> float | None:
-    """The rule's value for one version; None where nothing was counted."""
+def metric_value(rule: GuardRule, stats: WindowStats) -> float | None:
+    """The rule's value for one version; None without data."""
     match rule.metric:
         case Metric.LATENCY:
-            return tally.quantile(rule.quantile)
+            return stats.quantile(rule.quantile)
         case Metric.RESTARTS:
-            return tally.restarts
+            return stats.restarts
         case _:
-            return tally.error_rate
+            return stats.error_rate
 
 
-def sample_count(rule: GuardRule, tally: WindowStats) -> int:
-    """What is behind :func:`metric_value`."""
+def sample_count(rule: GuardRule, stats: WindowStats) -> int:
+    """How many samples :func:`metric_value` is computed from."""
     if rule.metric is Metric.RESTARTS:
-        return tally.compared_targets
-    return int(tally.observations if rule.metric is Metric.LATENCY else tally.requests)
+        return stats.compared_targets
+    return int(stats.observations if rule.metric is Metric.LATENCY else stats.requests)
 
 
-def find_newest_version(order: Sequence[str], tallies: Mapping[str, WindowStats]) -> str | None:
-    """The newest version that runs, unless only what ran before is there."""
-    return next((version for version in reversed(order[1:]) if version in tallies and tallies[version].is_live), None)
+def find_newest_version(order: Sequence[str], by_version: Mapping[str, WindowStats]) -> str | None:
+    """The newest running version; None while only the version before the release runs."""
+    return next(
+        (version for version in reversed(order[1:]) if version in by_version and by_version[version].is_live),
+        None,
+    )
 
 
 def evaluate_rule(
     rule: GuardRule, windows: Sequence[Mapping[str, WindowStats]], order: Sequence[str], pairs: Pairs = ()
 ) -> RuleEvaluation:
-    """One look at a rule over counters.
+    """Evaluates a rule over counters.
 
     Args:
-        windows: tallies by version for each of the rule's windows.
+        windows: statistics by version for each of the rule's windows.
         order: the release's versions, the oldest first.
         pairs: of a rule with ``rank_test``.
     """
-    tallies = windows[0]
-    if not any(tally.is_live for tally in tallies.values()):
+    by_version = windows[0]
+    if not any(each.is_live for each in by_version.values()):
         return RuleEvaluation(
-            RuleOutcome.DARK, "there is nothing to look at: no pod" if _is_per_pod(rule) else "not probed yet"
+            RuleOutcome.NO_DATA, "no pod exists" if rule.effective_source is not Source.PROBE else "not probed yet"
         )
     if rule.compare is not None:
-        return _evaluate_comparison(rule, rule.compare, tallies, order, pairs)
+        return _evaluate_comparison(rule, rule.compare, by_version, order, pairs)
     if rule.version == "all":
         return _evaluate_absolute(rule, [merge_stats(window.values()) for window in windows])
     if rule.version == "new":
-        new = find_newest_version(order, tallies)
+        new = find_newest_version(order, by_version)
         if new is None:
-            return RuleEvaluation(RuleOutcome.IDLE, "the new version does not run yet")
-        of_new = _evaluate_absolute(rule, [window[new] for window in windows])
-        if of_new.outcome is RuleOutcome.IDLE and not any(tally.in_rotation for tally in tallies.values()):
-            return replace(of_new, outcome=RuleOutcome.DARK, reason="no pod takes traffic")
-        return of_new
-    found = [_evaluate_absolute(rule, [window[version] for window in windows]) for version in sorted(tallies)]
-    worst = max(found, key=lambda one: (one.outcome, one.value or 0.0))
-    if worst.outcome is RuleOutcome.IDLE:
-        return replace(worst, outcome=RuleOutcome.DARK, reason="no pod takes traffic")
+            return RuleEvaluation(RuleOutcome.NOT_APPLICABLE, "the new version is not running yet")
+        evaluation = _evaluate_absolute(rule, [window[new] for window in windows])
+        if evaluation.outcome is RuleOutcome.NOT_APPLICABLE and not any(one.in_rotation for one in by_version.values()):
+            return replace(evaluation, outcome=RuleOutcome.NO_DATA, reason="no pod takes traffic")
+        return evaluation
+    evaluations = [_evaluate_absolute(rule, [window[version] for window in windows]) for version in sorted(by_version)]
+    worst = max(evaluations, key=lambda one: (one.outcome, one.value or 0.0))
+    if worst.outcome is RuleOutcome.NOT_APPLICABLE:
+        return replace(worst, outcome=RuleOutcome.NO_DATA, reason="no pod takes traffic")
     return worst
 
 
-def _is_per_pod(rule: GuardRule) -> bool:
-    return rule.effective_source is not Source.PROBE
-
-
 def _evaluate_absolute(rule: GuardRule, windows: Sequence[WindowStats]) -> RuleEvaluation:
-    tally = windows[0]
+    stats = windows[0]
     limit = rule.burn.limit if rule.burn else rule.limit
     assert limit is not None
     values = [metric_value(rule, window) for window in windows]
-    samples = sample_count(rule, tally)
+    samples = sample_count(rule, stats)
     lowest = min((value for value in values if value is not None), default=None)
-    found = RuleEvaluation(RuleOutcome.FINE, "", lowest, None, limit, samples)
+    evaluation = RuleEvaluation(RuleOutcome.OK, "", lowest, None, limit, samples)
     if samples >= max(rule.required_samples, 1) and lowest is not None and None not in values and lowest > limit:
-        return replace(found, outcome=RuleOutcome.OVER, reason=_format_reason(rule, tally.version, found))
-    if blind := _no_data_reason(rule, tally, limit):
-        return replace(found, outcome=RuleOutcome.DARK, reason=blind)
+        reason = _format_reason(rule, stats.version, evaluation)
+        return replace(evaluation, outcome=RuleOutcome.BREACHED, reason=reason)
+    if no_data := _no_data_reason(rule, stats, limit):
+        return replace(evaluation, outcome=RuleOutcome.NO_DATA, reason=no_data)
     if samples < max(rule.required_samples, 1) or None in values:
-        look = RuleOutcome.THIN if tally.in_rotation else RuleOutcome.IDLE
-        return replace(found, outcome=look, reason=_too_few_reason(rule, tally, samples))
-    return replace(found, reason=_format_reason(rule, tally.version, found))
+        outcome = RuleOutcome.TOO_FEW if stats.in_rotation else RuleOutcome.NOT_APPLICABLE
+        return replace(evaluation, outcome=outcome, reason=_too_few_reason(rule, stats, samples))
+    return replace(evaluation, reason=_format_reason(rule, stats.version, evaluation))
 
 
-def _no_data_reason(rule: GuardRule, tally: WindowStats, limit: float) -> str:
-    """Why this version has no data, or the rule could not see a breach; empty when it can."""
-    if tally.is_live and tally.is_missing_data:
-        return f"{tally.silent_targets} of {tally.targets} {tally.version} targets are silent ({tally.silent_reason})"
+def _no_data_reason(rule: GuardRule, stats: WindowStats, limit: float) -> str:
+    """Why this version has no data, or the rule could not detect a breach; empty when it can."""
+    if stats.is_live and stats.is_missing_data:
+        return f"{stats.silent_targets} of {stats.targets} {stats.version} targets are silent ({stats.silent_reason})"
     wanted = {Metric.ERROR_RATE: "requests", Metric.LATENCY: "duration"}.get(rule.metric)
-    if wanted and tally.available and wanted not in tally.available and tally.in_rotation:
-        return f"{tally.version} shows no such metric: see guard.sources.scrape.{wanted}"
-    if rule.metric is Metric.LATENCY and tally.observations > 0 and limit >= tally.highest_bound:
-        top = format_value(tally.highest_bound, MetricUnit.SECONDS)
-        return f"the histogram of {tally.version} ends at {top}, so it cannot tell latencies over the limit"
+    if wanted and stats.available and wanted not in stats.available and stats.in_rotation:
+        return f"{stats.version} exposes no such metric: check guard.sources.scrape.{wanted}"
+    if rule.metric is Metric.LATENCY and stats.observations > 0 and limit >= stats.highest_bound:
+        top = format_value(stats.highest_bound, MetricUnit.SECONDS)
+        return f"the histogram of {stats.version} ends at {top}, so latencies above the limit cannot be measured"
     return ""
 
 
-def _too_few_reason(rule: GuardRule, tally: WindowStats, samples: int) -> str:
+def _too_few_reason(rule: GuardRule, stats: WindowStats, samples: int) -> str:
     window = format_duration(rule.windows[0])
-    return f"{tally.version}: {samples:,} of {max(rule.required_samples, 1):,} samples in {window}"
+    return f"{stats.version}: {samples:,} of {max(rule.required_samples, 1):,} samples in {window}"
 
 
 def _metric_name(rule: GuardRule) -> str:
@@ -203,73 +204,64 @@ def _format_reason(rule: GuardRule, version: str, evaluation: RuleEvaluation) ->
     unit = rule.unit
     against = "" if evaluation.baseline is None else f", old {format_value(evaluation.baseline, unit)}"
     windows = " and ".join(format_duration(window) for window in rule.windows)
-    counted = {Metric.RESTARTS: "pods"}.get(
-        rule.metric, "probes" if rule.effective_source is Source.PROBE else "requests"
-    )
-    return (
-        f"{version} {_metric_name(rule)} {format_value(evaluation.value, unit)}{against}, limit {format_value(evaluation.limit, unit)}"
-        f" ({evaluation.samples:,} {counted} in {windows})"
-    )
+    counted = "probes" if rule.effective_source is Source.PROBE else "requests"
+    counted = "pods" if rule.metric is Metric.RESTARTS else counted
+    value, limit = format_value(evaluation.value, unit), format_value(evaluation.limit, unit)
+    samples = f"{evaluation.samples:,} {counted} in {windows}"
+    return f"{version} {_metric_name(rule)} {value}{against}, limit {limit} ({samples})"
 
 
 # --- new against old --------------------------------------------------------------------------------------------
 
 
 def split_new_and_old(
-    order: Sequence[str], tallies: Mapping[str, WindowStats]
+    order: Sequence[str], by_version: Mapping[str, WindowStats]
 ) -> tuple[WindowStats, WindowStats] | None:
-    """New, and all that is older together; None while there are no two."""
-    new = find_newest_version(order, tallies)
+    """The new version, and all older ones merged; None while there is only one."""
+    new = find_newest_version(order, by_version)
     if new is None:
         return None
-    older = [tally for version, tally in tallies.items() if version != new]
+    older = [stats for version, stats in by_version.items() if version != new]
     if not older:
         return None
-    return tallies[new], merge_stats(older, " and ".join(sorted(tally.version for tally in older)))
+    return by_version[new], merge_stats(older, " and ".join(sorted(stats.version for stats in older)))
 
 
 def _evaluate_comparison(
-    rule: GuardRule, compare: Compare, tallies: Mapping[str, WindowStats], order: Sequence[str], pairs: Pairs
+    rule: GuardRule, compare: Compare, by_version: Mapping[str, WindowStats], order: Sequence[str], pairs: Pairs
 ) -> RuleEvaluation:
-    found = split_new_and_old(order, tallies)
-    if found is None:
-        alone = ", ".join(sorted(tallies))
-        return RuleEvaluation(RuleOutcome.IDLE, f"only {alone} runs: nothing to compare")
-    new, old = found
+    both = split_new_and_old(order, by_version)
+    if both is None:
+        reason = f"only {', '.join(sorted(by_version))} runs: nothing to compare"
+        return RuleEvaluation(RuleOutcome.NOT_APPLICABLE, reason)
+    new, old = both
     value, baseline = metric_value(rule, new), metric_value(rule, old)
     samples, old_samples = sample_count(rule, new), sample_count(rule, old)
     needed = max(rule.required_samples, 1)
     if not old.is_live and (old_samples < needed or samples < needed):
         return RuleEvaluation(
-            RuleOutcome.IDLE, f"only {new.version} runs: nothing to compare", value, None, None, samples
+            RuleOutcome.NOT_APPLICABLE, f"only {new.version} runs: nothing to compare", value, None, None, samples
         )
     limit = _relative_limit(rule, compare, baseline)
-    look = RuleEvaluation(RuleOutcome.FINE, "", value, baseline, limit, min(samples, old_samples))
-    for tally in (new, old):
-        if blind := _no_data_reason(rule, tally, limit or 0.0):
-            return replace(look, outcome=RuleOutcome.DARK, reason=blind)
-    for tally, count in ((new, samples), (old, old_samples)):
+    evaluation = RuleEvaluation(RuleOutcome.OK, "", value, baseline, limit, min(samples, old_samples))
+    for each in (new, old):
+        if no_data := _no_data_reason(rule, each, limit or 0.0):
+            return replace(evaluation, outcome=RuleOutcome.NO_DATA, reason=no_data)
+    for each, count in ((new, samples), (old, old_samples)):
         if count < needed:
-            return replace(
-                look,
-                outcome=RuleOutcome.THIN if tally.in_rotation else RuleOutcome.IDLE,
-                reason=_too_few_reason(rule, tally, count),
-                samples=count,
-            )
+            outcome = RuleOutcome.TOO_FEW if each.in_rotation else RuleOutcome.NOT_APPLICABLE
+            return replace(evaluation, outcome=outcome, reason=_too_few_reason(rule, each, count), samples=count)
     if value is None or baseline is None:
-        return replace(look, outcome=RuleOutcome.THIN, reason="no value for both versions yet")
+        return replace(evaluation, outcome=RuleOutcome.TOO_FEW, reason="no value for both versions yet")
     if compare.rank_test is not None:
-        return _evaluate_rank_test(rule, compare.rank_test, new.version, look, pairs)
+        return _evaluate_rank_test(rule, compare.rank_test, new.version, evaluation, pairs)
     assert limit is not None
-    return replace(
-        look,
-        outcome=RuleOutcome.OVER if value > limit else RuleOutcome.FINE,
-        reason=_format_reason(rule, new.version, look),
-    )
+    outcome = RuleOutcome.BREACHED if value > limit else RuleOutcome.OK
+    return replace(evaluation, outcome=outcome, reason=_format_reason(rule, new.version, evaluation))
 
 
 def _relative_limit(rule: GuardRule, compare: Compare, baseline: float | None) -> float | None:
-    """What new may reach; never under the rule's own limit, under which nobody minds."""
+    """The limit of the new version; never below the rule's own limit, below which a difference does not matter."""
     if baseline is None:
         return None
     ratio, difference = compare.ratio, compare.difference or 0.0
@@ -282,18 +274,21 @@ def _evaluate_rank_test(
 ) -> RuleEvaluation:
     count = len(pairs)
     if count == 0 or min_p_value(count, count) >= max_p_value:
-        return replace(
-            evaluation, outcome=RuleOutcome.THIN, reason=f"{version}: {count} moments in which both had requests"
-        )
+        reason = f"{version}: {count} points at which both versions had requests"
+        return replace(evaluation, outcome=RuleOutcome.TOO_FEW, reason=reason)
     probability = p_value([new for new, _ in pairs], [old for _, old in pairs])
     assert evaluation.value is not None
     assert evaluation.limit is not None
     worse = probability < max_p_value and evaluation.value > evaluation.limit
-    told = f"{_format_reason(rule, version, evaluation)}; chance {probability:.2g} over {count} moments, allowed {max_p_value:g}"
-    return replace(evaluation, outcome=RuleOutcome.OVER if worse else RuleOutcome.FINE, reason=told)
+    reason = f"{_format_reason(rule, version, evaluation)}; p-value {probability:.2g} over {count} points"
+    return replace(
+        evaluation,
+        outcome=RuleOutcome.BREACHED if worse else RuleOutcome.OK,
+        reason=f"{reason}, breached below {max_p_value:g}",
+    )
 
 
-# --- a query ----------------------------------------------------------------------------------------------------
+# --- query results ----------------------------------------------------------------------------------------------------
 
 QueryResult = float | str
 """A number, or why there is none."""
@@ -302,19 +297,20 @@ QueryResult = float | str
 def evaluate_query_rule(
     rule: GuardRule, value: QueryResult, baseline: QueryResult | None = None, samples: QueryResult | None = None
 ) -> RuleEvaluation:
-    """One look at a rule whose numbers a server gave."""
+    """Evaluates a rule whose numbers come from Prometheus."""
     for given in (value, baseline, samples):
         if isinstance(given, str):
-            return RuleEvaluation(RuleOutcome.DARK, given, limit=rule.limit)
+            return RuleEvaluation(RuleOutcome.NO_DATA, given, limit=rule.limit)
     assert isinstance(value, float)
     base = baseline if isinstance(baseline, float) else None
     limit = _relative_limit(rule, rule.compare, base) if rule.compare else rule.limit
     assert limit is not None
     counted = int(samples) if isinstance(samples, float) else 0
-    look = RuleEvaluation(RuleOutcome.FINE, "", value, base, limit, counted)
+    evaluation = RuleEvaluation(RuleOutcome.OK, "", value, base, limit, counted)
     if counted < rule.required_samples:
-        return replace(look, outcome=RuleOutcome.THIN, reason=f"{counted:,} of {rule.required_samples:,} samples")
+        reason = f"{counted:,} of {rule.required_samples:,} samples"
+        return replace(evaluation, outcome=RuleOutcome.TOO_FEW, reason=reason)
     against = "" if base is None else f", old {format_value(base, rule.unit)}"
     behind = f" ({counted:,} samples)" if samples is not None else ""
-    told = f"{format_value(value, rule.unit)}{against}, limit {format_value(limit, rule.unit)}{behind}"
-    return replace(look, outcome=RuleOutcome.OVER if value > limit else RuleOutcome.FINE, reason=told)
+    reason = f"{format_value(value, rule.unit)}{against}, limit {format_value(limit, rule.unit)}{behind}"
+    return replace(evaluation, outcome=RuleOutcome.BREACHED if value > limit else RuleOutcome.OK, reason=reason)

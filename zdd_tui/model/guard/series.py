@@ -1,9 +1,9 @@
-"""Counters of many targets over time, and what they say about each version in a window.
+"""Counters of many targets over time, and statistics of each version in a window.
 
-A counter that falls was reset: its process began anew, so the whole new value came since (Prometheus, "increase").
-Nothing is extrapolated over a gap: two looks at a target inside the window are needed, or it says nothing.
+A counter that falls was reset: its process restarted, and all of the new value was counted since (Prometheus,
+"increase"). Nothing is extrapolated over a gap: a target needs two samples inside the window, or it has no data.
 
-Times are seconds of any clock that never jumps.
+Times are seconds of a monotonic clock.
 """
 
 import math
@@ -12,19 +12,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 Buckets = Mapping[float, float]
-"""Upper bound in seconds (infinity for the last), to how many observations were at most that."""
+"""Upper bound in seconds (infinity for the last), and how many observations were at most that."""
 
 MAX_SILENT_FRACTION = 0.1
-"""A larger share of silent targets than this leaves a version without data."""
+"""With a larger share of silent targets a version counts as without data."""
 
 FINE_SECONDS = 300.0
-"""Every look is kept for this long; older ones are thinned, or an hour of 500 pods would fill the memory."""
+"""Seconds for which every sample is kept; older ones are thinned, or an hour of 500 pods would fill the memory."""
 COARSE_POINTS = 120
 
 
 @dataclass(frozen=True, slots=True)
 class CounterSample:
-    """Counters of one target at one moment, all since its process began.
+    """Counters of one target at one time, all since its process started.
 
     Attributes:
         available: which of `requests`, `duration` and `restarts` the target has at all.
@@ -37,7 +37,7 @@ class CounterSample:
     available: frozenset[str] = frozenset()
 
     def since(self, before: "CounterSample") -> "CounterSample":
-        """What came between two looks; never negative, whatever was reset."""
+        """The increase between two samples; never negative, whatever was reset."""
         reset = self.requests < before.requests
         rebucketed = _total(self.buckets) < _total(before.buckets) or set(self.buckets) != set(before.buckets)
         return CounterSample(
@@ -57,17 +57,17 @@ def _total(buckets: Buckets) -> float:
 
 @dataclass(frozen=True, slots=True)
 class WindowStats:
-    """What the targets of one version counted together in a window.
+    """What the targets of one version counted in a window.
 
     Attributes:
         buckets: only bounds that all targets with observations share.
-        targets: how many were looked at or should have been.
-        compared_targets: how many were looked at twice, so that what came in between is known.
-        silent_targets: how many of those gave no answer for too long.
-        in_rotation: some of them take traffic.
-        is_live: some of them exist now.
+        targets: how many should have answered.
+        compared_targets: how many have two samples, so that the increase between them is known.
+        silent_targets: how many of them gave no answer for too long.
+        in_rotation: some take traffic.
+        is_live: some exist now.
         available: as :attr:`CounterSample.available`, of any target.
-        silent_reason: what the first silent one said.
+        silent_reason: the error of the first silent one.
     """
 
     version: str
@@ -85,23 +85,23 @@ class WindowStats:
 
     @property
     def is_missing_data(self) -> bool:
-        """Too many of its targets are silent for the others to speak for them."""
+        """So many targets are silent that the others do not represent the version."""
         return self.silent_targets > MAX_SILENT_FRACTION * self.targets
 
     @property
     def error_rate(self) -> float | None:
-        """A share of 1; None without a request."""
+        """0 to 1; None without a request."""
         return min(1.0, self.errors / self.requests) if self.requests > 0 else None
 
     @property
     def observations(self) -> float:
-        """How many latencies were observed."""
+        """How many latencies were measured."""
         return _total(self.buckets)
 
     def quantile(self, wanted: float) -> float | None:
         """Seconds, interpolated inside the bucket; None without an observation.
 
-        What lies above the largest finite bound reads as that bound (Prometheus, "histogram_quantile").
+        Values above the largest finite bound read as that bound (Prometheus, "histogram_quantile").
         """
         bounds = sorted(self.buckets)
         finite = [bound for bound in bounds if math.isfinite(bound)]
@@ -121,13 +121,13 @@ class WindowStats:
 
     @property
     def highest_bound(self) -> float:
-        """The largest latency that the buckets can tell, seconds."""
+        """The largest latency that the buckets can measure, seconds."""
         return max((bound for bound in self.buckets if math.isfinite(bound)), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class MetricTarget:
-    """Something that is looked at: a pod, or one address.
+    """Something with counters: a pod, or one address.
 
     Attributes:
         in_rotation: it takes traffic.
@@ -145,12 +145,12 @@ TimedSample = tuple[float, CounterSample]
 
 @dataclass(slots=True)
 class TargetHistory:
-    """One target's history: its counters with the resets taken out, so that a window is one subtraction.
+    """One target's counters with the resets removed, so that a window is one subtraction.
 
     Attributes:
-        last_sample: the counters as they were last.
-        coarse_points: thinned points, before those of `points`.
-        born_while_observed: it began while we looked on, so that all it has ever counted came since.
+        born_while_observed: the target started while it was observed, so that everything it counted is an increase.
+        last_sample: the counters as the target reported them last.
+        coarse_points: thinned points, older than `recent_points`.
     """
 
     target: MetricTarget
@@ -172,7 +172,7 @@ class TargetHistory:
 
     def expire(self, now: float, retention: float) -> None:
         spacing = retention / COARSE_POINTS
-        # The newest point stays for as long as the target lives: what comes next is counted from there.
+        # The newest point stays for as long as the target lives: the next increase is counted from there.
         while len(self.recent_points) > 1 and self.recent_points[0][0] < now - min(retention, FINE_SECONDS):
             point = self.recent_points.popleft()
             if retention > FINE_SECONDS and (not self.coarse_points or point[0] - self.coarse_points[-1][0] >= spacing):
@@ -181,7 +181,7 @@ class TargetHistory:
             self.coarse_points.popleft()
 
     def increase(self, since: float) -> CounterSample | None:
-        """What came since; None where fewer than two looks were."""
+        """The increase since a time; None with fewer than two samples."""
         if not self.recent_points or self.recent_points[-1][0] < since:
             return None
         last = self.recent_points[-1]
@@ -200,10 +200,10 @@ def _add_samples(total: CounterSample, increase: CounterSample) -> CounterSample
 
 
 class MetricSeries:
-    """Remembers the counters of all targets for as long as the longest window.
+    """Keeps the counters of all targets.
 
     Args:
-        retention: seconds.
+        retention: seconds for which they are kept; at least the longest window.
         silence_timeout: seconds without an answer after which a target is silent.
     """
 
@@ -215,92 +215,90 @@ class MetricSeries:
 
     @property
     def observed_at(self) -> float | None:
-        """When it looked last; None before the first look."""
+        """The time of the last round; None before the first."""
         return self._observed_at
 
     @property
     def histories(self) -> Mapping[str, TargetHistory]:
-        """The history of each target by its key, for who keeps it."""
+        """The history of each target by its key, for a snapshot."""
         return self._histories
 
     def restore(self, histories: Mapping[str, TargetHistory], observed_at: float | None) -> None:
-        """Goes on where another has stopped; the times are by the clock of the looks to come."""
+        """Continues with saved histories; their times are by this process's clock."""
         self._histories, self._observed_at = dict(histories), observed_at
 
     def observe(self, now: float, targets: Sequence[MetricTarget], results: Mapping[str, CounterSample | str]) -> None:
-        """Takes one round in.
+        """Adds one round of samples.
 
         Args:
             targets: all that exist now.
-            results: by key: the counters, or why there are none. A target may be missing in it.
+            results: by key, the counters or an error. A target may be missing.
         """
-        looked_on = self._observed_at is not None and now - self._observed_at <= self._silence_timeout
+        was_observing = self._observed_at is not None and now - self._observed_at <= self._silence_timeout
         self._observed_at = now
         keys = {target.key for target in targets}
-        for key, line in self._histories.items():
-            line.is_live = key in keys
+        for key, history in self._histories.items():
+            history.is_live = key in keys
         for target in targets:
-            line = self._histories.setdefault(target.key, TargetHistory(target, now, looked_on))
-            line.target = target
-            answer = results.get(target.key)
-            if isinstance(answer, CounterSample):
-                self._add_sample(line, now, answer)
-            elif answer:
-                line.error = answer
+            history = self._histories.setdefault(target.key, TargetHistory(target, now, was_observing))
+            history.target = target
+            result = results.get(target.key)
+            if isinstance(result, CounterSample):
+                self._add_sample(history, now, result)
+            elif result:
+                history.error = result
         self._expire(now)
 
     @staticmethod
     def _add_sample(history: TargetHistory, now: float, sample: CounterSample) -> None:
         if not history.recent_points and history.born_while_observed:
-            nothing = dict.fromkeys(sample.buckets, 0.0)
-            history.add(min(history.first_seen, now), CounterSample(buckets=nothing, available=sample.available))
+            zero = CounterSample(buckets=dict.fromkeys(sample.buckets, 0.0), available=sample.available)
+            history.add(min(history.first_seen, now), zero)
         history.add(now, sample)
 
     def _expire(self, now: float) -> None:
-        for key, line in list(self._histories.items()):
-            line.expire(now, self._retention)
-            if not line.is_live and (not line.recent_points or line.recent_points[-1][0] < now - self._retention):
+        for key, history in list(self._histories.items()):
+            history.expire(now, self._retention)
+            if not history.is_live and (
+                not history.recent_points or history.recent_points[-1][0] < now - self._retention
+            ):
                 del self._histories[key]
 
     def window_stats(self, now: float, window: float) -> dict[str, WindowStats]:
-        """By version, what was counted in the last `window` seconds."""
+        """Statistics of the last `window` seconds by version."""
         grouped: dict[str, list[TargetHistory]] = {}
-        for line in self._histories.values():
-            grouped.setdefault(line.target.version, []).append(line)
-        return {version: self._version_stats(version, lines, now, now - window) for version, lines in grouped.items()}
+        for history in self._histories.values():
+            grouped.setdefault(history.target.version, []).append(history)
+        return {version: self._version_stats(version, group, now, now - window) for version, group in grouped.items()}
 
     def _version_stats(self, version: str, histories: Sequence[TargetHistory], now: float, since: float) -> WindowStats:
-        gained: list[CounterSample] = []
+        increases: list[CounterSample] = []
         targets = silent = 0
-        live = rotating = False
-        why = ""
-        for line in histories:
-            if (more := line.increase(since)) is not None:
-                gained.append(more)
-            live |= line.is_live
-            rotating |= line.is_live and line.target.in_rotation
-            if line.is_live and line.target.must_answer:
+        silent_reason = ""
+        for history in histories:
+            if (increase := history.increase(since)) is not None:
+                increases.append(increase)
+            if history.is_live and history.target.must_answer:
                 targets += 1
-                last = line.recent_points[-1][0] if line.recent_points else line.first_seen
+                last = history.recent_points[-1][0] if history.recent_points else history.first_seen
                 if now - last > self._silence_timeout:
                     silent += 1
-                    why = why or f"{line.target.key}: {line.error or 'no answer'}"
-        known = frozenset(
-            name for line in histories if line.recent_points for name in line.recent_points[-1][1].available
-        )
+                    silent_reason = silent_reason or f"{history.target.key}: {history.error or 'no answer'}"
         return WindowStats(
             version=version,
-            requests=sum(one.requests for one in gained),
-            errors=sum(one.errors for one in gained),
-            buckets=_merge_buckets([one.buckets for one in gained if _total(one.buckets) > 0]),
-            restarts=sum(one.restarts for one in gained),
+            requests=sum(one.requests for one in increases),
+            errors=sum(one.errors for one in increases),
+            buckets=_merge_buckets([one.buckets for one in increases if _total(one.buckets) > 0]),
+            restarts=sum(one.restarts for one in increases),
             targets=targets,
-            compared_targets=len(gained),
+            compared_targets=len(increases),
             silent_targets=silent,
-            in_rotation=rotating,
-            is_live=live,
-            available=known,
-            silent_reason=why,
+            in_rotation=any(each.is_live and each.target.in_rotation for each in histories),
+            is_live=any(each.is_live for each in histories),
+            available=frozenset().union(
+                *(each.recent_points[-1][1].available for each in histories if each.recent_points)
+            ),
+            silent_reason=silent_reason,
         )
 
 
@@ -312,19 +310,19 @@ def _merge_buckets(all_buckets: Sequence[Buckets]) -> Buckets:
 
 
 def merge_stats(stats: Iterable[WindowStats], version: str = "all") -> WindowStats:
-    """Several versions as one."""
-    found = list(stats)
+    """Several versions merged into one."""
+    merged = list(stats)
     return WindowStats(
         version=version,
-        requests=sum(one.requests for one in found),
-        errors=sum(one.errors for one in found),
-        buckets=_merge_buckets([one.buckets for one in found if one.observations > 0]),
-        restarts=sum(one.restarts for one in found),
-        targets=sum(one.targets for one in found),
-        compared_targets=sum(one.compared_targets for one in found),
-        silent_targets=sum(one.silent_targets for one in found),
-        in_rotation=any(one.in_rotation for one in found),
-        is_live=any(one.is_live for one in found),
-        available=frozenset().union(*(one.available for one in found)),
-        silent_reason=next((one.silent_reason for one in found if one.silent_reason), ""),
+        requests=sum(one.requests for one in merged),
+        errors=sum(one.errors for one in merged),
+        buckets=_merge_buckets([one.buckets for one in merged if one.observations > 0]),
+        restarts=sum(one.restarts for one in merged),
+        targets=sum(one.targets for one in merged),
+        compared_targets=sum(one.compared_targets for one in merged),
+        silent_targets=sum(one.silent_targets for one in merged),
+        in_rotation=any(one.in_rotation for one in merged),
+        is_live=any(one.is_live for one in merged),
+        available=frozenset().union(*(one.available for one in merged)),
+        silent_reason=next((one.silent_reason for one in merged if one.silent_reason), ""),
     )

@@ -1,7 +1,7 @@
-"""What a guard keeps so that the next agent goes on judging where it was: courses, pairs and counters.
+"""The snapshot of a guard that the next agent continues with: rule states, pairs of the rank tests, counters.
 
-Clocks that never jump begin anew with every process, so moments are kept as ages, in seconds before the moment of
-keeping; whoever recalls them adds the time that has passed since, by the database's clock.
+A monotonic clock starts at an arbitrary value in every process, so times are saved as ages in seconds before the
+snapshot. Loading adds the seconds since then, by the database's clock.
 """
 
 import json
@@ -16,32 +16,31 @@ from zdd_tui.model.guard.rules import RuleOutcome
 from zdd_tui.model.guard.series import CounterSample, MetricSeries, MetricTarget, TargetHistory, TimedSample
 
 SNAPSHOT_FORMAT = 1
-"""Of both; what was kept in another is forgotten, and the guard begins with nothing."""
+"""Of both parts. A snapshot in another format is ignored, and the guard starts without one."""
 
 MAX_POINTS_TOTAL = 2000
-"""About how many are kept of all targets; of many targets each one needs fewer, because they add up."""
+"""About how many points are saved of all targets; of many targets each needs fewer, because they add up."""
 MAX_POINTS_PER_TARGET = 16
-"""Of one target and window."""
+"""For each window."""
 
 PairSamples = Sequence[tuple[float, float, float]]
-"""Moment, new and old, of a rule with a rank test."""
+"""Time, value of the new version, value of the old one; of a rule with a rank test."""
 
 
-# --- courses ----------------------------------------------------------------------------------------------------
+# --- rule states ------------------------------------------------------------------------------------------------
 
 
 def save_rule_states(states: Mapping[str, RuleState], pairs: Mapping[str, PairSamples], now: float) -> bytes:
-    """By rule: how long it has been broken and dark, what it saw last, and the pairs of its rank test. What was done
-    stands in the stored readings."""
+    """The states and rank-test pairs by rule, without what the stored readings have: action and series."""
     rules = {
         name: {
-            "broken": course.breached_seconds,
-            "dark": course.no_data_seconds,
-            "last": course.last_outcome.name,
-            "age": None if course.observed_at is None else now - course.observed_at,
+            "breached": state.breached_seconds,
+            "no_data": state.no_data_seconds,
+            "last": state.last_outcome.name,
+            "age": None if state.observed_at is None else now - state.observed_at,
             "pairs": [(now - at, new, old) for at, new, old in pairs.get(name, ())],
         }
-        for name, course in states.items()
+        for name, state in states.items()
     }
     return json.dumps({"format": SNAPSHOT_FORMAT, "rules": rules}).encode()
 
@@ -51,26 +50,26 @@ def load_rule_states(
 ) -> tuple[dict[str, RuleState], dict[str, PairSamples]]:
     """
     Args:
-        seconds_ago: seconds since they were kept.
+        seconds_ago: seconds since they were saved.
     """
     body = json.loads(saved)
     if body.get("format") != SNAPSHOT_FORMAT:
         return {}, {}
     base = now - seconds_ago
-    courses: dict[str, RuleState] = {}
+    states: dict[str, RuleState] = {}
     pairs: dict[str, PairSamples] = {}
     for name, rule in body["rules"].items():
         at = None if rule["age"] is None else base - rule["age"]
-        courses[name] = RuleState(rule["broken"], rule["dark"], RuleOutcome[rule["last"]], at)
+        states[name] = RuleState(rule["breached"], rule["no_data"], RuleOutcome[rule["last"]], at)
         pairs[name] = [(base - age, new, old) for age, new, old in rule["pairs"]]
-    return courses, pairs
+    return states, pairs
 
 
 # --- counters ---------------------------------------------------------------------------------------------------
 
 
 def save_series(series: Mapping[str, MetricSeries], windows: Sequence[float], now: float) -> bytes:
-    """By source: of each target its last counters, and some points of each window.
+    """By source, the last counters of each target and some points of each window.
 
     Args:
         windows: seconds, of every rule.
@@ -78,10 +77,10 @@ def save_series(series: Mapping[str, MetricSeries], windows: Sequence[float], no
     bounds: dict[tuple[float, ...], int] = {}
     sources = {
         name: {
-            "looked": None if one.observed_at is None else now - one.observed_at,
-            "lines": [
-                _pack_history(line, _sample_times(windows, now, len(one.histories)), now, bounds)
-                for line in one.histories.values()
+            "observed": None if one.observed_at is None else now - one.observed_at,
+            "histories": [
+                _pack_history(history, _sample_times(windows, now, len(one.histories)), now, bounds)
+                for history in one.histories.values()
             ],
         }
         for name, one in series.items()
@@ -91,10 +90,10 @@ def save_series(series: Mapping[str, MetricSeries], windows: Sequence[float], no
 
 
 def load_series(saved: bytes, series: Mapping[str, MetricSeries], seconds_ago: float, now: float) -> None:
-    """Fills series that have not looked yet.
+    """Fills series that are still empty.
 
     Args:
-        seconds_ago: seconds since they were kept.
+        seconds_ago: seconds since they were saved.
     """
     body = json.loads(zlib.decompress(saved))
     if body.get("format") != SNAPSHOT_FORMAT:
@@ -102,13 +101,13 @@ def load_series(saved: bytes, series: Mapping[str, MetricSeries], seconds_ago: f
     base = now - seconds_ago
     for name, source in body["sources"].items():
         if name in series:
-            lines = [_unpack_history(packed, base, body["bounds"]) for packed in source["lines"]]
-            looked = None if source["looked"] is None else base - source["looked"]
-            series[name].restore({line.target.key: line for line in lines}, looked)
+            histories = [_unpack_history(packed, base, body["bounds"]) for packed in source["histories"]]
+            observed_at = None if source["observed"] is None else base - source["observed"]
+            series[name].restore({history.target.key: history for history in histories}, observed_at)
 
 
 def _sample_times(windows: Sequence[float], now: float, targets: int) -> list[float]:
-    """After which the next point of each target is kept, the oldest first."""
+    """The next point after each of these times is saved, the oldest first."""
     count = min(MAX_POINTS_PER_TARGET, max(1, MAX_POINTS_TOTAL // max(1, targets)))
     return sorted({now - window * part / count for window in windows for part in range(1, count + 1)})
 
@@ -122,29 +121,29 @@ def _pack_history(
         now - history.first_seen,
         [history.born_while_observed, history.is_live, history.error],
         None if history.last_sample is None else _pack_sample(history.last_sample, bounds),
-        [[now - at, *_pack_sample(counts, bounds)] for at, counts in _select_samples(history, sample_times)],
+        [[now - at, *_pack_sample(sample, bounds)] for at, sample in _select_samples(history, sample_times)],
     ]
 
 
 def _select_samples(history: TargetHistory, sample_times: Sequence[float]) -> list[TimedSample]:
-    """The first after each moment, and the last."""
-    found: list[TimedSample] = []
-    wanted = iter(sample_times)
-    moment = next(wanted, None)
+    """The first point after each time, and the last point."""
+    selected: list[TimedSample] = []
+    times = iter(sample_times)
+    time = next(times, None)
     for point in chain(history.coarse_points, history.recent_points):
-        taken = False
-        while moment is not None and point[0] >= moment:
-            taken, moment = True, next(wanted, None)
-        if taken or point is history.recent_points[-1]:
-            found.append(point)
-    return found
+        is_selected = False
+        while time is not None and point[0] >= time:
+            is_selected, time = True, next(times, None)
+        if is_selected or point is history.recent_points[-1]:
+            selected.append(point)
+    return selected
 
 
 def _pack_sample(sample: CounterSample, bounds: dict[tuple[float, ...], int]) -> list[Any]:
     order = tuple(sample.buckets)
     index = bounds.setdefault(order, len(bounds))
-    known = sorted(sample.available)
-    return [sample.requests, sample.errors, sample.restarts, known, index, list(sample.buckets.values())]
+    available = sorted(sample.available)
+    return [sample.requests, sample.errors, sample.restarts, available, index, list(sample.buckets.values())]
 
 
 def _unpack_history(packed: Sequence[Any], base: float, bounds: Sequence[Sequence[float]]) -> TargetHistory:
@@ -154,13 +153,13 @@ def _unpack_history(packed: Sequence[Any], base: float, bounds: Sequence[Sequenc
         first_seen=base - first_seen,
         born_while_observed=born,
         last_sample=None if raw is None else _unpack_sample(raw, bounds),
-        recent_points=deque((base - age, _unpack_sample(counts, bounds)) for age, *counts in points),
+        recent_points=deque((base - age, _unpack_sample(values, bounds)) for age, *values in points),
         is_live=live,
         error=error,
     )
 
 
 def _unpack_sample(packed: Sequence[Any], bounds: Sequence[Sequence[float]]) -> CounterSample:
-    requests, errors, restarts, known, index, counted = packed
-    buckets = dict(zip(bounds[index], counted, strict=True))
-    return CounterSample(requests, errors, buckets, restarts, frozenset(known))
+    requests, errors, restarts, available, index, counts = packed
+    buckets = dict(zip(bounds[index], counts, strict=True))
+    return CounterSample(requests, errors, buckets, restarts, frozenset(available))

@@ -17,13 +17,13 @@ from pydantic_core import ErrorDetails
 
 from zdd_tui.model.errors import HINT_PREFIX, PlanError, with_hint
 from zdd_tui.model.plan.base import BasePlan
-from zdd_tui.model.plan.strategies import PLAN_CLASSES, normalize_strategy
-from zdd_tui.model.release.regions import (
+from zdd_tui.model.plan.region_rules import (
     find_region_errors,
     region_names_in,
     require_known_region,
     variables_not_needed,
 )
+from zdd_tui.model.plan.strategies import PLAN_CLASSES, normalize_strategy
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _PLAN_KEY = re.compile(r"[a-z_]+(\.\w+)*")

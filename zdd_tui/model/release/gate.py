@@ -20,12 +20,12 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GateReading:
-    """What a gate said, and when.
+    """The verdict of a gate at a time.
 
     Attributes:
         observed_at: seconds since the epoch, by the database's clock.
         max_age: seconds after which the reading counts as unknown.
-        since: when it began to say so, as `observed_at`; 0 where that is not known.
+        since: when the verdict last changed, as `observed_at`; 0 where that is not known.
     """
 
     name: str
@@ -39,12 +39,12 @@ class GateReading:
         return max(0.0, now - self.observed_at)
 
     def as_of(self, now: float) -> "GateReading":
-        """The reading as it counts now: a stale one is unknown, whatever it said."""
+        """The reading as it counts now: a stale one is unknown."""
         if self.age(now) <= self.max_age:
             return self
         return replace(self, verdict=Verdict.UNKNOWN, reason=f"STALE {self.age(now):.0f}s: {self.reason}")
 
 
 def unread_gate(name: str, now: float) -> GateReading:
-    """A gate that nobody has looked at yet."""
-    return GateReading(name, Verdict.UNKNOWN, "not judged yet", now)
+    """The reading of a gate that was not checked yet."""
+    return GateReading(name, Verdict.UNKNOWN, "not checked yet", now)

@@ -1,4 +1,4 @@
-"""Every gate of a strategy in the order of its phases, with what is known of it: a line each."""
+"""Every gate of a strategy in the order of its phases, with its description and its reading: one row each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,20 +9,19 @@ from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.regions import REGION_GATE
 from zdd_tui.model.release.strategy import GateSpec
 
-# --- What each gate asks, of whom, and what must come back: the words beside its reading on the screen.
+# --- descriptions ------------------------------------------------------------------------------------------------
 #
-# The work itself is in :mod:`zdd_tui.engine.gates.registry`; a test holds that every gate of
-# every strategy has its words here.
+# The gates themselves are in :mod:`zdd_tui.engine.gates.registry`. A test requires a description of every gate.
 
 
 @dataclass(frozen=True, slots=True)
 class GateDescription:
-    """A gate's question.
+    """What a gate checks, as a screen shows it.
 
     Attributes:
-        system: who is asked.
-        query: what is asked.
-        expected: what passes.
+        system: the system that is queried.
+        query: what is queried there.
+        expected: the result that passes.
     """
 
     system: str
@@ -36,22 +35,22 @@ _SHADOW = "GET /metrics of every serving pod: shadow_comparisons_total, shadow_d
 
 GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
     "guard": GateDescription(
-        "the guard", "the newest reading of each rule that demands something (zdd.guard)", "every one passes"
+        "the guard", "the newest reading of each rule that does more than alert (zdd.guard)", "every rule passes"
     ),
     REGION_GATE: GateDescription(
-        "PostgreSQL of every region before it",
-        "zdd.release of this plan's hash: the newest one's state and end, and whether any was rolled back",
-        "all are done, the last for regions.soak, and none was rolled back",
+        "PostgreSQL of every earlier region",
+        "zdd.release of this plan's hash: state and end of the newest one, and whether any was rolled back",
+        "all are done, the last one for regions.soak, and none was rolled back",
     ),
     "schema-valid": GateDescription(
         "PostgreSQL",
         "pg_attribute for the new columns, pg_index.indisvalid and indisready for the new indexes, pg_trigger",
-        "all are there and valid",
+        "all exist and are valid",
     ),
     "no-waiters": GateDescription(
         "PostgreSQL",
-        "pg_locks not granted, whose pg_blocking_pids hold a lock of an agent's on the plan's tables",
-        "no session",
+        "pg_locks not granted that are blocked (pg_blocking_pids) by the agent's locks on the plan's tables",
+        "no blocked session",
     ),
     "serving-v2": GateDescription(
         "Kubernetes", _PODS, "every ready endpoint is a pod with the image of V2, as many as desired"
@@ -64,8 +63,8 @@ GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
     ),
     "recent-rows-agree": GateDescription(
         "PostgreSQL",
-        "rows whose xmin is newer than the write flag, at the table's end and here and there; each compared with `up`",
-        "none disagrees, and at least gates.min_recent_rows agree",
+        "rows whose xmin is newer than the write flag, at the table's end and sampled; each compared with `up`",
+        "none differs, and at least gates.min_recent_rows agree",
     ),
     "backfill-complete": GateDescription(
         "the store",
@@ -75,7 +74,7 @@ GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
     "no-mismatch": GateDescription(
         "the store", "zdd.backfill: verified, mismatches of the last verification", "verified, 0 mismatches"
     ),
-    "soak-passed": GateDescription("the store", "zdd.step: the phase's soak", "it is over"),
+    "soak-passed": GateDescription("the store", "zdd.step: the phase's soak", "the soak is over"),
     "no-older-pod": GateDescription(
         "Kubernetes",
         "GET Deployment, its ReplicaSets and pods, terminating ones included",
@@ -84,17 +83,17 @@ GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
     "no-old-snapshot": GateDescription(
         "PostgreSQL",
         "pg_stat_activity.backend_xmin, backend_xid and xact_start, and pg_prepared_xacts, against the cutover's xid",
-        "no transaction is older, and no session is hidden from us",
+        "no transaction is older, and zdd may see every session",
     ),
     "cleanup-complete": GateDescription(
         "PostgreSQL, Redis, Kubernetes",
-        "pg_trigger, pg_proc, columns and tables kept aside; both flags; the Deployment's annotations",
+        "pg_trigger, pg_proc, archived columns and tables; both flags; the Deployment's annotations",
         "nothing of the release",
     ),
     "capacity-kept": GateDescription(
         "Kubernetes",
         "GET Deployment: strategy, maxUnavailable, maxSurge, replicas",
-        "no pod goes before its heir is ready",
+        "no pod is removed before its successor is ready",
     ),
     "pods-healthy": GateDescription(
         "Kubernetes", _NEW_PODS, "every pod with the new image is ready, none has restarted"
@@ -108,27 +107,29 @@ GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
         "Kubernetes", "GET Deployment, the canary's objects, the annotations", "nothing of the release"
     ),
     "smoke-passed": GateDescription(
-        "the store", "zdd.step: answers that the smoke checks got from every green pod", "all as expected"
+        "the store", "zdd.step: responses of every green pod to the smoke checks", "all as expected"
     ),
     "green-healthy": GateDescription(
         "Kubernetes", "GET the green Deployment and its pods", "new image, ready, no restart, as many as desired"
     ),
     "serving-green": GateDescription(
-        "Kubernetes", "GET the EndpointSlices of the Service", "every endpoint is a green pod, and all of them"
+        "Kubernetes",
+        "GET the EndpointSlices of the Service",
+        "every endpoint is a green pod, and no green pod is missing",
     ),
     "stable-ready": GateDescription(
         "Kubernetes", "GET the first Deployment", "the old image, as many available as before"
     ),
     "green-removed": GateDescription(
         "Kubernetes",
-        "GET the green Deployment, the preview Service, the Service's selector and marks",
+        "GET the green Deployment, the preview Service, the Service's selector and annotations",
         "nothing of the release",
     ),
-    "shadow-agrees": GateDescription("the application", _SHADOW, "no more than dark.max_mismatch percent went badly"),
+    "shadow-agrees": GateDescription("the application", _SHADOW, "at most dark.max_mismatch percent differ or failed"),
     "shadow-fast": GateDescription(
         "the application", _SHADOW, "the new path's latency is at most dark.max_latency_ratio times the old's"
     ),
-    "read-held": GateDescription("Redis", "GET of the read flag", "the phase's share"),
+    "read-held": GateDescription("Redis", "GET of the read flag", "the phase's percentage"),
     "dark-launch-removed": GateDescription(
         "Redis, Kubernetes",
         "GET of both flags; the Deployment's annotations",
@@ -138,21 +139,20 @@ GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
 
 
 def describe_gate(gate: str) -> GateDescription | None:
-    """None for a gate that nobody has put into words."""
+    """None for a gate without a description."""
     return GATE_DESCRIPTIONS.get(gate)
 
 
-# --- end
-
+# --- rows --------------------------------------------------------------------------------------------------------
 
 BEFORE_FIRST_PHASE = "start"
-"""In place of a phase's name, for what must hold before the first one."""
+"""In place of a phase's name, for the gates before the first one."""
 
-NOT_EVALUATED = "not asked yet"
+NOT_CHECKED = "not checked yet"
 
 
 class PhasePosition(StrEnum):
-    """Where the gate's phase lies, seen from where the release stands."""
+    """The position of a gate's phase relative to the current phase."""
 
     PAST = "past"
     PRESENT = "present"
@@ -161,14 +161,14 @@ class PhasePosition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GateRow:
-    """One gate of one phase. A name may come again in a later phase: phase and name together tell one from another.
+    """One gate of one phase. A name may occur in several phases: phase and name together identify a row.
 
     Attributes:
-        phase: its name, or ``BEFORE``.
-        position: of that phase; of a release that has ended none is present.
+        phase: its name, or ``BEFORE_FIRST_PHASE``.
+        position: of that phase; none is present once the release has ended.
         number: in the strategy's order, from 0.
-        reading: as it counts now; None where none is known that was taken for this phase.
-        superseded_by: the phase that has asked the gate of this name since; else empty.
+        reading: as it counts now; None where there is none for this phase.
+        superseded_by: the later phase that has checked the gate of this name since; else empty.
     """
 
     phase: str
@@ -184,53 +184,54 @@ class GateRow:
 
     @property
     def has_passed(self) -> bool:
-        """It did while its phase, or the release, was not over: that says nothing of now."""
+        """It passed when its phase was left, or when the release ended; that says nothing about now."""
         if self.position is not PhasePosition.PAST:
             return False
-        return bool(self.superseded_by) or (self.reading is not None and _is_pass(self.reading))
+        return bool(self.superseded_by) or (self.reading is not None and self.reading.verdict is Verdict.PASS)
 
     @property
     def verdict(self) -> Verdict | None:
-        """What counts now; None for a gate of another phase of which no reading is known."""
+        """The current verdict; None for a gate of another phase without a reading."""
         if self.reading is not None:
             return self.reading.verdict
         return Verdict.UNKNOWN if self.position is PhasePosition.PRESENT else None
 
     @property
     def status_text(self) -> str:
-        """``pass``, ``fail``, ``inconclusive`` or ``unknown``; else ``passed``, ``not asked`` or ``none``."""
+        """The verdict; else ``passed``, ``upcoming`` or ``none``."""
         if self.has_passed:
             return "passed"
         if self.verdict is not None:
             return str(self.verdict)
-        return "none" if self.position is PhasePosition.PAST else "not asked"
+        return "none" if self.position is PhasePosition.PAST else "upcoming"
 
     @property
     def result_text(self) -> str:
-        """What came back, in the gate's own words; empty where nothing did."""
+        """The reading's reason; empty without a reading."""
         return self.reading.reason if self.reading is not None else ""
 
     @property
     def reason_text(self) -> str:
-        """The answer, or why there is none, with what would pass."""
+        """The reading's reason; without a reading, why there is none and what would pass."""
         if self.superseded_by:
-            return f"asked again since, in {self.superseded_by}"
+            return f"checked again since, in {self.superseded_by}"
         if self.reading is not None:
             return self.result_text
         if self.position is PhasePosition.PAST:
             return "no reading is known"
-        ask = describe_gate(self.gate.name)
-        wants = f"wants: {ask.expected}" if ask is not None else ""
-        # Where the word tells that it is not asked, the room is for what it will want.
-        told = (NOT_EVALUATED, wants) if self.position is PhasePosition.PRESENT or not wants else (wants,)
-        return "; ".join(text for text in told if text)
+        description = describe_gate(self.gate.name)
+        if description is None:
+            return NOT_CHECKED
+        expected = f"expected: {description.expected}"
+        # For a phase ahead the status says already that it is not checked.
+        return f"{NOT_CHECKED}; {expected}" if self.position is PhasePosition.PRESENT else expected
 
 
 def build_gate_rows(record: ReleaseRecord, now: float) -> tuple[GateRow, ...]:
-    """All gates in the order of their phases, those before the first phase at the head.
+    """All gates in the order of their phases, those before the first phase first.
 
-    A stale reading is unknown, as it is to the rules. Only two are told as they were: those by which a phase was left,
-    which count no more, and all those of a release that has ended.
+    A stale reading is unknown, as for the rules. Two kinds are shown as they were: the readings with which a phase was
+    left, and all readings of a release that has ended.
 
     Args:
         now: seconds since the epoch, by the database's clock.
@@ -241,21 +242,15 @@ def build_gate_rows(record: ReleaseRecord, now: float) -> tuple[GateRow, ...]:
     owners = {gate.name: (at, name) for at, name, gates in phases if at <= release.phase for gate in gates}
     rows: list[GateRow] = []
     for at, name, gates in phases:
-        place = _phase_position(at, release.phase, has_ended=release.state.has_ended)
+        position = _phase_position(at, release.phase, has_ended=release.state.has_ended)
         for gate in gates:
-            owner, again = owners.get(gate.name, (at, name))
-            mine = at <= release.phase and owner == at
-            reading = record.gates.get(gate.name) if mine else None
-            kept = release.state.has_ended or (
-                place is PhasePosition.PAST and reading is not None and _is_pass(reading)
-            )
-            shown = reading if reading is None or kept else reading.as_of(now)
-            rows.append(GateRow(name, place, len(rows), gate, shown, again if at < owner else ""))
+            owner, owner_name = owners.get(gate.name, (at, name))
+            reading = record.gates.get(gate.name) if at <= release.phase and owner == at else None
+            if reading is not None and not release.state.has_ended:
+                has_passed = position is PhasePosition.PAST and reading.verdict is Verdict.PASS
+                reading = reading if has_passed else reading.as_of(now)
+            rows.append(GateRow(name, position, len(rows), gate, reading, owner_name if at < owner else ""))
     return tuple(rows)
-
-
-def _is_pass(reading: GateReading) -> bool:
-    return reading.verdict is Verdict.PASS
 
 
 def _phase_position(index: int, current: int, *, has_ended: bool) -> PhasePosition:

@@ -1,12 +1,13 @@
-"""What a command will run, line by line, for the operator who is asked to confirm it.
+"""What a command will run, line by line, for its confirmation.
 
-The lines are made by the same builders that the engine runs; what is shown is what runs.
+The lines come from the builders that the engine uses too, so what is shown is what runs.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from zdd_tui.model.ddl import (
+    ARCHIVE_SCHEMA,
     Catalog,
     archive_statements,
     archived_name,
@@ -25,10 +26,9 @@ from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, Step
 from zdd_tui.model.release.strategy import StepSpec
 from zdd_tui.model.workload.second_deployment import OWNER_ANNOTATION
 
-# --- What the steps that work on Deployments, Services and single flags will run.
-
-
 PreviewLines = tuple[str, ...]
+
+# --- steps on Deployments, Services and single flags ----------------------------------------------------------------
 
 
 def _kubectl(plan: BasePlan, command: str) -> str:
@@ -36,7 +36,7 @@ def _kubectl(plan: BasePlan, command: str) -> str:
 
 
 def _record_workload(plan: BasePlan, _spec: StepSpec) -> PreviewLines:
-    return (f"reads deployment/{plan.kubernetes.deployment} and marks it with our epoch",)
+    return (f"reads deployment/{plan.kubernetes.deployment} and writes zdd's epoch annotation on it",)
 
 
 def _rollout(plan: SingleImagePlan, _spec: StepSpec) -> PreviewLines:
@@ -49,7 +49,7 @@ def _soak(plan: BasePlan, _spec: StepSpec) -> PreviewLines:
 
 
 def _clear_annotations(plan: BasePlan, _spec: StepSpec) -> PreviewLines:
-    return (f"annotations of deployment/{plan.kubernetes.deployment}",)
+    return (f"removes zdd's annotations from deployment/{plan.kubernetes.deployment}",)
 
 
 def _create(plan: CanaryPlan, _spec: StepSpec) -> PreviewLines:
@@ -57,7 +57,7 @@ def _create(plan: CanaryPlan, _spec: StepSpec) -> PreviewLines:
     if plan.canary.by == "gateway":
         return (
             f"deployment/{plan.canary_deployment} like deployment/{names.deployment}, with {names.image}, 0 replicas",
-            f"service/{plan.canary_service} like service/{plan.service}, for its pods alone",
+            f"service/{plan.canary_service} like service/{plan.service}, for its pods only",
         )
     return (f"deployment/{plan.canary_deployment} like deployment/{names.deployment}, with {names.image}, 0 replicas",)
 
@@ -77,7 +77,7 @@ def _remove(plan: CanaryPlan, _spec: StepSpec) -> PreviewLines:
     deletion = _kubectl(plan, f"delete deployment/{plan.canary_deployment}") + ", once its pods have drained"
     if plan.canary.by == "gateway":
         return (
-            f"httproute/{plan.canary.route}: all to service/{plan.service}, our marks removed",
+            f"httproute/{plan.canary.route}: 100% to service/{plan.service}, zdd's annotations removed",
             _kubectl(plan, f"delete service/{plan.canary_service}"),
             deletion,
         )
@@ -90,11 +90,11 @@ def _acquire_service(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
 
 def _create_green(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
     names = plan.kubernetes
-    return (f"deployment/{plan.green_deployment} as deployment/{names.deployment}, with {names.image}, all replicas",)
+    return (f"deployment/{plan.green_deployment} like deployment/{names.deployment}, with {names.image}, all replicas",)
 
 
 def _create_preview(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
-    return (f"service/{plan.preview_service} as service/{plan.service}, for deployment/{plan.green_deployment}",)
+    return (f"service/{plan.preview_service} like service/{plan.service}, for deployment/{plan.green_deployment}",)
 
 
 def _smoke(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
@@ -110,7 +110,7 @@ def _switch_to_stable(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
 
 
 def _remove_green(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
-    return (_kubectl(plan, f"delete deployment/{plan.green_deployment}") + ", and waits until its pods have drained",)
+    return (_kubectl(plan, f"delete deployment/{plan.green_deployment}") + ", then waits until its pods have drained",)
 
 
 def _remove_preview(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
@@ -118,7 +118,7 @@ def _remove_preview(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
 
 
 def _release_service(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
-    return (f"annotations of service/{plan.service}",)
+    return (f"removes zdd's annotations from service/{plan.service}",)
 
 
 def _shadow(plan: DarkLaunchPlan, spec: StepSpec) -> PreviewLines:
@@ -167,10 +167,10 @@ WORKLOAD_LINES: Mapping[str, Callable[[Any, StepSpec], PreviewLines]] = {
     "set-read": _read,
     "shadow-off": _shadow_off,
 }
-"""By a step's key. A plan's class is what its strategy's steps need."""
+"""By a step's registry key. The plan has the class that its strategy needs."""
 
 WORKLOAD_UNDO: Mapping[str, Callable[[Any, StepSpec], str]] = {
-    "record-workload": lambda plan, _spec: f"remove our marks from deployment/{plan.kubernetes.deployment}",
+    "record-workload": lambda plan, _spec: f"remove zdd's annotations from deployment/{plan.kubernetes.deployment}",
     "rollout-new": lambda plan, _spec: (
         f"roll deployment/{plan.kubernetes.deployment} back to the image before the release"
     ),
@@ -178,28 +178,24 @@ WORKLOAD_UNDO: Mapping[str, Callable[[Any, StepSpec], str]] = {
         f"delete deployment/{plan.canary_deployment}"
         + (f" and service/{plan.canary_service}" if plan.canary.by == "gateway" else "")
     ),
-    "set-weight": lambda _plan, _spec: "weight 0: everybody gets what ran before",
-    "acquire-service": lambda plan, _spec: f"remove our marks from service/{plan.service}",
+    "set-weight": lambda _plan, _spec: "weight 0: all traffic to the version before the release",
+    "acquire-service": lambda plan, _spec: f"remove zdd's annotations from service/{plan.service}",
     "create-green": lambda plan, _spec: f"delete deployment/{plan.green_deployment}",
     "create-preview": lambda plan, _spec: f"delete service/{plan.preview_service}",
     "switch-to-green": lambda plan, _spec: (
         f"service/{plan.service}: selector back to the pods of deployment/{plan.kubernetes.deployment}, one patch"
     ),
     "switch-to-stable": lambda plan, _spec: (
-        f"service/{plan.service}: selector to deployment/{plan.green_deployment} while the first one goes back"
+        f"service/{plan.service}: selector to deployment/{plan.green_deployment} while the first one is rolled back"
     ),
     "read-ramp": lambda plan, _spec: f"ff:{plan.flags.read} as before",
     "set-shadow": lambda plan, _spec: f"ff:{plan.flags.shadow} as before",
     "set-read": lambda plan, _spec: f"ff:{plan.flags.read} as before",
     "shadow-off": lambda plan, _spec: f"ff:{plan.flags.shadow} as before",
 }
-"""By a step's key; those that are missing have nothing to undo."""
+"""By a step's registry key; a missing step has nothing to undo."""
 
-
-# --- end
-
-
-# --- What the steps of expand/contract will run, made by the builders that the engine runs.
+# --- steps of expand/contract ---------------------------------------------------------------------------------------
 
 
 def _as_sql_lines(statements: PreviewLines) -> PreviewLines:
@@ -232,7 +228,7 @@ def _reverse(plan: Plan, catalog: Catalog | None) -> PreviewLines:
 
 def _image(plan: Plan, image: str) -> PreviewLines:
     names = plan.kubernetes
-    return (f"kubectl -n {names.namespace} set image deployment/{names.deployment} {names.container}={image}",)
+    return (_kubectl(plan, f"set image deployment/{names.deployment} {names.container}={image}"),)
 
 
 def _v2(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
@@ -270,14 +266,14 @@ def _archive(plan: Plan, catalog: Catalog | None) -> PreviewLines:
     if catalog is not None and catalog.new is not None:
         return _as_sql_lines(archive_statements(plan, catalog))
     if plan.change.kind == "table":
-        return (f"table {plan.change.table} moves to the schema zdd_aside",)
+        return (f"table {plan.change.table} moves to the schema {ARCHIVE_SCHEMA}",)
     return tuple(f"column {old} is renamed {archived_name(plan, old)}" for old in plan.change.down)
 
 
 def _drop(plan: Plan, catalog: Catalog | None) -> PreviewLines:
     if catalog is not None and catalog.new is not None:
         return _as_sql_lines(drop_archive_statements(plan, catalog))
-    return ("triggers, their functions, and the old data",)
+    return ("drops triggers, their functions, and the old data",)
 
 
 def _flags(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
@@ -314,25 +310,25 @@ CHANGE_UNDO: Mapping[str, Callable[[Plan], str]] = {
     "sync-forward": lambda plan: f"drop trigger {sync_name(plan, 'forward')}",
     "rollout-v2": lambda plan: f"roll deployment/{plan.kubernetes.deployment} back to the image before the release",
     "write-flag-on": lambda plan: f"ff:{plan.flags.write} as before",
-    "backfill-rows": lambda _plan: "stop; the moved rows go with the new schema",
+    "backfill-rows": lambda _plan: "stop; the copied rows are dropped with the new schema",
     "sync-reverse": lambda plan: f"drop trigger {sync_name(plan, 'reverse')}",
     "read-flag-on": lambda plan: f"ff:{plan.flags.read} as before",
     "rollout-v3": lambda plan: f"roll deployment/{plan.kubernetes.deployment} back to {plan.kubernetes.images.v2}",
-    "archive-old-side": lambda plan: f"bring back the old side of {plan.change.table}",
+    "archive-old-side": lambda plan: f"restore the old side of {plan.change.table}",
     "delete-flags": lambda plan: f"ff:{plan.flags.write} and ff:{plan.flags.read} as before",
 }
 
 
-# --- end
+# --- commands -------------------------------------------------------------------------------------------------------
 
 
 def preview_command(
     plan: BasePlan, release: Release, kind: CommandKind, catalog: Catalog | None = None
 ) -> PreviewLines:
-    """What would happen, in order.
+    """What a command would run, in order.
 
     Args:
-        catalog: facts of the tables; without them SQL that depends on them is described instead of shown.
+        catalog: of the tables; without it SQL that depends on it is described instead of shown.
     """
     match kind:
         case CommandKind.ADVANCE:
@@ -340,15 +336,15 @@ def preview_command(
         case CommandKind.ROLLBACK:
             return _preview_rollback(plan, release)
         case CommandKind.PAUSE:
-            return ("no further step begins; the backfill stops within one batch",)
+            return ("no further step starts; the backfill stops within one batch",)
         case CommandKind.RESUME:
-            return ("what was paused goes on",)
+            return ("the release continues where it was paused",)
         case CommandKind.TUNE:
-            return ("the limits of the backfill change; in force within one batch",)
+            return ("the limits of the backfill change within one batch",)
 
 
 def describe_target(plan: BasePlan) -> str:
-    """What a release touches, in one line without secrets."""
+    """What a release changes, in one line without secrets."""
     names = plan.kubernetes
     table = f"{plan.change.table} · " if isinstance(plan, Plan) else ""
     return f"{table}{names.namespace}/{names.deployment} · {plan.environment}"
@@ -369,25 +365,25 @@ def _preview_advance(plan: BasePlan, release: Release, catalog: Catalog | None) 
 
 
 def _preview_rollback(plan: BasePlan, release: Release) -> PreviewLines:
-    touched = [
+    to_undo = [
         spec
         for spec, status in zip(reversed(release.strategy.steps), reversed(release.statuses), strict=True)
         if status.has_effect
     ]
-    if not touched:
-        return ("nothing was done yet: the release ends",)
-    return tuple(f"undo {spec.name}: {preview_undo(plan, spec)}" for spec in touched)
+    if not to_undo:
+        return ("nothing has run yet: the release ends",)
+    return tuple(f"undo {spec.name}: {preview_undo(plan, spec)}" for spec in to_undo)
 
 
 def preview_step(plan: BasePlan, spec: StepSpec, catalog: Catalog | None = None) -> PreviewLines:
-    """What one step runs."""
+    """The lines that one step runs."""
     if isinstance(plan, Plan) and spec.registry_key in CHANGE_LINES:
         return CHANGE_LINES[spec.registry_key](plan, catalog)
     return WORKLOAD_LINES[spec.registry_key](plan, spec)
 
 
 def preview_undo(plan: BasePlan, spec: StepSpec) -> str:
-    """What its undo does."""
+    """What the undo of a step does, in one line."""
     if isinstance(plan, Plan) and spec.registry_key in CHANGE_UNDO:
         return CHANGE_UNDO[spec.registry_key](plan)
     undo = WORKLOAD_UNDO.get(spec.registry_key)

@@ -1,19 +1,19 @@
-"""What is stored about a release besides its state: audit, commands, lease, steps, backfill."""
+"""What is stored about a release besides its state: audit, commands, lease, steps, gates, guard, backfill."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from zdd_tui.model.guard.reading import GuardReading
 from zdd_tui.model.plan.base import Backfill
-from zdd_tui.model.release.gate import GateReading
+from zdd_tui.model.plan.guard import GuardAction, MetricUnit
+from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.state import Command, CommandKind, Precondition, Release, StepStatus
 from zdd_tui.model.tuning import Tuning, effective_limits
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts, and from where."""
+    """A person, the agent or the guard, and the host."""
 
     name: str
     host: str
@@ -29,8 +29,8 @@ class Event:
     Attributes:
         at: seconds since the epoch, by the database's clock.
         kind: `command`, `refused`, `step`, `phase`, `gate`, `backfill`, `lease`, `wait`, `error`.
-        message: what happened, in words.
-        reason: the reason that was given, or empty.
+        message: what happened.
+        reason: the given reason, or empty.
     """
 
     id: int
@@ -43,7 +43,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """A line for the audit that is yet to be written.
+    """A line for the audit, not yet written.
 
     Attributes:
         actor: None for the agent itself.
@@ -57,7 +57,7 @@ class NewEvent:
 
 @dataclass(frozen=True, slots=True)
 class StepChange:
-    """What changes of a step besides its status; None leaves the stored value as it is."""
+    """Changes of a step besides its status; None leaves the stored value unchanged."""
 
     name: str
     detail: dict[str, Any] | None = None
@@ -67,15 +67,15 @@ class StepChange:
 
 @dataclass(frozen=True, slots=True)
 class CommandRequest:
-    """What an operator asks the agent to do, from the key or the command line to the agent.
+    """A command on its way from the key or the command line to the agent.
 
     Attributes:
-        reason: why, for the audit.
+        reason: for the audit.
         expected: what the operator saw when confirming; None where nothing was confirmed.
-        typed: the name that was typed where a confirmation asks for it.
-        targets: the lines that were shown as what will run.
-        unrehearsed: the first advance may go without a rehearsal; `reason` says why.
-        tuning: of ``tune``: new limits of the backfill by name, see :mod:`zdd_tui.model.tuning`.
+        typed: the release's name as typed, where the confirmation requires it.
+        targets: the lines that the confirmation showed as what will run.
+        unrehearsed: the first advance may start without a rehearsal; `reason` says why.
+        tuning: for ``tune``, new limits of the backfill by name, see :mod:`zdd_tui.model.tuning`.
     """
 
     kind: CommandKind
@@ -89,11 +89,11 @@ class CommandRequest:
 
 @dataclass(frozen=True, slots=True)
 class StoredCommand:
-    """A command in the queue, or what became of it.
+    """A command in the queue, or its outcome.
 
     Attributes:
         status: `queued`, `done` or `refused`.
-        outcome: for a refused one the reason, else what it did.
+        outcome: why it was refused, or what it did.
     """
 
     id: int
@@ -109,16 +109,16 @@ class StoredCommand:
 
     @property
     def to_command(self) -> Command:
-        """The command as the rules see it."""
+        """The command for the rules."""
         return Command(self.kind, self.request.expected, self.request.typed)
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Who may write for a release.
+    """The right to write for a release.
 
     Attributes:
-        epoch: grows with every holder, never shrinks; unique in the database, not only for this release.
+        epoch: grows with every holder; unique in the database, not only for this release.
         age: seconds since the holder renewed it, by the database's clock.
     """
 
@@ -139,8 +139,8 @@ class StepRecord:
     """A step as stored.
 
     Attributes:
-        detail: what the step's undo needs to know, such as the image that ran before.
-        note: what it is doing now, for the screen, such as the PIDs that block a lock.
+        detail: what the step's undo needs, such as the image before the rollout.
+        note: what it does now, such as the PIDs that block a lock.
     """
 
     name: str
@@ -154,12 +154,12 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class BatchRecord:
-    """One batch that was committed.
+    """A committed batch.
 
     Attributes:
         at: seconds since the epoch, by the agent's clock.
-        rows: keys that it looked at.
-        seconds: that it took, up to its checkpoint.
+        rows: keys that it read.
+        seconds: duration up to its checkpoint.
     """
 
     at: float
@@ -174,9 +174,9 @@ class BackfillRecord:
     Attributes:
         status: `prepared`, `running`, `paused`, `done`, `cancelled`.
         rows_total: estimate from the statistics until ``done``.
-        seconds: time spent working, pauses left out.
+        seconds: working time without pauses.
         rate: rows a second over the last seconds.
-        throttle: name of the signal in force, or empty.
+        throttle: name of the active signal, or empty.
         mismatches: of the last verification; None before it.
         recent: the last batches (at most 40), oldest first.
     """
@@ -199,7 +199,7 @@ class BackfillRecord:
 
 @dataclass(frozen=True, slots=True)
 class FailedRow:
-    """A row that the backfill could not move.
+    """A row that the backfill could not copy.
 
     Attributes:
         key: the values of the key's columns, as text.
@@ -212,17 +212,71 @@ class FailedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardReading:
+    """The verdict of a guard rule, with its numbers.
+
+    Attributes:
+        reason: one line with the numbers.
+        unit: of value, baseline and limit.
+        value: None where there was none.
+        baseline: the old version's value at the same time, for a rule that compares; else None.
+        limit: the highest allowed value; of a comparison it follows the baseline.
+        samples: number of requests, probes or pods behind the value.
+        series: the last values, oldest first; None where there was none.
+        action: the rule's action when it fails.
+        should_act: the guard should take `action` now: the limit was broken for as long as `for` says, or there was no
+            data for as long as `no_data` says.
+        is_applicable: False while there is nothing to evaluate, such as a comparison while only one version runs; such
+            a reading closes no gate.
+        action_taken: the guard's action about the present breach: `rollback`, `pause`, `alert` or empty.
+        observed_at: seconds since the epoch, by the database's clock.
+        max_age: seconds after which the reading counts as unknown.
+    """
+
+    rule: str
+    verdict: Verdict
+    reason: str
+    unit: MetricUnit = MetricUnit.NUMBER
+    value: float | None = None
+    baseline: float | None = None
+    limit: float | None = None
+    samples: int = 0
+    series: tuple[float | None, ...] = ()
+    action: GuardAction = GuardAction.ALERT
+    should_act: bool = False
+    is_applicable: bool = True
+    action_taken: str = ""
+    observed_at: float = 0.0
+    max_age: float = 10.0
+
+    def age(self, now: float) -> float:
+        return max(0.0, now - self.observed_at)
+
+    def as_of(self, now: float) -> "GuardReading":
+        """The reading as it counts now: a stale one is unknown, and the guard does not act on it."""
+        if self.age(now) <= self.max_age:
+            return self
+        return replace(
+            self,
+            verdict=Verdict.UNKNOWN,
+            reason=f"STALE {self.age(now):.0f}s: {self.reason}",
+            should_act=False,
+            is_applicable=True,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseRecord:
-    """Everything the store knows of a release, read in one snapshot. Two of them are equal where only time has passed.
+    """A release as stored, read in one snapshot. Two records are equal where only time has passed.
 
     Attributes:
         now: when it was read, by the database's clock.
-        guard: the newest reading of each rule of the guard, by name.
-        cause: why the guard rolled the release back or paused it, with the numbers it saw; else empty.
+        guard: the newest reading of each rule of the guard, ordered by name.
+        cause: why the guard rolled the release back or paused it, with its numbers; else empty.
         plan_limits: the plan's own limits of the backfill; None where the strategy has none.
-        region: of a plan with several: the one that this release is for; else empty.
-        owner: who advances the release, where the plan tells.
-        wait_limit: seconds that it may wait for that; None where the plan sets no limit.
+        region: the one of this release, for a plan with several; else empty.
+        owner: who advances the release; empty where the plan names nobody.
+        wait_limit: seconds that it may wait; None where the plan sets no limit.
     """
 
     id: int
@@ -247,10 +301,10 @@ class ReleaseRecord:
 
     @property
     def tuning(self) -> Tuning:
-        """Which limits an operator has changed."""
+        """The limits that an operator has changed."""
         return self.release.tuning
 
     @property
     def limits(self) -> Backfill | None:
-        """The limits of the backfill that are in force; None where the strategy has no backfill."""
+        """The effective limits of the backfill; None where the strategy has none."""
         return None if self.plan_limits is None else effective_limits(self.plan_limits, self.release.tuning)

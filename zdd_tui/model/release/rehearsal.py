@@ -1,4 +1,4 @@
-"""When a plan counts as rehearsed. Pure: time comes in as an argument."""
+"""When a plan counts as rehearsed."""
 
 from dataclasses import dataclass
 
@@ -6,19 +6,19 @@ from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import Refused
 
 MAX_REHEARSAL_AGE = 30 * 24 * 3600.0
-"""Seconds that a rehearsal counts: in a month tables grow, versions change, and people forget."""
+"""Seconds for which a rehearsal is valid: in a month tables grow and versions change."""
 
 STRATEGIES_NEEDING_REHEARSAL = frozenset({"expand-contract"})
-"""Strategies that change a database, which is what a rehearsal is of."""
+"""Strategies that change a database: a rehearsal is of the database only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """A rehearsal as it is kept.
+    """A rehearsal as stored.
 
     Attributes:
         at: seconds since the epoch, by the database's clock.
-        scale: share of production's rows that it ran with.
+        scale: rows that it ran with, as a share of production's.
     """
 
     plan_hash: str
@@ -30,17 +30,17 @@ class Rehearsal:
 
 
 def why_not_rehearsed(plan_hash: str, newest: Rehearsal | None, now: float) -> str:
-    """What is missing from the rehearsal of a plan, in words; empty where nothing is.
+    """Why a plan does not count as rehearsed; empty where it does.
 
     Args:
         newest: the last rehearsal of that plan.
     """
     if newest is None or newest.plan_hash != plan_hash:
-        return "it was never rehearsed as it is now"
+        return "this version of it was never rehearsed"
     if not newest.passed:
         return f"its last rehearsal, by {newest.actor}@{newest.host}, failed"
     if (age := now - newest.at) > MAX_REHEARSAL_AGE:
-        return f"its last rehearsal is {format_duration(age)} old; after {format_duration(MAX_REHEARSAL_AGE)} it counts no more"
+        return f"its last rehearsal is {format_duration(age)} old; valid for {format_duration(MAX_REHEARSAL_AGE)}"
     return ""
 
 
@@ -58,7 +58,7 @@ def require_rehearsal_for_start(
     """The rule for the first advance of a release.
 
     Returns:
-        what the audit must say, empty where there is nothing to say.
+        the audit text of a waived rehearsal; else empty.
 
     Raises:
         Refused: it must be rehearsed first, or the waiver gives no reason.
@@ -70,9 +70,9 @@ def require_rehearsal_for_start(
         return ""
     if not skip_rehearsal:
         raise Refused(
-            f"environment {environment}: this plan does not start: {missing}",
+            f"environment {environment}: the plan cannot start: {missing}",
             "run `zdd rehearse PLAN` first, or `zdd advance PLAN --unrehearsed --reason TEXT` in the shell",
         )
     if not reason.strip():
-        raise Refused("--unrehearsed needs a reason", "say why with --reason TEXT; it goes into the audit")
-    return f"begun without a rehearsal: {missing}"
+        raise Refused("--unrehearsed needs a reason", "add --reason TEXT; the audit records it")
+    return f"started without a rehearsal: {missing}"

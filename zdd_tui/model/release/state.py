@@ -10,7 +10,7 @@
                                                     ▼   │
                                                 rollback-failed
 
-The way back is lost only when an irreversible step is done.
+Rollback is possible until an irreversible step is done.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from zdd_tui.model.tuning import Tuning
 
 
 class ReleaseState(StrEnum):
-    """Where a release stands."""
+    """The state of a release."""
 
     PLANNED = "planned"
     RUNNING = "running"
@@ -46,9 +46,9 @@ class ReleaseState(StrEnum):
 
 
 class StepStatus(StrEnum):
-    """Where a step stands.
+    """The state of a step.
 
-    ``intent`` and ``undoing`` are written before the effect, so the effect may or may not have been had.
+    ``started`` and ``undoing`` are written before the effect, so the effect may or may not exist.
     """
 
     PENDING = "pending"
@@ -61,12 +61,12 @@ class StepStatus(StrEnum):
 
     @property
     def has_effect(self) -> bool:
-        """The step may have had an effect that is still there."""
+        """The step may have an effect that is not undone."""
         return self not in (StepStatus.PENDING, StepStatus.UNDONE)
 
 
 class CommandKind(StrEnum):
-    """What an operator (or the guard) can ask of the agent."""
+    """The commands that an operator or the guard can send to the agent."""
 
     ADVANCE = "advance"
     PAUSE = "pause"
@@ -94,9 +94,9 @@ class Command:
     """A command as the rules see it.
 
     Attributes:
-        expected: None only where nobody confirmed anything, as for ``pause``.
-        typed: what the operator typed where the name of the release was asked for.
-        tuning: for ``tune``, what is to differ from the plan's limits from now on.
+        expected: None only where nothing was confirmed, as for ``pause``.
+        typed: what the operator typed as the release's name.
+        tuning: for ``tune``, the limits that differ from the plan's from now on.
     """
 
     kind: CommandKind
@@ -107,13 +107,13 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A release between two moves.
+    """A release between two changes of its state.
 
     Attributes:
         phase: index into the strategy's phases; -1 before the first.
         statuses: one per step of the strategy, in order.
-        error: why it is failed or rollback-failed, else empty.
-        tuning: which limits of the backfill an operator has changed; see :mod:`zdd_tui.model.tuning`.
+        error: why it is failed or rollback-failed; else empty.
+        tuning: the limits of the backfill that an operator has changed; see :mod:`zdd_tui.model.tuning`.
     """
 
     name: str
@@ -136,7 +136,7 @@ class Release:
 
     @property
     def gates(self) -> tuple[GateSpec, ...]:
-        """What must hold before it moves on: the current phase's, or those before the first."""
+        """The gates before the next phase: the current phase's, or those before the first."""
         return self.current_phase.gates if self.current_phase else self.strategy.entry
 
     @property
@@ -160,7 +160,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class PendingStep:
-    """What the runner has to do next."""
+    """The step that the runner runs or undoes next."""
 
     step: StepSpec
     direction: Literal["run", "undo"]
@@ -177,7 +177,7 @@ def apply_command(release: Release, command: Command, gates: Mapping[str, GateRe
         now: seconds since the epoch, by the clock that stamped the readings.
 
     Raises:
-        Refused: the rules do not allow it; the message says why and what would help.
+        Refused: the rules do not allow it; the message says why and what helps.
     """
     if command.expected is not None:
         _check_precondition(release, command.kind, command.expected)
@@ -196,16 +196,16 @@ def apply_command(release: Release, command: Command, gates: Mapping[str, GateRe
 
 def _check_precondition(release: Release, kind: CommandKind, expected: Precondition) -> None:
     if expected.plan_hash != release.plan_hash:
-        raise Refused("the plan is not the one that was confirmed", "look at the plan again, then repeat the command")
-    # A rollback undoes whatever was done, and the hour of a rollback is not the hour to be told that a step
-    # has ended while the dialog was open. Nor does a limit depend on which step runs.
+        raise Refused("the plan is not the one that was confirmed", "review the plan and retry")
+    # A rollback undoes whatever was done, so it is not refused because a step ended while the dialog was open. Nor
+    # does a limit depend on which step runs.
     at_any_time = kind in (CommandKind.ROLLBACK, CommandKind.TUNE)
     if not at_any_time and (expected.state, expected.phase) != (release.state, release.phase):
         was = _describe_position(release.strategy, expected.state, expected.phase)
         now = _describe_position(release.strategy, release.state, release.phase)
         raise Refused(
-            f"the release has moved since it was confirmed: it was {was}, it is {now}",
-            "look again, then repeat the command",
+            f"state changed since you confirmed: it was {was}, it is {now}",
+            "review and retry",
         )
 
 
@@ -215,15 +215,14 @@ def _describe_position(strategy: Strategy, state: ReleaseState, phase: int) -> s
 
 def _advance(release: Release, command: Command, gates: Mapping[str, GateReading], now: float) -> Release:
     if release.state.has_ended:
-        raise Refused(f"the release is {release.state}", "start a new one with a plan of another name")
+        raise Refused(f"the release is {release.state}", "start a new one: zdd agent PLAN --new")
     if release.state.is_rolling_back:
-        raise Refused("the release is being rolled back", "repeat `rollback` if its undo failed")
+        raise Refused("the release is being rolled back", "if its undo failed: zdd rollback PLAN")
     if release.paused:
-        raise Refused("the release is paused", "resume it first")
+        raise Refused("the release is paused", "resume it first: zdd resume PLAN")
     if release.state is ReleaseState.RUNNING:
-        raise Refused(
-            f"{release.current_phase.name if release.current_phase else '?'} is still running", "wait for its steps"
-        )
+        phase = release.current_phase.name if release.current_phase else "?"
+        raise Refused(f"{phase} is still running", "wait for its steps")
     if release.state is ReleaseState.FAILED:
         return replace(release, state=ReleaseState.RUNNING, error="")
     if release.state in (ReleaseState.PLANNED, ReleaseState.WAITING):
@@ -234,13 +233,13 @@ def _advance(release: Release, command: Command, gates: Mapping[str, GateReading
 
 
 def _check_gates(release: Release, command: Command, gates: Mapping[str, GateReading], now: float) -> None:
-    shut = closed_gates(release, gates, now)
-    if shut:
-        listed = "; ".join(f"{gate.name} {gate.verdict}: {gate.reason}" for gate in shut)
-        raise Refused(f"gates are not open: {listed}", "wait until each says pass")
-    if release.current_phase is not None and release.current_phase.typed_confirm and command.typed != release.name:
+    if closed := closed_gates(release, gates, now):
+        listed = "; ".join(f"{gate.name} {gate.verdict}: {gate.reason}" for gate in closed)
+        raise Refused(f"gates are not open: {listed}", "wait until every gate passes")
+    if requires_name(release, CommandKind.ADVANCE) and command.typed != release.name:
+        phase = release.current_phase.name if release.current_phase else "?"
         raise Refused(
-            f"leaving {release.current_phase.name} cannot be undone in the end, and the release's name was not typed",
+            f"what follows {phase} cannot be undone, and the release's name was not typed",
             f"confirm by typing {release.name} (CLI: --confirm {release.name})",
         )
 
@@ -250,15 +249,15 @@ def _rollback(release: Release) -> Release:
         raise Refused("the release is rolled back already")
     if release.state is ReleaseState.DONE or is_irreversible(release):
         raise Refused(
-            "the old data is dropped: there is no way back any more",
-            "go forward; write a new plan to change the schema again",
+            "the old data is dropped: rollback is no longer possible",
+            "write a new plan to change the schema again",
         )
-    # Settled at once: a release of which nothing was done yet has nothing to undo.
+    # A release of which nothing has run has nothing to undo, and ends at once.
     return next_state(replace(release, state=ReleaseState.ROLLING_BACK, paused=False, error=""))
 
 
 def is_irreversible(release: Release) -> bool:
-    """An irreversible step is done. One that has begun or failed had no effect: see StepSpec."""
+    """An irreversible step is done. One that has started or failed had no effect: see StepSpec."""
     return any(
         spec.irreversible and status is StepStatus.DONE
         for spec, status in zip(release.strategy.steps, release.statuses, strict=True)
@@ -269,7 +268,7 @@ def _pause(release: Release) -> Release:
     if release.state.has_ended or release.state.is_rolling_back:
         raise Refused(f"the release is {release.state}: there is nothing to pause")
     if release.paused:
-        raise Refused("the release is paused already", "resume it with `resume`")
+        raise Refused("the release is paused already", "resume it: zdd resume PLAN")
     return replace(release, paused=True)
 
 
@@ -286,7 +285,7 @@ def _tune(release: Release, tuning: Tuning) -> Release:
     if release.state.has_ended or release.state.is_rolling_back:
         raise Refused(f"the release is {release.state}: its backfill will not run")
     if release.phase > phases.index("backfill"):
-        raise Refused("the backfill is over: its limits hold for nothing any more")
+        raise Refused("the backfill is complete: its limits have no effect any more")
     return replace(release, tuning=tuning)
 
 
@@ -299,7 +298,7 @@ def current_readings(release: Release, gates: Mapping[str, GateReading], now: fl
 
 
 def closed_gates(release: Release, gates: Mapping[str, GateReading], now: float) -> tuple[GateReading, ...]:
-    """Those that are not open."""
+    """Those that are not open: everything but pass closes a gate, pending included."""
     return tuple(reading for reading in current_readings(release, gates, now) if reading.verdict is not Verdict.PASS)
 
 
@@ -307,7 +306,7 @@ def closed_gates(release: Release, gates: Mapping[str, GateReading], now: float)
 
 
 def next_pending_step(release: Release) -> PendingStep | None:
-    """What to run or undo now; None when the release waits for somebody, is paused, or has ended."""
+    """The step to run or undo now; None when the release waits, is paused, or has ended."""
     if release.state is ReleaseState.RUNNING and not release.paused and release.current_phase is not None:
         for spec in release.current_phase.steps:
             if release.status(spec.name) is not StepStatus.DONE:
@@ -320,7 +319,7 @@ def next_pending_step(release: Release) -> PendingStep | None:
 
 
 def mark_step_started(release: Release, pending: PendingStep) -> Release:
-    """Recorded before the effect."""
+    """The state that is stored before the effect."""
     _require_pending(release, pending)
     return release.with_status(
         pending.step.name, StepStatus.STARTED if pending.direction == "run" else StepStatus.UNDOING
@@ -328,13 +327,13 @@ def mark_step_started(release: Release, pending: PendingStep) -> Release:
 
 
 def mark_step_finished(release: Release, pending: PendingStep) -> Release:
-    """Recorded after the effect; the last step of a phase makes the release wait, the last undo ends it."""
+    """The state that is stored after the effect: the last step of a phase makes it wait, the last undo ends it."""
     after = release.with_status(pending.step.name, StepStatus.DONE if pending.direction == "run" else StepStatus.UNDONE)
     return next_state(after)
 
 
 def mark_step_failed(release: Release, pending: PendingStep, error: str) -> Release:
-    """The effect could not be had."""
+    """The state that is stored when a step or its undo failed."""
     if pending.direction == "run":
         return replace(
             release.with_status(pending.step.name, StepStatus.FAILED), state=ReleaseState.FAILED, error=error
@@ -345,17 +344,17 @@ def mark_step_failed(release: Release, pending: PendingStep, error: str) -> Rele
 
 
 def next_state(release: Release) -> Release:
-    """Moves on where there is no work left in a state that works."""
+    """The state once no step is left: a running phase waits, a rollback has ended; else the same release."""
     if release.state is ReleaseState.RUNNING and release.current_phase is not None:
-        done = all(release.status(spec.name) is StepStatus.DONE for spec in release.current_phase.steps)
-        return replace(release, state=ReleaseState.WAITING) if done else release
+        is_done = all(release.status(spec.name) is StepStatus.DONE for spec in release.current_phase.steps)
+        return replace(release, state=ReleaseState.WAITING) if is_done else release
     if release.state is ReleaseState.ROLLING_BACK and not any(status.has_effect for status in release.statuses):
         return replace(release, state=ReleaseState.ROLLED_BACK)
     return release
 
 
 def complete_if_open(release: Release, gates: Mapping[str, GateReading], now: float) -> Release:
-    """The last phase needs no command to end: when its gates pass, the release is done."""
+    """Ends a release whose last phase is complete and whose gates pass: that needs no command."""
     if release.state is ReleaseState.WAITING and release.next_phase is None and not closed_gates(release, gates, now):
         return replace(release, state=ReleaseState.DONE)
     return release
@@ -363,12 +362,11 @@ def complete_if_open(release: Release, gates: Mapping[str, GateReading], now: fl
 
 def _require_pending(release: Release, pending: PendingStep) -> None:
     if next_pending_step(release) != pending:
-        raise Refused(
-            f"{pending.step.name} is not what has to be {'run' if pending.direction == 'run' else 'undone'} now"
-        )
+        verb = "run" if pending.direction == "run" else "undone"
+        raise Refused(f"{pending.step.name} is not the step to be {verb} now")
 
 
 def requires_name(release: Release, kind: CommandKind) -> bool:
-    """Whether a command takes effect only with the release's name typed: leaving a phase that cannot be undone."""
-    leaves = kind is CommandKind.ADVANCE and release.state is ReleaseState.WAITING
-    return leaves and release.current_phase is not None and release.current_phase.typed_confirm
+    """Whether a command takes effect only with the release's name typed: what follows the phase cannot be undone."""
+    leaves_phase = kind is CommandKind.ADVANCE and release.state is ReleaseState.WAITING
+    return leaves_phase and release.current_phase is not None and release.current_phase.typed_confirm

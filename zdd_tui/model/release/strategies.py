@@ -1,4 +1,4 @@
-"""Which phases a plan has. A strategy more is a function here, its plan, its steps and its gates; nothing else."""
+"""The phases of each plan. A new strategy is a function here, its plan, its steps and its gates."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from zdd_tui.model.release.strategy import GateSpec, PhaseSpec, StepSpec, Strate
 
 _REGION = GateSpec(REGION_GATE, "the region before it is done and has soaked")
 _GUARD = GateSpec("guard", "every rule of the guard passes")
-_RECORD_WORKLOAD = StepSpec("record-workload", "keep image and replicas of now for the way back")
+_RECORD_WORKLOAD = StepSpec("record-workload", "record image and replicas for the rollback")
 _SOAK = StepSpec("soak", "soak")
 _NO_OLDER_POD = GateSpec("no-older-pod", "no older pod is left, terminating ones included")
 _SERVING_NEW = GateSpec("serving-new", "every serving pod has the new image")
@@ -17,7 +17,7 @@ _HEALTHY = GateSpec("pods-healthy", "new pods are ready and have not restarted")
 _SOAK_PASSED = GateSpec("soak-passed", "soak passed")
 _CLEANUP = PhaseSpec(
     "cleanup",
-    (StepSpec("remove-annotations", "remove our marks from the Deployment"),),
+    (StepSpec("remove-annotations", "remove zdd's annotations from the Deployment"),),
     (GateSpec("annotations-removed", "nothing of the release is left behind"),),
 )
 
@@ -26,7 +26,7 @@ def build_strategy(plan: BasePlan) -> Strategy:
     """The phases of a plan.
 
     Raises:
-        TypeError: a class of plan that nobody gave phases to.
+        TypeError: there are no phases for this class of plan.
     """
     strategy = _build_phases(plan)
     if plan.guard is not None and plan.guard.closes_gates:
@@ -35,7 +35,7 @@ def build_strategy(plan: BasePlan) -> Strategy:
 
 
 def add_guard_gate(strategy: Strategy) -> Strategy:
-    """No phase is left unless the guard's rules pass."""
+    """The same strategy with the guard's gate in every phase."""
     phases = (replace(phase, gates=(*phase.gates, _GUARD)) for phase in strategy.phases)
     return replace(strategy, phases=tuple(phases))
 
@@ -60,7 +60,7 @@ def _build_phases(plan: BasePlan) -> Strategy:
 
 
 def build_rolling() -> Strategy:
-    """The new image pod by pod, a soak, and the operator's word that it stays."""
+    """A rollout of the new image, a soak, and a cleanup after the operator's approval."""
     return Strategy(
         "rolling",
         (
@@ -68,7 +68,7 @@ def build_rolling() -> Strategy:
                 "rollout",
                 (_RECORD_WORKLOAD, StepSpec("rollout-new", "roll out the new image")),
                 (
-                    GateSpec("capacity-kept", "the rollout takes no pod away before its heir is ready"),
+                    GateSpec("capacity-kept", "the rollout removes no pod before its successor is ready"),
                     _SERVING_NEW,
                     _NO_OLDER_POD,
                 ),
@@ -80,24 +80,24 @@ def build_rolling() -> Strategy:
 
 
 def build_canary(plan: CanaryPlan) -> Strategy:
-    """One phase for each weight, then everything.
+    """One phase for each weight, then the rollout to all pods.
 
-    By replicas and by gateway the new image runs in a second Deployment; by flag it is everywhere from the start, and
-    the flag's percentage says for how many users it takes its new path.
+    By replicas and by gateway the new image runs in a second Deployment. By flag it runs in all pods from the start,
+    and the flag's percentage is the share of users who get the new path.
     """
     by_flag = plan.canary.by == "flag"
     phases = [_canary_phase(plan, weight) for weight in plan.canary.weights]
     if by_flag:
         phases.insert(0, build_rolling().phases[0])
         promote: tuple[StepSpec, ...] = (
-            StepSpec("weight-100", "the flag is on for everybody", handler="set-weight", value=100),
+            StepSpec("weight-100", "the flag is on for all users", handler="set-weight", value=100),
         )
         gates: tuple[GateSpec, ...] = (_WEIGHT_HELD, _HEALTHY)
         cleanup = _CLEANUP
     else:
         first = (
             _RECORD_WORKLOAD,
-            StepSpec("create-canary", "a second Deployment with the new image, without a pod yet"),
+            StepSpec("create-canary", "create a second Deployment with the new image and no pods"),
         )
         phases[0] = replace(phases[0], steps=(*first, *phases[0].steps))
         promote = (StepSpec("rollout-new", "roll out the new image on the first Deployment"),)
@@ -107,7 +107,7 @@ def build_canary(plan: CanaryPlan) -> Strategy:
     return Strategy("canary", (*phases, PhaseSpec("promote", promote, gates), cleanup))
 
 
-_WEIGHT_HELD = GateSpec("weight-held", "the new image has its share")
+_WEIGHT_HELD = GateSpec("weight-held", "the new image has its weight")
 
 
 def _canary_phase(plan: CanaryPlan, weight: int) -> PhaseSpec:
@@ -123,21 +123,21 @@ def _canary_phase(plan: CanaryPlan, weight: int) -> PhaseSpec:
 
 
 def build_blue_green() -> Strategy:
-    """A second Deployment, green, is tried on a preview Service; then the Service is switched to it in one patch.
+    """A second Deployment, green, is tested on a preview Service; then the Service is switched to it in one patch.
 
-    Green is no permanent colour: at the end the first Deployment gets the new image while green serves, the Service is
-    switched back, and green goes. So names never change: autoscalers, budgets, charts and the next release find what
-    they know. Flagger does it so for plain Deployments; Argo Rollouts can keep two ReplicaSets under one name only
-    because it replaces the Deployment by a resource of its own.
+    Green is temporary: at the end the first Deployment gets the new image while green serves, the Service is switched
+    back, and green is deleted. So names never change, and autoscalers, disruption budgets and charts keep working.
+    Flagger does the same for plain Deployments; Argo Rollouts can keep two ReplicaSets under one name because it
+    replaces the Deployment by its own resource.
     """
-    warm = GateSpec("stable-ready", "the first Deployment stands ready with the old image")
+    warm = GateSpec("stable-ready", "the first Deployment is ready with the old image")
     healthy = GateSpec("green-healthy", "green pods are ready and have not restarted")
     try_out = (
         _RECORD_WORKLOAD,
-        StepSpec("acquire-service", "take the Service for this release"),
-        StepSpec("create-green", "a second Deployment with the new image, all replicas, without traffic"),
-        StepSpec("create-preview", "a preview Service that finds its pods"),
-        StepSpec("smoke-checks", "smoke checks on every pod of the preview Service"),
+        StepSpec("acquire-service", "acquire the Service for this release"),
+        StepSpec("create-green", "create a second Deployment with the new image, all replicas, no traffic"),
+        StepSpec("create-preview", "create a preview Service for its pods"),
+        StepSpec("smoke-checks", "run smoke checks on every pod of the preview Service"),
     )
     promote = (
         StepSpec("rollout-new", "roll out the new image on the first Deployment, which has no traffic"),
@@ -146,7 +146,7 @@ def build_blue_green() -> Strategy:
     cleanup = (
         StepSpec("remove-green", "remove the second Deployment, once its pods have drained"),
         StepSpec("remove-preview", "remove the preview Service"),
-        StepSpec("release-service", "remove our marks from the Service"),
+        StepSpec("release-service", "remove zdd's annotations from the Service"),
         *_CLEANUP.steps,
     )
     return Strategy(
@@ -156,7 +156,7 @@ def build_blue_green() -> Strategy:
             PhaseSpec(
                 "switch",
                 (StepSpec("switch-to-green", "switch the Service's selector to green, one patch"),),
-                (GateSpec("serving-green", "the Service finds green pods alone, and all of them"), healthy, warm),
+                (GateSpec("serving-green", "the Service has all green pods and no others"), healthy, warm),
             ),
             PhaseSpec("soak", (_SOAK,), (_SOAK_PASSED, healthy, warm)),
             PhaseSpec("promote", promote, (_SERVING_NEW, _NO_OLDER_POD, _HEALTHY)),
@@ -166,8 +166,8 @@ def build_blue_green() -> Strategy:
 
 
 def build_dark_launch(plan: DarkLaunchPlan) -> Strategy:
-    """The new path runs unseen for a growing share of requests, then answers a growing share of users."""
-    agrees = GateSpec("shadow-agrees", "the new path answers as the old one does")
+    """The new path runs in the shadow of a growing share of requests, then serves a growing share of users."""
+    agrees = GateSpec("shadow-agrees", "the new path returns the same results")
     fast = GateSpec("shadow-fast", "the new path is not too slow")
     shadows = [
         PhaseSpec(
@@ -195,7 +195,7 @@ def build_dark_launch(plan: DarkLaunchPlan) -> Strategy:
     ]
     cleanup = PhaseSpec(
         "cleanup",
-        (StepSpec("shadow-off", "switch the shadow flag off and delete it"), *_CLEANUP.steps),
-        (GateSpec("dark-launch-removed", "the new path alone is left"),),
+        (StepSpec("shadow-off", "turn the shadow flag off and delete it"), *_CLEANUP.steps),
+        (GateSpec("dark-launch-removed", "only the new path is left"),),
     )
     return Strategy("dark-launch", (build_rolling().phases[0], *shadows, *ramps, cleanup))

@@ -1,7 +1,7 @@
-"""A strategy is data: phases in order, each with its steps and the gates to leave it.
+"""A strategy as data: phases in order, each with its steps and the gates to leave it.
 
-The engine looks a step's or gate's work up by name; nothing here knows how it is done. The phases of expand/contract
-are below; those of the others, and which plan has which, are in :mod:`zdd_tui.model.release.strategies`.
+The engine looks steps and gates up by name. The phases of expand/contract are here; those of the other strategies, and
+the choice by plan, are in :mod:`zdd_tui.model.release.strategies`.
 """
 
 from dataclasses import dataclass, replace
@@ -26,10 +26,10 @@ class StepSpec:
     Attributes:
         name: unique in the strategy.
         label: what an operator reads.
-        irreversible: once done there is no way back. Its effect and its record must commit together, so that one
-            that has begun or failed is known to have had no effect.
-        handler: key in the engine's registry of steps, where several steps of a strategy do the same work; else empty.
-        value: what that work is done with, such as a weight in percent.
+        irreversible: once done, rollback is not possible. Its effect and its record commit together, so that a started
+            or failed one is known to have had no effect.
+        handler: key in the engine's registry of steps, where several steps of a strategy share one; else empty.
+        value: the handler's argument, such as a weight in percent.
     """
 
     name: str
@@ -40,7 +40,7 @@ class StepSpec:
 
     @property
     def registry_key(self) -> str:
-        """Under which the engine and the preview know the step."""
+        """The key of the step in the engine and in the preview."""
         return self.handler or self.name
 
 
@@ -57,7 +57,7 @@ class PhaseSpec:
     """Steps, then gates.
 
     Attributes:
-        typed_confirm: to leave this phase the operator types the release's name.
+        typed_confirm: the operator must type the release's name to leave this phase.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Strategy:
     """A sequence of phases.
 
     Attributes:
-        entry: what must hold before the first phase.
+        entry: the gates before the first phase.
     """
 
     name: str
@@ -83,7 +83,11 @@ class Strategy:
         return tuple(step for phase in self.phases for step in phase.steps)
 
     def phase_index_of(self, step_name: str) -> int:
-        """Index of the phase that a step belongs to."""
+        """The index of the phase that has a step.
+
+        Raises:
+            KeyError: no phase has it.
+        """
         for index, phase in enumerate(self.phases):
             if any(step.name == step_name for step in phase.steps):
                 return index
@@ -95,13 +99,13 @@ def build_expand_contract(
 ) -> Strategy:
     """The six phases of design section 5.
 
-    The contract phase moves the old side out of the way by renaming it (instant, and back again as fast);
-    only cleanup drops it, so the way back stays open until then.
+    The contract phase archives the old side by renaming it, which is instant in both directions. Only cleanup drops it,
+    so rollback is possible until then.
 
     Args:
-        sync_by_trigger: a trigger, not the application, keeps both sides in step.
-        indexes: the plan builds some.
-        ramp: percent of reads that use the new side before all of them do.
+        sync_by_trigger: a trigger, not the application, keeps both sides equal.
+        indexes: the plan builds indexes.
+        ramp: percentages of reads that use the new side before 100.
     """
     optional = {"create-indexes": indexes, "sync-forward": sync_by_trigger}
     steps = tuple(step for step in _EXPAND.steps if optional.get(step.name, True))
@@ -125,11 +129,11 @@ _EXPAND = PhaseSpec(
         StepSpec("lint-ddl", "lint the DDL: additive only"),
         StepSpec("expand-schema", "add the new schema"),
         StepSpec("create-indexes", "build indexes concurrently"),
-        StepSpec("sync-forward", "trigger: changes of the old side reach the new side"),
+        StepSpec("sync-forward", "trigger: copy changes of the old side to the new side"),
     ),
     (
         GateSpec("schema-valid", "new objects exist and are valid"),
-        GateSpec("no-waiters", "no session waits behind us"),
+        GateSpec("no-waiters", "no blocked sessions"),
     ),
 )
 
@@ -160,7 +164,7 @@ _AFTER_EXPAND = (
     PhaseSpec(
         Phase.CUTOVER,
         (
-            StepSpec("sync-reverse", "trigger: changes of the new side reach the old side"),
+            StepSpec("sync-reverse", "trigger: copy changes of the new side to the old side"),
             StepSpec("read-flag-on", "turn the read flag on"),
             StepSpec("soak", "soak"),
             StepSpec("rollout-v3", "roll out V3"),
@@ -173,7 +177,7 @@ _AFTER_EXPAND = (
     ),
     PhaseSpec(
         Phase.CONTRACT,
-        (StepSpec("archive-old-side", "take the old schema away, keeping its data aside"),),
+        (StepSpec("archive-old-side", "archive the old schema and its data"),),
         (
             GateSpec("no-old-snapshot", "no transaction is older than the cutover"),
             GateSpec("serving-v3", "every pod is V3"),
@@ -185,9 +189,9 @@ _AFTER_EXPAND = (
         Phase.CLEANUP,
         (
             StepSpec("delete-flags", "delete the flags"),
-            StepSpec("drop-archive", "drop triggers and the data kept aside", irreversible=True),
+            StepSpec("drop-archive", "drop triggers and the archived data", irreversible=True),
             StepSpec("analyze", "ANALYZE"),
-            StepSpec("remove-annotations", "remove our marks from the Deployment"),
+            StepSpec("remove-annotations", "remove zdd's annotations from the Deployment"),
         ),
         (GateSpec("cleanup-complete", "nothing of the release is left behind"),),
     ),

@@ -1,6 +1,6 @@
-"""What happened in a release, in order: phases, each try of each step, and what people and the guard did in between.
+"""The timeline of a release: phases, every attempt of every step, and what people and the guard did in between.
 
-Made from the audit alone, which is append-only: a step's own row knows only its newest try.
+It is built from the audit, which is append-only: a step's row in the store has only its newest attempt.
 """
 
 import re
@@ -8,13 +8,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import Event
 from zdd_tui.model.release.strategy import Strategy
 
 _STEP = re.compile(r"(run|revert) (\S+) (begins|done|failed)(?:: (.*))?", re.DOTALL)
 
+_ROUTINE_VERDICTS = tuple(f": {verdict}" for verdict in Verdict if verdict is not Verdict.FAIL)
+
 AttemptOutcome = Literal["running", "done", "failed", "cut off", "stopped"]
-"""Cut off: the agent was lost, and the step began anew. Stopped: the way back began in the middle of it."""
+"""Cut off: the agent was lost, and the step started again. Stopped: a rollback started in the middle of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class StepAttempt:
 
     Attributes:
         number: 1 for the first of its direction.
-        ended_at: None while it is under way; of a try that was cut off, when the next one began.
+        ended_at: None while it runs; of an attempt that was cut off, the start of the next one.
         error: why it failed.
     """
 
@@ -42,11 +45,11 @@ TimelineItem = StepAttempt | Event
 
 @dataclass(frozen=True, slots=True)
 class PhaseSpan:
-    """A phase, or the way back, with all that happened in it.
+    """A phase, or a rollback, with everything that happened in it.
 
     Attributes:
-        name: the phase's; ``rollback`` for the way back, ``before`` for what came before the first step.
-        ended_at: when its last step ended; None while one is under way.
+        name: the phase's; ``rollback``; or ``before`` for the time before the first step.
+        ended_at: when its last step ended; None while one runs.
     """
 
     name: str
@@ -65,49 +68,47 @@ class _OpenSpan:
 def build_timeline(
     strategy: Strategy, events: Iterable[Event], *, include_gates: bool = False
 ) -> tuple[PhaseSpan, ...]:
-    """The stretches in order.
+    """The phases and rollbacks in order.
 
     Args:
         events: the audit, oldest first.
-        include_gates: also verdicts of gates, and those of the guard that are no failure.
+        include_gates: also verdicts of gates, and verdicts of the guard other than ``fail``.
     """
     labels = {spec.name: spec.label for spec in strategy.steps}
     phases = {spec.name: phase.name for phase in strategy.phases for spec in phase.steps}
-    stretches: list[_OpenSpan] = []
+    spans: list[_OpenSpan] = []
     running: dict[tuple[str, bool], tuple[_OpenSpan, int]] = {}
-    tries: dict[tuple[str, bool], int] = {}
+    attempts: dict[tuple[str, bool], int] = {}
     for event in events:
-        found = _STEP.fullmatch(event.message) if event.kind in ("step", "error") else None
-        if found is None or found[2] not in phases:
+        match = _STEP.fullmatch(event.message) if event.kind in ("step", "error") else None
+        if match is None or match[2] not in phases:
             if event.kind != "phase" and (include_gates or not _is_routine(event)):
-                _current_span(stretches, "before", event.at).items.append(event)
+                _current_span(spans, "before", event.at).items.append(event)
             continue
-        verb, name, what, more = found[1], found[2], found[3], found[4] or ""
-        key = (name, verb == "revert")
-        if what == "begins":
+        name, change, is_undo = match[2], match[3], match[1] == "revert"
+        key = (name, is_undo)
+        if change == "begins":
             _finish_attempt(running, key, event.at, "cut off")
-            if verb == "revert":
+            if is_undo:
                 for other in [each for each in running if not each[1]]:
                     _finish_attempt(running, other, event.at, "stopped")
-            place = "rollback" if verb == "revert" else phases[name]
-            stretch = _current_span(stretches, place, event.at, allow_new=True)
-            tries[key] = tries.get(key, 0) + 1
-            running[key] = (stretch, len(stretch.items))
-            stretch.items.append(StepAttempt(name, labels[name], verb == "revert", tries[key], event.at))
+            span = _current_span(spans, "rollback" if is_undo else phases[name], event.at, allow_new=True)
+            attempts[key] = attempts.get(key, 0) + 1
+            running[key] = (span, len(span.items))
+            span.items.append(StepAttempt(name, labels[name], is_undo, attempts[key], event.at))
+        elif change == "failed":
+            _finish_attempt(running, key, event.at, "failed", match[4] or "")
         else:
-            _finish_attempt(
-                running, key, event.at, "done" if what == "done" else "failed", more if what == "failed" else ""
-            )
-    return tuple(PhaseSpan(each.name, each.started_at, _span_end(each), tuple(each.items)) for each in stretches)
+            _finish_attempt(running, key, event.at, "done")
+    return tuple(PhaseSpan(each.name, each.started_at, _span_end(each), tuple(each.items)) for each in spans)
 
 
 def _is_routine(event: Event) -> bool:
-    quiet = event.kind == "guard" and event.message.endswith((": pass", ": inconclusive", ": unknown"))
-    return quiet or event.kind == "gate"
+    return event.kind == "gate" or (event.kind == "guard" and event.message.endswith(_ROUTINE_VERDICTS))
 
 
 def _current_span(spans: list[_OpenSpan], name: str, at: float, *, allow_new: bool = False) -> _OpenSpan:
-    """The one under way; a new one where there is none, or where another phase begins."""
+    """The last span; a new one where there is none, or where another phase starts."""
     if not spans or (allow_new and spans[-1].name != name):
         spans.append(_OpenSpan(name, at))
     return spans[-1]
@@ -121,15 +122,15 @@ def _finish_attempt(
     error: str = "",
 ) -> None:
     if key in running:
-        stretch, place = running.pop(key)
-        begun = stretch.items[place]
-        assert isinstance(begun, StepAttempt)
-        stretch.items[place] = replace(begun, ended_at=at, outcome=outcome, error=error)
+        span, index = running.pop(key)
+        attempt = span.items[index]
+        assert isinstance(attempt, StepAttempt)
+        span.items[index] = replace(attempt, ended_at=at, outcome=outcome, error=error)
 
 
 def _span_end(span: _OpenSpan) -> float | None:
-    tries = [item for item in span.items if isinstance(item, StepAttempt)]
-    if any(item.ended_at is None for item in tries):
+    attempts = [item for item in span.items if isinstance(item, StepAttempt)]
+    ends = [item.ended_at for item in attempts if item.ended_at is not None]
+    if len(ends) < len(attempts):
         return None
-    ends = [item.ended_at for item in tries if item.ended_at is not None]
     return max(ends) if ends else max(item.at for item in span.items if isinstance(item, Event))

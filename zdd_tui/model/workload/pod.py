@@ -1,4 +1,4 @@
-"""A pod and where it stands in its life, judged from what the API shows.
+"""A pod and its state, derived from what the API shows.
 
 Rules: design "Kubernetes"; Kubernetes documentation, "Pod Lifecycle" (termination of pods, pod readiness) and
 "EndpointSlices" (conditions serving and terminating). Times are seconds since 1970 unless a name says otherwise.
@@ -24,7 +24,7 @@ from zdd_tui.model.json_access import (
 )
 
 OVERDUE_AFTER_SECONDS = 2.0
-"""Seconds past the deadline after which a pod is Overdue; the kubelet itself adds up to two to a late preStop."""
+"""Seconds past the deadline after which a pod is Overdue; the kubelet adds up to two seconds to a late preStop."""
 
 TEMPLATE_HASH_LABEL = "pod-template-hash"
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
@@ -44,7 +44,7 @@ class PodState(StrEnum):
 
     @property
     def is_leaving(self) -> bool:
-        """On the way out, or out."""
+        """The pod is leaving or gone."""
         return self in _LEAVING
 
 
@@ -53,7 +53,7 @@ _LEAVING = frozenset({PodState.DRAINING, PodState.STOPPING, PodState.OVERDUE, Po
 
 @dataclass(frozen=True, slots=True)
 class ContainerFacts:
-    """One container's status. `waiting` and `ended` are reasons, empty when the container is in another state."""
+    """The status of a container. The reasons are empty when the container is in another state."""
 
     name: str
     image: str
@@ -67,7 +67,7 @@ class ContainerFacts:
 
 @dataclass(frozen=True, slots=True)
 class PodFacts:
-    """What we keep of a Pod object. `deadline` is its deletionTimestamp, `grace` the seconds that led to it."""
+    """The kept fields of a Pod. `deletion_deadline` is its deletionTimestamp, `grace_seconds` the time before it."""
 
     name: str
     uid: str
@@ -109,12 +109,13 @@ class EndpointFacts:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod as screens, gates and reports see it.
+    """A pod for screens, gates and reports.
 
-    `seconds_left` counts down to the deletion deadline and is None while nobody deletes the pod and once it is Gone;
-    it is negative once the deadline has passed. `prestop_estimated` says that its preStop hook should be running
-    still: the API does not show the hook, so this is a guess. `reason` names what is wrong, such as
-    CrashLoopBackOff, and is empty when nothing is.
+    Attributes:
+        seconds_left: until the deletion deadline, negative after it; None while the pod is not being deleted, and once
+            it is Gone.
+        prestop_estimated: its preStop hook should still be running; an estimate, since the API does not show hooks.
+        reason: what is wrong, such as CrashLoopBackOff; empty when nothing is.
     """
 
     name: str
@@ -135,7 +136,7 @@ class Pod:
 
 @lru_cache(maxsize=256)
 def extract_image_version(image: str) -> str:
-    """What tells one release of an image from another: its tag, else the start of its digest, else ``latest``."""
+    """The version of an image: its tag, else the start of its digest, else ``latest``."""
     name, _, digest = image.partition("@")
     tail = name.rsplit("/", 1)[-1]
     if ":" in tail:
@@ -153,15 +154,15 @@ def classify_pod(
     has_service: bool = True,
     is_deleted: bool = False,
 ) -> Pod:
-    """Judge one pod.
+    """Derives the state of one pod.
 
     Args:
         endpoint: the pod's endpoint in the Service's slices; None when no slice names it.
         now: this machine's clock.
         clock_skew: the cluster's clock minus this machine's, in seconds.
         min_ready_seconds: of the Deployment.
-        has_service: False when no Service leads to the pods; readiness then stands in for the endpoint.
-        is_deleted: the DELETED event was seen.
+        has_service: False when no Service leads to the pods; readiness then replaces the endpoint.
+        is_deleted: the DELETED event was received.
     """
     cluster_now = now + clock_skew
     left = None if pod.deletion_deadline is None or is_deleted else pod.deletion_deadline - cluster_now
@@ -190,14 +191,14 @@ def _classify_state(
     if pod.deletion_deadline is not None:
         if cluster_now > pod.deletion_deadline + OVERDUE_AFTER_SECONDS:
             return PodState.OVERDUE
-        # The Ready condition stands in where no Service leads to the pod.
+        # Without a Service the Ready condition replaces the endpoint.
         serving = (endpoint is not None and endpoint.serving) if has_service else pod.ready
         return PodState.STOPPING if not serving or have_containers_terminated(pod) else PodState.DRAINING
     if have_containers_terminated(pod):
         return PodState.STOPPING
     if not pod.ready:
         return PodState.WARMING if pod.containers_ready and not pod.readiness_gates_pass else PodState.STARTING
-    # A pod without a transition time is judged young: never call unproven what is Serving.
+    # A pod without a transition time counts as new: Serving must be proved.
     if min_ready > 0 and (pod.ready_since is None or cluster_now - pod.ready_since < min_ready):
         return PodState.WARMING
     if has_service and (endpoint is None or not endpoint.ready):
@@ -206,7 +207,7 @@ def _classify_state(
 
 
 def have_containers_terminated(pod: PodFacts) -> bool:
-    """The main containers have ended and nothing will start them again."""
+    """The main containers have terminated and will not be restarted."""
     if pod.phase in ("Succeeded", "Failed"):
         return True
     if pod.deletion_deadline is None or not pod.containers:
@@ -223,29 +224,29 @@ def _is_prestop_running(pod: PodFacts, cluster_now: float) -> bool:
 
 
 def failure_reason(pod: PodFacts) -> str:
-    """What is wrong with the pod in the API's own words; empty when nothing is."""
-    found: list[str] = []
+    """What is wrong with the pod, as the API's reasons; empty when nothing is."""
+    reasons: list[str] = []
     for container in pod.containers:
         if container.waiting_reason not in _BENIGN_WAITING:
-            found.append(container.waiting_reason)
-        # Last ends matter while the container is not well again: an OOM kill is the cause behind a back-off.
+            reasons.append(container.waiting_reason)
+        # The last termination matters until the container is ready again: an OOM kill is the cause of a back-off.
         last = container.terminated_reason or ("" if container.ready else container.last_terminated_reason)
-        if last not in ("", "Completed") and pod.deletion_deadline is None and last not in found:
-            found.append(last)
+        if last not in ("", "Completed") and pod.deletion_deadline is None and last not in reasons:
+            reasons.append(last)
     if pod.status_reason:
-        found.insert(0, pod.status_reason)
-    if not found and not pod.scheduled and pod.deletion_deadline is None:
-        found.append("Unschedulable")
-    if "CrashLoopBackOff" in found and "Error" in found:
-        found.remove("Error")  # it adds nothing to the back-off
-    return ", ".join(found)
+        reasons.insert(0, pod.status_reason)
+    if not reasons and not pod.scheduled and pod.deletion_deadline is None:
+        reasons.append("Unschedulable")
+    if "CrashLoopBackOff" in reasons and "Error" in reasons:
+        reasons.remove("Error")  # it adds nothing to the back-off
+    return ", ".join(reasons)
 
 
 def project_pod(raw: Any, container: str | None = None) -> PodFacts:
-    """Keep what we need of a raw Pod object.
+    """Reads a raw Pod object.
 
     Args:
-        container: whose image is the version; None takes the first container.
+        container: its image decides the version; None takes the first container.
     """
     meta, spec, status = get_object(raw, "metadata"), get_object(raw, "spec"), get_object(raw, "status")
     conditions = {get_text(item, "type"): item for item in get_objects(status, "conditions")}
@@ -275,7 +276,7 @@ def project_pod(raw: Any, container: str | None = None) -> PodFacts:
             _is_true(conditions.get(get_text(gate, "conditionType"), {}))
             for gate in get_objects(spec, "readinessGates")
         ),
-        # Only the scheduler's own "no" counts; a pod that nobody looked at yet is merely new.
+        # Only an explicit "Unschedulable" counts; without a condition the pod is only new.
         scheduled=not (get_text(scheduled, "status") == "False" and get_text(scheduled, "reason") == "Unschedulable"),
         containers=tuple(_container(item) for item in get_objects(status, "containerStatuses")),
         has_prestop=has_prestop,
@@ -289,12 +290,12 @@ def project_pod(raw: Any, container: str | None = None) -> PodFacts:
 
 @lru_cache(maxsize=256)
 def _labels(pairs: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
-    """All pods of a template have the same: one mapping for all of them."""
+    """Pods of one template share their labels, and so one mapping."""
     return MappingProxyType(dict(pairs))
 
 
 def controller_uid(meta: JsonObject) -> str:
-    """The uid of the controlling owner, or the empty string."""
+    """The uid of the controlling owner, or empty."""
     return next(
         (
             interned_text(owner, "uid")
@@ -330,7 +331,7 @@ def _terminated_reason(state: JsonObject) -> str:
 
 
 def _find_prestop(containers: list[JsonObject]) -> tuple[bool, float | None]:
-    """Whether any container has a preStop hook, and the longest known time of them (None when one is unknown)."""
+    """Whether any container has a preStop hook, and their longest duration; None when one is unknown."""
     hooks = [hook for item in containers if (hook := get_object(item, "lifecycle", "preStop"))]
     times = [_hook_seconds(hook) for hook in hooks]
     known = [time for time in times if time is not None]
@@ -344,7 +345,7 @@ def _hook_seconds(hook: JsonObject) -> float | None:
     if not isinstance(command, list):
         return None
     words = " ".join(word for word in command if isinstance(word, str)).split()
-    # `sleep 5`, and the same through a shell, is how most hooks wait.
+    # Most hooks wait with `sleep 5`, directly or through a shell.
     if words[-2:-1] == ["sleep"] and words[:-2] in ([], ["sh", "-c"], ["/bin/sh", "-c"]):
         digits = words[-1].removesuffix("s")
         return float(digits) if digits.isascii() and digits.isdigit() else None
@@ -354,12 +355,11 @@ def _hook_seconds(hook: JsonObject) -> float | None:
 def project_endpoints(raw: Any) -> list[EndpointFacts]:
     """The endpoints of a raw EndpointSlice.
 
-    A condition that is not told follows the API's rules: ready defaults to true, serving to ready, terminating to
-    false.
+    A missing condition has the API's default: ready is true, serving is ready, terminating is false.
     """
     ports = get_objects(raw, "ports")
     port = get_number(ports[0], "port") if ports else 0
-    found = []
+    endpoints = []
     for item in get_objects(raw, "endpoints"):
         conditions, target = get_object(item, "conditions"), get_object(item, "targetRef")
         ready = get_bool(conditions, "ready") is not False
@@ -367,7 +367,7 @@ def project_endpoints(raw: Any) -> list[EndpointFacts]:
         addresses = item.get("addresses")
         first = addresses[0] if isinstance(addresses, list) and addresses else ""
         is_pod = get_text(target, "kind") == "Pod"
-        found.append(
+        endpoints.append(
             EndpointFacts(
                 pod_name=interned_text(target, "name") if is_pod else "",
                 pod_uid=interned_text(target, "uid") if is_pod else "",
@@ -378,4 +378,4 @@ def project_endpoints(raw: Any) -> list[EndpointFacts]:
                 terminating=get_bool(conditions, "terminating") is True,
             )
         )
-    return found
+    return endpoints

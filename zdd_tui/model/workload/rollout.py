@@ -1,7 +1,7 @@
-"""A Deployment's rollout: how far it is, and whether it is really over.
+"""A Deployment's rollout: its progress, and whether it is complete.
 
-`kubectl rollout status` calls a rollout done while old pods still terminate. For us they can still write with the
-old code, so a rollout is done only when no pod of an older template exists (design, invariant 6).
+`kubectl rollout status` reports success while old pods still terminate. Those can still write with the old code, so
+here a rollout is done only when no pod of an older template exists (design, invariant 6).
 Rules: Kubernetes documentation, "Deployments" (status, progress deadline, paused).
 """
 
@@ -32,7 +32,7 @@ class DeploymentCondition:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentView:
-    """What we keep of a Deployment. `replicas` to `available` come from its status, `desired` from its spec."""
+    """The kept fields of a Deployment. `replicas` to `available` come from its status, `desired` from its spec."""
 
     name: str
     uid: str
@@ -64,7 +64,7 @@ class DeploymentView:
 
     @property
     def has_exceeded_deadline(self) -> bool:
-        """The controller says that the rollout made no progress within progressDeadlineSeconds."""
+        """The controller reports no progress within progressDeadlineSeconds."""
         return any(c.type == "Progressing" and c.reason == "ProgressDeadlineExceeded" for c in self.conditions)
 
     @property
@@ -75,7 +75,7 @@ class DeploymentView:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSetView:
-    """What we keep of a ReplicaSet."""
+    """The kept fields of a ReplicaSet."""
 
     name: str
     uid: str
@@ -103,10 +103,11 @@ class EventView:
 
 @dataclass(frozen=True, slots=True)
 class RolloutStatus:
-    """The verdict on a rollout.
+    """The progress of a rollout.
 
-    `failed` is the controller's own judgement (progress deadline) and may pass again once the cause is mended.
-    `old_pods` names every pod of another template that still exists.
+    Attributes:
+        failed: by the controller's progress deadline; it may recover once the cause is fixed.
+        old_pods: every pod of another template that still exists.
     """
 
     done: bool
@@ -117,13 +118,13 @@ class RolloutStatus:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadSnapshot:
-    """One Deployment with all that belongs to it, as of one moment.
+    """One Deployment with its pods, rollout and events, at one time.
 
-    Args:
-        gone: pods whose DELETED was seen within the last seconds, for screens only.
+    Attributes:
+        gone: pods that were deleted within the last seconds, for screens only.
         clock_skew: the cluster's clock minus this machine's, in seconds; already applied to the pods.
-        observed_at: monotonic time of the last sign of life of the source that has been silent longest.
-        error: why the newest data cannot be had, in one line; None while every source is connected.
+        observed_at: monotonic time of the last data from the source that has been silent longest.
+        error: why newer data is missing, in one line; None while every source is connected.
     """
 
     pods: tuple[Pod, ...]
@@ -137,15 +138,15 @@ class WorkloadSnapshot:
 
 
 def find_new_replica_set(view: DeploymentView, replica_sets: Iterable[ReplicaSetView]) -> ReplicaSetView | None:
-    """The ReplicaSet of the present template: it carries the Deployment's revision and its very images."""
+    """The ReplicaSet of the current template: it has the Deployment's revision and its images."""
     return next(
         (
-            found
-            for found in replica_sets
-            if found.owner_uid == view.uid
+            each
+            for each in replica_sets
+            if each.owner_uid == view.uid
             and view.revision
-            and found.revision == view.revision
-            and dict(found.images) == dict(view.images)
+            and each.revision == view.revision
+            and dict(each.images) == dict(view.images)
         ),
         None,
     )
@@ -154,19 +155,19 @@ def find_new_replica_set(view: DeploymentView, replica_sets: Iterable[ReplicaSet
 def select_own_pods(
     view: DeploymentView, replica_sets: Iterable[ReplicaSetView], pods: Iterable[PodFacts]
 ) -> list[PodFacts]:
-    """The pods among `pods` that came from the Deployment's templates.
+    """The pods among `pods` that were created from the Deployment's templates.
 
-    A pod whose ReplicaSet is deleted already still counts: it may still run. Bare pods that merely carry the labels,
-    and pods of another Deployment's ReplicaSets, do not.
+    A pod whose ReplicaSet is already deleted counts: it may still run. Bare pods with the same labels, and pods of
+    another Deployment's ReplicaSets, do not.
     """
-    foreign = {found.uid for found in replica_sets if found.owner_uid != view.uid}
+    foreign = {each.uid for each in replica_sets if each.owner_uid != view.uid}
     return [pod for pod in pods if pod.template_hash and pod.owner_uid not in foreign]
 
 
 def evaluate_rollout(
     view: DeploymentView, replica_sets: Iterable[ReplicaSetView], pods: Iterable[Pod | PodFacts]
 ) -> RolloutStatus:
-    """Judge a rollout.
+    """Evaluates a rollout.
 
     Args:
         pods: every pod of the Deployment, terminating ones included; Gone ones do not count.
@@ -208,9 +209,9 @@ def _failure_message(view: DeploymentView, pods: Iterable[Pod | PodFacts], new_h
 
 
 def project_deployment(raw: Any) -> DeploymentView:
-    """Keep what we need of a raw Deployment object."""
+    """Reads a raw Deployment object."""
     meta, spec, status = get_object(raw, "metadata"), get_object(raw, "spec"), get_object(raw, "status")
-    notes = get_object(meta, "annotations")
+    annotations = get_object(meta, "annotations")
     return DeploymentView(
         name=get_text(meta, "name"),
         uid=get_text(meta, "uid"),
@@ -233,9 +234,9 @@ def project_deployment(raw: Any) -> DeploymentView:
             )
             for c in get_objects(status, "conditions")
         ),
-        revision=get_text(notes, REVISION_ANNOTATION),
-        epoch=_parse_epoch(get_text(notes, EPOCH_ANNOTATION)),
-        change_cause=get_text(notes, CHANGE_CAUSE_ANNOTATION) or None,
+        revision=get_text(annotations, REVISION_ANNOTATION),
+        epoch=_parse_epoch(get_text(annotations, EPOCH_ANNOTATION)),
+        change_cause=get_text(annotations, CHANGE_CAUSE_ANNOTATION) or None,
         strategy=get_text(spec, "strategy", "type") or "RollingUpdate",
         max_unavailable=_int_or_percent(spec, "maxUnavailable"),
         max_surge=_int_or_percent(spec, "maxSurge"),
@@ -243,7 +244,7 @@ def project_deployment(raw: Any) -> DeploymentView:
 
 
 def project_replica_set(raw: Any) -> ReplicaSetView:
-    """Keep what we need of a raw ReplicaSet object."""
+    """Reads a raw ReplicaSet object."""
     meta, spec, status = get_object(raw, "metadata"), get_object(raw, "spec"), get_object(raw, "status")
     return ReplicaSetView(
         name=get_text(meta, "name"),
@@ -260,7 +261,7 @@ def project_replica_set(raw: Any) -> ReplicaSetView:
 
 
 def project_event(raw: Any) -> EventView:
-    """Keep what we need of a raw core/v1 Event."""
+    """Reads a raw core/v1 Event."""
     involved = get_object(raw, "involvedObject")
     return EventView(
         at=next(
@@ -285,12 +286,12 @@ def project_event(raw: Any) -> EventView:
 
 
 def format_selector(selector: Any) -> str:
-    """A LabelSelector in the form of the API's `labelSelector` parameter."""
+    """A LabelSelector as the API's `labelSelector` parameter."""
     parts = [f"{key}={value}" for key, value in get_object(selector, "matchLabels").items()]
     for rule in get_objects(selector, "matchExpressions"):
         key, operator = get_text(rule, "key"), get_text(rule, "operator")
-        listed = rule.get("values")
-        values = ",".join(str(value) for value in listed) if isinstance(listed, list) else ""
+        raw_values = rule.get("values")
+        values = ",".join(str(value) for value in raw_values) if isinstance(raw_values, list) else ""
         match operator:
             case "In":
                 parts.append(f"{key} in ({values})")
@@ -304,18 +305,19 @@ def format_selector(selector: Any) -> str:
 
 
 def reduces_capacity(view: DeploymentView) -> str:
-    """Why a rollout of this Deployment would take capacity away, in words; empty when it would not.
+    """Why a rollout of this Deployment would reduce its capacity; empty when it would not.
 
-    Percentages count as the controller counts them: maxUnavailable rounded down, maxSurge up; both zero becomes one
-    pod unavailable. Rules: Kubernetes documentation, "Deployments" (strategy).
+    Percentages are rounded like the controller does: maxUnavailable down, maxSurge up; both zero becomes one
+    unavailable pod. Rules: Kubernetes documentation, "Deployments" (strategy).
     """
     if view.strategy != "RollingUpdate":
-        return f"strategy {view.strategy} ends every old pod before the first new one begins"
+        return f"strategy {view.strategy} stops every old pod before the first new one starts"
     unavailable = _resolve_int_or_percent(view.max_unavailable, view.desired, round_up=False)
     if unavailable:
-        return f"maxUnavailable {view.max_unavailable} lets {unavailable} of {view.desired} pods go before their heirs"
+        pods = f"{unavailable} of {view.desired} pods"
+        return f"maxUnavailable {view.max_unavailable} removes {pods} before their successors are ready"
     if not _resolve_int_or_percent(view.max_surge, view.desired, round_up=True):
-        return f"maxSurge {view.max_surge} leaves no room for a new pod beside the old ones"
+        return f"maxSurge {view.max_surge} allows no new pod beside the old ones"
     return ""
 
 
@@ -327,7 +329,7 @@ def _resolve_int_or_percent(value: str, desired: int, *, round_up: bool) -> int:
 
 
 def _int_or_percent(spec: Any, name: str) -> str:
-    # An int-or-string: 0, "0", "25%". The API server fills in 25% where nothing is said.
+    # An int-or-string: 0, "0", "25%". The API server's default is 25%.
     value = get_object(spec, "strategy", "rollingUpdate").get(name)
     return str(value) if isinstance(value, int | str) and value != "" else "25%"
 
@@ -339,7 +341,7 @@ def _container_images(spec: Any) -> dict[str, str]:
 
 
 def _parse_epoch(value: str) -> int:
-    # An annotation that somebody spoiled by hand counts as none: the store's lease stays the judge of epochs.
+    # A malformed annotation counts as none: the lease in the store decides about epochs.
     return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else 0
 
 
@@ -360,7 +362,7 @@ def container_image(plan: BasePlan, view: DeploymentView) -> str:
 
 
 def capacity_hint(plan: SingleImagePlan) -> str:
-    """The command after which a rollout takes no capacity away."""
+    """The command after which a rollout keeps the full capacity."""
     names = plan.kubernetes
     patch = '{"spec":{"strategy":{"type":"RollingUpdate","rollingUpdate":{"maxUnavailable":0,"maxSurge":1}}}}'
     return f"kubectl -n {names.namespace} patch deployment {names.deployment} -p '{patch}'"

@@ -18,10 +18,10 @@ RouteObject = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RouteView:
-    """What we keep of an HTTPRoute.
+    """The kept fields of an HTTPRoute.
 
     Attributes:
-        pending_reason: why a Gateway does not route by the newest spec yet; empty when every one does.
+        pending_reason: why a Gateway does not route by the newest spec yet; empty when all do.
     """
 
     name: str
@@ -33,7 +33,7 @@ class RouteView:
 
 
 def project_route(raw: Any) -> RouteView:
-    """Keep what we need of a raw HTTPRoute."""
+    """Reads a raw HTTPRoute."""
     meta = get_object(raw, "metadata")
     epoch = get_text(meta, "annotations", EPOCH_ANNOTATION)
     return RouteView(
@@ -49,27 +49,27 @@ def project_route(raw: Any) -> RouteView:
 def _pending_reason(raw: Any, generation: int) -> str:
     parents = get_objects(raw, "status", "parents")
     if not parents:
-        return "no Gateway has taken the route"
+        return "no Gateway has accepted the route"
     for parent in parents:
         where = f"Gateway {get_text(parent, 'parentRef', 'name')}"
         accepted = next(
             (each for each in get_objects(parent, "conditions") if get_text(each, "type") == "Accepted"), None
         )
         if accepted is None or get_number(accepted, "observedGeneration") < generation:
-            return f"{where} has not seen the newest weights"
+            return f"{where} has not observed the newest weights"
         if get_text(accepted, "status") != "True":
             return f"{where} does not accept the route: {get_text(accepted, 'message') or get_text(accepted, 'reason')}"
     return ""
 
 
 def set_backend_weight(view: RouteView, service: str, canary: str, weight: int) -> list[RouteObject]:
-    """The rules, with so many percent of what goes to a Service going to its canary instead; 0 takes the canary out.
+    """The rules with a percentage of the Service's requests sent to its canary; 0 removes the canary.
 
     Raises:
-        ClusterError: no rule leads to the Service, or one splits its requests between it and others already.
+        ClusterError: no rule leads to the Service, or one already splits requests between it and others.
     """
     rules = deepcopy(list(view.rules))
-    found = False
+    has_rule = False
     for rule in rules:
         refs = [each for each in get_objects(rule, "backendRefs") if not _refers_to(each, canary)]
         ours = next((each for each in refs if _refers_to(each, service)), None)
@@ -78,12 +78,12 @@ def set_backend_weight(view: RouteView, service: str, canary: str, weight: int) 
         if len(refs) > 1:
             others = ", ".join(get_text(each, "name") for each in refs if each is not ours)
             raise ClusterError(
-                f"httproute {view.name!r} splits the requests of service {service!r} already, with {others}",
-                "give the release a rule of its own",
+                f"httproute {view.name!r} already splits the requests of service {service!r} with {others}",
+                "add a rule with only this Service to the route",
             )
-        found = True
+        has_rule = True
         rule["backendRefs"] = _backend_refs(dict(ours), canary, weight)
-    if not found:
+    if not has_rule:
         raise ClusterError(
             f"no rule of httproute {view.name!r} leads to service {service!r}",
             "check canary.route and kubernetes.service",
@@ -92,7 +92,7 @@ def set_backend_weight(view: RouteView, service: str, canary: str, weight: int) 
 
 
 def canary_percentages(view: RouteView, service: str, canary: str) -> list[float]:
-    """Percent that the canary gets, by each rule that leads to the Service."""
+    """The canary's percentage in each rule that leads to the Service."""
     shares = []
     for rule in view.rules:
         refs = get_objects(rule, "backendRefs")
@@ -106,7 +106,7 @@ def canary_percentages(view: RouteView, service: str, canary: str) -> list[float
 
 def _backend_refs(stable_ref: RouteObject, canary: str, weight: int) -> list[RouteObject]:
     if not weight:
-        # Alone, any weight above 0 is everything; 1 is what the API writes where none is given.
+        # For a single backend any weight above 0 means all requests; 1 is the API's default.
         return [{**stable_ref, "weight": 1}]
     return [{**stable_ref, "weight": 100 - weight}, {**stable_ref, "name": canary, "weight": weight}]
 
@@ -121,31 +121,28 @@ def _ref_weight(ref: Mapping[str, Any]) -> int:
     return get_number(ref, "weight", default=1)
 
 
-# --- Weights as numbers of pods: a share is as fine as the number of pods allows, and no finer.
+# --- weights as numbers of pods, which limit the possible shares ----------------------------------------------------
 
 
 def compute_canary_replicas(stable: int, weight: int, tolerance: int) -> int:
-    """Pods of the new image beside ``stable`` old ones, so that every pod gets as many requests as any other and the
-    new image's share of them comes nearest to the weight.
+    """The number of pods with the new image, beside ``stable`` old ones, whose share is nearest to the weight.
 
     Args:
         stable: pods of the old image; they all stay.
         weight: percent, 1 to 99.
-        tolerance: points by which the share may miss the weight.
+        tolerance: percentage points by which the share may miss the weight.
 
     Raises:
-        PlanError: no number of pods comes that near; names what the nearest gives.
+        PlanError: no number of pods is within the tolerance; names the nearest share.
     """
     if stable < 1:
-        raise PlanError(
-            "canary.weights: the Deployment has no pod, so there is nothing to compare with", "scale it up first"
-        )
+        raise PlanError("canary.weights: the Deployment has no pod", "scale it up first")
     exact = stable * weight / (100 - weight)
     low = max(1, int(exact))
     best = min((low, low + 1), key=lambda pods: abs(percent_of_pods(pods, stable) - weight))
     if abs(percent_of_pods(best, stable) - weight) > tolerance:
         raise PlanError(
-            f"canary.weights: {weight}% cannot be had with {stable} pods: {best} beside them make"
+            f"canary.weights: {weight}% is not possible with {stable} pods: {best} more would be"
             f" {percent_of_pods(best, stable):.0f}%, more than {tolerance} points away",
             f"use weights such as {', '.join(str(each) for each in achievable_weights(stable))}, more replicas,"
             " a larger canary.tolerance, or `by: flag`",
@@ -154,10 +151,10 @@ def compute_canary_replicas(stable: int, weight: int, tolerance: int) -> int:
 
 
 def percent_of_pods(canary: int, stable: int) -> float:
-    """Percent of all pods."""
+    """The canary's percentage of all pods."""
     return 100 * canary / (canary + stable)
 
 
 def achievable_weights(stable: int) -> list[int]:
-    """The weights up to a half that so many pods give."""
+    """Up to six possible weights of at most 50 percent."""
     return sorted({round(percent_of_pods(pods, stable)) for pods in range(1, stable + 1)})[:6]

@@ -1,8 +1,8 @@
 """A second Deployment beside the first, and the Service that is switched between the two.
 
-The twin's pods carry every label of the first one's but one: the label by which the Service finds them has a value of
-its own. So nothing that selects the first Deployment's pods (the Service, a disruption budget, the first Deployment
-itself) sees the twin's before the Service is switched, and the switch is one value in one patch.
+The pods of the second Deployment have the labels of the first one's pods, except that one label of the Service's
+selector has another value. So nothing that selects the first Deployment's pods (the Service, a disruption budget, the
+first Deployment itself) selects them before the Service is switched, and the switch changes one value in one patch.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from zdd_tui.model.json_access import get_object, get_objects, get_text
 from zdd_tui.model.workload.rollout import EPOCH_ANNOTATION
 
 OWNER_ANNOTATION = "zdd.dev/release"
-"""On every object that a release makes or switches: the release's name. Another release leaves it alone."""
+"""The release's name, on every object that it creates or switches. Other releases do not change such objects."""
 
 MAX_LABEL_LENGTH = 63
 _COPIED_PORT_FIELDS = ("name", "port", "targetPort", "protocol", "appProtocol")
@@ -23,7 +23,7 @@ _COPIED_PORT_FIELDS = ("name", "port", "targetPort", "protocol", "appProtocol")
 
 @dataclass(frozen=True, slots=True)
 class ServiceView:
-    """What we keep of a Service. `owner` is the release that holds it, empty for none; `epoch` 0 for none."""
+    """The kept fields of a Service. `owner` is the release that holds it, empty for none; `epoch` 0 for none."""
 
     name: str
     uid: str
@@ -35,7 +35,7 @@ class ServiceView:
 
 @dataclass(frozen=True, slots=True)
 class SwitchLabel:
-    """The one label that tells the two Deployments' pods apart, as the Service's selector names it."""
+    """The label of the Service's selector whose value differs between the pods of the two Deployments."""
 
     label: str
     first_value: str
@@ -43,7 +43,7 @@ class SwitchLabel:
 
 
 def project_service(raw: Any) -> ServiceView:
-    """Keep what we need of a raw Service."""
+    """Reads a raw Service."""
     meta = get_object(raw, "metadata")
     epoch = get_text(meta, "annotations", EPOCH_ANNOTATION)
     return ServiceView(
@@ -57,18 +57,18 @@ def project_service(raw: Any) -> ServiceView:
 
 
 def choose_switch_label(deployment: Any, service: ServiceView, suffix: str) -> SwitchLabel:
-    """The label to switch by: one that the Service's selector and the Deployment's have in common.
+    """The label to switch by: one that the selectors of Service and Deployment have in common.
 
     Args:
         deployment: the first one, raw.
-        service: as it selects before the release.
-        suffix: becomes the end of the twin's value.
+        service: as it was before the release.
+        suffix: the end of the label's value in the second Deployment.
 
     Raises:
-        ClusterError: they have no label in common, so that no single value tells the pods apart.
+        ClusterError: they have no label in common.
     """
-    wanted = get_object(deployment, "spec", "selector", "matchLabels")
-    shared = sorted(key for key, value in service.selector.items() if wanted.get(key) == value)
+    labels = get_object(deployment, "spec", "selector", "matchLabels")
+    shared = sorted(key for key, value in service.selector.items() if labels.get(key) == value)
     if not shared:
         raise ClusterError(
             f"service {service.name!r} and deployment {get_text(deployment, 'metadata', 'name')!r} select by no label"
@@ -82,7 +82,7 @@ def choose_switch_label(deployment: Any, service: ServiceView, suffix: str) -> S
 def build_second_deployment(
     deployment: Any, label: SwitchLabel, *, name: str, container: str, image: str, owner: str, epoch: int
 ) -> dict[str, Any]:
-    """The manifest of the second Deployment: the first one's spec and replicas, the new image, a label of its own."""
+    """The manifest of the second Deployment: spec and replicas of the first, the new image, its own label value."""
     first = get_object(deployment, "spec")
     spec = deepcopy(dict(first))
     spec.pop("paused", None)
@@ -109,7 +109,7 @@ def build_second_deployment(
 
 
 def build_preview_service(service: Any, label: SwitchLabel, *, name: str, owner: str, epoch: int) -> dict[str, Any]:
-    """The manifest of a Service that finds the twin's pods, with the ports of the first one."""
+    """The manifest of a Service for the second Deployment's pods, with the ports of the first Service."""
     spec = get_object(service, "spec")
     ports = [{key: port[key] for key in _COPIED_PORT_FIELDS if key in port} for port in get_objects(spec, "ports")]
     return {

@@ -11,11 +11,12 @@ from zdd_tui.dashboard.widgets.drawing.chart import draw_chart
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, format_age, justify, sanitize
 from zdd_tui.dashboard.widgets.panes.guard import guard_readings, headroom
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.guard.reading import GuardAction, GuardReading, decide_actions
+from zdd_tui.model.guard.decisions import decide_actions
 from zdd_tui.model.guard.rules import format_value
+from zdd_tui.model.plan.guard import GuardAction
 from zdd_tui.model.queries import AuditLog, AuditLogQuery, RuleView
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.records import ReleaseRecord
+from zdd_tui.model.release.records import GuardReading, ReleaseRecord
 from zdd_tui.model.release.state import CommandKind, ReleaseState
 
 CHART_ROWS = 4

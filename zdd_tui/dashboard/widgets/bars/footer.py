@@ -8,8 +8,8 @@ from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, line_width
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.panes.pane import missing_pane_reason
 from zdd_tui.model.actions import ACTIONS, Action
-from zdd_tui.model.release.state import CommandKind, ReleaseState
-from zdd_tui.model.release.summary import explain_refusal
+from zdd_tui.model.release.next_commands import explain_refusal, pause_or_resume
+from zdd_tui.model.release.state import CommandKind
 
 _GAP = ("  ", TextStyle.NORMAL)
 _DIGITS = tuple("0123456789")
@@ -65,10 +65,9 @@ def shorten_keys(keys: Sequence[str]) -> str:
 def offered_actions(board: DashboardState, context: RenderContext) -> tuple[Action, ...]:
     """The actions that exist for the operator; some of them may be refused now. Those that share a key take turns."""
     record = board.release.value
-    paused = record is not None and record.release.paused
-    hidden = "pause" if paused else "resume"
+    hidden = {CommandKind.PAUSE, CommandKind.RESUME} - {pause_or_resume(record.release if record else None)}
     return tuple(
-        each for each in ACTIONS if each.id != hidden and context.production_lock.is_available(each, context.now)
+        each for each in ACTIONS if each.id not in hidden and context.production_lock.is_available(each, context.now)
     )
 
 
@@ -91,6 +90,4 @@ def disabled_reason(board: DashboardState, context: RenderContext, kind: Command
         return board.release.error or "the release has not been read yet"
     if board.release.error and kind is not CommandKind.ROLLBACK:  # the way back is offered from anywhere, always
         return f"{board.release.error}; nothing can be sent until it is back"
-    if kind is CommandKind.ROLLBACK and record.release.state is ReleaseState.ROLLING_BACK:
-        return "the release is being rolled back already"  # the rules take it, but it would change nothing
     return explain_refusal(record.release, kind, record.gates, now)

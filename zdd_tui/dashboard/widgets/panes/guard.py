@@ -10,9 +10,9 @@ from zdd_tui.dashboard.widgets.drawing.chart import sparkline
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize, truncate
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn
 from zdd_tui.dashboard.widgets.panes.table import TablePane
-from zdd_tui.model.guard.reading import GuardReading
 from zdd_tui.model.guard.rules import format_value
 from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.records import GuardReading
 
 _ORDER = (Verdict.FAIL, Verdict.UNKNOWN, Verdict.INCONCLUSIVE, Verdict.PENDING, Verdict.PASS)
 _WIDE_FROM = 40
@@ -95,7 +95,7 @@ def guard_readings(board: DashboardState, now: float) -> tuple[GuardReading, ...
         return ()
     known = {reading.rule: reading for reading in record.guard}
     names = dict.fromkeys((*board.plan.rule_names, *known))
-    found = [known.get(name) or GuardReading(name, Verdict.UNKNOWN, "not judged yet", max_age=now) for name in names]
+    found = [known.get(name) or GuardReading(name, Verdict.UNKNOWN, "not checked yet", max_age=now) for name in names]
     if not record.release.state.has_ended:
         found = [reading.as_of(now) for reading in found]
     return tuple(sorted(found, key=lambda reading: _ORDER.index(reading.verdict)))

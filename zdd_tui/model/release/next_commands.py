@@ -1,0 +1,127 @@
+"""Which commands make sense now. The command line, the screens and the agent ask here, so that they never disagree."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from zdd_tui.model.errors import Refused
+from zdd_tui.model.release.gate import GateReading
+from zdd_tui.model.release.state import (
+    Command,
+    CommandKind,
+    Release,
+    ReleaseState,
+    apply_command,
+    requires_name,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NextCommand:
+    """A command that an operator can give now, or soon.
+
+    Attributes:
+        kind: None for starting an agent, which is no command to the release.
+        label: what it does, in two or three words, to stand behind its key: ``runs cutover``.
+        effect: the same as a sentence, to stand behind the command line.
+        is_primary: it belongs on the summary line; the others are in footer, palette and ``zdd status`` only.
+        blocked_until: what must happen before it is accepted, such as ``all gates pass``; empty where it is accepted.
+        requires_name: it takes effect only with the release's name typed.
+    """
+
+    kind: CommandKind | None
+    label: str
+    effect: str
+    is_primary: bool = False
+    blocked_until: str = ""
+    requires_name: bool = False
+
+
+def next_commands(
+    release: Release, gates: Mapping[str, GateReading], now: float, *, has_agent: bool
+) -> tuple[NextCommand, ...]:
+    """What an operator can do now, the most useful first; empty where the release has ended or continues by itself.
+
+    Args:
+        gates: the newest reading of each gate, by name.
+        now: seconds since the epoch, by the clock that stamped the readings.
+        has_agent: an agent runs the release; without one, starting it comes first.
+    """
+    if release.state.has_ended:
+        return ()
+    found: list[NextCommand] = []
+    if not has_agent:
+        text = "starts an agent; no step runs without one"
+        found.append(NextCommand(None, text, text, is_primary=True))
+    # Pausing a release that waits or failed is accepted, but nothing runs that it would stop.
+    toggle = (pause_or_resume(release),) if release.paused or release.state is ReleaseState.RUNNING else ()
+    for kind in (*toggle, CommandKind.ADVANCE, CommandKind.ROLLBACK):
+        blocked_until = ""
+        if explain_refusal(release, kind, gates, now):
+            blocked_until = _advance_blocked_until(release) if kind is CommandKind.ADVANCE else ""
+            if not blocked_until:
+                continue
+        found.append(_build_next_command(release, kind, blocked_until))
+    return tuple(found)
+
+
+def pause_or_resume(release: Release | None) -> CommandKind:
+    """Which one of the two is offered; they share a key."""
+    return CommandKind.RESUME if release is not None and release.paused else CommandKind.PAUSE
+
+
+def explain_refusal(
+    release: Release, kind: CommandKind, gates: Mapping[str, GateReading], now: float, *, assume_typed: bool = True
+) -> str:
+    """Why a command would be refused now or change nothing, with the hint; empty when it would take effect.
+
+    Args:
+        assume_typed: treat the release's name as typed, because the confirmation asks for it later.
+    """
+    if kind is CommandKind.ROLLBACK and release.state is ReleaseState.ROLLING_BACK:
+        return "the release is being rolled back already"  # the rules accept it, but it changes nothing
+    try:
+        apply_command(release, Command(kind, typed=release.name if assume_typed else None), gates, now)
+    except Refused as error:
+        return f"{error.title} ({error.hint})" if error.hint else error.title
+    return ""
+
+
+def describe_closed_gates(release: Release) -> str:
+    """What has to happen to the gates of the current phase before it can be left."""
+    return "its gate passes" if len(release.gates) == 1 else "all gates pass"
+
+
+def _advance_blocked_until(release: Release) -> str:
+    """What a refused advance waits for; empty where it makes no sense in this state."""
+    can_start_phase = release.state in (ReleaseState.PLANNED, ReleaseState.WAITING) and release.next_phase is not None
+    if release.state is not ReleaseState.FAILED and not can_start_phase:
+        return ""
+    return "it is resumed" if release.paused else describe_closed_gates(release)
+
+
+def _build_next_command(release: Release, kind: CommandKind, blocked_until: str) -> NextCommand:
+    state = release.state
+    match kind:
+        case CommandKind.ADVANCE if state is ReleaseState.FAILED:
+            label, effect = "retries the failed step", "retries the failed step; fix its cause first"
+            is_primary = True
+        case CommandKind.ADVANCE if release.next_phase is None:
+            label = effect = "ends the release"
+            is_primary = False
+        case CommandKind.ADVANCE:
+            label = effect = f"runs {release.next_phase.name}"  # type: ignore[union-attr]  # the case above has it
+            is_primary = not release.paused
+        case CommandKind.ROLLBACK if state is ReleaseState.ROLLBACK_FAILED:
+            label, effect, is_primary = "retries the undo", "retries the failed undo; fix its cause first", True
+        case CommandKind.ROLLBACK if not any(status.has_effect for status in release.statuses):
+            label, effect = "ends the release", "ends the release: nothing has run yet"
+            is_primary = state is not ReleaseState.PLANNED
+        case CommandKind.ROLLBACK:
+            label, effect, is_primary = "rolls back", "undoes every step in reverse order", True
+        case CommandKind.RESUME:
+            label, effect, is_primary = "resumes", "continues where it was paused", True
+        case _:
+            label, effect, is_primary = "pauses", "no further step starts until it is resumed", True
+    if blocked_until:
+        label, effect = f"{label} once {blocked_until}", f"{effect}, once {blocked_until}"
+    return NextCommand(kind, label, effect, is_primary, blocked_until, requires_name(release, kind))

@@ -26,9 +26,9 @@ from tests.support.terminal_emulator import run_in_emulator
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import sys
-from tests.support.states import FixedClock, FixedSource, situations
+from tests.support.states import FixedClock, FixedSource, dashboard_situations
 from zdd_tui.dashboard.app import ZddApp
-left = ZddApp(FixedSource(situations()["backfill"]), clock=FixedClock()).run()
+left = ZddApp(FixedSource(dashboard_situations()["backfill"]), clock=FixedClock()).run()
 print("LEFT", left.code, left.reason, flush=True)
 sys.exit(left.code)
 """
@@ -42,21 +42,21 @@ sys.exit(os.waitstatus_to_exitcode(status))
 """As far as a job is concerned, a shell."""
 
 DISPLAY_PROGRAM = """
-from tests.support.states import FixedClock, FixedSource, situations
+from tests.support.states import FixedClock, FixedSource, dashboard_situations
 from zdd_tui.dashboard.app import ZddApp
-from zdd_tui.dashboard.terminal.display_options import Look
+from zdd_tui.dashboard.terminal.display_options import DisplayOptions
 import signal
-boards = situations()
+boards = dashboard_situations()
 source = FixedSource(boards["backfill"])
-signal.signal(signal.SIGUSR1, lambda *_: source.put(boards["no-agent"]))
-ZddApp(source, clock=FixedClock(), look=Look(ascii=%s, bell=%s)).run()
+signal.signal(signal.SIGUSR1, lambda *_: source.set_board(boards["no-agent"]))
+ZddApp(source, clock=FixedClock(), display_options=DisplayOptions(ascii=%s, bell=%s)).run()
 """
 BLOCKED_PROGRAM = """
 import threading, time
 from dataclasses import replace
-from tests.support.states import FixedSource, situations
+from tests.support.states import FixedSource, dashboard_situations
 from zdd_tui.dashboard.app import SystemClock, ZddApp
-start = situations()["backfill"]
+start = dashboard_situations()["backfill"]
 record = start.release.value
 clock = SystemClock()
 source = FixedSource(start)
@@ -64,9 +64,9 @@ def work():
     for number in range(1000000):
         time.sleep(0.05)
         moved = replace(record, backfill=replace(record.backfill, rows_done=number, rows_total=9 * number))
-        moved = replace(moved, events=tuple(replace(each, what=str(number) * 9) for each in record.events))
+        moved = replace(moved, events=tuple(replace(each, message=str(number) * 9) for each in record.events))
         now = clock.monotonic()
-        source.put(replace(start, release=replace(start.release, value=moved, observed_at=now)))
+        source.set_board(replace(start, release=replace(start.release, value=moved, observed_at=now)))
 threading.Thread(target=work, daemon=True).start()
 ZddApp(source, clock=clock).run()
 """
@@ -74,18 +74,18 @@ ZddApp(source, clock=clock).run()
 MOVING = """
 import threading, time
 from dataclasses import replace
-from tests.support.states import FixedClock, FixedSource, pod, situations, workload
+from tests.support.states import FixedClock, FixedSource, dashboard_situations, pod, workload
 from zdd_tui.dashboard.app import ZddApp
-from zdd_tui.dashboard.state import Sourced
+from zdd_tui.dashboard.state import Observed
 from zdd_tui.model.workload.pod import PodState
-start = situations()["backfill"]
+start = dashboard_situations()["backfill"]
 source, good = FixedSource(start), PodState.SERVING
 def work():
     for number in range(1, 31):
         time.sleep(0.05)
         reasons = ["数据库" if number % 7 == at else "" for at in range(4)]
         pods = [pod(f"abc-{at}", "1", good, restarts=number + at, reason=why) for at, why in enumerate(reasons)]
-        source.put(replace(start, pods=Sourced(workload(pods), start.pods.observed_at)))
+        source.set_board(replace(start, workload=Observed(workload(pods), start.workload.observed_at)))
 threading.Thread(target=work, daemon=True).start()
 ZddApp(source, clock=FixedClock()).run()
 """

@@ -178,7 +178,7 @@ def assert_restored(terminal: PtyTerminal) -> None:
 def test_q_leaves_and_restores_the_terminal(terminal: PtyTerminal) -> None:
     os.write(terminal.master, b"q")
     assert terminal.wait_for_exit() == 0
-    assert b"LEFT 0 left by the operator" in terminal.seen
+    assert b"LEFT 0 quit by the operator" in terminal.seen
     assert_restored(terminal)
 
 
@@ -308,7 +308,7 @@ def test_it_can_be_stopped_and_goes_on(asked: bool) -> None:
 def test_without_a_shell_it_is_not_stopped(terminal: PtyTerminal) -> None:
     """Nobody could bring it back, and a stopped program holds the terminal."""
     os.write(terminal.master, b"\x1a")
-    terminal.wait_for(b"no shell would bring it back")
+    terminal.wait_for(b"cannot suspend")
     os.write(terminal.master, b"q")
     assert terminal.wait_for_exit() == 0
 

@@ -6,6 +6,8 @@ import inspect
 import pkgutil
 import textwrap
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from types import ModuleType
 
 import zdd_tui.dashboard
@@ -25,7 +27,7 @@ def test_one_module_uses_private_names_of_textual() -> None:
 
 
 def private_uses(module: ModuleType) -> Iterator[str]:
-    tree = ast.parse(inspect.getsource(module))
+    tree = ast.parse(Path(str(module.__file__)).read_text())
     own = set(names_of_own(tree))
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom | ast.Import):
@@ -57,10 +59,14 @@ def uses_of_inherited(node: ast.ClassDef, cls: object) -> Iterator[str]:
 def private_names_of_bases(cls: type) -> Iterator[str]:
     for base in cls.__mro__:
         if base.__module__.startswith(("textual", "rich")):
-            yield from filter(is_private, vars(base))
-            for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(base)))):
-                if isinstance(node, ast.Attribute) and is_self(node.value) and is_private(node.attr):
-                    yield node.attr
+            yield from private_names_of_class(base)
+
+
+@cache
+def private_names_of_class(cls: type) -> frozenset[str]:
+    nodes = ast.walk(ast.parse(textwrap.dedent(inspect.getsource(cls))))
+    attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute) and is_self(node.value)}
+    return frozenset(filter(is_private, attributes | set(vars(cls))))
 
 
 def names_of_own(tree: ast.Module) -> Iterator[str]:

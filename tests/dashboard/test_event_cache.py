@@ -6,7 +6,7 @@ from datetime import date
 from pydantic import SecretStr
 
 from tests.support.states import record, release
-from zdd_tui.dashboard.live_source import MAX_EVENTS, NEWEST_EVENTS, EventCache, FlagCache
+from zdd_tui.dashboard.live_views import MAX_EVENTS, NEWEST_EVENTS, EventCache, FlagCache
 from zdd_tui.model.plan.base import Flags, Plan
 from zdd_tui.model.plan.strategies import RollingPlan
 from zdd_tui.model.release.records import Actor, Event, ReleaseRecord

@@ -285,7 +285,7 @@ async def test_everything_away_is_told_and_nothing_ends() -> None:
         assert "hunter2" not in repr(board)
         with pytest.raises(DatabaseError, match=r"127\.0\.0\.1"):
             await asyncio.wrap_future(feeds.send_command(CommandRequest(CommandKind.PAUSE)))
-    assert not [thread for thread in threading.enumerate() if thread.name == "zdd-feeds"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "zdd-live-source"]
 
 
 def test_nothing_runs_before_start_and_stop_is_harmless() -> None:

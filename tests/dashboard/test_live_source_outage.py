@@ -112,7 +112,7 @@ async def test_each_backend_in_turn_dies_and_returns(tmp_path: Path) -> None:
                 print(f"{name}: told after {message:.1f} s, back after {back:.1f} s")
         await asyncio.to_thread(recorder.close, 30)
         assert recorder.error == ""
-        assert load_recording(file).board_at(1e9).release.value == feeds.state().release.value
+        assert load_recording(file).state_at(1e9).release.value == feeds.state().release.value
         written = gzip.decompress(file.read_bytes()).decode()
         assert "connection" in written, "the outages are in it"
         for secret in secrets_of(feeds):

@@ -1,4 +1,4 @@
-"""One module alone uses what Textual and Rich keep private: a new Textual release needs a review of that module only."""
+"""One module alone uses what Textual and Rich keep private: a new Textual release needs a review of that one only."""
 
 import ast
 import importlib

@@ -128,11 +128,11 @@ def test_what_was_recorded_is_what_is_played(tmp_path: Path, name: str) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
     recording = load_recording(file)
     assert recording.header.plan == "users-full-name"
-    played = [recording.board_at(at) for at in recording.times]
+    played = [recording.state_at(at) for at in recording.times]
     assert played == shown
-    assert [recording.board_at(at) for at in reversed(recording.times)] == shown[::-1]
-    assert recording.board_at(-5) == shown[0]
-    assert recording.board_at(1e9) == shown[-1]
+    assert [recording.state_at(at) for at in reversed(recording.times)] == shown[::-1]
+    assert recording.state_at(-5) == shown[0]
+    assert recording.state_at(1e9) == shown[-1]
     assert len(recording.marks) >= 2  # from planned to backfill to done
 
 
@@ -141,7 +141,7 @@ def test_the_recording_of_a_whole_release_still_plays() -> None:
     recording = load_recording(Path(__file__).parents[2] / "docs" / "release.jsonl.gz")
     states = []
     for at in recording.marks:
-        record = recording.board_at(at).release.value
+        record = recording.state_at(at).release.value
         assert record is not None
         states.append((record.release.state.value, record.release.phase))
     assert states[0][0] == "running"
@@ -175,7 +175,7 @@ def test_a_recording_that_a_crash_has_cut_plays_to_there(tmp_path: Path, packed:
     file = recorded(tmp_path / name, *[BOARDS[each] for each in ("planned", "backfill", "done")])
     file.write_bytes(file.read_bytes()[:-40])
     recording = load_recording(file)
-    assert recording.board_at(1e9) in (BOARDS["backfill"], BOARDS["done"])
+    assert recording.state_at(1e9) in (BOARDS["backfill"], BOARDS["done"])
     assert len(recording.times) >= 2
 
 
@@ -203,7 +203,7 @@ def test_a_value_that_no_board_can_hold_is_told_by_its_line(tmp_path: Path) -> N
     header, first = file.read_text().splitlines()
     file.write_text("\n".join([header, first, '{"t": 1, "d": {"~": {"examining": {"=": "perhaps"}}}}']))
     with pytest.raises(ZddError, match=r"line 3 cannot be shown: examining"):
-        load_recording(file).board_at(2)
+        load_recording(file).state_at(2)
 
 
 @pytest.mark.parametrize(

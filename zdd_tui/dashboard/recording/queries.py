@@ -17,8 +17,8 @@ LIVE_HINT = "`zdd open PLAN` shows live data"
 
 
 def not_recorded_text(what: str) -> str:
-    """``logs: not recorded``."""
-    return f"{what}: not recorded"
+    """``the recording has no logs``."""
+    return f"the recording has no {what}"
 
 
 def answer_query(query: Query[Any], state: DashboardState, recording: Recording) -> Any:

@@ -1,4 +1,4 @@
-"""A keymap file: what is taken, what is told, and that no wrong file takes the dashboard away."""
+"""A keymap file: valid entries are used, invalid ones are reported, and the dashboard always starts."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from zdd_tui.dashboard.screens.bindings import can_be_active_together, key_probl
 from zdd_tui.model.actions import ACTIONS
 
 KNOWN = known_bindings(ZddApp)
-BY_ID = {each.id: each for each in KNOWN}
+BY_ID = {binding.id: binding for binding in KNOWN}
 EXAMPLE = Path(__file__).parents[2] / "config" / "keymap.example.yaml"
 
 
-def chosen(document: object) -> ResolvedKeymap:
+def resolve(document: object) -> ResolvedKeymap:
     return resolve_keymap(
         document,
         KNOWN,
@@ -30,72 +30,72 @@ def chosen(document: object) -> ResolvedKeymap:
 
 
 def test_every_action_pane_and_dialog_is_known() -> None:
-    assert {each.binding_id for each in ACTIONS} <= BY_ID.keys()
+    assert {action.binding_id for action in ACTIONS} <= BY_ID.keys()
     assert {"pane.up", "table.sort", "table.filter", "confirm.yes", "palette.down", "app.leave"} <= BY_ID.keys()
-    assert all(each.help for each in KNOWN)
+    assert all(binding.help for binding in KNOWN)
     assert BY_ID["zdd.rollback"].scope == "everywhere"
     assert BY_ID["zdd.advance"].scope == "main screen"
 
 
-def test_no_default_key_is_another_program_s_or_sent_as_another_key() -> None:
-    taken = {f"ctrl+{letter}" for letter in "abshjmi"}
-    assert not [each.id for each in KNOWN if taken & set(each.keys)]
-    assert not [key for each in KNOWN for key in each.keys if key_problem(key)]
+def test_no_default_key_is_reserved_or_sent_as_another_key() -> None:
+    reserved = {f"ctrl+{letter}" for letter in "abshjmi"}
+    assert not [binding.id for binding in KNOWN if reserved & set(binding.keys)]
+    assert not [key for binding in KNOWN for key in binding.keys if key_problem(key)]
 
 
-def test_no_two_defaults_hide_each_other_on_the_main_screen_or_everywhere() -> None:
-    meant = {("zdd.help", "help.close"), ("zdd.copy", "confirm.yes")}  # a dialog's own key comes first in it
-    main = frozenset(each.binding_id for each in ACTIONS)
+def test_no_defaults_conflict_on_the_main_screen() -> None:
+    intended = {("zdd.help", "help.close"), ("zdd.copy", "confirm.yes")}  # a dialog's own key comes first in it
+    main = frozenset(action.binding_id for action in ACTIONS)
     found = {(first.id, second.id) for _, first, second in find_conflicts(KNOWN, main, can_be_active_together)}
     elsewhere = {pair for pair in found if "main screen" not in (BY_ID[pair[0]].scope, BY_ID[pair[1]].scope)}
-    assert elsewhere <= meant
+    assert elsewhere <= intended
     assert found <= elsewhere
 
 
-def test_keys_are_taken_by_the_action_s_or_the_binding_s_name() -> None:
-    taken = chosen({"advance": "f2", "zdd.rollback": ["R", "f12"], "table.sort": "o", "palette": ";"})
-    assert not taken.problems
-    assert taken.keys["zdd.advance"] == ("f2",)
-    assert taken.keys["zdd.rollback"] == ("R", "f12")
-    assert taken.keys["table.sort"] == ("o",)
-    assert taken.keys["zdd.palette"] == ("semicolon",)
-    assert taken.keys["zdd.pause"] == ("p",)
-    choice = build_dashboard_keys(taken)
-    assert choice.key_names["advance"] == "f2"
-    assert choice.key_names["palette"] == ";"
-    assert choice.key_names["pause"] == "p"
-    assert choice.keymap.keys() == BY_ID.keys()
+def test_entries_by_action_or_by_binding() -> None:
+    resolved = resolve({"advance": "f2", "zdd.rollback": ["R", "f12"], "table.sort": "o", "palette": ";"})
+    assert not resolved.problems
+    assert resolved.keys["zdd.advance"] == ("f2",)
+    assert resolved.keys["zdd.rollback"] == ("R", "f12")
+    assert resolved.keys["table.sort"] == ("o",)
+    assert resolved.keys["zdd.palette"] == ("semicolon",)
+    assert resolved.keys["zdd.pause"] == ("p",)
+    built = build_dashboard_keys(resolved)
+    assert built.key_names["advance"] == "f2"
+    assert built.key_names["palette"] == ";"
+    assert built.key_names["pause"] == "p"
+    assert built.keymap.keys() == BY_ID.keys()
 
 
-def test_keys_of_panes_are_taken_by_either_name_and_hold_on_the_screen_and_in_the_pane() -> None:
-    taken = chosen({"sort": "o", "pane.maximise": "f", "to-guard": "g", "next-pane": "tab", "to-flags": []})
-    assert not taken.problems
-    assert (taken.keys["table.sort"], taken.keys["pane.maximise"]) == (("o",), ("f",))
-    names = build_dashboard_keys(taken).key_names
+def test_keys_of_panes_by_action_or_by_binding() -> None:
+    resolved = resolve({"sort": "o", "pane.maximise": "f", "to-guard": "g", "next-pane": "tab", "to-flags": []})
+    assert not resolved.problems
+    assert (resolved.keys["table.sort"], resolved.keys["pane.maximise"]) == (("o",), ("f",))
+    names = build_dashboard_keys(resolved).key_names
     assert (names["sort"], names["maximise"], names["to-guard"], names["to-flags"]) == ("o", "f", "g", "-")
     assert names["previous-pane"] == "S-Tab"
 
 
 @pytest.mark.parametrize(
-    ("document", "told"),
+    ("document", "text"),
     [
-        ({"advanze": "x"}, "keys.yaml:1: advanze: there is no such action or binding; did you mean advance?"),
+        ({"advanze": "x"}, "keys.yaml:1: advanze: unknown action or binding; did you mean advance?"),
         ({"xyzzy": "x"}, "`zdd keys` lists them all"),
         ({"advance": "pgup"}, "'pgup' is no key; did you mean pageup?"),
         ({"advance": "hyper+x"}, "a key with modifiers is written as ctrl+x or shift+f3"),
         ({"advance": "ctrl+i"}, "a terminal sends ctrl+i as tab"),
-        ({"advance": True}, "True is no key; quote it"),
-        ({"advance": {"key": "x"}}, "is no key"),
-        ({"rollback": []}, "it needs a key: it is the way out"),
-        ({"zdd.advance": "x", "advance": "f3"}, "advance is there twice; the first holds"),
-        (["advance"], "a keymap is a list of `id: key`"),
+        ({"advance": True}, "True is not a key; quote it"),
+        ({"advance": {"key": "x"}}, "is not a key"),
+        ({"rollback": []}, "it must have a key"),
+        ({"zdd.advance": "x", "advance": "f3"}, "duplicate entry for advance; the first one is used"),
+        (["advance"], "not a keymap: write one `id: key` a line"),
     ],
 )
-def test_what_is_wrong_is_told_and_the_default_holds(document: object, told: str) -> None:
-    taken = chosen(document)
-    assert [problem for problem in taken.problems if told in problem]
-    assert taken.keys["zdd.rollback"] == ("R", "ctrl+r")
-    assert taken.keys["zdd.advance"] in (("a",), ("x",))
+def test_an_invalid_entry_is_reported_and_the_default_is_used(document: object, text: str) -> None:
+    resolved = resolve(document)
+    assert [problem for problem in resolved.problems if text in problem]
+    assert resolved.keys["zdd.rollback"] == ("R", "ctrl+r")
+    assert resolved.keys["zdd.advance"] in (("a",), ("x",))
 
 
 @pytest.mark.parametrize(
@@ -114,29 +114,29 @@ def test_what_is_wrong_is_told_and_the_default_holds(document: object, told: str
         ({"next-pane": "escape"}, "zdd.next-pane"),  # a pane on the main screen would hide it
     ],
 )
-def test_a_clash_is_told_and_gives_the_default_back(document: dict[str, str], loser: str) -> None:
-    taken = chosen(document)
-    assert len(taken.problems) == 1
-    assert f"{loser.removeprefix('zdd.')} keeps" in taken.problems[0]
-    assert taken.keys[loser] == BY_ID[loser].keys
-    assert "keymap:" in build_dashboard_keys(taken).warnings[0]
+def test_a_conflict_is_reported_and_restores_the_default(document: dict[str, str], loser: str) -> None:
+    resolved = resolve(document)
+    assert len(resolved.problems) == 1
+    assert f"{loser.removeprefix('zdd.')} keeps" in resolved.problems[0]
+    assert resolved.keys[loser] == BY_ID[loser].keys
+    assert "keymap:" in build_dashboard_keys(resolved).warnings[0]
 
 
-def test_what_cannot_be_had_together_may_share_a_key() -> None:
-    assert not chosen({"doctor.again": "a", "pause": "x", "resume": "x", "help.close": "d"}).problems
+def test_bindings_that_are_never_active_together_may_share_a_key() -> None:
+    assert not resolve({"doctor.again": "a", "pause": "x", "resume": "x", "help.close": "d"}).problems
 
 
-def test_an_exchange_is_no_clash() -> None:
-    taken = chosen({"details": "d", "doctor": "e"})
-    assert not taken.problems
-    assert taken.changed == {"zdd.details", "zdd.doctor"}
+def test_swapped_keys_do_not_conflict() -> None:
+    resolved = resolve({"details": "d", "doctor": "e"})
+    assert not resolved.problems
+    assert resolved.changed == {"zdd.details", "zdd.doctor"}
 
 
-def test_keys_can_be_taken_away() -> None:
-    taken = chosen({"quit": []})
-    assert taken.keys["zdd.quit"] == ()
-    assert build_dashboard_keys(taken).keymap["zdd.quit"] == UNBOUND_KEY
-    assert build_dashboard_keys(taken).key_names["quit"] == "-"
+def test_keys_can_be_removed() -> None:
+    resolved = resolve({"quit": []})
+    assert resolved.keys["zdd.quit"] == ()
+    assert build_dashboard_keys(resolved).keymap["zdd.quit"] == UNBOUND_KEY
+    assert build_dashboard_keys(resolved).key_names["quit"] == "-"
 
 
 @given(
@@ -148,21 +148,21 @@ def test_keys_can_be_taken_away() -> None:
         max_size=5,
     )
 )
-def test_whatever_stands_in_a_file_no_key_is_lost_and_nothing_clashes(document: dict[str, object]) -> None:
-    taken = chosen(document)
-    assert taken.keys.keys() == BY_ID.keys()
-    assert taken.keys["zdd.rollback"]
-    assert chosen({name: list(taken.keys[name]) for name in taken.changed}).problems == ()
+def test_any_file_keeps_all_keys_and_has_no_conflicts(document: dict[str, object]) -> None:
+    resolved = resolve(document)
+    assert resolved.keys.keys() == BY_ID.keys()
+    assert resolved.keys["zdd.rollback"]
+    assert resolve({name: list(resolved.keys[name]) for name in resolved.changed}).problems == ()
 
 
-def test_the_example_can_be_taken(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_is_valid(capsys: pytest.CaptureFixture[str]) -> None:
     import sys
 
     assert show_keys(str(EXAMPLE), None, sys.stdout) == 0
     assert "6 bindings changed, no clash" in capsys.readouterr().out
 
 
-def test_a_file_is_found_where_xdg_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_path_follows_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     assert default_keymap_path() == tmp_path / ".config" / "zdd" / "keymap.yaml"
@@ -176,7 +176,7 @@ def test_a_file_is_found_where_xdg_says(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "text"),
     [
         (b"advance: [", "not valid YAML"),
         (b"\xff\xfe\x00", "is not UTF-8 text"),
@@ -184,23 +184,23 @@ def test_a_file_is_found_where_xdg_says(tmp_path: Path, monkeypatch: pytest.Monk
         (None, "there is no file"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_one_error_and_keeps_the_defaults(
-    tmp_path: Path, content: bytes | None, told: str
+def test_an_unreadable_file_is_an_error_and_keeps_the_defaults(
+    tmp_path: Path, content: bytes | None, text: str
 ) -> None:
     import sys
 
     file = tmp_path / "keys.yaml"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(KeymapError, match=told):
+    with pytest.raises(KeymapError, match=text):
         show_keys(str(file), None, sys.stdout)
-    choice = load_dashboard_keys(str(file))
-    assert told in choice.warnings[0]
-    assert choice.keymap == {}
+    built = load_dashboard_keys(str(file))
+    assert text in built.warnings[0]
+    assert built.keymap == {}
 
 
-def test_the_list_names_every_binding_and_where_its_keys_come_from() -> None:
-    lines = format_bindings(KNOWN, chosen({"advance": "f2"}), "keys.yaml")
+def test_the_list_names_every_binding_and_the_source_of_its_keys() -> None:
+    lines = format_bindings(KNOWN, resolve({"advance": "f2"}), "keys.yaml")
     assert len(lines) == len(KNOWN) + 1
     advance = next(line.split() for line in lines if line.startswith("advance "))
     assert advance[:5] == ["advance", "f2", "main", "screen", "keys.yaml"]

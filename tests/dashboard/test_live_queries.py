@@ -1,4 +1,4 @@
-"""Details on demand from the real servers: the whole audit, plan and file, the backfill with its SQL, logs."""
+"""Queries of detail screens on real servers: audit log, plan and file, backfill with its SQL, logs."""
 
 import asyncio
 import time
@@ -38,24 +38,24 @@ async def fetch_detail(feeds: LiveSource, query: Query[Any]) -> Any:
         return await asyncio.wrap_future(feeds.fetch(query))
 
 
-async def test_the_whole_audit_is_read_and_what_is_left_out_is_counted(pg_dsn: str) -> None:
+async def test_the_audit_log_with_a_limit(pg_dsn: str) -> None:
     async with open_store(pg_dsn) as (store, release_id), run_feeds(plan(pg_dsn)) as feeds:
         await wait_for_board(feeds, lambda b: b.release.value is not None)
         await store.send_command(release_id, CommandRequest(CommandKind.PAUSE, reason="lunch"), actor=ANA)
         async with await agent_for(pg_dsn, release_id) as agent:
             await agent.append_events([NewEvent("step", f"number {number}") for number in range(60)])
         audit_log = await fetch_detail(feeds, AuditLogQuery())
-        assert [event.what for event in audit_log.events][-2:] == ["number 58", "number 59"]
+        assert [event.message for event in audit_log.events][-2:] == ["number 58", "number 59"]
         assert audit_log.events[0].kind == "release"
-        assert (audit_log.earlier, [command.reason for command in audit_log.commands]) == (0, ["lunch"])
+        assert (audit_log.earlier_count, [command.request.reason for command in audit_log.commands]) == (0, ["lunch"])
         few = await fetch_detail(feeds, AuditLogQuery(10))
-        assert ([event.what for event in few.events], few.earlier) == (
+        assert ([event.message for event in few.events], few.earlier_count) == (
             [f"number {number}" for number in range(50, 60)],
             len(audit_log.events) - 10,
         )
 
 
-async def test_the_stored_plan_stands_beside_the_file(pg_dsn: str, tmp_path: Path) -> None:
+async def test_the_stored_plan_and_the_file(pg_dsn: str, tmp_path: Path) -> None:
     file = tmp_path / "plan.yaml"
     file.write_text(f"database: {{dsn: {pg_dsn}}}\n")
     async with open_store(pg_dsn):
@@ -76,7 +76,7 @@ async def test_the_stored_plan_stands_beside_the_file(pg_dsn: str, tmp_path: Pat
             assert await asyncio.to_thread(feeds.stop, 5.0)
 
 
-async def test_the_backfill_is_told_with_its_sql_and_how_it_would_run(pg_dsn: str) -> None:
+async def test_the_backfill_with_its_sql_and_explain(pg_dsn: str) -> None:
     connection = await asyncpg.connect(pg_dsn)
     try:
         await connection.execute(TABLE)
@@ -95,18 +95,18 @@ async def test_the_backfill_is_told_with_its_sql_and_how_it_would_run(pg_dsn: st
             False,
         )
         assert [(row.key, row.reason) for row in found.failed] == [(["7"], "not null violation")]
-        assert [(each.key, each.columns) for each in found.mismatches] == [(("9",), ("full_name",))]
+        assert [(row.key, row.columns) for row in found.mismatches] == [(("9",), ("full_name",))]
         assert found.limits == {"batch_rows_max": 2000}
         assert found.statement.startswith('UPDATE "public"."users" SET')
         assert found.explain_error == ""
-        assert any("users_pkey" in line for line in found.explained)
+        assert any("users_pkey" in line for line in found.query_plan)
         unmoved = await connection.fetchval("SELECT count(*) FROM public.users WHERE full_name IS NOT NULL")
         assert unmoved == 0, "EXPLAIN runs nothing"
     finally:
         await connection.close()
 
 
-async def test_what_is_away_is_told_and_a_tail_ends_with_the_feeds() -> None:
+async def test_unavailable_systems_are_reported_and_a_tail_ends_with_the_source() -> None:
     made = plan("postgresql://u:hunter2@127.0.0.1:1/x")
     async with run_feeds(made) as feeds:
         await wait_for_board(feeds, lambda b: bool(b.release.error and b.workload.error))
@@ -116,14 +116,14 @@ async def test_what_is_away_is_told_and_a_tail_ends_with_the_feeds() -> None:
             await fetch_detail(feeds, ObjectQuery("Pod", "x"))
         tail = feeds.follow_log(LogQuery("x"))
         async with asyncio.timeout(20):
-            while tail.snapshot().state == "connecting":  # noqa: ASYNC110 - a tail is looked at, it calls nobody
+            while tail.snapshot().state == "connecting":  # noqa: ASYNC110 - a tail is polled, it has no callback
                 await asyncio.sleep(0.02)
         assert "nonexistent/kubeconfig" in tail.snapshot().error
     tail.close()
     assert "hunter2" not in repr(tail.snapshot())
 
 
-def test_nothing_is_asked_before_the_start() -> None:
+def test_no_query_runs_before_the_start() -> None:
     feeds = LiveSource(plan_for("postgresql://u:p@127.0.0.1:1/x"), actor=ANA)
     with pytest.raises(DatabaseError, match="not connected yet"):
         feeds.fetch(AuditLogQuery()).result(1)

@@ -1,4 +1,4 @@
-"""The feeds on real servers: what they see, what they keep when a server is lost, and how they end."""
+"""The live source on real servers: what it reads, what it keeps when a server is lost, and how it ends."""
 
 import asyncio
 import subprocess
@@ -66,7 +66,7 @@ async def run_feeds(made: Plan) -> AsyncIterator[LiveSource]:
 async def wait_for_board(
     feeds: LiveSource, wanted: Callable[[DashboardState], bool], seconds: float = 20
 ) -> DashboardState:
-    """The first board that is as wanted."""
+    """The first state that satisfies a condition."""
     loop, news = asyncio.get_running_loop(), asyncio.Event()
     feeds.subscribe(lambda: loop.call_soon_threadsafe(news.set))
     async with asyncio.timeout(seconds):
@@ -79,7 +79,7 @@ async def wait_for_board(
 
 
 class TcpRelay:
-    """A TCP relay to a server, which a test can cut and mend."""
+    """A TCP relay to a server, which a test can cut and restore."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -210,7 +210,7 @@ async def test_a_lost_database_keeps_its_last_value_and_comes_back(pg_dsn: str) 
         assert (back.release.observed_at or 0) > (lost.release.observed_at or 0)
 
 
-async def test_a_newer_release_of_the_name_takes_the_place_of_one_that_has_ended(pg_dsn: str) -> None:
+async def test_a_newer_release_replaces_one_that_has_ended(pg_dsn: str) -> None:
     async with open_store(pg_dsn) as (store, first), run_feeds(plan(pg_dsn)) as feeds:
         await wait_for_board(feeds, lambda b: b.release.value is not None and b.release.value.id == first)
         async with await agent_for(pg_dsn, first) as agent:
@@ -230,7 +230,7 @@ async def test_a_newer_release_of_the_name_takes_the_place_of_one_that_has_ended
                     break
 
 
-async def test_a_release_that_is_not_there_yet_is_waited_for(pg_dsn: str) -> None:
+async def test_it_waits_for_a_release_that_does_not_exist_yet(pg_dsn: str) -> None:
     async with run_feeds(plan(pg_dsn)) as feeds:
         board = await wait_for_board(feeds, lambda b: bool(b.release.error))
         assert "has no release users-full-name" in board.release.error
@@ -261,7 +261,7 @@ async def test_flags_are_followed_and_survive_the_loss_of_redis(redis_url: str) 
         assert "'perhaps'" in read.problem
 
 
-async def test_pods_of_a_cluster_reach_the_board(tmp_path: Path) -> None:
+async def test_pods_of_a_cluster_reach_the_state(tmp_path: Path) -> None:
     async with local_cluster(tmp_path) as cluster:
         made = plan("postgresql://u:hunter2@127.0.0.1:1/x", kubeconfig=str(cluster.kubeconfig))
         async with run_feeds(made) as feeds:
@@ -274,7 +274,7 @@ async def test_pods_of_a_cluster_reach_the_board(tmp_path: Path) -> None:
             assert not board.workload.error
 
 
-async def test_everything_away_is_told_and_nothing_ends() -> None:
+async def test_unavailable_systems_are_reported_and_no_source_ends() -> None:
     made = plan("postgresql://u:hunter2@127.0.0.1:1/x", "redis://:hunter2@127.0.0.1:1/0")
     async with run_feeds(made) as feeds:
         board = await wait_for_board(feeds, lambda b: bool(b.release.error and b.workload.error and b.flags.error))
@@ -285,7 +285,7 @@ async def test_everything_away_is_told_and_nothing_ends() -> None:
         assert "hunter2" not in repr(board)
         with pytest.raises(DatabaseError, match=r"127\.0\.0\.1"):
             await asyncio.wrap_future(feeds.send_command(CommandRequest(CommandKind.PAUSE)))
-    assert not [thread for thread in threading.enumerate() if thread.name == "zdd-feeds"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "zdd-live-source"]
 
 
 def test_nothing_runs_before_start_and_stop_is_harmless() -> None:
@@ -301,8 +301,8 @@ def test_a_stop_before_the_first_paint_is_prompt() -> None:
     assert feeds.stop(5)
 
 
-def test_the_screens_import_no_driver() -> None:
-    """What is heavy is loaded by the feeds' thread, after the first paint (design, section 10)."""
+def test_the_dashboard_imports_no_driver_before_the_first_paint() -> None:
+    """Slow imports happen in the source's thread, after the first paint."""
     heavy = ("asyncpg", "redis", "aiohttp", "kubernetes_asyncio", "sqlglot", "zdd_tui.backends", "zdd_tui.engine")
     modules = "zdd_tui.dashboard.app, zdd_tui.dashboard.live_source"
     code = f"import sys, {modules}; print([name for name in {heavy!r} if name in sys.modules])"

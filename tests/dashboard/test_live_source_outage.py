@@ -1,4 +1,4 @@
-"""Servers that die under a running dashboard: it says so, keeps what it knew, and recovers by itself."""
+"""Servers that die under a running dashboard: it reports the loss, keeps old values, and recovers automatically."""
 
 import asyncio
 import gzip
@@ -33,7 +33,7 @@ from zdd_tui.testbed.servers import postgres_server, redis_server
 
 @dataclass
 class Outage:
-    """How to take a backend away, how to bring it back, what the screen says meanwhile, and what it shows still."""
+    """How to stop and start a backend, the error on the screen meanwhile, and a text that stays."""
 
     stop_backend: Callable[[], Awaitable[None]]
     start_backend: Callable[[], Awaitable[None]]
@@ -44,7 +44,7 @@ class Outage:
 
 @asynccontextmanager
 async def outages(folder: Path) -> AsyncIterator[tuple[LiveSource, dict[str, Outage]]]:
-    """Real servers and the feeds on them."""
+    """Real servers, and a live source on them."""
     async with (
         postgres_server(folder / "pg") as postgres,
         redis_server(folder / "redis") as redis,
@@ -77,7 +77,7 @@ async def outages(folder: Path) -> AsyncIterator[tuple[LiveSource, dict[str, Out
 
 
 class ScreenWatcher:
-    """An operator with a stopwatch."""
+    """Waits for texts on the screen."""
 
     def __init__(self, app: ZddApp) -> None:
         self._app = app
@@ -103,16 +103,18 @@ async def test_each_backend_in_turn_dies_and_returns(tmp_path: Path) -> None:
             for name, outage in backends.items():
                 await outage.stop_backend()
                 message = await watcher.wait_until(lambda text, outage=outage: outage.error_text in text)  # type: ignore[misc]
-                assert is_dimmed(app.screen.query_one(outage.pane), outage.kept_text), f"{name}: what is old looks new"
+                assert is_dimmed(app.screen.query_one(outage.pane), outage.kept_text), f"{name}: old values look new"
                 await outage.start_backend()
                 back = await watcher.wait_until(
                     lambda text, outage=outage: outage.error_text not in text and is_healthy(text)
                 )  # type: ignore[misc]
-                assert not is_dimmed(app.screen.query_one(outage.pane), outage.kept_text), f"{name}: it looks old still"
-                print(f"{name}: told after {message:.1f} s, back after {back:.1f} s")
+                assert not is_dimmed(app.screen.query_one(outage.pane), outage.kept_text), (
+                    f"{name}: new values look old"
+                )
+                print(f"{name}: shown after {message:.1f} s, back after {back:.1f} s")
         await asyncio.to_thread(recorder.close, 30)
         assert recorder.error == ""
-        assert load_recording(file).board_at(1e9).release.value == feeds.state().release.value
+        assert load_recording(file).state_at(1e9).release.value == feeds.state().release.value
         written = gzip.decompress(file.read_bytes()).decode()
         assert "connection" in written, "the outages are in it"
         for secret in secrets_of(feeds):
@@ -120,7 +122,7 @@ async def test_each_backend_in_turn_dies_and_returns(tmp_path: Path) -> None:
 
 
 def secrets_of(feeds: LiveSource) -> list[str]:
-    """Passwords of the servers, as they stand in the plan."""
+    """Passwords in the plan."""
     plan = feeds._plan
     assert isinstance(plan, Plan)
     urls = [plan.database.dsn.get_secret_value(), plan.flags.url.get_secret_value()]
@@ -129,8 +131,8 @@ def secrets_of(feeds: LiveSource) -> list[str]:
     return found
 
 
-def test_whoever_was_away_for_long_is_tried_again_within_five_seconds() -> None:
-    """Pauses grow, but a dashboard must not sleep through a recovery."""
+def test_a_lost_source_is_retried_within_five_seconds() -> None:
+    """Pauses grow, but a recovery must not stay unnoticed."""
     assert max(backoff_seconds(attempt) for attempt in range(200)) <= 4.0
     assert max(RECONNECT_SECONDS) <= 4.0
     assert max(RETRY_PAUSES) <= 4.0
@@ -141,7 +143,7 @@ def is_healthy(text: str) -> bool:
 
 
 def is_dimmed(pane: Pane, wanted: str) -> bool:
-    """Whether a text of a pane is greyed; it must be there."""
+    """Whether a text of a pane is dimmed; it must exist."""
     for y in range(pane.content_size.height):
         for segment in pane.render_line(y):
             if wanted in segment.text:

@@ -1,4 +1,4 @@
-"""The second Deployment of a canary on the board: it comes, and its absence is no error."""
+"""The second Deployment of a canary: it appears, and its absence is no error."""
 
 import asyncio
 from pathlib import Path
@@ -24,7 +24,7 @@ def canary_plan(kubeconfig: Path, **more: object) -> CanaryPlan:
     )
 
 
-async def test_the_second_deployment_comes(tmp_path: Path) -> None:
+async def test_the_second_deployment_appears(tmp_path: Path) -> None:
     async with local_cluster(tmp_path) as cluster:
         plan = canary_plan(cluster.kubeconfig)
         cluster.api.create(kinds.DEPLOYMENT, "default", DEPLOYMENT)
@@ -47,7 +47,7 @@ async def test_the_second_deployment_comes(tmp_path: Path) -> None:
             assert await asyncio.to_thread(feeds.stop, 5.0)
 
 
-async def test_by_gateway_the_second_deployments_pods_serve_in_a_service_of_their_own(tmp_path: Path) -> None:
+async def test_with_a_gateway_the_second_deployment_has_a_service_of_its_own(tmp_path: Path) -> None:
     async with local_cluster(tmp_path) as cluster:
         plan = canary_plan(cluster.kubeconfig, canary={"by": "gateway", "route": "users-api"})
         for name in ("users-api", "users-api-canary"):

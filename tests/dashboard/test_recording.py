@@ -1,4 +1,4 @@
-"""Recordings: every board comes back as it was, only changes are written, and damage is told with its line."""
+"""Recordings: every state is restored, only changes are written, and damage is reported with its line."""
 
 import gzip
 import json
@@ -29,8 +29,8 @@ from zdd_tui.model.release.state import CommandKind
 from zdd_tui.model.shadow import ShadowQuery
 from zdd_tui.model.workload.pod import PodState
 
-BOARDS = dashboard_situations() | guard_situations()
-BOARDS["doctor"] = replace(BOARDS["open"], doctor_report=Observed(report(), MONOTONIC))
+STATES = dashboard_situations() | guard_situations()
+STATES["doctor"] = replace(STATES["open"], doctor_report=Observed(report(), MONOTONIC))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
@@ -39,12 +39,12 @@ JSON = st.recursive(
 
 
 def as_text(value: Any) -> str:
-    """Tells 1 from 1.0 and from True, which Python calls equal."""
+    """Distinguishes 1 from 1.0 and from True, which are equal in Python."""
     return json.dumps(value, sort_keys=True)
 
 
 @given(JSON, JSON)
-def test_a_change_makes_the_new_value_of_the_old(old: Any, new: Any) -> None:
+def test_a_change_restores_the_new_value(old: Any, new: Any) -> None:
     change = json.loads(json.dumps(compute_delta(old, new)))
     before = as_text(old)
     assert as_text(apply_delta(old, change)) == as_text(new)
@@ -53,40 +53,40 @@ def test_a_change_makes_the_new_value_of_the_old(old: Any, new: Any) -> None:
 
 
 @given(st.lists(st.integers(), min_size=3), st.lists(st.integers(), min_size=1))
-def test_what_a_list_gains_in_front_is_all_that_is_written(old: list[int], items: list[int]) -> None:
+def test_only_items_added_in_front_are_written(old: list[int], items: list[int]) -> None:
     change = compute_delta(old, [*items, *old])
     assert len(change["@"][2]) == len(items)
 
 
 @pytest.mark.parametrize("change", [{"~": {"9": {"=": 1}}}, {"~": {"x": {"=": 1}}}, {"@": [1]}, {"?": 1}], ids=str)
 def test_a_change_that_does_not_fit_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(ValueError, match="does not fit the value before it"):
         apply_delta([1, 2], change)
 
 
-@pytest.mark.parametrize("name", BOARDS)
-def test_every_board_comes_back_as_it_was(name: str) -> None:
-    parts = json.loads(json.dumps(Encoder().encode(BOARDS[name])))
-    assert Decoder().decode(parts) == BOARDS[name]
+@pytest.mark.parametrize("name", STATES)
+def test_every_state_is_restored(name: str) -> None:
+    parts = json.loads(json.dumps(Encoder().encode(STATES[name])))
+    assert Decoder().decode(parts) == STATES[name]
 
 
-@given(st.lists(st.sampled_from(sorted(BOARDS)), min_size=1, max_size=8))
-def test_boards_one_after_the_other_come_back_by_their_changes(names: list[str]) -> None:
+@given(st.lists(st.sampled_from(sorted(STATES)), min_size=1, max_size=8))
+def test_a_series_of_states_is_restored_from_changes(names: list[str]) -> None:
     encoder, decoder = Encoder(), Decoder()
     before: dict[str, Any] = {}
     shown: dict[str, Any] = {}
     for name in names:
-        parts = encoder.encode(BOARDS[name])
+        parts = encoder.encode(STATES[name])
         shown = apply_delta(shown, json.loads(json.dumps(compute_delta(before, parts))))
         before = parts
-        assert decoder.decode(shown) == BOARDS[name]
+        assert decoder.decode(shown) == STATES[name]
 
 
-def test_what_has_not_changed_stays_the_same_object() -> None:
+def test_unchanged_fields_stay_the_same_objects() -> None:
     encoder, decoder = Encoder(), Decoder()
-    first = encoder.encode(BOARDS["open"])
+    first = encoder.encode(STATES["open"])
     one = decoder.decode(first)
-    second = apply_delta(first, compute_delta(first, encoder.encode(replace(BOARDS["open"], is_doctor_running=True))))
+    second = apply_delta(first, compute_delta(first, encoder.encode(replace(STATES["open"], is_doctor_running=True))))
     other = decoder.decode(second)
     assert other.is_doctor_running
     assert other.release is one.release
@@ -94,54 +94,54 @@ def test_what_has_not_changed_stays_the_same_object() -> None:
 
 
 class FakeSource:
-    """A board that a test sets, and the moment at which the recorder has seen it."""
+    """A state that a test sets; it waits until the recorder has read it."""
 
-    def __init__(self, board: DashboardState) -> None:
-        self.current = board
+    def __init__(self, state: DashboardState) -> None:
+        self.current = state
         self._was_read = threading.Event()
 
     def state(self) -> DashboardState:
         self._was_read.set()
         return self.current
 
-    def set_board(self, board: DashboardState) -> None:
-        self.current = board
-        for _ in range(2):  # the look that is under way may have begun before
+    def set_board(self, state: DashboardState) -> None:
+        self.current = state
+        for _ in range(2):  # a reading in progress may have started before
             self._was_read.clear()
             assert self._was_read.wait(30)
 
 
-def recorded(file: Path, *boards: DashboardState) -> Path:
-    source = FakeSource(boards[0])
+def recorded(file: Path, *states: DashboardState) -> Path:
+    source = FakeSource(states[0])
     recorder = RecordingWriter(source.state, file)
-    for board in boards:
-        source.set_board(board)
+    for state in states:
+        source.set_board(state)
     recorder.close(30)
     assert recorder.error == ""
     return file
 
 
 @pytest.mark.parametrize("name", ["one.jsonl", "one.jsonl.gz"])
-def test_what_was_recorded_is_what_is_played(tmp_path: Path, name: str) -> None:
-    shown = [BOARDS[each] for each in ("connecting", "planned", "backfill", "stale", "done")]
+def test_the_played_states_are_the_recorded_ones(tmp_path: Path, name: str) -> None:
+    shown = [STATES[each] for each in ("connecting", "planned", "backfill", "stale", "done")]
     file = recorded(tmp_path / name, *shown)
     assert file.stat().st_mode & 0o777 == 0o600
     recording = load_recording(file)
     assert recording.header.plan == "users-full-name"
-    played = [recording.board_at(at) for at in recording.times]
+    played = [recording.state_at(at) for at in recording.times]
     assert played == shown
-    assert [recording.board_at(at) for at in reversed(recording.times)] == shown[::-1]
-    assert recording.board_at(-5) == shown[0]
-    assert recording.board_at(1e9) == shown[-1]
+    assert [recording.state_at(at) for at in reversed(recording.times)] == shown[::-1]
+    assert recording.state_at(-5) == shown[0]
+    assert recording.state_at(1e9) == shown[-1]
     assert len(recording.marks) >= 2  # from planned to backfill to done
 
 
-def test_the_recording_of_a_whole_release_still_plays() -> None:
-    """Recordings are kept: what an older zdd has written is read by this one."""
+def test_the_recording_in_docs_plays() -> None:
+    """A change of the format needs a new recording there."""
     recording = load_recording(Path(__file__).parents[2] / "docs" / "release.jsonl.gz")
     states = []
     for at in recording.marks:
-        record = recording.board_at(at).release.value
+        record = recording.state_at(at).release.value
         assert record is not None
         states.append((record.release.state.value, record.release.phase))
     assert states[0][0] == "running"
@@ -151,7 +151,7 @@ def test_the_recording_of_a_whole_release_still_plays() -> None:
 
 def test_only_what_changed_is_written(tmp_path: Path) -> None:
     pods = [make_pod(f"{number:03}", "2", PodState.SERVING) for number in range(200)]
-    first = replace(BOARDS["backfill"], workload=Observed(workload(pods, ready=200), MONOTONIC))
+    first = replace(STATES["backfill"], workload=Observed(workload(pods, ready=200), MONOTONIC))
     pods[7] = replace(pods[7], restarts=3)
     second = replace(first, workload=Observed(workload(pods, ready=200), MONOTONIC + 1))
     _, whole, change = recorded(tmp_path / "r.jsonl", first, second).read_text().splitlines()
@@ -159,23 +159,23 @@ def test_only_what_changed_is_written(tmp_path: Path) -> None:
     assert len(change) < 200
 
 
-def test_an_existing_file_is_not_written_over(tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     file = tmp_path / "r.jsonl"
     file.write_text("mine")
     with pytest.raises(ZddError, match="exists already"):
-        RecordingWriter(lambda: BOARDS["open"], file)
+        RecordingWriter(lambda: STATES["open"], file)
     with pytest.raises(ZddError, match="cannot be written"):
-        RecordingWriter(lambda: BOARDS["open"], tmp_path / "no" / "r.jsonl")
+        RecordingWriter(lambda: STATES["open"], tmp_path / "no" / "r.jsonl")
     assert file.read_text() == "mine"
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_recording_that_a_crash_has_cut_plays_to_there(tmp_path: Path, packed: bool) -> None:
+def test_a_recording_truncated_by_a_crash_plays(tmp_path: Path, packed: bool) -> None:
     name = "r.jsonl.gz" if packed else "r.jsonl"
-    file = recorded(tmp_path / name, *[BOARDS[each] for each in ("planned", "backfill", "done")])
+    file = recorded(tmp_path / name, *[STATES[each] for each in ("planned", "backfill", "done")])
     file.write_bytes(file.read_bytes()[:-40])
     recording = load_recording(file)
-    assert recording.board_at(1e9) in (BOARDS["backfill"], BOARDS["done"])
+    assert recording.state_at(1e9) in (STATES["backfill"], STATES["done"])
     assert len(recording.times) >= 2
 
 
@@ -188,9 +188,9 @@ BAD_LINES = {
 
 
 @pytest.mark.parametrize("case", BAD_LINES)
-def test_a_damaged_line_is_told_by_its_number(tmp_path: Path, case: str) -> None:
+def test_a_damaged_line_is_reported_with_its_number(tmp_path: Path, case: str) -> None:
     bad, text = BAD_LINES[case]
-    file = recorded(tmp_path / "r.jsonl", BOARDS["planned"], BOARDS["done"])
+    file = recorded(tmp_path / "r.jsonl", STATES["planned"], STATES["done"])
     header, first, last = file.read_text().splitlines()
     file.write_text("\n".join([header, first, bad, last]))
     with pytest.raises(ZddError, match="line 3") as caught:
@@ -198,30 +198,34 @@ def test_a_damaged_line_is_told_by_its_number(tmp_path: Path, case: str) -> None
     assert text in caught.value.title
 
 
-def test_a_value_that_no_board_can_hold_is_told_by_its_line(tmp_path: Path) -> None:
-    file = recorded(tmp_path / "r.jsonl", BOARDS["planned"])
+def test_an_invalid_value_is_reported_with_its_line(tmp_path: Path) -> None:
+    file = recorded(tmp_path / "r.jsonl", STATES["planned"])
     header, first = file.read_text().splitlines()
-    file.write_text("\n".join([header, first, '{"t": 1, "d": {"~": {"examining": {"=": "perhaps"}}}}']))
-    with pytest.raises(ZddError, match=r"line 3 cannot be shown: examining"):
-        load_recording(file).board_at(2)
+    file.write_text("\n".join([header, first, '{"t": 1, "d": {"~": {"is_doctor_running": {"=": "perhaps"}}}}']))
+    with pytest.raises(ZddError, match=r"line 3 cannot be shown: is_doctor_running"):
+        load_recording(file).state_at(2)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "error"),
     [
         ("", "line 1 is not the header"),
         ("kind: plan\n", "line 1 is not the header"),
-        ('{"zdd": "recording", "version": 9, "plan": "x", "wall": 0, "monotonic": 0}', "version 9"),
-        ('{"zdd": "recording", "version": 1, "plan": "x", "wall": 0, "monotonic": 0}\n', "holds no board"),
+        ('{"zdd": "recording", "version": 9, "plan": "x", "wall": 0, "monotonic": 0}', "in format 9"),
+        ('{"zdd": "recording", "version": 2, "plan": "x", "wall": 0, "monotonic": 0}\n', "holds no state"),
+        (
+            '{"zdd": "recording", "version": 1, "plan": "x", "wall": 0, "monotonic": 0}\n',
+            "in format 1; this zdd reads format 2",
+        ),
     ],
 )
-def test_what_is_no_recording_is_refused(tmp_path: Path, text: str, told: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, text: str, error: str) -> None:
     file = tmp_path / "r"
     file.write_text(text)
-    with pytest.raises(ZddError, match=told):
+    with pytest.raises(ZddError, match=error):
         load_recording(file)
     (tmp_path / "z.gz").write_bytes(gzip.compress(text.encode()))
-    with pytest.raises(ZddError, match=told):
+    with pytest.raises(ZddError, match=error):
         load_recording(tmp_path / "z.gz")
     with pytest.raises(ZddError, match="there is no recording"):
         load_recording(tmp_path / "nowhere")
@@ -229,11 +233,11 @@ def test_what_is_no_recording_is_refused(tmp_path: Path, text: str, told: str) -
 
 def recorded_player(tmp_path: Path) -> tuple[Player, list[float]]:
     """A recording of 100 s with marks at 30 and 60, and the machine's clock."""
-    file = recorded(tmp_path / "r.jsonl", BOARDS["planned"])
+    file = recorded(tmp_path / "r.jsonl", STATES["planned"])
     header, first = file.read_text().splitlines()
-    record = BOARDS["planned"].release.value
+    record = STATES["planned"].release.value
     assert record is not None
-    event = {"id": 900, "at": 1.0, "actor": {"name": "x", "host": "y"}, "kind": "step", "what": "w", "why": ""}
+    event = {"id": 900, "at": 1.0, "actor": {"name": "x", "host": "y"}, "kind": "step", "message": "w", "reason": ""}
     lines = [header, json.dumps(json.loads(first) | {"t": 0.0})]
     for at in (30, 60, 100):
         count = len(record.events)
@@ -285,36 +289,36 @@ def test_it_jumps_from_event_to_event(tmp_path: Path) -> None:
     assert all(isinstance(event, Event) for event in record.events)
 
 
-def test_a_recording_takes_no_command(tmp_path: Path) -> None:
+def test_a_recording_accepts_no_command(tmp_path: Path) -> None:
     player, _ = recorded_player(tmp_path)
     with pytest.raises(ZddError, match="this is a recording"):
         player.send_command(CommandRequest(CommandKind.PAUSE)).result(0)
     tail = player.follow_log(LogQuery("pod"))
     assert tail.snapshot().state == "ended"
-    assert "a recording holds no logs" in tail.snapshot().error
+    assert "the recording has no logs" in tail.snapshot().error
     tail.close()
 
 
 @pytest.mark.parametrize("query", [ObjectQuery("Pod", "x"), BackfillQuery(), ShadowQuery(), PlanQuery()])
-def test_what_was_on_no_board_is_plainly_not_there(query: Query[Any], tmp_path: Path) -> None:
+def test_other_queries_are_not_recorded(query: Query[Any], tmp_path: Path) -> None:
     player, _ = recorded_player(tmp_path)
-    with pytest.raises(ZddError, match=r"a recording holds no .*: it has what the board said"):
+    with pytest.raises(ZddError, match="the recording has no "):
         player.fetch(query).result(0)
 
 
-def test_the_audit_and_the_plan_are_those_of_the_boards(tmp_path: Path) -> None:
-    """Every event that some board had, though each board keeps but the last ones; and none from later."""
-    record = BOARDS["open"].release.value
+def test_the_audit_log_and_the_plan_come_from_the_states(tmp_path: Path) -> None:
+    """Every event of an earlier state, though each state holds the newest only; none from later."""
+    record = STATES["open"].release.value
     assert record is not None
-    boards = []
+    states = []
     for first in range(1, 7):
         events = tuple(
             Event(number, 5.0, record.events[0].actor, "step", f"did {number}") for number in (first, first + 1)
         )
-        boards.append(
-            replace(BOARDS["open"], release=Observed(replace(record, events=events, plan_text="name: x"), MONOTONIC))
+        states.append(
+            replace(STATES["open"], release=Observed(replace(record, events=events, plan_text="name: x"), MONOTONIC))
         )
-    recording = load_recording(recorded(tmp_path / "r.jsonl", *boards))
+    recording = load_recording(recorded(tmp_path / "r.jsonl", *states))
     player = Player(recording)
     player.seek(recording.times[-1])
     assert [event.id for event in player.fetch(AuditLogQuery()).result(0).events] == [1, 2, 3, 4, 5, 6, 7]
@@ -329,7 +333,7 @@ def test_the_audit_and_the_plan_are_those_of_the_boards(tmp_path: Path) -> None:
         player.fetch(AuditLogQuery()).result(0)
 
 
-def test_a_time_to_begin_at(tmp_path: Path) -> None:
+def test_start_positions(tmp_path: Path) -> None:
     player, _ = recorded_player(tmp_path)
     recording = player.recording
     assert parse_position("1m", recording) == 60
@@ -341,11 +345,11 @@ def test_a_time_to_begin_at(tmp_path: Path) -> None:
     assert "1m40s" in caught.value.hint
 
 
-def test_a_recording_that_began_late_says_from_when_on_it_has_the_audit(tmp_path: Path) -> None:
-    record = BOARDS["open"].release.value
+def test_a_recording_that_started_late_has_the_audit_log_from_then_on(tmp_path: Path) -> None:
+    record = STATES["open"].release.value
     assert record is not None
     for kind, since in (("release", None), ("step", 5.0)):
         events = (Event(9, 5.0, record.events[0].actor, kind, "did it"),)
-        board = replace(BOARDS["open"], release=Observed(replace(record, events=events), MONOTONIC))
-        player = Player(load_recording(recorded(tmp_path / f"{kind}.jsonl", board)))
+        state = replace(STATES["open"], release=Observed(replace(record, events=events), MONOTONIC))
+        player = Player(load_recording(recorded(tmp_path / f"{kind}.jsonl", state)))
         assert player.fetch(AuditLogQuery()).result(0).recorded_since == since

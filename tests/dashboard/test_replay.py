@@ -1,4 +1,4 @@
-"""A replay: the same screens as were recorded, read-only, with ages of then."""
+"""A replay: the recorded screens, read-only, with the recorded ages."""
 
 import time
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from zdd_tui.dashboard.replay import ReplayApp
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
 from zdd_tui.dashboard.widgets.panes.pane import RowSelected
 
-BOARDS = dashboard_situations()
+STATES = dashboard_situations()
 SHOWN = ("planned", "backfill", "stale", "done")
 
 
 class FixedTimePlayer(Player):
-    """Times of day as on every other machine."""
+    """Times of day that do not depend on the time zone."""
 
     def time_of_day(self, at: float) -> str:
         return FixedClock().time_of_day(at)
@@ -29,8 +29,8 @@ class FixedTimePlayer(Player):
 
 @pytest.fixture
 def recording(tmp_path: Path) -> Recording:
-    """Four boards, a minute apart, as if read at the times that stand in them."""
-    found = load_recording(recorded(tmp_path / "r.jsonl", *[BOARDS[name] for name in SHOWN]))
+    """Four states, a minute apart, as if read at the times that they hold."""
+    found = load_recording(recorded(tmp_path / "r.jsonl", *[STATES[name] for name in SHOWN]))
     found.header = RecordingHeader(found.header.plan, EPOCH + 1, MONOTONIC + 1)
     found.times[:] = [60.0 * at for at in range(len(SHOWN))]
     found.marks[:] = found.times[1:]
@@ -42,7 +42,7 @@ def player(recording: Recording) -> tuple[FixedTimePlayer, list[float]]:
     return FixedTimePlayer(recording, now=lambda: now[0]), now
 
 
-async def test_the_screen_is_the_one_of_then(recording: Recording) -> None:
+async def test_the_screen_is_as_recorded(recording: Recording) -> None:
     playing, _ = player(recording)
     playing.toggle()
     app = ReplayApp(playing, display_options=DisplayOptions())
@@ -50,20 +50,20 @@ async def test_the_screen_is_the_one_of_then(recording: Recording) -> None:
         await pilot.pause()
         first, *rest = screen_text(app).splitlines()
     assert " ".join(first.split()) == "REPLAY 03:12:01 0:00 of 3:00 ×1 ‖ paused space arrows <> nN"
-    live = ZddApp(FixedSource(BOARDS["planned"]), clock=FixedClock(), read_only=True)
+    live = ZddApp(FixedSource(STATES["planned"]), clock=FixedClock(), read_only=True)
     async with live.run_test(size=(80, 23), notifications=True, tooltips=True) as pilot:
         await pilot.pause()
         assert screen_text(live).splitlines() == rest
 
 
-async def test_keys_go_through_it(recording: Recording) -> None:
+async def test_keys_move_in_the_recording(recording: Recording) -> None:
     playing, now = player(recording)
     app = ReplayApp(playing, display_options=DisplayOptions())
 
     async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
 
         async def press(wanted: str, *keys: str) -> None:
-            """Presses keys; what they do is on the screen with the next paint."""
+            """Presses keys and waits for a text on the screen."""
             await pilot.press(*keys)
             deadline = time.monotonic() + 30
             while wanted not in screen_text(app):
@@ -87,7 +87,7 @@ async def test_keys_go_through_it(recording: Recording) -> None:
         await press("move old rows")
 
 
-async def test_nothing_can_be_sent_from_it(recording: Recording) -> None:
+async def test_no_command_can_be_sent(recording: Recording) -> None:
     playing, _ = player(recording)
     playing.seek(60.0)
     playing.toggle()
@@ -102,18 +102,18 @@ async def test_nothing_can_be_sent_from_it(recording: Recording) -> None:
         await pilot.press("e", "end")
         await pilot.pause()
         assert len(app.screen_stack) == 2
-        assert playing.position == 60, "in a dialog, End is the dialog's"
+        assert playing.position == 60, "in a dialog, End belongs to the dialog"
 
 
-async def test_a_line_that_cannot_be_shown_ends_it_with_its_number(recording: Recording) -> None:
-    recording.lines[2] = {"t": 120.0, "d": {"~": {"examining": {"=": "perhaps"}}}}
+async def test_an_invalid_line_ends_the_replay_with_its_number(recording: Recording) -> None:
+    recording.lines[2] = {"t": 120.0, "d": {"~": {"is_doctor_running": {"=": "perhaps"}}}}
     playing, _ = player(recording)
     app = ReplayApp(playing, display_options=DisplayOptions())
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await pilot.press("n", "n")
         await pilot.pause()
     assert app.error is not None
-    assert "line 4 cannot be shown: examining" in app.error.title
+    assert "line 4 cannot be shown: is_doctor_running" in app.error.title
     assert app.return_value is not None
     assert app.return_value.code == 2
 
@@ -154,13 +154,13 @@ async def test_picture(
 DETAILS = {
     "T": ("timeline of users-full-name", "refused advance: backfill is still running"),
     "G": ("gates of backfill", "756k of 1.2M"),
-    "B": ("backfill of users-full-name", "✗ the backfill: a recording holds no ranges, rows or SQL of the backfill"),
-    "P": ("plan of users-full-name", "✗ the plan: a recording holds no text of the plan"),
-    "V": ("expand/contract of users-full-name", "OLD WRITTEN"),
+    "B": ("backfill of users-full-name", "✗ the backfill: the recording has no ranges, rows and SQL of the backfill"),
+    "P": ("plan of users-full-name", "✗ the plan: the recording has no text of the plan"),
+    "V": ("Expand/Contract of users-full-name", "OLD WRITTEN"),
 }
 
 
-async def test_details_tell_what_was_recorded_and_plainly_what_was_not(recording: Recording) -> None:
+async def test_details_show_what_was_recorded_and_name_what_was_not(recording: Recording) -> None:
     playing, _ = player(recording)
     playing.seek(60.0)
     playing.toggle()
@@ -181,20 +181,20 @@ async def test_details_tell_what_was_recorded_and_plainly_what_was_not(recording
             await shown("move old rows in batches")
         app.screen.post_message(RowSelected("pods", "x", SERVING[0]))
         await shown(
-            "✗ pod users-api-6d4f9c7b5d-x7k2p: a recording holds no pod as the API had it",
+            "✗ pod users-api-6d4f9c7b5d-x7k2p: the recording has no API object of the pod",
             "● Serving  13m old",
             "image shop/users-api:2  node node-1  0 restarts",
-            "holds no logs",
+            "the recording has no logs",
         )
         await pilot.press("l")
         await shown(
-            "log of users-api-6d4f9c7b5d-x7k2p", "· ended", "✗ a recording holds no logs", "→ what is there now"
+            "log of users-api-6d4f9c7b5d-x7k2p", "· ended", "✗ the recording has no logs", "`zdd open PLAN` shows live data"
         )
         await pilot.press("escape", "v")
-        await shown("pod/users-api", "✗ Pod users-api-6d4f9c7b5d-x7k2p: a recording holds no pod")
+        await shown("pod/users-api", "✗ Pod users-api-6d4f9c7b5d-x7k2p: the recording has no API object of the pod")
 
 
-async def test_the_gates_of_then_have_their_pane(recording: Recording) -> None:
+async def test_the_gates_pane_shows_recorded_gates(recording: Recording) -> None:
     playing, _ = player(recording)
     playing.seek(60.0)
     playing.toggle()
@@ -204,6 +204,6 @@ async def test_the_gates_of_then_have_their_pane(recording: Recording) -> None:
         await pilot.press("6")
         await pilot.pause()
         shown = screen_text(app)
-        assert "╍ 6:gates STALE 1m" in shown, "nothing was heard at that moment of the recording"
+        assert "╍ 6:gates STALE 1m" in shown, "the source was stale at that time of the recording"
         assert "▶ backfill   backfill-complete ? unknown     1m STALE 62s: 756k of 1.2M" in shown
         assert "cleanup    cleanup-complete      ○ upcoming" in shown

@@ -137,7 +137,7 @@ async def test_a_rollback_by_keys(tmp_path: Path) -> None:
         assert (await read_record(store)).release.state == "rolled-back"
         await assert_no_failures(env)
     recording = load_recording(file)
-    states = [recorded.release.state for at in recording.times if (recorded := recording.board_at(at).release.value)]
+    states = [recorded.release.state for at in recording.times if (recorded := recording.state_at(at).release.value)]
     seen = list(dict.fromkeys(states))
     # A phase that is over between two readings was never seen to run.
     assert (seen[0], set(seen[1:3]), seen[3:]) == ("planned", {"running", "waiting"}, ["rolling-back", "rolled-back"])

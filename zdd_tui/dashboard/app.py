@@ -1,4 +1,4 @@
-"""The terminal application: wires a source of boards to the screens, and does nothing else."""
+"""The terminal application: connects a source of states to the screens."""
 
 import asyncio
 import os
@@ -9,6 +9,7 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from rich.console import COLOR_SYSTEMS
 from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
@@ -27,21 +28,21 @@ from zdd_tui.dashboard.screens.actions import (
 from zdd_tui.dashboard.screens.base import ActionRequested
 from zdd_tui.dashboard.screens.release import ReleaseScreen
 from zdd_tui.dashboard.state import Clock, DashboardState, RenderContext, StateSource
+from zdd_tui.dashboard.terminal.ansi_writer import Piece
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
 from zdd_tui.dashboard.terminal.driver import ZddDriver
 from zdd_tui.dashboard.terminal.osc import clipboard_sequence, notification_sequence, truncate_for_clipboard
 from zdd_tui.dashboard.terminal.signals import TerminalWatcher
 from zdd_tui.dashboard.widgets.bars.notifications import NotificationTracker, attention_items
-from zdd_tui.dashboard.widgets.drawing.cell_painter import CellsUpdate
 from zdd_tui.dashboard.widgets.panes.pane import RowSelected
 from zdd_tui.model.production_lock import ProductionLock
 from zdd_tui.model.rate_limiter import RateLimiter
 
 TICK_INTERVAL = 1.0
-"""Seconds after which ages are drawn again although nothing changed."""
+"""Seconds between two repaints that only update ages."""
 
 ATTENTION_INTERVAL = 0.5
-"""Seconds between two looks for what needs a person."""
+"""Seconds between two checks for notifications."""
 
 
 class SystemClock:
@@ -62,8 +63,8 @@ class ExitInfo:
     """How the dashboard ended.
 
     Attributes:
-        code: for the shell: 0 after `q`, 128 and the signal's number after a signal, 1 after a defect.
-        reason: in words.
+        code: exit code: 0 after `q`, 128 plus the signal number after a signal, 1 after a bug.
+        reason: one sentence for the operator.
     """
 
     code: int
@@ -74,12 +75,12 @@ class ZddApp(App[ExitInfo]):
     """The dashboard of one release.
 
     Args:
-        source: where boards come from and commands go; see :class:`zdd_tui.dashboard.live_source.LiveSource`.
+        source: provides states and accepts commands; see :class:`zdd_tui.dashboard.live_source.LiveSource`.
         clock: for ages on screen.
-        read_only: mutating keys do not exist.
+        read_only: keys that change the release do not exist.
         display_options: what the terminal can show.
-        unlock_seconds: how long an unlock of production lasts; the plan's own where it is None.
-        keys: other keys than the registry's, and what is to be said about them.
+        unlock_seconds: duration of an unlock of production; None for the plan's value.
+        keys: the keymap, with warnings about it.
     """
 
     TITLE = "zdd"
@@ -101,15 +102,15 @@ class ZddApp(App[ExitInfo]):
     ) -> None:
         self.display_options = display_options or DisplayOptions()
         self.terminal: ZddDriver | None = None
-        """The real terminal, which may be behind; None without one."""
+        """The driver of the real terminal; None in a headless run."""
         super().__init__(driver_class=ZddDriver)
         self._source = source
         self._zdd_clock = clock or SystemClock()
         plan = source.state().plan
-        access = ProductionLock(read_only, plan.is_production, unlock_seconds or plan.unlock_seconds)
+        lock = ProductionLock(read_only, plan.is_production, unlock_seconds or plan.unlock_seconds)
         self._keys = keys or DashboardKeys()
-        self.action_controller = ActionController(self, source, self._zdd_clock, access, self._keys.key_names)
-        """Carries out what the screens ask for."""
+        self.action_controller = ActionController(self, source, self._zdd_clock, lock, self._keys.key_names)
+        """Runs the actions that screens request."""
         self._rate_limiter = RateLimiter(self.display_options.paint_interval, self.display_options.paint_tolerance)
         self._is_paint_scheduled = False
         self._next_paint: asyncio.TimerHandle | None = None
@@ -117,7 +118,7 @@ class ZddApp(App[ExitInfo]):
         self._next_attention_check = float("-inf")
         self._ui_loop: asyncio.AbstractEventLoop | None = None
         self._ui_context: Context | None = None
-        self.theme = "ansi-dark"  # half the bytes, and the colours that the operator has chosen
+        self.theme = "ansi-dark"  # half the bytes, and the colours of the operator's terminal
         self.animation_level = "none"
 
     def get_default_screen(self) -> Screen[Any]:
@@ -130,17 +131,16 @@ class ZddApp(App[ExitInfo]):
         if self._keys.keymap:
             self.set_keymap(self._keys.keymap)
         self.set_interval(TICK_INTERVAL, self._tick)
-        self._notification_tracker.pop_new_text(
-            attention_items(self._source.state(), self.render_context())
-        )  # what is there already rings no bell
+        # Items that exist at start ring no bell.
+        self._notification_tracker.pop_new_text(attention_items(self._source.state(), self.render_context()))
         self._ui_loop, self._ui_context = asyncio.get_running_loop(), copy_context()
-        # The source leaves the processor to us until then.
-        self.screen.call_after_refresh(self._source.subscribe, self._on_board_changed)
+        # The source starts its work when it has a subscriber: the first paint comes before.
+        self.screen.call_after_refresh(self._source.subscribe, self._on_state_changed)
 
-    def _on_board_changed(self) -> None:
-        """Called from the source's thread; many changes are one.
+    def _on_state_changed(self) -> None:
+        """Schedules one paint for any number of changes. Called from the source's thread.
 
-        Past Textual's messages and timers, which cost more than what is painted.
+        It does not use Textual's messages and timers: they cost more than the paint.
         """
         loop, context = self._ui_loop, self._ui_context
         if not self._is_paint_scheduled and loop is not None and context is not None:
@@ -149,13 +149,13 @@ class ZddApp(App[ExitInfo]):
                 loop.call_soon_threadsafe(self._schedule_paint, context=context)
 
     def _tick(self) -> None:
-        """Time passes: a paint that is coming anyway shows it too."""
+        """Updates ages, unless a scheduled paint will do so."""
         if not self._is_paint_scheduled:
             self._is_paint_scheduled = True
             self._schedule_paint()
 
     def _schedule_paint(self) -> None:
-        """Paints now, or with what else comes before the next paint is due."""
+        """Paints now, or when the rate limit allows the next paint."""
         if wait := self._rate_limiter.seconds_until_allowed(time.monotonic()):
             self._next_paint = asyncio.get_running_loop().call_later(wait, self._run_scheduled_paint)
         else:
@@ -164,50 +164,48 @@ class ZddApp(App[ExitInfo]):
     def _run_scheduled_paint(self) -> None:
         try:
             self.repaint()
-        except Exception as error:  # as in a message's handler: told to the operator, and the end of the dashboard
-            self._handle_exception(error)
+        except Exception as error:  # Textual ends the application for an error in a callback of its own
+            self.call_next(_raise_error, error)
 
     def repaint(self) -> None:
-        """Shows the newest board on every screen that follows it."""
+        """Shows the newest state on every screen that displays it."""
         self._is_paint_scheduled = False
-        if self._next_paint is not None:  # what somebody asked for meanwhile has brought it forward
+        if self._next_paint is not None:  # this paint replaces it
             self._next_paint.cancel()
             self._next_paint = None
         if not self.is_running:
-            return  # the screens are being taken down, and are not whole any more
-        board, context = self._source.state(), self.render_context()
+            return  # the screens are being removed
+        state, context = self._source.state(), self.render_context()
         if context.now >= self._next_attention_check:
             self._next_attention_check = context.now + ATTENTION_INTERVAL
-            if (
-                news := self._notification_tracker.pop_new_text(attention_items(board, context))
-            ) and self.display_options.bell:
-                self._send_sequence(notification_sequence(news, os.environ))
+            text = self._notification_tracker.pop_new_text(attention_items(state, context))
+            if text and self.display_options.bell:
+                self._send_sequence(notification_sequence(text, os.environ))
         if self.terminal is not None and self.terminal.is_behind:
-            return  # what comes later holds this too; the next tick asks again
+            return  # the next tick retries, with the newest state
         self._rate_limiter.record(time.monotonic())
         if self.terminal is not None and self.terminal.take_dropped():
             self.refresh()
-        self.action_controller.update_progress(board, context)
+        self.action_controller.update_progress(state, context)
         for screen in self.screen_stack:
-            show_board(screen, board, context)
+            show_state(screen, state, context)
             if isinstance(screen, ReleaseScreen):
                 screen.show_progress(self.action_controller.progress)
 
-    def _display(self, screen: Screen[Any], renderable: Any) -> None:
-        """Sends changed cells as they are: a frame's marks and the way home for the cursor are longer than they."""
-        if isinstance(renderable, CellsUpdate) and self.terminal is not None:
-            self.terminal.draw(lambda sgr: renderable.encode(self.console, sgr))
-        else:
-            super()._display(screen, renderable)
+    def draw_cells(self, pieces: Sequence[Piece]) -> None:
+        """Sends changed cells to the terminal. A headless application has none."""
+        if self.terminal is not None:
+            colours = COLOR_SYSTEMS[self.console.color_system or "truecolor"]
+            self.terminal.draw(pieces, self.size.width, colours)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Where the environment says NO_COLOR, attributes tell what there is to tell; Textual would draw in greys."""
+        """Under NO_COLOR only attributes such as bold are used; Textual itself would draw in greys."""
         if os.environ.get("NO_COLOR"):
             return [NoColor()]
-        return [each for each in super().get_line_filters() if not isinstance(each, Monochrome)]
+        return [line_filter for line_filter in super().get_line_filters() if not isinstance(line_filter, Monochrome)]
 
     def on_key(self, event: events.Key) -> None:
-        """Comes before the bindings, and after every widget: what has begun meanwhile may want the key."""
+        """Runs after every widget and before the bindings: a filter that just opened may need the key."""
         if isinstance(self.screen, ReleaseScreen):
             self.screen.forward_to_filter(event)
 
@@ -227,19 +225,19 @@ class ZddApp(App[ExitInfo]):
         self.action_leave()
 
     def action_leave(self) -> None:
-        self.exit(ExitInfo(0, "left by the operator"))
+        self.exit(ExitInfo(0, "quit by the operator"))
 
     def on_copy_requested(self, message: CopyRequested) -> None:
-        """Puts what the operator looks at into the clipboard of the machine that the terminal runs on."""
-        found = text_to_copy(self.screen)
-        whole = truncate_for_clipboard(found.text) == found.text
-        self._send_sequence(clipboard_sequence(found.text, os.environ))
-        text = f"copied {found.label}, {len(found.text.splitlines())} lines" + ("" if whole else ": only the beginning")
-        self.notify(text, markup=False, timeout=3)
+        """Copies the selected text into the clipboard of the operator's own machine."""
+        copied = text_to_copy(self.screen)
+        is_whole = truncate_for_clipboard(copied.text) == copied.text
+        self._send_sequence(clipboard_sequence(copied.text, os.environ))
+        text = f"copied {copied.label}, {len(copied.text.splitlines())} lines"
+        self.notify(text if is_whole else f"{text}: truncated", markup=False, timeout=3)
 
     def action_suspend_process(self) -> None:
         if self.terminal is not None and not self.terminal.can_suspend:
-            self.notify("no shell would bring it back: it is not suspended", markup=False, timeout=5)
+            self.notify("cannot suspend: no shell could resume it", markup=False, timeout=5)
         else:
             super().action_suspend_process()
 
@@ -248,20 +246,24 @@ class ZddApp(App[ExitInfo]):
             self.terminal.send_sequence(sequence)
 
     def run(self, **options: Any) -> ExitInfo:
-        """Runs until the operator leaves, the terminal goes away or a signal ends it."""
-        with TerminalWatcher(self._end_by_signal) as guard:
-            left = super().run(**options)
-        if guard.signal:
-            return ExitInfo(128 + guard.signal, f"ended by signal {guard.signal}")
-        return left or ExitInfo(self.return_code or 0, "ended")
+        """Runs until the operator quits, the terminal is closed or a signal ends it."""
+        with TerminalWatcher(self._end_by_signal) as watcher:
+            result = super().run(**options)
+        if watcher.signal:
+            return ExitInfo(128 + watcher.signal, f"ended by signal {watcher.signal}")
+        return result or ExitInfo(self.return_code or 0, "ended")
 
     def _end_by_signal(self, number: int) -> None:
         if self._ui_loop is not None:
             self._ui_loop.call_soon_threadsafe(self.exit)
 
 
-def show_board(screen: Screen[Any], board: DashboardState, context: RenderContext) -> None:
-    """Hands a board to a screen that follows it; one that is still being made begins with the board it was given."""
+def show_state(screen: Screen[Any], state: DashboardState, context: RenderContext) -> None:
+    """Updates a screen that displays states. A screen that is not mounted yet starts with its own copy."""
     show = getattr(screen, "show", None)
     if callable(show) and screen.is_mounted:
-        show(board, context)
+        show(state, context)
+
+
+def _raise_error(error: Exception) -> None:
+    raise error

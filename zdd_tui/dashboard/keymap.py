@@ -1,7 +1,7 @@
-"""Other keys than the registry's: a keymap file, what is wrong with it, and what holds in spite of it.
+"""Custom keys: a keymap file, its errors, and the keys that result.
 
-A keymap is a mapping of an action's or a binding's id to a key or a list of keys. What cannot be taken is told, with
-place and mend, and its default holds instead: a wrong keymap never keeps an operator from the dashboard.
+A keymap maps the id of an action or a binding to a key or a list of keys. An invalid entry is reported with its place
+and a hint, and the default is used: an invalid keymap never prevents the use of the dashboard.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,10 +13,10 @@ from typing import Any
 from zdd_tui.model.actions import ACTIONS, default_keys, key_name
 
 UNBOUND_KEY = "no-key"
-"""What a binding without a key is bound to; no terminal sends it."""
+"""Key of a binding without keys; no terminal sends it."""
 
 MUST_STAY_BOUND = ("zdd.rollback", "app.leave")
-"""Bindings that may get other keys, but not none."""
+"""Bindings that may get other keys, but must have one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class DashboardKeys:
     """The keys of one dashboard.
 
     Attributes:
-        keymap: binding id to keys, for Textual; empty where all are the defaults.
-        key_names: what each action's key is called, by the action's id.
-        warnings: what was not taken from the file, in words.
+        keymap: binding id to keys, for Textual; empty if all are defaults.
+        key_names: display name of each action's key, by the action's id.
+        warnings: entries of the file that are not used, and why.
     """
 
     keymap: Mapping[str, str] = field(default_factory=dict)
@@ -39,10 +39,10 @@ class KeyBinding:
     """A binding of a screen or a widget.
 
     Attributes:
-        keys: the default ones.
-        help: what it does.
-        scope: where it works, in words: ``everywhere``, ``main screen``, ``table``.
-        owner: the class that has it, to tell which bindings can be had at the same time.
+        keys: defaults.
+        help: one line for the operator.
+        scope: where it works: ``everywhere``, ``main screen``, ``table``.
+        owner: name of the class that defines it; decides which bindings can be active at the same time.
     """
 
     id: str
@@ -54,12 +54,12 @@ class KeyBinding:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedKeymap:
-    """What a keymap comes to.
+    """The keys that result from a keymap.
 
     Attributes:
-        keys: of every binding, by its id; defaults where the file says nothing that can be taken.
+        keys: of every binding, by its id; defaults without a valid entry.
         changed: ids that the file has changed.
-        problems: what could not be taken; each one text with place and mend.
+        problems: one text with place and hint for each invalid entry.
     """
 
     keys: Mapping[str, tuple[str, ...]]
@@ -68,7 +68,7 @@ class ResolvedKeymap:
 
 
 ConflictTest = Callable[[KeyBinding, KeyBinding], bool]
-"""Whether two bindings can be had at the same time, so that one key for both would hide one of them."""
+"""Whether two bindings can be active at the same time, so that one key for both would hide one of them."""
 
 
 def resolve_keymap(
@@ -81,48 +81,50 @@ def resolve_keymap(
     conflicts: ConflictTest,
     expand_key_name: Callable[[str], str] = str,
 ) -> ResolvedKeymap:
-    """Takes from a keymap file what can be taken.
+    """Applies the valid entries of a keymap file to the default keys.
 
     Args:
         document: the parsed file.
-        bindings: every binding that there is.
+        bindings: all bindings.
         source: the file's name, for messages.
         lines: line of each id in the file.
-        key_problem: what is wrong with the name of a key, with a mend; empty for a good one.
-        expand_key_name: the name by which bindings know a key.
+        key_problem: returns why the name of a key is invalid, with a hint; empty for a valid one.
+        conflicts: see :data:`ConflictTest`.
+        expand_key_name: returns the name that bindings use for a key.
     """
-    by_id = {each.id: each for each in bindings}
-    defaults = {each.id: each.keys for each in bindings}
+    by_id = {binding.id: binding for binding in bindings}
+    defaults = {binding.id: binding.keys for binding in bindings}
     if document is None:
         return ResolvedKeymap(defaults)
     if not isinstance(document, Mapping):
         return ResolvedKeymap(
-            defaults, problems=(f"{source}: a keymap is a list of `id: key` (see config/keymap.example.yaml)",)
+            defaults, problems=(f"{source}: not a keymap: write one `id: key` a line (see config/keymap.example.yaml)",)
         )
-    wanted: dict[str, tuple[str, ...]] = {}
+    requested: dict[str, tuple[str, ...]] = {}
     problems: list[str] = []
-    places: dict[str, int] = {}
+    line_numbers: dict[str, int] = {}
     for name, value in document.items():
         place = f"{source}:{lines.get(str(name), 1)}: {name}"
-        found = _find_binding_id(str(name), by_id)
-        if found is None:
-            problems.append(f"{place}: there is no such action or binding{_suggest_binding(str(name), by_id)}")
+        binding_id = _find_binding_id(str(name), by_id)
+        if binding_id is None:
+            problems.append(f"{place}: unknown action or binding{_suggest_binding(str(name), by_id)}")
             continue
-        keys, wrong = _parse_keys(value, found, key_problem)
-        keys = tuple(expand_key_name(each) for each in keys)
-        if wrong:
-            problems.append(f"{place}: {wrong}")
-        elif found in wanted:
-            problems.append(f"{place}: {_action_id(found)} is there twice; the first holds")
+        keys, problem = _parse_keys(value, binding_id, key_problem)
+        keys = tuple(expand_key_name(key) for key in keys)
+        if problem:
+            problems.append(f"{place}: {problem}")
+        elif binding_id in requested:
+            problems.append(f"{place}: duplicate entry for {_action_id(binding_id)}; the first one is used")
         else:
-            wanted[found], places[found] = keys, lines.get(str(name), 1)
-    return _resolve_conflicts(defaults, wanted, places, bindings, problems, source, conflicts)
+            requested[binding_id], line_numbers[binding_id] = keys, lines.get(str(name), 1)
+    return _resolve_conflicts(defaults, requested, line_numbers, bindings, problems, source, conflicts)
 
 
 def _find_binding_id(name: str, by_id: Mapping[str, KeyBinding]) -> str | None:
-    """A binding's id, from that id or from an action's."""
-    of_action = {each.id: each.binding_id for each in ACTIONS}
-    return name if name in by_id else of_action.get(name) if of_action.get(name) in by_id else None
+    """The id of a binding, from itself or from the id of an action."""
+    if name in by_id:
+        return name
+    return next((action.binding_id for action in ACTIONS if action.id == name and action.binding_id in by_id), None)
 
 
 def _action_id(binding_id: str) -> str:
@@ -130,60 +132,60 @@ def _action_id(binding_id: str) -> str:
 
 
 def _suggest_binding(name: str, by_id: Mapping[str, KeyBinding]) -> str:
-    names = [*(each.id for each in ACTIONS), *(_action_id(each) for each in by_id), *by_id]
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else "; `zdd keys` lists them all"
+    names = [*(action.id for action in ACTIONS), *(_action_id(binding_id) for binding_id in by_id), *by_id]
+    matches = get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]}?" if matches else "; `zdd keys` lists them all"
 
 
 def _parse_keys(value: Any, binding_id: str, key_problem: Callable[[str], str]) -> tuple[tuple[str, ...], str]:
-    """Keys, or what is wrong with them."""
-    given = [] if value is None else value if isinstance(value, list) else [value]
+    """Keys, and why they are invalid."""
+    entries = [] if value is None else value if isinstance(value, list) else [value]
     keys: list[str] = []
-    for each in given:
-        text = str(each) if isinstance(each, str | int) and not isinstance(each, bool) else ""
+    for entry in entries:
+        text = str(entry) if isinstance(entry, str | int) and not isinstance(entry, bool) else ""
         if not text:
-            return (), f"{each!r} is no key; quote it if it is one of yes, no, on, off"
-        if wrong := key_problem(text):
-            return (), wrong
+            return (), f"{entry!r} is not a key; quote it if it is one of yes, no, on, off"
+        if problem := key_problem(text):
+            return (), problem
         keys.append(text)
     if not keys and binding_id in MUST_STAY_BOUND:
-        return (), "it needs a key: it is the way out"
+        return (), "it must have a key"
     return tuple(keys), ""
 
 
 def _resolve_conflicts(
     defaults: Mapping[str, tuple[str, ...]],
-    wanted: Mapping[str, tuple[str, ...]],
+    requested: Mapping[str, tuple[str, ...]],
     line_numbers: Mapping[str, int],
     bindings: Sequence[KeyBinding],
     problems: list[str],
     source: str,
     conflicts: ConflictTest,
 ) -> ResolvedKeymap:
-    """Gives defaults back to what clashes, until nothing does."""
-    taken = dict(wanted)
+    """Restores defaults until no two bindings conflict."""
+    accepted = dict(requested)
     while True:
-        keys = {**defaults, **taken}
-        clash = next(
-            find_conflicts([replace(each, keys=keys[each.id]) for each in bindings], frozenset(taken), conflicts), None
-        )
-        if clash is None:
-            changed = frozenset(each for each, chosen in taken.items() if chosen != defaults[each])
+        keys = {**defaults, **accepted}
+        resolved = [replace(binding, keys=keys[binding.id]) for binding in bindings]
+        conflict = next(find_conflicts(resolved, frozenset(accepted), conflicts), None)
+        if conflict is None:
+            changed = frozenset(name for name, chosen in accepted.items() if chosen != defaults[name])
             return ResolvedKeymap(keys, changed, tuple(problems))
-        key, first, second = clash
-        loser, winner = (second, first) if second.id in taken else (first, second)
-        kept = ", ".join(key_name(each) for each in defaults[loser.id]) or "none"
+        key, first, second = conflict
+        loser, winner = (second, first) if second.id in accepted else (first, second)
+        default = ", ".join(key_name(default_key) for default_key in defaults[loser.id]) or "none"
+        name = _action_id(loser.id)
         problems.append(
-            f"{source}:{line_numbers[loser.id]}: {_action_id(loser.id)}: {key_name(key)} is the key of {_action_id(winner.id)} too"
-            f" ({winner.scope}); {_action_id(loser.id)} keeps {kept}; give one of them another key"
+            f"{source}:{line_numbers[loser.id]}: {name}: {key_name(key)} is also the key of {_action_id(winner.id)}"
+            f" ({winner.scope}); {name} keeps {default}; give one of them another key"
         )
-        del taken[loser.id]
+        del accepted[loser.id]
 
 
 def find_conflicts(
     bindings: Iterable[KeyBinding], changed: frozenset[str], conflicts: ConflictTest
 ) -> Iterator[tuple[str, KeyBinding, KeyBinding]]:
-    """Pairs of bindings on one key that can be had at the same time, one of which was changed."""
+    """Pairs of bindings on one key that can be active at the same time, of which at least one was changed."""
     return (
         (key, first, second)
         for first, second in combinations(bindings, 2)
@@ -194,19 +196,19 @@ def find_conflicts(
 
 
 def _are_exclusive(first: KeyBinding, second: KeyBinding) -> bool:
-    """Two actions that share their default key are never there at the same time."""
-    shared = {each.binding_id: each.key for each in ACTIONS}
-    return first.id in shared and shared[first.id] == shared.get(second.id)
+    """Two actions that share their default key are never active at the same time."""
+    default_key = {action.binding_id: action.key for action in ACTIONS}
+    return first.id in default_key and default_key[first.id] == default_key.get(second.id)
 
 
 def build_dashboard_keys(resolved: ResolvedKeymap) -> DashboardKeys:
-    """What the dashboard needs: all keys where some are changed, so that none is lost to a neighbour on its key."""
+    """Keys for the dashboard. If one is changed all are listed: Textual would drop a default that shares its key."""
     if not resolved.changed:
         return DashboardKeys(warnings=_format_warnings(resolved))
     names = dict(default_keys()) | {
-        each.id: key_name(resolved.keys[each.binding_id][0]) if resolved.keys[each.binding_id] else "-"
-        for each in ACTIONS
-        if each.binding_id in resolved.changed
+        action.id: key_name(resolved.keys[action.binding_id][0]) if resolved.keys[action.binding_id] else "-"
+        for action in ACTIONS
+        if action.binding_id in resolved.changed
     }
     keymap = {binding: ",".join(keys) or UNBOUND_KEY for binding, keys in resolved.keys.items()}
     return DashboardKeys(keymap, names, _format_warnings(resolved))

@@ -1,4 +1,4 @@
-"""Answers what detail screens ask, in the feeds' thread: nothing here runs or is connected until one asks."""
+"""Runs the queries of detail screens in the live source's thread. It connects to the cluster at the first query."""
 
 import asyncio
 from concurrent.futures import Future
@@ -33,21 +33,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NOT_CONNECTED = ("the database is not connected yet", "wait a moment, then look again")
+NOT_CONNECTED = ("the database is not connected yet", "wait a moment and retry")
 
 
 def failed_future() -> "Future[Any]":
-    """The answer while the thread does not run."""
+    """The result while the thread does not run."""
     failed: Future[Any] = Future()
     failed.set_exception(DatabaseError(*NOT_CONNECTED))
     return failed
 
 
 class LiveQueries:
-    """Everything that is read on demand. All but :meth:`follow_log` belongs to the feeds' loop.
+    """Everything that is read on demand. All methods but :meth:`follow_log` are for the live source's loop.
 
     Args:
-        path: of the plan's file; empty where there is none.
+        path: of the plan's file; empty if unknown.
     """
 
     def __init__(self, plan: BasePlan, path: str = "") -> None:
@@ -60,10 +60,10 @@ class LiveQueries:
         self._shadow: ShadowReader | None = None
 
     async def execute(self, query: Query[T], store: "Store | None", release_id: int | None) -> T:
-        """What was asked for.
+        """The result of a query.
 
         Raises:
-            ZddError: why it cannot be had, and what mends it.
+            ZddError: it is unavailable.
         """
         try:
             return cast(T, await self._execute(query, store, release_id))
@@ -74,7 +74,7 @@ class LiveQueries:
 
     async def _execute(self, query: Query[Any], store: "Store | None", release_id: int | None) -> Any:
         if isinstance(query, ObjectQuery):
-            from zdd_tui.backends.kubernetes.detail import read_object_detail  # noqa: PLC0415  # heavy: when somebody asks
+            from zdd_tui.backends.kubernetes.detail import read_object_detail  # noqa: PLC0415  # slow: when needed
 
             return await read_object_detail(await self.connect_cluster(), query)
         if isinstance(query, ShadowQuery):
@@ -102,7 +102,7 @@ class LiveQueries:
         raise TypeError(type(query).__name__)
 
     async def _read_shadow_samples(self) -> ShadowSamples:
-        """What differs in a dark launch; nothing in any other strategy."""
+        """Differences found by a dark launch; none in any other strategy."""
         if not isinstance(self._plan, DarkLaunchPlan):
             return ShadowSamples()
         if self._shadow is None:
@@ -113,7 +113,7 @@ class LiveQueries:
         return await self._shadow.read(await self.connect_cluster())
 
     async def connect_cluster(self) -> "Cluster":
-        """A connection of our own: what a screen reads must not hold up the pods' feed."""
+        """A connection of its own: queries of a screen must not delay the watch of the pods."""
         async with self._connecting:
             if self._cluster is None:
                 from zdd_tui.backends.kubernetes.cluster import Cluster  # noqa: PLC0415
@@ -125,7 +125,7 @@ class LiveQueries:
             return self._cluster
 
     def follow_log(self, query: LogQuery, loop: asyncio.AbstractEventLoop) -> "_LiveLogTail":
-        """From any thread."""
+        """Starts following a log. Call it from any thread."""
         tail = _LiveLogTail(self, replace(query, container=query.container or self._plan.kubernetes.container), loop)
         loop.call_soon_threadsafe(tail.start)
         return tail
@@ -137,7 +137,7 @@ class LiveQueries:
         self._tails.discard(tail)
 
     async def aclose(self) -> None:
-        """Ends every log that is followed, and the connection."""
+        """Closes every followed log and the connection."""
         tails = list(self._tails)
         for tail in tails:
             tail.cancel()
@@ -146,7 +146,7 @@ class LiveQueries:
 
 
 class _LiveLogTail:
-    """One log that is followed: a task in the feeds' loop, a buffer between the threads."""
+    """A followed log: a task in the live source's loop, and a buffer shared with the screen's thread."""
 
     def __init__(self, queries: LiveQueries, query: LogQuery, loop: asyncio.AbstractEventLoop) -> None:
         self._queries = queries
@@ -191,20 +191,20 @@ class DisconnectedTail:
     """The log while the thread does not run."""
 
     def snapshot(self) -> LogView:
-        return LogView(state="lost", error="the cluster is not connected yet", hint="wait a moment, then look again")
+        return LogView(state="lost", error="the cluster is not connected yet", hint="wait a moment and retry")
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """Does nothing."""
 
 
 def _with_plan_file(plan: PlanText, path: str) -> PlanText:
-    """The stored plan with the file that is there now."""
+    """The stored plan, with the present content of the plan's file."""
     if not path:
         return plan
     file = Path(path)
     try:
-        changed = file.stat().st_mtime
+        changed_at = file.stat().st_mtime
         text = str(mask_secrets(file.read_text(encoding="utf-8", errors="replace")))
     except OSError as error:
         return replace(plan, path=path, file_error=f"{path}: {error.strerror or type(error).__name__}")
-    return replace(plan, path=path, file=text, file_changed_at=changed)
+    return replace(plan, path=path, file=text, file_changed_at=changed_at)

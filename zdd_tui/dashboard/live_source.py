@@ -1,22 +1,22 @@
-"""The sources of the board: one thread with its own event loop reads store, cluster and flags, each on its own.
+"""Live sources of the dashboard state: one thread with its own event loop reads store, cluster and flags separately.
 
-A source that is lost keeps its last value, with its age and its error, and is tried again for ever with jitter. What
-is heavy to import (asyncpg, redis, the cluster's client) is imported in this thread, after the first paint.
+A lost source keeps its last value, with its age and its error, and is retried with backoff until the dashboard ends.
+Modules that are slow to import (asyncpg, redis, the Kubernetes client) are imported here after the first paint.
 """
 
 import asyncio
-import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import aclosing, suppress
 from dataclasses import replace
+from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from zdd_tui.dashboard.live_queries import DisconnectedTail, LiveQueries, failed_future
-from zdd_tui.dashboard.live_views import build_plan_view, describe_error, observe_pods
+from zdd_tui.dashboard.live_queries import NOT_CONNECTED, DisconnectedTail, LiveQueries, failed_future
+from zdd_tui.dashboard.live_views import EventCache, FlagCache, build_plan_view, describe_error, observe_pods
 from zdd_tui.dashboard.state import DashboardState, Observed
 from zdd_tui.model.errors import DatabaseError, ZddError
 from zdd_tui.model.plan.base import BasePlan, Plan
@@ -32,126 +32,48 @@ if TYPE_CHECKING:
 
     Examine = Callable[[], Awaitable[Report]]
 
-from zdd_tui.dashboard.live_views import build_flag_view
-from zdd_tui.dashboard.state import FlagView
-from zdd_tui.model.plan.strategies import CanaryPlan, DarkLaunchPlan
-from zdd_tui.model.release.records import Event
-
-# --- What the feeds remember from reading to reading: the whole audit, and when a flag was seen to change.
-
-
-NEWEST_EVENTS = 50
-"""Events in a usual reading."""
-
-MAX_EVENTS = 5000
-"""Events that are read and kept at most."""
-
-
-class EventCache:
-    """A release's events. Each reading brings the newest only; together they are all of them."""
-
-    def __init__(self) -> None:
-        self._release: int | None = None
-        self._events: tuple[Event, ...] = ()
-        self._may_have_gap = True
-
-    def events_to_read(self, release_id: int) -> int:
-        """How many events to read: all of them at first, and where some may have been missed."""
-        return MAX_EVENTS if self._may_have_gap or release_id != self._release else NEWEST_EVENTS
-
-    def merge(self, record: ReleaseRecord, requested: int) -> ReleaseRecord:
-        """The reading, with every event known.
-
-        Args:
-            requested: what :meth:`events_to_read` had said for it.
-        """
-        read = record.events
-        if record.id != self._release or requested == MAX_EVENTS:
-            new = read != self._events
-            self._release, self._may_have_gap = record.id, False
-            self._events = read if new else self._events
-        else:
-            last = self._events[-1].id if self._events else 0
-            fresh = tuple(event for event in read if event.id > last)
-            self._may_have_gap = len(fresh) == len(read) >= requested
-            if fresh:
-                self._events = (*self._events, *fresh)[-MAX_EVENTS:]
-        return replace(record, events=self._events)
-
-
-class FlagCache:
-    """A plan's flags, with who answers for them and when they were seen to change."""
-
-    def __init__(self, plan: BasePlan) -> None:
-        self._roles = plan.flag_roles
-        self._owner, self._expires = _find_owner(plan)
-        self._raw: dict[str, str | None] = {}
-        self._changed: dict[str, float] = {}
-
-    def update(self, raw: Mapping[str, str | None], now: float) -> tuple[FlagView, ...]:
-        """What the screens show of a reading.
-
-        Args:
-            raw: the stored values, by key.
-            now: seconds since the epoch.
-        """
-        for key, value in raw.items():
-            if key in self._raw and self._raw[key] != value:
-                self._changed[key] = now
-            self._raw[key] = value
-        return tuple(
-            replace(
-                build_flag_view(key, role, raw[key]),
-                owner=self._owner,
-                expires=self._expires,
-                changed_at=self._changed.get(key),
-            )
-            for key, role in self._roles.items()
-        )
-
-
-def _find_owner(plan: BasePlan) -> tuple[str, str]:
-    """Who answers for the plan's flags, and the day on which they should be gone; empty where nobody said."""
-    flags = plan.flags if isinstance(plan, Plan | DarkLaunchPlan) else None
-    found = plan.canary.flag if isinstance(plan, CanaryPlan) else flags
-    if found is None:
-        return "", ""
-    return found.owner or "", found.expires.isoformat() if found.expires else ""
-
-
-# --- end
-
-
 T = TypeVar("T")
 
 READ_INTERVAL = 0.25
-"""Seconds between two readings of the store, however much it changes."""
+"""Minimum seconds between two readings of the store."""
 
 HEARTBEAT_SECONDS = 1.0
-"""Seconds after which the store is read although it told of no change: the agent's age is in it. Flags likewise."""
+"""Seconds after which the store is read without a notification: the reading holds the agent's age. Flags likewise."""
 
 RETRY_PAUSES = (0.2, 4.0)
-"""First and longest pause before a lost source is tried again; each is drawn from half of it to all of it."""
+"""Upper bounds in seconds of the first and of the longest pause before a lost source is retried."""
 
 ANSWER_TIMEOUT = 60.0
+"""Seconds of one wait for the result of a command; the wait is repeated."""
 
 FIRST_PAINT_TIMEOUT = 1.0
-"""At most so long is the processor left to the first paint."""
+"""Maximum seconds to wait for the first paint before reading starts."""
 
 NEWER_RELEASE_INTERVAL = 2.0
-"""Seconds between two looks for a newer release of the plan's name."""
+"""Seconds between two checks for a newer release of the plan."""
+
+
+class Slot(StrEnum):
+    """A field of :class:`DashboardState` that a source fills with an :class:`Observed` value."""
+
+    RELEASE = "release"
+    WORKLOAD = "workload"
+    SECOND_WORKLOAD = "second_workload"
+    FLAGS = "flags"
+    DOCTOR_REPORT = "doctor_report"
 
 
 class LiveSource:
     """A :class:`zdd_tui.dashboard.state.StateSource` over the real systems.
 
     Args:
-        plan: whose release is shown: the newest one of its name.
-        actor: in whose name commands are sent.
-        run_doctor: examines the release; awaited in this thread's loop. None where nobody can.
-        path: of the plan's file, for its screen.
+        plan: its newest release is shown.
+        actor: the sender of commands.
+        doctor: examines the release; runs in this thread's loop. None if unavailable.
+        path: of the plan's file, for the plan screen.
 
-    `no_agent` tells why the agent that was started has ended; it is shown where there is no release.
+    Attributes:
+        agent_error: why the agent that this dashboard started has ended; shown while there is no release.
     """
 
     def __init__(self, plan: BasePlan, *, actor: Actor, doctor: "Examine | None" = None, path: str = "") -> None:
@@ -165,7 +87,7 @@ class LiveSource:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
-        self._callback_scheduled = False
+        self._is_callback_scheduled = False
         self.agent_error: ZddError | None = None
         self._store: Store | None = None
         self._release_id: int | None = None
@@ -179,17 +101,17 @@ class LiveSource:
     # --- for the screens, from any thread ------------------------------------------------------------------------
 
     def start(self, *, wait_for_screen: float = FIRST_PAINT_TIMEOUT) -> None:
-        """Begins to read, after the first paint or so many seconds."""
-        self._thread = threading.Thread(target=self._run, args=(wait_for_screen,), name="zdd-feeds", daemon=True)
+        """Starts reading, after the first paint or the given seconds."""
+        self._thread = threading.Thread(target=self._run, args=(wait_for_screen,), name="zdd-live-source", daemon=True)
         self._thread.start()
 
     def stop(self, timeout: float = 2.0) -> bool:
-        """Ends every feed; True when the thread has ended within the time."""
+        """Stops every source; True if the thread has ended within the timeout in seconds."""
         self._stopping.set()
         self._screen_ready.set()
         loop, main = self._loop, self._main
         if loop is not None and main is not None:
-            with suppress(RuntimeError):  # the loop may have ended by itself
+            with suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(main.cancel)
         if self._thread is not None:
             self._thread.join(timeout)
@@ -197,7 +119,7 @@ class LiveSource:
         return True
 
     def wait_for_screen(self, seconds: float = FIRST_PAINT_TIMEOUT) -> None:
-        """Leaves the processor to the first paint: returns when a screen subscribes, or after so many seconds."""
+        """Returns when a screen subscribes, or after the given seconds: the first paint gets the processor."""
         self._screen_ready.wait(seconds)
 
     def state(self) -> DashboardState:
@@ -208,27 +130,25 @@ class LiveSource:
         self._screen_ready.set()
 
     def send_command(self, request: CommandRequest) -> "Future[StoredCommand]":
-        loop = self._loop
-        if loop is None or loop.is_closed():
-            failed: Future[StoredCommand] = Future()
-            failed.set_exception(DatabaseError("the database is not connected yet", "wait a moment, then repeat it"))
-            return failed
-        return asyncio.run_coroutine_threadsafe(self._send(request), loop)
+        loop = self._running_loop()
+        return failed_future() if loop is None else asyncio.run_coroutine_threadsafe(self._send(request), loop)
 
     def run_doctor(self) -> None:
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
+        if loop := self._running_loop():
             loop.call_soon_threadsafe(self._start_doctor)
 
     def fetch(self, query: "Query[T]") -> "Future[T]":
-        loop = self._loop
-        if loop is None or loop.is_closed():
+        loop = self._running_loop()
+        if loop is None:
             return failed_future()
         return asyncio.run_coroutine_threadsafe(self._live_queries.execute(query, self._store, self._release_id), loop)
 
     def follow_log(self, query: LogQuery) -> LogTail:
-        loop = self._loop
-        return DisconnectedTail() if loop is None or loop.is_closed() else self._live_queries.follow_log(query, loop)
+        loop = self._running_loop()
+        return DisconnectedTail() if loop is None else self._live_queries.follow_log(query, loop)
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop | None:
+        return None if self._loop is None or self._loop.is_closed() else self._loop
 
     # --- the thread ----------------------------------------------------------------------------------------------
 
@@ -242,55 +162,64 @@ class LiveSource:
         self._loop = asyncio.get_running_loop()
         if self._stopping.is_set():
             return
+        sources: dict[Slot, Callable[[], Awaitable[None]]] = {Slot.RELEASE: self._watch_store}
+        for slot, deployment in zip((Slot.WORKLOAD, Slot.SECOND_WORKLOAD), self._plan.workloads, strict=False):
+            sources[slot] = partial(self._watch_pods, slot, deployment)
+        if self._plan.redis_url is not None:
+            sources[Slot.FLAGS] = self._watch_flags
         async with aclosing(self._live_queries), asyncio.TaskGroup() as group:
-            group.create_task(self._run_source_forever("release", self._watch_store))
-            for slot, deployment in zip(("workload", "second_workload"), self._plan.workloads, strict=False):
-                group.create_task(self._run_source_forever(slot, partial(self._watch_pods, slot, deployment)))
-            if self._plan.redis_url is not None:
-                group.create_task(self._run_source_forever("flags", self._watch_flags))
+            for slot, read in sources.items():
+                group.create_task(self._run_source(slot, read))
 
-    async def _run_source_forever(self, source_name: str, read: Callable[[], Awaitable[None]]) -> None:
-        """Runs a feed for ever; whatever ends it is told on the board."""
-        pause = RETRY_PAUSES[0]
+    async def _run_source(self, slot: Slot, read: Callable[[], Awaitable[None]]) -> None:
+        """Runs a source until cancelled; publishes the error of each attempt that ends."""
+        from zdd_tui.backends.backoff import Backoff  # noqa: PLC0415  # backends are for later than the first paint
+
+        first, longest = RETRY_PAUSES
+        backoff = Backoff(first, longest, reset_after=2 * longest)
         while True:
-            began = time.monotonic()
             try:
                 await read()
             except Exception as error:
-                # Also a defect of ours: in an incident a screen with one dead pane is worth more than none.
-                self._publish_error(source_name, *describe_error(source_name, error))
-            if time.monotonic() - began > 2 * RETRY_PAUSES[1]:
-                pause = RETRY_PAUSES[0]
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
-            pause = min(2 * pause, RETRY_PAUSES[1])
+                # Includes bugs: in an incident a screen with one dead pane is better than none.
+                self._publish_error(slot, *describe_error(slot, error))
+            await backoff.sleep()
 
-    # --- slots ---------------------------------------------------------------------------------------------------
+    def _start_side_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._side_tasks.add(task)
+        task.add_done_callback(self._side_tasks.discard)
+
+    # --- publishing ----------------------------------------------------------------------------------------------
 
     def _publish(self, **changes: object) -> None:
-        """Replaces parts of the board, telling the screens where more than an age is new. For the thread only."""
+        """Replaces parts of the state; notifies the screens if more than an age has changed. For this thread only."""
         before = self._state
         self._state = replace(before, **changes)  # type: ignore[arg-type]
         if any(getattr(before, name) != value for name, value in changes.items()):
             self._schedule_callbacks()
 
-    def _publish_error(self, source_name: str, title: str, hint: str = "") -> None:
-        """Keeps the last known value and its age, and tells why there is none newer."""
-        self._publish(**{source_name: replace(getattr(self._state, source_name), error=title, hint=hint)})
+    def _publish_value(self, slot: Slot, value: Observed[object]) -> None:
+        self._publish(**{slot: value})
+
+    def _publish_error(self, slot: Slot, title: str, hint: str = "") -> None:
+        """Adds an error to the last known value, which keeps its age."""
+        self._publish_value(slot, replace(getattr(self._state, slot), error=title, hint=hint))
 
     def _schedule_callbacks(self) -> None:
-        if not self._callback_scheduled and self._loop is not None:
-            self._callback_scheduled = True
-            self._loop.call_soon(self._run_callbacks)  # what else changes in this turn of the loop is told with it
+        if not self._is_callback_scheduled and self._loop is not None:
+            self._is_callback_scheduled = True
+            self._loop.call_soon(self._run_callbacks)  # once for all changes of this iteration of the loop
 
     def _run_callbacks(self) -> None:
-        self._callback_scheduled = False
+        self._is_callback_scheduled = False
         for callback in self._callbacks:
             callback()
 
     # --- store ---------------------------------------------------------------------------------------------------
 
     async def _watch_store(self) -> None:
-        from zdd_tui.backends.postgres.connection import describe_dsn  # noqa: PLC0415  # heavy: after the first paint
+        from zdd_tui.backends.postgres.connection import describe_dsn  # noqa: PLC0415  # slow: after the first paint
         from zdd_tui.backends.store.client import Store  # noqa: PLC0415
 
         dsn = self._plan.database.dsn.get_secret_value()
@@ -299,101 +228,100 @@ class LiveSource:
         async with await Store.open(dsn, application_name="zdd dashboard", timeout=timeout) as store:
             try:
                 self._store = store
-                while (found := await store.find_release(self._plan.name)) is None:
-                    why = self.agent_error or ZddError(
+                while (release_id := await store.find_release(self._plan.name)) is None:
+                    error = self.agent_error or ZddError(
                         f"{store.address} has no release {self._plan.name}",
                         "start it with zdd open PLAN or zdd agent PLAN",
                     )
-                    self._publish_error("release", why.title, why.hint)
+                    self._publish_error(Slot.RELEASE, error.title, error.hint)
                     await asyncio.sleep(HEARTBEAT_SECONDS)
                 while True:
-                    self._release_id = found
-                    found = await self._watch_release(store, found)
+                    self._release_id = release_id
+                    release_id = await self._watch_release(store, release_id)
             finally:
                 self._store = None
 
     async def _watch_release(self, store: "Store", release_id: int) -> int:
-        """Reads a release until a newer one of its name is registered; returns that one."""
-        looked_at = time.monotonic()
+        """Reads a release until a newer one of the plan exists; returns the newer one."""
+        checked_at = time.monotonic()
         async with aclosing(
             store.watch_changes(release_id, idle_timeout=HEARTBEAT_SECONDS, on_connection=self._on_store_connection)
         ) as changes:
             async for _ in changes:
-                asked_at = time.monotonic()
+                read_at = time.monotonic()
                 try:
-                    if self._may_have_successor() and asked_at - looked_at >= NEWER_RELEASE_INTERVAL:
-                        looked_at = asked_at
+                    if self._may_have_successor() and read_at - checked_at >= NEWER_RELEASE_INTERVAL:
+                        checked_at = read_at
                         newest = await store.find_release(self._plan.name)
                         if newest is not None and newest != release_id:
                             return newest
-                    asked = self._event_cache.events_to_read(release_id)
-                    record = self._event_cache.merge(await store.read_release(release_id, events=asked), asked)
+                    event_count = self._event_cache.events_to_read(release_id)
+                    reading = await store.read_release(release_id, events=event_count)
+                    record = self._event_cache.merge(reading, event_count)
                 except DatabaseError as error:
-                    self._publish_error("release", error.title, error.hint)
+                    self._publish_error(Slot.RELEASE, error.title, error.hint)
                 else:
-                    self._publish(release=Observed(record, asked_at), **self._build_previews(record.release))
+                    self._publish(release=Observed(record, read_at), **self._build_previews(record.release))
                     self._schedule_catalog_read(record)
                 await asyncio.sleep(READ_INTERVAL)
-        return release_id  # not reached: changes has no end
+        return release_id  # not reached: changes never ends
 
     def _may_have_successor(self) -> bool:
-        """A name has one active release at most: another can only be there after this one's end, or its loss."""
+        """A plan has one active release at most: a newer one exists only after this one has ended or was deleted."""
         known = self._state.release
         return bool(known.error) or (known.value is not None and known.value.release.state.has_ended)
 
     def _on_store_connection(self, connected: bool, error: str) -> None:
         if not connected:
-            self._publish_error("release", error, "check that PostgreSQL runs and that this machine reaches it")
+            self._publish_error(Slot.RELEASE, error, "check that PostgreSQL runs and that this machine reaches it")
 
     def _build_previews(self, release: Release) -> dict[str, object]:
-        """What each command would run; made anew only when the release has moved."""
-        from zdd_tui.model.release.preview import preview_command  # noqa: PLC0415  # it brings an SQL parser
-
+        """What each command would run; computed only when the release has changed."""
         known = self._state.release.value
         if known is not None and known.release == release and self._state.previews:
             return {}
-        return {"previews": {kind: preview_command(self._plan, release, kind, self._catalog) for kind in CommandKind}}
+        return {"previews": self._preview_commands(release)}
+
+    def _preview_commands(self, release: Release) -> Mapping[CommandKind, tuple[str, ...]]:
+        from zdd_tui.model.release.preview import preview_command  # noqa: PLC0415  # imports an SQL parser
+
+        return {kind: preview_command(self._plan, release, kind, self._catalog) for kind in CommandKind}
 
     def _schedule_catalog_read(self, record: ReleaseRecord) -> None:
-        """The tables look different after each phase; what reads them must not hold up the feed."""
-        moved = (record.release.state, record.release.phase)
-        if isinstance(self._plan, Plan) and moved != self._catalog_of:
-            self._catalog_of = moved
-            task = asyncio.get_running_loop().create_task(self._read_catalog(self._plan, record.release))
-            self._side_tasks.add(task)
-            task.add_done_callback(self._side_tasks.discard)
+        """Reads the catalog after each phase, as tables change; in a task of its own, so that readings continue."""
+        position = (record.release.state, record.release.phase)
+        if isinstance(self._plan, Plan) and position != self._catalog_of:
+            self._catalog_of = position
+            self._start_side_task(self._read_catalog(self._plan, record.release))
 
     async def _read_catalog(self, plan: Plan, release: Release) -> None:
-        from zdd_tui.backends.postgres.catalog import read_catalog  # noqa: PLC0415  # heavy: after the first paint
+        from zdd_tui.backends.postgres.catalog import read_catalog  # noqa: PLC0415  # slow: after the first paint
         from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, connect  # noqa: PLC0415
-        from zdd_tui.model.release.preview import preview_command  # noqa: PLC0415
 
+        dsn = plan.database.dsn.get_secret_value()
         try:
-            connection = await connect(
-                plan.database.dsn.get_secret_value(), application_name="zdd dashboard", timeout=5.0
-            )
+            connection = await connect(dsn, application_name="zdd dashboard", timeout=5.0)
             try:
                 self._catalog = await read_catalog(connection, plan)
             finally:
                 connection.terminate()
         except (ZddError, *CONNECTION_ERRORS):
-            self._catalog = None  # the preview describes what it cannot show
-        previews = {kind: preview_command(plan, release, kind, self._catalog) for kind in CommandKind}
+            self._catalog = None  # previews then describe the statements
         current = self._state.release.value
         if current is not None and current.release == release:
-            self._publish(previews=previews)
+            self._publish(previews=self._preview_commands(release))
 
     async def _send(self, request: CommandRequest) -> StoredCommand:
         store, release_id = self._store, self._release_id
         if store is None or release_id is None:
-            error = self._state.release.error
-            raise DatabaseError(error or "the database is not connected yet", self._state.release.hint)
+            source = self._state.release
+            raise DatabaseError(*((source.error, source.hint) if source.error else NOT_CONNECTED))
         command_id = await store.send_command(release_id, request, actor=self._actor)
         while True:
             try:
                 stored = await store.wait_command(command_id, ANSWER_TIMEOUT)
             except DatabaseError:
-                # It is sent; only its outcome cannot be read now.
+                # The command is stored; only its result cannot be read now.
                 await asyncio.sleep(HEARTBEAT_SECONDS)
                 continue
             if stored.status != "queued":
@@ -402,55 +330,54 @@ class LiveSource:
     # --- doctor --------------------------------------------------------------------------------------------------
 
     def _start_doctor(self) -> None:
-        """One at a time: whoever asks meanwhile gets the result of the one that is under way."""
+        """Starts an examination, unless one is running."""
         if self._doctor is None:
-            self._publish_error("doctor_report", "this dashboard has no doctor", "run `zdd doctor PLAN`")
+            self._publish_error(Slot.DOCTOR_REPORT, "this dashboard has no doctor", "run `zdd doctor PLAN`")
         elif not self._state.is_doctor_running:
             self._publish(is_doctor_running=True)
-            task = asyncio.get_running_loop().create_task(self._run_doctor(self._doctor))
-            self._side_tasks.add(task)
-            task.add_done_callback(self._side_tasks.discard)
+            self._start_side_task(self._run_doctor(self._doctor))
 
     async def _run_doctor(self, doctor: "Examine") -> None:
         try:
             report = await doctor()
         except Exception as error:
-            self._publish_error("doctor_report", *describe_error("doctor", error))
+            self._publish_error(Slot.DOCTOR_REPORT, *describe_error("doctor", error))
         else:
-            self._publish(doctor_report=Observed(report, time.monotonic()))
+            self._publish_value(Slot.DOCTOR_REPORT, Observed(report, time.monotonic()))
         finally:
             self._publish(is_doctor_running=False)
 
     # --- cluster -------------------------------------------------------------------------------------------------
 
-    async def _watch_pods(self, source_name: str, deployment: str) -> None:
-        from zdd_tui.backends.kubernetes.cluster import Cluster  # noqa: PLC0415
-        from zdd_tui.backends.kubernetes.deployment_watch import DeploymentWatch  # noqa: PLC0415  # heavy: after the first paint
+    async def _watch_pods(self, slot: Slot, deployment: str) -> None:
+        from zdd_tui.backends.kubernetes.cluster import Cluster  # noqa: PLC0415  # slow: after the first paint
+        from zdd_tui.backends.kubernetes.deployment_watch import DeploymentWatch  # noqa: PLC0415
 
+        is_second = slot is Slot.SECOND_WORKLOAD
         names = self._plan.kubernetes
         async with Cluster.connect(names.kubeconfig, names.context, names.namespace, check=False) as cluster:
-            # By gateway the second Deployment's pods are in a Service of their own.
-            service = self._plan.services[-1 if source_name == "second_workload" else 0]
+            # With a gateway the pods of the second Deployment have a Service of their own.
+            service = self._plan.services[-1 if is_second else 0]
             watch = DeploymentWatch(cluster, deployment, service=service, container=names.container)
 
-            def changed(snapshot: WorkloadSnapshot) -> None:
-                # The second Deployment comes and goes with the release: without it all is well.
-                away = source_name == "second_workload" and watch.is_absent
-                self._publish(**{source_name: Observed(None, snapshot.observed_at) if away else observe_pods(snapshot)})
+            def publish_pods(snapshot: WorkloadSnapshot) -> None:
+                # The second Deployment exists only during parts of the release: its absence is no error.
+                is_absent = is_second and watch.is_absent
+                self._publish_value(slot, Observed(None, snapshot.observed_at) if is_absent else observe_pods(snapshot))
 
-            await watch.run(changed)
+            await watch.run(publish_pods)
 
     # --- flags ---------------------------------------------------------------------------------------------------
 
     async def _watch_flags(self) -> None:
-        from zdd_tui.backends.redis_flags import FlagStore, describe_redis_url  # noqa: PLC0415  # heavy: after the first paint
+        from zdd_tui.backends.redis_flags import FlagStore, describe_redis_url  # noqa: PLC0415  # slow: after first paint
 
         assert self._plan.redis_url is not None
         url = self._plan.redis_url.get_secret_value()
         self._publish(plan=replace(self._state.plan, flags=describe_redis_url(url)))
         async with await FlagStore.connect(url) as store:
             while True:
-                asked_at = time.monotonic()
-                raw = await store.read_raw(tuple(self._plan.flag_roles))
-                self._publish(flags=Observed(self._flag_cache.update(raw, time.time()), asked_at))
+                read_at = time.monotonic()
+                values = await store.read_raw(tuple(self._plan.flag_roles))
+                self._publish_value(Slot.FLAGS, Observed(self._flag_cache.update(values, time.time()), read_at))
                 await asyncio.sleep(HEARTBEAT_SECONDS)

@@ -1,19 +1,23 @@
-"""What the feeds make of what they read: views for the screens, and words for what went wrong."""
+"""Views that live sources make of what they read, caches of readings, and texts of errors."""
+
+from collections.abc import Mapping
+from dataclasses import replace
 
 from zdd_tui.dashboard.state import FlagView, Observed, PlanView
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.flag import parse_flag
 from zdd_tui.model.guard.describe import describe_rules
 from zdd_tui.model.plan.base import BasePlan, Change, DualWriteMode, Plan
-from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, SingleImagePlan
+from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, SingleImagePlan
 from zdd_tui.model.queries import ChangeView
+from zdd_tui.model.release.records import Event, ReleaseRecord
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
 
 _CLUSTER_HINT = "check kubeconfig, context, namespace and deployment, and that this machine reaches the API server"
 
 
 def build_plan_view(plan: BasePlan) -> PlanView:
-    """What screens show of a plan. The places of database and flags follow when their drivers are loaded."""
+    """View of a plan. The addresses of database and flags are added when their drivers are loaded."""
     names = plan.kubernetes
     context = f", context {names.context}" if names.context else ""
     return PlanView(
@@ -30,7 +34,7 @@ def build_plan_view(plan: BasePlan) -> PlanView:
         deployment_roles=_deployment_roles(plan),
         is_blue_green=isinstance(plan, BlueGreenPlan),
         change=_build_change_view(plan.change) if isinstance(plan, Plan) else None,
-        commands_needing_reason=tuple(each.value for each in plan.confirm.reason),
+        commands_needing_reason=tuple(kind.value for kind in plan.confirm.reason),
         unlock_seconds=plan.confirm.unlock,
         region=_format_region(plan),
         guard_rules=describe_rules(plan.guard),
@@ -54,18 +58,17 @@ def _build_change_view(change: Change) -> ChangeView:
 
 
 def _deployment_roles(plan: BasePlan) -> tuple[tuple[str, str], ...]:
-    words = ("blue", "green") if isinstance(plan, BlueGreenPlan) else ("stable", "canary")
-    several = isinstance(plan, BlueGreenPlan | CanaryPlan) and len(plan.workloads) > 1
-    return tuple(zip(words, plan.workloads, strict=True)) if several else ()
+    roles = ("blue", "green") if isinstance(plan, BlueGreenPlan) else ("stable", "canary")
+    has_two = isinstance(plan, BlueGreenPlan | CanaryPlan) and len(plan.workloads) > 1
+    return tuple(zip(roles, plan.workloads, strict=True)) if has_two else ()
 
 
 def observe_pods(snapshot: WorkloadSnapshot) -> Observed[WorkloadSnapshot]:
-    """A reading of the cluster as a part of the board."""
+    """A reading of the cluster, with its error."""
     if snapshot.error and snapshot.deployment is None:
-        # Nothing was ever read, or the Deployment is gone: there is nothing to show but why.
+        # Nothing was read so far, or the Deployment is gone.
         return Observed(None, None, snapshot.error, _CLUSTER_HINT)
-    mend = _CLUSTER_HINT if snapshot.error else ""
-    return Observed(snapshot, snapshot.observed_at, snapshot.error or "", mend)
+    return Observed(snapshot, snapshot.observed_at, snapshot.error or "", _CLUSTER_HINT if snapshot.error else "")
 
 
 def build_flag_view(key: str, role: str, raw: str | None) -> FlagView:
@@ -78,9 +81,90 @@ def build_flag_view(key: str, role: str, raw: str | None) -> FlagView:
 
 
 def describe_error(source_name: str, error: BaseException) -> tuple[str, str]:
-    """Title and mend of what ended a feed. A defect is named by its type only: its text may hold anything."""
+    """Title and hint of the error that ended a source. Of a bug only the type is shown: its text may hold a secret."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, ZddError):
         return error.title, error.hint
-    return f"defect in reading {source_name}: {type(error).__name__}", "it is tried again; please report it"
+    return f"bug while reading {source_name}: {type(error).__name__}", "zdd retries automatically; report the bug"
+
+
+# --- caches ----------------------------------------------------------------------------------------------------------
+
+NEWEST_EVENTS = 50
+"""Events in a normal reading."""
+
+MAX_EVENTS = 5000
+"""Maximum number of events that are read and kept."""
+
+
+class EventCache:
+    """All events of a release, collected from readings that hold the newest only."""
+
+    def __init__(self) -> None:
+        self._release_id: int | None = None
+        self._events: tuple[Event, ...] = ()
+        self._may_have_gap = True
+
+    def events_to_read(self, release_id: int) -> int:
+        """Number of events to read: all at first, and when some may have been missed."""
+        return MAX_EVENTS if self._may_have_gap or release_id != self._release_id else NEWEST_EVENTS
+
+    def merge(self, record: ReleaseRecord, requested: int) -> ReleaseRecord:
+        """The reading, with every known event.
+
+        Args:
+            requested: result of :meth:`events_to_read` for this reading.
+        """
+        read = record.events
+        if record.id != self._release_id or requested == MAX_EVENTS:
+            is_new = read != self._events
+            self._release_id, self._may_have_gap = record.id, False
+            self._events = read if is_new else self._events
+        else:
+            last = self._events[-1].id if self._events else 0
+            new = tuple(event for event in read if event.id > last)
+            self._may_have_gap = len(new) == len(read) >= requested
+            if new:
+                self._events = (*self._events, *new)[-MAX_EVENTS:]
+        return replace(record, events=self._events)
+
+
+class FlagCache:
+    """The flags of a plan, with their owner and the time of the last change that was seen."""
+
+    def __init__(self, plan: BasePlan) -> None:
+        self._roles = plan.flag_roles
+        self._owner, self._expires = _find_owner(plan)
+        self._values: dict[str, str | None] = {}
+        self._changed_at: dict[str, float] = {}
+
+    def update(self, values: Mapping[str, str | None], now: float) -> tuple[FlagView, ...]:
+        """Views of a reading.
+
+        Args:
+            values: stored values by key; None for a missing key.
+            now: seconds since the epoch.
+        """
+        for key, value in values.items():
+            if key in self._values and self._values[key] != value:
+                self._changed_at[key] = now
+            self._values[key] = value
+        return tuple(
+            replace(
+                build_flag_view(key, role, values[key]),
+                owner=self._owner,
+                expires=self._expires,
+                changed_at=self._changed_at.get(key),
+            )
+            for key, role in self._roles.items()
+        )
+
+
+def _find_owner(plan: BasePlan) -> tuple[str, str]:
+    """Owner of the plan's flags and the day by which they should be removed; empty if not set."""
+    flags = plan.flags if isinstance(plan, Plan | DarkLaunchPlan) else None
+    owned = plan.canary.flag if isinstance(plan, CanaryPlan) else flags
+    if owned is None:
+        return "", ""
+    return owned.owner or "", owned.expires.isoformat() if owned.expires else ""

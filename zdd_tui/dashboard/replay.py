@@ -1,4 +1,4 @@
-"""`zdd replay`: a recording in the very screens that were recorded, read-only, with a clock that can be set."""
+"""`zdd replay`: the dashboard on a recording, read-only, with a clock that the operator sets."""
 
 from typing import ClassVar
 
@@ -12,39 +12,39 @@ from zdd_tui.dashboard.widgets.bars.replay import ReplayLine
 from zdd_tui.model.errors import ZddError
 
 REPAINT_INTERVAL = 0.1
-"""Seconds between two looks at the recording's clock."""
+"""Seconds between two checks of the recording's clock."""
 
 JUMP_SECONDS = 10.0
-"""Seconds that one arrow goes."""
+"""Seconds that one arrow key moves."""
 
 
 class ReplayApp(ZddApp):
     """The dashboard on a recording.
 
     Args:
-        player: what is played; also the clock that ages follow.
+        player: the source of states and the clock.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "play", "Pause or play", show=False, priority=True, id="replay.toggle"),
         Binding("left", f"jump(-{JUMP_SECONDS})", "Ten seconds back", show=False, priority=True, id="replay.back"),
-        Binding("right", f"jump({JUMP_SECONDS})", "Ten seconds on", show=False, priority=True, id="replay.on"),
+        Binding("right", f"jump({JUMP_SECONDS})", "Ten seconds forward", show=False, priority=True, id="replay.on"),
         Binding("home", "start", "To the start", show=False, priority=True, id="replay.start"),
         Binding("end", "last", "To the end", show=False, priority=True, id="replay.end"),
         Binding("less_than_sign", "slower", "Slower", show=False, id="replay.slower"),
         Binding("greater_than_sign", "faster", "Faster", show=False, id="replay.faster"),
         Binding("n", "jump_event(1)", "Next event", show=False, id="replay.next"),
-        Binding("N", "jump_event(-1)", "Event before", show=False, id="replay.previous"),
+        Binding("N", "jump_event(-1)", "Previous event", show=False, id="replay.previous"),
     ]
-    _ON_MAIN = frozenset({"play", "jump", "start", "last"})
-    """A dialog has other uses for these keys, and so has a field that takes text."""
+    _MAIN_SCREEN_ACTIONS = frozenset({"play", "jump", "start", "last"})
+    """Actions whose keys have another meaning in a dialog and in a text field."""
 
     def __init__(self, player: Player, *, display_options: DisplayOptions) -> None:
         super().__init__(player, clock=player, read_only=True, display_options=display_options)
         self._player = player
-        self._shown: tuple[int, int, int] | None = None
+        self._painted: tuple[int, int, int] | None = None
         self.error: ZddError | None = None
-        """What was wrong with the recording."""
+        """Set when a line of the recording cannot be shown."""
 
     def on_mount(self) -> None:
         self.screen.mount(ReplayLine(self._player), before=0)
@@ -52,15 +52,15 @@ class ReplayApp(ZddApp):
         self.call_after_refresh(self._player.start_clock)
 
     def _check_for_change(self) -> None:
-        """Paints where there is another board, or another second."""
+        """Repaints after another line of the recording, another second, or pause."""
         player = self._player
-        now = (player.recording.index_at(player.position), int(player.position), int(player.playing))
-        if now != self._shown:
-            self._shown = now
+        current = (player.recording.index_at(player.position), int(player.position), int(player.playing))
+        if current != self._painted:
+            self._painted = current
             self.repaint()
 
     def repaint(self) -> None:
-        """As live; a line that no board can be made of ends the replay."""
+        """As live; a line that cannot be shown ends the replay."""
         try:
             super().repaint()
         except ZddError as error:
@@ -68,7 +68,9 @@ class ReplayApp(ZddApp):
             self.exit(ExitInfo(error.exit_code, error.title))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in self._ON_MAIN and (len(self.screen_stack) > 1 or isinstance(self.screen.focused, Input)):
+        if action in self._MAIN_SCREEN_ACTIONS and (
+            len(self.screen_stack) > 1 or isinstance(self.screen.focused, Input)
+        ):
             return False
         return super().check_action(action, parameters)
 
@@ -98,7 +100,7 @@ class ReplayApp(ZddApp):
 
 
 def run_replay(player: Player, display_options: DisplayOptions) -> int:
-    """Plays until the operator leaves; returns the exit code.
+    """Plays until the operator quits; returns the exit code.
 
     Raises:
         ZddError: a line of the recording cannot be shown.

@@ -1,7 +1,7 @@
-"""The board: one immutable snapshot of everything that the screens show, with the age of every source.
+"""The dashboard state: one immutable snapshot of everything that the screens show, with the age of every source.
 
-Feeds assemble it (:mod:`zdd_tui.dashboard.live_source`); screens only read it. Times called ``now`` are
-monotonic seconds of this machine unless they say otherwise.
+:mod:`zdd_tui.dashboard.live_source` builds it; screens only read it. Times called ``now`` are monotonic seconds of this
+machine unless documented otherwise.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,19 +19,19 @@ from zdd_tui.model.release.state import CommandKind, Precondition
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
 
 if TYPE_CHECKING:
-    from zdd_tui.model.doctor import Report  # its rules are for later than the first paint
+    from zdd_tui.model.doctor import Report  # its rules are imported after the first paint
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 RELEASE_STALE_SECONDS = 5.0
-"""Seconds; the store is read once a second at least, and several times while things move."""
+"""Seconds; the store is read at least once a second."""
 
 FLAGS_STALE_SECONDS = 5.0
 """Seconds; flags are read once a second."""
 
 PODS_STALE_SECONDS = 15.0
-"""Seconds without a sign of life from the cluster."""
+"""Seconds without an event or bookmark from the cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,10 @@ class Observed(Generic[T_co]):
     """A value with the age of its source.
 
     Attributes:
-        value: the last known one; None before the first.
-        observed_at: monotonic seconds at which the source last confirmed it. No difference by itself: screens draw ages
-            by their own clock.
-        error: why it cannot be had newer, in one line; empty while all is well.
+        value: the last known value; None before the first reading.
+        observed_at: monotonic seconds at which the source last confirmed it. Not compared: screens compute ages with
+            their own clock.
+        error: why there is no newer value, in one line; empty without an error.
         hint: what to do about the error.
     """
 
@@ -61,7 +61,7 @@ class Observed(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class PlanView:
-    """What screens show of a plan; nothing secret.
+    """What screens show of a plan. It holds no secrets.
 
     Attributes:
         target: deployment and where it runs, such as ``users-api@shop``.
@@ -69,14 +69,15 @@ class PlanView:
         has_backfill: the strategy moves old rows.
         has_flags: the release has flags.
         rule_names: names of the guard's rules; empty without a guard.
-        guard_rules: what those rules ask; empty in a recording that is older than this.
-        new_image: of a strategy that brings one image: that one; every other is old.
-        deployment_roles: where pods of two Deployments serve: the word for each, and its name; the first is always there.
-        is_blue_green: one of the two has all the traffic, the other stands warm.
-        change: of a strategy that changes the schema: both sides.
-        region: of a plan with several regions, this one with its place in their order, such as ``eu-1 1/2``.
-        commands_needing_reason: commands that the plan wants a reason for.
-        unlock_seconds: how long an unlock of production lasts.
+        new_image: the image that a strategy with one new image rolls out; every other image is old.
+        deployment_roles: role and name of each of two Deployments, such as ``("blue", "users-api")``; the first one
+            always exists. Empty for a strategy with one Deployment.
+        is_blue_green: one of the two Deployments has all the traffic, the other is standby.
+        change: both sides of a schema change; None for a strategy without one.
+        region: name and position in the order of regions, such as ``eu-1 1/2``; empty without regions.
+        commands_needing_reason: commands for which the plan requires a reason.
+        unlock_seconds: duration of an unlock of production.
+        guard_rules: query and limits of each rule.
     """
 
     name: str
@@ -110,11 +111,11 @@ class FlagView:
 
     Attributes:
         role: ``write`` or ``read``.
-        value: None where the flag does not exist or cannot be understood.
-        problem: what is wrong with the stored value, else empty.
-        owner: who answers for it, or empty.
-        expires: the day on which it should be gone, such as ``2027-01-31``, or empty.
-        changed_at: when this dashboard saw it change, in seconds since the epoch by this machine's clock.
+        value: None if the flag does not exist or its value is invalid.
+        problem: why the stored value is invalid, or empty.
+        owner: team or person, or empty.
+        expires: the day by which it should be removed, such as ``2027-01-31``, or empty.
+        changed_at: last change that this dashboard saw, in seconds since the epoch by this machine's clock.
     """
 
     key: str
@@ -132,9 +133,9 @@ class DashboardState:
 
     Attributes:
         previews: what each command would run now, line by line.
-        doctor_report: the last examination, if one was asked for.
-        is_doctor_running: one is under way.
-        second_workload: the second Deployment of a canary or of blue/green; no value while it does not exist.
+        doctor_report: the last examination of this session.
+        is_doctor_running: an examination is running.
+        second_workload: the second Deployment of a canary or blue/green release; no value while it does not exist.
     """
 
     plan: PlanView
@@ -147,12 +148,12 @@ class DashboardState:
     second_workload: Observed[WorkloadSnapshot] = Observed()
 
     def server_now(self, now: float) -> float | None:
-        """The database's clock, carried on from the last reading; None before the first."""
+        """The database's clock in seconds since the epoch, extrapolated from the last reading; None before one."""
         record, age = self.release.value, self.release.age(now)
         return None if record is None or age is None else record.now + age
 
     def build_precondition(self) -> Precondition | None:
-        """What an operator who looks at this board would confirm."""
+        """What an operator who sees this state confirms; None before the first reading of the release."""
         if self.release.value is None:
             return None
         release = self.release.value.release
@@ -162,35 +163,35 @@ class DashboardState:
 
 
 class StateSource(Protocol):
-    """Where the application gets its boards, and where its commands go."""
+    """Provides the states of the application, and accepts its commands."""
 
     def state(self) -> DashboardState:
-        """The newest board; cheap, from any thread."""
+        """The newest state. Cheap; call it from any thread."""
         ...
 
     def subscribe(self, callback: Callable[[], None]) -> None:
-        """Calls back, from another thread, whenever :meth:`state` has something new."""
+        """Calls back, from another thread, when :meth:`state` has changed."""
         ...
 
     def send_command(self, request: CommandRequest) -> "Future[StoredCommand]":
-        """Queues a command; the future ends when the agent has answered it, or with a ZddError."""
+        """Queues a command; the future ends with the agent's result or with a ZddError."""
         ...
 
     def run_doctor(self) -> None:
-        """Asks the doctor to look; a later board has what it found. Cheap, from any thread."""
+        """Starts an examination; a later state has its report. Cheap; call it from any thread."""
         ...
 
     def fetch(self, query: "Query[T]") -> "Future[T]":
-        """Fetches what a detail screen shows; the future ends with it, or with a ZddError. Cheap, from any thread."""
+        """Runs a query of a detail screen; the future ends with its result or a ZddError. Call it from any thread."""
         ...
 
     def follow_log(self, query: LogQuery) -> LogTail:
-        """Follows a log until the tail is closed; whoever opens one closes it. Cheap, from any thread."""
+        """Follows a log until the caller closes the tail. Cheap; call it from any thread."""
         ...
 
 
 class Clock(Protocol):
-    """Time, so that tests can hold it still."""
+    """Time; tests replace it."""
 
     def monotonic(self) -> float: ...
 
@@ -205,13 +206,13 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RenderContext:
-    """When and by whom a board is looked at.
+    """When a state is rendered, and for which operator.
 
     Attributes:
         now: monotonic seconds.
         wall: seconds since the epoch.
         production_lock: what the operator may change.
-        key_names: what each action's key is called, by the action's id.
+        key_names: display name of each action's key, by the action's id.
     """
 
     now: float
@@ -222,6 +223,6 @@ class RenderContext:
 
     @classmethod
     def at_clock(
-        cls, clock: Clock, access: ProductionLock = UNRESTRICTED, keys: Mapping[str, str] | None = None
+        cls, clock: Clock, lock: ProductionLock = UNRESTRICTED, keys: Mapping[str, str] | None = None
     ) -> "RenderContext":
-        return cls(clock.monotonic(), clock.wall(), clock, access, keys or default_keys())
+        return cls(clock.monotonic(), clock.wall(), clock, lock, keys or default_keys())

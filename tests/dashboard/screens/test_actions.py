@@ -310,7 +310,7 @@ async def test_a_remapped_key_does_it_and_footer_hints_and_help_call_it_by_its_n
 
 async def test_what_was_not_taken_from_the_keymap_is_told_until_the_first_command() -> None:
     async with AppDriver("backfill", keys=keys({"doctor": "p"})) as desk:
-        assert "keymap: k:1: doctor: p is the key of pause too" in desk.screen
+        assert "keymap: k:1: doctor: p is also the key of pause" in desk.screen
         assert "keymap:" not in await desk.press("p")
 
 

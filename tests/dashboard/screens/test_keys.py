@@ -221,7 +221,7 @@ async def test_leaving_leaves_with_code_0(key: str) -> None:
     async with AppDriver("backfill") as desk:
         await desk.pilot.press(key)
         await desk.pilot.pause()
-    assert desk.app.return_value == ExitInfo(0, "left by the operator")
+    assert desk.app.return_value == ExitInfo(0, "quit by the operator")
 
 
 async def test_ages_grow_without_news() -> None:

@@ -1,4 +1,4 @@
-"""What is written in few bytes is what Rich would have written in many: a terminal shows the same."""
+"""The short encoding shows the same on a terminal as the long one of Rich."""
 
 import random
 
@@ -48,7 +48,7 @@ def screen() -> tuple[pyte.Screen, pyte.Stream]:
 @pytest.mark.parametrize("seed", range(40))
 def test_a_terminal_shows_the_same(seed: int) -> None:
     rng, (ours, our_stream), (theirs, their_stream) = random.Random(seed), screen(), screen()
-    console = Console(color_system="truecolor", force_terminal=True)  # a style remembers how it was drawn first
+    console = Console(color_system="truecolor", force_terminal=True)  # a style caches its first rendering
     sgr = ""
     for _ in range(10):
         made = pieces(rng)
@@ -58,14 +58,14 @@ def test_a_terminal_shows_the_same(seed: int) -> None:
         for x, y, strip in made:
             their_stream.feed(Control.move_to(x, y).segment.text + strip.render(console))
         assert ours.buffer == theirs.buffer
-        if rng.random() < 0.3:  # somebody else writes in between, and finds a pen without colours
-            words = f"\x1b[{rng.randint(1, ROWS)};1Hsomebody"
-            our_stream.feed((RESET if sgr else "") + words)
-            their_stream.feed(words)
+        if rng.random() < 0.3:  # other output in between starts with the default style
+            text = f"\x1b[{rng.randint(1, ROWS)};1Hother"
+            our_stream.feed((RESET if sgr else "") + text)
+            their_stream.feed(text)
             sgr = ""
 
 
-def test_a_changed_digit_costs_its_place_and_itself() -> None:
+def test_a_changed_digit_costs_a_cursor_move_and_the_digit() -> None:
     style = Style.parse("yellow on default")
     digits = [(20, row, Strip([Segment("7", style)])) for row in (6, 7, 11)]
     first = encode_pieces(digits[:1], COLUMNS, ColorSystem.STANDARD)
@@ -74,14 +74,14 @@ def test_a_changed_digit_costs_its_place_and_itself() -> None:
     assert encode_pieces(digits[1:], COLUMNS, ColorSystem.STANDARD, first.sgr).text == "\x1b[8;21H7\x1b[4B\b7"
 
 
-def test_where_the_cursor_is_behind_a_sign_of_unknown_width_nobody_supposes() -> None:
+def test_after_a_character_of_unknown_width_the_cursor_is_set() -> None:
     text = encode_pieces(
         [(0, 0, Strip([Segment("●")])), (1, 1, Strip([Segment("x")]))], COLUMNS, ColorSystem.STANDARD
     ).text
     assert text == "\x1b[1;1H●\x1b[2;2Hx"
 
 
-def test_behind_the_last_column_nobody_supposes_where_the_cursor_is() -> None:
+def test_after_the_last_column_the_cursor_is_set() -> None:
     edge = Strip([Segment("ab")])
     assert (
         encode_pieces([(38, 0, edge), (38, 1, edge)], COLUMNS, ColorSystem.STANDARD).text == "\x1b[1;39Hab\x1b[2;39Hab"

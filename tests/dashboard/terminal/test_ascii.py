@@ -1,4 +1,4 @@
-"""The dashboard in ASCII: the same screens, the same columns, and states that can still be told apart."""
+"""The dashboard in ASCII: the same columns, and glyphs that stay different."""
 
 import pytest
 from hypothesis import given
@@ -19,8 +19,8 @@ PODS = "●◐○▽▼·◇"
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
-async def test_every_sign_that_is_drawn_has_a_form(situation: str) -> None:
-    """A question mark is what a sign becomes that nobody has thought of; it would read as a verdict."""
+async def test_every_drawn_glyph_has_a_replacement(situation: str) -> None:
+    """Without a replacement a glyph becomes a question mark, which is also a verdict."""
     app = ZddApp(FixedSource(SITUATIONS[situation]), clock=FixedClock())
     async with app.run_test(size=(120, 36), notifications=True) as pilot:
         for key in ("question_mark", "escape", "e") if situation == "failed" else ("tab",):
@@ -32,7 +32,7 @@ async def test_every_sign_that_is_drawn_has_a_form(situation: str) -> None:
 
 
 @pytest.mark.parametrize("family", [STATES, PODS, "▁▂▃▄▅▆▇█", "".join(glyph for glyph, _ in VERDICT_GLYPHS.values())])
-def test_signs_of_a_family_stay_different(family: str) -> None:
+def test_glyphs_of_a_family_stay_different(family: str) -> None:
     assert len({to_ascii(sign) for sign in family}) == len(set(family))
 
 
@@ -43,7 +43,7 @@ def test_any_text_keeps_its_width(text: str) -> None:
     assert cell_len(to_ascii(shown)) == sum(cell_len(char) for char in shown)
 
 
-def test_letters_lose_their_accents_and_wide_ones_keep_their_room() -> None:
+def test_letters_lose_their_accents_and_keep_their_width() -> None:
     assert to_ascii("Zoë naïve 東京 “x”…") == 'Zoe naive ???? "x"~'
     assert to_ascii("Łukasz Søren Straße") == "Lukasz Soren Strase"
     assert to_ascii("\x1b[31m● Serving\x1b[0m") == "\x1b[31m* Serving\x1b[0m"

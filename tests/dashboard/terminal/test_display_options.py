@@ -19,7 +19,7 @@ from zdd_tui.model.errors import ZddError
         ({"LANG": "de_DE.ISO-8859-1"}, False),
         ({"LANG": "de_DE@euro"}, False),
         ({"LANG": "C"}, False),
-        ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, False),  # Python's own doing
+        ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, False),  # set by Python itself
         ({"LANG": "C", "LC_CTYPE": "en_US.UTF-8"}, True),
         ({"LANG": "en_US.UTF-8", "LC_ALL": "POSIX"}, False),
         ({"LANG": "en_US.UTF-8", "LC_ALL": ""}, True),
@@ -37,7 +37,7 @@ def test_a_terminal_without_a_cursor_is_refused(term: str) -> None:
     assert "zdd status" in caught.value.hint
 
 
-def test_options_make_the_look_and_are_handed_on() -> None:
+def test_options_are_parsed_and_forwarded() -> None:
     parser = argparse.ArgumentParser()
     add_display_options(parser)
     environ = {"TERM": "xterm", "LANG": "en_US.UTF-8"}

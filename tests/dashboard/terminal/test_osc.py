@@ -1,4 +1,4 @@
-"""Sequences that carry text to the terminal carry nothing else."""
+"""Sequences that send text to the terminal contain no other control characters."""
 
 import base64
 import re
@@ -15,7 +15,7 @@ from zdd_tui.dashboard.terminal.osc import (
 )
 
 NESTED = {"TMUX": "/tmp/tmux,1,0", "STY": "1.pts", "TERM": "screen"}
-"""One of the two runs in the other; which in which is not told."""
+"""One runs inside the other; which one is unknown."""
 
 ANYWHERE: tuple[dict[str, str], ...] = (
     {},
@@ -27,7 +27,7 @@ ANYWHERE: tuple[dict[str, str], ...] = (
 
 
 def unwrap_sequence(sequence: str) -> str:
-    """What the terminal outside gets."""
+    """What the outer terminal receives."""
     if sequence.startswith("\x1bPtmux;"):
         return sequence.removeprefix("\x1bPtmux;").partition("\x1b\\")[0].replace("\x1b\x1b", "\x1b")
     return "".join(re.findall(r"\x1bP(.*?)\x1b\\", sequence, re.DOTALL)) or sequence
@@ -51,10 +51,10 @@ def test_tmux_gets_both_forms() -> None:
     [{"TERM": "screen"}, {"TERM": "screen-256color"}, {"TERM": "screen.xterm-256color"}, NESTED],
     ids=["screen", "256", "xterm", "nested"],
 )
-def test_where_it_may_be_either_nothing_goes_out_that_screen_would_print_or_tmux_would_miss(
+def test_where_it_may_be_screen_or_tmux_both_accept_the_sequence(
     environ: dict[str, str],
 ) -> None:
-    """GNU screen ends a string of its own that is too long by printing the rest; tmux drops what is not for it."""
+    """GNU screen prints the rest of a string that is too long; tmux drops what is not wrapped for it."""
     assert clipboard_sequence("x", environ) == clipboard_sequence("x", {"STY": "1.pts"}) + clipboard_sequence("x", {})
     long = clipboard_sequence("zdd " * 200, environ)
     assert re.sub(r"\x1bP.{1,256}?\x1b\\", "", long, flags=re.DOTALL) == ""
@@ -69,7 +69,7 @@ def test_no_text_breaks_out_of_a_notification(text: str) -> None:
 
 
 @pytest.mark.parametrize("environ", ANYWHERE)
-def test_a_notification_arrives_once_and_whole(environ: dict[str, str]) -> None:
+def test_a_notification_arrives_once(environ: dict[str, str]) -> None:
     assert (
         unwrap_sequence(notification_sequence("pod x is overdue", environ).removeprefix("\x07"))
         == "\x1b]9;pod x is overdue\x07"
@@ -77,7 +77,7 @@ def test_a_notification_arrives_once_and_whole(environ: dict[str, str]) -> None:
 
 
 @given(st.text(alphabet="aë東", max_size=20))
-def test_what_is_too_long_is_cut_between_characters(unit: str) -> None:
+def test_a_long_text_is_truncated_between_characters(unit: str) -> None:
     text = (unit + "x") * CLIPBOARD_LIMIT
     kept = truncate_for_clipboard(text)
     assert text.startswith(kept)

@@ -1,4 +1,4 @@
-"""The way out to a terminal that may stop reading."""
+"""Output to a terminal that may stop reading."""
 
 import os
 import pty
@@ -25,53 +25,53 @@ def pty_ends() -> Iterator[tuple[int, int]]:
 
 
 def read_until(master: int, last: bytes) -> bytes:
-    """What a terminal reads until something has come."""
+    """Reads until some bytes have arrived."""
     seen = b""
     while last not in seen:
         seen += os.read(master, 65536)
     return seen
 
 
-def test_everything_arrives_in_order_and_the_last_words_last(pty_ends: tuple[int, int]) -> None:
+def test_output_arrives_in_order(pty_ends: tuple[int, int]) -> None:
     master, slave = pty_ends
-    outlet = OutputQueue(slave)
+    queue = OutputQueue(slave)
     for number in range(100):
-        outlet.write(f"<{number}>".encode())
-    assert outlet.close(10, b"last")
+        queue.write(f"<{number}>".encode())
+    assert queue.close(10, b"last")
     assert read_until(master, b"last") == b"".join(f"<{number}>".encode() for number in range(100)) + b"last"
-    assert outlet.pending_bytes == 0
-    outlet.write(b"again")
-    assert outlet.close(10)
+    assert queue.pending_bytes == 0
+    queue.write(b"again")
+    assert queue.close(10)
     assert read_until(master, b"again") == b"again"
 
 
-def test_a_terminal_that_does_not_read_makes_nobody_wait(pty_ends: tuple[int, int]) -> None:
+def test_a_terminal_that_does_not_read_does_not_block_the_caller(pty_ends: tuple[int, int]) -> None:
     master, slave = pty_ends
-    outlet = OutputQueue(slave)
+    queue = OutputQueue(slave)
     began = time.monotonic()
-    outlet.write(LARGE_OUTPUT)
+    queue.write(LARGE_OUTPUT)
     assert time.monotonic() - began < 5  # it would block for ever
-    while outlet.pending_bytes == len(LARGE_OUTPUT):
+    while queue.pending_bytes == len(LARGE_OUTPUT):
         os.sched_yield()
-    assert outlet.pending_bytes > len(LARGE_OUTPUT) - 100_000
-    assert outlet.pending_seconds() > 0
+    assert queue.pending_bytes > len(LARGE_OUTPUT) - 100_000
+    assert queue.pending_seconds() > 0
     seen = b""
     while len(seen) < len(LARGE_OUTPUT):
         seen += os.read(master, 65536)
     assert seen == LARGE_OUTPUT
-    assert outlet.close(10)
-    assert outlet.pending_seconds() == 0
+    assert queue.close(10)
+    assert queue.pending_seconds() == 0
 
 
-def test_the_last_words_reach_a_terminal_that_reads_again(pty_ends: tuple[int, int]) -> None:
-    """What was not written is given up: it would be seconds or minutes of old pictures."""
+def test_a_terminal_that_reads_again_is_restored(pty_ends: tuple[int, int]) -> None:
+    """Pending output is dropped: it would be seconds or minutes of old frames."""
     master, slave = pty_ends
-    outlet = OutputQueue(slave)
-    outlet.write(LARGE_OUTPUT)
-    while outlet.pending_bytes == len(LARGE_OUTPUT):
+    queue = OutputQueue(slave)
+    queue.write(LARGE_OUTPUT)
+    while queue.pending_bytes == len(LARGE_OUTPUT):
         os.sched_yield()
-    assert not outlet.close(0.3, b"never")
-    assert outlet.pending_bytes == 0
+    assert not queue.close(0.3, b"never")
+    assert queue.pending_bytes == 0
     with restore_when_readable(slave, "\x1b[?1049l") as helper:
         seen = read_until(master, b"\x1b[?1049l")
         assert helper.wait(20) == 0

@@ -26,9 +26,9 @@ from tests.support.terminal_emulator import run_in_emulator
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import sys
-from tests.support.states import FixedClock, FixedSource, situations
+from tests.support.states import FixedClock, FixedSource, dashboard_situations
 from zdd_tui.dashboard.app import ZddApp
-left = ZddApp(FixedSource(situations()["backfill"]), clock=FixedClock()).run()
+left = ZddApp(FixedSource(dashboard_situations()["backfill"]), clock=FixedClock()).run()
 print("LEFT", left.code, left.reason, flush=True)
 sys.exit(left.code)
 """
@@ -39,24 +39,24 @@ while not os.WIFEXITED(status := os.waitpid(job.pid, os.WUNTRACED)[1]):
     print("STOPPED", job.pid, flush=True)
 sys.exit(os.waitstatus_to_exitcode(status))
 """
-"""As far as a job is concerned, a shell."""
+"""A shell, as far as job control is concerned."""
 
 DISPLAY_PROGRAM = """
-from tests.support.states import FixedClock, FixedSource, situations
+from tests.support.states import FixedClock, FixedSource, dashboard_situations
 from zdd_tui.dashboard.app import ZddApp
-from zdd_tui.dashboard.terminal.display_options import Look
+from zdd_tui.dashboard.terminal.display_options import DisplayOptions
 import signal
-boards = situations()
+boards = dashboard_situations()
 source = FixedSource(boards["backfill"])
-signal.signal(signal.SIGUSR1, lambda *_: source.put(boards["no-agent"]))
-ZddApp(source, clock=FixedClock(), look=Look(ascii=%s, bell=%s)).run()
+signal.signal(signal.SIGUSR1, lambda *_: source.set_board(boards["no-agent"]))
+ZddApp(source, clock=FixedClock(), display_options=DisplayOptions(ascii=%s, bell=%s)).run()
 """
 BLOCKED_PROGRAM = """
 import threading, time
 from dataclasses import replace
-from tests.support.states import FixedSource, situations
+from tests.support.states import FixedSource, dashboard_situations
 from zdd_tui.dashboard.app import SystemClock, ZddApp
-start = situations()["backfill"]
+start = dashboard_situations()["backfill"]
 record = start.release.value
 clock = SystemClock()
 source = FixedSource(start)
@@ -64,9 +64,9 @@ def work():
     for number in range(1000000):
         time.sleep(0.05)
         moved = replace(record, backfill=replace(record.backfill, rows_done=number, rows_total=9 * number))
-        moved = replace(moved, events=tuple(replace(each, what=str(number) * 9) for each in record.events))
+        moved = replace(moved, events=tuple(replace(each, message=str(number) * 9) for each in record.events))
         now = clock.monotonic()
-        source.put(replace(start, release=replace(start.release, value=moved, observed_at=now)))
+        source.set_board(replace(start, release=replace(start.release, value=moved, observed_at=now)))
 threading.Thread(target=work, daemon=True).start()
 ZddApp(source, clock=clock).run()
 """
@@ -74,18 +74,18 @@ ZddApp(source, clock=clock).run()
 MOVING = """
 import threading, time
 from dataclasses import replace
-from tests.support.states import FixedClock, FixedSource, pod, situations, workload
+from tests.support.states import FixedClock, FixedSource, dashboard_situations, pod, workload
 from zdd_tui.dashboard.app import ZddApp
-from zdd_tui.dashboard.state import Sourced
+from zdd_tui.dashboard.state import Observed
 from zdd_tui.model.workload.pod import PodState
-start = situations()["backfill"]
+start = dashboard_situations()["backfill"]
 source, good = FixedSource(start), PodState.SERVING
 def work():
     for number in range(1, 31):
         time.sleep(0.05)
         reasons = ["数据库" if number % 7 == at else "" for at in range(4)]
         pods = [pod(f"abc-{at}", "1", good, restarts=number + at, reason=why) for at, why in enumerate(reasons)]
-        source.put(replace(start, pods=Sourced(workload(pods), start.pods.observed_at)))
+        source.set_board(replace(start, workload=Observed(workload(pods), start.workload.observed_at)))
 threading.Thread(target=work, daemon=True).start()
 ZddApp(source, clock=FixedClock()).run()
 """
@@ -114,7 +114,7 @@ class PtyTerminal:
         self.seen = b""
 
     def read(self, seconds: float) -> bool:
-        """Takes what there is; False when nothing came in the time."""
+        """Reads the available output; False after the timeout in seconds."""
         if not select.select([self.master], [], [], seconds)[0]:
             return False
         with contextlib.suppress(OSError):
@@ -128,10 +128,10 @@ class PtyTerminal:
             assert self.read(0.5) or (not ended and time.monotonic() < deadline), self.seen[-2000:].decode()
 
     def wait_for_exit(self, seconds: float = 20) -> int:
-        """The exit code; what the program still writes is taken from it."""
+        """The exit code; output until then is read."""
         deadline = time.monotonic() + seconds
         while self.process.poll() is None:
-            assert time.monotonic() < deadline, "it lives on"
+            assert time.monotonic() < deadline, "it still runs"
             self.read(0.05)
         while self.read(0):
             pass
@@ -175,10 +175,10 @@ def assert_restored(terminal: PtyTerminal) -> None:
     assert termios.tcgetattr(terminal.slave)[:4] == terminal.before[:4]
 
 
-def test_q_leaves_and_restores_the_terminal(terminal: PtyTerminal) -> None:
+def test_q_quits_and_restores_the_terminal(terminal: PtyTerminal) -> None:
     os.write(terminal.master, b"q")
     assert terminal.wait_for_exit() == 0
-    assert b"LEFT 0 left by the operator" in terminal.seen
+    assert b"LEFT 0 quit by the operator" in terminal.seen
     assert_restored(terminal)
 
 
@@ -190,14 +190,14 @@ def test_a_signal_ends_it_and_restores_the_terminal(terminal: PtyTerminal, numbe
     assert_restored(terminal)
 
 
-def test_a_terminal_that_goes_away_ends_it(terminal: PtyTerminal) -> None:
+def test_a_closed_terminal_ends_it(terminal: PtyTerminal) -> None:
     os.close(terminal.slave)
     terminal.close_master()
     assert terminal.process.wait(20) in (129, -signal.SIGHUP)
 
 
-def test_a_terminal_that_takes_no_output_does_not_keep_it(terminal: PtyTerminal) -> None:
-    """Nobody reads the master any more: a signal ends it all the same, and whoever reads again has a whole terminal."""
+def test_a_stalled_terminal_does_not_prevent_the_end(terminal: PtyTerminal) -> None:
+    """The master is not read any more: a signal still ends it, and the terminal is restored when it is read again."""
     for _ in range(200):
         os.write(terminal.master, b"?\x1b")  # help opens and closes: a whole screen each time
     time.sleep(2)  # until the pty's buffer is full; there is no event for that
@@ -210,7 +210,7 @@ def test_a_terminal_that_takes_no_output_does_not_keep_it(terminal: PtyTerminal)
     assert_restored(terminal)
 
 
-def test_cells_go_to_a_real_terminal_as_a_whole_picture_would_and_leave_it_a_pen_without_colours() -> None:
+def test_cells_look_as_in_a_full_repaint_and_the_default_style_is_restored() -> None:
     with PtyTerminal(MOVING) as moving:
         screen = pyte.Screen(80, 24)
         stream = pyte.ByteStream(screen)
@@ -220,14 +220,14 @@ def test_cells_go_to_a_real_terminal_as_a_whole_picture_would_and_leave_it_a_pen
             stream.feed(moving.seen)
             moving.seen = b""
             coloured += screen.cursor.attrs.fg != "default"
-        assert coloured > 5, "the pen keeps the colour of the last cell"
+        assert coloured > 5, "the style of the last cell stays in effect"
         while moving.read(0.5):  # until all is painted
             pass
         stream.feed(moving.seen)
         by_cells = {y: dict(screen.buffer[y]) for y in range(24)}
         screen.erase_in_display(2)
         moving.seen = b""
-        moving.process.send_signal(signal.SIGCONT)  # somebody may have written over the screen: all of it is sent anew
+        moving.process.send_signal(signal.SIGCONT)  # another program may have written to the screen: all is repainted
         while b"quit" not in moving.seen:
             assert moving.read(30)
         while moving.read(0.5):
@@ -241,11 +241,11 @@ def test_cells_go_to_a_real_terminal_as_a_whole_picture_would_and_leave_it_a_pen
         assert screen.cursor.attrs == pyte.Screen(1, 1).cursor.attrs
 
 
-def test_it_lives_through_a_terminal_that_does_not_read() -> None:
-    """Boards go on, nothing spins, nothing piles up; who reads again sees the newest, not what was missed."""
+def test_it_survives_a_terminal_that_does_not_read() -> None:
+    """States change, nothing spins, no output accumulates; a terminal that reads again shows the newest state."""
     with PtyTerminal(BLOCKED_PROGRAM) as stalled:
         stalled.wait_for(b"quit")
-        time.sleep(3)  # the pty's buffer is full, and nobody reads
+        time.sleep(3)  # the pty's buffer is full
         before = stalled.cpu_seconds()
         os.write(stalled.master, b"?\x1b" * 20)
         time.sleep(3)
@@ -258,7 +258,7 @@ def test_it_lives_through_a_terminal_that_does_not_read() -> None:
         deadline, fed, pressed = time.monotonic() + 60, 0, 0.0
         wanted = re.compile(r"(?s)zdd users-full-name.*events.*?(\d{9,}).*q quit")
         seen: set[str] = set()
-        while len(seen) < 3:  # the picture is whole again, and moves
+        while len(seen) < 3:  # the screen is complete again, and changes
             assert time.monotonic() < deadline, "\n".join(screen.display)
             stalled.read(0.5)
             stream.feed(stalled.seen[fed:])
@@ -267,10 +267,10 @@ def test_it_lives_through_a_terminal_that_does_not_read() -> None:
             if found := wanted.search(shown):
                 seen.add(found[1])
             elif "Esc close" in shown and time.monotonic() > pressed + 3:
-                # An escape and a question mark that lay in a heap may have been read as one key.
+                # An escape and a question mark in one read may have been parsed as one key.
                 pressed = time.monotonic()
                 os.write(stalled.master, b"\x1b")
-        assert fed < 120_000, "what was missed was sent all the same"
+        assert fed < 120_000, "dropped output was sent"
         time.sleep(max(0.0, pressed + 3 - time.monotonic()))  # an escape right before it would make alt+q of it
         os.write(stalled.master, b"q")
         assert stalled.wait_for_exit() == 0
@@ -278,7 +278,7 @@ def test_it_lives_through_a_terminal_that_does_not_read() -> None:
 
 
 @pytest.mark.parametrize("asked", [True, False], ids=["ctrl-z", "SIGSTOP"])
-def test_it_can_be_stopped_and_goes_on(asked: bool) -> None:
+def test_it_can_be_stopped_and_continued(asked: bool) -> None:
     with PtyTerminal(SHELL, PROGRAM) as terminal:
         terminal.wait_for(b"quit")
         (job,) = psutil.Process(terminal.process.pid).children()
@@ -305,16 +305,16 @@ def test_it_can_be_stopped_and_goes_on(asked: bool) -> None:
         assert_restored(terminal)
 
 
-def test_without_a_shell_it_is_not_stopped(terminal: PtyTerminal) -> None:
-    """Nobody could bring it back, and a stopped program holds the terminal."""
+def test_without_a_shell_it_is_not_suspended(terminal: PtyTerminal) -> None:
+    """No shell could resume it, and a stopped program keeps the terminal."""
     os.write(terminal.master, b"\x1a")
-    terminal.wait_for(b"no shell would bring it back")
+    terminal.wait_for(b"cannot suspend")
     os.write(terminal.master, b"q")
     assert terminal.wait_for_exit() == 0
 
 
 def colours(seen: bytes) -> set[str]:
-    """How colours were asked for: by their 16 names, by number of 256, or as truecolor."""
+    """How colours are encoded: one of 16, one of 256, or truecolor."""
     found = set()
     for codes in re.findall(rb"\x1b\[([0-9;]*)m", seen):
         text = f";{codes.decode()};"
@@ -323,16 +323,16 @@ def colours(seen: bytes) -> set[str]:
     return found
 
 
-def test_ascii_without_colour_and_what_is_copied() -> None:
+def test_ascii_without_colour_and_the_clipboard() -> None:
     with PtyTerminal(DISPLAY_PROGRAM % (True, True), NO_COLOR="1", COLORTERM="truecolor") as plain:
         plain.wait_for(b"quit")
         assert plain.seen.isascii()
         assert colours(plain.seen) == set()
-        assert b"\x1b[1" in plain.seen, "attributes tell what colours would repeat"
+        assert b"\x1b[1" in plain.seen, "attributes are used"
         os.write(plain.master, b"y")
         plain.wait_for(b"copied the screen")
         (copied,) = re.findall(rb"\x1b\]52;c;([A-Za-z0-9+/=]+)\x07", plain.seen)
-        assert "✔ expand" in base64.b64decode(copied).decode(), "the text is the real one"
+        assert "✔ expand" in base64.b64decode(copied).decode(), "the copied text is not ASCII"
         plain.process.send_signal(signal.SIGUSR1)
         plain.wait_for(b"NO AGENT")
         assert plain.seen.count(b"\x07\x1b]9;no agent carries the release out\x07") == 1
@@ -361,7 +361,7 @@ UNKNOWN_TO_SCREEN = re.compile(
 
 
 @pytest.mark.parametrize("environ", [{"TERM": "screen"}, {"TERM": "screen-256color"}, {"TERM": "screen", "STY": "1.a"}])
-def test_in_gnu_screen_nothing_is_sent_that_it_would_print(environ: dict[str, str]) -> None:
+def test_in_gnu_screen_only_known_sequences_are_sent(environ: dict[str, str]) -> None:
     """No truecolour although the environment promises it, no synchronised update unasked, no long raw string."""
     with PtyTerminal(DISPLAY_PROGRAM % (False, True), COLORTERM="truecolor", **environ) as inside:
         inside.wait_for(b"quit")
@@ -381,7 +381,7 @@ def test_in_gnu_screen_nothing_is_sent_that_it_would_print(environ: dict[str, st
         assert_restored(inside)
 
 
-async def test_digits_and_tab_lead_to_the_panes() -> None:
+async def test_digits_and_tab_focus_the_panes() -> None:
     """As a terminal sends them: the pane with the focus has the heavy frame, and alone it has the screen."""
     async with run_in_emulator([sys.executable, "-c", PROGRAM], {**os.environ, "PYTHONPATH": str(ROOT)}) as screen:
         await screen.wait_for("q quit")
@@ -399,8 +399,8 @@ async def test_digits_and_tab_lead_to_the_panes() -> None:
         assert await screen.wait_for_exit() == 0
 
 
-def test_it_rests_while_nothing_happens(terminal: PtyTerminal) -> None:
-    """No spinning, and no bytes for what does not change but ages once a second."""
+def test_it_is_idle_without_changes(terminal: PtyTerminal) -> None:
+    """It does not spin, and sends only ages, once a second."""
     while terminal.read(0.5):
         pass
     before, seen = terminal.cpu_seconds(), len(terminal.seen)

@@ -1,4 +1,4 @@
-"""A slow line, and what an operator takes away from the screen."""
+"""Low bandwidth, and copying from the screen."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ SPARKLINE_CHARACTERS = frozenset("▁▂▃▄▅▆▇")
 
 
 class PaintCountingApp(ZddApp):
-    """Knows when it painted."""
+    """Records the times of its paints."""
 
     paints: list[float]
 
@@ -26,7 +26,7 @@ class PaintCountingApp(ZddApp):
         super().repaint()
 
 
-async def test_low_bandwidth_has_no_histories_and_few_paints() -> None:
+async def test_low_bandwidth_has_no_sparklines_and_few_paints() -> None:
     board = guard_situations()["guard-backfill"]
     usual = ZddApp(FixedSource(board), clock=FixedClock())
     async with usual.run_test(size=(120, 36), notifications=True) as pilot:
@@ -47,7 +47,7 @@ async def test_low_bandwidth_has_no_histories_and_few_paints() -> None:
         assert all(after - before > 0.95 for before, after in pairwise(app.paints))
 
 
-async def test_what_y_means() -> None:
+async def test_what_is_copied() -> None:
     app = ZddApp(FixedSource(dashboard_situations()["backfill"]), clock=FixedClock())
     async with app.run_test(size=(120, 36), notifications=True) as pilot:
         await pilot.pause()

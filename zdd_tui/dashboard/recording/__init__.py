@@ -1,6 +1,6 @@
-"""Recordings of a dashboard: what the board said, and when.
+"""Recordings of a dashboard: its states over time.
 
-A recording is JSON lines, compressed where its name ends in ``.gz``. The first line is a header; each other one has the
-seconds since the start (``t``) and either all parts of the board (``all``) or what has changed of them (``d``, see
-:mod:`.delta`). A last line that was cut off by a crash is left out.
+A recording is JSON lines, compressed if its name ends in ``.gz``. The first line is a header; each other line has the
+seconds since the start (``t``) and either the whole state by field (``all``) or the changes since the line before
+(``d``, see :mod:`.delta`). A last line that a crash has truncated is ignored.
 """

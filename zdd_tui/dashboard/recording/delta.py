@@ -1,8 +1,11 @@
-"""What has changed between two JSON values, and how to put it back: pure, and knows nothing of boards.
+"""Differences between JSON values.
 
 A change is ``{"=": value}`` for another value, ``{"~": {key: change}, "-": [keys]}`` for an object, and for a list
-``{"~": {index: change}}`` where it is as long as before, else ``{"@": [first, last, items]}``: those items in the place
-of the old ones from first to before last.
+``{"~": {index: change}}`` if it is as long as before, else ``{"@": [start, stop, items]}``: these items replace the old
+ones of that range.
+
+The jsonpatch package was measured on a recorded release: it writes two thirds of the bytes, but needs 50 times the
+processor time to compare and 30 times to apply. A recorder shares its process with a live dashboard.
 """
 
 from typing import Any
@@ -13,11 +16,11 @@ Json = Any
 Change = dict[str, Any]
 
 UNCHANGED: Change = {}
-"""Nothing has changed."""
+"""No change."""
 
 
 def compute_delta(old: Json, new: Json) -> Change:
-    """What makes the new value of the old one; :data:`UNCHANGED` where they are equal."""
+    """The change from the old value to the new one; :data:`UNCHANGED` if they are equal."""
     if old is new:
         return UNCHANGED
     if isinstance(old, dict) and isinstance(new, dict):
@@ -33,16 +36,14 @@ def _object_delta(old: dict[str, Json], new: dict[str, Json]) -> Change:
         change = compute_delta(old[key], value) if key in old else {"=": value}
         if change:
             changed[key] = change
-    gone = [key for key in old if key not in new]
-    return {**({"~": changed} if changed else {}), **({"-": gone} if gone else {})}
+    removed = [key for key in old if key not in new]
+    return {**({"~": changed} if changed else {}), **({"-": removed} if removed else {})}
 
 
 def _list_delta(old: list[Json], new: list[Json]) -> Change:
     if len(old) == len(new):
-        found = (
-            (str(at), compute_delta(before, after)) for at, (before, after) in enumerate(zip(old, new, strict=True))
-        )
-        changed = {at: change for at, change in found if change}
+        changes = (compute_delta(before, after) for before, after in zip(old, new, strict=True))
+        changed = {str(at): change for at, change in enumerate(changes) if change}
         return {"~": changed} if changed else UNCHANGED
     shorter = min(len(old), len(new))
     first = 0
@@ -59,10 +60,10 @@ def _is_equal(one: Json, other: Json) -> bool:
 
 
 def apply_delta(old: Json, change: Change) -> Json:
-    """The new value; the old one is left as it is, and what has not changed in it is shared.
+    """The new value. It shares the unchanged parts of the old one, which is not modified.
 
     Raises:
-        ValueError: the change does not fit the value.
+        ValueError: the change does not fit the old value.
     """
     if not change:
         return old
@@ -70,16 +71,16 @@ def apply_delta(old: Json, change: Change) -> Json:
         return change["="]
     try:
         if "@" in change:
-            first, last, items = change["@"]
-            return [*old[:first], *items, *old[last:]]
+            start, stop, items = change["@"]
+            return [*old[:start], *items, *old[stop:]]
         if isinstance(old, list):
-            made = list(old)
+            result = list(old)
             for at, inner in change["~"].items():
-                made[int(at)] = apply_delta(made[int(at)], inner)
-            return made
+                result[int(at)] = apply_delta(result[int(at)], inner)
+            return result
         merged = {key: value for key, value in old.items() if key not in change.get("-", ())}
         for key, inner in change.get("~", {}).items():
             merged[key] = apply_delta(merged.get(key), inner)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise ValueError("the change does not fit what was there before") from error
+        raise ValueError("the change does not fit the value before it") from error
     return merged

@@ -1,4 +1,4 @@
-"""Plays a recording: a source of boards whose clock can be stopped, sped up and set."""
+"""Plays a recording: a source of states whose clock can be paused, set and run at another speed."""
 
 import time
 from bisect import bisect_left, bisect_right
@@ -19,12 +19,12 @@ PLAYBACK_SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
 
 class Player:
-    """A :class:`zdd_tui.dashboard.state.StateSource` and :class:`zdd_tui.dashboard.state.Clock` in one.
+    """Implements :class:`zdd_tui.dashboard.state.StateSource` and :class:`zdd_tui.dashboard.state.Clock`.
 
-    Ages are those of the recording.
+    Its clock is that of the recording, so ages are as recorded.
 
     Args:
-        at: seconds after the start at which it begins.
+        at: start position, in seconds since the start of the recording.
         now: monotonic seconds of this machine.
     """
 
@@ -43,7 +43,7 @@ class Player:
 
     @property
     def position(self) -> float:
-        """Seconds after the recording's start."""
+        """Seconds since the start of the recording."""
         if not self.playing:
             return self._start_position
         return min(self._start_position + (self._now() - self._started_at) * self.speed, self.recording.length)
@@ -63,24 +63,24 @@ class Player:
 
     @property
     def length(self) -> float:
-        """Seconds that the recording is long."""
+        """Seconds."""
         return self.recording.length
 
     def start_clock(self) -> None:
-        """Starts the clock where it was set: what passed before the first paint does not count."""
+        """Starts the clock at its position: the time until the first paint does not count."""
         self._set_position(self._start_position, playing=self.playing)
 
     # --- keys ----------------------------------------------------------------------------------------------------
 
     def toggle(self) -> None:
-        """Pauses, or goes on; from the end it begins again."""
+        """Pauses or resumes; at the end it restarts."""
         if self.is_ended:
             self._set_position(0.0, playing=True)
         else:
             self._set_position(self.position, playing=not self.playing)
 
     def seek(self, seconds: float) -> None:
-        """To so many seconds after the start."""
+        """Sets the position, in seconds since the start."""
         self._set_position(seconds, playing=self.playing)
 
     def faster(self) -> None:
@@ -90,12 +90,13 @@ class Player:
         self._set_speed(PLAYBACK_SPEEDS[max(bisect_left(PLAYBACK_SPEEDS, self.speed) - 1, 0)])
 
     def next_mark(self) -> None:
-        """To the next moment at which something happened; to the end where there is none."""
-        later = bisect_right(self.recording.marks, self.position)
+        """Seeks to the next mark, or to the end."""
         marks = self.recording.marks
+        later = bisect_right(marks, self.position)
         self.seek(marks[later] if later < len(marks) else self.recording.length)
 
     def previous_mark(self) -> None:
+        """Seeks to the previous mark, or to the start."""
         earlier = bisect_left(self.recording.marks, self.position) - 1
         self.seek(self.recording.marks[earlier] if earlier >= 0 else 0.0)
 
@@ -112,39 +113,35 @@ class Player:
     # --- the source ----------------------------------------------------------------------------------------------
 
     def state(self) -> DashboardState:
-        return self.recording.board_at(self.position)
+        return self.recording.state_at(self.position)
 
     def subscribe(self, callback: Callable[[], None]) -> None:
-        """Calls back, from the caller's own thread, when somebody has set the clock."""
+        """Calls back, in the thread of the caller, when the position or speed is set."""
         self._callbacks.append(callback)
 
     def send_command(self, request: CommandRequest) -> "Future[StoredCommand]":
-        return _refused_command()
+        refused: Future[StoredCommand] = Future()
+        refused.set_exception(ZddError("this is a recording: it accepts no commands"))
+        return refused
 
     def run_doctor(self) -> None:
-        """The recording has what was examined then."""
+        """Does nothing: the recording holds the reports of its time."""
 
     def fetch(self, query: "Query[T]") -> "Future[T]":
-        """What the recorded boards tell: the audit and the plan; of everything else why there is none."""
-        answer: Future[Any] = Future()
+        """The audit log and the plan come from the recorded states; any other query fails with a ZddError."""
+        result: Future[Any] = Future()
         try:
-            answer.set_result(answer_query(query, self.state(), self.recording))
+            result.set_result(answer_query(query, self.state(), self.recording))
         except ZddError as error:
-            answer.set_exception(error)
-        return answer
+            result.set_exception(error)
+        return result
 
     def follow_log(self, query: LogQuery) -> LogTail:
         return _EmptyLogTail()
 
 
-def _refused_command() -> "Future[T]":
-    failed: Future[T] = Future()
-    failed.set_exception(ZddError("this is a recording: nothing can be changed in it"))
-    return failed
-
-
 class _EmptyLogTail:
-    """Logs are not on the board."""
+    """Logs are not recorded."""
 
     _view = LogView(state="ended", error=not_recorded_text("logs"), hint=LIVE_HINT)
 
@@ -152,4 +149,4 @@ class _EmptyLogTail:
         return self._view
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing."""

@@ -1,4 +1,4 @@
-"""Reads a recording, and gives the board of any moment of it."""
+"""Reads a recording, and restores the state at any time of it."""
 
 import gzip
 import json
@@ -15,14 +15,16 @@ from zdd_tui.dashboard.recording.writer import FORMAT_VERSION
 from zdd_tui.dashboard.state import DashboardState
 from zdd_tui.model.errors import ZddError
 
+_RECORD_HINT = "record one with `zdd open PLAN --record FILE`"
+
 
 @dataclass(frozen=True, slots=True)
 class RecordingHeader:
     """The first line.
 
     Attributes:
-        wall: seconds since the epoch at which it began.
-        monotonic: the recording machine's monotonic seconds at the same moment.
+        wall: start of the recording, in seconds since the epoch.
+        monotonic: the same time in monotonic seconds of the recording machine.
     """
 
     plan: str
@@ -35,9 +37,9 @@ class Recording:
     """A recording in memory.
 
     Attributes:
-        times: seconds since the start of each line, never falling.
-        marks: moments at which something happened: a line of the audit, another state, phase or pause.
-        events: every line of the audit that some board had, by its number.
+        times: of each line, in seconds since the start; never decreasing.
+        marks: times of an audit event or a change of state, phase or pause, in seconds since the start.
+        events: every audit event in any of the states, by id.
     """
 
     file: str
@@ -48,7 +50,7 @@ class Recording:
     events: dict[int, Json] = field(default_factory=dict)
     _decoder: Decoder = field(default_factory=Decoder)
     _decoded_index: int = -1
-    _parts: dict[str, Json] = field(default_factory=dict)
+    _fields: dict[str, Json] = field(default_factory=dict)
 
     @property
     def length(self) -> float:
@@ -56,51 +58,51 @@ class Recording:
         return self.times[-1]
 
     def index_at(self, seconds: float) -> int:
-        """Which line tells what was so many seconds after the start."""
+        """Index of the line that holds the state at a time in seconds since the start."""
         return max(0, bisect_right(self.times, seconds) - 1)
 
-    def board_at(self, seconds: float) -> DashboardState:
-        """The board as it was so many seconds after the start; the first one before it.
+    def state_at(self, seconds: float) -> DashboardState:
+        """The state at a time in seconds since the start; the first state for an earlier time.
 
         Raises:
-            ZddError: a line holds what no board can hold.
+            ZddError: a line holds an invalid value.
         """
         wanted = self.index_at(seconds)
         if wanted != self._decoded_index:
             start = self._decoded_index + 1 if 0 <= self._decoded_index < wanted else 0
-            whole = next((at for at in range(wanted, start - 1, -1) if "all" in self.lines[at]), start)
-            for at in range(whole, wanted + 1):
-                self._parts = apply_line(self._parts, self.lines[at])
+            full = next((at for at in range(wanted, start - 1, -1) if "all" in self.lines[at]), start)
+            for at in range(full, wanted + 1):
+                self._fields = apply_line(self._fields, self.lines[at])
             self._decoded_index = wanted
         try:
-            return self._decoder.decode(self._parts)
+            return self._decoder.decode(self._fields)
         except (TypeError, ValueError) as error:
             raise ZddError(
                 f"{self.file} line {wanted + 2} cannot be shown: {error}",
-                "it was made by another version of zdd, or changed since",
+                "replay it with the zdd that recorded it; the file may also be damaged",
             ) from None
 
 
-def apply_line(parts: dict[str, Json], line: dict[str, Any]) -> dict[str, Json]:
-    """The parts of the board after a line."""
-    made: dict[str, Json] = line["all"] if "all" in line else apply_delta(parts, line["d"])
-    return made
+def apply_line(fields: dict[str, Json], line: dict[str, Any]) -> dict[str, Json]:
+    """The fields of the state after a line."""
+    result: dict[str, Json] = line["all"] if "all" in line else apply_delta(fields, line["d"])
+    return result
 
 
 def load_recording(path: Path) -> Recording:
     """Reads a whole recording.
 
     Raises:
-        ZddError: it cannot be read, or is none; with the line.
+        ZddError: it cannot be read or is not a recording; with the number of the line.
     """
     lines = _read_lines(path)
     header = _parse_header(path, next(lines, ""))
     times: list[float] = []
-    kept: list[dict[str, Any]] = []
+    valid: list[dict[str, Any]] = []
     marks: list[float] = []
     events: dict[int, Json] = {}
-    parts: dict[str, Json] = {}
-    seen: Json = None
+    fields: dict[str, Json] = {}
+    last_mark: Json = None
     pending: tuple[int, str] | None = None
     for number, text in enumerate(lines, start=2):
         if pending is not None:
@@ -108,37 +110,36 @@ def load_recording(path: Path) -> Recording:
         try:
             line = json.loads(text)
             if not times and "all" not in line:
-                raise ValueError("the first board is not whole")
+                raise ValueError("the first line does not hold a whole state")
             if times and line["t"] < times[-1]:
                 raise ValueError("time runs backwards")
             at = float(line["t"])
-            parts = apply_line(parts, line)
+            fields = apply_line(fields, line)
         except (KeyError, TypeError, ValueError) as error:
             pending = (number, f"no {error}" if isinstance(error, KeyError) else str(error))
-            continue  # as the very last line it is one that a crash has cut
+            continue  # the last line may be truncated by a crash
         times.append(at)
-        kept.append(line)
-        if (happened := _mark_key(parts)) != seen:
-            events |= {event["id"]: event for event in parts["release"]["value"]["events"]} if happened else {}
-            if seen is not None:
+        valid.append(line)
+        if (mark := _mark_key(fields)) != last_mark:
+            events |= {event["id"]: event for event in fields["release"]["value"]["events"]} if mark else {}
+            if last_mark is not None:
                 marks.append(at)
-            seen = happened
+            last_mark = mark
     if not times:
-        raise (
-            _damaged_line_error(path, *pending)
-            if pending
-            else ZddError(f"{path} holds no board", "it ended before the first paint")
-        )
-    return Recording(str(path), header, times, kept, marks, events)
+        raise (_damaged_line_error(path, *pending) if pending else ZddError(f"{path} holds no state", _RECORD_HINT))
+    return Recording(str(path), header, times, valid, marks, events)
 
 
 def _damaged_line_error(path: Path, number: int, reason: str) -> ZddError:
-    return ZddError(f"{path} line {number} is not part of a recording: {reason}", "it was changed, or is damaged")
+    return ZddError(
+        f"{path} line {number} is not part of a recording: {reason}",
+        "the file is damaged: record again with `zdd open PLAN --record FILE`",
+    )
 
 
-def _mark_key(parts: dict[str, Json]) -> Json:
-    """What makes a moment worth a jump; None before the release was read."""
-    record = (parts.get("release") or {}).get("value")
+def _mark_key(fields: dict[str, Json]) -> Json:
+    """Where it changes is a mark; None before the release was read."""
+    record = (fields.get("release") or {}).get("value")
     if record is None:
         return None
     release = record["release"]
@@ -148,18 +149,17 @@ def _mark_key(parts: dict[str, Json]) -> Json:
 
 def _parse_header(path: Path, text: str) -> RecordingHeader:
     try:
-        found = json.loads(text)
-        if found["zdd"] != "recording":
+        fields = json.loads(text)
+        if fields["zdd"] != "recording":
             raise ValueError
-        version = found["version"]
-        header = RecordingHeader(found["plan"], float(found["wall"]), float(found["monotonic"]))
+        version = fields["version"]
+        header = RecordingHeader(fields["plan"], float(fields["wall"]), float(fields["monotonic"]))
     except (KeyError, TypeError, ValueError):
-        raise ZddError(
-            f"{path} line 1 is not the header of a recording", "make one with `zdd open PLAN --record FILE`"
-        ) from None
+        raise ZddError(f"{path} line 1 is not the header of a recording", _RECORD_HINT) from None
     if version != FORMAT_VERSION:
         raise ZddError(
-            f"{path} is a recording of version {version}; this zdd reads {FORMAT_VERSION}", "use the zdd that made it"
+            f"{path} is a recording in format {version}; this zdd reads format {FORMAT_VERSION}",
+            "replay it with the zdd that recorded it, or record again with `zdd open PLAN --record FILE`",
         )
     return header
 
@@ -167,13 +167,13 @@ def _parse_header(path: Path, text: str) -> RecordingHeader:
 def _read_lines(path: Path) -> Iterator[str]:
     try:
         with path.open("rb") as raw:
-            packed = raw.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if packed else path.open("rb") as stream:
+            is_compressed = raw.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if is_compressed else path.open("rb") as stream:
             for line in stream:
                 yield line.decode(errors="replace")
     except (EOFError, zlib.error, gzip.BadGzipFile):
-        return  # a crash has cut it: what came before is whole
+        return  # truncated by a crash: the lines before are whole
     except FileNotFoundError:
-        raise ZddError(f"there is no recording at {path}", "make one with `zdd open PLAN --record FILE`") from None
+        raise ZddError(f"there is no recording at {path}", _RECORD_HINT) from None
     except OSError as error:
         raise ZddError(f"{path} cannot be read: {error.strerror}", "check its permissions") from None

@@ -14,8 +14,7 @@ from zdd_tui.dashboard.widgets.bars.gates import GateSummary
 from zdd_tui.dashboard.widgets.bars.header import Header
 from zdd_tui.dashboard.widgets.bars.stepper import Stepper
 from zdd_tui.dashboard.widgets.bars.summary import SummaryLines
-from zdd_tui.dashboard.widgets.drawing.cached_widget import CroppingCompositor
-from zdd_tui.dashboard.widgets.drawing.cell_painter import Painter
+from zdd_tui.dashboard.widgets.drawing.fast_paint import Painter, crop_partial_updates
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.panes.container import PaneContainer
 from zdd_tui.dashboard.widgets.panes.table import TablePane
@@ -45,7 +44,7 @@ class ReleaseScreen(ActionScreen[None]):
 
     def __init__(self, board: DashboardState, context: RenderContext, notice: tuple[str, ...] = ()) -> None:
         super().__init__()
-        self._compositor = CroppingCompositor()
+        crop_partial_updates(self)
         self._painter = Painter(self)
         self._last_shown = (board, context)
         self._notice = notice

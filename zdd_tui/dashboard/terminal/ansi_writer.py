@@ -1,7 +1,7 @@
-"""Writes cells at places of a terminal in as few bytes as can be: a changed digit needs some ten.
+"""Encodes cells for the terminal in as few bytes as possible: a changed digit needs about ten.
 
-Textual and Rich state both colours, the default ones too, before each piece and reset all of it behind. Here the pen
-keeps its colours until another one is needed, and within one writing the cursor goes the shortest way.
+Textual and Rich send both colours, default ones included, before each piece, and reset them afterwards. Here the SGR
+state is kept until another style is needed, and the cursor moves by the shortest sequence.
 """
 
 from collections.abc import Iterable
@@ -20,36 +20,41 @@ RESET = "\x1b[m"
 
 @dataclass(frozen=True, slots=True)
 class AnsiWrite:
-    """What to send, and the pen that it leaves behind: the parameters of an SGR sequence, empty for none."""
+    """Encoded output.
+
+    Attributes:
+        text: to send.
+        sgr: parameters of the SGR sequence in effect afterwards; empty for the default style.
+    """
 
     text: str
     sgr: str
 
 
 def encode_pieces(pieces: Iterable[Piece], columns: int, colours: ColorSystem, sgr: str = "") -> AnsiWrite:
-    """The shortest writing of pieces.
+    """Encodes pieces.
 
     Args:
-        columns: of the terminal.
+        columns: width of the terminal.
         colours: what the terminal can show.
-        sgr: what the terminal's pen is now.
+        sgr: parameters of the SGR sequence in effect.
     """
-    message: list[str] = []
+    output: list[str] = []
     cursor: tuple[int, int] | None = None
     for x, y, strip in pieces:
-        message.append(_cursor_move(cursor, (x, y)))
-        known = True
+        output.append(_cursor_move(cursor, (x, y)))
+        is_ascii = True
         for text, style, _ in strip:
             wanted = _sgr_parameters(style, colours) if style else ""
             if wanted != sgr:
-                message.append(_sgr_change(sgr, wanted))
+                output.append(_sgr_change(sgr, wanted))
                 sgr = wanted
-            message.append(text)
-            known = known and text.isascii()
-        # How wide another letter is, terminals do not agree on, nor on where the cursor is behind the last column.
+            output.append(text)
+            is_ascii = is_ascii and text.isascii()
+        # Terminals disagree on the width of other characters, and on the cursor after the last column.
         end = x + strip.cell_length
-        cursor = (end, y) if known and end < columns else None
-    return AnsiWrite("".join(message), sgr)
+        cursor = (end, y) if is_ascii and end < columns else None
+    return AnsiWrite("".join(output), sgr)
 
 
 def _sgr_change(sgr: str, wanted: str) -> str:
@@ -58,15 +63,19 @@ def _sgr_change(sgr: str, wanted: str) -> str:
     return f"\x1b[0;{wanted}m" if sgr else f"\x1b[{wanted}m"
 
 
-def _cursor_move(cursor: tuple[int, int] | None, place: tuple[int, int]) -> str:
-    """Moves the cursor."""
-    x, y = place
-    address = f"\x1b[{y + 1};{x + 1}H"
+def _cursor_move(cursor: tuple[int, int] | None, target: tuple[int, int]) -> str:
+    """The shortest move.
+
+    Args:
+        cursor: current position; None where it is unknown.
+    """
+    x, y = target
+    absolute = f"\x1b[{y + 1};{x + 1}H"
     if cursor is None:
-        return address
+        return absolute
     across, down = x - cursor[0], y - cursor[1]
-    steps = _axis_move(down, "B", "A") + ("\b" * -across if -3 <= across < 0 else _axis_move(across, "C", "D"))
-    return steps if len(steps) < len(address) else address
+    relative = _axis_move(down, "B", "A") + ("\b" * -across if -3 <= across < 0 else _axis_move(across, "C", "D"))
+    return relative if len(relative) < len(absolute) else absolute
 
 
 def _axis_move(by: int, forwards: str, backwards: str) -> str:
@@ -77,7 +86,7 @@ def _axis_move(by: int, forwards: str, backwards: str) -> str:
 
 @lru_cache(maxsize=256)
 def _sgr_parameters(style: Style, colours: ColorSystem) -> str:
-    """The parameters that draw a style with a pen that has none: the default colours are there already."""
-    colour, ground = (one if one and not one.is_default else None for one in (style.color, style.bgcolor))
-    drawn = (style.without_color + Style(color=colour, bgcolor=ground)).render("x", color_system=colours)
+    """SGR parameters of a style, relative to the default style: default colours need none."""
+    colour, background = (one if one and not one.is_default else None for one in (style.color, style.bgcolor))
+    drawn = (style.without_color + Style(color=colour, bgcolor=background)).render("x", color_system=colours)
     return drawn[2 : drawn.index("m")] if drawn.startswith("\x1b[") else ""

@@ -1,6 +1,6 @@
-"""Everything that is drawn, in ASCII: one sign for one cell, so that no column moves.
+"""Replaces everything that is drawn with ASCII of the same width, so that no column moves.
 
-Signs of the same family stay different from each other: a state can be told by its sign alone, as it can in Unicode.
+Glyphs of one family stay different from each other: a state is recognisable by its glyph alone, as in Unicode.
 """
 
 import unicodedata
@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from rich.cells import cell_len
 
 ASCII_REPLACEMENTS: Mapping[str, str] = {
-    # verdicts and states: + pass or done, x fail, > running, @ waiting, = paused, < rolling back, { undone, o not begun
+    # verdicts and states: + pass or done, x fail, > running, @ waiting, = paused, < rolling back, { reverted, o pending
     **dict(zip("✔✗▶◆‖◀◁○", "+x>@=<{o", strict=True)),
-    # pods and sides: * serving, % warming, o starting, v draining, V stopping, & warm
+    # pods and sides: * serving, % warming, o starting, v draining, V stopping, & standby
     **dict(zip("●◐▽▼◇■▲·", "*%vV&#^.", strict=True)),
-    # marks that no verdict shares: the cursor, the way a column is sorted, warnings
+    # glyphs that no verdict uses: cursor, sort direction, warnings
     **dict(zip("▸▹►◂◃◄▴▾△▷□◉◎★⚠✓✕↻↺", ">>><<<^v^>#@@*!+x@@", strict=True)),
     # history and progress
     **dict(zip("▁▂▃▄▅▆▇█░▒▓", "_.-:=+*#.:%", strict=True)),
@@ -26,21 +26,21 @@ ASCII_REPLACEMENTS: Mapping[str, str] = {
     # text
     **dict(zip("…⋯’‘“”«»‹›→←↑↓↕↔×µ–—−•≤≥≈±Δ", "~~''\"\"<><>><^v|-xu---*<>~+D", strict=True)),
     "\u00a0": " ",
-    # letters of names that Unicode does not take apart
+    # letters that Unicode does not decompose
     **dict(zip("ŁłØøĐđĦħıßÆæŒœÞþÐðŊŋ", "LlOoDdHhisAaOoPpDdNn", strict=True)),
 }
 
 
 class _AsciiTable(dict[int, str]):
-    """A translation that finds out about a character when it first meets it."""
+    """A translation table that computes each entry at its first use."""
 
     def __missing__(self, code: int) -> str:
-        found = self[code] = chr(code) if code < 128 else _to_ascii_cells(chr(code))
-        return found
+        replacement = self[code] = chr(code) if code < 128 else _to_ascii_cells(chr(code))
+        return replacement
 
 
 def _to_ascii_cells(char: str) -> str:
-    """As many cells as the character takes: its sign, its letter without accent, or question marks."""
+    """ASCII of the same width: the replacement, the letter without accent, or question marks."""
     cells = cell_len(char)
     if char in ASCII_REPLACEMENTS:
         return ASCII_REPLACEMENTS[char]
@@ -52,5 +52,5 @@ _TABLE = _AsciiTable()
 
 
 def to_ascii(text: str) -> str:
-    """The same text with the same width, in ASCII. What is ASCII already, escape sequences too, stays as it is."""
+    """The text in ASCII, with the same width. ASCII text, escape sequences included, is unchanged."""
     return text if text.isascii() else text.translate(_TABLE)

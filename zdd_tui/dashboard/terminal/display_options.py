@@ -1,4 +1,4 @@
-"""What the terminal can show and how much the line to it can carry: decided once, from the environment and flags."""
+"""What the terminal can show and how fast the connection to it is: decided once, from the environment and options."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from zdd_tui.model.errors import ZddError
 
 _COERCED_LOCALE = "C.UTF-8"
-"""What Python itself puts into LC_CTYPE where LANG asks for plain C (PEP 538)."""
+"""The value that Python itself sets in LC_CTYPE if LANG is plain C (PEP 538)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,9 +14,9 @@ class DisplayOptions:
     """How the dashboard draws. Colours are decided by TERM, COLORTERM and NO_COLOR alone, and carry no meaning.
 
     Attributes:
-        ascii: every sign, frame and bar in ASCII.
-        low_bandwidth: at most one paint a second, no histories.
-        bell: a bell and a notification when something needs a person.
+        ascii: every glyph, frame and bar in ASCII.
+        low_bandwidth: at most one paint a second, no sparklines.
+        bell: a bell and a notification when the release needs attention.
     """
 
     ascii: bool = False
@@ -25,17 +25,17 @@ class DisplayOptions:
 
     @property
     def paint_interval(self) -> float:
-        """Seconds between two paints: more often than an eye follows is only traffic on the line."""
+        """Minimum seconds between two paints."""
         return 1.0 if self.low_bandwidth else 0.1
 
     @property
     def paint_tolerance(self) -> float:
-        """Seconds that a paint may come before it is due: changes of the same pace are not held up by it."""
+        """Seconds that a paint may be early, so that changes at the same rate are not delayed."""
         return 0.0 if self.low_bandwidth else 0.05
 
 
 def is_utf8_locale(environ: Mapping[str, str]) -> bool:
-    """Whether the locale is a UTF-8 one. Where none is set nothing is known, and UTF-8 is taken, as Python does."""
+    """Whether the locale is a UTF-8 one. Without any setting UTF-8 is assumed, as Python does."""
     ctype = environ.get("LC_CTYPE", "")
     if ctype == _COERCED_LOCALE and environ.get("LANG") in ("C", "POSIX"):
         ctype = ""
@@ -44,15 +44,15 @@ def is_utf8_locale(environ: Mapping[str, str]) -> bool:
 
 
 def check_terminal(environ: Mapping[str, str]) -> None:
-    """Whether a full screen can be drawn at all.
+    """Checks that a full screen can be drawn.
 
     Raises:
-        ZddError: it cannot, by TERM.
+        ZddError: TERM names a terminal that cannot.
     """
     term = environ.get("TERM", "")
     if term in ("", "dumb", "unknown"):
         text = f"TERM is {term}" if term else "TERM is not set"
         raise ZddError(
             f"this terminal cannot show the dashboard: {text}",
-            "set TERM to what the terminal is, such as xterm-256color, or use `zdd status PLAN`",
+            "set TERM to the type of the terminal, such as xterm-256color, or use `zdd status PLAN`",
         )

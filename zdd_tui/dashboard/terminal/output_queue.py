@@ -1,4 +1,4 @@
-"""Writes to a terminal that may stop reading, without ever making the caller wait."""
+"""Writes to a terminal that may stop reading, without blocking the caller."""
 
 import os
 import subprocess
@@ -7,27 +7,23 @@ import time
 from collections import deque
 
 CHUNK_BYTES = 1024
-"""Bytes written at once: what is under way cannot be taken back, and may block."""
+"""Bytes of one write: a started write cannot be cancelled, and may block."""
 
 _CANCEL = "\x18"
-"""Ends an escape sequence that was cut in the middle."""
+"""Ends an incomplete escape sequence."""
 
 
 def restore_when_readable(descriptor: int, text: str) -> subprocess.Popen[bytes]:
-    """Leaves a shell behind that writes to a stalled terminal when it reads again, and ends with it otherwise.
+    """Starts a shell that writes to a stalled terminal when it reads again, and ends when the terminal is closed.
 
-    The kernel keeps some 20 KB that nobody has read, and lets nobody add to them.
+    A write by this process would block: the kernel's buffer for unread output, some 20 KB, is full.
     """
-    words = ["/bin/sh", "-c", 'printf %s "$1"', "zdd-last-words", _CANCEL + text]
-    return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=descriptor, stderr=subprocess.DEVNULL)
+    command = ["/bin/sh", "-c", 'printf %s "$1"', "zdd-restore-terminal", _CANCEL + text]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=descriptor, stderr=subprocess.DEVNULL)
 
 
 class OutputQueue:
-    """A queue of bytes and the thread that writes it out.
-
-    Args:
-        descriptor: the terminal.
-    """
+    """A queue of bytes and the thread that writes them to the terminal."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -39,7 +35,7 @@ class OutputQueue:
         self._thread: threading.Thread | None = None
 
     def write(self, data: bytes) -> None:
-        """Queues; returns at once."""
+        """Queues data and returns at once."""
         if not data:
             return
         with self._changed:
@@ -48,27 +44,26 @@ class OutputQueue:
             self._size += len(data)
             if self._thread is None:
                 self._is_closing, self._busy_since = False, None
-                self._thread = threading.Thread(target=self._run, name="zdd-outlet", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="zdd-output", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes that are not written yet."""
+        """Bytes that no write has started for."""
         return self._size
 
     def pending_seconds(self) -> float:
-        """Seconds that the oldest of them has waited; 0 where there are none."""
+        """Age of the oldest unwritten chunk in seconds; 0 without one."""
         with self._changed:
             since = self._busy_since if self._busy_since is not None else self._chunks[0][0] if self._chunks else None
         return 0.0 if since is None else time.monotonic() - since
 
     def close(self, seconds: float, last: bytes = b"") -> bool:
-        """Ends the thread once all is written, `last` after it; may be used again afterwards.
+        """Writes what is queued, then `last`, and ends the thread. The queue may be used again afterwards.
 
         Returns:
-            Whether everything was written in the time. Where it was not, the rest is given up, `last` too; see
-            :func:`restore_when_readable`.
+            False after the timeout in seconds: the rest is dropped, `last` too; see :func:`restore_when_readable`.
         """
         self.write(last)
         with self._changed:
@@ -84,12 +79,12 @@ class OutputQueue:
         return not thread.is_alive()
 
     def _run(self) -> None:
-        while (piece := self._next_chunk()) is not None:
+        while (chunk := self._next_chunk()) is not None:
             try:
-                while piece:
-                    piece = piece[os.write(self.descriptor, piece) :]
+                while chunk:
+                    chunk = chunk[os.write(self.descriptor, chunk) :]
             except OSError:
-                return  # the terminal is gone; whoever watches it ends the program
+                return  # the terminal is closed; TerminalWatcher ends the program
 
     def _next_chunk(self) -> bytes | None:
         with self._changed:
@@ -98,7 +93,6 @@ class OutputQueue:
                 if self._is_closing:
                     return None
                 self._changed.wait()
-            since, piece = self._chunks.popleft()
-            self._size -= len(piece)
-            self._busy_since = since
-            return piece
+            self._busy_since, chunk = self._chunks.popleft()
+            self._size -= len(chunk)
+            return chunk

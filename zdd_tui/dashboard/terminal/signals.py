@@ -1,7 +1,7 @@
-"""Ends the dashboard when its terminal goes away, or when it is told to, whatever state the terminal is in.
+"""Ends the dashboard when its terminal is closed or a signal arrives, whatever the terminal's state.
 
-Textual handles neither SIGHUP nor a closed stdin (its input thread would spin), and where the terminal no longer
-takes output its event loop may be blocked. So the end has a deadline: after it the process goes without asking.
+Textual handles neither SIGHUP nor a closed stdin (its input thread would spin), and a terminal that takes no output may
+block its event loop. So an orderly shutdown has a timeout: after it the process exits at once.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 SHUTDOWN_TIMEOUT = 2.0
-"""Seconds that an orderly end may take."""
+"""Seconds that an orderly shutdown may take."""
 
 _SIGNALS = (signal.SIGHUP, signal.SIGTERM)
 _POLL_MS = 250
@@ -26,7 +26,7 @@ class TerminalWatcher:
     """Watches signals and stdin while the dashboard runs.
 
     Args:
-        on_end: asks the program to end; called from the main thread or another one, at most once.
+        on_end: starts an orderly shutdown; called at most once, from any thread, with the number of the signal.
     """
 
     def __init__(self, on_end: Callable[[int], None]) -> None:
@@ -37,7 +37,7 @@ class TerminalWatcher:
         self._terminals = [number for number in (0, 1, 2) if os.isatty(number)]
         self._attributes: list[Any] | None = None
         self.signal = 0
-        """The signal that ended the program, SIGHUP for a closed terminal; 0 while none did."""
+        """The signal that ended the program, SIGHUP for a closed terminal; 0 if none."""
 
     def __enter__(self) -> Self:
         with contextlib.suppress(termios.error, OSError, ValueError):
@@ -56,11 +56,11 @@ class TerminalWatcher:
         self._redirect_stalled_output()
 
     def _redirect_stalled_output(self) -> None:
-        """Where the terminal is gone or stalled, output goes nowhere: the caller's last words must not fail or wait."""
+        """Sends later output to the null device if the terminal is closed or stalled: it must not fail or block."""
         for descriptor in self._terminals:
             if not _is_writable(descriptor):
-                with open(os.devnull, "r+b") as nowhere:
-                    os.dup2(nowhere.fileno(), descriptor)
+                with open(os.devnull, "r+b") as null:
+                    os.dup2(null.fileno(), descriptor)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._request_end(number)
@@ -68,7 +68,7 @@ class TerminalWatcher:
     def _watch_stdin(self) -> None:
         try:
             poll = select.poll()
-            poll.register(sys.stdin.fileno(), 0)  # a hang-up is reported without asking for it
+            poll.register(sys.stdin.fileno(), 0)  # a hang-up is always reported
         except (OSError, ValueError):
             self._request_end(signal.SIGHUP)
             return
@@ -88,7 +88,7 @@ class TerminalWatcher:
     def _exit_after_timeout(self) -> None:
         if self._stopped.wait(SHUTDOWN_TIMEOUT):
             return
-        # The event loop is blocked by a terminal that takes no output. Nothing of the release is in this process.
+        # A terminal that takes no output blocks the event loop. The release is not affected: the agent runs it.
         with contextlib.suppress(termios.error, OSError, ValueError):
             if self._attributes is not None:
                 termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, self._attributes)

@@ -14,7 +14,7 @@ from textual.widgets import Input
 from zdd_tui.dashboard.screens.base import ActionScreen
 from zdd_tui.dashboard.screens.dialog import HasPage, KeyHints, PageView
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Observed, RenderContext, StateSource
-from zdd_tui.dashboard.widgets.drawing.cached_widget import CroppingCompositor
+from zdd_tui.dashboard.widgets.drawing.fast_paint import crop_partial_updates
 from zdd_tui.dashboard.widgets.drawing.line import (
     LazyLines,
     Line,
@@ -153,7 +153,7 @@ class DetailScreen(ActionScreen[None], HasPage):
 
     def __init__(self, source: StateSource, get_context: ContextSource) -> None:
         super().__init__()
-        self._compositor = CroppingCompositor()
+        crop_partial_updates(self)
         self._source, self._get_context = source, get_context
         self._queries: list[PolledQuery[Any]] = []
         self._search_text = ""

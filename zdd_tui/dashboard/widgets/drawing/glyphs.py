@@ -1,4 +1,4 @@
-"""How a step's status looks and what it is called, wherever steps are listed."""
+"""Glyph and text of a step's status, wherever steps are listed."""
 
 from collections.abc import Mapping
 
@@ -17,5 +17,5 @@ STEP_GLYPHS: Mapping[StepStatus, tuple[str, TextStyle]] = {
 
 
 def step_status_text(status: StepStatus) -> str:
-    """What a person calls it: an intent is a step that runs."""
+    """``running``, ``done``, ``undo failed``."""
     return "running" if status is StepStatus.STARTED else status.value.replace("_", " ").replace("-", " ")

@@ -1,6 +1,6 @@
-"""Lines of toned text: what every widget draws with.
+"""Lines of styled text, which every widget draws.
 
-Nothing here is ever parsed as markup, and no control character from outside gets through :func:`sanitize`.
+Text is never parsed as markup, and :func:`sanitize` removes control characters that come from outside.
 """
 
 import re
@@ -14,7 +14,7 @@ from rich.cells import cell_len, chop_cells, set_cell_size
 
 
 class TextStyle(StrEnum):
-    """How a piece of text looks. A tone only ever repeats what glyph and word already say."""
+    """How a piece of text looks. It only repeats what glyph and word already show."""
 
     NORMAL = "normal"
     STRONG = "strong"
@@ -22,12 +22,12 @@ class TextStyle(StrEnum):
     GOOD = "good"
     BAD = "bad"
     WARN = "warn"
-    RUNNING = "busy"
+    RUNNING = "running"
     ALARM = "alarm"
     KEY = "key"
     DONE = "done"
-    ROLLED_BACK = "undone"
-    MATCH = "found"
+    ROLLED_BACK = "rolled_back"
+    MATCH = "match"
 
 
 Span = tuple[str, TextStyle]
@@ -35,12 +35,12 @@ Line = tuple[Span, ...]
 
 
 class LazyLines(Sequence[Line]):
-    """Lines that are made when they are looked at: of thousands of pods only some dozens are in sight.
+    """Lines that are made when they are read: of thousands of pods only some dozens are visible.
 
     Args:
         head: the first lines.
-        count: how many follow.
-        make: makes the one at an index, counted behind the head.
+        count: number of lines after the head.
+        make: makes the line at an index, counted after the head.
     """
 
     def __init__(self, head: Sequence[Line], count: int, make: Callable[[int], Line]) -> None:
@@ -64,7 +64,7 @@ class LazyLines(Sequence[Line]):
 
 
 def dim(line: Line) -> Line:
-    """What is known no longer for sure."""
+    """The line in the style of outdated values."""
     return tuple((text, TextStyle.DIM) for text, _ in line)
 
 
@@ -72,7 +72,7 @@ _DROPPED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 
 
 def sanitize(text: str) -> str:
-    """Text from outside, made safe to draw: white space becomes blanks, control and format characters vanish."""
+    """Text from outside, safe to draw: white space becomes blanks, control and format characters are removed."""
     if text.isprintable():
         return text
     return "".join(
@@ -83,12 +83,12 @@ def sanitize(text: str) -> str:
 
 
 def line_width(line: Line) -> int:
-    """Cells that a line takes."""
+    """Width of a line in cells."""
     return sum(cell_len(text) for text, _ in line)
 
 
 def truncate(text: str, cells: int) -> str:
-    """At most so many cells; what was cut off the end is told by an ellipsis."""
+    """At most so many cells; an ellipsis marks a truncated end."""
     text = sanitize(text)
     if cell_len(text) <= cells:
         return text
@@ -96,7 +96,7 @@ def truncate(text: str, cells: int) -> str:
 
 
 def truncate_start(text: str, cells: int) -> str:
-    """Like :func:`truncate`, but keeps the end: what tells one pod from another is there."""
+    """Like :func:`truncate`, but keeps the end, where names of pods differ."""
     text = sanitize(text)
     if cell_len(text) <= cells:
         return text
@@ -106,46 +106,46 @@ def truncate_start(text: str, cells: int) -> str:
 
 
 def fit(text: str, cells: int, *, right: bool = False) -> str:
-    """Exactly so many cells."""
+    """Truncates or pads a text to exactly so many cells."""
     text = truncate(text, cells)
     blank = " " * (cells - cell_len(text))
     return blank + text if right else text + blank
 
 
 def wrap(text: str, cells: int, style: TextStyle = TextStyle.NORMAL, *, indent: str = "") -> list[Line]:
-    """Text over as many lines as it needs. Line breaks in the text are kept."""
+    """Wraps a text into lines. Line breaks in the text are kept."""
     lines: list[Line] = []
     for part in text.splitlines() or [""]:
-        # Names of pods and images stay whole where they can.
-        room = max(8, cells - len(indent))
-        pieces = textwrap.wrap(sanitize(part), room, break_long_words=True, break_on_hyphens=False) or [""]
+        # Names of pods and images are not broken at hyphens.
+        width = max(8, cells - len(indent))
+        pieces = textwrap.wrap(sanitize(part), width, break_long_words=True, break_on_hyphens=False) or [""]
         # Characters were counted; wide ones take two cells.
-        whole = (chop_cells(piece, room) if cell_len(piece) > room else [piece] for piece in pieces)
-        lines.extend(((indent + piece, style),) for chopped in whole for piece in chopped)
+        chopped = (chop_cells(piece, width) if cell_len(piece) > width else [piece] for piece in pieces)
+        lines.extend(((indent + piece, style),) for parts in chopped for piece in parts)
     return lines
 
 
 def clip(line: Line, cells: int) -> Line:
-    """A line that fits, cut at its end if it must be."""
+    """Truncates a line to a width."""
     if line_width(line) <= cells:
         return line
-    kept: list[Span] = []
+    clipped: list[Span] = []
     for text, style in line:
-        room = cells - sum(cell_len(piece) for piece, _ in kept)
-        if cell_len(text) > room - 1:
-            kept.append((truncate(text, room) if cell_len(text) > room else truncate(text + "…", room), style))
+        left = cells - sum(cell_len(piece) for piece, _ in clipped)
+        if cell_len(text) > left - 1:
+            clipped.append((truncate(text if cell_len(text) > left else text + "…", left), style))
             break
-        kept.append((text, style))
-    return tuple(kept)
+        clipped.append((text, style))
+    return tuple(clipped)
 
 
 def contains(line: Line, query: str) -> bool:
-    """Whether a line holds a text, in whatever case."""
+    """Whether a line contains a text, ignoring case."""
     return query.casefold() in sanitize("".join(text for text, _ in line)).casefold()
 
 
 def highlight_matches(line: Line, query: str) -> Line:
-    """The line with every piece that was searched for standing out. A piece that spans two tones is left as it is."""
+    """The line with every match highlighted. A match that spans two styles is not."""
     if not query or not contains(line, query):
         return line
     wanted = re.compile(re.escape(query), re.IGNORECASE)
@@ -160,7 +160,7 @@ def highlight_matches(line: Line, query: str) -> Line:
 
 
 def find_changed_span(before: Line, after: Line) -> tuple[int, int]:
-    """From which cell to before which cell two lines of text differ; only there a terminal must be painted again."""
+    """First and past-the-last cell in which two lines differ."""
     start = 0
     for old, new in zip(before, after, strict=False):
         if old != new:
@@ -176,11 +176,11 @@ def find_changed_span(before: Line, after: Line) -> tuple[int, int]:
 
 
 _MAX_GAP = 8
-"""Cells: to move the cursor over fewer unchanged ones costs more bytes than to send them."""
+"""Cells: sending fewer unchanged ones costs fewer bytes than moving the cursor."""
 
 
 def find_changed_spans(before: Line, after: Line) -> list[tuple[int, int]]:
-    """Like :func:`find_changed_span`, but in several pieces where columns far from each other have changed."""
+    """Like :func:`find_changed_span`, but several spans if columns far from each other have changed."""
     if len(before) != len(after) or any(
         cell_len(old[0]) != cell_len(new[0]) for old, new in zip(before, after, strict=True)
     ):
@@ -200,14 +200,14 @@ def find_changed_spans(before: Line, after: Line) -> list[tuple[int, int]]:
 
 
 def justify(left: Line, right: Line, cells: int) -> Line:
-    """Two lines in one, the second at the right edge; the first gives way."""
-    room = cells - line_width(right)
-    left = clip(left, max(0, room - 1))
-    return (*left, (" " * max(0, room - line_width(left)), TextStyle.NORMAL), *right)
+    """Two lines in one, the second at the right edge; the first is truncated if necessary."""
+    width = cells - line_width(right)
+    left = clip(left, max(0, width - 1))
+    return (*left, (" " * max(0, width - line_width(left)), TextStyle.NORMAL), *right)
 
 
 def join(lines: Iterable[Line], between: Span) -> Line:
-    """Lines one behind the other."""
+    """Concatenates lines with a separator."""
     joined: list[Span] = []
     for line in lines:
         if joined:
@@ -217,7 +217,7 @@ def join(lines: Iterable[Line], between: Span) -> Line:
 
 
 def format_count(number: float) -> str:
-    """``756``, ``41k``, ``1.2M``: three telling digits at most."""
+    """``756``, ``41k``, ``1.2M``: at most three significant digits."""
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= limit * 0.9995:
             scaled = number / limit
@@ -226,15 +226,16 @@ def format_count(number: float) -> str:
 
 
 def format_source_age(seconds: float, *, stale: bool = False) -> str:
-    """The age of what a source told, from a second on: one that is read each second would be 0s and 1s by turns.
+    """The age of a source, at least ``1s``: one that is read each second would alternate between 0s and 1s.
 
-    What is stale says so before it.
+    Args:
+        stale: adds ``STALE``.
     """
     return f"{'STALE ' if stale else ''}{format_age(max(1.0, seconds))}"
 
 
 def format_age(seconds: float) -> str:
-    """Whole units, one at a time: ``0s``, ``42s``, ``12m``, ``5h``, ``3d``. It changes no more often than it must."""
+    """``0s``, ``42s``, ``12m``, ``5h``, ``3d``: one unit, so that it changes rarely."""
     for limit, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= limit:
             return f"{int(seconds // limit)}{unit}"

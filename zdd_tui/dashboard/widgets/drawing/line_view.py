@@ -1,4 +1,4 @@
-"""The one widget that draws: lines of toned text, scrolled, repainting only lines that changed."""
+"""The one widget that draws: lines of styled text, scrolled; only lines that changed are painted."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
@@ -13,17 +13,17 @@ from textual.strip import Strip
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.terminal.ansi_writer import Piece
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
-from zdd_tui.dashboard.widgets.drawing.cached_widget import CachedWidget, changed_span_within
-from zdd_tui.dashboard.widgets.drawing.cell_painter import Painter
+from zdd_tui.dashboard.widgets.drawing.cached_widget import CachedWidget
+from zdd_tui.dashboard.widgets.drawing.fast_paint import Painter, changed_span_within, mark_dirty
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, find_changed_spans, sanitize
 from zdd_tui.dashboard.widgets.drawing.styles import resolve_style
 from zdd_tui.model.production_lock import ProductionLock
 
 
 class LineView(ScrollView, CachedWidget, can_focus=False):
-    """Shows lines. Subclasses make them in :meth:`lines`; whoever owns the board calls :meth:`show`.
+    """Shows lines. Subclasses make them in :meth:`lines`; the screen calls :meth:`show` with each new state.
 
-    A DataTable costs 18 KB of terminal output for one changed cell; this costs that line.
+    A DataTable costs 18 KB of terminal output for one changed cell; this costs that cell.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = []
@@ -37,15 +37,15 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
     """
 
     is_coloured_in_production: ClassVar[bool] = False
-    """In production it is a coloured bar, an edge of the screen's frame."""
+    """Whether it is a coloured bar in production, an edge of the screen's frame."""
 
     auto_height: ClassVar[int] = 0
-    """Where above 0, the widget is as high as its lines, up to this many."""
+    """If above 0, the widget is as high as its lines, up to this many."""
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.painter: Painter | None = None
-        """Who paints what changes while a board is shown, if anybody does."""
+        """Paints the changes of a new state; None for Textual's own repaints."""
         self._lines: Sequence[Line] = ()
         self._painted_lines: dict[int, Line] = {}
         self._is_drawn = False
@@ -55,20 +55,20 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
         self._strips: dict[int, Strip] = {}
         self._cached_content_size: tuple[Size, Size] | None = None
 
-    def dependencies(self, board: DashboardState) -> tuple[object, ...]:
-        """The parts of a board that the lines are made of; empty where they depend on more than that.
+    def dependencies(self, state: DashboardState) -> tuple[object, ...]:
+        """The parts of a state that the lines are made of; empty if they depend on more.
 
-        While none of them has changed, the lines are made anew once a second only, for the ages in them.
+        While none of them changes, the lines are made again only once a second, for the ages in them.
         """
         return ()
 
-    def lines(self, board: DashboardState, moment: RenderContext, cells: int) -> Sequence[Line]:
-        """What to show in a width of so many cells."""
+    def lines(self, state: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
+        """The lines to show, for a width in cells."""
         raise NotImplementedError
 
     @property
     def content_size(self) -> Size:
-        """Without the compositor, which Textual asks each time; nothing while it is hidden."""
+        """Size without the frame; zero while it is hidden. Textual's own property asks the compositor each time."""
         if not self.display:
             return Size(0, 0)
         outer = self.outer_size
@@ -76,30 +76,28 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
             self._cached_content_size = outer, outer.region.shrink(self.styles.gutter).size
         return self._cached_content_size[1]
 
-    def show(self, board: DashboardState, context: RenderContext) -> None:
+    def show(self, state: DashboardState, context: RenderContext) -> None:
         """Draws what has changed since the last call."""
-        self._last_shown = (board, context)
-        if not self._is_unchanged(board, context):
-            self.draw(board, context)
+        self._last_shown = (state, context)
+        if not self._is_unchanged(state, context):
+            self.draw(state, context)
 
-    def draw(self, board: DashboardState, context: RenderContext) -> None:
-        """Makes the lines, and paints those that differ."""
+    def draw(self, state: DashboardState, context: RenderContext) -> None:
+        """Makes the lines and paints those that differ."""
         cells = self.content_size.width
         if not cells and self.auto_height and self.is_attached:
-            # Hidden while it had nothing to say: it will be as wide as the screen.
+            # It was hidden because it had no lines; when shown it is as wide as the screen.
             cells = self.app.size.width - self.styles.gutter.width
         if cells > 0 and self.is_attached:
-            self.set_lines(self.lines(board, context, cells))
+            self.set_lines(self.lines(state, context, cells))
 
-    def _is_unchanged(self, board: DashboardState, context: RenderContext) -> bool:
-        before, self._last_inputs = (
-            self._last_inputs,
-            (self.dependencies(board), int(context.now), context.production_lock),
-        )
+    def _is_unchanged(self, state: DashboardState, context: RenderContext) -> bool:
+        before = self._last_inputs
+        self._last_inputs = self.dependencies(state), int(context.now), context.production_lock
         return bool(self._last_inputs[0]) and self._last_inputs == before
 
     def redraw(self) -> None:
-        """Makes the lines anew, though the board is the same."""
+        """Makes the lines again from the same state."""
         self._last_inputs = None
         if self._last_shown is not None:
             self.show(*self._last_shown)
@@ -108,7 +106,7 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
         self.redraw()
 
     def set_lines(self, lines: Sequence[Line]) -> None:
-        """Replaces the lines; what looks the same is not painted again, and what is out of sight is not made."""
+        """Replaces the lines. Only visible lines are made, and only changed ones are painted."""
         if len(self._lines) != len(lines) or not self._is_drawn:
             self._is_drawn = True
             self._lines = lines
@@ -124,7 +122,7 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
             self.refresh_changed(self._painted_lines.get(at), lines[at], at - first)
 
     def refresh_changed(self, before: Line | None, after: Line, y: int) -> None:
-        """Paints what differs from what was painted there."""
+        """Paints the cells of a line that differ from what was painted there."""
         if before is None:
             self.request_paint(Region(0, y, self.content_size.width, 1))
         elif before != after:
@@ -132,26 +130,26 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
                 self.request_paint(Region(start, y, stop - start, 1))
 
     def request_paint(self, region: Region) -> None:
-        """Has a part of the content painted: by the screen's painter where it is at work, else in Textual's time."""
+        """Paints a part of the content: with the screen's painter where possible, else with a refresh."""
         if self.painter is None or not self.painter.add_change(self, region):
             self.refresh(region)
 
     @property
     def shows_history(self) -> bool:
-        """Strips of past values are drawn; not on a slow line, where each reading would paint them anew."""
+        """Whether sparklines are drawn. On a slow line they are not: each new sample would repaint them."""
         display_options = getattr(self.app, "display_options", None)
         return not (isinstance(display_options, DisplayOptions) and display_options.low_bandwidth)
 
     def text_under_cursor(self) -> str:
-        """The text of the row that a cursor stands on; empty where there is no cursor."""
+        """The text of the selected row; empty without a cursor."""
         return ""
 
     def all_lines(self) -> Sequence[Line]:
-        """The lines, those out of sight too."""
+        """The lines, including those out of sight."""
         return self._lines
 
     def plain_text(self) -> str:
-        """The text on show, for tests and for copying."""
+        """The lines as text, for tests and for copying."""
         return "\n".join("".join(text for text, _ in line).rstrip() for line in self._lines)
 
     def render_line(self, y: int) -> Strip:
@@ -159,34 +157,34 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
         return strip
 
     def render_strip(self, y: int) -> Strip:
-        """What stands on a line of the content that is in sight; notes that it is painted."""
+        """Renders a visible row of the content, and records the line as painted."""
         at = y + self.scroll_offset.y
         line = self._lines[at] if at < len(self._lines) else ()
         self._painted_lines[at] = line
         return self.to_strip(line)
 
     def to_strip(self, line: Line) -> Strip:
-        """A line in colours, exactly as wide as the content."""
+        """A styled line, exactly as wide as the content."""
         cells = self.content_size.width
         segments = [Segment(sanitize(text), self._resolve_style(style)) for text, style in clip(line, cells)]
         return Strip(segments).simplify().adjust_cell_length(cells, self._resolve_style(TextStyle.NORMAL))
 
     def render_pieces(self, regions: Iterable[Region], place: Region) -> Iterator[Piece]:
-        """As :meth:`CachedWidget.render_pieces`; lines of the content without Textual's frame around them, which costs more than they.
+        """As :meth:`CachedWidget.render_pieces`, but renders rows of the content without the frame around them.
 
-        Textual's own picture of them is out of date then, and made anew when it is asked for.
+        The frame costs more than the rows. Textual's cached rows become outdated, and are rendered when it needs them.
         """
         inner = self.content_size.region
         within = [region for region in regions if inner.contains_region(region)] if not self.get_line_filters() else []
         yield from super().render_pieces([region for region in regions if region not in within], place)
         across, down = self.content_offset
-        lines: dict[int, tuple[Strip | None, Strip]] = {}
+        rows: dict[int, tuple[Strip | None, Strip]] = {}
         for region in within:
-            self._styles_cache.set_dirty(region.translate((across, down)))
+            mark_dirty(self, region.translate((across, down)))
             for y in region.line_range:
-                if y not in lines:
-                    lines[y] = self._strips.get(y), self.render_line(y)
-                before, now = lines[y]
+                if y not in rows:
+                    rows[y] = self._strips.get(y), self.render_line(y)
+                before, now = rows[y]
                 start, stop = changed_span_within(before, now, *region.column_span)
                 if start < stop:
                     yield place.x + across + start, place.y + down + y, now.crop(start, stop)
@@ -194,8 +192,8 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
     def _resolve_style(self, text_style: TextStyle) -> Style:
         style = self._resolved_styles.get(text_style)
         if style is None:
-            on_plate = self.is_coloured_in_production and self.screen.has_class("-production")
-            style = self.rich_style + resolve_style(text_style, self.app.theme_variables, on_bar=on_plate)
+            on_bar = self.is_coloured_in_production and self.screen.has_class("-production")
+            style = self.rich_style + resolve_style(text_style, self.app.theme_variables, on_bar=on_bar)
             self._resolved_styles[text_style] = style
         return style
 

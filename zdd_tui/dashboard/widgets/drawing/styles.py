@@ -1,7 +1,7 @@
-"""How tones look, in the colours of the theme.
+"""The colours and attributes of text styles.
 
-Textual's own way, a component class for each tone, works out a dozen styles for each widget on the screen, at the first
-paint and with each change of the focus: a tenth of the time to the first paint.
+A Textual component class for each style would cost a tenth of the time to the first paint: Textual computes a dozen
+styles for each widget, at the first paint and at each change of the focus.
 """
 
 from collections.abc import Mapping
@@ -25,29 +25,29 @@ STYLES: Mapping[TextStyle, tuple[str, str]] = {
     TextStyle.MATCH: ("", "bold reverse"),
     TextStyle.KEY: ("secondary", "bold"),
 }
-"""Of each tone the theme's name of its colour, or none, and its attributes."""
+"""Of each style the name of a theme colour, or an empty one, and the attributes."""
 
 ON_BAR_STYLES = dict(STYLES) | {
-    TextStyle.NORMAL: ("plate", ""),
-    TextStyle.STRONG: ("plate", "bold"),
-    TextStyle.DIM: ("plate", ""),
-    TextStyle.GOOD: ("plate", ""),
-    TextStyle.WARN: ("plate", "bold underline"),
-    TextStyle.KEY: ("plate", "bold underline"),
-    TextStyle.ALARM: ("plate", "bold reverse"),
+    TextStyle.NORMAL: ("bar", ""),
+    TextStyle.STRONG: ("bar", "bold"),
+    TextStyle.DIM: ("bar", ""),
+    TextStyle.GOOD: ("bar", ""),
+    TextStyle.WARN: ("bar", "bold underline"),
+    TextStyle.KEY: ("bar", "bold underline"),
+    TextStyle.ALARM: ("bar", "bold reverse"),
 }
-"""The same on a coloured bar, where other colours could not be read: attributes tell them apart."""
+"""The same on a coloured bar, where other colours are hard to read: attributes distinguish them."""
 
 _BAR_COLOUR = "ansi_bright_white"
 
 
 def resolve_style(text_style: TextStyle, variables: Mapping[str, str], *, on_bar: bool = False) -> Style:
-    """The style of a tone; what it leaves open is the widget's own.
+    """The Rich style to apply over the widget's own.
 
     Args:
-        variables: the theme's colours by name.
+        variables: colours of the theme by name.
     """
     name, attributes = (ON_BAR_STYLES if on_bar else STYLES)[text_style]
-    colour = (_BAR_COLOUR if name == "plate" else variables[name]) if name else ""
+    colour = (_BAR_COLOUR if name == "bar" else variables[name]) if name else ""
     style = Style.parse(attributes) if attributes else Style.null()
     return style + Style(color=Color.parse(colour).rich_color) if colour else style

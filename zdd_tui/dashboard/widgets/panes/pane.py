@@ -220,8 +220,8 @@ class Pane(LineView, can_focus=True):
     def _update_title(self, title: str) -> None:
         if title != self._shown_title:
             self._shown_title = title
-            # Not by Textual's own property, which paints the whole pane again for every second that its source ages.
-            self._border_title = Content(sanitize(title))
+            with self.without_refresh():  # else the whole pane is painted for each second that its source ages
+                self.border_title = Content(sanitize(title))
             across, down = self.content_offset
             self.request_paint(Region(-across, -down, self.outer_size.width, 1))
         self._update_position()
@@ -235,7 +235,8 @@ class Pane(LineView, can_focus=True):
         more = self.position_text()
         if more != self._shown_position:
             self._shown_position = more
-            self._border_subtitle = Content(sanitize(more)) if more else None
+            with self.without_refresh():
+                self.border_subtitle = Content(sanitize(more)) if more else None
             across, down = self.content_offset
             self.request_paint(Region(-across, self.outer_size.height - down - 1, self.outer_size.width, 1))
 

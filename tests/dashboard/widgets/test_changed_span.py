@@ -1,4 +1,4 @@
-"""Only cells that differ go over the line, and a wide character never in half."""
+"""Only cells that differ are sent, and a wide character never in half."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,7 +6,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from zdd_tui.dashboard.widgets.drawing.cached_widget import changed_span
+from zdd_tui.dashboard.widgets.drawing.fast_paint import changed_span
 
 STYLES = [None, Style(bold=True), Style(color="green")]
 pieces = st.lists(st.tuples(st.text("ab─数据e\u0301 ", max_size=4), st.sampled_from(STYLES)), max_size=5)
@@ -18,12 +18,17 @@ def strip(parts: list[tuple[str, Style | None]]) -> Strip:
 
 def cells(line: Strip) -> list[tuple[str, Style | None]]:
     return [
-        (each.text, each.style) for part in range(line.cell_length) for each in line.crop(part, part + 1) if each.text
+        (segment.text, segment.style)
+        for part in range(line.cell_length)
+        for segment in line.crop(part, part + 1)
+        if segment.text
     ]
 
 
 @given(pieces, pieces)
-def test_the_rest_is_as_it_was(old: list[tuple[str, Style | None]], new: list[tuple[str, Style | None]]) -> None:
+def test_outside_the_span_nothing_differs(
+    old: list[tuple[str, Style | None]], new: list[tuple[str, Style | None]]
+) -> None:
     wide = max(strip(old).cell_length, strip(new).cell_length)
     before, after = strip(old).adjust_cell_length(wide), strip(new).adjust_cell_length(wide)
     start, stop = changed_span(before, after)
@@ -33,7 +38,7 @@ def test_the_rest_is_as_it_was(old: list[tuple[str, Style | None]], new: list[tu
     assert cells(pasted) == cells(after)
 
 
-def test_what_is_alike_is_left_out() -> None:
+def test_equal_cells_are_left_out() -> None:
     before, after = strip([("pods 5s · 4/4", None)]), strip([("pods 6s · 4/4", None)])
     assert changed_span(before, after) == (5, 6)
     assert changed_span(before, before) == (0, 0)

@@ -182,7 +182,7 @@ def test_a_file_is_found_where_xdg_says(tmp_path: Path) -> None:
         (b"advance: [", "not valid YAML"),
         (b"\xff\xfe\x00", "is not UTF-8 text"),
         (b"advance: \x07", "not valid YAML"),
-        (None, "cannot be read: No such file or directory"),
+        (None, "there is no file"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_one_error_and_keeps_the_defaults(

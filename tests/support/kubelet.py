@@ -35,6 +35,8 @@ NAME = "users"
 class TestCluster:
     """What a test works with. `node` names the kubelet's node, `folder` holds its logs and working directories."""
 
+    __test__ = False  # pytest would collect it by its name
+
     cluster: Cluster
     kubeconfig: str
     folder: Path

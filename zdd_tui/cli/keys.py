@@ -7,6 +7,7 @@ from typing import TextIO
 
 import yaml
 
+from zdd_tui.backends.files import read_text
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.keymap import DashboardKeys, KeyBinding, ResolvedKeymap, build_dashboard_keys, resolve_keymap
 from zdd_tui.dashboard.screens.bindings import can_be_active_together, key_problem, known_bindings, textual_key_name
@@ -82,12 +83,7 @@ def format_bindings(bindings: tuple[KeyBinding, ...], keymap: ResolvedKeymap, so
 
 
 def _load_keymap(path: Path, bindings: tuple[KeyBinding, ...]) -> ResolvedKeymap:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise KeymapError(f"{path} cannot be read: {error.strerror}", "see config/keymap.example.yaml") from None
-    except UnicodeDecodeError as error:
-        raise KeymapError(f"{path} is not UTF-8 text (byte {error.start})", "save it as UTF-8") from None
+    text = read_text(path, missing_hint="see config/keymap.example.yaml", error_type=KeymapError)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         document = yaml.safe_load(text)

@@ -18,9 +18,9 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from zdd_tui import __version__
+from zdd_tui.backends.files import read_text
 from zdd_tui.cli.options import (
     add_dashboard_options,
     add_display_options,
@@ -30,7 +30,7 @@ from zdd_tui.cli.options import (
     read_display_options,
 )
 from zdd_tui.model.actions import ACTIONS, Confirmation, find_action
-from zdd_tui.model.errors import PlanError, ZddError
+from zdd_tui.model.errors import ZddError
 from zdd_tui.model.plan.file import LoadedPlan, load_plan
 from zdd_tui.model.release.records import CommandRequest
 from zdd_tui.model.release.regions import require_region
@@ -70,17 +70,7 @@ def load_plan_file(file: str, region: str = "") -> LoadedPlan:
     Raises:
         PlanError: it cannot be read, or it is wrong.
     """
-    path = Path(file)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise PlanError(f"there is no plan at {file}", "see config/plan.example.yaml for one to start from") from None
-    except IsADirectoryError:
-        raise PlanError(f"{file} is a directory", "name the plan file in it") from None
-    except OSError as error:
-        raise PlanError(f"{file} cannot be read: {error.strerror}", "check its permissions") from None
-    except UnicodeDecodeError as error:
-        raise PlanError(f"{file} is not UTF-8 text (byte {error.start})", "save it as UTF-8") from None
+    text = read_text(file, missing_hint="create one with `zdd init`, or see config/plan.example.yaml")
     return load_plan(text, source=file, environment=os.environ, region=region)
 
 

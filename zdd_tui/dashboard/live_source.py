@@ -5,7 +5,6 @@ is heavy to import (asyncpg, redis, the cluster's client) is imported in this th
 """
 
 import asyncio
-import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from zdd_tui.backends.backoff import Backoff
 from zdd_tui.dashboard.live_queries import DisconnectedTail, LiveQueries, failed_future
 from zdd_tui.dashboard.live_views import build_plan_view, describe_error, observe_pods
 from zdd_tui.dashboard.state import DashboardState, Observed
@@ -251,18 +251,14 @@ class LiveSource:
 
     async def _run_source_forever(self, source_name: str, read: Callable[[], Awaitable[None]]) -> None:
         """Runs a feed for ever; whatever ends it is told on the board."""
-        pause = RETRY_PAUSES[0]
+        backoff = Backoff(*RETRY_PAUSES, reset_after=2 * RETRY_PAUSES[1])
         while True:
-            began = time.monotonic()
             try:
                 await read()
             except Exception as error:
                 # Also a defect of ours: in an incident a screen with one dead pane is worth more than none.
                 self._publish_error(source_name, *describe_error(source_name, error))
-            if time.monotonic() - began > 2 * RETRY_PAUSES[1]:
-                pause = RETRY_PAUSES[0]
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
-            pause = min(2 * pause, RETRY_PAUSES[1])
+            await backoff.sleep()
 
     # --- slots ---------------------------------------------------------------------------------------------------
 

@@ -3,10 +3,9 @@
 All state is in PostgreSQL. Whatever ends this process, the next agent reads it there and goes on.
 """
 
-import asyncio
-import random
 from contextlib import suppress
 
+from zdd_tui.backends.backoff import Backoff
 from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS
 from zdd_tui.backends.store.agent import acquire_lease
 from zdd_tui.engine.lease_session import LeaseSession, LogCallback
@@ -54,6 +53,7 @@ class Agent:
 
         A lost database or a lost lease is no end: the agent waits for the lease again, for ever.
         """
+        backoff = Backoff(RETRY_SECONDS, RETRY_SECONDS)
         while True:
             try:
                 ended = await self._run_with_lease()
@@ -63,7 +63,7 @@ class Agent:
                 self._log(f"standing by: {error.title}")
             except (DatabaseError, *CONNECTION_ERRORS) as error:
                 self._log_once(f"trying again until it works: {error}")
-            await asyncio.sleep(RETRY_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
+            await backoff.sleep()
 
     def _log_once(self, line: str) -> None:
         """What stays as it is for hours must not fill the log."""

@@ -1,10 +1,10 @@
 """Effects outside of PostgreSQL: the lease is proved right before, and a short absence of the system is waited out."""
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from zdd_tui.backends.backoff import Backoff
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.model.errors import BackendError, DatabaseError
 
@@ -26,7 +26,7 @@ async def with_retry(
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + retry_seconds
-    pause = 0.2
+    backoff = Backoff(0.2, 2.0)
     while True:
         await ctx.check_lease()
         try:
@@ -37,5 +37,4 @@ async def with_retry(
             if loop.time() > deadline:
                 raise
             await step.set_note(f"retrying: {error.title}")
-        await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
-        pause = min(2.0, pause * 2)
+        await backoff.sleep()

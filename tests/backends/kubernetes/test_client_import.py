@@ -7,9 +7,9 @@ import pytest
 
 PARTS = """
 import asyncio, sys
-from zdd_tui.backends.kubernetes import client_import as kube_library
-found = kube_library.library()
-assert found is kube_library.library()
+from zdd_tui.backends.kubernetes.client_import import import_client
+found = import_client()
+assert found is import_client()
 
 async def session():
     rest = found.rest(found.configuration())

@@ -79,7 +79,7 @@ async def test_making_it_again_is_harmless_and_another_release_may_not_have_it(a
     uid = (await raw(api, DEPLOYMENTS, GREEN))["metadata"]["uid"]
     await make_green(api, epoch=8)
     assert (await raw(api, DEPLOYMENTS, GREEN))["metadata"]["uid"] == uid
-    with pytest.raises(Refused, match="in the hands of release 'one'"):
+    with pytest.raises(Refused, match="is held by release 'one'"):
         await make_green(api, owner="two")
     assert await remove_owned(api.cluster, DEPLOYMENTS, GREEN, owner="two", epoch=9), "there is none of theirs"
     assert (await raw(api, DEPLOYMENTS, GREEN))["metadata"]["uid"] == uid
@@ -116,7 +116,7 @@ async def test_a_service_that_two_releases_want_is_refused_to_the_second(api: Te
         set_service_selector(api.cluster, NAME, {"app": "elsewhere"}, owner="two", epoch=9),
         release_service(api.cluster, NAME, owner="two", epoch=9),
     ):
-        with pytest.raises(Refused, match="in the hands of release 'one'"):
+        with pytest.raises(Refused, match="is held by release 'one'"):
             await write
     view = await get_service(api.cluster, NAME)
     assert (view.owner, view.epoch, view.selector) == ("one", 7, {"app": NAME})
@@ -185,7 +185,7 @@ async def test_check_refuses_a_service_of_another_release_and_a_taken_name(api: 
     with pytest.raises(ClusterError, match=f"deployment '{GREEN}' is there already"):
         await check_service_switch(api.cluster, plan())
     await acquire_service(api.cluster, NAME, owner="two", epoch=1)
-    with pytest.raises(ClusterError, match="in the hands of release 'two'") as refused:
+    with pytest.raises(ClusterError, match="is held by release 'two'") as refused:
         await require_not_owned_by_others(api.cluster, plan())
     assert refused.value.exit_code == 2
 

@@ -30,9 +30,9 @@ SETS = tuple(
 def facts(number: int, **changes: object) -> PodFacts:
     made = PodFacts(
         name=f"web-{number:03}", uid=f"u{number}", namespace="shop", image="web:1", template_hash="a", owner_uid="ours",
-        node="n", ip="10.0.0.1", phase="Running", status_reason="", created_at=NOW - 60, deletion_deadline=None, grace_seconds=0.0,
-        ready=True, ready_since=NOW - 50, containers_ready=True, readiness_gates_pass=True, scheduled=True, containers=(),
-        has_prestop=False, prestop_seconds=None,
+        node="n", ip="10.0.0.1", phase="Running", status_reason="", created_at=NOW - 60, deletion_deadline=None,
+        grace_seconds=0.0, ready=True, ready_since=NOW - 50, containers_ready=True, readiness_gates_pass=True,
+        scheduled=True, containers=(), has_prestop=False, prestop_seconds=None,
     )  # fmt: skip
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -53,15 +53,15 @@ POD_CHANGES = st.sampled_from(
     [
         {"ready": False, "ready_since": None},
         {"ready": True, "ready_since": NOW - 3},
-        {"deadline": NOW + 5, "grace": 30.0},
-        {"deadline": NOW - 5, "grace": 30.0},
+        {"deletion_deadline": NOW + 5, "grace_seconds": 30.0},
+        {"deletion_deadline": NOW - 5, "grace_seconds": 30.0},
         {"status_reason": "Evicted"},
         {"status_reason": ""},
         {"template_hash": "b"},
         {"template_hash": ""},
         {"owner_uid": "theirs"},
         {"image": "web:2"},
-        {"gates_pass": False, "ready": False},
+        {"readiness_gates_pass": False, "ready": False},
     ]
 )
 PLACES = st.integers(0, 5)

@@ -1,13 +1,13 @@
 """One worker of a backfill: moves a range of keys, batch by batch, each one transaction with its checkpoint."""
 
-import random
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import asyncpg
 
-from zdd_tui.backends.postgres.catalog import Connection
+from zdd_tui.backends.backoff import Backoff
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.store import backfill as rows
 from zdd_tui.backends.store.backfill import Key, Range
 from zdd_tui.engine.backfill.pacing import BackfillPacer
@@ -36,6 +36,7 @@ class BackfillWorker:
         self._bisect_rows: int | None = None  # rows of a batch while we close in on a row that fails
         self._last_lock_wait = ""  # the lock wait that the last try met
         self._tries = 0
+        self._backoff = Backoff(0.1, 1.0, jitter=0.98)
         self._lost_race = False  # a writer was faster than our last try
 
     async def process_range(self, position: Range) -> Range:
@@ -89,6 +90,7 @@ class BackfillWorker:
             ) from None
         seconds = self._pacer.clock() - began
         self._last_lock_wait, self._tries, self._lost_race = "", 0, False
+        self._backoff.reset()
         if self._bisect_rows is not None:
             self._bisect_rows = self._bisect_rows * 2 if self._bisect_rows * 2 < self._pacer.sizer.rows else None
         elif moved == size or seconds > self._pacer.limits.batch_budget:
@@ -156,4 +158,4 @@ class BackfillWorker:
                 who = await find_longest_writer(conn, self._catalog.old.sql)
                 self._last_lock_wait = f"{self._last_lock_wait}: {who}" if who else self._last_lock_wait
                 await rows.set_status(conn, self._store.release_id, "running", self._last_lock_wait)
-        await self._pacer.sleep(random.uniform(0.02, min(1.0, 0.05 * 2 ** min(self._tries, 6))))  # noqa: S311  jitter
+        await self._pacer.sleep(self._backoff.next_delay())

@@ -167,7 +167,7 @@ async def _evaluate_no_old_snapshot(ctx: Context, record: ReleaseRecord) -> Gate
 
 async def _evaluate_nothing_left(ctx: Context, _record: ReleaseRecord) -> GateResult:
     async with ctx.read_connection() as conn:
-        left = await find_leftovers(conn, ctx.expand_contract_plan, await ctx.catalog())
+        left = await find_leftovers(conn, ctx.expand_contract_plan)
     flags = await ctx.flags.read_raw([ctx.expand_contract_plan.flags.write, ctx.expand_contract_plan.flags.read])
     left += [f"flag {key}" for key, value in flags.items() if value is not None]
     view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)

@@ -131,7 +131,7 @@ class GuardLoop:
     async def resume(self) -> None:
         """Reads what a guard before this one has seen, said and done."""
         stored = {reading.rule: reading for reading in (await self._store.read()).guard}
-        kept = await guard_store.load_memory(self._store)
+        kept = await guard_store.load_snapshot(self._store)
         now = asyncio.get_running_loop().time()
         courses: dict[str, RuleState] = {}
         if "rule_states" in kept:

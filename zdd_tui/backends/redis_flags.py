@@ -172,8 +172,7 @@ class FlagStore:
             newer = await self._client.eval(_FENCED_WRITE, 2, flag_key(key), fence_key(key), str(epoch), *value)
         if int(newer) >= 0:
             raise StaleEpoch(
-                f"flag {flag_key(key)} was written by an agent with epoch {newer}; this agent has epoch {epoch}",
-                "no action needed: another agent runs the release, and this one stops",
+                f"flag {flag_key(key)} was written by epoch {newer}; this agent has epoch {epoch} and stops"
             )
 
     @contextmanager

@@ -55,7 +55,7 @@ async def make_green(api: TestCluster, owner: str = "one", epoch: int = 7) -> No
     await create_owned(api.cluster, SERVICES, preview, owner=owner)
 
 
-async def test_green_is_like_the_first_and_no_service_finds_it(api: TestCluster) -> None:
+async def test_green_is_a_copy_that_no_service_selects(api: TestCluster) -> None:
     await make_green(api)
     first, green = await raw(api, DEPLOYMENTS, NAME), await raw(api, DEPLOYMENTS, GREEN)
     containers = green["spec"]["template"]["spec"]["containers"]
@@ -74,7 +74,7 @@ async def test_green_is_like_the_first_and_no_service_finds_it(api: TestCluster)
     assert (await raw(api, SERVICES, PREVIEW))["spec"]["ports"] == (await raw(api, SERVICES, NAME))["spec"]["ports"]
 
 
-async def test_making_it_again_is_harmless_and_another_release_may_not_have_it(api: TestCluster) -> None:
+async def test_creating_green_is_idempotent_and_another_release_is_refused(api: TestCluster) -> None:
     await make_green(api)
     uid = (await raw(api, DEPLOYMENTS, GREEN))["metadata"]["uid"]
     await make_green(api, epoch=8)
@@ -85,7 +85,7 @@ async def test_making_it_again_is_harmless_and_another_release_may_not_have_it(a
     assert (await raw(api, DEPLOYMENTS, GREEN))["metadata"]["uid"] == uid
 
 
-async def test_an_object_that_belongs_to_nobody_is_left_alone(api: TestCluster) -> None:
+async def test_an_object_without_owner_is_not_changed(api: TestCluster) -> None:
     stranger = service()
     stranger["metadata"]["name"] = PREVIEW
     await api.create("services", stranger)
@@ -95,7 +95,7 @@ async def test_an_object_that_belongs_to_nobody_is_left_alone(api: TestCluster) 
     await raw(api, SERVICES, PREVIEW)
 
 
-async def test_a_service_is_switched_in_one_patch_and_given_back_as_it_was(api: TestCluster) -> None:
+async def test_a_service_is_switched_in_one_patch_and_released_unchanged(api: TestCluster) -> None:
     before = (await raw(api, SERVICES, NAME))["metadata"].get("annotations"), await get_service(api.cluster, NAME)
     await acquire_service(api.cluster, NAME, owner="one", epoch=7)
     first = await get_service(api.cluster, NAME)
@@ -109,7 +109,7 @@ async def test_a_service_is_switched_in_one_patch_and_given_back_as_it_was(api: 
     assert (await raw(api, SERVICES, NAME))["metadata"].get("annotations") in (before[0], {})
 
 
-async def test_a_service_that_two_releases_want_is_refused_to_the_second(api: TestCluster) -> None:
+async def test_a_service_of_one_release_is_refused_to_a_second(api: TestCluster) -> None:
     await acquire_service(api.cluster, NAME, owner="one", epoch=7)
     for write in (
         acquire_service(api.cluster, NAME, owner="two", epoch=9),
@@ -138,7 +138,7 @@ async def test_an_older_epoch_is_refused_and_changes_nothing(api: TestCluster) -
     await raw(api, DEPLOYMENTS, GREEN)
 
 
-async def test_a_write_between_look_and_patch_is_seen(api: TestCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_write_between_read_and_patch_is_detected(api: TestCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another claims the Service after our look and before our patch: ours must not go through."""
     send = api.cluster.http.request_json
     raced = False
@@ -174,7 +174,7 @@ def plan() -> BlueGreenPlan:
     return found
 
 
-async def test_check_tells_what_will_be_switched(api: TestCluster) -> None:
+async def test_check_names_what_will_be_switched(api: TestCluster) -> None:
     assert f"app={NAME}, to be switched to app={NAME}-green" in (await check_service_switch(api.cluster, plan()))[0]
     await acquire_service(api.cluster, NAME, owner="one", epoch=1)
     assert "this release" in (await check_service_switch(api.cluster, plan()))[0]
@@ -204,7 +204,7 @@ async def test_a_service_that_shares_no_label_cannot_be_switched(api: TestCluste
 # --- smoke checks ----------------------------------------------------------------------------------------------
 
 
-async def test_smoke_checks_name_each_answer_that_is_wrong_and_quote_no_body() -> None:
+async def test_smoke_checks_name_each_wrong_response_and_quote_no_body() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1]
         if path != b"/hangs":

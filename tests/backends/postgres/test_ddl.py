@@ -29,7 +29,7 @@ async def column_there(db: asyncpg.Connection) -> bool:
     return bool(await db.fetchval(sql))
 
 
-async def test_a_blocker_is_named_and_the_ddl_runs_when_it_is_gone(db: asyncpg.Connection, pg_dsn: str) -> None:
+async def test_a_blocker_is_named_and_the_ddl_runs_after_it(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn)
     await db.execute(USERS)
     reader = await asyncpg.connect(pg_dsn, server_settings={"application_name": "report"})
@@ -69,7 +69,7 @@ async def test_a_blocker_is_named_and_the_ddl_runs_when_it_is_gone(db: asyncpg.C
         await reader.close()
 
 
-async def test_the_step_fails_naming_blocker_and_mend(db: asyncpg.Connection, pg_dsn: str) -> None:
+async def test_the_step_fails_naming_blocker_and_hint(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn)
     await db.execute(USERS)
     async with open_leased_store(pg_dsn, plan) as store, db.transaction():
@@ -130,7 +130,7 @@ async def test_a_refused_statement_is_quoted_with_the_servers_reason(db: asyncpg
             await ddl(store, expand_statements(plan))
 
 
-async def test_sessions_that_wait_behind_an_agent_are_seen(db: asyncpg.Connection, pg_dsn: str) -> None:
+async def test_sessions_blocked_by_an_agent_are_found(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn)
     await db.execute(USERS)
     writer = await asyncpg.connect(pg_dsn, server_settings={"application_name": "writer"})

@@ -36,7 +36,7 @@ async def expire_lease(db: asyncpg.Connection, release: int) -> None:
 # --- holding ---------------------------------------------------------------------------------------------------
 
 
-async def test_nobody_else_gets_a_lease_that_lives(pg_dsn: str) -> None:
+async def test_a_live_lease_is_refused_to_others(pg_dsn: str) -> None:
     async with open_store(pg_dsn) as (store, release), await take_lease_for_test(pg_dsn, release) as agent:
         assert await acquire_lease(pg_dsn, release, OTHER) is None
         await agent.renew_lease()
@@ -47,7 +47,7 @@ async def test_nobody_else_gets_a_lease_that_lives(pg_dsn: str) -> None:
         assert 0 < agent.seconds_remaining <= 3.0
 
 
-async def test_of_many_takers_one_wins(pg_dsn: str, db: asyncpg.Connection) -> None:
+async def test_of_many_agents_one_acquires_the_lease(pg_dsn: str, db: asyncpg.Connection) -> None:
     async with open_store(pg_dsn) as (_store, release):
         for _ in range(2):
             found = await asyncio.gather(
@@ -60,7 +60,7 @@ async def test_of_many_takers_one_wins(pg_dsn: str, db: asyncpg.Connection) -> N
             await expire_lease(db, release)
 
 
-async def test_a_lease_runs_out_by_the_servers_clock(pg_dsn: str, db: asyncpg.Connection) -> None:
+async def test_a_lease_expires_by_the_servers_clock(pg_dsn: str, db: asyncpg.Connection) -> None:
     async with open_store(pg_dsn) as (store, release), await take_lease_for_test(pg_dsn, release, ttl=60.0) as first:
         await expire_lease(db, release)
         lease = await store.read_lease(release)
@@ -80,14 +80,14 @@ async def test_a_lease_runs_out_by_the_servers_clock(pg_dsn: str, db: asyncpg.Co
             assert re.fullmatch(r"no renewal by agent@pod-1 for 6\d\.\d s", text.reason)
 
 
-async def test_a_lease_that_ran_out_unnoticed_can_still_be_renewed(pg_dsn: str, db: asyncpg.Connection) -> None:
+async def test_an_expired_lease_that_no_agent_took_can_be_renewed(pg_dsn: str, db: asyncpg.Connection) -> None:
     async with open_store(pg_dsn) as (_store, release), await take_lease_for_test(pg_dsn, release) as agent:
         await expire_lease(db, release)
         await agent.renew_lease()
         assert await acquire_lease(pg_dsn, release, OTHER) is None
 
 
-async def test_a_lease_that_is_given_back_is_free_at_once(pg_dsn: str) -> None:
+async def test_a_released_lease_is_free_at_once(pg_dsn: str) -> None:
     async with open_store(pg_dsn) as (store, release), await take_lease_for_test(pg_dsn, release, ttl=60.0) as first:
         await first.release_lease()
         lease = await store.read_lease(release)
@@ -111,7 +111,7 @@ async def test_epochs_are_unique_over_releases(pg_dsn: str) -> None:
         assert epochs == sorted(set(epochs))
 
 
-async def test_there_is_no_lease_without_its_release(pg_dsn: str) -> None:
+async def test_a_lease_needs_its_release(pg_dsn: str) -> None:
     async with open_store(pg_dsn):
         with pytest.raises(DatabaseError, match="has no release 999"):
             await acquire_lease(pg_dsn, 999, AGENT)
@@ -150,7 +150,7 @@ async def test_an_old_epoch_writes_nothing(pg_dsn: str, db: asyncpg.Connection) 
             ):
                 with pytest.raises((StaleEpoch, DatabaseError)):
                     await attempt()
-                with pytest.raises(StaleEpoch, match=f"epoch {old.epoch} of release {release} is over"):
+                with pytest.raises(StaleEpoch, match=f"epoch {old.epoch} of release {release} is stale"):
                     await attempt()
             after = await store.read_release(release)
     assert replace(after, now=0, lease=None) == replace(before, now=0, lease=None)
@@ -166,7 +166,7 @@ async def test_a_new_session_of_an_old_epoch_is_refused(pg_dsn: str, db: asyncpg
                 await old.pool.fetchval("SELECT 1")
 
 
-async def test_what_happens_in_a_fenced_transaction_commits_with_its_record(
+async def test_a_fenced_transaction_commits_with_its_record(
     pg_dsn: str, db: asyncpg.Connection
 ) -> None:
     async with open_store(pg_dsn) as (store, release), await take_lease_for_test(pg_dsn, release) as agent:
@@ -209,7 +209,7 @@ async def test_errors_of_the_callers_own_statements_come_through(pg_dsn: str, db
         await agent.check_lease()
 
 
-async def test_the_server_ends_a_transaction_that_idles_longer_than_the_lease_lives(pg_dsn: str) -> None:
+async def test_the_server_ends_a_transaction_that_is_idle_for_longer_than_the_ttl(pg_dsn: str) -> None:
     async with open_store(pg_dsn) as (_store, release), await take_lease_for_test(pg_dsn, release, ttl=0.3) as agent:
         ended = asyncio.Event()
 

@@ -101,7 +101,7 @@ def folder(tmp_path: Path) -> Path:
     return target
 
 
-async def test_a_later_version_is_added_to_a_living_schema(pg_dsn: str, db: asyncpg.Connection, folder: Path) -> None:
+async def test_a_later_version_is_added_to_an_existing_schema(pg_dsn: str, db: asyncpg.Connection, folder: Path) -> None:
     assert len(await migrations.migrate(db, pg_dsn)) == NEWEST
     (folder / f"{NEWEST + 1:03}_later.sql").write_text("ALTER TABLE zdd.release ADD later text;")
     assert await migrations.migrate(db, pg_dsn, folder) == (NEWEST + 1,)
@@ -138,7 +138,7 @@ async def test_a_version_that_fails_leaves_nothing(pg_dsn: str, db: asyncpg.Conn
     assert await db.fetchval("SELECT to_regnamespace('zdd')") is None
 
 
-def test_a_gap_in_the_files_is_noticed(folder: Path) -> None:
+def test_a_gap_in_the_files_is_an_error(folder: Path) -> None:
     (folder / "001_release.sql").unlink()
     with pytest.raises(DatabaseError, match="incomplete"):
         migrations.load_migrations(folder)
@@ -172,7 +172,7 @@ async def test_no_right_to_create_the_schema(guest: str, db: asyncpg.Connection)
         assert await store.schema_version() == NEWEST
 
 
-async def test_a_schema_that_an_administrator_made_for_us(guest: str, db: asyncpg.Connection) -> None:
+async def test_a_schema_that_an_administrator_created(guest: str, db: asyncpg.Connection) -> None:
     await db.execute("CREATE SCHEMA zdd")
     async with await Store.open(guest) as store:
         with pytest.raises(DatabaseError) as caught:
@@ -194,7 +194,7 @@ async def test_a_role_that_may_not_read_the_schema(guest: str, pg_dsn: str) -> N
             assert "owns the zdd schema" in caught.value.hint
 
 
-async def test_a_schema_of_somebody_else_is_left_alone(pg_dsn: str, db: asyncpg.Connection) -> None:
+async def test_a_schema_of_another_program_is_not_changed(pg_dsn: str, db: asyncpg.Connection) -> None:
     await db.execute("CREATE SCHEMA zdd; CREATE TABLE zdd.theirs ()")
     before = await _schema(db)
     async with await Store.open(pg_dsn) as store:

@@ -16,7 +16,7 @@ from zdd_tui.model.release.state import CommandKind
 from zdd_tui.testbed.servers import postgres_server
 
 
-async def test_every_write_is_heard_and_carries_only_the_id(pg_dsn: str, db: asyncpg.Connection) -> None:
+async def test_every_write_notifies_with_the_id_only(pg_dsn: str, db: asyncpg.Connection) -> None:
     async with open_store(pg_dsn) as (_store, release_id):
         heard: asyncio.Queue[str] = asyncio.Queue()
         listener = await asyncpg.connect(pg_dsn)
@@ -47,7 +47,7 @@ async def test_every_write_is_heard_and_carries_only_the_id(pg_dsn: str, db: asy
         await listener.close()
 
 
-async def test_changes_of_this_release_are_heard_and_coalesced(pg_dsn: str, db: asyncpg.Connection) -> None:
+async def test_changes_of_this_release_are_received_and_coalesced(pg_dsn: str, db: asyncpg.Connection) -> None:
     async with open_store(pg_dsn) as (store, release_id):
         other = await register_release(store, pg_dsn, name="other")
         states: list[tuple[bool, str]] = []
@@ -76,7 +76,7 @@ async def test_changes_of_this_release_are_heard_and_coalesced(pg_dsn: str, db: 
             await waiting
 
 
-async def test_a_quiet_release_can_be_looked_at_in_a_rhythm(pg_dsn: str) -> None:
+async def test_the_idle_timeout_yields_without_changes(pg_dsn: str) -> None:
     async with (
         asyncio.timeout(5),
         open_store(pg_dsn) as (store, release_id),
@@ -123,7 +123,7 @@ async def test_changes_survive_the_server(server_folder: Path) -> None:
         assert password_of(server.dsn) not in json.dumps(states)
 
 
-async def test_a_session_that_is_ended_is_opened_again(pg_dsn: str, db: asyncpg.Connection) -> None:
+async def test_an_ended_session_is_opened_again(pg_dsn: str, db: asyncpg.Connection) -> None:
     async with (
         asyncio.timeout(10),
         open_store(pg_dsn) as (store, release_id),

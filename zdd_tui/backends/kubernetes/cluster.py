@@ -68,10 +68,8 @@ ViewT = TypeVar("ViewT", bound=FencedView)
 def require_current_epoch(kind: ApiResource, name: str, stored_epoch: str, epoch: int) -> None:
     """Raises StaleEpoch where a later epoch has written."""
     if stored_epoch.isdigit() and int(stored_epoch) > epoch:
-        raise StaleEpoch(
-            f"{kind[1].removesuffix('s')} {name!r} was written by epoch {stored_epoch}; this agent has epoch {epoch}",
-            "no action needed: another agent runs the release, and this one stops",
-        )
+        noun = kind[1].removesuffix("s")
+        raise StaleEpoch(f"{noun} {name!r} was written by epoch {stored_epoch}; this agent has epoch {epoch} and stops")
 
 
 class Cluster:

@@ -284,8 +284,7 @@ class AgentStore:
 
     def _stale_epoch_error(self) -> StaleEpoch:
         return StaleEpoch(
-            f"epoch {self.epoch} of release {self.release_id} is stale: another agent runs the release",
-            "no action needed: this agent stops, nothing is lost",
+            f"epoch {self.epoch} of release {self.release_id} is stale: another agent runs the release, this one stops"
         )
 
     # --- reading -----------------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def silent_port() -> Iterator[int]:
 
 @pytest.mark.parametrize(("name", "ttl"), [("quick", 30), ("slow", 300), ("alias", 600)])
 async def test_the_authoritative_server_gives_the_longest_ttl(name: str, ttl: int) -> None:
-    # The cache would have told 5 seconds.
+    # The cache would have returned 5 seconds.
     cache, zone = DnsServer(authoritative=False, left=5), DnsServer(authoritative=True)
     async with serving(cache) as cached, serving(zone) as own:
         fact = await read_ttls([f"{name}.shop.example"], resolver=resolver(cached), port=own)

@@ -200,7 +200,9 @@ async def test_a_number(session: aiohttp.ClientSession) -> None:
         (ServerAnswer(401, "who are you"), "does not let us in: status 401"),
     ],
 )
-async def test_a_result_that_is_not_a_number_has_a_reason(session: aiohttp.ClientSession, answer: ServerAnswer, words: str) -> None:
+async def test_a_result_that_is_not_a_number_has_a_reason(
+    session: aiohttp.ClientSession, answer: ServerAnswer, words: str
+) -> None:
     with pytest.raises(MetricsError) as caught:
         await run_query(session, answer)
     assert words in caught.value.title

@@ -56,7 +56,7 @@ class LoggedPod:
             sink.write("".join(f"{line}\n" for line in lines))
 
     def restart(self) -> None:
-        """As the kubelet does it: the log of the container before is kept aside."""
+        """Like the kubelet: keeps the log of the previous container."""
         self.file.replace(self.file.with_suffix(PREVIOUS_SUFFIX))
         self.file.touch()
 
@@ -84,7 +84,7 @@ async def text_of(http: KubeHttp, path: str, **params: str | int) -> str:
 
 async def wait_for_lines(buffer: LogBuffer, wanted: Callable[[LogView], bool]) -> LogView:
     async with asyncio.timeout(20):
-        while not wanted(view := buffer.snapshot()):  # noqa: ASYNC110 - a buffer is looked at, it calls nobody
+        while not wanted(view := buffer.snapshot()):  # noqa: ASYNC110 - a buffer has no callback
             await asyncio.sleep(0.02)
     return view
 

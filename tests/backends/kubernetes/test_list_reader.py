@@ -1,4 +1,4 @@
-"""A List read object by object is the List that JSON says, and what is none is refused."""
+"""A List read object by object equals the decoded List; anything else is refused."""
 
 import json
 from typing import Any

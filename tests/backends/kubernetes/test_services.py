@@ -139,7 +139,7 @@ async def test_an_older_epoch_is_refused_and_changes_nothing(api: TestCluster) -
 
 
 async def test_a_write_between_read_and_patch_is_detected(api: TestCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another claims the Service after our look and before our patch: ours must not go through."""
+    """Another release acquires the Service between our read and our patch: the patch must fail."""
     send = api.cluster.http.request_json
     raced = False
 

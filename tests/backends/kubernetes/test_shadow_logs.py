@@ -1,4 +1,4 @@
-"""Samples of a dark launch out of pods' logs, through the API: a look at all pods, then only at what is new."""
+"""Samples of a dark launch from pods' logs, through the API: first all pods, then only new lines."""
 
 import json
 from collections.abc import AsyncIterator

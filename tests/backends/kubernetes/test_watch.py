@@ -178,7 +178,7 @@ async def test_a_broken_connection_resumes_and_misses_nothing(api: TestCluster, 
         seen = [await next_of(queue, lambda event: isinstance(event, Changed | Listed))]
         while seen[-1] != Changed("DELETED", "one"):
             seen.append(await next_of(queue, lambda event: isinstance(event, Changed | Listed)))
-        # Resumed from the version, not listed anew: nothing between was lost, and nothing was told twice.
+        # Resumed from the version, not listed again: no change was lost or reported twice.
         assert Changed("ADDED", "two") in seen
         assert not any(isinstance(event, Listed) for event in seen)
 

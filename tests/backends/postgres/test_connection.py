@@ -1,4 +1,4 @@
-"""Every way in which a connection fails is one sentence with a place and a mend, and shows no secret."""
+"""Every connection failure has one sentence with the server and a hint, and shows no secret."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -110,7 +110,7 @@ async def test_too_many_connections(pg_dsn: str, db: asyncpg.Connection) -> None
 
 @asynccontextmanager
 async def _serve_reply(reply: bytes | None) -> AsyncIterator[int]:
-    """A server that says something that is not PostgreSQL, or (None) never says anything."""
+    """A server that sends something that is not PostgreSQL, or (None) nothing at all."""
     held = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -158,4 +158,5 @@ async def test_settings_and_name_reach_the_session(pg_dsn: str) -> None:
             "SELECT current_setting('application_name'), current_setting('lock_timeout'),"
             " current_setting('idle_in_transaction_session_timeout')"
         )
+        assert row is not None
         assert tuple(row) == ("zdd test", "200ms", "1234ms")

@@ -38,7 +38,7 @@ async def server_now(db: asyncpg.Connection) -> float:
     return float(await db.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8"))
 
 
-# --- who still asks for the old side ----------------------------------------------------------------------------
+# --- queries that still use the old side -----------------------------------------------------------------------
 
 
 async def test_before_a_cutover_they_are_only_counted(

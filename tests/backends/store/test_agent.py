@@ -26,7 +26,7 @@ async def take_lease_for_test(dsn: str, release: int, actor: Actor = AGENT, **se
 
 
 async def expire_lease(db: asyncpg.Connection, release: int) -> None:
-    """What time would do: the holder's last renewal is longer ago than its lease lives."""
+    """As after some time: the last renewal of the holder is older than the TTL."""
     await db.execute(
         "UPDATE zdd.lease SET renewed_at = clock_timestamp() - make_interval(secs => ttl + 0.1) WHERE release_id = $1",
         release,
@@ -166,9 +166,7 @@ async def test_a_new_session_of_an_old_epoch_is_refused(pg_dsn: str, db: asyncpg
                 await old.pool.fetchval("SELECT 1")
 
 
-async def test_a_fenced_transaction_commits_with_its_record(
-    pg_dsn: str, db: asyncpg.Connection
-) -> None:
+async def test_a_fenced_transaction_commits_with_its_record(pg_dsn: str, db: asyncpg.Connection) -> None:
     async with open_store(pg_dsn) as (store, release), await take_lease_for_test(pg_dsn, release) as agent:
         planned = (await agent.read()).release
         running = replace(planned, state=ReleaseState.RUNNING, phase=0)
@@ -224,7 +222,7 @@ async def test_the_server_ends_a_transaction_that_is_idle_for_longer_than_the_tt
             await idle()
         assert "connection is lost" in caught.value.title or "idled" in caught.value.title
         assert password_of(pg_dsn) not in all_error_text(caught.value)
-        await agent.check_lease()  # nobody took over: it goes on with a new session
+        await agent.check_lease()  # no takeover: it continues with a new session
 
 
 async def test_a_takeover_ends_the_sessions_of_the_old_epoch_and_no_others(pg_dsn: str, db: asyncpg.Connection) -> None:
@@ -233,7 +231,7 @@ async def test_a_takeover_ends_the_sessions_of_the_old_epoch_and_no_others(pg_ds
     )
     async with open_store(pg_dsn) as (store, release):
         other = await register_release(store, pg_dsn, name="other")
-        # Somebody else's session whose name only looks like ours must neither be ended nor stop us.
+        # A session of another program with a similar name must neither be ended nor stop the takeover.
         odd = await asyncpg.connect(pg_dsn, server_settings={"application_name": f"zdd agent {release} {'9' * 30}"})
         async with (
             await take_lease_for_test(pg_dsn, release) as old,

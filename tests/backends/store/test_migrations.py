@@ -1,4 +1,4 @@
-"""The schema comes to be once, whoever asks for it and how many at once, or there is one clear error."""
+"""The schema is created once, also by many processes at once, or there is one clear error."""
 
 import asyncio
 import json
@@ -101,7 +101,9 @@ def folder(tmp_path: Path) -> Path:
     return target
 
 
-async def test_a_later_version_is_added_to_an_existing_schema(pg_dsn: str, db: asyncpg.Connection, folder: Path) -> None:
+async def test_a_later_version_is_added_to_an_existing_schema(
+    pg_dsn: str, db: asyncpg.Connection, folder: Path
+) -> None:
     assert len(await migrations.migrate(db, pg_dsn)) == NEWEST
     (folder / f"{NEWEST + 1:03}_later.sql").write_text("ALTER TABLE zdd.release ADD later text;")
     assert await migrations.migrate(db, pg_dsn, folder) == (NEWEST + 1,)

@@ -1,4 +1,4 @@
-"""Hearing that something changed: every write is told, and a lost server is only an interruption."""
+"""Notifications of changes: every write is reported, and a lost server is only an interruption."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ async def test_every_write_notifies_with_the_id_only(pg_dsn: str, db: asyncpg.Co
             await db.execute(statement, release_id)
             async with asyncio.timeout(5):
                 assert await heard.get() == str(release_id), statement
-        # A renewal is not worth a word: the next thing that is heard is the one after it.
+        # A renewal does not notify: the next notification is the one after it.
         await db.execute("UPDATE zdd.lease SET renewed_at = now() WHERE release_id = $1", release_id)
         await db.execute("SELECT pg_notify('zdd', 'after')")
         assert await heard.get() == "after"
@@ -59,7 +59,7 @@ async def test_changes_of_this_release_are_received_and_coalesced(pg_dsn: str, d
             assert states == [(True, "")]
             for _ in range(20):
                 await db.execute("UPDATE zdd.release SET paused = NOT paused WHERE id = $1", release_id)
-            # All twenty are on their way before the listener's own next word.
+            # All twenty are sent before the next ping of the listener.
             await store.read_release(release_id)
             await anext(changes)
             waiting = asyncio.create_task(anext(changes))

@@ -93,8 +93,8 @@ def silent_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize(("name", "ttl"), [("quick", 30), ("slow", 300), ("alias", 600)])
-async def test_the_zones_server_tells_the_longest_ttl_on_the_way(name: str, ttl: int) -> None:
-    # The cache would have told 5 seconds.
+async def test_the_authoritative_server_gives_the_longest_ttl(name: str, ttl: int) -> None:
+    # The cache would have returned 5 seconds.
     cache, zone = DnsServer(authoritative=False, left=5), DnsServer(authoritative=True)
     async with serving(cache) as cached, serving(zone) as own:
         fact = await read_ttls([f"{name}.shop.example"], resolver=resolver(cached), port=own)
@@ -102,14 +102,14 @@ async def test_the_zones_server_tells_the_longest_ttl_on_the_way(name: str, ttl:
     assert zone.asked
 
 
-async def test_what_only_a_cache_tells_is_no_proof() -> None:
+async def test_a_cached_ttl_is_not_authoritative() -> None:
     with silent_port() as mute:
         async with serving(DnsServer(authoritative=False, left=5)) as cached:
             fact = await read_ttls(["slow.shop.example"], resolver=resolver(cached), port=mute)
     assert fact.value == (DnsFacts("slow.shop.example", 5, authoritative=False),)
 
 
-async def test_a_name_that_is_not_there() -> None:
+async def test_an_unknown_name() -> None:
     async with serving(DnsServer(authoritative=True)) as port:
         fact = await read_ttls(["nobody.shop.example"], resolver=resolver(port), port=port)
     assert fact.value is not None
@@ -118,5 +118,5 @@ async def test_a_name_that_is_not_there() -> None:
     assert "nobody.shop.example" in seen.problem
 
 
-async def test_no_names_ask_nobody() -> None:
+async def test_no_names_need_no_query() -> None:
     assert (await read_ttls([])).value == ()

@@ -19,7 +19,7 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-async def test_a_file_on_its_way_into_version_control(tmp_path: Path) -> None:
+async def test_the_states_of_a_file_in_version_control(tmp_path: Path) -> None:
     plan = tmp_path / "plan.yaml"
     plan.write_text("name: x\n")
     assert (await read_file_state(plan)).value == FileFacts("outside")
@@ -36,7 +36,7 @@ async def test_a_file_on_its_way_into_version_control(tmp_path: Path) -> None:
     assert (await read_file_state(plan)).value == FileFacts("changed", revision)
 
 
-async def test_a_machine_without_git_does_not_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_git_the_state_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "PATH", str(tmp_path))
     fact = await read_file_state(tmp_path / "plan.yaml")
     assert fact.value is None

@@ -49,7 +49,7 @@ def test_a_page_is_read() -> None:
     assert found.available == {"requests", "duration"}
 
 
-def test_our_own_service_library_shows_what_the_guard_reads() -> None:
+def test_the_service_library_exports_what_the_guard_reads() -> None:
     metrics = RequestMetrics()
     assert build_reader(Scrape())(metrics.render(0)).available == {"requests", "duration"}, (
         "also before the first request"
@@ -67,7 +67,7 @@ def test_names_and_labels_come_from_the_plan() -> None:
     assert (found.requests, found.errors, found.buckets[1.0]) == (10, 2, 5)
 
 
-def test_requests_without_a_status_code_tell_nothing_about_errors() -> None:
+def test_requests_without_status_codes_have_no_error_rate() -> None:
     assert (
         "requests"
         not in build_reader(Scrape())("# TYPE http_requests_total counter\nhttp_requests_total 7\n").available
@@ -86,12 +86,12 @@ def test_requests_without_a_status_code_tell_nothing_about_errors() -> None:
         "\x00\x01",
     ],
 )
-def test_what_is_no_page_of_metrics_is_an_error_and_not_zero(page: str) -> None:
+def test_an_invalid_page_of_metrics_is_an_error_and_not_zero(page: str) -> None:
     with pytest.raises(MetricsError):
         build_reader(Scrape())(page)
 
 
-async def test_each_pod_answers_for_itself(session: aiohttp.ClientSession) -> None:
+async def test_each_pod_is_scraped_independently(session: aiohttp.ClientSession) -> None:
     async with (
         serve_answer(ServerAnswer(body=PAGE)) as good,
         serve_answer(ServerAnswer(status=404)) as gone,
@@ -126,7 +126,7 @@ async def test_a_real_pod_of_the_sample_application(session: aiohttp.ClientSessi
 # --- prober -----------------------------------------------------------------------------------------------------
 
 
-async def test_the_prober_counts_what_it_saw(session: aiohttp.ClientSession) -> None:
+async def test_the_prober_counts_its_results(session: aiohttp.ClientSession) -> None:
     answer = ServerAnswer()
     async with serve_answer(answer) as url:
         prober = Prober(session, Probe(path="/ready", timeout=0.2))
@@ -200,14 +200,16 @@ async def test_a_number(session: aiohttp.ClientSession) -> None:
         (ServerAnswer(401, "who are you"), "does not let us in: status 401"),
     ],
 )
-async def test_what_is_no_number_says_why(session: aiohttp.ClientSession, answer: ServerAnswer, words: str) -> None:
+async def test_a_result_that_is_not_a_number_has_a_reason(
+    session: aiohttp.ClientSession, answer: ServerAnswer, words: str
+) -> None:
     with pytest.raises(MetricsError) as caught:
         await run_query(session, answer)
     assert words in caught.value.title
     assert "\n" not in caught.value.title
 
 
-async def test_a_server_that_is_away_and_no_secret(session: aiohttp.ClientSession) -> None:
+async def test_an_unreachable_server_is_named_without_secrets(session: aiohttp.ClientSession) -> None:
     address = f"http://ana:s3cret@127.0.0.1:{free_port()}/prom"
     with pytest.raises(MetricsError, match=r"Prometheus 127.0.0.1:\d+ is away: Connection refused") as caught:
         await prometheus.query_value(session, PrometheusServer.model_validate({"url": address}), "up", now=time.time())

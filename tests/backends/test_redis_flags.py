@@ -19,7 +19,7 @@ async def flags(redis_url: str):  # type: ignore[no-untyped-def]
         yield store
 
 
-async def test_values_come_back(flags: FlagStore) -> None:
+async def test_values_are_read_as_written(flags: FlagStore) -> None:
     assert await flags.read(KEYS) == {"users_write": None, "users_read": None}
     await flags.set("users_write", ON, epoch=1)
     await flags.set("users_read", FlagValue(25), epoch=1)
@@ -52,7 +52,7 @@ async def test_a_deleted_flag_keeps_its_fence_for_a_day(flags: FlagStore, redis_
         assert 0 < client.ttl("zdd:epoch:users_write") <= 86_400
 
 
-async def test_two_writers_at_once_leave_the_newer_ones_value(flags: FlagStore) -> None:
+async def test_of_two_concurrent_writers_the_newer_one_wins(flags: FlagStore) -> None:
     async def write(epoch: int) -> None:
         with contextlib.suppress(StaleEpoch):
             await flags.set("users_write", FlagValue(epoch), epoch=epoch)
@@ -61,7 +61,7 @@ async def test_two_writers_at_once_leave_the_newer_ones_value(flags: FlagStore) 
     assert (await flags.read(["users_write"]))["users_write"] == FlagValue(50)
 
 
-async def test_a_value_that_no_flag_can_have_is_named(flags: FlagStore, redis_url: str) -> None:
+async def test_an_invalid_value_is_named(flags: FlagStore, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
         client.set("ff:users_read", "maybe")
     assert (await flags.read_raw(KEYS))["users_read"] == "maybe"
@@ -69,7 +69,7 @@ async def test_a_value_that_no_flag_can_have_is_named(flags: FlagStore, redis_ur
         await flags.read(KEYS)
 
 
-async def test_errors_name_the_place_and_no_secret(redis_url: str) -> None:
+async def test_errors_name_the_address_and_no_secret(redis_url: str) -> None:
     host = redis_url.rsplit("@", 1)[-1]
     with pytest.raises(FlagStoreError, match="refuses the login") as wrong:
         await FlagStore.connect(f"redis://:hunter2@{host}")
@@ -87,7 +87,7 @@ async def test_errors_name_the_place_and_no_secret(redis_url: str) -> None:
     assert "127.0.0.1:1/0" in str(away.value)
 
 
-async def test_a_server_that_asks_for_a_password(redis_url: str) -> None:
+async def test_a_server_that_requires_a_password(redis_url: str) -> None:
     if "@" not in redis_url:
         pytest.skip("this Redis has no password")
     with pytest.raises(FlagStoreError, match=r"password|login"):

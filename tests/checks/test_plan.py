@@ -96,7 +96,7 @@ async def test_check_of_rolling_and_canary(here: CliEnvironment) -> None:
     for text in (rolling, blue_green):
         bad = await check(here, text)
         assert (bad.code, bad.out) == (2, "")
-        assert "service 'users-api' is in the hands of release 'another'" in bad.err
+        assert "service 'users-api' is held by release 'another'" in bad.err
         assert "Fix: finish or roll back 'another' first" in bad.err
     await hold_service(here, "r")
     assert (await check(here, rolling)).code == 0, "its own"

@@ -112,7 +112,7 @@ async def test_every_verb_reads_the_plan_first(plan_without_systems: CliEnvironm
 async def test_no_file_and_a_directory(plan_without_systems: CliEnvironment) -> None:
     plan_without_systems.plan_file.unlink()
     assert_refused(
-        await plan_without_systems.run_zdd("check"), plan_without_systems, "there is no plan at", "plan.example.yaml"
+        await plan_without_systems.run_zdd("check"), plan_without_systems, "there is no file", "plan.example.yaml"
     )
     plan_without_systems.plan_file.mkdir()
     assert_refused(await plan_without_systems.run_zdd("check"), plan_without_systems, "is a directory")
@@ -359,7 +359,7 @@ async def test_another_plan_of_the_same_name_is_refused_with_the_reason(here: Cl
         here.rewrite("soak: 5s", "soak: 6s")
         ended = await here.run_zdd("agent")
         assert ended.code == 1
-        assert "under way with another plan" in ended.err
+        assert "runs with another plan" in ended.err
         assert "\n  Fix: " in ended.err
         ended = await here.run_zdd("advance", "--yes")
         assert ended.code == 1

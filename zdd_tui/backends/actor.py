@@ -1,4 +1,4 @@
-"""Who gives commands. Apart from all that talks to a system, since the dashboard needs it before its first paint."""
+"""The user who sends commands. Imports no client library: the dashboard needs it before its first paint."""
 
 import getpass
 import os
@@ -8,7 +8,7 @@ from zdd_tui.model.release.records import Actor
 
 
 def this_actor() -> Actor:
-    """The person at this terminal, also behind sudo."""
+    """Returns the user of this terminal, also behind sudo."""
     name = os.environ.get("SUDO_USER") or _login_name()
     return Actor(name, socket.gethostname())
 

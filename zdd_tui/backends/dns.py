@@ -1,7 +1,6 @@
-"""TTLs of public names, from the zone's own servers where they can be reached.
+"""TTLs of public names, from the authoritative servers where they can be reached.
 
-A cache answers with what is left of a TTL, so a small number from one proves nothing. Needs dnspython, the extra
-``dns``.
+A cache returns the rest of a TTL, so its small number proves nothing. Needs dnspython, the extra ``dns``.
 """
 
 import asyncio
@@ -14,17 +13,17 @@ if TYPE_CHECKING:
     from dns.asyncresolver import Resolver
 
 DNS_TIMEOUT = 3.0
-"""For each question."""
+"""Seconds, for each query."""
 
 
 async def read_ttls(
     names: Sequence[str], *, resolver: "Resolver | None" = None, port: int = 53
 ) -> Fact[tuple[DnsFacts, ...]]:
-    """The TTL of each name.
+    """Reads the TTL of each name.
 
     Args:
-        resolver: default: what /etc/resolv.conf says.
-        port: of the zones' own servers.
+        resolver: default: from /etc/resolv.conf.
+        port: of the authoritative servers.
     """
     if not names:
         return Fact(())
@@ -32,12 +31,12 @@ async def read_ttls(
         import dns.asyncresolver  # noqa: PLC0415  an extra
         import dns.exception  # noqa: PLC0415
     except ModuleNotFoundError:
-        return Fact(None, "dnspython is not installed: TTLs cannot be asked for", "pip install 'zdd-tui[dns]'")
+        return Fact(None, "dnspython is not installed: TTLs cannot be read", "pip install 'zdd-tui[dns]'")
     if resolver is None:
         try:
             resolver = dns.asyncresolver.Resolver()
         except dns.exception.DNSException as error:
-            return Fact(None, f"no resolver is configured here: {error}", "check /etc/resolv.conf")
+            return Fact(None, f"no resolver is configured: {error}", "check /etc/resolv.conf")
     return Fact(tuple(await asyncio.gather(*(_read_ttl(name, resolver, port) for name in names))))
 
 
@@ -51,15 +50,15 @@ async def _read_ttl(name: str, resolver: "Resolver", port: int) -> DnsFacts:
     except dns.exception.DNSException as error:
         return DnsFacts(name, None, problem=_short_reason(error))
     cached = _longest_ttl(answer.response)
-    own = await _read_authoritative_ttl(name, resolver, port)
-    if own is None:
+    authoritative = await _read_authoritative_ttl(name, resolver, port)
+    if authoritative is None:
         return DnsFacts(name, cached, authoritative=_is_authoritative(answer.response))
-    # A name that points elsewhere by CNAME ends in a zone that this server does not hold.
-    return DnsFacts(name, max(own, cached), authoritative=True)
+    # A CNAME may lead to a zone that this server does not hold.
+    return DnsFacts(name, max(authoritative, cached), authoritative=True)
 
 
 async def _read_authoritative_ttl(name: str, resolver: "Resolver", port: int) -> int | None:
-    """The TTL that a server of the name's zone gives; None where none is reached or none holds it."""
+    """Reads the TTL from a server of the name's zone; None where none is reachable or none has the name."""
     import dns.asyncquery  # noqa: PLC0415
     import dns.asyncresolver  # noqa: PLC0415
     import dns.exception  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Is a file in git, as it stands? Asked of git itself; a machine without it cannot tell."""
+"""The state of a file in version control, read with the git command."""
 
 import asyncio
 import os
@@ -11,13 +11,13 @@ GIT_TIMEOUT = 5.0
 
 
 async def read_file_state(file: Path) -> Fact[FileFacts]:
-    """The state of a file in version control."""
+    """Reads whether a file is committed, changed, untracked or outside of a repository."""
     try:
-        inside, _, trouble = await _run_git(file, "rev-parse", "--is-inside-work-tree")
+        inside, _, errors = await _run_git(file, "rev-parse", "--is-inside-work-tree")
         if inside != 0:
-            if "not a git repository" in trouble:
+            if "not a git repository" in errors:
                 return Fact(FileFacts("outside"))
-            return Fact(None, f"git does not tell: {trouble.splitlines()[0] if trouble else f'exit code {inside}'}")
+            return Fact(None, f"git failed: {errors.splitlines()[0] if errors else f'exit code {inside}'}")
         _, revision, _ = await _run_git(file, "log", "-1", "--format=%h", "--", file.name)
         tracked, _, _ = await _run_git(file, "ls-files", "--error-unmatch", "--", file.name)
         if tracked != 0 or not revision:
@@ -25,13 +25,13 @@ async def read_file_state(file: Path) -> Fact[FileFacts]:
         changed, _, _ = await _run_git(file, "diff", "--quiet", "HEAD", "--", file.name)
         return Fact(FileFacts("committed" if changed == 0 else "changed", revision))
     except FileNotFoundError:
-        return Fact(None, "git is not installed here: whether the plan is in version control cannot be seen")
+        return Fact(None, "git is not installed: the state of the plan in version control is unknown")
     except TimeoutError:
         return Fact(None, f"git did not answer within {GIT_TIMEOUT:g} s")
 
 
 async def _run_git(file: Path, *arguments: str) -> tuple[int, str, str]:
-    """Exit code, output and errors of a git command in the file's folder. It writes nothing, not even its index."""
+    """Runs a git command in the folder of the file, read only; returns its exit code, output and errors."""
     folder = str(file.parent) or "."
     environ = os.environ | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     process = await asyncio.create_subprocess_exec(

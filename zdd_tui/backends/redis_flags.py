@@ -1,8 +1,8 @@
 """Feature flags in Redis.
 
-Each flag of a release has two keys: ``ff:<key>`` holds its value, which applications read, and ``zdd:epoch:<key>``
-the epoch of the agent that wrote it last. A write carries its epoch and is refused, in the same atomic script, where
-a newer one has been there (design, invariant 2).
+Each flag of a release has two keys: ``ff:<key>`` holds the value that applications read, ``zdd:epoch:<key>`` the epoch
+of the agent that wrote it last. A write carries its epoch; one atomic script refuses it when a newer epoch has
+written (design, invariant 2).
 """
 
 import os
@@ -29,7 +29,7 @@ from redis.exceptions import (
 from zdd_tui.model.errors import FlagStoreError, StaleEpoch
 from zdd_tui.model.flag import FlagValue, flag_key, parse_flag
 
-# KEYS: value, fence. ARGV: epoch, then the value (absent: delete). Answers the newer epoch, or -1 when written.
+# KEYS: value, fence. ARGV: epoch, then the value (absent: delete). Returns the newer epoch, or -1 when written.
 _FENCED_WRITE = """
 local fence = tonumber(redis.call('GET', KEYS[2]) or '-1')
 if fence > tonumber(ARGV[1]) then return fence end
@@ -38,50 +38,49 @@ if ARGV[2] then redis.call('SET', KEYS[1], ARGV[2]) else redis.call('DEL', KEYS[
 return -1
 """
 
-
 FENCE_TTL_SECONDS = 86_400
-# A burst of writes waits for one of these: a connection for each would be a storm on a server that may be in trouble.
 CONNECTIONS = 4
+"""A burst of writes waits for one of these connections, to protect a server that may be overloaded."""
+_UNREACHABLE_HINT = "check that it runs and that flags.url names the right host and port"
 
 
 def fence_key(key: str) -> str:
-    """Where the epoch of a flag's last writer stands."""
+    """Returns the key that holds the epoch of a flag's last writer."""
     return f"zdd:epoch:{key}"
 
 
 def describe_redis_url(url: str) -> str:
-    """``host:port/db`` (or the socket's path) without user and password, safe for screens."""
+    """Returns ``host:port/db`` (or the path of the socket) without user and password, safe for screens."""
     try:
         parts = urlsplit(url)
         if parts.scheme == "unix":
             return parts.path or "?"
         return f"{parts.hostname or 'localhost'}:{parts.port or 6379}/{parts.path.strip('/') or '0'}"
     except ValueError:
-        return "an address that cannot be read"
+        return "an unreadable address"
 
 
 class FlagStore:
-    """The flags of a Redis. Make one with :meth:`connect`; it reconnects by itself when a call finds it broken.
+    """The flags in a Redis. Create it with :meth:`connect`; it reconnects automatically.
 
-    Every method raises FlagStoreError when Redis is away or refuses, naming host and port and never a password.
+    Every method raises FlagStoreError when Redis is unreachable or refuses, with host and port and without password.
     """
 
-    def __init__(self, client: Redis, place: str) -> None:
+    def __init__(self, client: Redis, address: str) -> None:
         self._client = client
-        self.address = place
+        self.address = address
 
     @classmethod
     async def connect(cls, url: str, *, timeout: float = 5.0) -> Self:
-        """Connects, and asks for a sign of life.
+        """Connects and sends a PING.
 
         Args:
             url: ``redis://``, ``rediss://`` or ``unix://``.
-            timeout: seconds for connecting and for each answer.
+            timeout: seconds for connecting and for each response.
 
         Raises:
-            FlagStoreError: the address cannot be used, or nobody there lets us in.
+            FlagStoreError: the address is invalid, unreachable, or refuses the login.
         """
-        place = describe_redis_url(url)
         try:
             pool = BlockingConnectionPool.from_url(
                 url,
@@ -94,13 +93,13 @@ class FlagStore:
                 retry=Retry(ExponentialBackoff(cap=0.2, base=0.05), 2),
             )
         except ValueError:
-            # Not chained: the URL with its password may stand in that error.
+            # Not chained: that error may quote the URL with its password.
             raise FlagStoreError(
-                "the plan's flags.url is no Redis address",
+                "the plan's flags.url is not a Redis address",
                 "write it as redis://[user:password@]host:6379/0, rediss:// for TLS, unix:// for a socket",
             ) from None
         client = Redis.from_pool(pool)
-        store = cls(client, place)
+        store = cls(client, describe_redis_url(url))
         try:
             with store._translate_errors():
                 await client.ping()
@@ -121,29 +120,29 @@ class FlagStore:
         await self.close()
 
     async def read_raw(self, keys: Sequence[str]) -> dict[str, str | None]:
-        """The values as they are stored; None for a flag that does not exist."""
+        """Reads the values as they are stored; None for a flag that does not exist."""
         if not keys:
             return {}
         with self._translate_errors():
-            # The client's types do not know that decode_responses makes every answer a str.
+            # The client's types do not know that decode_responses makes every value a str.
             values = cast("list[str | None]", await self._client.mget([flag_key(key) for key in keys]))
         return dict(zip(keys, values, strict=True))
 
     async def read(self, keys: Sequence[str]) -> dict[str, FlagValue | None]:
-        """The values; None for a flag that does not exist.
+        """Reads the values; None for a flag that does not exist.
 
         Raises:
-            FlagStoreError: also when a value is none that a flag can have.
+            FlagStoreError: also when a value is not valid for a flag.
         """
-        found: dict[str, FlagValue | None] = {}
+        values: dict[str, FlagValue | None] = {}
         for key, raw in (await self.read_raw(keys)).items():
             try:
-                found[key] = None if raw is None else parse_flag(raw)
+                values[key] = None if raw is None else parse_flag(raw)
             except ValueError as error:
                 raise FlagStoreError(
                     f"flag {flag_key(key)} in Redis {self.address}: {error}", "set it to true, false or a percentage"
                 ) from None
-        return found
+        return values
 
     async def set(self, key: str, value: FlagValue, *, epoch: int) -> None:
         """Writes a flag.
@@ -162,8 +161,8 @@ class FlagStore:
         await self._write(key, epoch)
 
     async def expire_fences(self, keys: Iterable[str]) -> None:
-        """Lets the fences of flags run out, at the release's very end. They stay for a day: an agent that was frozen
-        all the while must find them when it wakes."""
+        """Lets the fences expire after the end of the release: after a day, so that an agent that was suspended still
+        finds them."""
         with self._translate_errors():
             for key in keys:
                 await self._client.expire(fence_key(key), FENCE_TTL_SECONDS)
@@ -173,8 +172,7 @@ class FlagStore:
             newer = await self._client.eval(_FENCED_WRITE, 2, flag_key(key), fence_key(key), str(epoch), *value)
         if int(newer) >= 0:
             raise StaleEpoch(
-                f"flag {flag_key(key)} was written by an agent with epoch {newer}, ours is {epoch}",
-                "this agent has been replaced and stops",
+                f"flag {flag_key(key)} was written by epoch {newer}; this agent has epoch {epoch} and stops"
             )
 
     @contextmanager
@@ -189,9 +187,6 @@ class FlagStore:
             ) from None
 
 
-_UNREACHABLE_HINT = "check that it runs and that flags.url names the right host and port"
-
-
 def _to_flag_store_error(error: RedisError, address: str) -> FlagStoreError:
     match error:
         case NoPermissionError():
@@ -202,13 +197,13 @@ def _to_flag_store_error(error: RedisError, address: str) -> FlagStoreError:
         case AuthenticationError() | AuthorizationError():
             return FlagStoreError(f"Redis {address} refuses the login", "check user and password in flags.url")
         case TimeoutError():
-            return FlagStoreError(f"Redis {address} does not answer in time", _UNREACHABLE_HINT)
+            return FlagStoreError(f"Redis {address} does not respond in time", _UNREACHABLE_HINT)
         case ReadOnlyError():
             return FlagStoreError(f"Redis {address} is a read-only replica", "point flags.url at the primary")
         case ConnectionError():
             return FlagStoreError(f"Redis {address} cannot be reached: {_error_reason(error)}", _UNREACHABLE_HINT)
         case _ if "NOAUTH" in str(error) or "Authentication required" in str(error):
-            return FlagStoreError(f"Redis {address} asks for a password", "put it into flags.url")
+            return FlagStoreError(f"Redis {address} requires a password", "put it into flags.url")
         case _:
             return FlagStoreError(f"Redis {address} refuses: {error}")
 

@@ -1,12 +1,11 @@
 """Whether the cluster can run a plan: permissions, owners, names, capacity and weights. Reads only."""
 
-from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.kubernetes.cluster import ApiResource, Cluster
 from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.backends.kubernetes.routes import HTTP_ROUTES, get_route
 from zdd_tui.backends.kubernetes.services import (
     DEPLOYMENTS,
     SERVICES,
-    ApiResource,
     get_raw_object,
     get_service,
     require_owner,

@@ -6,8 +6,7 @@ import time
 import aiohttp
 
 from zdd_tui.backends.metrics import prometheus
-from zdd_tui.backends.postgres.catalog import Connection
-from zdd_tui.backends.postgres.connection import connect, describe_dsn, refuse_pooler, translate_errors
+from zdd_tui.backends.postgres.connection import Connection, connect, describe_dsn, refuse_pooler, translate_errors
 from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.backends.store import migrations
 from zdd_tui.checks.cluster import check_cluster

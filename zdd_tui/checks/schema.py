@@ -6,7 +6,8 @@ from typing import Any
 
 import asyncpg
 
-from zdd_tui.backends.postgres.catalog import Connection, find_table, read_catalog
+from zdd_tui.backends.postgres.catalog import find_table, read_catalog
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.squawk import run_squawk
 from zdd_tui.model.ddl import expand_statements
 from zdd_tui.model.ddl.catalog import Catalog, Table
@@ -116,7 +117,7 @@ def _check_ordinary_table(plan: Plan, table: dict[str, Any]) -> None:
 
 
 async def _check_rights(conn: Connection, plan: Plan, table: dict[str, Any]) -> None:
-    role, database = await conn.fetchrow("SELECT current_user::text, current_database()::text")
+    role, database = await conn.fetchval("SELECT ARRAY[current_user::text, current_database()::text]")
     if not table["owned"]:
         raise DatabaseError(
             f"role {role} does not own {plan.change.table}, and only its owner may change it",

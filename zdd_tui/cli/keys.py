@@ -11,7 +11,7 @@ from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.keymap import DashboardKeys, KeyBinding, ResolvedKeymap, build_dashboard_keys, resolve_keymap
 from zdd_tui.dashboard.screens.bindings import can_be_active_together, key_problem, known_bindings, textual_key_name
 from zdd_tui.model.actions import key_name
-from zdd_tui.model.errors import PlanError, ZddError
+from zdd_tui.model.errors import ZddError
 
 
 class KeymapError(ZddError):
@@ -79,10 +79,7 @@ def format_bindings(bindings: tuple[KeyBinding, ...], keymap: ResolvedKeymap, so
 
 
 def _load_keymap(path: Path, bindings: tuple[KeyBinding, ...]) -> ResolvedKeymap:
-    try:
-        text = read_text(str(path))
-    except PlanError as error:
-        raise KeymapError(error.title, f"{error.hint}; see config/keymap.example.yaml") from None
+    text = read_text(path, missing_hint="see config/keymap.example.yaml", error_type=KeymapError)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         document = yaml.safe_load(text)

@@ -18,7 +18,6 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 from zdd_tui import __version__
@@ -38,7 +37,7 @@ from zdd_tui.cli.options import (
 from zdd_tui.cli.replay import add_replay_options, open_player
 from zdd_tui.model.actions import ACTIONS, Confirmation, find_action
 from zdd_tui.model.duration import parse_duration
-from zdd_tui.model.errors import PlanError, ZddError
+from zdd_tui.model.errors import ZddError
 from zdd_tui.model.plan.file import LoadedPlan, load_plan
 from zdd_tui.model.plan.region_rules import require_region
 from zdd_tui.model.release.records import CommandRequest
@@ -79,11 +78,8 @@ def load_plan_file(file: str, region: str = "") -> LoadedPlan:
     Raises:
         PlanError: it cannot be read, or it is invalid.
     """
-    if not Path(file).exists():
-        raise PlanError(
-            f"there is no plan at {file}", "check the path; `zdd init` writes a plan, config/plan.example.yaml is one"
-        )
-    return load_plan(read_text(file), source=file, environment=os.environ, region=region)
+    text = read_text(file, missing_hint="create one with `zdd init`, or see config/plan.example.yaml")
+    return load_plan(text, source=file, environment=os.environ, region=region)
 
 
 def _load_current_region(arguments: argparse.Namespace) -> LoadedPlan:

@@ -5,13 +5,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import asyncpg
-
 from zdd_tui.backends.kubernetes.cluster import Cluster
-from zdd_tui.backends.postgres.catalog import Catalog, read_catalog
-from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS
+from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, Connection
 from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.backends.store.agent import AgentStore
+from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.plan.base import Backfill, BasePlan, Plan
 from zdd_tui.model.release.records import StepRecord
 from zdd_tui.model.tuning import Tuning, effective_limits
@@ -68,7 +67,7 @@ class Context:
         return self.plan
 
     @asynccontextmanager
-    async def read_connection(self) -> AsyncIterator[asyncpg.Connection]:
+    async def read_connection(self) -> AsyncIterator[Connection]:
         """A connection for reads, without a fence."""
         conn = await self.store.pool.acquire()
         try:
@@ -108,7 +107,7 @@ class StepHandle:
         value: int | None = None,
         write_note: Callable[[str], Awaitable[None]],
         write_detail: Callable[[dict[str, Any]], Awaitable[None]],
-        write_done: Callable[[asyncpg.Connection, dict[str, Any]], Awaitable[None]],
+        write_done: Callable[[Connection, dict[str, Any]], Awaitable[None]],
     ) -> None:
         self.name = stored.name
         self.value = value
@@ -129,7 +128,7 @@ class StepHandle:
         self.detail |= facts
         await self._write_detail(self.detail)
 
-    async def record_done(self, conn: asyncpg.Connection, **facts: Any) -> None:
+    async def record_done(self, conn: Connection, **facts: Any) -> None:
         """Writes the step's end, and facts for its undo, in the transaction of its effect."""
         self.detail |= facts
         await self._write_done(conn, self.detail)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import asyncpg
 
-from zdd_tui.backends.postgres.connection import is_session_lost
+from zdd_tui.backends.postgres.connection import Connection, is_session_lost
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.steps.registry import STEPS
 from zdd_tui.model.errors import DatabaseUnavailable, StaleEpoch, ZddError, with_hint
@@ -124,7 +124,7 @@ class _DoneRecord:
     def is_written(self) -> bool:
         return self._after is not None
 
-    async def write(self, conn: asyncpg.Connection | None = None, detail: dict[str, Any] | None = None) -> None:
+    async def write(self, conn: Connection | None = None, detail: dict[str, Any] | None = None) -> None:
         if not self._holds_lock:
             await self._holder.lock.acquire()
             self._holds_lock = True

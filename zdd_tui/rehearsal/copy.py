@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import asyncpg
 
 from zdd_tui.backends.postgres.catalog import read_catalog
-from zdd_tui.backends.postgres.connection import connect, refuse_pooler, translate_errors
+from zdd_tui.backends.postgres.connection import Connection, connect, refuse_pooler, translate_errors
 from zdd_tui.model.ddl import expand_statements, search_path
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.plan.base import Plan
@@ -20,7 +20,6 @@ from zdd_tui.rehearsal.pg_dump import check_versions, copy_rows, copy_schema
 from zdd_tui.rehearsal.populate import make_generators, populate, set_sequences
 from zdd_tui.rehearsal.table_stats import TableStats, read_structure, with_statistics
 
-Connection: TypeAlias = Any
 TableKey: TypeAlias = tuple[str, str]
 ProgressCallback: TypeAlias = Callable[[str], None]
 

@@ -3,12 +3,12 @@
 # ruff: noqa: S608  only our own condition is put together
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from zdd_tui.backends.postgres.catalog import find_table
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.model.plan.base import Plan, TableName
 
-Connection: TypeAlias = Any
 Object: TypeAlias = tuple[int, int]
 """(oid of the catalog, oid of the object), as in pg_depend and in the table of contents of a dump."""
 

@@ -8,13 +8,11 @@ the row was deleted. After every rollback the old side must hold the same, and a
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.plan.base import Plan, TableName
 from zdd_tui.model.sql import quote_identifier, quote_qualified
-
-Connection: TypeAlias = Any
 
 REHEARSAL_SCHEMA = "zdd_rehearsal"
 
@@ -129,6 +127,7 @@ class ExpectedRows:
             " count(*) FILTER (WHERE unexpected) AS unexpected, count(*) FILTER (WHERE changed) AS changed,"
             " coalesce(min(key) FILTER (WHERE missing OR unexpected OR changed), '') AS sample FROM pairs"
         )
+        assert found is not None
         return RowDiff(**dict(found))
 
 
@@ -167,6 +166,7 @@ async def check_round_trip(conn: Connection, plan: Plan, catalog: Catalog, types
         f"SELECT count(*) FILTER (WHERE {changed}) AS changed,"
         f" count(*) FILTER (WHERE ({rewritten}) AND NOT ({changed})) AS rewritten FROM {back}"
     )
+    assert found is not None
     return int(found["changed"]), int(found["rewritten"])
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
-from zdd_tui.backends.postgres.connection import connect, describe_dsn, translate_errors
+from zdd_tui.backends.postgres.connection import Connection, connect, describe_dsn, translate_errors
 from zdd_tui.model.errors import DatabaseError, ZddError
 from zdd_tui.model.sql import quote_qualified
-from zdd_tui.rehearsal.dependencies import Connection, Dependencies, Relation
+from zdd_tui.rehearsal.dependencies import Dependencies, Relation
 
 LOCK_WAIT_TIMEOUT_MS = 3000
 """A dump takes ACCESS SHARE on what it reads; behind another session's DDL it fails rather than join the queue."""
@@ -92,10 +92,10 @@ async def copy_rows(source: str, target: Connection, relation: Relation, share: 
             file.touch(mode=0o600)
             await reading.copy_from_query(
                 f"SELECT {names} FROM {table}{sample}",  # noqa: S608 - names are quoted, the share is a number
-                output=str(file), timeout=COPY_TIMEOUT,
+                output=file, timeout=COPY_TIMEOUT,
             )  # fmt: skip
         copied = await target.copy_to_table(
-            relation.name, schema_name=relation.schema, columns=columns, source=str(file), timeout=COPY_TIMEOUT
+            relation.name, schema_name=relation.schema, columns=columns, source=file, timeout=COPY_TIMEOUT
         )
         return int(str(copied).rpartition(" ")[2])
     finally:

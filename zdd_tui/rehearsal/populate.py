@@ -4,16 +4,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import asyncpg
 
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.model.sql import quote_identifier
 from zdd_tui.rehearsal.check_constraints import read_allowed_values
 from zdd_tui.rehearsal.generator import RowGenerator
 from zdd_tui.rehearsal.table_stats import TableStats
-
-Connection: TypeAlias = Any
 
 PROBE_ROWS = 2000
 """Rows that are tried against the CHECK constraints before the table is filled."""

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from zdd_tui.backends.actor import this_actor
 from zdd_tui.backends.postgres.catalog import read_catalog
-from zdd_tui.backends.postgres.connection import connect, translate_errors
+from zdd_tui.backends.postgres.connection import Connection, connect, translate_errors
 from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.backends.store import evidence as rehearsals
 from zdd_tui.backends.store.client import Store
@@ -24,7 +24,7 @@ from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.strategies import build_strategy
-from zdd_tui.rehearsal.copy import Connection, ProgressCallback, RehearsalOptions, copy_session, make_copy
+from zdd_tui.rehearsal.copy import ProgressCallback, RehearsalOptions, copy_session, make_copy
 from zdd_tui.rehearsal.expected_rows import ExpectedRows, check_round_trip
 from zdd_tui.rehearsal.report import RehearsalReport, format_rehearsal_report
 from zdd_tui.rehearsal.scenario import LiveState, ScenarioSetup, run_scenario

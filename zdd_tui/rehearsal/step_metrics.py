@@ -5,14 +5,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
 import asyncpg
 
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.rehearsal.workload import APPLICATION_NAME, Writers
-
-Connection: TypeAlias = Any
 
 SAMPLE_INTERVAL = 0.03
 """Seconds between two samples from outside; the transaction itself reports what is shorter."""
@@ -102,7 +100,7 @@ class StepMetricsCollector:
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
-        self._conn: Connection = None
+        self._conn: asyncpg.Connection
 
     async def __aenter__(self) -> "StepMetricsCollector":
         self._conn = await asyncpg.connect(self._dsn, server_settings={"application_name": "zdd rehearsal meter"})

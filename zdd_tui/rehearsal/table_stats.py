@@ -5,11 +5,9 @@ Only frequencies are read, never a value: `most_common_freqs` and not `most_comm
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
 
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.model.sql import quote_qualified
-
-Connection: TypeAlias = Any
 
 # One JSON document for a table: names as production has them, constraints in the server's own words.
 _STRUCTURE = """

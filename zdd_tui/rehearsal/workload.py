@@ -6,15 +6,13 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
 import asyncpg
 
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.engine.backfill.transaction import describe_row_error
 from zdd_tui.rehearsal.expected_rows import REHEARSAL_SCHEMA
 from zdd_tui.rehearsal.statements import StatementBuilder, WriteStatements
-
-Connection: TypeAlias = Any
 
 APPLICATION_NAME = "zdd rehearsal writer"
 SESSIONS = 3

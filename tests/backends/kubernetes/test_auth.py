@@ -24,7 +24,7 @@ async def api(tmp_path: Path) -> AsyncIterator[ClusterClient]:
         yield made
 
 
-def test_importing_the_backend_costs_nothing() -> None:
+def test_importing_the_backend_imports_no_client() -> None:
     """The dashboard paints before it imports what takes half a second."""
     module = "zdd_tui.backends.kubernetes.deployment_watch"
     script = f"import sys, {module}; print({{'aiohttp', 'kubernetes_asyncio'}} & set(sys.modules))"
@@ -32,7 +32,7 @@ def test_importing_the_backend_costs_nothing() -> None:
     assert text.stdout == "set()\n"
 
 
-async def test_the_context_in_force_is_named(tmp_path: Path) -> None:
+async def test_the_active_context_is_named(tmp_path: Path) -> None:
     path = write_config(tmp_path, "https://127.0.0.1:1", token="x")
     async with Cluster.connect(path, None, "shop", check=False) as cluster:
         assert (cluster.context, cluster.namespace, cluster.http.server) == ("x", "shop", "https://127.0.0.1:1")
@@ -54,7 +54,7 @@ async def test_no_such_context(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "clusters: 7", "current-context: x\ncontexts: []"])
-async def test_a_file_that_is_no_kubeconfig(tmp_path: Path, content: str) -> None:
+async def test_a_file_that_is_not_a_kubeconfig(tmp_path: Path, content: str) -> None:
     path = tmp_path / "config"
     path.write_text(content)
     with pytest.raises(ClusterError, match=str(path)):
@@ -83,7 +83,7 @@ async def test_connection_refused(tmp_path: Path) -> None:
     assert "t0p-secret" not in str(caught.value)
 
 
-async def test_a_certificate_that_we_do_not_trust(tmp_path: Path) -> None:
+async def test_an_untrusted_certificate(tmp_path: Path) -> None:
     async with api_server(tmp_path) as kubeconfig:
         path = write_config(tmp_path, read(kubeconfig)["clusters"][0]["cluster"]["server"], token="x")
         with pytest.raises(ClusterError, match=r"certificate .* not to be trusted") as caught:
@@ -108,7 +108,7 @@ async def test_a_deployment_that_does_not_exist(api: ClusterClient) -> None:
     assert f"kubectl get deployments -n {api.cluster.namespace}" in caught.value.hint
 
 
-async def test_what_is_not_allowed_names_verb_resource_and_mend(tmp_path: Path) -> None:
+async def test_a_forbidden_request_names_verb_resource_and_hint(tmp_path: Path) -> None:
     """A server that refuses: RBAC with users of few rights is beyond the embedded cluster."""
 
     async def refuse(_: web.Request) -> web.Response:
@@ -129,7 +129,7 @@ async def test_what_is_not_allowed_names_verb_resource_and_mend(tmp_path: Path) 
                 await cluster.list_pods("app=users")
 
 
-async def test_credentials_that_ran_out_are_read_anew(tmp_path: Path) -> None:
+async def test_expired_credentials_are_read_again(tmp_path: Path) -> None:
     """A token that an exec plugin made expires during a release of hours."""
     accepted = {"Bearer second"}
 

@@ -7,9 +7,9 @@ import pytest
 
 PARTS = """
 import asyncio, sys
-from zdd_tui.backends.kubernetes import client_import as kube_library
-found = kube_library.library()
-assert found is kube_library.library()
+from zdd_tui.backends.kubernetes.client_import import import_client
+found = import_client()
+assert found is import_client()
 
 async def session():
     rest = found.rest(found.configuration())
@@ -32,19 +32,19 @@ def test_only_the_parts_are_imported() -> None:
     assert run(PARTS + heavy) == "[]\n"
 
 
-def test_who_imports_the_library_after_us_gets_all_of_it() -> None:
+def test_a_later_import_gets_the_whole_library() -> None:
     assert run(PARTS + "import kubernetes_asyncio.client as c; print(c.V1Pod.__name__, c.ApiClient.__name__)") == (
         "V1Pod ApiClient\n"
     )
 
 
-def test_where_the_library_is_there_as_a_whole_it_is_taken() -> None:
+def test_a_library_that_is_imported_already_is_used() -> None:
     code = "import kubernetes_asyncio.client as c\n" + PARTS + "print(found.configuration is c.Configuration)"
     assert run(code) == "True\n"
 
 
 @pytest.mark.parametrize("missing", ["client.configuration", "client.rest", "config"])
-def test_where_the_library_is_laid_out_in_another_way_the_whole_is_taken(missing: str) -> None:
+def test_with_another_layout_the_whole_library_is_used(missing: str) -> None:
     """The first import of a part fails, as it would where that part is somewhere else."""
     code = f"""
 import importlib

@@ -39,7 +39,7 @@ async def here(tmp_path: Path) -> AsyncIterator[ClusterClient]:
 # Fenced writes
 
 
-async def test_set_image_marks_the_deployment(api: ClusterClient) -> None:
+async def test_set_image_annotates_the_deployment(api: ClusterClient) -> None:
     await api.create("deployments", deployment(0))
     view = await api.cluster.set_image(NAME, "app", "shop/users:2", epoch=7, reason="zdd: V2")
     assert (view.images, view.epoch, view.change_cause) == ({"app": "shop/users:2"}, 7, "zdd: V2")
@@ -61,7 +61,7 @@ async def test_an_older_epoch_is_refused_and_changes_nothing(api: ClusterClient)
     assert (view.images, view.epoch, view.change_cause) == ({"app": "shop/users:1"}, 8, None)
 
 
-async def test_setting_the_image_again_is_harmless(api: ClusterClient) -> None:
+async def test_setting_the_image_is_idempotent(api: ClusterClient) -> None:
     await api.create("deployments", deployment(0))
     first = await api.cluster.set_image(NAME, "app", "shop/users:2", epoch=7, reason="V2")
     again = await api.cluster.set_image(NAME, "app", "shop/users:2", epoch=7, reason="V2 again")
@@ -71,7 +71,7 @@ async def test_setting_the_image_again_is_harmless(api: ClusterClient) -> None:
     assert (newer.images, newer.change_cause, newer.epoch) == (first.images, "V2", 9)
 
 
-async def test_a_write_between_check_and_patch_is_seen(api: ClusterClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_write_between_check_and_patch_is_detected(api: ClusterClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """The later agent fences after our check and before our patch: the patch must not go through."""
     await api.create("deployments", deployment(0))
     original = api.cluster.get_deployment
@@ -91,7 +91,7 @@ async def test_a_write_between_check_and_patch_is_seen(api: ClusterClient, monke
     assert (await original(NAME)).images == {"app": "shop/users:1"}
 
 
-async def test_conflicts_with_other_writers_are_tried_again(api: ClusterClient) -> None:
+async def test_conflicts_with_other_writers_are_retried(api: ClusterClient) -> None:
     await api.create("deployments", deployment(0))
     path = api.cluster.path("apis/apps/v1", "deployments", NAME)
 
@@ -128,7 +128,7 @@ async def test_another_container_or_another_deployment_is_refused(api: ClusterCl
 
 
 @pytest.mark.parametrize("cause", [None, "kubectl apply"])
-async def test_clearing_the_marks_restores_what_was(api: ClusterClient, cause: str | None) -> None:
+async def test_removing_the_annotations_restores_the_change_cause(api: ClusterClient, cause: str | None) -> None:
     body = deployment(0)
     if cause:
         body["metadata"]["annotations"] = {"kubernetes.io/change-cause": cause}
@@ -140,7 +140,7 @@ async def test_clearing_the_marks_restores_what_was(api: ClusterClient, cause: s
     assert (after.epoch, after.change_cause) == (0, cause)
 
 
-async def test_nothing_is_missing_for_an_administrator(api: ClusterClient) -> None:
+async def test_an_administrator_has_all_permissions(api: ClusterClient) -> None:
     assert await api.cluster.missing_permissions() == []
 
 
@@ -211,7 +211,7 @@ async def test_a_rollout_from_set_image_to_the_last_old_pod(here: ClusterClient)
     assert reading.pods == after.pods
 
 
-async def test_a_rollout_that_cannot_start_says_why(here: ClusterClient) -> None:
+async def test_a_rollout_that_cannot_start_has_a_reason(here: ClusterClient) -> None:
     body = deployment(1, command=["sh", "-c", "exit 3"])
     body["spec"]["progressDeadlineSeconds"] = 2
     await here.create("deployments", body)

@@ -56,7 +56,7 @@ class LoggedPod:
             sink.write("".join(f"{line}\n" for line in lines))
 
     def restart(self) -> None:
-        """As the kubelet does it: the log of the container before is kept aside."""
+        """Like the kubelet: keeps the log of the previous container."""
         self.file.replace(self.file.with_suffix(PREVIOUS_SUFFIX))
         self.file.touch()
 
@@ -84,7 +84,7 @@ async def text_of(http: KubeHttp, path: str, **params: str | int) -> str:
 
 async def wait_for_lines(buffer: LogBuffer, wanted: Callable[[LogView], bool]) -> LogView:
     async with asyncio.timeout(20):
-        while not wanted(view := buffer.snapshot()):  # noqa: ASYNC110 - a buffer is looked at, it calls nobody
+        while not wanted(view := buffer.snapshot()):  # noqa: ASYNC110 - a buffer has no callback
             await asyncio.sleep(0.02)
     return view
 
@@ -93,7 +93,7 @@ def texts(view: LogView) -> list[str]:
     return [line.text for line in view.lines]
 
 
-async def test_the_log_is_served_as_asked(tmp_path: Path) -> None:
+async def test_the_log_is_served_as_requested(tmp_path: Path) -> None:
     assert PREVIOUS_SUFFIX == WRITTEN_SUFFIX
     async with pod_with_log(tmp_path) as here:
         path, http = here.cluster.path("api/v1", "pods", "web-1", "log"), here.cluster.http
@@ -114,7 +114,7 @@ async def test_the_log_is_served_as_asked(tmp_path: Path) -> None:
                 await text_of(http, path, **params)
 
 
-async def test_a_tail_goes_on_over_a_restart_and_shows_the_container_before(tmp_path: Path) -> None:
+async def test_a_tail_continues_over_a_restart_and_shows_the_previous_container(tmp_path: Path) -> None:
     async with pod_with_log(tmp_path) as here:
         here.write(*(f"old {number}" for number in range(5)))
         buffer = LogBuffer(mask_text, has_timestamps=True)
@@ -139,7 +139,7 @@ async def test_a_tail_goes_on_over_a_restart_and_shows_the_container_before(tmp_
         assert texts(before.snapshot())[:2] == ["old 0", "old 1"]
 
 
-async def test_a_tail_of_a_pod_that_is_gone_ends_and_says_so(tmp_path: Path) -> None:
+async def test_a_tail_of_a_deleted_pod_ends_with_a_reason(tmp_path: Path) -> None:
     async with pod_with_log(tmp_path) as here:
         buffer = LogBuffer()
         await follow_log(here.cluster, LogQuery("web-2"), buffer)
@@ -151,7 +151,7 @@ async def test_a_tail_of_a_pod_that_is_gone_ends_and_says_so(tmp_path: Path) -> 
         assert "previous terminated container" in never.snapshot().error
 
 
-async def test_the_kubelet_keeps_the_log_of_the_process_before(tmp_path: Path) -> None:
+async def test_the_kubelet_keeps_the_log_of_the_previous_process(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "web-1.log"
     for word in ("first", "second"):
         argv = [sys.executable, "-c", f"print({word!r})"]

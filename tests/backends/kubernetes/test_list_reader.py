@@ -1,4 +1,4 @@
-"""A List read object by object is the List that JSON says, and what is none is refused."""
+"""A List read object by object equals the decoded List; anything else is refused."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ VALUES = st.recursive(LEAVES, lambda each: st.lists(each) | st.dictionaries(st.t
 
 
 @given(st.dictionaries(st.text() | st.sampled_from(["items", "metadata", "kind"]), VALUES), st.sampled_from([None, 2]))
-def test_it_reads_what_json_says(made: dict[str, Any], indent: int | None) -> None:
+def test_it_reads_the_same_as_json(made: dict[str, Any], indent: int | None) -> None:
     reader = ListReader(json.dumps(made, indent=indent).encode())
     items = made.get("items")
     assert list(reader) == (items if isinstance(items, list) else [])
@@ -34,6 +34,6 @@ def test_space_and_letters_of_every_kind() -> None:
     [b"", b"[]", b"7", b"{", b'{"items"', b'{"items":[', b'{"items":[1', b'{"items":[1,]}', b'{"items":[1 2]}',
      b'{"items":[1]', b'{"items":[],}', b'{"a":1 "b":2}', b'{"a":}', b'{[]:1}', b"<html>", b"\xff{}"],
 )  # fmt: skip
-def test_what_is_no_json_of_an_object_is_refused(payload: bytes) -> None:
+def test_anything_but_a_json_object_is_refused(payload: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         list(ListReader(payload))

@@ -55,7 +55,7 @@ async def make_green(api: ClusterClient, owner: str = "one", epoch: int = 7) -> 
     await create_owned(api.cluster, SERVICES, preview, owner=owner)
 
 
-async def test_green_is_like_the_first_and_no_service_finds_it(api: ClusterClient) -> None:
+async def test_green_is_a_copy_that_no_service_selects(api: ClusterClient) -> None:
     await make_green(api)
     first, green = await raw(api, DEPLOYMENTS, NAME), await raw(api, DEPLOYMENTS, GREEN)
     containers = green["spec"]["template"]["spec"]["containers"]
@@ -74,18 +74,18 @@ async def test_green_is_like_the_first_and_no_service_finds_it(api: ClusterClien
     assert (await raw(api, SERVICES, PREVIEW))["spec"]["ports"] == (await raw(api, SERVICES, NAME))["spec"]["ports"]
 
 
-async def test_making_it_again_is_harmless_and_another_release_may_not_have_it(api: ClusterClient) -> None:
+async def test_creating_green_is_idempotent_and_another_release_is_refused(api: ClusterClient) -> None:
     await make_green(api)
     uid = (await raw(api, DEPLOYMENTS, GREEN))["metadata"]["uid"]
     await make_green(api, epoch=8)
     assert (await raw(api, DEPLOYMENTS, GREEN))["metadata"]["uid"] == uid
-    with pytest.raises(Refused, match="in the hands of release 'one'"):
+    with pytest.raises(Refused, match="is held by release 'one'"):
         await make_green(api, owner="two")
     assert await remove_owned(api.cluster, DEPLOYMENTS, GREEN, owner="two", epoch=9), "there is none of theirs"
     assert (await raw(api, DEPLOYMENTS, GREEN))["metadata"]["uid"] == uid
 
 
-async def test_an_object_that_belongs_to_nobody_is_left_alone(api: ClusterClient) -> None:
+async def test_an_object_without_owner_is_not_changed(api: ClusterClient) -> None:
     stranger = service()
     stranger["metadata"]["name"] = PREVIEW
     await api.create("services", stranger)
@@ -95,7 +95,7 @@ async def test_an_object_that_belongs_to_nobody_is_left_alone(api: ClusterClient
     await raw(api, SERVICES, PREVIEW)
 
 
-async def test_a_service_is_switched_in_one_patch_and_given_back_as_it_was(api: ClusterClient) -> None:
+async def test_a_service_is_switched_in_one_patch_and_released_unchanged(api: ClusterClient) -> None:
     before = (await raw(api, SERVICES, NAME))["metadata"].get("annotations"), await get_service(api.cluster, NAME)
     await acquire_service(api.cluster, NAME, owner="one", epoch=7)
     first = await get_service(api.cluster, NAME)
@@ -109,14 +109,14 @@ async def test_a_service_is_switched_in_one_patch_and_given_back_as_it_was(api: 
     assert (await raw(api, SERVICES, NAME))["metadata"].get("annotations") in (before[0], {})
 
 
-async def test_a_service_that_two_releases_want_is_refused_to_the_second(api: ClusterClient) -> None:
+async def test_a_service_of_one_release_is_refused_to_a_second(api: ClusterClient) -> None:
     await acquire_service(api.cluster, NAME, owner="one", epoch=7)
     for write in (
         acquire_service(api.cluster, NAME, owner="two", epoch=9),
         set_service_selector(api.cluster, NAME, {"app": "elsewhere"}, owner="two", epoch=9),
         release_service(api.cluster, NAME, owner="two", epoch=9),
     ):
-        with pytest.raises(Refused, match="in the hands of release 'one'"):
+        with pytest.raises(Refused, match="is held by release 'one'"):
             await write
     view = await get_service(api.cluster, NAME)
     assert (view.owner, view.epoch, view.selector) == ("one", 7, {"app": NAME})
@@ -138,8 +138,8 @@ async def test_an_older_epoch_is_refused_and_changes_nothing(api: ClusterClient)
     await raw(api, DEPLOYMENTS, GREEN)
 
 
-async def test_a_write_between_look_and_patch_is_seen(api: ClusterClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another claims the Service after our look and before our patch: ours must not go through."""
+async def test_a_write_between_read_and_patch_is_detected(api: ClusterClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another release acquires the Service between our read and our patch: the patch must fail."""
     send = api.cluster.http.request_json
     raced = False
 
@@ -174,7 +174,7 @@ def plan() -> BlueGreenPlan:
     return found
 
 
-async def test_check_tells_what_will_be_switched(api: ClusterClient) -> None:
+async def test_check_names_what_will_be_switched(api: ClusterClient) -> None:
     assert f"app={NAME}, to be switched to app={NAME}-green" in (await check_service_switch(api.cluster, plan()))[0]
     await acquire_service(api.cluster, NAME, owner="one", epoch=1)
     assert "this release" in (await check_service_switch(api.cluster, plan()))[0]
@@ -185,7 +185,7 @@ async def test_check_refuses_a_service_of_another_release_and_a_taken_name(api: 
     with pytest.raises(ClusterError, match=f"deployment '{GREEN}' exists already"):
         await check_service_switch(api.cluster, plan())
     await acquire_service(api.cluster, NAME, owner="two", epoch=1)
-    with pytest.raises(ClusterError, match="in the hands of release 'two'") as refused:
+    with pytest.raises(ClusterError, match="is held by release 'two'") as refused:
         await require_not_owned_by_others(api.cluster, plan())
     assert refused.value.exit_code == 2
 
@@ -204,7 +204,7 @@ async def test_a_service_that_shares_no_label_cannot_be_switched(api: ClusterCli
 # --- smoke checks ----------------------------------------------------------------------------------------------
 
 
-async def test_smoke_checks_name_each_answer_that_is_wrong_and_quote_no_body() -> None:
+async def test_smoke_checks_name_each_wrong_response_and_quote_no_body() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1]
         if path != b"/hangs":

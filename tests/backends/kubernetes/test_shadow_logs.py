@@ -1,4 +1,4 @@
-"""Samples of a dark launch out of pods' logs, through the API: a look at all pods, then only at what is new."""
+"""Samples of a dark launch from pods' logs, through the API: first all pods, then only new lines."""
 
 import json
 from collections.abc import AsyncIterator
@@ -86,7 +86,7 @@ async def test_the_newest_of_all_pods_come_first_and_the_rest_is_counted(tmp_pat
         )
 
 
-async def test_a_later_look_adds_what_is_new_and_counts_nothing_twice(tmp_path: Path) -> None:
+async def test_a_later_reading_adds_new_samples_and_counts_none_twice(tmp_path: Path) -> None:
     async with production(tmp_path) as here:
         here.add("web-1", line(5, 1))
         reader = ShadowReader("web", "", "p")

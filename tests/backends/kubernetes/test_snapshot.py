@@ -1,4 +1,4 @@
-"""Snapshots made from the one before: the same as those made anew, and nothing judged again that did not change."""
+"""Incremental snapshots: equal to full ones, and unchanged pods are not classified again."""
 
 from dataclasses import replace
 
@@ -30,9 +30,9 @@ SETS = tuple(
 def facts(number: int, **changes: object) -> PodFacts:
     made = PodFacts(
         name=f"web-{number:03}", uid=f"u{number}", namespace="shop", image="web:1", template_hash="a", owner_uid="ours",
-        node="n", ip="10.0.0.1", phase="Running", status_reason="", created_at=NOW - 60, deletion_deadline=None, grace_seconds=0.0,
-        ready=True, ready_since=NOW - 50, containers_ready=True, readiness_gates_pass=True, scheduled=True, containers=(),
-        has_prestop=False, prestop_seconds=None,
+        node="n", ip="10.0.0.1", phase="Running", status_reason="", created_at=NOW - 60, deletion_deadline=None,
+        grace_seconds=0.0, ready=True, ready_since=NOW - 50, containers_ready=True, readiness_gates_pass=True,
+        scheduled=True, containers=(), has_prestop=False, prestop_seconds=None,
     )  # fmt: skip
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -53,15 +53,15 @@ POD_CHANGES = st.sampled_from(
     [
         {"ready": False, "ready_since": None},
         {"ready": True, "ready_since": NOW - 3},
-        {"deadline": NOW + 5, "grace": 30.0},
-        {"deadline": NOW - 5, "grace": 30.0},
+        {"deletion_deadline": NOW + 5, "grace_seconds": 30.0},
+        {"deletion_deadline": NOW - 5, "grace_seconds": 30.0},
         {"status_reason": "Evicted"},
         {"status_reason": ""},
         {"template_hash": "b"},
         {"template_hash": ""},
         {"owner_uid": "theirs"},
         {"image": "web:2"},
-        {"gates_pass": False, "ready": False},
+        {"readiness_gates_pass": False, "ready": False},
     ]
 )
 PLACES = st.integers(0, 5)
@@ -115,7 +115,7 @@ def apply_step(found: DeploymentObjects, step: tuple[object, ...]) -> Deployment
 
 @settings(max_examples=150)
 @given(st.lists(STEPS, max_size=25))
-def test_a_snapshot_made_from_the_one_before_is_that_made_anew(steps: list[tuple[object, ...]]) -> None:
+def test_an_incremental_snapshot_equals_a_full_one(steps: list[tuple[object, ...]]) -> None:
     kept, wall = SnapshotBuilder(), NOW
     ours, theirs = (facts(number) for number in (3, 1)), facts(2, owner_uid="theirs")
     found = DeploymentObjects(VIEW, SETS, (*ours, theirs), sliced(1, 2, 3))
@@ -133,7 +133,7 @@ def test_where_nothing_changed_the_pods_are_the_same_tuple() -> None:
     assert second.rollout is first.rollout
 
 
-def test_one_changed_pod_leaves_all_others_as_they_are() -> None:
+def test_one_changed_pod_leaves_the_others_unchanged() -> None:
     kept, pods = SnapshotBuilder(), tuple(map(facts, range(5)))
     found = DeploymentObjects(VIEW, SETS, pods, sliced(*range(5)))
     first = build_snapshot(kept, found)
@@ -143,7 +143,7 @@ def test_one_changed_pod_leaves_all_others_as_they_are() -> None:
     assert second.pods[2].reason == "Evicted"
 
 
-def test_time_alone_moves_only_those_that_wait_for_it() -> None:
+def test_time_alone_changes_only_time_dependent_pods() -> None:
     kept, pods = SnapshotBuilder(), (facts(0), facts(1, deletion_deadline=NOW + 1, grace_seconds=30.0))
     found = DeploymentObjects(VIEW, SETS, pods, sliced(0, 1))
     first = build_snapshot(kept, found)
@@ -153,7 +153,7 @@ def test_time_alone_moves_only_those_that_wait_for_it() -> None:
     assert [pod.state for pod in (first.pods[1], second.pods[1])] == [PodState.DRAINING, PodState.OVERDUE]
 
 
-def test_once_a_pod_has_warmed_up_time_changes_nothing_more() -> None:
+def test_after_the_warm_up_of_a_pod_time_changes_nothing() -> None:
     kept = SnapshotBuilder()
     view = replace(VIEW, min_ready_seconds=10.0)
     found = DeploymentObjects(view, SETS, (facts(0, ready_since=NOW - 3),), sliced(0))
@@ -163,7 +163,7 @@ def test_once_a_pod_has_warmed_up_time_changes_nothing_more() -> None:
     assert not kept.depends_on_time
 
 
-def test_a_failed_rollout_tells_the_newest_reason() -> None:
+def test_a_failed_rollout_has_the_newest_reason() -> None:
     kept, found = SnapshotBuilder(), DeploymentObjects(replace(VIEW, conditions=LATE), SETS, (facts(0),), sliced(0))
     build_snapshot(kept, found)
     rollout = build_snapshot(kept, replace(found, pods=(facts(0, status_reason="Evicted"),))).rollout

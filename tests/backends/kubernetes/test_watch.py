@@ -164,7 +164,7 @@ async def test_list_then_changes(api: ClusterClient) -> None:
         await next_of(queue, lambda event: event == Changed("DELETED", "one"))
 
 
-async def test_a_cut_connection_resumes_and_misses_nothing(api: ClusterClient, tmp_path: Path) -> None:
+async def test_a_broken_connection_resumes_and_misses_nothing(api: ClusterClient, tmp_path: Path) -> None:
     await api.create("pods", bare("one"))
     async with through_proxy(api, tmp_path) as (proxy, cluster), watching(cluster) as queue:
         await next_of(queue, lambda event: event == Connected())
@@ -178,12 +178,12 @@ async def test_a_cut_connection_resumes_and_misses_nothing(api: ClusterClient, t
         seen = [await next_of(queue, lambda event: isinstance(event, Changed | Listed))]
         while seen[-1] != Changed("DELETED", "one"):
             seen.append(await next_of(queue, lambda event: isinstance(event, Changed | Listed)))
-        # Resumed from the version, not listed anew: nothing between was lost, and nothing was told twice.
+        # Resumed from the version, not listed again: no change was lost or reported twice.
         assert Changed("ADDED", "two") in seen
         assert not any(isinstance(event, Listed) for event in seen)
 
 
-async def test_a_connection_gone_silent_is_replaced(api: ClusterClient, tmp_path: Path) -> None:
+async def test_a_silent_connection_is_replaced(api: ClusterClient, tmp_path: Path) -> None:
     async with through_proxy(api, tmp_path) as (proxy, cluster), watching(cluster, silence=0.5) as queue:
         await next_of(queue, lambda event: event == Connected())
         proxy.freeze()
@@ -191,7 +191,7 @@ async def test_a_connection_gone_silent_is_replaced(api: ClusterClient, tmp_path
         await next_of(queue, lambda event: event == Changed("ADDED", "two"))
 
 
-async def test_a_watch_that_is_left_leaves_no_connection_behind_though_the_server_answers_no_goodbye(
+async def test_an_abandoned_watch_leaves_no_connection_even_if_the_server_does_not_close_it(
     api: ClusterClient, tmp_path: Path
 ) -> None:
     async with through_proxy(api, tmp_path) as (proxy, cluster):
@@ -204,14 +204,14 @@ async def test_a_watch_that_is_left_leaves_no_connection_behind_though_the_serve
                 await asyncio.sleep(0.05)
 
 
-async def test_an_idle_watch_shows_signs_of_life(api: ClusterClient) -> None:
+async def test_an_idle_watch_reports_bookmarks(api: ClusterClient) -> None:
     async with watching(api.cluster, silence=0.3) as queue:
         for _ in range(3):
             event = await next_of(queue, lambda event: not isinstance(event, Listed))
             assert event == Connected()
 
 
-async def test_an_idle_watch_is_renewed_over_the_connection_that_it_has(api: ClusterClient, tmp_path: Path) -> None:
+async def test_an_idle_watch_is_renewed_over_the_same_connection(api: ClusterClient, tmp_path: Path) -> None:
     async with through_proxy(api, tmp_path) as (proxy, cluster), watching(cluster, silence=5.0) as queue:
         await next_of(queue, lambda event: event == Connected())
         await next_of(queue, lambda event: event == Connected())
@@ -221,7 +221,7 @@ async def test_an_idle_watch_is_renewed_over_the_connection_that_it_has(api: Clu
         assert proxy.accepted == 1
 
 
-async def test_the_snapshot_keeps_what_is_known_and_says_that_it_is_old(api: ClusterClient, tmp_path: Path) -> None:
+async def test_a_stale_snapshot_keeps_the_last_values_and_its_age(api: ClusterClient, tmp_path: Path) -> None:
     await api.create("deployments", deployment(0))
     snapshots: asyncio.Queue[WorkloadSnapshot] = asyncio.Queue()
 
@@ -317,7 +317,7 @@ async def test_an_expired_version_leads_to_a_new_list(tmp_path: Path, end: Any) 
     assert script.asked == ["100", "101", "200"]
 
 
-async def test_bookmarks_move_the_version_that_is_resumed_from(tmp_path: Path) -> None:
+async def test_bookmarks_advance_the_version_for_the_next_watch(tmp_path: Path) -> None:
     script = ScriptedApi([event("ADDED", "a", 101), event("BOOKMARK", "", 150)], [event("ADDED", "b", 151)])
     async with serve_script(script, tmp_path) as queue:
         await next_of(queue, lambda event: event == Changed("ADDED", "b"))
@@ -335,7 +335,7 @@ async def test_an_event_in_pieces_and_one_of_megabytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("nonsense", [b"<html>\n", b'{"type": "ADDED"', b"[]\n", b"7\n"])
-async def test_nonsense_does_not_end_the_watch(tmp_path: Path, nonsense: bytes) -> None:
+async def test_invalid_events_do_not_end_the_watch(tmp_path: Path, nonsense: bytes) -> None:
     script = ScriptedApi([event("ADDED", "a", 101), nonsense], [event("ADDED", "b", 102)])
     async with serve_script(script, tmp_path) as queue:
         await next_of(queue, lambda event: event == Changed("ADDED", "b"))
@@ -343,7 +343,7 @@ async def test_nonsense_does_not_end_the_watch(tmp_path: Path, nonsense: bytes) 
 
 
 @pytest.mark.parametrize("status", [401, 403, 500, 503])
-async def test_a_refused_watch_says_so_and_tries_again(tmp_path: Path, status: int) -> None:
+async def test_a_refused_watch_is_reported_and_retried(tmp_path: Path, status: int) -> None:
     script = ScriptedApi(status, [event("ADDED", "a", 101)])
     async with serve_script(script, tmp_path) as queue:
         script_error = await next_of(queue, lambda event: isinstance(event, Disconnected))
@@ -403,7 +403,7 @@ def test_equal_clocks_show_no_skew() -> None:
     assert clock.skew == 0.0
 
 
-def test_a_clock_that_was_set_is_learned_anew() -> None:
+def test_a_clock_that_was_set_is_measured_again() -> None:
     clock = ServerClock()
     clock.add_observation(1000.0, 1000.2, 1000.3)
     clock.add_observation(5000.0, 1001.2, 1001.3)

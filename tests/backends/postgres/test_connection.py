@@ -1,4 +1,4 @@
-"""Every way in which a connection fails is one sentence with a place and a mend, and shows no secret."""
+"""Every connection failure has one sentence with the server and a hint, and shows no secret."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -36,7 +36,7 @@ SECRET = "hunter2secret"
         (f"postgresql://ana:{SECRET}@[db/shop", UNPARSABLE_DSN_TEXT),
     ],
 )
-def test_a_place_is_described_without_its_password(dsn: str, expected: str) -> None:
+def test_a_dsn_is_described_without_its_password(dsn: str, expected: str) -> None:
     assert describe_dsn(dsn) == expected
     assert SECRET not in describe_dsn(dsn)
 
@@ -87,7 +87,7 @@ async def test_wrong_password_role_and_database(pg_dsn: str) -> None:
     await _refused(_changed(pg_dsn, database="not_there"), "/not_there", "does not exist")
 
 
-async def test_nobody_listens(pg_dsn: str) -> None:
+async def test_connection_refused(pg_dsn: str) -> None:
     error = await _refused(_changed(pg_dsn, port=free_port()), "refuses connections")
     assert error.exit_code == 2
 
@@ -96,11 +96,11 @@ async def test_unknown_host() -> None:
     await _refused(f"postgresql://ana:{SECRET}@no-such-host.invalid:5432/shop", "does not resolve")
 
 
-async def test_tls_that_the_server_does_not_speak(pg_dsn: str) -> None:
+async def test_a_server_without_tls(pg_dsn: str) -> None:
     await _refused(pg_dsn + "?sslmode=require", "TLS")
 
 
-async def test_no_connection_left(pg_dsn: str, db: asyncpg.Connection) -> None:
+async def test_too_many_connections(pg_dsn: str, db: asyncpg.Connection) -> None:
     await db.execute(f"CREATE ROLE crowded LOGIN PASSWORD '{SECRET}' CONNECTION LIMIT 0")
     try:
         await _refused(_changed(pg_dsn, user="crowded", password=SECRET), "no connection left")
@@ -110,7 +110,7 @@ async def test_no_connection_left(pg_dsn: str, db: asyncpg.Connection) -> None:
 
 @asynccontextmanager
 async def _serve_reply(reply: bytes | None) -> AsyncIterator[int]:
-    """A server that says something that is not PostgreSQL, or (None) never says anything."""
+    """A server that sends something that is not PostgreSQL, or (None) nothing at all."""
     held = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -134,7 +134,7 @@ async def test_a_server_that_never_answers() -> None:
     assert SECRET not in all_error_text(caught.value)
 
 
-async def test_a_server_that_is_no_postgresql() -> None:
+async def test_a_server_that_is_not_postgresql() -> None:
     async with _serve_reply(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
         dsn = f"postgresql://ana:{SECRET}@127.0.0.1:{port}/shop"
         with pytest.raises(DatabaseError) as caught:
@@ -158,4 +158,5 @@ async def test_settings_and_name_reach_the_session(pg_dsn: str) -> None:
             "SELECT current_setting('application_name'), current_setting('lock_timeout'),"
             " current_setting('idle_in_transaction_session_timeout')"
         )
+        assert row is not None
         assert tuple(row) == ("zdd test", "200ms", "1234ms")

@@ -1,4 +1,4 @@
-"""DDL under the lock ladder, and indexes built concurrently, against sessions that stand in the way."""
+"""DDL under the lock ladder, and indexes built concurrently, against blocking sessions."""
 
 import asyncio
 from typing import Any
@@ -29,7 +29,7 @@ async def column_there(db: asyncpg.Connection) -> bool:
     return bool(await db.fetchval(sql))
 
 
-async def test_a_blocker_is_named_and_the_ddl_runs_when_it_is_gone(db: asyncpg.Connection, pg_dsn: str) -> None:
+async def test_a_blocker_is_named_and_the_ddl_runs_after_it(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn)
     await db.execute(USERS)
     reader = await asyncpg.connect(pg_dsn, server_settings={"application_name": "report"})
@@ -38,7 +38,7 @@ async def test_a_blocker_is_named_and_the_ddl_runs_when_it_is_gone(db: asyncpg.C
 
     async def on_wait(text: str) -> None:
         waits.append(text)
-        # On a busy machine a try may be over before anybody has looked who stands in its way.
+        # On a busy machine a try may end before its blockers were read.
         if "waiting for pid" in text and not text.startswith("try 1 "):
             waited.set()
 
@@ -59,7 +59,7 @@ async def test_a_blocker_is_named_and_the_ddl_runs_when_it_is_gone(db: asyncpg.C
             )
             await waited.wait()
             assert not await column_there(db)
-            # Between two tries nobody has to wait behind us.
+            # Between two tries no session waits behind the DDL.
             await db.execute("INSERT INTO users (first_name) VALUES ('Ana')")
             await transaction.commit()
             await run
@@ -69,7 +69,7 @@ async def test_a_blocker_is_named_and_the_ddl_runs_when_it_is_gone(db: asyncpg.C
         await reader.close()
 
 
-async def test_the_step_fails_naming_blocker_and_mend(db: asyncpg.Connection, pg_dsn: str) -> None:
+async def test_the_step_fails_naming_blocker_and_hint(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn)
     await db.execute(USERS)
     async with open_leased_store(pg_dsn, plan) as store, db.transaction():
@@ -130,7 +130,7 @@ async def test_a_refused_statement_is_quoted_with_the_servers_reason(db: asyncpg
             await ddl(store, expand_statements(plan))
 
 
-async def test_sessions_that_wait_behind_an_agent_are_seen(db: asyncpg.Connection, pg_dsn: str) -> None:
+async def test_sessions_blocked_by_an_agent_are_found(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn)
     await db.execute(USERS)
     writer = await asyncpg.connect(pg_dsn, server_settings={"application_name": "writer"})
@@ -166,7 +166,7 @@ async def test_an_invalid_index_is_found_removed_and_built_again(db: asyncpg.Con
     try:
         async with open_leased_store(pg_dsn, plan) as store:
             await ddl(store, expand_statements(plan))
-            # A build that waits for an old transaction is cut off, as by the end of the agent.
+            # A build that waits for an old transaction is interrupted, as by the end of the agent.
             async with other.transaction():
                 await other.execute("UPDATE users SET email = 'held' WHERE id = 1")
                 build = asyncio.create_task(create_index(store.pool, INDEX, on_wait=on_wait))

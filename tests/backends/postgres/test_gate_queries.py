@@ -13,8 +13,8 @@ def as_role(dsn: str, role: str, password: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{role}:{password}@{parts.hostname}:{parts.port}"))
 
 
-async def test_sessions_that_may_not_be_looked_at_are_counted(pg_dsn: str, db: asyncpg.Connection) -> None:
-    """Without pg_read_all_stats PostgreSQL hides what other roles' sessions do: an old transaction looks like none."""
+async def test_hidden_sessions_are_counted(pg_dsn: str, db: asyncpg.Connection) -> None:
+    """Without pg_read_all_stats PostgreSQL hides the transactions of other roles."""
     role, password = f"low_{secrets.token_hex(4)}", secrets.token_hex(8)
     await db.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
     low = await asyncpg.connect(as_role(pg_dsn, role, password))

@@ -38,7 +38,7 @@ async def test_transaction_mode_is_refused(pg_dsn: str, size: int, newest_first:
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
 @pytest.mark.parametrize("newest_first", [True, False])
 async def test_a_pooler_that_knows_prepared_statements_is_refused(pg_dsn: str, size: int, newest_first: bool) -> None:
-    # pgbouncer since 1.21: only the backends give it away, so no statement is prepared here.
+    # pgbouncer since 1.21: only the backends reveal it, so no statement is prepared here.
     async with pooling_proxy(pg_dsn, size=size, newest_first=newest_first) as dsn:
         connection = await connect(dsn, application_name="test", statement_cache_size=0)
         with pytest.raises(DatabaseError, match="pooler in transaction mode"):

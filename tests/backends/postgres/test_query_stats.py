@@ -38,7 +38,7 @@ async def server_now(db: asyncpg.Connection) -> float:
     return float(await db.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8"))
 
 
-# --- who still asks for the old side ----------------------------------------------------------------------------
+# --- queries that still use the old side -----------------------------------------------------------------------
 
 
 async def test_before_a_cutover_they_are_only_counted(
@@ -62,7 +62,7 @@ async def test_a_query_that_began_after_the_cutover_is_live(
     assert proofs["pid"] == "SELECT last_name FROM users WHERE id = …", "nobody's data is told"
 
 
-async def test_an_older_entry_is_no_proof_until_it_is_called_again(
+async def test_an_older_statement_counts_only_when_it_is_called_again(
     watched: asyncpg.Connection, other_session: asyncpg.Connection
 ) -> None:
     await other_session.fetch("SELECT first_name FROM users")
@@ -85,7 +85,7 @@ async def test_an_older_entry_is_no_proof_until_it_is_called_again(
     assert any(query.evidence.startswith("called") and "within" in query.evidence for query in seen.queries)
 
 
-async def test_our_own_sessions_and_schema_changes_do_not_count(watched: asyncpg.Connection, pg_dsn: str) -> None:
+async def test_sessions_of_zdd_and_schema_changes_do_not_count(watched: asyncpg.Connection, pg_dsn: str) -> None:
     cutover = await server_now(watched)
     agent = await asyncpg.connect(pg_dsn, server_settings={"application_name": "zdd agent 1 1"})
     try:
@@ -100,7 +100,7 @@ async def test_our_own_sessions_and_schema_changes_do_not_count(watched: asyncpg
     assert seen == QueryFacts(())
 
 
-async def test_without_the_extension_it_says_what_it_cannot_see(
+async def test_without_the_extension_the_limitation_is_reported(
     db: asyncpg.Connection, other_session: asyncpg.Connection
 ) -> None:
     await db.execute(USERS)
@@ -119,7 +119,7 @@ async def start_release(store: Store, plan: Plan, plan_hash: str) -> int:
     return await store.register_release(plan, text="plan", document=FLAGS, plan_hash=plan_hash, actor=ACTOR)
 
 
-async def test_a_database_without_our_schema_knows_nothing(db: asyncpg.Connection) -> None:
+async def test_a_database_without_the_schema_has_no_history(db: asyncpg.Connection) -> None:
     history = await read_history(db, make_plan())
     assert (history.rehearsals, history.evidence, history.cutover_at) == ((), (), None)
 

@@ -26,7 +26,7 @@ async def take_lease_for_test(dsn: str, release: int, actor: Actor = AGENT, **se
 
 
 async def expire_lease(db: asyncpg.Connection, release: int) -> None:
-    """What time would do: the holder's last renewal is longer ago than its lease lives."""
+    """As after some time: the last renewal of the holder is older than the TTL."""
     await db.execute(
         "UPDATE zdd.lease SET renewed_at = clock_timestamp() - make_interval(secs => ttl + 0.1) WHERE release_id = $1",
         release,
@@ -36,7 +36,7 @@ async def expire_lease(db: asyncpg.Connection, release: int) -> None:
 # --- holding ---------------------------------------------------------------------------------------------------
 
 
-async def test_nobody_else_gets_a_lease_that_lives(pg_dsn: str) -> None:
+async def test_a_live_lease_is_refused_to_others(pg_dsn: str) -> None:
     async with open_store(pg_dsn) as (store, release), await take_lease_for_test(pg_dsn, release) as agent:
         assert await acquire_lease(pg_dsn, release, OTHER) is None
         await agent.renew_lease()
@@ -47,7 +47,7 @@ async def test_nobody_else_gets_a_lease_that_lives(pg_dsn: str) -> None:
         assert 0 < agent.seconds_remaining <= 3.0
 
 
-async def test_of_many_takers_one_wins(pg_dsn: str, db: asyncpg.Connection) -> None:
+async def test_of_many_agents_one_acquires_the_lease(pg_dsn: str, db: asyncpg.Connection) -> None:
     async with open_store(pg_dsn) as (_store, release):
         for _ in range(2):
             found = await asyncio.gather(
@@ -60,7 +60,7 @@ async def test_of_many_takers_one_wins(pg_dsn: str, db: asyncpg.Connection) -> N
             await expire_lease(db, release)
 
 
-async def test_a_lease_runs_out_by_the_servers_clock(pg_dsn: str, db: asyncpg.Connection) -> None:
+async def test_a_lease_expires_by_the_servers_clock(pg_dsn: str, db: asyncpg.Connection) -> None:
     async with open_store(pg_dsn) as (store, release), await take_lease_for_test(pg_dsn, release, ttl=60.0) as first:
         await expire_lease(db, release)
         lease = await store.read_lease(release)
@@ -72,18 +72,22 @@ async def test_a_lease_runs_out_by_the_servers_clock(pg_dsn: str, db: asyncpg.Co
                 await first.renew_lease()
             await second.renew_lease()
             text = (await store.read_release(release)).events[-1]
-            assert (text.kind, text.actor, text.message) == ("lease", OTHER, f"took the lease, epoch {second.epoch}")
-            assert re.fullmatch(r"agent@pod-1 was silent for 6\d\.\d s", text.reason)
+            assert (text.kind, text.actor, text.message) == (
+                "lease",
+                OTHER,
+                f"acquired the lease, epoch {second.epoch}",
+            )
+            assert re.fullmatch(r"no renewal by agent@pod-1 for 6\d\.\d s", text.reason)
 
 
-async def test_a_lease_that_ran_out_unnoticed_can_still_be_renewed(pg_dsn: str, db: asyncpg.Connection) -> None:
+async def test_an_expired_lease_that_no_agent_took_can_be_renewed(pg_dsn: str, db: asyncpg.Connection) -> None:
     async with open_store(pg_dsn) as (_store, release), await take_lease_for_test(pg_dsn, release) as agent:
         await expire_lease(db, release)
         await agent.renew_lease()
         assert await acquire_lease(pg_dsn, release, OTHER) is None
 
 
-async def test_a_lease_that_is_given_back_is_free_at_once(pg_dsn: str) -> None:
+async def test_a_released_lease_is_free_at_once(pg_dsn: str) -> None:
     async with open_store(pg_dsn) as (store, release), await take_lease_for_test(pg_dsn, release, ttl=60.0) as first:
         await first.release_lease()
         lease = await store.read_lease(release)
@@ -107,7 +111,7 @@ async def test_epochs_are_unique_over_releases(pg_dsn: str) -> None:
         assert epochs == sorted(set(epochs))
 
 
-async def test_there_is_no_lease_without_its_release(pg_dsn: str) -> None:
+async def test_a_lease_needs_its_release(pg_dsn: str) -> None:
     async with open_store(pg_dsn):
         with pytest.raises(DatabaseError, match="has no release 999"):
             await acquire_lease(pg_dsn, 999, AGENT)
@@ -146,7 +150,7 @@ async def test_an_old_epoch_writes_nothing(pg_dsn: str, db: asyncpg.Connection) 
             ):
                 with pytest.raises((StaleEpoch, DatabaseError)):
                     await attempt()
-                with pytest.raises(StaleEpoch, match=f"epoch {old.epoch} of release {release} is over"):
+                with pytest.raises(StaleEpoch, match=f"epoch {old.epoch} of release {release} is stale"):
                     await attempt()
             after = await store.read_release(release)
     assert replace(after, now=0, lease=None) == replace(before, now=0, lease=None)
@@ -162,9 +166,7 @@ async def test_a_new_session_of_an_old_epoch_is_refused(pg_dsn: str, db: asyncpg
                 await old.pool.fetchval("SELECT 1")
 
 
-async def test_what_happens_in_a_fenced_transaction_commits_with_its_record(
-    pg_dsn: str, db: asyncpg.Connection
-) -> None:
+async def test_a_fenced_transaction_commits_with_its_record(pg_dsn: str, db: asyncpg.Connection) -> None:
     async with open_store(pg_dsn) as (store, release), await take_lease_for_test(pg_dsn, release) as agent:
         planned = (await agent.read()).release
         running = replace(planned, state=ReleaseState.RUNNING, phase=0)
@@ -205,7 +207,7 @@ async def test_errors_of_the_callers_own_statements_come_through(pg_dsn: str, db
         await agent.check_lease()
 
 
-async def test_the_server_ends_a_transaction_that_idles_longer_than_the_lease_lives(pg_dsn: str) -> None:
+async def test_the_server_ends_a_transaction_that_is_idle_for_longer_than_the_ttl(pg_dsn: str) -> None:
     async with open_store(pg_dsn) as (_store, release), await take_lease_for_test(pg_dsn, release, ttl=0.3) as agent:
         ended = asyncio.Event()
 
@@ -220,7 +222,7 @@ async def test_the_server_ends_a_transaction_that_idles_longer_than_the_lease_li
             await idle()
         assert "connection is lost" in caught.value.title or "idled" in caught.value.title
         assert password_of(pg_dsn) not in all_error_text(caught.value)
-        await agent.check_lease()  # nobody took over: it goes on with a new session
+        await agent.check_lease()  # no takeover: it continues with a new session
 
 
 async def test_a_takeover_ends_the_sessions_of_the_old_epoch_and_no_others(pg_dsn: str, db: asyncpg.Connection) -> None:
@@ -229,7 +231,7 @@ async def test_a_takeover_ends_the_sessions_of_the_old_epoch_and_no_others(pg_ds
     )
     async with open_store(pg_dsn) as (store, release):
         other = await register_release(store, pg_dsn, name="other")
-        # Somebody else's session whose name only looks like ours must neither be ended nor stop us.
+        # A session of another program with a similar name must neither be ended nor stop the takeover.
         odd = await asyncpg.connect(pg_dsn, server_settings={"application_name": f"zdd agent {release} {'9' * 30}"})
         async with (
             await take_lease_for_test(pg_dsn, release) as old,
@@ -281,6 +283,6 @@ async def test_a_takeover_waits_for_an_open_transaction_that_it_cannot_end(
         assert new is not None
         async with new:
             kinds = [event.message for event in (await store.read_release(release)).events]
-            assert kinds.index("the last word") < kinds.index(f"took the lease, epoch {new.epoch}")
+            assert kinds.index("the last word") < kinds.index(f"acquired the lease, epoch {new.epoch}")
             with pytest.raises(StaleEpoch):
                 await old.check_lease()

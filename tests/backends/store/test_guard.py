@@ -43,7 +43,7 @@ async def start_release(
     return agent
 
 
-async def test_readings_come_back_as_they_were_written(pg_dsn: str) -> None:
+async def test_readings_are_read_as_written(pg_dsn: str) -> None:
     async with open_store(pg_dsn) as (store, release_id), await start_release(store, release_id, pg_dsn) as agent:
         idle = GuardReading("slow", Verdict.INCONCLUSIVE, "only v1 runs", is_applicable=False)
         await guard_store.save_readings(agent, [READING, idle])
@@ -57,7 +57,7 @@ async def test_readings_come_back_as_they_were_written(pg_dsn: str) -> None:
         assert output == [("errors: fail", READING.reason), ("slow: inconclusive", idle.reason)], "said once"
 
 
-async def test_a_guard_that_is_asked_twice_asks_once(pg_dsn: str) -> None:
+async def test_a_decision_is_queued_once(pg_dsn: str) -> None:
     async with open_store(pg_dsn) as (store, release_id), await start_release(store, release_id, pg_dsn) as agent:
         await guard_store.save_readings(agent, [READING])
         requested = await asyncio.gather(*(guard_store.execute_decision(agent, ROLLBACK) for _ in range(4)))
@@ -71,7 +71,7 @@ async def test_a_guard_that_is_asked_twice_asks_once(pg_dsn: str) -> None:
         assert not await guard_store.execute_decision(agent, replace(ROLLBACK, rule="another"))
 
 
-async def test_the_next_agent_knows_what_was_asked(pg_dsn: str) -> None:
+async def test_the_next_agent_knows_the_requested_rollback(pg_dsn: str) -> None:
     async with open_store(pg_dsn) as (store, release_id), await start_release(store, release_id, pg_dsn) as agent:
         assert not await guard_store.has_requested_rollback(agent)
         await guard_store.execute_decision(agent, ROLLBACK)
@@ -90,7 +90,7 @@ async def test_the_next_agent_knows_what_was_asked(pg_dsn: str) -> None:
 @pytest.mark.parametrize(
     "state", [ReleaseState.PLANNED, ReleaseState.DONE, ReleaseState.ROLLED_BACK, ReleaseState.ROLLING_BACK]
 )
-async def test_nothing_is_asked_of_a_release_that_has_not_begun_has_ended_or_goes_back(
+async def test_no_command_for_a_release_that_has_not_started_has_ended_or_rolls_back(
     pg_dsn: str, state: ReleaseState
 ) -> None:
     async with (

@@ -1,4 +1,4 @@
-"""Hearing that something changed: every write is told, and a lost server is only an interruption."""
+"""Notifications of changes: every write is reported, and a lost server is only an interruption."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from zdd_tui.model.release.state import CommandKind
 from zdd_tui.testbed.servers import postgres_server
 
 
-async def test_every_write_is_heard_and_carries_only_the_id(pg_dsn: str, db: asyncpg.Connection) -> None:
+async def test_every_write_notifies_with_the_id_only(pg_dsn: str, db: asyncpg.Connection) -> None:
     async with open_store(pg_dsn) as (_store, release_id):
         heard: asyncio.Queue[str] = asyncio.Queue()
         listener = await asyncpg.connect(pg_dsn)
@@ -40,14 +40,14 @@ async def test_every_write_is_heard_and_carries_only_the_id(pg_dsn: str, db: asy
             await db.execute(statement, release_id)
             async with asyncio.timeout(5):
                 assert await heard.get() == str(release_id), statement
-        # A renewal is not worth a word: the next thing that is heard is the one after it.
+        # A renewal does not notify: the next notification is the one after it.
         await db.execute("UPDATE zdd.lease SET renewed_at = now() WHERE release_id = $1", release_id)
         await db.execute("SELECT pg_notify('zdd', 'after')")
         assert await heard.get() == "after"
         await listener.close()
 
 
-async def test_changes_of_this_release_are_heard_and_coalesced(pg_dsn: str, db: asyncpg.Connection) -> None:
+async def test_changes_of_this_release_are_received_and_coalesced(pg_dsn: str, db: asyncpg.Connection) -> None:
     async with open_store(pg_dsn) as (store, release_id):
         other = await register_release(store, pg_dsn, name="other")
         states: list[tuple[bool, str]] = []
@@ -59,7 +59,7 @@ async def test_changes_of_this_release_are_heard_and_coalesced(pg_dsn: str, db: 
             assert states == [(True, "")]
             for _ in range(20):
                 await db.execute("UPDATE zdd.release SET paused = NOT paused WHERE id = $1", release_id)
-            # All twenty are on their way before the listener's own next word.
+            # All twenty are sent before the next ping of the listener.
             await store.read_release(release_id)
             await anext(changes)
             waiting = asyncio.create_task(anext(changes))
@@ -76,7 +76,7 @@ async def test_changes_of_this_release_are_heard_and_coalesced(pg_dsn: str, db: 
             await waiting
 
 
-async def test_a_quiet_release_can_be_looked_at_in_a_rhythm(pg_dsn: str) -> None:
+async def test_the_idle_timeout_yields_without_changes(pg_dsn: str) -> None:
     async with (
         asyncio.timeout(5),
         open_store(pg_dsn) as (store, release_id),
@@ -123,7 +123,7 @@ async def test_changes_survive_the_server(server_folder: Path) -> None:
         assert password_of(server.dsn) not in json.dumps(states)
 
 
-async def test_a_session_that_is_ended_is_opened_again(pg_dsn: str, db: asyncpg.Connection) -> None:
+async def test_an_ended_session_is_opened_again(pg_dsn: str, db: asyncpg.Connection) -> None:
     async with (
         asyncio.timeout(10),
         open_store(pg_dsn) as (store, release_id),

@@ -17,7 +17,8 @@ from tests.support.schema_change import (
     open_leased_store,
     run_expand,
 )
-from zdd_tui.backends.postgres.catalog import Connection, read_catalog
+from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.backfill.verify import Verifier

@@ -201,11 +201,11 @@ async def test_set_aside_undo_and_drop_under_v3(
         # And for good.
         await ddl(store, archive_statements(plan, back))
         aside = await fresh()
-        assert await find_leftovers(db, plan, aside) != []
+        assert await find_leftovers(db, plan) != []
         await ddl(store, drop_archive_statements(plan, aside))
         gone = await fresh()
         assert gone.is_dropped
-        assert await find_leftovers(db, plan, gone) == []
+        assert await find_leftovers(db, plan) == []
         await ddl(store, drop_archive_statements(plan, gone))
         await run_writers(pg_dsn, plan, (3,), seed=5, times=30)
         if kind == "table":

@@ -1,7 +1,7 @@
-"""How to reach a cluster: kubeconfig, context, service account, exec plugins, TLS.
+"""Access to a cluster: kubeconfig, context, service account, exec plugins, TLS.
 
-All of it is kubernetes_asyncio's work; we only name what went wrong. That library is imported here, on the first
-connection, in a thread.
+kubernetes_asyncio does the work; this module explains its errors. It imports that library on the first connection, in
+a thread.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ DEFAULT_KUBECONFIG = "~/.kube/config"
 class ApiSession:
     """An open session to one API server, with credentials that can be renewed.
 
-    `source` is where the credentials come from, `context` the name of the context in force.
+    `source` names the origin of the credentials, `context` the active context.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class ApiSession:
 
     @property
     def session(self) -> "aiohttp.ClientSession":
-        """The library's aiohttp session: TLS and pooling are set up in it."""
+        """The aiohttp session of the library, with TLS and pooling configured."""
         session: aiohttp.ClientSession = self._rest.pool_manager
         return session
 
     async def request_options(self) -> dict[str, Any]:
-        """Keyword arguments that every request needs: credentials, proxy, the TLS server name."""
+        """Returns the keyword arguments of every request: credentials, proxy, TLS server name."""
         configuration, rest = self._configuration, self._rest
         headers = {"User-Agent": "zdd-tui"}
         token = await configuration.get_api_key_with_prefix("BearerToken")
@@ -59,11 +59,12 @@ class ApiSession:
 
     @property
     def renewal_count(self) -> int:
-        """How often the credentials were renewed: pass it to `renew` so that many refused requests renew once."""
+        """How often the credentials were renewed. Pass it to `renew_credentials`: many refused requests then renew
+        once."""
         return self._renewals
 
     async def renew_credentials(self, known_renewals: int) -> None:
-        """Read the credentials anew (an exec plugin's token has run out, say)."""
+        """Read the credentials again, for example when the token of an exec plugin has expired."""
         async with self._renewal_lock:
             if self._renewals == known_renewals:
                 await self._reload(self._configuration)
@@ -72,7 +73,7 @@ class ApiSession:
     async def close(self) -> None:
         """Close every connection."""
         await self._rest.close()
-        # aiohttp hands closed TLS transports to the loop; one turn lets them go before anybody counts them.
+        # aiohttp leaves closed TLS transports to the loop: one iteration releases them.
         await asyncio.sleep(0)
 
 
@@ -84,12 +85,12 @@ async def open_api_session(kubeconfig: str | None, context: str | None) -> ApiSe
         context: None takes the file's current context.
 
     Raises:
-        ClusterError: no such file or context, or the credentials cannot be made.
+        ClusterError: no such file or context, or invalid credentials.
     """
-    found_library = await asyncio.to_thread(import_client)
-    config, configuration = found_library.config, found_library.configuration()
-    # Python 3.13 rejects certificate authorities that lack optional extensions; kubectl accepts them, and so do we.
-    # Chain and host name are verified as ever.
+    client = await asyncio.to_thread(import_client)
+    config, configuration = client.config, client.configuration()
+    # Python 3.13 rejects certificate authorities without optional extensions; kubectl accepts them, and so does zdd.
+    # Chain and host name are still verified.
     configuration.disable_strict_ssl_verification = True
     source = kubeconfig or os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
     exists = _has_kubeconfig(source)
@@ -106,20 +107,20 @@ async def open_api_session(kubeconfig: str | None, context: str | None) -> ApiSe
     else:
 
         async def load(target: Any) -> str:
-            # Like kubectl, it writes a refreshed OIDC token back: the old refresh token may be void by then.
+            # Like kubectl, it writes a refreshed OIDC token back: the old refresh token may be invalid afterwards.
             loader = await config.load_kube_config(source, context=context, client_configuration=target)
             return str(loader.current_context["name"])
 
-    found = await _load_credentials(load, configuration, source, context, config.ConfigException)
+    current_context = await _load_credentials(load, configuration, source, context, config.ConfigException)
     try:
-        rest = found_library.rest(configuration)
+        rest = client.rest(configuration)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise ClusterError(f"cannot use the certificates named in {source}", str(error)) from error
 
     async def reload(target: Any) -> None:
         await _load_credentials(load, target, source, context, config.ConfigException)
 
-    return ApiSession(configuration, rest, source, found, reload)
+    return ApiSession(configuration, rest, source, current_context, reload)
 
 
 def _has_kubeconfig(source: str) -> bool:
@@ -141,12 +142,12 @@ async def _load_credentials(
             raise ClusterError(title, "list them with: kubectl config get-contexts") from error
         if "current-context" in str(error):
             raise ClusterError(f"{source} has no current context", "set kubernetes.context in the plan") from error
-        if "exec:" in str(error):  # the library quotes what the plugin printed, which may be a token
+        if "exec:" in str(error):  # the library quotes the output of the plugin, which may be a token
             title = f"the credential plugin named in {source} failed"
-            raise ClusterError(title, "see why with: kubectl version") from None
+            raise ClusterError(title, "run it with: kubectl version") from None
         raise ClusterError(f"cannot use {source}: {error}", "check it with: kubectl config view") from error
-    except Exception as error:  # what a plugin, YAML or base64 raises is as many as there are kubeconfigs
-        # The text of such an error may quote the credentials that it choked on: show only its kind.
+    except Exception as error:  # plugins, YAML and base64 raise errors of many types
+        # The text of such an error may quote credentials: show only its type.
         raise ClusterError(
             f"cannot use {source}: {type(error).__name__} while reading the credentials",
             "check it with: kubectl version",

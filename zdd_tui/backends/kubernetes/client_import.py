@@ -1,9 +1,9 @@
-"""The two parts of kubernetes_asyncio that we use, without the rest of it.
+"""Imports the two parts of kubernetes_asyncio that zdd uses, without the rest.
 
-Reading a kubeconfig (contexts, certificates, exec and OIDC plugins) and making its session is that library's work. But
-importing any part of it imports a class for every type of the API: a thousand modules, 0.6 s and 45 MB, none of which
-we use (objects are raw JSON here). So its packages' own first lines are left out while the parts are imported. Where
-the library is laid out in another way than we know it, or is there as a whole already, the whole is taken.
+The library reads a kubeconfig (contexts, certificates, exec and OIDC plugins) and creates its session. But importing
+any part of it imports a class for every type of the API: a thousand modules, 0.6 s and 45 MB, none of which zdd uses
+(objects are raw JSON here). So the `__init__` modules of its packages do not run while the parts are imported. When the
+library has another layout, or is imported already, all of it is used.
 """
 
 import importlib
@@ -22,7 +22,7 @@ _loaded: list["KubernetesClient"] = []
 
 @dataclass(frozen=True, slots=True)
 class KubernetesClient:
-    """`configuration` is the class Configuration, `rest` RESTClientObject, `config` the module that fills the first."""
+    """`configuration`: the class Configuration. `rest`: RESTClientObject. `config`: the module that fills the first."""
 
     configuration: Any
     rest: Any
@@ -30,14 +30,14 @@ class KubernetesClient:
 
 
 def import_client() -> KubernetesClient:
-    """The parts; from any thread. Slow the first time.
+    """Imports the parts, from any thread. Slow the first time.
 
     Raises:
         ImportError: the library is not installed.
     """
     with _import_lock:
         if not _loaded:
-            # It logs what credential plugins print, and response bodies: neither may reach a log of ours.
+            # It logs the output of credential plugins and response bodies: neither may reach our log.
             log = logging.getLogger(PACKAGE)
             log.addHandler(logging.NullHandler())
             log.propagate = False
@@ -53,7 +53,7 @@ def _import_full() -> KubernetesClient:
 
 
 def _import_partial() -> KubernetesClient | None:
-    """None where the library has another layout."""
+    """Returns None where the library has another layout."""
     try:
         _empty_package(PACKAGE, None)
         client = _empty_package(f"{PACKAGE}.client", sys.modules[PACKAGE].__path__)
@@ -64,13 +64,13 @@ def _import_partial() -> KubernetesClient | None:
     except (ImportError, AttributeError, TypeError):
         return None
     finally:
-        # Whoever imports the library after us gets all of it.
+        # A later import of the library gets all of it.
         for name in [name for name in sys.modules if name == PACKAGE or name.startswith(f"{PACKAGE}.")]:
             del sys.modules[name]
 
 
 def _empty_package(name: str, path: Any) -> ModuleType:
-    """A package that finds its modules, but has not run its own code."""
+    """Creates a package that finds its modules without running its own code."""
     spec = PathFinder.find_spec(name, path)
     if spec is None or spec.submodule_search_locations is None:
         raise ImportError(f"no package {name}")

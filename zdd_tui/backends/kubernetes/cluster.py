@@ -1,15 +1,16 @@
-"""One namespace of a Kubernetes cluster: what a release reads of it, and the only writes that it makes there.
+"""One namespace of a Kubernetes cluster: the reads and writes of a release.
 
-Every write is fenced: the Deployment's annotation ``zdd.dev/epoch`` holds the highest lease epoch that ever wrote to
-it, and a write from a lower epoch is refused. The patch carries metadata.resourceVersion, so nothing can come between
-the check and the write.
+Every write is fenced: the annotation ``zdd.dev/epoch`` of an object holds the highest lease epoch that wrote to it, and
+a write from a lower epoch is refused. The patch carries metadata.resourceVersion, so that no other write can happen
+between the check and the patch.
 """
 
 import asyncio
 import importlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 from urllib.parse import quote
 
 from zdd_tui.backends.kubernetes.auth import open_api_session
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
     from zdd_tui.backends.kubernetes.http import KubeHttp
 
 T = TypeVar("T")
+ApiResource = tuple[str, str]
+"""API path and resource, such as ``("apis/apps/v1", "deployments")``."""
 
+_DEPLOYMENTS: ApiResource = "apis/apps/v1", "deployments"
 SERVICE_LABEL = "kubernetes.io/service-name"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
-_CONFLICT = 409
 _PATCH_ATTEMPTS = 10
 
 REQUIRED_PERMISSIONS = (
@@ -46,13 +49,33 @@ REQUIRED_PERMISSIONS = (
     ("watch", "", "pods"),
     ("watch", "discovery.k8s.io", "endpointslices"),
 )
-"""(verb, group, resource) that a release cannot do without."""
+"""(verb, group, resource) that every release needs."""
+
+
+class FencedView(Protocol):
+    """The attributes of an object's view that fencing needs."""
+
+    @property
+    def epoch(self) -> int: ...
+
+    @property
+    def resource_version(self) -> str: ...
+
+
+ViewT = TypeVar("ViewT", bound=FencedView)
+
+
+def require_current_epoch(kind: ApiResource, name: str, stored_epoch: str, epoch: int) -> None:
+    """Raises StaleEpoch where a later epoch has written."""
+    if stored_epoch.isdigit() and int(stored_epoch) > epoch:
+        noun = kind[1].removesuffix("s")
+        raise StaleEpoch(f"{noun} {name!r} was written by epoch {stored_epoch}; this agent has epoch {epoch} and stops")
 
 
 class Cluster:
-    """A connection to one namespace. Make it with ``async with Cluster.connect(...)``.
+    """A connection to one namespace. Create it with ``async with Cluster.connect(...)``.
 
-    `context` is the name of the kubeconfig's context in force, ``in-cluster`` where a service account is used.
+    `context` is the name of the active kubeconfig context, ``in-cluster`` with a service account.
     """
 
     def __init__(self, http: "KubeHttp", namespace: str, context: str = "") -> None:
@@ -60,11 +83,11 @@ class Cluster:
         self.namespace = namespace
         self.context = context
         self.lease_check: Callable[[], Awaitable[None]] | None = None
-        """Asked between reading an object and patching it: raises StaleEpoch where the lease is gone. An object whose
-        marks a later agent has cleared would not tell an agent that was frozen all the while."""
+        """Called between reading an object and patching it; raises StaleEpoch where the lease is lost. The annotation
+        alone is not enough: a later agent may have removed it while this one was suspended."""
 
     async def check_lease(self) -> None:
-        """The lease is still ours, where somebody can tell."""
+        """Raises StaleEpoch where `lease_check` is set and the lease is lost."""
         if self.lease_check is not None:
             await self.lease_check()
 
@@ -78,14 +101,14 @@ class Cluster:
         Args:
             kubeconfig: path; None takes $KUBECONFIG, then ~/.kube/config, then the pod's service account.
             context: None takes the current one.
-            check: ask the server for its version first. A dashboard passes False: it retries for ever instead.
+            check: read the version of the server first. A dashboard passes False and retries instead.
 
         Raises:
             ClusterError: no such file or context, connection refused, TLS failure, 401.
         """
         access = await open_api_session(kubeconfig, context)
         try:
-            # aiohttp costs a quarter of a second to import: not before the first paint either.
+            # The import of aiohttp takes a quarter of a second: not before the first paint.
             module = await asyncio.to_thread(importlib.import_module, "zdd_tui.backends.kubernetes.http")
             cluster = cls(module.KubeHttp(access), namespace, access.context)
             if check:
@@ -98,17 +121,18 @@ class Cluster:
         try:
             await self.http.request_json("GET", "/version")
         except KubeApiError as error:
-            if error.status not in (403, 404):  # a locked-down server may hide its version and serve us all the same
+            # A restricted server may hide its version and still serve the rest.
+            if error.status not in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
                 raise
 
     # Reading
 
     async def get_deployment(self, name: str) -> DeploymentView:
-        """The Deployment as of now (a quorum read, never from a cache)."""
+        """Reads a Deployment (a quorum read, never from a cache)."""
         return project_deployment(await self.http.request_json("GET", self._deployment(name)))
 
     async def list_pods(self, selector: str, *, container: str | None = None) -> list[PodFacts]:
-        """Pods that match a label selector, terminating ones included."""
+        """Lists the pods of a label selector, terminating ones included."""
 
         def project(raw: Any) -> PodFacts:
             return project_pod(raw, container)
@@ -116,15 +140,15 @@ class Cluster:
         return await self._list("api/v1", "pods", project, selector)
 
     async def list_replica_sets(self, selector: str) -> list[ReplicaSetView]:
-        """ReplicaSets that match a label selector."""
+        """Lists the ReplicaSets of a label selector."""
         return await self._list("apis/apps/v1", "replicasets", project_replica_set, selector)
 
     async def list_endpoint_slices(self, service: str) -> list[EndpointFacts]:
-        """The endpoints in all slices of a Service."""
+        """Lists the endpoints in all slices of a Service."""
         slices = await self._list(
             "apis/discovery.k8s.io/v1", "endpointslices", project_endpoints, f"{SERVICE_LABEL}={service}"
         )
-        return [endpoint for found in slices for endpoint in found]
+        return [endpoint for endpoints in slices for endpoint in endpoints]
 
     def watch(
         self,
@@ -135,7 +159,7 @@ class Cluster:
         labels: str = "",
         fields: str = "",
     ) -> AsyncGenerator[WatchEvent[T], None]:
-        """List and watch one resource of the namespace for ever; see `kube_watch.list_and_watch`.
+        """List and watch one resource of the namespace without end; see `list_and_watch`.
 
         Args:
             api: such as ``api/v1`` or ``apis/apps/v1``.
@@ -154,16 +178,16 @@ class Cluster:
         reason: str,
         uid: str | None = None,
     ) -> DeploymentView:
-        """Point a container at an image; only fences when it is there already.
+        """Set the image of a container; only fences when it is set already.
 
         Args:
             epoch: of the lease.
-            reason: becomes the change cause that `kubectl rollout history` shows.
-            uid: of the Deployment that the operator confirmed; another one under its name is refused.
+            reason: the change cause that `kubectl rollout history` shows.
+            uid: of the Deployment that the operator confirmed; another one of that name is refused.
 
         Raises:
             StaleEpoch: a later epoch has written.
-            Refused: the Deployment is paused, or it is not the one confirmed.
+            Refused: the Deployment is paused, or is not the confirmed one.
             ClusterError: no such Deployment or container, or the API refuses.
         """
 
@@ -173,7 +197,8 @@ class Cluster:
                 raise ClusterError(f"deployment {deployment!r} has no container {container!r}", f"it has: {known}")
             if uid is not None and view.uid != uid:
                 raise Refused(
-                    f"deployment {deployment!r} was deleted and made anew since it was confirmed", "confirm again"
+                    f"deployment {deployment!r} was deleted and created again since it was confirmed",
+                    "review it, then confirm again",
                 )
             if view.paused:
                 raise Refused(
@@ -186,10 +211,10 @@ class Cluster:
             patch["spec"] = {"template": {"spec": {"containers": [{"name": container, "image": image}]}}}
             return patch
 
-        return await self._fenced_patch(deployment, epoch, build)
+        return await self._patch_deployment(deployment, epoch, build)
 
     async def scale(self, deployment: str, replicas: int, *, epoch: int) -> DeploymentView:
-        """Set the number of pods; only fences when it is that already.
+        """Set the number of replicas; only fences when it is set already.
 
         Raises:
             StaleEpoch: a later epoch has written.
@@ -201,18 +226,18 @@ class Cluster:
                 return self._fence_patch(view, epoch)
             return {**_annotations_patch({EPOCH_ANNOTATION: str(epoch)}), "spec": {"replicas": replicas}}
 
-        return await self._fenced_patch(deployment, epoch, build)
+        return await self._patch_deployment(deployment, epoch, build)
 
     async def fence(self, deployment: str, epoch: int) -> DeploymentView:
-        """Refuse from now on every write of an epoch lower than this one.
+        """Refuse every later write of a lower epoch.
 
         Raises:
             StaleEpoch: a later epoch has written.
         """
-        return await self._fenced_patch(deployment, epoch, lambda view: self._fence_patch(view, epoch))
+        return await self._patch_deployment(deployment, epoch, lambda view: self._fence_patch(view, epoch))
 
     async def remove_annotations(self, deployment: str, *, epoch: int, change_cause: str | None) -> DeploymentView:
-        """Take our annotations away at the end of a release and restore the change cause that stood before it.
+        """Remove the annotations at the end of a release and restore the change cause from before it.
 
         Raises:
             StaleEpoch: a later epoch has written.
@@ -223,27 +248,27 @@ class Cluster:
                 return None
             return _annotations_patch({EPOCH_ANNOTATION: None, CHANGE_CAUSE_ANNOTATION: change_cause})
 
-        return await self._fenced_patch(deployment, epoch, build)
+        return await self._patch_deployment(deployment, epoch, build)
 
     async def missing_permissions(self, *more: tuple[str, str, str]) -> list[str]:
-        """What we may not do here, as ``verb resource``; empty when nothing is missing or the server cannot tell.
+        """Lists missing permissions as ``verb resource``; empty when the server cannot check them.
 
         Args:
-            more: what a strategy needs beyond what every release does.
+            more: permissions that a strategy needs in addition.
         """
         needed = (*REQUIRED_PERMISSIONS, *more)
-        answers = await asyncio.gather(*(self._is_allowed(*need) for need in needed))
-        return [f"{verb} {resource}" for (verb, _, resource), may in zip(needed, answers, strict=True) if not may]
+        results = await asyncio.gather(*(self._is_allowed(*permission) for permission in needed))
+        return [f"{verb} {resource}" for (verb, _, resource), ok in zip(needed, results, strict=True) if not ok]
 
     # Plumbing
 
     def path(self, api: str, resource: str, name: str = "", subresource: str = "") -> str:
-        """The API's path of a resource in this namespace."""
+        """Returns the API path of a resource in this namespace."""
         parts = [api, "namespaces", quote(self.namespace, safe=""), resource, quote(name, safe=""), subresource]
         return "/" + "/".join(part for part in parts if part)
 
     def _deployment(self, name: str) -> str:
-        return self.path("apis/apps/v1", "deployments", name)
+        return self.path(*_DEPLOYMENTS, name)
 
     async def _list(self, api: str, resource: str, project: Callable[[Any], T], selector: str) -> list[T]:
         items, _ = await list_all(self.http, self.path(api, resource), project, _selector_params(selector, ""))
@@ -253,32 +278,60 @@ class Cluster:
     def _fence_patch(view: DeploymentView, epoch: int) -> dict[str, Any] | None:
         return None if view.epoch == epoch else _annotations_patch({EPOCH_ANNOTATION: str(epoch)})
 
-    async def _fenced_patch(
-        self, name: str, epoch: int, build: Callable[[DeploymentView], dict[str, Any] | None]
-    ) -> DeploymentView:
+    def show_writers_hint(self, kind: ApiResource, name: str) -> str:
+        """Returns the command that shows the writers of an object."""
+        noun = kind[1].removesuffix("s")
+        return f"find the other writer: kubectl -n {self.namespace} get {noun} {name} -o yaml --show-managed-fields"
+
+    async def fenced_patch(
+        self,
+        kind: ApiResource,
+        name: str,
+        build: Callable[[ViewT], dict[str, Any] | None],
+        *,
+        project: Callable[[Any], ViewT],
+        epoch: int,
+        read: Callable[[], Awaitable[Any]] | None = None,
+        content_type: str = MERGE_PATCH,
+    ) -> ViewT:
+        """Patch an object; the resourceVersion prevents writes between the check and the patch.
+
+        Args:
+            build: returns the patch for the object; None when nothing has to change.
+            epoch: of the lease.
+            read: reads the object, where it must be checked or a plain GET would not explain why it fails.
+
+        Raises:
+            StaleEpoch: a later epoch has written.
+            ClusterError: no such object, or the API refuses.
+        """
+        path = self.path(*kind, name)
         for _ in range(_PATCH_ATTEMPTS):
-            view = await self.get_deployment(name)
-            if view.epoch > epoch:
-                raise StaleEpoch(
-                    f"deployment {name!r} was written by epoch {view.epoch}; this agent holds epoch {epoch}",
-                    "another agent carries the release now; this one must stop",
-                )
+            raw = await (read() if read else self.http.request_json("GET", path))
+            view = project(raw)
+            require_current_epoch(kind, name, str(view.epoch), epoch)
             patch = build(view)
             if patch is None:
                 return view
             patch["metadata"]["resourceVersion"] = view.resource_version
             await self.check_lease()
             try:
-                answer = await self.http.request_json(
-                    "PATCH", self._deployment(name), body=patch, content_type=STRATEGIC_MERGE_PATCH
-                )
+                return project(await self.http.request_json("PATCH", path, body=patch, content_type=content_type))
             except KubeApiError as error:
-                # The controller writes the same object all the time: read again, judge again.
-                if error.status != _CONFLICT:
+                # The controller updates the same object often: read it again and decide again.
+                if error.status != HTTPStatus.CONFLICT:
                     raise
-                continue
-            return project_deployment(answer)
-        raise ClusterError(f"deployment {name!r} changes faster than it can be patched", "see who else writes to it")
+        raise ClusterError(
+            f"{kind[1].removesuffix('s')} {name!r} changes faster than it can be patched",
+            self.show_writers_hint(kind, name),
+        )
+
+    async def _patch_deployment(
+        self, name: str, epoch: int, build: Callable[[DeploymentView], dict[str, Any] | None]
+    ) -> DeploymentView:
+        return await self.fenced_patch(
+            _DEPLOYMENTS, name, build, project=project_deployment, epoch=epoch, content_type=STRATEGIC_MERGE_PATCH
+        )
 
     async def _is_allowed(self, verb: str, group: str, resource: str) -> bool:
         attributes = {"namespace": self.namespace, "verb": verb, "group": group, "resource": resource}
@@ -288,14 +341,14 @@ class Cluster:
             "spec": {"resourceAttributes": attributes},
         }
         try:
-            answer = await self.http.request_json(
+            result = await self.http.request_json(
                 "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review
             )
         except KubeApiError as error:
-            if error.status in (403, 404, 405):
+            if error.status in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
                 return True
             raise
-        return get_bool(answer, "status", "allowed") is True
+        return get_bool(result, "status", "allowed") is True
 
 
 def _annotations_patch(annotations: Mapping[str, str | None]) -> dict[str, Any]:
@@ -303,5 +356,5 @@ def _annotations_patch(annotations: Mapping[str, str | None]) -> dict[str, Any]:
 
 
 def _selector_params(labels: str, fields: str) -> dict[str, str]:
-    found = {"labelSelector": labels, "fieldSelector": fields}
-    return {key: value for key, value in found.items() if value}
+    params = {"labelSelector": labels, "fieldSelector": fields}
+    return {key: value for key, value in params.items() if value}

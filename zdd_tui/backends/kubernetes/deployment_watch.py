@@ -1,6 +1,6 @@
 """One Deployment with its ReplicaSets, pods, endpoints and Events: read once for a gate, or watched for a screen.
 
-Both ways end in the same `Workload.snapshot`, so the agent's verdict and the dashboard cannot disagree on the rules.
+Both use the same `SnapshotBuilder`, so the agent and the dashboard apply the same rules.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from zdd_tui.model.workload.rollout import (
 T = TypeVar("T")
 
 SHOW_DELETED_SECONDS = 5.0
-"""How long a deleted pod stays on screen: long enough to be read, short enough not to be taken for a pod."""
+"""How long a deleted pod stays on the screen: long enough to be read."""
 
 MIN_INTERVAL = 0.15
 """Seconds between two snapshots: a burst of changes becomes one."""
@@ -54,7 +54,7 @@ def _project_event(raw: Any) -> _Event:
 
 @dataclass(slots=True)
 class _WatchedCollection(Generic[T]):
-    """The present objects of one watch and how well it does. Of all that it tells, only what is wanted is kept."""
+    """The objects of one watch, as far as they are relevant, and the state of the watch."""
 
     key: Callable[[T], str]
     is_relevant: Callable[[T], bool] = lambda item: True
@@ -65,41 +65,41 @@ class _WatchedCollection(Generic[T]):
     error: str | None = None
 
     def handle_event(self, event: WatchEvent[T], now: float) -> list[T]:
-        """Take an event in; returns what was deleted."""
+        """Apply an event; returns the deleted objects."""
         match event:
             case Disconnected():
                 self.error = event.reason
                 return []
             case Listed():
                 fresh = {self.key(item): item for item in event.items if self.is_relevant(item)}
-                lost = [item for key, item in self.items.items() if key not in fresh]
+                deleted = [item for key, item in self.items.items() if key not in fresh]
                 self.items, self.is_listed, self._all = fresh, True, None
             case Changed(kind="DELETED"):
-                lost = [event.item] if self.items.pop(self.key(event.item), None) is not None else []
+                deleted = [event.item] if self.items.pop(self.key(event.item), None) is not None else []
                 self._all = None
             case Changed():
-                lost = []
+                deleted = []
                 if self.is_relevant(event.item):
                     self.items[self.key(event.item)], self._all = event.item, None
             case Connected():
-                lost = []
+                deleted = []
         self.last_seen_at, self.error = now, None
-        return lost
+        return deleted
 
     @property
     def all(self) -> tuple[T, ...]:
-        """The objects, in the order in which they came; the same tuple until one of them changes."""
+        """The objects in the order of arrival; the same tuple until one of them changes."""
         if self._all is None:
             self._all = tuple(self.items.values())
         return self._all
 
 
 class DeploymentWatch:
-    """Watches one Deployment and all that belongs to it, for ever.
+    """Watches one Deployment and all that belongs to it.
 
     Args:
-        service: whose EndpointSlices tell what serves; where it does not exist, readiness stands in.
-        container: whose image is the version; None takes the first.
+        service: its EndpointSlices show which pods serve; where it does not exist, readiness is used.
+        container: its image is the version; None takes the first.
     """
 
     def __init__(
@@ -125,12 +125,12 @@ class DeploymentWatch:
         self._selected: list[asyncio.Task[None]] = []
 
     async def run(self, on_change: Callable[[WorkloadSnapshot], None]) -> None:
-        """Call back with a new snapshot after every change, and at every sign of life. Ends only by cancellation.
+        """Call back with a new snapshot after every change and every bookmark. Ends only by cancellation.
 
-        The first call comes when everything was listed once, or when something could not be.
+        The first call comes when everything was listed once, or when a list failed.
         """
         self._started = time.monotonic()
-        cadence = RateLimiter(MIN_INTERVAL, MIN_INTERVAL / 2)
+        limiter = RateLimiter(MIN_INTERVAL, MIN_INTERVAL / 2)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch_deployment(group))
             group.create_task(
@@ -145,11 +145,11 @@ class DeploymentWatch:
             group.create_task(self._watch(self._events, "api/v1", "events", _project_event))
             while True:
                 await self._wait_for_change()
-                if wait := cadence.seconds_until_allowed(time.monotonic()):
+                if wait := limiter.seconds_until_allowed(time.monotonic()):
                     await asyncio.sleep(wait)
                 self._changed.clear()
                 if self._is_complete or self.error:
-                    cadence.record(time.monotonic())
+                    limiter.record(time.monotonic())
                     on_change(self.snapshot())
 
     async def _wait_for_change(self) -> None:
@@ -158,7 +158,7 @@ class DeploymentWatch:
             async with asyncio.timeout(limit):
                 await self._changed.wait()
         except TimeoutError:
-            pass  # time itself is the change
+            pass  # the elapsed time is the change
 
     async def _watch(
         self,
@@ -173,9 +173,9 @@ class DeploymentWatch:
         async with aclosing(events):
             async for event in events:
                 now = time.monotonic()
-                for lost in source.handle_event(event, now):
-                    if isinstance(lost, PodFacts):
-                        self._deleted_pods[lost.uid] = (now, lost)
+                for item in source.handle_event(event, now):
+                    if isinstance(item, PodFacts):
+                        self._deleted_pods[item.uid] = (now, item)
                 self._changed.set()
 
     async def _watch_deployment(self, group: asyncio.TaskGroup) -> None:
@@ -191,7 +191,7 @@ class DeploymentWatch:
                 self._changed.set()
 
     async def _watch_selected(self, group: asyncio.TaskGroup, selector: str) -> None:
-        """Watch what the selector finds; a Deployment made anew may have another one."""
+        """Watch the objects of the selector; a Deployment that was created again may have another one."""
         for task in self._selected:
             task.cancel()
         await asyncio.gather(*self._selected, return_exceptions=True)
@@ -210,7 +210,7 @@ class DeploymentWatch:
 
     @property
     def _sources(self) -> tuple[_WatchedCollection[Any], ...]:
-        # Events are left out: losing them costs a pane, not the truth about the pods.
+        # Events are left out: without them a pane is empty, but the pods are still correct.
         return (self._deployments, self._sets, self._pods, self._slices)
 
     @property
@@ -219,34 +219,34 @@ class DeploymentWatch:
 
     @property
     def is_absent(self) -> bool:
-        """The server says that there is no such Deployment."""
+        """Whether the server has no such Deployment."""
         return self._deployments.is_listed and not self._deployments.error and self._name not in self._deployments.items
 
     @property
     def error(self) -> str | None:
-        """Why the newest data cannot be had; None while every source is well."""
+        """Why the newest data is unavailable; None while every source works."""
         if self._deployments.is_listed and self._name not in self._deployments.items:
             return f"no deployment {self._name!r} in namespace {self._cluster.namespace!r}"
         return next((source.error for source in self._sources if source.error), None)
 
     def snapshot(self) -> WorkloadSnapshot:
-        """What is known now."""
+        """Builds a snapshot of the present state."""
         now, wall = time.monotonic(), time.time()
         self._deleted_pods = {
-            uid: lost for uid, lost in self._deleted_pods.items() if now - lost[0] < SHOW_DELETED_SECONDS
+            uid: deleted for uid, deleted in self._deleted_pods.items() if now - deleted[0] < SHOW_DELETED_SECONDS
         }
         if self._events.all is not self._views[0]:
             self._views = (self._events.all, tuple(event.view for event in self._events.all))
-        found = DeploymentObjects(
+        objects = DeploymentObjects(
             self._deployments.items.get(self._name),
             self._sets.all,
             self._pods.all,
             self._slices.all,
             self._views[1],
-            tuple(lost for _, lost in self._deleted_pods.values()),
+            tuple(pod for _, pod in self._deleted_pods.values()),
         )
         return self._snapshot_builder.build(
-            found,
+            objects,
             now=wall,
             clock_skew=self._cluster.http.clock.skew,
             observed_at=min(source.last_seen_at or self._started for source in self._sources),
@@ -257,10 +257,10 @@ class DeploymentWatch:
 async def read_workload_snapshot(
     cluster: Cluster, deployment: str, *, service: str | None = None, container: str | None = None
 ) -> WorkloadSnapshot:
-    """One consistent enough reading for a gate, straight from the server; Events are left out.
+    """Reads a snapshot for a gate, directly from the server, without Events.
 
-    The Deployment is read first: once it is settled, no pod of an older template can appear any more, so pods read
-    later cannot hide one.
+    The Deployment is read first: once its rollout is complete, no pod of an older template can appear, so the pods
+    that are read later cannot miss one.
 
     Raises:
         ClusterError: as `Cluster.get_deployment`.
@@ -281,7 +281,7 @@ async def read_workload_snapshot(
 
 
 def _is_about_deployment(name: str, deployment: str) -> bool:
-    """Whether an Event's object belongs to the Deployment, by the names that its controller gives."""
+    """Whether an Event's object belongs to the Deployment, by the naming of its controller."""
     kind, _, name = name.partition("/")
     if kind in ("pod", "replicaset"):
         return name.startswith(deployment + "-")

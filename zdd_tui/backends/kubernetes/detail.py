@@ -1,14 +1,13 @@
-"""What a screen asks of one object: the object itself, what happened to it, and its log."""
+"""Details of one object for a screen: the object, its Events and its log."""
 
-import asyncio
-import random
-import time
 from collections.abc import Mapping
 from contextlib import aclosing
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import yaml
 
+from zdd_tui.backends.backoff import Backoff
 from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.json_access import get_objects, get_text
@@ -28,17 +27,17 @@ _RESOURCES: Mapping[ObjectKind, tuple[str, str]] = {
 }
 
 SILENCE_TIMEOUT = 60.0
-"""Seconds without a byte after which a log is asked for anew: TCP would not tell that its server is gone."""
+"""Seconds without a byte after which a log is requested again: TCP does not detect a lost server."""
 
 RETRY_PAUSES = (0.5, 4.0)
-"""First and longest pause before a lost log is tried again; each is drawn from half of it to all of it."""
+"""First and longest pause in seconds before a lost log is requested again."""
 
 
 async def read_object_detail(cluster: "Cluster", query: ObjectQuery) -> ObjectDetail:
-    """The object as the API has it now, and the Events about it.
+    """Reads the object and its Events.
 
     Raises:
-        ClusterError: no such object, not allowed, or the server is away.
+        ClusterError: no such object, not allowed, or the server is unreachable.
     """
     api, resource = _RESOURCES[query.kind]
     raw = await cluster.http.request_json("GET", cluster.path(api, resource, query.name))
@@ -47,33 +46,36 @@ async def read_object_detail(cluster: "Cluster", query: ObjectQuery) -> ObjectDe
     error = ""
     selector = f"involvedObject.name={query.name},involvedObject.uid={get_text(raw, 'metadata', 'uid')}"
     try:
-        found = await cluster.http.request_json(
+        raw_events = await cluster.http.request_json(
             "GET", cluster.path("api/v1", "events"), params={"fieldSelector": selector}
         )
-        events = tuple(sorted(map(project_event, get_objects(found, "items")), key=lambda event: event.at or 0.0))
-    except ClusterError as refused:  # the object alone is worth more than nothing
+        events = tuple(sorted(map(project_event, get_objects(raw_events, "items")), key=lambda event: event.at or 0.0))
+    except ClusterError as refused:  # show the object without its Events
         error = refused.title
-    shown = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=10_000)
-    return ObjectDetail(document, shown, events, error)
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=10_000)
+    return ObjectDetail(document, text, events, error)
 
 
 # --- logs ----------------------------------------------------------------------------------------------------------
 
 
 async def follow_log(cluster: "Cluster", query: LogQuery, buffer: LogBuffer) -> None:
-    """Fills a buffer with a container's log until it is cancelled, or until there is no more to come.
+    """Appends a container's log to a buffer until it is cancelled, or until the log is complete.
 
-    A stream that breaks is asked for anew from where it ended. A container that has ended is waited for: its next
-    run goes on in the same buffer.
+    A broken stream is requested again from where it ended. After the end of a container it waits for the next run,
+    whose log is appended to the same buffer.
     """
-    pause = RETRY_PAUSES[0]
+    # A container that has ended returns its log and closes, so success alone does not reset the pause.
+    backoff = Backoff(*RETRY_PAUSES, reset_after=RETRY_PAUSES[1])
     path = cluster.path("api/v1", "pods", query.pod, "log")
+    final_statuses = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}
+    if query.previous:
+        final_statuses.add(HTTPStatus.BAD_REQUEST)
     while True:
-        began = time.monotonic()
         try:
             await _stream_log(cluster, path, _log_params(query, buffer.last_timestamp), buffer)
         except ClusterError as error:
-            if isinstance(error, KubeApiError) and error.status in ((400, 403, 404) if query.previous else (403, 404)):
+            if isinstance(error, KubeApiError) and error.status in final_statuses:
                 buffer.set_state("ended", error.title, error.hint)
                 return
             buffer.set_state("lost", error.title, error.hint)
@@ -81,12 +83,8 @@ async def follow_log(cluster: "Cluster", query: LogQuery, buffer: LogBuffer) -> 
             if query.previous:
                 buffer.set_state("ended")
                 return
-            buffer.set_state("lost", "the log has ended: the container is over, or the connection")
-        # A container that has ended gives its log and closes: it is not asked for in a hurry.
-        if time.monotonic() - began > RETRY_PAUSES[1]:
-            pause = RETRY_PAUSES[0]
-        await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
-        pause = min(pause * 2, RETRY_PAUSES[1])
+            buffer.set_state("lost", "the log has ended: the container has stopped, or the connection is lost")
+        await backoff.sleep()
 
 
 def _log_params(query: LogQuery, since: str) -> dict[str, str | int]:
@@ -95,7 +93,7 @@ def _log_params(query: LogQuery, since: str) -> dict[str, str | int]:
         params["container"] = query.container
     if query.previous:
         return params | {"previous": "true", "tailLines": query.tail}
-    # Only whole seconds count; lines of that second that we have already are dropped by their stamps.
+    # The API counts in whole seconds; lines of that second that are in the buffer are dropped by their timestamps.
     return params | {"follow": "true"} | ({"sinceTime": since} if since else {"tailLines": query.tail})
 
 

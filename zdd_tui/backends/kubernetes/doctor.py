@@ -1,5 +1,6 @@
-"""What the doctor asks a cluster: the Deployment, the Service, and what leads to it. Raw JSON in, facts out."""
+"""Reads the facts for `zdd doctor` from a cluster: the Deployment, the Service, and the routes to it."""
 
+from http import HTTPStatus
 from typing import Any
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
@@ -14,11 +15,10 @@ ROUTES = (
     ("apis/networking.k8s.io/v1", "ingresses"),
     ("apis/gateway.networking.k8s.io/v1", "httproutes"),
 )
-_NOT_FOUND = 404
 
 
 async def read_cluster(plan: BasePlan) -> tuple[Fact[WorkloadFacts], Fact[TrafficFacts]]:
-    """How the application runs and how requests reach it."""
+    """Reads how the application runs and how requests reach it."""
     names = plan.kubernetes
     try:
         async with Cluster.connect(names.kubeconfig, names.context, names.namespace) as cluster:
@@ -36,7 +36,9 @@ async def read_workload_facts(cluster: Cluster, plan: BasePlan) -> Fact[Workload
     facts = extract_workload_facts(raw, names.container, drain_seconds=names.drain)
     if facts is None:
         return Fact(
-            None, f"deployment {names.deployment!r} has no container {names.container!r}", "name one that it has"
+            None,
+            f"deployment {names.deployment!r} has no container {names.container!r}",
+            "correct kubernetes.container",
         )
     return Fact(facts)
 
@@ -46,16 +48,16 @@ async def read_traffic_facts(cluster: Cluster, service: str) -> Fact[TrafficFact
         raw = await cluster.http.request_json("GET", cluster.path("api/v1", "services", service))
     except ClusterError as error:
         return Fact(None, error.title, error.hint)
-    not_looked: list[str] = []
-    ingresses, routes = [await _list_objects(cluster, api, resource, not_looked) for api, resource in ROUTES]
-    return Fact(extract_traffic_facts(raw, ingresses, routes, not_looked))
+    unavailable: list[str] = []
+    ingresses, routes = [await _list_objects(cluster, api, resource, unavailable) for api, resource in ROUTES]
+    return Fact(extract_traffic_facts(raw, ingresses, routes, unavailable))
 
 
 async def _list_objects(cluster: Cluster, api: str, resource: str, unavailable: list[str]) -> list[Any]:
-    """All objects of a kind; none where the server does not know the kind, for then there can be none."""
+    """Lists all objects of a kind; empty where the server does not know the kind."""
     try:
         return list(get_objects(await cluster.http.request_json("GET", cluster.path(api, resource)), "items"))
     except KubeApiError as error:
-        if error.status != _NOT_FOUND:
+        if error.status != HTTPStatus.NOT_FOUND:
             unavailable.append(error.title)
         return []

@@ -1,5 +1,6 @@
-"""What the Kubernetes API refuses, in words that name place and mend."""
+"""Errors of the Kubernetes API, with the place and a hint."""
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from zdd_tui.model.errors import ClusterError
@@ -12,10 +13,11 @@ _VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "PUT": "update", "DE
 
 
 class KubeApiError(ClusterError):
-    """The API server answered with an error status.
+    """The API server responded with an error status.
 
     Args:
-        status: of HTTP. reason: of the API, such as AlreadyExists or Conflict.
+        status: of HTTP.
+        reason: of the API, such as AlreadyExists or Conflict.
     """
 
     def __init__(self, title: str, hint: str = "", *, status: int, reason: str = "") -> None:
@@ -25,39 +27,40 @@ class KubeApiError(ClusterError):
 
     @property
     def is_expired(self) -> bool:
-        """The resource version asked for is too old: list again."""
-        return self.status == 410 or self.reason in ("Gone", "Expired")
+        """Whether the requested resource version is too old: list again."""
+        return self.status == HTTPStatus.GONE or self.reason in ("Gone", "Expired")
 
 
 class ApiUnreachable(ClusterError):
-    """The API server did not answer, or the connection broke."""
+    """The API server did not respond, or the connection broke."""
 
 
 def build_api_error(status: int, body: Any, method: str, path: str, session: "ApiSession") -> KubeApiError:
-    """The error for an answer of `status` to a request."""
+    """Builds the error for the response to a request."""
     verb, reason, message = _VERBS[method], get_text(body, "reason"), get_text(body, "message")
     namespace, resource, name = parse_api_path(path)
     if method == "GET" and not name:
         verb = "list"
-    what = f"{resource.removesuffix('s')} {name!r}" if name else resource
+    target = f"{resource.removesuffix('s')} {name!r}" if name else resource
     where = f" in namespace {namespace!r}" if namespace else ""
     flag = f" -n {namespace}" if namespace else ""
-    if status == 401:
-        title = f"{session.server} does not accept the credentials of {session.source}"
-        mend = "log in to the cluster again"
-    elif status == 403:
-        title = f"not allowed to {verb} {what}{where}"
-        mend = f"ask for it: kubectl create role zdd --verb={verb} --resource={resource}{flag}"
-    elif status == 404:
-        title = f"no {what}{where}"
-        mend = f"check the name with: kubectl get {resource.split('/')[0]}{flag}"
-    else:
-        title, mend = f"cannot {verb} {what}{where}: {message or f'HTTP {status}'}", ""
-    return KubeApiError(title, mend, status=status, reason=reason)
+    match status:
+        case HTTPStatus.UNAUTHORIZED:
+            title = f"{session.server} does not accept the credentials of {session.source}"
+            hint = "log in to the cluster again"
+        case HTTPStatus.FORBIDDEN:
+            title = f"not allowed to {verb} {target}{where}"
+            hint = f"request the permission: kubectl create role zdd --verb={verb} --resource={resource}{flag}"
+        case HTTPStatus.NOT_FOUND:
+            title = f"no {target}{where}"
+            hint = f"check the name with: kubectl get {resource.split('/')[0]}{flag}"
+        case _:
+            title, hint = f"cannot {verb} {target}{where}: {message or f'HTTP {status}'}", ""
+    return KubeApiError(title, hint, status=status, reason=reason)
 
 
 def build_stream_error(body: Any, path: str) -> KubeApiError:
-    """The error that a watch stream carries in an ERROR event."""
+    """Builds the error of an ERROR event in a watch stream."""
     return KubeApiError(
         f"the watch of {parse_api_path(path)[1]} ended: {get_text(body, 'message') or get_text(body, 'reason')}",
         status=get_number(body, "code"),
@@ -66,7 +69,7 @@ def build_stream_error(body: Any, path: str) -> KubeApiError:
 
 
 def parse_api_path(path: str) -> tuple[str, str, str]:
-    """Namespace, resource (with subresource) and name that a path of the API means; empty where it has none."""
+    """Returns namespace, resource (with subresource) and name of an API path; empty where it has none."""
     parts = [part for part in path.split("/") if part]
     parts = parts[2:] if parts[:1] == ["api"] else parts[3:]
     namespace = ""

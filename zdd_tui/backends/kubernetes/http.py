@@ -1,6 +1,6 @@
-"""The Kubernetes API as raw JSON over HTTP: requests, watch streams, errors with a mend, the server's clock.
+"""The Kubernetes API as raw JSON over HTTP: requests, watch streams, errors, the server's clock.
 
-Typed decoding costs twenty times what JSON does, so nothing here knows a resource's shape.
+Typed decoding costs twenty times as much as JSON, so this module knows no resource types.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -18,13 +19,15 @@ from zdd_tui.backends.kubernetes.errors import ApiUnreachable, build_api_error
 from zdd_tui.model.errors import ClusterError
 
 REQUEST_TIMEOUT = 10.0
+"""Seconds."""
+
 Params = Mapping[str, str | int]
 
 
 class ServerClock:
-    """Bounds on how far the server's clock is ahead of ours, from Date headers (whole seconds).
+    """Estimates how far the server's clock is ahead of ours, from Date headers (whole seconds).
 
-    Each answer bounds the difference to a second plus its own duration; bounds of many answers are intersected.
+    Each response bounds the difference to one second plus its own duration; these bounds are intersected.
     """
 
     def __init__(self) -> None:
@@ -32,7 +35,7 @@ class ServerClock:
         self._high = float("inf")
 
     def add_observation(self, server_second: float, sent: float, received: float) -> None:
-        """Take in one answer. All three are seconds since 1970, the last two by our clock."""
+        """Record one response. All three are seconds since 1970, the last two by our clock."""
         low, high = server_second - received, server_second + 1.0 - sent
         self._low, self._high = max(self._low, low), min(self._high, high)
         if self._low > self._high:  # one of the clocks was set
@@ -68,7 +71,7 @@ class KubeHttp:
         content_type: str = "application/json",
         timeout: float = REQUEST_TIMEOUT,
     ) -> Any:
-        """One request and its decoded answer; as `payload`."""
+        """Sends a request and returns the decoded response; as `request_bytes`."""
         return _decode_json(await self.request_bytes(method, path, params, body, content_type, timeout))
 
     async def request_bytes(
@@ -80,11 +83,11 @@ class KubeHttp:
         content_type: str = "application/json",
         timeout: float = REQUEST_TIMEOUT,
     ) -> bytes:
-        """One request and its answer as it came.
+        """Sends a request and returns the response body.
 
         Raises:
             KubeApiError: any status of 400 and above.
-            Unreachable: no answer within `timeout` seconds, or no connection.
+            ApiUnreachable: no response within `timeout` seconds, or no connection.
         """
         for attempt in (0, 1):
             renewals = self._session.renewal_count
@@ -92,13 +95,13 @@ class KubeHttp:
                 async with asyncio.timeout(timeout):
                     response = await self._send(method, path, params, body, content_type)
                     async with response:
-                        if response.status == 401 and attempt == 0:
+                        if response.status == HTTPStatus.UNAUTHORIZED and attempt == 0:
                             await self._session.renew_credentials(renewals)
                             continue
                         payload = await response.read()
             except (aiohttp.ClientError, OSError) as error:
                 raise self._unreachable_error(error) from error
-            if response.status >= 400:
+            if response.status >= HTTPStatus.BAD_REQUEST:
                 raise build_api_error(response.status, _decode_json(payload), method, path, self._session)
             return payload
         raise AssertionError("the second attempt returns or raises")
@@ -106,12 +109,12 @@ class KubeHttp:
     async def stream_lines(
         self, path: str, params: Params, *, silence_timeout: float, connect_timeout: float = REQUEST_TIMEOUT
     ) -> AsyncGenerator[bytes | None, None]:
-        """A watch stream, line by line; None first, once the server has accepted it.
+        """Streams a watch, line by line; None first, once the server has accepted it.
 
-        Ends when the server ends the stream, or after `silence` seconds without a byte.
+        Ends when the server ends the stream, or after `silence_timeout` seconds without a byte.
 
         Raises:
-            KubeApiError, Unreachable: as `json`.
+            KubeApiError, ApiUnreachable: as `request_bytes`.
         """
         rest = b""
         async with aclosing(
@@ -135,29 +138,29 @@ class KubeHttp:
         connect_timeout: float = REQUEST_TIMEOUT,
         verb: str = "WATCH",
     ) -> AsyncGenerator[bytes | None, None]:
-        """As `lines`, in the pieces in which it comes."""
+        """As `stream_lines`, in chunks as they arrive."""
         renewals = self._session.renewal_count
         try:
             async with asyncio.timeout(connect_timeout):
                 response = await self._send("GET", path, params, None, "application/json")
             async with response:
-                if response.status >= 400:
-                    if response.status == 401:
+                if response.status >= HTTPStatus.BAD_REQUEST:
+                    if response.status == HTTPStatus.UNAUTHORIZED:
                         await self._session.renew_credentials(renewals)
-                    answer = _decode_json(await response.read())
-                    raise build_api_error(response.status, answer, verb, path, self._session)
+                    body = _decode_json(await response.read())
+                    raise build_api_error(response.status, body, verb, path, self._session)
                 try:
                     yield None
-                    pieces = response.content.iter_any()
+                    chunks = response.content.iter_any()
                     while True:
                         try:
                             async with asyncio.timeout(silence_timeout):
-                                piece = await anext(pieces, b"")
+                                chunk = await anext(chunks, b"")
                         except TimeoutError:
                             return
-                        if not piece:
+                        if not chunk:
                             return
-                        yield piece
+                        yield chunk
                 finally:
                     _abort_stream(response)
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
@@ -172,7 +175,7 @@ class KubeHttp:
             options["headers"]["Content-Type"] = content_type
         options["headers"]["Accept"] = "application/json"
         sent = time.time()
-        # The library's session reads proxies and .netrc from the environment; the total limit is ours to set.
+        # The library's session reads proxies and .netrc from the environment. Callers set their own time limit.
         response = await self._session.session.request(
             method, self.server + path, params=params, timeout=aiohttp.ClientTimeout(total=None), **options
         )
@@ -186,15 +189,15 @@ class KubeHttp:
     def _unreachable_error(self, error: BaseException) -> ClusterError:
         if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
             return ApiUnreachable(
-                f"the certificate of {self.server} is not to be trusted: {_short_reason(error)}",
+                f"the certificate of {self.server} is not trusted: {_short_reason(error)}",
                 f"check certificate-authority and server in {self._session.source}",
             )
         if isinstance(error, TimeoutError):
-            return ApiUnreachable(f"{self.server} does not answer", "check the network and the VPN")
+            return ApiUnreachable(f"{self.server} does not respond", "check the network and the VPN")
         if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
             return ApiUnreachable(
                 f"{self.server} refuses the connection",
-                f"is the cluster up, is the server in {self._session.source} right?",
+                f"check that the cluster runs, and the server in {self._session.source}",
             )
         return ApiUnreachable(
             f"no connection to {self.server}: {_short_reason(error)}", "check the network and the VPN"
@@ -202,7 +205,7 @@ class KubeHttp:
 
 
 def _abort_stream(response: aiohttp.ClientResponse) -> None:
-    """Ends a stream that is left in the middle, at once: TLS would wait half a minute for an answer to its goodbye."""
+    """Closes an unfinished stream at once: TLS would wait half a minute for the close of the other side."""
     connection = response.connection
     if connection is not None and connection.transport is not None:
         connection.transport.abort()

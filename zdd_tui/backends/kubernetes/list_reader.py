@@ -1,7 +1,5 @@
-"""Reads a List object by object: a page of 500 pods as one piece of Python is tens of MB, and nobody else gets a turn.
-
-Objects that are dropped one by one leave room for the next; made all at once, they leave a memory full of holes.
-"""
+"""Reads a List object by object. A page of 500 pods as one Python object takes tens of MB and blocks the event loop;
+objects that are freed one by one also fragment the memory less."""
 
 import json
 import re
@@ -13,10 +11,10 @@ _decoder = json.JSONDecoder()
 
 
 class ListReader:
-    """Iterate over the `items` of a List's JSON; then `rest` holds its other parts.
+    """Iterates over the `items` of a List in JSON; after that, `metadata` holds the other members.
 
     Raises:
-        ValueError: it is not the JSON of an object; told when one gets there.
+        ValueError: not the JSON of an object; raised during the iteration.
     """
 
     def __init__(self, payload: bytes) -> None:
@@ -54,9 +52,9 @@ class ListReader:
         return value, self._skip_whitespace(end)
 
     def _skip_whitespace(self, at: int) -> int:
-        found = _SPACE.match(self._text, at)
-        assert found is not None  # it matches nothing, too
-        return found.end()
+        match = _SPACE.match(self._text, at)
+        assert match is not None  # it also matches the empty string
+        return match.end()
 
     def _is_at(self, token: str, at: int) -> bool:
         return self._text.startswith(token, at)

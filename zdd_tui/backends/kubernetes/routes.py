@@ -1,31 +1,31 @@
-"""The HTTPRoute of a canary by gateway: read, weighted, let go.
+"""The HTTPRoute of a canary by gateway: read it, set weights, release it.
 
-Fenced as in :mod:`zdd_tui.backends.kubernetes.cluster`.
+Writes are fenced by :meth:`zdd_tui.backends.kubernetes.cluster.Cluster.fenced_patch`.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.errors import KubeApiError
-from zdd_tui.backends.kubernetes.services import fenced_patch, remove_ownership_patch
+from zdd_tui.backends.kubernetes.services import patch_owned, remove_ownership_patch
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.workload.route import RouteView, project_route, set_backend_weight
 from zdd_tui.model.workload.second_deployment import ownership_annotations
 
 HTTP_ROUTES = "apis/gateway.networking.k8s.io/v1", "httproutes"
-_NOT_FOUND = 404
 
 Rules = Sequence[dict[str, Any]]
 PatchBuilder = Callable[[RouteView], dict[str, Any] | None]
 
 
 async def get_route(cluster: Cluster, name: str) -> RouteView:
-    """An HTTPRoute as of now.
+    """Reads an HTTPRoute.
 
     Raises:
-        ClusterError: there is none, or the cluster has no Gateway API.
+        ClusterError: it does not exist, or the cluster has no Gateway API.
     """
     return project_route(await _read_route(cluster, name))
 
@@ -41,10 +41,10 @@ async def set_weight(
     epoch: int,
     original_rules: Rules | None = None,
 ) -> RouteView:
-    """Give the canary so many percent of the Service's requests; 0 takes it out.
+    """Send `weight` percent of the Service's requests to the canary; 0 removes it.
 
     Args:
-        original_rules: the rules before the release; put back to the letter where they are the same but for the weights.
+        original_rules: the rules before the release; restored exactly when only the weights differ.
 
     Raises:
         Refused: another release holds the route.
@@ -67,7 +67,7 @@ async def set_weight(
 
 
 async def release_route(cluster: Cluster, name: str, *, owner: str, epoch: int) -> RouteView:
-    """Take our marks off.
+    """Remove the ownership annotations.
 
     Raises:
         StaleEpoch: a later epoch has written.
@@ -79,11 +79,11 @@ async def _read_route(cluster: Cluster, name: str) -> Any:
     try:
         return await cluster.http.request_json("GET", cluster.path(*HTTP_ROUTES, name))
     except KubeApiError as error:
-        if error.status != _NOT_FOUND or await _has_gateway_api(cluster):
+        if error.status != HTTPStatus.NOT_FOUND or await _has_gateway_api(cluster):
             raise
     raise ClusterError(
         "the cluster has no Gateway API (gateway.networking.k8s.io/v1): nothing can split requests by weight",
-        "use `by: replicas` or `by: flag`, or install a Gateway controller",
+        "set canary.by to replicas or flag, or install a Gateway controller",
     )
 
 
@@ -91,14 +91,14 @@ async def _has_gateway_api(cluster: Cluster) -> bool:
     try:
         await cluster.http.request_json("GET", f"/{HTTP_ROUTES[0]}")
     except KubeApiError as error:
-        if error.status == _NOT_FOUND:
+        if error.status == HTTPStatus.NOT_FOUND:
             return False
         raise
     return True
 
 
 async def _patch_route(cluster: Cluster, name: str, owner: str, epoch: int, build: PatchBuilder) -> RouteView:
-    return await fenced_patch(
+    return await patch_owned(
         cluster,
         HTTP_ROUTES,
         name,

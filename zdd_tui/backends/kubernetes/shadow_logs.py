@@ -1,6 +1,6 @@
-"""Reads the samples of a dark launch from the pods' logs: through the API server, as the log screen does it.
+"""Reads the samples of a dark launch from the pods' logs, through the API server.
 
-The first look takes the end of each log, every later one only what was written since the look before.
+The first reading takes the end of each log, later readings only the lines since the one before.
 """
 
 import asyncio
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     from zdd_tui.backends.kubernetes.cluster import Cluster
 
 MAX_LINES_PER_LOG = 2000
-"""Of each log, at a look."""
+"""Of each log, in one reading."""
 
 MAX_LINE_BYTES = 64 * 1024
-"""What is longer is no sample, and is not kept."""
+"""Longer lines are not samples and are dropped."""
 
 MAX_PODS = 50
-"""The youngest; each one's log is a request."""
+"""The youngest pods are read; each log is one request."""
 
 MAX_CONCURRENT = 8
 LOG_TIMEOUT = 8.0
-"""For one log."""
+"""Seconds, for one log."""
 
 OVERLAP_SECONDS = 3
-"""Seconds that are read twice: the API counts in whole ones. The same sample counts once."""
+"""Seconds that are read twice, because the API counts in whole seconds. A sample counts once."""
 
 
 class ShadowReader:
-    """Keeps the newest samples from look to look.
+    """Reads logs repeatedly and keeps the newest samples.
 
     Args:
         container: empty for the pod's only one.
-        path: of the dark launch, as the application names it.
+        path: name of the path in the application, from the dark launch.
     """
 
     def __init__(self, deployment: str, container: str, path: str) -> None:
@@ -49,7 +49,7 @@ class ShadowReader:
         self._last_counts: dict[tuple[str, bool], tuple[float, int]] = {}
 
     async def read(self, cluster: "Cluster") -> ShadowSamples:
-        """The samples as of now.
+        """Reads the new lines and returns all samples.
 
         Raises:
             ClusterError: no such Deployment, or no log can be read.
@@ -57,28 +57,28 @@ class ShadowReader:
         view = await cluster.get_deployment(self._deployment)
         pods = await cluster.list_pods(view.selector, container=self._container or None)
         pods = sorted(pods, key=lambda pod: pod.created_at or 0.0, reverse=True)
-        turn = asyncio.Semaphore(MAX_CONCURRENT)
+        semaphore = asyncio.Semaphore(MAX_CONCURRENT)
 
-        async def one(pod: PodFacts) -> list[ShadowSample] | ClusterError:
-            async with turn:
+        async def read_one(pod: PodFacts) -> list[ShadowSample] | ClusterError:
+            async with semaphore:
                 try:
                     return await self._read_one(cluster, pod)
                 except ClusterError as error:
                     return error
 
-        found = await asyncio.gather(*(one(pod) for pod in pods[:MAX_PODS]))
-        refused = [each for each in found if isinstance(each, ClusterError)]
-        read = [each for each in found if not isinstance(each, ClusterError)]
-        if refused and not read:
-            raise refused[0]
+        results = await asyncio.gather(*(read_one(pod) for pod in pods[:MAX_PODS]))
+        errors = [result for result in results if isinstance(result, ClusterError)]
+        read = [result for result in results if not isinstance(result, ClusterError)]
+        if errors and not read:
+            raise errors[0]
         self._merge_samples([sample for samples in read for sample in samples], pods)
-        over = len(pods) - len(found)
-        why = refused[0].title if refused else f"only the {MAX_PODS} youngest are asked" if over else ""
+        skipped = len(pods) - len(results)
+        reason = errors[0].title if errors else f"only the {MAX_PODS} youngest pods are read" if skipped else ""
         known = sum(count for _, count in self._last_counts.values())
-        return ShadowSamples(self._samples, known, len(read), len(refused) + over, why, MAX_LINES_PER_LOG)
+        return ShadowSamples(self._samples, known, len(read), len(errors) + skipped, reason, MAX_LINES_PER_LOG)
 
     def _merge_samples(self, samples: list[ShadowSample], pods: list[PodFacts]) -> None:
-        """What came since the look before; pods that are gone keep their samples as long as these are the newest."""
+        """Adds new samples. Samples of deleted pods stay as long as they are among the newest."""
         self._samples = select_newest_samples((*self._samples, *samples))
         for sample in samples:
             key = (sample.pod, sample.kind == "mismatch")
@@ -100,23 +100,23 @@ class ShadowReader:
             async with asyncio.timeout(LOG_TIMEOUT):
                 lines = await _read_marked_lines(cluster, path, params)
         except TimeoutError:
-            raise ClusterError(f"the log of pod {pod.name!r} did not come within {LOG_TIMEOUT:g} s") from None
+            raise ClusterError(f"no log of pod {pod.name!r} within {LOG_TIMEOUT:g} s") from None
         self._read_at[pod.uid] = now
-        found = (parse_sample(line, pod.name, self._path) for line in lines)
-        return [sample for sample in found if sample is not None]
+        samples = (parse_sample(line, pod.name, self._path) for line in lines)
+        return [sample for sample in samples if sample is not None]
 
 
 async def _read_marked_lines(cluster: "Cluster", path: str, params: Mapping[str, str | int]) -> list[str]:
-    """Lines that may hold a sample; of the others nothing is kept, however much comes."""
-    mark = LOG_PREFIX.encode()
-    kept: list[bytes] = []
+    """Reads the lines that may hold a sample and drops all others."""
+    prefix = LOG_PREFIX.encode()
+    marked: list[bytes] = []
     rest = b""
     async with aclosing(
         cluster.http.stream_chunks(path, params, silence_timeout=2 * LOG_TIMEOUT, verb="GET")
     ) as chunks:
         async for chunk in chunks:
             *whole, rest = (rest + (chunk or b"")).split(b"\n")
-            kept += [line for line in whole if mark in line]
+            marked += [line for line in whole if prefix in line]
             rest = rest[:MAX_LINE_BYTES]
-    kept.append(rest)
-    return [line.decode("utf-8", "replace") for line in kept[-MAX_LINES_PER_LOG:]]
+    marked.append(rest)
+    return [line.decode("utf-8", "replace") for line in marked[-MAX_LINES_PER_LOG:]]

@@ -1,7 +1,7 @@
-"""Makes snapshots of a Deployment's objects, at the cost of what has changed since the one before.
+"""Builds snapshots of a Deployment's objects incrementally.
 
-A watch of 5,000 pods has some hundred changes a second and ten snapshots; to judge and sort all pods for each of them
-would take a tenth of a core. What did not change is told by identity: no object here is ever changed itself.
+A watch of 5,000 pods has some hundred changes and ten snapshots a second; classifying and sorting all pods for each
+snapshot would take a tenth of a core. All objects are immutable, so unchanged ones are recognised by identity.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,10 +33,10 @@ class EndpointSlice:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentObjects:
-    """Everything that belongs to a Deployment. A tuple in which nothing has changed is the same tuple as before.
+    """Everything that belongs to a Deployment. A tuple without changes is the same object as before.
 
     Attributes:
-        deployment: None where there is no Deployment.
+        deployment: None where the Deployment does not exist.
         deleted_pods: pods that were deleted within the last seconds.
     """
 
@@ -50,7 +50,7 @@ class DeploymentObjects:
 
 @dataclass(frozen=True, slots=True)
 class _PodContext:
-    """What a pod is judged by beside itself."""
+    """What the state of a pod depends on beside the pod."""
 
     endpoints: dict[str, EndpointFacts]
     has_service: bool
@@ -75,10 +75,10 @@ class _PodContext:
 
 
 class _PodIndex:
-    """The judged pods of one Deployment in the order of their names.
+    """The classified pods of one Deployment in the order of their names.
 
-    `reshaped` is set where pods came or went, or changed their template or what is wrong with them: what a rollout is
-    judged by.
+    `has_changed_shape` is set where pods were added or removed, or changed their template or their reason: what the
+    status of a rollout depends on.
     """
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class _PodIndex:
 
     @property
     def depends_on_time(self) -> bool:
-        """Time alone can change some pod's state or what is left of its time."""
+        """Whether time alone can change the state or the remaining time of a pod."""
         return bool(self._time_dependent)
 
     def update(
@@ -105,7 +105,7 @@ class _PodIndex:
         now: float,
         clock_skew: float,
     ) -> tuple[Pod, ...]:
-        """All pods of the Deployment among those given, judged at a time of this machine's clock."""
+        """Classifies the pods of the Deployment among those given, at a time of this machine's clock."""
         same_owners = sets is self._sets and view.uid == self._owner
         patched = same_owners and context.is_same(self._context) and self._update_changed(raw_pods, now, clock_skew)
         if not patched:
@@ -115,7 +115,7 @@ class _PodIndex:
         return self.pods
 
     def _update_changed(self, raw_pods: tuple[PodFacts, ...], now: float, clock_skew: float) -> bool:
-        """Judges only what has changed; False where pods came, went or changed their owner."""
+        """Classifies only changed pods; returns False where pods were added, removed or changed their owner."""
         before = self._raw_pods
         if len(raw_pods) != len(before):
             return False
@@ -123,16 +123,16 @@ class _PodIndex:
         if any(not _has_same_identity(before[index], raw_pods[index]) for index in changed):
             return False
         self._raw_pods = raw_pods
-        again = {*changed, *self._time_dependent}
-        if again:
+        outdated = {*changed, *self._time_dependent}
+        if outdated:
             pods = list(self.pods)
-            for index in again:
-                place = self._positions.get(index)
-                if place is not None:  # another Deployment's are not ours to judge
-                    old, new = pods[place], self._classify_one(index, raw_pods[index], now, clock_skew)
+            for index in outdated:
+                position = self._positions.get(index)
+                if position is not None:  # pods of other Deployments have none
+                    old, new = pods[position], self._classify_one(index, raw_pods[index], now, clock_skew)
                     if new != old:
                         self.has_changed_shape = self.has_changed_shape or old.reason != new.reason
-                        pods[place] = new
+                        pods[position] = new
             self.pods = tuple(pods)
         return True
 
@@ -148,34 +148,35 @@ class _PodIndex:
         known = self._reusable_pods(context)
         self._raw_pods, self._context, self._time_dependent = raw_pods, context, set()
         own = {id(pod) for pod in select_own_pods(view, sets, raw_pods)}
-        judged: list[tuple[str, int, Pod]] = []
+        classified: list[tuple[str, int, Pod]] = []
         for index, pod in enumerate(raw_pods):
             if id(pod) in own:
                 endpoint = context.endpoints.get(pod.uid)
-                verdict = known.get((id(pod), id(endpoint)))
-                judged.append((pod.name, index, verdict or self._classify_one(index, pod, now, clock_skew)))
-        judged.sort(key=lambda found: found[:2])
-        self.pods = tuple(pod for _, _, pod in judged)
-        self._positions = {index: place for place, (_, index, _) in enumerate(judged)}
+                reused = known.get((id(pod), id(endpoint)))
+                classified.append((pod.name, index, reused or self._classify_one(index, pod, now, clock_skew)))
+        classified.sort(key=lambda entry: entry[:2])
+        self.pods = tuple(pod for _, _, pod in classified)
+        self._positions = {index: position for position, (_, index, _) in enumerate(classified)}
 
     def _reusable_pods(self, context: _PodContext) -> dict[tuple[int, int], Pod]:
-        """What need not be judged again, by the pod and its endpoint: those that time cannot change either."""
+        """Returns the pods that need not be classified again, by the ids of pod and endpoint: those that do not depend
+        on time."""
         before = self._context
         if before.has_service != context.has_service or before.min_ready != context.min_ready:
             return {}
         return {
-            (id(self._raw_pods[index]), id(before.endpoints.get(self._raw_pods[index].uid))): self.pods[place]
-            for index, place in self._positions.items()
+            (id(self._raw_pods[index]), id(before.endpoints.get(self._raw_pods[index].uid))): self.pods[position]
+            for index, position in self._positions.items()
             if index not in self._time_dependent
         }
 
     def _classify_one(self, index: int, pod: PodFacts, now: float, clock_skew: float) -> Pod:
-        verdict = self._context.classify(pod, now, clock_skew)
-        if pod.deletion_deadline is not None or verdict.state is PodState.WARMING:
+        classified = self._context.classify(pod, now, clock_skew)
+        if pod.deletion_deadline is not None or classified.state is PodState.WARMING:
             self._time_dependent.add(index)
         else:
             self._time_dependent.discard(index)
-        return verdict
+        return classified
 
 
 def _has_same_identity(old: PodFacts, new: PodFacts) -> bool:
@@ -188,7 +189,7 @@ def _has_same_identity(old: PodFacts, new: PodFacts) -> bool:
 
 
 class SnapshotBuilder:
-    """Makes the snapshots of one Deployment, each from the one before."""
+    """Builds the snapshots of one Deployment, each from the one before."""
 
     def __init__(self) -> None:
         self._pod_index = _PodIndex()
@@ -201,16 +202,16 @@ class SnapshotBuilder:
 
     @property
     def depends_on_time(self) -> bool:
-        """The next snapshot may differ although no object does."""
+        """Whether the next snapshot may differ although no object has changed."""
         return self._pod_index.depends_on_time
 
     def build(
         self, objects: DeploymentObjects, *, now: float, clock_skew: float, observed_at: float, error: str | None
     ) -> WorkloadSnapshot:
-        """One reading.
+        """Builds one snapshot.
 
         Args:
-            now: seconds since 1970 by this machine's clock; `skew` is how far the cluster's is ahead of it.
+            now: seconds since 1970 by this machine's clock; `clock_skew`: how far the cluster's clock is ahead of it.
             observed_at, error: as in the snapshot.
         """
         view = objects.deployment
@@ -218,9 +219,9 @@ class SnapshotBuilder:
         if view is None:
             self._pod_index = _PodIndex()
         else:
-            # Every Service with a selector has a slice, be it empty: no slice means no Service.
-            rules = _PodContext(self._endpoints_of(objects.slices), bool(objects.slices), view.min_ready_seconds)
-            pods = self._pod_index.update(view, objects.replica_sets, objects.pods, rules, now, clock_skew)
+            # Every Service with a selector has a slice, which may be empty: no slice means no Service.
+            context = _PodContext(self._endpoints_of(objects.slices), bool(objects.slices), view.min_ready_seconds)
+            pods = self._pod_index.update(view, objects.replica_sets, objects.pods, context, now, clock_skew)
         if objects.events is not self._events:
             self._events = objects.events
             self._newest_events = tuple(sorted(objects.events, key=lambda event: event.at or 0.0)[-MAX_EVENTS:])
@@ -238,7 +239,7 @@ class SnapshotBuilder:
         )
 
     def _endpoints_of(self, slices: tuple[EndpointSlice, ...]) -> dict[str, EndpointFacts]:
-        """Each pod's endpoint by the pod's uid."""
+        """Returns the endpoints by the uid of the pod."""
         if slices is not self._slices:
             self._slices, self._endpoints = slices, _endpoints_by_pod(slices)
         return self._endpoints
@@ -246,9 +247,9 @@ class SnapshotBuilder:
     def _rollout_of(
         self, view: DeploymentView | None, sets: tuple[ReplicaSetView, ...], pods: Sequence[Pod]
     ) -> RolloutStatus | None:
-        by = (view, sets)
-        if self._pod_index.has_changed_shape or any(map(is_not, by, self._rollout_inputs)):
-            self._rollout_inputs = by
+        inputs = (view, sets)
+        if self._pod_index.has_changed_shape or any(map(is_not, inputs, self._rollout_inputs)):
+            self._rollout_inputs = inputs
             self._rollout = evaluate_rollout(view, sets, pods) if view else None
             self._pod_index.has_changed_shape = False
         return self._rollout
@@ -256,8 +257,8 @@ class SnapshotBuilder:
 
 def _endpoints_by_pod(slices: Iterable[EndpointSlice]) -> dict[str, EndpointFacts]:
     endpoints: dict[str, EndpointFacts] = {}
-    for endpoint in (endpoint for found in slices for endpoint in found.endpoints):
-        # While the controller moves an endpoint between slices it stands in two: believe the one that serves.
+    for endpoint in (endpoint for piece in slices for endpoint in piece.endpoints):
+        # While the controller moves an endpoint between slices it is in both: the serving one counts.
         if endpoint.pod_uid and not (endpoint.pod_uid in endpoints and endpoints[endpoint.pod_uid].serving):
             endpoints[endpoint.pod_uid] = endpoint
     return endpoints

@@ -1,22 +1,22 @@
-"""List and watch for ever, as a chain of small async generators that each say when they end.
+"""List and watch, as a chain of small async generators.
 
-    list_and_watch    never ends: lists, follows, and after a failure waits with jitter and goes on
-      └─ _follow      ends when the server no longer knows our version (410): the caller lists again
-          └─ _stream  one connection; ends when the server closes it, raises when it breaks or falls silent
+    list_and_watch               never ends: lists, watches, and retries after a failure
+      └─ _watch_until_expired    ends when the server no longer has our version (410): the caller lists again
+          └─ _watch_once         one connection; ends when the server closes it or is silent, raises when it breaks
 
-The manner is kopf's (`clients/watching.py`). Rules: Kubernetes documentation, "API concepts", efficient detection of
-changes.
+The design follows kopf (`clients/watching.py`); the rules are in the Kubernetes documentation, "API concepts",
+efficient detection of changes.
 """
 
 import asyncio
 import json
-import random
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from zdd_tui.backends.backoff import Backoff
 from zdd_tui.backends.kubernetes.errors import ApiUnreachable, KubeApiError, build_stream_error
 from zdd_tui.backends.kubernetes.list_reader import ListReader
 from zdd_tui.model.errors import ClusterError
@@ -31,27 +31,28 @@ PAGE_SIZE = 500
 """Objects per page of a list."""
 
 YIELD_EVERY = 25
-"""Objects of a list that are taken in before others get a turn: some 3 ms of pods."""
+"""Objects of a list between two yields to the event loop: some 3 ms of pods."""
 
 SILENCE_TIMEOUT = 10.0
-"""Seconds without event or bookmark after which we connect anew. The server sends bookmarks once a minute, so an idle
-watch is renewed before that: one cheap request, and the proof that keeps an idle source from looking stale."""
+"""Seconds without event or bookmark before reconnecting. The server sends a bookmark once a minute, so an idle watch is
+renewed before that: one cheap request, and the proof that the data of an idle source is not stale."""
 
 WATCH_TIMEOUT_SECONDS = 300
 
 IDLE_FRACTION = 0.8
-"""Of the time that may be silent the server is asked to keep a watch when the one before had nothing to tell. It ends
-it by itself then, and the next one goes over the same connection; one that we leave costs a connection, and its TLS."""
+"""Share of the silence timeout that the server is told to keep a watch open after one without events. The server then
+ends it itself, and the next watch uses the same connection; a watch that we abort costs a connection and its TLS."""
 
 MIN_WATCH_SECONDS = 0.5
-"""Seconds; a watch that ends earlier was refused, whatever the server's status says."""
+"""Seconds. A watch that ends earlier counts as refused, whatever its status."""
 
-INITIAL_BACKOFF, MAX_BACKOFF = 0.2, 4.0
+RETRY_PAUSES = (0.4, 4.0)
+"""First and longest pause in seconds after a failure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listed(Generic[T]):
-    """The whole truth: whatever is not in `items` does not exist."""
+    """All objects: whatever is not in `items` does not exist."""
 
     items: tuple[T, ...]
 
@@ -66,12 +67,12 @@ class Changed(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The server has accepted a watch, or has sent a bookmark: what was told so far is all there is to tell."""
+    """The server has accepted a watch or sent a bookmark: the known objects are up to date."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """What is known may be old from now on. `reason` is one line; the watch goes on trying."""
+    """The known objects may be stale from now on. `reason` is one line; the watch retries."""
 
     reason: str
 
@@ -80,7 +81,7 @@ WatchEvent = Listed[T] | Changed[T] | Connected | Disconnected
 
 
 class _ResourceVersion:
-    """The version up to which everything was told."""
+    """The version up to which all changes are known."""
 
     def __init__(self, version: str) -> None:
         self.version = version
@@ -89,10 +90,10 @@ class _ResourceVersion:
 async def list_all(
     http: "KubeHttp", path: str, project: Callable[[Any], T], params: Mapping[str, str] | None = None
 ) -> tuple[tuple[T, ...], str]:
-    """All objects at `path` page by page, and the version of the list.
+    """Lists all objects at `path` page by page; returns them and the version of the list.
 
     Raises:
-        ClusterError: as `KubeHttp.json`.
+        ClusterError: as `KubeHttp.request_bytes`.
     """
     items: list[T] = []
     page: dict[str, str | int] = {**(params or {}), "limit": PAGE_SIZE}
@@ -102,7 +103,7 @@ async def list_all(
         except KubeApiError as error:
             if not error.is_expired or "continue" not in page:
                 raise
-            # The snapshot that the pages come from was compacted away: take a new one, in one piece.
+            # The snapshot of the pages was compacted: list again, without pages.
             items.clear()
             page = {**(params or {})}
             continue
@@ -129,14 +130,14 @@ async def list_and_watch(
     *,
     silence_timeout: float = SILENCE_TIMEOUT,
 ) -> AsyncGenerator[WatchEvent[T], None]:
-    """Events of a collection, for ever. Close it (`aclosing`) to end it.
+    """Yields the events of a collection without end. Close it (`aclosing`) to end it.
 
     Args:
-        project: keeps what is needed of a raw object; the raw object is dropped at once.
+        project: extracts the needed parts of a raw object, which is dropped at once.
         params: `labelSelector`, `fieldSelector`.
-        silence_timeout: see `SILENCE`.
+        silence_timeout: see `SILENCE_TIMEOUT`.
     """
-    attempt = 0
+    backoff = Backoff(*RETRY_PAUSES)
     while True:
         try:
             items, version = await list_all(http, path, project, params)
@@ -146,20 +147,14 @@ async def list_and_watch(
                 _watch_until_expired(http, path, project, params or {}, position, silence_timeout)
             ) as events:
                 async for event in events:
-                    attempt = attempt + 1 if isinstance(event, Disconnected) else 0
                     yield event
                     if isinstance(event, Disconnected):
-                        await asyncio.sleep(backoff_seconds(attempt))
+                        await backoff.sleep()
+                    else:
+                        backoff.reset()
         except ClusterError as error:
-            attempt += 1
             yield Disconnected(error.title)
-            await asyncio.sleep(backoff_seconds(attempt))
-
-
-def backoff_seconds(attempt: int) -> float:
-    """Seconds before the next attempt: doubling, capped, and jittered so that many clients do not return at once."""
-    ceiling = min(INITIAL_BACKOFF * 2 ** min(attempt, 20), MAX_BACKOFF)
-    return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter
+            await backoff.sleep()
 
 
 async def _watch_until_expired(
@@ -170,15 +165,15 @@ async def _watch_until_expired(
     position: _ResourceVersion,
     silence_timeout: float,
 ) -> AsyncGenerator[WatchEvent[T], None]:
-    """Connection after connection from where the last one stood; ends on 410."""
-    heard = False
+    """Connects again and again, each time from the last known version; ends on 410."""
+    has_changes = False
     while True:
-        seconds = WATCH_TIMEOUT_SECONDS if heard else max(1, int(IDLE_FRACTION * silence_timeout))
-        heard, began = False, time.monotonic()
+        seconds = WATCH_TIMEOUT_SECONDS if has_changes else max(1, int(IDLE_FRACTION * silence_timeout))
+        has_changes, began = False, time.monotonic()
         try:
             async with aclosing(_watch_once(http, path, project, params, position, silence_timeout, seconds)) as events:
                 async for event in events:
-                    heard = heard or not isinstance(event, Connected)
+                    has_changes = has_changes or not isinstance(event, Connected)
                     yield event
         except KubeApiError as error:
             if error.is_expired:
@@ -187,10 +182,9 @@ async def _watch_until_expired(
         except ApiUnreachable as error:
             yield Disconnected(error.title)
         else:
-            if (
-                time.monotonic() - began < MIN_WATCH_SECONDS
-            ):  # a server that accepts and closes at once must not make us spin
-                await asyncio.sleep(backoff_seconds(0))
+            # Do not spin on a server that accepts a watch and closes it at once.
+            if time.monotonic() - began < MIN_WATCH_SECONDS:
+                await Backoff(MIN_WATCH_SECONDS / 2, MIN_WATCH_SECONDS / 2).sleep()
 
 
 async def _watch_once(
@@ -202,10 +196,10 @@ async def _watch_once(
     silence_timeout: float,
     seconds: int,
 ) -> AsyncGenerator[WatchEvent[T], None]:
-    """One connection. Falling silent ends it like a close by the server: to renew an idle watch is no failure.
+    """Watches over one connection. Silence ends it like a close by the server: renewing an idle watch is no failure.
 
     Args:
-        seconds: how long the server is asked to keep it.
+        seconds: how long the server keeps it open.
     """
     query: dict[str, str | int] = {
         **params,

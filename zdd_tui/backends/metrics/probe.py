@@ -1,12 +1,10 @@
-"""Requests of our own: is the service there, and how fast?"""
+"""HTTP requests to the service: probes of the guard, and smoke checks of new pods."""
 
 import asyncio
-import importlib
 import math
 import re
 from collections.abc import Mapping, Sequence
 from time import perf_counter
-from typing import Any
 
 import aiohttp
 
@@ -17,11 +15,11 @@ from zdd_tui.model.plan.strategies import SmokeCheck
 MAX_CONCURRENT_PROBES = 50
 _SMALLEST_BUCKET = 0.001
 _BUCKET_GROWTH = 1.25
-"""From one bucket's bound to the next: a quantile is off by at most a quarter."""
+"""Ratio of two neighbouring bounds: a quantile is off by at most a quarter."""
 
 
 class Prober:
-    """Probes targets once each round, and keeps their counters."""
+    """Probes targets once per round, and counts their results."""
 
     def __init__(self, session: aiohttp.ClientSession, spec: Probe) -> None:
         self._session = session
@@ -31,24 +29,24 @@ class Prober:
         self._bucket_bounds = _build_bucket_bounds(spec.timeout)
 
     async def probe_all(self, urls: Mapping[str, str]) -> dict[str, CounterSample | str]:
-        """One request to each; the counters of all that came so far.
+        """Sends one request to each target; returns the counters of all rounds.
 
         Args:
-            urls: by key, the whole URL. A target that is no longer among them is forgotten.
+            urls: by key, the whole URL. Counters of targets that are not in it are dropped.
         """
-        turn = asyncio.Semaphore(MAX_CONCURRENT_PROBES)
+        semaphore = asyncio.Semaphore(MAX_CONCURRENT_PROBES)
 
-        async def one(key: str, url: str) -> None:
-            async with turn:
+        async def probe_one(key: str, url: str) -> None:
+            async with semaphore:
                 seconds = await self._probe_once(url)
             self._counters[key] = self._add_observation(self._counters.get(key), seconds)
 
         self._counters = {key: counts for key, counts in self._counters.items() if key in urls}
-        await asyncio.gather(*(one(key, url) for key, url in urls.items()))
+        await asyncio.gather(*(probe_one(key, url) for key, url in urls.items()))
         return dict(self._counters)
 
     async def _probe_once(self, url: str) -> float | None:
-        """Seconds, None for an error."""
+        """Returns the duration in seconds; None for an error."""
         began = perf_counter()
         try:
             async with (
@@ -56,19 +54,19 @@ class Prober:
                 self._session.get(url, allow_redirects=False, headers={"User-Agent": "zdd-probe"}) as response,
             ):
                 await response.read()
-                good = self._expected_status.fullmatch(str(response.status))
+                is_expected = self._expected_status.fullmatch(str(response.status))
         except (aiohttp.ClientError, OSError, ValueError):  # a timeout is an OSError
             return None
-        return perf_counter() - began if good else None
+        return perf_counter() - began if is_expected else None
 
     def _add_observation(self, before: CounterSample | None, seconds: float | None) -> CounterSample:
         old = before or CounterSample(buckets=dict.fromkeys(self._bucket_bounds, 0.0))
-        # No answer in time is an error, and slower than every bound.
-        took = math.inf if seconds is None else seconds
+        # An error counts as slower than every bound.
+        duration = math.inf if seconds is None else seconds
         return CounterSample(
             requests=old.requests + 1,
             errors=old.errors + (seconds is None),
-            buckets={bound: count + (took <= bound) for bound, count in old.buckets.items()},
+            buckets={bound: count + (duration <= bound) for bound, count in old.buckets.items()},
             available=frozenset({"requests", "duration"}),
         )
 
@@ -80,41 +78,38 @@ def _build_bucket_bounds(timeout: float) -> tuple[float, ...]:
     return (*reversed(bounds), math.inf)
 
 
-# --- Smoke checks: a few GET requests, straight to a pod, judged by status and by text in the body.
-
+# --- smoke checks: GET requests to a pod, checked by status and by text in the body
 
 MAX_BODY_BYTES = 1 << 20
-"""Bytes of an answer that are looked at."""
+"""Bytes of a response that are searched."""
 MAX_CONCURRENT_CHECKS = 8
 
 
 async def run_smoke_checks(
     addresses: Sequence[tuple[str, int]], checks: Sequence[SmokeCheck], timeout: float
 ) -> list[str]:
-    """Asks every address everything; nothing is asked twice, and redirects are answers like others.
+    """Sends every check once to every address. Redirects are not followed.
 
     Args:
         addresses: host and port of each pod.
-        timeout: seconds for one whole answer.
+        timeout: seconds for one whole response.
 
     Returns:
-        what went wrong, a line for each request; empty when every answer was as expected. Bodies are not quoted:
-        they may hold data.
+        one line for each failed request; empty when every response was as expected. Bodies are not quoted: they may
+        hold data.
     """
-    # aiohttp costs a quarter of a second to import: not before the first paint.
-    aiohttp: Any = await asyncio.to_thread(importlib.import_module, "aiohttp")
-    gate = asyncio.Semaphore(MAX_CONCURRENT_CHECKS)
+    semaphore = asyncio.Semaphore(MAX_CONCURRENT_CHECKS)
 
-    async def one(session: Any, host: str, port: int, check: SmokeCheck) -> str:
+    async def check_one(session: aiohttp.ClientSession, host: str, port: int, check: SmokeCheck) -> str:
         place = f"[{host}]" if ":" in host else host
-        async with gate:
+        async with semaphore:
             try:
                 async with asyncio.timeout(timeout):
                     url = f"http://{place}:{port}{check.path}"
                     async with session.get(url, allow_redirects=False) as response:
                         status, body = response.status, await _read_body(response)
             except TimeoutError:
-                return f"{place}:{port} GET {check.path}: no answer within {timeout:g} s"
+                return f"{place}:{port} GET {check.path}: no response within {timeout:g} s"
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 return f"{place}:{port} GET {check.path}: {type(error).__name__}"
         if status != check.status:
@@ -124,12 +119,13 @@ async def run_smoke_checks(
         return ""
 
     async with aiohttp.ClientSession(trust_env=False, cookie_jar=aiohttp.DummyCookieJar()) as session:
-        asked = (one(session, host, port, check) for host, port in addresses for check in checks)
-        found = await asyncio.gather(*asked)
-    return [line for line in found if line]
+        lines = await asyncio.gather(
+            *(check_one(session, host, port, check) for host, port in addresses for check in checks)
+        )
+    return [line for line in lines if line]
 
 
-async def _read_body(response: Any) -> str:
+async def _read_body(response: aiohttp.ClientResponse) -> str:
     payload = bytearray()
     async for chunk in response.content.iter_any():
         payload += chunk

@@ -1,10 +1,11 @@
-"""The pods' own metrics, in Prometheus' text format 0.0.4 or OpenMetrics 1.0."""
+"""Scrapes the metrics of pods, in Prometheus' text format 0.0.4 or OpenMetrics 1.0."""
 
 import asyncio
 import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
@@ -15,7 +16,7 @@ from zdd_tui.model.plan.guard import Scrape
 from zdd_tui.model.shadow import METRIC_FAMILIES, ShadowCounters
 
 MAX_PAGE_BYTES = 8 * 1024 * 1024
-"""A page of metrics that is larger is refused."""
+"""Larger pages of metrics are refused."""
 
 ACCEPT_HEADERS = {"Accept": "text/plain;version=0.0.4"}
 
@@ -23,22 +24,22 @@ ACCEPT_HEADERS = {"Accept": "text/plain;version=0.0.4"}
 async def scrape_all(
     session: aiohttp.ClientSession, addresses: Mapping[str, str], spec: Scrape
 ) -> dict[str, CounterSample | str]:
-    """The counters of many targets at the same time, or in words why one has none.
+    """Reads the counters of many targets in parallel; the reason instead where one has none.
 
     Args:
         addresses: by key, ``http://host:port``.
     """
-    turn = asyncio.Semaphore(spec.parallel)
+    semaphore = asyncio.Semaphore(spec.parallel)
     read = build_reader(spec)
 
-    async def one(key: str, address: str) -> tuple[str, CounterSample | str]:
-        async with turn:
+    async def scrape_one(key: str, address: str) -> tuple[str, CounterSample | str]:
+        async with semaphore:
             try:
                 return key, read(await _fetch(session, address + spec.path, spec.timeout))
             except MetricsError as error:
                 return key, error.title
 
-    return dict(await asyncio.gather(*(one(key, address) for key, address in addresses.items())))
+    return dict(await asyncio.gather(*(scrape_one(key, address) for key, address in addresses.items())))
 
 
 async def _fetch(session: aiohttp.ClientSession, url: str, timeout: float) -> str:
@@ -47,13 +48,13 @@ async def _fetch(session: aiohttp.ClientSession, url: str, timeout: float) -> st
             asyncio.timeout(timeout),
             session.get(url, headers=ACCEPT_HEADERS, allow_redirects=False) as response,
         ):
-            if response.status != 200:
+            if response.status != HTTPStatus.OK:
                 raise MetricsError(f"status {response.status}")
             body = await response.content.read(MAX_PAGE_BYTES + 1)
             while len(body) <= MAX_PAGE_BYTES and (more := await response.content.read(MAX_PAGE_BYTES)):
                 body += more
     except TimeoutError:
-        raise MetricsError(f"no answer within {timeout:g} s") from None
+        raise MetricsError(f"no response within {timeout:g} s") from None
     except (aiohttp.ClientError, OSError) as error:
         raise MetricsError(describe_unreachable(error)) from None
     if len(body) > MAX_PAGE_BYTES:
@@ -62,21 +63,21 @@ async def _fetch(session: aiohttp.ClientSession, url: str, timeout: float) -> st
 
 
 def describe_unreachable(error: BaseException) -> str:
-    """In a few words, without the address, which may hold a password."""
+    """Describes an error in a few words, without the address, which may hold a password."""
     if isinstance(error, aiohttp.ClientConnectorError):
         error = error.os_error
     if isinstance(error, aiohttp.ServerDisconnectedError):
-        return "hung up"
+        return "connection closed"
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)  # asyncio's own text repeats the address
     return type(error).__name__
 
 
 def build_reader(spec: Scrape) -> Callable[[str], CounterSample]:
-    """What reads one page. It raises MetricsError where the page holds no metrics.
+    """Builds a function that parses one page, and raises MetricsError where the page holds no metrics.
 
-    A page of a real service has thousands of lines, and the parser takes some 10 µs for each: only lines of the two
-    families that the guard looks at reach it.
+    A page of a real service has thousands of lines, and the parser takes some 10 µs for each: it gets only the lines
+    of the two families that the guard uses.
     """
     wanted = re.compile(rf"^(?:{re.escape(spec.requests)}|{re.escape(spec.duration)}_bucket)[{{ ].*$", re.MULTILINE)
     kinds = re.compile(r"^# TYPE (\S+) ", re.MULTILINE)
@@ -85,13 +86,13 @@ def build_reader(spec: Scrape) -> Callable[[str], CounterSample]:
     def read(page: str) -> CounterSample:
         if "\x00" in page or page.lstrip()[:1] == "<":
             raise MetricsError("not a page of metrics")
-        shown = set(kinds.findall(page))
+        families = set(kinds.findall(page))
         lines = "\n".join(match[0] for match in wanted.finditer(page))
-        known = {"duration"} if spec.duration in shown else set()
-        if spec.requests in shown or spec.requests.removesuffix("_total") in shown:
-            known.add("requests")
+        available = {"duration"} if spec.duration in families else set()
+        if spec.requests in families or spec.requests.removesuffix("_total") in families:
+            available.add("requests")
         try:
-            return _parse_counters(lines, spec, errors, known)
+            return _parse_counters(lines, spec, errors, available)
         except (ValueError, KeyError, IndexError) as error:
             raise MetricsError(f"not a page of metrics: {error}"[:120]) from None
 
@@ -100,21 +101,21 @@ def build_reader(spec: Scrape) -> Callable[[str], CounterSample]:
 
 def _parse_counters(lines: str, spec: Scrape, errors: "re.Pattern[str]", available: set[str]) -> CounterSample:
     requests = failed = 0.0
-    coded = False
+    has_codes = False
     buckets: dict[float, float] = {}
     for name, labels, value in _parse_samples(lines):
         if not math.isfinite(value) or value < 0:
-            raise ValueError(f"{name} is {value}, which no counter can be")
+            raise ValueError(f"{name} is {value}, which is not a valid counter")
         if name == spec.requests:
-            coded |= spec.code in labels
+            has_codes |= spec.code in labels
             requests += value
             failed += value if errors.fullmatch(labels.get(spec.code, "")) else 0.0
         elif "le" in labels:
             bound = float(labels["le"])
             buckets[bound] = buckets.get(bound, 0.0) + value
-    if requests and not coded:
-        available.discard("requests")  # without a status code nobody can tell good from bad
-    elif coded:
+    if requests and not has_codes:
+        available.discard("requests")  # without status codes errors cannot be recognised
+    elif has_codes:
         available.add("requests")
     if buckets:
         available.add("duration")
@@ -130,48 +131,45 @@ def _parse_samples(lines: str) -> Iterable[tuple[str, Mapping[str, str], float]]
 async def scrape_samples(
     session: aiohttp.ClientSession, url: str, families: Iterable[str], timeout: float
 ) -> list[tuple[str, Mapping[str, str], float]]:
-    """Name, labels and value of every line that begins with one of these names.
+    """Reads name, labels and value of every line that starts with one of these names.
 
     Args:
         families: such as ``shadow_duration_seconds``; buckets, sum and count come with it.
         timeout: seconds for the whole page.
 
     Raises:
-        MetricsError: the page cannot be had, or holds no metrics.
+        MetricsError: the page cannot be read, or holds no metrics.
     """
     page = await _fetch(session, url, timeout)
-    wanted = tuple(families)
-    lines = "\n".join(line for line in page.splitlines() if line.startswith(wanted))
+    names = tuple(families)
+    lines = "\n".join(line for line in page.splitlines() if line.startswith(names))
     try:
         return list(_parse_samples(lines))
     except (ValueError, KeyError, IndexError) as error:
         raise MetricsError(f"not a page of metrics: {error}"[:120]) from None
 
 
-# --- Reads the counters of shadow reads from the pods' /metrics.
-
+# --- counters of shadow reads
 
 READ_TIMEOUT = 3.0
-"""Seconds for one pod's page; a gate may look for five."""
+"""Seconds, for the page of one pod; a gate has five."""
 MAX_CONCURRENT_READS = 16
 
 
 async def read_shadow_counters(addresses: Mapping[str, str], path: str) -> dict[str, ShadowCounters]:
-    """The counters of every pod.
+    """Reads the counters of every pod.
 
     Args:
         addresses: by key, ``host:port``.
-        path: of the dark launch, as the pods' metrics name it.
+        path: name of the path in the metrics, from the dark launch.
 
     Raises:
-        MetricsError: a pod gives none: what is not known must not open a gate.
+        MetricsError: a pod has none: unknown counters must not open a gate.
     """
-    import aiohttp  # noqa: PLC0415  # a quarter of a second: not before the first paint
+    semaphore = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
-    turn = asyncio.Semaphore(MAX_CONCURRENT_READS)
-
-    async def one(session: aiohttp.ClientSession, address: str) -> ShadowCounters:
-        async with turn:
+    async def read_one(session: aiohttp.ClientSession, address: str) -> ShadowCounters:
+        async with semaphore:
             try:
                 samples = await scrape_samples(session, f"http://{address}/metrics", METRIC_FAMILIES, READ_TIMEOUT)
             except MetricsError as error:
@@ -185,5 +183,5 @@ async def read_shadow_counters(addresses: Mapping[str, str], path: str) -> dict[
         return counts
 
     async with aiohttp.ClientSession(trust_env=False) as session:
-        found = await asyncio.gather(*(one(session, address) for address in addresses.values()))
-    return dict(zip(addresses, found, strict=True))
+        counters = await asyncio.gather(*(read_one(session, address) for address in addresses.values()))
+    return dict(zip(addresses, counters, strict=True))

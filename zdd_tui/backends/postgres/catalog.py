@@ -1,19 +1,15 @@
-"""Reads from PostgreSQL's catalog what the SQL builders must know: columns, key, sequences, triggers, and where the
-old side is now."""
+"""Reads the facts that the SQL builders need from PostgreSQL's catalog: columns, key, sequences, triggers, and the
+present place of the old side."""
 
 import json
-from typing import Any, TypeAlias
+from typing import Any
 
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.model.ddl.catalog import Catalog, CatalogColumn, KeySequence, Table
 from zdd_tui.model.ddl.lint import down_source_columns, suggest_name, up_source_columns
 from zdd_tui.model.ddl.names import ARCHIVE_SCHEMA, archived_name, lock_order_name, sync_name
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import Plan, TableName
-
-__all__ = ["Catalog", "find_table", "ordered_types", "read_catalog", "trigger_names"]
-
-Connection: TypeAlias = Any
-"""asyncpg.Connection, or the pool's proxy of one."""
 
 _TABLE = """
 SELECT json_build_object(
@@ -51,7 +47,7 @@ WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass A
   AND d.deptype IN ('a', 'i')
 """
 
-# Whether a type has a default operator class is told by itself, by what it is binary coercible to, or by its kind.
+# A type has a default operator class itself, by the type that it is binary coercible to, or by its kind.
 _ORDERED_TYPES = """
 SELECT t.oid::bigint AS oid FROM pg_type t
 JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
@@ -75,29 +71,29 @@ FROM pg_namespace n WHERE n.nspname = $1
 
 
 async def find_table(conn: Connection, schema: str, name: str) -> dict[str, Any] | None:
-    """What the catalog tells about a relation; None when there is none of that name."""
+    """Reads a relation from the catalog; None when there is none of that name."""
     raw = await conn.fetchval(_TABLE, schema, name)
     return json.loads(raw) if raw else None
 
 
 async def ordered_types(conn: Connection, oids: list[int]) -> set[int]:
-    """Those of the types that have an order and an equality, as keys need them."""
+    """Returns those of the types that have an order and an equality, as keys need them."""
     return {row["oid"] for row in await conn.fetch(_ORDERED_TYPES, oids)}
 
 
 def trigger_names(plan: Plan) -> tuple[str, ...]:
-    """Names of the triggers (and functions) that we make for a plan."""
+    """Returns the names of the triggers (and functions) of a plan."""
     return (sync_name(plan, "forward"), sync_name(plan, "reverse"), lock_order_name(plan))
 
 
 async def read_catalog(conn: Connection, plan: Plan) -> Catalog:
-    """The facts of a plan, at whatever point of the release: before expand, set aside, or dropped.
+    """Reads the facts of a plan at any point of the release: before expand, old side archived, or dropped.
 
     Raises:
         PlanError: table or column does not exist, there is no usable key, or its type has no order.
     """
     async with conn.transaction():
-        # Types are told with their schemas then, whatever the search path is that the texts are run with.
+        # The types then come with their schemas, whatever search path the statements will run with.
         before = await conn.fetchval("SELECT current_setting('search_path')")
         await conn.execute("SET LOCAL search_path = pg_catalog")
         catalog = await _read_catalog(conn, plan)
@@ -108,42 +104,47 @@ async def read_catalog(conn: Connection, plan: Plan) -> Catalog:
 async def _read_catalog(conn: Connection, plan: Plan) -> Catalog:
     change = plan.change
     found = await find_table(conn, change.table.schema_, change.table.name)
-    where, aside, gone = change.table.schema_, False, False
+    schema, is_archived, is_dropped = change.table.schema_, False, False
     target = await find_table(conn, change.target_table.schema_, change.target_table.name) if change.into else found
     if found is None and change.into is not None:
         found = await find_table(conn, ARCHIVE_SCHEMA, change.table.name)
-        where, aside, gone = (ARCHIVE_SCHEMA, True, False) if found else (where, False, target is not None)
-    if found is None and not gone:
+        schema, is_archived, is_dropped = (
+            (ARCHIVE_SCHEMA, True, False) if found else (schema, False, target is not None)
+        )
+    if found is None and not is_dropped:
         raise await _table_not_found(conn, change.table)
     names = {archived_name(plan, column): column for column in change.down}
     if change.kind == "column" and found is not None:
         present = {column["name"] for column in found["columns"]}
-        aside = set(names) <= present
-        gone = not aside and not set(change.down) & present
-    old = await _read_table(conn, found, where, change.table.name, names) if found else _empty_table(change.table)
+        is_archived = set(names) <= present
+        is_dropped = not is_archived and not set(change.down) & present
+    old = await _read_table(conn, found, schema, change.table.name, names) if found else _empty_table(change.table)
     new = old if change.into is None else None
     if change.into is not None and target is not None:
         new = await _read_table(conn, target, change.target_table.schema_, change.target_table.name, {})
     triggers = [t for relation in (found, target) if relation for t in relation["triggers"] or []]
-    ours = trigger_names(plan)
-    others = await conn.fetchval(_ARCHIVE_IN_USE, ARCHIVE_SCHEMA, change.table.name)
+    own_triggers = trigger_names(plan)
+    archive_in_use = await conn.fetchval(_ARCHIVE_IN_USE, ARCHIVE_SCHEMA, change.table.name)
     return Catalog(
         old=old,
         new=new,
         key=await _read_key(conn, plan, found or target or {}),
-        is_archived=aside,
-        is_dropped=gone,
+        is_archived=is_archived,
+        is_dropped=is_dropped,
         up_source_columns=_select_existing(old, up_source_columns(plan)),
         down_source_columns=_select_existing(new, down_source_columns(plan)),
-        triggers=frozenset(t["name"] for t in triggers if t["name"] in ours and t["on"]),
+        triggers=frozenset(t["name"] for t in triggers if t["name"] in own_triggers and t["on"]),
         other_before_triggers=tuple(
             trigger["name"]
             for trigger in (found or {}).get("triggers") or []
             # pg_trigger.h: 1 is ROW, 2 is BEFORE, 4 is INSERT, 16 is UPDATE
-            if trigger["on"] and trigger["type"] & 3 == 3 and trigger["type"] & 20 and trigger["name"] not in ours
+            if trigger["on"]
+            and trigger["type"] & 3 == 3
+            and trigger["type"] & 20
+            and trigger["name"] not in own_triggers
         ),
         sequences=await _read_sequences(conn, plan, found, target),
-        archive_in_use=bool(others),
+        archive_in_use=bool(archive_in_use),
     )
 
 
@@ -160,11 +161,10 @@ async def _table_not_found(conn: Connection, table: TableName) -> PlanError:
         "SELECT n.nspname || '.' || c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'zdd')"
     )
-    names = [row["name"] for row in rows]
     return PlanError(
         f"change.table: {table} does not exist in database {await conn.fetchval('SELECT current_database()')}"
-        f"{suggest_name(str(table), names)}",
-        "name an existing table, with its schema unless that is public; check the database in database.dsn",
+        f"{suggest_name(str(table), [row['name'] for row in rows])}",
+        "name an existing table, with its schema unless it is public; check the database in database.dsn",
     )
 
 
@@ -209,7 +209,7 @@ async def _read_key(conn: Connection, plan: Plan, relation: dict[str, Any]) -> t
             )
     for index in relation["unique"] or []:
         if (set(index["columns"]) == set(wanted)) if wanted else index["primary"]:
-            # Pages follow the index, so its order of columns counts, not the plan's.
+            # Pages follow the index, so its order of columns counts, not that of the plan.
             return tuple(
                 CatalogColumn(
                     name,
@@ -276,5 +276,5 @@ ORDER BY 1, 2
 
 
 async def read_schema_objects(connection: Connection) -> list[str]:
-    """Columns, indexes, triggers, our functions and sequences of a database that has a `zdd` schema, in words."""
+    """Describes the columns, indexes, triggers, zdd functions and sequences of a database with a `zdd` schema."""
     return [f"{row['kind']} {row['what']}" for row in await connection.fetch(_SCHEMA_OBJECTS)]

@@ -1,24 +1,35 @@
-"""Connections to PostgreSQL, and every way in which they fail, explained without secrets.
+"""Connections to PostgreSQL, and a message with a hint for every way in which they fail.
 
-A place is written as :func:`describe_dsn` writes it, ``user@host:port/db``; a password stands in no message.
+Messages name the server as :func:`describe_dsn` does, ``user@host:port/db``; they never contain a password.
 """
 
 import getpass
 import os
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from socket import gaierror
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from zdd_tui.model.errors import DatabaseError, DatabaseUnavailable
 
+T = TypeVar("T")
+
+Connection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
+"""A connection of its own, or one of a pool."""
+
+Pool: TypeAlias = asyncpg.Pool
+
+Row: TypeAlias = asyncpg.Record | Mapping[str, Any]
+"""A row of a result, or the same from JSON."""
+
 CONNECTION_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-"""What asyncpg raises for a server that is away or refuses; TimeoutError is an OSError."""
+"""Raised by asyncpg for a server that is unreachable or refuses; TimeoutError is an OSError."""
 
 UNPARSABLE_DSN_TEXT = "the configured dsn"
 _HOST = re.compile(r"^(\[[0-9A-Fa-f:.%]+\]|[\w.-]*)(:\d+)?$")
@@ -28,19 +39,19 @@ SESSION_LOST_ERRORS: Final = (
     asyncpg.CrashShutdownError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.PostgresConnectionError,
-    asyncpg.InternalClientError,  # the server's last words came before its hang-up: asyncpg expected neither
+    asyncpg.InternalClientError,  # asyncpg expects no message right before the server closes the connection
     ConnectionError,
 )
-"""The session is gone, whatever it was doing. InterfaceError says so only in words: see :func:`is_session_lost`."""
+"""The session has ended. An InterfaceError says so only in its text: see :func:`is_session_lost`."""
 
 
 def describe_dsn(dsn: str) -> str:
-    """``user@host:port/db``, safe for screens; a DSN that could be read in two ways is not quoted at all."""
+    """``user@host:port/db``, safe for screens; an ambiguous DSN is not quoted at all."""
     try:
         parts = urlsplit(dsn)
     except ValueError:
         return UNPARSABLE_DSN_TEXT
-    # A password with an unescaped / ? or # ends the address early, and its rest would pass for a database.
+    # An unescaped / ? or # in a password ends the address early: the rest would be shown as the database.
     if parts.scheme not in ("postgresql", "postgres") or parts.fragment or "@" in parts.path + parts.query:
         return UNPARSABLE_DSN_TEXT
     login, _, hosts = parts.netloc.rpartition("@")
@@ -58,11 +69,11 @@ def describe_dsn(dsn: str) -> str:
 
 async def connect(
     dsn: str, *, application_name: str, timeout: float = 5.0, statement_cache_size: int = 100, **settings: str
-) -> "asyncpg.Connection[asyncpg.Record]":
-    """A connection; ``settings`` are server settings such as ``lock_timeout="200ms"``.
+) -> asyncpg.Connection:
+    """Opens a connection; ``settings`` are server settings such as ``lock_timeout="200ms"``.
 
     Args:
-        timeout: seconds, for the whole attempt.
+        timeout: seconds for the whole attempt.
 
     Raises:
         DatabaseError: unreachable, wrong password, unknown database, too many connections, TLS, timeout, bad DSN.
@@ -87,19 +98,19 @@ async def create_pool(
     *,
     timeout: float = 5.0,
     command_timeout: float | None = None,
-    init: Callable[..., Awaitable[None]] | None = None,
+    init: Callable[[Connection], Awaitable[None]] | None = None,
     keep_session: bool = False,
     **settings: str,
-) -> "asyncpg.Pool[asyncpg.Record]":
-    """A pool whose every session carries ``application_name`` and ``settings``.
+) -> Pool:
+    """Opens a pool whose sessions all have ``application_name`` and ``settings``.
 
     Args:
         idle_in_transaction_ms: the server ends a session that idles in a transaction for longer.
         timeout: seconds to connect.
-        command_timeout: seconds for one statement, for those whose statements are always short.
-        init: called with each new connection; what it raises, the taker of that connection meets.
-        keep_session: leave out the reset between two users of a connection (one round trip);
-            only where nobody changes session state.
+        command_timeout: seconds for one statement, where all statements are short.
+        init: called with each new connection; whoever acquires that connection gets its errors.
+        keep_session: skip the reset between two users of a connection (one round trip);
+            only where no user changes session state.
 
     Raises:
         DatabaseError: as for :func:`connect`.
@@ -107,15 +118,15 @@ async def create_pool(
     if idle_in_transaction_ms is not None:
         settings["idle_in_transaction_session_timeout"] = str(idle_in_transaction_ms)
 
-    async def start() -> "asyncpg.Pool[asyncpg.Record]":
-        pool = await asyncpg.create_pool(
+    async def start() -> Pool:
+        pool: Pool = await asyncpg.create_pool(
             dsn,
-            # Not more: asyncpg keeps a minimum up in the background, and logs to the terminal when it cannot.
+            # asyncpg keeps a minimum open in the background, and logs to the terminal when it cannot.
             min_size=0,
             max_size=max_size,
             timeout=timeout,
             command_timeout=command_timeout,
-            init=init,
+            init=init,  # type: ignore[arg-type]  # the stubs want a parameter named con
             reset=_no_reset if keep_session else None,
             server_settings={"application_name": application_name, **settings},
         )
@@ -130,21 +141,21 @@ async def create_pool(
 
 
 async def _no_reset(_connection: object) -> None:
-    """Nothing was changed, so nothing has to be reset."""
+    pass
 
 
-async def _connect_with_timeout(dsn: str, timeout: float, connect: Callable[[], Awaitable[Any]]) -> Any:
+async def _connect_with_timeout(dsn: str, timeout: float, connect: Callable[[], Awaitable[T]]) -> T:
     try:
         return await connect()
     except (*CONNECTION_ERRORS, ValueError, OverflowError) as error:  # OverflowError: a port beyond 65535
         failure = translate_error(error, dsn, timeout=timeout)
-    # Raised out here, so that the original, which may quote the DSN, does not even stay as its context.
+    # Raised outside of the handler, so that the original, which may quote the DSN, is not its context.
     raise failure
 
 
 @contextmanager
 def translate_errors(dsn: str) -> Iterator[None]:
-    """Turns whatever asyncpg raises inside into a DatabaseError that names the place."""
+    """Turns asyncpg's errors into a DatabaseError that names the server."""
     try:
         yield
     except CONNECTION_ERRORS as error:
@@ -152,13 +163,13 @@ def translate_errors(dsn: str) -> Iterator[None]:
 
 
 def is_session_lost(error: BaseException) -> bool:
-    """The session has ended: by the server, by the network, or because we closed it."""
+    """Whether the session was ended by the server, by the network or by us."""
     if isinstance(error, asyncpg.InterfaceError):
         return not isinstance(error, asyncpg.ClientConfigurationError) and "clos" in str(error)
     return isinstance(error, SESSION_LOST_ERRORS)
 
 
-# --- one sentence and one mend for each failure ----------------------------------------------------------------
+# --- one sentence and one hint for each failure ----------------------------------------------------------------
 
 POOLER_ERROR = (
     "is reached through a pooler in transaction mode, which loses LISTEN, leases and session settings",
@@ -175,39 +186,39 @@ _ERROR_TEXTS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
         "does not accept the password of role {user}",
         "check the secret that fills the dsn",
     ),
-    ((asyncpg.InvalidAuthorizationSpecificationError,), "does not let us in: {error}", "check role and pg_hba.conf"),
+    ((asyncpg.InvalidAuthorizationSpecificationError,), "refuses the login: {error}", "check role and pg_hba.conf"),
     ((asyncpg.InvalidCatalogNameError,), "is a database that does not exist", "check the database name in the dsn"),
     (
         (asyncpg.TooManyConnectionsError,),
-        "has no connection left for us",
+        "has no free connection",
         "close sessions, or raise max_connections or the role's CONNECTION LIMIT",
     ),
-    ((asyncpg.CannotConnectNowError,), "is starting or stopping: {error}", "try again in a moment"),
+    ((asyncpg.CannotConnectNowError,), "is starting or stopping: {error}", "wait a moment, then retry"),
     (
         (asyncpg.ReadOnlySQLTransactionError,),
-        "takes no writes: it is a standby or read-only",
+        "is read-only (a standby, or set so): it accepts no writes",
         "point dsn at the primary",
     ),
     (
         (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.UndefinedFunctionError),
         "has no complete zdd schema: {error}",
-        "start the release with `zdd open PLAN` or `zdd agent PLAN`, which creates it",
+        "start the release with `zdd agent PLAN`, which creates the schema",
     ),
     (
         (asyncpg.InsufficientPrivilegeError,),
-        "does not allow it to role {user}: {error}",
-        "use the role that owns the zdd schema, or grant this one its rights",
+        "denies it to role {user}: {error}",
+        "use the role that owns the zdd schema, or grant its rights to this role",
     ),
     ((asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError), *POOLER_ERROR),
     (
         (asyncpg.IdleInTransactionSessionTimeoutError,),
-        "ended our session because it idled inside a transaction",
-        "the agent stood still; it goes on by itself if it still holds the lease",
+        "ended our session because it was idle in a transaction",
+        "no action needed: the agent was suspended; it continues if it still holds the lease",
     ),
     (
         (asyncpg.AdminShutdownError, asyncpg.CrashShutdownError),
         "ended our session: {error}",
-        "another agent has taken over, or the server restarts; try again",
+        "another agent has taken over, or the server restarts: retry",
     ),
 )
 
@@ -217,11 +228,11 @@ def translate_error(error: BaseException, dsn: str, *, timeout: float = 10.0) ->
     place = describe_dsn(dsn)
     if isinstance(error, ValueError) and "certificate" in str(error):
         return DatabaseError(
-            f"{place}: its TLS settings name a certificate or key that cannot be used",
+            f"{place}: the TLS settings name a certificate or key that cannot be used",
             "check sslmode, sslrootcert, sslcert and sslkey in the dsn",
         )
     if isinstance(error, ValueError | OverflowError):
-        # Its own text may quote pieces of the DSN.
+        # The original text may quote parts of the DSN.
         return DatabaseError(
             f"{place} is not a usable dsn", "write postgresql://user:password@host:port/database, escaped as a URL"
         )
@@ -231,15 +242,15 @@ def translate_error(error: BaseException, dsn: str, *, timeout: float = 10.0) ->
     if "SSL upgrade" in text:
         return DatabaseError(f"{place} does not offer TLS", "set sslmode=prefer, or enable ssl on the server")
     user = place.rpartition("@")[0] or "?"
-    away = is_session_lost(error) or isinstance(
+    is_unavailable = is_session_lost(error) or isinstance(
         error, (OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)
     )
-    kind = DatabaseUnavailable if away and not isinstance(error, (ssl.SSLError, gaierror)) else DatabaseError
-    for kinds, sentence, mend in _ERROR_TEXTS:
+    kind = DatabaseUnavailable if is_unavailable and not isinstance(error, (ssl.SSLError, gaierror)) else DatabaseError
+    for kinds, sentence, hint in _ERROR_TEXTS:
         if isinstance(error, kinds):
-            return kind(f"{place} {sentence.format(error=text, user=user, timeout=timeout)}", mend)
+            return kind(f"{place} {sentence.format(error=text, user=user, timeout=timeout)}", hint)
     if is_session_lost(error):
-        return kind(f"{place}: the connection is lost ({text})", "it is tried again; check the network")
+        return kind(f"{place}: the connection is lost ({text})", "check the network; zdd retries")
     if isinstance(error, OSError):
         return kind(f"{place} cannot be reached: {text}", "check host, port and network")
     return kind(f"{place}: {text}")
@@ -267,14 +278,12 @@ def _mask_dsn(text: str, dsn: str) -> str:
 _BACKEND_IDENTITY = "SELECT pid || ' ' || backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 
 
-async def refuse_pooler(
-    connection: "asyncpg.Connection[asyncpg.Record]", dsn: str, *, timeout: float = 5.0, rounds: int = 3
-) -> None:
-    """Proves that this session owns its backend.
+async def refuse_pooler(connection: Connection, dsn: str, *, timeout: float = 5.0, rounds: int = 3) -> None:
+    """Checks that this session owns its backend.
 
-    A second session competes for it: it opens transactions while the first asks who serves it. A session of our
-    own has one backend for life, and nobody else has that one. A transaction-mode pooler breaks one of the two
-    in the first round when it is idle (it hands out the backend used last), or soon when it is busy.
+    A second session competes for it: it opens transactions while the first one reads the id of its backend. A direct
+    session keeps one backend that no other session has. A transaction-mode pooler breaks one of the two rules in the
+    first round when it is idle (it assigns the backend used last), or soon when it is busy.
 
     Raises:
         DatabaseError: the connection goes through a transaction-mode (or statement-mode) pooler.
@@ -286,7 +295,7 @@ async def refuse_pooler(
             for _ in range(rounds):
                 async with rival.transaction():
                     theirs.add(await _read_backend_identity(rival, timeout))
-                    # Asked in this order a pool of one backend is found out before we would wait for it.
+                    # In this order a pool with one backend is detected before we would wait for that backend.
                     if not ours & theirs:
                         ours.add(await _read_backend_identity(connection, timeout))
                 if len(ours) > 1 or len(theirs) > 1 or ours & theirs:
@@ -295,5 +304,5 @@ async def refuse_pooler(
         rival.terminate()
 
 
-async def _read_backend_identity(connection: "asyncpg.Connection[asyncpg.Record]", timeout: float) -> str:
+async def _read_backend_identity(connection: Connection, timeout: float) -> str:
     return str(await connection.fetchval(_BACKEND_IDENTITY, timeout=timeout))

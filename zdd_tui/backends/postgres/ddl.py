@@ -1,32 +1,30 @@
-"""Runs DDL without making anybody wait long: a ladder of lock timeouts, and indexes built concurrently.
+"""Runs DDL without blocking the application for long: a ladder of lock timeouts, and concurrent index builds.
 
-While ALTER TABLE waits for its lock, every later query on the table waits behind it. So it asks briefly, lets go,
-and asks again after a random pause, a little longer each time.
+While ALTER TABLE waits for its lock, every later query on the table waits behind it. So DDL requests the lock with a
+short timeout, and retries after a random pause with a slightly longer one.
 """
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Self, TypeAlias
 
 import asyncpg
 
+from zdd_tui.backends.backoff import Backoff
+from zdd_tui.backends.postgres.connection import Connection, Pool
 from zdd_tui.model.ddl.lint_ddl import index_name
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.base import Database
 from zdd_tui.model.sql import quote_identifier, quote_literal, quote_qualified
 
-Connection: TypeAlias = Any
-"""asyncpg.Connection, or the pool's proxy of one."""
-
-Connections: TypeAlias = "asyncpg.Pool[asyncpg.Record] | Callable[[], AbstractAsyncContextManager[Connection]]"
-"""Where a connection outside of any fence comes from."""
+Connections: TypeAlias = Pool | Callable[[], AbstractAsyncContextManager[Connection]]
+"""The source of connections that are not fenced."""
 
 WaitCallback: TypeAlias = Callable[[str], Awaitable[None]]
-"""Told what we wait for, in words fit for a screen; the empty string when the wait is over."""
+"""Called with the reason of a wait, for the screen; with an empty string when the wait is over."""
 
 _RETRIED_ERRORS = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
@@ -38,15 +36,19 @@ GROUP BY 1, 2, 3, 4 ORDER BY age DESC
 """
 
 
+MAX_PAUSE = 2.0
+"""Seconds between two tries for a lock."""
+
+
 @dataclass(frozen=True, slots=True)
 class LadderSettings:
-    """How often and how long DDL asks for its lock.
+    """How often and how long DDL requests its lock.
 
     Attributes:
-        lock_timeout: seconds on the first rung.
-        lock_timeout_max: seconds on the last.
-        max_tries: rungs, the first included.
-        pause: upper bound in seconds of the random pause after the first try; it doubles up to two seconds.
+        lock_timeout: seconds, of the first try.
+        lock_timeout_max: seconds, of the last try.
+        max_tries: tries, the first included.
+        pause: upper bound in seconds of the random pause after the first try; it doubles up to `MAX_PAUSE`.
     """
 
     lock_timeout: float = 0.2
@@ -59,14 +61,11 @@ class LadderSettings:
         return cls(database.lock_timeout, database.lock_timeout_max, database.lock_tries)
 
     def timeout_at(self, attempt: int) -> float:
-        """Seconds on rung ``attempt``, counted from 0: grows evenly from the first to the last."""
+        """Returns the lock timeout in seconds of a try, counted from 0. It grows evenly from the first to the last."""
         if self.max_tries < 2:
             return self.lock_timeout
         share = min(1.0, attempt / (self.max_tries - 1))
         return max(0.001, self.lock_timeout + (self.lock_timeout_max - self.lock_timeout) * share)
-
-    def pause_after(self, attempt: int) -> float:
-        return random.uniform(0.0, min(2.0, self.pause * 2 ** min(attempt, 10)))  # noqa: S311  jitter
 
 
 async def run_ddl(
@@ -81,31 +80,31 @@ async def run_ddl(
     """Runs the statements and ``record`` in one fenced transaction, so that effect and record commit together.
 
     Raises:
-        StepFailed: a statement is refused, or the lock was not to be had; it names the blockers and the mend.
+        StepFailed: a statement is refused, or the lock could not be acquired; it names the blockers.
     """
     statements = tuple(statements)
     blockers: list[str] = []
+    backoff = Backoff(ladder.pause, MAX_PAUSE, jitter=1.0)
     for attempt in range(ladder.max_tries):
         timeout = ladder.timeout_at(attempt)
         try:
             async with fenced() as conn:
                 await conn.execute("SET LOCAL statement_timeout = 0")
                 await conn.execute(f"SET LOCAL lock_timeout = {quote_literal(f'{timeout * 1000:.0f}ms')}")
-                watch = _report_blockers(connections, conn, timeout / 2, on_wait, blockers)
-                async with watch:
+                async with _report_blockers(connections, conn, timeout / 2, on_wait, blockers):
                     for statement in statements:
                         await _execute(conn, statement)
                 await conn.execute("SET LOCAL lock_timeout = 0")
                 await record(conn)
         except _RETRIED_ERRORS as error:
-            who = ", ".join(blockers) or "a session that was gone when we looked"
+            who = ", ".join(blockers) or "a session that ended before it could be identified"
             await on_wait(f"try {attempt + 1} of {ladder.max_tries}: blocked by {who}")
             if attempt + 1 == ladder.max_tries:
                 raise StepFailed(
-                    f"the lock was not to be had in {ladder.max_tries} tries ({type(error).__name__}): blocked by {who}",
+                    f"no lock after {ladder.max_tries} tries ({type(error).__name__}): blocked by {who}",
                     "let those transactions end, or end them with pg_terminate_backend(pid), then retry",
                 ) from None
-            await asyncio.sleep(ladder.pause_after(attempt))
+            await backoff.sleep()
         else:
             return
 
@@ -113,20 +112,20 @@ async def run_ddl(
 async def create_index(
     conn_factory: Connections, statement: str, *, on_wait: WaitCallback, schema: str = "public", name: str | None = None
 ) -> None:
-    """Builds an index concurrently, as often as it is called: a valid one of that name is left, an invalid one,
-    the leftover of a build that was cut off, is dropped and built again.
+    """Builds an index concurrently. Idempotent: a valid index of that name stays, an invalid one (of an interrupted
+    build) is dropped and built again.
 
     Args:
-        schema: of the table, where unqualified names are looked up, and of the index.
+        schema: of the table and the index; unqualified names are resolved in it.
         name: of the index; default: read from the statement.
 
     Raises:
-        StepFailed: it cannot be built.
+        StepFailed: the build failed.
     """
     name = name or index_name(statement)
     index = quote_qualified(schema, name)
     async with _session(conn_factory) as conn:
-        # No lock_timeout: it would cut the build off and leave an invalid index (online_migrations #94).
+        # No lock_timeout: it would interrupt the build and leave an invalid index (online_migrations #94).
         await conn.execute("SET lock_timeout = 0")
         await conn.execute("SET statement_timeout = 0")
         await conn.execute(f"SET search_path = {quote_identifier(schema)}, public")
@@ -138,11 +137,13 @@ async def create_index(
             if valid is not True:
                 await _execute(conn, statement)
         if await _index_valid(conn, index) is not True:
-            raise StepFailed(f"index {name} is not valid after it was built", "retry: it is dropped and built again")
+            raise StepFailed(
+                f"index {name} is not valid after it was built", "retry: the step drops it and builds it again"
+            )
 
 
 async def drop_index(conn_factory: Connections, schema: str, name: str, *, on_wait: WaitCallback) -> None:
-    """Drops an index without blocking anybody; nothing when it is not there."""
+    """Drops an index without blocking the application; does nothing when it does not exist."""
     async with _session(conn_factory) as conn:
         await conn.execute("SET lock_timeout = 0")
         await conn.execute("SET statement_timeout = 0")
@@ -151,7 +152,10 @@ async def drop_index(conn_factory: Connections, schema: str, name: str, *, on_wa
 
 
 async def list_blockers(conn: Connection, pid: int) -> list[str]:
-    """Who blocks a session, longest first: ``pid 4711 (app, idle in transaction, 12s)``. No query text."""
+    """Returns the sessions that block a session, oldest first: ``pid 4711 (app, idle in transaction, 12s)``.
+
+    Without query text.
+    """
     return [
         f"pid {row['pid']} ({row['app'] or 'no name'}, {row['state']}, {row['age']:.0f}s)"
         for row in await conn.fetch(_BLOCKERS, pid)
@@ -169,7 +173,7 @@ async def _session(connections: Connections) -> AsyncIterator[Connection]:
 
 
 async def _index_valid(conn: Connection, index: str) -> bool | None:
-    """None when there is no such index."""
+    """Returns None when there is no such index."""
     valid: bool | None = await conn.fetchval(
         "SELECT indisvalid AND indisready FROM pg_index WHERE indexrelid = to_regclass($1)", index
     )
@@ -184,12 +188,12 @@ async def _execute(conn: Connection, statement: str) -> None:
     except asyncpg.DependentObjectsStillExistError as error:
         raise StepFailed(
             f"{_shorten(statement)}: {str(error).splitlines()[0]}: {(error.detail or '').replace(chr(10), '; ')}",
-            "remove what depends on it, then retry; nothing is dropped in cascade",
+            "drop the dependent objects, then retry; zdd never uses CASCADE",
         ) from None
     except asyncpg.InsufficientPrivilegeError as error:
         raise StepFailed(
             f"{_shorten(statement)}: {str(error).splitlines()[0]}",
-            "grant the role of database.dsn that right, then retry",
+            "grant that right to the role of database.dsn, then retry",
         ) from None
     except (asyncpg.AdminShutdownError, asyncpg.PostgresConnectionError, asyncpg.IdleInTransactionSessionTimeoutError):
         raise
@@ -214,7 +218,7 @@ async def _report_blockers(
     *,
     show_progress: bool = False,
 ) -> AsyncIterator[None]:
-    """Looks from a second session who blocks ``conn``, every ``interval`` seconds; ``blockers`` holds the last answer."""
+    """Reads the blockers of ``conn`` from a second session every ``interval`` seconds into ``blockers``."""
     task = asyncio.create_task(
         _report_blockers_loop(connections, conn.get_server_pid(), interval, on_wait, blockers, show_progress)
     )
@@ -224,21 +228,21 @@ async def _report_blockers(
         task.cancel()
         await asyncio.wait({task})
     if not task.cancelled() and (error := task.exception()) is not None:
-        raise error  # what on_wait raised
+        raise error  # from on_wait
 
 
 async def _report_blockers_loop(
     connections: Connections, pid: int, interval: float, on_wait: WaitCallback, blockers: list[str], show_progress: bool
 ) -> None:
-    # The work goes on whether or not we can look.
+    # The statement continues even when the blockers cannot be read.
     with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
         await asyncio.sleep(interval)
         async with _session(connections) as second:
             while True:
-                found = await list_blockers(second, pid)
-                if found:
-                    blockers[:] = found
-                    await on_wait(f"waiting for {', '.join(found)}")
+                current = await list_blockers(second, pid)
+                if current:
+                    blockers[:] = current
+                    await on_wait(f"waiting for {', '.join(current)}")
                 elif show_progress and (phase := await _index_build_progress(second, pid)):
                     await on_wait(phase)
                 await asyncio.sleep(interval)

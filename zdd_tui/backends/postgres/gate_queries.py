@@ -1,5 +1,5 @@
-"""What gates look at in PostgreSQL: marks in time, recent rows, old snapshots, sessions that wait, leftovers."""
-# ruff: noqa: S608  the only text put in is the constant MARKER_AGE_SQL
+"""The queries of gates: snapshot markers, recent rows, old snapshots, waiting sessions, leftovers."""
+# ruff: noqa: S608  the only text inserted is the constant MARKER_AGE_SQL
 
 import json
 from collections.abc import Sequence
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from zdd_tui.backends.postgres.catalog import Connection, read_catalog, trigger_names
+from zdd_tui.backends.postgres.catalog import read_catalog, trigger_names
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.model.ddl.catalog import Catalog, Table
 from zdd_tui.model.ddl.lint import created_objects
 from zdd_tui.model.ddl.names import ARCHIVE_SCHEMA, SCHEMA, archived_name, search_path, sync_name
@@ -24,19 +25,19 @@ from zdd_tui.model.sql import quote_qualified
 TAIL_BLOCKS = 256
 """2 MiB at the end of a table, where most new rows are."""
 SCATTERED_BLOCKS = 1000
-"""Blocks read all over the table, for rows that were updated where they are."""
+"""Blocks sampled from the whole table, for rows that were updated in place."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecentSample:
-    """Rows written since a mark.
+    """Rows written since a snapshot marker.
 
     Attributes:
-        rows: how many were compared.
-        mismatches: how many of them hold something else on the new side than ``up`` makes of the old.
-        not_copied: how many have nothing on the new side yet. Before the backfill that is no fault of a row that is
-            older than the mark: a writer that changes another column of it need not touch the new side.
-        example_key: of one that disagrees, readable.
+        rows: number of compared rows.
+        mismatches: rows whose new side differs from what ``up`` makes of the old side.
+        not_copied: rows that are not on the new side yet. Before the backfill this is no mismatch for a row older than
+            the marker: a writer that changes another column of it need not write the new side.
+        example_key: of a mismatch, readable.
     """
 
     rows: int
@@ -51,7 +52,7 @@ class RecentSample:
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """A session or prepared transaction that stands in the way.
+    """A session or prepared transaction that blocks.
 
     Attributes:
         pid: 0 for a prepared transaction.
@@ -69,15 +70,14 @@ class Blocker:
 
 
 async def snapshot_marker(conn: Connection) -> str:
-    """This moment, to be compared with later: an id of a transaction, and the server's clock. Opaque."""
-    row = await conn.fetchrow(
-        "SELECT pg_current_xact_id()::text AS xid, extract(epoch FROM clock_timestamp())::float8 AS at"
-    )
-    return f"{row['xid']}@{row['at']:.6f}"
+    """Returns an opaque marker of the present: a transaction id and the server's clock."""
+    row = await conn.fetchrow("SELECT pg_current_xact_id()::text, extract(epoch FROM clock_timestamp())::float8")
+    assert row is not None
+    return f"{row[0]}@{row[1]:.6f}"
 
 
 async def read_newest_key(conn: Connection, catalog: Catalog) -> int | None:
-    """The highest key, where keys are numbers that grow: what lies above it later was inserted later."""
+    """Returns the highest key where keys are integers: a row with a higher key was inserted later."""
     if len(catalog.key) != 1 or catalog.key[0].type not in ("smallint", "integer", "bigint"):
         return None
     row = await conn.fetchrow(last_key_statement(catalog))
@@ -87,23 +87,23 @@ async def read_newest_key(conn: Connection, catalog: Catalog) -> int | None:
 async def compare_recent_rows(
     conn: Connection, plan: Plan, catalog: Catalog, marker: str, *, inserted_after: int | None = None
 ) -> RecentSample:
-    """Compares up to ``plan.gates.sample_rows`` rows that were written since a mark: the end of each table, and blocks
-    here and there. A row that disagrees is looked at twice, because it may be in the middle of being written.
+    """Compares up to ``plan.gates.sample_rows`` rows written since a marker: the end of each table, and a sample of
+    blocks. A mismatch is compared twice, because its row may be in the middle of being written.
 
     Args:
-        inserted_after: of :func:`read_newest_key` at the mark; a row above it has no excuse for an empty new side.
+        inserted_after: result of :func:`read_newest_key` at the marker; a row above it must be on the new side.
     """
     tables = [catalog.old] if plan.change.kind == "column" else [catalog.old, catalog.new_table]
     keys: dict[tuple[str, ...], None] = {}
     for table in tables:
         keys |= dict.fromkeys(await _read_recent_keys(conn, catalog, table, marker, plan.gates.sample_rows))
-    chosen = list(keys)[: plan.gates.sample_rows]
-    wrong = await find_mismatches(conn, plan, catalog, chosen)
+    sample = list(keys)[: plan.gates.sample_rows]
+    wrong = await find_mismatches(conn, plan, catalog, sample)
     if wrong:
         wrong = await find_mismatches(conn, plan, catalog, wrong)
-    excused = set(await _find_not_copied(conn, plan, catalog, wrong, inserted_after))
-    wrong = [key for key in wrong if key not in excused]
-    return RecentSample(len(chosen), len(wrong), len(excused), ", ".join(wrong[0]) if wrong else None)
+    not_copied = set(await _find_not_copied(conn, plan, catalog, wrong, inserted_after))
+    wrong = [key for key in wrong if key not in not_copied]
+    return RecentSample(len(sample), len(wrong), len(not_copied), ", ".join(wrong[0]) if wrong else None)
 
 
 async def _find_not_copied(
@@ -119,7 +119,7 @@ async def _find_not_copied(
 async def find_mismatches(
     conn: Connection, plan: Plan, catalog: Catalog, keys: Sequence[tuple[str, ...]]
 ) -> list[tuple[str, ...]]:
-    """Those of the keys whose two sides differ, or for which ``up`` cannot be computed."""
+    """Returns those of the keys whose two sides differ, or for which ``up`` fails."""
     if not keys:
         return []
     statement = verify_keys_statement(plan, catalog)
@@ -155,9 +155,9 @@ async def _read_recent_keys(
 
 
 async def find_older_transactions(conn: Connection, marker: str) -> list[Blocker]:
-    """Transactions of this database, prepared ones included, that are older than a mark: longest first.
+    """Returns the transactions of this database, prepared ones included, that are older than a marker: oldest first.
 
-    Left out: ourselves, other agents, autovacuum and whatever cannot see rows.
+    Left out: this session, agents, autovacuum and processes that cannot see rows.
     """
     xid, _, began = marker.partition("@")
     rows = await conn.fetch(
@@ -180,16 +180,16 @@ async def find_older_transactions(conn: Connection, marker: str) -> list[Blocker
 
 
 async def count_hidden_sessions(conn: Connection) -> int:
-    """Sessions of this database whose state we may not see: without pg_read_all_stats, those of other roles."""
-    found = await conn.fetchval(
+    """Counts the sessions of this database whose state this role may not see (it needs pg_read_all_stats)."""
+    count = await conn.fetchval(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usesysid IS NOT NULL"
         " AND NOT pg_has_role(usesysid, 'USAGE') AND NOT pg_has_role('pg_read_all_stats', 'USAGE')"
     )
-    return int(found)
+    return int(count)
 
 
 async def find_waiters(conn: Connection, plan: Plan) -> list[Blocker]:
-    """Sessions that wait for a lock that an agent holds on the plan's tables, longest first."""
+    """Returns the sessions that wait for a lock that an agent holds on the plan's tables, oldest first."""
     tables = [quote_qualified(table.schema_, table.name) for table in (plan.change.table, plan.change.target_table)]
     rows = await conn.fetch(
         "SELECT DISTINCT a.pid, coalesce(a.application_name, '') AS app, coalesce(a.state, '') AS state,"
@@ -205,16 +205,16 @@ async def find_waiters(conn: Connection, plan: Plan) -> list[Blocker]:
     return [Blocker(*row) for row in rows]
 
 
-async def find_leftovers(conn: Connection, plan: Plan, catalog: Catalog | None = None) -> list[str]:
-    """What is left of the release in the database, in words; empty after cleanup. ``catalog`` may be old."""
+async def find_leftovers(conn: Connection, plan: Plan) -> list[str]:
+    """Describes the objects of the release that are left in the database; empty after cleanup."""
     names = list(trigger_names(plan))
-    found = [
+    leftovers = [
         f"trigger {row['tgname']} on {row['table']}"
         for row in await conn.fetch(
             "SELECT tgname, tgrelid::regclass::text AS table FROM pg_trigger WHERE tgname = ANY ($1::text[])", names
         )
     ]
-    found += [
+    leftovers += [
         f"function {SCHEMA}.{row['proname']}"
         for row in await conn.fetch(
             "SELECT proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
@@ -224,10 +224,10 @@ async def find_leftovers(conn: Connection, plan: Plan, catalog: Catalog | None =
         )
     ]
     if plan.change.into is not None:
-        aside = quote_qualified(ARCHIVE_SCHEMA, plan.change.table.name)
-        if await conn.fetchval("SELECT to_regclass($1) IS NOT NULL", aside):
-            found.append(f"table {ARCHIVE_SCHEMA}.{plan.change.table.name}")
-        return found
+        archive = quote_qualified(ARCHIVE_SCHEMA, plan.change.table.name)
+        if await conn.fetchval("SELECT to_regclass($1) IS NOT NULL", archive):
+            leftovers.append(f"table {ARCHIVE_SCHEMA}.{plan.change.table.name}")
+        return leftovers
     columns = [archived_name(plan, column) for column in plan.change.down]
     rows = await conn.fetch(
         "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = ANY ($2::text[])"
@@ -235,11 +235,11 @@ async def find_leftovers(conn: Connection, plan: Plan, catalog: Catalog | None =
         quote_qualified(plan.change.table.schema_, plan.change.table.name),
         columns,
     )
-    return found + [f"column {row['attname']} of {plan.change.table}" for row in rows]
+    return leftovers + [f"column {row['attname']} of {plan.change.table}" for row in rows]
 
 
 async def find_invalid_objects(conn: Connection, plan: Plan) -> list[str]:
-    """What of the expanded schema is missing or invalid, in words; empty when all is there (the expand gate)."""
+    """Describes the objects of the expanded schema that are missing or invalid (the expand gate)."""
     catalog = await read_catalog(conn, plan)
     if catalog.new is None:
         return [f"table {plan.change.target_table} is missing"]

@@ -1,14 +1,14 @@
-"""Who still asks for the old side: pg_stat_activity for now, pg_stat_statements for what comes and goes.
+"""Finds queries that still use the old side: running ones in pg_stat_activity, others in pg_stat_statements.
 
-pg_stat_statements counts since it was reset, and does not say when a statement was called last. So it is read twice:
-a count that grew in between is alive, and so is a statement that was first seen after the cutover.
+pg_stat_statements counts calls since its reset, without the time of the last call. So it is read twice: a statement
+is in use when its count grew in between, or when it was first seen after the cutover.
 """
 
 import asyncio
 
 import asyncpg
 
-from zdd_tui.backends.postgres.catalog import Connection
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.model.doctor.evidence import redact_query, references_old_side
 from zdd_tui.model.doctor.facts import OldSideQuery, QueryFacts
 from zdd_tui.model.duration import format_duration
@@ -16,12 +16,12 @@ from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.sql import quote_qualified
 
 StatementCounts = dict[tuple[object, ...], tuple[str, int, float | None]]
-"""Statements: text, calls, and seconds from the cutover to the first call."""
+"""By user and query id: text, calls, and seconds from the cutover to the first call."""
 
 SAMPLE_SECONDS = 2.0
-"""Between the two readings of the counts."""
+"""Seconds between the two readings of the counts."""
 
-# Not what is idle: its last query may be of yesterday. Ours are the agent's, which may read both sides.
+# Idle sessions are left out: their last query may be old. So are the sessions of zdd, which may read both sides.
 _ACTIVITY = """
 SELECT pid, application_name, query, extract(epoch FROM clock_timestamp() - query_start)::float8 AS age
 FROM pg_stat_activity
@@ -43,74 +43,75 @@ WHERE e.extname = 'pg_stat_statements'
 async def read_old_queries(
     conn: Connection, plan: BasePlan, *, since: float | None, sample_seconds: float = SAMPLE_SECONDS
 ) -> QueryFacts:
-    """Queries of this database that name the old side of the plan's change.
+    """Finds the queries of this database that name the old side of the plan's change.
 
     Args:
-        since: the cutover; None before it, and then nothing is waited for.
+        since: time of the cutover, seconds since 1970; None before it: then the counts are read once.
         sample_seconds: seconds between the two readings.
     """
-    not_looked: list[str] = []
+    limitations: list[str] = []
     if await conn.fetchval(_CANNOT_SEE_ALL):
-        not_looked.append("other roles' queries are hidden: this role is no member of pg_read_all_stats")
+        limitations.append("queries of other roles are hidden: this role is not a member of pg_read_all_stats")
     schema = await conn.fetchval(_EXTENSION)
-    found: list[OldSideQuery] = []
+    statements: list[OldSideQuery] = []
     if schema is None:
-        not_looked.append("pg_stat_statements is not installed: only what runs this instant can be seen")
+        limitations.append("pg_stat_statements is not installed: only running queries are visible")
         activity = await _read_activity(conn, plan, since)
     else:
         try:
             before = await _read_statements(conn, plan, schema, since)
             if since is not None and before:
                 await asyncio.sleep(sample_seconds)
-                found = _compare_statements(before, await _read_statements(conn, plan, schema, since), sample_seconds)
+                after = await _read_statements(conn, plan, schema, since)
+                statements = _compare_statements(before, after, sample_seconds)
             else:
-                found = [OldSideQuery(redact_query(query), "") for query, _, _ in before.values()]
+                statements = [OldSideQuery(redact_query(query), "") for query, _, _ in before.values()]
         except asyncpg.ObjectNotInPrerequisiteStateError:
-            not_looked.append("pg_stat_statements is installed, but not in shared_preload_libraries")
+            limitations.append("pg_stat_statements is installed, but not in shared_preload_libraries")
         activity = await _read_activity(conn, plan, since)
-    return QueryFacts((*activity, *found), tuple(not_looked))
+    return QueryFacts((*activity, *statements), tuple(limitations))
 
 
 async def _read_activity(conn: Connection, plan: BasePlan, since: float | None) -> list[OldSideQuery]:
     rows = await conn.fetch(_ACTIVITY, since if since is not None else float("inf"))
-    found = []
+    queries = []
     for row in rows:
         if row["query"] and references_old_side(plan, row["query"]):
             who = f"pid {row['pid']} ({row['application_name'] or 'no name'})"
             age = format_duration(max(0.0, row["age"] or 0.0))
-            found.append(OldSideQuery(redact_query(row["query"]), f"{who} sent it {age} ago"))
-    return found
+            queries.append(OldSideQuery(redact_query(row["query"]), f"{who} sent it {age} ago"))
+    return queries
 
 
 async def _read_statements(conn: Connection, plan: BasePlan, schema: str, since: float | None) -> StatementCounts:
-    """The statements that name the old side."""
+    """Reads the statements that name the old side."""
     view = quote_qualified(schema, "pg_stat_statements")
-    dated = await conn.fetchval(
+    has_first_call = await conn.fetchval(
         "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = $1::text::regclass AND attname = 'stats_since')", view
     )
-    first = "extract(epoch FROM stats_since)::float8" if dated else "NULL::float8"
+    first = "extract(epoch FROM stats_since)::float8" if has_first_call else "NULL::float8"
     rows = await conn.fetch(
         f"SELECT userid, queryid, query, calls, {first} AS first_seen FROM {view}"  # noqa: S608  a quoted name
-        # What functions run is left out: it may be our own triggers, which keep both sides in step.
+        # Statements inside functions are left out: they may come from our sync triggers.
         " WHERE toplevel AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
-    found: StatementCounts = {}
+    statements: StatementCounts = {}
     for row in rows:
         if references_old_side(plan, row["query"] or ""):
-            late = None if since is None or row["first_seen"] is None else row["first_seen"] - since
-            found[row["userid"], row["queryid"]] = (row["query"], row["calls"], late)
-    return found
+            first_call = None if since is None or row["first_seen"] is None else row["first_seen"] - since
+            statements[row["userid"], row["queryid"]] = (row["query"], row["calls"], first_call)
+    return statements
 
 
 def _compare_statements(before: StatementCounts, after: StatementCounts, seconds: float) -> list[OldSideQuery]:
-    found = []
-    for key, (query, calls, late) in after.items():
+    queries = []
+    for key, (query, calls, first_call) in after.items():
         more = calls - (before[key][1] if key in before else 0)
         if more > 0:
             proof = f"called {more} time{'' if more == 1 else 's'} within {seconds:g} s"
-        elif late is not None and late > 0:
-            proof = f"called first {format_duration(late)} after it"
+        elif first_call is not None and first_call > 0:
+            proof = f"first called {format_duration(first_call)} after the cutover"
         else:
             proof = ""
-        found.append(OldSideQuery(redact_query(query), proof))
-    return sorted(found, key=lambda each: not each.evidence)
+        queries.append(OldSideQuery(redact_query(query), proof))
+    return sorted(queries, key=lambda query: not query.evidence)

@@ -1,9 +1,8 @@
-"""What a database tells about the tables of a migration: size, indexes, triggers, traffic. Reads only."""
+"""Reads the tables of a migration from the database: size, indexes, triggers, traffic."""
 
 from collections.abc import Iterable
-from typing import Any
 
-from zdd_tui.backends.postgres.connection import connect, describe_dsn, translate_errors
+from zdd_tui.backends.postgres.connection import Connection, connect, describe_dsn, translate_errors
 from zdd_tui.model.advice.migration import DatabaseStats, LiveTableStats
 from zdd_tui.model.plan.base import TableName
 
@@ -50,32 +49,32 @@ FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_databa
 
 
 async def read_database_stats(dsn: str, tables: Iterable[TableName], *, timeout: float = 5.0) -> DatabaseStats:
-    """The tables as they are now; takes no lock that anybody waits for.
+    """Reads the tables; takes no lock that blocks the application.
 
     Raises:
-        DatabaseError: the database cannot be asked.
+        DatabaseError: the database cannot be read.
     """
     conn = await connect(dsn, application_name="zdd advise", timeout=timeout)
-    found: dict[str, LiveTableStats] = {}
+    tables_found: dict[str, LiveTableStats] = {}
     missing = []
     try:
         with translate_errors(dsn):
-            # Definitions and types are told with their schemas then.
+            # Definitions and types then come with their schemas.
             await conn.execute("SET search_path = pg_catalog")
             await conn.execute("SET default_transaction_read_only = on")
             for table in dict.fromkeys(tables):
-                live = await _read_table_stats(conn, table)
-                if live is None:
+                stats = await _read_table_stats(conn, table)
+                if stats is None:
                     missing.append(table)
                 else:
-                    found[str(table)] = live
+                    tables_found[str(table)] = stats
             longest = await conn.fetchval(_LONGEST_TRANSACTION)
     finally:
         await conn.close()
-    return DatabaseStats(describe_dsn(dsn), found, tuple(missing), longest)
+    return DatabaseStats(describe_dsn(dsn), tables_found, tuple(missing), longest)
 
 
-async def _read_table_stats(conn: Any, table: TableName) -> LiveTableStats | None:
+async def _read_table_stats(conn: Connection, table: TableName) -> LiveTableStats | None:
     row = await conn.fetchrow(_TABLE, table.schema_, table.name)
     if row is None:
         return None
@@ -83,13 +82,13 @@ async def _read_table_stats(conn: Any, table: TableName) -> LiveTableStats | Non
         _COLUMNS, row["oid"], await conn.fetchval("SELECT $1::bigint::regclass::text", row["oid"])
     )
     traffic = await conn.fetchrow(_TRAFFIC, row["oid"])
-    seconds = traffic["seconds"] if traffic is not None and traffic["seconds"] else None
-    proven = {column["name"] for column in columns if column["not_null"]}
+    seconds = traffic["seconds"] if traffic else None
+    not_null = {column["name"] for column in columns if column["not_null"]}
     for check in row["checks"]:
         definition, _, column = check.rpartition("|")
-        # pg_get_constraintdef writes it so, whatever the author wrote.
+        # The form that pg_get_constraintdef prints, whatever the author wrote.
         if definition.startswith("CHECK ((") and definition.endswith(" IS NOT NULL))"):
-            proven.add(column)
+            not_null.add(column)
     return LiveTableStats(
         table=table,
         rows=row["rows"],
@@ -101,11 +100,11 @@ async def _read_table_stats(conn: Any, table: TableName) -> LiveTableStats | Non
             column["name"]: column["filled"] for column in columns if column["filled"] and not column["generated"]
         },
         generated=frozenset(column["name"] for column in columns if column["generated"]),
-        not_null=frozenset(proven),
+        not_null=frozenset(not_null),
         indexes=tuple(row["index_defs"]),
         triggers=tuple(row["triggers"]),
         referenced_by=tuple(row["referenced_by"]),
         is_ordinary=row["ordinary"],
-        reads=traffic["reads"] / seconds if seconds else None,
-        writes=traffic["writes"] / seconds if seconds else None,
+        reads=traffic["reads"] / seconds if traffic and seconds else None,
+        writes=traffic["writes"] / seconds if traffic and seconds else None,
     )

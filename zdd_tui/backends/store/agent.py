@@ -1,8 +1,8 @@
-"""What only the holder of a release's lease may do: every write carries the lease's epoch and is refused without it.
+"""The writes of the agent that holds the lease: each carries the epoch of the lease.
 
-Three things keep a frozen agent from writing once another has taken over: the first statement of each of its
-transactions is ``zdd.fence``; its sessions are ended by whoever takes over (and by the server itself, when they idle
-in a transaction for longer than the lease lives); and a new session of an old epoch is refused when it is opened.
+Three rules keep a suspended agent from writing after a takeover: the first statement of each of its transactions is
+``zdd.fence``; the new agent ends its sessions (and so does the server, when they are idle in a transaction for longer
+than the TTL of the lease); and a new session with an old epoch is refused when it is opened.
 """
 
 import asyncio
@@ -10,12 +10,14 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Self
 
 import asyncpg
 
 from zdd_tui.backends.postgres.connection import (
     CONNECTION_ERRORS,
+    Connection,
+    Pool,
     connect,
     create_pool,
     describe_dsn,
@@ -31,14 +33,11 @@ from zdd_tui.model.release.records import Actor, NewEvent, ReleaseRecord, StepCh
 from zdd_tui.model.release.state import Release
 from zdd_tui.model.sql import quote_literal
 
-Connection: TypeAlias = Any
-"""asyncpg.Connection, or the pool's proxy of one."""
-
 STALE_EPOCH_SQLSTATE = "ZD001"
-"""SQLSTATE that zdd.fence raises."""
+"""Raised by zdd.fence."""
 
 TAKEOVER_WAIT_SECONDS = 2.0
-"""How long a takeover waits for the last transaction of the old holder to end; then the next try."""
+"""How long a takeover waits for the last transaction of the old holder, before the next try."""
 
 _IS_LIVE_SQL = "holder <> '' AND clock_timestamp() <= renewed_at + make_interval(secs => ttl) AS live"
 
@@ -46,14 +45,14 @@ _IS_LIVE_SQL = "holder <> '' AND clock_timestamp() <= renewed_at + make_interval
 async def acquire_lease(
     dsn: str, release_id: int, actor: Actor, *, ttl: float = 3.0, timeout: float = 5.0
 ) -> "AgentStore | None":
-    """The right to carry a release out, or None while another live holder has it. Judged by the server's clock.
+    """Acquires the lease of a release; None while another live agent holds it, by the server's clock.
 
     Args:
-        ttl: seconds that the lease lives without being renewed; also how long a session may idle in a transaction.
+        ttl: seconds until a lease without renewal expires; also how long a session may be idle in a transaction.
         timeout: seconds to connect.
 
     Raises:
-        DatabaseError: the server is away, a pooler is in between, no such release.
+        DatabaseError: the server is unreachable or behind a pooler, or there is no such release.
     """
     connection = await connect(dsn, application_name=f"zdd agent {release_id}", timeout=timeout)
     try:
@@ -65,19 +64,20 @@ async def acquire_lease(
         if epoch is None:
             return None
         return await AgentStore.open(dsn, release_id, epoch, actor, ttl=ttl, timeout=timeout)
-    except StaleEpoch:  # we were so slow that yet another has taken over
+    except StaleEpoch:  # another agent has taken over in the meantime
         return None
     finally:
         connection.terminate()
 
 
 async def _is_held(connection: Connection, release_id: int) -> bool:
-    return bool(await connection.fetchval(f"SELECT {_IS_LIVE_SQL} FROM zdd.lease WHERE release_id = $1", release_id))  # noqa: S608
+    query = f"SELECT {_IS_LIVE_SQL} FROM zdd.lease WHERE release_id = $1"  # noqa: S608
+    return bool(await connection.fetchval(query, release_id))
 
 
 async def _acquire(connection: Connection, dsn: str, release_id: int, actor: Actor, ttl: float) -> int | None:
-    """The new epoch; None when another was faster, or the old holder's last transaction does not end."""
-    # Judged and named in one statement: the sessions of one who was faster than we are not meant.
+    """Returns the new epoch; None when another agent was faster, or the old holder's last transaction does not end."""
+    # One statement: the sessions of an agent that was faster must not be ended.
     await connection.execute(
         f"SELECT zdd.evict(release_id, epoch) FROM (SELECT release_id, epoch, {_IS_LIVE_SQL} FROM zdd.lease) l"  # noqa: S608
         " WHERE release_id = $1 AND NOT live",
@@ -94,43 +94,45 @@ async def _acquire(connection: Connection, dsn: str, release_id: int, actor: Act
                 release_id,
                 ttl,
             )
-            # FOR UPDATE waits for every fenced transaction of the old holder, and every later one waits for us.
+            # FOR UPDATE waits for every fenced transaction of the old holder; later ones wait for this transaction.
             old = await connection.fetchrow(
-                f"SELECT holder, host, {_IS_LIVE_SQL}, extract(epoch FROM clock_timestamp() - renewed_at)::float8 AS age"  # noqa: S608
-                " FROM zdd.lease WHERE release_id = $1 FOR UPDATE",
+                "SELECT holder, host, extract(epoch FROM clock_timestamp() - renewed_at)::float8 AS age,"  # noqa: S608
+                f" {_IS_LIVE_SQL} FROM zdd.lease WHERE release_id = $1 FOR UPDATE",
                 release_id,
             )
+            assert old is not None  # inserted above
             if old["live"]:
                 return None
             epoch = await connection.fetchval(
                 "UPDATE zdd.lease SET epoch = nextval('zdd.epoch'), holder = $2, host = $3, pid = $4, ttl = $5,"
-                " taken_at = clock_timestamp(), renewed_at = clock_timestamp() WHERE release_id = $1 RETURNING epoch",
+                " acquired_at = clock_timestamp(), renewed_at = clock_timestamp()"
+                " WHERE release_id = $1 RETURNING epoch",
                 release_id,
                 actor.name,
                 actor.host,
                 os.getpid(),
                 ttl,
             )
-            why = f"{old['holder']}@{old['host']} was silent for {old['age']:.1f} s" if old["holder"] else ""
+            reason = f"no renewal by {old['holder']}@{old['host']} for {old['age']:.1f} s" if old["holder"] else ""
             await writes.insert_events(
-                connection, release_id, actor, [NewEvent("lease", f"took the lease, epoch {epoch}", why)]
+                connection, release_id, actor, [NewEvent("lease", f"acquired the lease, epoch {epoch}", reason)]
             )
             return int(epoch)
     except asyncpg.LockNotAvailableError:
         return None
     except asyncpg.ForeignKeyViolationError:
         raise DatabaseError(
-            f"{describe_dsn(dsn)} has no release {release_id}", "register it with its plan first"
+            f"{describe_dsn(dsn)} has no release {release_id}", "start the release with `zdd agent PLAN`"
         ) from None
 
 
 class AgentStore:
-    """The store in the hands of the agent that holds the lease.
+    """The store for the agent that holds the lease.
 
     Attributes:
-        epoch: of the lease; goes with every effect outside the database too.
-        pool: sessions named ``zdd agent <release> <epoch>``. Statements on it are not fenced by themselves: use
-            :meth:`fenced`, or :meth:`check_lease` right before what cannot run in a transaction.
+        epoch: of the lease; every effect outside the database carries it too.
+        pool: sessions named ``zdd agent <release> <epoch>``. Its statements are not fenced: use :meth:`fenced`, or
+            :meth:`check_lease` right before an effect that cannot run in a transaction.
     """
 
     def __init__(self, dsn: str, release_id: int, epoch: int, actor: Actor, ttl: float, timeout: float) -> None:
@@ -138,15 +140,16 @@ class AgentStore:
         self.epoch = epoch
         self.actor = actor
         self.ttl = ttl
-        self.pool: asyncpg.Pool[asyncpg.Record]
+        self.pool: Pool
         self._dsn = dsn
         self._timeout = timeout
-        self._heartbeat: Connection = None  # of its own: a pool that is used up must not cost us the lease
+        # A connection of its own: an exhausted pool must not lose the lease.
+        self._heartbeat: asyncpg.Connection | None = None
         self._renewed = asyncio.get_running_loop().time()
 
     @classmethod
     async def open(cls, dsn: str, release_id: int, epoch: int, actor: Actor, *, ttl: float, timeout: float) -> Self:
-        """Opens the sessions of a lease that was just taken; :func:`acquire_lease` does this."""
+        """Opens the sessions of a new lease, for :func:`acquire_lease`."""
         store = cls(dsn, release_id, epoch, actor, ttl, timeout)
         store.pool = await create_pool(
             dsn,
@@ -164,10 +167,10 @@ class AgentStore:
 
     @property
     def seconds_remaining(self) -> float:
-        """Seconds that the lease surely lives on without being renewed; negative when another may have it.
+        """Seconds until the lease may expire; negative when another agent may hold it.
 
-        By our own monotonic clock, counted from before the last renewal was sent: the check for effects outside
-        the database, such as in Kubernetes. A process that was frozen finds it negative when it wakes.
+        By our monotonic clock, counted from before the last renewal was sent. It guards effects outside the database,
+        such as in Kubernetes; in a process that was suspended it is negative.
         """
         return self._renewed + self.ttl - asyncio.get_running_loop().time()
 
@@ -180,7 +183,7 @@ class AgentStore:
         await self.close()
 
     async def close(self) -> None:
-        """Ends the sessions; the lease runs out by itself unless :meth:`release_lease` was called before."""
+        """Ends the sessions; the lease expires unless :meth:`release_lease` was called before."""
         if self._heartbeat is not None:
             self._heartbeat.terminate()
             self._heartbeat = None
@@ -193,11 +196,11 @@ class AgentStore:
     # --- lease -------------------------------------------------------------------------------------------------
 
     async def renew_lease(self) -> None:
-        """Keeps the lease; call it at least three times in `ttl`.
+        """Renews the lease; call it at least three times in `ttl`.
 
         Raises:
-            StaleEpoch: another has taken over; stop.
-            DatabaseError: the server is away, or did not answer within `ttl`; try again.
+            StaleEpoch: another agent has taken over; stop.
+            DatabaseError: the server is unreachable or did not respond within `ttl`; retry.
         """
         began = asyncio.get_running_loop().time()
         try:
@@ -205,7 +208,7 @@ class AgentStore:
                 self._heartbeat = await connect(
                     self._dsn, application_name=self.application_name, timeout=min(self._timeout, self.ttl)
                 )
-            kept = await self._heartbeat.fetchval(
+            renewed = await self._heartbeat.fetchval(
                 "UPDATE zdd.lease SET renewed_at = clock_timestamp() WHERE release_id = $1 AND epoch = $2"
                 " AND holder <> '' RETURNING true",
                 self.release_id,
@@ -217,43 +220,43 @@ class AgentStore:
                 self._heartbeat.terminate()
                 self._heartbeat = None
             raise translate_error(error, self._dsn, timeout=self.ttl) from None
-        if not kept:
+        if not renewed:
             raise self._stale_epoch_error()
         self._renewed = began
 
     async def release_lease(self) -> None:
-        """Gives the lease back, so that another may take it at once. Nothing when it is lost already."""
+        """Releases the lease, so that another agent can acquire it at once. Does nothing when it is lost already."""
         with translate_errors(self._dsn), suppress(StaleEpoch):
             async with self.pool.acquire() as connection, connection.transaction():
-                given = await connection.fetchval(
+                released = await connection.fetchval(
                     "UPDATE zdd.lease SET holder = '' WHERE release_id = $1 AND epoch = $2 AND holder <> ''"
                     " RETURNING true",
                     self.release_id,
                     self.epoch,
                 )
-                if given:
-                    gone = NewEvent("lease", f"gave the lease back, epoch {self.epoch}")
-                    await writes.insert_events(connection, self.release_id, self.actor, [gone])
+                if released:
+                    event = NewEvent("lease", f"released the lease, epoch {self.epoch}")
+                    await writes.insert_events(connection, self.release_id, self.actor, [event])
 
     async def check_lease(self) -> None:
-        """Right before an effect that no transaction can fence.
+        """Checks the lease. Call it right before an effect that no transaction can fence.
 
         Raises:
-            StaleEpoch: another has taken over.
+            StaleEpoch: another agent has taken over.
         """
         async with self.fenced():
             pass
 
     @asynccontextmanager
     async def fenced(self) -> AsyncIterator[Connection]:
-        """A transaction that commits only while the lease is ours: its first statement is ``zdd.fence``.
+        """Opens a transaction that commits only while this agent holds the lease: its first statement is ``zdd.fence``.
 
-        Errors of the caller's own statements, such as LockNotAvailableError, come through as asyncpg raised them.
-        Await nothing but the database inside: the server ends a session that idles in it for longer than `ttl`.
+        Errors of the caller's own statements, such as LockNotAvailableError, are those of asyncpg. Await only the
+        database inside: the server ends a session that is idle in a transaction for longer than `ttl`.
 
         Raises:
-            StaleEpoch: another has taken over.
-            DatabaseError: the session was ended, by the server or by whoever took over, or the server is away.
+            StaleEpoch: another agent has taken over.
+            DatabaseError: the session was ended, by the server or by another agent, or the server is unreachable.
         """
         with translate_errors(self._dsn):
             connection = await self.pool.acquire()
@@ -263,14 +266,12 @@ class AgentStore:
                 yield connection
         except CONNECTION_ERRORS as error:
             if is_session_lost(error) or _is_closed(connection):
-                with suppress(asyncpg.InterfaceError):  # the pool has taken it back already
+                with suppress(asyncpg.InterfaceError):  # returned to the pool already
                     connection.terminate()
                 raise translate_error(error, self._dsn) from None
             raise
         finally:
-            with suppress(
-                *CONNECTION_ERRORS
-            ):  # its reset fails on a session that has ended; the pool drops it by itself
+            with suppress(*CONNECTION_ERRORS):  # the reset of an ended session fails; the pool then drops it
                 await self.pool.release(connection, timeout=self._timeout)
 
     async def _fence(self, connection: Connection) -> None:
@@ -283,8 +284,7 @@ class AgentStore:
 
     def _stale_epoch_error(self) -> StaleEpoch:
         return StaleEpoch(
-            f"epoch {self.epoch} of release {self.release_id} is over: another agent carries the release out",
-            "nothing is lost and nothing has to be done; this agent stops",
+            f"epoch {self.epoch} of release {self.release_id} is stale: another agent runs the release, this one stops"
         )
 
     # --- reading -----------------------------------------------------------------------------------------------
@@ -298,7 +298,7 @@ class AgentStore:
         return record
 
     async def next_command(self) -> StoredCommand | None:
-        """The oldest command that has no answer; one that a newer zdd has sent and we do not know is refused."""
+        """Returns the oldest queued command. Refuses commands of a newer zdd that this version does not know."""
         while True:
             with translate_errors(self._dsn):
                 row = await self.pool.fetchrow(
@@ -308,8 +308,8 @@ class AgentStore:
                 )
             if row is None or records.is_known(row["kind"]):
                 return records.parse_command(row) if row else None
-            why = f"this agent knows no command {row['kind']!r}: it is older than the zdd that sent it; update it"
-            await self.complete_command(row["id"], refused=True, outcome=why, release=None)
+            outcome = f"this agent is older than the zdd that sent {row['kind']!r} and does not know it: update it"
+            await self.complete_command(row["id"], refused=True, outcome=outcome, release=None)
 
     # --- writing -----------------------------------------------------------------------------------------------
 
@@ -321,13 +321,13 @@ class AgentStore:
         events: Sequence[NewEvent] = (),
         step: StepChange | None = None,
     ) -> None:
-        """Writes where the release stands, with its audit lines, in one transaction.
+        """Writes the state of the release and its audit lines in one transaction.
 
         Args:
-            conn: of an open :meth:`fenced`, to commit together with what else happens in it.
+            conn: of an open :meth:`fenced`, to commit in the same transaction.
 
-        A step whose status changes is stamped: intent and undoing begin it anew (note and error cleared); done,
-        failed, undone and undo-failed end it. An ended release gets its finished_at.
+        A step whose status changes gets a time: started and undoing set started_at and clear note and error; done,
+        failed, undone and undo-failed set ended_at. An ended release gets its finished_at.
         """
         async with self._write_transaction(conn) as connection:
             await writes.update_release(connection, self.release_id, release)
@@ -338,16 +338,16 @@ class AgentStore:
     async def save_end(self, release: Release, *, events: Sequence[NewEvent] = ()) -> None:
         """Writes the last state of a release that is done or rolled back."""
         if not release.state.has_ended:
-            raise ValueError(f"{release.name} is {release.state}, which is no end")
+            raise ValueError(f"{release.name} is {release.state} and has not ended")
         await self.save(release, events=events)
 
     async def save_step_note(self, step: str, note: str) -> None:
-        """The progress line of a running step."""
+        """Writes the progress line of a running step."""
         async with self._write_transaction(None) as connection:
             await writes.update_step(connection, self.release_id, StepChange(step, note=note))
 
     async def append_events(self, events: Sequence[NewEvent], *, conn: Connection | None = None) -> None:
-        """Audit lines alone."""
+        """Writes audit lines."""
         async with self._write_transaction(conn) as connection:
             await writes.insert_events(connection, self.release_id, self.actor, events)
 
@@ -360,21 +360,21 @@ class AgentStore:
         release: Release | None,
         events: Sequence[NewEvent] = (),
     ) -> None:
-        """What became of a command, the state that it led to, and its audit line, in one transaction.
+        """Writes the result of a command, the new state and an audit line in one transaction.
 
-        The audit line (kind `command` or `refused`, the operator as actor, the given reason as why) is written
-        here; `events` come after it.
+        The audit line has the kind `command` or `refused`, the operator as actor and the operator's reason; `events`
+        come after it.
         """
         async with self._write_transaction(None) as connection:
-            asked = await writes.complete_command(
+            answered = await writes.complete_command(
                 connection, self.release_id, command_id, refused=refused, outcome=outcome
             )
             if release is not None:
                 await writes.update_release(connection, self.release_id, release)
-            await writes.insert_events(connection, self.release_id, self.actor, [asked, *events])
+            await writes.insert_events(connection, self.release_id, self.actor, [answered, *events])
 
     async def save_gates(self, readings: Sequence[GateReading]) -> None:
-        """The newest readings, stamped with the server's clock; an audit line for each verdict that changed."""
+        """Writes the newest readings with the server's time, and an audit line for each changed verdict."""
         if not readings:
             return
         async with self._write_transaction(None) as connection:
@@ -396,5 +396,5 @@ class AgentStore:
 def _is_closed(connection: Connection) -> bool:
     try:
         return bool(connection.is_closed())
-    except asyncpg.InterfaceError:  # the pool takes a broken connection away from whoever holds it
+    except asyncpg.InterfaceError:  # the pool detaches a broken connection from its user
         return True

@@ -1,27 +1,27 @@
 """The rows of zdd.backfill, zdd.range, zdd.failed_row and zdd.mismatch. Every function takes a fenced connection, so
-that what it writes commits together with the batch that it speaks of."""
+that its writes commit together with the batch."""
 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from zdd_tui.backends.postgres.catalog import Connection
+from zdd_tui.backends.postgres.connection import Connection
 
 Key = tuple[str, ...]
-"""The texts of a key's columns."""
+"""The columns of a key as text."""
 
 RangeKind = Literal["backfill", "verify"]
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A piece of the table in key order, and how far it is done.
+    """A part of the table in key order, and its progress.
 
     Attributes:
         lo: exclusive; None: from the start.
         hi: inclusive; None: to the end.
-        cursor: the last key that is done; None: not begun.
+        cursor: the last key that is done; None: not started.
     """
 
     id: int
@@ -33,7 +33,7 @@ class Range:
 
     @property
     def start_key(self) -> Key | None:
-        """Where the next page begins, exclusive."""
+        """The start of the next page, exclusive."""
         return self.cursor or self.lo
 
 
@@ -42,9 +42,9 @@ class BatchProgress:
     """What a batch adds to zdd.backfill.
 
     Attributes:
-        rows_scanned: looked at in this batch.
-        seconds: that it took.
-        recent: the newest batches, this one included, as zdd.backfill.recent has them.
+        rows_scanned: rows read in this batch.
+        seconds: duration of this batch.
+        recent: the newest batches, this one included, in the form of zdd.backfill.recent.
     """
 
     rows_scanned: int
@@ -56,16 +56,16 @@ class BatchProgress:
 
 
 class CheckpointLost(Exception):
-    """Batches that were committed, but not yet flushed, are gone with a server that crashed and is back already."""
+    """The server has crashed and lost batches that were committed but not flushed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowMismatch:
-    """A row whose two sides differ. Its values are not kept.
+    """A row whose two sides differ. Its values are not stored.
 
     Attributes:
         columns: names of the new columns that differ; empty when a whole row is missing or ``up`` fails.
-        reason: in words.
+        reason: text for the screen.
     """
 
     key: Key
@@ -78,7 +78,7 @@ class RowMismatch:
         return f"{', '.join(self.key)} ({self.reason})"
 
 
-def _parse_key(raw: str | None) -> Key | None:
+def parse_key(raw: str | None) -> Key | None:
     return None if raw is None else tuple(json.loads(raw))
 
 
@@ -87,7 +87,7 @@ def _dump_key(key: Key | None) -> str | None:
 
 
 async def create_backfill(conn: Connection, release_id: int, *, rows_total: int, batch_rows: int) -> None:
-    """The row of a backfill that begins; one that was begun before is left as it is."""
+    """Adds the row of a new backfill; does nothing when it exists."""
     await conn.execute(
         "INSERT INTO zdd.backfill (release_id, status, rows_total, batch_rows) VALUES ($1, 'prepared', $2, $3)"
         " ON CONFLICT (release_id) DO NOTHING",
@@ -100,8 +100,10 @@ async def create_backfill(conn: Connection, release_id: int, *, rows_total: int,
 async def add_ranges(
     conn: Connection, release_id: int, kind: RangeKind, ends: Sequence[Key | None], *, done: bool = False
 ) -> None:
-    """One range up to each of ``ends``, the first from the start; None: to the end of the table. Where there are
-    ranges already nothing is added, so the bound stays fixed."""
+    """Adds one range up to each of ``ends``, the first from the start; None: to the end of the table.
+
+    Does nothing where ranges exist, so the bound stays fixed.
+    """
     await conn.execute(
         "INSERT INTO zdd.range (release_id, id, kind, lo, hi, done)"
         " SELECT $1, number - 1, $2, lag(hi) OVER (ORDER BY number), hi, $4"
@@ -125,9 +127,7 @@ async def list_ranges(conn: Connection, release_id: int, kind: RangeKind) -> lis
         kind,
     )
     return [
-        Range(
-            row["id"], _parse_key(row["lo"]), _parse_key(row["hi"]), _parse_key(row["cursor"]), row["rows"], row["done"]
-        )
+        Range(row["id"], parse_key(row["lo"]), parse_key(row["hi"]), parse_key(row["cursor"]), row["rows"], row["done"])
         for row in rows
     ]
 
@@ -150,12 +150,12 @@ async def advance_range(
 async def save_checkpoint(
     conn: Connection, release_id: int, key_range: Range, *, end: Key | None, done: bool, progress: BatchProgress
 ) -> None:
-    """Cursor and counters of one batch, which went from where ``key_range`` stands to ``end``.
+    """Writes cursor and counters of one batch, from the cursor of ``key_range`` to ``end``.
 
     Raises:
-        CheckpointLost: the range does not stand there: undo this batch, and read the range again.
+        CheckpointLost: the stored cursor is another one: undo this batch, and read the range again.
     """
-    answer = await conn.execute(
+    result = await conn.execute(
         "WITH moved AS ("
         "  UPDATE zdd.range SET cursor = coalesce($3::jsonb, cursor), rows = rows + $4, done = $5"
         "  WHERE release_id = $1 AND kind = 'backfill' AND id = $2 AND cursor IS NOT DISTINCT FROM $11::jsonb"
@@ -176,12 +176,15 @@ async def save_checkpoint(
         json.dumps(list(progress.recent)),
         _dump_key(key_range.cursor),
     )
-    if answer == "UPDATE 0":
+    if result == "UPDATE 0":
         raise CheckpointLost
 
 
 async def set_status(conn: Connection, release_id: int, status: str, throttle: str = "") -> None:
-    """Writes only what has changed: a status that stays wakes nobody. A backfill that is done knows its total."""
+    """Writes status and throttle if they changed; an unchanged row would notify the clients for nothing.
+
+    The status `done` sets the total to the copied rows.
+    """
     await conn.execute(
         "UPDATE zdd.backfill SET status = $2, throttle = $3, updated_at = clock_timestamp(),"
         " rows_total = CASE WHEN $2 = 'done' THEN rows_done ELSE rows_total END"
@@ -193,13 +196,13 @@ async def set_status(conn: Connection, release_id: int, status: str, throttle: s
 
 
 async def read_last_batch(conn: Connection, release_id: int) -> tuple[int, list[list[float]]] | None:
-    """Size of the last batch, and the newest batches as zdd.backfill.recent has them; None before the preparation."""
+    """Reads the size of the last batch, and the newest batches (zdd.backfill.recent); None before the preparation."""
     row = await conn.fetchrow("SELECT batch_rows, recent FROM zdd.backfill WHERE release_id = $1", release_id)
     return None if row is None else (row["batch_rows"], json.loads(row["recent"]))
 
 
 async def add_failed_row(conn: Connection, release_id: int, key: Key, reason: str) -> None:
-    """A row that could not be moved goes to the ledger."""
+    """Records a row that could not be copied."""
     await conn.execute(
         "WITH added AS (INSERT INTO zdd.failed_row (release_id, key, reason) VALUES ($1, $2::jsonb, $3)"
         " ON CONFLICT (release_id, key) DO UPDATE SET reason = EXCLUDED.reason RETURNING xmax = 0 AS fresh)"
@@ -211,13 +214,13 @@ async def add_failed_row(conn: Connection, release_id: int, key: Key, reason: st
 
 
 async def list_failed_keys(conn: Connection, release_id: int) -> list[Key]:
-    """The ledger, in no order."""
-    found = await conn.fetch("SELECT key FROM zdd.failed_row WHERE release_id = $1", release_id)
-    return [tuple(json.loads(row["key"])) for row in found]
+    """Reads the keys of the failed rows, in no order."""
+    rows = await conn.fetch("SELECT key FROM zdd.failed_row WHERE release_id = $1", release_id)
+    return [tuple(json.loads(row["key"])) for row in rows]
 
 
 async def remove_failed_row(conn: Connection, release_id: int, key: Key) -> None:
-    """A row that was moved after all, or deleted, leaves the ledger."""
+    """Removes a failed row that was copied after all, or deleted."""
     await conn.execute(
         "WITH gone AS (DELETE FROM zdd.failed_row WHERE release_id = $1 AND key = $2::jsonb RETURNING 1)"
         " UPDATE zdd.backfill SET failed_rows = failed_rows - 1 FROM gone WHERE release_id = $1",
@@ -227,7 +230,7 @@ async def remove_failed_row(conn: Connection, release_id: int, key: Key) -> None
 
 
 async def reset_verification(conn: Connection, release_id: int) -> None:
-    """Begins a verification anew."""
+    """Restarts a verification."""
     await drop_ranges(conn, release_id, "verify")
     await conn.execute("DELETE FROM zdd.mismatch WHERE release_id = $1", release_id)
     await conn.execute(
@@ -238,21 +241,21 @@ async def reset_verification(conn: Connection, release_id: int) -> None:
 async def save_verified_page(
     conn: Connection, release_id: int, *, rows: int, mismatches: Iterable[RowMismatch], done: bool, max_kept: int
 ) -> None:
-    """One page of a verification; at most ``max_kept`` mismatches are kept in all, the rest is only counted."""
-    found = list(mismatches)
-    if found:
+    """Writes one page of a verification; stores at most ``max_kept`` mismatches in all and counts the rest."""
+    differing = list(mismatches)
+    if differing:
         await conn.execute(
             "INSERT INTO zdd.mismatch (release_id, key, old, new)"
             " SELECT $1, key::jsonb, old::jsonb, new::jsonb"
-            " FROM unnest($2::text[], $3::text[], $4::text[]) AS found (key, old, new)"
+            " FROM unnest($2::text[], $3::text[], $4::text[]) AS mismatches (key, old, new)"
             " LIMIT greatest(0, $5 - (SELECT count(*) FROM zdd.mismatch WHERE release_id = $1))"
             " ON CONFLICT (release_id, key) DO NOTHING",
             release_id,
-            [_dump_key(mismatch.key) for mismatch in found],
-            [json.dumps({"present": mismatch.has_old}) for mismatch in found],
+            [_dump_key(mismatch.key) for mismatch in differing],
+            [json.dumps({"present": mismatch.has_old}) for mismatch in differing],
             [
-                json.dumps({"present": mismatch.has_new, "differs": list(mismatch.columns), "what": mismatch.reason})
-                for mismatch in found
+                json.dumps({"present": mismatch.has_new, "differs": list(mismatch.columns), "reason": mismatch.reason})
+                for mismatch in differing
             ],
             max_kept,
         )
@@ -261,13 +264,13 @@ async def save_verified_page(
         " verified = $4, updated_at = clock_timestamp() WHERE release_id = $1",
         release_id,
         rows,
-        len(found),
+        len(differing),
         done,
     )
 
 
 async def read_verification(conn: Connection, release_id: int, limit: int) -> tuple[int, int, list[RowMismatch]]:
-    """Rows verified, mismatches, and the first of them."""
+    """Reads the number of verified rows, the number of mismatches, and the first mismatches."""
     row = await conn.fetchrow(
         "SELECT verified_rows, coalesce(mismatches, 0) AS mismatches FROM zdd.backfill WHERE release_id = $1",
         release_id,
@@ -275,6 +278,7 @@ async def read_verification(conn: Connection, release_id: int, limit: int) -> tu
     samples = await conn.fetch(
         "SELECT key, old, new FROM zdd.mismatch WHERE release_id = $1 ORDER BY at, key LIMIT $2", release_id, limit
     )
+    assert row is not None
     return (
         row["verified_rows"],
         row["mismatches"],
@@ -284,5 +288,5 @@ async def read_verification(conn: Connection, release_id: int, limit: int) -> tu
 
 def _parse_mismatch(key: str, old: dict[str, Any], new: dict[str, Any]) -> RowMismatch:
     return RowMismatch(
-        tuple(json.loads(key)), new.get("what", ""), tuple(new.get("differs", ())), old["present"], new["present"]
+        tuple(json.loads(key)), new.get("reason", ""), tuple(new.get("differs", ())), old["present"], new["present"]
     )

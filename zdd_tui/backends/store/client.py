@@ -1,11 +1,10 @@
-"""The `zdd` schema as every client needs it: register a release, read it, send commands, hear of changes.
+"""The `zdd` schema for every client: register a release, read it, send commands, listen for changes.
 
-What only the holder of the lease may write is in :mod:`zdd_tui.backends.store.agent`.
+The writes of the lease holder are in :mod:`zdd_tui.backends.store.agent`.
 """
 
 import asyncio
 import json
-import random
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from types import TracebackType
@@ -13,8 +12,11 @@ from typing import Any, Self
 
 import asyncpg
 
+from zdd_tui.backends.backoff import Backoff
 from zdd_tui.backends.postgres.connection import (
     CONNECTION_ERRORS,
+    Connection,
+    Pool,
     connect,
     create_pool,
     describe_dsn,
@@ -29,17 +31,23 @@ from zdd_tui.model.release.records import Actor, CommandRequest, FailedRow, Leas
 from zdd_tui.model.release.regions import require_same_region
 from zdd_tui.model.release.strategies import build_strategy
 
-# --- LISTEN for the changes of one release, on a connection of its own.
-
-
 PING_SECONDS = 5.0
-"""A listener that heard nothing for this long asks whether the server is still there: TCP would not tell."""
+"""A listener without a notification for this long checks the connection: TCP does not detect a lost server."""
+
+COMMAND_TIMEOUT = 10.0
+"""Seconds. Every statement here is short; a longer one has lost its server."""
+
+RECONNECT_SECONDS = (0.1, 4.0)
+"""First and longest pause between two attempts to listen again."""
+
+ConnectionCallback = Callable[[bool, str], None]
+"""Called with (connected, error); error is empty while connected."""
 
 
 class NotificationListener:
-    """LISTEN on one connection; notifications that pile up are one."""
+    """LISTEN for one release on a connection of its own; several pending notifications count as one."""
 
-    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]", release_id: int) -> None:
+    def __init__(self, connection: asyncpg.Connection, release_id: int) -> None:
         self._connection = connection
         self._payload = str(release_id)
         self._notified_event = asyncio.Event()
@@ -56,16 +64,16 @@ class NotificationListener:
             self._notified_event.set()
 
     async def wait_for_change(self, idle_timeout: float | None) -> bool:
-        """True after a change, or after `quiet` seconds without one; False when the connection is gone."""
+        """Returns True after a change or `idle_timeout` seconds without one; False when the connection is lost."""
         loop = asyncio.get_running_loop()
-        until = None if idle_timeout is None else loop.time() + idle_timeout
+        deadline = None if idle_timeout is None else loop.time() + idle_timeout
         while not self._connection.is_closed():
-            left = PING_SECONDS if until is None else min(PING_SECONDS, max(0.0, until - loop.time()))
+            timeout = PING_SECONDS if deadline is None else min(PING_SECONDS, max(0.0, deadline - loop.time()))
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(timeout):
                     await self._notified_event.wait()
             except TimeoutError:
-                if until is None or loop.time() < until:
+                if deadline is None or loop.time() < deadline:
                     if not await self._is_alive():
                         return False
                     continue
@@ -82,23 +90,10 @@ class NotificationListener:
         return True
 
 
-# --- end
-
-
-COMMAND_TIMEOUT = 10.0
-"""Every statement here is short; one that takes longer has lost its server."""
-
-RECONNECT_SECONDS = (0.1, 4.0)
-"""First and longest pause between two attempts to listen again; each is drawn from half of it to all of it."""
-
-ConnectionCallback = Callable[[bool, str], None]
-"""Called with (connected, error); error is empty while connected."""
-
-
 class Store:
-    """A client's connection to the store. Several operators may each have one."""
+    """A client's connection to the store."""
 
-    def __init__(self, dsn: str, pool: "asyncpg.Pool[asyncpg.Record]", application_name: str, timeout: float) -> None:
+    def __init__(self, dsn: str, pool: Pool, application_name: str, timeout: float) -> None:
         self._dsn = dsn
         self._pool = pool
         self._name = application_name
@@ -127,7 +122,7 @@ class Store:
         return cls(dsn, pool, application_name, timeout)
 
     async def close(self) -> None:
-        """Ends every session of this store; never hangs on a server that is away."""
+        """Ends every session of this store; does not hang on an unreachable server."""
         try:
             async with asyncio.timeout(2):
                 await self._pool.close()
@@ -143,8 +138,8 @@ class Store:
         await self.close()
 
     @property
-    def pool(self) -> "asyncpg.Pool[asyncpg.Record]":
-        """Its sessions, for short readings; errors come as asyncpg raises them."""
+    def pool(self) -> Pool:
+        """The sessions, for short queries; errors are those of asyncpg."""
         return self._pool
 
     @property
@@ -158,7 +153,7 @@ class Store:
         """Creates or updates the schema; safe from several processes at once.
 
         Raises:
-            DatabaseError: no rights (names the GRANT that mends it), or a schema made by a newer zdd.
+            DatabaseError: missing rights (the hint has the GRANT), or a schema of a newer zdd.
         """
         connection = await connect(self._dsn, application_name=self._name, timeout=self._timeout)
         try:
@@ -168,7 +163,7 @@ class Store:
             connection.terminate()
 
     async def schema_version(self) -> int | None:
-        """None when the database has no `zdd` schema of ours."""
+        """Reads the version of the `zdd` schema; None when there is none."""
         with translate_errors(self._dsn):
             async with self._pool.acquire() as connection:
                 return await migrations.read_schema_version(connection)
@@ -178,14 +173,14 @@ class Store:
     async def register_release(
         self, plan: BasePlan, *, text: str, document: Mapping[str, Any], plan_hash: str, actor: Actor
     ) -> int:
-        """The id of the active release of the plan's name; one is created where there is none.
+        """Returns the id of the active release of the plan's name; creates one where there is none.
 
         Args:
             text: the plan as written, with its ${PLACEHOLDERS}; `document` is the same as data.
-                Passwords that stand in them all the same are masked.
+                Passwords in them are masked.
 
         Raises:
-            Refused: a release of that name is under way with another plan.
+            Refused: a release of that name runs with another plan.
         """
         strategy = build_strategy(plan)
         with translate_errors(self._dsn):
@@ -197,7 +192,7 @@ class Store:
                     plan.name,
                     plan.environment,
                     mask_secrets(text),
-                    json.dumps(mask_secrets(document), default=str),  # YAML makes dates of dates
+                    json.dumps(mask_secrets(document), default=str),  # YAML parses dates
                     plan_hash,
                     records.dump_strategy(strategy),
                     plan.region,
@@ -218,23 +213,23 @@ class Store:
                 return int(created)
 
     async def find_release(self, name: str) -> int | None:
-        """The newest release of that name; None also where there is no schema yet."""
+        """Returns the newest release of that name; None also where there is no schema yet."""
         with translate_errors(self._dsn):
             try:
-                found = await self._pool.fetchval(
+                release_id = await self._pool.fetchval(
                     "SELECT id FROM zdd.release WHERE name = $1 ORDER BY id DESC LIMIT 1", name
                 )
             except asyncpg.UndefinedTableError:
                 return None
-        return None if found is None else int(found)
+        return None if release_id is None else int(release_id)
 
     async def read_release(self, release_id: int, *, events: int = 50) -> ReleaseRecord:
-        """Everything about a release, in one snapshot and one round trip.
+        """Reads everything about a release, in one snapshot and one round trip.
 
         Events (the newest `events`) and commands (the newest 20) come oldest first.
 
         Raises:
-            DatabaseError: the server is away, or there is no such release.
+            DatabaseError: the server is unreachable, or there is no such release.
         """
         with translate_errors(self._dsn):
             record = await records.read_release(self._pool, release_id, events)
@@ -243,15 +238,16 @@ class Store:
         return record
 
     async def read_lease(self, release_id: int) -> Lease | None:
-        """Who carries the release out; None when nobody ever did."""
+        """Reads the lease of the release; None when no agent ever ran."""
         with translate_errors(self._dsn):
             row = await self._pool.fetchrow(
-                f"SELECT {records.LEASE_COLUMNS} FROM zdd.lease WHERE release_id = $1", release_id
+                f"SELECT {records.LEASE_COLUMNS} FROM zdd.lease WHERE release_id = $1",  # noqa: S608
+                release_id,
             )
         return records.parse_lease(row) if row else None
 
     async def read_failed_rows(self, release_id: int, limit: int = 100) -> tuple[FailedRow, ...]:
-        """The first rows that the backfill could not move, oldest first."""
+        """Reads the first rows that the backfill could not copy, oldest first."""
         with translate_errors(self._dsn):
             rows = await self._pool.fetch(
                 "SELECT key, reason, extract(epoch FROM at)::float8 AS at FROM zdd.failed_row"
@@ -282,17 +278,17 @@ class Store:
         return int(sent)
 
     async def read_command(self, command_id: int) -> StoredCommand:
-        """A command and what became of it.
+        """Reads a command and its result.
 
         Raises:
-            DatabaseError: the server is away, or there is no such command.
+            DatabaseError: the server is unreachable, or there is no such command.
         """
         return (await self._read_command(command_id))[0]
 
     async def wait_command(self, command_id: int, timeout: float) -> StoredCommand:
-        """The command once the agent has answered it, or as it is when `timeout` seconds are over.
+        """Waits until the agent has answered a command, at most `timeout` seconds; returns its last state.
 
-        A server that goes away meanwhile is waited for.
+        Retries while the server is unreachable.
         """
         stored, release_id = await self._read_command(command_id)
         try:
@@ -323,33 +319,32 @@ class Store:
     async def watch_changes(
         self, release_id: int, *, idle_timeout: float | None = None, on_connection: ConnectionCallback | None = None
     ) -> AsyncGenerator[None, None]:
-        """Yields at once, after every change of the release, and after every reconnection; for ever.
+        """Yields at once, after every change of the release, and after every reconnection, without end.
 
-        Changes that come while the consumer is busy are one. Close it with ``aclosing``. It raises nothing: a lost
-        server is told to `on_state` and tried again with growing, jittered pauses.
+        Changes while the consumer is busy count as one. Close it with ``aclosing``. It raises no errors: a lost
+        server is reported to `on_connection`, and the connection is retried.
 
         Args:
-            idle_timeout: yield also when nothing was heard for this many seconds.
+            idle_timeout: seconds without a change after which it yields too.
         """
-        told = on_connection or (lambda connected, error: None)
-        pause = RECONNECT_SECONDS[0]
+        report = on_connection or (lambda connected, error: None)
+        backoff = Backoff(*RECONNECT_SECONDS)
         while True:
             try:
                 listener = await self._listen(release_id)
             except DatabaseError as error:
-                told(False, error.title)
+                report(False, error.title)
             else:
-                pause = RECONNECT_SECONDS[0]
-                told(True, "")
+                backoff.reset()
+                report(True, "")
                 try:
                     yield
                     while await listener.wait_for_change(idle_timeout):
                         yield
                 finally:
                     listener.close()
-                told(False, f"{self.address}: the connection is lost")
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
-            pause = min(pause * 2, RECONNECT_SECONDS[1])
+                report(False, f"{self.address}: the connection is lost")
+            await backoff.sleep()
 
     async def _listen(self, release_id: int) -> NotificationListener:
         connection = await connect(self._dsn, application_name=f"{self._name} listen", timeout=self._timeout)
@@ -363,22 +358,20 @@ class Store:
         return listener
 
     def _release_not_found(self, release_id: int) -> DatabaseError:
-        return DatabaseError(
-            f"{self.address} has no release {release_id}", "look at the release's name with `zdd status`"
-        )
+        return DatabaseError(f"{self.address} has no release {release_id}", "list the releases with `zdd status PLAN`")
 
 
-async def _require_same_plan(connection: Any, plan: BasePlan, plan_hash: str) -> int:
+async def _require_same_plan(connection: Connection, plan: BasePlan, plan_hash: str) -> int:
     row = await connection.fetchrow(
         "SELECT id, plan_hash, region FROM zdd.release WHERE name = $1 AND state NOT IN ('rolled-back', 'done')",
         plan.name,
     )
     if row is None:  # it ended between the two statements
-        raise Refused(f"the release {plan.name} has just ended", "look at it, then start it again")
+        raise Refused(f"the release {plan.name} has just ended", "check it with `zdd status PLAN`, then retry")
     if row["plan_hash"] != plan_hash:
         raise Refused(
-            f"a release {plan.name} is under way with another plan",
-            "finish it or roll it back first, or take back the changes of the plan file",
+            f"a release {plan.name} runs with another plan",
+            "finish it or roll it back first, or undo the changes of the plan file",
         )
     require_same_region(plan, row["region"])
     return int(row["id"])

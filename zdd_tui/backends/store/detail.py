@@ -1,14 +1,11 @@
-"""What a screen asks of the store when somebody looks: the whole audit, the plan as stored, the backfill in full."""
+"""Reads the details of a release for a screen: the whole audit, the stored plan, the backfill."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
-import asyncpg
-
-from zdd_tui.backends.postgres.catalog import Connection, read_catalog
-from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, connect, translate_error
+from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, Connection, Pool, Row, connect, translate_error
 from zdd_tui.backends.store import records
+from zdd_tui.backends.store.backfill import parse_key
 from zdd_tui.model.ddl.names import search_path
 from zdd_tui.model.ddl.rows import batch_statement
 from zdd_tui.model.errors import ZddError
@@ -16,14 +13,14 @@ from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.queries import AuditLog, BackfillDetail, MismatchView, PlanText, RangeView
 
 MAX_ROWS = 100
-"""Failed rows and mismatches that are shown, the oldest first."""
+"""Number of failed rows and mismatches that are shown, the oldest first."""
 
 _MAX_COMMANDS = 500
 EXPLAIN_TIMEOUT = 5.0
 
 
-async def read_audit_log(pool: "asyncpg.Pool[asyncpg.Record]", release_id: int, limit: int) -> AuditLog:
-    """The newest `limit` lines of a release's audit, oldest first, and its commands."""
+async def read_audit_log(pool: Pool, release_id: int, limit: int) -> AuditLog:
+    """Reads the newest `limit` lines of the audit, oldest first, and the commands."""
     rows = await pool.fetch(
         f"SELECT {records.EVENT_COLUMNS} FROM zdd.event WHERE release_id = $1 ORDER BY zdd.event.id DESC LIMIT $2",  # noqa: S608
         release_id,
@@ -44,8 +41,8 @@ async def read_audit_log(pool: "asyncpg.Pool[asyncpg.Record]", release_id: int, 
     )
 
 
-async def read_stored_plan(pool: "asyncpg.Pool[asyncpg.Record]", release_id: int) -> PlanText:
-    """The plan as the release was registered with it."""
+async def read_stored_plan(pool: Pool, release_id: int) -> PlanText:
+    """Reads the plan with which the release was registered."""
     row = await pool.fetchrow(
         "SELECT plan_text, plan_hash, extract(epoch FROM created_at)::float8 AS at FROM zdd.release WHERE id = $1",
         release_id,
@@ -54,10 +51,8 @@ async def read_stored_plan(pool: "asyncpg.Pool[asyncpg.Record]", release_id: int
     return PlanText(row["plan_text"], row["at"], row["plan_hash"])
 
 
-async def read_backfill_detail(
-    pool: "asyncpg.Pool[asyncpg.Record]", release_id: int, plan: Plan, dsn: str
-) -> BackfillDetail:
-    """Ranges, the ledger, mismatches, and the batch's SQL with the server's plan for its next page."""
+async def read_backfill_detail(pool: Pool, release_id: int, plan: Plan, dsn: str) -> BackfillDetail:
+    """Reads ranges, failed rows, mismatches, and the SQL of a batch with the query plan for its next page."""
     ranges = [
         _parse_range(row)
         for row in await pool.fetch(
@@ -88,7 +83,7 @@ async def read_backfill_detail(
 
 
 async def _explain_batch(plan: Plan, dsn: str, ranges: list[RangeView]) -> tuple[str, tuple[str, ...], str]:
-    """The batch's SQL, and how it would run. EXPLAIN without ANALYZE runs nothing; the session is read-only too."""
+    """Returns the SQL of a batch, its query plan, and an error. EXPLAIN does not run it; the session is read-only."""
     try:
         connection = await connect(dsn, application_name="zdd dashboard", timeout=EXPLAIN_TIMEOUT)
     except ZddError as error:
@@ -99,15 +94,15 @@ async def _explain_batch(plan: Plan, dsn: str, ranges: list[RangeView]) -> tuple
         if catalog.new is None:
             return "", (), "the new side does not exist"
         statement = batch_statement(plan, catalog, first=True)
-        moving = [piece for piece in ranges if piece.kind == "backfill"]
-        bound = next((piece.hi for piece in moving if piece.hi), None)
+        pieces = [piece for piece in ranges if piece.kind == "backfill"]
+        bound = next((piece.hi for piece in pieces if piece.hi), None)
         if bound is None:
             return statement, (), "the upper bound is not fixed yet"
-        place = next((piece.cursor or piece.lo for piece in moving if not piece.done), None)
-        if place is None:
+        start = next((piece.cursor or piece.lo for piece in pieces if not piece.done), None)
+        if start is None:
             return statement, await _run_explain(connection, plan, statement, bound), ""
         statement = batch_statement(plan, catalog)
-        return statement, await _run_explain(connection, plan, statement, (*place, *bound)), ""
+        return statement, await _run_explain(connection, plan, statement, (*start, *bound)), ""
     except ZddError as error:
         return statement, (), error.title
     except CONNECTION_ERRORS as error:
@@ -125,22 +120,11 @@ async def _run_explain(
     return tuple(row[0] for row in rows)
 
 
-def _parse_range(row: Mapping[str, Any]) -> RangeView:
-    return RangeView(
-        row["kind"],
-        row["id"],
-        _parse_key(row["lo"]),
-        _parse_key(row["hi"]),
-        _parse_key(row["cursor"]),
-        row["rows"],
-        row["done"],
-    )
+def _parse_range(row: Row) -> RangeView:
+    lo, hi, cursor = (parse_key(row[name]) for name in ("lo", "hi", "cursor"))
+    return RangeView(row["kind"], row["id"], lo, hi, cursor, row["rows"], row["done"])
 
 
-def _parse_key(raw: str | None) -> tuple[str, ...] | None:
-    return None if raw is None else tuple(json.loads(raw))
-
-
-def _parse_mismatch(row: Mapping[str, Any]) -> MismatchView:
+def _parse_mismatch(row: Row) -> MismatchView:
     new = json.loads(row["new"])
-    return MismatchView(_parse_key(row["key"]) or (), new.get("what", ""), tuple(new.get("differs", ())))
+    return MismatchView(parse_key(row["key"]) or (), new.get("reason", ""), tuple(new.get("differs", ())))

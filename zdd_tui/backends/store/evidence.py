@@ -1,4 +1,4 @@
-"""What the `zdd` schema knows that the doctor asks for: history of the plan's releases, rehearsals, answers, trials."""
+"""The evidence for `zdd doctor` in the `zdd` schema: earlier releases of the plan, rehearsals, answers, trials."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from zdd_tui.backends.postgres.catalog import Connection
+from zdd_tui.backends.postgres.connection import Connection, Row
 from zdd_tui.backends.store.records import strip_nul
 from zdd_tui.model.doctor.facts import Evidence, ReleaseHistory, RollbackRecord
 from zdd_tui.model.masking import mask_secrets
@@ -27,7 +27,7 @@ SELECT r.id, r.state,
 FROM zdd.release r WHERE r.name = $1 ORDER BY r.id DESC LIMIT 1
 """
 
-# Rolled back after it had begun, and how much it had carried by then.
+# Releases that were rolled back after the start, with the progress of their backfill.
 _ROLLED_BACK = """
 SELECT r.plan_hash, extract(epoch FROM r.finished_at)::float8 AS at, b.rows_done, b.rows_total, b.status
 FROM zdd.release r LEFT JOIN zdd.backfill b ON b.release_id = r.id
@@ -41,7 +41,7 @@ WHERE name = $1 ORDER BY id DESC LIMIT 500
 """
 
 _FLAG_STEPS: Final = (
-    # (steps that set a flag, the flag's role): see zdd_tui.model.release.strategies
+    # (steps that set a flag, role of the flag), see zdd_tui.model.release.strategies
     (re.compile(r"write-flag-on"), "write"),
     (re.compile(r"read-flag-on|read-\d+|ramp-\d+"), "read"),
     (re.compile(r"shadow-\d+"), "shadow"),
@@ -71,7 +71,7 @@ FROM zdd.evidence WHERE name = $1 ORDER BY id DESC LIMIT 500
 
 
 async def read_history(conn: Connection, plan: BasePlan) -> ReleaseHistory:
-    """What is known of a plan by its name. A database without a `zdd` schema knows nothing, and that is an answer."""
+    """Reads the history of a plan by its name; empty in a database without a `zdd` schema."""
     if not await _table_exists(conn, "release"):
         return ReleaseHistory()
     async with conn.transaction(isolation="repeatable_read", readonly=True):
@@ -84,7 +84,7 @@ async def read_history(conn: Connection, plan: BasePlan) -> ReleaseHistory:
         if await _table_exists(conn, "evidence"):
             evidence = await conn.fetch(_EVIDENCE, plan.name)
     return ReleaseHistory(
-        cutover_at=release["cut_over_at"] if release else None,
+        cutover_at=release["cutover_at"] if release else None,
         is_contracted=bool(release and release["contracted"]),
         waiting_since=release["waiting_since"] if release else None,
         rehearsals=tuple(rehearsals),
@@ -97,26 +97,26 @@ async def read_history(conn: Connection, plan: BasePlan) -> ReleaseHistory:
 async def add_evidence(
     conn: Connection, plan: BasePlan, plan_hash: str, actor: Actor, evidence: Iterable[Evidence]
 ) -> None:
-    """Appends answers or trials, in the name of `actor` and by the database's clock: `who` and `at` are not taken.
+    """Appends answers or trials of `actor`, with the time of the database.
 
     Raises:
-        asyncpg.PostgresError: as the server says; without a `zdd` schema an UndefinedTableError.
+        asyncpg.PostgresError: without a `zdd` schema an UndefinedTableError.
     """
     await conn.executemany(
         "INSERT INTO zdd.evidence (name, plan_hash, source, point, subject, verdict, message, actor, host)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         [
             (
-                plan.name, plan_hash, each.source, each.item_id, each.subject, each.verdict, strip_nul(each.text),
+                plan.name, plan_hash, item.source, item.item_id, item.subject, item.verdict, strip_nul(item.text),
                 actor.name, actor.host,
             )
-            for each in evidence
+            for item in evidence
         ],
     )  # fmt: skip
 
 
 async def _read_rehearsals(conn: Connection, plan: BasePlan) -> list[RollbackRecord]:
-    """What `zdd rehearse` has kept."""
+    """Reads the results of `zdd rehearse`."""
     if not await _table_exists(conn, "rehearsal"):
         return []
     return [
@@ -133,7 +133,7 @@ async def _read_rehearsals(conn: Connection, plan: BasePlan) -> list[RollbackRec
 
 
 async def _table_exists(conn: Connection, table: str) -> bool:
-    # Not to_regclass(): it asks for USAGE of the schema, and a refusal is for the query itself to explain.
+    # Not to_regclass(): it needs USAGE on the schema, and the query itself explains a missing right.
     return bool(
         await conn.fetchval(
             "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -143,8 +143,8 @@ async def _table_exists(conn: Connection, table: str) -> bool:
     )
 
 
-def _flag_set_times(plan: BasePlan, steps: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """When each flag was set last, by the steps that are done."""
+def _flag_set_times(plan: BasePlan, steps: Iterable[Row]) -> dict[str, float]:
+    """Returns when each flag was set last, by the completed steps."""
     keys = {role: key for key, role in plan.flag_roles.items()}
     known: dict[str, float] = {}
     for step in steps:
@@ -154,13 +154,12 @@ def _flag_set_times(plan: BasePlan, steps: Iterable[Mapping[str, Any]]) -> dict[
     return known
 
 
-def _rollback_from_row(row: Mapping[str, Any]) -> RollbackRecord:
-    whole = row["status"] is not None and row["rows_total"] and row["rows_done"] >= row["rows_total"]
-    scale = 1.0 if whole else (row["rows_done"] / row["rows_total"]) if row["rows_total"] else 0.0
-    return RollbackRecord(row["plan_hash"], row["at"], "pass", row["rows_done"] or 0, scale, "this very database")
+def _rollback_from_row(row: Row) -> RollbackRecord:
+    scale = min(1.0, row["rows_done"] / row["rows_total"]) if row["rows_total"] else 0.0
+    return RollbackRecord(row["plan_hash"], row["at"], "pass", row["rows_done"] or 0, scale, "this database")
 
 
-def _evidence_from_row(row: Mapping[str, Any]) -> Evidence:
+def _evidence_from_row(row: Row) -> Evidence:
     return Evidence(
         item_id=row["point"],
         source=row["source"],
@@ -173,9 +172,6 @@ def _evidence_from_row(row: Mapping[str, Any]) -> Evidence:
     )
 
 
-# --- Rehearsals in the `zdd` schema.
-
-
 async def save_rehearsal(
     conn: Connection,
     *,
@@ -186,7 +182,7 @@ async def save_rehearsal(
     report: Mapping[str, Any],
     actor: Actor,
 ) -> None:
-    """Writes down what came of a rehearsal, by the database's clock."""
+    """Saves the result of a rehearsal, with the time of the database."""
     await conn.execute(
         "INSERT INTO zdd.rehearsal (plan_hash, name, verdict, scale, report, actor, host)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -201,7 +197,7 @@ async def save_rehearsal(
 
 
 async def load_newest_rehearsal(conn: Connection, plan_hash: str) -> Rehearsal | None:
-    """The last rehearsal of a plan; None also where the schema is older than rehearsals."""
+    """Reads the last rehearsal of a plan; None also where the schema is older than rehearsals."""
     try:
         row = await conn.fetchrow(
             "SELECT plan_hash, extract(epoch FROM at)::float8 AS at, verdict, scale, actor, host FROM zdd.rehearsal"

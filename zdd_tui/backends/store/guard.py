@@ -1,12 +1,11 @@
-"""What the guard writes: its readings, and what it does about them. All of it carries the lease's epoch."""
+"""The writes of the guard: readings, decisions and saved state, all under the epoch of the lease."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import asyncpg
-
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.store import writes
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.backends.store.records import strip_nul
@@ -15,9 +14,9 @@ from zdd_tui.model.release.records import Actor, GuardReading, NewEvent
 from zdd_tui.model.release.summary import WaitStatus
 
 GUARD_ACTOR = "guard"
-"""The actor's name; a unique index lets an actor of this name ask for a release's rollback once."""
+"""The name of the actor. A unique index allows it one rollback command per release."""
 
-_SAVE = """
+_SAVE_READINGS = """
 WITH given AS (
     SELECT * FROM jsonb_to_recordset($2) AS given(
         rule text, verdict text, reason text, unit text, value float8, baseline float8, "limit" float8,
@@ -41,39 +40,38 @@ SELECT fresh.rule, fresh.verdict, fresh.reason, coalesce(before.verdict, 'unknow
 FROM fresh LEFT JOIN before USING (rule) ORDER BY rule
 """
 
-
-_SAVE_MEMORY = """
+_SAVE_SNAPSHOT = """
 INSERT INTO zdd.guard_snapshot (release_id, epoch, part, body) VALUES ($1, $2, $3, $4)
 ON CONFLICT (release_id, part) DO UPDATE SET
     epoch = excluded.epoch, body = excluded.body, saved_at = clock_timestamp()
 """
 
-_LOAD_MEMORY = """
+_LOAD_SNAPSHOT = """
 SELECT part, body, extract(epoch FROM clock_timestamp() - saved_at)::float8 AS since
 FROM zdd.guard_snapshot WHERE release_id = $1
 """
 
 
 async def save_readings(
-    store: AgentStore, readings: Sequence[GuardReading], memory: Mapping[str, bytes] | None = None
+    store: AgentStore, readings: Sequence[GuardReading], snapshot: Mapping[str, bytes] | None = None
 ) -> None:
-    """The newest readings, stamped by the server's clock; an audit line where a rule begins or ends to fail or to be
-    without data.
+    """Writes the newest readings with the server's time, and an audit line where a rule starts or stops failing or
+    having no data.
 
     Args:
-        memory: by part, what the next guard will need, as of now; a part that is missing stays as it was.
+        snapshot: by part, the state that the next guard continues with; a missing part stays as it is.
 
     Raises:
-        StaleEpoch: another agent carries the release out.
-        DatabaseError: the server is away.
+        StaleEpoch: another agent runs the release.
+        DatabaseError: the server is unreachable.
     """
     if not readings:
         return
     rows = [_reading_to_row(reading) for reading in readings]
     async with store.fenced() as connection:
-        changed = await connection.fetch(_SAVE, store.release_id, json.dumps(rows))
-        for part, body in (memory or {}).items():
-            await connection.execute(_SAVE_MEMORY, store.release_id, store.epoch, part, body)
+        changed = await connection.fetch(_SAVE_READINGS, store.release_id, json.dumps(rows))
+        for part, body in (snapshot or {}).items():
+            await connection.execute(_SAVE_SNAPSHOT, store.release_id, store.epoch, part, body)
         lines = [
             NewEvent(GUARD_ACTOR, f"{row['rule']}: {row['verdict']}", row["reason"], _guard_actor(store))
             for row in changed
@@ -86,15 +84,15 @@ def _reading_to_row(reading: GuardReading) -> dict[str, Any]:
     return asdict(reading) | {"reason": strip_nul(reading.reason)}
 
 
-async def load_memory(store: AgentStore) -> dict[str, tuple[bytes, float]]:
-    """By part, what a guard before this one has kept, and how many seconds ago."""
+async def load_snapshot(store: AgentStore) -> dict[str, tuple[bytes, float]]:
+    """Reads by part the state that the last guard saved, and its age in seconds."""
     async with store.fenced() as connection:
-        rows = await connection.fetch(_LOAD_MEMORY, store.release_id)
+        rows = await connection.fetch(_LOAD_SNAPSHOT, store.release_id)
     return {row["part"]: (row["body"], max(0.0, row["since"])) for row in rows}
 
 
 async def has_requested_rollback(store: AgentStore) -> bool:
-    """Whether the guard, this one or one before it, has asked for this release's rollback."""
+    """Whether this guard or an earlier one has requested the rollback of the release."""
     async with store.fenced() as connection:
         return bool(
             await connection.fetchval(
@@ -106,19 +104,18 @@ async def has_requested_rollback(store: AgentStore) -> bool:
 
 
 async def execute_decision(store: AgentStore, decision: GuardDecision) -> bool:
-    """Asks for what the guard has decided, with its cause and its audit line, in one transaction.
+    """Queues the command of a decision, with its cause and its audit line, in one transaction.
 
     Returns:
-        False when there is nothing to be done any more: the release has ended or is on its way back, or the rollback
-        was asked for before.
+        False when it has no effect: the release has ended or is rolling back, or a rollback was requested before.
     """
     async with store.fenced() as connection:
-        # The row is held until the command is in: the release cannot end in between.
-        moving = await connection.fetchval(
+        # The row stays locked until the command is stored: the release cannot end in between.
+        is_active = await connection.fetchval(
             "SELECT state IN ('running', 'waiting', 'failed') FROM zdd.release WHERE id = $1 FOR UPDATE",
             store.release_id,
         )
-        if not moving or (decision.command is not None and not await _enqueue_command(connection, store, decision)):
+        if not is_active or (decision.command is not None and not await _enqueue_command(connection, store, decision)):
             return False
         await connection.execute(
             "UPDATE zdd.guard SET action_taken = $3 WHERE release_id = $1 AND rule = $2",
@@ -126,17 +123,15 @@ async def execute_decision(store: AgentStore, decision: GuardDecision) -> bool:
             decision.rule,
             str(decision.action),
         )
-        doing = "alert" if decision.command is None else f"asks for {decision.command}"
-        line = NewEvent(GUARD_ACTOR, f"{decision.rule}: {doing}", decision.reason, _guard_actor(store))
-        await writes.insert_events(connection, store.release_id, store.actor, [line])
+        action = "alert" if decision.command is None else f"triggered {decision.command}"
+        event = NewEvent(GUARD_ACTOR, f"{decision.rule}: {action}", decision.reason, _guard_actor(store))
+        await writes.insert_events(connection, store.release_id, store.actor, [event])
     return True
 
 
-async def _enqueue_command(
-    connection: "asyncpg.Connection[asyncpg.Record]", store: AgentStore, decision: GuardDecision
-) -> bool:
+async def _enqueue_command(connection: Connection, store: AgentStore, decision: GuardDecision) -> bool:
     reason = strip_nul(decision.reason)
-    asked = await connection.fetchval(
+    command_id = await connection.fetchval(
         "INSERT INTO zdd.command (release_id, kind, reason, actor, host) VALUES ($1, $2, $3, $4, $5)"
         " ON CONFLICT DO NOTHING RETURNING id",
         store.release_id,
@@ -145,7 +140,7 @@ async def _enqueue_command(
         GUARD_ACTOR,
         store.actor.host,
     )
-    if asked is None:
+    if command_id is None:
         return False
     await connection.execute("UPDATE zdd.release SET cause = $2 WHERE id = $1", store.release_id, reason)
     return True
@@ -155,23 +150,20 @@ def _guard_actor(store: AgentStore) -> Actor:
     return Actor(GUARD_ACTOR, store.actor.host)
 
 
-# --- What an agent says of a wait that lasts too long: one audit line, whichever agent it is that notices.
-
-
 _ALREADY_RECORDED = (
     "SELECT EXISTS (SELECT FROM zdd.event WHERE release_id = $1 AND kind = 'wait' AND at > to_timestamp($2))"
 )
 
 
 async def record_overdue_wait(store: AgentStore, wait: WaitStatus) -> bool:
-    """An audit line of kind `wait`, unless there is one of this very wait already.
+    """Writes an audit line of kind `wait`, once for each wait, whichever agent notices it.
 
     Returns:
         whether it was written now.
 
     Raises:
-        StaleEpoch: another agent carries the release out.
-        DatabaseError: the server is away.
+        StaleEpoch: another agent runs the release.
+        DatabaseError: the server is unreachable.
     """
     async with store.fenced() as connection:
         if await connection.fetchval(_ALREADY_RECORDED, store.release_id, wait.since):

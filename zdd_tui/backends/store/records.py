@@ -1,12 +1,12 @@
-"""One statement that reads everything about a release, and rows of the `zdd` schema as model values."""
+"""One statement that reads everything about a release, and the conversion of rows to model values."""
 
 import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-import asyncpg
 from pydantic import TypeAdapter, ValidationError
 
+from zdd_tui.backends.postgres.connection import Connection, Pool, Row
 from zdd_tui.model.duration import parse_duration
 from zdd_tui.model.masking import mask_secrets
 from zdd_tui.model.plan.base import Backfill
@@ -29,7 +29,7 @@ from zdd_tui.model.release.state import CommandKind, Precondition, Release, Rele
 from zdd_tui.model.release.strategy import Strategy
 
 MAX_COMMANDS = 20
-"""How many commands a record carries: the newest; one that is still queued is newer than all answered ones."""
+"""Number of commands in a record: the newest. Queued ones are newer than all answered ones."""
 
 _STRATEGY: Final = TypeAdapter(Strategy)
 _KNOWN_KINDS: Final = frozenset(kind.value for kind in CommandKind)
@@ -42,7 +42,7 @@ LEASE_COLUMNS = (
     "epoch, holder, host, pid, ttl, greatest(0, extract(epoch FROM clock_timestamp() - renewed_at))::float8 AS age"
 )
 
-# One statement is one snapshot and one round trip: every dashboard asks it up to four times a second.
+# One statement is one snapshot and one round trip: every dashboard runs it up to four times a second.
 _READ = f"""
 SELECT json_build_object(
     'now', extract(epoch FROM clock_timestamp())::float8,
@@ -61,14 +61,14 @@ SELECT json_build_object(
                extract(epoch FROM since)::float8 AS since
         FROM zdd.gate WHERE release_id = $1) g),
     'guard', (SELECT coalesce(json_agg(g ORDER BY rule), '[]') FROM (
-        SELECT rule, verdict, reason, unit, value, baseline, "limit", samples, series, action, should_act, is_applicable,
-               action_taken,
-               extract(epoch FROM observed_at)::float8 AS observed_at, max_age
+        SELECT rule, verdict, reason, unit, value, baseline, "limit", samples, series, action, should_act,
+               is_applicable, action_taken, extract(epoch FROM observed_at)::float8 AS observed_at, max_age
         FROM zdd.guard WHERE release_id = $1) g),
     'events', (SELECT coalesce(json_agg(e ORDER BY id), '[]') FROM (
         SELECT {EVENT_COLUMNS} FROM zdd.event WHERE release_id = $1 ORDER BY zdd.event.id DESC LIMIT $2) e),
     'commands', (SELECT coalesce(json_agg(c ORDER BY id), '[]') FROM (
-        SELECT {COMMAND_COLUMNS} FROM zdd.command WHERE release_id = $1 ORDER BY zdd.command.id DESC LIMIT {MAX_COMMANDS}) c),
+        SELECT {COMMAND_COLUMNS} FROM zdd.command WHERE release_id = $1 ORDER BY zdd.command.id DESC
+        LIMIT {MAX_COMMANDS}) c),
     'lease', (SELECT row_to_json(l) FROM (SELECT {LEASE_COLUMNS} FROM zdd.lease WHERE release_id = $1) l),
     'backfill', (SELECT row_to_json(b) FROM (
         SELECT status, rows_total, rows_done, batches, batch_rows, seconds, rate, throttle, failed_rows,
@@ -78,16 +78,14 @@ SELECT json_build_object(
 """  # noqa: S608  the pieces are the column lists above
 
 
-async def read_release(
-    connection: "asyncpg.Connection[asyncpg.Record] | asyncpg.Pool[asyncpg.Record]", release_id: int, events: int = 50
-) -> ReleaseRecord | None:
-    """Everything about a release in one snapshot; None when there is no such release."""
+async def read_release(connection: Connection | Pool, release_id: int, events: int = 50) -> ReleaseRecord | None:
+    """Reads everything about a release in one snapshot; None when there is no such release."""
     raw = json.loads(await connection.fetchval(_READ, release_id, events))
     return parse_release_record(raw) if raw["release"] else None
 
 
 def parse_release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
-    """The record out of the JSON of the one statement."""
+    """Converts the JSON of that statement."""
     row = raw["release"]
     release = Release(
         name=row["name"],
@@ -124,7 +122,7 @@ def parse_release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
 
 
 def _parse_plan_limits(strategy: Strategy, section: Any) -> Backfill | None:
-    """The plan's own limits; a plan that leaves them out, or takes one from the environment, has the defaults."""
+    """Returns the limits of the plan; the defaults where it has none, or takes one from the environment."""
     if all(phase.name != "backfill" for phase in strategy.phases):
         return None
     try:
@@ -134,30 +132,30 @@ def _parse_plan_limits(strategy: Strategy, section: Any) -> Backfill | None:
 
 
 def _parse_wait_limit(section: Mapping[str, Any]) -> float | None:
-    """Seconds; None where the plan has none, or takes it from the environment, which is not here."""
-    given = section.get("wait_limit")
+    """Returns seconds; None where the plan has no limit, or takes it from the environment, which is unknown here."""
+    limit = section.get("wait_limit")
     try:
-        return None if given is None else parse_duration(given)
+        return None if limit is None else parse_duration(limit)
     except ValueError:
         return None
 
 
 def dump_strategy(strategy: Strategy) -> str:
-    """A strategy as it is stored."""
+    """Serialises a strategy for the store."""
     return _STRATEGY.dump_json(strategy).decode()
 
 
-def parse_event(row: Mapping[str, Any]) -> Event:
+def parse_event(row: Row) -> Event:
     return Event(row["id"], row["at"], Actor(row["actor"], row["host"]), row["kind"], row["message"], row["reason"])
 
 
 def is_known(kind: str) -> bool:
-    """Whether this version knows that kind of command; a newer one may have sent others."""
+    """Whether this version knows the kind of command; a newer zdd may send others."""
     return kind in _KNOWN_KINDS
 
 
 def command_args(request: CommandRequest) -> dict[str, Any]:
-    """What is stored of a request beside its kind and reason; what was not given is left out."""
+    """Serialises a request without kind and reason; unset attributes are left out."""
     args: dict[str, Any] = {}
     if request.expected is not None:
         args["expected"] = {
@@ -178,10 +176,10 @@ def command_args(request: CommandRequest) -> dict[str, Any]:
 
 
 def _request(kind: CommandKind, reason: str, args: Mapping[str, Any]) -> CommandRequest:
-    seen, expected = args.get("expected"), None
-    if seen:
-        objects = tuple(seen.get("objects", {}).items())
-        expected = Precondition(seen["plan_hash"], ReleaseState(seen["state"]), seen["phase"], objects)
+    stored, expected = args.get("expected"), None
+    if stored:
+        objects = tuple(stored.get("objects", {}).items())
+        expected = Precondition(stored["plan_hash"], ReleaseState(stored["state"]), stored["phase"], objects)
     return CommandRequest(
         kind,
         reason,
@@ -193,7 +191,7 @@ def _request(kind: CommandKind, reason: str, args: Mapping[str, Any]) -> Command
     )
 
 
-def parse_command(row: Mapping[str, Any]) -> StoredCommand:
+def parse_command(row: Row) -> StoredCommand:
     return StoredCommand(
         id=row["id"],
         request=_request(CommandKind(row["kind"]), row["reason"], _decode_json(row["args"])),
@@ -204,19 +202,19 @@ def parse_command(row: Mapping[str, Any]) -> StoredCommand:
     )
 
 
-def parse_lease(row: Mapping[str, Any]) -> Lease:
+def parse_lease(row: Row) -> Lease:
     return Lease(row["epoch"], row["holder"], row["host"], row["pid"], row["age"], row["ttl"])
 
 
-def _parse_backfill(row: Mapping[str, Any]) -> BackfillRecord:
+def _parse_backfill(row: Row) -> BackfillRecord:
     return BackfillRecord(**dict(row) | {"recent": tuple(BatchRecord(*batch) for batch in row["recent"])})
 
 
-def parse_failed_row(row: Mapping[str, Any]) -> FailedRow:
+def parse_failed_row(row: Row) -> FailedRow:
     return FailedRow(_decode_json(row["key"]), row["reason"], row["at"])
 
 
-def _parse_step(row: Mapping[str, Any]) -> StepRecord:
+def _parse_step(row: Row) -> StepRecord:
     return StepRecord(
         name=row["name"],
         status=StepStatus(row["status"]),
@@ -228,11 +226,11 @@ def _parse_step(row: Mapping[str, Any]) -> StepRecord:
     )
 
 
-def _parse_gate(row: Mapping[str, Any]) -> GateReading:
+def _parse_gate(row: Row) -> GateReading:
     return GateReading(**dict(row) | {"verdict": Verdict(row["verdict"])})
 
 
-def _parse_guard_reading(row: Mapping[str, Any]) -> GuardReading:
+def _parse_guard_reading(row: Row) -> GuardReading:
     return GuardReading(
         **dict(row)
         | {
@@ -245,13 +243,10 @@ def _parse_guard_reading(row: Mapping[str, Any]) -> GuardReading:
 
 
 def _decode_json(value: Any) -> Any:
-    # asyncpg hands out jsonb as text; within the one statement it is data already.
+    # asyncpg returns jsonb as text; in the JSON of the one statement it is decoded already.
     return json.loads(value) if isinstance(value, str) else value
 
 
-# --- secrets ---------------------------------------------------------------------------------------------------
-
-
 def strip_nul(text: str) -> str:
-    """Text as it may be stored: passwords in URLs masked, NULs and lone surrogates, which no server takes, replaced."""
+    """Prepares text for the store: masks passwords in URLs, replaces NULs and lone surrogates, which servers refuse."""
     return str(mask_secrets(text)).replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()

@@ -1,9 +1,9 @@
-"""The statements by which an agent writes to the `zdd` schema. Only ever called inside a fenced transaction."""
+"""The statements that write to the `zdd` schema. Call them only inside a fenced transaction."""
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.store.records import strip_nul
 from zdd_tui.model.errors import DatabaseError
 from zdd_tui.model.release.gate import GateReading
@@ -37,10 +37,10 @@ SELECT fresh.*, coalesce(before.verdict, 'unknown') AS before FROM fresh LEFT JO
 """
 
 
-async def update_release(connection: Any, release_id: int, state: Release) -> None:
-    """Where the release stands, and its steps' statuses with their stamps."""
+async def update_release(connection: Connection, release_id: int, state: Release) -> None:
+    """Writes the state of the release and the statuses of its steps with their times."""
     await connection.execute(
-        # A guard's pause is history once somebody has resumed; the reason of a rollback stays for good.
+        # A resume clears the cause of a pause by the guard; the cause of a rollback stays.
         "UPDATE zdd.release SET state = $2, phase = $3, paused = $4, error = $5,"
         " cause = CASE WHEN paused AND NOT $4 AND NOT $7 THEN '' ELSE cause END,"
         " finished_at = CASE WHEN $6 THEN coalesce(finished_at, clock_timestamp()) END, tuning = $8 WHERE id = $1",
@@ -63,8 +63,8 @@ async def update_release(connection: Any, release_id: int, state: Release) -> No
     )
 
 
-async def update_step(connection: Any, release_id: int, change: StepChange) -> None:
-    """What of a step is not None in `change`."""
+async def update_step(connection: Connection, release_id: int, change: StepChange) -> None:
+    """Writes the attributes of a step that are not None in `change`."""
     await connection.execute(
         "UPDATE zdd.step SET detail = coalesce($3::jsonb, detail), note = coalesce($4, note),"
         " error = coalesce($5, error) WHERE release_id = $1 AND name = $2",
@@ -76,8 +76,8 @@ async def update_step(connection: Any, release_id: int, change: StepChange) -> N
     )
 
 
-async def save_gates(connection: Any, release_id: int, readings: Sequence[GateReading]) -> list[NewEvent]:
-    """The newest readings, by the server's clock; returns a line for each verdict that changed."""
+async def save_gates(connection: Connection, release_id: int, readings: Sequence[GateReading]) -> list[NewEvent]:
+    """Writes the newest readings with the server's time; returns an event for each changed verdict."""
     newest = list({reading.name: reading for reading in readings}.values())
     rows = await connection.fetch(
         _GATES,
@@ -94,16 +94,18 @@ async def save_gates(connection: Any, release_id: int, readings: Sequence[GateRe
     ]
 
 
-async def insert_events(connection: Any, release_id: int, default_actor: Actor, lines: Sequence[NewEvent]) -> None:
-    """Audit lines, in their order; `own` is who acts where a line names nobody."""
+async def insert_events(
+    connection: Connection, release_id: int, default_actor: Actor, lines: Sequence[NewEvent]
+) -> None:
+    """Writes audit lines in their order; `default_actor` acts where a line has no actor."""
     if not lines:
         return
     actors = [line.actor or default_actor for line in lines]
-    # One statement, so that a burst of lines is one round trip.
+    # One statement: one round trip for many lines.
     await connection.execute(
         "INSERT INTO zdd.event (release_id, actor, host, kind, message, reason)"
-        " SELECT $1, n.actor, n.host, n.kind, n.what, n.why FROM unnest($2::text[], $3::text[], $4::text[],"
-        " $5::text[], $6::text[]) WITH ORDINALITY AS n(actor, host, kind, what, why, nr) ORDER BY n.nr",
+        " SELECT $1, n.actor, n.host, n.kind, n.message, n.reason FROM unnest($2::text[], $3::text[], $4::text[],"
+        " $5::text[], $6::text[]) WITH ORDINALITY AS n(actor, host, kind, message, reason, nr) ORDER BY n.nr",
         release_id,
         [actor.name for actor in actors],
         [actor.host for actor in actors],
@@ -114,12 +116,12 @@ async def insert_events(connection: Any, release_id: int, default_actor: Actor, 
 
 
 async def complete_command(
-    connection: Any, release_id: int, command_id: int, *, refused: bool, outcome: str
+    connection: Connection, release_id: int, command_id: int, *, refused: bool, outcome: str
 ) -> NewEvent:
-    """What became of a command; the event that tells it.
+    """Writes the result of a command; returns its audit event.
 
     Raises:
-        DatabaseError: it is answered already.
+        DatabaseError: it was answered before.
     """
     row = await connection.fetchrow(
         "UPDATE zdd.command SET status = $3, outcome = $4, answered_at = clock_timestamp()"
@@ -130,6 +132,6 @@ async def complete_command(
         strip_nul(outcome),
     )
     if row is None:
-        raise DatabaseError(f"command {command_id} of release {release_id} is answered already")
+        raise DatabaseError(f"command {command_id} of release {release_id} was answered before")
     kind = "refused" if refused else "command"
     return NewEvent(kind, f"{row['kind']}: {outcome}", row["reason"], Actor(row["actor"], row["host"]))

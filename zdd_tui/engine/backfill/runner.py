@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from zdd_tui.backends.postgres.catalog import Connection
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.store import backfill as rows
 from zdd_tui.backends.store.backfill import Key, Range
 from zdd_tui.engine.backfill.pacing import CHECK_INTERVAL, BackfillPacer
@@ -181,6 +181,7 @@ class BackfillRunner:
         """Checks that a page in the middle of the table is read with an index."""
         size = self._plan.backfill.batch_rows_max
         page = await conn.fetchrow(page_statement(self._catalog, first=True), *upper_bound, size)
+        assert page is not None  # the table has rows: upper_bound is the key of one
         end = tuple(page.values())[1:]
         statements = (
             (page_statement(self._catalog, first=False), (*end, *upper_bound, size)),

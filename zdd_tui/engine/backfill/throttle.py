@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from zdd_tui.backends.postgres.catalog import Connection
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.base import Backfill
@@ -103,6 +103,7 @@ class LockWaitSignal:
             "  AND (ours OR EXISTS (SELECT FROM held h WHERE h.pid = w.pid AND h.granted AND h.ours))",
             list(self.tables),
         )
+        assert row is not None
         seconds = row["seconds"] or 0.0
         if seconds <= limits.max_lock_wait:
             return ""

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import asyncpg
 
-from zdd_tui.backends.postgres.catalog import Connection
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.model.ddl.names import search_path
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.sql import quote_literal

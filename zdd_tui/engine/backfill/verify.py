@@ -10,7 +10,7 @@ from typing import Any
 
 import asyncpg
 
-from zdd_tui.backends.postgres.catalog import Connection
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.store import backfill as rows
 from zdd_tui.backends.store.backfill import Key, Range, RowMismatch
 from zdd_tui.engine.backfill.pacing import CHECK_INTERVAL, sleep_until

@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 
 from zdd_tui.backends.backoff import Backoff
-from zdd_tui.backends.postgres.catalog import Connection
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.store import backfill as rows
 from zdd_tui.backends.store.backfill import Key, Range
 from zdd_tui.engine.backfill.pacing import BackfillPacer

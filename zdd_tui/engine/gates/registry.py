@@ -161,7 +161,7 @@ async def _evaluate_no_old_snapshot(ctx: Context, record: ReleaseRecord) -> Gate
 async def _evaluate_cleanup_complete(ctx: Context, record: ReleaseRecord) -> GateResult:
     plan = ctx.expand_contract_plan
     async with ctx.read_connection() as conn:
-        left = await find_leftovers(conn, plan, await ctx.catalog())
+        left = await find_leftovers(conn, plan)
     flags = await ctx.flags.read_raw([plan.flags.write, plan.flags.read])
     left += [f"flag {key}" for key, value in flags.items() if value is not None]
     view = await ctx.cluster.get_deployment(plan.kubernetes.deployment)

@@ -132,7 +132,7 @@ class GuardLoop:
     async def resume(self) -> None:
         """Loads the readings, rule states and counters that an earlier agent stored."""
         readings = {reading.rule: reading for reading in (await self._store.read()).guard}
-        snapshot = await guard_store.load_memory(self._store)
+        snapshot = await guard_store.load_snapshot(self._store)
         now = asyncio.get_running_loop().time()
         states: dict[str, RuleState] = {}
         if "rule_states" in snapshot:

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from zdd_tui.backends.kubernetes.services import ApiResource, remove_owned
+from zdd_tui.backends.kubernetes.cluster import ApiResource
+from zdd_tui.backends.kubernetes.services import remove_owned
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.observations import read_rollout_status
 from zdd_tui.engine.retry import with_retry

@@ -12,10 +12,11 @@ from typing import Any
 
 import aiohttp
 
+from zdd_tui.backends.backoff import Backoff
 from zdd_tui.backends.kubernetes.cluster import MERGE_PATCH
 from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.backends.kubernetes.http import KubeHttp
-from zdd_tui.backends.kubernetes.watch import Changed, Disconnected, Listed, backoff_seconds, list_and_watch
+from zdd_tui.backends.kubernetes.watch import RETRY_PAUSES, Changed, Disconnected, Listed, list_and_watch
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.json_access import JsonObject, get_text
 from zdd_tui.testbed.kubelet.addresses import PodAddressAllocator
@@ -95,16 +96,15 @@ class Kubelet:
     # The Node object
 
     async def _keep_alive(self, host: str) -> None:
-        attempt = 0
+        backoff = Backoff(*RETRY_PAUSES)
         while True:
             try:
                 await self._renew_lease(host)
             except ClusterError as error:
                 log.warning("node %s: %s", self._name, error.title)
-                attempt += 1
-                await asyncio.sleep(backoff_seconds(attempt))
+                await backoff.sleep()
                 continue
-            attempt = 0
+            backoff.reset()
             self.ready.set()
             await asyncio.sleep(HEARTBEAT_INTERVAL)
 

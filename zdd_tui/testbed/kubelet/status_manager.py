@@ -5,10 +5,11 @@ import logging
 from http import HTTPStatus
 from typing import Any
 
+from zdd_tui.backends.backoff import Backoff
 from zdd_tui.backends.kubernetes.cluster import MERGE_PATCH
 from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.backends.kubernetes.http import KubeHttp
-from zdd_tui.backends.kubernetes.watch import backoff_seconds
+from zdd_tui.backends.kubernetes.watch import RETRY_PAUSES
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.json_access import JsonObject, get_text
 from zdd_tui.testbed.kubelet.status import PodRecord
@@ -58,7 +59,7 @@ class StatusManager:
     async def _send(self) -> None:
         # PATCH of a whole status: a list in a merge patch replaces, so no condition of ours lingers.
         async with self._lock:
-            attempt = 0
+            backoff = Backoff(*RETRY_PAUSES)
             while not self._stopped:
                 self._dirty.clear()
                 status = self._record.render(self.pod)
@@ -79,8 +80,7 @@ class StatusManager:
                 else:
                     self._last = status
                     return
-                attempt += 1
-                await asyncio.sleep(backoff_seconds(attempt))
+                await backoff.sleep()
 
     async def delete(self) -> None:
         """Send the last status, then remove the object: the pod has ended."""
@@ -91,7 +91,7 @@ class StatusManager:
             "gracePeriodSeconds": 0,
             "preconditions": {"uid": get_text(self.pod, "metadata", "uid")},
         }
-        attempt = 0
+        backoff = Backoff(*RETRY_PAUSES)
         while not self._stopped:
             try:
                 await self._http.request_json("DELETE", self._path, body=body)
@@ -103,8 +103,7 @@ class StatusManager:
                 log.info("deletion of %s: %s", self._path, error.title)
             else:
                 return
-            attempt += 1
-            await asyncio.sleep(backoff_seconds(attempt))
+            await backoff.sleep()
 
     async def _is_lost(self, error: KubeApiError) -> bool:
         """The pod is gone, or another one has its name (our uid is a precondition of every write)."""

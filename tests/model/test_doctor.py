@@ -369,7 +369,7 @@ CASES: list[tuple[str, Callable[[DoctorFacts], DoctorFacts], str, Verdict, str]]
 
 
 @pytest.mark.parametrize(
-    ("why", "change", "name", "verdict", "text"), CASES, ids=[f"{case[2]}: {case[0]}" for case in CASES]
+    ("reason", "change", "name", "verdict", "text"), CASES, ids=[f"{case[2]}: {case[0]}" for case in CASES]
 )
 def test_rule(
     reason: str, change: Callable[[DoctorFacts], DoctorFacts], name: str, verdict: Verdict, text: str
@@ -548,6 +548,7 @@ def test_a_route_with_session_persistence_is_sticky() -> None:
         ("SELECT first_names FROM users", False),
         ('SELECT "FIRST_NAME" FROM users', False),
         ("ALTER TABLE users RENAME COLUMN first_name TO x", False),
+        ("SELECT full_name FROM users WHERE a = 'cut off; first_name", True),
         ("", False),
     ],
 )
@@ -567,6 +568,7 @@ def test_a_change_of_tables_asks_for_the_table_alone() -> None:
         ("WHERE a = E'x\\'y' AND b = 42.5 AND c = $1", "WHERE a = '…' AND b = … AND c = $1"),
         ("WHERE a = $$secret$$ AND t3.b = $x$ a 'b' $x$", "WHERE a = '…' AND t3.b = '…'"),
         ("WHERE a = 'cut off in the mid", "WHERE a = '…'"),
+        ("SELECT /* for ana */ 1 -- 42", "SELECT …"),
     ],
 )
 def test_evidence_holds_nobodys_data(query: str, shown: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeAlias
 
 import asyncpg
 
-from zdd_tui.model.ddl.lint_ddl import index_name
+from zdd_tui.model.ddl.lint import index_name
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.base import Database
 from zdd_tui.model.sql import quote_identifier, quote_literal, quote_qualified

@@ -7,13 +7,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import postgast
 import yaml
 
 from zdd_tui.model.advice.locks import StatementVerdict, select_breaking
 from zdd_tui.model.advice.migration import ActionKind, DatabaseStats, LiveTableStats, StatementAction
 from zdd_tui.model.plan.base import TableName
-from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES
+from zdd_tui.model.sql import (
+    MAX_IDENTIFIER_BYTES,
+    deparse,
+    expression_sql,
+    name_sql,
+    node_class,
+    parse_expression,
+    parse_sql,
+    walk,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +105,7 @@ def derive_change(
     if draft.live is not None and (why := why_unsupported(draft.live)):
         return DerivedChange(None, (MissingInput(why),))
     if first.kind in (ActionKind.RENAME_TABLE, ActionKind.SET_SCHEMA):
-        return derive_table_change(verdicts, first, draft.live)
+        return _derive_table_change(verdicts, first, draft.live)
     return draft.build(verdicts)
 
 
@@ -108,31 +116,19 @@ def why_unsupported(table: LiveTableStats) -> str:
     return "" if table.key else f"{table.table} has no primary key, by which zdd finds rows: add one first"
 
 
-def column_sql(name: str) -> str:
-    """A column in an expression, quoted where PostgreSQL needs it."""
-    tree = postgast.parse("SELECT a")
-    tree.stmts[0].stmt.select_stmt.target_list[0].res_target.val.column_ref.fields[0].string.sval = name
-    return str(postgast.deparse(tree)).removeprefix("SELECT ")
+def _table_sql(table: TableName) -> str:
+    return name_sql(table.schema_, table.name)
 
 
-def table_sql(table: TableName) -> str:
-    """A table in a statement, quoted where PostgreSQL needs it."""
-    tree = postgast.parse("SELECT a.b")
-    fields = tree.stmts[0].stmt.select_stmt.target_list[0].res_target.val.column_ref.fields
-    fields[0].string.sval, fields[1].string.sval = table.schema_, table.name
-    return str(postgast.deparse(tree)).removeprefix("SELECT ")
-
-
-def renamed_sql(expression: str, renamed: Mapping[str, str]) -> str:
-    """An expression with its columns renamed."""
-    tree = postgast.parse(f"SELECT {expression}")
+def _rename_in_expression(expression: str, renamed: Mapping[str, str]) -> str:
+    tree = parse_expression(expression)
     for old, new in renamed.items():
-        _rename_in(tree.stmts[0].stmt.select_stmt, old, new)
-    return str(postgast.deparse(tree)).removeprefix("SELECT ")
+        _rename_column_in(tree, old, new)
+    return expression_sql(tree)
 
 
-def cast(expression: str, type_: str) -> str:
-    return f"CAST({expression} AS {type_})"
+def _cast(expression: str, type_name: str) -> str:
+    return f"CAST({expression} AS {type_name})"
 
 
 class _ChangeBuilder:
@@ -197,7 +193,7 @@ class _ChangeBuilder:
         elif verdict.rule.breaking_reason:
             self.missing_inputs.append(MissingInput(f"{place}: {_RUN_AFTER_RELEASE}"))
         elif action.kind in (ActionKind.CREATE_INDEX, ActionKind.CREATE_INDEX_CONCURRENTLY):
-            self.indexes.append(make_concurrent(verdict.statement.text))
+            self.indexes.append(_make_concurrent(verdict.statement.text))
         elif action.kind is not ActionKind.HARMLESS:
             self.notes.append(f"{place} is not in the plan: run it after the release")
 
@@ -216,14 +212,14 @@ class _ChangeBuilder:
 
     def _unused_name(self, column: str) -> str:
         taken, number = set(self.live.columns if self.live else ()) | set(self.new), 2
-        while (name := truncate_identifier(column, f"_v{number}")) in taken:
+        while (name := _truncate_identifier(column, f"_v{number}")) in taken:
             number += 1
         return name
 
     def _rename_column(self, verdict: StatementVerdict) -> None:
         old, new = verdict.action.column, verdict.action.name
         self.new[new], self.source_columns[new] = self._column_type(old), old
-        self.up[new], self.down[old] = column_sql(old), column_sql(new)
+        self.up[new], self.down[old] = name_sql(old), name_sql(new)
 
     def _change_type(self, verdict: StatementVerdict) -> None:
         action = verdict.action
@@ -235,9 +231,9 @@ class _ChangeBuilder:
             self.notes.append(f"the new column is called {new}: two columns cannot share the name {old}")
         before = self._column_type(old)
         self.new[new] = action.type
-        before_rename = renamed_sql(action.using or column_sql(action.column), {action.column: old})
-        self.up[new] = cast(before_rename, action.type)
-        self.down[old] = cast(column_sql(new), before)
+        before_rename = _rename_in_expression(action.using or name_sql(action.column), {action.column: old})
+        self.up[new] = _cast(before_rename, action.type)
+        self.down[old] = _cast(name_sql(new), before)
         self.notes.append(
             f"rows of {old} that do not cast to {action.type} stop the backfill's gate; the way back needs"
             f" every value of {new} to cast to {before or 'the old type'}"
@@ -255,7 +251,7 @@ class _ChangeBuilder:
                 f"where no row and no code has NULL in {old} any more, no plan is needed: {verdict.rule.hint}"
             )
             return
-        self.new[new], self.down[old], self.source_columns[new] = self._column_type(old), column_sql(new), old
+        self.new[new], self.down[old], self.source_columns[new] = self._column_type(old), name_sql(new), old
         self.notes.append(f"after the release: a CHECK ({new} IS NOT NULL) NOT VALID, VALIDATE, then SET NOT NULL")
 
     def _drop_column(self, verdict: StatementVerdict) -> None:
@@ -299,9 +295,9 @@ class _ChangeBuilder:
             self.notes.append(f"triggers of {self.table} ({', '.join(self.live.triggers)}) fire for the backfill too")
 
     def _build_change_section(self) -> dict[str, Any]:
-        where = table_sql(self.table)
-        adds = [f"ALTER TABLE {where} ADD COLUMN {column_sql(name)} {kind}" for name, kind in self.new.items()]
-        section: dict[str, Any] = {"table": table_sql(self.table), "expand": ";\n".join([*adds, *self.extra])}
+        where = _table_sql(self.table)
+        adds = [f"ALTER TABLE {where} ADD COLUMN {name_sql(name)} {kind}" for name, kind in self.new.items()]
+        section: dict[str, Any] = {"table": _table_sql(self.table), "expand": ";\n".join([*adds, *self.extra])}
         if self.indexes:
             section["indexes"] = list(dict.fromkeys(self.indexes))
         return section | {"up": dict(self.up), "down": dict(self.down), "dual_write": "application"}
@@ -322,42 +318,39 @@ _HANDLERS = {
 # --- indexes -------------------------------------------------------------------------------------------------
 
 
-def make_concurrent(statement: str) -> str:
+def _make_concurrent(statement: str) -> str:
     """A CREATE INDEX, made concurrent."""
-    tree = postgast.parse(statement)
+    tree = parse_sql(statement)
     index = tree.stmts[0].stmt.index_stmt
     index.concurrent, index.if_not_exists = True, False
-    return str(postgast.deparse(tree))
+    return deparse(tree)
 
 
 def retarget_index(definition: str, renamed: Mapping[str, str]) -> str:
-    """The same index on the new columns; empty where it does not touch any of them."""
-    tree = postgast.parse(definition)
+    """The same index on the new columns; empty where it uses none of the old ones."""
+    tree = parse_sql(definition)
     index = tree.stmts[0].stmt.index_stmt
-    touched = [new for old, new in renamed.items() if _rename_in(index, old, new)]
-    if not touched:
+    replaced = [new for old, new in renamed.items() if _rename_column_in(index, old, new)]
+    if not replaced:
         return ""
     index.concurrent = True
-    index.idxname = truncate_identifier(index.idxname, "_" + touched[0])
-    return str(postgast.deparse(tree))
+    index.idxname = _truncate_identifier(index.idxname, "_" + replaced[0])
+    return deparse(tree)
 
 
-def _rename_in(node: Any, old: str, new: str) -> bool:
-    """Renames a column everywhere below a node of the parse tree."""
-    found = False
-    kind = type(node).__name__
-    if kind == "IndexElem" and node.name == old:
-        node.name, found = new, True
-    elif kind == "ColumnRef" and node.fields and node.fields[-1].string.sval == old:
-        node.fields[-1].string.sval, found = new, True
-    for descriptor, value in node.ListFields():
-        if descriptor.type == descriptor.TYPE_MESSAGE:
-            for child in value if hasattr(value, "append") or hasattr(value, "add") else (value,):
-                found = _rename_in(child, old, new) or found
-    return found
+def _rename_column_in(tree: Any, old: str, new: str) -> bool:
+    """Renames a column everywhere below a node of a parse tree; returns whether it was there."""
+    is_used = False
+    for node in walk(tree):
+        match node_class(node):
+            case "IndexElem" if node.name == old:
+                node.name, is_used = new, True
+            case "ColumnRef" if node.fields[-1].string.sval == old:
+                node.fields[-1].string.sval, is_used = new, True
+    return is_used
 
 
-def truncate_identifier(name: str, suffix: str) -> str:
+def _truncate_identifier(name: str, suffix: str) -> str:
     """A name with its ending, at most as long as PostgreSQL keeps."""
     return name.encode()[: MAX_IDENTIFIER_BYTES - len(suffix.encode())].decode(errors="ignore") + suffix
 
@@ -365,7 +358,7 @@ def truncate_identifier(name: str, suffix: str) -> str:
 # --- A table that is renamed, or moved to another schema: a new table beside it, with the same columns.
 
 
-def derive_table_change(
+def _derive_table_change(
     verdicts: tuple[StatementVerdict, ...], rename: StatementAction, live: LiveTableStats | None
 ) -> DerivedChange:
     """The `change` section for a rename of a table; needs the live table, for its columns."""
@@ -388,11 +381,15 @@ def derive_table_change(
         )
     moved = rename.kind is ActionKind.SET_SCHEMA
     new = TableName(schema_=rename.name if moved else old.schema_, name=old.name if moved else rename.name)
-    same = {name: column_sql(name) for name in live.columns if name not in live.key}
+    same = {name: name_sql(name) for name in live.columns if name not in live.key}
     if not same:
         return DerivedChange(None, (MissingInput(f"{old} has no column beside its key: write the plan by hand"),))
-    indexes = [carried for definition in live.indexes if (carried := _retarget_statement(definition, new))]
-    section: dict[str, Any] = {"table": table_sql(old), "into": table_sql(new), "expand": _create_table_sql(new, live)}
+    indexes = [carried for definition in live.indexes if (carried := _move_index(definition, new))]
+    section: dict[str, Any] = {
+        "table": _table_sql(old),
+        "into": _table_sql(new),
+        "expand": _create_table_sql(new, live),
+    }
     if indexes:
         section["indexes"] = indexes
     notes = [
@@ -406,18 +403,19 @@ def derive_table_change(
 def _create_table_sql(new: TableName, live: LiveTableStats) -> str:
     lines = []
     for name, kind in live.columns.items():
-        line = f"  {column_sql(name)} {kind}"
+        line = f"  {name_sql(name)} {kind}"
         if default := live.defaults.get(name):
             line += f" DEFAULT {default}"
         lines.append(line + (" NOT NULL" if name in live.not_null and name not in live.key else ""))
-    lines.append(f"  PRIMARY KEY ({', '.join(column_sql(name) for name in live.key)})")
-    return f"CREATE TABLE {table_sql(new)} (\n" + ",\n".join(lines) + "\n)"
+    lines.append(f"  PRIMARY KEY ({', '.join(name_sql(name) for name in live.key)})")
+    return f"CREATE TABLE {_table_sql(new)} (\n" + ",\n".join(lines) + "\n)"
 
 
-def _retarget_statement(definition: str, table: TableName) -> str:
-    tree = postgast.parse(definition)
+def _move_index(definition: str, table: TableName) -> str:
+    """The same index on another table."""
+    tree = parse_sql(definition)
     index = tree.stmts[0].stmt.index_stmt
     index.concurrent = True
     index.relation.schemaname, index.relation.relname = table.schema_, table.name
-    index.idxname = truncate_identifier(index.idxname, "_" + table.name)
-    return str(postgast.deparse(tree))
+    index.idxname = _truncate_identifier(index.idxname, "_" + table.name)
+    return deparse(tree)

@@ -5,9 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from zdd_tui.model.ddl.names import search_path
-from zdd_tui.model.ddl.tokens import split_statements
 from zdd_tui.model.plan.base import Plan
-from zdd_tui.model.sql import quote_identifier, quote_qualified
+from zdd_tui.model.sql import quote_identifier, quote_qualified, split_statements
 
 
 @dataclass(frozen=True, slots=True)

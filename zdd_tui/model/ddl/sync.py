@@ -17,9 +17,8 @@ from zdd_tui.model.ddl.names import (
     search_path,
     sync_name,
 )
-from zdd_tui.model.ddl.tokens import dollar_quoted
 from zdd_tui.model.plan.base import Plan
-from zdd_tui.model.sql import quote_identifier, quote_literal, quote_qualified
+from zdd_tui.model.sql import dollar_quoted, quote_identifier, quote_literal, quote_qualified
 
 
 def distinct_condition(column: CatalogColumn, left: str, right: str) -> str:

@@ -146,7 +146,7 @@ async def test_a_role_without_rights_is_told_which(db: asyncpg.Connection, pg_ds
         with pytest.raises(DatabaseError, match=f"role {role} may not create tables in schema public"):
             await check_change(db, make_plan("table"))
         await db.execute(f"RESET ROLE; GRANT CREATE ON SCHEMA public TO {role}; SET ROLE {role}")
-        with pytest.raises(DatabaseError, match="zdd_aside") as caught:
+        with pytest.raises(DatabaseError, match="zdd_archive") as caught:
             await check_change(db, make_plan("table"))
         assert "GRANT CREATE ON DATABASE" in caught.value.hint
     finally:

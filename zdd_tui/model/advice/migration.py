@@ -23,7 +23,7 @@ from zdd_tui.model.sql import (
 
 
 class ActionKind(StrEnum):
-    """What a statement, or one action of an ALTER TABLE, does."""
+    """The kind of a statement, or of one action of an ALTER TABLE."""
 
     DROP_TABLE = "DROP TABLE"
     DROP_COLUMN = "DROP COLUMN"
@@ -64,23 +64,23 @@ class ActionKind(StrEnum):
     REFRESH = "REFRESH MATERIALIZED VIEW"
     LOCK = "LOCK TABLE"
     WRITE_ROWS = "INSERT, UPDATE or DELETE"
-    HARMLESS = "nothing that anybody waits for"
-    UNKNOWN = "nothing that the adviser knows"
+    HARMLESS = "a statement that blocks nothing"
+    UNKNOWN = "an unknown statement"
 
 
 @dataclass(frozen=True, slots=True)
 class StatementAction:
-    """One thing that a statement does to one object.
+    """One action of a statement on one object.
 
     Attributes:
         table: None where no table is concerned.
-        column: the column that it is about.
+        column: the column that it changes.
         name: the new name, or the name of the constraint or index.
         type: the new type, as SQL.
         using: the expression that fills the new type, as SQL.
         columns: of a new table, name and type.
-        definition: of a new column, the ALTER TABLE that adds it alone.
-        on_new_table: the table was made by the same migration, so nobody uses it yet.
+        definition: of a new column, the ALTER TABLE that adds only it.
+        on_new_table: the same migration created the table, so no running code uses it.
     """
 
     kind: ActionKind
@@ -96,7 +96,7 @@ class StatementAction:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement with its place, ``migration.sql:12``."""
+    """A statement with its location, ``migration.sql:12``."""
 
     location: str
     text: str
@@ -104,7 +104,7 @@ class Statement:
 
     @property
     def one_line(self) -> str:
-        """The statement in one line, for screens."""
+        """The statement in one line."""
         return " ".join(self.text.split())
 
 
@@ -115,7 +115,7 @@ def read_migration(text: str, source: str) -> tuple[Statement, ...]:
         source: the file's name, for messages.
 
     Raises:
-        PlanError: it does not parse; names the line.
+        PlanError: it cannot be parsed; names the line.
     """
     raw = text.encode(errors="replace")
     try:
@@ -124,7 +124,7 @@ def read_migration(text: str, source: str) -> tuple[Statement, ...]:
         line = text.count("\n", 0, error.offset) + 1
         raise PlanError(
             f"{source}:{line}: PostgreSQL cannot read it: {error.reason}",
-            "plain SQL for PostgreSQL, without psql's \\commands and COPY data",
+            "write plain SQL for PostgreSQL, without psql's \\commands and COPY data",
         ) from None
     starts = [token.start for token in tokens(text) if token.kind not in ("comment", "semicolon")]
     statements = []
@@ -139,17 +139,17 @@ def read_migration(text: str, source: str) -> tuple[Statement, ...]:
 
 
 def mark_new_tables(statements: tuple[Statement, ...]) -> tuple[Statement, ...]:
-    """The same, with every action on a table marked that an earlier statement has made."""
-    made: set[str] = set()
+    """The same statements; actions on a table that an earlier statement created are marked."""
+    created: set[str] = set()
     result = []
     for statement in statements:
         actions = tuple(
             replace(
-                action, on_new_table=action.on_new_table or (action.table is not None and str(action.table) in made)
+                action, on_new_table=action.on_new_table or (action.table is not None and str(action.table) in created)
             )
             for action in statement.actions
         )
-        made |= {
+        created |= {
             str(a.table) for a in statement.actions if a.kind is ActionKind.CREATE and a.table is not None and a.columns
         }
         result.append(replace(statement, actions=actions))
@@ -157,17 +157,17 @@ def mark_new_tables(statements: tuple[Statement, ...]) -> tuple[Statement, ...]:
 
 
 def all_actions(statements: tuple[Statement, ...]) -> Iterator[StatementAction]:
-    """Every action, in order."""
+    """All actions, in order."""
     for statement in statements:
         yield from statement.actions
 
 
-# --- What a database tells about a table that a migration touches.
+# --- statistics of the tables that a migration changes
 
 
 @dataclass(frozen=True, slots=True)
 class LiveTableStats:
-    """A table as it is now.
+    """A table in the database.
 
     Attributes:
         rows: PostgreSQL's own estimate; -1 where it was never analyzed.
@@ -175,14 +175,14 @@ class LiveTableStats:
         index_bytes: all of its indexes.
         columns: name and type.
         key: columns of the primary key.
-        defaults: column: DEFAULT, as SQL; of an identity column, what draws from its sequence.
+        defaults: DEFAULT of columns, as SQL; of an identity column, the call that draws from its sequence.
         generated: columns that are computed from others.
         not_null: columns that are NOT NULL, or that a validated CHECK proves never to be NULL.
-        indexes: definition of each index that is no constraint's primary key.
-        triggers: names of the triggers that are no constraint's.
-        referenced_by: tables whose foreign keys point here.
+        indexes: definitions of all indexes but the primary key's.
+        triggers: names of the triggers, those of constraints left out.
+        referenced_by: tables whose foreign keys point to this one.
         is_ordinary: neither partitioned nor part of an inheritance tree; zdd changes ordinary tables only.
-        reads, writes: scans and changed rows a second, since the statistics began; None where nothing is counted.
+        reads, writes: scans and changed rows a second since the statistics were reset; None where they are off.
     """
 
     table: TableName
@@ -204,11 +204,11 @@ class LiveTableStats:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseStats:
-    """The database that a migration is meant for.
+    """The database that a migration is written for.
 
     Attributes:
-        missing_tables: tables that a migration names and the database does not have.
-        longest_transaction: seconds; every lock of a migration waits for it, and everything waits behind that lock.
+        missing_tables: tables that a migration names and that do not exist in the database.
+        longest_transaction: age of the oldest, in seconds; locks of a migration wait for it, and others behind them.
     """
 
     database: str
@@ -220,7 +220,7 @@ class DatabaseStats:
         return self.tables.get(str(table)) if table is not None else None
 
 
-# --- From libpg_query's parse tree to actions. Node names are those of PostgreSQL's parsenodes.h.
+# --- from parse trees to actions
 
 
 _HARMLESS_NODES = {
@@ -230,7 +230,7 @@ _HARMLESS_NODES = {
     *("explain_stmt", "notify_stmt", "create_stats_stmt", "discard_stmt", "create_range_stmt", "define_stmt"),
 }
 _STABLE_FUNCTIONS = {"now", "transaction_timestamp", "statement_timestamp", "lower", "upper"}
-"""Functions that are not volatile: a default that calls them is computed once. Any other might be."""
+"""Functions that are not volatile: a default that calls them is computed once. Any other may be volatile."""
 
 _RENAME_KINDS = {"OBJECT_COLUMN": ActionKind.RENAME_COLUMN, "OBJECT_TABLE": ActionKind.RENAME_TABLE}
 _ALTER_KINDS = {
@@ -249,11 +249,9 @@ _COLUMN_ACTIONS = {"AT_DropColumn", "AT_SetNotNull", "AT_DropNotNull", "AT_Colum
 
 
 def _actions_of(node: Any) -> Iterator[StatementAction]:
-    """What a statement does."""
     kind = node.WhichOneof("node")
-    read = _READERS.get(kind)
-    if read is not None:
-        yield from read(getattr(node, kind))
+    if (reader := _READERS.get(kind)) is not None:
+        yield from reader(getattr(node, kind))
     else:
         yield StatementAction(ActionKind.HARMLESS if kind in _HARMLESS_NODES else ActionKind.UNKNOWN)
 
@@ -262,7 +260,7 @@ def _table_name(relation: Any) -> TableName:
     return TableName(schema_=relation.schemaname or "public", name=relation.relname)
 
 
-# --- ALTER TABLE --------------------------------------------------------------------------------------------
+# --- ALTER TABLE
 
 
 def _alter_table(node: Any) -> Iterator[StatementAction]:
@@ -352,7 +350,7 @@ def _not_null_column(constraint: Any) -> str:
     return fields[0] if enum_name(test, "nulltesttype") == "IS_NOT_NULL" and len(fields) == 1 else ""
 
 
-# --- the other statements -----------------------------------------------------------------------------------
+# --- other statements
 
 
 def _rename(node: Any) -> Iterator[StatementAction]:
@@ -416,12 +414,12 @@ def _reindex(node: Any) -> Iterator[StatementAction]:
 
 
 def _vacuum(node: Any) -> Iterator[StatementAction]:
-    full = any(option.def_elem.defname == "full" for option in node.options)
+    is_full = any(option.def_elem.defname == "full" for option in node.options)
+    kind = ActionKind.VACUUM_FULL if is_full else ActionKind.HARMLESS
     for each in node.rels:
-        relation = each.vacuum_relation.relation
-        yield StatementAction(ActionKind.VACUUM_FULL if full else ActionKind.HARMLESS, _table_name(relation))
+        yield StatementAction(kind, _table_name(each.vacuum_relation.relation))
     if not node.rels:
-        yield StatementAction(ActionKind.VACUUM_FULL if full else ActionKind.HARMLESS)
+        yield StatementAction(kind)
 
 
 def _enum(node: Any) -> Iterator[StatementAction]:

@@ -270,7 +270,7 @@ def _archive(plan: Plan, catalog: Catalog | None) -> PreviewLines:
     if catalog is not None and catalog.new is not None:
         return _as_sql_lines(archive_statements(plan, catalog))
     if plan.change.kind == "table":
-        return (f"table {plan.change.table} moves to the schema zdd_aside",)
+        return (f"table {plan.change.table} moves to the schema zdd_archive",)
     return tuple(f"column {old} is renamed {archived_name(plan, old)}" for old in plan.change.down)
 
 

@@ -88,7 +88,9 @@ def test_called_functions() -> None:
     assert called_functions(parse_expression(expression)) == (("", "lower", 1), ("", "Odd", 2), ("s", "f", 0))
 
 
-@pytest.mark.parametrize("text", ["", "a, b", "a b", "a AS b", "a; SELECT 1", "a) FROM b WHERE (c", "*", "DROP TABLE a"])
+@pytest.mark.parametrize(
+    "text", ["", "a, b", "a b", "a AS b", "a; SELECT 1", "a) FROM b WHERE (c", "*", "DROP TABLE a", "a) FROM b --"]
+)
 def test_only_one_expression_is_an_expression(text: str) -> None:
     with pytest.raises(SqlSyntaxError):
         parse_expression(text)

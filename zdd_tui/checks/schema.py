@@ -1,4 +1,4 @@
-"""Everything about a planned change that only the server can judge, before anything is changed."""
+"""Whether PostgreSQL can run a planned change, judged by the server before anything is changed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,16 +29,16 @@ MIN_SERVER = 140000
 
 
 async def check_change(conn: Connection, plan: Plan, *, has_started: bool = False) -> list[str]:
-    """Judges the plan's change against the database. Nothing is changed, no lock is taken that anybody waits for.
+    """Judges the plan's change against the database. Changes nothing, and takes no lock that blocks a session.
 
     Args:
-        has_started: the release has begun, so what it makes may exist already.
+        has_started: the release has started, so the objects that it creates may exist already.
 
     Returns:
-        What an operator should know although nothing is wrong.
+        notes for the operator; the change works without them.
 
     Raises:
-        PlanError, DatabaseError: the first thing that would not work, with its mend.
+        PlanError, DatabaseError: the first thing that would not work, with its hint.
     """
     lint_plan_sql(plan, has_catalog=True)
     await _check_server(conn)
@@ -46,19 +46,19 @@ async def check_change(conn: Connection, plan: Plan, *, has_started: bool = Fals
     if table is not None:
         _check_ordinary_table(plan, table)
     catalog = await read_catalog(conn, plan)
-    if table is None:  # the old side is aside, or gone: there is nothing left to judge
+    if table is None:  # the old side is archived or dropped: nothing is left to judge
         return []
     await _check_rights(conn, plan, table)
     _check_columns(plan, catalog)
-    if not has_started and (there := await existing_objects(conn, plan)):
+    if not has_started and (existing := await existing_objects(conn, plan)):
         raise PlanError(
-            f"change.expand: {there[0]} exists already",
-            "another release made it, or this one did and was not rolled back; remove it, or choose another name",
+            f"change.expand: {existing[0]} exists already",
+            "it is left from another release, or from this one; remove it, or choose another name",
         )
     if plan.change.dual_write is DualWriteMode.TRIGGER and catalog.other_before_triggers:
         raise PlanError(
             f"change.dual_write: {plan.change.table} has the BEFORE trigger {catalog.other_before_triggers[0]}, "
-            "whose changes a sync trigger would miss",
+            "whose changes the sync trigger would miss",
             "drop or disable that trigger, or write dual_write: application",
         )
     await _check_added_types(conn, plan)
@@ -67,12 +67,11 @@ async def check_change(conn: Connection, plan: Plan, *, has_started: bool = Fals
 
 
 async def existing_objects(conn: Connection, plan: Plan) -> list[str]:
-    """What the expand DDL would make and exists already, in words."""
+    """Describes every object that the expand DDL would create and that exists already."""
     created: CreatedObjects = created_objects(plan)
-    found = []
     table = await find_table(conn, plan.change.table.schema_, plan.change.table.name)
-    there = {column["name"] for column in (table or {}).get("columns") or []}
-    found += [f"column {name} of {plan.change.table}" for name in created.columns if name in there]
+    columns = {column["name"] for column in (table or {}).get("columns") or []}
+    found = [f"column {name} of {plan.change.table}" for name in created.columns if name in columns]
     constraint = "SELECT EXISTS (SELECT FROM pg_constraint WHERE conrelid = to_regclass($1) AND conname = $2)"
     where = quote_qualified(plan.change.table.schema_, plan.change.table.name)
     found += [
@@ -102,18 +101,18 @@ async def _check_server(conn: Connection) -> None:
         )
     if await conn.fetchval("SELECT current_setting('standard_conforming_strings')") != "on":
         raise DatabaseError(
-            "the server reads strings in the old way: standard_conforming_strings is off",
+            "the server has standard_conforming_strings = off, and zdd needs on",
             "ALTER DATABASE … SET standard_conforming_strings = on",
         )
 
 
 def _check_ordinary_table(plan: Plan, table: dict[str, Any]) -> None:
     kinds = {"p": "a partitioned table", "v": "a view", "m": "a materialized view", "f": "a foreign table"}
-    what = kinds.get(table["kind"]) or (
+    kind = kinds.get(table["kind"]) or (
         "part of an inheritance tree" if table["partition"] or table["children"] else ""
     )
-    if what:
-        raise PlanError(f"change.table: {plan.change.table} is {what}", "zdd changes ordinary tables only, so far")
+    if kind:
+        raise PlanError(f"change.table: {plan.change.table} is {kind}", "name an ordinary table; zdd changes no other")
 
 
 async def _check_rights(conn: Connection, plan: Plan, table: dict[str, Any]) -> None:
@@ -121,7 +120,7 @@ async def _check_rights(conn: Connection, plan: Plan, table: dict[str, Any]) -> 
     if not table["owned"]:
         raise DatabaseError(
             f"role {role} does not own {plan.change.table}, and only its owner may change it",
-            f"GRANT {quote_identifier(table['owner'])} TO {quote_identifier(role)}, or use the owner's role in database.dsn",
+            f"GRANT {quote_identifier(table['owner'])} TO {quote_identifier(role)}, or use the owner in database.dsn",
         )
     if plan.change.into is None:
         return
@@ -163,13 +162,13 @@ def _check_columns(plan: Plan, catalog: Catalog) -> None:
         if name in catalog.key_names:
             raise PlanError(
                 f"change: {name} is a column of the key",
-                "the key is the same on both sides: leave it out of up and down",
+                "leave it out of up and down: the key is the same on both sides",
             )
     for name in dict.fromkeys([*change.down, *catalog.up_source_columns]):
         column = catalog.old.column(name)
         if column is not None and column.is_generated:
             raise PlanError(
-                f"change: column {name} of {change.table} is generated: nobody can write it, and triggers see it empty",
+                f"change: column {name} of {change.table} is generated: it cannot be written, and is NULL in triggers",
                 "use the columns that it is generated from",
             )
     if change.into is not None:
@@ -177,7 +176,7 @@ def _check_columns(plan: Plan, catalog: Catalog) -> None:
             if column.is_required and column.name not in change.down and column.name not in catalog.key_names:
                 raise PlanError(
                     f"change.down: column {column.name} of {change.table} is NOT NULL without a default, and down "
-                    "does not fill it: rows that V3 writes could not be kept on the old side",
+                    "does not fill it: rows that V3 writes could not be copied to the old side",
                     f"add change.down.{column.name}",
                 )
 
@@ -196,12 +195,12 @@ def _name_plan_key(key: str) -> Iterator[None]:
         yield
     except asyncpg.PostgresError as error:
         raise PlanError(
-            f"{key}: PostgreSQL refuses it: {str(error).splitlines()[0]}", "correct the expression; types must fit too"
+            f"{key}: PostgreSQL refuses it: {str(error).splitlines()[0]}", "correct the expression and its type"
         ) from None
 
 
 async def _check_added_types(conn: Connection, plan: Plan) -> None:
-    """Columns that are added to a table with rows: a domain that checks its values makes PostgreSQL rewrite it."""
+    """Refuses domains for columns that are added to a table with rows: constraints or a default rewrite the table."""
     if plan.change.into is not None:
         return
     domain = (
@@ -213,28 +212,27 @@ async def _check_added_types(conn: Connection, plan: Plan) -> None:
         for name, kind in new_column_types(plan).items():
             if await conn.fetchval(domain, kind):
                 raise PlanError(
-                    f"change.expand: column {name} has the type {kind}, a domain with constraints or a default: "
-                    "adding it rewrites the table",
+                    f"change.expand: column {name} has the domain {kind}: its constraints rewrite the table",
                     "use the domain's base type, and add the constraint as CHECK … NOT VALID",
                 )
 
 
 async def _check_expressions(conn: Connection, plan: Plan, catalog: Catalog) -> None:
-    """Has the server read every expression as the release will use it. Nothing of it is executed."""
+    """Has the server parse every expression as the release will use it, without executing it."""
     types = new_column_types(plan)
-    made = created_objects(plan).types
+    created_types = created_objects(plan).types
     transaction = conn.transaction(readonly=True)
     await transaction.start()
     try:
         await conn.execute(f"SET LOCAL search_path = {search_path(plan)}")
         for column, expression in plan.change.up.items():
             with _name_plan_key(f"change.up.{column}"):
-                # Twice: alone, to be sure that it is one expression; then as what the column will hold.
+                # First alone, to make sure that it is one expression; then with the column's type.
                 await _prepare_query(conn, f"SELECT ({expression}) FROM {catalog.old.sql}")  # noqa: S608  passed the lint
                 await _require_one_row(conn, f"change.up.{column}", expression, catalog.old.sql)
-                if not made:
+                if not created_types:
                     await _prepare_query(conn, f"SELECT CAST(({expression}) AS {types[column]}) FROM {catalog.old.sql}")  # noqa: S608
-        if not made:
+        if not created_types:
             await _check_down_expressions(conn, plan, catalog, types)
         for side, expressions in (("up", plan.change.up), ("down", plan.change.down)):
             for column, expression in expressions.items():
@@ -244,10 +242,9 @@ async def _check_expressions(conn: Connection, plan: Plan, catalog: Catalog) -> 
 
 
 async def _check_down_expressions(conn: Connection, plan: Plan, catalog: Catalog, types: dict[str, str]) -> None:
-    have = {column.name: column.type for column in [*catalog.old.columns, *catalog.key]}
-    if plan.change.into is not None:
-        have = {column.name: column.type for column in catalog.key}
-    fields = ", ".join(f"CAST(NULL AS {kind}) AS {quote_identifier(name)}" for name, kind in (have | types).items())
+    columns = catalog.key if plan.change.into is not None else [*catalog.old.columns, *catalog.key]
+    known = {column.name: column.type for column in columns} | types
+    fields = ", ".join(f"CAST(NULL AS {kind}) AS {quote_identifier(name)}" for name, kind in known.items())
     row = f"(SELECT {fields}) AS {quote_identifier(plan.change.target_table.name)}"
     for column, expression in plan.change.down.items():
         with _name_plan_key(f"change.down.{column}"):
@@ -265,15 +262,13 @@ async def _prepare_query(conn: Connection, query: str) -> None:
 
 
 async def _require_one_row(conn: Connection, key: str, expression: str, source: str) -> None:
-    """In WHERE the server refuses every function that reads or returns more than one row."""
+    """Refuses functions that read or return more than one row: the server allows none of them in WHERE."""
     try:
         await conn.prepare(f"SELECT FROM {source} WHERE ({expression}) IS NULL")
     except (asyncpg.GroupingError, asyncpg.WindowingError):
         raise PlanError(
             f"{key}: an aggregate or window function is not allowed", "it would read more than one row"
         ) from None
-    except asyncpg.FeatureNotSupportedError as error:
-        raise PlanError(f"{key}: PostgreSQL refuses it: {error}", "an expression returns one value") from None
 
 
 async def _check_immutable(conn: Connection, key: str, expression: str) -> None:
@@ -281,10 +276,10 @@ async def _check_immutable(conn: Connection, key: str, expression: str) -> None:
     for schema, name, count in called_functions(parse_expression(expression)):
         volatility = await conn.fetchrow(
             "SELECT bool_and(p.provolatile = 'v') AS volatile, bool_and(p.provolatile <> 'i') AS unsteady"
-            " FROM pg_proc p WHERE p.proname = $1"
+            " FROM pg_proc p WHERE p.proname = $1::text"
             " AND CASE WHEN $2::text = '' THEN pg_function_is_visible(p.oid)"
             " ELSE p.pronamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = $2::text) END"
-            " AND (p.provariadic <> 0 OR $3 BETWEEN p.pronargs - p.pronargdefaults AND p.pronargs)",
+            " AND (p.provariadic <> 0 OR $3::int BETWEEN p.pronargs - p.pronargdefaults AND p.pronargs)",
             name,
             schema,
             count,
@@ -303,12 +298,15 @@ async def _check_immutable(conn: Connection, key: str, expression: str) -> None:
 
 async def _collect_notes(conn: Connection, plan: Plan, catalog: Catalog, table: dict[str, Any]) -> list[str]:
     notes = []
-    ours = f"zdd_{plan.name}_"
+    own_prefix = f"zdd_{plan.name}_"
+    on_update = 16  # pg_trigger.tgtype
     fired = [
-        t["name"] for t in table["triggers"] or [] if t["on"] and t["type"] & 16 and not t["name"].startswith(ours)
+        trigger["name"]
+        for trigger in table["triggers"] or []
+        if trigger["on"] and trigger["type"] & on_update and not trigger["name"].startswith(own_prefix)
     ]
     if plan.change.kind == "column" and fired:
-        notes.append(f"trigger {', '.join(fired)} of {plan.change.table} fires for every row that is backfilled")
+        notes.append(f"trigger {', '.join(fired)} of {plan.change.table} fires for every backfilled row")
     if plan.change.into is None:
         return notes
     keys = await conn.fetch(
@@ -318,7 +316,7 @@ async def _collect_notes(conn: Connection, plan: Plan, catalog: Catalog, table: 
     )
     notes += [
         f"foreign key {row['conname']} of {row['table']} refers to {plan.change.table}: "
-        "the last step cannot drop the old table while it is there"
+        "the last step cannot drop the old table while it exists"
         for row in keys
     ]
     notes += await _missing_grants(conn, plan, catalog.old)
@@ -338,10 +336,10 @@ async def _missing_grants(conn: Connection, plan: Plan, old: Table) -> list[str]
 
 
 async def run_squawk_checks(plan: Plan) -> None:
-    """Asks squawk about the DDL that runs in a transaction; indexes run outside and are judged by the lint alone.
+    """Lints the DDL that runs in a transaction with squawk; indexes run outside of one, and only our lint judges them.
 
     Raises:
-        PlanError: what it found.
+        PlanError: squawk reports a violation.
     """
     if findings := await run_squawk(expand_statements(plan)):
         listed = "; ".join(f"{finding.message} ({finding.rule})" for finding in findings)

@@ -69,7 +69,7 @@ class SqlSyntaxError(PlanError):
 
     Attributes:
         reason: the parser's message.
-        offset: where, in characters of the text (not in bytes, whatever postgast says).
+        offset: where, in characters (postgast's documentation says bytes, and is wrong).
     """
 
     def __init__(self, reason: str, offset: int = 0) -> None:
@@ -94,20 +94,13 @@ class Token:
 
 _KINDS = {
     "IDENT": "word",
-    "SCONST": "string",
-    "BCONST": "string",
-    "XCONST": "string",
-    "USCONST": "escaped",
-    "UIDENT": "escaped",
-    "ICONST": "number",
-    "FCONST": "number",
+    **dict.fromkeys(("SCONST", "BCONST", "XCONST"), "string"),
+    **dict.fromkeys(("USCONST", "UIDENT"), "escaped"),
+    **dict.fromkeys(("ICONST", "FCONST"), "number"),
     "PARAM": "parameter",
-    "SQL_COMMENT": "comment",
-    "C_COMMENT": "comment",
-    "ASCII_40": "open",
-    "ASCII_91": "open",
-    "ASCII_41": "close",
-    "ASCII_93": "close",
+    **dict.fromkeys(("SQL_COMMENT", "C_COMMENT"), "comment"),
+    **dict.fromkeys(("ASCII_40", "ASCII_91"), "open"),
+    **dict.fromkeys(("ASCII_41", "ASCII_93"), "close"),
     "ASCII_59": "semicolon",
 }
 _FORBIDDEN_TOKENS = {
@@ -131,14 +124,8 @@ def tokens(text: str) -> tuple[Token, ...]:
     Raises:
         SqlSyntaxError: a quotation mark or comment is not closed, or no token of SQL.
     """
-    from postgast import PgQueryError, scan  # noqa: PLC0415
-
-    raw, kinds = _encode(text), _token_kinds()
-    try:
-        found = scan(text).tokens
-    except PgQueryError as error:
-        raise SqlSyntaxError(error.message, max(error.cursorpos - 1, 0)) from None
-    result = []
+    found = _call("scan", text).tokens
+    raw, kinds, result = text.encode(), _token_kinds(), []
     for each in found:
         content = raw[each.start : each.end].decode()
         kind = kinds.get(each.token, "word" if each.keyword_kind else "other")
@@ -209,27 +196,25 @@ def split_statements(text: str) -> tuple[str, ...]:
     Raises:
         SqlSyntaxError: a quotation mark or comment is not closed.
     """
-    from postgast import PgQueryError, split  # noqa: PLC0415
-
-    _encode(text)
-    try:
-        found = split(text, method="scanner")
-    except PgQueryError as error:
-        raise SqlSyntaxError(error.message, max(error.cursorpos - 1, 0)) from None
-    return tuple(stripped for statement in found if (stripped := statement.strip()))
+    statements = _call("split", text, method="scanner")
+    return tuple(stripped for statement in statements if (stripped := statement.strip()))
 
 
-def _encode(text: str) -> bytes:
-    """
-    Raises:
-        SqlSyntaxError: the library, which is written in C, would stop at a NUL; or the text is no Unicode.
-    """
-    if "\0" in text:
+def _call(function: str, text: str, **options: str) -> Any:
+    """One of postgast's functions, with its errors translated."""
+    import postgast  # noqa: PLC0415
+    from google.protobuf.message import DecodeError  # noqa: PLC0415
+
+    if "\0" in text:  # the library is written in C and would stop there
         raise SqlSyntaxError("it holds a NUL", text.index("\0"))
     try:
-        return text.encode()
+        return getattr(postgast, function)(text, **options)
+    except postgast.PgQueryError as error:
+        raise SqlSyntaxError(error.message, max(error.cursorpos - 1, 0)) from None
     except UnicodeEncodeError:
         raise SqlSyntaxError("it is not valid Unicode") from None
+    except DecodeError:  # protobuf reads 100 levels: some 45 operators in a row
+        raise SqlSyntaxError("a long chain of operators: put parts of it in parentheses") from None
 
 
 # --- parse trees
@@ -241,16 +226,7 @@ def parse_sql(text: str) -> Any:
     Raises:
         SqlSyntaxError: it is not SQL of PostgreSQL, or an expression in it is nested too deeply to be read.
     """
-    from google.protobuf.message import DecodeError  # noqa: PLC0415
-    from postgast import PgQueryError, parse  # noqa: PLC0415
-
-    _encode(text)
-    try:
-        return parse(text)
-    except PgQueryError as error:
-        raise SqlSyntaxError(error.message, max(error.cursorpos - 1, 0)) from None
-    except DecodeError:  # protobuf reads 100 levels, which are some 45 operators in a row
-        raise SqlSyntaxError("a long chain of operators: put parts of it in parentheses") from None
+    return _call("parse", text)
 
 
 def parse_expression(text: str) -> Any:

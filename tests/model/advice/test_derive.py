@@ -158,7 +158,9 @@ def test_columns_of_the_same_statement_come_along_whole() -> None:
     assert "amount is NOT NULL and DEFAULT: give amount_v2 the same after the release" in found.notes
 
 
-@pytest.mark.parametrize(("changed", "message"), [({"key": ()}, "no primary key"), ({"is_ordinary": False}, "partitioned")])
+@pytest.mark.parametrize(
+    ("changed", "message"), [({"key": ()}, "no primary key"), ({"is_ordinary": False}, "partitioned")]
+)
 def test_tables_that_zdd_cannot_change(changed: dict[str, Any], message: str) -> None:
     live = DatabaseStats("here", {"public.users": replace(LIVE.tables["public.users"], **changed)})
     for sql in ("ALTER TABLE users RENAME COLUMN mail TO email", "ALTER TABLE users RENAME TO people"):

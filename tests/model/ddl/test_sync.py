@@ -241,7 +241,7 @@ async def test_undo_of_expand_leaves_the_schema_as_it_was_under_v1(
         assert await describe_schema(db) != before
         writers = asyncio.create_task(run_writers(pg_dsn, plan, (1, 1), seed=6, times=60))
         for direction in ("reverse", "forward"):
-            await ddl(store, drop_sync_statements(plan, catalog, direction))  # type: ignore[arg-type]
+            await ddl(store, drop_sync_statements(plan, catalog, direction))
         await ddl(store, undo_expand_statements(plan, created_objects(plan)))
         await ddl(store, undo_expand_statements(plan, created_objects(plan)))
         await writers

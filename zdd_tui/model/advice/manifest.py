@@ -117,7 +117,8 @@ def _build_manifest(
         )
     facts = extract_workload_facts(raw, container or names[0], drain_seconds=None)
     if facts is None:
-        raise PlanError(f"{location}: Deployment {name} has no container {container}", f"--container is one of {', '.join(names)}")
+        hint = f"--container is one of {', '.join(names)}"
+        raise PlanError(f"{location}: Deployment {name} has no container {container}", hint)
     labels = get_object(raw, "spec", "template", "metadata", "labels")
     service = next((each for each in services if _selects(get_object(each, "spec", "selector"), labels)), None)
     if service is None:

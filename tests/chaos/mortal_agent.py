@@ -10,12 +10,11 @@ import signal
 import sys
 from pathlib import Path
 
-import sqlglot
-
 from zdd_tui.backends.kubernetes.client_import import import_client
 from zdd_tui.cli.agent import run_agent
 from zdd_tui.cli.parser import load_plan_file
 from zdd_tui.model.release.state import PendingStep
+from zdd_tui.model.sql import parse_sql
 
 LEASE_TTL = 0.6
 
@@ -24,7 +23,7 @@ def main() -> int:
     plan, deaths = sys.argv[1], Path(sys.argv[2])
     # Once, before the forks: what an agent imports when it first needs it.
     import_client()
-    sqlglot.parse("SELECT 1", read="postgres")
+    parse_sql("SELECT 1")
 
     while True:
         child = os.fork()

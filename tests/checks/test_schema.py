@@ -92,6 +92,21 @@ async def test_facts_before_and_after_expand(db: asyncpg.Connection, pg_dsn: str
             r"change.down.created_at: PostgreSQL refuses it: column .* is of type",
         ),
         (changed(up={"full_name": "shaky(first_name)"}), "function shaky is VOLATILE"),
+        (changed(up={"full_name": "public.shaky(first_name)"}), "function shaky is VOLATILE"),
+        (changed(up={"full_name": "now()::text"}), "now returns a different result each time"),
+        (changed(up={"full_name": "gen_random_uuid()::text"}), "gen_random_uuid returns a different result each time"),
+        (changed(up={"full_name": "random(1, 9)::text"}), "function random is VOLATILE|PostgreSQL refuses it"),
+        (changed(up={"full_name": "max(first_name)"}), "change.up.full_name: an aggregate or window function"),
+        (changed(up={"full_name": "first_one(first_name)"}), "change.up.full_name: an aggregate or window function"),
+        (changed(down={"first_name": "min(full_name)"}), "change.down.first_name: an aggregate or window function"),
+        (
+            changed(up={"full_name": "regexp_split_to_table(first_name, ' ')"}),
+            "set-returning functions are not allowed",
+        ),
+        (
+            changed(expand="ALTER TABLE users ADD COLUMN full_name checked_text"),
+            "change.expand: column full_name has the domain checked_text",
+        ),
         (changed(key=["email"]), r"column email of public.users can be NULL"),
         (
             changed(expand="ALTER TABLE users ADD COLUMN full_name nosuch"),
@@ -121,6 +136,8 @@ async def test_bad_changes_are_refused_with_place_and_hint(db: asyncpg.Connectio
     await db.execute(plain.format("derived"))
     await db.execute("ALTER TABLE derived ADD initial text GENERATED ALWAYS AS (left(first_name, 1)) STORED")
     await db.execute("CREATE FUNCTION shaky(text) RETURNS text LANGUAGE sql VOLATILE AS 'SELECT $1'")
+    await db.execute("CREATE AGGREGATE first_one(text) (SFUNC = textcat, STYPE = text)")
+    await db.execute("CREATE DOMAIN checked_text AS text CHECK (VALUE <> '')")
     await db.execute("CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'")
     await db.execute("CREATE TRIGGER stamp BEFORE UPDATE ON guarded FOR EACH ROW EXECUTE FUNCTION stamp()")
     await db.execute(
@@ -132,7 +149,16 @@ async def test_bad_changes_are_refused_with_place_and_hint(db: asyncpg.Connectio
     assert caught.value.hint
 
 
-async def test_a_role_without_rights_gets_the_missing_ones(db: asyncpg.Connection, pg_dsn: str) -> None:
+async def test_functions_and_types_are_judged_by_the_catalog_not_by_name(db: asyncpg.Connection) -> None:
+    await db.execute(USERS)
+    await db.execute("CREATE FUNCTION random(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1'")
+    await db.execute("CREATE FUNCTION max(text, int) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1'")
+    await db.execute("CREATE DOMAIN plain_text AS text")
+    up = {"full_name": "random(first_name) || public.max(last_name, 1)"}
+    assert await check_change(db, changed(up=up, expand="ALTER TABLE users ADD COLUMN full_name plain_text")) == []
+
+
+async def test_a_role_without_rights_is_told_which(db: asyncpg.Connection, pg_dsn: str) -> None:
     role = f"dev_{pg_dsn.rpartition('/')[2]}"
     await db.execute(USERS)
     await db.execute(f"CREATE ROLE {role}; GRANT ALL ON users TO {role}; SET ROLE {role}")
@@ -146,7 +172,7 @@ async def test_a_role_without_rights_gets_the_missing_ones(db: asyncpg.Connectio
         with pytest.raises(DatabaseError, match=f"role {role} may not create tables in schema public"):
             await check_change(db, make_plan("table"))
         await db.execute(f"RESET ROLE; GRANT CREATE ON SCHEMA public TO {role}; SET ROLE {role}")
-        with pytest.raises(DatabaseError, match="zdd_aside") as caught:
+        with pytest.raises(DatabaseError, match="zdd_archive") as caught:
             await check_change(db, make_plan("table"))
         assert "GRANT CREATE ON DATABASE" in caught.value.hint
     finally:

@@ -117,7 +117,7 @@ async def test_what_a_database_tells(shop: str, db: asyncpg.Connection) -> None:
         ),
     ],
 )
-async def test_a_derived_plan_can_be_carried_out(
+async def test_a_derived_plan_passes_every_check(
     shop: str, db: asyncpg.Connection, capsys: pytest.CaptureFixture[str], sql: str, up: dict[str, str]
 ) -> None:
     await db.execute(USERS)
@@ -135,7 +135,7 @@ async def test_a_derived_plan_can_be_carried_out(
     ]
     assert await _in_thread(*options) == 0
     output = capsys.readouterr().out
-    assert output.startswith("expand/contract   cost: medium")
+    assert output.startswith("expand-contract   cost: medium")
     assert max(len(line) for line in output.splitlines()) <= 80
     text = read("plan.yaml")
     assert shop not in text + output
@@ -143,7 +143,7 @@ async def test_a_derived_plan_can_be_carried_out(
     assert isinstance(loaded.plan, Plan)
     assert loaded.plan.change.up == up
     assert (loaded.plan.kubernetes.namespace, loaded.plan.kubernetes.container) == ("shop", "web")
-    await check_change(db, loaded.plan)  # the server itself judges every expression, name and type
+    await check_change(db, loaded.plan)  # the server checks every expression, name and type
 
 
 async def test_live_sizes_make_estimates(shop: str, db: asyncpg.Connection, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,11 +159,11 @@ async def test_live_sizes_make_estimates(shop: str, db: asyncpg.Connection, caps
     assert (found["strategy"], found["breaking"], found["schema"]) == ("rolling", 0, "additive")
     assert widened["work"] == not_null["work"] == "catalog only"
     assert index["lock"] == "SHARE"
-    assert index["seconds"][0] < index["seconds"][1] < 10
+    assert index["lock_seconds"][0] < index["lock_seconds"][1] < 10
     assert [each["rule"] for each in index["squawk"]] == ["require-concurrent-index-creation"]
     assert found["tables"][0]["rows"] == 20000
     assert found["plan"] is None
-    assert found["asks"][0]["option"] == "--image OLD NEW"
+    assert found["missing_inputs"][0]["option"] == "--image OLD NEW"
 
 
 def test_a_rename_without_a_database_asks_for_the_type(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,7 +172,7 @@ def test_a_rename_without_a_database_asks_for_the_type(here: Path, capsys: pytes
     assert advise(*options) == 1
     output = capsys.readouterr()
     assert '--type "a=…"' in output.out
-    assert "plan.yaml was not written: 1 thing only you know" in output.err
+    assert "plan.yaml was not written: 1 input is missing" in output.err
     assert not Path("plan.yaml").exists()
     assert advise(*options, "--type", "a=text") == 0
     assert main(["check", "--offline", "plan.yaml"]) == 0
@@ -214,7 +214,7 @@ def test_the_plan_keeps_the_name_of_the_secret(
     assert "dsn: ${SHOP_DSN}" in Path("plan.yaml").read_text()
     output = capsys.readouterr().out
     assert "next: export REGION_2_DATABASE_URL=… REGION_2_KUBECONFIG=… SHOP_DSN=…; zdd check plan.yaml" in output
-    assert "through 2 regions, one after the other" in output
+    assert "releases 2 regions one after the other" in output
 
 
 def test_two_versions_of_a_manifest_are_compared(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,11 +222,11 @@ def test_two_versions_of_a_manifest_are_compared(here: Path, capsys: pytest.Capt
     assert advise("--manifest", "deploy.yaml", "new.yaml", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["changes"] == ["image shop/api:1 → shop/api:2", "replicas 3 → 4"]
-    assert found["cautions"] == []
+    assert found["warnings"] == []
     assert "image: shop/api:2" in found["plan"]
 
 
-def test_a_weak_deployment_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_risky_settings_of_a_deployment_are_warnings(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weak = (
         DEPLOYMENT.replace("/health", "/ready").replace("shop/api:1", "shop/api").replace("replicas: 3", "paused: no")
     )
@@ -235,13 +235,13 @@ def test_a_weak_deployment_is_told(here: Path, capsys: pytest.CaptureFixture[str
     assert advise("--manifest", "deploy.yaml", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["strategy"] == "blue-green"  # sessions in memory
-    text = " ".join(found["cautions"])
-    for word in ("maxUnavailable 1", "1 replica", "ask the same", "no preStop", "no fixed tag"):
+    text = " ".join(found["warnings"])
+    for word in ("maxUnavailable 1", "1 replica", "probe the same", "no preStop", "no fixed tag"):
         assert word in text
 
 
 @pytest.mark.parametrize("strategy", ["rolling", "canary", "blue-green", "dark-launch"])
-def test_a_strategy_in_mind_that_does_not_survive_is_refused(
+def test_an_intended_strategy_that_the_migration_breaks_is_refused(
     here: Path, capsys: pytest.CaptureFixture[str], strategy: str
 ) -> None:
     Path("m.sql").write_text("SELECT 1;\nALTER TABLE users DROP COLUMN a;")
@@ -249,16 +249,16 @@ def test_a_strategy_in_mind_that_does_not_survive_is_refused(
     assert advise(*options) == 2
     output = capsys.readouterr()
     assert "zdd: m.sql:2: ALTER TABLE users DROP COLUMN a" in output.err
-    assert f"a {strategy} release does not survive it" in output.err
-    assert "make it an expand/contract release" in output.err
+    assert f"this breaks a {strategy} release: " in output.err
+    assert "make it an expand-contract release" in output.err
     assert not output.out
     assert not Path("plan.yaml").exists()
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        ([], "there is no change to look at"),
+        ([], "there is no change to advise on"),
         (["--sql", "none.sql"], "there is no file none.sql"),
         (["--sql", "."], ". is a directory"),
         (["--sql", "bad.sql"], "bad.sql:2: PostgreSQL cannot read it"),
@@ -285,7 +285,7 @@ def test_a_strategy_in_mind_that_does_not_survive_is_refused(
     ],
 )
 def test_bad_input_is_one_error_and_nothing_is_written(
-    here: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+    here: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
     Path("good.sql").write_text("ALTER TABLE users RENAME COLUMN a TO b")
     Path("bad.sql").write_text("SELECT 1;\nALTER TABEL users")
@@ -300,7 +300,7 @@ def test_bad_input_is_one_error_and_nothing_is_written(
     before = sorted(here.iterdir())
     assert advise(*options, *([] if "--plan" in options else ["--plan", "plan.yaml"])) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert "Fix:" in error or "same image" in error or "name" in error
     assert "Traceback" not in error
     assert "geheim" not in error
@@ -336,18 +336,18 @@ def test_init_without_a_terminal_asks_nothing(here: Path, capsys: pytest.Capture
     assert plan.for_region("region-2").kubernetes.kubeconfig == "/y2"
 
 
-def test_init_asks_until_the_plan_is_known(here: Path) -> None:
+def test_init_asks_until_the_plan_is_complete(here: Path) -> None:
     Path("m.sql").write_text("ALTER TABLE users DROP COLUMN first, DROP COLUMN last, ADD COLUMN name text")
     answers = {
         "migration files": ["none.sql", "m.sql"],
-        "database to look at": [""],
+        "database, such as": [""],
         "manifest": ["m.sql", "deploy.yaml"],
         "risky": ["perhaps", "n"],
         "how many regions": ["zero", ""],
         "memory": [""],
         "monolith": [""],
         "one large program": ["no"],
-        "proven right": [""],
+        "verified before": [""],
         "V2": ["shop/api:2"],
         "V3": ["shop/api:3"],
         "public.users.first": ["split_part(name, ' ', 1)"],
@@ -364,24 +364,24 @@ def test_init_asks_until_the_plan_is_known(here: Path) -> None:
     output = Path("out").read_text()
     assert "there is no file none.sql" in output
     assert "no Kubernetes manifest" in output
-    assert "y or n, please" in output
-    assert "a number from 1 on" in output
-    assert "now gives another answer each time" in output
+    assert "answer y or n" in output
+    assert "answer a number from 1" in output
+    assert "now returns a different result each time" in output
     loaded = load_plan_file("plan.yaml")
     assert isinstance(loaded.plan, Plan)
     assert loaded.plan.change.up == {"name": "first || ' ' || last"}
     assert main(["check", "--offline", "plan.yaml"]) == 0
 
 
-def test_answers_that_end_write_nothing(here: Path) -> None:
+def test_input_that_ends_writes_nothing(here: Path) -> None:
     def prompt(_question: str) -> str:
         raise EOFError
 
-    with Path("out").open("w") as out, pytest.raises(ZddError, match="the answers ended"):
+    with Path("out").open("w") as out, pytest.raises(ZddError, match="the input ended"):
         run_init(build_parser().parse_args(["init"]), out, prompt)
     assert not Path("plan.yaml").exists()
 
 
 async def _in_thread(*options: str) -> int:
-    """The verb runs a loop of its own, and this test has one already."""
+    """The command starts an event loop, and this test has one already."""
     return await asyncio.to_thread(advise, *options)

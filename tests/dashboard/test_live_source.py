@@ -303,7 +303,7 @@ def test_a_stop_before_the_first_paint_is_prompt() -> None:
 
 def test_the_dashboard_imports_no_driver_before_the_first_paint() -> None:
     """Slow imports happen in the source's thread, after the first paint."""
-    heavy = ("asyncpg", "redis", "aiohttp", "kubernetes_asyncio", "sqlglot", "zdd_tui.backends", "zdd_tui.engine")
+    heavy = ("asyncpg", "redis", "aiohttp", "kubernetes_asyncio", "postgast", "zdd_tui.backends", "zdd_tui.engine")
     modules = "zdd_tui.dashboard.app, zdd_tui.dashboard.live_source"
     code = f"import sys, {modules}; print([name for name in {heavy!r} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

@@ -564,6 +564,7 @@ def test_a_route_with_session_persistence_is_sticky() -> None:
         ("SELECT first_names FROM users", False),
         ('SELECT "FIRST_NAME" FROM users', False),
         ("ALTER TABLE users RENAME COLUMN first_name TO x", False),
+        ("SELECT full_name FROM users WHERE a = 'cut off; first_name", True),
         ("", False),
     ],
 )
@@ -583,6 +584,7 @@ def test_a_change_of_tables_asks_for_the_table_alone() -> None:
         ("WHERE a = E'x\\'y' AND b = 42.5 AND c = $1", "WHERE a = '…' AND b = … AND c = $1"),
         ("WHERE a = $$secret$$ AND t3.b = $x$ a 'b' $x$", "WHERE a = '…' AND t3.b = '…'"),
         ("WHERE a = 'cut off in the mid", "WHERE a = '…'"),
+        ("SELECT /* for ana */ 1 -- 42", "SELECT …"),
     ],
 )
 def test_evidence_holds_no_personal_data(query: str, shown: str) -> None:

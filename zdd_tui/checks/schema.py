@@ -21,10 +21,9 @@ from zdd_tui.model.ddl.lint import (
     up_source_columns,
 )
 from zdd_tui.model.ddl.names import ARCHIVE_SCHEMA, search_path
-from zdd_tui.model.ddl.tokens import called_functions
 from zdd_tui.model.errors import DatabaseError, PlanError
 from zdd_tui.model.plan.base import DualWriteMode, Plan
-from zdd_tui.model.sql import quote_identifier, quote_qualified
+from zdd_tui.model.sql import called_functions, parse_expression, quote_identifier, quote_qualified
 
 MIN_SERVER = 140000
 """CREATE OR REPLACE TRIGGER and range scans by ctid came with PostgreSQL 14."""
@@ -42,7 +41,7 @@ async def check_change(conn: Connection, plan: Plan, *, has_started: bool = Fals
     Raises:
         PlanError, DatabaseError: the first thing that would not work, with its hint.
     """
-    lint_plan_sql(plan)
+    lint_plan_sql(plan, has_catalog=True)
     await _check_server(conn)
     table = await find_table(conn, plan.change.table.schema_, plan.change.table.name)
     if table is not None:
@@ -63,6 +62,7 @@ async def check_change(conn: Connection, plan: Plan, *, has_started: bool = Fals
             "whose changes the sync trigger would miss",
             "drop or disable that trigger, or write dual_write: application",
         )
+    await _check_added_types(conn, plan)
     await _check_expressions(conn, plan, catalog)
     return await _collect_notes(conn, plan, catalog, table)
 
@@ -200,6 +200,24 @@ def _name_plan_key(key: str) -> Iterator[None]:
         ) from None
 
 
+async def _check_added_types(conn: Connection, plan: Plan) -> None:
+    """Refuses domains for columns that are added to a table with rows: constraints or a default rewrite the table."""
+    if plan.change.into is not None:
+        return
+    domain = (
+        "SELECT EXISTS (SELECT FROM pg_type t WHERE t.oid = to_regtype($1) AND t.typtype = 'd' AND (t.typnotnull"
+        " OR t.typdefault IS NOT NULL OR EXISTS (SELECT FROM pg_constraint c WHERE c.contypid = t.oid)))"
+    )
+    async with conn.transaction(readonly=True):
+        await conn.execute(f"SET LOCAL search_path = {search_path(plan)}")
+        for name, kind in new_column_types(plan).items():
+            if await conn.fetchval(domain, kind):
+                raise PlanError(
+                    f"change.expand: column {name} has the domain {kind}: its constraints rewrite the table",
+                    "use the domain's base type, and add the constraint as CHECK … NOT VALID",
+                )
+
+
 async def _check_expressions(conn: Connection, plan: Plan, catalog: Catalog) -> None:
     """Has the server parse every expression as the release will use it, without executing it."""
     types = new_column_types(plan)
@@ -212,6 +230,7 @@ async def _check_expressions(conn: Connection, plan: Plan, catalog: Catalog) -> 
             with _name_plan_key(f"change.up.{column}"):
                 # First alone, to make sure that it is one expression; then with the column's type.
                 await _prepare_query(conn, f"SELECT ({expression}) FROM {catalog.old.sql}")  # noqa: S608  passed the lint
+                await _require_one_row(conn, f"change.up.{column}", expression, catalog.old.sql)
                 if not created_types:
                     await _prepare_query(conn, f"SELECT CAST(({expression}) AS {types[column]}) FROM {catalog.old.sql}")  # noqa: S608
         if not created_types:
@@ -231,6 +250,7 @@ async def _check_down_expressions(conn: Connection, plan: Plan, catalog: Catalog
     for column, expression in plan.change.down.items():
         with _name_plan_key(f"change.down.{column}"):
             await _prepare_query(conn, f"SELECT ({expression}) FROM {row}")  # noqa: S608  passed the lint
+            await _require_one_row(conn, f"change.down.{column}", expression, row)
             await conn.prepare(
                 f"UPDATE {catalog.old.sql} SET {quote_identifier(column)} = given.value"  # noqa: S608
                 f" FROM (SELECT ({expression}) AS value FROM {row}) AS given"
@@ -242,18 +262,40 @@ async def _prepare_query(conn: Connection, query: str) -> None:
         raise asyncpg.PostgresSyntaxError("not one expression")
 
 
-async def _check_immutable(conn: Connection, key: str, expression: str) -> None:
-    names = list(called_functions(expression))
-    volatile = await conn.fetchval(
-        "SELECT p.proname FROM pg_proc p WHERE p.proname = ANY ($1::text[]) AND pg_function_is_visible(p.oid)"
-        " GROUP BY p.proname HAVING bool_and(p.provolatile = 'v') LIMIT 1",
-        names,
-    )
-    if volatile:
+async def _require_one_row(conn: Connection, key: str, expression: str, source: str) -> None:
+    """Refuses functions that read or return more than one row: the server allows none of them in WHERE."""
+    try:
+        await conn.prepare(f"SELECT FROM {source} WHERE ({expression}) IS NULL")
+    except (asyncpg.GroupingError, asyncpg.WindowingError):
         raise PlanError(
-            f"{key}: function {volatile} is VOLATILE: it may return another result each time",
-            "declare it IMMUTABLE or STABLE if it is, or use another",
+            f"{key}: an aggregate or window function is not allowed", "it would read more than one row"
+        ) from None
+
+
+async def _check_immutable(conn: Connection, key: str, expression: str) -> None:
+    """Refuses functions whose result changes while the row stays: VOLATILE ones, and STABLE ones without arguments."""
+    for schema, name, count in called_functions(parse_expression(expression)):
+        volatility = await conn.fetchrow(
+            "SELECT bool_and(p.provolatile = 'v') AS volatile, bool_and(p.provolatile <> 'i') AS unsteady"
+            " FROM pg_proc p WHERE p.proname = $1::text"
+            " AND CASE WHEN $2::text = '' THEN pg_function_is_visible(p.oid)"
+            " ELSE p.pronamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = $2::text) END"
+            " AND (p.provariadic <> 0 OR $3::int BETWEEN p.pronargs - p.pronargdefaults AND p.pronargs)",
+            name,
+            schema,
+            count,
         )
+        assert volatility is not None  # an aggregate always returns a row
+        if volatility["unsteady"] and count == 0:
+            raise PlanError(
+                f"{key}: {name} returns a different result each time, so the rows could never be verified",
+                "compute it from columns alone",
+            )
+        if volatility["volatile"]:
+            raise PlanError(
+                f"{key}: function {name} is VOLATILE: it may return a different result each time",
+                "declare it IMMUTABLE or STABLE if it is, or use another",
+            )
 
 
 async def _collect_notes(conn: Connection, plan: Plan, catalog: Catalog, table: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`zdd advise`: looks at a change and answers with a strategy. Changes nothing but the file that it was asked for."""
+"""`zdd advise`: reads a change and recommends a strategy. It writes nothing but the plan file that was requested."""
 
 import os
 import re
@@ -30,16 +30,16 @@ from zdd_tui.model.errors import PlanError, Refused, ZddError
 from zdd_tui.model.plan.file import find_placeholders, load_plan
 
 _VARIABLE = re.compile(r"^\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?$")
-_GENERATED_PLAN_NAME = "the plan that would be written"
+_GENERATED_PLAN_NAME = "the generated plan"
 
 
 @dataclass(frozen=True, slots=True)
 class AdviseRequest:
-    """What a person asks.
+    """The options of `zdd advise` and `zdd init`.
 
     Attributes:
         dsn: ``${NAME}``, or the address itself.
-        intended_strategy: the strategy that the person has in mind; refused where it does not survive the migration.
+        intended_strategy: refused where the migration breaks it; empty for none.
     """
 
     sql: tuple[str, ...] = ()
@@ -54,11 +54,12 @@ class AdviseRequest:
 
 @dataclass(frozen=True, slots=True)
 class AdviseResult:
-    """Everything that `zdd advise` found out.
+    """The result of `zdd advise`.
 
     Attributes:
         violations: squawk's, by statement.
-        missing_inputs: what only a person knows; while there are any, there is no plan.
+        changes: differences between the two versions of the manifest.
+        missing_inputs: values that only a person knows; while there are any, there is no plan.
         plan: the plan's text; None where there is none.
         expressions: how each side is computed from the other, a line each.
     """
@@ -77,43 +78,44 @@ class AdviseResult:
 
 
 async def analyze_change(request: AdviseRequest) -> AdviseResult:
-    """Reads everything, then judges.
+    """Reads all inputs, chooses the strategy and builds the plan.
 
     Raises:
-        ZddError: something cannot be read; the first thing that is wrong, with its place.
+        ZddError: an input cannot be read or used; names the first one, with its location.
     """
-    statements = tuple(one for file in request.sql for one in read_migration(read_text(file), file))
-    statements = mark_new_tables(statements)
+    statements = mark_new_tables(
+        tuple(statement for file in request.sql for statement in read_migration(read_text(file), file))
+    )
     files = [(file, read_text(file)) for file in request.manifests]
     manifests = read_manifests(files, container=request.target.container)
-    target, told, chosen = _fill_target_from_manifests(request.target, manifests)
+    target, changes, manifest = _fill_target_from_manifests(request.target, manifests)
     if request.old_image and request.old_image == request.target.image:
-        raise ZddError(f"the old and the new image are both {request.old_image}", "--image OLD NEW")
+        raise ZddError(f"the old and the new image are both {request.old_image}", "name two images: --image OLD NEW")
     if (variable := _VARIABLE.match(request.dsn)) is not None:
         target = replace(target, dsn=f"${{{variable[1]}}}")
-    live = await _read_stats(request.dsn, statements)
+    stats = await _read_stats(request.dsn, statements)
     if request.intended_strategy:
-        refuse_destructive(statements, request.intended_strategy, live)
-    rulings = evaluate_statements(statements, live)
-    facts = replace(request.facts, schema=classify_schema_impact(rulings))
-    if chosen is not None and (chosen.facts.session_hints or chosen.sticky):
+        refuse_destructive(statements, request.intended_strategy, stats)
+    verdicts = evaluate_statements(statements, stats)
+    facts = replace(request.facts, schema=classify_schema_impact(verdicts))
+    if manifest is not None and (manifest.facts.session_hints or manifest.sticky):
         facts = replace(facts, sessions="in-memory")
     advice = choose_strategy(facts)
-    derived = _derive_change(advice, rulings, live, request.answers)
-    found = AdviseResult(
+    derived = _derive_change(advice, verdicts, stats, request.answers)
+    result = AdviseResult(
         advice=advice,
         facts=facts,
-        verdicts=rulings,
-        stats=live,
+        verdicts=verdicts,
+        stats=stats,
         violations=await _run_squawk(statements),
-        warnings=(*_schema_warnings(rulings, live), *(find_cautions(chosen) if chosen else ())),
-        changes=told,
+        warnings=(*_schema_warnings(verdicts, stats), *(find_cautions(manifest) if manifest else ())),
+        changes=changes,
         missing_inputs=(*derived.missing_inputs, *find_missing_inputs(advice.strategy, target)),
         notes=(*derived.notes, *_region_notes(facts)),
         expressions=_describe_expressions(derived.change or {}),
     )
-    if found.missing_inputs:
-        return found
+    if result.missing_inputs:
+        return result
     reasons = f"{advice.strategy}: {advice.reasons[0].reason} ({advice.reasons[0].change})"
     text = format_yaml(build_plan_document(advice.strategy, target, derived.change, facts.regions), reasons)
     loaded = load_plan(
@@ -126,21 +128,21 @@ async def analyze_change(request: AdviseRequest) -> AdviseResult:
     except PlanError as error:
         if request.answers != UserAnswers():
             raise
-        # It read the migration well enough to advise, and what it made of it does not pass: say so, write nothing.
-        return replace(found, missing_inputs=(MissingInput(f"the plan has to be written by hand: {error.title}"),))
-    return replace(found, plan=text)
+        # The advice holds, but the derived plan does not pass its own check.
+        return replace(result, missing_inputs=(MissingInput(f"write the plan by hand: {error.title}"),))
+    return replace(result, plan=text)
 
 
 def _placeholder_secrets(text: str) -> dict[str, str]:
-    """For secrets that are not set here: whether the plan is right does not depend on them."""
-    return {name: f"stand-in://{name.lower()}" for name in find_placeholders(yaml.safe_load(text))}
+    """Values for variables that are not set here; the check of the plan does not depend on them."""
+    return {name: f"placeholder://{name.lower()}" for name in find_placeholders(yaml.safe_load(text))}
 
 
 def write_plan(text: str, file: str, *, force: bool) -> None:
-    """Writes a plan whole or not at all.
+    """Writes a plan completely or not at all.
 
     Raises:
-        PlanError: the file is there and `force` is not, or it cannot be written.
+        PlanError: the file exists and `force` is not given, or it cannot be written.
     """
     require_new_file(file, force=force)
     path = Path(file)
@@ -151,39 +153,47 @@ def write_plan(text: str, file: str, *, force: bool) -> None:
         if force:
             part.replace(path)
         else:
-            os.link(part, path)  # unlike a rename, it never takes the place of a file that came meanwhile
+            os.link(part, path)  # unlike a rename, it never replaces a file that was created meanwhile
             part.unlink()
     except FileExistsError:
         part.unlink(missing_ok=True)
-        raise PlanError(f"{file} exists already", "choose another name, or --force") from None
+        raise _already_exists(file) from None
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise PlanError(f"{file} cannot be written: {error.strerror}", "check folder and permissions") from None
+        raise PlanError(f"{file} cannot be written: {error.strerror}", "check the folder and its permissions") from None
 
 
 def require_new_file(file: str, *, force: bool) -> None:
-    """Before any work: a plan that is there is not overwritten."""
+    """Refuses to overwrite a plan, before any work is done.
+
+    Raises:
+        PlanError: the file exists and `force` is not given.
+    """
     if Path(file).exists() and not force:
-        raise PlanError(f"{file} exists already", "choose another name, or --force")
+        raise _already_exists(file)
+
+
+def _already_exists(file: str) -> PlanError:
+    return PlanError(f"{file} exists already", "choose another name, or --force")
 
 
 def require_plan(result: AdviseResult, file: str) -> None:
     """
     Raises:
-        Refused: there is no plan to write, because something is asked.
+        Refused: there is no plan to write, because inputs are missing.
     """
     if result.plan is None:
         count = len(result.missing_inputs)
         raise Refused(
-            f"{file} was not written: {count} thing{'s' if count > 1 else ''} only you know",
-            "; ".join(str(ask) for ask in result.missing_inputs[:3]),
+            f"{file} was not written: {count} input{'s are' if count > 1 else ' is'} missing",
+            "; ".join(str(missing) for missing in result.missing_inputs[:3]),
         )
 
 
 def _fill_target_from_manifests(
     target: PlanTarget, manifests: Sequence[Manifest]
 ) -> tuple[PlanTarget, tuple[str, ...], Manifest | None]:
-    """What the manifests tell of the target, what they say has changed, and the one that counts."""
+    """The target with the values of the manifests, the changes between their versions, and the one of the target."""
     target = replace(target, v3=target.v3 or target.image)
     if not manifests:
         return target, (), None
@@ -193,12 +203,14 @@ def _fill_target_from_manifests(
         last = next((each for each in reversed(manifests) if each.name == target.deployment), None) or last
         if last.name != target.deployment:
             listed = ", ".join(sorted({each.name for each in manifests}))
-            raise PlanError(f"{last.location}: no Deployment {target.deployment} in it", f"there is {listed}")
+            raise PlanError(
+                f"{last.location}: no Deployment {target.deployment} in it", f"--deployment is one of {listed}"
+            )
     elif others:
         listed = ", ".join(sorted({each.name for each in manifests}))
-        raise PlanError(f"{last.location}: {len(others) + 1} Deployments: {listed}", "say which: --deployment NAME")
+        raise PlanError(f"{last.location}: {len(others) + 1} Deployments: {listed}", "name one: --deployment NAME")
     versions = [each for each in manifests if each.name == last.name]
-    told = tuple(describe_manifest_changes(versions[-2], versions[-1])) if len(versions) > 1 else ()
+    changes = tuple(describe_manifest_changes(versions[-2], versions[-1])) if len(versions) > 1 else ()
     probe = last.facts.readiness
     filled = replace(
         target,
@@ -210,7 +222,7 @@ def _fill_target_from_manifests(
         v3=target.v3 or (last.facts.image if len(versions) > 1 else ""),
         smoke=target.smoke or ("/" + probe.partition("/")[2] if probe.startswith("GET ") else ""),
     )
-    return filled, told, last
+    return filled, changes, last
 
 
 async def _read_stats(dsn: str, statements: tuple[Statement, ...]) -> DatabaseStats | None:
@@ -231,11 +243,9 @@ def _derive_change(
     advice: Advice, verdicts: tuple[StatementVerdict, ...], stats: DatabaseStats | None, answers: UserAnswers
 ) -> DerivedChange:
     if advice.strategy != EXPAND_CONTRACT:
-        given = [f"--{side} {name}" for side in ("up", "down") for name in getattr(answers, side)]
-        asks = tuple(
-            MissingInput(f"{each}: the migration breaks nothing, so there is nothing to compute") for each in given
-        )
-        return DerivedChange(None, asks)
+        options = [f"--{side} {name}" for side in ("up", "down") for name in getattr(answers, side)]
+        text = "the migration breaks nothing, so there is nothing to compute: leave it out"
+        return DerivedChange(None, tuple(MissingInput(f"{option}: {text}") for option in options))
     return derive_change(verdicts, stats, answers)
 
 
@@ -243,39 +253,34 @@ def _region_notes(facts: ChangeFacts) -> tuple[str, ...]:
     if facts.regions == 1:
         return ()
     return (
-        f"the plan goes through {facts.regions} regions, one after the other: give them their names and their order;"
-        " region-1 is what the rest of the plan names; each has an agent of its own: zdd agent --region NAME",
+        f"the plan releases {facts.regions} regions one after the other: set their names and their order; the rest of"
+        " the plan describes region-1; each region has an agent of its own: zdd agent --region NAME",
     )
 
 
 def _describe_expressions(change: Mapping[str, Any]) -> tuple[str, ...]:
-    sides = (("new", change.get("up", {})), ("old, for the way back", change.get("down", {})))
-    return tuple(f"{name} = {how}  ({side})" for side, given in sides for name, how in given.items())
+    sides = (("new", change.get("up", {})), ("old, for a rollback", change.get("down", {})))
+    return tuple(f"{name} = {sql}  ({side})" for side, columns in sides for name, sql in columns.items())
 
 
 def _schema_warnings(verdicts: tuple[StatementVerdict, ...], stats: DatabaseStats | None) -> list[str]:
-    found: list[str] = []
-    if stats is not None:
-        found += [
-            f"{table} is not in {stats.database}" for table in stats.missing_tables if _should_exist(table, verdicts)
-        ]
-        if stats.longest_transaction > 1:
-            found.append(
-                f"a transaction has been open for {stats.longest_transaction:.0f} s: every lock waits for it,"
-                " and everybody waits behind that lock: set lock_timeout"
-            )
-    return found
-
-
-def _should_exist(table: Any, verdicts: tuple[StatementVerdict, ...]) -> bool:
-    return any(r.action.table == table and not r.action.on_new_table and not r.action.columns for r in verdicts)
+    if stats is None:
+        return []
+    expected = {v.action.table for v in verdicts if not v.action.on_new_table and not v.action.columns}
+    warnings = [f"{table} is not in {stats.database}" for table in stats.missing_tables if table in expected]
+    if stats.longest_transaction > 1:
+        warnings.append(
+            f"a transaction has been open for {stats.longest_transaction:.0f} s: every lock of the migration waits for"
+            " it, and all other sessions wait behind that lock: set lock_timeout"
+        )
+    return warnings
 
 
 async def _run_squawk(statements: tuple[Statement, ...]) -> dict[Statement, tuple[SquawkViolation, ...]]:
     if not statements:
         return {}
-    found = await run_squawk([one.text for one in statements], in_transaction=False)
+    violations = await run_squawk([statement.text for statement in statements], in_transaction=False)
     return {
-        one: tuple(each for each in found if each.statement_number == number and each.rule != "syntax-error")
-        for number, one in enumerate(statements, 1)
+        statement: tuple(each for each in violations if each.statement_number == number and each.rule != "syntax-error")
+        for number, statement in enumerate(statements, 1)
     }

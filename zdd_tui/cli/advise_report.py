@@ -1,4 +1,4 @@
-"""What `zdd advise` says: for a tired person at 80 columns, or as JSON."""
+"""The report of `zdd advise`, as text for 80 columns or as JSON."""
 
 import argparse
 import asyncio
@@ -23,7 +23,7 @@ _MAX_EXPRESSIONS = 6
 
 
 def write_advise_report(result: AdviseResult, out: TextIO, *, plan_file: str = "", as_json: bool = False) -> None:
-    """The whole answer."""
+    """Writes the report."""
     if as_json:
         json.dump(advise_result_to_dict(result, plan_file), out, indent=1, ensure_ascii=False)
         out.write("\n")
@@ -35,29 +35,29 @@ def write_advise_report(result: AdviseResult, out: TextIO, *, plan_file: str = "
 
 def _report_lines(result: AdviseResult, plan_file: str, width: int) -> Iterator[str]:
     advice = result.advice
-    yield f"{advice.strategy}   cost: {advice.cost.name.lower()}   way back: {advice.rollback[0]}"
-    yield from _wrap(f"way back: {advice.rollback[1]}", width, "  ")
-    yield from _format_heading("why")
+    yield f"{advice.strategy}   cost: {advice.cost.name.lower()}   rollback: {advice.rollback[0]}"
+    yield from _wrap(f"rollback: {advice.rollback[1]}", width, "  ")
+    yield from _format_heading("reasons")
     for row in advice.reasons:
         decides = row is advice.reasons[0]
-        beside = "" if decides or row.strategy == advice.strategy else f" (alone it would be {row.strategy})"
-        if decides or row is not advice.reasons[-1]:  # the last row holds always
-            yield from _wrap(f"{row.change}: {row.reason}; {row.cost.name.lower()}{beside}", width, "  ")
+        alone = "" if decides or row.strategy == advice.strategy else f" (alone: {row.strategy})"
+        if decides or row is not advice.reasons[-1]:  # the last rule always applies
+            yield from _wrap(f"{row.change}: {row.reason}; cost {row.cost.name.lower()}{alone}", width, "  ")
     for change in result.changes:
         yield from _wrap(f"changes: {change}", width, "  ")
     if result.verdicts:
-        yield from _format_heading("statements: the lock, whom it blocks, for how long once it is granted")
+        yield from _format_heading("statements: the lock, what it blocks, how long it is held")
         yield from _statement_lines(result, width)
     if result.stats is not None:
         yield from _format_heading(f"tables of {result.stats.database}")
         for table in result.stats.tables.values():
             yield from _wrap(_format_table(table), width, "  ", "    ")
     if result.warnings:
-        yield from _format_heading("mend first")
+        yield from _format_heading("Fix first")
         yield from _list_lines(result.warnings, width)
-    yield from _format_heading("not taken")
-    for name, why in advice.rejected:
-        yield from _wrap(f"{name:<16}{why}", width, "  ", " " * 18)
+    yield from _format_heading("other strategies")
+    for name, reason in advice.rejected:
+        yield from _wrap(f"{name:<16}{reason}", width, "  ", " " * 18)
     yield from _plan_lines(result, plan_file, width)
 
 
@@ -66,13 +66,13 @@ def _plan_lines(result: AdviseResult, plan_file: str, width: int) -> Iterator[st
         yield from _format_heading("about the plan" if result.plan else "about the change")
         yield from _list_lines(result.notes, width)
     if result.plan is None:
-        yield from _format_heading("no plan yet: only you know")
-        yield from _list_lines(tuple(str(ask) for ask in result.missing_inputs), width)
+        yield from _format_heading("no plan yet, these inputs are missing")
+        yield from _list_lines(tuple(str(missing) for missing in result.missing_inputs), width)
     elif plan_file:
         yield from _format_heading(f"plan written to {plan_file}")
         yield f"  next: zdd check {plan_file}"
     else:
-        yield from _format_heading("a plan can be written: --plan FILE")
+        yield from _format_heading("a plan can be written with --plan FILE")
         for line in result.expressions[:_MAX_EXPRESSIONS]:
             yield from _wrap(line, width, "  ")
         if more := len(result.expressions) - _MAX_EXPRESSIONS:
@@ -80,38 +80,34 @@ def _plan_lines(result: AdviseResult, plan_file: str, width: int) -> Iterator[st
 
 
 def _statement_lines(result: AdviseResult, width: int) -> Iterator[str]:
-    for statement, rulings in groupby(result.verdicts, key=lambda ruling: ruling.statement):
+    for statement, verdicts in groupby(result.verdicts, key=lambda verdict: verdict.statement):
         text = statement.one_line
         yield from _wrap(f"{statement.location}  {text if len(text) <= 200 else text[:199] + '…'}", width, "  ", "    ")
-        for ruling in rulings:
-            yield from _verdict_lines(ruling, width, show_action=len(statement.actions) > 1)
+        for verdict in verdicts:
+            yield from _verdict_lines(verdict, width, show_action=len(statement.actions) > 1)
         if rules := ", ".join(dict.fromkeys(each.rule for each in result.violations.get(statement, ()))):
             yield from _wrap(f"squawk: {rules}", width, "    ", "      ")
 
 
 def _verdict_lines(verdict: StatementVerdict, width: int, *, show_action: bool) -> Iterator[str]:
     rule = verdict.rule
-    what = f"{verdict.action.kind} {verdict.action.column}".strip() + ": " if show_action else ""
+    action = f"{verdict.action.kind} {verdict.action.column}".strip() + ": " if show_action else ""
     if rule.lock is TableLock.NONE:
-        yield from _wrap(f"{what}{'not judged' if rule.work is TableWork.UNKNOWN else 'nobody waits'}", width, "    ")
+        text = "not judged" if rule.work is TableWork.UNKNOWN else "blocks nothing"
     else:
-        blocks = (
-            f" (blocks {rule.lock.describe_blocked})" if rule.lock.describe_blocked != "nobody" else " (blocks nobody)"
-        )
-        yield from _wrap(
-            f"{what}{rule.lock}{blocks}, {rule.work}, {_format_lock_seconds(verdict)}", width, "    ", "      "
-        )
+        text = f"{rule.lock} (blocks {rule.lock.blocked}), {rule.work}, {_format_lock_seconds(verdict)}"
+    yield from _wrap(action + text, width, "    ", "      ")
     if not rule.breaking_reason and any(select_long_locks([verdict])):
-        yield from _wrap(f"✗ {rule.lock.describe_blocked} wait while it {rule.work}", width, "    ", "      ")
+        yield from _wrap(f"✗ {rule.lock.blocked} wait while it {rule.work}", width, "    ", "      ")
     if rule.breaking_reason:
         yield from _wrap(f"✗ {rule.breaking_reason}", width, "    ", "      ")
     if rule.hint:
-        yield from _wrap(f"→ {rule.hint}", width, "    ", "      ")
+        yield from _wrap(f"Fix: {rule.hint}", width, "    ", "      ")
 
 
 def _format_lock_seconds(verdict: StatementVerdict) -> str:
     if verdict.lock_seconds is None:
-        return "time unknown (--dsn would tell)" if verdict.rule.work is not TableWork.UNKNOWN else "time unknown"
+        return "time unknown (--dsn estimates it)" if verdict.rule.work is not TableWork.UNKNOWN else "time unknown"
     low, high = verdict.lock_seconds
     if high <= 0.1:
         return "under 0.1s"
@@ -124,11 +120,10 @@ def _format_table(table: LiveTableStats) -> str:
     if table.triggers:
         parts.append(f"triggers {', '.join(table.triggers)}")
     if table.referenced_by:
-        parts.append(f"referred to by {', '.join(table.referenced_by)}")
+        parts.append(f"referenced by {', '.join(table.referenced_by)}")
     if table.reads is not None and table.writes is not None:
-        parts.append(
-            f"{_format_count(table.reads)} scans/s and {_format_count(table.writes)} rows written/s since its statistics began"
-        )
+        reads, writes = _format_count(table.reads), _format_count(table.writes)
+        parts.append(f"{reads} scans/s and {writes} rows written/s since the statistics were reset")
     return f"{table.table}  {'; '.join(parts)}"
 
 
@@ -162,30 +157,32 @@ def _wrap(text: str, width: int, indent: str, continuation: str | None = None) -
     )
 
 
-# --- JSON ----------------------------------------------------------------------------------------------------
+# --- JSON
 
 
 def advise_result_to_dict(result: AdviseResult, plan_file: str = "") -> dict[str, Any]:
-    """The whole answer, for scripts. Times in seconds, sizes in bytes."""
+    """The report for scripts. Times in seconds, sizes in bytes."""
     advice = result.advice
     return {
         "strategy": advice.strategy,
         "cost": advice.cost.name.lower(),
-        "rollback": {"latency": advice.rollback[0], "how": advice.rollback[1]},
+        "rollback": {"duration": advice.rollback[0], "description": advice.rollback[1]},
         "schema": result.facts.schema.value,
         "reasons": [
-            {"change": row.change, "strategy": row.strategy, "why": row.reason, "cost": row.cost.name.lower()}
+            {"change": row.change, "strategy": row.strategy, "reason": row.reason, "cost": row.cost.name.lower()}
             for row in advice.reasons
         ],
-        "rejected": [{"strategy": name, "why": why} for name, why in advice.rejected],
-        "statements": [_verdict_to_dict(ruling, result) for ruling in result.verdicts],
+        "rejected": [{"strategy": name, "reason": reason} for name, reason in advice.rejected],
+        "statements": [_verdict_to_dict(verdict, result) for verdict in result.verdicts],
         "breaking": len(list(select_breaking(result.verdicts))),
         "tables": [_table_stats_to_dict(table) for table in result.stats.tables.values()] if result.stats else [],
         "longest_transaction": result.stats.longest_transaction if result.stats else None,
         "changes": list(result.changes),
-        "cautions": list(result.warnings),
+        "warnings": list(result.warnings),
         "notes": list(result.notes),
-        "asks": [{"text": ask.text, "option": ask.option, "name": ask.name} for ask in result.missing_inputs],
+        "missing_inputs": [
+            {"text": missing.text, "option": missing.option, "name": missing.name} for missing in result.missing_inputs
+        ],
         "plan": result.plan,
         "plan_file": plan_file or None,
     }
@@ -193,20 +190,20 @@ def advise_result_to_dict(result: AdviseResult, plan_file: str = "") -> dict[str
 
 def _verdict_to_dict(verdict: StatementVerdict, result: AdviseResult) -> dict[str, Any]:
     rule, action = verdict.rule, verdict.action
-    squawked = result.violations.get(verdict.statement, ())
+    violations = result.violations.get(verdict.statement, ())
     return {
-        "place": verdict.statement.location,
+        "location": verdict.statement.location,
         "sql": verdict.statement.one_line,
-        "does": str(action.kind),
+        "action": str(action.kind),
         "table": str(action.table) if action.table else None,
         "column": action.column or None,
         "lock": str(rule.lock),
-        "blocks": rule.lock.describe_blocked,
+        "blocks": rule.lock.blocked,
         "work": str(rule.work),
-        "seconds": list(verdict.lock_seconds) if verdict.lock_seconds is not None else None,
+        "lock_seconds": list(verdict.lock_seconds) if verdict.lock_seconds is not None else None,
         "breaks": rule.breaking_reason or None,
-        "mend": rule.hint or None,
-        "squawk": [{"rule": each.rule, "message": each.message, "mend": each.hint} for each in squawked],
+        "hint": rule.hint or None,
+        "squawk": [{"rule": each.rule, "message": each.message, "hint": each.hint} for each in violations],
     }
 
 
@@ -224,14 +221,14 @@ def _table_stats_to_dict(table: LiveTableStats) -> dict[str, Any]:
     }
 
 
-# --- `zdd advise` as a command: options in, report and plan file out.
+# --- the command
 
 
 def build_request(arguments: argparse.Namespace) -> AdviseRequest:
     """The options as a request.
 
     Raises:
-        ZddError: an option's value is not of its form.
+        ZddError: an option's value is not COLUMN=….
     """
     old, new = arguments.image or ("", "")
     return AdviseRequest(
@@ -265,24 +262,30 @@ def build_request(arguments: argparse.Namespace) -> AdviseRequest:
 
 
 def run_advise(arguments: argparse.Namespace, out: TextIO) -> int:
-    """The verb. 0: answered (and written, with --plan); 1: no plan to write; 2, by exception: bad input."""
+    """Runs the command. Returns 0 after a report (and a plan, with --plan).
+
+    Raises:
+        Refused: --plan, and inputs of the plan are missing.
+        ZddError: bad input.
+    """
     request = build_request(arguments)
-    told = (request.sql, request.manifests, request.target.image, request.target.deployment)
-    if not any(told) and request.facts == ChangeFacts():
+    inputs = (request.sql, request.manifests, request.target.image, request.target.deployment)
+    if not any(inputs) and request.facts == ChangeFacts():
         raise ZddError(
-            "there is no change to look at", "--sql FILE, --manifest FILE, --image OLD NEW, or --feature-risk high …"
+            "there is no change to advise on",
+            "give --sql FILE, --manifest FILE, --image OLD NEW or --feature-risk high",
         )
     if arguments.plan:
         require_new_file(arguments.plan, force=arguments.force)
-    found = asyncio.run(analyze_change(request))
-    written = ""
-    if arguments.plan and found.plan is not None:
-        write_plan(found.plan, arguments.plan, force=arguments.force)
-        written = arguments.plan
-    write_advise_report(found, out, plan_file=written, as_json=arguments.json)
+    result = asyncio.run(analyze_change(request))
+    plan_file = ""
+    if arguments.plan and result.plan is not None:
+        write_plan(result.plan, arguments.plan, force=arguments.force)
+        plan_file = arguments.plan
+    write_advise_report(result, out, plan_file=plan_file, as_json=arguments.json)
     out.flush()
     if arguments.plan:
-        require_plan(found, arguments.plan)
+        require_plan(result, arguments.plan)
     return 0
 
 
@@ -291,7 +294,7 @@ def _parse_pairs(option: str, values: list[str]) -> dict[str, str]:
     for each in values:
         name, equals, value = each.partition("=")
         if not equals or not name.strip() or not value.strip():
-            raise ZddError(f"{option} {each!r}: expected COLUMN=…", f'such as {option} "full_name=first || last"')
+            raise ZddError(f"{option} {each!r}: expected COLUMN=…", f'write {option} "full_name=first || last"')
         if name.strip() in pairs:
             raise ZddError(f"{option} names {name.strip()} twice", "keep one of them")
         pairs[name.strip()] = value.strip()

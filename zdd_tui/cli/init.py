@@ -37,17 +37,17 @@ _TARGET_FIELDS = {
 }
 _ANSWER_FIELDS = {"--up": "up", "--down": "down", "--type": "types"}
 MAX_ROUNDS = 12
-"""Rounds of questions before it gives up; each answers all that was asked in the round before."""
+"""Rounds of questions before it stops; each asks for all inputs that are missing after the round before."""
 
 
 def run_init(arguments: argparse.Namespace, out: TextIO, prompt: Prompt | None = None) -> int:
-    """The verb.
+    """Runs the command.
 
     Args:
         prompt: asks one question; default: the terminal, if there is one.
 
     Raises:
-        ZddError: the file is there, bad input, or something is not known and nobody can be asked.
+        ZddError: the file exists, bad input, or inputs are missing and there is no terminal.
     """
     require_new_file(arguments.plan, force=arguments.force)
     request = build_request(arguments)
@@ -55,17 +55,17 @@ def run_init(arguments: argparse.Namespace, out: TextIO, prompt: Prompt | None =
         prompt = input
     if prompt is not None:
         questions = _Interview(prompt, out)
-        found = questions.ask_until_complete(questions.ask_about_change(request))
+        result = questions.ask_until_complete(questions.ask_about_change(request))
     else:
-        found = asyncio.run(analyze_change(request))
-    require_plan(found, arguments.plan)
-    assert found.plan is not None
-    write_plan(found.plan, arguments.plan, force=arguments.force)
-    advice = found.advice
+        result = asyncio.run(analyze_change(request))
+    require_plan(result, arguments.plan)
+    assert result.plan is not None
+    write_plan(result.plan, arguments.plan, force=arguments.force)
+    advice = result.advice
     out.write(f"{arguments.plan}: {advice.strategy}, cost {advice.cost.name.lower()}: {advice.reasons[0].reason}\n")
-    for note in found.notes:
+    for note in result.notes:
         out.write(f"  note: {note}\n")
-    variables = sorted(find_placeholders(yaml.safe_load(found.plan)))
+    variables = sorted(find_placeholders(yaml.safe_load(result.plan)))
     out.write(f"next: export {' '.join(f'{name}=…' for name in variables)}; zdd check {arguments.plan}\n")
     return 0
 
@@ -76,16 +76,16 @@ class _Interview:
     out: TextIO
 
     def ask_about_change(self, request: AdviseRequest) -> AdviseRequest:
-        """Asks what the options have not told."""
+        """Asks for the facts that the options do not give."""
         if not request.sql:
             files = self._ask_files(
-                "migration files (SQL), none if the schema stays: ", lambda f, t: read_migration(t, f)
+                "migration files (SQL), empty if the schema does not change: ", lambda f, t: read_migration(t, f)
             )
             request = replace(request, sql=files)
         if request.sql and not request.dsn:
-            request = replace(request, dsn=self._ask("database to look at, such as ${DATABASE_URL}, or none: "))
+            request = replace(request, dsn=self._ask("database, such as ${DATABASE_URL}, or empty: "))
         if not request.manifests and not request.target.deployment:
-            files = self._ask_files("manifest of the Deployment, or none: ", lambda f, t: read_manifests([(f, t)]))
+            files = self._ask_files("manifest of the Deployment, or empty: ", lambda f, t: read_manifests([(f, t)]))
             request = replace(request, manifests=files)
         facts = request.facts
         return replace(
@@ -99,47 +99,49 @@ class _Interview:
                 else "external",
                 is_monolith=facts.is_monolith or self._ask_yes_no("one large program with rare releases?"),
                 is_experimental=facts.is_experimental
-                or self._ask_yes_no("logic that must be proven right before anybody sees it?"),
+                or self._ask_yes_no("logic whose results must be verified before users see it?"),
             ),
         )
 
     def ask_until_complete(self, request: AdviseRequest) -> AdviseResult:
-        """Asks for whatever the plan lacks, until it can be written or an answer does not help."""
-        found = asyncio.run(analyze_change(request))
-        asks = list(found.missing_inputs)
+        """Asks for missing inputs until the plan can be written or no question can supply them."""
+        result = asyncio.run(analyze_change(request))
+        missing = list(result.missing_inputs)
         for _ in range(MAX_ROUNDS):
-            if found.plan is not None or not asks or not all(ask.option for ask in asks):
-                return found
-            for ask in asks:
-                request = _apply_answer(request, ask, self._ask(f"{ask.text}: "))
+            if result.plan is not None or not missing or not all(each.option for each in missing):
+                return result
+            for each in missing:
+                request = _apply_answer(request, each, self._ask(f"{each.text}: "))
             try:
-                found = asyncio.run(analyze_change(request))
-                asks = list(found.missing_inputs)
+                result = asyncio.run(analyze_change(request))
+                missing = list(result.missing_inputs)
             except ZddError as error:
                 self.out.write(f"{error}\n")
-                # Only what the error names is asked again; where it names nothing, all of it.
-                asks = [ask for ask in asks if ask.name and f".{ask.name}" in error.title] or asks
-        return found
+                # Only the columns that the error names are asked for again; all of them where it names none.
+                missing = [each for each in missing if each.name and f".{each.name}" in error.title] or missing
+        return result
 
     def _ask(self, question: str) -> str:
         try:
             return self.prompt(question).strip()
         except EOFError:
-            raise ZddError("the answers ended before the plan was known", "nothing was written; see --help") from None
+            raise ZddError(
+                "the input ended before the plan was complete", "answer all questions, or give options: zdd init --help"
+            ) from None
 
     def _ask_yes_no(self, question: str) -> bool:
         while True:
-            given = self._ask(f"{question} [y/N] ").lower()
-            if given in ("y", "yes", "n", "no", ""):
-                return given.startswith("y")
-            self.out.write("y or n, please\n")
+            answer = self._ask(f"{question} [y/N] ").lower()
+            if answer in ("y", "yes", "n", "no", ""):
+                return answer.startswith("y")
+            self.out.write("answer y or n\n")
 
     def _ask_number(self, question: str) -> int:
         while True:
-            given = self._ask(f"{question} [1] ") or "1"
-            if given.isdecimal() and 1 <= int(given) <= 1000:
-                return int(given)
-            self.out.write("a number from 1 on, please\n")
+            answer = self._ask(f"{question} [1] ") or "1"
+            if answer.isdecimal() and 1 <= int(answer) <= 1000:
+                return int(answer)
+            self.out.write("answer a number from 1 to 1000\n")
 
     def _ask_files(self, question: str, read: Callable[[str, str], object]) -> tuple[str, ...]:
         while True:
@@ -159,6 +161,6 @@ def _apply_answer(request: AdviseRequest, missing_input: MissingInput, value: st
     if option == "--dsn":
         return replace(request, dsn=value)
     if (side := _ANSWER_FIELDS.get(option)) is not None:
-        told = {**getattr(request.answers, side), missing_input.name: value}
-        return replace(request, answers=replace(request.answers, **{side: told}))
+        values = {**getattr(request.answers, side), missing_input.name: value}
+        return replace(request, answers=replace(request.answers, **{side: values}))
     return replace(request, target=replace(request.target, **{_TARGET_FIELDS[option]: value}))

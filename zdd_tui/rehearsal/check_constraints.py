@@ -2,71 +2,70 @@
 
 from typing import Any
 
+from zdd_tui.model.sql import SqlSyntaxError, enum_name, parse_expression, string_values
 from zdd_tui.rehearsal.generator import AllowedValues
 from zdd_tui.rehearsal.table_stats import TableStats
 
-_COMPARISON_SYMBOLS = {"GT": ">", "GTE": ">=", "LT": "<", "LTE": "<=", "EQ": "="}
 _FLIPPED = {">": "<", ">=": "<=", "<": ">", "<=": ">=", "=": "="}
 
 
 def read_allowed_values(table: TableStats) -> dict[str, AllowedValues]:
     """What columns may hold: lists, bounds, and pairs of which one is not greater than the other."""
-    import sqlglot  # noqa: PLC0415  it takes a tenth of a second, and most commands need none of it
-
-    known: dict[str, AllowedValues] = {}
+    names = {column.name for column in table.columns}
+    allowed: dict[str, AllowedValues] = {}
     for _, expression in table.checks:
         try:
-            tree = sqlglot.parse_one(expression, dialect="postgres")
-        except sqlglot.ParseError:
+            conditions = _conjuncts(parse_expression(expression))
+        except SqlSyntaxError:
             continue
-        for part in _conjuncts(tree):
-            if (found := _parse_condition(part)) is not None and found[0] in {column.name for column in table.columns}:
-                name, choice = found
-                known[name] = _column_pair(known[name], choice) if name in known else choice
-    return known
+        for condition in conditions:
+            if (parsed := _parse_condition(condition)) is not None and parsed[0] in names:
+                name, values = parsed
+                allowed[name] = _column_pair(allowed[name], values) if name in allowed else values
+    return allowed
 
 
-def _conjuncts(tree: Any) -> list[Any]:
-    from sqlglot import exp  # noqa: PLC0415
-
-    while isinstance(tree, exp.Paren):
-        tree = tree.this
-    if isinstance(tree, exp.And):
-        return _conjuncts(tree.left) + _conjuncts(tree.right)
-    if isinstance(tree, exp.Between):
-        return [
-            exp.GTE(this=tree.this, expression=tree.args["low"]),
-            exp.LTE(this=tree.this, expression=tree.args["high"]),
-        ]
-    return [tree]
+def _conjuncts(node: Any) -> list[Any]:
+    if node.HasField("bool_expr") and enum_name(node.bool_expr, "boolop") == "AND_EXPR":
+        return [part for argument in node.bool_expr.args for part in _conjuncts(argument)]
+    return [node]
 
 
-def _parse_condition(part: Any) -> tuple[str, AllowedValues] | None:
-    from sqlglot import exp  # noqa: PLC0415
-
-    if isinstance(part, exp.In) and (name := _column(part.this)):
-        return _value_list(name, part.expressions)
-    if isinstance(part, exp.EQ) and isinstance(part.expression, exp.Any) and (name := _column(part.this)):
-        array = part.expression.find(exp.Array)
-        return _value_list(name, array.expressions) if array else None
-    sign = _COMPARISON_SYMBOLS.get(type(part).__name__)
-    if sign is None:
+def _parse_condition(node: Any) -> tuple[str, AllowedValues] | None:
+    if not node.HasField("a_expr"):
         return None
-    left, right = _column(part.left), _column(part.right)
+    expression = node.a_expr
+    name = _column(expression.lexpr)
+    match enum_name(expression, "kind"), string_values(expression.name):
+        case "AEXPR_IN", ["="] if name:
+            return _value_list(name, expression.rexpr.list.items)
+        case "AEXPR_OP_ANY", ["="] if name:
+            return _value_list(name, _strip_casts(expression.rexpr).a_array_expr.elements)
+        case "AEXPR_BETWEEN", _ if name:
+            low, high = (_number(bound) for bound in expression.rexpr.list.items)
+            if low is not None and high is not None:
+                return name, _column_pair(_numeric_bound(">=", low), _numeric_bound("<=", high))
+        case "AEXPR_OP", [sign] if sign in _FLIPPED:
+            return _parse_comparison(expression.lexpr, sign, expression.rexpr)
+    return None
+
+
+def _parse_comparison(left_node: Any, sign: str, right_node: Any) -> tuple[str, AllowedValues] | None:
+    left, right = _column(left_node), _column(right_node)
     if left and right:
-        if sign in ("<=", "=", ">="):
-            return (right, AllowedValues(same_as=left)) if sign != ">=" else (left, AllowedValues(same_as=right))
-        return None
-    if left and (number := _number(part.right)) is not None:
+        if sign in ("<=", "="):
+            return right, AllowedValues(same_as=left)
+        return (left, AllowedValues(same_as=right)) if sign == ">=" else None
+    if left and (number := _number(right_node)) is not None:
         return left, _numeric_bound(sign, number)
-    if right and (number := _number(part.left)) is not None:
+    if right and (number := _number(left_node)) is not None:
         return right, _numeric_bound(_FLIPPED[sign], number)
     return None
 
 
-def _value_list(name: str, expressions: list[Any]) -> tuple[str, AllowedValues] | None:
-    values = tuple(text for one in expressions if (text := _literal(one)) is not None)
-    return (name, AllowedValues(values=values)) if values and len(values) == len(expressions) else None
+def _value_list(name: str, nodes: Any) -> tuple[str, AllowedValues] | None:
+    values = tuple(text for node in nodes if (text := _literal(node)) is not None)
+    return (name, AllowedValues(values=values)) if values and len(values) == len(nodes) else None
 
 
 def _numeric_bound(sign: str, number: float) -> AllowedValues:
@@ -89,27 +88,28 @@ def _column_pair(one: AllowedValues, other: AllowedValues) -> AllowedValues:
 
 
 def _strip_casts(node: Any) -> Any:
-    from sqlglot import exp  # noqa: PLC0415
-
-    while isinstance(node, exp.Cast | exp.Paren):
-        node = node.this
+    while node.HasField("type_cast"):
+        node = node.type_cast.arg
     return node
 
 
-def _column(node: Any) -> str | None:
-    from sqlglot import exp  # noqa: PLC0415
-
-    node = _strip_casts(node)
-    return node.name if isinstance(node, exp.Column) else None
+def _column(node: Any) -> str:
+    """The name of a column; empty for anything else."""
+    names = string_values(_strip_casts(node).column_ref.fields)
+    return names[-1] if names else ""
 
 
 def _literal(node: Any) -> str | None:
-    from sqlglot import exp  # noqa: PLC0415
-
-    node = _strip_casts(node)
-    if isinstance(node, exp.Neg) and isinstance(node.this, exp.Literal):
-        return f"-{node.this.name}"
-    return node.name if isinstance(node, exp.Literal) else None
+    """The text of a string or a number."""
+    constant = _strip_casts(node).a_const
+    match constant.WhichOneof("val"):
+        case "sval":
+            return str(constant.sval.sval)
+        case "ival":
+            return str(constant.ival.ival)
+        case "fval":
+            return str(constant.fval.fval)
+    return None
 
 
 def _number(node: Any) -> float | None:

@@ -12,7 +12,7 @@ from zdd_tui.model.plan.base import Plan, TableName
 Object: TypeAlias = tuple[int, int]
 """(oid of the catalog, oid of the object), as in pg_depend and in the table of contents of a dump."""
 
-_USER_SCHEMAS = "n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'zdd', 'zdd_aside')"
+_USER_SCHEMAS = "n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'zdd', 'zdd_archive')"
 
 # Tables that refer to the plan's: their foreign keys take part in its locks. Views on them: they are in the way of a
 # drop, and the application reads them.

@@ -134,7 +134,7 @@ def test_a_merge_is_asked_for_and_answered() -> None:
     assert change["up"] == {"label": "lower(mail)"}
     assert "indexes" not in change
     text = derived(sql, up={"label": "lower(mail)"}, down={"mail": "label"}).notes
-    assert any("no heir" in note and "users_mail" in note for note in text)
+    assert any("without a successor" in note and "users_mail" in note for note in text)
 
 
 def test_additive_columns_come_along_and_the_rest_is_named() -> None:
@@ -158,11 +158,13 @@ def test_columns_of_the_same_statement_come_along_whole() -> None:
     assert "amount is NOT NULL and DEFAULT: give amount_v2 the same after the release" in found.notes
 
 
-@pytest.mark.parametrize(("changed", "said"), [({"key": ()}, "no primary key"), ({"ordinary": False}, "partitioned")])
-def test_tables_that_zdd_cannot_change(changed: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize(
+    ("changed", "message"), [({"key": ()}, "no primary key"), ({"is_ordinary": False}, "partitioned")]
+)
+def test_tables_that_zdd_cannot_change(changed: dict[str, Any], message: str) -> None:
     live = DatabaseStats("here", {"public.users": replace(LIVE.tables["public.users"], **changed)})
     for sql in ("ALTER TABLE users RENAME COLUMN mail TO email", "ALTER TABLE users RENAME TO people"):
-        assert said in str(derived(sql, live).missing_inputs[0])
+        assert message in str(derived(sql, live).missing_inputs[0])
 
 
 def test_not_null_asks_what_stands_in_place_of_null() -> None:
@@ -185,7 +187,7 @@ def test_a_renamed_table_is_a_new_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sql", "live", "said"),
+    ("sql", "live", "message"),
     [
         ("ALTER TABLE users RENAME COLUMN mail TO email", None, '--type "mail=…"'),
         ("ALTER TABLE users RENAME TO people", None, "--dsn"),
@@ -197,10 +199,10 @@ def test_a_renamed_table_is_a_new_table() -> None:
         ("ALTER TABLE users ADD a int NOT NULL", LIVE, '--up "a=…"'),
     ],
 )
-def test_what_only_a_person_knows_is_said(sql: str, live: DatabaseStats | None, said: str) -> None:
+def test_missing_inputs_are_named(sql: str, live: DatabaseStats | None, message: str) -> None:
     found = derived(sql, live)
     assert found.change is None
-    assert any(said in str(ask) for ask in found.missing_inputs), found.missing_inputs
+    assert any(message in str(ask) for ask in found.missing_inputs), found.missing_inputs
 
 
 def test_a_table_that_the_database_does_not_have() -> None:

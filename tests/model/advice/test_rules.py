@@ -29,8 +29,8 @@ facts = st.builds(
     risk=st.sampled_from(["low", "high"]),
     regions=st.integers(1, 5),
     sessions=st.sampled_from(["external", "in-memory"]),
-    monolith=st.booleans(),
-    experimental=st.booleans(),
+    is_monolith=st.booleans(),
+    is_experimental=st.booleans(),
 )
 
 
@@ -99,7 +99,7 @@ def test_every_kind_of_statement_has_a_rule() -> None:
 
 @pytest.mark.parametrize("strategy", ["rolling", "canary", "blue-green", "dark-launch"])
 @pytest.mark.parametrize(
-    ("sql", "mend"),
+    ("sql", "hint"),
     [
         ("ALTER TABLE users RENAME COLUMN a TO b", '--type "a=…"'),
         ("ALTER TABLE users ALTER a TYPE bigint", '--type "a=…"'),
@@ -114,12 +114,12 @@ def test_destructive_statements_are_refused_outside_of_expand_contract(sql: str,
     with pytest.raises(PlanError) as error:
         refuse_destructive(statements, strategy)
     assert "m.sql:2: " + sql in error.value.title
-    assert "expand-contract" in error.value.hint
+    assert "make it an expand-contract release" in error.value.hint
     assert hint in error.value.hint
     refuse_destructive(statements, EXPAND_CONTRACT)
 
 
-def test_the_mend_is_the_change_where_it_can_be_derived() -> None:
+def test_the_hint_is_the_change_where_it_can_be_derived() -> None:
     sql = "ALTER TABLE users DROP COLUMN a, ADD COLUMN b int"
     with pytest.raises(PlanError, match='--up "b=…"'):
         refuse_destructive(read_migration(sql, "m.sql"), "rolling")
@@ -134,7 +134,7 @@ def test_the_mend_is_the_change_where_it_can_be_derived() -> None:
         "CREATE TABLE t (a int); ALTER TABLE t RENAME COLUMN a TO b; DROP TABLE t",
     ],
 )
-def test_what_running_code_survives_is_not_refused(sql: str) -> None:
+def test_statements_that_break_nothing_are_not_refused(sql: str) -> None:
     statements = mark_new_tables(read_migration(sql, "m.sql"))
     refuse_destructive(statements, "rolling")
     assert classify_schema_impact(evaluate_statements(statements)) is SchemaImpact.ADDITIVE

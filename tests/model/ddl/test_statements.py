@@ -75,10 +75,10 @@ def test_nothing_is_dropped_in_cascade_and_aside_is_done_once() -> None:
     new = Table("public", "people", (CatalogColumn("id", "bigint", not_null=True), CatalogColumn("full_name", "text")))
     kind = plan(into="people", expand="CREATE TABLE people (id bigint PRIMARY KEY, full_name text)")
     sequence = KeySequence(
-        "zdd_aside", "users_id_seq", "id", is_identity=True, is_shared=True, successor="people_id_seq"
+        "zdd_archive", "users_id_seq", "id", is_identity=True, is_shared=True, successor="people_id_seq"
     )
     catalog = Catalog(table, new, table.columns[:1], is_archived=True, sequences=(sequence,))
     statements = drop_archive_statements(kind, catalog)
     assert not any("CASCADE" in statement for statement in statements)
-    assert statements[-2:] == ('DROP TABLE "zdd_aside"."users"', 'DROP SCHEMA "zdd_aside"')
+    assert statements[-2:] == ('DROP TABLE "zdd_archive"."users"', 'DROP SCHEMA "zdd_archive"')
     assert archive_statements(kind, catalog) == ()

@@ -209,7 +209,7 @@ async def test_set_aside_undo_and_drop_under_v3(
         await ddl(store, drop_archive_statements(plan, gone))
         await run_writers(pg_dsn, plan, (3,), seed=5, times=30)
         if kind == "table":
-            assert await db.fetchval("SELECT to_regnamespace('zdd_aside')") is None
+            assert await db.fetchval("SELECT to_regnamespace('zdd_archive')") is None
             highest = await db.fetchval("SELECT max(id) FROM people")
             assert await db.fetchval("INSERT INTO people (full_name) VALUES ('x') RETURNING id") > highest
 
@@ -241,7 +241,7 @@ async def test_undo_of_expand_leaves_the_schema_as_it_was_under_v1(
         assert await describe_schema(db) != before
         writers = asyncio.create_task(run_writers(pg_dsn, plan, (1, 1), seed=6, times=60))
         for direction in ("reverse", "forward"):
-            await ddl(store, drop_sync_statements(plan, catalog, direction))  # type: ignore[arg-type]
+            await ddl(store, drop_sync_statements(plan, catalog, direction))
         await ddl(store, undo_expand_statements(plan, created_objects(plan)))
         await ddl(store, undo_expand_statements(plan, created_objects(plan)))
         await writers
@@ -264,14 +264,14 @@ async def test_an_old_serial_sequence_is_handed_over(db: asyncpg.Connection, pg_
 async def test_the_aside_schema_stays_while_others_use_it(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan("table", "trigger", pg_dsn)
     await table_with_rows(db)
-    await db.execute("CREATE SCHEMA zdd_aside; CREATE TABLE zdd_aside.other ()")
+    await db.execute("CREATE SCHEMA zdd_archive; CREATE TABLE zdd_archive.other ()")
     async with open_leased_store(pg_dsn, plan) as store:
         await run_expand(store, plan, forward=True, reverse=True)
         await backfilled(db, plan)
         for build in (archive_statements, drop_archive_statements):
             await ddl(store, build(plan, await read_catalog(db, plan)))
-        assert await db.fetchval("SELECT to_regclass('zdd_aside.other') IS NOT NULL")
-        assert await db.fetchval("SELECT to_regclass('zdd_aside.users') IS NULL")
+        assert await db.fetchval("SELECT to_regclass('zdd_archive.other') IS NOT NULL")
+        assert await db.fetchval("SELECT to_regclass('zdd_archive.users') IS NULL")
 
 
 async def test_drop_names_what_depends_on_the_old_side(db: asyncpg.Connection, pg_dsn: str) -> None:

@@ -15,7 +15,7 @@ import asyncpg
 
 from zdd_tui.backends.backoff import Backoff
 from zdd_tui.backends.postgres.connection import Connection, Pool
-from zdd_tui.model.ddl.lint_ddl import index_name
+from zdd_tui.model.ddl.lint import index_name
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.base import Database
 from zdd_tui.model.sql import quote_identifier, quote_literal, quote_qualified

@@ -1,4 +1,4 @@
-"""squawk, a linter for PostgreSQL migrations: a program in a wheel, fed on standard input."""
+"""squawk, a linter for PostgreSQL migrations: a program in a wheel, which reads standard input."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 from zdd_tui.model.errors import ZddError
 
 IGNORED_RULES = (
-    # The ladder sets both timeouts; the record of the step makes statements run once; the rest is taste.
+    # The lock ladder sets both timeouts; the step's record makes statements run once; the rest is style.
     "require-lock-timeout",
     "require-statement-timeout",
     "require-timeout-settings",
@@ -23,11 +23,12 @@ IGNORED_RULES = (
     "prefer-timestamp-tz",
 )
 SQUAWK_TIMEOUT = 20.0
+"""Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class SquawkViolation:
-    """What squawk says about a statement.
+    """A violation of one of squawk's rules by a statement.
 
     Attributes:
         statement_number: counted from 1.
@@ -42,15 +43,13 @@ class SquawkViolation:
 
 
 async def run_squawk(statements: Iterable[str], *, in_transaction: bool = True) -> list[SquawkViolation]:
-    """Findings about the statements.
+    """The violations in statements; rules that the engine itself satisfies are left out.
 
     Args:
-        in_transaction: they are to run in one transaction.
-
-    Rules whose concern the engine answers by itself are left out.
+        in_transaction: the statements run in one transaction.
 
     Raises:
-        ZddError: the program is missing or does not work.
+        ZddError: the program is missing or fails.
     """
     lines: list[int] = []  # the statement that each line belongs to
     text = ""
@@ -72,16 +71,16 @@ async def run_squawk(statements: Iterable[str], *, in_transaction: bool = True) 
             for item in raw
         ]
     except (ValueError, KeyError, TypeError, IndexError):
-        raise ZddError("squawk answered something else than JSON", "reinstall squawk-cli") from None
+        raise ZddError("the output of squawk is not JSON", "pip install --force-reinstall squawk-cli") from None
 
 
 async def _run_process(text: str, in_transaction: bool) -> str:
     program = Path(sys.executable).with_name("squawk")
-    found = str(program) if program.exists() else shutil.which("squawk")
-    if found is None:
+    path = str(program) if program.exists() else shutil.which("squawk")
+    if path is None:
         raise ZddError("the program squawk is not installed", "pip install squawk-cli")
     process = await asyncio.create_subprocess_exec(
-        *(found, "--reporter", "json", "--no-error-on-unmatched-pattern"),
+        *(path, "--reporter", "json", "--no-error-on-unmatched-pattern"),
         *(("--assume-in-transaction",) if in_transaction else ()),
         f"--exclude={','.join(IGNORED_RULES)}",
         stdin=asyncio.subprocess.PIPE,
@@ -90,14 +89,16 @@ async def _run_process(text: str, in_transaction: bool) -> str:
     )
     try:
         async with asyncio.timeout(SQUAWK_TIMEOUT):
-            output, complaint = await process.communicate(text.encode())
+            output, errors = await process.communicate(text.encode())
     except TimeoutError:
-        raise ZddError(f"squawk did not answer within {SQUAWK_TIMEOUT:.0f} s", "try again") from None
+        raise ZddError(f"squawk did not finish within {SQUAWK_TIMEOUT:.0f} s", "run the command again") from None
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if process.returncode not in (0, 1):
-        reason = complaint.decode(errors="replace").strip().splitlines()
-        raise ZddError(f"squawk failed: {reason[-1] if reason else process.returncode}", "reinstall squawk-cli")
+        reason = errors.decode(errors="replace").strip().splitlines()
+        raise ZddError(
+            f"squawk failed: {reason[-1] if reason else process.returncode}", "pip install --force-reinstall squawk-cli"
+        )
     return output.decode()

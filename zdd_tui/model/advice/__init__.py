@@ -1,4 +1,4 @@
-"""The adviser: what a change is (migration, manifest, live tables), and which strategy it asks for. Pure.
+"""The adviser: reads a change (migration, manifest, statistics of tables) and chooses the strategy for it.
 
-:mod:`.rules` is the table of strategies, :mod:`.locks` the table of PostgreSQL's locks.
+:mod:`.rules` holds the table of strategies, :mod:`.locks` the table of PostgreSQL's locks.
 """

@@ -1,4 +1,4 @@
-"""A plan file, written for a person who will read and keep it."""
+"""The text of a new plan file, written for people to read and keep."""
 
 import re
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from zdd_tui.model.environment import is_production_name
 
 @dataclass(frozen=True, slots=True)
 class PlanTarget:
-    """What a plan has to know beside the change. Empty: not told.
+    """The parts of a plan beside the change. Empty: not known.
 
     Attributes:
-        image: of the strategies that bring one image.
-        v2, v3: of expand/contract: writes both sides behind a flag; knows only the new side.
+        image: of the strategies that roll out one image.
+        v2, v3: of expand-contract: the image that writes both sides behind a flag; the one that uses only the new side.
         flag: of a canary by flag.
-        smoke: of blue/green: the path that new pods are asked for before the switch.
-        dsn: the database's address, as a variable: no secret is ever written.
+        smoke: of blue-green: the path that is requested from new pods before the switch.
+        dsn: the database's address, as a variable: no secret is written.
         path: of a dark launch: the new path's name in the application's metrics.
     """
 
@@ -41,38 +41,36 @@ class PlanTarget:
 
 
 def find_missing_inputs(strategy: str, target: PlanTarget) -> tuple[MissingInput, ...]:
-    """What the plan needs and nobody has told."""
-    asks = []
+    """The values that the plan needs and that are not known."""
+    missing = []
     if not target.deployment:
-        asks.append(MissingInput("the Deployment that serves", "--deployment NAME or --manifest FILE"))
+        missing.append(MissingInput("the Deployment that serves", "--deployment NAME or --manifest FILE"))
     if strategy == EXPAND_CONTRACT:
         if not target.v2:
-            asks.append(MissingInput("the image that writes both sides behind a flag (V2)", "--v2 IMAGE"))
+            missing.append(MissingInput("the image that writes both sides behind a flag (V2)", "--v2 IMAGE"))
         if not target.v3:
-            asks.append(MissingInput("the image that knows only the new side (V3)", "--v3 IMAGE"))
+            missing.append(MissingInput("the image that uses only the new side (V3)", "--v3 IMAGE"))
     elif not target.image:
-        asks.append(MissingInput("the new image", "--image OLD NEW"))
+        missing.append(MissingInput("the new image", "--image OLD NEW"))
     if strategy == BLUE_GREEN and not target.smoke:
-        asks.append(MissingInput("the path that shows that a new pod works", "--smoke /PATH"))
+        missing.append(MissingInput("the path that shows that a new pod works", "--smoke /PATH"))
     if strategy == DARK_LAUNCH and not target.path:
-        asks.append(MissingInput("the new path's name in the application's metrics", "--dark-path NAME"))
-    return tuple(asks)
+        missing.append(MissingInput("the new path's name in the application's metrics", "--dark-path NAME"))
+    return tuple(missing)
 
 
 def build_plan_document(
     strategy: str, target: PlanTarget, change: Mapping[str, Any] | None, region_count: int = 1
 ) -> dict[str, Any]:
-    """The plan as a document; nothing may be :func:`find_missing_inputs`.
+    """The plan as a document, when :func:`find_missing_inputs` is empty.
 
     Args:
-        region_count: how many; the first is what the plan names, each other gets variables of its own.
+        region_count: number of regions; the plan itself describes the first, each other gets variables of its own.
     """
     plan = _build_strategy_document(strategy, target, change)
-    return (
-        plan
-        if region_count == 1
-        else plan | {"regions": _build_regions(region_count, has_flags="${REDIS_URL}" in str(plan))}
-    )
+    if region_count > 1:
+        plan["regions"] = _build_regions(region_count, has_flags="${REDIS_URL}" in str(plan))
+    return plan
 
 
 def _build_regions(count: int, *, has_flags: bool) -> dict[str, Any]:
@@ -123,7 +121,7 @@ def _build_strategy_document(strategy: str, target: PlanTarget, change: Mapping[
 
 
 def format_yaml(plan: Mapping[str, Any], reasons: str) -> str:
-    """The file's text: a line of reasons, then the sections with a blank line between them."""
+    """The file's text: a comment with the reasons, then the sections with a blank line between them."""
     sections = [yaml.dump({key: value}, Dumper=_Dumper, **_YAML_OPTIONS) for key, value in plan.items()]
     head = "".join(s for s in sections if not s.rstrip("\n").count("\n"))
     rest = [s for s in sections if s.rstrip("\n").count("\n")]
@@ -134,7 +132,7 @@ def format_yaml(plan: Mapping[str, Any], reasons: str) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Texts of several lines as blocks; lists under their key."""
+    """Writes texts of several lines as blocks, and lists indented under their key."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)
@@ -149,7 +147,7 @@ _YAML_OPTIONS: dict[str, Any] = {"sort_keys": False, "width": 100, "allow_unicod
 
 
 def _derive_release_name(strategy: str, target: PlanTarget, change: Mapping[str, Any] | None) -> str:
-    """From what changes: ``users-full-name``, ``users-api-2-1``."""
+    """A name from the change: ``users-full-name``, ``users-api-2-1``."""
     if change is not None:
         table = str(change.get("into") or change["table"]).rpartition(".")[2]
         words = [table, *([] if "into" in change else list(change["up"])[:1])]

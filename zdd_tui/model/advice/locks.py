@@ -1,7 +1,7 @@
-"""Which lock each kind of statement takes, what is done under it, and whether running code survives it.
+"""Which lock each kind of statement takes, the work done under it, and whether it breaks running code.
 
 Sources: PostgreSQL documentation, "Explicit Locking" (13.3.1) and the notes of ALTER TABLE, CREATE INDEX, REINDEX,
-VACUUM and CLUSTER. tests/model/advice/test_locks.py holds the table against a real server.
+VACUUM and CLUSTER. tests/model/advice/test_locks.py compares the table with a real server.
 """
 
 import re
@@ -23,9 +23,9 @@ class TableLock(StrEnum):
     NONE = "no lock"
 
     @property
-    def describe_blocked(self) -> str:
-        """Whom it keeps waiting."""
-        return _BLOCKED_BY_LOCK.get(self, "nobody")
+    def blocked(self) -> str:
+        """The sessions that wait for it."""
+        return _BLOCKED_BY_LOCK.get(self, "nothing")
 
 
 _BLOCKED_BY_LOCK = {
@@ -37,7 +37,7 @@ _BLOCKED_BY_LOCK = {
 
 
 class TableWork(StrEnum):
-    """What is done while the lock is held."""
+    """The work that is done while the lock is held."""
 
     NONE = "nothing"
     INSTANT = "catalog only"
@@ -52,8 +52,8 @@ class TableWork(StrEnum):
 class LockRule:
     """
     Attributes:
-        breaking_reason: why code that runs now does not survive it; empty where it does.
-        hint: how to come to the same end without harm; empty where there is nothing to mend.
+        breaking_reason: why it breaks running code; empty where it does not.
+        hint: a safer way to the same result; empty where none is needed.
     """
 
     lock: TableLock
@@ -66,15 +66,15 @@ _AX, _SRX, _S = TableLock.ACCESS_EXCLUSIVE, TableLock.SHARE_ROW_EXCLUSIVE, Table
 _SUX, _RX, _NO = TableLock.SHARE_UPDATE_EXCLUSIVE, TableLock.ROW_EXCLUSIVE, TableLock.NONE
 
 LOCK_RULES: dict[ActionKind, LockRule] = {
-    # --- what running code does not survive
+    # Breaks running code:
     ActionKind.DROP_TABLE: LockRule(_AX, TableWork.INSTANT, "running code still uses the table, and its rows are gone"),
     ActionKind.DROP_COLUMN: LockRule(
         _AX, TableWork.INSTANT, "running code still names the column, and its data is gone"
     ),
     ActionKind.DROP_OTHER: LockRule(_AX, TableWork.INSTANT, "running code may still use it"),
-    ActionKind.TRUNCATE: LockRule(_AX, TableWork.INSTANT, "its rows are gone, and there is no way back"),
+    ActionKind.TRUNCATE: LockRule(_AX, TableWork.INSTANT, "its rows are deleted, and no rollback restores them"),
     ActionKind.RENAME_TABLE: LockRule(_AX, TableWork.INSTANT, "running code still uses the old name"),
-    ActionKind.SET_SCHEMA: LockRule(_AX, TableWork.INSTANT, "running code looks for it in the old schema"),
+    ActionKind.SET_SCHEMA: LockRule(_AX, TableWork.INSTANT, "running code uses it in the old schema"),
     ActionKind.RENAME_COLUMN: LockRule(_AX, TableWork.INSTANT, "running code still uses the old name"),
     ActionKind.RENAME_OTHER: LockRule(_AX, TableWork.INSTANT, "running code may still use the old name"),
     ActionKind.CHANGE_TYPE: LockRule(_AX, TableWork.REWRITE, "running code reads and writes the old type"),
@@ -86,7 +86,7 @@ LOCK_RULES: dict[ActionKind, LockRule] = {
         *(_AX, TableWork.SCAN, "INSERTs of running code do not name the column and fail"),
         hint="add it nullable, or with a constant DEFAULT",
     ),
-    # --- what running code survives
+    # Safe for running code:
     ActionKind.ADD_COLUMN: LockRule(_AX, TableWork.INSTANT),
     ActionKind.ADD_COLUMN_REWRITE: LockRule(
         _AX, TableWork.REWRITE, hint="add it bare, SET DEFAULT for new rows, and fill the old ones in batches"
@@ -108,7 +108,7 @@ LOCK_RULES: dict[ActionKind, LockRule] = {
     ActionKind.DROP_NOT_NULL: LockRule(_AX, TableWork.INSTANT),
     ActionKind.SET_DEFAULT: LockRule(_AX, TableWork.INSTANT),
     ActionKind.ALTER_OTHER: LockRule(_AX, TableWork.UNKNOWN),
-    ActionKind.REWRITE_OTHER: LockRule(_AX, TableWork.REWRITE, hint="do it at a quiet hour, or with pg_repack"),
+    ActionKind.REWRITE_OTHER: LockRule(_AX, TableWork.REWRITE, hint="run it at a time of low load, or use pg_repack"),
     ActionKind.CREATE: LockRule(_NO, TableWork.NONE),
     ActionKind.CREATE_INDEX: LockRule(_S, TableWork.INDEX, hint="CREATE INDEX CONCURRENTLY, outside of a transaction"),
     ActionKind.CREATE_INDEX_CONCURRENTLY: LockRule(_SUX, TableWork.INDEX),
@@ -124,17 +124,17 @@ LOCK_RULES: dict[ActionKind, LockRule] = {
     ActionKind.WRITE_ROWS: LockRule(_RX, TableWork.ROWS, hint="where it touches many rows, run it in batches"),
     ActionKind.HARMLESS: LockRule(_NO, TableWork.NONE),
     ActionKind.UNKNOWN: LockRule(
-        _NO, TableWork.UNKNOWN, hint="read it yourself: the adviser does not know such statements"
+        _NO, TableWork.UNKNOWN, hint="review it yourself: the adviser does not know this statement"
     ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class StatementVerdict:
-    """The rule for one action of a statement, with what is known of its table.
+    """The rule for one action of a statement, with an estimate for its table.
 
     Attributes:
-        lock_seconds: from, to: how long the lock is held once it is granted; None where nobody can tell.
+        lock_seconds: least and most time that the lock is held once it is granted; None where it is unknown.
     """
 
     statement: Statement
@@ -146,24 +146,24 @@ class StatementVerdict:
 def evaluate_statements(
     statements: Iterable[Statement], stats: DatabaseStats | None = None
 ) -> tuple[StatementVerdict, ...]:
-    """A ruling for each action. Without ``stats``, what only a database knows is taken for the worse."""
-    proven = _NotNullProofs()
-    rulings = []
+    """A verdict for each action. Without ``stats`` the worse case is assumed."""
+    proofs = _NotNullProofs()
+    verdicts = []
     for statement in statements:
         for action in statement.actions:
             table = stats.find_table(action.table) if stats is not None else None
-            rule = _rule_in_context(action, proven, table)
-            proven.record(action)
-            rulings.append(
+            rule = _rule_in_context(action, proofs, table)
+            proofs.record(action)
+            verdicts.append(
                 StatementVerdict(
                     statement, action, rule, estimate_lock_seconds(rule.work, None if action.on_new_table else table)
                 )
             )
-    return tuple(rulings)
+    return tuple(verdicts)
 
 
 class _NotNullProofs:
-    """Which columns the migration itself has proven not to be NULL."""
+    """Columns that the migration itself has proven not to be NULL."""
 
     def __init__(self) -> None:
         self.columns: set[tuple[str, str]] = set()
@@ -221,7 +221,7 @@ def is_widening(old: str, new: str) -> bool:
     return (before[3] or "0") == (after[3] or "0")
 
 
-# --- how long ------------------------------------------------------------------------------------------------
+# --- duration of locks
 
 _MB = 1024 * 1024
 _BYTES_PER_SECOND = {
@@ -229,14 +229,14 @@ _BYTES_PER_SECOND = {
     TableWork.REWRITE: (15 * _MB, 400 * _MB),
     TableWork.INDEX: (10 * _MB, 300 * _MB),
 }
-"""Bytes a second: cold on a slow disk and busy, to cached and idle. Wide on purpose."""
+"""Slowest and fastest: cold on a slow, busy disk, and cached on an idle machine. Wide on purpose."""
 _ROWS_PER_SECOND = 5_000
-"""The slow end, with many indexes; the fast end is a statement that touches few rows."""
+"""The slowest, with many indexes; the fastest is a statement that changes few rows."""
 INSTANT_SECONDS = (0.001, 0.1)
 
 
 def estimate_lock_seconds(work: TableWork, table: LiveTableStats | None) -> tuple[float, float] | None:
-    """Seconds, from and to; None where only a database could tell."""
+    """Least and most seconds; None where only a database knows."""
     if work is TableWork.NONE:
         return (0.0, 0.0)
     if work is TableWork.INSTANT:
@@ -251,15 +251,14 @@ def estimate_lock_seconds(work: TableWork, table: LiveTableStats | None) -> tupl
 
 
 def select_breaking(verdicts: Iterable[StatementVerdict]) -> Iterator[StatementVerdict]:
-    """Those that running code does not survive."""
-    return (ruling for ruling in verdicts if ruling.rule.breaking_reason)
+    """Those that break running code."""
+    return (verdict for verdict in verdicts if verdict.rule.breaking_reason)
 
 
 def select_long_locks(verdicts: Iterable[StatementVerdict], max_seconds: float = 1.0) -> Iterator[StatementVerdict]:
-    """Those that would keep readers or writers waiting for longer than ``max_seconds`` seconds, or for nobody knows how
-    long."""
-    for ruling in verdicts:
-        waits = ruling.rule.lock in (TableLock.ACCESS_EXCLUSIVE, TableLock.SHARE_ROW_EXCLUSIVE, TableLock.SHARE)
-        works = ruling.rule.work not in (TableWork.NONE, TableWork.INSTANT)
-        if waits and works and (ruling.lock_seconds is None or ruling.lock_seconds[1] > max_seconds):
-            yield ruling
+    """Those that may block readers or writers for longer than ``max_seconds``, an unknown time included."""
+    for verdict in verdicts:
+        blocks = verdict.rule.lock in (TableLock.ACCESS_EXCLUSIVE, TableLock.SHARE_ROW_EXCLUSIVE, TableLock.SHARE)
+        works = verdict.rule.work not in (TableWork.NONE, TableWork.INSTANT)
+        if blocks and works and (verdict.lock_seconds is None or verdict.lock_seconds[1] > max_seconds):
+            yield verdict

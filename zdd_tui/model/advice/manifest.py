@@ -1,4 +1,4 @@
-"""A Kubernetes manifest: the Deployment that a release changes, and what in it makes a release harder."""
+"""A Kubernetes manifest: the Deployment that a release changes, and the settings in it that make a release harder."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ class Manifest:
     """A Deployment, with the Service that is in the same files.
 
     Attributes:
-        location: file and line.
+        location: ``file:line``.
         raw: the object itself.
         service: name of the Service that selects its pods; empty where none is there.
-        sticky: what binds a client to one pod.
+        sticky: settings that bind a client to one pod.
     """
 
     location: str
@@ -41,26 +41,26 @@ class Manifest:
         return get_text(self.raw, "metadata", "namespace") or "default"
 
 
-def read_objects(source_text: str, source: str) -> list[tuple[str, Mapping[str, Any]]]:
-    """The objects of a manifest, each with its place.
+def _read_objects(source_text: str, source: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """The objects of a manifest, each with its location.
 
     Raises:
         PlanError: not YAML, or not Kubernetes objects; names file and line.
     """
     loader = yaml.SafeLoader(source_text)
-    found: list[tuple[str, Mapping[str, Any]]] = []
+    objects: list[tuple[str, Mapping[str, Any]]] = []
     try:
         while loader.check_node():
             if (node := loader.get_node()) is None:
                 break
-            place = f"{source}:{node.start_mark.line + 1}"
+            location = f"{source}:{node.start_mark.line + 1}"
             document = loader.construct_document(node)
             if document is None:
                 continue
             for each in get_objects(document, "items") if get_text(document, "kind") == "List" else [document]:
                 if not get_text(each, "kind") or not get_text(each, "apiVersion"):
-                    raise PlanError(f"{place}: no Kubernetes manifest: apiVersion and kind are missing", _HINT)
-                found.append((place, each))
+                    raise PlanError(f"{location}: no Kubernetes manifest: apiVersion and kind are missing", _HINT)
+                objects.append((location, each))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise PlanError(f"{source}:{line}: not valid YAML: {error.problem}", "check indentation and quotes") from None
@@ -69,9 +69,9 @@ def read_objects(source_text: str, source: str) -> list[tuple[str, Mapping[str, 
         raise PlanError(f"{source}: not valid YAML: {what}", "save it as UTF-8 text") from None
     finally:
         loader.dispose()
-    if not found:
+    if not objects:
         raise PlanError(f"{source}: there is no Kubernetes manifest in it", _HINT)
-    return found
+    return objects
 
 
 def read_manifests(files: Iterable[tuple[str, str]], *, container: str = "") -> tuple[Manifest, ...]:
@@ -83,17 +83,22 @@ def read_manifests(files: Iterable[tuple[str, str]], *, container: str = "") -> 
     Raises:
         PlanError: not a manifest, no Deployment in it, or several containers to choose from.
     """
-    found = [(place, each) for source, content in files for place, each in read_objects(content, source)]
-    if not found:
+    by_kind: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    for source, content in files:
+        for location, each in _read_objects(content, source):
+            by_kind.setdefault(get_text(each, "kind"), []).append((location, each))
+    if not by_kind:
         return ()
-    services = [each for _, each in found if get_text(each, "kind") == "Service"]
-    ingresses = [each for _, each in found if get_text(each, "kind") == "Ingress"]
-    routes = [each for _, each in found if get_text(each, "kind") == "HTTPRoute"]
-    deployments = [(place, each) for place, each in found if get_text(each, "kind") == "Deployment"]
-    if not deployments:
-        kinds = ", ".join(dict.fromkeys(get_text(each, "kind") for _, each in found))
-        raise PlanError(f"{found[0][0]}: there is no Deployment in it, only {kinds}", _HINT)
-    return tuple(_build_manifest(place, raw, container, services, ingresses, routes) for place, raw in deployments)
+    if "Deployment" not in by_kind:
+        first = next(iter(by_kind.values()))[0][0]
+        raise PlanError(f"{first}: there is no Deployment in it, only {', '.join(by_kind)}", _HINT)
+    services, ingresses, routes = (
+        [each for _, each in by_kind.get(kind, [])] for kind in ("Service", "Ingress", "HTTPRoute")
+    )
+    return tuple(
+        _build_manifest(location, raw, container, services, ingresses, routes)
+        for location, raw in by_kind["Deployment"]
+    )
 
 
 def _build_manifest(
@@ -104,7 +109,7 @@ def _build_manifest(
         raise PlanError(f"{location}: the Deployment has no metadata.name", "give it one")
     names = [get_text(each, "name") for each in get_objects(raw, "spec", "template", "spec", "containers")]
     if not names:
-        raise PlanError(f"{location}: Deployment {name} has no containers", "spec.template.spec.containers is missing")
+        raise PlanError(f"{location}: Deployment {name} has no containers", "add spec.template.spec.containers")
     if not container and len(names) > 1:
         raise PlanError(
             f"{location}: Deployment {name} has {len(names)} containers: {', '.join(names)}",
@@ -112,7 +117,8 @@ def _build_manifest(
         )
     facts = extract_workload_facts(raw, container or names[0], drain_seconds=None)
     if facts is None:
-        raise PlanError(f"{location}: Deployment {name} has no container {container}", f"it has {', '.join(names)}")
+        hint = f"--container is one of {', '.join(names)}"
+        raise PlanError(f"{location}: Deployment {name} has no container {container}", hint)
     labels = get_object(raw, "spec", "template", "metadata", "labels")
     service = next((each for each in services if _selects(get_object(each, "spec", "selector"), labels)), None)
     if service is None:
@@ -128,40 +134,40 @@ def _selects(selector: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:
     return bool(selector) and all(labels.get(key) == value for key, value in selector.items())
 
 
-# --- what makes a release harder ------------------------------------------------------------------------------
+# --- settings that make a release harder
 
 
 def find_cautions(manifest: Manifest) -> Iterator[str]:
-    """What in a Deployment costs requests during any rollout, each with its mend."""
+    """Settings of a Deployment that lose requests during any rollout, each with the better value."""
     spec, facts, name = get_object(manifest.raw, "spec"), manifest.facts, manifest.name
     strategy, rolling = get_text(spec, "strategy", "type"), get_object(spec, "strategy", "rollingUpdate")
     if strategy == "Recreate":
-        yield f"{name}: strategy Recreate stops every pod first: RollingUpdate, maxUnavailable 0"
+        yield f"{name}: strategy Recreate stops every pod first: use RollingUpdate with maxUnavailable 0"
     elif rolling.get("maxUnavailable", "25%") not in (0, "0", "0%"):
         given = rolling.get("maxUnavailable", "25% (the default)")
-        yield f"{name}: maxUnavailable {given} takes pods away before their heirs are ready: 0"
+        yield f"{name}: maxUnavailable {given} removes pods before their successors are ready: use 0"
     if spec.get("replicas", 1) in (0, 1):
-        yield f"{name}: {spec.get('replicas', 1)} replica: the loss of one pod is an outage; 2 or more"
+        yield f"{name}: {spec.get('replicas', 1)} replica: the loss of one pod is an outage: use 2 or more"
     if not facts.readiness:
-        yield f"{name}: no readinessProbe: traffic comes before the pod can answer"
+        yield f"{name}: no readinessProbe: a pod gets traffic before it can serve"
     elif facts.readiness == facts.liveness:
-        yield f"{name}: readiness and liveness ask the same: a slow dependency gets every pod restarted"
+        yield f"{name}: readiness and liveness probe the same: a slow dependency restarts every pod"
     if facts.pre_stop is None:
-        yield f"{name}: no preStop: routers still send requests to a pod that has stopped; sleep some seconds"
+        yield f"{name}: no preStop: routers still send requests to a pod that has stopped: add a sleep of some seconds"
     elif facts.pre_stop.seconds is not None and facts.grace <= facts.pre_stop.seconds + (facts.drain or 0):
-        yield f"{name}: {facts.grace:g} s of grace are not longer than preStop and drain"
+        yield f"{name}: the grace period of {facts.grace:g} s is not longer than preStop and drain"
     if ":" not in facts.image.rpartition("/")[2] or facts.image.endswith(":latest"):
-        yield f"{name}: image {facts.image or '(none)'} has no fixed tag: a way back to it cannot be named"
+        yield f"{name}: image {facts.image or '(none)'} has no fixed tag: a rollback to it is not possible"
     yield from (f"sessions stick to one pod: {what}" for what in manifest.sticky)
 
 
 def describe_manifest_changes(old: Manifest, new: Manifest) -> Iterator[str]:
-    """What differs between two versions of one Deployment, in words."""
+    """The differences between two versions of one Deployment, as text."""
     before, after = get_object(old.raw, "spec"), get_object(new.raw, "spec")
     if old.facts.image != new.facts.image:
         yield f"image {old.facts.image} → {new.facts.image}"
     if before.get("selector") != after.get("selector"):
-        yield "selector: Kubernetes never changes one; the Deployment must be a new one beside the old"
+        yield "selector: Kubernetes cannot change it; create a new Deployment beside the old one"
     if before.get("replicas", 1) != after.get("replicas", 1):
         yield f"replicas {before.get('replicas', 1)} → {after.get('replicas', 1)}"
     if _without_image(old) != _without_image(new):

@@ -1,20 +1,29 @@
 """An SQL migration, read by PostgreSQL's own parser into the actions that matter for a release."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-import postgast
-from postgast import pg_query_pb2 as pb
-
-from zdd_tui.model.ddl.tokens import called_functions
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import TableName
+from zdd_tui.model.sql import (
+    SqlSyntaxError,
+    called_functions,
+    deparse,
+    enum_name,
+    expression_sql,
+    is_serial,
+    parse_sql,
+    string_values,
+    tokens,
+    type_sql,
+)
 
 
 class ActionKind(StrEnum):
-    """What a statement, or one action of an ALTER TABLE, does."""
+    """The kind of a statement, or of one action of an ALTER TABLE."""
 
     DROP_TABLE = "DROP TABLE"
     DROP_COLUMN = "DROP COLUMN"
@@ -55,23 +64,23 @@ class ActionKind(StrEnum):
     REFRESH = "REFRESH MATERIALIZED VIEW"
     LOCK = "LOCK TABLE"
     WRITE_ROWS = "INSERT, UPDATE or DELETE"
-    HARMLESS = "nothing that anybody waits for"
-    UNKNOWN = "nothing that the adviser knows"
+    HARMLESS = "a statement that blocks nothing"
+    UNKNOWN = "an unknown statement"
 
 
 @dataclass(frozen=True, slots=True)
 class StatementAction:
-    """One thing that a statement does to one object.
+    """One action of a statement on one object.
 
     Attributes:
         table: None where no table is concerned.
-        column: the column that it is about.
+        column: the column that it changes.
         name: the new name, or the name of the constraint or index.
         type: the new type, as SQL.
         using: the expression that fills the new type, as SQL.
         columns: of a new table, name and type.
-        definition: of a new column, the ALTER TABLE that adds it alone.
-        on_new_table: the table was made by the same migration, so nobody uses it yet.
+        definition: of a new column, the ALTER TABLE that adds only it.
+        on_new_table: the same migration created the table, so no running code uses it.
     """
 
     kind: ActionKind
@@ -87,7 +96,7 @@ class StatementAction:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement with its place, ``migration.sql:12``."""
+    """A statement with its location, ``migration.sql:12``."""
 
     location: str
     text: str
@@ -95,7 +104,7 @@ class Statement:
 
     @property
     def one_line(self) -> str:
-        """The statement in one line, for screens."""
+        """The statement in one line."""
         return " ".join(self.text.split())
 
 
@@ -106,43 +115,41 @@ def read_migration(text: str, source: str) -> tuple[Statement, ...]:
         source: the file's name, for messages.
 
     Raises:
-        PlanError: it does not parse; names the line.
+        PlanError: it cannot be parsed; names the line.
     """
-    import postgast  # noqa: PLC0415  it takes a fifth of a second, and most commands need none of it
-
-    if "\0" in text:
-        raise PlanError(f"{source}: it holds a NUL", "save it as UTF-8 text")
+    raw = text.encode(errors="replace")
     try:
-        tree = postgast.parse(text)
-    except postgast.PgQueryError as error:
-        line = text.count("\n", 0, max(error.cursorpos - 1, 0)) + 1
+        tree = parse_sql(text)
+    except SqlSyntaxError as error:
+        line = text.count("\n", 0, error.offset) + 1
         raise PlanError(
-            f"{source}:{line}: PostgreSQL cannot read it: {error.message}",
-            "plain SQL for PostgreSQL, without psql's \\commands and COPY data",
+            f"{source}:{line}: PostgreSQL cannot read it: {error.reason}",
+            "write plain SQL for PostgreSQL, without psql's \\commands and COPY data",
         ) from None
-    raw, statements = text.encode(), []
-    for found in tree.stmts:
-        end = found.stmt_location + found.stmt_len if found.stmt_len else len(raw)
-        lead, body = _skip_leading_comments(raw[found.stmt_location : end].decode(errors="replace"))
-        line = raw.count(b"\n", 0, found.stmt_location) + lead + 1
-        statements.append(Statement(f"{source}:{line}", body, tuple(actions_of(found.stmt))))
+    starts = [token.start for token in tokens(text) if token.kind not in ("comment", "semicolon")]
+    statements = []
+    for node in tree.stmts:
+        end = node.stmt_location + node.stmt_len if node.stmt_len else len(raw)
+        start = starts[bisect_left(starts, node.stmt_location)]
+        line = raw.count(b"\n", 0, start) + 1
+        statements.append(Statement(f"{source}:{line}", raw[start:end].decode(), tuple(_actions_of(node.stmt))))
     if not statements:
         raise PlanError(f"{source}: there is no SQL statement in it", "name the migration's file")
     return tuple(statements)
 
 
 def mark_new_tables(statements: tuple[Statement, ...]) -> tuple[Statement, ...]:
-    """The same, with every action on a table marked that an earlier statement has made."""
-    made: set[str] = set()
+    """The same statements; actions on a table that an earlier statement created are marked."""
+    created: set[str] = set()
     result = []
     for statement in statements:
         actions = tuple(
             replace(
-                action, on_new_table=action.on_new_table or (action.table is not None and str(action.table) in made)
+                action, on_new_table=action.on_new_table or (action.table is not None and str(action.table) in created)
             )
             for action in statement.actions
         )
-        made |= {
+        created |= {
             str(a.table) for a in statement.actions if a.kind is ActionKind.CREATE and a.table is not None and a.columns
         }
         result.append(replace(statement, actions=actions))
@@ -150,37 +157,17 @@ def mark_new_tables(statements: tuple[Statement, ...]) -> tuple[Statement, ...]:
 
 
 def all_actions(statements: tuple[Statement, ...]) -> Iterator[StatementAction]:
-    """Every action, in order."""
+    """All actions, in order."""
     for statement in statements:
         yield from statement.actions
 
 
-def _skip_leading_comments(text: str) -> tuple[int, str]:
-    """How many lines of blanks and comments come first, and the rest."""
-    position = 0
-    while position < len(text):
-        if text[position].isspace():
-            position += 1
-        elif text.startswith("--", position):
-            position = _index_after(text, "\n", position)
-        elif text.startswith("/*", position):
-            position = _index_after(text, "*/", position + 2)
-        else:
-            break
-    return text.count("\n", 0, position), text[position:]
-
-
-def _index_after(text: str, token: str, start: int) -> int:
-    found = text.find(token, start)
-    return len(text) if found < 0 else found + len(token)
-
-
-# --- What a database tells about a table that a migration touches.
+# --- statistics of the tables that a migration changes
 
 
 @dataclass(frozen=True, slots=True)
 class LiveTableStats:
-    """A table as it is now.
+    """A table in the database.
 
     Attributes:
         rows: PostgreSQL's own estimate; -1 where it was never analyzed.
@@ -188,14 +175,14 @@ class LiveTableStats:
         index_bytes: all of its indexes.
         columns: name and type.
         key: columns of the primary key.
-        defaults: column: DEFAULT, as SQL; of an identity column, what draws from its sequence.
+        defaults: DEFAULT of columns, as SQL; of an identity column, the call that draws from its sequence.
         generated: columns that are computed from others.
         not_null: columns that are NOT NULL, or that a validated CHECK proves never to be NULL.
-        indexes: definition of each index that is no constraint's primary key.
-        triggers: names of the triggers that are no constraint's.
-        referenced_by: tables whose foreign keys point here.
+        indexes: definitions of all indexes but the primary key's.
+        triggers: names of the triggers, those of constraints left out.
+        referenced_by: tables whose foreign keys point to this one.
         is_ordinary: neither partitioned nor part of an inheritance tree; zdd changes ordinary tables only.
-        reads, writes: scans and changed rows a second, since the statistics began; None where nothing is counted.
+        reads, writes: scans and changed rows a second since the statistics were reset; None where they are off.
     """
 
     table: TableName
@@ -217,11 +204,11 @@ class LiveTableStats:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseStats:
-    """The database that a migration is meant for.
+    """The database that a migration is written for.
 
     Attributes:
-        missing_tables: tables that a migration names and the database does not have.
-        longest_transaction: seconds; every lock of a migration waits for it, and everything waits behind that lock.
+        missing_tables: tables that a migration names and that do not exist in the database.
+        longest_transaction: age of the oldest, in seconds; locks of a migration wait for it, and others behind them.
     """
 
     database: str
@@ -233,7 +220,7 @@ class DatabaseStats:
         return self.tables.get(str(table)) if table is not None else None
 
 
-# --- From libpg_query's parse tree to actions. Node names are those of PostgreSQL's parsenodes.h.
+# --- from parse trees to actions
 
 
 _HARMLESS_NODES = {
@@ -242,218 +229,197 @@ _HARMLESS_NODES = {
     *("composite_type_stmt", "create_domain_stmt", "create_function_stmt", "view_stmt", "create_role_stmt"),
     *("explain_stmt", "notify_stmt", "create_stats_stmt", "discard_stmt", "create_range_stmt", "define_stmt"),
 }
-_STABLE_FUNCTIONS = {"now", "current_timestamp", "transaction_timestamp", "statement_timestamp", "lower", "upper"}
-"""Functions that are not volatile: a default that calls them is computed once. Any other might be."""
+_STABLE_FUNCTIONS = {"now", "transaction_timestamp", "statement_timestamp", "lower", "upper"}
+"""Functions that are not volatile: a default that calls them is computed once. Any other may be volatile."""
 
-_RENAME_KINDS = {pb.OBJECT_COLUMN: ActionKind.RENAME_COLUMN, pb.OBJECT_TABLE: ActionKind.RENAME_TABLE}
+_RENAME_KINDS = {"OBJECT_COLUMN": ActionKind.RENAME_COLUMN, "OBJECT_TABLE": ActionKind.RENAME_TABLE}
 _ALTER_KINDS = {
-    pb.AT_DropColumn: ActionKind.DROP_COLUMN,
-    pb.AT_SetNotNull: ActionKind.SET_NOT_NULL,
-    pb.AT_DropNotNull: ActionKind.DROP_NOT_NULL,
-    pb.AT_ColumnDefault: ActionKind.SET_DEFAULT,
-    pb.AT_ValidateConstraint: ActionKind.VALIDATE,
-    pb.AT_DropConstraint: ActionKind.DROP_CONSTRAINT,
-    pb.AT_SetLogged: ActionKind.REWRITE_OTHER,
-    pb.AT_SetUnLogged: ActionKind.REWRITE_OTHER,
-    pb.AT_SetTableSpace: ActionKind.REWRITE_OTHER,
-    pb.AT_SetAccessMethod: ActionKind.REWRITE_OTHER,
+    "AT_DropColumn": ActionKind.DROP_COLUMN,
+    "AT_SetNotNull": ActionKind.SET_NOT_NULL,
+    "AT_DropNotNull": ActionKind.DROP_NOT_NULL,
+    "AT_ColumnDefault": ActionKind.SET_DEFAULT,
+    "AT_ValidateConstraint": ActionKind.VALIDATE,
+    "AT_DropConstraint": ActionKind.DROP_CONSTRAINT,
+    "AT_SetLogged": ActionKind.REWRITE_OTHER,
+    "AT_SetUnLogged": ActionKind.REWRITE_OTHER,
+    "AT_SetTableSpace": ActionKind.REWRITE_OTHER,
+    "AT_SetAccessMethod": ActionKind.REWRITE_OTHER,
 }
-_COLUMN_ACTIONS = {pb.AT_DropColumn, pb.AT_SetNotNull, pb.AT_DropNotNull, pb.AT_ColumnDefault}
+_COLUMN_ACTIONS = {"AT_DropColumn", "AT_SetNotNull", "AT_DropNotNull", "AT_ColumnDefault"}
 
 
-def actions_of(node: Any) -> Iterator[StatementAction]:
-    """What a statement does."""
+def _actions_of(node: Any) -> Iterator[StatementAction]:
     kind = node.WhichOneof("node")
-    read = _READERS.get(kind)
-    if read is not None:
-        yield from read(getattr(node, kind))
+    if (reader := _READERS.get(kind)) is not None:
+        yield from reader(getattr(node, kind))
     else:
         yield StatementAction(ActionKind.HARMLESS if kind in _HARMLESS_NODES else ActionKind.UNKNOWN)
 
 
-def table_name(relation: Any) -> TableName:
+def _table_name(relation: Any) -> TableName:
     return TableName(schema_=relation.schemaname or "public", name=relation.relname)
 
 
-def type_sql(type_name: Any) -> str:
-    """A type as SQL."""
-    tree = postgast.parse("SELECT NULL::int")
-    _deparse_value(tree).type_cast.type_name.CopyFrom(type_name)
-    return str(postgast.deparse(tree)).removeprefix("SELECT NULL::")
-
-
-def expression_sql(node: Any) -> str:
-    """An expression as SQL."""
-    tree = postgast.parse("SELECT 1")
-    _deparse_value(tree).CopyFrom(node)
-    return str(postgast.deparse(tree)).removeprefix("SELECT ")
-
-
-def _deparse_value(tree: Any) -> Any:
-    return tree.stmts[0].stmt.select_stmt.target_list[0].res_target.val
-
-
-# --- ALTER TABLE --------------------------------------------------------------------------------------------
+# --- ALTER TABLE
 
 
 def _alter_table(node: Any) -> Iterator[StatementAction]:
-    if node.objtype not in (pb.OBJECT_TABLE, pb.OBJECT_INDEX):
+    if enum_name(node, "objtype") not in ("OBJECT_TABLE", "OBJECT_INDEX"):
         yield StatementAction(ActionKind.UNKNOWN)
         return
-    table = table_name(node.relation)
+    table = _table_name(node.relation)
     for each in node.cmds:
         cmd = each.alter_table_cmd
-        definition = getattr(cmd, "def")
-        if cmd.subtype == pb.AT_AddColumn:
+        definition, subtype = getattr(cmd, "def"), enum_name(cmd, "subtype")
+        if subtype == "AT_AddColumn":
             yield replace(_add_column(table, definition.column_def), definition=_single_command_sql(node, each))
-        elif cmd.subtype == pb.AT_AlterColumnType:
+        elif subtype == "AT_AlterColumnType":
             column = definition.column_def
             using = expression_sql(column.raw_default) if column.HasField("raw_default") else ""
             yield StatementAction(ActionKind.CHANGE_TYPE, table, cmd.name, type=type_sql(column.type_name), using=using)
-        elif cmd.subtype == pb.AT_AddConstraint:
+        elif subtype == "AT_AddConstraint":
             yield _add_constraint(table, definition.constraint)
-        elif cmd.subtype in _COLUMN_ACTIONS:
-            yield StatementAction(_ALTER_KINDS[cmd.subtype], table, cmd.name)
+        elif subtype in _COLUMN_ACTIONS:
+            yield StatementAction(_ALTER_KINDS[subtype], table, cmd.name)
         else:
-            yield StatementAction(_ALTER_KINDS.get(cmd.subtype, ActionKind.ALTER_OTHER), table, name=cmd.name)
+            yield StatementAction(_ALTER_KINDS.get(subtype, ActionKind.ALTER_OTHER), table, name=cmd.name)
 
 
 def _single_command_sql(node: Any, command: Any) -> str:
     """An ALTER TABLE with one of its commands only."""
-    tree = postgast.parse("ALTER TABLE a ADD b int")
+    tree = parse_sql("ALTER TABLE a ADD b int")
     alter = tree.stmts[0].stmt.alter_table_stmt
     alter.CopyFrom(node)
-    kept = type(command)()
-    kept.CopyFrom(command)
     del alter.cmds[:]
-    alter.cmds.append(kept)
-    return str(postgast.deparse(tree))
+    alter.cmds.add().CopyFrom(command)
+    return deparse(tree)
 
 
 def _add_column(table: TableName, column: Any) -> StatementAction:
-    constraints = {each.constraint.contype: each.constraint for each in column.constraints}
-    default = constraints.get(pb.CONSTR_DEFAULT)
-    kind, sql = ActionKind.ADD_COLUMN, type_sql(column.type_name)
-    generated = constraints.get(pb.CONSTR_GENERATED)
-    stored = generated is not None and generated.generated_kind != "v"
+    constraints = {enum_name(each.constraint, "contype"): each.constraint for each in column.constraints}
+    default, generated = constraints.get("CONSTR_DEFAULT"), constraints.get("CONSTR_GENERATED")
+    kind = ActionKind.ADD_COLUMN
     if (
-        stored
-        or pb.CONSTR_IDENTITY in constraints
-        or sql.lower().endswith("serial")
-        or (default is not None and _is_volatile(expression_sql(default.raw_expr)))
+        (generated is not None and generated.generated_kind != "v")
+        or "CONSTR_IDENTITY" in constraints
+        or is_serial(column.type_name)
+        or (default is not None and _may_be_volatile(default.raw_expr))
     ):
         kind = ActionKind.ADD_COLUMN_REWRITE
-    elif constraints.keys() & {pb.CONSTR_UNIQUE, pb.CONSTR_PRIMARY}:
+    elif constraints.keys() & {"CONSTR_UNIQUE", "CONSTR_PRIMARY"}:
         kind = ActionKind.ADD_UNIQUE
-    elif pb.CONSTR_NOTNULL in constraints and default is None and generated is None:
+    elif "CONSTR_NOTNULL" in constraints and default is None and generated is None:
         kind = ActionKind.ADD_REQUIRED_COLUMN
-    elif pb.CONSTR_CHECK in constraints:
+    elif "CONSTR_CHECK" in constraints:
         kind = ActionKind.ADD_CHECK
-    elif pb.CONSTR_FOREIGN in constraints:
+    elif "CONSTR_FOREIGN" in constraints:
         kind = ActionKind.ADD_FOREIGN_KEY
-    return StatementAction(kind, table, column.colname, type=sql)
+    return StatementAction(kind, table, column.colname, type=type_sql(column.type_name))
 
 
-def _is_volatile(default: str) -> bool:
-    return bool(set(called_functions(default)) - _STABLE_FUNCTIONS)
-
-
-def _add_constraint(table: TableName, constraint: Any) -> StatementAction:
-    kind, column = constraint.contype, ""
-    if kind in (pb.CONSTR_CHECK, pb.CONSTR_NOTNULL):
-        column = not_null_column(constraint)
-        skipped = constraint.skip_validation
-        return StatementAction(
-            ActionKind.ADD_NOT_VALID if skipped else ActionKind.ADD_CHECK, table, column, constraint.conname
-        )
-    if kind == pb.CONSTR_FOREIGN:
-        foreign = ActionKind.ADD_FOREIGN_KEY_NOT_VALID if constraint.skip_validation else ActionKind.ADD_FOREIGN_KEY
-        return StatementAction(foreign, table, name=constraint.conname)
-    if kind in (pb.CONSTR_UNIQUE, pb.CONSTR_PRIMARY):
-        ready = bool(constraint.indexname)
-        return StatementAction(
-            ActionKind.ADD_UNIQUE_USING_INDEX if ready else ActionKind.ADD_UNIQUE, table, name=constraint.conname
-        )
-    return StatementAction(
-        ActionKind.ADD_UNIQUE if kind == pb.CONSTR_EXCLUSION else ActionKind.ALTER_OTHER, table, name=constraint.conname
+def _may_be_volatile(default: Any) -> bool:
+    return any(
+        schema not in ("", "pg_catalog") or name not in _STABLE_FUNCTIONS
+        for schema, name, _ in called_functions(default)
     )
 
 
-def not_null_column(constraint: Any) -> str:
+def _add_constraint(table: TableName, constraint: Any) -> StatementAction:
+    name, column, is_unchecked = constraint.conname, "", constraint.skip_validation
+    match enum_name(constraint, "contype"):
+        case "CONSTR_CHECK" | "CONSTR_NOTNULL":
+            kind = ActionKind.ADD_NOT_VALID if is_unchecked else ActionKind.ADD_CHECK
+            column = _not_null_column(constraint)
+        case "CONSTR_FOREIGN":
+            kind = ActionKind.ADD_FOREIGN_KEY_NOT_VALID if is_unchecked else ActionKind.ADD_FOREIGN_KEY
+        case "CONSTR_UNIQUE" | "CONSTR_PRIMARY" if constraint.indexname:
+            kind = ActionKind.ADD_UNIQUE_USING_INDEX
+        case "CONSTR_UNIQUE" | "CONSTR_PRIMARY" | "CONSTR_EXCLUSION":
+            kind = ActionKind.ADD_UNIQUE
+        case _:
+            kind = ActionKind.ALTER_OTHER
+    return StatementAction(kind, table, column, name)
+
+
+def _not_null_column(constraint: Any) -> str:
     """The column that a constraint proves not to be NULL; empty for any other constraint."""
-    if constraint.contype == pb.CONSTR_NOTNULL:
-        return str(constraint.keys[0].string.sval) if constraint.keys else ""
+    if enum_name(constraint, "contype") == "CONSTR_NOTNULL":
+        return next(iter(string_values(constraint.keys)), "")
     test = constraint.raw_expr.null_test
-    fields = test.arg.column_ref.fields
-    proven = test.nulltesttype == pb.IS_NOT_NULL and len(fields) == 1
-    return str(fields[0].string.sval) if proven else ""
+    fields = string_values(test.arg.column_ref.fields)
+    return fields[0] if enum_name(test, "nulltesttype") == "IS_NOT_NULL" and len(fields) == 1 else ""
 
 
-# --- the other statements -----------------------------------------------------------------------------------
+# --- other statements
 
 
 def _rename(node: Any) -> Iterator[StatementAction]:
-    on_table = pb.OBJECT_TABLE in (node.relation_type, node.rename_type)
-    kind = _RENAME_KINDS.get(node.rename_type, ActionKind.RENAME_OTHER) if on_table else ActionKind.RENAME_OTHER
-    if node.rename_type in (pb.OBJECT_INDEX, pb.OBJECT_TABCONSTRAINT):
+    renamed = enum_name(node, "rename_type")
+    if renamed in ("OBJECT_INDEX", "OBJECT_TABCONSTRAINT"):
         kind = ActionKind.HARMLESS
-    table = table_name(node.relation) if node.relation.relname else None
-    yield StatementAction(kind, table, node.subname, node.newname)
+    elif "OBJECT_TABLE" in (renamed, enum_name(node, "relation_type")):
+        kind = _RENAME_KINDS.get(renamed, ActionKind.RENAME_OTHER)
+    else:
+        kind = ActionKind.RENAME_OTHER
+    yield StatementAction(kind, _named_table(node), node.subname, node.newname)
 
 
 def _set_schema(node: Any) -> Iterator[StatementAction]:
-    table = table_name(node.relation) if node.relation.relname else None
-    is_table = node.object_type == pb.OBJECT_TABLE
-    yield StatementAction(ActionKind.SET_SCHEMA if is_table else ActionKind.RENAME_OTHER, table, name=node.newschema)
+    is_table = enum_name(node, "object_type") == "OBJECT_TABLE"
+    kind = ActionKind.SET_SCHEMA if is_table else ActionKind.RENAME_OTHER
+    yield StatementAction(kind, _named_table(node), name=node.newschema)
+
+
+def _named_table(node: Any) -> TableName | None:
+    return _table_name(node.relation) if node.relation.relname else None
 
 
 def _drop(node: Any) -> Iterator[StatementAction]:
     for each in node.objects:
-        names = [item.string.sval for item in each.list.items]
-        if node.remove_type == pb.OBJECT_INDEX:
-            yield StatementAction(
-                ActionKind.DROP_INDEX_CONCURRENTLY if node.concurrent else ActionKind.DROP_INDEX, name=names[-1]
-            )
-        elif node.remove_type == pb.OBJECT_TABLE:
-            schema = names[-2] if len(names) > 1 else "public"
-            yield StatementAction(ActionKind.DROP_TABLE, TableName(schema_=schema, name=names[-1]))
-        elif node.remove_type in (pb.OBJECT_TRIGGER, pb.OBJECT_RULE, pb.OBJECT_POLICY):
-            schema = names[-3] if len(names) > 2 else "public"
-            yield StatementAction(ActionKind.DROP_TRIGGER, TableName(schema_=schema, name=names[-2]))
-        else:
-            yield StatementAction(ActionKind.DROP_OTHER, name=".".join(names))
+        names = string_values(each.list.items)
+        match enum_name(node, "remove_type"):
+            case "OBJECT_INDEX":
+                kind = ActionKind.DROP_INDEX_CONCURRENTLY if node.concurrent else ActionKind.DROP_INDEX
+                yield StatementAction(kind, name=names[-1])
+            case "OBJECT_TABLE":
+                schema, name = ["public", *names][-2:]
+                yield StatementAction(ActionKind.DROP_TABLE, TableName(schema_=schema, name=name))
+            case "OBJECT_TRIGGER" | "OBJECT_RULE" | "OBJECT_POLICY":
+                schema, name = ["public", *names[:-1]][-2:]
+                yield StatementAction(ActionKind.DROP_TRIGGER, TableName(schema_=schema, name=name))
+            case _:
+                yield StatementAction(ActionKind.DROP_OTHER, name=".".join(names))
 
 
 def _create_table(node: Any) -> Iterator[StatementAction]:
     columns = [element.column_def for element in node.table_elts if element.HasField("column_def")]
     named = tuple((column.colname, type_sql(column.type_name)) for column in columns)
-    yield StatementAction(ActionKind.CREATE, table_name(node.relation), columns=named or (("", ""),))
+    yield StatementAction(ActionKind.CREATE, _table_name(node.relation), columns=named or (("", ""),))
 
 
 def _create_table_as(node: Any) -> Iterator[StatementAction]:
-    yield StatementAction(ActionKind.CREATE, table_name(node.into.rel), columns=(("", ""),))
+    yield StatementAction(ActionKind.CREATE, _table_name(node.into.rel), columns=(("", ""),))
 
 
 def _index(node: Any) -> Iterator[StatementAction]:
     kind = ActionKind.CREATE_INDEX_CONCURRENTLY if node.concurrent else ActionKind.CREATE_INDEX
-    yield StatementAction(kind, table_name(node.relation), name=node.idxname)
+    yield StatementAction(kind, _table_name(node.relation), name=node.idxname)
 
 
 def _reindex(node: Any) -> Iterator[StatementAction]:
     concurrently = any(param.def_elem.defname == "concurrently" for param in node.params)
-    table = table_name(node.relation) if node.kind == pb.REINDEX_OBJECT_TABLE else None
-    yield StatementAction(
-        ActionKind.REINDEX_CONCURRENTLY if concurrently else ActionKind.REINDEX, table, name=node.relation.relname
-    )
+    kind = ActionKind.REINDEX_CONCURRENTLY if concurrently else ActionKind.REINDEX
+    table = _table_name(node.relation) if enum_name(node, "kind") == "REINDEX_OBJECT_TABLE" else None
+    yield StatementAction(kind, table, name=node.relation.relname)
 
 
 def _vacuum(node: Any) -> Iterator[StatementAction]:
-    full = any(option.def_elem.defname == "full" for option in node.options)
+    is_full = any(option.def_elem.defname == "full" for option in node.options)
+    kind = ActionKind.VACUUM_FULL if is_full else ActionKind.HARMLESS
     for each in node.rels:
-        relation = each.vacuum_relation.relation
-        yield StatementAction(ActionKind.VACUUM_FULL if full else ActionKind.HARMLESS, table_name(relation))
+        yield StatementAction(kind, _table_name(each.vacuum_relation.relation))
     if not node.rels:
-        yield StatementAction(ActionKind.VACUUM_FULL if full else ActionKind.HARMLESS)
+        yield StatementAction(kind)
 
 
 def _enum(node: Any) -> Iterator[StatementAction]:
@@ -463,14 +429,14 @@ def _enum(node: Any) -> Iterator[StatementAction]:
 def _reader_of_many(kind: ActionKind) -> Callable[[Any], Iterator[StatementAction]]:
     def read(node: Any) -> Iterator[StatementAction]:
         for relation in node.relations:
-            yield StatementAction(kind, table_name(relation.range_var))
+            yield StatementAction(kind, _table_name(relation.range_var))
 
     return read
 
 
 def _reader_of_one(kind: ActionKind) -> Callable[[Any], Iterator[StatementAction]]:
     def read(node: Any) -> Iterator[StatementAction]:
-        yield StatementAction(kind, table_name(node.relation))
+        yield StatementAction(kind, _table_name(node.relation))
 
     return read
 

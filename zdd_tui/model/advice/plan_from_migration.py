@@ -1,29 +1,37 @@
-"""From a breaking migration to the `change` section of an expand/contract plan, as far as it can be derived.
+"""Derives the `change` section of an expand-contract plan from a breaking migration, as far as possible.
 
-What only a person knows is asked for, with the option that answers it; nothing is invented.
+Values that only a person knows become :class:`MissingInput`, with the option that supplies them.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import postgast
 import yaml
 
 from zdd_tui.model.advice.locks import StatementVerdict, select_breaking
 from zdd_tui.model.advice.migration import ActionKind, DatabaseStats, LiveTableStats, StatementAction
 from zdd_tui.model.plan.base import TableName
-from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES
+from zdd_tui.model.sql import (
+    MAX_IDENTIFIER_BYTES,
+    deparse,
+    expression_sql,
+    name_sql,
+    node_class,
+    parse_expression,
+    parse_sql,
+    walk,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class UserAnswers:
-    """What a person has told about the columns.
+    """Values of the options ``--up``, ``--down`` and ``--type``.
 
     Attributes:
-        up: new column: expression over the old ones.
-        down: old column: expression over the new ones.
-        types: old column: its type.
+        up: expression over old columns, by new column.
+        down: expression over new columns, by old column.
+        types: SQL type, by old column.
     """
 
     up: Mapping[str, str] = field(default_factory=dict)
@@ -33,10 +41,10 @@ class UserAnswers:
 
 @dataclass(frozen=True, slots=True)
 class MissingInput:
-    """Something that only a person knows.
+    """A value that only a person knows.
 
     Attributes:
-        option: what answers it, ``--up``; empty where no answer makes it a plan.
+        option: the option that supplies it, such as ``--up``; empty where no value leads to a plan.
         name: the column that the option is for.
     """
 
@@ -54,9 +62,8 @@ class MissingInput:
 class DerivedChange:
     """
     Attributes:
-        change: the section, None while something is asked.
-        missing_inputs: what only a person knows, and how to answer.
-        notes: what is good to know about the section.
+        change: the section; None while an input is missing.
+        notes: remarks about the section.
     """
 
     change: dict[str, Any] | None
@@ -64,9 +71,11 @@ class DerivedChange:
     notes: tuple[str, ...] = ()
 
     def format_hint(self) -> str:
-        """For an error: the section, or what is asked."""
+        """For an error: the section, or the missing inputs."""
         if self.change is None:
-            return "\n".join([f"  - {ask}" for ask in self.missing_inputs] + [f"  {note}" for note in self.notes])
+            return "\n".join(
+                [f"  - {missing}" for missing in self.missing_inputs] + [f"  {note}" for note in self.notes]
+            )
         text = yaml.safe_dump({"change": self.change}, sort_keys=False, width=1000, allow_unicode=True)
         return "\n".join(f"    {line}" for line in text.splitlines())
 
@@ -76,104 +85,96 @@ def derive_change(
 ) -> DerivedChange:
     """The `change` section for a migration with breaking statements."""
     verdicts = tuple(verdicts)
-    tables = dict.fromkeys(str(ruling.action.table) for ruling in select_breaking(verdicts))
-    if "None" in tables:
-        place = next(r.statement.location for r in select_breaking(verdicts) if r.action.table is None)
-        return DerivedChange(None, (MissingInput(f"{place} changes no table: who still uses it, only you know"),))
+    breaking = tuple(select_breaking(verdicts))
+    tables = dict.fromkeys(verdict.action.table for verdict in breaking)
+    if None in tables:
+        location = next(verdict.statement.location for verdict in breaking if verdict.action.table is None)
+        return _no_change(f"{location} changes no table: only you know what still uses the object")
     if len(tables) > 1:
-        listed = ", ".join(tables)
-        return DerivedChange(
-            None, (MissingInput(f"it breaks {len(tables)} tables ({listed}): give each a migration and a release"),)
-        )
+        listed = ", ".join(str(table) for table in tables)
+        return _no_change(f"it breaks {len(tables)} tables ({listed}): give each a migration and a release")
     if not tables:
-        return DerivedChange(None, (MissingInput("it breaks nothing: no expand/contract plan is needed"),))
-    first = next(select_breaking(verdicts)).action
+        return _no_change("it breaks nothing: no expand-contract plan is needed")
+    first = breaking[0].action
     assert first.table is not None
-    draft = _ChangeBuilder(first.table, live.find_table(first.table) if live else None, answers or UserAnswers())
+    stats = live.find_table(first.table) if live else None
     if live is not None and first.table in live.missing_tables:
-        return DerivedChange(
-            None, (MissingInput(f"{first.table} is not in {live.database}: check the DSN and the table's schema"),)
-        )
-    if draft.live is not None and (why := why_unsupported(draft.live)):
-        return DerivedChange(None, (MissingInput(why),))
+        return _no_change(f"{first.table} is not in {live.database}: check --dsn and the table's schema")
+    if stats is not None and (reason := _why_unsupported(stats)):
+        return _no_change(reason)
     if first.kind in (ActionKind.RENAME_TABLE, ActionKind.SET_SCHEMA):
-        return derive_table_change(verdicts, first, draft.live)
-    return draft.build(verdicts)
+        return _derive_table_change(breaking, first, stats)
+    return _ChangeBuilder(first.table, stats, answers or UserAnswers()).build(verdicts)
 
 
-def why_unsupported(table: LiveTableStats) -> str:
+def _no_change(text: str, option: str = "") -> DerivedChange:
+    return DerivedChange(None, (MissingInput(text, option),))
+
+
+def _why_unsupported(table: LiveTableStats) -> str:
     """Why zdd cannot change a table; empty where it can."""
     if not table.is_ordinary:
-        return f"{table.table} is partitioned or inherits: zdd changes ordinary tables only, so far"
-    return "" if table.key else f"{table.table} has no primary key, by which zdd finds rows: add one first"
+        return f"{table.table} is partitioned or inherits: zdd changes ordinary tables only"
+    return "" if table.key else f"{table.table} has no primary key, and zdd finds rows by it: add one first"
 
 
-def column_sql(name: str) -> str:
-    """A column in an expression, quoted where PostgreSQL needs it."""
-    tree = postgast.parse("SELECT a")
-    tree.stmts[0].stmt.select_stmt.target_list[0].res_target.val.column_ref.fields[0].string.sval = name
-    return str(postgast.deparse(tree)).removeprefix("SELECT ")
+def _table_sql(table: TableName) -> str:
+    return name_sql(table.schema_, table.name)
 
 
-def table_sql(table: TableName) -> str:
-    """A table in a statement, quoted where PostgreSQL needs it."""
-    tree = postgast.parse("SELECT a.b")
-    fields = tree.stmts[0].stmt.select_stmt.target_list[0].res_target.val.column_ref.fields
-    fields[0].string.sval, fields[1].string.sval = table.schema_, table.name
-    return str(postgast.deparse(tree)).removeprefix("SELECT ")
-
-
-def renamed_sql(expression: str, renamed: Mapping[str, str]) -> str:
-    """An expression with its columns renamed."""
-    tree = postgast.parse(f"SELECT {expression}")
+def _rename_in_expression(expression: str, renamed: Mapping[str, str]) -> str:
+    tree = parse_expression(expression)
     for old, new in renamed.items():
-        _rename_in(tree.stmts[0].stmt.select_stmt, old, new)
-    return str(postgast.deparse(tree)).removeprefix("SELECT ")
+        _rename_column_in(tree, old, new)
+    return expression_sql(tree)
 
 
-def cast(expression: str, type_: str) -> str:
-    return f"CAST({expression} AS {type_})"
+def _cast(expression: str, type_name: str) -> str:
+    return f"CAST({expression} AS {type_name})"
 
 
 class _ChangeBuilder:
-    """Takes a migration's actions one by one."""
+    """Builds the section from a migration's actions, one by one."""
 
     def __init__(self, table: TableName, live: LiveTableStats | None, answers: UserAnswers) -> None:
         self.table, self.live, self.answers = table, live, answers
         self.new: dict[str, str] = {}
         self.up: dict[str, str] = {}
         self.down: dict[str, str] = {}
-        self.source_columns: dict[str, str] = {}  # new column: the old one that it replaces
+        self.source_columns: dict[str, str] = {}  # old column by the new one that replaces it
         self.extra: list[str] = []
         self.missing_inputs: list[MissingInput] = []
         self.notes: list[str] = []
         self.indexes: list[str] = []
         self.dropped: list[str] = []
-        self.replacing = False  # columns go: those that come may be what they go into
+        self.replaces_columns = False  # columns are dropped: those that are added may take their data
 
     def build(self, verdicts: tuple[StatementVerdict, ...]) -> DerivedChange:
-        self.replacing = any(r.action.kind is ActionKind.DROP_COLUMN and r.action.table == self.table for r in verdicts)
-        for ruling in verdicts:
-            self._apply_verdict(ruling)
+        self.replaces_columns = any(
+            each.action.kind is ActionKind.DROP_COLUMN and each.action.table == self.table for each in verdicts
+        )
+        for verdict in verdicts:
+            self._apply_verdict(verdict)
         for column, expression in self.answers.up.items():
             if column in self.new:
                 self.up[column] = expression
             else:
                 known = ", ".join(self.new) or "none"
                 self.missing_inputs.append(
-                    MissingInput(f"--up names {column}, and the migration makes no such column (it makes: {known})")
+                    MissingInput(f"--up names {column}, but the migration makes no such column (it makes: {known})")
                 )
         self.down |= self.answers.down
         for old in self.dropped:
-            text = f"which expression over new columns keeps {self.table}.{old} for the way back"
+            text = f"the expression over new columns that keeps {self.table}.{old} for a rollback"
             self.missing_inputs.append(MissingInput(text, "--down", old))
         if self.dropped:
-            self.notes.append(f"where its data is needed nowhere, no plan is needed either: {_RUN_AFTER_RELEASE}")
+            self.notes.append(f"if its data is not needed any more, no plan is needed: {_RUN_AFTER_RELEASE}")
         for column in self.new:
             if column not in self.up:
-                self._require_up_expression(column)
+                text = f"the value of {self.table}.{column} in rows that exist"
+                self.missing_inputs.append(MissingInput(text, "--up", column))
         if not self.down and not self.missing_inputs:
-            text = "no old column is replaced: give the new one a constant DEFAULT, and it breaks nothing"
+            text = "no old column is replaced: with a constant DEFAULT for the new one the migration breaks nothing"
             self.missing_inputs.append(MissingInput(text))
         if self.missing_inputs:
             return DerivedChange(None, tuple(dict.fromkeys(self.missing_inputs)), tuple(self.notes))
@@ -181,82 +182,79 @@ class _ChangeBuilder:
         return DerivedChange(self._build_change_section(), notes=tuple(dict.fromkeys(self.notes)))
 
     def _apply_verdict(self, verdict: StatementVerdict) -> None:
-        action, place = verdict.action, verdict.statement.location
+        action, location = verdict.action, verdict.statement.location
         if action.table != self.table:
-            if action.kind not in (ActionKind.HARMLESS,):
-                self.notes.append(f"{place} is not in the plan: run it before the release")
+            if action.kind is not ActionKind.HARMLESS:
+                self.notes.append(f"{location} is not in the plan: run it before the release")
             return
         if action.kind in _HANDLERS and (verdict.rule.breaking_reason or action.kind is ActionKind.ADD_COLUMN):
             if self.live and action.column in self.live.key and action.kind is not ActionKind.ADD_COLUMN:
-                key = f"{self.table}.{action.column} is the key, by which zdd finds rows"
-                self.missing_inputs.append(
-                    MissingInput(f"{key}: it needs a new table, and a plan by hand (change.into)")
-                )
+                key = f"{self.table}.{action.column} is the key, and zdd finds rows by it"
+                self.missing_inputs.append(MissingInput(f"{key}: write a plan with a new table (change.into)"))
                 return
             _HANDLERS[action.kind](self, verdict)
         elif verdict.rule.breaking_reason:
-            self.missing_inputs.append(MissingInput(f"{place}: {_RUN_AFTER_RELEASE}"))
+            self.missing_inputs.append(MissingInput(f"{location}: {_RUN_AFTER_RELEASE}"))
         elif action.kind in (ActionKind.CREATE_INDEX, ActionKind.CREATE_INDEX_CONCURRENTLY):
-            self.indexes.append(make_concurrent(verdict.statement.text))
+            self.indexes.append(_make_concurrent(verdict.statement.text))
         elif action.kind is not ActionKind.HARMLESS:
-            self.notes.append(f"{place} is not in the plan: run it after the release")
+            self.notes.append(f"{location} is not in the plan: run it after the release")
 
     def _column_type(self, column: str) -> str:
         known = self.answers.types.get(column) or (self.live.columns.get(column, "") if self.live else "")
-        if not known:
-            if self.live is not None:
-                self.missing_inputs.append(
-                    MissingInput(f"{self.table} has no column {column}; it has {', '.join(self.live.columns)}")
-                )
-            else:
-                self.missing_inputs.append(
-                    MissingInput(f"the type of {self.table}.{column} (--dsn looks it up)", "--type", column)
-                )
+        if not known and self.live is not None:
+            listed = ", ".join(self.live.columns)
+            self.missing_inputs.append(MissingInput(f"{self.table} has no column {column}; it has {listed}"))
+        elif not known:
+            text = f"the type of {self.table}.{column} (--dsn finds it)"
+            self.missing_inputs.append(MissingInput(text, "--type", column))
         return known
 
     def _unused_name(self, column: str) -> str:
         taken, number = set(self.live.columns if self.live else ()) | set(self.new), 2
-        while (name := truncate_identifier(column, f"_v{number}")) in taken:
+        while (name := _truncate_identifier(column, f"_v{number}")) in taken:
             number += 1
         return name
 
     def _rename_column(self, verdict: StatementVerdict) -> None:
         old, new = verdict.action.column, verdict.action.name
         self.new[new], self.source_columns[new] = self._column_type(old), old
-        self.up[new], self.down[old] = column_sql(old), column_sql(new)
+        self.up[new], self.down[old] = name_sql(old), name_sql(new)
 
     def _change_type(self, verdict: StatementVerdict) -> None:
         action = verdict.action
-        if action.column in self.source_columns:  # it was renamed a line above
+        if action.column in self.source_columns:  # an earlier statement renamed it
             new, old = action.column, self.source_columns[action.column]
         else:
             new, old = self._unused_name(action.column), action.column
             self.source_columns[new] = old
-            self.notes.append(f"the new column is called {new}: two columns cannot share the name {old}")
+            self.notes.append(f"the new column is called {new}: two columns cannot have the name {old}")
         before = self._column_type(old)
         self.new[new] = action.type
-        before_rename = renamed_sql(action.using or column_sql(action.column), {action.column: old})
-        self.up[new] = cast(before_rename, action.type)
-        self.down[old] = cast(column_sql(new), before)
+        before_rename = _rename_in_expression(action.using or name_sql(action.column), {action.column: old})
+        self.up[new] = _cast(before_rename, action.type)
+        self.down[old] = _cast(name_sql(new), before)
         self.notes.append(
-            f"rows of {old} that do not cast to {action.type} stop the backfill's gate; the way back needs"
+            f"rows of {old} that do not cast to {action.type} close the backfill's gate; a rollback needs"
             f" every value of {new} to cast to {before or 'the old type'}"
         )
 
     def _set_not_null(self, verdict: StatementVerdict) -> None:
         old = verdict.action.column
         if old in self.new:
-            self.notes.append(f"{old} NOT NULL: after the release, through a validated CHECK")
+            self.notes.append(f"{old} NOT NULL: add it after the release, through a validated CHECK")
             return
         new = self._unused_name(old)
         if new not in self.answers.up:
-            self.missing_inputs.append(MissingInput(f"what stands in {self.table}.{old} in place of NULL", "--up", new))
+            self.missing_inputs.append(MissingInput(f"the value of {self.table}.{old} in place of NULL", "--up", new))
             self.notes.append(
-                f"where no row and no code has NULL in {old} any more, no plan is needed: {verdict.rule.hint}"
+                f"if no row and no code has NULL in {old} any more, no plan is needed: {verdict.rule.hint}"
             )
             return
-        self.new[new], self.down[old], self.source_columns[new] = self._column_type(old), column_sql(new), old
-        self.notes.append(f"after the release: a CHECK ({new} IS NOT NULL) NOT VALID, VALIDATE, then SET NOT NULL")
+        self.new[new], self.down[old], self.source_columns[new] = self._column_type(old), name_sql(new), old
+        self.notes.append(
+            f"after the release: ADD CHECK ({new} IS NOT NULL) NOT VALID, VALIDATE CONSTRAINT, then SET NOT NULL"
+        )
 
     def _drop_column(self, verdict: StatementVerdict) -> None:
         old = verdict.action.column
@@ -265,43 +263,37 @@ class _ChangeBuilder:
 
     def _add_column(self, verdict: StatementVerdict) -> None:
         action = verdict.action
-        plain = action.kind is ActionKind.ADD_COLUMN and not self.replacing
+        plain = action.kind is ActionKind.ADD_COLUMN and not self.replaces_columns
         if plain and action.column not in self.answers.up:
             self.extra.append(action.definition)
         else:
             self.new[action.column] = action.type
 
-    def _require_up_expression(self, column: str) -> None:
-        self.missing_inputs.append(
-            MissingInput(f"what {self.table}.{column} holds for rows that exist", "--up", column)
-        )
-
     def _recreate_indexes(self) -> None:
         if self.live is None:
-            self.notes.append("without --dsn: indexes on the old columns are not known; the new ones may need some")
+            self.notes.append("without --dsn the indexes on the old columns are unknown; the new ones may need some")
             return
         renamed = {old: new for new, old in self.source_columns.items()}
         merged = {old: old for old in self.down if old not in renamed}
         for definition in self.live.indexes:
             if retarget_index(definition, merged):
-                self.notes.append(f"no heir on the new columns (CREATE INDEX in the migration makes one): {definition}")
-            elif carried := retarget_index(definition, renamed):
-                self.indexes.append(carried)
+                self.notes.append(
+                    f"index without a successor (a CREATE INDEX in the migration makes one): {definition}"
+                )
+            elif successor := retarget_index(definition, renamed):
+                self.indexes.append(successor)
         for new, old in self.source_columns.items():
-            lost = [
-                word
-                for word, there in (("NOT NULL", self.live.not_null), ("DEFAULT", self.live.defaults))
-                if old in there
-            ]
+            properties = (("NOT NULL", self.live.not_null), ("DEFAULT", self.live.defaults))
+            lost = [name for name, columns in properties if old in columns]
             if lost:
                 self.notes.append(f"{old} is {' and '.join(lost)}: give {new} the same after the release")
         if self.live.triggers:
             self.notes.append(f"triggers of {self.table} ({', '.join(self.live.triggers)}) fire for the backfill too")
 
     def _build_change_section(self) -> dict[str, Any]:
-        where = table_sql(self.table)
-        adds = [f"ALTER TABLE {where} ADD COLUMN {column_sql(name)} {kind}" for name, kind in self.new.items()]
-        section: dict[str, Any] = {"table": table_sql(self.table), "expand": ";\n".join([*adds, *self.extra])}
+        where = _table_sql(self.table)
+        adds = [f"ALTER TABLE {where} ADD COLUMN {name_sql(name)} {kind}" for name, kind in self.new.items()]
+        section: dict[str, Any] = {"table": _table_sql(self.table), "expand": ";\n".join([*adds, *self.extra])}
         if self.indexes:
             section["indexes"] = list(dict.fromkeys(self.indexes))
         return section | {"up": dict(self.up), "down": dict(self.down), "dual_write": "application"}
@@ -319,86 +311,76 @@ _HANDLERS = {
 }
 
 
-# --- indexes -------------------------------------------------------------------------------------------------
+# --- indexes
 
 
-def make_concurrent(statement: str) -> str:
+def _make_concurrent(statement: str) -> str:
     """A CREATE INDEX, made concurrent."""
-    tree = postgast.parse(statement)
+    tree = parse_sql(statement)
     index = tree.stmts[0].stmt.index_stmt
     index.concurrent, index.if_not_exists = True, False
-    return str(postgast.deparse(tree))
+    return deparse(tree)
 
 
 def retarget_index(definition: str, renamed: Mapping[str, str]) -> str:
-    """The same index on the new columns; empty where it does not touch any of them."""
-    tree = postgast.parse(definition)
+    """The same index on the new columns; empty where it uses none of the old ones."""
+    tree = parse_sql(definition)
     index = tree.stmts[0].stmt.index_stmt
-    touched = [new for old, new in renamed.items() if _rename_in(index, old, new)]
-    if not touched:
+    replaced = [new for old, new in renamed.items() if _rename_column_in(index, old, new)]
+    if not replaced:
         return ""
     index.concurrent = True
-    index.idxname = truncate_identifier(index.idxname, "_" + touched[0])
-    return str(postgast.deparse(tree))
+    index.idxname = _truncate_identifier(index.idxname, "_" + replaced[0])
+    return deparse(tree)
 
 
-def _rename_in(node: Any, old: str, new: str) -> bool:
-    """Renames a column everywhere below a node of the parse tree."""
-    found = False
-    kind = type(node).__name__
-    if kind == "IndexElem" and node.name == old:
-        node.name, found = new, True
-    elif kind == "ColumnRef" and node.fields and node.fields[-1].string.sval == old:
-        node.fields[-1].string.sval, found = new, True
-    for descriptor, value in node.ListFields():
-        if descriptor.type == descriptor.TYPE_MESSAGE:
-            for child in value if hasattr(value, "append") or hasattr(value, "add") else (value,):
-                found = _rename_in(child, old, new) or found
-    return found
+def _rename_column_in(tree: Any, old: str, new: str) -> bool:
+    """Renames a column everywhere below a node of a parse tree; returns whether it was there."""
+    is_used = False
+    for node in walk(tree):
+        match node_class(node):
+            case "IndexElem" if node.name == old:
+                node.name, is_used = new, True
+            case "ColumnRef" if node.fields[-1].string.sval == old:
+                node.fields[-1].string.sval, is_used = new, True
+    return is_used
 
 
-def truncate_identifier(name: str, suffix: str) -> str:
-    """A name with its ending, at most as long as PostgreSQL keeps."""
+def _truncate_identifier(name: str, suffix: str) -> str:
+    """A name with a suffix, truncated to the length that PostgreSQL allows."""
     return name.encode()[: MAX_IDENTIFIER_BYTES - len(suffix.encode())].decode(errors="ignore") + suffix
 
 
-# --- A table that is renamed, or moved to another schema: a new table beside it, with the same columns.
+# --- a table that is renamed or moved to another schema: a new table with the same columns
 
 
-def derive_table_change(
-    verdicts: tuple[StatementVerdict, ...], rename: StatementAction, live: LiveTableStats | None
+def _derive_table_change(
+    breaking: tuple[StatementVerdict, ...], rename: StatementAction, live: LiveTableStats | None
 ) -> DerivedChange:
-    """The `change` section for a rename of a table; needs the live table, for its columns."""
+    """The `change` section for a rename of a table; the columns come from the database."""
     old = rename.table
     assert old is not None
     if live is None:
-        return DerivedChange(None, (MissingInput(f"the columns of {old}", "--dsn"),))
-    if others := [ruling for ruling in select_breaking(verdicts) if ruling.action is not rename]:
-        return DerivedChange(
-            None,
-            (
-                MissingInput(
-                    f"{others[0].statement.location} breaks {old} in another way too: give each a migration and a release"
-                ),
-            ),
-        )
+        return _no_change(f"the columns of {old}", "--dsn")
+    if others := [verdict for verdict in breaking if verdict.action is not rename]:
+        location = others[0].statement.location
+        return _no_change(f"{location} breaks {old} in another way too: give each a migration and a release")
     if live.generated:
-        return DerivedChange(
-            None, (MissingInput(f"{old} has the generated column {min(live.generated)}: write the plan by hand"),)
-        )
-    moved = rename.kind is ActionKind.SET_SCHEMA
-    new = TableName(schema_=rename.name if moved else old.schema_, name=old.name if moved else rename.name)
-    same = {name: column_sql(name) for name in live.columns if name not in live.key}
+        return _no_change(f"{old} has the generated column {min(live.generated)}: write the plan by hand")
+    is_move = rename.kind is ActionKind.SET_SCHEMA
+    new = TableName(schema_=rename.name if is_move else old.schema_, name=old.name if is_move else rename.name)
+    same = {name: name_sql(name) for name in live.columns if name not in live.key}
     if not same:
-        return DerivedChange(None, (MissingInput(f"{old} has no column beside its key: write the plan by hand"),))
-    indexes = [carried for definition in live.indexes if (carried := _retarget_statement(definition, new))]
-    section: dict[str, Any] = {"table": table_sql(old), "into": table_sql(new), "expand": _create_table_sql(new, live)}
-    if indexes:
+        return _no_change(f"{old} has no column beside its key: write the plan by hand")
+    section: dict[str, Any] = {
+        "table": _table_sql(old),
+        "into": _table_sql(new),
+        "expand": _create_table_sql(new, live),
+    }
+    if indexes := [_move_index(definition, new) for definition in live.indexes]:
         section["indexes"] = indexes
-    notes = [
-        f"{new} gets columns, defaults, key and indexes of {old}; CHECKs, foreign keys and grants are yours to add"
-    ]
-    notes += [f"foreign keys of {table} point at {old}: move them before the contract" for table in live.referenced_by]
+    notes = [f"{new} gets columns, defaults, key and indexes of {old}; add CHECKs, foreign keys and grants yourself"]
+    notes += [f"foreign keys of {table} point to {old}: move them before contract" for table in live.referenced_by]
     notes += [f"trigger {name} of {old} is not copied" for name in live.triggers]
     return DerivedChange(section | {"up": same, "down": dict(same), "dual_write": "application"}, notes=tuple(notes))
 
@@ -406,18 +388,19 @@ def derive_table_change(
 def _create_table_sql(new: TableName, live: LiveTableStats) -> str:
     lines = []
     for name, kind in live.columns.items():
-        line = f"  {column_sql(name)} {kind}"
+        line = f"  {name_sql(name)} {kind}"
         if default := live.defaults.get(name):
             line += f" DEFAULT {default}"
         lines.append(line + (" NOT NULL" if name in live.not_null and name not in live.key else ""))
-    lines.append(f"  PRIMARY KEY ({', '.join(column_sql(name) for name in live.key)})")
-    return f"CREATE TABLE {table_sql(new)} (\n" + ",\n".join(lines) + "\n)"
+    lines.append(f"  PRIMARY KEY ({', '.join(name_sql(name) for name in live.key)})")
+    return f"CREATE TABLE {_table_sql(new)} (\n" + ",\n".join(lines) + "\n)"
 
 
-def _retarget_statement(definition: str, table: TableName) -> str:
-    tree = postgast.parse(definition)
+def _move_index(definition: str, table: TableName) -> str:
+    """The same index on another table."""
+    tree = parse_sql(definition)
     index = tree.stmts[0].stmt.index_stmt
     index.concurrent = True
     index.relation.schemaname, index.relation.relname = table.schema_, table.name
-    index.idxname = truncate_identifier(index.idxname, "_" + table.name)
-    return str(postgast.deparse(tree))
+    index.idxname = _truncate_identifier(index.idxname, "_" + table.name)
+    return deparse(tree)

@@ -1,6 +1,6 @@
-"""Every SQL text of a schema change, built from the plan and the catalog's facts.
+"""Every SQL statement of a schema change, built from the plan and the catalog.
 
-The engine runs these texts and the screens show them before they are confirmed: what is shown is what runs.
+The engine runs these statements, and the screens show them before they are confirmed: what is shown is what runs.
 """
 
 from zdd_tui.model.ddl.archive import archive_statements, drop_archive_statements, restore_archive_statements

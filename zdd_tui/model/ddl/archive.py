@@ -1,6 +1,6 @@
-"""Contract and cleanup: the old side goes out of the way, comes back, or is dropped for good."""
+"""Contract and cleanup: the old side is archived, restored, or dropped."""
 
-# ruff: noqa: S608  names are quoted by ident(), expressions have passed the lint, values are parameters
+# ruff: noqa: S608  names are quoted, expressions have passed the lint, values are parameters
 
 from zdd_tui.model.ddl.catalog import Catalog, KeySequence
 from zdd_tui.model.ddl.names import ARCHIVE_SCHEMA, Direction, archived_name, sync_name
@@ -12,16 +12,15 @@ _DIRECTIONS: tuple[Direction, Direction] = ("forward", "reverse")
 
 
 def archive_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
-    """Takes the old side away without touching its data; nothing when it is aside already.
+    """Archives the old side without changing its data; nothing when it is archived already.
 
-    The sync triggers that exist go on working, under the names that the old columns have then.
+    The sync triggers that exist are recreated for the new names of the old columns.
     """
     if catalog.is_archived or catalog.is_dropped:
         return ()
     if plan.change.kind == "column":
         moves: tuple[str, ...] = tuple(
-            f"ALTER TABLE {catalog.old.sql} RENAME COLUMN {quote_identifier(column)} TO {quote_identifier(archived_name(plan, column))}"
-            for column in plan.change.down
+            _rename_column(catalog, column, archived_name(plan, column)) for column in plan.change.down
         )
     else:
         moves = (
@@ -33,13 +32,12 @@ def archive_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
 
 
 def restore_archive_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
-    """Brings the old side back; nothing when it is in its place."""
+    """Restores the old side; nothing when it is not archived."""
     if not catalog.is_archived:
         return ()
     if plan.change.kind == "column":
         moves: tuple[str, ...] = tuple(
-            f"ALTER TABLE {catalog.old.sql} RENAME COLUMN {quote_identifier(archived_name(plan, column))} TO {quote_identifier(column)}"
-            for column in plan.change.down
+            _rename_column(catalog, archived_name(plan, column), column) for column in plan.change.down
         )
     else:
         table = plan.change.table
@@ -51,9 +49,9 @@ def restore_archive_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
 
 
 def drop_archive_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
-    """Drops triggers, functions and the data kept aside. There is no way back.
+    """Drops triggers, functions and the archived data. After this no rollback is possible.
 
-    Nothing is dropped in cascade: what still depends on the old side makes the statement fail by name.
+    Nothing is dropped in cascade: the statement fails and names any object that still depends on the old side.
     """
     drops = tuple(
         statement
@@ -63,30 +61,35 @@ def drop_archive_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
     if not catalog.is_archived:
         return drops
     if plan.change.kind == "column":
-        gone = ", ".join(
+        dropped = ", ".join(
             f"DROP COLUMN IF EXISTS {quote_identifier(archived_name(plan, column))}" for column in plan.change.down
         )
-        return (*drops, f"ALTER TABLE {catalog.old.sql} {gone}")
-    handed_over = tuple(
+        return (*drops, f"ALTER TABLE {catalog.old.sql} {dropped}")
+    transfers = tuple(
         statement
         for sequence in catalog.sequences
         if sequence.is_shared
         for statement in _transfer_sequence(catalog, sequence)
     )
-    last = () if catalog.archive_in_use else (f"DROP SCHEMA {quote_identifier(ARCHIVE_SCHEMA)}",)
-    first = _lock_new_side_first(catalog, "ACCESS EXCLUSIVE")
+    drop_schema = () if catalog.archive_in_use else (f"DROP SCHEMA {quote_identifier(ARCHIVE_SCHEMA)}",)
     return (
-        *first,
+        *_lock_new_side_first(catalog, "ACCESS EXCLUSIVE"),
         *drops,
-        *handed_over,
+        *transfers,
         f"DROP TABLE {quote_qualified(ARCHIVE_SCHEMA, plan.change.table.name)}",
-        *last,
+        *drop_schema,
     )
 
 
+def _rename_column(catalog: Catalog, column: str, name: str) -> str:
+    return f"ALTER TABLE {catalog.old.sql} RENAME COLUMN {quote_identifier(column)} TO {quote_identifier(name)}"
+
+
 def _lock_new_side_first(catalog: Catalog, mode: str = "SHARE ROW EXCLUSIVE") -> tuple[str, ...]:
-    """Table kind: writers lock the new table, then by the reverse trigger the old one. So must we: in the other order
-    they would wait for us and we for them, and PostgreSQL would end theirs, not ours."""
+    """Table kind: writers lock the new table, then through the reverse trigger the old one, and so must we.
+
+    In the other order both would wait for each other, and PostgreSQL would cancel the writer, not us.
+    """
     return (f"LOCK TABLE {catalog.new_table.sql} IN {mode} MODE",)
 
 
@@ -100,7 +103,7 @@ def _recreate_sync_triggers(plan: Plan, catalog: Catalog, archived: bool) -> tup
 
 
 def _transfer_sequence(catalog: Catalog, sequence: KeySequence) -> tuple[str, ...]:
-    """The new table's default takes its values from a sequence that would go with the old table."""
+    """The new table's default uses a sequence that would be dropped with the old table."""
     target, old = catalog.new_table, quote_qualified(sequence.schema, sequence.name)
     column = f"{target.sql}.{quote_identifier(sequence.key)}"
     if not sequence.is_identity:
@@ -113,11 +116,12 @@ def _transfer_sequence(catalog: Catalog, sequence: KeySequence) -> tuple[str, ..
             ),
             f"ALTER SEQUENCE {quote_qualified(target.schema, sequence.name)} OWNED BY {column}",
         )
-    # The sequence of an identity column cannot be handed over: another goes on from where it stands.
-    heir = quote_qualified(target.schema, sequence.successor)
+    # The sequence of an identity column cannot change its owner: a new one continues from its last value.
+    successor = quote_qualified(target.schema, sequence.successor)
     return (
         f"LOCK TABLE {target.sql} IN ACCESS EXCLUSIVE MODE",
-        f"CREATE SEQUENCE {heir} OWNED BY {column}",
-        f"SELECT setval({quote_literal(heir)}::regclass, last_value, is_called) FROM {old}",
-        f"ALTER TABLE {target.sql} ALTER COLUMN {quote_identifier(sequence.key)} SET DEFAULT nextval({quote_literal(heir)}::regclass)",
+        f"CREATE SEQUENCE {successor} OWNED BY {column}",
+        f"SELECT setval({quote_literal(successor)}::regclass, last_value, is_called) FROM {old}",
+        f"ALTER TABLE {target.sql} ALTER COLUMN {quote_identifier(sequence.key)}"
+        f" SET DEFAULT nextval({quote_literal(successor)}::regclass)",
     )

@@ -1,4 +1,4 @@
-"""What the SQL builders must know about the database: read once by :mod:`zdd_tui.backends.postgres.catalog`."""
+"""Facts about the database for the SQL builders, read by :mod:`zdd_tui.backends.postgres.catalog`."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from zdd_tui.model.sql import quote_qualified
 
 @dataclass(frozen=True, slots=True)
 class CatalogColumn:
-    """A column under its own name, also while it is set aside under another.
+    """A column under its own name, also while it is archived under another.
 
     Attributes:
-        type: as ``format_type`` prints it, qualified where needed; fit for a cast.
+        type: as ``format_type`` prints it, qualified where needed; usable in a cast.
         identity: ``a`` for GENERATED ALWAYS, ``d`` for BY DEFAULT, else empty.
         is_comparable: its type has an equality operator, so that IS DISTINCT FROM works.
     """
@@ -25,17 +25,17 @@ class CatalogColumn:
 
     @property
     def is_required(self) -> bool:
-        """An INSERT that does not name it fails."""
+        """Whether an INSERT that does not name it fails."""
         return self.not_null and not self.has_default and not self.identity and not self.is_generated
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table where it is now.
+    """A table at its present place.
 
     Attributes:
-        rows: estimate of the statistics; -1 when there are none.
-        blocks: of 8 KiB, as its file has them now.
+        rows: estimated by the statistics; -1 when there are none.
+        blocks: size of its file, in blocks of 8 KiB.
     """
 
     schema: str
@@ -58,9 +58,9 @@ class KeySequence:
 
     Attributes:
         key: the key column.
-        is_identity: it belongs to an identity column, so that PostgreSQL cannot hand it over.
-        is_shared: the new table's default takes its values from it.
-        successor: a free name, in the new table's schema, for the one that takes its place.
+        is_identity: it belongs to an identity column, so its owner cannot change.
+        is_shared: the new table's default uses it.
+        successor: a free name in the new table's schema for the sequence that replaces it.
     """
 
     schema: str
@@ -78,14 +78,14 @@ class Catalog:
     Attributes:
         old: the table with the old columns (column kind: with the new ones too).
         new: the table with the new columns; the same as ``old`` in the column kind, None before it is made.
-        key: in the order of the unique index that carries it.
-        is_archived: the old side is set aside.
+        key: in the order of its unique index.
+        is_archived: the old side is archived.
         is_dropped: the old side was dropped.
-        archive_in_use: the schema of the aside data holds something else too, or is not ours: it stays.
+        archive_in_use: the schema of archived tables holds other objects, or is not ours: it is not dropped.
         up_source_columns: columns of the old table that ``up`` reads.
         down_source_columns: columns of the new table that ``down`` reads.
-        triggers: our triggers that exist and are enabled, by name.
-        other_before_triggers: enabled BEFORE ROW triggers of others on INSERT or UPDATE of the old table.
+        triggers: names of our triggers that exist and are enabled.
+        other_before_triggers: enabled BEFORE ROW triggers, not ours, on INSERT or UPDATE of the old table.
     """
 
     old: Table

@@ -1,20 +1,19 @@
-"""Expand: the plan's own DDL, and how to take back exactly what it made."""
+"""Expand: the plan's own DDL, and how to undo exactly what it made."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from zdd_tui.model.ddl.names import search_path
-from zdd_tui.model.ddl.tokens import split_statements
 from zdd_tui.model.plan.base import Plan
-from zdd_tui.model.sql import quote_identifier, quote_qualified
+from zdd_tui.model.sql import quote_identifier, quote_qualified, split_statements
 
 
 @dataclass(frozen=True, slots=True)
 class CreatedObjects:
-    """What the plan's expand DDL makes; columns are those of ``change.table``, the rest is schema and name.
+    """Objects that the plan's expand DDL makes: columns of ``change.table``, others as schema and name.
 
-    Kept in the step's detail as JSON, so that undo drops nothing that somebody else made.
+    Stored in the step's detail as JSON, so that undo drops nothing else.
     """
 
     columns: tuple[str, ...] = ()
@@ -36,17 +35,17 @@ class CreatedObjects:
 
 
 def expand_statements(plan: Plan) -> tuple[str, ...]:
-    """The plan's additive DDL, after the line that says where its unqualified names are looked up."""
+    """The plan's additive DDL, after the SET that says where its unqualified names are looked up."""
     return (f"SET LOCAL search_path = {search_path(plan)}", *split_statements(plan.change.expand))
 
 
 def index_statements(plan: Plan) -> tuple[str, ...]:
-    """CREATE INDEX CONCURRENTLY, one each; they run outside a transaction."""
+    """The CREATE INDEX CONCURRENTLY statements; they run outside a transaction."""
     return tuple(statement.strip().rstrip(";").strip() for statement in plan.change.indexes)
 
 
 def undo_expand_statements(plan: Plan, created: CreatedObjects) -> tuple[str, ...]:
-    """Drops what was created, last first, each only if it is there, nothing in cascade."""
+    """Drops what was created in reverse order, each object only if it exists, nothing in cascade."""
     table = quote_qualified(plan.change.table.schema_, plan.change.table.name)
     alters = [f"DROP CONSTRAINT IF EXISTS {quote_identifier(name)}" for name in created.constraints]
     alters += [f"DROP COLUMN IF EXISTS {quote_identifier(name)}" for name in created.columns]

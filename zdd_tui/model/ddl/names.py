@@ -1,4 +1,4 @@
-"""Names of everything that we make in somebody's database."""
+"""Names of the objects that zdd makes in the application's database."""
 
 from typing import Literal
 
@@ -6,9 +6,9 @@ from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES, quote_identifier
 
 SCHEMA = "zdd"
-ARCHIVE_SCHEMA = "zdd_aside"
+ARCHIVE_SCHEMA = "zdd_archive"
 SYNC_SETTING = "zdd.sync_from"
-"""Setting of a transaction: which side the sync trigger that is at work copies from, so that the other one rests."""
+"""Setting of a transaction: the side that the running sync trigger copies from; the other trigger then does nothing."""
 
 Direction = Literal["forward", "reverse"]
 
@@ -19,25 +19,25 @@ def sync_name(plan: Plan, direction: Direction) -> str:
 
 
 def lock_order_name(plan: Plan) -> str:
-    """Name of the trigger that keeps writers of both tables in one order, and of its function."""
+    """Name of the trigger that makes writers of both tables lock in one order, and of its function."""
     return f"zdd_{plan.name}_ord"
 
 
 def archived_name(plan: Plan, column: str) -> str:
-    """What an old column is called while it is set aside."""
+    """The name of an old column while it is archived."""
     number = list(plan.change.down).index(column) + 1
-    name = f"zdd_aside_{number}_{column}"
+    name = f"zdd_archive_{number}_{column}"
     return name.encode()[:MAX_IDENTIFIER_BYTES].decode(errors="ignore")
 
 
 def old_column_name(plan: Plan, column: str, archived: bool) -> str:
-    """What a column of the old table is called now."""
+    """The present name of a column of the old table."""
     if archived and plan.change.kind == "column" and column in plan.change.down:
         return archived_name(plan, column)
     return column
 
 
 def search_path(plan: Plan) -> str:
-    """The schemas in which names of the plan are looked up, whoever runs it: the tables' own, then public."""
+    """The schemas in which names of the plan are looked up, whatever the role: the tables' own, then public."""
     schemas = dict.fromkeys([plan.change.target_table.schema_, plan.change.table.schema_, "public"])
     return ", ".join(quote_identifier(schema) for schema in schemas) + ", pg_temp"

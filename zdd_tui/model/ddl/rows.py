@@ -1,10 +1,10 @@
 """Statements over rows: a page of keys, a batch, a comparison, a sample.
 
-Keys travel as text, one parameter a column, and are cast to the column's type on the server. Parameters of a page:
+Keys are passed as text, one parameter a column, and are cast to the column's type on the server. Parameters of a page:
 the lower bound (exclusive; left out for the first page), then the upper bound (inclusive; left out for the last).
 """
 
-# ruff: noqa: S608  names are quoted by ident(), expressions have passed the lint, values are parameters
+# ruff: noqa: S608  names are quoted, expressions have passed the lint, values are parameters
 
 from zdd_tui.model.ddl.catalog import Catalog, CatalogColumn, Table
 from zdd_tui.model.ddl.sync import distinct_condition, overriding_clause, stored_value, upsert_clause
@@ -12,25 +12,26 @@ from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.sql import quote_identifier, quote_literal
 
 MARKER_AGE_SQL = "CASE WHEN age($1::text::xid8::xid) >= 0 THEN age($1::text::xid8::xid) ELSE 2147483647 END"
-"""Age of the transaction whose id is $1. Ages are compared over half the circle of ids: an older one is as old as can
-be, and tables are frozen long before that."""
+"""Age of the transaction whose id is $1. Ids wrap around, so ages reach over half of them: an older transaction gets
+the greatest age, and tables are frozen long before that."""
 
 
 def key_texts(catalog: Catalog, alias: str) -> str:
-    """The key's columns as text, ``k1`` and so on."""
+    """The key's columns as text: ``k1`` and so on."""
     return ", ".join(f"{alias}.{quote_identifier(c.name)}::text AS k{n}" for n, c in enumerate(catalog.key, 1))
 
 
 def last_key_statement(catalog: Catalog) -> str:
     """The greatest key; no row when the table is empty. No parameters."""
     order = ", ".join(f"{_key_expression(catalog, column)} DESC" for column in catalog.key)
-    return f"SELECT {key_texts(catalog, quote_identifier(catalog.old.name))} FROM {catalog.old.sql} ORDER BY {order} LIMIT 1"
+    keys = key_texts(catalog, quote_identifier(catalog.old.name))
+    return f"SELECT {keys} FROM {catalog.old.sql} ORDER BY {order} LIMIT 1"
 
 
 def range_ends_statement(catalog: Catalog) -> str:
-    """The greatest key of each of several pieces of the table, of about the same size, in order.
+    """The greatest key of each of several ranges of the table, of about the same size, in order.
 
-    Parameters: the table's upper bound, how much of it to look at (percent), how many pieces.
+    Parameters: the table's upper bound, the sample's size (percent), the number of ranges.
     """
     number = len(catalog.key)
     order = ", ".join(_key_expression(catalog, column) for column in catalog.key)
@@ -38,19 +39,19 @@ def range_ends_statement(catalog: Catalog) -> str:
     name = quote_identifier(catalog.old.name)
     return (
         f"SELECT {key_texts(catalog, name)} FROM (\n"
-        f"  SELECT DISTINCT ON (zdd_piece) * FROM (\n"
-        f"    SELECT {order}, ntile(${number + 2}::integer) OVER (ORDER BY {order}) AS zdd_piece\n"
+        f"  SELECT DISTINCT ON (zdd_range) * FROM (\n"
+        f"    SELECT {order}, ntile(${number + 2}::integer) OVER (ORDER BY {order}) AS zdd_range\n"
         f"    FROM {catalog.old.sql} TABLESAMPLE SYSTEM (${number + 1}::real)\n"
         f"    WHERE {_bounds(catalog, catalog.old, first=True)}\n"
-        f"  ) AS {name} ORDER BY zdd_piece, {last}\n"
-        f") AS {name} ORDER BY zdd_piece"
+        f"  ) AS {name} ORDER BY zdd_range, {last}\n"
+        f") AS {name} ORDER BY zdd_range"
     )
 
 
 def page_statement(catalog: Catalog, *, first: bool, last: bool = False) -> str:
-    """How many keys the next page has (``rows``) and its last one. Parameters: bounds, then the page's size.
+    """The number of keys on the next page (``rows``) and its last key. Parameters: bounds, then the page's size.
 
-    A full page is one hop along the index; only where there is none, the rest is counted.
+    A full page is one step along the index; only where there is none, the rest is counted.
     """
     size = f"${1 + len(catalog.key) * ((not first) + (not last))}::bigint"
     order = ", ".join(_key_expression(catalog, column) for column in catalog.key)
@@ -67,18 +68,19 @@ def page_statement(catalog: Catalog, *, first: bool, last: bool = False) -> str:
 
 
 def batch_statement(plan: Plan, catalog: Catalog, *, first: bool = False, target_is_empty: bool = False) -> str:
-    """Brings the rows of a page up to date; rows that agree are left alone. Parameters: both bounds.
+    """Updates the rows of a page; rows that agree are not written. Parameters: both bounds.
 
     Args:
-        target_is_empty: the new table has no row of the page. Then a plain INSERT does, which costs the server half of one
-            that looks for conflicts first; a writer who was faster makes it fail with a unique violation.
+        target_is_empty: the new table has no row of the page. Then a plain INSERT is enough, which costs the server
+            half of an upsert; if another session inserts first, it fails with a unique violation.
     """
     return _batch(plan, catalog, _bounds(catalog, catalog.old, first=first), target_is_empty)
 
 
 def target_is_empty_statement(catalog: Catalog, *, first: bool = False) -> str:
     """Whether the new table has no row of a page. Parameters: both bounds."""
-    return f"SELECT NOT EXISTS (SELECT FROM {catalog.new_table.sql} WHERE {_bounds(catalog, catalog.new_table, first=first)})"
+    page = _bounds(catalog, catalog.new_table, first=first)
+    return f"SELECT NOT EXISTS (SELECT FROM {catalog.new_table.sql} WHERE {page})"
 
 
 def batch_row_statement(plan: Plan, catalog: Catalog) -> str:
@@ -106,7 +108,7 @@ def _batch(plan: Plan, catalog: Catalog, page: str, target_is_empty: bool = Fals
     return (
         f"INSERT INTO {catalog.new_table.sql} AS zdd_new ({keys}, {names}){clause}\n"
         f"SELECT {values} FROM (\n"
-        # Without the lock a row that is changed or deleted meanwhile would come back as it was.
+        # Without the lock a row that is changed or deleted meanwhile would be written with its old values.
         f"  SELECT {reads} FROM {catalog.old.sql} WHERE {page} ORDER BY {keys} FOR SHARE\n"
         f") AS {quote_identifier(plan.change.table.name)}"
         + ("" if target_is_empty else "\n" + upsert_clause(catalog.key_names, list(columns), "zdd_new"))
@@ -116,8 +118,8 @@ def _batch(plan: Plan, catalog: Catalog, page: str, target_is_empty: bool = Fals
 def verify_statement(plan: Plan, catalog: Catalog, *, first: bool, last: bool, skip_failed_rows: bool = False) -> str:
     """The rows of a page whose sides differ. Parameters: bounds, then, with ``skip_failed_rows``, the release's id.
 
-    Columns of the answer: ``key`` (JSON array of texts), ``old`` and ``new`` (whether the row is there), ``differs``
-    (names of the new columns that hold something else). Rows in the ledger of failures are left out.
+    Columns of the result: ``key`` (JSON array of texts), ``old`` and ``new`` (whether the row exists), ``differs``
+    (names of the new columns that differ). ``skip_failed_rows`` leaves out the rows of zdd.failed_row.
     """
     release = 1 + len(catalog.key) * ((not first) + (not last))
     return _mismatch_query(
@@ -142,7 +144,7 @@ def verify_keys_statement(plan: Plan, catalog: Catalog, *, skip_failed_rows: boo
 
 
 def not_copied_statement(plan: Plan, catalog: Catalog) -> str:
-    """Which of given keys have nothing on the new side: every new column NULL, or no row in the new table.
+    """The given keys that have no data on the new side: every new column is NULL, or no row in the new table.
 
     Parameters: one ``text[]`` a key column.
     """
@@ -153,18 +155,18 @@ def not_copied_statement(plan: Plan, catalog: Catalog) -> str:
         for name, column in zip(names, catalog.key, strict=True)
     )
     written = " OR ".join(f"new_side.{quote_identifier(column)} IS NOT NULL" for column in plan.change.up)
-    there = f"{matches} AND ({written})" if plan.change.kind == "column" else matches
+    is_copied = f"{matches} AND ({written})" if plan.change.kind == "column" else matches
     return (
         f"SELECT jsonb_build_array({', '.join(names)}) AS key FROM unnest({arrays}) AS wanted ({', '.join(names)})\n"
-        f"WHERE NOT EXISTS (SELECT FROM {catalog.new_table.sql} AS new_side WHERE {there})"
+        f"WHERE NOT EXISTS (SELECT FROM {catalog.new_table.sql} AS new_side WHERE {is_copied})"
     )
 
 
 def recent_rows_statement(catalog: Catalog, table: Table, *, from_end: bool) -> str:
     """Keys of rows that were written since a transaction began.
 
-    Parameters: that transaction's id (text), how many rows, then the first block (``from_end``) or the percentage of
-    blocks to look at.
+    Parameters: that transaction's id (text), the number of rows, then the first block (``from_end``) or the percentage
+    of blocks to read.
     """
     name = quote_identifier(table.name)
     if from_end:
@@ -216,11 +218,11 @@ def _mismatch_query(plan: Plan, catalog: Catalog, conditions: list[str], release
         + f" FROM {_optimization_fence(catalog, catalog.old, _source_columns(plan, catalog), conditions[0], release)}"
         f" AS {quote_identifier(plan.change.table.name)}"
     )
+    new_names = [*catalog.key_names, *plan.change.up]
     new = (
         f"SELECT {', '.join(keys)}, "
         + ", ".join(f"{quote_identifier(c.name)} AS zdd_{n}" for n, c in enumerate(columns))
-        + f" FROM {_optimization_fence(catalog, catalog.new_table, [*catalog.key_names, *plan.change.up], conditions[1], release)}"
-        " AS kept"
+        + f" FROM {_optimization_fence(catalog, catalog.new_table, new_names, conditions[1], release)} AS new_side"
     )
     differs = _differs_condition({c: (f"o.zdd_{n}", f"n.zdd_{n}") for n, c in enumerate(columns)})
     joined = " AND ".join(f"o.{key} = n.{key}" for key in keys)
@@ -242,15 +244,15 @@ def _column_mismatch_query(
     )
     key = ", ".join(f"{table}.{quote_identifier(name)}::text" for name in catalog.key_names)
     return (
-        f"SELECT found.key, true AS old, true AS new, found.differs FROM (\n"
+        f"SELECT compared.key, true AS old, true AS new, compared.differs FROM (\n"
         f"  SELECT jsonb_build_array({key}) AS key, {differs} AS differs\n"
         f"  FROM {_optimization_fence(catalog, catalog.old, list(names), condition, release)} AS {table}\n"
-        f") AS found WHERE cardinality(found.differs) > 0"
+        f") AS compared WHERE cardinality(compared.differs) > 0"
     )
 
 
 def _optimization_fence(catalog: Catalog, table: Table, names: list[str], condition: str, release: int) -> str:
-    """The rows of a page. OFFSET 0 keeps the planner from computing anything for rows that are left out."""
+    """The rows of a page. OFFSET 0 keeps the planner from computing expressions for rows that are left out."""
     key = ", ".join(f"{_key_expression(catalog, column, table)}::text" for column in catalog.key)
     failed = (
         f" AND jsonb_build_array({key}) NOT IN (SELECT f.key FROM zdd.failed_row AS f"

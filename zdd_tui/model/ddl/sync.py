@@ -1,10 +1,12 @@
-"""Triggers that keep one side in step with the other.
+"""Triggers that keep one side in sync with the other.
 
 Column kind: BEFORE ROW triggers fill the other columns of the same row. Table kind: AFTER ROW triggers upsert the
-row of the other table. None of them touches a row whose sides agree, so a lossy ``down`` never spoils old data.
+row of the other table. None of them changes a row whose sides agree, so a lossy ``down`` never damages old data.
 """
 
-# ruff: noqa: S608  names are quoted by ident(), expressions have passed the lint, values are parameters
+# ruff: noqa: S608  names are quoted, expressions have passed the lint, values are parameters
+
+from collections.abc import Iterable
 
 from zdd_tui.model.ddl.catalog import Catalog, CatalogColumn, Table
 from zdd_tui.model.ddl.names import (
@@ -17,25 +19,24 @@ from zdd_tui.model.ddl.names import (
     search_path,
     sync_name,
 )
-from zdd_tui.model.ddl.tokens import dollar_quoted
 from zdd_tui.model.plan.base import Plan
-from zdd_tui.model.sql import quote_identifier, quote_literal, quote_qualified
+from zdd_tui.model.sql import dollar_quoted, quote_identifier, quote_literal, quote_qualified
 
 
 def distinct_condition(column: CatalogColumn, left: str, right: str) -> str:
-    """A condition: two values for ``column`` differ, NULLs being equal to each other."""
+    """A condition that two values for ``column`` differ; NULLs are equal to each other."""
     if column.is_comparable:
         return f"({left} IS DISTINCT FROM {right})"
     return f"(({left})::text IS DISTINCT FROM ({right})::text)"
 
 
 def stored_value(column: CatalogColumn, expression: str) -> str:
-    """What a column holds after ``expression`` was stored in it: rounded and padded by its type."""
+    """The value of a column after ``expression`` was stored in it: rounded and padded by its type."""
     return f"CAST(({expression}) AS {column.type})"
 
 
 def row_source(record: str, names: dict[str, str], alias: str) -> str:
-    """A FROM item of one row: ``record``'s fields, by the names that the plan's expressions use."""
+    """A FROM item of one row: the fields of ``record``, under the names that the plan's expressions use."""
     fields = ", ".join(
         f"{record}.{quote_identifier(field)} AS {quote_identifier(name)}" for name, field in names.items()
     )
@@ -43,13 +44,13 @@ def row_source(record: str, names: dict[str, str], alias: str) -> str:
 
 
 def old_fields(plan: Plan, catalog: Catalog, archived: bool) -> dict[str, str]:
-    """Columns that ``up`` may read: name in the plan, name in the table."""
+    """Columns that ``up`` may read: name in the table, by name in the plan."""
     names = dict.fromkeys([*plan.change.down, *catalog.up_source_columns, *catalog.key_names])
     return {name: old_column_name(plan, name, archived) for name in names}
 
 
 def new_fields(plan: Plan, catalog: Catalog) -> dict[str, str]:
-    """Columns that ``down`` may read."""
+    """Columns that ``down`` may read, in the same form."""
     return {name: name for name in [*plan.change.up, *catalog.down_source_columns, *catalog.key_names]}
 
 
@@ -59,7 +60,7 @@ def sync_statements(
     """Function and trigger of one direction, replacing what is there.
 
     Args:
-        archived: whether the old side is set aside when they are used; default: as it is now.
+        archived: whether the old side is archived when they are used; default: as it is now.
     """
     archived = catalog.is_archived if archived is None else archived
     if plan.change.kind == "column":
@@ -78,8 +79,8 @@ def sync_statements(
 def drop_sync_statements(
     plan: Plan, catalog: Catalog, direction: Direction, archived: bool | None = None
 ) -> tuple[str, ...]:
-    """Removes function and trigger of one direction; harmless when they are not there."""
-    table = _watched_columns_clause(plan, catalog, direction, catalog.is_archived if archived is None else archived)
+    """Removes function and trigger of one direction, if they exist."""
+    table = _watched_table_sql(plan, catalog, direction, catalog.is_archived if archived is None else archived)
     names = [sync_name(plan, direction)]
     if plan.change.kind == "table" and direction == "reverse":
         names.append(lock_order_name(plan))
@@ -94,7 +95,7 @@ def drop_sync_statements(
 
 
 def _function_sql(plan: Plan, name: str, body: str) -> str:
-    # The writer of one table may lack rights on the other, so the table kind acts with the owner's.
+    # A writer of one table may lack rights on the other, so in the table kind the function runs with the owner's.
     rights = "SECURITY DEFINER " if plan.change.kind == "table" else ""
     return (
         f"CREATE OR REPLACE FUNCTION {quote_qualified(SCHEMA, name)}() RETURNS trigger LANGUAGE plpgsql\n"
@@ -103,10 +104,10 @@ def _function_sql(plan: Plan, name: str, body: str) -> str:
 
 
 def _lock_order_statements(plan: Plan, catalog: Catalog, archived: bool) -> tuple[str, str]:
-    """An upsert of the new table locks the old row first, as a writer of the old table does.
+    """Makes an upsert of the new table lock the old row first, as a writer of the old table does.
 
-    In the other order V2 and V3 at work on one row would run into a deadlock. A BEFORE INSERT trigger fires for an
-    upsert before its row is locked; that is why writers of the new table are asked to upsert.
+    In the other order V2 and V3 would deadlock when they write one row. A BEFORE INSERT trigger fires for an upsert
+    before its row is locked; that is why writers of the new table must upsert.
     """
     table, name = old_table_sql(plan, catalog, archived), lock_order_name(plan)
     body = f"""
@@ -125,14 +126,14 @@ END
     )
 
 
-def _watched_columns_clause(plan: Plan, catalog: Catalog, direction: Direction, archived: bool) -> str:
+def _watched_table_sql(plan: Plan, catalog: Catalog, direction: Direction, archived: bool) -> str:
     if plan.change.kind == "table" and direction == "reverse":
         return quote_qualified(plan.change.target_table.schema_, plan.change.target_table.name)
     return old_table_sql(plan, catalog, archived)
 
 
 def old_table_sql(plan: Plan, catalog: Catalog, archived: bool) -> str:
-    """Where the old table is."""
+    """The old table at its present place, quoted."""
     if plan.change.kind == "table" and archived:
         return quote_qualified(ARCHIVE_SCHEMA, plan.change.table.name)
     return quote_qualified(plan.change.table.schema_, plan.change.table.name)
@@ -153,7 +154,7 @@ def _trigger_sql(plan: Plan, catalog: Catalog, direction: Direction, archived: b
     timing = f"BEFORE {events}" if plan.change.kind == "column" else f"AFTER DELETE OR {events}"
     return (
         f"CREATE OR REPLACE TRIGGER {quote_identifier(name)} {timing}\n"
-        f"ON {_watched_columns_clause(plan, catalog, direction, archived)} FOR EACH ROW "
+        f"ON {_watched_table_sql(plan, catalog, direction, archived)} FOR EACH ROW "
         f"EXECUTE FUNCTION {quote_qualified(SCHEMA, name)}()"
     )
 
@@ -167,8 +168,8 @@ def _changed_condition(columns: list[CatalogColumn], names: dict[str, str], verb
     )
 
 
-def _columns(table: Table, names: object) -> list[CatalogColumn]:
-    return [column for name in names if (column := table.column(name)) is not None]  # type: ignore[attr-defined]
+def _columns(table: Table, names: Iterable[str]) -> list[CatalogColumn]:
+    return [column for name in names if (column := table.column(name)) is not None]
 
 
 def _column_forward(plan: Plan, catalog: Catalog, archived: bool) -> str:
@@ -196,10 +197,10 @@ END
 def _column_reverse(plan: Plan, catalog: Catalog, archived: bool) -> str:
     old = old_fields(plan, catalog, archived)
     new = _columns(catalog.new_table, plan.change.up)
-    kept = _columns(catalog.old, plan.change.down)
-    # A NULL that the table does not accept tells that the writer does not know the old columns.
+    old_columns = _columns(catalog.old, plan.change.down)
+    # A NULL that the table does not accept shows that the writer does not know the old columns.
     unknown = (
-        " OR ".join(f"NEW.{quote_identifier(old[column.name])} IS NULL" for column in kept if column.is_required)
+        " OR ".join(f"NEW.{quote_identifier(old[column.name])} IS NULL" for column in old_columns if column.is_required)
         or "false"
     )
     written = " OR ".join(f"NEW.{quote_identifier(column.name)} IS NOT NULL" for column in new)
@@ -215,14 +216,14 @@ BEGIN
   IF TG_OP = 'INSERT' THEN
     IF NOT ({written} OR {unknown}) THEN RETURN NEW; END IF;
   ELSIF NOT ({_changed_condition(new, {column.name: column.name for column in new})})
-     OR {_changed_condition(kept, old)} THEN
+     OR {_changed_condition(old_columns, old)} THEN
     RETURN NEW;
   END IF;
   IF (TG_OP = 'INSERT' AND ({unknown}))
      OR EXISTS (SELECT FROM {row_source("NEW", old, plan.change.table.name)}
                 WHERE {differs}) THEN
-    SELECT {", ".join(f"({plan.change.down[column.name]})" for column in kept)}
-      INTO {", ".join(f"NEW.{quote_identifier(old[column.name])}" for column in kept)}
+    SELECT {", ".join(f"({plan.change.down[column.name]})" for column in old_columns)}
+      INTO {", ".join(f"NEW.{quote_identifier(old[column.name])}" for column in old_columns)}
       FROM {row_source("NEW", new_fields(plan, catalog), plan.change.table.name)};
   END IF;
   RETURN NEW;
@@ -235,7 +236,7 @@ def _key_match(catalog: Catalog, record: str) -> str:
 
 
 def overriding_clause(table: Table, key: tuple[str, ...]) -> str:
-    """The clause that lets us write an identity key that is GENERATED ALWAYS."""
+    """The clause that allows to write an identity key that is GENERATED ALWAYS; empty where it is not needed."""
     always = any(column.identity == "a" for column in _columns(table, key))
     return " OVERRIDING SYSTEM VALUE" if always else ""
 
@@ -296,12 +297,12 @@ def _table_forward(plan: Plan, catalog: Catalog, archived: bool) -> str:
 
 def _table_reverse(plan: Plan, catalog: Catalog, archived: bool) -> str:
     table = old_table_sql(plan, catalog, archived)
-    kept = _columns(catalog.old, plan.change.down)
+    old_columns = _columns(catalog.old, plan.change.down)
     key = catalog.key
-    names = ", ".join(quote_identifier(column.name) for column in [*key, *kept])
+    names = ", ".join(quote_identifier(column.name) for column in [*key, *old_columns])
     values = ", ".join(
         [f"NEW.{quote_identifier(column.name)}" for column in key]
-        + [f"({plan.change.down[column.name]})" for column in kept]
+        + [f"({plan.change.down[column.name]})" for column in old_columns]
     )
     disagrees = " OR ".join(
         distinct_condition(
@@ -323,6 +324,6 @@ def _table_reverse(plan: Plan, catalog: Catalog, archived: bool) -> str:
     INSERT INTO {table} AS zdd_old ({names}){overriding_clause(catalog.old, catalog.key_names)}
     SELECT {values}
       FROM {row_source("NEW", new_fields(plan, catalog), plan.change.target_table.name)}
-    {upsert_clause(catalog.key_names, kept, "zdd_old", f"EXISTS (SELECT FROM {source} WHERE {disagrees})")};
+    {upsert_clause(catalog.key_names, old_columns, "zdd_old", f"EXISTS (SELECT FROM {source} WHERE {disagrees})")};
   END IF;""",
     )

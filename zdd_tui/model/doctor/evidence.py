@@ -1,10 +1,9 @@
 """What the doctor reads from a plan of any strategy."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import date
 
-from zdd_tui.model.ddl.tokens import tokens
 from zdd_tui.model.doctor.facts import (
     DoctorFacts,
     Observation,
@@ -20,6 +19,7 @@ from zdd_tui.model.plan.guard import GuardAction
 from zdd_tui.model.plan.strategies import SingleImagePlan
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.strategies import build_strategy
+from zdd_tui.model.sql import fold_name, readable_tokens
 
 
 def find_flag_owner(plan: BasePlan) -> tuple[str | None, date | None]:
@@ -66,13 +66,9 @@ def rollback_rule_names(plan: BasePlan) -> tuple[str, ...]:
 # --- Which queries name the old side of a change.
 
 
-_LEADING_COMMENT = re.compile(r"\s*(?:--[^\n]*\n|/\*.*?\*/)", re.DOTALL)
-_VALUE = re.compile(
-    r"""(?:\b[eE]|\b[uU]&|\b[bBxX])?'(?:[^'\\]|''|\\.)*(?:'|$) | (\$\w*\$).*?(?:\1|$)
-      | (?P<number>(?<![\w$"])\d+(?:\.\d+)?\b)""",
-    re.VERBOSE | re.DOTALL,
-)
 _DML_KEYWORDS = frozenset({"select", "insert", "update", "delete", "merge", "with", "table", "copy"})
+_NAME_KINDS = frozenset({"word", "name"})
+_MASKS = {**dict.fromkeys(("string", "escaped", "dollar", "unreadable"), "'…'"), "number": "…", "comment": ""}
 
 
 def references_old_side(plan: BasePlan, query: str) -> bool:
@@ -84,12 +80,13 @@ def references_old_side(plan: BasePlan, query: str) -> bool:
     """
     if not isinstance(plan, Plan):
         return False
-    while comment := _LEADING_COMMENT.match(query):
-        query = query[comment.end() :]
-    first = re.match(r"\W*(\w+)", query)
-    if first is None or first[1].lower() not in _DML_KEYWORDS:
+    tokens = [token for token in readable_tokens(query) if token.kind != "comment"]
+    first = next((fold_name(token) for token in tokens if token.kind in _NAME_KINDS), "")
+    if first not in _DML_KEYWORDS:
         return False
-    names = _identifiers(query)
+    names = {fold_name(token) for token in tokens if token.kind in _NAME_KINDS}
+    if tokens[-1].kind == "unreadable":  # cut off inside a string, as far as we can see: every word may be a name
+        names.update(re.findall(r"\w+", tokens[-1].text.lower()))
     if plan.change.table.name not in names:
         return False
     return plan.change.into is not None or any(column in names for column in plan.change.down)
@@ -97,16 +94,12 @@ def references_old_side(plan: BasePlan, query: str) -> bool:
 
 def redact_query(query: str, length: int = 100) -> str:
     """A query for a line of evidence, without its strings and numbers, which may be personal data."""
-    text = " ".join(_VALUE.sub(lambda found: "…" if found["number"] else "'…'", query).split())
+    end, parts = 0, []
+    for token in readable_tokens(query):
+        parts += [" " if token.start > end else "", _MASKS.get(token.kind, token.text)]
+        end = token.end
+    text = " ".join("".join(parts).split())
     return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def _identifiers(query: str) -> frozenset[str]:
-    def fold(kind: str, lexeme: str) -> str:
-        return lexeme[1:-1].replace('""', '"') if kind == "name" else lexeme.lower()
-
-    found: Iterable[tuple[str, str, int]] = tokens(query)
-    return frozenset(fold(kind, lexeme) for kind, lexeme, _ in found if kind in ("name", "word"))
 
 
 # --- Was the rollback rehearsed, and with how many rows?

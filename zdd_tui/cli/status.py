@@ -31,7 +31,13 @@ from zdd_tui.model.release.state import (
 from zdd_tui.model.release.summary import find_wait
 from zdd_tui.model.tuning import Tuning, describe_tuning
 
-VERDICT_GLYPHS = {Verdict.PASS: "✔", Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "~", Verdict.UNKNOWN: "?"}
+VERDICT_GLYPHS = {
+    Verdict.PASS: "✔",
+    Verdict.FAIL: "✗",
+    Verdict.PENDING: "…",
+    Verdict.INCONCLUSIVE: "~",
+    Verdict.UNKNOWN: "?",
+}
 WIDTH = 80
 RECHECK_SECONDS = 1.0
 """Seconds after which a wait looks although it heard of no change: gates grow stale without a word."""

@@ -13,7 +13,7 @@ T_co = TypeVar("T_co", covariant=True)
 # --- What the doctor says: observations with a verdict each, and findings made of them.
 
 
-WORST_FIRST = (Verdict.FAIL, Verdict.UNKNOWN, Verdict.INCONCLUSIVE, Verdict.PASS)
+WORST_FIRST = (Verdict.FAIL, Verdict.UNKNOWN, Verdict.INCONCLUSIVE, Verdict.PENDING, Verdict.PASS)
 
 
 @dataclass(frozen=True, slots=True)

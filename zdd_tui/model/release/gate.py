@@ -5,10 +5,15 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What a gate says."""
+    """The result of a gate or a check. Only ``pass`` opens a gate.
+
+    ``pending`` is neutral: what is checked has not finished yet (a soak, a backfill, a rollout). It opens nothing and
+    is no failure. ``inconclusive`` has too little data; ``unknown`` could not be read.
+    """
 
     PASS = "pass"  # noqa: S105
     FAIL = "fail"
+    PENDING = "pending"
     INCONCLUSIVE = "inconclusive"
     UNKNOWN = "unknown"
 

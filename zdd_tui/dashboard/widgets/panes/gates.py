@@ -16,7 +16,7 @@ from zdd_tui.model.release.summary import list_current_gates
 _WIDE_FROM = 40
 """Cells from which on a verdict has its word beside it whatever it is."""
 
-_ORDER = ("fail", "unknown", "inconclusive", "pass", "not asked", "none", "passed")
+_ORDER = ("fail", "unknown", "inconclusive", "pending", "pass", "not asked", "none", "passed")
 """Of verdicts, when they sort the table: what needs eyes first."""
 
 

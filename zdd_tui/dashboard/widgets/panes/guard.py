@@ -14,7 +14,7 @@ from zdd_tui.model.guard.reading import GuardReading
 from zdd_tui.model.guard.rules import format_value
 from zdd_tui.model.release.gate import Verdict
 
-_ORDER = (Verdict.FAIL, Verdict.UNKNOWN, Verdict.INCONCLUSIVE, Verdict.PASS)
+_ORDER = (Verdict.FAIL, Verdict.UNKNOWN, Verdict.INCONCLUSIVE, Verdict.PENDING, Verdict.PASS)
 _WIDE_FROM = 40
 """Cells from which on the word of the verdict stands beside good news too."""
 

@@ -34,7 +34,7 @@ from zdd_tui.model.tuning import Tuning, describe_tuning
 VERDICT_GLYPHS = {
     Verdict.PASS: "✔",
     Verdict.FAIL: "✗",
-    Verdict.PENDING: "…",
+    Verdict.PENDING: "◆",
     Verdict.INCONCLUSIVE: "~",
     Verdict.UNKNOWN: "?",
 }

@@ -21,7 +21,7 @@ from zdd_tui.model.release.summary import list_current_gates
 VERDICT_GLYPHS = {
     Verdict.PASS: ("✔", TextStyle.GOOD),
     Verdict.FAIL: ("✗", TextStyle.BAD),
-    Verdict.PENDING: ("…", TextStyle.DIM),
+    Verdict.PENDING: ("◆", TextStyle.DIM),
     Verdict.INCONCLUSIVE: ("~", TextStyle.WARN),
     Verdict.UNKNOWN: ("?", TextStyle.WARN),
 }

@@ -3,6 +3,7 @@
 Expand/contract has its own page, :mod:`zdd_tui.model.plan.base`.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import date
 from itertools import pairwise
@@ -253,6 +254,25 @@ PLAN_CLASSES: Mapping[str, type[BasePlan]] = {
     "dark-launch": DarkLaunchPlan,
 }
 """What `strategy` may say; a plan that does not say it is an expand/contract plan."""
+
+
+_TITLES = {
+    "expand-contract": "Expand/Contract",
+    "rolling": "Rolling",
+    "canary": "Canary",
+    "blue-green": "Blue/Green",
+    "dark-launch": "Dark launch",
+}
+
+
+def strategy_title(name: str) -> str:
+    """A strategy's name as screens and reports show it: ``Blue/Green`` for ``blue-green``."""
+    return _TITLES.get(name, name)
+
+
+def normalize_strategy(text: str) -> str:
+    """The name that plans, command line and code use, from any form that is shown: ``Blue/Green``, ``blue/green``."""
+    return "-".join(re.split(r"[/\s]+", text.strip().lower()))
 
 
 def build_plan_schema() -> dict[str, object]:

@@ -123,7 +123,7 @@ def test_a_clash_is_told_and_gives_the_default_back(document: dict[str, str], lo
 
 
 def test_what_cannot_be_had_together_may_share_a_key() -> None:
-    assert not chosen({"doctor.again": "a", "pause": "x", "resume": "x", "help.close": "d"}).problems
+    assert not chosen({"doctor.refresh": "a", "pause": "x", "resume": "x", "help.close": "d"}).problems
 
 
 def test_an_exchange_is_no_clash() -> None:

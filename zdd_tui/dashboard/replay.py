@@ -28,13 +28,13 @@ class ReplayApp(ZddApp):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "play", "Pause or play", show=False, priority=True, id="replay.toggle"),
         Binding("left", f"jump(-{JUMP_SECONDS})", "Ten seconds back", show=False, priority=True, id="replay.back"),
-        Binding("right", f"jump({JUMP_SECONDS})", "Ten seconds on", show=False, priority=True, id="replay.on"),
+        Binding("right", f"jump({JUMP_SECONDS})", "Ten seconds forward", show=False, priority=True, id="replay.forward"),
         Binding("home", "start", "To the start", show=False, priority=True, id="replay.start"),
         Binding("end", "last", "To the end", show=False, priority=True, id="replay.end"),
         Binding("less_than_sign", "slower", "Slower", show=False, id="replay.slower"),
         Binding("greater_than_sign", "faster", "Faster", show=False, id="replay.faster"),
         Binding("n", "jump_event(1)", "Next event", show=False, id="replay.next"),
-        Binding("N", "jump_event(-1)", "Event before", show=False, id="replay.previous"),
+        Binding("N", "jump_event(-1)", "Previous event", show=False, id="replay.previous"),
     ]
     _ON_MAIN = frozenset({"play", "jump", "start", "last"})
     """A dialog has other uses for these keys, and so has a field that takes text."""

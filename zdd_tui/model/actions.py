@@ -183,7 +183,7 @@ ACTIONS: tuple[Action, ...] = (
         is_global=True,
     ),
     Action("timeline", "T", "timeline", "Everything that has happened, phase by phase and try by try.", group="more"),
-    Action("picture", "V", "picture", "Draw the strategy: where traffic and data go now, what is next.", group="more"),
+    Action("topology", "V", "topology", "Where traffic and data go now, and what is next.", group="more"),
     Action("gates", "G", "gates", "What each gate asks, of whom, and what came back.", group="more"),
     Action("backfill-detail", "B", "backfill", "Ranges, failed rows, the batch’s SQL and its plan.", group="more"),
     Action("plan", "P", "plan", "The plan as stored, and how the file differs from it.", group="more"),

@@ -1,108 +1,155 @@
-"""Backfill: how far it is, how fast, how long yet, and how large the next batch is. Pure; time comes in."""
+"""Backfill: progress, rate, time left and size of the next batch. Pure; the caller passes the time."""
 
 import math
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
+from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.base import Backfill
-from zdd_tui.model.release.records import BackfillRecord
+from zdd_tui.model.release.records import BackfillRecord, BatchRecord
 
 GROWTH = 1.25
-"""A batch well within its budget is followed by one that is larger by a quarter."""
+"""After a batch well within its budget, the next one is larger by a quarter."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchSizer:
-    """How many rows the next batch takes: it grows slowly, and halves when a batch is late or fails."""
+    """The number of rows of the next batch: it grows slowly, and halves when a batch is late or fails."""
 
     rows: int
 
     def clamp(self, limits: Backfill) -> int:
-        """The next batch, within the limits that hold now. A ceiling on rows a second also bounds one batch to a
-        second's worth, so that a change of limits, or a pause, never waits for longer."""
-        most = limits.batch_rows_max
+        """Rows of the next batch within the current limits. A rate limit also bounds one batch to the rows of one
+        second, so that a change of limits, or a pause, never waits longer."""
+        maximum = limits.batch_rows_max
         if limits.max_rows_per_second is not None:
-            most = min(most, math.ceil(limits.max_rows_per_second))
-        return max(1, min(self.rows, most))
+            maximum = min(maximum, math.ceil(limits.max_rows_per_second))
+        return max(1, min(self.rows, maximum))
 
     def after_batch(self, rows: int, seconds: float, limits: Backfill) -> "BatchSizer":
-        """After a batch of ``rows`` that took ``seconds``."""
+        """The sizer after a batch of ``rows`` that took ``seconds``."""
         if seconds > limits.batch_budget:
             return self.halve(rows)
         if rows < self.rows:
-            return self  # it says nothing of a full one
+            return self  # a partial batch does not show how long a full one takes
         larger = min(max(self.rows + 1, int(self.rows * GROWTH)), max(self.rows, limits.batch_rows_max))
-        # A larger one is tried only where it would have stayed within the budget at the same cost for each row.
+        # Grow only where the larger batch would have stayed within the budget at the same cost for each row.
         return BatchSizer(larger) if seconds * larger <= limits.batch_budget * rows else self
 
     def halve(self, rows: int | None = None) -> "BatchSizer":
-        """After a batch that was late, failed, or stood in somebody's way."""
+        """The sizer after a batch that was late, failed, or blocked a session."""
         return BatchSizer(max(1, min(self.rows, rows or self.rows) // 2))
 
 
 def pause_seconds(rows: int, seconds: float, limits: Backfill) -> float:
-    """The pause after a batch of ``rows`` that took ``seconds``: for the ceiling, and then for the speed."""
+    """Seconds to pause after a batch of ``rows`` that took ``seconds``: for the rate limit, then for the speed."""
     least = seconds if limits.max_rows_per_second is None else max(seconds, rows / limits.max_rows_per_second)
     return least * (100 / limits.speed) - seconds
 
 
 @dataclass(frozen=True, slots=True)
 class ThroughputRate:
-    """Rows a second, smoothed over time, with its spread.
+    """Rows a second, smoothed over time.
 
     Attributes:
         value: rows a second; 0 before the first observation.
-        variance: of single observations around it.
         half_life: seconds after which an observation counts half.
     """
 
     value: float = 0.0
-    variance: float = 0.0
     half_life: float = 5.0
 
     def after_batch(self, rows: int, seconds: float) -> "ThroughputRate":
-        """With ``rows`` done in ``seconds``, pauses for the sake of a limit included."""
-        if seconds < 1e-6:  # below what a clock can tell
+        """The rate after ``rows`` in ``seconds``, pauses for limits included."""
+        if seconds < 1e-6:  # below the clock's resolution
             return self
-        seen = rows / seconds
+        observed = rows / seconds
         if self.value == 0:
-            return replace(self, value=seen)
+            return replace(self, value=observed)
         weight = 1 - 0.5 ** (seconds / self.half_life)
-        difference = seen - self.value
-        return replace(
-            self,
-            value=self.value + weight * difference,
-            variance=(1 - weight) * (self.variance + weight * difference * difference),
-        )
-
-    def eta(self, rows_left: int) -> "Eta | None":
-        """How long ``rows_left`` take at this rate; None while there is none."""
-        if self.value <= 0:
-            return None
-        spread = min(math.sqrt(self.variance) / self.value, 0.9)
-        seconds = max(rows_left, 0) / self.value
-        return Eta(seconds, seconds / (1 + spread), seconds / (1 - spread))
+        return replace(self, value=self.value + weight * (observed - self.value))
 
 
-@dataclass(frozen=True, slots=True)
-class Eta:
-    """Seconds left: the estimate, and the bounds that one standard deviation of the rate gives."""
+MAX_SAMPLES = 120
+"""Samples of the rate that are kept, one per second."""
 
-    seconds: float
-    low: float
-    high: float
+_MIN_SAMPLES = 5
+"""With fewer samples the rates of single batches are used, and the estimate has no range."""
 
+_SLOW_QUANTILE, _FAST_QUANTILE = 0.2, 0.8
+"""Quantiles of the samples that bound the estimate."""
 
-def fraction_done(record: BackfillRecord) -> float:
-    """0 to 1; less than 1 until it is done, however wrong the estimate of the total was."""
-    if record.status == "done":
-        return 1.0
-    if record.rows_total <= 0:
-        return 0.0
-    return min(record.rows_done / record.rows_total, 0.999)
+_SAME_RATIO = 1.15
+"""Bounds whose ratio is lower are shown as one number."""
 
 
-def eta_seconds(record: BackfillRecord) -> float | None:
-    """Seconds left by the stored rate; None while there is none, or nothing is left."""
-    if record.status == "done" or record.rate <= 0:
+class EtaEstimator:
+    """Samples of the rate of a running backfill."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[int, float]] = deque(maxlen=MAX_SAMPLES)
+
+    def add_reading(self, backfill: BackfillRecord | None) -> None:
+        """Adds a sample; one per second is kept, and none while the backfill does not run."""
+        if backfill is None or backfill.status != "running":
+            return
+        second = int(backfill.updated_at)
+        if self._samples and second < self._samples[-1][0]:
+            self._samples.clear()  # another backfill
+        if self._samples and self._samples[-1][0] == second:
+            self._samples.pop()
+        self._samples.append((second, backfill.rate))
+
+    def rates(self, backfill: BackfillRecord) -> tuple[float, ...]:
+        """Rows per second, the oldest first."""
+        rates = tuple(rate for _, rate in self._samples)
+        return rates if len(rates) >= _MIN_SAMPLES else batch_rates(backfill.recent) or rates
+
+
+def batch_rates(batches: Sequence[BatchRecord]) -> tuple[float, ...]:
+    """Rows per second from batch to batch, pauses included."""
+    return tuple(after.rows / (after.at - before.at) for before, after in pairwise(batches) if after.at > before.at)
+
+
+def estimate_eta(left: float, rate: float, rates: Sequence[float]) -> tuple[float, float] | None:
+    """Lower and upper bound in seconds for the rows that are left; None while the rate is 0 or no row is left.
+
+    Args:
+        left: number of rows.
+        rate: current rows per second.
+        rates: rows per second over time; with few of them both bounds are equal.
+    """
+    if left <= 0 or rate <= 0:
         return None
-    return max(record.rows_total - record.rows_done, 0) / record.rate
+    known = sorted(rates)
+    slow = fast = rate
+    if len(known) >= _MIN_SAMPLES:
+        slow = min(rate, known[int(_SLOW_QUANTILE * (len(known) - 1))])
+        fast = max(rate, known[math.ceil(_FAST_QUANTILE * (len(known) - 1))])
+    return left / fast, left / slow if slow > 0 else math.inf
+
+
+def format_eta(eta: tuple[float, float] | None) -> str:
+    """``11-19s``, ``50s-2m``, ``~3m``, ``>5m``; ``?`` without an estimate."""
+    if eta is None:
+        return "?"
+    least, most = eta
+    if math.isinf(most):
+        return f">{_round_estimate(least)}"
+    if most <= least * _SAME_RATIO or _round_estimate(least) == _round_estimate(most):
+        return f"~{_round_estimate(most)}"
+    first, last = _round_estimate(least), _round_estimate(most)
+    if first[-1] == last[-1] and first[:-1].isdigit() and last[:-1].isdigit():
+        return f"{first[:-1]}-{last}"
+    return f"{first}-{last}"
+
+
+def _round_estimate(seconds: float) -> str:
+    """Rounds to the precision of an estimate."""
+    if seconds < 100:
+        return f"{math.ceil(seconds)}s"
+    if seconds < 100 * 60:
+        return f"{math.ceil(seconds / 60)}m"
+    return format_duration(seconds)

@@ -214,7 +214,7 @@ def _summarize_waiting(record: ReleaseRecord, now: float) -> ReleaseSummary:
         text = f"{phase.name} has run; {len(shut)} of {total} gates are not open"
         then = "the release is done" if following is None else f"{{advance}} opens {following.name}"
         differ = any(each.name == "shadow-agrees" and each.verdict is Verdict.FAIL for each in shut)
-        first = "{picture} shows which answers differ; " if differ else "wait: "
+        first = "{topology} shows which results differ; " if differ else "wait: "
         press = f"{first}{then} once all pass"
         return ReleaseSummary(Severity.WAITING, "◆", "WAITING FOR GATES", text, (), press)
     if following is None:

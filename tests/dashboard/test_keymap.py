@@ -123,7 +123,7 @@ def test_a_conflict_is_reported_and_restores_the_default(document: dict[str, str
 
 
 def test_bindings_that_are_never_active_together_may_share_a_key() -> None:
-    assert not resolve({"doctor.again": "a", "pause": "x", "resume": "x", "help.close": "d"}).problems
+    assert not resolve({"doctor.refresh": "a", "pause": "x", "resume": "x", "help.close": "d"}).problems
 
 
 def test_swapped_keys_do_not_conflict() -> None:

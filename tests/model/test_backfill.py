@@ -1,14 +1,21 @@
 """Sizes of batches, rates and the time left."""
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zdd_tui.model.backfill import BatchSizer, Eta, ThroughputRate, eta_seconds, fraction_done, pause_seconds
+from tests.support.states import EPOCH, backfill
+from zdd_tui.model.backfill import (
+    BatchSizer,
+    EtaEstimator,
+    ThroughputRate,
+    batch_rates,
+    estimate_eta,
+    format_eta,
+    pause_seconds,
+)
 from zdd_tui.model.plan.base import Backfill
-from zdd_tui.model.release.records import BackfillRecord
+from zdd_tui.model.release.records import BatchRecord
 
 limits = st.builds(
     Backfill,
@@ -75,22 +82,6 @@ def test_a_steady_rate_is_found_exactly(speed: float, seconds: list[float]) -> N
     for each in seconds:
         rate = rate.after_batch(round(speed * each * 1e6), each * 1e6)
     assert rate.value == pytest.approx(speed, rel=1e-3)
-    eta = rate.eta(1000)
-    assert eta is not None
-    assert eta.seconds == pytest.approx(1000 / speed, rel=1e-3)
-
-
-@given(st.lists(st.tuples(st.integers(0, 10**6), st.floats(0, 100)), min_size=1), st.integers(-5, 10**9))
-def test_the_time_left_is_bracketed_by_its_bounds(batches: list[tuple[int, float]], left: int) -> None:
-    rate = ThroughputRate()
-    for rows, seconds in batches:
-        rate = rate.after_batch(rows, seconds)
-        assert rate.value >= 0
-        assert rate.variance >= 0
-    eta = rate.eta(left)
-    if eta is not None:
-        assert 0 <= eta.low <= eta.seconds <= eta.high
-        assert math.isfinite(eta.high)
 
 
 def test_a_rate_follows_a_change_within_two_half_lives() -> None:
@@ -98,17 +89,44 @@ def test_a_rate_follows_a_change_within_two_half_lives() -> None:
     for _ in range(10):
         rate = rate.after_batch(100, 1.0)
     assert 100 < rate.value < 400
-    eta, narrow = rate.eta(1000), ThroughputRate().after_batch(1000, 1.0).eta(1000)
-    assert narrow == Eta(1.0, 1.0, 1.0)
-    assert eta is not None
-    assert eta.high > 1.5 * eta.seconds > eta.seconds
 
 
-def test_the_share_reaches_one_only_when_done() -> None:
-    record = BackfillRecord("running", rows_total=100, rows_done=300, rate=10.0)
-    assert fraction_done(record) == 0.999
-    assert eta_seconds(record) == 0.0
-    assert fraction_done(BackfillRecord("done", rows_total=0)) == 1.0
-    assert fraction_done(BackfillRecord("running", rows_total=0, rows_done=5)) == 0.0
-    assert eta_seconds(BackfillRecord("running", rows_total=100, rows_done=40, rate=20.0)) == 3.0
-    assert eta_seconds(BackfillRecord("running", rows_total=100)) is None
+# --- time left ------------------------------------------------------------------------------------------------------
+
+
+def test_the_range_of_the_time_left_is_as_wide_as_the_pace_was_uneven() -> None:
+    assert format_eta(estimate_eta(450_000, 41_000, ())) == "~11s"
+    steady = [41_000.0] * 10
+    assert format_eta(estimate_eta(450_000, 41_000, steady)) == "~11s"
+    uneven = [10_000.0, 20_000.0, 40_000.0, 41_000.0, 41_000.0, 42_000.0, 60_000.0, 80_000.0]
+    assert format_eta(estimate_eta(450_000, 41_000, uneven)) == "8-23s"
+    assert format_eta(estimate_eta(450_000, 41_000, [0.0] * 4 + [41_000.0] * 4)) == ">11s"
+    assert format_eta(estimate_eta(4_000_000, 41_000, uneven)) == "67s-4m"
+    assert format_eta(estimate_eta(450_000, 0, uneven)) == "?"
+    assert estimate_eta(0, 41_000, uneven) is None
+
+
+@given(st.floats(1, 1e9), st.floats(0.1, 1e6), st.lists(st.floats(0, 1e6), max_size=30))
+def test_the_range_holds_the_pace_of_now(left: float, rate: float, rates: list[float]) -> None:
+    found = estimate_eta(left, rate, rates)
+    assert found is not None
+    least, most = found
+    assert least <= left / rate * 1.000001
+    assert most >= left / rate * 0.999999
+    assert format_eta(found)
+
+
+def test_the_pace_is_what_was_seen_and_before_that_what_the_batches_took() -> None:
+    eta_estimator = EtaEstimator()
+    batches = tuple(BatchRecord(EPOCH + 0.5 * number, 2000, 0.1) for number in range(4))
+    first = backfill(recent=batches, updated_at=EPOCH)
+    eta_estimator.add_reading(first)
+    assert eta_estimator.rates(first) == (4000.0, 4000.0, 4000.0)
+    for second in range(1, 8):
+        eta_estimator.add_reading(backfill(rate=1000.0 * second, updated_at=EPOCH + second))
+        eta_estimator.add_reading(backfill(rate=1000.0 * second + 1, updated_at=EPOCH + second + 0.5))
+    eta_estimator.add_reading(backfill(status="paused", rate=0.0, updated_at=EPOCH + 9))
+    assert eta_estimator.rates(first) == (41_000.0, *[1000.0 * second + 1 for second in range(1, 8)])
+    eta_estimator.add_reading(backfill(rate=5.0, updated_at=EPOCH - 100))
+    assert eta_estimator.rates(backfill()) == (5.0,)
+    assert batch_rates(()) == ()

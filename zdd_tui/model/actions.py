@@ -178,7 +178,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("timeline", "T", "timeline", "The history of the release: phases and attempts.", group="more"),
     Action(
-        "picture", "V", "picture", "Draw the topology: where traffic and data go now, and what is next.", group="more"
+        "topology", "V", "topology", "Draw the topology: where traffic and data go now, and what is next.", group="more"
     ),
     Action("gates", "G", "gates", "The query of each gate, its source and its result.", group="more"),
     Action(

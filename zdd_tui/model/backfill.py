@@ -1,10 +1,14 @@
 """Backfill: progress, rate, time left and size of the next batch. Pure; the caller passes the time."""
 
 import math
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
+from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.base import Backfill
-from zdd_tui.model.release.records import BackfillRecord
+from zdd_tui.model.release.records import BackfillRecord, BatchRecord
 
 GROWTH = 1.25
 """After a batch well within its budget, the next one is larger by a quarter."""
@@ -47,16 +51,14 @@ def pause_seconds(rows: int, seconds: float, limits: Backfill) -> float:
 
 @dataclass(frozen=True, slots=True)
 class ThroughputRate:
-    """Rows a second, smoothed over time, with its spread.
+    """Rows a second, smoothed over time.
 
     Attributes:
         value: rows a second; 0 before the first observation.
-        variance: of single observations around it.
         half_life: seconds after which an observation counts half.
     """
 
     value: float = 0.0
-    variance: float = 0.0
     half_life: float = 5.0
 
     def after_batch(self, rows: int, seconds: float) -> "ThroughputRate":
@@ -67,42 +69,87 @@ class ThroughputRate:
         if self.value == 0:
             return replace(self, value=observed)
         weight = 1 - 0.5 ** (seconds / self.half_life)
-        difference = observed - self.value
-        return replace(
-            self,
-            value=self.value + weight * difference,
-            variance=(1 - weight) * (self.variance + weight * difference * difference),
-        )
-
-    def eta(self, rows_left: int) -> "Eta | None":
-        """The time that ``rows_left`` take at this rate; None while it is unknown."""
-        if self.value <= 0:
-            return None
-        spread = min(math.sqrt(self.variance) / self.value, 0.9)
-        seconds = max(rows_left, 0) / self.value
-        return Eta(seconds, seconds / (1 + spread), seconds / (1 - spread))
+        return replace(self, value=self.value + weight * (observed - self.value))
 
 
-@dataclass(frozen=True, slots=True)
-class Eta:
-    """Seconds left: the estimate, and its bounds by one standard deviation of the rate."""
+MAX_SAMPLES = 120
+"""Samples of the rate that are kept, one per second."""
 
-    seconds: float
-    low: float
-    high: float
+_MIN_SAMPLES = 5
+"""With fewer samples the rates of single batches are used, and the estimate has no range."""
 
+_SLOW_QUANTILE, _FAST_QUANTILE = 0.2, 0.8
+"""Quantiles of the samples that bound the estimate."""
 
-def fraction_done(record: BackfillRecord) -> float:
-    """0 to 1; less than 1 until it is done, also where the estimated total was too low."""
-    if record.status == "done":
-        return 1.0
-    if record.rows_total <= 0:
-        return 0.0
-    return min(record.rows_done / record.rows_total, 0.999)
+_SAME_RATIO = 1.15
+"""Bounds whose ratio is lower are shown as one number."""
 
 
-def eta_seconds(record: BackfillRecord) -> float | None:
-    """Seconds left at the stored rate; None while the rate is unknown, or nothing is left."""
-    if record.status == "done" or record.rate <= 0:
+class EtaEstimator:
+    """Samples of the rate of a running backfill."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[int, float]] = deque(maxlen=MAX_SAMPLES)
+
+    def add_reading(self, backfill: BackfillRecord | None) -> None:
+        """Adds a sample; one per second is kept, and none while the backfill does not run."""
+        if backfill is None or backfill.status != "running":
+            return
+        second = int(backfill.updated_at)
+        if self._samples and second < self._samples[-1][0]:
+            self._samples.clear()  # another backfill
+        if self._samples and self._samples[-1][0] == second:
+            self._samples.pop()
+        self._samples.append((second, backfill.rate))
+
+    def rates(self, backfill: BackfillRecord) -> tuple[float, ...]:
+        """Rows per second, the oldest first."""
+        rates = tuple(rate for _, rate in self._samples)
+        return rates if len(rates) >= _MIN_SAMPLES else batch_rates(backfill.recent) or rates
+
+
+def batch_rates(batches: Sequence[BatchRecord]) -> tuple[float, ...]:
+    """Rows per second from batch to batch, pauses included."""
+    return tuple(after.rows / (after.at - before.at) for before, after in pairwise(batches) if after.at > before.at)
+
+
+def estimate_eta(left: float, rate: float, rates: Sequence[float]) -> tuple[float, float] | None:
+    """Lower and upper bound in seconds for the rows that are left; None while the rate is 0 or no row is left.
+
+    Args:
+        left: number of rows.
+        rate: current rows per second.
+        rates: rows per second over time; with few of them both bounds are equal.
+    """
+    if left <= 0 or rate <= 0:
         return None
-    return max(record.rows_total - record.rows_done, 0) / record.rate
+    known = sorted(rates)
+    slow = fast = rate
+    if len(known) >= _MIN_SAMPLES:
+        slow = min(rate, known[int(_SLOW_QUANTILE * (len(known) - 1))])
+        fast = max(rate, known[math.ceil(_FAST_QUANTILE * (len(known) - 1))])
+    return left / fast, left / slow if slow > 0 else math.inf
+
+
+def format_eta(eta: tuple[float, float] | None) -> str:
+    """``11-19s``, ``50s-2m``, ``~3m``, ``>5m``; ``?`` without an estimate."""
+    if eta is None:
+        return "?"
+    least, most = eta
+    if math.isinf(most):
+        return f">{_round_estimate(least)}"
+    if most <= least * _SAME_RATIO or _round_estimate(least) == _round_estimate(most):
+        return f"~{_round_estimate(most)}"
+    first, last = _round_estimate(least), _round_estimate(most)
+    if first[-1] == last[-1] and first[:-1].isdigit() and last[:-1].isdigit():
+        return f"{first[:-1]}-{last}"
+    return f"{first}-{last}"
+
+
+def _round_estimate(seconds: float) -> str:
+    """Rounds to the precision of an estimate."""
+    if seconds < 100:
+        return f"{math.ceil(seconds)}s"
+    if seconds < 100 * 60:
+        return f"{math.ceil(seconds / 60)}m"
+    return format_duration(seconds)

@@ -267,7 +267,7 @@ async def test_only_what_changed_is_painted() -> None:
                 return _before(*regions, **rest)  # type: ignore[operator]
 
             widget.refresh = spy  # type: ignore[method-assign, assignment]
-            widget.touch = spy  # type: ignore[attr-defined]
+            widget.request_paint = spy  # type: ignore[attr-defined]
         desk.app.repaint()
         await desk.pilot.pause()
         assert painted == []

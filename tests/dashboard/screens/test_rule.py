@@ -167,5 +167,5 @@ def test_a_recording_holds_what_rules_ask_and_an_older_one_plays_without() -> No
     board = rule_text(guard_situations()["guard-pass"])
     parts = json.loads(json.dumps(Encoder().encode(board)))
     assert Decoder().decode(parts).plan.guard_rules == board.plan.guard_rules
-    del parts["plan"]["guard"]
+    del parts["plan"]["guard_rules"]
     assert Decoder().decode(parts).plan.guard_rules == ()

@@ -46,7 +46,7 @@ REQUESTS = st.builds(lambda least, more: PaneRequest(least, least + more), st.in
         flags=st.none() | REQUESTS,
         guard=st.none() | REQUESTS,
         gates=st.none() | REQUESTS,
-        compact=st.booleans(),
+        is_guard_compact=st.booleans(),
         pods=st.integers(1, 600),
         events=st.integers(0, 300),
     ),

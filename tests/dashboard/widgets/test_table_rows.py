@@ -1,4 +1,4 @@
-"""Tables without a terminal: filters, columns, order, the cursor that stays on its row, and the backfill's range."""
+"""Tables without a terminal: filters, columns, order, the cursor that stays on its row."""
 
 import string
 from dataclasses import replace
@@ -10,14 +10,7 @@ from hypothesis import strategies as st
 from tests.support.states import EPOCH, FixedClock, backfill, board, dashboard_situations, pod, workload
 from zdd_tui.dashboard.state import FlagView, Observed
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, find_changed_spans, line_width
-from zdd_tui.dashboard.widgets.panes.backfill import (
-    EtaEstimator,
-    _extra_lines,
-    backfill_lines,
-    batch_rates,
-    estimate_eta,
-    format_eta,
-)
+from zdd_tui.dashboard.widgets.panes.backfill import _extra_lines, backfill_lines
 from zdd_tui.dashboard.widgets.panes.columns import (
     PaneColumn,
     filter_texts,
@@ -33,7 +26,7 @@ from zdd_tui.dashboard.widgets.panes.pod_rows import PodRow, PodRowCache, measur
 from zdd_tui.dashboard.widgets.panes.pods import pod_columns
 from zdd_tui.dashboard.widgets.panes.rows import RowStore, sort_rows
 from zdd_tui.model.flag import ON
-from zdd_tui.model.release.records import BatchRecord, FailedRow
+from zdd_tui.model.release.records import FailedRow
 from zdd_tui.model.workload.pod import Pod, PodState
 
 CELLS = {"pod": "users-api-x7k2p", "state": "Serving", "node": "node-1"}
@@ -134,7 +127,7 @@ PODS = [
 def test_columns_fit_and_the_node_goes_first(cells: int) -> None:
     fitted = fit_columns(pod_columns(measure_widths(PODS)), cells)
     shown = [column.key for column, _ in fitted]
-    assert {"pod", "version", "state", "left", "restarts"} <= set(shown)
+    assert {"pod", "version", "state", "drain"} <= set(shown)
     assert "age" in shown or "node" not in shown
     lines = [title_line(fitted), *[row_line(fitted, row, EPOCH) for row in PODS]]
     assert len({line_width(line) for line in lines}) == 1
@@ -319,47 +312,6 @@ def test_columns_far_apart_are_painted_apart() -> None:
     assert find_changed_spans(before, before) == []
     assert find_changed_spans(before, (("name", TextStyle.BAD), *before[1:])) == [(0, 4)]
     assert find_changed_spans((("abc", TextStyle.NORMAL),), (("ab", TextStyle.NORMAL),)) == [(0, 3)]
-
-
-# --- the backfill's pace --------------------------------------------------------------------------------------
-
-
-def test_the_range_of_the_time_left_is_as_wide_as_the_pace_was_uneven() -> None:
-    assert format_eta(estimate_eta(450_000, 41_000, ())) == "~11s"
-    steady = [41_000.0] * 10
-    assert format_eta(estimate_eta(450_000, 41_000, steady)) == "~11s"
-    uneven = [10_000.0, 20_000.0, 40_000.0, 41_000.0, 41_000.0, 42_000.0, 60_000.0, 80_000.0]
-    assert format_eta(estimate_eta(450_000, 41_000, uneven)) == "8-23s"
-    assert format_eta(estimate_eta(450_000, 41_000, [0.0] * 4 + [41_000.0] * 4)) == ">11s"
-    assert format_eta(estimate_eta(4_000_000, 41_000, uneven)) == "67s-4m"
-    assert format_eta(estimate_eta(450_000, 0, uneven)) == "?"
-    assert estimate_eta(0, 41_000, uneven) is None
-
-
-@given(st.floats(1, 1e9), st.floats(0.1, 1e6), st.lists(st.floats(0, 1e6), max_size=30))
-def test_the_range_holds_the_pace_of_now(left: float, rate: float, rates: list[float]) -> None:
-    found = estimate_eta(left, rate, rates)
-    assert found is not None
-    least, most = found
-    assert least <= left / rate * 1.000001
-    assert most >= left / rate * 0.999999
-    assert format_eta(found)
-
-
-def test_the_pace_is_what_was_seen_and_before_that_what_the_batches_took() -> None:
-    eta_estimator = EtaEstimator()
-    batches = tuple(BatchRecord(EPOCH + 0.5 * number, 2000, 0.1) for number in range(4))
-    first = backfill(recent=batches, updated_at=EPOCH)
-    eta_estimator.add_reading(first)
-    assert eta_estimator.rates(first) == (4000.0, 4000.0, 4000.0)
-    for second in range(1, 8):
-        eta_estimator.add_reading(backfill(rate=1000.0 * second, updated_at=EPOCH + second))
-        eta_estimator.add_reading(backfill(rate=1000.0 * second + 1, updated_at=EPOCH + second + 0.5))
-    eta_estimator.add_reading(backfill(status="paused", rate=0.0, updated_at=EPOCH + 9))
-    assert eta_estimator.rates(first) == (41_000.0, *[1000.0 * second + 1 for second in range(1, 8)])
-    eta_estimator.add_reading(backfill(rate=5.0, updated_at=EPOCH - 100))
-    assert eta_estimator.rates(backfill()) == (5.0,)
-    assert batch_rates(()) == ()
 
 
 def test_a_column_needs_no_more_than_a_key_and_a_text() -> None:

@@ -1,7 +1,7 @@
-"""The operator's hand: carries out what the keys, the palette and the help ask for, whatever screen is in front.
+"""Runs the actions that keys and palette request, on whatever screen.
 
-One table leads from an action's id to what does it; there is no dispatcher. Commands go to the agent by the board's
-source; what has become of the last one is told on the main screen.
+One table maps an action's id to its handler. Commands go to the agent through the state source; the main screen shows
+the progress of the last one.
 """
 
 from collections.abc import Callable, Mapping
@@ -44,11 +44,9 @@ from zdd_tui.model.release.state import CommandKind, Precondition
 from zdd_tui.model.tuning import Tuning, apply_tuning, slow_down, speed_up
 from zdd_tui.model.workload.pod import Pod
 
-# --- Which screen there is behind a row of a pane.
-
 
 def screen_for_row(message: RowSelected, source: StateSource, get_context: ContextSource) -> DetailScreen | None:
-    """None where the row has no screen of its own."""
+    """The screen that opens for a row of a pane; None where the row has none."""
     match message.row:
         case Pod(name=name):
             return PodScreen(source, get_context, name)
@@ -63,12 +61,9 @@ def screen_for_row(message: RowSelected, source: StateSource, get_context: Conte
     return BackfillScreen(source, get_context, search=message.search) if message.pane == "backfill" else None
 
 
-# --- end
-
-
 _DETAIL_SCREENS = {
     "timeline": ("timeline", "TimelineScreen"),
-    "picture": ("diagram", "DiagramScreen"),
+    "topology": ("diagram", "DiagramScreen"),
     "gates": ("gate", "GateScreen"),
     "backfill-detail": ("backfill", "BackfillScreen"),
     "plan": ("plan", "PlanScreen"),
@@ -80,20 +75,20 @@ class HasPanes(Protocol):
     """A screen with panes."""
 
     def run_pane_action(self, action: Action) -> None:
-        """Moves among the panes, or does something in one; tells why not where it cannot."""
+        """Focuses a pane, or runs an action in one; shows why where it is not possible."""
         ...
 
 
 class QuitRequested(Message):
-    """The operator leaves."""
+    """The operator quits."""
 
 
 class CopyRequested(Message):
-    """The operator wants what is in front in the clipboard."""
+    """The operator copies from the front screen to the clipboard."""
 
 
 class CommandAnswered(Message):
-    """A command that was sent has been answered."""
+    """The result of a sent command has arrived."""
 
     def __init__(self, progress: CommandProgress, future: "Future[StoredCommand]") -> None:
         super().__init__()
@@ -102,12 +97,12 @@ class CommandAnswered(Message):
 
 
 class ActionController:
-    """Knows what may be done now, and does it.
+    """Knows which actions are possible now, and runs them.
 
     Args:
-        app: where screens are pushed; it hands :class:`CommandAnswered` back to :meth:`show_result`.
-        access: what may be changed from this dashboard.
-        keys: what each action's key is called, by the action's id.
+        app: where screens are pushed; it passes :class:`CommandAnswered` to :meth:`show_result`.
+        access: what this dashboard may change.
+        keys: name of each action's key, by the action's id.
     """
 
     def __init__(
@@ -146,7 +141,7 @@ class ActionController:
         return RenderContext.at_clock(self._clock, self.access, self.keys)
 
     def is_offered(self, action_id: str) -> bool:
-        """Whether an action exists for the operator now; pause and resume, unlock and lock take turns."""
+        """Whether an action exists now; of pause and resume, and of unlock and lock, one does at a time."""
         context = self.render_context()
         record = self._source.state().release.value
         if action_id in ("pause", "resume") and action_id != pause_or_resume(record.release if record else None):
@@ -154,14 +149,14 @@ class ActionController:
         return context.production_lock.is_available(find_action(action_id), context.now)
 
     def run_action(self, action_id: str) -> None:
-        """Does it, or says why not. What does not exist now is not done, however it was asked for."""
+        """Runs an action, or shows why it is not possible. One that does not exist now is ignored."""
         if self.is_offered(action_id):
             self._handlers[action_id]()
 
-    # --- commands ------------------------------------------------------------------------------------------------
+    # --- commands ----------------------------------------------------------------------------------------------------
 
     def _confirm_and_send(self, kind: CommandKind) -> None:
-        """Sends a command, after a dialog where it changes more than the pace or where something must be typed."""
+        """Sends a command, after a dialog unless it only pauses or resumes and nothing must be typed."""
         board, context = self._state_and_context()
         front = self._app.screen
         if isinstance(front, ConfirmScreen):
@@ -177,29 +172,29 @@ class ActionController:
             self._send(CommandRequest(kind), expected)
             return
 
-        def decided(answer: ConfirmResult | None) -> None:
-            if answer is None or not answer.is_confirmed:
+        def decided(result: ConfirmResult | None) -> None:
+            if result is None or not result.is_confirmed:
                 return
             if not self.is_offered(kind.value):
-                self._refuse(kind, "the unlock has run out meanwhile; nothing was sent")
+                self._refuse(kind, "the unlock expired; nothing was sent")
             else:
                 self._close_screens()
                 targets = board.previews.get(kind, ())
-                self._send(CommandRequest(kind, answer.reason, expected, answer.typed, targets), expected)
+                self._send(CommandRequest(kind, result.reason, expected, result.typed, targets), expected)
 
         self._app.push_screen(ConfirmScreen(board, context, find_action(kind.value)), decided)
 
     def _step_speed(self, change: "Callable[[Backfill], dict[str, object]]") -> None:
-        """One step slower or faster; asks only where the plan wants a reason."""
+        """One step slower or faster; opens the dialog only where the plan requires a reason."""
         board, context = self._state_and_context()
         record = board.release.value
         reason = disabled_reason(board, context, CommandKind.TUNE)
         limits = record.limits if record is not None else None
         if not reason and limits is None:
-            reason = "nothing is known of the backfill's limits yet"
+            reason = "the backfill limits are not known yet"
         requested = change(limits) if limits is not None else {}
         if not reason and limits is not None and not requested:
-            reason = f"it is at {limits.speed}% already, and there is no further step"
+            reason = f"speed is {limits.speed} % already: no further step"
         if reason:
             self._refuse(CommandKind.TUNE, reason)
         elif CommandKind.TUNE.value in board.plan.commands_needing_reason:
@@ -219,7 +214,7 @@ class ActionController:
             if request is None:
                 return
             if not self.is_offered("tune"):
-                self._refuse(CommandKind.TUNE, "the unlock has run out meanwhile; nothing was sent")
+                self._refuse(CommandKind.TUNE, "the unlock expired; nothing was sent")
             else:
                 self._send_tuning(request)
 
@@ -240,22 +235,20 @@ class ActionController:
         self._show_progress(CommandProgress(kind, now).with_refusal(reason, now))
 
     def _send(self, request: CommandRequest, expected: Precondition | None) -> None:
-        """Sends a command and follows it.
+        """Sends a command and follows its progress.
 
         Args:
-            expected: what the board showed when it was sent; a request of a plain key does not insist on it.
+            expected: the release's state when it was sent; a plain key sends the request without it.
         """
         record = self._source.state().release.value
-        wanted = (
-            _resulting_tuning(record, request.tuning) if record is not None and request.tuning is not None else None
-        )
-        progress = CommandProgress(request.kind, self._clock.monotonic(), expected, target_tuning=wanted)
+        tuning = _resulting_tuning(record, request.tuning) if record and request.tuning is not None else None
+        progress = CommandProgress(request.kind, self._clock.monotonic(), expected, target_tuning=tuning)
         self._show_progress(progress)
         future = self._source.send_command(request)
         future.add_done_callback(lambda done: self._post(CommandAnswered(progress, done)))
 
     def show_result(self, message: CommandAnswered) -> None:
-        """Shows the outcome, unless a later command has taken the line."""
+        """Shows the result, unless a later command was sent."""
         if self.progress is not message.progress or message.future.cancelled():
             return
         now = self._clock.monotonic()
@@ -266,7 +259,7 @@ class ActionController:
         )
 
     def update_progress(self, board: DashboardState, context: RenderContext) -> None:
-        """Looks what has become of the last command."""
+        """Updates the progress of the last command."""
         if self.progress is not None:
             self.progress = self.progress.with_board(board, context)
 
@@ -274,63 +267,63 @@ class ActionController:
         self.progress = progress
         self._post(RepaintRequested())
 
-    # --- lock ----------------------------------------------------------------------------------------------------
+    # --- lock --------------------------------------------------------------------------------------------------------
 
     def _unlock(self) -> None:
-        def typed(right: bool | None) -> None:
-            if right:
+        def decided(is_unlocked: bool | None) -> None:
+            if is_unlocked:
                 self.access = self.access.unlock(self._clock.monotonic())
                 self._post(RepaintRequested())
 
-        self._app.push_screen(UnlockScreen(*self._state_and_context()), typed)
+        self._app.push_screen(UnlockScreen(*self._state_and_context()), decided)
 
     def _lock(self) -> None:
         self.access = self.access.lock()
         self._post(RepaintRequested())
 
     def open_row(self, message: RowSelected) -> None:
-        """Shows what there is behind a row; what has no screen of its own is told among the details."""
+        """Opens the screen of a row; the status details where it has none."""
         screen = screen_for_row(message, self._source, self.render_context)
         if screen is None:
             self.run_action("details")
         else:
             self._push_once(screen)
 
-    # --- screens -------------------------------------------------------------------------------------------------
+    # --- screens -----------------------------------------------------------------------------------------------------
 
     def _state_and_context(self) -> tuple[DashboardState, RenderContext]:
         return self._source.state(), self.render_context()
 
     def _push_once(self, screen: Screen[Any]) -> None:
-        """A screen is in front once only."""
+        """Does nothing where a screen of this class is in front already."""
         if type(self._app.screen) is not type(screen):
             self._app.push_screen(screen)
 
     def _open_detail(self, module: str, name: str) -> None:
-        """A detail screen; loaded when it is asked for, because the first paint must not wait for it."""
-        made: Callable[[StateSource, Callable[[], RenderContext]], Screen[Any]]
-        made = getattr(import_module(f"zdd_tui.dashboard.screens.details.{module}"), name)
-        self._push_once(made(self._source, self.render_context))
+        """Opens a detail screen. Its module is imported on first use, so that the first paint does not wait for it."""
+        screen_class: Callable[[StateSource, ContextSource], Screen[Any]]
+        screen_class = getattr(import_module(f"zdd_tui.dashboard.screens.details.{module}"), name)
+        self._push_once(screen_class(self._source, self.render_context))
 
     def _run_pane_action(self, action: Action) -> None:
-        """Among the panes of the main screen, from whatever screen it was asked for."""
+        """Runs an action in the panes of the main screen, which comes to the front."""
         self._close_screens()
         screen = self._app.screen
         if isinstance(screen, HasPanes):
             screen.run_pane_action(action)
 
     def _close_screens(self) -> None:
-        """Back to the main screen: there the course of a command is told."""
+        """Back to the main screen, which shows the progress of commands."""
         while len(self._app.screen_stack) > 1:
             self._app.pop_screen()
 
     def _post(self, message: Message) -> None:
-        """From any thread."""
+        """Posts a message to the application; from any thread."""
         self._app.post_message(message)
 
 
 def _resulting_tuning(record: ReleaseRecord, changes: Mapping[str, object]) -> Tuning | None:
-    """The tuning that the agent will come to; None where it will refuse."""
+    """The tuning after a command; None where the agent will refuse it."""
     if record.plan_limits is None:
         return None
     try:
@@ -340,25 +333,22 @@ def _resulting_tuning(record: ReleaseRecord, changes: Mapping[str, object]) -> T
 
 
 class RepaintRequested(Message):
-    """Something that the screens show has changed here: paint it."""
+    """Local state that the screens show has changed: repaint."""
 
     def can_replace(self, message: Message) -> bool:
         return isinstance(message, RepaintRequested)
 
 
-# --- What `y` copies: what the cursor is on, else the pane in focus, else everything on the screen.
-
-
 @dataclass(frozen=True, slots=True)
 class CopiedText:
-    """A text, and what it is the text of."""
+    """A text to copy, and its description."""
 
     label: str
     text: str
 
 
 def text_to_copy(screen: Screen[Any]) -> CopiedText:
-    """The text that an operator means on a screen."""
+    """The row under the cursor, else the focused pane, else the whole screen."""
     focused = screen.focused
     if isinstance(focused, LineView):
         row = focused.text_under_cursor()

@@ -1,8 +1,7 @@
-"""What every screen shares: the keys that work everywhere, and who carries actions out.
+"""Base of all screens: the keys that work everywhere.
 
-A screen posts :class:`ActionRequested`; the application hands it to its
-:class:`zdd_tui.dashboard.screens.actions.ActionController`. So the way back is two keys from
-any screen that stands on :class:`ActionScreen`.
+A screen posts :class:`ActionRequested`; the application passes it to its
+:class:`zdd_tui.dashboard.screens.actions.ActionController`. So rollback is one key and one confirmation everywhere.
 """
 
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
@@ -19,7 +18,7 @@ ResultT = TypeVar("ResultT")
 
 
 class ActionRequested(Message):
-    """The operator asks for an action of the registry."""
+    """The operator requests an action of the registry."""
 
     def __init__(self, action_id: str) -> None:
         super().__init__()
@@ -27,7 +26,7 @@ class ActionRequested(Message):
 
 
 class ActionAvailability(Protocol):
-    """Whoever knows which actions there are for the operator now."""
+    """Which actions exist now."""
 
     access: ProductionLock
 
@@ -36,14 +35,14 @@ class ActionAvailability(Protocol):
 
 @runtime_checkable
 class HasActionController(Protocol):
-    """An application whose operator carries actions out."""
+    """An application with an action controller."""
 
     @property
     def action_controller(self) -> ActionAvailability: ...
 
 
 def action_bindings(actions: tuple[Action, ...]) -> list[BindingType]:
-    """One binding an action; two that share a key take turns by :meth:`ActionScreen.check_action`."""
+    """One binding per action; :meth:`ActionScreen.check_action` selects one of two that share a key."""
     return [Binding(each.key, f"act('{each.id}')", each.help, id=each.binding_id, show=False) for each in actions]
 
 
@@ -53,27 +52,26 @@ class ActionScreen(Screen[ResultT]):
     BINDINGS: ClassVar[list[BindingType]] = action_bindings(tuple(each for each in ACTIONS if each.is_global))
 
     def on_mount(self) -> None:
-        """Production is told by word and by frame on every screen, a subclass's own mounting aside."""
+        """Marks production on every screen, also where a subclass has its own `on_mount`."""
         self.set_class(
             isinstance(self.app, HasActionController) and self.app.action_controller.access.guarded, "-production"
         )
 
     def dismiss(self, result: ResultT | None = None) -> AwaitComplete:
-        """Leaves the screen, once.
+        """Closes the screen, once.
 
-        What was typed ahead reaches it after it has gone, such as a second Enter: the screen on top by then is another
-        one, and must not go in its place.
+        A key typed ahead, such as a second Enter, may arrive after it is closed; it must not close the screen below.
         """
         return super().dismiss(result) if self.app.screen_stack[-1:] == [self] else AwaitComplete()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """What may not be had now does not exist."""
+        """An action that does not exist now has no binding."""
         if action != "act" or not isinstance(self.app, HasActionController):
             return True
         return self.app.action_controller.is_offered(str(parameters[0]))
 
     def key_label(self, action_id: str) -> str:
-        """What an action's key is called on this screen now; a text field takes single letters for itself."""
+        """Name of an action's key on this screen now; a text field takes single letters."""
         wanted = find_action(action_id).binding_id
         return next((key_name(key) for key, each in self.active_bindings.items() if each.binding.id == wanted), "")
 

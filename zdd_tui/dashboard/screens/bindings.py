@@ -1,4 +1,4 @@
-"""Every binding that screens and widgets have, collected from them, so that help, keymap and `zdd keys` miss none."""
+"""All bindings of screens and widgets, for keymap files and `zdd keys`."""
 
 import importlib
 import pkgutil
@@ -21,13 +21,13 @@ from zdd_tui.model.actions import KEY_NAMES, key_name
 
 _MODIFIERS = ("ctrl", "shift", "alt", "super")
 _KEY_ALIASES = {"ctrl+i": "tab", "ctrl+m": "enter", "ctrl+j": "enter", "ctrl+h": "backspace"}
-"""Keys that a terminal sends as another one."""
+"""Keys that a terminal sends as another key."""
 
 _KEY_NAMES = frozenset(key.value for key in Keys if not key.value.startswith("<")) | frozenset(KEY_NAMES)
 
 
 def known_bindings(app: type[App[Any]]) -> tuple[KeyBinding, ...]:
-    """Every binding with an id, the registry's own first; one id once, from where it was first declared."""
+    """Every binding with an id, the registry's first; each id once, from its first declaration."""
     for package in (widgets, screens):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
@@ -68,7 +68,7 @@ def _class_label(owner: type[DOMNode]) -> str:
 
 
 def _describe_place(owner: type[DOMNode]) -> str:
-    """Where bindings of a class work, in words."""
+    """Where bindings of a class work, as shown."""
     if owner is ActionScreen or issubclass(owner, App):
         return "everywhere"
     if owner is ReleaseScreen:
@@ -78,7 +78,7 @@ def _describe_place(owner: type[DOMNode]) -> str:
 
 
 def can_be_active_together(first: KeyBinding, second: KeyBinding) -> bool:
-    """Whether both can be had at the same time: one of them everywhere, or a widget and a screen that shows it."""
+    """Whether both can be active at the same time: one works everywhere, or a screen shows the other's widget."""
     if "everywhere" in (first.scope, second.scope):
         return True
     one, other = _bound_class(first), _bound_class(second)
@@ -90,11 +90,11 @@ def can_be_active_together(first: KeyBinding, second: KeyBinding) -> bool:
     return (screen is ReleaseScreen) is widget.__module__.startswith("zdd_tui.dashboard.widgets.")
 
 
-def _bound_class(bound: KeyBinding) -> type[Any]:
-    module, _, name = bound.owner.rpartition(".")
-    found = getattr(importlib.import_module(module), name)
-    assert isinstance(found, type)
-    return found
+def _bound_class(binding: KeyBinding) -> type[Any]:
+    module, _, name = binding.owner.rpartition(".")
+    owner = getattr(importlib.import_module(module), name)
+    assert isinstance(owner, type)
+    return owner
 
 
 def binding_keys(keys: str) -> Iterator[str]:
@@ -111,14 +111,14 @@ def textual_key_name(key: str) -> str:
 
 
 def key_problem(key: str) -> str:
-    """What is wrong with a key's name, and what to write; empty for a key that a terminal can send."""
+    """Why a key's name is invalid, and the correct form; empty for a key that a terminal can send."""
     *modifiers, last = key.split("+") if len(key) > 1 else [key]
     unknown = next((each for each in modifiers if each not in _MODIFIERS), None)
     if unknown is not None or not last:
-        return f"{key!r} is no key; a key with modifiers is written as ctrl+x or shift+f3"
+        return f"{key!r} is not a key; write modifiers as ctrl+x or shift+f3"
     if key in _KEY_ALIASES:
         return f"a terminal sends {key} as {_KEY_ALIASES[key]}; choose another key"
     if last in _KEY_NAMES or (key_name(textual_key_name(last)) == last if len(last) == 1 else key_name(last) != last):
         return ""
     near = get_close_matches(last, _KEY_NAMES, n=1, cutoff=0.5)
-    return f"{key!r} is no key" + (f"; did you mean {near[0]}?" if near else "; write it as x, ctrl+x, f5 or pageup")
+    return f"{key!r} is not a key" + (f"; did you mean {near[0]}?" if near else "; write it as x, ctrl+x, f5 or pageup")

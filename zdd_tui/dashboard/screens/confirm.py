@@ -1,4 +1,4 @@
-"""The confirm dialog: exactly what will run, against what, and then yes or no."""
+"""The confirmation dialog: exactly what will run, on which systems, then yes or no."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -20,11 +20,11 @@ from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, Step
 
 @dataclass(frozen=True, slots=True)
 class ConfirmResult:
-    """What the operator decided.
+    """The operator's decision.
 
     Attributes:
-        typed: the release's name, where it was asked for.
-        reason: goes into the audit.
+        typed: the release's name, where it is required.
+        reason: for the audit.
     """
 
     is_confirmed: bool
@@ -34,11 +34,11 @@ class ConfirmResult:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmField:
-    """One line that the dialog asks for.
+    """A text field of the dialog.
 
     Attributes:
-        required: what has to be typed there; empty where any text will do.
-        empty_error: what is said when it is left empty; empty where it may be.
+        required: the text that must be typed; empty where any text is accepted.
+        empty_error: error for an empty field; empty where it is optional.
     """
 
     id: str
@@ -47,23 +47,25 @@ class ConfirmField:
     empty_error: str = ""
 
     def validate(self, typed: str) -> str:
-        """Why what was typed will not do; empty when it does."""
+        """Why a text is not accepted; empty when it is."""
         if not typed:
             return self.empty_error
-        right = typed.casefold() == self.required.casefold() if self.id == "environment" else typed == self.required
-        return "" if right or not self.required else f"“{typed}” is not {self.title.removeprefix('type ')}"
+        is_accepted = (
+            typed.casefold() == self.required.casefold() if self.id == "environment" else typed == self.required
+        )
+        return "" if is_accepted or not self.required else f"“{typed}” is not {self.title.removeprefix('type ')}"
 
 
 class ConfirmScreen(ActionScreen[ConfirmResult], ModalScreen[ConfirmResult], HasPage):
-    """Enter says yes, Escape says no. Enter counts only once the dialog has been painted.
+    """Enter confirms, Escape cancels. Enter works only after the dialog was painted.
 
-    Whatever has to be typed is asked for here, on the same screen: never in a second dialog.
+    All required text is typed on this screen, never in a second dialog.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,y", "yes", "Yes, do it", show=False, id="confirm.yes"),
-        Binding("escape,n", "no", "No", show=False, id="confirm.no"),
-        # A text field has the focus, and all of what will run can be read all the same.
+        Binding("enter,y", "yes", "Confirm", show=False, id="confirm.yes"),
+        Binding("escape,n", "no", "Cancel", show=False, id="confirm.no"),
+        # The page scrolls while a text field has the focus.
         Binding("up", "scroll(-1)", "Scroll up", show=False, id="confirm.up"),
         Binding("down", "scroll(1)", "Scroll down", show=False, id="confirm.down"),
         Binding("pageup", "scroll(-10)", "Ten lines up", show=False, id="confirm.page-up"),
@@ -76,7 +78,7 @@ class ConfirmScreen(ActionScreen[ConfirmResult], ModalScreen[ConfirmResult], Has
         self, board: DashboardState, context: RenderContext, action: Action, *, shown: tuple[str, ...] | None = None
     ) -> None:
         super().__init__()
-        self._board, self._moment = board, context
+        self._board, self._opened_with = board, context
         self.kind = CommandKind(action.id)
         self._preview = board.previews.get(self.kind, ()) if shown is None else shown
         self._expected = board.build_precondition()
@@ -103,27 +105,27 @@ class ConfirmScreen(ActionScreen[ConfirmResult], ModalScreen[ConfirmResult], Has
         self._is_armed = True
 
     def show(self, board: DashboardState, context: RenderContext) -> None:
-        """The text stays as it was confirmed; only what stands against it meanwhile is told."""
-        moved = self._find_conflict(board, context)
-        if moved != self._conflict:
-            self._conflict = moved
+        """Keeps the page as opened; shows a conflict with the new state."""
+        conflict = self._find_conflict(board, context)
+        if conflict != self._conflict:
+            self._conflict = conflict
             self._draw()
 
     def _find_conflict(self, board: DashboardState, context: RenderContext) -> str:
         if board.build_precondition() != self._expected:
-            return "the release has moved since: press Esc and look again"
+            return "State changed since you confirmed: press Esc and review"
         if not any(each.id == "environment" for each in self._fields):
-            shown = context.production_lock.is_available(find_action(self.kind.value), context.now)
-            if not shown or (
+            is_available = context.production_lock.is_available(find_action(self.kind.value), context.now)
+            if not is_available or (
                 context.production_lock.is_locked(context.now)
-                and not self._moment.production_lock.is_locked(self._moment.now)
+                and not self._opened_with.production_lock.is_locked(self._opened_with.now)
             ):
-                return "the unlock has run out meanwhile: press Esc and begin again"
+                return "The unlock expired: press Esc and unlock again"
         return ""
 
     def _draw(self) -> None:
-        self.query_one(PageView).show(self._board, self._moment)
-        self.query_one(KeyHints).show(self._board, self._moment)
+        self.query_one(PageView).show(self._board, self._opened_with)
+        self.query_one(KeyHints).show(self._board, self._opened_with)
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         rows = self.query_one(PageView).content_size.height
@@ -132,21 +134,13 @@ class ConfirmScreen(ActionScreen[ConfirmResult], ModalScreen[ConfirmResult], Has
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         if self._conflict:
             return wrap(f"✗ {self._conflict}", cells, TextStyle.BAD)
-        if self._fields:
-            typed: Line = (
-                ("Enter", TextStyle.KEY),
-                (" yes, do it   ", TextStyle.NORMAL),
-                ("Esc", TextStyle.KEY),
-                (" no", TextStyle.NORMAL),
-            )
-            wanted = [each for each in self._fields if each.required]
-            text: list[Line] = [
-                (("type ", TextStyle.NORMAL), (each.required, TextStyle.STRONG), (", ", TextStyle.NORMAL))
-                for each in wanted
-            ]
-            line: Line = (*(span for part in text for span in part), *typed)
-            return [*(wrap(f"✗ {self._error}", cells, TextStyle.BAD) if self._error else []), line]
-        return [_CONFIRM_HINTS]
+        required = (
+            (("type ", TextStyle.NORMAL), (each.required, TextStyle.STRONG), (", ", TextStyle.NORMAL))
+            for each in self._fields
+            if each.required
+        )
+        error = wrap(f"✗ {self._error}", cells, TextStyle.BAD) if self._error else []
+        return [*error, (*(span for spans in required for span in spans), *_CONFIRM_HINTS)]
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
@@ -173,45 +167,43 @@ class ConfirmScreen(ActionScreen[ConfirmResult], ModalScreen[ConfirmResult], Has
 
 _CONFIRM_HINTS: Line = (
     ("Enter", TextStyle.KEY),
-    (" yes, do it   ", TextStyle.NORMAL),
+    (" confirm   ", TextStyle.NORMAL),
     ("Esc", TextStyle.KEY),
-    (" no", TextStyle.NORMAL),
+    (" cancel", TextStyle.NORMAL),
 )
 
 
 def confirm_fields(board: DashboardState, context: RenderContext, kind: CommandKind) -> tuple[ConfirmField, ...]:
-    """What has to be typed before a command goes out.
+    """The text fields for a command.
 
-    Rollback is never held up for words: its reason may stay empty, whatever the plan says. Where production is locked
-    it asks for the environment's name, so that one key in the wrong window rolls nothing back.
+    The reason of a rollback is always optional, whatever the plan says. Where production is locked, the environment's
+    name is required, so that one key in the wrong window cannot roll back.
     """
     plan, record = board.plan, board.release.value
-    requested: list[ConfirmField] = []
+    fields: list[ConfirmField] = []
     if context.production_lock.is_locked(context.now):
-        requested.append(
+        fields.append(
             ConfirmField(
                 "environment",
-                "type the environment’s name",
+                "type the environment name",
                 sanitize(plan.environment).strip(),
-                "the environment’s name is missing",
+                "the environment name is missing",
             )
         )
     if record is not None and requires_name(record.release, kind):
-        requested.append(ConfirmField("name", "type the release’s name", plan.name, "the release’s name is missing"))
+        fields.append(ConfirmField("name", "type the release name", plan.name, "the release name is missing"))
     if kind is CommandKind.ROLLBACK:
         if plan.is_production or kind.value in plan.commands_needing_reason:
-            requested.append(ConfirmField("reason", "why, for the audit; may stay empty"))
+            fields.append(ConfirmField("reason", "reason for the audit (optional)"))
     elif kind.value in plan.commands_needing_reason:
-        requested.append(
-            ConfirmField("reason", "why: the plan asks for a reason", empty_error="the plan asks for a reason")
-        )
-    return tuple(requested)
+        fields.append(ConfirmField("reason", "reason (required by the plan)", empty_error="the plan requires a reason"))
+    return tuple(fields)
 
 
 def confirm_lines(
     board: DashboardState, kind: CommandKind, cells: int, rows: int = 0, *, preview: tuple[str, ...] | None = None
 ) -> list[Line]:
-    """Title, target, steps in order, and what they run. Where that is more than `rows`, the steps alone come first."""
+    """Title, target, and the steps with their statements; where that exceeds `rows`, an overview of the steps first."""
     plan, record = board.plan, board.release.value
     lines: list[Line] = []
     if record is None:
@@ -227,7 +219,7 @@ def confirm_lines(
             lines += wrap(f"{name:<9} {place}", cells, TextStyle.DIM)
     if requires_name(release, kind):
         lines += wrap(
-            "✗ this phase ends with a step that cannot be undone: afterwards there is no way back", cells, TextStyle.BAD
+            "✗ this phase ends with an irreversible step: rollback is not possible afterwards", cells, TextStyle.BAD
         )
     lines.append(())
     preview = board.previews.get(kind, ()) if preview is None else preview
@@ -243,16 +235,16 @@ def confirm_lines(
 
 
 def _overview(preview: tuple[str, ...], cells: int) -> list[Line]:
-    """The steps alone: a long function body must not push the one that matters out of sight."""
+    """The steps without statements: a long function body must not hide the step that matters."""
     steps = [text for text in preview if text == text.lstrip(" ")]
     if len(steps) < 2 or len(steps) == len(preview):
         return []
     lines = [line for text in steps for line in wrap(text, cells, _step_style(text))]
-    return [((f"{len(steps)} steps, in this order:", TextStyle.DIM),), *lines, (), (("what they run:", TextStyle.DIM),)]
+    return [((f"{len(steps)} steps, in this order:", TextStyle.DIM),), *lines, (), (("statements:", TextStyle.DIM),)]
 
 
 def _preview_line(text: str, cells: int) -> list[Line]:
-    """A step at the margin, what it runs set in; a step without a way back stands out."""
+    """A step at the margin, its statements indented; an irreversible step is highlighted."""
     bare = text.lstrip(" ")
     if bare == text:
         return wrap(text, cells, _step_style(text))
@@ -265,17 +257,17 @@ def _step_style(text: str) -> TextStyle:
 
 def _title(release: Release, kind: CommandKind) -> str:
     if kind is CommandKind.ROLLBACK:
-        return "roll back: undo, newest first"
+        return "roll back: revert steps, newest first"
     phase = release.current_phase if release.state is ReleaseState.FAILED else release.next_phase
-    verb = "try again" if release.state is ReleaseState.FAILED else "run"
+    verb = "retry" if release.state is ReleaseState.FAILED else "run"
     return f"{verb} {phase.name if phase else '?'}"
 
 
 def _steps(release: Release, kind: CommandKind) -> list[tuple[str, bool]]:
-    """Label and irreversibility of each step that would run or be undone."""
+    """Label and irreversibility of each step that would run or be reverted."""
     pairs = list(zip(release.strategy.steps, release.statuses, strict=True))
     if kind is CommandKind.ROLLBACK:
-        return [(f"undo: {spec.label}", False) for spec, status in reversed(pairs) if status.has_effect]
+        return [(f"revert: {spec.label}", False) for spec, status in reversed(pairs) if status.has_effect]
     phase = release.current_phase if release.state is ReleaseState.FAILED else release.next_phase
     if phase is None:
         return []

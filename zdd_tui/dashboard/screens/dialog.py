@@ -1,6 +1,6 @@
-"""What confirm, details and help share: a framed page of lines over the main screen."""
+"""Base of the dialogs: a framed page of lines over the main screen."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -11,7 +11,7 @@ from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 
 
 class PageView(LineView, can_focus=True):
-    """Lines of a dialog; arrows and pages scroll it."""
+    """Lines of a dialog; arrow and page keys scroll it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "scroll_up", "Scroll up", show=False, id="page.up"),
@@ -36,33 +36,43 @@ class PageView(LineView, can_focus=True):
 
     def _update_key_hints(self) -> None:
         rows, total, first = self.content_size.height, len(self._lines), int(self.scroll_offset.y)
-        for keys in self.screen.query(KeyHints):  # none while the dialog is still being made
+        for keys in self.screen.query(KeyHints):  # none while the dialog is being composed
             keys.position_text = f"{first + 1}-{min(total, first + rows)} of {total} ↕" if total > rows else ""
             keys.on_resize()
 
-    def lines(self, board: DashboardState, moment: RenderContext, cells: int) -> Sequence[Line]:
+    def lines(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
         screen = self.screen
         assert isinstance(screen, HasPage)
-        return screen.page(board, moment, cells)
+        return screen.page(board, context, cells)
 
 
 class KeyHints(LineView):
-    """The dialog's own footer."""
+    """The dialog's footer."""
 
     auto_height = 4
 
     position_text = ""
-    """Which lines of the page are in sight, where not all are."""
+    """Range of the visible lines of the page; empty where all are visible."""
 
-    def lines(self, board: DashboardState, moment: RenderContext, cells: int) -> list[Line]:
+    def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         screen = self.screen
         assert isinstance(screen, HasPage)
-        *above, last = screen.key_hints(board, moment, cells)
-        return [*above, justify(last, ((self.position_text, TextStyle.DIM),), cells)]
+        *lines, last = screen.key_hints(board, context, cells)
+        return [*lines, justify(last, ((self.position_text, TextStyle.DIM),), cells)]
+
+
+def key_hints_line(hints: Iterable[tuple[str, str]]) -> Line:
+    """``Enter run   Esc close``; pairs without a key or without a text are left out."""
+    return tuple(
+        span
+        for key, text in hints
+        if key and text
+        for span in ((key, TextStyle.KEY), (f" {text}   ", TextStyle.NORMAL))
+    )
 
 
 class HasPage:
-    """A dialog that makes the lines of its page and of its keys."""
+    """A dialog that provides the lines of its page and of its footer."""
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""The doctor's findings: seven pitfalls with all their evidence, and the release checklist on one screen."""
+"""The doctor's findings: seven pitfalls with their evidence, and the release checklist."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
@@ -9,37 +9,37 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 
 from zdd_tui.dashboard.screens.base import ActionScreen
-from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView
+from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView, key_hints_line
 from zdd_tui.dashboard.state import DashboardState, RenderContext
-from zdd_tui.dashboard.widgets.bars.gates import VERDICT_GLYPHS
+from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, justify, truncate, wrap
 from zdd_tui.model.release.gate import Verdict
 
 if TYPE_CHECKING:
-    from zdd_tui.model.doctor import Finding, Report  # its rules are for later than the first paint
+    from zdd_tui.model.doctor import Finding, Report  # not imported before the first paint
 
 _VERDICT_WIDTH = max(len(verdict) for verdict in Verdict)
 
 
 class DoctorScreen(ActionScreen[None], ModalScreen[None], HasPage):
-    """Two pages; it looks when it is opened and when it is asked to.
+    """Two pages. Checks run when it is opened and on request.
 
     Args:
-        examine: asks for a new examination; its result comes with a later board.
+        run_doctor: starts the checks; the result arrives with a later state.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,d,q", "dismiss", "Close", show=False, id="doctor.close"),
         Binding("tab,c", "turn", "Other page", show=False, id="doctor.turn"),
-        Binding("r", "refresh", "Look again", show=False, id="doctor.again"),
+        Binding("r", "refresh", "Check again", show=False, id="doctor.refresh"),
     ]
 
     CSS = DIALOG_CSS.format(name="DoctorScreen")
 
-    def __init__(self, board: DashboardState, context: RenderContext, examine: Callable[[], None]) -> None:
+    def __init__(self, board: DashboardState, context: RenderContext, run_doctor: Callable[[], None]) -> None:
         super().__init__()
         self._last_shown = (board, context)
-        self._examine = examine
+        self._run_doctor = run_doctor
         self._shows_checklist = False
 
     def compose(self) -> ComposeResult:
@@ -49,7 +49,7 @@ class DoctorScreen(ActionScreen[None], ModalScreen[None], HasPage):
 
     def on_mount(self) -> None:
         self.query_one(PageView).focus()
-        self._examine()
+        self._run_doctor()
         self.show(*self._last_shown)
 
     def show(self, board: DashboardState, context: RenderContext) -> None:
@@ -63,7 +63,7 @@ class DoctorScreen(ActionScreen[None], ModalScreen[None], HasPage):
         self.show(*self._last_shown)
 
     def action_refresh(self) -> None:
-        self._examine()
+        self._run_doctor()
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         rows = self.query_one(PageView).content_size.height
@@ -71,10 +71,7 @@ class DoctorScreen(ActionScreen[None], ModalScreen[None], HasPage):
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         other = "pitfalls" if self._shows_checklist else "checklist"
-        hints = (("Tab", other), ("r", "look again"), ("↑ ↓", "scroll"), ("Esc", "close"))
-        return [
-            tuple(part for key, text in hints for part in ((key, TextStyle.KEY), (f" {text}   ", TextStyle.NORMAL)))
-        ]
+        return [key_hints_line((("Tab", other), ("r", "check again"), ("↑ ↓", "scroll"), ("Esc", "close")))]
 
 
 def doctor_lines(
@@ -83,22 +80,22 @@ def doctor_lines(
     """One of the two pages.
 
     Args:
-        rows: of the page: the checklist leaves out what would not fit into them.
+        rows: height of the page; the checklist leaves out hints that do not fit.
     """
     source, report = board.doctor_report, board.doctor_report.value
     age = source.age(context.now)
-    looked = "looking …" if board.is_doctor_running else "" if age is None else f"looked {format_age(age)} ago"
+    checked = "checking …" if board.is_doctor_running else "" if age is None else f"checked {format_age(age)} ago"
     title: Line = (
         ("release checklist" if checklist else "pitfalls", TextStyle.STRONG),
         (f"  {board.plan.name}", TextStyle.NORMAL),
     )
-    lines = [justify(title, ((looked, TextStyle.DIM),), cells)]
+    lines = [justify(title, ((checked, TextStyle.DIM),), cells)]
     if source.error:
         lines += wrap(f"✗ {source.error}", cells, TextStyle.BAD)
-        lines += wrap(f"→ {source.hint}", cells, TextStyle.STRONG) if source.hint else []
+        lines += wrap(f"→ Fix: {source.hint}", cells, TextStyle.STRONG) if source.hint else []
     if report is None:
-        text = "It asks the cluster, the database, Redis, DNS and git, each on its own; this takes some seconds."
-        waiting = text if board.is_doctor_running else "" if source.error else "It has not looked yet: press r."
+        text = "It checks the cluster, the database, Redis, DNS and git in parallel; this takes some seconds."
+        waiting = text if board.is_doctor_running else "" if source.error else "Not checked yet: press r."
         return [*lines, (), *wrap(waiting, cells)]
     return [
         *lines,
@@ -112,32 +109,34 @@ def _pitfall_lines(report: "Report", cells: int) -> list[Line]:
         lines += [(), _finding_line(number, finding, cells)]
         for each in finding.observations:
             glyph, style = VERDICT_GLYPHS[each.verdict]
-            quiet = each.verdict is Verdict.PASS
-            first, *rest = wrap(each.text, cells - 4, TextStyle.DIM if quiet else TextStyle.NORMAL)
+            passes = each.verdict is Verdict.PASS
+            first, *rest = wrap(each.text, cells - 4, TextStyle.DIM if passes else TextStyle.NORMAL)
             lines.append((("  ", TextStyle.NORMAL), (f"{glyph} ", style), *first))
             lines += [(("    ", TextStyle.NORMAL), *line) for line in rest]
-            lines += wrap(f"→ {each.hint}", cells, TextStyle.STRONG, indent="    ") if each.hint and not quiet else []
+            lines += (
+                wrap(f"→ Fix: {each.hint}", cells, TextStyle.STRONG, indent="    ") if each.hint and not passes else []
+            )
     return lines
 
 
 def _checklist_lines(report: "Report", cells: int, rows: int) -> list[Line]:
-    """All points at once; what to do is told where there is room for it."""
-    points = [_checklist_item_lines(number, finding, cells) for number, finding in enumerate(report.checklist, 1)]
-    if sum(len(point) for point in points) + len(points) <= rows:
-        return [line for point in points for line in ((), *point)]
-    if sum(len(point) for point in points) <= rows:
-        return [line for point in points for line in point]
-    return [line for point in points for line in point[:2]]
+    """All items on one page; with hints where they fit."""
+    items = [_checklist_item_lines(number, finding, cells) for number, finding in enumerate(report.checklist, 1)]
+    if sum(len(lines) for lines in items) + len(items) <= rows:
+        return [line for lines in items for line in ((), *lines)]
+    if sum(len(lines) for lines in items) <= rows:
+        return [line for lines in items for line in lines]
+    return [line for lines in items for line in lines[:2]]
 
 
 def _checklist_item_lines(number: int, finding: "Finding", cells: int) -> list[Line]:
-    telling = finding.deciding_observation
+    observation = finding.deciding_observation
     lines: list[Line] = [
         justify(_finding_line(number, finding, cells), ((finding.id, TextStyle.DIM),), cells),
-        ((f"    {truncate(telling.text, cells - 4)}", TextStyle.NORMAL),),
+        ((f"    {truncate(observation.text, cells - 4)}", TextStyle.NORMAL),),
     ]
-    if telling.hint and telling.verdict is not Verdict.PASS:
-        lines.append(((f"    {truncate(f'→ {telling.hint}', cells - 4)}", TextStyle.STRONG),))
+    if observation.hint and observation.verdict is not Verdict.PASS:
+        lines.append(((f"    {truncate(f'→ Fix: {observation.hint}', cells - 4)}", TextStyle.STRONG),))
     return lines
 
 

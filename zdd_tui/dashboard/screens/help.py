@@ -1,4 +1,4 @@
-"""Help: the keys that work where the operator is, then every other key, and what the signs mean."""
+"""Help: the keys that work on the current screen, then every other key, and the legend."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,24 +10,24 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen, Screen
 
 from zdd_tui.dashboard.screens.base import ActionScreen
-from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView
+from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView, key_hints_line
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, fit, wrap
 from zdd_tui.model.actions import ACTIONS, Action, Confirmation, key_name
 
 _LEGEND = (
     ("✔ pass, done", "✗ fail, failed, overdue", "~ inconclusive, estimated"),
-    ("? unknown: no data, or older than its limit",),
-    ("▶ running", "◆ waiting", "‖ paused", "◀ rolling back", "◁ undone", "○ not begun"),
+    ("◆ pending: not finished yet", "? unknown: no data, or older than its limit"),
+    ("▶ running", "◆ waiting", "‖ paused", "◀ rolling back", "◁ reverted", "○ not started"),
     ("● Serving", "◐ Warming", "○ Starting", "▽ Draining", "▼ Stopping", "· Gone"),
-    ("◇ Warm: ready, without traffic", "▁▂▅█ guard: full is the limit, or above"),
+    ("◇ Standby: ready, no traffic", "▁▂▅█ guard: full is at or above the limit"),
 )
 
 
 _ACTION_BINDING_IDS = frozenset(each.binding_id for each in ACTIONS)
 
 _MAX_NAME_WIDTH = 20
-"""Cells of key and name."""
+"""Width of key and name in cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class HelpSection:
     """The keys of the focused pane, or of the screen.
 
     Attributes:
-        hints: names of keys, and what they do.
+        hints: names of keys, and their effects.
     """
 
     title: str
@@ -43,10 +43,10 @@ class HelpSection:
 
 
 class HelpScreen(ActionScreen[None], ModalScreen[None], HasPage):
-    """A page to read.
+    """A page of keys and glyphs.
 
     Args:
-        sections: the keys that work where the help was asked for.
+        sections: the keys of the screen on which help was opened.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -75,34 +75,27 @@ class HelpScreen(ActionScreen[None], ModalScreen[None], HasPage):
         return help_lines(context, cells, self._sections)
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        return [
-            (
-                ("↑ ↓", TextStyle.KEY),
-                (" scroll   ", TextStyle.NORMAL),
-                ("Esc", TextStyle.KEY),
-                (" close", TextStyle.NORMAL),
-            )
-        ]
+        return [key_hints_line((("↑ ↓", "scroll"), ("Esc", "close")))]
 
 
 def help_sections(screen: Screen[Any]) -> tuple[HelpSection, ...]:
-    """The keys of the focused pane and of the screen, as they are now, remapped ones too.
+    """The current keys of the focused pane and of the screen, remapped ones included.
 
-    Those of the registry are left out: they follow below with all that is to be said about them.
+    Those of the registry are left out: the help page lists them with their descriptions.
     """
-    found: dict[str, dict[str, tuple[list[str], str]]] = {}
+    sections: dict[str, dict[str, tuple[list[str], str]]] = {}
     for key, active in screen.active_bindings.items():
         binding = active.binding
         if not binding.id or binding.id.startswith(("zdd.", "app.")):
             continue
         if isinstance(active.node, ActionScreen) and binding.id in _ACTION_BINDING_IDS:
-            continue  # a pane's own, to be had without going there first
+            continue  # an action of a pane, which the help page lists
         title = f"in {_node_label(active.node)}"
-        keys, _ = found.setdefault(title, {}).setdefault(binding.id, ([], binding.description))
+        keys, _ = sections.setdefault(title, {}).setdefault(binding.id, ([], binding.description))
         keys.append(key_name(key))
     return tuple(
         HelpSection(title, tuple((" ".join(keys), text) for keys, text in hints.values()))
-        for title, hints in found.items()
+        for title, hints in sections.items()
     )
 
 
@@ -123,27 +116,27 @@ def help_lines(context: RenderContext, cells: int, sections: Sequence[HelpSectio
     lines += _action_lines([each for each in ACTIONS if each.is_global], context, cells)
     lines += [(), (("on the main screen", TextStyle.DIM),)]
     lines += _action_lines([each for each in ACTIONS if not each.is_global and not each.is_pane_action], context, cells)
-    lines += [(), (("among its panes, and in the one that has the focus, or else in the first", TextStyle.DIM),)]
+    lines += [(), (("in its panes: in the focused one, else in the first", TextStyle.DIM),)]
     lines += _action_lines([each for each in ACTIONS if each.is_pane_action], context, cells)
-    lines += wrap("Arrows and pages scroll a pane, Enter opens a row; ? there tells all of its keys.", cells)
+    lines += wrap("Arrow and page keys scroll a pane, Enter opens a row; ? in the pane shows all of its keys.", cells)
     if context.production_lock.guarded:
         lines += [(), *wrap(_LOCK_TEXT.format_map(context.key_names), cells)]
-    lines += [(), (("signs", TextStyle.DIM),)]
+    lines += [(), (("legend", TextStyle.DIM),)]
     lines += [line for row in _LEGEND for line in wrap("   ".join(row), cells)]
-    text = "The release is carried out by the agent: closing this screen, or losing it, stops nothing."
+    text = "The agent runs the release: closing this screen, or losing it, stops nothing."
     return [*lines, (), *wrap(text, cells)]
 
 
 _LOCK_TEXT = (
-    "Production opens locked: {unlock} asks for the environment’s name, and the keys that change the release are there"
-    " until the header has counted down. {rollback} (in a text field ctrl+r) works while it is locked too; its dialog"
-    " asks for the environment’s name then."
+    "Production is locked at start: {unlock} asks for the environment name. Keys that change the release then work"
+    " until the countdown in the header ends. {rollback} (in a text field ctrl+r) works while locked too; its dialog"
+    " then asks for the environment name."
 )
 
 _CONFIRMATION_TEXTS = {
     Confirmation.NONE: "",
-    Confirmation.DIALOG: " Asks first.",
-    Confirmation.TYPED_NAME: " Asks for the release’s name.",
+    Confirmation.DIALOG: " Confirmation required.",
+    Confirmation.TYPED_NAME: " Type the release name to confirm.",
 }
 
 
@@ -159,7 +152,7 @@ def _action_lines(actions: Sequence[Action], context: RenderContext, cells: int)
 
 
 def _hint_lines(key: str, label: str, text: str, cells: int) -> list[Line]:
-    """Key, name, and what it does over as many lines as it needs."""
+    """Key, name, and the effect over as many lines as needed."""
     head: Line = (
         ((fit(key, 8), TextStyle.KEY), (fit(label, _MAX_NAME_WIDTH - 8), TextStyle.STRONG))
         if label

@@ -1,4 +1,4 @@
-"""The palette: any action by some letters of its name, its key, and why it is not possible now."""
+"""The palette: search actions by name, with their keys, and why an action is not possible now."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from zdd_tui.dashboard.screens.base import ActionRequested, ActionScreen
-from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView
+from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView, key_hints_line
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import action_disabled_reason, offered_actions
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, fit, line_width, truncate, wrap
@@ -23,7 +23,7 @@ class PaletteEntry:
     """One action in the palette.
 
     Attributes:
-        disabled_reason: why it would be refused now; empty when it would be taken.
+        disabled_reason: why it would be refused now; empty when it would be accepted.
     """
 
     action: Action
@@ -31,12 +31,12 @@ class PaletteEntry:
 
 
 class PaletteScreen(ActionScreen[None], ModalScreen[None], HasPage):
-    """Type, pick with the arrows, run with Enter."""
+    """Type to search, select with the arrows, run with Enter."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Close", show=False, id="palette.close"),
-        Binding("up", "move(-1)", "The one above", show=False, id="palette.up"),
-        Binding("down", "move(1)", "The one below", show=False, id="palette.down"),
+        Binding("up", "move(-1)", "Previous", show=False, id="palette.up"),
+        Binding("down", "move(1)", "Next", show=False, id="palette.down"),
     ]
 
     CSS = DIALOG_CSS.format(name="PaletteScreen")
@@ -49,7 +49,7 @@ class PaletteScreen(ActionScreen[None], ModalScreen[None], HasPage):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
-            yield Input(placeholder="some letters of an action")
+            yield Input(placeholder="Search actions")
             yield PageView()
             yield KeyHints()
 
@@ -58,11 +58,11 @@ class PaletteScreen(ActionScreen[None], ModalScreen[None], HasPage):
         self.show(*self._last_shown)
 
     def show(self, board: DashboardState, context: RenderContext) -> None:
-        """Follows the board: what is possible changes while the palette is open; the pick stays on its action."""
+        """Follows the state: possible actions change while the palette is open; the selection stays on its action."""
         self._last_shown = (board, context)
-        picked = self._matches[self._selected].action.id if self._matches else ""
+        selected_id = self._matches[self._selected].action.id if self._matches else ""
         self._matches = filter_entries(palette_entries(board, context), self.query_one(Input).value)
-        self._selected = next((at for at, each in enumerate(self._matches) if each.action.id == picked), 0)
+        self._selected = next((at for at, each in enumerate(self._matches) if each.action.id == selected_id), 0)
         self._draw()
 
     def _draw(self) -> None:
@@ -78,9 +78,9 @@ class PaletteScreen(ActionScreen[None], ModalScreen[None], HasPage):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
         if self._matches:
-            picked = self._matches[self._selected].action.id
+            selected_id = self._matches[self._selected].action.id
             self.dismiss(None)
-            self.app.post_message(ActionRequested(picked))
+            self.app.post_message(ActionRequested(selected_id))
 
     def action_move(self, by: int) -> None:
         if self._matches:
@@ -96,30 +96,30 @@ class PaletteScreen(ActionScreen[None], ModalScreen[None], HasPage):
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         if not self._matches:
-            return [(("nothing is called that", TextStyle.DIM),)]
-        return [_entry_line(each, context, cells, picked=at == self._selected) for at, each in enumerate(self._matches)]
+            return [(("no action matches", TextStyle.DIM),)]
+        return [
+            _entry_line(each, context, cells, selected=at == self._selected) for at, each in enumerate(self._matches)
+        ]
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         hints = [
-            ("↑ ↓", "pick"),
+            ("↑ ↓", "select"),
             ("Enter", "run"),
             ("Esc", "close"),
-            (self.key_label("rollback"), "rolls back at once"),
+            (self.key_label("rollback"), "rollback"),
         ]
-        line = tuple(
-            part for key, text in hints if key for part in ((key, TextStyle.KEY), (f" {text}   ", TextStyle.NORMAL))
-        )
-        return [*(_full_reason_lines(self._matches[self._selected], cells) if self._matches else []), line]
+        reason = _full_reason_lines(self._matches[self._selected], cells) if self._matches else []
+        return [*reason, key_hints_line(hints)]
 
 
 def _full_reason_lines(entry: PaletteEntry, cells: int) -> list[Line]:
-    """What one line above had no room for; at most so many lines as a dialog's footer has room for beside its keys."""
+    """The reason or help of the selected action in full, in at most three lines."""
     text = f"✗ {entry.disabled_reason}" if entry.disabled_reason else entry.action.help
     return wrap(text, cells, TextStyle.WARN if entry.disabled_reason else TextStyle.DIM)[:3]
 
 
 def palette_entries(board: DashboardState, context: RenderContext) -> tuple[PaletteEntry, ...]:
-    """Every action that exists for the operator now, in the registry's order."""
+    """Every action that exists now, in the registry's order."""
     return tuple(
         PaletteEntry(each, action_disabled_reason(board, context, each))
         for each in offered_actions(board, context)
@@ -128,36 +128,28 @@ def palette_entries(board: DashboardState, context: RenderContext) -> tuple[Pale
 
 
 def filter_entries(entries: tuple[PaletteEntry, ...], query: str) -> tuple[PaletteEntry, ...]:
-    """Those whose name or help has the letters in this order, the best first; all of them for an empty query."""
+    """Entries whose name or help contains the letters in this order, the best match first; all for an empty query."""
     if not query.strip():
         return entries
-    matcher = Matcher(query.strip())
-    scored = [
-        (
-            max(
-                2 * matcher.match(each.action.label), 2 * matcher.match(each.action.id), matcher.match(each.action.help)
-            ),
-            each,
-        )
-        for each in entries
-    ]
-    return tuple(each for score, each in sorted(scored, key=lambda pair: -pair[0]) if score > 0)
+    match = Matcher(query.strip()).match
+
+    def score(entry: PaletteEntry) -> float:
+        action = entry.action
+        return max(2 * match(action.label), 2 * match(action.id), match(action.help))
+
+    return tuple(each for each in sorted(entries, key=score, reverse=True) if score(each) > 0)
 
 
-def _entry_line(entry: PaletteEntry, context: RenderContext, cells: int, *, picked: bool) -> Line:
-    """``▸ a  advance   Run the next phase``; what is not possible says why instead of what it is for."""
+def _entry_line(entry: PaletteEntry, context: RenderContext, cells: int, *, selected: bool) -> Line:
+    """``▸ a  advance   Run the next phase``; the reason in place of the help where it is not possible."""
     each = entry.action
     key = context.key_names.get(each.id, "")
     head: Line = (
-        ("▸ " if picked else "  ", TextStyle.KEY),
+        ("▸ " if selected else "  ", TextStyle.KEY),
         (fit(key, 8), TextStyle.KEY),
         (fit(each.label, 12), TextStyle.STRONG if not entry.disabled_reason else TextStyle.DIM),
     )
-    text = f"✗ {entry.disabled_reason}" if entry.disabled_reason else each.help
-    return clip(
-        (
-            *head,
-            (truncate(text, cells - line_width(head)), TextStyle.WARN if entry.disabled_reason else TextStyle.NORMAL),
-        ),
-        cells,
-    )
+    text, style = each.help, TextStyle.NORMAL
+    if entry.disabled_reason:
+        text, style = f"✗ {entry.disabled_reason}", TextStyle.WARN
+    return clip((*head, (truncate(text, cells - line_width(head)), style)), cells)

@@ -17,12 +17,12 @@ from zdd_tui.dashboard.widgets.bars.summary import SummaryLines
 from zdd_tui.dashboard.widgets.drawing.fast_paint import Painter, crop_partial_updates
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.panes.container import PaneContainer
-from zdd_tui.dashboard.widgets.panes.table import TablePane
+from zdd_tui.dashboard.widgets.panes.filter import FilterInput
 from zdd_tui.model.actions import ACTIONS, Action, find_action
 
 
 class ReleaseScreen(ActionScreen[None]):
-    """Header, stepper, gates, what happens now, panes, the course of commands, keys."""
+    """Header, phases, summary, gates, panes, progress of the last command, keys."""
 
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = action_bindings(ACTIONS)
@@ -31,7 +31,7 @@ class ReleaseScreen(ActionScreen[None]):
     ReleaseScreen {
         GateSummary, SummaryLines, MessageLine, Header, Stepper, Footer { padding: 0 1; }
     }
-    /* Production has a frame: bars above and below, edges where other environments have a blank. It takes no cell. */
+    /* Production has a frame: bars above and below, and edges in place of the padding. It needs no extra cells. */
     ReleaseScreen.-production {
         Header, Footer { background: $error; color: ansi_bright_white; }
         GateSummary, SummaryLines, MessageLine, Stepper {
@@ -70,26 +70,28 @@ class ReleaseScreen(ActionScreen[None]):
         self.show(*self._last_shown)
 
     def show(self, board: DashboardState, context: RenderContext) -> None:
-        """Hands the board to every widget; each repaints only what changed."""
+        """Passes the state to every widget; each repaints only what has changed."""
         self._last_shown = (board, context)
         if self._panes is None:
-            return  # it is still being made, and begins with this
+            return  # not composed yet; `on_mount` shows it
         self._panes.place_panes(board, self.size.height)
         with self._painter.batch([*self._views, self._panes]):
             for widget in self._views:
                 widget.show(board, context)
 
     def on_resize(self) -> None:
-        if self._panes is not None:  # else it is still being made
+        if self._panes is not None:  # composed
             self._panes.place_panes(self._last_shown[0], self.size.height)
 
     def forward_to_filter(self, event: events.Key) -> None:
-        """A key that was under way to another widget when a filter began is the filter's."""
-        if isinstance(self.focused, TablePane) and self.focused.is_typing:
-            self.focused.on_key(event)
+        """Types a character into the filter's field that was on its way to another widget when the field opened."""
+        if isinstance(self.focused, FilterInput) and event.is_printable and event.character is not None:
+            event.stop()
+            event.prevent_default()
+            self.focused.insert_text_at_cursor(event.character)
 
     def action_act(self, action_id: str) -> None:
-        """At once where a pane is concerned: the next key may lie in the same heap, and is for that pane."""
+        """Runs pane actions at once: the next key may be queued already, and is for that pane."""
         each = find_action(action_id)
         if not each.is_pane_action:
             super().action_act(action_id)
@@ -97,14 +99,14 @@ class ReleaseScreen(ActionScreen[None]):
             self.run_pane_action(each)
 
     def run_pane_action(self, action: Action) -> None:
-        """Moves among the panes, or does something in one; tells why not where it cannot."""
+        """Focuses a pane, or runs an action in one; shows why where it is not possible."""
         if self._panes is not None and (text := self._panes.handle_action(action)):
             self.notify(text, markup=False, timeout=3)
 
     def show_progress(self, progress: CommandProgress | None) -> None:
-        """Shows what has become of the last command."""
+        """Shows the progress of the last command."""
         if progress is self._progress:
-            return  # the line has been shown it with everything else
-        for line in self.query(MessageLine):  # none while the screen is still being made
+            return  # `show` has drawn it
+        for line in self.query(MessageLine):  # none while the screen is being composed
             self._progress = line.progress = progress
             line.show(*self._last_shown)

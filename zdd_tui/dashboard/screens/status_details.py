@@ -1,4 +1,4 @@
-"""Everything in full: errors, refused commands, gates, sources and events, none of it cut."""
+"""Errors, refused commands, gates, sources and events in full."""
 
 from typing import ClassVar
 
@@ -8,7 +8,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 
 from zdd_tui.dashboard.screens.base import ActionScreen
-from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView
+from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView, key_hints_line
 from zdd_tui.dashboard.state import (
     FLAGS_STALE_SECONDS,
     PODS_STALE_SECONDS,
@@ -18,8 +18,7 @@ from zdd_tui.dashboard.state import (
     RenderContext,
 )
 from zdd_tui.dashboard.widgets.bars.command_progress import CommandProgress, command_progress_lines
-from zdd_tui.dashboard.widgets.bars.gates import VERDICT_GLYPHS
-from zdd_tui.dashboard.widgets.drawing.glyphs import STEP_GLYPHS, step_status_text
+from zdd_tui.dashboard.widgets.drawing.glyphs import STEP_GLYPHS, VERDICT_GLYPHS, step_status_text
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, format_source_age, sanitize, wrap
 from zdd_tui.dashboard.widgets.panes.events import event_line
 from zdd_tui.dashboard.widgets.panes.guard import guard_readings
@@ -28,7 +27,7 @@ from zdd_tui.model.release.summary import list_current_gates, summarize_release
 
 
 class StatusDetailsScreen(ActionScreen[None], ModalScreen[None], HasPage):
-    """A page to read; it follows the board."""
+    """A page that follows the state."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,e,q,enter", "dismiss", "Close", show=False, id="details.close"),
@@ -38,7 +37,7 @@ class StatusDetailsScreen(ActionScreen[None], ModalScreen[None], HasPage):
 
     def __init__(self, board: DashboardState, context: RenderContext, progress: CommandProgress | None = None) -> None:
         super().__init__()
-        self._next_focus = (board, context)
+        self._last_shown = (board, context)
         self._progress = progress
 
     def compose(self) -> ComposeResult:
@@ -48,7 +47,7 @@ class StatusDetailsScreen(ActionScreen[None], ModalScreen[None], HasPage):
 
     def on_mount(self) -> None:
         self.query_one(PageView).focus()
-        self.show(*self._next_focus)
+        self.show(*self._last_shown)
 
     def show(self, board: DashboardState, context: RenderContext) -> None:
         self.query_one(PageView).show(board, context)
@@ -58,14 +57,7 @@ class StatusDetailsScreen(ActionScreen[None], ModalScreen[None], HasPage):
         return status_detail_lines(board, context, cells, self._progress)
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        return [
-            (
-                ("↑ ↓ PgUp PgDn", TextStyle.KEY),
-                (" scroll   ", TextStyle.NORMAL),
-                ("Esc", TextStyle.KEY),
-                (" close", TextStyle.NORMAL),
-            )
-        ]
+        return [key_hints_line((("↑ ↓ PgUp PgDn", "scroll"), ("Esc", "close")))]
 
 
 def status_detail_lines(
@@ -76,10 +68,10 @@ def status_detail_lines(
     if progress is not None:
         lines += [*command_progress_lines(progress, board, context, cells), ()]
     if record is not None and now is not None:
-        message = summarize_release(record, now, context.key_names)
-        lines += wrap(f"✗ {message.cause}", cells, TextStyle.BAD) if message.cause else []
-        lines += wrap(f"{message.glyph} {message.state_label}  {message.text}", cells, TextStyle.STRONG)
-        lines += [line for note in message.notes for line in wrap(note, cells, indent="  ")]
+        summary = summarize_release(record, now, context.key_names)
+        lines += wrap(f"✗ {summary.cause}", cells, TextStyle.BAD) if summary.cause else []
+        lines += wrap(f"{summary.glyph} {summary.state_label}  {summary.text}", cells, TextStyle.STRONG)
+        lines += [line for note in summary.notes for line in wrap(note, cells, indent="  ")]
         lines += [(), *_gate_lines(record, now, cells), *_guard_lines(board, now, cells)]
         lines += [*_step_lines(record, cells), *_refused_command_lines(record, context, cells)]
     lines += _source_lines(board, context, cells)
@@ -107,11 +99,11 @@ def _gate_lines(record: ReleaseRecord, now: float, cells: int) -> list[Line]:
 
 
 def _guard_lines(board: DashboardState, now: float, cells: int) -> list[Line]:
-    """What each rule said, in its own words."""
+    """Verdict and reason of each rule."""
     lines: list[Line] = []
     for reading in guard_readings(board, now):
         glyph, style = VERDICT_GLYPHS[reading.verdict]
-        acted = f", the guard has asked for: {reading.action_taken}" if reading.action_taken else ""
+        acted = f", the guard triggered {reading.action_taken}" if reading.action_taken else ""
         lines += [
             (
                 (f"{glyph} {reading.verdict}  ", style),
@@ -141,28 +133,26 @@ def _step_line(step: StepRecord, label: str, cells: int) -> list[Line]:
 
 def _refused_command_lines(record: ReleaseRecord, context: RenderContext, cells: int) -> list[Line]:
     lines: list[Line] = []
-    for requested in record.commands:
-        if requested.status == "refused":
-            when = context.clock.time_of_day(requested.created_at)
-            lines += wrap(f"✗ {when} {requested.kind} by {requested.actor}: {requested.outcome}", cells, TextStyle.BAD)
+    for command in record.commands:
+        if command.status == "refused":
+            when = context.clock.time_of_day(command.created_at)
+            lines += wrap(f"✗ {when} {command.kind} by {command.actor}: {command.outcome}", cells, TextStyle.BAD)
     return [(("refused commands", TextStyle.DIM),), *lines, ()] if lines else []
 
 
 def _source_lines(board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
     plan = board.plan
     lines: list[Line] = [(("sources", TextStyle.DIM),)]
-    named: tuple[tuple[str, str, Observed[object], float], ...] = (
+    sources: tuple[tuple[str, str, Observed[object], float], ...] = (
         ("database", plan.database, board.release, RELEASE_STALE_SECONDS),
         ("cluster", plan.cluster, board.workload, PODS_STALE_SECONDS),
         *((("flags", plan.flags, board.flags, FLAGS_STALE_SECONDS),) if plan.has_flags else ()),
         *(
-            (
-                (f"{side}", f"deployment {name}", board.second_workload, PODS_STALE_SECONDS)
-                for side, name in plan.deployment_roles[1:]
-            )
+            (side, f"deployment {name}", board.second_workload, PODS_STALE_SECONDS)
+            for side, name in plan.deployment_roles[1:]
         ),
     )
-    for name, place, source, limit in named:
+    for name, place, source, limit in sources:
         age = source.age(context.now)
         stale = source.is_stale(context.now, limit)
         text = "never read" if age is None else f"{format_source_age(age, stale=stale)} old"
@@ -172,5 +162,5 @@ def _source_lines(board: DashboardState, context: RenderContext, cells: int) -> 
             TextStyle.WARN if stale else TextStyle.NORMAL,
         )
         lines += wrap(source.error, cells, TextStyle.BAD, indent="    ") if source.error else []
-        lines += wrap(f"→ {source.hint}", cells, TextStyle.STRONG, indent="    ") if source.hint else []
+        lines += wrap(f"→ Fix: {source.hint}", cells, TextStyle.STRONG, indent="    ") if source.hint else []
     return lines

@@ -1,4 +1,4 @@
-"""The limits of the backfill while it runs: what is in force, what the plan says, and what is to change."""
+"""The limits of a running backfill: effective, the plan's, and pending changes."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from zdd_tui.dashboard.screens.base import ActionScreen
-from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView
+from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView, key_hints_line
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import disabled_reason
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, fit, sanitize, truncate, wrap
@@ -29,12 +29,12 @@ from zdd_tui.model.tuning import (
 
 @dataclass(frozen=True, slots=True)
 class TuneRequest:
-    """What is to change.
+    """The requested change.
 
     Attributes:
-        changes: limits by name, as :func:`zdd_tui.model.tuning.apply_tuning` takes them.
-        text: the same for people: ``speed 100% -> 50%``.
-        reason: goes into the audit.
+        changes: limits by name, for :func:`zdd_tui.model.tuning.apply_tuning`.
+        text: the changes as shown: ``speed 100% -> 50%``.
+        reason: for the audit.
     """
 
     changes: dict[str, object]
@@ -43,16 +43,16 @@ class TuneRequest:
 
 
 class TuneScreen(ActionScreen[TuneRequest], ModalScreen[TuneRequest], HasPage):
-    """Arrows pick a limit; Enter notes the value that was typed, and with an empty line it sends what was noted.
+    """Arrows select a limit; Enter stages the typed value, and with an empty field sends the staged changes.
 
     Args:
-        changes: what is noted already.
+        changes: staged at the start.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Change nothing", show=False, id="tune.leave"),
-        Binding("up", "move(-1)", "The limit above", show=False, id="tune.up"),
-        Binding("down", "move(1)", "The limit below", show=False, id="tune.down"),
+        Binding("escape", "leave", "Cancel", show=False, id="tune.leave"),
+        Binding("up", "move(-1)", "Previous limit", show=False, id="tune.up"),
+        Binding("down", "move(1)", "Next limit", show=False, id="tune.down"),
     ]
 
     CSS = DIALOG_CSS.format(name="TuneScreen")
@@ -70,7 +70,7 @@ class TuneScreen(ActionScreen[TuneRequest], ModalScreen[TuneRequest], HasPage):
             yield Input(id="value")
             if self._is_reason_required:
                 reason = Input(id="reason")
-                reason.border_title = "why: the plan asks for a reason"
+                reason.border_title = "reason (required by the plan)"
                 yield reason
             yield KeyHints()
 
@@ -83,7 +83,7 @@ class TuneScreen(ActionScreen[TuneRequest], ModalScreen[TuneRequest], HasPage):
         self._select(0)
 
     def show(self, board: DashboardState, context: RenderContext) -> None:
-        """Follows the board: another operator may tune too."""
+        """Follows the state: another operator may tune too."""
         self._last_shown = (board, context)
         self._draw()
 
@@ -98,8 +98,8 @@ class TuneScreen(ActionScreen[TuneRequest], ModalScreen[TuneRequest], HasPage):
         self._selected, self._error = at, ""
         line, spec = self.query_one("#value", Input), LIMITS[at]
         line.value = ""
-        none = ", or none" if spec.optional else ""
-        line.border_title = Content(f"{spec.key} in {spec.unit}: a value{none}, or plan for the plan’s own")
+        none = ", none" if spec.optional else ""
+        line.border_title = Content(f"{spec.key} in {spec.unit}: a value{none}, or “plan” for the plan’s value")
         self._draw()
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -116,7 +116,7 @@ class TuneScreen(ActionScreen[TuneRequest], ModalScreen[TuneRequest], HasPage):
             self._send()
 
     def _stage(self, typed: str) -> None:
-        """Takes a value down, if the plan's rules allow it beside what is noted already."""
+        """Stages a value, if it is valid together with the values staged before."""
         record = self._last_shown[0].release.value
         if record is None or record.plan_limits is None:
             return
@@ -124,7 +124,7 @@ class TuneScreen(ActionScreen[TuneRequest], ModalScreen[TuneRequest], HasPage):
             requested = self._staged | parse_requested_limits([f"{LIMITS[self._selected].key}={typed}"])
             apply_tuning(record.plan_limits, record.tuning, requested)
         except PlanError as error:
-            self._error = f"{error.title} ({error.hint})" if error.hint else error.title
+            self._error = f"{error.title}. Fix: {error.hint}" if error.hint else error.title
         else:
             self._staged = requested
             self.query_one("#value", Input).value = ""
@@ -136,9 +136,9 @@ class TuneScreen(ActionScreen[TuneRequest], ModalScreen[TuneRequest], HasPage):
         reason = self.query_one("#reason", Input).value.strip() if self._is_reason_required else ""
         self._error = disabled_reason(board, context, CommandKind.TUNE)
         if not self._error and not text:
-            self._error = "nothing is to change: type a value first"
+            self._error = "no pending change: type a value first"
         elif not self._error and self._is_reason_required and not reason:
-            self._error = "the plan asks for a reason"
+            self._error = "the plan requires a reason"
             self.query_one("#reason").focus()
         if self._error:
             self._draw()
@@ -146,7 +146,7 @@ class TuneScreen(ActionScreen[TuneRequest], ModalScreen[TuneRequest], HasPage):
             self.dismiss(TuneRequest(self._staged, text, reason))
 
     def _changes_text(self, board: DashboardState) -> str:
-        """What is noted, and would change something now."""
+        """The staged changes that have an effect now."""
         record = board.release.value
         if record is None or record.plan_limits is None or not self._staged:
             return ""
@@ -163,27 +163,20 @@ class TuneScreen(ActionScreen[TuneRequest], ModalScreen[TuneRequest], HasPage):
         if self._error:
             return wrap(f"✗ {self._error}", cells, TextStyle.BAD)
         typing, text = self.query_one("#value", Input).value.strip(), self._changes_text(board)
-        above = wrap(f"to send: {text}", cells, TextStyle.STRONG)[:2] if text else []
-        enter = "note it" if typing else "send" if text else ""
-        hints = (("↑ ↓", "pick"), ("Enter", enter), ("Esc", "change nothing"))
-        return [*above, _hint_line(hints)]
-
-
-def _hint_line(hints: tuple[tuple[str, str], ...]) -> Line:
-    return tuple(
-        part for key, text in hints if text for part in ((key, TextStyle.KEY), (f" {text}   ", TextStyle.NORMAL))
-    )
+        above = wrap(f"pending: {text}", cells, TextStyle.STRONG)[:2] if text else []
+        enter = "stage" if typing else "send" if text else ""
+        return [*above, key_hints_line((("↑ ↓", "select"), ("Enter", enter), ("Esc", "cancel")))]
 
 
 def tune_lines(board: DashboardState, cells: int, selected: int, staged: dict[str, object]) -> list[Line]:
-    """One line a limit: in force now, the plan's own, what is noted; then what the picked one is for."""
+    """One line per limit: effective, the plan's, pending; then the description of the selected limit."""
     record = board.release.value
     if record is None or record.plan_limits is None:
-        return [(("this release has no backfill: there are no limits to change", TextStyle.DIM),)]
+        return [(("this release has no backfill, so there are no limits to change", TextStyle.DIM),)]
     plan, limits = record.plan_limits, effective_limits(record.plan_limits, record.tuning)
     wanted: Any = effective_limits(plan, apply_tuning(plan, record.tuning, staged))
     name, column = max(len(each.key) for each in LIMITS) + 2, 11
-    head = f"  {fit('limit', name)}{fit('in force', column)}{fit('plan', column)}to send"
+    head = f"  {fit('limit', name)}{fit('effective', column)}{fit('plan', column)}pending"
     lines: list[Line] = [
         ((truncate(f"limits of the backfill of {sanitize(board.plan.name)}", cells), TextStyle.STRONG),)
     ]

@@ -1,4 +1,4 @@
-"""Unlocking production: the environment's name is typed, and for a while the dashboard may change something."""
+"""Unlocks production for a time, after the environment's name was typed."""
 
 from typing import ClassVar
 
@@ -17,10 +17,10 @@ from zdd_tui.model.duration import format_duration
 
 
 class UnlockScreen(ActionScreen[bool], ModalScreen[bool], HasPage):
-    """True once the name was typed; False where the operator left it."""
+    """True once the name was typed; False when cancelled."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Stay locked", show=False, id="unlock.leave"),
+        Binding("escape", "leave", "Cancel", show=False, id="unlock.leave"),
     ]
 
     CSS = DIALOG_CSS.format(name="UnlockScreen")
@@ -34,7 +34,7 @@ class UnlockScreen(ActionScreen[bool], ModalScreen[bool], HasPage):
         with Vertical(id="dialog"):
             yield PageView()
             line = Input(id="environment")
-            line.border_title = Content("type the environment’s name")
+            line.border_title = Content("type the environment name")
             yield line
             yield KeyHints()
 
@@ -57,14 +57,14 @@ class UnlockScreen(ActionScreen[bool], ModalScreen[bool], HasPage):
             if place:
                 lines += wrap(f"{name:<9} {place}", cells, TextStyle.DIM)
         text = (
-            f"For {lasts} every key that changes the release works here. Then it locks by itself;"
-            f" {context.key_names['lock']} locks it at once. It unlocks this screen only: the agent, the command line and"
-            f" other dashboards are as before. {self.key_label('rollback')} rolls back without it, here too."
+            f"For {lasts}, keys that change the release work in this dashboard. It then locks automatically;"
+            f" {context.key_names['lock']} locks it at once. The agent, the command line and other dashboards are not"
+            f" affected. {self.key_label('rollback')} rolls back without an unlock, here too."
         )
         return [*lines, (), *wrap(text, cells)]
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        wrong = wrap(f"✗ {self._error}", cells, TextStyle.BAD) if self._error else []
+        error = wrap(f"✗ {self._error}", cells, TextStyle.BAD) if self._error else []
         line: Line = (
             ("type ", TextStyle.NORMAL),
             (board.plan.environment, TextStyle.STRONG),
@@ -72,9 +72,9 @@ class UnlockScreen(ActionScreen[bool], ModalScreen[bool], HasPage):
             ("Enter", TextStyle.KEY),
             (" unlock   ", TextStyle.NORMAL),
             ("Esc", TextStyle.KEY),
-            (" stay locked", TextStyle.NORMAL),
+            (" cancel", TextStyle.NORMAL),
         )
-        return [*wrong, line]
+        return [*error, line]
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
@@ -82,7 +82,7 @@ class UnlockScreen(ActionScreen[bool], ModalScreen[bool], HasPage):
         if typed.casefold() == wanted.casefold():
             self.dismiss(True)
             return
-        self._error = f"“{typed}” is not the environment’s name" if typed else "the environment’s name is missing"
+        self._error = f"“{typed}” is not the environment name" if typed else "the environment name is missing"
         self._draw()
 
     def action_leave(self) -> None:

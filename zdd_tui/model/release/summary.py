@@ -140,7 +140,7 @@ def _summarize_waiting(record: ReleaseRecord, now: float) -> ReleaseSummary:
         if release.next_phase is None:
             action = f"Wait: the release is done once {describe_closed_gates(release)}"
         if any(each.name == "shadow-agrees" and each.verdict is Verdict.FAIL for each in closed):
-            action = "{picture} shows which responses differ; " + action
+            action = "{topology} shows which responses differ; " + action
         return ReleaseSummary(Severity.WAITING, "◆", "WAITING FOR GATES", text, (), action)
     if release.next_phase is None:
         text = "the last gates pass; the agent ends the release"

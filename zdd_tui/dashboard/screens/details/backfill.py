@@ -1,4 +1,4 @@
-"""The backfill in full: how far each range is, what it runs, how the server would run it, and which rows it left."""
+"""The backfill in full: ranges, batches, SQL, its query plan, and failed rows."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -9,20 +9,21 @@ from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, saniti
 from zdd_tui.dashboard.widgets.panes.backfill import backfill_lines
 from zdd_tui.dashboard.widgets.panes.failed_rows import FailedRowsPane
 from zdd_tui.model.duration import format_duration
+from zdd_tui.model.plan.strategies import strategy_title
 from zdd_tui.model.queries import BackfillDetail, BackfillQuery, RangeView
 from zdd_tui.model.release.records import BackfillRecord
 
 SHOWN_BATCHES = 5
 
 FAILED_ROWS_HEIGHT = 6
-"""Failed rows in sight at once."""
+"""Failed rows that are visible at once."""
 
 
 class BackfillScreen(DetailScreen):
-    """Counters from the board, everything else asked for.
+    """Counters from the state, everything else by query.
 
     Args:
-        search: begin with the search open.
+        search: open with the search field.
     """
 
     DEFAULT_CSS = """
@@ -38,13 +39,13 @@ class BackfillScreen(DetailScreen):
 
     def on_mount(self) -> None:
         if self._search:
-            self.call_next(self.action_search)  # after the page has taken the focus
+            self.call_next(self.action_search)  # after the page got the focus
 
     def heading(self, board: DashboardState) -> str:
         return f"backfill of {board.plan.name}"
 
     def redraw(self) -> None:
-        """The page, and below it the rows that failed, where there are any."""
+        """Draws the page, and the failed rows below it."""
         super().redraw()
         failed = self._query.value.failed if self._query.value is not None else ()
         failed_rows = next(iter(self.query(FailedRowsPane)), None)
@@ -55,13 +56,13 @@ class BackfillScreen(DetailScreen):
             self.mount(failed_rows, after="#detail")
         failed_rows.display = bool(failed)
         failed_rows.styles.height = min(len(failed), FAILED_ROWS_HEIGHT) + 3
-        answer = self._query.answer
-        failed_rows.set_failed_rows(Observed(failed, answer.observed_at, answer.error, answer.hint))
+        result = self._query.result
+        failed_rows.set_failed_rows(Observed(failed, result.observed_at, result.error, result.hint))
         failed_rows.show(self._source.state(), self._get_context())
 
     def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
         if not board.plan.has_backfill:
-            return wrap(f"a {board.plan.strategy} release moves no rows: there is no backfill to look at", cells)
+            return wrap(f"a {strategy_title(board.plan.strategy)} release has no backfill", cells)
         record = board.release.value
         state = record.backfill if record else None
         lines = [*backfill_lines(state, cells), *_batch_lines(state, context, cells), ()]
@@ -72,7 +73,7 @@ class BackfillScreen(DetailScreen):
 
 
 def _batch_lines(state: BackfillRecord | None, context: RenderContext, cells: int) -> list[Line]:
-    """What a batch took on average, pauses left out, and the last ones, the newest first."""
+    """Average time and size of a batch without pauses, and the last batches, the newest first."""
     if state is None or not state.batches:
         return []
     each = state.seconds / state.batches
@@ -93,22 +94,22 @@ def _batch_lines(state: BackfillRecord | None, context: RenderContext, cells: in
 
 
 def backfill_detail_lines(detail: BackfillDetail, cells: int, format_text: TextFormatter) -> list[Line]:
-    """Ranges, limits, mismatches, SQL and its plan."""
+    """Ranges, limits, mismatches, SQL and its query plan."""
     lines: list[Line] = [(("ranges", TextStyle.DIM),)]
     lines += [line for each in detail.ranges for line in _range_lines(each, cells, format_text)] or [
         (("none yet", TextStyle.DIM),)
     ]
     if detail.limits:
         limits = ", ".join(f"{name} {value}" for name, value in sorted(detail.limits.items()))
-        lines += [(), (("limits changed while it runs", TextStyle.DIM),), *format_text(limits, cells)]
+        lines += [(), (("limits changed at run time", TextStyle.DIM),), *format_text(limits, cells)]
     if detail.mismatches:
-        lines += [(), (("rows whose two sides differ (key: what)", TextStyle.BAD),)]
-        for found in detail.mismatches:
-            columns = f" [{', '.join(found.columns)}]" if found.columns else ""
-            lines += format_text(f"{', '.join(found.key)}: {found.reason}{columns}", cells)
-    lines += [(), (("a batch runs", TextStyle.DIM),)]
+        lines += [(), (("mismatched rows (key: reason)", TextStyle.BAD),)]
+        for row in detail.mismatches:
+            columns = f" [{', '.join(row.columns)}]" if row.columns else ""
+            lines += format_text(f"{', '.join(row.key)}: {row.reason}{columns}", cells)
+    lines += [(), (("statement of a batch", TextStyle.DIM),)]
     lines += [line for text in detail.statement.splitlines() for line in format_text(text, cells)]
-    lines += [(), (("the server would run it so (EXPLAIN alone: nothing is run)", TextStyle.DIM),)]
+    lines += [(), (("EXPLAIN (not executed)", TextStyle.DIM),)]
     lines += format_text(f"? {detail.explain_error}", cells, TextStyle.WARN) if detail.explain_error else []
     return lines + [line for text in detail.query_plan for line in format_text(text, cells, _plan_line_style(text))]
 

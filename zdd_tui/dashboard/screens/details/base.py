@@ -1,4 +1,4 @@
-"""What every detail screen shares: a title with the age of what it shows, a page, search, wrapping, the way back."""
+"""Base of the detail screens: a title with the age of the data, a page, search and line wrap."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -36,11 +36,11 @@ from zdd_tui.model.release.records import ReleaseRecord
 T = TypeVar("T")
 
 ContextSource = Callable[[], RenderContext]
-"""The moment at which a screen is drawn."""
+"""Provides time, lock and keys for drawing."""
 
 
 class TextFormatter(Protocol):
-    """Makes lines of a text: over as many as it needs, or cut at the edge, as the operator has it."""
+    """Makes lines of a text: wrapped or truncated, as the operator has chosen."""
 
     def __call__(
         self, text: str, cells: int, style: TextStyle = TextStyle.NORMAL, *, indent: str = ""
@@ -51,14 +51,14 @@ FreshnessCheck = Callable[[DashboardState, T], bool]
 
 
 def is_same_audit_log(board: DashboardState, audit_log: AuditLog) -> bool:
-    """The audit on the board ends where the story does."""
+    """Whether the state's audit ends with the same event."""
     record = board.release.value
     ids = [event.id for event in (*record.events[-1:], *audit_log.events[-1:])] if record is not None else []
     return len(ids) == 2 and ids[0] == ids[1]
 
 
 class QueryAnswered(Message):
-    """An answer has come for a screen that asked."""
+    """The result of a screen's query has arrived."""
 
     def __init__(self, query: "PolledQuery[Any]", future: "Future[Any]") -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class QueryAnswered(Message):
 
 
 class PolledQuery(Generic[T]):
-    """What a screen asks for again and again: the last answer, its age, and why there is none newer."""
+    """A query that a screen repeats: the last result, its age, and why there is no newer one."""
 
     def __init__(
         self, query: Query[T], name: str, stale_after: float, is_fresh: "FreshnessCheck[T] | None" = None
@@ -75,28 +75,28 @@ class PolledQuery(Generic[T]):
         self.name = name
         self.stale_after = stale_after
         self._is_fresh = is_fresh
-        self.answer: Observed[T] = Observed()
+        self.result: Observed[T] = Observed()
         self._is_pending = False
 
     @property
     def value(self) -> T | None:
-        return self.answer.value
+        return self.result.value
 
     def refresh(self, source: StateSource, post: Callable[[Message], Any]) -> None:
-        """One question at a time: a slow system is not asked twice, and none for what the board confirms."""
+        """Fetches, unless a fetch is pending or the state shows that the result is still the newest."""
         board = source.state()
         if self._is_confirmed_by(board):
-            self.answer = replace(self.answer, observed_at=board.release.observed_at)
+            self.result = replace(self.result, observed_at=board.release.observed_at)
             return
         if not self._is_pending:
             self._is_pending = True
             source.fetch(self.query).add_done_callback(lambda done: post(QueryAnswered(self, done)))
 
     def _is_confirmed_by(self, board: DashboardState) -> bool:
-        known = self.answer
-        if self._is_fresh is None or known.value is None or known.error or board.release.error:
+        result = self.result
+        if self._is_fresh is None or result.value is None or result.error or board.release.error:
             return False
-        return self._is_fresh(board, known.value)
+        return self._is_fresh(board, result.value)
 
     def set_result(self, future: "Future[T]", now: float) -> None:
         self._is_pending = False
@@ -104,35 +104,30 @@ class PolledQuery(Generic[T]):
             return
         error = future.exception()
         if error is None:
-            self.answer = Observed(future.result(), now)
+            self.result = Observed(future.result(), now)
         else:
             title = getattr(error, "title", "") or type(error).__name__
-            self.answer = replace(self.answer, error=title, hint=getattr(error, "hint", ""))
+            self.result = replace(self.result, error=title, hint=getattr(error, "hint", ""))
 
 
 class TitleLine(LineView):
-    """What is shown, and how old it is."""
+    """The heading, and the age of the data."""
 
-    def lines(self, board: DashboardState, moment: RenderContext, cells: int) -> list[Line]:
+    def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         screen = self.screen
         assert isinstance(screen, DetailScreen)
-        return [screen.title_line(board, moment, cells)]
+        return [screen.title_line(board, context, cells)]
 
 
 class DetailScreen(ActionScreen[None], HasPage):
-    """A page over the whole screen. It follows the board, and asks for what is not on it.
-
-    Args:
-        source: where boards and answers come from.
-        get_context: the present moment.
-    """
+    """A page over the whole screen. It follows the state, and queries what the state does not hold."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q", "leave", "Back to where you came from", show=False, id="detail.close"),
-        Binding("w", "wrap", "Wrap long lines, or cut them", show=False, id="detail.wrap"),
-        Binding("slash", "search", "Search in what is shown", show=False, id="detail.search"),
+        Binding("escape,q", "leave", "Back to the previous screen", show=False, id="detail.close"),
+        Binding("w", "wrap", "Toggle line wrap", show=False, id="detail.wrap"),
+        Binding("slash", "search", "Search this page", show=False, id="detail.search"),
         Binding("n", "match(1)", "Next match", show=False, id="detail.next"),
-        Binding("N", "match(-1)", "Match before", show=False, id="detail.previous"),
+        Binding("N", "match(-1)", "Previous match", show=False, id="detail.previous"),
     ]
 
     DEFAULT_CSS = """
@@ -146,10 +141,10 @@ class DetailScreen(ActionScreen[None], HasPage):
     """
 
     refresh_interval: ClassVar[float] = 2.0
-    """Seconds between two questions."""
+    """Seconds between two fetches."""
 
     hints: ClassVar[tuple[tuple[str, str], ...]] = ()
-    """Keys of this screen alone, with what they do."""
+    """Keys of this screen alone, and their effects."""
 
     def __init__(self, source: StateSource, get_context: ContextSource) -> None:
         super().__init__()
@@ -160,10 +155,10 @@ class DetailScreen(ActionScreen[None], HasPage):
         self._match_index = 0
         self.is_wrapped = True
 
-    # --- for subclasses ------------------------------------------------------------------------------------------
+    # --- provided by a subclass --------------------------------------------------------------------------------------
 
     def heading(self, board: DashboardState) -> str:
-        """What is shown."""
+        """The heading of the page."""
         raise NotImplementedError
 
     def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
@@ -171,41 +166,41 @@ class DetailScreen(ActionScreen[None], HasPage):
         raise NotImplementedError
 
     def own_hints(self) -> tuple[tuple[str, str], ...]:
-        """Keys of this screen alone, with what they do now."""
+        """Keys of this screen alone, and their current effects."""
         return self.hints
 
     def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
-        """The source whose age the title tells, and from what age on it is stale."""
-        question = self._queries[0] if self._queries else None
-        return (question.answer, question.stale_after) if question else (board.release, 5.0)
+        """The source whose age the title shows, and the age in seconds from which it is stale."""
+        query = self._queries[0] if self._queries else None
+        return (query.result, query.stale_after) if query else (board.release, RELEASE_STALE_SECONDS)
 
     def add_query(self, query: Query[T], name: str, is_fresh: FreshnessCheck[T] | None = None) -> PolledQuery[T]:
-        """Asks as long as the screen is open.
+        """Adds a query that is repeated while the screen is open.
 
         Args:
-            is_fresh: whether the board says that an answer is still the newest; then nobody is asked.
+            is_fresh: whether the state shows that a result is still the newest; then nothing is fetched.
         """
-        requested = PolledQuery(query, name, 3 * self.refresh_interval, is_fresh)
-        self._queries.append(requested)
-        return requested
+        polled_query = PolledQuery(query, name, 3 * self.refresh_interval, is_fresh)
+        self._queries.append(polled_query)
+        return polled_query
 
     def format_text(
         self, text: str, cells: int, style: TextStyle = TextStyle.NORMAL, *, indent: str = ""
     ) -> list[Line]:
-        """A text, over as many lines as it needs or cut at the edge, as the operator has it."""
+        """A text, wrapped or truncated, as the operator has chosen."""
         if self.is_wrapped:
             return wrap(text, cells, style, indent=indent)
         return [clip(((indent + sanitize(part), style),), cells) for part in text.splitlines() or [""]]
 
     def query_error_lines(self, query: PolledQuery[Any], cells: int) -> list[Line]:
-        """Why an answer is not there, or not newer; nothing while all is well."""
-        answer = query.answer
-        if answer.error:
-            lines = wrap(f"✗ {query.name}: {answer.error}", cells, TextStyle.BAD)
-            return lines + (wrap(f"→ {answer.hint}", cells, TextStyle.STRONG) if answer.hint else [])
-        return [] if answer.value is not None else [((f"… reading {query.name}", TextStyle.DIM),)]
+        """Why there is no result, or no newer one; empty without an error."""
+        result = query.result
+        if result.error:
+            lines = wrap(f"✗ {query.name}: {result.error}", cells, TextStyle.BAD)
+            return lines + (wrap(f"→ Fix: {result.hint}", cells, TextStyle.STRONG) if result.hint else [])
+        return [] if result.value is not None else [((f"… reading {query.name}", TextStyle.DIM),)]
 
-    # --- drawing -------------------------------------------------------------------------------------------------
+    # --- drawing -----------------------------------------------------------------------------------------------------
 
     def compose(self) -> ComposeResult:
         yield TitleLine()
@@ -222,9 +217,9 @@ class DetailScreen(ActionScreen[None], HasPage):
         self.redraw()
 
     def refresh_queries(self) -> None:
-        """Asks for everything that is not being asked for."""
-        for question in self._queries:
-            question.refresh(self._source, self.post_message)
+        """Fetches everything that is not being fetched."""
+        for query in self._queries:
+            query.refresh(self._source, self.post_message)
 
     def on_query_answered(self, message: QueryAnswered) -> None:
         message.query.set_result(message.future, self._get_context().now)
@@ -234,7 +229,7 @@ class DetailScreen(ActionScreen[None], HasPage):
         self.show(self._source.state(), self._get_context())
 
     def show(self, board: DashboardState, context: RenderContext) -> None:
-        for view in self.query(LineView):  # none while the screen is still being made
+        for view in self.query(LineView):  # none while the screen is being composed
             view.show(board, context)
 
     def title_line(self, board: DashboardState, context: RenderContext, cells: int) -> Line:
@@ -243,12 +238,12 @@ class DetailScreen(ActionScreen[None], HasPage):
         stale = source.is_stale(context.now, limit)
         text = "not read yet" if age is None else f"{format_source_age(age, stale=stale)} old"
         environment = board.plan.environment.upper()
-        mark: Line = (
+        badge: Line = (
             ((f" ■ {sanitize(environment)} ", TextStyle.ALARM), ("  ", TextStyle.NORMAL))
             if board.plan.is_production
             else ()
         )
-        right: Line = (*mark, (text, TextStyle.WARN if stale else TextStyle.DIM))
+        right: Line = (*badge, (text, TextStyle.WARN if stale else TextStyle.DIM))
         return justify(((sanitize(self.heading(board)), TextStyle.STRONG),), right, cells)
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
@@ -258,11 +253,11 @@ class DetailScreen(ActionScreen[None], HasPage):
         return LazyLines((), len(lines), lambda at: highlight_matches(lines[at], self._search_text))
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        """The way back and rollback stay in sight; where it is narrow, what is less needed gives way."""
-        found = f"n/N “{sanitize(self._search_text)}”" if self._search_text else "search"
-        own, common = list(self.own_hints()), [("w", "cut" if self.is_wrapped else "wrap"), ("/", found)]
-        back = self.key_label("rollback")  # none where it may not be had
-        kept = [*([(back, "rollback")] if back else []), ("Esc", "back")]
+        """Rollback and back are always shown; a narrow screen leaves out other keys."""
+        search = f"n/N “{sanitize(self._search_text)}”" if self._search_text else "search"
+        own, common = list(self.own_hints()), [("w", f"wrap {'off' if self.is_wrapped else 'on'}"), ("/", search)]
+        rollback = self.key_label("rollback")  # empty where it is not possible
+        kept = [*([(rollback, "rollback")] if rollback else []), ("Esc", "back")]
         room = cells - max(
             (len(view.position_text) + 1 for view in self.query(KeyHints) if view.position_text), default=0
         )
@@ -270,13 +265,13 @@ class DetailScreen(ActionScreen[None], HasPage):
             common.pop(0) if common else own.pop()
         return [clip(_hint_line([*own, *common, *kept]), cells)]
 
-    # --- keys ----------------------------------------------------------------------------------------------------
+    # --- keys --------------------------------------------------------------------------------------------------------
 
     def action_leave(self) -> None:
         """Closes the search first, then the screen."""
-        box = self.query_one("#search", Input)
-        if box.has_class("-open"):
-            box.remove_class("-open")
+        field = self.query_one("#search", Input)
+        if field.has_class("-open"):
+            field.remove_class("-open")
             self.query_one(PageView).focus()
         elif self._search_text:
             self._search_text = ""
@@ -289,10 +284,10 @@ class DetailScreen(ActionScreen[None], HasPage):
         self.redraw()
 
     def action_search(self) -> None:
-        box = self.query_one("#search", Input)
-        box.add_class("-open")
-        box.value = self._search_text
-        box.focus()
+        field = self.query_one("#search", Input)
+        field.add_class("-open")
+        field.value = self._search_text
+        field.focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
@@ -303,16 +298,16 @@ class DetailScreen(ActionScreen[None], HasPage):
         self.action_match(1)
 
     def action_match(self, step: int) -> None:
-        """To the next line that holds what was searched for, round and round."""
+        """Scrolls to the next match, and from the last one to the first."""
         if not self._search_text:
             return
         page = self.query_one(PageView)
-        hits = [at for at, line in enumerate(page.all_lines()) if contains(line, self._search_text)]
-        if not hits:
-            self.notify(f"nothing here holds “{self._search_text}”", markup=False, timeout=3)
+        matches = [at for at, line in enumerate(page.all_lines()) if contains(line, self._search_text)]
+        if not matches:
+            self.notify(f"no match for “{self._search_text}”", markup=False, timeout=3)
             return
-        self._match_index = (self._match_index + step) % len(hits)
-        page.scroll_to(y=max(0, hits[self._match_index] - page.content_size.height // 3), animate=False)
+        self._match_index = (self._match_index + step) % len(matches)
+        page.scroll_to(y=max(0, matches[self._match_index] - page.content_size.height // 3), animate=False)
 
 
 def _hint_line(pairs: Sequence[tuple[str, str]]) -> Line:
@@ -322,7 +317,7 @@ def _hint_line(pairs: Sequence[tuple[str, str]]) -> Line:
 
 
 class RecordScreen(DetailScreen):
-    """A page that is made of the release's record."""
+    """A page made from the release's record."""
 
     def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
         return board.release, RELEASE_STALE_SECONDS

@@ -1,4 +1,4 @@
-"""The strategy's own picture, over the whole screen."""
+"""The topology of a release, over the whole screen."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -8,29 +8,30 @@ from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Obser
 from zdd_tui.dashboard.widgets.diagrams.shadow import shadow_sample_lines
 from zdd_tui.dashboard.widgets.diagrams.strategy import diagram_lines
 from zdd_tui.dashboard.widgets.drawing.line import Line
+from zdd_tui.model.plan.strategies import strategy_title
 from zdd_tui.model.shadow import ShadowQuery
 
 
 class DiagramScreen(DetailScreen):
-    """Drawn from the board alone; of a dark launch also which answers differ, from the pods' logs."""
+    """Drawn from the state; of a dark launch also the different results, from the pods' logs."""
 
     refresh_interval: ClassVar[float] = 5.0
 
     def __init__(self, source: StateSource, get_context: ContextSource) -> None:
         super().__init__(source, get_context)
-        dark = source.state().plan.strategy == "dark-launch"
-        self._samples = self.add_query(ShadowQuery(), "the pods' logs") if dark else None
-        self.is_wrapped = self._samples is None  # else: old beside new, each cut where it must be
+        is_dark_launch = source.state().plan.strategy == "dark-launch"
+        self._samples = self.add_query(ShadowQuery(), "the pods' logs") if is_dark_launch else None
+        self.is_wrapped = self._samples is None  # old and new values side by side are truncated
 
     def heading(self, board: DashboardState) -> str:
-        return f"{board.plan.strategy} of {board.plan.name}"
+        return f"{strategy_title(board.plan.strategy)} of {board.plan.name}"
 
     def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
         return board.release, RELEASE_STALE_SECONDS
 
     def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
-        requested = self._samples
-        if requested is None:
+        query = self._samples
+        if query is None:
             return diagram_lines(board, context, cells)
-        text = shadow_sample_lines(requested.answer, requested.stale_after, context, cells, in_full=self.is_wrapped)
-        return diagram_lines(board, context, cells, text)
+        samples = shadow_sample_lines(query.result, query.stale_after, context, cells, in_full=self.is_wrapped)
+        return diagram_lines(board, context, cells, samples)

@@ -1,4 +1,4 @@
-"""A flag: its value, who answers for it, and every change of it with who asked for that and why."""
+"""A flag: value, owner, expiry, and every change with its actor and reason."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -12,10 +12,10 @@ from zdd_tui.model.release.strategy import Strategy
 from zdd_tui.model.release.timeline import StepAttempt, build_timeline
 
 _ROLE_DESCRIPTIONS = {
-    "write": "while it is on the application writes the new side too",
-    "read": "this share of requests is answered by the new side",
-    "shadow": "for this share of requests the new path runs too, unseen",
-    "weight": "this share of users gets the new image's path",
+    "write": "while on, the application also writes the new side",
+    "read": "share of requests served by the new side",
+    "shadow": "share of requests for which the new path also runs (compared, not served)",
+    "weight": "share of users served by the new image",
 }
 _STEPS_BY_ROLE = {
     "write": ("write-flag-on", "delete-flags"),
@@ -23,7 +23,7 @@ _STEPS_BY_ROLE = {
     "shadow": ("set-shadow", "shadow-off"),
     "weight": ("set-weight",),
 }
-"""The work, by the flag's role, that changes it."""
+"""Registry keys of the steps that change a flag, by its role."""
 
 
 class FlagScreen(DetailScreen):
@@ -45,7 +45,7 @@ class FlagScreen(DetailScreen):
     def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
         flag = next((each for each in board.flags.value or () if each.key == self._key), None)
         if flag is None:
-            return [(("the flag is not among the release's", TextStyle.WARN),)]
+            return [(("the release has no such flag", TextStyle.WARN),)]
         lines = [
             _value_text(flag),
             *self._description_lines(flag, board, context, cells),
@@ -66,10 +66,10 @@ class FlagScreen(DetailScreen):
         lines = self.format_text(f"ff:{flag.key} at {board.plan.flags or '?'}", cells, TextStyle.DIM)
         if meaning := _ROLE_DESCRIPTIONS.get(flag.role):
             lines += self.format_text(f"{flag.role}: {meaning}", cells)
-        lines += self.format_text(f"owner {flag.owner or 'nobody is named'}, expires {flag.expires or 'never'}", cells)
+        lines += self.format_text(f"owner {flag.owner or 'none'}, expires {flag.expires or 'never'}", cells)
         if flag.changed_at is not None:
             ago = format_age(max(0.0, context.wall - flag.changed_at))
-            lines += self.format_text(f"this dashboard saw it change {ago} ago", cells, TextStyle.DIM)
+            lines += self.format_text(f"changed {ago} ago (seen by this dashboard)", cells, TextStyle.DIM)
         return lines
 
 
@@ -77,7 +77,7 @@ def _value_text(flag: FlagView) -> Line:
     if flag.problem:
         return ((f"✗ {sanitize(flag.problem)}", TextStyle.BAD),)
     if flag.value is None:
-        return (("· unset: the application takes its default", TextStyle.DIM),)
+        return (("· unset: the application uses its default", TextStyle.DIM),)
     glyph = "○" if flag.value.is_off else "●" if flag.value.is_on else "◐"
     return ((f"{glyph} {flag.value}", TextStyle.NORMAL if flag.value.is_off else TextStyle.GOOD),)
 
@@ -90,30 +90,30 @@ def flag_history_lines(
     cells: int,
     format_text: TextFormatter,
 ) -> list[Line]:
-    """The tries of the steps that change the flag, newest first, each under the command that led to it."""
-    works = _STEPS_BY_ROLE.get(flag.role, ())
-    names = {spec.name for spec in strategy.steps if spec.registry_key in works}
-    tries = [
+    """The attempts of the steps that change the flag, newest first, with the command that caused each."""
+    registry_keys = _STEPS_BY_ROLE.get(flag.role, ())
+    names = {spec.name for spec in strategy.steps if spec.registry_key in registry_keys}
+    attempts = [
         item
         for span in build_timeline(strategy, audit_log.events)
         for item in span.items
         if isinstance(item, StepAttempt) and item.step in names
     ]
-    if not tries:
-        return [(("this release has not changed it", TextStyle.DIM),)]
+    if not attempts:
+        return [(("not changed by this release", TextStyle.DIM),)]
     lines: list[Line] = []
-    for item in reversed(tries):
-        verb, style = ("undone", TextStyle.WARN) if item.is_undo else ("done", TextStyle.NORMAL)
+    for item in reversed(attempts):
+        verb, style = ("reverted", TextStyle.WARN) if item.is_undo else ("done", TextStyle.NORMAL)
         report = verb if item.outcome == "done" else item.outcome
         lines += format_text(f"{context.clock.time_of_day(item.started_at)} {item.label}: {report}", cells, style)
         lines += format_text(f"✗ {item.error}", cells, TextStyle.BAD, indent="         ") if item.error else []
-        requested = _command_before(audit_log.events, item.started_at)
-        if requested is not None:
-            why = f": “{requested.reason}”" if requested.reason else ""
-            lines += format_text(f"asked by {requested.actor}{why}", cells, TextStyle.DIM, indent="         ")
+        command = _command_before(audit_log.events, item.started_at)
+        if command is not None:
+            reason = f": “{command.reason}”" if command.reason else ""
+            lines += format_text(f"requested by {command.actor}{reason}", cells, TextStyle.DIM, indent="         ")
     return lines
 
 
 def _command_before(events: Sequence[Event], before: float) -> Event | None:
-    """The newest command before a moment."""
+    """The newest command before a time."""
     return next((event for event in reversed(events) if event.kind == "command" and event.at <= before), None)

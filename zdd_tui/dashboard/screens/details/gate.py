@@ -1,4 +1,4 @@
-"""The gates: what each asks, of whom, what came back, and how often it changed its mind."""
+"""The gates: query, expected value, result, and changes of the verdict."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -7,7 +7,7 @@ from textual.binding import Binding, BindingType
 
 from zdd_tui.dashboard.screens.details.base import ContextSource, RecordScreen, TextFormatter, is_same_audit_log
 from zdd_tui.dashboard.state import DashboardState, RenderContext, StateSource
-from zdd_tui.dashboard.widgets.bars.gates import VERDICT_GLYPHS
+from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, format_age, justify, sanitize
 from zdd_tui.dashboard.widgets.panes.gates import verdict_of
 from zdd_tui.model.queries import AuditLog, AuditLogQuery
@@ -16,15 +16,18 @@ from zdd_tui.model.release.gate_rows import GateRow, PhasePosition, build_gate_r
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.strategy import GateSpec
 
+LABEL_WIDTH = 12
+"""Width in cells of a label and the blanks around it."""
+
 MAX_CHANGES = 6
-"""Changes of a verdict that are told, the newest first."""
+"""Changes of a verdict that are shown, the newest first."""
 
 
 class GateScreen(RecordScreen):
-    """The present phase's gates; Tab shows every phase's."""
+    """The gates of the current phase; Tab shows those of every phase."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab", "turn", "The present phase, or all of them", show=False, id="gate.turn"),
+        Binding("tab", "turn", "Current phase, or all phases", show=False, id="gate.turn"),
     ]
 
     def __init__(self, source: StateSource, get_context: ContextSource) -> None:
@@ -57,9 +60,9 @@ class GateScreen(RecordScreen):
         for phase in shown:
             if len(shown) > 1:
                 lines += [(), ((phase.name, TextStyle.STRONG),)]
-            judged = phase == current
+            is_current = phase == current
             for gate in phase.gates:
-                reading = record.gates.get(gate.name) if judged else None
+                reading = record.gates.get(gate.name) if is_current else None
                 lines += gate_detail_lines(
                     gate, reading, record, now, context, cells, self.format_text, self._query.value
                 )
@@ -71,7 +74,7 @@ class GateScreen(RecordScreen):
 
 
 class GateDetailScreen(RecordScreen):
-    """One gate of one phase: what the table's row has no room for."""
+    """One gate of one phase in full."""
 
     def __init__(self, source: StateSource, get_context: ContextSource, phase: str, gate: str) -> None:
         super().__init__(source, get_context)
@@ -87,11 +90,11 @@ class GateDetailScreen(RecordScreen):
         key = f"{self._phase}/{self._gate}"
         row = next((each for each in build_gate_rows(record, now) if each.key == key), None)
         if row is None:
-            return [(("the gate is not among the release's", TextStyle.WARN),)]
+            return [(("the release has no such gate", TextStyle.WARN),)]
         lines = gate_row_lines(row, record, now, cells, self.format_text)
         lines += [
             (),
-            (("changes of the verdict, in whatever phase", TextStyle.DIM),),
+            (("changes of the verdict, in any phase", TextStyle.DIM),),
             *self.query_error_lines(self._query, cells),
         ]
         if self._query.value is not None:
@@ -100,17 +103,17 @@ class GateDetailScreen(RecordScreen):
         return lines
 
 
-_PLACE_TEXTS = {
-    PhasePosition.PAST: "is over: this gate counts no more",
-    PhasePosition.PRESENT: "is where the release stands: this gate counts now",
-    PhasePosition.AHEAD: "is still ahead: nobody asks this gate yet",
+_POSITION_TEXTS = {
+    PhasePosition.PAST: "finished: this gate no longer counts",
+    PhasePosition.PRESENT: "current phase: this gate counts",
+    PhasePosition.AHEAD: "not started: this gate is not checked yet",
 }
 
 
 def gate_row_lines(
     row: GateRow, record: ReleaseRecord, now: float, cells: int, format_text: TextFormatter
 ) -> list[Line]:
-    """A gate as its row in the table has it, in full."""
+    """The row of the gates' table in full."""
     glyph, word, style = verdict_of(row)
     reading = row.reading
     age = "" if reading is None else f"{format_age(reading.age(now))} old"
@@ -122,17 +125,17 @@ def gate_row_lines(
         (f"  {row.gate.name}", TextStyle.DIM),
     )
     state = record.release.state
-    where = f"{row.phase} {_PLACE_TEXTS[row.position]}"
+    phase = f"{row.phase} {_POSITION_TEXTS[row.position]}"
     if state.has_ended or state.is_rolling_back:
-        where = f"{row.phase}; " + (
-            "the release has ended" if state.has_ended else "it is being undone, and no gate counts"
+        phase = f"{row.phase}; " + (
+            "the release has ended" if state.has_ended else "the release is rolling back: no gate counts"
         )
     lines = [justify(clip(head, cells), ((age, TextStyle.DIM),), cells)]
-    lines += _labelled_lines("phase", where, cells, format_text)
+    lines += labelled_lines("phase", phase, cells, format_text)
     lines += _query_lines(row.gate.name, cells, format_text)
     if row.superseded_by or reading is not None:
-        lines += _labelled_lines(
-            "answer", row.reason_text, cells, format_text, style if style is TextStyle.BAD else TextStyle.NORMAL
+        lines += labelled_lines(
+            "result", row.reason_text, cells, format_text, style if style is TextStyle.BAD else TextStyle.NORMAL
         )
     return lines
 
@@ -150,41 +153,41 @@ def gate_detail_lines(
     """One gate.
 
     Args:
-        reading: None where it has not been judged in the present phase.
+        reading: None where it was not checked in the current phase.
     """
     shown = reading if reading is None or record.release.state.has_ended else reading.as_of(now)
     glyph, style = VERDICT_GLYPHS[shown.verdict] if shown else ("○", TextStyle.DIM)
     age = "" if reading is None else f"{format_age(reading.age(now))} old, counts for {format_age(reading.max_age)}"
     head: Line = (
-        (f"{glyph} {shown.verdict if shown else 'not judged'}  ", style),
+        (f"{glyph} {shown.verdict if shown else 'not checked'}  ", style),
         (gate.label, TextStyle.STRONG),
         (f"  {gate.name}", TextStyle.DIM),
     )
     lines: list[Line] = [(), justify(clip(head, cells), ((age, TextStyle.DIM),), cells)]
     lines += _query_lines(gate.name, cells, format_text)
     if shown is not None:
-        lines += _labelled_lines(
-            "answer", shown.reason, cells, format_text, style if style is TextStyle.BAD else TextStyle.NORMAL
+        lines += labelled_lines(
+            "result", shown.reason, cells, format_text, style if style is TextStyle.BAD else TextStyle.NORMAL
         )
     if reading is not None and audit_log is not None:
-        lines += gate_change_lines(gate.name, audit_log, context, cells, format_text, indent="          ")
+        lines += gate_change_lines(gate.name, audit_log, context, cells, format_text, indent=" " * LABEL_WIDTH)
     return lines
 
 
 def _query_lines(gate: str, cells: int, format_text: TextFormatter) -> list[Line]:
-    ask = describe_gate(gate)
-    if ask is None:
+    description = describe_gate(gate)
+    if description is None:
         return []
     return [
-        *_labelled_lines("asks", f"{ask.system}: {ask.query}", cells, format_text),
-        *_labelled_lines("wants", ask.expected, cells, format_text),
+        *labelled_lines("query", f"{description.system}: {description.query}", cells, format_text),
+        *labelled_lines("expected", description.expected, cells, format_text),
     ]
 
 
 def gate_change_lines(
     gate: str, audit_log: AuditLog, context: RenderContext, cells: int, format_text: TextFormatter, *, indent: str
 ) -> list[Line]:
-    """When the verdict of a gate of that name changed, and why, the newest first."""
+    """Changes of the verdict of gates with this name, with their reasons, the newest first."""
     prefix = f"{gate}: "
     changes = [event for event in audit_log.events if event.kind == "gate" and event.message.startswith(prefix)]
     lines: list[Line] = []
@@ -194,9 +197,12 @@ def gate_change_lines(
     return lines
 
 
-def _labelled_lines(
+def labelled_lines(
     name: str, text: str, cells: int, format_text: TextFormatter, style: TextStyle = TextStyle.NORMAL
 ) -> list[Line]:
-    """A text beside its name; further lines of it stand under the first."""
-    first, *rest = format_text(text, max(10, cells - 10), style)
-    return [((f"  {name:<8}", TextStyle.DIM), *first), *(((" " * 10, TextStyle.NORMAL), *line) for line in rest)]
+    """A text beside its label; further lines are aligned with the first."""
+    first, *rest = format_text(text, max(10, cells - LABEL_WIDTH), style)
+    return [
+        ((f"  {name:<{LABEL_WIDTH - 2}}", TextStyle.DIM), *first),
+        *(((" " * LABEL_WIDTH, TextStyle.NORMAL), *line) for line in rest),
+    ]

@@ -1,4 +1,4 @@
-"""A container's log, followed: it may come as fast as it likes."""
+"""A container's log, followed at any rate."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,28 +8,28 @@ from textual.binding import Binding, BindingType
 
 from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen
 from zdd_tui.dashboard.screens.dialog import PageView
-from zdd_tui.dashboard.state import Clock, DashboardState, Observed, RenderContext, StateSource
-from zdd_tui.dashboard.terminal.display_options import DisplayOptions as TerminalLook
+from zdd_tui.dashboard.state import PODS_STALE_SECONDS, Clock, DashboardState, Observed, RenderContext, StateSource
+from zdd_tui.dashboard.terminal.display_options import DisplayOptions
 from zdd_tui.dashboard.widgets.drawing.line import LazyLines, Line, TextStyle, clip, sanitize, wrap
 from zdd_tui.model.queries import LogLine, LogQuery, LogTail, LogView
 
 REFRESH_INTERVAL = 0.25
-"""Seconds between two looks at the log: faster than this nobody reads."""
+"""Seconds between two updates of the page."""
 
 SLOW_REFRESH_INTERVAL = 1.0
-"""The same on a slow line."""
+"""The same on a slow connection."""
 
 MAX_WRAPPED_LINES = 300
-"""So many of the newest lines are shown while they are wrapped."""
+"""Lines shown while they are wrapped, the newest ones."""
 
 
 class LogScreen(DetailScreen):
-    """Follows the end, or stands still while lines go on to come."""
+    """Follows the end of the log, or stays where it is while new lines are counted."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("f,space", "follow", "Follow the end, or stand still", show=False, id="log.follow"),
-        Binding("b", "previous", "The container that ran before, or the present one", show=False, id="log.before"),
-        Binding("t", "times", "Show times, or not", show=False, id="log.times"),
+        Binding("f,space", "follow", "Follow, or stop following", show=False, id="log.follow"),
+        Binding("b", "previous", "Previous container, or the current one", show=False, id="log.previous"),
+        Binding("t", "times", "Toggle times", show=False, id="log.times"),
     ]
 
     def __init__(self, source: StateSource, get_context: ContextSource, pod: str) -> None:
@@ -44,7 +44,7 @@ class LogScreen(DetailScreen):
     def on_mount(self) -> None:
         self._open()
         display_options = getattr(self.app, "display_options", None)
-        slow = isinstance(display_options, TerminalLook) and display_options.low_bandwidth
+        slow = isinstance(display_options, DisplayOptions) and display_options.low_bandwidth
         self.set_interval(SLOW_REFRESH_INTERVAL if slow else REFRESH_INTERVAL, self._refresh_new_lines)
         self.call_after_refresh(self._scroll_to_end)
 
@@ -64,10 +64,10 @@ class LogScreen(DetailScreen):
             self._tail.close()
 
     def _refresh_new_lines(self) -> None:
-        """While it stands still only the count of what waits is drawn anew."""
+        """Shows new lines; while it does not follow, only their number."""
         terminal = getattr(self.app, "terminal", None)
-        if self._tail is None or (terminal is not None and terminal.behind):
-            return  # a terminal that does not read is not written to
+        if self._tail is None or (terminal is not None and terminal.is_behind):
+            return  # the terminal does not read
         view = self._tail.snapshot()
         if self._is_following and view is not self._shown:
             self._shown = view
@@ -77,33 +77,29 @@ class LogScreen(DetailScreen):
             self.redraw()
 
     def heading(self, board: DashboardState) -> str:
-        before = "  the container before" if self._query.previous else ""
-        return f"log of {self._query.pod}{before}"
+        return f"log of {self._query.pod}{'  previous container' if self._query.previous else ''}"
 
     def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
-        return board.workload, 15.0
+        return board.workload, PODS_STALE_SECONDS
 
     def title_line(self, board: DashboardState, context: RenderContext, cells: int) -> Line:
-        newest = self._newest_time()
+        newest = self._tail.snapshot() if self._tail is not None else self._shown
         head: Line = ((sanitize(self.heading(board)) + "  ", TextStyle.STRONG),)
         if self._is_following:
             return clip((*head, *log_status_line(newest)), cells)
-        still = f"‖ standing still, {newest.total - self._shown.total:,} newer lines"
-        return clip((*head, (still, TextStyle.WARN), *_dropped_text(newest)), cells)
-
-    def _newest_time(self) -> LogView:
-        return self._tail.snapshot() if self._tail is not None else self._shown
+        stopped = f"‖ not following, {newest.total - self._shown.total:,} newer lines"
+        return clip((*head, (stopped, TextStyle.WARN), *_dropped_text(newest)), cells)
 
     def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
         view = self._shown
         head: list[Line] = []
         if view.error:
             head += wrap(f"✗ {view.error}", cells, TextStyle.WARN)
-            head += wrap(f"→ {view.hint}", cells, TextStyle.STRONG) if view.hint else []
+            head += wrap(f"→ Fix: {view.hint}", cells, TextStyle.STRONG) if view.hint else []
         if not view.lines and view.state == "following":
-            head.append((("nothing has been written yet", TextStyle.DIM),))
+            head.append((("no lines yet", TextStyle.DIM),))
         if view.dropped:
-            head.append(((f"… {view.dropped:,} older lines are not kept", TextStyle.DIM),))
+            head.append(((f"… {view.dropped:,} older lines were discarded", TextStyle.DIM),))
         clock = context.clock if self._shows_times else None
         if self.is_wrapped:
             kept = view.lines[-MAX_WRAPPED_LINES:]
@@ -111,8 +107,13 @@ class LogScreen(DetailScreen):
         return LazyLines(head, len(view.lines), lambda at: log_line(view.lines[at], clock))
 
     def own_hints(self) -> tuple[tuple[str, str], ...]:
-        follow = "stand still" if self._is_following else "follow"
-        return (("f", follow), ("b", "present" if self._query.previous else "before"), ("t", "times"), ("y", "copy"))
+        follow = "stop following" if self._is_following else "follow"
+        return (
+            ("f", follow),
+            ("b", f"{'current' if self._query.previous else 'previous'} container"),
+            ("t", "times"),
+            ("y", "copy"),
+        )
 
     def action_follow(self) -> None:
         self._is_following = not self._is_following
@@ -123,7 +124,7 @@ class LogScreen(DetailScreen):
             self._scroll_to_end()
 
     def action_match(self, step: int) -> None:
-        """Who searches reads: the page stands still."""
+        """Stops following: the match must stay visible."""
         self._is_following = False
         super().action_match(step)
 
@@ -157,7 +158,7 @@ _STATES = {
 
 
 def log_line(line: LogLine, clock: Clock | None) -> Line:
-    """A line with the time at which it was written, where that is known and wanted."""
+    """A line with its time, where that is known and shown."""
     if line.is_note:
         return ((sanitize(line.text), TextStyle.DIM),)
     when = f"{clock.time_of_day(line.at)} " if clock is not None and line.at is not None else ""

@@ -1,4 +1,4 @@
-"""The plan as the release was registered with it, and what the file on disk says by now."""
+"""The plan as stored with the release, and how the file differs from it."""
 
 import difflib
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from zdd_tui.model.queries import PlanQuery, PlanText
 
 
 class PlanScreen(DetailScreen):
-    """Stored text with its placeholders; Tab turns to the difference."""
+    """The stored text with its placeholders; Tab shows the difference."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab,d", "turn", "The plan, or how the file differs from it", show=False, id="plan.turn"),
+        Binding("tab,d", "turn", "Stored plan, or difference to the file", show=False, id="plan.turn"),
     ]
 
     refresh_interval = 5.0
@@ -29,7 +29,7 @@ class PlanScreen(DetailScreen):
         self.is_wrapped = False
 
     def heading(self, board: DashboardState) -> str:
-        return f"plan of {board.plan.name}: {'the file against it' if self._shows_difference else 'as stored'}"
+        return f"plan of {board.plan.name}: {'difference to the file' if self._shows_difference else 'as stored'}"
 
     def own_hints(self) -> tuple[tuple[str, str], ...]:
         return (("Tab", "as stored" if self._shows_difference else "difference"), ("y", "copy"))
@@ -55,31 +55,31 @@ class PlanScreen(DetailScreen):
 
 
 def _file_status_lines(plan: PlanText, context: RenderContext, cells: int, format_text: TextFormatter) -> list[Line]:
-    """What became of the file since the release was registered."""
+    """Whether the file has changed since the release was registered."""
     head = format_text(
         f"registered {context.clock.time_of_day(plan.at)}, sha256 {plan.hash[:12]}", cells, TextStyle.DIM
     )
     if not plan.path:
-        return head + format_text("this dashboard was opened without a file", cells, TextStyle.DIM)
+        return head + format_text("this dashboard was opened without a plan file", cells, TextStyle.DIM)
     if plan.file is None:
         return head + format_text(f"? {plan.file_error}", cells, TextStyle.WARN)
     if plan.file == plan.stored:
-        return head + format_text(f"✔ {plan.path} says the same", cells, TextStyle.GOOD)
+        return head + format_text(f"✔ {plan.path} is identical", cells, TextStyle.GOOD)
     when = ""
     if plan.file_changed_at is not None and plan.file_changed_at > plan.at:
-        when = f", changed {format_age(context.wall - plan.file_changed_at)} ago, after the release began"
-    lines = format_text(f"✗ {plan.path} says something else{when}", cells, TextStyle.WARN)
+        when = f", changed {format_age(context.wall - plan.file_changed_at)} ago, after the release was registered"
+    lines = format_text(f"✗ {plan.path} differs{when}", cells, TextStyle.WARN)
     return (
         head
         + lines
-        + format_text("the release goes by what is stored; the file counts for the next one", cells, TextStyle.DIM)
+        + format_text("the release uses the stored plan; the file is used by the next release", cells, TextStyle.DIM)
     )
 
 
 def diff_lines(plan: PlanText, cells: int, format_text: TextFormatter) -> list[Line]:
     """A unified diff: - stored, + file."""
     if plan.file is None:
-        return format_text("there is no file to compare with", cells, TextStyle.WARN)
+        return format_text("no file to compare with", cells, TextStyle.WARN)
     if plan.file == plan.stored:
         return format_text("no difference", cells, TextStyle.GOOD)
     diff = difflib.unified_diff(

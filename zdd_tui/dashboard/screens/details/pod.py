@@ -1,4 +1,4 @@
-"""A pod: what the API says of it, what happened to it, and the end of its log."""
+"""A pod: its state by the API, its events, and the end of its log."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -17,17 +17,17 @@ from zdd_tui.model.queries import LogQuery, LogTail, ObjectDetail, ObjectQuery
 from zdd_tui.model.workload.rollout import EventView
 
 LOG_TAIL_LINES = 200
-"""Lines of the log that are fetched for its end."""
+"""Lines of the log that are fetched."""
 
 SHOWN_LOG_LINES = 4
-"""Lines of the log's end that are shown here; `l` shows all of it."""
+"""Lines of the log that are shown; `l` opens all of it."""
 
 
 class PodScreen(DetailScreen):
     """One pod, by name."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("l", "log", "The whole log, followed", show=False, id="pod.log"),
+        Binding("l", "log", "Follow the log", show=False, id="pod.log"),
         Binding("v", "yaml", "The object as YAML", show=False, id="pod.yaml"),
     ]
 
@@ -75,7 +75,7 @@ class PodScreen(DetailScreen):
 def pod_board_lines(
     board: DashboardState, name: str, context: RenderContext, format_text: TextFormatter, cells: int
 ) -> list[Line]:
-    """What the board has of a pod, until the API has answered, or where it cannot be asked."""
+    """A pod by the dashboard's state, while there is no result of the API."""
     snapshots = [source.value for source in (board.workload, board.second_workload) if source.value is not None]
     for snapshot in snapshots:
         for pod in (*snapshot.pods, *snapshot.gone):
@@ -96,8 +96,7 @@ def pod_lines(detail: ObjectDetail, now: float, format_text: TextFormatter, cell
     """State, conditions and containers.
 
     Args:
-        now: by the cluster's clock.
-        format_text: makes lines of a text: (text, cells, tone, indent=…).
+        now: seconds since the epoch, by the cluster's clock.
     """
     pod = detail.document
     status, spec = get_object(pod, "status"), get_object(pod, "spec")
@@ -106,13 +105,11 @@ def pod_lines(detail: ObjectDetail, now: float, format_text: TextFormatter, cell
         seconds_of(pod, "metadata", "deletionTimestamp"),
     )
     age = "" if created is None else f"  {format_age(now - created)} old"
+    node, ip = sanitize(get_text(spec, "nodeName")) or "-", sanitize(get_text(status, "podIP")) or "-"
     lines: list[Line] = [
         (
             (get_text(status, "phase") or "?", TextStyle.STRONG),
-            (
-                f"{age}  node {sanitize(get_text(spec, 'nodeName')) or '-'}  ip {sanitize(get_text(status, 'podIP')) or '-'}",
-                TextStyle.NORMAL,
-            ),
+            (f"{age}  node {node}  ip {ip}", TextStyle.NORMAL),
         )
     ]
     owners = ", ".join(
@@ -123,7 +120,7 @@ def pod_lines(detail: ObjectDetail, now: float, format_text: TextFormatter, cell
         grace = get_number(pod, "metadata", "deletionGracePeriodSeconds")
         left = deadline - now
         when = f"{format_age(left)} left of {grace}s" if left >= 0 else f"{format_age(-left)} past its deadline"
-        lines += format_text(f"▽ is being deleted: {when}", cells, TextStyle.WARN)
+        lines += format_text(f"▽ terminating: {when}", cells, TextStyle.WARN)
     if reason := get_text(status, "reason"):
         lines += format_text(f"✗ {reason}: {get_text(status, 'message')}", cells, TextStyle.BAD)
     lines += [(), (("conditions", TextStyle.DIM),)]
@@ -138,11 +135,11 @@ def pod_lines(detail: ObjectDetail, now: float, format_text: TextFormatter, cell
 
 
 def pod_event_lines(detail: ObjectDetail, clock: Clock, format_text: TextFormatter, cells: int) -> list[Line]:
-    """What happened to it, newest first."""
+    """The pod's events, newest first."""
     lines: list[Line] = [(), (("events", TextStyle.DIM),)]
     lines += format_text(f"✗ {detail.events_error}", cells, TextStyle.BAD) if detail.events_error else []
     if not detail.events and not detail.events_error:
-        lines.append((("none is kept any more", TextStyle.DIM),))
+        lines.append((("no events (expired)", TextStyle.DIM),))
     return lines + [
         line for event in reversed(detail.events) for line in _event_lines(event, clock, format_text, cells)
     ]
@@ -185,7 +182,7 @@ def _container_lines(
         lines += format_text(message, cells, TextStyle.BAD, indent="    ")
     last = get_object(status, "lastState", "terminated")
     if last:
-        lines += format_text(f"before: {_termination_text(last, now)}", cells, TextStyle.WARN, indent="    ")
+        lines += format_text(f"previous: {_termination_text(last, now)}", cells, TextStyle.WARN, indent="    ")
     probes = [
         f"{name.removesuffix('Probe')} {_probe_text(get_object(spec, name))}"
         for name in _PROBES
@@ -216,15 +213,16 @@ def _termination_text(ended: JsonObject, now: float) -> str:
 def _probe_text(probe: JsonObject) -> str:
     http = get_object(probe, "httpGet")
     what = f"GET {get_text(http, 'path')}" if http else "exec" if get_object(probe, "exec") else "tcp"
-    return f"{what} every {get_number(probe, 'periodSeconds', default=10)}s, {get_number(probe, 'failureThreshold', default=3)}×"
+    period, failures = get_number(probe, "periodSeconds", default=10), get_number(probe, "failureThreshold", default=3)
+    return f"{what} every {period}s, {failures}×"
 
 
 def _event_lines(event: EventView, clock: Clock, format_text: TextFormatter, cells: int) -> list[Line]:
     when = "--:--:--" if event.at is None else clock.time_of_day(event.at)
-    many = f" ({event.count}×)" if event.count > 1 else ""
-    mark, style = ("✗ ", TextStyle.BAD) if event.warning else ("· ", TextStyle.NORMAL)
-    first, *rest = format_text(f"{truncate(event.reason, 24)}{many}: {event.message}", max(10, cells - 11), style)
+    count = f" ({event.count}×)" if event.count > 1 else ""
+    glyph, style = ("✗ ", TextStyle.BAD) if event.warning else ("· ", TextStyle.NORMAL)
+    first, *rest = format_text(f"{truncate(event.reason, 24)}{count}: {event.message}", max(10, cells - 11), style)
     return [
-        ((f"{when} ", TextStyle.DIM), (mark, style), *first),
+        ((f"{when} ", TextStyle.DIM), (glyph, style), *first),
         *(((" " * 11, TextStyle.NORMAL), *line) for line in rest),
     ]

@@ -1,13 +1,13 @@
-"""A rule of the guard: its verdict, the numbers behind it, what it asks, and what the guard would do."""
+"""A rule of the guard: verdict, values, query, and the guard's action."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from zdd_tui.dashboard.screens.details.base import ContextSource, RecordScreen, TextFormatter, is_same_audit_log
-from zdd_tui.dashboard.screens.details.gate import MAX_CHANGES
+from zdd_tui.dashboard.screens.details.gate import LABEL_WIDTH, MAX_CHANGES, labelled_lines
 from zdd_tui.dashboard.state import DashboardState, RenderContext, StateSource
-from zdd_tui.dashboard.widgets.bars.gates import VERDICT_GLYPHS
 from zdd_tui.dashboard.widgets.drawing.chart import draw_chart
+from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, format_age, justify, sanitize
 from zdd_tui.dashboard.widgets.panes.guard import guard_readings, headroom
 from zdd_tui.model.duration import format_duration
@@ -20,13 +20,10 @@ from zdd_tui.model.release.records import GuardReading, ReleaseRecord
 from zdd_tui.model.release.state import CommandKind, ReleaseState
 
 CHART_ROWS = 4
-"""Lines of the bars."""
-
-_LABEL_WIDTH = 10
-"""Cells of a word and the blanks around it."""
+"""Height of the chart in lines."""
 
 _BAR_WIDTH = 20
-"""Cells of the bar of the budget."""
+"""Width of the headroom bar in cells."""
 
 
 class RuleScreen(RecordScreen):
@@ -45,20 +42,18 @@ class RuleScreen(RecordScreen):
     ) -> Sequence[Line]:
         reading = next((each for each in guard_readings(board, now) if each.rule == self._rule), None)
         if reading is None:
-            return [(("the rule is not among the release's", TextStyle.WARN),)]
+            return [(("the release has no such rule", TextStyle.WARN),)]
         view = next((each for each in board.plan.guard_rules if each.name == self._rule), RuleView(self._rule))
-        judged = any(each.rule == self._rule for each in record.guard)
-        lines = verdict_lines(reading, judged, now, cells, self.format_text)
+        was_evaluated = any(each.rule == self._rule for each in record.guard)
+        lines = verdict_lines(reading, was_evaluated, now, cells, self.format_text)
         lines += [(), *number_lines(reading, view, cells, self.format_text)]
         lines += [(), *rule_action_lines(reading, view, record, cells, self.format_text)]
         lines += [
             (),
-            *(line for word, text in view.properties for line in _labelled_lines(word, text, cells, self.format_text)),
+            *(line for word, text in view.properties for line in labelled_lines(word, text, cells, self.format_text)),
         ]
         if not view.properties:
-            lines += _labelled_lines(
-                "asks", "not known: the recording is older than this screen", cells, self.format_text, TextStyle.DIM
-            )
+            lines += labelled_lines("query", "not in this recording", cells, self.format_text, TextStyle.DIM)
         lines += [(), (("changes of the verdict", TextStyle.DIM),), *self.query_error_lines(self._query, cells)]
         if self._query.value is not None:
             lines += rule_change_lines(self._rule, self._query.value, context, cells, self.format_text)
@@ -68,7 +63,7 @@ class RuleScreen(RecordScreen):
 def verdict_lines(
     reading: GuardReading, evaluated: bool, now: float, cells: int, format_text: TextFormatter
 ) -> list[Line]:
-    """Verdict, its age, and the numbers in the rule's own words."""
+    """Verdict, age and reason."""
     glyph, style = VERDICT_GLYPHS[reading.verdict]
     head: Line = ((f"{glyph} {reading.verdict}  ", style), (sanitize(reading.rule), TextStyle.STRONG))
     age = f"{format_age(reading.age(now))} old, counts for {format_age(reading.max_age)}" if evaluated else ""
@@ -81,35 +76,35 @@ def verdict_lines(
 
 
 def number_lines(reading: GuardReading, view: RuleView, cells: int, format_text: TextFormatter) -> list[Line]:
-    """Value, old version, limit, what is left of it, and where the value has been."""
+    """Value, the old version's value, limit, headroom and history."""
 
     def value(number: float) -> str:
         return format_value(number, reading.unit)
 
     lines: list[Line] = []
-    now = "no value" if reading.value is None else value(reading.value)
+    current = "no value" if reading.value is None else value(reading.value)
     if reading.samples:
-        now += f" of {reading.samples:,} samples"
-    lines += _labelled_lines("now", now, cells, format_text)
+        current += f" of {reading.samples:,} samples"
+    lines += labelled_lines("value", current, cells, format_text)
     if reading.baseline is not None:
-        lines += _labelled_lines("old", f"{value(reading.baseline)}{_ratio_text(reading)}", cells, format_text)
+        lines += labelled_lines("old", f"{value(reading.baseline)}{_ratio_text(reading)}", cells, format_text)
     if reading.limit is not None:
-        lines += _labelled_lines("limit", value(reading.limit), cells, format_text)
-    left = headroom(reading)
-    if left is not None:
-        share = min(1.0, max(0.0, left))
+        lines += labelled_lines("limit", value(reading.limit), cells, format_text)
+    unused = headroom(reading)
+    if unused is not None:
+        share = min(1.0, max(0.0, unused))
         full = int(_BAR_WIDTH * share + 0.5)
-        style = TextStyle.BAD if left < 0 else TextStyle.WARN if left < 0.1 else TextStyle.GOOD
-        over = f"over by {-100 * left:.0f}% of the limit" if left < 0 else f"{int(100 * left)}% of the limit"
-        bar: Line = (("█" * full, style), ("░" * (_BAR_WIDTH - full), TextStyle.DIM), (f" {over}", TextStyle.STRONG))
-        lines.append(clip(((f"  {'left':<{_LABEL_WIDTH - 2}}", TextStyle.DIM), *bar), cells))
+        style = TextStyle.BAD if unused < 0 else TextStyle.WARN if unused < 0.1 else TextStyle.GOOD
+        text = f"over by {-100 * unused:.0f}% of the limit" if unused < 0 else f"{int(100 * unused)}% of the limit"
+        bar: Line = (("█" * full, style), ("░" * (_BAR_WIDTH - full), TextStyle.DIM), (f" {text}", TextStyle.STRONG))
+        lines.append(clip(((f"  {'headroom':<{LABEL_WIDTH - 2}}", TextStyle.DIM), *bar), cells))
     if reading.series:
         lines += [(), *_history_lines(reading, view, cells)]
     return lines
 
 
 def _ratio_text(reading: GuardReading) -> str:
-    """The new version's value as a share of the old one's."""
+    """The ratio of the new version's value to the old one's."""
     if reading.value is None or not reading.baseline:
         return ""
     return f": new is {reading.value / reading.baseline:.2f} times old"
@@ -119,61 +114,63 @@ def _history_lines(reading: GuardReading, view: RuleView, cells: int) -> list[Li
     bars = draw_chart(
         reading.series, reading.limit, cells - 2, CHART_ROWS, lambda number: format_value(number, reading.unit)
     )
-    styles = f"the last {len(reading.series)} looks"
+    caption = f"last {len(reading.series)} samples"
     if view.interval:
-        styles += f", one every {format_duration(view.interval)}"
+        caption += f", one every {format_duration(view.interval)}"
     known = [value for value in reading.series if value is not None]
     if known:
-        styles += (
+        caption += (
             f": {format_value(min(known), reading.unit)} to {format_value(max(known), reading.unit)}, the newest last"
         )
-    return [*((("  ", TextStyle.NORMAL), *line) for line in bars), clip(((f"  {styles}", TextStyle.DIM),), cells)]
+    return [*((("  ", TextStyle.NORMAL), *line) for line in bars), clip(((f"  {caption}", TextStyle.DIM),), cells)]
 
 
 def rule_action_lines(
     reading: GuardReading, view: RuleView, record: ReleaseRecord, cells: int, format_text: TextFormatter
 ) -> list[Line]:
-    """What the guard has done about a breach, or what it would do about one now."""
+    """The guard's action for a breach: the one taken, or the one that it would take now."""
     if reading.action_taken:
-        lines = _labelled_lines(
-            "did", f"asked for: {reading.action_taken}; once for each breach", cells, format_text, TextStyle.WARN
+        lines = labelled_lines(
+            "action", f"triggered {reading.action_taken} (once per breach)", cells, format_text, TextStyle.WARN
         )
     else:
-        lines = _labelled_lines("would", predict_action(reading, view, record), cells, format_text, TextStyle.STRONG)
-    demands = view.action if view.properties else reading.action
+        lines = labelled_lines("on breach", predict_action(reading, view, record), cells, format_text, TextStyle.STRONG)
+    action = view.action if view.properties else reading.action
     gates = (
         "closes the gate “guard” of every phase until it passes"
-        if demands is not GuardAction.ALERT
+        if action is not GuardAction.ALERT
         else "closes no gate"
     )
-    return lines + _labelled_lines("gates", gates, cells, format_text)
+    return lines + labelled_lines("gates", gates, cells, format_text)
 
 
 def predict_action(reading: GuardReading, view: RuleView, record: ReleaseRecord) -> str:
-    """By the guard's own decision, as if the rule were broken for long enough now."""
+    """The guard's decision if the rule were breached for long enough now."""
     action = view.action if view.properties else reading.action
     release = record.release
     rolled_back = any(each.action_taken == GuardAction.ROLLBACK for each in record.guard)
-    broken = replace(reading, verdict=Verdict.FAIL, should_act=True, action_taken="", action=action)
-    act = next(iter(decide_actions(release, [broken], rolled_back=rolled_back)), None)
-    if act is None:
+    breached = replace(reading, verdict=Verdict.FAIL, should_act=True, action_taken="", action=action)
+    decision = next(iter(decide_actions(release, [breached], rolled_back=rolled_back)), None)
+    if decision is None:
         if release.state.has_ended:
-            return f"do nothing: the release is {release.state}"
+            return f"no action: the release is {release.state}"
         if release.state is ReleaseState.PLANNED:
-            return "do nothing: the release has not begun"
-        return "do nothing: the release is on its way back"
-    if act.command is CommandKind.ROLLBACK:
-        return "roll the release back by itself, once, without asking"
-    if act.command is CommandKind.PAUSE:
-        instead = "" if action is GuardAction.PAUSE else f" ({action} is not to be had any more)"
-        return f"pause the release{instead}, and call for a person"
-    return "only tell: " + ("it is paused already" if action is not GuardAction.ALERT else "an alert changes nothing")
+            return "no action: the release has not started"
+        return "no action: the release is rolling back"
+    if decision.command is CommandKind.ROLLBACK:
+        return "roll back automatically, once, without confirmation"
+    if decision.command is CommandKind.PAUSE:
+        instead = "" if action is GuardAction.PAUSE else f" ({action} is no longer possible)"
+        return f"pause the release{instead} and notify"
+    return "notify only: " + (
+        "the release is paused already" if action is not GuardAction.ALERT else "an alert changes nothing"
+    )
 
 
 def rule_change_lines(
     rule: str, audit_log: AuditLog, context: RenderContext, cells: int, format_text: TextFormatter
 ) -> list[Line]:
-    """When the verdict changed, and what the guard did, the newest first."""
+    """Changes of the verdict and actions of the guard, the newest first."""
     prefix = f"{rule}: "
     changes = [event for event in audit_log.events if event.kind == "guard" and event.message.startswith(prefix)]
     lines: list[Line] = []
@@ -181,14 +178,3 @@ def rule_change_lines(
         when, what = context.clock.time_of_day(event.at), sanitize(event.message.removeprefix(prefix))
         lines += format_text(f"{when} {what}: {event.reason}", cells, indent="  ")
     return lines or [(("  none in this release", TextStyle.DIM),)]
-
-
-def _labelled_lines(
-    label: str, text: str, cells: int, format_text: TextFormatter, style: TextStyle = TextStyle.NORMAL
-) -> list[Line]:
-    """A text beside its word; further lines of it stand under the first."""
-    first, *rest = format_text(text, max(10, cells - _LABEL_WIDTH), style)
-    return [
-        ((f"  {label:<{_LABEL_WIDTH - 2}}", TextStyle.DIM), *first),
-        *(((" " * _LABEL_WIDTH, TextStyle.NORMAL), *line) for line in rest),
-    ]

@@ -1,4 +1,4 @@
-"""The release from its beginning: phases, every try of every step, and what people and the guard did in between."""
+"""The release from its start: phases, every attempt of every step, commands and actions of the guard."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -15,7 +15,7 @@ from zdd_tui.model.release.records import Event, ReleaseRecord
 from zdd_tui.model.release.timeline import PhaseSpan, StepAttempt, build_timeline
 
 WIDE_FROM = 100
-"""Cells from which on each phase has a bar."""
+"""Width in cells from which each phase has a bar."""
 
 BAR_WIDTH = 36
 
@@ -26,13 +26,14 @@ _OUTCOMES = {
     "cut off": ("~", TextStyle.WARN),
     "stopped": ("◁", TextStyle.WARN),
 }
+_ENDINGS = {"cut off": "  interrupted: the agent was lost", "stopped": "  stopped by the rollback"}
 
 
 class TimelineScreen(DetailScreen):
-    """Absolute and relative times; the newest is at the end."""
+    """Absolute and relative times, the newest last."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("g", "gates", "Show verdicts of gates and guard too, or not", show=False, id="timeline.gates"),
+        Binding("g", "gates", "Toggle verdicts of gates and guard", show=False, id="timeline.gates"),
     ]
 
     def __init__(self, source: StateSource, get_context: ContextSource) -> None:
@@ -44,7 +45,7 @@ class TimelineScreen(DetailScreen):
         return f"timeline of {board.plan.name}"
 
     def own_hints(self) -> tuple[tuple[str, str], ...]:
-        return (("g", "without verdicts" if self._shows_gates else "verdicts"),)
+        return (("g", f"{'hide' if self._shows_gates else 'show'} verdicts"),)
 
     def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
         lines = self.query_error_lines(self._query, cells)
@@ -70,59 +71,54 @@ def timeline_lines(
     *,
     gates: bool,
 ) -> list[Line]:
-    """One line a phase and a try, and one an act.
+    """One line per phase, attempt and event.
 
     Args:
-        now: by the database's clock.
+        now: seconds since the epoch, by the database's clock.
+        gates: verdicts of gates and guard were included.
     """
     spans = build_timeline(record.release.strategy, audit_log.events, include_gates=gates)
     end = record.finished_at or now
     lines: list[Line] = []
     if audit_log.earlier_count:
-        lines.append(((f"… {audit_log.earlier_count:,} earlier lines of the audit are left out", TextStyle.WARN),))
+        lines.append(((f"… {audit_log.earlier_count:,} earlier audit events are not shown", TextStyle.WARN),))
     if audit_log.recorded_since is not None:
         when = context.clock.time_of_day(audit_log.recorded_since)
         lines += format_text(
-            f"… the audit is recorded from {when} on; what came before is not there", cells, TextStyle.WARN
+            f"… the recording starts at {when}; earlier events are not available", cells, TextStyle.WARN
         )
-    begun = context.clock.time_of_day(record.created_at)
-    over = f", over after {format_duration(end - record.created_at)}" if record.finished_at else ""
+    registered = context.clock.time_of_day(record.created_at)
+    finished = f", finished after {format_duration(end - record.created_at)}" if record.finished_at else ""
     lines += format_text(
-        f"registered {begun}, {format_duration(now - record.created_at)} ago{over}", cells, TextStyle.DIM
+        f"registered {registered}, {format_duration(now - record.created_at)} ago{finished}", cells, TextStyle.DIM
     )
-    before: float | None = None
+    previous_end: float | None = None
     for span in spans:
-        if before is not None and span.started_at - before >= 1:
-            lines.append(
-                (
-                    (
-                        f"{'':9}waited {format_duration(span.started_at - before)} for gates and a person",
-                        TextStyle.DIM,
-                    ),
-                )
-            )
+        if previous_end is not None and span.started_at - previous_end >= 1:
+            waited = format_duration(span.started_at - previous_end)
+            lines.append(((f"{'':9}waited {waited} for gates and approval", TextStyle.DIM),))
         lines += [(), _phase_line(span, record.created_at, end, context, cells)]
         for item in span.items:
             if isinstance(item, StepAttempt):
                 lines += _attempt_lines(item, record, now, context, cells, format_text)
             else:
                 lines += _event_lines(item, context, cells, format_text)
-        before = span.ended_at
-    rest = [phase.name for phase in record.release.strategy.phases[record.release.phase + 1 :]]
-    if rest and not record.release.state.has_ended and not record.release.state.is_rolling_back:
-        lines += [(), *format_text(f"○ still to come: {', '.join(rest)}", cells, TextStyle.DIM)]
+        previous_end = span.ended_at
+    next_phases = [phase.name for phase in record.release.strategy.phases[record.release.phase + 1 :]]
+    if next_phases and not record.release.state.has_ended and not record.release.state.is_rolling_back:
+        lines += [(), *format_text(f"○ not started: {', '.join(next_phases)}", cells, TextStyle.DIM)]
     return lines
 
 
 def _phase_line(span: PhaseSpan, first: float, end: float, context: RenderContext, cells: int) -> Line:
-    took = (span.ended_at or end) - span.started_at
-    backwards = span.name == "rollback"
-    glyph = "◀" if backwards else "▶" if span.ended_at is None else "■"
+    duration = (span.ended_at or end) - span.started_at
+    is_rollback = span.name == "rollback"
+    glyph = "◀" if is_rollback else "▶" if span.ended_at is None else "■"
     head: Line = (
         (f"{context.clock.time_of_day(span.started_at)} ", TextStyle.DIM),
-        (f"{glyph} {fit(span.name, 12)} ", TextStyle.ROLLED_BACK if backwards else TextStyle.STRONG),
+        (f"{glyph} {fit(span.name, 12)} ", TextStyle.ROLLED_BACK if is_rollback else TextStyle.STRONG),
         (f"{_offset_text(span.started_at, first):>8}", TextStyle.DIM),
-        (f"  took {format_duration(took)}" + (" so far" if span.ended_at is None else ""), TextStyle.NORMAL),
+        (f"  {'running for' if span.ended_at is None else 'duration'} {format_duration(duration)}", TextStyle.NORMAL),
     )
     if cells < WIDE_FROM:
         return clip(head, cells)
@@ -130,10 +126,10 @@ def _phase_line(span: PhaseSpan, first: float, end: float, context: RenderContex
     return (*head, (blank, TextStyle.NORMAL), *bar(span.started_at, span.ended_at or end, first, end))
 
 
-def bar(began: float, ended: float, first: float, end: float) -> Line:
-    """Where in the release's time a stretch lies; however short, it takes one cell."""
+def bar(started: float, ended: float, first: float, end: float) -> Line:
+    """A phase's place in the release's time; at least one cell."""
     span = max(end - first, 0.001)
-    start = min(BAR_WIDTH - 1, int(BAR_WIDTH * max(0.0, began - first) / span))
+    start = min(BAR_WIDTH - 1, int(BAR_WIDTH * max(0.0, started - first) / span))
     stop = min(BAR_WIDTH, max(start + 1, round(BAR_WIDTH * (ended - first) / span)))
     return (
         ("·" * start, TextStyle.DIM),
@@ -151,18 +147,18 @@ def _attempt_lines(
     format_text: TextFormatter,
 ) -> list[Line]:
     glyph, style = _OUTCOMES[attempt.outcome]
-    took = format_duration(
+    duration = format_duration(
         (attempt.ended_at if attempt.ended_at is not None else record.finished_at or now) - attempt.started_at
     )
-    verb = "undo " if attempt.is_undo else ""
-    again = f"  {_ordinal_text(attempt.number)} try" if attempt.number > 1 else ""
-    cut = {"cut off": "  cut off: the agent was lost", "stopped": "  stopped by the rollback"}.get(attempt.outcome, "")
+    verb = "revert " if attempt.is_undo else ""
+    number = f"  attempt {attempt.number}" if attempt.number > 1 else ""
+    ending = _ENDINGS.get(attempt.outcome, "")
     line: Line = (
         (f"{context.clock.time_of_day(attempt.started_at)}   ", TextStyle.DIM),
         (f"{glyph} ", style),
-        (f"{took:>6}  ", TextStyle.NORMAL),
+        (f"{duration:>6}  ", TextStyle.NORMAL),
         (f"{verb}{sanitize(attempt.label)}", TextStyle.NORMAL),
-        (again + cut, TextStyle.WARN),
+        (number + ending, TextStyle.WARN),
     )
     return [
         clip(line, cells),
@@ -185,8 +181,3 @@ def _event_lines(event: Event, context: RenderContext, cells: int, format_text: 
 
 def _offset_text(at: float, first: float) -> str:
     return f"+{format_duration(max(0.0, at - first))}"
-
-
-def _ordinal_text(number: int) -> str:
-    endings = {1: "st", 2: "nd", 3: "rd"}
-    return f"{number}{'th' if 10 < number % 100 < 14 else endings.get(number % 10, 'th')}"

@@ -1,4 +1,4 @@
-"""An object of the cluster as YAML, and from there up to its owners."""
+"""An object of the cluster as YAML, with a way to its owner."""
 
 from collections.abc import Sequence
 from typing import ClassVar, cast, get_args
@@ -13,10 +13,10 @@ from zdd_tui.model.queries import ObjectKind, ObjectQuery
 
 
 class YamlScreen(DetailScreen):
-    """As kubectl would write it: without managedFields, with what looks secret masked."""
+    """As `kubectl get -o yaml`: without managedFields, and with secrets masked."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("o", "owner", "The object that owns this one", show=False, id="yaml.owner"),
+        Binding("o", "owner", "Open the owner", show=False, id="yaml.owner"),
     ]
 
     refresh_interval = 5.0
@@ -48,11 +48,11 @@ class YamlScreen(DetailScreen):
                 query = ObjectQuery(cast(ObjectKind, kind), get_text(owner, "name"))
                 self.app.push_screen(YamlScreen(self._source, self._get_context, query))
                 return
-        self.notify("nothing that this dashboard can read owns it", timeout=3)
+        self.notify("no owner that this dashboard can read", timeout=3)
 
 
 def yaml_line(line: str) -> Line:
-    """A key stands out from its value."""
+    """A line with its key highlighted."""
     line = sanitize(line)
     key, colon, rest = line.partition(":")
     if not colon or (rest and not rest.startswith(" ")) or "'" in key or '"' in key:

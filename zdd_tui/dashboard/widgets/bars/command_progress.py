@@ -1,4 +1,4 @@
-"""The course of a command, from the key to what it has brought about: sent, taken, running, verified or failed."""
+"""Progress of the last command from the key to its effect: sent, accepted, running, succeeded or failed."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -12,17 +12,17 @@ from zdd_tui.model.release.summary import has_no_agent
 from zdd_tui.model.tuning import Tuning
 
 SUCCESS_SHOWN_SECONDS = 10.0
-"""How long a success stays; it would soon contradict the state above it. A refusal stays until the next command."""
+"""Seconds that a success is shown, because the state above soon differs. A refusal stays until the next command."""
 
 
 class CommandStage(StrEnum):
-    """Where a command is."""
+    """Stage of a command."""
 
     SENT = "sent"
-    ACCEPTED = "taken"
+    ACCEPTED = "accepted"
     RUNNING = "running"
-    SUCCEEDED = "verified"
-    CANCELLED = "overtaken"
+    SUCCEEDED = "succeeded"
+    CANCELLED = "cancelled"
     FAILED = "failed"
     REFUSED = "refused"
 
@@ -33,14 +33,14 @@ class CommandStage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CommandProgress:
-    """A command on its way.
+    """A command and its progress.
 
     Attributes:
         sent_at: monotonic seconds.
-        expected: where the release stood when it was sent: a board that still says so has not seen the effect.
-        text: what is told beside the stage.
-        finished_at: monotonic seconds at which the stage became the last one.
-        target_tuning: of ``tune``: the tuning that it comes to.
+        expected: state of the release when it was sent; while the release still has it, there is no effect yet.
+        text: shown after the command's kind; a complete sentence once it succeeded or was cancelled.
+        finished_at: monotonic seconds at which a final stage was reached.
+        target_tuning: of ``tune``: the resulting tuning.
     """
 
     kind: CommandKind
@@ -52,7 +52,7 @@ class CommandProgress:
     target_tuning: Tuning | None = None
 
     def with_result(self, command: StoredCommand, now: float) -> "CommandProgress":
-        """The agent has taken it, or has refused it."""
+        """The agent has accepted or refused it."""
         if command.status == "refused":
             return self.with_refusal(command.outcome, now)
         return replace(self, stage=CommandStage.ACCEPTED, text=command.outcome)
@@ -61,52 +61,49 @@ class CommandProgress:
         return replace(self, stage=CommandStage.REFUSED, text=f"refused: {reason}", finished_at=now)
 
     def with_send_error(self, error: BaseException, now: float) -> "CommandProgress":
-        """It could not be sent."""
         title = getattr(error, "title", "") or str(error) or type(error).__name__
         hint = getattr(error, "hint", "")
-        return replace(
-            self, stage=CommandStage.REFUSED, text=f"not sent: {title}{f' ({hint})' if hint else ''}", finished_at=now
-        )
+        text = f"not sent: {title}{f'. Fix: {hint}' if hint else ''}"
+        return replace(self, stage=CommandStage.REFUSED, text=text, finished_at=now)
 
     def with_board(self, board: DashboardState, context: RenderContext) -> "CommandProgress":
-        """Where it is by a newer board. Only what the agent has taken can have an effect."""
+        """Progress by a newer state. Only an accepted command can have an effect."""
         record, now = board.release.value, board.server_now(context.now)
         if self.stage not in (CommandStage.ACCEPTED, CommandStage.RUNNING) or record is None or now is None:
             return self
         release = record.release
         if self.kind in _PROGRESS_BY_COMMAND:
-            setup, text = _PROGRESS_BY_COMMAND[self.kind](release, self)
+            stage, text = _PROGRESS_BY_COMMAND[self.kind](release, self)
         elif self.kind is CommandKind.ADVANCE and release.state is ReleaseState.WAITING and self._has_effect(release):
-            setup, text = _gates_progress(release, tuple(g.name for g in closed_gates(release, record.gates, now)))
+            stage, text = _gates_progress(release, tuple(g.name for g in closed_gates(release, record.gates, now)))
         else:
-            setup, text = self._advance_progress(release)
-        return replace(self, stage=setup, text=text, finished_at=context.now if setup.is_final else 0.0)
+            stage, text = self._advance_progress(release)
+        return replace(self, stage=stage, text=text, finished_at=context.now if stage.is_final else 0.0)
 
     def _has_effect(self, release: Release) -> bool:
-        """The board has seen an effect."""
+        """The release's state shows an effect."""
         if self.stage is CommandStage.RUNNING or self.expected is None:
             return True
         return (release.state, release.phase) != (self.expected.state, self.expected.phase)
 
     def _advance_progress(self, release: Release) -> tuple[CommandStage, str]:
-        """How far an advance has come."""
         if not self._has_effect(release):
             return self.stage, self.text
         if release.state.is_rolling_back:
-            return CommandStage.CANCELLED, "overtaken: the release goes back"
+            return CommandStage.CANCELLED, "Advance cancelled: rolling back"
         if release.state is ReleaseState.FAILED:
             return CommandStage.FAILED, f"failed: {release.error}"
         if release.state is ReleaseState.DONE:
-            return CommandStage.SUCCEEDED, "verified: the release is done"
+            return CommandStage.SUCCEEDED, "Advance completed: the release is done"
         phase = release.current_phase
         if phase is None:
             return self.stage, self.text
         done = sum(release.status(step.name) is StepStatus.DONE for step in phase.steps)
         at = min(done, len(phase.steps) - 1)
-        held = "paused at" if release.paused else "running"
+        verb = "paused at" if release.paused else "running"
         return (
             CommandStage.RUNNING,
-            f"{held} step {at + 1} of {len(phase.steps)} of {phase.name}: {phase.steps[at].label}",
+            f"{verb} step {at + 1} of {len(phase.steps)} of {phase.name}: {phase.steps[at].label}",
         )
 
 
@@ -114,36 +111,35 @@ def _gates_progress(release: Release, closed: tuple[str, ...]) -> tuple[CommandS
     phase = release.current_phase
     assert phase is not None
     if closed:
-        return CommandStage.RUNNING, f"{phase.name} has run; not verified yet: {', '.join(closed)}"
-    return CommandStage.SUCCEEDED, f"verified: {phase.name} has run, every gate passes"
+        return CommandStage.RUNNING, f"{phase.name} has run; gates pending: {', '.join(closed)}"
+    return CommandStage.SUCCEEDED, f"Advance completed: {phase.name} has run, all gates pass"
 
 
 def _rollback_progress(release: Release, progress: CommandProgress) -> tuple[CommandStage, str]:
-    """How far the way back has come."""
     if release.state is ReleaseState.ROLLED_BACK:
-        return CommandStage.SUCCEEDED, "verified: every step is undone"
+        return CommandStage.SUCCEEDED, "Rollback completed: all steps are reverted"
     if release.state is ReleaseState.ROLLBACK_FAILED and progress._has_effect(release):
         return CommandStage.FAILED, f"failed: {release.error}"
     if release.state is not ReleaseState.ROLLING_BACK:
         return progress.stage, progress.text
     left = sum(status.has_effect for status in release.statuses)
     total = left + sum(status is StepStatus.UNDONE for status in release.statuses)
-    return CommandStage.RUNNING, f"undoing step {min(total, total - left + 1)} of {total}, newest first"
+    return CommandStage.RUNNING, f"reverting step {min(total, total - left + 1)} of {total}, newest first"
 
 
 def _pause_progress(release: Release, progress: CommandProgress) -> tuple[CommandStage, str]:
-    return (CommandStage.SUCCEEDED, "verified: it is paused") if release.paused else (progress.stage, progress.text)
+    return (CommandStage.SUCCEEDED, "Paused") if release.paused else (progress.stage, progress.text)
 
 
 def _resume_progress(release: Release, progress: CommandProgress) -> tuple[CommandStage, str]:
-    return (progress.stage, progress.text) if release.paused else (CommandStage.SUCCEEDED, "verified: it goes on")
+    return (progress.stage, progress.text) if release.paused else (CommandStage.SUCCEEDED, "Resumed")
 
 
 def _tune_progress(release: Release, progress: CommandProgress) -> tuple[CommandStage, str]:
-    """The limits hold within one batch from when the release has them."""
+    """Limits are effective within one batch after the release has them."""
     if progress.target_tuning is None or release.tuning != progress.target_tuning:
         return progress.stage, progress.text
-    return CommandStage.SUCCEEDED, f"in force: {progress.text}"
+    return CommandStage.SUCCEEDED, f"Applied: {progress.text}"
 
 
 _PROGRESS_BY_COMMAND = {
@@ -157,17 +153,17 @@ _PROGRESS_BY_COMMAND = {
 def command_progress_lines(
     progress: CommandProgress, board: DashboardState, context: RenderContext, cells: int
 ) -> list[Line]:
-    """What is told of a command; nothing more once its success is old."""
+    """The text for a command; empty once its success is old."""
     kind, text = progress.kind, progress.text
     record = board.release.value
     ago = format_age(context.now - progress.sent_at)
     match progress.stage:
         case CommandStage.SENT if record is not None and has_no_agent(record.lease):
-            return wrap(f"… {kind} sent {ago} ago; there is no agent to take it", cells, TextStyle.WARN)
+            return wrap(f"… {kind} sent {ago} ago; no agent to accept it", cells, TextStyle.WARN)
         case CommandStage.SENT:
-            return wrap(f"… {kind} sent {ago} ago, the agent has not answered yet", cells, TextStyle.RUNNING)
+            return wrap(f"… {kind} sent {ago} ago, not accepted yet", cells, TextStyle.RUNNING)
         case CommandStage.ACCEPTED:
-            return wrap(f"… {kind} taken by the agent{f': {text}' if text else ''}", cells, TextStyle.RUNNING)
+            return wrap(f"… {kind} accepted by the agent{f': {text}' if text else ''}", cells, TextStyle.RUNNING)
         case CommandStage.RUNNING:
             return wrap(f"▶ {kind} {text}", cells, TextStyle.RUNNING)
         case CommandStage.SUCCEEDED | CommandStage.CANCELLED if (
@@ -175,27 +171,24 @@ def command_progress_lines(
         ):
             return []
         case CommandStage.SUCCEEDED:
-            return wrap(f"✔ {kind} {text}", cells, TextStyle.GOOD)
+            return wrap(f"✔ {text}", cells, TextStyle.GOOD)
         case CommandStage.CANCELLED:
-            return wrap(f"‖ {kind} {text}", cells, TextStyle.WARN)
+            return wrap(f"‖ {text}", cells, TextStyle.WARN)
         case _:
             return wrap(f"✗ {kind} {text}", cells, TextStyle.BAD)
 
 
-# --- The message line: what became of the last command, and what the dashboard itself has to say.
-
-
 class MessageLine(LineView):
-    """Hidden while there is nothing to say."""
+    """The last command, else the start-up notice; hidden while there is neither."""
 
     auto_height = 4
 
     progress: CommandProgress | None = None
 
     notice: tuple[str, ...] = ()
-    """What is to be known before the first command, such as a keymap that could not be taken as it is."""
+    """Shown until the first command, such as warnings of the keymap."""
 
-    def lines(self, board: DashboardState, moment: RenderContext, cells: int) -> list[Line]:
+    def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         if self.progress is not None:
-            return command_progress_lines(self.progress, board, moment, cells)
+            return command_progress_lines(self.progress, board, context, cells)
         return [line for text in self.notice for line in wrap(text, cells, TextStyle.WARN)]

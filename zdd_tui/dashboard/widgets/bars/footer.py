@@ -1,4 +1,4 @@
-"""The last line: the keys that do something now. A key that would be refused is not offered."""
+"""The last line: keys that have an effect now. A key that would be refused is not shown."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -23,12 +23,12 @@ class Footer(LineView):
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         return board.plan, board.release
 
-    def lines(self, board: DashboardState, moment: RenderContext, cells: int) -> list[Line]:
-        return [footer_line(board, moment, cells)]
+    def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+        return [footer_line(board, context, cells)]
 
 
 def footer_line(board: DashboardState, context: RenderContext, cells: int) -> Line:
-    """As many keys as there is room for, whole ones only; help and palette name the others."""
+    """As many keys as fit; help and palette list the others."""
     hints = [
         _hint(tuple(together), context)
         for _, together in groupby(_shown_actions(board, context), key=lambda each: each.group or each.id)
@@ -51,7 +51,7 @@ def _hint(actions: tuple[Action, ...], context: RenderContext) -> Line:
 
 
 def shorten_keys(keys: Sequence[str]) -> str:
-    """``1-4 6`` for ``1 2 3 4 6``: three digits or more that follow each other are told by the first and the last."""
+    """``1-4 6`` for ``1 2 3 4 6``: three or more consecutive digits become a range."""
     runs: list[list[str]] = []
     for key in keys:
         follows = key in _DIGITS and runs and runs[-1][-1] in _DIGITS and int(key) == int(runs[-1][-1]) + 1
@@ -63,7 +63,7 @@ def shorten_keys(keys: Sequence[str]) -> str:
 
 
 def offered_actions(board: DashboardState, context: RenderContext) -> tuple[Action, ...]:
-    """The actions that exist for the operator; some of them may be refused now. Those that share a key take turns."""
+    """The actions that exist now; some may be refused. Of actions that share a key, one exists at a time."""
     record = board.release.value
     hidden = {CommandKind.PAUSE, CommandKind.RESUME} - {pause_or_resume(record.release if record else None)}
     return tuple(
@@ -72,22 +72,22 @@ def offered_actions(board: DashboardState, context: RenderContext) -> tuple[Acti
 
 
 def available_actions(board: DashboardState, context: RenderContext) -> tuple[Action, ...]:
-    """The actions that would have an effect now."""
+    """The actions that have an effect now."""
     return tuple(each for each in offered_actions(board, context) if not action_disabled_reason(board, context, each))
 
 
 def action_disabled_reason(board: DashboardState, context: RenderContext, each: Action) -> str:
-    """Why an action would have no effect by what is on the board; empty when it would."""
+    """Why an action has no effect in this state; empty when it has one."""
     if each.mutating:
         return disabled_reason(board, context, CommandKind(each.command_kind))
     return missing_pane_reason(board.plan, each.pane)
 
 
 def disabled_reason(board: DashboardState, context: RenderContext, kind: CommandKind) -> str:
-    """Why a command would be refused by what is on the board; empty when it would not."""
+    """Why a command would be refused in this state; empty when it would be accepted."""
     record, now = board.release.value, board.server_now(context.now)
     if record is None or now is None:
         return board.release.error or "the release has not been read yet"
-    if board.release.error and kind is not CommandKind.ROLLBACK:  # the way back is offered from anywhere, always
-        return f"{board.release.error}; nothing can be sent until it is back"
+    if board.release.error and kind is not CommandKind.ROLLBACK:  # rollback is always offered
+        return f"{board.release.error}; commands are blocked until it recovers"
     return explain_refusal(record.release, kind, record.gates, now)

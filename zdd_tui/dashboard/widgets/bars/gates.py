@@ -1,8 +1,9 @@
-"""The gates of the current phase: one line while it runs, one line each while the release waits for them."""
+"""The gates of the current phase: one line while it runs, one line each while the release waits."""
 
 from rich.cells import cell_len
 
 from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS
 from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
     TextStyle,
@@ -18,25 +19,17 @@ from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.release.summary import list_current_gates
 
-VERDICT_GLYPHS = {
-    Verdict.PASS: ("✔", TextStyle.GOOD),
-    Verdict.FAIL: ("✗", TextStyle.BAD),
-    Verdict.PENDING: ("◆", TextStyle.DIM),
-    Verdict.INCONCLUSIVE: ("~", TextStyle.WARN),
-    Verdict.UNKNOWN: ("?", TextStyle.WARN),
-}
-
 
 class GateSummary(LineView):
-    """Verdict by glyph and word, reason and age."""
+    """Verdict, reason and age of each gate."""
 
     auto_height = 4
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         return board.plan, board.release
 
-    def lines(self, board: DashboardState, moment: RenderContext, cells: int) -> list[Line]:
-        return gate_lines(board, moment, cells)
+    def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+        return gate_lines(board, context, cells)
 
 
 def gate_lines(board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
@@ -51,8 +44,7 @@ def gate_lines(board: DashboardState, context: RenderContext, cells: int) -> lis
     if release.state is ReleaseState.WAITING:
         column = max(len(reading.verdict) for _, reading in gates)
         return [_gate_line(label, reading, now, cells, column) for label, reading in gates]
-    for reasons in (True, False):
-        # Reasons where they fit; the names alone must do where they do not.
+    for reasons in (True, False):  # names alone where the reasons do not fit
         short = join([_summary_text(reading, reasons) for _, reading in gates], ("  ", TextStyle.NORMAL))
         line = ((f"{following}: ", TextStyle.DIM), *short)
         if line_width(line) <= cells:
@@ -62,7 +54,7 @@ def gate_lines(board: DashboardState, context: RenderContext, cells: int) -> lis
 
 def _gate_line(label: str, reading: GateReading, now: float, cells: int, column: int) -> Line:
     glyph, style = VERDICT_GLYPHS[reading.verdict]
-    # A stale reading tells its age in its reason.
+    # The reason of a stale reading contains its age.
     age = "" if reading.age(now) > reading.max_age else f" {format_age(reading.age(now))}"
     reason = f": {sanitize(reading.reason)}" if reading.reason else ""
     head = f"{glyph} {reading.verdict:<{column}} "

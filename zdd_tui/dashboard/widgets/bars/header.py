@@ -1,4 +1,4 @@
-"""The first line: which release, where, and whether an agent carries it out."""
+"""The first line: release, environment, target, lock and agent."""
 
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import (
@@ -11,28 +11,29 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     line_width,
 )
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
+from zdd_tui.model.plan.strategies import strategy_title
 from zdd_tui.model.release.summary import has_no_agent
 
 _GAP = ("  ", TextStyle.NORMAL)
 
 
 class Header(LineView):
-    """Name, strategy, environment and target, lock, agent. In production it is the upper edge of a frame."""
+    """In production it is a coloured bar, the upper edge of the frame."""
 
     is_coloured_in_production = True
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         return board.plan, board.release
 
-    def lines(self, board: DashboardState, moment: RenderContext, cells: int) -> list[Line]:
-        return [header_line(board, moment, cells)]
+    def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+        return [header_line(board, context, cells)]
 
 
 def header_line(board: DashboardState, context: RenderContext, cells: int) -> Line:
-    """What is left out first on a narrow terminal: the strategy, then the target."""
+    """A narrow terminal leaves out the strategy first, then the target."""
     plan = board.plan
     name: Line = (("zdd ", TextStyle.DIM), (plan.name, TextStyle.STRONG))
-    strategy: Line = ((plan.strategy, TextStyle.DIM),)
+    strategy: Line = ((strategy_title(plan.strategy), TextStyle.DIM),)
     word = f"■ {plan.environment.upper()}"
     environment: Line = (
         (f" {word} " if plan.is_production else word, TextStyle.ALARM if plan.is_production else TextStyle.STRONG),
@@ -50,7 +51,7 @@ def header_line(board: DashboardState, context: RenderContext, cells: int) -> Li
 
 
 def lock_status(context: RenderContext) -> Line:
-    """What may be changed from here: nothing, nothing yet, or anything for so long; empty where there is no lock."""
+    """Read-only, locked, or unlocked with the time left; empty where there is no lock."""
     access, now = context.production_lock, context.now
     if access.read_only:
         return (("READ-ONLY", TextStyle.WARN),)
@@ -63,7 +64,7 @@ def lock_status(context: RenderContext) -> Line:
 
 
 def agent_status(board: DashboardState, context: RenderContext) -> Line:
-    """Alive with the age of its last sign, or an alarm."""
+    """Age of the agent's last heartbeat, or an alarm."""
     record = board.release.value
     age = board.release.age(context.now)
     if record is None or age is None:

@@ -1,4 +1,4 @@
-"""The first line of a replay: that it is one, of when, how far it is, and how fast it runs."""
+"""The first line of a replay: time of day, position, length and speed."""
 
 from typing import Protocol
 
@@ -14,7 +14,7 @@ _SHORT_KEY_HINTS: Line = (("space arrows <> nN", TextStyle.KEY),)
 
 
 class PlaybackState(Protocol):
-    """What is played, and how."""
+    """Position and speed of a player."""
 
     speed: float
     playing: bool
@@ -36,12 +36,12 @@ class ReplayLine(LineView):
         super().__init__()
         self._playback = playback
 
-    def lines(self, board: DashboardState, moment: RenderContext, cells: int) -> list[Line]:
-        return [replay_line(self._playback, moment, cells)]
+    def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+        return [replay_line(self._playback, context, cells)]
 
 
 def replay_line(playback: PlaybackState, context: RenderContext, cells: int) -> Line:
-    """What the keys do gives way where it is narrow."""
+    """A narrow terminal shows the keys without their meaning."""
     word = "ended" if playback.position >= playback.length else "playing" if playback.playing else "paused"
     glyph = {"ended": "■", "playing": "▶", "paused": "‖"}[word]
     text: Line = (
@@ -54,7 +54,7 @@ def replay_line(playback: PlaybackState, context: RenderContext, cells: int) -> 
 
 
 def format_position(seconds: float) -> str:
-    """``3:05`` or ``1:03:05``: of one width while it runs, as far as can be."""
+    """``3:05`` or ``1:03:05``."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,4 +1,4 @@
-"""The phases in order, and where the release stands among them."""
+"""The phases in order, with the current one marked."""
 
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, join, line_width
@@ -14,7 +14,7 @@ class Stepper(LineView):
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         return board.plan, board.release
 
-    def lines(self, board: DashboardState, moment: RenderContext, cells: int) -> list[Line]:
+    def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         return [stepper_line(board, cells)]
 
 
@@ -35,8 +35,8 @@ def stepper_line(board: DashboardState, cells: int) -> Line:
 
 
 def _fit_items(items: list[Line], names: list[str], current: int, cells: int) -> Line:
-    """In full; else closer together; else `shadow-25 ○ 100` for `shadow-25 ○ shadow-100`; else what lies around the
-    current phase, with the number of those left out on either side."""
+    """All phases; else with narrower gaps; else `shadow-25 ○ 100` for `shadow-25 ○ shadow-100`; else the phases around
+    the current one, with the number of those left out on each side."""
     shorter = [
         ((text.replace(name, name.rpartition("-")[2], 1), style),)
         if at and at != current and _phase_group(name) and _phase_group(name) == _phase_group(names[at - 1])
@@ -50,7 +50,7 @@ def _fit_items(items: list[Line], names: list[str], current: int, cells: int) ->
     first = last = max(0, current)
     best = _item_range(items, first, last)
     while True:
-        # The way ahead matters more than the way behind.
+        # The next phases matter more than the previous ones.
         for start, stop in ((first, last + 1), (first - 1, last)):
             if start >= 0 and stop < len(items) and line_width(_item_range(items, start, stop)) <= cells:
                 first, last, best = start, stop, _item_range(items, start, stop)
@@ -68,21 +68,21 @@ def _item_range(items: list[Line], first: int, last: int) -> Line:
 
 
 def _phase_group(name: str) -> str:
-    """``shadow`` of ``shadow-25``; empty for a phase that has no weight."""
+    """``shadow`` for ``shadow-25``; empty for a phase without a share."""
     head, _, tail = name.rpartition("-")
     return head if tail.isdigit() else ""
 
 
 def _phase_glyph(release: Release, index: int) -> tuple[str, TextStyle]:
-    """Glyph and tone of one phase."""
+    """Glyph and style of one phase."""
     if release.state is ReleaseState.DONE:
         return "✔", TextStyle.GOOD
     if release.state is ReleaseState.ROLLED_BACK:
         return ("◁" if index <= release.phase else "○"), TextStyle.DIM
     if release.state.is_rolling_back:
         steps = release.strategy.phases[index].steps
-        touched = [release.status(step.name).has_effect for step in steps]
-        if not any(touched):
+        has_effect = [release.status(step.name).has_effect for step in steps]
+        if not any(has_effect):
             return ("◁" if index <= release.phase else "○"), TextStyle.DIM
         later = (step for phase in release.strategy.phases[index + 1 :] for step in phase.steps)
         if any(release.status(step.name).has_effect for step in later):

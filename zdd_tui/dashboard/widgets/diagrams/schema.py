@@ -1,4 +1,4 @@
-"""The picture of expand/contract: two sides of a schema, who writes and reads each, and how that moves by phase."""
+"""Diagram of expand/contract: both sides of the schema, their readers and writers now and after each phase."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,24 +13,24 @@ from zdd_tui.model.release.strategy import Phase
 from zdd_tui.model.workload.pod import PodState
 
 _ARROW_WIDTH = 15
-"""Cells between the two boxes, for the arrows."""
+"""Width of the arrows between the boxes."""
 
 _MAX_COLUMNS = 4
-"""Columns that a box names."""
+"""Columns listed in a box."""
 
-# Old side written, old side read, new side written, new side read: when the phase is over.
 _ROLES_BY_PHASE = {
     Phase.EXPAND: ("application", "all", "-", "-"),
     Phase.DUAL_WRITE: ("application", "all", "application", "-"),
     Phase.BACKFILL: ("application", "all", "application", "-"),
     Phase.CUTOVER: ("trigger", "-", "application", "all"),
-    Phase.CONTRACT: ("kept aside", "-", "application", "all"),
-    Phase.CLEANUP: ("gone", "-", "application", "all"),
+    Phase.CONTRACT: ("archived", "-", "application", "all"),
+    Phase.CLEANUP: ("dropped", "-", "application", "all"),
 }
+"""After each phase: who writes and who reads the old side, who writes and who reads the new side."""
 
 
 def schema_diagram_lines(board: DashboardState, record: ReleaseRecord, cells: int) -> list[Line]:
-    """Boxes for both sides as they are now, then a table of what each phase makes of them."""
+    """Boxes for both sides as they are now, then a table of the roles after each phase."""
     release, change = record.release, board.plan.change
     lines: list[Line] = []
     if change is not None:
@@ -73,24 +73,24 @@ def _side_boxes(board: DashboardState, record: ReleaseRecord, change: ChangeView
 def _side_box(title: str, table: str, columns: list[str], state: str, room: int) -> list[Line]:
     shown = columns[:_MAX_COLUMNS]
     more = [f"… and {len(columns) - _MAX_COLUMNS} more"] if len(columns) > _MAX_COLUMNS else []
-    there = state == "there"
+    exists = state == _EXISTS
     body: list[tuple[str, TextStyle]] = [(f"{title}  {sanitize(table)}", TextStyle.STRONG)]
-    body += [(text, TextStyle.NORMAL if there else TextStyle.DIM) for text in (*shown, *more)]
-    if not there:
-        body.append((state, TextStyle.WARN if "aside" in state else TextStyle.DIM))
+    body += [(text, TextStyle.NORMAL if exists else TextStyle.DIM) for text in (*shown, *more)]
+    if not exists:
+        body.append((state, TextStyle.WARN if state == _ARCHIVED else TextStyle.DIM))
     return draw_box(body, room)
 
 
 def draw_box(body: Sequence[tuple[str, TextStyle]], room: int) -> list[Line]:
-    """Lines in a box of so many cells."""
+    """Lines in a box of a width in cells."""
     inside = max(4, room - 4)
-    made: list[Line] = [((f"╭{'─' * (inside + 2)}╮", TextStyle.DIM),)]
-    made += [(("│ ", TextStyle.DIM), (fit(text, inside), style), (" │", TextStyle.DIM)) for text, style in body]
-    return [*made, ((f"╰{'─' * (inside + 2)}╯", TextStyle.DIM),)]
+    lines: list[Line] = [((f"╭{'─' * (inside + 2)}╮", TextStyle.DIM),)]
+    lines += [(("│ ", TextStyle.DIM), (fit(text, inside), style), (" │", TextStyle.DIM)) for text, style in body]
+    return [*lines, ((f"╰{'─' * (inside + 2)}╯", TextStyle.DIM),)]
 
 
 def _data_movement(record: ReleaseRecord) -> list[tuple[str, TextStyle]]:
-    """What moves data from one side to the other now."""
+    """The arrows for triggers and backfill that move data now."""
     release = record.release
     arrows: list[tuple[str, TextStyle]] = []
     if _is_step_done(release, "sync-forward") and not _is_step_done(release, "rollout-v3"):
@@ -106,46 +106,48 @@ def _data_movement(record: ReleaseRecord) -> list[tuple[str, TextStyle]]:
     return arrows
 
 
+_EXISTS, _ARCHIVED, _DROPPED, _NOT_CREATED = "exists", "archived", "dropped", "not created yet"
+
+
 def describe_old_state(release: Release) -> str:
-    """``there``, or what became of it."""
     if _is_step_done(release, "drop-archive"):
-        return "gone"
-    return "set aside, data kept" if _is_step_done(release, "archive-old-side") else "there"
+        return _DROPPED
+    return _ARCHIVED if _is_step_done(release, "archive-old-side") else _EXISTS
 
 
 def describe_new_state(release: Release) -> str:
-    return "there" if _is_step_done(release, "expand-schema") else "not there yet"
+    return _EXISTS if _is_step_done(release, "expand-schema") else _NOT_CREATED
 
 
 def describe_old_users(board: DashboardState, release: Release) -> tuple[str, str]:
-    """Who writes and who reads the old side now."""
-    if describe_old_state(release) != "there":
-        return "nobody", "nobody"
+    """Current writers and readers of the old side."""
+    if describe_old_state(release) != _EXISTS:
+        return "none", "none"
     only_new = _is_step_done(release, "rollout-v3")
     writers = [] if only_new else ["the application"]
     if _is_step_done(release, "sync-reverse"):
         writers.append("the trigger")
     share = 0 if only_new else 100 - _read_share(board, release)
-    return " and ".join(writers) or "nobody", f"{share}% of reads" if share else "nobody"
+    return " and ".join(writers) or "none", f"{share}% of reads" if share else "none"
 
 
 def describe_new_users(board: DashboardState, release: Release) -> tuple[str, str]:
-    """Who writes and who reads the new side now."""
-    if describe_new_state(release) != "there":
-        return "nobody", "nobody"
+    """Current writers and readers of the new side."""
+    if describe_new_state(release) != _EXISTS:
+        return "none", "none"
     writers = []
     if _is_step_done(release, "rollout-v3"):
         writers.append("the application")
     elif _is_step_done(release, "write-flag-on"):
-        writers.append("V2, its flag is on")
+        writers.append("V2 (flag on)")
     if _is_step_done(release, "sync-forward") and not _is_step_done(release, "rollout-v3"):
         writers.append("the trigger")
     share = 100 if _is_step_done(release, "rollout-v3") else _read_share(board, release)
-    return " and ".join(writers) or "nobody", f"{share}% of reads" if share else "nobody"
+    return " and ".join(writers) or "none", f"{share}% of reads" if share else "none"
 
 
 def _read_share(board: DashboardState, release: Release) -> int:
-    """By the flag itself where it is known, else by the steps that are done."""
+    """Percent of reads from the new side: by the flag where it is known, else by the completed steps."""
     flag = next((each for each in board.flags.value or () if each.role == "read"), None)
     if flag is not None and flag.value is not None:
         return flag.value.percent
@@ -162,7 +164,7 @@ def _is_step_done(release: Release, step: str) -> bool:
 def _versions(board: DashboardState, cells: int) -> Line:
     snapshot = board.workload.value
     if snapshot is None:
-        return clip(((f"pods: {board.workload.error or 'not known'}", TextStyle.WARN),), cells)
+        return clip(((f"pods: {board.workload.error or 'unknown'}", TextStyle.WARN),), cells)
     counts = Counter(pod.version for pod in snapshot.pods if pod.state is not PodState.GONE)
     serving = Counter(pod.version for pod in snapshot.pods if pod.state is PodState.SERVING)
     each = (f"{count} of version {version} ({serving[version]} serving)" for version, count in sorted(counts.items()))

@@ -1,6 +1,6 @@
-"""Which answers of a dark launch differ: the newest samples from the pods' logs, old value against new.
+"""Different results of a dark launch: the newest samples from the pods' logs, old value beside new value.
 
-A field that the application does not let be shown has its shape in the place of its value, such as ``<text of 14>``.
+A field that the application masks shows its shape instead of its value, such as ``<text of 14>``.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,54 +24,54 @@ from zdd_tui.model.shadow import ShadowSample, ShadowSamples
 
 POD_NAME_WIDTH = 6
 NARROW_BELOW = 100
-"""Cells below which unit and field give way to the two values."""
+"""Width in cells below which unit and field are narrower, to leave room for the values."""
 
 CONTEXT_CHARACTERS = 6
-"""Characters before the place where two values part that stay in sight."""
+"""Characters that stay visible before the first difference of two values."""
 
-_FAILURE_TEXTS = {"error": "the new path failed", "timeout": "the new path was too late"}
+_FAILURE_TEXTS = {"error": "new path failed", "timeout": "new path timed out"}
 
 
 def shadow_sample_lines(
     source: Observed[ShadowSamples], limit: float, context: RenderContext, cells: int, *, in_full: bool
 ) -> list[Line]:
-    """A heading with the age of what was read, then a row a field; or every value in full.
+    """A heading with the age of the samples, then one row per field; or every value in full.
 
     Args:
-        limit: seconds after which the answer is stale.
-        in_full: nothing is cut.
+        limit: seconds after which the samples are stale.
+        in_full: values are wrapped instead of truncated.
     """
     age = source.age(context.now)
     stale = source.is_stale(context.now, limit)
     text = "" if age is None else f"{format_source_age(age, stale=stale)} old"
     lines = [
         justify(
-            (("which answers differ, newest first", TextStyle.DIM),),
+            (("different results, newest first", TextStyle.DIM),),
             ((text, TextStyle.WARN if stale else TextStyle.DIM),),
             cells,
         )
     ]
     if source.error:
         lines += wrap(f"✗ the pods' logs: {source.error}", cells, TextStyle.BAD)
-        lines += wrap(f"→ {source.hint}", cells, TextStyle.STRONG) if source.hint else []
-    found = source.value
-    if found is None:
+        lines += wrap(f"→ Fix: {source.hint}", cells, TextStyle.STRONG) if source.hint else []
+    samples = source.value
+    if samples is None:
         return lines if source.error else [*lines, (("… reading the pods' logs", TextStyle.DIM),)]
-    lines += _count_text(found, cells)
-    if not found.samples:
+    lines += _count_text(samples, cells)
+    if not samples.samples:
         return lines
     if in_full:
-        return lines + [line for sample in found.samples for line in _full_lines(sample, context, cells)]
-    return lines + _table(found.samples, context, cells)
+        return lines + [line for sample in samples.samples for line in _full_lines(sample, context, cells)]
+    return lines + _table(samples.samples, context, cells)
 
 
 def _count_text(samples: ShadowSamples, cells: int) -> list[Line]:
-    """How much of it is in sight."""
+    """How many samples are shown, and from how many logs."""
     logs = "the log of 1 pod" if samples.logs_read == 1 else f"the logs of {samples.logs_read} pods"
     lines: list[Line] = []
     if samples.samples:
         rest = max(0, samples.total_failures - len(samples.samples))
-        more = f"at least {rest:,} more are not shown" if rest else "no other is known"
+        more = f"{rest:,} or more not shown" if rest else "no others known"
         lines += wrap(
             f"{len(samples.samples)} from {logs}, {more}", cells, TextStyle.WARN if rest else TextStyle.NORMAL
         )
@@ -91,11 +91,13 @@ def _table(samples: Sequence[ShadowSample], context: RenderContext, cells: int) 
     head = f"{'WHEN':<8} {'POD':<{POD_NAME_WIDTH}} {'UNIT':<{unit}} {'FIELD':<{field}} {'OLD':<{room}} NEW"
     lines: list[Line] = [clip(((head, TextStyle.DIM),), cells)]
     for sample in samples:
-        who = f"{context.clock.time_of_day(sample.at):<8} {_short_pod_name(sample):<{POD_NAME_WIDTH}} {fit(escape_invisible(sample.unit), unit)} "
+        pod, key = _short_pod_name(sample), fit(escape_invisible(sample.unit), unit)
+        who = f"{context.clock.time_of_day(sample.at):<8} {pod:<{POD_NAME_WIDTH}} {key} "
         for row in _field_lines(sample, field, room):
             line: Line = ((who, TextStyle.NORMAL), *row)
-            fits = line_width(line) <= cells or row[-1][1] is not TextStyle.DIM  # how they differ is seen, too
-            lines.append(clip(line if fits else line[:-1], cells))
+            if line_width(line) > cells and row[-1][1] is TextStyle.DIM:
+                line = line[:-1]  # the description of the difference goes before a value
+            lines.append(clip(line, cells))
             who = " " * cell_len(who)
     return lines
 
@@ -144,7 +146,7 @@ def _full_lines(sample: ShadowSample, context: RenderContext, cells: int) -> lis
 
 
 def _value_lines(side: str, value: str, cells: int, style: TextStyle) -> list[Line]:
-    """Blanks are kept: they may be all that differs."""
+    """Keeps blanks: they may be the only difference."""
     text, room = escape_invisible(value), max(8, cells - 10)
     pieces = []
     while text:
@@ -160,12 +162,12 @@ def _value_lines(side: str, value: str, cells: int, style: TextStyle) -> list[Li
 
 
 def _failure_text(sample: ShadowSample) -> str:
-    text = _FAILURE_TEXTS.get(sample.kind, "nothing is told of it")
+    text = _FAILURE_TEXTS.get(sample.kind, "no details")
     return f"✗ {text}" + (f": {escape_invisible(sample.error)}" if sample.error else "")
 
 
 def _short_pod_name(sample: ShadowSample) -> str:
-    """What tells one pod of a Deployment from another."""
+    """The suffix that identifies a pod of a Deployment."""
     return truncate_start(escape_invisible(sample.pod).rpartition("-")[2], POD_NAME_WIDTH)
 
 
@@ -174,14 +176,14 @@ def _column(name: str, values: Iterable[str], most: int) -> int:
 
 
 def escape_invisible(text: str) -> str:
-    """The text with every character that cannot be seen as an escape: it may be the very one that differs."""
+    """Shows invisible characters as escapes: they may be the only difference."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def align_at_difference(old: str, new: str, room: int) -> tuple[str, str]:
-    """Both texts from a little before the place where they part, where that would be out of sight."""
+    """Both texts from shortly before their first difference, where that would not be visible."""
     if max(cell_len(old), cell_len(new)) <= room:
         return old, new
     pairs = enumerate(zip(old, new, strict=False))

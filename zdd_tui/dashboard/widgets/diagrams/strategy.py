@@ -1,11 +1,10 @@
-"""The strategy's own picture: where the traffic goes, and what is next."""
+"""The topology of a release: where its traffic goes, and what is next."""
 
 from collections.abc import Sequence
 
 from zdd_tui.dashboard.state import DashboardState, RenderContext
-from zdd_tui.dashboard.widgets.bars.gates import VERDICT_GLYPHS
 from zdd_tui.dashboard.widgets.diagrams.schema import draw_box, schema_diagram_lines
-from zdd_tui.dashboard.widgets.drawing.glyphs import STEP_GLYPHS, step_status_text
+from zdd_tui.dashboard.widgets.drawing.glyphs import STEP_GLYPHS, VERDICT_GLYPHS, step_status_text
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, sanitize, truncate, wrap
 from zdd_tui.dashboard.widgets.panes.pod_rows import POD_GLYPHS
 from zdd_tui.model.release.records import ReleaseRecord, StepRecord
@@ -19,17 +18,17 @@ from zdd_tui.model.workload.rollout import WorkloadSnapshot
 def diagram_lines(
     board: DashboardState, context: RenderContext, cells: int, samples: Sequence[Line] = ()
 ) -> list[Line]:
-    """The picture of the board's strategy, with the release's state above it.
+    """The diagram of the release's strategy, below the release's state.
 
     Args:
-        samples: of a dark launch: which answers differ.
+        samples: of a dark launch: the different results.
     """
     record, now = board.release.value, board.server_now(context.now)
     if record is None or now is None:
         error = board.release.error
         return wrap(f"✗ {error}", cells, TextStyle.BAD) if error else [(("… connecting", TextStyle.DIM),)]
-    text = summarize_release(record, now)
-    lines = [*wrap(f"{text.glyph} {text.state_label}  {text.text}", cells, TextStyle.STRONG), ()]
+    summary = summarize_release(record, now)
+    lines = [*wrap(f"{summary.glyph} {summary.state_label}  {summary.text}", cells, TextStyle.STRONG), ()]
     match board.plan.strategy:
         case "expand-contract":
             return lines + schema_diagram_lines(board, record, cells)
@@ -56,10 +55,10 @@ def _rolling_diagram(board: DashboardState, record: ReleaseRecord, now: float, c
 
 
 def _pods_diagram(board: DashboardState, cells: int) -> list[Line]:
-    """Old ones over new ones, a sign each."""
+    """Old pods above new pods, one glyph each."""
     snapshot = board.workload.value
     if snapshot is None:
-        return wrap(f"✗ {board.workload.error or 'no pods are known'}", cells, TextStyle.WARN)
+        return wrap(f"✗ {board.workload.error or 'no pods known'}", cells, TextStyle.WARN)
     old, new = _split_by_image(board, snapshot.pods)
     lines = [*_pod_row("old", old, cells), *_pod_row("new", new, cells), (), *wrap(_LEGEND, cells, TextStyle.DIM), ()]
     if snapshot.rollout is not None:
@@ -75,13 +74,13 @@ _LEGEND = "● Serving  ◐ Warming  ○ Starting  ▽ Draining  ▼ Stopping  �
 
 
 def _pod_row(name: str, pods: Sequence[Pod], cells: int) -> list[Line]:
-    """A sign a pod, as many as there is room for."""
+    """One glyph per pod, as many as fit."""
     head = f"{name:<7}"
     count = f" {len(pods)} pods, {sum(pod.state is PodState.SERVING for pod in pods)} serving"
     room = max(1, (cells - len(head) - len(count)) // 2)
-    signs: Line = tuple((f"{POD_GLYPHS[pod.state][0]} ", POD_GLYPHS[pod.state][1]) for pod in pods[:room])
+    glyphs: Line = tuple((f"{POD_GLYPHS[pod.state][0]} ", POD_GLYPHS[pod.state][1]) for pod in pods[:room])
     more = f"+{len(pods) - room} " if len(pods) > room else ""
-    return [((head, TextStyle.STRONG), *signs, (more + count, TextStyle.NORMAL))]
+    return [((head, TextStyle.STRONG), *glyphs, (more + count, TextStyle.NORMAL))]
 
 
 def _split_by_image(board: DashboardState, pods: Sequence[Pod]) -> tuple[list[Pod], list[Pod]]:
@@ -125,22 +124,22 @@ def _deployment_box(
     view = snapshot.deployment if snapshot else None
     body: list[tuple[str, TextStyle]] = [(f"{colour.upper()}  {sanitize(name)}", TextStyle.STRONG)]
     if view is None:
-        return draw_box([*body, ("○ it is not there", TextStyle.DIM)], room), False
+        return draw_box([*body, ("○ not found", TextStyle.DIM)], room), False
     body += [(sanitize(image), TextStyle.DIM) for image in sorted({pod.image for pod in pods})]
-    body.append((f"{ready} of {view.desired} pods stand ready", TextStyle.NORMAL))
+    body.append((f"{ready} of {view.desired} pods ready", TextStyle.NORMAL))
     if serving:
-        body.append((f"● traffic: {serving} pods serve", TextStyle.GOOD))
+        body.append((f"● traffic: {serving} pods serving", TextStyle.GOOD))
     elif ready >= view.desired > 0:
-        body.append(("◇ warm: ready, without traffic", TextStyle.NORMAL))
+        body.append(("◇ standby: ready, no traffic", TextStyle.NORMAL))
     else:
-        body.append(("○ not ready, without traffic", TextStyle.WARN))
+        body.append(("○ not ready, no traffic", TextStyle.WARN))
     return draw_box(body, room), serving > 0
 
 
 def _traffic_arrow(left: bool, right: bool, room: int, known: bool) -> Line:
-    """The arrow of requests over the side that gets them."""
+    """The arrow of requests above the side that receives them."""
     if not known:
-        return (("requests: no serving pod is known", TextStyle.WARN),)
+        return (("requests: no serving pod known", TextStyle.WARN),)
     arrow = "▼ requests ▼"
     return (
         (f"{arrow if left else '':^{room}}", TextStyle.GOOD),
@@ -157,7 +156,7 @@ def _canary_diagram(board: DashboardState, record: ReleaseRecord, now: float, ce
     weight = _reached_share(record.release, weights)
     promotion = _steps(record.release, "rollout-new")
     last = max((step.value or 0 for step in weights), default=0)
-    # By flag the new image is everywhere from the start, and the last weight is 100 by itself.
+    # With flags the new image is rolled out first, so the last weight must be reached too.
     promoted = any(record.release.status(step.name) is StepStatus.DONE for step in promotion) and weight == last
     share = 100 if promoted else weight
     lines = [share_bar("new image", share, cells), (), (("weights", TextStyle.DIM),)]
@@ -175,14 +174,14 @@ def _canary_diagram(board: DashboardState, record: ReleaseRecord, now: float, ce
 def _dark_launch_diagram(
     board: DashboardState, record: ReleaseRecord, now: float, cells: int, samples: Sequence[Line]
 ) -> list[Line]:
-    """What is wrong stands above what is still to come."""
+    """Comparison results above the shares that follow."""
     values = {flag.role: flag.value.percent if flag.value else 0 for flag in board.flags.value or ()}
     shadows, ramps = _steps(record.release, "set-shadow"), _steps(record.release, "set-read")
     lines = [
-        share_bar("shadow reads, unseen and compared", values.get("shadow", 0), cells),
-        share_bar("users answered by the new path", values.get("read", 0), cells),
+        share_bar("shadow reads (compared, not served)", values.get("shadow", 0), cells),
+        share_bar("users served by the new path", values.get("read", 0), cells),
         (),
-        (("what the comparisons say, since the phase began", TextStyle.DIM),),
+        (("comparison results since the phase started", TextStyle.DIM),),
         *_gate_reason_lines(record, ("shadow-agrees", "shadow-fast"), now, cells),
         *_soak_lines(record, cells),
     ]
@@ -208,7 +207,7 @@ def _steps(release: Release, key: str) -> list[StepSpec]:
 
 
 def _reached_share(release: Release, steps: Sequence[StepSpec]) -> int:
-    """The highest share whose step is done."""
+    """The highest share in percent whose step is done."""
     return max((step.value or 0 for step in steps if release.status(step.name) is StepStatus.DONE), default=0)
 
 
@@ -223,7 +222,7 @@ def _step_line(step: StepSpec, record: ReleaseRecord, cells: int) -> Line:
 
 
 def _gate_reason_lines(record: ReleaseRecord, names: Sequence[str], now: float, cells: int) -> list[Line]:
-    """What gates said of it, in their own words."""
+    """Verdicts and reasons of gates."""
     lines: list[Line] = []
     for name in names:
         reading = record.gates.get(name)
@@ -232,13 +231,13 @@ def _gate_reason_lines(record: ReleaseRecord, names: Sequence[str], now: float, 
         shown = reading if record.release.state.has_ended else reading.as_of(now)
         glyph, style = VERDICT_GLYPHS[shown.verdict]
         lines += wrap(f"{glyph} {name}: {shown.reason} ({format_age(reading.age(now))} old)", cells, style)
-    return lines or [(("no gate has said anything of it yet", TextStyle.DIM),)]
+    return lines or [(("no gate result yet", TextStyle.DIM),)]
 
 
 def _soak_lines(record: ReleaseRecord, cells: int) -> list[Line]:
-    """How long the present soak goes on."""
+    """Progress of the running soak."""
     step = _running_step(record, "soak")
-    return wrap(f"soak: {step.note or 'has begun'}", cells, TextStyle.RUNNING) if step else []
+    return wrap(f"soak: {step.note or 'started'}", cells, TextStyle.RUNNING) if step else []
 
 
 def _running_step(record: ReleaseRecord, key: str) -> StepRecord | None:

@@ -1,9 +1,21 @@
-"""Glyph and text of a step's status, wherever steps are listed."""
+"""Glyph and style of verdicts and of step statuses, wherever they are listed."""
 
 from collections.abc import Mapping
 
 from zdd_tui.dashboard.widgets.drawing.line import TextStyle
+from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.state import StepStatus
+
+VERDICT_GLYPHS: Mapping[Verdict, tuple[str, TextStyle]] = {
+    Verdict.FAIL: ("✗", TextStyle.BAD),
+    Verdict.UNKNOWN: ("?", TextStyle.WARN),
+    Verdict.INCONCLUSIVE: ("~", TextStyle.WARN),
+    Verdict.PENDING: ("◆", TextStyle.DIM),
+    Verdict.PASS: ("✔", TextStyle.GOOD),
+}
+"""The most urgent first."""
+
+VERDICT_ORDER: Mapping[Verdict, int] = {verdict: place for place, verdict in enumerate(VERDICT_GLYPHS)}
 
 STEP_GLYPHS: Mapping[StepStatus, tuple[str, TextStyle]] = {
     StepStatus.PENDING: ("○", TextStyle.DIM),
@@ -17,5 +29,5 @@ STEP_GLYPHS: Mapping[StepStatus, tuple[str, TextStyle]] = {
 
 
 def step_status_text(status: StepStatus) -> str:
-    """``running``, ``done``, ``undo failed``."""
+    """The status as shown: a started step is running."""
     return "running" if status is StepStatus.STARTED else status.value.replace("_", " ").replace("-", " ")

@@ -1,9 +1,6 @@
-"""The backfill: how far, how fast, what holds it back, and what the verification found."""
+"""The backfill: progress, rate, time left, throttle and verification."""
 
-import math
-from collections import deque
 from collections.abc import Sequence
-from itertools import pairwise
 
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Observed, RenderContext
 from zdd_tui.dashboard.widgets.drawing.chart import sparkline
@@ -19,97 +16,10 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     wrap,
 )
 from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected
+from zdd_tui.model.backfill import EtaEstimator, estimate_eta, format_eta
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.release.records import BackfillRecord, BatchRecord
+from zdd_tui.model.release.records import BackfillRecord
 from zdd_tui.model.tuning import describe_tuning
-
-# --- How fast the backfill has been, and what that says about its end: a range, because the pace is no constant.
-
-
-MAX_SAMPLES = 120
-"""Readings of the rate that are kept, one a second."""
-
-_MIN_SAMPLES = 5
-"""With fewer readings than this the batches themselves tell more."""
-
-_SLOW_QUANTILE, _FAST_QUANTILE = 0.2, 0.8
-"""Shares of the readings that were slower: the range leaves out the worst and the best fifth."""
-
-_SAME_RATIO = 1.15
-"""Ends of a range that differ by less are one figure."""
-
-
-class EtaEstimator:
-    """The rate of one backfill over time, as this dashboard has seen it."""
-
-    def __init__(self) -> None:
-        self._samples: deque[tuple[int, float]] = deque(maxlen=MAX_SAMPLES)
-
-    def add_reading(self, backfill: BackfillRecord | None) -> None:
-        """Takes a reading; one a second is kept, and none while it does not run."""
-        if backfill is None or backfill.status != "running":
-            return
-        second = int(backfill.updated_at)
-        if self._samples and second < self._samples[-1][0]:
-            self._samples.clear()  # another backfill
-        if self._samples and self._samples[-1][0] == second:
-            self._samples.pop()
-        self._samples.append((second, backfill.rate))
-
-    def rates(self, backfill: BackfillRecord) -> tuple[float, ...]:
-        """Rows a second, oldest first."""
-        seen = tuple(rate for _, rate in self._samples)
-        return seen if len(seen) >= _MIN_SAMPLES else batch_rates(backfill.recent) or seen
-
-
-def batch_rates(batches: Sequence[BatchRecord]) -> tuple[float, ...]:
-    """Rows a second from batch to batch, the waits between them included."""
-    return tuple(after.rows / (after.at - before.at) for before, after in pairwise(batches) if after.at > before.at)
-
-
-def estimate_eta(left: float, rate: float, rates: Sequence[float]) -> tuple[float, float] | None:
-    """The least and the most seconds that so many rows may take; None where nothing moves.
-
-    Args:
-        rate: of now.
-        rates: of the time before; without any, the range is one figure.
-    """
-    if left <= 0 or rate <= 0:
-        return None
-    known = sorted(rates)
-    slow = fast = rate
-    if len(known) >= _MIN_SAMPLES:
-        slow = min(rate, known[int(_SLOW_QUANTILE * (len(known) - 1))])
-        fast = max(rate, known[math.ceil(_FAST_QUANTILE * (len(known) - 1))])
-    return left / fast, left / slow if slow > 0 else math.inf
-
-
-def format_eta(eta: tuple[float, float] | None) -> str:
-    """``11-19s``, ``50s-2m``, ``~3m``, ``>5m``; ``?`` where nothing moves."""
-    if eta is None:
-        return "?"
-    least, most = eta
-    if math.isinf(most):
-        return f">{_round_estimate(least)}"
-    if most <= least * _SAME_RATIO or _round_estimate(least) == _round_estimate(most):
-        return f"~{_round_estimate(most)}"
-    first, last = _round_estimate(least), _round_estimate(most)
-    if first[-1] == last[-1] and first[:-1].isdigit() and last[:-1].isdigit():
-        return f"{first[:-1]}-{last}"
-    return f"{first}-{last}"
-
-
-def _round_estimate(seconds: float) -> str:
-    """As exact as an estimate can be."""
-    if seconds < 100:
-        return f"{math.ceil(seconds)}s"
-    if seconds < 100 * 60:
-        return f"{math.ceil(seconds / 60)}m"
-    return format_duration(seconds)
-
-
-# --- end
-
 
 _STATES = {
     "prepared": ("○", TextStyle.DIM),
@@ -120,11 +30,11 @@ _STATES = {
 }
 
 _SPARKLINE_WIDTH = 12
-"""Cells of the rate's history at most, beside the rate."""
+"""Maximum width in cells of the rate's history, beside the rate."""
 
 
 class BackfillPane(Pane):
-    """Progress in five lines, and more where there is room."""
+    """Five lines, and more where there is room."""
 
     pane_name = "backfill"
     shows_error = False
@@ -157,12 +67,12 @@ class BackfillPane(Pane):
         return lines if backfill is None else [*lines, *_extra_lines(backfill, tuned, strip, cells)]
 
     def action_filter(self) -> None:
-        """Its rows are on its screen: there they are searched."""
+        """Opens the search of its screen: the pane has no rows to filter."""
         self.post_message(RowSelected(self.pane_name, "", search=True))
 
 
 def done_percent(backfill: BackfillRecord | None) -> int | None:
-    """Whole percent, and 100 only when it is over: the total is an estimate until then."""
+    """Whole percent; 100 only when it is done, because the total is an estimate until then."""
     if backfill is None:
         return None
     if backfill.status == "done":
@@ -181,18 +91,17 @@ def backfill_lines(
     workers: int = 1,
     tuned: Sequence[str] = (),
 ) -> list[Line]:
-    """Bar, rows, pace, throttle, verification.
+    """Bar, rows, rate, throttle, verification.
 
     Args:
-        rates: rows a second over time, oldest first, for a strip; empty for none.
-        eta_from: the same, for the range of the time left.
-        workers: batches at a time.
-        tuned: limits that were changed while it ran; told first where nothing throttles, because they may be why it
-            is slow.
+        rates: rows per second over time, the oldest first, for a sparkline; empty for none.
+        eta_from: the same, for the time left.
+        workers: number of concurrent batches.
+        tuned: limits changed while it runs; shown instead of the throttle where there is none.
     """
     percent = done_percent(backfill)
     if backfill is None or percent is None:
-        return [(("○ not begun", TextStyle.DIM),)]
+        return [(("○ not started", TextStyle.DIM),)]
     glyph, style = _STATES.get(backfill.status, ("?", TextStyle.WARN))
     room = max(4, cells - 5)
     full = room * percent // 100
@@ -203,7 +112,7 @@ def backfill_lines(
     lines: list[Line] = [
         (("█" * full, style), ("░" * (room - full), TextStyle.DIM), (f"{percent:>4}%", TextStyle.STRONG)),
     ]
-    failed = (f"✗ {backfill.failed_rows} rows failed (ledger)", TextStyle.BAD)
+    failed = (f"✗ {backfill.failed_rows} rows failed", TextStyle.BAD)
     if backfill.failed_rows and line_width((*rows, (" ", style), failed)) <= cells:
         lines.append(justify(rows, (failed,), cells))
     else:
@@ -218,12 +127,12 @@ def backfill_lines(
 
 
 def _shows_tuning(backfill: BackfillRecord, tuned: Sequence[str]) -> bool:
-    """What is tuned stands where the throttle would: not once it is over, when it holds nothing back."""
+    """Changed limits are shown in the throttle's line while they have an effect."""
     return bool(tuned) and not backfill.throttle and backfill.status not in ("done", "cancelled")
 
 
 def _throttle_line(backfill: BackfillRecord, tuned: Sequence[str], cells: int) -> Line:
-    """The throttle in force; where there is none, what an operator has changed."""
+    """The current throttle; where there is none, the limits that an operator has changed."""
     if backfill.throttle:
         return (("throttle: ", TextStyle.NORMAL), (truncate(backfill.throttle, cells - 10), TextStyle.WARN))
     nothing: Line = (("throttle: -", TextStyle.NORMAL),)
@@ -235,10 +144,12 @@ def _throttle_line(backfill: BackfillRecord, tuned: Sequence[str], cells: int) -
 
 
 def _extra_lines(backfill: BackfillRecord, tuned: Sequence[str], rates: Sequence[float], cells: int) -> list[Line]:
-    """What is in sight only where there is room: changed limits, batches, the rate over time."""
-    shown_above = _shows_tuning(backfill, tuned) and len(f"tuned: {tuned[0]}") <= cells
-    lines: list[Line] = [line for text in tuned[shown_above:] for line in wrap(f"tuned: {text}", cells, TextStyle.WARN)]
-    last = f", the last {format_duration(backfill.recent[-1].seconds)}" if backfill.recent else ""
+    """Shown where there is room: changed limits, batches, the rate over time."""
+    is_shown_above = _shows_tuning(backfill, tuned) and len(f"tuned: {tuned[0]}") <= cells
+    lines: list[Line] = [
+        line for text in tuned[is_shown_above:] for line in wrap(f"tuned: {text}", cells, TextStyle.WARN)
+    ]
+    last = f", last {format_duration(backfill.recent[-1].seconds)}" if backfill.recent else ""
     lines.append(
         (
             (
@@ -261,7 +172,7 @@ def _rows_text(backfill: BackfillRecord) -> str:
 def _rate_line(
     backfill: BackfillRecord, cells: int, rates: Sequence[float], eta_from: Sequence[float], batch: Span
 ) -> Line:
-    """Rate, where it has been, time left, size of the next batch."""
+    """Rate, its history, time left, size of the next batch."""
     if backfill.status == "done":
         return (
             (f"in {format_duration(backfill.seconds)} ", TextStyle.NORMAL),
@@ -284,7 +195,7 @@ def _verification_line(backfill: BackfillRecord) -> Line:
         return ((f"✗ {backfill.mismatches} mismatches", TextStyle.BAD),)
     rows = format_count(backfill.verified_rows)
     if backfill.verified:
-        return ((f"✔ verified {rows}, 0 wrong", TextStyle.GOOD),)
+        return ((f"✔ verified {rows}, 0 mismatches", TextStyle.GOOD),)
     return (
         ((f"▶ verifying {rows}", TextStyle.RUNNING),)
         if backfill.verified_rows

@@ -1,4 +1,4 @@
-"""Columns of a table: which of them fit, how wide they are, and how a row is drawn with them."""
+"""Columns of a table: which of them fit, how wide they are, and how a row is drawn."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from zdd_tui.dashboard.widgets.drawing.line import Line, Span, TextStyle, fit, l
 R = TypeVar("R")
 """A row's value."""
 C = TypeVar("C")
-"""What cells need besides their row, such as the time."""
+"""What the functions of a column get besides the row, such as the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,17 +19,17 @@ class PaneColumn(Generic[R, C]):
     """One column.
 
     Attributes:
-        key: what it is called in a filter and for sorting.
-        text: what its cells say.
-        width: cells that it needs at least.
-        max_width: cells that it takes where there is room; 0 for no more than `width`.
-        drop_order: where it is narrow, the column with the highest goes first; one with 0 stays.
-        keep_end: what does not fit is cut at its start, because the end tells rows apart.
-        style: of its cells.
-        find: what a filter sees, without glyphs and without what changes with time; None: nothing.
-        sort: what it is sorted by, None last; `find` where it is not given.
-        draw: draws the cell in so many cells, in place of `text` and `tone`.
-        group_label: text in place of the cell and of the next `covers` columns, for rows where something is wrong.
+        key: its name in filters and for sorting.
+        text: text of a row's cell.
+        width: minimum width in cells.
+        max_width: width where there is room; 0 for `width`.
+        drop_order: in a narrow table the column with the highest value goes first; one with 0 stays.
+        keep_end: a text that does not fit is cut at its start, because its end tells rows apart.
+        style: style of a row's cell.
+        find: text that a filter searches, without glyphs and relative times; None: not searchable.
+        sort: sort key, None last; `find` where it is not given.
+        draw: draws the cell in a width, instead of `text` and `style`.
+        group_label: text and style that replace the cell and the next `group_span` columns of a row; None: nothing.
     """
 
     key: str
@@ -52,18 +52,22 @@ class PaneColumn(Generic[R, C]):
         return self.sort or self.find
 
 
+def dim_style(_row: object, _context: object) -> TextStyle:
+    return TextStyle.DIM
+
+
 FittedColumns = Sequence[tuple[PaneColumn[R, C], int]]
-"""Columns that are in sight, with their widths."""
+"""The visible columns with their widths in cells."""
 
 
 def fit_columns(columns: Sequence[PaneColumn[R, C]], cells: int) -> list[tuple[PaneColumn[R, C], int]]:
-    """The columns for a width: those that give way go until the rest fits, then the rest grows from left to right."""
+    """The columns that fit a width: columns are dropped until the rest fits, then the rest grows from left to right."""
     kept = list(columns)
     while (spare := cells - sum(column.width for column in kept) - len(kept) + 1) < 0:
-        least = max((column for column in kept if column.drop_order), key=lambda one: one.drop_order, default=None)
-        if least is None:
+        dropped = max((column for column in kept if column.drop_order), key=lambda one: one.drop_order, default=None)
+        if dropped is None:
             break
-        kept.remove(least)
+        kept.remove(dropped)
     fitted = []
     for column in kept:
         extra = max(0, min(spare, column.max_width - column.width))
@@ -73,13 +77,13 @@ def fit_columns(columns: Sequence[PaneColumn[R, C]], cells: int) -> list[tuple[P
 
 
 def title_line(fitted: FittedColumns[R, C], sorted_by: str = "", *, down: bool = False) -> Line:
-    """The titles; that of the column by which the table is sorted has ▲ or ▼."""
+    """The titles; the sorted column has ▲ or ▼."""
     spans: list[Span] = []
     for number, (column, cells) in enumerate(fitted):
         sorts = column.key == sorted_by
         text = f"{column.title}{'▼' if down else '▲'}" if sorts else column.title
         if cell_len(text) > cells:
-            text = text[-cells:] if sorts else text[:cells]  # the mark matters more than the title
+            text = text[-cells:] if sorts else text[:cells]  # the arrow matters more than the title
         style = TextStyle.STRONG if sorts else TextStyle.DIM
         spans += [(" ", TextStyle.DIM)] if number else []
         spans.append((fit(text, cells, right=column.align_right), style))
@@ -87,7 +91,7 @@ def title_line(fitted: FittedColumns[R, C], sorted_by: str = "", *, down: bool =
 
 
 def row_line(fitted: FittedColumns[R, C], row: R, cell_context: C) -> Line:
-    """One row. Each cell is a span of its own, so that a changed cell is found and painted alone."""
+    """One row. Each cell is a span of its own, so that a changed cell can be painted alone."""
     spans: list[Span] = []
     number = 0
     while number < len(fitted):
@@ -95,12 +99,12 @@ def row_line(fitted: FittedColumns[R, C], row: R, cell_context: C) -> Line:
         number += 1
         if spans:
             spans.append((" ", TextStyle.NORMAL))
-        over = column.group_label(row, cell_context) if column.group_label else None
-        if over is not None:
-            covered = _group_width(fitted, number, column.group_span)
+        label = column.group_label(row, cell_context) if column.group_label else None
+        if label is not None:
+            covered = min(column.group_span, len(fitted) - number)
             cells += sum(1 + fitted[at][1] for at in range(number, number + covered))
             number += covered
-            spans.append((fit(over[0], cells), over[1]))
+            spans.append((fit(label[0], cells), label[1]))
         elif column.draw is not None:
             drawn = column.draw(row, cell_context, cells)
             blank = (" " * (cells - line_width(drawn)), TextStyle.NORMAL)
@@ -112,12 +116,8 @@ def row_line(fitted: FittedColumns[R, C], row: R, cell_context: C) -> Line:
     return tuple(spans)
 
 
-def _group_width(fitted: FittedColumns[R, C], first: int, covers: int) -> int:
-    return max(0, min(covers, len(fitted) - first))
-
-
 def filter_texts(columns: Sequence[PaneColumn[R, C]], row: R) -> dict[str, str]:
-    """What a filter sees of a row."""
+    """The row's text in each searchable column, by the column's key."""
     return {column.key: column.find(row) for column in columns if column.find is not None}
 
 

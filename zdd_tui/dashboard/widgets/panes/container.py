@@ -1,4 +1,4 @@
-"""The panes of one release: which are there, where each stands, and which one has all the room."""
+"""The panes of one release: which are shown, where, and which one is maximised."""
 
 from textual.app import ComposeResult
 from textual.geometry import NULL_OFFSET, NULL_SPACING, Region, Size
@@ -22,9 +22,9 @@ _STEPS = {"next-pane": 1, "previous-pane": -1}
 
 
 class PaneLayout(TextualLayout):
-    """Puts each pane where :func:`zdd_tui.dashboard.widgets.panes.layout.place_panes` says."""
+    """Places the panes by :func:`zdd_tui.dashboard.widgets.panes.layout.place_panes`."""
 
-    name = "places"
+    name = "pane-layout"
 
     def __init__(self) -> None:
         self.request: LayoutRequest | None = None
@@ -34,7 +34,7 @@ class PaneLayout(TextualLayout):
         if self.request is None:
             return []
         boxes = place_panes(self.request, size.width, size.height)
-        if len(panes) == 1:  # it has all the room
+        if len(panes) == 1:  # it is maximised
             boxes = {panes[0].pane_name: Box(0, 0, size.width, size.height)}
         return [
             WidgetPlacement(Region(box.x, box.y, box.width, box.height), NULL_OFFSET, NULL_SPACING, pane)
@@ -44,9 +44,9 @@ class PaneLayout(TextualLayout):
 
 
 class PaneContainer(CachedWidget):
-    """Pods at the left, backfill, flags, guard and gates at the right, events below, or at the right too.
+    """Pods at the left; backfill, flags, guard and gates at the right; events below, or at the right too.
 
-    A pane that wants it has all the room, and what stands above and below the panes stays.
+    A maximised pane takes the place of all panes; the lines above and below them stay.
     """
 
     DEFAULT_CSS = """
@@ -60,7 +60,7 @@ class PaneContainer(CachedWidget):
         self._last_placed: tuple[DashboardState, int] | None = None
         self._placed: tuple[LayoutRequest, Pane | None] | None = None
         self._is_overlaid = False
-        """The pane that is alone has no place of its own on so low a screen."""
+        """The maximised pane has no place of its own on a screen of this height."""
         self._max_pods = 0
 
     def compose(self) -> ComposeResult:
@@ -73,11 +73,11 @@ class PaneContainer(CachedWidget):
 
     @property
     def layout(self) -> TextualLayout:
-        """Textual's styles take none but Textual's own."""
+        """Textual's styles accept built-in layouts only."""
         return self._pane_layout
 
     def place_panes(self, board: DashboardState, rows: int) -> None:
-        """Gives the panes that there are their place on a screen of so many rows."""
+        """Places the panes of a release on a screen of this many rows."""
         self._last_placed = board, rows
         self._max_pods = max(self._max_pods, pod_count(board))
         wanted = request_layout(board, rows, self._max_pods)
@@ -86,7 +86,7 @@ class PaneContainer(CachedWidget):
             self._apply(wanted)
 
     def on_pane_maximise(self, message: Pane.Maximise) -> None:
-        """All the room for a pane, or its own place again."""
+        """Maximises a pane, or restores it."""
         message.stop()
         self._maximise(None if self._maximised is message.pane else message.pane)
 
@@ -95,16 +95,16 @@ class PaneContainer(CachedWidget):
         if self._last_placed is not None:
             self.place_panes(*self._last_placed)
 
-    # --- keys ----------------------------------------------------------------------------------------------------
+    # --- keys --------------------------------------------------------------------------------------------------------
 
     def handle_action(self, action: Action) -> str:
-        """Goes to a pane, or does something in the one that has the focus, or else in the first.
+        """Focuses a pane, or runs an action in the focused pane, or else in the first.
 
         Returns:
-            Why that cannot be, for the operator; empty where it is done.
+            Why it is not possible; empty where it is done.
         """
         if self._last_placed is None:
-            return "the panes are not there yet"
+            return "panes are not ready yet"
         if action.pane:
             return missing_pane_reason(self._last_placed[0].plan, action.pane) or self._focus_pane(action.pane)
         focused = self._focused_pane
@@ -113,15 +113,15 @@ class PaneContainer(CachedWidget):
             at = names.index(focused.pane_name) + _STEPS[action.id] if focused else min(0, _STEPS[action.id])
             return self._focus_pane(names[at % len(names)])
         pane = focused or self._pane_named("pods")
-        does = getattr(pane, f"action_{action.id}", None)
-        if does is None:
+        handler = getattr(pane, f"action_{action.id}", None)
+        if handler is None:
             return f"{action.label}: the pane {pane.pane_name} has no rows"
         self.screen.set_focus(pane)
-        does()
+        handler()
         return ""
 
     def _focus_pane(self, name: str) -> str:
-        """The focus for a pane, and the room of one that is alone; one that had to give way has all the room."""
+        """Focuses a pane; maximises it where it has no place of its own or another pane is maximised."""
         pane = self._pane_named(name)
         hidden = name not in self._placed_names or not self._is_placed(name)
         if hidden or (self._maximised is not None and not self._is_overlaid):
@@ -133,33 +133,35 @@ class PaneContainer(CachedWidget):
 
     @property
     def _focused_pane(self) -> Pane | None:
-        return next((pane for pane in self.query(Pane) if pane is self.screen.focused), None)
+        """The pane with the focus, or whose filter field has it."""
+        focused = self.screen.focused
+        return next((node for node in focused.ancestors_with_self if isinstance(node, Pane)), None) if focused else None
 
     def _pane_named(self, name: str) -> Pane:
         return next(pane for pane in self.query(Pane) if pane.pane_name == name)
 
     @property
     def _placed_names(self) -> set[str]:
-        """Names of the panes that have a place of their own."""
+        """Names of the panes that have a place in the layout."""
         return {"pods", "events", *(self._placed[0].right_column if self._placed is not None else ())}
 
     def _is_placed(self, name: str) -> bool:
-        """Whether a pane with a place gets a row: the lines above the panes may have left too few."""
+        """Whether the layout has a row for a pane: the lines above the panes may leave too few."""
         size = self.size
         return self._placed is None or not size or name in place_panes(self._placed[0], size.width, size.height)
 
     def _visible_names(self) -> list[str]:
-        """Those, and the one that has the focus, in the order of the screen."""
-        there = self._placed_names | ({self._focused_pane.pane_name} if self._focused_pane is not None else set())
-        return [pane.pane_name for pane in self.query(Pane) if pane.pane_name in there]
+        """The placed panes and the focused one, in the order of the screen."""
+        visible = self._placed_names | ({self._focused_pane.pane_name} if self._focused_pane is not None else set())
+        return [pane.pane_name for pane in self.query(Pane) if pane.pane_name in visible]
 
-    # --- places --------------------------------------------------------------------------------------------------
+    # --- layout ------------------------------------------------------------------------------------------------------
 
     def _apply(self, request: LayoutRequest) -> None:
         self._pane_layout.request = request
         self.query_one(GuardPane).is_compact = request.is_guard_compact
-        there = self._placed_names
+        placed = self._placed_names
         for pane in self.query(Pane):
             pane.set_class(pane is self._maximised, "-maximised")
-            pane.display = pane is self._maximised if self._maximised is not None else pane.pane_name in there
+            pane.display = pane is self._maximised if self._maximised is not None else pane.pane_name in placed
         self.refresh(layout=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, Clock, DashboardState, Observed, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, Span, TextStyle, line_width, sanitize, truncate
-from zdd_tui.dashboard.widgets.panes.columns import PaneColumn
+from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.release.records import Event
 
@@ -16,16 +16,16 @@ _KIND_PREFIXES = {
 
 
 _OWN_ACTORS = ("agent", "guard")
-"""Actors whose host matters only where there is room."""
+"""Actors whose host is shown only in a wide pane."""
 
 _WIDE_FROM = 100
-"""Cells from which on there is."""
+"""Width in cells from which a pane is wide."""
 
 _MAX_NAME_WIDTH = 24
 
 
 class EventPane(TablePane[Event, Clock]):
-    """A row an event."""
+    """One row per event."""
 
     pane_name = "events"
     shows_error = False
@@ -63,18 +63,18 @@ class EventPane(TablePane[Event, Clock]):
         return {"kind": row.kind, "actor": row.actor.name, "host": row.actor.host}
 
     def empty_line(self, board: DashboardState) -> Line:
-        return (("nothing has happened yet", TextStyle.DIM),)
+        return (("no events yet", TextStyle.DIM),)
 
 
 def event_columns(rows: Sequence[Event], cells: int) -> list[PaneColumn[Event, Clock]]:
-    """The columns of these events. Cells get a clock that tells the time of day."""
+    """The columns for these events and a width in cells. The cell context is a clock."""
     full = cells >= _WIDE_FROM
     longest = min(_MAX_NAME_WIDTH, max((len(sanitize(_actor_text(row, full))) for row in rows), default=0))
     kind = max((len(sanitize(row.kind)) for row in rows), default=0)
     columns: list[PaneColumn[Event, Clock]] = [
-        PaneColumn("time", "TIME", lambda row, clock: clock.time_of_day(row.at), 8, style=lambda _row, _: TextStyle.DIM,
+        PaneColumn("time", "TIME", lambda row, clock: clock.time_of_day(row.at), 8, style=dim_style,
                sort=lambda row: row.at),
-        PaneColumn("who", "WHO", lambda row, _: _actor_text(row, full), min(5, longest), longest, style=lambda _row, _: TextStyle.DIM,
+        PaneColumn("who", "WHO", lambda row, _: _actor_text(row, full), min(5, longest), longest, style=dim_style,
                find=lambda row: str(row.actor)),
     ]  # fmt: skip
     if full:
@@ -86,7 +86,7 @@ def event_columns(rows: Sequence[Event], cells: int) -> list[PaneColumn[Event, C
                 min(8, kind),
                 min(12, kind),
                 find=lambda row: row.kind,
-                style=lambda _row, _: TextStyle.DIM,
+                style=dim_style,
             )
         )
     columns.append(
@@ -109,11 +109,11 @@ def _actor_text(event: Event, full: bool) -> str:
 
 def _event_text(event: Event) -> Line:
     mark, style = _KIND_PREFIXES.get(event.kind, ("", TextStyle.NORMAL))
-    why = f": “{sanitize(event.reason)}”" if event.reason else ""
+    reason = f": “{sanitize(event.reason)}”" if event.reason else ""
     return (
         (mark, style),
         (sanitize(event.message), TextStyle.BAD if style is TextStyle.BAD else TextStyle.NORMAL),
-        (why, TextStyle.DIM),
+        (reason, TextStyle.DIM),
     )
 
 
@@ -126,7 +126,11 @@ def _draw_event(event: Event, _clock: Clock, cells: int) -> Line:
 
 
 def event_line(event: Event, clock: Clock, *, full: bool = False) -> Line:
-    """``14:02:11 ana@bastion resumed backfill: "lag recovered"``; our own hosts only where there is room."""
+    """``14:02:11 ana@bastion resumed backfill: “lag recovered”``.
+
+    Args:
+        full: with the host of agent and guard.
+    """
     return (
         (f"{clock.time_of_day(event.at)} ", TextStyle.DIM),
         (f"{sanitize(_actor_text(event, full))} ", TextStyle.DIM),

@@ -1,16 +1,16 @@
-"""The rows that the backfill could not move."""
+"""The rows that the backfill could not copy."""
 
 from collections.abc import Sequence
 
 from zdd_tui.dashboard.state import Clock, DashboardState, Observed, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize
-from zdd_tui.dashboard.widgets.panes.columns import PaneColumn
+from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.release.records import FailedRow
 
 
 class FailedRowsPane(TablePane[FailedRow, Clock]):
-    """A row a failed row. It is no part of the board: whoever has read the ledger gives it with :meth:`set_failed_rows`."""
+    """One row per failed row. They are not part of the dashboard's state: :meth:`set_failed_rows` provides them."""
 
     pane_name = "failed rows"
     stale_after = 15.0
@@ -22,7 +22,7 @@ class FailedRowsPane(TablePane[FailedRow, Clock]):
 
     def heading(self, board: DashboardState, context: RenderContext) -> str:
         count = len(self._failed_rows.value or ())
-        return f"{count} {'row' if count == 1 else 'rows'} could not be moved"
+        return f"{count} {'row' if count == 1 else 'rows'} failed"
 
     def set_failed_rows(self, failed_rows: Observed[Sequence[FailedRow]]) -> None:
         self._failed_rows = failed_rows
@@ -46,7 +46,7 @@ class FailedRowsPane(TablePane[FailedRow, Clock]):
         return key_text(row)
 
     def empty_line(self, board: DashboardState) -> Line:
-        return (("✔ no row has failed", TextStyle.GOOD),)
+        return (("✔ no failed rows", TextStyle.GOOD),)
 
 
 def key_text(row: FailedRow) -> str:
@@ -54,12 +54,12 @@ def key_text(row: FailedRow) -> str:
 
 
 def failed_rows_columns(rows: Sequence[FailedRow]) -> list[PaneColumn[FailedRow, Clock]]:
-    """The columns of these rows. Cells get a clock that tells the time of day."""
+    """The columns for these rows. The cell context is a clock."""
     longest = min(36, max((len(sanitize(key_text(row))) for row in rows), default=3))
     return [
         PaneColumn("key", "KEY", lambda row, _: key_text(row), min(8, longest), longest, find=key_text),
         PaneColumn("reason", "REASON", lambda row, _: row.reason, 16, 10_000, style=lambda _row, _: TextStyle.BAD,
                find=lambda row: row.reason),
         PaneColumn("time", "AT", lambda row, clock: clock.time_of_day(row.at), 8, drop_order=1,
-               style=lambda _row, _: TextStyle.DIM, sort=lambda row: row.at),
+               style=dim_style, sort=lambda row: row.at),
     ]  # fmt: skip

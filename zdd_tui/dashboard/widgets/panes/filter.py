@@ -1,36 +1,46 @@
-"""What an operator types behind ``/``: which rows of a table stay in sight.
+"""The filter of a table, typed after ``/``.
 
-Terms are parted by blanks, and all of them must hold; quotes keep blanks. Upper and lower case are the same.
+Terms are separated by blanks, and a row must match all of them; quotes keep blanks. Case is ignored.
 
 ==================  =============================================================
 ``text``            some cell contains it
-``col:regex``       the cell of that column matches; the column's name may be shortened
+``col:regex``       the cell of that column matches; a unique prefix of the column's key will do
 ``label:k=v``       the label has that value; ``label:k!=v``, and ``label:k`` for any value
-``!term``           not so
+``!term``           the row does not match
 ==================  =============================================================
 """
 
 import difflib
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
+from textual import events
+from textual.widgets import Input
 
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, justify, line_width, truncate, truncate_start
+from zdd_tui.dashboard.widgets.drawing.line import (
+    Line,
+    TextStyle,
+    justify,
+    line_width,
+    sanitize,
+    truncate,
+    truncate_start,
+)
 
 MAX_LENGTH = 200
-"""Of a filter, and of a cell that a pattern is held against: more is no help to anybody."""
+"""Characters of a filter, and of a cell that a pattern is matched with."""
 
 _TOKENS = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
 _COLUMN = re.compile(r"[A-Za-z][A-Za-z ]*")
 _NESTED_QUANTIFIER = re.compile(r"\([^)]*[+*}][^)]*\)[+*{]")
-"""A repetition of a repetition can take longer than a release."""
+"""A nested repetition can take exponential time."""
 
 
 class FilterError(ValueError):
-    """A filter that cannot be used, and why, in one line."""
+    """A filter cannot be parsed; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +48,11 @@ class FilterTerm:
     """One condition.
 
     Attributes:
-        column: key of the column that it looks at; empty for all.
-        pattern: where it looks at one column.
-        label: name of a label, for a term that looks at labels.
-        value: None where any value will do.
-        is_inequality: the label must have another value, or be missing.
+        column: key of the only column to search; empty for all.
+        pattern: pattern for that column.
+        label: name of the label to compare; empty for other terms.
+        value: of the label; None for any.
+        is_inequality: the label must differ from `value` or be missing.
     """
 
     text: str = ""
@@ -54,10 +64,10 @@ class FilterTerm:
     is_inequality: bool = False
 
     def matches(self, cells: Mapping[str, str], labels: Mapping[str, str]) -> bool:
-        """Whether a row stays.
+        """Whether a row is kept.
 
         Args:
-            cells: what the row says in each column that can be searched.
+            cells: the row's text in each column that can be searched, by the column's key.
         """
         return self._contains(cells, labels) != self.is_negated
 
@@ -74,7 +84,7 @@ class FilterTerm:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A filter as it was typed, and what it means. The empty one keeps every row."""
+    """A filter as typed, and its parsed terms. An empty filter keeps every row."""
 
     text: str = ""
     terms: tuple[FilterTerm, ...] = ()
@@ -84,22 +94,22 @@ class Filter:
 
 
 def parse_filter(text: str, columns: Sequence[str]) -> Filter:
-    """Reads a filter.
+    """Parses a filter.
 
     Args:
         columns: keys of the columns that can be searched.
 
     Raises:
-        FilterError: a pattern that is none, or a column that is not there.
+        FilterError: an invalid pattern, or an unknown or ambiguous column.
     """
     if len(text) > MAX_LENGTH:
-        raise FilterError(f"a filter has {MAX_LENGTH} characters at most")
+        raise FilterError(f"a filter has at most {MAX_LENGTH} characters")
     terms = (_parse_term(token, columns) for token in _TOKENS.findall(text))
     return Filter(text.strip(), tuple(term for term in terms if term is not None))
 
 
 def _parse_term(token: str, columns: Sequence[str]) -> FilterTerm | None:
-    """None for one that is not finished, such as ``!`` or ``state:``."""
+    """None for an incomplete term, such as ``!`` or ``state:``."""
     negated = token.startswith("!")
     body = token.removeprefix("!")
     plain = body.replace('"', "")
@@ -126,78 +136,86 @@ def _resolve_column(name: str, columns: Sequence[str]) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise FilterError(f"“{name}” may be {' or '.join(found)}")
+        raise FilterError(f"“{name}” is ambiguous: {' or '.join(found)}")
     near = difflib.get_close_matches(name, columns, 1)
-    text = f"did you mean {near[0]}?" if near else f"there are {', '.join(columns)}"
-    raise FilterError(f"no column “{name}”: {text} (in quotes it is text)")
+    text = f"did you mean {near[0]}?" if near else f"columns are {', '.join(columns)}"
+    raise FilterError(f"no column “{name}”: {text} (quote it to search for text)")
 
 
 def _compile_pattern(text: str) -> re.Pattern[str]:
     if _NESTED_QUANTIFIER.search(text):
-        raise FilterError("a repetition of a repetition may take for ever")
+        raise FilterError("a repetition of a repetition is not allowed")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what a pattern may mean one day
+            warnings.simplefilter("ignore")  # FutureWarning about set operations
             return re.compile(text, re.IGNORECASE)
     except (re.error, RecursionError, OverflowError) as error:
         raise FilterError(f"pattern “{text}”: {error}") from None
 
 
-# --- The line in which a filter is typed, and the filter that is in force meanwhile.
+class FilterInput(Input):
+    """The text field of a table's filter; it lies over the filter line of its pane."""
+
+    DEFAULT_CSS = """
+    FilterInput { dock: top; margin: 0 0 0 2; display: none; }
+    FilterInput > .input--cursor { text-style: reverse; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__(max_length=MAX_LENGTH, select_on_focus=False, compact=True)
+        self.cursor_blink = False
+
+    def open(self, text: str) -> None:
+        """Shows the field with a text, the cursor at its end, and gives it the focus."""
+        self.value = text
+        self.action_end()
+        self.display = True
+        self.screen.set_focus(self)
+
+    def on_paste(self, event: events.Paste) -> None:
+        """Pastes all lines as one, without control characters."""
+        event.stop()
+        event.prevent_default()
+        self.insert_text_at_cursor(sanitize(" ".join(event.text.split())))
 
 
 class FilterLine:
-    """What is typed filters at once; while it cannot be used, it says why, and the filter before it stays.
+    """The state of a table's filter. Typing filters at once; a text that cannot be parsed keeps the filter before it.
 
     Attributes:
-        filter: the one in force.
-        typed: what stands in the line; None while nobody types.
-        error: why it cannot be used, else empty.
+        filter: the filter in effect.
+        typed: the text in the field; None while the field is closed.
+        error: why `typed` cannot be parsed, else empty.
+        text_cells: width of the text in the line rendered last.
     """
 
     def __init__(self) -> None:
         self.filter = Filter()
         self.typed: str | None = None
         self.error = ""
+        self.text_cells = 1
 
     @property
     def is_visible(self) -> bool:
-        """The line is shown."""
         return self.typed is not None or bool(self.filter.text)
 
     def start_typing(self) -> None:
         self.typed = self.filter.text
 
     def stop_typing(self) -> None:
-        """Nobody types any more; the filter stays."""
+        """Closes the field and keeps the filter."""
         self.typed, self.error = None, ""
 
     def clear(self) -> None:
         self.filter = Filter()
         self.stop_typing()
 
-    def handle_key(self, name: str, character: str | None, columns: Sequence[str]) -> bool:
-        """Takes a key while somebody types; False for one that is none of the line's.
+    def set_text(self, text: str, columns: Sequence[str]) -> None:
+        """Applies a text from the field.
 
         Args:
             columns: keys of the columns that can be searched.
         """
-        if self.typed is None:
-            return False
-        edit = _EDITS.get(name)
-        if name == "enter":
-            self.stop_typing()
-        elif name == "escape":
-            self.clear()
-        elif edit is not None:
-            self.set_text(edit(self.typed), columns)
-        elif character is not None and character.isprintable():
-            self.set_text(self.typed + character, columns)
-        else:
-            return False
-        return True
-
-    def set_text(self, text: str, columns: Sequence[str]) -> None:
         self.typed = text
         try:
             self.filter, self.error = parse_filter(text, columns), ""
@@ -205,21 +223,13 @@ class FilterLine:
             self.error = str(error)
 
     def render(self, shown: int, total: int, cells: int) -> Line:
-        """``/state:drain  12 of 500``, with what is wrong before the count."""
+        """``/state:drain  12 of 500``, with the error before the count."""
         count: Line = ((f"{shown} of {total}", TextStyle.STRONG),)
-        text, caret = (self.filter.text, "") if self.typed is None else (self.typed, "▏")
+        text = self.filter.text if self.typed is None else self.typed
         room = cells - line_width(count) - 2
         if self.error:
-            room = min(cell_len(text) + 2, max(4, room // 2))
+            room = min(cell_len(text) + 3, max(4, room // 2))
             problem = truncate(f"✗ {self.error}", max(4, cells - room - line_width(count) - 2))
             count = ((problem, TextStyle.BAD), (" ", TextStyle.NORMAL), *count)
-        return justify(
-            (("/", TextStyle.KEY), (truncate_start(text, max(1, room - 2)) + caret, TextStyle.STRONG)), count, cells
-        )
-
-
-_EDITS: Mapping[str, Callable[[str], str]] = {
-    "backspace": lambda text: text[:-1],
-    "ctrl+w": lambda text: " ".join(text.split()[:-1]),
-    "ctrl+u": lambda text: "",
-}
+        self.text_cells = max(1, room - 1)
+        return justify((("/", TextStyle.KEY), (truncate_start(text, max(1, room - 2)), TextStyle.STRONG)), count, cells)

@@ -5,14 +5,14 @@ from datetime import UTC, date, datetime
 
 from zdd_tui.dashboard.state import FLAGS_STALE_SECONDS, DashboardState, FlagView, Observed, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, sanitize, truncate
-from zdd_tui.dashboard.widgets.panes.columns import PaneColumn
+from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 
 _DAY = 86400.0
 
 
 class FlagPane(TablePane[FlagView, float]):
-    """A row a flag: role, value, name, and since when, until when and by whom."""
+    """One row per flag: role, value, key, last change, expiry and owner."""
 
     pane_name = "flags"
     stale_after = FLAGS_STALE_SECONDS
@@ -47,15 +47,15 @@ class FlagPane(TablePane[FlagView, float]):
 
 
 def flag_notes(flags: Sequence[FlagView], cells: int) -> list[Line]:
-    """What cannot be understood of their values."""
+    """Values that are not valid."""
     return [((truncate(f"✗ {flag.role}: {flag.problem}", cells), TextStyle.BAD),) for flag in flags if flag.problem]
 
 
 def flag_columns(rows: Sequence[FlagView], changes: Mapping[str, float | None]) -> list[PaneColumn[FlagView, float]]:
-    """The columns of these flags. Cells get this machine's clock.
+    """The columns for these flags. The cell context is the time by this machine's clock.
 
     Args:
-        changes: when each was changed last, in seconds since the epoch, as far as that is known.
+        changes: time of each flag's last change in seconds since the epoch, by its key; None where it is unknown.
     """
 
     def since(row: FlagView, now: float) -> str:
@@ -67,13 +67,14 @@ def flag_columns(rows: Sequence[FlagView], changes: Mapping[str, float | None]) 
             "role", "ROLE", lambda row, _: row.role, max((len(row.role) for row in rows), default=5),
             find=lambda row: row.role,
         ),
-        PaneColumn("value", "VALUE", lambda row, _: " ".join(_value_cell(row)[:2]), 7, style=lambda row, _: _value_cell(row)[2],
-               find=lambda row: _value_cell(row)[1], sort=lambda row: row.value.percent if row.value else None),
+        PaneColumn("value", "VALUE", lambda row, _: " ".join(_value_cell(row)[:2]), 7,
+               style=lambda row, _: _value_cell(row)[2], find=lambda row: _value_cell(row)[1],
+               sort=lambda row: row.value.percent if row.value else None),
         PaneColumn(
             "key", "FLAG", lambda row, _: row.key, 12, max((len(sanitize(row.key)) for row in rows), default=12),
-            keep_end=True, style=lambda _row, _: TextStyle.DIM, find=lambda row: row.key,
+            keep_end=True, style=dim_style, find=lambda row: row.key,
         ),
-        PaneColumn("since", "SINCE", since, 5, align_right=True, drop_order=1, style=lambda _row, _: TextStyle.DIM,
+        PaneColumn("since", "SINCE", since, 5, align_right=True, drop_order=1, style=dim_style,
                sort=lambda row: changes.get(row.key)),
     ]  # fmt: skip
     if any(row.expires for row in rows):
@@ -105,9 +106,9 @@ def flag_columns(rows: Sequence[FlagView], changes: Mapping[str, float | None]) 
 
 
 def _value_cell(flag: FlagView) -> tuple[str, str, TextStyle]:
-    """Glyph, word and tone."""
+    """Glyph, word and style."""
     if flag.problem:
-        return "✗", "bad", TextStyle.BAD
+        return "✗", "invalid", TextStyle.BAD
     if flag.value is None:
         return "·", "unset", TextStyle.DIM
     if flag.value.is_off:
@@ -116,7 +117,7 @@ def _value_cell(flag: FlagView) -> tuple[str, str, TextStyle]:
 
 
 def days_left(flag: FlagView, now: float) -> int | None:
-    """Whole days until the flag should be gone, negative afterwards; None where nobody said."""
+    """Whole days until the flag expires, negative afterwards; None without a date."""
     if not flag.expires:
         return None
     return (date.fromisoformat(flag.expires) - datetime.fromtimestamp(now, UTC).date()).days
@@ -135,7 +136,7 @@ def _expiry_style(flag: FlagView, now: float) -> TextStyle:
 
 
 def last_changed_at(board: DashboardState, flag: FlagView) -> float | None:
-    """When a flag was changed last: as this dashboard saw it, else by the step of the release that switches it."""
+    """Time of a flag's last change: as seen by this dashboard, or by the release's step that switches it."""
     record = board.release.value
     steps = record.steps if record is not None else ()
     known = [step.ended_at for step in steps if step.name.startswith(f"{flag.role}-flag") and step.ended_at is not None]

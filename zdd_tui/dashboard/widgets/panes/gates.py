@@ -1,29 +1,28 @@
-"""The gates of every phase: what each says, how old that is, and why; those that are not asked yet too."""
+"""The gates of every phase: verdict, age and reason; those that are not checked yet too."""
 
 from collections.abc import Mapping, Sequence
 
 from rich.cells import cell_len
 
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Observed, RenderContext
-from zdd_tui.dashboard.widgets.bars.gates import VERDICT_GLYPHS
+from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS, VERDICT_ORDER
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, sanitize
-from zdd_tui.dashboard.widgets.panes.columns import PaneColumn
+from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.gate_rows import BEFORE_FIRST_PHASE, GateRow, PhasePosition, build_gate_rows
 from zdd_tui.model.release.summary import list_current_gates
 
 _WIDE_FROM = 40
-"""Cells from which on a verdict has its word beside it whatever it is."""
+"""Width in cells from which every verdict is written out; narrower, only those that do not pass are."""
 
-_ORDER = ("fail", "unknown", "inconclusive", "pending", "pass", "upcoming", "none", "passed")
-"""Of verdicts, when they sort the table: what needs eyes first."""
+_VERDICT_TITLE = "VERDICT"
 
 
 class GatePane(TablePane[GateRow, float]):
-    """A row a gate, in the order of the phases. The present phase is marked, and in sight when it begins.
+    """One row per gate, in the order of the phases. The current phase is marked, and scrolled into view when it starts.
 
-    Whoever sorts or filters looks for something else.
+    It is not scrolled to while the rows are sorted or filtered.
     """
 
     pane_name = "gates"
@@ -34,9 +33,9 @@ class GatePane(TablePane[GateRow, float]):
         super().__init__(id=id, classes=classes)
         self._known: dict[str, GateRow] = {}
         self._revealed: tuple[str, int] | None = None
-        """The phase that was brought into sight, and the rows that there was room for."""
-        self._put = ""
-        """The row that the cursor was put on by itself."""
+        """The phase that was scrolled into view, and the number of visible rows at that time."""
+        self._auto_cursor = ""
+        """Identity of the row that the cursor was placed on automatically."""
 
     def source(self, board: DashboardState) -> Observed[object]:
         return board.release
@@ -52,12 +51,12 @@ class GatePane(TablePane[GateRow, float]):
         record, now = board.release.value, board.server_now(context.now)
         if record is None or now is None:
             return ()
-        made = [self._same(row) for row in build_gate_rows(record, now)]
-        self._known = {row.key: row for row in made}
-        return made
+        rows = [self._reuse_row(row) for row in build_gate_rows(record, now)]
+        self._known = {row.key: row for row in rows}
+        return rows
 
-    def _same(self, row: GateRow) -> GateRow:
-        """The very row of before where it has not changed."""
+    def _reuse_row(self, row: GateRow) -> GateRow:
+        """The object of the last call where the row has not changed: then its line is not drawn again."""
         known = self._known.get(row.key)
         return known if known is not None and known == row else row
 
@@ -82,42 +81,42 @@ class GatePane(TablePane[GateRow, float]):
     def empty_line(self, board: DashboardState) -> Line:
         return (("the strategy has no gates", TextStyle.DIM),)
 
-    def lines(self, board: DashboardState, moment: RenderContext, cells: int) -> Sequence[Line]:
-        """Also brings a phase that has begun into sight, unless the operator has moved the cursor to a row."""
+    def lines(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
+        """Also scrolls to a phase that has started, unless the operator has moved the cursor."""
         store = self._store
-        fresh = not store.cursor_identity
-        made = super().lines(board, moment, cells)
-        self._put = store.cursor_identity if fresh else self._put
+        had_no_cursor = not store.cursor_identity
+        lines = super().lines(board, context, cells)
+        self._auto_cursor = store.cursor_identity if had_no_cursor else self._auto_cursor
         place = next((at for at, row in enumerate(store.shown) if row.position is PhasePosition.PRESENT), None)
         if place is None or self._filter.is_visible or self._sort:
-            return made
+            return lines
         reveal = store.shown[place].phase, store.visible_rows
         if reveal == self._revealed:
-            return made
+            return lines
         self._revealed = reveal
-        if not self._focused or store.cursor_identity == self._put:
+        if not self._focused or store.cursor_identity == self._auto_cursor:
             store.scroll(place - store.first_visible)
             store.move_cursor(place)
-            self._put = store.cursor_identity
-        return made
+            self._auto_cursor = store.cursor_identity
+        return lines
 
 
 def gates_heading(board: DashboardState, context: RenderContext) -> str:
-    """``cutover: 1 of 3 pass``, or why none counts."""
+    """``cutover: 1 of 3 pass``, or why no gate counts."""
     record, now = board.release.value, board.server_now(context.now)
     if record is None or now is None:
         return ""
     if record.release.state.has_ended:
-        return "as they were at the end"
+        return "at the end of the release"
     if record.release.state.is_rolling_back:
-        return "not asked on the way back"
+        return "not checked during rollback"
     gates, phase = list_current_gates(record, now), record.release.current_phase
     passing = sum(reading.verdict is Verdict.PASS for _, reading in gates)
     return f"{phase.name if phase else BEFORE_FIRST_PHASE}: {passing} of {len(gates)} pass" if gates else ""
 
 
 def verdict_of(row: GateRow) -> tuple[str, str, TextStyle]:
-    """Glyph, word and tone. Only what counts now has the tone of a verdict."""
+    """Glyph, word and style. Only a gate of the current phase is coloured by its verdict."""
     if row.has_passed:
         return "✔", row.status_text, TextStyle.DIM
     if row.verdict is None:
@@ -127,30 +126,39 @@ def verdict_of(row: GateRow) -> tuple[str, str, TextStyle]:
 
 
 def gate_columns(rows: Sequence[GateRow], cells: int) -> list[PaneColumn[GateRow, float]]:
-    """The columns of these gates, for a width. Cells get the database's clock."""
+    """The columns for these gates and a width in cells. The cell context is the time by the database's clock."""
     wide = cells >= _WIDE_FROM
     phase = max((cell_len(sanitize(row.phase)) for row in rows), default=5)
     name = max((cell_len(sanitize(row.gate.name)) for row in rows), default=4)
-    says = max((cell_len(_verdict(row, wide)) for row in rows), default=1)
+    words = max((cell_len(_verdict(row, wide)) for row in rows), default=1)
+    verdict = max(len(_VERDICT_TITLE), words) if wide else words
     return [
-        PaneColumn("mark", "", lambda row, _: "▶" if row.position is PhasePosition.PRESENT else "", 1, style=lambda _row, _: TextStyle.RUNNING),
+        PaneColumn("mark", "", lambda row, _: "▶" if row.position is PhasePosition.PRESENT else "", 1,
+               style=lambda _row, _: TextStyle.RUNNING),
         PaneColumn("phase", "PHASE", lambda row, _: row.phase, min(8, phase), phase, drop_order=2, style=_phase_style,
                find=lambda row: row.phase, sort=lambda row: row.number),
         PaneColumn("gate", "GATE", lambda row, _: row.gate.name, min(8, name), name, style=_gate_style,
                find=lambda row: f"{row.gate.name} {row.gate.label}", sort=lambda row: row.gate.name),
-        PaneColumn("verdict", "SAYS" if wide else "", lambda row, _: _verdict(row, wide), says,
+        PaneColumn("verdict", _VERDICT_TITLE if wide else "", lambda row, _: _verdict(row, wide), verdict,
                style=lambda row, _: verdict_of(row)[2], find=lambda row: row.status_text,
-               sort=lambda row: _ORDER.index(row.status_text)),
-        PaneColumn("age", "AGE", _age, 4, align_right=True, drop_order=3, style=lambda _row, _: TextStyle.DIM,
+               sort=_urgency),
+        PaneColumn("age", "AGE", _age, 4, align_right=True, drop_order=3, style=dim_style,
                sort=lambda row: -row.reading.observed_at if row.reading is not None else None),
-        # What a gate will want is no answer: a filter does not find it, or `fail` would keep gates that do not.
+        # A filter searches results only: the expectation of an unchecked gate may contain words such as `fail`.
         PaneColumn("reason", "REASON", lambda row, _: row.reason_text, 10, 10_000, drop_order=1, style=_reason_style,
                find=lambda row: row.result_text),
     ]  # fmt: skip
 
 
+def _urgency(row: GateRow) -> int:
+    """Sorts by verdict, the most urgent first; then gates that are not checked yet, then those of past phases."""
+    if row.verdict is not None and not row.has_passed:
+        return VERDICT_ORDER[row.verdict]
+    return len(VERDICT_ORDER) + (0 if row.position is PhasePosition.AHEAD else 2 if row.has_passed else 1)
+
+
 def _verdict(row: GateRow, wide: bool) -> str:
-    """Glyph and word; where it is narrow, the word only says bad news."""
+    """Glyph and word; in a narrow pane a pass has its glyph only."""
     glyph, word, _ = verdict_of(row)
     good = row.verdict is None or row.verdict is Verdict.PASS
     return glyph if good and not wide else f"{glyph} {word}"

@@ -1,26 +1,27 @@
-"""The guard: each rule's value beside its limit, where it has been, and the verdict."""
+"""The guard: verdict, value, limit, headroom and trend of each rule."""
 
 from collections.abc import Collection, Mapping, Sequence
 
 from rich.cells import cell_len
 
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Observed, RenderContext
-from zdd_tui.dashboard.widgets.bars.gates import VERDICT_GLYPHS
 from zdd_tui.dashboard.widgets.drawing.chart import sparkline
+from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS, VERDICT_ORDER
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize, truncate
-from zdd_tui.dashboard.widgets.panes.columns import PaneColumn
+from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.guard.rules import format_value
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import GuardReading
 
-_ORDER = (Verdict.FAIL, Verdict.UNKNOWN, Verdict.INCONCLUSIVE, Verdict.PENDING, Verdict.PASS)
 _WIDE_FROM = 40
-"""Cells from which on the word of the verdict stands beside good news too."""
+"""Width in cells from which every verdict is written out; narrower, only those that do not pass are."""
+
+_VERDICT_TITLE = "VERDICT"
 
 
 class GuardPane(TablePane[GuardReading, bool]):
-    """Two lines a rule, or one where rows are scarce; those that need eyes first."""
+    """Two lines per rule, or one where the screen is low; the most urgent first."""
 
     pane_name = "guard"
     shows_error = False
@@ -85,7 +86,7 @@ class GuardPane(TablePane[GuardReading, bool]):
 
 
 def guard_readings(board: DashboardState, now: float) -> tuple[GuardReading, ...]:
-    """What each rule of the plan says now, the worst first. Of a release that has ended: what it said last.
+    """The reading of each rule of the plan as of now, the worst first; of a release that has ended, the last reading.
 
     Args:
         now: seconds since the epoch, by the database's clock.
@@ -98,12 +99,12 @@ def guard_readings(board: DashboardState, now: float) -> tuple[GuardReading, ...
     found = [known.get(name) or GuardReading(name, Verdict.UNKNOWN, "not checked yet", max_age=now) for name in names]
     if not record.release.state.has_ended:
         found = [reading.as_of(now) for reading in found]
-    return tuple(sorted(found, key=lambda reading: _ORDER.index(reading.verdict)))
+    return tuple(sorted(found, key=lambda reading: VERDICT_ORDER[reading.verdict]))
 
 
 def guard_heading(readings: Sequence[GuardReading]) -> str:
-    """``all 2 pass``, or how many do not."""
-    counts = {verdict: sum(reading.verdict is verdict for reading in readings) for verdict in _ORDER}
+    """``all 2 pass``, or how many rules have another verdict."""
+    counts = {verdict: sum(reading.verdict is verdict for reading in readings) for verdict in VERDICT_ORDER}
     if counts[Verdict.PASS] == len(readings):
         return f"all {len(readings)} pass" if len(readings) > 1 else "passes"
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count and verdict is not Verdict.PASS)
@@ -112,31 +113,34 @@ def guard_heading(readings: Sequence[GuardReading]) -> str:
 def guard_columns(
     readings: Sequence[GuardReading], cells: int, *, with_sparklines: bool = True, with_titles: bool = True
 ) -> list[PaneColumn[GuardReading, bool]]:
-    """The columns of these rules, for a width; with or without strips of what each has read.
+    """The columns for these rules and a width in cells. The cell context is unused.
 
     Args:
-        with_titles: there are titles; without them only what can be understood alone is shown.
+        with_sparklines: adds the trend column.
+        with_titles: the titles are visible; without them only columns that need none are shown.
     """
     wide = cells >= _WIDE_FROM
     words = max((cell_len(_verdict_text(reading, wide)) for reading in readings), default=1)
     value = max((len(_value_text(reading)) for reading in readings), default=1)
-    limit = max(
-        (len(_limit_text(reading) if with_titles else _of_limit_text(reading)) for reading in readings), default=1
-    )
+    limit_text = _limit_text if with_titles else _of_limit_text
+    limit = max((len(limit_text(reading)) for reading in readings), default=1)
+    verdict = max(len(_VERDICT_TITLE), words) if wide else words
     old = max((len(_baseline_text(reading)) for reading in readings), default=0)
     name = max((cell_len(sanitize(reading.rule)) for reading in readings), default=4)
     series = max((len(reading.series) for reading in readings), default=0)
     columns: list[PaneColumn[GuardReading, bool]] = [
-        PaneColumn("verdict", "SAYS" if wide else "", lambda row, _: _verdict_text(row, wide), words,
+        PaneColumn("verdict", _VERDICT_TITLE if wide else "", lambda row, _: _verdict_text(row, wide), verdict,
                style=lambda row, _: VERDICT_GLYPHS[row.verdict][1], find=lambda row: str(row.verdict),
-               sort=lambda row: _ORDER.index(row.verdict)),
+               sort=lambda row: VERDICT_ORDER[row.verdict]),
         PaneColumn("rule", "RULE", lambda row, _: row.rule, min(6, name), min(name, 40), find=lambda row: row.rule,
                style=lambda _row, _: TextStyle.STRONG),
-        PaneColumn("value", "NOW", lambda row, _: _value_text(row), max(3, value), align_right=True, style=_value_style,
+        PaneColumn("value", "VALUE", lambda row, _: _value_text(row), max(5 if with_titles else 3, value),
+               align_right=True, style=_value_style,
                sort=lambda row: row.value),
-        PaneColumn("limit", "LIMIT", lambda row, _: _limit_text(row) if with_titles else _of_limit_text(row), max(5, limit), align_right=with_titles,
-               drop_order=2, style=lambda _row, _: TextStyle.DIM, sort=lambda row: row.limit),
-        PaneColumn("left", "LEFT", lambda row, _: _headroom_text(row), 4, align_right=True, drop_order=3, style=_headroom_style,
+        PaneColumn("limit", "LIMIT", lambda row, _: limit_text(row), max(5, limit), align_right=with_titles,
+               drop_order=2, style=dim_style, sort=lambda row: row.limit),
+        PaneColumn("headroom", "HEADROOM", lambda row, _: _headroom_text(row), 8, align_right=True, drop_order=3,
+               style=_headroom_style,
                sort=headroom),
     ]  # fmt: skip
     columns = columns if with_titles else columns[:-1]
@@ -149,15 +153,15 @@ def guard_columns(
                 max(3, old),
                 align_right=True,
                 drop_order=4,
-                style=lambda _row, _: TextStyle.DIM,
+                style=dim_style,
                 sort=lambda row: row.baseline,
             )
         )
     if with_sparklines and series:
         columns.append(
             PaneColumn(
-                "strip",
-                "LATELY",
+                "trend",
+                "TREND",
                 lambda _row, _: "",
                 6,
                 min(series, 40),
@@ -169,7 +173,7 @@ def guard_columns(
 
 
 def headroom(reading: GuardReading) -> float | None:
-    """The share of the limit that is left, from 1 down to 0 at the limit and below it beyond; None without numbers."""
+    """The unused share of the limit: 1 to 0, negative beyond the limit; None where value or limit is unknown."""
     if reading.value is None or reading.limit is None or reading.limit <= 0:
         return None
     return 1 - reading.value / reading.limit
@@ -192,7 +196,7 @@ def _headroom_style(reading: GuardReading, _two: bool) -> TextStyle:
 
 
 def _verdict_text(reading: GuardReading, wide: bool) -> str:
-    """Glyph and word; where it is narrow, the word only says bad news."""
+    """Glyph and word; in a narrow pane a pass has its glyph only."""
     glyph, _ = VERDICT_GLYPHS[reading.verdict]
     return f"{glyph} {reading.verdict}" if wide or reading.verdict is not Verdict.PASS else glyph
 
@@ -218,7 +222,7 @@ def _baseline_text(reading: GuardReading) -> str:
 
 
 def second_line(reading: GuardReading, columns: Collection[str], cells: int) -> Line:
-    """What the columns in sight do not say of a rule; in its place why there is no verdict."""
+    """What the visible columns do not show of a rule; its reason where there is no verdict."""
     if reading.verdict in (Verdict.UNKNOWN, Verdict.INCONCLUSIVE) or not reading.is_applicable:
         return (
             (
@@ -230,10 +234,10 @@ def second_line(reading: GuardReading, columns: Collection[str], cells: int) -> 
     if reading.baseline is not None and "old" not in columns:
         text.append(f"old {_baseline_text(reading)}")
     if reading.action_taken:
-        text.append(f"asked: {reading.action_taken}")
+        text.append(f"triggered {reading.action_taken}")
     many = f"{reading.samples:,} sample{'s' if reading.samples > 1 else ''}"
     if reading.samples and len("  ".join([*text, many])) + 2 <= cells:
-        text.append(many)  # what does not fit is the least of it
+        text.append(many)  # the first to go where it does not fit
     failing = reading.verdict is Verdict.FAIL
     return (
         (

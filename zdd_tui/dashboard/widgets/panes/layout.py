@@ -1,6 +1,6 @@
-"""Which panes there are, how many lines each asks for, and where each stands on a screen of any size.
+"""Which panes are shown, how many lines each requests, and its place on a screen of any size.
 
-Lines are those inside of a pane's frame; rows and columns are cells of the screen, frames included.
+Lines are those inside a pane's border; rows and columns are cells of the screen, borders included.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,46 +11,46 @@ from zdd_tui.model.release.strategy import Phase
 from zdd_tui.model.tuning import describe_tuning
 
 FULL_LAYOUT_ROWS = 32
-"""From this height of the screen on nothing has to give way."""
+"""Height of the screen from which all panes fit."""
 
 BORDER_ROWS = 2
 """Rows of a pane's border."""
 
 _MIN_PANE_ROWS = BORDER_ROWS + 1
-"""Rows of a pane below which it shows nothing."""
+"""Rows of the lowest pane that shows anything."""
 
 _MAX_CROWDED_RULES = 3
-"""So many rules are in sight beside the backfill on a low screen, the worst first."""
+"""Rules that are visible beside the backfill on a low screen, the worst first."""
 
 _BACKFILL_LINES = 5
-"""Lines of the backfill that tell all that matters."""
+"""Lines that the backfill needs."""
 
 _MIN_EVENT_ROWS = (5, 8)
-"""Rows that the events keep whatever the other panes ask for, on a low screen and on a high one."""
+"""Rows that the events keep whatever the other panes request, on a low screen and on a high one."""
 
 _EVENTS_BESIDE_COLUMNS = 160
-"""Columns from which on events have room enough beside the pods."""
+"""Width of the screen from which events fit beside the pods."""
 
 _MAX_POD_COLUMNS = 104
-"""Columns that show all of a pod, its node's name and what is wrong with it too."""
+"""Width that shows a pod completely, with its node and its problem."""
 
 GATE_PANE_ROWS = 50
-"""From this height of the screen on the gates may have a place of their own; the lines above the panes tell what
-matters of them on every screen."""
+"""Height of the screen from which the gates may have a pane in the layout; the lines above the panes show the current
+gates on every screen."""
 
 _ROWS_OUTSIDE_PANES = 10
-"""Rows above and below the panes, where something waits."""
+"""Rows above and below the panes while the release waits."""
 
 _MIN_GATE_LINES = 4
-"""Lines of the gates below which they had better have all the room."""
+"""Lines of the gates below which they get no place in the layout."""
 
 _EVENT_COUNT_STEP = 4
-"""Events are counted in steps of so many, so that one more does not move every pane."""
+"""Events are counted in steps of this size, so that one more event does not move every pane."""
 
 
 @dataclass(frozen=True, slots=True)
 class PaneRequest:
-    """Lines that a pane wants: without `least` it hides what matters, more than `wish` it cannot fill."""
+    """Lines that a pane requests: fewer than `minimum` hide what matters; more than `maximum` stay empty."""
 
     minimum: int
     maximum: int
@@ -58,13 +58,13 @@ class PaneRequest:
 
 @dataclass(frozen=True, slots=True)
 class LayoutRequest:
-    """What the panes ask for; None for a pane that is not there.
+    """The requests of all panes; None for a pane that is not shown.
 
     Attributes:
-        is_guard_compact: the guard has one line a rule.
+        is_guard_compact: the guard has one line per rule.
         pods: lines that would show every pod.
-        events: lines that would show every event, about.
-        gates: they take no more than all others leave.
+        events: lines that would show every event, approximately.
+        gates: they get only what the other panes leave.
     """
 
     backfill: PaneRequest | None
@@ -77,14 +77,14 @@ class LayoutRequest:
 
     @property
     def right_column(self) -> dict[str, PaneRequest]:
-        """What stands at the right of the pods, from above."""
+        """The panes at the right of the pods, from the top."""
         requested = {"backfill": self.backfill, "flags": self.flags, "guard": self.guard, "gates": self.gates}
-        return {name: ask for name, ask in requested.items() if ask is not None}
+        return {name: request for name, request in requested.items() if request is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A place on the screen, frame included."""
+    """A place on the screen, border included."""
 
     x: int
     y: int
@@ -92,16 +92,16 @@ class Box:
     height: int
 
 
-# --- what is asked for ------------------------------------------------------------------------------------------
+# --- requests --------------------------------------------------------------------------------------------------------
 
 
 def request_layout(board: DashboardState, rows: int, max_pods: int = 0) -> LayoutRequest:
-    """What a plan has gets a pane. On a low screen there is no room for three: the backfill gives way to the guard
-    except while it is at work, and then the flags do, which nobody switches meanwhile; but never to hide an error.
+    """Requests a pane for everything that the plan has. A low screen has no room for three panes at the right: the
+    guard replaces the backfill, except during the backfill phase, when it replaces the flags; flags with an error stay.
 
     Args:
-        rows: of the whole screen.
-        max_pods: so many were there before: panes do not jump to and fro while pods come and go.
+        rows: height of the whole screen.
+        max_pods: the highest number of pods so far, so that panes do not move while pods come and go.
     """
     plan = board.plan
     guard = bool(plan.rule_names)
@@ -126,12 +126,12 @@ def request_layout(board: DashboardState, rows: int, max_pods: int = 0) -> Layou
 
 def pod_count(board: DashboardState) -> int:
     """Rows of the pods' table."""
-    found = [source.value for source in (board.workload, board.second_workload) if source.value is not None]
-    return sum(len(snapshot.pods) + len(snapshot.gone) for snapshot in found)
+    snapshots = [source.value for source in (board.workload, board.second_workload) if source.value is not None]
+    return sum(len(snapshot.pods) + len(snapshot.gone) for snapshot in snapshots)
 
 
 def _backfill_request(board: DashboardState) -> PaneRequest:
-    """Bar, rows, pace, throttle, verification; then failed rows, what is tuned, batches, the rate, the hint."""
+    """Bar, rows, rate, throttle, verification; then failed rows, changed limits, batches, rate history, hint."""
     record = board.release.value
     if record is None or record.backfill is None:
         return PaneRequest(1, 1)
@@ -141,7 +141,7 @@ def _backfill_request(board: DashboardState) -> PaneRequest:
 
 
 def _has_room_for_gates(request: LayoutRequest, rows: int) -> bool:
-    """Judged by the screen's height alone, so that they do not come and go with a line above the panes."""
+    """Decided by the screen's height alone, so that the pane does not come and go with a line above the panes."""
     return (
         rows >= GATE_PANE_ROWS
         and _total_maximum(request.right_column) + _MIN_EVENT_ROWS[1] + _MIN_GATE_LINES + BORDER_ROWS
@@ -150,7 +150,7 @@ def _has_room_for_gates(request: LayoutRequest, rows: int) -> bool:
 
 
 def _gates_request(board: DashboardState) -> PaneRequest | None:
-    """Titles, and a line a gate of every phase."""
+    """Titles, and one line per gate of every phase."""
     record = board.release.value
     if record is None:
         return None
@@ -160,13 +160,13 @@ def _gates_request(board: DashboardState) -> PaneRequest | None:
 
 
 def _flags_request(board: DashboardState, is_low: bool) -> PaneRequest:
-    """Titles, a line a flag, and what is wrong with them."""
+    """Titles, one line per flag, and one per invalid value."""
     flags = board.flags.value or ()
     if not flags:
         lines = 3 if board.flags.error else 2
     else:
-        wrong = sum(bool(flag.problem) for flag in flags)
-        lines = min(1 + len(flags) + wrong + bool(board.flags.error), 4 if is_low else 9)
+        invalid = sum(bool(flag.problem) for flag in flags)
+        lines = min(1 + len(flags) + invalid + bool(board.flags.error), 4 if is_low else 9)
     return PaneRequest(lines, lines)
 
 
@@ -178,55 +178,56 @@ def _is_backfilling(board: DashboardState) -> bool:
     return phase is not None and phase.name == Phase.BACKFILL
 
 
-# --- where it stands --------------------------------------------------------------------------------------------
+# --- placement -------------------------------------------------------------------------------------------------------
 
 
 def place_panes(request: LayoutRequest, width: int, height: int) -> Mapping[str, Box]:
-    """Where each pane stands, by its name; one for which there is no row left is missing.
+    """The place of each pane, by its name; a pane without a row is missing.
 
-    The panes at the right get what they ask for first, for what they tell is nowhere else and their lines are few; a
-    table scrolls. Then the pods, then the events, which can always use what is left. Where pods would scroll and the
-    screen is wide, they have its whole height, and events go to the right. The gates come last of all.
+    The panes at the right come first, because they are short and shown nowhere else; then the pods; then the events,
+    which get the rest. On a wide screen where pods would scroll, pods get the whole height, and events go to the
+    right. Gates come last.
 
     Args:
-        width, height: columns and rows for all panes.
+        width: columns for all panes.
+        height: rows for all panes.
     """
-    quiet = (
+    min_events = (
         min(max(_MIN_EVENT_ROWS[0], height // 3), _MIN_EVENT_ROWS[1])
         if height >= _MIN_EVENT_ROWS[0] + _MIN_PANE_ROWS
         else 0
     )
-    for_events = max(quiet, min(request.events + BORDER_ROWS, height // 3))
+    for_events = max(min_events, min(request.events + BORDER_ROWS, height // 3))
     right = _fit_right_column(request, height - for_events)
-    options = _total_maximum(right)
+    right_rows = _total_maximum(right)
     left = min(width - 2 * width // 5, _MAX_POD_COLUMNS) if right else width
     for_pods = min(request.pods + BORDER_ROWS, height - for_events)
-    top = min(max(options, for_pods, height // 3), height - quiet)
+    top = min(max(right_rows, for_pods, height // 3), height - min_events)
     if height - top < _MIN_PANE_ROWS:
         top = height
     beside = (
         bool(right)
         and width >= _EVENTS_BESIDE_COLUMNS
         and request.pods + BORDER_ROWS > top
-        and height - options >= quiet
+        and height - right_rows >= min_events
     )
     if beside:
         top = height
-    found = {"pods": Box(0, 0, left, top)}
+    boxes = {"pods": Box(0, 0, left, top)}
     y = 0
     for name, rows in zip(right, share_rows(tuple(right.values()), top), strict=True):
-        found[name] = Box(left, y, width - left, rows)
+        boxes[name] = Box(left, y, width - left, rows)
         y += rows
-    found["events"] = Box(left, y, width - left, height - y) if beside else Box(0, top, width, height - top)
-    return {name: box for name, box in found.items() if box.width > 0 and box.height > 0}
+    boxes["events"] = Box(left, y, width - left, height - y) if beside else Box(0, top, width, height - top)
+    return {name: box for name, box in boxes.items() if box.width > 0 and box.height > 0}
 
 
 def _total_maximum(requests: Mapping[str, PaneRequest]) -> int:
-    return sum(ask.maximum + BORDER_ROWS for ask in requests.values())
+    return sum(request.maximum + BORDER_ROWS for request in requests.values())
 
 
 def _fit_right_column(request: LayoutRequest, rows: int) -> dict[str, PaneRequest]:
-    """What stands there; the gates have those of so many rows that the others do not wish for, or no place."""
+    """The panes at the right; the gates get the rows that the others leave, or no place."""
     right = request.right_column
     gates = right.pop("gates", None)
     if gates is not None:
@@ -237,19 +238,22 @@ def _fit_right_column(request: LayoutRequest, rows: int) -> dict[str, PaneReques
 
 
 def share_rows(requests: Sequence[PaneRequest], rows: int) -> list[int]:
-    """The rows of panes above each other: a line each, then to each what it needs, then what it wishes.
+    """Heights of panes above each other: one line each, then the minimum of each, then the maximum.
 
-    Where there is too little, the lowest pane is given the next row, so that the one that asks for most gives way.
+    The lowest pane always gets the next row, so that the largest request is cut first.
     """
     heights = [0] * len(requests)
     for at in range(len(requests)):
         if rows >= _MIN_PANE_ROWS or at == 0:
             heights[at] = min(_MIN_PANE_ROWS, rows)
             rows -= heights[at]
-    wanted: tuple[Callable[[PaneRequest], int], ...] = (lambda ask: ask.minimum, lambda ask: ask.maximum)
+    wanted: tuple[Callable[[PaneRequest], int], ...] = (
+        lambda request: request.minimum,
+        lambda request: request.maximum,
+    )
     for lines in wanted:
         while rows > 0:
-            short = [at for at, ask in enumerate(requests) if 0 < heights[at] < lines(ask) + BORDER_ROWS]
+            short = [at for at, request in enumerate(requests) if 0 < heights[at] < lines(request) + BORDER_ROWS]
             if not short:
                 break
             heights[min(short, key=heights.__getitem__)] += 1

@@ -1,4 +1,4 @@
-"""A framed view of one source: its title tells the source's age, and STALE when it is old."""
+"""A framed view of one source. The title shows the source's age, and STALE when it is too old."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -22,11 +22,9 @@ from zdd_tui.dashboard.widgets.drawing.line import (
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.model.actions import ACTIONS
 
-# --- The registry's keys in a pane, and how a pane is called beside the key that leads to it.
-
 
 def pane_bindings(place: str) -> tuple[Binding, ...]:
-    """Bindings of a kind of pane: ``pane`` for every one, ``table`` for tables."""
+    """Bindings from the action registry: ``pane`` for every pane, ``table`` for tables."""
     return tuple(
         Binding(each.key, each.id, each.help.removesuffix("."), show=False, id=each.binding_id)
         for each in ACTIONS
@@ -35,37 +33,31 @@ def pane_bindings(place: str) -> tuple[Binding, ...]:
 
 
 def name_with_key(name: str, keys: Mapping[str, str]) -> str:
-    """``1:pods``; the name alone where no key leads to it.
+    """``1:pods``; the name alone where no key focuses the pane.
 
     Args:
-        keys: what each action's key is called, by the action's id.
+        keys: name of each action's key, by the action's id.
     """
     key = keys.get(f"to-{name}", "-")
     return name if key == "-" else f"{key}:{name}"
 
 
 def missing_pane_reason(plan: PlanView, pane: str) -> str:
-    """Why a plan's release has no such pane; empty where it has."""
-    there = {"backfill": plan.has_backfill, "flags": plan.has_flags, "guard": bool(plan.rule_names)}
-    return "" if there.get(pane, True) else f"this plan has no {pane}"
-
-
-# --- end
-
-
-# --- What a pane tells its screen when the operator opens a row.
+    """Why the releases of a plan have no such pane; empty where they have."""
+    has_pane = {"backfill": plan.has_backfill, "flags": plan.has_flags, "guard": bool(plan.rule_names)}
+    return "" if has_pane.get(pane, True) else f"this plan has no {pane}"
 
 
 class RowSelected(Message):
-    """Enter on a row of a pane. Whoever shows the pane opens what there is to see.
+    """Enter on a row of a pane; the application opens the row's screen.
 
     Attributes:
         pane: the pane's name: ``pods``, ``backfill``, ``flags``, ``guard``, ``gates``, ``events`` or ``failed rows``.
-        identity: of the row: a pod's uid, a flag's key, a rule's name, a gate's phase and name, an event's id, a failed
+        identity: a pod's uid, a flag's key, a rule's name, a gate's phase and name, an event's id, a failed
             row's key; empty where the pane has no rows.
-        row: the row's value as it was shown: a Pod, FlagView, GuardReading, GateRow, Event or FailedRow; None without
+        row: the value as shown: a Pod, FlagView, GuardReading, GateRow, Event or FailedRow; None without
             rows.
-        search: the operator wants to search in what is opened.
+        search: open the screen with its search field.
     """
 
     def __init__(self, pane: str, identity: str, row: object = None, *, search: bool = False) -> None:
@@ -76,11 +68,8 @@ class RowSelected(Message):
         self.search = search
 
 
-# --- end
-
-
 class Pane(LineView, can_focus=True):
-    """A frame with a title. Tab reaches it, arrows and pages scroll it when there is more than fits."""
+    """A frame with a title. Tab focuses it; arrow and page keys scroll it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "line_up", "Up", show=False, id="pane.up"),
@@ -89,9 +78,9 @@ class Pane(LineView, can_focus=True):
         Binding("pagedown", "pane_down", "Page down", show=False, id="pane.page-down"),
         Binding("home", "first_line", "Top", show=False, id="pane.top"),
         Binding("end", "last_line", "End", show=False, id="pane.end"),
-        Binding("enter", "open", "Open what is behind the row", show=False, id="pane.open"),
+        Binding("enter", "open", "Open the row", show=False, id="pane.open"),
         *pane_bindings("pane"),
-        Binding("escape", "back", "Back: the filter, the one pane, the focus", show=False, id="pane.back"),
+        Binding("escape", "back", "Back: filter, maximised pane, focus", show=False, id="pane.back"),
     ]
 
     DEFAULT_CSS = """
@@ -107,51 +96,51 @@ class Pane(LineView, can_focus=True):
     """
 
     class Maximise(Message):
-        """This pane wants all the room, or has had enough of it."""
+        """Asks to maximise this pane, or to restore it."""
 
         def __init__(self, pane: "Pane") -> None:
             super().__init__()
             self.pane = pane
 
     shows_error: ClassVar[bool] = True
-    """An error is shown above the last known values; False where the lines above the panes tell it."""
+    """An error is shown above the last known values; False where the summary shows it."""
 
     pane_name: ClassVar[str] = ""
 
     stale_after: ClassVar[float] = 5.0
-    """Seconds after which the source counts as stale."""
+    """Seconds after which the source is stale."""
 
     def source(self, board: DashboardState) -> Observed[object]:
-        """The source whose age the title tells."""
+        """The source whose age the title shows."""
         raise NotImplementedError
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         return (self.source(board),)
 
     def heading(self, board: DashboardState, context: RenderContext) -> str:
-        """What the title says behind name and age; it is what a narrow pane cuts off."""
+        """The title after name and age; a narrow pane cuts it off."""
         return ""
 
     def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
-        """Lines, called only when there is a value."""
+        """Lines; called only when the source has a value."""
         raise NotImplementedError
 
-    def lines(self, board: DashboardState, moment: RenderContext, cells: int) -> Sequence[Line]:
+    def lines(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
         source = self.source(board)
-        troubled = wrap(f"✗ {source.error}", cells, TextStyle.BAD) if source.error else []
+        error_lines = wrap(f"✗ {source.error}", cells, TextStyle.BAD) if source.error else []
         if source.value is None:
-            return troubled or [(("… connecting", TextStyle.DIM),)]
-        body = self.body(board, moment, cells)
-        if source.error or source.is_stale(moment.now, self.stale_after):
+            return error_lines or [(("… connecting", TextStyle.DIM),)]
+        body = self.body(board, context, cells)
+        if source.error or source.is_stale(context.now, self.stale_after):
             body = _dim_lines(body)
         if not self.shows_error:
             return body
-        # A line or two of the error are enough here: the last known values stay in sight, and `e` shows all of it.
+        # The last known values stay visible below one or two lines of the error; the details show all of it.
         head = (
-            troubled[:2]
+            error_lines[:2]
             if len(body) <= 3
             else [((truncate(f"✗ {source.error}", cells), TextStyle.BAD),)]
-            if troubled
+            if error_lines
             else []
         )
         return LazyLines(head, len(body), body.__getitem__)
@@ -173,7 +162,7 @@ class Pane(LineView, can_focus=True):
         self._shown_title = ""
         self._shown_position = ""
 
-    # --- keys ----------------------------------------------------------------------------------------------------
+    # --- keys --------------------------------------------------------------------------------------------------------
 
     def action_line_up(self) -> None:
         self.scroll_up()
@@ -201,17 +190,17 @@ class Pane(LineView, can_focus=True):
 
     @property
     def is_maximised(self) -> bool:
-        """It has all the room; its screen sets the class."""
+        """It takes the place of all panes; its container sets the class."""
         return self.has_class("-maximised")
 
     def action_back(self) -> None:
-        """Out of what was entered last: all the room first, then the focus."""
+        """Leaves the maximised state first, then the focus."""
         if self.is_maximised:
             self.action_maximise()
         else:
             self.screen.set_focus(None)
 
-    # --- frame ---------------------------------------------------------------------------------------------------
+    # --- frame -------------------------------------------------------------------------------------------------------
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
@@ -227,16 +216,16 @@ class Pane(LineView, can_focus=True):
         self._update_position()
 
     def position_text(self) -> str:
-        """Which lines are in sight, where not all are."""
+        """Range of the visible lines; empty where all are visible."""
         rows, total, first = self.content_size.height, len(self._lines), int(self.scroll_offset.y)
         return f"{first + 1}-{min(total, first + rows)} of {total} ↕" if rows and total > rows else ""
 
     def _update_position(self) -> None:
-        more = self.position_text()
-        if more != self._shown_position:
-            self._shown_position = more
+        position = self.position_text()
+        if position != self._shown_position:
+            self._shown_position = position
             with self.without_refresh():
-                self.border_subtitle = Content(sanitize(more)) if more else None
+                self.border_subtitle = Content(sanitize(position)) if position else None
             across, down = self.content_offset
             self.request_paint(Region(-across, self.outer_size.height - down - 1, self.outer_size.width, 1))
 

@@ -1,4 +1,4 @@
-"""The pods of a board as rows of a table, made anew only where a pod has changed."""
+"""The pods of the dashboard's state as rows of a table, rebuilt only where a pod has changed."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,30 +20,30 @@ POD_GLYPHS = {
     PodState.SERVING: ("●", TextStyle.GOOD),
     PodState.GONE: ("·", TextStyle.DIM),
 }
-"""Glyph and tone of each state, those that need eyes first."""
+"""Glyph and style of each state, the most urgent first."""
 
 STATE_ORDER = {state: place for place, state in enumerate(POD_GLYPHS)}
 
 
 @dataclass(frozen=True, slots=True)
 class PodRow:
-    """A pod as it is shown.
+    """A pod as shown.
 
     Attributes:
-        deployment_label: which of two Deployments it belongs to; empty where there is one.
-        version: short.
-        is_warm: it stands ready without traffic, as it should.
+        deployment_label: label of its Deployment where there are two, else empty.
+        version: short form of the version.
+        is_standby: of blue/green: ready without traffic, as intended.
     """
 
     pod: Pod
     deployment_label: str
     version: str
-    is_warm: bool = False
+    is_standby: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnWidths:
-    """The longest texts of all rows, in cells of plain letters; never too small, and too large only for a while."""
+    """Lengths of the longest texts of all rows; never too small, temporarily too large."""
 
     name: int = 0
     side: int = 0
@@ -70,14 +70,13 @@ def measure_widths(rows: Sequence[PodRow]) -> ColumnWidths:
 
 
 class PodRowCache:
-    """The rows of the newest board.
+    """The rows of the newest state.
 
-    While pods only change and none comes, goes or changes its state, which is almost always, a board costs its
-    changed pods and not all of them.
+    While no pod is added, removed or changes its state, which is the usual case, only changed pods are rebuilt.
 
     Attributes:
-        rows: in order of urgency, then name.
-        counts: pods of the first Deployment in each state.
+        rows: the most urgent first, then by name.
+        counts: number of pods of the first Deployment in each state.
     """
 
     def __init__(self) -> None:
@@ -88,7 +87,7 @@ class PodRowCache:
         self._index_by_name: dict[str, int] = {}
 
     def update(self, board: DashboardState) -> None:
-        """Brings the rows up to a board."""
+        """Updates the rows to a state."""
         before, now = self._source, (board.plan, board.workload.value, board.second_workload.value)
         if before is not None and all(old is new for old, new in zip(before, now, strict=True)):
             return
@@ -100,7 +99,7 @@ class PodRowCache:
             self._index_by_name = {}
 
     def _patch(self, before: WorkloadSnapshot | None, after: WorkloadSnapshot | None) -> bool:
-        """Takes changed pods in; False where that is not all that has changed."""
+        """Replaces changed pods; False where more than that has changed."""
         assert self._source is not None
         plan = self._source[0]
         if before is None or after is None or plan.deployment_roles or before.gone or after.gone:
@@ -129,25 +128,25 @@ def _version(plan: PlanView, pod: Pod) -> str:
 
 
 def sorted_pod_rows(board: DashboardState) -> list[PodRow]:
-    """The pods in order of urgency, then name."""
+    """The pods, the most urgent first, then by name."""
     plan = board.plan
     snapshots = [found for found in (board.workload.value, board.second_workload.value) if found is not None]
     sides = [side for side, _ in plan.deployment_roles] or [""]
-    warm = [plan.is_blue_green and found.rollout is not None and found.rollout.done for found in snapshots]
-    made: list[PodRow] = []
+    is_complete = [plan.is_blue_green and found.rollout is not None and found.rollout.done for found in snapshots]
+    rows: list[PodRow] = []
     for pod, number in build_pod_rows(plan, snapshots):
-        # A pod that is Ready but in no Service looks as if it were warming up; once all are available it is not.
-        stands = pod.state is PodState.WARMING and number < len(warm) and warm[number]
-        made.append(PodRow(pod, sides[number], _version(plan, pod), stands))
-    return made
+        # A ready pod without traffic has the state Warming; once the rollout is done it is on standby.
+        is_standby = pod.state is PodState.WARMING and number < len(is_complete) and is_complete[number]
+        rows.append(PodRow(pod, sides[number], _version(plan, pod), is_standby))
+    return rows
 
 
 def build_pod_rows(plan: PlanView, snapshots: Sequence[WorkloadSnapshot]) -> list[tuple[Pod, int]]:
-    """Every pod once, with the number of its Deployment; those that need eyes first, then by name.
+    """Every pod once, with the index of its Deployment; the most urgent first, then by name.
 
-    The first Deployment's labels find the second one's pods too, while that comes or goes: names tell them apart.
+    The selector of the first Deployment also matches pods of the second one; names tell them apart.
     """
-    # Each snapshot comes in the order of its pods' names, and sorting is stable.
+    # The pods of a snapshot are ordered by name, and sorting is stable.
     if not plan.deployment_roles:
         pods = [(pod, 0) for found in snapshots for pod in (*found.pods, *found.gone)]
         return sorted(pods, key=lambda row: STATE_ORDER[row[0].state])

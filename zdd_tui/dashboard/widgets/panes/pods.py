@@ -1,22 +1,27 @@
-"""The pods of the Deployment, those that need eyes first."""
+"""The pods of the release, the most urgent first."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from zdd_tui.dashboard.state import PODS_STALE_SECONDS, DashboardState, Observed, PlanView, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, Span, TextStyle, format_age, truncate
-from zdd_tui.dashboard.widgets.panes.columns import PaneColumn
+from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.pod_rows import POD_GLYPHS, STATE_ORDER, ColumnWidths, PodRow, PodRowCache
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.workload.pod import Pod, PodState
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
 
-_WARM_GLYPH = ("◇", "Warm")
-"""Ready, and without traffic because the Service has been switched away, or has not been switched here yet."""
+_STANDBY = ("◇", "Standby")
+"""Ready, without traffic: the Service selects the other Deployment."""
+
+DAY = 86400.0
+
+_RESTARTS_FROM = 50
+"""Width in cells at which all columns but the node fit, without a side."""
 
 
 class PodPane(TablePane[PodRow, float]):
-    """A row a pod, those that need eyes first, and above them what a rollout waits for."""
+    """One row per pod, the most urgent first; above them what a rollout waits for."""
 
     pane_name = "pods"
     stale_after = PODS_STALE_SECONDS
@@ -48,7 +53,9 @@ class PodPane(TablePane[PodRow, float]):
         return self._pods.rows
 
     def columns(self, board: DashboardState, rows: Sequence[PodRow], cells: int) -> Sequence[PaneColumn[PodRow, float]]:
-        return pod_columns(self._pods.widths)
+        widths = self._pods.widths
+        needed = _RESTARTS_FROM + (1 + widths.side if widths.side else 0)
+        return pod_columns(widths, with_restarts=cells >= needed)
 
     def cell_context(self, board: DashboardState, context: RenderContext) -> float:
         return context.wall + (board.workload.value.clock_skew if board.workload.value else 0.0)
@@ -83,7 +90,7 @@ def pod_heading(snapshot: WorkloadSnapshot, counts: Mapping[PodState, int]) -> s
 
 
 def deployments_heading(plan: PlanView, first: WorkloadSnapshot, second: WorkloadSnapshot) -> str:
-    """``serving: stable 4/4, canary 1/1``: where the traffic goes."""
+    """``serving: stable 4/4, canary 1/1``."""
     text = []
     for (side, _), snapshot in zip(plan.deployment_roles, (first, second), strict=True):
         others = {pod.uid for pod in second.pods} if snapshot is first else set()
@@ -94,7 +101,7 @@ def deployments_heading(plan: PlanView, first: WorkloadSnapshot, second: Workloa
 
 
 def pod_notes(board: DashboardState, cells: int) -> list[Line]:
-    """A line for the second Deployment's error, and one for each rollout that is under way."""
+    """A line for the second Deployment's error, and one for each rollout in progress."""
     plan, second = board.plan, board.second_workload
     snapshots = [found for found in (board.workload.value, second.value) if found is not None]
     sides = [side for side, _ in plan.deployment_roles] or [""]
@@ -111,8 +118,12 @@ def pod_notes(board: DashboardState, cells: int) -> list[Line]:
 
 
 @lru_cache(maxsize=8)
-def pod_columns(widths: ColumnWidths) -> Sequence[PaneColumn[PodRow, float]]:
-    """The columns of pods with texts of these widths. Cells get the cluster's clock."""
+def pod_columns(widths: ColumnWidths, *, with_restarts: bool = True) -> Sequence[PaneColumn[PodRow, float]]:
+    """The columns for pods with texts of these lengths. The cell context is the time by the cluster's clock.
+
+    Args:
+        with_restarts: there is room for the column of restarts; else they stand beside the state.
+    """
     longest, side, node = widths.name, widths.side, widths.node
     reason = widths.reason + 6 if widths.reason else 0
     columns: list[PaneColumn[PodRow, float]] = [
@@ -125,23 +136,25 @@ def pod_columns(widths: ColumnWidths) -> Sequence[PaneColumn[PodRow, float]]:
             PaneColumn("side", "SIDE", lambda row, _: row.deployment_label, side, find=lambda row: row.deployment_label)
         )
     columns += [
-        PaneColumn("version", "VER", lambda row, _: row.version, 3, style=_version_style, find=lambda row: row.version),
-        # What is wrong takes the place of the state.
+        PaneColumn("version", "VERSION", lambda row, _: row.version, 7, style=_version_style,
+               find=lambda row: row.version),
+        # A problem, and restarts without a column, take the place of state, drain and the column after it.
         PaneColumn(
             "state", "STATE", lambda row, _: " ".join(_state_cell(row)[:2]), 10, max(10, min(40, reason) - 9),
-            style=lambda row, _: _state_cell(row)[2], find=lambda row: f"{_state_cell(row)[1]} {row.pod.reason}".rstrip(),
-            sort=lambda row: STATE_ORDER[row.pod.state], group_label=_problem_text, group_span=2,
+            style=lambda row, _: _state_cell(row)[2], sort=lambda row: STATE_ORDER[row.pod.state],
+            find=lambda row: f"{_state_cell(row)[1]} {row.pod.reason}".rstrip(),
+            group_label=_problem_text if with_restarts else _problem_or_restarts, group_span=2,
         ),
         PaneColumn(
-            "left", "LEFT", lambda row, _: _drain_left_text(row.pod), 5, align_right=True,
+            "drain", "DRAIN", lambda row, _: _drain_left_text(row.pod), 5, align_right=True,
             style=lambda row, _: _state_cell(row)[2], sort=lambda row: row.pod.seconds_left,
         ),
         PaneColumn(
-            "restarts", "RS", lambda row, _: str(row.pod.restarts), 2, align_right=True,
+            "restarts", "RESTARTS", lambda row, _: str(row.pod.restarts), 8, align_right=True, drop_order=2,
             style=lambda row, _: TextStyle.WARN if row.pod.restarts else TextStyle.NORMAL,
             find=lambda row: str(row.pod.restarts), sort=lambda row: row.pod.restarts,
         ),
-        PaneColumn("age", "AGE", _age, 4, align_right=True, style=lambda _row, _: TextStyle.DIM, sort=_start_sort_key, drop_order=1),
+        PaneColumn("age", "AGE", _age, 3, 4, align_right=True, style=dim_style, sort=_start_sort_key, drop_order=1),
     ]  # fmt: skip
     if node:
         columns.append(
@@ -151,9 +164,9 @@ def pod_columns(widths: ColumnWidths) -> Sequence[PaneColumn[PodRow, float]]:
                 lambda row, _: row.pod.node,
                 min(6, node),
                 min(30, node),
-                drop_order=2,
+                drop_order=3,
                 keep_end=True,
-                style=lambda _row, _: TextStyle.DIM,
+                style=dim_style,
                 find=lambda row: row.pod.node,
             )
         )
@@ -173,9 +186,9 @@ def _version_style(row: PodRow, _now: float) -> TextStyle:
 
 
 def _state_cell(row: PodRow) -> tuple[str, str, TextStyle]:
-    """Glyph, word and tone."""
-    if row.is_warm:
-        return (*_WARM_GLYPH, TextStyle.NORMAL)
+    """Glyph, word and style."""
+    if row.is_standby:
+        return (*_STANDBY, TextStyle.NORMAL)
     glyph, style = POD_GLYPHS[row.pod.state]
     return glyph, row.pod.state.value, style
 
@@ -187,17 +200,29 @@ def _problem_text(row: PodRow, _now: float) -> Span | None:
     return f"{_state_cell(row)[0]} {pod.reason}{f' {pod.restarts}×' if pod.restarts else ''}", TextStyle.BAD
 
 
+def _problem_or_restarts(row: PodRow, now: float) -> Span | None:
+    """Restarts give way to a running drain, which is more urgent."""
+    count, is_draining = row.pod.restarts, row.pod.seconds_left is not None
+    if row.pod.reason or not count or is_draining:
+        return _problem_text(row, now)
+    return f"{' '.join(_state_cell(row)[:2])} {count} restart{'s' if count > 1 else ''}", TextStyle.WARN
+
+
 def _start_sort_key(row: PodRow) -> float | None:
-    """Sorts the youngest first."""
+    """The youngest first."""
     return None if row.pod.created_at is None else -row.pod.created_at
 
 
 def _age(row: PodRow, now: float) -> str:
-    return "" if row.pod.created_at is None else format_age(now - row.pod.created_at)
+    """In three cells: weeks from 100 days on."""
+    if row.pod.created_at is None:
+        return ""
+    seconds = now - row.pod.created_at
+    return format_age(seconds) if seconds < 100 * DAY else f"{int(seconds / (7 * DAY))}w"
 
 
 def _drain_left_text(pod: Pod) -> str:
-    """Seconds to the deadline; ``~`` says that the preStop hook should be running still, which is an estimate."""
+    """Time to the deadline, ``+`` after it; ``~`` marks an estimate: the preStop hook should still be running."""
     if pod.seconds_left is None or pod.state is PodState.GONE:
         return ""
     sign = "+" if pod.seconds_left < 0 else ""

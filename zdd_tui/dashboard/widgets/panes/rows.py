@@ -1,7 +1,4 @@
-"""The rows of a table, in the order in which they are shown, and the cursor that is held on one of them.
-
-No Textual, no drawing: what moves where, and nothing else.
-"""
+"""The rows of a table in their shown order, and the cursor. No Textual and no drawing."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
@@ -13,16 +10,15 @@ class RowStore(Generic[R]):
     """Rows, sorted and filtered.
 
     Attributes:
-        shown: the rows that the filter keeps, in order.
-        total: rows with those that it hides.
+        shown: the rows that pass the filter, in order.
+        total: number of all rows.
         cursor_index: index of the cursor's row in `shown`; -1 without a cursor.
         cursor_identity: the identity of the cursor's row; empty without one.
-        first_visible: index of the first row in sight.
-        visible_rows: rows that are in sight at once.
+        first_visible: index of the first visible row.
+        visible_rows: number of rows that are visible at once.
 
-    The cursor stands on a row, not on a place: sorting, new rows and gone rows move the place with the row. When its
-    row goes, for good or behind the filter, the next one in the old order that is still there gets it, else the one
-    before: so it never names a row that is not shown.
+    The cursor follows its row when rows are sorted, added or removed. When its row is removed or filtered out, it
+    moves to the next remaining row of the old order, else to the previous one; so it is always on a shown row.
     """
 
     def __init__(self, identity: Callable[[R], str]) -> None:
@@ -42,11 +38,11 @@ class RowStore(Generic[R]):
         key: Callable[[R], Any] | None = None,
         reverse: bool = False,
     ) -> None:
-        """Takes new rows in their own order.
+        """Replaces the rows, given in their default order.
 
         Args:
             keep: the filter.
-            key: what to sort by, stably; None leaves the order. Rows whose key is None come last either way.
+            key: sort key; None keeps the order. The sort is stable, and rows whose key is None come last.
         """
         self.total = len(rows)
         found = rows if keep is None else [row for row in rows if keep(row)]
@@ -60,16 +56,15 @@ class RowStore(Generic[R]):
             and self.first_visible > 0
             and self.first_visible <= was < self.first_visible + self.visible_rows
         ):
-            self.first_visible += self.cursor_index - was  # it stays where it is on the screen
+            self.first_visible += self.cursor_index - was  # the cursor keeps its place on screen
         self._clamp()
 
     def resize(self, visible_rows: int) -> None:
-        """As many rows are in sight as that."""
         self.visible_rows = max(1, visible_rows)
         self._clamp()
 
     def move_cursor(self, at: int) -> None:
-        """Puts the cursor on a row, the nearest where there is none of that index, and brings it into sight."""
+        """Moves the cursor to an index, clamped to the rows, and scrolls to it."""
         if not self.shown:
             self.cursor_index, self.cursor_identity = -1, ""
             return
@@ -78,21 +73,21 @@ class RowStore(Generic[R]):
         self._scroll_to_cursor()
 
     def focus_cursor(self) -> None:
-        """Somebody begins to look at the table: the cursor goes where it was, else on the first row in sight."""
+        """On focus: the cursor stays where it was, else it moves to the first visible row."""
         self.move_cursor(self.cursor_index if self.cursor_index >= 0 else self.first_visible)
 
     def scroll(self, rows: int) -> None:
-        """Moves what is in sight, and leaves the cursor alone."""
+        """Scrolls without moving the cursor."""
         self.first_visible += rows
         self._clamp()
 
     @property
     def selected_row(self) -> R | None:
-        """The cursor's row."""
+        """The row under the cursor."""
         return self.shown[self.cursor_index] if 0 <= self.cursor_index < len(self.shown) else None
 
     def _locate_cursor(self, before: Sequence[R]) -> None:
-        """Sets `at` for the new order."""
+        """Sets the cursor's index for the new order."""
         shown, was = self.shown, self.cursor_index
         if was < len(shown) and self._identity(shown[was]) == self.cursor_identity:
             return
@@ -120,7 +115,7 @@ class RowStore(Generic[R]):
 
 
 def sort_rows(rows: Sequence[R], key: Callable[[R], Any] | None, *, reverse: bool = False) -> Sequence[R]:
-    """Sorted stably, also backwards; rows whose key is None keep their order behind all others."""
+    """Sorts stably in both directions; rows whose key is None come last, in their order."""
     if key is None:
         return rows[::-1] if reverse else rows
     keyed = [(key(row), row) for row in rows]

@@ -8,6 +8,7 @@ from textual import events
 from textual.binding import BindingType
 from textual.geometry import Region
 from textual.strip import Strip
+from textual.widgets import Input
 
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import LazyLines, Line, TextStyle, dim, truncate, wrap
@@ -21,7 +22,7 @@ from zdd_tui.dashboard.widgets.panes.columns import (
     sortable_columns,
     title_line,
 )
-from zdd_tui.dashboard.widgets.panes.filter import Filter, FilterLine
+from zdd_tui.dashboard.widgets.panes.filter import Filter, FilterInput, FilterLine
 from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected, pane_bindings
 from zdd_tui.dashboard.widgets.panes.rows import RowStore
 
@@ -36,19 +37,20 @@ _MARGIN_CELLS = 2
 class TablePane(Pane, Generic[R, C]):
     """A table of one source.
 
-    A subclass says what the rows are, in their own order, and what the columns are. Only rows in sight are made, and
-    of those only changed cells are painted. The cursor is there while the pane has the focus; see
-    :class:`zdd_tui.dashboard.widgets.panes.rows.RowStore` for what it does when rows move.
+    A subclass provides the rows in their default order, and the columns. Only visible rows are drawn, and of those
+    only changed cells are painted. The cursor is visible while the pane has the focus; see
+    :class:`zdd_tui.dashboard.widgets.panes.rows.RowStore` for its position when rows move.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [*pane_bindings("table")]
 
     DEFAULT_CSS = """
     TablePane { padding: 0; }
+    TablePane:focus-within { border: heavy $secondary; }
     """
 
     titles_from_height: ClassVar[int] = 4
-    """Rows from which on there is room for the titles."""
+    """Height of the content from which the titles are shown."""
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -60,6 +62,7 @@ class TablePane(Pane, Generic[R, C]):
         self._drawn_width = 0
         self._sort, self._is_descending = "", False
         self._filter = FilterLine()
+        self._filter_input: FilterInput | None = None
         self._filter_cache: tuple[Filter, dict[str, tuple[R, bool]]] = (self._filter.filter, {})
         self._has_titles = False
         self._focused = False
@@ -67,12 +70,12 @@ class TablePane(Pane, Generic[R, C]):
         self._lines_of_rows: dict[tuple[str, int], tuple[R, Line]] = {}
         self._painted_rows: dict[int, tuple[Line, bool]] = {}
 
-    # --- what a subclass says ------------------------------------------------------------------------------------
+    # --- provided by a subclass --------------------------------------------------------------------------------------
 
     def rows(self, board: DashboardState, context: RenderContext) -> Sequence[R]:
-        """All rows in their own order; called only when the source has a value.
+        """All rows in their default order; called only when the source has a value.
 
-        A row that has not changed should be the very same object.
+        A row that has not changed should be the same object as before.
         """
         raise NotImplementedError
 
@@ -80,19 +83,19 @@ class TablePane(Pane, Generic[R, C]):
         raise NotImplementedError
 
     def cell_context(self, board: DashboardState, context: RenderContext) -> C:
-        """What cells need besides their row."""
+        """The second argument of the columns' functions, such as the time."""
         raise NotImplementedError
 
     def identity(self, row: R) -> str:
-        """What stays the same while the row changes."""
+        """A key that stays the same while the row changes."""
         raise NotImplementedError
 
     def labels(self, row: R) -> Mapping[str, str]:
-        """For filters."""
+        """Labels that a filter can compare."""
         return {}
 
     def row_value(self, row: R) -> object:
-        """The row for whoever opens it."""
+        """The value that :class:`RowSelected` carries."""
         return row
 
     def notes(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
@@ -100,16 +103,21 @@ class TablePane(Pane, Generic[R, C]):
         return []
 
     def is_uncertain(self, board: DashboardState, context: RenderContext) -> bool:
-        """What is shown may be so no longer, and is greyed."""
+        """The rows may be out of date, and are dimmed."""
         source = self.source(board)
         return bool(source.error) or source.is_stale(context.now, self.stale_after)
 
     def empty_line(self, board: DashboardState) -> Line:
-        """In place of rows, where there are none."""
+        """Shown where there are no rows."""
         return (("nothing", TextStyle.DIM),)
 
     def has_room_for_titles(self, rows: int, lines: int) -> bool:
-        """Whether titles are shown above so many rows, in so many lines for both."""
+        """Whether titles are shown.
+
+        Args:
+            rows: number of rows.
+            lines: lines available for titles and rows.
+        """
         return lines >= 2 and self.content_size.height >= self.titles_from_height
 
     def second_line(self, row: R, cell_context: C, cells: int) -> Line:
@@ -120,11 +128,11 @@ class TablePane(Pane, Generic[R, C]):
     def lines_per_row(self) -> int:
         return 1
 
-    # --- drawing -------------------------------------------------------------------------------------------------
+    # --- drawing -----------------------------------------------------------------------------------------------------
 
-    def lines(self, board: DashboardState, moment: RenderContext, cells: int) -> Sequence[Line]:
+    def lines(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
         source, room = self.source(board), cells - _MARGIN_CELLS
-        doubtful = self.is_uncertain(board, moment)
+        uncertain = self.is_uncertain(board, context)
         if source.value is None:
             self._store.update(())
             self._has_titles = False
@@ -132,13 +140,13 @@ class TablePane(Pane, Generic[R, C]):
                 wrap(f"✗ {source.error}", room, TextStyle.BAD) if source.error else [(("… connecting", TextStyle.DIM),)]
             )
             return LazyLines(self._header_lines, 0, self._header_lines.__getitem__)
-        rows, cell_context = self.rows(board, moment), self.cell_context(board, moment)
+        rows, cell_context = self.rows(board, context), self.cell_context(board, context)
         columns = self.columns(board, rows, room)
         if columns is not self._columns or room != self._drawn_width:
             self._columns, self._drawn_width = columns, room
             self._fitted = fit_columns(columns, room)
-        notes = self.notes(board, moment, room)
-        notes = [dim(line) for line in notes] if doubtful else notes
+        notes = self.notes(board, context, room)
+        notes = [dim(line) for line in notes] if uncertain else notes
         self._update_store(rows)
         header_lines = self._build_header(source.error if self.shows_error else "", notes, len(rows), room)
         if not self._store.shown:
@@ -147,10 +155,10 @@ class TablePane(Pane, Generic[R, C]):
         each = self.lines_per_row
         self._store.resize((self.content_size.height - len(self._header_lines)) // each)
         if self._focused:
-            self._store.move_cursor(self._store.cursor_index)  # in sight, and on the first row where it had none
+            self._store.move_cursor(self._store.cursor_index)  # visible, and on the first row where there was none
         shown, fitted = self._store.shown, self._fitted
         drawn = self._cached_lines_for(
-            (int(moment.now), doubtful, each, room, [(one.key, wide) for one, wide in fitted])
+            (int(context.now), uncertain, each, room, [(one.key, wide) for one, wide in fitted])
         )
 
         def make(at: int) -> Line:
@@ -160,20 +168,20 @@ class TablePane(Pane, Generic[R, C]):
             if known is not None and known[0] is row:
                 return known[1]
             line = self.second_line(row, cell_context, room) if second else row_line(fitted, row, cell_context)
-            line = dim(line) if doubtful else line
+            line = dim(line) if uncertain else line
             drawn[name] = row, line
             return line
 
         return LazyLines(self._header_lines, len(shown) * each, make)
 
     def _cached_lines_for(self, drawn_with: tuple[object, ...]) -> dict[tuple[str, int], tuple[R, Line]]:
-        """Lines of rows that were drawn in the same form, within the same second; none where it has changed."""
+        """Lines of rows drawn with the same inputs in the same second; emptied when an input has changed."""
         if drawn_with != self._drawn_with:
             self._drawn_with, self._lines_of_rows = drawn_with, {}
         return self._lines_of_rows
 
     def _update_store(self, rows: Sequence[R]) -> None:
-        """Hands the rows to the store, through the filter and in the order that are in force."""
+        """Gives the rows to the store, with the current filter and order."""
         column = next((one for one in self._columns if one.key == self._sort), None)
         key = column.sort_key if column is not None else None
         wanted, before = (
@@ -184,7 +192,7 @@ class TablePane(Pane, Generic[R, C]):
         self._filter_cache = wanted, kept
 
         def keep(row: R) -> bool:
-            """A row that is the same as before is not asked again."""
+            """An unchanged row is not matched again."""
             name = self.identity(row)
             known = before.get(name)
             if known is None or known[0] is not row:
@@ -195,12 +203,14 @@ class TablePane(Pane, Generic[R, C]):
         self._store.update(rows, keep=keep if wanted.terms else None, key=key, reverse=self._is_descending)
 
     def _build_header(self, error: str, notes: list[Line], total: int, cells: int) -> list[Line]:
-        """Filter, error, notes, titles: what does not scroll. One row at least stays in sight below."""
+        """Filter, error, notes and titles, which do not scroll. At least one row stays visible below."""
         header_lines: list[Line] = []
         if self._filter.is_visible:
             header_lines.append(self._filter.render(len(self._store.shown), self._store.total, cells))
+            if self._filter_input is not None:
+                self._filter_input.styles.width = self._filter.text_cells
         height = self.content_size.height
-        # A line or two of an error are enough: the last known values stay in sight, and the details show all of it.
+        # The last known values stay visible below one or two lines of the error; the details show all of it.
         if error:
             header_lines += (
                 wrap(f"✗ {error}", cells, TextStyle.BAD)[:2] if total + 3 <= height else [_one_line_error(error, cells)]
@@ -222,7 +232,7 @@ class TablePane(Pane, Generic[R, C]):
         self._paint_changes()
 
     def _paint_changes(self) -> None:
-        """Whatever differs from what is on the screen."""
+        """Paints the lines that differ from those on screen."""
         size, painted = self.content_size, self._painted_rows
         for y in range(size.height):
             line, cursor = self._line_at(y)
@@ -234,7 +244,7 @@ class TablePane(Pane, Generic[R, C]):
         self._update_position()
 
     def _line_at(self, y: int) -> tuple[Line, bool]:
-        """The line at a place on the screen, and whether the cursor is on it."""
+        """The line at a row of the content, and whether the cursor is on it."""
         header_lines, each = len(self._header_lines), self.lines_per_row
         at = y if y < header_lines else y + self._store.first_visible * each
         line: Line = self._lines[at] if at < len(self._lines) else ()
@@ -252,7 +262,8 @@ class TablePane(Pane, Generic[R, C]):
     def position_text(self) -> str:
         store = self._store
         parts = []
-        if self._sort and not self._has_titles:
+        is_title_visible = self._has_titles and any(column.key == self._sort for column, _ in self._fitted)
+        if self._sort and not is_title_visible:
             parts.append(f"{'▼' if self._is_descending else '▲'}{self._sort}")
         if len(store.shown) > store.visible_rows:
             last = min(len(store.shown), store.first_visible + store.visible_rows)
@@ -263,11 +274,11 @@ class TablePane(Pane, Generic[R, C]):
         self._painted_rows.clear()
         self.redraw()
 
-    # --- cursor --------------------------------------------------------------------------------------------------
+    # --- cursor ------------------------------------------------------------------------------------------------------
 
     @property
     def selected_row(self) -> R | None:
-        """The row that the cursor is on."""
+        """The row under the cursor."""
         return self._store.selected_row
 
     def on_focus(self) -> None:
@@ -276,9 +287,13 @@ class TablePane(Pane, Generic[R, C]):
         self.redraw()
 
     def on_blur(self) -> None:
-        self._focused = False
-        self._filter.stop_typing()
+        self._focused = self.has_focus_within
         self.redraw()
+
+    def on_descendant_blur(self) -> None:
+        """The filter's field has lost the focus."""
+        self._close_filter_input()
+        self.on_blur()
 
     def text_under_cursor(self) -> str:
         line, _ = self._line_at(
@@ -287,7 +302,7 @@ class TablePane(Pane, Generic[R, C]):
         return "".join(text for text, _ in line).rstrip() if self._focused and self._store.cursor_index >= 0 else ""
 
     def _ensure_cursor(self) -> None:
-        """A key that was typed ahead comes before the news of the focus, and finds the cursor all the same."""
+        """A key typed ahead arrives before the focus event; it needs the cursor too."""
         if self._store.cursor_index < 0:
             self._store.focus_cursor()
 
@@ -321,14 +336,14 @@ class TablePane(Pane, Generic[R, C]):
             self.post_message(RowSelected(self.pane_name, self.identity(row), self.row_value(row)))
 
     def on_click(self, event: events.Click) -> None:
-        """Points at a row; once more opens it."""
-        place = event.get_content_offset(self)
-        if place is None or place.y < len(self._header_lines):
+        """Selects a row; a second click opens it."""
+        offset = event.get_content_offset(self)
+        if offset is None or offset.y < len(self._header_lines):
             return
         before = self._store.cursor_identity
         self._move_cursor(
             self._store.first_visible
-            + (place.y - len(self._header_lines)) // self.lines_per_row
+            + (offset.y - len(self._header_lines)) // self.lines_per_row
             - self._store.cursor_index
         )
         if event.chain > 1 and self._store.cursor_identity == before:
@@ -343,7 +358,7 @@ class TablePane(Pane, Generic[R, C]):
         self._scroll_rows(-3)
 
     def _scroll_rows(self, rows: int) -> None:
-        """Moves what is in sight, and the cursor no further than it must."""
+        """Scrolls; the cursor moves only to stay visible."""
         store = self._store
         store.scroll(rows)
         if self._focused:
@@ -352,10 +367,10 @@ class TablePane(Pane, Generic[R, C]):
             )
         self._paint_changes()
 
-    # --- order and filter ----------------------------------------------------------------------------------------
+    # --- order and filter --------------------------------------------------------------------------------------------
 
     def action_sort(self) -> None:
-        """The next column, and behind the last one the table's own order."""
+        """Sorts by the next column; after the last one, in the table's default order."""
         keys = ["", *sortable_columns(self._columns)]
         place = keys.index(self._sort) if self._sort in keys else 0
         self._sort, self._is_descending = keys[(place + 1) % len(keys)], False
@@ -365,41 +380,49 @@ class TablePane(Pane, Generic[R, C]):
         self._is_descending = not self._is_descending
         self.redraw()
 
+    @property
+    def is_container(self) -> bool:
+        """Textual lays the children of a scroll view out only where it calls itself a container."""
+        return self._filter_input is not None
+
     def action_filter(self) -> None:
         self._filter.start_typing()
+        if self._filter_input is None:
+            self._filter_input = FilterInput()
+            self.mount(self._filter_input)
+        self._filter_input.open(self._filter.filter.text)
+        self.redraw()
+
+    def _close_filter_input(self) -> None:
+        """Hides the field, keeps the filter, and takes the focus back from the field."""
+        self._filter.stop_typing()
+        if self._filter_input is not None and self._filter_input.display:
+            if self._filter_input.has_focus:
+                self.screen.set_focus(self)
+            self._filter_input.display = False
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        if self._filter.typed is not None:
+            self._filter.set_text(event.value, searchable_columns(self._columns))
+            self.redraw()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self._close_filter_input()
         self.redraw()
 
     def action_back(self) -> None:
-        if self._filter.filter.text:
+        if self._filter.is_visible:
+            self._close_filter_input()
             self._filter.clear()
             self.redraw()
         else:
             super().action_back()
 
-    @property
-    def is_typing(self) -> bool:
-        """A filter is being typed: letters are text."""
-        return self._filter.typed is not None
-
-    def check_consume_key(self, key: str, character: str | None) -> bool:
-        return self.is_typing and character is not None and character.isprintable()
-
-    def on_key(self, event: events.Key) -> None:
-        """While a filter is typed, the keys that edit it; any other does what it always does."""
-        if self._filter.handle_key(event.key, event.character, searchable_columns(self._columns)):
-            event.stop()
-            event.prevent_default()
-            self.redraw()
-
-    def on_paste(self, event: events.Paste) -> None:
-        if self._filter.typed is not None:
-            event.stop()
-            self._filter.set_text(self._filter.typed + " ".join(event.text.split()), searchable_columns(self._columns))
-            self.redraw()
-
 
 def _with_margin(line: Line, *, has_cursor: bool = False) -> Line:
-    """A line behind the margin in which the cursor has its mark."""
+    """A line with a left margin, which holds the cursor's mark."""
     return (("▸", TextStyle.KEY) if has_cursor else (" ", TextStyle.NORMAL), *line)
 
 

@@ -28,7 +28,8 @@ INSERT INTO zdd.range (release_id, id, kind, hi, cursor, rows)
 VALUES ({release}, 0, 'backfill', '["5000"]', '["100"]', 100);
 INSERT INTO zdd.failed_row (release_id, key, reason) VALUES ({release}, '["7"]', 'not null violation');
 INSERT INTO zdd.mismatch (release_id, key, old, new)
-VALUES ({release}, '["9"]', '{{"present": true}}', '{{"present": true, "differs": ["full_name"], "reason": "differs"}}');
+VALUES ({release}, '["9"]', '{{"present": true}}',
+  '{{"present": true, "differs": ["full_name"], "reason": "differs"}}');
 UPDATE zdd.release SET tuning = '{{"batch_rows_max": 2000}}' WHERE id = {release};
 """
 

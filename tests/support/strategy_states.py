@@ -242,7 +242,8 @@ def _rolling() -> DashboardState:
     """Half way: two pods are new, one old one drains, one new one starts again and again."""
     plan = plan_of("rolling", "users-api-2", rule_names=("errors", "p99"))
     made = of_strategy(
-        add_guard_gate(build_rolling()), plan, ReleaseState.RUNNING, "rollout", done=False, note="2 of 4 new replicas available",
+        add_guard_gate(build_rolling()), plan, ReleaseState.RUNNING, "rollout", done=False,
+        note="2 of 4 new replicas available",
         guard=(errors(), latency()),
         gates=dict([
             gate("capacity-kept", Verdict.PASS, "maxUnavailable 0, maxSurge 1"),

@@ -28,7 +28,9 @@ class ReplayApp(ZddApp):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "play", "Pause or play", show=False, priority=True, id="replay.toggle"),
         Binding("left", f"jump(-{JUMP_SECONDS})", "Ten seconds back", show=False, priority=True, id="replay.back"),
-        Binding("right", f"jump({JUMP_SECONDS})", "Ten seconds forward", show=False, priority=True, id="replay.forward"),
+        Binding(
+            "right", f"jump({JUMP_SECONDS})", "Ten seconds forward", show=False, priority=True, id="replay.forward"
+        ),
         Binding("home", "start", "To the start", show=False, priority=True, id="replay.start"),
         Binding("end", "last", "To the end", show=False, priority=True, id="replay.end"),
         Binding("less_than_sign", "slower", "Slower", show=False, id="replay.slower"),

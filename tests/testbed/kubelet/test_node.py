@@ -278,7 +278,9 @@ async def _start(here: ClusterClient) -> asyncio.subprocess.Process:
     return process
 
 
-async def test_the_process_sees_nothing_of_our_environment(here: ClusterClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_process_sees_nothing_of_our_environment(
+    here: ClusterClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgres://secret")
     await here.create("pods", pod(command=["sh", "-c", "env; exec sleep 60"], readinessProbe=None))
     await wait_until(here.pod, is_ready)

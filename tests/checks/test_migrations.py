@@ -1,5 +1,5 @@
 """The SQL that ships with a rolling, canary, blue/green or dark launch release: what running code does not survive is
-refused with place and mend, by `zdd check`, by an agent before it begins, and found by the doctor."""
+refused with place and hint, by `zdd check`, by an agent before it starts, and found by the doctor."""
 
 import json
 from collections.abc import AsyncIterator
@@ -47,9 +47,9 @@ async def test_no_such_strategy_carries_a_destructive_statement(here: CliEnviron
         bad = await here.run_zdd("check", "--offline")
         assert (bad.code, bad.out) == (2, "")
         assert f"{file}:4: ALTER TABLE users RENAME COLUMN email TO mail" in bad.err
-        assert f"a {strategy} release does not survive it" in bad.err
-        hint = bad.err.partition("mend: ")[2]
-        assert "make it an expand/contract release:" in hint
+        assert f"this breaks a {strategy} release: " in bad.err
+        hint = bad.err.partition("Fix: ")[2]
+        assert "make it an expand-contract release:" in hint
         assert '--type "email=' in hint, "what the database would tell"
         command = f"zdd advise --sql {file} --dsn '${{DATABASE_URL}}' --deployment users-api --plan r-expand.yaml"
         assert command in " ".join(hint.split())
@@ -57,14 +57,14 @@ async def test_no_such_strategy_carries_a_destructive_statement(here: CliEnviron
     bad = await here.run_zdd("agent")
     assert bad.code == 2
     assert f"{file}:4: ALTER TABLE users RENAME" in bad.err
-    assert "mail: email" in bad.err.partition("mend: ")[2], "the plan's change, now that the type is known"
+    assert "mail: email" in bad.err.partition("Fix: ")[2], "the plan's change, now that the type is known"
     assert await here.fetchval("SELECT to_regnamespace('zdd')") is None, "nothing was changed"
 
     ended = await here.run_zdd("doctor", "--json")
     found = next(each for each in json.loads(ended.out)["pitfalls"] if each["id"] == "breaking-migration")
     assert found["verdict"] == "fail"
     assert f"{file}:4: ALTER TABLE users RENAME COLUMN email TO mail" in found["evidence"][0]["text"]
-    assert "zdd advise --sql" in found["evidence"][0]["mend"]
+    assert "zdd advise --sql" in found["evidence"][0]["hint"]
 
 
 async def test_what_the_database_proves_is_let_through(here: CliEnvironment) -> None:
@@ -91,7 +91,7 @@ async def test_sql_that_is_none_is_one_clear_error(here: CliEnvironment) -> None
     bad = await here.run_zdd("check", "--offline")
     assert (bad.code, bad.out) == (2, "")
     assert f"{file}:2: PostgreSQL cannot read it: syntax error" in bad.err
-    assert "plain SQL for PostgreSQL" in bad.err.partition("mend: ")[2]
+    assert "plain SQL for PostgreSQL" in bad.err.partition("Fix: ")[2]
     file.unlink()
     gone = await here.run_zdd("check", "--offline")
     assert gone.code == 2

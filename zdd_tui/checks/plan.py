@@ -53,7 +53,7 @@ async def check_plan(loaded: LoadedPlan, *, offline: bool) -> list[str]:
 async def _check_one_region(loaded: LoadedPlan, *, offline: bool) -> list[str]:
     plan = loaded.plan
     try:
-        lines = await _check_file(plan)
+        lines = await _check_file(plan, offline=offline)
     except PlanError as error:
         raise loaded.with_location(error) from None
     if offline:
@@ -78,7 +78,7 @@ async def _check_one_region(loaded: LoadedPlan, *, offline: bool) -> list[str]:
     return lines
 
 
-async def _check_file(plan: BasePlan) -> list[str]:
+async def _check_file(plan: BasePlan, *, offline: bool) -> list[str]:
     """Judges what needs no other system: the guard's dependencies, and the SQL of the change."""
     check_guard_dependencies(plan.guard)
     lines = []
@@ -86,7 +86,7 @@ async def _check_file(plan: BasePlan) -> list[str]:
         kind = "production" if plan.is_production else "not production"
         lines.append(f"note: environment {plan.environment} counts as {kind} by its name; `production:` decides it")
     if isinstance(plan, Plan):
-        lint_plan_sql(plan)
+        lint_plan_sql(plan, has_catalog=not offline)
         await run_squawk_checks(plan)
         lines.append("the DDL is additive")
     return lines

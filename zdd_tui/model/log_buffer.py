@@ -68,13 +68,6 @@ class LogBuffer:
         if self._partial_line:
             self.append(b"\n")
 
-    def add_note(self, text: str) -> None:
-        """Appends a line about the stream itself."""
-        with self._lock:
-            self._lines.append(LogLine(text, is_note=True))
-            self._total += 1
-            self._is_dirty = True
-
     def set_state(
         self, state: Literal["connecting", "following", "ended", "lost"], error: str = "", hint: str = ""
     ) -> None:

@@ -104,12 +104,10 @@ class LogLine:
 
     Attributes:
         at: time of the line; None where it is unknown.
-        is_note: a message of zdd about the stream, not a line of the container.
     """
 
     text: str
     at: float | None = None
-    is_note: bool = False
 
 
 @dataclass(frozen=True, slots=True)

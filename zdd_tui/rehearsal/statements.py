@@ -94,11 +94,6 @@ class StatementBuilder:
         return self._sample_keys_sql(self._old)
 
     @property
-    def sample_new_keys(self) -> str:
-        """Some keys of the new table."""
-        return self._sample_keys_sql(self._new)
-
-    @property
     def _has_two_tables(self) -> bool:
         return self._plan.change.kind == "table"
 

@@ -159,8 +159,6 @@ _STATES = {
 
 def log_line(line: LogLine, clock: Clock | None) -> Line:
     """A line with its time, where that is known and shown."""
-    if line.is_note:
-        return ((sanitize(line.text), TextStyle.DIM),)
     when = f"{clock.time_of_day(line.at)} " if clock is not None and line.at is not None else ""
     return ((when, TextStyle.DIM), (sanitize(line.text), TextStyle.NORMAL))
 

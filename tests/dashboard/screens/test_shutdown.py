@@ -15,7 +15,7 @@ KEYS = {"confirm": "a", "palette": "colon", "details": "e", "help": "question_ma
 
 @pytest.mark.parametrize("dialog", KEYS)
 @pytest.mark.parametrize("first", [PageView, KeyHints])
-async def test_a_board_that_comes_too_late(dialog: str, first: type, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_state_after_shutdown(dialog: str, first: type, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = FixedClock()
     app = ZddApp(FixedSource(dashboard_situations()["backfill" if dialog == "tune" else "open"]), clock=clock)
     if dialog != "unlock":

@@ -138,7 +138,7 @@ def test_columns_fit_and_the_node_is_dropped_first(cells: int) -> None:
 
 def test_a_problem_replaces_the_state_and_keeps_the_other_columns() -> None:
     message = text(row_line(fit_columns(pod_columns(measure_widths(PODS)), 90), PODS[1], EPOCH))
-    assert "○ CrashLoopBackOff 5×" in message
+    assert "○ CrashLoopBackOff×5" in message
     assert "12m" in message
     assert "node-1" in message
 

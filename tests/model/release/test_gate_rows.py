@@ -132,7 +132,7 @@ def test_at_eighty_columns_gate_verdict_and_reason_are_in_sight_and_the_reason_h
     narrow = [column.key for column, _ in fit_columns(gate_columns(rows, 38), 38)]
     assert narrow == ["mark", "gate", "verdict", "reason"]
     fitted = fit_columns(gate_columns(rows, 76), 76)
-    assert "".join(text for text, _ in title_line(fitted)).split() == ["PHASE", "GATE", "SAYS", "AGE", "REASON"]
+    assert "".join(text for text, _ in title_line(fitted)).split() == ["PHASE", "GATE", "VERDICT", "AGE", "REASON"]
 
 
 @given(

@@ -1,4 +1,4 @@
-"""Detail screens: what they show at both sizes, what their keys do, and what hostile answers do to them."""
+"""Detail screens: their snapshots at both sizes, their keys, and hostile results."""
 
 import asyncio
 from collections.abc import Callable
@@ -53,14 +53,14 @@ TURNED = {
     "backfill-end": ("backfill", "end"),
     "topology-dark-launch-full": ("topology-dark-launch", "w"),
 }
-"""Screens after some keys."""
+"""Screens after key presses."""
 PICTURES = {name: (name, "") for name in SCREENS} | TURNED
 
 
 def opened(
     name: str, *, clock: FixedClock | None = None, **changes: Any
 ) -> tuple[ZddApp, FixedSource, Callable[[], DetailScreen]]:
-    """An application on a fixed source, and what makes the screen of that name."""
+    """An application on a fixed source, and a factory of the screen of that name."""
     situation, maker = SCREENS[name]
     source = FixedSource(with_change(SITUATIONS[situation]), answers=dict(ANSWERS), log=LOG)
     for key, value in changes.items():
@@ -208,7 +208,7 @@ async def test_an_audit_that_the_state_confirms_is_not_fetched_again() -> None:
         await app.push_screen(made)
         await until(pilot, lambda: "attempt 2" in made.query_one(PageView).plain_text())
         made.refresh_queries()
-        assert len(source.queries) == 2, "the board's newest event is not the story's"
+        assert len(source.queries) == 2, "the newest event of the state is not that of the audit"
         await pilot.pause()
         record = source.current.release.value
         assert record is not None
@@ -218,7 +218,7 @@ async def test_an_audit_that_the_state_confirms_is_not_fetched_again() -> None:
         made.refresh_queries()
         assert len(source.queries) == 2
         app.repaint()
-        assert "1s old" in screen_text(app), "as old as the board's newest reading, not as the answer"
+        assert "1s old" in screen_text(app), "the age of the state's newest reading, not of the result"
 
 
 async def test_an_error_is_shown_and_the_query_is_repeated() -> None:
@@ -258,7 +258,7 @@ async def test_hostile_answers_are_only_text(name: str) -> None:
 
 
 def hostile(value: Any) -> Any:
-    """The same value with every text in it hostile; what chooses a branch stays."""
+    """The value with every text replaced by a hostile one, except those that select a branch."""
     if isinstance(value, str):
         return EVIL if value not in KEPT else value
     if isinstance(value, dict):
@@ -274,7 +274,7 @@ KEPT = {"following", "guard", "command", "refused", "step", "error", "gate", "le
 
 
 async def until(pilot: Pilot[Any], wanted: Callable[[], bool]) -> None:
-    """Waits for the screen to be as wanted."""
+    """Waits until a condition holds."""
     async with asyncio.timeout(20):
         while not wanted():
             await pilot.pause(0.02)

@@ -1,4 +1,4 @@
-"""The doctor on screen: pitfalls with their evidence, the checklist at once, and what happens while it looks."""
+"""The doctor's screen: pitfalls with their evidence, the checklist, and running checks."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -32,7 +32,7 @@ _ROLLBACK_SITUATIONS = [
 
 
 class AppDriver:
-    """An application on a fixed source, and what can be done with it."""
+    """Drives an application on a fixed source."""
 
     def __init__(
         self,
@@ -254,7 +254,7 @@ async def test_tab_and_arrows_scroll_a_long_pane() -> None:
 
 
 async def test_only_what_changed_is_painted() -> None:
-    """A change that cannot be seen costs nothing; a changed line costs that line."""
+    """An invisible change paints nothing; a changed line paints that line."""
     async with AppDriver("backfill") as desk:
         painted: list[str] = []
         for widget in desk.app.screen.query("LineView"):

@@ -1,4 +1,4 @@
-"""A rule of the guard: what Enter on its row shows."""
+"""The screen of a guard rule."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Leaving: what comes while a screen is being taken down, a board or a key, harms nothing."""
+"""Shutdown: a state or a key that arrives while a screen is closed does no harm."""
 
 import asyncio
 
@@ -33,7 +33,7 @@ async def test_a_state_after_shutdown(dialog: str, first: type, monkeypatch: pyt
 @pytest.mark.parametrize("keys", [["enter", "enter"], ["enter", "escape"], ["escape", "enter"], ["enter"] * 4])
 @pytest.mark.parametrize("under", ["", "T"])
 async def test_keys_typed_ahead_close_one_dialog_and_confirm_once(under: str, keys: list[str]) -> None:
-    """As a terminal sends them: in one piece, before anything is drawn."""
+    """All keys in one piece, before anything is drawn, as a terminal sends them."""
     clock = FixedClock()
     source = FixedSource(dashboard_situations()["backfill"])
     app = ZddApp(source, clock=clock)

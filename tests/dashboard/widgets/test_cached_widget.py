@@ -23,7 +23,7 @@ def cells(line: Strip) -> list[tuple[str, Style | None]]:
 
 
 @given(pieces, pieces)
-def test_unchanged_cells_stay(old: list[tuple[str, Style | None]], new: list[tuple[str, Style | None]]) -> None:
+def test_the_rest_is_as_it_was(old: list[tuple[str, Style | None]], new: list[tuple[str, Style | None]]) -> None:
     wide = max(strip(old).cell_length, strip(new).cell_length)
     before, after = strip(old).adjust_cell_length(wide), strip(new).adjust_cell_length(wide)
     start, stop = changed_span(before, after)
@@ -33,7 +33,7 @@ def test_unchanged_cells_stay(old: list[tuple[str, Style | None]], new: list[tup
     assert cells(pasted) == cells(after)
 
 
-def test_equal_cells_are_left_out() -> None:
+def test_what_is_alike_is_left_out() -> None:
     before, after = strip([("pods 5s · 4/4", None)]), strip([("pods 6s · 4/4", None)])
     assert changed_span(before, after) == (5, 6)
     assert changed_span(before, before) == (0, 0)

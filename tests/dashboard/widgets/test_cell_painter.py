@@ -122,12 +122,12 @@ async def no_change(pilot: Pilot[ExitInfo], step: int) -> None:
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 36)], ids=["80x24", "120x36"])
 @pytest.mark.parametrize("name", ["backfill", "rolling-back", "canary"])
-async def test_a_changing_release_is_drawn_as_by_textual(name: str, size: tuple[int, int]) -> None:
+async def test_a_release_that_moves_is_drawn_as_textual_would(name: str, size: tuple[int, int]) -> None:
     screen = await run_board_changes((dashboard_situations() | guard_situations())[name], *size, no_change)
     assert screen.direct > 6
 
 
-async def test_the_same_without_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_colours_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     screen = await run_board_changes(guard_situations()["canary"], 120, 36, no_change)
     assert screen.direct > 6
@@ -144,7 +144,7 @@ async def test_keys_panes_and_dialogs_between_the_changes() -> None:
     assert screen.direct > 3
 
 
-async def test_a_widget_over_a_pane_stays_complete() -> None:
+async def test_what_lies_over_a_pane_stays_whole() -> None:
     async def tell(pilot: Pilot[ExitInfo], step: int) -> None:
         if step % 5 == 1:
             pilot.app.notify("copied 12 lines", markup=False, timeout=600)

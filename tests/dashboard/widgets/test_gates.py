@@ -1,4 +1,4 @@
-"""The pane of gates under the operator's hands."""
+"""The gates' pane: focus, filter, order, cursor."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,7 +28,7 @@ def walking(state: ReleaseState = ReleaseState.WAITING) -> DashboardState:
 
 
 def gates(desk: AppDriver) -> list[str]:
-    """Phase and gate of each row in sight."""
+    """Phase and gate of each visible row."""
     lines = desk.app.screen.query_one(GatePane).plain_text().splitlines()
     return [" ".join(line.replace("▶", " ").split()[:2]) for line in lines if "PHASE" not in line]
 

@@ -1,4 +1,4 @@
-"""Where the panes stand, on screens of every size: nothing overlaps, and no room is given where it is no use."""
+"""The layout of the panes on screens of every size: nothing overlaps, and no rows are wasted."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ from zdd_tui.dashboard.widgets.panes.layout import (
 BOARDS = dashboard_situations() | guard_situations()
 SIZES = {"80x24": (80, 24), "120x36": (120, 36), "160x50": (160, 50), "200x60": (200, 60)}
 ROWS_OUTSIDE = 6
-"""Rows above and below the panes while nothing is wrong."""
+"""Rows above and below the panes without an error."""
 
 
 def many(board: DashboardState, count: int) -> DashboardState:
@@ -40,7 +40,7 @@ REQUESTS = st.builds(lambda least, more: PaneRequest(least, least + more), st.in
 
 
 @given(
-    asked=st.builds(
+    request=st.builds(
         LayoutRequest,
         backfill=st.none() | REQUESTS,
         flags=st.none() | REQUESTS,
@@ -53,8 +53,10 @@ REQUESTS = st.builds(lambda least, more: PaneRequest(least, least + more), st.in
     width=st.integers(2, 250),
     height=st.integers(0, 80),
 )
-def test_no_cell_belongs_to_two_panes_and_all_are_on_the_screen(asked: LayoutRequest, width: int, height: int) -> None:
-    found = place_panes(asked, width, height)
+def test_no_cell_belongs_to_two_panes_and_all_are_on_the_screen(
+    request: LayoutRequest, width: int, height: int
+) -> None:
+    found = place_panes(request, width, height)
     cells: set[tuple[int, int]] = set()
     for box in found.values():
         assert box.x >= 0
@@ -65,17 +67,17 @@ def test_no_cell_belongs_to_two_panes_and_all_are_on_the_screen(asked: LayoutReq
         assert not cells & mine
         cells |= mine
         assert box.height >= min(3, height), "a frame around nothing"
-    assert found.keys() <= {"pods", "events", *asked.right_column}
+    assert found.keys() <= {"pods", "events", *request.right_column}
     assert height == 0 or "pods" in found
     if height >= 30 and width >= 5:
-        assert found.keys() | {"gates"} == {"pods", "events", "gates", *asked.right_column}
+        assert found.keys() | {"gates"} == {"pods", "events", "gates", *request.right_column}
     if "gates" in found:  # they take from nobody
-        assert asked.gates is not None
-        assert found["gates"].height >= asked.gates.minimum + BORDER_ROWS
+        assert request.gates is not None
+        assert found["gates"].height >= request.gates.minimum + BORDER_ROWS
         assert found["gates"].y == sum(found[name].height for name in found.keys() & {"backfill", "flags", "guard"})
-        others = {name: ask for name, ask in asked.right_column.items() if name != "gates"}
+        others = {name: each for name, each in request.right_column.items() if name != "gates"}
         assert all(found[name].height == ask.maximum + BORDER_ROWS for name, ask in others.items())
-        assert height < 9 or found["events"].height >= min(asked.events + BORDER_ROWS, height // 3)
+        assert height < 9 or found["events"].height >= min(request.events + BORDER_ROWS, height // 3)
 
 
 @given(asks=st.lists(REQUESTS, max_size=3), rows=st.integers(0, 60))

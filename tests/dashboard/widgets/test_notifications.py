@@ -1,4 +1,4 @@
-"""The bell: once for each thing that needs a person, and never for what does not."""
+"""The bell: once for each condition that needs attention."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ def attention_for(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
         ("open", "approval is needed"),
         ("contract", "approval is needed"),
@@ -30,8 +30,8 @@ def attention_for(name: str) -> str:
         ("guard-backwards", "the guard acted (rollback)"),
     ],
 )
-def test_conditions_that_need_attention(name: str, told: str) -> None:
-    assert told in attention_for(name)
+def test_conditions_that_need_attention(name: str, expected: str) -> None:
+    assert expected in attention_for(name)
 
 
 @pytest.mark.parametrize("name", ["planned", "lock", "paused", "backfill", "rolling-back", "rolled-back", "done"])
@@ -46,13 +46,13 @@ def test_without_a_recent_state_attention_is_unknown(name: str) -> None:
 
 def test_each_condition_is_reported_once() -> None:
     attention = NotificationTracker()
-    calm, open_, lost = (attention_items(BOARDS[name], MOMENT) for name in ("backfill", "open", "no-agent"))
-    assert attention.pop_new_text(open_) == "", "it was there when the operator came"
-    assert attention.pop_new_text(calm) == ""
+    idle, open_, lost = (attention_items(BOARDS[name], MOMENT) for name in ("backfill", "open", "no-agent"))
+    assert attention.pop_new_text(open_) == "", "it existed when the dashboard was opened"
+    assert attention.pop_new_text(idle) == ""
     assert "approval is needed" in attention.pop_new_text(open_)
     assert attention.pop_new_text(open_) == ""
     assert attention.pop_new_text(None) == ""
-    assert attention.pop_new_text(open_) == "", "a lost connection is no new thing"
+    assert attention.pop_new_text(open_) == "", "a lost connection is not a new condition"
     assert "no agent" in attention.pop_new_text(lost)
 
 

@@ -1,4 +1,4 @@
-"""Keys of the panes: which pane has the focus, which has all the room, and what is done in it."""
+"""Keys of the panes: focus, maximised pane, and actions."""
 
 from collections.abc import Callable
 
@@ -152,7 +152,7 @@ async def test_a_remapped_key_focuses_the_pane_and_is_shown_in_its_title() -> No
 
 
 @pytest.mark.parametrize(
-    ("keys", "told"),
+    ("keys", "expected"),
     [
         ("1 2 3 4 5 6", "1-6"),
         ("1 2 3 5 6", "1-3 5 6"),
@@ -165,8 +165,8 @@ async def test_a_remapped_key_focuses_the_pane_and_is_shown_in_its_title() -> No
         ("9 - 0", "9 - 0"),
     ],
 )
-def test_the_footer_shortens_consecutive_digits(keys: str, told: str) -> None:
-    assert shorten_keys(keys.split()) == told
+def test_the_footer_shortens_consecutive_digits(keys: str, expected: str) -> None:
+    assert shorten_keys(keys.split()) == expected
 
 
 @pytest.mark.parametrize(("picture", "size"), [("few", "160x50"), ("few", "200x60"), ("many", "200x60")])

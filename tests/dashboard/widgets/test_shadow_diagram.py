@@ -1,4 +1,4 @@
-"""The samples of a dark launch as lines: nothing wider than the screen, and what differs is in sight."""
+"""The samples of a dark launch as lines: they fit, and differences are visible."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The board, and the lines that are drawn from it."""
+"""The dashboard's state, and the lines that are drawn from it."""
 
 from dataclasses import replace
 
@@ -102,15 +102,18 @@ def test_wrapping_loses_no_word(data: str, cells: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "told"), [(0, "0"), (756, "756"), (999.6, "1k"), (41_000, "41k"), (756_000, "756k"), (1_200_000, "1.2M")]
+    ("number", "expected"),
+    [(0, "0"), (756, "756"), (999.6, "1k"), (41_000, "41k"), (756_000, "756k"), (1_200_000, "1.2M")],
 )
-def test_counts(number: float, told: str) -> None:
-    assert format_count(number) == told
+def test_counts(number: float, expected: str) -> None:
+    assert format_count(number) == expected
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(0.4, "0s"), (59.9, "59s"), (754, "12m"), (3600 * 5, "5h"), (3e5, "3d")])
-def test_ages(seconds: float, told: str) -> None:
-    assert format_age(seconds) == told
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(0.4, "0s"), (59.9, "59s"), (754, "12m"), (3600 * 5, "5h"), (3e5, "3d")]
+)
+def test_ages(seconds: float, expected: str) -> None:
+    assert format_age(seconds) == expected
 
 
 def test_each_final_state_has_its_own_glyph_and_label() -> None:

@@ -1,4 +1,4 @@
-"""The lines of the guard's pane, of long steppers, and of pods that belong to two Deployments."""
+"""Lines of the guard's pane, of long steppers, and of pods of two Deployments."""
 
 from collections.abc import Sequence
 from dataclasses import replace

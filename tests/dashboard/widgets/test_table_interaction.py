@@ -1,4 +1,4 @@
-"""Tables under the operator's hands: the cursor, sorting, the filter, all the room, and what opens."""
+"""Tables in use: cursor, sorting, filter, maximised pane, opened rows."""
 
 import re
 from dataclasses import replace
@@ -37,7 +37,7 @@ def with_pods(pods: list[Pod], start: DashboardState | None = None) -> Dashboard
 
 
 def cursor(screen: str) -> str:
-    """The name of the row that is marked."""
+    """The name of the row under the cursor."""
     found = re.search(r"▸(\S+)", screen)
     return found[1] if found else ""
 

@@ -1,4 +1,4 @@
-"""Tables without a terminal: filters, columns, order, the cursor that stays on its row."""
+"""Tables without a terminal: filters, columns, order, cursor."""
 
 import string
 from dataclasses import replace
@@ -81,7 +81,7 @@ def test_rows_that_a_filter_keeps(typed: str, kept: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "expected"),
     [
         ("pod:[", "unterminated character set"),
         ("stat:x stae:x", "did you mean state?"),
@@ -90,8 +90,8 @@ def test_rows_that_a_filter_keeps(typed: str, kept: bool) -> None:
         ("x" * (MAX_LENGTH + 1), "at most"),
     ],
 )
-def test_the_error_of_an_invalid_filter(typed: str, told: str) -> None:
-    with pytest.raises(FilterError, match=told.replace("?", r"\?")):
+def test_the_error_of_an_invalid_filter(typed: str, expected: str) -> None:
+    with pytest.raises(FilterError, match=expected.replace("?", r"\?")):
         parse_filter(typed, COLUMNS)
 
 
@@ -162,7 +162,7 @@ POD_STATES = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(PodStat
 
 @given(st.lists(POD_STATES, min_size=1, max_size=5), st.booleans())
 def test_patched_rows_equal_rebuilt_rows(readings: list[list[tuple[str, PodState, int]]], image: bool) -> None:
-    """From board to board, whatever comes, goes, or only changes."""
+    """For any sequence of added, removed and changed pods."""
     plan = replace(dashboard_situations()["open"].plan, new_image="shop/users-api:2" if image else "")
     rows = PodRowCache()
     known: dict[str, Pod] = {}

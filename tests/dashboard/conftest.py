@@ -1,4 +1,4 @@
-"""Snapshots as text: one file a picture, readable in a review; and one in ASCII of every picture at 80x24."""
+"""Snapshots as text, one file each; and one in ASCII of every snapshot at 80x24."""
 
 import os
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from zdd_tui.dashboard.terminal.ascii import ASCII_REPLACEMENTS, to_ascii
 
 FOLDER = Path(__file__).parent / "snapshots"
 IN_ASCII = "-80x24"
-"""The end of the name of a picture that has another in ASCII: so no screen is without one."""
+"""The end of the name of a snapshot that has another one in ASCII."""
 
 
 @pytest.fixture
 def same_as_before() -> Callable[[str, str], None]:
-    """Compares a screen with its file; a missing file is a failure, so that no picture goes unseen."""
+    """Compares a screen with its file; a missing file is a failure, so that every snapshot was seen."""
 
     def compare(name: str, screen: str) -> None:
         compare_one(name, screen)
@@ -28,16 +28,16 @@ def same_as_before() -> Callable[[str, str], None]:
         if os.environ.get("UPDATE_SCREENS"):
             FOLDER.mkdir(exist_ok=True)
             path.write_text(screen, encoding="utf-8")
-        assert path.exists(), f"no picture {name}: look at it, then write it with UPDATE_SCREENS=1"
+        assert path.exists(), f"no snapshot {name}: write it with UPDATE_SCREENS=1, and review it"
         assert screen == path.read_text(encoding="utf-8")
 
     return compare
 
 
 def in_ascii(screen: str) -> str:
-    """What the driver makes of a screen on its way to the terminal: every cell stays where it is.
+    """A screen as the driver sends it with `--ascii`: every cell keeps its place.
 
-    Our own signs must have a form of their own: a question mark is for letters that have none, and a verdict.
+    Each glyph must have its own replacement: a question mark is for unknown letters, and a verdict.
     """
     made = to_ascii(screen)
     assert made.isascii()

@@ -65,7 +65,7 @@ async def outages(folder: Path) -> AsyncIterator[tuple[LiveSource, dict[str, Out
                 feeds,
                 {
                     "PostgreSQL": Outage(
-                        postgres.kill, postgres.start, "no news from the database", EventPane, "registered"
+                        postgres.kill, postgres.start, "no data from the database", EventPane, "registered"
                     ),
                     "Redis": Outage(redis.kill, redis.start, "✗ Redis", FlagPane, "write"),
                     "the API server": Outage(wire.cut, wire.restore, "✗ https://127.0.0.1", PodPane, "Unschedulable"),

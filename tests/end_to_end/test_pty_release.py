@@ -57,15 +57,15 @@ async def read_record(store: Store) -> ReleaseRecord:
 
 async def wait_until_running(terminal: Emulator, command: str) -> None:
     """The agent has taken it: what is told of it goes on by itself from there, faster than a test may look."""
-    progress = re.compile(rf"(… {command} taken by the agent|[▶✔] {command} )")
-    await terminal.wait_until(lambda text: bool(progress.search(text)) and "yes, do it" not in text, progress.pattern)
+    progress = re.compile(rf"(… {command} accepted by the agent|▶ {command} |✔ {command.title()} )")
+    await terminal.wait_until(lambda text: bool(progress.search(text)) and "Enter confirm" not in text, progress.pattern)
 
 
 async def advance(terminal: Emulator, phase: str, *shows: str) -> None:
     """Presses `a` when the screen offers it, reads the dialog, and says yes."""
     await terminal.wait_for(f"a {'starts' if phase == 'expand' else 'runs'} {phase}", "a advance")
     terminal.press("a")
-    await terminal.wait_for(f"run {phase}", *shows, "Enter yes, do it")
+    await terminal.wait_for(f"run {phase}", *shows, "Enter confirm")
     terminal.press(ENTER)
     await wait_until_running(terminal, "advance")
 
@@ -82,10 +82,10 @@ async def test_a_whole_release_by_keys(tmp_path: Path) -> None:
 
             await terminal.wait_for("RUNNING", "move old rows", "p pause")
             terminal.press("p")
-            paused = await terminal.wait_for("‖ PAUSED", "pause verified: it is paused", "p resume", without="p pauses")
+            paused = await terminal.wait_for("‖ PAUSED", "✔ Paused", "p resume", without="p pauses")
             assert "✔ expand ─ ✔ dual-write ─ ‖ backfill" in paused
             terminal.press("p")
-            await terminal.wait_for("▶ RUNNING", "resume verified: it goes on")
+            await terminal.wait_for("▶ RUNNING", "✔ Resumed")
             terminal.press("q")
             assert await terminal.wait_for_exit() == 0
 
@@ -109,9 +109,9 @@ async def leave_contract(terminal: Emulator) -> None:
     """What cannot be undone asks for the release's name, and takes no other."""
     await terminal.wait_for("a runs cleanup", "asks for the release’s name")
     terminal.press("a")
-    await terminal.wait_for("run cleanup", "cannot be undone", f"type {NAME}")
+    await terminal.wait_for("run cleanup", "irreversible", f"type {NAME}")
     terminal.press(f"users-full{ENTER}")
-    await terminal.wait_for("“users-full” is not the release’s name")
+    await terminal.wait_for("“users-full” is not the release name")
     terminal.press(f"-name{ENTER}")
     await wait_until_running(terminal, "advance")
 
@@ -127,7 +127,7 @@ async def test_a_rollback_by_keys(tmp_path: Path) -> None:
         await advance(terminal, "dual-write", "users-api:2")
         await terminal.wait_for("dual-write has run")
         terminal.press("R")
-        await terminal.wait_for("roll back", "undo", "Enter yes, do it")
+        await terminal.wait_for("roll back", "revert", "Enter confirm")
         terminal.press(ENTER)
         await wait_until_running(terminal, "rollback")
         done = await terminal.wait_for("◀ ROLLED BACK", "every step is undone", "agent not needed", without="STALE")

@@ -94,7 +94,7 @@ def test_a_rate_follows_a_change_within_two_half_lives() -> None:
 # --- time left ------------------------------------------------------------------------------------------------------
 
 
-def test_the_range_of_the_time_left_is_as_wide_as_the_pace_was_uneven() -> None:
+def test_the_range_of_the_time_left_grows_with_the_spread_of_the_rates() -> None:
     assert format_eta(estimate_eta(450_000, 41_000, ())) == "~11s"
     steady = [41_000.0] * 10
     assert format_eta(estimate_eta(450_000, 41_000, steady)) == "~11s"
@@ -107,7 +107,7 @@ def test_the_range_of_the_time_left_is_as_wide_as_the_pace_was_uneven() -> None:
 
 
 @given(st.floats(1, 1e9), st.floats(0.1, 1e6), st.lists(st.floats(0, 1e6), max_size=30))
-def test_the_range_holds_the_pace_of_now(left: float, rate: float, rates: list[float]) -> None:
+def test_the_range_includes_the_current_rate(left: float, rate: float, rates: list[float]) -> None:
     found = estimate_eta(left, rate, rates)
     assert found is not None
     least, most = found
@@ -116,7 +116,7 @@ def test_the_range_holds_the_pace_of_now(left: float, rate: float, rates: list[f
     assert format_eta(found)
 
 
-def test_the_pace_is_what_was_seen_and_before_that_what_the_batches_took() -> None:
+def test_rates_come_from_samples_or_from_batches_while_there_are_few() -> None:
     eta_estimator = EtaEstimator()
     batches = tuple(BatchRecord(EPOCH + 0.5 * number, 2000, 0.1) for number in range(4))
     first = backfill(recent=batches, updated_at=EPOCH)

@@ -1,4 +1,4 @@
-"""Fixed boards and a fixed clock: what the screens are tested with."""
+"""Fixed dashboard states, and a clock and a source that a test controls."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -29,10 +29,10 @@ from zdd_tui.model.workload.rollout import DeploymentView, RolloutStatus, Worklo
 T = TypeVar("T")
 
 EPOCH = datetime(2026, 11, 24, 3, 12, 0, tzinfo=UTC).timestamp()
-"""The database's clock of every record here."""
+"""Time of every record, by the database's clock."""
 
 MONOTONIC = 1000.0
-"""Monotonic seconds at which everything was read."""
+"""Monotonic seconds at which every source was read."""
 
 ANA = Actor("ana", "bastion")
 AGENT = Actor("agent", "bastion")
@@ -52,7 +52,7 @@ PLAN = PlanView(
 
 @dataclass
 class FixedClock:
-    """A clock that stands still until a test moves it."""
+    """A clock that a test moves."""
 
     seconds: float = MONOTONIC + 1
 
@@ -68,7 +68,7 @@ class FixedClock:
 
 @dataclass
 class FixedLogTail:
-    """A log that a test writes."""
+    """A log that a test sets."""
 
     query: LogQuery
     current: LogView
@@ -83,7 +83,7 @@ class FixedLogTail:
 
 @dataclass
 class FixedSource:
-    """A StateSource whose boards a test sets and whose commands a test answers."""
+    """A StateSource whose states and command results a test sets."""
 
     current: DashboardState
     sent_commands: list[CommandRequest] = field(default_factory=list)
@@ -116,14 +116,14 @@ class FixedSource:
         self.examinations += 1
 
     def fetch(self, query: Query[T]) -> Future[T]:
-        """The answer that the test has put there for queries of its kind; one that never comes where there is none."""
+        """A future with the answer for the query's class; without one it never ends."""
         self.queries.append(query)
         future: Future[T] = Future()
-        found = self.answers.get(type(query))
-        if isinstance(found, Exception):
-            future.set_exception(found)
-        elif found is not None:
-            future.set_result(found)
+        answer = self.answers.get(type(query))
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        elif answer is not None:
+            future.set_result(answer)
         return future
 
     def follow_log(self, query: LogQuery) -> "FixedLogTail":
@@ -156,15 +156,15 @@ def release(
     return Release("users-full-name", "hash-1", STRATEGY, state, index, tuple(statuses), paused, error)
 
 
-def record(rel: Release, *, note: str = "", began: float = 41.0, **changes: Any) -> ReleaseRecord:
-    """A stored release; the step under way has been running for `began` seconds and has `note`."""
+def record(rel: Release, *, note: str = "", running_for: float = 41.0, **changes: Any) -> ReleaseRecord:
+    """A stored release; the running step has a note, and started `running_for` seconds ago."""
     steps = tuple(
         StepRecord(
             spec.name,
             status,
             note=note if status in (StepStatus.STARTED, StepStatus.UNDOING) else "",
             error=rel.error if status in (StepStatus.FAILED, StepStatus.UNDO_FAILED) else "",
-            started_at=EPOCH - began if status is not StepStatus.PENDING else None,
+            started_at=EPOCH - running_for if status is not StepStatus.PENDING else None,
         )
         for spec, status in zip(rel.strategy.steps, rel.statuses, strict=True)
     )
@@ -178,7 +178,7 @@ def record(rel: Release, *, note: str = "", began: float = 41.0, **changes: Any)
         now=EPOCH,
         steps=steps,
         gates={},
-        events=events(("lease", "agent took the lease (epoch 4)", ""), ("phase", "expand begins", "")),
+        events=events(("lease", "acquired the lease, epoch 4", ""), ("phase", "expand started", "")),
         commands=(),
         lease=Lease(4, "agent", "bastion", 4211, 0.3, 3.0),
         backfill=None,
@@ -280,7 +280,7 @@ BACKFILL_STEP = 7
 
 
 def dashboard_situations() -> dict[str, DashboardState]:
-    """Every look of the dashboard that has a snapshot."""
+    """Every state of the dashboard that has a snapshot."""
     made: dict[str, DashboardState] = {
         "connecting": DashboardState(PLAN),
         "planned": board(record(release(ReleaseState.PLANNED), events=events())),
@@ -316,7 +316,7 @@ def dashboard_situations() -> dict[str, DashboardState]:
                 release(ReleaseState.WAITING, Phase.CONTRACT),
                 gates=dict(
                     [
-                        gate("no-old-snapshot", Verdict.PASS, "oldest began after cutover"),
+                        gate("no-old-snapshot", Verdict.PASS, "oldest started after cutover"),
                         gate("serving-v3", Verdict.PASS, "4 of 4 pods serve V3"),
                         gate("no-older-pod", Verdict.PASS, "none"),
                     ]
@@ -339,16 +339,16 @@ def _backfilling(*, paused: bool = False) -> DashboardState:
     rel = release(ReleaseState.RUNNING, Phase.BACKFILL, done=BACKFILL_STEP, current=StepStatus.STARTED, paused=paused)
     rec = record(
         rel,
-        began=18.0,
+        running_for=18.0,
         backfill=backfill(status="paused" if paused else "running", throttle="" if paused else "replica lag 6.1s"),
         gates=dict(
             [
-                gate("backfill-complete", Verdict.FAIL, "756k of 1.2M"),
-                gate("no-mismatch", Verdict.UNKNOWN, "not verified yet"),
+                gate("backfill-complete", Verdict.PENDING, "756k of 1.2M"),
+                gate("no-mismatch", Verdict.PENDING, "not verified yet"),
             ]
         ),
         events=events(
-            ("phase", "backfill begins", ""),
+            ("phase", "backfill started", ""),
             ("command", "resume", "lag recovered"),
             ("refused", "advance: backfill is still running", ""),
             ("backfill", "throttled by replica lag", ""),
@@ -397,7 +397,7 @@ def _open() -> DashboardState:
             gates=dict(
                 [
                     gate("schema-valid", Verdict.PASS, "users.full_name text"),
-                    gate("no-waiters", Verdict.PASS, "no session waits"),
+                    gate("no-waiters", Verdict.PASS, "No blocked sessions"),
                 ]
             ),
         )
@@ -405,16 +405,16 @@ def _open() -> DashboardState:
 
 
 LOCK_ERROR = (
-    "lock on public.users was not had in 40 tries over 2m10s; held by pid 4123 (app “report”, user “bi”, idle in "
+    "lock on public.users not acquired in 40 attempts over 2m10s; held by pid 4123 (app “report”, user “bi”, idle in "
     "transaction for 14m): SELECT * FROM users u JOIN orders o ON o.user_id = u.id WHERE o.created_at > now() - "
     "interval '90 days' ORDER BY o.created_at. End that session with SELECT pg_terminate_backend(4123), or wait "
-    "until it is over, then try again"
+    "until it ends, then retry"
 )
 
 
 def _failed() -> DashboardState:
     rel = release(ReleaseState.FAILED, Phase.EXPAND, done=1, current=StepStatus.FAILED, error=LOCK_ERROR)
-    return board(record(rel, events=events(("step", "add the new schema began", ""), ("error", LOCK_ERROR, ""))))
+    return board(record(rel, events=events(("step", "add the new schema started", ""), ("error", LOCK_ERROR, ""))))
 
 
 def _rolling_back() -> DashboardState:
@@ -426,7 +426,7 @@ def _rolling_back() -> DashboardState:
         *[pod(f"5c9b8d7f6c-{tail}", "1", PodState.SERVING) for tail in ("aaaaa", "bbbbb", "ccccc")],
     ]
     return board(
-        record(rel, note="3 of 4 new replicas available", began=12, backfill=backfill(status="cancelled")),
+        record(rel, note="3 of 4 new replicas available", running_for=12, backfill=backfill(status="cancelled")),
         workload=Observed(workload(pods, "3 of 4 new replicas available", ready=3), MONOTONIC),
         flags=Observed(flags(OFF, None), MONOTONIC),
     )
@@ -446,8 +446,6 @@ def _stale(fresh: DashboardState) -> DashboardState:
         release=Observed(
             fresh.release.value, late, "PostgreSQL zdd@db.shop:5432/shop: connection refused", "check that it runs"
         ),
-        workload=Observed(fresh.workload.value, late, "the API server does not answer", "check the VPN"),
-        flags=Observed(
-            fresh.flags.value, late, "Redis cache.shop:6379/0 does not answer in time", "check that it runs"
-        ),
+        workload=Observed(fresh.workload.value, late, "the API server does not respond", "check the VPN"),
+        flags=Observed(fresh.flags.value, late, "Redis cache.shop:6379/0 timed out", "check that it runs"),
     )

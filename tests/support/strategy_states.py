@@ -1,4 +1,4 @@
-"""Fixed boards of releases with a guard, and of the strategies that leave the schema alone."""
+"""Fixed states of releases with a guard, and of the strategies that do not change the schema."""
 
 from dataclasses import replace
 from typing import Any
@@ -73,7 +73,7 @@ def latency(**changes: Any) -> GuardReading:
     return replace(made, **changes)
 
 
-BROKEN = errors(
+BREACHED = errors(
     verdict=Verdict.FAIL,
     reason="v2 7.1% of 812 requests failed in 30s, limit 1%, for 12s",
     value=0.071,
@@ -84,14 +84,14 @@ BROKEN = errors(
 
 
 def guarded(made: Release) -> Release:
-    """The same release with a guard among its gates."""
+    """The release with a guard gate in its strategy."""
     return replace(made, strategy=add_guard_gate(made.strategy))
 
 
 def of_strategy(
     strategy: Strategy, plan: PlanView, state: ReleaseState, phase: str, *, done: bool = True, **changes: Any
 ) -> DashboardState:
-    """A release whose steps up to the phase are done, those of the phase itself only where `done`."""
+    """A release with all steps before the phase done; those of the phase only where `done`."""
     names = [each.name for each in strategy.phases]
     index = names.index(phase)
     upto = sum(len(each.steps) for each in strategy.phases[: index + done])
@@ -133,7 +133,7 @@ OTHER = ("7f8c6d9b4f-x7k2p", "7f8c6d9b4f-q2pzz", "7f8c6d9b4f-m4t8c", "7f8c6d9b4f
 
 
 def guard_situations() -> dict[str, DashboardState]:
-    """Looks of the guard and of the other strategies that have a snapshot."""
+    """States of the guard and of the other strategies that have a snapshot."""
     made = {
         "guard-pass": _guarded(Phase.DUAL_WRITE, errors(), latency()),
         "guard-backfill": _backfilling(errors(), latency()),
@@ -145,7 +145,7 @@ def guard_situations() -> dict[str, DashboardState]:
             errors(observed_at=EPOCH - 31),
             latency(
                 verdict=Verdict.UNKNOWN,
-                reason="no data for 14s: 10.0.0.7:8080 does not answer",
+                reason="no data for 14s: 10.0.0.7:8080 does not respond",
                 value=None,
                 series=(0.07, 0.074, 0.09, None, None, None, None),
             ),
@@ -177,8 +177,8 @@ def _guarded(phase: str, *readings: GuardReading) -> DashboardState:
 
 def _backfilling(*readings: GuardReading) -> DashboardState:
     rel = guarded(release(ReleaseState.RUNNING, Phase.BACKFILL, done=7, current=StepStatus.STARTED))
-    gates = gate("backfill-complete", Verdict.FAIL, "756k of 1.2M"), gate("guard", Verdict.PASS, "2 rules pass")
-    rec = record(rel, began=18.0, backfill=backfill(), guard=readings, gates=dict(gates))
+    gates = gate("backfill-complete", Verdict.PENDING, "756k of 1.2M"), gate("guard", Verdict.PASS, "2 rules pass")
+    rec = record(rel, running_for=18.0, backfill=backfill(), guard=readings, gates=dict(gates))
     return board(rec, plan=GUARDED, flags=Observed(flags(ON, OFF), MONOTONIC))
 
 
@@ -190,14 +190,14 @@ def _backwards() -> DashboardState:
     rec = record(
         replace(rel, statuses=tuple(statuses)),
         note="3 of 4 new replicas available",
-        began=4.0,
-        guard=(BROKEN, latency()),
+        running_for=4.0,
+        guard=(BREACHED, latency()),
         cause=CAUSE,
         events=tuple(
             replace(event, actor=Actor("guard", "bastion"))
             for event in events(
-                ("guard", "errors: fail", BROKEN.reason),
-                ("guard", "errors: asks for rollback", BROKEN.reason),
+                ("guard", "errors: fail", BREACHED.reason),
+                ("guard", "errors: triggers rollback", BREACHED.reason),
                 ("command", "rollback", CAUSE),
             )
         ),
@@ -213,7 +213,7 @@ def _backwards() -> DashboardState:
 def _rolled_back() -> DashboardState:
     rel = release(ReleaseState.ROLLED_BACK, Phase.DUAL_WRITE)
     statuses = tuple(StepStatus.UNDONE if one is StepStatus.DONE else one for one in rel.statuses)
-    old = replace(BROKEN, observed_at=EPOCH - 300)
+    old = replace(BREACHED, observed_at=EPOCH - 300)
     rec = record(replace(rel, statuses=statuses), guard=(old, latency(observed_at=EPOCH - 300)), cause=CAUSE)
     return board(rec, plan=GUARDED, flags=Observed(flags(), MONOTONIC))
 
@@ -239,16 +239,15 @@ def _paused() -> DashboardState:
 
 
 def _rolling() -> DashboardState:
-    """Half way: two pods are new, one old one drains, one new one starts again and again."""
+    """Half of the rollout: two pods are new, an old one drains, a new one crashes in a loop."""
     plan = plan_of("rolling", "users-api-2", rule_names=("errors", "p99"))
     made = of_strategy(
         add_guard_gate(build_rolling()), plan, ReleaseState.RUNNING, "rollout", done=False,
-        note="2 of 4 new replicas available",
-        guard=(errors(), latency()),
+        note="2 of 4 new replicas available", guard=(errors(), latency()),
         gates=dict([
             gate("capacity-kept", Verdict.PASS, "maxUnavailable 0, maxSurge 1"),
-            gate("serving-new", Verdict.FAIL, "1 of 3 pods serve the new image"),
-            gate("no-older-pod", Verdict.FAIL, "4 older pods still there"),
+            gate("serving-new", Verdict.PENDING, "1 of 3 pods serve the new image"),
+            gate("no-older-pod", Verdict.PENDING, "4 older pods still there"),
             gate("guard", Verdict.PASS, "2 rules pass"),
         ]),
     )  # fmt: skip
@@ -325,7 +324,7 @@ def _blue_green() -> DashboardState:
         "switch",
         gates=dict(
             [
-                gate("serving-green", Verdict.PASS, "the Service finds 4 of 4 green pods and no other"),
+                gate("serving-green", Verdict.PASS, "4 of 4 endpoints are green pods"),
                 gate("green-healthy", Verdict.PASS, "4 of 4 ready, no restart"),
                 gate("stable-ready", Verdict.PASS, "4 of 4 ready"),
             ]
@@ -341,13 +340,13 @@ def _blue_green() -> DashboardState:
 
 
 def _dark_mismatch() -> DashboardState:
-    """The new path answers otherwise: its gate is shut."""
+    """The new path returns different results: its gate fails."""
     made = _dark_launch()
     rec = made.release.value
     assert rec is not None
     upto = sum(len(each.steps) for each in rec.release.strategy.phases[: rec.release.phase + 1])
     statuses = (StepStatus.DONE,) * upto + rec.release.statuses[upto:]
-    bad = "41 of 1,203 comparisons went badly (3.41%, limit 0.1%): 33 mismatch, 8 timeout; differs: email, name"
+    bad = "41 mismatches in 1,203 comparisons (3.41%, limit 0.1%): 33 mismatch, 8 timeout; differs: email, name"
     rec = replace(
         rec,
         release=replace(rec.release, state=ReleaseState.WAITING, statuses=statuses),

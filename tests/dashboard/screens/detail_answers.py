@@ -1,4 +1,4 @@
-"""What the systems behind the board answer, as a fixed source gives it to detail screens."""
+"""Fixed results of the queries of the detail screens."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -133,28 +133,28 @@ GUARD = Actor("guard", "bastion")
 AUDIT_LOG = AuditLog(
     (
         event(1, 754, "release", "registered users-full-name for production", actor=ANA),
-        event(2, 753, "lease", "took the lease, epoch 3"),
-        event(3, 700, "command", "advance: expand begins", actor=ANA),
+        event(2, 753, "lease", "acquired the lease, epoch 3"),
+        event(3, 700, "command", "advance: expand is running", actor=ANA),
         event(4, 699, "step", "run lint-ddl begins: lint the DDL: additive only"),
         event(5, 698.5, "step", "run lint-ddl done"),
         event(6, 698, "step", "run expand-schema begins: add the new schema"),
-        event(7, 650, "error", "run expand-schema failed: lock on public.users was not had in 40 tries"),
-        event(8, 640, "command", "advance: expand goes on", "the report is over", actor=ANA),
+        event(7, 650, "error", "run expand-schema failed: lock on public.users not acquired in 40 attempts"),
+        event(8, 640, "command", "advance: expand is running", "the report has ended", actor=ANA),
         event(9, 640, "step", "run expand-schema begins: add the new schema"),
         event(10, 639, "step", "run expand-schema done"),
-        event(11, 630, "gate", "schema-valid: pass", "columns, indexes and triggers are there and valid"),
-        event(12, 600, "command", "advance: dual-write begins", "change 4711", actor=ANA),
+        event(11, 630, "gate", "schema-valid: pass", "columns, indexes and triggers exist and are valid"),
+        event(12, 600, "command", "advance: dual-write is running", "change 4711", actor=ANA),
         event(13, 600, "step", "run rollout-v2 begins: roll out V2"),
-        event(14, 540, "lease", "took the lease, epoch 4", "agent@bastion was silent for 3.2 s"),
+        event(14, 540, "lease", "acquired the lease, epoch 4", "no heartbeat from agent@bastion for 3.2 s"),
         event(15, 540, "step", "run rollout-v2 begins: roll out V2"),
         event(16, 520, "step", "run rollout-v2 done"),
         event(17, 520, "step", "run write-flag-on begins: turn the write flag on"),
         event(18, 518, "step", "run write-flag-on done"),
-        event(19, 100, "command", "advance: backfill begins", actor=ANA),
+        event(19, 100, "command", "advance: backfill is running", actor=ANA),
         event(20, 100, "step", "run backfill-rows begins: move old rows in batches"),
         event(21, 60, "guard", "errors: fail", "v2 7.1% of 812 requests failed in 30s", GUARD),
         event(22, 40, "refused", "advance: the backfill is still running", actor=ANA),
-        event(23, 10, "gate", "backfill-complete: fail", "756,000 of about 1,200,000 rows"),
+        event(23, 10, "gate", "backfill-complete: pending", "756,000 of about 1,200,000 rows"),
     )
 )
 
@@ -258,10 +258,10 @@ SCREENS: dict[str, tuple[str, Maker]] = {
     "gate": ("gates", lambda source, look: GateDetailScreen(source, look, "cutover", "serving-v3")),
     "flag": ("backfill", lambda source, look: FlagScreen(source, look, "users_full_name_write")),
     "backfill": ("backfill", BackfillScreen),
-    "picture": ("backfill", DiagramScreen),
-    "picture-cutover": ("gates", DiagramScreen),
-    "picture-rolling": ("rolling", DiagramScreen),
-    "picture-canary": ("canary", DiagramScreen),
-    "picture-blue-green": ("blue-green", DiagramScreen),
-    "picture-dark-launch": ("dark-mismatch", DiagramScreen),
+    "topology": ("backfill", DiagramScreen),
+    "topology-cutover": ("gates", DiagramScreen),
+    "topology-rolling": ("rolling", DiagramScreen),
+    "topology-canary": ("canary", DiagramScreen),
+    "topology-blue-green": ("blue-green", DiagramScreen),
+    "topology-dark-launch": ("dark-mismatch", DiagramScreen),
 }

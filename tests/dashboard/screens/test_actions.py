@@ -1,4 +1,4 @@
-"""Actions: lock, the way back from everywhere, reasons, tuning, palette, other keys, the course of a command."""
+"""Actions: lock, rollback from every screen, reasons, tuning, palette, keymap, progress of commands."""
 
 from dataclasses import replace
 from typing import Any
@@ -48,7 +48,7 @@ def keys(document: dict[str, object]) -> DashboardKeys:
 # --- lock -------------------------------------------------------------------------------------------------------------
 
 
-async def test_production_opens_locked_and_its_mutating_keys_do_not_exist() -> None:
+async def test_production_starts_locked_without_mutating_keys() -> None:
     async with AppDriver("open", unlocked=False) as desk:
         assert "LOCKED" in desk.screen.splitlines()[0]
         assert "u unlocks, then a runs dual-write" in desk.screen
@@ -59,10 +59,10 @@ async def test_production_opens_locked_and_its_mutating_keys_do_not_exist() -> N
         assert not desk.source.sent_commands
 
 
-async def test_an_unlock_asks_for_the_environment_counts_down_and_runs_out() -> None:
+async def test_an_unlock_requires_the_environment_counts_down_and_expires() -> None:
     async with AppDriver("open", unlocked=False) as desk:
-        assert "the environment’s name is missing" in await desk.press("u", "enter")
-        assert "“prod” is not the environment’s name" in await desk.press(*"prod", "enter")
+        assert "the environment name is missing" in await desk.press("u", "enter")
+        assert "“prod” is not the environment name" in await desk.press(*"prod", "enter")
         assert "UNLOCKED 15:00" in await desk.press(*"uction", "enter")
         assert "a advance" in desk.footer
         desk.clock.seconds += 61
@@ -72,45 +72,45 @@ async def test_an_unlock_asks_for_the_environment_counts_down_and_runs_out() -> 
         await desk.set_board(desk.source.current)
         assert "LOCKED" in desk.screen
         assert "UNLOCKED" not in desk.screen
-        assert "Enter yes" not in await desk.press("a")
+        assert "Enter confirm" not in await desk.press("a")
         assert not desk.source.sent_commands
 
 
-async def test_u_locks_again_at_once() -> None:
+async def test_u_locks_at_once() -> None:
     async with AppDriver("open") as desk:
         assert "u lock" in desk.footer
         assert "u unlock" in (await desk.press("u")).splitlines()[-1]
 
 
-async def test_an_unlock_that_runs_out_under_a_dialog_confirms_nothing() -> None:
+async def test_an_unlock_that_expires_behind_a_dialog_confirms_nothing() -> None:
     async with AppDriver("open") as desk:
         await desk.press("a")
         desk.clock.seconds += 901
         await desk.set_board(desk.source.current)
-        assert "the unlock has run out" in desk.screen
+        assert "The unlock expired" in desk.screen
         await desk.press("enter")
         assert not desk.source.sent_commands
 
 
-async def test_an_unlock_that_runs_out_between_two_paints_confirms_nothing() -> None:
+async def test_an_unlock_that_expires_between_two_paints_confirms_nothing() -> None:
     async with AppDriver("open") as desk:
         await desk.press("a")
         desk.clock.seconds += 901
         await desk.press("enter")
         assert not desk.source.sent_commands
-        assert "the unlock has run out" in desk.screen
+        assert "the unlock expired" in desk.screen
 
 
-async def test_rollback_of_locked_production_asks_for_the_environment() -> None:
+async def test_rollback_of_locked_production_requires_the_environment() -> None:
     async with AppDriver("backfill", unlocked=False) as desk:
-        assert "the environment’s name is missing" in await desk.press("R", "enter")
-        assert "“shop” is not the environment’s name" in await desk.press(*"shop", "enter")
+        assert "the environment name is missing" in await desk.press("R", "enter")
+        assert "“shop” is not the environment name" in await desk.press(*"shop", "enter")
         assert not desk.source.sent_commands
         await desk.press(*(["backspace"] * 4), *PRODUCTION)
         assert kinds(desk) == [CommandKind.ROLLBACK]
 
 
-async def test_all_that_will_run_can_be_read_while_a_name_is_typed() -> None:
+async def test_the_page_scrolls_while_a_name_is_typed() -> None:
     many = dashboard_situations()["backfill"]
     steps = tuple(f"step-{at}: undo number {at}" for at in range(40))
     async with AppDriver(replace(many, previews={CommandKind.ROLLBACK: steps}), unlocked=False) as desk:
@@ -124,7 +124,7 @@ async def test_all_that_will_run_can_be_read_while_a_name_is_typed() -> None:
 async def test_read_only_cannot_be_unlocked() -> None:
     async with AppDriver("open", read_only=True) as desk:
         assert "unlock" not in desk.screen
-        assert "→ not from here (read-only): a runs dual-write" in desk.screen
+        assert "→ read-only session: a runs dual-write" in desk.screen
         assert "AWAITING APPROVAL" in await desk.press("u")
         assert "rollback" not in await desk.press("colon")
 
@@ -137,7 +137,7 @@ async def test_staging_has_no_lock_and_confirms_with_y() -> None:
         assert kinds(desk) == [CommandKind.ROLLBACK]
 
 
-# --- the way back -----------------------------------------------------------------------------------------------------
+# --- rollback ---------------------------------------------------------------------------------------------------------
 
 SCREENS = {
     "details": ("e",),
@@ -151,13 +151,13 @@ SCREENS = {
 }
 
 
-async def test_rollback_is_two_keys_from_any_screen_and_its_course_is_told_on_the_main_one() -> None:
+async def test_rollback_is_two_keys_from_any_screen_and_the_main_screen_shows_its_progress() -> None:
     async with AppDriver("open") as desk:
         for way, there in SCREENS.items():
             # The plain key wherever no text field would take it for a letter.
             key = "ctrl+r" if way in ("palette", "tune", "palette over details") else "R"
             requested = await desk.press(*there, key)
-            assert "roll back: undo, newest first" in requested, way
+            assert "roll back: revert steps, newest first" in requested, way
             before = len(desk.source.sent_commands)
             shown = await desk.press("enter")
             assert kinds(desk)[before:] == [CommandKind.ROLLBACK], way
@@ -165,7 +165,7 @@ async def test_rollback_is_two_keys_from_any_screen_and_its_course_is_told_on_th
             assert len(desk.app.screen_stack) == 1, way
 
 
-async def test_from_the_unlock_dialog_too() -> None:
+async def test_rollback_from_the_unlock_dialog() -> None:
     async with AppDriver("open", unlocked=False) as desk:
         await desk.press("u", "ctrl+r", *PRODUCTION)
         assert kinds(desk) == [CommandKind.ROLLBACK]
@@ -174,9 +174,9 @@ async def test_from_the_unlock_dialog_too() -> None:
 # --- reasons ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_reason_is_asked_where_the_plan_says_so() -> None:
+async def test_a_reason_is_required_where_the_plan_says_so() -> None:
     async with AppDriver(with_plan("open", commands_needing_reason=("advance", "pause"))) as desk:
-        assert "the plan asks for a reason" in await desk.press("a", "enter")
+        assert "the plan requires a reason" in await desk.press("a", "enter")
         assert not desk.source.sent_commands
         await desk.press(*"agreed", "enter")
         assert kinds(desk) == [CommandKind.ADVANCE]
@@ -186,7 +186,7 @@ async def test_a_reason_is_asked_where_the_plan_says_so() -> None:
         assert [request.reason for request in desk.source.sent_commands[1:]] == ["lag"]
 
 
-async def test_rollback_goes_without_one_and_takes_one() -> None:
+async def test_the_reason_of_a_rollback_is_optional() -> None:
     async with AppDriver(with_plan("open", commands_needing_reason=("rollback",))) as desk:
         await desk.press("R", "enter")
         await desk.press("R", *"errors", "enter")
@@ -196,51 +196,53 @@ async def test_rollback_goes_without_one_and_takes_one() -> None:
 # --- tuning -----------------------------------------------------------------------------------------------------------
 
 
-async def test_brackets_change_the_speed_and_the_line_says_when_it_is_in_force() -> None:
+async def test_brackets_change_the_speed_and_the_message_shows_when_it_is_effective() -> None:
     async with AppDriver("backfill") as desk:
         assert "[ ] speed" in desk.footer
         await desk.press("left_square_bracket")
         assert kinds(desk) == [CommandKind.TUNE]
         assert [request.tuning for request in desk.source.sent_commands] == [{"speed": 75}]
         assert [request.targets for request in desk.source.sent_commands] == [("speed 100% -> 75%",)]
-        assert "… tune taken by the agent: speed 100% -> 75%" in await desk.answer_command("done", "speed 100% -> 75%")
+        assert "… tune accepted by the agent: speed 100% -> 75%" in await desk.answer_command(
+            "done", "speed 100% -> 75%"
+        )
         made = desk.source.current.release.value
         assert made is not None
         tuned = replace(made, release=replace(made.release, tuning=(("speed", 75),)))
         await desk.set_board(replace(desk.source.current, release=replace(desk.source.current.release, value=tuned)))
-        assert "✔ tune in force: speed 100% -> 75%" in desk.screen
+        assert "✔ Applied: speed 100% -> 75%" in desk.screen
         await desk.press("right_square_bracket")
         assert [request.tuning for request in desk.source.sent_commands[1:]] == [{"speed": 100}]
 
 
-async def test_full_speed_is_told() -> None:
+async def test_faster_at_full_speed_is_refused() -> None:
     async with AppDriver("backfill") as desk:
-        assert "it is at 100% already" in await desk.press("right_square_bracket")
+        assert "speed is 100 % already" in await desk.press("right_square_bracket")
         assert not desk.source.sent_commands
 
 
-async def test_limits_are_noted_judged_and_sent_together() -> None:
+async def test_limits_are_staged_validated_and_sent_together() -> None:
     async with AppDriver("backfill") as desk:
-        assert "nothing is to change" in await desk.press("t", "enter")
+        assert "no pending change" in await desk.press("t", "enter")
         shown = await desk.press(*"500", "enter")
         assert "✗ backfill.speed" in shown
         await desk.press(*(["backspace"] * 3), *"50", "enter", "down", *"2000", "enter")
-        assert "to send: speed 100% -> 50%, batch_rows 1k -> 2k" in desk.screen
+        assert "pending: speed 100% -> 50%, batch_rows 1k -> 2k" in desk.screen
         assert not desk.source.sent_commands
         await desk.press("enter")
         assert [request.tuning for request in desk.source.sent_commands] == [{"speed": 50, "batch_rows": 2000}]
 
 
-async def test_where_a_reason_is_wanted_a_bracket_opens_the_dialog() -> None:
+async def test_a_bracket_opens_the_dialog_where_a_reason_is_required() -> None:
     async with AppDriver(with_plan("backfill", commands_needing_reason=("tune",))) as desk:
-        assert "to send: speed 100% -> 75%" in await desk.press("left_square_bracket")
-        assert "the plan asks for a reason" in await desk.press("enter")
+        assert "pending: speed 100% -> 75%" in await desk.press("left_square_bracket")
+        assert "the plan requires a reason" in await desk.press("enter")
         await desk.press(*"lag", "enter")
         assert [request.tuning for request in desk.source.sent_commands] == [{"speed": 75}]
         assert [request.reason for request in desk.source.sent_commands] == ["lag"]
 
 
-async def test_what_cannot_be_tuned_is_told() -> None:
+async def test_tuning_is_refused_after_the_backfill() -> None:
     async with AppDriver("gates") as desk:  # cutover: the backfill is over
         assert "✗ tune refused: the backfill is over" in await desk.press("t")
 
@@ -248,14 +250,14 @@ async def test_what_cannot_be_tuned_is_told() -> None:
 # --- palette ----------------------------------------------------------------------------------------------------------
 
 
-async def test_the_palette_finds_by_some_letters_and_runs() -> None:
+async def test_the_palette_finds_an_action_by_letters_and_runs_it() -> None:
     async with AppDriver("backfill") as desk:
         await desk.press("colon", *"pau", "enter")
         assert kinds(desk) == [CommandKind.PAUSE]
         assert len(desk.app.screen_stack) == 1
 
 
-async def test_the_palette_says_why_something_is_not_possible_and_follows_the_board() -> None:
+async def test_the_palette_shows_why_an_action_is_not_possible_and_follows_the_state() -> None:
     async with AppDriver("gates") as desk:
         shown = " ".join((await desk.press("colon", *"adva")).split())
         assert "✗ gates are not open: serving-v3 fail" in shown
@@ -265,11 +267,11 @@ async def test_the_palette_says_why_something_is_not_possible_and_follows_the_bo
         assert "run dual-write" in desk.screen
 
 
-async def test_the_palette_is_picked_from_with_arrows_and_left_with_escape() -> None:
+async def test_arrows_select_in_the_palette_and_escape_closes_it() -> None:
     async with AppDriver("open") as desk:
         assert "▸ p" in await desk.press("colon", "down")
         assert "▸ a" in await desk.press("up", "up")
-        assert "nothing is called that" in await desk.press(*"zzz", "enter")
+        assert "no action matches" in await desk.press(*"zzz", "enter")
         assert "AWAITING APPROVAL" in await desk.press("escape")
         assert not desk.source.sent_commands
 
@@ -277,7 +279,7 @@ async def test_the_palette_is_picked_from_with_arrows_and_left_with_escape() -> 
 # --- help and other keys ----------------------------------------------------------------------------------------------
 
 
-async def test_what_a_dialog_says_can_be_copied_and_y_is_yes_where_something_is_asked() -> None:
+async def test_y_copies_a_dialog_and_confirms_a_confirmation() -> None:
     async with AppDriver("open") as desk:
         assert "copied page" in await desk.press("e", "y")
         await desk.press("escape", "a", "y")
@@ -292,7 +294,7 @@ async def test_help_begins_with_the_keys_of_the_focused_pane() -> None:
         assert "in the pane pods" in first
 
 
-async def test_a_remapped_key_does_it_and_footer_hints_and_help_call_it_by_its_name() -> None:
+async def test_a_remapped_key_works_and_is_shown_in_footer_hints_and_help() -> None:
     async with AppDriver("open", keys=keys({"advance": "f2", "resume": "x", "table.sort": "o"})) as desk:
         assert "f2 advance" in desk.footer
         assert "f2 runs dual-write" in desk.screen
@@ -308,33 +310,33 @@ async def test_a_remapped_key_does_it_and_footer_hints_and_help_call_it_by_its_n
         assert [line for line in shown.splitlines() if " o " in line and "Sort" in line]
 
 
-async def test_what_was_not_taken_from_the_keymap_is_told_until_the_first_command() -> None:
+async def test_keymap_warnings_are_shown_until_the_first_command() -> None:
     async with AppDriver("backfill", keys=keys({"doctor": "p"})) as desk:
         assert "keymap: k:1: doctor: p is also the key of pause" in desk.screen
         assert "keymap:" not in await desk.press("p")
 
 
-# --- course -----------------------------------------------------------------------------------------------------------
+# --- progress ---------------------------------------------------------------------------------------------------------
 
 
 async def test_an_advance_is_followed_until_its_gates_pass() -> None:
     async with AppDriver("open") as desk:
         await desk.press("a", "enter")
-        assert "… advance taken by the agent" in await desk.answer_command("done", "dual-write is running")
+        assert "… advance accepted by the agent" in await desk.answer_command("done", "dual-write is running")
         running = record(release(ReleaseState.RUNNING, "dual-write", done=5))
         await desk.set_board(board(running))
         assert "▶ advance running step 2 of 2 of dual-write: turn the write flag on" in desk.screen
         waiting = replace(dashboard_situations()["open"], release=dashboard_situations()["gates"].release)
         await desk.set_board(waiting)
-        assert "▶ advance cutover has run; not verified yet: serving-v3, no-older-pod" in desk.screen
+        assert "▶ advance cutover has run; gates pending: serving-v3, no-older-pod" in desk.screen
         await desk.set_board(dashboard_situations()["open"])
-        assert "✔ advance verified: expand has run, every gate passes" in desk.screen
+        assert "✔ Advance completed: expand has run, all gates pass" in desk.screen
         desk.clock.seconds += 11
         await desk.set_board(dashboard_situations()["open"])
-        assert "verified" not in desk.screen
+        assert "completed" not in desk.screen
 
 
-async def test_a_failed_step_ends_the_course_and_stays() -> None:
+async def test_a_failed_step_ends_the_progress_and_stays_shown() -> None:
     async with AppDriver("open") as desk:
         await desk.press("a", "enter")
         await desk.answer_command("done", "dual-write is running")
@@ -350,30 +352,30 @@ async def test_a_rollback_is_followed_step_by_step() -> None:
         await desk.press("R", "enter")
         await desk.answer_command("done", "backfill is rolling-back")
         await desk.set_board(dashboard_situations()["rolling-back"])
-        assert "▶ rollback undoing step " in desk.screen
+        assert "▶ rollback reverting step " in desk.screen
         await desk.set_board(dashboard_situations()["rolled-back"])
-        assert "✔ rollback verified: every step is undone" in desk.screen
+        assert "✔ Rollback completed: all steps are reverted" in desk.screen
 
 
-async def test_an_advance_that_somebody_rolls_back_is_overtaken() -> None:
+async def test_an_advance_is_cancelled_by_a_rollback() -> None:
     async with AppDriver("open") as desk:
         await desk.press("a", "enter")
         await desk.answer_command("done", "dual-write is running")
         await desk.set_board(dashboard_situations()["rolling-back"])
-        assert "‖ advance overtaken: the release goes back" in desk.screen
+        assert "‖ Advance cancelled: rolling back" in desk.screen
 
 
-async def test_a_pause_is_verified_when_the_release_says_so() -> None:
+async def test_a_pause_succeeds_once_the_release_is_paused() -> None:
     async with AppDriver("backfill") as desk:
         await desk.press("p")
-        assert "… pause taken by the agent" in await desk.answer_command("done", "backfill is running, paused")
+        assert "… pause accepted by the agent" in await desk.answer_command("done", "backfill is running, paused")
         await desk.set_board(dashboard_situations()["paused"])
-        assert "✔ pause verified: it is paused" in desk.screen
+        assert "✔ Paused" in desk.screen
 
 
 @pytest.mark.parametrize("only", ["reading", "changing"])
-async def test_every_action_of_the_registry_is_carried_out(only: str) -> None:
-    """Each opens a screen, sends a command or says why not; none is a key without effect."""
+async def test_every_action_of_the_registry_has_an_effect(only: str) -> None:
+    """Each opens a screen, sends a command or shows why it is not possible."""
     idle = {"unlock", "lock", "resume", "quit"}  # there at other times, and tested there
     among = [each for each in ACTIONS if each.mutating is (only == "changing") and each.id not in idle]
     async with AppDriver("backfill") as desk:

@@ -1,4 +1,4 @@
-"""Detail screens: what they show at both sizes, what their keys do, and what hostile answers do to them."""
+"""Detail screens: their snapshots at both sizes, their keys, and hostile results."""
 
 import asyncio
 from collections.abc import Callable
@@ -43,24 +43,24 @@ from zdd_tui.model.release.state import CommandKind
 SIZES = {"80x24": (80, 24), "120x36": (120, 36)}
 TURNED = {
     "log-wrapped": ("log", "w"),
-    "log-still": ("log", "f"),
-    "log-before": ("log", "b"),
+    "log-stopped": ("log", "f"),
+    "log-previous": ("log", "b"),
     "plan-difference": ("plan", "tab"),
     "timeline-verdicts": ("timeline", "g"),
     "timeline-found": ("timeline", "slash R O L L enter"),
     "gates-all": ("gates", "tab"),
     "yaml-wrapped": ("yaml", "w"),
     "backfill-end": ("backfill", "end"),
-    "picture-dark-launch-whole": ("picture-dark-launch", "w"),
+    "topology-dark-launch-full": ("topology-dark-launch", "w"),
 }
-"""Screens after some keys."""
+"""Screens after key presses."""
 PICTURES = {name: (name, "") for name in SCREENS} | TURNED
 
 
 def opened(
     name: str, *, clock: FixedClock | None = None, **changes: Any
 ) -> tuple[ZddApp, FixedSource, Callable[[], DetailScreen]]:
-    """An application on a fixed source, and what makes the screen of that name."""
+    """An application on a fixed source, and a factory of the screen of that name."""
     situation, maker = SCREENS[name]
     source = FixedSource(with_change(SITUATIONS[situation]), answers=dict(ANSWERS), log=LOG)
     for key, value in changes.items():
@@ -82,7 +82,7 @@ async def test_picture(picture: str, size: str, same_as_before: Callable[[str, s
         same_as_before(f"detail-{picture}-{size}", screen_text(app))
 
 
-async def test_every_screen_is_left_by_escape_and_asks_no_more() -> None:
+async def test_escape_closes_a_screen_and_its_logs() -> None:
     app, source, screen = opened("pod")
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await app.push_screen(screen())
@@ -107,7 +107,7 @@ KEYS = {
 }
 
 
-async def test_keys_open_the_screens_and_the_way_back_is_two_keys_from_each() -> None:
+async def test_keys_open_the_screens_and_rollback_is_two_keys_from_each() -> None:
     staging = SITUATIONS["backfill"]
     source = FixedSource(replace(staging, plan=replace(staging.plan, environment="staging")), answers=dict(ANSWERS))
     app = ZddApp(source, clock=FixedClock())
@@ -133,8 +133,8 @@ async def test_keys_open_the_screens_and_the_way_back_is_two_keys_from_each() ->
         assert source.sent_commands[0].kind is CommandKind.ROLLBACK
 
 
-async def test_enter_on_a_row_opens_what_is_behind_it() -> None:
-    app, source, _ = opened("picture")
+async def test_enter_on_a_row_opens_its_screen() -> None:
+    app, source, _ = opened("topology")
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await pilot.pause()
         for row, kind in (
@@ -151,21 +151,21 @@ async def test_enter_on_a_row_opens_what_is_behind_it() -> None:
         assert source.tails[0].closed
 
 
-async def test_a_log_stands_still_while_somebody_reads() -> None:
+async def test_a_log_stops_following_on_request() -> None:
     app, source, screen = opened("log")
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await app.push_screen(screen())
         await pilot.pause()
         await pilot.press("f")
         source.tails[0].current = replace(LOG, lines=(LogLine("fresh"),), total=2320, dropped=2319)
-        await until(pilot, lambda: "standing still, 10 newer lines" in screen_text(app))
+        await until(pilot, lambda: "not following, 10 newer lines" in screen_text(app))
         assert "/users/1999" in screen_text(app)
         assert "fresh" not in screen_text(app)
         await pilot.press("f")
         await until(pilot, lambda: "fresh" in screen_text(app))
         assert "2,319 dropped" in screen_text(app)
         await pilot.press("b")
-        await until(pilot, lambda: "the container before" in screen_text(app))
+        await until(pilot, lambda: "previous container" in screen_text(app))
         assert source.tails[0].closed
         assert source.tails[1].query.previous
 
@@ -184,10 +184,10 @@ async def test_search_goes_from_match_to_match() -> None:
         assert "/ search" in screen_text(app)
         await pilot.press("slash", *"nowhere", "enter")
         await pilot.pause()
-        assert "nothing here holds “nowhere”" in screen_text(app)
+        assert "no match for “nowhere”" in screen_text(app)
 
 
-async def test_the_plan_screen_turns_to_the_difference() -> None:
+async def test_the_plan_screen_switches_to_the_difference() -> None:
     app, source, screen = opened("plan")
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await app.push_screen(screen())
@@ -200,15 +200,15 @@ async def test_the_plan_screen_turns_to_the_difference() -> None:
         assert len([query for query in source.queries if isinstance(query, PlanQuery)]) == 1
 
 
-async def test_an_audit_that_the_board_confirms_is_not_read_again() -> None:
+async def test_an_audit_that_the_state_confirms_is_not_fetched_again() -> None:
     clock = FixedClock()
     app, source, screen = opened("timeline", clock=clock)
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         made = screen()
         await app.push_screen(made)
-        await until(pilot, lambda: "2nd try" in made.query_one(PageView).plain_text())
+        await until(pilot, lambda: "attempt 2" in made.query_one(PageView).plain_text())
         made.refresh_queries()
-        assert len(source.queries) == 2, "the board's newest event is not the story's"
+        assert len(source.queries) == 2, "the newest event of the state is not that of the audit"
         await pilot.pause()
         record = source.current.release.value
         assert record is not None
@@ -218,10 +218,10 @@ async def test_an_audit_that_the_board_confirms_is_not_read_again() -> None:
         made.refresh_queries()
         assert len(source.queries) == 2
         app.repaint()
-        assert "1s old" in screen_text(app), "as old as the board's newest reading, not as the answer"
+        assert "1s old" in screen_text(app), "the age of the state's newest reading, not of the result"
 
 
-async def test_what_cannot_be_read_is_told_and_asked_for_again() -> None:
+async def test_an_error_is_shown_and_the_query_is_repeated() -> None:
     error = ClusterError("no pod 'x' in namespace 'shop'", "check the name with: kubectl get pods")
     app, source, screen = opened("yaml", answers={ObjectQuery: error})
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
@@ -229,7 +229,7 @@ async def test_what_cannot_be_read_is_told_and_asked_for_again() -> None:
         await app.push_screen(made)
         await pilot.pause()
         assert "✗ Pod users-api-6d4f9c7b5d-x7k2p: no pod 'x' in namespace 'shop'" in screen_text(app)
-        assert "→ check the name with" in screen_text(app)
+        assert "→ Fix: check the name with" in screen_text(app)
         source.answers[ObjectQuery] = OBJECT
         made.refresh_queries()
         await until(pilot, lambda: "apiVersion: v1" in screen_text(app))
@@ -237,7 +237,7 @@ async def test_what_cannot_be_read_is_told_and_asked_for_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in SCREENS if not name.startswith("picture-") or name == "picture-dark-launch"]
+    "name", [name for name in SCREENS if not name.startswith("topology-") or name == "topology-dark-launch"]
 )
 async def test_hostile_answers_are_only_text(name: str) -> None:
     app, source, screen = opened(name)
@@ -251,14 +251,14 @@ async def test_hostile_answers_are_only_text(name: str) -> None:
             await pilot.pause()
             shown = screen_text(app)
             assert all(line.isprintable() for line in shown.splitlines())
-        if name not in ("flag", "gate", "gates", "picture"):  # these choose by names of our own what they show
+        if name not in ("flag", "gate", "gates", "topology"):  # these show only names that zdd defines
             await pilot.press("escape", "home")
             text = "\n".join(app.screen.query_one(PageView).plain_text().splitlines())
             assert "[/var/log/app]" in text
 
 
 def hostile(value: Any) -> Any:
-    """The same value with every text in it hostile; what chooses a branch stays."""
+    """The value with every text replaced by a hostile one, except those that select a branch."""
     if isinstance(value, str):
         return EVIL if value not in KEPT else value
     if isinstance(value, dict):
@@ -274,17 +274,17 @@ KEPT = {"following", "guard", "command", "refused", "step", "error", "gate", "le
 
 
 async def until(pilot: Pilot[Any], wanted: Callable[[], bool]) -> None:
-    """Waits for the screen to be as wanted."""
+    """Waits until a condition holds."""
     async with asyncio.timeout(20):
         while not wanted():
             await pilot.pause(0.02)
 
 
-async def test_where_no_rows_move_the_backfills_screen_says_so() -> None:
+async def test_the_backfill_screen_of_a_release_without_backfill() -> None:
     source = FixedSource(SITUATIONS["dark-launch"], answers=dict(ANSWERS))
     app = ZddApp(source, clock=FixedClock())
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await app.push_screen(BackfillScreen(source, app.render_context))
         await pilot.pause()
-        assert "a dark-launch release moves no rows" in screen_text(app)
-        assert "a batch runs" not in screen_text(app)
+        assert "a Dark launch release has no backfill" in screen_text(app)
+        assert "statement of a batch" not in screen_text(app)

@@ -1,4 +1,4 @@
-"""The doctor on screen: pitfalls with their evidence, the checklist at once, and what happens while it looks."""
+"""The doctor's screen: pitfalls with their evidence, the checklist, and running checks."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,7 +33,7 @@ async def test_picture(page: str, size: str, same_as_before: Callable[[str, str]
         same_as_before(f"doctor-{page}-{size}", screen_text(app))
 
 
-async def test_all_eight_points_are_on_one_screen() -> None:
+async def test_all_eight_items_are_on_one_screen() -> None:
     app = ZddApp(FixedSource(examined()), clock=FixedClock())
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await pilot.pause()
@@ -45,7 +45,7 @@ async def test_all_eight_points_are_on_one_screen() -> None:
         assert [f" {number}. " in shown for number in range(1, 9)] == [True] * 8
 
 
-async def test_it_looks_when_opened_and_when_asked_again() -> None:
+async def test_checks_run_when_opened_and_on_request() -> None:
     source = FixedSource(replace(dashboard_situations()["open"], is_doctor_running=True))
     app = ZddApp(source, clock=FixedClock())
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
@@ -53,7 +53,7 @@ async def test_it_looks_when_opened_and_when_asked_again() -> None:
         await pilot.press("d")
         await pilot.pause()
         assert source.examinations == 1
-        assert "looking …" in screen_text(app)
+        assert "checking …" in screen_text(app)
         source.set_board(examined())
         app.repaint()
         await pilot.pause()
@@ -65,7 +65,7 @@ async def test_it_looks_when_opened_and_when_asked_again() -> None:
         assert "AWAITING APPROVAL" in screen_text(app)
 
 
-async def test_a_doctor_that_cannot_work_says_why() -> None:
+async def test_an_error_of_the_doctor_is_shown() -> None:
     board = replace(
         dashboard_situations()["open"],
         doctor_report=Observed(None, None, "defect in reading doctor: KeyError", "report it"),
@@ -77,4 +77,4 @@ async def test_a_doctor_that_cannot_work_says_why() -> None:
         await pilot.pause()
         shown = screen_text(app)
         assert "✗ defect in reading doctor: KeyError" in shown
-        assert "→ report it" in shown
+        assert "→ Fix: report it" in shown

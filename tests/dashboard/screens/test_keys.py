@@ -1,4 +1,4 @@
-"""Keys: what they send, what they ask, and that they never do anything silently."""
+"""Keys: what they send, and their confirmations and errors."""
 
 import asyncio
 import re
@@ -32,7 +32,7 @@ _ROLLBACK_SITUATIONS = [
 
 
 class AppDriver:
-    """An application on a fixed source, and what can be done with it."""
+    """Drives an application on a fixed source."""
 
     def __init__(
         self,
@@ -96,13 +96,13 @@ async def test_advance_shows_what_will_run_and_sends_what_was_seen() -> None:
             None,
         )
         assert desk.source.sent_commands[-1].targets[0] == "rollout-v2: roll out V2"
-        assert "… advance sent 0s ago, the agent has not answered yet" in after
-        assert "… advance taken by the agent: dual-write begins" in await desk.answer_command(
+        assert "… advance sent 0s ago, not accepted yet" in after
+        assert "… advance accepted by the agent: dual-write begins" in await desk.answer_command(
             "done", "dual-write begins"
         )
 
 
-async def test_escape_says_no() -> None:
+async def test_escape_cancels() -> None:
     async with AppDriver("open") as desk:
         await desk.press("a", "escape")
         assert not desk.source.sent_commands
@@ -122,7 +122,7 @@ async def test_a_refusal_is_shown_in_full() -> None:
         assert "✗ advance refused" in details
 
 
-async def test_what_the_rules_refuse_is_told_and_not_sent() -> None:
+async def test_a_command_that_the_rules_refuse_is_not_sent() -> None:
     async with AppDriver("gates") as desk:
         assert "advance" not in desk.footer
         shown = " ".join((await desk.press("a")).split())
@@ -130,22 +130,22 @@ async def test_what_the_rules_refuse_is_told_and_not_sent() -> None:
         assert not desk.source.sent_commands
 
 
-async def test_a_release_that_moved_under_the_dialog_is_not_confirmed() -> None:
+async def test_a_state_that_changed_behind_the_dialog_is_not_confirmed() -> None:
     async with AppDriver("open") as desk:
         await desk.press("a")
         await desk.set_board(dashboard_situations()["backfill"])
-        assert "the release has moved since" in desk.screen
+        assert "State changed since you confirmed" in desk.screen
         await desk.press("enter")
         assert not desk.source.sent_commands
         await desk.press("escape")
         assert "RUNNING" in desk.screen
 
 
-async def test_leaving_contract_asks_for_the_name() -> None:
+async def test_advancing_from_contract_requires_the_name() -> None:
     async with AppDriver("contract") as desk:
-        assert "cannot be undone" in await desk.press("a")
-        assert "the release’s name is missing" in await desk.press("enter")
-        assert "“users” is not the release’s name" in await desk.press(*"users", "enter")
+        assert "irreversible" in await desk.press("a")
+        assert "the release name is missing" in await desk.press("enter")
+        assert "“users” is not the release name" in await desk.press(*"users", "enter")
         assert not desk.source.sent_commands
         await desk.press(*"-full-name", "enter")
         sent = desk.source.sent_commands[0]
@@ -166,7 +166,7 @@ async def test_one_key_pauses_and_resumes() -> None:
 @pytest.mark.parametrize(
     "situation", ["planned", "lock", "backfill", "paused", "gates", "open", "failed", "contract", "no-agent", "stale"]
 )
-async def test_rollback_is_one_key_and_one_confirm_from_anywhere(situation: str) -> None:
+async def test_rollback_is_one_key_and_one_confirmation(situation: str) -> None:
     async with AppDriver(situation) as desk:
         assert "R rollback" in desk.footer
         await desk.press("R", "enter")
@@ -174,25 +174,25 @@ async def test_rollback_is_one_key_and_one_confirm_from_anywhere(situation: str)
 
 
 @pytest.mark.parametrize("situation", ["rolling-back", "rolled-back", "done", "connecting"])
-async def test_rollback_is_not_offered_where_it_would_do_nothing(situation: str) -> None:
+async def test_rollback_is_not_offered_where_it_has_no_effect(situation: str) -> None:
     async with AppDriver(situation) as desk:
         assert "rollback" not in desk.footer
         assert "✗ rollback refused: " in await desk.press("R")
         assert not desk.source.sent_commands
 
 
-async def test_a_command_that_cannot_be_sent_says_so() -> None:
+async def test_a_send_error_is_shown() -> None:
     async with AppDriver("backfill") as desk:
         await desk.press("p")
         desk.source.futures[-1].set_exception(DatabaseError("db.shop:5432 refuses connections", "check that it runs"))
         await desk.pilot.pause()
-        assert "✗ pause not sent: db.shop:5432 refuses connections (check that it runs)" in desk.screen
+        assert "✗ pause not sent: db.shop:5432 refuses connections. Fix: check that it runs" in desk.screen
 
 
-async def test_without_an_agent_a_command_says_that_nobody_takes_it() -> None:
+async def test_a_command_without_an_agent_shows_that_none_accepts_it() -> None:
     async with AppDriver("no-agent") as desk:
         await desk.press("p")
-        assert "pause sent 0s ago; there is no agent to take it" in desk.screen
+        assert "pause sent 0s ago; no agent to accept it" in desk.screen
 
 
 async def test_read_only_has_no_mutating_keys() -> None:
@@ -217,14 +217,14 @@ async def test_help_names_every_key() -> None:
 
 
 @pytest.mark.parametrize("key", ["q", "ctrl+c", "ctrl+q"])
-async def test_leaving_leaves_with_code_0(key: str) -> None:
+async def test_quit_exits_with_code_0(key: str) -> None:
     async with AppDriver("backfill") as desk:
         await desk.pilot.press(key)
         await desk.pilot.pause()
     assert desk.app.return_value == ExitInfo(0, "quit by the operator")
 
 
-async def test_ages_grow_without_news() -> None:
+async def test_ages_grow_without_updates() -> None:
     async with AppDriver("backfill") as desk:
         assert "pods 1s" in desk.screen
         desk.clock.seconds += 30
@@ -234,7 +234,7 @@ async def test_ages_grow_without_news() -> None:
         assert "DATABASE STALE 31s" in desk.screen
 
 
-async def test_tab_and_arrows_scroll_what_overflows() -> None:
+async def test_tab_and_arrows_scroll_a_long_pane() -> None:
     async with AppDriver("gates") as desk:
         many = dashboard_situations()["gates"]
         assert many.workload.value is not None
@@ -254,7 +254,7 @@ async def test_tab_and_arrows_scroll_what_overflows() -> None:
 
 
 async def test_only_what_changed_is_painted() -> None:
-    """A change that cannot be seen costs nothing; a changed line costs that line."""
+    """An invisible change paints nothing; a changed line paints that line."""
     async with AppDriver("backfill") as desk:
         painted: list[str] = []
         for widget in desk.app.screen.query("LineView"):
@@ -286,7 +286,7 @@ async def test_only_what_changed_is_painted() -> None:
         assert painted == ["BackfillPane"]
 
 
-async def test_news_from_another_thread_is_painted() -> None:
+async def test_a_state_from_another_thread_is_painted() -> None:
     async with AppDriver("open") as desk:
         shown = asyncio.Event()
         screen = desk.app.screen

@@ -1,4 +1,4 @@
-"""A rule of the guard: what Enter on its row shows."""
+"""The screen of a guard rule."""
 
 import json
 from collections.abc import Callable
@@ -44,7 +44,7 @@ PICTURES = {
     "compared": ("guard-pass", "p99"),
     "failed": ("guard-backwards", "errors"),
     "stale": ("guard-unknown", "errors"),
-    "dark": ("guard-unknown", "p99"),
+    "no-data": ("guard-unknown", "p99"),
 }
 
 
@@ -65,7 +65,7 @@ async def test_picture(picture: str, size: str, same_as_before: Callable[[str, s
         same_as_before(f"detail-rule-{picture}-{size}", screen_text(app))
 
 
-async def test_enter_on_the_row_of_a_rule_opens_it_and_it_follows_the_board() -> None:
+async def test_enter_on_the_row_of_a_rule_opens_it_and_it_follows_the_state() -> None:
     source = FixedSource(rule_text(guard_situations()["guard-pass"]), answers=dict(ANSWERS))
     app = ZddApp(source, clock=FixedClock())
     async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
@@ -76,19 +76,19 @@ async def test_enter_on_the_row_of_a_rule_opens_it_and_it_follows_the_board() ->
         assert "79ms: new is 1.04 times old" in text
         assert "new at most 1.5 times old; under 50ms nobody minds" in text
         assert "p99 of the histogram http_request_duration_seconds" in text
-        assert "pause the release, and call for a person" in text
+        assert "pause the release and notify" in text
         record = source.current.release.value
         assert record is not None
         broken = latency(verdict=Verdict.FAIL, value=0.2, reason="v2 200ms, v1 79ms, limit 118ms", action_taken="pause")
         moved = replace(record, guard=(record.guard[0], broken))
         source.set_board(replace(source.current, release=replace(source.current.release, value=moved)))
         await until(pilot, lambda: "over by 69% of the limit" in screen_text(app))
-        assert "asked for: pause; once for each breach" in app.screen.query_one(PageView).plain_text()
+        assert "triggered pause (once per breach)" in app.screen.query_one(PageView).plain_text()
         await pilot.press("escape")
         await until(pilot, lambda: len(app.screen_stack) == 1)
 
 
-async def test_hostile_words_of_a_rule_are_only_text() -> None:
+async def test_hostile_texts_of_a_rule_are_only_text() -> None:
     made = rule_text(guard_situations()["guard-pass"])
     record = made.release.value
     assert record is not None
@@ -114,25 +114,25 @@ async def test_hostile_words_of_a_rule_are_only_text() -> None:
 @pytest.mark.parametrize(
     ("situation", "does"),
     [
-        ("guard-pass", "roll the release back by itself"),
-        ("guard-backwards", "do nothing: the release is on its way back"),
-        ("guard-rolled-back", "do nothing: the release is rolled-back"),
+        ("guard-pass", "roll back automatically"),
+        ("guard-backwards", "no action: the release is rolling back"),
+        ("guard-rolled-back", "no action: the release is rolled-back"),
     ],
 )
-def test_what_it_would_do_is_the_guard_s_own_decision(situation: str, does: str) -> None:
+def test_the_predicted_action_is_the_decision_of_the_guard(situation: str, does: str) -> None:
     board = rule_text(guard_situations()[situation])
     record = board.release.value
     assert record is not None
     assert does in predict_action(record.guard[0], board.plan.guard_rules[0], record)
 
 
-def test_after_its_one_rollback_it_would_pause() -> None:
+def test_after_one_rollback_the_predicted_action_is_pause() -> None:
     board = rule_text(guard_situations()["guard-pass"])
     record = board.release.value
     assert record is not None
     before = replace(record, guard=(record.guard[0], replace(record.guard[1], action_taken="rollback")))
     assert predict_action(record.guard[0], board.plan.guard_rules[0], before).startswith(
-        "pause the release (rollback is not to be had any more)"
+        "pause the release (rollback is no longer possible)"
     )
 
 
@@ -156,14 +156,14 @@ def test_bars_have_a_scale_and_the_limit() -> None:
     assert any(style is TextStyle.BAD for line in over for _, style in line)
 
 
-def test_the_verdict_s_age_is_the_database_s() -> None:
+def test_the_age_of_a_verdict_is_by_the_clock_of_the_database() -> None:
     board = rule_text(guard_situations()["guard-unknown"])
     record = board.release.value
     assert record is not None
     assert record.guard[0].age(EPOCH) == 31
 
 
-def test_a_recording_holds_what_rules_ask_and_an_older_one_plays_without() -> None:
+def test_a_recording_holds_the_queries_of_rules_and_plays_without_them() -> None:
     board = rule_text(guard_situations()["guard-pass"])
     parts = json.loads(json.dumps(Encoder().encode(board)))
     assert Decoder().decode(parts).plan.guard_rules == board.plan.guard_rules

@@ -1,4 +1,4 @@
-"""Leaving: what comes while a screen is being taken down, a board or a key, harms nothing."""
+"""Shutdown: a state or a key that arrives while a screen is closed does no harm."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ KEYS = {"confirm": "a", "palette": "colon", "details": "e", "help": "question_ma
 
 @pytest.mark.parametrize("dialog", KEYS)
 @pytest.mark.parametrize("first", [PageView, KeyHints])
-async def test_a_board_that_comes_too_late(dialog: str, first: type, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_state_after_shutdown(dialog: str, first: type, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = FixedClock()
     app = ZddApp(FixedSource(dashboard_situations()["backfill" if dialog == "tune" else "open"]), clock=clock)
     if dialog != "unlock":
@@ -33,7 +33,7 @@ async def test_a_board_that_comes_too_late(dialog: str, first: type, monkeypatch
 @pytest.mark.parametrize("keys", [["enter", "enter"], ["enter", "escape"], ["escape", "enter"], ["enter"] * 4])
 @pytest.mark.parametrize("under", ["", "T"])
 async def test_keys_typed_ahead_close_one_dialog_and_confirm_once(under: str, keys: list[str]) -> None:
-    """As a terminal sends them: in one piece, before anything is drawn."""
+    """All keys in one piece, before anything is drawn, as a terminal sends them."""
     clock = FixedClock()
     source = FixedSource(dashboard_situations()["backfill"])
     app = ZddApp(source, clock=clock)

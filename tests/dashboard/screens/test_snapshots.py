@@ -1,4 +1,4 @@
-"""What the operator sees, at both sizes and in ASCII, in every situation."""
+"""Snapshots of the main screen and its dialogs, at both sizes and in ASCII."""
 
 from collections.abc import Callable
 
@@ -58,7 +58,7 @@ async def test_picture(picture: str, size: str, same_as_before: Callable[[str, s
 
 @pytest.mark.parametrize("situation", SITUATIONS)
 async def test_nothing_is_wider_than_the_screen(situation: str) -> None:
-    """Also where the terminal is narrower than we are made for."""
+    """Also on a terminal below the supported size."""
     app = ZddApp(FixedSource(SITUATIONS[situation]), clock=FixedClock())
     async with app.run_test(size=(60, 18), notifications=True, tooltips=True) as pilot:
         await pilot.pause()

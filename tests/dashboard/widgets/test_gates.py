@@ -1,4 +1,4 @@
-"""The pane of gates under the operator's hands."""
+"""The gates' pane: focus, filter, order, cursor."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,12 +28,12 @@ def walking(state: ReleaseState = ReleaseState.WAITING) -> DashboardState:
 
 
 def gates(desk: AppDriver) -> list[str]:
-    """Phase and gate of each row in sight."""
+    """Phase and gate of each visible row."""
     lines = desk.app.screen.query_one(GatePane).plain_text().splitlines()
     return [" ".join(line.replace("▶", " ").split()[:2]) for line in lines if "PHASE" not in line]
 
 
-async def test_a_key_gives_it_all_the_room_and_escape_gives_it_back() -> None:
+async def test_a_key_maximises_the_gates_and_escape_restores() -> None:
     async with AppDriver(walking()) as desk:
         before = visible_panes(desk)
         assert "gates" not in before
@@ -49,7 +49,7 @@ async def test_a_key_gives_it_all_the_room_and_escape_gives_it_back() -> None:
         assert focused_pane(desk) == "events"
 
 
-async def test_zoom_gives_it_back_too_and_tab_leads_on() -> None:
+async def test_zoom_restores_too_and_tab_goes_to_the_next_pane() -> None:
     async with AppDriver(walking()) as desk:
         before = visible_panes(desk)
         await desk.press("6", "z")
@@ -67,13 +67,13 @@ async def test_filter_and_order() -> None:
         assert [row.split()[0] for row in gates(desk)[1:]] == ["contract"] * 3
         await desk.press("escape")
         assert visible_panes(desk) == ["gates"], "the filter goes first"
-        assert "SAYS▲" in await desk.press("s", "s", "s")
+        assert "VERDICT▲" in await desk.press("s", "s", "s")
         assert gates(desk)[0] == "cutover serving-v3"
-        assert "SAYS▼" in await desk.press("S")
+        assert "VERDICT▼" in await desk.press("S")
         assert gates(desk)[0].startswith("expand")
 
 
-async def test_enter_opens_that_gate_and_escape_comes_back_to_it() -> None:
+async def test_enter_opens_a_gate_and_escape_returns_to_it() -> None:
     async with AppDriver(walking()) as desk:
         await desk.press("6", "down", "enter")
         await until(
@@ -82,13 +82,13 @@ async def test_enter_opens_that_gate_and_escape_comes_back_to_it() -> None:
         await desk.pilot.pause()
         assert "gate serving-v3 of cutover" in desk.screen
         assert "✗ fail  every pod is V3  serving-v3" in desk.screen
-        assert "cutover is where the release stands: this gate counts now" in desk.screen
+        assert "cutover: current phase, this gate counts" in desk.screen
         await desk.press("escape")
         assert visible_panes(desk) == ["gates"]
         assert desk.app.screen.query_one(GatePane).text_under_cursor().split()[2] == "serving-v3"
 
 
-async def test_a_gate_that_is_ahead_opens_with_what_it_will_ask() -> None:
+async def test_a_gate_of_a_later_phase_shows_its_query() -> None:
     async with AppDriver(walking()) as desk:
         await desk.press("6", "end", "enter")
         await until(
@@ -96,11 +96,11 @@ async def test_a_gate_that_is_ahead_opens_with_what_it_will_ask() -> None:
         )
         await desk.pilot.pause()
         assert "○ upcoming  nothing of the release is left behind" in desk.screen
-        assert "cleanup is still ahead" in desk.screen
-        assert "answer" not in desk.screen
+        assert "cleanup: not started" in desk.screen
+        assert "result" not in desk.screen
 
 
-async def test_what_is_stale_is_told_by_word_and_grey() -> None:
+async def test_stale_gates_are_marked_and_dimmed() -> None:
     async with AppDriver("stale") as desk:
         assert "STALE 42s" in await desk.press("6")
         pane = desk.app.screen.query_one(GatePane)
@@ -112,7 +112,7 @@ async def test_what_is_stale_is_told_by_word_and_grey() -> None:
         assert tones == {"dim"}
 
 
-async def test_a_phase_that_begins_comes_into_sight_but_not_under_the_operator_s_cursor() -> None:
+async def test_a_started_phase_is_scrolled_to_unless_the_operator_moved_the_cursor() -> None:
     made = guard_situations()["guard-backfill"]
     assert made.release.value is not None
     app = ZddApp(FixedSource(made), clock=FixedClock())
@@ -149,7 +149,7 @@ async def test_a_phase_that_begins_comes_into_sight_but_not_under_the_operator_s
         assert pane.selected_row.key == "cleanup/guard"
 
 
-async def test_on_a_high_screen_it_has_a_place_and_tab_goes_by_it() -> None:
+async def test_on_a_high_screen_the_gates_have_a_place_in_the_tab_order() -> None:
     app = ZddApp(FixedSource(guard_situations()["guard-backfill"]), clock=FixedClock())
     async with app.run_test(size=(160, 50), notifications=True, tooltips=True) as pilot:
         await pilot.pause()
@@ -163,7 +163,7 @@ async def test_on_a_high_screen_it_has_a_place_and_tab_goes_by_it() -> None:
         assert not pane.is_maximised
 
 
-async def test_the_backfill_s_rows_are_searched_on_its_screen() -> None:
+async def test_filter_in_the_backfill_pane_opens_the_search_of_its_screen() -> None:
     async with AppDriver("backfill") as desk:
         await desk.press("2", "slash")
         await until(
@@ -200,7 +200,7 @@ async def test_picture(picture: str, size: str, same_as_before: Callable[[str, s
         same_as_before(f"{picture}-{size}", screen_text(app))
 
 
-async def test_the_present_phase_is_in_sight_in_whatever_room_there_is_afterwards() -> None:
+async def test_the_current_phase_stays_visible_after_a_resize() -> None:
     made = guard_situations()["guard-backfill"]
     assert made.release.value is not None
     contract = replace(made.release.value, release=replace(made.release.value.release, phase=4))

@@ -1,4 +1,4 @@
-"""Where the panes stand, on screens of every size: nothing overlaps, and no room is given where it is no use."""
+"""The layout of the panes on screens of every size: nothing overlaps, and no rows are wasted."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ from zdd_tui.dashboard.widgets.panes.layout import (
 BOARDS = dashboard_situations() | guard_situations()
 SIZES = {"80x24": (80, 24), "120x36": (120, 36), "160x50": (160, 50), "200x60": (200, 60)}
 ROWS_OUTSIDE = 6
-"""Rows above and below the panes while nothing is wrong."""
+"""Rows above and below the panes without an error."""
 
 
 def many(board: DashboardState, count: int) -> DashboardState:
@@ -40,7 +40,7 @@ REQUESTS = st.builds(lambda least, more: PaneRequest(least, least + more), st.in
 
 
 @given(
-    asked=st.builds(
+    request=st.builds(
         LayoutRequest,
         backfill=st.none() | REQUESTS,
         flags=st.none() | REQUESTS,
@@ -53,8 +53,10 @@ REQUESTS = st.builds(lambda least, more: PaneRequest(least, least + more), st.in
     width=st.integers(2, 250),
     height=st.integers(0, 80),
 )
-def test_no_cell_belongs_to_two_panes_and_all_are_on_the_screen(asked: LayoutRequest, width: int, height: int) -> None:
-    found = place_panes(asked, width, height)
+def test_no_cell_belongs_to_two_panes_and_all_are_on_the_screen(
+    request: LayoutRequest, width: int, height: int
+) -> None:
+    found = place_panes(request, width, height)
     cells: set[tuple[int, int]] = set()
     for box in found.values():
         assert box.x >= 0
@@ -65,21 +67,21 @@ def test_no_cell_belongs_to_two_panes_and_all_are_on_the_screen(asked: LayoutReq
         assert not cells & mine
         cells |= mine
         assert box.height >= min(3, height), "a frame around nothing"
-    assert found.keys() <= {"pods", "events", *asked.right_column}
+    assert found.keys() <= {"pods", "events", *request.right_column}
     assert height == 0 or "pods" in found
     if height >= 30 and width >= 5:
-        assert found.keys() | {"gates"} == {"pods", "events", "gates", *asked.right_column}
+        assert found.keys() | {"gates"} == {"pods", "events", "gates", *request.right_column}
     if "gates" in found:  # they take from nobody
-        assert asked.gates is not None
-        assert found["gates"].height >= asked.gates.minimum + BORDER_ROWS
+        assert request.gates is not None
+        assert found["gates"].height >= request.gates.minimum + BORDER_ROWS
         assert found["gates"].y == sum(found[name].height for name in found.keys() & {"backfill", "flags", "guard"})
-        others = {name: ask for name, ask in asked.right_column.items() if name != "gates"}
+        others = {name: each for name, each in request.right_column.items() if name != "gates"}
         assert all(found[name].height == ask.maximum + BORDER_ROWS for name, ask in others.items())
-        assert height < 9 or found["events"].height >= min(asked.events + BORDER_ROWS, height // 3)
+        assert height < 9 or found["events"].height >= min(request.events + BORDER_ROWS, height // 3)
 
 
 @given(asks=st.lists(REQUESTS, max_size=3), rows=st.integers(0, 60))
-def test_shares_are_what_is_wished_or_all_there_is(asks: list[PaneRequest], rows: int) -> None:
+def test_rows_are_shared_up_to_the_maximum_or_completely(asks: list[PaneRequest], rows: int) -> None:
     heights = share_rows(asks, rows)
     request = [ask.maximum + BORDER_ROWS for ask in asks]
     given = [wished for wished, height in zip(request, heights, strict=True) if height]
@@ -93,14 +95,14 @@ def test_shares_are_what_is_wished_or_all_there_is(asks: list[PaneRequest], rows
 
 @pytest.mark.parametrize("size", ["120x36", "160x50", "200x60"])
 @pytest.mark.parametrize("name", BOARDS)
-def test_from_120x36_on_every_pane_at_the_right_shows_all_its_lines(name: str, size: str) -> None:
+def test_from_120x36_every_pane_at_the_right_shows_all_its_lines(name: str, size: str) -> None:
     requested, found = placed(BOARDS[name], size)
     for pane, ask in requested.right_column.items():
         assert pane == "gates" or found[pane].height == ask.maximum + BORDER_ROWS, pane
 
 
 @pytest.mark.parametrize("name", BOARDS)
-def test_the_gates_have_a_place_where_a_screen_is_high_and_none_takes_it(name: str) -> None:
+def test_the_gates_have_a_place_on_a_high_screen(name: str) -> None:
     for size in ("80x24", "120x36"):
         requested, found = placed(BOARDS[name], size)
         assert requested.gates is None
@@ -113,7 +115,7 @@ def test_the_gates_have_a_place_where_a_screen_is_high_and_none_takes_it(name: s
         assert found["gates"].height >= 6
 
 
-def test_a_guard_of_many_rules_keeps_the_gates_without_a_place() -> None:
+def test_a_guard_with_many_rules_leaves_no_place_for_the_gates() -> None:
     made = BOARDS["guard-backfill"]
     rules = replace(made.plan, rule_names=tuple(f"rule-{number}" for number in range(12)))
     assert request_layout(replace(made, plan=rules), 50).gates is None
@@ -123,7 +125,7 @@ def test_a_guard_of_many_rules_keeps_the_gates_without_a_place() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", BOARDS)
-def test_no_pod_is_hidden_where_events_have_blank_lines(name: str, size: str) -> None:
+def test_no_pod_is_hidden_while_events_have_blank_lines(name: str, size: str) -> None:
     requested, found = placed(BOARDS[name], size)
     hidden = requested.pods + BORDER_ROWS - found["pods"].height
     blank = found["events"].height - BORDER_ROWS - requested.events
@@ -132,21 +134,21 @@ def test_no_pod_is_hidden_where_events_have_blank_lines(name: str, size: str) ->
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", ["backfill", "guard-backfill", "canary", "dark-launch"])
-def test_five_hundred_pods_get_the_larger_part(name: str, size: str) -> None:
+def test_five_hundred_pods_get_most_rows(name: str, size: str) -> None:
     _, found = placed(many(BOARDS[name], 500), size)
     pods, rest = found["pods"], [box for pane, box in found.items() if pane != "pods"]
     assert pods.height * 3 >= (SIZES[size][1] - ROWS_OUTSIDE) * 2 - 2
     assert all(pods.width * pods.height > box.width * box.height for box in rest)
 
 
-def test_on_a_wide_screen_many_pods_have_its_whole_height() -> None:
+def test_on_a_wide_screen_many_pods_get_the_whole_height() -> None:
     _, found = placed(many(BOARDS["guard-backfill"], 500), "200x60")
     assert found["pods"] == Box(0, 0, 104, 54)
     assert found["events"].x == 104
     assert found["events"].y + found["events"].height == 54
 
 
-def test_panes_do_not_jump_while_pods_come_and_go() -> None:
+def test_panes_do_not_move_while_pods_come_and_go() -> None:
     surge = request_layout(many(BOARDS["dark-launch"], 30), 36)
     after = request_layout(many(BOARDS["dark-launch"], 4), 36, max_pods=30)
     assert after == surge

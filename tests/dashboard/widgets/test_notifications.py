@@ -1,4 +1,4 @@
-"""The bell: once for each thing that needs a person, and never for what does not."""
+"""The bell: once for each condition that needs attention."""
 
 from dataclasses import replace
 
@@ -21,42 +21,42 @@ def attention_for(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
-        ("open", "it waits for you"),
-        ("contract", "it waits for you"),
+        ("open", "approval is needed"),
+        ("contract", "approval is needed"),
         ("failed", "failed in expand"),
         ("no-agent", "no agent"),
         ("guard-backwards", "the guard acted (rollback)"),
     ],
 )
-def test_what_needs_a_person(name: str, told: str) -> None:
-    assert told in attention_for(name)
+def test_conditions_that_need_attention(name: str, expected: str) -> None:
+    assert expected in attention_for(name)
 
 
 @pytest.mark.parametrize("name", ["planned", "lock", "paused", "backfill", "rolling-back", "rolled-back", "done"])
-def test_what_needs_nobody(name: str) -> None:
+def test_states_that_need_no_attention(name: str) -> None:
     assert attention_for(name) == ""
 
 
 @pytest.mark.parametrize("name", ["connecting", "stale"])
-def test_without_news_nobody_knows(name: str) -> None:
+def test_without_a_recent_state_attention_is_unknown(name: str) -> None:
     assert attention_items(BOARDS[name], MOMENT) is None
 
 
-def test_each_thing_is_told_once() -> None:
+def test_each_condition_is_reported_once() -> None:
     attention = NotificationTracker()
-    calm, open_, lost = (attention_items(BOARDS[name], MOMENT) for name in ("backfill", "open", "no-agent"))
-    assert attention.pop_new_text(open_) == "", "it was there when the operator came"
-    assert attention.pop_new_text(calm) == ""
-    assert "waits for you" in attention.pop_new_text(open_)
+    idle, open_, lost = (attention_items(BOARDS[name], MOMENT) for name in ("backfill", "open", "no-agent"))
+    assert attention.pop_new_text(open_) == "", "it existed when the dashboard was opened"
+    assert attention.pop_new_text(idle) == ""
+    assert "approval is needed" in attention.pop_new_text(open_)
     assert attention.pop_new_text(open_) == ""
     assert attention.pop_new_text(None) == ""
-    assert attention.pop_new_text(open_) == "", "a lost connection is no new thing"
+    assert attention.pop_new_text(open_) == "", "a lost connection is not a new condition"
     assert "no agent" in attention.pop_new_text(lost)
 
 
-def test_a_wait_over_its_limit_is_told_when_the_limit_is_passed() -> None:
+def test_a_wait_over_its_limit_is_reported_when_the_limit_is_exceeded() -> None:
     def board(since: float) -> DashboardState:
         record = BOARDS["open"].release.value
         assert record is not None
@@ -70,7 +70,7 @@ def test_a_wait_over_its_limit_is_told_when_the_limit_is_passed() -> None:
     assert "".join(part for part, _tone in second) == "  waits 10m11s for a person, limit 10m00s"
 
 
-def test_an_overdue_pod_is_one_thing_however_its_seconds_run() -> None:
+def test_an_overdue_pod_is_one_condition() -> None:
     def board(*late: str, seconds: float = 0.0) -> DashboardState:
         pods = [replace(make_pod(name, "1", PodState.OVERDUE), seconds_left=-seconds) for name in late]
         return replace(BOARDS["gates"], workload=Observed(workload(pods), MONOTONIC))
@@ -82,7 +82,7 @@ def test_an_overdue_pod_is_one_thing_however_its_seconds_run() -> None:
     assert "bbbbb is overdue" in attention.pop_new_text(attention_items(board("aaaaa", "bbbbb"), MOMENT))
 
 
-def test_a_long_or_hostile_text_is_cut_and_cleaned() -> None:
+def test_a_long_or_hostile_text_is_truncated_and_sanitized() -> None:
     attention = NotificationTracker()
     attention.pop_new_text({})
     text = attention.pop_new_text({"x": "\x1b[2J" + "long " * 100})

@@ -1,4 +1,4 @@
-"""The samples of a dark launch as lines: nothing wider than the screen, and what differs is in sight."""
+"""The samples of a dark launch as lines: they fit, and differences are visible."""
 
 from dataclasses import replace
 
@@ -36,13 +36,13 @@ def sample_text(found: ShadowSamples | None, *, whole: bool = False, cells: int 
 
 
 @given(st.lists(SAMPLES, max_size=5), st.booleans(), st.sampled_from([56, 76, 116]))
-def test_whatever_comes_fits_and_is_printable(samples: list[ShadowSample], whole: bool, cells: int) -> None:
+def test_any_sample_fits_and_is_printable(samples: list[ShadowSample], whole: bool, cells: int) -> None:
     lines = sample_text(ShadowSamples(tuple(samples), 99, 3, 1, "x", 2000), whole=whole, cells=cells)
     assert all(line.isprintable() for line in lines)
 
 
 @given(st.text("abж山 ", max_size=80), st.text("abж山 ", max_size=80), st.text("abж山 ", max_size=80))
-def test_where_two_values_part_is_in_sight(same: str, one: str, other: str) -> None:
+def test_the_first_difference_is_visible(same: str, one: str, other: str) -> None:
     old, new = f"{same}1{one}", f"{same}2{other}"
     shown = [truncate(each, 20) for each in align_at_difference(old, new, 20)]
     assert ["1" in shown[0], "2" in shown[1]] == [True, True]
@@ -58,35 +58,35 @@ def test_where_two_values_part_is_in_sight(same: str, one: str, other: str) -> N
         ("ok é", "ok é"),
     ],
 )
-def test_a_character_that_cannot_be_seen_is_told(text: str, shown: str) -> None:
+def test_invisible_characters_are_escaped(text: str, shown: str) -> None:
     assert escape_invisible(text) == shown
 
 
-def test_blanks_that_differ_are_kept_in_full() -> None:
+def test_different_blanks_are_kept() -> None:
     field = FieldDifference("name", '"a  b "', '"a b"', "only blanks")
     lines = sample_text(ShadowSamples((ShadowSample("p-1", 0, "mismatch", 1, "7", (field,)),), 1, 1), whole=True)
     assert '    old   "a  b "' in lines
 
 
-def test_what_is_not_shown_is_counted() -> None:
+def test_samples_that_are_not_shown_are_counted() -> None:
     sample = ShadowSample("p-1", 0, "mismatch", 7, "7")
-    assert sample_text(ShadowSamples((sample,), 7, 1))[1] == "1 from the log of 1 pod, at least 6 more are not shown"
-    assert sample_text(ShadowSamples((sample,), 1, 3))[1] == "1 from the logs of 3 pods, no other is known"
+    assert sample_text(ShadowSamples((sample,), 7, 1))[1] == "1 from the log of 1 pod, 6 or more not shown"
+    assert sample_text(ShadowSamples((sample,), 1, 3))[1] == "1 from the logs of 3 pods, no others known"
     assert sample_text(ShadowSamples((), 0, 3, 2, "why", 2000))[1:] == [
         "none in the logs of 3 pods, the last 2,000 lines of each",
         "? 2 logs were not read: why",
     ]
 
 
-def test_the_age_and_what_hinders_are_told() -> None:
+def test_age_and_errors_are_shown() -> None:
     assert sample_text(None)[-1] == "… reading the pods' logs"
     assert sample_text(ShadowSamples((), 0, 1))[0].endswith("3s old")
     failed = sample_text(None, error="pods is forbidden", hint="ask for pods/log")
-    assert failed[1:] == ["✗ the pods' logs: pods is forbidden", "→ ask for pods/log"]
+    assert failed[1:] == ["✗ the pods' logs: pods is forbidden", "→ Fix: ask for pods/log"]
 
 
 @given(st.text("ab 山ж-", max_size=80), st.integers(8, 40))
-def test_wrapped_text_is_no_wider_than_its_room_and_whole(text: str, cells: int) -> None:
+def test_wrapped_text_fits_and_is_complete(text: str, cells: int) -> None:
     lines = wrap(text, cells)
     assert max(map(line_width, lines)) <= cells
     assert "".join(part for line in lines for part, _ in line).replace(" ", "") == text.replace(" ", "")

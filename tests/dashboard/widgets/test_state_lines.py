@@ -1,4 +1,4 @@
-"""The board, and the lines that are drawn from it."""
+"""The dashboard's state, and the lines that are drawn from it."""
 
 from dataclasses import replace
 
@@ -42,7 +42,7 @@ def text(*lines: Line) -> str:
     return "\n".join("".join(part for part, _ in line) for line in lines)
 
 
-def test_a_value_grows_old_and_stale() -> None:
+def test_a_value_becomes_stale() -> None:
     value = Observed("x", 100.0)
     assert value.age(103.5) == 3.5
     assert not value.is_stale(105.0, 5)
@@ -51,7 +51,7 @@ def test_a_value_grows_old_and_stale() -> None:
     assert Observed().is_stale(5, 5)
 
 
-def test_the_databases_clock_goes_on_between_readings() -> None:
+def test_the_database_clock_continues_between_readings() -> None:
     assert board(record(release(ReleaseState.PLANNED))).server_now(MONOTONIC + 2.5) == EPOCH + 2.5
     assert dashboard_situations()["connecting"].server_now(MONOTONIC) is None
 
@@ -61,12 +61,12 @@ def test_no_control_character_from_outside_is_drawn(data: str) -> None:
     assert sanitize(data).isprintable()
 
 
-def test_what_is_outside_stays_readable() -> None:
+def test_text_from_outside_stays_readable() -> None:
     assert sanitize("a\x1b[31mb\r\nc\u202ed\u200be\t[/var/log] é 漢") == "a[31mb  cde [/var/log] é 漢"
 
 
 @given(HOSTILE, st.integers(0, 40))
-def test_cutting_and_filling_keep_to_their_cells(data: str, cells: int) -> None:
+def test_truncated_and_padded_texts_have_their_width(data: str, cells: int) -> None:
     assert cell_len(truncate(data, cells)) <= cells
     assert cell_len(truncate_start(data, cells)) <= cells
     assert cell_len(fit(data, cells)) == cells
@@ -74,7 +74,7 @@ def test_cutting_and_filling_keep_to_their_cells(data: str, cells: int) -> None:
 
 
 @given(st.lists(HOSTILE, max_size=4), st.lists(HOSTILE, max_size=2), st.integers(0, 60))
-def test_lines_keep_to_their_cells(left: list[str], right: list[str], cells: int) -> None:
+def test_lines_have_their_width(left: list[str], right: list[str], cells: int) -> None:
     one: Line = tuple((sanitize(part), TextStyle.NORMAL) for part in left)
     other: Line = tuple((truncate(part, 10), TextStyle.NORMAL) for part in right)
     assert line_width(clip(one, cells)) <= cells
@@ -82,7 +82,7 @@ def test_lines_keep_to_their_cells(left: list[str], right: list[str], cells: int
 
 
 @given(st.lists(st.text("ab漢 ", max_size=3), max_size=5), st.lists(st.text("ab漢 ", max_size=3), max_size=5))
-def test_cells_outside_of_what_changed_are_the_same(left: list[str], right: list[str]) -> None:
+def test_cells_outside_the_changed_span_are_equal(left: list[str], right: list[str]) -> None:
     one, other = (tuple((part, TextStyle.NORMAL) for part in parts) for parts in (left, right))
     start, stop = find_changed_span(one, other)
     full = max(line_width(one), line_width(other))
@@ -102,18 +102,21 @@ def test_wrapping_loses_no_word(data: str, cells: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "told"), [(0, "0"), (756, "756"), (999.6, "1k"), (41_000, "41k"), (756_000, "756k"), (1_200_000, "1.2M")]
+    ("number", "expected"),
+    [(0, "0"), (756, "756"), (999.6, "1k"), (41_000, "41k"), (756_000, "756k"), (1_200_000, "1.2M")],
 )
-def test_counts(number: float, told: str) -> None:
-    assert format_count(number) == told
+def test_counts(number: float, expected: str) -> None:
+    assert format_count(number) == expected
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(0.4, "0s"), (59.9, "59s"), (754, "12m"), (3600 * 5, "5h"), (3e5, "3d")])
-def test_ages(seconds: float, told: str) -> None:
-    assert format_age(seconds) == told
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(0.4, "0s"), (59.9, "59s"), (754, "12m"), (3600 * 5, "5h"), (3e5, "3d")]
+)
+def test_ages(seconds: float, expected: str) -> None:
+    assert format_age(seconds) == expected
 
 
-def test_each_end_and_failure_has_a_look_of_its_own() -> None:
+def test_each_final_state_has_its_own_glyph_and_label() -> None:
     styles = {}
     for name, made in dashboard_situations().items():
         if made.release.value is not None:
@@ -126,7 +129,7 @@ def test_each_end_and_failure_has_a_look_of_its_own() -> None:
     assert words == ["DONE", "ROLLED BACK", "FAILED"]
 
 
-def test_a_failed_undo_tells_its_error_and_the_key() -> None:
+def test_a_failed_undo_shows_its_error_and_the_key() -> None:
     rel = release(ReleaseState.ROLLBACK_FAILED, Phase.EXPAND, done=1, current=StepStatus.UNDO_FAILED, error="no rights")
     text = summarize_release(record(rel), EPOCH)
     assert text.severity is Severity.ERROR
@@ -134,29 +137,29 @@ def test_a_failed_undo_tells_its_error_and_the_key() -> None:
     assert "R retries the undo" in text.next_action
 
 
-def test_where_there_is_no_way_back_nobody_is_told_to_roll_back() -> None:
+def test_rollback_is_not_suggested_where_it_is_impossible() -> None:
     steps = sum(len(phase.steps) for phase in release(ReleaseState.PLANNED).strategy.phases[:5])
     rel = release(ReleaseState.FAILED, Phase.CLEANUP, done=steps + 2, current=StepStatus.FAILED, error="x")
     assert "R" not in summarize_release(record(rel), EPOCH).next_action.split()
     assert "rollback is no longer possible" in disabled_reason(board(record(rel)), MOMENT, CommandKind.ROLLBACK)
 
 
-def test_long_errors_are_cut_with_a_way_to_all_of_it() -> None:
+def test_long_errors_are_truncated_with_the_key_of_the_details() -> None:
     rel = release(ReleaseState.FAILED, Phase.EXPAND, done=1, current=StepStatus.FAILED, error="word " * 400)
     lines = summary_lines(board(record(rel)), MOMENT, 78)
     assert len(lines) == 8
-    assert "e shows all of it" in text(*lines)
-    assert text(lines[-1]).startswith("→ a retries the failed step")
+    assert "e shows all" in text(*lines)
+    assert text(lines[-1]).startswith("→ a tries the step again")
 
 
-def test_a_note_is_never_cut_away_by_what_to_press() -> None:
+def test_the_next_action_does_not_displace_a_note() -> None:
     made = dashboard_situations()["lock"]
     message = text(*summary_lines(made, MOMENT, 78))
     assert "held by pid 4123" in message
     assert "try 7 of 40" in message
 
 
-def test_the_header_gives_up_the_target_before_the_alarm() -> None:
+def test_the_header_drops_the_target_before_the_alarm() -> None:
     made = dashboard_situations()["no-agent"]
     for cells in (80, 60, 50):
         message = text(header_line(made, MOMENT, cells))
@@ -165,7 +168,7 @@ def test_the_header_gives_up_the_target_before_the_alarm() -> None:
         assert len(message) <= cells
 
 
-def test_an_agent_that_never_was_is_an_alarm_too() -> None:
+def test_a_release_that_never_had_an_agent_shows_the_alarm() -> None:
     for lease in (None, Lease(3, "", "", 0, 0.0, 3.0)):
         assert "✗ NO AGENT" in text(header_line(board(record(release(ReleaseState.PLANNED), lease=lease)), MOMENT, 80))
 
@@ -176,7 +179,7 @@ def test_an_ended_release_needs_no_agent() -> None:
     assert "nobody" not in text(*summary_lines(made, MOMENT, 80))
 
 
-def test_queued_commands_are_counted_where_nobody_takes_them() -> None:
+def test_queued_commands_are_counted_without_an_agent() -> None:
     made = dashboard_situations()["no-agent"]
     assert made.release.value is not None
     queued = replace(made.release.value, commands=(_command(1), _command(2)))
@@ -199,21 +202,21 @@ def test_a_stale_board_opens_no_gate() -> None:
     assert CommandKind.ADVANCE not in [action.id for action in available_actions(made, late)]
 
 
-def test_a_backfill_is_at_100_percent_only_when_it_is_over() -> None:
+def test_a_backfill_is_at_100_percent_only_when_it_is_done() -> None:
     assert done_percent(None) is None
     assert done_percent(backfill(rows_done=1_300_000)) == 99
     assert done_percent(backfill(status="done")) == 100
     assert done_percent(backfill(rows_total=0)) == 0
 
 
-def test_what_the_backfill_found_is_told() -> None:
+def test_failed_rows_and_mismatches_of_the_backfill_are_shown() -> None:
     message = text(*backfill_lines(backfill(failed_rows=3, mismatches=2, status="done"), 26))
     assert "✗ 3 rows failed" in message
     assert "✗ 2 mismatches" in message
-    assert "✔ verified 5, 0 wrong" in text(
+    assert "✔ verified 5, 0 mismatches" in text(
         *backfill_lines(backfill(verified=True, verified_rows=5, mismatches=0, status="done"), 26)
     )
-    assert text(*backfill_lines(None, 26)) == "○ not begun"
+    assert text(*backfill_lines(None, 26)) == "○ not started"
     assert all(
         line_width(line) <= 26 for line in backfill_lines(backfill(rate=123_456.0, rows_done=1, batch_rows=5000), 26)
     )

@@ -1,4 +1,4 @@
-"""The lines of the guard's pane, of long steppers, and of pods that belong to two Deployments."""
+"""Lines of the guard's pane, of long steppers, and of pods of two Deployments."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.support.states import EPOCH, MONOTONIC, FixedClock, backfill, board, dashboard_situations, record, release
 from tests.support.strategy_states import (
-    BROKEN,
+    BREACHED,
     CAUSE,
     GUARDED,
     NEW,
@@ -76,7 +76,7 @@ def of_record(made: DashboardState, **changes: object) -> DashboardState:
 
 
 @pytest.mark.parametrize("name", ["guard-backwards", "guard-rolled-back", "guard-paused"])
-def test_what_the_guard_saw_stands_on_the_first_line_in_whole(name: str) -> None:
+def test_the_cause_of_the_guard_is_on_the_first_line_in_full(name: str) -> None:
     made = BOARDS[name]
     assert made.release.value is not None
     lines = summary_lines(made, MOMENT, 78)
@@ -86,18 +86,18 @@ def test_what_the_guard_saw_stands_on_the_first_line_in_whole(name: str) -> None
     assert summarize_release(made.release.value, EPOCH + 1).text in " ".join(text(*lines).split())
 
 
-def test_a_dark_launch_that_differs_says_where_one_sees_what() -> None:
+def test_a_dark_launch_with_mismatches_names_the_key_that_shows_them() -> None:
     def press(name: str, keys: dict[str, str] | None = None) -> str:
         record = BOARDS[name].release.value
         assert record is not None
         return summarize_release(record, EPOCH, keys).next_action
 
-    assert press("dark-mismatch").startswith("V shows which answers differ; a opens shadow-100")
-    assert press("dark-mismatch", {**default_keys(), "picture": "F9"}).startswith("F9 shows which answers differ")
+    assert press("dark-mismatch").startswith("V shows which results differ; a opens shadow-100")
+    assert press("dark-mismatch", {**default_keys(), "topology": "F9"}).startswith("F9 shows which results differ")
     assert "differ" not in press("dark-launch")
 
 
-def test_a_cause_that_is_over_is_told_no_more() -> None:
+def test_a_past_cause_is_not_shown() -> None:
     going = record(release(ReleaseState.RUNNING, Phase.BACKFILL, done=7, current=StepStatus.STARTED), cause=CAUSE)
     assert summarize_release(going, EPOCH).cause == ""
     assert summarize_release(replace(going, release=replace(going.release, paused=True)), EPOCH).cause
@@ -106,7 +106,7 @@ def test_a_cause_that_is_over_is_told_no_more() -> None:
 # --- guard ----------------------------------------------------------------------------------------------------
 
 
-def test_a_rule_that_was_never_judged_is_unknown_not_absent() -> None:
+def test_a_rule_that_was_never_evaluated_is_unknown() -> None:
     made = board(record(release(ReleaseState.PLANNED)), plan=GUARDED)
     assert [(one.rule, one.verdict) for one in guard_readings(made, EPOCH)] == [
         ("errors", Verdict.UNKNOWN),
@@ -126,8 +126,8 @@ def test_an_old_reading_is_unknown_until_the_release_has_ended() -> None:
     assert {one.verdict for one in guard_readings(ended, EPOCH)} == {Verdict.PASS}
 
 
-def test_the_worst_rule_comes_first_with_its_word_and_numbers() -> None:
-    readings = sorted((latency(), BROKEN), key=lambda one: one.rule, reverse=True)
+def test_the_worst_rule_comes_first_with_verdict_and_numbers() -> None:
+    readings = sorted((latency(), BREACHED), key=lambda one: one.rule, reverse=True)
     made = board(record(release(ReleaseState.PLANNED), guard=tuple(readings)), plan=GUARDED)
     found = guard_readings(made, EPOCH)
     assert [one.rule for one in found] == ["errors", "p99"]
@@ -156,14 +156,14 @@ readings_of_any_kind = st.builds(
 
 
 @given(readings_of_any_kind, st.integers(24, 120), st.booleans())
-def test_whatever_a_rule_says_fits_its_pane(reading: GuardReading, cells: int, compact: bool) -> None:
+def test_any_reading_of_a_rule_fits_the_pane(reading: GuardReading, cells: int, compact: bool) -> None:
     lines = guard_lines((reading,), cells, compact=compact)
     assert len(lines) == (1 if compact else 2)
     # Three numbers of a dozen digits each need more than the narrowest pane has; the pane cuts what is over.
     assert all(line_width(line) <= max(cells, 45) for line in lines)
 
 
-def test_a_strip_is_measured_by_the_limit_and_shows_gaps() -> None:
+def test_a_sparkline_is_scaled_by_the_limit_and_shows_gaps() -> None:
     assert text(sparkline((0.0, 0.5, 1.0), 1.0, 10)) == "▁▅█"
     assert text(sparkline((0.0, None, 0.01), 1.0, 10)) == "▁·▁"
     assert sparkline((1.0, 4.0), 1.0, 10) == (("▃", TextStyle.NORMAL), ("█", TextStyle.BAD))
@@ -175,7 +175,7 @@ def test_a_strip_is_measured_by_the_limit_and_shows_gaps() -> None:
 # --- layout ---------------------------------------------------------------------------------------------------
 
 
-def test_on_a_low_screen_the_guard_takes_the_place_of_what_does_nothing() -> None:
+def test_on_a_low_screen_the_guard_replaces_an_idle_pane() -> None:
     waiting, moving = BOARDS["guard-pass"], BOARDS["guard-backfill"]
     assert list(request_layout(waiting, 24).right_column) == ["flags", "guard"]
     assert list(request_layout(moving, 24).right_column) == ["backfill", "guard"]
@@ -186,7 +186,7 @@ def test_on_a_low_screen_the_guard_takes_the_place_of_what_does_nothing() -> Non
         assert not high.is_guard_compact
 
 
-def test_an_error_of_the_flags_is_never_hidden() -> None:
+def test_flags_with_an_error_are_never_hidden() -> None:
     moving = BOARDS["guard-backfill"]
     assert request_layout(replace(moving, flags=replace(moving.flags, error="Redis is away")), 24).flags
 
@@ -203,7 +203,7 @@ def test_only_what_the_plan_has_gets_a_pane() -> None:
 
 @pytest.mark.parametrize("cells", [40, 60, 78, 118])
 @pytest.mark.parametrize("phase", range(8))
-def test_the_current_phase_is_in_sight_at_every_width(phase: int, cells: int) -> None:
+def test_the_current_phase_is_visible_at_every_width(phase: int, cells: int) -> None:
     made = BOARDS["dark-launch"]
     assert made.release.value is not None
     rel = replace(made.release.value.release, phase=phase)
@@ -212,7 +212,7 @@ def test_the_current_phase_is_in_sight_at_every_width(phase: int, cells: int) ->
     assert f"▶ {rel.strategy.phases[phase].name}" in text(line)
 
 
-def test_a_stepper_that_does_not_fit_says_how_much_it_leaves_out() -> None:
+def test_a_stepper_that_does_not_fit_counts_the_phases_left_out() -> None:
     message = text(stepper_line(BOARDS["dark-launch"], 40))
     assert "before" in message
     assert "more" in message
@@ -221,7 +221,7 @@ def test_a_stepper_that_does_not_fit_says_how_much_it_leaves_out() -> None:
     )
 
 
-def test_the_backfills_percent_stays() -> None:
+def test_the_stepper_shows_the_percentage_of_the_backfill() -> None:
     going = release(ReleaseState.RUNNING, Phase.BACKFILL, done=7, current=StepStatus.STARTED)
     assert "backfill 63%" in text(stepper_line(board(record(going, backfill=backfill())), 78))
 
@@ -229,13 +229,13 @@ def test_the_backfills_percent_stays() -> None:
 # --- pods -----------------------------------------------------------------------------------------------------
 
 
-def test_pods_tell_which_side_and_whether_they_are_new() -> None:
+def test_pods_show_their_deployment_and_version() -> None:
     message = text(*board_pods(BOARDS["canary"], EPOCH, 60))
     assert sum("stable old" in line for line in message.splitlines()) == 4
     assert sum("canary new" in line for line in message.splitlines()) == 4
 
 
-def test_a_pod_that_both_watches_see_is_shown_once_on_its_own_side() -> None:
+def test_a_pod_of_both_watches_is_shown_once_with_its_deployment() -> None:
     made = BOARDS["canary"]
     first, second = made.workload.value, made.second_workload.value
     assert first is not None
@@ -248,9 +248,9 @@ def test_a_pod_that_both_watches_see_is_shown_once_on_its_own_side() -> None:
     assert deployments_heading(made.plan, both, second) == "serving: stable 4/4, canary 4/4"
 
 
-def test_ready_pods_without_traffic_stand_warm_and_those_that_come_up_do_not() -> None:
+def test_ready_pods_without_traffic_are_on_standby_after_the_rollout() -> None:
     made = BOARDS["blue-green"]
-    assert text(*board_pods(made, EPOCH, 70)).count("◇ Warm ") == 4
+    assert text(*board_pods(made, EPOCH, 70)).count("◇ Standby ") == 4
     coming = pods_of("users-api-green", NEW, PodState.WARMING, OTHER)
     coming = replace(coming, rollout=RolloutStatus(False, False, "2 of 4 new replicas available"))
     blue = pods_of("users-api", OLD, PodState.SERVING, STABLE)
@@ -263,7 +263,7 @@ def test_ready_pods_without_traffic_stand_warm_and_those_that_come_up_do_not() -
     assert "rollout green: 2 of 4" in message
 
 
-def test_the_second_deployments_error_is_told() -> None:
+def test_the_error_of_the_second_deployment_is_shown() -> None:
     made = BOARDS["canary"]
-    broken = replace(made, second_workload=replace(made.second_workload, error="the API server does not answer"))
-    assert "canary: the API server does not answer" in text(*board_pods(broken, EPOCH, 60))
+    broken = replace(made, second_workload=replace(made.second_workload, error="the API server does not respond"))
+    assert "canary: the API server does not respond" in text(*board_pods(broken, EPOCH, 60))

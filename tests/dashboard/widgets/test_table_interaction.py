@@ -1,4 +1,4 @@
-"""Tables under the operator's hands: the cursor, sorting, the filter, all the room, and what opens."""
+"""Tables in use: cursor, sorting, filter, maximised pane, opened rows."""
 
 import re
 from dataclasses import replace
@@ -37,7 +37,7 @@ def with_pods(pods: list[Pod], start: DashboardState | None = None) -> Dashboard
 
 
 def cursor(screen: str) -> str:
-    """The name of the row that is marked."""
+    """The name of the row under the cursor."""
     found = re.search(r"▸(\S+)", screen)
     return found[1] if found else ""
 
@@ -77,7 +77,7 @@ async def test_the_cursor_stays_on_its_pod_and_enter_opens_that_one() -> None:
         assert len(opened) == 1
 
 
-async def test_any_column_sorts_both_ways_and_says_so() -> None:
+async def test_any_column_sorts_both_ways_and_is_marked() -> None:
     pods = many(*NAMES[:5])
     pods[3] = replace(pods[3], restarts=99)
     async with AppDriver(with_pods(pods)) as desk:
@@ -104,7 +104,7 @@ async def test_any_column_sorts_both_ways_and_says_so() -> None:
         assert names() == "abcde"
 
 
-async def test_a_filter_counts_explains_itself_and_swallows_no_key() -> None:
+async def test_a_filter_shows_count_and_error_and_takes_every_letter() -> None:
     async with AppDriver(with_pods(many(*NAMES))) as desk:
         await desk.press("tab", "down", "down")
         assert "16 of 16" in await desk.press("slash")
@@ -132,7 +132,7 @@ async def test_a_filter_counts_explains_itself_and_swallows_no_key() -> None:
         assert "of 18 " not in (await desk.press("escape")).replace("of 18 ↕", "")
 
 
-async def test_a_pane_has_all_the_room_and_gives_it_back() -> None:
+async def test_a_pane_is_maximised_and_restored() -> None:
     text = events(*[("phase", f"event {number}", "") for number in range(60)])
     made = with_pods(many(*NAMES), board(record(release(ReleaseState.PLANNED), events=text)))
     async with AppDriver(made) as desk:
@@ -157,7 +157,7 @@ async def test_a_pane_has_all_the_room_and_gives_it_back() -> None:
         assert [line[:40] for line in desk.screen.splitlines()][:5] == [line[:40] for line in before.splitlines()][:5]
 
 
-async def test_rows_that_failed_are_a_table_below_the_backfill() -> None:
+async def test_failed_rows_are_a_table_below_the_backfill() -> None:
     app, _, screen = opened("backfill")
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await app.push_screen(screen())

@@ -132,7 +132,7 @@ def test_eighty_columns_show_gate_verdict_and_reason() -> None:
     narrow = [column.key for column, _ in fit_columns(gate_columns(rows, 38), 38)]
     assert narrow == ["mark", "gate", "verdict", "reason"]
     fitted = fit_columns(gate_columns(rows, 76), 76)
-    assert "".join(text for text, _ in title_line(fitted)).split() == ["PHASE", "GATE", "SAYS", "AGE", "REASON"]
+    assert "".join(text for text, _ in title_line(fitted)).split() == ["PHASE", "GATE", "VERDICT", "AGE", "REASON"]
 
 
 @given(

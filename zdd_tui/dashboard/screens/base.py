@@ -72,8 +72,8 @@ class ActionScreen(Screen[ResultT]):
 
     def key_label(self, action_id: str) -> str:
         """Name of an action's key on this screen now; a text field takes single letters."""
-        wanted = find_action(action_id).binding_id
-        return next((key_name(key) for key, each in self.active_bindings.items() if each.binding.id == wanted), "")
+        binding_id = find_action(action_id).binding_id
+        return next((key_name(key) for key, each in self.active_bindings.items() if each.binding.id == binding_id), "")
 
     def action_act(self, action_id: str) -> None:
         self.post_message(ActionRequested(action_id))

@@ -31,7 +31,7 @@ def known_bindings(app: type[App[Any]]) -> tuple[KeyBinding, ...]:
     for package in (widgets, screens):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
-    found: dict[str, KeyBinding] = {}
+    bindings: dict[str, KeyBinding] = {}
     owners: list[type[DOMNode]] = [
         ReleaseScreen,
         ActionScreen,
@@ -40,13 +40,13 @@ def known_bindings(app: type[App[Any]]) -> tuple[KeyBinding, ...]:
     ]
     for owner in owners:
         for binding in _declared_bindings(owner):
-            if binding.id and binding.id not in found:
+            if binding.id and binding.id not in bindings:
                 home = ActionScreen if binding.id in _SHARED_IDS else owner
                 keys = tuple(binding_keys(binding.key))
-                found[binding.id] = KeyBinding(
+                bindings[binding.id] = KeyBinding(
                     binding.id, keys, binding.description, _describe_place(home), _class_label(home)
                 )
-    return tuple(found.values())
+    return tuple(bindings.values())
 
 
 def _declared_bindings(owner: type[DOMNode]) -> list[Binding]:

@@ -150,8 +150,8 @@ class TuneScreen(ActionScreen[TuneRequest], ModalScreen[TuneRequest], HasPage):
         record = board.release.value
         if record is None or record.plan_limits is None or not self._staged:
             return ""
-        wanted = apply_tuning(record.plan_limits, record.tuning, self._staged)
-        return describe_limit_changes(record.plan_limits, record.tuning, wanted) if wanted != record.tuning else ""
+        tuning = apply_tuning(record.plan_limits, record.tuning, self._staged)
+        return describe_limit_changes(record.plan_limits, record.tuning, tuning) if tuning != record.tuning else ""
 
     def action_leave(self) -> None:
         self.dismiss(None)
@@ -174,7 +174,7 @@ def tune_lines(board: DashboardState, cells: int, selected: int, staged: dict[st
     if record is None or record.plan_limits is None:
         return [(("this release has no backfill, so there are no limits to change", TextStyle.DIM),)]
     plan, limits = record.plan_limits, effective_limits(record.plan_limits, record.tuning)
-    wanted: Any = effective_limits(plan, apply_tuning(plan, record.tuning, staged))
+    pending: Any = effective_limits(plan, apply_tuning(plan, record.tuning, staged))
     name, column = max(len(each.key) for each in LIMITS) + 2, 11
     head = f"  {fit('limit', name)}{fit('effective', column)}{fit('plan', column)}pending"
     lines: list[Line] = [
@@ -182,7 +182,7 @@ def tune_lines(board: DashboardState, cells: int, selected: int, staged: dict[st
     ]
     lines.append(((head, TextStyle.DIM),))
     for at, spec in enumerate(LIMITS):
-        now, own, then = (format_limit(spec.key, getattr(each, spec.key)) for each in (limits, plan, wanted))
+        now, own, then = (format_limit(spec.key, getattr(each, spec.key)) for each in (limits, plan, pending))
         line: Line = (
             ("▸ " if at == selected else "  ", TextStyle.KEY),
             (fit(spec.key, name), TextStyle.STRONG if at == selected else TextStyle.NORMAL),

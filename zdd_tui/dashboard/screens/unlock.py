@@ -78,8 +78,8 @@ class UnlockScreen(ActionScreen[bool], ModalScreen[bool], HasPage):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        typed, wanted = event.value.strip(), sanitize(self._last_shown[0].plan.environment).strip()
-        if typed.casefold() == wanted.casefold():
+        typed, name = event.value.strip(), sanitize(self._last_shown[0].plan.environment).strip()
+        if typed.casefold() == name.casefold():
             self.dismiss(True)
             return
         self._error = f"“{typed}” is not the environment name" if typed else "the environment name is missing"

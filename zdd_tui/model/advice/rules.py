@@ -223,4 +223,4 @@ def refuse_destructive(statements: Iterable[Statement], strategy: str, stats: Da
         f"{first.statement.location}: {first.statement.one_line[:60]}{more}\n"
         f"  this breaks a {strategy} release: {first.rule.breaking_reason}"
     )
-    raise PlanError(title, f"make it an expand-contract release:\n{derived.format_hint()}")
+    raise PlanError(title, f"make it an expand/contract release:\n{derived.format_hint()}")

@@ -104,9 +104,9 @@ class GateDetailScreen(RecordScreen):
 
 
 _POSITION_TEXTS = {
-    PhasePosition.PAST: "finished: this gate no longer counts",
-    PhasePosition.PRESENT: "current phase: this gate counts",
-    PhasePosition.AHEAD: "not started: this gate is not checked yet",
+    PhasePosition.PAST: "finished, this gate no longer counts",
+    PhasePosition.PRESENT: "current phase, this gate counts",
+    PhasePosition.AHEAD: "not started, this gate is not checked yet",
 }
 
 
@@ -125,10 +125,10 @@ def gate_row_lines(
         (f"  {row.gate.name}", TextStyle.DIM),
     )
     state = record.release.state
-    phase = f"{row.phase} {_POSITION_TEXTS[row.position]}"
+    phase = f"{row.phase}: {_POSITION_TEXTS[row.position]}"
     if state.has_ended or state.is_rolling_back:
-        phase = f"{row.phase}; " + (
-            "the release has ended" if state.has_ended else "the release is rolling back: no gate counts"
+        phase = f"{row.phase}: " + (
+            "the release has ended" if state.has_ended else "the release is rolling back, no gate counts"
         )
     lines = [justify(clip(head, cells), ((age, TextStyle.DIM),), cells)]
     lines += labelled_lines("phase", phase, cells, format_text)

@@ -102,15 +102,15 @@ class LogScreen(DetailScreen):
             head.append(((f"… {view.dropped:,} older lines were discarded", TextStyle.DIM),))
         clock = context.clock if self._shows_times else None
         if self.is_wrapped:
-            kept = view.lines[-MAX_WRAPPED_LINES:]
-            return head + [piece for line in kept for piece in _wrap_log_line(log_line(line, clock), cells)]
+            lines = view.lines[-MAX_WRAPPED_LINES:]
+            return head + [piece for line in lines for piece in _wrap_log_line(log_line(line, clock), cells)]
         return LazyLines(head, len(view.lines), lambda at: log_line(view.lines[at], clock))
 
     def own_hints(self) -> tuple[tuple[str, str], ...]:
         follow = "stop following" if self._is_following else "follow"
         return (
             ("f", follow),
-            ("b", f"{'current' if self._query.previous else 'previous'} container"),
+            ("b", "current" if self._query.previous else "previous"),
             ("t", "times"),
             ("y", "copy"),
         )

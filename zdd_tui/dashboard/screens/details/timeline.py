@@ -113,10 +113,11 @@ def timeline_lines(
 def _phase_line(span: PhaseSpan, first: float, end: float, context: RenderContext, cells: int) -> Line:
     duration = (span.ended_at or end) - span.started_at
     is_rollback = span.name == "rollback"
+    name = "before start" if span.name == "before" else span.name
     glyph = "◀" if is_rollback else "▶" if span.ended_at is None else "■"
     head: Line = (
         (f"{context.clock.time_of_day(span.started_at)} ", TextStyle.DIM),
-        (f"{glyph} {fit(span.name, 12)} ", TextStyle.ROLLED_BACK if is_rollback else TextStyle.STRONG),
+        (f"{glyph} {fit(name, 12)} ", TextStyle.ROLLED_BACK if is_rollback else TextStyle.STRONG),
         (f"{_offset_text(span.started_at, first):>8}", TextStyle.DIM),
         (f"  {'running for' if span.ended_at is None else 'duration'} {format_duration(duration)}", TextStyle.NORMAL),
     )

@@ -62,7 +62,7 @@ def _side_boxes(board: DashboardState, record: ReleaseRecord, change: ChangeView
         left = old[at] if at < len(old) else ((" " * room, TextStyle.NORMAL),)
         right = new[at] if at < len(new) else ()
         lines.append((*left, (f"{arrow[0]:^{_ARROW_WIDTH}}", arrow[1]), *right))
-    for word, text in zip(("written by", "read by"), zip(*uses, strict=True), strict=True):
+    for word, text in zip(("written by", "reads:"), zip(*uses, strict=True), strict=True):
         texts = [fit(f"{word} {each}", room) for each in text]
         lines.append(
             ((texts[0], TextStyle.NORMAL), (" " * _ARROW_WIDTH, TextStyle.NORMAL), (texts[1], TextStyle.NORMAL))
@@ -128,7 +128,7 @@ def describe_old_users(board: DashboardState, release: Release) -> tuple[str, st
     if _is_step_done(release, "sync-reverse"):
         writers.append("the trigger")
     share = 0 if only_new else 100 - _read_share(board, release)
-    return " and ".join(writers) or "none", f"{share}% of reads" if share else "none"
+    return " and ".join(writers) or "none", f"{share}%" if share else "none"
 
 
 def describe_new_users(board: DashboardState, release: Release) -> tuple[str, str]:
@@ -143,7 +143,7 @@ def describe_new_users(board: DashboardState, release: Release) -> tuple[str, st
     if _is_step_done(release, "sync-forward") and not _is_step_done(release, "rollout-v3"):
         writers.append("the trigger")
     share = 100 if _is_step_done(release, "rollout-v3") else _read_share(board, release)
-    return " and ".join(writers) or "none", f"{share}% of reads" if share else "none"
+    return " and ".join(writers) or "none", f"{share}%" if share else "none"
 
 
 def _read_share(board: DashboardState, release: Release) -> int:

@@ -73,10 +73,10 @@ class FilterTerm:
 
     def _contains(self, cells: Mapping[str, str], labels: Mapping[str, str]) -> bool:
         if self.label:
-            found = labels.get(self.label)
+            value = labels.get(self.label)
             if self.value is None:
-                return found is not None
-            return (found is not None and found.lower() == self.value) != self.is_inequality
+                return value is not None
+            return (value is not None and value.lower() == self.value) != self.is_inequality
         if self.pattern is not None:
             return self.pattern.search(cells.get(self.column, "")[:MAX_LENGTH]) is not None
         return any(self.text in cell.lower() for cell in cells.values())
@@ -132,11 +132,11 @@ def _parse_label(text: str, negated: bool) -> FilterTerm | None:
 
 
 def _resolve_column(name: str, columns: Sequence[str]) -> str:
-    found = [name] if name in columns else [column for column in columns if column.startswith(name)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise FilterError(f"“{name}” is ambiguous: {' or '.join(found)}")
+    matches = [name] if name in columns else [column for column in columns if column.startswith(name)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise FilterError(f"“{name}” is ambiguous: {' or '.join(matches)}")
     near = difflib.get_close_matches(name, columns, 1)
     text = f"did you mean {near[0]}?" if near else f"columns are {', '.join(columns)}"
     raise FilterError(f"no column “{name}”: {text} (quote it to search for text)")

@@ -96,10 +96,12 @@ def guard_readings(board: DashboardState, now: float) -> tuple[GuardReading, ...
         return ()
     known = {reading.rule: reading for reading in record.guard}
     names = dict.fromkeys((*board.plan.rule_names, *known))
-    found = [known.get(name) or GuardReading(name, Verdict.UNKNOWN, "not checked yet", max_age=now) for name in names]
+    readings = [
+        known.get(name) or GuardReading(name, Verdict.UNKNOWN, "not checked yet", max_age=now) for name in names
+    ]
     if not record.release.state.has_ended:
-        found = [reading.as_of(now) for reading in found]
-    return tuple(sorted(found, key=lambda reading: VERDICT_ORDER[reading.verdict]))
+        readings = [reading.as_of(now) for reading in readings]
+    return tuple(sorted(readings, key=lambda reading: VERDICT_ORDER[reading.verdict]))
 
 
 def guard_heading(readings: Sequence[GuardReading]) -> str:
@@ -152,7 +154,7 @@ def guard_columns(
                 lambda row, _: _baseline_text(row),
                 max(3, old),
                 align_right=True,
-                drop_order=4,
+                drop_order=5,
                 style=dim_style,
                 sort=lambda row: row.baseline,
             )
@@ -165,7 +167,7 @@ def guard_columns(
                 lambda _row, _: "",
                 6,
                 min(series, 40),
-                drop_order=5,
+                drop_order=4,
                 draw=lambda row, _, cells: sparkline(row.series, row.limit, cells),
             )
         )

@@ -132,7 +132,7 @@ def sorted_pod_rows(board: DashboardState) -> list[PodRow]:
     plan = board.plan
     snapshots = [found for found in (board.workload.value, board.second_workload.value) if found is not None]
     sides = [side for side, _ in plan.deployment_roles] or [""]
-    is_complete = [plan.is_blue_green and found.rollout is not None and found.rollout.done for found in snapshots]
+    is_complete = [plan.is_blue_green and each.rollout is not None and each.rollout.done for each in snapshots]
     rows: list[PodRow] = []
     for pod, number in build_pod_rows(plan, snapshots):
         # A ready pod without traffic has the state Warming; once the rollout is done it is on standby.
@@ -148,11 +148,11 @@ def build_pod_rows(plan: PlanView, snapshots: Sequence[WorkloadSnapshot]) -> lis
     """
     # The pods of a snapshot are ordered by name, and sorting is stable.
     if not plan.deployment_roles:
-        pods = [(pod, 0) for found in snapshots for pod in (*found.pods, *found.gone)]
+        pods = [(pod, 0) for snapshot in snapshots for pod in (*snapshot.pods, *snapshot.gone)]
         return sorted(pods, key=lambda row: STATE_ORDER[row[0].state])
     second = f"{plan.deployment_roles[1][1]}-"
     known: dict[str, tuple[Pod, int]] = {}
-    for number, found in reversed(list(enumerate(snapshots))):
-        for pod in (*found.pods, *found.gone):
+    for number, snapshot in reversed(list(enumerate(snapshots))):
+        for pod in (*snapshot.pods, *snapshot.gone):
             known.setdefault(pod.uid, (pod, 1 if pod.name.startswith(second) else number))
     return sorted(known.values(), key=lambda row: (STATE_ORDER[row[0].state], row[1]))

@@ -95,8 +95,8 @@ def deployments_heading(plan: PlanView, first: WorkloadSnapshot, second: Workloa
     for (side, _), snapshot in zip(plan.deployment_roles, (first, second), strict=True):
         others = {pod.uid for pod in second.pods} if snapshot is first else set()
         serving = sum(pod.state is PodState.SERVING and pod.uid not in others for pod in snapshot.pods)
-        wanted = snapshot.deployment.desired if snapshot.deployment else "?"
-        text.append(f"{side} {serving}/{wanted}")
+        desired = snapshot.deployment.desired if snapshot.deployment else "?"
+        text.append(f"{side} {serving}/{desired}")
     return f"serving: {', '.join(text)}"
 
 
@@ -122,7 +122,7 @@ def pod_columns(widths: ColumnWidths, *, with_restarts: bool = True) -> Sequence
     """The columns for pods with texts of these lengths. The cell context is the time by the cluster's clock.
 
     Args:
-        with_restarts: there is room for the column of restarts; else they stand beside the state.
+        with_restarts: the column of restarts fits; else restarts are shown beside the state.
     """
     longest, side, node = widths.name, widths.side, widths.node
     reason = widths.reason + 6 if widths.reason else 0
@@ -197,7 +197,7 @@ def _problem_text(row: PodRow, _now: float) -> Span | None:
     pod = row.pod
     if not pod.reason:
         return None
-    return f"{_state_cell(row)[0]} {pod.reason}{f' {pod.restarts}×' if pod.restarts else ''}", TextStyle.BAD
+    return f"{_state_cell(row)[0]} {pod.reason}{f'×{pod.restarts}' if pod.restarts else ''}", TextStyle.BAD
 
 
 def _problem_or_restarts(row: PodRow, now: float) -> Span | None:

@@ -45,8 +45,8 @@ class RowStore(Generic[R]):
             key: sort key; None keeps the order. The sort is stable, and rows whose key is None come last.
         """
         self.total = len(rows)
-        found = rows if keep is None else [row for row in rows if keep(row)]
-        before, self.shown = self.shown, sort_rows(found, key, reverse=reverse)
+        kept = rows if keep is None else [row for row in rows if keep(row)]
+        before, self.shown = self.shown, sort_rows(kept, key, reverse=reverse)
         was = self.cursor_index
         if self.cursor_identity:
             self._locate_cursor(before)

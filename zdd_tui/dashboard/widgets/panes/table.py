@@ -184,23 +184,21 @@ class TablePane(Pane, Generic[R, C]):
         """Gives the rows to the store, with the current filter and order."""
         column = next((one for one in self._columns if one.key == self._sort), None)
         key = column.sort_key if column is not None else None
-        wanted, before = (
-            self._filter.filter,
-            self._filter_cache[1] if self._filter_cache[0] is self._filter.filter else {},
-        )
-        kept: dict[str, tuple[R, bool]] = {}
-        self._filter_cache = wanted, kept
+        row_filter = self._filter.filter
+        before = self._filter_cache[1] if self._filter_cache[0] is row_filter else {}
+        results: dict[str, tuple[R, bool]] = {}
+        self._filter_cache = row_filter, results
 
         def keep(row: R) -> bool:
             """An unchanged row is not matched again."""
             name = self.identity(row)
             known = before.get(name)
             if known is None or known[0] is not row:
-                known = row, wanted.matches(filter_texts(self._columns, row), self.labels(row))
-            kept[name] = known
+                known = row, row_filter.matches(filter_texts(self._columns, row), self.labels(row))
+            results[name] = known
             return known[1]
 
-        self._store.update(rows, keep=keep if wanted.terms else None, key=key, reverse=self._is_descending)
+        self._store.update(rows, keep=keep if row_filter.terms else None, key=key, reverse=self._is_descending)
 
     def _build_header(self, error: str, notes: list[Line], total: int, cells: int) -> list[Line]:
         """Filter, error, notes and titles, which do not scroll. At least one row stays visible below."""

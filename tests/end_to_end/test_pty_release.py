@@ -58,7 +58,9 @@ async def read_record(store: Store) -> ReleaseRecord:
 async def wait_until_running(terminal: Emulator, command: str) -> None:
     """The agent has taken it: what is told of it goes on by itself from there, faster than a test may look."""
     progress = re.compile(rf"(… {command} accepted by the agent|▶ {command} |✔ {command.title()} )")
-    await terminal.wait_until(lambda text: bool(progress.search(text)) and "Enter confirm" not in text, progress.pattern)
+    await terminal.wait_until(
+        lambda text: bool(progress.search(text)) and "Enter confirm" not in text, progress.pattern
+    )
 
 
 async def advance(terminal: Emulator, phase: str, *shows: str) -> None:

@@ -105,7 +105,7 @@ async def test_each_pod_is_scraped_independently(session: aiohttp.ClientSession)
     assert time.monotonic() - began < 3
     assert isinstance(found["good"], CounterSample)
     assert found["gone"] == "status 404"
-    assert found["slow"] == "no answer within 0.3 s"
+    assert found["slow"] == "no response within 0.3 s"
     assert found["other"] == "not a page of metrics"
     assert found["nobody"] == "Connection refused"
 
@@ -184,20 +184,20 @@ async def test_a_number(session: aiohttp.ClientSession) -> None:
         ),
         (ServerAnswer(422, failure("execution", "too many samples")), "refuses the query: execution"),
         (ServerAnswer(503, failure("timeout", "query timed out")), "refuses the query: timeout"),
-        (ServerAnswer(body=vector()), "the query finds nothing: up"),
-        (ServerAnswer(body=vector(1, 2, 3)), "gives 3 series, not one: up"),
-        (ServerAnswer(body=plain("matrix", [])), "gives a matrix, not one number"),
-        (ServerAnswer(body=plain("string", [0, "x"])), "gives a string, not one number"),
-        (ServerAnswer(body=vector("NaN")), "the query gives nan"),
-        (ServerAnswer(body=vector("+Inf")), "the query gives inf"),
-        (ServerAnswer(body=vector("many")), "an answer that its API does not have"),
-        (ServerAnswer(body=plain("vector", [{"value": [1]}])), "an answer that its API does not have"),
+        (ServerAnswer(body=vector()), "the query returns no series: up"),
+        (ServerAnswer(body=vector(1, 2, 3)), "returns 3 series, not one: up"),
+        (ServerAnswer(body=plain("matrix", [])), "returns a matrix, not one number"),
+        (ServerAnswer(body=plain("string", [0, "x"])), "returns a string, not one number"),
+        (ServerAnswer(body=vector("NaN")), "the query returns nan"),
+        (ServerAnswer(body=vector("+Inf")), "the query returns inf"),
+        (ServerAnswer(body=vector("many")), "does not match its API"),
+        (ServerAnswer(body=plain("vector", [{"value": [1]}])), "does not match its API"),
         (ServerAnswer(body=vector(1, at="1700000000.5")), "in the past: compare the clocks"),
         (ServerAnswer(body=vector(1, at="17000000000")), "in the future"),
-        (ServerAnswer(body=vector(1), wait=5), "no answer within 0.5 s"),
-        (ServerAnswer(body="<html>"), "is no Prometheus: status 200"),
-        (ServerAnswer(404, "not found"), "is no Prometheus: status 404"),
-        (ServerAnswer(401, "who are you"), "does not let us in: status 401"),
+        (ServerAnswer(body=vector(1), wait=5), "no response within 0.5 s"),
+        (ServerAnswer(body="<html>"), "is not a Prometheus API: status 200"),
+        (ServerAnswer(404, "not found"), "is not a Prometheus API: status 404"),
+        (ServerAnswer(401, "who are you"), "refuses access: status 401"),
     ],
 )
 async def test_a_result_that_is_not_a_number_has_a_reason(
@@ -211,6 +211,6 @@ async def test_a_result_that_is_not_a_number_has_a_reason(
 
 async def test_an_unreachable_server_is_named_without_secrets(session: aiohttp.ClientSession) -> None:
     address = f"http://ana:s3cret@127.0.0.1:{free_port()}/prom"
-    with pytest.raises(MetricsError, match=r"Prometheus 127.0.0.1:\d+ is away: Connection refused") as caught:
+    with pytest.raises(MetricsError, match=r"Prometheus 127.0.0.1:\d+ is unreachable: Connection refused") as caught:
         await prometheus.query_value(session, PrometheusServer.model_validate({"url": address}), "up", now=time.time())
     assert "s3cret" not in str(caught.value)

@@ -39,13 +39,13 @@ async def test_queries_are_tried_before_the_release_begins(here: CliEnvironment)
         assert "guard rule orders: query 0.5" in good.out
 
         for body, words, hint in (
-            (VECTOR % ", ".join([ELEMENT % 1] * 2), "the query gives 2 series, not one", "put sum() or max()"),
-            (VECTOR % (ELEMENT % "NaN"), "the query gives nan", "or vector(0)"),
+            (VECTOR % ", ".join([ELEMENT % 1] * 2), "the query returns 2 series, not one", "put sum() or max()"),
+            (VECTOR % (ELEMENT % "NaN"), "the query returns nan", "or vector(0)"),
             ('{"status": "error", "errorType": "bad_data", "error": "parse error"}', "bad_data: parse error", "page"),
-            (VECTOR % "", "the query finds nothing", "compare its names and labels"),
+            (VECTOR % "", "the query returns no series", "check its metric names and labels"),
             (
                 VECTOR.replace("vector", "matrix") % "",
-                "the query gives a matrix, not one number",
+                "the query returns a matrix, not one number",
                 "put rate() or sum()",
             ),
         ):
@@ -61,18 +61,18 @@ async def test_queries_are_tried_before_the_release_begins(here: CliEnvironment)
         answer.body = VECTOR % ELEMENT.replace("NOW", "1700000000") % 1
         past = await here.run_zdd("check")
         assert (past.code, past.out) == (2, "")
-        assert "Prometheus answers for a moment" in past.err
+        assert "the result of Prometheus is" in past.err
         assert "in the past: compare the clocks" in past.err
         assert "Fix: check guard.sources.prometheus" in past.err
         answer.body, answer.wait = VECTOR % (ELEMENT % 1), 30.0
         slow = await here.run_zdd("check")
         assert (slow.code, slow.out) == (2, "")
-        assert "no answer within 2 s" in slow.err
+        assert "no response within 2 s" in slow.err
         answer.wait = 0.0
 
     here.plan_file.write_text(plain + GUARD.format(url=f"http://127.0.0.1:{free_port()}"))
-    unreachable = await here.run_zdd("check")
-    assert unreachable.code == 2
-    assert "is away: Connection refused" in unreachable.err
-    assert "Fix: check guard.sources.prometheus" in unreachable.err
+    away = await here.run_zdd("check")
+    assert away.code == 2
+    assert "is unreachable: Connection refused" in away.err
+    assert "Fix: check guard.sources.prometheus" in away.err
     assert await here.fetchval("SELECT to_regnamespace('zdd')") is None

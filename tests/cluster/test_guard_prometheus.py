@@ -85,9 +85,9 @@ async def test_queries_that_give_a_number_and_those_that_do_not(server: Promethe
         ("sum(rate(http_requests_total[", "refuses the query: bad_data"),
         ("http_requests_total", "gives 2 series, not one"),
         ("http_requests_total[5m]", "gives a matrix, not one number"),
-        ("sum(no_such_metric)", "the query finds nothing"),
-        ("0 * sum(http_requests_total) / 0", "the query gives nan"),
-        ("sum(http_requests_total) / 0", "the query gives inf"),
+        ("sum(no_such_metric)", "the query returns no series"),
+        ("0 * sum(http_requests_total) / 0", "the query returns nan"),
+        ("sum(http_requests_total) / 0", "the query returns inf"),
         ('"text"', "gives a string, not one number"),
     ):
         with pytest.raises(MetricsError) as caught:

@@ -86,7 +86,7 @@ async def test_connection_refused(tmp_path: Path) -> None:
 async def test_an_untrusted_certificate(tmp_path: Path) -> None:
     async with api_server(tmp_path) as kubeconfig:
         path = write_config(tmp_path, read(kubeconfig)["clusters"][0]["cluster"]["server"], token="x")
-        with pytest.raises(ClusterError, match=r"certificate .* not to be trusted") as caught:
+        with pytest.raises(ClusterError, match=r"certificate .* is not trusted") as caught:
             async with Cluster.connect(path, None, "default"):
                 pass
         assert "certificate-authority" in caught.value.hint
@@ -124,7 +124,10 @@ async def test_a_forbidden_request_names_verb_resource_and_hint(tmp_path: Path) 
                 KubeApiError, match="not allowed to get deployment 'users' in namespace 'shop'"
             ) as caught:
                 await cluster.get_deployment("users")
-            assert caught.value.hint == "ask for it: kubectl create role zdd --verb=get --resource=deployments -n shop"
+            assert (
+                caught.value.hint
+                == "request the permission: kubectl create role zdd --verb=get --resource=deployments -n shop"
+            )
             with pytest.raises(KubeApiError, match="not allowed to list pods"):
                 await cluster.list_pods("app=users")
 

@@ -123,7 +123,7 @@ async def test_another_container_or_another_deployment_is_refused(api: ClusterCl
     with pytest.raises(ClusterError, match="no container 'sidecar'") as caught:
         await api.cluster.set_image(NAME, "sidecar", "x:2", epoch=7, reason="V2")
     assert caught.value.hint == "it has: app"
-    with pytest.raises(Refused, match="made anew"):
+    with pytest.raises(Refused, match="created again"):
         await api.cluster.set_image(NAME, "app", "x:2", epoch=7, reason="V2", uid="another")
 
 

@@ -230,7 +230,7 @@ async def test_smoke_checks_name_each_wrong_response_and_quote_no_body() -> None
     assert [line.split(" ", 1)[1] for line in wrong] == [
         "GET /ok: 'version 2' is not in the body",
         "GET /broken: 500 instead of 200",
-        "GET /hangs: no answer within 0.5 s",
+        "GET /hangs: no response within 0.5 s",
     ]
     assert (await run_smoke_checks([("127.0.0.1", port)], checks[:1], 0.5))[0].startswith(
         f"127.0.0.1:{port} GET /ok: Client"

@@ -103,7 +103,7 @@ async def test_a_server_without_tls(pg_dsn: str) -> None:
 async def test_too_many_connections(pg_dsn: str, db: asyncpg.Connection) -> None:
     await db.execute(f"CREATE ROLE crowded LOGIN PASSWORD '{SECRET}' CONNECTION LIMIT 0")
     try:
-        await _refused(_changed(pg_dsn, user="crowded", password=SECRET), "no connection left")
+        await _refused(_changed(pg_dsn, user="crowded", password=SECRET), "no free connection")
     finally:
         await db.execute("DROP ROLE crowded")
 

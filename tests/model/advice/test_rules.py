@@ -114,7 +114,7 @@ def test_destructive_statements_are_refused_outside_of_expand_contract(sql: str,
     with pytest.raises(PlanError) as error:
         refuse_destructive(statements, strategy)
     assert "m.sql:2: " + sql in error.value.title
-    assert "make it an expand-contract release" in error.value.hint
+    assert "make it an expand/contract release" in error.value.hint
     assert hint in error.value.hint
     refuse_destructive(statements, EXPAND_CONTRACT)
 

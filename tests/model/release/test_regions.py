@@ -119,7 +119,7 @@ def test_a_machine_needs_only_its_own_secrets_and_the_databases_before_it() -> N
     [
         ("soak: 2m", "soke: 2m", "soke", "regions.soke", "did you mean soak?"),
         ("soak: 2m", "soak: soon", "soak: soon", "regions.soak", "500ms, 10s, 2m"),
-        ("- name: us", "- name: eu", "  order:", "regions.order", "two regions are called eu"),
+        ("- name: us", "- name: eu", "  order:", "regions.order", "two regions have the name eu"),
         ("- name: us\n", "- name: US East\n", "US East", "regions.order[1].name", "does not match"),
         ("{context: us}", "{contxt: us}", "contxt", "regions.order[1].kubernetes.contxt", "did you mean context?"),
         ("{context: us}", "{}", "kubernetes: {}", "regions.order[1].kubernetes", "overrides nothing"),

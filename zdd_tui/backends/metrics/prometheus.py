@@ -33,9 +33,8 @@ async def query_value(session: aiohttp.ClientSession, server: PrometheusServer, 
     skew = now - at
     if abs(skew) > server.max_skew:
         where = "in the past" if skew > 0 else "in the future"
-        raise MetricsError(
-            f"the result of Prometheus is {format_duration(abs(skew))} {where}", "synchronise the clocks (NTP)"
-        )
+        # The guard shows only the title.
+        raise MetricsError(f"the result of Prometheus is {format_duration(abs(skew))} {where}: compare the clocks")
     if not math.isfinite(value):
         raise MetricsError(f"the query returns {value}", "if it divides by zero without traffic, add `or vector(0)`")
     return value

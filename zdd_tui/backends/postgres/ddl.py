@@ -97,7 +97,7 @@ async def run_ddl(
                 await conn.execute("SET LOCAL lock_timeout = 0")
                 await record(conn)
         except _RETRIED_ERRORS as error:
-            who = ", ".join(blockers) or "a session that ended before it could be identified"
+            who = ", ".join(blockers) or "a session that could not be identified in time"
             await on_wait(f"try {attempt + 1} of {ladder.max_tries}: blocked by {who}")
             if attempt + 1 == ladder.max_tries:
                 raise StepFailed(

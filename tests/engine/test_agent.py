@@ -96,7 +96,7 @@ async def test_an_ended_release_starts_again_only_with_new(here: CliEnvironment)
     async with here.run_agent("--anew") as agent:
         await agent.wait_for_output("holding the lease")
         assert await here.fetchval("SELECT count(*) FROM zdd.release") == 2
-        # --anew does not start a third release while the second one runs.
+        # --anew is no licence to begin a third while the second is under way.
         more = await here.run_zdd("agent", "--anew", "--if-needed")
         assert (more.code, "another agent holds the lease" in more.err) == (0, True)
         assert await here.fetchval("SELECT count(*) FROM zdd.release") == 2

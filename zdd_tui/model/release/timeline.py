@@ -11,7 +11,7 @@ from typing import Literal
 from zdd_tui.model.release.records import Event
 from zdd_tui.model.release.strategy import Strategy
 
-_STEP = re.compile(r"(run|revert) (\S+) (begins|done|failed)(?:: (.*))?", re.DOTALL)
+_STEP = re.compile(r"(run|undo) (\S+) (begins|done|failed)(?:: (.*))?", re.DOTALL)
 
 AttemptOutcome = Literal["running", "done", "failed", "cut off", "stopped"]
 """Cut off: the agent was lost, and the step began anew. Stopped: the way back began in the middle of it."""
@@ -83,17 +83,17 @@ def build_timeline(
                 _current_span(stretches, "before", event.at).items.append(event)
             continue
         verb, name, what, more = found[1], found[2], found[3], found[4] or ""
-        key = (name, verb == "revert")
+        key = (name, verb == "undo")
         if what == "begins":
             _finish_attempt(running, key, event.at, "cut off")
-            if verb == "revert":
+            if verb == "undo":
                 for other in [each for each in running if not each[1]]:
                     _finish_attempt(running, other, event.at, "stopped")
-            place = "rollback" if verb == "revert" else phases[name]
+            place = "rollback" if verb == "undo" else phases[name]
             stretch = _current_span(stretches, place, event.at, allow_new=True)
             tries[key] = tries.get(key, 0) + 1
             running[key] = (stretch, len(stretch.items))
-            stretch.items.append(StepAttempt(name, labels[name], verb == "revert", tries[key], event.at))
+            stretch.items.append(StepAttempt(name, labels[name], verb == "undo", tries[key], event.at))
         else:
             _finish_attempt(
                 running, key, event.at, "done" if what == "done" else "failed", more if what == "failed" else ""

@@ -188,7 +188,10 @@ async def test_details_show_what_was_recorded_and_name_what_was_not(recording: R
         )
         await pilot.press("l")
         await shown(
-            "log of users-api-6d4f9c7b5d-x7k2p", "· ended", "✗ the recording has no logs", "`zdd open PLAN` shows live data"
+            "log of users-api-6d4f9c7b5d-x7k2p",
+            "· ended",
+            "✗ the recording has no logs",
+            "`zdd open PLAN` shows live data",
         )
         await pilot.press("escape", "v")
         await shown("pod/users-api", "✗ Pod users-api-6d4f9c7b5d-x7k2p: the recording has no API object of the pod")

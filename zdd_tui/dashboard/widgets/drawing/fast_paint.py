@@ -139,7 +139,7 @@ def mark_dirty(widget: Widget, region: Region) -> None:
 
 @runtime_checkable
 class _ChopsUpdate(Protocol):
-    """Textual's update of parts of rows: spans (row, start, stop), and of each row the strips by column, and their ends."""
+    """Textual's update of parts of rows: spans (row, start, stop); of each row the strips by column, and their ends."""
 
     spans: Sequence[tuple[int, int, int]]
     chops: Sequence[dict[int, Strip | None]]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zdd_tui.cli.keys import KeymapError, default_keymap_path, format_bindings, load_dashboard_keys, show_keys
@@ -139,6 +139,7 @@ def test_keys_can_be_removed() -> None:
     assert build_dashboard_keys(resolved).key_names["quit"] == "-"
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from([*BY_ID, "advance", "nonsense"]),

@@ -106,8 +106,8 @@ async def test_each_backend_in_turn_dies_and_returns(tmp_path: Path) -> None:
                 assert is_dimmed(app.screen.query_one(outage.pane), outage.kept_text), f"{name}: old values look new"
                 await outage.start_backend()
                 back = await watcher.wait_until(
-                    lambda text, outage=outage: outage.error_text not in text and is_healthy(text)
-                )  # type: ignore[misc]
+                    lambda text, outage=outage: outage.error_text not in text and is_healthy(text)  # type: ignore[misc]
+                )
                 assert not is_dimmed(app.screen.query_one(outage.pane), outage.kept_text), (
                     f"{name}: new values look old"
                 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.doctor_report import report
@@ -70,6 +70,7 @@ def test_every_state_is_restored(name: str) -> None:
     assert Decoder().decode(parts) == STATES[name]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(sorted(STATES)), min_size=1, max_size=8))
 def test_a_series_of_states_is_restored_from_changes(names: list[str]) -> None:
     encoder, decoder = Encoder(), Decoder()

@@ -176,14 +176,15 @@ class ZddApp(App[ExitInfo]):
         if not self.is_running:
             return  # the screens are being removed
         state, context = self._source.state(), self.render_context()
-        if context.now >= self._next_attention_check:
-            self._next_attention_check = context.now + ATTENTION_INTERVAL
+        now = time.monotonic()  # the clock of a recording can go back
+        if now >= self._next_attention_check:
+            self._next_attention_check = now + ATTENTION_INTERVAL
             text = self._notification_tracker.pop_new_text(attention_items(state, context))
             if text and self.display_options.bell:
                 self._send_sequence(notification_sequence(text, os.environ))
         if self.terminal is not None and self.terminal.is_behind:
             return  # the next tick retries, with the newest state
-        self._rate_limiter.record(time.monotonic())
+        self._rate_limiter.record(now)
         if self.terminal is not None and self.terminal.take_dropped():
             self.refresh()
         self.action_controller.update_progress(state, context)

@@ -1,7 +1,10 @@
-"""A rollback of each strategy from each of its phases under load restores everything, without a failed request."""
+"""Each strategy, rolled back from each of its phases under load: afterwards all is as before, and nobody was hurt."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.support.release import (
@@ -16,7 +19,7 @@ from zdd_tui.demo.environment import Environment
 from zdd_tui.demo.plan import DARK_IMAGE, IMAGE
 from zdd_tui.demo.release_driver import ReleaseDriver
 from zdd_tui.demo.state_snapshot import EnvironmentState, describe_differences, read_environment_state
-from zdd_tui.model.errors import StepFailed
+from zdd_tui.model.errors import StepFailed, ZddError
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState
 
@@ -101,7 +104,7 @@ async def test_a_whole_release_leaves_only_the_new_image(strategy: str, by: str,
 
 @pytest.mark.timeout(240)
 async def test_another_deployment_with_the_canarys_name_is_not_changed(tmp_path: Path) -> None:
-    """It was created after the plan was checked: the step refuses, and the rollback does not change it either."""
+    """The agent refuses to start beside it. If it is created later, the step refuses, and the rollback keeps it."""
     async with start_production(tmp_path, strategy="canary", name="users-canary") as (env, store):
         driver = ReleaseDriver(env, store, ignore_progress)
         await driver.start_release()
@@ -114,10 +117,27 @@ async def test_another_deployment_with_the_canarys_name_is_not_changed(tmp_path:
             path = cluster.path("apis/apps/v1", "deployments")
             await cluster.http.request_json("POST", path, body=foreign)
             before = await read_environment_state(env)
-            await driver.start_phase("canary-33")
+            with pytest.raises(ZddError, match="zdd check refuses this plan"):
+                await driver.start_phase("canary-33")
+            await cluster.http.request_json("DELETE", f"{path}/{foreign['metadata']['name']}")
+            async with hold_step(env, "create-canary"):
+                await driver.start_phase("canary-33")
+                await cluster.http.request_json("POST", path, body=foreign)
             with pytest.raises(StepFailed, match="belongs to no release"):
                 await driver.wait_for_phase("canary-33")
             await driver.roll_back()
             assert (await cluster.get_deployment(foreign["metadata"]["name"])).desired == 3
         await env.stop("agent")
         await assert_as_before(env, before, "a refused creation")
+
+
+@asynccontextmanager
+async def hold_step(env: Environment, name: str) -> AsyncIterator[None]:
+    """The step cannot start while the block runs: its row is locked."""
+    connection = await asyncpg.connect(env.postgres.dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT FROM zdd.step WHERE name = $1 FOR UPDATE", name)
+            yield
+    finally:
+        await connection.close()

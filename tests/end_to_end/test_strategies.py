@@ -1,4 +1,4 @@
-"""A rollback of each strategy from each of its phases under load restores everything, without a failed request."""
+"""Each strategy, rolled back from each of its phases under load: afterwards all is as before, and nobody was hurt."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

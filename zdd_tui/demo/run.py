@@ -17,6 +17,8 @@ from zdd_tui.model.errors import ZddError
 HEADLESS_BACKFILL_SECONDS = 8
 """Minimum duration of the headless backfill, so that there is time to pause it and to kill its agent."""
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
 DEFAULT_ROWS, REGION_ROWS = 200_000, 20_000
 """Default rows of a single production, and of each one where there are several on this machine."""
 
@@ -37,7 +39,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
         read_display_options(arguments, os.environ)  # refuses an unusable terminal before anything starts
     folder = Path(tempfile.mkdtemp(prefix="zdd-demo-"))
     # An exception from wherever we are, so that the servers are stopped and the folder is deleted.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in STOP_SIGNALS:
         signal.signal(number, _interrupt)
     try:
         if interactive:
@@ -86,6 +88,8 @@ def _row_count(arguments: argparse.Namespace) -> int:
 
 
 def _interrupt(number: int, _frame: object) -> None:
+    for each in STOP_SIGNALS:
+        signal.signal(each, signal.SIG_IGN)  # a second signal must not interrupt the shutdown
     raise KeyboardInterrupt(f"signal {number}")
 
 

@@ -209,7 +209,7 @@ class Pane(LineView, can_focus=True):
     def _update_title(self, title: str) -> None:
         if title != self._shown_title:
             self._shown_title = title
-            # Textual's own property would repaint the whole pane with every second of age.
+            # Not by Textual's own property, which paints the whole pane again for every second that its source ages.
             self._border_title = Content(sanitize(title))
             across, down = self.content_offset
             self.request_paint(Region(-across, -down, self.outer_size.width, 1))
@@ -221,10 +221,10 @@ class Pane(LineView, can_focus=True):
         return f"{first + 1}-{min(total, first + rows)} of {total} ↕" if rows and total > rows else ""
 
     def _update_position(self) -> None:
-        position = self.position_text()
-        if position != self._shown_position:
-            self._shown_position = position
-            self._border_subtitle = Content(sanitize(position)) if position else None
+        more = self.position_text()
+        if more != self._shown_position:
+            self._shown_position = more
+            self._border_subtitle = Content(sanitize(more)) if more else None
             across, down = self.content_offset
             self.request_paint(Region(-across, self.outer_size.height - down - 1, self.outer_size.width, 1))
 

@@ -12,7 +12,7 @@ from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import Event
 from zdd_tui.model.release.strategy import Strategy
 
-_STEP = re.compile(r"(run|undo) (\S+) (begins|done|failed)(?:: (.*))?", re.DOTALL)
+_STEP = re.compile(r"(run|revert) (\S+) (begins|done|failed)(?:: (.*))?", re.DOTALL)
 
 _ROUTINE_VERDICTS = tuple(f": {verdict}" for verdict in Verdict if verdict is not Verdict.FAIL)
 

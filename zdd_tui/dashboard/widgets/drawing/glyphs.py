@@ -1,4 +1,4 @@
-"""Glyph and style of verdicts and of step statuses, wherever they are listed."""
+"""Glyph and text of a step's status, wherever steps are listed."""
 
 from collections.abc import Mapping
 
@@ -29,5 +29,5 @@ STEP_GLYPHS: Mapping[StepStatus, tuple[str, TextStyle]] = {
 
 
 def step_status_text(status: StepStatus) -> str:
-    """The status as shown: a started step is running."""
+    """``running``, ``done``, ``undo failed``."""
     return "running" if status is StepStatus.STARTED else status.value.replace("_", " ").replace("-", " ")

@@ -280,7 +280,7 @@ def _no_context(here: CliEnvironment) -> CliEnvironment:
 
 CLUSTERS: dict[str, tuple[Callable[[CliEnvironment], CliEnvironment], tuple[str, ...]]] = {
     "bad token": (_bad_token, ("does not accept the credentials of", "log in to the cluster again")),
-    "connection refused": (_connection_refused, ("refuses the connection", "is the cluster up")),
+    "connection refused": (_connection_refused, ("refuses the connection", "check that the cluster runs")),
     "no kubeconfig": (_no_kubeconfig, ("no kubeconfig at", "KUBECONFIG")),
     "not a kubeconfig": (_not_a_kubeconfig, ("cannot use", "config")),
     "no such deployment": (

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,21 +75,21 @@ async def test_setting_the_image_is_idempotent(api: ClusterClient) -> None:
 async def test_a_write_between_check_and_patch_is_detected(api: ClusterClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """The later agent fences after our check and before our patch: the patch must not go through."""
     await api.create("deployments", deployment(0))
-    original = api.cluster.get_deployment
+    original = api.cluster.http.request_json
     raced = False
 
-    async def racing(name: str):  # type: ignore[no-untyped-def]
+    async def racing(method: str, path: str, **options: Any) -> Any:
         nonlocal raced
-        view = await original(name)
-        if not raced:
+        if method == "PATCH" and not raced:
             raced = True
-            await api.cluster.fence(name, 8)
-        return view
+            await api.cluster.fence(NAME, 8)
+        return await original(method, path, **options)
 
-    monkeypatch.setattr(api.cluster, "get_deployment", racing)
+    monkeypatch.setattr(api.cluster.http, "request_json", racing)
     with pytest.raises(StaleEpoch):
         await api.cluster.set_image(NAME, "app", "shop/users:2", epoch=7, reason="late")
-    assert (await original(NAME)).images == {"app": "shop/users:1"}
+    assert raced
+    assert (await api.cluster.get_deployment(NAME)).images == {"app": "shop/users:1"}
 
 
 async def test_conflicts_with_other_writers_are_retried(api: ClusterClient) -> None:

@@ -184,6 +184,6 @@ def test_the_title_counts_what_passes_or_says_why_nothing_counts() -> None:
         return gates_heading(board(made), context)
 
     assert title(walked()) == "cutover: 1 of 3 pass"
-    assert title(walked(ReleaseState.ROLLING_BACK)) == "not asked on the way back"
-    assert title(walked(ReleaseState.DONE)) == "as they were at the end"
+    assert title(walked(ReleaseState.ROLLING_BACK)) == "not checked during rollback"
+    assert title(walked(ReleaseState.DONE)) == "at the end of the release"
     assert title(record(release(ReleaseState.PLANNED))) == ""

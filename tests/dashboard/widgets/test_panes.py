@@ -22,9 +22,10 @@ PANES = {"1": "pods", "2": "backfill", "3": "flags", "4": "guard", "5": "events"
 
 
 def focused_pane(desk: AppDriver) -> str:
-    pane = desk.app.screen.focused
-    assert isinstance(pane, Pane)
-    return pane.pane_name
+    """The pane with the focus, or whose filter has it."""
+    focused = desk.app.screen.focused
+    assert focused is not None
+    return next(node.pane_name for node in focused.ancestors_with_self if isinstance(node, Pane))
 
 
 def visible_panes(desk: AppDriver) -> list[str]:

@@ -3,16 +3,18 @@
 import re
 from dataclasses import replace
 
+from textual import events
 from textual.message import Message
 
 from tests.dashboard.screens.test_details import opened
 from tests.dashboard.screens.test_keys import AppDriver
 from tests.support.screen_text import screen_text
-from tests.support.states import MONOTONIC, board, dashboard_situations, events, pod, record, release, workload
+from tests.support.states import MONOTONIC, board, dashboard_situations, pod, record, release, workload
+from tests.support.states import events as audit_events
 from zdd_tui.dashboard.state import DashboardState, Observed
 from zdd_tui.dashboard.widgets.panes.events import EventPane
 from zdd_tui.dashboard.widgets.panes.failed_rows import FailedRowsPane
-from zdd_tui.dashboard.widgets.panes.filter import FilterInput
+from zdd_tui.dashboard.widgets.panes.filter import MAX_LENGTH, FilterInput
 from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected
 from zdd_tui.dashboard.widgets.panes.pods import PodPane
 from zdd_tui.model.release.state import ReleaseState
@@ -132,8 +134,27 @@ async def test_a_filter_shows_count_and_error_and_takes_every_letter() -> None:
         assert "of 18 " not in (await desk.press("escape")).replace("of 18 ↕", "")
 
 
+async def test_a_filter_is_edited_like_text_and_stays_when_the_focus_moves() -> None:
+    async with AppDriver(with_pods(many(*NAMES))) as desk:
+        await desk.press("1", "slash")
+        field = desk.app.screen.query_one(FilterInput)
+        field.post_message(events.Paste("label:tier=db\n\x1bcccc"))
+        await desk.pilot.pause()
+        assert field.value == "label:tier=db cccc"
+        assert "1 of 16" in await desk.press("c")
+        assert "0 of 16" in await desk.press("home", "!", "end")
+        assert "1 of 16" in await desk.press("home", "delete")
+        assert cursor(await desk.press("up")) == "users-api-ccccc", "other keys keep their meaning"
+        assert "1 of 16" in await desk.press("tab")
+        assert not field.display
+        assert "16 of 16" in await desk.press("1", "slash", "end", "ctrl+u")
+        field.post_message(events.Paste("x" * (MAX_LENGTH + 1)))
+        await desk.pilot.pause()
+        assert len(field.value) == MAX_LENGTH
+
+
 async def test_a_pane_is_maximised_and_restored() -> None:
-    text = events(*[("phase", f"event {number}", "") for number in range(60)])
+    text = audit_events(*[("phase", f"event {number}", "") for number in range(60)])
     made = with_pods(many(*NAMES), board(record(release(ReleaseState.PLANNED), events=text)))
     async with AppDriver(made) as desk:
         before = desk.screen

@@ -143,6 +143,14 @@ def test_a_problem_replaces_the_state_and_keeps_the_other_columns() -> None:
     assert "node-1" in message
 
 
+def test_restarts_are_beside_the_state_where_their_column_does_not_fit() -> None:
+    serving = PodRow(pod("6d4f9c7b5d-m4t8c", "2", PodState.SERVING, restarts=2), "", "2")
+    draining = PodRow(pod("6d4f9c7b5d-x7k2p", "2", PodState.DRAINING, restarts=2, seconds_left=18.0), "", "2")
+    columns = fit_columns(pod_columns(measure_widths([serving, draining]), with_restarts=False), 44)
+    assert "● Serving 2 restarts" in text(row_line(columns, serving, EPOCH))
+    assert "▽ Draining   18s 12m" in text(row_line(columns, draining, EPOCH))
+
+
 def test_the_title_of_the_sorted_column_is_marked() -> None:
     fitted = fit_columns(pod_columns(measure_widths(PODS)), 90)
     assert "AGE▲" in text(title_line(fitted, "age"))

@@ -62,7 +62,7 @@ def _side_boxes(board: DashboardState, record: ReleaseRecord, change: ChangeView
         left = old[at] if at < len(old) else ((" " * room, TextStyle.NORMAL),)
         right = new[at] if at < len(new) else ()
         lines.append((*left, (f"{arrow[0]:^{_ARROW_WIDTH}}", arrow[1]), *right))
-    for word, text in zip(("written by", "reads:"), zip(*uses, strict=True), strict=True):
+    for word, text in zip(("writes:", "reads: "), zip(*uses, strict=True), strict=True):
         texts = [fit(f"{word} {each}", room) for each in text]
         lines.append(
             ((texts[0], TextStyle.NORMAL), (" " * _ARROW_WIDTH, TextStyle.NORMAL), (texts[1], TextStyle.NORMAL))
@@ -124,11 +124,11 @@ def describe_old_users(board: DashboardState, release: Release) -> tuple[str, st
     if describe_old_state(release) != _EXISTS:
         return "none", "none"
     only_new = _is_step_done(release, "rollout-v3")
-    writers = [] if only_new else ["the application"]
+    writers = [] if only_new else ["application"]
     if _is_step_done(release, "sync-reverse"):
-        writers.append("the trigger")
+        writers.append("trigger")
     share = 0 if only_new else 100 - _read_share(board, release)
-    return " and ".join(writers) or "none", f"{share}%" if share else "none"
+    return " + ".join(writers) or "none", f"{share}%" if share else "none"
 
 
 def describe_new_users(board: DashboardState, release: Release) -> tuple[str, str]:
@@ -137,13 +137,13 @@ def describe_new_users(board: DashboardState, release: Release) -> tuple[str, st
         return "none", "none"
     writers = []
     if _is_step_done(release, "rollout-v3"):
-        writers.append("the application")
+        writers.append("application")
     elif _is_step_done(release, "write-flag-on"):
         writers.append("V2 (flag on)")
     if _is_step_done(release, "sync-forward") and not _is_step_done(release, "rollout-v3"):
-        writers.append("the trigger")
+        writers.append("trigger")
     share = 100 if _is_step_done(release, "rollout-v3") else _read_share(board, release)
-    return " and ".join(writers) or "none", f"{share}%" if share else "none"
+    return " + ".join(writers) or "none", f"{share}%" if share else "none"
 
 
 def _read_share(board: DashboardState, release: Release) -> int:

@@ -173,10 +173,11 @@ class FilterInput(Input):
         self.screen.set_focus(self)
 
     def on_paste(self, event: events.Paste) -> None:
-        """Pastes all lines as one, without control characters."""
+        """Pastes all lines as one, without control characters, as far as they fit: Textual would paste none of them."""
         event.stop()
         event.prevent_default()
-        self.insert_text_at_cursor(sanitize(" ".join(event.text.split())))
+        text = sanitize(" ".join(event.text.split()))
+        self.insert_text_at_cursor(text[: MAX_LENGTH - len(self.value)])
 
 
 class FilterLine:

@@ -183,7 +183,7 @@ def headroom(reading: GuardReading) -> float | None:
 
 def _headroom_text(reading: GuardReading) -> str:
     left = headroom(reading)
-    return "" if left is None else f"{max(0, int(100 * left))}%"
+    return "" if left is None else f"{int(100 * max(0.0, left))}%"
 
 
 def _headroom_style(reading: GuardReading, _two: bool) -> TextStyle:

@@ -14,7 +14,7 @@ from zdd_tui.model.workload.rollout import WorkloadSnapshot
 _STANDBY = ("◇", "Standby")
 """Ready, without traffic: the Service selects the other Deployment."""
 
-DAY = 86400.0
+_DAY = 86400.0
 
 _RESTARTS_FROM = 50
 """Width in cells at which all columns but the node fit, without a side."""
@@ -218,7 +218,7 @@ def _age(row: PodRow, now: float) -> str:
     if row.pod.created_at is None:
         return ""
     seconds = now - row.pod.created_at
-    return format_age(seconds) if seconds < 100 * DAY else f"{int(seconds / (7 * DAY))}w"
+    return format_age(seconds) if seconds < 100 * _DAY else f"{int(seconds / (7 * _DAY))}w"
 
 
 def _drain_left_text(pod: Pod) -> str:

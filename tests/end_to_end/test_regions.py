@@ -159,7 +159,7 @@ async def test_the_second_region_waits_for_the_first(
     async with agent_in_us(two_regions) as store:
         await refused("region unknown: region eu is unreachable: ")
         assert await zdd("advance", "--yes", file) == 2
-        assert "which region of users-api-regions is current cannot be told: region eu: " in capsys.readouterr().err
+        assert "the current region of users-api-regions is unknown: region eu: " in capsys.readouterr().err
         assert await zdd("status", "--json", file) == 2
         eu, us = json.loads(capsys.readouterr().out)["regions"]
         assert (eu["state"], us["state"], us["phase"]) == (None, "planned", None)

@@ -1,4 +1,4 @@
-# make demo   a living release in your terminal        make test   everything that needs no cluster
+# make demo   a live demo in your terminal        make test   everything that needs no cluster
 # Both set themselves up in .venv; all they need is make and Python 3.11 or newer.
 
 PYTHON ?= python3
@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help demo test check test-cluster cluster-assets bench schema format clean
 
 help:
-	@echo "make demo           a living release: PostgreSQL, Redis, a cluster, a load, the dashboard"
+	@echo "make demo           a live demo: PostgreSQL, Redis, a cluster, a load, the dashboard"
 	@echo "make demo ARGS='--headless --json'    the same by itself, with a report"
 	@echo "make test           all tests that need no cluster"
 	@echo "make check          ruff, mypy, import contracts"

@@ -183,7 +183,7 @@ async def test_new_is_compared_with_old_and_acts_only_once(tmp_path: Path, pg_ds
         output = await here.run_until(loop, lambda now: now["worse"].should_act and now["slower"].should_act)
         assert output["worse"].reason.startswith("v2 errors ")
         assert "old 0%" in output["worse"].reason
-        assert "chance" in output["slower"].reason
+        assert "p-value" in output["slower"].reason
         record = await here.record()
         assert [(one.kind, one.actor.name) for one in record.commands] == [("rollback", "guard")]
         assert record.cause.startswith("worse: v2 errors ")

@@ -25,7 +25,7 @@ async def test_a_recording_is_played_by_keys() -> None:
         terminal.press("N")
         await terminal.wait_for("= paused")
         terminal.press("\x1b[H")
-        await terminal.wait_for("0:00 of 1:44")
+        await terminal.wait_for("0:00 of 1:53")
         terminal.press(">")
         await terminal.wait_for("x0.5")
         terminal.press("q")

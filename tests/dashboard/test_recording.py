@@ -339,7 +339,7 @@ def test_start_positions(tmp_path: Path) -> None:
     recording = player.recording
     assert parse_position("1m", recording) == 60
     assert parse_position(player.time_of_day(recording.header.wall + 40), recording) == pytest.approx(40, abs=1)
-    with pytest.raises(ZddError, match="is no time"):
+    with pytest.raises(ZddError, match="is not a time"):
         parse_position("soon", recording)
     with pytest.raises(ZddError, match="is not in") as caught:
         parse_position("2h", recording)

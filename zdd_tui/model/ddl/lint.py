@@ -176,7 +176,7 @@ def _refuse_known_functions(plan_key: str, expression: str) -> None:
 
 
 def _explain_syntax_error(plan_key: str, expression: str, error: SqlSyntaxError) -> PlanError:
-    """What somebody wrote in place of an expression."""
+    """The text as written in place of an expression."""
     for text in (expression, f"SELECT {expression}"):
         try:
             statements = [statement.stmt for statement in parse_sql(text).stmts]

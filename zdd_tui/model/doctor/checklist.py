@@ -144,7 +144,7 @@ def _check_item(item: ChecklistItem, facts: DoctorFacts) -> Iterator[Observation
     if answer is None:
         for observation in seen:
             open_ = observation.verdict is Verdict.INCONCLUSIVE
-            hint = f"{item.question} zdd doctor PLAN --answer {item.id} --reason TEXT"
+            hint = f"zdd doctor PLAN --answer {item.id} --reason TEXT  ({item.question})"
             yield Observation(observation.verdict, observation.text, hint) if open_ else observation
         return
     # What could not be examined stays unknown; the answer settles what evidence leaves open.
@@ -162,6 +162,6 @@ def _recorded_answer(item: ChecklistItem, facts: DoctorFacts) -> Observation | N
     newest = max(given, key=lambda each: each.at)
     text = f"{newest.actor} on {datetime.fromtimestamp(newest.at, UTC):%Y-%m-%d}: {newest.text}"
     if newest.plan_hash != facts.plan_hash:
-        hint = f"{item.question} zdd doctor PLAN --answer {item.id} --reason TEXT"
+        hint = f"zdd doctor PLAN --answer {item.id} --reason TEXT  ({item.question})"
         return inconclusive_observation(f"answered for another version of the plan, {text}", hint)
     return pass_observation(text)

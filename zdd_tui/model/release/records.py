@@ -275,7 +275,7 @@ class ReleaseRecord:
         cause: why the guard rolled the release back or paused it, with its numbers; else empty.
         plan_limits: the plan's own limits of the backfill; None where the strategy has none.
         region: the one of this release, for a plan with several; else empty.
-        owner: who advances the release; empty where the plan names nobody.
+        owner: who advances the release; empty where the plan names no owner.
         wait_limit: seconds that it may wait; None where the plan sets no limit.
     """
 

@@ -405,7 +405,7 @@ def test_an_answer_counts_for_its_version_of_the_plan_and_carries_name_and_date(
     assert finding.verdict is Verdict.INCONCLUSIVE
     assert "answered for another version of the plan, ana@bastion" in finding.deciding_observation.text
     requested = found(with_history(good(), evidence=TRIALS), "sessions")
-    assert requested.deciding_observation.hint.endswith("zdd doctor PLAN --answer sessions --reason TEXT")
+    assert requested.deciding_observation.hint.startswith("zdd doctor PLAN --answer sessions --reason TEXT")
 
 
 def test_no_answer_stands_against_evidence() -> None:

@@ -40,8 +40,9 @@ renewed before that: one cheap request, and the proof that the data of an idle s
 WATCH_TIMEOUT_SECONDS = 300
 
 IDLE_FRACTION = 0.8
-"""Share of the silence timeout that the server gets as the timeout of the next watch after one without events. The server
-then ends it itself, and the next watch uses the same connection; a watch that we abort costs a connection and its TLS."""
+"""Share of the silence timeout that the server gets as the timeout of the next watch after one without events. The
+server then ends it itself, and the next watch uses the same connection; a watch that we abort costs a connection and
+its TLS."""
 
 MIN_WATCH_SECONDS = 0.5
 """Seconds. A watch that ends earlier counts as refused, whatever its status."""

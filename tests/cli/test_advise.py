@@ -250,7 +250,7 @@ def test_an_intended_strategy_that_the_migration_breaks_is_refused(
     output = capsys.readouterr()
     assert "zdd: m.sql:2: ALTER TABLE users DROP COLUMN a" in output.err
     assert f"this breaks a {strategy} release: " in output.err
-    assert "make it an expand-contract release" in output.err
+    assert "make it an expand/contract release" in output.err
     assert not output.out
     assert not Path("plan.yaml").exists()
 

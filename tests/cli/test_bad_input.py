@@ -366,7 +366,7 @@ async def test_another_plan_of_the_same_name_is_refused_with_the_reason(here: Cl
         assert "is not the plan that release users-full-name runs" in ended.err
         ended = await here.run_zdd("status")
         assert ended.code == 0
-        assert "is not the plan that this release runs" in ended.err
+        assert "is not the plan of this release" in ended.err
         # Whoever edits the file in the middle of an incident must still be able to stop and to go back.
         ended = await here.run_zdd("rollback", "--yes", "--timeout", "300ms")
         assert ended.code == 4, ended.output

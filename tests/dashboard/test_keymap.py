@@ -81,8 +81,8 @@ def test_keys_of_panes_by_action_or_by_binding() -> None:
     [
         ({"advanze": "x"}, "keys.yaml:1: advanze: unknown action or binding; did you mean advance?"),
         ({"xyzzy": "x"}, "`zdd keys` lists them all"),
-        ({"advance": "pgup"}, "'pgup' is no key; did you mean pageup?"),
-        ({"advance": "hyper+x"}, "a key with modifiers is written as ctrl+x or shift+f3"),
+        ({"advance": "pgup"}, "'pgup' is not a key; did you mean pageup?"),
+        ({"advance": "hyper+x"}, "write modifiers as ctrl+x or shift+f3"),
         ({"advance": "ctrl+i"}, "a terminal sends ctrl+i as tab"),
         ({"advance": True}, "True is not a key; quote it"),
         ({"advance": {"key": "x"}}, "is not a key"),

@@ -156,7 +156,7 @@ DETAILS = {
     "G": ("gates of backfill", "756k of 1.2M"),
     "B": ("backfill of users-full-name", "✗ the backfill: the recording has no ranges, rows and SQL of the backfill"),
     "P": ("plan of users-full-name", "✗ the plan: the recording has no text of the plan"),
-    "V": ("Expand/Contract of users-full-name", "OLD WRITTEN"),
+    "V": ("topology of users-full-name (Expand/Contract)", "OLD WRITTEN"),
 }
 
 

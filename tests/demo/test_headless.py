@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from zdd_tui.demo.environment import DemoOptions
-from zdd_tui.demo.headless import as_text, run_scenario
+from zdd_tui.demo.headless import as_text, run_headless_scenario
 from zdd_tui.demo.scenarios import choose_scenario
 
 
 async def run_small(folder: Path, **options: Any) -> tuple[dict[str, Any], str]:
     """The report of a scenario, as JSON and as text."""
     chosen = replace(DemoOptions(rows=2000, rate=60, soak="500ms", is_fast=True, has_guard=True), **options)
-    report = await run_scenario(folder, chosen)
+    report = await run_headless_scenario(folder, chosen)
     return report, as_text(report, choose_scenario(chosen))
 
 

@@ -12,7 +12,7 @@ from zdd_tui.demo.release_driver import ProgressLog
 from zdd_tui.demo.scenarios import Production, Report, Scenario, choose_scenario, load_summary
 
 
-async def run_scenario(folder: Path, options: DemoOptions, scenario: Scenario | None = None) -> Report:
+async def run_headless_scenario(folder: Path, options: DemoOptions, scenario: Scenario | None = None) -> Report:
     """Starts the productions, runs a scenario on them and returns its report; progress goes to stderr.
 
     The report's ``ok`` is true when the scenario went as it must, no response was wrong, and no request failed unless
@@ -52,6 +52,6 @@ def as_text(report: Report, scenario: Scenario) -> str:
 def run_headless(folder: Path, options: DemoOptions, *, as_json: bool) -> int:
     """Runs the scenario that the options request and prints its report; returns 0 only when the report is ok."""
     scenario = choose_scenario(options)
-    report = asyncio.run(run_scenario(folder, options, scenario))
+    report = asyncio.run(run_headless_scenario(folder, options, scenario))
     sys.stdout.write(json.dumps(report, indent=2) + "\n" if as_json else as_text(report, scenario))
     return 0 if report["ok"] else 1

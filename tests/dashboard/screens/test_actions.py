@@ -244,7 +244,7 @@ async def test_a_bracket_opens_the_dialog_where_a_reason_is_required() -> None:
 
 async def test_tuning_is_refused_after_the_backfill() -> None:
     async with AppDriver("gates") as desk:  # cutover: the backfill is over
-        assert "✗ tune refused: the backfill is over" in await desk.press("t")
+        assert "✗ tune refused: the backfill is complete" in await desk.press("t")
 
 
 # --- palette ----------------------------------------------------------------------------------------------------------

@@ -335,7 +335,7 @@ def test_ascii_without_colour_and_the_clipboard() -> None:
         assert "✔ expand" in base64.b64decode(copied).decode(), "the copied text is not ASCII"
         plain.process.send_signal(signal.SIGUSR1)
         plain.wait_for(b"NO AGENT")
-        assert plain.seen.count(b"\x07\x1b]9;no agent carries the release out\x07") == 1
+        assert plain.seen.count(b"\x07\x1b]9;no agent is running the release\x07") == 1
         os.write(plain.master, b"q")
         assert plain.wait_for_exit() == 0
 

@@ -149,7 +149,7 @@ def test_long_errors_are_truncated_with_the_key_of_the_details() -> None:
     lines = summary_lines(board(record(rel)), MOMENT, 78)
     assert len(lines) == 8
     assert "e shows all" in text(*lines)
-    assert text(lines[-1]).startswith("→ a tries the step again")
+    assert text(lines[-1]).startswith("→ a retries the failed step")
 
 
 def test_the_next_action_does_not_displace_a_note() -> None:

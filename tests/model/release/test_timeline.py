@@ -49,9 +49,9 @@ def test_phases_follow_each_other_and_a_rollback_is_one_span() -> None:
         (4, "step", "run rollout-v2 begins: x"),
         (4.5, "guard", "errors: inconclusive"),
         (5, "guard", "errors: fail"),
-        (6, "step", "undo rollout-v2 begins: x"),
-        (7, "step", "undo rollout-v2 done"),
-        (8, "step", "undo expand-schema begins: x"),
+        (6, "step", "revert rollout-v2 begins: x"),
+        (7, "step", "revert rollout-v2 done"),
+        (8, "step", "revert expand-schema begins: x"),
     )
     assert [each.name for each in (expand, dual, back)] == ["expand", "dual-write", "rollback"]
     assert [item.message for item in dual.items if isinstance(item, Event)] == ["errors: fail"]

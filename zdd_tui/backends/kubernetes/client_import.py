@@ -65,7 +65,7 @@ def _import_partial() -> KubernetesClient | None:
         return None
     finally:
         # A later import of the library gets all of it.
-        for name in [name for name in sys.modules if name == PACKAGE or name.startswith(f"{PACKAGE}.")]:
+        for name in [name for name in list(sys.modules) if name == PACKAGE or name.startswith(f"{PACKAGE}.")]:
             del sys.modules[name]
 
 

@@ -47,6 +47,7 @@ class TablePane(Pane, Generic[R, C]):
     DEFAULT_CSS = """
     TablePane { padding: 0; }
     TablePane:focus-within { border: heavy $secondary; }
+    TablePane.-stale { border: dashed $warning; }
     """
 
     titles_from_height: ClassVar[int] = 4

@@ -65,7 +65,7 @@ async def wait_until_running(terminal: Emulator, command: str) -> None:
 
 async def advance(terminal: Emulator, phase: str, *shows: str) -> None:
     """Presses `a` when the screen offers it, reads the dialog, and says yes."""
-    await terminal.wait_for(f"a {'starts' if phase == 'expand' else 'runs'} {phase}", "a advance")
+    await terminal.wait_for(f"a runs {phase}", "a advance")
     terminal.press("a")
     await terminal.wait_for(f"run {phase}", *shows, "Enter confirm")
     terminal.press(ENTER)
@@ -100,7 +100,7 @@ async def test_a_whole_release_by_keys(tmp_path: Path) -> None:
             assert running_agents(env) == [agent], "a second agent was started"
             await advance(terminal, "contract", "RENAME COLUMN")
             await leave_contract(terminal)
-            await terminal.wait_for("✔ DONE", "all 6 phases are complete", "agent not needed", "q leaves")
+            await terminal.wait_for("✔ DONE", "all 6 phases are complete", "agent not needed", "q quits")
             terminal.press("q")
             assert await terminal.wait_for_exit() == 0
         assert await asyncio.to_thread(psutil.wait_procs, [agent], 20) == ([agent], [])

@@ -7,7 +7,6 @@ from typing import Any
 
 import asyncpg
 import pytest
-from zdd_tui.model.guard.reading import GuardAction
 
 from tests.support.store import AGENT, ANA, plan_for
 from zdd_tui.backends.store import evidence, migrations, records
@@ -17,6 +16,7 @@ from zdd_tui.backends.store.backfill import RowMismatch, read_verification
 from zdd_tui.backends.store.client import Store
 from zdd_tui.backends.store.detail import read_audit_log
 from zdd_tui.model.doctor.facts import Evidence
+from zdd_tui.model.plan.guard import GuardAction
 from zdd_tui.model.plan.strategies import DarkLaunchPlan
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.state import CommandKind, ReleaseState, StepStatus

@@ -21,72 +21,6 @@ pytestmark = pytest.mark.chaos
 TAKEOVER_SECONDS = 5.0
 """The budget of design section 10."""
 
-AGENT_PROGRAM = """
-import asyncio, json, os, sys
-from dataclasses import replace
-from zdd_tui.backends.store.agent import acquire_lease
-from zdd_tui.model.errors import ZddError
-from zdd_tui.model.release.gate import GateReading, Verdict
-from zdd_tui.model.release.records import Actor, NewEvent
-from zdd_tui.model.release.state import State
-
-def say(**what):
-    print(json.dumps(what), flush=True)
-
-async def tried(name, attempt):
-    try:
-        await attempt
-    except ZddError as error:
-        say(tried=name, raised=type(error).__name__, title=error.title)
-    else:
-        say(tried=name, raised=None)
-
-async def in_transaction(agent, woken):
-    async with agent.fenced() as connection:
-        await connection.execute("UPDATE users SET name = 'from the frozen one' WHERE id = 1")
-        await connection.execute("ALTER TABLE users ADD frozen text")
-        say(holds="locks")
-        await woken()
-        await connection.execute("UPDATE users SET name = 'from the woken one' WHERE id = 2")
-
-async def writes(agent, record):
-    running = replace(record.release, state=State.FAILED, error="from the woken one")
-    zombie = GateReading("zombie", Verdict.PASS, "from the woken one", 0)
-    line = NewEvent("error", "from the woken one")
-    await tried("save", agent.save(running, events=[line]))
-    await tried("note", agent.note("lint-ddl", "from the woken one"))
-    await tried("gates", agent.save_gates([zombie]))
-    await tried("answer", agent.answer(1, refused=False, outcome="from the woken one", release=running))
-    await tried("record", agent.record([line]))
-    await tried("check", agent.check())
-    await tried("renew", agent.renew())
-    await tried("unfenced", plain(agent))
-    await tried("release", agent.release_lease())
-
-async def plain(agent):
-    async with agent.pool.acquire() as connection:
-        await connection.execute("UPDATE users SET name = 'from the woken one' WHERE id = 3")
-
-async def main():
-    async def woken():
-        await asyncio.to_thread(sys.stdin.readline)
-        say(remaining=agent.remaining)
-
-    agent = await acquire_lease(os.environ["DSN"], int(sys.argv[1]), Actor("frozen", "pod-1"))
-    async with agent:
-        await agent.renew()
-        record = await agent.read()
-        say(epoch=agent.epoch)
-        if sys.argv[2] == "idle":
-            await woken()
-        else:
-            await tried("transaction", in_transaction(agent, woken))
-        await writes(agent, record)
-    say(end=True)
-
-asyncio.run(main())
-"""
-
 
 class FrozenAgent:
     """The agent in a process of its own; it speaks JSON lines and goes on when it is spoken to."""
@@ -126,8 +60,8 @@ class FrozenAgent:
 async def start_frozen_agent(dsn: str, release: int, moment: str) -> AsyncIterator[FrozenAgent]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-c",
-        AGENT_PROGRAM,
+        "-m",
+        "tests.chaos.frozen_agent",
         str(release),
         moment,
         env={**os.environ, "DSN": dsn},
@@ -200,16 +134,25 @@ async def _check_writes_refused(
         return raised, await db.fetch("SELECT DISTINCT name FROM users")
 
 
-ATTEMPTS = {"save", "note", "gates", "answer", "record", "check", "renew", "unfenced"}
+ATTEMPTS = {
+    "save",
+    "save_step_note",
+    "save_gates",
+    "complete_command",
+    "append_events",
+    "check_lease",
+    "renew_lease",
+    "unfenced",
+}
 
 
 def _check_all_refused(raised: dict[str, str | None]) -> None:
-    assert raised.pop("release") is None, "what is lost already need not be given back"
+    assert raised.pop("release_lease") is None, "what is lost already need not be given back"
     assert set(raised) == ATTEMPTS
-    wrong = {name: kind for name, kind in raised.items() if kind not in ("StaleEpoch", "DatabaseAway")}
+    wrong = {name: kind for name, kind in raised.items() if kind not in ("StaleEpoch", "DatabaseUnavailable")}
     assert not wrong
     # After the first contact it is not only told that a session broke, but why.
-    assert {raised[name] for name in ATTEMPTS - {"save", "note"}} == {"StaleEpoch"}
+    assert {raised[name] for name in ATTEMPTS - {"save", "save_step_note"}} == {"StaleEpoch"}
 
 
 async def test_frozen_while_idle(pg_dsn: str, db: asyncpg.Connection) -> None:
@@ -220,7 +163,7 @@ async def test_frozen_while_idle(pg_dsn: str, db: asyncpg.Connection) -> None:
 
 async def test_frozen_in_the_middle_of_a_fenced_transaction(pg_dsn: str, db: asyncpg.Connection) -> None:
     raised, names = await _check_writes_refused(pg_dsn, db, "transaction")
-    assert raised.pop("transaction") == "DatabaseAway"
+    assert raised.pop("transaction") == "DatabaseUnavailable"
     _check_all_refused(raised)
     assert [row["name"] for row in names] == ["as it was"]
 

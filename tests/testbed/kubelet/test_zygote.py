@@ -87,7 +87,7 @@ async def test_it_is_a_process_of_its_own(argv: list[str], here: ZygotePod, zygo
     assert (psutil.Process(process.pid).name() == "one") == (argv == FORKED)
     process.terminate()
     assert await wait_for_exit(process) == ExitStatus(0, 0)
-    assert "version 2 serves" in here.log.read_text()
+    assert "version 2 listens" in here.log.read_text()
     assert "every request had ended" in here.log.read_text()
     assert not psutil.pid_exists(process.pid)
 

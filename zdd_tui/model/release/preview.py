@@ -18,6 +18,9 @@ from zdd_tui.model.ddl import (
     sync_name,
     sync_statements,
 )
+from zdd_tui.model.ddl.constrain import constrain_batches
+from zdd_tui.model.ddl.lint import read_constrain
+from zdd_tui.model.ddl.sequences import GAP
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.plan.base import BasePlan, Plan
@@ -262,6 +265,14 @@ def _verify(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
     return (f"reads every row of {plan.change.table}" + (f" and {plan.change.into}" if plan.change.into else ""),)
 
 
+def _constrain(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
+    return _as_sql_lines(tuple(sql for batch in constrain_batches(read_constrain(plan)) for sql in batch))
+
+
+def _sequences(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
+    return (f"setval of each sequence of {plan.change.target_table}, {GAP} past the values of {plan.change.table}",)
+
+
 def _archive(plan: Plan, catalog: Catalog | None) -> PreviewLines:
     if catalog is not None and catalog.new is not None:
         return _as_sql_lines(archive_statements(plan, catalog))
@@ -297,6 +308,8 @@ CHANGE_LINES: Mapping[str, Callable[[Plan, Catalog | None], PreviewLines]] = {
     "sync-reverse": _reverse,
     "read-flag-on": _read_on,
     "rollout-v3": _v3,
+    "advance-sequences": _sequences,
+    "constrain-new-side": _constrain,
     "archive-old-side": _archive,
     "delete-flags": _flags,
     "drop-archive": _drop,
@@ -314,6 +327,8 @@ CHANGE_UNDO: Mapping[str, Callable[[Plan], str]] = {
     "sync-reverse": lambda plan: f"drop trigger {sync_name(plan, 'reverse')}",
     "read-flag-on": lambda plan: f"ff:{plan.flags.read} as before",
     "rollout-v3": lambda plan: f"roll deployment/{plan.kubernetes.deployment} back to {plan.kubernetes.images.v2}",
+    "advance-sequences": lambda plan: f"set the sequences of {plan.change.table} past the values that V3 has used",
+    "constrain-new-side": lambda plan: f"take back {len(plan.change.constrain)} statement(s) of change.constrain",
     "archive-old-side": lambda plan: f"restore the old side of {plan.change.table}",
     "delete-flags": lambda plan: f"ff:{plan.flags.write} and ff:{plan.flags.read} as before",
 }

@@ -51,7 +51,8 @@ def restore_archive_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
 def drop_archive_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
     """Drops triggers, functions and the archived data. After this no rollback is possible.
 
-    Nothing is dropped in cascade: the statement fails and names any object that still depends on the old side.
+    Nothing is dropped in cascade: policies, triggers and foreign keys of the old side are dropped by name, and the
+    statement fails and names any other object that still depends on the old side.
     """
     drops = tuple(
         statement
@@ -60,11 +61,12 @@ def drop_archive_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
     )
     if not catalog.is_archived:
         return drops
+    attached = tuple(each.drop_sql for each in catalog.attached)
     if plan.change.kind == "column":
         dropped = ", ".join(
             f"DROP COLUMN IF EXISTS {quote_identifier(archived_name(plan, column))}" for column in plan.change.down
         )
-        return (*drops, f"ALTER TABLE {catalog.old.sql} {dropped}")
+        return (*drops, *attached, f"ALTER TABLE {catalog.old.sql} {dropped}")
     transfers = tuple(
         statement
         for sequence in catalog.sequences
@@ -75,6 +77,7 @@ def drop_archive_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
     return (
         *_lock_new_side_first(catalog, "ACCESS EXCLUSIVE"),
         *drops,
+        *attached,
         *transfers,
         f"DROP TABLE {quote_qualified(ARCHIVE_SCHEMA, plan.change.table.name)}",
         *drop_schema,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from zdd_tui.model.sql import quote_qualified
+from zdd_tui.model.sql import quote_identifier, quote_qualified
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,28 @@ class KeySequence:
 
 
 @dataclass(frozen=True, slots=True)
+class AttachedObject:
+    """An object of the old side that is dropped before it, because PostgreSQL does not drop it along.
+
+    Attributes:
+        kind: ``policy``, ``trigger`` or ``constraint``.
+        schema, table: the table that has it.
+    """
+
+    kind: str
+    schema: str
+    table: str
+    name: str
+
+    @property
+    def drop_sql(self) -> str:
+        table, name = quote_qualified(self.schema, self.table), quote_identifier(self.name)
+        if self.kind == "constraint":
+            return f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}"
+        return f"DROP {self.kind.upper()} IF EXISTS {name} ON {table}"
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """The facts of one plan in one database.
 
@@ -85,6 +107,7 @@ class Catalog:
         up_source_columns: columns of the old table that ``up`` reads.
         down_source_columns: columns of the new table that ``down`` reads.
         triggers: names of our triggers that exist and are enabled.
+        attached: objects that are dropped before the old side.
         other_before_triggers: enabled BEFORE ROW triggers, not ours, on INSERT or UPDATE of the old table.
     """
 
@@ -99,6 +122,7 @@ class Catalog:
     other_before_triggers: tuple[str, ...] = ()
     sequences: tuple[KeySequence, ...] = ()
     archive_in_use: bool = False
+    attached: tuple[AttachedObject, ...] = ()
 
     @property
     def key_names(self) -> tuple[str, ...]:

@@ -71,7 +71,8 @@ FROM pg_namespace n WHERE n.nspname = $1
 
 # Whatever the gate `catalog-diff` has accepted: its successor is on the new side, or the plan names it as lost.
 _ATTACHED = """
-WITH columns AS (SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = $1::bigint::oid AND a.attname = ANY ($2::text[])),
+WITH columns AS (SELECT a.attnum FROM pg_attribute a
+                 WHERE a.attrelid = $1::bigint::oid AND a.attname = ANY ($2::text[])),
 used AS (SELECT d.classid, d.objid FROM pg_depend d JOIN columns c ON c.attnum = d.refobjsubid
          WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1::bigint::oid)
 SELECT 'constraint' AS kind, n.nspname AS schema, r.relname AS table, k.conname AS name

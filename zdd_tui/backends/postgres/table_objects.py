@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.model.ddl.canonical import Renaming, renamed_constraint
 from zdd_tui.model.ddl.names import SCHEMA
 from zdd_tui.model.ddl.table_objects import (
     CatalogObject,
@@ -335,17 +336,17 @@ async def _read_columns(
     for column in found:
         *domains, base = await conn.fetch(_DOMAIN, column["type_oid"], column["mod"])
         default = next((level["default"] for level in domains if level["default"]), "")
-        for level in domains:
-            for check in json.loads(level["checks"] or "[]"):
-                checks.append(
-                    CatalogObject(
-                        ObjectKind.CHECK,
-                        check["name"],
-                        _replace_value(check["definition"], column["name"]),
-                        (column["name"],),
-                        check["valid"],
-                    )
-                )
+        checks += [
+            CatalogObject(
+                ObjectKind.CHECK,
+                check["name"],
+                _replace_value(check["definition"], column["name"]),
+                (column["name"],),
+                check["valid"],
+            )
+            for level in domains
+            for check in json.loads(level["checks"] or "[]")
+        ]
         expression = column["expression"] or ""
         sequence = next((each for each in sequences if each.column == column["name"]), None)
         columns.append(
@@ -368,8 +369,6 @@ async def _read_columns(
 
 def _replace_value(definition: str, column: str) -> str:
     """A domain's check as a check of a column: VALUE is the column."""
-    from zdd_tui.model.ddl.canonical import Renaming, renamed_constraint  # noqa: PLC0415  imports the SQL parser late
-
     return renamed_constraint(definition, Renaming({"value": column})) or definition
 
 
@@ -449,7 +448,8 @@ async def _read_own_objects(conn: Connection, oid: int) -> list[CatalogObject]:
 
 def _policy_sql(row: Any) -> str:
     text = (
-        f"CREATE POLICY {quote_identifier(row['name'])} ON zdd AS {'PERMISSIVE' if row['permissive'] else 'RESTRICTIVE'}"
+        f"CREATE POLICY {quote_identifier(row['name'])} ON zdd"
+        f" AS {'PERMISSIVE' if row['permissive'] else 'RESTRICTIVE'}"
         f" FOR {_POLICY_COMMANDS[row['command']]} TO {', '.join(row['roles'])}"
     )
     if row["using"] is not None:
@@ -476,7 +476,8 @@ async def _read_generated(conn: Connection, oid: int) -> list[tuple[str, str, tu
         "SELECT a.attname::text AS name, pg_get_expr(f.adbin, f.adrelid) AS definition,"
         " ARRAY(SELECT DISTINCT r.attname::text FROM pg_depend d JOIN pg_attribute r ON r.attrelid = d.refobjid"
         "   AND r.attnum = d.refobjsubid WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = f.adrelid"
-        "   AND d.refobjsubid > 0 AND d.refobjsubid <> f.adnum AND (d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid"
+        "   AND d.refobjsubid > 0 AND d.refobjsubid <> f.adnum"
+        "   AND (d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid"
         "     OR d.classid = 'pg_class'::regclass AND d.objid = f.adrelid AND d.objsubid = f.adnum)) AS used"
         " FROM pg_attrdef f JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum"
         " WHERE f.adrelid = $1::bigint::oid AND a.attgenerated <> ''",

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from zdd_tui.backends.postgres.ddl import LadderSettings, create_index, drop_index, run_ddl
 from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.ddl import LadderSettings, create_index, drop_index, run_ddl
 from zdd_tui.checks.catalog_diff import check_new_side
 from zdd_tui.checks.schema import check_change, run_squawk_checks
 from zdd_tui.engine.context import Context, StepHandle

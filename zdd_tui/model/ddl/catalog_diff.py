@@ -185,7 +185,7 @@ def format_losses(lost: Iterable[Difference], *, is_running: bool = False) -> st
             mark = "" if section == "expand" else "- "
             lines += [f"      {mark}{sql}{';' if section == 'expand' else ''}" for sql in statements]
     lines += [f"    {each.what}: {each.advice}" for each in lost if each.advice]
-    lines.append("    or accept the loss:")
+    lines.append("    or accept the loss, with a reason:")
     lines.append("      accept:")
     for each in lost:
         lines += [f"        - what: {_yaml_text(each.what)}", "          reason: …"]
@@ -377,7 +377,11 @@ class _Comparison:
             f"collation {name}",
             SideVerdict.LOST,
             f"{new.name} has {new.collation}, and equality and order are those of {old.collation}",
-            advice=f"write the new column as: {name_sql(new.name)} {new.type} COLLATE {old.collation}",
+            Statement(
+                "expand",
+                f"ALTER TABLE {self.target_sql} ADD COLUMN {name_sql(new.name)} {new.type} COLLATE {old.collation}",
+            ),
+            advice="in place of the statement that makes the column now",
             **texts,
         )
 

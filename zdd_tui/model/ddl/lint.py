@@ -228,9 +228,8 @@ def read_constrain(plan: Plan) -> tuple[ConstrainStatement, ...]:
         PlanError: a statement that is none of those that zdd can run in steps, and undo.
     """
     statements = []
-    for number, text in enumerate(plan.change.constrain, 1):
-        plan_key = f"change.constrain statement {number}"
-        text = text.strip().rstrip(";").strip()
+    for number, written in enumerate(plan.change.constrain, 1):
+        plan_key, text = f"change.constrain statement {number}", written.strip().rstrip(";").strip()
         if reason := unsafe_token(text):
             raise PlanError(f"{plan_key}: {reason}", CONSTRAIN_HINT)
         node = _parse_statement(plan_key, text, CONSTRAIN_HINT)
@@ -344,6 +343,12 @@ class _AdditiveChecker:
                 pass
             case "grant_stmt" if statement.is_grant:
                 pass
+            case _:
+                self._check_table_property(plan_key, kind, statement, text)
+
+    def _check_table_property(self, plan_key: str, kind: str, statement: Any, text: str) -> None:
+        """What belongs to a table: statistics of the plan's tables; policies, triggers, publications of new ones."""
+        match kind:
             case "create_stats_stmt" if not statement.if_not_exists and statement.defnames:
                 self._require_plan_table(plan_key, statement.relations[0].range_var)
             case "create_policy_stmt":
@@ -351,11 +356,10 @@ class _AdditiveChecker:
             case "create_trig_stmt" if not statement.isconstraint and not statement.replace:
                 self._require_new_table(plan_key, statement.relation, text)
             case "alter_publication_stmt" if enum_name(statement, "action") == "AP_AddObjects":
-                for each in statement.pubobjects:
-                    spec = each.publication_obj_spec
-                    if enum_name(spec, "pubobjtype") != "PUBLICATIONOBJ_TABLE":
+                for each in (each.publication_obj_spec for each in statement.pubobjects):
+                    if enum_name(each, "pubobjtype") != "PUBLICATIONOBJ_TABLE":
                         raise _not_additive(plan_key, text)
-                    self._require_new_table(plan_key, spec.pubtable.relation, text)
+                    self._require_new_table(plan_key, each.pubtable.relation, text)
             case _:
                 raise _not_additive(plan_key, text)
 
@@ -444,7 +448,7 @@ class _AdditiveChecker:
         if name in self.plan.change.up and (default is not None or not_null):
             raise PlanError(
                 f"{plan_key}: column {name} must be nullable and without a default",
-                "NULL marks a row that is not written yet; add NOT NULL and DEFAULT after the release",
+                "NULL marks a row that is not written yet; NOT NULL and DEFAULT belong to change.constrain",
             )
         if not_null and default is None:
             raise PlanError(

@@ -123,39 +123,52 @@ def scratch_statement(text: str, names: ScratchNames, resolve: Callable[[Any], T
     node = tree.stmts[0].stmt
     kind = node.WhichOneof("node")
     statement = getattr(node, kind)
-    if kind in ("alter_publication_stmt", "alter_seq_stmt"):
+    if not _prepare(kind, statement, names):
         return None
-    if kind == "alter_table_stmt":
-        kept = [each for each in statement.cmds if enum_name(each.alter_table_cmd, "subtype") != "AT_ChangeOwner"]
-        if not kept:
-            return None
-        copies = [type(each).FromString(each.SerializeToString()) for each in kept]
-        del statement.cmds[:]
-        statement.cmds.extend(copies)
-    if kind == "comment_stmt" and not _redirect_comment(statement, names):
-        return None
-    if kind in ("create_enum_stmt", "create_range_stmt"):
-        del statement.type_name[:-1]
-        statement.type_name.insert(0, _string_node(statement.type_name[0], TEMPORARY))
-    if kind == "create_stats_stmt":
-        del statement.defnames[:-1]
-        statement.defnames.insert(0, _string_node(statement.defnames[0], TEMPORARY))
-    if kind == "index_stmt":
-        statement.concurrent = False
     for each in walk(tree):
         if node_class(each) == "RangeVar":
             _redirect(each, names, resolve)
-    if kind == "grant_stmt" and any(each.range_var.schemaname != TEMPORARY for each in statement.objects):
-        return None
-    if kind == "create_stmt":
-        statement.relation.relpersistence, statement.relation.schemaname = "t", ""
-    if kind == "create_seq_stmt":
-        statement.sequence.relpersistence, statement.sequence.schemaname = "t", ""
-    if kind == "composite_type_stmt":
-        statement.typevar.schemaname = TEMPORARY
-    if kind == "alter_table_stmt":
-        statement.relation.inh = True
+    match kind:
+        case "grant_stmt" if any(each.range_var.schemaname != TEMPORARY for each in statement.objects):
+            return None
+        case "create_stmt":
+            statement.relation.relpersistence, statement.relation.schemaname = "t", ""
+        case "create_seq_stmt":
+            statement.sequence.relpersistence, statement.sequence.schemaname = "t", ""
+        case "composite_type_stmt":
+            statement.typevar.schemaname = TEMPORARY
     return deparse(tree)
+
+
+def _prepare(kind: str, statement: Any, names: ScratchNames) -> bool:
+    """What a statement needs beside other names of tables; False where a copy cannot have it."""
+    match kind:
+        case "alter_publication_stmt" | "alter_seq_stmt":
+            return False
+        case "alter_table_stmt":
+            kept = [each for each in statement.cmds if enum_name(each.alter_table_cmd, "subtype") != "AT_ChangeOwner"]
+            _replace_nodes(statement.cmds, kept)
+            return bool(kept)
+        case "comment_stmt":
+            return _redirect_comment(statement, names)
+        case "create_enum_stmt" | "create_range_stmt":
+            _make_temporary(statement.type_name)
+        case "create_stats_stmt":
+            _make_temporary(statement.defnames)
+        case "index_stmt":
+            statement.concurrent = False
+    return True
+
+
+def _replace_nodes(nodes: Any, kept: list[Any]) -> None:
+    copies = [type(each).FromString(each.SerializeToString()) for each in kept]
+    del nodes[:]
+    nodes.extend(copies)
+
+
+def _make_temporary(name: Any) -> None:
+    """Puts the temporary schema into the name of an object."""
+    _replace_nodes(name, [_string_node(name[-1], TEMPORARY), name[-1]])
 
 
 def _redirect(relation: Any, names: ScratchNames, resolve: Callable[[Any], TableName]) -> None:
@@ -166,11 +179,12 @@ def _redirect(relation: Any, names: ScratchNames, resolve: Callable[[Any], Table
     if (table.schema_, table.name) in names.created:
         relation.schemaname = TEMPORARY
         return
-    # The sequence of a serial or identity column, which is named after its table.
-    for (schema, name), copy in names.copies.items():
-        if schema == table.schema_ and table.name.startswith(f"{name}_") and table.name.endswith("_seq"):
-            if (schema, name) == (names.plan.change.target_table.schema_, names.plan.change.target_table.name):
-                relation.schemaname, relation.relname = TEMPORARY, copy + table.name.removeprefix(name)
+    # The sequence of a serial or identity column of the new table, which is named after its table.
+    target, own = names.plan.change.into, names.find(names.plan.change.target_table)
+    if target is None or own is None or table.schema_ != target.schema_:
+        return
+    if table.name.startswith(f"{target.name}_") and table.name.endswith("_seq"):
+        relation.schemaname, relation.relname = TEMPORARY, own + table.name.removeprefix(target.name)
 
 
 def _redirect_comment(statement: Any, names: ScratchNames) -> bool:

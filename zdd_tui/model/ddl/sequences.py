@@ -1,5 +1,7 @@
 """Sequences at cutover: before V3 inserts, the new side's sequences are past every value that the old side gave out."""
 
+# ruff: noqa: S608  names are quoted
+
 from dataclasses import dataclass
 
 from zdd_tui.model.sql import quote_identifier, quote_literal, quote_qualified
@@ -39,7 +41,7 @@ def _advance(
     sequence = f"{quote_literal(quote_qualified(*target)).strip()}::regclass"
     values = [
         f"SELECT max({quote_identifier(column)})::numeric AS high, min({quote_identifier(column)})::numeric AS low"
-        f" FROM {quote_qualified(schema, table)}"  # noqa: S608  quoted names
+        f" FROM {quote_qualified(schema, table)}"
         for schema, table, column in columns
     ]
     if other is not None:
@@ -49,9 +51,11 @@ def _advance(
         f"SELECT setval({sequence}, CASE WHEN s.seqincrement > 0"
         f" THEN least(top.high + least({gap}, trunc((s.seqmax - top.high) / 2)), s.seqmax)"
         f" ELSE greatest(top.low - least({gap}, trunc((top.low - s.seqmin) / 2)), s.seqmin) END::bigint)\n"
-        f"FROM pg_sequence s, (SELECT max(v.high) AS high, min(v.low) AS low FROM ({' UNION ALL '.join(values)}) v) top\n"
+        f"FROM pg_sequence s,"
+        f" (SELECT max(v.high) AS high, min(v.low) AS low FROM ({' UNION ALL '.join(values)}) v) top\n"
         f"WHERE s.seqrelid = {sequence} AND top.high IS NOT NULL"
         f" AND CASE WHEN s.seqincrement > 0 THEN top.high >= s.seqmin"
         f" AND top.high > coalesce(pg_sequence_last_value({sequence}), s.seqmin - 1::numeric)"
-        f" ELSE top.low <= s.seqmax AND top.low < coalesce(pg_sequence_last_value({sequence}), s.seqmax + 1::numeric) END"
+        f" ELSE top.low <= s.seqmax"
+        f" AND top.low < coalesce(pg_sequence_last_value({sequence}), s.seqmax + 1::numeric) END"
     )

@@ -23,7 +23,7 @@ import psutil
 from zdd_tui.model.errors import ZddError
 from zdd_tui.testbed.processes import LOOPBACK, free_port, spawn, stop, wait_for_exit, wait_until
 
-START_TIMEOUT = 30.0
+START_TIMEOUT = 60.0
 """Patience for a start; the usual time is under a second, but shared machines have their moments."""
 
 PG_SETTINGS = {

@@ -9,7 +9,7 @@ import yaml
 
 from zdd_tui.model.advice.plan_from_migration import MissingInput
 from zdd_tui.model.advice.rules import BLUE_GREEN, CANARY, DARK_LAUNCH, EXPAND_CONTRACT
-from zdd_tui.model.environment import is_production_name
+from zdd_tui.model.production_lock import is_production
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def _build_strategy_document(strategy: str, target: PlanTarget, change: Mapping[
         "name": name,
         "strategy": strategy,
         "environment": target.environment,
-        "production": is_production_name(target.environment),
+        "production": is_production(target.environment),
         "database": {"dsn": target.dsn},
     }
     if strategy == EXPAND_CONTRACT:

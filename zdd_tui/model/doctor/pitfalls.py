@@ -1,9 +1,9 @@
 """The seven pitfalls: one function each, and the table at the end."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from zdd_tui.model.doctor.evidence import guard_acts, list_images, soak_step_labels
 from zdd_tui.model.doctor.facts import (
     DnsFacts,
     DoctorFacts,
@@ -19,7 +19,10 @@ from zdd_tui.model.doctor.facts import (
 )
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.base import BasePlan, Plan
+from zdd_tui.model.plan.strategies import SingleImagePlan
 from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.strategies import build_strategy
+from zdd_tui.model.sql import fold_name, readable_tokens
 
 MAX_TTL = 60
 """Seconds: clients may use the old address for so long after a switch."""
@@ -29,6 +32,10 @@ FLAG_DAYS = 30
 
 DAY = 86400.0
 _MAX_SHOWN = 4
+_DML_KEYWORDS = frozenset({"select", "insert", "update", "delete", "merge", "with", "table", "copy"})
+_NAME_KINDS = frozenset({"word", "name"})
+_MASKS = {**dict.fromkeys(("string", "escaped", "dollar", "unreadable"), "'…'"), "number": "…", "comment": ""}
+
 REHEARSE = "zdd rehearse PLAN"
 
 READINESS_TRIAL = "readiness"
@@ -104,6 +111,37 @@ def _check_shipped_sql(facts: DoctorFacts) -> Iterator[Observation]:
         yield passed(f"{facts.plan.strategy}: the plan names no SQL that ships with it (`migrations`)")
     elif not shipped.breaking:
         yield passed(f"{facts.plan.strategy}: running code survives the SQL that ships with it")
+
+
+def references_old_side(plan: BasePlan, query: str) -> bool:
+    """Whether a query, as PostgreSQL shows it, reads or writes what contract takes away.
+
+    For a change of columns it must name the table and one of the old columns; for a change of tables, the old table.
+    ``SELECT *`` names no column: it survives the change, and its use of the result cannot be seen here.
+    Schema changes, such as our own, are left out.
+    """
+    if not isinstance(plan, Plan):
+        return False
+    tokens = [token for token in readable_tokens(query) if token.kind != "comment"]
+    first = next((fold_name(token) for token in tokens if token.kind in _NAME_KINDS), "")
+    if first not in _DML_KEYWORDS:
+        return False
+    names = {fold_name(token) for token in tokens if token.kind in _NAME_KINDS}
+    if tokens[-1].kind == "unreadable":  # cut off inside a string, as far as we can see: every word may be a name
+        names.update(re.findall(r"\w+", tokens[-1].text.lower()))
+    if plan.change.table.name not in names:
+        return False
+    return plan.change.into is not None or any(column in names for column in plan.change.down)
+
+
+def redact_query(query: str, length: int = 100) -> str:
+    """A query for a line of evidence, without its strings and numbers, which may be personal data."""
+    end, parts = 0, []
+    for token in readable_tokens(query):
+        parts += [" " if token.start > end else "", _MASKS.get(token.kind, token.text)]
+        end = token.end
+    text = " ".join("".join(parts).split())
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _format_count(count: int) -> str:
@@ -362,6 +400,20 @@ def check_manual_dependencies(facts: DoctorFacts) -> Iterator[Observation]:
     yield from _check_unguarded_soaks(facts.plan)
 
 
+def list_images(plan: BasePlan, workload: WorkloadFacts | None) -> Iterator[tuple[str, str]]:
+    """The images that are rolled out and the one that runs, each with its role."""
+    seen: dict[str, str] = {}
+    match plan:
+        case Plan():
+            seen = {plan.kubernetes.images.v2: "V2", plan.kubernetes.images.v3: "V3"}
+        case SingleImagePlan():
+            seen = {plan.kubernetes.image: "new"}
+    for image, role in seen.items():
+        yield role, image
+    if workload is not None and workload.image not in seen:
+        yield "that runs", workload.image
+
+
 def _check_manual_gates(facts: DoctorFacts) -> Iterator[Observation]:
     gates, history = facts.plan.gates, facts.history.value
     if gates.owner:
@@ -395,11 +447,21 @@ def _check_version_control(facts: DoctorFacts) -> Iterator[Observation]:
             yield failed("the plan is in no version control", "keep it in a repository, beside the code it releases")
 
 
+def _soak_step_labels(plan: BasePlan) -> tuple[str, ...]:
+    """Labels of the soak steps, in which metrics must be watched.
+
+    Not those of shadow reads: there the gate compares the new path with the old one.
+    """
+    steps = build_strategy(plan).steps
+    soaks = (step for step in steps if "soak" in (step.name, step.handler))
+    return tuple(step.label for step in soaks if not step.name.startswith("soak-shadow"))
+
+
 def _check_unguarded_soaks(plan: BasePlan) -> Iterator[Observation]:
-    watched = soak_step_labels(plan)
+    watched = _soak_step_labels(plan)
     if not watched:
         yield passed("the agent evaluates every gate; no step needs a person to watch a graph")
-    elif guard_acts(plan):
+    elif plan.guard is not None and plan.guard.closes_gates:
         yield passed(f"{', '.join(watched)}: the guard watches")
     else:
         yield failed(

@@ -296,14 +296,8 @@ def _labels(pairs: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
 
 def controller_uid(meta: JsonObject) -> str:
     """The uid of the controlling owner, or empty."""
-    return next(
-        (
-            interned_text(owner, "uid")
-            for owner in get_objects(meta, "ownerReferences")
-            if get_bool(owner, "controller")
-        ),
-        "",
-    )
+    controllers = (owner for owner in get_objects(meta, "ownerReferences") if get_bool(owner, "controller"))
+    return next((interned_text(owner, "uid") for owner in controllers), "")
 
 
 def _is_true(condition: JsonObject) -> bool:

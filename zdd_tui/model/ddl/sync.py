@@ -76,11 +76,9 @@ def sync_statements(
     return statements
 
 
-def drop_sync_statements(
-    plan: Plan, catalog: Catalog, direction: Direction, archived: bool | None = None
-) -> tuple[str, ...]:
+def drop_sync_statements(plan: Plan, catalog: Catalog, direction: Direction) -> tuple[str, ...]:
     """Removes function and trigger of one direction, if they exist."""
-    table = _watched_table_sql(plan, catalog, direction, catalog.is_archived if archived is None else archived)
+    table = _watched_table_sql(plan, catalog, direction, catalog.is_archived)
     names = [sync_name(plan, direction)]
     if plan.change.kind == "table" and direction == "reverse":
         names.append(lock_order_name(plan))

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 from zdd_tui.model.guard.series import CounterSample, WindowStats
 from zdd_tui.model.json_access import JsonObject, get_number, get_object, get_text
@@ -223,7 +223,7 @@ def parse_sample(line: str, pod: str, path: str) -> ShadowSample | None:
     return ShadowSample(
         pod,
         float(at),
-        cast(ComparisonFailure, what),
+        what,
         get_number(found, "n"),
         mask_text(get_text(found, "unit")),
         tuple(_parse_fields(found.get("fields"))),

@@ -6,7 +6,6 @@ and date.
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import partial
 
 from zdd_tui.model.doctor import pitfalls
 from zdd_tui.model.doctor.facts import DoctorFacts, DoctorRule, Finding, Observation, failed, inconclusive, passed
@@ -17,20 +16,8 @@ from zdd_tui.model.release.gate import Verdict
 
 
 def check_health_and_ready(facts: DoctorFacts) -> Iterator[Observation]:
-    workload = facts.workload.value
-    if workload is None:
-        yield facts.workload.as_unknown
-        return
-    yield from pitfalls.check_declared_probes(workload)
+    yield from pitfalls.check_declared_probes(facts.workload.require())
     yield from pitfalls.check_trials(facts, pitfalls.READINESS_TRIAL, "readiness with its database away")
-
-
-def check_drain_timeout(facts: DoctorFacts) -> Iterator[Observation]:
-    workload = facts.workload.value
-    if workload is None:
-        yield facts.workload.as_unknown
-        return
-    yield from pitfalls.check_shutdown(workload)
 
 
 def check_flags(facts: DoctorFacts) -> Iterator[Observation]:
@@ -63,11 +50,8 @@ def check_rollback_triggers(facts: DoctorFacts) -> Iterator[Observation]:
 
 def check_production_volume(facts: DoctorFacts) -> Iterator[Observation]:
     """Whether the rehearsal had production's volume."""
-    history = facts.history.value
-    if history is None:
-        yield facts.history.as_unknown
-        return
-    good = [each for each in history.rehearsals if each.plan_hash == facts.plan_hash and each.verdict == Verdict.PASS]
+    rehearsals = facts.history.require().rehearsals
+    good = [each for each in rehearsals if each.plan_hash == facts.plan_hash and each.verdict == Verdict.PASS]
     if not good:
         yield inconclusive("no rehearsal of this version of the plan", f"{REHEARSE}, at full volume")
         return
@@ -89,12 +73,12 @@ CHECKLIST = (
         check_health_and_ready,
         "does /ready fail while the database is away?",
     ),
-    DoctorRule("drain", "a drain timeout", check_drain_timeout),
+    DoctorRule("drain", "a drain timeout", lambda facts: pitfalls.check_shutdown(facts.workload.require())),
     DoctorRule("flags", "flags for all logic", check_flags, "is all new logic behind these flags?"),
     DoctorRule(
         "shutdown",
         "graceful shutdown",
-        partial(pitfalls.check_trials, item_id=pitfalls.SHUTDOWN_TRIAL, description="SIGTERM"),
+        lambda facts: pitfalls.check_trials(facts, pitfalls.SHUTDOWN_TRIAL, "SIGTERM"),
         "does each image shut down cleanly on SIGTERM?",
     ),
     DoctorRule(
@@ -118,7 +102,7 @@ def check_checklist(facts: DoctorFacts) -> tuple[Finding, ...]:
 
 
 def _check_item(item: DoctorRule, facts: DoctorFacts) -> Iterator[Observation]:
-    seen = list(item.check(facts))
+    seen = list(item.examine(facts))
     if not item.question:
         yield from seen
         return

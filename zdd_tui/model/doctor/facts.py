@@ -91,6 +91,25 @@ class DoctorRule:
     check: "Callable[[DoctorFacts], Iterator[Observation]]"
     question: str = ""
 
+    def examine(self, facts: "DoctorFacts") -> Iterator[Observation]:
+        """What the check sees; where a fact that it needs is missing, it ends as unknown."""
+        try:
+            yield from self.check(facts)
+        except FactMissing as missing:
+            yield missing.observation
+
+
+class FactMissing(Exception):
+    """A fact could not be read. Only :meth:`DoctorRule.examine` sees it.
+
+    Args:
+        observation: the reason.
+    """
+
+    def __init__(self, observation: Observation) -> None:
+        super().__init__(observation.text)
+        self.observation = observation
+
 
 def passed(text: str) -> Observation:
     return Observation(Verdict.PASS, text)
@@ -128,6 +147,16 @@ class Fact(Generic[T_co]):
     def as_unknown(self) -> Observation:
         """The observation that nothing could be observed."""
         return unknown(self.unavailable_reason or "not examined", self.hint)
+
+    def require(self) -> T_co:
+        """The value.
+
+        Raises:
+            FactMissing: it could not be read.
+        """
+        if self.value is None:
+            raise FactMissing(self.as_unknown)
+        return self.value
 
 
 @dataclass(frozen=True, slots=True)

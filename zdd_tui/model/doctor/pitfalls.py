@@ -55,13 +55,7 @@ def check_breaking_migration(facts: DoctorFacts) -> Iterator[Observation]:
         yield from _check_shipped_sql(facts)
         return
     yield from _check_ddl(facts)
-    history, queries = facts.history.value, facts.queries.value
-    if history is None:
-        yield facts.history.as_unknown
-        return
-    if queries is None:
-        yield facts.queries.as_unknown
-        return
+    history, queries = facts.history.require(), facts.queries.require()
     old = ", ".join(sorted(plan.change.down)) if plan.change.into is None else str(plan.change.table)
     proven = [query for query in queries.queries if query.evidence]
     if history.cutover_at is None:
@@ -99,10 +93,7 @@ def _check_ddl(facts: DoctorFacts) -> Iterator[Observation]:
 
 def _check_shipped_sql(facts: DoctorFacts) -> Iterator[Observation]:
     """The SQL beside a release that leaves the schema alone."""
-    shipped = facts.migrations.value
-    if shipped is None:
-        yield facts.migrations.as_unknown
-        return
+    shipped = facts.migrations.require()
     for where, why in shipped.breaking[:_MAX_SHOWN]:
         yield failed(f"{where}: {why}", f"make it an expand/contract release: {shipped.advice}")
     if len(shipped.breaking) > _MAX_SHOWN:
@@ -185,10 +176,7 @@ def check_sticky_sessions(facts: DoctorFacts) -> Iterator[Observation]:
 
 def check_probes(facts: DoctorFacts) -> Iterator[Observation]:
     """Pitfall 3."""
-    workload = facts.workload.value
-    if workload is None:
-        yield facts.workload.as_unknown
-        return
+    workload = facts.workload.require()
     yield from check_declared_probes(workload)
     yield from check_trials(facts, READINESS_TRIAL, "readiness with its database away")
     yield from check_shutdown(workload)
@@ -298,13 +286,7 @@ def check_flag_lifetime(facts: DoctorFacts) -> Iterator[Observation]:
 
 
 def _check_flag_ages(facts: DoctorFacts) -> Iterator[Observation]:
-    stored, history = facts.flags.value, facts.history.value
-    if stored is None:
-        yield facts.flags.as_unknown
-        return
-    if history is None:
-        yield facts.history.as_unknown
-        return
+    stored, history = facts.flags.require(), facts.history.require()
     for key in facts.plan.flag_roles:
         value, since = stored.get(key), history.flag_set_at.get(key)
         if value is None:
@@ -331,10 +313,7 @@ def _check_flag_ages(facts: DoctorFacts) -> Iterator[Observation]:
 
 def check_rollback_rehearsed(facts: DoctorFacts) -> Iterator[Observation]:
     """A rollback that was never run is not proven: was this version of the plan rehearsed forward and back?"""
-    history = facts.history.value
-    if history is None:
-        yield facts.history.as_unknown
-        return
+    history = facts.history.require()
     newest = max(history.rehearsals, key=lambda each: (each.plan_hash == facts.plan_hash, each.at), default=None)
     if newest is None:
         yield failed("never rehearsed", REHEARSE)
@@ -360,10 +339,7 @@ def check_dns_ttl(facts: DoctorFacts) -> Iterator[Observation]:
     if not facts.plan.dns:
         yield passed("the plan names no `dns`: nothing is switched by DNS")
         return
-    if facts.names.value is None:
-        yield facts.names.as_unknown
-        return
-    for name in facts.names.value:
+    for name in facts.names.require():
         yield _check_name(name)
 
 
@@ -484,4 +460,4 @@ PITFALLS = (
 
 
 def check_pitfalls(facts: DoctorFacts) -> tuple[Finding, ...]:
-    return tuple(Finding(rule.id, rule.title, tuple(rule.check(facts))) for rule in PITFALLS)
+    return tuple(Finding(rule.id, rule.title, tuple(rule.examine(facts))) for rule in PITFALLS)

@@ -42,14 +42,6 @@ class PodState(StrEnum):
     OVERDUE = "Overdue"
     GONE = "Gone"
 
-    @property
-    def is_leaving(self) -> bool:
-        """The pod is leaving or gone."""
-        return self in _LEAVING
-
-
-_LEAVING = frozenset({PodState.DRAINING, PodState.STOPPING, PodState.OVERDUE, PodState.GONE})
-
 
 @dataclass(frozen=True, slots=True)
 class ContainerFacts:

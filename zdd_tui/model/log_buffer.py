@@ -71,7 +71,6 @@ class LogBuffer:
     def set_state(
         self, state: Literal["connecting", "following", "ended", "lost"], error: str = "", hint: str = ""
     ) -> None:
-        """Sets the state of the stream."""
         with self._lock:
             if (self._view.state, self._view.error, self._view.hint) != (state, error, hint):
                 self._view = replace(self._view, state=state, error=error, hint=hint)

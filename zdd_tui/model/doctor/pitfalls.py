@@ -1,4 +1,4 @@
-"""The seven pitfalls: one function each, and the table at the end."""
+"""The seven pitfalls: one function each with what it reads, and the table at the end."""
 
 import re
 from collections.abc import Iterator
@@ -175,7 +175,7 @@ def check_sticky_sessions(facts: DoctorFacts) -> Iterator[Observation]:
 
 
 def check_probes(facts: DoctorFacts) -> Iterator[Observation]:
-    """Pitfall 3."""
+    """What the Deployment declares, and what was tried with its images."""
     workload = facts.workload.require()
     yield from check_declared_probes(workload)
     yield from check_trials(facts, READINESS_TRIAL, "readiness with its database away")

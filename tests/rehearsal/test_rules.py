@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from zdd_tui.model.environment import is_production
 from zdd_tui.model.errors import Refused
+from zdd_tui.model.production_lock import is_production
 from zdd_tui.model.release.rehearsal import MAX_REHEARSAL_AGE, Rehearsal, require_rehearsal_for_start, why_not_rehearsed
 from zdd_tui.model.release.strategy import build_expand_contract
 from zdd_tui.rehearsal.check_constraints import read_allowed_values

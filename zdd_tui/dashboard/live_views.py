@@ -6,7 +6,7 @@ from dataclasses import replace
 from zdd_tui.dashboard.state import FlagView, Observed, PlanView
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.flag import parse_flag
-from zdd_tui.model.guard.describe import describe_rules
+from zdd_tui.model.guard.rules import describe_rules
 from zdd_tui.model.plan.base import BasePlan, Change, DualWriteMode, Plan
 from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, SingleImagePlan
 from zdd_tui.model.queries import ChangeView

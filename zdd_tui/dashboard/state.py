@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from zdd_tui.model.actions import default_keys
-from zdd_tui.model.environment import is_production
 from zdd_tui.model.flag import FlagValue
-from zdd_tui.model.production_lock import UNLOCK_SECONDS, UNRESTRICTED, ProductionLock
+from zdd_tui.model.production_lock import UNLOCK_SECONDS, UNRESTRICTED, ProductionLock, is_production
 from zdd_tui.model.queries import ChangeView, LogQuery, LogTail, Query, RuleView
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, Precondition

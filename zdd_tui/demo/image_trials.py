@@ -15,9 +15,8 @@ from zdd_tui.backends.actor import this_actor
 from zdd_tui.cli.doctor import store_evidence
 from zdd_tui.demo import manifests
 from zdd_tui.demo.environment import Environment
-from zdd_tui.model.doctor.evidence import list_images
 from zdd_tui.model.doctor.facts import Evidence
-from zdd_tui.model.doctor.probes import READINESS_TRIAL, SHUTDOWN_TRIAL
+from zdd_tui.model.doctor.pitfalls import READINESS_TRIAL, SHUTDOWN_TRIAL, list_images
 from zdd_tui.model.plan.file import load_plan
 from zdd_tui.testbed.processes import LOOPBACK, free_port, spawn, stop, wait_for_exit
 

@@ -12,7 +12,7 @@ from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, format
 from zdd_tui.dashboard.widgets.panes.gates import verdict_of
 from zdd_tui.model.queries import AuditLog, AuditLogQuery
 from zdd_tui.model.release.gate import GateReading
-from zdd_tui.model.release.gate_rows import GateRow, PhasePosition, build_gate_rows, describe_gate
+from zdd_tui.model.release.gate_rows import GATE_DESCRIPTIONS, GateRow, PhasePosition, build_gate_rows
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.strategy import GateSpec
 
@@ -175,7 +175,7 @@ def gate_detail_lines(
 
 
 def _query_lines(gate: str, cells: int, format_text: TextFormatter) -> list[Line]:
-    description = describe_gate(gate)
+    description = GATE_DESCRIPTIONS.get(gate)
     if description is None:
         return []
     return [

@@ -2,10 +2,7 @@
 
 import asyncio
 import json
-import shutil
-import signal
 import sys
-import tempfile
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -31,7 +28,7 @@ from zdd_tui.rehearsal.scenario import LiveState, ScenarioSetup, run_scenario
 from zdd_tui.rehearsal.statements import StatementBuilder
 from zdd_tui.rehearsal.step_metrics import StepMetricsCollector
 from zdd_tui.rehearsal.workload import Writers
-from zdd_tui.testbed.servers import PostgresServer, RedisServer, postgres_server, redis_server
+from zdd_tui.testbed.servers import PostgresServer, RedisServer, postgres_server, redis_server, scratch_folder
 
 SERVER_SETTINGS = {"fsync": "on", "full_page_writes": "on"}
 """Figures of a server that could lose its data would be too good."""
@@ -212,24 +209,13 @@ async def _save_report(dsn: str, report: RehearsalReport) -> None:
 
 def run_rehearsal(loaded: LoadedPlan, options: RehearsalOptions, *, as_json: bool) -> int:
     """Rehearses in a temporary folder that goes when it ends, and prints the report; 0 only when it passed."""
-    folder = Path(tempfile.mkdtemp(prefix="zdd-rehearse-"))
     began = time.monotonic()
 
     def say(text: str) -> None:
         sys.stderr.write(f"{time.monotonic() - began:6.1f}s  {text}\n")
         sys.stderr.flush()
 
-    # Raised wherever we are, so that the servers are ended and the folder goes.
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
+    with scratch_folder("zdd-rehearse-") as folder:
         report = asyncio.run(rehearse(loaded, options, folder, say)).to_json()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        for number, handler in before.items():
-            signal.signal(number, handler)
     sys.stdout.write(json.dumps(report, indent=2) + "\n" if as_json else format_rehearsal_report(report))
     return 0 if report["passed"] else 1
-
-
-def _interrupt(number: int, _frame: object) -> None:
-    raise KeyboardInterrupt(f"signal {number}")

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.demo.load.client import HttpClient
-from zdd_tui.demo.load.endpoints import Endpoints, follow_service
-from zdd_tui.demo.load.gateway import follow_route
+from zdd_tui.demo.load.endpoints import Endpoints, follow_route, follow_service
 from zdd_tui.demo.load.rows import RowTracker
 from zdd_tui.demo.load.stats import LoadStats, write_load_report
 from zdd_tui.demo.load.traffic import LoadWorker
@@ -19,7 +18,7 @@ from zdd_tui.demo.load.traffic import LoadWorker
 REPORT_INTERVAL = 0.5
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m zdd_tui.demo.load", description=__doc__)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--kubeconfig", help="follow the EndpointSlices of --service in this cluster")
@@ -32,7 +31,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=16)
     parser.add_argument("--rows", type=int, default=0, help="number of seeded rows that may be read and changed")
     parser.add_argument("--seed", type=int, default=None)
-    args = parser.parse_args(argv)
+    args = parser.parse_args()
     if args.route and args.endpoints:
         parser.error("--route needs a cluster: use --kubeconfig")
     if args.rate <= 0 or args.workers <= 0:
@@ -85,11 +84,7 @@ async def _follow_endpoints(args: argparse.Namespace, endpoints: Endpoints) -> N
 
 
 async def _run_workers(
-    args: argparse.Namespace,
-    client: HttpClient,
-    endpoints: Endpoints,
-    stats: LoadStats,
-    stop: asyncio.Event,
+    args: argparse.Namespace, client: HttpClient, endpoints: Endpoints, stats: LoadStats, stop: asyncio.Event
 ) -> None:
     """Runs the workers from the first endpoint until ``stop``. An error in one of them ends the load."""
     stopping, first = asyncio.create_task(stop.wait()), asyncio.create_task(endpoints.wait_for_first())

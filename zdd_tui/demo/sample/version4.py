@@ -4,9 +4,7 @@ Version 5 has a bug: it capitalises every word, which is wrong for names like va
 """
 
 from zdd_tui.demo.sample.database import ConnectionPool
-from zdd_tui.demo.sample.users import Connection, User
-from zdd_tui.demo.sample.version1 import OldUsers
-from zdd_tui.demo.sample.version3 import new_user
+from zdd_tui.demo.sample.users import Connection, OldUsers, User, new_user
 from zdd_tui.service.flags import FlagClient
 from zdd_tui.service.shadow import ShadowComparison
 
@@ -14,16 +12,6 @@ SHADOW_PATH = "users_name"
 NAME_SQL = "first_name || CASE WHEN last_name = '' THEN '' ELSE ' ' || last_name END"
 SELECT_BY_SQL_NAME = f"SELECT id, {NAME_SQL} AS full_name, email FROM public.users WHERE id = $1"  # noqa: S608  constants
 SELECT_WRONG = f"SELECT id, initcap({NAME_SQL}) AS full_name, email FROM public.users WHERE id = $1"  # noqa: S608
-
-
-class SqlNameUsers:
-    """The new path; it only reads."""
-
-    def __init__(self, *, wrong_results: bool) -> None:
-        self._statement = SELECT_WRONG if wrong_results else SELECT_BY_SQL_NAME
-
-    async def get(self, connection: Connection, user_id: int) -> User | None:
-        return new_user(await connection.fetchrow(self._statement, user_id))
 
 
 class ShadowedReads:
@@ -38,11 +26,14 @@ class ShadowedReads:
         )
         self._database = database
         self._old = OldUsers()
-        self._new = SqlNameUsers(wrong_results=wrong_results)
+        self._new_select = SELECT_WRONG if wrong_results else SELECT_BY_SQL_NAME
 
     async def get(self, user_id: int) -> User | None:
         return await self.shadow.run(
             user_id,
             old=lambda: self._database.read(lambda connection: self._old.get(connection, user_id)),
-            new=lambda: self._database.read(lambda connection: self._new.get(connection, user_id)),
+            new=lambda: self._database.read(lambda connection: self._get_by_sql_name(connection, user_id)),
         )
+
+    async def _get_by_sql_name(self, connection: Connection, user_id: int) -> User | None:
+        return new_user(await connection.fetchrow(self._new_select, user_id))

@@ -107,7 +107,8 @@ class Dependencies:
 async def read_dependencies(conn: Connection, plan: Plan) -> Dependencies:
     """Follows dependencies from the plan's tables until nothing is added."""
     oids = [oid for table in (plan.change.table, plan.change.into) if (oid := await _oid(conn, table))]
-    objects = {(await _class_of_tables(conn), oid) for oid in oids}
+    table_class = int(await conn.fetchval("SELECT 'pg_class'::regclass::oid::bigint"))
+    objects = {(table_class, oid) for oid in oids}
     objects |= await _follow_dependents(conn, _DEPENDENTS, oids)
     fresh = objects
     while fresh:
@@ -141,7 +142,3 @@ async def _follow_dependents(conn: Connection, query: str, oids: list[int]) -> s
 async def _oid(conn: Connection, table: TableName | None) -> int | None:
     found = await find_table(conn, table.schema_, table.name) if table else None
     return found["oid"] if found else None
-
-
-async def _class_of_tables(conn: Connection) -> int:
-    return int(await conn.fetchval("SELECT 'pg_class'::regclass::oid::bigint"))

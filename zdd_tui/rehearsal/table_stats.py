@@ -145,6 +145,9 @@ class TableStats:
     checks: tuple[tuple[str, str], ...] = ()
     is_analyzed: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
     @property
     def sql(self) -> str:
         return quote_qualified(self.schema, self.name)

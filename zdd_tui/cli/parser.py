@@ -30,13 +30,13 @@ from zdd_tui.cli.options import (
     add_init_options,
     add_keys_options,
     add_record_option,
+    add_replay_options,
     add_tune_options,
     parse_positive,
+    parse_seconds,
     read_display_options,
 )
-from zdd_tui.cli.replay import add_replay_options, open_player
 from zdd_tui.model.actions import ACTIONS, Confirmation, find_action
-from zdd_tui.model.duration import parse_duration
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.plan.file import LoadedPlan, load_plan
 from zdd_tui.model.plan.region_rules import require_region
@@ -199,11 +199,11 @@ def _run_replay(arguments: argparse.Namespace) -> int:
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         raise ZddError("a replay needs a terminal", f"`gzip -dcf {arguments.file} | head` shows its contents")
     display = read_display_options(arguments, os.environ)
-    player = open_player(arguments.file, arguments.speed, arguments.at)
 
+    from zdd_tui.cli.dashboard import open_player
     from zdd_tui.dashboard.replay import run_replay
 
-    return run_replay(player, display)
+    return run_replay(open_player(arguments.file, arguments.speed, arguments.at), display)
 
 
 def _run_advise(arguments: argparse.Namespace) -> int:
@@ -365,14 +365,8 @@ def _add_plan_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_timeout_option(parser: argparse.ArgumentParser, default: float, help_text: str = "how long to --wait") -> None:
-    def duration(text: str) -> float:
-        try:
-            return parse_duration(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
     parser.add_argument(
-        "--timeout", type=duration, default=default, metavar="TIME", help=f"{help_text} (default: {default:.0f}s)"
+        "--timeout", type=parse_seconds, default=default, metavar="TIME", help=f"{help_text} (default: {default:.0f}s)"
     )
 
 

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any, TextIO
 
 from zdd_tui.backends.store.client import Store
-from zdd_tui.cli.commands import EXIT_TIMEOUT, find_release
+from zdd_tui.cli.commands import EXIT_TIMEOUT, find_release, open_store
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import DatabaseError, PlanError
 from zdd_tui.model.plan.base import Backfill
@@ -57,8 +57,7 @@ async def show_status(
         ZddError: the database cannot be used, there is no release, or no such phase.
     """
     code = 0
-    database = loaded.plan.database
-    async with await Store.open(database.dsn.get_secret_value(), timeout=database.connect_timeout) as store:
+    async with await open_store(loaded) as store:
         record = await store.read_release(await find_release(store, loaded))
         if record.release.plan_hash == loaded.hash:
             require_same_region(loaded.plan, record.region)
@@ -182,12 +181,7 @@ def _agent_to_dict(lease: Lease | None) -> dict[str, Any] | None:
 
 
 def _gate_to_dict(gate: GateReading, now: float) -> dict[str, Any]:
-    return {
-        "name": gate.name,
-        "verdict": str(gate.verdict),
-        "reason": gate.reason,
-        "age": round(gate.age(now), 1),
-    }
+    return {"name": gate.name, "verdict": str(gate.verdict), "reason": gate.reason, "age": round(gate.age(now), 1)}
 
 
 def _wait_to_dict(record: ReleaseRecord) -> dict[str, Any] | None:
@@ -236,12 +230,13 @@ def _tuned_to_dict(plan: Backfill, tuning: Tuning) -> dict[str, Any]:
     return {key: getattr(plan, key) for key, _ in tuning}
 
 
-def format_status(record: ReleaseRecord, plan_file: str = "PLAN", width: int = WIDTH) -> str:
+def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     """The status for people: the first line says what matters most, the last ones what to do next.
+
+    Lines that are longer than WIDTH cells are broken between words.
 
     Args:
         plan_file: the plan's name in the commands that are shown.
-        width: cells; longer lines are broken between words.
     """
     release = record.release
     place = f" in {release.current_phase.name}" if release.current_phase and not release.state.has_ended else ""
@@ -270,7 +265,7 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN", width: int = W
         lines.append(f"  tuned: {', '.join(changed)}")
     lines += _agent_lines(record)
     lines += _next_lines(record, plan_file)
-    return "\n".join(piece for line in lines for piece in _wrap_line(line, width)) + "\n"
+    return "\n".join(piece for line in lines for piece in _wrap_line(line)) + "\n"
 
 
 def _format_location(record: ReleaseRecord) -> str:
@@ -278,21 +273,19 @@ def _format_location(record: ReleaseRecord) -> str:
 
 
 def _stepper(release: Release) -> list[str]:
-    def glyph(index: int) -> str:
-        if release.state is ReleaseState.DONE or index < release.phase:
-            return "✔"
-        if index > release.phase or release.state is ReleaseState.ROLLED_BACK:
-            return "○"
-        return {
-            ReleaseState.FAILED: "✗",
-            ReleaseState.ROLLBACK_FAILED: "✗",
-            ReleaseState.ROLLING_BACK: "◀",
-            ReleaseState.WAITING: "✔",
-        }.get(release.state, "▶")
-
     if release.state is ReleaseState.ROLLED_BACK:
         return [f"○ {phase.name}" for phase in release.strategy.phases]
-    return [f"{glyph(index)} {phase.name}" for index, phase in enumerate(release.strategy.phases)]
+    current = {
+        ReleaseState.FAILED: "✗",
+        ReleaseState.ROLLBACK_FAILED: "✗",
+        ReleaseState.ROLLING_BACK: "◀",
+        ReleaseState.WAITING: "✔",
+    }.get(release.state, "▶")
+    glyphs = []
+    for index, phase in enumerate(release.strategy.phases):
+        is_complete = release.state is ReleaseState.DONE or index < release.phase
+        glyphs.append(f"{'✔' if is_complete else current if index == release.phase else '○'} {phase.name}")
+    return glyphs
 
 
 def _backfill_line(backfill: BackfillRecord) -> str:
@@ -337,8 +330,8 @@ def _command_line(command: NextCommand, release: Release, plan_file: str) -> str
     return f"zdd {command.kind}{confirm} {plan_file}"
 
 
-def _wrap_line(line: str, width: int) -> list[str]:
+def _wrap_line(line: str) -> list[str]:
     indent = " " * (len(line) - len(line.lstrip(" ")) + 2)
-    return textwrap.wrap(
-        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
-    ) or [line]
+    return textwrap.wrap(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [
+        line
+    ]

@@ -102,8 +102,7 @@ async def _rehearse_on_copy(
         assert copy.new is not None, "a copy without trouble knows what expand makes"
         types = {column.name: column.type for column in copy.new.columns if column.name in plan.change.up}
         expected_rows = ExpectedRows(here, catalog, types)
-        if await _record_expected_rows(conn, expected_rows, report):
-            await _try_round_trip(conn, here, expected_rows, report)
+        await _check_expressions(conn, here, expected_rows, report)
         if report.has_passed:  # what is known to lose rows need not be walked
             statements = StatementBuilder(here, catalog, copy.main, copy.new, expected_rows)
             if statements.old_side_statements(dual_write=False).insert is None:
@@ -113,17 +112,15 @@ async def _rehearse_on_copy(
     return report
 
 
-async def _record_expected_rows(conn: Connection, expected_rows: ExpectedRows, report: RehearsalReport) -> bool:
-    """Records what every row must hold; False where ``up`` cannot compute it."""
+async def _check_expressions(
+    conn: Connection, plan: Plan, expected_rows: ExpectedRows, report: RehearsalReport
+) -> None:
+    """Records what every row must hold, and whether what V3 writes survives a rollback."""
     try:
         await expected_rows.record_all(conn)
     except asyncpg.PostgresError as error:
         report.reasons.append(f"change.up fails on a row: {_error_text(error, report)}")
-        return False
-    return True
-
-
-async def _try_round_trip(conn: Connection, plan: Plan, expected_rows: ExpectedRows, report: RehearsalReport) -> None:
+        return
     try:
         changed, rewritten = await check_round_trip(conn, plan, expected_rows.catalog, expected_rows.types)
     except asyncpg.PostgresError as error:

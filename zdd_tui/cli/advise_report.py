@@ -75,8 +75,8 @@ def _plan_lines(result: AdviseResult, plan_file: str, width: int) -> Iterator[st
         yield from _format_heading("a plan can be written with --plan FILE")
         for line in result.expressions[:_MAX_EXPRESSIONS]:
             yield from _wrap(line, width, "  ")
-        if more := len(result.expressions) - _MAX_EXPRESSIONS:
-            yield from (f"  and {more} more",) if more > 0 else ()
+        if (more := len(result.expressions) - _MAX_EXPRESSIONS) > 0:
+            yield f"  and {more} more"
 
 
 def _statement_lines(result: AdviseResult, width: int) -> Iterator[str]:
@@ -96,13 +96,15 @@ def _verdict_lines(verdict: StatementVerdict, width: int, *, show_action: bool) 
         text = "not judged" if rule.work is TableWork.UNKNOWN else "blocks nothing"
     else:
         text = f"{rule.lock} (blocks {rule.lock.blocked}), {rule.work}, {_format_lock_seconds(verdict)}"
-    yield from _wrap(action + text, width, "    ", "      ")
-    if not rule.breaking_reason and any(select_long_locks([verdict])):
-        yield from _wrap(f"✗ {rule.lock.blocked} wait while it {rule.work}", width, "    ", "      ")
+    lines = [action + text]
     if rule.breaking_reason:
-        yield from _wrap(f"✗ {rule.breaking_reason}", width, "    ", "      ")
+        lines.append(f"✗ {rule.breaking_reason}")
+    elif any(select_long_locks([verdict])):
+        lines.append(f"✗ {rule.lock.blocked} wait while it {rule.work}")
     if rule.hint:
-        yield from _wrap(f"Fix: {rule.hint}", width, "    ", "      ")
+        lines.append(f"Fix: {rule.hint}")
+    for line in lines:
+        yield from _wrap(line, width, "    ", "      ")
 
 
 def _format_lock_seconds(verdict: StatementVerdict) -> str:

@@ -12,7 +12,6 @@ from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.commands import EXIT_TIMEOUT, find_release, open_store
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import DatabaseError, PlanError
-from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.next_commands import NextCommand, next_commands
@@ -20,7 +19,7 @@ from zdd_tui.model.release.records import BackfillRecord, GuardReading, Lease, R
 from zdd_tui.model.release.regions import require_same_region
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, closed_gates, current_readings
 from zdd_tui.model.release.summary import CONTINUES_AUTOMATICALLY, find_wait, has_no_agent
-from zdd_tui.model.tuning import Tuning, describe_tuning
+from zdd_tui.model.tuning import describe_tuning
 
 VERDICT_GLYPHS = {
     Verdict.PASS: "✔",
@@ -167,7 +166,9 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
         ],
         "backfill": None if backfill is None else _backfill_to_dict(backfill),
         "limits": None if record.limits is None else record.limits.model_dump(),
-        "tuned": None if record.plan_limits is None else _tuned_to_dict(record.plan_limits, record.tuning),
+        "tuned": None
+        if (plan := record.plan_limits) is None
+        else {key: getattr(plan, key) for key, _ in record.tuning},
         "created_at": record.created_at,
         "finished_at": record.finished_at,
         "now": record.now,
@@ -226,10 +227,6 @@ def _backfill_to_dict(backfill: BackfillRecord) -> dict[str, Any]:
     }
 
 
-def _tuned_to_dict(plan: Backfill, tuning: Tuning) -> dict[str, Any]:
-    return {key: getattr(plan, key) for key, _ in tuning}
-
-
 def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     """The status for people: the first line says what matters most, the last ones what to do next.
 
@@ -240,9 +237,8 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     """
     release = record.release
     place = f" in {release.current_phase.name}" if release.current_phase and not release.state.has_ended else ""
-    lines = [
-        f"{release.name}: {release.state}{place}{', PAUSED' if release.paused else ''} ({_format_location(record)})"
-    ]
+    where = f"{record.environment}, region {record.region}" if record.region else record.environment
+    lines = [f"{release.name}: {release.state}{place}{', PAUSED' if release.paused else ''} ({where})"]
     if record.cause:
         lines.insert(0, f"✗ GUARD: {record.cause}")
     if (wait := find_wait(record, record.now)) is not None and (wait.is_overdue or record.owner):
@@ -266,10 +262,6 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     lines += _agent_lines(record)
     lines += _next_lines(record, plan_file)
     return "\n".join(piece for line in lines for piece in _wrap_line(line)) + "\n"
-
-
-def _format_location(record: ReleaseRecord) -> str:
-    return f"{record.environment}, region {record.region}" if record.region else record.environment
 
 
 def _stepper(release: Release) -> list[str]:

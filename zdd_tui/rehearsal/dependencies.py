@@ -109,7 +109,7 @@ async def read_dependencies(conn: Connection, plan: Plan) -> Dependencies:
     oids = [oid for table in (plan.change.table, plan.change.into) if (oid := await _oid(conn, table))]
     table_class = int(await conn.fetchval("SELECT 'pg_class'::regclass::oid::bigint"))
     objects = {(table_class, oid) for oid in oids}
-    objects |= await _follow_dependents(conn, _DEPENDENTS, oids)
+    objects |= await _follow_dependents(conn, oids)
     fresh = objects
     while fresh:
         pairs = sorted(fresh)
@@ -125,11 +125,11 @@ async def read_dependencies(conn: Connection, plan: Plan) -> Dependencies:
     )
 
 
-async def _follow_dependents(conn: Connection, query: str, oids: list[int]) -> set[Object]:
+async def _follow_dependents(conn: Connection, oids: list[int]) -> set[Object]:
     """Tables and views that depend on the given ones; views on those views too, but no tables of tables."""
     found: set[Object] = set()
     while oids:
-        rows = {(row["classid"], row["objid"]) for row in await conn.fetch(query, oids)} - found
+        rows = {(row["classid"], row["objid"]) for row in await conn.fetch(_DEPENDENTS, oids)} - found
         found |= rows
         views = await conn.fetch(
             "SELECT oid::bigint FROM pg_class WHERE oid = ANY ($1::bigint[]::oid[]) AND relkind IN ('v', 'm')",

@@ -48,10 +48,13 @@ class RowGenerator:
         key = self.foreign_key_of(name)
         if key is not None and deep < _MAX_DEPTH and (parent := self.others.get((key.schema, key.table))) is not None:
             return self._reference_expression(column, key, parent, ordinal, deep)
-        if choice := self.allowed_values.get(name):
-            return self._allowed_expression(column, choice, ordinal, deep)
+        allowed = self.allowed_values.get(name, AllowedValues())
+        if allowed.same_as:
+            return self.expression(allowed.same_as, ordinal, deep + 1)
         number = self.unique_number(name, ordinal)
         drawn = number or value_number(column, ordinal, self.rows, self._seed(name))
+        if name in self.allowed_values:
+            return self._nullable(column, _allowed_expression(column, allowed, drawn), ordinal)
         made = value_expression(column, drawn)
         if made is None:
             self.unsupported_columns.add(name)
@@ -60,7 +63,7 @@ class RowGenerator:
             return made
         if column.constant_default:
             made = f"CASE WHEN {drawn} = 0 THEN {column.constant_default} ELSE {made} END"
-        return self._nullable(column, made, ordinal, name)
+        return self._nullable(column, made, ordinal)
 
     def foreign_key_of(self, name: str) -> ForeignKey | None:
         """The foreign key that decides a column; that of most columns where several do."""
@@ -105,28 +108,22 @@ class RowGenerator:
             return made
         return f"CASE WHEN {null_condition(nulls, ordinal, seed)} THEN NULL ELSE {made} END"
 
-    def _allowed_expression(self, column: ColumnStats, allowed: AllowedValues, ordinal: str, deep: int) -> str:
-        if allowed.same_as:
-            return self.expression(allowed.same_as, ordinal, deep + 1)
-        number = self.unique_number(column.name, ordinal) or value_number(
-            column, ordinal, self.rows, self._seed(column.name)
-        )
-        if allowed.values:
-            listed = ", ".join(quote_literal(one) for one in allowed.values)
-            made = f"((ARRAY[{listed}])[1 + {number} % {len(allowed.values)}])::{column.type}"
-        else:
-            low = allowed.low if allowed.low is not None else (allowed.high or 0) - 1000
-            span = (allowed.high - low + 1) if allowed.high is not None else 1_000_000_000
-            made = f"({low} + ({number} % {max(1, span)}))::{column.type}"
-        return self._nullable(column, made, ordinal, column.name)
-
-    def _nullable(self, column: ColumnStats, made: str, ordinal: str, name: str) -> str:
+    def _nullable(self, column: ColumnStats, made: str, ordinal: str) -> str:
         if column.not_null or column.null_fraction <= 0:
             return made
-        return f"CASE WHEN {null_condition(column, ordinal, self._seed(name))} THEN NULL ELSE {made} END"
+        return f"CASE WHEN {null_condition(column, ordinal, self._seed(column.name))} THEN NULL ELSE {made} END"
 
     def _seed(self, name: str) -> str:
         return f"{self.shape.name}.{name}"
+
+
+def _allowed_expression(column: ColumnStats, allowed: AllowedValues, number: str) -> str:
+    if allowed.values:
+        listed = ", ".join(quote_literal(one) for one in allowed.values)
+        return f"((ARRAY[{listed}])[1 + {number} % {len(allowed.values)}])::{column.type}"
+    low = allowed.low if allowed.low is not None else (allowed.high or 0) - 1000
+    span = (allowed.high - low + 1) if allowed.high is not None else 1_000_000_000
+    return f"({low} + ({number} % {max(1, span)}))::{column.type}"
 
 
 def read_allowed_values(table: TableStats) -> dict[str, AllowedValues]:

@@ -187,14 +187,11 @@ def start_agent(plan_file: Path, release: str, region: str = "") -> DetachedAgen
     return DetachedAgent(process, log, offset)
 
 
-async def ensure_agent(loaded: LoadedPlan, plan_file: Path) -> bool:
+async def ensure_agent(loaded: LoadedPlan, plan_file: Path) -> None:
     """Starts a detached agent unless one holds the lease, or the release has ended; then waits until it exits.
 
     Waits for the database as long as it is unreachable. Two callers at once are harmless: the agent that finds the
     lease held exits.
-
-    Returns:
-        whether an agent was started.
 
     Raises:
         ZddError: no agent could be started, it refused the plan, or it exited with an error.
@@ -202,13 +199,12 @@ async def ensure_agent(loaded: LoadedPlan, plan_file: Path) -> bool:
     while True:
         try:
             if not await _needs_agent(loaded):
-                return False
+                return
             break
         except BackendError:
             await asyncio.sleep(RETRY_SECONDS)  # the dashboard shows the reason
     if (error := await start_agent(plan_file, loaded.plan.name, loaded.plan.region).wait_for_exit()) is not None:
         raise error
-    return True
 
 
 async def _needs_agent(loaded: LoadedPlan) -> bool:

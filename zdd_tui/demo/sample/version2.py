@@ -88,7 +88,7 @@ class ColumnDualUsers(_DualUsers):
         return old_user(await connection.fetchrow(self.UPDATE_BY_OLD, user_id, first, last, email))
 
 
-class TableDualUsers:
+class TableDualUsers(_DualUsers):
     """The application writes ``people`` and ``users`` in the same transaction."""
 
     new: NewTableUsers
@@ -120,7 +120,7 @@ class TableDualUsers:
         return new_existed if sides.read_new else old_existed
 
 
-class TriggerUsers:
+class TriggerUsers(_DualUsers):
     """The application writes only the old side; a trigger in the database copies each write to the new one."""
 
     async def create(self, connection: Connection, name: str, email: str | None) -> User:

@@ -1,6 +1,7 @@
 """The embedded servers: they ask for a password, come back with their data, and end with their parent."""
 
 import asyncio
+import signal
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from zdd_tui.testbed.servers import postgres_server, redis_server
+from zdd_tui.testbed.servers import postgres_server, redis_server, scratch_folder
 
 
 async def test_postgres_survives_a_kill_with_its_port_password_and_data(server_folder: Path) -> None:
@@ -55,7 +56,7 @@ async def test_redis_refuses_strangers_and_restarts_on_its_port(server_folder: P
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from zdd_tui.testbed.servers import postgres_server, redis_server
+from zdd_tui.testbed.servers import postgres_server, redis_server, scratch_folder
 async def main():
     async with postgres_server(Path(sys.argv[1]) / "pg") as pg, redis_server(Path(sys.argv[1])) as store:
         print(pg.pid, store.pid, flush=True)
@@ -94,3 +95,17 @@ def test_secrets_stand_on_no_command_line(pg_dsn: str, redis_url: str) -> None:
         except psutil.Error:
             continue
         assert not any(secret in line for secret in secrets)
+
+
+def test_a_signal_deletes_the_scratch_folder() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), scratch_folder("zdd-test-") as folder:
+        signal.raise_signal(signal.SIGTERM)
+    assert not folder.exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_scratch_folder_can_be_kept() -> None:
+    with scratch_folder("zdd-test-", keep=True) as folder:
+        pass
+    folder.rmdir()

@@ -99,8 +99,7 @@ def run_command(loaded: LoadedPlan, request: CommandRequest, *, assume_yes: bool
 
 
 async def _prepare_command(loaded: LoadedPlan, request: CommandRequest) -> PreparedCommand:
-    async with await open_store(loaded) as store:
-        record = await store.read_release(await find_release(store, loaded))
+    record = await _read_record(loaded)
     kind, release = request.kind, record.release
     if release.plan_hash == loaded.hash:
         require_same_region(loaded.plan, record.region)

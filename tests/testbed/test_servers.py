@@ -12,7 +12,8 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from zdd_tui.testbed.servers import postgres_server, redis_server, scratch_folder
+from zdd_tui.testbed.processes import scratch_folder
+from zdd_tui.testbed.servers import postgres_server, redis_server
 
 
 async def test_postgres_survives_a_kill_with_its_port_password_and_data(server_folder: Path) -> None:
@@ -56,7 +57,8 @@ async def test_redis_refuses_strangers_and_restarts_on_its_port(server_folder: P
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from zdd_tui.testbed.servers import postgres_server, redis_server, scratch_folder
+from zdd_tui.testbed.processes import scratch_folder
+from zdd_tui.testbed.servers import postgres_server, redis_server
 async def main():
     async with postgres_server(Path(sys.argv[1]) / "pg") as pg, redis_server(Path(sys.argv[1])) as store:
         print(pg.pid, store.pid, flush=True)

@@ -21,7 +21,7 @@ from zdd_tui.demo.image_trials import run_image_trials
 from zdd_tui.demo.release_driver import ProgressLog
 from zdd_tui.demo.scenarios import Production, Report, Scenario, choose_scenario, load_summary
 from zdd_tui.model.errors import ZddError
-from zdd_tui.testbed.servers import scratch_folder
+from zdd_tui.testbed.processes import scratch_folder
 
 HEADLESS_BACKFILL_SECONDS = 8
 """Minimum duration of the headless backfill, so that there is time to pause it and to kill its agent."""

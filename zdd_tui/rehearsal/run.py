@@ -28,7 +28,8 @@ from zdd_tui.rehearsal.scenario import LiveState, ScenarioSetup, run_scenario
 from zdd_tui.rehearsal.statements import StatementBuilder
 from zdd_tui.rehearsal.step_metrics import StepMetricsCollector
 from zdd_tui.rehearsal.workload import Writers
-from zdd_tui.testbed.servers import PostgresServer, RedisServer, postgres_server, redis_server, scratch_folder
+from zdd_tui.testbed.processes import scratch_folder
+from zdd_tui.testbed.servers import PostgresServer, RedisServer, postgres_server, redis_server
 
 SERVER_SETTINGS = {"fsync": "on", "full_page_writes": "on"}
 """Figures of a server that could lose its data would be too good."""

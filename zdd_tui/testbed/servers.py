@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -325,30 +325,3 @@ def _is_listening(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=0.2):
         return True
     return False
-
-
-@contextlib.contextmanager
-def scratch_folder(prefix: str, *, keep: bool = False) -> Iterator[Path]:
-    """A temporary folder for servers, deleted at the end unless it is kept.
-
-    Raises:
-        KeyboardInterrupt: in the block, wherever it is, after SIGTERM or SIGHUP: so that the servers are stopped and
-            the folder is deleted.
-    """
-
-    def interrupt(number: int, _frame: object) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)  # a second signal must not interrupt the shutdown
-        raise KeyboardInterrupt(f"signal {number}")
-
-    folder = Path(tempfile.mkdtemp(prefix=prefix))
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number in before:
-        signal.signal(number, interrupt)
-    try:
-        yield folder
-    finally:
-        if not keep:
-            shutil.rmtree(folder, ignore_errors=True)
-        for number, handler in before.items():
-            signal.signal(number, handler)

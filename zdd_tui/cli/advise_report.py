@@ -5,7 +5,7 @@ import asyncio
 import json
 import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any, TextIO
 
@@ -52,9 +52,7 @@ def _report_lines(result: AdviseResult, plan_file: str, width: int) -> Iterator[
         yield from _format_heading(f"tables of {result.stats.database}")
         for table in result.stats.tables.values():
             yield from _wrap(_format_table(table), width, "  ", "    ")
-    if result.warnings:
-        yield from _format_heading("Fix first")
-        yield from _list_lines(result.warnings, width)
+    yield from _section("Fix first", result.warnings, width)
     yield from _format_heading("other strategies")
     for name, reason in advice.rejected:
         yield from _wrap(f"{name:<16}{reason}", width, "  ", " " * 18)
@@ -62,12 +60,9 @@ def _report_lines(result: AdviseResult, plan_file: str, width: int) -> Iterator[
 
 
 def _plan_lines(result: AdviseResult, plan_file: str, width: int) -> Iterator[str]:
-    if result.notes:
-        yield from _format_heading("about the plan" if result.plan else "about the change")
-        yield from _list_lines(result.notes, width)
+    yield from _section("about the plan" if result.plan else "about the change", result.notes, width)
     if result.plan is None:
-        yield from _format_heading("no plan yet, these inputs are missing")
-        yield from _list_lines(tuple(str(missing) for missing in result.missing_inputs), width)
+        yield from _section("no plan yet, these inputs are missing", map(str, result.missing_inputs), width)
     elif plan_file:
         yield from _format_heading(f"plan written to {plan_file}")
         yield f"  next: zdd check {plan_file}"
@@ -147,9 +142,11 @@ def _format_heading(text: str) -> tuple[str, str]:
     return ("", text)
 
 
-def _list_lines(items: tuple[str, ...], width: int) -> Iterator[str]:
-    for item in items:
-        yield from _wrap(f"- {item}", width, "  ", "    ")
+def _section(heading: str, items: Iterable[str], width: int) -> Iterator[str]:
+    """A heading and a list; nothing where the list is empty."""
+    lines = [line for item in items for line in _wrap(f"- {item}", width, "  ", "    ")]
+    if lines:
+        yield from (*_format_heading(heading), *lines)
 
 
 def _wrap(text: str, width: int, indent: str, continuation: str | None = None) -> list[str]:

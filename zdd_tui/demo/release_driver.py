@@ -113,11 +113,7 @@ class ReleaseDriver:
         await asyncio.sleep(1.0)
         moved = _rows_done(await self.read_record()) - paused
         await self.run_command(CommandKind.RESUME)
-        return {
-            "accepted_seconds": round(accepted, 3),
-            "rows_when_paused": paused,
-            "rows_moved_while_paused": moved,
-        }
+        return {"accepted_seconds": round(accepted, 3), "rows_when_paused": paused, "rows_moved_while_paused": moved}
 
     async def kill_agent(self) -> dict[str, Any]:
         """Kills the agent with SIGKILL, starts another, and waits until that one holds the lease.

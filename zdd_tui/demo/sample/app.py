@@ -88,14 +88,7 @@ def _make_shadowed_reads(settings: Settings, database: ConnectionPool) -> "tuple
     from zdd_tui.service.flags import FlagClient  # noqa: PLC0415
 
     flags = FlagClient(settings.redis_url, [settings.shadow_flag, settings.dark_flag])
-    dark = ShadowedReads(
-        flags,
-        database,
-        shadow_flag=settings.shadow_flag,
-        dark_flag=settings.dark_flag,
-        wrong_results=settings.version == 5,
-    )
-    return flags, dark
+    return flags, ShadowedReads(flags, database, settings)
 
 
 def build_app(

@@ -1,4 +1,4 @@
-"""Discovery: versions, groups, resources, and a minimal OpenAPI v3.
+"""What clients ask for before they work: versions, groups, resources, a minimal OpenAPI v3, and access reviews.
 
 kubectl falls back from aggregated discovery to these documents. Of OpenAPI it reads two facts: that PATCH takes
 `fieldValidation`, so that it leaves validation to the server, and no schema for strategic merge, so that it
@@ -7,7 +7,11 @@ uses the types built into it.
 
 from typing import Any
 
+from aiohttp import web
+
 from zdd_tui.testbed.cluster import kinds
+from zdd_tui.testbed.cluster import request as requests
+from zdd_tui.testbed.cluster.errors import invalid_request
 from zdd_tui.testbed.cluster.kinds import ResourceType
 from zdd_tui.testbed.cluster.meta import Json
 
@@ -118,3 +122,26 @@ def openapi_document(path: str) -> Json | None:
             }
         }  # fmt: skip
     return {"openapi": "3.0.0", "info": {"title": "zdd local cluster", "version": "v1.34.4"}, "paths": paths}
+
+
+# --- SelfSubjectAccessReview: every client that has the token may do everything here.
+#
+# k9s sends one before every view, and so does `kubectl auth can-i`. Both send protobuf, which is not read here: the
+# result would be the same. Only a review in JSON gets its spec back, and is refused where it is malformed.
+
+
+REVIEW_PATH = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+_ATTRIBUTE_FIELDS = ("resourceAttributes", "nonResourceAttributes")
+
+
+async def review_access(request: web.Request) -> Json:
+    """The review with its result. Raises ApiError 400, 415, 422 (it does not ask about exactly one thing)."""
+    answer: Json = {"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "metadata": {}}
+    if request.content_type == PROTOBUF:
+        return {**answer, "spec": {}, "status": {"allowed": True}}
+    spec: dict[str, Any] = (await requests.read_object_body(request)).get("spec") or {}
+    if sum(bool(spec.get(name)) for name in _ATTRIBUTE_FIELDS) != 1:
+        message = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        raise invalid_request(f'SelfSubjectAccessReview.authorization.k8s.io "" is invalid: {message}')
+    return {**answer, "spec": spec, "status": {"allowed": True}}

@@ -69,8 +69,7 @@ class Api:
 
     def list(self, kind: ResourceType, namespace: str | None, match: ObjectMatch | None = None) -> list[Json]:
         """In the order of the real server: by namespace and name."""
-        found = [obj for obj in self.store.items(kind, namespace) if match is None or match(obj)]
-        return sorted(found, key=key_of)
+        return sorted(filter(match, self.store.items(kind, namespace)), key=key_of)
 
     def create(self, kind: ResourceType, namespace: str, body: Json, *, dry_run: bool = False) -> Json:
         """Raises ApiError 400, 404 (no such namespace), 409, 422."""

@@ -5,6 +5,7 @@ kubectl falls back from aggregated discovery to these documents. Of OpenAPI it r
 uses the types built into it.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from aiohttp import web
@@ -29,12 +30,30 @@ SERVER_VERSION = {
 VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 
 
-def api_versions(host: str) -> Json:
-    return {
-        "kind": "APIVersions",
-        "versions": ["v1"],
-        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": host}],
-    }
+def document(path: str, host: str) -> Json | None:
+    """What describes the server rather than its objects; None for any other path."""
+    groups = kinds.groups()
+    match path.strip("/").split("/"):
+        case ["version"]:
+            return SERVER_VERSION
+        case ["api"]:
+            addresses = [{"clientCIDR": "0.0.0.0/0", "serverAddress": host}]
+            return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": addresses}
+        case ["apis"]:
+            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group(name) for name in groups if name]}
+        case ["apis", group] if group in groups:
+            return {"kind": "APIGroup", "apiVersion": "v1", **_group(group)}
+        case ["api", "v1"]:
+            return _resources("v1", groups[""])
+        case ["apis", group, "v1"] if group in groups:
+            return _resources(f"{group}/v1", groups[group])
+        case ["openapi", "v3"]:
+            paths = map(_spec_path, groups)
+            return {"paths": {path: {"serverRelativeURL": f"/openapi/v3/{path}"} for path in paths}}
+        case ["openapi", "v3", *rest]:
+            members = {_spec_path(name): members for name, members in groups.items()}
+            return _openapi("/".join(rest), members.get("/".join(rest), ()))
+    return None
 
 
 def _group(name: str) -> Json:
@@ -42,18 +61,9 @@ def _group(name: str) -> Json:
     return {"name": name, "versions": [version], "preferredVersion": version}
 
 
-def api_groups() -> Json:
-    return {
-        "kind": "APIGroupList",
-        "apiVersion": "v1",
-        "groups": [_group(name) for name in kinds.groups() if name],
-    }
-
-
-def api_group(name: str) -> Json | None:
-    if not name or name not in kinds.groups():
-        return None
-    return {"kind": "APIGroup", "apiVersion": "v1", **_group(name)}
+def _resources(version: str, members: Iterable[ResourceType]) -> Json:
+    resources = [item for kind in members for item in (_resource(kind), *_subresources(kind))]
+    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources}
 
 
 def _resource(kind: ResourceType) -> Json:
@@ -82,34 +92,13 @@ def _subresources(kind: ResourceType) -> list[Json]:
     return found
 
 
-def api_resources(group: str, version: str) -> Json | None:
-    members = kinds.groups().get(group)
-    if members is None or version != "v1":
-        return None
-    resources = [item for kind in members for item in (_resource(kind), *_subresources(kind))]
-    return {
-        "kind": "APIResourceList",
-        "apiVersion": "v1",
-        "groupVersion": f"{group}/{version}" if group else version,
-        "resources": resources,
-    }
-
-
 def _spec_path(group: str) -> str:
     return f"apis/{group}/v1" if group else "api/v1"
 
 
-def openapi_index() -> Json:
-    paths = {_spec_path(g): {"serverRelativeURL": f"/openapi/v3/{_spec_path(g)}"} for g in kinds.groups()}
-    return {"paths": paths}
-
-
-def openapi_document(path: str) -> Json | None:
-    """The document of one group version, by its path without /openapi/v3/."""
-    members = next((m for g, m in kinds.groups().items() if _spec_path(g) == path), None)
-    if members is None:
-        return None
-    paths: dict[str, Any] = {}
+def _openapi(path: str, members: Iterable[ResourceType]) -> Json | None:
+    """The document of one group version, by its path without /openapi/v3/; None where nothing is served there."""
+    paths: Json = {}
     for kind in members:
         scope = "namespaces/{namespace}/" if kind.namespaced else ""
         paths[f"/{path}/{scope}{kind.plural}/{{name}}"] = {
@@ -121,6 +110,8 @@ def openapi_document(path: str) -> Json | None:
                 },
             }
         }  # fmt: skip
+    if not paths:
+        return None
     return {"openapi": "3.0.0", "info": {"title": "zdd local cluster", "version": "v1.34.4"}, "paths": paths}
 
 

@@ -119,13 +119,10 @@ def read_int_query(request: web.Request, name: str) -> int | None:
         raise bad_request(f"invalid value for {name}: {text!r}") from error
 
 
-def read_selectors(request: web.Request, name: str | None = None) -> selectors.ObjectMatch | None:
-    """labelSelector and fieldSelector of the query, and the one object of that name; None selects everything.
-
-    Raises ApiError 400.
-    """
+def read_selectors(request: web.Request, name: str | None = None) -> selectors.ObjectMatch:
+    """labelSelector and fieldSelector of the query, and where given the name of one object. Raises ApiError 400."""
     fields = [request.query.get("fieldSelector"), f"metadata.name={name}" if name is not None else None]
-    return selectors.combine_selectors(request.query.get("labelSelector"), ",".join(filter(None, fields)))
+    return selectors.combine_selectors(request.query.get("labelSelector", ""), ",".join(filter(None, fields)))
 
 
 def wants_table(request: web.Request) -> bool:

@@ -36,11 +36,9 @@ def _parse_requirement(text: str) -> Match:
     raise bad_request(f"unable to parse requirement: {text.strip()!r}")
 
 
-def parse_labels(text: str | None) -> Match | None:
-    """`app=web,tier in (a, b),!canary`; None selects everything. Raises ApiError 400."""
-    if not text or not text.strip():
-        return None
-    requirements = [_parse_requirement(part) for part in _COMMA.split(text)]
+def parse_labels(text: str) -> Match:
+    """`app=web,tier in (a, b),!canary`; an empty text selects everything. Raises ApiError 400."""
+    requirements = [_parse_requirement(part) for part in _COMMA.split(text)] if text.strip() else []
     return lambda labels: all(matches(labels) for matches in requirements)
 
 
@@ -83,12 +81,10 @@ def _field(obj: Json, path: str) -> str:
     return "" if value is None else str(value)
 
 
-def parse_fields(text: str | None) -> ObjectMatch | None:
-    """`metadata.name=web,status.phase!=Running`; None selects everything. Raises ApiError 400."""
-    if not text or not text.strip():
-        return None
+def parse_fields(text: str) -> ObjectMatch:
+    """`metadata.name=web,status.phase!=Running`; an empty text selects everything. Raises ApiError 400."""
     wanted: list[tuple[str, bool, str]] = []
-    for part in text.split(","):
+    for part in text.split(",") if text.strip() else ():
         path, operator, value = re.match(r"^\s*([^=!]*?)\s*(==|!=|=|$)(.*)$", part, re.S).groups()  # type: ignore[union-attr]
         if not operator:
             raise bad_request(f"invalid selector: '{text}'; can't understand '{part}'")
@@ -98,11 +94,7 @@ def parse_fields(text: str | None) -> ObjectMatch | None:
     return lambda obj: all((_field(obj, path) == value) is equal for path, equal, value in wanted)
 
 
-def combine_selectors(labels: str | None, fields: str | None) -> ObjectMatch | None:
-    """Both selectors of a list or watch request as one; None selects everything."""
+def combine_selectors(labels: str, fields: str) -> ObjectMatch:
+    """Both selectors of a list or watch request as one."""
     by_label, by_field = parse_labels(labels), parse_fields(fields)
-    if by_label is None:
-        return by_field
-    if by_field is None:
-        return lambda obj: by_label(labels_of(obj))
     return lambda obj: by_label(labels_of(obj)) and by_field(obj)

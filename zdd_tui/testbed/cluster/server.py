@@ -45,7 +45,6 @@ class ApiServer:
         self._log_root = log_root
         self._pages = ListPages()
         self._closing = asyncio.Event()
-        self._closers: set[Callable[[], None]] = set()
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[self._authenticate], client_max_size=requests.MAX_BODY)
@@ -54,8 +53,7 @@ class ApiServer:
 
     def close(self) -> None:
         self._closing.set()
-        for wake in list(self._closers):
-            wake()
+        self.api.store.wake_watchers()
 
     @web.middleware
     async def _authenticate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -74,9 +72,9 @@ class ApiServer:
     async def _route(self, request: web.Request) -> web.StreamResponse:
         path = request.path.rstrip("/")
         if request.method == "GET":
-            document = self._document(path, request.host)
-            if isinstance(document, str):
-                return web.Response(text=document)
+            if path in ("/healthz", "/livez", "/readyz"):
+                return web.Response(text="ok")
+            document = discovery.document(path, request.host)
             if document is not None:
                 return json_response(document)
         if path == discovery.REVIEW_PATH and request.method == "POST":
@@ -86,34 +84,11 @@ class ApiServer:
             return await self._subresource(request, target)
         return await self._verb(request, target)
 
-    def _document(self, path: str, host: str) -> Json | str | None:
-        """What describes the server rather than its objects."""
-        if path in ("/healthz", "/livez", "/readyz"):
-            return "ok"
-        fixed: dict[str, Callable[[], Json]] = {
-            "/version": lambda: discovery.SERVER_VERSION,
-            "/api": lambda: discovery.api_versions(host),
-            "/apis": discovery.api_groups,
-            "/openapi/v3": discovery.openapi_index,
-        }
-        if path in fixed:
-            return fixed[path]()
-        parts = path.strip("/").split("/")
-        if parts[0] == "api" and len(parts) == 2:
-            return discovery.api_resources("", parts[1])
-        if parts[0] == "apis" and len(parts) == 2:
-            return discovery.api_group(parts[1])
-        if parts[0] == "apis" and len(parts) == 3:
-            return discovery.api_resources(parts[1], parts[2])
-        if path.startswith("/openapi/v3/"):
-            return discovery.openapi_document(path.removeprefix("/openapi/v3/"))
-        return None
-
     async def _verb(self, request: web.Request, target: RequestInfo) -> web.StreamResponse:
         method = request.method
         if method == "GET":
             if requests.is_true(request, "watch"):
-                return await WatchStream(self.api.store, request, target).run(self._closing, self._closers)
+                return await WatchStream(self.api.store, request, target).run(self._closing)
             return self._get(request, target) if target.name else self._list(request, target)
         if method == "POST" and not target.name:
             return await self._create(request, target)

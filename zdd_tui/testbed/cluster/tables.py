@@ -231,29 +231,17 @@ def _endpoint_slice(obj: Json) -> list[Any]:
     return [name_of(obj), obj.get("addressType"), _first_three(ports), _first_three(addresses), _age(obj)]
 
 
-@_table(kinds.NAMESPACE, "Name|Status|Age")
-def _namespace(obj: Json) -> list[Any]:
-    return [name_of(obj), status_of(obj).get("phase"), _age(obj)]
-
-
-@_table(kinds.CONFIG_MAP, "Name|Data|Age")
-def _data(obj: Json) -> list[Any]:
-    return [name_of(obj), len(obj.get("data") or {}) + len(obj.get("binaryData") or {}), _age(obj)]
-
-
-@_table(kinds.SECRET, "Name|Type|Data|Age")
-def _secret(obj: Json) -> list[Any]:
-    return [name_of(obj), obj.get("type"), len(obj.get("data") or {}), _age(obj)]
-
-
-@_table(kinds.SERVICE_ACCOUNT, "Name|Secrets|Age")
-def _service_account(obj: Json) -> list[Any]:
-    return [name_of(obj), len(obj.get("secrets") or ()), _age(obj)]
-
-
-@_table(kinds.LEASE, "Name|Holder|Age")
-def _lease(obj: Json) -> list[Any]:
-    return [name_of(obj), (obj.get("spec") or {}).get("holderIdentity") or "", _age(obj)]
+_table(kinds.NAMESPACE, "Name|Status|Age")(lambda obj: [name_of(obj), status_of(obj).get("phase"), _age(obj)])
+_table(kinds.CONFIG_MAP, "Name|Data|Age")(
+    lambda obj: [name_of(obj), len(obj.get("data") or {}) + len(obj.get("binaryData") or {}), _age(obj)]
+)
+_table(kinds.SECRET, "Name|Type|Data|Age")(
+    lambda obj: [name_of(obj), obj.get("type"), len(obj.get("data") or {}), _age(obj)]
+)
+_table(kinds.SERVICE_ACCOUNT, "Name|Secrets|Age")(lambda obj: [name_of(obj), len(obj.get("secrets") or ()), _age(obj)])
+_table(kinds.LEASE, "Name|Holder|Age")(
+    lambda obj: [name_of(obj), (obj.get("spec") or {}).get("holderIdentity") or "", _age(obj)]
+)
 
 
 @_table(kinds.INGRESS, "Name|Class|Hosts|Address|Ports|Age")

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import random
-from collections.abc import Callable
 from contextlib import suppress
 
 from aiohttp import web
@@ -35,21 +34,19 @@ class WatchStream:
         self._encode = self._table_line if requests.wants_table(request) else self._plain_line
         self._has_table_header = False
 
-    async def run(self, closing: asyncio.Event, closers: set[Callable[[], None]]) -> web.StreamResponse:
-        """Serve until the client leaves, the timeout, or `closing`; `closers` holds what wakes us then."""
+    async def run(self, closing: asyncio.Event) -> web.StreamResponse:
+        """Serve until the client leaves, the timeout, or `closing`, after which the store wakes the watchers."""
         request = self._request
         initial = self._initial_lines()
         headers = {"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
         response = web.StreamResponse(headers=headers)
         response.enable_chunked_encoding()
         await response.prepare(request)
-        closers.add(self._wake.set)
         try:
             if initial:
                 await response.write(b"".join(initial))
             await self._follow(response, closing)
         finally:
-            closers.discard(self._wake.set)
             self._store.unwatch(self._watcher)
         return response
 
@@ -60,8 +57,7 @@ class WatchStream:
             self._store.watch(self._watcher, None)
             lines = [
                 self._encode("ADDED", obj, None)
-                for obj in self._store.items(self._watcher.kind, self._watcher.namespace)
-                if self._match is None or self._match(obj)
+                for obj in filter(self._match, self._store.items(self._watcher.kind, self._watcher.namespace))
             ]
             if marked:
                 lines.append(self._bookmark({INITIAL_EVENTS_END: "true"}))

@@ -25,14 +25,12 @@ class PodEventRecorder:
         self._sent: dict[tuple[str, str, str], tuple[str, int]] = {}
 
     def record(self, pod: JsonObject, reason: str, message: str, *, warning: bool = False, by: str = "kubelet") -> None:
-        """Queue one Event."""
         try:
             self._queue.put_nowait((pod, reason, message, warning, by))
         except asyncio.QueueFull:
             log.warning("event dropped: %s %s", reason, message)
 
     async def run(self) -> None:
-        """Send what is queued, for ever."""
         while True:
             entry = await self._queue.get()
             try:

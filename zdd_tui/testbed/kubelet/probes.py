@@ -70,7 +70,6 @@ class ContainerProber:
             task.cancel()
 
     async def stop(self) -> None:
-        """Stop probing."""
         tasks = [*self._tasks, *self._alive_tasks]
         for task in tasks:
             task.cancel()

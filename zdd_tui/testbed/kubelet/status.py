@@ -5,7 +5,7 @@ Rules: Kubernetes documentation, "Pod Lifecycle".
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -28,12 +28,10 @@ OWN_CONDITIONS = frozenset({"PodScheduled", "Initialized", "PodReadyToStartConta
 
 
 def waiting_state(reason: str, message: str = "") -> ContainerState:
-    """A container that does not run yet, or not now."""
     return {"waiting": {"reason": reason, **({"message": message} if message else {})}}
 
 
 def terminated_state(exit_status: ExitStatus, started: str) -> ContainerState:
-    """A container that has ended."""
     reason = "Completed" if exit_status.code == 0 else "Error"
     text = {"exitCode": exit_status.code, "reason": reason, "startedAt": started, "finishedAt": now()}
     return {"terminated": text | ({"signal": exit_status.signal} if exit_status.signal else {})}
@@ -75,15 +73,15 @@ class PodRecord:
         closed = [gate for gate in gates if get_text(given.get(gate, {}), "status") != "True"]
         unready = ("PodCompleted" if phase == "Succeeded" else "PodFailed") if final else "ContainersNotReady"
         why = {} if final else {"message": f"containers with unready status: [{name}]"}
+        detail = {} if ready else {"reason": unready, **why}
         self._set("PodScheduled", True)
         self._set("Initialized", True)
         self._set("PodReadyToStartContainers", "running" in self.state)
-        self._set("ContainersReady", ready, **({} if ready else {"reason": unready, **why}))
+        self._set("ContainersReady", ready, **detail)
         if ready and closed:
             message = f'corresponding condition of pod readiness gate "{closed[0]}" does not exist or is not True'
-            self._set("Ready", False, reason="ReadinessGatesNotReady", message=message)
-        else:
-            self._set("Ready", ready, **({} if ready else {"reason": unready, **why}))
+            detail = {"reason": "ReadinessGatesNotReady", "message": message}
+        self._set("Ready", ready and not closed, **detail)
         status: dict[str, Any] = {
             "phase": phase,
             "conditions": [*self._conditions.values(), *(given[gate] for gate in gates if gate in given)],
@@ -110,15 +108,9 @@ class PodRecord:
 
     def _set(self, kind: str, good: bool, **detail: str) -> None:
         status = "True" if good else "False"
-        before: Mapping[str, Any] = self._conditions.get(kind, {})
-        same = get_text(before, "status") == status
-        since = get_text(before, "lastTransitionTime") if same else ""
-        self._conditions[kind] = {
-            "type": kind,
-            "status": status,
-            "lastTransitionTime": since or now(),
-            **detail,
-        }
+        before = self._conditions.get(kind, {})
+        since = get_text(before, "lastTransitionTime") if get_text(before, "status") == status else ""
+        self._conditions[kind] = {"type": kind, "status": status, "lastTransitionTime": since or now(), **detail}
 
 
 class StatusManager:
@@ -136,7 +128,6 @@ class StatusManager:
         self.log_file = log_file
 
     def mark_changed(self) -> None:
-        """Schedules a report of the new status."""
         self._dirty.set()
 
     def stop(self) -> None:
@@ -175,7 +166,7 @@ class StatusManager:
             await self._retry("status", patch)
 
     async def delete(self) -> None:
-        """Send the last status, then remove the object: the pod has ended."""
+        """Send the last status, then remove the object: the pod has ended. Nothing to do where it is gone already."""
         await self._send()
         body = {
             "apiVersion": "v1",

@@ -60,7 +60,6 @@ class PodWorker:
         self._reporter = StatusManager(node.http, pod, self._record, str(self._log.absolute()))
         self._deleting = asyncio.Event()
         self._changed = asyncio.Event()
-        self._is_object_gone = False
         self._process: Process | None = None
         self._prober: ContainerProber | None = None
         self._own_address = ""
@@ -74,7 +73,6 @@ class PodWorker:
         return get_objects(self._pod, "spec", "containers")[0]
 
     def update(self, pod: JsonObject) -> None:
-        """The API's object has changed."""
         self._pod = self._reporter.pod = pod
         if get_text(pod, "metadata", "deletionTimestamp"):
             self._shorten_grace(float(max(get_number(pod, "metadata", "deletionGracePeriodSeconds"), 0)))
@@ -83,7 +81,6 @@ class PodWorker:
 
     def mark_deleted(self) -> None:
         """The API object was deleted by force: stops reporting."""
-        self._is_object_gone = True
         self._reporter.stop()
         self._shorten_grace(MIN_GRACE_SECONDS)
 
@@ -100,9 +97,8 @@ class PodWorker:
         try:
             await self._run_until_deleted()
             await self._stop("Stopping container")
-            if not self._is_object_gone:
-                self._record.phase = self._record.phase or self._final_phase()
-                await self._reporter.delete()
+            self._record.phase = self._record.phase or self._final_phase()
+            await self._reporter.delete()
         finally:
             reporting.cancel()
             await asyncio.gather(reporting, return_exceptions=True)

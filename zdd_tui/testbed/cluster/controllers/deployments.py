@@ -106,7 +106,7 @@ class _DeploymentSync:
             found = f'Found new replica set "{name_of(self.new)}"'
             self.set_progressing("True", "FoundNewReplicaSet" if unknown else "", found, revision)
 
-    def create_new(self) -> None:
+    def create_new(self) -> Json:
         """Create the ReplicaSet for the present template. Raises ApiError where that fails."""
         spec = self.deployment["spec"]
         value = revisions.template_hash(spec["template"], status_of(self.deployment).get("collisionCount", 0))
@@ -141,6 +141,7 @@ class _DeploymentSync:
             self.recorder.record(self.deployment, COMPONENT, "ScalingReplicaSet", text)
         text = f'Created new replica set "{name}"'
         self.set_progressing("True", "NewReplicaSetCreated", text, str(revision))
+        return self.new
 
     def _record_create_failure(self, name: str, error: ApiError) -> None:
         if error.reason == "AlreadyExists":  # another template with the same hash: the next try gets another name
@@ -221,6 +222,7 @@ class DeploymentController(Controller):
             run.write_status(statuses.base_status(deployment, run.new, run.old, run.limit, moment))
             return
         self._record_pause(run)
+        run.sync_revision()
         spec = deployment["spec"]
         if spec.get("paused") or self._is_scaling(run):
             self._scale(run, moment)
@@ -250,13 +252,11 @@ class DeploymentController(Controller):
             run.set_progressing("Unknown", statuses.RESUMED, "Deployment is resumed")
 
     def _is_scaling(self, run: _DeploymentSync) -> bool:
-        run.sync_revision()
         notes = [replica_set_size(item).desired_annotation for item in run.all_sets if item["spec"]["replicas"] > 0]
         return any(note is not None and note != run.limit.replicas for note in notes)
 
     def _scale(self, run: _DeploymentSync, moment: datetime) -> None:
         """Paused, or scaled in the middle of a rollout: keep the proportions and start nothing new."""
-        run.sync_revision()
         limit = run.limit
         active = [item for item in run.all_sets if item["spec"]["replicas"] > 0]
         only = active[0] if len(active) == 1 else None
@@ -276,11 +276,7 @@ class DeploymentController(Controller):
 
     def _rolling_update(self, run: _DeploymentSync, moment: datetime) -> None:
         """One step of a rolling update: up if there is room, else down if there is slack."""
-        run.sync_revision()
-        if run.new is None:
-            run.create_new()
-        new = run.new
-        assert new is not None
+        new = run.new or run.create_new()
         limit, size = run.limit, replica_set_size(new)
         wanted = size.replicas
         if size.replicas > limit.replicas:
@@ -295,13 +291,9 @@ class DeploymentController(Controller):
 
     def _recreate(self, run: _DeploymentSync, moment: datetime) -> None:
         """All old pods away first, then the new ones."""
-        run.sync_revision()
         shrunk = run.resize({name_of(item): 0 for item in run.old if item["spec"]["replicas"] > 0})
         if not shrunk and not self._has_old_pods(run):
-            if run.new is None:
-                run.create_new()
-            assert run.new is not None
-            run.resize({name_of(run.new): run.limit.replicas})
+            run.resize({name_of(run.new or run.create_new()): run.limit.replicas})
             if self._is_complete(run.deployment):
                 run.clean_history()
         self._finish(run, moment)

@@ -1,6 +1,7 @@
 """The EndpointSlice controller: which pods a Service may send to, and how far a leaving one is."""
 
 from collections.abc import Iterable
+from itertools import zip_longest
 from typing import Any
 
 from zdd_tui.testbed.cluster import kinds, selectors
@@ -151,19 +152,14 @@ class EndpointSliceController(Controller):
     def _reconcile(
         self, service: Json, present: list[Json], resolved: list[Json], wanted: list[Json], trigger: str | None
     ) -> None:
-        namespace = namespace_of(service)
-        spread = distribute_endpoints(wanted, [item.get("endpoints") or [] for item in present])
-        if not spread:
-            spread = [[]]
-        kept = False
-        for index, members in enumerate(spread):
-            old = present[index] if index < len(present) else None
-            if not members and (kept or any(spread)):
-                if old is not None:
-                    self.api.delete(kinds.ENDPOINT_SLICE, namespace, name_of(old))
-                continue
-            kept = True
-            self._write(service, old, {"endpoints": members, "ports": resolved}, trigger)
+        spread = distribute_endpoints(wanted, [item.get("endpoints") or [] for item in present]) or [[]]
+        # Without any endpoint, one empty slice stays.
+        kept = next((index for index, members in enumerate(spread) if members), 0)
+        for index, (members, old) in enumerate(zip_longest(spread, present)):
+            if members or index == kept:
+                self._write(service, old, {"endpoints": members, "ports": resolved}, trigger)
+            elif old is not None:
+                self.api.delete(kinds.ENDPOINT_SLICE, namespace_of(service), name_of(old))
 
     def _write(self, service: Json, old: Json | None, content: dict[str, Any], trigger: str | None) -> None:
         namespace = namespace_of(service)

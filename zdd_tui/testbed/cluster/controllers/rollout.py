@@ -139,8 +139,6 @@ def is_saturated(limit: RolloutBounds, new: ReplicaSetSize | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaCounts:
-    """The replica counts of a Deployment's status."""
-
     replicas: int = 0
     updated: int = 0
     ready: int = 0

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import psutil
 
@@ -85,6 +85,9 @@ class _Server:
 
     def _is_ready(self, port: int) -> bool:
         raise NotImplementedError
+
+
+S = TypeVar("S", bound=_Server)
 
 
 class PostgresServer(_Server):
@@ -229,25 +232,24 @@ class RedisServer(_Server):
 
 
 @contextlib.asynccontextmanager
-async def postgres_server(folder: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[PostgresServer]:
+async def _running(server: S) -> AsyncIterator[S]:
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.stop()
+
+
+def postgres_server(
+    folder: Path, settings: Mapping[str, str] | None = None
+) -> contextlib.AbstractAsyncContextManager[PostgresServer]:
     """A running PostgreSQL whose data is in ``folder`` (created when missing); stopped at exit."""
-    server = PostgresServer(folder, settings)
-    try:
-        await server.start()
-        yield server
-    finally:
-        await server.stop()
+    return _running(PostgresServer(folder, settings))
 
 
-@contextlib.asynccontextmanager
-async def redis_server(folder: Path) -> AsyncIterator[RedisServer]:
+def redis_server(folder: Path) -> contextlib.AbstractAsyncContextManager[RedisServer]:
     """A running Redis; stopped at exit."""
-    server = RedisServer(folder)
-    try:
-        await server.start()
-        yield server
-    finally:
-        await server.stop()
+    return _running(RedisServer(folder))
 
 
 def _is_running(process: psutil.Process) -> bool:

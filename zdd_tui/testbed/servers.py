@@ -47,6 +47,8 @@ class _Server:
 
     name: ClassVar[str]
     stop_signal: ClassVar[signal.Signals]
+    death_signal: ClassVar[signal.Signals]
+    """Sent when we end, and after a start that failed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -69,7 +71,7 @@ class _Server:
             if await wait_until(self._child, partial(self._is_ready, port), START_TIMEOUT):
                 self.port = port
                 return
-            await stop(self._child, self.stop_signal, 1)
+            await stop(self._child, self.death_signal, 1)
         raise ZddError(f"the demo's {self.name} does not start", f"read {self.log}")
 
     async def stop(self) -> None:
@@ -98,6 +100,7 @@ class PostgresServer(_Server):
 
     name = "PostgreSQL"
     stop_signal = signal.SIGINT  # fast shutdown: clients are cut off, data is kept
+    death_signal = signal.SIGQUIT  # immediate shutdown: its children go with it
 
     def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
         super().__init__(folder)
@@ -153,7 +156,7 @@ class PostgresServer(_Server):
                 log=log,
                 cwd=self._data,
                 user=self._user,
-                death_signal=signal.SIGQUIT,  # immediate shutdown: its children go with it
+                death_signal=self.death_signal,
             )
 
     def _is_ready(self, port: int) -> bool:
@@ -194,7 +197,7 @@ class RedisServer(_Server):
     """A Redis server without persistence: its data is lost with each restart."""
 
     name = "Redis"
-    stop_signal = signal.SIGTERM
+    stop_signal = death_signal = signal.SIGTERM
 
     @property
     def url(self) -> str:
@@ -222,7 +225,7 @@ class RedisServer(_Server):
                 log=log,
                 stdin="\n".join(settings).encode(),
                 cwd=self.folder,
-                death_signal=signal.SIGTERM,
+                death_signal=self.death_signal,
             )
 
     def _is_ready(self, port: int) -> bool:

@@ -166,7 +166,9 @@ class StatusManager:
             await self._retry("status", patch)
 
     async def delete(self) -> None:
-        """Send the last status, then remove the object: the pod has ended. Nothing to do where it is gone already."""
+        """Send the last status, then remove the object: the pod has ended."""
+        if self._stopped:
+            return
         await self._send()
         body = {
             "apiVersion": "v1",

@@ -147,10 +147,9 @@ class PodWorker:
     async def _start(self) -> bool:
         """Start the process and its probes; False, with the status telling why, when it cannot be made."""
         container, name = self._container, get_text(self._container, "name")
+        others = [*get_objects(self._pod, "spec", "containers")[1:], *get_objects(self._pod, "spec", "initContainers")]
         try:
-            if len(get_objects(self._pod, "spec", "containers")) > 1 or get_objects(
-                self._pod, "spec", "initContainers"
-            ):
+            if others:
                 raise ConfigError("this kubelet runs pods of one container only")
             if not self._own_address:
                 self._own_address = self._node.addresses.allocate(container_port(container))

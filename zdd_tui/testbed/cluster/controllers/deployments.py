@@ -98,10 +98,8 @@ class _DeploymentSync:
         if wanted != annotations_of(self.new) or spec != self.new["spec"]:
             self.new = self.api.write(kinds.REPLICA_SET, self.new, "spec", spec, wanted)
         revision = annotations_of(self.new).get(revisions.REVISION)
-        unknown = (
-            condition_of(self.deployment, "Progressing") is None
-            and statuses.progress_deadline(self.deployment) is not None
-        )
+        has_deadline = statuses.progress_deadline(self.deployment) is not None
+        unknown = has_deadline and condition_of(self.deployment, "Progressing") is None
         if annotations_of(self.deployment).get(revisions.REVISION) != revision or unknown:
             found = f'Found new replica set "{name_of(self.new)}"'
             self.set_progressing("True", "FoundNewReplicaSet" if unknown else "", found, revision)

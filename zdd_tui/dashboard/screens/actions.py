@@ -15,7 +15,7 @@ from textual.app import App
 from textual.message import Message
 from textual.screen import Screen
 
-from zdd_tui.dashboard.screens.confirm import ConfirmResult, ConfirmScreen, confirm_fields
+from zdd_tui.dashboard.screens.confirm import ConfirmResult, ConfirmScreen, UnlockScreen, confirm_fields
 from zdd_tui.dashboard.screens.details.backfill import BackfillScreen
 from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen
 from zdd_tui.dashboard.screens.details.flag import FlagScreen
@@ -27,7 +27,6 @@ from zdd_tui.dashboard.screens.help import HelpScreen, help_sections
 from zdd_tui.dashboard.screens.palette import PaletteScreen
 from zdd_tui.dashboard.screens.status_details import StatusDetailsScreen
 from zdd_tui.dashboard.screens.tune import TuneRequest, TuneScreen
-from zdd_tui.dashboard.screens.unlock import UnlockScreen
 from zdd_tui.dashboard.state import Clock, DashboardState, FlagView, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.bars.command_progress import CommandProgress
 from zdd_tui.dashboard.widgets.bars.footer import disabled_reason

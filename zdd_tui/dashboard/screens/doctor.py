@@ -3,13 +3,9 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
-from textual.screen import ModalScreen
 
-from zdd_tui.dashboard.screens.base import ActionScreen
-from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView, key_hints_line
+from zdd_tui.dashboard.screens.dialog import FollowingDialog, PageView, key_hints_line
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, justify, truncate, wrap
@@ -21,7 +17,7 @@ if TYPE_CHECKING:
 _VERDICT_WIDTH = max(len(verdict) for verdict in Verdict)
 
 
-class DoctorScreen(ActionScreen[None], ModalScreen[None], HasPage):
+class DoctorScreen(FollowingDialog[None]):
     """Two pages. Checks run when it is opened and on request.
 
     Args:
@@ -34,33 +30,18 @@ class DoctorScreen(ActionScreen[None], ModalScreen[None], HasPage):
         Binding("r", "refresh", "Check again", show=False, id="doctor.refresh"),
     ]
 
-    CSS = DIALOG_CSS.format(name="DoctorScreen")
-
     def __init__(self, board: DashboardState, context: RenderContext, run_doctor: Callable[[], None]) -> None:
-        super().__init__()
-        self._last_shown = (board, context)
+        super().__init__(board, context)
         self._run_doctor = run_doctor
         self._shows_checklist = False
 
-    def compose(self) -> ComposeResult:
-        with Vertical(id="dialog"):
-            yield PageView()
-            yield KeyHints()
-
     def on_mount(self) -> None:
-        self.query_one(PageView).focus()
         self._run_doctor()
-        self.show(*self._last_shown)
-
-    def show(self, board: DashboardState, context: RenderContext) -> None:
-        self._last_shown = (board, context)
-        self.query_one(PageView).show(board, context)
-        self.query_one(KeyHints).show(board, context)
 
     def action_turn(self) -> None:
         self._shows_checklist = not self._shows_checklist
         self.query_one(PageView).scroll_home(animate=False)
-        self.show(*self._last_shown)
+        self._draw()
 
     def action_refresh(self) -> None:
         self._run_doctor()

@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
-from textual.screen import ModalScreen, Screen
+from textual.screen import Screen
 
 from zdd_tui.dashboard.screens.base import ActionScreen
-from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView, key_hints_line
+from zdd_tui.dashboard.screens.dialog import Dialog, key_hints_line
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, fit, wrap
 from zdd_tui.model.actions import ACTIONS, Action, Confirmation, key_name
@@ -42,7 +40,7 @@ class HelpSection:
     hints: tuple[tuple[str, str], ...]
 
 
-class HelpScreen(ActionScreen[None], ModalScreen[None], HasPage):
+class HelpScreen(Dialog[None]):
     """A page of keys and glyphs.
 
     Args:
@@ -53,23 +51,9 @@ class HelpScreen(ActionScreen[None], ModalScreen[None], HasPage):
         Binding("escape,question_mark,q,enter", "dismiss", "Close", show=False, id="help.close"),
     ]
 
-    CSS = DIALOG_CSS.format(name="HelpScreen")
-
     def __init__(self, board: DashboardState, context: RenderContext, sections: Sequence[HelpSection] = ()) -> None:
-        super().__init__()
-        self._shown = (board, context)
+        super().__init__(board, context)
         self._sections = sections
-
-    def compose(self) -> ComposeResult:
-        with Vertical(id="dialog"):
-            yield PageView()
-            yield KeyHints()
-
-    def on_mount(self) -> None:
-        page = self.query_one(PageView)
-        page.focus()
-        page.show(*self._shown)
-        self.query_one(KeyHints).show(*self._shown)
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         return help_lines(context, cells, self._sections)

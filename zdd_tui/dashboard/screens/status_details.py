@@ -2,13 +2,9 @@
 
 from typing import ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
-from textual.screen import ModalScreen
 
-from zdd_tui.dashboard.screens.base import ActionScreen
-from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView, key_hints_line
+from zdd_tui.dashboard.screens.dialog import FollowingDialog, key_hints_line
 from zdd_tui.dashboard.state import (
     FLAGS_STALE_SECONDS,
     PODS_STALE_SECONDS,
@@ -26,32 +22,16 @@ from zdd_tui.model.release.records import ReleaseRecord, StepRecord
 from zdd_tui.model.release.summary import list_current_gates, summarize_release
 
 
-class StatusDetailsScreen(ActionScreen[None], ModalScreen[None], HasPage):
+class StatusDetailsScreen(FollowingDialog[None]):
     """A page that follows the state."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,e,q,enter", "dismiss", "Close", show=False, id="details.close"),
     ]
 
-    CSS = DIALOG_CSS.format(name="StatusDetailsScreen")
-
     def __init__(self, board: DashboardState, context: RenderContext, progress: CommandProgress | None = None) -> None:
-        super().__init__()
-        self._last_shown = (board, context)
+        super().__init__(board, context)
         self._progress = progress
-
-    def compose(self) -> ComposeResult:
-        with Vertical(id="dialog"):
-            yield PageView()
-            yield KeyHints()
-
-    def on_mount(self) -> None:
-        self.query_one(PageView).focus()
-        self.show(*self._last_shown)
-
-    def show(self, board: DashboardState, context: RenderContext) -> None:
-        self.query_one(PageView).show(board, context)
-        self.query_one(KeyHints).show(board, context)
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         return status_detail_lines(board, context, cells, self._progress)

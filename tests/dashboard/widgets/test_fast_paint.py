@@ -22,8 +22,7 @@ from tests.support.strategy_states import guard_situations
 from zdd_tui.dashboard.app import ExitInfo, ZddApp
 from zdd_tui.dashboard.state import DashboardState, Observed
 from zdd_tui.dashboard.terminal.ansi_writer import RESET, Piece, encode_pieces
-from zdd_tui.dashboard.widgets.drawing.cached_widget import CachedWidget
-from zdd_tui.dashboard.widgets.drawing.fast_paint import missing_private_names
+from zdd_tui.dashboard.widgets.drawing.fast_paint import CachedWidget, missing_private_names
 from zdd_tui.model.workload.pod import PodState
 
 

@@ -6,8 +6,7 @@ from typing import ClassVar
 from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter
 from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, sanitize, wrap
-from zdd_tui.dashboard.widgets.panes.backfill import backfill_lines
-from zdd_tui.dashboard.widgets.panes.failed_rows import FailedRowsPane
+from zdd_tui.dashboard.widgets.panes.backfill import FailedRowsPane, backfill_lines
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.strategies import strategy_title
 from zdd_tui.model.queries import BackfillDetail, BackfillQuery, RangeView

@@ -1,8 +1,8 @@
-"""The backfill: progress, rate, time left, throttle and verification."""
+"""The backfill: progress, rate, time left, throttle and verification; and the rows that it could not copy."""
 
 from collections.abc import Sequence
 
-from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Observed, RenderContext
+from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, Clock, DashboardState, Observed, RenderContext
 from zdd_tui.dashboard.widgets.drawing.chart import sparkline
 from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
@@ -12,13 +12,16 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     join,
     justify,
     line_width,
+    sanitize,
     truncate,
     wrap,
 )
+from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected
+from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.backfill import EtaEstimator, estimate_eta, format_eta
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.release.records import BackfillRecord
+from zdd_tui.model.release.records import BackfillRecord, FailedRow
 from zdd_tui.model.tuning import describe_tuning
 
 _STATES = {
@@ -40,8 +43,8 @@ class BackfillPane(Pane):
     shows_error = False
     stale_after = RELEASE_STALE_SECONDS
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self) -> None:
+        super().__init__()
         self._eta_estimator = EtaEstimator()
 
     def source(self, board: DashboardState) -> Observed[object]:
@@ -201,3 +204,62 @@ def _verification_line(backfill: BackfillRecord) -> Line:
         if backfill.verified_rows
         else (("○ not verified yet", TextStyle.DIM),)
     )
+
+
+# --- failed rows ---------------------------------------------------------------------------------------------------
+
+
+class FailedRowsPane(TablePane[FailedRow, Clock]):
+    """One row per failed row. They are not part of the dashboard's state: :meth:`set_failed_rows` provides them."""
+
+    pane_name = "failed rows"
+    stale_after = 15.0
+    titles_from_height = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._failed_rows: Observed[Sequence[FailedRow]] = Observed()
+
+    def heading(self, board: DashboardState, context: RenderContext) -> str:
+        count = len(self._failed_rows.value or ())
+        return f"{count} {'row' if count == 1 else 'rows'} failed"
+
+    def set_failed_rows(self, failed_rows: Observed[Sequence[FailedRow]]) -> None:
+        self._failed_rows = failed_rows
+        self.redraw()
+
+    def source(self, board: DashboardState) -> Observed[object]:
+        return self._failed_rows
+
+    def rows(self, board: DashboardState, context: RenderContext) -> Sequence[FailedRow]:
+        return self._failed_rows.value or ()
+
+    def columns(
+        self, board: DashboardState, rows: Sequence[FailedRow], cells: int
+    ) -> Sequence[PaneColumn[FailedRow, Clock]]:
+        return failed_rows_columns(rows)
+
+    def cell_context(self, board: DashboardState, context: RenderContext) -> Clock:
+        return context.clock
+
+    def identity(self, row: FailedRow) -> str:
+        return key_text(row)
+
+    def empty_line(self, board: DashboardState) -> Line:
+        return (("✔ no failed rows", TextStyle.GOOD),)
+
+
+def key_text(row: FailedRow) -> str:
+    return ", ".join(row.key)
+
+
+def failed_rows_columns(rows: Sequence[FailedRow]) -> list[PaneColumn[FailedRow, Clock]]:
+    """The columns for these rows. The cell context is a clock."""
+    longest = min(36, max((len(sanitize(key_text(row))) for row in rows), default=3))
+    return [
+        PaneColumn("key", "KEY", lambda row, _: key_text(row), min(8, longest), longest, find=key_text),
+        PaneColumn("reason", "REASON", lambda row, _: row.reason, 16, 10_000, style=lambda _row, _: TextStyle.BAD,
+               find=lambda row: row.reason),
+        PaneColumn("time", "AT", lambda row, clock: clock.time_of_day(row.at), 8, drop_order=1,
+               style=dim_style, sort=lambda row: row.at),
+    ]  # fmt: skip

@@ -32,8 +32,8 @@ class EventPane(TablePane[Event, Clock]):
     stale_after = RELEASE_STALE_SECONDS
     titles_from_height = 9
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self) -> None:
+        super().__init__()
         self._sorted_events: tuple[object, list[Event]] = (None, [])
 
     def source(self, board: DashboardState) -> Observed[object]:

@@ -29,8 +29,8 @@ class GatePane(TablePane[GateRow, float]):
     shows_error = False
     stale_after = RELEASE_STALE_SECONDS
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self) -> None:
+        super().__init__()
         self._known: dict[str, GateRow] = {}
         self._revealed: tuple[str, int] | None = None
         """The phase that was scrolled into view, and the number of visible rows at that time."""

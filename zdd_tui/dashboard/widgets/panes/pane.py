@@ -157,8 +157,8 @@ class Pane(LineView, can_focus=True):
         name = name_with_key(self.pane_name, context.key_names)
         self._update_title(f"{name}{text}{f' · {heading}' if heading else ''}")
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self) -> None:
+        super().__init__()
         self._shown_title = ""
         self._shown_position = ""
 

@@ -26,8 +26,8 @@ class PodPane(TablePane[PodRow, float]):
     pane_name = "pods"
     stale_after = PODS_STALE_SECONDS
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self) -> None:
+        super().__init__()
         self._pods = PodRowCache()
 
     def source(self, board: DashboardState) -> Observed[object]:

@@ -53,8 +53,8 @@ class TablePane(Pane, Generic[R, C]):
     titles_from_height: ClassVar[int] = 4
     """Height of the content from which the titles are shown."""
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self) -> None:
+        super().__init__()
         self._store: RowStore[R] = RowStore(self.identity)
         self._header_lines: Sequence[Line] = ()
         self._fitted: FittedColumns[R, C] = ()

@@ -5,7 +5,7 @@ from typing import ClassVar, cast, get_args
 
 from textual.binding import Binding, BindingType
 
-from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen
+from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter
 from zdd_tui.dashboard.state import DashboardState, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize
 from zdd_tui.model.json_access import get_objects, get_text
@@ -31,13 +31,13 @@ class YamlScreen(DetailScreen):
     def heading(self, board: DashboardState) -> str:
         return f"{self._query.kind.lower()}/{self._query.name}  secrets masked"
 
-    def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
-        lines = self.query_error_lines(self._polled_query, cells)
+    def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
+        lines = self.query_error_lines(self._polled_query, formatter)
         detail = self._polled_query.value
         if detail is None:
             return lines
         if self.is_wrapped:
-            return lines + [piece for line in detail.yaml.splitlines() for piece in self.format_text(line, cells)]
+            return lines + formatter(detail.yaml)
         return lines + [yaml_line(line) for line in detail.yaml.splitlines()]
 
     def action_owner(self) -> None:

@@ -13,7 +13,7 @@ from zdd_tui.model.actions import default_keys
 from zdd_tui.model.environment import is_production
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.production_lock import UNLOCK_SECONDS, UNRESTRICTED, ProductionLock
-from zdd_tui.model.queries import ChangeView, LogQuery, LogTail, Query, RuleView
+from zdd_tui.model.queries import ChangeView, LogQuery, LogTail, LogView, Query, RuleView
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, Precondition
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
@@ -160,6 +160,19 @@ class DashboardState:
         seen = [source.value.deployment for source in (self.workload, self.second_workload) if source.value is not None]
         objects = tuple((view.name, view.uid) for view in seen if view is not None)
         return Precondition(release.plan_hash, release.state, release.phase, objects)
+
+
+@dataclass(frozen=True, slots=True)
+class UnavailableLog:
+    """In place of a followed log: the reason why there is none."""
+
+    view: LogView
+
+    def snapshot(self) -> LogView:
+        return self.view
+
+    def close(self) -> None:
+        """Does nothing."""
 
 
 class StateSource(Protocol):

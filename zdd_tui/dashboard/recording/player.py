@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from zdd_tui.dashboard.recording.reader import Recording
-from zdd_tui.dashboard.state import DashboardState
+from zdd_tui.dashboard.state import DashboardState, UnavailableLog
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.queries import (
     AuditLog,
@@ -154,19 +154,7 @@ class Player:
         return result
 
     def follow_log(self, query: LogQuery) -> LogTail:
-        return _EmptyLogTail()
-
-
-class _EmptyLogTail:
-    """Logs are not recorded."""
-
-    _view = LogView(state="ended", error="the recording has no logs", hint=_LIVE_HINT)
-
-    def snapshot(self) -> LogView:
-        return self._view
-
-    def close(self) -> None:
-        """Does nothing."""
+        return UnavailableLog(LogView(state="ended", error="the recording has no logs", hint=_LIVE_HINT))
 
 
 def answer_query(query: Query[Any], state: DashboardState, recording: Recording) -> Any:

@@ -6,10 +6,9 @@ the progress of the last one.
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 from textual.app import App
 from textual.message import Message
@@ -25,6 +24,7 @@ from zdd_tui.dashboard.screens.details.rule import RuleScreen
 from zdd_tui.dashboard.screens.doctor import DoctorScreen
 from zdd_tui.dashboard.screens.help import HelpScreen, help_sections
 from zdd_tui.dashboard.screens.palette import PaletteScreen
+from zdd_tui.dashboard.screens.release import ReleaseScreen
 from zdd_tui.dashboard.screens.status_details import StatusDetailsScreen
 from zdd_tui.dashboard.screens.tune import TuneRequest, TuneScreen
 from zdd_tui.dashboard.state import Clock, DashboardState, FlagView, RenderContext, StateSource
@@ -67,15 +67,6 @@ _DETAIL_SCREENS = {
     "backfill-detail": ("backfill", "BackfillScreen"),
     "plan": ("plan", "PlanScreen"),
 }
-
-
-@runtime_checkable
-class HasPanes(Protocol):
-    """A screen with panes."""
-
-    def run_pane_action(self, action: Action) -> None:
-        """Focuses a pane, or runs an action in one; shows why where it is not possible."""
-        ...
 
 
 class QuitRequested(Message):
@@ -308,7 +299,7 @@ class ActionController:
         """Runs an action in the panes of the main screen, which comes to the front."""
         self._close_screens()
         screen = self._app.screen
-        if isinstance(screen, HasPanes):
+        if isinstance(screen, ReleaseScreen):
             screen.run_pane_action(action)
 
     def _close_screens(self) -> None:
@@ -338,8 +329,7 @@ class RepaintRequested(Message):
         return isinstance(message, RepaintRequested)
 
 
-@dataclass(frozen=True, slots=True)
-class CopiedText:
+class CopiedText(NamedTuple):
     """A text to copy, and its description."""
 
     label: str

@@ -8,7 +8,16 @@ from textual.binding import Binding, BindingType
 from zdd_tui.dashboard.screens.dialog import FollowingDialog, PageView, key_hints_line
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, justify, truncate, wrap
+from zdd_tui.dashboard.widgets.drawing.line import (
+    Line,
+    TextStyle,
+    error_lines,
+    format_age,
+    hang,
+    justify,
+    truncate,
+    wrap,
+)
 from zdd_tui.model.release.gate import Verdict
 
 if TYPE_CHECKING:
@@ -71,9 +80,7 @@ def doctor_lines(
         (f"  {board.plan.name}", TextStyle.NORMAL),
     )
     lines = [justify(title, ((checked, TextStyle.DIM),), cells)]
-    if source.error:
-        lines += wrap(f"✗ {source.error}", cells, TextStyle.BAD)
-        lines += wrap(f"→ Fix: {source.hint}", cells, TextStyle.STRONG) if source.hint else []
+    lines += error_lines(source.error, source.hint, cells)
     if report is None:
         text = "It checks the cluster, the database, Redis, DNS and git in parallel; this takes some seconds."
         waiting = text if board.is_doctor_running else "" if source.error else "Not checked yet: press r."
@@ -91,12 +98,9 @@ def _pitfall_lines(report: "Report", cells: int) -> list[Line]:
         for each in finding.observations:
             glyph, style = VERDICT_GLYPHS[each.verdict]
             passes = each.verdict is Verdict.PASS
-            first, *rest = wrap(each.text, cells - 4, TextStyle.DIM if passes else TextStyle.NORMAL)
-            lines.append((("  ", TextStyle.NORMAL), (f"{glyph} ", style), *first))
-            lines += [(("    ", TextStyle.NORMAL), *line) for line in rest]
-            lines += (
-                wrap(f"→ Fix: {each.hint}", cells, TextStyle.STRONG, indent="    ") if each.hint and not passes else []
-            )
+            text = wrap(each.text, cells - 4, TextStyle.DIM if passes else TextStyle.NORMAL)
+            lines += hang((("  ", TextStyle.NORMAL), (f"{glyph} ", style)), text)
+            lines += error_lines("", "" if passes else each.hint, cells, indent="    ")
     return lines
 
 

@@ -10,7 +10,7 @@ from textual.screen import Screen
 from zdd_tui.dashboard.screens.base import ActionScreen
 from zdd_tui.dashboard.screens.dialog import Dialog, key_hints_line
 from zdd_tui.dashboard.state import DashboardState, RenderContext
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, fit, wrap
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, fit, hang, wrap
 from zdd_tui.model.actions import ACTIONS, Action, Confirmation, key_name
 
 _LEGEND = (
@@ -142,5 +142,4 @@ def _hint_lines(key: str, label: str, text: str, cells: int) -> list[Line]:
         if label
         else ((fit(key, _MAX_NAME_WIDTH), TextStyle.KEY),)
     )
-    first, *rest = wrap(text, cells - _MAX_NAME_WIDTH)
-    return [(*head, *first), *(((" " * _MAX_NAME_WIDTH, TextStyle.NORMAL), *line) for line in rest)]
+    return hang(head, wrap(text, cells - _MAX_NAME_WIDTH))

@@ -15,7 +15,15 @@ from zdd_tui.dashboard.state import (
 )
 from zdd_tui.dashboard.widgets.bars.command_progress import CommandProgress, command_progress_lines
 from zdd_tui.dashboard.widgets.drawing.glyphs import STEP_GLYPHS, VERDICT_GLYPHS, step_status_text
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, format_source_age, sanitize, wrap
+from zdd_tui.dashboard.widgets.drawing.line import (
+    Line,
+    TextStyle,
+    error_lines,
+    format_age,
+    format_source_age,
+    sanitize,
+    wrap,
+)
 from zdd_tui.dashboard.widgets.panes.events import event_line
 from zdd_tui.dashboard.widgets.panes.guard import guard_readings
 from zdd_tui.model.release.records import ReleaseRecord, StepRecord
@@ -142,5 +150,5 @@ def _source_lines(board: DashboardState, context: RenderContext, cells: int) -> 
             TextStyle.WARN if stale else TextStyle.NORMAL,
         )
         lines += wrap(source.error, cells, TextStyle.BAD, indent="    ") if source.error else []
-        lines += wrap(f"→ Fix: {source.hint}", cells, TextStyle.STRONG, indent="    ") if source.hint else []
+        lines += error_lines("", source.hint, cells, indent="    ")
     return lines

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, RenderContext
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, line_width, wrap
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, error_lines, format_age, hang, line_width, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState
@@ -112,7 +112,7 @@ def _state_lines(record: ReleaseRecord, summary: ReleaseSummary, cells: int, *, 
     room = cells - line_width(badge)
     first = wrap(summary.cause, room, TextStyle.BAD) if summary.cause else []
     first += wrap(summary.text, room, TextStyle.STRONG)
-    return [(*badge, *first[0]), *(((" " * line_width(badge), TextStyle.NORMAL), *line) for line in first[1:])]
+    return hang(badge, first)
 
 
 def _note_style(severity: Severity) -> TextStyle:
@@ -123,5 +123,4 @@ def _no_record_lines(board: DashboardState, cells: int) -> list[Line]:
     source = board.release
     if not source.error:
         return wrap(f"… connecting to PostgreSQL {board.plan.database}", cells, TextStyle.DIM)
-    lines = wrap(f"✗ {source.error}", cells, TextStyle.BAD)
-    return lines + (wrap(f"→ Fix: {source.hint}", cells, TextStyle.STRONG) if source.hint else [])
+    return error_lines(source.error, source.hint, cells)

@@ -12,6 +12,7 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
     TextStyle,
     clip,
+    error_lines,
     fit,
     format_source_age,
     justify,
@@ -52,8 +53,7 @@ def shadow_sample_lines(
         )
     ]
     if source.error:
-        lines += wrap(f"✗ the pods' logs: {source.error}", cells, TextStyle.BAD)
-        lines += wrap(f"→ Fix: {source.hint}", cells, TextStyle.STRONG) if source.hint else []
+        lines += error_lines(f"the pods' logs: {source.error}", source.hint, cells)
     samples = source.value
     if samples is None:
         return lines if source.error else [*lines, (("… reading the pods' logs", TextStyle.DIM),)]

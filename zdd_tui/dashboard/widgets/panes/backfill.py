@@ -60,11 +60,7 @@ class BackfillPane(Pane):
         self._eta_estimator.add_reading(backfill)
         rates = self._eta_estimator.rates(backfill) if backfill else ()
         workers = record.limits.workers if record is not None and record.limits is not None else 1
-        tuned = (
-            tuple(describe_tuning(record.plan_limits, record.tuning))
-            if record is not None and record.plan_limits
-            else ()
-        )
+        tuned = tuple(describe_tuning(record.plan_limits, record.tuning)) if record and record.plan_limits else ()
         strip = rates if self.shows_history else ()
         lines = backfill_lines(backfill, cells, strip, eta_from=rates, workers=workers, tuned=tuned)
         return lines if backfill is None else [*lines, *_extra_lines(backfill, tuned, strip, cells)]
@@ -153,14 +149,8 @@ def _extra_lines(backfill: BackfillRecord, tuned: Sequence[str], rates: Sequence
         line for text in tuned[is_shown_above:] for line in wrap(f"tuned: {text}", cells, TextStyle.WARN)
     ]
     last = f", last {format_duration(backfill.recent[-1].seconds)}" if backfill.recent else ""
-    lines.append(
-        (
-            (
-                truncate(f"{backfill.batches} batches in {format_duration(backfill.seconds)}{last}", cells),
-                TextStyle.NORMAL,
-            ),
-        )
-    )
+    batches = f"{backfill.batches} batches in {format_duration(backfill.seconds)}{last}"
+    lines.append(((truncate(batches, cells), TextStyle.NORMAL),))
     if rates:
         strip = sparkline(rates, None, cells - 12)
         lines.append((("rate ", TextStyle.DIM), *strip, (f" {format_count(max(rates))}/s", TextStyle.DIM)))
@@ -177,10 +167,7 @@ def _rate_line(
 ) -> Line:
     """Rate, its history, time left, size of the next batch."""
     if backfill.status == "done":
-        return (
-            (f"in {format_duration(backfill.seconds)} ", TextStyle.NORMAL),
-            (f"{backfill.batches} batches", TextStyle.NORMAL),
-        )
+        return ((f"in {format_duration(backfill.seconds)} {backfill.batches} batches", TextStyle.NORMAL),)
     if backfill.status != "running":
         return (batch,)
     rate = (f"{format_count(backfill.rate)}/s ", TextStyle.NORMAL)
@@ -199,11 +186,9 @@ def _verification_line(backfill: BackfillRecord) -> Line:
     rows = format_count(backfill.verified_rows)
     if backfill.verified:
         return ((f"✔ verified {rows}, 0 mismatches", TextStyle.GOOD),)
-    return (
-        ((f"▶ verifying {rows}", TextStyle.RUNNING),)
-        if backfill.verified_rows
-        else (("○ not verified yet", TextStyle.DIM),)
-    )
+    if backfill.verified_rows:
+        return ((f"▶ verifying {rows}", TextStyle.RUNNING),)
+    return (("○ not verified yet", TextStyle.DIM),)
 
 
 # --- failed rows ---------------------------------------------------------------------------------------------------

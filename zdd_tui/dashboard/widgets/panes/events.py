@@ -76,31 +76,12 @@ def event_columns(rows: Sequence[Event], cells: int) -> list[PaneColumn[Event, C
                sort=lambda row: row.at),
         PaneColumn("who", "WHO", lambda row, _: _actor_text(row, full), min(5, longest), longest, style=dim_style,
                find=lambda row: str(row.actor)),
+        PaneColumn("kind", "KIND", lambda row, _: row.kind, min(8, kind), min(12, kind), style=dim_style,
+               find=lambda row: row.kind),
+        PaneColumn("what", "WHAT", lambda row, _: row.message, 16, 10_000, draw=_draw_event,
+               find=lambda row: f"{_KIND_PREFIXES.get(row.kind, ('', None))[0]}{row.message} {row.reason}"),
     ]  # fmt: skip
-    if full:
-        columns.append(
-            PaneColumn(
-                "kind",
-                "KIND",
-                lambda row, _: row.kind,
-                min(8, kind),
-                min(12, kind),
-                find=lambda row: row.kind,
-                style=dim_style,
-            )
-        )
-    columns.append(
-        PaneColumn(
-            "what",
-            "WHAT",
-            lambda row, _: row.message,
-            16,
-            10_000,
-            draw=_draw_event,
-            find=lambda row: f"{_KIND_PREFIXES.get(row.kind, ('', None))[0]}{row.message} {row.reason}",
-        )
-    )
-    return columns
+    return [column for column in columns if full or column.key != "kind"]
 
 
 def _actor_text(event: Event, full: bool) -> str:

@@ -140,8 +140,7 @@ def gate_columns(rows: Sequence[GateRow], cells: int) -> list[PaneColumn[GateRow
         PaneColumn("gate", "GATE", lambda row, _: row.gate.name, min(8, name), name, style=_gate_style,
                find=lambda row: f"{row.gate.name} {row.gate.label}", sort=lambda row: row.gate.name),
         PaneColumn("verdict", _VERDICT_TITLE if wide else "", lambda row, _: _verdict(row, wide), verdict,
-               style=lambda row, _: verdict_of(row)[2], find=lambda row: row.status_text,
-               sort=_urgency),
+               style=lambda row, _: verdict_of(row)[2], find=lambda row: row.status_text, sort=_urgency),
         PaneColumn("age", "AGE", _age, 4, align_right=True, drop_order=3, style=dim_style,
                sort=lambda row: -row.reading.observed_at if row.reading is not None else None),
         # A filter searches results only: the expectation of an unchecked gate may contain words such as `fail`.

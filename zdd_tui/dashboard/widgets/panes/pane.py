@@ -136,13 +136,9 @@ class Pane(LineView, can_focus=True):
         if not self.shows_error:
             return body
         # The last known values stay visible below one or two lines of the error; the details show all of it.
-        head = (
-            error_lines[:2]
-            if len(body) <= 3
-            else [((truncate(f"✗ {source.error}", cells), TextStyle.BAD),)]
-            if error_lines
-            else []
-        )
+        head = error_lines[:2]
+        if error_lines and len(body) > 3:
+            head = [((truncate(f"✗ {source.error}", cells), TextStyle.BAD),)]
         return LazyLines(head, len(body), body.__getitem__)
 
     def draw(self, board: DashboardState, context: RenderContext) -> None:

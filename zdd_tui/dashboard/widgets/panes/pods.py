@@ -127,15 +127,9 @@ def pod_columns(widths: ColumnWidths, *, with_restarts: bool = True) -> Sequence
     longest, side, node = widths.name, widths.side, widths.node
     reason = widths.reason + 6 if widths.reason else 0
     columns: list[PaneColumn[PodRow, float]] = [
-        PaneColumn(
-            "pod", "POD", lambda row, _: row.pod.name, 12, longest, keep_end=True, style=_name_style, find=_name
-        ),
-    ]
-    if side:
-        columns.append(
-            PaneColumn("side", "SIDE", lambda row, _: row.deployment_label, side, find=lambda row: row.deployment_label)
-        )
-    columns += [
+        PaneColumn("pod", "POD", lambda row, _: row.pod.name, 12, longest, keep_end=True, style=_name_style,
+               find=lambda row: row.pod.name),
+        PaneColumn("side", "SIDE", lambda row, _: row.deployment_label, side, find=lambda row: row.deployment_label),
         PaneColumn("version", "VERSION", lambda row, _: row.version, 7, style=_version_style,
                find=lambda row: row.version),
         # A problem, and restarts without a column, take the place of state, drain and the column after it.
@@ -155,26 +149,11 @@ def pod_columns(widths: ColumnWidths, *, with_restarts: bool = True) -> Sequence
             find=lambda row: str(row.pod.restarts), sort=lambda row: row.pod.restarts,
         ),
         PaneColumn("age", "AGE", _age, 3, 4, align_right=True, style=dim_style, sort=_start_sort_key, drop_order=1),
+        PaneColumn("node", "NODE", lambda row, _: row.pod.node, min(6, node), min(30, node), drop_order=3,
+               keep_end=True, style=dim_style, find=lambda row: row.pod.node),
     ]  # fmt: skip
-    if node:
-        columns.append(
-            PaneColumn(
-                "node",
-                "NODE",
-                lambda row, _: row.pod.node,
-                min(6, node),
-                min(30, node),
-                drop_order=3,
-                keep_end=True,
-                style=dim_style,
-                find=lambda row: row.pod.node,
-            )
-        )
-    return columns
-
-
-def _name(row: PodRow) -> str:
-    return row.pod.name
+    empty = {"side": not side, "node": not node}
+    return [column for column in columns if not empty.get(column.key)]
 
 
 def _name_style(row: PodRow, _now: float) -> TextStyle:

@@ -108,10 +108,7 @@ class ActionController:
         self.keys = keys or default_keys()
         self.progress: CommandProgress | None = None
         self._handlers: dict[str, Callable[[], None]] = {
-            "advance": partial(self._confirm_and_send, CommandKind.ADVANCE),
-            "pause": partial(self._confirm_and_send, CommandKind.PAUSE),
-            "resume": partial(self._confirm_and_send, CommandKind.RESUME),
-            "rollback": partial(self._confirm_and_send, CommandKind.ROLLBACK),
+            **{kind.value: partial(self._confirm_and_send, kind) for kind in CommandKind},
             "slower": partial(self._step_speed, slow_down),
             "faster": partial(self._step_speed, speed_up),
             "tune": self._open_tuning,
@@ -163,11 +160,7 @@ class ActionController:
             return
 
         def decided(result: ConfirmResult | None) -> None:
-            if result is None or not result.is_confirmed:
-                return
-            if not self.is_offered(kind.value):
-                self._refuse(kind, "the unlock expired; nothing was sent")
-            else:
+            if result is not None and result.is_confirmed and self._is_still_offered(kind):
                 self._close_screens()
                 targets = board.previews.get(kind, ())
                 self._send(CommandRequest(kind, result.reason, expected, result.typed, targets), expected)
@@ -201,11 +194,7 @@ class ActionController:
             return
 
         def decided(request: TuneRequest | None) -> None:
-            if request is None:
-                return
-            if not self.is_offered("tune"):
-                self._refuse(CommandKind.TUNE, "the unlock expired; nothing was sent")
-            else:
+            if request is not None and self._is_still_offered(CommandKind.TUNE):
                 self._send_tuning(request)
 
         self._app.push_screen(TuneScreen(board, context, changes), decided)
@@ -218,6 +207,13 @@ class ActionController:
             CommandRequest(CommandKind.TUNE, request.reason, before, None, (request.text,), tuning=request.changes),
             before,
         )
+
+    def _is_still_offered(self, kind: CommandKind) -> bool:
+        """Refuses a command whose unlock has expired while its dialog was open."""
+        if self.is_offered(kind.value):
+            return True
+        self._refuse(kind, "the unlock expired; nothing was sent")
+        return False
 
     def _refuse(self, kind: CommandKind, reason: str) -> None:
         now = self._clock.monotonic()

@@ -31,7 +31,7 @@ class PodScreen(DetailScreen):
         Binding("v", "yaml", "The object as YAML", show=False, id="pod.yaml"),
     ]
 
-    hints: ClassVar[tuple[tuple[str, str], ...]] = (("l", "log"), ("v", "YAML"))
+    hints = (("l", "log"), ("v", "YAML"))
 
     def __init__(self, source: StateSource, get_context: ContextSource, pod: str) -> None:
         super().__init__(source, get_context)

@@ -20,7 +20,7 @@ class YamlScreen(DetailScreen):
     ]
 
     refresh_interval = 5.0
-    hints: ClassVar[tuple[tuple[str, str], ...]] = (("o", "owner"), ("y", "copy"))
+    hints = (("o", "owner"), ("y", "copy"))
 
     def __init__(self, source: StateSource, get_context: ContextSource, query: ObjectQuery) -> None:
         super().__init__(source, get_context)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, error_lines, format_age, hang, line_width, wrap
-from zdd_tui.dashboard.widgets.drawing.line_view import LineView
+from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.release.summary import ReleaseSummary, Severity, has_no_agent, summarize_release
@@ -30,13 +30,10 @@ GRACE_SECONDS = 1.5
 """Seconds without a connection that are not reported: most connections recover within that time."""
 
 
-class SummaryLines(LineView):
+class SummaryLines(ReleaseView):
     """Up to eight lines; the rest is in the details."""
 
     auto_height = 8
-
-    def dependencies(self, board: DashboardState) -> tuple[object, ...]:
-        return board.plan, board.release
 
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         return summary_lines(board, context, cells)

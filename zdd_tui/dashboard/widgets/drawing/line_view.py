@@ -245,3 +245,10 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
         self._resolved_styles.clear()
         self._cached_content_size = None
         super().notify_style_update()
+
+
+class ReleaseView(LineView):
+    """Lines that are made of the plan and the release alone."""
+
+    def dependencies(self, state: DashboardState) -> tuple[object, ...]:
+        return state.plan, state.release

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, Clock, DashboardState, Observed, RenderContext
+from zdd_tui.dashboard.state import Clock, DashboardState, Observed, RenderContext
 from zdd_tui.dashboard.widgets.drawing.chart import sparkline
 from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
@@ -40,15 +40,10 @@ class BackfillPane(Pane):
     """Five lines, and more where there is room."""
 
     pane_name = "backfill"
-    shows_error = False
-    stale_after = RELEASE_STALE_SECONDS
 
     def __init__(self) -> None:
         super().__init__()
         self._eta_estimator = EtaEstimator()
-
-    def source(self, board: DashboardState) -> Observed[object]:
-        return board.release
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         record, error = board.release.value, board.release.error
@@ -198,6 +193,7 @@ class FailedRowsPane(TablePane[FailedRow, Clock]):
     """One row per failed row. They are not part of the dashboard's state: :meth:`set_failed_rows` provides them."""
 
     pane_name = "failed rows"
+    shows_error = True
     stale_after = 15.0
     titles_from_height = 2
 

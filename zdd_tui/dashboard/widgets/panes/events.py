@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, Clock, DashboardState, Observed, RenderContext
+from zdd_tui.dashboard.state import Clock, DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, Span, TextStyle, line_width, sanitize, truncate
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.table import TablePane
@@ -28,16 +28,11 @@ class EventPane(TablePane[Event, Clock]):
     """One row per event."""
 
     pane_name = "events"
-    shows_error = False
-    stale_after = RELEASE_STALE_SECONDS
     titles_from_height = 9
 
     def __init__(self) -> None:
         super().__init__()
         self._sorted_events: tuple[object, list[Event]] = (None, [])
-
-    def source(self, board: DashboardState) -> Observed[object]:
-        return board.release
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         record = board.release.value

@@ -15,6 +15,7 @@ class FlagPane(TablePane[FlagView, float]):
     """One row per flag: role, value, key, last change, expiry and owner."""
 
     pane_name = "flags"
+    shows_error = True
     stale_after = FLAGS_STALE_SECONDS
     titles_from_height = 3
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.cells import cell_len
 
-from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Observed, RenderContext
+from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS, VERDICT_ORDER
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, sanitize
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
@@ -26,8 +26,7 @@ class GatePane(TablePane[GateRow, float]):
     """
 
     pane_name = "gates"
-    shows_error = False
-    stale_after = RELEASE_STALE_SECONDS
+    is_final_at_end = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,9 +35,6 @@ class GatePane(TablePane[GateRow, float]):
         """The phase that was scrolled into view, and the number of visible rows at that time."""
         self._auto_cursor = ""
         """Identity of the row that the cursor was placed on automatically."""
-
-    def source(self, board: DashboardState) -> Observed[object]:
-        return board.release
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         record = board.release.value
@@ -73,10 +69,6 @@ class GatePane(TablePane[GateRow, float]):
 
     def labels(self, row: GateRow) -> Mapping[str, str]:
         return {"phase": row.phase, "verdict": row.status_text, "place": str(row.position)}
-
-    def is_uncertain(self, board: DashboardState, context: RenderContext) -> bool:
-        record = board.release.value
-        return super().is_uncertain(board, context) or (record is not None and record.release.state.has_ended)
 
     def empty_line(self, board: DashboardState) -> Line:
         return (("the strategy has no gates", TextStyle.DIM),)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from rich.cells import cell_len
 
-from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Observed, RenderContext
+from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.chart import sparkline
 from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS, VERDICT_ORDER
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize, truncate
@@ -24,13 +24,9 @@ class GuardPane(TablePane[GuardReading, bool]):
     """Two lines per rule, or one where the screen is low; the most urgent first."""
 
     pane_name = "guard"
-    shows_error = False
-    stale_after = RELEASE_STALE_SECONDS
+    is_final_at_end = True
     is_compact = False
     _lines_per_row = 2
-
-    def source(self, board: DashboardState) -> Observed[object]:
-        return board.release
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         record, error = board.release.value, board.release.error
@@ -69,10 +65,6 @@ class GuardPane(TablePane[GuardReading, bool]):
 
     def labels(self, row: GuardReading) -> Mapping[str, str]:
         return {"action": str(row.action), "verdict": str(row.verdict)}
-
-    def is_uncertain(self, board: DashboardState, context: RenderContext) -> bool:
-        record = board.release.value
-        return super().is_uncertain(board, context) or (record is not None and record.release.state.has_ended)
 
     def empty_line(self, board: DashboardState) -> Line:
         return (("the plan has no rules", TextStyle.DIM),)

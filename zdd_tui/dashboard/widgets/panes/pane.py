@@ -8,7 +8,7 @@ from textual.content import Content
 from textual.geometry import Region
 from textual.message import Message
 
-from zdd_tui.dashboard.state import DashboardState, Observed, PlanView, RenderContext
+from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Observed, PlanView, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import (
     LazyLines,
     Line,
@@ -69,15 +69,15 @@ class RowSelected(Message):
 
 
 class Pane(LineView, can_focus=True):
-    """A frame with a title. Tab focuses it; arrow and page keys scroll it."""
+    """A frame with a title. Tab focuses it; arrow and page keys scroll it. Its source is the release by default."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "line_up", "Up", show=False, id="pane.up"),
-        Binding("down,j", "line_down", "Down", show=False, id="pane.down"),
-        Binding("pageup", "pane_up", "Page up", show=False, id="pane.page-up"),
-        Binding("pagedown", "pane_down", "Page down", show=False, id="pane.page-down"),
-        Binding("home", "first_line", "Top", show=False, id="pane.top"),
-        Binding("end", "last_line", "End", show=False, id="pane.end"),
+        Binding("up,k", "scroll_up", "Up", show=False, id="pane.up"),
+        Binding("down,j", "scroll_down", "Down", show=False, id="pane.down"),
+        Binding("pageup", "page_up", "Page up", show=False, id="pane.page-up"),
+        Binding("pagedown", "page_down", "Page down", show=False, id="pane.page-down"),
+        Binding("home", "scroll_home", "Top", show=False, id="pane.top"),
+        Binding("end", "scroll_end", "End", show=False, id="pane.end"),
         Binding("enter", "open", "Open the row", show=False, id="pane.open"),
         *pane_bindings("pane"),
         Binding("escape", "back", "Back: filter, maximised pane, focus", show=False, id="pane.back"),
@@ -102,17 +102,17 @@ class Pane(LineView, can_focus=True):
             super().__init__()
             self.pane = pane
 
-    shows_error: ClassVar[bool] = True
-    """An error is shown above the last known values; False where the summary shows it."""
+    shows_error: ClassVar[bool] = False
+    """An error is shown above the last known values; that of the release is not, because the summary shows it."""
 
     pane_name: ClassVar[str] = ""
 
-    stale_after: ClassVar[float] = 5.0
+    stale_after: ClassVar[float] = RELEASE_STALE_SECONDS
     """Seconds after which the source is stale."""
 
     def source(self, board: DashboardState) -> Observed[object]:
         """The source whose age the title shows."""
-        raise NotImplementedError
+        return board.release
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         return (self.source(board),)
@@ -159,24 +159,6 @@ class Pane(LineView, can_focus=True):
         self._shown_position = ""
 
     # --- keys --------------------------------------------------------------------------------------------------------
-
-    def action_line_up(self) -> None:
-        self.scroll_up()
-
-    def action_line_down(self) -> None:
-        self.scroll_down()
-
-    def action_pane_up(self) -> None:
-        self.scroll_page_up()
-
-    def action_pane_down(self) -> None:
-        self.scroll_page_down()
-
-    def action_first_line(self) -> None:
-        self.scroll_home()
-
-    def action_last_line(self) -> None:
-        self.scroll_end()
 
     def action_open(self) -> None:
         self.post_message(RowSelected(self.pane_name, ""))

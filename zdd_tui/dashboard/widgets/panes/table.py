@@ -53,6 +53,9 @@ class TablePane(Pane, Generic[R, C]):
     titles_from_height: ClassVar[int] = 4
     """Height of the content from which the titles are shown."""
 
+    is_final_at_end: ClassVar[bool] = False
+    """The rows are not updated after the end of the release."""
+
     def __init__(self) -> None:
         super().__init__()
         self._store: RowStore[R] = RowStore(self.identity)
@@ -105,8 +108,9 @@ class TablePane(Pane, Generic[R, C]):
 
     def is_uncertain(self, board: DashboardState, context: RenderContext) -> bool:
         """The rows may be out of date, and are dimmed."""
-        source = self.source(board)
-        return bool(source.error) or source.is_stale(context.now, self.stale_after)
+        source, record = self.source(board), board.release.value
+        is_final = self.is_final_at_end and record is not None and record.release.state.has_ended
+        return is_final or bool(source.error) or source.is_stale(context.now, self.stale_after)
 
     def empty_line(self, board: DashboardState) -> Line:
         """Shown where there are no rows."""
@@ -310,22 +314,22 @@ class TablePane(Pane, Generic[R, C]):
         self._store.move_cursor(self._store.cursor_index + rows)
         self._paint_changes()
 
-    def action_line_up(self) -> None:
+    def action_scroll_up(self) -> None:
         self._move_cursor(-1)
 
-    def action_line_down(self) -> None:
+    def action_scroll_down(self) -> None:
         self._move_cursor(1)
 
-    def action_pane_up(self) -> None:
+    def action_page_up(self) -> None:
         self._move_cursor(-self._store.visible_rows)
 
-    def action_pane_down(self) -> None:
+    def action_page_down(self) -> None:
         self._move_cursor(self._store.visible_rows)
 
-    def action_first_line(self) -> None:
+    def action_scroll_home(self) -> None:
         self._move_cursor(-len(self._store.shown))
 
-    def action_last_line(self) -> None:
+    def action_scroll_end(self) -> None:
         self._move_cursor(len(self._store.shown))
 
     def action_open(self) -> None:

@@ -108,7 +108,10 @@ class ActionController:
         self.keys = keys or default_keys()
         self.progress: CommandProgress | None = None
         self._handlers: dict[str, Callable[[], None]] = {
-            **{kind.value: partial(self._confirm_and_send, kind) for kind in CommandKind},
+            "advance": partial(self._confirm_and_send, CommandKind.ADVANCE),
+            "pause": partial(self._confirm_and_send, CommandKind.PAUSE),
+            "resume": partial(self._confirm_and_send, CommandKind.RESUME),
+            "rollback": partial(self._confirm_and_send, CommandKind.ROLLBACK),
             "slower": partial(self._step_speed, slow_down),
             "faster": partial(self._step_speed, speed_up),
             "tune": self._open_tuning,

@@ -75,13 +75,8 @@ def _gate_lines(record: ReleaseRecord, now: float, cells: int) -> list[Line]:
     lines: list[Line] = []
     for label, reading in list_current_gates(record, now):
         glyph, style = VERDICT_GLYPHS[reading.verdict]
-        lines.append(
-            (
-                (f"{glyph} {reading.verdict}  ", style),
-                (label, TextStyle.STRONG),
-                (f"  {format_age(reading.age(now))} old", TextStyle.DIM),
-            )
-        )
+        age = f"  {format_age(reading.age(now))} old"
+        lines.append(((f"{glyph} {reading.verdict}  ", style), (label, TextStyle.STRONG), (age, TextStyle.DIM)))
         lines += wrap(f"{reading.name}: {reading.reason}", cells, indent="    ")
     return [(("gates", TextStyle.DIM),), *lines, ()] if lines else []
 
@@ -91,14 +86,9 @@ def _guard_lines(board: DashboardState, now: float, cells: int) -> list[Line]:
     lines: list[Line] = []
     for reading in guard_readings(board, now):
         glyph, style = VERDICT_GLYPHS[reading.verdict]
+        rule = sanitize(reading.rule)
         acted = f", the guard triggered {reading.action_taken}" if reading.action_taken else ""
-        lines += [
-            (
-                (f"{glyph} {reading.verdict}  ", style),
-                (sanitize(reading.rule), TextStyle.STRONG),
-                (acted, TextStyle.WARN),
-            )
-        ]
+        lines.append(((f"{glyph} {reading.verdict}  ", style), (rule, TextStyle.STRONG), (acted, TextStyle.WARN)))
         lines += wrap(reading.reason, cells, indent="    ")
     return [(("guard", TextStyle.DIM),), *lines, ()] if lines else []
 
@@ -131,24 +121,20 @@ def _refused_command_lines(record: ReleaseRecord, context: RenderContext, cells:
 def _source_lines(board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
     plan = board.plan
     lines: list[Line] = [(("sources", TextStyle.DIM),)]
-    sources: tuple[tuple[str, str, Observed[object], float], ...] = (
+    sources: list[tuple[str, str, Observed[object], float]] = [
         ("database", plan.database, board.release, RELEASE_STALE_SECONDS),
         ("cluster", plan.cluster, board.workload, PODS_STALE_SECONDS),
-        *((("flags", plan.flags, board.flags, FLAGS_STALE_SECONDS),) if plan.has_flags else ()),
-        *(
-            (side, f"deployment {name}", board.second_workload, PODS_STALE_SECONDS)
-            for side, name in plan.deployment_roles[1:]
-        ),
-    )
+    ]
+    if plan.has_flags:
+        sources.append(("flags", plan.flags, board.flags, FLAGS_STALE_SECONDS))
+    for side, name in plan.deployment_roles[1:]:
+        sources.append((side, f"deployment {name}", board.second_workload, PODS_STALE_SECONDS))
     for name, place, source, limit in sources:
         age = source.age(context.now)
         stale = source.is_stale(context.now, limit)
         text = "never read" if age is None else f"{format_source_age(age, stale=stale)} old"
-        lines += wrap(
-            f"{'✗' if stale else '✔'} {name:<9} {text:<14} {place}",
-            cells,
-            TextStyle.WARN if stale else TextStyle.NORMAL,
-        )
+        glyph, style = ("✗", TextStyle.WARN) if stale else ("✔", TextStyle.NORMAL)
+        lines += wrap(f"{glyph} {name:<9} {text:<14} {place}", cells, style)
         lines += wrap(source.error, cells, TextStyle.BAD, indent="    ") if source.error else []
         lines += error_lines("", source.hint, cells, indent="    ")
     return lines

@@ -82,22 +82,16 @@ def _batch_lines(state: BackfillRecord | None, context: RenderContext, formatter
     )
     lines: list[Line] = [formatter.clip(((text, TextStyle.NORMAL),))]
     for batch in reversed(state.recent[-SHOWN_BATCHES:]):
-        when = context.clock.time_of_day(batch.at)
-        lines.append(
-            (
-                (f"  {when} ", TextStyle.DIM),
-                (f"{batch.rows:>7,} rows {1000 * batch.seconds:>6.0f} ms", TextStyle.NORMAL),
-            )
-        )
+        when = (f"  {context.clock.time_of_day(batch.at)} ", TextStyle.DIM)
+        lines.append((when, (f"{batch.rows:>7,} rows {1000 * batch.seconds:>6.0f} ms", TextStyle.NORMAL)))
     return lines
 
 
 def backfill_detail_lines(detail: BackfillDetail, formatter: TextFormatter) -> list[Line]:
     """Ranges, limits, mismatches, SQL and its query plan."""
     lines: list[Line] = [(("ranges", TextStyle.DIM),)]
-    lines += [line for each in detail.ranges for line in _range_lines(each, formatter)] or [
-        (("none yet", TextStyle.DIM),)
-    ]
+    lines += [line for each in detail.ranges for line in _range_lines(each, formatter)]
+    lines += [] if detail.ranges else [(("none yet", TextStyle.DIM),)]
     if detail.limits:
         limits = ", ".join(f"{name} {value}" for name, value in sorted(detail.limits.items()))
         lines += [(), (("limits changed at run time", TextStyle.DIM),), *formatter(limits)]
@@ -114,13 +108,9 @@ def backfill_detail_lines(detail: BackfillDetail, formatter: TextFormatter) -> l
 
 
 def _range_lines(range_view: RangeView, formatter: TextFormatter) -> list[Line]:
-    glyph, style = (
-        ("✔", TextStyle.GOOD)
-        if range_view.done
-        else ("▶", TextStyle.RUNNING)
-        if range_view.cursor
-        else ("○", TextStyle.DIM)
-    )
+    glyph, style = ("▶", TextStyle.RUNNING) if range_view.cursor else ("○", TextStyle.DIM)
+    if range_view.done:
+        glyph, style = "✔", TextStyle.GOOD
     place = f"({_key_text(range_view.lo, 'start')} … {_key_text(range_view.hi, 'end')}]"
     at = "" if range_view.done else f" at {_key_text(range_view.cursor, 'its start')}"
     return formatter.beside(

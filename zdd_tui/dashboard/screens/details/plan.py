@@ -8,7 +8,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter
-from zdd_tui.dashboard.screens.details.yaml import yaml_line
+from zdd_tui.dashboard.screens.details.yaml import yaml_lines
 from zdd_tui.dashboard.state import DashboardState, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age
 from zdd_tui.model.queries import PlanQuery, PlanText
@@ -41,12 +41,7 @@ class PlanScreen(DetailScreen):
         if plan is None:
             return lines
         lines += [*_file_status_lines(plan, context, replace(formatter, is_wrapped=True)), ()]
-        return lines + (diff_lines(plan, formatter) if self._shows_difference else self._stored_lines(plan, formatter))
-
-    def _stored_lines(self, plan: PlanText, formatter: TextFormatter) -> list[Line]:
-        if self.is_wrapped:
-            return formatter(plan.stored)
-        return [yaml_line(line) for line in plan.stored.splitlines()]
+        return lines + (diff_lines(plan, formatter) if self._shows_difference else yaml_lines(plan.stored, formatter))
 
     def action_turn(self) -> None:
         self._shows_difference = not self._shows_difference
@@ -65,12 +60,8 @@ def _file_status_lines(plan: PlanText, context: RenderContext, formatter: TextFo
     when = ""
     if plan.file_changed_at is not None and plan.file_changed_at > plan.at:
         when = f", changed {format_age(context.wall - plan.file_changed_at)} ago, after the release was registered"
-    lines = formatter(f"✗ {plan.path} differs{when}", TextStyle.WARN)
-    return (
-        head
-        + lines
-        + formatter("the release uses the stored plan; the file is used by the next release", TextStyle.DIM)
-    )
+    head += formatter(f"✗ {plan.path} differs{when}", TextStyle.WARN)
+    return head + formatter("the release uses the stored plan; the file is used by the next release", TextStyle.DIM)
 
 
 def diff_lines(plan: PlanText, formatter: TextFormatter) -> list[Line]:

@@ -76,14 +76,11 @@ def pod_board_lines(board: DashboardState, name: str, context: RenderContext, fo
     """A pod by the dashboard's state, while there is no result of the API."""
     snapshots = [source.value for source in (board.workload, board.second_workload) if source.value is not None]
     for snapshot in snapshots:
+        now = context.wall + snapshot.clock_skew
         for pod in (*snapshot.pods, *snapshot.gone):
             if pod.name == name:
                 glyph, style = POD_GLYPHS[pod.state]
-                age = (
-                    ""
-                    if pod.created_at is None
-                    else f"  {format_age(context.wall + snapshot.clock_skew - pod.created_at)} old"
-                )
+                age = "" if pod.created_at is None else f"  {format_age(now - pod.created_at)} old"
                 lines: list[Line] = [(), ((f"{glyph} {pod.state}", style), (age, TextStyle.NORMAL))]
                 lines += formatter(f"image {pod.image}  node {pod.node or '-'}  {pod.restarts} restarts")
                 return lines + (formatter(pod.reason, TextStyle.WARN) if pod.reason else [])
@@ -98,18 +95,12 @@ def pod_lines(detail: ObjectDetail, now: float, formatter: TextFormatter) -> lis
     """
     pod = detail.document
     status, spec = get_object(pod, "status"), get_object(pod, "spec")
-    created, deadline = (
-        seconds_of(pod, "metadata", "creationTimestamp"),
-        seconds_of(pod, "metadata", "deletionTimestamp"),
-    )
+    created = seconds_of(pod, "metadata", "creationTimestamp")
+    deadline = seconds_of(pod, "metadata", "deletionTimestamp")
     age = "" if created is None else f"  {format_age(now - created)} old"
     node, ip = sanitize(get_text(spec, "nodeName")) or "-", sanitize(get_text(status, "podIP")) or "-"
-    lines: list[Line] = [
-        (
-            (get_text(status, "phase") or "?", TextStyle.STRONG),
-            (f"{age}  node {node}  ip {ip}", TextStyle.NORMAL),
-        )
-    ]
+    phase = get_text(status, "phase") or "?"
+    lines: list[Line] = [((phase, TextStyle.STRONG), (f"{age}  node {node}  ip {ip}", TextStyle.NORMAL))]
     owners = ", ".join(
         f"{get_text(o, 'kind')} {get_text(o, 'name')}" for o in get_objects(pod, "metadata", "ownerReferences")
     )
@@ -157,16 +148,13 @@ def _container_lines(status: JsonObject, spec: Mapping[str, Any], now: float, fo
     word, detail = _container_state_text(state, now)
     good = word == "running" and get_bool(status, "ready") is True
     restarts = get_number(status, "restartCount")
-    lines: list[Line] = [
-        formatter.clip(
-            (
-                (("● " if good else "✗ " if word == "waiting" else "○ "), TextStyle.GOOD if good else TextStyle.WARN),
-                (f"{sanitize(get_text(status, 'name'))}  ", TextStyle.STRONG),
-                (f"{word}{detail}  {'ready' if get_bool(status, 'ready') else 'not ready'}  ", TextStyle.NORMAL),
-                (f"{restarts} restarts", TextStyle.WARN if restarts else TextStyle.DIM),
-            )
-        )
-    ]
+    head: Line = (
+        (("● " if good else "✗ " if word == "waiting" else "○ "), TextStyle.GOOD if good else TextStyle.WARN),
+        (f"{sanitize(get_text(status, 'name'))}  ", TextStyle.STRONG),
+        (f"{word}{detail}  {'ready' if get_bool(status, 'ready') else 'not ready'}  ", TextStyle.NORMAL),
+        (f"{restarts} restarts", TextStyle.WARN if restarts else TextStyle.DIM),
+    )
+    lines = [formatter.clip(head)]
     lines += formatter(f"image {get_text(status, 'image')}", TextStyle.DIM, indent="    ")
     waiting = get_object(state, "waiting")
     if message := get_text(waiting, "message"):

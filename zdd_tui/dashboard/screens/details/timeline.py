@@ -26,6 +26,11 @@ _OUTCOMES = {
     "cut off": ("~", TextStyle.WARN),
     "stopped": ("◁", TextStyle.WARN),
 }
+_EVENT_STYLES = {
+    **dict.fromkeys(("refused", "error"), TextStyle.BAD),
+    **dict.fromkeys(("lease", "gate", "release"), TextStyle.DIM),
+    "guard": TextStyle.WARN,
+}
 _ENDINGS = {"cut off": "  interrupted: the agent was lost", "stopped": "  stopped by the rollback"}
 
 
@@ -107,13 +112,14 @@ def timeline_lines(
 
 def _phase_line(span: PhaseSpan, first: float, end: float, context: RenderContext, formatter: TextFormatter) -> Line:
     duration = (span.ended_at or end) - span.started_at
+    offset = f"+{format_duration(max(0.0, span.started_at - first))}"
     is_rollback = span.name == "rollback"
     name = "before start" if span.name == "before" else span.name
     glyph = "◀" if is_rollback else "▶" if span.ended_at is None else "■"
     head: Line = (
         (f"{context.clock.time_of_day(span.started_at)} ", TextStyle.DIM),
         (f"{glyph} {fit(name, 12)} ", TextStyle.ROLLED_BACK if is_rollback else TextStyle.STRONG),
-        (f"{_offset_text(span.started_at, first):>8}", TextStyle.DIM),
+        (f"{offset:>8}", TextStyle.DIM),
         (f"  {'running for' if span.ended_at is None else 'duration'} {format_duration(duration)}", TextStyle.NORMAL),
     )
     if formatter.cells < WIDE_FROM:
@@ -160,15 +166,4 @@ def _attempt_lines(
 def _event_lines(event: Event, context: RenderContext, formatter: TextFormatter) -> list[Line]:
     spans = event_line(event, context.clock)
     text = "".join(part for part, _ in spans)
-    style = (
-        TextStyle.BAD
-        if event.kind in ("refused", "error")
-        else TextStyle.WARN
-        if event.kind == "guard"
-        else TextStyle.KEY
-    )
-    return formatter(text, style if event.kind not in ("lease", "gate", "release") else TextStyle.DIM)
-
-
-def _offset_text(at: float, first: float) -> str:
-    return f"+{format_duration(max(0.0, at - first))}"
+    return formatter(text, _EVENT_STYLES.get(event.kind, TextStyle.KEY))

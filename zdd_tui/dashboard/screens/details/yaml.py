@@ -34,11 +34,7 @@ class YamlScreen(DetailScreen):
     def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
         lines = self.query_error_lines(self._polled_query, formatter)
         detail = self._polled_query.value
-        if detail is None:
-            return lines
-        if self.is_wrapped:
-            return lines + formatter(detail.yaml)
-        return lines + [yaml_line(line) for line in detail.yaml.splitlines()]
+        return lines if detail is None else lines + yaml_lines(detail.yaml, formatter)
 
     def action_owner(self) -> None:
         detail = self._polled_query.value
@@ -49,6 +45,11 @@ class YamlScreen(DetailScreen):
                 self.app.push_screen(YamlScreen(self._source, self._get_context, query))
                 return
         self.notify("no owner that this dashboard can read", timeout=3)
+
+
+def yaml_lines(text: str, formatter: TextFormatter) -> list[Line]:
+    """A YAML text; keys are highlighted where lines are not wrapped."""
+    return formatter(text) if formatter.is_wrapped else [yaml_line(line) for line in text.splitlines()]
 
 
 def yaml_line(line: str) -> Line:

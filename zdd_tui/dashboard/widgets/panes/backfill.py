@@ -8,6 +8,7 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
     Span,
     TextStyle,
+    dim,
     format_count,
     join,
     justify,
@@ -17,7 +18,7 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     wrap,
 )
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
-from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected
+from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected, unread_source_lines
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.backfill import EtaEstimator, estimate_eta, format_eta
 from zdd_tui.model.duration import format_duration
@@ -49,16 +50,19 @@ class BackfillPane(Pane):
         record, error = board.release.value, board.release.error
         return error, (record.backfill, record.tuning, record.plan_limits) if record else None, self.is_maximised
 
-    def body(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+    def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         record = board.release.value
-        backfill = record.backfill if record else None
+        if record is None:
+            return unread_source_lines(board.release, cells)
+        backfill = record.backfill
         self._eta_estimator.add_reading(backfill)
         rates = self._eta_estimator.rates(backfill) if backfill else ()
-        workers = record.limits.workers if record is not None and record.limits is not None else 1
-        tuned = tuple(describe_tuning(record.plan_limits, record.tuning)) if record and record.plan_limits else ()
+        workers = record.limits.workers if record.limits is not None else 1
+        tuned = tuple(describe_tuning(record.plan_limits, record.tuning)) if record.plan_limits else ()
         strip = rates if self.shows_history else ()
         lines = backfill_lines(backfill, cells, strip, eta_from=rates, workers=workers, tuned=tuned)
-        return lines if backfill is None else [*lines, *_extra_lines(backfill, tuned, strip, cells)]
+        lines += _extra_lines(backfill, tuned, strip, cells) if backfill is not None else []
+        return [dim(line) for line in lines] if self.is_uncertain(board, context) else lines
 
     def action_filter(self) -> None:
         """Opens the search of its screen: the pane has no rows to filter."""

@@ -1,6 +1,6 @@
 """A framed view of one source. The title shows the source's age, and STALE when it is too old."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -10,13 +10,10 @@ from textual.message import Message
 
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Observed, PlanView, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import (
-    LazyLines,
     Line,
     TextStyle,
-    dim,
     format_source_age,
     sanitize,
-    truncate,
     wrap,
 )
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
@@ -102,9 +99,6 @@ class Pane(LineView, can_focus=True):
             super().__init__()
             self.pane = pane
 
-    shows_error: ClassVar[bool] = False
-    """An error is shown above the last known values; that of the release is not, because the summary shows it."""
-
     pane_name: ClassVar[str] = ""
 
     stale_after: ClassVar[float] = RELEASE_STALE_SECONDS
@@ -121,25 +115,10 @@ class Pane(LineView, can_focus=True):
         """The title after name and age; a narrow pane cuts it off."""
         return ""
 
-    def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
-        """Lines; called only when the source has a value."""
-        raise NotImplementedError
-
-    def lines(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
+    def is_uncertain(self, board: DashboardState, context: RenderContext) -> bool:
+        """The values may be out of date, and are dimmed."""
         source = self.source(board)
-        error_lines = wrap(f"✗ {source.error}", cells, TextStyle.BAD) if source.error else []
-        if source.value is None:
-            return error_lines or [(("… connecting", TextStyle.DIM),)]
-        body = self.body(board, context, cells)
-        if source.error or source.is_stale(context.now, self.stale_after):
-            body = _dim_lines(body)
-        if not self.shows_error:
-            return body
-        # The last known values stay visible below one or two lines of the error; the details show all of it.
-        head = error_lines[:2]
-        if error_lines and len(body) > 3:
-            head = [((truncate(f"✗ {source.error}", cells), TextStyle.BAD),)]
-        return LazyLines(head, len(body), body.__getitem__)
+        return bool(source.error) or source.is_stale(context.now, self.stale_after)
 
     def draw(self, board: DashboardState, context: RenderContext) -> None:
         super().draw(board, context)
@@ -208,5 +187,6 @@ class Pane(LineView, can_focus=True):
             self.request_paint(Region(-across, self.outer_size.height - down - 1, self.outer_size.width, 1))
 
 
-def _dim_lines(lines: Sequence[Line]) -> LazyLines:
-    return LazyLines((), len(lines), lambda at: dim(lines[at]))
+def unread_source_lines(source: Observed[object], cells: int) -> list[Line]:
+    """Shown while a source has no value."""
+    return wrap(f"✗ {source.error}", cells, TextStyle.BAD) if source.error else [(("… connecting", TextStyle.DIM),)]

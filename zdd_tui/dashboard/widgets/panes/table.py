@@ -23,7 +23,7 @@ from zdd_tui.dashboard.widgets.panes.columns import (
     title_line,
 )
 from zdd_tui.dashboard.widgets.panes.filter import Filter, FilterInput, FilterLine
-from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected, pane_bindings
+from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected, pane_bindings, unread_source_lines
 from zdd_tui.dashboard.widgets.panes.rows import RowStore
 
 R = TypeVar("R")
@@ -52,6 +52,9 @@ class TablePane(Pane, Generic[R, C]):
 
     titles_from_height: ClassVar[int] = 4
     """Height of the content from which the titles are shown."""
+
+    shows_error: ClassVar[bool] = False
+    """An error is shown above the last known values; that of the release is not, because the summary shows it."""
 
     is_final_at_end: ClassVar[bool] = False
     """The rows are not updated after the end of the release."""
@@ -107,10 +110,9 @@ class TablePane(Pane, Generic[R, C]):
         return []
 
     def is_uncertain(self, board: DashboardState, context: RenderContext) -> bool:
-        """The rows may be out of date, and are dimmed."""
-        source, record = self.source(board), board.release.value
+        record = board.release.value
         is_final = self.is_final_at_end and record is not None and record.release.state.has_ended
-        return is_final or bool(source.error) or source.is_stale(context.now, self.stale_after)
+        return is_final or super().is_uncertain(board, context)
 
     def empty_line(self, board: DashboardState) -> Line:
         """Shown where there are no rows."""
@@ -141,9 +143,7 @@ class TablePane(Pane, Generic[R, C]):
         if source.value is None:
             self._store.update(())
             self._has_titles = False
-            self._header_lines = (
-                wrap(f"✗ {source.error}", room, TextStyle.BAD) if source.error else [(("… connecting", TextStyle.DIM),)]
-            )
+            self._header_lines = unread_source_lines(source, room)
             return LazyLines(self._header_lines, 0, self._header_lines.__getitem__)
         rows, cell_context = self.rows(board, context), self.cell_context(board, context)
         columns = self.columns(board, rows, room)
@@ -215,9 +215,9 @@ class TablePane(Pane, Generic[R, C]):
         height = self.content_size.height
         # The last known values stay visible below one or two lines of the error; the details show all of it.
         if error:
-            header_lines += (
-                wrap(f"✗ {error}", cells, TextStyle.BAD)[:2] if total + 3 <= height else [_one_line_error(error, cells)]
-            )
+            has_room = total + 3 <= height
+            one_line: Line = ((truncate(f"✗ {error}", cells), TextStyle.BAD),)
+            header_lines += wrap(f"✗ {error}", cells, TextStyle.BAD)[:2] if has_room else [one_line]
         header_lines += notes
         self._has_titles = self.has_room_for_titles(total, height - len(header_lines))
         if self._has_titles:
@@ -427,7 +427,3 @@ class TablePane(Pane, Generic[R, C]):
 def _with_margin(line: Line, *, has_cursor: bool = False) -> Line:
     """A line with a left margin, which holds the cursor's mark."""
     return (("▸", TextStyle.KEY) if has_cursor else (" ", TextStyle.NORMAL), *line)
-
-
-def _one_line_error(error: str, cells: int) -> Line:
-    return ((truncate(f"✗ {error}", cells), TextStyle.BAD),)

@@ -5,7 +5,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
-from zdd_tui.dashboard.app import ExitInfo, ZddApp
+from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.recording.player import Player
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
@@ -110,7 +110,7 @@ class ReplayApp(ZddApp):
             super().repaint()
         except ZddError as error:
             self.error = error
-            self.exit(ExitInfo(error.exit_code, error.title))
+            self.exit(error.exit_code)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in self._MAIN_SCREEN_ACTIONS and (
@@ -151,7 +151,7 @@ def run_replay(player: Player, display_options: DisplayOptions) -> int:
         ZddError: a line of the recording cannot be shown.
     """
     app = ReplayApp(player, display_options=display_options)
-    code = app.run().code
+    code = app.run()
     if app.error is not None:
         raise app.error
     return code

@@ -52,10 +52,7 @@ class RuleScreen(RecordScreen):
         lines = verdict_lines(reading, was_evaluated, now, formatter)
         lines += [(), *number_lines(reading, view, formatter)]
         lines += [(), *rule_action_lines(reading, view, record, formatter)]
-        lines += [
-            (),
-            *(line for word, text in view.properties for line in formatter.labelled(word, text)),
-        ]
+        lines += [(), *(line for word, text in view.properties for line in formatter.labelled(word, text))]
         if not view.properties:
             lines += formatter.labelled("query", "not in this recording", TextStyle.DIM)
         lines += [(), (("changes of the verdict", TextStyle.DIM),), *self.query_error_lines(self._audit, formatter)]
@@ -79,55 +76,39 @@ def verdict_lines(reading: GuardReading, evaluated: bool, now: float, formatter:
 
 def number_lines(reading: GuardReading, view: RuleView, formatter: TextFormatter) -> list[Line]:
     """Value, the old version's value, limit, headroom and history."""
-
-    def value(number: float) -> str:
-        return format_value(number, reading.unit)
-
-    lines: list[Line] = []
-    current = "no value" if reading.value is None else value(reading.value)
+    unit = reading.unit
+    current = "no value" if reading.value is None else format_value(reading.value, unit)
     if reading.samples:
         current += f" of {reading.samples:,} samples"
-    lines += formatter.labelled("value", current)
+    lines = formatter.labelled("value", current)
     if reading.baseline is not None:
-        lines += formatter.labelled("old", f"{value(reading.baseline)}{_ratio_text(reading)}")
+        ratio = ""
+        if reading.value is not None and reading.baseline:
+            ratio = f": new is {reading.value / reading.baseline:.2f} times old"
+        lines += formatter.labelled("old", f"{format_value(reading.baseline, unit)}{ratio}")
     if reading.limit is not None:
-        lines += formatter.labelled("limit", value(reading.limit))
+        lines += formatter.labelled("limit", format_value(reading.limit, unit))
     unused = headroom(reading)
     if unused is not None:
-        share = min(1.0, max(0.0, unused))
-        full = int(_BAR_WIDTH * share + 0.5)
+        full = int(_BAR_WIDTH * min(1.0, max(0.0, unused)) + 0.5)
         style = TextStyle.BAD if unused < 0 else TextStyle.WARN if unused < 0.1 else TextStyle.GOOD
         text = f"over by {-100 * unused:.0f}% of the limit" if unused < 0 else f"{int(100 * unused)}% of the limit"
         bar: Line = (("█" * full, style), ("░" * (_BAR_WIDTH - full), TextStyle.DIM), (f" {text}", TextStyle.STRONG))
         lines.append(formatter.clip(((f"  {'headroom':<{LABEL_WIDTH - 2}}", TextStyle.DIM), *bar)))
-    if reading.series:
-        lines += [(), *_history_lines(reading, view, formatter)]
-    return lines
-
-
-def _ratio_text(reading: GuardReading) -> str:
-    """The ratio of the new version's value to the old one's."""
-    if reading.value is None or not reading.baseline:
-        return ""
-    return f": new is {reading.value / reading.baseline:.2f} times old"
+    return lines + ([(), *_history_lines(reading, view, formatter)] if reading.series else [])
 
 
 def _history_lines(reading: GuardReading, view: RuleView, formatter: TextFormatter) -> list[Line]:
-    bars = draw_chart(
-        reading.series,
-        reading.limit,
-        formatter.cells - 2,
-        CHART_ROWS,
-        lambda number: format_value(number, reading.unit),
-    )
+    def value(number: float) -> str:
+        return format_value(number, reading.unit)
+
+    bars = draw_chart(reading.series, reading.limit, formatter.cells - 2, CHART_ROWS, value)
     caption = f"last {len(reading.series)} samples"
     if view.interval:
         caption += f", one every {format_duration(view.interval)}"
-    known = [value for value in reading.series if value is not None]
+    known = [number for number in reading.series if number is not None]
     if known:
-        caption += (
-            f": {format_value(min(known), reading.unit)} to {format_value(max(known), reading.unit)}, the newest last"
-        )
+        caption += f": {value(min(known))} to {value(max(known))}, the newest last"
     return [*((("  ", TextStyle.NORMAL), *line) for line in bars), formatter.clip(((f"  {caption}", TextStyle.DIM),))]
 
 
@@ -140,11 +121,8 @@ def rule_action_lines(
     else:
         lines = formatter.labelled("on breach", predict_action(reading, view, record), TextStyle.STRONG)
     action = view.action if view.properties else reading.action
-    gates = (
-        "closes the gate “guard” of every phase until it passes"
-        if action is not GuardAction.ALERT
-        else "closes no gate"
-    )
+    closes_gate = action is not GuardAction.ALERT
+    gates = "closes the gate “guard” of every phase until it passes" if closes_gate else "closes no gate"
     return lines + formatter.labelled("gates", gates)
 
 
@@ -166,6 +144,5 @@ def predict_action(reading: GuardReading, view: RuleView, record: ReleaseRecord)
     if decision.command is CommandKind.PAUSE:
         instead = "" if action is GuardAction.PAUSE else f" ({action} is no longer possible)"
         return f"pause the release{instead} and notify"
-    return "notify only: " + (
-        "the release is paused already" if action is not GuardAction.ALERT else "an alert changes nothing"
-    )
+    is_alert = action is GuardAction.ALERT
+    return f"notify only: {'an alert changes nothing' if is_alert else 'the release is paused already'}"

@@ -152,7 +152,7 @@ class ActionController:
         if isinstance(front, ConfirmScreen):
             if front.kind is kind:
                 return
-            front.action_no()
+            front.dismiss()
         reason = disabled_reason(board, context, kind)
         if reason:
             self._refuse(kind, reason)
@@ -163,7 +163,7 @@ class ActionController:
             return
 
         def decided(result: ConfirmResult | None) -> None:
-            if result is not None and result.is_confirmed and self._is_still_offered(kind):
+            if result is not None and self._is_still_offered(kind):
                 self._close_screens()
                 targets = board.previews.get(kind, ())
                 self._send(CommandRequest(kind, result.reason, expected, result.typed, targets), expected)

@@ -18,16 +18,15 @@ from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, Step
 
 @dataclass(frozen=True, slots=True)
 class ConfirmResult:
-    """The operator's decision.
+    """The operator has confirmed.
 
     Attributes:
         typed: the release's name, where it is required.
         reason: for the audit.
     """
 
-    is_confirmed: bool
-    typed: str | None = None
-    reason: str = ""
+    typed: str | None
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ class ConfirmScreen(Dialog[ConfirmResult]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,y", "yes", "Confirm", show=False, id="confirm.yes"),
-        Binding("escape,n", "no", "Cancel", show=False, id="confirm.no"),
+        Binding("escape,n", "dismiss", "Cancel", show=False, id="confirm.no"),
         # The page scrolls while a text field has the focus.
         Binding("up", "scroll(-1)", "Scroll up", show=False, id="confirm.up"),
         Binding("down", "scroll(1)", "Scroll down", show=False, id="confirm.down"),
@@ -133,22 +132,17 @@ class ConfirmScreen(Dialog[ConfirmResult]):
                 self.query_one(f"#{each.id}").focus()
                 self._draw()
                 return
-        self.dismiss(
-            ConfirmResult(True, self._last_shown[0].plan.name if "name" in typed else None, typed.get("reason", ""))
-        )
+        self.dismiss(ConfirmResult(self._last_shown[0].plan.name if "name" in typed else None, typed.get("reason", "")))
 
     def action_scroll(self, lines: int) -> None:
         self.query_one(PageView).scroll_relative(y=lines, animate=False)
 
-    def action_no(self) -> None:
-        self.dismiss(ConfirmResult(False))
-
 
 class UnlockScreen(Dialog[bool]):
-    """Unlocks production for a time: True once the environment's name was typed, False when cancelled."""
+    """Unlocks production for a time: True once the environment's name was typed, None when cancelled."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Cancel", show=False, id="unlock.leave"),
+        Binding("escape", "dismiss", "Cancel", show=False, id="unlock.leave"),
     ]
 
     def __init__(self, board: DashboardState, context: RenderContext) -> None:
@@ -180,9 +174,6 @@ class UnlockScreen(Dialog[bool]):
             self._draw()
         else:
             self.dismiss(True)
-
-    def action_leave(self) -> None:
-        self.dismiss(False)
 
 
 def _typing_hints(fields: Sequence[ConfirmField], verb: str, error: str, cells: int) -> list[Line]:

@@ -1,7 +1,6 @@
 """Help: the keys that work on the current screen, then every other key, and the legend."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from textual.binding import Binding, BindingType
@@ -28,16 +27,8 @@ _MAX_NAME_WIDTH = 20
 """Width of key and name in cells."""
 
 
-@dataclass(frozen=True, slots=True)
-class HelpSection:
-    """The keys of the focused pane, or of the screen.
-
-    Attributes:
-        hints: names of keys, and their effects.
-    """
-
-    title: str
-    hints: tuple[tuple[str, str], ...]
+HelpSections = Mapping[str, Sequence[tuple[str, str]]]
+"""Names of keys and their effects, by the title of a section: of the focused pane, and of the screen."""
 
 
 class HelpScreen(Dialog[None]):
@@ -51,7 +42,7 @@ class HelpScreen(Dialog[None]):
         Binding("escape,question_mark,q,enter", "dismiss", "Close", show=False, id="help.close"),
     ]
 
-    def __init__(self, board: DashboardState, context: RenderContext, sections: Sequence[HelpSection] = ()) -> None:
+    def __init__(self, board: DashboardState, context: RenderContext, sections: HelpSections) -> None:
         super().__init__(board, context)
         self._sections = sections
 
@@ -62,7 +53,7 @@ class HelpScreen(Dialog[None]):
         return [key_hints_line((("↑ ↓", "scroll"), ("Esc", "close")))]
 
 
-def help_sections(screen: Screen[Any]) -> tuple[HelpSection, ...]:
+def help_sections(screen: Screen[Any]) -> HelpSections:
     """The current keys of the focused pane and of the screen, remapped ones included.
 
     Those of the registry are left out: the help page lists them with their descriptions.
@@ -77,10 +68,7 @@ def help_sections(screen: Screen[Any]) -> tuple[HelpSection, ...]:
         title = f"in {_node_label(active.node)}"
         keys, _ = sections.setdefault(title, {}).setdefault(binding.id, ([], binding.description))
         keys.append(key_name(key))
-    return tuple(
-        HelpSection(title, tuple((" ".join(keys), text) for keys, text in hints.values()))
-        for title, hints in sections.items()
-    )
+    return {title: [(" ".join(keys), text) for keys, text in hints.values()] for title, hints in sections.items()}
 
 
 def _node_label(node: object) -> str:
@@ -89,11 +77,11 @@ def _node_label(node: object) -> str:
     return f"the pane {named}" if named else "this screen" if isinstance(node, Screen) else "this page"
 
 
-def help_lines(context: RenderContext, cells: int, sections: Sequence[HelpSection] = ()) -> list[Line]:
+def help_lines(context: RenderContext, cells: int, sections: HelpSections) -> list[Line]:
     lines: list[Line] = []
-    for section in sections:
-        lines.append(((section.title, TextStyle.DIM),))
-        for key, text in section.hints:
+    for title, hints in sections.items():
+        lines.append(((title, TextStyle.DIM),))
+        for key, text in hints:
             lines += _hint_lines(key, "", text, cells)
         lines.append(())
     lines.append((("everywhere", TextStyle.DIM),))

@@ -32,7 +32,7 @@ class PaletteScreen(Dialog[None]):
     """Type to search, select with the arrows, run with Enter."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Close", show=False, id="palette.close"),
+        Binding("escape", "dismiss", "Close", show=False, id="palette.close"),
         Binding("up", "move(-1)", "Previous", show=False, id="palette.up"),
         Binding("down", "move(1)", "Next", show=False, id="palette.down"),
     ]
@@ -75,9 +75,6 @@ class PaletteScreen(Dialog[None]):
             if not first <= self._selected < first + rows:
                 page.scroll_to(y=self._selected if by < 0 else self._selected - rows + 1, animate=False)
             self._draw()
-
-    def action_leave(self) -> None:
-        self.dismiss(None)
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         if not self._matches:

@@ -48,7 +48,7 @@ class TuneScreen(FollowingDialog[TuneRequest]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Cancel", show=False, id="tune.leave"),
+        Binding("escape", "dismiss", "Cancel", show=False, id="tune.leave"),
         Binding("up", "move(-1)", "Previous limit", show=False, id="tune.up"),
         Binding("down", "move(1)", "Next limit", show=False, id="tune.down"),
     ]
@@ -137,9 +137,6 @@ class TuneScreen(FollowingDialog[TuneRequest]):
             return ""
         tuning = apply_tuning(record.plan_limits, record.tuning, self._staged)
         return describe_limit_changes(record.plan_limits, record.tuning, tuning) if tuning != record.tuning else ""
-
-    def action_leave(self) -> None:
-        self.dismiss(None)
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         return tune_lines(board, cells, self._selected, self._staged)

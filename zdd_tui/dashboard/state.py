@@ -147,6 +147,11 @@ class DashboardState:
     is_doctor_running: bool = False
     second_workload: Observed[WorkloadSnapshot] = Observed()
 
+    @property
+    def workloads(self) -> list[WorkloadSnapshot]:
+        """The Deployments that are known: the first one, then the second one of a canary or blue/green release."""
+        return [source.value for source in (self.workload, self.second_workload) if source.value is not None]
+
     def server_now(self, now: float) -> float | None:
         """The database's clock in seconds since the epoch, extrapolated from the last reading; None before one."""
         record, age = self.release.value, self.release.age(now)
@@ -157,7 +162,7 @@ class DashboardState:
         if self.release.value is None:
             return None
         release = self.release.value.release
-        seen = [source.value.deployment for source in (self.workload, self.second_workload) if source.value is not None]
+        seen = (workload.deployment for workload in self.workloads)
         objects = tuple((view.name, view.uid) for view in seen if view is not None)
         return Precondition(release.plan_hash, release.state, release.phase, objects)
 

@@ -74,8 +74,7 @@ class PodScreen(DetailScreen):
 
 def pod_board_lines(board: DashboardState, name: str, context: RenderContext, formatter: TextFormatter) -> list[Line]:
     """A pod by the dashboard's state, while there is no result of the API."""
-    snapshots = [source.value for source in (board.workload, board.second_workload) if source.value is not None]
-    for snapshot in snapshots:
+    for snapshot in board.workloads:
         now = context.wall + snapshot.clock_skew
         for pod in (*snapshot.pods, *snapshot.gone):
             if pod.name == name:

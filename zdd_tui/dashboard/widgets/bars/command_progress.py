@@ -136,6 +136,7 @@ def command_progress_lines(
     kind, text = progress.kind, progress.text
     record = board.release.value
     ago = format_age(context.now - progress.sent_at)
+    is_old = context.now - progress.finished_at > SUCCESS_SHOWN_SECONDS
     match progress.stage:
         case CommandStage.SENT if record is not None and has_no_agent(record.lease):
             return wrap(f"… {kind} sent {ago} ago; no agent to accept it", cells, TextStyle.WARN)
@@ -145,9 +146,7 @@ def command_progress_lines(
             return wrap(f"… {kind} accepted by the agent{f': {text}' if text else ''}", cells, TextStyle.RUNNING)
         case CommandStage.RUNNING:
             return wrap(f"▶ {kind} {text}", cells, TextStyle.RUNNING)
-        case CommandStage.SUCCEEDED | CommandStage.CANCELLED if (
-            context.now - progress.finished_at > SUCCESS_SHOWN_SECONDS
-        ):
+        case CommandStage.SUCCEEDED | CommandStage.CANCELLED if is_old:
             return []
         case CommandStage.SUCCEEDED:
             return wrap(f"✔ {text}", cells, TextStyle.GOOD)

@@ -42,8 +42,7 @@ def attention_items(board: DashboardState, context: RenderContext) -> dict[str, 
 
 def _overdue_pods(board: DashboardState) -> dict[str, str]:
     """Pods that are past their deadline."""
-    shown = [source.value for source in (board.workload, board.second_workload) if source.value is not None]
-    late = [pod for workload in shown for pod in workload.pods if pod.state is PodState.OVERDUE]
+    late = [pod for workload in board.workloads for pod in workload.pods if pod.state is PodState.OVERDUE]
     return {f"pod {pod.uid}": f"pod {pod.name} is overdue" for pod in late}
 
 

@@ -153,7 +153,8 @@ class Painter:
     def _paint(self, changes: dict[CachedWidget, list[Region]], views: Sequence[Widget]) -> None:
         screen, app = self._screen, self._screen.app
         is_in_front = app.screen is screen  # `is_current` is also true behind a dialog
-        is_steady = is_in_front and not app._batch_count and not _is_layout_changing(screen, views)
+        is_layout_changing = any(node._layout_required for node in (screen, *views)) or screen._scroll_required
+        is_steady = is_in_front and not app._batch_count and not is_layout_changing
         pieces: list[Piece] = []
         for view, regions in changes.items():
             region = _uncovered_region(screen, view) if is_steady else None
@@ -163,10 +164,6 @@ class Painter:
                 pieces += view.render_pieces(regions, region)
         if pieces and isinstance(app, CellTarget):
             app.draw_cells(pieces)
-
-
-def _is_layout_changing(screen: Screen[Any], views: Sequence[Widget]) -> bool:
-    return screen._layout_required or screen._scroll_required or any(view._layout_required for view in views)
 
 
 def _uncovered_region(screen: Screen[Any], view: Widget) -> Region | None:

@@ -5,7 +5,6 @@ from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
-from textual.binding import BindingType
 from textual.color import Color
 from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
@@ -69,8 +68,6 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
 
     A DataTable costs 18 KB of terminal output for one changed cell; this costs that cell.
     """
-
-    BINDINGS: ClassVar[list[BindingType]] = []
 
     DEFAULT_CSS = """
     LineView {

@@ -126,8 +126,7 @@ def request_layout(board: DashboardState, rows: int, max_pods: int = 0) -> Layou
 
 def pod_count(board: DashboardState) -> int:
     """Rows of the pods' table."""
-    snapshots = [source.value for source in (board.workload, board.second_workload) if source.value is not None]
-    return sum(len(snapshot.pods) + len(snapshot.gone) for snapshot in snapshots)
+    return sum(len(snapshot.pods) + len(snapshot.gone) for snapshot in board.workloads)
 
 
 def _backfill_request(board: DashboardState) -> PaneRequest:

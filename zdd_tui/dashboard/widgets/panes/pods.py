@@ -103,8 +103,7 @@ def deployments_heading(plan: PlanView, first: WorkloadSnapshot, second: Workloa
 
 def pod_notes(board: DashboardState, cells: int) -> list[Line]:
     """A line for the second Deployment's error, and one for each rollout in progress."""
-    plan, second = board.plan, board.second_workload
-    snapshots = [found for found in (board.workload.value, second.value) if found is not None]
+    plan, second, snapshots = board.plan, board.second_workload, board.workloads
     sides = [side for side, _ in plan.deployment_roles] or [""]
     lines: list[Line] = []
     if second.error and plan.deployment_roles:

@@ -86,7 +86,7 @@ UNION ALL SELECT 'comment ' || c.relname || ' ' || coalesce(attname, '') || ' ' 
        FROM pg_description JOIN pg_class c ON c.oid = objoid AND classoid = 'pg_class'::regclass
        LEFT JOIN pg_attribute ON attrelid = objoid AND attnum = objsubid AND objsubid > 0 WHERE c.relname LIKE 'gen%'
 UNION ALL SELECT 'publication ' || pubname || ' ' || tablename FROM pg_publication_tables
-UNION ALL SELECT 'table ' || relname || ' ' || relrowsecurity || relreplident || coalesce(reloptions::text, '')
+UNION ALL SELECT 'table ' || relname || ' ' || relrowsecurity || relreplident::text || coalesce(reloptions::text, '')
        || pg_get_userbyid(relowner) FROM pg_class WHERE relname IN ('gen', 'gen2')
 UNION ALL SELECT 'view ' || viewname || definition FROM pg_views WHERE viewname = 'gen_view'
 UNION ALL SELECT 'owned ' || objid::regclass || ' ' || attname FROM pg_depend

@@ -173,7 +173,7 @@ class _Scratch:
         originals = self.names.originals()
         objects = [self._translate_object(each, originals) for each in found.objects]
         objects += self._publications()
-        aliases = {}
+        aliases: dict[TablePair, TablePair] = {}
         for copy, pair in originals.items():
             aliases |= {("", copy): pair, (found.schema, copy): pair}
         grants = found.grants

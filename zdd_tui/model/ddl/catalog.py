@@ -24,6 +24,10 @@ class CatalogColumn:
     is_comparable: bool = True
 
     @property
+    def sql(self) -> str:
+        return quote_identifier(self.name)
+
+    @property
     def is_required(self) -> bool:
         """Whether an INSERT that does not name it fails."""
         return self.not_null and not self.has_default and not self.identity and not self.is_generated

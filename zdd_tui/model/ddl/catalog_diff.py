@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypedDict
 
 from zdd_tui.model.ddl.canonical import (
     Renaming,
@@ -196,6 +197,13 @@ def _yaml_text(text: str) -> str:
     return json.dumps(text, ensure_ascii=False) if re.search(r"[:#'\"]|^[^A-Za-z]", text) else text
 
 
+class _Texts(TypedDict):
+    """What both sides have, for the document of `zdd check --json`."""
+
+    old: str
+    new: str
+
+
 class _Source(StrEnum):
     """How the value of a new column comes from an old one, the best first."""
 
@@ -347,7 +355,7 @@ class _Comparison:
             self._compare_generated(name, old, successors)
 
     def _compare_type(self, name: str, old: TableColumn, new: TableColumn, source: _Source) -> None:
-        texts = {"old": old.type, "new": new.type}
+        texts: _Texts = {"old": old.type, "new": new.type}
         if old.type == new.type:
             return
         if source is _Source.SAME and not holds_every_value(old.type, new.type):
@@ -365,7 +373,7 @@ class _Comparison:
             )
 
     def _compare_collation(self, name: str, old: TableColumn, new: TableColumn) -> None:
-        texts = {"old": old.collation, "new": new.collation}
+        texts: _Texts = {"old": old.collation, "new": new.collation}
         if not old.collation or old.collation == new.collation:
             if old.collation and not old.collation.endswith(".default") and not old.collation.endswith('."default"'):
                 self._add(f"collation {name}", SideVerdict.CARRIED, f"{new.name} has {new.collation}", **texts)
@@ -398,7 +406,7 @@ class _Comparison:
         missing = [setting for setting in old.storage if setting not in new.storage]
         if not old.storage:
             return
-        texts = {"old": ", ".join(old.storage), "new": ", ".join(new.storage)}
+        texts: _Texts = {"old": ", ".join(old.storage), "new": ", ".join(new.storage)}
         if not missing:
             self._add(f"storage {name}", SideVerdict.CARRIED, f"{new.name} has it", **texts)
         elif source is not _Source.SAME:
@@ -656,7 +664,7 @@ class _Comparison:
         return next((each for each in found if each.is_valid), found[0] if found else None)
 
     def _add_match(self, what: str, old: CatalogObject, match: CatalogObject) -> None:
-        texts = {"old": old.definition, "new": match.definition}
+        texts: _Texts = {"old": old.definition, "new": match.definition}
         if old.is_valid and not match.is_valid:
             table = name_sql(*match.owner_table) if match.owner_table else self.target_sql
             statement = f"ALTER TABLE {table} VALIDATE CONSTRAINT {name_sql(match.name.partition(' of ')[0])}"

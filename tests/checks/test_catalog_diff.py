@@ -198,7 +198,10 @@ SIMPLE: dict[str, Any] = {
         ("ALTER TABLE t ADD g text GENERATED ALWAYS AS (lower(a)) STORED", ["dependent generated column g"]),
         ("CREATE RULE r AS ON UPDATE TO t WHERE new.a = '' DO INSTEAD NOTHING", ["rule r"]),
         ("CREATE MATERIALIZED VIEW m AS SELECT a FROM t", ["materialized-view public.m"]),
-        ("CREATE FUNCTION f() RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT max(a) FROM t; END", ["function public.f()"]),
+        (
+            "CREATE FUNCTION f() RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT max(a) FROM t; END",
+            ["function public.f()"],
+        ),
         ("CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT max(a) FROM t'", ["function public.f()"]),
         ("CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT max(c) FROM t'", []),
         (

@@ -67,10 +67,8 @@ def in_phase(plan: Plan, name: str, **detail: Any) -> ReleaseRecord:
     """A release in this phase, with all steps of it done."""
     strategy = build_strategy(plan)
     phase = [each.name for each in strategy.phases].index(name)
-    statuses = tuple(
-        StepStatus.DONE if strategy.phase_index_of(step.name) <= phase else StepStatus.PENDING
-        for step in strategy.steps
-    )
+    done = {step.name for each in strategy.phases[: phase + 1] for step in each.steps}
+    statuses = tuple(StepStatus.DONE if step.name in done else StepStatus.PENDING for step in strategy.steps)
     release = Release(plan.name, "hash", strategy, ReleaseState.WAITING, phase, statuses)
     steps = tuple(
         StepRecord(step.name, status, detail=detail if step.name == "lint-ddl" else {})

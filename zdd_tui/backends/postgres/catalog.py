@@ -40,8 +40,12 @@ WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f
 _SEQUENCES = """
 SELECT a.attname AS key, n.nspname AS schema, s.relname AS name, d.deptype = 'i' AS identity,
        EXISTS (SELECT FROM pg_attrdef f JOIN pg_depend u ON u.classid = 'pg_attrdef'::regclass AND u.objid = f.oid
-               WHERE f.adrelid = $2::bigint::oid AND u.refobjid = s.oid) AS shared
+               WHERE f.adrelid = $2::bigint::oid AND u.refobjid = s.oid) AS shared, q.seqincrement AS increment,
+       ARRAY(SELECT g.privilege_type || ' ' || CASE g.grantee WHEN 0 THEN 'PUBLIC'
+                    ELSE quote_ident(pg_get_userbyid(g.grantee)) END
+             FROM aclexplode(s.relacl) g WHERE g.grantee <> s.relowner ORDER BY 1) AS grants
 FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_namespace n ON n.oid = s.relnamespace
+JOIN pg_sequence q ON q.seqrelid = s.oid
 JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
 WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = $1::bigint::oid
   AND d.deptype IN ('a', 'i')
@@ -272,7 +276,18 @@ async def _read_sequences(
         successor = await _unused_name(
             conn, plan.change.target_table, f"{plan.change.target_table.name}_{row['key']}_seq"
         )
-        sequences.append(KeySequence(row["schema"], row["name"], row["key"], row["identity"], row["shared"], successor))
+        sequences.append(
+            KeySequence(
+                row["schema"],
+                row["name"],
+                row["key"],
+                row["identity"],
+                row["shared"],
+                successor,
+                row["increment"],
+                tuple(tuple(grant.split(" ", 1)) for grant in row["grants"]),
+            )
+        )
     return tuple(sequences)
 
 

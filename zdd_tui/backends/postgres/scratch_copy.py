@@ -20,6 +20,7 @@ from zdd_tui.model.ddl.scratch_copy import (
     needed_tables,
     planned_owner,
     planned_publications,
+    planned_sequence_grants,
     scratch_statement,
     scratch_statements,
 )
@@ -96,7 +97,7 @@ class _Scratch:
         await self._execute(scratch_statements(self.plan, constrain=False))
         after_expand = await self._read()
         await self._execute(scratch_statements(self.plan, constrain=True))
-        return PlannedSides(after_expand, self._with_sequences(await self._read()))
+        return PlannedSides(after_expand, self._constrain_sequences(await self._read()))
 
     async def _copy(self, table: TableName) -> None:
         copy = self.names.add(table)
@@ -207,9 +208,19 @@ class _Scratch:
 
     def _translate_sequence(self, sequence: SequenceObject, found: TableObjects) -> SequenceObject:
         schema, name = self._sequence_name(sequence.pair, found)
-        return replace(sequence, schema=schema, name=name)
+        granted = [
+            (each.role, privilege)
+            for each in planned_sequence_grants(self.plan)
+            if (each.sequence.schema_, each.sequence.name) == (schema, name)
+            for privilege in (("USAGE", "SELECT", "UPDATE") if each.privilege == "ALL" else (each.privilege,))
+        ]
+        grants = tuple(dict.fromkeys([*sequence.grants, *granted]))
+        real = self.old.sequence((schema, name))
+        if real is not None and self.plan.change.into is None:  # it belongs to the original, not to the copy
+            return replace(real, column=sequence.column, grants=grants)
+        return replace(sequence, schema=schema, name=name, grants=grants)
 
-    def _with_sequences(self, found: TableObjects) -> TableObjects:
+    def _constrain_sequences(self, found: TableObjects) -> TableObjects:
         """ALTER SEQUENCE of constrain, which does not run on the real sequence."""
         sequences = {each.pair: each for each in found.sequences}
         for statement in read_constrain(self.plan):

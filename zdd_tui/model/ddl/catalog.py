@@ -65,6 +65,7 @@ class KeySequence:
         is_identity: it belongs to an identity column, so its owner cannot change.
         is_shared: the new table's default uses it.
         successor: a free name in the new table's schema for the sequence that replaces it.
+        grants: privilege and role, quoted, of every right on it.
     """
 
     schema: str
@@ -73,6 +74,8 @@ class KeySequence:
     is_identity: bool
     is_shared: bool
     successor: str
+    increment: int = 1
+    grants: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,7 +251,8 @@ _ADVICE = {
     ObjectKind.FUNCTION: "change its body to the new side before contract, and accept it here to start",
     ObjectKind.DEPENDENT: "drop it, or create one on the new side, before contract, and accept it here to start",
     ObjectKind.RULE: "drop it, or create one on the new side, before contract, and accept it here to start",
-    ObjectKind.TRIGGER: "create one on the new side, or change its function, and accept this one",
+    ObjectKind.TRIGGER: "create one on the new side, or change its function, before contract: a function that names"
+    " NEW.x or OLD.x of an old column fails every write after it; accept it here to start",
     ObjectKind.PUBLICATION: "publish the new side (ALTER PUBLICATION), and tell its subscribers first",
     ObjectKind.EXCLUSION: "PostgreSQL builds it only under a lock: create it after the release, and accept its loss",
 }
@@ -549,11 +550,15 @@ class _Comparison:
             self._add(f"sequence {after.name}", SideVerdict.CARRIED, f"it belongs to {new.name}")
 
     def _compare_sequence_grants(self, before: SequenceObject | None, after: SequenceObject) -> None:
-        if before is None or before.pair == after.pair or after.is_identity:
-            return  # an identity column needs no right on its sequence
-        for role, privilege in before.grants:
+        if before is None or after.is_identity:
+            return  # an identity column needs no right on its sequence, and a default does
+        wanted = {(role, privilege) for role, privilege in before.grants if before.pair != after.pair}
+        if before.is_identity:
+            writers = (grant.role for grant in self.old.grants if grant.privilege == "INSERT")
+            wanted |= {("PUBLIC" if role == "public" else name_sql(role), "USAGE") for role in writers}
+        for role, privilege in sorted(wanted):
             what = f"grant {privilege} on sequence {before.name} to {role}"
-            if (role, privilege) in after.grants:
+            if (role, privilege) in after.grants or ("PUBLIC", privilege) in after.grants:
                 self._add(what, SideVerdict.CARRIED, f"{after.name} has it")
             else:
                 statement = f"GRANT {privilege} ON SEQUENCE {name_sql(*after.pair)} TO {role}"
@@ -644,7 +649,9 @@ class _Comparison:
         found = [
             each
             for each in self.new.of_kind(*kinds)
-            if each.owner_table == old.owner_table and form(each.definition, self.new_names) == expected
+            if each.owner_table == old.owner_table
+            and (self.is_table or each.name != old.name)  # in the column kind the same table has the old one too
+            and form(each.definition, self.new_names) == expected
         ]
         if not found and old.kind is ObjectKind.UNIQUE:
             index = index_form(old.index, self.old_names)

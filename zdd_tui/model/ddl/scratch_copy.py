@@ -11,7 +11,16 @@ from typing import Any
 from zdd_tui.model.ddl.canonical import TablePair
 from zdd_tui.model.ddl.lint import created_objects, read_constrain, resolve_name
 from zdd_tui.model.plan.base import Plan, TableName
-from zdd_tui.model.sql import deparse, enum_name, node_class, parse_sql, split_statements, string_values, walk
+from zdd_tui.model.sql import (
+    deparse,
+    enum_name,
+    name_sql,
+    node_class,
+    parse_sql,
+    split_statements,
+    string_values,
+    walk,
+)
 
 TEMPORARY = "pg_temp"
 
@@ -99,6 +108,56 @@ def planned_publications(plan: Plan) -> tuple[PlannedPublication, ...]:
     return tuple(found)
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedSequenceGrant:
+    """A right on an existing sequence that the plan grants.
+
+    Attributes:
+        privilege: upper case; ``ALL`` for all of them.
+        role: as :class:`SequenceObject` has it.
+    """
+
+    sequence: TableName
+    privilege: str
+    role: str
+
+
+def planned_sequence_grants(plan: Plan) -> tuple[PlannedSequenceGrant, ...]:
+    """The rights on sequences that the plan's expand grants; they do not run on the real sequences."""
+    found = []
+    for _, text in scratch_statements(plan, constrain=False):
+        statement = parse_sql(text).stmts[0].stmt
+        if not statement.HasField("grant_stmt") or enum_name(statement.grant_stmt, "objtype") != "OBJECT_SEQUENCE":
+            continue
+        grant = statement.grant_stmt
+        privileges = [each.access_priv.priv_name.upper() for each in grant.privileges] or ["ALL"]
+        found += [
+            PlannedSequenceGrant(resolve_name(plan, each.range_var), privilege, _role_text(grantee.role_spec))
+            for each in grant.objects
+            for privilege in privileges
+            for grantee in grant.grantees
+        ]
+    return tuple(found)
+
+
+def _role_text(role: Any) -> str:
+    if enum_name(role, "roletype") == "ROLESPEC_PUBLIC":
+        return "PUBLIC"
+    return name_sql(role.rolename) if role.rolename else ""  # CURRENT_USER and the like: the owner
+
+
+def planned_roles(plan: Plan) -> tuple[str, ...]:
+    """The roles that the plan's statements name."""
+    roles = [
+        node.rolename
+        for constrain in (False, True)
+        for _, text in scratch_statements(plan, constrain=constrain)
+        for node in walk(parse_sql(text))
+        if node_class(node) == "RoleSpec" and node.rolename
+    ]
+    return tuple(dict.fromkeys(roles))
+
+
 def planned_owner(plan: Plan) -> str:
     """The role that the plan gives the new table to; empty for none."""
     owner = ""
@@ -125,9 +184,7 @@ def scratch_statement(text: str, names: ScratchNames, resolve: Callable[[Any], T
     statement = getattr(node, kind)
     if not _prepare(kind, statement, names):
         return None
-    for each in walk(tree):
-        if node_class(each) == "RangeVar":
-            _redirect(each, names, resolve)
+    _redirect_names(tree, names, resolve)
     match kind:
         case "grant_stmt" if any(each.range_var.schemaname != TEMPORARY for each in statement.objects):
             return None
@@ -137,7 +194,10 @@ def scratch_statement(text: str, names: ScratchNames, resolve: Callable[[Any], T
             statement.sequence.relpersistence, statement.sequence.schemaname = "t", ""
         case "composite_type_stmt":
             statement.typevar.schemaname = TEMPORARY
-    return deparse(tree)
+    sql = deparse(tree)
+    for schema, name in names.created:  # nextval('public.people_seq')
+        sql = sql.replace(f"'{schema}.{name}'", f"'{TEMPORARY}.{name}'")
+    return sql
 
 
 def _prepare(kind: str, statement: Any, names: ScratchNames) -> bool:
@@ -171,6 +231,17 @@ def _make_temporary(name: Any) -> None:
     _replace_nodes(name, [_string_node(name[-1], TEMPORARY), name[-1]])
 
 
+def _redirect_names(tree: Any, names: ScratchNames, resolve: Callable[[Any], TableName]) -> None:
+    for each in walk(tree):
+        match node_class(each):
+            case "RangeVar":
+                _redirect(each, names, resolve)
+            case "ColumnRef":
+                _redirect_reference(each, names)
+            case "TypeName" if tuple(string_values(each.names)) in names.created:
+                each.names[0].string.sval = TEMPORARY
+
+
 def _redirect(relation: Any, names: ScratchNames, resolve: Callable[[Any], TableName]) -> None:
     table = resolve(relation)
     if (copy := names.find(table)) is not None:
@@ -185,6 +256,19 @@ def _redirect(relation: Any, names: ScratchNames, resolve: Callable[[Any], Table
         return
     if table.name.startswith(f"{target.name}_") and table.name.endswith("_seq"):
         relation.schemaname, relation.relname = TEMPORARY, own + table.name.removeprefix(target.name)
+
+
+def _redirect_reference(reference: Any, names: ScratchNames) -> None:
+    """A column that is written with its table's name, as in the subquery of a policy."""
+    *qualifier, _ = string_values(reference.fields) or [""]
+    target, old = names.plan.change.target_table, names.plan.change.table
+    for table in (target, old):
+        copy = names.find(table)
+        if copy is not None and qualifier in ([table.name], [table.schema_, table.name]):
+            reference.fields[len(qualifier) - 1].string.sval = copy
+            if len(qualifier) > 1:
+                reference.fields[0].string.sval = TEMPORARY
+            return
 
 
 def _redirect_comment(statement: Any, names: ScratchNames) -> bool:

@@ -39,9 +39,14 @@ def _record_workload(plan: BasePlan, _spec: StepSpec) -> PreviewLines:
     return (f"reads deployment/{plan.kubernetes.deployment} and writes zdd's epoch annotation on it",)
 
 
+def _create_flags(plan: BasePlan) -> PreviewLines:
+    return tuple(f"SET ff:{key} false, where it does not exist" for key in plan.flag_roles)
+
+
 def _rollout(plan: SingleImagePlan, _spec: StepSpec) -> PreviewLines:
     names = plan.kubernetes
-    return (_kubectl(plan, f"set image deployment/{names.deployment} {names.container}={names.image}"),)
+    image = _kubectl(plan, f"set image deployment/{names.deployment} {names.container}={names.image}")
+    return (*_create_flags(plan), image)
 
 
 def _soak(plan: BasePlan, _spec: StepSpec) -> PreviewLines:
@@ -232,7 +237,7 @@ def _image(plan: Plan, image: str) -> PreviewLines:
 
 
 def _v2(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
-    return _image(plan, plan.kubernetes.images.v2)
+    return (*_create_flags(plan), *_image(plan, plan.kubernetes.images.v2))
 
 
 def _v3(plan: Plan, _catalog: Catalog | None) -> PreviewLines:

@@ -15,6 +15,7 @@ from zdd_tui.testbed.cluster import discovery, events_v1, kinds, selectors, tabl
 from zdd_tui.testbed.cluster import request as requests
 from zdd_tui.testbed.cluster.api import Api
 from zdd_tui.testbed.cluster.errors import ApiError, bad_request, method_not_allowed, no_such_path, unauthorized
+from zdd_tui.testbed.cluster.managed_fields import note_client
 from zdd_tui.testbed.cluster.meta import Json, deep_copy
 from zdd_tui.testbed.cluster.paging import ListPages
 from zdd_tui.testbed.cluster.patches import json_patch, merge_patch
@@ -63,6 +64,7 @@ class ApiServer:
         given = request.headers.get("Authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
             return json_response(unauthorized().status(), 401)
+        note_client(request)
         try:
             return await handler(request)
         except ApiError as error:

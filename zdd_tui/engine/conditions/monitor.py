@@ -158,9 +158,8 @@ class ConditionMonitor:
         """Reads every system now and checks, so that an old reading neither opens nor refuses a command."""
         async with self._lock:
             required = self._list_required()
-            await self._database.read()
-            await self._read_again(required)
-            await self._check()
+            await asyncio.gather(self._database.read(), self._read_again(required))
+            await self._check(unknown_after=0.0)
 
     # --- judging ---------------------------------------------------------------------------------------------------
 
@@ -197,11 +196,11 @@ class ConditionMonitor:
                 observation = self._database.facts
         return observation  # type: ignore[return-value]  # each kind reads the value of its own source
 
-    def _judge(self, condition: Condition) -> Judgement | None:
+    def _judge(self, condition: Condition, unknown_after: float) -> Judgement | None:
         """None: the facts are not new enough, and the last status stays."""
         observation, now = self._observation(condition), time.monotonic()
         if observation.error:
-            if now - observation.failed_at < UNKNOWN_AFTER:
+            if now - observation.failed_at < unknown_after:
                 return None
             return ConditionStatus.UNKNOWN, Finding(f"{condition.name} cannot be checked: {observation.error}")
         if not observation.is_live and now - observation.began_at > UNKNOWN_AFTER + CHECK_INTERVAL:
@@ -257,17 +256,21 @@ class ConditionMonitor:
     def _has_effect(self, step: str) -> bool:
         return self._holder.release.status(step).has_effect
 
-    async def _check(self) -> None:
-        """One check of every condition; call it with the lock held."""
+    async def _check(self, unknown_after: float = UNKNOWN_AFTER) -> None:
+        """One check of every condition; call it with the lock held.
+
+        Args:
+            unknown_after: seconds without its source until a condition is unknown.
+        """
         required = self._list_required()
         await self._save_baseline(required)
-        judged = {each.name: self._judge(each) for each in required}
+        judged = {each.name: self._judge(each, unknown_after) for each in required}
         suspects = [each for each in required if self._is_new_breach(each.name, judged[each.name])]
         if suspects:
             # A watch may be behind our own step: only what a direct reading shows is a breach.
             await self._read_again(suspects)
             required = self._list_required()
-            judged = {each.name: self._judge(each) for each in required}
+            judged = {each.name: self._judge(each, unknown_after) for each in required}
         breaches = [
             (each, judgement[1])
             for each in required

@@ -253,3 +253,48 @@ async def test_case_e6_a_third_image_in_the_middle_is_blamed_on_its_manager(tmp_
         assert "0-hotfix" in text
         assert "no progress" not in text
         await driver.roll_back()
+
+
+async def test_a_breach_while_reads_use_the_new_side_outlives_its_agent(tmp_path: Path) -> None:
+    """Rows that a foreign V1 wrote meanwhile are found before the release may go on; a rollback is possible."""
+    async with start_release(tmp_path, "expand", "dual-write", "backfill", soak="60s") as (env, _store, driver):
+        await driver.start_phase("cutover")
+        await driver.wait_until(
+            lambda record: any(step.name == "soak" and step.detail.get("until") for step in record.steps)
+        )
+        await set_image(env, manifests.image_name(1), "argocd-controller")
+        record, seconds = await wait_for_breach(driver, "argocd-controller")
+        assert seconds < STOP_SECONDS
+        assert not next(step for step in record.steps if step.name == "soak").detail.get("until"), "the soak restarts"
+        before = env.read_load_report()["requests"]
+        async with asyncio.timeout(30):
+            while env.read_load_report()["requests"] < before + 150:  # noqa: ASYNC110 - another process writes it
+                await asyncio.sleep(0.1)
+        await driver.kill_agent()
+        record = await driver.read_record()
+        assert record.release.breach is not None
+        assert record.release.state is ReleaseState.RUNNING
+        await set_image(env, manifests.image_name(2), "argocd-controller")
+        await wait_for_breach(driver, "rows differ")
+        answer = await driver.send_command(CommandKind.ADVANCE)
+        assert answer.status == "refused"
+        await driver.roll_back()
+        assert not (await driver.read_record()).release.unmet
+
+
+async def test_a_breach_before_the_backfill_lets_the_sample_of_recent_rows_start_again(tmp_path: Path) -> None:
+    async with start_release(tmp_path, "expand", "dual-write") as (env, _store, driver):
+        await set_image(env, manifests.image_name(1), "kubectl-set")
+        record, _ = await wait_for_breach(driver, "kubectl-set")
+        assert record.release.breach is not None
+        assert "set image deployment/users-api" in record.release.breach.hint
+        before = env.read_load_report()["requests"]
+        async with asyncio.timeout(30):
+            while env.read_load_report()["requests"] < before + 60:  # noqa: ASYNC110 - another process writes it
+                await asyncio.sleep(0.1)
+        await set_image(env, manifests.image_name(2), "kubectl-set")
+        await wait_until_met(driver)
+        await driver.wait_for_phase("dual-write")
+        await finish(driver, "backfill")
+        await assert_both_sides_agree(env)
+        await assert_no_failures(env)

@@ -86,7 +86,7 @@ class LeaseSession:
         self._cluster: Cluster | None = None
         self._reported_wait_since = 0.0
         self._runner: Runner
-        self._monitor: ConditionMonitor
+        self._monitor: ConditionMonitor | None = None
 
     async def run(self) -> Release:
         """Runs until the release has ended. Whatever ends the session earlier is raised."""
@@ -119,6 +119,7 @@ class LeaseSession:
     async def _run_release(self, stack: AsyncExitStack) -> None:
         await self._connect(stack)
         self._state_changed.set()
+        assert self._monitor is not None
         await _run_until_first_ends(self._command_loop(), self._step_loop(), self._gate_loop(), self._monitor.run())
 
     def _build_guard(self, guard: Guard) -> GuardLoop:
@@ -244,7 +245,8 @@ class LeaseSession:
         command = stored.to_command
         try:
             if command.kind is CommandKind.ADVANCE:
-                await self._monitor.refresh()
+                if self._monitor is not None:
+                    await self._monitor.refresh()
                 await self._evaluate_gates()  # a reading that is only old must not refuse the command
                 await self._require_checked_plan(command)
             async with self._step_lock:

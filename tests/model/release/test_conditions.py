@@ -19,7 +19,7 @@ from zdd_tui.model.release.condition_findings import (
     DatabaseFacts,
     SchemaObject,
     TriggerFacts,
-    WorkloadFacts,
+    WorkloadObjects,
     find_changed_schema,
     find_disabled_trigger,
     find_hidden_rows,
@@ -167,7 +167,7 @@ def test_strategies_with_one_image() -> None:
     assert allowed(canary, "weight web-canary", "weight-50", StepStatus.STARTED, **before) is None
     assert allowed(canary, "image web-canary", "soak-50", **before) == ("web:2",)
 
-    dark = strategy_plan("dark-launch", flags={"url": "redis://x", "shadow": "s", "read": "r"})
+    dark = strategy_plan("dark-launch", dark={"path": "p"}, flags={"url": "redis://x", "shadow": "s", "read": "r"})
     assert allowed(dark, "flag s", "rollout-new", **before) == ("false",)
     assert allowed(dark, "flag s", "soak-shadow-25", **before) == ("25",)
     assert allowed(dark, "flag r", "remove-annotations", **before) == ("true",)
@@ -209,13 +209,13 @@ def test_the_newest_manager_of_the_image_is_named() -> None:
     assert str(find_image_manager(raw, "app")) == "argocd-controller at 2026-11-29 11:00:00 UTC"
     plan = make_plan(kubernetes={"container": "app"})
     condition = Condition("image users-api", ConditionKind.IMAGE, "users-api", ("a:2",))
-    finding = find_wrong_image(plan, condition, WorkloadFacts(project_deployment(raw)))
+    finding = find_wrong_image(plan, condition, WorkloadObjects(project_deployment(raw)))
     assert finding is not None
     assert finding.text == "Deployment users-api has image a:1, expected a:2"
     assert finding.who == "set by argocd-controller at 2026-11-29 11:00:00 UTC"
     assert "suspend its sync" in finding.hint
-    assert find_wrong_image(plan, condition, WorkloadFacts(project_deployment(deployment("a:2")))) is None
-    gone = find_wrong_image(plan, condition, WorkloadFacts(None))
+    assert find_wrong_image(plan, condition, WorkloadObjects(project_deployment(deployment("a:2")))) is None
+    gone = find_wrong_image(plan, condition, WorkloadObjects(None))
     assert gone is not None
     assert "does not exist" in gone.text
 
@@ -250,8 +250,8 @@ def test_pods_are_judged_by_the_template_that_they_come_from() -> None:
     view = project_deployment(deployment("a:2"))
     condition = Condition("pods users-api", ConditionKind.PODS, "users-api", ("v2",))
     pods = (make("p1", "two"), make("p2", "one", "Failed"))
-    assert find_wrong_pods(plan, condition, WorkloadFacts(view, sets, pods)) is None
-    finding = find_wrong_pods(plan, condition, WorkloadFacts(view, sets, (*pods, make("p3", "one"))))
+    assert find_wrong_pods(plan, condition, WorkloadObjects(view, sets, pods)) is None
+    finding = find_wrong_pods(plan, condition, WorkloadObjects(view, sets, (*pods, make("p3", "one"))))
     assert finding is not None
     assert finding.text == "1 of 2 pods of users-api run V1, expected V2: p3"
 

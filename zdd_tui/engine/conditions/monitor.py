@@ -17,7 +17,7 @@ from zdd_tui.backends.redis_changes import find_flag_writer
 from zdd_tui.backends.store.conditions import load_baseline, save_baseline, save_conditions
 from zdd_tui.engine.conditions.comparison import RowComparison
 from zdd_tui.engine.conditions.restore import restore_flag, restore_trigger
-from zdd_tui.engine.conditions.sources import DatabaseSource, FlagSource, KubernetesSource, Observation
+from zdd_tui.engine.conditions.sources import DatabaseSource, FlagSource, KubernetesSource, SourceState
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.runner import ReleaseHolder
 from zdd_tui.model.duration import format_duration
@@ -26,10 +26,10 @@ from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.strategies import CanaryPlan
 from zdd_tui.model.release.condition import (
     Condition,
+    ConditionFinding,
     ConditionKind,
     ConditionReading,
     ConditionStatus,
-    Finding,
     unmet_readings,
 )
 from zdd_tui.model.release.condition_findings import (
@@ -76,7 +76,7 @@ class _Required:
     since: float
 
 
-Judgement = tuple[ConditionStatus, Finding | None]
+Judgement = tuple[ConditionStatus, ConditionFinding | None]
 
 
 class ConditionMonitor:
@@ -182,7 +182,7 @@ class ConditionMonitor:
         }
         return list(required)
 
-    def _observation(self, condition: Condition) -> Observation[object]:
+    def _observation(self, condition: Condition) -> SourceState[object]:
         observation: object
         match condition.kind:
             case ConditionKind.IMAGE | ConditionKind.PODS | ConditionKind.WEIGHT:
@@ -202,15 +202,15 @@ class ConditionMonitor:
         if observation.error:
             if now - observation.failed_at < unknown_after:
                 return None
-            return ConditionStatus.UNKNOWN, Finding(f"{condition.name} cannot be checked: {observation.error}")
+            return ConditionStatus.UNKNOWN, ConditionFinding(f"{condition.name} cannot be checked: {observation.error}")
         if not observation.is_live and now - observation.began_at > UNKNOWN_AFTER + CHECK_INTERVAL:
-            return ConditionStatus.UNKNOWN, Finding(f"{condition.name} was not checked for some seconds")
+            return ConditionStatus.UNKNOWN, ConditionFinding(f"{condition.name} was not checked for some seconds")
         if not observation.is_live and observation.began_at < self._required[condition.name].since:
             return None
         finding = self._find(condition)
         return (ConditionStatus.BREACHED, finding) if finding else (ConditionStatus.HOLDS, None)
 
-    def _find(self, condition: Condition) -> Finding | None:
+    def _find(self, condition: Condition) -> ConditionFinding | None:
         plan = self._ctx.plan
         workload = self._cluster.workloads.get(condition.subject)
         facts = self._database.facts.value
@@ -328,7 +328,7 @@ class ConditionMonitor:
         self._readings[reading.name] = reading
         self._holder.set_unmet(unmet_readings(self._readings.values()))
 
-    async def _handle_breaches(self, breaches: list[tuple[Condition, Finding]]) -> None:
+    async def _handle_breaches(self, breaches: list[tuple[Condition, ConditionFinding]]) -> None:
         for condition, finding in breaches:
             self._set(_breach_reading(condition, finding))
             self._breached_at.setdefault(condition.name, time.monotonic())
@@ -542,7 +542,7 @@ class ConditionMonitor:
             self._comparison.start(delay=True)
 
 
-def _breach_reading(condition: Condition, finding: Finding) -> ConditionReading:
+def _breach_reading(condition: Condition, finding: ConditionFinding) -> ConditionReading:
     return ConditionReading(
         condition.name,
         ConditionStatus.BREACHED,

@@ -24,7 +24,7 @@ from zdd_tui.engine.context import Context
 from zdd_tui.model.errors import BackendError, ZddError
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.strategies import BlueGreenPlan
-from zdd_tui.model.release.condition_findings import DatabaseFacts, WorkloadFacts
+from zdd_tui.model.release.condition_findings import DatabaseFacts, WorkloadObjects
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
 from zdd_tui.model.workload.second_deployment import ServiceView, project_service
 
@@ -38,7 +38,7 @@ READ_TIMEOUT = 3.0
 
 
 @dataclass(slots=True)
-class Observation(Generic[T]):
+class SourceState(Generic[T]):
     """The newest facts of one source.
 
     Attributes:
@@ -72,8 +72,8 @@ class KubernetesSource:
         self._cluster: Cluster = ctx.cluster
         self._on_change = on_change
         started = time.monotonic()
-        self.workloads = {name: Observation[WorkloadFacts](failed_at=started) for name in ctx.plan.workloads}
-        self.service = Observation[ServiceView | None](failed_at=started)
+        self.workloads = {name: SourceState[WorkloadObjects](failed_at=started) for name in ctx.plan.workloads}
+        self.service = SourceState[ServiceView | None](failed_at=started)
 
     async def run(self) -> None:
         """Watches until cancelled."""
@@ -94,7 +94,7 @@ class KubernetesSource:
             if error:
                 observation.fail(error)
             else:
-                observation.succeed(WorkloadFacts(*watch.objects), time.monotonic(), is_live=True)
+                observation.succeed(WorkloadObjects(*watch.objects), time.monotonic(), is_live=True)
             self._on_change()
 
         await watch.run(update)
@@ -125,12 +125,12 @@ class KubernetesSource:
                     self._cluster.list_replica_sets(view.selector),
                     self._cluster.list_pods(view.selector, container=self._plan.kubernetes.container),
                 )
-            observation.succeed(WorkloadFacts(view, tuple(sets), tuple(pods)), began, is_live=observation.is_live)
+            observation.succeed(WorkloadObjects(view, tuple(sets), tuple(pods)), began, is_live=observation.is_live)
         except KubeApiError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 observation.fail(error.title)
             else:
-                observation.succeed(WorkloadFacts(None), began, is_live=observation.is_live)
+                observation.succeed(WorkloadObjects(None), began, is_live=observation.is_live)
         except (BackendError, TimeoutError) as error:
             observation.fail(_describe(error))
 
@@ -157,7 +157,7 @@ class FlagSource:
         self._ctx = ctx
         self._keys = tuple(ctx.plan.flag_roles)
         self._on_change = on_change
-        self.flags = Observation[dict[str, str | None]](failed_at=time.monotonic())
+        self.flags = SourceState[dict[str, str | None]](failed_at=time.monotonic())
 
     async def run(self) -> None:
         """Reads after every change, and once a second, until cancelled."""
@@ -183,7 +183,7 @@ class DatabaseSource:
     def __init__(self, ctx: Context, on_change: Callable[[], None]) -> None:
         self._ctx = ctx
         self._on_change = on_change
-        self.facts = Observation[DatabaseFacts](failed_at=time.monotonic())
+        self.facts = SourceState[DatabaseFacts](failed_at=time.monotonic())
         self.relied: ReliedObjects | None = None
 
     async def run(self) -> None:

@@ -56,7 +56,7 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ConditionFinding:
     """Why a condition does not hold.
 
     Attributes:
@@ -75,7 +75,7 @@ class ConditionReading:
     """A condition as stored.
 
     Attributes:
-        text, who, hint: as :class:`Finding`; of the last breach where it holds again.
+        text, who, hint: as :class:`ConditionFinding`; of the last breach where it holds again.
         restored: the agent has written the release's own value back.
         since: when the status last changed, seconds since the epoch by the database's clock.
         affects_rows: as :class:`Condition`.

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from zdd_tui.model.flag import flag_key, parse_flag
 from zdd_tui.model.plan.base import BasePlan
-from zdd_tui.model.release.condition import Condition, Finding
+from zdd_tui.model.release.condition import Condition, ConditionFinding
 from zdd_tui.model.workload.managers import FieldManager
 from zdd_tui.model.workload.pod import PodFacts
 from zdd_tui.model.workload.rollout import DeploymentView, ReplicaSetView, select_own_pods
@@ -23,7 +23,7 @@ NOT_RECORDED = "Kubernetes does not record who"
 
 
 @dataclass(frozen=True, slots=True)
-class WorkloadFacts:
+class WorkloadObjects:
     """One Deployment with its ReplicaSets and pods; `deployment` is None where it does not exist."""
 
     deployment: DeploymentView | None
@@ -31,12 +31,12 @@ class WorkloadFacts:
     pods: tuple[PodFacts, ...] = ()
 
 
-def find_wrong_image(plan: BasePlan, condition: Condition, facts: WorkloadFacts) -> Finding | None:
+def find_wrong_image(plan: BasePlan, condition: Condition, facts: WorkloadObjects) -> ConditionFinding | None:
     """The image of the plan's container against the allowed ones."""
     names, view = plan.kubernetes, facts.deployment
     expected = _join(condition.allowed)
     if view is None:
-        return Finding(
+        return ConditionFinding(
             f"Deployment {condition.subject} does not exist in namespace {names.namespace}, expected image {expected}",
             NOT_RECORDED,
             "create the Deployment again from its manifest, or: zdd rollback PLAN",
@@ -45,7 +45,7 @@ def find_wrong_image(plan: BasePlan, condition: Condition, facts: WorkloadFacts)
     if image in condition.allowed:
         return None
     manager = view.image_managers.get(names.container)
-    return Finding(
+    return ConditionFinding(
         f"Deployment {condition.subject} has image {image or 'no such container'}, expected {expected}",
         describe_manager(manager),
         image_hint(plan, condition.subject, manager, expected),
@@ -77,7 +77,7 @@ def image_hint(
     )
 
 
-def find_wrong_pods(plan: BasePlan, condition: Condition, facts: WorkloadFacts) -> Finding | None:
+def find_wrong_pods(plan: BasePlan, condition: Condition, facts: WorkloadObjects) -> ConditionFinding | None:
     """The versions of all existing pods, terminating ones included; by the template that they were created from."""
     view = facts.deployment
     if view is None:
@@ -97,18 +97,19 @@ def find_wrong_pods(plan: BasePlan, condition: Condition, facts: WorkloadFacts) 
     expected = " or ".join(str(version).upper() for version in condition.allowed)
     names = f"{', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}"
     place = f"kubectl -n {plan.kubernetes.namespace}"
-    return Finding(
+    is_allowed = plan.version_of(view.images.get(container, "")) in condition.allowed  # the pods are from before it
+    return ConditionFinding(
         f"{len(wrong)} of {len(versions)} pods of {condition.subject} run {found}, expected {expected}: {names}",
-        describe_manager(view.image_managers.get(container)),
+        "" if is_allowed else describe_manager(view.image_managers.get(container)),
         f"{place} rollout status deployment/{condition.subject}; the release continues when those pods are gone",
     )
 
 
-def find_wrong_selector(plan: BasePlan, condition: Condition, service: ServiceView | None) -> Finding | None:
+def find_wrong_selector(plan: BasePlan, condition: Condition, service: ServiceView | None) -> ConditionFinding | None:
     """The value of the label by which a Service is switched."""
     expected = _join(condition.allowed)
     if service is None:
-        return Finding(
+        return ConditionFinding(
             f"Service {condition.subject} does not exist, expected selector {expected}",
             NOT_RECORDED,
             "create the Service again from its manifest, or: zdd rollback PLAN",
@@ -117,7 +118,7 @@ def find_wrong_selector(plan: BasePlan, condition: Condition, service: ServiceVi
     current = f"{label}={service.selector.get(label, '')}"
     if current in condition.allowed:
         return None
-    return Finding(
+    return ConditionFinding(
         f"Service {condition.subject} selects {current}, expected {expected}",
         describe_manager(service.selector_manager),
         f"set the selector of service {condition.subject} to {expected} where it is managed; the release continues"
@@ -127,7 +128,7 @@ def find_wrong_selector(plan: BasePlan, condition: Condition, service: ServiceVi
 
 def find_wrong_weight(
     plan: BasePlan, condition: Condition, canary: DeploymentView | None, stable: DeploymentView | None, tolerance: int
-) -> Finding | None:
+) -> ConditionFinding | None:
     """The canary's share of the wanted pods."""
     if canary is None or stable is None:
         return None  # the conditions about their images say so
@@ -137,7 +138,7 @@ def find_wrong_weight(
     if total and abs(share - weight) <= tolerance:
         return None
     changed = max((canary, stable), key=lambda view: view.replicas_manager.at or 0.0 if view.replicas_manager else 0.0)
-    return Finding(
+    return ConditionFinding(
         f"{canary.desired} of {total} wanted pods are new: {share:.0f}%, expected {weight}%",
         f"replicas of {changed.name} {describe_manager(changed.replicas_manager)}",
         f"kubectl -n {plan.kubernetes.namespace} scale deployment/{changed.name} to the replicas from before, or:"
@@ -148,7 +149,7 @@ def find_wrong_weight(
 # --- flags ----------------------------------------------------------------------------------------------------------
 
 
-def find_wrong_flag(condition: Condition, raw: str | None) -> Finding | None:
+def find_wrong_flag(condition: Condition, raw: str | None) -> ConditionFinding | None:
     """A flag's stored value against the allowed ones; ``25%`` and ``25`` are the same."""
     value = raw
     if raw is not None:
@@ -159,7 +160,7 @@ def find_wrong_flag(condition: Condition, raw: str | None) -> Finding | None:
     if value in condition.allowed:
         return None
     current = "missing" if value is None else f"{value!r}"
-    return Finding(
+    return ConditionFinding(
         f"flag {flag_key(condition.subject)} is {current}, expected {_join(condition.allowed)}",
         hint=f"find the client that writes {flag_key(condition.subject)}, then zdd status PLAN; the agent writes the"
         " flag again",
@@ -229,16 +230,16 @@ class DatabaseFacts:
     details: Mapping[str, Mapping[str, Any]]
 
 
-def find_disabled_trigger(condition: Condition, facts: DatabaseFacts) -> Finding | None:
+def find_disabled_trigger(condition: Condition, facts: DatabaseFacts) -> ConditionFinding | None:
     """A trigger that is missing, disabled, or does not fire in sessions of some role."""
     found = next((trigger for trigger in facts.triggers if trigger.name == condition.subject), None)
     if found is None:
-        return Finding(f"trigger {condition.subject} is missing", hint=_TRIGGER_HINT)
+        return ConditionFinding(f"trigger {condition.subject} is missing", hint=_TRIGGER_HINT)
     if found.enabled not in "OA":
         state = "disabled" if found.enabled == "D" else "enabled for replica sessions only"
-        return Finding(f"trigger {condition.subject} on {found.table} is {state}", hint=_TRIGGER_HINT)
+        return ConditionFinding(f"trigger {condition.subject} on {found.table} is {state}", hint=_TRIGGER_HINT)
     if facts.replica_settings and found.enabled != "A":
-        return Finding(
+        return ConditionFinding(
             f"session_replication_role is replica for {', '.join(facts.replica_settings)}: trigger {condition.subject}"
             " does not fire there",
             hint="reset it in psql: ALTER ROLE, ALTER DATABASE or ALTER SYSTEM with RESET session_replication_role,"
@@ -252,7 +253,7 @@ _TRIGGER_HINT = "find who changes triggers, then zdd status PLAN; the agent crea
 
 def find_changed_schema(
     baseline: Sequence[SchemaObject], facts: DatabaseFacts, *, archived: Mapping[str, str], old_side_needed: bool
-) -> Finding | None:
+) -> ConditionFinding | None:
     """Objects that are missing, renamed, changed or invalid.
 
     Args:
@@ -279,18 +280,18 @@ def find_changed_schema(
     if not wrong:
         return None
     more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-    return Finding(
+    return ConditionFinding(
         f"{'; '.join(wrong[:3])}{more}",
         hint="restore it in psql as change.expand and change.indexes define it; the release continues then, or:"
         " zdd rollback PLAN",
     )
 
 
-def find_hidden_rows(facts: DatabaseFacts) -> Finding | None:
+def find_hidden_rows(facts: DatabaseFacts) -> ConditionFinding | None:
     """Row-level security that hides rows from the agent's role."""
     if not facts.hidden_tables:
         return None
-    return Finding(
+    return ConditionFinding(
         f"row-level security of {', '.join(facts.hidden_tables)} is in effect for the agent's role:"
         " it may not see every row",
         hint="give the role of database.dsn BYPASSRLS, or run ALTER TABLE with NO FORCE ROW LEVEL SECURITY, in psql",

@@ -1,6 +1,7 @@
 """Standing conditions on real servers: whoever breaks one is named, progress stops at once, and no row ends wrong."""
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -270,8 +271,13 @@ async def test_a_breach_while_reads_use_the_new_side_outlives_its_agent(tmp_path
         async with asyncio.timeout(30):
             while env.read_load_report()["requests"] < before + 150:  # noqa: ASYNC110 - another process writes it
                 await asyncio.sleep(0.1)
-        await driver.kill_agent()
-        record = await driver.read_record()
+        assert record.lease is not None
+        epoch = record.lease.epoch
+        await env.stop("agent", signal.SIGKILL)
+        env.start_agent()
+        record = await driver.wait_until(
+            lambda record: record.lease is not None and record.lease.epoch > epoch and record.lease.is_live
+        )
         assert record.release.breach is not None
         assert record.release.state is ReleaseState.RUNNING
         await set_image(env, manifests.image_name(2), "argocd-controller")

@@ -48,6 +48,7 @@ from zdd_tui.model.release.conditions import (
     needs_comparison,
     required_conditions,
     set_verification_back,
+    started_steps,
     timed_steps,
     withhold_verdicts,
 )
@@ -355,9 +356,11 @@ class ConditionMonitor:
                     verify_again=back,
                 )
                 details = {step.name: step.detail for step in record.steps}
-                for name in timed_steps(release, details):
-                    detail = {**details[name], "until": None}
-                    await self._ctx.store.save(back or release, step=StepChange(name, detail=detail))
+                timed = timed_steps(release, details)
+                for name in started_steps(release):
+                    detail = {**details[name], "until": None} if name in timed else None
+                    change = StepChange(name, detail=detail, note="stopped until every condition holds")
+                    await self._ctx.store.save(back or release, step=change)
                 self._holder.release = back or release
         for each in readings:
             self._ctx.log(f"breach: {each.title}")

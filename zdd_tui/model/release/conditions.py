@@ -291,11 +291,14 @@ def needs_comparison(release: Release) -> bool:
     return release.status(_VERIFICATION) is StepStatus.DONE and not release.status("archive-old-side").has_effect
 
 
-def timed_steps(release: Release, details: StepDetails) -> tuple[str, ...]:
-    """The running steps of the current phase that wait for a time: the wait starts again after a breach."""
+def started_steps(release: Release) -> tuple[str, ...]:
+    """The steps of the current phase that have started and not ended."""
     phase = release.current_phase
     return tuple(
-        spec.name
-        for spec in (phase.steps if phase else ())
-        if release.status(spec.name) is StepStatus.STARTED and details.get(spec.name, {}).get("until")
+        spec.name for spec in (phase.steps if phase else ()) if release.status(spec.name) is StepStatus.STARTED
     )
+
+
+def timed_steps(release: Release, details: StepDetails) -> tuple[str, ...]:
+    """The started steps that wait for a time: the wait starts again after a breach."""
+    return tuple(name for name in started_steps(release) if details.get(name, {}).get("until"))

@@ -41,8 +41,10 @@ async def watch_changes(url: str) -> AsyncGenerator[None, None]:
                     await changed.wait()
             changed.clear()
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        while not task.done():
+            # Repeated: wait_for of Python 3.11, which the Redis client uses, can lose a cancellation.
+            task.cancel()
+            await asyncio.wait([task], timeout=0.05)
 
 
 async def _track(url: str, changed: asyncio.Event) -> None:

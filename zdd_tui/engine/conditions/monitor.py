@@ -139,9 +139,12 @@ class ConditionMonitor:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._comparison.stop()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            pending = set(tasks)
+            while pending:
+                # Repeated: wait_for of Python 3.11, which the Redis client uses, can lose a cancellation.
+                for task in pending:
+                    task.cancel()
+                _, pending = await asyncio.wait(pending, timeout=0.1)
         for task in done:
             task.result()
 

@@ -33,7 +33,7 @@ T = TypeVar("T")
 READ_INTERVAL = 1.0
 """Seconds between two catalog queries."""
 
-READ_TIMEOUT = 3.0
+READ_TIMEOUT = 5.0
 """Seconds for one reading of a system."""
 
 

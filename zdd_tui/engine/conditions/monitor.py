@@ -69,6 +69,9 @@ ROWS_AGREE = "rows agree"
 """The reading of a comparison that found rows which differ."""
 
 
+COMPARING = "the rows of both sides are compared again"
+
+
 @dataclass(slots=True)
 class _Required:
     """A condition and since when it is required, in monotonic seconds."""
@@ -491,11 +494,19 @@ class ConditionMonitor:
                 return _rechecking(known, "waiting until every pod has seen the flag")
         release = self._holder.release
         if condition.affects_rows and needs_comparison(release):
-            self._comparison.start()
-            return _rechecking(known, "the rows of both sides are compared again")
+            if not self._may_write_one_side():
+                self._comparison.start()
+            return _rechecking(known, COMPARING)
         if condition.affects_rows:
             await self._restart_sample(release)
         return replace(known, status=ConditionStatus.HOLDS)
+
+    def _may_write_one_side(self) -> bool:
+        """Whether a row may still be written on one side only: a comparison that starts now would not see it."""
+        now = time.monotonic()
+        return any(until > now for until in self._wait_until.values()) or any(
+            reading.affects_rows and reading.status is ConditionStatus.BREACHED for reading in self._readings.values()
+        )
 
     async def _restart_sample(self, release: Release) -> None:
         """The sample of recent rows starts again: rows of the breach differ until the backfill copies them."""
@@ -535,7 +546,7 @@ class ConditionMonitor:
         waiting = [
             reading
             for reading in self._readings.values()
-            if reading.status is ConditionStatus.RECHECKING and reading.affects_rows
+            if reading.status is ConditionStatus.RECHECKING and reading.text.endswith(COMPARING)
         ]
         known = {reading.name for reading in changed}
         for reading in waiting:

@@ -209,8 +209,19 @@ async def test_a_disabled_or_dropped_trigger_is_restored_and_no_row_is_wrong(tmp
         await finish(driver, "cutover")
 
 
+async def wait_for_baseline(env: Environment) -> None:
+    connection = await asyncpg.connect(env.postgres.dsn)
+    try:
+        async with asyncio.timeout(10):
+            while not await connection.fetchval("SELECT count(*) FROM zdd.baseline"):  # noqa: ASYNC110 - the agent's
+                await asyncio.sleep(0.05)
+    finally:
+        await connection.close()
+
+
 async def test_a_renamed_column_and_a_dropped_index_stop_the_release(tmp_path: Path) -> None:
     async with start_release(tmp_path, "expand") as (env, _store, driver):
+        await wait_for_baseline(env)
         await execute(env, "ALTER TABLE users RENAME COLUMN full_name TO fullname")
         record, _ = await wait_for_breach(driver, "column full_name of public.users was renamed to fullname")
         answer = await driver.send_command(CommandKind.ADVANCE)

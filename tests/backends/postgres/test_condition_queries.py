@@ -6,6 +6,7 @@ import pytest
 from tests.support.schema_change import USERS, ddl, make_plan, open_leased_store, run_expand
 from zdd_tui.backends.postgres.condition_queries import (
     ReliedObjects,
+    find_missing,
     find_schema_changer,
     read_database_facts,
     select_baseline,
@@ -40,6 +41,14 @@ async def test_every_change_by_hand_is_seen(kind: str, pg_dsn: str, db: asyncpg.
         async def read() -> DatabaseFacts:
             return await read_database_facts(db, store.release_id, relied)
 
+        assert find_missing(relied, await read(), with_indexes=True) == []
+        await db.execute(f"ALTER TABLE {_target(kind)} RENAME full_name TO x; DROP INDEX by_name")
+        assert find_missing(relied, await read(), with_indexes=True) == [
+            f"column full_name of public.{_target(kind)} is missing",
+            "index public.by_name is missing",
+        ]
+        await db.execute(f"ALTER TABLE {_target(kind)} RENAME x TO full_name")
+        await db.execute(f"CREATE INDEX by_name ON {_target(kind)} (full_name)")
         await save_baseline(store, select_baseline(relied, await read(), with_indexes=True))
         baseline = await load_baseline(db, store.release_id)
         names = {(each.kind, each.name) for each in baseline}

@@ -168,6 +168,22 @@ def select_baseline(relied: ReliedObjects, facts: DatabaseFacts, *, with_indexes
     return chosen
 
 
+def find_missing(relied: ReliedObjects, facts: DatabaseFacts, *, with_indexes: bool) -> list[str]:
+    """The objects that the release relies on and that do not exist: somebody was faster than the first reading."""
+    old, new = _plain(relied.old_table), _plain(relied.new_table)
+    present = {(each.kind, each.table, each.name) for each in facts.objects}
+    wanted = [("column", new, name) for name in relied.new_columns]
+    wanted += [("column", old, name) for name in relied.old_columns]
+    wanted += [("constraint", old, name) for name in relied.constraints]
+    missing = [
+        f"{kind} {name} of {table} is missing" for kind, table, name in wanted if (kind, table, name) not in present
+    ]
+    if with_indexes:
+        indexes = {each.key.replace('"', "") for each in facts.objects if each.kind == "index"}
+        missing += [f"index {_plain(name)} is missing" for name in relied.indexes if _plain(name) not in indexes]
+    return missing
+
+
 async def find_schema_changer(conn: Connection, words: Sequence[str]) -> str:
     """Who may have run DDL on an object: the newest session of this database whose last statement names it.
 

@@ -10,7 +10,7 @@ from zdd_tui.backends.store.records import strip_nul
 from zdd_tui.model.release.condition import ConditionReading
 from zdd_tui.model.release.condition_findings import SchemaObject
 from zdd_tui.model.release.gate import GateReading
-from zdd_tui.model.release.records import NewEvent
+from zdd_tui.model.release.records import NewEvent, StepChange
 from zdd_tui.model.release.state import Release
 
 _SAVE = """
@@ -35,12 +35,14 @@ async def save_conditions(
     events: Sequence[NewEvent] = (),
     gates: Sequence[GateReading] = (),
     verify_again: Release | None = None,
+    steps: Sequence[StepChange] = (),
 ) -> None:
     """Writes readings, audit lines and withdrawn verdicts in one transaction.
 
     Args:
         gates: the readings of gates that were withdrawn.
         verify_again: the release with the step of the verification set back; its result is discarded.
+        steps: changes of the steps that were stopped.
     """
     rows = [
         {
@@ -59,6 +61,8 @@ async def save_conditions(
         if verify_again is not None:
             await backfill.reset_verification(conn, store.release_id)
             await writes.update_release(conn, store.release_id, verify_again)
+        for change in steps:
+            await writes.update_step(conn, store.release_id, change)
         changed = await writes.save_gates(conn, store.release_id, gates) if gates else []
         await writes.insert_events(conn, store.release_id, store.actor, [*events, *changed])
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from zdd_tui.backends.postgres.condition_queries import find_schema_changer, select_baseline
+from zdd_tui.backends.postgres.condition_queries import find_missing, find_schema_changer, select_baseline
 from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS
 from zdd_tui.backends.postgres.gate_queries import read_newest_key, snapshot_marker
 from zdd_tui.backends.redis_changes import find_flag_writer
@@ -53,7 +53,7 @@ from zdd_tui.model.release.conditions import (
     withhold_verdicts,
 )
 from zdd_tui.model.release.records import NewEvent, StepChange
-from zdd_tui.model.release.state import Release
+from zdd_tui.model.release.state import Release, StepStatus
 
 CHECK_INTERVAL = 1.0
 """Seconds between two checks without a change."""
@@ -69,6 +69,7 @@ ROWS_AGREE = "rows agree"
 """The reading of a comparison that found rows which differ."""
 
 
+STOPPED_NOTE = "stopped until every condition holds"
 COMPARING = "the rows of both sides are compared again"
 
 
@@ -117,6 +118,7 @@ class ConditionMonitor:
         self._wait_until: dict[str, float] = {}
         self._baseline: list[SchemaObject] = []
         self._baseline_has_indexes = False
+        self._missing: list[str] = []
         self._cluster = KubernetesSource(ctx, self._changed.set)
         self._flags = FlagSource(ctx, self._changed.set) if ctx.flag_store is not None else None
         self._database = DatabaseSource(ctx, self._changed.set)
@@ -255,6 +257,7 @@ class ConditionMonitor:
                     facts,
                     archived=self._database.relied.archived,
                     old_side_needed=not self._has_effect("drop-archive"),
+                    missing=self._missing,
                 )
             case ConditionKind.ROWS_VISIBLE:
                 assert facts is not None
@@ -318,16 +321,23 @@ class ConditionMonitor:
         entry = next((self._required[each.name] for each in required if each.kind is ConditionKind.SCHEMA), None)
         if entry is None or facts.value is None or relied is None or facts.began_at < entry.since:
             return
-        release = self._holder.release
-        names = {spec.name for spec in release.strategy.steps}
-        with_indexes = "create-indexes" in names and str(release.status("create-indexes")) == "done"
+        with_indexes = self._has_built_indexes()
         if self._baseline and (self._baseline_has_indexes or not with_indexes):
+            self._missing = []
+            return
+        self._missing = find_missing(relied, facts.value, with_indexes=with_indexes)
+        if self._missing:
             return
         fresh = select_baseline(relied, facts.value, with_indexes=with_indexes)
         known = {(each.kind, each.key) for each in self._baseline}
         self._baseline += [each for each in fresh if (each.kind, each.key) not in known]
         self._baseline_has_indexes = with_indexes
         await save_baseline(self._ctx.store, self._baseline)
+
+    def _has_built_indexes(self) -> bool:
+        release = self._holder.release
+        names = {spec.name for spec in release.strategy.steps}
+        return "create-indexes" in names and release.status("create-indexes") is StepStatus.DONE
 
     # --- a breach --------------------------------------------------------------------------------------------------
 
@@ -354,19 +364,19 @@ class ConditionMonitor:
                 record = await self._ctx.store.read()
                 gates = [record.gates[spec.name] for spec in release.gates if spec.name in record.gates]
                 events = [NewEvent("condition", f"breach: {each.title}", each.hint) for each in readings]
+                details = {step.name: step.detail for step in record.steps}
+                timed = timed_steps(release, details)
                 await save_conditions(
                     self._ctx.store,
                     readings,
                     events=events,
                     gates=withhold_verdicts(gates, release),
                     verify_again=back,
+                    steps=[
+                        StepChange(name, {**details[name], "until": None} if name in timed else None, STOPPED_NOTE)
+                        for name in started_steps(release)
+                    ],
                 )
-                details = {step.name: step.detail for step in record.steps}
-                timed = timed_steps(release, details)
-                for name in started_steps(release):
-                    detail = {**details[name], "until": None} if name in timed else None
-                    change = StepChange(name, detail=detail, note="stopped until every condition holds")
-                    await self._ctx.store.save(back or release, step=change)
                 self._holder.release = back or release
         for each in readings:
             self._ctx.log(f"breach: {each.title}")

@@ -252,7 +252,12 @@ _TRIGGER_HINT = "find who changes triggers, then zdd status PLAN; the agent crea
 
 
 def find_changed_schema(
-    baseline: Sequence[SchemaObject], facts: DatabaseFacts, *, archived: Mapping[str, str], old_side_needed: bool
+    baseline: Sequence[SchemaObject],
+    facts: DatabaseFacts,
+    *,
+    archived: Mapping[str, str],
+    old_side_needed: bool,
+    missing: Sequence[str] = (),
 ) -> ConditionFinding | None:
     """Objects that are missing, renamed, changed or invalid.
 
@@ -260,9 +265,10 @@ def find_changed_schema(
         baseline: as they were when the condition was established.
         archived: the name under which the release archives each old column.
         old_side_needed: the old side is not dropped yet.
+        missing: objects that were missing already when the condition was established, as texts.
     """
     current = {(each.kind, each.key): each for each in facts.objects}
-    wrong = []
+    wrong = list(missing)
     for expected in baseline:
         if expected.is_old and not old_side_needed:
             continue

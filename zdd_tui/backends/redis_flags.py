@@ -167,6 +167,10 @@ class FlagStore:
             for key in keys:
                 await self._client.expire(fence_key(key), FENCE_TTL_SECONDS)
 
+    async def list_clients(self) -> list[dict[str, str]]:
+        """Lists the connected clients, as CLIENT LIST does; the errors are those of the client library."""
+        return await self._client.client_list()
+
     async def _write(self, key: str, epoch: int, *value: str) -> None:
         with self._translate_errors():
             newer = await self._client.eval(_FENCED_WRITE, 2, flag_key(key), fence_key(key), str(epoch), *value)

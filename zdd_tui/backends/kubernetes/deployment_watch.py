@@ -218,6 +218,11 @@ class DeploymentWatch:
         return all(source.is_listed for source in self._sources)
 
     @property
+    def objects(self) -> tuple[DeploymentView | None, tuple[ReplicaSetView, ...], tuple[PodFacts, ...]]:
+        """The Deployment, None where it does not exist, and everything that its selector finds."""
+        return self._deployments.items.get(self._name), self._sets.all, self._pods.all
+
+    @property
     def is_absent(self) -> bool:
         """Whether the server has no such Deployment."""
         return self._deployments.is_listed and not self._deployments.error and self._name not in self._deployments.items

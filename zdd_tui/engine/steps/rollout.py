@@ -9,7 +9,8 @@ from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.observations import read_rollout_status
 from zdd_tui.engine.retry import with_retry
 from zdd_tui.model.errors import ClusterError, StepFailed
-from zdd_tui.model.workload.rollout import RolloutStatus, container_image
+from zdd_tui.model.release.condition_findings import describe_manager, image_hint
+from zdd_tui.model.workload.rollout import DeploymentView, RolloutStatus, container_image
 
 POLL_INTERVAL = 0.3
 """Seconds between two polls: short against the shortest rollout, which takes some seconds."""
@@ -26,7 +27,7 @@ async def roll_out(ctx: Context, step: StepHandle, image: str, reason: str) -> N
     """Sets the image of the plan's Deployment, unless it is set already, and waits for the end of the rollout.
 
     Raises:
-        StepFailed: as :func:`wait_until_done`; or another client has set another image meanwhile.
+        StepFailed: as :func:`wait_until_done`; or another client has set another image meanwhile, which is named.
     """
     names = ctx.plan.kubernetes
     await with_retry(
@@ -35,16 +36,27 @@ async def roll_out(ctx: Context, step: StepHandle, image: str, reason: str) -> N
         lambda: ctx.cluster.set_image(names.deployment, names.container, image, epoch=ctx.epoch, reason=reason),
     )
     subject = f"rollout of {image} on Deployment {names.deployment}"
-    await wait_until_done(
-        ctx, step, lambda: read_rollout_status(ctx), subject=subject, resource=f"deployment/{names.deployment}"
+
+    async def check() -> RolloutStatus:
+        # On every poll: a foreign image must not be waited for, nor its failure be blamed on ours.
+        view = await ctx.cluster.get_deployment(names.deployment)
+        _require_image(ctx, view, image)
+        return await read_rollout_status(ctx)
+
+    await wait_until_done(ctx, step, check, subject=subject, resource=f"deployment/{names.deployment}")
+    _require_image(ctx, await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(names.deployment)), image)
+
+
+def _require_image(ctx: Context, view: DeploymentView, image: str) -> None:
+    current = container_image(ctx.plan, view)
+    if current == image:
+        return
+    manager = view.image_managers.get(ctx.plan.kubernetes.container)
+    raise StepFailed(
+        f"another client set the image of Deployment {view.name} to {current} during the rollout of {image}:"
+        f" {describe_manager(manager)}",
+        image_hint(ctx.plan, view.name, manager, image, "then zdd advance PLAN"),
     )
-    view = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(names.deployment))
-    if (current := container_image(ctx.plan, view)) != image:
-        raise StepFailed(
-            f"another client set the image of Deployment {view.name} to {current} during the rollout of {image}",
-            f"find it with kubectl -n {names.namespace} get deployment {view.name} --show-managed-fields -o yaml;"
-            " then advance again or roll back",
-        )
 
 
 async def wait_until_done(

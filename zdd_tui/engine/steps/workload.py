@@ -2,6 +2,7 @@
 
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.retry import with_retry
+from zdd_tui.engine.steps.flags import create_flags, delete_created_flags
 from zdd_tui.engine.steps.rollout import roll_out, save_current_image
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.strategies import SingleImagePlan
@@ -49,6 +50,7 @@ class RolloutNew:
         if why := reduces_capacity(view):
             raise StepFailed(f"Deployment {name}: {why}", capacity_hint(plan))
         await save_current_image(ctx, step)
+        await create_flags(ctx, step)
         if "revision_before" not in step.detail:
             await step.save_detail(revision_before=view.revision)
         await roll_out(ctx, step, plan.kubernetes.image, f"zdd {plan.name}: {plan.strategy}")
@@ -57,3 +59,4 @@ class RolloutNew:
         if before := step.detail.get("image_before"):
             revision = step.detail.get("revision_before", "?")
             await roll_out(ctx, step, before, f"zdd {ctx.plan.name}: rolled back to revision {revision}")
+            await delete_created_flags(ctx, step)

@@ -39,6 +39,10 @@ def _kubectl(plan: BasePlan, command: str) -> str:
     return f"kubectl -n {plan.kubernetes.namespace} {command}"
 
 
+def _create_flags(plan: BasePlan) -> str:
+    return "".join(f"SET ff:{key} false, where it does not exist\n" for key in plan.flag_roles)
+
+
 def _set_image(plan: BasePlan, image: str) -> str:
     names = plan.kubernetes
     return _kubectl(plan, f"set image deployment/{names.deployment} {names.container}={image}")
@@ -81,7 +85,7 @@ WORKLOAD_LINES: Mapping[str, Callable[[Any, StepSpec], str]] = {
     "record-workload": lambda plan, _spec: (
         f"reads deployment/{plan.kubernetes.deployment} and writes zdd's epoch annotation on it"
     ),
-    "rollout-new": lambda plan, _spec: _set_image(plan, plan.kubernetes.image),
+    "rollout-new": lambda plan, _spec: _create_flags(plan) + _set_image(plan, plan.kubernetes.image),
     "soak": lambda plan, _spec: f"waits {format_duration(plan.gates.soak)}",
     "remove-annotations": lambda plan, _spec: f"removes zdd's annotations from deployment/{plan.kubernetes.deployment}",
     "create-canary": lambda plan, _spec: _create_canary(plan),
@@ -187,7 +191,7 @@ CHANGE_LINES: Mapping[str, Callable[[Plan, Catalog | None], str]] = {
     "expand-schema": lambda plan, _catalog: _sql_text(expand_statements(plan)),
     "create-indexes": lambda plan, _catalog: _sql_text(index_statements(plan)),
     "sync-forward": lambda plan, catalog: _sync_text(plan, catalog, "forward"),
-    "rollout-v2": lambda plan, _catalog: _set_image(plan, plan.kubernetes.images.v2),
+    "rollout-v2": lambda plan, _catalog: _create_flags(plan) + _set_image(plan, plan.kubernetes.images.v2),
     "write-flag-on": lambda plan, _catalog: f"SET ff:{plan.flags.write} true",
     "prepare-backfill": lambda plan, _catalog: f"ANALYZE {plan.change.table}",
     "backfill-rows": _backfill_text,

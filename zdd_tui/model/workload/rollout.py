@@ -13,6 +13,7 @@ from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.json_access import get_bool, get_number, get_object, get_objects, get_text, get_timestamp
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.strategies import SingleImagePlan
+from zdd_tui.model.workload.managers import FieldManager, find_image_manager, find_manager
 from zdd_tui.model.workload.pod import TEMPLATE_HASH_LABEL, Pod, PodFacts, PodState, controller_uid
 
 EPOCH_ANNOTATION = "zdd.dev/epoch"
@@ -32,7 +33,11 @@ class DeploymentCondition:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentView:
-    """The kept fields of a Deployment. `replicas` to `available` come from its status, `desired` from its spec."""
+    """The kept fields of a Deployment. `replicas` to `available` come from its status, `desired` from its spec.
+
+    Attributes:
+        image_managers: who wrote the image of each container last, as far as the object says.
+    """
 
     name: str
     uid: str
@@ -56,6 +61,8 @@ class DeploymentView:
     strategy: str = "RollingUpdate"
     max_unavailable: str = "25%"
     max_surge: str = "25%"
+    image_managers: Mapping[str, FieldManager] = field(default_factory=dict)
+    replicas_manager: FieldManager | None = None
 
     @property
     def is_observed(self) -> bool:
@@ -233,7 +240,14 @@ def project_deployment(raw: Any) -> DeploymentView:
         strategy=get_text(spec, "strategy", "type") or "RollingUpdate",
         max_unavailable=_int_or_percent(spec, "maxUnavailable"),
         max_surge=_int_or_percent(spec, "maxSurge"),
+        image_managers=_image_managers(raw),
+        replicas_manager=find_manager(raw, "f:spec", "f:replicas"),
     )
+
+
+def _image_managers(raw: Any) -> dict[str, FieldManager]:
+    found = {name: find_image_manager(raw, name) for name in _container_images(get_object(raw, "spec"))}
+    return {name: manager for name, manager in found.items() if manager is not None}
 
 
 def project_replica_set(raw: Any) -> ReplicaSetView:

@@ -96,6 +96,7 @@ class StepHandle:
 
     Args:
         value: of the strategy's step, such as a weight in percent.
+        is_undo: the step is being undone.
         write_done: writes the step's end. It may be called in the transaction of the step's effect; both then commit
             together.
     """
@@ -105,12 +106,15 @@ class StepHandle:
         stored: StepRecord,
         *,
         value: int | None = None,
+        is_undo: bool = False,
         write_note: Callable[[str], Awaitable[None]],
         write_detail: Callable[[dict[str, Any]], Awaitable[None]],
         write_done: Callable[[Connection, dict[str, Any]], Awaitable[None]],
     ) -> None:
         self.name = stored.name
         self.value = value
+        self.retry_command = "zdd rollback PLAN" if is_undo else "zdd advance PLAN, or zdd rollback PLAN"
+        """What an operator can do after a failure; a rollback that failed cannot be advanced."""
         self.detail: dict[str, Any] = dict(stored.detail)
         self._last_note = stored.note
         self._write_note = write_note

@@ -10,7 +10,13 @@ from zdd_tui.model.release.records import ReleaseRecord, StepRecord
 from zdd_tui.model.release.strategy import StepSpec
 from zdd_tui.model.shadow import ShadowCounters
 from zdd_tui.model.workload.pod import PodFacts
-from zdd_tui.model.workload.rollout import RolloutStatus, evaluate_rollout, select_own_pods
+from zdd_tui.model.workload.rollout import (
+    DeploymentCondition,
+    DeploymentView,
+    RolloutStatus,
+    evaluate_rollout,
+    select_own_pods,
+)
 from zdd_tui.model.workload.second_deployment import SwitchLabel
 
 
@@ -35,12 +41,26 @@ def find_service_claim(record: ReleaseRecord) -> tuple[SwitchLabel, int, str] | 
     return SwitchLabel(*step.detail["switch"]), int(step.detail["replicas"]), str(step.detail["image_before"])
 
 
-async def read_rollout_status(ctx: Context, deployment: str = "") -> RolloutStatus:
-    """The rollout of a Deployment now; of the plan's own Deployment by default."""
+async def read_rollout_status(
+    ctx: Context, deployment: str = "", *, ignored_condition: DeploymentCondition | None = None
+) -> RolloutStatus:
+    """The rollout of a Deployment now; of the plan's own Deployment by default.
+
+    Args:
+        ignored_condition: as of :func:`zdd_tui.model.workload.rollout.evaluate_rollout`.
+    """
     view = await ctx.cluster.get_deployment(deployment or ctx.plan.kubernetes.deployment)
+    return await evaluate_view(ctx, view, ignored_condition=ignored_condition)
+
+
+async def evaluate_view(
+    ctx: Context, view: DeploymentView, *, ignored_condition: DeploymentCondition | None = None
+) -> RolloutStatus:
+    """The rollout of a Deployment that was read just now: its ReplicaSets and pods are read after it."""
     replica_sets = await ctx.cluster.list_replica_sets(view.selector)
     pods = await ctx.cluster.list_pods(view.selector)
-    return evaluate_rollout(view, replica_sets, select_own_pods(view, replica_sets, pods))
+    own = select_own_pods(view, replica_sets, pods)
+    return evaluate_rollout(view, replica_sets, own, ignored_condition=ignored_condition)
 
 
 async def list_serving_pods(ctx: Context) -> list[PodFacts]:

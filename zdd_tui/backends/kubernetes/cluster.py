@@ -205,9 +205,13 @@ class Cluster:
                     f"deployment {deployment!r} is paused: a paused Deployment cannot be rolled out or rolled back",
                     f"kubectl -n {self.namespace} rollout resume deployment/{deployment}",
                 )
-            if view.images[container] == image:
+            if view.images[container] == image and not view.replica_failure_message:
                 return self._fence_patch(view, epoch)
-            patch: dict[str, Any] = _annotations_patch({EPOCH_ANNOTATION: str(epoch), CHANGE_CAUSE_ANNOTATION: reason})
+            # The controller copies the annotations to the ReplicaSet. A change makes it try at once to create the pods
+            # that it could not create before; alone it waits up to 1,000 s between two attempts.
+            is_retry = bool(view.replica_failure_message) and view.change_cause == reason
+            cause = f"{reason} (retry)" if is_retry else reason
+            patch: dict[str, Any] = _annotations_patch({EPOCH_ANNOTATION: str(epoch), CHANGE_CAUSE_ANNOTATION: cause})
             patch["spec"] = {"template": {"spec": {"containers": [{"name": container, "image": image}]}}}
             return patch
 

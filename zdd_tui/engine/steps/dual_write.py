@@ -5,6 +5,7 @@ from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.retry import with_retry
 from zdd_tui.engine.steps.flags import restore_flags, save_flag_values, set_flag_and_wait
 from zdd_tui.engine.steps.rollout import roll_out, save_current_image
+from zdd_tui.engine.steps.undo import restore_annotations, roll_back
 from zdd_tui.model.flag import ON
 
 
@@ -21,13 +22,8 @@ class RolloutV2:
         before = step.detail.get("image_before")
         if before is None:
             return
-        await roll_out(ctx, step, before, f"zdd {ctx.plan.name}: rolled back")
-        cause = step.detail.get("change_cause_before")
-        await with_retry(
-            ctx,
-            step,
-            lambda: ctx.cluster.remove_annotations(ctx.plan.kubernetes.deployment, epoch=ctx.epoch, change_cause=cause),
-        )
+        await roll_back(ctx, step, before, f"zdd {ctx.plan.name}: rolled back")
+        await restore_annotations(ctx, step)
 
 
 class WriteFlagOn:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.kubernetes.workload_cache import WorkloadCache
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, Connection
 from zdd_tui.backends.redis_flags import FlagStore
@@ -31,6 +32,7 @@ class Context:
         is_paused: returns whether the release is paused now.
         log: writes a line to the agent's log.
         tuning: returns the limits of the backfill that the operator has changed.
+        workloads: the Deployments of the release as gates read them.
     """
 
     plan: BasePlan
@@ -40,7 +42,11 @@ class Context:
     is_paused: Callable[[], bool]
     log: Callable[[str], None]
     tuning: Callable[[], Tuning] = tuple
+    workloads: WorkloadCache = field(init=False)
     _catalog: Catalog | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.workloads = WorkloadCache(self.cluster, self.plan.kubernetes.container)
 
     @property
     def epoch(self) -> int:

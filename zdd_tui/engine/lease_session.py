@@ -113,7 +113,9 @@ class LeaseSession:
     async def _run_release(self, stack: AsyncExitStack) -> None:
         await self._connect(stack)
         self._state_changed.set()
-        await _run_until_first_ends(self._command_loop(), self._step_loop(), self._gate_loop())
+        await _run_until_first_ends(
+            self._command_loop(), self._step_loop(), self._gate_loop(), self._ctx.workloads.run()
+        )
 
     def _build_guard(self, guard: Guard) -> GuardLoop:
         """The guard starts before the connections exist. A rule is unknown while its source is unavailable."""
@@ -216,7 +218,7 @@ class LeaseSession:
         command = stored.to_command
         try:
             if command.kind is CommandKind.ADVANCE:
-                await self._evaluate_gates()  # a reading that is only old must not refuse the command
+                await self._evaluate_gates(fresh=True)  # a reading that is only old must not refuse the command
                 await self._require_checked_plan(command)
             async with self._step_lock:
                 await require_same_objects(self._ctx.cluster, stored)
@@ -277,9 +279,9 @@ class LeaseSession:
                 await self._evaluate_gates()
             await asyncio.sleep(ENTRY_GATE_INTERVAL if has_entry_gates else GATE_INTERVAL)
 
-    async def _evaluate_gates(self) -> None:
+    async def _evaluate_gates(self, *, fresh: bool = False) -> None:
         async with self._gate_lock:  # one evaluation at a time: an older result must not replace a newer one
-            await self._store.save_gates(await evaluate_gates(self._ctx, await self._store.read()))
+            await self._store.save_gates(await evaluate_gates(self._ctx, await self._store.read(), fresh=fresh))
         async with self._holder.lock:
             record = await self._store.read()
             after = complete_if_open(self._release, record.gates, record.now)

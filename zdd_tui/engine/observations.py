@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from zdd_tui.backends.kubernetes.workload_cache import WorkloadObjects
 from zdd_tui.backends.metrics.scrape import read_shadow_counters
 from zdd_tui.engine.context import Context
 from zdd_tui.model.errors import MetricsError
@@ -9,7 +10,6 @@ from zdd_tui.model.plan.strategies import DarkLaunchPlan
 from zdd_tui.model.release.records import ReleaseRecord, StepRecord
 from zdd_tui.model.release.strategy import StepSpec
 from zdd_tui.model.shadow import ShadowCounters
-from zdd_tui.model.workload.pod import PodFacts
 from zdd_tui.model.workload.rollout import (
     DeploymentCondition,
     DeploymentView,
@@ -18,6 +18,7 @@ from zdd_tui.model.workload.rollout import (
     select_own_pods,
 )
 from zdd_tui.model.workload.second_deployment import SwitchLabel
+from zdd_tui.model.workload.version import applied_images
 
 
 def find_step_record(record: ReleaseRecord, name: str) -> StepRecord | None:
@@ -63,20 +64,26 @@ async def evaluate_view(
     return evaluate_rollout(view, replica_sets, own, ignored_condition=ignored_condition)
 
 
-async def list_serving_pods(ctx: Context) -> list[PodFacts]:
-    """The pods that the Service sends requests to."""
-    names = ctx.plan.kubernetes
-    view = await ctx.cluster.get_deployment(names.deployment)
-    pods = {pod.name: pod for pod in await ctx.cluster.list_pods(view.selector, container=names.container)}
-    endpoints = await ctx.cluster.list_endpoint_slices(ctx.plan.service)
-    return [pods[endpoint.pod_name] for endpoint in endpoints if endpoint.ready and endpoint.pod_name in pods]
+async def read_workload(ctx: Context) -> WorkloadObjects:
+    """The plan's Deployment with its pods and the endpoints of the Service."""
+    return await ctx.workloads.read(ctx.plan.kubernetes.deployment, ctx.plan.service)
+
+
+async def read_applied_images(ctx: Context) -> dict[str, str]:
+    """As :func:`zdd_tui.model.workload.version.applied_images`, for a step."""
+    return find_applied_images(await ctx.store.read())
+
+
+def find_applied_images(record: ReleaseRecord) -> dict[str, str]:
+    """As :func:`zdd_tui.model.workload.version.applied_images`, for a gate."""
+    return applied_images(step.detail for step in record.steps)
 
 
 async def why_not_serving(ctx: Context, service: str, deployment: str) -> str:
     """Why the Service's ready endpoints are not exactly the pods of the Deployment; empty when they are."""
-    view = await ctx.cluster.get_deployment(deployment)
-    own = {pod.name for pod in await ctx.cluster.list_pods(view.selector)}
-    ready = [endpoint for endpoint in await ctx.cluster.list_endpoint_slices(service) if endpoint.ready]
+    workload = await ctx.workloads.read(deployment, service)
+    view, own = workload.view, {pod.name for pod in workload.pods}
+    ready = [endpoint for endpoint in workload.endpoints if endpoint.ready]
     foreign = sorted(endpoint.pod_name or endpoint.address for endpoint in ready if endpoint.pod_name not in own)
     if foreign:
         return f"{len(foreign)} of {len(ready)} endpoints are not pods of {deployment}: {', '.join(foreign[:3])}"
@@ -92,11 +99,11 @@ async def read_pod_counters(ctx: Context) -> dict[str, ShadowCounters]:
         MetricsError: a pod does not return them, or no pod is serving.
     """
     plan = ctx.plan_of_type(DarkLaunchPlan)
-    serving = {pod.name: pod for pod in await list_serving_pods(ctx)}
-    endpoints = await ctx.cluster.list_endpoint_slices(plan.service)
+    workload = await read_workload(ctx)
+    serving = {pod.name: pod for pod in workload.serving_pods}
     addresses = {
         serving[endpoint.pod_name].uid: f"{endpoint.address}:{endpoint.port}"
-        for endpoint in endpoints
+        for endpoint in workload.endpoints
         if endpoint.ready and endpoint.pod_name in serving
     }
     if not addresses:

@@ -12,6 +12,7 @@ from zdd_tui.engine.retry import is_permanent, with_retry
 from zdd_tui.model.errors import ClusterError, StepFailed
 from zdd_tui.model.release.records import NewEvent
 from zdd_tui.model.workload.rollout import DeploymentCondition, RolloutStatus, container_image
+from zdd_tui.model.workload.version import APPLIED_DETAIL
 
 POLL_INTERVAL = 0.3
 """Seconds between two polls: short against the shortest rollout, which takes some seconds."""
@@ -28,7 +29,7 @@ async def roll_out(ctx: Context, step: StepHandle, image: str, reason: str) -> N
     """Sets the image of the plan's Deployment, unless it is set already, and waits for the end of the rollout.
 
     A webhook may change the image in our own patch, for example to a digest. What it made of it is saved as
-    ``image_applied`` and is the image of this rollout from then on.
+    ``images_applied`` and is the image of this rollout from then on.
 
     Raises:
         StepFailed: as :func:`wait_until_done`; or another client has set another image meanwhile.
@@ -41,8 +42,9 @@ async def roll_out(ctx: Context, step: StepHandle, image: str, reason: str) -> N
         lambda: ctx.cluster.set_image(names.deployment, names.container, image, epoch=ctx.epoch, reason=reason),
     )
     applied = container_image(ctx.plan, view)
-    if applied != step.detail.get("image_applied", image):
-        await step.save_detail(image_applied=applied)
+    known = dict(step.detail.get(APPLIED_DETAIL, {}))
+    if applied != known.get(image, image):
+        await step.save_detail(**{APPLIED_DETAIL: {**known, image: applied}})
         await ctx.store.append_events([NewEvent("step", f"the API server made {applied} of the image {image}")])
     subject = f"rollout of {image} on Deployment {names.deployment}"
     await wait_until_done(ctx, step, rollout.read, subject=subject, resource=f"deployment/{names.deployment}")

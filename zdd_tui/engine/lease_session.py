@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from zdd_tui.backends.backoff import Backoff
 from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.kubernetes.workload_cache import WorkloadCache
 from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.backends.store.client import Store
@@ -19,6 +20,7 @@ from zdd_tui.backends.store.guard import record_overdue_wait
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates.registry import evaluate_gates
 from zdd_tui.engine.guard.loop import GuardLoop
+from zdd_tui.engine.observations import find_applied_images
 from zdd_tui.engine.preconditions import (
     build_tune_command,
     describe_tune_result,
@@ -78,7 +80,8 @@ class LeaseSession:
         self._running_step: asyncio.Task[None] | None = None
         self._holder: ReleaseHolder
         self._ctx: Context
-        self._cluster: Cluster | None = None
+        self._workloads: WorkloadCache | None = None
+        self._applied_images: dict[str, str] = {}
         self._reported_wait_since = 0.0
         self._runner: Runner
 
@@ -123,9 +126,10 @@ class LeaseSession:
             self._plan,
             guard,
             self._store,
-            cluster=lambda: self._cluster,
+            workloads=lambda: self._workloads,
             release=lambda: self._release,
             log=self._log,
+            applied=lambda: self._applied_images,
         )
 
     # Connections
@@ -134,7 +138,7 @@ class LeaseSession:
         redis = asyncio.create_task(self._connect_flags(stack))
         try:
             names = self._plan.kubernetes
-            self._cluster = cluster = await self._connect_with_retry(
+            cluster = await self._connect_with_retry(
                 "Kubernetes",
                 lambda: stack.enter_async_context(Cluster.connect(names.kubeconfig, names.context, names.namespace)),
             )
@@ -152,6 +156,7 @@ class LeaseSession:
             log=self._log,
             tuning=lambda: self._release.tuning,
         )
+        self._workloads = self._ctx.workloads
         self._runner = Runner(self._ctx, self._holder, self._hook)
 
     async def _connect_flags(self, stack: AsyncExitStack) -> FlagStore | None:
@@ -281,7 +286,9 @@ class LeaseSession:
 
     async def _evaluate_gates(self, *, fresh: bool = False) -> None:
         async with self._gate_lock:  # one evaluation at a time: an older result must not replace a newer one
-            await self._store.save_gates(await evaluate_gates(self._ctx, await self._store.read(), fresh=fresh))
+            record = await self._store.read()
+            self._applied_images = find_applied_images(record)
+            await self._store.save_gates(await evaluate_gates(self._ctx, record, fresh=fresh))
         async with self._holder.lock:
             record = await self._store.read()
             after = complete_if_open(self._release, record.gates, record.now)

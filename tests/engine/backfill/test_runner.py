@@ -139,7 +139,7 @@ async def test_failed_rows_are_recorded_and_the_rest_is_copied(db: asyncpg.Conne
     change["expand"] = "ALTER TABLE t ADD COLUMN share int"
     if kind == "table":
         change |= {"into": "t2", "expand": "CREATE TABLE t2 (id int PRIMARY KEY, share int)"}
-    plan = make_plan(dsn=pg_dsn, change=change, backfill=SMALL)
+    plan = make_plan(dsn=pg_dsn, change=change, backfill={**SMALL, "max_failed_rows": 3})
     await db.execute("CREATE TABLE t (id int PRIMARY KEY, parts int)")
     await db.execute(
         "INSERT INTO t SELECT n, CASE WHEN n IN (1, 77, 78, 200) THEN 0 ELSE n END FROM generate_series(1, 200) n"

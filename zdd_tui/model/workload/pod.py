@@ -174,7 +174,6 @@ def classify_pod(
     cluster_now = now + clock_skew
     left = None if pod.deletion_deadline is None or is_deleted else pod.deletion_deadline - cluster_now
     reason = failure_reason(pod)
-    is_failing = bool(reason) and pod.deletion_deadline is None and not pod.is_terminal
     state = PodState.GONE if is_deleted else _classify_state(pod, endpoint, cluster_now, min_ready_seconds, has_service)
     return Pod(
         name=pod.name,
@@ -192,7 +191,7 @@ def classify_pod(
         reason=reason,
         labels=pod.labels,
         is_terminal=pod.is_terminal,
-        cause=find_pod_cause(pod) if is_failing else None,
+        cause=find_pod_cause(pod) if reason else None,
     )
 
 
@@ -259,14 +258,17 @@ def failure_reason(pod: PodFacts) -> str:
 
 
 def find_pod_cause(pod: PodFacts) -> FailureCause | None:
-    """Why the containers of a pod do not run; None when they do, or are only starting."""
+    """Why the containers of a pod do not run; None when they do, are only starting, or are to end."""
+    if pod.deletion_deadline is not None or pod.is_terminal:
+        return None
     for container in (*pod.init_containers, *pod.containers):
         if (cause := find_container_cause(pod.name, container)) is not None:
             return cause
     if not pod.scheduled:
         message = f": {pod.unschedulable_message}" if pod.unschedulable_message else ""
         return FailureCause("Unschedulable", f"pod {pod.name} fits on no node{message}", pod=pod.name)
-    return None
+    reason = failure_reason(pod)
+    return FailureCause(reason, f"pod {pod.name}: {reason}", pod=pod.name) if reason else None
 
 
 def project_pod(raw: Any, container: str | None = None) -> PodFacts:

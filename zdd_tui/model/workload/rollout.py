@@ -235,6 +235,8 @@ def evaluate_rollout(
         count = max(len(old), view.replicas - view.updated)
         names = f": {', '.join(old[:3])}{' ...' if len(old) > 3 else ''}" if old else ""
         return unfinished(f"{count} older pod{'s' if count > 1 else ''} still there{names}")
+    if view.replica_failure_message:
+        return unfinished("the controller still reports ReplicaFailure")
     return RolloutStatus(True, False, f"rolled out: {view.desired} of {view.desired} available, no older pod left")
 
 
@@ -249,7 +251,7 @@ def _is_ready(pod: Pod | PodFacts) -> bool:
 def _find_cause(view: DeploymentView, newest: ReplicaSetView, pods: Iterable[Pod | PodFacts]) -> FailureCause | None:
     """Why new pods do not run. A cause that will not heal by itself is named before one that may."""
     message = newest.failure_message or view.replica_failure_message
-    if message and newest.replicas < view.desired:
+    if message:
         # A webhook that does not respond may do so later; what is forbidden or denied stays so until someone acts.
         is_permanent = any(part in message for part in ("forbidden", "denied", "is invalid"))
         return FailureCause("FailedCreate", f"FailedCreate: {message}", FORBIDDEN_SECONDS if is_permanent else None)

@@ -109,7 +109,8 @@ def test_failed_when_the_progress_deadline_is_exceeded_and_says_why() -> None:
     status = evaluate_rollout(view, [OLD, NEW], [ill, *PODS[1:]])
     assert status.failed
     assert status.message == (
-        "container app of pod new-1 crashes; no progress within the Deployment's deadline, 2 of 3 new replicas available"
+        "container app of pod new-1 crashes; no progress within the Deployment's deadline,"
+        " 2 of 3 new replicas available"
     )
 
 

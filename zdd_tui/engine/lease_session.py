@@ -26,6 +26,7 @@ from zdd_tui.engine.preconditions import (
     require_same_objects,
 )
 from zdd_tui.engine.runner import ReleaseHolder, Runner, StepHook
+from zdd_tui.engine.steps.rollout import recall_admitted_images
 from zdd_tui.model.errors import BackendError, DatabaseUnavailable, Refused, ZddError
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.guard import Guard
@@ -84,7 +85,9 @@ class LeaseSession:
 
     async def run(self) -> Release:
         """Runs until the release has ended. Whatever ends the session earlier is raised."""
-        self._holder = ReleaseHolder((await self._store.read()).release)
+        record = await self._store.read()
+        recall_admitted_images(self._plan, record.steps)
+        self._holder = ReleaseHolder(record.release)
         # The renewals start first: connecting to the other systems may take longer than the lease lasts.
         await _run_until_first_ends(self._renew_loop(), self._run_loops())
         return self._release

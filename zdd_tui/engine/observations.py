@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from zdd_tui.backends.kubernetes.services import SERVICES, get_raw_object
 from zdd_tui.backends.metrics.scrape import read_shadow_counters
 from zdd_tui.engine.context import Context
 from zdd_tui.model.errors import MetricsError
@@ -44,11 +45,17 @@ async def read_rollout_status(ctx: Context, deployment: str = "") -> RolloutStat
 
 
 async def list_serving_pods(ctx: Context) -> list[PodFacts]:
-    """The pods that the Service sends requests to."""
+    """The pods that the Service sends requests to; of a workload without a Service the ready ones."""
     names = ctx.plan.kubernetes
     view = await ctx.cluster.get_deployment(names.deployment)
     pods = {pod.name: pod for pod in await ctx.cluster.list_pods(view.selector, container=names.container)}
     endpoints = await ctx.cluster.list_endpoint_slices(ctx.plan.service)
+    if (
+        not endpoints
+        and names.service is None
+        and await get_raw_object(ctx.cluster, SERVICES, ctx.plan.service) is None
+    ):
+        return [pod for pod in pods.values() if pod.ready and pod.deletion_deadline is None]
     return [pods[endpoint.pod_name] for endpoint in endpoints if endpoint.ready and endpoint.pod_name in pods]
 
 

@@ -22,7 +22,7 @@ async def require_only_v3_pods(ctx: Context) -> None:
     pods = await ctx.cluster.list_pods(view.selector, container=plan.kubernetes.container)
     other = sorted(pod.name for pod in pods if plan.version_of(pod.image) != "v3")
     status = await read_rollout_status(ctx)
-    if other or container_image(plan, view) != plan.kubernetes.images.v3 or not status.done:
+    if other or plan.version_of(container_image(plan, view)) != "v3" or not status.done:
         reason = f"{', '.join(other[:3])} not V3" if other else status.message
         raise StepFailed(
             f"an older version may still use the old side: {reason}",

@@ -1,7 +1,7 @@
 """Rolls an image out, and waits until a change of the cluster is done."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from zdd_tui.backends.kubernetes.cluster import ApiResource
 from zdd_tui.backends.kubernetes.services import remove_owned
@@ -9,6 +9,8 @@ from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.observations import read_rollout_status
 from zdd_tui.engine.retry import with_retry
 from zdd_tui.model.errors import ClusterError, StepFailed
+from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.release.records import StepRecord
 from zdd_tui.model.workload.rollout import RolloutStatus, container_image
 
 POLL_INTERVAL = 0.3
@@ -29,22 +31,49 @@ async def roll_out(ctx: Context, step: StepHandle, image: str, reason: str) -> N
         StepFailed: as :func:`wait_until_done`; or another client has set another image meanwhile.
     """
     names = ctx.plan.kubernetes
-    await with_retry(
+    set_view = await with_retry(
         ctx,
         step,
         lambda: ctx.cluster.set_image(names.deployment, names.container, image, epoch=ctx.epoch, reason=reason),
     )
+    await _learn_admitted_image(ctx, step, image, container_image(ctx.plan, set_view))
     subject = f"rollout of {image} on Deployment {names.deployment}"
     await wait_until_done(
         ctx, step, lambda: read_rollout_status(ctx), subject=subject, resource=f"deployment/{names.deployment}"
     )
     view = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(names.deployment))
-    if (current := container_image(ctx.plan, view)) != image:
+    current = container_image(ctx.plan, view)
+    if not ctx.plan.is_image(image, current):
         raise StepFailed(
             f"another client set the image of Deployment {view.name} to {current} during the rollout of {image}",
             f"find it with kubectl -n {names.namespace} get deployment {view.name} --show-managed-fields -o yaml;"
             " then advance again or roll back",
         )
+
+
+async def _learn_admitted_image(ctx: Context, step: StepHandle, image: str, admitted: str) -> None:
+    """An admission webhook may pin the image to a digest, or name another registry: what it makes is then expected.
+
+    Raises:
+        StepFailed: it makes the image of another version.
+    """
+    if admitted == image:
+        return
+    before = step.detail.get("image_before")
+    if admitted == before and not ctx.plan.is_image(image, admitted):
+        raise StepFailed(
+            f"an admission webhook changes {image} back to {admitted}, which runs already",
+            "see kubectl get mutatingwebhookconfigurations; correct the policy, then advance again or roll back",
+        )
+    ctx.plan.learn_image(image, admitted)
+    await step.save_detail(image_admitted=[image, admitted])
+
+
+def recall_admitted_images(plan: BasePlan, steps: Iterable[StepRecord]) -> None:
+    """Restores what earlier agents of the release have learned about its images."""
+    for step in steps:
+        if admitted := step.detail.get("image_admitted"):
+            plan.learn_image(*admitted)
 
 
 async def wait_until_done(

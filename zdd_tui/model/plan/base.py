@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PrivateAttr, SecretStr, StringConstraints, field_validator, model_validator
 
 from zdd_tui.model.duration import Duration
+from zdd_tui.model.image import is_same_image
 from zdd_tui.model.plan.guard import Guard
 from zdd_tui.model.plan.section import FlagKey, FlagSection, PartialShares, PlanSection, Strings
 from zdd_tui.model.production_lock import UNLOCK_SECONDS, is_production
@@ -325,6 +326,7 @@ class BasePlan(PlanSection):
     dns: tuple[str, ...] = Field((), description="public names, where traffic is switched by DNS")
     regions: Regions | None = Field(None, description="several clusters and databases, one after the other")
 
+    _admitted: dict[str, str] = PrivateAttr(default_factory=dict)
     _region: str = PrivateAttr("")
     _full_plan: "BasePlan | None" = PrivateAttr(None)
 
@@ -419,6 +421,14 @@ class BasePlan(PlanSection):
         """The version of a container image, as one short word."""
         raise NotImplementedError
 
+    def is_image(self, planned: str, found: str) -> bool:
+        """Whether an image found in the cluster is a planned one, also as an admission webhook has changed it."""
+        return is_same_image(planned, self._admitted.get(found, found))
+
+    def learn_image(self, planned: str, admitted: str) -> None:
+        """Remembers what the API server made of a planned image that was set."""
+        self._admitted[admitted] = planned
+
 
 class Plan(BasePlan):
     """Expand/contract: the schema changes under the running application."""
@@ -447,6 +457,6 @@ class Plan(BasePlan):
 
     def version_of(self, image: str) -> str:
         """``v2``, ``v3``, or ``v1`` for whatever ran before."""
-        if image == self.kubernetes.images.v3:
+        if self.is_image(self.kubernetes.images.v3, image):
             return "v3"
-        return "v2" if image == self.kubernetes.images.v2 else "v1"
+        return "v2" if self.is_image(self.kubernetes.images.v2, image) else "v1"

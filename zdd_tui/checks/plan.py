@@ -10,6 +10,7 @@ from zdd_tui.backends.postgres.connection import Connection, connect, describe_d
 from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.backends.store import migrations
 from zdd_tui.checks.cluster import check_cluster
+from zdd_tui.checks.flags import try_flags
 from zdd_tui.checks.migrations import check_migrations
 from zdd_tui.checks.schema import check_change, run_squawk_checks
 from zdd_tui.model.ddl.lint import lint_plan_sql
@@ -124,7 +125,7 @@ async def _check_redis(plan: BasePlan, url: str) -> list[str]:
     async with await FlagStore.connect(url) as store:
         values = await store.read(list(plan.flag_roles))
         shown = ", ".join(f"{key} {value if value is not None else 'not set'}" for key, value in values.items())
-        return [f"Redis {store.address}: {shown}"]
+        return [f"Redis {store.address}: {shown}", *await try_flags(store, plan)]
 
 
 def check_guard_dependencies(guard: Guard | None) -> None:

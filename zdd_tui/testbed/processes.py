@@ -72,10 +72,8 @@ def end_with_parent(parent: int, death_signal: signal.Signals) -> None:
 
 async def wait_for_exit(child: subprocess.Popen[bytes], seconds: float) -> int | None:
     """The exit code, or None when the child still runs after ``seconds``."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while (code := child.poll()) is None and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
-    return code
+    await wait_until(child, lambda: False, seconds)
+    return child.poll()
 
 
 async def stop(child: subprocess.Popen[bytes], signal_number: signal.Signals, grace: float) -> int:

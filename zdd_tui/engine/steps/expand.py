@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.ddl import LadderSettings, create_index, drop_index, run_ddl
+from zdd_tui.checks.catalog_diff import check_new_side
 from zdd_tui.checks.schema import check_change, run_squawk_checks
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.model.ddl import (
@@ -40,6 +42,22 @@ async def run_statements(ctx: Context, step: StepHandle, statements: tuple[str, 
     )
 
 
+async def run_batch(ctx: Context, step: StepHandle, statements: tuple[str, ...]) -> None:
+    """Runs DDL with the ladder of lock timeouts, before the step's last transaction. It may be repeated."""
+
+    async def record(_conn: Connection) -> None:
+        """Nothing to record: only the last transaction ends the step."""
+
+    await run_ddl(
+        ctx.read_connection,
+        ctx.store.fenced,
+        statements,
+        ladder=LadderSettings.from_database(ctx.plan.database),
+        on_wait=step.set_note,
+        record=record,
+    )
+
+
 async def install_sync(ctx: Context, step: StepHandle, direction: Direction) -> None:
     """Creates or replaces the trigger of one direction."""
     await change_schema(ctx, step, lambda catalog: sync_statements(ctx.expand_contract_plan, catalog, direction))
@@ -51,11 +69,16 @@ async def remove_sync(ctx: Context, step: StepHandle, direction: Direction) -> N
 
 
 class LintDdl:
-    """Checks that the DDL is additive and that the server supports the whole change. Only reads."""
+    """Checks that the DDL is additive, that the server supports the whole change, and that nothing would be lost.
+
+    Only reads. Records what change.constrain brings later, for the gate of expand.
+    """
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         async with ctx.read_connection() as conn:
             await check_change(conn, ctx.expand_contract_plan)
+            sides = await check_new_side(conn, ctx.expand_contract_plan)
+        await step.save_detail(deferred=list(sides.deferred))
         await run_squawk_checks(ctx.expand_contract_plan)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:

@@ -179,6 +179,21 @@ def recent_rows_statement(catalog: Catalog, table: Table, *, from_end: bool) -> 
     )
 
 
+def block_keys_statement(catalog: Catalog, table: Table, relation: str, *, recent: bool) -> str:
+    """Keys of the rows in a range of blocks. Parameters: the first block, the block after the last, and with ``recent``
+    a transaction's id (text): only rows that were written by it or later.
+
+    Args:
+        relation: the table itself or one of its partitions, quoted.
+    """
+    name = quote_identifier(table.name)
+    where = f"{name}.ctid >= ('(' || $1::bigint || ',0)')::tid AND {name}.ctid < ('(' || $2::bigint || ',0)')::tid"
+    if recent:
+        marker_age = MARKER_AGE_SQL.replace("$1", "$3")
+        where += f" AND age({name}.xmin) <= (SELECT {marker_age})"
+    return f"SELECT {key_texts(catalog, name)} FROM {relation} AS {name} WHERE {where}"
+
+
 def new_columns(plan: Plan, catalog: Catalog) -> tuple[CatalogColumn, ...]:
     """The columns that ``up`` fills, in the plan's order."""
     return tuple(column for name in plan.change.up if (column := catalog.new_table.column(name)) is not None)

@@ -47,6 +47,7 @@ def _build_phases(plan: BasePlan) -> Strategy:
                 sync_by_trigger=plan.change.dual_write is DualWriteMode.TRIGGER,
                 indexes=bool(plan.change.indexes),
                 ramp=plan.cutover.ramp,
+                witness=plan.change.has_witness,
             )
         case RollingPlan():
             return build_rolling()

@@ -95,7 +95,7 @@ class Strategy:
 
 
 def build_expand_contract(
-    *, sync_by_trigger: bool = False, indexes: bool = True, ramp: tuple[int, ...] = ()
+    *, sync_by_trigger: bool = False, indexes: bool = True, ramp: tuple[int, ...] = (), witness: bool = False
 ) -> Strategy:
     """The six phases of design section 5.
 
@@ -106,21 +106,33 @@ def build_expand_contract(
         sync_by_trigger: a trigger, not the application, keeps both sides equal.
         indexes: the plan builds indexes.
         ramp: percentages of reads that use the new side before 100.
+        witness: a trigger records who writes only one side.
     """
     optional = {"create-indexes": indexes, "sync-forward": sync_by_trigger}
-    steps = tuple(step for step in _EXPAND.steps if optional.get(step.name, True))
-    phases = (replace(_EXPAND, steps=steps), *_AFTER_EXPAND)
+    optional |= dict.fromkeys(("create-witness", "extend-witness", "drop-witness", WITNESS_GATE), witness)
+    phases = (
+        replace(
+            phase,
+            steps=tuple(step for step in phase.steps if optional.get(step.name, True)),
+            gates=tuple(gate for gate in phase.gates if optional.get(gate.name, True)),
+        )
+        for phase in (_EXPAND, *_AFTER_EXPAND)
+    )
     return Strategy("expand-contract", tuple(_add_read_ramp(phase, ramp) for phase in phases))
 
 
 def _add_read_ramp(phase: PhaseSpec, ramp: tuple[int, ...]) -> PhaseSpec:
     if phase.name != Phase.CUTOVER:
         return phase
-    before, *after = phase.steps
+    at = next(number for number, step in enumerate(phase.steps) if step.name == "read-flag-on")
+    before, after = phase.steps[:at], phase.steps[at:]
     shares = (StepSpec(f"read-{n}", f"{n}% of reads use the new side", handler="read-ramp", value=n) for n in ramp)
-    return replace(phase, steps=(before, *shares, *after))
+    return replace(phase, steps=(*before, *shares, *after))
 
 
+WITNESS_GATE = "witness-empty"
+
+_WITNESS_EMPTY = GateSpec(WITNESS_GATE, "no writer writes only one side")
 _NO_OLDER_POD = GateSpec("no-older-pod", "no older pod is left, terminating ones included")
 
 _EXPAND = PhaseSpec(
@@ -142,6 +154,7 @@ _AFTER_EXPAND = (
         Phase.DUAL_WRITE,
         (
             StepSpec("rollout-v2", "roll out V2"),
+            StepSpec("create-witness", "trigger: record who writes only one side"),
             StepSpec("write-flag-on", "turn the write flag on"),
         ),
         (
@@ -159,29 +172,41 @@ _AFTER_EXPAND = (
         (
             GateSpec("backfill-complete", "all ranges done"),
             GateSpec("no-mismatch", "zero mismatches"),
+            _WITNESS_EMPTY,
         ),
     ),
     PhaseSpec(
         Phase.CUTOVER,
         (
             StepSpec("sync-reverse", "trigger: copy changes of the new side to the old side"),
+            StepSpec("extend-witness", "trigger: record who writes only one side, for both sides"),
             StepSpec("read-flag-on", "turn the read flag on"),
             StepSpec("soak", "soak"),
+            StepSpec("compare-recent-writes", "compare again what was written since the verification"),
             StepSpec("rollout-v3", "roll out V3"),
         ),
         (
             GateSpec("soak-passed", "soak passed"),
             GateSpec("serving-v3", "every pod is V3"),
             _NO_OLDER_POD,
+            _WITNESS_EMPTY,
         ),
     ),
     PhaseSpec(
         Phase.CONTRACT,
-        (StepSpec("archive-old-side", "archive the old schema and its data"),),
+        (
+            StepSpec(
+                "compare-before-contract",
+                "compare again what was written since the verification",
+                handler="compare-recent-writes",
+            ),
+            StepSpec("archive-old-side", "archive the old schema and its data"),
+        ),
         (
             GateSpec("no-old-snapshot", "no transaction is older than the cutover"),
             GateSpec("serving-v3", "every pod is V3"),
             _NO_OLDER_POD,
+            _WITNESS_EMPTY,
         ),
         typed_confirm=True,
     ),
@@ -189,6 +214,7 @@ _AFTER_EXPAND = (
         Phase.CLEANUP,
         (
             StepSpec("delete-flags", "delete the flags"),
+            StepSpec("drop-witness", "drop the trigger that records who writes only one side"),
             StepSpec("drop-archive", "drop triggers and the archived data", irreversible=True),
             StepSpec("analyze", "ANALYZE"),
             StepSpec("remove-annotations", "remove zdd's annotations from the Deployment"),

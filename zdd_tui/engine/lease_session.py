@@ -26,6 +26,7 @@ from zdd_tui.engine.preconditions import (
     require_same_objects,
 )
 from zdd_tui.engine.runner import ReleaseHolder, Runner, StepHook
+from zdd_tui.engine.witness import settle_recorded_rows
 from zdd_tui.model.errors import BackendError, DatabaseUnavailable, Refused, ZddError
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.guard import Guard
@@ -279,6 +280,7 @@ class LeaseSession:
 
     async def _evaluate_gates(self) -> None:
         async with self._gate_lock:  # one evaluation at a time: an older result must not replace a newer one
+            await settle_recorded_rows(self._ctx, await self._store.read())
             await self._store.save_gates(await evaluate_gates(self._ctx, await self._store.read()))
         async with self._holder.lock:
             record = await self._store.read()

@@ -109,7 +109,7 @@ async def _is_refused(conn: Connection, table: str) -> bool:
     try:
         async with conn.transaction():
             await conn.execute("SET LOCAL row_security = off")
-            await conn.execute(f"SELECT FROM {table} LIMIT 0")  # noqa: S608  quoted
+            await conn.execute(f"SELECT FROM {table} LIMIT 0")
     except asyncpg.InsufficientPrivilegeError as error:
         return "row-level security" in str(error) or "row security" in str(error)
     return False

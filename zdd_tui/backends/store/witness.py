@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from zdd_tui.backends.postgres.connection import Connection, Row
 from zdd_tui.backends.store.backfill import Key
-from zdd_tui.model.witness import MAX_COUNTED, WitnessRecord, Writer
+from zdd_tui.model.ddl.names import witness_triggers
+from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.release.witness import MAX_COUNTED, WitnessRecord, Writer
 
 _BATCH = 5000
 """Records that are moved in one transaction."""
@@ -94,9 +96,19 @@ async def disarm_witness(conn: Connection, release_id: int) -> None:
     await conn.execute("UPDATE zdd.witness SET counts_from = NULL WHERE release_id = $1", release_id)
 
 
-async def read_missed(conn: Connection) -> int:
-    """Reads how many records could not be written, in all releases. It only grows."""
-    return int(await conn.fetchval("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM zdd.witness_missed"))
+async def read_continuity(conn: Connection, plan: Plan) -> str:
+    """Returns a text that stays the same while the witness misses nothing.
+
+    It changes when a trigger on the old table was dropped, disabled or changed in between, and when a record could not
+    be written.
+    """
+    missed = await conn.fetchval("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM zdd.witness_missed")
+    triggers = await conn.fetch(
+        "SELECT tgname || ' ' || oid || ' ' || xmin || ' ' || tgenabled::text AS state FROM pg_trigger"
+        " WHERE tgname = ANY ($1::text[]) AND NOT tgisinternal ORDER BY 1",
+        list(witness_triggers(plan, "old")),
+    )
+    return "; ".join([f"missed {missed}", *(row["state"] for row in triggers)])
 
 
 async def move_records(conn: Connection, release_id: int) -> int:

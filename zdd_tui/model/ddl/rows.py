@@ -85,9 +85,32 @@ def target_is_empty_statement(catalog: Catalog, *, first: bool = False) -> str:
 
 def batch_row_statement(plan: Plan, catalog: Catalog) -> str:
     """As :func:`batch_statement`, for one row. Parameters: its key."""
-    key = ", ".join(_key_expression(catalog, column) for column in catalog.key)
+    return _batch(plan, catalog, _is_key(catalog, catalog.old))
+
+
+def has_row_statement(catalog: Catalog) -> str:
+    """Whether the old side has a row. Parameters: its key."""
+    return f"SELECT EXISTS (SELECT FROM {catalog.old.sql} WHERE {_is_key(catalog, catalog.old)})"
+
+
+def remove_orphan_statements(catalog: Catalog) -> tuple[str, str]:
+    """Removes a row of the new table that the old one does not have. Parameters: its key.
+
+    The first statement locks the row, so that the second one, with a newer snapshot, sees an old row that a writer of
+    both tables has committed meanwhile.
+    """
+    found, wanted = _is_key(catalog, catalog.new_table), _is_key(catalog, catalog.old)
+    return (
+        f"SELECT FROM {catalog.new_table.sql} WHERE {found} FOR UPDATE",
+        f"DELETE FROM {catalog.new_table.sql} WHERE {found}"
+        f" AND NOT EXISTS (SELECT FROM {catalog.old.sql} WHERE {wanted})",
+    )
+
+
+def _is_key(catalog: Catalog, table: Table) -> str:
+    key = ", ".join(_key_expression(catalog, column, table) for column in catalog.key)
     values = ", ".join(f"${number}::text::{column.type}" for number, column in enumerate(catalog.key, 1))
-    return _batch(plan, catalog, f"({key}) = ({values})")
+    return f"({key}) = ({values})"
 
 
 def _batch(plan: Plan, catalog: Catalog, page: str, target_is_empty: bool = False) -> str:

@@ -46,6 +46,18 @@ def has_witness(plan: Plan, catalog: Catalog) -> bool:
     return any(name in catalog.triggers for side in _SIDES for name in witness_triggers(plan, side))
 
 
+def has_whole_witness(plan: Plan, catalog: Catalog) -> bool:
+    """Whether the witness watches the old table completely."""
+    return not missing_witness_triggers(plan, catalog)
+
+
+def missing_witness_triggers(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
+    """Triggers of the witness on the old side that do not exist, or are disabled."""
+    by_row, by_update, by_truncate = witness_triggers(plan, "old")
+    expected = [by_row, by_update, *([by_truncate] if plan.change.kind == "table" else [])]
+    return tuple(name for name in expected if name not in catalog.triggers)
+
+
 def create_witness_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
     """The witness before cutover: on the old table, and a row's sides agree when ``up`` gives the new side."""
     return (

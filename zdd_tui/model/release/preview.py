@@ -18,6 +18,12 @@ from zdd_tui.model.ddl import (
     sync_name,
     sync_statements,
 )
+from zdd_tui.model.ddl.names import witness_triggers
+from zdd_tui.model.ddl.witness import (
+    create_witness_statements,
+    drop_witness_statements,
+    extend_witness_statements,
+)
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.plan.base import BasePlan, Plan
@@ -262,6 +268,29 @@ def _verify(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
     return (f"reads every row of {plan.change.table}" + (f" and {plan.change.into}" if plan.change.into else ""),)
 
 
+def _create_witness(plan: Plan, catalog: Catalog | None) -> PreviewLines:
+    if catalog is None or catalog.new is None:
+        return (f"triggers {', '.join(witness_triggers(plan, 'old'))} on {plan.change.table}",)
+    return _as_sql_lines(create_witness_statements(plan, catalog))
+
+
+def _extend_witness(plan: Plan, catalog: Catalog | None) -> PreviewLines:
+    if catalog is None or catalog.new is None:
+        return (f"the witness watches {plan.change.target_table} too",)
+    return _as_sql_lines(extend_witness_statements(plan, catalog))
+
+
+def _drop_witness(plan: Plan, catalog: Catalog | None) -> PreviewLines:
+    if catalog is None or catalog.new is None:
+        return (f"drops triggers {', '.join(witness_triggers(plan, 'old'))}",)
+    return _as_sql_lines(drop_witness_statements(plan, catalog))
+
+
+def _compare(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
+    rows = "rows written since the verification" if plan.change.witness else "every row"
+    return (f"compares {rows} of {plan.change.table}" + (f" and {plan.change.into}" if plan.change.into else ""),)
+
+
 def _archive(plan: Plan, catalog: Catalog | None) -> PreviewLines:
     if catalog is not None and catalog.new is not None:
         return _as_sql_lines(archive_statements(plan, catalog))
@@ -290,15 +319,19 @@ CHANGE_LINES: Mapping[str, Callable[[Plan, Catalog | None], PreviewLines]] = {
     "create-indexes": _indexes,
     "sync-forward": _forward,
     "rollout-v2": _v2,
+    "create-witness": _create_witness,
     "write-flag-on": _write_on,
     "prepare-backfill": _prepare,
     "backfill-rows": _backfill_rows,
     "verify-rows": _verify,
     "sync-reverse": _reverse,
+    "extend-witness": _extend_witness,
+    "compare-recent-writes": _compare,
     "read-flag-on": _read_on,
     "rollout-v3": _v3,
     "archive-old-side": _archive,
     "delete-flags": _flags,
+    "drop-witness": _drop_witness,
     "drop-archive": _drop,
     "analyze": _analyze,
 }
@@ -309,12 +342,15 @@ CHANGE_UNDO: Mapping[str, Callable[[Plan], str]] = {
     "create-indexes": lambda plan: f"drop {len(plan.change.indexes)} index(es)",
     "sync-forward": lambda plan: f"drop trigger {sync_name(plan, 'forward')}",
     "rollout-v2": lambda plan: f"roll deployment/{plan.kubernetes.deployment} back to the image before the release",
+    "create-witness": lambda plan: f"drop the triggers of the witness on {plan.change.table}",
     "write-flag-on": lambda plan: f"ff:{plan.flags.write} as before",
     "backfill-rows": lambda _plan: "stop; the copied rows are dropped with the new schema",
     "sync-reverse": lambda plan: f"drop trigger {sync_name(plan, 'reverse')}",
+    "extend-witness": lambda plan: f"the witness watches {plan.change.table} alone again",
     "read-flag-on": lambda plan: f"ff:{plan.flags.read} as before",
     "rollout-v3": lambda plan: f"roll deployment/{plan.kubernetes.deployment} back to {plan.kubernetes.images.v2}",
     "archive-old-side": lambda plan: f"restore the old side of {plan.change.table}",
+    "drop-witness": lambda plan: f"create the triggers of the witness on {plan.change.table} again",
     "delete-flags": lambda plan: f"ff:{plan.flags.write} and ff:{plan.flags.read} as before",
 }
 

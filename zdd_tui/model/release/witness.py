@@ -72,6 +72,9 @@ class WitnessRecord:
     error: str = ""
 
 
+NOTHING_RECORDED = WitnessRecord()
+
+
 def witness_mode(release: Release) -> WitnessMode:
     """What the agent does about recorded rows now.
 

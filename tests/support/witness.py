@@ -86,13 +86,14 @@ async def watched_release(
             catalog = await run_expand(store, plan)
             await admin.execute(
                 f"DO $$ BEGIN IF to_regrole('{APP}') IS NULL THEN CREATE ROLE {APP}; END IF; END $$;"
-                f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {APP}; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {APP}"
+                f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {APP};"
+                f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {APP}"
             )
             await copy_all(admin, plan)
             await ddl(store, create_witness_statements(plan, catalog))
             async with store.fenced() as conn:
                 xid = await conn.fetchval("SELECT pg_current_xact_id()::text")
-                await witness.arm_witness(conn, store.release_id, plan.name, xid)
+                await witness.start_recording(conn, store.release_id, plan.name, xid)
             ctx = Context(plan, store, None, None, lambda: False, lambda _line: None)  # type: ignore[arg-type]
             yield WatchedRelease(store, admin, plan, dsn, ctx)
     finally:

@@ -3,6 +3,7 @@ copied again. Called before each evaluation of the gates, so that a gate never w
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.recent_writes import find_disagreements
@@ -15,8 +16,9 @@ from zdd_tui.engine.backfill.transaction import RETRYABLE_ERRORS
 from zdd_tui.engine.context import Context
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.witness import orphans_statement
+from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.release.records import ReleaseRecord
-from zdd_tui.model.release.witness import WitnessMode, accepts_down, witness_mode
+from zdd_tui.model.release.witness import WitnessMode, accepts_down, find_pods, witness_mode
 
 MAX_ROWS = 500
 """Recorded rows that are looked at in one call."""
@@ -36,6 +38,9 @@ async def settle_recorded_rows(ctx: Context, record: ReleaseRecord) -> None:
         found = await store.list_open_rows(conn, release_id, MAX_ROWS)
         if moved:
             await store.update_writers(conn, release_id)
+            unnamed = await store.list_unnamed_addresses(conn, release_id)
+    if moved and unnamed:
+        await _name_pods(ctx, unnamed)
     if not found:
         return
     catalog = await ctx.catalog(fresh=True)
@@ -55,6 +60,14 @@ async def settle_recorded_rows(ctx: Context, record: ReleaseRecord) -> None:
         await _repair(ctx, catalog, repairable)
     async with ctx.store.fenced() as conn:
         await store.update_writers(conn, release_id)
+
+
+async def _name_pods(ctx: Context, addresses: Sequence[str]) -> None:
+    """Saves which pods have the addresses, while they exist. Without Kubernetes the addresses stay."""
+    with suppress(ClusterError):
+        pods = find_pods(addresses, await ctx.cluster.list_pods(""))
+        async with ctx.store.fenced() as conn:
+            await store.save_pods(conn, ctx.store.release_id, pods)
 
 
 async def _find_differing(

@@ -71,12 +71,14 @@ CREATE TABLE zdd.witness_writer (
     session_role     text NOT NULL,
     rows             bigint NOT NULL,
     open_rows        bigint NOT NULL,
+    pod              text,
     first_at         timestamptz NOT NULL,
     last_at          timestamptz NOT NULL,
     PRIMARY KEY (release_id, application_name, address, role)
 );
 COMMENT ON TABLE zdd.witness_writer IS 'writers that wrote only one side, from zdd.witness_row; the agent writes it';
 COMMENT ON COLUMN zdd.witness_writer.address IS 'client address; empty for a local socket';
+COMMENT ON COLUMN zdd.witness_writer.pod IS 'the pod that had the address; empty: none; null: not looked up';
 COMMENT ON COLUMN zdd.witness_writer.role IS 'role in effect; session_role is the one that logged in';
 
 CREATE TRIGGER notify_insert AFTER INSERT ON zdd.witness_writer REFERENCING NEW TABLE AS fresh

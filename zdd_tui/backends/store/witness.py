@@ -5,7 +5,7 @@ fenced connection.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,7 +39,7 @@ ON CONFLICT (release_id, key, application_name, address, role) DO UPDATE SET
     outcome = '', error = ''
 """
 
-_WRITER_COLUMNS = "application_name, address, role, session_role, rows, open_rows"
+_WRITER_COLUMNS = "application_name, address, role, session_role, rows, open_rows, coalesce(pod, '') AS pod"
 _TIMES = "extract(epoch FROM first_at)::float8 AS first_at, extract(epoch FROM last_at)::float8 AS last_at"
 
 WITNESS_JSON = f"""
@@ -74,7 +74,7 @@ def parse_witness(raw: Any) -> WitnessRecord:
     return WitnessRecord(raw["open_rows"], tuple(Writer(**writer) for writer in raw["writers"]), raw["error"])
 
 
-async def arm_witness(conn: Connection, release_id: int, name: str, counts_from: str) -> None:
+async def start_recording(conn: Connection, release_id: int, name: str, counts_from: str) -> None:
     """Starts recording for a release. Records of an earlier release of the plan are removed.
 
     Args:
@@ -91,7 +91,7 @@ async def arm_witness(conn: Connection, release_id: int, name: str, counts_from:
     )
 
 
-async def disarm_witness(conn: Connection, release_id: int) -> None:
+async def stop_recording(conn: Connection, release_id: int) -> None:
     """Stops recording."""
     await conn.execute("UPDATE zdd.witness SET counts_from = NULL WHERE release_id = $1", release_id)
 
@@ -195,6 +195,22 @@ async def update_writers(conn: Connection, release_id: int) -> None:
         " WHERE (w.session_role, w.rows, w.open_rows, w.last_at)"
         " IS DISTINCT FROM (EXCLUDED.session_role, EXCLUDED.rows, EXCLUDED.open_rows, EXCLUDED.last_at)",
         release_id,
+    )
+
+
+async def list_unnamed_addresses(conn: Connection, release_id: int) -> list[str]:
+    """Reads the addresses of writers for which no pod was looked up."""
+    rows = await conn.fetch(
+        "SELECT DISTINCT address FROM zdd.witness_writer WHERE release_id = $1 AND pod IS NULL", release_id
+    )
+    return [row["address"] for row in rows]
+
+
+async def save_pods(conn: Connection, release_id: int, pods: Mapping[str, str]) -> None:
+    """Writes the pod of each address; empty for an address that no pod has."""
+    await conn.executemany(
+        "UPDATE zdd.witness_writer SET pod = $3 WHERE release_id = $1 AND address = $2 AND pod IS NULL",
+        [(release_id, address, pod) for address, pod in pods.items()],
     )
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 
 import asyncpg
 
@@ -38,7 +37,7 @@ from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.regions import REGION_GATE, evaluate_regions
 from zdd_tui.model.release.strategy import WITNESS_GATE
-from zdd_tui.model.release.witness import evaluate_witness, name_pods, witness_mode
+from zdd_tui.model.release.witness import evaluate_witness, witness_mode
 
 GATE_TIMEOUT = 5.0
 """Seconds for one gate. A gate that takes longer is unknown, so that it does not delay the others."""
@@ -152,12 +151,8 @@ async def _evaluate_no_mismatch(_ctx: Context, record: ReleaseRecord) -> GateRes
 async def _evaluate_witness(ctx: Context, record: ReleaseRecord) -> GateResult:
     plan = ctx.expand_contract_plan
     catalog = await ctx.catalog(fresh=True)
-    found = record.witness
-    if found.writers:
-        pods = await ctx.cluster.list_pods((await ctx.cluster.get_deployment(plan.kubernetes.deployment)).selector)
-        found = replace(found, writers=name_pods(found.writers, {pod.ip: pod.name for pod in pods if pod.ip}))
     return evaluate_witness(
-        found,
+        record.witness,
         mode=witness_mode(record.release),
         now=record.now,
         quiet=plan.gates.soak,

@@ -59,14 +59,14 @@ async def arm_witness(ctx: Context, since: str) -> None:
     """Starts recording. Every pod writes both sides from the transaction of the marker on."""
     if ctx.expand_contract_plan.change.has_witness:
         async with ctx.store.fenced() as conn:
-            await store.arm_witness(conn, ctx.store.release_id, ctx.plan.name, since.partition("@")[0])
+            await store.start_recording(conn, ctx.store.release_id, ctx.plan.name, since.partition("@")[0])
 
 
 async def disarm_witness(ctx: Context) -> None:
     """Stops recording: from now on pods may write the old side alone."""
     if ctx.expand_contract_plan.change.has_witness:
         async with ctx.store.fenced() as conn:
-            await store.disarm_witness(conn, ctx.store.release_id)
+            await store.stop_recording(conn, ctx.store.release_id)
 
 
 class CompareRecentWrites:

@@ -1,13 +1,14 @@
 """Who wrote only one side of a row, as the witness recorded it. Pure; the rules of its gate and its text are here."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.state import Release, StepStatus
 from zdd_tui.model.release.strategy import Phase
+from zdd_tui.model.workload.pod import PodFacts
 
 MAX_SHOWN_WRITERS = 3
 MAX_COUNTED = 1000
@@ -51,7 +52,9 @@ class Writer:
     def name(self) -> str:
         """``reports-worker 10.1.4.7 as app``; a pod's name stands for its address."""
         role = self.role if self.role == self.session_role else f"{self.role} (login {self.session_role})"
-        return f"{self.application_name or 'no application_name'} {self.pod or self.address or 'local'} as {role}"
+        text = f"{self.application_name or 'no application_name'} {self.pod or self.address or 'local'} as {role}"
+        # The name of a role may hold control characters.
+        return "".join(letter if letter.isprintable() else "?" for letter in text)
 
     def __str__(self) -> str:
         return f"{self.name}: {self.rows:,} row{'' if self.rows == 1 else 's'}"
@@ -100,13 +103,13 @@ def accepts_down(release: Release) -> bool:
     return "sync-reverse" in names and release.status("sync-reverse").has_effect
 
 
-def name_pods(writers: Sequence[Writer], pods: Mapping[str, str]) -> tuple[Writer, ...]:
-    """The writers with the names of the pods that have their addresses.
-
-    Args:
-        pods: pod's name by IP address.
-    """
-    return tuple(replace(writer, pod=pods.get(writer.address, "")) for writer in writers)
+def find_pods(addresses: Iterable[str], pods: Iterable[PodFacts]) -> dict[str, str]:
+    """The name of the pod that has each address; empty where none has it, or several that share their node's."""
+    names: dict[str, list[str]] = {}
+    for pod in pods:
+        names.setdefault(pod.ip, []).append(pod.name)
+    found = {address: names.get(address, []) if address else [] for address in addresses}
+    return {address: each[0] if len(each) == 1 else "" for address, each in found.items()}
 
 
 def describe_writers(writers: Sequence[Writer]) -> str:

@@ -16,6 +16,11 @@ from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.release.strategy import WITNESS_GATE
 
+INSERT = """
+INSERT INTO public.users (id, first_name, last_name) SELECT 1000000 + n, 'Report', n::text FROM generate_series(1, $1) n
+"""
+"""Rows that the load does not know: it checks the content of every other row."""
+
 
 def is_closed_for(worker: str, record: ReleaseRecord) -> bool:
     gate = record.gates.get(WITNESS_GATE)
@@ -33,7 +38,7 @@ async def test_a8_a_worker_that_writes_only_the_old_side(kind: str, tmp_path: Pa
         for phase in ("expand", "dual-write", "backfill"):
             await driver.run_phase(phase)
         # After the verification: its rows are copied again, and it is named.
-        await worker.execute("UPDATE public.users SET last_name = last_name || ' jr' WHERE id BETWEEN 10 AND 21")
+        await worker.execute(INSERT, 12)
         record = await driver.wait_until(
             lambda record: bool(record.witness.writers) and not record.witness.open_rows, timeout=30
         )
@@ -45,14 +50,14 @@ async def test_a8_a_worker_that_writes_only_the_old_side(kind: str, tmp_path: Pa
 
         await driver.run_phase("cutover")
         # V3 writes the new side now: the row is shown, not overwritten, and contract does not begin.
-        before = await worker.fetchval("SELECT last_name FROM public.users WHERE id = 30")
-        await worker.execute("UPDATE public.users SET last_name = 'worker' WHERE id = 30")
+        before = await worker.fetchval("SELECT last_name FROM public.users WHERE id = 1000003")
+        await worker.execute("UPDATE public.users SET last_name = 'worker' WHERE id = 1000003")
         await driver.wait_until(lambda record: is_closed_for("reports-worker", record), timeout=30)
         with pytest.raises(ZddError, match="reports-worker"):
             await driver.start_phase("contract")
-        assert await worker.fetchval("SELECT last_name FROM public.users WHERE id = 30") == "worker"
+        assert await worker.fetchval("SELECT last_name FROM public.users WHERE id = 1000003") == "worker"
         # The worker was stopped, and its row corrected.
-        await worker.execute("UPDATE public.users SET last_name = $1 WHERE id = 30", before)
+        await worker.execute("UPDATE public.users SET last_name = $1 WHERE id = 1000003", before)
         await worker.close()
         await driver.wait_for_phase("cutover")
         for phase in ("contract", "cleanup"):
@@ -76,23 +81,24 @@ async def test_switched_off_a_foreign_write_is_found_before_contract(tmp_path: P
         await driver.start_release()
         names = {step.name for step in (await driver.read_record()).steps}
         assert "create-witness" not in names
+        worker = await asyncpg.connect(env.postgres.dsn)
+        await worker.execute(INSERT, 12)
         for phase in ("expand", "dual-write", "backfill"):
             await driver.run_phase(phase)
-        worker = await asyncpg.connect(env.postgres.dsn)
-        await worker.execute("UPDATE public.users SET last_name = 'jr' WHERE id = 10")
-        await worker.execute("DELETE FROM public.users WHERE id = 11")
+        await worker.execute("UPDATE public.users SET last_name = 'jr' WHERE id = 1000001")
+        await worker.execute("DELETE FROM public.users WHERE id = 1000002")
         await driver.run_phase("cutover")
         record = await driver.read_record()
         compared = next(step for step in record.steps if step.name == "compare-recent-writes")
         assert compared.detail["whole"], json.dumps(compared.detail)
         assert compared.detail["repaired"] >= 2
-        assert await worker.fetchval("SELECT count(*) FROM public.people WHERE id = 11") == 0
-        await worker.execute("UPDATE public.users SET last_name = 'late' WHERE id = 12")
+        assert await worker.fetchval("SELECT count(*) FROM public.people WHERE id = 1000002") == 0
+        await worker.execute("UPDATE public.users SET last_name = 'late' WHERE id = 1000005")
         await worker.close()
         await driver.start_phase("contract")
         async with asyncio.timeout(60):
             while (record := await driver.read_record()).release.state is not ReleaseState.FAILED:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
-        assert "key 12 (" in record.release.error
+        assert "key 1000005 (" in record.release.error
         await driver.roll_back()
         await assert_no_failures(env)

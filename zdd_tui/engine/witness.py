@@ -5,7 +5,9 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
-from zdd_tui.backends.postgres.connection import Connection
+import asyncpg
+
+from zdd_tui.backends.postgres.connection import Connection, is_session_lost
 from zdd_tui.backends.postgres.recent_writes import find_disagreements
 from zdd_tui.backends.store import backfill as rows
 from zdd_tui.backends.store import witness as store
@@ -16,7 +18,7 @@ from zdd_tui.engine.backfill.transaction import RETRYABLE_ERRORS
 from zdd_tui.engine.context import Context
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.witness import orphans_statement
-from zdd_tui.model.errors import ClusterError
+from zdd_tui.model.errors import ClusterError, DatabaseUnavailable, StaleEpoch, ZddError
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.witness import WitnessMode, accepts_down, find_pods, witness_mode
 
@@ -27,11 +29,29 @@ TIME_BUDGET = 1.0
 """Seconds for the repairs of one call; the next one continues."""
 
 
-async def settle_recorded_rows(ctx: Context, record: ReleaseRecord) -> None:
-    """Settles recorded rows, for at most about `TIME_BUDGET` seconds. A row that is locked is tried again later."""
+async def settle_recorded_rows(ctx: Context, record: ReleaseRecord) -> bool:
+    """Settles recorded rows, for at most about `TIME_BUDGET` seconds. A row that is locked is tried again later.
+
+    What goes wrong is logged, and the rows stay open: the release must stay able to roll back.
+
+    Returns:
+        whether there were any.
+    """
     mode = witness_mode(record.release)
-    if mode is WitnessMode.OFF:
-        return
+    if mode is WitnessMode.OFF or not record.witness.open_rows:
+        return False
+    try:
+        await _settle(ctx, record, mode)
+    except (StaleEpoch, DatabaseUnavailable):
+        raise
+    except (ZddError, asyncpg.PostgresError) as error:
+        if is_session_lost(error):
+            raise
+        ctx.log(f"rows that the witness recorded: {type(error).__name__}: {error}")
+    return True
+
+
+async def _settle(ctx: Context, record: ReleaseRecord, mode: WitnessMode) -> None:
     release_id = ctx.store.release_id
     async with ctx.store.fenced() as conn:
         moved = await store.move_records(conn, release_id)

@@ -247,3 +247,53 @@ async def test_a_transaction_that_began_before_the_write_flag_is_repaired_and_no
         assert record.witness.open_rows == 0
         assert record.witness.writers == ()
         assert await made.admin.fetchval("SELECT full_name FROM users WHERE id = 2") == "V1 Last 2"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TYPE mood RENAME TO temper",
+        "ALTER TABLE users RENAME COLUMN first_name TO given_name",
+        "ALTER TABLE users RENAME TO customers",
+        "ALTER SCHEMA zdd RENAME TO elsewhere",
+    ],
+)
+async def test_a_schema_that_was_changed_meanwhile_fails_no_statement(pg_dsn: str, kind: str, change: str) -> None:
+    """Each session compiles the function anew: what it declares must exist whatever was renamed."""
+    connection = await asyncpg.connect(pg_dsn)
+    await connection.execute(
+        "CREATE TYPE mood AS ENUM ('x', 'y'); CREATE SEQUENCE users_id_seq; CREATE TABLE users (id bigint PRIMARY KEY"
+        " DEFAULT nextval('users_id_seq'), first_name mood NOT NULL, last_name text NOT NULL DEFAULT '', email text);"
+        "INSERT INTO users (first_name) SELECT 'x' FROM generate_series(1, 5)"
+    )
+    up = {"full_name": "first_name::text || last_name"} | ({"email": "email"} if kind == "table" else {})
+    async with watched_release(pg_dsn, kind, change={"up": up}) as made:
+        await made.admin.execute(change)
+        table = "customers" if "customers" in change else "users"
+        column = "given_name" if "given_name" in change else "first_name"
+        async with made.writer() as writer:
+            await writer.execute(f"UPDATE {table} SET {column} = 'y' WHERE id = 1")
+            await writer.execute(f"INSERT INTO {table} ({column}) VALUES ('y')")
+            await writer.execute(f"DELETE FROM {table} WHERE id = 2")
+        assert await made.admin.fetchval(f"SELECT count(*) FROM {table} WHERE {column} = 'y'") == 2
+        if "elsewhere" in change:
+            await made.admin.execute("ALTER SCHEMA elsewhere RENAME TO zdd")
+    await connection.close()
+
+
+async def test_a_comparison_that_depends_on_a_collation_is_the_tables(pg_dsn: str) -> None:
+    connection = await asyncpg.connect(pg_dsn)
+    await connection.execute(
+        "CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);"
+        "CREATE TABLE users (id bigint PRIMARY KEY, first_name text NOT NULL, last_name text NOT NULL DEFAULT '')"
+    )
+    await connection.execute("INSERT INTO users VALUES (1, 'Ann')")
+    expand = "ALTER TABLE users ADD COLUMN full_name text COLLATE ci"
+    change = {"expand": expand, "up": {"full_name": "first_name"}, "down": {"first_name": "full_name"}}
+    async with watched_release(pg_dsn, change=change) as made, made.writer() as writer:
+        await writer.execute("UPDATE users SET first_name = 'Bea', full_name = 'BEA' WHERE id = 1")
+        assert await made.recorded() == []
+        await writer.execute("UPDATE users SET first_name = 'Eve' WHERE id = 1")
+        assert len(await made.recorded()) == 1
+    await connection.close()

@@ -26,9 +26,9 @@ def lock_order_name(plan: Plan) -> str:
     return f"zdd_{plan.name}_ord"
 
 
-def witness_functions(plan: Plan) -> tuple[str, str]:
-    """Names of the functions of the witness: for rows, and for TRUNCATE."""
-    return f"zdd_{plan.name}_wit", f"zdd_{plan.name}_wtr"
+def witness_functions(plan: Plan) -> tuple[str, str, str]:
+    """Names of the functions of the witness: for rows of the old side, for rows of the new table, for TRUNCATE."""
+    return f"zdd_{plan.name}_wo", f"zdd_{plan.name}_wn", f"zdd_{plan.name}_wt"
 
 
 def witness_triggers(plan: Plan, side: Literal["old", "new"]) -> tuple[str, str, str]:

@@ -24,7 +24,6 @@ from zdd_tui.model.ddl.sync import (
     new_fields,
     old_fields,
     old_table_sql,
-    row_source,
     stored_value,
 )
 from zdd_tui.model.plan.base import Plan
@@ -142,13 +141,12 @@ def orphans_statement(catalog: Catalog) -> str:
 
 
 def _comparison(
-    plan: Plan, catalog: Catalog, archived: bool, key: list[str], either: bool, record: str = ""
+    plan: Plan, catalog: Catalog, archived: bool, key: list[str], either: bool
 ) -> tuple[str, str, str, dict[CatalogColumn, tuple[str, str]], str]:
     """Joins that read both sides of one row, to be appended to a FROM item, and expressions over them.
 
     Args:
         key: an expression for each column of the key.
-        record: of a trigger, instead of the stored row; column kind only.
 
     Returns:
         the joins; whether the old row exists; whether the new row exists; by new column what ``up`` gives and what is
@@ -168,9 +166,7 @@ def _comparison(
         downs, has_old = [], []
     if plan.change.kind == "column":
         names = new_fields(plan, catalog) | old_fields(plan, catalog, archived)
-        row = (
-            row_source(record, names, "zdd_t").rpartition(" AS ")[0] if record else _select_row(old_table, names, match)
-        )
+        row = _select_row(old_table, names, match)
         values = ", ".join(["true AS zdd_here", *ups, *has_new, *downs, *has_old])
         source = (
             f"\nLEFT JOIN LATERAL (SELECT {values} FROM {row} AS {quote_identifier(plan.change.table.name)}"
@@ -211,31 +207,37 @@ def _select_row(table: str, names: dict[str, str], match: str) -> str:
 
 
 def _function_statements(plan: Plan, catalog: Catalog, *, either: bool, archived: bool) -> tuple[str, ...]:
-    row_function, truncate_function = witness_functions(plan)
-    statements = [_function_sql(plan, row_function, _row_body(plan, catalog, either, archived))]
+    """The functions of all triggers. One that no trigger uses yet does no harm."""
+    old_function, new_function, truncate_function = witness_functions(plan)
+    statements = [_function_sql(plan, old_function, _row_body(plan, catalog, "old", either, archived))]
     if plan.change.kind == "table":
+        statements.append(_function_sql(plan, new_function, _row_body(plan, catalog, "new", either, archived)))
         statements.append(_function_sql(plan, truncate_function, _truncate_body(plan)))
     return tuple(statements)
 
 
 def _function_sql(plan: Plan, name: str, body: str) -> str:
-    timeout = min(LOCK_TIMEOUT_MS, max(1, round(plan.database.lock_timeout * 1000)))
+    # What is set for a function costs at each call. In the column kind no lock is waited for in the usual case.
+    timeout = "" if plan.change.kind == "column" else f" SET lock_timeout = {_lock_timeout(plan)}"
     return (
         # The application's roles need no right in the schema zdd, and none on the other table.
         f"CREATE OR REPLACE FUNCTION {quote_qualified(SCHEMA, name)}() RETURNS trigger LANGUAGE plpgsql\n"
-        f"SECURITY DEFINER SET search_path = {search_path(plan)} SET lock_timeout = {quote_literal(f'{timeout}ms')}\n"
-        f"SET row_security = off\nAS {dollar_quoted(body)}"
+        f"SECURITY DEFINER SET search_path = {search_path(plan)}{timeout}\nAS {dollar_quoted(body)}"
     )
+
+
+def _lock_timeout(plan: Plan) -> str:
+    return quote_literal(f"{min(LOCK_TIMEOUT_MS, max(1, round(plan.database.lock_timeout * 1000)))}ms")
 
 
 def _record_sql(plan: Plan, key: str, side: str, is_checked: str) -> str:
     setting = "current_setting('role')"
     return f"""INSERT INTO zdd.witness_record (release_id, key, side, operation, is_checked, is_foreign, xid, role,
-      session_role, application_name, address, pid)
-    SELECT w.release_id, {key}, {side}, TG_OP, {is_checked}, pg_current_xact_id() >= w.counts_from,
-      pg_current_xact_id(), CASE {setting} WHEN 'none' THEN session_user ELSE {setting} END, session_user,
-      current_setting('application_name'), coalesce(host(inet_client_addr()), ''), pg_backend_pid()
-    FROM zdd.witness AS w WHERE w.name = {quote_literal(plan.name)} AND w.counts_from IS NOT NULL"""
+          session_role, application_name, address, pid)
+        SELECT w.release_id, {key}, {side}, TG_OP, {is_checked}, pg_current_xact_id() >= w.counts_from,
+          pg_current_xact_id(), CASE {setting} WHEN 'none' THEN session_user ELSE {setting} END, session_user,
+          current_setting('application_name'), coalesce(host(inet_client_addr()), ''), pg_backend_pid()
+        FROM zdd.witness AS w WHERE w.name = {quote_literal(plan.name)} AND w.counts_from IS NOT NULL"""
 
 
 _GIVE_UP = f"""EXCEPTION WHEN OTHERS OR query_canceled THEN
@@ -249,89 +251,171 @@ END"""
 """Ends a block: what goes wrong is counted, and the rest of the transaction is not watched."""
 
 
-def _row_body(plan: Plan, catalog: Catalog, either: bool, archived: bool) -> str:
-    variables = [f"zdd_k{number}" for number in range(1, len(catalog.key) + 1)]
-    declared = "".join(f"  {name} {column.type};\n" for name, column in zip(variables, catalog.key, strict=True))
-    source, _, _, _, differs = _comparison(plan, catalog, archived, variables, either)
-    key = f"jsonb_build_array({', '.join(f'{name}::text' for name in variables)})"
-    old_key, new_key = (
-        " ".join(
-            f"{name} := {record}.{quote_identifier(column.name)};"
-            for name, column in zip(variables, catalog.key, strict=True)
-        )
-        for record in ("OLD", "NEW")
-    )
+def _row_body(plan: Plan, catalog: Catalog, side: Side, either: bool, archived: bool) -> str:
+    """Compares the written row first, which is cheap and enough for a writer of both sides; then what is stored.
+
+    No variable has a type of the database: one that was renamed would make the function, and so the statement of the
+    application, fail before anything can be caught.
+    """
+    keys = [f"zdd_row.{quote_identifier(name)}" for name in catalog.key_names]
+    source, _, _, _, differs = _comparison(plan, catalog, archived, keys, either)
     same_key = " AND ".join(
         f"OLD.{quote_identifier(name)} = NEW.{quote_identifier(name)}" for name in catalog.key_names
     )
-    stored = f"""          PERFORM FROM (SELECT) AS zdd_one{source}
-          WHERE {differs};
-          zdd_differs := FOUND;"""
-    compare = stored
-    is_column = plan.change.kind == "column"
-    if is_column:
-        # The row as this event left it tells most: where its sides agree, a later event tells of a later change.
-        source, _, _, _, differs = _comparison(plan, catalog, archived, variables, either, record="NEW")
-        compare = f"""          PERFORM FROM (SELECT) AS zdd_one{source}
-          WHERE {differs};
-          zdd_differs := FOUND;
-          IF zdd_differs AND zdd_read THEN
-{stored}
-          END IF;"""
-        old_columns = [*plan.change.down, *catalog.up_source_columns]
-        side = (
-            f"CASE WHEN TG_OP = 'UPDATE' AND NOT ({_changed(plan, catalog, old_columns, archived)})"
-            " THEN 'new' ELSE 'old' END"
-        )
-    else:
-        side = "TG_ARGV[0]"
-    old_turn = f"""        IF TG_OP = 'UPDATE' THEN
-          CONTINUE WHEN {same_key};
-        END IF;
-        {old_key}"""
-    if is_column:  # a row that is gone is gone on both sides
-        old_turn = "        CONTINUE;"
+    key = f"jsonb_build_array({', '.join(f'{name}::text' for name in keys)})"
+    written, first_turn = quote_literal(side), 1
+    if plan.change.kind == "column":
+        first_turn = 2  # a row that is gone, or has another key, is so on both sides
+        columns = [*plan.change.down, *catalog.up_source_columns]
+        changed = _changed(plan, catalog, columns, archived)
+        written = f"CASE WHEN TG_OP = 'UPDATE' AND NOT ({changed}) THEN 'new' ELSE 'old' END"
     return f"""
 #variable_conflict use_column
 DECLARE
-{declared}  zdd_setting text := coalesce(current_setting('{WITNESS_SETTING}', true), '');
+  zdd_setting text := coalesce(current_setting('{WITNESS_SETTING}', true), '');
   zdd_read boolean := zdd_setting <> '{_NOT_COMPARED}' AND current_setting('transaction_isolation') <> 'serializable';
-  zdd_compare boolean := {"zdd_setting <> '" + _NOT_COMPARED + "'" if is_column else "zdd_read"};
+  zdd_timeout text;
+  zdd_row record;
   zdd_checked boolean;
   zdd_differs boolean;
-BEGIN
+{_quick_declarations(plan, catalog, archived)}BEGIN
   IF zdd_setting = 'off' THEN RETURN NULL; END IF;
+{_quick_check(plan, catalog, side, archived, same_key)}
   BEGIN
-    FOR zdd_turn IN 1..2 LOOP
+    FOR zdd_turn IN {first_turn}..2 LOOP
       IF zdd_turn = 1 THEN
         CONTINUE WHEN TG_OP = 'INSERT';
-{old_turn}
+        IF TG_OP = 'UPDATE' THEN
+          CONTINUE WHEN {same_key};
+        END IF;
+        zdd_row := OLD;
       ELSE
         CONTINUE WHEN TG_OP = 'DELETE';
-        {new_key}
+        zdd_row := NEW;
       END IF;
       zdd_checked := zdd_read;
       zdd_differs := true;
-      IF zdd_compare THEN
+      IF zdd_read THEN
         BEGIN
-{compare}
+{
+        _with_timeout(
+            plan,
+            f'''          PERFORM FROM (SELECT) AS zdd_one{source}
+          WHERE {differs};
+          zdd_differs := FOUND;''',
+        )
+    }
         EXCEPTION WHEN OTHERS OR query_canceled THEN
           zdd_checked := false;
           IF SQLSTATE IN ('55P03', '57014') THEN
             zdd_read := false;
-            zdd_compare := false;
             PERFORM set_config('{WITNESS_SETTING}', '{_NOT_COMPARED}', true);
           END IF;
         END;
       END IF;
       IF zdd_differs THEN
-        {_record_sql(plan, key, side, "zdd_checked")};
+{_with_timeout(plan, f"        {_record_sql(plan, key, written, 'zdd_checked')};")}
       END IF;
     END LOOP;
   {_GIVE_UP};
   RETURN NULL;
 END
 """
+
+
+def _with_timeout(plan: Plan, statements: str) -> str:
+    """Column kind: the lock_timeout for what waits for a lock. An error restores it, as it undoes the block."""
+    if plan.change.kind != "column":
+        return statements
+    return f"""          zdd_timeout := current_setting('lock_timeout');
+          PERFORM set_config('lock_timeout', {_lock_timeout(plan)}, true);
+{statements}
+          PERFORM set_config('lock_timeout', zdd_timeout, true);"""
+
+
+def _quick_columns(
+    plan: Plan, catalog: Catalog, archived: bool
+) -> tuple[list[tuple[str, str, str]], list[CatalogColumn]]:
+    """The columns that ``up`` reads (name in the plan, name in the table, type) and the new columns; empty where a type
+    is not PostgreSQL's own."""
+    fields = []
+    for name, field in old_fields(plan, catalog, archived).items():
+        column = catalog.old.column(name)
+        if column is None or "." in column.type:
+            return [], []
+        fields.append((name, field, column.type))
+    new = [column for name in plan.change.up if (column := catalog.new_table.column(name)) is not None]
+    return ([], []) if any("." in column.type for column in new) else (fields, new)
+
+
+def _quick_declarations(plan: Plan, catalog: Catalog, archived: bool) -> str:
+    fields, new = _quick_columns(plan, catalog, archived)
+    lines = [f"zdd_old{n} {kind};" for n, (_, _, kind) in enumerate(fields)]
+    lines += [f"zdd_new{n} {column.type};" for n, column in enumerate(new)]
+    return "".join(f"  {line}\n" for line in lines)
+
+
+def _quick_check(plan: Plan, catalog: Catalog, side: Side, archived: bool, same_key: str) -> str:
+    """Returns where the written row and its other side agree. The expressions read variables, which is much cheaper
+    than a query; ``up`` finds them under the names that it uses."""
+    fields, new = _quick_columns(plan, catalog, archived)
+    if not fields:
+        return ""
+    from_old = "\n".join(f"        zdd_old{n} := NEW.{quote_identifier(f)};" for n, (_, f, _) in enumerate(fields))
+    from_new = "\n".join(f"        zdd_new{n} := NEW.{quote_identifier(c.name)};" for n, c in enumerate(new))
+    is_table = plan.change.kind == "table"
+    where = " AND ".join(f"zdd_t.{quote_identifier(name)} = NEW.{quote_identifier(name)}" for name in catalog.key_names)
+    gone = where.replace("NEW.", "OLD.")
+    if not is_table:
+        other, condition, found = "", "true", "true"
+    elif side == "old":
+        values = ", ".join(f"zdd_t.{quote_identifier(column.name)}" for column in new)
+        names = ", ".join(f"zdd_new{n}" for n in range(len(new)))
+        other, from_new, found = f"SELECT {values} INTO {names} FROM {catalog.new_table.sql} AS zdd_t", "", "FOUND"
+        condition = f"zdd_read AND (TG_OP = 'INSERT' OR {same_key})"
+    else:
+        table = old_table_sql(plan, catalog, archived)
+        values = ", ".join(f"zdd_t.{quote_identifier(field)}" for _, field, _ in fields)
+        names = ", ".join(f"zdd_old{n}" for n in range(len(fields)))
+        other, from_old, found = f"SELECT {values} INTO {names} FROM {table} AS zdd_t", "", "FOUND"
+        condition = f"zdd_read AND (TG_OP = 'INSERT' OR {same_key})"
+    declared = "\n".join(
+        f"          {quote_identifier(name)} {kind} := zdd_old{n};" for n, (name, _, kind) in enumerate(fields)
+    )
+    differs = " OR ".join(
+        distinct_condition(column, stored_value(column, plan.change.up[column.name]), f"zdd_new{n}")
+        for n, column in enumerate(new)
+    )
+    deleted = ""
+    if is_table:
+        table = catalog.new_table.sql if side == "old" else old_table_sql(plan, catalog, archived)
+        deleted = f"""
+    IF TG_OP = 'DELETE' THEN
+      IF zdd_read THEN
+        PERFORM FROM {table} AS zdd_t WHERE {gone};
+        IF NOT FOUND THEN RETURN NULL; END IF;
+      END IF;
+    ELSIF"""
+    lookup = f"        {other} WHERE {where};\n" if other else ""
+    return f"""
+  BEGIN{deleted or chr(10) + "    IF"} {condition} THEN
+{from_old}
+{from_new}
+{lookup}      IF {found} THEN
+        <<{quote_identifier(plan.change.table.name)}>>
+        DECLARE
+{declared}
+        BEGIN
+          IF NOT ({differs}) THEN RETURN NULL; END IF;
+        END;
+      END IF;
+    END IF;
+  EXCEPTION WHEN OTHERS OR query_canceled THEN
+    IF SQLSTATE IN ('55P03', '57014') THEN
+      zdd_read := false;
+      PERFORM set_config('{WITNESS_SETTING}', '{_NOT_COMPARED}', true);
+    END IF;
+  END;"""
 
 
 def _truncate_body(plan: Plan) -> str:
@@ -351,7 +435,8 @@ END
 
 def _trigger_statements(plan: Plan, catalog: Catalog, side: Side, archived: bool) -> tuple[str, ...]:
     """The triggers of one table that do not exist yet. In the column kind one table has both sides."""
-    row_function, truncate_function = (quote_qualified(SCHEMA, name) for name in witness_functions(plan))
+    old_function, new_function, truncate_function = (quote_qualified(SCHEMA, n) for n in witness_functions(plan))
+    row_function = old_function if side == "old" else new_function
     by_row, by_update, by_truncate = witness_triggers(plan, side)
     table = old_table_sql(plan, catalog, archived) if side == "old" else catalog.new_table.sql
     is_column = plan.change.kind == "column"
@@ -368,7 +453,7 @@ def _trigger_statements(plan: Plan, catalog: Catalog, side: Side, archived: bool
         other = "new" if side == "old" else "old"
         watched += f" AND current_setting('{SYNC_SETTING}', true) IS DISTINCT FROM '{other}'"
     events = "INSERT" if is_column else "INSERT OR DELETE"
-    call = f"EXECUTE FUNCTION {row_function}('{side}')"
+    call = f"EXECUTE FUNCTION {row_function}()"
     made = [
         (by_row, f"CREATE CONSTRAINT TRIGGER {quote_identifier(by_row)} AFTER {events} ON {table}"
          f"\nDEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ({watched}) {call}"),

@@ -8,7 +8,6 @@ import pytest
 
 from tests.support.schema_change import count_disagreements
 from tests.support.witness import KINDS, WatchedRelease, watched_release
-from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.recent_writes import read_horizon
 from zdd_tui.backends.store import backfill as rows
@@ -37,11 +36,6 @@ class OnePod:
         return [project_pod(raw | {"status": {"podIP": "127.0.0.1"}})]
 
 
-class AwayCluster:
-    async def list_pods(self, _selector: str) -> list[PodFacts]:
-        raise KubeApiError("away", status=503)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 async def test_before_v3_rows_are_copied_again_and_their_writer_is_named(pg_dsn: str, kind: str) -> None:
     async with watched_release(pg_dsn, kind, rows=40) as made, made.writer() as worker:
@@ -65,7 +59,6 @@ async def test_before_v3_rows_are_copied_again_and_their_writer_is_named(pg_dsn:
 async def test_a_pods_name_stands_for_its_address(pg_dsn: str) -> None:
     async with watched_release(pg_dsn) as made, made.writer() as worker:
         await worker.execute("UPDATE users SET last_name = 'x' WHERE id = 1")
-        made.ctx.cluster = AwayCluster()  # type: ignore[assignment]
         assert (await made.settle()).witness.writers[0].pod == ""
         await worker.execute("UPDATE users SET last_name = 'y' WHERE id = 1")
         made.ctx.cluster = OnePod()  # type: ignore[assignment]

@@ -3,11 +3,14 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from http import HTTPStatus
+from typing import Any, cast
 
 import asyncpg
 
 from tests.support.schema_change import USERS, ddl, insert_rows, make_plan, open_leased_store, run_expand
+from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.store import witness
 from zdd_tui.backends.store.agent import AgentStore
@@ -19,9 +22,17 @@ from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategies import build_strategy
+from zdd_tui.model.workload.pod import PodFacts
 
 APP = "app_role"
 KINDS = ("column", "table")
+
+
+class AwayCluster:
+    """A cluster that does not answer."""
+
+    async def list_pods(self, _selector: str) -> list[PodFacts]:
+        raise KubeApiError("away", status=HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 @dataclass
@@ -94,7 +105,8 @@ async def watched_release(
             async with store.fenced() as conn:
                 xid = await conn.fetchval("SELECT pg_current_xact_id()::text")
                 await witness.start_recording(conn, store.release_id, plan.name, xid)
-            ctx = Context(plan, store, None, None, lambda: False, lambda _line: None)  # type: ignore[arg-type]
+            cluster = cast(Cluster, AwayCluster())
+            ctx = Context(plan, store, None, cluster, lambda: False, lambda _line: None)
             yield WatchedRelease(store, admin, plan, dsn, ctx)
     finally:
         await admin.close()

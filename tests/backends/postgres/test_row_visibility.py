@@ -64,7 +64,7 @@ async def test_a1_check_refuses_and_its_fix_works(pg_dsn: str) -> None:
         with pytest.raises(DatabaseError, match="may not see every row") as refused:
             await check_change(owner.conn, plan)
         assert "1 policy, FORCE" in refused.value.title
-        assert f"ALTER ROLE {owner.role} BYPASSRLS" in refused.value.hint
+        assert f'ALTER ROLE "{owner.role}" BYPASSRLS' in refused.value.hint
         await owner.admin.execute(f"ALTER ROLE {owner.role} BYPASSRLS")
         await check_change(owner.conn, plan)
 
@@ -142,6 +142,6 @@ async def test_a_role_that_is_not_the_owner_is_told_to_become_one(pg_dsn: str) -
         try:
             await owner.admin.execute(f"SET SESSION AUTHORIZATION {other}")
             [hidden] = await find_hidden_rows(owner.admin, ["public.users"])
-            assert f"GRANT {owner.role} TO {other}" in hidden.hint
+            assert f'GRANT "{owner.role}" TO "{other}"' in hidden.hint
         finally:
             await owner.admin.execute(f"RESET SESSION AUTHORIZATION; DROP ROLE {other}")

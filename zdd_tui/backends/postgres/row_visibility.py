@@ -31,7 +31,7 @@ class HiddenRows:
     """A table of which row security may hide rows from our role.
 
     Attributes:
-        table: quoted and qualified.
+        table: with its schema, for messages.
         forced: row security also applies to the owner.
         owned: our role owns the table, or is a member of its owner.
     """
@@ -73,7 +73,16 @@ async def find_hidden_rows(conn: Connection, tables: Sequence[str]) -> list[Hidd
         for row in await conn.fetch(_TABLES, table):
             name = quote_qualified(row["schema"], row["name"])
             if row["active"] or await _is_refused(conn, name):
-                hidden.append(HiddenRows(name, row["role"], row["owner"], row["forced"], row["owned"], row["policies"]))
+                hidden.append(
+                    HiddenRows(
+                        f"{row['schema']}.{row['name']}",
+                        row["role"],
+                        row["owner"],
+                        row["forced"],
+                        row["owned"],
+                        row["policies"],
+                    )
+                )
     return hidden
 
 

@@ -103,7 +103,7 @@ async def test_rows_of_v3_agree_when_down_gives_their_old_side(pg_dsn: str, kind
         since = await read_horizon(made.admin)
         await made.extend()
         new = "people" if kind == "table" else "users"
-        await made.admin.execute(f"UPDATE {new} SET full_name = ' lossy  name' WHERE id = 4")
+        await made.admin.execute(f"UPDATE {new} SET full_name = 'lossy ' WHERE id = 4")
         await made.admin.execute("UPDATE users SET last_name = 'x' WHERE id = 5")
         assert keys(await compare(made, since)) == ["4", "5"]
         assert keys(await compare(made, since, either=True)) == ["5"]

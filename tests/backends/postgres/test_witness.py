@@ -221,7 +221,7 @@ async def test_from_cutover_on_both_directions_are_watched(pg_dsn: str, kind: st
         values = "(id, full_name)" if kind == "table" else "(id, first_name, full_name)"
         row = "(300, 'Zoe  Two')" if kind == "table" else "(300, '', 'Zoe  Two')"
         await v3.execute(f"INSERT INTO {new} {values} VALUES {row}")
-        await v3.execute(f"UPDATE {new} SET full_name = ' lossy  one' WHERE id = 1")
+        await v3.execute(f"UPDATE {new} SET full_name = 'lossy ' WHERE id = 1")
         await v3.execute(f"DELETE FROM {new} WHERE id = 7")
         assert await made.recorded() == [], "the sync trigger has written the old side"
         await worker.execute("UPDATE users SET first_name = 'Old' WHERE id = 2")

@@ -280,20 +280,3 @@ async def test_a_schema_that_was_changed_meanwhile_fails_no_statement(pg_dsn: st
         if "elsewhere" in change:
             await made.admin.execute("ALTER SCHEMA elsewhere RENAME TO zdd")
     await connection.close()
-
-
-async def test_a_comparison_that_depends_on_a_collation_is_the_tables(pg_dsn: str) -> None:
-    connection = await asyncpg.connect(pg_dsn)
-    await connection.execute(
-        "CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);"
-        "CREATE TABLE users (id bigint PRIMARY KEY, first_name text NOT NULL, last_name text NOT NULL DEFAULT '')"
-    )
-    await connection.execute("INSERT INTO users VALUES (1, 'Ann')")
-    expand = "ALTER TABLE users ADD COLUMN full_name text COLLATE ci"
-    change = {"expand": expand, "up": {"full_name": "first_name"}, "down": {"first_name": "full_name"}}
-    async with watched_release(pg_dsn, change=change) as made, made.writer() as writer:
-        await writer.execute("UPDATE users SET first_name = 'Bea', full_name = 'BEA' WHERE id = 1")
-        assert await made.recorded() == []
-        await writer.execute("UPDATE users SET first_name = 'Eve' WHERE id = 1")
-        assert len(await made.recorded()) == 1
-    await connection.close()

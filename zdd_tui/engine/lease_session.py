@@ -27,6 +27,7 @@ from zdd_tui.engine.preconditions import (
 )
 from zdd_tui.engine.runner import ReleaseHolder, Runner, StepHook
 from zdd_tui.engine.steps.rollout import recall_admitted_images
+from zdd_tui.engine.witness import settle_recorded_rows
 from zdd_tui.model.errors import BackendError, DatabaseUnavailable, Refused, ZddError
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.guard import Guard
@@ -282,7 +283,10 @@ class LeaseSession:
 
     async def _evaluate_gates(self) -> None:
         async with self._gate_lock:  # one evaluation at a time: an older result must not replace a newer one
-            await self._store.save_gates(await evaluate_gates(self._ctx, await self._store.read()))
+            record = await self._store.read()
+            if await settle_recorded_rows(self._ctx, record):
+                record = await self._store.read()
+            await self._store.save_gates(await evaluate_gates(self._ctx, record))
         async with self._holder.lock:
             record = await self._store.read()
             after = complete_if_open(self._release, record.gates, record.now)

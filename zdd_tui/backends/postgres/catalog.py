@@ -7,7 +7,14 @@ from typing import Any
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.model.ddl.catalog import AttachedObject, Catalog, CatalogColumn, KeySequence, Table
 from zdd_tui.model.ddl.lint import down_source_columns, suggest_name, up_source_columns
-from zdd_tui.model.ddl.names import ARCHIVE_SCHEMA, archived_name, lock_order_name, sync_name
+from zdd_tui.model.ddl.names import (
+    ARCHIVE_SCHEMA,
+    archived_name,
+    lock_order_name,
+    sync_name,
+    witness_functions,
+    witness_triggers,
+)
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import Plan, TableName
 
@@ -111,7 +118,12 @@ async def ordered_types(conn: Connection, oids: list[int]) -> set[int]:
 
 def trigger_names(plan: Plan) -> tuple[str, ...]:
     """Returns the names of the triggers (and functions) of a plan."""
-    return (sync_name(plan, "forward"), sync_name(plan, "reverse"), lock_order_name(plan))
+    return (
+        *(sync_name(plan, "forward"), sync_name(plan, "reverse"), lock_order_name(plan)),
+        *witness_functions(plan),
+        *witness_triggers(plan, "old"),
+        *witness_triggers(plan, "new"),
+    )
 
 
 async def read_catalog(conn: Connection, plan: Plan) -> Catalog:

@@ -142,6 +142,11 @@ class Change(PlanSection):
     dual_write: DualWriteMode = Field(
         DualWriteMode.APPLICATION, description="what keeps both sides equal until cutover"
     )
+    witness: bool = Field(
+        True,
+        description="with dual_write: application, a trigger records who writes only one side; off for a hot table: "
+        "then the whole table is compared again before V3 and before contract",
+    )
 
     @field_validator("table", "into", mode="before")
     @classmethod
@@ -164,6 +169,11 @@ class Change(PlanSection):
     @property
     def kind(self) -> Literal["column", "table"]:
         return "table" if self.into else "column"
+
+    @property
+    def has_witness(self) -> bool:
+        """Whether a trigger records who writes only one side. A sync trigger leaves no writer that could."""
+        return self.witness and self.dual_write is DualWriteMode.APPLICATION
 
 
 class AcceptedLoss(PlanSection):

@@ -59,7 +59,7 @@ async def read_planned_sides(conn: Connection, plan: Plan, old: TableObjects) ->
     transaction = conn.transaction()
     await transaction.start()
     try:
-        return await _Scratch(conn, plan, old).run()
+        return await Scratch(conn, plan, old).run()
     except asyncpg.LockNotAvailableError:
         raise DatabaseError(
             f"{plan.change.table} or a table that it refers to is locked by another session",
@@ -80,14 +80,17 @@ async def read_planned_sides(conn: Connection, plan: Plan, old: TableObjects) ->
         await transaction.rollback()
 
 
-class _Scratch:
+class Scratch:
+    """Copies of the plan's tables, in the open transaction of a connection that the caller rolls back."""
+
     def __init__(self, conn: Connection, plan: Plan, old: TableObjects) -> None:
         self.conn, self.plan, self.old = conn, plan, old
         self.names = ScratchNames.for_plan(plan)
         self.resolved: dict[TablePair, TableName] = {}
         self.made: set[str] = set()
 
-    async def run(self) -> PlannedSides:
+    async def expand(self) -> None:
+        """Runs the statements of expand and indexes on the copies."""
         await self.conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         await self.conn.execute(f"SET LOCAL search_path = {search_path(self.plan)}")
         await self.conn.execute("SET LOCAL client_min_messages = warning")
@@ -95,6 +98,10 @@ class _Scratch:
             await self._copy(TableName(schema_=self.old.schema, name=self.old.name))
             await self._remove_planned()
         await self._execute(scratch_statements(self.plan, constrain=False))
+
+    async def run(self) -> PlannedSides:
+        """Runs expand and constrain, and reads the new side after each."""
+        await self.expand()
         after_expand = await self._read()
         await self._execute(scratch_statements(self.plan, constrain=True))
         return PlannedSides(after_expand, self._constrain_sequences(await self._read()))

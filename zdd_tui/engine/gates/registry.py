@@ -170,7 +170,7 @@ async def _evaluate_witness(ctx: Context, record: ReleaseRecord) -> GateResult:
         mode=witness_mode(record.release),
         now=record.now,
         quiet=plan.gates.soak,
-        missing=missing_witness_triggers(plan, catalog),
+        missing=missing_witness_triggers(plan, catalog) if plan.change.has_witness else (),
     )
 
 

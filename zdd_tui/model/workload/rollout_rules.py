@@ -79,7 +79,7 @@ def find_undone_images(made: Sequence[tuple[str, str]], current: str) -> tuple[R
         if admitted != planned and admitted == before and not is_same_image(planned, before):
             found.append(
                 RolloutFinding(
-                    f"an admission webhook changes {planned} to {admitted}, which runs before it: nothing is rolled out",
+                    f"an admission webhook changes {planned} to {admitted}, which runs already: nothing would change",
                     "see kubectl get mutatingwebhookconfigurations, and correct the policy, or the image in the plan",
                 )
             )

@@ -310,7 +310,7 @@ async def test_a_table_with_every_kind_of_object_is_carried_as_a_whole(db: async
         "ALTER TABLE lines DROP CONSTRAINT lines_wide_id_fkey_broad",
         "ALTER TABLE broad NO FORCE ROW LEVEL SECURITY; ALTER TABLE broad DISABLE ROW LEVEL SECURITY",
         "ALTER TABLE broad RESET (fillfactor)",
-        "DROP TRIGGER touch_broad ON broad",
+        "DROP TRIGGER touch ON broad",
         "ALTER TABLE broad ALTER tenant SET STATISTICS -1",
     ):
         transaction = db.transaction()

@@ -1,6 +1,6 @@
 """Expand: adds the new schema beside the old one. Also the helpers by which all steps change the schema."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from zdd_tui.backends.postgres.connection import Connection
@@ -30,15 +30,32 @@ async def change_schema(ctx: Context, step: StepHandle, build: DdlBuilder) -> No
     await run_statements(ctx, step, build(await ctx.catalog(fresh=True)))
 
 
-async def run_statements(ctx: Context, step: StepHandle, statements: tuple[str, ...], **facts: Any) -> None:
-    """Runs DDL with the ladder of lock timeouts. It commits together with the step's record, which gets ``facts``."""
+async def run_statements(
+    ctx: Context,
+    step: StepHandle,
+    statements: tuple[str, ...],
+    *,
+    then: Callable[[Connection], Awaitable[None]] | None = None,
+    **facts: Any,
+) -> None:
+    """Runs DDL with the ladder of lock timeouts. It commits together with the step's record, which gets ``facts``.
+
+    Args:
+        then: what else belongs to the transaction.
+    """
+
+    async def record(conn: Connection) -> None:
+        if then is not None:
+            await then(conn)
+        await step.record_done(conn, **facts)
+
     await run_ddl(
         ctx.read_connection,
         ctx.store.fenced,
         statements,
         ladder=LadderSettings.from_database(ctx.plan.database),
         on_wait=step.set_note,
-        record=lambda conn: step.record_done(conn, **facts),
+        record=record,
     )
 
 

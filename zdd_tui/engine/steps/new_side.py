@@ -1,5 +1,6 @@
 """The new side gets what the old side has: sequences at cutover, constraints in contract, and a comparison of both."""
 
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.checks.catalog_diff import describe_losses, find_losses, read_sequence_moves
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.steps.expand import run_batch, run_statements
@@ -8,6 +9,7 @@ from zdd_tui.model.ddl.constrain import constrain_batches, undo_constrain_statem
 from zdd_tui.model.ddl.lint import read_constrain
 from zdd_tui.model.ddl.names import search_path
 from zdd_tui.model.errors import StepFailed
+from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.sql import quote_qualified
 
 _OWNER = """
@@ -39,10 +41,19 @@ async def require_new_side_complete(ctx: Context) -> None:
 
 async def advance_sequences(ctx: Context) -> None:
     """Sets the sequences of the new side past every value of the old side. Running it again is harmless."""
-    plan = ctx.expand_contract_plan
     async with ctx.store.fenced() as conn:
-        for move in await read_sequence_moves(conn, plan):
-            await conn.execute(move.sql)
+        await _advance_new_sequences(conn, ctx.expand_contract_plan)
+
+
+async def _advance_new_sequences(conn: Connection, plan: Plan) -> None:
+    for move in await read_sequence_moves(conn, plan):
+        await conn.execute(move.sql)
+
+
+async def _advance_old_sequences(conn: Connection, plan: Plan) -> None:
+    for move in await read_sequence_moves(conn, plan):
+        if move.undo_sql is not None:
+            await conn.execute(move.undo_sql)
 
 
 class AdvanceSequences:
@@ -56,9 +67,7 @@ class AdvanceSequences:
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         async with ctx.store.fenced() as conn:
-            for move in await read_sequence_moves(conn, ctx.expand_contract_plan):
-                if move.undo_sql is not None:
-                    await conn.execute(move.undo_sql)
+            await _advance_old_sequences(conn, ctx.expand_contract_plan)
 
 
 class ConstrainNewSide:
@@ -79,9 +88,12 @@ class ConstrainNewSide:
         *earlier, last = constrain_batches(statements)
         for batch in earlier:
             await run_batch(ctx, step, (path, *batch))
-        await run_statements(ctx, step, (path, *last))
+        # An identity that was just added starts where the old one is.
+        await run_statements(ctx, step, (path, *last), then=lambda conn: _advance_new_sequences(conn, plan))
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
+        async with ctx.store.fenced() as conn:
+            await _advance_old_sequences(conn, ctx.expand_contract_plan)
         owners = [(name, owner) for name, owner in step.detail.get("sequence_owners", [])]
         statements = undo_constrain_statements(read_constrain(ctx.expand_contract_plan), owners)
         path = f"SET LOCAL search_path = {search_path(ctx.expand_contract_plan)}"

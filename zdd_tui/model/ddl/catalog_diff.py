@@ -712,6 +712,9 @@ class _Comparison:
                     old.definition, self.old_names, old.name if self.is_table else name, self.target
                 )
                 return _optional("expand" if self.is_table else "constrain", policy)
+            case ObjectKind.TRIGGER if self.is_table and " BEFORE " in old.definition:
+                # An AFTER trigger would act twice for each row while both tables are written.
+                return _optional("expand", renamed_statement(old.definition, self.old_names, old.name, self.target))
             case ObjectKind.STATISTICS:
                 return _optional("expand", renamed_statement(old.definition, self.old_names, name, self.target))
             case ObjectKind.REFERENCING_KEY if old.owner_table is not None:

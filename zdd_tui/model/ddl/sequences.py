@@ -46,7 +46,7 @@ def _advance(
     ]
     if other is not None:
         last = f"pg_sequence_last_value({quote_literal(quote_qualified(*other)).strip()}::regclass)::numeric"
-        values.append(f"SELECT {last}, {last}")
+        values.append(f"SELECT {last} AS high, {last} AS low")
     return (
         f"SELECT setval({sequence}, CASE WHEN s.seqincrement > 0"
         f" THEN least(top.high + least({gap}, trunc((s.seqmax - top.high) / 2)), s.seqmax)"

@@ -65,7 +65,7 @@ COLUMN = "ALTER TABLE users ADD COLUMN full_name {}"
     ("expand", "after"),
     [
         (COLUMN.format("varchar(3)"), "SELECT 1"),
-        (COLUMN.format("text") + "; ALTER TABLE users ADD CONSTRAINT short CHECK (full_name = '') NOT VALID", "SELECT 1"),
+        (COLUMN.format("text"), "ALTER TABLE users ADD CONSTRAINT short CHECK (full_name = '') NOT VALID"),
         (COLUMN.format("text"), "INSERT INTO users VALUES (9, 'Ana', 'Lee'); CREATE UNIQUE INDEX ON users (full_name)"),
         (COLUMN.format("text"), "CREATE TABLE names (n text PRIMARY KEY); ALTER TABLE users ADD FOREIGN KEY (full_name)"
          " REFERENCES names"),

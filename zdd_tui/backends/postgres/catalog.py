@@ -142,6 +142,12 @@ async def find_table(conn: Connection, schema: str, name: str) -> dict[str, Any]
     return json.loads(raw) if raw else None
 
 
+async def read_table(conn: Connection, schema: str, name: str) -> Table | None:
+    """Reads a table's columns; None where there is no such table."""
+    found = await find_table(conn, schema, name)
+    return await _read_table(conn, found, schema, name, {}) if found else None
+
+
 async def ordered_types(conn: Connection, oids: list[int]) -> set[int]:
     """Returns those of the types that have an order and an equality, as keys need them."""
     return {row["oid"] for row in await conn.fetch(_ORDERED_TYPES, oids)}

@@ -95,7 +95,7 @@ class Scratch:
         await self.conn.execute(f"SET LOCAL search_path = {search_path(self.plan)}")
         await self.conn.execute("SET LOCAL client_min_messages = warning")
         if self.plan.change.into is None:
-            await self._copy(TableName(schema_=self.old.schema, name=self.old.name))
+            await self.copy_table(TableName(schema_=self.old.schema, name=self.old.name))
             await self._remove_planned()
         await self._execute(scratch_statements(self.plan, constrain=False))
 
@@ -106,7 +106,8 @@ class Scratch:
         await self._execute(scratch_statements(self.plan, constrain=True))
         return PlannedSides(after_expand, self._constrain_sequences(await self._read()))
 
-    async def _copy(self, table: TableName) -> None:
+    async def copy_table(self, table: TableName) -> None:
+        """Makes an empty copy of an existing table, unless there is one."""
         copy = self.names.add(table)
         if copy in self.made:
             return
@@ -135,8 +136,8 @@ class Scratch:
                 table = await self._resolve(relation)
                 is_old_table = table == self.plan.change.table and self.plan.change.into is not None
                 if (table.schema_, table.name) not in planned or is_old_table:
-                    await self._copy(table)
-            sql = scratch_statement(text, self.names, self._resolve_now)
+                    await self.copy_table(table)
+            sql = scratch_statement(text, self.names, self.resolve_now)
             if sql is None:
                 continue
             try:
@@ -153,7 +154,7 @@ class Scratch:
 
     async def _resolve(self, relation: Any) -> TableName:
         """The existing table that a name means under the plan's search path, or the plan's own."""
-        table = self._resolve_now(relation)
+        table = self.resolve_now(relation)
         if relation.schemaname or self.names.find(table) is not None:
             return table
         found = await self.conn.fetchval(
@@ -163,9 +164,10 @@ class Scratch:
         )
         if found is not None:
             self.resolved[("", relation.relname)] = TableName(schema_=found, name=relation.relname)
-        return self._resolve_now(relation)
+        return self.resolve_now(relation)
 
-    def _resolve_now(self, relation: Any) -> TableName:
+    def resolve_now(self, relation: Any) -> TableName:
+        """The table that a name means, as far as it was resolved."""
         if not relation.schemaname and (known := self.resolved.get(("", relation.relname))) is not None:
             return known
         return resolve_name(self.plan, relation)

@@ -79,10 +79,10 @@ def sync_statements(
         body = (_column_forward if direction == "forward" else _column_reverse)(plan, catalog, archived)
     else:
         body = (_table_forward if direction == "forward" else _table_reverse)(plan, catalog, archived)
-    body = body.complete(plan, catalog, direction, is_scratch=bool(scratch_schema))
+    text = body.complete(plan, catalog, direction, is_scratch=bool(scratch_schema))
     schema = scratch_schema or SCHEMA
     statements = (
-        _function_sql(plan, schema, sync_name(plan, direction), body),
+        _function_sql(plan, schema, sync_name(plan, direction), text),
         _trigger_sql(plan, catalog, direction, archived, schema),
     )
     if plan.change.kind == "table" and direction == "reverse" and not scratch_schema:
@@ -90,8 +90,11 @@ def sync_statements(
     return statements
 
 
-def drop_sync_statements(plan: Plan, catalog: Catalog, direction: Direction) -> tuple[str, ...]:
+def drop_sync_statements(
+    plan: Plan, catalog: Catalog, direction: Direction, *, scratch_schema: str = ""
+) -> tuple[str, ...]:
     """Removes function and trigger of one direction, if they exist."""
+    schema = scratch_schema or SCHEMA
     table = _watched_table_sql(plan, catalog, direction, catalog.is_archived)
     names = [sync_name(plan, direction)]
     if plan.change.kind == "table" and direction == "reverse":
@@ -101,7 +104,7 @@ def drop_sync_statements(plan: Plan, catalog: Catalog, direction: Direction) -> 
         for name in names
         for statement in (
             f"DROP TRIGGER IF EXISTS {quote_identifier(name)} ON {table}",
-            f"DROP FUNCTION IF EXISTS {quote_qualified(SCHEMA, name)}()",
+            f"DROP FUNCTION IF EXISTS {quote_qualified(schema, name)}()",
         )
     )
 

@@ -21,7 +21,10 @@ NEW_ROWS = "pg_temp.zdd_new_rows"
 FAILURES = "pg_temp.zdd_failures()"
 """Set-returning function that runs a try: one row of ``state``, ``message``, ``place``, ``rule`` for each failure."""
 
-_MASKED = 'regexp_replace(zdd_message, \'"[^"]*"\', \'"…"\', \'g\')'
+LOSSY_ROLLBACK = "lossy-rollback "
+"""Begins the name of a loss in the plan's `accept`; the old column follows."""
+
+_MASKED = "regexp_replace(zdd_message, '\"[^\"]*\"', '\"…\"', 'g')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,12 @@ def try_rows_statement(plan: Plan, source: str, statement: str) -> str:
 
 
 def try_expressions_statement(
-    plan: Plan, columns: Iterable[CatalogColumn], expressions: Mapping[str, str], source: str, fields: Iterable[str], alias: str
+    plan: Plan,
+    columns: Iterable[CatalogColumn],
+    expressions: Mapping[str, str],
+    source: str,
+    fields: Iterable[str],
+    alias: str,
 ) -> str:
     """Creates :data:`FAILURES` for each expression alone, stored as its column's type; ``place`` is the column.
 
@@ -143,9 +151,8 @@ def fill_statement(plan: Plan, table: str, columns: Sequence[CatalogColumn], key
     values = ", ".join(f"({plan.change.up[column.name]})" for column in columns)
     alias = quote_identifier(plan.change.table.name)
     match = " AND ".join(f"{alias}.{quote_identifier(name)} = zdd_r.{quote_identifier(name)}" for name in key)
-    return (
-        f"UPDATE {table} AS {alias} SET ({quote_names(column.name for column in columns)}) = ROW({values}) WHERE {match}"
-    )
+    names = quote_names(column.name for column in columns)
+    return f"UPDATE {table} AS {alias} SET ({names}) = ROW({values}) WHERE {match}"
 
 
 def count_unequal_statement(
@@ -174,8 +181,6 @@ def count_unequal_statement(
 
 def count_changed_statement(old: str, columns: Sequence[CatalogColumn], key: Sequence[str]) -> str:
     """One row: for each old column the number of rows that differ from the sample, then the number of rows."""
-    counts = ", ".join(
-        f"count(*) FILTER (WHERE {distinct_condition(c, f'o.{c.sql}', f's.{c.sql}')})" for c in columns
-    )
+    counts = ", ".join(f"count(*) FILTER (WHERE {distinct_condition(c, f'o.{c.sql}', f's.{c.sql}')})" for c in columns)
     match = " AND ".join(f"o.{quote_identifier(name)} = s.{quote_identifier(name)}" for name in key)
     return f"SELECT {counts}, count(*) FROM {old} AS o JOIN {SAMPLE} AS s ON {match}"

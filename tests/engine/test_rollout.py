@@ -37,7 +37,9 @@ class StalledCluster:
         self.reads += 1
         return project_deployment({"metadata": {"name": name, "generation": 2}, "spec": {"replicas": 2}})
 
-    async def set_image(self, *_: Any, **__: Any) -> None: ...
+    async def set_image(self, name: str, container: str, image: str, **_: Any) -> DeploymentView:
+        template = {"spec": {"containers": [{"name": container, "image": image}]}}
+        return project_deployment({"metadata": {"name": name}, "spec": {"template": template}})
 
     async def scale(self, *_: Any, **__: Any) -> None: ...
 

@@ -95,17 +95,10 @@ def _forward_errors(plan: Plan, tried: TriedRows) -> Iterator[PlanError]:
             "correct the expression, the type or the constraint; or the rows. backfill.max_failed_rows tolerates some",
         )
     for column, count in tried.unequal.items():
-        if is_trigger and plan.change.into is None:
-            yield PlanError(
-                f"change.expand: column {column} has a default, so the sync trigger takes it for written: {count} of"
-                f" {tried.rows} sampled rows would not be copied",
-                "leave the DEFAULT out of change.expand, and set it in change.constrain",
-            )
-        else:
-            yield PlanError(
-                f"change.up.{column}: {count} of {tried.rows} sampled rows do not have what up gives after the copy",
-                "let nothing else fill that column: look at triggers and generated columns",
-            )
+        yield PlanError(
+            f"change.up.{column}: {count} of {tried.rows} sampled rows do not have what up gives after the copy",
+            "let nothing else fill that column: look at triggers and generated columns",
+        )
     for name, count in tried.orphans.items():
         yield PlanError(
             f"change.expand: foreign key {name}: {count} of {tried.rows} sampled rows would refer to no row",
@@ -113,8 +106,7 @@ def _forward_errors(plan: Plan, tried: TriedRows) -> Iterator[PlanError]:
         )
     for plan_key, message in tried.constrain:
         yield PlanError(
-            f"{plan_key.partition(' statement ')[0]}: {plan_key.rpartition(' ')[2]}: PostgreSQL refuses it for the"
-            f" sampled rows: {message}",
+            f"{plan_key}: PostgreSQL refuses it for the sampled rows: {message}",
             "correct the statement, or the expression in change.up",
         )
 

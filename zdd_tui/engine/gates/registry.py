@@ -38,7 +38,7 @@ from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.regions import REGION_GATE, evaluate_regions
 from zdd_tui.model.release.strategy import WITNESS_GATE, Phase
-from zdd_tui.model.release.witness import evaluate_witness, witness_mode
+from zdd_tui.model.release.witness import describe_writers, evaluate_witness, witness_mode
 
 GATE_TIMEOUT = 5.0
 """Seconds for one gate. A gate that takes longer is unknown, so that it does not delay the others."""
@@ -154,8 +154,10 @@ async def _evaluate_backfill_complete(ctx: Context, record: ReleaseRecord) -> Ga
     return Verdict.PASS, f"all ranges done, {state.rows_done:,} rows"
 
 
-async def _evaluate_no_mismatch(_ctx: Context, record: ReleaseRecord) -> GateResult:
+async def _evaluate_no_mismatch(ctx: Context, record: ReleaseRecord) -> GateResult:
     state = record.backfill
+    if record.witness.open_rows and not ctx.expand_contract_plan.change.has_witness:
+        return _describe_unsynced_rows(record)
     if state is None or not state.verified or state.mismatches is None:
         progress = f", {state.verified_rows:,} rows compared so far" if state and state.verified_rows else ""
         return Verdict.PENDING, f"not verified yet{progress}"
@@ -170,8 +172,16 @@ async def _evaluate_witness(ctx: Context, record: ReleaseRecord) -> GateResult:
         mode=witness_mode(record.release),
         now=record.now,
         quiet=plan.gates.soak,
-        missing=missing_witness_triggers(plan, catalog) if plan.change.has_witness else (),
+        missing=missing_witness_triggers(plan, catalog),
     )
+
+
+def _describe_unsynced_rows(record: ReleaseRecord) -> GateResult:
+    """Rows that a sync trigger could not copy. They are copied again, unless that fails too."""
+    rows = f"{record.witness.open_rows:,} rows could not be copied by the sync trigger"
+    writers = describe_writers(record.witness.writers)
+    reason = ": ".join(part for part in (rows, writers, record.witness.error) if part)
+    return (Verdict.FAIL if record.witness.error else Verdict.PENDING), reason
 
 
 async def _evaluate_serving_v3(ctx: Context, record: ReleaseRecord) -> GateResult:

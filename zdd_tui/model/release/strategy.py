@@ -111,8 +111,7 @@ def build_expand_contract(
         "advance-sequences": new_table,
         "constrain-new-side": constrain,
     }
-    optional |= dict.fromkeys(("create-witness", "extend-witness", "drop-witness"), witness)
-    optional[WITNESS_GATE] = witness or sync_by_trigger  # a sync trigger records the rows that it could not copy
+    optional |= dict.fromkeys(("create-witness", "extend-witness", "drop-witness", WITNESS_GATE), witness)
     phases = (
         replace(
             phase,

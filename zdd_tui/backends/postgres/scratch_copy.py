@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
-from zdd_tui.backends.postgres.table_objects import publication_text, read_table_objects
+from zdd_tui.backends.postgres.table_objects import LOCK_TIMEOUT, publication_text, read_table_objects
 from zdd_tui.model.ddl.canonical import TablePair
 from zdd_tui.model.ddl.lint import created_objects, read_constrain, resolve_name
 from zdd_tui.model.ddl.names import search_path
@@ -28,9 +28,6 @@ from zdd_tui.model.ddl.table_objects import CatalogObject, ObjectKind, SequenceO
 from zdd_tui.model.errors import DatabaseError, PlanError
 from zdd_tui.model.plan.base import Plan, TableName
 from zdd_tui.model.sql import quote_identifier, quote_qualified
-
-LOCK_TIMEOUT = "500ms"
-"""A check must not queue: whoever waits for a lock on a table makes others wait too."""
 
 
 @dataclass(frozen=True, slots=True)

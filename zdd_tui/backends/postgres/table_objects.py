@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+import asyncpg
+
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.model.ddl.canonical import Renaming, renamed_constraint
 from zdd_tui.model.ddl.names import SCHEMA
@@ -17,7 +19,10 @@ from zdd_tui.model.ddl.table_objects import (
     TableColumn,
     TableObjects,
 )
+from zdd_tui.model.errors import DatabaseError
 from zdd_tui.model.sql import quote_identifier
+
+LOCK_TIMEOUT = "500ms"
 
 _TABLE = """
 SELECT json_build_object(
@@ -256,21 +261,34 @@ _COMPRESSION = {"p": "pglz", "l": "lz4"}
 async def read_table_objects(conn: Connection, table: str, *, with_dependents: bool = True) -> TableObjects | None:
     """Reads a table and everything that belongs to it; None where there is no such table.
 
-    Takes no lock beyond ACCESS SHARE. Names in definitions come with their schemas.
+    Takes no lock beyond ACCESS SHARE, and does not wait for it. Names in definitions come with their schemas.
 
     Args:
         table: quoted and qualified.
         with_dependents: also what depends on the table, its publications, and functions that name it.
+
+    Raises:
+        DatabaseError: another session holds an exclusive lock.
     """
     oid = await conn.fetchval("SELECT to_regclass($1)::oid::bigint", table)
     if oid is None:
         return None
-    async with conn.transaction():
-        before = await conn.fetchval("SELECT current_setting('search_path')")
-        await conn.execute("SET LOCAL search_path = pg_catalog")
-        found = await _read(conn, oid, with_dependents)
-        await conn.execute("SELECT set_config('search_path', $1, true)", before)
-        return found
+    try:
+        async with conn.transaction():
+            settings = "SELECT current_setting('search_path') AS path, current_setting('lock_timeout') AS timeout"
+            before = await conn.fetchrow(settings)
+            assert before is not None
+            # Definitions of views are read under a lock; whoever waits for it makes others wait too.
+            await conn.execute(f"SET LOCAL search_path = pg_catalog; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+            found = await _read(conn, oid, with_dependents)
+            restore = "SELECT set_config('search_path', $1, true), set_config('lock_timeout', $2, true)"
+            await conn.execute(restore, before["path"], before["timeout"])
+            return found
+    except asyncpg.LockNotAvailableError:
+        raise DatabaseError(
+            f"{table}, or something that depends on it, is locked by another session",
+            "repeat the command when its transaction has ended",
+        ) from None
 
 
 async def _read(conn: Connection, oid: int, with_dependents: bool) -> TableObjects:

@@ -37,6 +37,7 @@ from zdd_tui.model.guard.decisions import evaluate_guard_gate
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.regions import REGION_GATE, evaluate_regions
+from zdd_tui.model.release.state import StepStatus
 from zdd_tui.model.release.strategy import WITNESS_GATE, Phase
 from zdd_tui.model.release.witness import describe_writers, evaluate_witness, witness_mode
 
@@ -99,6 +100,8 @@ async def _evaluate_catalog_diff(ctx: Context, record: ReleaseRecord) -> GateRes
     """The new side has what the old one has: after expand except for what constrain brings, in contract everything."""
     phase = record.release.current_phase
     at_end = phase is not None and phase.name == Phase.CONTRACT
+    if record.release.status("expand-schema") is not StepStatus.DONE:
+        return Verdict.PENDING, "the new side does not exist yet"
     lint = find_step_record(record, "lint-ddl")
     deferred = () if at_end or lint is None else tuple(lint.detail.get("deferred", ()))
     async with ctx.read_connection() as conn:

@@ -1,6 +1,6 @@
 """The cost of the witness: transactions a second that write both sides, with it and without it.
 
-    python -m benchmarks.witness [--rows 100000] [--seconds 5] [--rounds 6] [--clients 4] [--no-fsync]
+    python -m benchmarks.witness [--rows 100000] [--seconds 2] [--rounds 12] [--clients 4] [--no-fsync]
 
 It starts a PostgreSQL of its own and runs its pgbench: each transaction changes one row on both sides, as V2 does. With
 and without take turns in one run, so that both see the same machine; the ratio is the median of the pairs. `cutover` is
@@ -110,8 +110,8 @@ async def measure(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--seconds", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seconds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--no-fsync", action="store_true")
     options, _ = parser.parse_known_args()

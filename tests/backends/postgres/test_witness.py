@@ -280,3 +280,15 @@ async def test_a_schema_that_was_changed_meanwhile_fails_no_statement(pg_dsn: st
         if "elsewhere" in change:
             await made.admin.execute("ALTER SCHEMA elsewhere RENAME TO zdd")
     await connection.close()
+
+
+async def test_a_serializable_transaction_locks_nothing_for_the_witness(pg_dsn: str) -> None:
+    locks = "SELECT count(*) FROM pg_locks WHERE mode = 'SIReadLock' AND relation = 'people'::regclass"
+    index = "SELECT count(*) FROM pg_locks WHERE mode = 'SIReadLock' AND relation = 'people_pkey'::regclass"
+    async with watched_release(pg_dsn, "table") as made, made.writer() as writer:
+        async with writer.transaction(isolation="serializable"):
+            await writer.execute("UPDATE users SET first_name = 'x' WHERE id = 2")
+            await writer.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            assert await made.admin.fetchval(locks) == 0
+            assert await made.admin.fetchval(index) == 0
+        assert len(await made.recorded()) == 1

@@ -36,6 +36,7 @@ from zdd_tui.model.guard.decisions import evaluate_guard_gate
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.regions import REGION_GATE, evaluate_regions
+from zdd_tui.model.release.state import StepStatus
 from zdd_tui.model.release.strategy import WITNESS_GATE
 from zdd_tui.model.release.witness import evaluate_witness, witness_mode
 
@@ -151,12 +152,14 @@ async def _evaluate_no_mismatch(_ctx: Context, record: ReleaseRecord) -> GateRes
 async def _evaluate_witness(ctx: Context, record: ReleaseRecord) -> GateResult:
     plan = ctx.expand_contract_plan
     catalog = await ctx.catalog(fresh=True)
+    extended = find_step_record(record, "extend-witness")
+    is_extended = extended is not None and extended.status is StepStatus.DONE
     return evaluate_witness(
         record.witness,
         mode=witness_mode(record.release),
         now=record.now,
         quiet=plan.gates.soak,
-        missing=missing_witness_triggers(plan, catalog),
+        missing=missing_witness_triggers(plan, catalog, both_sides=is_extended),
     )
 
 

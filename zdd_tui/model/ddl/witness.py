@@ -50,10 +50,17 @@ def has_whole_witness(plan: Plan, catalog: Catalog) -> bool:
     return not missing_witness_triggers(plan, catalog)
 
 
-def missing_witness_triggers(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
-    """Triggers of the witness on the old side that do not exist, or are disabled."""
-    by_row, by_update, by_truncate = witness_triggers(plan, "old")
-    expected = [by_row, by_update, *([by_truncate] if plan.change.kind == "table" else [])]
+def missing_witness_triggers(plan: Plan, catalog: Catalog, *, both_sides: bool = False) -> tuple[str, ...]:
+    """Triggers of the witness that do not exist, or are disabled.
+
+    Args:
+        both_sides: also those on the new table, as from cutover on.
+    """
+    expected = list(witness_triggers(plan, "old"))
+    if plan.change.kind == "column":
+        expected.pop()
+    elif both_sides:
+        expected += witness_triggers(plan, "new")
     return tuple(name for name in expected if name not in catalog.triggers)
 
 
@@ -230,6 +237,13 @@ def _lock_timeout(plan: Plan) -> str:
     return quote_literal(f"{min(LOCK_TIMEOUT_MS, max(1, round(plan.database.lock_timeout * 1000)))}ms")
 
 
+def _key_text(column: CatalogColumn, value: str) -> str:
+    """A key's value as text that another session reads alike, whatever the DateStyle of this one."""
+    if column.type.startswith(("date", "timestamp")):
+        return f"to_jsonb({value}) #>> '{{}}'"
+    return f"{value}::text"
+
+
 def _record_sql(plan: Plan, key: str, side: str, is_checked: str) -> str:
     setting = "current_setting('role')"
     return f"""INSERT INTO zdd.witness_record (release_id, key, side, operation, is_checked, is_foreign, xid, role,
@@ -262,7 +276,7 @@ def _row_body(plan: Plan, catalog: Catalog, side: Side, either: bool, archived: 
     same_key = " AND ".join(
         f"OLD.{quote_identifier(name)} = NEW.{quote_identifier(name)}" for name in catalog.key_names
     )
-    key = f"jsonb_build_array({', '.join(f'{name}::text' for name in keys)})"
+    key = f"jsonb_build_array({', '.join(map(_key_text, catalog.key, keys))})"
     written, first_turn = quote_literal(side), 1
     if plan.change.kind == "column":
         first_turn = 2  # a row that is gone, or has another key, is so on both sides

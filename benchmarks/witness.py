@@ -3,9 +3,9 @@
     python -m benchmarks.witness [--rows 100000] [--seconds 2] [--rounds 12] [--clients 4] [--no-fsync]
 
 It starts a PostgreSQL of its own and runs its pgbench: each transaction changes one row on both sides, as V2 does. With
-and without take turns in one run, so that both see the same machine; the ratio is the median of the pairs. On a machine that does other things the
-processor time of a transaction (server and client) tells more than transactions a second. `cutover` is
-the witness on both sides, with the sync trigger, while V2 writes both.
+and without take turns in one run, so that both see the same machine; the ratio is the median of the pairs. On a machine
+that does other things the processor time of a transaction (server and client) tells more than transactions a second.
+`cutover` is the witness on both sides, with the sync trigger, while V2 writes both.
 """
 
 import argparse

@@ -45,23 +45,15 @@ def has_witness(plan: Plan, catalog: Catalog) -> bool:
     return any(name in catalog.triggers for side in _SIDES for name in witness_triggers(plan, side))
 
 
-def has_whole_witness(plan: Plan, catalog: Catalog) -> bool:
-    """Whether the witness watches the old table completely."""
-    return not missing_witness_triggers(plan, catalog)
-
-
-def missing_witness_triggers(plan: Plan, catalog: Catalog, *, both_sides: bool = False) -> tuple[str, ...]:
-    """Triggers of the witness that do not exist, or are disabled.
+def expected_triggers(plan: Plan, *, both_sides: bool) -> tuple[str, ...]:
+    """Names of the triggers that the witness consists of.
 
     Args:
         both_sides: also those on the new table, as from cutover on.
     """
-    expected = list(witness_triggers(plan, "old"))
     if plan.change.kind == "column":
-        expected.pop()
-    elif both_sides:
-        expected += witness_triggers(plan, "new")
-    return tuple(name for name in expected if name not in catalog.triggers)
+        return witness_triggers(plan, "old")[:2]
+    return (*witness_triggers(plan, "old"), *(witness_triggers(plan, "new") if both_sides else ()))
 
 
 def create_witness_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:

@@ -68,11 +68,14 @@ async def _settle(ctx: Context, record: ReleaseRecord, mode: WitnessMode) -> Non
         return
     differing = await _find_differing(ctx, catalog, [row for row in found if row.key != TRUNCATED], record)
     agreed = {row.key for row in found} - differing - {TRUNCATED}
-    if any(row.key == TRUNCATED for row in found) and not await _has_orphans(ctx, catalog):
+    is_truncated = any(row.key == TRUNCATED for row in found) and await _has_orphans(ctx, catalog)
+    if not is_truncated:
         agreed.add(TRUNCATED)
     async with ctx.store.fenced() as conn:
         await store.settle_rows(conn, release_id, agreed, "agreed")
-        await store.mark_different(conn, release_id, differing)
+        await store.mark_different(conn, release_id, [*differing, *([TRUNCATED] if is_truncated else [])])
+        if is_truncated:
+            await store.save_repair_error(conn, release_id, TRUNCATED, "one of the two tables was truncated")
     if mode is WitnessMode.OLD_IS_RIGHT and not ctx.is_paused():
         # From cutover on a row of which only the new side was written is not the old side's to correct.
         reads_new = record.release.status("read-flag-on").has_effect

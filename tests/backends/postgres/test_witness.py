@@ -101,6 +101,7 @@ async def test_a_composite_key_of_many_types(pg_dsn: str) -> None:
     )
     change = {"key": ["tenant", "at time", "code", "number"], "expand": people}
     async with watched_release(pg_dsn, "table", change=change) as made, made.writer() as writer:
+        await writer.execute("SET DateStyle = 'SQL, DMY'; SET TimeZone = 'Asia/Tokyo'")
         await writer.execute("UPDATE users SET first_name = 'X' WHERE code = 'c3'")
         [(key, side, operation, is_checked)] = await made.recorded()
         assert (side, operation, is_checked) == ("old", "UPDATE", True)
@@ -116,7 +117,10 @@ async def test_truncate_is_recorded_where_the_sides_are_two_tables(pg_dsn: str) 
     async with watched_release(pg_dsn, "table") as made:
         await made.admin.execute("TRUNCATE users")
         assert await made.recorded() == [("[]", "old", "TRUNCATE", False)]
-        assert (await made.settle()).witness.open_rows == 1, "the new side is not emptied for it"
+        record = await made.settle()
+        assert record.witness.open_rows == 1, "the new side is not emptied for it"
+        assert len(record.witness.writers) == 1
+        assert "truncated" in record.witness.error
         assert await made.admin.fetchval("SELECT count(*) FROM people") == 10
         await made.admin.execute("SET zdd.witness = 'off'; TRUNCATE people")
         assert (await made.settle()).witness.open_rows == 0
@@ -280,3 +284,15 @@ async def test_a_schema_that_was_changed_meanwhile_fails_no_statement(pg_dsn: st
         if "elsewhere" in change:
             await made.admin.execute("ALTER SCHEMA elsewhere RENAME TO zdd")
     await connection.close()
+
+
+async def test_a_serializable_transaction_locks_nothing_for_the_witness(pg_dsn: str) -> None:
+    locks = "SELECT count(*) FROM pg_locks WHERE mode = 'SIReadLock' AND relation = 'people'::regclass"
+    index = "SELECT count(*) FROM pg_locks WHERE mode = 'SIReadLock' AND relation = 'people_pkey'::regclass"
+    async with watched_release(pg_dsn, "table") as made, made.writer() as writer:
+        async with writer.transaction(isolation="serializable"):
+            await writer.execute("UPDATE users SET first_name = 'x' WHERE id = 2")
+            await writer.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            assert await made.admin.fetchval(locks) == 0
+            assert await made.admin.fetchval(index) == 0
+        assert len(await made.recorded()) == 1

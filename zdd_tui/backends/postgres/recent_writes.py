@@ -4,11 +4,13 @@ A row that was written has a new ``xmin``, which a scan of both tables finds. A 
 two sides are two tables and nobody recorded the deletes, every row is compared.
 """
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import partial
+from typing import TypeAlias, TypeVar
 
 import asyncpg
 
@@ -36,6 +38,12 @@ COMPARED_KEYS = 1000
 """Keys that one statement compares."""
 
 STATEMENT_TIMEOUT = "60s"
+
+TRIES = 20
+RETRY_DELAY = 0.5
+"""Seconds until a page is read again that could not be read."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +205,13 @@ async def _read_keys(
 ) -> set[Key]:
     statement = block_keys_statement(catalog, table, relation, recent=marker is not None)
     parameters = (first, end, *((marker,) if marker else ()))
-    async with connections() as conn, conn.transaction():
-        await conn.execute(_settings_sql(plan))
-        return {tuple(row) for row in await conn.fetch(statement, *parameters)}
+
+    async def read(conn: Connection) -> set[Key]:
+        async with conn.transaction():
+            await conn.execute(_settings_sql(plan))
+            return {tuple(row) for row in await conn.fetch(statement, *parameters)}
+
+    return await _with_retry(connections, read)
 
 
 async def _compare(
@@ -213,13 +225,25 @@ async def _compare(
 ) -> None:
     """Compares keys twice where they differ: a writer may have been between two transactions."""
     for _ in range(2):
-        async with connections() as conn:
-            found = await find_disagreements(conn, plan, catalog, keys, either=either)
+        find = partial(find_disagreements, plan=plan, catalog=catalog, keys=keys, either=either)
+        found = await _with_retry(connections, find)
         found = [each for each in found if each.key not in ignored]
         keys = [each.key for each in found]
         if not keys:
             return
     differing.update({each.key: each for each in found})
+
+
+async def _with_retry(connections: Connections, read: Callable[[Connection], Awaitable[T]]) -> T:
+    """Reads again after a lock was not granted, or a statement took too long."""
+    for _ in range(TRIES - 1):
+        try:
+            async with connections() as conn:
+                return await read(conn)
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.QueryCanceledError):
+            await asyncio.sleep(RETRY_DELAY)
+    async with connections() as conn:
+        return await read(conn)
 
 
 def _settings_sql(plan: Plan) -> str:

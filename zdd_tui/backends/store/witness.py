@@ -122,10 +122,10 @@ async def move_records(conn: Connection, release_id: int) -> int:
 
 
 async def list_open_rows(conn: Connection, release_id: int, limit: int) -> list[OpenRow]:
-    """Reads recorded rows that are not settled, the oldest first; those that failed before come last."""
+    """Reads recorded rows that are not settled, in no order, so that each gets its turn; failed ones come last."""
     rows = await conn.fetch(
         "SELECT key, array_agg(DISTINCT side) AS sides FROM zdd.witness_row"
-        " WHERE release_id = $1 AND settled_at IS NULL GROUP BY key ORDER BY max(error), min(first_at) LIMIT $2",
+        " WHERE release_id = $1 AND settled_at IS NULL GROUP BY key ORDER BY max(error), random() LIMIT $2",
         release_id,
         limit,
     )

@@ -13,6 +13,7 @@ from zdd_tui.backends.postgres.gate_queries import (
     find_leftovers,
     find_older_transactions,
     find_waiters,
+    list_enabled_triggers,
 )
 from zdd_tui.backends.postgres.row_visibility import count_blocks
 from zdd_tui.backends.regions import read_region_statuses
@@ -31,7 +32,7 @@ from zdd_tui.engine.gates.result import (
 )
 from zdd_tui.engine.gates.workload import WORKLOAD_GATES, evaluate_serving_version
 from zdd_tui.engine.observations import find_step_record
-from zdd_tui.model.ddl.witness import missing_witness_triggers
+from zdd_tui.model.ddl.witness import expected_triggers
 from zdd_tui.model.errors import DatabaseUnavailable, StaleEpoch, ZddError
 from zdd_tui.model.guard.decisions import evaluate_guard_gate
 from zdd_tui.model.release.gate import GateReading, Verdict
@@ -169,13 +170,16 @@ async def _evaluate_no_mismatch(ctx: Context, record: ReleaseRecord) -> GateResu
 
 async def _evaluate_witness(ctx: Context, record: ReleaseRecord) -> GateResult:
     plan = ctx.expand_contract_plan
-    catalog = await ctx.catalog(fresh=True)
+    extended = find_step_record(record, "extend-witness")
+    expected = expected_triggers(plan, both_sides=extended is not None and extended.status is StepStatus.DONE)
+    async with ctx.read_connection() as conn:
+        enabled = await list_enabled_triggers(conn, expected)
     return evaluate_witness(
         record.witness,
         mode=witness_mode(record.release),
         now=record.now,
         quiet=plan.gates.soak,
-        missing=missing_witness_triggers(plan, catalog),
+        missing=[name for name in expected if name not in enabled],
     )
 
 

@@ -1,5 +1,6 @@
 """The witness, and the comparison of what was written since the verification."""
 
+from zdd_tui.backends.postgres.gate_queries import list_enabled_triggers
 from zdd_tui.backends.postgres.recent_writes import Disagreement, RecentWrites, compare_recent_writes
 from zdd_tui.backends.store import backfill as rows
 from zdd_tui.backends.store import witness as store
@@ -13,8 +14,8 @@ from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.witness import (
     create_witness_statements,
     drop_witness_statements,
+    expected_triggers,
     extend_witness_statements,
-    has_whole_witness,
     reduce_witness_statements,
 )
 from zdd_tui.model.errors import StepFailed
@@ -93,7 +94,7 @@ class CompareRecentWrites:
 
     async def _compare(self, ctx: Context, step: StepHandle, record: ReleaseRecord) -> RecentWrites:
         plan, catalog = ctx.expand_contract_plan, await ctx.catalog(fresh=True)
-        since = await self._marker(ctx, record, catalog)
+        since = await self._marker(ctx, record)
         await step.set_note("comparing every row" if since is None else "comparing rows written since the verification")
         async with ctx.read_connection() as conn:
             ignored = await rows.list_failed_keys(conn, ctx.store.release_id)
@@ -107,7 +108,7 @@ class CompareRecentWrites:
             on_progress=step.set_note,
         )
 
-    async def _marker(self, ctx: Context, record: ReleaseRecord, catalog: Catalog) -> str | None:
+    async def _marker(self, ctx: Context, record: ReleaseRecord) -> str | None:
         """The transaction id of the verification; None where rows may have been deleted without a record."""
         plan = ctx.expand_contract_plan
         step = find_step_record(record, "verify-rows")
@@ -116,9 +117,12 @@ class CompareRecentWrites:
             return None
         if plan.change.kind == "column":  # a row that is gone is gone on both sides
             return str(detail["since"])
-        if not has_whole_witness(plan, catalog) or witness_mode(record.release) is WitnessMode.OFF:
+        if not plan.change.has_witness or witness_mode(record.release) is WitnessMode.OFF:
             return None
         async with ctx.read_connection() as conn:
+            expected = expected_triggers(plan, both_sides=False)
+            if set(expected) - await list_enabled_triggers(conn, expected):
+                return None
             continuity = await store.read_continuity(conn, plan)
         return str(detail["since"]) if continuity == detail.get("witness") else None
 

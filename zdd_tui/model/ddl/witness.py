@@ -27,7 +27,7 @@ from zdd_tui.model.ddl.sync import (
     stored_value,
 )
 from zdd_tui.model.plan.base import Plan
-from zdd_tui.model.sql import dollar_quoted, quote_identifier, quote_literal, quote_qualified
+from zdd_tui.model.sql import dollar_quoted, quote_identifier, quote_literal, quote_qualified, with_record
 
 Side = Literal["old", "new"]
 
@@ -45,16 +45,15 @@ def has_witness(plan: Plan, catalog: Catalog) -> bool:
     return any(name in catalog.triggers for side in _SIDES for name in witness_triggers(plan, side))
 
 
-def has_whole_witness(plan: Plan, catalog: Catalog) -> bool:
-    """Whether the witness watches the old table completely."""
-    return not missing_witness_triggers(plan, catalog)
+def expected_triggers(plan: Plan, *, both_sides: bool) -> tuple[str, ...]:
+    """Names of the triggers that the witness consists of.
 
-
-def missing_witness_triggers(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
-    """Triggers of the witness on the old side that do not exist, or are disabled."""
-    by_row, by_update, by_truncate = witness_triggers(plan, "old")
-    expected = [by_row, by_update, *([by_truncate] if plan.change.kind == "table" else [])]
-    return tuple(name for name in expected if name not in catalog.triggers)
+    Args:
+        both_sides: also those on the new table, as from cutover on.
+    """
+    if plan.change.kind == "column":
+        return witness_triggers(plan, "old")[:2]
+    return (*witness_triggers(plan, "old"), *(witness_triggers(plan, "new") if both_sides else ()))
 
 
 def create_witness_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
@@ -230,6 +229,13 @@ def _lock_timeout(plan: Plan) -> str:
     return quote_literal(f"{min(LOCK_TIMEOUT_MS, max(1, round(plan.database.lock_timeout * 1000)))}ms")
 
 
+def _key_text(column: CatalogColumn, value: str) -> str:
+    """A key's value as text that another session reads alike, whatever the DateStyle of this one."""
+    if column.type.startswith(("date", "timestamp")):
+        return f"to_jsonb({value}) #>> '{{}}'"
+    return f"{value}::text"
+
+
 def _record_sql(plan: Plan, key: str, side: str, is_checked: str) -> str:
     setting = "current_setting('role')"
     return f"""INSERT INTO zdd.witness_record (release_id, key, side, operation, is_checked, is_foreign, xid, role,
@@ -262,7 +268,7 @@ def _row_body(plan: Plan, catalog: Catalog, side: Side, either: bool, archived: 
     same_key = " AND ".join(
         f"OLD.{quote_identifier(name)} = NEW.{quote_identifier(name)}" for name in catalog.key_names
     )
-    key = f"jsonb_build_array({', '.join(f'{name}::text' for name in keys)})"
+    key = f"jsonb_build_array({', '.join(map(_key_text, catalog.key, keys))})"
     written, first_turn = quote_literal(side), 1
     if plan.change.kind == "column":
         first_turn = 2  # a row that is gone, or has another key, is so on both sides
@@ -272,16 +278,18 @@ def _row_body(plan: Plan, catalog: Catalog, side: Side, either: bool, archived: 
     return f"""
 #variable_conflict use_column
 DECLARE
-  zdd_setting text := coalesce(current_setting('{WITNESS_SETTING}', true), '');
-  zdd_read boolean := zdd_setting <> '{_NOT_COMPARED}' AND current_setting('transaction_isolation') <> 'serializable';
+  zdd_setting text;
+  zdd_read boolean;
   zdd_timeout text;
   zdd_row record;
   zdd_checked boolean;
   zdd_differs boolean;
-{_quick_declarations(plan, catalog, archived)}BEGIN
-  IF zdd_setting = 'off' THEN RETURN NULL; END IF;
+BEGIN
 {_quick_check(plan, catalog, side, archived, same_key)}
+  zdd_setting := coalesce(current_setting('{WITNESS_SETTING}', true), '');
+  IF zdd_setting = 'off' THEN RETURN NULL; END IF;
   BEGIN
+    zdd_read := zdd_setting <> '{_NOT_COMPARED}' AND current_setting('transaction_isolation') <> 'serializable';
     FOR zdd_turn IN {first_turn}..2 LOOP
       IF zdd_turn = 1 THEN
         CONTINUE WHEN TG_OP = 'INSERT';
@@ -333,86 +341,42 @@ def _with_timeout(plan: Plan, statements: str) -> str:
           PERFORM set_config('lock_timeout', zdd_timeout, true);"""
 
 
-def _quick_columns(
-    plan: Plan, catalog: Catalog, archived: bool
-) -> tuple[list[tuple[str, str, str]], list[CatalogColumn]]:
-    """The columns that ``up`` reads (name in the plan, name in the table, type) and the new columns; empty where a type
-    is not PostgreSQL's own."""
-    fields = []
-    for name, field in old_fields(plan, catalog, archived).items():
-        column = catalog.old.column(name)
-        if column is None or "." in column.type:
-            return [], []
-        fields.append((name, field, column.type))
-    new = [column for name in plan.change.up if (column := catalog.new_table.column(name)) is not None]
-    return ([], []) if any("." in column.type for column in new) else (fields, new)
-
-
-def _quick_declarations(plan: Plan, catalog: Catalog, archived: bool) -> str:
-    fields, new = _quick_columns(plan, catalog, archived)
-    lines = [f"zdd_old{n} {kind};" for n, (_, _, kind) in enumerate(fields)]
-    lines += [f"zdd_new{n} {column.type};" for n, column in enumerate(new)]
-    return "".join(f"  {line}\n" for line in lines)
-
-
 def _quick_check(plan: Plan, catalog: Catalog, side: Side, archived: bool, same_key: str) -> str:
-    """Returns where the written row and its other side agree. The expressions read variables, which is much cheaper
-    than a query; ``up`` finds them under the names that it uses."""
-    fields, new = _quick_columns(plan, catalog, archived)
-    if not fields:
-        return ""
-    from_old = "\n".join(f"        zdd_old{n} := NEW.{quote_identifier(f)};" for n, (_, f, _) in enumerate(fields))
-    from_new = "\n".join(f"        zdd_new{n} := NEW.{quote_identifier(c.name)};" for n, c in enumerate(new))
-    is_table = plan.change.kind == "table"
-    where = " AND ".join(f"zdd_t.{quote_identifier(name)} = NEW.{quote_identifier(name)}" for name in catalog.key_names)
-    gone = where.replace("NEW.", "OLD.")
-    if not is_table:
-        other, condition, found = "", "true", "true"
-    elif side == "old":
-        values = ", ".join(f"zdd_t.{quote_identifier(column.name)}" for column in new)
-        names = ", ".join(f"zdd_new{n}" for n in range(len(new)))
-        other, from_new, found = f"SELECT {values} INTO {names} FROM {catalog.new_table.sql} AS zdd_t", "", "FOUND"
-        condition = f"zdd_read AND (TG_OP = 'INSERT' OR {same_key})"
-    else:
-        table = old_table_sql(plan, catalog, archived)
-        values = ", ".join(f"zdd_t.{quote_identifier(field)}" for _, field, _ in fields)
-        names = ", ".join(f"zdd_old{n}" for n in range(len(fields)))
-        other, from_old, found = f"SELECT {values} INTO {names} FROM {table} AS zdd_t", "", "FOUND"
-        condition = f"zdd_read AND (TG_OP = 'INSERT' OR {same_key})"
-    declared = "\n".join(
-        f"          {quote_identifier(name)} {kind} := zdd_old{n};" for n, (name, _, kind) in enumerate(fields)
-    )
+    """Returns where the written row agrees with its other side: enough for a writer of both sides, and cheap.
+
+    Column kind: one expression over the record. Table kind: one lookup. A change of the key, and a DELETE, for which
+    NEW is NULL, is left to the full comparison; so is an expression that fails.
+    """
+    new = [column for name in plan.change.up if (column := catalog.new_table.column(name)) is not None]
+    fields = old_fields(plan, catalog, archived)
+    old_record, new_record = ("new", "NEW") if plan.change.kind == "column" else ("new", "zdd_t")
+    if plan.change.kind == "table" and side == "new":
+        old_record, new_record = "zdd_t", "NEW"
     differs = " OR ".join(
-        distinct_condition(column, stored_value(column, plan.change.up[column.name]), f"zdd_new{n}")
-        for n, column in enumerate(new)
+        distinct_condition(
+            column,
+            stored_value(column, with_record(plan.change.up[column.name], old_record, fields)),
+            f"{new_record}.{quote_identifier(column.name)}",
+        )
+        for column in new
     )
-    deleted = ""
-    if is_table:
+    if plan.change.kind == "column":
+        quick = f"    IF NOT ({differs}) THEN RETURN NULL; END IF;"
+    else:
         table = catalog.new_table.sql if side == "old" else old_table_sql(plan, catalog, archived)
-        deleted = f"""
-    IF TG_OP = 'DELETE' THEN
-      IF zdd_read THEN
-        PERFORM FROM {table} AS zdd_t WHERE {gone};
-        IF NOT FOUND THEN RETURN NULL; END IF;
-      END IF;
-    ELSIF"""
-    lookup = f"        {other} WHERE {where};\n" if other else ""
-    return f"""
-  BEGIN{deleted or chr(10) + "    IF"} {condition} THEN
-{from_old}
-{from_new}
-{lookup}      IF {found} THEN
-        <<{quote_identifier(plan.change.table.name)}>>
-        DECLARE
-{declared}
-        BEGIN
-          IF NOT ({differs}) THEN RETURN NULL; END IF;
-        END;
-      END IF;
-    END IF;
+        key = " AND ".join(
+            f"zdd_t.{quote_identifier(name)} = NEW.{quote_identifier(name)}" for name in catalog.key_names
+        )
+        quick = f"""    IF coalesce(current_setting('{WITNESS_SETTING}', true), '') = '' THEN
+      PERFORM FROM {table} AS zdd_t
+      WHERE current_setting('transaction_isolation') <> 'serializable' AND ({same_key}) IS NOT FALSE
+        AND {key} AND NOT ({differs});
+      IF FOUND THEN RETURN NULL; END IF;
+    END IF;"""
+    return f"""  BEGIN
+{quick}
   EXCEPTION WHEN OTHERS OR query_canceled THEN
     IF SQLSTATE IN ('55P03', '57014') THEN
-      zdd_read := false;
       PERFORM set_config('{WITNESS_SETTING}', '{_NOT_COMPARED}', true);
     END IF;
   END;"""

@@ -146,7 +146,7 @@ def evaluate_witness(
         parts = [
             what,
             *([writers] if writers else []),
-            *([f"copying again failed: {found.error}"] if found.error else []),
+            *([f"not copied again: {found.error}"] if found.error else []),
         ]
         return (Verdict.FAIL if writers or found.error else Verdict.PENDING), ": ".join(parts)
     if not writers:

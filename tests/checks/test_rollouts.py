@@ -10,7 +10,7 @@ import pytest
 from tests.support.kubelet import api_server
 from tests.support.mutating_proxy import Rewrite, mutating_webhook
 from zdd_tui.backends.kubernetes.cluster import STRATEGIC_MERGE_PATCH, Cluster
-from zdd_tui.checks.rollouts import try_rollouts
+from zdd_tui.checks.rollouts import require_live_namespace, try_rollouts
 from zdd_tui.demo import manifests
 from zdd_tui.demo.plan import plan_yaml, strategy_plan_yaml
 from zdd_tui.model.errors import ClusterError
@@ -167,15 +167,17 @@ async def test_e8_a_service_that_does_not_exist(shop: Shop) -> None:
     assert "there is no Service users-api: pods count as serving when they are ready" in await shop.lines()
 
 
-async def test_a_terminating_namespace_is_named(tmp_path: Path) -> None:
-    async with open_shop(tmp_path) as shop:
-        path = "/api/v1/namespaces/default"
-        await shop.cluster.http.request_json(
-            "PATCH", path, body={"metadata": {"finalizers": ["example.com/hold"]}}, content_type=STRATEGIC_MERGE_PATCH
-        )
-        await shop.cluster.http.request_json("DELETE", path)
-        errors = await shop.errors()
-        assert "is being deleted" in errors
+async def test_a_terminating_namespace_is_named(shop: Shop) -> None:
+    await require_live_namespace(shop.cluster)
+    # A pod on a node without an agent stays, and so does the namespace.
+    body = {"metadata": {"name": "held"}, "spec": {"containers": [{"name": "app", "image": "x"}]}}
+    await shop.cluster.http.request_json("POST", shop.cluster.path("api/v1", "pods"), body=body)
+    binding = {"target": {"kind": "Node", "name": "gone"}}
+    await shop.cluster.http.request_json("POST", shop.cluster.path("api/v1", "pods", "held", "binding"), body=binding)
+    await shop.cluster.http.request_json("DELETE", "/api/v1/namespaces/default")
+    with pytest.raises(ClusterError, match="the namespace is being deleted") as caught:
+        await require_live_namespace(shop.cluster)
+    assert "kubernetes.namespace" in caught.value.hint
 
 
 async def test_owners_are_named_with_a_way(shop: Shop) -> None:

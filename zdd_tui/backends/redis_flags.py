@@ -288,7 +288,8 @@ class FlagStore:
 
 def _to_flag_store_error(error: RedisError, address: str) -> FlagStoreError:
     match error:
-        case NoPermissionError():
+        # Inside a script Redis has another text for it.
+        case _ if isinstance(error, NoPermissionError) or "user executing the script" in str(error):
             return FlagStoreError(
                 f"Redis {address} forbids a command: {error}",
                 f"the user needs these rights: {REQUIRED_RIGHTS}",

@@ -10,7 +10,7 @@ from zdd_tui.backends.kubernetes.services import (
     get_service,
     require_owner,
 )
-from zdd_tui.checks.rollouts import try_rollouts
+from zdd_tui.checks.rollouts import require_live_namespace, try_rollouts
 from zdd_tui.model.errors import ClusterError, Refused
 from zdd_tui.model.json_access import get_text
 from zdd_tui.model.plan.base import BasePlan
@@ -48,6 +48,7 @@ async def check_cluster(plan: BasePlan) -> list[str]:
     """
     names = plan.kubernetes
     async with Cluster.connect(names.kubeconfig, names.context, names.namespace) as cluster:
+        await require_live_namespace(cluster)
         view = await cluster.get_deployment(names.deployment)
         image = container_image(plan, view)
         if missing := await cluster.missing_permissions(*extra_permissions(plan)):

@@ -79,21 +79,15 @@ async def try_rollouts(cluster: Cluster, plan: BasePlan) -> list[str]:
     """
     names = plan.kubernetes
     found = _Findings(f"Kubernetes {names.namespace}/{names.deployment}")
-    raw, namespace, quotas, autoscalers, budgets = await asyncio.gather(
+    raw, quotas, autoscalers, budgets = await asyncio.gather(
         cluster.http.request_json("GET", cluster.path(*DEPLOYMENTS, names.deployment)),
-        get_namespace(cluster),
         list_readable(cluster, QUOTAS),
         list_readable(cluster, AUTOSCALERS),
         list_readable(cluster, BUDGETS),
     )
-    unread = {"namespaces": namespace, "resourcequotas": quotas}
+    unread = {"resourcequotas": quotas}
     unread |= {"horizontalpodautoscalers": autoscalers, "poddisruptionbudgets": budgets}
     found.unread += [kind for kind, objects in unread.items() if objects is None]
-    if namespace is not None and is_terminating(namespace):
-        raise ClusterError(
-            f"{found.place}: namespace {names.namespace} is being deleted: nothing can be rolled out in it",
-            "name another namespace in kubernetes.namespace, or wait until it is gone and create it again",
-        )
     if get_text(raw, "metadata", "deletionTimestamp"):
         raise ClusterError(f"{found.place}: the Deployment is being deleted", "name one that stays")
     _judge_strategy(found, plan, raw)
@@ -115,6 +109,19 @@ async def try_rollouts(cluster: Cluster, plan: BasePlan) -> list[str]:
     if found.errors:
         raise ClusterError("\n".join(map(str, found.errors)))
     return found.lines
+
+
+async def require_live_namespace(cluster: Cluster) -> None:
+    """
+    Raises:
+        ClusterError: the namespace does not exist, or is being deleted.
+    """
+    namespace = await get_namespace(cluster)
+    if namespace is not None and is_terminating(namespace):
+        raise ClusterError(
+            f"Kubernetes {cluster.namespace}: the namespace is being deleted: nothing can be rolled out in it",
+            "name another namespace in kubernetes.namespace, or wait until it is gone and create it again",
+        )
 
 
 def planned_images(plan: BasePlan) -> tuple[str, ...]:

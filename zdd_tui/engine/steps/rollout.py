@@ -66,14 +66,22 @@ async def _learn_admitted_image(ctx: Context, step: StepHandle, image: str, admi
             "see kubectl get mutatingwebhookconfigurations; correct the policy, then advance again or roll back",
         )
     ctx.plan.learn_image(image, admitted)
-    await step.save_detail(image_admitted=[image, admitted])
+    known: list[list[str]] = step.detail.get("images_admitted", [])
+    if [image, admitted] not in known:
+        await step.save_detail(images_admitted=[*known, [image, admitted]])
+
+
+async def learn_created_image(ctx: Context, step: StepHandle, deployment: str, image: str) -> None:
+    """As after a rollout, for a Deployment that was created with an image."""
+    view = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(deployment))
+    await _learn_admitted_image(ctx, step, image, container_image(ctx.plan, view))
 
 
 def recall_admitted_images(plan: BasePlan, steps: Iterable[StepRecord]) -> None:
     """Restores what earlier agents of the release have learned about its images."""
     for step in steps:
-        if admitted := step.detail.get("image_admitted"):
-            plan.learn_image(*admitted)
+        for planned, admitted in step.detail.get("images_admitted", ()):
+            plan.learn_image(planned, admitted)
 
 
 async def wait_until_done(

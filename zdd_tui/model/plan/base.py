@@ -454,7 +454,7 @@ class BasePlan(PlanSection):
 
     def learn_image(self, planned: str, admitted: str) -> None:
         """Remembers what the API server made of a planned image that was set."""
-        self._admitted[admitted] = planned
+        self._admitted[admitted] = self._admitted.get(planned, planned)
 
 
 class Plan(BasePlan):

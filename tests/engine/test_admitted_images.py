@@ -13,9 +13,8 @@ from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.demo import manifests
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.observations import list_serving_pods
-from zdd_tui.engine.steps.cutover import RolloutV3
 from zdd_tui.engine.steps.dual_write import RolloutV2
-from zdd_tui.engine.steps.rollout import recall_admitted_images
+from zdd_tui.engine.steps.rollout import recall_admitted_images, roll_out, save_current_image
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.release.records import StepRecord
@@ -65,13 +64,14 @@ async def test_c3_a_release_with_a_webhook(pg_dsn: str, tmp_path: Path, rewrite:
         assert admitted == rewrite("shop/users-api:2")
         assert plan.version_of(admitted) == "v2"
         await RolloutV2().run(ctx, second)  # again, as after a crash
-        await RolloutV3().run(ctx, third)
+        await save_current_image(ctx, third)
+        await roll_out(ctx, third, "shop/users-api:3", "V3")
         assert plan.version_of((await cluster.get_deployment(manifests.NAME)).images["app"]) == "v3"
         # The next agent knows it from the records of the steps.
         successor = make_plan(dsn=pg_dsn, kubernetes=IMAGES)
         recall_admitted_images(successor, [StepRecord("rollout-v2", StepStatus.DONE, detail=second.detail)])
         assert successor.version_of(admitted) == "v2"
-        await RolloutV3().undo(ctx, third)
+        await roll_out(ctx, third, third.detail["image_before"], "back to V2")
         assert plan.version_of((await cluster.get_deployment(manifests.NAME)).images["app"]) == "v2"
 
 

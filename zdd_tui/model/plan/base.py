@@ -449,8 +449,8 @@ class BasePlan(PlanSection):
         raise NotImplementedError
 
     def is_image(self, planned: str, found: str) -> bool:
-        """Whether an image found in the cluster is a planned one, also as an admission webhook has changed it."""
-        return is_same_image(planned, self._admitted.get(found, found))
+        """Whether an image found in the cluster is the expected one, also as an admission webhook has changed it."""
+        return is_same_image(self._admitted.get(planned, planned), self._admitted.get(found, found))
 
     def learn_image(self, planned: str, admitted: str) -> None:
         """Remembers what the API server made of a planned image that was set."""

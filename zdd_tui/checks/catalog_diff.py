@@ -9,7 +9,7 @@ from zdd_tui.backends.postgres.scratch_copy import read_planned_sides
 from zdd_tui.backends.postgres.table_objects import read_table_objects
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.catalog_diff import (
-    Difference,
+    SideDifference,
     SideVerdict,
     compare_sides,
     find_sequence_moves,
@@ -33,7 +33,7 @@ class SideReport:
         warnings: what the change does to others.
     """
 
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[SideDifference, ...] = ()
     deferred: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -86,7 +86,7 @@ async def compare_planned_side(conn: Connection, plan: Plan) -> SideReport:
 
 async def find_losses(
     conn: Connection, plan: Plan, *, deferred: tuple[str, ...] = (), at_end: bool = False
-) -> tuple[Difference, ...]:
+) -> tuple[SideDifference, ...]:
     """Compares the sides as they are: what is lost, and neither accepted nor deferred to change.constrain.
 
     Args:
@@ -120,13 +120,13 @@ async def read_sides(conn: Connection, plan: Plan, catalog: Catalog) -> tuple[Ta
     return old, await read_table_objects(conn, quote_qualified(target.schema_, target.name))
 
 
-def describe_losses(lost: tuple[Difference, ...]) -> str:
+def describe_losses(lost: tuple[SideDifference, ...]) -> str:
     """The first few losses and how many more there are."""
     shown = "; ".join(f"{each.what}: {each.reason}" for each in lost[:3])
     return shown + (f"; and {len(lost) - 3} more" if len(lost) > 3 else "")
 
 
-def _loss_title(plan: Plan, lost: tuple[Difference, ...]) -> str:
+def _loss_title(plan: Plan, lost: tuple[SideDifference, ...]) -> str:
     things = "1 thing" if len(lost) == 1 else f"{len(lost)} things"
     listed = "\n".join(f"  lost: {each.what}: {each.reason}" for each in lost)
     return f"change: the new side of {plan.change.table} would lose {things} of the old side\n{listed}"

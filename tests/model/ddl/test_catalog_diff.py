@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.schema_change import make_plan
 from zdd_tui.model.ddl.catalog_diff import (
-    Difference,
+    SideDifference,
     SideVerdict,
     compare_sides,
     find_sequence_moves,
@@ -110,8 +110,8 @@ def test_rights_on_the_table_include_its_new_columns() -> None:
 
 
 def test_an_accepted_loss_is_none_unless_it_keeps_the_old_side() -> None:
-    view = Difference("view public.v", SideVerdict.LOST, "", is_attached=True)
-    check = Difference("check c", SideVerdict.LOST, "")
+    view = SideDifference("view public.v", SideVerdict.LOST, "", is_attached=True)
+    check = SideDifference("check c", SideVerdict.LOST, "")
     plan = plan_of("view public.v", "check c", "check other", "default  x")
     assert lost_differences(plan, [view, check]) == ()
     assert lost_differences(plan, [view, check], at_end=True) == (view,)

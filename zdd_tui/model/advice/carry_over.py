@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from zdd_tui.model.ddl.catalog_diff import Difference, SideVerdict
+from zdd_tui.model.ddl.catalog_diff import SideDifference, SideVerdict
 from zdd_tui.model.sql import deparse, node_class, parse_sql, split_statements, walk
 
 
-def add_missing_ddl(change: Mapping[str, Any], differences: Iterable[Difference]) -> dict[str, Any]:
+def add_missing_ddl(change: Mapping[str, Any], differences: Iterable[SideDifference]) -> dict[str, Any]:
     """The section with the statements that carry the losses over; those that only a person knows stay lost."""
     lost = [each for each in differences if each.verdict is SideVerdict.LOST]
     section = dict(change)
@@ -31,7 +31,7 @@ def add_missing_ddl(change: Mapping[str, Any], differences: Iterable[Difference]
     return {key: section[key] for key in order if key in section}
 
 
-def describe_remaining(differences: Iterable[Difference]) -> tuple[str, ...]:
+def describe_remaining(differences: Iterable[SideDifference]) -> tuple[str, ...]:
     """What a person must still carry over, or accept."""
     return tuple(
         f"lost unless you carry it over or name it in `accept:`: {each.what}: {each.reason}"

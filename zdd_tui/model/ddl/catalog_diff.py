@@ -55,7 +55,7 @@ class SideVerdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class CarryStatement:
     """A statement that would carry a lost object over.
 
     Attributes:
@@ -67,7 +67,7 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class SideDifference:
     """One object or property of the old side, and what the new side has of it.
 
     Attributes:
@@ -80,7 +80,7 @@ class Difference:
     what: str
     verdict: SideVerdict
     reason: str
-    statements: tuple[Statement, ...] = ()
+    statements: tuple[CarryStatement, ...] = ()
     advice: str = ""
     is_attached: bool = False
     old: str = ""
@@ -113,7 +113,7 @@ ACCEPTED_KINDS = frozenset(
 
 def compare_sides(
     plan: Plan, old: TableObjects, new: TableObjects, *, key: Iterable[str], archived: bool = False
-) -> tuple[Difference, ...]:
+) -> tuple[SideDifference, ...]:
     """Compares everything that belongs to the old side with the new side.
 
     Args:
@@ -142,7 +142,9 @@ def find_sequence_moves(
     return tuple(moves.values())
 
 
-def lost_differences(plan: Plan, differences: Iterable[Difference], *, at_end: bool = False) -> tuple[Difference, ...]:
+def lost_differences(
+    plan: Plan, differences: Iterable[SideDifference], *, at_end: bool = False
+) -> tuple[SideDifference, ...]:
     """The losses that the plan does not accept.
 
     Args:
@@ -156,7 +158,7 @@ def lost_differences(plan: Plan, differences: Iterable[Difference], *, at_end: b
     )
 
 
-def unused_accepts(plan: Plan, differences: Iterable[Difference]) -> tuple[str, ...]:
+def unused_accepts(plan: Plan, differences: Iterable[SideDifference]) -> tuple[str, ...]:
     """Entries of `accept:` that name no loss."""
     lost = {each.what for each in differences if each.verdict is SideVerdict.LOST}
     return tuple(
@@ -164,7 +166,7 @@ def unused_accepts(plan: Plan, differences: Iterable[Difference]) -> tuple[str, 
     )
 
 
-def format_losses(lost: Iterable[Difference], *, is_running: bool = False) -> str:
+def format_losses(lost: Iterable[SideDifference], *, is_running: bool = False) -> str:
     """For a hint: the lines that carry the losses over, or accept them.
 
     Args:
@@ -277,9 +279,9 @@ class _Comparison:
         self.old_names = Renaming(mapped, own, dict.fromkeys(own, self.target))
         copies = frozenset({new.pair, ("", new.name)})
         self.new_names = Renaming({}, copies, {**dict.fromkeys(copies, self.target), **new.aliases})
-        self.found: list[Difference] = []
+        self.found: list[SideDifference] = []
 
-    def run(self) -> tuple[Difference, ...]:
+    def run(self) -> tuple[SideDifference, ...]:
         for column in self.affected:
             self._compare_column(column)
         for each in self.old.objects:
@@ -300,7 +302,7 @@ class _Comparison:
         what: str,
         verdict: SideVerdict,
         reason: str,
-        *statements: Statement,
+        *statements: CarryStatement,
         advice: str = "",
         is_attached: bool = False,
         old: str = "",
@@ -308,7 +310,7 @@ class _Comparison:
     ) -> None:
         what = " ".join(what.split())
         if all(each.what != what or each.verdict is not verdict for each in self.found):
-            self.found.append(Difference(what, verdict, reason, statements, advice, is_attached, old, new))
+            self.found.append(SideDifference(what, verdict, reason, statements, advice, is_attached, old, new))
 
     # --- columns
 
@@ -386,7 +388,7 @@ class _Comparison:
             f"collation {name}",
             SideVerdict.LOST,
             f"{new.name} has {new.collation}, and equality and order are those of {old.collation}",
-            Statement(
+            CarryStatement(
                 "expand",
                 f"ALTER TABLE {self.target_sql} ADD COLUMN {name_sql(new.name)} {new.type} COLLATE {old.collation}",
             ),
@@ -401,7 +403,9 @@ class _Comparison:
             self._add(f"not-null {name}", SideVerdict.CARRIED, f"{new.name} is NOT NULL")
             return
         statement = f"ALTER TABLE {self.target_sql} ALTER COLUMN {name_sql(new.name)} SET NOT NULL"
-        self._add(f"not-null {name}", SideVerdict.LOST, f"{new.name} may be NULL", Statement("constrain", statement))
+        self._add(
+            f"not-null {name}", SideVerdict.LOST, f"{new.name} may be NULL", CarryStatement("constrain", statement)
+        )
 
     def _compare_storage(self, name: str, old: TableColumn, new: TableColumn, source: _Source) -> None:
         missing = [setting for setting in old.storage if setting not in new.storage]
@@ -418,7 +422,7 @@ class _Comparison:
                 f"storage {name}",
                 SideVerdict.LOST,
                 f"{new.name} lacks {', '.join(missing)}",
-                *(Statement("expand", f"{alter} {setting}") for setting in missing),
+                *(CarryStatement("expand", f"{alter} {setting}") for setting in missing),
                 **texts,
             )
 
@@ -456,7 +460,7 @@ class _Comparison:
                 return
         new = successors.columns[0]
         alter = f"ALTER TABLE {self.target_sql} ALTER COLUMN {name_sql(new.name)} SET DEFAULT {old.default}"
-        statements = (Statement("constrain", alter),) if successors.source is _Source.SAME else ()
+        statements = (CarryStatement("constrain", alter),) if successors.source is _Source.SAME else ()
         self._add(
             f"default {name}",
             SideVerdict.LOST,
@@ -529,7 +533,7 @@ class _Comparison:
             f"sequence-type {name}",
             SideVerdict.LOST,
             f"{new.name} is {new.type}, and its sequence {after.schema}.{after.name} ends at that of {after.type}",
-            Statement("constrain", f"ALTER SEQUENCE {name_sql(*after.pair)} AS {new.type}"),
+            CarryStatement("constrain", f"ALTER SEQUENCE {name_sql(*after.pair)} AS {new.type}"),
             old=after.type,
             new=new.type,
         )
@@ -544,7 +548,7 @@ class _Comparison:
                 f"sequence {after.name}",
                 SideVerdict.LOST,
                 "it belongs to the old column, and would be dropped with it",
-                Statement("constrain", statement),
+                CarryStatement("constrain", statement),
             )
         elif after.owner_column == new.name:
             self._add(f"sequence {after.name}", SideVerdict.CARRIED, f"it belongs to {new.name}")
@@ -562,7 +566,7 @@ class _Comparison:
                 self._add(what, SideVerdict.CARRIED, f"{after.name} has it")
             else:
                 statement = f"GRANT {privilege} ON SEQUENCE {name_sql(*after.pair)} TO {role}"
-                self._add(what, SideVerdict.LOST, f"{after.name} lacks it", Statement("expand", statement))
+                self._add(what, SideVerdict.LOST, f"{after.name} lacks it", CarryStatement("expand", statement))
 
     # --- objects with a definition
 
@@ -680,7 +684,7 @@ class _Comparison:
                 what,
                 SideVerdict.LOST,
                 f"{match.name} is not valid",
-                *(() if is_index else (Statement("constrain", statement),)),
+                *(() if is_index else (CarryStatement("constrain", statement),)),
                 advice=f"drop the index {match.name} and build it again" if is_index else "",
                 **texts,
             )
@@ -689,7 +693,7 @@ class _Comparison:
         else:
             self._add(what, SideVerdict.CARRIED, f"{match.name} is alike", **texts)
 
-    def _statements_for(self, old: CatalogObject) -> tuple[Statement, ...]:
+    def _statements_for(self, old: CatalogObject) -> tuple[CarryStatement, ...]:
         name = self._successor_name(old)
         alter = f"ALTER TABLE {self.target_sql}"
         match old.kind:
@@ -699,12 +703,15 @@ class _Comparison:
                     return ()
                 add = f"{alter} ADD CONSTRAINT {name_sql(name)} {definition} NOT VALID"
                 validate = f"{alter} VALIDATE CONSTRAINT {name_sql(name)}"
-                return (Statement("constrain", add), *((Statement("constrain", validate),) if old.is_valid else ()))
+                return (
+                    CarryStatement("constrain", add),
+                    *((CarryStatement("constrain", validate),) if old.is_valid else ()),
+                )
             case ObjectKind.UNIQUE | ObjectKind.PRIMARY_KEY if "DEFERRABLE" not in old.definition:
                 index = renamed_index(old.index, self.old_names, name, self.target)
                 word = "UNIQUE" if old.kind is ObjectKind.UNIQUE else "PRIMARY KEY"
                 add = f"{alter} ADD CONSTRAINT {name_sql(name)} {word} USING INDEX {name_sql(name)}"
-                return (Statement("indexes", index), Statement("constrain", add)) if index else ()
+                return (CarryStatement("indexes", index), CarryStatement("constrain", add)) if index else ()
             case ObjectKind.INDEX:
                 return _optional("indexes", renamed_index(old.definition, self.old_names, name, self.target))
             case ObjectKind.POLICY:
@@ -723,8 +730,10 @@ class _Comparison:
                     return ()
                 other, constraint = name_sql(*old.owner_table), name_sql(name)
                 return (
-                    Statement("constrain", f"ALTER TABLE {other} ADD CONSTRAINT {constraint} {definition} NOT VALID"),
-                    Statement("constrain", f"ALTER TABLE {other} VALIDATE CONSTRAINT {constraint}"),
+                    CarryStatement(
+                        "constrain", f"ALTER TABLE {other} ADD CONSTRAINT {constraint} {definition} NOT VALID"
+                    ),
+                    CarryStatement("constrain", f"ALTER TABLE {other} VALIDATE CONSTRAINT {constraint}"),
                 )
         return ()
 
@@ -810,7 +819,7 @@ class _Comparison:
                 for column in missing
             ]
             where = ", ".join(column.name for column in missing if column) or str(self.plan.change.target_table)
-            self._add(what, SideVerdict.LOST, f"not on {where}", *(Statement("expand", sql) for sql in statements))
+            self._add(what, SideVerdict.LOST, f"not on {where}", *(CarryStatement("expand", sql) for sql in statements))
 
     def _has_grant(self, wanted: Grant, column: str) -> bool:
         if wanted.role == self.new.owner:
@@ -856,7 +865,7 @@ class _Comparison:
     def _compare_table(self) -> None:
         old, new, alter = self.old, self.new, f"ALTER TABLE {self.target_sql}"
         if old.owner != new.owner:
-            statement = Statement("expand", f"{alter} OWNER TO {name_sql(old.owner)}")
+            statement = CarryStatement("expand", f"{alter} OWNER TO {name_sql(old.owner)}")
             self._add(f"owner {old.owner}", SideVerdict.LOST, f"the owner is {new.owner}", statement)
         else:
             self._add(f"owner {old.owner}", SideVerdict.CARRIED, "the new side has it")
@@ -867,7 +876,7 @@ class _Comparison:
             if before and after:
                 self._add(what, SideVerdict.CARRIED, "the new side has it")
             elif before:
-                self._add(what, SideVerdict.LOST, "the new table is open", Statement("expand", f"{alter} {words}"))
+                self._add(what, SideVerdict.LOST, "the new table is open", CarryStatement("expand", f"{alter} {words}"))
         for setting, value in old.settings.items():
             if new.settings.get(setting) == value:
                 self._add(f"settings {setting}", SideVerdict.CARRIED, "the new side has it")
@@ -892,13 +901,13 @@ class _Comparison:
 _IDENTITY = {"a": "ALWAYS", "d": "BY DEFAULT"}
 
 
-def _optional(section: str, sql: str | None) -> tuple[Statement, ...]:
-    return (Statement(section, sql),) if sql else ()
+def _optional(section: str, sql: str | None) -> tuple[CarryStatement, ...]:
+    return (CarryStatement(section, sql),) if sql else ()
 
 
-def _plain_statement(section: str, sql: str) -> tuple[Statement, ...]:
+def _plain_statement(section: str, sql: str) -> tuple[CarryStatement, ...]:
     """The statement, unless it needs an escape string, which plans do not hold."""
-    return () if " E'" in sql or "\n" in sql else (Statement(section, sql),)
+    return () if " E'" in sql or "\n" in sql else (CarryStatement(section, sql),)
 
 
 def _classify_source(expression: str, reads: int) -> _Source:

@@ -31,10 +31,9 @@ def witness_functions(plan: Plan) -> tuple[str, str, str]:
     return f"zdd_{plan.name}_wo", f"zdd_{plan.name}_wn", f"zdd_{plan.name}_wt"
 
 
-def witness_triggers(plan: Plan, side: Literal["old", "new"]) -> tuple[str, str, str]:
-    """Names of the triggers of the witness on one table: for INSERT and DELETE, for UPDATE, for TRUNCATE."""
-    letter = side[0]
-    return f"zdd_{plan.name}_w{letter}r", f"zdd_{plan.name}_w{letter}u", f"zdd_{plan.name}_w{letter}t"
+def witness_triggers(plan: Plan, side: Literal["old", "new"]) -> tuple[str, str]:
+    """Names of the triggers of the witness for the writes of one side: for rows, and for TRUNCATE."""
+    return f"zdd_{plan.name}_w{side[0]}r", f"zdd_{plan.name}_w{side[0]}t"
 
 
 def archived_name(plan: Plan, column: str) -> str:

@@ -12,7 +12,6 @@ from typing import Literal
 from zdd_tui.model.ddl.catalog import Catalog, CatalogColumn
 from zdd_tui.model.ddl.names import (
     SCHEMA,
-    SYNC_SETTING,
     WITNESS_SETTING,
     old_column_name,
     search_path,
@@ -49,15 +48,15 @@ def expected_triggers(plan: Plan, *, both_sides: bool) -> tuple[str, ...]:
     """Names of the triggers that the witness consists of.
 
     Args:
-        both_sides: also those on the new table, as from cutover on.
+        both_sides: also the new side is watched, as from cutover on.
     """
     if plan.change.kind == "column":
-        return witness_triggers(plan, "old")[:2]
+        return witness_triggers(plan, "new" if both_sides else "old")[:1]
     return (*witness_triggers(plan, "old"), *(witness_triggers(plan, "new") if both_sides else ()))
 
 
 def create_witness_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
-    """The witness before cutover: on the old table, and a row's sides agree when ``up`` gives the new side."""
+    """The witness before cutover: writes of the old side, whose sides agree when ``up`` gives the new side."""
     return (
         *_function_statements(plan, catalog, either=False, archived=False),
         *_trigger_statements(plan, catalog, "old", archived=False),
@@ -65,29 +64,34 @@ def create_witness_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
 
 
 def extend_witness_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
-    """The witness from cutover on: on both tables, and a row's sides also agree when ``down`` gives the old side."""
+    """The witness from cutover on: writes of both sides, which also agree when ``down`` gives the old side.
+
+    In the column kind one trigger watches the columns of both sides, in place of the one before it.
+    """
     archived = catalog.is_archived
-    new_side = _trigger_statements(plan, catalog, "new", archived) if plan.change.kind == "table" else ()
-    return (
-        *_function_statements(plan, catalog, either=True, archived=archived),
-        *new_side,
-        *_trigger_statements(plan, catalog, "old", archived),
-    )
+    if plan.change.kind == "column":
+        triggers = (*_trigger_statements(plan, catalog, "new", archived), *_drop_triggers(plan, catalog, "old"))
+    else:
+        # In this order, as everything that locks both tables does.
+        triggers = tuple(
+            statement for side in _SIDES for statement in _trigger_statements(plan, catalog, side, archived)
+        )
+    return (*_function_statements(plan, catalog, either=True, archived=archived), *triggers)
 
 
 def reduce_witness_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
     """Undoes :func:`extend_witness_statements`."""
     return (
-        *(_drop_triggers(plan, catalog, "new") if plan.change.kind == "table" else ()),
+        *_drop_triggers(plan, catalog, "new"),
         *_function_statements(plan, catalog, either=False, archived=catalog.is_archived),
+        *_trigger_statements(plan, catalog, "old", catalog.is_archived),
     )
 
 
 def drop_witness_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
     """Removes the witness, whatever exists of it."""
-    sides = _SIDES if plan.change.kind == "table" else _SIDES[1:]
     return (
-        *(statement for side in sides for statement in _drop_triggers(plan, catalog, side)),
+        *(statement for side in _SIDES for statement in _drop_triggers(plan, catalog, side)),
         *(f"DROP FUNCTION IF EXISTS {quote_qualified(SCHEMA, name)}()" for name in witness_functions(plan)),
     )
 
@@ -270,11 +274,11 @@ def _row_body(plan: Plan, catalog: Catalog, side: Side, either: bool, archived: 
     )
     key = f"jsonb_build_array({', '.join(map(_key_text, catalog.key, keys))})"
     written, first_turn = quote_literal(side), 1
+    watched = _changed(plan, catalog, _watched_columns(plan, catalog, side), archived, side)
     if plan.change.kind == "column":
         first_turn = 2  # a row that is gone, or has another key, is so on both sides
-        columns = [*plan.change.down, *catalog.up_source_columns]
-        changed = _changed(plan, catalog, columns, archived)
-        written = f"CASE WHEN TG_OP = 'UPDATE' AND NOT ({changed}) THEN 'new' ELSE 'old' END"
+        written = f"CASE WHEN TG_OP = 'UPDATE' AND NOT ({watched}) THEN 'new' ELSE 'old' END"
+        watched = _changed(plan, catalog, _watched_columns(plan, catalog, "new"), archived)
     return f"""
 #variable_conflict use_column
 DECLARE
@@ -289,6 +293,8 @@ BEGIN
   zdd_setting := coalesce(current_setting('{WITNESS_SETTING}', true), '');
   IF zdd_setting = 'off' THEN RETURN NULL; END IF;
   BEGIN
+    -- A writer that changes nothing of either side did not make them differ, though it names the columns.
+    IF TG_OP = 'UPDATE' AND NOT ({watched}) THEN RETURN NULL; END IF;
     zdd_read := zdd_setting <> '{_NOT_COMPARED}' AND current_setting('transaction_isolation') <> 'serializable';
     FOR zdd_turn IN {first_turn}..2 LOOP
       IF zdd_turn = 1 THEN
@@ -398,41 +404,32 @@ END
 
 
 def _trigger_statements(plan: Plan, catalog: Catalog, side: Side, archived: bool) -> tuple[str, ...]:
-    """The triggers of one table that do not exist yet. In the column kind one table has both sides."""
+    """The triggers of one side that do not exist yet. In the column kind both sides are in one table.
+
+    There is no WHEN: it is parsed anew by each statement of the application, which costs more than the function.
+    """
     old_function, new_function, truncate_function = (quote_qualified(SCHEMA, n) for n in witness_functions(plan))
-    row_function = old_function if side == "old" else new_function
-    by_row, by_update, by_truncate = witness_triggers(plan, side)
-    table = old_table_sql(plan, catalog, archived) if side == "old" else catalog.new_table.sql
     is_column = plan.change.kind == "column"
-    columns = list(plan.change.up)
-    if is_column:
-        columns = [*plan.change.down, *catalog.up_source_columns, *plan.change.up]
-    elif side == "old":
-        columns = [*plan.change.down, *catalog.up_source_columns, *catalog.key_names]
-    else:
-        columns = [*plan.change.up, *catalog.down_source_columns, *catalog.key_names]
-    watched = f"current_setting('{WITNESS_SETTING}', true) IS DISTINCT FROM 'off'"
-    if not is_column:
-        # The write of a sync trigger is watched where it came from.
-        other = "new" if side == "old" else "old"
-        watched += f" AND current_setting('{SYNC_SETTING}', true) IS DISTINCT FROM '{other}'"
-    events = "INSERT" if is_column else "INSERT OR DELETE"
-    call = f"EXECUTE FUNCTION {row_function}()"
-    made = [
-        (by_row, f"CREATE CONSTRAINT TRIGGER {quote_identifier(by_row)} AFTER {events} ON {table}"
-         f"\nDEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ({watched}) {call}"),
-        (by_update, f"CREATE CONSTRAINT TRIGGER {quote_identifier(by_update)} AFTER UPDATE ON {table}"
-         f"\nDEFERRABLE INITIALLY DEFERRED FOR EACH ROW\n"
-         f"WHEN ({watched} AND ({_changed(plan, catalog, columns, archived, side)})) {call}"),
-    ]  # fmt: skip
-    if not is_column:
-        made.append(
-            (by_truncate, f"CREATE TRIGGER {quote_identifier(by_truncate)} AFTER TRUNCATE ON {table}"
-             f"\nFOR EACH STATEMENT EXECUTE FUNCTION {truncate_function}('{side}')")
-        )  # fmt: skip
+    by_row, by_truncate = witness_triggers(plan, side)
+    table = _watched_table(plan, catalog, side, archived)
+    names = dict.fromkeys(_watched_columns(plan, catalog, side))
+    columns = [quote_identifier(old_column_name(plan, name, archived)) for name in names]
+    # A trigger of the table may change a column that the statement does not name.
+    update = "UPDATE" if catalog.other_before_triggers else f"UPDATE OF {', '.join(columns)}"
+    events = f"INSERT OR {update}" if is_column else f"INSERT OR DELETE OR {update}"
+    function = old_function if is_column or side == "old" else new_function
+    made = {
+        by_row: f"CREATE CONSTRAINT TRIGGER {quote_identifier(by_row)} AFTER {events} ON {table}"
+        f"\nDEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION {function}()"
+    }
+    if not is_column:  # a truncated table has no row on either side
+        made[by_truncate] = (
+            f"CREATE TRIGGER {quote_identifier(by_truncate)} AFTER TRUNCATE ON {table}"
+            f"\nFOR EACH STATEMENT EXECUTE FUNCTION {truncate_function}('{side}')"
+        )
     return tuple(
         statement
-        for name, create in made
+        for name, create in made.items()
         if name not in catalog.triggers
         # Also for sessions that skip ordinary triggers, with session_replication_role = replica.
         for statement in (create, f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {quote_identifier(name)}")
@@ -440,12 +437,27 @@ def _trigger_statements(plan: Plan, catalog: Catalog, side: Side, archived: bool
 
 
 def _drop_triggers(plan: Plan, catalog: Catalog, side: Side) -> tuple[str, ...]:
-    if side == "new" and catalog.new is None:
+    is_gone = catalog.is_dropped and plan.change.kind == "table" if side == "old" else catalog.new is None
+    if is_gone:
         return ()
-    table = old_table_sql(plan, catalog, catalog.is_archived) if side == "old" else catalog.new_table.sql
-    if side == "old" and catalog.is_dropped and plan.change.kind == "table":
-        return ()
-    return tuple(f"DROP TRIGGER IF EXISTS {quote_identifier(name)} ON {table}" for name in witness_triggers(plan, side))
+    table = _watched_table(plan, catalog, side, catalog.is_archived)
+    names = witness_triggers(plan, side)[: 1 if plan.change.kind == "column" else 2]
+    return tuple(f"DROP TRIGGER IF EXISTS {quote_identifier(name)} ON {table}" for name in names)
+
+
+def _watched_table(plan: Plan, catalog: Catalog, side: Side, archived: bool) -> str:
+    if side == "old" or plan.change.kind == "column":
+        return old_table_sql(plan, catalog, archived)
+    return catalog.new_table.sql
+
+
+def _watched_columns(plan: Plan, catalog: Catalog, side: Side) -> list[str]:
+    """The columns whose change can make the two sides differ."""
+    old = [*plan.change.down, *catalog.up_source_columns]
+    if plan.change.kind == "column":
+        # Before cutover not the new columns: the backfill writes them, and they are compared before V3.
+        return old if side == "old" else [*old, *plan.change.up]
+    return [*(old if side == "old" else [*plan.change.up, *catalog.down_source_columns]), *catalog.key_names]
 
 
 def _changed(plan: Plan, catalog: Catalog, names: list[str], archived: bool, side: Side = "old") -> str:

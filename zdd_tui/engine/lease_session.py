@@ -20,7 +20,6 @@ from zdd_tui.backends.store.guard import record_overdue_wait
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates.registry import evaluate_gates
 from zdd_tui.engine.guard.loop import GuardLoop
-from zdd_tui.engine.observations import find_applied_images
 from zdd_tui.engine.preconditions import (
     build_tune_command,
     describe_tune_result,
@@ -28,6 +27,8 @@ from zdd_tui.engine.preconditions import (
     require_same_objects,
 )
 from zdd_tui.engine.runner import ReleaseHolder, Runner, StepHook
+from zdd_tui.engine.steps.rollout import recall_admitted_images
+from zdd_tui.engine.witness import settle_recorded_rows
 from zdd_tui.model.errors import BackendError, DatabaseUnavailable, Refused, ZddError
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.guard import Guard
@@ -81,13 +82,14 @@ class LeaseSession:
         self._holder: ReleaseHolder
         self._ctx: Context
         self._workloads: WorkloadCache | None = None
-        self._applied_images: dict[str, str] = {}
         self._reported_wait_since = 0.0
         self._runner: Runner
 
     async def run(self) -> Release:
         """Runs until the release has ended. Whatever ends the session earlier is raised."""
-        self._holder = ReleaseHolder((await self._store.read()).release)
+        record = await self._store.read()
+        recall_admitted_images(self._plan, record.steps)
+        self._holder = ReleaseHolder(record.release)
         # The renewals start first: connecting to the other systems may take longer than the lease lasts.
         await _run_until_first_ends(self._renew_loop(), self._run_loops())
         return self._release
@@ -129,7 +131,6 @@ class LeaseSession:
             workloads=lambda: self._workloads,
             release=lambda: self._release,
             log=self._log,
-            applied=lambda: self._applied_images,
         )
 
     # Connections
@@ -287,7 +288,8 @@ class LeaseSession:
     async def _evaluate_gates(self, *, fresh: bool = False) -> None:
         async with self._gate_lock:  # one evaluation at a time: an older result must not replace a newer one
             record = await self._store.read()
-            self._applied_images = find_applied_images(record)
+            if await settle_recorded_rows(self._ctx, record):
+                record = await self._store.read()
             await self._store.save_gates(await evaluate_gates(self._ctx, record, fresh=fresh))
         async with self._holder.lock:
             record = await self._store.read()

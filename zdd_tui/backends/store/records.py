@@ -7,6 +7,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from zdd_tui.backends.postgres.connection import Connection, Pool, Row
+from zdd_tui.backends.store.witness import WITNESS_JSON, parse_witness
 from zdd_tui.model.duration import parse_duration
 from zdd_tui.model.masking import mask_secrets
 from zdd_tui.model.plan.base import Backfill
@@ -27,6 +28,7 @@ from zdd_tui.model.release.records import (
 )
 from zdd_tui.model.release.state import CommandKind, Precondition, Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategy import Strategy
+from zdd_tui.model.release.witness import NOTHING_RECORDED
 
 MAX_COMMANDS = 20
 """Number of commands in a record: the newest. Queued ones are newer than all answered ones."""
@@ -73,7 +75,8 @@ SELECT json_build_object(
     'backfill', (SELECT row_to_json(b) FROM (
         SELECT status, rows_total, rows_done, batches, batch_rows, seconds, rate, throttle, failed_rows,
                verified_rows, mismatches, verified, recent, extract(epoch FROM updated_at)::float8 AS updated_at
-        FROM zdd.backfill WHERE release_id = $1) b)
+        FROM zdd.backfill WHERE release_id = $1) b),
+    'witness', {WITNESS_JSON}
 )::text
 """  # noqa: S608  the pieces are the column lists above
 
@@ -118,6 +121,7 @@ def parse_release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
         plan_limits=_parse_plan_limits(release.strategy, row["backfill"]),
         owner=(row["waits"] or {}).get("owner") or "",
         wait_limit=_parse_wait_limit(row["waits"] or {}),
+        witness=parse_witness(raw["witness"]) if "witness" in raw else NOTHING_RECORDED,
     )
 
 

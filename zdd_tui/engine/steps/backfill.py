@@ -1,5 +1,7 @@
 """Backfill: copies old rows in batches, then compares every row."""
 
+from zdd_tui.backends.postgres.recent_writes import read_horizon
+from zdd_tui.backends.store.witness import read_continuity
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.backfill.verify import Verifier
 from zdd_tui.engine.context import Context, StepHandle
@@ -32,6 +34,10 @@ class VerifyRows:
     """Compares both sides of every row."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
+        if "since" not in step.detail:
+            async with ctx.read_connection() as conn:
+                witness = await read_continuity(conn, ctx.expand_contract_plan)
+                await step.save_detail(since=await read_horizon(conn), witness=witness)
         verifier = Verifier(ctx.store, ctx.expand_contract_plan, await ctx.catalog(fresh=True))
         report = await verifier.run(ctx.is_paused, ctx.current_limits)
         if report.mismatches:

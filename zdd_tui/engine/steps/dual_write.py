@@ -6,6 +6,7 @@ from zdd_tui.engine.retry import with_retry
 from zdd_tui.engine.steps.flags import restore_flags, save_flag_values, set_flag_and_wait
 from zdd_tui.engine.steps.rollout import roll_out, save_current_image
 from zdd_tui.engine.steps.undo import restore_annotations, roll_back
+from zdd_tui.engine.steps.witness import arm_witness, disarm_witness
 from zdd_tui.model.flag import ON
 
 
@@ -37,7 +38,9 @@ class WriteFlagOn:
             async with ctx.read_connection() as conn:
                 newest = await read_newest_key(conn, await ctx.catalog())
                 await step.save_detail(since=await snapshot_marker(conn), newest_key=newest)
+        await arm_witness(ctx, step.detail["since"])
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
+        await disarm_witness(ctx)
         await restore_flags(ctx, step)
         await with_retry(ctx, step, lambda: ctx.flags.expire_fences([ctx.expand_contract_plan.flags.write]))

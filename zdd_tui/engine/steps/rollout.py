@@ -1,7 +1,7 @@
 """Rolls an image out, and waits until a change of the cluster is done."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from zdd_tui.backends.kubernetes.cluster import ApiResource
 from zdd_tui.backends.kubernetes.failure_detail import read_failure_detail
@@ -10,9 +10,9 @@ from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.observations import read_rollout_status
 from zdd_tui.engine.retry import is_permanent, with_retry
 from zdd_tui.model.errors import ClusterError, StepFailed
-from zdd_tui.model.release.records import NewEvent
+from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.release.records import NewEvent, StepRecord
 from zdd_tui.model.workload.rollout import DeploymentCondition, RolloutStatus, container_image
-from zdd_tui.model.workload.version import APPLIED_DETAIL
 
 POLL_INTERVAL = 0.3
 """Seconds between two polls: short against the shortest rollout, which takes some seconds."""
@@ -29,27 +29,24 @@ async def roll_out(ctx: Context, step: StepHandle, image: str, reason: str) -> N
     """Sets the image of the plan's Deployment, unless it is set already, and waits for the end of the rollout.
 
     A webhook may change the image in our own patch, for example to a digest. What it made of it is saved as
-    ``images_applied`` and is the image of this rollout from then on.
+    ``images_admitted`` and counts as the image of this rollout from then on.
 
     Raises:
         StepFailed: as :func:`wait_until_done`; or another client has set another image meanwhile.
     """
     names = ctx.plan.kubernetes
     rollout = await RolloutCheck.begin(ctx, step, names.deployment)
-    view = await with_retry(
+    set_view = await with_retry(
         ctx,
         step,
         lambda: ctx.cluster.set_image(names.deployment, names.container, image, epoch=ctx.epoch, reason=reason),
     )
-    applied = container_image(ctx.plan, view)
-    known = dict(step.detail.get(APPLIED_DETAIL, {}))
-    if applied != known.get(image, image):
-        await step.save_detail(**{APPLIED_DETAIL: {**known, image: applied}})
-        await ctx.store.append_events([NewEvent("step", f"the API server made {applied} of the image {image}")])
+    await _learn_admitted_image(ctx, step, image, container_image(ctx.plan, set_view))
     subject = f"rollout of {image} on Deployment {names.deployment}"
     await wait_until_done(ctx, step, rollout.read, subject=subject, resource=f"deployment/{names.deployment}")
     view = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(names.deployment))
-    if (current := container_image(ctx.plan, view)) != applied:
+    current = container_image(ctx.plan, view)
+    if not ctx.plan.is_image(image, current):
         raise StepFailed(
             f"another client set the image of Deployment {view.name} to {current} during the rollout of {image}",
             f"find it with kubectl -n {names.namespace} get deployment {view.name} --show-managed-fields -o yaml;"
@@ -100,6 +97,40 @@ class _StallTimer:
         if seen != self._seen:
             self._seen, self._since = seen, now
         return now - self._since >= cause.patience
+
+
+async def _learn_admitted_image(ctx: Context, step: StepHandle, image: str, admitted: str) -> None:
+    """An admission webhook may pin the image to a digest, or name another registry: what it makes is then expected.
+
+    Raises:
+        StepFailed: it makes the image of another version.
+    """
+    if admitted == image:
+        return
+    before = step.detail.get("image_before")
+    if admitted == before and not ctx.plan.is_image(image, admitted):
+        raise StepFailed(
+            f"an admission webhook changes {image} back to {admitted}, which runs already",
+            f"see kubectl get mutatingwebhookconfigurations; correct the policy, then {step.retry_command}",
+        )
+    ctx.plan.learn_image(image, admitted)
+    known: list[list[str]] = step.detail.get("images_admitted", [])
+    if [image, admitted] not in known:
+        await step.save_detail(images_admitted=[*known, [image, admitted]])
+        await ctx.store.append_events([NewEvent("step", f"the API server made {admitted} of the image {image}")])
+
+
+async def learn_created_image(ctx: Context, step: StepHandle, deployment: str, image: str) -> None:
+    """As after a rollout, for a Deployment that was created with an image."""
+    view = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(deployment))
+    await _learn_admitted_image(ctx, step, image, container_image(ctx.plan, view))
+
+
+def recall_admitted_images(plan: BasePlan, steps: Iterable[StepRecord]) -> None:
+    """Restores what earlier agents of the release have learned about its images."""
+    for step in steps:
+        for planned, admitted in step.detail.get("images_admitted", ()):
+            plan.learn_image(planned, admitted)
 
 
 async def wait_until_done(

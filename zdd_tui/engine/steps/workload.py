@@ -18,7 +18,7 @@ class RecordWorkload:
         if "image_before" not in step.detail:
             view = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(name))
             image = container_image(plan, view)
-            if image == plan.kubernetes.image:
+            if plan.version_of(image) == "new":
                 raise StepFailed(
                     f"Deployment {name} runs {image} already: there is nothing to release",
                     "set kubernetes.image in the plan to the new image",

@@ -12,7 +12,6 @@ from typing import Any
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.json_access import get_bool, get_number, get_object, get_objects, get_text, get_timestamp
 from zdd_tui.model.plan.base import BasePlan
-from zdd_tui.model.plan.strategies import SingleImagePlan
 from zdd_tui.model.workload.container import FailureCause
 from zdd_tui.model.workload.pod import TEMPLATE_HASH_LABEL, Pod, PodFacts, PodState, controller_uid, find_pod_cause
 
@@ -381,6 +380,15 @@ def reduces_capacity(view: DeploymentView) -> str:
     return ""
 
 
+def stops_service(view: DeploymentView) -> str:
+    """Why a rollout of this Deployment would leave a time with no pod, or no new one beside the old; empty if neither.
+
+    A part of :func:`reduces_capacity`: a rollout that only serves with fewer pods is not named.
+    """
+    can_surge = _resolve_int_or_percent(view.max_surge, max(view.desired, 1), round_up=True) > 0
+    return reduces_capacity(view) if view.strategy != "RollingUpdate" or not can_surge else ""
+
+
 def _resolve_int_or_percent(value: str, desired: int, *, round_up: bool) -> int:
     if not value.endswith("%"):
         return int(value) if value.isdigit() else 0
@@ -423,7 +431,7 @@ def container_image(plan: BasePlan, view: DeploymentView) -> str:
         ) from None
 
 
-def capacity_hint(plan: SingleImagePlan) -> str:
+def capacity_hint(plan: BasePlan) -> str:
     """The command after which a rollout keeps the full capacity."""
     names = plan.kubernetes
     patch = '{"spec":{"strategy":{"type":"RollingUpdate","rollingUpdate":{"maxUnavailable":0,"maxSurge":1}}}}'

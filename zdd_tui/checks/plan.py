@@ -11,7 +11,9 @@ from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.backends.store import migrations
 from zdd_tui.checks.catalog_diff import check_new_side
 from zdd_tui.checks.cluster import check_cluster
+from zdd_tui.checks.flags import try_flags
 from zdd_tui.checks.migrations import check_migrations
+from zdd_tui.checks.sample import check_sampled_rows
 from zdd_tui.checks.schema import check_change, run_squawk_checks
 from zdd_tui.model.ddl.lint import lint_plan_sql
 from zdd_tui.model.errors import MetricsError, PlanError, ZddError
@@ -59,7 +61,7 @@ async def _check_one_region(loaded: LoadedPlan, *, offline: bool) -> list[str]:
         raise loaded.with_location(error) from None
     if offline:
         return lines + await check_migrations(loaded, offline=True)
-    checks = [_check_database(plan), check_cluster(plan), check_migrations(loaded, offline=False)]
+    checks = [_check_database(loaded), check_cluster(plan), check_migrations(loaded, offline=False)]
     if plan.redis_url is not None:
         checks.insert(2, _check_redis(plan, plan.redis_url.get_secret_value()))
     if plan.guard is not None:
@@ -93,7 +95,8 @@ async def _check_file(plan: BasePlan, *, offline: bool) -> list[str]:
     return lines
 
 
-async def _check_database(plan: BasePlan) -> list[str]:
+async def _check_database(loaded: LoadedPlan) -> list[str]:
+    plan = loaded.plan
     dsn = plan.database.dsn.get_secret_value()
     conn = await connect(dsn, application_name="zdd check", timeout=plan.database.connect_timeout)
     try:
@@ -103,11 +106,23 @@ async def _check_database(plan: BasePlan) -> list[str]:
             if not isinstance(plan, Plan):
                 return [f"PostgreSQL {describe_dsn(dsn)}: stores the release's record, nothing else"]
             notes = await check_change(conn, plan, has_started=await _has_started(conn, plan))
-            sides = await check_new_side(conn, plan)
+            lines = [f"PostgreSQL {describe_dsn(dsn)}: {plan.change.table} can be changed"]
+            lines += [f"note: {note}" for note in notes]
+            errors = []
+            for check in (_check_new_side, check_sampled_rows):
+                try:
+                    lines += await check(conn, plan)
+                except PlanError as error:
+                    errors += [loaded.with_location(each) for each in error.parts]
     finally:
         await conn.close()
-    line = f"PostgreSQL {describe_dsn(dsn)}: {plan.change.table} can be changed"
-    return [line, *(f"note: {note}" for note in notes), *sides.lines(plan)]
+    if errors:
+        raise PlanError.join(errors)
+    return lines
+
+
+async def _check_new_side(conn: Connection, plan: Plan) -> list[str]:
+    return (await check_new_side(conn, plan)).lines(plan)
 
 
 async def _has_started(conn: Connection, plan: Plan) -> bool:
@@ -127,7 +142,7 @@ async def _check_redis(plan: BasePlan, url: str) -> list[str]:
     async with await FlagStore.connect(url) as store:
         values = await store.read(list(plan.flag_roles))
         shown = ", ".join(f"{key} {value if value is not None else 'not set'}" for key, value in values.items())
-        return [f"Redis {store.address}: {shown}"]
+        return [f"Redis {store.address}: {shown}", *await try_flags(store, plan)]
 
 
 def check_guard_dependencies(guard: Guard | None) -> None:

@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections.abc import Mapping
 from contextlib import aclosing
+from dataclasses import asdict
 from typing import Any, TextIO
 
 from zdd_tui.backends.store.client import Store
@@ -20,6 +21,7 @@ from zdd_tui.model.release.records import BackfillRecord, GuardReading, Lease, R
 from zdd_tui.model.release.regions import require_same_region
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, closed_gates, current_readings
 from zdd_tui.model.release.summary import CONTINUES_AUTOMATICALLY, find_wait, has_no_agent
+from zdd_tui.model.release.witness import WitnessRecord, describe_writers
 from zdd_tui.model.tuning import describe_tuning
 
 VERDICT_GLYPHS = {
@@ -141,6 +143,8 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
     backfill      null before it; status, rows_done, rows_total (an estimate until done), rows_per_second,
                   throttle (the active signal, or null), failed_rows, verified_rows, mismatches (null before
                   the first verification)
+    witness       open_rows (rows that a write of one side left different) and writers: who wrote only one side
+                  (application_name, address, pod or null, role, session_role, rows, open_rows, first_at, last_at, text)
     limits        effective limits of the backfill, by name; ``tuned``: those that an operator has changed, with the
                   plan's own values; null where the strategy has no backfill
     created_at    seconds since the epoch by the database's clock, like ``now``; ``finished_at`` null until it ends
@@ -169,6 +173,7 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
             for step in record.steps
         ],
         "backfill": None if backfill is None else _backfill_to_dict(backfill),
+        "witness": _witness_to_dict(record.witness),
         "limits": None if record.limits is None else record.limits.model_dump(),
         "tuned": None
         if (plan := record.plan_limits) is None
@@ -243,6 +248,11 @@ def _backfill_to_dict(backfill: BackfillRecord) -> dict[str, Any]:
     }
 
 
+def _witness_to_dict(found: WitnessRecord) -> dict[str, Any]:
+    writers = [asdict(writer) | {"pod": writer.pod or None, "text": str(writer)} for writer in found.writers]
+    return {"open_rows": found.open_rows, "writers": writers}
+
+
 def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     """The status for people: the first line says what matters most, the last ones what to do next.
 
@@ -274,6 +284,8 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
             lines.append(f"  … {verb} {step.name}" + (f": {step.note}" if step.note else ""))
     if record.backfill is not None:
         lines.append(f"  {_backfill_line(record.backfill)}")
+    if record.witness.writers:
+        lines.append(f"  ! wrote only one side: {describe_writers(record.witness.writers)}")
     if record.plan_limits is not None and (changed := describe_tuning(record.plan_limits, record.tuning)):
         lines.append(f"  tuned: {', '.join(changed)}")
     lines += _agent_lines(record)

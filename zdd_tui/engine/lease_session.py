@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from zdd_tui.backends.backoff import Backoff
 from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.kubernetes.workload_cache import WorkloadCache
 from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.backends.store.client import Store
@@ -28,6 +29,8 @@ from zdd_tui.engine.preconditions import (
     require_same_objects,
 )
 from zdd_tui.engine.runner import ReleaseHolder, Runner, StepHook
+from zdd_tui.engine.steps.rollout import recall_admitted_images
+from zdd_tui.engine.witness import settle_recorded_rows
 from zdd_tui.model.errors import BackendError, DatabaseUnavailable, Refused, ZddError
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.guard import Guard
@@ -83,14 +86,16 @@ class LeaseSession:
         self._running_pending: PendingStep | None = None
         self._holder: ReleaseHolder
         self._ctx: Context
-        self._cluster: Cluster | None = None
+        self._workloads: WorkloadCache | None = None
         self._reported_wait_since = 0.0
         self._runner: Runner
         self._monitor: ConditionMonitor | None = None
 
     async def run(self) -> Release:
         """Runs until the release has ended. Whatever ends the session earlier is raised."""
-        self._holder = ReleaseHolder((await self._store.read()).release)
+        record = await self._store.read()
+        recall_admitted_images(self._plan, record.steps)
+        self._holder = ReleaseHolder(record.release)
         # The renewals start first: connecting to the other systems may take longer than the lease lasts.
         await _run_until_first_ends(self._renew_loop(), self._run_loops())
         return self._release
@@ -120,7 +125,13 @@ class LeaseSession:
         await self._connect(stack)
         self._state_changed.set()
         assert self._monitor is not None
-        await _run_until_first_ends(self._command_loop(), self._step_loop(), self._gate_loop(), self._monitor.run())
+        await _run_until_first_ends(
+            self._command_loop(),
+            self._step_loop(),
+            self._gate_loop(),
+            self._monitor.run(),
+            self._ctx.workloads.run(),
+        )
 
     def _build_guard(self, guard: Guard) -> GuardLoop:
         """The guard starts before the connections exist. A rule is unknown while its source is unavailable."""
@@ -128,7 +139,7 @@ class LeaseSession:
             self._plan,
             guard,
             self._store,
-            cluster=lambda: self._cluster,
+            workloads=lambda: self._workloads,
             release=lambda: self._release,
             log=self._log,
         )
@@ -139,7 +150,7 @@ class LeaseSession:
         redis = asyncio.create_task(self._connect_flags(stack))
         try:
             names = self._plan.kubernetes
-            self._cluster = cluster = await self._connect_with_retry(
+            cluster = await self._connect_with_retry(
                 "Kubernetes",
                 lambda: stack.enter_async_context(Cluster.connect(names.kubeconfig, names.context, names.namespace)),
             )
@@ -157,6 +168,7 @@ class LeaseSession:
             log=self._log,
             tuning=lambda: self._release.tuning,
         )
+        self._workloads = self._ctx.workloads
         self._runner = Runner(self._ctx, self._holder, self._hook)
         self._monitor = ConditionMonitor(
             self._ctx,
@@ -247,7 +259,7 @@ class LeaseSession:
             if command.kind is CommandKind.ADVANCE:
                 if self._monitor is not None:
                     await self._monitor.refresh()
-                await self._evaluate_gates()  # a reading that is only old must not refuse the command
+                await self._evaluate_gates(fresh=True)  # a reading that is only old must not refuse the command
                 await self._require_checked_plan(command)
             async with self._step_lock:
                 await require_same_objects(self._ctx.cluster, stored)
@@ -308,9 +320,12 @@ class LeaseSession:
                 await self._evaluate_gates()
             await asyncio.sleep(ENTRY_GATE_INTERVAL if has_entry_gates else GATE_INTERVAL)
 
-    async def _evaluate_gates(self) -> None:
+    async def _evaluate_gates(self, *, fresh: bool = False) -> None:
         async with self._gate_lock:  # one evaluation at a time: an older result must not replace a newer one
-            readings = await evaluate_gates(self._ctx, await self._store.read())
+            record = await self._store.read()
+            if await settle_recorded_rows(self._ctx, record):
+                record = await self._store.read()
+            readings = await evaluate_gates(self._ctx, record, fresh=fresh)
             await self._store.save_gates(withhold_verdicts(readings, self._release))
         async with self._holder.lock:
             record = await self._store.read()

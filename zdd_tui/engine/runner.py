@@ -74,7 +74,7 @@ class Runner:
             await self._ctx.check_lease()  # a step that was interrupted by the loss of the lease has not failed
             if not isinstance(error, ZddError | asyncpg.PostgresError | OSError):
                 self._ctx.log("".join(traceback.format_exception(error)))
-            await self._record_failure(pending, _describe_error(error))
+            await self._record_failure(pending, _describe_error(error, pending))
             return
         finally:
             record.close()
@@ -117,6 +117,7 @@ class Runner:
         return StepHandle(
             stored,
             value=pending.step.value,
+            is_undo=pending.direction == "undo",
             write_note=lambda text: store.save_step_note(name, text),
             write_detail=save_detail,
             write_done=record.write,
@@ -176,7 +177,7 @@ def _describe_start(pending: PendingStep) -> str:
     return f"{text}: {pending.step.label}" if pending.direction == "run" else text
 
 
-def _describe_error(error: Exception) -> str:
+def _describe_error(error: Exception, pending: PendingStep) -> str:
     if isinstance(error, ZddError):
         return str(error)
     if isinstance(error, TimeoutError):
@@ -184,4 +185,5 @@ def _describe_error(error: Exception) -> str:
     if isinstance(error, asyncpg.PostgresError | OSError):
         return f"{type(error).__name__}: {error}"
     # The text of an unexpected error may hold anything, also a secret.
-    return with_hint(f"bug in zdd: {type(error).__name__}", "see the agent's log and report it; then advance again")
+    again = "zdd advance PLAN" if pending.direction == "run" else "zdd rollback PLAN"
+    return with_hint(f"bug in zdd: {type(error).__name__}", f"see the agent's log and report it; then {again}")

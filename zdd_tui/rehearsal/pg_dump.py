@@ -83,7 +83,9 @@ async def copy_rows(source: str, target: Connection, relation: Relation, share: 
     """
     table = quote_qualified(relation.schema, relation.name)
     file = folder / "rows.copy"
-    reading = await connect(source, application_name="zdd rehearse", default_transaction_read_only="on")
+    reading = await connect(
+        source, application_name="zdd rehearse", default_transaction_read_only="on", row_security="off"
+    )
     try:
         with translate_errors(source):
             columns = [row["attname"] for row in await reading.fetch(_COPIED_COLUMNS, relation.oid)]

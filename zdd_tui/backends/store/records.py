@@ -7,6 +7,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from zdd_tui.backends.postgres.connection import Connection, Pool, Row
+from zdd_tui.backends.store.witness import WITNESS_JSON, parse_witness
 from zdd_tui.model.duration import parse_duration
 from zdd_tui.model.masking import mask_secrets
 from zdd_tui.model.plan.base import Backfill
@@ -28,6 +29,7 @@ from zdd_tui.model.release.records import (
 )
 from zdd_tui.model.release.state import CommandKind, Precondition, Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategy import Strategy
+from zdd_tui.model.release.witness import NOTHING_RECORDED
 
 MAX_COMMANDS = 20
 """Number of commands in a record: the newest. Queued ones are newer than all answered ones."""
@@ -77,7 +79,8 @@ SELECT json_build_object(
         FROM zdd.backfill WHERE release_id = $1) b),
     'conditions', (SELECT coalesce(json_agg(c ORDER BY since, name), '[]') FROM (
         SELECT name, status, text, who, hint, restored, affects_rows, extract(epoch FROM since)::float8 AS since
-        FROM zdd.condition WHERE release_id = $1) c)
+        FROM zdd.condition WHERE release_id = $1) c),
+    'witness', {WITNESS_JSON}
 )::text
 """  # noqa: S608  the pieces are the column lists above
 
@@ -125,6 +128,7 @@ def parse_release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
         owner=(row["waits"] or {}).get("owner") or "",
         wait_limit=_parse_wait_limit(row["waits"] or {}),
         conditions=conditions,
+        witness=parse_witness(raw["witness"]) if "witness" in raw else NOTHING_RECORDED,
     )
 
 

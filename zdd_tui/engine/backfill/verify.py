@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.row_visibility import require_all_rows_visible
 from zdd_tui.backends.store import backfill as rows
 from zdd_tui.backends.store.backfill import Key, Range, RowMismatch
 from zdd_tui.engine.backfill.pacing import CHECK_INTERVAL, sleep_until
@@ -20,6 +21,7 @@ from zdd_tui.engine.backfill.transaction import (
     ROW_ERRORS,
     FencedStore,
     describe_row_error,
+    require_rows_found,
     transaction_settings_sql,
 )
 from zdd_tui.model.ddl.catalog import Catalog
@@ -95,7 +97,7 @@ class Verifier:
             limits: returns the effective limits, of which speed and batch_budget are used. Default: the plan's.
 
         Raises:
-            StepFailed: there was no backfill, or a statement is refused.
+            StepFailed: there was no backfill, a statement is refused, or no row is visible in a table that has pages.
             StaleEpoch, DatabaseError: from the store; run it again to continue.
         """
         self._limits = limits or self._limits
@@ -115,6 +117,9 @@ class Verifier:
                 await self._sleep(RECHECK_DELAY)
         async with self._store.fenced() as conn:
             count, mismatches, samples = await rows.read_verification(conn, self._store.release_id, SAMPLE_MISMATCHES)
+            await require_all_rows_visible(conn, self._plan)
+            if not count:
+                await require_rows_found(conn, self._catalog.old.sql)
         return VerifyReport(count, mismatches, tuple(samples))
 
     def _pause_seconds(self, seconds: float) -> float:

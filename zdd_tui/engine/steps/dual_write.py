@@ -11,6 +11,8 @@ from zdd_tui.engine.steps.flags import (
     set_flag_and_wait,
 )
 from zdd_tui.engine.steps.rollout import roll_out, save_current_image
+from zdd_tui.engine.steps.undo import restore_annotations, roll_back
+from zdd_tui.engine.steps.witness import arm_witness, disarm_witness
 from zdd_tui.model.flag import ON
 
 
@@ -29,14 +31,9 @@ class RolloutV2:
         before = step.detail.get("image_before")
         if before is None:
             return
-        await roll_out(ctx, step, before, f"zdd {ctx.plan.name}: rolled back")
+        await roll_back(ctx, step, before, f"zdd {ctx.plan.name}: rolled back")
         await delete_created_flags(ctx, step)
-        cause = step.detail.get("change_cause_before")
-        await with_retry(
-            ctx,
-            step,
-            lambda: ctx.cluster.remove_annotations(ctx.plan.kubernetes.deployment, epoch=ctx.epoch, change_cause=cause),
-        )
+        await restore_annotations(ctx, step)
 
 
 class WriteFlagOn:
@@ -50,7 +47,9 @@ class WriteFlagOn:
             async with ctx.read_connection() as conn:
                 newest = await read_newest_key(conn, await ctx.catalog())
                 await step.save_detail(since=await snapshot_marker(conn), newest_key=newest)
+        await arm_witness(ctx, step.detail["since"])
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
+        await disarm_witness(ctx)
         await restore_flags(ctx, step)
         await with_retry(ctx, step, lambda: ctx.flags.expire_fences([ctx.expand_contract_plan.flags.write]))

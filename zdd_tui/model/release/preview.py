@@ -3,7 +3,7 @@
 The lines come from the builders that the engine uses too, so what is shown is what runs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from zdd_tui.model.ddl import (
@@ -21,7 +21,13 @@ from zdd_tui.model.ddl import (
 )
 from zdd_tui.model.ddl.constrain import constrain_batches
 from zdd_tui.model.ddl.lint import read_constrain
+from zdd_tui.model.ddl.names import witness_triggers
 from zdd_tui.model.ddl.sequences import GAP
+from zdd_tui.model.ddl.witness import (
+    create_witness_statements,
+    drop_witness_statements,
+    extend_witness_statements,
+)
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.plan.base import BasePlan, Plan
@@ -149,6 +155,9 @@ WORKLOAD_UNDO: Mapping[str, Callable[[Any, StepSpec], str]] = {
 }
 """By a step's registry key; a missing step has nothing to undo."""
 
+DEPLOYMENT_STEPS = frozenset({"record-workload", "rollout-new", "rollout-v2", "rollout-v3"})
+"""Registry keys of steps whose undo changes the plan's Deployment alone."""
+
 # --- steps of expand/contract ---------------------------------------------------------------------------------------
 
 
@@ -172,6 +181,17 @@ def _constrain_text(plan: Plan) -> str:
     return "\n".join(_sql_text(batch) for batch in constrain_batches(read_constrain(plan)))
 
 
+def _witness_text(
+    plan: Plan, catalog: Catalog | None, build: Callable[[Plan, Catalog], tuple[str, ...]], description: str
+) -> str:
+    return description if catalog is None else _sql_text(build(plan, catalog))
+
+
+def _compare_text(plan: Plan, _catalog: Catalog | None) -> str:
+    rows = "rows written since the verification" if plan.change.witness else "every row"
+    return f"compares {rows} of {plan.change.table}" + (f" and {plan.change.into}" if plan.change.into else "")
+
+
 def _archive_text(plan: Plan, catalog: Catalog | None) -> str:
     if catalog is not None:
         return _sql_text(archive_statements(plan, catalog))
@@ -192,6 +212,12 @@ CHANGE_LINES: Mapping[str, Callable[[Plan, Catalog | None], str]] = {
     "create-indexes": lambda plan, _catalog: _sql_text(index_statements(plan)),
     "sync-forward": lambda plan, catalog: _sync_text(plan, catalog, "forward"),
     "rollout-v2": lambda plan, _catalog: _create_flags(plan) + _set_image(plan, plan.kubernetes.images.v2),
+    "create-witness": lambda plan, catalog: _witness_text(
+        plan,
+        catalog,
+        create_witness_statements,
+        f"triggers {', '.join(witness_triggers(plan, 'old'))} on {plan.change.table}",
+    ),
     "write-flag-on": lambda plan, _catalog: f"SET ff:{plan.flags.write} true",
     "prepare-backfill": lambda plan, _catalog: f"ANALYZE {plan.change.table}",
     "backfill-rows": _backfill_text,
@@ -199,6 +225,10 @@ CHANGE_LINES: Mapping[str, Callable[[Plan, Catalog | None], str]] = {
         f"reads every row of {plan.change.table}" + (f" and {plan.change.into}" if plan.change.into else "")
     ),
     "sync-reverse": lambda plan, catalog: _sync_text(plan, catalog, "reverse"),
+    "extend-witness": lambda plan, catalog: _witness_text(
+        plan, catalog, extend_witness_statements, f"the witness watches {plan.change.target_table} too"
+    ),
+    "compare-recent-writes": _compare_text,
     "read-flag-on": lambda plan, _catalog: f"SET ff:{plan.flags.read} true",
     "rollout-v3": lambda plan, _catalog: _set_image(plan, plan.kubernetes.images.v3),
     "advance-sequences": lambda plan, _catalog: (
@@ -207,6 +237,9 @@ CHANGE_LINES: Mapping[str, Callable[[Plan, Catalog | None], str]] = {
     "constrain-new-side": lambda plan, _catalog: _constrain_text(plan),
     "archive-old-side": _archive_text,
     "delete-flags": lambda plan, _catalog: f"DEL ff:{plan.flags.write} ff:{plan.flags.read}",
+    "drop-witness": lambda plan, catalog: _witness_text(
+        plan, catalog, drop_witness_statements, f"drops triggers {', '.join(witness_triggers(plan, 'old'))}"
+    ),
     "drop-archive": _drop_text,
     "analyze": lambda plan, _catalog: f"ANALYZE {plan.change.target_table}",
 }
@@ -218,14 +251,17 @@ CHANGE_UNDO: Mapping[str, Callable[[Plan], str]] = {
     "create-indexes": lambda plan: f"drop {len(plan.change.indexes)} index(es)",
     "sync-forward": lambda plan: f"drop trigger {sync_name(plan, 'forward')}",
     "rollout-v2": lambda plan: f"roll deployment/{plan.kubernetes.deployment} back to the image before the release",
+    "create-witness": lambda plan: f"drop the triggers of the witness on {plan.change.table}",
     "write-flag-on": lambda plan: f"ff:{plan.flags.write} as before",
     "backfill-rows": lambda _plan: "stop; the copied rows are dropped with the new schema",
     "sync-reverse": lambda plan: f"drop trigger {sync_name(plan, 'reverse')}",
+    "extend-witness": lambda plan: f"the witness watches {plan.change.table} alone again",
     "read-flag-on": lambda plan: f"ff:{plan.flags.read} as before",
     "rollout-v3": lambda plan: f"roll deployment/{plan.kubernetes.deployment} back to {plan.kubernetes.images.v2}",
     "advance-sequences": lambda plan: f"set the sequences of {plan.change.table} past the values that V3 has used",
     "constrain-new-side": lambda plan: f"take back {len(plan.change.constrain)} statement(s) of change.constrain",
     "archive-old-side": lambda plan: f"restore the old side of {plan.change.table}",
+    "drop-witness": lambda plan: f"create the triggers of the witness on {plan.change.table} again",
     "delete-flags": lambda plan: f"ff:{plan.flags.write} and ff:{plan.flags.read} as before",
 }
 
@@ -234,18 +270,23 @@ CHANGE_UNDO: Mapping[str, Callable[[Plan], str]] = {
 
 
 def preview_command(
-    plan: BasePlan, release: Release, kind: CommandKind, catalog: Catalog | None = None
+    plan: BasePlan,
+    release: Release,
+    kind: CommandKind,
+    catalog: Catalog | None = None,
+    missing: Collection[str] = (),
 ) -> PreviewLines:
     """What a command would run, in order.
 
     Args:
         catalog: of the tables; without it SQL that depends on it is described instead of shown.
+        missing: Deployments that are known not to exist.
     """
     match kind:
         case CommandKind.ADVANCE:
             return _preview_advance(plan, release, catalog)
         case CommandKind.ROLLBACK:
-            return _preview_rollback(plan, release)
+            return _preview_rollback(plan, release, missing)
         case CommandKind.PAUSE:
             return ("no further step starts; the backfill stops within one batch",)
         case CommandKind.RESUME:
@@ -275,7 +316,7 @@ def _preview_advance(plan: BasePlan, release: Release, catalog: Catalog | None) 
     return tuple(lines)
 
 
-def _preview_rollback(plan: BasePlan, release: Release) -> PreviewLines:
+def _preview_rollback(plan: BasePlan, release: Release, missing: Collection[str]) -> PreviewLines:
     to_undo = [
         spec
         for spec, status in zip(reversed(release.strategy.steps), reversed(release.statuses), strict=True)
@@ -283,7 +324,14 @@ def _preview_rollback(plan: BasePlan, release: Release) -> PreviewLines:
     ]
     if not to_undo:
         return ("nothing has run yet: the release ends",)
-    return tuple(f"undo {spec.name}: {preview_undo(plan, spec)}" for spec in to_undo)
+    return tuple(f"undo {spec.name}: {_undo_line(plan, spec, missing)}" for spec in to_undo)
+
+
+def _undo_line(plan: BasePlan, spec: StepSpec, missing: Collection[str]) -> str:
+    deployment = plan.kubernetes.deployment
+    if deployment in missing and spec.registry_key in DEPLOYMENT_STEPS:
+        return f"deployment/{deployment} does not exist: it counts as undone once none of its pods is left"
+    return preview_undo(plan, spec)
 
 
 def preview_step(plan: BasePlan, spec: StepSpec, catalog: Catalog | None = None) -> PreviewLines:

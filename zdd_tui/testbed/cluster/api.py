@@ -19,6 +19,7 @@ from zdd_tui.testbed.cluster.errors import (
     conflict,
     invalid_request,
     not_found,
+    object_details,
 )
 from zdd_tui.testbed.cluster.kinds import ResourceType
 from zdd_tui.testbed.cluster.managed_fields import track_changes
@@ -30,6 +31,7 @@ from zdd_tui.testbed.cluster.meta import (
     key_of,
     labels_of,
     name_of,
+    namespace_of,
     now,
     parse_time,
     random_suffix,
@@ -91,6 +93,8 @@ class Api:
         validation.validate(kind, obj)
         if self.store.get(kind, *key_of(obj)) is not None:
             raise already_exists(kind, name_of(obj))
+        if kind is kinds.POD:
+            self._admit_quota(obj)
         if kind is kinds.SERVICE:
             defaults.assign_addresses(obj, self.store.items(kinds.SERVICE))
         metadata.update(uid=str(uuid.uuid4()), creationTimestamp=now())
@@ -98,6 +102,17 @@ class Api:
             metadata["generation"] = 1
         track_changes(kind, None, obj)
         return obj if dry_run else self.store.put(kind, obj)
+
+    def _admit_quota(self, pod: Json) -> None:
+        """Refuses a pod that a ResourceQuota of its namespace does not allow (plugin/pkg/admission/resourcequota)."""
+        namespace = namespace_of(pod)
+        for quota in self.store.items(kinds.RESOURCE_QUOTA, namespace):
+            limit = (quota["spec"].get("hard") or {}).get("pods")
+            if limit is None or count_quota_pods(self.store, namespace) < int(limit):
+                continue
+            used = f"requested: pods=1, used: pods={count_quota_pods(self.store, namespace)}, limited: pods={limit}"
+            message = f'pods "{name_of(pod)}" is forbidden: exceeded quota: {name_of(quota)}, {used}'
+            raise ApiError(HTTPStatus.FORBIDDEN, "Forbidden", message, object_details(kinds.POD, name_of(pod)))
 
     def _identify(self, kind: ResourceType, namespace: str, obj: Json) -> Json:
         """Checks kind and version of the body and gives it a name; returns its metadata."""
@@ -292,6 +307,11 @@ def _has_spec_change(kind: ResourceType, old: Json, new: Json) -> bool:
         if before != after:
             return True
     return False
+
+
+def count_quota_pods(store: ObjectStore, namespace: str) -> int:
+    """The pods of a namespace that count for a quota: all that are not in a terminal phase."""
+    return sum(status_of(pod).get("phase") not in ("Succeeded", "Failed") for pod in store.items(kinds.POD, namespace))
 
 
 def _check_preconditions(kind: ResourceType, obj: Json, wanted: Json) -> None:

@@ -110,7 +110,7 @@ async def test_a_missing_gateway_api_and_a_missing_route_are_different_errors(tm
     async with bare_api(tmp_path) as cluster:
         with pytest.raises(ClusterError, match="no Gateway API") as caught:
             await get_route(cluster, manifests.ROUTE)
-        assert "by: replicas" in caught.value.hint
+        assert "canary.by to replicas" in caught.value.hint
     async with (
         local_cluster(tmp_path / "cluster") as local,
         Cluster.connect(str(local.kubeconfig), None, "default") as cluster,

@@ -166,7 +166,7 @@ async def test_the_second_region_waits_for_the_first(
         assert eu["error"]
 
         await two_regions.relay.open_port()
-        await refused("region fail: region eu is not begun")
+        await refused("region pending: region eu is not started")
         assert await zdd("status", file) == 2
         text = capsys.readouterr()
         assert "▶ ○ 1 eu  not begun" in text.out

@@ -8,7 +8,6 @@ import pytest
 
 from tests.support.schema_change import make_plan
 from zdd_tui.model.doctor import CHECKLIST, PITFALLS, DoctorFacts, Fact, Finding, examine_facts
-from zdd_tui.model.doctor.evidence import redact_query, references_old_side
 from zdd_tui.model.doctor.facts import (
     DnsFacts,
     Evidence,
@@ -22,6 +21,7 @@ from zdd_tui.model.doctor.facts import (
     TrafficFacts,
     WorkloadFacts,
 )
+from zdd_tui.model.doctor.pitfalls import redact_query, references_old_side
 from zdd_tui.model.doctor.workload import STICKY_ANNOTATIONS, extract_traffic_facts, extract_workload_facts
 from zdd_tui.model.plan.strategies import PLAN_CLASSES
 from zdd_tui.model.release.gate import Verdict

@@ -1,12 +1,10 @@
 """Flag values and buckets."""
 
-from collections import Counter
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zdd_tui.model.flag import OFF, ON, FlagValue, bucket, flag_key, parse_flag
+from zdd_tui.model.flag import OFF, ON, FlagValue, flag_key, parse_flag
 
 
 @pytest.mark.parametrize(
@@ -33,24 +31,3 @@ def test_words() -> None:
     assert ON.is_on
     assert OFF.is_off
     assert flag_key("x") == "ff:x"
-
-
-@given(st.text(min_size=1, max_size=20), st.text(max_size=20), st.integers(0, 99))
-def test_raising_a_percentage_never_turns_a_unit_off(key: str, unit: str, percent: int) -> None:
-    if FlagValue(percent).is_on_for(key, unit):
-        assert FlagValue(percent + 1).is_on_for(key, unit)
-    assert ON.is_on_for(key, unit)
-    assert not OFF.is_on_for(key, unit)
-
-
-def test_buckets_are_even() -> None:
-    counts = Counter(bucket("users_full_name_write", str(unit)) for unit in range(20_000))
-    assert set(counts) == set(range(100))
-    assert min(counts.values()) >= 140
-    assert max(counts.values()) <= 260
-
-
-def test_bucket_is_the_one_of_the_service_library() -> None:
-    service = pytest.importorskip("zdd_tui.service.flags")
-    for unit in range(500):
-        assert service.bucket("users_full_name_write", str(unit)) == bucket("users_full_name_write", str(unit))

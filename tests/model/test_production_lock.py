@@ -1,10 +1,10 @@
-"""The production lock: it opens locked, an unlock expires, rollback stays available."""
+"""Which names suggest production; the production lock: it opens locked, an unlock expires, rollback stays available."""
 
 import pytest
 
 from zdd_tui.model.actions import ACTIONS, find_action
 from zdd_tui.model.plan.base import ConfirmSection, ReasonCommand
-from zdd_tui.model.production_lock import UNRESTRICTED, ProductionLock
+from zdd_tui.model.production_lock import UNRESTRICTED, ProductionLock, is_production
 
 LOCKED = ProductionLock(guarded=True, unlock_seconds=900)
 MUTATING = [each for each in ACTIONS if each.mutating]
@@ -51,3 +51,28 @@ def test_a_reason_is_required_where_the_plan_says_so_and_never_for_rollback() ->
     assert not confirm.needs_reason("advance", "agreed with the team")
     assert not confirm.needs_reason("rollback", "")
     assert not confirm.needs_reason("pause", "")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("production", "prod", "prd", "live", "PRODUCTION", "Prod", " prod "),
+        *("prod-eu", "eu-production", "prod_eu_1", "eu.prod", "shop/prod", "prod2", "Production2", "prd1-eu", "EuProd"),
+        *("live-eu", "go-live", "prod-staging"),
+    ],
+)
+def test_production(name: str) -> None:
+    assert is_production(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("preprod", "pre-production", "pre-prod", "pre_prod", "PreProd", "PREPROD", "non-prod", "nonprod", "NonProd"),
+        *("non_production", "not-production", "eu-non-prod", "prod-like", "prod-copy"),
+        *("staging", "stage", "test", "dev", "demo", "qa", ""),
+        *("product", "products", "reproduction", "olive", "delivery"),
+    ],
+)
+def test_no_production(name: str) -> None:
+    assert not is_production(name)

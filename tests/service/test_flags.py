@@ -1,4 +1,7 @@
-"""Flag values and buckets: the application's copy of the rules equals the model's."""
+"""Flag values: the application's copy of the rules equals the model's. Buckets of units."""
+
+import zlib
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -14,9 +17,15 @@ def test_the_prefix_is_the_models() -> None:
 
 
 @given(st.text(), st.text())
-def test_the_bucket_is_the_models(key: str, unit: str) -> None:
-    assert bucket(key, unit) == model.bucket(key, unit)
-    assert 0 <= bucket(key, unit) < 100
+def test_the_bucket_is_stable(key: str, unit: str) -> None:
+    assert bucket(key, unit) == zlib.crc32(f"{key}:{unit}".encode()) % 100
+
+
+def test_buckets_are_even() -> None:
+    counts = Counter(bucket("users_full_name_write", str(unit)) for unit in range(20_000))
+    assert set(counts) == set(range(100))
+    assert min(counts.values()) >= 140
+    assert max(counts.values()) <= 260
 
 
 @given(

@@ -149,11 +149,7 @@ class Environment:
     @property
     def connection_variables(self) -> dict[str, str]:
         """DATABASE_URL, REDIS_URL and KUBECONFIG of this production."""
-        return {
-            "DATABASE_URL": self.postgres.dsn,
-            "REDIS_URL": self.redis.url,
-            "KUBECONFIG": str(self.kubeconfig),
-        }
+        return {"DATABASE_URL": self.postgres.dsn, "REDIS_URL": self.redis.url, "KUBECONFIG": str(self.kubeconfig)}
 
     def read_load_report(self) -> dict[str, Any]:
         """The newest report of the load; its keys are in :mod:`zdd_tui.demo.load.stats`."""

@@ -15,9 +15,8 @@ from zdd_tui.backends.actor import this_actor
 from zdd_tui.cli.doctor import store_evidence
 from zdd_tui.demo import manifests
 from zdd_tui.demo.environment import Environment
-from zdd_tui.model.doctor.evidence import list_images
 from zdd_tui.model.doctor.facts import Evidence
-from zdd_tui.model.doctor.probes import READINESS_TRIAL, SHUTDOWN_TRIAL
+from zdd_tui.model.doctor.pitfalls import READINESS_TRIAL, SHUTDOWN_TRIAL, list_images
 from zdd_tui.model.plan.file import load_plan
 from zdd_tui.testbed.processes import LOOPBACK, free_port, spawn, stop, wait_for_exit
 
@@ -60,10 +59,7 @@ async def run_image_trial(env: Environment, image: str) -> list[Evidence]:
         code = await wait_for_exit(process, grace)
         seconds = asyncio.get_running_loop().time() - began
         text = f"still running after {grace:g} s" if code is None else f"exit code {code} after {seconds:.1f} s"
-        return [
-            _make_evidence(READINESS_TRIAL, image, *ready),
-            _make_evidence(SHUTDOWN_TRIAL, image, code == 0, text),
-        ]
+        return [_make_evidence(READINESS_TRIAL, image, *ready), _make_evidence(SHUTDOWN_TRIAL, image, code == 0, text)]
     finally:
         await stop(process, signal.SIGKILL, 5)
 

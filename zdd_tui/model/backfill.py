@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 from zdd_tui.model.duration import format_duration
@@ -49,17 +49,19 @@ def pause_seconds(rows: int, seconds: float, limits: Backfill) -> float:
     return least * (100 / limits.speed) - seconds
 
 
+RATE_HALF_LIFE = 5.0
+"""Seconds after which an observation of the rate counts half."""
+
+
 @dataclass(frozen=True, slots=True)
 class ThroughputRate:
     """Rows a second, smoothed over time.
 
     Attributes:
         value: rows a second; 0 before the first observation.
-        half_life: seconds after which an observation counts half.
     """
 
     value: float = 0.0
-    half_life: float = 5.0
 
     def after_batch(self, rows: int, seconds: float) -> "ThroughputRate":
         """The rate after ``rows`` in ``seconds``, pauses for limits included."""
@@ -67,9 +69,9 @@ class ThroughputRate:
             return self
         observed = rows / seconds
         if self.value == 0:
-            return replace(self, value=observed)
-        weight = 1 - 0.5 ** (seconds / self.half_life)
-        return replace(self, value=self.value + weight * (observed - self.value))
+            return ThroughputRate(observed)
+        weight = 1 - 0.5 ** (seconds / RATE_HALF_LIFE)
+        return ThroughputRate(self.value + weight * (observed - self.value))
 
 
 MAX_SAMPLES = 120

@@ -1,16 +1,4 @@
-"""Every error that a user of zdd can see.
-
-ZddError                 every expected error
- ├─ PlanError            the plan file is wrong: file, line, key, nearest spelling
- ├─ BackendError         a system that is unreachable, refuses a request or is unsuitable
- │   ├─ DatabaseError
- │   ├─ ClusterError
- │   ├─ FlagStoreError
- │   └─ MetricsError     a source of the guard's numbers
- ├─ StaleEpoch           an agent that has lost its lease tried to write
- ├─ Refused              a command that the rules do not allow now
- └─ StepFailed           a step failed; the release waits for retry or rollback
-"""
+"""Every error that a user of zdd can see."""
 
 HINT_PREFIX = "  Fix: "
 """Begins the line that a hint has below its error on screen and on stderr."""

@@ -1,11 +1,10 @@
 """Feature flags: the value of ``ff:<key>`` in Redis is ``true``, ``false``, or a percentage such as ``25`` or ``25%``.
 
-:mod:`zdd_tui.service.flags` has its own copy of ``bucket``, because an application imports that package alone; a test
-compares the two.
+:mod:`zdd_tui.service.flags` has its own copy of these rules, because an application imports that package alone; a test
+compares the two. Which units a percentage selects is decided there.
 """
 
 import re
-import zlib
 from dataclasses import dataclass
 
 PREFIX = "ff:"
@@ -48,10 +47,6 @@ class FlagValue:
             return "on"
         return "off" if self.is_off else f"{self.percent}%"
 
-    def is_on_for(self, key: str, unit: str) -> bool:
-        """Whether the flag is on for one unit, such as a user's id."""
-        return bucket(key, unit) < self.percent
-
 
 ON = FlagValue(100)
 OFF = FlagValue(0)
@@ -70,11 +65,6 @@ def parse_flag(text: str) -> FlagValue:
     if match is None or int(match[1]) > 100:
         raise ValueError(f"expected true, false or a percentage from 0 to 100, got {text[:40]!r}")
     return FlagValue(int(match[1]))
-
-
-def bucket(key: str, unit: str) -> int:
-    """0 to 99, stable for a key and a unit, and evenly distributed over units."""
-    return zlib.crc32(f"{key}:{unit}".encode()) % 100
 
 
 def flag_key(key: str) -> str:

@@ -5,9 +5,9 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Literal
 
+from zdd_tui.model.json_access import get_timestamp
 from zdd_tui.model.queries import LogLine, LogView
 
 MAX_LINES = 2000
@@ -71,7 +71,6 @@ class LogBuffer:
     def set_state(
         self, state: Literal["connecting", "following", "ended", "lost"], error: str = "", hint: str = ""
     ) -> None:
-        """Sets the state of the stream."""
         with self._lock:
             if (self._view.state, self._view.error, self._view.hint) != (state, error, hint):
                 self._view = replace(self._view, state=state, error=error, hint=hint)
@@ -91,7 +90,7 @@ class LogBuffer:
         text = raw[:MAX_LINE_BYTES].rstrip(b"\r").decode("utf-8", "replace")
         at: float | None = None
         if self._has_timestamps and (found := _TIMESTAMP.match(text)):
-            at = _parse_timestamp(found[1])
+            at = get_timestamp(found[1])
             self.last_timestamp = found[1]
             text = text[found.end() :]
         suffix = f" … and {dropped_bytes:,} bytes more" if dropped_bytes else ""
@@ -102,12 +101,5 @@ def _is_duplicate(line: bytes, after: str) -> bool:
     found = _TIMESTAMP.match(line[:64].decode("utf-8", "replace"))
     if found is None:
         return False
-    at, limit = _parse_timestamp(found[1]), _parse_timestamp(after)
+    at, limit = get_timestamp(found[1]), get_timestamp(after)
     return at is not None and limit is not None and (at, found[1]) <= (limit, after)
-
-
-def _parse_timestamp(stamp: str) -> float | None:
-    try:
-        return datetime.fromisoformat(stamp).astimezone(UTC).timestamp()
-    except (ValueError, OverflowError):
-        return None

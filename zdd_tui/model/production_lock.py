@@ -1,12 +1,38 @@
-"""The lock of a production dashboard.
+"""Which environments are production, and the lock of a production dashboard.
 
 Production opens locked, so that a key pressed in the wrong window changes nothing. Rollback stays available while it is
 locked; only ``--read-only`` hides it too. Times are monotonic seconds.
 """
 
+import re
 from dataclasses import dataclass, replace
 
 from zdd_tui.model.actions import Action
+
+_PRODUCTION_WORDS = frozenset({"prod", "production", "prd", "live"})
+_NEGATING_PREFIXES = frozenset({"pre", "non", "not", "no", "pseudo"})
+_NEGATING_SUFFIXES = frozenset({"like", "copy", "clone"})
+_SPLIT = re.compile(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])")
+
+
+def is_production(name: str, declared: bool | None = None) -> bool:
+    """Whether an environment is production: what the plan declares; its name decides only where the plan is silent.
+
+    A name suggests production with ``prod``, ``production``, ``prd`` or ``live`` as a word of it, in any case, such as
+    ``prod-eu`` or ``shop_Production2``; but not ``preprod``, ``non-prod`` or ``prod-like``.
+    """
+    if declared is not None:
+        return declared
+    words = [word.lower() for word in _SPLIT.split(name) if word]
+    for at, word in enumerate(words):
+        before = words[at - 1] if at else ""
+        after = words[at + 1] if at + 1 < len(words) else ""
+        if word in _PRODUCTION_WORDS and before not in _NEGATING_PREFIXES and after not in _NEGATING_SUFFIXES:
+            return True
+    return False
+
+
+# --- the lock
 
 UNLOCK_SECONDS = 900.0
 """Default duration of an unlock, in seconds."""

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 from zdd_tui.model.guard.series import CounterSample, WindowStats
 from zdd_tui.model.json_access import JsonObject, get_number, get_object, get_text
@@ -17,7 +17,8 @@ from zdd_tui.model.queries import Query
 from zdd_tui.model.release.gate import Verdict
 
 METRIC_FAMILIES = ("shadow_comparisons_total", "shadow_mismatched_fields_total", "shadow_duration_seconds")
-FAILED_RESULTS = ("mismatch", "error", "timeout")
+ComparisonFailure = Literal["mismatch", "error", "timeout"]
+FAILED_RESULTS: tuple[ComparisonFailure, ...] = ("mismatch", "error", "timeout")
 MetricSample = tuple[str, Mapping[str, str], float]
 GateResult = tuple[Verdict, str]
 
@@ -98,7 +99,7 @@ class ShadowCounters:
 def evaluate_agreement(counters: ShadowCounters, dark: Dark) -> GateResult:
     """The gate for the share of failed comparisons."""
     total, bad = counters.new.requests, counters.new.errors
-    if total < dark.min_sample and bad <= _max_mismatches(dark, dark.min_sample):
+    if total < dark.min_sample and bad <= dark.min_sample * dark.max_mismatch / 100:
         return Verdict.INCONCLUSIVE, f"{total:.0f} comparisons in this phase; required: {dark.min_sample}"
     share = 100 * bad / total
     counts = ", ".join(f"{counters.results[name]:.0f} {name}" for name in FAILED_RESULTS if counters.results.get(name))
@@ -125,10 +126,6 @@ def evaluate_latency(counters: ShadowCounters, dark: Dark) -> GateResult:
     return (Verdict.PASS if ratio <= dark.max_latency_ratio else Verdict.FAIL), reason
 
 
-def _max_mismatches(dark: Dark, total: float) -> float:
-    return total * dark.max_mismatch / 100
-
-
 def _build_counter_sample(results: Mapping[str, float], buckets: Mapping[float, float]) -> CounterSample:
     bad = sum(results.get(name, 0.0) for name in FAILED_RESULTS)
     return CounterSample(requests=bad + results.get("match", 0.0), errors=bad, buckets=dict(buckets))
@@ -153,9 +150,6 @@ LOG_PREFIX = "shadow-sample "
 
 MAX_SAMPLES = 20
 """Number of samples that are stored and shown, the newest ones."""
-
-ComparisonFailure = Literal["mismatch", "error", "timeout"]
-_KINDS = ("mismatch", "error", "timeout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,12 +218,12 @@ def parse_sample(line: str, pod: str, path: str) -> ShadowSample | None:
     if not found or get_text(found, "path") != path:
         return None
     what, at = get_text(found, "what"), found.get("at")
-    if what not in _KINDS or isinstance(at, bool) or not isinstance(at, int | float):
+    if what not in FAILED_RESULTS or isinstance(at, bool) or not isinstance(at, int | float):
         return None
     return ShadowSample(
         pod,
         float(at),
-        cast(ComparisonFailure, what),
+        what,
         get_number(found, "n"),
         mask_text(get_text(found, "unit")),
         tuple(_parse_fields(found.get("fields"))),

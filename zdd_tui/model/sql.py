@@ -7,7 +7,7 @@ Nodes of parse trees are protobuf messages whose classes are named as in Postgre
 fifth of a second to import, so every function here imports it late: most commands parse nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -40,6 +40,11 @@ def quote_identifier(name: str) -> str:
 def quote_qualified(*parts: str) -> str:
     """A dotted name, every part quoted: ``quote_qualified("public", "users")``."""
     return ".".join(quote_identifier(part) for part in parts)
+
+
+def quote_names(names: Iterable[str], prefix: str = "") -> str:
+    """Names between commas, each quoted, and with the prefix: ``NEW."id", NEW."name"``."""
+    return ", ".join(prefix + quote_identifier(name) for name in names)
 
 
 def quote_literal(value: str) -> str:

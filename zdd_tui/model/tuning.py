@@ -153,23 +153,22 @@ def speed_up(limits: Backfill) -> dict[str, object]:
 
 def describe_tuning(plan: Backfill, tuning: Tuning) -> tuple[str, ...]:
     """The changed limits, one text each: ``max_rows_per_second 5k (plan: none)``."""
-    limits = effective_limits(plan, tuning)
+    changes = _changed_limits(plan, effective_limits(plan, tuning))
     return tuple(
-        f"{key} {format_limit(key, getattr(limits, key))} (plan: {format_limit(key, getattr(plan, key))})"
-        for key in _UNITS
-        if getattr(limits, key) != getattr(plan, key)
+        f"{key} {format_limit(key, value)} (plan: {format_limit(key, planned)})" for key, planned, value in changes
     )
 
 
 def describe_limit_changes(plan: Backfill, before: Tuning, after: Tuning) -> str:
     """The effect of a change, for the audit: ``speed 100% -> 50%``, or ``limits unchanged``."""
-    old, new = effective_limits(plan, before), effective_limits(plan, after)
-    changed = [
-        f"{key} {format_limit(key, getattr(old, key))} -> {format_limit(key, getattr(new, key))}"
-        for key in _UNITS
-        if getattr(old, key) != getattr(new, key)
-    ]
-    return ", ".join(changed) or "limits unchanged"
+    changes = _changed_limits(effective_limits(plan, before), effective_limits(plan, after))
+    texts = (f"{key} {format_limit(key, old)} -> {format_limit(key, new)}" for key, old, new in changes)
+    return ", ".join(texts) or "limits unchanged"
+
+
+def _changed_limits(old: Backfill, new: Backfill) -> list[tuple[str, LimitValue, LimitValue]]:
+    values = ((key, getattr(old, key), getattr(new, key)) for key in _UNITS)
+    return [(key, before, after) for key, before, after in values if before != after]
 
 
 def format_limit(key: str, value: LimitValue) -> str:

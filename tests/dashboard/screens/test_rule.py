@@ -19,7 +19,7 @@ from zdd_tui.dashboard.screens.dialog import PageView
 from zdd_tui.dashboard.state import DashboardState
 from zdd_tui.dashboard.widgets.drawing.chart import draw_chart
 from zdd_tui.dashboard.widgets.drawing.line import TextStyle
-from zdd_tui.model.guard.describe import describe_rules
+from zdd_tui.model.guard.rules import describe_rules
 from zdd_tui.model.plan.guard import Guard
 from zdd_tui.model.release.gate import Verdict
 

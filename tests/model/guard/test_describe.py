@@ -3,7 +3,7 @@
 import pytest
 
 from tests.model.plan.test_guard import GOOD, load
-from zdd_tui.model.guard.describe import describe_rules
+from zdd_tui.model.guard.rules import describe_rules
 from zdd_tui.model.plan.guard import Guard
 
 VIEWS = {view.name: view for view in describe_rules(load(GOOD).guard)}

@@ -120,7 +120,7 @@ def test_old_points_are_thinned() -> None:
         series.observe(at, [OLD], {"pod-a": counts(at * 3)})
     assert series.window_stats(7198, 3600)["v1"].requests == pytest.approx(3600 * 3, rel=0.02)
     assert series.window_stats(7198, 10)["v1"].requests == 30
-    line = series._histories["pod-a"]
+    line = series.histories["pod-a"]
     assert len(line.recent_points) + len(line.coarse_points) < 300
 
 

@@ -9,8 +9,8 @@ import asyncio
 import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
-from zdd_tui.model.doctor.evidence import redact_query, references_old_side
 from zdd_tui.model.doctor.facts import OldSideQuery, QueryFacts
+from zdd_tui.model.doctor.pitfalls import redact_query, references_old_side
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.sql import quote_qualified

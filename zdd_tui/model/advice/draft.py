@@ -9,7 +9,7 @@ import yaml
 
 from zdd_tui.model.advice.plan_from_migration import MissingInput
 from zdd_tui.model.advice.rules import BLUE_GREEN, CANARY, DARK_LAUNCH, EXPAND_CONTRACT
-from zdd_tui.model.environment import is_production_name
+from zdd_tui.model.production_lock import is_production
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +42,17 @@ class PlanTarget:
 
 def find_missing_inputs(strategy: str, target: PlanTarget) -> tuple[MissingInput, ...]:
     """The values that the plan needs and that are not known."""
-    missing = []
-    if not target.deployment:
-        missing.append(MissingInput("the Deployment that serves", "--deployment NAME or --manifest FILE"))
+    needed = [(target.deployment, "the Deployment that serves", "--deployment NAME or --manifest FILE")]
     if strategy == EXPAND_CONTRACT:
-        if not target.v2:
-            missing.append(MissingInput("the image that writes both sides behind a flag (V2)", "--v2 IMAGE"))
-        if not target.v3:
-            missing.append(MissingInput("the image that uses only the new side (V3)", "--v3 IMAGE"))
-    elif not target.image:
-        missing.append(MissingInput("the new image", "--image OLD NEW"))
-    if strategy == BLUE_GREEN and not target.smoke:
-        missing.append(MissingInput("the path that shows that a new pod works", "--smoke /PATH"))
-    if strategy == DARK_LAUNCH and not target.path:
-        missing.append(MissingInput("the new path's name in the application's metrics", "--dark-path NAME"))
-    return tuple(missing)
+        needed.append((target.v2, "the image that writes both sides behind a flag (V2)", "--v2 IMAGE"))
+        needed.append((target.v3, "the image that uses only the new side (V3)", "--v3 IMAGE"))
+    else:
+        needed.append((target.image, "the new image", "--image OLD NEW"))
+    if strategy == BLUE_GREEN:
+        needed.append((target.smoke, "the path that shows that a new pod works", "--smoke /PATH"))
+    if strategy == DARK_LAUNCH:
+        needed.append((target.path, "the new path's name in the application's metrics", "--dark-path NAME"))
+    return tuple(MissingInput(text, option) for value, text, option in needed if not value)
 
 
 def build_plan_document(
@@ -99,7 +95,7 @@ def _build_strategy_document(strategy: str, target: PlanTarget, change: Mapping[
         "name": name,
         "strategy": strategy,
         "environment": target.environment,
-        "production": is_production_name(target.environment),
+        "production": is_production(target.environment),
         "database": {"dsn": target.dsn},
     }
     if strategy == EXPAND_CONTRACT:

@@ -177,11 +177,7 @@ def describe_manifest_changes(old: Manifest, new: Manifest) -> Iterator[str]:
 def _without_image(manifest: Manifest) -> Any:
     pod = get_object(manifest.raw, "spec", "template", "spec")
     containers = [
-        {
-            key: value
-            for key, value in each.items()
-            if not (key == "image" and get_text(each, "name") == manifest.container)
-        }
+        {**each, "image": ""} if get_text(each, "name") == manifest.container else each
         for each in get_objects(pod, "containers")
     ]
     return {**pod, "containers": containers}

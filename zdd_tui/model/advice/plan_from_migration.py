@@ -160,22 +160,20 @@ class _ChangeBuilder:
                 self.up[column] = expression
             else:
                 known = ", ".join(self.new) or "none"
-                self.missing_inputs.append(
-                    MissingInput(f"--up names {column}, but the migration makes no such column (it makes: {known})")
-                )
+                self._require(f"--up names {column}, but the migration makes no such column (it makes: {known})")
         self.down |= self.answers.down
         for old in self.dropped:
             text = f"the expression over new columns that keeps {self.table}.{old} for a rollback"
-            self.missing_inputs.append(MissingInput(text, "--down", old))
+            self._require(text, "--down", old)
         if self.dropped:
             self.notes.append(f"if its data is not needed any more, no plan is needed: {_RUN_AFTER_RELEASE}")
         for column in self.new:
             if column not in self.up:
                 text = f"the value of {self.table}.{column} in rows that exist"
-                self.missing_inputs.append(MissingInput(text, "--up", column))
+                self._require(text, "--up", column)
         if not self.down and not self.missing_inputs:
             text = "no old column is replaced: with a constant DEFAULT for the new one the migration breaks nothing"
-            self.missing_inputs.append(MissingInput(text))
+            self._require(text)
         if self.missing_inputs:
             return DerivedChange(None, tuple(dict.fromkeys(self.missing_inputs)), tuple(self.notes))
         self._recreate_indexes()
@@ -190,24 +188,27 @@ class _ChangeBuilder:
         if action.kind in _HANDLERS and (verdict.rule.breaking_reason or action.kind is ActionKind.ADD_COLUMN):
             if self.live and action.column in self.live.key and action.kind is not ActionKind.ADD_COLUMN:
                 key = f"{self.table}.{action.column} is the key, and zdd finds rows by it"
-                self.missing_inputs.append(MissingInput(f"{key}: write a plan with a new table (change.into)"))
+                self._require(f"{key}: write a plan with a new table (change.into)")
                 return
             _HANDLERS[action.kind](self, verdict)
         elif verdict.rule.breaking_reason:
-            self.missing_inputs.append(MissingInput(f"{location}: {_RUN_AFTER_RELEASE}"))
+            self._require(f"{location}: {_RUN_AFTER_RELEASE}")
         elif action.kind in (ActionKind.CREATE_INDEX, ActionKind.CREATE_INDEX_CONCURRENTLY):
             self.indexes.append(_make_concurrent(verdict.statement.text))
         elif action.kind is not ActionKind.HARMLESS:
             self.notes.append(f"{location} is not in the plan: run it after the release")
 
+    def _require(self, text: str, option: str = "", name: str = "") -> None:
+        self.missing_inputs.append(MissingInput(text, option, name))
+
     def _column_type(self, column: str) -> str:
         known = self.answers.types.get(column) or (self.live.columns.get(column, "") if self.live else "")
         if not known and self.live is not None:
             listed = ", ".join(self.live.columns)
-            self.missing_inputs.append(MissingInput(f"{self.table} has no column {column}; it has {listed}"))
+            self._require(f"{self.table} has no column {column}; it has {listed}")
         elif not known:
             text = f"the type of {self.table}.{column} (--dsn finds it)"
-            self.missing_inputs.append(MissingInput(text, "--type", column))
+            self._require(text, "--type", column)
         return known
 
     def _unused_name(self, column: str) -> str:
@@ -246,7 +247,7 @@ class _ChangeBuilder:
             return
         new = self._unused_name(old)
         if new not in self.answers.up:
-            self.missing_inputs.append(MissingInput(f"the value of {self.table}.{old} in place of NULL", "--up", new))
+            self._require(f"the value of {self.table}.{old} in place of NULL", "--up", new)
             self.notes.append(
                 f"if no row and no code has NULL in {old} any more, no plan is needed: {verdict.rule.hint}"
             )

@@ -2,6 +2,8 @@
 
 # ruff: noqa: S608  names are quoted, expressions have passed the lint, values are parameters
 
+from itertools import chain
+
 from zdd_tui.model.ddl.catalog import Catalog, KeySequence
 from zdd_tui.model.ddl.names import ARCHIVE_SCHEMA, Direction, archived_name, sync_name
 from zdd_tui.model.ddl.sync import drop_sync_statements, sync_statements
@@ -19,9 +21,8 @@ def archive_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
     if catalog.is_archived or catalog.is_dropped:
         return ()
     if plan.change.kind == "column":
-        moves: tuple[str, ...] = tuple(
-            _rename_column(catalog, column, archived_name(plan, column)) for column in plan.change.down
-        )
+        names = ((column, archived_name(plan, column)) for column in plan.change.down)
+        moves = tuple(_rename_column(catalog, column, archived) for column, archived in names)
     else:
         moves = (
             *_lock_new_side_first(catalog),
@@ -36,9 +37,8 @@ def restore_archive_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
     if not catalog.is_archived:
         return ()
     if plan.change.kind == "column":
-        moves: tuple[str, ...] = tuple(
-            _rename_column(catalog, archived_name(plan, column), column) for column in plan.change.down
-        )
+        names = ((column, archived_name(plan, column)) for column in plan.change.down)
+        moves = tuple(_rename_column(catalog, archived, column) for column, archived in names)
     else:
         table = plan.change.table
         moves = (
@@ -53,24 +53,15 @@ def drop_archive_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
 
     Nothing is dropped in cascade: the statement fails and names any object that still depends on the old side.
     """
-    drops = tuple(
-        statement
-        for direction in _DIRECTIONS
-        for statement in drop_sync_statements(plan, catalog, direction, archived=catalog.is_archived)
-    )
+    drops = tuple(chain.from_iterable(drop_sync_statements(plan, catalog, direction) for direction in _DIRECTIONS))
     if not catalog.is_archived:
         return drops
     if plan.change.kind == "column":
-        dropped = ", ".join(
-            f"DROP COLUMN IF EXISTS {quote_identifier(archived_name(plan, column))}" for column in plan.change.down
-        )
+        names = (quote_identifier(archived_name(plan, column)) for column in plan.change.down)
+        dropped = ", ".join(f"DROP COLUMN IF EXISTS {name}" for name in names)
         return (*drops, f"ALTER TABLE {catalog.old.sql} {dropped}")
-    transfers = tuple(
-        statement
-        for sequence in catalog.sequences
-        if sequence.is_shared
-        for statement in _transfer_sequence(catalog, sequence)
-    )
+    shared = (sequence for sequence in catalog.sequences if sequence.is_shared)
+    transfers = tuple(chain.from_iterable(_transfer_sequence(catalog, sequence) for sequence in shared))
     drop_schema = () if catalog.archive_in_use else (f"DROP SCHEMA {quote_identifier(ARCHIVE_SCHEMA)}",)
     return (
         *_lock_new_side_first(catalog, "ACCESS EXCLUSIVE"),
@@ -107,14 +98,12 @@ def _transfer_sequence(catalog: Catalog, sequence: KeySequence) -> tuple[str, ..
     target, old = catalog.new_table, quote_qualified(sequence.schema, sequence.name)
     column = f"{target.sql}.{quote_identifier(sequence.key)}"
     if not sequence.is_identity:
+        moved = quote_qualified(target.schema, sequence.name)
+        move = (f"ALTER SEQUENCE {old} SET SCHEMA {quote_identifier(target.schema)}",) if moved != old else ()
         return (
             f"ALTER SEQUENCE {old} OWNED BY NONE",
-            *(
-                (f"ALTER SEQUENCE {old} SET SCHEMA {quote_identifier(target.schema)}",)
-                if sequence.schema != target.schema
-                else ()
-            ),
-            f"ALTER SEQUENCE {quote_qualified(target.schema, sequence.name)} OWNED BY {column}",
+            *move,
+            f"ALTER SEQUENCE {moved} OWNED BY {column}",
         )
     # The sequence of an identity column cannot change its owner: a new one continues from its last value.
     successor = quote_qualified(target.schema, sequence.successor)

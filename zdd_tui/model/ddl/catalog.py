@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from zdd_tui.model.sql import quote_qualified
+from zdd_tui.model.sql import quote_identifier, quote_qualified
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,10 @@ class CatalogColumn:
     identity: str = ""
     is_generated: bool = False
     is_comparable: bool = True
+
+    @property
+    def sql(self) -> str:
+        return quote_identifier(self.name)
 
     @property
     def is_required(self) -> bool:

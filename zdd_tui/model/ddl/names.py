@@ -3,7 +3,7 @@
 from typing import Literal
 
 from zdd_tui.model.plan.base import Plan
-from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES, quote_identifier
+from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES, quote_names
 
 SCHEMA = "zdd"
 ARCHIVE_SCHEMA = "zdd_archive"
@@ -40,4 +40,4 @@ def old_column_name(plan: Plan, column: str, archived: bool) -> str:
 def search_path(plan: Plan) -> str:
     """The schemas in which names of the plan are looked up, whatever the role: the tables' own, then public."""
     schemas = dict.fromkeys([plan.change.target_table.schema_, plan.change.table.schema_, "public"])
-    return ", ".join(quote_identifier(schema) for schema in schemas) + ", pg_temp"
+    return f"{quote_names(schemas)}, pg_temp"

@@ -9,7 +9,7 @@ the lower bound (exclusive; left out for the first page), then the upper bound (
 from zdd_tui.model.ddl.catalog import Catalog, CatalogColumn, Table
 from zdd_tui.model.ddl.sync import distinct_condition, overriding_clause, stored_value, upsert_clause
 from zdd_tui.model.plan.base import Plan
-from zdd_tui.model.sql import quote_identifier, quote_literal
+from zdd_tui.model.sql import quote_identifier, quote_literal, quote_names
 
 MARKER_AGE_SQL = "CASE WHEN age($1::text::xid8::xid) >= 0 THEN age($1::text::xid8::xid) ELSE 2147483647 END"
 """Age of the transaction whose id is $1. Ids wrap around, so ages reach over half of them: an older transaction gets
@@ -18,12 +18,12 @@ the greatest age, and tables are frozen long before that."""
 
 def key_texts(catalog: Catalog, alias: str) -> str:
     """The key's columns as text: ``k1`` and so on."""
-    return ", ".join(f"{alias}.{quote_identifier(c.name)}::text AS k{n}" for n, c in enumerate(catalog.key, 1))
+    return ", ".join(f"{alias}.{c.sql}::text AS k{n}" for n, c in enumerate(catalog.key, 1))
 
 
 def last_key_statement(catalog: Catalog) -> str:
     """The greatest key; no row when the table is empty. No parameters."""
-    order = ", ".join(f"{_key_expression(catalog, column)} DESC" for column in catalog.key)
+    order = _key_expressions(catalog, catalog.old, " DESC")
     keys = key_texts(catalog, quote_identifier(catalog.old.name))
     return f"SELECT {keys} FROM {catalog.old.sql} ORDER BY {order} LIMIT 1"
 
@@ -34,8 +34,8 @@ def range_ends_statement(catalog: Catalog) -> str:
     Parameters: the table's upper bound, the sample's size (percent), the number of ranges.
     """
     number = len(catalog.key)
-    order = ", ".join(_key_expression(catalog, column) for column in catalog.key)
-    last = ", ".join(f"{_key_expression(catalog, column)} DESC" for column in catalog.key)
+    order = _key_expressions(catalog, catalog.old)
+    last = _key_expressions(catalog, catalog.old, " DESC")
     name = quote_identifier(catalog.old.name)
     return (
         f"SELECT {key_texts(catalog, name)} FROM (\n"
@@ -54,7 +54,7 @@ def page_statement(catalog: Catalog, *, first: bool, last: bool = False) -> str:
     A full page is one step along the index; only where there is none, the rest is counted.
     """
     size = f"${1 + len(catalog.key) * ((not first) + (not last))}::bigint"
-    order = ", ".join(_key_expression(catalog, column) for column in catalog.key)
+    order = _key_expressions(catalog, catalog.old)
     source = f"FROM {catalog.old.sql} WHERE {_bounds(catalog, catalog.old, first=first, last=last)}"
     return (
         f"WITH full_page AS (SELECT {order} {source} ORDER BY {order} OFFSET {size} - 1 LIMIT 1)\n"
@@ -85,25 +85,23 @@ def target_is_empty_statement(catalog: Catalog, *, first: bool = False) -> str:
 
 def batch_row_statement(plan: Plan, catalog: Catalog) -> str:
     """As :func:`batch_statement`, for one row. Parameters: its key."""
-    key = ", ".join(_key_expression(catalog, column) for column in catalog.key)
+    key = _key_expressions(catalog, catalog.old)
     values = ", ".join(f"${number}::text::{column.type}" for number, column in enumerate(catalog.key, 1))
     return _batch(plan, catalog, f"({key}) = ({values})")
 
 
 def _batch(plan: Plan, catalog: Catalog, page: str, target_is_empty: bool = False) -> str:
     columns = new_columns(plan, catalog)
-    names = ", ".join(quote_identifier(column.name) for column in columns)
+    names = quote_names(column.name for column in columns)
     up = plan.change.up
     if plan.change.kind == "column":
         table = quote_identifier(catalog.old.name)
-        differs = " OR ".join(
-            distinct_condition(c, f"{table}.{quote_identifier(c.name)}", stored_value(c, up[c.name])) for c in columns
-        )
+        differs = " OR ".join(distinct_condition(c, f"{table}.{c.sql}", stored_value(c, up[c.name])) for c in columns)
         values = ", ".join(f"({up[column.name]})" for column in columns)
         return f"UPDATE {catalog.old.sql} SET ({names}) = ROW({values})\nWHERE {page}\n  AND ({differs})"
-    keys = ", ".join(quote_identifier(name) for name in catalog.key_names)
-    reads = ", ".join(quote_identifier(name) for name in _source_columns(plan, catalog))
-    values = ", ".join([quote_identifier(name) for name in catalog.key_names] + [f"({up[c.name]})" for c in columns])
+    keys = quote_names(catalog.key_names)
+    reads = quote_names(_source_columns(plan, catalog))
+    values = ", ".join([keys, *(f"({up[column.name]})" for column in columns)])
     clause = overriding_clause(catalog.new_table, catalog.key_names)
     return (
         f"INSERT INTO {catalog.new_table.sql} AS zdd_new ({keys}, {names}){clause}\n"
@@ -132,12 +130,9 @@ def verify_statement(plan: Plan, catalog: Catalog, *, first: bool, last: bool, s
 
 def verify_keys_statement(plan: Plan, catalog: Catalog, *, skip_failed_rows: bool = False) -> str:
     """As :func:`verify_statement`, for given keys. Parameters: one ``text[]`` a key column, then the release's id."""
-    arrays = ", ".join(f"${n}::text[]" for n in range(1, len(catalog.key) + 1))
-    names = [f"k{n}" for n in range(1, len(catalog.key) + 1)]
-    wanted = ", ".join(f"{name}::{column.type}" for name, column in zip(names, catalog.key, strict=True))
+    wanted = ", ".join(f"k{n}::{column.type}" for n, column in enumerate(catalog.key, 1))
     conditions = [
-        f"({', '.join(_key_expression(catalog, column, table) for column in catalog.key)}) IN "
-        f"(SELECT {wanted} FROM unnest({arrays}) AS wanted ({', '.join(names)}))"
+        f"({_key_expressions(catalog, table)}) IN (SELECT {wanted} FROM {_given_keys(catalog)})"
         for table in _tables(plan, catalog)
     ]
     return _mismatch_query(plan, catalog, conditions, len(catalog.key) + 1 if skip_failed_rows else 0)
@@ -148,16 +143,12 @@ def not_copied_statement(plan: Plan, catalog: Catalog) -> str:
 
     Parameters: one ``text[]`` a key column.
     """
-    arrays = ", ".join(f"${n}::text[]" for n in range(1, len(catalog.key) + 1))
-    names = [f"k{n}" for n in range(1, len(catalog.key) + 1)]
-    matches = " AND ".join(
-        f"new_side.{quote_identifier(column.name)} = wanted.{name}::{column.type}"
-        for name, column in zip(names, catalog.key, strict=True)
-    )
+    numbered = list(enumerate(catalog.key, 1))
+    matches = " AND ".join(f"new_side.{column.sql} = wanted.k{n}::{column.type}" for n, column in numbered)
     written = " OR ".join(f"new_side.{quote_identifier(column)} IS NOT NULL" for column in plan.change.up)
     is_copied = f"{matches} AND ({written})" if plan.change.kind == "column" else matches
     return (
-        f"SELECT jsonb_build_array({', '.join(names)}) AS key FROM unnest({arrays}) AS wanted ({', '.join(names)})\n"
+        f"SELECT jsonb_build_array({', '.join(f'k{n}' for n, _ in numbered)}) AS key FROM {_given_keys(catalog)}\n"
         f"WHERE NOT EXISTS (SELECT FROM {catalog.new_table.sql} AS new_side WHERE {is_copied})"
     )
 
@@ -192,12 +183,20 @@ def _source_columns(plan: Plan, catalog: Catalog) -> list[str]:
     return list(dict.fromkeys([*catalog.key_names, *catalog.up_source_columns]))
 
 
-def _key_expression(catalog: Catalog, column: CatalogColumn, table: Table | None = None) -> str:
-    return f"{quote_identifier((table or catalog.old).name)}.{quote_identifier(column.name)}"
+def _key_expressions(catalog: Catalog, table: Table, suffix: str = "") -> str:
+    """The key's columns in a table, each with a suffix such as `` DESC``."""
+    return ", ".join(f"{quote_identifier(table.name)}.{column.sql}{suffix}" for column in catalog.key)
+
+
+def _given_keys(catalog: Catalog) -> str:
+    """A FROM item of the keys in the parameters, one ``text[]`` a key column: ``k1`` and so on."""
+    numbers = range(1, len(catalog.key) + 1)
+    arrays = ", ".join(f"${n}::text[]" for n in numbers)
+    return f"unnest({arrays}) AS wanted ({', '.join(f'k{n}' for n in numbers)})"
 
 
 def _bounds(catalog: Catalog, table: Table, *, first: bool = False, last: bool = False) -> str:
-    key = ", ".join(_key_expression(catalog, column, table) for column in catalog.key)
+    key = _key_expressions(catalog, table)
     conditions, number = [], 1
     for operator, wanted in ((">", not first), ("<=", not last)):
         if wanted:
@@ -221,7 +220,7 @@ def _mismatch_query(plan: Plan, catalog: Catalog, conditions: list[str], release
     new_names = [*catalog.key_names, *plan.change.up]
     new = (
         f"SELECT {', '.join(keys)}, "
-        + ", ".join(f"{quote_identifier(c.name)} AS zdd_{n}" for n, c in enumerate(columns))
+        + ", ".join(f"{c.sql} AS zdd_{n}" for n, c in enumerate(columns))
         + f" FROM {_optimization_fence(catalog, catalog.new_table, new_names, conditions[1], release)} AS new_side"
     )
     differs = _differs_condition({c: (f"o.zdd_{n}", f"n.zdd_{n}") for n, c in enumerate(columns)})
@@ -239,10 +238,8 @@ def _column_mismatch_query(
 ) -> str:
     table = quote_identifier(catalog.old.name)
     names = dict.fromkeys([*_source_columns(plan, catalog), *plan.change.up])
-    differs = _differs_condition(
-        {c: (stored_value(c, plan.change.up[c.name]), f"{table}.{quote_identifier(c.name)}") for c in columns}
-    )
-    key = ", ".join(f"{table}.{quote_identifier(name)}::text" for name in catalog.key_names)
+    differs = _differs_condition({c: (stored_value(c, plan.change.up[c.name]), f"{table}.{c.sql}") for c in columns})
+    key = _key_expressions(catalog, catalog.old, "::text")
     return (
         f"SELECT compared.key, true AS old, true AS new, compared.differs FROM (\n"
         f"  SELECT jsonb_build_array({key}) AS key, {differs} AS differs\n"
@@ -253,15 +250,14 @@ def _column_mismatch_query(
 
 def _optimization_fence(catalog: Catalog, table: Table, names: list[str], condition: str, release: int) -> str:
     """The rows of a page. OFFSET 0 keeps the planner from computing expressions for rows that are left out."""
-    key = ", ".join(f"{_key_expression(catalog, column, table)}::text" for column in catalog.key)
+    key = _key_expressions(catalog, table, "::text")
     failed = (
         f" AND jsonb_build_array({key}) NOT IN (SELECT f.key FROM zdd.failed_row AS f"
         f" WHERE f.release_id = ${release}::bigint)"
         if release
         else ""
     )
-    listed = ", ".join(quote_identifier(name) for name in dict.fromkeys(names))
-    return f"(SELECT {listed} FROM {table.sql} WHERE {condition}{failed} OFFSET 0)"
+    return f"(SELECT {quote_names(dict.fromkeys(names))} FROM {table.sql} WHERE {condition}{failed} OFFSET 0)"
 
 
 def _differs_condition(pairs: dict[CatalogColumn, tuple[str, str]]) -> str:

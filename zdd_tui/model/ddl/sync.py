@@ -6,7 +6,7 @@ row of the other table. None of them changes a row whose sides agree, so a lossy
 
 # ruff: noqa: S608  names are quoted, expressions have passed the lint, values are parameters
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from zdd_tui.model.ddl.catalog import Catalog, CatalogColumn, Table
 from zdd_tui.model.ddl.names import (
@@ -20,7 +20,7 @@ from zdd_tui.model.ddl.names import (
     sync_name,
 )
 from zdd_tui.model.plan.base import Plan
-from zdd_tui.model.sql import dollar_quoted, quote_identifier, quote_literal, quote_qualified
+from zdd_tui.model.sql import dollar_quoted, quote_identifier, quote_literal, quote_names, quote_qualified
 
 
 def distinct_condition(column: CatalogColumn, left: str, right: str) -> str:
@@ -76,11 +76,9 @@ def sync_statements(
     return statements
 
 
-def drop_sync_statements(
-    plan: Plan, catalog: Catalog, direction: Direction, archived: bool | None = None
-) -> tuple[str, ...]:
+def drop_sync_statements(plan: Plan, catalog: Catalog, direction: Direction) -> tuple[str, ...]:
     """Removes function and trigger of one direction, if they exist."""
-    table = _watched_table_sql(plan, catalog, direction, catalog.is_archived if archived is None else archived)
+    table = _watched_table_sql(plan, catalog, direction, catalog.is_archived)
     names = [sync_name(plan, direction)]
     if plan.change.kind == "table" and direction == "reverse":
         names.append(lock_order_name(plan))
@@ -149,8 +147,7 @@ def _trigger_sql(plan: Plan, catalog: Catalog, direction: Direction, archived: b
         ]
     else:
         columns = list(dict.fromkeys([*plan.change.up, *catalog.down_source_columns, *keys]))
-    listed = ", ".join(quote_identifier(column) for column in columns)
-    events = f"INSERT OR UPDATE OF {listed}"
+    events = f"INSERT OR UPDATE OF {quote_names(columns)}"
     timing = f"BEFORE {events}" if plan.change.kind == "column" else f"AFTER DELETE OR {events}"
     return (
         f"CREATE OR REPLACE TRIGGER {quote_identifier(name)} {timing}\n"
@@ -159,13 +156,24 @@ def _trigger_sql(plan: Plan, catalog: Catalog, direction: Direction, archived: b
     )
 
 
-def _changed_condition(columns: list[CatalogColumn], names: dict[str, str], verb: str = " OR ") -> str:
-    return verb.join(
-        distinct_condition(
-            column, f"NEW.{quote_identifier(names[column.name])}", f"OLD.{quote_identifier(names[column.name])}"
-        )
-        for column in columns
-    )
+def _changed_condition(columns: Sequence[CatalogColumn], names: Mapping[str, str] | None = None) -> str:
+    """Whether an UPDATE changes any of the columns; ``names`` has their present names where they may differ."""
+    quoted = [(column, quote_identifier(names[column.name] if names else column.name)) for column in columns]
+    return " OR ".join(distinct_condition(column, f"NEW.{name}", f"OLD.{name}") for column, name in quoted)
+
+
+def _written_condition(columns: Sequence[CatalogColumn]) -> str:
+    return " OR ".join(f"NEW.{column.sql} IS NOT NULL" for column in columns)
+
+
+def _disagrees_condition(plan: Plan, new: Sequence[CatalogColumn]) -> str:
+    """Whether the new columns of NEW differ from what ``up`` computes."""
+    stored = ((column, stored_value(column, plan.change.up[column.name])) for column in new)
+    return " OR ".join(distinct_condition(column, value, f"NEW.{column.sql}") for column, value in stored)
+
+
+def _expressions(columns: Sequence[CatalogColumn], expressions: Mapping[str, str]) -> str:
+    return ", ".join(f"({expressions[column.name]})" for column in columns)
 
 
 def _columns(table: Table, names: Iterable[str]) -> list[CatalogColumn]:
@@ -176,18 +184,17 @@ def _column_forward(plan: Plan, catalog: Catalog, archived: bool) -> str:
     old = old_fields(plan, catalog, archived)
     reads = _columns(catalog.old, dict.fromkeys([*plan.change.down, *catalog.up_source_columns]))
     new = _columns(catalog.new_table, plan.change.up)
-    written = " OR ".join(f"NEW.{quote_identifier(column.name)} IS NOT NULL" for column in new)
     return f"""
 #variable_conflict use_column
 BEGIN
   IF TG_OP = 'INSERT' THEN
-    IF {written} THEN RETURN NEW; END IF;
+    IF {_written_condition(new)} THEN RETURN NEW; END IF;
   ELSIF NOT ({_changed_condition(reads, old)})
-     OR {_changed_condition(new, {column.name: column.name for column in new})} THEN
+     OR {_changed_condition(new)} THEN
     RETURN NEW;
   END IF;
-  SELECT {", ".join(f"({plan.change.up[column.name]})" for column in new)}
-    INTO {", ".join(f"NEW.{quote_identifier(column.name)}" for column in new)}
+  SELECT {_expressions(new, plan.change.up)}
+    INTO {quote_names((column.name for column in new), "NEW.")}
     FROM {row_source("NEW", old, plan.change.table.name)};
   RETURN NEW;
 END
@@ -199,31 +206,22 @@ def _column_reverse(plan: Plan, catalog: Catalog, archived: bool) -> str:
     new = _columns(catalog.new_table, plan.change.up)
     old_columns = _columns(catalog.old, plan.change.down)
     # A NULL that the table does not accept shows that the writer does not know the old columns.
-    unknown = (
-        " OR ".join(f"NEW.{quote_identifier(old[column.name])} IS NULL" for column in old_columns if column.is_required)
-        or "false"
-    )
-    written = " OR ".join(f"NEW.{quote_identifier(column.name)} IS NOT NULL" for column in new)
-    differs = " OR ".join(
-        distinct_condition(
-            column, stored_value(column, plan.change.up[column.name]), f"NEW.{quote_identifier(column.name)}"
-        )
-        for column in new
-    )
+    required = (quote_identifier(old[column.name]) for column in old_columns if column.is_required)
+    unknown = " OR ".join(f"NEW.{name} IS NULL" for name in required) or "false"
     return f"""
 #variable_conflict use_column
 BEGIN
   IF TG_OP = 'INSERT' THEN
-    IF NOT ({written} OR {unknown}) THEN RETURN NEW; END IF;
-  ELSIF NOT ({_changed_condition(new, {column.name: column.name for column in new})})
+    IF NOT ({_written_condition(new)} OR {unknown}) THEN RETURN NEW; END IF;
+  ELSIF NOT ({_changed_condition(new)})
      OR {_changed_condition(old_columns, old)} THEN
     RETURN NEW;
   END IF;
   IF (TG_OP = 'INSERT' AND ({unknown}))
      OR EXISTS (SELECT FROM {row_source("NEW", old, plan.change.table.name)}
-                WHERE {differs}) THEN
-    SELECT {", ".join(f"({plan.change.down[column.name]})" for column in old_columns)}
-      INTO {", ".join(f"NEW.{quote_identifier(old[column.name])}" for column in old_columns)}
+                WHERE {_disagrees_condition(plan, new)}) THEN
+    SELECT {_expressions(old_columns, plan.change.down)}
+      INTO {quote_names((old[column.name] for column in old_columns), "NEW.")}
       FROM {row_source("NEW", new_fields(plan, catalog), plan.change.table.name)};
   END IF;
   RETURN NEW;
@@ -241,18 +239,11 @@ def overriding_clause(table: Table, key: tuple[str, ...]) -> str:
     return " OVERRIDING SYSTEM VALUE" if always else ""
 
 
-def upsert_clause(key: tuple[str, ...], columns: list[CatalogColumn], alias: str, extra: str = "") -> str:
-    """ON CONFLICT … that updates only where something differs."""
-    sets = ", ".join(
-        f"{quote_identifier(column.name)} = EXCLUDED.{quote_identifier(column.name)}" for column in columns
-    )
-    where = extra or " OR ".join(
-        distinct_condition(
-            column, f"{alias}.{quote_identifier(column.name)}", f"EXCLUDED.{quote_identifier(column.name)}"
-        )
-        for column in columns
-    )
-    return f"ON CONFLICT ({', '.join(quote_identifier(name) for name in key)}) DO UPDATE SET {sets}\n  WHERE {where}"
+def upsert_clause(key: tuple[str, ...], columns: Sequence[CatalogColumn], alias: str, condition: str = "") -> str:
+    """ON CONFLICT … that updates only where something differs, or where ``condition`` holds."""
+    sets = ", ".join(f"{column.sql} = EXCLUDED.{column.sql}" for column in columns)
+    differs = " OR ".join(distinct_condition(each, f"{alias}.{each.sql}", f"EXCLUDED.{each.sql}") for each in columns)
+    return f"ON CONFLICT ({quote_names(key)}) DO UPDATE SET {sets}\n  WHERE {condition or differs}"
 
 
 def _skip_when_syncing(source: str, body: str) -> str:
@@ -272,19 +263,15 @@ END
 def _table_forward(plan: Plan, catalog: Catalog, archived: bool) -> str:
     target = catalog.new_table
     new = _columns(target, plan.change.up)
-    key = catalog.key
-    names = ", ".join(quote_identifier(column.name) for column in [*key, *new])
-    values = ", ".join(
-        [f"NEW.{quote_identifier(column.name)}" for column in key]
-        + [f"({plan.change.up[column.name]})" for column in new]
-    )
+    names = quote_names([*catalog.key_names, *(column.name for column in new)])
+    values = f"{quote_names(catalog.key_names, 'NEW.')}, {_expressions(new, plan.change.up)}"
     return _skip_when_syncing(
         "old",
         f"""
   IF TG_OP = 'DELETE' THEN
     DELETE FROM {target.sql} WHERE {_key_match(catalog, "OLD")};
   ELSE
-    IF TG_OP = 'UPDATE' AND ({_changed_condition(list(key), {column.name: column.name for column in key})}) THEN
+    IF TG_OP = 'UPDATE' AND ({_changed_condition(catalog.key)}) THEN
       DELETE FROM {target.sql} WHERE {_key_match(catalog, "OLD")};
     END IF;
     INSERT INTO {target.sql} AS zdd_new ({names}){overriding_clause(target, catalog.key_names)}
@@ -298,18 +285,9 @@ def _table_forward(plan: Plan, catalog: Catalog, archived: bool) -> str:
 def _table_reverse(plan: Plan, catalog: Catalog, archived: bool) -> str:
     table = old_table_sql(plan, catalog, archived)
     old_columns = _columns(catalog.old, plan.change.down)
-    key = catalog.key
-    names = ", ".join(quote_identifier(column.name) for column in [*key, *old_columns])
-    values = ", ".join(
-        [f"NEW.{quote_identifier(column.name)}" for column in key]
-        + [f"({plan.change.down[column.name]})" for column in old_columns]
-    )
-    disagrees = " OR ".join(
-        distinct_condition(
-            column, stored_value(column, plan.change.up[column.name]), f"NEW.{quote_identifier(column.name)}"
-        )
-        for column in _columns(catalog.new_table, plan.change.up)
-    )
+    names = quote_names([*catalog.key_names, *(column.name for column in old_columns)])
+    values = f"{quote_names(catalog.key_names, 'NEW.')}, {_expressions(old_columns, plan.change.down)}"
+    disagrees = _disagrees_condition(plan, _columns(catalog.new_table, plan.change.up))
     source = row_source("zdd_old", old_fields(plan, catalog, archived), plan.change.table.name)
     moved = ", ".join(f"{quote_identifier(name)} = NEW.{quote_identifier(name)}" for name in catalog.key_names)
     return _skip_when_syncing(
@@ -318,7 +296,7 @@ def _table_reverse(plan: Plan, catalog: Catalog, archived: bool) -> str:
   IF TG_OP = 'DELETE' THEN
     DELETE FROM {table} WHERE {_key_match(catalog, "OLD")};
   ELSE
-    IF TG_OP = 'UPDATE' AND ({_changed_condition(list(key), {column.name: column.name for column in key})}) THEN
+    IF TG_OP = 'UPDATE' AND ({_changed_condition(catalog.key)}) THEN
       UPDATE {table} SET {moved} WHERE {_key_match(catalog, "OLD")};
     END IF;
     INSERT INTO {table} AS zdd_old ({names}){overriding_clause(catalog.old, catalog.key_names)}

@@ -1,7 +1,7 @@
 """The doctor: seven pitfalls and eight points of a release checklist, judged by collected facts. Pure.
 
 :mod:`.facts` holds what is collected, :mod:`.pitfalls` and :mod:`.checklist` are the two tables of rules,
-:mod:`.workload` and :mod:`.queries` read what Kubernetes and PostgreSQL answered.
+:mod:`.workload` reads what Kubernetes answered.
 """
 
 from zdd_tui.model.doctor.checklist import CHECKLIST, check_checklist

@@ -4,120 +4,91 @@ An answer counts for the version of the plan that it was given for, never agains
 and date.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import partial
 
-from zdd_tui.model.doctor import pitfalls, probes
-from zdd_tui.model.doctor.evidence import check_production_volume_rehearsed, rollback_rule_names
-from zdd_tui.model.doctor.facts import (
-    DoctorFacts,
-    DoctorRule,
-    Finding,
-    Observation,
-    fail_observation,
-    inconclusive_observation,
-    pass_observation,
-    run_rules,
-)
+from zdd_tui.model.doctor import pitfalls
+from zdd_tui.model.doctor.facts import DoctorFacts, DoctorRule, Finding, Observation, failed, inconclusive, passed
+from zdd_tui.model.doctor.pitfalls import REHEARSE
 from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.plan.guard import GuardAction
 from zdd_tui.model.release.gate import Verdict
-
-DoctorCheck = Callable[[DoctorFacts], Iterator[Observation]]
-
-
-@dataclass(frozen=True, slots=True)
-class ChecklistItem:
-    """A point of the checklist.
-
-    Attributes:
-        question: the question for a person, where only a person knows what evidence leaves open; else empty.
-    """
-
-    id: str
-    title: str
-    check: DoctorCheck
-    question: str = ""
-
-
-def check_backward_compatible(facts: DoctorFacts) -> Iterator[Observation]:
-    yield from pitfalls.check_breaking_migration(facts)
 
 
 def check_health_and_ready(facts: DoctorFacts) -> Iterator[Observation]:
-    workload = facts.workload.value
-    if workload is None:
-        yield facts.workload.as_unknown
-        return
-    yield from probes.check_declared_probes(workload)
-    yield from probes.check_trials(facts, probes.READINESS_TRIAL, "readiness with its database away")
-
-
-def check_drain_timeout(facts: DoctorFacts) -> Iterator[Observation]:
-    workload = facts.workload.value
-    if workload is None:
-        yield facts.workload.as_unknown
-        return
-    yield from probes.check_shutdown(workload)
+    yield from pitfalls.check_declared_probes(facts.workload.require())
+    yield from pitfalls.check_trials(facts, pitfalls.READINESS_TRIAL, "readiness with its database away")
 
 
 def check_flags(facts: DoctorFacts) -> Iterator[Observation]:
     plan = facts.plan
     if isinstance(plan, Plan):
-        yield pass_observation(f"reads switch by {plan.flags.read}, writes by {plan.flags.write}")
+        yield passed(f"reads switch by {plan.flags.read}, writes by {plan.flags.write}")
     elif plan.flag_roles:
-        yield pass_observation(f"the new path is taken by {', '.join(plan.flag_roles)}")
+        yield passed(f"the new path is taken by {', '.join(plan.flag_roles)}")
     else:
-        yield inconclusive_observation(
+        yield inconclusive(
             f"{plan.strategy}: no flag; the image alone brings what is new, and a rollback takes it away"
         )
         return
-    yield inconclusive_observation("whether the new images change anything else, no machine knows")
-
-
-def check_graceful_shutdown(facts: DoctorFacts) -> Iterator[Observation]:
-    yield from probes.check_trials(facts, probes.SHUTDOWN_TRIAL, "SIGTERM")
+    yield inconclusive("whether the new images change anything else, no machine knows")
 
 
 def check_external_sessions(facts: DoctorFacts) -> Iterator[Observation]:
     yield from pitfalls.check_sticky_sessions(facts)
-    yield inconclusive_observation("no manifest shows whether the application keeps sessions at all")
+    yield inconclusive("no manifest shows whether the application keeps sessions at all")
 
 
 def check_rollback_triggers(facts: DoctorFacts) -> Iterator[Observation]:
-    rules = rollback_rule_names(facts.plan)
+    actions = facts.plan.guard.rule_actions if facts.plan.guard else {}
+    rules = [name for name, action in actions.items() if action is GuardAction.ROLLBACK]
     if rules:
-        yield pass_observation(f"the guard rolls back by {', '.join(rules)}")
+        yield passed(f"the guard rolls back by {', '.join(rules)}")
     else:
-        yield fail_observation("no rule of the guard rolls back", "add guard rules with action: rollback to the plan")
+        yield failed("no rule of the guard rolls back", "add guard rules with action: rollback to the plan")
 
 
 def check_production_volume(facts: DoctorFacts) -> Iterator[Observation]:
-    yield check_production_volume_rehearsed(facts)
+    """Whether the rehearsal had production's volume."""
+    rehearsals = facts.history.require().rehearsals
+    good = [each for each in rehearsals if each.plan_hash == facts.plan_hash and each.verdict == Verdict.PASS]
+    if not good:
+        yield inconclusive("no rehearsal of this version of the plan", f"{REHEARSE}, at full volume")
+        return
+    best = max(good, key=lambda each: each.scale or 0.0)
+    text = f"rehearsed on {best.where}" + (f" with {best.rows:,} rows" if best.rows is not None else "")
+    if best.scale is None:
+        yield inconclusive(f"{text}; production's volume was not compared", REHEARSE)
+    elif best.scale >= 1.0:
+        yield passed(f"{text}, all of production's volume")
+    else:
+        yield inconclusive(f"{text}, {best.scale:.0%} of production's volume", f"{REHEARSE} --scale 1")
 
 
 CHECKLIST = (
-    ChecklistItem("schema", "the schema change is backward-compatible", check_backward_compatible),
-    ChecklistItem(
+    DoctorRule("schema", "the schema change is backward-compatible", pitfalls.check_breaking_migration),
+    DoctorRule(
         "health-ready",
         "separate /health and /ready, with dependency checks",
         check_health_and_ready,
         "does /ready fail while the database is away?",
     ),
-    ChecklistItem("drain", "a drain timeout", check_drain_timeout),
-    ChecklistItem("flags", "flags for all logic", check_flags, "is all new logic behind these flags?"),
-    ChecklistItem(
-        "shutdown", "graceful shutdown", check_graceful_shutdown, "does each image shut down cleanly on SIGTERM?"
+    DoctorRule("drain", "a drain timeout", lambda facts: pitfalls.check_shutdown(facts.workload.require())),
+    DoctorRule("flags", "flags for all logic", check_flags, "is all new logic behind these flags?"),
+    DoctorRule(
+        "shutdown",
+        "graceful shutdown",
+        lambda facts: pitfalls.check_trials(facts, pitfalls.SHUTDOWN_TRIAL, "SIGTERM"),
+        "does each image shut down cleanly on SIGTERM?",
     ),
-    ChecklistItem(
+    DoctorRule(
         "sessions",
         "sessions are kept outside",
         check_external_sessions,
         "are sessions outside of the pods, or are none?",
     ),
-    ChecklistItem("triggers", "rollback triggers", check_rollback_triggers),
-    ChecklistItem(
+    DoctorRule("triggers", "rollback triggers", check_rollback_triggers),
+    DoctorRule(
         "volume",
         "tested with production-like volume",
         check_production_volume,
@@ -127,11 +98,11 @@ CHECKLIST = (
 
 
 def check_checklist(facts: DoctorFacts) -> tuple[Finding, ...]:
-    return run_rules((DoctorRule(point.id, point.title, partial(_check_item, point)) for point in CHECKLIST), facts)
+    return tuple(Finding(item.id, item.title, tuple(_check_item(item, facts))) for item in CHECKLIST)
 
 
-def _check_item(item: ChecklistItem, facts: DoctorFacts) -> Iterator[Observation]:
-    seen = list(item.check(facts))
+def _check_item(item: DoctorRule, facts: DoctorFacts) -> Iterator[Observation]:
+    seen = list(item.examine(facts))
     if not item.question:
         yield from seen
         return
@@ -152,7 +123,7 @@ def _check_item(item: ChecklistItem, facts: DoctorFacts) -> Iterator[Observation
     yield answer
 
 
-def _recorded_answer(item: ChecklistItem, facts: DoctorFacts) -> Observation | None:
+def _recorded_answer(item: DoctorRule, facts: DoctorFacts) -> Observation | None:
     history = facts.history.value
     given = [
         each for each in (history.evidence if history else ()) if each.source == "person" and each.item_id == item.id
@@ -163,5 +134,5 @@ def _recorded_answer(item: ChecklistItem, facts: DoctorFacts) -> Observation | N
     text = f"{newest.actor} on {datetime.fromtimestamp(newest.at, UTC):%Y-%m-%d}: {newest.text}"
     if newest.plan_hash != facts.plan_hash:
         hint = f"zdd doctor PLAN --answer {item.id} --reason TEXT  ({item.question})"
-        return inconclusive_observation(f"answered for another version of the plan, {text}", hint)
-    return pass_observation(text)
+        return inconclusive(f"answered for another version of the plan, {text}", hint)
+    return passed(text)

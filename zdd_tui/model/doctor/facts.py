@@ -1,6 +1,6 @@
 """Facts that the doctor collects before it evaluates its rules. Times are seconds since the epoch."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -79,37 +79,51 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class DoctorRule:
-    """One line of a table of rules.
+    """A pitfall, or a point of the checklist.
 
     Attributes:
         check: yields what it sees in the facts.
+        question: the question for a person, where only a person knows what evidence leaves open; else empty.
     """
 
     id: str
     title: str
     check: "Callable[[DoctorFacts], Iterator[Observation]]"
+    question: str = ""
 
-    def run(self, facts: "DoctorFacts") -> Finding:
-        return Finding(self.id, self.title, tuple(self.check(facts)))
+    def examine(self, facts: "DoctorFacts") -> Iterator[Observation]:
+        """What the check sees; where a fact that it needs is missing, it ends as unknown."""
+        try:
+            yield from self.check(facts)
+        except FactMissing as missing:
+            yield missing.observation
 
 
-def run_rules(rules: Iterable[DoctorRule], facts: "DoctorFacts") -> tuple[Finding, ...]:
-    return tuple(rule.run(facts) for rule in rules)
+class FactMissing(Exception):
+    """A fact could not be read. Only :meth:`DoctorRule.examine` sees it.
+
+    Args:
+        observation: the reason.
+    """
+
+    def __init__(self, observation: Observation) -> None:
+        super().__init__(observation.text)
+        self.observation = observation
 
 
-def pass_observation(text: str) -> Observation:
+def passed(text: str) -> Observation:
     return Observation(Verdict.PASS, text)
 
 
-def fail_observation(text: str, hint: str) -> Observation:
+def failed(text: str, hint: str) -> Observation:
     return Observation(Verdict.FAIL, text, hint)
 
 
-def inconclusive_observation(text: str, hint: str = "") -> Observation:
+def inconclusive(text: str, hint: str = "") -> Observation:
     return Observation(Verdict.INCONCLUSIVE, text, hint)
 
 
-def unknown_observation(text: str, hint: str = "") -> Observation:
+def unknown(text: str, hint: str = "") -> Observation:
     return Observation(Verdict.UNKNOWN, text, hint)
 
 
@@ -132,7 +146,17 @@ class Fact(Generic[T_co]):
     @property
     def as_unknown(self) -> Observation:
         """The observation that nothing could be observed."""
-        return unknown_observation(self.unavailable_reason or "not examined", self.hint)
+        return unknown(self.unavailable_reason or "not examined", self.hint)
+
+    def require(self) -> T_co:
+        """The value.
+
+        Raises:
+            FactMissing: it could not be read.
+        """
+        if self.value is None:
+            raise FactMissing(self.as_unknown)
+        return self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +278,6 @@ class ReleaseHistory:
         waiting_since: since when it has been waiting for a person.
         flag_set_at: since when a flag has had the value that the release gave it, by its steps.
         ended_flags: flags of releases that have ended, with the release's name.
-        other_versions: hashes that releases of the plan's name had.
     """
 
     cutover_at: float | None = None

@@ -1,24 +1,28 @@
-"""The seven pitfalls: one function each, and the table at the end."""
+"""The seven pitfalls: one function each with what it reads, and the table at the end."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from zdd_tui.model.doctor import probes
-from zdd_tui.model.doctor.evidence import check_rehearsed, find_flag_owner, guard_acts, list_images, soak_step_labels
 from zdd_tui.model.doctor.facts import (
     DnsFacts,
     DoctorFacts,
     DoctorRule,
+    Evidence,
     Finding,
     Observation,
-    fail_observation,
-    inconclusive_observation,
-    pass_observation,
-    run_rules,
-    unknown_observation,
+    WorkloadFacts,
+    failed,
+    inconclusive,
+    passed,
+    unknown,
 )
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.base import BasePlan, Plan
+from zdd_tui.model.plan.strategies import SingleImagePlan
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.strategies import build_strategy
+from zdd_tui.model.sql import fold_name, readable_tokens
 
 MAX_TTL = 60
 """Seconds: clients may use the old address for so long after a switch."""
@@ -28,6 +32,17 @@ FLAG_DAYS = 30
 
 DAY = 86400.0
 _MAX_SHOWN = 4
+_DML_KEYWORDS = frozenset({"select", "insert", "update", "delete", "merge", "with", "table", "copy"})
+_NAME_KINDS = frozenset({"word", "name"})
+_MASKS = {**dict.fromkeys(("string", "escaped", "dollar", "unreadable"), "'…'"), "number": "…", "comment": ""}
+
+REHEARSE = "zdd rehearse PLAN"
+
+READINESS_TRIAL = "readiness"
+"""Id of the trial: a process was probed with its database away."""
+
+SHUTDOWN_TRIAL = "shutdown"
+"""Id of the trial: a process was sent SIGTERM."""
 
 
 # --- 1 ------------------------------------------------------------------------------------------------------------
@@ -40,35 +55,29 @@ def check_breaking_migration(facts: DoctorFacts) -> Iterator[Observation]:
         yield from _check_shipped_sql(facts)
         return
     yield from _check_ddl(facts)
-    history, queries = facts.history.value, facts.queries.value
-    if history is None:
-        yield facts.history.as_unknown
-        return
-    if queries is None:
-        yield facts.queries.as_unknown
-        return
+    history, queries = facts.history.require(), facts.queries.require()
     old = ", ".join(sorted(plan.change.down)) if plan.change.into is None else str(plan.change.table)
     proven = [query for query in queries.queries if query.evidence]
     if history.cutover_at is None:
-        yield pass_observation(f"before the cutover queries may use {old}: {_format_count(len(queries.queries))}")
+        yield passed(f"before the cutover queries may use {old}: {_format_count(len(queries.queries))}")
         return
     for query in proven[:_MAX_SHOWN]:
-        yield fail_observation(
+        yield failed(
             f"after the cutover: {query.evidence}: {query.text}",
             f"find who sends it and move it off {old} before contract; `zdd rollback` is still open",
         )
     if len(proven) > _MAX_SHOWN:
-        yield fail_observation(f"and {len(proven) - _MAX_SHOWN} more", "see pg_stat_statements")
+        yield failed(f"and {len(proven) - _MAX_SHOWN} more", "see pg_stat_statements")
     for reason in queries.unavailable:
-        yield unknown_observation(reason, "CREATE EXTENSION pg_stat_statements; it also needs shared_preload_libraries")
+        yield unknown(reason, "CREATE EXTENSION pg_stat_statements; it also needs shared_preload_libraries")
     if not proven and (stale := len(queries.queries)):
-        yield inconclusive_observation(
+        yield inconclusive(
             f"{stale} older entr{'y' if stale == 1 else 'ies'} in pg_stat_statements name{'s' if stale == 1 else ''}"
             f" {old}; none was called during the check: {queries.queries[0].text}",
             "check again later: unused entries stay until pg_stat_statements_reset()",
         )
     elif not proven and not queries.unavailable:
-        yield pass_observation(f"after the cutover: no query names {old}")
+        yield passed(f"after the cutover: no query names {old}")
 
 
 def _check_ddl(facts: DoctorFacts) -> Iterator[Observation]:
@@ -77,25 +86,53 @@ def _check_ddl(facts: DoctorFacts) -> Iterator[Observation]:
         yield facts.refusals.as_unknown
         return
     for title, hint in facts.refusals.value:
-        yield fail_observation(title, hint)
+        yield failed(title, hint)
     if not facts.refusals.value:
-        yield pass_observation("the new schema is added beside the old one, and the DDL is additive")
+        yield passed("the new schema is added beside the old one, and the DDL is additive")
 
 
 def _check_shipped_sql(facts: DoctorFacts) -> Iterator[Observation]:
     """The SQL beside a release that leaves the schema alone."""
-    shipped = facts.migrations.value
-    if shipped is None:
-        yield facts.migrations.as_unknown
-        return
+    shipped = facts.migrations.require()
     for where, why in shipped.breaking[:_MAX_SHOWN]:
-        yield fail_observation(f"{where}: {why}", f"make it an expand/contract release: {shipped.advice}")
+        yield failed(f"{where}: {why}", f"make it an expand/contract release: {shipped.advice}")
     if len(shipped.breaking) > _MAX_SHOWN:
-        yield fail_observation(f"and {len(shipped.breaking) - _MAX_SHOWN} more", f"see all: {shipped.advice}")
+        yield failed(f"and {len(shipped.breaking) - _MAX_SHOWN} more", f"see all: {shipped.advice}")
     if not shipped.statements:
-        yield pass_observation(f"{facts.plan.strategy}: the plan names no SQL that ships with it (`migrations`)")
+        yield passed(f"{facts.plan.strategy}: the plan names no SQL that ships with it (`migrations`)")
     elif not shipped.breaking:
-        yield pass_observation(f"{facts.plan.strategy}: running code survives the SQL that ships with it")
+        yield passed(f"{facts.plan.strategy}: running code survives the SQL that ships with it")
+
+
+def references_old_side(plan: BasePlan, query: str) -> bool:
+    """Whether a query, as PostgreSQL shows it, reads or writes what contract takes away.
+
+    For a change of columns it must name the table and one of the old columns; for a change of tables, the old table.
+    ``SELECT *`` names no column: it survives the change, and its use of the result cannot be seen here.
+    Schema changes, such as our own, are left out.
+    """
+    if not isinstance(plan, Plan):
+        return False
+    tokens = [token for token in readable_tokens(query) if token.kind != "comment"]
+    first = next((fold_name(token) for token in tokens if token.kind in _NAME_KINDS), "")
+    if first not in _DML_KEYWORDS:
+        return False
+    names = {fold_name(token) for token in tokens if token.kind in _NAME_KINDS}
+    if tokens[-1].kind == "unreadable":  # cut off inside a string, as far as we can see: every word may be a name
+        names.update(re.findall(r"\w+", tokens[-1].text.lower()))
+    if plan.change.table.name not in names:
+        return False
+    return plan.change.into is not None or any(column in names for column in plan.change.down)
+
+
+def redact_query(query: str, length: int = 100) -> str:
+    """A query for a line of evidence, without its strings and numbers, which may be personal data."""
+    end, parts = 0, []
+    for token in readable_tokens(query):
+        parts += [" " if token.start > end else "", _MASKS.get(token.kind, token.text)]
+        end = token.end
+    text = " ".join("".join(parts).split())
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _format_count(count: int) -> str:
@@ -112,28 +149,112 @@ def check_sticky_sessions(facts: DoctorFacts) -> Iterator[Observation]:
         yield facts.traffic.as_unknown
     else:
         if traffic.affinity != "None":
-            yield fail_observation(
+            yield failed(
                 f"service/{traffic.service}: sessionAffinity {traffic.affinity}",
                 "keep sessions outside of the pods, then set sessionAffinity: None",
             )
         else:
-            yield pass_observation(f"service/{traffic.service}: sessionAffinity None")
+            yield passed(f"service/{traffic.service}: sessionAffinity None")
         for found in traffic.sticky:
-            yield fail_observation(
-                found, "keep sessions outside of the pods (Redis, a database, signed cookies), then remove it"
-            )
+            yield failed(found, "keep sessions outside of the pods (Redis, a database, signed cookies), then remove it")
         if not traffic.sticky:
             many = f"{traffic.routes} route{'' if traffic.routes == 1 else 's'} from outside"
-            yield pass_observation(f"no affinity annotation on the Service and {many}")
+            yield passed(f"no affinity annotation on the Service and {many}")
         for reason in traffic.unavailable:
-            yield unknown_observation(reason, "grant list on it, or check it by hand")
+            yield unknown(reason, "grant list on it, or check it by hand")
     if workload is None:
         yield facts.workload.as_unknown
     elif workload.session_hints:
         for hint in workload.session_hints:
-            yield inconclusive_observation(f"{hint}: sessions may live in the process", "keep them outside of the pods")
+            yield inconclusive(f"{hint}: sessions may live in the process", "keep them outside of the pods")
     else:
-        yield pass_observation("nothing in env or volumes hints at sessions in memory")
+        yield passed("nothing in env or volumes hints at sessions in memory")
+
+
+# --- 3 ------------------------------------------------------------------------------------------------------------
+
+
+def check_probes(facts: DoctorFacts) -> Iterator[Observation]:
+    """What the Deployment declares, and what was tried with its images."""
+    workload = facts.workload.require()
+    yield from check_declared_probes(workload)
+    yield from check_trials(facts, READINESS_TRIAL, "readiness with its database away")
+    yield from check_shutdown(workload)
+
+
+def check_declared_probes(workload: WorkloadFacts) -> Iterator[Observation]:
+    if not workload.readiness:
+        yield failed("no readinessProbe: a pod gets requests before it can serve them", "add one that calls /ready")
+    if not workload.liveness:
+        yield failed(
+            "no livenessProbe: a process that hangs is not restarted", "add one that calls /health, and no dependency"
+        )
+    if workload.readiness and workload.liveness:
+        if workload.readiness == workload.liveness:
+            yield failed(
+                f"readiness and liveness are the same, {workload.readiness}: a dependency that is away restarts pods",
+                "let readiness call /ready, which checks dependencies, and liveness /health, which checks none",
+            )
+        else:
+            yield passed(f"readiness calls {workload.readiness}, liveness {workload.liveness}")
+    if workload.startup:
+        yield passed(f"startup calls {workload.startup}")
+    else:
+        yield failed(
+            "no startupProbe: a slow start is killed by liveness, or liveness must be slack for ever", "add one"
+        )
+
+
+def check_shutdown(workload: WorkloadFacts) -> Iterator[Observation]:
+    """preStop, drain and the grace period that must hold them."""
+    hook, grace = workload.pre_stop, format_duration(workload.grace)
+    if hook is None:
+        yield failed(
+            "no preStop: the pod stops before endpoints are updated", "add lifecycle.preStop.sleep of a few seconds"
+        )
+        before: float | None = 0.0
+    else:
+        yield passed(f"preStop: {hook.action}")
+        before = hook.seconds
+    if before is None:
+        yield inconclusive(f"the duration of preStop is unknown; the grace period is {grace}", "use preStop.sleep")
+        return
+    if workload.drain is None:
+        if before >= workload.grace:
+            yield failed(f"preStop takes {before:g} s, the grace period is {grace}", "raise the grace period")
+            return
+        yield inconclusive(
+            f"the drain time of the application is unknown; after preStop it has {workload.grace - before:g} s",
+            "set kubernetes.drain in the plan",
+        )
+        return
+    text = f"preStop {before:g} s and drain {workload.drain:g} s in a grace period of {workload.grace:g} s"
+    if before + workload.drain < workload.grace:
+        yield passed(text)
+    else:
+        yield failed(f"{text}: the last requests are cut off", "raise terminationGracePeriodSeconds")
+
+
+def check_trials(facts: DoctorFacts, item_id: str, description: str) -> Iterator[Observation]:
+    """The newest trial of each image; only a trial proves what a process does."""
+    history = facts.history.value
+    trials: dict[str, Evidence] = {}
+    for evidence in history.evidence if history else ():
+        if evidence.source == "trial" and evidence.item_id == item_id:
+            trials[evidence.subject] = max(evidence, trials.get(evidence.subject, evidence), key=lambda each: each.at)
+    untried: list[str] = []
+    for _, image in list_images(facts.plan, facts.workload.value):
+        if image not in trials:
+            untried.append(image)
+            continue
+        trial = trials[image]
+        text = f"{description}, tried with {image}: {trial.text}"
+        if trial.verdict == Verdict.PASS:
+            yield passed(text)
+        else:
+            yield failed(text, "fix the application; zdd_tui.service does this part")
+    if untried:
+        yield inconclusive(f"{description} was not tried with {', '.join(untried)}", "try it in a test environment")
 
 
 # --- 4 ------------------------------------------------------------------------------------------------------------
@@ -143,65 +264,71 @@ def check_flag_lifetime(facts: DoctorFacts) -> Iterator[Observation]:
     """A flag without owner and end stays for ever, and with it both of its paths."""
     plan = facts.plan
     if not plan.flag_roles:
-        yield pass_observation(f"{plan.strategy}: the plan has no flags")
+        yield passed(f"{plan.strategy}: the plan has no flags")
         return
-    owner, expires = find_flag_owner(plan)
+    section = plan.flag_section
+    owner, expires = (section.owner, section.expires) if section else (None, None)
     keys = ", ".join(plan.flag_roles)
     if owner:
-        yield pass_observation(f"{keys}: owner {owner}")
+        yield passed(f"{keys}: owner {owner}")
     else:
-        yield fail_observation(f"{keys}: no owner", "add owner beside the flags in the plan: a person or a team")
+        yield failed(f"{keys}: no owner", "add owner beside the flags in the plan: a person or a team")
     if expires is None:
-        yield fail_observation(f"{keys}: no expiry", "add expires: YYYY-MM-DD beside the flags in the plan")
+        yield failed(f"{keys}: no expiry", "add expires: YYYY-MM-DD beside the flags in the plan")
     elif expires < (today := datetime.fromtimestamp(facts.now, UTC).date()):
-        yield fail_observation(
+        yield failed(
             f"{keys}: expired on {expires}, {(today - expires).days} days ago",
             "finish the release, or give the flags a new day with a reason",
         )
     else:
-        yield pass_observation(f"{keys}: expires on {expires}")
+        yield passed(f"{keys}: expires on {expires}")
     yield from _check_flag_ages(facts)
 
 
 def _check_flag_ages(facts: DoctorFacts) -> Iterator[Observation]:
-    stored, history = facts.flags.value, facts.history.value
-    if stored is None:
-        yield facts.flags.as_unknown
-        return
-    if history is None:
-        yield facts.history.as_unknown
-        return
+    stored, history = facts.flags.require(), facts.history.require()
     for key in facts.plan.flag_roles:
         value, since = stored.get(key), history.flag_set_at.get(key)
         if value is None:
-            yield pass_observation(f"{key}: not set in Redis")
+            yield passed(f"{key}: not set in Redis")
         elif key in history.ended_flags:
             continue  # reported below
         elif since is None:
-            yield unknown_observation(
+            yield unknown(
                 f"{key}: {value!r} in Redis, and no step of a release has set it: its age cannot be proven",
                 "let the release set it, or delete it if it is a leftover",
             )
         elif facts.now - since > FLAG_DAYS * DAY:
             days = int((facts.now - since) / DAY)
-            yield fail_observation(
-                f"{key}: {value!r} for {days} days, by the audit", "its value is settled: finish the release"
-            )
+            yield failed(f"{key}: {value!r} for {days} days, by the audit", "its value is settled: finish the release")
         else:
-            yield pass_observation(
-                f"{key}: {value!r} since {format_duration(max(0.0, facts.now - since))}, by the audit"
-            )
+            yield passed(f"{key}: {value!r} since {format_duration(max(0.0, facts.now - since))}, by the audit")
     left = {key: name for key, name in history.ended_flags.items() if stored.get(key) is not None}
     for key, name in left.items():
-        yield fail_observation(f"{key}: left behind by {name}, which has ended", f"DEL ff:{key}, when no code reads it")
+        yield failed(f"{key}: left behind by {name}, which has ended", f"DEL ff:{key}, when no code reads it")
 
 
 # --- 5 ------------------------------------------------------------------------------------------------------------
 
 
 def check_rollback_rehearsed(facts: DoctorFacts) -> Iterator[Observation]:
-    """A rollback that was never run is not proven."""
-    yield check_rehearsed(facts)
+    """A rollback that was never run is not proven: was this version of the plan rehearsed forward and back?"""
+    history = facts.history.require()
+    newest = max(history.rehearsals, key=lambda each: (each.plan_hash == facts.plan_hash, each.at), default=None)
+    if newest is None:
+        yield failed("never rehearsed", REHEARSE)
+        return
+    age = format_duration(max(0.0, facts.now - newest.at))
+    if newest.plan_hash != facts.plan_hash:
+        other = f"for another version of the plan ({newest.plan_hash[:8]})"
+        yield failed(f"rehearsed {age} ago, but {other}", REHEARSE)
+    elif newest.verdict == Verdict.PASS:
+        yield passed(f"this version of the plan was rolled back on {newest.where} {age} ago")
+    else:
+        yield failed(
+            f"the rehearsal of {age} ago on {newest.where}: {newest.verdict}",
+            "read its report, fix the cause, run zdd rehearse PLAN",
+        )
 
 
 # --- 6 ------------------------------------------------------------------------------------------------------------
@@ -210,29 +337,24 @@ def check_rollback_rehearsed(facts: DoctorFacts) -> Iterator[Observation]:
 def check_dns_ttl(facts: DoctorFacts) -> Iterator[Observation]:
     """Where DNS does the switch, its TTL is how long the old side still gets requests."""
     if not facts.plan.dns:
-        yield pass_observation("the plan names no `dns`: nothing is switched by DNS")
+        yield passed("the plan names no `dns`: nothing is switched by DNS")
         return
-    if facts.names.value is None:
-        yield facts.names.as_unknown
-        return
-    for name in facts.names.value:
+    for name in facts.names.require():
         yield _check_name(name)
 
 
 def _check_name(facts: DnsFacts) -> Observation:
     hint = f"lower its TTL to {MAX_TTL} s at least one old TTL before the release"
     if facts.ttl is None:
-        return unknown_observation(
-            f"{facts.name}: {facts.problem}", "check the name, and that this machine reaches a resolver"
-        )
+        return unknown(f"{facts.name}: {facts.problem}", "check the name, and that this machine reaches a resolver")
     if facts.ttl > MAX_TTL:
-        return fail_observation(f"{facts.name}: TTL {facts.ttl} s", hint)
+        return failed(f"{facts.name}: TTL {facts.ttl} s", hint)
     if not facts.authoritative:
-        return inconclusive_observation(
+        return inconclusive(
             f"{facts.name}: {facts.ttl} s left in a cache; the zone's own server was not reached",
             "run this where the zone's name servers can be reached",
         )
-    return pass_observation(f"{facts.name}: TTL {facts.ttl} s")
+    return passed(f"{facts.name}: TTL {facts.ttl} s")
 
 
 # --- 7 ------------------------------------------------------------------------------------------------------------
@@ -245,34 +367,44 @@ def check_manual_dependencies(facts: DoctorFacts) -> Iterator[Observation]:
     for what, image in list_images(facts.plan, facts.workload.value):
         tag = image.rpartition("/")[2].partition(":")[2]
         if "@sha256:" in image or (tag and tag != "latest"):
-            yield pass_observation(f"image {what}: {image}")
+            yield passed(f"image {what}: {image}")
         else:
-            yield fail_observation(
+            yield failed(
                 f"image {what}: {image} has {'the tag latest' if tag else 'no tag'}",
                 "name a version or a digest: a rollback must bring back the same image",
             )
     yield from _check_unguarded_soaks(facts.plan)
 
 
+def list_images(plan: BasePlan, workload: WorkloadFacts | None) -> Iterator[tuple[str, str]]:
+    """The images that are rolled out and the one that runs, each with its role."""
+    seen: dict[str, str] = {}
+    match plan:
+        case Plan():
+            seen = {plan.kubernetes.images.v2: "V2", plan.kubernetes.images.v3: "V3"}
+        case SingleImagePlan():
+            seen = {plan.kubernetes.image: "new"}
+    for image, role in seen.items():
+        yield role, image
+    if workload is not None and workload.image not in seen:
+        yield "that runs", workload.image
+
+
 def _check_manual_gates(facts: DoctorFacts) -> Iterator[Observation]:
     gates, history = facts.plan.gates, facts.history.value
     if gates.owner:
-        yield pass_observation(f"each phase is advanced by {gates.owner}")
+        yield passed(f"each phase is advanced by {gates.owner}")
     else:
-        yield fail_observation("no owner is named who advances the release", "add gates.owner to the plan")
+        yield failed("no owner is named who advances the release", "add gates.owner to the plan")
     if gates.wait_limit is None:
-        yield fail_observation("a release may wait for a person for ever", "add gates.wait_limit to the plan")
+        yield failed("a release may wait for a person for ever", "add gates.wait_limit to the plan")
     elif history is None or history.waiting_since is None:
-        yield pass_observation(f"waits for a person for at most {format_duration(gates.wait_limit)}")
+        yield passed(f"waits for a person for at most {format_duration(gates.wait_limit)}")
     else:
         waited = max(0.0, facts.now - history.waiting_since)
         text = f"it has been waiting for {format_duration(waited)}, of {format_duration(gates.wait_limit)} at most"
         late = waited > gates.wait_limit
-        yield (
-            fail_observation(text, f"ask {gates.owner or 'its owner'}: advance or roll back")
-            if late
-            else pass_observation(text)
-        )
+        yield (failed(text, f"ask {gates.owner or 'its owner'}: advance or roll back") if late else passed(text))
 
 
 def _check_version_control(facts: DoctorFacts) -> Iterator[Observation]:
@@ -282,27 +414,33 @@ def _check_version_control(facts: DoctorFacts) -> Iterator[Observation]:
         return
     match file.state:
         case "committed":
-            yield pass_observation(f"the plan is in version control, revision {file.revision}")
+            yield passed(f"the plan is in version control, revision {file.revision}")
         case "changed":
-            yield fail_observation(
-                "the plan differs from what is committed", "commit it: what runs must be what was reviewed"
-            )
+            yield failed("the plan differs from what is committed", "commit it: what runs must be what was reviewed")
         case "untracked":
-            yield fail_observation("the plan is in a repository, but not committed", "git add and commit it")
+            yield failed("the plan is in a repository, but not committed", "git add and commit it")
         case _:
-            yield fail_observation(
-                "the plan is in no version control", "keep it in a repository, beside the code it releases"
-            )
+            yield failed("the plan is in no version control", "keep it in a repository, beside the code it releases")
+
+
+def _soak_step_labels(plan: BasePlan) -> tuple[str, ...]:
+    """Labels of the soak steps, in which metrics must be watched.
+
+    Not those of shadow reads: there the gate compares the new path with the old one.
+    """
+    steps = build_strategy(plan).steps
+    soaks = (step for step in steps if "soak" in (step.name, step.handler))
+    return tuple(step.label for step in soaks if not step.name.startswith("soak-shadow"))
 
 
 def _check_unguarded_soaks(plan: BasePlan) -> Iterator[Observation]:
-    watched = soak_step_labels(plan)
+    watched = _soak_step_labels(plan)
     if not watched:
-        yield pass_observation("the agent evaluates every gate; no step needs a person to watch a graph")
-    elif guard_acts(plan):
-        yield pass_observation(f"{', '.join(watched)}: the guard watches")
+        yield passed("the agent evaluates every gate; no step needs a person to watch a graph")
+    elif plan.guard is not None and plan.guard.closes_gates:
+        yield passed(f"{', '.join(watched)}: the guard watches")
     else:
-        yield fail_observation(
+        yield failed(
             f"{', '.join(watched)}: no guard rule, so errors and latency are seen only by a person who watches",
             "add guard rules with a limit to the plan",
         )
@@ -313,7 +451,7 @@ PITFALLS = (
         "breaking-migration", "a breaking migration in a strategy that cannot make it", check_breaking_migration
     ),
     DoctorRule("sticky-sessions", "sticky sessions", check_sticky_sessions),
-    DoctorRule("probes", "shallow probes, abrupt shutdown", probes.check_probes),
+    DoctorRule("probes", "shallow probes, abrupt shutdown", check_probes),
     DoctorRule("leaking-flags", "flags that leak", check_flag_lifetime),
     DoctorRule("rollback-rehearsed", "a rollback that was never rehearsed", check_rollback_rehearsed),
     DoctorRule("dns-ttl", "slow DNS", check_dns_ttl),
@@ -322,4 +460,4 @@ PITFALLS = (
 
 
 def check_pitfalls(facts: DoctorFacts) -> tuple[Finding, ...]:
-    return run_rules(PITFALLS, facts)
+    return tuple(Finding(rule.id, rule.title, tuple(rule.examine(facts))) for rule in PITFALLS)

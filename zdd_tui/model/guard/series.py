@@ -210,22 +210,14 @@ class MetricSeries:
     def __init__(self, retention: float, silence_timeout: float) -> None:
         self._retention = retention
         self._silence_timeout = silence_timeout
-        self._histories: dict[str, TargetHistory] = {}
-        self._observed_at: float | None = None
-
-    @property
-    def observed_at(self) -> float | None:
+        self.histories: dict[str, TargetHistory] = {}
+        """By the key of the target."""
+        self.observed_at: float | None = None
         """The time of the last round; None before the first."""
-        return self._observed_at
-
-    @property
-    def histories(self) -> Mapping[str, TargetHistory]:
-        """The history of each target by its key, for a snapshot."""
-        return self._histories
 
     def restore(self, histories: Mapping[str, TargetHistory], observed_at: float | None) -> None:
         """Continues with saved histories; their times are by this process's clock."""
-        self._histories, self._observed_at = dict(histories), observed_at
+        self.histories, self.observed_at = dict(histories), observed_at
 
     def observe(self, now: float, targets: Sequence[MetricTarget], results: Mapping[str, CounterSample | str]) -> None:
         """Adds one round of samples.
@@ -234,13 +226,13 @@ class MetricSeries:
             targets: all that exist now.
             results: by key, the counters or an error. A target may be missing.
         """
-        was_observing = self._observed_at is not None and now - self._observed_at <= self._silence_timeout
-        self._observed_at = now
+        was_observing = self.observed_at is not None and now - self.observed_at <= self._silence_timeout
+        self.observed_at = now
         keys = {target.key for target in targets}
-        for key, history in self._histories.items():
+        for key, history in self.histories.items():
             history.is_live = key in keys
         for target in targets:
-            history = self._histories.setdefault(target.key, TargetHistory(target, now, was_observing))
+            history = self.histories.setdefault(target.key, TargetHistory(target, now, was_observing))
             history.target = target
             result = results.get(target.key)
             if isinstance(result, CounterSample):
@@ -257,17 +249,16 @@ class MetricSeries:
         history.add(now, sample)
 
     def _expire(self, now: float) -> None:
-        for key, history in list(self._histories.items()):
+        for key, history in list(self.histories.items()):
             history.expire(now, self._retention)
-            if not history.is_live and (
-                not history.recent_points or history.recent_points[-1][0] < now - self._retention
-            ):
-                del self._histories[key]
+            last = history.recent_points[-1][0] if history.recent_points else -math.inf
+            if not history.is_live and last < now - self._retention:
+                del self.histories[key]
 
     def window_stats(self, now: float, window: float) -> dict[str, WindowStats]:
         """Statistics of the last `window` seconds by version."""
         grouped: dict[str, list[TargetHistory]] = {}
-        for history in self._histories.values():
+        for history in self.histories.values():
             grouped.setdefault(history.target.version, []).append(history)
         return {version: self._version_stats(version, group, now, now - window) for version, group in grouped.items()}
 

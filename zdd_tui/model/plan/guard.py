@@ -107,13 +107,7 @@ class Scrape(PlanSection):
     @field_validator("errors")
     @classmethod
     def _check_pattern(cls, pattern: str) -> str:
-        try:
-            compiled = re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
-        if not any(compiled.fullmatch(str(code)) for code in range(100, 600)):
-            raise ValueError(f"{pattern!r} matches no HTTP status code, so no rule for errors could ever fire")
-        return pattern
+        return _require_status_pattern(pattern, "no rule for errors could ever fire")
 
 
 class PrometheusServer(PlanSection):
@@ -148,19 +142,23 @@ class Probe(PlanSection):
     @field_validator("expect")
     @classmethod
     def _check_pattern(cls, pattern: str) -> str:
-        try:
-            compiled = re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
-        if not any(compiled.fullmatch(str(code)) for code in range(100, 600)):
-            raise ValueError(f"{pattern!r} matches no HTTP status code, so every probe would be an error")
-        return pattern
+        return _require_status_pattern(pattern, "every probe would be an error")
 
     @model_validator(mode="after")
     def _require_one_target(self) -> Self:
         if (self.url is None) == (self.path is None):
             raise ValueError("a probe needs either url or path, and not both")
         return self
+
+
+def _require_status_pattern(pattern: str, consequence: str) -> str:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    if not any(compiled.fullmatch(str(code)) for code in range(100, 600)):
+        raise ValueError(f"{pattern!r} matches no HTTP status code, so {consequence}")
+    return pattern
 
 
 def _require_http_url(url: SecretStr, example: str) -> SecretStr:

@@ -88,19 +88,12 @@ def find_region_errors(plan: BasePlan) -> Iterator[tuple[KeyPath, str, str]]:
             continue
         own = plan.for_region(name)
         cluster = own.kubernetes
+        database = ("db", _database_identity(own.database.dsn.get_secret_value()))
+        location = ("k8s", cluster.kubeconfig, cluster.context, cluster.namespace)
+        what = f"cluster and namespace for Deployment {cluster.deployment}"
         systems: list[tuple[str, tuple[object, ...], str, str]] = [
-            (
-                "database",
-                ("db", _database_identity(own.database.dsn.get_secret_value())),
-                "database",
-                "database: {dsn: ...}",
-            ),
-            (
-                "kubernetes",
-                ("k8s", cluster.kubeconfig, cluster.context, cluster.namespace),
-                f"cluster and namespace for Deployment {cluster.deployment}",
-                "kubernetes: {context: ...}",
-            ),
+            ("database", database, "database", "database: {dsn: ...}"),
+            ("kubernetes", location, what, "kubernetes: {context: ...}"),
         ]
         if own.redis_url is not None:
             # Every database counts its own epochs: in one Redis those of two regions would fence each other.

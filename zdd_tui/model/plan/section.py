@@ -1,11 +1,11 @@
 """What every section of a plan is built from."""
 
-from collections.abc import Sequence
 from datetime import date
+from functools import partial
 from itertools import pairwise
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
 
 from zdd_tui.model.duration import Duration
 
@@ -32,17 +32,17 @@ class FlagSection(PlanSection):
     expires: date | None = Field(None, description="the date by which the flags must be removed, such as 2027-01-31")
 
 
-def require_growing_shares(shares: Sequence[int], *, maximum: int) -> None:
-    """
-    Args:
-        maximum: percent, the largest share allowed.
-
-    Raises:
-        ValueError: a share outside 1 to ``maximum``, or one that is not larger than the one before it.
-    """
+def _require_growing_shares(shares: tuple[int, ...], *, maximum: int) -> tuple[int, ...]:
     for share in shares:
         if not 0 < share <= maximum:
             raise ValueError(f"a share lies between 1 and {maximum} percent, got {share}")
     for lower, higher in pairwise(shares):
         if higher <= lower:
             raise ValueError(f"shares must grow, and {higher} follows {lower}")
+    return shares
+
+
+PartialShares = Annotated[tuple[int, ...], AfterValidator(partial(_require_growing_shares, maximum=99))]
+"""Percentages from 1 to 99, each larger than the one before it."""
+Shares = Annotated[tuple[int, ...], AfterValidator(partial(_require_growing_shares, maximum=100))]
+"""The same, up to 100."""

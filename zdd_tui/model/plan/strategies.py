@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, TypeAdapter, field_validator, model_valid
 
 from zdd_tui.model.duration import Duration
 from zdd_tui.model.plan.base import BasePlan, Plan, SingleImageWorkload
-from zdd_tui.model.plan.section import FlagKey, FlagSection, PlanSection, Strings, require_growing_shares
+from zdd_tui.model.plan.section import FlagKey, FlagSection, PartialShares, PlanSection, Shares, Strings
 
 
 class SingleImagePlan(BasePlan):
@@ -47,16 +47,10 @@ class Canary(PlanSection):
     by: Literal["replicas", "flag", "gateway"] = Field(
         "replicas", description="what sets the weight: the share of pods, a flag's percentage, or HTTPRoute weights"
     )
-    weights: tuple[int, ...] = Field((10, 50), min_length=1, description="percent, growing; `promote` follows the last")
+    weights: PartialShares = Field((10, 50), min_length=1, description="percent, growing; `promote` follows the last")
     tolerance: int = Field(5, ge=0, le=50, description="by replicas: how far the share of pods may be from the weight")
     flag: CanaryFlag | None = Field(None, description="by flag: the flag")
     route: str | None = Field(None, min_length=1, description="by gateway: name of the HTTPRoute")
-
-    @field_validator("weights")
-    @classmethod
-    def _check_growing(cls, weights: tuple[int, ...]) -> tuple[int, ...]:
-        require_growing_shares(weights, maximum=99)
-        return weights
 
     @model_validator(mode="after")
     def _check_required_keys(self) -> Self:
@@ -167,8 +161,8 @@ class Dark(PlanSection):
     """The shares of the new path, first compared only and then served, and its limits."""
 
     path: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="name of the path in the application's metrics")
-    shadow: tuple[int, ...] = Field((1, 25, 100), min_length=1, description="percent of requests, growing")
-    ramp: tuple[int, ...] = Field((10, 50, 100), min_length=1, description="percent of users, growing up to 100")
+    shadow: Shares = Field((1, 25, 100), min_length=1, description="percent of requests, growing")
+    ramp: Shares = Field((10, 50, 100), min_length=1, description="percent of users, growing up to 100")
     max_mismatch: float = Field(
         0.1, ge=0, le=100, description="percent of comparisons that may differ, fail or time out"
     )
@@ -179,12 +173,6 @@ class Dark(PlanSection):
         2.0, gt=0, description="limit of the new path's latency, as a multiple of the old one's"
     )
     latency_quantile: float = Field(0.95, gt=0, lt=1, description="the compared quantile of the latency")
-
-    @field_validator("shadow", "ramp")
-    @classmethod
-    def _check_growing(cls, weights: tuple[int, ...]) -> tuple[int, ...]:
-        require_growing_shares(weights, maximum=100)
-        return weights
 
     @field_validator("ramp")
     @classmethod

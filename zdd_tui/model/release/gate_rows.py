@@ -138,11 +138,6 @@ GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
 }
 
 
-def describe_gate(gate: str) -> GateDescription | None:
-    """None for a gate without a description."""
-    return GATE_DESCRIPTIONS.get(gate)
-
-
 # --- rows --------------------------------------------------------------------------------------------------------
 
 BEFORE_FIRST_PHASE = "start"
@@ -219,7 +214,7 @@ class GateRow:
             return self.result_text
         if self.position is PhasePosition.PAST:
             return "no reading is known"
-        description = describe_gate(self.gate.name)
+        description = GATE_DESCRIPTIONS.get(self.gate.name)
         if description is None:
             return NOT_CHECKED
         expected = f"expected: {description.expected}"

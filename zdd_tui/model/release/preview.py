@@ -9,6 +9,7 @@ from typing import Any
 from zdd_tui.model.ddl import (
     ARCHIVE_SCHEMA,
     Catalog,
+    Direction,
     archive_statements,
     archived_name,
     batch_statement,
@@ -21,7 +22,7 @@ from zdd_tui.model.ddl import (
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.plan.base import BasePlan, Plan
-from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, SingleImagePlan
+from zdd_tui.model.plan.strategies import CanaryPlan
 from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategy import StepSpec
 from zdd_tui.model.workload.second_deployment import OWNER_ANNOTATION
@@ -35,139 +36,85 @@ def _kubectl(plan: BasePlan, command: str) -> str:
     return f"kubectl -n {plan.kubernetes.namespace} {command}"
 
 
-def _record_workload(plan: BasePlan, _spec: StepSpec) -> PreviewLines:
-    return (f"reads deployment/{plan.kubernetes.deployment} and writes zdd's epoch annotation on it",)
-
-
-def _rollout(plan: SingleImagePlan, _spec: StepSpec) -> PreviewLines:
+def _set_image(plan: BasePlan, image: str) -> str:
     names = plan.kubernetes
-    return (_kubectl(plan, f"set image deployment/{names.deployment} {names.container}={names.image}"),)
+    return _kubectl(plan, f"set image deployment/{names.deployment} {names.container}={image}")
 
 
-def _soak(plan: BasePlan, _spec: StepSpec) -> PreviewLines:
-    return (f"waits {format_duration(plan.gates.soak)}",)
-
-
-def _clear_annotations(plan: BasePlan, _spec: StepSpec) -> PreviewLines:
-    return (f"removes zdd's annotations from deployment/{plan.kubernetes.deployment}",)
-
-
-def _create(plan: CanaryPlan, _spec: StepSpec) -> PreviewLines:
+def _create_canary(plan: CanaryPlan) -> str:
     names = plan.kubernetes
+    deployment = (
+        f"deployment/{plan.canary_deployment} like deployment/{names.deployment}, with {names.image}, 0 replicas"
+    )
     if plan.canary.by == "gateway":
-        return (
-            f"deployment/{plan.canary_deployment} like deployment/{names.deployment}, with {names.image}, 0 replicas",
-            f"service/{plan.canary_service} like service/{plan.service}, for its pods only",
-        )
-    return (f"deployment/{plan.canary_deployment} like deployment/{names.deployment}, with {names.image}, 0 replicas",)
+        return f"{deployment}\nservice/{plan.canary_service} like service/{plan.service}, for its pods only"
+    return deployment
 
 
-def _weight(plan: CanaryPlan, spec: StepSpec) -> PreviewLines:
+def _set_weight(plan: CanaryPlan, spec: StepSpec) -> str:
     if plan.canary.flag is not None:
-        return (f"SET ff:{plan.canary.flag.key} {'true' if spec.value == 100 else spec.value}",)
+        return f"SET ff:{plan.canary.flag.key} {_stored(spec)}"
     if plan.canary.by == "gateway":
         return (
-            f"scales deployment/{plan.canary_deployment} to {spec.value}% of deployment/{plan.kubernetes.deployment}",
-            f"httproute/{plan.canary.route}: {spec.value}% to service/{plan.canary_service}",
+            f"scales deployment/{plan.canary_deployment} to {spec.value}% of deployment/{plan.kubernetes.deployment}\n"
+            f"httproute/{plan.canary.route}: {spec.value}% to service/{plan.canary_service}"
         )
-    return (f"scales deployment/{plan.canary_deployment} until {spec.value}% of all pods are new",)
+    return f"scales deployment/{plan.canary_deployment} until {spec.value}% of all pods are new"
 
 
-def _remove(plan: CanaryPlan, _spec: StepSpec) -> PreviewLines:
+def _remove_canary(plan: CanaryPlan) -> str:
     deletion = _kubectl(plan, f"delete deployment/{plan.canary_deployment}") + ", once its pods have drained"
     if plan.canary.by == "gateway":
-        return (
-            f"httproute/{plan.canary.route}: 100% to service/{plan.service}, zdd's annotations removed",
-            _kubectl(plan, f"delete service/{plan.canary_service}"),
-            deletion,
-        )
-    return (deletion,)
-
-
-def _acquire_service(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
-    return (f"annotation {OWNER_ANNOTATION}={plan.name} on service/{plan.service}",)
-
-
-def _create_green(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
-    names = plan.kubernetes
-    return (f"deployment/{plan.green_deployment} like deployment/{names.deployment}, with {names.image}, all replicas",)
-
-
-def _create_preview(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
-    return (f"service/{plan.preview_service} like service/{plan.service}, for deployment/{plan.green_deployment}",)
-
-
-def _smoke(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
-    return tuple(str(check) for check in plan.blue_green.smoke)
-
-
-def _switch_to_green(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
-    return (f"service/{plan.service}: selector to the pods of deployment/{plan.green_deployment}, one patch",)
-
-
-def _switch_to_stable(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
-    return (f"service/{plan.service}: selector to the pods of deployment/{plan.kubernetes.deployment}, one patch",)
-
-
-def _remove_green(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
-    return (_kubectl(plan, f"delete deployment/{plan.green_deployment}") + ", then waits until its pods have drained",)
-
-
-def _remove_preview(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
-    return (_kubectl(plan, f"delete service/{plan.preview_service}"),)
-
-
-def _release_service(plan: BlueGreenPlan, _spec: StepSpec) -> PreviewLines:
-    return (f"removes zdd's annotations from service/{plan.service}",)
-
-
-def _shadow(plan: DarkLaunchPlan, spec: StepSpec) -> PreviewLines:
-    return (f"SET ff:{plan.flags.shadow} {_stored(spec)}",)
-
-
-def _read(plan: DarkLaunchPlan, spec: StepSpec) -> PreviewLines:
-    return (f"SET ff:{plan.flags.read} {_stored(spec)}",)
-
-
-def _shadow_off(plan: DarkLaunchPlan, _spec: StepSpec) -> PreviewLines:
-    return (
-        f"SET ff:{plan.flags.shadow} false",
-        f"DEL ff:{plan.flags.shadow}",
-        f"ff:{plan.flags.read} stays on until an image without the old path is rolled out",
-    )
+        route = f"httproute/{plan.canary.route}: 100% to service/{plan.service}, zdd's annotations removed"
+        return "\n".join((route, _kubectl(plan, f"delete service/{plan.canary_service}"), deletion))
+    return deletion
 
 
 def _stored(spec: StepSpec) -> str:
     return FlagValue(spec.value or 0).to_redis
 
 
-def _ramp(plan: Plan, spec: StepSpec) -> PreviewLines:
-    return (f"SET ff:{plan.flags.read} {spec.value}", f"waits {format_duration(plan.cutover.hold)}")
-
-
-WORKLOAD_LINES: Mapping[str, Callable[[Any, StepSpec], PreviewLines]] = {
-    "record-workload": _record_workload,
-    "rollout-new": _rollout,
-    "soak": _soak,
-    "remove-annotations": _clear_annotations,
-    "create-canary": _create,
-    "set-weight": _weight,
-    "remove-canary": _remove,
-    "acquire-service": _acquire_service,
-    "create-green": _create_green,
-    "create-preview": _create_preview,
-    "smoke-checks": _smoke,
-    "switch-to-green": _switch_to_green,
-    "switch-to-stable": _switch_to_stable,
-    "remove-green": _remove_green,
-    "remove-preview": _remove_preview,
-    "release-service": _release_service,
-    "read-ramp": _ramp,
-    "set-shadow": _shadow,
-    "set-read": _read,
-    "shadow-off": _shadow_off,
+WORKLOAD_LINES: Mapping[str, Callable[[Any, StepSpec], str]] = {
+    "record-workload": lambda plan, _spec: (
+        f"reads deployment/{plan.kubernetes.deployment} and writes zdd's epoch annotation on it"
+    ),
+    "rollout-new": lambda plan, _spec: _set_image(plan, plan.kubernetes.image),
+    "soak": lambda plan, _spec: f"waits {format_duration(plan.gates.soak)}",
+    "remove-annotations": lambda plan, _spec: f"removes zdd's annotations from deployment/{plan.kubernetes.deployment}",
+    "create-canary": lambda plan, _spec: _create_canary(plan),
+    "set-weight": _set_weight,
+    "remove-canary": lambda plan, _spec: _remove_canary(plan),
+    "acquire-service": lambda plan, _spec: f"annotation {OWNER_ANNOTATION}={plan.name} on service/{plan.service}",
+    "create-green": lambda plan, _spec: (
+        f"deployment/{plan.green_deployment} like deployment/{plan.kubernetes.deployment},"
+        f" with {plan.kubernetes.image}, all replicas"
+    ),
+    "create-preview": lambda plan, _spec: (
+        f"service/{plan.preview_service} like service/{plan.service}, for deployment/{plan.green_deployment}"
+    ),
+    "smoke-checks": lambda plan, _spec: "\n".join(str(check) for check in plan.blue_green.smoke),
+    "switch-to-green": lambda plan, _spec: (
+        f"service/{plan.service}: selector to the pods of deployment/{plan.green_deployment}, one patch"
+    ),
+    "switch-to-stable": lambda plan, _spec: (
+        f"service/{plan.service}: selector to the pods of deployment/{plan.kubernetes.deployment}, one patch"
+    ),
+    "remove-green": lambda plan, _spec: (
+        _kubectl(plan, f"delete deployment/{plan.green_deployment}") + ", then waits until its pods have drained"
+    ),
+    "remove-preview": lambda plan, _spec: _kubectl(plan, f"delete service/{plan.preview_service}"),
+    "release-service": lambda plan, _spec: f"removes zdd's annotations from service/{plan.service}",
+    "read-ramp": lambda plan, spec: (
+        f"SET ff:{plan.flags.read} {spec.value}\nwaits {format_duration(plan.cutover.hold)}"
+    ),
+    "set-shadow": lambda plan, spec: f"SET ff:{plan.flags.shadow} {_stored(spec)}",
+    "set-read": lambda plan, spec: f"SET ff:{plan.flags.read} {_stored(spec)}",
+    "shadow-off": lambda plan, _spec: (
+        f"SET ff:{plan.flags.shadow} false\nDEL ff:{plan.flags.shadow}\n"
+        f"ff:{plan.flags.read} stays on until an image without the old path is rolled out"
+    ),
 }
-"""By a step's registry key. The plan has the class that its strategy needs."""
+"""The text by a step's registry key. The plan has the class that its strategy needs."""
 
 WORKLOAD_UNDO: Mapping[str, Callable[[Any, StepSpec], str]] = {
     "record-workload": lambda plan, _spec: f"remove zdd's annotations from deployment/{plan.kubernetes.deployment}",
@@ -198,110 +145,57 @@ WORKLOAD_UNDO: Mapping[str, Callable[[Any, StepSpec], str]] = {
 # --- steps of expand/contract ---------------------------------------------------------------------------------------
 
 
-def _as_sql_lines(statements: PreviewLines) -> PreviewLines:
-    return tuple(line for statement in statements for line in statement.strip().splitlines())
+def _sql_text(statements: tuple[str, ...]) -> str:
+    return "\n".join(statement.strip() for statement in statements)
 
 
-def _lint(_plan: Plan, _catalog: Catalog | None) -> PreviewLines:
-    return ()
+def _sync_text(plan: Plan, catalog: Catalog | None, direction: Direction) -> str:
+    if catalog is None:
+        table = plan.change.table if direction == "forward" else plan.change.target_table
+        return f"trigger {sync_name(plan, direction)} on {table}"
+    return _sql_text(sync_statements(plan, catalog, direction))
 
 
-def _expand(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
-    return _as_sql_lines(expand_statements(plan))
-
-
-def _indexes(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
-    return _as_sql_lines(index_statements(plan))
-
-
-def _forward(plan: Plan, catalog: Catalog | None) -> PreviewLines:
-    if catalog is None or catalog.new is None:
-        return (f"trigger {sync_name(plan, 'forward')} on {plan.change.table}",)
-    return _as_sql_lines(sync_statements(plan, catalog, "forward"))
-
-
-def _reverse(plan: Plan, catalog: Catalog | None) -> PreviewLines:
-    if catalog is None or catalog.new is None:
-        return (f"trigger {sync_name(plan, 'reverse')} on {plan.change.target_table}",)
-    return _as_sql_lines(sync_statements(plan, catalog, "reverse"))
-
-
-def _image(plan: Plan, image: str) -> PreviewLines:
-    names = plan.kubernetes
-    return (_kubectl(plan, f"set image deployment/{names.deployment} {names.container}={image}"),)
-
-
-def _v2(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
-    return _image(plan, plan.kubernetes.images.v2)
-
-
-def _v3(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
-    return _image(plan, plan.kubernetes.images.v3)
-
-
-def _write_on(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
-    return (f"SET ff:{plan.flags.write} true",)
-
-
-def _read_on(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
-    return (f"SET ff:{plan.flags.read} true",)
-
-
-def _prepare(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
-    return (f"ANALYZE {plan.change.table}",)
-
-
-def _backfill_rows(plan: Plan, catalog: Catalog | None) -> PreviewLines:
+def _backfill_text(plan: Plan, catalog: Catalog | None) -> str:
     size = f"{plan.backfill.batch_rows} to {plan.backfill.batch_rows_max} rows a batch"
-    if catalog is None or catalog.new is None:
-        return (size,)
-    return (size, *_as_sql_lines((batch_statement(plan, catalog),)))
+    return size if catalog is None else f"{size}\n{batch_statement(plan, catalog).strip()}"
 
 
-def _verify(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
-    return (f"reads every row of {plan.change.table}" + (f" and {plan.change.into}" if plan.change.into else ""),)
-
-
-def _archive(plan: Plan, catalog: Catalog | None) -> PreviewLines:
-    if catalog is not None and catalog.new is not None:
-        return _as_sql_lines(archive_statements(plan, catalog))
+def _archive_text(plan: Plan, catalog: Catalog | None) -> str:
+    if catalog is not None:
+        return _sql_text(archive_statements(plan, catalog))
     if plan.change.kind == "table":
-        return (f"table {plan.change.table} moves to the schema {ARCHIVE_SCHEMA}",)
-    return tuple(f"column {old} is renamed {archived_name(plan, old)}" for old in plan.change.down)
+        return f"table {plan.change.table} moves to the schema {ARCHIVE_SCHEMA}"
+    return "\n".join(f"column {old} is renamed {archived_name(plan, old)}" for old in plan.change.down)
 
 
-def _drop(plan: Plan, catalog: Catalog | None) -> PreviewLines:
-    if catalog is not None and catalog.new is not None:
-        return _as_sql_lines(drop_archive_statements(plan, catalog))
-    return ("drops triggers, their functions, and the old data",)
+def _drop_text(plan: Plan, catalog: Catalog | None) -> str:
+    if catalog is not None:
+        return _sql_text(drop_archive_statements(plan, catalog))
+    return "drops triggers, their functions, and the old data"
 
 
-def _flags(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
-    return (f"DEL ff:{plan.flags.write} ff:{plan.flags.read}",)
-
-
-def _analyze(plan: Plan, _catalog: Catalog | None) -> PreviewLines:
-    return (f"ANALYZE {plan.change.target_table}",)
-
-
-CHANGE_LINES: Mapping[str, Callable[[Plan, Catalog | None], PreviewLines]] = {
-    "lint-ddl": _lint,
-    "expand-schema": _expand,
-    "create-indexes": _indexes,
-    "sync-forward": _forward,
-    "rollout-v2": _v2,
-    "write-flag-on": _write_on,
-    "prepare-backfill": _prepare,
-    "backfill-rows": _backfill_rows,
-    "verify-rows": _verify,
-    "sync-reverse": _reverse,
-    "read-flag-on": _read_on,
-    "rollout-v3": _v3,
-    "archive-old-side": _archive,
-    "delete-flags": _flags,
-    "drop-archive": _drop,
-    "analyze": _analyze,
+CHANGE_LINES: Mapping[str, Callable[[Plan, Catalog | None], str]] = {
+    "lint-ddl": lambda _plan, _catalog: "",
+    "expand-schema": lambda plan, _catalog: _sql_text(expand_statements(plan)),
+    "create-indexes": lambda plan, _catalog: _sql_text(index_statements(plan)),
+    "sync-forward": lambda plan, catalog: _sync_text(plan, catalog, "forward"),
+    "rollout-v2": lambda plan, _catalog: _set_image(plan, plan.kubernetes.images.v2),
+    "write-flag-on": lambda plan, _catalog: f"SET ff:{plan.flags.write} true",
+    "prepare-backfill": lambda plan, _catalog: f"ANALYZE {plan.change.table}",
+    "backfill-rows": _backfill_text,
+    "verify-rows": lambda plan, _catalog: (
+        f"reads every row of {plan.change.table}" + (f" and {plan.change.into}" if plan.change.into else "")
+    ),
+    "sync-reverse": lambda plan, catalog: _sync_text(plan, catalog, "reverse"),
+    "read-flag-on": lambda plan, _catalog: f"SET ff:{plan.flags.read} true",
+    "rollout-v3": lambda plan, _catalog: _set_image(plan, plan.kubernetes.images.v3),
+    "archive-old-side": _archive_text,
+    "delete-flags": lambda plan, _catalog: f"DEL ff:{plan.flags.write} ff:{plan.flags.read}",
+    "drop-archive": _drop_text,
+    "analyze": lambda plan, _catalog: f"ANALYZE {plan.change.target_table}",
 }
+"""The text by a step's registry key; the catalog is None while the new side does not exist."""
 
 
 CHANGE_UNDO: Mapping[str, Callable[[Plan], str]] = {
@@ -378,8 +272,11 @@ def _preview_rollback(plan: BasePlan, release: Release) -> PreviewLines:
 def preview_step(plan: BasePlan, spec: StepSpec, catalog: Catalog | None = None) -> PreviewLines:
     """The lines that one step runs."""
     if isinstance(plan, Plan) and spec.registry_key in CHANGE_LINES:
-        return CHANGE_LINES[spec.registry_key](plan, catalog)
-    return WORKLOAD_LINES[spec.registry_key](plan, spec)
+        known = catalog if catalog is not None and catalog.new is not None else None
+        text = CHANGE_LINES[spec.registry_key](plan, known)
+    else:
+        text = WORKLOAD_LINES[spec.registry_key](plan, spec)
+    return tuple(text.splitlines())
 
 
 def preview_undo(plan: BasePlan, spec: StepSpec) -> str:

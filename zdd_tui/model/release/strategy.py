@@ -82,17 +82,6 @@ class Strategy:
     def steps(self) -> tuple[StepSpec, ...]:
         return tuple(step for phase in self.phases for step in phase.steps)
 
-    def phase_index_of(self, step_name: str) -> int:
-        """The index of the phase that has a step.
-
-        Raises:
-            KeyError: no phase has it.
-        """
-        for index, phase in enumerate(self.phases):
-            if any(step.name == step_name for step in phase.steps):
-                return index
-        raise KeyError(step_name)
-
 
 def build_expand_contract(
     *, sync_by_trigger: bool = False, indexes: bool = True, ramp: tuple[int, ...] = ()

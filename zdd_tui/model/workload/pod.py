@@ -42,14 +42,6 @@ class PodState(StrEnum):
     OVERDUE = "Overdue"
     GONE = "Gone"
 
-    @property
-    def is_leaving(self) -> bool:
-        """The pod is leaving or gone."""
-        return self in _LEAVING
-
-
-_LEAVING = frozenset({PodState.DRAINING, PodState.STOPPING, PodState.OVERDUE, PodState.GONE})
-
 
 @dataclass(frozen=True, slots=True)
 class ContainerFacts:
@@ -296,14 +288,8 @@ def _labels(pairs: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
 
 def controller_uid(meta: JsonObject) -> str:
     """The uid of the controlling owner, or empty."""
-    return next(
-        (
-            interned_text(owner, "uid")
-            for owner in get_objects(meta, "ownerReferences")
-            if get_bool(owner, "controller")
-        ),
-        "",
-    )
+    controllers = (owner for owner in get_objects(meta, "ownerReferences") if get_bool(owner, "controller"))
+    return next((interned_text(owner, "uid") for owner in controllers), "")
 
 
 def _is_true(condition: JsonObject) -> bool:

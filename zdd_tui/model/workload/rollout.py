@@ -139,17 +139,10 @@ class WorkloadSnapshot:
 
 def find_new_replica_set(view: DeploymentView, replica_sets: Iterable[ReplicaSetView]) -> ReplicaSetView | None:
     """The ReplicaSet of the current template: it has the Deployment's revision and its images."""
-    return next(
-        (
-            each
-            for each in replica_sets
-            if each.owner_uid == view.uid
-            and view.revision
-            and each.revision == view.revision
-            and dict(each.images) == dict(view.images)
-        ),
-        None,
-    )
+    if not view.revision:
+        return None
+    own = (each for each in replica_sets if each.owner_uid == view.uid and each.revision == view.revision)
+    return next((each for each in own if dict(each.images) == dict(view.images)), None)
 
 
 def select_own_pods(
@@ -235,7 +228,7 @@ def project_deployment(raw: Any) -> DeploymentView:
             for c in get_objects(status, "conditions")
         ),
         revision=get_text(annotations, REVISION_ANNOTATION),
-        epoch=_parse_epoch(get_text(annotations, EPOCH_ANNOTATION)),
+        epoch=read_epoch(meta),
         change_cause=get_text(annotations, CHANGE_CAUSE_ANNOTATION) or None,
         strategy=get_text(spec, "strategy", "type") or "RollingUpdate",
         max_unavailable=_int_or_percent(spec, "maxUnavailable"),
@@ -263,20 +256,10 @@ def project_replica_set(raw: Any) -> ReplicaSetView:
 def project_event(raw: Any) -> EventView:
     """Reads a raw core/v1 Event."""
     involved = get_object(raw, "involvedObject")
+    paths = (("series", "lastObservedTime"), ("lastTimestamp",), ("eventTime",), ("metadata", "creationTimestamp"))
+    times = (get_timestamp(raw, *path) for path in paths)
     return EventView(
-        at=next(
-            (
-                at
-                for at in (
-                    get_timestamp(raw, "series", "lastObservedTime"),
-                    get_timestamp(raw, "lastTimestamp"),
-                    get_timestamp(raw, "eventTime"),
-                    get_timestamp(raw, "metadata", "creationTimestamp"),
-                )
-                if at is not None
-            ),
-            None,
-        ),
+        at=next((at for at in times if at is not None), None),
         warning=get_text(raw, "type") == "Warning",
         reason=get_text(raw, "reason"),
         object=f"{get_text(involved, 'kind').lower()}/{get_text(involved, 'name')}",
@@ -340,7 +323,9 @@ def _container_images(spec: Any) -> dict[str, str]:
     }
 
 
-def _parse_epoch(value: str) -> int:
+def read_epoch(meta: Any) -> int:
+    """The epoch in the annotations of an object's metadata; 0 for none."""
+    value = get_text(meta, "annotations", EPOCH_ANNOTATION)
     # A malformed annotation counts as none: the lease in the store decides about epochs.
     return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else 0
 

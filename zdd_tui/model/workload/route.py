@@ -10,7 +10,7 @@ from typing import Any
 
 from zdd_tui.model.errors import ClusterError, PlanError
 from zdd_tui.model.json_access import get_number, get_object, get_objects, get_text
-from zdd_tui.model.workload.rollout import EPOCH_ANNOTATION
+from zdd_tui.model.workload.rollout import read_epoch
 from zdd_tui.model.workload.second_deployment import OWNER_ANNOTATION
 
 RouteObject = dict[str, Any]
@@ -35,12 +35,11 @@ class RouteView:
 def project_route(raw: Any) -> RouteView:
     """Reads a raw HTTPRoute."""
     meta = get_object(raw, "metadata")
-    epoch = get_text(meta, "annotations", EPOCH_ANNOTATION)
     return RouteView(
         name=get_text(meta, "name"),
         resource_version=get_text(meta, "resourceVersion"),
         rules=tuple(dict(rule) for rule in get_objects(raw, "spec", "rules")),
-        epoch=int(epoch) if epoch.isascii() and epoch.isdigit() and len(epoch) < 19 else 0,
+        epoch=read_epoch(meta),
         owner=get_text(meta, "annotations", OWNER_ANNOTATION),
         pending_reason=_pending_reason(raw, get_number(meta, "generation")),
     )

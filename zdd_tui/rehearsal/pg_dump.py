@@ -78,7 +78,9 @@ async def copy_whole_schema(source: str, target: str, programs: Path, folder: Pa
     dump += [f"--lock-wait-timeout={LOCK_WAIT_TIMEOUT_MS}", f"--file={archive}", f"--dbname={plain}"]
     await _run(dump, secret, f"{describe_dsn(source)} cannot be dumped")
     listed = await _run([str(programs / "pg_restore"), "--list", str(archive)], {}, "the dump cannot be read")
-    entries = [line for line in listed.splitlines() if (match := _TOC_ENTRY.match(line)) and not match[3].startswith(_LEFT_OUT)]
+    entries = [
+        line for line in listed.splitlines() if (match := _TOC_ENTRY.match(line)) and not match[3].startswith(_LEFT_OUT)
+    ]
     contents.write_text("\n".join(entries) + "\n")
     plain, secret = split_password(target)
     restore = [str(programs / "pg_restore"), "--no-owner", f"--use-list={contents}", f"--dbname={plain}", str(archive)]
@@ -164,9 +166,7 @@ def split_password(dsn: str) -> tuple[str, dict[str, str]]:
     return plain, {"PGPASSWORD": secret} if secret else {}
 
 
-async def _run(
-    argv: list[str], secret: Mapping[str, str], title: str, accepted: tuple[int, ...] = (0,)
-) -> str:
+async def _run(argv: list[str], secret: Mapping[str, str], title: str, accepted: tuple[int, ...] = (0,)) -> str:
     process = await asyncio.create_subprocess_exec(
         *argv,
         stdin=asyncio.subprocess.DEVNULL,

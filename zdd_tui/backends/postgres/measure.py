@@ -127,7 +127,9 @@ def _effects(
     *,
     outside_transaction: bool,
 ) -> StatementEffects:
-    return measured_effects(before, after, observed.locks, counts, outside_transaction=outside_transaction, original=original)
+    return measured_effects(
+        before, after, observed.locks, counts, outside_transaction=outside_transaction, original=original
+    )
 
 
 # --- statements that the server refuses in a transaction: their locks are seen while they wait for ours

@@ -6,8 +6,7 @@ from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.model.advice.schema import ColumnInfo, ConstraintInfo, RelationInfo, SchemaSnapshot
 
 _USER_SCHEMAS = (
-    "n.nspname NOT IN ('pg_catalog', 'information_schema', 'zdd', 'zdd_archive')"
-    " AND n.nspname !~ '^pg_(toast|temp)'"
+    "n.nspname NOT IN ('pg_catalog', 'information_schema', 'zdd', 'zdd_archive') AND n.nspname !~ '^pg_(toast|temp)'"
 )
 
 # Inherited indexes of partitions are relations of their own; TOAST tables are left out.
@@ -19,8 +18,8 @@ SELECT c.oid::bigint AS oid, n.nspname::text AS schema, c.relname::text AS name,
         UNION SELECT coalesce(r.rolname, 'PUBLIC') || ' ' || a.privilege_type || ' (' || t.attname || ')'
         FROM pg_attribute t, aclexplode(t.attacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee
         WHERE t.attrelid = c.oid AND t.attacl IS NOT NULL AND NOT t.attisdropped) AS grants,
-  ARRAY(SELECT i.inhparent::bigint FROM pg_inherits i WHERE i.inhrelid = c.oid AND c.relkind NOT IN ('i', 'I') ORDER BY 1)
-    AS parents,
+  ARRAY(SELECT i.inhparent::bigint FROM pg_inherits i
+        WHERE i.inhrelid = c.oid AND c.relkind NOT IN ('i', 'I') ORDER BY 1) AS parents,
   c.relispartition AS is_partition,
   EXISTS (SELECT FROM pg_partitioned_table p WHERE p.partdefid = c.oid) AS is_default_partition,
   CASE WHEN c.relforcerowsecurity AND c.relrowsecurity THEN 'forced' WHEN c.relrowsecurity THEN 'on' ELSE 'off' END
@@ -96,7 +95,8 @@ WHERE r.rulename <> '_RETURN' AND {_USER_SCHEMAS}
 
 async def read_schema_snapshot(conn: Connection) -> SchemaSnapshot:
     """Reads the whole schema; takes no lock on any table of it."""
-    path, role = await conn.fetchrow("SELECT current_schemas(false)::text[], current_user::text")
+    path = await conn.fetchval("SELECT current_schemas(false)::text[]")
+    role = await conn.fetchval("SELECT current_user::text")
     async with conn.transaction():
         await conn.execute("SET LOCAL search_path = pg_catalog")  # names in definitions are then qualified
         columns: dict[int, list[ColumnInfo]] = {}
@@ -113,9 +113,7 @@ async def read_schema_snapshot(conn: Connection) -> SchemaSnapshot:
             values |= {"columns": tuple(columns.get(oid, ())), "uses": frozenset(uses.get(oid, ()))}
             relations[oid] = RelationInfo(**values)
         constraints = {
-            row["oid"]: ConstraintInfo(
-                **dict(row) | {key: tuple(row[key]) for key in ("columns", "target_columns")}
-            )
+            row["oid"]: ConstraintInfo(**dict(row) | {key: tuple(row[key]) for key in ("columns", "target_columns")})
             for row in await conn.fetch(_CONSTRAINTS)
         }
         objects = {(row["kind"], row["oid"]): row["text"] for row in await conn.fetch(_OBJECTS)}

@@ -125,7 +125,10 @@ def measured_effects(
         if found is not TableWork.NONE:
             work[str(tables[oid])] = found
     lost = [oid for oid in tables if counts.get(oid, (0, 0, 0))[2] or _is_emptied(oid, before, after, counts)]
-    reasons = [*find_breaking(existing, after, made=after.objects.keys() - before.objects.keys()), *(f"it deletes rows of {tables[oid]}" for oid in lost)]
+    reasons = [
+        *find_breaking(existing, after, made=after.objects.keys() - before.objects.keys()),
+        *(f"it deletes rows of {tables[oid]}" for oid in lost),
+    ]
     named = {str(tables[oid]): lock for oid, lock in taken.items()}
     return StatementEffects(named, work, tuple(dict.fromkeys(reasons)), outside_transaction)
 
@@ -166,26 +169,14 @@ def find_breaking(
         made: objects that were made in between.
     """
     for oid, old in before.relations.items():
-        new = after.relations.get(oid)
         if old.kind in TABLE_KINDS or old.kind == "S":
-            yield from _breaking_relation(old, new, before)
-    kept = {(each.table, each.name) for each in after.constraints.values()}
-    for constraint in before.constraints.values():
-        if constraint.kind in "pux" and constraint.table in after.relations:
-            if (constraint.table, constraint.name) in kept:
-                continue
-            table = after.relations[constraint.table]
-            yield f"the key {constraint.name} of {table} is gone: ON CONFLICT of running code fails, duplicates pass"
-    for oid, index in before.relations.items():
-        if index.is_unique and index.index_of in after.relations and oid not in after.relations:
-            names = {each.name for each in after.indexes(index.index_of)}
-            if index.name not in names and not any(each.index == oid for each in before.constraints.values()):
-                yield f"the unique index {index.name} is gone: ON CONFLICT of running code fails, duplicates pass"
+            yield from _breaking_relation(old, after.relations.get(oid), before)
+    yield from _lost_keys(before, after)
     for (kind, oid), text in before.objects.items():
-        if kind == "statistics":
-            continue
         changed = after.objects.get((kind, oid))
         name = text.partition("\n")[0]
+        if kind == "statistics":
+            continue
         if changed is None:
             yield f"{kind} {name} is gone"
         elif _differs(kind, text, changed):
@@ -194,6 +185,20 @@ def find_breaking(
         if kind in ("policy", "rule"):
             table = after.objects[kind, oid].partition("\n")[0]
             yield f"{kind} {table} changes which rows running code reads and writes"
+
+
+def _lost_keys(before: SchemaSnapshot, after: SchemaSnapshot) -> Iterator[str]:
+    """Keys and unique indexes that are gone; one that was made again under its name is not."""
+    kept = {(each.table, each.name) for each in after.constraints.values()}
+    for constraint in before.constraints.values():
+        table = after.relations.get(constraint.table)
+        if constraint.kind in "pux" and table is not None and (constraint.table, constraint.name) not in kept:
+            yield f"the key {constraint.name} of {table} is gone: ON CONFLICT of running code fails, duplicates pass"
+    held = {each.index for each in before.constraints.values()}
+    for oid, index in before.relations.items():
+        is_lost = index.is_unique and index.index_of in after.relations and oid not in {*after.relations, *held}
+        if is_lost and index.name not in {each.name for each in after.indexes(index.index_of)}:
+            yield f"the unique index {index.name} is gone: ON CONFLICT of running code fails, duplicates pass"
 
 
 def _differs(kind: str, old: str, new: str) -> bool:
@@ -214,24 +219,29 @@ def _breaking_relation(old: RelationInfo, new: RelationInfo | None, before: Sche
         return
     if str(old) != str(new):
         yield f"{old} is named {new} now, and running code uses the old name"
-    if old.is_partition and not new.is_partition:
-        yield f"{old} is no partition any more: its rows are missing from the partitioned table"
-    elif old.parents != new.parents and not new.is_partition:
-        yield f"the inheritance of {old} is changed, and with it the rows that queries of the parent see"
-    if old.row_security != new.row_security:
-        yield f"row security of {old} is {new.row_security} now: running code sees and writes other rows"
     if lost := sorted(old.grants - new.grants):
         yield f"rights on {old} are revoked: {', '.join(lost)}"
     if old.owner != new.owner:
         yield f"the owner of {old} is {new.owner} now: {old.owner} may lose its rights"
-    if old.kind == "r" and old.settings.split(" ")[1:2] != new.settings.split(" ")[1:2]:
-        yield f"the replica identity of {old} is changed: subscribers may stop"
+    yield from _breaking_rows(old, new)
     proven = before.proven_not_null(old.oid)
     for column in new.columns:
         known = next((each for each in old.columns if each.number == column.number), None)
         if column.not_null and known is not None and not known.not_null and known.name not in proven:
             yield f"column {column.name} of {old} is NOT NULL now: running code may still write NULL"
     yield from _breaking_columns(old, new)
+
+
+def _breaking_rows(old: RelationInfo, new: RelationInfo) -> Iterator[str]:
+    """Why running code, or a subscriber, sees other rows."""
+    if old.is_partition and not new.is_partition:
+        yield f"{old} is no partition any more: its rows are missing from the partitioned table"
+    elif old.parents != new.parents and not new.is_partition:
+        yield f"the inheritance of {old} is changed, and with it the rows that queries of the parent see"
+    if old.row_security != new.row_security:
+        yield f"row security of {old} is {new.row_security} now: running code sees and writes other rows"
+    if old.kind == "r" and old.settings.split(" ")[1:2] != new.settings.split(" ")[1:2]:
+        yield f"the replica identity of {old} is changed: subscribers may stop"
 
 
 def _breaking_columns(old: RelationInfo, new: RelationInfo) -> Iterator[str]:

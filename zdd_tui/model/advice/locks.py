@@ -8,11 +8,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from zdd_tui.model.advice.effects import LockRule, MeasuredMigration, StatementEffects, TableLock, TableWork, is_widening
+from zdd_tui.model.advice.effects import (
+    LockRule,
+    MeasuredMigration,
+    StatementEffects,
+    TableLock,
+    TableWork,
+    is_widening,
+)
 from zdd_tui.model.advice.migration import ActionKind, DatabaseStats, LiveTableStats, Statement, StatementAction
 from zdd_tui.model.advice.related_locks import WORK_ORDER, related_locks, rule_with_schema
 from zdd_tui.model.advice.schema import SchemaSnapshot
-
+from zdd_tui.model.duration import format_duration
 
 _AX, _X, _SRX, _S = TableLock.ACCESS_EXCLUSIVE, TableLock.EXCLUSIVE, TableLock.SHARE_ROW_EXCLUSIVE, TableLock.SHARE
 _SUX, _RX, _NO = TableLock.SHARE_UPDATE_EXCLUSIVE, TableLock.ROW_EXCLUSIVE, TableLock.NONE
@@ -65,7 +72,9 @@ LOCK_RULES: dict[ActionKind, LockRule] = {
     ),
     ActionKind.SWITCH_RULE: LockRule(_AX, TableWork.INSTANT, "running code reads and writes other rows than before"),
     ActionKind.DROP_TRIGGER: LockRule(_AX, TableWork.INSTANT, "what the trigger does for running code is not done"),
-    ActionKind.REPLACE: LockRule(_NO, TableWork.NONE, "running code uses what it replaces, and no tool can read the new body"),
+    ActionKind.REPLACE: LockRule(
+        _NO, TableWork.NONE, "running code uses what it replaces, and no tool can read the new body"
+    ),
     ActionKind.REVOKE: LockRule(_NO, TableWork.NONE, "running code may lose a right that it needs"),
     ActionKind.ALTER_PUBLICATION: LockRule(
         _SUX, TableWork.INSTANT, "subscribers may stop, or UPDATEs of running code fail without a replica identity"
@@ -76,7 +85,8 @@ LOCK_RULES: dict[ActionKind, LockRule] = {
         hint="delete when no older pod is left, in batches",
     ),
     ActionKind.CALL_FUNCTION: LockRule(
-        *(_NO, TableWork.UNKNOWN, "what the function does cannot be read"), hint="--dsn executes it on a copy of the schema"
+        *(_NO, TableWork.UNKNOWN, "what the function does cannot be read"),
+        hint="--dsn executes it on a copy of the schema",
     ),
     ActionKind.ALTER_OTHER: LockRule(_AX, TableWork.UNKNOWN, "no rule knows what it does to running code"),
     ActionKind.UNKNOWN: LockRule(
@@ -226,7 +236,9 @@ def _predict(statement: Statement, rules: list[LockRule], stats: DatabaseStats |
     locks: dict[str, TableLock] = {}
     works: dict[str, TableWork] = {}
     for action, rule in zip(statement.actions, rules, strict=True):
-        for name, lock, work in related_locks(action, rule.lock, rule.work, stats.schema if stats is not None else None):
+        for name, lock, work in related_locks(
+            action, rule.lock, rule.work, stats.schema if stats is not None else None
+        ):
             locks[name] = max(lock, locks.get(name, TableLock.NONE), key=lambda each: each.strength)
             works[name] = max(work, works.get(name, TableWork.NONE), key=WORK_ORDER.index)
     return StatementEffects(
@@ -253,7 +265,9 @@ def _build_rulings(
     tables = stats.tables if stats is not None else {}
     seconds = _add_seconds([estimate_lock_seconds(work, tables.get(name)) for name, work in works.items()])
     schema = stats.schema if stats is not None else None
-    rulings = [TableRuling(name, lock, _work_with_partitions(name, works, schema), seconds) for name, lock in locks.items()]
+    rulings = [
+        TableRuling(name, lock, _work_with_partitions(name, works, schema), seconds) for name, lock in locks.items()
+    ]
     return tuple(sorted(rulings, key=lambda each: (-each.lock.strength, each.table)))
 
 
@@ -325,6 +339,9 @@ def _measured_rule(
     return rule
 
 
+OPAQUE_KINDS = (ActionKind.UNKNOWN, ActionKind.CALL_FUNCTION)
+"""Kinds that no rule can judge: only an execution shows what they do."""
+
 _JUDGED_BY_EFFECT = {
     *(ActionKind.UNKNOWN, ActionKind.CALL_FUNCTION, ActionKind.REPLACE, ActionKind.DROP_CONSTRAINT),
     *(ActionKind.DROP_INDEX, ActionKind.DROP_INDEX_CONCURRENTLY, ActionKind.DROP_DEFAULT),
@@ -393,7 +410,9 @@ def _rule_in_context(
         if known or (table is not None and action.column in table.not_null):
             return LockRule(rule.lock, TableWork.INSTANT)
     if action.kind is ActionKind.CHANGE_TYPE and action.detail == "collate":
-        return replace(rule, work=TableWork.INDEX, breaking_reason="running code sorts and compares by the old collation")
+        return replace(
+            rule, work=TableWork.INDEX, breaking_reason="running code sorts and compares by the old collation"
+        )
     if new_not_null := _new_not_null_columns(action, not_null_proofs, table, schema):
         reason = f"running code may still write NULL to {', '.join(new_not_null)}"
         return replace(rule, breaking_reason=reason)
@@ -432,6 +451,22 @@ def estimate_lock_seconds(work: TableWork, table: LiveTableStats | None) -> tupl
     size = table.heap_bytes + (table.index_bytes if work is TableWork.REWRITE else 0)
     slow, fast = _BYTES_PER_SECOND[work]
     return (max(size / fast, INSTANT_SECONDS[0]), max(size / slow, INSTANT_SECONDS[1]))
+
+
+def describe_ruling(ruling: TableRuling) -> str:
+    """``ACCESS EXCLUSIVE on public.users (blocks reads and writes), catalog only, under 0.1s``."""
+    blocked = f" (blocks {ruling.lock.blocked})" if ruling.lock.blocked != "nothing" else ""
+    return f"{ruling.lock} on {ruling.table}{blocked}, {ruling.work}, {format_lock_seconds(ruling.lock_seconds)}"
+
+
+def format_lock_seconds(seconds: tuple[float, float] | None) -> str:
+    """A range of seconds for people; None is unknown."""
+    if seconds is None:
+        return "time unknown"
+    low, high = seconds
+    if high <= 0.1:
+        return "under 0.1s"
+    return f"{'under 0.1s' if low < 0.1 else format_duration(low)} to {format_duration(high)}"
 
 
 def select_breaking(verdicts: Iterable[StatementVerdict]) -> Iterator[StatementVerdict]:

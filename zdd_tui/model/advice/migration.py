@@ -258,9 +258,7 @@ def read_migration(text: str, source: str, scope: NameScope | None = None) -> tu
         start = starts[bisect_left(starts, node.stmt_location)]
         line = raw.count(b"\n", 0, start) + 1
         actions = tuple(names.resolve(action) for action in _actions_of(node.stmt))
-        statements.append(
-            Statement(f"{source}:{line}", raw[start:end].decode(), actions, node.stmt.WhichOneof("node"))
-        )
+        statements.append(Statement(f"{source}:{line}", raw[start:end].decode(), actions, node.stmt.WhichOneof("node")))
         names.follow(node.stmt)
     if not statements:
         raise PlanError(f"{source}: there is no SQL statement in it", "name the migration's file")
@@ -378,7 +376,20 @@ _HARMLESS_FUNCTIONS = {
     *("abs", "array_agg", "avg", "btrim", "ceil", "char_length", "clock_timestamp", "coalesce", "concat", "count"),
     *("current_database", "current_schema", "current_setting", "date_part", "date_trunc", "format", "gen_random_uuid"),
     *("generate_series", "greatest", "initcap", "jsonb_build_object", "json_build_object", "least", "left", "length"),
-    *("lower", "lpad", "max", "md5", "min", "now", "nullif", "pg_sleep", "random", "regexp_replace", "replace", "right"),
+    *(
+        "lower",
+        "lpad",
+        "max",
+        "md5",
+        "min",
+        "now",
+        "nullif",
+        "pg_sleep",
+        "random",
+        "regexp_replace",
+        "replace",
+        "right",
+    ),
     *("round", "rpad", "set_config", "split_part", "statement_timestamp", "string_agg", "substr", "substring", "sum"),
     *("to_char", "to_date", "to_jsonb", "to_timestamp", "trim", "upper", "uuid_generate_v4", "version", "pg_notify"),
     *("nextval", "currval", "unnest", "row_number", "rank", "cardinality", "array_length", "extract", "timezone"),

@@ -37,7 +37,6 @@ _TO_PARTITIONS = {
 }
 """Kinds that reach partitions only; a table that inherits otherwise is left alone."""
 _COLUMN_PARAMETERS = {"AT_SetStatistics", "AT_SetStorage", "AT_SetCompression"}
-_DROPS = {_K.DROP_TABLE, _K.DROP_OTHER}
 _ON_ACTION = re.compile(r" ON (DELETE|UPDATE) (CASCADE|SET NULL|SET DEFAULT)")
 
 
@@ -102,29 +101,31 @@ def _named_locks(action: StatementAction, schema: SchemaSnapshot | None) -> Iter
     """The tables that the statement names beside its own, with their partitions."""
     for name, lock, work in action.others:
         relation = schema.find(str(name)) if schema is not None else None
-        if schema is None or relation is None:
-            if schema is None:
-                yield str(name), lock, work
-            continue
-        if action.kind is _K.ATTACH_PARTITION and action.table is not None:
-            parent = schema.find(str(action.table))
-            if parent is not None and any(index for index in schema.indexes(parent.oid)):
-                work = TableWork.INDEX
-            yield from _default_partition(parent, schema, scanned=action.detail != "default")
-        yield str(relation), lock, TableWork.NONE if relation.kind == "p" else work
-        if lock is _SRX:  # the referenced side of a foreign key: its triggers are on every partition
-            for child in schema.children(relation.oid):
-                if child.is_partition:
-                    yield str(child), lock, work
-        elif "partition" in action.detail:
-            yield from _default_partition(relation, schema, scanned=action.detail != "default partition")
-        elif action.kind in (_K.DETACH_PARTITION, _K.DETACH_PARTITION_CONCURRENTLY) and action.table is not None:
-            yield from _default_partition(schema.find(str(action.table)), schema, scanned=False)
+        if schema is None:
+            yield str(name), lock, work
+        elif relation is not None:
+            yield from _named_lock(action, relation, lock, work, schema)
 
 
-def _default_partition(
-    parent: RelationInfo | None, schema: SchemaSnapshot, *, scanned: bool
+def _named_lock(
+    action: StatementAction, relation: RelationInfo, lock: TableLock, work: TableWork, schema: SchemaSnapshot
 ) -> Iterator[FoundLock]:
+    own = schema.find(str(action.table)) if action.table is not None else None
+    if action.kind is _K.ATTACH_PARTITION and own is not None:
+        builds = any(schema.indexes(own.oid))
+        yield str(relation), lock, TableWork.INDEX if builds else work
+        yield from _default_partition(own, schema, scanned=action.detail != "default")
+        return
+    yield str(relation), lock, TableWork.NONE if relation.kind == "p" else work
+    if lock is _SRX:  # the referenced side of a foreign key: its triggers are on every partition
+        yield from ((str(child), lock, work) for child in schema.children(relation.oid) if child.is_partition)
+    elif "partition" in action.detail:
+        yield from _default_partition(relation, schema, scanned=action.detail != "default partition")
+    elif action.kind in (_K.DETACH_PARTITION, _K.DETACH_PARTITION_CONCURRENTLY):
+        yield from _default_partition(own, schema, scanned=False)
+
+
+def _default_partition(parent: RelationInfo | None, schema: SchemaSnapshot, *, scanned: bool) -> Iterator[FoundLock]:
     """The default partition: its rows may belong to a new one."""
     for child in schema.children(parent.oid) if parent is not None else ():
         if child.is_default_partition:
@@ -141,25 +142,19 @@ def _foreign_key_locks(
     """The other sides of the foreign keys that an action drops, makes again or checks."""
     keys = list(schema.foreign_keys(relation.oid))
     match action.kind:
-        case _K.DROP_COLUMN:
+        case _K.DROP_COLUMN | _K.CHANGE_TYPE:
             numbers = _columns_of(relation, action.column)
             touched = [key for key in keys if _touches(key, relation, numbers)]
-            yield from _other_sides(touched, relation, _AX, _NONE, schema)
-        case _K.CHANGE_TYPE:
-            numbers = _columns_of(relation, action.column)
-            touched = [key for key in keys if _touches(key, relation, numbers)]
-            checked = TableWork.SCAN if work is TableWork.REWRITE else _NONE
-            yield from _other_sides(touched, relation, _AX, checked, schema)
+            yield from _other_sides(touched, relation, TableWork.SCAN if work is TableWork.REWRITE else _NONE, schema)
         case _K.DROP_CONSTRAINT:
             named = _find_constraint(action, relation, schema)
             touched = [key for key in keys if named is not None and (key is named or key.index == named.index != 0)]
-            yield from _other_sides(touched, relation, _AX, _NONE, schema)
+            yield from _other_sides(touched, relation, _NONE, schema)
         case _K.DROP_TABLE:
-            yield from _other_sides(keys, relation, _AX, _NONE, schema)
+            yield from _other_sides(keys, relation, _NONE, schema)
         case _K.TRUNCATE if action.cascade:
-            for key in keys:
-                if key.target == relation.oid and key.table in schema.relations:
-                    yield str(schema.relations[key.table]), _AX, _NONE
+            referring = [key for key in keys if key.target == relation.oid]
+            yield from _other_sides(referring, relation, _NONE, schema)
         case _K.VALIDATE:
             named = _find_constraint(action, relation, schema)
             if named is not None and named.kind == "f" and named.target in schema.relations:
@@ -174,12 +169,12 @@ def _touches(key: ConstraintInfo, relation: RelationInfo, numbers: set[int]) -> 
 
 
 def _other_sides(
-    keys: list[ConstraintInfo], relation: RelationInfo, lock: TableLock, work: TableWork, schema: SchemaSnapshot
+    keys: list[ConstraintInfo], relation: RelationInfo, work: TableWork, schema: SchemaSnapshot
 ) -> Iterator[FoundLock]:
     for key in keys:
         for oid in {key.table, key.target} - {relation.oid}:
             if oid in schema.relations:
-                yield str(schema.relations[oid]), lock, work
+                yield str(schema.relations[oid]), _AX, work
 
 
 def _written_key_locks(
@@ -190,7 +185,11 @@ def _written_key_locks(
     verb = action.detail
     for key in keys:
         is_own, is_target = key.table == relation.oid, key.target == relation.oid
-        if is_own and key.target in schema.relations and (verb == "INSERT" or (verb == "UPDATE" and changed & {*key.columns})):
+        if (
+            is_own
+            and key.target in schema.relations
+            and (verb == "INSERT" or (verb == "UPDATE" and changed & {*key.columns}))
+        ):
             yield str(schema.relations[key.target]), TableLock.ROW_SHARE, _NONE
         loses = verb == "DELETE" or (verb == "UPDATE" and changed & {*key.target_columns})
         if is_target and loses and key.table in schema.relations:
@@ -200,9 +199,7 @@ def _written_key_locks(
             yield str(schema.relations[key.table]), lock, work
 
 
-def _find_constraint(
-    action: StatementAction, relation: RelationInfo, schema: SchemaSnapshot
-) -> ConstraintInfo | None:
+def _find_constraint(action: StatementAction, relation: RelationInfo, schema: SchemaSnapshot) -> ConstraintInfo | None:
     return next(
         (each for each in schema.constraints.values() if each.table == relation.oid and each.name == action.name), None
     )
@@ -210,7 +207,7 @@ def _find_constraint(
 
 def _dropped_locks(action: StatementAction, relation: RelationInfo, schema: SchemaSnapshot) -> Iterator[FoundLock]:
     """Views that are dropped with a table or column, and what a dropped partition belongs to."""
-    if action.kind in _DROPS and action.kind is _K.DROP_TABLE:
+    if action.kind is _K.DROP_TABLE:
         for parent in schema.parents(relation.oid) if relation.is_partition else ():
             yield str(parent), _AX, _NONE
             yield from _default_partition(parent, schema, scanned=False)
@@ -236,9 +233,9 @@ def _object_locks(
     action: StatementAction, lock: TableLock, work: TableWork, schema: SchemaSnapshot
 ) -> Iterator[FoundLock]:
     match action.kind:
-        case (
-            _K.DROP_INDEX | _K.DROP_INDEX_CONCURRENTLY | _K.REINDEX | _K.REINDEX_CONCURRENTLY
-        ) if index := schema.find(action.name):
+        case _K.DROP_INDEX | _K.DROP_INDEX_CONCURRENTLY | _K.REINDEX | _K.REINDEX_CONCURRENTLY if index := schema.find(
+            action.name
+        ):
             tables = [schema.relations[index.index_of]]
             tables += [each for each in schema.children(index.index_of) if each.is_partition and index.kind == "I"]
             for table in tables:
@@ -278,48 +275,65 @@ def rule_with_schema(
 ) -> LockRule:
     """The rule for an action, with what the schema tells."""
     column = relation.column(action.column) if relation is not None and action.column else None
+    if action.definition:
+        return _add_column_rule(action, rule, column, schema)
+    if action.kind in (_K.DROP_INDEX, _K.DROP_INDEX_CONCURRENTLY, _K.REPLACE, _K.CALL_FUNCTION):
+        return _object_rule(action, rule, relation, schema)
+    if relation is None:
+        return rule
+    if action.kind in (_K.CREATE_INDEX, _K.CREATE_INDEX_CONCURRENTLY):
+        return _create_index_rule(action, rule, relation, schema)
+    return (
+        _table_rule(action, rule, relation, schema)
+        if column is None
+        else _column_rule(action, rule, relation, column, schema)
+    )
+
+
+def _column_rule(
+    action: StatementAction, rule: LockRule, relation: RelationInfo, column: ColumnInfo, schema: SchemaSnapshot
+) -> LockRule:
     match action.kind:
-        case _K.ADD_COLUMN | _K.ADD_COLUMN_REWRITE | _K.ADD_UNIQUE | _K.ADD_CHECK | _K.ADD_FOREIGN_KEY if (
-            action.definition or action.type
-        ):
-            return _add_column_rule(action, rule, column, schema)
-        case _K.DROP_DEFAULT if column is not None and not (column.default or column.identity or column.generated):
+        case _K.DROP_DEFAULT if not (column.default or column.identity or column.generated):
             return replace(rule, breaking_reason="", hint="")
-        case _K.DROP_CONSTRAINT if relation is not None:
-            named = _find_constraint(action, relation, schema)
-            if named is None or named.kind not in "pux":
-                return replace(rule, breaking_reason="", hint="")
-        case _K.DROP_INDEX | _K.DROP_INDEX_CONCURRENTLY:
-            index = schema.find(action.name)
-            hint = "" if action.kind is _K.DROP_INDEX_CONCURRENTLY else _DROP_INDEX_HINT
-            is_key = index is not None and index.is_unique
-            return replace(rule, breaking_reason=rule.breaking_reason if is_key else "", hint=hint)
-        case _K.CREATE_INDEX | _K.CREATE_INDEX_CONCURRENTLY if relation is not None:
-            return _create_index_rule(action, rule, relation, schema)
-        case _K.REWRITE_OTHER if relation is not None:
-            persistence, _, access_method, *_ = [*relation.settings.split(" "), "", ""]
-            same = {"AT_SetLogged": persistence == "p", "AT_SetUnLogged": persistence == "u"}
-            same["AT_SetAccessMethod"] = access_method == action.name
-            if same.get(action.detail):
-                return replace(rule, work=TableWork.INSTANT, hint="")
-        case _K.REPLACE:
-            if not _is_replaced(action, relation, schema):
-                return replace(rule, breaking_reason="")
-            if action.detail == "view":
-                return replace(rule, lock=_AX, work=TableWork.INSTANT)
-        case _K.CALL_FUNCTION:
-            name = action.name.removeprefix("pg_catalog.")
-            if name not in schema.functions() and name in _QUIET_FUNCTIONS:
-                return replace(rule, work=TableWork.NONE, breaking_reason="", hint="")
-        case _K.CHANGE_TYPE if column is not None and is_widening(column.type, action.type) and not action.using:
+        case _K.CHANGE_TYPE if is_widening(column.type, action.type) and not action.using:
             return replace(rule, work=TableWork.INSTANT, breaking_reason="")
-        case _K.SET_NOT_NULL if relation is not None and column is not None:
-            if column.not_null or column.name in schema.proven_not_null(relation.oid):
-                return LockRule(rule.lock, TableWork.INSTANT)
+        case _K.SET_NOT_NULL if column.not_null or column.name in schema.proven_not_null(relation.oid):
+            return LockRule(rule.lock, TableWork.INSTANT)
     return rule
 
 
-_DROP_INDEX_HINT = "DROP INDEX CONCURRENTLY, outside of a transaction"
+def _table_rule(action: StatementAction, rule: LockRule, relation: RelationInfo, schema: SchemaSnapshot) -> LockRule:
+    if action.kind is _K.DROP_CONSTRAINT:
+        named = _find_constraint(action, relation, schema)
+        is_key = named is not None and named.kind in "pux"
+        return rule if is_key else replace(rule, breaking_reason="", hint="")
+    if action.kind is _K.REWRITE_OTHER:
+        persistence, _, access_method, *_ = [*relation.settings.split(" "), "", ""]
+        same = {"AT_SetLogged": persistence == "p", "AT_SetUnLogged": persistence == "u"}
+        same["AT_SetAccessMethod"] = access_method == action.name
+        if same.get(action.detail):
+            return replace(rule, work=TableWork.INSTANT, hint="")
+    return rule
+
+
+def _object_rule(
+    action: StatementAction, rule: LockRule, relation: RelationInfo | None, schema: SchemaSnapshot
+) -> LockRule:
+    if action.kind is _K.REPLACE:
+        if not _is_replaced(action, relation, schema):
+            return replace(rule, breaking_reason="")
+        return replace(rule, lock=_AX, work=TableWork.INSTANT) if action.detail == "view" else rule
+    if action.kind is _K.CALL_FUNCTION:
+        name = action.name.removeprefix("pg_catalog.")
+        is_quiet = name in _QUIET_FUNCTIONS and name not in schema.functions()
+        return replace(rule, work=TableWork.NONE, breaking_reason="", hint="") if is_quiet else rule
+    index = schema.find(action.name)
+    is_key = index is not None and index.is_unique
+    hint = "" if action.kind is _K.DROP_INDEX_CONCURRENTLY else "DROP INDEX CONCURRENTLY, outside of a transaction"
+    return replace(rule, breaking_reason=rule.breaking_reason if is_key else "", hint=hint)
+
+
 _QUIET_FUNCTIONS = frozenset({"pg_get_serial_sequence", "to_regclass", "pg_typeof", "obj_description", "pg_table_size"})
 
 
@@ -340,9 +354,9 @@ def _add_column_rule(
     if schema.has_constrained_domain(action.type):
         reason = rule.breaking_reason
         return LockRule(rule.lock, TableWork.REWRITE, reason, "add the column with the domain's base type")
-    if action.kind is _K.ADD_FOREIGN_KEY and action.definition and "default" not in action.detail:
+    if action.kind is _K.ADD_FOREIGN_KEY and "default" not in action.detail:
         return replace(rule, lock=_AX, work=TableWork.INSTANT, hint="")
-    return replace(rule, lock=_AX) if action.definition else rule
+    return replace(rule, lock=_AX)
 
 
 def _create_index_rule(

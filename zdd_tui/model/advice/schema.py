@@ -9,7 +9,7 @@ _NOT_NULL_CHECK = re.compile(r"^CHECK \(\((\w+|\"(?:[^\"]|\"\")+\") IS NOT NULL\
 """The form that pg_get_constraintdef prints, whatever the author wrote."""
 
 TABLE_KINDS = frozenset("rpmvf")
-"""pg_class.relkind of what running code reads and writes: tables, partitioned ones, views of both kinds, foreign ones."""
+"""pg_class.relkind of what running code reads and writes: tables, partitioned and foreign ones, views of both kinds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,8 +91,10 @@ def _statement_lines(result: AdviseResult, width: int) -> Iterator[str]:
         named = {str(action.table) for action in statement.actions}
         for ruling in last.tables:
             if ruling.table not in named and ruling.lock.strength > TableLock.ROW_EXCLUSIVE.strength:
-                wait = f"; ✗ {ruling.lock.blocked} wait" if ruling.is_long else ""
-                yield from _wrap(f"also {describe_ruling(ruling)}{wait}", width, "    ", "      ")
+                also = "also " if last.rule.lock is not TableLock.NONE and last.action.table is not None else ""
+                yield from _wrap(f"{also}{describe_ruling(ruling)}", width, "    ", "      ")
+                if ruling.is_long and not also:
+                    yield from _wrap(f"✗ {ruling.lock.blocked} wait while it {ruling.work}", width, "    ", "      ")
         if last.note:
             yield from _wrap(f"by rule: {last.note}", width, "    ", "      ")
         if rules := ", ".join(dict.fromkeys(each.rule for each in result.violations.get(statement, ()))):
@@ -104,14 +106,16 @@ def _verdict_lines(verdict: StatementVerdict, width: int, *, show_action: bool) 
     action = f"{verdict.action.kind} {verdict.action.column}".strip() + ": " if show_action else ""
     if rule.lock is TableLock.NONE:
         text = "not judged" if rule.work is TableWork.UNKNOWN else "blocks nothing"
-        if verdict.tables:
-            text = "locks no table that it names" if rule.work is not TableWork.UNKNOWN else text
     else:
         text = f"{rule.lock} (blocks {rule.lock.blocked}), {rule.work}, {_format_lock_seconds(verdict)}"
-    lines = [action + text]
+    # What names no table of its own is shown by the rulings for the tables that it locks.
+    is_shown = (
+        bool(action) or not verdict.tables or (verdict.action.table is not None and rule.lock is not TableLock.NONE)
+    )
+    lines = [action + text] if is_shown else []
     if rule.breaking_reason:
         lines.append(f"✗ {rule.breaking_reason}")
-    elif any(select_long_locks([verdict])):
+    elif is_shown and any(select_long_locks([verdict])):
         lines.append(f"✗ {rule.lock.blocked} wait while it {rule.work}")
     if rule.hint:
         lines.append(f"Fix: {rule.hint}")

@@ -27,9 +27,9 @@ SELECT c.oid::bigint AS oid, CASE WHEN c.relkind = 'p' THEN s.rows ELSE c.reltup
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (
   -- of a partitioned table: the sum of its partitions
-  SELECT sum(pg_table_size(p.oid))::bigint AS heap, sum(pg_indexes_size(p.oid))::bigint AS indexes,
-    sum(greatest(p.reltuples, 0)) AS rows
-  FROM pg_class p WHERE p.oid = c.oid
+  SELECT coalesce(sum(pg_table_size(p.oid)), 0)::bigint AS heap,
+    coalesce(sum(pg_indexes_size(p.oid)), 0)::bigint AS indexes, coalesce(sum(greatest(p.reltuples, 0)), 0) AS rows
+  FROM pg_class p WHERE (c.relkind <> 'p' AND p.oid = c.oid)
     OR (c.relkind = 'p' AND p.relkind = 'r' AND p.oid IN (SELECT t.relid FROM pg_partition_tree(c.oid) t))
 ) s
 WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')

@@ -300,6 +300,8 @@ def _build_verdict(
     source, note = Source.RULE, ""
     if effects is not None and effects.error:
         note = effects.error
+        if action.kind in OPAQUE_KINDS:
+            rule = replace(rule, breaking_reason=f"it cannot be shown to be harmless: {effects.error}", hint="")
         if not effects.is_duplicate and not rule.breaking_reason and not action.on_new_table:
             rule = replace(rule, breaking_reason=f"it cannot be shown to be harmless: {effects.error}")
     elif effects is not None:
@@ -331,7 +333,10 @@ def _measured_rule(
         rule = replace(rule, lock=TableLock.NONE, work=TableWork.NONE)
     reason = "; ".join(effects.breaking)
     if action.kind in _JUDGED_BY_EFFECT:
-        return replace(rule, breaking_reason=reason, hint="" if not reason else rule.hint)
+        is_advised = bool(reason) == bool(rule.breaking_reason) and action.kind not in OPAQUE_KINDS
+        return replace(
+            rule, breaking_reason=reason, hint=rule.hint if is_advised and _KEY_HINT not in rule.hint else ""
+        )
     if action.kind is ActionKind.SET_NOT_NULL and not reason and rule.work is TableWork.INSTANT:
         return replace(rule, breaking_reason="", hint="")
     if reason and not rule.breaking_reason and len(statement.actions) == 1:

@@ -24,8 +24,9 @@ from zdd_tui.backends.postgres.connection import Connection, connect, describe_d
 from zdd_tui.backends.postgres.measure import measure_statement, open_scratch_session
 from zdd_tui.backends.postgres.schema_snapshot import read_schema_snapshot
 from zdd_tui.model.advice.effects import MeasuredMigration, StatementEffects
+from zdd_tui.model.advice.locks import OPAQUE_KINDS
 from zdd_tui.model.advice.migration import Statement
-from zdd_tui.model.advice.opaque import unproven_branch, why_not_executed
+from zdd_tui.model.advice.opaque import why_not_executed, why_unproven
 from zdd_tui.model.advice.schema import SchemaSnapshot
 from zdd_tui.model.errors import DatabaseError, ZddError
 from zdd_tui.model.sql import node_class, parse_sql, quote_identifier, quote_literal, walk
@@ -37,7 +38,6 @@ STATEMENT_TIMEOUT_MS = 10_000
 
 _CLIENT_TIMEOUT = 20.0
 _DEFAULT_ROLE = "zdd_scratch"
-_OPAQUE_NODES = {"do_stmt", "call_stmt", "select_stmt", "execute_stmt"}
 _SET_LOCAL = re.compile(r"^\s*SET\s+LOCAL\b", re.IGNORECASE)
 
 _ROLES = "SELECT rolname::text AS name FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1"
@@ -309,7 +309,7 @@ async def _run_one(
             )
     except TimeoutError:
         return StatementEffects(error=f"no end within {_CLIENT_TIMEOUT:.0f} s on a copy without rows"), before
-    is_opaque = statement.node in _OPAQUE_NODES
-    if is_opaque and not effects.error and not effects.breaking and (reason := unproven_branch(text, bodies)):
+    is_opaque = any(action.kind in OPAQUE_KINDS for action in statement.actions)
+    if is_opaque and not effects.error and not effects.breaking and (reason := why_unproven(text, bodies)):
         effects = StatementEffects(effects.locks, effects.work, (reason,), effects.outside_transaction)
     return effects, after

@@ -11,6 +11,7 @@ _HARMFUL = re.compile(
     r"|\bALTER\s+(COLUMN\s+)?\S+\s+(SET\s+DATA\s+)?TYPE\b|\bSET\s+(NOT\s+NULL|SCHEMA)\b",
     re.IGNORECASE,
 )
+_DELETE = re.compile(r"\bDELETE\s+FROM\b", re.IGNORECASE)
 _OUTSIDE = re.compile(
     r"\b(dblink\w*|pg_read_\w+|pg_write_\w+|pg_ls_\w+|pg_stat_file|lo_import|lo_export|http_\w+|pg_terminate_backend"
     r"|pg_cancel_backend|pg_reload_conf|pg_rotate_logfile\w*|pg_switch_wal|pg_promote|pg_\w*replication_slot\w*"
@@ -57,16 +58,18 @@ def why_not_executed(node: str, text: str, bodies: Mapping[str, str]) -> str:
     return ""
 
 
-def unproven_branch(text: str, bodies: Mapping[str, str]) -> str:
-    """Why one execution of a statement's code proves nothing; empty where it does.
+def why_unproven(text: str, bodies: Mapping[str, str]) -> str:
+    """Why one execution of a statement's code on a copy without rows proves nothing; empty where it does.
 
     A branch that the copy did not take can do what it likes where the data or the server differ. Only code that has
-    no branch, or nothing harmful in any, is proven.
+    no branch, or nothing harmful in any, is proven; and rows that are deleted are not seen where there are none.
     """
     for code in _all_code(text, bodies):
         harmful = _HARMFUL.search(code)
         if _BRANCH.search(code) and harmful:
             return f"it has branches, and {_one_line(harmful[0])} may run in one that the copy did not take"
+        if _DELETE.search(code):
+            return "it deletes rows, and no rollback restores them"
     return ""
 
 

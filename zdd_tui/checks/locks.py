@@ -12,7 +12,6 @@ from zdd_tui.model.advice.locks import (
     describe_ruling,
     evaluate_statements,
     predict_effects,
-    select_breaking,
 )
 from zdd_tui.model.advice.migration import (
     DatabaseStats,
@@ -175,8 +174,10 @@ def _refuse_long_work(verdict: StatementVerdict, judged: JudgedMigration) -> Non
                 f" ({verdict.source})",
                 verdict.rule.hint or "write it so that it only changes the catalog, and fill the rows by change.up",
             )
-    if any(select_breaking([verdict])) and verdict.source == "measured":
+    measured = judged.measured
+    effects = measured.effects.get((verdict.statement.location, verdict.statement.text)) if measured else None
+    if effects is not None and effects.breaking:
         raise PlanError(
-            f"{place}: it breaks running code: {verdict.rule.breaking_reason} ({judged.source})",
+            f"{place}: it breaks running code: {'; '.join(effects.breaking)} ({judged.source})",
             "expand may only add; what running code loses belongs to contract",
         )

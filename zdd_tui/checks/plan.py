@@ -9,6 +9,7 @@ from zdd_tui.backends.metrics import prometheus
 from zdd_tui.backends.postgres.connection import Connection, connect, describe_dsn, refuse_pooler, translate_errors
 from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.backends.store import migrations
+from zdd_tui.checks.catalog_diff import check_new_side
 from zdd_tui.checks.cluster import check_cluster
 from zdd_tui.checks.locks import LockMeasurement, check_change_locks
 from zdd_tui.checks.migrations import check_migrations
@@ -111,12 +112,13 @@ async def _check_database(plan: BasePlan, measurement: LockMeasurement | None) -
                 return [f"PostgreSQL {describe_dsn(dsn)}: stores the release's record, nothing else"]
             has_started = await _has_started(conn, plan)
             notes = await check_change(conn, plan, has_started=has_started)
+            sides = await check_new_side(conn, plan)
     finally:
         await conn.close()
     # Once the release has started, what its DDL would do is done.
     locks = [] if has_started else await check_change_locks(plan, measurement)
-    lines = [f"PostgreSQL {describe_dsn(dsn)}: {plan.change.table} can be changed"]
-    return [*lines, *(f"note: {note}" for note in notes), *locks]
+    line = f"PostgreSQL {describe_dsn(dsn)}: {plan.change.table} can be changed"
+    return [line, *(f"note: {note}" for note in notes), *sides.lines(plan), *locks]
 
 
 async def _has_started(conn: Connection, plan: Plan) -> bool:

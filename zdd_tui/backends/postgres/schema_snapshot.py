@@ -79,9 +79,11 @@ UNION ALL
 SELECT 'statistics', s.oid::bigint, n.nspname || '.' || s.stxname || chr(10) || s.stxrelid::regclass
 FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace WHERE {_USER_SCHEMAS}
 UNION ALL
-SELECT 'policy', p.oid::bigint, p.polname || ' on ' || p.polrelid::regclass || chr(10) || concat_ws(' ', p.polcmd,
-  p.polpermissive, p.polroles::text, pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
-FROM pg_policy p
+SELECT 'policy', p.oid::bigint, p.polname || ' on ' || n.nspname || '.' || c.relname || chr(10) || concat_ws(' ',
+  p.polcmd, p.polpermissive, p.polroles::text, pg_get_expr(p.polqual, p.polrelid),
+  pg_get_expr(p.polwithcheck, p.polrelid))
+FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE {_USER_SCHEMAS}
 UNION ALL
 SELECT 'trigger', t.oid::bigint, t.tgname || ' on ' || n.nspname || '.' || c.relname || chr(10) || t.tgenabled::text
 FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -182,9 +182,9 @@ def find_breaking(
         elif _differs(kind, text, changed):
             yield f"{kind} {name} is changed, and running code uses it"
     for kind, oid in sorted(made):
-        if kind in ("policy", "rule"):
-            table = after.objects[kind, oid].partition("\n")[0]
-            yield f"{kind} {table} changes which rows running code reads and writes"
+        name = after.objects[kind, oid].partition("\n")[0]
+        if kind in ("policy", "rule") and before.find(name.rpartition(" on ")[2]) is not None:
+            yield f"{kind} {name} changes which rows running code reads and writes"
 
 
 def _lost_keys(before: SchemaSnapshot, after: SchemaSnapshot) -> Iterator[str]:

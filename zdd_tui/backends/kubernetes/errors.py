@@ -48,15 +48,34 @@ def build_api_error(status: int, body: Any, method: str, path: str, session: "Ap
         case HTTPStatus.UNAUTHORIZED:
             title = f"{session.server} does not accept the credentials of {session.source}"
             hint = "log in to the cluster again"
+        case HTTPStatus.FORBIDDEN if message and not _is_missing_permission(message):
+            # Admission (a quota, a policy, a webhook) forbids it: only its message says why.
+            title, hint = f"cannot {verb} {target}{where}: {message}", ""
         case HTTPStatus.FORBIDDEN:
             title = f"not allowed to {verb} {target}{where}"
-            hint = f"request the permission: kubectl create role zdd --verb={verb} --resource={resource}{flag}"
+            hint = _permission_hint(verb, resource, namespace)
         case HTTPStatus.NOT_FOUND:
             title = f"no {target}{where}"
             hint = f"check the name with: kubectl get {resource.split('/')[0]}{flag}"
         case _:
             title, hint = f"cannot {verb} {target}{where}: {message or f'HTTP {status}'}", ""
     return KubeApiError(title, hint, status=status, reason=reason)
+
+
+def _is_missing_permission(message: str) -> bool:
+    """Whether a refusal comes from authorization: `User "x" cannot patch resource "deployments" in API group …`."""
+    return " cannot " in message and " resource " in message
+
+
+def _permission_hint(verb: str, resource: str, namespace: str) -> str:
+    """Commands for a role of its own for this permission, bound to the account that the agent uses."""
+    if not namespace:
+        return f"request the permission to {verb} {resource}; config/kubernetes/ has the roles that a release needs"
+    name, flag = f"zdd-{verb}-{resource.replace('/', '-')}", f" -n {namespace}"
+    return (
+        f"request the permission: kubectl create role {name} --verb={verb} --resource={resource}{flag};"
+        f" kubectl create rolebinding {name} --role={name} --user=USER{flag}"
+    )
 
 
 def build_stream_error(body: Any, path: str) -> KubeApiError:

@@ -5,7 +5,16 @@ import json
 from typing import Any
 
 from zdd_tui.backends.postgres.connection import Connection
-from zdd_tui.model.ddl.catalog import Catalog, CatalogColumn, KeySequence, Table
+from zdd_tui.model.ddl.catalog import (
+    AttachedObject,
+    Catalog,
+    CatalogColumn,
+    KeySequence,
+    RowCheck,
+    RowKey,
+    RowReference,
+    Table,
+)
 from zdd_tui.model.ddl.lint import down_source_columns, suggest_name, up_source_columns
 from zdd_tui.model.ddl.names import (
     ARCHIVE_SCHEMA,
@@ -47,8 +56,12 @@ WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f
 _SEQUENCES = """
 SELECT a.attname AS key, n.nspname AS schema, s.relname AS name, d.deptype = 'i' AS identity,
        EXISTS (SELECT FROM pg_attrdef f JOIN pg_depend u ON u.classid = 'pg_attrdef'::regclass AND u.objid = f.oid
-               WHERE f.adrelid = $2::bigint::oid AND u.refobjid = s.oid) AS shared
+               WHERE f.adrelid = $2::bigint::oid AND u.refobjid = s.oid) AS shared, q.seqincrement AS increment,
+       ARRAY(SELECT g.privilege_type || ' ' || CASE g.grantee WHEN 0 THEN 'PUBLIC'
+                    ELSE quote_ident(pg_get_userbyid(g.grantee)) END
+             FROM aclexplode(s.relacl) g WHERE g.grantee <> s.relowner ORDER BY 1) AS grants
 FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_namespace n ON n.oid = s.relnamespace
+JOIN pg_sequence q ON q.seqrelid = s.oid
 JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
 WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = $1::bigint::oid
   AND d.deptype IN ('a', 'i')
@@ -76,11 +89,63 @@ SELECT NOT pg_has_role(n.nspowner, 'USAGE')
 FROM pg_namespace n WHERE n.nspname = $1
 """
 
+# Whatever the gate `catalog-diff` has accepted: its successor is on the new side, or the plan names it as lost.
+_ATTACHED = """
+WITH columns AS (SELECT a.attnum FROM pg_attribute a
+                 WHERE a.attrelid = $1::bigint::oid AND a.attname = ANY ($2::text[])),
+used AS (SELECT d.classid, d.objid FROM pg_depend d JOIN columns c ON c.attnum = d.refobjsubid
+         WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1::bigint::oid)
+SELECT 'constraint' AS kind, n.nspname AS schema, r.relname AS table, k.conname AS name
+FROM pg_constraint k JOIN pg_class r ON r.oid = k.conrelid JOIN pg_namespace n ON n.oid = r.relnamespace
+WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confrelid = $1::bigint::oid
+  AND CASE WHEN cardinality($2::text[]) = 0 THEN k.conrelid <> k.confrelid
+      ELSE EXISTS (SELECT FROM columns c WHERE c.attnum = ANY (k.confkey)) END
+UNION ALL
+SELECT 'policy', n.nspname, r.relname, p.polname
+FROM pg_policy p JOIN pg_class r ON r.oid = p.polrelid JOIN pg_namespace n ON n.oid = r.relnamespace
+WHERE p.polrelid = $1::bigint::oid
+  AND EXISTS (SELECT FROM used u WHERE u.classid = 'pg_policy'::regclass AND u.objid = p.oid)
+UNION ALL
+SELECT 'trigger', n.nspname, r.relname, t.tgname
+FROM pg_trigger t JOIN pg_class r ON r.oid = t.tgrelid JOIN pg_namespace n ON n.oid = r.relnamespace
+WHERE t.tgrelid = $1::bigint::oid AND NOT t.tgisinternal AND t.tgname <> ALL ($3::text[])
+  AND EXISTS (SELECT FROM used u WHERE u.classid = 'pg_trigger'::regclass AND u.objid = t.oid)
+ORDER BY 1, 2, 3, 4
+"""
+
+
+# A domain's checks act when a value is assigned, inside the trigger.
+_ROW_RULES = """
+SELECT k.contype::text AS kind, k.conname::text AS name,
+  ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS c (attnum, n)
+        JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = c.attnum ORDER BY c.n) AS columns,
+  CASE k.contype WHEN 'c' THEN pg_get_expr(k.conbin, k.conrelid)
+    ELSE (SELECT format('%I.%I', n.nspname, r.relname) FROM pg_class r JOIN pg_namespace n ON n.oid = r.relnamespace
+          WHERE r.oid = k.confrelid) END AS definition,
+  ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY AS c (attnum, n)
+        JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = c.attnum ORDER BY c.n) AS targets
+FROM pg_constraint k WHERE k.conrelid = $1::bigint::oid AND k.contype IN ('c', 'f')
+UNION ALL
+SELECT 'u', x.relname::text,
+  ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS c (attnum, n)
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = c.attnum
+        WHERE c.n <= i.indnkeyatts ORDER BY c.n), '', '{}'
+FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+WHERE i.indrelid = $1::bigint::oid AND i.indisunique AND i.indisready AND i.indpred IS NULL AND i.indexprs IS NULL
+ORDER BY 1, 2
+"""
+
 
 async def find_table(conn: Connection, schema: str, name: str) -> dict[str, Any] | None:
     """Reads a relation from the catalog; None when there is none of that name."""
     raw = await conn.fetchval(_TABLE, schema, name)
     return json.loads(raw) if raw else None
+
+
+async def read_table(conn: Connection, schema: str, name: str) -> Table | None:
+    """Reads a table's columns; None where there is no such table."""
+    found = await find_table(conn, schema, name)
+    return await _read_table(conn, found, schema, name, {}) if found else None
 
 
 async def ordered_types(conn: Connection, oids: list[int]) -> set[int]:
@@ -157,7 +222,30 @@ async def _read_catalog(conn: Connection, plan: Plan) -> Catalog:
         ),
         sequences=await _read_sequences(conn, plan, found, target),
         archive_in_use=bool(archive_in_use),
+        attached=await _read_attached(conn, plan, found) if found and is_archived else (),
+        **(await _read_row_rules(conn, found["oid"]) if found and change.into is None else {}),
+        required_columns=tuple(column["name"] for column in (found or {}).get("columns") or [] if column["not_null"]),
     )
+
+
+async def _read_row_rules(conn: Connection, oid: int) -> dict[str, Any]:
+    """What the table itself will refuse after a trigger has filled columns of a row."""
+    rows = await conn.fetch(_ROW_RULES, oid)
+    by_kind: dict[str, list[Any]] = {kind: [row for row in rows if row["kind"] == kind] for kind in ("c", "f", "u")}
+    return {
+        "row_checks": tuple(RowCheck(row["name"], tuple(row["columns"]), row["definition"]) for row in by_kind["c"]),
+        "row_keys": tuple(RowKey(row["name"], tuple(row["columns"])) for row in by_kind["u"]),
+        "row_references": tuple(
+            RowReference(row["name"], tuple(row["columns"]), row["definition"], tuple(row["targets"]))
+            for row in by_kind["f"]
+        ),
+    }
+
+
+async def _read_attached(conn: Connection, plan: Plan, relation: dict[str, Any]) -> tuple[AttachedObject, ...]:
+    names = [archived_name(plan, column) for column in plan.change.down] if plan.change.into is None else []
+    rows = await conn.fetch(_ATTACHED, relation["oid"], names, list(trigger_names(plan)))
+    return tuple(AttachedObject(row["kind"], row["schema"], row["table"], row["name"]) for row in rows)
 
 
 def _select_existing(table: Table | None, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -253,7 +341,18 @@ async def _read_sequences(
         successor = await _unused_name(
             conn, plan.change.target_table, f"{plan.change.target_table.name}_{row['key']}_seq"
         )
-        sequences.append(KeySequence(row["schema"], row["name"], row["key"], row["identity"], row["shared"], successor))
+        sequences.append(
+            KeySequence(
+                row["schema"],
+                row["name"],
+                row["key"],
+                row["identity"],
+                row["shared"],
+                successor,
+                row["increment"],
+                tuple(tuple(grant.split(" ", 1)) for grant in row["grants"]),
+            )
+        )
     return tuple(sequences)
 
 

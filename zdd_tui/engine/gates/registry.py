@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import asyncpg
 
+from zdd_tui.backends.kubernetes.workload_cache import read_scope
 from zdd_tui.backends.postgres.connection import is_session_lost
 from zdd_tui.backends.postgres.gate_queries import (
     compare_recent_rows,
@@ -17,6 +18,7 @@ from zdd_tui.backends.postgres.gate_queries import (
 )
 from zdd_tui.backends.postgres.row_visibility import count_blocks
 from zdd_tui.backends.regions import read_region_statuses
+from zdd_tui.checks.catalog_diff import describe_losses, find_losses
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates.blue_green import BLUE_GREEN_GATES
 from zdd_tui.engine.gates.dark_launch import DARK_LAUNCH_GATES
@@ -38,38 +40,48 @@ from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.regions import REGION_GATE, evaluate_regions
 from zdd_tui.model.release.state import StepStatus
-from zdd_tui.model.release.strategy import WITNESS_GATE
-from zdd_tui.model.release.witness import evaluate_witness, witness_mode
+from zdd_tui.model.release.strategy import WITNESS_GATE, Phase
+from zdd_tui.model.release.witness import describe_writers, evaluate_witness, witness_mode
 
 GATE_TIMEOUT = 5.0
 """Seconds for one gate. A gate that takes longer is unknown, so that it does not delay the others."""
 
 
-async def evaluate_gates(ctx: Context, record: ReleaseRecord) -> list[GateReading]:
-    """Evaluates every gate of the current phase, or the entry gates before the first phase."""
-    return list(await asyncio.gather(*(_evaluate_gate(ctx, record, spec.name) for spec in record.release.gates)))
+async def evaluate_gates(ctx: Context, record: ReleaseRecord, *, fresh: bool = False) -> list[GateReading]:
+    """Evaluates every gate of the current phase, or the entry gates before the first phase.
+
+    Args:
+        fresh: read the cluster itself, and not what the watches know; for an advance that depends on it.
+    """
+    specs = record.release.gates
+    return list(await asyncio.gather(*(_evaluate_gate(ctx, record, spec.name, fresh=fresh) for spec in specs)))
 
 
-async def _evaluate_gate(ctx: Context, record: ReleaseRecord, name: str) -> GateReading:
+async def _evaluate_gate(ctx: Context, record: ReleaseRecord, name: str, *, fresh: bool) -> GateReading:
+    with read_scope(fresh=fresh) as scope:
+        verdict, reason = await _read_gate(ctx, record, name)
+    return GateReading(name, verdict, reason, record.now - scope.age, ctx.plan.gates.max_age)
+
+
+async def _read_gate(ctx: Context, record: ReleaseRecord, name: str) -> GateResult:
     try:
         async with asyncio.timeout(GATE_TIMEOUT):
-            verdict, reason = await GATES[name](ctx, record)
+            return await GATES[name](ctx, record)
     except TimeoutError:
-        verdict, reason = Verdict.UNKNOWN, f"no result within {GATE_TIMEOUT:.0f} s"
+        return Verdict.UNKNOWN, f"no result within {GATE_TIMEOUT:.0f} s"
     except (DatabaseUnavailable, StaleEpoch):
         raise
     except ZddError as error:
-        verdict, reason = Verdict.UNKNOWN, error.title
+        return Verdict.UNKNOWN, error.title
     except asyncpg.PostgresError as error:
         if is_session_lost(error):
             raise
-        verdict, reason = Verdict.UNKNOWN, f"database: {error}"
+        return Verdict.UNKNOWN, f"database: {error}"
     except Exception as error:
         if is_session_lost(error):
             raise
         # A bug in one gate must not stop the agent: the agent must still be able to roll back.
-        verdict, reason = Verdict.UNKNOWN, f"bug in zdd: {type(error).__name__}; please report it"
-    return GateReading(name, verdict, reason, record.now, ctx.plan.gates.max_age)
+        return Verdict.UNKNOWN, f"bug in zdd: {type(error).__name__}; please report it"
 
 
 async def _evaluate_earlier_regions(ctx: Context, record: ReleaseRecord) -> GateResult:
@@ -94,6 +106,21 @@ async def _evaluate_schema_valid(ctx: Context, record: ReleaseRecord) -> GateRes
         invalid = await find_invalid_objects(conn, ctx.expand_contract_plan)
     reason = "; ".join(invalid) or "columns, indexes and triggers exist and are valid"
     return pass_after(record, ["expand-schema", "create-indexes", "sync-forward"], not invalid, reason)
+
+
+async def _evaluate_catalog_diff(ctx: Context, record: ReleaseRecord) -> GateResult:
+    """The new side has what the old one has: after expand except for what constrain brings, in contract everything."""
+    phase = record.release.current_phase
+    at_end = phase is not None and phase.name == Phase.CONTRACT
+    if record.release.status("expand-schema") is not StepStatus.DONE:
+        return Verdict.PENDING, "the new side does not exist yet"
+    lint = find_step_record(record, "lint-ddl")
+    deferred = () if at_end or lint is None else tuple(lint.detail.get("deferred", ()))
+    async with ctx.read_connection() as conn:
+        lost = await find_losses(conn, ctx.expand_contract_plan, deferred=deferred, at_end=at_end)
+    later = f"; {len(deferred)} of it come with change.constrain" if deferred else ""
+    reason = describe_losses(lost) or f"the new side has what the old side has, or the plan accepts its loss{later}"
+    return pass_after(record, ["expand-schema", "create-indexes", "constrain-new-side"], not lost, reason)
 
 
 async def _evaluate_no_waiters(ctx: Context, _record: ReleaseRecord) -> GateResult:
@@ -142,8 +169,10 @@ async def _evaluate_backfill_complete(ctx: Context, record: ReleaseRecord) -> Ga
     return Verdict.PASS, f"all ranges done, {state.rows_done:,} rows"
 
 
-async def _evaluate_no_mismatch(_ctx: Context, record: ReleaseRecord) -> GateResult:
+async def _evaluate_no_mismatch(ctx: Context, record: ReleaseRecord) -> GateResult:
     state = record.backfill
+    if record.witness.open_rows and not ctx.expand_contract_plan.change.has_witness:
+        return _describe_unsynced_rows(record)
     if state is None or not state.verified or state.mismatches is None:
         progress = f", {state.verified_rows:,} rows compared so far" if state and state.verified_rows else ""
         return Verdict.PENDING, f"not verified yet{progress}"
@@ -163,6 +192,14 @@ async def _evaluate_witness(ctx: Context, record: ReleaseRecord) -> GateResult:
         quiet=plan.gates.soak,
         missing=[name for name in expected if name not in enabled],
     )
+
+
+def _describe_unsynced_rows(record: ReleaseRecord) -> GateResult:
+    """Rows that a sync trigger could not copy. They are copied again, unless that fails too."""
+    rows = f"{record.witness.open_rows:,} rows could not be copied by the sync trigger"
+    writers = describe_writers(record.witness.writers)
+    reason = ": ".join(part for part in (rows, writers, record.witness.error) if part)
+    return (Verdict.FAIL if record.witness.error else Verdict.PENDING), reason
 
 
 async def _evaluate_serving_v3(ctx: Context, record: ReleaseRecord) -> GateResult:
@@ -204,6 +241,7 @@ GATES: Mapping[str, GateEvaluator] = {
     **BLUE_GREEN_GATES,
     **DARK_LAUNCH_GATES,
     "schema-valid": _evaluate_schema_valid,
+    "catalog-diff": _evaluate_catalog_diff,
     "no-waiters": _evaluate_no_waiters,
     "serving-v2": _evaluate_serving_v2,
     "recent-rows-agree": _evaluate_recent_rows,

@@ -1,14 +1,17 @@
 """Contract and cleanup: the old side is archived (a rename, undone in an instant), and cleanup drops the archive."""
 
+from zdd_tui.backends.kubernetes.workload_cache import read_scope
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.observations import read_rollout_status
+from zdd_tui.engine.observations import read_workload
 from zdd_tui.engine.retry import with_retry
 from zdd_tui.engine.steps.expand import change_schema
 from zdd_tui.engine.steps.flags import restore_flags, save_flag_values
+from zdd_tui.engine.steps.new_side import require_new_side_complete
 from zdd_tui.model.ddl import archive_statements, drop_archive_statements, restore_archive_statements
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.sql import quote_qualified
 from zdd_tui.model.workload.rollout import container_image
+from zdd_tui.model.workload.version import PodVersions
 
 
 async def require_only_v3_pods(ctx: Context) -> None:
@@ -18,11 +21,13 @@ async def require_only_v3_pods(ctx: Context) -> None:
         StepFailed: with the names of the other pods.
     """
     plan = ctx.expand_contract_plan
-    view = await ctx.cluster.get_deployment(plan.kubernetes.deployment)
-    pods = await ctx.cluster.list_pods(view.selector, container=plan.kubernetes.container)
-    other = sorted(pod.name for pod in pods if plan.version_of(pod.image) != "v3")
-    status = await read_rollout_status(ctx)
-    if other or container_image(plan, view) != plan.kubernetes.images.v3 or not status.done:
+    with read_scope(fresh=True):
+        workload = await read_workload(ctx)
+    view, status, versions = workload.view, workload.rollout, PodVersions(plan, workload.sets_by_uid)
+    other = sorted(
+        f"{pod.name} ({pod.image})" for pod in workload.pods if not pod.is_terminal and versions.version_of(pod) != "v3"
+    )
+    if other or plan.version_of(container_image(plan, view)) != "v3" or not status.done:
         reason = f"{', '.join(other[:3])} not V3" if other else status.message
         raise StepFailed(
             f"an older version may still use the old side: {reason}",
@@ -36,6 +41,7 @@ class ArchiveOldSide:
     async def run(self, ctx: Context, step: StepHandle) -> None:
         # The gate has passed, but another client may have rolled out since then (design, invariant 6).
         await require_only_v3_pods(ctx)
+        await require_new_side_complete(ctx)
         await change_schema(ctx, step, lambda catalog: archive_statements(ctx.expand_contract_plan, catalog))
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
@@ -64,6 +70,7 @@ class DropArchive:
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         await require_only_v3_pods(ctx)
+        await require_new_side_complete(ctx)
         await change_schema(ctx, step, lambda catalog: drop_archive_statements(ctx.expand_contract_plan, catalog))
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:

@@ -65,6 +65,7 @@ class KeySequence:
         is_identity: it belongs to an identity column, so its owner cannot change.
         is_shared: the new table's default uses it.
         successor: a free name in the new table's schema for the sequence that replaces it.
+        grants: privilege and role, quoted, of every right on it.
     """
 
     schema: str
@@ -73,6 +74,65 @@ class KeySequence:
     is_identity: bool
     is_shared: bool
     successor: str
+    increment: int = 1
+    grants: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AttachedObject:
+    """An object of the old side that is dropped before it, because PostgreSQL does not drop it along.
+
+    Attributes:
+        kind: ``policy``, ``trigger`` or ``constraint``.
+        schema, table: the table that has it.
+    """
+
+    kind: str
+    schema: str
+    table: str
+    name: str
+
+    @property
+    def drop_sql(self) -> str:
+        table, name = quote_qualified(self.schema, self.table), quote_identifier(self.name)
+        if self.kind == "constraint":
+            return f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}"
+        return f"DROP {self.kind.upper()} IF EXISTS {name} ON {table}"
+
+
+@dataclass(frozen=True, slots=True)
+class RowCheck:
+    """A CHECK constraint of the old table. Column kind only, as the next two: a trigger tests it before the table does.
+
+    Attributes:
+        expression: SQL over the columns of one row; names in it are qualified where needed.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    expression: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowKey:
+    """A unique index over columns, without expressions or condition."""
+
+    name: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RowReference:
+    """A foreign key.
+
+    Attributes:
+        target: the referenced table, quoted and qualified.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    target: str
+    target_columns: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +149,9 @@ class Catalog:
         up_source_columns: columns of the old table that ``up`` reads.
         down_source_columns: columns of the new table that ``down`` reads.
         triggers: names of our triggers that exist and are enabled.
+        attached: objects that are dropped before the old side.
+        row_checks, row_keys, row_references: of the old table in the column kind; columns have their present names.
+        required_columns: of the old table in the column kind: present names of those that are NOT NULL.
         other_before_triggers: enabled BEFORE ROW triggers, not ours, on INSERT or UPDATE of the old table.
     """
 
@@ -103,6 +166,11 @@ class Catalog:
     other_before_triggers: tuple[str, ...] = ()
     sequences: tuple[KeySequence, ...] = ()
     archive_in_use: bool = False
+    attached: tuple[AttachedObject, ...] = ()
+    row_checks: tuple[RowCheck, ...] = ()
+    row_keys: tuple[RowKey, ...] = ()
+    row_references: tuple[RowReference, ...] = ()
+    required_columns: tuple[str, ...] = ()
 
     @property
     def key_names(self) -> tuple[str, ...]:

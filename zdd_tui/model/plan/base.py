@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PrivateAttr, SecretStr, StringConstraints, field_validator, model_validator
 
 from zdd_tui.model.duration import Duration
+from zdd_tui.model.image import is_same_image
 from zdd_tui.model.plan.guard import Guard
 from zdd_tui.model.plan.section import FlagKey, FlagSection, PartialShares, PlanSection, Strings
 from zdd_tui.model.production_lock import UNLOCK_SECONDS, is_production
@@ -131,6 +132,11 @@ class Change(PlanSection):
     key: Strings = Field((), description="columns of the key, the same in both tables; default: the primary key")
     expand: str = Field(min_length=1, description="additive DDL, one or more statements; indexes belong to `indexes`")
     indexes: Strings = Field((), description="CREATE INDEX CONCURRENTLY statements, one each")
+    constrain: Strings = Field(
+        (),
+        description="what the new side may have only when no older version runs, one statement each: SET NOT NULL, SET"
+        " DEFAULT, VALIDATE CONSTRAINT, ADD CONSTRAINT; run in contract, before the old side is archived",
+    )
     up: dict[str, str] = Field(min_length=1, description="new column: SQL expression over the old columns")
     down: dict[str, str] = Field(min_length=1, description="old column: SQL expression over the new columns")
     dual_write: DualWriteMode = Field(
@@ -168,6 +174,18 @@ class Change(PlanSection):
     def has_witness(self) -> bool:
         """Whether a trigger records who writes only one side. A sync trigger leaves no writer that could."""
         return self.witness and self.dual_write is DualWriteMode.APPLICATION
+
+
+class AcceptedLoss(PlanSection):
+    """Something that a check names as lost, and that this release may lose."""
+
+    what: str = Field(min_length=1, max_length=300, description="as `zdd check` prints it, such as: default last_name")
+    reason: str = Field(min_length=1, max_length=500, description="why that is right; shown in check and in the gates")
+
+    @field_validator("what")
+    @classmethod
+    def _normalize_spaces(cls, what: str) -> str:
+        return " ".join(what.split())
 
 
 class Backfill(PlanSection):
@@ -335,6 +353,7 @@ class BasePlan(PlanSection):
     dns: tuple[str, ...] = Field((), description="public names, where traffic is switched by DNS")
     regions: Regions | None = Field(None, description="several clusters and databases, one after the other")
 
+    _admitted: dict[str, str] = PrivateAttr(default_factory=dict)
     _region: str = PrivateAttr("")
     _full_plan: "BasePlan | None" = PrivateAttr(None)
 
@@ -429,6 +448,14 @@ class BasePlan(PlanSection):
         """The version of a container image, as one short word."""
         raise NotImplementedError
 
+    def is_image(self, planned: str, found: str) -> bool:
+        """Whether an image found in the cluster is the expected one, also as an admission webhook has changed it."""
+        return is_same_image(self._admitted.get(planned, planned), self._admitted.get(found, found))
+
+    def learn_image(self, planned: str, admitted: str) -> None:
+        """Remembers what the API server made of a planned image that was set."""
+        self._admitted[admitted] = self._admitted.get(planned, planned)
+
 
 class Plan(BasePlan):
     """Expand/contract: the schema changes under the running application."""
@@ -439,6 +466,21 @@ class Plan(BasePlan):
     change: Change
     backfill: Backfill = Backfill()
     cutover: Cutover = Cutover()
+    accept: tuple[AcceptedLoss, ...] = Field((), description="losses that `zdd check` names and that are accepted")
+
+    @field_validator("accept")
+    @classmethod
+    def _check_distinct_losses(cls, accept: tuple[AcceptedLoss, ...]) -> tuple[AcceptedLoss, ...]:
+        names = [loss.what for loss in accept]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} is accepted twice")
+        return accept
+
+    @property
+    def accepted_reasons(self) -> dict[str, str]:
+        """The reason of every accepted loss, by its name."""
+        return {loss.what: loss.reason for loss in self.accept}
 
     @property
     def flag_section(self) -> FlagSection:
@@ -457,6 +499,6 @@ class Plan(BasePlan):
 
     def version_of(self, image: str) -> str:
         """``v2``, ``v3``, or ``v1`` for whatever ran before."""
-        if image == self.kubernetes.images.v3:
+        if self.is_image(self.kubernetes.images.v3, image):
             return "v3"
-        return "v2" if image == self.kubernetes.images.v2 else "v1"
+        return "v2" if self.is_image(self.kubernetes.images.v2, image) else "v1"

@@ -3,7 +3,7 @@
 The lines come from the builders that the engine uses too, so what is shown is what runs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from zdd_tui.model.ddl import (
@@ -19,7 +19,10 @@ from zdd_tui.model.ddl import (
     sync_name,
     sync_statements,
 )
+from zdd_tui.model.ddl.constrain import constrain_batches
+from zdd_tui.model.ddl.lint import read_constrain
 from zdd_tui.model.ddl.names import witness_triggers
+from zdd_tui.model.ddl.sequences import GAP
 from zdd_tui.model.ddl.witness import (
     create_witness_statements,
     drop_witness_statements,
@@ -40,6 +43,10 @@ PreviewLines = tuple[str, ...]
 
 def _kubectl(plan: BasePlan, command: str) -> str:
     return f"kubectl -n {plan.kubernetes.namespace} {command}"
+
+
+def _create_flags(plan: BasePlan) -> str:
+    return "".join(f"SET ff:{key} false, where it does not exist\n" for key in plan.flag_roles)
 
 
 def _set_image(plan: BasePlan, image: str) -> str:
@@ -84,7 +91,7 @@ WORKLOAD_LINES: Mapping[str, Callable[[Any, StepSpec], str]] = {
     "record-workload": lambda plan, _spec: (
         f"reads deployment/{plan.kubernetes.deployment} and writes zdd's epoch annotation on it"
     ),
-    "rollout-new": lambda plan, _spec: _set_image(plan, plan.kubernetes.image),
+    "rollout-new": lambda plan, _spec: _create_flags(plan) + _set_image(plan, plan.kubernetes.image),
     "soak": lambda plan, _spec: f"waits {format_duration(plan.gates.soak)}",
     "remove-annotations": lambda plan, _spec: f"removes zdd's annotations from deployment/{plan.kubernetes.deployment}",
     "create-canary": lambda plan, _spec: _create_canary(plan),
@@ -148,6 +155,9 @@ WORKLOAD_UNDO: Mapping[str, Callable[[Any, StepSpec], str]] = {
 }
 """By a step's registry key; a missing step has nothing to undo."""
 
+DEPLOYMENT_STEPS = frozenset({"record-workload", "rollout-new", "rollout-v2", "rollout-v3"})
+"""Registry keys of steps whose undo changes the plan's Deployment alone."""
+
 # --- steps of expand/contract ---------------------------------------------------------------------------------------
 
 
@@ -165,6 +175,10 @@ def _sync_text(plan: Plan, catalog: Catalog | None, direction: Direction) -> str
 def _backfill_text(plan: Plan, catalog: Catalog | None) -> str:
     size = f"{plan.backfill.batch_rows} to {plan.backfill.batch_rows_max} rows a batch"
     return size if catalog is None else f"{size}\n{batch_statement(plan, catalog).strip()}"
+
+
+def _constrain_text(plan: Plan) -> str:
+    return "\n".join(_sql_text(batch) for batch in constrain_batches(read_constrain(plan)))
 
 
 def _witness_text(
@@ -197,7 +211,7 @@ CHANGE_LINES: Mapping[str, Callable[[Plan, Catalog | None], str]] = {
     "expand-schema": lambda plan, _catalog: _sql_text(expand_statements(plan)),
     "create-indexes": lambda plan, _catalog: _sql_text(index_statements(plan)),
     "sync-forward": lambda plan, catalog: _sync_text(plan, catalog, "forward"),
-    "rollout-v2": lambda plan, _catalog: _set_image(plan, plan.kubernetes.images.v2),
+    "rollout-v2": lambda plan, _catalog: _create_flags(plan) + _set_image(plan, plan.kubernetes.images.v2),
     "create-witness": lambda plan, catalog: _witness_text(
         plan,
         catalog,
@@ -217,6 +231,10 @@ CHANGE_LINES: Mapping[str, Callable[[Plan, Catalog | None], str]] = {
     "compare-recent-writes": _compare_text,
     "read-flag-on": lambda plan, _catalog: f"SET ff:{plan.flags.read} true",
     "rollout-v3": lambda plan, _catalog: _set_image(plan, plan.kubernetes.images.v3),
+    "advance-sequences": lambda plan, _catalog: (
+        f"setval of each sequence of {plan.change.target_table}: {GAP} past the values of {plan.change.table}"
+    ),
+    "constrain-new-side": lambda plan, _catalog: _constrain_text(plan),
     "archive-old-side": _archive_text,
     "delete-flags": lambda plan, _catalog: f"DEL ff:{plan.flags.write} ff:{plan.flags.read}",
     "drop-witness": lambda plan, catalog: _witness_text(
@@ -240,6 +258,8 @@ CHANGE_UNDO: Mapping[str, Callable[[Plan], str]] = {
     "extend-witness": lambda plan: f"the witness watches {plan.change.table} alone again",
     "read-flag-on": lambda plan: f"ff:{plan.flags.read} as before",
     "rollout-v3": lambda plan: f"roll deployment/{plan.kubernetes.deployment} back to {plan.kubernetes.images.v2}",
+    "advance-sequences": lambda plan: f"set the sequences of {plan.change.table} past the values that V3 has used",
+    "constrain-new-side": lambda plan: f"take back {len(plan.change.constrain)} statement(s) of change.constrain",
     "archive-old-side": lambda plan: f"restore the old side of {plan.change.table}",
     "drop-witness": lambda plan: f"create the triggers of the witness on {plan.change.table} again",
     "delete-flags": lambda plan: f"ff:{plan.flags.write} and ff:{plan.flags.read} as before",
@@ -250,18 +270,23 @@ CHANGE_UNDO: Mapping[str, Callable[[Plan], str]] = {
 
 
 def preview_command(
-    plan: BasePlan, release: Release, kind: CommandKind, catalog: Catalog | None = None
+    plan: BasePlan,
+    release: Release,
+    kind: CommandKind,
+    catalog: Catalog | None = None,
+    missing: Collection[str] = (),
 ) -> PreviewLines:
     """What a command would run, in order.
 
     Args:
         catalog: of the tables; without it SQL that depends on it is described instead of shown.
+        missing: Deployments that are known not to exist.
     """
     match kind:
         case CommandKind.ADVANCE:
             return _preview_advance(plan, release, catalog)
         case CommandKind.ROLLBACK:
-            return _preview_rollback(plan, release)
+            return _preview_rollback(plan, release, missing)
         case CommandKind.PAUSE:
             return ("no further step starts; the backfill stops within one batch",)
         case CommandKind.RESUME:
@@ -291,7 +316,7 @@ def _preview_advance(plan: BasePlan, release: Release, catalog: Catalog | None) 
     return tuple(lines)
 
 
-def _preview_rollback(plan: BasePlan, release: Release) -> PreviewLines:
+def _preview_rollback(plan: BasePlan, release: Release, missing: Collection[str]) -> PreviewLines:
     to_undo = [
         spec
         for spec, status in zip(reversed(release.strategy.steps), reversed(release.statuses), strict=True)
@@ -299,7 +324,14 @@ def _preview_rollback(plan: BasePlan, release: Release) -> PreviewLines:
     ]
     if not to_undo:
         return ("nothing has run yet: the release ends",)
-    return tuple(f"undo {spec.name}: {preview_undo(plan, spec)}" for spec in to_undo)
+    return tuple(f"undo {spec.name}: {_undo_line(plan, spec, missing)}" for spec in to_undo)
+
+
+def _undo_line(plan: BasePlan, spec: StepSpec, missing: Collection[str]) -> str:
+    deployment = plan.kubernetes.deployment
+    if deployment in missing and spec.registry_key in DEPLOYMENT_STEPS:
+        return f"deployment/{deployment} does not exist: it counts as undone once none of its pods is left"
+    return preview_undo(plan, spec)
 
 
 def preview_step(plan: BasePlan, spec: StepSpec, catalog: Catalog | None = None) -> PreviewLines:

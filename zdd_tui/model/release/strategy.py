@@ -84,7 +84,13 @@ class Strategy:
 
 
 def build_expand_contract(
-    *, sync_by_trigger: bool = False, indexes: bool = True, ramp: tuple[int, ...] = (), witness: bool = False
+    *,
+    sync_by_trigger: bool = False,
+    indexes: bool = True,
+    ramp: tuple[int, ...] = (),
+    new_table: bool = False,
+    constrain: bool = False,
+    witness: bool = False,
 ) -> Strategy:
     """The six phases of design section 5.
 
@@ -95,9 +101,16 @@ def build_expand_contract(
         sync_by_trigger: a trigger, not the application, keeps both sides equal.
         indexes: the plan builds indexes.
         ramp: percentages of reads that use the new side before 100.
+        new_table: the new side is a table, which may have sequences of its own.
+        constrain: the plan has statements for change.constrain.
         witness: a trigger records who writes only one side.
     """
-    optional = {"create-indexes": indexes, "sync-forward": sync_by_trigger}
+    optional = {
+        "create-indexes": indexes,
+        "sync-forward": sync_by_trigger,
+        "advance-sequences": new_table,
+        "constrain-new-side": constrain,
+    }
     optional |= dict.fromkeys(("create-witness", "extend-witness", "drop-witness", WITNESS_GATE), witness)
     phases = (
         replace(
@@ -121,6 +134,7 @@ def _add_read_ramp(phase: PhaseSpec, ramp: tuple[int, ...]) -> PhaseSpec:
 
 WITNESS_GATE = "witness-empty"
 
+_CATALOG_DIFF = GateSpec("catalog-diff", "the new side has what the old side has")
 _WITNESS_EMPTY = GateSpec(WITNESS_GATE, "no writer writes only one side")
 _NO_OLDER_POD = GateSpec("no-older-pod", "no older pod is left, terminating ones included")
 
@@ -134,6 +148,7 @@ _EXPAND = PhaseSpec(
     ),
     (
         GateSpec("schema-valid", "new objects exist and are valid"),
+        _CATALOG_DIFF,
         GateSpec("no-waiters", "no blocked sessions"),
     ),
 )
@@ -172,6 +187,7 @@ _AFTER_EXPAND = (
             StepSpec("read-flag-on", "turn the read flag on"),
             StepSpec("soak", "soak"),
             StepSpec("compare-recent-writes", "compare again what was written since the verification"),
+            StepSpec("advance-sequences", "set the new table's sequences past the old table's"),
             StepSpec("rollout-v3", "roll out V3"),
         ),
         (
@@ -189,9 +205,11 @@ _AFTER_EXPAND = (
                 "compare again what was written since the verification",
                 handler="compare-recent-writes",
             ),
+            StepSpec("constrain-new-side", "add NOT NULL, defaults and constraints to the new side"),
             StepSpec("archive-old-side", "archive the old schema and its data"),
         ),
         (
+            _CATALOG_DIFF,
             GateSpec("no-old-snapshot", "no transaction is older than the cutover"),
             GateSpec("serving-v3", "every pod is V3"),
             _NO_OLDER_POD,

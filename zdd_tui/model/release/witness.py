@@ -85,13 +85,17 @@ def witness_mode(release: Release) -> WitnessMode:
     application does.
     """
     statuses = dict(zip((step.name for step in release.strategy.steps), release.statuses, strict=True))
+    # A sync trigger records the rows that it could not copy, without a witness.
+    first, last = (
+        ("create-witness", "drop-witness") if "create-witness" in statuses else ("sync-forward", "drop-archive")
+    )
     phases = [phase.name for phase in release.strategy.phases]
     if (
-        statuses.get("create-witness") is not StepStatus.DONE
+        statuses.get(first) is not StepStatus.DONE
         or release.state.has_ended
         or release.state.is_rolling_back
         or release.phase < phases.index(Phase.BACKFILL)
-        or statuses["drop-witness"].has_effect
+        or statuses[last].has_effect
     ):
         return WitnessMode.OFF
     return WitnessMode.NEW_IS_RIGHT if statuses["rollout-v3"].has_effect else WitnessMode.OLD_IS_RIGHT

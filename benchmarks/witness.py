@@ -1,11 +1,12 @@
 """The cost of the witness: transactions a second that write both sides, with it and without it.
 
-    python -m benchmarks.witness [--rows 100000] [--seconds 2] [--rounds 12] [--clients 4] [--no-fsync]
+    python -m benchmarks.witness [--rows 100000] [--seconds 1] [--rounds 12] [--clients 4] [--no-fsync]
 
-It starts a PostgreSQL of its own and runs its pgbench: each transaction changes one row on both sides, as V2 does. With
-and without take turns in one run, so that both see the same machine; the ratio is the median of the pairs. On a machine
-that does other things the processor time of a transaction (server and client) tells more than transactions a second.
-`cutover` is the witness on both sides, with the sync trigger, while V2 writes both.
+It starts a PostgreSQL of its own and runs its pgbench. Each transaction changes one row on both sides, as V2 does, and
+like pgbench's own reads it, changes a row of a second table and adds one to a third; `only` does nothing but the first.
+With and without take turns in one run, so that both see the same machine; the ratio is the median of the pairs. On a
+machine that does other things the processor time of a transaction (server and client) tells more than transactions a
+second. `cutover` is the witness on both sides, with the sync trigger, while V2 writes both.
 """
 
 import argparse
@@ -32,11 +33,24 @@ from zdd_tui.testbed.servers import PostgresServer, postgres_server
 BUDGET = 0.85
 """Least share of the throughput that is left with the witness."""
 
-SCRIPTS = {
+WRITES = {
     "column": "UPDATE users SET first_name = 'F' || :n, last_name = '', full_name = 'F' || :n WHERE id = :id;\n",
-    "table": "BEGIN;\nUPDATE users SET first_name = 'F' || :n, last_name = '' WHERE id = :id;\n"
-    "UPDATE people SET full_name = 'F' || :n WHERE id = :id;\nCOMMIT;\n",
+    "table": "UPDATE users SET first_name = 'F' || :n, last_name = '' WHERE id = :id;\n"
+    "UPDATE people SET full_name = 'F' || :n WHERE id = :id;\n",
 }
+REST = (
+    "SELECT email FROM users WHERE id = :id;\nUPDATE tellers SET balance = balance + :n WHERE id = :teller;\n"
+    "INSERT INTO history (teller, account, delta) VALUES (:teller, :id, :n);\n"
+)
+"""What a transaction of pgbench does besides its first UPDATE, without the row that all clients wait for."""
+
+TABLES = """
+DROP SCHEMA IF EXISTS zdd CASCADE;
+DROP TABLE IF EXISTS users, people, tellers, history CASCADE;
+CREATE TABLE tellers (id integer PRIMARY KEY, balance bigint NOT NULL);
+INSERT INTO tellers SELECT n, 0 FROM generate_series(1, 1000) n;
+CREATE TABLE history (teller integer, account bigint, delta integer, at timestamptz DEFAULT now())
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +98,12 @@ async def switch(store: AgentStore, conn: asyncpg.Connection, plan: Plan, case: 
 
 async def measure_case(server: PostgresServer, folder: Path, kind: str, case: str, options: argparse.Namespace) -> None:
     conn = await asyncpg.connect(server.dsn)
-    await conn.execute("DROP SCHEMA IF EXISTS zdd CASCADE; DROP TABLE IF EXISTS users, people CASCADE")
+    await conn.execute(TABLES)
     await insert_rows(conn, options.rows, False)
     script = folder / f"{kind}.sql"
-    script.write_text(f"\\set id random(1, {options.rows})\n\\set n random(1, 1000000)\n{SCRIPTS[kind]}")
+    body = WRITES[kind] if case == "only" else f"{WRITES[kind]}{REST}"
+    values = f"\\set id random(1, {options.rows})\n\\set n random(1, 1000000)\n\\set teller random(1, 1000)\n"
+    script.write_text(f"{values}BEGIN;\n{body}COMMIT;\n")
     plan = make_plan(kind, dsn=server.dsn)
     pairs: list[tuple[Run, Run]] = []
     async with open_leased_store(server.dsn, plan) as store:
@@ -127,15 +143,15 @@ async def measure(options: argparse.Namespace) -> None:
     settings = {} if options.no_fsync else {"fsync": "on", "synchronous_commit": "on"}
     with tempfile.TemporaryDirectory(prefix="zdd-bench-") as folder:
         async with postgres_server(Path(folder) / "pg", settings) as server:
-            for kind in SCRIPTS:
-                for case in ("dual-write", "cutover"):
+            for kind in WRITES:
+                for case in ("dual-write", "cutover", "only"):
                     await measure_case(server, Path(folder), kind, case, options)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--seconds", type=int, default=2)
+    parser.add_argument("--seconds", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--no-fsync", action="store_true")

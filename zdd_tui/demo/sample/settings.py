@@ -16,7 +16,7 @@ class Settings:
         version: 1 to 5, the tag of the image.
         shadow_flag, dark_flag: of versions 4 and 5: share of requests compared, share of users on the new path.
         drain_seconds: how long requests are still served after SIGTERM.
-        requires_flags: version 2 is not ready while a flag is missing: its release changes the schema. Otherwise it does
+        requires_flags: version 2 is not ready while a flag is missing: its release changes the schema. Else it does
             what version 1 does while its flags are unset.
     """
 

@@ -283,6 +283,7 @@ async def _deploy(env: Environment) -> None:
         replicas=2 if options.is_fast else 4,
         drain=1 if options.is_fast else 2,
         fault_file=str(env.fault_file) if options.has_guard else "",
+        requires_flags=options.changes_schema,
     )
     async with Cluster.connect(str(env.kubeconfig), None, "default") as cluster:
         await cluster.http.request_json("POST", cluster.path("apis/apps/v1", "deployments"), body=deployment)

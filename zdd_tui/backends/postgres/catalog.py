@@ -120,7 +120,8 @@ ORDER BY 1, 2, 3, 4
 # A domain's checks act when a value is assigned, inside the trigger.
 _ROW_CHECKS = """
 SELECT k.conname::text AS name, pg_get_expr(k.conbin, k.conrelid) AS expression,
-  ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)) AS columns
+  ARRAY(SELECT a.attname::text FROM pg_attribute a
+        WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)) AS columns
 FROM pg_constraint k WHERE k.conrelid = $1::bigint::oid AND k.contype = 'c'
   AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
               AND a.attname = ANY ($2::text[]))

@@ -25,7 +25,7 @@ from zdd_tui.model.workload.pod import PodFacts, project_pod
 
 pytestmark = pytest.mark.timeout(90)
 
-AFTER_V3 = ("write-flag-on", "verify-rows", "sync-reverse", "read-flag-on", "rollout-v3")
+AFTER_V3 = ("write-flag-on", "verify-rows", "sync-reverse", "extend-witness", "read-flag-on", "rollout-v3")
 
 
 class OnePod:

@@ -170,8 +170,8 @@ async def _evaluate_no_mismatch(ctx: Context, record: ReleaseRecord) -> GateResu
 
 async def _evaluate_witness(ctx: Context, record: ReleaseRecord) -> GateResult:
     plan = ctx.expand_contract_plan
-    extended = find_step_record(record, "extend-witness")
-    expected = expected_triggers(plan, both_sides=extended is not None and extended.status is StepStatus.DONE)
+    is_extended = record.release.status("extend-witness") is StepStatus.DONE
+    expected = expected_triggers(plan, both_sides=is_extended)
     async with ctx.read_connection() as conn:
         enabled = await list_enabled_triggers(conn, expected)
     return evaluate_witness(
